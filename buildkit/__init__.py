@@ -1,0 +1,1 @@
+"""buildkit composes machine-learning container images from locks (distribution ``xoe-buildkit``)."""

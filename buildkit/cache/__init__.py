@@ -1,0 +1,1 @@
+"""Blobs, the ledger and the stat index."""

@@ -1,0 +1,1 @@
+"""Stage files, locks and the graph: text to values, pure given text."""

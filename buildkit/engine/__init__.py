@@ -1,0 +1,1 @@
+"""What acts: fetch, realise, assemble, deliver, under one scheduler."""

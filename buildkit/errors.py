@@ -1,0 +1,97 @@
+"""The error tree. A message says what and where, the hint says what to do; only the face exits.
+
+    BuildkitError
+    ├── DefinitionError      a stage file, a lock, a setting or a request is wrong     exit code 2
+    └── BuildError           the build or a check failed                               exit code 1
+        ├── MissingTool      a program that the step needs is not installed
+        ├── ToolError        a program ran and failed; carries its output
+        ├── FetchError       something could not be downloaded
+        ├── MismatchError    bytes are not what a lock or a digest says
+        ├── WheelError       a wheel is malformed or hostile
+        ├── CollisionError   two wheels own one path with different bytes
+        └── Interrupted      Ctrl-C or SIGTERM                                         exit code 130
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class BuildkitError(Exception):
+    """Anything that ends a request; ``exit_code`` is what the face exits with."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "", output: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.output = output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing wrong in a file: where (``stages/x/stage.toml``), at which key or line, what, and what to do."""
+
+    file: str
+    what: str
+    key: str = ""
+    hint: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}: `{self.key}`" if self.key else self.file
+        return f"{place}: {self.what}" + (f" ({self.hint})" if self.hint else "")
+
+
+class DefinitionError(BuildkitError):
+    """What the user wrote is wrong; ``problems`` holds everything found, not only the first."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str = "", problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems
+
+    @classmethod
+    def of(cls, problems: list[Problem]) -> DefinitionError:
+        """One error for all ``problems`` (at least one) of a file or a request."""
+        if len(problems) == 1:
+            only = problems[0]
+            bare = Problem(file=only.file, key=only.key, what=only.what)
+            return cls(str(bare), hint=only.hint, problems=(only,))
+        lines = "\n".join(f"  - {problem}" for problem in problems)
+        return cls(f"{len(problems)} problems:\n{lines}", problems=tuple(problems))
+
+
+class BuildError(BuildkitError):
+    """The build or a check failed."""
+
+
+class MissingTool(BuildError):
+    """A program that this step needs is not installed."""
+
+
+class ToolError(BuildError):
+    """A program ran and failed; ``output`` is the end of what it printed."""
+
+
+class FetchError(BuildError):
+    """Something could not be downloaded."""
+
+
+class MismatchError(BuildError):
+    """Bytes are not what a lock or a digest says they are."""
+
+
+class WheelError(BuildError):
+    """A wheel is malformed or hostile."""
+
+
+class CollisionError(BuildError):
+    """Two wheels own one path with different bytes."""
+
+
+class Interrupted(BuildError):
+    """The user or the system asked to stop."""
+
+    exit_code = 130

@@ -1,0 +1,1 @@
+"""Wheels, models, files and roots to deterministic layer tars."""

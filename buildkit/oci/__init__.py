@@ -1,0 +1,1 @@
+"""Manifest, config, descriptors and composition: the image specification, pure."""

@@ -1,0 +1,1 @@
+"""Recipes, keys and the plan: pure, given a view of the ledger."""

@@ -1,0 +1,1 @@
+"""What is shown: live view, plain lines, tables, the JSON report."""

@@ -1,0 +1,1 @@
+"""One foreign thing a file: processes, buildah, skopeo, mmdebstrap, resolvers, indexes, GPUs."""

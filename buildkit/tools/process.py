@@ -1,0 +1,173 @@
+"""The only importer of ``subprocess``: a command is a value, failure is "not in the accepted set"."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildkit.errors import Interrupted, MissingTool, ToolError
+
+_KEPT_OUTPUT = 64 * 1024
+_APT_NAMES = {"newuidmap": "uidmap", "docker-registry": "docker-registry"}
+
+_running: set[subprocess.Popen[bytes]] = set()
+_lock = threading.Lock()
+_stopping = threading.Event()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A program to run: ``argv`` as it would be typed, additions to the environment, accepted exit codes."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] | None = None
+    cwd: Path | None = None
+    accept: tuple[int, ...] = (0,)
+    stdin: bytes | None = None
+    what: str = ""
+
+    def __str__(self) -> str:
+        return shlex.join(self.argv)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """How a command ended: its exit code, its standard output, and both streams' end for an error message."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        """Standard output, decoded and stripped."""
+        return self.stdout.decode("utf-8", "replace").strip()
+
+
+def find_tool(name: str) -> str | None:
+    """The program's path, or None."""
+    return shutil.which(name)
+
+
+def require_tool(name: str) -> str:
+    """The program's path; raises MissingTool with the command that installs it."""
+    path = find_tool(name)
+    if path is None:
+        package = _APT_NAMES.get(name, name)
+        raise MissingTool(f"{name} is not installed", hint=f"run ci/bootstrap, or: sudo apt-get install {package}")
+    return path
+
+
+def run(command: Command) -> Finished:
+    """Run to the end; raises MissingTool, ToolError (code not accepted) or Interrupted."""
+    with start(command, stdin=subprocess.PIPE if command.stdin is not None else subprocess.DEVNULL) as child:
+        stdout, stderr = child.communicate(command.stdin)
+    return _check(command, child.returncode, stdout, stderr)
+
+
+@contextmanager
+def start(command: Command, *, stdin: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
+    """A running child with pipes; on leaving, it has ended: killed with its process group if it had not."""
+    require_tool(command.argv[0])
+    if _stopping.is_set():
+        raise Interrupted("interrupted")
+    child = subprocess.Popen(
+        command.argv,
+        env=None if command.env is None else {**os.environ, **command.env},
+        cwd=command.cwd,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C reaches us alone: we decide in which order things stop
+    )
+    with _lock:
+        _running.add(child)
+    try:
+        yield child
+    finally:
+        _end(child)
+        with _lock:
+            _running.discard(child)
+
+
+def stream(command: Command) -> Iterator[bytes]:
+    """Standard output in chunks while the command runs; raises as ``run`` does, at the end."""
+    with start(command, stdin=subprocess.DEVNULL) as child:
+        tail = bytearray()
+        reader = threading.Thread(target=_keep_tail, args=(child.stderr, tail), daemon=True)
+        reader.start()
+        assert child.stdout is not None  # noqa: S101 - start() made the pipe
+        while chunk := child.stdout.read(1 << 20):
+            yield chunk
+        child.wait()
+        reader.join()
+    _check(command, child.returncode, b"", bytes(tail))
+
+
+def stop_all() -> None:
+    """Ask every running child, with its process group, to end; later starts raise Interrupted."""
+    _stopping.set()
+    with _lock:
+        children = list(_running)
+    for child in children:
+        _signal(child, signal.SIGTERM)
+
+
+@contextmanager
+def cleaning_up() -> Iterator[None]:
+    """Let commands run although a stop was asked for: what undoes things must still work."""
+    was_set = _stopping.is_set()
+    _stopping.clear()
+    try:
+        yield
+    finally:
+        if was_set:
+            _stopping.set()
+
+
+def _keep_tail(pipe: object, tail: bytearray) -> None:
+    for line in pipe:  # type: ignore[attr-defined]
+        tail += line
+        del tail[:-_KEPT_OUTPUT]
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    if child.poll() is None:
+        _signal(child, signal.SIGTERM)
+        try:
+            child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            _signal(child, signal.SIGKILL)
+            child.wait()
+    for pipe in (child.stdin, child.stdout, child.stderr):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except BrokenPipeError:
+                continue  # the child ended before it read everything: its exit code says more
+
+
+def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    try:
+        os.killpg(child.pid, number)
+    except ProcessLookupError:
+        return  # it ended in the meantime
+
+
+def _check(command: Command, code: int, stdout: bytes, stderr: bytes) -> Finished:
+    if code in command.accept:
+        return Finished(code=code, stdout=stdout, stderr=stderr)
+    if _stopping.is_set():
+        raise Interrupted("interrupted")
+    what = command.what or f"`{command}`"
+    how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
+    output = (stdout[-_KEPT_OUTPUT:] + stderr[-_KEPT_OUTPUT:]).decode("utf-8", "replace").strip()
+    raise ToolError(f"{what} {how}", output=output)
