@@ -1,15 +1,15 @@
 """The error tree. A message says what and where, the hint says what to do; only the face exits.
 
-    BuildkitError
-    ├── DefinitionError      a stage file, a lock, a setting or a request is wrong     exit code 2
-    └── BuildError           the build or a check failed                               exit code 1
-        ├── MissingTool      a program that the step needs is not installed
-        ├── ToolError        a program ran and failed; carries its output
-        ├── FetchError       something could not be downloaded
-        ├── MismatchError    bytes are not what a lock or a digest says
-        ├── WheelError       a wheel is malformed or hostile
-        ├── CollisionError   two wheels own one path with different bytes
-        └── Interrupted      Ctrl-C or SIGTERM                                         exit code 130
+BuildkitError
+├── DefinitionError      a stage file, a lock, a setting or a request is wrong     exit code 2
+└── BuildError           the build or a check failed                               exit code 1
+    ├── MissingTool      a program that the step needs is not installed
+    ├── ToolError        a program ran and failed; carries its output
+    ├── FetchError       something could not be downloaded
+    ├── MismatchError    bytes are not what a lock or a digest says
+    ├── WheelError       a wheel is malformed or hostile
+    ├── CollisionError   two wheels own one path with different bytes
+    └── Interrupted      Ctrl-C or SIGTERM                                         exit code 130
 """
 
 from __future__ import annotations

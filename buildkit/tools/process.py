@@ -33,6 +33,7 @@ class Command:
     accept: tuple[int, ...] = (0,)
     stdin: bytes | None = None
     what: str = ""
+    undoes: bool = False  # runs even after a stop was asked for: it removes what we made
 
     def __str__(self) -> str:
         return shlex.join(self.argv)
@@ -62,7 +63,9 @@ def require_tool(name: str) -> str:
     path = find_tool(name)
     if path is None:
         package = _APT_NAMES.get(name, name)
-        raise MissingTool(f"{name} is not installed", hint=f"run ci/bootstrap, or: sudo apt-get install {package}")
+        raise MissingTool(
+            f"{name} is not installed", hint=f"run ci/bootstrap, or: sudo apt-get install {package}"
+        )
     return path
 
 
@@ -77,7 +80,7 @@ def run(command: Command) -> Finished:
 def start(command: Command, *, stdin: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
     """A running child with pipes; on leaving, it has ended: killed with its process group if it had not."""
     require_tool(command.argv[0])
-    if _stopping.is_set():
+    if _stopping.is_set() and not command.undoes:
         raise Interrupted("interrupted")
     child = subprocess.Popen(
         command.argv,
@@ -119,18 +122,6 @@ def stop_all() -> None:
         children = list(_running)
     for child in children:
         _signal(child, signal.SIGTERM)
-
-
-@contextmanager
-def cleaning_up() -> Iterator[None]:
-    """Let commands run although a stop was asked for: what undoes things must still work."""
-    was_set = _stopping.is_set()
-    _stopping.clear()
-    try:
-        yield
-    finally:
-        if was_set:
-            _stopping.set()
 
 
 def _keep_tail(pipe: object, tail: bytearray) -> None:

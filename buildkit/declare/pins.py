@@ -1,0 +1,78 @@
+"""What locks say, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from buildkit.digest import FileHash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """One pin of a requirements lock: ``name`` is normalised (PEP 503), ``file:line`` is where it stands.
+
+    ``path`` is set for a package of the repository itself (``./libs/textkit``); it has no hashes and its version
+    is what its own metadata says. ``marker`` is PEP 508 text, empty where there is none.
+    """
+
+    name: str
+    version: str
+    hashes: tuple[FileHash, ...]
+    file: str
+    line: int
+    marker: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """The one distribution file that a pin resolves to for the target: a wheel, or an sdist to be compiled.
+
+    ``size`` is the file's, in bytes. A package of the repository has ``path`` instead of file, hash and size.
+    """
+
+    name: str
+    version: str
+    file: str = ""
+    sha256: FileHash | None = None
+    size: int = 0
+    path: str = ""
+
+    @property
+    def is_wheel(self) -> bool:
+        """Whether it can be installed as it is."""
+        return self.file.endswith(".whl")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AptPin:
+    """One Debian package at its exact version (``libc6`` ``2.41-12``)."""
+
+    name: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """One file of a model: ``path`` below the model's folder in the image, content hash, size in bytes.
+
+    ``source`` says where in the model's source the bytes are: a member of the wheel (``pypi:``), a URL
+    (``https:``), or a path in the repository (``path:``).
+    """
+
+    path: str
+    sha256: FileHash
+    size: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A locked model. ``source`` is ``pypi:NAME``, ``https:`` or ``path:``; for ``pypi:`` ``wheel`` is the file."""
+
+    name: str
+    version: str
+    source: str
+    license: str
+    files: tuple[ModelFile, ...]
+    wheel: Artifact | None = None

@@ -1,0 +1,75 @@
+"""The target: what a wheel must fit. It is declared, never the host's own Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
+ARCHES = tuple(_DEB_ARCH)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """Python, C library and processor of the images.
+
+    ``python`` is ``3.13`` or ``3.13.5``; ``glibc`` is ``2.41``; ``arch`` is the kernel's word (``x86_64``,
+    ``aarch64``). Wheels are installed into the virtual environment ``prefix`` and run by ``interpreter``.
+    """
+
+    python: str
+    glibc: str
+    arch: str
+    prefix: str = "/opt/venv"
+    interpreter: str = "/usr/bin/python3"
+
+    @property
+    def minor(self) -> str:
+        """``3.13``."""
+        return ".".join(self.python.split(".")[:2])
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """``(3, 13)``."""
+        major, minor = self.minor.split(".")
+        return int(major), int(minor)
+
+    @property
+    def deb_arch(self) -> str:
+        """The processor in Debian's and OCI's words: ``amd64``, ``arm64``."""
+        return _DEB_ARCH[self.arch]
+
+    @property
+    def site_packages(self) -> str:
+        """Where pure and platform modules go, relative to the image's root."""
+        return f"{self.prefix.lstrip('/')}/lib/python{self.minor}/site-packages"
+
+    @property
+    def platforms(self) -> tuple[str, ...]:
+        """Platform tags from the newest manylinux that the C library allows to the oldest (PEP 600), then plain linux."""
+        major, newest = (int(part) for part in self.glibc.split("."))
+        oldest = 5 if self.arch == "x86_64" else 17
+        legacy = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
+        tags: list[str] = []
+        for minor in range(newest, oldest - 1, -1):
+            tags.append(f"manylinux_{major}_{minor}_{self.arch}")
+            if minor in legacy:
+                tags.append(f"{legacy[minor]}_{self.arch}")
+        return (*tags, f"linux_{self.arch}")
+
+    @property
+    def markers(self) -> dict[str, str]:
+        """The marker environment (PEP 508) of an image with this target."""
+        full = self.python if self.python.count(".") == 2 else f"{self.python}.0"
+        return {
+            "implementation_name": "cpython",
+            "implementation_version": full,
+            "os_name": "posix",
+            "platform_machine": self.arch,
+            "platform_python_implementation": "CPython",
+            "platform_release": "",
+            "platform_system": "Linux",
+            "platform_version": "",
+            "python_full_version": full,
+            "python_version": self.minor,
+            "sys_platform": "linux",
+        }
