@@ -1,0 +1,138 @@
+"""Blobs: content-addressed files. Bytes get their name last.
+
+Contract: a file under its digest is complete. Whoever makes one writes to a temporary file of the same file
+system, hashes while writing, flushes to the disk, and renames. Temporary files of processes that died are removed by
+``sweep``; those of living ones are recognised by the lock that their writer holds. Any number of processes may use
+one folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from buildkit.digest import Digest, FileHash, Key
+from buildkit.errors import BuildError, Interrupted
+
+_POLL_SECONDS = 0.05
+
+
+class Blobs:
+    """The files of a cache folder: ``sha256/HEX`` are layers, ``files/HEX/NAME`` are downloads and compiled wheels."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._blobs = folder / "sha256"
+        self._files = folder / "files"
+        self._temporary = folder / "tmp"
+        self._locks = folder / "locks"
+        for made in (self._blobs, self._files, self._temporary, self._locks):
+            made.mkdir(parents=True, exist_ok=True)
+
+    def path(self, digest: Digest) -> Path:
+        """Where the blob is, or would be."""
+        return self._blobs / digest.hex
+
+    def has(self, digest: Digest, size: int) -> bool:
+        """Whether the blob is there with its size; its bytes are not read."""
+        try:
+            return self.path(digest).stat().st_size == size
+        except FileNotFoundError:
+            return False
+
+    def file_path(self, sha256: FileHash, name: str) -> Path:
+        """Where a download or a compiled wheel is, or would be; its folder is made."""
+        folder = self._files / sha256.hex
+        folder.mkdir(exist_ok=True)
+        return folder / name
+
+    @contextmanager
+    def writing(self) -> Iterator[IO[bytes]]:
+        """A temporary file; it is gone at the end unless ``keep`` named it."""
+        path = self._temporary / f"{os.getpid()}-{time.monotonic_ns()}"
+        with explained(self.folder), path.open("x+b") as out:
+            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                yield out
+            finally:
+                path.unlink(missing_ok=True)
+
+    def keep(self, out: IO[bytes], path: Path) -> None:
+        """Give what was written its final name, on the disk before it is seen."""
+        with explained(self.folder):
+            out.flush()
+            os.fsync(out.fileno())
+            Path(out.name).chmod(0o644)
+            Path(out.name).replace(path)
+
+    @contextmanager
+    def working_folder(self) -> Iterator[Path]:
+        """An empty folder beside the blobs (links to them cost nothing), removed at the end."""
+        import tempfile
+
+        with explained(self.folder), tempfile.TemporaryDirectory(dir=self._temporary, prefix="dir-") as name:
+            yield Path(name)
+
+    @contextmanager
+    def building(self, key: Key, stopped: Callable[[], bool]) -> Iterator[None]:
+        """Hold the right to build ``key``: another process that builds it is awaited. Raises Interrupted."""
+        with (self._locks / key.hex).open("w") as lock:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError as error:
+                    if error.errno not in (errno.EAGAIN, errno.EACCES):
+                        raise
+                if stopped():
+                    raise Interrupted("interrupted")
+                time.sleep(_POLL_SECONDS)
+            yield
+
+    def sweep(self) -> None:
+        """Remove temporary files and folders that no living process writes."""
+        import shutil
+
+        old = time.time() - 24 * 3600
+        for path in self._temporary.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                if path.is_dir():
+                    if path.stat().st_mtime < old:
+                        shutil.rmtree(path, ignore_errors=True)
+                elif not _locked(path):
+                    path.unlink()
+
+
+def _locked(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+@contextmanager
+def explained(folder: Path) -> Iterator[None]:
+    """Turn a full disk or a read-only folder into an error that says so."""
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the disk quota is used up",
+            errno.EROFS: "the file system is read-only",
+        }
+        if error.errno not in reasons:
+            raise
+        raise BuildError(
+            f"{folder}: {reasons[error.errno]}",
+            hint="free some room, or move the cache: BUILDKIT_CACHE=/path; nothing half-written is kept",
+        ) from error

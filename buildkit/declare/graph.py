@@ -1,0 +1,135 @@
+"""The graph of stages: what ``from`` and ``include`` come to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from buildkit.declare.shapes import nearest
+from buildkit.declare.stage import Config, Stage, parse_stage
+from buildkit.errors import DefinitionError, Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A stage with its inheritance worked out.
+
+    ``chain`` are the stages that extend the root, lowest first; ``parts`` those whose own layers the image has;
+    ``config`` is merged along ``from``.
+    """
+
+    stage: Stage
+    chain: tuple[Stage, ...]
+    parts: tuple[Stage, ...]
+    config: Config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graph:
+    """Every stage of a project, checked: no unknown name, no cycle."""
+
+    stages: Mapping[str, Stage]
+
+    def get(self, name: str) -> Stage:
+        """The stage; raises DefinitionError naming the nearest right word."""
+        if name not in self.stages:
+            raise DefinitionError(f"there is no stage `{name}`", hint=_known(name, self.stages))
+        return self.stages[name]
+
+    def resolve(self, name: str) -> Resolved:
+        """The stage with its inheritance worked out; raises DefinitionError for an unknown name."""
+        stage = self.get(name)
+        chain = self._chain(stage)
+        config = Config()
+        for link in chain:
+            config = _merge(config, link.config)
+        rooted = tuple(link for link in chain if link.image or link.debian or link.apt or link.run)
+        return Resolved(stage=stage, chain=rooted, parts=tuple(self._parts(stage)), config=config)
+
+    def _chain(self, stage: Stage) -> tuple[Stage, ...]:
+        below = self._chain(self.stages[stage.base]) if stage.base else ()
+        return (*below, stage)
+
+    def _parts(self, stage: Stage) -> dict[Stage, None]:
+        parts: dict[Stage, None] = {}
+        for name in (stage.base, *stage.include):
+            if name:
+                parts |= self._parts(self.stages[name])
+        return parts | {stage: None}
+
+
+def load_graph(folder: Path) -> Graph:
+    """Read ``stages/*/stage.toml`` below ``folder``; raises DefinitionError with the problems of every file."""
+    stages: dict[str, Stage] = {}
+    problems: list[Problem] = []
+    messages: list[str] = []
+    for path in sorted(folder.glob("stages/*/stage.toml")):
+        name, file = path.parent.name, path.relative_to(folder).as_posix()
+        try:
+            stages[name] = parse_stage(path.read_text("utf-8"), name=name, file=file)
+        except DefinitionError as error:
+            problems += error.problems
+            messages += [] if error.problems else [error.message]
+        except UnicodeDecodeError:
+            messages.append(f"{file}: not UTF-8 text")
+    if messages:
+        raise DefinitionError("\n".join([*messages, *map(str, problems)]))
+    if not stages and not problems:
+        raise DefinitionError(
+            f"no stages: {folder / 'stages'} holds no NAME/stage.toml",
+            hint="see the README: how to add a stage",
+        )
+    return make_graph(stages, problems)
+
+
+def make_graph(stages: Mapping[str, Stage], problems: list[Problem] | None = None) -> Graph:
+    """Check names and cycles; raises DefinitionError with them and with ``problems`` found before."""
+    found = list(problems or ())
+    for stage in stages.values():
+        for key, name in (("from", stage.base), *(("include", name) for name in stage.include)):
+            if name and name not in stages:
+                found.append(_unknown(stage, key, name, stages))
+    if not found:
+        found += _cycles(stages)
+    if found:
+        raise DefinitionError.of(found)
+    return Graph(stages=stages)
+
+
+def _unknown(stage: Stage, key: str, name: str, stages: Mapping[str, Stage]) -> Problem:
+    return Problem(file=stage.file, key=key, what=f"there is no stage `{name}`", hint=_known(name, stages))
+
+
+def _known(name: str, stages: Mapping[str, Stage]) -> str:
+    return nearest(name, list(stages)) or f"stages are {', '.join(stages)}"
+
+
+def _cycles(stages: Mapping[str, Stage]) -> list[Problem]:
+    done: set[str] = set()
+    problems: list[Problem] = []
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        if name in path:
+            loop = " → ".join((*path[path.index(name) :], name))
+            problems.append(Problem(file=stages[name].file, what=f"stages inherit in a circle: {loop}"))
+        elif name not in done:
+            for below in (stages[name].base, *stages[name].include):
+                if below:
+                    visit(below, (*path, name))
+            done.add(name)
+
+    for name in stages:
+        if not problems:
+            visit(name, ())
+    return problems
+
+
+def _merge(below: Config, above: Config) -> Config:
+    said = {field.name: getattr(above, field.name) for field in fields(above)}
+    changed = {key: value for key, value in said.items() if value}
+    for key in ("env", "labels"):
+        changed[key] = tuple((dict(getattr(below, key)) | dict(said[key])).items())
+    for key in ("ports", "volumes"):
+        changed[key] = tuple(dict.fromkeys((*getattr(below, key), *said[key])))
+    return replace(below, **changed)

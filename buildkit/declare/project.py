@@ -1,0 +1,128 @@
+"""The project's settings: ``[tool.buildkit]`` in ``pyproject.toml``, and what its images are called."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buildkit.declare.shapes import Field, Flag, MapOf, Place, Table, Text, Whole
+from buildkit.declare.stage import STAGE_NAME, check_target, parse_toml
+from buildkit.declare.target import ARCHES, Target
+from buildkit.errors import DefinitionError, Problem
+
+_FILE = "pyproject.toml"
+_VERSION = Text(r"\d+\.\d+", "a version (2.41)")
+
+SETTINGS = Table(
+    {
+        "name": Field(
+            Text(STAGE_NAME, "an image name"),
+            "images are localhost/NAME/STAGE; the project's name unless said",
+        ),
+        "locker": Field(Text(choices=("uv", "pip-tools")), "what resolves requirements; uv unless said"),
+        "python": Field(
+            Text(r"3\.\d+(\.\d+)?", "a Python version (3.13)"), "the images' Python; 3.13 unless said"
+        ),
+        "glibc": Field(_VERSION, "the images' C library; 2.41 (Debian 13) unless said"),
+        "arch": Field(Text(choices=ARCHES), "the images' processor; the host's unless said"),
+        "prefix": Field(Text(r"/[^\0:]+", "an absolute path"), "virtual environment; /opt/venv unless said"),
+        "interpreter": Field(
+            Text(r"/[^\0 ]+", "an absolute path"), "the images' Python, e.g. /usr/bin/python3"
+        ),
+        "bytecode": Field(Flag(), "compile wheels' bytecode into their layers"),
+        "bytecode-root": Field(
+            Text(STAGE_NAME, "a stage name"), "stage whose interpreter compiles; base unless said"
+        ),
+        "builder": Field(
+            Text(STAGE_NAME, "a stage name"), "stage in which sdists are compiled; builder unless said"
+        ),
+        "heavy": Field(
+            Whole(1, 1 << 40), "bytes of a wheel from which it has a layer alone; 1 MiB unless said"
+        ),
+        "bins": Field(Whole(1, 64), "layers that the other wheels of a stage share; 8 unless said"),
+        "max-layers": Field(Whole(2, 120), "layers an image may have; 64 unless said"),
+        "labels": Field(
+            MapOf(Text(), key_pattern=r"[a-zA-Z0-9][a-zA-Z0-9._/-]*"), "labels of every image, over our own"
+        ),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A repository that builds images with us: its folder, its settings, and what its images say of it."""
+
+    folder: Path
+    name: str
+    target: Target
+    locker: str = "uv"
+    bytecode: bool = True
+    bytecode_root: str = "base"
+    builder: str = "builder"
+    heavy: int = 1 << 20
+    bins: int = 8
+    max_layers: int = 64
+    labels: tuple[tuple[str, str], ...] = ()
+
+    def ref(self, stage: str, tag: str = "latest") -> str:
+        """The image's name in local storage."""
+        return f"localhost/{self.name}/{stage}:{tag}"
+
+
+def load_project(folder: Path) -> Project:
+    """Read the settings of the repository at ``folder``; a missing pyproject.toml means all defaults.
+
+    Raises DefinitionError with every problem found.
+    """
+    path = folder / _FILE
+    return parse_project(path.read_text("utf-8") if path.is_file() else "", folder)
+
+
+def parse_project(text: str, folder: Path) -> Project:
+    """As ``load_project``, given the text of pyproject.toml."""
+    table = parse_toml(text, _FILE)
+    problems: list[Problem] = []
+    place = Place(_FILE, problems).at("tool.buildkit")
+    settings = SETTINGS.read(table.get("tool", {}).get("buildkit", {}), place) or {}
+    about = table.get("project", {})
+    name = settings.pop("name", None) or _image_name(str(about.get("name", folder.name)))
+    target = _target(settings)
+    check_target(target.prefix, place.at("prefix"))
+    labels = tuple(sorted((_labels(about) | dict(settings.pop("labels", ()))).items()))
+    if problems:
+        raise DefinitionError.of(problems)
+    return Project(folder=folder, name=name, target=target, labels=labels, **settings)
+
+
+def _target(settings: dict[str, Any]) -> Target:
+    python = settings.pop("python", "3.13")
+    minor = ".".join(python.split(".")[:2])
+    return Target(
+        python=python,
+        glibc=settings.pop("glibc", "2.41"),
+        arch=settings.pop("arch", None) or platform.machine(),
+        prefix=settings.pop("prefix", "/opt/venv"),
+        interpreter=settings.pop("interpreter", f"/usr/bin/python{minor}"),
+    )
+
+
+def _image_name(text: str) -> str:
+    kept = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in text.lower())
+    return "-".join(part for part in kept.split("-") if part) or "project"
+
+
+def _labels(about: dict[str, Any]) -> dict[str, str]:
+    """Labels of the image specification's annotations that pyproject.toml can answer."""
+    urls = {key.lower(): value for key, value in about.get("urls", {}).items()}
+    known = {
+        "version": about.get("version"),
+        "licenses": about.get("license"),
+        "source": urls.get("repository") or urls.get("source"),
+        "url": urls.get("homepage"),
+        "documentation": urls.get("documentation"),
+    }
+    return {
+        f"org.opencontainers.image.{key}": value for key, value in known.items() if isinstance(value, str)
+    }

@@ -1,0 +1,139 @@
+"""Runs tasks as soon as what they need is done, several at once.
+
+A failure stops what depends on it and lets the rest finish; every failure is raised once. Ctrl-C and SIGTERM end
+running programs first, then wait for the tasks to undo what they made.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from types import FrameType
+
+from buildkit.errors import BuildError, BuildkitError, Interrupted
+from buildkit.events import Say, StepFailed, StepFinished, StepStarted
+from buildkit.tools import process
+
+
+class Lane(StrEnum):
+    """What a task is bound by; each lane has its own number of places."""
+
+    CPU = "cpu"
+    NET = "net"
+    BOX = "box"  # containers and local storage, one at a time: storage locks itself anyway
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a task says of its result: bytes and a short note."""
+
+    size: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """Work with a unique ``name``; ``needs`` are names of tasks that must be done before."""
+
+    name: str
+    phase: str
+    lane: Lane
+    action: Callable[[], Outcome]
+    needs: tuple[str, ...] = ()
+    total: int | None = None
+
+
+def run_tasks(tasks: Mapping[str, Task], places: Mapping[Lane, int], say: Say) -> dict[str, float]:
+    """Run all; returns seconds by phase. Raises the failure, or one BuildError for several, or Interrupted."""
+    spent: dict[str, float] = {}
+    waiting = dict(tasks)
+    running: dict[Future[float], Task] = {}
+    done: set[str] = set()
+    failures: dict[str, BaseException] = {}
+    with ExitStack() as stack:
+        pools = {lane: stack.enter_context(ThreadPoolExecutor(count)) for lane, count in places.items()}
+        try:
+            while waiting or running:
+                for task in _ready(waiting, done):
+                    del waiting[task.name]
+                    running[pools[task.lane].submit(_run, task, say)] = task
+                if not running:
+                    break  # what is left depends on a failure
+                for future in _wait(running):
+                    task = running.pop(future)
+                    error = future.exception()
+                    if error is None:
+                        done.add(task.name)
+                        spent[task.phase] = spent.get(task.phase, 0.0) + future.result()
+                    else:
+                        failures[task.name] = error
+        except KeyboardInterrupt:
+            process.stop_all()
+            for future in running:
+                future.cancel()
+            raise Interrupted("interrupted; nothing half-built is kept") from None
+    _raise(failures)
+    return spent
+
+
+def _ready(waiting: Mapping[str, Task], done: set[str]) -> list[Task]:
+    return [task for task in waiting.values() if all(need in done for need in task.needs)]
+
+
+def _wait(running: Mapping[Future[float], Task]) -> set[Future[float]]:
+    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+    return finished
+
+
+def _run(task: Task, say: Say) -> float:
+    began = time.monotonic()
+    say(StepStarted(step=task.name, phase=task.phase, total=task.total))
+    try:
+        outcome = task.action()
+    except BaseException as error:
+        message = str(error) or type(error).__name__
+        say(StepFailed(step=task.name, phase=task.phase, message=message.splitlines()[0]))
+        raise
+    seconds = time.monotonic() - began
+    finished = StepFinished(step=task.name, phase=task.phase, seconds=seconds, size=outcome.size, note=outcome.note)
+    say(finished)
+    return seconds
+
+
+def _raise(failures: Mapping[str, BaseException]) -> None:
+    for error in failures.values():
+        if not isinstance(error, BuildkitError):
+            raise error  # a defect of ours: with its traceback
+    known = {name: error for name, error in failures.items() if isinstance(error, BuildkitError)}
+    if len(known) == 1:
+        raise next(iter(known.values()))
+    if known:
+        lines = [
+            f"{name}: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else "")
+            for name, error in known.items()
+        ]
+        output = "\n".join(f"── {name}\n{error.output}" for name, error in known.items() if error.output)
+        raise BuildError(f"{len(known)} steps failed\n" + "\n".join(lines), output=output)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Make SIGTERM mean what Ctrl-C means while this lasts (in the main thread; elsewhere it changes nothing)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

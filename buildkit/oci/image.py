@@ -1,0 +1,121 @@
+"""Images as values: layers, config and manifest to the bytes that a registry or a storage holds.
+
+Two manifests describe one config. The OCI one carries the blobs as they are stored (zstd). The Docker one
+(image manifest v2, schema 2) names layers by their uncompressed tars, which local storage knows by diff_id, and keeps
+HEALTHCHECK, which podman reads from images of that type alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from buildkit.declare.stage import Config
+from buildkit.digest import DiffId, Digest
+from buildkit.layers.member import Compression
+
+EPOCH = "1970-01-01T00:00:00Z"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+_OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+_DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+_DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+_OCI_LAYER = {
+    Compression.NONE: "application/vnd.oci.image.layer.v1.tar",
+    Compression.GZIP: "application/vnd.oci.image.layer.v1.tar+gzip",
+    Compression.ZSTD: "application/vnd.oci.image.layer.v1.tar+zstd",
+}
+_NANOSECONDS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A layer as an image refers to it: stored bytes, uncompressed bytes, and what its history line says."""
+
+    digest: Digest
+    diff_id: DiffId
+    size: int
+    unpacked: int
+    compression: Compression
+    history: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image: what runs (``config``, ``arch`` in Debian's words) on which ``layers``, lowest first."""
+
+    layers: tuple[Layer, ...]
+    config: Config
+    arch: str
+
+    def config_blob(self) -> bytes:
+        """The image config (OCI image specification, with Docker's Healthcheck)."""
+        return _encode(
+            {
+                "architecture": self.arch,
+                "config": render_config(self.config),
+                "created": EPOCH,
+                "history": [
+                    {"created": EPOCH, "created_by": layer.history, "comment": "buildkit"}
+                    for layer in self.layers
+                ],
+                "os": "linux",
+                "rootfs": {"type": "layers", "diff_ids": [str(layer.diff_id) for layer in self.layers]},
+            }
+        )
+
+    def oci_manifest(self) -> bytes:
+        """The manifest that carries the blobs as they are stored."""
+        layers = [_descriptor(_OCI_LAYER[x.compression], x.digest, x.size) for x in self.layers]
+        return self._manifest(OCI_MANIFEST, _OCI_CONFIG, layers)
+
+    def docker_manifest(self) -> bytes:
+        """The manifest of uncompressed layers, for local storage."""
+        layers = [_descriptor(_DOCKER_LAYER, x.diff_id, x.unpacked) for x in self.layers]
+        return self._manifest(DOCKER_MANIFEST, _DOCKER_CONFIG, layers)
+
+    def _manifest(self, media_type: str, config_type: str, layers: Sequence[dict[str, Any]]) -> bytes:
+        config = self.config_blob()
+        return _encode(
+            {
+                "schemaVersion": 2,
+                "mediaType": media_type,
+                "config": _descriptor(config_type, Digest.of(config), len(config)),
+                "layers": layers,
+            }
+        )
+
+
+def render_config(config: Config) -> dict[str, Any]:
+    """The ``config`` object of an image config; what the stages do not say is absent."""
+    known: dict[str, Any] = {
+        "Cmd": list(config.cmd),
+        "Entrypoint": list(config.entrypoint),
+        "Env": [f"{name}={value}" for name, value in config.env],
+        "ExposedPorts": {port if "/" in port else f"{port}/tcp": {} for port in config.ports},
+        "Labels": dict(sorted(config.labels)),
+        "StopSignal": config.stop_signal,
+        "User": config.user,
+        "Volumes": {volume: {} for volume in config.volumes},
+        "WorkingDir": config.workdir,
+    }
+    health = config.healthcheck
+    if health is not None:
+        known["Healthcheck"] = {
+            "Test": ["CMD", *health.test],
+            "Interval": health.interval * _NANOSECONDS,
+            "Timeout": health.timeout * _NANOSECONDS,
+            "StartPeriod": health.start_period * _NANOSECONDS,
+            "Retries": health.retries,
+        }
+    return {key: value for key, value in known.items() if value}
+
+
+def _descriptor(media_type: str, digest: Digest | DiffId, size: int) -> dict[str, Any]:
+    return {"mediaType": media_type, "digest": str(digest), "size": size}
+
+
+def _encode(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()

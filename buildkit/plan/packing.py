@@ -1,0 +1,54 @@
+"""Which wheels share a layer, and in which order layers lie.
+
+Local storage extracts everything above a changed layer again, so layers are ordered by change rate over size: what
+is large and seldom changes lies low. That order minimises the expected bytes extracted again when layers change
+independently (the exchange argument of Smith's rule). Sizes count by powers of two, so that a new version of a
+wheel, a little larger than the last, does not move.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+from buildkit.declare.pins import Artifact
+from buildkit.plan.spec import Kind, Spec
+
+MOST_HEAVY = 32
+_RANK = {Kind.ROOT: 0, Kind.IMAGE: 0, Kind.RUN: 0, Kind.PREFIX: 1}
+
+
+def group_wheels(artifacts: Sequence[Artifact], *, heavy: int, bins: int) -> list[tuple[str, tuple[Artifact, ...]]]:
+    """Named groups: every wheel of at least ``heavy`` bytes alone (at most the 32 heaviest), the others in ``bins``.
+
+    A wheel's bin depends on its name alone, so that adding, removing or upgrading one touches one bin. What must
+    be compiled here counts as light, because its size is not known beforehand.
+    """
+    ordered = sorted(artifacts, key=lambda a: a.name)
+    weighty = [a for a in ordered if a.is_wheel and a.size >= heavy]
+    alone = set(sorted(weighty, key=lambda a: (-_bucket(a.size), a.name))[:MOST_HEAVY])
+    groups = [(a.name, (a,)) for a in ordered if a in alone]
+    shared: dict[int, list[Artifact]] = {}
+    for artifact in ordered:
+        if artifact not in alone:
+            shared.setdefault(bin_of(artifact.name, bins), []).append(artifact)
+    return groups + [(f"bin-{number}", tuple(members)) for number, members in sorted(shared.items())]
+
+
+def bin_of(name: str, bins: int) -> int:
+    """The bin of a normalised project name, 0 to ``bins`` - 1."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % bins
+
+
+def order_layers(specs: Iterable[Spec]) -> tuple[Spec, ...]:
+    """Layers from the lowest to the topmost; each key once."""
+    unique = {spec.key: spec for spec in specs}
+    return tuple(sorted(unique.values(), key=_position))
+
+
+def _position(spec: Spec) -> tuple[int, float, str]:
+    return _RANK.get(spec.kind, 2), spec.rate / 2 ** _bucket(spec.weight), spec.name
+
+
+def _bucket(size: int) -> int:
+    return max(size, 1).bit_length()
