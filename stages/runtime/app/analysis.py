@@ -1,0 +1,75 @@
+"""One request's work, from the bytes of a file to its speech segments. Runs in a thread; knows nothing of HTTP."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from audio import AudioStream, Samples, open_audio
+from detector import Detector
+from formats import Format
+from segments import Rules, Segment, Segmenter
+
+
+class AbandonedError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """What was found in a file, and what kind of file it was."""
+
+    kind: Format
+    encoding: str
+    rate: int
+    channels: int
+    seconds: float
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analyser:
+    """Finds speech in files: a model, and how long a file may last."""
+
+    detector: Detector
+    max_seconds: float
+
+    def analyse(self, file: BinaryIO, rules: Rules, is_cancelled: Callable[[], bool]) -> Analysis:
+        """Return the speech segments of an audio file; `is_cancelled` is asked before each block.
+
+        Raises:
+            Problem: the file cannot be used.
+            AbandonedError: `is_cancelled` said so.
+        """
+        with open_audio(file, self.max_seconds) as audio:
+            blocks = Blocks(audio, is_cancelled)
+            segmenter = Segmenter(rules)
+            pushed = (segmenter.push(value) for value in self.detector.probabilities(blocks))
+            found = list(itertools.chain.from_iterable(pushed))
+            found += segmenter.finish(blocks.samples)
+            return Analysis(
+                kind=audio.kind,
+                encoding=audio.encoding,
+                rate=audio.rate,
+                channels=audio.channels,
+                seconds=audio.seconds,
+                segments=tuple(found),
+            )
+
+
+class Blocks:
+    """The blocks of an audio stream, counted, until nobody waits for them."""
+
+    def __init__(self, audio: AudioStream, is_cancelled: Callable[[], bool]) -> None:
+        self._audio = audio
+        self._is_cancelled = is_cancelled
+        self.samples = 0
+
+    def __iter__(self) -> Iterator[Samples]:
+        for block in self._audio.blocks():
+            if self._is_cancelled():
+                raise AbandonedError
+            self.samples += block.size
+            yield block

@@ -1,0 +1,121 @@
+"""The Silero VAD model on ONNX Runtime: audio at 16 kHz in, one speech probability per window of 32 ms out.
+
+The "sequence" export is used (`silero_vad_16k_sequence.onnx`, opset 16): inputs `input` [n, 576], `h` and `c`
+[1, 1, 128]; outputs `speech_probs` [n], `hn`, `cn`. It is the same network as the streaming export, to the bit, but
+takes many windows a call, so that the loop runs in ONNX Runtime and not under Python's lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from segments import WINDOW
+
+CONTEXT = 64  # samples of the window before, which the model sees in front of each window
+BATCH = 64  # windows a call (2 s): where throughput stops growing; bounds the memory of a run
+STATE = (1, 1, 128)
+INPUTS = {"input", "h", "c"}
+OUTPUTS = ["speech_probs", "hn", "cn"]
+
+Samples = NDArray[np.float32]
+
+
+class ModelError(Exception):
+    """The model file cannot be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """Which model answers: its file's name and the SHA-256 of its bytes."""
+
+    name: str
+    sha256: str
+
+
+class Windows:
+    """Cuts a stream of audio blocks into windows of 512 samples, each with the 64 samples before it in front."""
+
+    def __init__(self) -> None:
+        self._rest: Samples = np.zeros(CONTEXT, np.float32)  # context, then what is not yet a whole window
+
+    def push(self, block: Samples) -> Samples:
+        """Take the next samples and return the windows that they complete, [n, 576]."""
+        samples = np.concatenate((self._rest, block))
+        count = (samples.size - CONTEXT) // WINDOW
+        self._rest = samples[count * WINDOW :].copy()
+        if count == 0:
+            return np.empty((0, CONTEXT + WINDOW), np.float32)
+        return np.lib.stride_tricks.sliding_window_view(samples, CONTEXT + WINDOW)[::WINDOW]
+
+    def finish(self) -> Samples:
+        """Return the last window, filled up with zeros, [1, 576]; or [0, 576] where nothing is left."""
+        missing = WINDOW - (self._rest.size - CONTEXT)
+        return self.push(np.zeros(missing if missing < WINDOW else 0, np.float32))
+
+
+class Detector:
+    """A loaded model. It keeps no state between streams and may be used from many threads at once."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, info: ModelInfo) -> None:
+        self._session = session
+        self.info = info
+
+    def probabilities(self, blocks: Iterable[Samples]) -> Iterator[float]:
+        """Yield the speech probability of each window of a stream of 16 kHz blocks, the last one zero-filled."""
+        windows = Windows()
+        h = c = np.zeros(STATE, np.float32)
+        for ready in _each(windows, blocks):
+            for first in range(0, len(ready), BATCH):
+                batch = np.ascontiguousarray(ready[first : first + BATCH])
+                values, h, c = self._session.run(OUTPUTS, {"input": batch, "h": h, "c": c})
+                yield from values.tolist()
+
+    def warm_up(self) -> None:
+        """Run the model once, so that what it allocates and checks lazily is done before the first request.
+
+        Raises:
+            ModelError: the answer is not one probability per window.
+        """
+        found = list(self.probabilities([np.zeros(BATCH * WINDOW, np.float32)]))
+        if len(found) != BATCH or not all(0 <= value <= 1 for value in found):
+            raise ModelError(f"{self.info.name}: {len(found)} values for {BATCH} windows, or not probabilities")
+
+
+def _each(windows: Windows, blocks: Iterable[Samples]) -> Iterator[Samples]:
+    for block in blocks:
+        yield windows.push(block)
+    yield windows.finish()
+
+
+def load_detector(path: Path, threads: int) -> Detector:
+    """Return the model in `path`, for runs of `threads` threads each, after it has answered once.
+
+    Raises:
+        ModelError: the file is missing, is no ONNX model, or is another model than the sequence export.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}; set SPEECH_MODEL to the model's file") from error
+    onnxruntime.set_default_logger_severity(3)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads cost no CPU
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors share no other base
+        raise ModelError(f"{path}: not a model that ONNX Runtime can run: {error}") from error
+    names = {value.name for value in session.get_inputs()}
+    if names != INPUTS:
+        raise ModelError(f"{path}: has inputs {sorted(names)}, not {sorted(INPUTS)}: not the sequence export")
+    detector = Detector(session, ModelInfo(name=path.name, sha256=hashlib.sha256(data).hexdigest()))
+    detector.warm_up()
+    return detector

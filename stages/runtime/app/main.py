@@ -1,0 +1,75 @@
+"""The way in: `python -m main`, or `uvicorn main:app` where another server's options are wanted.
+
+Exit codes: 0 stopped as asked, 1 the model or the port cannot be used, 2 bad settings.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from types import FrameType
+
+import uvicorn
+from api import create_app
+from settings import Settings, SettingsError, parse_settings
+
+
+def load_or_exit() -> Settings:
+    """Return the settings of this process' environment, or say all that is wrong with them and exit with 2."""
+    try:
+        return parse_settings(os.environ)
+    except SettingsError as error:
+        for line in error.problems:
+            print(f"error: {line}", file=sys.stderr)  # noqa: T201 - before logging is set up
+        sys.exit(2)
+
+
+def exit_quietly(_: int, __: FrameType | None) -> None:
+    """Exit with 0: as process 1 a container would otherwise ignore SIGTERM until the server is up."""
+    sys.exit(0)
+
+
+settings = load_or_exit()
+failed = False
+server: uvicorn.Server | None = None
+
+
+def stop_failed() -> None:
+    """Stop the server because it can never become ready."""
+    global failed
+    failed = True
+    if server is not None:
+        server.should_exit = True
+
+
+app = create_app(settings, stop_failed)
+
+
+def run_server() -> int:
+    """Serve until told to stop."""
+    global server
+    signal.signal(signal.SIGTERM, exit_quietly)  # also what uvicorn raises again when it has shut down
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout
+    )
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        loop="asyncio",
+        ws="none",
+        log_config=None,
+        log_level=settings.log_level,
+        access_log=settings.access_log,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_timeout,
+    )
+    server = uvicorn.Server(config)
+    server.run()
+    return 1 if failed or not server.started else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_server())

@@ -1,0 +1,59 @@
+"""What the service refuses, as a value: one error type for every 4xx and 5xx that a client can be told about.
+
+The body follows RFC 9457 (`application/problem+json`), with `code`, `message` and `hint` as its own members.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TypedDict
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ProblemBody(TypedDict):
+    """The JSON that a refused request is answered with."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    message: str
+    hint: str
+
+
+class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
+    """A request that is refused: HTTP status, a stable code, what is wrong and what to do about it."""
+
+    def __init__(self, status: int, code: str, message: str, hint: str = "", *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.retry_after = retry_after
+
+    @property
+    def body(self) -> ProblemBody:
+        """The JSON body of the answer."""
+        return {
+            "type": "about:blank",
+            "title": find_title(self.status),
+            "status": self.status,
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+        }
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The extra headers of the answer: `Retry-After` (seconds) where waiting helps."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+def find_title(status: int) -> str:
+    """Return the reason phrase of an HTTP status, or an empty string for a private one (499)."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""

@@ -1,0 +1,112 @@
+"""The running service behind the routes: its model, its threads, and what must be undone at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from analysis import AbandonedError, Analyser, Analysis
+from detector import ModelError, load_detector
+from metrics import NO_ANSWER, Metrics
+from problems import Problem
+from segments import RATE, Rules
+from settings import Settings
+from starlette.requests import Request
+from uploads import Gate, check_headers, read_body
+
+log = logging.getLogger("speech")
+
+
+class Service:
+    """Loads the model in the background, then analyses files in a bounded number of threads.
+
+    Memory is bounded: at most `settings.admitted` bodies of `settings.max_bytes` each are held, and each worker
+    holds one decoded block.
+    """
+
+    def __init__(self, settings: Settings, metrics: Metrics, on_failure: Callable[[], None]) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.failure = ""
+        self._on_failure = on_failure
+        self._analyser: Analyser | None = None
+        self._gate = Gate(settings.admitted)
+        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="speech")
+        self._stopping = threading.Event()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the model is loaded and has answered once, and the service is not stopping."""
+        return self._analyser is not None and not self._stopping.is_set()
+
+    async def load(self) -> None:
+        """Load the model; where it cannot be used, say so and call `on_failure`."""
+        settings = self.settings
+        loop = asyncio.get_running_loop()
+        try:
+            detector = await loop.run_in_executor(self._pool, load_detector, settings.model, settings.threads)
+        except ModelError as error:
+            self.failure = str(error)
+            log.critical("%s", error)
+            self._on_failure()
+            return
+        self._analyser = Analyser(detector=detector, max_seconds=settings.max_seconds)
+        self.metrics.model.labels(detector.info.name, detector.info.sha256).set(1)
+        self.metrics.ready.set(1)
+        log.info("ready: %s sha256:%s", detector.info.name, detector.info.sha256[:12])
+
+    async def stop(self) -> None:
+        """Let running work end at its next block, and wait for that."""
+        self._stopping.set()
+        self.metrics.ready.set(0)
+        await asyncio.to_thread(self._pool.shutdown, wait=True, cancel_futures=True)
+
+    async def handle(self, request: Request, rules: Rules) -> Analysis:
+        """Take one request's body and return what was found in it.
+
+        Raises:
+            Problem: the request is refused, or nobody waits for its answer.
+        """
+        check_headers(request, self.settings.max_bytes)
+        with self._gate.admit():
+            analyser = self._get_analyser()
+            body = await read_body(request, self.settings.max_bytes, self.settings.upload_timeout)
+            analysis = await self._run(request, analyser, body, rules)
+        self.metrics.audio.inc(analysis.seconds)
+        self.metrics.speech.inc(sum(segment.end - segment.start for segment in analysis.segments) / RATE)
+        return analysis
+
+    def _get_analyser(self) -> Analyser:
+        if self._analyser is None or self._stopping.is_set():
+            raise Problem(503, "not_ready", "the model is not ready", "ask /readyz, then try again", retry_after=1)
+        return self._analyser
+
+    async def _run(self, request: Request, analyser: Analyser, body: io.BytesIO, rules: Rules) -> Analysis:
+        """Analyse in a thread, and stop that thread when the client goes or the task is cancelled."""
+        abandoned = threading.Event()
+
+        def is_cancelled() -> bool:
+            return abandoned.is_set() or self._stopping.is_set()
+
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._pool, analyser.analyse, body, rules, is_cancelled)
+        gone = asyncio.create_task(_wait_until_gone(request))
+        try:
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise Problem(NO_ANSWER, "client_gone", "the client closed the connection")
+            return work.result()
+        except AbandonedError as error:
+            raise Problem(503, "stopping", "the service is stopping", "try again", retry_after=1) from error
+        finally:
+            abandoned.set()
+            gone.cancel()
+
+
+async def _wait_until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
