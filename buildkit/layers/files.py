@@ -1,0 +1,61 @@
+"""Files of a repository → members, as they are; of the mode only the executable bit survives."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from buildkit.digest import FileHash
+from buildkit.errors import BuildError, MismatchError
+from buildkit.layers.member import Member
+
+CHUNK = 1 << 20
+
+SourceFile = tuple[str, bool, FileHash | None]
+
+
+def file_members(source_root: Path, files: Sequence[SourceFile], target: str) -> Iterator[Member]:
+    """Members for ``files`` (path below ``source_root``, executable, hash if known), sorted, below ``target``.
+
+    ``target`` is absolute in the image (``/app``); the path ``.`` is ``source_root`` itself as one file, which
+    then becomes ``target``. Symbolic links stay links and lead where they led. Raises BuildError for what is
+    neither file nor link, and MismatchError, while the content is read, if a file changes under us.
+    """
+    folder = target.strip("/")
+    for path, executable, sha256 in sorted(files, key=lambda file: file[0]):
+        source = source_root if path == "." else source_root / path
+        place = folder if path == "." else f"{folder}/{path}".lstrip("/")
+        yield _member(source, place, executable=executable, sha256=sha256)
+
+
+def read_file(path: Path, size: int) -> Iterator[bytes]:
+    """The content of ``path`` in chunks of a mebibyte; MismatchError unless it has ``size`` bytes all along."""
+    left = size
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(CHUNK):
+            left -= len(chunk)
+            if left < 0:
+                break
+            yield chunk
+    if left:
+        raise MismatchError(f"{path} has changed its size while it was read ({size} bytes before)", hint="build again")
+
+
+def _member(source: Path, place: str, *, executable: bool, sha256: FileHash | None) -> Member:
+    try:
+        status = source.lstat()
+    except OSError as error:
+        raise BuildError(f"{source} cannot be read: {error.strerror}") from error
+    if stat.S_ISLNK(status.st_mode):
+        return Member(path=place, kind="symlink", target=os.readlink(source))  # noqa: PTH115 - as it is written
+    if not stat.S_ISREG(status.st_mode):
+        raise BuildError(f"{source} is neither a file nor a symbolic link", hint="ignore it, or remove it")
+    return Member(
+        path=place,
+        size=status.st_size,
+        content=lambda: read_file(source, status.st_size),
+        executable=executable,
+        sha256=sha256,
+    )
