@@ -1,0 +1,130 @@
+"""mmdebstrap: from exact package versions to the tar of a Debian root."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from buildkit.declare.pins import AptPin
+from buildkit.errors import BuildError, FetchError, ToolError
+from buildkit.tools.process import Command, stream
+
+# $1 is the root. dpkg writes no records in this variant, so they are taken from the packages: one file each in
+# status.d, where scanners look for them.
+_RECORD = """
+mkdir -p "$1/var/lib/dpkg/status.d"
+for deb in "$1"/var/cache/apt/archives/*.deb; do
+    dpkg-deb --field "$deb" > "$1/var/lib/dpkg/status.d/$(dpkg-deb --field "$deb" Package)" || exit 1
+done
+"""
+
+# The standard library's bytecode: start-up is several times slower without, and Debian's own is checked against
+# the sources at every start (or not there at all: no script of a package runs in the extract variant).
+_COMPILE = """
+for python in "$1"/usr/bin/python3.*; do
+    name=${python##*/}
+    case ${name#python3.} in *[!0-9]*) continue ;; esac
+    env -i PYTHONHASHSEED=0 PATH=/usr/bin:/usr/sbin chroot "$1" "/usr/bin/$name" -s -S -m compileall \\
+        -q -f --invalidation-mode unchecked-hash "/usr/lib/$name" || exit 1
+done
+"""
+
+_GONE = re.compile(r"^E: (?:Version '(?P<version>[^']*)' for '(?P<name>[^']*)' was not found"
+                   r"|Unable to locate package (?P<unknown>\S+))", re.MULTILINE)  # fmt: skip
+_UNREACHED = re.compile(
+    r"^E: Failed to fetch .*|Temporary failure resolving|Could not (?:connect|resolve)|Connection timed out",
+    re.MULTILINE,
+)
+_UNSIGNED = re.compile(r"NO_PUBKEY|is not signed|couldn't be verified|Missing key")
+_UNMAPPED = re.compile(r"newuidmap|newgidmap|/etc/subuid|/etc/subgid|unprivileged_userns|unshare\(", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootSpec:
+    """A root: every package by its exact version, essential ones and dependencies too.
+
+    ``variant`` ``extract`` unpacks and runs no script of any package; every other one installs. ``arch`` is in
+    Debian's words (``amd64``). ``mirrors`` are URLs or lines of sources.list; without any, mmdebstrap's own for the
+    suite, updates and security included. ``bytecode`` compiles Python's standard library.
+    """
+
+    suite: str
+    arch: str
+    pins: tuple[AptPin, ...]
+    variant: str = "custom"
+    components: tuple[str, ...] = ("main",)
+    mirrors: tuple[str, ...] = ()
+    bytecode: bool = True
+
+
+def stream_root(spec: RootSpec) -> Iterator[bytes]:
+    """The root as an uncompressed tar, in chunks, while it is made.
+
+    Works as root and, by user namespaces, for an ordinary user with a range in /etc/subuid. Raises MissingTool;
+    FetchError where a pinned version is no longer in the archive (naming every such pin) or the archive cannot be
+    reached; ToolError otherwise. The errors come with the last chunk: only a tar read to its end is whole.
+    """
+    command = Command(
+        argv=render_argv(spec, uid=os.geteuid()),
+        env={"SOURCE_DATE_EPOCH": "0", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "TZ": "UTC"},
+        what="mmdebstrap",
+    )
+    try:
+        yield from stream(command)
+    except ToolError as error:
+        raise _explain(error, spec) from error
+
+
+def render_argv(spec: RootSpec, *, uid: int) -> tuple[str, ...]:
+    """The command line for a user with this id."""
+    extract = spec.variant == "extract"
+    pins = ",".join(f"{pin.name}={pin.version}" for pin in sorted(spec.pins, key=lambda pin: pin.name))
+    return (
+        "mmdebstrap",
+        f"--mode={'root' if uid == 0 else 'unshare'}",
+        # with every package pinned, `custom` is every other variant too; those would first install the newest
+        # essential packages, and then fail on a pin that is older
+        f"--variant={'extract' if extract else 'custom'}",
+        f"--architectures={spec.arch}",
+        f"--components={','.join(spec.components)}",
+        f"--include={pins}",
+        *((f"--extract-hook={_RECORD}",) if extract else ()),
+        *((f"--customize-hook={_COMPILE}",) if spec.bytecode else ()),
+        "--format=tar",
+        "--",
+        spec.suite,
+        "-",
+        *spec.mirrors,
+    )  # fmt: skip
+
+
+def _explain(error: ToolError, spec: RootSpec) -> BuildError:
+    gone = [
+        f"{found['name']}={found['version']}" if found["name"] else found["unknown"]
+        for found in _GONE.finditer(error.output)
+    ]
+    if gone:
+        return FetchError(
+            f"the archive no longer has {', '.join(gone)} in {spec.suite}",
+            hint="nox -s lock -- --upgrade takes the versions that it has now",
+            output=error.output,
+        )
+    if _UNREACHED.search(error.output):
+        return FetchError(
+            f"the Debian archive could not be reached for {spec.suite}",
+            hint="check the network and the proxy settings, then run the same command again",
+            output=error.output,
+        )
+    return ToolError(error.message, hint=_find_hint(error.output), output=error.output)
+
+
+def _find_hint(output: str) -> str:
+    if _UNSIGNED.search(output):
+        return "install Debian's keys: sudo apt-get install debian-archive-keyring"
+    if _UNMAPPED.search(output):
+        return "an ordinary user needs a range in /etc/subuid and /etc/subgid: nox -s doctor says how"
+    if "unmet dependencies" in output:
+        return "the lock does not fit together any more: nox -s lock -- --upgrade"
+    return ""
