@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
 
 from audio import AudioStream, Samples, open_audio
 from detector import Detector
@@ -36,7 +36,7 @@ class Analyser:
     detector: Detector
     max_seconds: float
 
-    def analyse(self, file: BinaryIO, rules: Rules, is_cancelled: Callable[[], bool]) -> Analysis:
+    def analyse(self, file: io.BytesIO, rules: Rules, is_cancelled: Callable[[], bool]) -> Analysis:
         """Return the speech segments of an audio file; `is_cancelled` is asked before each block.
 
         Raises:

@@ -5,14 +5,15 @@ Whatever the length of the file, decoding holds one block of at most `BLOCK_VALU
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
 
 import numpy as np
 import soundfile  # type: ignore[import-untyped]
 import soxr  # type: ignore[import-untyped]
 from formats import Format, find_format, is_cut_short
+from mpeg import give_length
 from numpy.typing import NDArray
 from problems import Problem
 from segments import RATE
@@ -98,7 +99,7 @@ class AudioStream:
 
 
 @contextmanager
-def open_audio(file: BinaryIO, max_seconds: float) -> Iterator[AudioStream]:
+def open_audio(file: io.BytesIO, max_seconds: float) -> Iterator[AudioStream]:
     """Open an audio file of any rate and any number of channels.
 
     Raises:
@@ -110,8 +111,8 @@ def open_audio(file: BinaryIO, max_seconds: float) -> Iterator[AudioStream]:
         raise Problem(400, "truncated", f"the {kind} file ends before its headers say", "send the whole file")
     file.seek(0)
     try:
-        reader = _Reader(file)
-    except (soundfile.LibsndfileError, TypeError) as error:  # TypeError: a header of the RAW format's guess
+        reader = _Reader(give_length(file) if kind is Format.MP3 else file)
+    except soundfile.LibsndfileError as error:
         raise not_audio(f"looks like {kind}, but has no header that can be read") from error
     with reader:
         if reader.format not in TAKEN:
@@ -128,7 +129,7 @@ def open_audio(file: BinaryIO, max_seconds: float) -> Iterator[AudioStream]:
         yield AudioStream(reader, TAKEN[reader.format], max_seconds)
 
 
-def get_format(file: BinaryIO) -> Format:
+def get_format(file: io.BytesIO) -> Format:
     """Return the format of `file` by its first bytes.
 
     Raises:

@@ -37,6 +37,9 @@ class ModelInfo:
     name: str
     sha256: str
 
+    def __str__(self) -> str:
+        return f"{self.name} (sha256 {self.sha256[:12]})"
+
 
 class Windows:
     """Cuts a stream of audio blocks into windows of 512 samples, each with the 64 samples before it in front."""
@@ -82,7 +85,10 @@ class Detector:
         Raises:
             ModelError: the answer is not one probability per window.
         """
-        found = list(self.probabilities([np.zeros(BATCH * WINDOW, np.float32)]))
+        try:
+            found = list(self.probabilities([np.zeros(BATCH * WINDOW, np.float32)]))
+        except Exception as error:  # another shape or type, in ONNX Runtime's words
+            raise ModelError(f"{self.info.name}: cannot be run: {error}") from error
         if len(found) != BATCH or not all(0 <= value <= 1 for value in found):
             raise ModelError(f"{self.info.name}: {len(found)} values for {BATCH} windows, or not probabilities")
 

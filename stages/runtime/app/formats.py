@@ -9,6 +9,8 @@ import struct
 from enum import StrEnum
 from typing import BinaryIO
 
+from mpeg import measure_frame
+
 STREAMED = 0x7FFF_0000  # programs that write WAV to a pipe leave a size at or above this: "until the end"
 OGG_HEADER = 27
 OGG_TAIL = 65_307  # the longest page: header, 255 lacing values, 255 x 255 bytes
@@ -53,12 +55,8 @@ def find_format(head: bytes) -> Format | None:
 
 
 def is_mpeg_frame(head: bytes) -> bool:
-    """Return whether `head` begins with the header of an MPEG-1/2/2.5 layer III frame (ISO/IEC 11172-3, 2.4.1.3)."""
-    if len(head) < 4 or head[0] != 0xFF or head[1] & 0xE0 != 0xE0:
-        return False
-    version, layer = head[1] >> 3 & 3, head[1] >> 1 & 3
-    bitrate, rate = head[2] >> 4, head[2] >> 2 & 3
-    return version != 1 and layer == 1 and bitrate not in (0, 15) and rate != 3
+    """Return whether `head` begins with the header of an MPEG-1/2/2.5 layer III frame."""
+    return len(head) >= 4 and head[0] == 0xFF and measure_frame(head[1], head[2]) > 0
 
 
 def is_cut_short(file: BinaryIO, kind: Format) -> bool:

@@ -50,7 +50,8 @@ app = create_app(settings, stop_failed)
 def run_server() -> int:
     """Serve until told to stop."""
     global server
-    signal.signal(signal.SIGTERM, exit_quietly)  # also what uvicorn raises again when it has shut down
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when it has shut down
+        signal.signal(number, exit_quietly)
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stdout
     )
@@ -67,8 +68,11 @@ def run_server() -> int:
         timeout_graceful_shutdown=settings.shutdown_timeout,
     )
     server = uvicorn.Server(config)
-    server.run()
-    return 1 if failed or not server.started else 0
+    try:
+        server.run()
+    except SystemExit as stop:  # 0 from `exit_quietly`; otherwise the port cannot be used
+        return 1 if stop.code else 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -66,6 +66,9 @@ class Counted:
         with self._metrics.in_flight.track_inprogress():
             try:
                 await self._app(scope, receive, watched)
+            except Exception:
+                status = 500  # answered further out
+                raise
             finally:
                 route = scope["path"] if scope["path"] in self._routes else NO_ROUTE
                 method = scope["method"] if scope["method"] in METHODS else "OTHER"

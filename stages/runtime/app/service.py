@@ -50,14 +50,18 @@ class Service:
         try:
             detector = await loop.run_in_executor(self._pool, load_detector, settings.model, settings.threads)
         except ModelError as error:
-            self.failure = str(error)
-            log.critical("%s", error)
-            self._on_failure()
+            self._fail(str(error))
             return
         self._analyser = Analyser(detector=detector, max_seconds=settings.max_seconds)
         self.metrics.model.labels(detector.info.name, detector.info.sha256).set(1)
         self.metrics.ready.set(1)
-        log.info("ready: %s sha256:%s", detector.info.name, detector.info.sha256[:12])
+        bodies = settings.admitted * settings.max_bytes
+        log.info("ready: %s, %d workers, bodies up to %d bytes in all", detector.info, settings.workers, bodies)
+
+    def _fail(self, why: str) -> None:
+        self.failure = why
+        log.critical("%s", why)
+        self._on_failure()
 
     async def stop(self) -> None:
         """Let running work end at its next block, and wait for that."""

@@ -1,0 +1,90 @@
+"""Where the service, its model and real speech are found: in the image, or in a checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).resolve().parent
+PLACES = (HERE.parent, HERE.parents[1] / "runtime" / "app", Path("/app"))  # /app/tests; a checkout; anywhere else
+
+
+def find_app() -> Path:
+    for place in PLACES:
+        if (place / "main.py").is_file() and (place / "detector.py").is_file():
+            return place
+    raise pytest.UsageError(f"the service is in none of {', '.join(map(str, PLACES))}")
+
+
+APP = find_app()
+sys.path.insert(0, str(APP))
+
+from api import create_app  # noqa: E402
+from clips import Clip, make_clip, wait_until_ready  # noqa: E402 - the path first
+from detector import Detector, load_detector  # noqa: E402
+from fastapi.testclient import TestClient  # noqa: E402
+from settings import Settings  # noqa: E402
+
+SENTENCES = (
+    "This is a test of speech detection. <break time='900ms'/> It hears one voice. <break time='700ms'/> Goodbye."
+)
+
+
+@pytest.fixture(scope="session")
+def app_folder() -> Path:
+    return APP
+
+
+@pytest.fixture(scope="session")
+def model_path() -> Path:
+    path = Path(os.environ.get("SPEECH_MODEL") or Settings.model_fields["model"].default)
+    if not path.is_file():
+        pytest.fail(f"{path} is missing: set SPEECH_MODEL to silero_vad_16k_sequence.onnx", pytrace=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def detector(model_path: Path) -> Detector:
+    return load_detector(model_path, 1)
+
+
+@pytest.fixture(scope="session")
+def speech(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    """Real or spoken speech, mono, with a second of silence on either side."""
+    given = os.environ.get("SPEECH_SAMPLE")
+    path = Path(given) if given else speak(tmp_path_factory.mktemp("speech") / "spoken.wav")
+    if not path.is_file():
+        pytest.fail(f"SPEECH_SAMPLE names {path}, which is no file", pytrace=False)
+    clip = make_clip(path)
+    silence = np.zeros(clip.rate, np.float32)
+    return Clip(samples=np.concatenate((silence, clip.samples, silence)), rate=clip.rate)
+
+
+def speak(path: Path) -> Path:
+    program = shutil.which("espeak-ng")
+    if program is None:
+        pytest.fail("no speech to test with: install espeak-ng, or set SPEECH_SAMPLE to a WAV of speech", pytrace=False)
+    subprocess.run([program, "-m", "-s", "150", "-w", str(path), SENTENCES], check=True)
+    return path
+
+
+@pytest.fixture
+def make_settings(model_path: Path) -> Callable[..., Settings]:
+    def make(**given: object) -> Settings:
+        return Settings.model_validate({"model": model_path, "workers": 2, **given})
+
+    return make
+
+
+@pytest.fixture
+def client(make_settings: Callable[..., Settings]) -> Iterator[TestClient]:
+    with TestClient(create_app(make_settings())) as client:
+        wait_until_ready(client)
+        yield client

@@ -1,0 +1,142 @@
+"""The service as a process: how it starts, says that it is ready, and stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+from clips import encode
+
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        number: int = one.getsockname()[1]
+        return number
+
+
+@pytest.fixture
+def run(app_folder: Path, model_path: Path, port: int) -> Iterator[Start]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*argv: str, **environ: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-B", *argv],
+            cwd=app_folder,
+            env={
+                "PATH": os.environ["PATH"],
+                "HOME": "/nonexistent",
+                "TMPDIR": "/nonexistent",
+                "SPEECH_HOST": "127.0.0.1",
+                "SPEECH_PORT": str(port),
+                "SPEECH_MODEL": str(model_path),
+                **environ,
+            },
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def wait_until_healthy(run: Start, **environ: str) -> None:
+    until = time.monotonic() + 30
+    while run("-IS", "healthcheck.py", **environ).wait() != 0:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=20)
+    return process.returncode, output
+
+
+def test_it_becomes_healthy_answers_and_stops_when_told(run: Start, port: int) -> None:
+    assert run("-IS", "healthcheck.py").wait() == 1
+    service = run("-m", "main")
+    wait_until_healthy(run)
+    answer = httpx2.post(
+        f"http://127.0.0.1:{port}/v1/speech",
+        content=encode(np.zeros(16_000, np.float32), 16_000),
+        headers={"Content-Type": "audio/wav"},
+    )
+    assert answer.json()["segments"] == []
+    assert "server" not in answer.headers
+    service.send_signal(signal.SIGTERM)
+    code, output = finish(service)
+    assert code == 0, output
+    assert "Traceback" not in output
+    assert run("-IS", "healthcheck.py").wait() == 1
+
+
+def test_an_interrupt_stops_it_as_quietly(run: Start) -> None:
+    service = run("-m", "main")
+    wait_until_healthy(run)
+    service.send_signal(signal.SIGINT)
+    code, output = finish(service)
+    assert code == 0, output
+    assert "Traceback" not in output
+
+
+def test_a_plain_uvicorn_serves_it_too(run: Start, port: int) -> None:
+    run("-m", "uvicorn", "main:app", "--host", "127.0.0.1", "--port", str(port))
+    wait_until_healthy(run)
+
+
+def test_bad_settings_are_all_told_and_exit_with_2(run: Start) -> None:
+    code, output = finish(run("-m", "main", SPEECH_PORT="x", SPEECH_THRESHOLD="7", SPEECH_WORKRES="1"))
+    assert code == 2
+    assert [line.split(":")[1].strip() for line in output.splitlines()] == [
+        "SPEECH_WORKRES",
+        "SPEECH_PORT",
+        "SPEECH_THRESHOLD",
+    ]
+
+
+def test_a_missing_model_exits_with_1_and_names_it(run: Start) -> None:
+    code, output = finish(run("-m", "main", SPEECH_MODEL="/nonexistent/model.onnx"))
+    assert code == 1
+    assert "/nonexistent/model.onnx" in output
+    assert "Traceback" not in output
+
+
+def test_a_taken_port_exits_with_1(run: Start, port: int) -> None:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", port))
+        one.listen()
+        code, output = finish(run("-m", "main"))
+    assert code == 1
+    assert "address already in use" in output
+
+
+def test_healthcheck_asks_where_the_service_listens(run: Start) -> None:
+    run("-m", "main", SPEECH_HOST="127.0.0.2")
+    wait_until_healthy(run, SPEECH_HOST="127.0.0.2")
+    assert run("-IS", "healthcheck.py", SPEECH_HOST="0.0.0.0").wait() == 1
+
+
+def test_a_refused_upload_is_answered_before_it_is_sent(run: Start, port: int) -> None:
+    run("-m", "main", SPEECH_MAX_BYTES="1MiB")
+    wait_until_healthy(run)
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        head = b"POST /v1/speech HTTP/1.1\r\nHost: x\r\nContent-Type: audio/wav\r\nContent-Length: 9999999999\r\n"
+        connection.sendall(head + b"Expect: 100-continue\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.1 413")
