@@ -1,0 +1,363 @@
+"""ci/bootstrap, run for real in a tiny project that needs no network and no apt."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PYPROJECT = """\
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+
+[project]
+name = "tiny"
+version = "1"
+"""
+
+# An editable install (PEP 660) without a download: the wheel holds one script, `nox`.
+BACKEND = """\
+import time, zipfile
+from pathlib import Path
+
+def get_requires_for_build_editable(config_settings=None):
+    return []
+
+def prepare_metadata_for_build_editable(folder, config_settings=None):
+    info = Path(folder, "tiny-1.dist-info")
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n")
+    return info.name
+
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    Path("installs").open("a").write("one\\n")
+    while Path("stuck").exists():
+        time.sleep(0.05)
+    if Path("broken").exists():
+        raise RuntimeError("this build is meant to fail")
+    name = "tiny-1-py3-none-any.whl"
+    with zipfile.ZipFile(Path(folder, name), "w") as wheel:
+        script = zipfile.ZipInfo("tiny-1.data/scripts/nox")
+        script.external_attr = 0o100755 << 16
+        wheel.writestr(script, "#!python\\nimport sys\\nprint('nox', *sys.argv[1:])\\n")
+        wheel.writestr("tiny-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n")
+        wheel.writestr("tiny-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr("tiny-1.dist-info/RECORD", "")
+    return name
+"""
+
+PACKAGES = """\
+# group  when  package    probe                        why
+always   -     coreutils  cmd:definitely-not-here|cmd:env  proves that one of several probes is enough
+"""
+
+
+class Project:
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "project"
+        self.home = folder / "home"
+        (self.root / "ci").mkdir(parents=True)
+        self.home.mkdir()
+        shutil.copy(ROOT / "ci/bootstrap", self.root / "ci/bootstrap")
+        self.write("ci/packages.txt", PACKAGES)
+        self.write("pyproject.toml", PYPROJECT)
+        self.write("backend.py", BACKEND)
+        self.env = {"HOME": str(self.home), "PATH": f"{folder}/bin:/usr/bin:/bin", "PIP_NO_INPUT": "1"}
+        # A `nox` on PATH, so that nothing is linked into the real /usr/local/bin when the tests run as root.
+        self.tool("nox", "echo foreign nox")
+
+        self.use_uv()
+
+    def use_uv(self) -> None:
+        uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+        assert uv, "uv is a dependency of the project"
+        self.tool("uv", f'echo "$*" >>{self.root}.uv-calls\nexec {uv} "$@"')
+        self.env |= {"UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never", "UV_NO_CONFIG": "1"}
+
+    def write(self, path: str, text: str) -> Path:
+        target = self.root / path
+        target.write_text(text)
+        return target
+
+    def tool(self, name: str, body: str) -> None:
+        target = self.root.parent / "bin" / name
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(f"#!/bin/bash\n{body}\n")
+        target.chmod(0o755)
+
+    def bootstrap(self, *argv: str, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.root / "ci/bootstrap", *argv],
+            env={**self.env, **env},
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def start(self, *argv: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [self.root / "ci/bootstrap", *argv],
+            env=self.env,
+            cwd=self.root,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @property
+    def installs(self) -> int:
+        log = self.root / "installs"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    def wait_for_install(self, number: int) -> None:
+        deadline = time.monotonic() + 60
+        while self.installs < number:
+            assert time.monotonic() < deadline, "the install never began"
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def test_installs_once_then_does_nothing(project: Project) -> None:
+    first = project.bootstrap("nox", "-s", "lint")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == "nox -s lint\n", "the command runs with .venv/bin first on its PATH"
+    assert "installs the project into .venv" in first.stderr
+
+    began = time.monotonic()
+    second = project.bootstrap("nox", "-s", "lint")
+    assert time.monotonic() - began < 5
+    assert (second.returncode, second.stdout, second.stderr) == (0, "nox -s lint\n", "")
+    assert project.installs == 1
+
+
+def test_passes_on_the_exit_code_and_the_words(project: Project) -> None:
+    ran = project.bootstrap("bash", "-c", 'printf "[%s]" "$@"; exit 7', "_", "a b", "--", "-x")
+    assert ran.returncode == 7
+    assert ran.stdout == "[a b][--][-x]"
+
+
+def test_another_pyproject_installs_again(project: Project) -> None:
+    project.bootstrap("true")
+    project.write("pyproject.toml", PYPROJECT + "# changed\n")
+    changed = project.bootstrap("true")
+    assert "changed" in changed.stderr
+    assert project.installs == 2
+    assert project.bootstrap("true").stderr == ""
+
+
+def test_a_moved_checkout_gets_a_new_environment(project: Project) -> None:
+    project.bootstrap("true")
+    moved = project.root.rename(project.root.with_name("moved"))
+    project.root = moved
+    assert project.bootstrap("nox").stdout == "nox\n"
+    assert (moved / ".venv/bin/nox").read_text().startswith(f"#!{moved}/.venv/bin/python")
+
+
+def test_a_failed_install_is_not_believed(project: Project) -> None:
+    project.write("broken", "")
+    failed = project.bootstrap("echo", "never")
+    assert failed.returncode == 1
+    assert failed.stdout == ""
+    assert "could not be installed into .venv" in failed.stderr
+    assert "Is there a network" in failed.stderr
+    (project.root / "broken").unlink()
+    assert project.bootstrap("nox").stdout == "nox\n"
+
+
+def test_a_killed_install_is_repaired_by_the_next_run(project: Project) -> None:
+    stuck = project.write("stuck", "")
+    child = project.start("true")
+    project.wait_for_install(1)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    stuck.unlink()
+    repaired = project.bootstrap("nox")
+    assert "did not end" in repaired.stderr
+    assert repaired.stdout == "nox\n"
+
+
+def test_two_at_once_install_once(project: Project) -> None:
+    stuck = project.write("stuck", "")
+    children = [project.start("true"), project.start("true")]
+    project.wait_for_install(1)
+    time.sleep(0.3)
+    stuck.unlink()
+    assert [child.wait(timeout=60) for child in children] == [0, 0]
+    assert project.installs == 1
+
+
+def test_uses_uv_where_there_is_one(project: Project) -> None:
+    assert project.bootstrap("nox").stdout == "nox\n"
+    assert "pip install" in Path(f"{project.root}.uv-calls").read_text()
+    assert not (project.root / ".venv/bin/pip").exists()
+
+
+def test_uses_pip_where_there_is_no_uv_or_it_fails(project: Project) -> None:
+    if subprocess.run(["/usr/bin/python3", "-c", "import ensurepip"], capture_output=True).returncode:
+        pytest.skip("this machine's Python has no ensurepip: bootstrap found uv here")
+    project.tool("uv", "exit 1")
+    assert project.bootstrap("nox").stdout == "nox\n"
+    assert (project.root / ".venv/bin/pip").exists()
+    assert project.bootstrap("nox").stderr == ""
+
+
+def test_the_users_own_environment_is_kept(project: Project) -> None:
+    subprocess.run(["/usr/bin/env", "python3", "-m", "venv", project.root / ".venv"], env=project.env, check=True)
+    theirs = project.write(".venv/theirs", "")
+    project.bootstrap("true")
+    project.write("pyproject.toml", PYPROJECT + "# changed\n")
+    assert "uses the .venv that is there" in project.bootstrap("true").stderr
+    assert theirs.exists()
+
+
+def test_links_nox_for_an_ordinary_user_only_where_there_is_none(project: Project) -> None:
+    assert "link" not in project.bootstrap("--dry-run", "true").stderr
+    (project.root.parent / "bin/nox").unlink()
+    if shutil.which("nox", path=project.env["PATH"]):
+        pytest.skip("this machine has a nox in /usr/bin")
+    assert "would link nox into" in project.bootstrap("--dry-run", "true").stderr
+
+
+def missing(project: Project, *argv: str, **env: str) -> list[str]:
+    said = project.bootstrap("--dry-run", *argv, **env).stderr
+    return [line.split()[0] for line in said.splitlines() if line.startswith("    ")]
+
+
+GROUPS = """\
+always         -     git        cmd:not-here-1  a reason to have it
+tests          -     podman     cmd:not-here-2  x
+tests,bench-build -  registry   cmd:not-here-3  x
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "nox -s tests",
+        "nox -s lint tests",
+        "nox --session tests",
+        "nox --session=tests",
+        "nox --sessions lint tests -- -k x",
+        "nox -rs tests",
+        "nox -stests",
+        "nox -rstests",
+        "nox -R --no-color -s tests-3.13",
+        "nox -s tests(python='3.13')",
+        "nox -k tests",
+        "/opt/nox/bin/nox -s tests",
+        "python -m nox -s tests",
+        "nox",
+        "nox -r -- -x",
+        "pytest tests",
+        "python -m pytest -x",
+    ],
+)
+def test_finds_the_tests_session(project: Project, command: str) -> None:
+    project.write("ci/packages.txt", GROUPS)
+    assert missing(project, *command.split()) == ["git", "podman", "registry"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "nox -s build-runtime",
+        "nox -l",
+        "nox -s lint -- tests",
+        "nox -f tests -s lint",
+        "nox --list",
+        "echo -s tests",
+        "",
+    ],
+)
+def test_other_commands_need_no_test_packages(project: Project, command: str) -> None:
+    project.write("ci/packages.txt", GROUPS)
+    assert missing(project, *command.split()) == ["git"]
+
+
+def test_sessions_may_come_from_the_environment(project: Project) -> None:
+    project.write("ci/packages.txt", GROUPS)
+    assert missing(project, "nox", NOXSESSION="lint,tests") == ["git", "podman", "registry"]
+    assert missing(project, "nox", "-s", "bench-build") == ["git", "registry"]
+
+
+def test_dry_run_says_what_and_why_and_changes_nothing(project: Project) -> None:
+    project.write("ci/packages.txt", GROUPS)
+    said = project.bootstrap("--dry-run", "echo", "never")
+    assert (said.returncode, said.stdout) == (0, "")
+    assert "git                          a reason to have it" in said.stderr
+    assert "would install the project into .venv" in said.stderr
+    assert {path.name for path in project.root.iterdir()} == {"ci", "pyproject.toml", "backend.py"}
+
+
+def test_conditions_pick_lines_by_host(project: Project) -> None:
+    me, other = ("root", "user") if os.geteuid() == 0 else ("user", "root")
+    project.write(
+        "ci/packages.txt",
+        f"always {me} for-me cmd:not-here x\nalways {other} for-others cmd:not-here x\n"
+        f"always !{other},!no-such-release both cmd:not-here x\nalways {me},no-such-release never cmd:not-here x\n",
+    )
+    assert missing(project, "true") == ["for-me", "both"]
+
+
+def test_a_tool_in_sbin_counts_though_the_path_lacks_it(project: Project) -> None:
+    tool = next(path.name for path in Path("/usr/sbin").iterdir() if not Path("/usr/bin", path.name).exists())
+    project.write("ci/packages.txt", f"always - x cmd:{tool} why\n")
+    assert missing(project, "true") == []
+
+
+def test_without_sudo_the_whole_command_is_said(project: Project) -> None:
+    """As an ordinary user whose PATH has no sudo."""
+    tools = project.root.parent / "bin"
+    for name in ("bash", "env", "dirname", "readlink", "mkdir"):
+        (tools / name).symlink_to(f"/bin/{name}")
+    project.tool("apt-get", "echo must not run; exit 1")
+    project.write("ci/packages.txt", "always - one cmd:not-here x\nalways - two cmd:not-here y\n")
+    argv: list[str | Path] = [project.root / "ci/bootstrap", "true"]
+    if os.geteuid() == 0:
+        project.root.parent.chmod(0o755)
+        for folder in project.root.parent.parents[:-2]:  # pytest's own folders are closed to others
+            folder.chmod(folder.stat().st_mode | 0o011)
+        argv = ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *argv]
+    ran = subprocess.run(argv, env={**project.env, "PATH": str(tools)}, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert "apt-get update && apt-get install --no-install-recommends -y one two" in ran.stderr
+    assert "must not run" not in ran.stderr
+
+
+def test_help_and_a_wrong_option(project: Project) -> None:
+    assert project.bootstrap("--help").stdout.startswith("usage: ci/bootstrap")
+    wrong = project.bootstrap("--what")
+    assert wrong.returncode == 2
+    assert "--what" in wrong.stderr
+
+
+def test_the_projects_own_list_is_well_formed() -> None:
+    lines = [
+        line.split(None, 4) for line in (ROOT / "ci/packages.txt").read_text().splitlines() if line and line[0] != "#"
+    ]
+    assert len(lines) > 15
+    for group, when, package, probe, why in lines:
+        assert set(group.split(",")) <= {"always", "tests", "bench-build"}
+        assert when
+        assert package
+        assert why
+        assert all(one.startswith(("cmd:", "file:", "pkg:")) for one in probe.split("|"))
+
+
+def test_ci_runs_the_readmes_command() -> None:
+    assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "exec ci/bootstrap nox -s tests"
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+    assert os.access(ROOT / "ci/bootstrap", os.X_OK)
