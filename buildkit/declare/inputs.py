@@ -1,0 +1,97 @@
+"""Whether a lock is older than its input, decided by content: every lock names the hash of what it was made from.
+
+The hash is over meaning, not bytes: comments, blank lines and trailing spaces do not count; files that a
+requirements input includes (``-r``, ``-c``) and the metadata of packages of the repository do.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable
+
+from buildkit.declare.target import Target
+from buildkit.digest import FileHash, canonical_json
+from buildkit.errors import Problem
+
+Read = Callable[[str], str | None]
+"""Text of a file by its path relative to the checkout, or None where there is none."""
+
+_HEADER = re.compile(r"^# buildkit inputs sha256:([0-9a-f]{64})\s*$", re.MULTILINE)
+_INCLUDE = re.compile(r"^(?:-r|-c|--requirement|--constraint)(?:\s*=\s*|\s+)(\S+)$")
+_LOCAL = re.compile(r"^(?:-e\s+|--editable(?:\s+|=))?(?:[\w.-]+(?:\[[^]]*\])?\s*@\s*)?(?:file:)?(\.{1,2}/[^\s;\[]*)")
+_METADATA = ("pyproject.toml", "setup.cfg", "setup.py")
+
+
+def render_header(inputs: FileHash) -> str:
+    """The comment line, with its newline, that stands first in a lock made from ``inputs``."""
+    return f"# buildkit inputs {inputs}\n"
+
+
+def find_inputs(lock: str) -> FileHash | None:
+    """The hash that the lock's header names, or None."""
+    found = _HEADER.search(lock[:4096])
+    return FileHash(found[1]) if found else None
+
+
+def check_fresh(file: str, lock: str | None, expected: FileHash) -> Problem | None:
+    """What is wrong with ``file``, whose text is ``lock`` (None: missing), if it should be made from ``expected``."""
+    if lock is None:
+        return Problem(file=file, what="the lock is missing", hint="run: nox -s lock")
+    found = find_inputs(lock)
+    if found is None:
+        return Problem(file=file, what="the lock does not say what it was made from", hint="run: nox -s lock")
+    if found != expected:
+        return Problem(file=file, what="the lock is older than its input", hint="run: nox -s lock")
+    return None
+
+
+def requirements_inputs(file: str, read: Read, target: Target, *, locker: str) -> FileHash:
+    """What a requirements lock is made from: its input, what that includes, the target's Python and the locker."""
+    parts: list[tuple[str, str]] = []
+    _collect(file, read, parts, set())
+    return _hash("requirements", parts, python=target.minor, locker=locker)
+
+
+def wheels_inputs(lock: str, target: Target) -> FileHash:
+    """What a wheels lock is made from: the pins of the requirements ``lock`` (its text) and the whole target."""
+    words = {"python": target.python, "glibc": target.glibc, "arch": target.arch}
+    return _hash("wheels", [("lock", meaning(lock))], **words)
+
+
+def apt_inputs(text: str, *, base: str = "", **settings: str) -> FileHash:
+    """What an apt lock is made from: its list, ``base`` (text of the lock under it) and settings such as ``suite``."""
+    return _hash("apt", [("list", meaning(text)), ("base", meaning(base))], **settings)
+
+
+def models_inputs(text: str) -> FileHash:
+    """What a models lock is made from: the models file. Bytes of ``path:`` models are checked where they are read."""
+    return _hash("models", [("models", meaning(text))])
+
+
+def meaning(text: str) -> str:
+    """``text`` without comments, blank lines and surrounding spaces, continuation lines joined."""
+    joined = re.sub(r"\\\r?\n\s*", " ", text)
+    lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in joined.splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def _hash(kind: str, parts: list[tuple[str, str]], **settings: str) -> FileHash:
+    return FileHash.of(canonical_json({"kind": kind, "parts": parts, "settings": settings}).encode())
+
+
+def _collect(file: str, read: Read, parts: list[tuple[str, str]], seen: set[str]) -> None:
+    if file in seen:
+        return
+    seen.add(file)
+    text = meaning(read(file) or "")
+    parts.append((file, text))
+    for line in text.splitlines():
+        if include := _INCLUDE.match(line):
+            _collect(posixpath.normpath(posixpath.join(posixpath.dirname(file), include[1])), read, parts, seen)
+        elif local := _LOCAL.match(line):
+            folder = posixpath.normpath(local[1])
+            for name in _METADATA:
+                metadata = read(f"{folder}/{name}")
+                if metadata is not None:
+                    parts.append((f"{folder}/{name}", metadata))

@@ -1,0 +1,1 @@
+"""Making and refreshing locks: the one part of buildkit that decides versions."""

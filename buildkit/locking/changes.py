@@ -1,0 +1,33 @@
+"""What changed from one lock to the next, in a few words."""
+
+from __future__ import annotations
+
+import re
+
+_PINNED = re.compile(r"^([A-Za-z0-9][\w.+-]*?)(?:==|=)([^\s;\\]+)", re.MULTILINE)
+_NAMED = re.compile(r'^name = "([^"]+)"\nversion = "([^"]*)"', re.MULTILINE)
+
+
+def describe_changes(old: str | None, new: str) -> tuple[str, ...]:
+    """``name 1 → 2``, ``+ name 2`` and ``- name`` for every pin that differs; sorted by name."""
+    if old is None:
+        return ("new",)
+    before, after = _versions(old), _versions(new)
+    lines = []
+    for name in sorted(before.keys() | after.keys()):
+        was, now = before.get(name), after.get(name)
+        if was is None:
+            lines.append(f"+ {name} {now}".rstrip())
+        elif now is None:
+            lines.append(f"- {name}")
+        elif was != now:
+            lines.append(f"{name} {was} → {now}")
+    return tuple(lines)
+
+
+def _versions(text: str) -> dict[str, str]:
+    pattern = _NAMED if "\nname = " in text else _PINNED
+    found: dict[str, list[str]] = {}
+    for name, version in pattern.findall(text):
+        found.setdefault(name, []).append(version)
+    return {name: " | ".join(versions) for name, versions in found.items()}

@@ -1,0 +1,23 @@
+"""Saying what is being locked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from buildkit.errors import BuildkitError
+from buildkit.events import Say, StepFailed, StepFinished, StepStarted
+
+
+@contextmanager
+def said(say: Say, step: str, phase: str) -> Iterator[None]:
+    """A step that starts and ends with the block."""
+    say(StepStarted(step=step, phase=phase))
+    began = time.monotonic()
+    try:
+        yield
+    except BuildkitError as error:
+        say(StepFailed(step=step, phase=phase, message=error.message))
+        raise
+    say(StepFinished(step=step, phase=phase, seconds=time.monotonic() - began))

@@ -1,0 +1,226 @@
+"""HTTP: the only importer of httpx2, through unearth's client: retries, certificates, credentials, proxies.
+
+A ``Session`` is what unearth asks of a fetcher (``get``, ``head``, ``get_stream``), so index pages are retried as
+downloads are. It is safe to share among threads. No message holds more of a URL than its host.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from buildkit.errors import DefinitionError, FetchError, Interrupted
+from buildkit.tools.sources import Sources, host_of
+
+if TYPE_CHECKING:
+    from httpx2 import Response
+    from unearth.fetchers import PyPIClient
+
+_PASSING = frozenset((408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 527))
+_REFUSED = frozenset((401, 403, 407))
+_TRIES = 5
+_TRIES_TO_CONNECT = 3
+_LONGEST_PAUSE = 30.0  # seconds
+_DEFAULT_TIMEOUT = 20.0  # seconds without a byte
+
+
+class Dropped(Exception):  # noqa: N818 - a state of a connection; what users see is the error inside
+    """The connection broke or the server is busy: the same request may succeed later. ``wait`` is in seconds."""
+
+    def __init__(self, error: FetchError, *, wait: float = 0.0, connecting: bool = False) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self.wait = wait
+        self.connecting = connecting
+
+
+class Patience:
+    """How often and how long to wait for something that was dropped; ``stop`` ends any wait with Interrupted."""
+
+    def __init__(self, stop: threading.Event, *, unit: float = 0.5) -> None:
+        self.stop = stop
+        self._unit = unit
+
+    def check(self) -> None:
+        """Raise Interrupted if a stop was asked for."""
+        if self.stop.is_set():
+            raise Interrupted("interrupted")
+
+    def wait(self, dropped: Dropped, tries: int) -> None:
+        """Pause before try ``tries + 1``, longer each time, with jitter; raises the error when it was the last."""
+        if tries >= (_TRIES_TO_CONNECT if dropped.connecting else _TRIES):
+            raise dropped.error
+        pause = self._unit * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
+        if self.stop.wait(min(max(pause, dropped.wait), _LONGEST_PAUSE)):
+            raise Interrupted("interrupted")
+
+
+class Session:
+    """HTTP as pip's and uv's settings want it. ``refused`` collects hosts that asked for other credentials."""
+
+    def __init__(self, sources: Sources, patience: Patience) -> None:
+        self._sources = sources
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._made: PyPIClient | None = None
+        self.refused: set[str] = set()
+
+    def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Response:
+        """The whole answer, whatever its status; raises FetchError when the server is out of reach or broken."""
+        return self._whole("GET", url, headers)
+
+    def head(self, url: str, *, headers: Mapping[str, str] | None = None) -> Response:
+        """As ``get``, without a body."""
+        return self._whole("HEAD", url, headers)
+
+    @contextmanager
+    def get_stream(self, url: str, *, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
+        """The answer with its body still to be read, for unearth; ``open`` is for downloads."""
+        with self.client.stream("GET", url, headers=headers) as response:
+            yield response
+
+    def iter_secure_origins(self) -> Iterable[tuple[str, str, str]]:
+        """Scheme, host and port of what may be used, for unearth."""
+        return self.client.iter_secure_origins()
+
+    @contextmanager
+    def open(self, url: str, *, start: int = 0) -> Iterator[Response]:
+        """One try to read ``url`` from byte ``start`` on, answered 200, 206 or 416.
+
+        The body is read by ``iter_body``. Raises Dropped where another try makes sense, else FetchError.
+        """
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+        with ExitStack() as stack:
+            with self._translated(url):
+                response = stack.enter_context(self.client.stream("GET", url, headers=headers))
+            if response.status_code not in {200, 206, 416}:
+                raise self._failed(url, response)
+            yield response
+
+    def iter_body(self, url: str, response: Response) -> Iterator[bytes]:
+        """The body as it was stored on the server, in chunks; raises Dropped when it breaks off."""
+        with self._translated(url):
+            yield from response.iter_raw(1 << 18)
+
+    def find_size(self, url: str) -> int | None:
+        """Bytes of the file behind ``url`` without downloading it, or None where the server does not say."""
+        response = self.head(url, headers={"Accept-Encoding": "identity"})
+        length = response.headers.get("Content-Length", "")
+        if response.status_code == 200 and length.isdigit():
+            return int(length)
+        with self.get_stream(url, headers={"Range": "bytes=0-0", "Accept-Encoding": "identity"}) as response:
+            total = response.headers.get("Content-Range", "").rpartition("/")[2]
+        return int(total) if response.status_code == 206 and total.isdigit() else None
+
+    def close(self) -> None:
+        """Close idle connections."""
+        with self._lock:
+            if self._made is not None:
+                self._made.close()
+                self._made = None
+
+    @property
+    def client(self) -> PyPIClient:
+        """The client, made on first use: importing it takes a tenth of a second."""
+        with self._lock:
+            if self._made is None:
+                self._made = make_client(self._sources)
+            return self._made
+
+    def _whole(self, method: str, url: str, headers: Mapping[str, str] | None) -> Response:
+        tries = 0
+        while True:
+            self._patience.check()
+            tries += 1
+            try:
+                with self._translated(url):
+                    response = self.client.request(method, url, headers=headers)
+                if response.status_code in _PASSING:
+                    raise self._failed(url, response)
+            except Dropped as dropped:
+                self._patience.wait(dropped, tries)
+            else:
+                if response.status_code in _REFUSED:
+                    self.refused.add(host_of(url))
+                return response
+
+    @contextmanager
+    def _translated(self, url: str) -> Iterator[None]:
+        import httpx2
+
+        host = host_of(url)
+        hint = "check the network, and the index, proxy and certificate settings of pip and uv"
+        try:
+            yield
+        except httpx2.TransportError as error:
+            reason = _reason(error)
+            if "CERTIFICATE_VERIFY_FAILED" in reason:
+                hint = "set SSL_CERT_FILE or PIP_CERT to a file with your certificate authority"
+                raise FetchError(f"the certificate of {host} is not trusted", hint=hint) from None
+            failure = FetchError(f"cannot download from {host}: {reason}", hint=hint)
+            if isinstance(error, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError):
+                raise failure from None
+            connecting = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
+            raise Dropped(failure, connecting=connecting) from None
+        except (httpx2.TooManyRedirects, httpx2.DecodingError, httpx2.InvalidURL) as error:
+            raise FetchError(f"cannot download from {host}: {_reason(error)}", hint=hint) from None
+
+    def _failed(self, url: str, response: Response) -> FetchError | Dropped:
+        host, status = host_of(url), response.status_code
+        if status in _REFUSED:
+            self.refused.add(host)
+            hint = "put credentials for it into netrc, a keyring, or the index settings of pip or uv"
+            return FetchError(f"{host} refused with {status}", hint=hint)
+        failure = FetchError(f"{host} answered {status} for {url_name(url)}")
+        if status not in _PASSING:
+            return failure
+        after = response.headers.get("Retry-After", "")
+        return Dropped(failure, wait=float(after) if after.isdigit() else 0.0)
+
+
+def url_name(url: str) -> str:
+    """The file's name at the end of ``url``."""
+    return url.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2]
+
+
+def make_client(sources: Sources) -> PyPIClient:
+    """unearth's HTTP client with certificates, proxy, time-outs and credentials (index URLs, netrc, keyring)."""
+    from unearth.auth import MultiDomainBasicAuth
+    from unearth.fetchers import PyPIClient
+
+    client_cert = sources.pip.client_cert or sources.uv.client_cert
+    client = PyPIClient(
+        trusted_hosts=sources.trusted_hosts,
+        verify=_verification(sources.cert, client_cert),
+        timeout=sources.pip.timeout or _DEFAULT_TIMEOUT,
+        follow_redirects=True,
+        proxy=sources.pip.proxy or None,
+    )
+    client.auth = MultiDomainBasicAuth(prompting=False, index_urls=sources.index_urls)
+    return client
+
+
+def _verification(cert: str, client_cert: str) -> ssl.SSLContext | bool:
+    for path in (cert, client_cert):
+        if path and not Path(path).exists():
+            hint = "see PIP_CERT, PIP_CLIENT_CERT, SSL_CERT_FILE and pip's configuration"
+            raise DefinitionError(f"{path}: there is no such certificate file", hint=hint)
+    if not cert and not client_cert:
+        return True
+    context = ssl.create_default_context()
+    if cert:
+        folder = Path(cert).is_dir()
+        context.load_verify_locations(cafile=None if folder else cert, capath=cert if folder else None)
+    if client_cert:
+        context.load_cert_chain(client_cert)
+    return context
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text if "://" not in text else type(error).__name__

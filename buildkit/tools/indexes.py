@@ -1,0 +1,149 @@
+"""Finding distributions: the only importer of unearth's finder. Which file fits a target is its answer, not ours."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from buildkit.declare.pins import Artifact, Pin
+from buildkit.declare.requirements import normalise_name
+from buildkit.declare.target import Target
+from buildkit.digest import FileHash
+from buildkit.errors import FetchError
+from buildkit.tools.http import Session
+from buildkit.tools.sources import Sources
+
+if TYPE_CHECKING:
+    from unearth import Link, PackageFinder, TargetPython
+    from unearth.fetchers import Fetcher
+    from unearth.finder import Source
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A distribution file that some source offers. ``url`` may hold credentials: never print it."""
+
+    file: str
+    version: str
+    url: str
+    sha256: FileHash | None = None
+    path: Path | None = None  # where it is a local file
+
+
+class Indexes:
+    """All sources of distributions for one target; safe to share among threads."""
+
+    def __init__(self, sources: Sources, session: Session, target: Target) -> None:
+        logging.getLogger("unearth").addHandler(logging.NullHandler())  # its warnings come from us, as errors
+        self.session = session
+        self._finder = make_finder(sources, session, target)
+
+    def find_best(self, name: str, specifier: str, hashes: Sequence[FileHash] = ()) -> Candidate | None:
+        """The file that fits the target best, wheels before sdists; None where nothing fits.
+
+        ``specifier`` is PEP 440 (``==5.1``); with ``hashes`` only files that have one of them count. Raises
+        FetchError.
+        """
+        allowed = {"sha256": [item.hex for item in hashes]} if hashes else None
+        found = self._finder.find_matches(
+            f"{name}{specifier}",
+            allow_yanked=True if specifier.startswith("==") else None,
+            allow_prereleases=True if specifier.startswith("==") else None,
+            hashes=allowed,
+        )
+        best = next(iter(found), None)
+        return _candidate(best.link, best.version or "") if best is not None else None
+
+    def find_wheel_tags(self, pin: Pin) -> tuple[str, ...]:
+        """Tags of the wheels that the pin's hashes allow, whatever they fit, for a message."""
+        from unearth import PackageFinder
+
+        finder = PackageFinder(_fetcher(self.session), ignore_compatibility=True)
+        finder.sources[:] = self._finder.sources
+        hashes = {"sha256": [item.hex for item in pin.hashes]}
+        found = finder.find_matches(f"{pin.name}=={pin.version}", allow_yanked=True, hashes=hashes)
+        wheels = (package.link.filename for package in found if package.link.is_wheel)
+        return tuple(sorted({name.removesuffix(".whl").split("-", 2)[2] for name in wheels}))
+
+    def find_file(self, artifact: Artifact) -> tuple[Candidate, ...]:
+        """Where the artifact's file is offered, the surest first: right hash, then hash unknown, then wrong hash.
+
+        Sources are asked in turn until one has the right hash. Raises FetchError if none has the file and one of
+        them could not be reached.
+        """
+        found: list[Candidate] = []
+        failure: FetchError | None = None
+        for source in self._finder.sources:
+            try:
+                found += _named(self.session, source, artifact)
+            except FetchError as error:
+                failure = failure or error
+            if any(candidate.sha256 == artifact.sha256 for candidate in found):
+                break
+        if not found and failure:
+            raise failure
+        return tuple(sorted(found, key=lambda one: _doubt(one, artifact)))
+
+
+def _doubt(candidate: Candidate, artifact: Artifact) -> int:
+    if candidate.sha256 is None:
+        return 1
+    return 0 if candidate.sha256 == artifact.sha256 else 2
+
+
+def make_finder(sources: Sources, session: Session, target: Target) -> PackageFinder:
+    """unearth's finder for ``target`` over all ``sources``."""
+    from unearth import PackageFinder
+
+    fetcher = _fetcher(session)
+    finder = PackageFinder(fetcher, index_urls=sources.index_urls, target_python=make_target_python(target))
+    if sources.no_index:
+        finder.sources.clear()  # unearth adds the default index where it is given none
+    elif sources.index_urls and sources.needs_default:
+        finder.sources.extend(PackageFinder(fetcher).sources)
+    for number, link in enumerate(sources.find_links):
+        finder.sources.insert(number, {"url": link, "type": "find_links"})
+    return finder
+
+
+def make_target_python(target: Target) -> TargetPython:
+    """The target in unearth's words. The ABI is named: left out, it would be guessed from the host's Python."""
+    from unearth import TargetPython
+
+    version = tuple(int(part) for part in target.python.split("."))
+    abi = "cp{}{}".format(*target.version)
+    return TargetPython(py_ver=version, abis=[abi], impl="cp", platforms=list(target.platforms))
+
+
+def _fetcher(session: Session) -> Fetcher:
+    return cast("Fetcher", session)  # its protocol names a response that httpx2's own only nearly is
+
+
+def _named(session: Session, source: Source, artifact: Artifact) -> list[Candidate]:
+    """Links to the artifact's file, without evaluating the thousands of others that a page may hold."""
+    from unearth import Link
+    from unearth.collector import collect_links_from_location
+
+    flat = source["type"] == "find_links"
+    place = source["url"] if flat else f"{source['url'].rstrip('/')}/{normalise_name(artifact.name)}/"
+    link = Link(place) if "://" in place else Link.from_path(Path(place).absolute())
+    links = collect_links_from_location(_fetcher(session), link, expand=flat)
+    return [_candidate(link, artifact.version) for link in links if link.filename == artifact.file]
+
+
+def _candidate(link: Link, version: str) -> Candidate:
+    return Candidate(
+        file=link.filename,
+        version=version,
+        url=link.normalized,
+        sha256=_hash_of(link),
+        path=link.file_path if link.is_file else None,
+    )
+
+
+def _hash_of(link: Link) -> FileHash | None:
+    digits = (link.hash_option or {}).get("sha256", [""])[0]
+    return FileHash(digits) if len(digits) == 64 else None

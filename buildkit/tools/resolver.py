@@ -1,0 +1,116 @@
+"""Resolving requirements to locks: ``uv pip compile`` or pip-tools, behind one function.
+
+Neither may write an index, a host or a path of this machine into a lock; packages of the repository stay
+``./libs/x``. uv resolves for every platform at once (markers tell them apart); pip-compile only for the Python that
+it runs on, which therefore must be the target's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from buildkit.errors import DefinitionError, MissingTool
+from buildkit.tools.process import Command, find_tool, run
+
+LOCKERS = ("uv", "pip-tools")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """What to resolve: ``inputs`` relative to ``root``, for Python ``python`` (``3.13``), by ``locker``.
+
+    ``preferred`` is the text of an earlier lock whose versions are kept where they still fit; ``env`` is added to
+    the environment.
+    """
+
+    root: Path
+    inputs: tuple[str, ...]
+    python: str
+    locker: str = "uv"
+    preferred: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+def resolve(request: Resolution) -> str:
+    """Text of the lock; raises ToolError with the resolver's own words, MissingTool or DefinitionError."""
+    prefix = _uv(request) if request.locker == "uv" else _pip_compile(request)
+    with tempfile.TemporaryDirectory(prefix="buildkit-lock-") as folder:
+        output = Path(folder) / "lock.txt"
+        if request.preferred:
+            output.write_text(request.preferred, "utf-8")
+        argv = (*prefix, "--output-file", str(output), *request.inputs)
+        what = f"locking {', '.join(request.inputs)} with {request.locker}"
+        run(Command(argv=argv, env={**_QUIET, **request.env}, cwd=request.root, what=what))
+        return _without_host(output.read_text("utf-8"), request.root)
+
+
+# what the caller's shell may say about the output must not reach a lock
+_QUIET = {
+    "UV_CUSTOM_COMPILE_COMMAND": "nox -s lock",
+    "CUSTOM_COMPILE_COMMAND": "nox -s lock",
+    "NO_COLOR": "1",
+    "VIRTUAL_ENV": "",
+}
+
+
+def _uv(request: Resolution) -> tuple[str, ...]:
+    return (
+        *uv_program(),
+        "pip", "compile",
+        "--universal",                           # one lock for every platform: markers decide
+        "--python-version", request.python,      # the target's, never the host's
+        "--generate-hashes",
+        "--no-emit-package", "pip",              # an image needs no installer
+        "--no-header",
+        "--quiet", "--no-progress",
+    )  # fmt: skip
+
+
+def _pip_compile(request: Resolution) -> tuple[str, ...]:
+    return (
+        *_python_with_pip_tools(request.python), "-m", "piptools", "compile",
+        "--generate-hashes",
+        "--allow-unsafe",                        # setuptools is a pin like any other
+        "--strip-extras",
+        "--no-header", "--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--no-emit-options",
+        "--resolver", "backtracking",
+        "--quiet",
+    )  # fmt: skip
+
+
+def uv_program() -> tuple[str, ...]:
+    """How to run uv: our own environment's, else the one on PATH; raises MissingTool."""
+    if importlib.util.find_spec("uv") is not None:
+        return (sys.executable, "-m", "uv")
+    if path := find_tool("uv"):
+        return (path,)
+    raise MissingTool("uv is not installed", hint="run ci/bootstrap, or: pip install uv")
+
+
+def _python_with_pip_tools(version: str) -> tuple[str, ...]:
+    """An interpreter of the target's version that has pip-tools: this one, or one that uv provides."""
+    here = "{}.{}".format(*sys.version_info[:2])
+    if version == here:
+        if importlib.util.find_spec("piptools") is None:
+            raise MissingTool("pip-tools is not installed", hint="run ci/bootstrap, or: pip install pip-tools")
+        return (sys.executable,)
+    try:
+        uv = uv_program()
+    except MissingTool:
+        what = f"pip-tools locks for the Python that it runs on ({here}); the images have {version}"
+        raise DefinitionError(what, hint='install uv, or set locker = "uv"') from None
+    return (*uv, "run", "--no-project", "--python", version, "--with", "pip-tools", "--quiet", "python")
+
+
+def _without_host(text: str, root: Path) -> str:
+    """``text`` with paths of the checkout relative, and without the warnings that pip-compile adds for them."""
+    for place in {str(root), os.path.realpath(root)}:
+        text = re.sub(rf"(?:[\w.-]+(?:\[[^]]*\])? @ )?file://{re.escape(place)}/", "./", text)
+    return re.sub(r"^# WARNING: .*\n(?:# .*\n)*", "", text, flags=re.MULTILINE)

@@ -1,0 +1,304 @@
+"""Where distributions come from: the settings that pip and uv already have, read as they read them.
+
+pip: `global`, `user`, `site` files and ``PIP_CONFIG_FILE``, each over the one before, then ``PIP_*``
+(https://pip.pypa.io/en/stable/topics/configuration/). uv: ``/etc/uv``, the user's and the project's ``uv.toml`` or
+``[tool.uv]``, then ``UV_*`` (https://docs.astral.sh/uv/concepts/configuration-files/). Both count: a file that a
+lock pins by hash may come from any of them.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from buildkit.declare.toml import parse_toml
+from buildkit.errors import DefinitionError, Problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What one tool's configuration says; empty where it is silent. URLs may hold credentials: never print them."""
+
+    index: str = ""
+    extra: tuple[str, ...] = ()
+    find_links: tuple[str, ...] = ()
+    trusted_hosts: tuple[str, ...] = ()
+    cert: str = ""
+    client_cert: str = ""
+    proxy: str = ""
+    timeout: float = 0.0  # seconds
+    no_index: bool = False
+    strategy: str = ""  # uv's index-strategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where to look: ``uv``'s settings, then ``pip``'s. ``env_cert`` is what other programs' variables say."""
+
+    pip: Settings
+    uv: Settings
+    env_cert: str = ""
+
+    @property
+    def no_index(self) -> bool:
+        """Whether only find-links are allowed."""
+        return self.pip.no_index or self.uv.no_index
+
+    @property
+    def index_urls(self) -> tuple[str, ...]:
+        """Simple indexes (PEP 503); empty means the library's default."""
+        if self.no_index:
+            return ()
+        return _once((*self.uv.extra, self.uv.index, *self.pip.extra, self.pip.index))
+
+    @property
+    def find_links(self) -> tuple[str, ...]:
+        """Folders, files and pages with links; folders that do not exist are left out, as pip does."""
+        links = _once((*self.uv.find_links, *self.pip.find_links))
+        return tuple(link for link in links if "://" in link or Path(link).exists())
+
+    @property
+    def needs_default(self) -> bool:
+        """Whether the default index counts: nobody replaced or forbade it."""
+        return not (self.no_index or self.uv.index or self.pip.index)
+
+    @property
+    def trusted_hosts(self) -> tuple[str, ...]:
+        """Hosts whose certificates are not checked."""
+        return _once((*self.uv.trusted_hosts, *self.pip.trusted_hosts))
+
+    @property
+    def cert(self) -> str:
+        """File or folder of certificate authorities, or the empty string for the system's."""
+        return self.pip.cert or self.env_cert
+
+
+def load_sources(root: Path, env: Mapping[str, str]) -> Sources:
+    """Settings for the checkout ``root``; raises DefinitionError for a file that cannot be read."""
+    certs = (env.get(name, "") for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
+    env_cert = next((cert for cert in certs if cert), "")
+    return Sources(pip=load_pip_settings(env), uv=load_uv_settings(root, env), env_cert=env_cert)
+
+
+def load_pip_settings(env: Mapping[str, str]) -> Settings:
+    """What pip's files and variables say."""
+    values: dict[str, str] = {}
+    for file in _pip_files(env):
+        values.update(_read_pip_file(file))
+    for name, value in env.items():
+        if name.startswith("PIP_") and value and name != "PIP_CONFIG_FILE":
+            values[name.removeprefix("PIP_").lower().replace("_", "-")] = value
+    many = {key: tuple(values.get(key, "").split()) for key in ("extra-index-url", "find-links", "trusted-host")}
+    return Settings(
+        index=values.get("index-url", ""),
+        extra=many["extra-index-url"],
+        find_links=tuple(_expanded(link, Path.cwd(), env) for link in many["find-links"]),
+        trusted_hosts=many["trusted-host"],
+        cert=values.get("cert", ""),
+        client_cert=values.get("client-cert", ""),
+        proxy=values.get("proxy", ""),
+        timeout=_seconds(values.get("timeout") or values.get("default-timeout", "")),
+        no_index=_truth(values.get("no-index", "")),
+    )
+
+
+def load_uv_settings(root: Path, env: Mapping[str, str]) -> Settings:
+    """What uv's files and variables say for the checkout ``root``."""
+    made = [_uv_variables(env)]
+    if not _truth(env.get("UV_NO_CONFIG", "")):
+        made.extend(_uv_table(table, file.parent, env) for file, table in _uv_files(root, env))
+    return Settings(
+        index=next((one.index for one in made if one.index), ""),
+        extra=_once(url for one in made for url in one.extra),
+        find_links=_once(link for one in made for link in one.find_links),
+        trusted_hosts=_once(host for one in made for host in one.trusted_hosts),
+        client_cert=env.get("SSL_CLIENT_CERT", ""),
+        no_index=any(one.no_index for one in made),
+        strategy=next((one.strategy for one in made if one.strategy), ""),
+    )
+
+
+def uv_environment(sources: Sources, env: Mapping[str, str]) -> dict[str, str]:
+    """Variables that tell uv what only pip's settings say; its own it reads itself."""
+    pip, added = sources.pip, dict[str, str]()
+    if pip.extra and not sources.no_index:
+        added["UV_EXTRA_INDEX_URL"] = " ".join(_once((*env.get("UV_EXTRA_INDEX_URL", "").split(), *pip.extra)))
+        if not (sources.uv.extra or sources.uv.strategy):
+            added["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # what pip means by its own setting: all are equal
+    if pip.index and not sources.uv.index:
+        added["UV_DEFAULT_INDEX"] = pip.index
+    if sources.find_links:
+        added["UV_FIND_LINKS"] = ",".join(sources.find_links)
+    if sources.trusted_hosts:
+        added["UV_INSECURE_HOST"] = " ".join(sources.trusted_hosts)
+    if pip.no_index:
+        added["UV_NO_INDEX"] = "1"
+    if sources.cert:
+        added["SSL_CERT_FILE"] = sources.cert
+    return added
+
+
+def pip_environment(sources: Sources) -> dict[str, str]:
+    """Variables that tell pip and pip-compile what only uv's settings say."""
+    uv, added = sources.uv, dict[str, str]()
+    if uv.extra:
+        added["PIP_EXTRA_INDEX_URL"] = " ".join(_once((*uv.extra, *sources.pip.extra)))
+    if uv.index and not sources.pip.index:
+        added["PIP_INDEX_URL"] = uv.index
+    if uv.find_links:
+        added["PIP_FIND_LINKS"] = " ".join(sources.find_links)
+    if uv.trusted_hosts:
+        added["PIP_TRUSTED_HOST"] = " ".join(sources.trusted_hosts)
+    if uv.no_index:
+        added["PIP_NO_INDEX"] = "1"
+    return added
+
+
+def redact(url: str) -> str:
+    """``url`` without credentials, query and fragment: what may be shown."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def host_of(url: str) -> str:
+    """Host and port of ``url``, or its path for a local one."""
+    parts = urlsplit(url)
+    return parts.netloc.rpartition("@")[2] or parts.path
+
+
+def _once(items: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(item for item in items if item))
+
+
+def _truth(word: str) -> bool:
+    return word.strip().lower() in {"1", "true", "yes", "on", "t", "y"}
+
+
+def _seconds(word: str) -> float:
+    try:
+        return max(float(word), 0.0) if word else 0.0
+    except ValueError:
+        return 0.0
+
+
+def _home(env: Mapping[str, str]) -> Path:
+    return Path(env["HOME"]) if env.get("HOME") else Path.home()
+
+
+def _config_homes(env: Mapping[str, str]) -> tuple[Path, list[Path]]:
+    user = Path(env.get("XDG_CONFIG_HOME") or _home(env) / ".config")
+    system = [Path(path) for path in (env.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(":") if path]
+    return user, system
+
+
+def _expanded(link: str, folder: Path, env: Mapping[str, str]) -> str:
+    if "://" in link:
+        return link
+    if link.startswith("~/"):
+        link = str(_home(env) / link[2:])
+    return os.path.normpath(folder / link)
+
+
+def _pip_files(env: Mapping[str, str]) -> list[Path]:
+    named = env.get("PIP_CONFIG_FILE", "")
+    if named == os.devnull:
+        return []
+    user, system = _config_homes(env)
+    files = [*(folder / "pip/pip.conf" for folder in reversed(system)), Path("/etc/pip.conf")]
+    if not (named and Path(named).exists()):
+        files += [_home(env) / ".pip/pip.conf", user / "pip/pip.conf"]
+    files.append(Path(sys.prefix) / "pip.conf")
+    return [*files, Path(named)] if named else files
+
+
+def _read_pip_file(file: Path) -> dict[str, str]:
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(file.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError, PermissionError, IsADirectoryError):
+        return {}
+    except (configparser.Error, UnicodeDecodeError) as error:
+        what = f"pip's configuration cannot be read: {str(error).splitlines()[0]}"
+        raise DefinitionError.of([Problem(file=str(file), what=what)]) from None
+    values: dict[str, str] = {}
+    for section in ("global", "install"):
+        if parser.has_section(section):
+            values.update({key.replace("_", "-"): value for key, value in parser.items(section)})
+    return values
+
+
+def _uv_files(root: Path, env: Mapping[str, str]) -> list[tuple[Path, Mapping[str, Any]]]:
+    """The files that count, first the strongest: named or project's, user's, system's."""
+    user, system = _config_homes(env)
+    shared = [user / "uv/uv.toml", *(folder / "uv/uv.toml" for folder in system), Path("/etc/uv/uv.toml")]
+    if named := env.get("UV_CONFIG_FILE"):
+        return [found for found in (_uv_file(Path(named)),) if found]
+    project = [found for folder in (root, *root.parents) for found in (_uv_project(folder),) if found]
+    return project[:1] + [found for found in map(_uv_file, shared) if found]
+
+
+def _uv_project(folder: Path) -> tuple[Path, Mapping[str, Any]] | None:
+    if found := _uv_file(folder / "uv.toml"):
+        return found
+    file = folder / "pyproject.toml"
+    table = parse_toml(file.read_text("utf-8"), str(file)).get("tool", {}).get("uv") if file.is_file() else None
+    return (file, table) if isinstance(table, dict) else None
+
+
+def _uv_file(file: Path) -> tuple[Path, Mapping[str, Any]] | None:
+    return (file, parse_toml(file.read_text("utf-8"), str(file))) if file.is_file() else None
+
+
+def _uv_table(table: Mapping[str, Any], folder: Path, env: Mapping[str, str]) -> Settings:
+    merged = {**table, **table.get("pip", {})}
+    indexes = [entry for entry in merged.get("index", ()) if isinstance(entry, dict) and entry.get("url")]
+    flat = [entry["url"] for entry in indexes if entry.get("format") == "flat"]
+    simple = [entry for entry in indexes if entry.get("format") != "flat"]
+    default = [_with_credentials(entry, env) for entry in simple if entry.get("default")]
+    others = [_with_credentials(entry, env) for entry in simple if not entry.get("default")]
+    return Settings(
+        index=next(iter(default), str(merged.get("index-url", ""))),
+        extra=(*others, *merged.get("extra-index-url", ())),
+        find_links=tuple(_expanded(link, folder, env) for link in (*flat, *merged.get("find-links", ()))),
+        trusted_hosts=tuple(merged.get("allow-insecure-host", ())),
+        no_index=bool(merged.get("no-index", False)),
+        strategy=str(merged.get("index-strategy", "")),
+    )
+
+
+def _uv_variables(env: Mapping[str, str]) -> Settings:
+    named = [_named_index(word, env) for word in env.get("UV_INDEX", "").split()]
+    default = env.get("UV_DEFAULT_INDEX", "")
+    links = env.get("UV_FIND_LINKS", "").split(",")
+    return Settings(
+        index=_named_index(default, env) if default else env.get("UV_INDEX_URL", ""),
+        extra=(*named, *env.get("UV_EXTRA_INDEX_URL", "").split()),
+        find_links=tuple(_expanded(link.strip(), Path.cwd(), env) for link in links if link.strip()),
+        trusted_hosts=tuple(env.get("UV_INSECURE_HOST", "").split()),
+        no_index=_truth(env.get("UV_NO_INDEX", "")),
+        strategy=env.get("UV_INDEX_STRATEGY", ""),
+    )
+
+
+def _named_index(word: str, env: Mapping[str, str]) -> str:
+    name, has_name, url = word.partition("=")
+    if not has_name or ":" in name or "/" in name:
+        return word
+    return _with_credentials({"name": name, "url": url}, env)
+
+
+def _with_credentials(entry: Mapping[str, Any], env: Mapping[str, str]) -> str:
+    """The index's URL with what ``UV_INDEX_NAME_USERNAME`` and ``…_PASSWORD`` say."""
+    url = str(entry["url"])
+    word = "".join(char if char.isalnum() else "_" for char in str(entry.get("name", ""))).upper()
+    user, password = env.get(f"UV_INDEX_{word}_USERNAME", ""), env.get(f"UV_INDEX_{word}_PASSWORD", "")
+    parts = urlsplit(url)
+    if not word or not (user or password) or "@" in parts.netloc:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{parts.netloc}"))
