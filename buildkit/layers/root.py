@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from buildkit.layers.rootheader import DIRECTORY, FILE, HARDLINK, SYMLINK, Entry
 from buildkit.layers.tarheader import END, padding
 
 CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
+PYTHON = "usr/bin/python3"
 
 _CHUNK = 1 << 20
 _KINDS = {
@@ -35,6 +37,7 @@ _KINDS = {
     tarfile.DIRTYPE: DIRECTORY,
 }
 _ACCOUNTS = (accounts.PASSWD, accounts.GROUP, accounts.SHADOW, accounts.GSHADOW)
+_PYTHON = re.compile(r"usr/bin/python3\.\d+")
 _CERTIFICATES = "usr/share/ca-certificates/"
 # A runtime mounts its own over these. They are there, and empty, so that mounting them adds nothing to a layer.
 _EMPTIED = ("etc/hostname", "etc/hosts", "etc/resolv.conf")
@@ -225,7 +228,8 @@ class _Root:
             bundle = b"".join(_ended(data) for _, data in sorted(self._certificates.items()))
             self._held[CA_BUNDLE] = Entry(path=CA_BUNDLE), bundle
         for _, (entry, data) in sorted(self._held.items()):
-            self._write_bytes(entry, data)
+            self._write(replace(entry, size=len(data)), io.BytesIO(data))
+        self._add_python()
         for user in self._rules.users:
             home = _checked(user.home)
             if home and home not in self._written:
@@ -239,8 +243,12 @@ class _Root:
             entry = self._held[path][0] if path in self._held else Entry(path=path, mode=0o600 if secret else 0o644)
             self._held[path] = entry, text.encode()
 
-    def _write_bytes(self, entry: Entry, data: bytes) -> None:
-        self._write(replace(entry, size=len(data)), io.BytesIO(data))
+    def _add_python(self) -> None:
+        """``/usr/bin/python3``, which otherwise only comes with a package that needs dpkg."""
+        pythons = [path for path in self.contents if _PYTHON.fullmatch(path)]
+        if pythons and PYTHON not in self.contents:
+            newest = max(pythons, key=lambda path: int(path.rpartition(".")[2]))
+            self._write(Entry(path=PYTHON, kind=SYMLINK, mode=0o777, link=newest.rpartition("/")[2]), None)
 
     def _write_folder(self, path: str) -> None:
         if path in self._written:

@@ -91,7 +91,8 @@ def render_argv(spec: RootSpec, *, uid: int) -> tuple[str, ...]:
         f"--components={','.join(spec.components)}",
         f"--include={pins}",
         *((f"--extract-hook={_RECORD}",) if extract else ()),
-        *((f"--customize-hook={_COMPILE}",) if spec.bytecode else ()),
+        # the hook that a variant runs last: extract runs no others
+        *((f"--{'extract' if extract else 'customize'}-hook={_COMPILE}",) if spec.bytecode else ()),
         "--format=tar",
         "--",
         spec.suite,

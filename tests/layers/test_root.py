@@ -194,6 +194,15 @@ def test_the_certificate_bundle_is_made_where_no_script_made_it() -> None:
     assert run(*certificates, entry(f"./{CA_BUNDLE}", "own\n"))[CA_BUNDLE][1] == b"own\n"
 
 
+def test_python3_is_linked_where_no_package_links_it() -> None:
+    pythons = entry("./usr/bin/python3.9", b"old"), entry("./usr/bin/python3.13", b"new")
+    tools = entry("./usr/bin/python3.13-config", b"sh")
+    assert run(*pythons, tools)["usr/bin/python3"][0].linkname == "python3.13"
+    own = entry("./usr/bin/python3", kind=LINK, linkname="python3.9")
+    assert run(own, *pythons)["usr/bin/python3"][0].linkname == "python3.9"
+    assert "usr/bin/python3" not in run(tools)
+
+
 def test_what_a_pattern_leaves_out_is_gone_and_a_kept_file_brings_its_folder() -> None:
     found = run(
         entry("./usr/share/doc/", kind=DIR),
