@@ -59,6 +59,7 @@ class Compiler:
             )
         self.tag = greeting.removeprefix(_GREETING)
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._pending: dict[int, Future[tuple[bytes, ...]]] = {}
         self._next = 0
         self._ended = False
@@ -96,11 +97,10 @@ class Compiler:
                 raise _gone()
             number, self._next = self._next, self._next + 1
             self._pending[number] = future
-            try:
-                self._stdin.write(_REQUEST.pack(number, len(payload)) + payload)
-                self._stdin.flush()
-            except (BrokenPipeError, ValueError) as error:
-                raise _gone() from error
+        # not under the same lock: the worker may have to hand over answers before it takes more
+        with self._writing, suppress(BrokenPipeError, ValueError):  # it ended: the reader fails the future
+            self._stdin.write(_REQUEST.pack(number, len(payload)) + payload)
+            self._stdin.flush()
         return future
 
     def _read_replies(self) -> None:

@@ -8,6 +8,7 @@ are written explicitly, as directories of mode 0755, each before its first membe
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
@@ -17,6 +18,8 @@ from buildkit.layers.blobstream import BlobStream
 from buildkit.layers.member import Compression, Member, Packed
 from buildkit.layers.owned import find_owner
 from buildkit.layers.tarheader import DIRECTORY, END, FILE, SYMLINK, padding, render_header
+
+_BAD_PATH = re.compile(r"\0|(?:^|/)\.{0,2}(?:/|$)")
 
 
 def _ignore(_done: int) -> None:
@@ -128,7 +131,7 @@ def _link(member: Member) -> str:
 
 
 def _check_path(path: str) -> None:
-    if not path or any(part in {"", ".", ".."} for part in path.split("/")) or "\0" in path:
+    if _BAD_PATH.search(path):
         raise BuildError(f"a layer cannot hold the path {path!r}", hint="paths are relative to the image's root")
 
 

@@ -7,6 +7,7 @@ directory; the content is inflated by ISA-L, twice as fast as zlib and without t
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
 import zipfile
@@ -18,9 +19,13 @@ from buildkit.errors import WheelError
 
 CHUNK = 1 << 20
 _READ = 1 << 18
+_EXTRA_GUESS = 64  # what most writers put between a name and its content, at most
 _LOCAL = struct.Struct("<4s5H3I2H")
 _ENCRYPTED = 0x1
 _UTF8 = 0x800
+_HOLLOW_PART = re.compile(r"(?:^|/)\.?(?:/|$)")
+_CLIMBING_PART = re.compile(r"(?:^|/)\.\.(?:/|$)")
+_LONGEST_NAME = 255
 
 
 class WheelZip:
@@ -86,13 +91,14 @@ class WheelZip:
     def _inflate(self, entry: zipfile.ZipInfo) -> Iterator[bytes]:
         from isal import isal_zlib
 
-        if entry.compress_type == zipfile.ZIP_STORED:
-            yield from self._raw(entry)
-            return
         damaged = cast("type[Exception]", isal_zlib.error)  # its stub takes the class for an instance
+        raws = self._raw(entry)
+        if entry.compress_type == zipfile.ZIP_STORED:
+            yield from raws
+            return
         inflater = isal_zlib.decompressobj(-15)
         try:
-            for raw in self._raw(entry):
+            for raw in raws:
                 while raw and not inflater.eof:
                     if chunk := inflater.decompress(raw, CHUNK):
                         yield chunk
@@ -103,29 +109,36 @@ class WheelZip:
             raise self.refuse(f"is damaged: {error}", entry.filename) from error
 
     def _raw(self, entry: zipfile.ZipInfo) -> Iterator[bytes]:
-        with self.path.open("rb", buffering=0) as file:
-            handle = file.fileno()
-            offset, left = self._content_offset(handle, entry), entry.compress_size
+        """The stored bytes of a member; those of a small one come in a single read, header and all."""
+        handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            guess = _LOCAL.size + len(entry.orig_filename) + _EXTRA_GUESS + min(entry.compress_size, _READ)
+            start = os.pread(handle, guess, entry.header_offset)
+            skip = self._content_offset(start, entry)
+            left = entry.compress_size
+            offset = entry.header_offset + skip
+            raw = start[skip : skip + left]
             while left:
-                raw = os.pread(handle, min(left, _READ), offset)
+                raw = raw or os.pread(handle, min(left, _READ), offset)
                 if not raw:
                     raise self.refuse("is truncated", entry.filename)
                 offset += len(raw)
                 left -= len(raw)
                 yield raw
+                raw = b""
+        finally:
+            os.close(handle)
 
-    def _content_offset(self, handle: int, entry: zipfile.ZipInfo) -> int:
-        """Where the content starts; the local header must agree with the directory on name and method."""
-        head = os.pread(handle, _LOCAL.size, entry.header_offset)
-        if len(head) != _LOCAL.size or not head.startswith(b"PK\3\4"):
+    def _content_offset(self, start: bytes, entry: zipfile.ZipInfo) -> int:
+        """Where the content is after the local header, which must agree with the directory's name and method."""
+        if len(start) < _LOCAL.size or not start.startswith(b"PK\3\4"):
             raise self.refuse("is damaged: it has no local header", entry.filename)
-        fields = _LOCAL.unpack(head)
-        flags, method, name_length, extra_length = fields[2], fields[3], fields[9], fields[10]
-        raw_name = os.pread(handle, name_length, entry.header_offset + _LOCAL.size)
-        name = raw_name.decode("utf-8" if flags & _UTF8 else "cp437", "replace")
+        _, _, flags, method, _, _, _, _, _, name_length, extra_length = _LOCAL.unpack_from(start)
+        end = _LOCAL.size + name_length
+        name = start[_LOCAL.size : end].decode("utf-8" if flags & _UTF8 else "cp437", "replace")
         if name != entry.orig_filename or method != entry.compress_type or flags & _ENCRYPTED:
             raise self.refuse("is not what the archive's directory says", entry.filename)
-        return int(entry.header_offset + _LOCAL.size + name_length + extra_length)
+        return int(end + extra_length)
 
     def _check(self, entry: zipfile.ZipInfo, seen: set[str]) -> None:
         name = entry.orig_filename
@@ -151,11 +164,10 @@ def find_path_problem(path: str) -> str:
         return "has a backslash in its path"
     if not path.isprintable():
         return "has an unprintable character in its path"
-    parts = path.split("/")
-    if ".." in parts:
+    if _CLIMBING_PART.search(path):
         return "has a path that climbs out of its folder"
-    if "" in parts or "." in parts:
+    if _HOLLOW_PART.search(path):
         return "has an empty part in its path"
-    if any(len(part.encode()) > 255 for part in parts):
+    if len(path) * 4 > _LONGEST_NAME and any(len(part.encode()) > _LONGEST_NAME for part in path.split("/")):
         return "has a name longer than a file system takes"
     return ""
