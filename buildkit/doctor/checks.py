@@ -1,0 +1,207 @@
+"""Checks of the host: storage, user namespaces, disk, log-ins, GPUs. Pure: facts in, findings out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from buildkit.doctor.containersconf import choose_backend, choose_nofile
+from buildkit.doctor.facts import Disk, Facts
+from buildkit.doctor.finding import Finding, error, note, ok, warning
+from buildkit.doctor.tool_checks import check_rootless_tools, check_runtime, check_tools
+from buildkit.report.words import say_bytes
+
+GB = 1_000_000_000
+_RANGE = 65536
+# use → free bytes below which builds fail, and below which they may
+_ROOM = {"images": (2 * GB, 15 * GB), "cache": (1 * GB, 10 * GB)}
+_TEMPORARY_ROOM = (GB // 4, 4 * GB)
+_CDI = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
+
+
+def check_storage(facts: Facts) -> Iterator[Finding]:
+    """The storage driver, and whether it can tell what a step changed without comparing everything."""
+    storage = facts.storage
+    if storage.problem:
+        if facts.find_tool("buildah").path:
+            yield error("storage", f"buildah cannot use its storage: {storage.problem}", "no image can be kept")
+        return
+    slow = "every commit copies or compares the whole image: it costs with the image's size, not the change's"
+    if storage.driver == "vfs":
+        mend = "sudo apt-get install fuse-overlayfs && podman system reset  # removes all images"
+        yield warning("storage", "images are kept by vfs, as full copies", slow, mend)
+    elif storage.mount_program:
+        mend = "remove mount_program from storage.conf: the kernel's own overlay serves users since 5.13"
+        yield warning("storage", f"overlay through {storage.mount_program}", slow, mend)
+    elif storage.native_diff is False:
+        mend = "echo N | sudo tee /sys/module/overlay/parameters/metacopy /sys/module/overlay/parameters/redirect_dir"
+        yield warning("storage", f"{storage.driver} without native diff", slow, mend)
+    else:
+        yield ok("storage", f"{storage.driver} at {storage.graph_root}")
+
+
+def check_network(facts: Facts) -> Iterator[Finding]:
+    """Whether podman's network backend has its plugins."""
+    host = facts.containers
+    has = {"cni": host.has_cni, "netavark": host.has_netavark}
+    if host.backend not in has:
+        return
+    if has[host.backend]:
+        yield ok("network", f"podman's networks: {host.backend}")
+        return
+    package = "containernetworking-plugins" if host.backend == "cni" else "netavark"
+    other = f"; {there} is here, but not chosen" if (there := choose_backend(host)) else ""
+    yield warning(
+        "network",
+        f"podman settled on {host.backend}, whose plugins are missing{other}",
+        "`podman run` fails except with --network host or none",
+        f"sudo apt-get install {package}",
+    )
+
+
+def check_limits(facts: Facts) -> Iterator[Finding]:
+    """Whether podman may set its limit of open files."""
+    if nofile := choose_nofile(facts.containers):
+        yield warning(
+            "limits",
+            f"the limit of open files cannot be raised above {nofile}",
+            "`podman run` fails with `error setting rlimit`",
+            f"podman run --ulimit nofile={nofile}:{nofile} IMAGE  # or default_ulimits in containers.conf",
+        )
+
+
+def check_ranges(facts: Facts) -> Iterator[Finding]:
+    """Subordinate ids of an ordinary user."""
+    if facts.ranges is None:
+        return
+    user = facts.system.user
+    if min(facts.ranges.uids, facts.ranges.gids) >= _RANGE:
+        yield ok("subids", f"{user} has {facts.ranges.uids} subordinate uids, {facts.ranges.gids} gids")
+        return
+    first, last = facts.ranges.free, facts.ranges.free + _RANGE - 1
+    yield error(
+        "subids",
+        f"{user} has {facts.ranges.uids} subordinate uids and {facts.ranges.gids} gids; {_RANGE} of each are needed",
+        "builds without root fail",
+        f"sudo usermod --add-subuids {first}-{last} --add-subgids {first}-{last} {user} && podman system migrate",
+    )
+
+
+def check_namespaces(facts: Facts) -> Iterator[Finding]:
+    """User namespaces, for an ordinary user."""
+    if facts.system.uid == 0:
+        return
+    spaces = facts.namespaces
+    lacking = [name for name in ("buildah", "mmdebstrap") if name not in spaces.profiles]
+    if not spaces.allowed:
+        mend = "sudo sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=15000"
+        yield error("namespaces", "the kernel refuses user namespaces to users", "builds without root fail", mend)
+    elif spaces.apparmor_restricts and lacking:
+        yield warning(
+            "namespaces",
+            f"AppArmor restricts user namespaces and has no profile for {' and '.join(lacking)}",
+            "builds without root may fail with `Operation not permitted`",
+            "sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        )
+    if not facts.runtime_folder:
+        yield warning(
+            "runtime-folder",
+            "XDG_RUNTIME_DIR is not set, or not yours (a session by su or sudo has none)",
+            "podman keeps its state in a temporary folder, and log-ins are lost",
+            f"sudo loginctl enable-linger {facts.system.user}  # then log in anew",
+        )
+
+
+def check_disks(facts: Facts) -> Iterator[Finding]:
+    """Room for images, the cache and temporary files."""
+    for disk in facts.disks:
+        yield _check_disk(disk)
+
+
+def check_keyring(facts: Facts) -> Iterator[Finding]:
+    """Debian's archive keys, which Ubuntu does not bring."""
+    if not facts.debian_keyring:
+        yield error(
+            "keyring",
+            "Debian's archive keys are missing",
+            "packages of a Debian root cannot be verified, so none is made",
+            "sudo apt-get install debian-archive-keyring",
+        )
+
+
+def check_logins(facts: Facts) -> Iterator[Finding]:
+    """Registries that the user has logged in to; by name."""
+    if facts.logins:
+        yield ok("log-ins", f"logged in to {', '.join(facts.logins)}")
+    else:
+        cost = "pushes and private images need one"
+        yield note("log-ins", "no registry log-ins", cost, "skopeo login REGISTRY")
+
+
+def check_gpus(facts: Facts) -> Iterator[Finding]:
+    """GPUs, and whether containers can be given them (https://github.com/cncf-tags/container-device-interface)."""
+    gpus = facts.gpus
+    if not gpus.devices:
+        if gpus.driver_found:
+            cost = "containers get no GPU"
+            yield warning("gpu", f"NVIDIA's driver does not answer: {gpus.problem}", cost, "nvidia-smi")
+        else:
+            yield note("gpu", f"no NVIDIA GPU ({gpus.problem or 'the driver lists none'})")
+        return
+    names = ", ".join(f"{gpu.name} ({say_bytes(gpu.memory)})" for gpu in gpus.devices)
+    yield ok("gpu", f"{names}; driver {gpus.driver}")
+    if any("nvidia" in spec.rpartition("/")[2] for spec in facts.cdi_specs):
+        yield ok("cdi", "`podman run --device nvidia.com/gpu=all` works")
+        return
+    cost = "`--device nvidia.com/gpu=all` is unknown to podman and buildah"
+    if facts.find_tool("nvidia-ctk").path:
+        yield warning("cdi", "no CDI specification describes the GPUs", cost, _CDI)
+    else:
+        mend = f"sudo apt-get install nvidia-container-toolkit && {_CDI}"
+        yield warning("cdi", "no CDI specification describes the GPUs, and nvidia-ctk is missing", cost, mend)
+
+
+def check_settings(facts: Facts) -> Iterator[Finding]:
+    """What steers downloads; names only, for values may hold passwords."""
+    if facts.settings:
+        yield note("settings", f"downloads and tools heed {', '.join(facts.settings)}")
+
+
+CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
+    check_tools,
+    check_runtime,
+    check_rootless_tools,
+    check_storage,
+    check_network,
+    check_limits,
+    check_ranges,
+    check_namespaces,
+    check_disks,
+    check_keyring,
+    check_logins,
+    check_gpus,
+    check_settings,
+)
+
+
+def check_host(facts: Facts) -> tuple[Finding, ...]:
+    """Every finding, in the order of ``CHECKS``."""
+    return tuple(finding for check in CHECKS for finding in check(facts))
+
+
+def _check_disk(disk: Disk) -> Finding:
+    name = f"disk-{disk.use.replace(' ', '-')}"
+    room = f"{say_bytes(disk.free)} of {say_bytes(disk.total)} free for {disk.use} at {disk.path}"
+    mend = {
+        "images": "podman image prune",
+        "cache": "export BUILDKIT_CACHE=/a/larger/disk",
+    }.get(disk.use, "export TMPDIR=/a/larger/disk")
+    if not disk.writable:
+        return error(name, f"{disk.path} is not writable", f"no room for {disk.use}", mend)
+    least, enough = _ROOM.get(disk.use, _TEMPORARY_ROOM)
+    if disk.free < least:
+        return error(name, room, "builds fail with `No space left on device`", mend)
+    if disk.free < enough:
+        return warning(name, room, "a large image may not fit", mend)
+    if disk.in_memory:
+        return warning(name, f"{room}, which is memory", "a large layer takes the memory that the build needs", mend)
+    return ok(name, room)

@@ -1,0 +1,110 @@
+"""What was found out about the host: values only. Text in them is foreign and may hold anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from buildkit.tools.gpu import Gpus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """From os-release(5) and uname(2); empty strings where unknown. ``uid`` 0 is root."""
+
+    distribution: str = ""
+    codename: str = ""
+    kernel: str = ""
+    user: str = "root"
+    uid: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A program: its path and what it says its version is, empty where it is missing or says nothing."""
+
+    name: str
+    path: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """Container storage as buildah sees it; ``problem`` is what it said instead."""
+
+    driver: str = ""
+    native_diff: bool | None = None  # None: the driver has no such notion
+    mount_program: str = ""
+    graph_root: str = ""
+    runtime: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """The file system under ``path``, which holds ``use``; sizes in bytes."""
+
+    use: str
+    path: str
+    free: int
+    total: int
+    in_memory: bool = False
+    writable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranges:
+    """How many subordinate ids the user has (subuid(5), subgid(5)); ``free`` is the first behind all that are given."""
+
+    uids: int
+    gids: int
+    free: int = 100000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Namespaces:
+    """Whether an ordinary user may make user namespaces; ``profiles`` are the tools that AppArmor lets through."""
+
+    allowed: bool = True
+    apparmor_restricts: bool = False
+    profiles: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerHost:
+    """What decides whether podman runs containers here as it comes, or needs a containers.conf(5) of its own.
+
+    ``cgroups`` is ``v2``, ``hybrid``, ``v1`` or ``none``; ``nofile`` the hard RLIMIT_NOFILE; ``backend`` the network
+    backend that podman settled on, empty where there is no podman or it does not say.
+    """
+
+    cgroups: str = "v2"
+    runtimes: tuple[str, ...] = ("crun",)
+    rootful: bool = True
+    nofile: int = 1048576
+    may_raise_nofile: bool = True
+    backend: str = ""
+    has_cni: bool = False
+    has_netavark: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """Everything that the checks look at."""
+
+    system: System
+    tools: tuple[Tool, ...]
+    storage: Storage
+    containers: ContainerHost
+    disks: tuple[Disk, ...] = ()
+    ranges: Ranges | None = None  # None for root, who needs none
+    namespaces: Namespaces = field(default_factory=Namespaces)
+    debian_keyring: bool = True
+    runtime_folder: bool = True  # XDG_RUNTIME_DIR is there and ours
+    logins: tuple[str, ...] = ()  # names of registries, never secrets
+    gpus: Gpus = field(default_factory=Gpus)
+    cdi_specs: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()  # which files and variables steer indexes, proxies and certificates, never values
+
+    def find_tool(self, name: str) -> Tool:
+        """The tool of that name; one without a path where it was not looked for."""
+        return next((tool for tool in self.tools if tool.name == name), Tool(name=name))

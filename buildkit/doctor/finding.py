@@ -1,0 +1,46 @@
+"""One line of the diagnosis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """How bad: a note costs nothing today, a warning costs time or a feature, an error stops builds."""
+
+    OK = "ok"
+    NOTE = "note"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """``what`` is the case, what it ``cost``\\ s the user, and the one command that ``mend``\\ s it (may be empty)."""
+
+    id: str
+    status: Status
+    what: str
+    cost: str = ""
+    mend: str = ""
+
+
+def ok(name: str, what: str) -> Finding:
+    """Nothing to do."""
+    return Finding(id=name, status=Status.OK, what=what)
+
+
+def note(name: str, what: str, cost: str = "", mend: str = "") -> Finding:
+    """Worth knowing."""
+    return Finding(id=name, status=Status.NOTE, what=what, cost=cost, mend=mend)
+
+
+def warning(name: str, what: str, cost: str, mend: str = "") -> Finding:
+    """Builds work, at a cost."""
+    return Finding(id=name, status=Status.WARNING, what=what, cost=cost, mend=mend)
+
+
+def error(name: str, what: str, cost: str, mend: str = "") -> Finding:
+    """Builds fail."""
+    return Finding(id=name, status=Status.ERROR, what=what, cost=cost, mend=mend)

@@ -1,0 +1,257 @@
+"""Gather the facts of this host, by files and by asking tools. Changes nothing and never raises for what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from buildkit.doctor.facts import Disk, Facts, Namespaces, Ranges, System, Tool
+from buildkit.doctor.probe_containers import find_program, probe_containers, probe_storage
+from buildkit.errors import BuildError
+from buildkit.tools.gpu import find_gpus
+from buildkit.tools.process import Command, run
+
+_VERSION = re.compile(r"\d+(?:\.\d+)+")
+_ASKED = {
+    "buildah": "--version",
+    "skopeo": "--version",
+    "mmdebstrap": "--version",
+    "podman": "--version",
+    "crun": "--version",
+    "runc": "--version",
+    "git": "--version",
+    "uv": "--version",
+    "newuidmap": "",  # says no version
+    "fuse-overlayfs": "--version",
+    "nvidia-ctk": "--version",
+}
+_SETTINGS = (
+    "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_CERT", "PIP_CONFIG_FILE", "UV_INDEX_URL", "UV_INDEX",
+    "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_CONFIG_FILE", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE", "http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
+    "ALL_PROXY", "NO_PROXY", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "REGISTRY_AUTH_FILE",
+)  # fmt: skip
+_PROFILED = ("buildah", "podman", "crun", "runc", "mmdebstrap")
+
+
+def probe(cache: Path) -> Facts:
+    """Everything that the checks look at; ``cache`` is the cache's folder, which need not exist yet."""
+    storage = probe_storage()
+    system = _system()
+    return Facts(
+        system=system,
+        tools=tuple(_tool(name, option) for name, option in _ASKED.items()),
+        storage=storage,
+        containers=probe_containers(),
+        disks=_disks(storage.graph_root, cache),
+        ranges=None if system.uid == 0 else _ranges(system),
+        namespaces=_namespaces(Path("/proc/sys"), Path("/etc/apparmor.d")),
+        debian_keyring=any(Path("/usr/share/keyrings").glob("debian-archive-keyring.*")),
+        runtime_folder=system.uid == 0 or os.access(os.environ.get("XDG_RUNTIME_DIR", "/nonexistent"), os.W_OK),
+        logins=find_logins(auth_files(os.environ, Path.home(), system.uid)),
+        gpus=find_gpus(),
+        cdi_specs=_cdi_specs((Path("/etc/cdi"), Path("/var/run/cdi"))),
+        settings=_settings(),
+    )
+
+
+def parse_version(text: str) -> str:
+    """The first dotted number in what a program says of itself; empty where there is none."""
+    found = _VERSION.search(text)
+    return found.group() if found else ""
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    """os-release(5): names to values, unquoted."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs}
+
+
+def count_ids(text: str, user: str, uid: int) -> int:
+    """Subordinate ids of a user in the text of ``/etc/subuid`` or ``/etc/subgid``."""
+    total = 0
+    for line in text.splitlines():
+        owner, _, rest = line.partition(":")
+        count = rest.rpartition(":")[2]
+        if owner in (user, str(uid)) and count.isdigit():
+            total += int(count)
+    return total
+
+
+def find_free_id(text: str) -> int:
+    """The first id behind every range in the text of subuid and subgid; at least 100000, where useradd begins, too."""
+    rows = [line.split(":") for line in text.splitlines()]
+    ends = [int(row[1]) + int(row[2]) for row in rows if len(row) == 3 and row[1].isdigit() and row[2].isdigit()]
+    return max(100000, *ends) if ends else 100000
+
+
+def count_told_ids(text: str) -> int:
+    """Subordinate ids in the output of getsubids(1): ``0: ann 100000 65536``."""
+    rows = [line.split() for line in text.splitlines()]
+    return sum(int(row[3]) for row in rows if len(row) == 4 and row[3].isdigit())
+
+
+def auth_files(env: Mapping[str, str], home: Path, uid: int) -> tuple[Path, ...]:
+    """Where containers-auth.json(5) says that log-ins may stand."""
+    if said := env.get("REGISTRY_AUTH_FILE"):
+        return (Path(said),)
+    runtime = Path(env.get("XDG_RUNTIME_DIR") or f"/run/containers/{uid}")
+    config = Path(env.get("XDG_CONFIG_HOME") or home / ".config")
+    docker = Path(env.get("DOCKER_CONFIG") or home / ".docker")
+    return (runtime / "containers/auth.json", config / "containers/auth.json", docker / "config.json")
+
+
+def find_logins(files: Iterable[Path]) -> tuple[str, ...]:
+    """Registries with a log-in, sorted. Secrets are not kept: an entry counts by its name alone."""
+    names: set[str] = set()
+    for path in files:
+        content = _read_json(path)
+        for table in ("auths", "credHelpers"):
+            entries = content.get(table)
+            if isinstance(entries, dict):
+                names |= {_name_of(str(name)) for name in entries}
+    return tuple(sorted(names))
+
+
+def _name_of(key: str) -> str:
+    """Docker writes URLs, in which somebody may have put a password."""
+    return key.partition("://")[2].rpartition("@")[2] if "://" in key else key.rpartition("@")[2]
+
+
+def _read_json(path: Path) -> dict[str, object]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _system() -> System:
+    import pwd
+
+    uid = os.geteuid()
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)
+    release = parse_os_release(_read(Path("/etc/os-release")))
+    return System(
+        distribution=release.get("ID", ""),
+        codename=release.get("VERSION_CODENAME", ""),
+        kernel=platform.release(),
+        user=user,
+        uid=uid,
+    )
+
+
+def _tool(name: str, option: str) -> Tool:
+    path = find_program(name)
+    if not path and name == "uv":
+        path = _uv_of_ours()
+    if not path or not option:
+        return Tool(name=name, path=path)
+    try:
+        said = run(Command(argv=(path, option), accept=tuple(range(256)))).text
+    except BuildError as error:
+        said = error.output
+    return Tool(name=name, path=path, version=parse_version(said))
+
+
+def _uv_of_ours() -> str:
+    """uv comes with the project: its program lies in the environment's own folder, on PATH or not."""
+    import sys
+
+    path = Path(sys.executable).with_name("uv")
+    return str(path) if path.exists() else ""
+
+
+def _disks(graph_root: str, cache: Path) -> tuple[Disk, ...]:
+    places = [("images", graph_root)] if graph_root else []
+    places += [
+        ("cache", str(cache)),
+        ("temporary files", os.environ.get("TMPDIR") or "/tmp"),  # noqa: S108 - named, not used
+        ("temporary files of image tools", os.environ.get("TMPDIR") or "/var/tmp"),  # noqa: S108
+    ]
+    mounts = _memory_mounts(_read(Path("/proc/self/mounts")))
+    found = [_disk(use, Path(path), mounts) for use, path in places]
+    return tuple({disk.path: disk for disk in reversed(found)}.values())[::-1]
+
+
+def _disk(use: str, path: Path, memory_mounts: tuple[str, ...]) -> Disk:
+    there = path.absolute()
+    while not os.access(there, os.F_OK):
+        there = there.parent
+    usage = shutil.disk_usage(there)
+    place = _mount_of(there)
+    return Disk(
+        use=use,
+        path=str(path),
+        free=usage.free,
+        total=usage.total,
+        in_memory=place in memory_mounts,
+        writable=os.access(there, os.W_OK),
+    )
+
+
+def _mount_of(path: Path) -> str:
+    path = path.resolve()
+    while not path.is_mount():
+        path = path.parent
+    return str(path)
+
+
+def _memory_mounts(mounts: str) -> tuple[str, ...]:
+    rows = [line.split() for line in mounts.splitlines()]
+    return tuple(row[1] for row in rows if len(row) > 2 and row[2] in ("tmpfs", "ramfs"))
+
+
+def _ranges(system: System) -> Ranges:
+    """From the files; from a directory service where they are silent."""
+    counts = []
+    texts = (_read(Path("/etc/subuid")), _read(Path("/etc/subgid")))
+    for text, option in zip(texts, ((), ("-g",)), strict=True):
+        count = count_ids(text, system.user, system.uid)
+        if not count and (getsubids := find_program("getsubids")):
+            argv = (getsubids, *option, system.user)
+            count = count_told_ids(run(Command(argv=argv, accept=tuple(range(256)))).text)
+        counts.append(count)
+    return Ranges(uids=counts[0], gids=counts[1], free=find_free_id("\n".join(texts)))
+
+
+def _namespaces(kernel: Path, profiles: Path) -> Namespaces:
+    closed = _read(kernel / "user/max_user_namespaces").strip() == "0"
+    closed = closed or _read(kernel / "kernel/unprivileged_userns_clone").strip() == "0"
+    return Namespaces(
+        allowed=not closed,
+        apparmor_restricts=_read(kernel / "kernel/apparmor_restrict_unprivileged_userns").strip() == "1",
+        profiles=tuple(name for name in _PROFILED if any(profiles.glob(f"*{name}"))),
+    )
+
+
+def _cdi_specs(folders: Iterable[Path]) -> tuple[str, ...]:
+    specs: list[str] = []
+    for folder in folders:
+        specs += [str(path) for path in sorted(folder.glob("*")) if path.suffix in (".json", ".yaml", ".yml")]
+    return tuple(specs)
+
+
+def _settings() -> tuple[str, ...]:
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    home = Path.home()
+    files = (
+        Path("/etc/pip.conf"), config / "pip/pip.conf", home / ".pip/pip.conf",
+        Path("/etc/uv/uv.toml"), config / "uv/uv.toml", home / ".netrc",
+    )  # fmt: skip
+    return (*(str(path) for path in files if path.exists()), *(name for name in _SETTINGS if os.environ.get(name)))
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,94 @@
+"""Gather what decides how containers run: cgroups, runtimes, limits, podman's network. Changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+from buildkit.doctor.facts import ContainerHost, Storage
+from buildkit.errors import BuildError
+from buildkit.tools.process import Command, find_tool, run
+
+_SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+_LIBRARIES = ("/usr/lib/podman", "/usr/libexec/podman", "/usr/local/lib/podman", "/usr/local/libexec/podman")
+_CNI = ("/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin", "/usr/local/lib/cni", "/usr/local/libexec/cni")
+
+
+def find_program(name: str) -> str:
+    """The program's path, also where only root's PATH reaches (buildah and podman look there, too); or empty."""
+    found = find_tool(name)
+    if found is not None:
+        return found
+    return next((path for folder in _SBIN if os.access(path := f"{folder}/{name}", os.X_OK)), "")
+
+
+def probe_containers() -> ContainerHost:
+    """What podman would meet here."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return ContainerHost(
+        cgroups=read_cgroups(Path("/sys/fs/cgroup")),
+        runtimes=tuple(name for name in ("crun", "runc") if find_program(name)),
+        rootful=os.geteuid() == 0,
+        nofile=hard,
+        may_raise_nofile=_may_raise_nofile(hard),
+        backend=_network_backend(),
+        has_cni=any(Path(folder, "bridge").exists() for folder in _CNI),
+        has_netavark=bool(find_tool("netavark")) or any(Path(folder, "netavark").exists() for folder in _LIBRARIES),
+    )
+
+
+def probe_storage() -> Storage:
+    """Container storage, by ``buildah info``."""
+    if find_tool("buildah") is None:
+        return Storage(problem="buildah is not installed")
+    try:
+        told = json.loads(run(Command(argv=("buildah", "info"), what="asking buildah about its storage")).text)
+    except BuildError as error:
+        return Storage(problem=error.output or error.message)
+    except ValueError as error:
+        return Storage(problem=f"buildah info: {error}")
+    return parse_storage(told)
+
+
+def parse_storage(told: dict[str, Any]) -> Storage:
+    """From the JSON of ``buildah info``, 1.28 to 1.44."""
+    store = told.get("store") or {}
+    status = store.get("GraphStatus") or {}
+    native = status.get("Native Overlay Diff")
+    options = store.get("GraphOptions") or ()
+    program = next((str(option).partition("=")[2] for option in options if "mount_program" in str(option)), "")
+    return Storage(
+        driver=str(store.get("GraphDriverName") or ""),
+        native_diff=None if native is None else str(native).lower() == "true",
+        mount_program=program,
+        graph_root=str(store.get("GraphRoot") or ""),
+        runtime=str((told.get("host") or {}).get("OCIRuntime") or ""),
+    )
+
+
+def read_cgroups(folder: Path) -> str:
+    """``v2`` (unified), ``hybrid`` (v1 with a v2 hierarchy beside it), ``v1`` or ``none``; cgroups(7)."""
+    if (folder / "cgroup.controllers").exists():
+        return "v2"
+    if (folder / "unified" / "cgroup.controllers").exists() or (folder / "unified").is_dir():
+        return "hybrid"
+    return "v1" if any((folder / name).is_dir() for name in ("memory", "cpu", "pids")) else "none"
+
+
+def _may_raise_nofile(hard: int) -> bool:
+    """Whether a child may raise the hard limit of open files; tried, for capabilities and sandboxes both decide."""
+    if hard == resource.RLIM_INFINITY or find_tool("prlimit") is None:
+        return True
+    argv = ("prlimit", f"--nofile={hard}:{hard + 1}", "true")
+    return run(Command(argv=argv, accept=(0, 1))).code == 0
+
+
+def _network_backend() -> str:
+    if find_tool("podman") is None:
+        return ""
+    command = Command(argv=("podman", "info", "--format", "{{.Host.NetworkBackend}}"), accept=tuple(range(256)))
+    finished = run(command)
+    return finished.text if finished.code == 0 else ""

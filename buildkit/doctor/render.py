@@ -1,0 +1,70 @@
+"""Draw findings as text. Pure. Foreign text in them loses its terminal escapes here."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections import Counter
+from collections.abc import Iterable
+
+from buildkit.doctor.finding import Finding, Status
+from buildkit.report.words import clean
+
+_MARKS = {Status.OK: "ok", Status.NOTE: "note", Status.WARNING: "warning", Status.ERROR: "ERROR"}
+_COLOURS = {Status.OK: "32", Status.NOTE: "36", Status.WARNING: "33", Status.ERROR: "1;31"}
+_INDENT = 9
+
+
+def render_text(findings: Iterable[Finding], *, width: int, colour: bool) -> str:
+    """A line for each finding, with what it costs and the command that mends it below; a count at the end.
+
+    Commands are never wrapped: they are made to be copied.
+    """
+    rows = list(findings)
+    lines: list[str] = []
+    for finding in rows:
+        mark = _MARKS[finding.status].ljust(_INDENT)
+        if colour:
+            mark = f"\x1b[{_COLOURS[finding.status]}m{mark}\x1b[0m"
+        first, *rest = _wrap(finding.what, width)
+        lines += [mark + first, *rest]
+        if finding.cost:
+            lines += _wrap(f"costs: {finding.cost}", width, first=" " * _INDENT)
+        if finding.mend:
+            lines.append(f"{' ' * _INDENT}mend:  {_flat(finding.mend)}")
+    counts = Counter(finding.status for finding in rows)
+    lines.append("")
+    lines.append(", ".join(f"{counts[status]} {_plural(status, counts[status])}" for status in Status))
+    return "\n".join(lines) + "\n"
+
+
+def render_json(findings: Iterable[Finding]) -> str:
+    """``{"findings": [{"id", "status", "what", "cost", "mend"}]}``, one finding a line."""
+    rows = [
+        {"id": one.id, "status": one.status.value, "what": one.what, "cost": one.cost, "mend": one.mend}
+        for one in findings
+    ]
+    body = ",\n".join(f"  {json.dumps(row)}" for row in rows)  # ASCII: no escape reaches a terminal
+    return f'{{"findings": [\n{body}\n]}}\n'
+
+
+def _wrap(text: str, width: int, first: str = "") -> list[str]:
+    room = max(width, 40) - (0 if first else _INDENT)
+    later = " " * (_INDENT + (7 if first else 0))
+    lines = textwrap.wrap(_flat(text), room, initial_indent=first, break_long_words=False, break_on_hyphens=False) or [
+        first
+    ]
+    rest = textwrap.wrap(
+        " ".join(lines[1:]), max(width, 40), initial_indent=later, subsequent_indent=later,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+    return [lines[0], *rest]
+
+
+def _flat(text: str) -> str:
+    """One line without control characters, those of C1 (0x80 to 0x9f) included: some terminals obey them."""
+    return " ".join("".join(mark for mark in clean(text) if not "\x80" <= mark <= "\x9f").split())
+
+
+def _plural(status: Status, count: int) -> str:
+    return status.value if status is Status.OK or count == 1 else f"{status.value}s"

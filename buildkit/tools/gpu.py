@@ -1,0 +1,68 @@
+"""GPUs by NVIDIA's management library (NVML). The only importer of ``pynvml`` (distribution ``nvidia-ml-py``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One device; ``memory`` in bytes."""
+
+    index: int
+    name: str
+    uuid: str
+    memory: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpus:
+    """All devices and the driver's version; ``problem`` says why there are none where NVML could not be asked.
+
+    ``driver_found`` tells a machine without a driver (usual, no fault) from a driver that does not answer.
+    """
+
+    devices: tuple[Gpu, ...] = ()
+    driver: str = ""
+    driver_found: bool = False
+    problem: str = ""
+
+
+def find_gpus() -> Gpus:
+    """Ask NVML (https://docs.nvidia.com/deploy/nvml-api/); never raises: what went wrong is in the value."""
+    try:
+        import pynvml
+    except ImportError:
+        return Gpus(problem="the package nvidia-ml-py is not installed")
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError as error:
+        absent = (pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED)
+        return Gpus(problem=str(error), driver_found=getattr(error, "value", None) not in absent)
+    try:
+        return _list(pynvml)
+    except pynvml.NVMLError as error:
+        return Gpus(problem=str(error), driver_found=True)
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _list(nvml: Any) -> Gpus:  # noqa: ANN401 - a module without types
+    devices = []
+    for index in range(nvml.nvmlDeviceGetCount()):
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        devices.append(
+            Gpu(
+                index=index,
+                name=_text(nvml.nvmlDeviceGetName(handle)),
+                uuid=_text(nvml.nvmlDeviceGetUUID(handle)),
+                memory=int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
+            )
+        )
+    return Gpus(devices=tuple(devices), driver=_text(nvml.nvmlSystemGetDriverVersion()), driver_found=True)
+
+
+def _text(value: str | bytes) -> str:
+    """Some releases of the binding answer bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -1,0 +1,16 @@
+"""The environment in which podman runs containers on this host, whatever its cgroups and limits."""
+
+from pathlib import Path
+
+from buildkit.doctor.containersconf import render_containers_conf
+from buildkit.doctor.probe_containers import probe_containers
+
+
+def container_environment(folder: Path) -> dict[str, str]:
+    """Additions to the environment: ``CONTAINERS_CONF`` naming a file in ``folder``; none where podman works as it is."""
+    text = render_containers_conf(probe_containers())
+    if not text:
+        return {}
+    path = folder / "containers.conf"
+    path.write_text(text, "utf-8")
+    return {"CONTAINERS_CONF": str(path)}
