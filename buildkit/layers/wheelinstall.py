@@ -246,7 +246,8 @@ class _Destination(WheelDestination):
         interpreter = f"{self._target.prefix}/bin/python"
         if " " not in interpreter and len(interpreter) + 3 <= _LONGEST_SHEBANG:
             return interpreter
-        return f"/bin/sh\n'''exec' \"{interpreter}\" \"$0\" \"$@\"\n' '''"
+        quoted = f'"{interpreter}"' if " " in interpreter else interpreter
+        return f"/bin/sh\n'''exec' {quoted} \"$0\" \"$@\"\n' '''"
 
     def _write_given_script(self, place: str, member: str, *, executable: bool) -> RecordEntry:
         """A file of ``.data/scripts``: ``#!python`` becomes the image's; setuptools' own wrappers are dropped."""
