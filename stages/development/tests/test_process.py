@@ -133,6 +133,14 @@ def test_healthcheck_asks_where_the_service_listens(run: Start) -> None:
     assert run("-IS", "healthcheck.py", SPEECH_HOST="0.0.0.0").wait() == 1
 
 
+def test_nothing_is_left_behind_and_no_telemetry_is_set_up(run: Start, tmp_path: Path) -> None:
+    service = run("-m", "main", HOME=str(tmp_path), TMPDIR=str(tmp_path))
+    wait_until_healthy(run)
+    service.send_signal(signal.SIGTERM)
+    assert finish(service)[0] == 0
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_a_refused_upload_is_answered_before_it_is_sent(run: Start, port: int) -> None:
     run("-m", "main", SPEECH_MAX_BYTES="1MiB")
     wait_until_healthy(run)

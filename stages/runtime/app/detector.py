@@ -3,14 +3,20 @@
 The "sequence" export is used (`silero_vad_16k_sequence.onnx`, opset 16): inputs `input` [n, 576], `h` and `c`
 [1, 1, 128]; outputs `speech_probs` [n], `hn`, `cn`. It is the same network as the streaming export, to the bit, but
 takes many windows a call, so that the loop runs in ONNX Runtime and not under Python's lock.
+
+ONNX Runtime's official builds send telemetry to Microsoft unless told otherwise in the environment *before* they are
+loaded (their Privacy.md). This service hears people speak: it is off unless an operator turns it on.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: it is read when the library is loaded
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import prometheus_client
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -14,6 +15,8 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 NO_ROUTE = "unmatched"  # one label for every path that does not exist: a scanner must not grow the series
 NO_ANSWER = 499
+
+prometheus_client.disable_created_metrics()  # a series of time stamps beside every counter, which nobody reads
 
 
 class Metrics:

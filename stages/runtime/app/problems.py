@@ -22,7 +22,7 @@ class ProblemBody(TypedDict):
     hint: str
 
 
-class Problem(Exception):  # noqa: N818 - RFC 9457's word for it
+class Problem(Exception):
     """A request that is refused: HTTP status, a stable code, what is wrong and what to do about it."""
 
     def __init__(self, status: int, code: str, message: str, hint: str = "", *, retry_after: int | None = None) -> None:
