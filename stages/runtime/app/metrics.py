@@ -16,7 +16,7 @@ METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 NO_ROUTE = "unmatched"  # one label for every path that does not exist: a scanner must not grow the series
 NO_ANSWER = 499
 
-prometheus_client.disable_created_metrics()  # a series of time stamps beside every counter, which nobody reads
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # time stamps that nobody reads
 
 
 class Metrics:
