@@ -19,7 +19,7 @@ from buildkit.layers.member import Compression, Member, Packed
 from buildkit.layers.owned import find_owner
 from buildkit.layers.tarheader import DIRECTORY, END, FILE, SYMLINK, padding, render_header
 
-_BAD_PATH = re.compile(r"\0|(?:^|/)\.{0,2}(?:/|$)")
+_BAD_PATH = re.compile(r"\0|(?:^|/)\.{0,2}(?:/|\Z)")
 
 
 def _ignore(_done: int) -> None:

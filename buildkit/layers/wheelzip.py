@@ -23,8 +23,8 @@ _EXTRA_GUESS = 64  # what most writers put between a name and its content, at mo
 _LOCAL = struct.Struct("<4s5H3I2H")
 _ENCRYPTED = 0x1
 _UTF8 = 0x800
-_HOLLOW_PART = re.compile(r"(?:^|/)\.?(?:/|$)")
-_CLIMBING_PART = re.compile(r"(?:^|/)\.\.(?:/|$)")
+_HOLLOW_PART = re.compile(r"(?:^|/)\.?(?:/|\Z)")
+_CLIMBING_PART = re.compile(r"(?:^|/)\.\.(?:/|\Z)")
 _LONGEST_NAME = 255
 
 
