@@ -22,7 +22,7 @@ def describe_changes(old: str | None, new: str) -> tuple[str, ...]:
             lines.append(f"- {name}")
         elif was != now:
             lines.append(f"{name} {was} → {now}")
-    return tuple(lines)
+    return tuple(lines) or ("the same versions",)
 
 
 def _versions(text: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ from buildkit.locking.requirements import find_stale, lock_requirements, merge_g
 from buildkit.locking.wheels import find_stale_wheels, lock_wheels, make_choose
 from buildkit.tools.apt import resolve_apt
 from buildkit.tools.http import Patience, Session
-from buildkit.tools.indexes import Indexes
+from buildkit.tools.indexes import Indexes, default_index
 from buildkit.tools.process import stop_all
 from buildkit.tools.sources import Sources, load_sources, pip_environment, uv_environment
 
@@ -100,7 +100,7 @@ def _jobs(request: LockRequest, outside: _Outside, say: Say, upgrade: bool) -> l
     def python() -> None:
         # what pip's settings say is told to uv, and the other way round: both count for downloads as well
         sources = outside.sources
-        env = uv_environment(sources, os.environ) if request.locker == "uv" else pip_environment(sources)
+        env = uv_environment(sources, default_index()) if request.locker == "uv" else pip_environment(sources)
         lock_requirements(request, drafts, env, say, upgrade=upgrade)
         lock_wheels(request, drafts, make_choose(lambda: outside.indexes, request), say)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from buildkit.declare.inputs import check_fresh, render_header, requirements_inputs
 from buildkit.declare.pins import Pin
 from buildkit.declare.requirements import applicable, check_agreement, parse_requirements
 from buildkit.digest import FileHash
-from buildkit.errors import DefinitionError, Problem
-from buildkit.events import Say
+from buildkit.errors import DefinitionError, Problem, ToolError
+from buildkit.events import Note, Say
 from buildkit.locking.request import Drafts, LockRequest, lock_of
 from buildkit.locking.steps import said
 from buildkit.tools.resolver import Resolution, resolve
@@ -26,7 +28,7 @@ def lock_requirements(request: LockRequest, drafts: Drafts, env: Mapping[str, st
         todo = [file for file in group if drafts.read(file) is not None and file not in decided]
         if not todo or not (upgrade or find_stale(request, drafts, group)):
             continue
-        _lock_group(_Group(request, drafts, env, upgrade), tuple(group), frozenset(decided), say)
+        _lock_group(_Group(request, drafts, upgrade, env), tuple(group), frozenset(decided), say)
         decided.update(todo)
     for group in merge_groups(request.groups):
         if problems := check_group(request, drafts, group):
@@ -66,23 +68,46 @@ def read_pins(drafts: Drafts, lock: str) -> tuple[Pin, ...]:
     return parse_requirements(drafts.get(lock), lock, describe_local=drafts.describe_local)
 
 
+@dataclass(frozen=True, slots=True)
 class _Group:
     """What stays the same while a group is locked."""
 
-    def __init__(self, request: LockRequest, drafts: Drafts, env: Mapping[str, str], upgrade: bool) -> None:
-        self.request = request
-        self.drafts = drafts
-        self.upgrade = upgrade
-        self._env = env
+    request: LockRequest
+    drafts: Drafts
+    upgrade: bool
+    env: Mapping[str, str]
 
-    def resolve(self, inputs: tuple[str, ...], preferred: str) -> str:
+    def resolve(self, inputs: tuple[str, ...], **more: str) -> str:
+        """Text of the lock of ``inputs``."""
         request = self.request
         return resolve(
             Resolution(
                 root=request.root, inputs=inputs, python=request.target.minor, locker=request.locker,
-                preferred=preferred, env=self._env,
+                env=self.env, **more,
             )
         )  # fmt: skip
+
+    def resolve_together(self, inputs: tuple[str, ...], preferred: str, say: Say) -> str:
+        """All inputs at once, keeping ``preferred`` versions where that is possible."""
+        try:
+            return self.resolve(inputs, preferred=preferred)
+        except ToolError:
+            if not preferred:
+                raise
+        # uv cannot keep a version of which the first of several equal indexes lacks the fitting file
+        text = self.resolve(inputs)
+        say(Note(text=f"{', '.join(inputs)}: resolved anew, for the old versions could not be kept", warning=True))
+        return text
+
+    def resolve_part(self, file: str, together: str) -> str:
+        """One of the files that were resolved together, at exactly those versions."""
+        pins = parse_requirements(together, "the common lock", describe_local=self.drafts.describe_local)
+        limits = "".join(_line(replace(pin, hashes=())) for pin in pins if not pin.path)
+        if self.request.locker == "uv":
+            warm = replace(self, env={**self.env, "UV_OFFLINE": "1"})  # all was just asked for: once more takes seconds
+            with suppress(ToolError):
+                return warm.resolve((file,), constraints=limits)
+        return self.resolve((file,), constraints=limits)
 
 
 def _lock_group(group: _Group, files: tuple[str, ...], decided: frozenset[str], say: Say) -> None:
@@ -94,10 +119,14 @@ def _lock_group(group: _Group, files: tuple[str, ...], decided: frozenset[str], 
     preferred = _preferences(drafts, (*fixed, *kept))
     if len(files) > 1:
         with said(say, f"lock {' + '.join(_short(file) for file in files)}", "lock"):
-            preferred = group.resolve(inputs, preferred)
+            preferred = group.resolve_together(inputs, preferred, say)
     for file in todo:
         with said(say, f"lock {_short(file)}", "lock"):
-            text = group.resolve((file,), preferred)
+            text = (
+                group.resolve_part(file, preferred)
+                if len(files) > 1
+                else group.resolve_together((file,), preferred, say)
+            )
         header = render_header(_inputs(group.request, drafts, file))
         drafts.decide(lock_of(file), f"{header}# Made by `nox -s lock`.\n{text}")
 

@@ -29,7 +29,7 @@ _LONGEST_PAUSE = 30.0  # seconds
 _DEFAULT_TIMEOUT = 20.0  # seconds without a byte
 
 
-class Dropped(Exception):  # noqa: N818 - a state of a connection; what users see is the error inside
+class Dropped(Exception):
     """The connection broke or the server is busy: the same request may succeed later. ``wait`` is in seconds."""
 
     def __init__(self, error: FetchError, *, wait: float = 0.0, connecting: bool = False) -> None:

@@ -103,10 +103,17 @@ def make_finder(sources: Sources, session: Session, target: Target) -> PackageFi
     if sources.no_index:
         finder.sources.clear()  # unearth adds the default index where it is given none
     elif sources.index_urls and sources.needs_default:
-        finder.sources.extend(PackageFinder(fetcher).sources)
+        finder.add_index_url(default_index())
     for number, link in enumerate(sources.find_links):
         finder.sources.insert(number, {"url": link, "type": "find_links"})
     return finder
+
+
+def default_index() -> str:
+    """The index that counts where nobody names another, as the library knows it."""
+    from unearth import PackageFinder
+
+    return str(PackageFinder().sources[0]["url"])
 
 
 def make_target_python(target: Target) -> TargetPython:

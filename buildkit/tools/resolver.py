@@ -26,8 +26,8 @@ LOCKERS = ("uv", "pip-tools")
 class Resolution:
     """What to resolve: ``inputs`` relative to ``root``, for Python ``python`` (``3.13``), by ``locker``.
 
-    ``preferred`` is the text of an earlier lock whose versions are kept where they still fit; ``env`` is added to
-    the environment.
+    ``preferred`` is the text of an earlier lock whose versions are kept where they still fit; ``constraints`` are
+    requirements that must hold for whatever is pinned; ``env`` is added to the environment.
     """
 
     root: Path
@@ -35,6 +35,7 @@ class Resolution:
     python: str
     locker: str = "uv"
     preferred: str = ""
+    constraints: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -45,7 +46,12 @@ def resolve(request: Resolution) -> str:
         output = Path(folder) / "lock.txt"
         if request.preferred:
             output.write_text(request.preferred, "utf-8")
-        argv = (*prefix, "--output-file", str(output), *request.inputs)
+        bounds: tuple[str, ...] = ()
+        if request.constraints:
+            limits = Path(folder) / "constraints.txt"
+            limits.write_text(request.constraints, "utf-8")
+            bounds = ("--constraint", str(limits))
+        argv = (*prefix, *bounds, "--output-file", str(output), *request.inputs)
         what = f"locking {', '.join(request.inputs)} with {request.locker}"
         run(Command(argv=argv, env={**_QUIET, **request.env}, cwd=request.root, what=what))
         return _without_host(output.read_text("utf-8"), request.root)
@@ -67,7 +73,6 @@ def _uv(request: Resolution) -> tuple[str, ...]:
         "--universal",                           # one lock for every platform: markers decide
         "--python-version", request.python,      # the target's, never the host's
         "--generate-hashes",
-        "--no-emit-package", "pip",              # an image needs no installer
         "--no-header",
         "--quiet", "--no-progress",
     )  # fmt: skip
@@ -113,4 +118,5 @@ def _without_host(text: str, root: Path) -> str:
     """``text`` with paths of the checkout relative, and without the warnings that pip-compile adds for them."""
     for place in {str(root), os.path.realpath(root)}:
         text = re.sub(rf"(?:[\w.-]+(?:\[[^]]*\])? @ )?file://{re.escape(place)}/", "./", text)
+    text = re.sub(r"^ +#   -c \S*constraints\.txt\n", "", text, flags=re.MULTILINE)  # a temporary file
     return re.sub(r"^# WARNING: .*\n(?:# .*\n)*", "", text, flags=re.MULTILINE)

@@ -124,14 +124,21 @@ def load_uv_settings(root: Path, env: Mapping[str, str]) -> Settings:
     )
 
 
-def uv_environment(sources: Sources, env: Mapping[str, str]) -> dict[str, str]:
-    """Variables that tell uv what only pip's settings say; its own it reads itself."""
-    pip, added = sources.pip, dict[str, str]()
+def uv_environment(sources: Sources, default_index: str) -> dict[str, str]:
+    """Variables that tell uv what only pip's settings say; its own it reads itself.
+
+    pip asks all its indexes and takes the best, the main one first. uv asks the extra ones first and stops at the
+    first that has a name, which fails where that one mirrors only some files of a version; so where only pip names
+    extra indexes, uv is told of them in pip's order and of pip's choice.
+    """
+    pip, uv, added = sources.pip, sources.uv, dict[str, str]()
     if pip.extra and not sources.no_index:
-        added["UV_EXTRA_INDEX_URL"] = " ".join(_once((*env.get("UV_EXTRA_INDEX_URL", "").split(), *pip.extra)))
-        if not (sources.uv.extra or sources.uv.strategy):
-            added["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # what pip means by its own setting: all are equal
-    if pip.index and not sources.uv.index:
+        ordered = _once((*uv.extra, uv.index or pip.index or default_index, *pip.extra))
+        added["UV_INDEX"] = " ".join(ordered[:-1])
+        added["UV_DEFAULT_INDEX"] = ordered[-1]  # uv's word for the one that is asked last
+        if not (uv.extra or uv.strategy):
+            added["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    elif pip.index and not uv.index:
         added["UV_DEFAULT_INDEX"] = pip.index
     if sources.find_links:
         added["UV_FIND_LINKS"] = ",".join(sources.find_links)
