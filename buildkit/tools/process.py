@@ -9,9 +9,10 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from buildkit.errors import Interrupted, MissingTool, ToolError
 
@@ -63,9 +64,7 @@ def require_tool(name: str) -> str:
     path = find_tool(name)
     if path is None:
         package = _APT_NAMES.get(name, name)
-        raise MissingTool(
-            f"{name} is not installed", hint=f"run ci/bootstrap, or: sudo apt-get install {package}"
-        )
+        raise MissingTool(f"{name} is not installed", hint=f"run ci/bootstrap, or: sudo apt-get install {package}")
     return path
 
 
@@ -110,6 +109,28 @@ def stream(command: Command) -> Iterator[bytes]:
         assert child.stdout is not None  # noqa: S101 - start() made the pipe
         while chunk := child.stdout.read(1 << 20):
             yield chunk
+        child.wait()
+        reader.join()
+    _check(command, child.returncode, b"", bytes(tail))
+
+
+@contextmanager
+def converse(command: Command) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """Standard input and output of a running child; on leaving, its input ends and its exit code is checked.
+
+    What it has still to say is thrown away. Raises as ``run`` does; if the block raises, the child is killed.
+    """
+    with start(command) as child:
+        tail = bytearray()
+        reader = threading.Thread(target=_keep_tail, args=(child.stderr, tail), daemon=True)
+        reader.start()
+        assert child.stdin is not None  # noqa: S101 - start() made the pipes
+        assert child.stdout is not None  # noqa: S101
+        yield child.stdin, child.stdout
+        with suppress(BrokenPipeError):  # it ended before it read everything: its exit code says more
+            child.stdin.close()
+        while child.stdout.read(1 << 20):
+            pass
         child.wait()
         reader.join()
     _check(command, child.returncode, b"", bytes(tail))

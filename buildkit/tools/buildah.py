@@ -1,0 +1,145 @@
+"""buildah: working containers that something runs in.
+
+A command has no network unless its step asks for it. How that is enforced depends on the isolation:
+
+- ``oci`` (and ``rootless``): the runtime makes an empty network namespace (``--network none``).
+- ``chroot``: shares the network of buildah's own process and refuses ``--network``; so buildah is started inside an
+  empty network namespace, as root by unshare(1), otherwise within the user namespace of ``buildah unshare``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+from buildkit.errors import ToolError
+from buildkit.tools.process import Command, Finished, converse, find_tool, run
+
+Mounts = Sequence[tuple[Path, str]]
+
+_PROBE = "/buildkit-probe"
+_MISSED = re.compile(rb"(?:exec: \\?.|executable file .)" + _PROBE.encode())  # runc's words; crun's
+
+# A new network namespace has its loopback down, and build systems and tests talk to themselves. No ip(8) is needed:
+# SIOCSIFFLAGS of netdevice(7) with IFF_UP and IFF_RUNNING on a struct ifreq, then the command takes this one's place.
+_LOOPBACK = (
+    "import fcntl, os, socket, struct, sys;"
+    "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sH22x', b'lo', 0x41));"
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A working container by its name."""
+
+    name: str
+
+
+@contextmanager
+def working_container(image: str) -> Iterator[Box]:
+    """A container of an image in local storage (``scratch`` for none); removed at the end, whatever happens.
+
+    Raises ToolError; nothing is ever pulled.
+    """
+    # always a name of our own: two builds that start containers of one image at once would get the same one
+    box = Box(name=f"buildkit-{os.getpid()}-{secrets.token_hex(6)}")
+    argv = ("buildah", "from", "--pull=never", "--quiet", "--name", box.name, "--", image)
+    try:
+        run(Command(argv=argv, what=f"starting a container of {image}"))
+        yield box
+    finally:
+        run(Command(argv=("buildah", "rm", "--", box.name), accept=(0, 1, 125), undoes=True))
+
+
+def run_in(box: Box, argv: Sequence[str], *, env: Mapping[str, str], network: bool, mounts: Mounts = ()) -> Finished:
+    """Run a command to its end; ``mounts`` (host path, path in the container) are bound read-only.
+
+    With ``network`` it has the host's. A mount's target must exist in the image, or it appears in the layer.
+    Raises ToolError with the command's output, MissingTool or Interrupted.
+    """
+    return run(Command(argv=_run_argv(box, argv, env, network, mounts), what=f"`{_short(argv)}` in {box.name}"))
+
+
+@contextmanager
+def open_stream(box: Box, argv: Sequence[str]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+    """A running command's standard input and output, without network; it has ended on leaving.
+
+    Both pipes carry any bytes; neither is a terminal. On leaving, its input ends; raises ToolError with what it
+    said on standard error if it then fails, and kills it if the block raised.
+    """
+    command = Command(
+        argv=_run_argv(box, argv, {"PYTHONHASHSEED": "0"}, network=False, mounts=()),
+        what=f"`{_short(argv)}` in {box.name}",
+    )
+    with converse(command) as pipes:
+        yield pipes
+
+
+def commit(box: Box, ref: str) -> str:
+    """Commit what a container changed as ``ref``, with every time fixed; returns ``ref``. Raises ToolError."""
+    argv = (
+        "buildah", "commit",
+        "--timestamp", "0",  # the same bytes whenever it runs
+        "--identity-label=false",  # buildah's version must not reach the image
+        "--quiet",
+        "--", box.name, ref,
+    )  # fmt: skip
+    run(Command(argv=argv, what=f"committing {ref}"))
+    return ref
+
+
+def remove_image(ref: str) -> None:
+    """Remove an image from local storage; one that is not there, or in use, is left alone."""
+    run(Command(argv=("buildah", "rmi", "--", ref), accept=(0, 1, 2, 125), undoes=True))
+
+
+@cache
+def isolation() -> str:
+    """``oci`` where a runtime works here, else ``chroot``, unless BUILDAH_ISOLATION says; found out once."""
+    said = os.environ.get("BUILDAH_ISOLATION", "")
+    if said:
+        return said
+    if not any(find_tool(runtime) for runtime in ("crun", "runc")):
+        return "chroot"
+    try:
+        with working_container("scratch") as box:
+            # A runtime that works gets as far as to miss this program, and names it. One that does not (no cgroups
+            # for it, no permission) gives up before, with words of its own.
+            argv = ("buildah", "run", "--isolation", "oci", "--network", "none", "--", box.name, _PROBE)
+            finished = run(Command(argv=argv, accept=tuple(range(256))))
+    except ToolError:
+        return "chroot"
+    return "oci" if _MISSED.search(finished.stderr) else "chroot"
+
+
+def _run_argv(box: Box, argv: Sequence[str], env: Mapping[str, str], network: bool, mounts: Mounts) -> tuple[str, ...]:
+    kind = isolation()
+    chroot = kind == "chroot"
+    return (
+        *(_without_network(os.geteuid()) if chroot and not network else ()),
+        "buildah", "run",
+        "--isolation", kind,
+        *(() if chroot else ("--network", "host" if network else "none")),
+        *(part for name, value in sorted(env.items()) for part in ("--env", f"{name}={value}")),
+        *(part for source, target in mounts for part in ("--volume", f"{source}:{target}:ro")),
+        "--", box.name, *argv,
+    )  # fmt: skip
+
+
+def _without_network(uid: int) -> tuple[str, ...]:
+    """What starts a command in an empty network namespace, where only loopback answers."""
+    alone = ("unshare", "--net", "--", sys.executable, "-I", "-c", _LOOPBACK)
+    return alone if uid == 0 else ("buildah", "unshare", "--", *alone)
+
+
+def _short(argv: Sequence[str]) -> str:
+    return " ".join(argv)[:80].replace("\n", " ")

@@ -1,0 +1,80 @@
+"""skopeo: moves images between folders, local storage and registries, without the bytes that are there already."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from buildkit.digest import DiffId
+from buildkit.errors import ToolError
+from buildkit.tools.process import Command, run
+
+_POLICIES = ("/etc/containers/policy.json", "/usr/share/containers/policy.json")
+
+
+def raw_manifest(ref: str) -> bytes | None:
+    """The manifest that local storage holds under ``ref`` (a name or an image id), byte for byte, or None."""
+    argv = (*_skopeo(), "inspect", "--raw", f"containers-storage:{ref}")
+    finished = run(Command(argv=argv, accept=(0, 1), what=f"looking {ref} up in local storage"))
+    return finished.stdout if finished.code == 0 else None
+
+
+def copy_dir_to_storage(folder: Path, ref: str) -> None:
+    """Import the ``dir:`` layout in ``folder`` as ``ref``; blobs that storage has are not read. Raises ToolError."""
+    argv = (*_skopeo(), "copy", "--quiet", f"dir:{folder}", f"containers-storage:{ref}")
+    run(Command(argv=argv, what=f"importing {ref}"))
+
+
+def copy_registry_to_dir(ref: str, folder: Path, *, arch: str) -> None:
+    """Fetch an image of a registry, for ``arch`` (Debian's word), as a ``dir:`` layout. Raises ToolError."""
+    argv = (
+        *_skopeo(),
+        "--override-arch", arch,
+        "--override-os", "linux",
+        "copy", "--quiet",
+        f"docker://{ref}", f"dir:{folder}",
+    )  # fmt: skip
+    run(Command(argv=argv, what=f"pulling {ref}"))
+
+
+def copy_top_layer(ref: str, below: Sequence[DiffId], folder: Path) -> tuple[DiffId, Path]:
+    """The uncompressed tar of the topmost layer of an image in local storage, written below ``folder``.
+
+    ``below`` are the layers underneath, which are not copied: the destination takes any file that has a blob's name
+    for that blob, so empty ones stand in for them. (An ``oci:`` layout, for ``dir:`` empties its folder first.)
+    Raises ToolError, also where the image's layers are not those below and one more.
+    """
+    blobs = folder / "blobs/sha256"
+    blobs.mkdir(parents=True, exist_ok=True)
+    for diff_id in below:
+        (blobs / diff_id.hex).touch()
+    argv = (
+        *_skopeo(), "copy", "--quiet",
+        "--dest-oci-accept-uncompressed-layers",  # else it would compress the layer
+        f"containers-storage:{ref}", f"oci:{folder}",
+    )  # fmt: skip
+    run(Command(argv=argv, what=f"exporting {ref}"))
+    layers = _find_layers(folder)
+    if layers[:-1] != tuple(below):
+        raise ToolError(f"exporting {ref}: its {len(layers)} layers are not the {len(below)} known ones and one more")
+    return layers[-1], blobs / layers[-1].hex
+
+
+def _find_layers(folder: Path) -> tuple[DiffId, ...]:
+    (only,) = json.loads((folder / "index.json").read_bytes())["manifests"]
+    manifest = json.loads(_blob(folder, only["digest"]).read_bytes())
+    config = json.loads(_blob(folder, manifest["config"]["digest"]).read_bytes())
+    return tuple(DiffId.parse(text) for text in config["rootfs"]["diff_ids"])
+
+
+def _blob(folder: Path, digest: str) -> Path:
+    return folder / "blobs" / digest.replace(":", "/")
+
+
+def _skopeo() -> tuple[str, ...]:
+    # without a policy skopeo refuses to work at all; where there is one it is the host's to say
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "containers/policy.json"
+    known = any(Path(path).exists() for path in (*_POLICIES, home))
+    return ("skopeo",) if known else ("skopeo", "--insecure-policy")

@@ -1,0 +1,202 @@
+"""Contract: what this project expects of buildah, seen on the real one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from buildkit.digest import DiffId
+from buildkit.errors import ToolError
+from buildkit.tools import buildah
+from buildkit.tools.buildah import commit, open_stream, remove_image, run_in, working_container
+from buildkit.tools.process import Command, run
+from buildkit.tools.skopeo import copy_top_layer, raw_manifest
+from tests.tools.tinyimage import import_tiny_image
+
+pytestmark = pytest.mark.tools
+
+REF = f"localhost/buildkit-test/buildah:{os.getpid()}"
+
+
+@pytest.fixture(scope="module")
+def layer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiffId]:
+    yield import_tiny_image(tmp_path_factory.mktemp("tiny"), REF)
+    remove_image(REF)
+
+
+@pytest.fixture(params=["oci", "chroot"])
+def isolation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, layer: DiffId) -> Iterator[str]:
+    buildah.isolation.cache_clear()
+    monkeypatch.delenv("BUILDAH_ISOLATION", raising=False)
+    if request.param == "oci" and buildah.isolation() != "oci":
+        pytest.skip("no OCI runtime works on this host")
+    buildah.isolation.cache_clear()
+    monkeypatch.setenv("BUILDAH_ISOLATION", request.param)
+    yield request.param
+    buildah.isolation.cache_clear()
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """A server on the host's loopback that greets whoever connects."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            while True:
+                try:
+                    connection = server.accept()[0]
+                except OSError:
+                    return
+                connection.sendall(b"hello\n")
+                connection.close()
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def bash(script: str) -> tuple[str, ...]:
+    return ("/usr/bin/bash", "-c", script)
+
+
+def containers() -> str:
+    return run(Command(argv=("buildah", "containers", "--format", "{{.ContainerName}}"))).text
+
+
+def test_a_command_runs_with_its_environment_and_the_container_goes(isolation: str) -> None:
+    with working_container(REF) as box:
+        assert box.name in containers()
+        assert run_in(box, bash('echo "$SAID"'), env={"SAID": "a b=c"}, network=False).text == "a b=c"
+    assert box.name not in containers()
+
+
+def test_the_container_goes_when_something_fails(isolation: str) -> None:
+    with pytest.raises(ToolError, match="exit code 3") as caught, working_container(REF) as box:
+        run_in(box, bash("echo said before >&2; exit 3"), env={}, network=False)
+    assert "said before" in caught.value.output
+    assert box.name not in containers()
+
+
+def test_an_image_that_is_not_there_is_not_pulled() -> None:
+    with pytest.raises(ToolError), working_container(f"{REF}-missing"):
+        pass
+
+
+def test_the_host_cannot_be_reached_unless_a_step_asks_for_the_network(isolation: str, port: int) -> None:
+    connect = bash(f"exec 3<>/dev/tcp/127.0.0.1/{port} && cat <&3")
+    with working_container(REF) as box:
+        assert run_in(box, connect, env={}, network=True).text == "hello"
+        with pytest.raises(ToolError) as caught:
+            run_in(box, connect, env={}, network=False)
+        assert "Connection refused" in caught.value.output  # its own loopback is up, and nobody listens
+        with pytest.raises(ToolError) as caught:
+            run_in(box, bash("exec 3<>/dev/tcp/192.0.2.1/80"), env={}, network=False)
+        assert "Network is unreachable" in caught.value.output
+
+
+def test_mounts_can_be_read_and_not_written(isolation: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("from the host")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    mounts = ((tmp_path, "/mnt"),)
+    with working_container(REF) as box:
+        assert run_in(box, bash("cat /mnt/file"), env={}, network=False, mounts=mounts).text == "from the host"
+        with pytest.raises(ToolError):
+            run_in(box, bash("echo no > /mnt/file"), env={}, network=False, mounts=mounts)
+    assert (tmp_path / "file").read_text() == "from the host"
+
+
+def test_a_commit_holds_only_what_changed_and_its_bytes_do_not_depend_on_the_hour(
+    isolation: str, layer: DiffId, tmp_path: Path
+) -> None:
+    found = []
+    for number in range(2):
+        ref, folder = f"{REF}-{isolation}-{number}", tmp_path / str(number)
+        with working_container(REF) as box:
+            script = "mkdir /opt/new && echo hello > /opt/new/file && touch /opt/new/empty"
+            run_in(box, bash(script), env={}, network=False, mounts=((tmp_path, "/mnt"),))
+            assert commit(box, ref) == ref
+        diff_id, path = copy_top_layer(ref, (layer,), folder)
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == diff_id.hex
+        assert (folder / "blobs/sha256" / layer.hex).stat().st_size == 0
+        with tarfile.open(path) as tar:
+            assert {info.mtime for info in tar} == {0}
+            assert {info.name for info in tar if info.isreg()} == {"opt/new/file", "opt/new/empty"}
+        found.append(diff_id)
+        remove_image(ref)
+        assert raw_manifest(ref) is None
+    assert found[0] == found[1]
+
+
+def test_a_step_that_changes_nothing_still_makes_a_layer(isolation: str, layer: DiffId, tmp_path: Path) -> None:
+    with working_container(REF) as box:
+        ref = commit(box, f"{REF}-same-{isolation}")
+    diff_id, path = copy_top_layer(ref, (layer,), tmp_path)
+    assert diff_id != layer
+    with tarfile.open(path) as tar:
+        assert not tar.getnames()
+    remove_image(ref)
+
+
+def test_megabytes_pass_through_a_stream_in_both_directions(isolation: str) -> None:
+    data = os.urandom(1 << 20)
+    with working_container(REF) as box, open_stream(box, ("/usr/bin/cat",)) as (stdin, stdout):
+        writer = threading.Thread(target=lambda: ([stdin.write(data) for _ in range(16)], stdin.close()))
+        writer.start()
+        assert all(stdout.read(len(data)) == data for _ in range(16))
+        writer.join()
+        assert stdout.read() == b""
+
+
+def test_a_stream_answers_line_by_line_and_has_no_network(isolation: str, port: int) -> None:
+    script = f"while read -r line; do echo got $line; done; exec 3<>/dev/tcp/127.0.0.1/{port} || exit 7"
+    answers = []
+    with (  # noqa: PT012 - that it fails on leaving, not before, is the point
+        pytest.raises(ToolError, match="exit code 7"),
+        working_container(REF) as box,
+        open_stream(box, bash(script)) as (stdin, stdout),
+    ):
+        for word in (b"one", b"two"):
+            stdin.write(word + b"\n")
+            stdin.flush()
+            answers.append(stdout.readline())
+    assert answers == [b"got one\n", b"got two\n"]
+
+
+def test_a_stream_that_is_left_by_an_error_ends(isolation: str) -> None:
+    with pytest.raises(KeyError), working_container(REF) as box, open_stream(box, ("/usr/bin/sleep", "3600")):
+        raise KeyError
+    assert box.name not in containers()
+
+
+def test_the_isolation_is_the_environment_s_or_one_that_works(monkeypatch: pytest.MonkeyPatch, layer: DiffId) -> None:
+    buildah.isolation.cache_clear()
+    monkeypatch.setenv("BUILDAH_ISOLATION", "chroot")
+    assert buildah.isolation() == "chroot"
+    buildah.isolation.cache_clear()
+    monkeypatch.delenv("BUILDAH_ISOLATION")
+    found = buildah.isolation()
+    assert found in ("oci", "chroot")
+    with working_container(REF) as box:
+        assert run_in(box, bash("echo works"), env={}, network=False).text == "works"
+    buildah.isolation.cache_clear()
+
+
+def test_a_runtime_that_does_not_work_is_not_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    runtime = tmp_path / "runtime"
+    runtime.write_text("#!/bin/sh\necho 'cgroups in hybrid mode not supported' >&2\nexit 1\n")
+    runtime.chmod(0o755)
+    monkeypatch.delenv("BUILDAH_ISOLATION", raising=False)
+    monkeypatch.setenv("BUILDAH_RUNTIME", str(runtime))
+    buildah.isolation.cache_clear()
+    assert buildah.isolation() == "chroot"
+    buildah.isolation.cache_clear()

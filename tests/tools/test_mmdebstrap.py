@@ -1,0 +1,139 @@
+"""mmdebstrap: its command line, its errors, and (contract) a small root from the real one."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from buildkit.declare.pins import AptPin
+from buildkit.errors import BuildError, FetchError, ToolError
+from buildkit.layers.member import Compression, Packed
+from buildkit.layers.root import RootRules, pack_root
+from buildkit.tools import mmdebstrap
+from buildkit.tools.apt import AptResolution, resolve_apt
+from buildkit.tools.mmdebstrap import RootSpec, render_argv, stream_root
+from buildkit.tools.process import Command
+
+PINS = (AptPin(name="libc6", version="2.41-12"), AptPin(name="base-files", version="13.8"))
+SPEC = RootSpec(suite="trixie", arch="amd64", pins=PINS)
+
+
+def test_every_package_is_asked_for_by_its_version_and_in_one_order() -> None:
+    argv = render_argv(SPEC, uid=0)
+    assert "--include=base-files=13.8,libc6=2.41-12" in argv
+    assert argv == render_argv(RootSpec(suite="trixie", arch="amd64", pins=PINS[::-1]), uid=0)
+    assert argv[-3:] == ("--", "trixie", "-")
+
+
+def test_the_mode_follows_the_user_and_mirrors_come_last() -> None:
+    assert "--mode=root" in render_argv(SPEC, uid=0)
+    spec = RootSpec(
+        suite="trixie", arch="arm64", pins=PINS, mirrors=("http://mirror/debian",), components=("main", "x")
+    )
+    argv = render_argv(spec, uid=1000)
+    assert {"--mode=unshare", "--architectures=arm64", "--components=main,x"} <= set(argv)
+    assert argv[-2:] == ("-", "http://mirror/debian")
+
+
+@pytest.mark.parametrize(
+    ("variant", "given", "hooks"),
+    [
+        ("minbase", "custom", ["customize"]),
+        ("custom", "custom", ["customize"]),
+        ("extract", "extract", ["extract", "extract"]),
+    ],
+)
+def test_pins_make_every_variant_custom_but_extract(variant: str, given: str, hooks: list[str]) -> None:
+    argv = render_argv(RootSpec(suite="trixie", arch="amd64", pins=PINS, variant=variant), uid=0)
+    assert f"--variant={given}" in argv
+    assert [part.split("-")[2] for part in argv if "-hook=" in part] == hooks
+
+
+@pytest.mark.parametrize(
+    ("output", "kind", "message", "hint"),
+    [
+        (
+            "E: Version '1.0' for 'netbase' was not found\nE: Version '9' for 'base-files' was not found\n",
+            FetchError,
+            "no longer has netbase=1.0, base-files=9 in trixie",
+            "nox -s lock -- --upgrade",
+        ),
+        ("E: Unable to locate package nope\n", FetchError, "no longer has nope", "--upgrade"),
+        ("Err:1 x InRelease\n  Temporary failure resolving 'x'\n", FetchError, "could not be reached", "network"),
+        ("  Could not connect to 127.0.0.1:9 (127.0.0.1).\n", FetchError, "could not be reached", "proxy"),
+        ("E: The repository 'x' is not signed.\n", ToolError, "exit code 25", "debian-archive-keyring"),
+        ("E: newuidmap failed\n", ToolError, "exit code 25", "/etc/subuid"),
+        ("The following packages have unmet dependencies:\n", ToolError, "exit code 25", "--upgrade"),
+        ("E: something else\n", ToolError, "exit code 25", ""),
+    ],
+)
+def test_what_went_wrong_is_said_in_our_words(
+    monkeypatch: pytest.MonkeyPatch, output: str, kind: type[BuildError], message: str, hint: str
+) -> None:
+    def failing(_command: Command) -> Iterator[bytes]:
+        yield b""
+        raise ToolError("mmdebstrap failed with exit code 25", output=output)
+
+    monkeypatch.setattr(mmdebstrap, "stream", failing)
+    with pytest.raises(kind, match=message) as caught:
+        list(stream_root(SPEC))
+    assert type(caught.value) is kind
+    assert hint in caught.value.hint
+    assert caught.value.output == output
+
+
+@pytest.fixture(scope="module")
+def pins() -> tuple[AptPin, ...]:
+    """What netbase, a package that needs nothing else, is today."""
+    return resolve_apt(
+        AptResolution(packages=("netbase", "ca-certificates"), suite="trixie", variant="extract", arch="amd64")
+    )
+
+
+def pack(pins: tuple[AptPin, ...]) -> tuple[Packed, set[str]]:
+    out = io.BytesIO()
+    spec = RootSpec(suite="trixie", arch="amd64", pins=pins, variant="extract")
+    packed = pack_root(stream_root(spec), RootRules(pins=pins), out, Compression.NONE)
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
+        return packed, set(tar.getnames())
+
+
+@pytest.mark.tools
+@pytest.mark.network
+def test_a_root_has_the_locked_packages_and_the_same_bytes_in_another_place_and_time(
+    pins: tuple[AptPin, ...], monkeypatch: pytest.MonkeyPatch, umask: Callable[[int], None]
+) -> None:
+    first, names = pack(pins)
+    assert {"etc/services", "var/lib/dpkg/status.d/netbase", "etc/ssl/certs/ca-certificates.crt"} <= names
+    assert not {name for name in names if name.startswith(("var/lib/apt/lists/", "var/cache/apt/archives/"))}
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    monkeypatch.setenv("LANG", "tr_TR.UTF-8")
+    umask(0o077)
+    assert pack(pins[::-1])[0] == first
+
+
+@pytest.fixture
+def umask() -> Iterator[Callable[[int], None]]:
+    import os
+
+    before = os.umask(0o022)
+    os.umask(before)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.mark.tools
+@pytest.mark.network
+def test_a_version_that_is_gone_is_named() -> None:
+    with pytest.raises(FetchError, match=r"no longer has netbase=0\.0 in trixie"):
+        pack((AptPin(name="netbase", version="0.0"),))
+
+
+@pytest.mark.tools
+def test_an_archive_that_cannot_be_reached_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with pytest.raises(FetchError, match="could not be reached"):
+        pack((AptPin(name="netbase", version="6.5"),))

@@ -1,0 +1,91 @@
+"""Contract: what this project expects of skopeo, seen on the real one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from buildkit.digest import DiffId
+from buildkit.errors import ToolError
+from buildkit.tools import skopeo
+from buildkit.tools.buildah import commit, remove_image, run_in, working_container
+from buildkit.tools.skopeo import copy_dir_to_storage, copy_top_layer, raw_manifest
+from tests.tools.tinyimage import import_tiny_image
+
+pytestmark = pytest.mark.tools
+
+REF = f"localhost/buildkit-test/skopeo:{os.getpid()}"
+
+
+@pytest.fixture
+def refs() -> Iterator[list[str]]:
+    """Names of images to remove at the end."""
+    made: list[str] = []
+    yield made
+    for ref in reversed(made):
+        remove_image(ref)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_imported_image_has_the_manifest_that_was_given(refs: list[str], tmp_path: Path, compressed: bool) -> None:
+    assert raw_manifest(REF) is None
+    refs.append(REF)
+    import_tiny_image(tmp_path, REF, compressed=compressed)
+    assert raw_manifest(REF) == (tmp_path / "manifest.json").read_bytes()
+
+
+def test_a_blob_that_storage_has_is_not_read_again(refs: list[str], tmp_path: Path) -> None:
+    refs += [REF, f"{REF}-again"]
+    layer = import_tiny_image(tmp_path, REF)
+    (tmp_path / layer.hex).unlink()
+    copy_dir_to_storage(tmp_path, f"{REF}-again")
+    assert raw_manifest(f"{REF}-again") == raw_manifest(REF)
+
+
+def test_a_blob_that_storage_lacks_must_be_there(tmp_path: Path, refs: list[str]) -> None:
+    refs.append(REF)
+    layer = import_tiny_image(tmp_path, REF)
+    remove_image(REF)
+    (tmp_path / layer.hex).unlink()
+    with pytest.raises(ToolError, match="importing localhost/buildkit-test"):
+        copy_dir_to_storage(tmp_path, REF)
+    assert raw_manifest(REF) is None
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_the_top_layer_is_copied_alone_and_uncompressed(refs: list[str], tmp_path: Path, compressed: bool) -> None:
+    refs += [REF, f"{REF}-top"]
+    (tmp_path / "in").mkdir()
+    layer = import_tiny_image(tmp_path / "in", REF, compressed=compressed)
+    with working_container(REF) as box:
+        run_in(box, ("/usr/bin/touch", "/opt/new"), env={}, network=False)
+        commit(box, f"{REF}-top")
+    diff_id, path = copy_top_layer(f"{REF}-top", (layer,), tmp_path / "out")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == diff_id.hex
+    assert sum(file.stat().st_size for file in (tmp_path / "out").rglob("*") if file.is_file()) < 100_000
+
+
+def test_layers_that_are_not_the_expected_ones_are_refused(refs: list[str], tmp_path: Path) -> None:
+    refs.append(REF)
+    (tmp_path / "in").mkdir()
+    layer = import_tiny_image(tmp_path / "in", REF)
+    for number, below in enumerate(((layer,), (DiffId("0" * 64),))):
+        with pytest.raises(ToolError, match="known ones and one more"):
+            copy_top_layer(REF, below, tmp_path / str(number))
+
+
+def test_a_missing_policy_is_worked_around_and_a_present_one_is_obeyed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refs: list[str]
+) -> None:
+    (tmp_path / "in").mkdir()
+    refs.append(REF)
+    monkeypatch.setattr(skopeo, "_POLICIES", ())
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    import_tiny_image(tmp_path / "in", REF)
+    (tmp_path / "containers").mkdir()
+    (tmp_path / "containers/policy.json").write_text('{"default": [{"type": "reject"}]}')
+    assert "--insecure-policy" not in skopeo._skopeo()
