@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO, cast
 
 from buildkit.digest import Digest, FileHash, Key
 from buildkit.errors import BuildError, Interrupted
@@ -54,17 +54,17 @@ class Blobs:
         return folder / name
 
     @contextmanager
-    def writing(self) -> Iterator[IO[bytes]]:
+    def writing(self) -> Iterator[BinaryIO]:
         """A temporary file; it is gone at the end unless ``keep`` named it."""
         path = self._temporary / f"{os.getpid()}-{time.monotonic_ns()}"
         with explained(self.folder), path.open("x+b") as out:
             fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
             try:
-                yield out
+                yield cast("BinaryIO", out)
             finally:
                 path.unlink(missing_ok=True)
 
-    def keep(self, out: IO[bytes], path: Path) -> None:
+    def keep(self, out: BinaryIO, path: Path) -> None:
         """Give what was written its final name, on the disk before it is seen."""
         with explained(self.folder):
             out.flush()

@@ -29,6 +29,7 @@ from typing import Any
 from buildkit.digest import DiffId, Digest, FileHash, Key, canonical_json
 from buildkit.errors import BuildError
 from buildkit.layers.member import Compression
+from buildkit.oci.blob import Blob, Made
 
 VERSION = 1
 _TOUCH_SECONDS = 3600
@@ -48,26 +49,6 @@ CREATE TABLE phases (build INTEGER NOT NULL REFERENCES builds (id), name TEXT NO
 CREATE TABLE tombstones (key TEXT PRIMARY KEY, name TEXT NOT NULL, why TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE checked (key TEXT PRIMARY KEY) WITHOUT ROWID;
 """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blob:
-    """One layer blob: stored bytes and uncompressed tar."""
-
-    digest: Digest
-    diff_id: DiffId
-    size: int
-    unpacked: int
-    compression: Compression
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """What a recipe came to: its blobs, lowest first, and the environment that a registry image brought along."""
-
-    blobs: tuple[Blob, ...]
-    seconds: float = 0.0
-    env: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

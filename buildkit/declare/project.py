@@ -22,25 +22,15 @@ SETTINGS = Table(
             "images are localhost/NAME/STAGE; the project's name unless said",
         ),
         "locker": Field(Text(choices=("uv", "pip-tools")), "what resolves requirements; uv unless said"),
-        "python": Field(
-            Text(r"3\.\d+(\.\d+)?", "a Python version (3.13)"), "the images' Python; 3.13 unless said"
-        ),
+        "python": Field(Text(r"3\.\d+(\.\d+)?", "a Python version (3.13)"), "the images' Python; 3.13 unless said"),
         "glibc": Field(_VERSION, "the images' C library; 2.41 (Debian 13) unless said"),
         "arch": Field(Text(choices=ARCHES), "the images' processor; the host's unless said"),
         "prefix": Field(Text(r"/[^\0:]+", "an absolute path"), "virtual environment; /opt/venv unless said"),
-        "interpreter": Field(
-            Text(r"/[^\0 ]+", "an absolute path"), "the images' Python, e.g. /usr/bin/python3"
-        ),
+        "interpreter": Field(Text(r"/[^\0 ]+", "an absolute path"), "the images' Python, e.g. /usr/bin/python3"),
         "bytecode": Field(Flag(), "compile wheels' bytecode into their layers"),
-        "bytecode-root": Field(
-            Text(STAGE_NAME, "a stage name"), "stage whose interpreter compiles; base unless said"
-        ),
-        "builder": Field(
-            Text(STAGE_NAME, "a stage name"), "stage in which sdists are compiled; builder unless said"
-        ),
-        "heavy": Field(
-            Whole(1, 1 << 40), "bytes of a wheel from which it has a layer alone; 1 MiB unless said"
-        ),
+        "bytecode-root": Field(Text(STAGE_NAME, "a stage name"), "stage whose interpreter compiles; base unless said"),
+        "builder": Field(Text(STAGE_NAME, "a stage name"), "stage in which sdists are compiled; builder unless said"),
+        "heavy": Field(Whole(1, 1 << 40), "bytes of a wheel from which it has a layer alone; 1 MiB unless said"),
         "bins": Field(Whole(1, 64), "layers that the other wheels of a stage share; 8 unless said"),
         "max-layers": Field(Whole(2, 120), "layers an image may have; 64 unless said"),
         "labels": Field(
@@ -123,6 +113,4 @@ def _labels(about: dict[str, Any]) -> dict[str, str]:
         "url": urls.get("homepage"),
         "documentation": urls.get("documentation"),
     }
-    return {
-        f"org.opencontainers.image.{key}": value for key, value in known.items() if isinstance(value, str)
-    }
+    return {f"org.opencontainers.image.{key}": value for key, value in known.items() if isinstance(value, str)}

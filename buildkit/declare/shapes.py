@@ -68,9 +68,7 @@ class Text:
         if not isinstance(value, str):
             place.report(f"must be a string, not {say_type(value)}")
         elif self.choices and value not in self.choices:
-            place.report(
-                f"`{value}` is none of {', '.join(self.choices)}", nearest(value, list(self.choices))
-            )
+            place.report(f"`{value}` is none of {', '.join(self.choices)}", nearest(value, list(self.choices)))
         elif self.pattern and not re.fullmatch(self.pattern, value):
             place.report(f"`{value}` is not {self.say}")
         elif "\0" in value:

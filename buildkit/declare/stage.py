@@ -314,9 +314,7 @@ def _run(item: dict[str, Any], place: Place) -> Run:
     if ("command" in item) == ("script" in item):
         place.report("needs either `command` or `script`")
     command = item.get("command") or ("/bin/sh", "-eu", "-c", item.get("script", ""))
-    mounts = tuple(
-        Mount(source=m["source"], target=m["target"]) for m in item.get("mount", ()) if len(m) == 2
-    )
+    mounts = tuple(Mount(source=m["source"], target=m["target"]) for m in item.get("mount", ()) if len(m) == 2)
     return Run(
         name=item.get("name") or " ".join(command[-1].split())[:60],
         command=command,

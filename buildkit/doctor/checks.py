@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from buildkit.doctor.containersconf import choose_backend, choose_nofile
+from buildkit.doctor.containersconf import choose_backend, choose_limits
 from buildkit.doctor.facts import Disk, Facts
 from buildkit.doctor.finding import Finding, error, note, ok, warning
 from buildkit.doctor.tool_checks import check_rootless_tools, check_runtime, check_tools
@@ -52,20 +52,21 @@ def check_network(facts: Facts) -> Iterator[Finding]:
     other = f"; {there} is here, but not chosen" if (there := choose_backend(host)) else ""
     yield warning(
         "network",
-        f"podman settled on {host.backend}, whose plugins are missing{other}",
+        f"podman settled on {host.backend}, whose plugins or iptables are missing{other}",
         "`podman run` fails except with --network host or none",
-        f"sudo apt-get install {package}",
+        f"sudo apt-get install {package} iptables",
     )
 
 
 def check_limits(facts: Facts) -> Iterator[Finding]:
-    """Whether podman may set its limit of open files."""
-    if nofile := choose_nofile(facts.containers):
+    """Whether podman may set its limits of open files and processes."""
+    if limits := choose_limits(facts.containers):
+        options = " ".join(f"--ulimit {limit}" for limit in limits)
         yield warning(
             "limits",
-            f"the limit of open files cannot be raised above {nofile}",
+            f"limits cannot be raised above {', '.join(limits)}, and podman asks for more",
             "`podman run` fails with `error setting rlimit`",
-            f"podman run --ulimit nofile={nofile}:{nofile} IMAGE  # or default_ulimits in containers.conf",
+            f"podman run {options} IMAGE  # or default_ulimits in containers.conf",
         )
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from buildkit.doctor.facts import ContainerHost
 
-# What podman asks for, for a container started by root, where no file says otherwise.
-PODMANS_NOFILE = 1048576
+# What podman asks for, for a container started by root, where no file says otherwise: open files and processes.
+PODMANS_LIMIT = 1048576
 
 
 def choose_runtime(host: ContainerHost) -> str:
@@ -18,10 +18,12 @@ def choose_runtime(host: ContainerHost) -> str:
     return "runc" if refused and {"crun", "runc"} <= set(host.runtimes) else ""
 
 
-def choose_nofile(host: ContainerHost) -> int:
-    """The limit of open files to set; 0 where podman's own can be set."""
-    blocked = host.rootful and host.nofile < PODMANS_NOFILE and not host.may_raise_nofile
-    return host.nofile if blocked else 0
+def choose_limits(host: ContainerHost) -> tuple[str, ...]:
+    """Limits to set, as ``--ulimit`` takes them; empty where podman's own can be set."""
+    if not host.rootful or host.may_raise:
+        return ()
+    limits = (("nofile", host.nofile), ("nproc", host.nproc))
+    return tuple(f"{name}={hard}:{hard}" for name, hard in limits if 0 <= hard < PODMANS_LIMIT)
 
 
 def choose_backend(host: ContainerHost) -> str:
@@ -36,8 +38,9 @@ def choose_backend(host: ContainerHost) -> str:
 def render_containers_conf(host: ContainerHost) -> str:
     """The file's text; empty where the host needs none."""
     text = ""
-    if nofile := choose_nofile(host):
-        text += f'[containers]\ndefault_ulimits = ["nofile={nofile}:{nofile}"]\n'
+    if limits := choose_limits(host):
+        quoted = ", ".join(f'"{limit}"' for limit in limits)
+        text += f"[containers]\ndefault_ulimits = [{quoted}]\n"
     if runtime := choose_runtime(host):
         text += f'[engine]\nruntime = "{runtime}"\n'
     if backend := choose_backend(host):

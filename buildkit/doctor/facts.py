@@ -73,15 +73,17 @@ class Namespaces:
 class ContainerHost:
     """What decides whether podman runs containers here as it comes, or needs a containers.conf(5) of its own.
 
-    ``cgroups`` is ``v2``, ``hybrid``, ``v1`` or ``none``; ``nofile`` the hard RLIMIT_NOFILE; ``backend`` the network
-    backend that podman settled on, empty where there is no podman or it does not say.
+    ``cgroups`` is ``v2``, ``hybrid``, ``v1`` or ``none``; ``nofile`` and ``nproc`` are the hard limits of open files
+    and of processes in a container (-1: none), ``may_raise`` says whether they can be raised; ``backend`` is the
+    network backend that podman settled on, empty where there is no podman or it does not say.
     """
 
     cgroups: str = "v2"
     runtimes: tuple[str, ...] = ("crun",)
     rootful: bool = True
     nofile: int = 1048576
-    may_raise_nofile: bool = True
+    nproc: int = -1
+    may_raise: bool = True
     backend: str = ""
     has_cni: bool = False
     has_netavark: bool = True

@@ -27,16 +27,19 @@ def find_program(name: str) -> str:
 
 def probe_containers() -> ContainerHost:
     """What podman would meet here."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _, nproc = resource.getrlimit(resource.RLIMIT_NPROC)
+    filters = bool(find_program("iptables") or find_program("nft"))  # both backends start one of them
     return ContainerHost(
         cgroups=read_cgroups(Path("/sys/fs/cgroup")),
         runtimes=tuple(name for name in ("crun", "runc") if find_program(name)),
         rootful=os.geteuid() == 0,
-        nofile=hard,
-        may_raise_nofile=_may_raise_nofile(hard),
+        nofile=nofile,
+        nproc=limit_processes(nproc, Path("/proc/sys/kernel/pid_max")),
+        may_raise=_may_raise(nofile),
         backend=_network_backend(),
-        has_cni=any(Path(folder, "bridge").exists() for folder in _CNI),
-        has_netavark=bool(find_tool("netavark")) or any(Path(folder, "netavark").exists() for folder in _LIBRARIES),
+        has_cni=filters and any(Path(folder, "bridge").exists() for folder in _CNI),
+        has_netavark=filters and any(Path(folder, "netavark").exists() for folder in _LIBRARIES),
     )
 
 
@@ -47,7 +50,8 @@ def probe_storage() -> Storage:
     try:
         told = json.loads(run(Command(argv=("buildah", "info"), what="asking buildah about its storage")).text)
     except BuildError as error:
-        return Storage(problem=error.output or error.message)
+        first, _, _ = error.output.partition("\n")
+        return Storage(problem=first or error.message)
     except ValueError as error:
         return Storage(problem=f"buildah info: {error}")
     return parse_storage(told)
@@ -69,6 +73,15 @@ def parse_storage(told: dict[str, Any]) -> Storage:
     )
 
 
+def limit_processes(hard: int, pid_max: Path) -> int:
+    """The highest RLIMIT_NPROC that a container can have: podman lowers its own to the kernel's ``pid_max``."""
+    try:
+        most = int(pid_max.read_text("ascii"))
+    except (OSError, ValueError):
+        return hard  # RLIM_INFINITY is -1, as in ContainerHost
+    return most if hard == resource.RLIM_INFINITY else min(hard, most)
+
+
 def read_cgroups(folder: Path) -> str:
     """``v2`` (unified), ``hybrid`` (v1 with a v2 hierarchy beside it), ``v1`` or ``none``; cgroups(7)."""
     if (folder / "cgroup.controllers").exists():
@@ -78,11 +91,11 @@ def read_cgroups(folder: Path) -> str:
     return "v1" if any((folder / name).is_dir() for name in ("memory", "cpu", "pids")) else "none"
 
 
-def _may_raise_nofile(hard: int) -> bool:
-    """Whether a child may raise the hard limit of open files; tried, for capabilities and sandboxes both decide."""
-    if hard == resource.RLIM_INFINITY or find_tool("prlimit") is None:
+def _may_raise(nofile: int) -> bool:
+    """Whether a child may raise a hard limit; tried, for capabilities and sandboxes both decide."""
+    if nofile == resource.RLIM_INFINITY or find_tool("prlimit") is None:
         return True
-    argv = ("prlimit", f"--nofile={hard}:{hard + 1}", "true")
+    argv = ("prlimit", f"--nofile={nofile}:{nofile + 1}", "true")
     return run(Command(argv=argv, accept=(0, 1))).code == 0
 
 

@@ -39,7 +39,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """Work with a unique ``name``; ``needs`` are names of tasks that must be done before."""
+    """Work that people see as ``name``; ``needs`` are the ids of tasks that must be done before."""
 
     name: str
     phase: str
@@ -49,31 +49,35 @@ class Task:
     total: int | None = None
 
 
-def run_tasks(tasks: Mapping[str, Task], places: Mapping[Lane, int], say: Say) -> dict[str, float]:
-    """Run all; returns seconds by phase. Raises the failure, or one BuildError for several, or Interrupted."""
+def run_tasks(
+    tasks: Mapping[str, Task], places: Mapping[Lane, int], say: Say, stop: threading.Event
+) -> dict[str, float]:
+    """Run all (by id); returns seconds by phase. Raises the failure, one BuildError for several, or Interrupted."""
     spent: dict[str, float] = {}
     waiting = dict(tasks)
-    running: dict[Future[float], Task] = {}
+    running: dict[Future[float], str] = {}
     done: set[str] = set()
     failures: dict[str, BaseException] = {}
     with ExitStack() as stack:
         pools = {lane: stack.enter_context(ThreadPoolExecutor(count)) for lane, count in places.items()}
         try:
             while waiting or running:
-                for task in _ready(waiting, done):
-                    del waiting[task.name]
-                    running[pools[task.lane].submit(_run, task, say)] = task
+                for name in _ready(waiting, done):
+                    task = waiting.pop(name)
+                    running[pools[task.lane].submit(_run, task, say)] = name
                 if not running:
                     break  # what is left depends on a failure
                 for future in _wait(running):
-                    task = running.pop(future)
+                    name = running.pop(future)
                     error = future.exception()
                     if error is None:
-                        done.add(task.name)
-                        spent[task.phase] = spent.get(task.phase, 0.0) + future.result()
+                        done.add(name)
+                        phase = tasks[name].phase
+                        spent[phase] = spent.get(phase, 0.0) + future.result()
                     else:
-                        failures[task.name] = error
+                        failures[tasks[name].name] = error
         except KeyboardInterrupt:
+            stop.set()
             process.stop_all()
             for future in running:
                 future.cancel()
@@ -82,11 +86,11 @@ def run_tasks(tasks: Mapping[str, Task], places: Mapping[Lane, int], say: Say) -
     return spent
 
 
-def _ready(waiting: Mapping[str, Task], done: set[str]) -> list[Task]:
-    return [task for task in waiting.values() if all(need in done for need in task.needs)]
+def _ready(waiting: Mapping[str, Task], done: set[str]) -> list[str]:
+    return [name for name, task in waiting.items() if done.issuperset(task.needs)]
 
 
-def _wait(running: Mapping[Future[float], Task]) -> set[Future[float]]:
+def _wait(running: Mapping[Future[float], str]) -> set[Future[float]]:
     finished, _ = wait(running, return_when=FIRST_COMPLETED)
     return finished
 

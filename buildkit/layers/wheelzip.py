@@ -144,6 +144,8 @@ class WheelZip:
         name = entry.orig_filename
         if why := find_path_problem(name.removesuffix("/")):
             raise self.refuse(why, name)
+        if entry.header_offset < 0:
+            raise self.refuse("is damaged: it begins before the archive does", name)
         if entry.flag_bits & _ENCRYPTED:
             raise self.refuse("is encrypted", name)
         if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:

@@ -15,6 +15,7 @@ from typing import Any
 from buildkit.declare.stage import Config
 from buildkit.digest import DiffId, Digest
 from buildkit.layers.member import Compression
+from buildkit.oci.blob import Blob
 
 EPOCH = "1970-01-01T00:00:00Z"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -32,13 +33,9 @@ _NANOSECONDS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A layer as an image refers to it: stored bytes, uncompressed bytes, and what its history line says."""
+    """A layer as an image refers to it: its blob, and what its history line says."""
 
-    digest: Digest
-    diff_id: DiffId
-    size: int
-    unpacked: int
-    compression: Compression
+    blob: Blob
     history: str
 
 
@@ -50,6 +47,10 @@ class Image:
     config: Config
     arch: str
 
+    @property
+    def _blobs(self) -> list[Blob]:
+        return [layer.blob for layer in self.layers]
+
     def config_blob(self) -> bytes:
         """The image config (OCI image specification, with Docker's Healthcheck)."""
         return _encode(
@@ -58,22 +59,21 @@ class Image:
                 "config": render_config(self.config),
                 "created": EPOCH,
                 "history": [
-                    {"created": EPOCH, "created_by": layer.history, "comment": "buildkit"}
-                    for layer in self.layers
+                    {"created": EPOCH, "created_by": layer.history, "comment": "buildkit"} for layer in self.layers
                 ],
                 "os": "linux",
-                "rootfs": {"type": "layers", "diff_ids": [str(layer.diff_id) for layer in self.layers]},
+                "rootfs": {"type": "layers", "diff_ids": [str(layer.blob.diff_id) for layer in self.layers]},
             }
         )
 
     def oci_manifest(self) -> bytes:
         """The manifest that carries the blobs as they are stored."""
-        layers = [_descriptor(_OCI_LAYER[x.compression], x.digest, x.size) for x in self.layers]
+        layers = [_descriptor(_OCI_LAYER[x.compression], x.digest, x.size) for x in self._blobs]
         return self._manifest(OCI_MANIFEST, _OCI_CONFIG, layers)
 
     def docker_manifest(self) -> bytes:
         """The manifest of uncompressed layers, for local storage."""
-        layers = [_descriptor(_DOCKER_LAYER, x.diff_id, x.unpacked) for x in self.layers]
+        layers = [_descriptor(_DOCKER_LAYER, x.diff_id, x.unpacked) for x in self._blobs]
         return self._manifest(DOCKER_MANIFEST, _DOCKER_CONFIG, layers)
 
     def _manifest(self, media_type: str, config_type: str, layers: Sequence[dict[str, Any]]) -> bytes:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from buildkit.cache.ledger import Blob, Made
 from buildkit.digest import DiffId, Key
+from buildkit.oci.blob import Blob, Made
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
 from buildkit.plan.why import explain_change

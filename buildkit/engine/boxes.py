@@ -1,0 +1,211 @@
+"""What runs in containers, and the images in local storage that they start from.
+
+Everything here goes through buildah, skopeo or mmdebstrap. Images that only serve to start containers are
+tagged by their key (``localhost/NAME/STAGE:root-KEY``), so that builds at the same time never move one another's.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from buildkit.declare.stage import Config
+from buildkit.digest import FileHash, Key, canonical_json
+from buildkit.engine.assemble import assemble
+from buildkit.engine.deliver import find_stored, import_image
+from buildkit.engine.pull import pull_image
+from buildkit.engine.scheduler import Outcome
+from buildkit.engine.shop import Shop
+from buildkit.errors import BuildError, MismatchError, ToolError
+from buildkit.layers.blobstream import BlobStream
+from buildkit.layers.bytecode import Compiler, worker_argv
+from buildkit.layers.member import Compression, Packed
+from buildkit.layers.root import RootRules, pack_root
+from buildkit.oci.blob import Blob, Made
+from buildkit.oci.image import Image
+from buildkit.plan.compose import Composition
+from buildkit.plan.spec import Compile, MakeRoot, PullImage, RunStep, Spec, Tree
+from buildkit.tools import buildah, skopeo
+from buildkit.tools.mmdebstrap import RootSpec, stream_root
+
+_CHUNK = 1 << 20
+_ZIP_EPOCH = "315532800"  # 1980-01-01: a zip knows no earlier time
+
+_COMPILE = """
+import glob, os, shutil, subprocess, sys, tempfile
+source, work = sys.argv[1], tempfile.mkdtemp()
+if os.path.isdir(source):
+    source = shutil.copytree(source, work + "/source", symlinks=True)
+pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation",
+       "--no-cache-dir", "--disable-pip-version-check", "--wheel-dir", work + "/out", source]
+if subprocess.call(pip, stdout=2):
+    sys.exit(1)
+(wheel,) = glob.glob(work + "/out/*.whl")
+sys.stdout.buffer.write(os.path.basename(wheel).encode() + b"\\n")
+with open(wheel, "rb") as file:
+    shutil.copyfileobj(file, sys.stdout.buffer)
+"""
+
+
+class Boxes:
+    """The containers of one build."""
+
+    def __init__(self, shop: Shop, stack: ExitStack) -> None:
+        self._shop = shop
+        self._stack = stack
+        self._lock = threading.Lock()
+        self._compiler: Compiler | None = None
+
+    def make_root(self, work: MakeRoot) -> Packed:
+        """A Debian root, normalised, as a blob."""
+        debian, shop = work.debian, self._shop
+        spec = RootSpec(
+            suite=debian.suite,
+            arch=shop.project.target.deb_arch,
+            pins=work.pins,
+            variant=debian.variant,
+            components=debian.components,
+            bytecode=shop.project.bytecode,
+        )
+        rules = RootRules(exclude=debian.exclude, users=debian.users, drop_setuid=debian.drop_setuid, pins=work.pins)
+        with shop.blobs.writing() as out:
+            packed = pack_root(stream_root(spec), rules, out, Compression.ZSTD)
+            shop.blobs.keep(out, shop.blobs.path(packed.digest))
+        return packed
+
+    def pull(self, work: PullImage) -> tuple[Made, object]:
+        """A registry's image as blobs."""
+        return pull_image(work.ref, self._shop.project.target.deb_arch, self._shop.blobs), []
+
+    def run_step(self, spec: Spec, work: RunStep) -> tuple[Made, object]:
+        """Run a command in the root below, and keep what it changed as a blob."""
+        shop = self._shop
+        with ExitStack() as stack:
+            folder = stack.enter_context(shop.blobs.working_folder())
+            mounts = tuple((self._lay_out(tree, folder / str(n)), to) for n, (tree, to) in enumerate(work.mounts))
+            box = stack.enter_context(buildah.working_container(self._root_ref(work.chain)))
+            run = work.run
+            buildah.run_in(box, run.command, env=dict(run.env), network=run.network, mounts=mounts)
+            image = buildah.commit(box, self._root_ref((*work.chain, spec)))
+            blob = self._export(image, work.chain)
+        return Made(blobs=(blob,)), []
+
+    def ensure_image(self, chain: tuple[Spec, ...]) -> int:
+        """A root in local storage under its own name; returns bytes imported."""
+        image = assemble(chain, Config(), self._shop.made, self._shop.project.target.deb_arch)
+        return self._ensure(image, self._root_ref(chain))
+
+    def ensure_composition(self, composition: Composition) -> int:
+        """A whole stage in local storage, to run something in it; returns bytes imported."""
+        arch = self._shop.project.target.deb_arch
+        image = assemble(composition.specs, composition.config, self._shop.made, arch)
+        return self._ensure(image, self._whole_ref(composition))
+
+    def compile_wheel(self, item: Compile, builder: Composition) -> Outcome:
+        """A wheel from an sdist or a tree, by pip in the builder, without network."""
+        shop, artifact = self._shop, item.artifact
+        began = time.monotonic()
+        with ExitStack() as stack:
+            stack.enter_context(shop.blobs.building(item.key, shop.stop.is_set))
+            folder = stack.enter_context(shop.blobs.working_folder())
+            name = artifact.file or artifact.name
+            if item.tree is not None:
+                self._lay_out(item.tree, folder / name)
+            else:
+                assert artifact.sha256 is not None  # noqa: S101 - an sdist is pinned
+                shutil.copyfile(shop.blobs.file_path(artifact.sha256, artifact.file), folder / name)
+            box = stack.enter_context(buildah.working_container(self._whole_ref(builder)))
+            python = f"{shop.project.target.prefix}/bin/python"
+            argv = (python, "-I", "-c", _COMPILE, f"/mnt/{name}")
+            env = {"SOURCE_DATE_EPOCH": _ZIP_EPOCH, "PYTHONHASHSEED": "0", "HOME": "/tmp"}  # noqa: S108 - the box's
+            try:
+                done = buildah.run_in(box, argv, env=env, network=False, mounts=((folder, "/mnt"),))
+            except ToolError as error:
+                raise BuildError(
+                    f"{artifact.name} {artifact.version}: its wheel could not be compiled in {builder.stage.name}",
+                    hint="does the builder hold its build system (and pip)? see requirements of the builder's stage",
+                    output=error.output,
+                ) from error
+            file, _, data = done.stdout.partition(b"\n")
+            sha256 = self._keep_wheel(file.decode(), data, artifact.name)
+        shop.ledger.add_wheel(item.key, item.recipe, file.decode(), sha256, time.monotonic() - began)
+        return Outcome(size=len(data), note=file.decode())
+
+    @contextmanager
+    def compiler(self, chain: tuple[Spec, ...]) -> Iterator[Compiler]:
+        """The bytecode compiler of a root's interpreter; one process serves every layer of the build."""
+        with self._lock:
+            if self._compiler is None:
+                box = self._stack.enter_context(buildah.working_container(self._root_ref(chain)))
+                argv = worker_argv(self._shop.project.target.interpreter)
+                stdin, stdout = self._stack.enter_context(buildah.open_stream(box, argv))
+                self._compiler = self._stack.enter_context(Compiler(stdin, stdout))
+        yield self._compiler
+
+    def _ensure(self, image: Image, ref: str) -> int:
+        return import_image(image, ref, self._shop.blobs, find_stored(ref))
+
+    def _export(self, image: str, chain: tuple[Spec, ...]) -> Blob:
+        """The topmost layer of a committed image, as storage has it."""
+        shop = self._shop
+        below = tuple(blob.diff_id for spec in chain for blob in shop.made[spec.key].blobs)
+        with shop.blobs.working_folder() as folder, shop.blobs.writing() as out:
+            diff_id, tar = skopeo.copy_top_layer(image, below, folder)
+            with BlobStream(out, Compression.ZSTD, lambda _done: None) as blob, tar.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    blob.write(chunk)
+                found, digest, size = blob.finish()
+            if found != diff_id:
+                raise MismatchError(f"local storage gave a layer of {found} for {diff_id}", hint="build again")
+            shop.blobs.keep(out, shop.blobs.path(digest))
+        return Blob(digest=digest, diff_id=diff_id, size=size, unpacked=blob.unpacked, compression=Compression.ZSTD)
+
+    def _keep_wheel(self, file: str, data: bytes, name: str) -> FileHash:
+        from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+        try:
+            found = parse_wheel_filename(file)[0]
+        except InvalidWheelFilename as error:
+            raise BuildError(f"{name}: pip made no wheel but `{file[:80]}`") from error
+        if found != canonicalize_name(name):
+            raise MismatchError(f"{name}: its source builds a wheel of `{found}`", hint="mend the name in its metadata")
+        sha256 = FileHash.of(data)
+        with self._shop.blobs.writing() as out:
+            out.write(data)
+            self._shop.blobs.keep(out, self._shop.blobs.file_path(sha256, file))
+        return sha256
+
+    def _lay_out(self, tree: Tree, folder: Path) -> Path:
+        """The tree's files alone: what git does not track must not reach a build."""
+        source = self._shop.project.folder / tree.path
+        if source.is_file():
+            shutil.copy(source, folder)
+            return folder
+        folder.mkdir()
+        for file in tree.files:
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if file.link:
+                target.symlink_to(file.link)
+            else:
+                shutil.copyfile(source / file.path, target)
+                target.chmod(0o755 if file.executable else 0o644)
+        return folder
+
+    def _root_ref(self, chain: tuple[Spec, ...]) -> str:
+        key = Key.of(canonical_json([spec.key.hex for spec in chain]).encode())
+        return self._shop.project.ref(chain[-1].name.split("/")[0], f"root-{key.short}")
+
+    def _whole_ref(self, composition: Composition) -> str:
+        return self._shop.project.ref(composition.stage.name, f"whole-{composition.key.short}")
+
+
+@contextmanager
+def open_boxes(shop: Shop) -> Iterator[Boxes]:
+    """Containers for one build; all are removed at the end."""
+    with ExitStack() as stack:
+        yield Boxes(shop, stack)

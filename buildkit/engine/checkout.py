@@ -1,0 +1,185 @@
+"""A checkout on disk: reads locks, lists and hashes files, and says what is stale. Touches no network."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from buildkit.cache.statindex import StatIndex
+from buildkit.declare.aptlists import find_apt_lists
+from buildkit.declare.aptlock import apt_lock_path, parse_apt_lock
+from buildkit.declare.graph import Graph
+from buildkit.declare.inputs import apt_inputs, check_fresh, models_inputs, requirements_inputs, wheels_inputs
+from buildkit.declare.pins import AptPin, Artifact, Model, ModelFile, Pin
+from buildkit.declare.project import Project
+from buildkit.declare.wheelslock import parse_wheels_lock, wheels_lock_path
+from buildkit.digest import FileHash
+from buildkit.errors import DefinitionError, Problem
+from buildkit.events import Note, Say
+from buildkit.plan.spec import Tree, TreeFile
+from buildkit.tools.git import list_files
+
+IGNORE_FILE = ".containerignore"
+
+
+class DiskCheckout:
+    """Answers what a composition asks, from the files of a project.
+
+    ``frozen`` makes a model that differs from its lock an error; otherwise it is used as it is, and said.
+    """
+
+    def __init__(self, project: Project, graph: Graph, index: StatIndex, say: Say, *, frozen: bool = False) -> None:
+        self._project = project
+        self._index = index
+        self._say = say
+        self._frozen = frozen
+        self.artifacts = cache(self._artifacts)
+        self.apt = cache(self._apt)
+        self.models = cache(self._models)
+        self.tree = cache(self._tree)
+        self._lists = cache(lambda: find_apt_lists(graph))
+
+    def read(self, path: str) -> str | None:
+        """Text of a file of the project, or None where there is none."""
+        try:
+            return (self._project.folder / path).read_text("utf-8")
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        except UnicodeDecodeError:
+            raise DefinitionError(f"{path}: not UTF-8 text") from None
+
+    def pins(self, lock: str) -> tuple[Pin, ...]:
+        """Pins of a requirements lock that apply to the target."""
+        from buildkit.declare.requirements import applicable, parse_requirements
+
+        text = self.read(lock) or ""
+        pins = parse_requirements(text, lock, describe_local=lambda path: (posixpath.basename(path), ""))
+        return applicable(pins, self._project.target)
+
+    def _artifacts(self, lock: str) -> tuple[Artifact, ...]:
+        text = self.read(lock)
+        source = posixpath.splitext(lock)[0] + ".in"
+        if self.read(source) is not None:
+            inputs = requirements_inputs(source, self.read, self._project.target, locker=self._project.locker)
+            _raise(check_fresh(lock, text, inputs))
+        elif text is None:
+            raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
+        wheels = wheels_lock_path(lock)
+        wheels_text = self.read(wheels)
+        stale = check_fresh(wheels, wheels_text, wheels_inputs(text or "", self._project.target))
+        if stale or wheels_text is None:
+            self.pins(lock)  # what is wrong with the lock itself says more
+            _raise(stale)
+            return ()
+        return parse_wheels_lock(wheels_text, wheels).artifacts
+
+    def _apt(self, packages: str) -> tuple[AptPin, ...]:
+        listed = self.read(packages)
+        if listed is None:
+            raise DefinitionError(f"{packages}: there is no such apt list", hint="one Debian package a line")
+        known = next(entry for entry in self._lists() if entry.file == packages)
+        base = "".join(self.read(apt_lock_path(name)) or "" for name in known.base)
+        inputs = apt_inputs(
+            listed,
+            base=base,
+            suite=known.suite,
+            variant=known.variant,
+            components=",".join(known.components),
+            arch=self._project.target.deb_arch,
+        )
+        lock = apt_lock_path(packages)
+        text = self.read(lock)
+        _raise(check_fresh(lock, text, inputs))
+        return parse_apt_lock(text or "", lock).pins
+
+    def _models(self, lock: str) -> tuple[Model, ...]:
+        from buildkit.declare.modelslock import models_source_path, parse_models_lock
+
+        text = self.read(lock)
+        source = models_source_path(lock)
+        wanted = self.read(source)
+        if wanted is not None:
+            _raise(check_fresh(lock, text, models_inputs(wanted)))
+        elif text is None:
+            raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
+        return tuple(self._present(model, lock) for model in parse_models_lock(text or "", lock).models)
+
+    def _present(self, model: Model, lock: str) -> Model:
+        """The model with the hashes that its files have now, where they are the user's own."""
+        if not model.source.startswith("path:"):
+            return model
+        return replace(model, files=tuple(self._present_file(model, file, lock) for file in model.files))
+
+    def _present_file(self, model: Model, file: ModelFile, lock: str) -> ModelFile:
+        path = self._project.folder / file.source
+        try:
+            sha256, stat = self._index.hash(path)
+        except FileNotFoundError:
+            if self._frozen:
+                raise DefinitionError(
+                    f"{file.source}: this file of model `{model.name}` ({lock}) is missing",
+                    hint="fetch it (git lfs pull?), or take the model out of the models file",
+                ) from None
+            return file  # its key is known all the same; whether its bytes are needed is another question
+        if sha256 == file.sha256:
+            return file
+        what = f"{file.source}: model `{model.name}` differs from {lock}"
+        if self._frozen:
+            raise DefinitionError(what, hint="run: nox -s lock, or restore the file")
+        self._say(Note(text=f"{what}; used as it is now (nox -s lock records it)", warning=True))
+        return replace(file, sha256=sha256, size=stat.st_size)
+
+    def _tree(self, path: str) -> Tree:
+        root = self._project.folder
+        if not os.path.lexists(root / path):
+            raise DefinitionError(f"{path}: there is no such file or folder in the repository")
+        files = [self._tree_file(path, name) for name in self._belonging(path)]
+        return Tree(path=path, files=tuple(sorted((f for f in files if f), key=lambda f: f.path)))
+
+    def _belonging(self, path: str) -> list[str]:
+        """Paths, relative to the project, of what git tracks below ``path``, less what .containerignore names."""
+        listing = list_files(self._project.folder, path)
+        if listing is None:
+            names = [] if (self._project.folder / path).is_dir() else [path]
+            names += _walk(self._project.folder, path)
+        else:
+            names = list(listing.tracked)
+        ignored = self._ignored()
+        kept = [name for name in names if not ignored(name)]
+        new = [name for name in (listing.untracked if listing else ()) if not ignored(name)]
+        if new:
+            more = f" and {len(new) - 1} more" if len(new) > 1 else ""
+            self._say(Note(text=f"{new[0]}{more}: not tracked by git, so left out (git add it)", warning=True))
+        return kept
+
+    def _ignored(self) -> Callable[[str], bool]:
+        return lambda _name: False
+
+    def _tree_file(self, tree: str, name: str) -> TreeFile | None:
+        path = self._project.folder / name
+        relative = posixpath.relpath(name, tree) if name != tree else posixpath.basename(name)
+        if path.is_symlink():
+            target = str(path.readlink())
+            return TreeFile(path=relative, sha256=FileHash.of(target.encode()), size=0, link=target)
+        try:
+            sha256, stat = self._index.hash(path)
+        except (FileNotFoundError, IsADirectoryError):
+            return None  # deleted in the work tree, or a submodule
+        return TreeFile(path=relative, sha256=sha256, size=stat.st_size, executable=bool(stat.st_mode & 0o100))
+
+
+def _walk(folder: Path, path: str) -> list[str]:
+    found = []
+    for parent, folders, names in os.walk(folder / path):
+        folders[:] = sorted(name for name in folders if name not in (".git", "__pycache__"))
+        found += [os.path.relpath(os.path.join(parent, name), folder) for name in names]  # noqa: PTH118 - hot
+    return found
+
+
+def _raise(problem: Problem | None) -> None:
+    if problem is not None:
+        raise DefinitionError.of([problem])

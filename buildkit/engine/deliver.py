@@ -1,0 +1,68 @@
+"""An image into local storage, so that podman runs it: only what storage lacks is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildkit.cache.blobs import Blobs
+from buildkit.digest import DiffId, Digest
+from buildkit.oci.image import Image
+from buildkit.tools import skopeo
+
+_VERSION = "Directory Transport Version: 1.1\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stored:
+    """What local storage holds under a name: the manifest's bytes, and diff_ids where it is one of ours."""
+
+    manifest: bytes
+    diff_ids: tuple[DiffId, ...]
+
+
+def find_stored(ref: str) -> Stored | None:
+    """What is stored under ``ref``; the layers of our manifests are named by their diff_ids."""
+    manifest = skopeo.raw_manifest(ref)
+    if manifest is None:
+        return None
+    layers = [str(layer.get("digest", "")) for layer in json.loads(manifest).get("layers", ())]
+    return Stored(manifest=manifest, diff_ids=tuple(DiffId.parse(name) for name in layers))
+
+
+def import_image(image: Image, ref: str, blobs: Blobs, stored: Stored | None) -> int:
+    """Make ``ref`` name the image in local storage; returns the bytes imported (uncompressed).
+
+    The blobs go in under an OCI manifest, for only that may name zstd; then the same config gets its Docker
+    manifest, of uncompressed layers, which storage has by now: HEALTHCHECK is read from images of that type.
+    Storage shows the image under its name only when all of it is there. Raises ToolError.
+    """
+    manifest = image.docker_manifest()
+    if stored is not None and stored.manifest == manifest:
+        return 0
+    wanted = [layer.blob for layer in image.layers]
+    shared = _common(stored.diff_ids if stored else (), tuple(blob.diff_id for blob in wanted))
+    if shared < len(wanted):
+        with blobs.working_folder() as folder:
+            _write_layout(folder, image.oci_manifest(), image.config_blob())
+            for blob in wanted:
+                (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))
+            skopeo.copy_dir_to_storage(folder, ref)
+    with blobs.working_folder() as folder:
+        _write_layout(folder, manifest, image.config_blob())
+        skopeo.copy_dir_to_storage(folder, ref)
+    return sum(blob.unpacked for blob in wanted[shared:])
+
+
+def _write_layout(folder: Path, manifest: bytes, config: bytes) -> None:
+    (folder / "version").write_text(_VERSION)
+    (folder / "manifest.json").write_bytes(manifest)
+    (folder / Digest.of(config).hex).write_bytes(config)
+
+
+def _common(old: tuple[DiffId, ...], new: tuple[DiffId, ...]) -> int:
+    for depth, (before, after) in enumerate(zip(old, new, strict=False)):
+        if before != after:
+            return depth
+    return min(len(old), len(new))

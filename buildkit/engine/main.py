@@ -1,0 +1,109 @@
+"""The requests of the face: arguments in, exit code out; errors are printed here, once, with what to do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from buildkit.errors import BuildkitError, DefinitionError
+from buildkit.report.words import clean
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """What may stand after ``--`` of a build."""
+
+    frozen: bool = False
+    no_import: bool = False
+    json: Path | None = None
+    jobs: int = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise DefinitionError(message, hint=f"{self.format_usage().strip()}")
+
+
+def parse_build_options(arguments: Sequence[str], session: str) -> BuildOptions:
+    """Read the options of a build session; raises DefinitionError."""
+    parser = _Parser(prog=f"nox -s {session} --", add_help=True)
+    parser.add_argument("--frozen", action="store_true", help="a model that differs from its lock is an error")
+    parser.add_argument("--no-import", action="store_true", help="make the layers, leave local storage alone")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
+    parser.add_argument("--jobs", type=_positive, default=len(os.sched_getaffinity(0)), help="layers packed at once")
+    return BuildOptions(**vars(parser.parse_args(list(arguments))))
+
+
+def build(folder: Path, stage: str | None, arguments: Sequence[str]) -> int:
+    """Build one stage, or every stage that ships; returns the exit code (0, 1, 2, or 130 when interrupted)."""
+    from buildkit.engine.build import build_stages
+
+    def action() -> None:
+        options = parse_build_options(arguments, f"build-{stage}" if stage else "build")
+        reports = build_stages(folder, (stage,) if stage else (), options)
+        if options.json is not None:
+            value = [report.as_json() for report in reports]
+            text = json.dumps(value[0] if stage else value, indent=2) + "\n"
+            _write(options.json, text)
+
+    return guarded(action)
+
+
+def write_schema(folder: Path, arguments: Sequence[str]) -> int:
+    """Print the JSON Schema of stage files, or write it to the one argument; returns the exit code."""
+    from buildkit.declare.stage import stage_schema
+
+    def action() -> None:
+        parser = _Parser(prog="nox -s schema --")
+        parser.add_argument("file", nargs="?", type=Path)
+        chosen = parser.parse_args(list(arguments)).file
+        text = json.dumps(stage_schema(), indent=2) + "\n"
+        if chosen is None:
+            sys.stdout.write(text)
+        else:
+            _write(folder / chosen, text)
+
+    return guarded(action)
+
+
+def guarded(action: Callable[[], None]) -> int:
+    """Run ``action``; print an error of ours for people and return its exit code, 0 where there is none."""
+    try:
+        action()
+    except BuildkitError as error:
+        print_error(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
+    return 0
+
+
+def print_error(error: BuildkitError) -> None:
+    """The failing step's own output, then what is wrong, then what to do."""
+    lines = [clean(error.output)] if error.output else []
+    lines.append(f"error: {clean(error.message)}")
+    if error.hint:
+        lines.append(f"hint: {clean(error.hint)}")
+    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.flush()
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise DefinitionError(f"{path}: {error.strerror}") from error
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number

@@ -1,0 +1,308 @@
+"""Plan entries to tasks: how each kind of layer comes to be, and what it waits for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from buildkit.declare.pins import Artifact, Model, ModelFile
+from buildkit.digest import Key
+from buildkit.engine.boxes import Boxes
+from buildkit.engine.fetch import Wanted
+from buildkit.engine.scheduler import Lane, Outcome, Task
+from buildkit.engine.shop import Shop
+from buildkit.errors import MismatchError
+from buildkit.layers.files import file_members
+from buildkit.layers.member import Compression, Member, Packed
+from buildkit.layers.models import forward_reader, model_members, open_from_paths, open_from_wheel, worth_compressing
+from buildkit.layers.tar import write_layer
+from buildkit.layers.wheels import layer_of_wheels, prefix_members
+from buildkit.oci.blob import Blob, Made
+from buildkit.plan.compose import Composer, Composition
+from buildkit.plan.spec import (
+    Compile,
+    Kind,
+    MakeRoot,
+    PackFiles,
+    PackModel,
+    PackPrefix,
+    PackWheels,
+    PullImage,
+    RunStep,
+    Spec,
+)
+
+Write = Callable[[], Packed]
+
+
+class Realiser:
+    """Collects tasks for specs; each layer, download and image once, whoever asks for it.
+
+    ``lookup`` finds what is already made of keys (ledger and blobs agree); ``compiler`` and ``builder`` are asked
+    for only where bytecode or a wheel must be compiled.
+    """
+
+    def __init__(
+        self, shop: Shop, boxes: Boxes, lookup: Callable[[Iterable[Key]], Mapping[Key, Made]], composer: Composer
+    ) -> None:
+        self._shop = shop
+        self._boxes = boxes
+        self._lookup = lookup
+        self._composer = composer
+        self.tasks: dict[str, Task] = {}
+
+    def want(self, specs: Iterable[Spec]) -> tuple[str, ...]:
+        """Add what makes ``specs``, unless they are made; returns the ids to wait for."""
+        wanted = list(specs)
+        unknown = [spec.key for spec in wanted if spec.key not in self._shop.made]
+        self._shop.made.update(self._lookup(unknown))
+        return tuple(self._add(spec) for spec in wanted if spec.key not in self._shop.made)
+
+    def _add(self, spec: Spec) -> str:
+        name = f"layer:{spec.key.hex}"
+        if name not in self.tasks:
+            self.tasks[name] = self._task(spec)
+        return name
+
+    def _task(self, spec: Spec) -> Task:
+        work = spec.work
+        match work:
+            case MakeRoot():
+                return self._packing(spec, "root", lambda: self._boxes.make_root(work))
+            case PullImage():
+                return self._simple(spec, "pull", Lane.NET, lambda: self._boxes.pull(work))
+            case RunStep():
+                below = self._want_image(work.chain)
+                return self._simple(spec, "run", Lane.BOX, lambda: self._boxes.run_step(spec, work), below)
+            case PackPrefix():
+                target = self._shop.project.target
+                return self._packing(spec, "pack", self._layer(spec, lambda: prefix_members(target)))
+            case PackWheels():
+                return self._wheels(spec, work)
+            case PackModel():
+                return self._model(spec, work)
+            case PackFiles():
+                return self._packing(spec, "pack", self._layer(spec, lambda: self._files(work)))
+
+    # what each kind waits for
+
+    def _wheels(self, spec: Spec, work: PackWheels) -> Task:
+        shop = self._shop
+        fetched = [self._fetch(artifact) for artifact in work.wheels if artifact.is_wheel]
+        compiled = [self._compile(item) for item in work.compiled]
+        bytecode = shop.project.bytecode
+        image = self._want_image(self._composer.compiler) if bytecode else ()
+        by_name = {item.artifact.name: item for item in work.compiled}
+
+        def members() -> Iterator[Member]:
+            paths = [self._wheel_path(artifact, by_name.get(artifact.name)) for artifact in work.wheels]
+            if not bytecode:
+                yield from layer_of_wheels(paths, shop.project.target)
+                return
+            with self._boxes.compiler(self._composer.compiler) as compiler:
+                yield from layer_of_wheels(paths, shop.project.target, compiler)
+
+        needs = (*filter(None, [*fetched, *compiled]), *image)
+        return self._packing(spec, "pack", self._layer(spec, members), needs, total=spec.weight)
+
+    def _model(self, spec: Spec, work: PackModel) -> Task:
+        model = work.model
+        if model.wheel is not None:
+            needs = [self._fetch(model.wheel)]
+        elif model.source.startswith("https:"):
+            needs = [self._fetch_model_file(model, file) for file in work.files]
+        else:
+            needs = []
+
+        def write() -> Packed:
+            opened = self._open_model(model)
+            small = Model(name=model.name, version="", source="", license="", files=work.files)
+            largest = max(work.files, key=lambda file: file.size)
+            pays = worth_compressing(forward_reader(opened(largest)), largest.size)
+            compression = Compression.ZSTD if pays else Compression.NONE
+            return self._write(spec, model_members(small, opened, work.target), compression)
+
+        return self._packing(spec, "pack", write, tuple(filter(None, needs)), total=spec.weight)
+
+    def _open_model(self, model: Model) -> Callable[[ModelFile], Iterator[bytes]]:
+        shop = self._shop
+        if model.wheel is not None:
+            return open_from_wheel(self._verified(model.wheel))
+        if model.source.startswith("https:"):
+            return open_from_paths(lambda file: shop.blobs.file_path(file.sha256, Path(file.path).name))
+        for file in model.files:
+            if not (shop.project.folder / file.source).is_file():
+                raise MismatchError(
+                    f"{file.source}: this file of model `{model.name}` is missing",
+                    hint="fetch it (git lfs pull?), or take the model out of the models file",
+                )
+        return open_from_paths(lambda file: shop.project.folder / file.source)
+
+    def _files(self, work: PackFiles) -> Iterator[Member]:
+        root = self._shop.project.folder / work.tree.path
+        names = [
+            ("." if root.is_file() else f.path, f.executable, None if f.link else f.sha256) for f in work.tree.files
+        ]
+        return file_members(root, names, work.copy.target)
+
+    def _want_image(self, chain: tuple[Spec, ...]) -> tuple[str, ...]:
+        """What puts a root into local storage, so that something can run in it."""
+        name = f"image:{chain[-1].key.hex}"
+        if name not in self.tasks:
+            needs = self.want(chain)
+            self.tasks[name] = Task(
+                name=f"{chain[-1].name} into storage",
+                phase="import",
+                lane=Lane.BOX,
+                action=lambda: Outcome(size=self._boxes.ensure_image(chain)),
+                needs=needs,
+            )
+        return (name,)
+
+    # fetching and compiling
+
+    def _fetch(self, artifact: Artifact) -> str | None:
+        assert artifact.sha256 is not None  # noqa: S101 - locks are checked
+        path = self._shop.blobs.file_path(artifact.sha256, artifact.file)
+        return self._fetching(
+            f"{artifact.name} {artifact.version}".strip(),
+            path,
+            artifact.size,
+            lambda progress: self._shop.fetcher.fetch(artifact, path, progress=progress),
+        )
+
+    def _fetch_model_file(self, model: Model, file: ModelFile) -> str | None:
+        path = self._shop.blobs.file_path(file.sha256, Path(file.path).name)
+        wanted = Wanted(what=f"{model.name}: {file.path}", sha256=file.sha256, size=file.size)
+        return self._fetching(
+            wanted.what,
+            path,
+            file.size,
+            lambda progress: self._shop.fetcher.fetch_url(file.source, wanted, path, progress=progress),
+        )
+
+    def _fetching(self, step: str, path: Path, size: int, fetch: Callable[[Callable[[int], None]], None]) -> str | None:
+        name = f"fetch:{path}"
+        if path.exists():
+            return None
+        if name not in self.tasks:
+
+            def action() -> Outcome:
+                fetch(self._shop.progress(step))
+                self._shop.count(fetched=path.stat().st_size)
+                return Outcome(size=path.stat().st_size)
+
+            self.tasks[name] = Task(name=step, phase="fetch", lane=Lane.NET, action=action, total=size or None)
+        return name
+
+    def _compile(self, item: Compile) -> str | None:
+        shop = self._shop
+        known = shop.ledger.find_wheel(item.key)
+        if known is not None and shop.blobs.file_path(known[1], known[0]).exists():
+            return None
+        name = f"compile:{item.key.hex}"
+        if name not in self.tasks:
+            builder: Composition = self._composer.builder
+            needs = list(self._want_whole(builder))
+            if item.artifact.sha256 is not None:
+                needs += filter(None, [self._fetch(item.artifact)])
+            self.tasks[name] = Task(
+                name=f"{item.artifact.name} {item.artifact.version}".strip(),
+                phase="compile",
+                lane=Lane.BOX,
+                action=lambda: self._boxes.compile_wheel(item, builder),
+                needs=tuple(needs),
+            )
+        return name
+
+    def _want_whole(self, composition: Composition) -> tuple[str, ...]:
+        name = f"whole:{composition.key.hex}"
+        if name not in self.tasks:
+            needs = self.want(composition.specs)
+            self.tasks[name] = Task(
+                name=f"{composition.stage.name} into storage",
+                phase="import",
+                lane=Lane.BOX,
+                action=lambda: Outcome(size=self._boxes.ensure_composition(composition)),
+                needs=needs,
+            )
+        return (name,)
+
+    def _wheel_path(self, artifact: Artifact, compiled: Compile | None) -> Path:
+        if compiled is None:
+            return self._verified(artifact)
+        found = self._shop.ledger.find_wheel(compiled.key)
+        assert found is not None  # noqa: S101 - its task is done
+        return self._shop.blobs.file_path(found[1], found[0])
+
+    def _verified(self, artifact: Artifact) -> Path:
+        """The downloaded file, its bytes compared with the lock once more: a cache is not a lock."""
+        assert artifact.sha256 is not None  # noqa: S101 - locks are checked
+        path = self._shop.blobs.file_path(artifact.sha256, artifact.file)
+        sha256, _ = self._shop.index.hash(path)
+        if sha256 != artifact.sha256:
+            path.unlink()
+            raise MismatchError(
+                f"{artifact.name} {artifact.version}: the cached {artifact.file} was damaged, and is removed",
+                hint="build again: it is fetched anew",
+            )
+        return path
+
+    # writing
+
+    def _layer(self, spec: Spec, members: Callable[[], Iterator[Member]]) -> Write:
+        return lambda: self._write(spec, members(), Compression.ZSTD)
+
+    def _write(self, spec: Spec, members: Iterator[Member], compression: Compression) -> Packed:
+        with self._shop.blobs.writing() as out:
+            packed = write_layer(members, out, compression, progress=self._shop.progress(spec.name))
+            self._shop.blobs.keep(out, self._shop.blobs.path(packed.digest))
+        return packed
+
+    def _packing(
+        self, spec: Spec, phase: str, write: Write, needs: tuple[str, ...] = (), total: int | None = None
+    ) -> Task:
+        def make() -> tuple[Made, object]:
+            packed = write()
+            blob = Blob(
+                digest=packed.digest,
+                diff_id=packed.diff_id,
+                size=packed.size,
+                unpacked=packed.unpacked,
+                compression=packed.compression,
+            )
+            owned = [] if spec.kind is Kind.ROOT else packed.contents
+            return Made(blobs=(blob,)), owned
+
+        return self._simple(spec, phase, Lane.CPU, make, needs, total)
+
+    def _simple(
+        self,
+        spec: Spec,
+        phase: str,
+        lane: Lane,
+        make: Callable[[], tuple[Made, object]],
+        needs: tuple[str, ...] = (),
+        total: int | None = None,
+    ) -> Task:
+        def action() -> Outcome:
+            with self._shop.blobs.building(spec.key, self._shop.stop.is_set):
+                found = self._lookup([spec.key]).get(spec.key)
+                if found is not None:  # another process was quicker
+                    self._shop.made[spec.key] = found
+                    self._shop.tally.found.add(spec.key)
+                    return Outcome(note="made by another build")
+                return self._record(spec, make)
+
+        return Task(name=spec.name, phase=phase, lane=lane, action=action, needs=needs, total=total)
+
+    def _record(self, spec: Spec, make: Callable[[], tuple[Made, object]]) -> Outcome:
+        began = time.monotonic()
+        made, owned = make()
+        made = Made(blobs=made.blobs, env=made.env, seconds=time.monotonic() - began)
+        self._shop.ledger.add(spec.key, spec.kind, spec.name, spec.recipe, made, owned)
+        self._shop.made[spec.key] = made
+        size = sum(blob.size for blob in made.blobs)
+        self._shop.count(built=size)
+        return Outcome(size=size)

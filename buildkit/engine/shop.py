@@ -1,0 +1,93 @@
+"""What realising layers needs at hand: the project, its cache, the fetcher, and what was made so far."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from buildkit.cache.blobs import Blobs
+from buildkit.cache.ledger import Ledger
+from buildkit.cache.statindex import StatIndex
+from buildkit.declare.project import Project
+from buildkit.digest import Key
+from buildkit.errors import BuildError
+from buildkit.events import Say, StepProgress
+from buildkit.oci.blob import Made
+
+if TYPE_CHECKING:
+    from buildkit.engine.fetch import Fetcher
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What a build moved, in bytes, and which layers turned out to be there already."""
+
+    fetched: int = 0
+    built: int = 0
+    found: set[Key] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Shop:
+    """One build's surroundings; threads share it."""
+
+    def __init__(self, project: Project, blobs: Blobs, ledger: Ledger, say: Say, jobs: int) -> None:
+        self.project = project
+        self.blobs = blobs
+        self.ledger = ledger
+        self.say = say
+        self.jobs = jobs
+        self.index = StatIndex(ledger)
+        self.stop = threading.Event()
+        self.made: dict[Key, Made] = {}
+        self.tally = Tally()
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        """Fetches wheels and files; made when the first is wanted."""
+        from buildkit.engine.fetch import make_fetcher
+
+        return make_fetcher(self.project.folder, self.project.target, self.stop)
+
+    def progress(self, step: str) -> Callable[[int], None]:
+        """A function that reports the bytes done of a step."""
+        return lambda done: self.say(StepProgress(step=step, done=done))
+
+    def count(self, *, fetched: int = 0, built: int = 0) -> None:
+        """Add to the tally."""
+        with self.tally.lock:
+            self.tally.fetched += fetched
+            self.tally.built += built
+
+
+def cache_folder() -> Path:
+    """``$BUILDKIT_CACHE``, or the user's cache folder by the XDG rules."""
+    said = os.environ.get("BUILDKIT_CACHE")
+    if said:
+        return Path(said).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("xoe-buildkit", appauthor=False)
+
+
+@contextmanager
+def open_shop(project: Project, say: Say, jobs: int) -> Iterator[Shop]:
+    """Blobs and ledger of the user's cache; raises BuildError where the folder cannot be used."""
+    folder = cache_folder()
+    try:
+        blobs = Blobs(folder)
+    except OSError as error:
+        raise BuildError(
+            f"{folder}: {error.strerror}", hint="say where the cache may be: BUILDKIT_CACHE=/path"
+        ) from error
+    ledger = Ledger(folder / "ledger.sqlite")
+    try:
+        yield Shop(project, blobs, ledger, say, jobs)
+    finally:
+        ledger.close()

@@ -1,0 +1,28 @@
+"""Blobs of layers as values: what the ledger records and images refer to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from buildkit.digest import DiffId, Digest
+from buildkit.layers.member import Compression
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blob:
+    """One layer blob: ``size`` stored bytes under ``digest``, ``unpacked`` bytes of tar under ``diff_id``."""
+
+    digest: Digest
+    diff_id: DiffId
+    size: int
+    unpacked: int
+    compression: Compression
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """What a recipe came to: its blobs, lowest first, and the environment that a registry image brought along."""
+
+    blobs: tuple[Blob, ...]
+    seconds: float = 0.0
+    env: tuple[str, ...] = ()

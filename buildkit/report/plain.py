@@ -1,0 +1,62 @@
+"""Progress as plain lines, for logs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TextIO
+
+from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
+from buildkit.report.words import clean, say_bytes, say_seconds
+
+_EVERY_SECONDS = 10.0
+
+
+class PlainView:
+    """A line when a step ends, and every ten seconds for one that takes long."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._lock = threading.Lock()
+        self._totals: dict[str, int | None] = {}
+        self._said: dict[str, float] = {}
+
+    def __call__(self, event: Event) -> None:
+        """Write what the event is worth."""
+        with self._lock:
+            line = self._line(event)
+            if line:
+                print(clean(line), file=self._out, flush=True)
+
+    def _line(self, event: Event) -> str:
+        match event:
+            case StepStarted():
+                self._totals[event.step] = event.total
+                self._said[event.step] = time.monotonic()
+                return ""
+            case StepProgress():
+                return self._progress(event)
+            case _:
+                return render_event(event)
+
+    def _progress(self, event: StepProgress) -> str:
+        now = time.monotonic()
+        if now - self._said.get(event.step, now) < _EVERY_SECONDS:
+            return ""
+        self._said[event.step] = now
+        total = self._totals.get(event.step)
+        of = f" of {say_bytes(total)}" if total else ""
+        return f"{'…':>8}  {event.step}: {say_bytes(event.done)}{of}"
+
+
+def render_event(event: StepFinished | StepFailed | Note) -> str:
+    """One line for a step that ended, or for a note."""
+    match event:
+        case StepFinished():
+            size = f"  {say_bytes(event.size)}" if event.size else ""
+            note = f"  {event.note}" if event.note else ""
+            return f"{event.phase:>8}  {event.step}{size}  {say_seconds(event.seconds)}{note}"
+        case StepFailed():
+            return f"{event.phase:>8}  {event.step}: failed: {event.message}"
+        case Note():
+            return f"{'warning' if event.warning else 'note':>8}  {event.text}"

@@ -1,0 +1,89 @@
+"""The report of a build: a value, its JSON (``--json``), and the short table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+from buildkit.report.words import say_bytes, say_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerLine:
+    """One layer of a finished build; ``seconds`` and ``why`` speak of layers that were built."""
+
+    name: str
+    kind: str
+    key: str
+    diff_id: str
+    digest: str
+    size: int
+    source: str
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a build did. ``digest`` is that of the manifest in local storage; bytes are explained in docs/report.md."""
+
+    stage: str
+    image: str
+    digest: str
+    seconds: float
+    phases: Mapping[str, float]
+    layers: tuple[LayerLine, ...]
+    fetched: int
+    built: int
+    imported: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable form, as docs/report.md describes it."""
+        return {
+            "stage": self.stage,
+            "image": self.image,
+            "digest": self.digest,
+            "seconds": round(self.seconds, 3),
+            "phases": {name: round(seconds, 3) for name, seconds in sorted(self.phases.items())},
+            "layers": [
+                {
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "key": layer.key,
+                    "diff_id": layer.diff_id,
+                    "digest": layer.digest,
+                    "size": layer.size,
+                    "source": layer.source,
+                    "seconds": round(layer.seconds, 3),
+                    "why": layer.why,
+                }
+                for layer in self.layers
+            ],
+            "bytes": {"fetched": self.fetched, "built": self.built, "imported": self.imported, "pushed": 0},
+        }
+
+
+def print_report(report: Report, out: TextIO) -> None:
+    """The short table: what was built and why, what was reused; one line where nothing was built."""
+    built = [layer for layer in report.layers if layer.source == "built"]
+    if built:
+        from buildkit.report.live import print_table
+
+        rows = [(x.name, say_bytes(x.size), say_seconds(x.seconds), x.why) for x in built]
+        print_table(f"{report.stage}: built", ("layer", "size", "seconds", "why"), rows, out)
+    print(render_last_line(report), file=out, flush=True)
+
+
+def render_last_line(report: Report) -> str:
+    """The line that says how it ended."""
+    built = sum(layer.source == "built" for layer in report.layers)
+    reused = [layer for layer in report.layers if layer.source != "built"]
+    what = f"{built} built, " if built else ("nothing to build, " if report.imported else "nothing changed, ")
+    parts = [
+        f"{report.stage}: {what}{len(reused)} reused ({say_bytes(sum(x.size for x in reused))})",
+        f"{say_bytes(report.fetched)} fetched" if report.fetched else "",
+        f"{say_bytes(report.imported)} imported" if report.imported else "nothing imported",
+        say_seconds(report.seconds),
+    ]
+    return f"{', '.join(filter(None, parts))}\n{report.image}  {report.digest}"

@@ -1,0 +1,31 @@
+"""Numbers and foreign text for people."""
+
+from __future__ import annotations
+
+import re
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])|[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def say_bytes(count: float) -> str:
+    """``0 B``, ``1.5 MB``; decimal units, as registries and disks count."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.5 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def say_seconds(seconds: float) -> str:
+    """``0.04 s``, ``12.3 s``, ``3 min 05 s``."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s"
+
+
+def clean(text: str) -> str:
+    """Foreign text without terminal escapes and control characters (tabs and line breaks stay)."""
+    return _ESCAPES.sub("", text)

@@ -1,0 +1,91 @@
+"""The Nox face, thin. The only importer of ``nox``.
+
+Another repository's noxfile needs two lines::
+
+    from buildkit.sessions import register
+
+    register()
+
+Everything heavy is imported by the session that needs it: listing sessions costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import nox
+
+Action = Callable[[Path, Sequence[str]], int]
+
+
+def register(folder: Path | str | None = None) -> None:
+    """Register the sessions of the project at ``folder`` (the noxfile's own folder unless said).
+
+    ``build-STAGE`` for every ``stages/STAGE/stage.toml``, and ``build``, ``lock``, ``doctor`` and ``schema``.
+    Stage files are not read here: a mistake in one is reported by the session that needs it.
+    """
+    root = Path(folder) if folder is not None else _caller()
+    for path in sorted(root.glob("stages/*/stage.toml")):
+        stage = path.parent.name
+        _session(f"build-{stage}", f"Build the image of stage {stage}: {_summary(path)}", root, _build(stage))
+    _session("build", "Build every image that ships.", root, _build(None))
+    _session("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check).", root, _lock)
+    _session("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs.", root, _doctor)
+    _session("schema", "Print the JSON Schema of stage.toml (-- FILE writes it).", root, _schema)
+
+
+def _session(name: str, summary: str, root: Path, action: Action) -> None:
+    def session(session: nox.Session) -> None:
+        code = action(root, session.posargs)
+        if code:
+            # nox knows one exit code for failures; ours tell a wrong definition (2) from a failed build (1)
+            raise SystemExit(code)
+
+    session.__doc__ = summary
+    nox.session(name=name, python=False, venv_backend="none")(session)
+
+
+def _build(stage: str | None) -> Action:
+    def action(root: Path, arguments: Sequence[str]) -> int:
+        from buildkit.engine.main import build
+
+        return build(root, stage, arguments)
+
+    return action
+
+
+def _lock(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import guarded
+    from buildkit.locking.main import lock
+
+    return guarded(lambda: lock(root, arguments))
+
+
+def _doctor(_root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.doctor.main import main
+
+    return main(arguments)
+
+
+def _schema(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import write_schema
+
+    return write_schema(root, arguments)
+
+
+def _summary(path: Path) -> str:
+    """The line ``summary = "…"`` of a stage file, without reading it as TOML: listing is quick and never fails."""
+    for line in path.read_text("utf-8", errors="replace").splitlines():
+        key, _, value = line.partition("=")
+        if key.strip() == "summary":
+            return value.strip().strip("\"'")
+    return "no summary"
+
+
+def _caller() -> Path:
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return Path(frame.f_code.co_filename).resolve().parent if frame is not None else Path.cwd()
