@@ -7,7 +7,7 @@ from buildkit.doctor.probe_containers import probe_containers
 
 
 def container_environment(folder: Path) -> dict[str, str]:
-    """Additions to the environment: ``CONTAINERS_CONF`` naming a file in ``folder``; none where podman works as it is."""
+    """Additions to the environment: ``CONTAINERS_CONF`` naming a file in ``folder``, if one is needed."""
     text = render_containers_conf(probe_containers())
     if not text:
         return {}
