@@ -116,7 +116,9 @@ class Compiler:
 
     def _answer(self, number: int, state: int, answer: bytes) -> None:
         with self._lock:
-            future = self._pending.pop(number)
+            future = self._pending.pop(number, None)
+        if future is None:
+            return  # nobody asked: not our protocol, and the end of the stream will say so
         if state:
             future.set_exception(BuildError("the image's Python died while compiling a batch of modules"))
             return

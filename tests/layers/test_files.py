@@ -1,0 +1,79 @@
+"""Application files go into a layer as git has them: content, executable bit, links."""
+
+import os
+import time
+
+import pytest
+from wheelmaker import read_layer
+
+from buildkit.digest import FileHash
+from buildkit.errors import BuildError, MismatchError
+from buildkit.layers.files import file_members, read_file
+
+GOLDEN = "sha256:6ed1cb5a5259aed952b701cc9a59515bdd729ade2d2884eaf8a3479e078c78e6"
+
+
+def write(root):
+    (root / "sub").mkdir(parents=True)
+    (root / "main.py").write_bytes(b"print()\n")
+    (root / "sub" / "run").write_bytes(b"#!/bin/sh\n")
+    (root / "link").symlink_to("sub/../main.py")
+    return [("sub/run", True, None), ("main.py", False, FileHash.of(b"print()\n")), ("link", False, None)]
+
+
+def test_files_links_and_the_executable_bit(tmp_path):
+    found, packed = read_layer(file_members(tmp_path / "a", write(tmp_path / "a"), "/srv/app"))
+    assert found == {
+        "srv/app/link": ("sub/../main.py", True),
+        "srv/app/main.py": (b"print()\n", False),
+        "srv/app/sub/run": (b"#!/bin/sh\n", True),
+    }
+    assert str(packed.diff_id) == GOLDEN
+
+
+def test_order_modes_times_and_folder_do_not_show(tmp_path):
+    files = write(tmp_path / "other")
+    umask = os.umask(0)
+    try:
+        (tmp_path / "other" / "main.py").chmod(0o6777)
+        os.utime(tmp_path / "other" / "main.py", (time.time(), 1))
+    finally:
+        os.umask(umask)
+    _, packed = read_layer(file_members(tmp_path / "other", files[::-1], "srv/app/"))
+    assert str(packed.diff_id) == GOLDEN
+
+
+def test_one_file_may_be_the_target_and_the_root_may_be_one(tmp_path):
+    (tmp_path / "only").write_bytes(b"x")
+    assert list(read_layer(file_members(tmp_path / "only", [(".", False, None)], "/etc/only.conf"))[0]) == [
+        "etc/only.conf"
+    ]
+    assert list(read_layer(file_members(tmp_path, [("only", False, None)], "/"))[0]) == ["only"]
+
+
+@pytest.mark.parametrize("later", [b"shorter", b"much longer than it was before"])
+def test_a_file_that_changes_its_size_is_an_error(tmp_path, later):
+    (tmp_path / "f").write_bytes(b"as it was once")
+    members = list(file_members(tmp_path, [("f", False, None)], "/app"))
+    (tmp_path / "f").write_bytes(later)
+    with pytest.raises(MismatchError, match="changed its size"):
+        read_layer(members)
+
+
+def test_a_file_that_changes_its_bytes_is_an_error_where_the_hash_is_known(tmp_path):
+    (tmp_path / "f").write_bytes(b"new")
+    with pytest.raises(MismatchError, match="app/f has SHA-256"):
+        read_layer(file_members(tmp_path, [("f", False, FileHash.of(b"old"))], "/app"))
+
+
+def test_what_is_missing_or_no_file_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name, says in (("gone", "cannot be read"), ("folder", "neither"), ("pipe", "neither")):
+        with pytest.raises(BuildError, match=f"{name}.*{says}"):
+            read_layer(file_members(tmp_path, [(name, False, None)], "/app"))
+
+
+def test_a_large_file_comes_in_chunks(tmp_path):
+    (tmp_path / "f").write_bytes(bytes(3 << 20))
+    assert max(len(chunk) for chunk in read_file(tmp_path / "f", 3 << 20)) <= 1 << 20

@@ -1,0 +1,88 @@
+"""Model files come from a wheel or from disk, verified against the lock; only what shrinks is compressed."""
+
+import hashlib
+
+import pytest
+from wheelmaker import make_wheel, read_layer
+
+from buildkit.declare.pins import Model, ModelFile
+from buildkit.digest import FileHash
+from buildkit.errors import MismatchError, WheelError
+from buildkit.layers.models import (
+    forward_reader,
+    model_members,
+    open_from_paths,
+    open_from_wheel,
+    worth_compressing,
+)
+
+WEIGHTS = b"weights" * 300_000
+NOISE = b"".join(hashlib.sha256(number.to_bytes(4)).digest() for number in range(40_000))
+TEXT = b"the same few words again and again, " * 40_000
+
+
+def model(*files):
+    return Model(name="demo", version="1.0", source="pypi:demo", license="MIT", files=files)
+
+
+def locked(path, data, source):
+    return ModelFile(path=path, sha256=FileHash.of(data), size=len(data), source=source)
+
+
+def test_files_of_a_wheel_are_sorted_below_the_models_folder(tmp_path):
+    wheel = make_wheel(tmp_path, {"demo/data/m.onnx": WEIGHTS, "demo/a.txt": b"words"})
+    files = (locked("m.onnx", WEIGHTS, "demo/data/m.onnx"), locked("about/a.txt", b"words", "demo/a.txt"))
+    found, packed = read_layer(model_members(model(*files), open_from_wheel(wheel), "/models/demo"))
+    assert found == {"models/demo/about/a.txt": (b"words", False), "models/demo/m.onnx": (WEIGHTS, False)}
+    assert str(packed.diff_id) == "sha256:553a29ff9731829f56e13ad2ebe90d352f17d3609815eee59ca278f3e92c9b70"
+
+
+def test_files_on_disk(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(WEIGHTS)
+    opened = open_from_paths(lambda file: tmp_path / file.source)
+    found, _ = read_layer(model_members(model(locked("m.onnx", WEIGHTS, "m.onnx")), opened, "models"))
+    assert found == {"models/m.onnx": (WEIGHTS, False)}
+
+
+def test_bytes_that_the_lock_does_not_know_are_an_error(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(WEIGHTS[::-1])
+    opened = open_from_paths(lambda file: tmp_path / file.source)
+    with pytest.raises(MismatchError, match=r"models/m\.onnx has SHA-256"):
+        read_layer(model_members(model(locked("m.onnx", WEIGHTS, "m.onnx")), opened, "models"))
+
+
+def test_a_file_that_the_wheel_lacks_is_an_error_that_names_both(tmp_path):
+    wheel = make_wheel(tmp_path)
+    with pytest.raises(WheelError, match=r"demo_pkg-1\.0-py3-none-any\.whl: 'gone\.onnx' is missing"):
+        read_layer(model_members(model(locked("m", b"", "gone.onnx")), open_from_wheel(wheel), "models"))
+
+
+@pytest.mark.parametrize(
+    ("data", "worth"),
+    [(TEXT, True), (NOISE, False), (NOISE[:9] * 2, False), (b"", False), (NOISE + TEXT[: len(NOISE)], True)],
+)
+def test_only_what_shrinks_is_worth_compressing(data, worth):
+    read: list[int] = []
+
+    def read_at(offset, length):
+        read.append(length)
+        return data[offset : offset + length]
+
+    assert worth_compressing(read_at, len(data)) is worth
+    assert sum(read) <= 1 << 20
+
+
+@pytest.mark.parametrize("chunk", [1000, 65_536, 1 << 20])
+def test_a_stream_is_judged_as_a_file_is(chunk):
+    for data in (TEXT, NOISE, NOISE + TEXT):
+        pieces = (data[at : at + chunk] for at in range(0, len(data), chunk))
+        asked: list[bytes] = []
+        reader = forward_reader(pieces)
+
+        def read_at(offset, length, reader=reader, asked=asked, data=data):
+            asked.append(reader(offset, length))
+            assert asked[-1] == data[offset : offset + length]
+            return asked[-1]
+
+        worth_compressing(read_at, len(data))
+        assert asked
