@@ -4,6 +4,7 @@ import hashlib
 import io
 import locale
 import os
+import sys
 import tarfile
 import time
 from collections.abc import Iterator
@@ -246,6 +247,26 @@ def test_whatever_goes_in_comes_out_of_tarfile(tree):
         found = {entry.name: (tar.extractfile(entry).read(), entry.mode == 0o755) for entry in tar if entry.isfile()}
     assert found == tree
     assert dict(packed.contents) == {path: hashlib.sha256(data).hexdigest() for path, (data, _) in tree.items()}
+
+
+PACK_A_GIGABYTE = """
+import re, sys
+from pathlib import Path
+from buildkit.layers.member import Compression, Member
+from buildkit.layers.tar import write_layer
+chunk = bytes(range(256)) * 4096
+big = Member(path="big", size=len(chunk) * 1024, content=lambda: (chunk for _ in range(1024)))
+with Path(sys.argv[1]).open("wb") as out:
+    write_layer([big], out, Compression(sys.argv[2]))
+print(int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024)
+"""
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("compression", Compression)
+def test_memory_stays_under_200_mb_whatever_the_size(tmp_path, compression):
+    argv = (sys.executable, "-c", PACK_A_GIGABYTE, os.devnull, compression.value)
+    assert int(run(Command(argv=argv)).text) < 200
 
 
 @pytest.mark.tools
