@@ -29,7 +29,7 @@ def register(folder: Path | str | None = None) -> None:
     root = Path(folder) if folder is not None else _caller()
     for path in sorted(root.glob("stages/*/stage.toml")):
         stage = path.parent.name
-        _session(f"build-{stage}", f"Build the image of stage {stage}: {_summary(path)}", root, _build(stage))
+        _session(f"build-{stage}", f"Build {stage}: {_summary(path)}", root, _build(stage))
     _session("build", "Build every image that ships.", root, _build(None))
     _session("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check).", root, _lock)
     _session("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs.", root, _doctor)
