@@ -6,13 +6,14 @@ import os
 import posixpath
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from buildkit.cache.statindex import StatIndex
 from buildkit.declare.aptlists import find_apt_lists
 from buildkit.declare.aptlock import apt_lock_path, parse_apt_lock
 from buildkit.declare.graph import Graph
+from buildkit.declare.ignorefile import parse_ignore_file
 from buildkit.declare.inputs import apt_inputs, check_fresh, models_inputs, requirements_inputs, wheels_inputs
 from buildkit.declare.pins import AptPin, Artifact, Model, ModelFile, Pin
 from buildkit.declare.project import Project
@@ -148,16 +149,16 @@ class DiskCheckout:
             names += _walk(self._project.folder, path)
         else:
             names = list(listing.tracked)
-        ignored = self._ignored()
-        kept = [name for name in names if not ignored(name)]
-        new = [name for name in (listing.untracked if listing else ()) if not ignored(name)]
+        kept = [name for name in names if not self._ignored(name)]
+        new = [name for name in (listing.untracked if listing else ()) if not self._ignored(name)]
         if new:
             more = f" and {len(new) - 1} more" if len(new) > 1 else ""
             self._say(Note(text=f"{new[0]}{more}: not tracked by git, so left out (git add it)", warning=True))
         return kept
 
+    @cached_property
     def _ignored(self) -> Callable[[str], bool]:
-        return lambda _name: False
+        return parse_ignore_file(self.read(IGNORE_FILE) or "", IGNORE_FILE)
 
     def _tree_file(self, tree: str, name: str) -> TreeFile | None:
         path = self._project.folder / name

@@ -26,10 +26,11 @@ def find_app() -> Path:
 APP = find_app()
 sys.path.insert(0, str(APP))
 
-from api import create_app  # noqa: E402
 from clips import Clip, make_clip, wait_until_ready  # noqa: E402 - the path first
-from detector import Detector, load_detector  # noqa: E402
 from fastapi.testclient import TestClient  # noqa: E402
+
+from api import create_app  # noqa: E402
+from detector import Detector, load_detector  # noqa: E402
 from settings import Settings  # noqa: E402
 
 SENTENCES = (

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from clips import Samples
+
 from segments import Rules
 
 

@@ -16,10 +16,11 @@ import pytest
 import reference
 import soundfile  # type: ignore[import-untyped]
 import soxr  # type: ignore[import-untyped]
-from api import create_app
 from clips import FORMATS, Clip, encode, make_tone, wait_until_ready
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+
+from api import create_app
 from segments import make_rules
 from settings import Settings
 

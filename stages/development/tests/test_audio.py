@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile  # type: ignore[import-untyped]
 import soxr  # type: ignore[import-untyped]
-from audio import AudioStream, open_audio
 from clips import FORMATS, Clip, Samples, encode, make_tone
+
+from audio import AudioStream, open_audio
 from problems import Problem
 
 

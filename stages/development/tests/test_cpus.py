@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from cpus import count_cpus, find_quota
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import reference
 import soxr  # type: ignore[import-untyped]
-from analysis import AbandonedError, Analyser, Analysis
 from clips import Clip, encode, make_tone
+
+from analysis import AbandonedError, Analyser, Analysis
 from detector import BATCH, CONTEXT, Detector, ModelError, Samples, Windows, load_detector
 from segments import WINDOW, Segment, make_rules
 

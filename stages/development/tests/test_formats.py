@@ -4,6 +4,7 @@ import io
 import struct
 
 import pytest
+
 from formats import Format, find_format, is_cut_short
 
 OGG_PAGE = b"OggS\0\4" + bytes(20) + b"\2\xff\x05" + bytes(260)

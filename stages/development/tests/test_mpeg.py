@@ -5,8 +5,9 @@ import io
 import numpy as np
 import pytest
 import soundfile  # type: ignore[import-untyped]
-from audio import open_audio
 from clips import Samples, make_tone
+
+from audio import open_audio
 from mpeg import Prefixed, find_track, give_length
 
 SECONDS = 4

@@ -4,6 +4,7 @@ import random
 
 import pytest
 import reference
+
 from segments import Rules, Segmenter, make_rules
 
 RULES = make_rules(threshold=0.5, min_speech_ms=0, min_silence_ms=0, pad_ms=0)

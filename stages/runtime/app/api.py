@@ -7,18 +7,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from analysis import Analysis
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from analysis import Analysis
 from formats import MEDIA_TYPES, Format
 from metrics import CONTENT_TYPE, Counted, Metrics
 from problems import MEDIA_TYPE, Problem, find_title
-from pydantic import BaseModel, ConfigDict, Field
 from segments import RATE, Rules, make_rules
 from service import Service
 from settings import Milliseconds, Probability, Settings
-from starlette.exceptions import HTTPException
 from uploads import UNTYPED
 
 VERSION = "1.0.0"

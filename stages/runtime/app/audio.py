@@ -12,9 +12,10 @@ from contextlib import contextmanager
 import numpy as np
 import soundfile  # type: ignore[import-untyped]
 import soxr  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
 from formats import Format, find_format, is_cut_short
 from mpeg import give_length
-from numpy.typing import NDArray
 from problems import Problem
 from segments import RATE
 

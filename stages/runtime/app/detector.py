@@ -21,6 +21,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: it is 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
+
 from segments import WINDOW
 
 CONTEXT = 64  # samples of the window before, which the model sees in front of each window

@@ -12,6 +12,7 @@ import sys
 from types import FrameType
 
 import uvicorn
+
 from api import create_app
 from settings import Settings, SettingsError, parse_settings
 

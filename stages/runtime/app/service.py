@@ -9,13 +9,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from starlette.requests import Request
+
 from analysis import AbandonedError, Analyser, Analysis
 from detector import ModelError, load_detector
 from metrics import NO_ANSWER, Metrics
 from problems import Problem
 from segments import RATE, Rules
 from settings import Settings
-from starlette.requests import Request
 from uploads import Gate, check_headers, read_body
 
 log = logging.getLogger("speech")

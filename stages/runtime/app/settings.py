@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cpus import count_cpus
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError
+
+from cpus import count_cpus
 
 PREFIX = "SPEECH_"
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import Message
 
+from starlette.requests import ClientDisconnect, Request
+
 from formats import MEDIA_TYPES
 from problems import Problem
-from starlette.requests import ClientDisconnect, Request
 
 UNTYPED = "application/octet-stream"
 HOW = "send the file itself as the body, e.g. curl --data-binary @speech.wav -H 'Content-Type: audio/wav'"
