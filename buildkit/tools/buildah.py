@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from buildkit.errors import ToolError
 from buildkit.tools.process import Command, Finished, converse, find_tool, run
@@ -70,7 +70,7 @@ def run_in(box: Box, argv: Sequence[str], *, env: Mapping[str, str], network: bo
 
 
 @contextmanager
-def open_stream(box: Box, argv: Sequence[str]) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def open_stream(box: Box, argv: Sequence[str]) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """A running command's standard input and output, without network; it has ended on leaving.
 
     Both pipes carry any bytes; neither is a terminal. On leaving, its input ends; raises ToolError with what it

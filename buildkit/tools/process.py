@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO, cast
 
 from buildkit.errors import Interrupted, MissingTool, ToolError
 
@@ -107,15 +107,18 @@ def stream(command: Command) -> Iterator[bytes]:
         reader = threading.Thread(target=_keep_tail, args=(child.stderr, tail), daemon=True)
         reader.start()
         assert child.stdout is not None  # noqa: S101 - start() made the pipe
-        while chunk := child.stdout.read(1 << 20):
-            yield chunk
+        try:
+            while chunk := child.stdout.read(1 << 20):
+                yield chunk
+        finally:
+            child.stdout.close()  # a child that is left early must not hang on a full pipe while it cleans up
         child.wait()
         reader.join()
     _check(command, child.returncode, b"", bytes(tail))
 
 
 @contextmanager
-def converse(command: Command) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def converse(command: Command) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """Standard input and output of a running child; on leaving, its input ends and its exit code is checked.
 
     What it has still to say is thrown away. Raises as ``run`` does; if the block raises, the child is killed.
@@ -126,7 +129,7 @@ def converse(command: Command) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
         reader.start()
         assert child.stdin is not None  # noqa: S101 - start() made the pipes
         assert child.stdout is not None  # noqa: S101
-        yield child.stdin, child.stdout
+        yield cast("BinaryIO", child.stdin), cast("BinaryIO", child.stdout)
         with suppress(BrokenPipeError):  # it ended before it read everything: its exit code says more
             child.stdin.close()
         while child.stdout.read(1 << 20):

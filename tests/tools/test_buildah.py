@@ -31,6 +31,15 @@ def layer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiffId]:
     remove_image(REF)
 
 
+@pytest.fixture
+def refs() -> Iterator[list[str]]:
+    """Names of images to remove at the end."""
+    made: list[str] = []
+    yield made
+    for ref in reversed(made):
+        remove_image(ref)
+
+
 @pytest.fixture(params=["oci", "chroot"])
 def isolation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, layer: DiffId) -> Iterator[str]:
     buildah.isolation.cache_clear()
@@ -116,11 +125,12 @@ def test_mounts_can_be_read_and_not_written(isolation: str, tmp_path: Path) -> N
 
 
 def test_a_commit_holds_only_what_changed_and_its_bytes_do_not_depend_on_the_hour(
-    isolation: str, layer: DiffId, tmp_path: Path
+    isolation: str, layer: DiffId, tmp_path: Path, refs: list[str]
 ) -> None:
     found = []
     for number in range(2):
         ref, folder = f"{REF}-{isolation}-{number}", tmp_path / str(number)
+        refs.append(ref)
         with working_container(REF) as box:
             script = "mkdir /opt/new && echo hello > /opt/new/file && touch /opt/new/empty"
             run_in(box, bash(script), env={}, network=False, mounts=((tmp_path, "/mnt"),))
@@ -137,14 +147,15 @@ def test_a_commit_holds_only_what_changed_and_its_bytes_do_not_depend_on_the_hou
     assert found[0] == found[1]
 
 
-def test_a_step_that_changes_nothing_still_makes_a_layer(isolation: str, layer: DiffId, tmp_path: Path) -> None:
+def test_a_step_that_changes_nothing_still_makes_a_layer(layer: DiffId, tmp_path: Path, refs: list[str]) -> None:
+    ref = f"{REF}-same"
+    refs.append(ref)
     with working_container(REF) as box:
-        ref = commit(box, f"{REF}-same-{isolation}")
+        commit(box, ref)
     diff_id, path = copy_top_layer(ref, (layer,), tmp_path)
     assert diff_id != layer
     with tarfile.open(path) as tar:
         assert not tar.getnames()
-    remove_image(ref)
 
 
 def test_megabytes_pass_through_a_stream_in_both_directions(isolation: str) -> None:

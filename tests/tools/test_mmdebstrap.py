@@ -73,7 +73,9 @@ def test_pins_make_every_variant_custom_but_extract(variant: str, given: str, ho
 def test_what_went_wrong_is_said_in_our_words(
     monkeypatch: pytest.MonkeyPatch, output: str, kind: type[BuildError], message: str, hint: str
 ) -> None:
-    def failing(_command: Command) -> Iterator[bytes]:
+    def failing(command: Command) -> Iterator[bytes]:
+        assert command.env is not None
+        assert {"SOURCE_DATE_EPOCH": "0", "TZ": "UTC", "LC_ALL": "C.UTF-8"}.items() <= command.env.items()
         yield b""
         raise ToolError("mmdebstrap failed with exit code 25", output=output)
 
@@ -87,7 +89,7 @@ def test_what_went_wrong_is_said_in_our_words(
 
 @pytest.fixture(scope="module")
 def pins() -> tuple[AptPin, ...]:
-    """What netbase, a package that needs nothing else, is today."""
+    """Two small packages and what they need, at the versions of today."""
     return resolve_apt(
         AptResolution(packages=("netbase", "ca-certificates"), suite="trixie", variant="extract", arch="amd64")
     )
