@@ -22,8 +22,8 @@ _NAME = Text(pattern=r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", say="a usabl
 _PATH = Text(pattern=r"(?!.*(?:^|/)\.\.?(?:/|$))[^/\\].*", say="a relative path")
 _SHA256 = Text(pattern=r"[0-9a-f]{64}", say="a SHA-256")
 _SOURCE = Text(
-    pattern=r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^]]*\])?|https://[^\s@]+|path:(?!.*(?:^|/|:)\.\.(?:/|$))[^/\s].*",
-    say="`pypi:NAME`, `https://…` (without credentials: those belong into netrc) or `path:FOLDER`",
+    pattern=r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^]]*\])?|https://\S+|path:(?!\.\.(?:/|$))(?!.*/\.\.(?:/|$))[^/\s].*",
+    say="`pypi:NAME`, `https://…` or `path:FOLDER`",
 )
 _SIZE = Whole(least=0, most=1 << 50)
 
@@ -172,6 +172,8 @@ def _check_request(request: ModelRequest, place: Place) -> None:
         if request.version and not _is_specifier(request.version):
             place.at("version").report(f"`{request.version}` is neither a version nor a specifier")
     if request.scheme == "https":
+        if "@" in request.source.split("/")[2]:
+            place.at("source").report("holds credentials", "put them into netrc")
         for pattern in request.files:
             if re.search(r"[*?\[]", pattern):
                 place.at("files").report(f"`{pattern}` is a pattern", "an https source needs the names of its files")

@@ -54,6 +54,10 @@ class Fetcher:
         self._indexes = indexes
         self._patience = patience
 
+    def close(self) -> None:
+        """Close idle connections; a later fetch opens new ones."""
+        self._session.close()
+
     def fetch(self, artifact: Artifact, into: Path, *, progress: Progress) -> None:
         """Make ``into`` (the file itself, not its folder) the artifact's file; replaces what is there.
 

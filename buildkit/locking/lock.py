@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from functools import cached_property
 
 from buildkit.engine.fetch import Fetcher
@@ -25,6 +27,7 @@ from buildkit.tools.apt import resolve_apt
 from buildkit.tools.http import Patience, Session
 from buildkit.tools.indexes import Indexes, default_index
 from buildkit.tools.process import stop_all
+from buildkit.tools.resolver import Resolution, resolve
 from buildkit.tools.sources import Sources, load_sources, pip_environment, uv_environment
 
 
@@ -39,8 +42,8 @@ def lock_all(
     outside = _Outside(request, stop or threading.Event())
     if check:
         return check_all(request, outside)
-    jobs = _jobs(request, outside, say, upgrade)
-    _run(jobs, outside.stop)
+    with closing(outside):
+        run_jobs(_jobs(request, outside, say, upgrade), outside.stop)
     changes = tuple(
         Change(file=file, details=describe_changes(outside.drafts.read_disk(file), outside.drafts.get(file)))
         for file in outside.drafts.changed()
@@ -57,6 +60,10 @@ class _Outside:
         self.stop = stop
         self.drafts = Drafts(request.root)
         self.resolve_apt: ResolveApt = resolve_apt
+
+    def close(self) -> None:
+        if "indexes" in self.__dict__:
+            self.indexes.session.close()
 
     @cached_property
     def sources(self) -> Sources:
@@ -101,7 +108,7 @@ def _jobs(request: LockRequest, outside: _Outside, say: Say, upgrade: bool) -> l
         # what pip's settings say is told to uv, and the other way round: both count for downloads as well
         sources = outside.sources
         env = uv_environment(sources, default_index()) if request.locker == "uv" else pip_environment(sources)
-        lock_requirements(request, drafts, env, say, upgrade=upgrade)
+        lock_requirements(request, drafts, lambda asked: resolve(_within(asked, env)), say, upgrade=upgrade)
         lock_wheels(request, drafts, make_choose(lambda: outside.indexes, request), say)
 
     def debian() -> None:
@@ -116,7 +123,11 @@ def _jobs(request: LockRequest, outside: _Outside, say: Say, upgrade: bool) -> l
     ]
 
 
-def _run(jobs: Sequence[Callable[[], None]], stop: threading.Event) -> None:
+def _within(asked: Resolution, env: Mapping[str, str]) -> Resolution:
+    return replace(asked, env={**env, **asked.env})
+
+
+def run_jobs(jobs: Sequence[Callable[[], None]], stop: threading.Event) -> None:
     """All jobs at once; wrong definitions are reported together, any other failure as it is."""
     with ThreadPoolExecutor(max(len(jobs), 1)) as pool:
         futures = [pool.submit(job) for job in jobs]

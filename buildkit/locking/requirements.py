@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -14,21 +14,22 @@ from buildkit.errors import DefinitionError, Problem, ToolError
 from buildkit.events import Note, Say
 from buildkit.locking.request import Drafts, LockRequest, lock_of
 from buildkit.locking.steps import said
-from buildkit.tools.resolver import Resolution, resolve
+from buildkit.tools.resolver import Resolution
+
+Resolve = Callable[[Resolution], str]
 
 
-def lock_requirements(request: LockRequest, drafts: Drafts, env: Mapping[str, str], say: Say, *, upgrade: bool) -> None:
+def lock_requirements(request: LockRequest, drafts: Drafts, resolve: Resolve, say: Say, *, upgrade: bool) -> None:
     """Decide every requirements lock that is stale (with ``upgrade``, every one).
 
-    ``env`` goes to the resolver. Raises DefinitionError where locks cannot agree, ToolError with the resolver's
-    words.
+    Raises DefinitionError where locks cannot agree, and what ``resolve`` raises.
     """
     decided: set[str] = set()
     for group in merge_groups(request.groups):
         todo = [file for file in group if drafts.read(file) is not None and file not in decided]
         if not todo or not (upgrade or find_stale(request, drafts, group)):
             continue
-        _lock_group(_Group(request, drafts, upgrade, env), tuple(group), frozenset(decided), say)
+        _lock_group(_Group(request, drafts, resolve, upgrade), tuple(group), frozenset(decided), say)
         decided.update(todo)
     for group in merge_groups(request.groups):
         if problems := check_group(request, drafts, group):
@@ -74,16 +75,17 @@ class _Group:
 
     request: LockRequest
     drafts: Drafts
+    ask: Resolve
     upgrade: bool
-    env: Mapping[str, str]
+    env: tuple[tuple[str, str], ...] = ()
 
     def resolve(self, inputs: tuple[str, ...], **more: str) -> str:
         """Text of the lock of ``inputs``."""
         request = self.request
-        return resolve(
+        return self.ask(
             Resolution(
                 root=request.root, inputs=inputs, python=request.target.minor, locker=request.locker,
-                env=self.env, **more,
+                env=dict(self.env), **more,
             )
         )  # fmt: skip
 
@@ -104,7 +106,7 @@ class _Group:
         pins = parse_requirements(together, "the common lock", describe_local=self.drafts.describe_local)
         limits = "".join(_line(replace(pin, hashes=())) for pin in pins if not pin.path)
         if self.request.locker == "uv":
-            warm = replace(self, env={**self.env, "UV_OFFLINE": "1"})  # all was just asked for: once more takes seconds
+            warm = replace(self, env=(("UV_OFFLINE", "1"),))  # all was just asked for: once more takes seconds
             with suppress(ToolError):
                 return warm.resolve((file,), constraints=limits)
         return self.resolve((file,), constraints=limits)
@@ -114,7 +116,7 @@ def _lock_group(group: _Group, files: tuple[str, ...], decided: frozenset[str], 
     drafts = group.drafts
     todo = tuple(file for file in files if file not in decided and drafts.read(file) is not None)
     inputs = tuple(file for file in files if drafts.read(file) is not None)
-    fixed = [lock_of(file) for file in files if file not in todo]
+    fixed = [lock_of(file) for file in sorted(decided)]  # of other groups too: a third may hold both
     kept = [] if group.upgrade else [lock_of(file) for file in todo]
     preferred = _preferences(drafts, (*fixed, *kept))
     if len(files) > 1:

@@ -105,7 +105,7 @@ class Session:
     def iter_body(self, url: str, response: Response) -> Iterator[bytes]:
         """The body as it was stored on the server, in chunks; raises Dropped when it breaks off."""
         with self._translated(url):
-            yield from response.iter_raw(1 << 18)
+            yield from response.iter_raw()
 
     def find_size(self, url: str) -> int | None:
         """Bytes of the file behind ``url`` without downloading it, or None where the server does not say."""

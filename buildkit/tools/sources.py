@@ -20,6 +20,8 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
 
+_ETC = Path("/etc")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -217,7 +219,7 @@ def _pip_files(env: Mapping[str, str]) -> list[Path]:
     if named == os.devnull:
         return []
     user, system = _config_homes(env)
-    files = [*(folder / "pip/pip.conf" for folder in reversed(system)), Path("/etc/pip.conf")]
+    files = [*(folder / "pip/pip.conf" for folder in reversed(system)), _ETC / "pip.conf"]
     if not (named and Path(named).exists()):
         files += [_home(env) / ".pip/pip.conf", user / "pip/pip.conf"]
     files.append(Path(sys.prefix) / "pip.conf")
@@ -243,7 +245,7 @@ def _read_pip_file(file: Path) -> dict[str, str]:
 def _uv_files(root: Path, env: Mapping[str, str]) -> list[tuple[Path, Mapping[str, Any]]]:
     """The files that count, first the strongest: named or project's, user's, system's."""
     user, system = _config_homes(env)
-    shared = [user / "uv/uv.toml", *(folder / "uv/uv.toml" for folder in system), Path("/etc/uv/uv.toml")]
+    shared = [user / "uv/uv.toml", *(folder / "uv/uv.toml" for folder in system), _ETC / "uv/uv.toml"]
     if named := env.get("UV_CONFIG_FILE"):
         return [found for found in (_uv_file(Path(named)),) if found]
     project = [found for folder in (root, *root.parents) for found in (_uv_project(folder),) if found]

@@ -1,0 +1,137 @@
+"""Which file fits a target: unearth's answer over real folders and indexes on disk."""
+
+import threading
+
+import pytest
+
+from buildkit.declare.pins import Artifact, Pin
+from buildkit.declare.target import Target
+from buildkit.digest import FileHash
+from buildkit.tools.http import Patience, Session
+from buildkit.tools.indexes import Indexes, make_target_python
+from buildkit.tools.sources import Settings, Sources
+
+TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
+
+
+def indexes(target=TARGET, **settings):
+    sources = Sources(pip=Settings(**{"no_index": True, **settings}), uv=Settings())
+    return Indexes(sources, Session(sources, Patience(threading.Event())), target)
+
+
+@pytest.fixture
+def links(tmp_path):
+    def make(*names):
+        for name in names:
+            (tmp_path / name).write_bytes(name.encode())
+        return str(tmp_path)
+
+    return make
+
+
+def best(folder, target=TARGET, hashes=()):
+    found = indexes(target, find_links=(folder,)).find_best("thing", "==1.0", hashes)
+    return found.file if found else None
+
+
+CP313 = "thing-1.0-cp313-cp313-manylinux_2_28_x86_64.whl"
+ABI3 = "thing-1.0-cp39-abi3-manylinux_2_17_x86_64.manylinux2014_x86_64.whl"
+NONE = "thing-1.0-py3-none-any.whl"
+PLATFORM = "thing-1.0-py3-none-manylinux2014_x86_64.whl"
+SDIST = "thing-1.0.tar.gz"
+
+
+def test_the_most_specific_wheel_wins(links):
+    assert best(links(SDIST, NONE)) == NONE
+    assert best(links(PLATFORM)) == PLATFORM
+    assert best(links(ABI3)) == ABI3
+    assert best(links(CP313)) == CP313
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "thing-1.0-cp311-cp311-manylinux_2_28_x86_64.whl",
+        "thing-1.0-cp314-cp314-manylinux_2_28_x86_64.whl",
+        "thing-1.0-cp313-cp313t-manylinux_2_28_x86_64.whl",
+        "thing-1.0-cp314-abi3-manylinux_2_28_x86_64.whl",
+        "thing-1.0-cp313-cp313-manylinux_2_42_x86_64.whl",
+        "thing-1.0-cp313-cp313-musllinux_1_2_x86_64.whl",
+        "thing-1.0-cp313-cp313-manylinux_2_28_aarch64.whl",
+        "thing-1.0-cp313-cp313-win_amd64.whl",
+        "thing-1.0-cp313-cp313-macosx_11_0_arm64.whl",
+        "thing-1.0-pp311-pypy311_pp73-manylinux_2_28_x86_64.whl",
+        "thing-2.0-py3-none-any.whl",
+        "other-1.0-py3-none-any.whl",
+    ],
+)
+def test_what_does_not_fit_is_not_taken(links, other):
+    assert best(links(other)) is None
+    assert best(links(SDIST)) == SDIST
+
+
+def test_the_target_decides_not_the_host(links):
+    folder = links(CP313, "thing-1.0-cp311-cp311-manylinux_2_28_aarch64.whl", SDIST)
+    assert best(folder, Target(python="3.11", glibc="2.36", arch="aarch64")).startswith("thing-1.0-cp311")
+    assert best(folder, Target(python="3.11", glibc="2.36", arch="x86_64")) == SDIST
+    assert best(folder, Target(python="3.13", glibc="2.27", arch="x86_64")) == SDIST
+
+
+def test_only_files_with_an_allowed_hash_count(links):
+    folder = links(CP313, NONE)
+    assert best(folder, hashes=(FileHash.of(NONE.encode()),)) == NONE
+    assert best(folder, hashes=(FileHash.of(b"none of them"),)) is None
+
+
+def test_an_index_on_disk_says_hashes_and_yanked_and_required_python(tmp_path):
+    page = tmp_path / "simple/thing"
+    page.mkdir(parents=True)
+    digest = FileHash.of(b"x")
+    (page / "index.html").write_text(
+        f'<a href="{NONE}#sha256={digest.hex}" data-yanked="bad">x</a>'
+        f'<a href="{CP313}#sha256={digest.hex}" data-requires-python="&gt;=3.14">x</a>'
+    )
+    found = indexes(no_index=False, index=(tmp_path / "simple").as_uri()).find_best("thing", "==1.0", (digest,))
+    assert (found.file, found.sha256) == (NONE, digest)
+
+
+def test_a_file_is_found_by_its_name_the_right_hash_first(tmp_path):
+    one, two = FileHash.of(b"1"), FileHash.of(b"2")
+    for name, digest in (("a", one), ("b", two)):
+        page = tmp_path / name / "thing"
+        page.mkdir(parents=True)
+        (page / "index.html").write_text(f'<a href="{NONE}#sha256={digest.hex}">x</a>')
+    both = indexes(no_index=False, index=(tmp_path / "a").as_uri(), extra=((tmp_path / "b").as_uri(),))
+    found = both.find_file(Artifact(name="Thing", version="1.0", file=NONE, sha256=one))
+    assert found[0].sha256 == one
+    assert both.find_file(Artifact(name="thing", version="1.0", file="gone.whl", sha256=one)) == ()
+
+
+def test_tags_of_what_does_not_fit_are_told(links):
+    name = "thing-1.0-cp311-cp311-win_amd64.whl"
+    pin = Pin(name="thing", version="1.0", hashes=(FileHash.of(name.encode()),), file="x", line=1)
+    assert indexes(find_links=(links(name),)).find_wheel_tags(pin) == ("cp311-cp311-win_amd64",)
+
+
+def test_tags_never_come_from_the_host():
+    tags = {
+        str(tag) for tag in make_target_python(Target(python="3.12", glibc="2.36", arch="aarch64")).supported_tags()
+    }
+    assert "cp312-cp312-manylinux_2_36_aarch64" in tags
+    assert "cp312-abi3-manylinux_2_17_aarch64" in tags
+    assert "py3-none-any" in tags
+    assert not [tag for tag in tags if "x86_64" in tag or "cp313" in tag]
+
+
+@pytest.mark.network
+def test_the_default_index_answers(tmp_path):
+    import os
+
+    from buildkit.tools.sources import load_sources
+
+    sources = load_sources(tmp_path, {**os.environ, "PIP_CONFIG_FILE": "/dev/null", "PIP_FIND_LINKS": ""})
+    asked = Indexes(sources, Session(sources, Patience(threading.Event())), TARGET)
+    found = asked.find_best("cryptography", "==44.0.0")
+    assert found.file == "cryptography-44.0.0-cp39-abi3-manylinux_2_28_x86_64.whl"
+    assert asked.session.find_size(found.url) == 4_155_160
+    asked.session.close()

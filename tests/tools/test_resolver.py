@@ -1,0 +1,124 @@
+"""uv and pip-tools as resolvers: what they are asked, and, with the real ones, what a lock looks like."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from buildkit.declare.localpackage import make_describe_local
+from buildkit.declare.requirements import parse_requirements
+from buildkit.errors import ToolError
+from buildkit.tools import resolver
+from buildkit.tools.process import Command, Finished
+from buildkit.tools.resolver import Resolution, resolve
+
+HERE = "{}.{}".format(*sys.version_info[:2])
+PLAIN = {"PIP_CONFIG_FILE": "/dev/null", "PIP_FIND_LINKS": "", "UV_NO_CONFIG": "1"}
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The command that would run, and a lock as it would come out."""
+    seen: list[Command] = []
+
+    def run(command):
+        seen.append(command)
+        output = command.argv[command.argv.index("--output-file") + 1]
+        with Path(output).open("a") as file:
+            file.write(
+                f"text-kit @ file://{command.cwd}/libs/textkit\n-e file://{command.cwd}/libs/b\n"
+                "anyio==4 \\\n    --hash=sha256:00\n    # via\n    #   -c ../../tmp/x/constraints.txt\n    #   httpx\n"
+                "# WARNING: pip install will require the following package to be hashed.\n# Consider using a URL.\n"
+            )
+        return Finished(code=0, stdout=b"", stderr=b"")
+
+    monkeypatch.setattr(resolver, "run", run)
+    return seen
+
+
+def options(command):
+    return " ".join(command.argv)
+
+
+def test_uv_resolves_for_every_platform_and_the_targets_python(asked, tmp_path):
+    resolve(Resolution(root=tmp_path, inputs=("a.in", "b.in"), python="3.13"))
+    said = options(asked[0])
+    for word in ("--universal", "--python-version 3.13", "--generate-hashes", "--no-header", "a.in b.in"):
+        assert word in said
+    assert "--emit" not in said
+    assert asked[0].cwd == tmp_path
+
+
+def test_pip_tools_names_no_index(asked, tmp_path):
+    resolve(Resolution(root=tmp_path, inputs=("a.in",), python=HERE, locker="pip-tools"))
+    for word in ("--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--generate-hashes"):
+        assert word in asked[0].argv
+
+
+def test_pip_tools_runs_on_the_targets_python(asked, tmp_path):
+    resolve(Resolution(root=tmp_path, inputs=("a.in",), python="3.99", locker="pip-tools"))
+    assert "--python 3.99 --with pip-tools" in options(asked[0])
+
+
+def test_nothing_of_this_machine_reaches_a_lock(asked, tmp_path):
+    text = resolve(Resolution(root=tmp_path, inputs=("a.in",), python="3.13", constraints="anyio==4"))
+    assert str(tmp_path) not in text
+    assert "./libs/textkit\n-e ./libs/b\n" in text
+    assert "constraints" not in text
+    assert "WARNING" not in text
+    assert "#   httpx" in text
+
+
+def test_preferred_versions_lie_where_the_resolver_looks(asked, tmp_path):
+    text = resolve(Resolution(root=tmp_path, inputs=("a.in",), python="3.13", preferred="old==1\n"))
+    assert text.startswith("old==1\n")
+    assert "--constraint" not in asked[0].argv
+
+
+@pytest.fixture
+def project(tmp_path):
+    package = tmp_path / "libs/textkit"
+    (package / "textkit").mkdir(parents=True)
+    (package / "textkit/__init__.py").write_text("")
+    (package / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+        '[project]\nname = "textkit"\nversion = "1.2"\ndependencies = ["idna>=3"]\n'
+    )
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/a.in").write_text(
+        "./libs/textkit\ncolorama ; sys_platform == 'win32'\nantlr4-python3-runtime==4.9.3\nhttpx[http2]==0.28.1\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.network
+@pytest.mark.tools
+@pytest.mark.parametrize("locker", ["uv", "pip-tools"])
+def test_the_real_resolvers_write_locks_that_are_read(project, locker):
+    request = Resolution(
+        root=project, inputs=("requirements/a.in",), python=HERE, locker=locker, preferred="idna==3.6\n", env=PLAIN
+    )
+    text = resolve(request)
+    assert str(project) not in text
+    assert "://" not in text
+    read = make_describe_local(lambda path: (project / path).read_text() if (project / path).is_file() else None)
+    pins = {pin.name: pin for pin in parse_requirements(text, "a.txt", describe_local=read)}
+    assert (pins["textkit"].path, pins["textkit"].version) == ("./libs/textkit", "1.2")
+    assert pins["h2"].hashes
+    assert pins["antlr4-python3-runtime"].hashes
+    assert pins["idna"].version == "3.6"  # the preferred one
+    if locker == "uv":
+        assert pins["colorama"].marker == "sys_platform == 'win32'"
+    again = resolve(Resolution(root=project, inputs=("requirements/a.in",), python=HERE, locker=locker,
+                               constraints="idna==3.7\n", env=PLAIN))  # fmt: skip
+    assert "idna==3.7" in again
+    assert "constraints.txt" not in again
+
+
+@pytest.mark.network
+@pytest.mark.tools
+def test_the_resolvers_own_words_are_kept(project):
+    (project / "requirements/a.in").write_text("idna==3.6\nidna==3.7\n")
+    with pytest.raises(ToolError, match=r"locking requirements/a\.in") as caught:
+        resolve(Resolution(root=project, inputs=("requirements/a.in",), python="3.13", env=PLAIN))
+    assert "idna==3.6" in caught.value.output

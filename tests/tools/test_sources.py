@@ -1,0 +1,142 @@
+"""pip's and uv's own settings, read as they read them."""
+
+import pytest
+
+from buildkit.errors import DefinitionError
+from buildkit.tools.sources import Settings, Sources, host_of, load_sources, pip_environment, redact, uv_environment
+
+MAIN = "https://main.example/simple"
+
+
+@pytest.fixture
+def env(tmp_path, monkeypatch):
+    """An environment whose files are all below ``tmp_path``."""
+    monkeypatch.setattr("buildkit.tools.sources._ETC", tmp_path / "etc")
+    home = tmp_path / "home"
+    (home / ".config/pip").mkdir(parents=True)
+    (home / ".config/uv").mkdir(parents=True)
+    return {
+        "HOME": str(home),
+        "XDG_CONFIG_DIRS": str(tmp_path / "xdg"),
+        "PIP_CONFIG_FILE": str(tmp_path / "named.conf"),
+    }
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+def test_pip_reads_files_then_variables(env, root, tmp_path):
+    user = tmp_path / "home/.config/pip/pip.conf"
+    user.write_text(
+        f"[global]\nindex-url = {MAIN}\nextra-index-url =\n    https://a.example/s\n    https://b.example/s\n"
+        "trusted-host = a.example\ntimeout = 33\n[install]\nproxy = http://proxy.example:3128\n"
+    )
+    pip = load_sources(root, env).pip
+    assert pip.index == MAIN
+    assert pip.extra == ("https://a.example/s", "https://b.example/s")
+    assert pip.trusted_hosts == ("a.example",)
+    assert (pip.timeout, pip.proxy) == (33, "http://proxy.example:3128")
+    pip = load_sources(root, {**env, "PIP_INDEX_URL": "https://env.example/s", "PIP_EXTRA_INDEX_URL": ""}).pip
+    assert pip.index == "https://env.example/s"
+    assert len(pip.extra) == 2
+
+
+def test_the_named_file_replaces_the_users(env, root, tmp_path):
+    (tmp_path / "home/.config/pip/pip.conf").write_text(f"[global]\nindex-url = {MAIN}\n")
+    (tmp_path / "named.conf").write_text("[global]\nextra-index-url = https://n.example/s\n")
+    pip = load_sources(root, env).pip
+    assert (pip.index, pip.extra) == ("", ("https://n.example/s",))
+
+
+def test_dev_null_means_no_files(env, root, tmp_path):
+    (tmp_path / "home/.config/pip/pip.conf").write_text(f"[global]\nindex-url = {MAIN}\n")
+    assert load_sources(root, {**env, "PIP_CONFIG_FILE": "/dev/null"}).pip == Settings()
+
+
+def test_a_broken_pip_file_is_named(env, root, tmp_path):
+    (tmp_path / "named.conf").write_text("index-url = x\n")
+    with pytest.raises(DefinitionError, match=r"named\.conf"):
+        load_sources(root, env)
+
+
+def test_uv_reads_the_project_the_user_and_variables(env, root, tmp_path):
+    (root / "pyproject.toml").write_text(
+        '[tool.uv]\nfind-links = ["vendor"]\n[[tool.uv.index]]\nname = "team-a"\nurl = "https://team.example/s"\n'
+        f'[[tool.uv.index]]\nurl = "{MAIN}"\ndefault = true\n'
+        '[[tool.uv.index]]\nurl = "https://flat.example/all"\nformat = "flat"\n'
+    )
+    (tmp_path / "home/.config/uv/uv.toml").write_text(
+        'index-url = "https://lost.example/s"\nextra-index-url = ["https://user.example/s"]\n'
+        '[pip]\nindex-strategy = "unsafe-best-match"\n'
+    )
+    more = {
+        "UV_INDEX": "corp=https://corp.example/s",
+        "UV_INDEX_TEAM_A_USERNAME": "me",
+        "UV_INDEX_TEAM_A_PASSWORD": "p@ss",
+        "UV_INSECURE_HOST": "corp.example",
+        "UV_FIND_LINKS": "https://x.example/l,/nowhere",
+    }
+    uv = load_sources(root, {**env, **more}).uv
+    assert uv.index == MAIN
+    assert uv.extra == ("https://corp.example/s", "https://me:p%40ss@team.example/s", "https://user.example/s")
+    assert uv.find_links == ("https://x.example/l", "/nowhere", "https://flat.example/all", str(root / "vendor"))
+    assert uv.trusted_hosts == ("corp.example",)
+    assert uv.strategy == "unsafe-best-match"
+    assert load_sources(root, {**env, **more, "UV_NO_CONFIG": "1"}).uv.index == ""
+
+
+def test_uvs_default_index_variable_wins(env, root):
+    (root / "uv.toml").write_text('index-url = "https://file.example/s"\n')
+    assert load_sources(root, {**env, "UV_DEFAULT_INDEX": MAIN}).uv.index == MAIN
+
+
+def test_both_count_and_missing_folders_do_not(tmp_path):
+    sources = Sources(
+        pip=Settings(extra=("https://p.example/s",), find_links=(str(tmp_path), "/nowhere")),
+        uv=Settings(extra=("https://u.example/s", "https://p.example/s")),
+    )
+    assert sources.index_urls == ("https://u.example/s", "https://p.example/s")
+    assert sources.find_links == (str(tmp_path),)
+    assert sources.needs_default
+    assert not Sources(pip=Settings(index=MAIN), uv=Settings()).needs_default
+
+
+def test_no_index_forbids_all_indexes():
+    sources = Sources(pip=Settings(no_index=True, extra=("https://p.example/s",)), uv=Settings(index=MAIN))
+    assert sources.index_urls == ()
+    assert not sources.needs_default
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT"])
+def test_certificates(env, root, name):
+    assert load_sources(root, {**env, "CURL_CA_BUNDLE": "/other", name: "/ca.pem"}).cert == "/ca.pem"
+
+
+def test_uv_is_told_of_pips_indexes_in_pips_order():
+    added = uv_environment(Sources(pip=Settings(extra=("https://a/s", "https://b/s")), uv=Settings()), MAIN)
+    assert added["UV_INDEX"].split() == [MAIN, "https://a/s"]
+    assert added["UV_DEFAULT_INDEX"] == "https://b/s"
+    assert added["UV_INDEX_STRATEGY"] == "unsafe-best-match"
+
+
+def test_uvs_own_settings_keep_their_meaning():
+    uv = Settings(extra=("https://u/s",), strategy="first-index")
+    assert uv_environment(Sources(pip=Settings(), uv=uv), MAIN) == {}
+    added = uv_environment(Sources(pip=Settings(extra=("https://a/s",)), uv=uv), MAIN)
+    assert "UV_INDEX_STRATEGY" not in added
+    assert added["UV_INDEX"].split() == ["https://u/s", MAIN]
+
+
+def test_pip_is_told_of_uvs_indexes():
+    uv = Settings(index=MAIN, extra=("https://u/s",), trusted_hosts=("u",))
+    added = pip_environment(Sources(pip=Settings(extra=("https://a/s",)), uv=uv))
+    assert added == {"PIP_EXTRA_INDEX_URL": "https://u/s https://a/s", "PIP_INDEX_URL": MAIN, "PIP_TRUSTED_HOST": "u"}
+
+
+def test_what_is_shown_holds_no_secrets():
+    url = "https://me:secret@h.example:8080/a/b.whl?token=secret#sha256=secret"
+    assert redact(url) == "https://h.example:8080/a/b.whl"
+    assert host_of(url) == "h.example:8080"
