@@ -16,7 +16,7 @@ from pathlib import Path
 from buildkit.declare.stage import Config
 from buildkit.digest import FileHash, Key, canonical_json
 from buildkit.engine.assemble import assemble
-from buildkit.engine.deliver import find_stored, import_image
+from buildkit.engine.deliver import import_image
 from buildkit.engine.pull import pull_image
 from buildkit.engine.scheduler import Outcome
 from buildkit.engine.shop import Shop
@@ -147,7 +147,7 @@ class Boxes:
         yield self._compiler
 
     def _ensure(self, image: Image, ref: str) -> int:
-        return import_image(image, ref, self._shop.blobs, find_stored(ref))
+        return import_image(image, ref, self._shop.blobs)
 
     def _export(self, image: str, chain: tuple[Spec, ...]) -> Blob:
         """The topmost layer of a committed image, as storage has it."""

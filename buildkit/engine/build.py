@@ -42,7 +42,7 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
     with open_view(sys.stderr) as say, open_shop(project, say, options.jobs) as shop, interruptible():
         checkout = DiskCheckout(project, graph, shop.index, say, frozen=options.frozen)
         composer = Composer(project, graph, checkout)
-        reports = [_Build(shop, composer, options).run(name) for name in chosen]
+        reports = [_Build(shop, composer, graph.stages, options).run(name) for name in chosen]
     for report in reports:
         print_report(report, sys.stderr)
     return reports
@@ -58,8 +58,9 @@ def _shipping(graph: Graph) -> tuple[str, ...]:
 class _Build:
     """The build of one stage."""
 
-    def __init__(self, shop: Shop, composer: Composer, options: BuildOptions) -> None:
+    def __init__(self, shop: Shop, composer: Composer, stages: Iterable[str], options: BuildOptions) -> None:
         self._shop = shop
+        self._stages = stages
         self._composer = composer
         self._options = options
         self._phases: dict[str, float] = {}
@@ -137,7 +138,7 @@ class _Build:
         with self._phase("import"):
             began = time.monotonic()
             say(StepStarted(step=ref, phase="import"))
-            size = import_image(image, ref, self._shop.blobs, stored)
+            size = import_image(image, ref, self._shop.blobs, map(self._shop.project.ref, self._stages))
             say(StepFinished(step=ref, phase="import", seconds=time.monotonic() - began, size=size))
         return size
 

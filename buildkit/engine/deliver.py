@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.cache.blobs import Blobs
 from buildkit.digest import DiffId, Digest
-from buildkit.oci.image import Image
+from buildkit.oci.image import DOCKER_MANIFEST, Image
 from buildkit.tools import skopeo
 
+_ASKED_AT_ONCE = 4
 _VERSION = "Directory Transport Version: 1.1\n"
 
 
@@ -23,26 +26,31 @@ class Stored:
 
 
 def find_stored(ref: str) -> Stored | None:
-    """What is stored under ``ref``; the layers of our manifests are named by their diff_ids."""
+    """What is stored under ``ref``; layers of a Docker manifest without compression are named by their diff_ids."""
     manifest = skopeo.raw_manifest(ref)
     if manifest is None:
         return None
-    layers = [str(layer.get("digest", "")) for layer in json.loads(manifest).get("layers", ())]
-    return Stored(manifest=manifest, diff_ids=tuple(DiffId.parse(name) for name in layers))
+    found = json.loads(manifest)
+    layers = found.get("layers", ()) if found.get("mediaType") == DOCKER_MANIFEST else ()
+    return Stored(manifest=manifest, diff_ids=tuple(DiffId.parse(layer["digest"]) for layer in layers))
 
 
-def import_image(image: Image, ref: str, blobs: Blobs, stored: Stored | None) -> int:
+def import_image(image: Image, ref: str, blobs: Blobs, relatives: Iterable[str] = ()) -> int:
     """Make ``ref`` name the image in local storage; returns the bytes imported (uncompressed).
 
     The blobs go in under an OCI manifest, for only that may name zstd; then the same config gets its Docker
     manifest, of uncompressed layers, which storage has by now: HEALTHCHECK is read from images of that type.
-    Storage shows the image under its name only when all of it is there. Raises ToolError.
+    Storage shows the image under its name only when all of it is there. ``relatives`` are images that may share
+    its lower layers, for the count of bytes. Raises ToolError.
     """
     manifest = image.docker_manifest()
-    if stored is not None and stored.manifest == manifest:
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        own, *others = pool.map(find_stored, dict.fromkeys((ref, *relatives)))
+    if own is not None and own.manifest == manifest:
         return 0
+    found = [stored for stored in (own, *others) if stored]
     wanted = [layer.blob for layer in image.layers]
-    shared = _common(stored.diff_ids if stored else (), tuple(blob.diff_id for blob in wanted))
+    shared = max((_common(s.diff_ids, tuple(blob.diff_id for blob in wanted)) for s in found), default=0)
     if shared < len(wanted):
         with blobs.working_folder() as folder:
             _write_layout(folder, image.oci_manifest(), image.config_blob())

@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Protocol
 
 from buildkit.declare.graph import Graph, Resolved
-from buildkit.declare.pins import AptPin, Artifact, Model, ModelFile
+from buildkit.declare.pins import AptPin, Artifact, Model, ModelFile, Pin
 from buildkit.declare.project import Project
+from buildkit.declare.requirements import check_agreement
 from buildkit.declare.stage import Config, Models, Run, Stage
 from buildkit.digest import Key, canonical_json
 from buildkit.errors import DefinitionError, Problem
@@ -41,6 +42,9 @@ class Checkout(Protocol):
 
     def artifacts(self, lock: str) -> tuple[Artifact, ...]:
         """Distributions of a requirements lock that apply to the target."""
+
+    def pins(self, lock: str) -> tuple[Pin, ...]:
+        """Pins of a requirements lock that apply to the target, with their lines."""
 
     def apt(self, packages: str) -> tuple[AptPin, ...]:
         """Pins of the lock beside an apt list."""
@@ -85,6 +89,7 @@ class Composer:
     def compose(self, name: str) -> Composition:
         """The composition of a stage; raises DefinitionError."""
         resolved = self._graph.resolve(name)
+        self._check_agreement(resolved)
         root = self.root(resolved)
         layers = order_layers(spec for part in resolved.parts for spec in self._layers_of(part))
         composition = Composition(stage=resolved.stage, root=root, layers=layers, config=self._config(resolved, layers))
@@ -95,6 +100,15 @@ class Composer:
                 hint="raise `heavy`, or lower `bins`, in [tool.buildkit]",
             )
         return composition
+
+    def _check_agreement(self, resolved: Resolved) -> None:
+        """Locks that meet in one image agree on every version."""
+        locks = dict.fromkeys(lock for part in resolved.parts for lock in part.wheels)
+        versions: dict[str, str] = {}
+        for lock in locks:
+            for artifact in self._checkout.artifacts(lock):
+                if versions.setdefault(artifact.name, artifact.version) != artifact.version:
+                    raise DefinitionError.of(list(check_agreement({lock: self._checkout.pins(lock) for lock in locks})))
 
     @cached_property
     def builder(self) -> Composition:
