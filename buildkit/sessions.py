@@ -12,6 +12,7 @@ Everything heavy is imported by the session that needs it: listing sessions cost
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def register(folder: Path | str | None = None) -> None:
 
 def _session(name: str, summary: str, root: Path, action: Action) -> None:
     def session(session: nox.Session) -> None:
+        _hush_libraries()
         code = action(root, session.posargs)
         if code:
             # nox knows one exit code for failures; ours tell a wrong definition (2) from a failed build (1)
@@ -45,6 +47,17 @@ def _session(name: str, summary: str, root: Path, action: Action) -> None:
 
     session.__doc__ = summary
     nox.session(name=name, python=False, venv_backend="none")(session)
+
+
+def _hush_libraries() -> None:
+    """Leave nox's own lines, and warnings of others: nox shows every library's debugging, among a build's lines.
+
+    ``nox --verbose`` sets a level of its own and keeps it all.
+    """
+    root = logging.getLogger()
+    if root.level == logging.DEBUG:
+        logging.getLogger("nox").setLevel(logging.DEBUG)
+        root.setLevel(logging.WARNING)
 
 
 def _build(stage: str | None) -> Action:
