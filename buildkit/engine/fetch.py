@@ -115,7 +115,7 @@ class Fetcher:
             sink.finish(str(source))
 
     def _download(self, url: str, sink: _Sink) -> None:
-        tries = 0
+        tries, afresh = 0, False
         while True:
             tries += 1
             before = sink.done
@@ -125,8 +125,9 @@ class Fetcher:
                     resumed = _resumes(response, sink)
                     self._drain(url, response, sink)
                 sink.check_complete(url)
-                if resumed and not sink.is_right:
-                    sink.restart()  # the file changed between two requests: once more, in one piece
+                if resumed and not sink.is_right and not afresh:
+                    sink.restart()  # the file changed between two requests: once more from the beginning
+                    afresh = True
                     continue
                 sink.finish(url)
             except Dropped as dropped:

@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from buildkit.engine.fetch import Fetcher
+from buildkit.engine.scheduler import interruptible
 from buildkit.errors import DefinitionError, Interrupted, Problem
 from buildkit.events import Say
 from buildkit.locking.changes import describe_changes
@@ -128,10 +129,13 @@ def _within(asked: Resolution, env: Mapping[str, str]) -> Resolution:
 
 
 def run_jobs(jobs: Sequence[Callable[[], None]], stop: threading.Event) -> None:
-    """All jobs at once; wrong definitions are reported together, any other failure as it is."""
-    with ThreadPoolExecutor(max(len(jobs), 1)) as pool:
-        futures = [pool.submit(job) for job in jobs]
+    """All jobs at once; wrong definitions are reported together, any other failure as it is.
+
+    Ctrl-C and SIGTERM end children and downloads, and raise Interrupted.
+    """
+    with interruptible(), ThreadPoolExecutor(max(len(jobs), 1)) as pool:
         try:
+            futures = [pool.submit(job) for job in jobs]
             failures = [failure for future in futures if (failure := future.exception())]
         except KeyboardInterrupt:
             stop.set()

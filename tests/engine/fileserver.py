@@ -36,6 +36,8 @@ class Handler(BaseHTTPRequestHandler):
         server.requests.append((self.path, self.headers.get("Range", ""), self.headers.get("Authorization", "")))
         if server.password and "Basic" not in self.headers.get("Authorization", ""):
             return self.answer(401)
+        if self.path.startswith("/moved/"):
+            return self.answer(302, b"", {"Location": self.path.removeprefix("/moved")})
         if self.path == "/simple/thing/":
             return self.send_page()
         if not self.path.startswith("/files/"):
@@ -54,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
     def send_file(self, what):
         if isinstance(what, int):
             return self.answer(what, b"", {"Retry-After": "0"})
-        body = BODY if what != "wrong" else b"x" * len(BODY)
+        body = b"x" * len(BODY) if str(what).startswith("wrong") else BODY
         wanted = self.headers.get("Range", "")
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
         headers = {"Content-Length": str(len(body) - start)}
@@ -64,8 +66,8 @@ class Handler(BaseHTTPRequestHandler):
         for pair in headers.items():
             self.send_header(*pair)
         self.end_headers()
-        if what == "drop":
-            self.wfile.write(body[start : start + 700_000])
+        if what in {"drop", "crumb", "wrong crumb"}:
+            self.wfile.write(body[start : start + (700_000 if what == "drop" else 150_000)])
             self.wfile.flush()
             self.close_connection = True
             return None

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import ssl
+import subprocess
 import threading
 from contextlib import contextmanager
 
@@ -11,7 +13,7 @@ from fileserver import BODY, HASH, NAME, Server
 from buildkit.declare.pins import Artifact
 from buildkit.declare.target import Target
 from buildkit.engine.fetch import Fetcher, Wanted
-from buildkit.errors import BuildError, FetchError, Interrupted, MismatchError
+from buildkit.errors import BuildError, DefinitionError, FetchError, Interrupted, MismatchError
 from buildkit.tools.http import Patience, Session
 from buildkit.tools.indexes import Indexes
 from buildkit.tools.sources import Settings, Sources
@@ -31,10 +33,9 @@ def server():
 
 
 @contextmanager
-def fetching(*, index="", find_links=(), stop=None):
-    sources = Sources(
-        pip=Settings(index=index, find_links=tuple(map(str, find_links)), no_index=not index), uv=Settings()
-    )
+def fetching(*, index="", find_links=(), stop=None, cert=""):
+    links = tuple(map(str, find_links))
+    sources = Sources(pip=Settings(index=index, find_links=links, no_index=not index, cert=cert), uv=Settings())
     patience = Patience(stop or threading.Event(), unit=0.01)
     session = Session(sources, patience)
     try:
@@ -95,6 +96,48 @@ def test_a_file_that_changed_between_two_requests_is_read_again(server, tmp_path
     server.script = ["drop", "wrong", "whole"]
     get(server, tmp_path / "one")
     assert (tmp_path / "one").read_bytes() == BODY
+
+
+def test_a_download_that_moves_may_drop_often(server, tmp_path):
+    server.script = ["crumb"] * 12
+    get(server, tmp_path / "one")
+    assert (tmp_path / "one").read_bytes() == BODY
+
+
+def test_a_server_that_always_drops_and_lies_is_given_up(server, tmp_path):
+    server.script = ["wrong crumb"] * 100
+    with pytest.raises(MismatchError):
+        get(server, tmp_path / "one")
+    assert len(server.requests) < 60
+
+
+def test_redirects_are_followed(server, tmp_path):
+    with fetching(index=f"{server.url}/moved/simple/") as fetcher:
+        fetcher.fetch(PIN, tmp_path / "one", progress=ignore)
+    assert (tmp_path / "one").read_bytes() == BODY
+
+
+@pytest.mark.tools
+def test_certificates_are_checked_and_ones_own_authority_is_named(server, tmp_path):
+    cert = tmp_path / "ca/cert.pem"
+    cert.parent.mkdir()
+    key = tmp_path / "ca/key.pem"
+    argv = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]  # fmt: skip
+    subprocess.run(argv, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    index = server.url.replace("http:", "https:") + "/simple/"
+    with fetching(index=index) as fetcher, pytest.raises(FetchError, match="is not trusted") as caught:
+        fetcher.fetch(PIN, tmp_path / "one", progress=ignore)
+    assert "SSL_CERT_FILE" in caught.value.hint
+    with fetching(index=index, cert=str(cert)) as fetcher:
+        fetcher.fetch(PIN, tmp_path / "one", progress=ignore)
+    assert (tmp_path / "one").read_bytes() == BODY
+    missing = pytest.raises(DefinitionError, match="no such certificate file")
+    with fetching(index=index, cert="/nowhere.pem") as fetcher, missing:
+        fetcher.fetch(PIN, tmp_path / "two", progress=ignore)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -1,6 +1,9 @@
 """Locking as a whole: all or nothing, only what changed, and a check that writes nothing."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -109,6 +112,26 @@ def test_a_stop_leaves_every_lock_as_it_was(tmp_path):
     with pytest.raises(Interrupted):
         lock_all(request, upgrade=False, check=False, say=say_nothing, stop=stop)
     assert [path.name for path in (tmp_path / "requirements").iterdir()] == ["models.toml"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_children_and_downloads(number):
+    """In a process of its own: afterwards it starts no children any more."""
+    script = """
+import os, signal, sys, threading, time
+from buildkit.errors import Interrupted
+from buildkit.locking.lock import run_jobs
+from buildkit.tools.process import Command, run
+stop = threading.Event()
+threading.Timer(0.5, os.kill, (os.getpid(), int(sys.argv[1]))).start()
+began = time.monotonic()
+try:
+    run_jobs([lambda: run(Command(argv=("sleep", "60"))), lambda: stop.wait(60)], stop)
+except Interrupted:
+    print("interrupted", time.monotonic() - began < 20)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(int(number))], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "interrupted True\n", done.stderr
 
 
 def test_changes_are_told_in_a_few_words():

@@ -8,7 +8,7 @@ from buildkit.declare.pins import Artifact, Pin
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.tools.http import Patience, Session
-from buildkit.tools.indexes import Indexes, make_target_python
+from buildkit.tools.indexes import Indexes, default_index, make_finder, make_target_python
 from buildkit.tools.sources import Settings, Sources
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
@@ -121,6 +121,25 @@ def test_tags_never_come_from_the_host():
     assert "cp312-abi3-manylinux_2_17_aarch64" in tags
     assert "py3-none-any" in tags
     assert not [tag for tag in tags if "x86_64" in tag or "cp313" in tag]
+
+
+def test_a_free_threaded_host_changes_nothing(monkeypatch):
+    before = make_target_python(TARGET).supported_tags()
+    monkeypatch.setattr("sysconfig.get_config_var", lambda _name: 1)
+    assert make_target_python(TARGET).supported_tags() == before
+
+
+def test_extra_indexes_do_not_replace_the_default_one():
+    session = Session(Sources(pip=Settings(), uv=Settings()), Patience(threading.Event()))
+
+    def urls(**settings):
+        finder = make_finder(Sources(pip=Settings(**settings), uv=Settings()), session, TARGET)
+        return [source["url"] for source in finder.sources]
+
+    assert urls() == [default_index()]
+    assert urls(extra=("https://a.example/s",)) == ["https://a.example/s", default_index()]
+    assert urls(index="https://m.example/s") == ["https://m.example/s"]
+    assert urls(no_index=True) == []
 
 
 @pytest.mark.network
