@@ -169,14 +169,8 @@ def pip_environment(sources: Sources) -> dict[str, str]:
     return added
 
 
-def redact(url: str) -> str:
-    """``url`` without credentials, query and fragment: what may be shown."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
 def host_of(url: str) -> str:
-    """Host and port of ``url``, or its path for a local one."""
+    """Host and port of ``url``, or its path for a local one: all of a URL that may be shown."""
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2] or parts.path
 
