@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class Boxes:
         self._lock = threading.Lock()
         self._compiler: Compiler | None = None
 
-    def make_root(self, work: MakeRoot) -> Packed:
+    def make_root(self, work: MakeRoot, progress: Callable[[int], None]) -> Packed:
         """A Debian root, normalised, as a blob."""
         debian, shop = work.debian, self._shop
         spec = RootSpec(
@@ -73,7 +73,7 @@ class Boxes:
         )
         rules = RootRules(exclude=debian.exclude, users=debian.users, drop_setuid=debian.drop_setuid, pins=work.pins)
         with shop.blobs.writing() as out:
-            packed = pack_root(stream_root(spec), rules, out, Compression.ZSTD)
+            packed = pack_root(_counted(stream_root(spec), progress), rules, out, Compression.ZSTD)
             shop.blobs.keep(out, shop.blobs.path(packed.digest))
         return packed
 
@@ -202,6 +202,14 @@ class Boxes:
 
     def _whole_ref(self, composition: Composition) -> str:
         return self._shop.project.ref(composition.stage.name, f"whole-{composition.key.short}")
+
+
+def _counted(chunks: Iterator[bytes], progress: Callable[[int], None]) -> Iterator[bytes]:
+    done = 0
+    for chunk in chunks:
+        done += len(chunk)
+        progress(done)
+        yield chunk
 
 
 @contextmanager

@@ -69,7 +69,7 @@ class Realiser:
         work = spec.work
         match work:
             case MakeRoot():
-                return self._packing(spec, "root", lambda: self._boxes.make_root(work))
+                return self._packing(spec, "root", lambda: self._boxes.make_root(work, self._shop.progress(spec.name)))
             case PullImage():
                 return self._simple(spec, "pull", Lane.NET, lambda: self._boxes.pull(work))
             case RunStep():

@@ -8,28 +8,24 @@ from typing import TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
 from buildkit.report.plain import render_event
-from buildkit.report.words import clean
+from buildkit.report.words import clean, say_bytes, say_seconds
 
+_TICK_SECONDS = 0.1
 _NUMBERS = ("size", "seconds")
 
 
 class LiveView:
-    """Rows while steps run; a line above them for each that ended."""
+    """Rows while steps run; a line above them for each that ended.
+
+    One lock holds everything that writes: rich redraws from where it believes the cursor to be, and two threads that
+    write at once leave remains of rows behind. So the clock that turns the spinners is ours, too.
+    """
 
     def __init__(self, out: TextIO) -> None:
         self._lock = threading.Lock()
@@ -38,14 +34,16 @@ class LiveView:
             SpinnerColumn(),
             TextColumn("{task.fields[phase]:>8}"),
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(),
+            BarColumn(bar_width=20),
+            _Amounts(),
             console=Console(file=out),
             transient=True,
+            auto_refresh=False,
         )
         self._progress.start()
+        self._closed = threading.Event()
+        self._clock = threading.Thread(target=self._tick, daemon=True)
+        self._clock.start()
 
     def __call__(self, event: Event) -> None:
         """Draw what the event changes."""
@@ -66,10 +64,36 @@ class LiveView:
 
     def close(self) -> None:
         """Leave the terminal as it was."""
+        self._closed.set()
+        self._clock.join()
         self._progress.stop()
+
+    def _tick(self) -> None:
+        while not self._closed.wait(_TICK_SECONDS):
+            with self._lock:
+                self._progress.refresh()
 
     def _print(self, event: StepFinished | StepFailed | Note, style: str) -> None:
         self._progress.print(Text(clean(render_event(event)), style=style))
+
+
+class _Amounts(ProgressColumn):
+    """Bytes, rate and time left, where they are known; else the time it has taken."""
+
+    def render(self, task: Task) -> Text:
+        return Text(render_amounts(task.completed, task.total, task.speed, task.elapsed or 0.0), style="cyan")
+
+
+def render_amounts(done: float, total: float | None, speed: float | None, elapsed: float) -> str:
+    """``26.3 MB of 111 MB  213 MB/s  1.0 s left``; what is not known is left out."""
+    if not done:
+        return say_seconds(elapsed) if elapsed >= 1 else ""
+    parts = [f"{say_bytes(done)} of {say_bytes(total)}" if total else say_bytes(done)]
+    if speed:
+        parts.append(f"{say_bytes(speed)}/s")
+        if total and total > done:
+            parts.append(f"{say_seconds((total - done) / speed)} left")
+    return "  ".join(parts)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO) -> None:

@@ -1,0 +1,83 @@
+"""Every command of the documentation is run, in order, in a fresh copy of the repository."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.containers import container_environment
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "docs/locks.md", "docs/stages.md", "docs/report.md")
+NOT_RUN = {"ci/bootstrap nox -s tests\n": "it runs the tests that run these commands"}
+_BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]*) -->\n)?```sh\n(?P<commands>.*?)```", re.DOTALL)
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    found = _BLOCK.finditer((ROOT / page).read_text("utf-8"))
+    return [(match["commands"], match["reason"] or "") for match in found]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A commit of the working tree's files, somewhere else."""
+    folder = tmp_path_factory.mktemp("docs") / "checkout"
+    listed = subprocess.run(("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"), cwd=ROOT, check=True, capture_output=True).stdout
+    for name in listed.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    for command in ("init --quiet", "add --all", "-c user.name=t -c user.email=t@localhost commit --quiet -m docs"):
+        subprocess.run(("git", *command.split()), cwd=folder, check=True)
+    return folder
+
+
+def test_every_page_with_commands_is_run():
+    pages = {"README.md", *(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))}
+    assert {page for page in pages if blocks(page)} == set(PAGES)
+
+
+def test_what_is_not_run_is_known():
+    left_out = {commands: reason for page in PAGES for commands, reason in blocks(page) if reason}
+    assert left_out == NOT_RUN
+
+
+@pytest.mark.tools
+@pytest.mark.network
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_do_what_they_say(page, checkout, tmp_path):
+    env = {**os.environ, **container_environment(tmp_path)}
+    env.pop("NOX_CURRENT_SESSION", None)
+    for commands, reason in blocks(page):
+        if reason:
+            continue
+        finished = subprocess.run(
+            ("bash", "-eu", "-o", "pipefail", "-c", commands),
+            cwd=checkout, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert finished.returncode == 0, f"{page}:\n{commands}\n{finished.stdout.decode(errors='replace')}"
+
+
+@pytest.mark.parametrize("page", ("README.md", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/*.md"))))
+def test_links_lead_somewhere(page):
+    folder = (ROOT / page).parent
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text("utf-8"))
+    assert [target for target in targets if not (folder / target).exists()] == []
+
+
+def test_examples_of_stage_files_are_valid():
+    from buildkit.declare.project import parse_project
+    from buildkit.declare.stage import parse_stage
+
+    examples = re.findall(r"```toml\n(.*?)```", (ROOT / "docs/stages.md").read_text("utf-8"), re.DOTALL)
+    stages = [text for text in examples if "[tool.buildkit]" not in text]
+    assert len(stages) == 3
+    parse_stage(stages[0], name="x", file="docs/stages.md")
+    for root in stages[1:]:
+        parse_stage('summary = "x"\n' + root, name="x", file="docs/stages.md")
+    (settings,) = (text for text in examples if "[tool.buildkit]" in text)
+    defaults = parse_project('[tool.buildkit]\nname = "xoe"\n', ROOT)
+    assert parse_project(settings, ROOT) == defaults  # what is shown are the defaults
