@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
-from clips import Samples
+from numpy.typing import NDArray
 
 from segments import Rules
+
+Samples = NDArray[np.float32]
 
 
 def run_model(path: Path, samples: Samples) -> list[float]:
