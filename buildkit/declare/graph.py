@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class Graph:
     def get(self, name: str) -> Stage:
         """The stage; raises DefinitionError naming the nearest right word."""
         if name not in self.stages:
-            raise DefinitionError(f"there is no stage `{name}`", hint=_known(name, self.stages))
+            raise DefinitionError(f"there is no stage `{name}`", hint=_known(name, list(self.stages)))
         return self.stages[name]
 
     def resolve(self, name: str) -> Resolved:
@@ -63,46 +63,45 @@ def load_graph(folder: Path) -> Graph:
     """Read ``stages/*/stage.toml`` below ``folder``; raises DefinitionError with the problems of every file."""
     stages: dict[str, Stage] = {}
     problems: list[Problem] = []
-    messages: list[str] = []
-    for path in sorted(folder.glob("stages/*/stage.toml")):
+    paths = sorted(folder.glob("stages/*/stage.toml"))
+    for path in paths:
         name, file = path.parent.name, path.relative_to(folder).as_posix()
         try:
             stages[name] = parse_stage(path.read_text("utf-8"), name=name, file=file)
         except DefinitionError as error:
             problems += error.problems
-            messages += [] if error.problems else [error.message]
         except UnicodeDecodeError:
-            messages.append(f"{file}: not UTF-8 text")
-    if messages:
-        raise DefinitionError("\n".join([*messages, *map(str, problems)]))
-    if not stages and not problems:
+            problems.append(Problem(file=file, what="is not UTF-8 text"))
+    if not paths:
         raise DefinitionError(
             f"no stages: {folder / 'stages'} holds no NAME/stage.toml",
             hint="see the README: how to add a stage",
         )
-    return make_graph(stages, problems)
+    return make_graph(stages, problems, {path.parent.name for path in paths})
 
 
-def make_graph(stages: Mapping[str, Stage], problems: list[Problem] | None = None) -> Graph:
-    """Check names and cycles; raises DefinitionError with them and with ``problems`` found before."""
-    found = list(problems or ())
+def make_graph(stages: Mapping[str, Stage], problems: Iterable[Problem] = (), known: Set[str] = frozenset()) -> Graph:
+    """Check names and cycles; raises DefinitionError with them and with ``problems`` found before.
+
+    ``known`` are names of stages that exist, though their files may hold a problem: others may name them.
+    """
+    found = list(problems)
     for stage in stages.values():
         for key, name in (("from", stage.base), *(("include", name) for name in stage.include)):
-            if name and name not in stages:
-                found.append(_unknown(stage, key, name, stages))
-    if not found:
-        found += _cycles(stages)
+            if name and name not in stages and name not in known:
+                found.append(_unknown(stage, key, name, sorted(known | stages.keys())))
+    found += _cycles(stages)
     if found:
         raise DefinitionError.of(found)
     return Graph(stages=stages)
 
 
-def _unknown(stage: Stage, key: str, name: str, stages: Mapping[str, Stage]) -> Problem:
-    return Problem(file=stage.file, key=key, what=f"there is no stage `{name}`", hint=_known(name, stages))
+def _unknown(stage: Stage, key: str, name: str, names: list[str]) -> Problem:
+    return Problem(file=stage.file, key=key, what=f"there is no stage `{name}`", hint=_known(name, names))
 
 
-def _known(name: str, stages: Mapping[str, Stage]) -> str:
-    return nearest(name, list(stages)) or f"stages are {', '.join(stages)}"
+def _known(name: str, names: list[str]) -> str:
+    return nearest(name, names) or f"stages are {', '.join(names)}"
 
 
 def _cycles(stages: Mapping[str, Stage]) -> list[Problem]:
@@ -115,13 +114,12 @@ def _cycles(stages: Mapping[str, Stage]) -> list[Problem]:
             problems.append(Problem(file=stages[name].file, what=f"stages inherit in a circle: {loop}"))
         elif name not in done:
             for below in (stages[name].base, *stages[name].include):
-                if below:
+                if below in stages:
                     visit(below, (*path, name))
             done.add(name)
 
     for name in stages:
-        if not problems:
-            visit(name, ())
+        visit(name, ())
     return problems
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.declare.shapes import Field, Flag, MapOf, Place, Table, Text, Whole
-from buildkit.declare.stage import STAGE_NAME, check_target, parse_toml
+from buildkit.declare.stage import check_target, parse_toml
+from buildkit.declare.stageshape import STAGE_NAME
 from buildkit.declare.target import ARCHES, Target
 from buildkit.errors import DefinitionError, Problem
 
 _FILE = "pyproject.toml"
-_VERSION = Text(r"\d+\.\d+", "a version (2.41)")
+_VERSION = Text(r"[0-9]+\.[0-9]+", "a version (2.41)")
 
 SETTINGS = Table(
     {
@@ -22,7 +23,9 @@ SETTINGS = Table(
             "images are localhost/NAME/STAGE; the project's name unless said",
         ),
         "locker": Field(Text(choices=("uv", "pip-tools")), "what resolves requirements; uv unless said"),
-        "python": Field(Text(r"3\.\d+(\.\d+)?", "a Python version (3.13)"), "the images' Python; 3.13 unless said"),
+        "python": Field(
+            Text(r"3\.[0-9]+(\.[0-9]+)?", "a Python version (3.13)"), "the images' Python; 3.13 unless said"
+        ),
         "glibc": Field(_VERSION, "the images' C library; 2.41 (Debian 13) unless said"),
         "arch": Field(Text(choices=ARCHES), "the images' processor; the host's unless said"),
         "prefix": Field(Text(r"/[^\0:]+", "an absolute path"), "virtual environment; /opt/venv unless said"),
@@ -67,7 +70,11 @@ def load_project(folder: Path) -> Project:
     Raises DefinitionError with every problem found.
     """
     path = folder / _FILE
-    return parse_project(path.read_text("utf-8") if path.is_file() else "", folder)
+    try:
+        text = path.read_text("utf-8") if path.is_file() else ""
+    except UnicodeDecodeError:
+        raise DefinitionError(f"{_FILE}: not UTF-8 text") from None
+    return parse_project(text, folder)
 
 
 def parse_project(text: str, folder: Path) -> Project:
@@ -75,11 +82,15 @@ def parse_project(text: str, folder: Path) -> Project:
     table = parse_toml(text, _FILE)
     problems: list[Problem] = []
     place = Place(_FILE, problems).at("tool.buildkit")
-    settings = SETTINGS.read(table.get("tool", {}).get("buildkit", {}), place) or {}
-    about = table.get("project", {})
+    settings = SETTINGS.read(_table(table, "tool").get("buildkit", {}), place) or {}
+    about = _table(table, "project")
     name = settings.pop("name", None) or _image_name(str(about.get("name", folder.name)))
     target = _target(settings)
     check_target(target.prefix, place.at("prefix"))
+    if target.arch not in ARCHES:
+        place.at("arch").report(
+            f"this host is `{target.arch}`, and images are made for {' or '.join(ARCHES)}", "say one"
+        )
     labels = tuple(sorted((_labels(about) | dict(settings.pop("labels", ()))).items()))
     if problems:
         raise DefinitionError.of(problems)
@@ -98,6 +109,12 @@ def _target(settings: dict[str, Any]) -> Target:
     )
 
 
+def _table(above: dict[str, Any], key: str) -> dict[str, Any]:
+    """A table that others define: what is no table is theirs to report."""
+    value = above.get(key)
+    return value if isinstance(value, dict) else {}
+
+
 def _image_name(text: str) -> str:
     kept = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in text.lower())
     return "-".join(part for part in kept.split("-") if part) or "project"
@@ -105,7 +122,7 @@ def _image_name(text: str) -> str:
 
 def _labels(about: dict[str, Any]) -> dict[str, str]:
     """Labels of the image specification's annotations that pyproject.toml can answer."""
-    urls = {key.lower(): value for key, value in about.get("urls", {}).items()}
+    urls = {key.lower(): value for key, value in _table(about, "urls").items()}
     known = {
         "version": about.get("version"),
         "licenses": about.get("license"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from buildkit.errors import Problem
@@ -45,6 +45,12 @@ class Place:
     def report(self, what: str, hint: str = "") -> None:
         """Note a problem here."""
         self.problems.append(Problem(file=self.file, key=self.key, what=what, hint=hint))
+
+    @property
+    def faulty(self) -> bool:
+        """Whether something here or below was reported."""
+        below = (f"{self.key}.", f"{self.key}[")
+        return any(problem.key == self.key or problem.key.startswith(below) for problem in self.problems)
 
 
 class Shape(Protocol):
@@ -82,6 +88,8 @@ class Text:
         made: dict[str, Any] = {"type": "string"}
         if self.choices:
             made["enum"] = list(self.choices)
+        elif not self.pattern:
+            made["pattern"] = r"^[^\x00]*$"
         if self.pattern:
             made["pattern"] = f"^(?:{self.pattern})$"
         return made
@@ -186,17 +194,17 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table with known keys; ``build`` makes the value from what was read, if nothing was missing."""
+    """A table with known keys; ``rules`` are what its JSON Schema says of several keys together."""
 
     fields: Mapping[str, Field]
-    doc: str = ""
+    rules: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, value: Any, place: Place) -> dict[str, Any] | None:  # noqa: ANN401
         """Known keys, with ``-`` as ``_``; absent ones are absent."""
         if not isinstance(value, dict):
             place.report(f"must be a table, not {say_type(value)}")
             return None
-        for key in value.keys() - self.fields.keys():
+        for key in (key for key in value if key not in self.fields):
             place.at(key).report("is an unknown key", nearest(key, list(self.fields)))
         read: dict[str, Any] = {}
         for key, known in self.fields.items():
@@ -218,4 +226,4 @@ class Table:
             },
         }
         required = [key for key, known in self.fields.items() if known.required]
-        return made | ({"required": required} if required else {})
+        return made | ({"required": required} if required else {}) | dict(self.rules)

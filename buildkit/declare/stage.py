@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import posixpath
-import tomllib
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-from buildkit.declare.shapes import Field, Flag, ListOf, MapOf, Place, Table, Text, Whole
+from buildkit.declare import toml
+from buildkit.declare.shapes import Place
+from buildkit.declare.stageshape import SAY_STAGE_NAME, STAGE, STAGE_NAME
 from buildkit.errors import DefinitionError, Problem
-
-STAGE_NAME = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
-PINNED_IMAGE = r"[a-z0-9][A-Za-z0-9./:_-]*@sha256:[0-9a-f]{64}"
-VARIANTS = ("extract", "custom", "essential", "apt", "minbase")
 
 _RESERVED = ("bin", "lib", "lib32", "lib64", "libx32", "sbin", "proc", "sys", "dev", "run", "tmp", "var/tmp")
 
@@ -129,110 +127,6 @@ class Stage:
         return posixpath.dirname(self.file)
 
 
-_TEXT = Text()
-_ABSOLUTE = Text(r"/[^\0]*", "an absolute path in the image")
-_RELATIVE = Text(r"(?!/)[^\0]+", "a path in the repository")
-_STAGE = Text(STAGE_NAME, "a stage name (lower case letters, digits, `.`, `_`, `-`)")
-_ARGV = ListOf(_TEXT, least=1)
-_NAME = Text(r"[a-z_][a-z0-9_-]*", "an account name")
-_ID = Whole(1, 65533)
-_SECONDS = Whole(0, 86400)
-
-_USER = Table(
-    {
-        "name": Field(_NAME, "account and group name", required=True),
-        "uid": Field(_ID, "user id", required=True),
-        "gid": Field(_ID, "group id; the user id unless said"),
-        "home": Field(_ABSOLUTE, "home folder; /home/NAME unless said"),
-        "shell": Field(_ABSOLUTE, "login shell; /usr/sbin/nologin unless said"),
-    }
-)
-_ROOT = Table(
-    {
-        "image": Field(
-            Text(PINNED_IMAGE, "an image pinned by digest (NAME@sha256:...)"), "a registry image, by digest"
-        ),
-        "suite": Field(Text(r"[a-z0-9][a-z0-9.-]*", "a Debian suite"), "Debian suite, e.g. trixie"),
-        "packages": Field(_RELATIVE, "apt list; its lock stands beside it as LIST.lock"),
-        "variant": Field(Text(choices=VARIANTS), "mmdebstrap variant; minbase unless said"),
-        "components": Field(ListOf(_TEXT, least=1), 'archive components; ["main"] unless said'),
-        "exclude": Field(ListOf(_TEXT), "glob patterns of paths to leave out"),
-        "drop-setuid": Field(Flag(), "clear every setuid and setgid bit"),
-        "user": Field(ListOf(_USER), "accounts to add"),
-    }
-)
-_MOUNT = Table(
-    {
-        "source": Field(_RELATIVE, "file or folder of the repository", required=True),
-        "target": Field(_ABSOLUTE, "where the step sees it; must exist in the root", required=True),
-    }
-)
-_RUN = Table(
-    {
-        "name": Field(_TEXT, "what people see"),
-        "command": Field(_ARGV, "argument list"),
-        "script": Field(_TEXT, "text for /bin/sh -eu -c"),
-        "network": Field(Flag(), "whether the step may use the network; false unless said"),
-        "env": Field(MapOf(_TEXT), "environment of this step alone"),
-        "mount": Field(ListOf(_MOUNT), "read-only bind mounts"),
-    }
-)
-_HEALTH = Table(
-    {
-        "test": Field(_ARGV, "argument list; exit code 0 means well", required=True),
-        "interval": Field(_SECONDS, "seconds between two checks"),
-        "timeout": Field(_SECONDS, "seconds until a check counts as failed"),
-        "start-period": Field(_SECONDS, "seconds in which failures do not count"),
-        "retries": Field(Whole(1, 100), "failures in a row until unhealthy"),
-    }
-)
-_CONFIG = Table(
-    {
-        "user": Field(_TEXT, "user the container runs as"),
-        "workdir": Field(_ABSOLUTE, "working directory"),
-        "entrypoint": Field(_ARGV, "argument list"),
-        "cmd": Field(_ARGV, "argument list"),
-        "env": Field(MapOf(_TEXT), "environment variables"),
-        "ports": Field(ListOf(Text(r"\d{1,5}(/(tcp|udp))?", "a port (8000 or 53/udp)")), "exposed ports"),
-        "volumes": Field(ListOf(_ABSOLUTE), "volumes"),
-        "labels": Field(MapOf(_TEXT, key_pattern=r"[a-zA-Z0-9][a-zA-Z0-9._/-]*"), "labels"),
-        "stop-signal": Field(Text(r"SIG[A-Z0-9+-]+|\d+", "a signal"), "signal that stops the container"),
-        "healthcheck": Field(_HEALTH, "health check"),
-    }
-)
-_MODELS = Table(
-    {
-        "lock": Field(_RELATIVE, "models lock", required=True),
-        "target": Field(_ABSOLUTE, "folder above the models' own folders; /models unless said"),
-        "names": Field(ListOf(_TEXT), "which models; all of the lock unless said"),
-    }
-)
-_COPY = Table(
-    {
-        "source": Field(_RELATIVE, "folder or file beside the stage file", required=True),
-        "target": Field(_ABSOLUTE, "where it goes", required=True),
-    }
-)
-STAGE = Table(
-    {
-        "summary": Field(_TEXT, "one line that says what the stage is", required=True),
-        "from": Field(_STAGE, "stage whose root, layers and config this one inherits"),
-        "include": Field(ListOf(_STAGE), "stages whose layers are added"),
-        "ships": Field(Flag(), "whether `nox -s build` builds it; false unless said"),
-        "root": Field(_ROOT, "the operating system, for a stage without `from`"),
-        "apt": Field(Table({"packages": Field(_RELATIVE, "apt list", required=True)}), "packages on top"),
-        "run": Field(ListOf(_RUN), "steps inside the root"),
-        "wheels": Field(
-            Table({"locks": Field(ListOf(_RELATIVE, least=1), "requirements locks", required=True)}),
-            "Python packages",
-        ),
-        "models": Field(_MODELS, "model files"),
-        "copy": Field(ListOf(_COPY), "files of the repository"),
-        "config": Field(_CONFIG, "image config"),
-    }
-)
-
-
 def stage_schema() -> dict[str, Any]:
     """The JSON Schema (2020-12) of a stage file."""
     return {
@@ -248,6 +142,8 @@ def parse_stage(text: str, *, name: str, file: str) -> Stage:
     problems: list[Problem] = []
     table = parse_toml(text, file)
     place = Place(file, problems)
+    if not re.fullmatch(STAGE_NAME, name):
+        place.report(f"the folder's name `{name}` is not {SAY_STAGE_NAME}", "images are named after it")
     read = STAGE.read(table, place) or {}
     stage = _stage(read, place, name)
     if problems:
@@ -258,10 +154,12 @@ def parse_stage(text: str, *, name: str, file: str) -> Stage:
 def parse_toml(text: str, file: str) -> dict[str, Any]:
     """Any TOML text; raises DefinitionError naming file, line and column."""
     try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        reason = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "nested too deeply"
-        raise DefinitionError(f"{file}: not valid TOML: {reason}") from None
+        return toml.parse_toml(text, file)
+    except RecursionError:
+        what = "is nested too deeply"
+    except ValueError as error:  # a whole number of thousands of digits
+        what = f"is not TOML: {error}"
+    raise DefinitionError.of([Problem(file=file, what=what)])
 
 
 def _stage(read: dict[str, Any], place: Place, name: str) -> Stage:
@@ -294,10 +192,16 @@ def _debian(root: dict[str, Any], place: Place) -> Debian | None:
         for key in sorted(root.keys() - {"image"}):
             place.at(key).report("means nothing beside `image`")
         return None
+    if place.at("image").faulty:
+        return None
     for key in ("suite", "packages"):
-        if key not in root:
+        if key not in root and not place.at(key).faulty:
             place.at(key).report("is missing", "a root is `image`, or `suite` and `packages`")
     users = tuple(_user(item, place.at("user").at(n)) for n, item in enumerate(root.get("user", ())))
+    for what in ("name", "uid"):
+        said = [getattr(user, what) for user in users]
+        for twice in sorted({value for value in said if said.count(value) > 1}):
+            place.at("user").report(f"two accounts have the {what} {twice}")
     known = {key: root[key] for key in ("variant", "components", "exclude", "drop_setuid") if key in root}
     return Debian(suite=root.get("suite", ""), packages=root.get("packages", ""), users=users, **known)
 
@@ -311,7 +215,8 @@ def _user(item: dict[str, Any], place: Place) -> User:
 
 
 def _run(item: dict[str, Any], place: Place) -> Run:
-    if ("command" in item) == ("script" in item):
+    faulty = place.at("command").faulty or place.at("script").faulty
+    if ("command" in item) == ("script" in item) and not faulty:
         place.report("needs either `command` or `script`")
     command = item.get("command") or ("/bin/sh", "-eu", "-c", item.get("script", ""))
     mounts = tuple(Mount(source=m["source"], target=m["target"]) for m in item.get("mount", ()) if len(m) == 2)
@@ -333,8 +238,6 @@ def _models(item: dict[str, Any], place: Place) -> Models:
 def _copy(item: dict[str, Any], place: Place) -> Copy:
     copy = Copy(source=item.get("source", "."), target=item.get("target", "/"))
     check_target(copy.target, place.at("target"))
-    if ".." in copy.source.split("/"):
-        place.at("source").report("must stay below the stage's folder")
     return copy
 
 

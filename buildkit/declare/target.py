@@ -45,7 +45,7 @@ class Target:
 
     @property
     def platforms(self) -> tuple[str, ...]:
-        """Platform tags from the newest manylinux that the C library allows to the oldest (PEP 600), then plain linux."""
+        """Platform tags: the newest manylinux that the C library allows (PEP 600) first, plain linux last."""
         major, newest = (int(part) for part in self.glibc.split("."))
         oldest = 5 if self.arch == "x86_64" else 17
         legacy = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}

@@ -1,0 +1,172 @@
+"""The graph: what `from` and `include` come to; unknown names and circles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from buildkit.declare.graph import Graph, load_graph, make_graph
+from buildkit.declare.stage import Config, Healthcheck, Stage, parse_stage
+from buildkit.errors import DefinitionError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def stage(name: str, text: str = "") -> Stage:
+    return parse_stage(f'summary = "{name}"\n{text}', name=name, file=f"stages/{name}/stage.toml")
+
+
+def graph(**texts: str) -> Graph:
+    return make_graph({name: stage(name, text) for name, text in texts.items()})
+
+
+def write(folder: Path, **texts: str | bytes) -> Path:
+    for name, text in texts.items():
+        path = folder / "stages" / name / "stage.toml"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(text if isinstance(text, bytes) else f'summary = "{name}"\n{text}'.encode())
+    return folder
+
+
+def names(stages: tuple[Stage, ...]) -> list[str]:
+    return [stage.name for stage in stages]
+
+
+def test_from_inherits_root_layers_and_config_and_include_only_layers() -> None:
+    found = graph(
+        base='[root]\nsuite = "x"\npackages = "p"',
+        tools='from = "base"\n[apt]\npackages = "q"',
+        wheels='[wheels]\nlocks = ["w.txt"]',
+        plain='from = "tools"\ninclude = ["wheels"]\n[config]\nuser = "u"',
+        top='from = "plain"\n[[run]]\nscript = "x"',
+        own='include = ["top"]\n[root]\nsuite = "y"\npackages = "r"',
+    )
+    top = found.resolve("top")
+    assert names(top.chain) == ["base", "tools", "top"]
+    assert names(top.parts) == ["base", "tools", "wheels", "plain", "top"]
+    assert top.config.user == "u"
+    own = found.resolve("own")
+    assert names(own.chain) == ["own"]
+    assert names(own.parts) == ["base", "tools", "wheels", "plain", "top", "own"]
+    assert own.config == Config()
+    assert names(found.resolve("wheels").chain) == []
+
+
+def test_a_part_that_is_reached_twice_counts_once() -> None:
+    found = graph(a="", b='include = ["a"]', c='include = ["a"]', d='from = "b"\ninclude = ["c", "a"]')
+    assert names(found.resolve("d").parts) == ["a", "b", "c", "d"]
+
+
+def test_config_is_merged_along_from() -> None:
+    found = graph(
+        low="""
+        [config]
+        user = "u"
+        cmd = ["a"]
+        env = { A = "1", B = "1" }
+        labels = { x = "1", y = "1" }
+        ports = ["80", "81"]
+        volumes = ["/a"]
+        healthcheck = { test = ["t"] }
+        """,
+        high="""
+        from = "low"
+        [config]
+        cmd = ["b"]
+        env = { B = "2", C = "2" }
+        labels = { y = "2" }
+        ports = ["81", "82"]
+        volumes = ["/b"]
+        stop-signal = "SIGINT"
+        """,
+    )
+    assert found.resolve("high").config == Config(
+        user="u",
+        cmd=("b",),
+        env=(("A", "1"), ("B", "2"), ("C", "2")),
+        labels=(("x", "1"), ("y", "2")),
+        ports=("80", "81", "82"),
+        volumes=("/a", "/b"),
+        stop_signal="SIGINT",
+        healthcheck=Healthcheck(test=("t",)),
+    )
+    assert found.resolve("low").config.cmd == ("a",)
+
+
+def test_unknown_stages_are_all_named_with_the_nearest() -> None:
+    with pytest.raises(DefinitionError) as caught:
+        graph(base="", runtime='from = "bases"\ninclude = ["zzz"]')
+    found = [(p.file, p.key, p.what, p.hint) for p in caught.value.problems]
+    assert found == [
+        ("stages/runtime/stage.toml", "from", "there is no stage `bases`", "did you mean `base`?"),
+        ("stages/runtime/stage.toml", "include", "there is no stage `zzz`", "stages are base, runtime"),
+    ]
+
+
+def test_asking_for_an_unknown_stage_names_the_nearest() -> None:
+    with pytest.raises(DefinitionError, match="there is no stage `runtme`") as caught:
+        graph(runtime="").resolve("runtme")
+    assert caught.value.hint == "did you mean `runtime`?"
+
+
+@pytest.mark.parametrize(
+    ("texts", "loops"),
+    [
+        ({"a": 'from = "a"'}, ["a → a"]),
+        ({"a": 'from = "b"', "b": 'include = ["a"]'}, ["a → b → a"]),
+        ({"x": 'from = "a"', "a": 'include = ["b", "c"]', "b": "", "c": 'from = "a"'}, ["a → c → a"]),
+        (
+            {"a": 'from = "b"', "b": 'from = "a"', "c": 'include = ["d"]', "d": 'include = ["c"]'},
+            ["a → b → a", "c → d → c"],
+        ),
+    ],
+)
+def test_circles_are_shown(texts: dict[str, str], loops: list[str]) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        graph(**texts)
+    assert [p.what for p in caught.value.problems] == [f"stages inherit in a circle: {loop}" for loop in loops]
+
+
+def test_a_circle_and_an_unknown_stage_are_reported_together() -> None:
+    with pytest.raises(DefinitionError) as caught:
+        graph(a='from = "a"', b='from = "zzz"')
+    assert [p.what for p in caught.value.problems] == [
+        "there is no stage `zzz`",
+        "stages inherit in a circle: a → a",
+    ]
+
+
+def test_the_problems_of_every_file_are_reported_at_once(tmp_path: Path) -> None:
+    write(tmp_path, a="frm = 1", b="x =", c=b"\xff", d='from = "zz"', e="")
+    with pytest.raises(DefinitionError) as caught:
+        load_graph(tmp_path)
+    assert [(p.file, p.key) for p in caught.value.problems] == [
+        ("stages/a/stage.toml", "frm"),
+        ("stages/b/stage.toml", ""),
+        ("stages/c/stage.toml", ""),
+        ("stages/d/stage.toml", "from"),
+    ]
+    assert caught.value.exit_code == 2
+
+
+def test_a_stage_whose_file_is_wrong_is_not_called_unknown_by_those_above(tmp_path: Path) -> None:
+    write(tmp_path, base="typo = 1", runtime='from = "base"')
+    with pytest.raises(DefinitionError) as caught:
+        load_graph(tmp_path)
+    assert [p.key for p in caught.value.problems] == ["typo"]
+
+
+def test_a_project_without_stages_says_where_they_belong(tmp_path: Path) -> None:
+    with pytest.raises(DefinitionError, match=r"no stages: .*/stages holds no NAME/stage\.toml"):
+        load_graph(tmp_path)
+
+
+def test_the_repositorys_own_stages_load_in_order() -> None:
+    found = load_graph(ROOT)
+    assert list(found.stages) == sorted(found.stages)
+    runtime, hardened = found.resolve("runtime"), found.resolve("hardened")
+    assert names(runtime.chain) == ["base"]
+    assert names(hardened.chain) == ["hardened"]
+    assert set(names(runtime.parts)) < set(names(hardened.parts))
+    assert found.resolve("development").config.ports == ("8000", "8888", "5678")

@@ -1,0 +1,136 @@
+"""Settings of a project: defaults, every problem at once, labels, names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from buildkit.declare.project import load_project, parse_project
+from buildkit.declare.target import Target
+from buildkit.errors import DefinitionError
+
+
+def problems_of(text: str) -> dict[str, str]:
+    with pytest.raises(DefinitionError) as caught:
+        parse_project(text, Path("/x"))
+    assert {problem.file for problem in caught.value.problems} == {"pyproject.toml"}
+    return {problem.key: problem.what for problem in caught.value.problems}
+
+
+def test_a_folder_without_settings_has_defaults(tmp_path: Path) -> None:
+    folder = tmp_path / "My  Çool_Project"
+    folder.mkdir()
+    project = load_project(folder)
+    assert project.name == "my-ool-project"
+    assert project.target.python == "3.13"
+    assert project.target.interpreter == "/usr/bin/python3.13"
+    assert (project.locker, project.heavy, project.bins, project.max_layers) == ("uv", 1 << 20, 8, 64)
+    assert project.ref("runtime") == "localhost/my-ool-project/runtime:latest"
+    assert project.labels == ()
+
+
+def test_every_setting_is_read() -> None:
+    text = """
+    [tool.buildkit]
+    name = "n"
+    locker = "pip-tools"
+    python = "3.12.4"
+    glibc = "2.36"
+    arch = "aarch64"
+    prefix = "/srv/env"
+    bytecode = false
+    bytecode-root = "small"
+    builder = "make"
+    heavy = 5
+    bins = 2
+    max-layers = 99
+    labels = { b = "2", a = "1" }
+    """
+    project = parse_project(text, Path("/x"))
+    assert project.target == Target(
+        python="3.12.4", glibc="2.36", arch="aarch64", prefix="/srv/env", interpreter="/usr/bin/python3.12"
+    )
+    assert (project.name, project.locker, project.bytecode) == ("n", "pip-tools", False)
+    assert (project.bytecode_root, project.builder) == ("small", "make")
+    assert (project.heavy, project.bins, project.max_layers) == (5, 2, 99)
+    assert project.labels == (("a", "1"), ("b", "2"))
+
+
+def test_labels_come_from_the_projects_own_metadata_and_settings_win() -> None:
+    text = """
+    [project]
+    name = "N.ame"
+    version = "1.2"
+    license = "MIT"
+    urls = { Homepage = "https://h", Repository = "https://r", Documentation = "https://d" }
+    [tool.buildkit.labels]
+    "org.opencontainers.image.version" = "9"
+    vendor = "us"
+    """
+    project = parse_project(text, Path("/x"))
+    assert project.name == "n-ame"
+    assert dict(project.labels) == {
+        "org.opencontainers.image.version": "9",
+        "org.opencontainers.image.licenses": "MIT",
+        "org.opencontainers.image.source": "https://r",
+        "org.opencontainers.image.url": "https://h",
+        "org.opencontainers.image.documentation": "https://d",
+        "vendor": "us",
+    }
+
+
+def test_every_problem_is_reported_at_once() -> None:
+    text = """
+    [tool.buildkit]
+    nam = "x"
+    name = "Upper"
+    python = 3.13
+    glibc = "two"
+    arch = "x86"
+    prefix = "/usr/../bin/x"
+    bins = 0
+    labels = { " " = "x" }
+    """
+    assert problems_of(text) == {
+        "tool.buildkit.nam": "is an unknown key",
+        "tool.buildkit.name": "`Upper` is not an image name",
+        "tool.buildkit.python": "must be a string, not a float",
+        "tool.buildkit.glibc": "`two` is not a version (2.41)",
+        "tool.buildkit.arch": "`x86` is none of x86_64, aarch64",
+        "tool.buildkit.prefix": "`/usr/../bin/x` is below /bin",
+        "tool.buildkit.bins": "0 is not between 1 and 64",
+        "tool.buildkit.labels. ": "is not a usable name",
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tool = 1",
+        "project = 1",
+        "[project]\nurls = 3\nname = 4\nlicense = { text = 'x' }\nversion = 1",
+        "[project]\ndynamic = ['version']",
+    ],
+)
+def test_what_belongs_to_other_tools_is_not_ours_to_judge(text: str) -> None:
+    assert parse_project(text, Path("/x")).labels == ()
+
+
+def test_settings_that_are_no_table_are_refused() -> None:
+    assert problems_of("tool.buildkit = 3") == {"tool.buildkit": "must be a table, not a whole number"}
+
+
+def test_a_host_of_another_kind_must_say_what_it_builds_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "riscv64")
+    assert problems_of("") == {
+        "tool.buildkit.arch": "this host is `riscv64`, and images are made for x86_64 or aarch64"
+    }
+    assert parse_project("tool.buildkit.arch = 'aarch64'", Path("/x")).target.deb_arch == "arm64"
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"x ="])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "pyproject.toml").write_bytes(data)
+    with pytest.raises(DefinitionError, match=r"^pyproject\.toml: (not UTF-8|is not TOML)"):
+        load_project(tmp_path)

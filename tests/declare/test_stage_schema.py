@@ -1,0 +1,76 @@
+"""The JSON Schema of stage files: editors see what the reader sees."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import jsonschema
+import pytest
+from test_stage import BAD, FULL, SAY
+
+from buildkit.declare.stage import stage_schema
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = sorted(ROOT.glob("stages/*/stage.toml"))
+VALIDATOR = jsonschema.Draft202012Validator(stage_schema())
+
+# what a schema would have to compute: folders that are reserved, numbers inside of strings, one item against another
+READER_ONLY = {
+    "models in /tmp",
+    "files below /lib",
+    "a high port",
+    "a shell that ends a line of passwd",
+    "two accounts of one id",
+    "two accounts of one name",
+}
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(stage_schema())
+
+
+def test_the_committed_schema_is_the_readers() -> None:
+    text = json.dumps(stage_schema(), indent=2) + "\n"
+    assert (ROOT / "docs" / "stage.schema.json").read_text("utf-8") == text, (
+        "run: nox -s schema -- docs/stage.schema.json"
+    )
+
+
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.parent.name)
+def test_every_stage_of_the_repository_is_valid_and_names_the_schema(path: Path) -> None:
+    text = path.read_text("utf-8")
+    VALIDATOR.validate(tomllib.loads(text))
+    named = text.splitlines()[0].removeprefix("#:schema ")
+    assert (path.parent / named).resolve() == ROOT / "docs" / "stage.schema.json"
+
+
+def test_there_are_eight_stages() -> None:
+    names = {path.parent.name for path in STAGES}
+    assert names == {"base", "builder", "wheels", "ml-deps", "models", "runtime", "development", "hardened"}
+
+
+def test_what_the_reader_takes_the_schema_takes() -> None:
+    VALIDATOR.validate(tomllib.loads(FULL))
+    VALIDATOR.validate(tomllib.loads(SAY))
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_the_reader_refuses_the_schema_refuses(case: str) -> None:
+    assert VALIDATOR.is_valid(tomllib.loads(BAD[case][0])) is (case in READER_ONLY)
+
+
+def test_every_key_says_what_it_means() -> None:
+    silent: list[str] = []
+
+    def visit(schema: object, path: str) -> None:
+        if isinstance(schema, dict):
+            for key, value in schema.get("properties", {}).items():
+                if not value.get("description"):
+                    silent.append(f"{path}.{key}")
+                visit(value, f"{path}.{key}")
+            visit(schema.get("items"), path)
+
+    visit(stage_schema(), "")
+    assert not silent
