@@ -30,11 +30,6 @@ def test_layout_is_stable():
     )
 
 
-def test_other_types_are_refused():
-    with pytest.raises(TypeError, match="float"):
-        render_toml({"a": 1.5})
-
-
 def test_errors_name_the_file():
     with pytest.raises(DefinitionError, match=r"x\.toml: is not TOML"):
         parse_toml("a =", "x.toml")
