@@ -4,16 +4,16 @@ import os
 import sys
 from pathlib import Path
 
-_VENV = Path(__file__).parent / ".venv"
-_PYTHON = _VENV / "bin" / "python"
+VENV = Path(__file__).parent / ".venv"
+PYTHON = VENV / "bin" / "python"
 
-if Path(sys.prefix) != _VENV and _PYTHON.exists() and "NOX_CURRENT_SESSION" not in os.environ:
+if Path(sys.prefix) != VENV and PYTHON.exists():
     # a nox from elsewhere lacks what building needs: continue in the environment that ci/bootstrap made
-    os.execv(_PYTHON, [str(_PYTHON), "-m", "nox", *sys.argv[1:]])  # noqa: S606 - no shell is meant
+    os.execv(PYTHON, [str(PYTHON), "-m", "nox", *sys.argv[1:]])  # noqa: S606 - no shell is meant
 
-import nox
+import nox  # noqa: E402 - not before the right environment runs
 
-from buildkit.sessions import register
+from buildkit.sessions import register  # noqa: E402
 
 nox.options.sessions = ["lint", "types", "tests"]
 nox.options.default_venv_backend = "none"
@@ -21,23 +21,29 @@ nox.options.default_venv_backend = "none"
 register()
 
 
+def install(session: nox.Session, group: str) -> None:
+    """Install a dependency group of pyproject.toml into the environment; quick where it is there already."""
+    session.run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable, "--group", group)
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments after -- go to pytest."""
-    session.run_install("uv", "pip", "install", "--quiet", "--group", "tests", env={"VIRTUAL_ENV": str(_VENV)})
-    session.run("python", "-m", "pytest", *session.posargs)
+    install(session, "tests")
+    session.run(sys.executable, "-m", "pytest", *session.posargs)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, formatting and the direction of imports."""
-    session.run_install("uv", "pip", "install", "--quiet", "--group", "lint", env={"VIRTUAL_ENV": str(_VENV)})
-    session.run("ruff", "check")
-    session.run("ruff", "format", "--check")
+    """Check style, formatting, and that imports point downward."""
+    install(session, "lint")
+    session.run(sys.executable, "-m", "ruff", "check")
+    session.run(sys.executable, "-m", "ruff", "format", "--check")
+    session.run(str(PYTHON.parent / "lint-imports"), silent=True)
 
 
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types, strictly."""
-    session.run_install("uv", "pip", "install", "--quiet", "--group", "lint", env={"VIRTUAL_ENV": str(_VENV)})
-    session.run("mypy")
+    install(session, "lint")
+    session.run(sys.executable, "-m", "mypy")
