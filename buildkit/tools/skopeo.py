@@ -16,8 +16,8 @@ _POLICIES = ("/etc/containers/policy.json", "/usr/share/containers/policy.json")
 
 def raw_manifest(ref: str) -> bytes | None:
     """The manifest that local storage holds under ``ref`` (a name or an image id), byte for byte, or None."""
-    argv = (*_skopeo(), "inspect", "--raw", f"containers-storage:{ref}")
-    finished = run(Command(argv=argv, accept=(0, 1), what=f"looking {ref} up in local storage"))
+    argv = (*_skopeo(), "inspect", "--raw", f"containers-storage:{ref}")  # not there: 1, since skopeo 1.10 2
+    finished = run(Command(argv=argv, accept=(0, 1, 2), what=f"looking {ref} up in local storage"))
     return finished.stdout if finished.code == 0 else None
 
 
