@@ -22,6 +22,8 @@ from buildkit.digest import Digest, FileHash, Key
 from buildkit.errors import BuildError, Interrupted
 
 _POLL_SECONDS = 0.05
+_FILE_SECONDS = 60.0  # between making a temporary file and locking it, it looks dead
+_FOLDER_SECONDS = 24 * 3600.0  # a folder cannot be locked
 
 
 class Blobs:
@@ -83,7 +85,7 @@ class Blobs:
     @contextmanager
     def building(self, key: Key, stopped: Callable[[], bool]) -> Iterator[None]:
         """Hold the right to build ``key``: another process that builds it is awaited. Raises Interrupted."""
-        with (self._locks / key.hex).open("w") as lock:
+        with explained(self.folder), (self._locks / key.hex).open("w") as lock:
             while True:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -100,13 +102,14 @@ class Blobs:
         """Remove temporary files and folders that no living process writes."""
         import shutil
 
-        old = time.time() - 24 * 3600
+        now = time.time()
         for path in self._temporary.iterdir():
             with contextlib.suppress(FileNotFoundError):
+                age = now - path.stat().st_mtime
                 if path.is_dir():
-                    if path.stat().st_mtime < old:
+                    if age > _FOLDER_SECONDS:
                         shutil.rmtree(path, ignore_errors=True)
-                elif not _locked(path):
+                elif age > _FILE_SECONDS and not _locked(path):
                     path.unlink()
 
 

@@ -20,8 +20,8 @@ import sqlite3
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,14 +68,12 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._lock = threading.RLock()
         self._path = path
-        try:
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        with ExitStack() as stack, _explained(path):
+            self._db = stack.enter_context(
+                closing(sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False))
+            )
             self._prepare()
-        except sqlite3.DatabaseError as error:
-            raise BuildError(
-                f"{path}: the ledger cannot be used: {error}",
-                hint="close what locks it; if it is damaged, remove it: layers are then built again",
-            ) from error
+            stack.pop_all()  # it is of use: only ``close`` closes it
 
     def close(self) -> None:
         """Let go of the file."""
@@ -92,8 +90,9 @@ class Ledger:
         listing = zlib.compress(canonical_json(contents).encode(), 1)
         now = time.time()
         row = (key.hex, kind, name, recipe, json.dumps(blobs), json.dumps(made.env), listing, made.seconds, now, now)
-        self._write(f"INSERT OR REPLACE INTO layers VALUES ({','.join('?' * len(row))})", row)  # noqa: S608
-        self._write("DELETE FROM tombstones WHERE key = ?", (key.hex,))
+        with self._transaction():
+            self._write(f"INSERT OR REPLACE INTO layers VALUES ({','.join('?' * len(row))})", row)  # noqa: S608
+            self._write("DELETE FROM tombstones WHERE key = ?", (key.hex,))
 
     def contents(self, key: Key) -> list[tuple[str, str]]:
         """Paths that a layer owns, with their content hashes."""
@@ -145,13 +144,11 @@ class Ledger:
     def add_build(self, report: dict[str, Any], started: float) -> None:
         """Record a finished build by its report."""
         row = (report["stage"], report["image"], report["digest"], started, report["seconds"], canonical_json(report))
-        with self._lock:
-            self._write("BEGIN IMMEDIATE")
+        with self._transaction():
             self._write("INSERT INTO builds VALUES (NULL,?,?,?,?,?,?)", row)
-            (build,) = self._one("SELECT last_insert_rowid()", ()) or (0,)
+            (build,) = self._one("SELECT last_insert_rowid()", ())
             for name, seconds in report["phases"].items():
                 self._write("INSERT INTO phases VALUES (?,?,?)", (build, name, seconds))
-            self._write("COMMIT")
 
     def last_recipes(self, stage: str) -> dict[str, str]:
         """Layer name to recipe of the stage's last build; empty before the first."""
@@ -184,22 +181,43 @@ class Ledger:
 
     def _select_in(self, query: str, values: list[str]) -> list[Any]:
         rows: list[Any] = []
-        with self._lock:
+        with self._lock, _explained(self._path):
             for start in range(0, len(values), 500):
                 some = values[start : start + 500]
                 rows += self._db.execute(f"{query} ({','.join('?' * len(some))})", some).fetchall()
         return rows
 
     def _one(self, query: str, values: tuple[Any, ...]) -> Any:  # noqa: ANN401 - a row
-        with self._lock:
+        with self._lock, _explained(self._path):
             return self._db.execute(query, values).fetchone()
 
     def _write(self, statement: str, values: tuple[Any, ...] = ()) -> None:
+        with self._lock, _explained(self._path):
+            self._db.execute(statement, values)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All that is written in the block, or nothing; nobody else waits for us if it fails."""
         with self._lock:
+            self._write("BEGIN IMMEDIATE")
             try:
-                self._db.execute(statement, values)
-            except sqlite3.OperationalError as error:
-                raise BuildError(f"{self._path}: {error}", hint="is the disk full, or the ledger locked?") from error
+                yield
+                self._write("COMMIT")
+            except BaseException:
+                self._db.rollback()
+                raise
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise BuildError(
+            f"{path}: the ledger cannot be used: {error}",
+            hint="is the disk full, or the file locked or read-only? if it is damaged, remove it: "
+            "layers are then built again",
+        ) from error
 
 
 def _made(blobs: str, seconds: float, env: str) -> Made:

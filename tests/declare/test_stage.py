@@ -169,7 +169,7 @@ def test_every_problem_of_a_file_is_reported_at_once() -> None:
     healthcheck = { retries = 0 }
     """
     found = problems_of(text)
-    assert dict((key, what) for key, what, _ in found) == {
+    assert {key: what for key, what, _ in found} == {
         "form": "is an unknown key",
         "summary": "is missing",
         "include": "must be a list, not a string",

@@ -1,0 +1,205 @@
+"""The ledger: what is recorded is found, by threads and processes; damage is said clearly."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from buildkit.cache.ledger import VERSION, Ledger, StatKey
+from buildkit.digest import DiffId, Digest, FileHash, Key
+from buildkit.errors import BuildError
+from buildkit.layers.member import Compression
+from buildkit.oci.blob import Blob, Made
+
+KEY, OTHER = Key.of(b"a"), Key.of(b"b")
+MADE = Made(
+    blobs=(
+        Blob(digest=Digest.of(b"1"), diff_id=DiffId.of(b"2"), size=3, unpacked=4, compression=Compression.ZSTD),
+        Blob(digest=Digest.of(b"5"), diff_id=DiffId.of(b"6"), size=7, unpacked=8, compression=Compression.NONE),
+    ),
+    seconds=1.5,
+    env=("A=1",),
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Iterator[Ledger]:
+    made = Ledger(path)
+    yield made
+    made.close()
+
+
+def rows(path: Path, query: str) -> list[tuple[object, ...]]:
+    db = sqlite3.connect(path)
+    try:
+        with db:
+            return db.execute(query).fetchall()
+    finally:
+        db.close()
+
+
+def report(stage: str, *layers: tuple[str, Key]) -> dict[str, object]:
+    lines = [{"name": name, "key": str(key)} for name, key in layers]
+    return {"stage": stage, "image": "i", "digest": "d", "seconds": 2.5, "phases": {"plan": 1.0}, "layers": lines}
+
+
+def test_what_is_added_is_found_also_by_the_next_process(ledger: Ledger, path: Path) -> None:
+    assert ledger.find([KEY]) == {}
+    ledger.add(KEY, "wheels", "w/x", '{"a":1}', MADE, [("p/é", "h")])
+    assert ledger.find([KEY, OTHER]) == {KEY: MADE}
+    ledger.close()
+    again = Ledger(path)
+    assert again.find([KEY]) == {KEY: MADE}
+    assert again.contents(KEY) == [("p/é", "h")]
+    assert again.contents(OTHER) == []
+    again.close()
+
+
+def test_adding_twice_keeps_the_last_and_takes_the_tombstone_away(ledger: Ledger, path: Path) -> None:
+    rows(path, f"INSERT INTO tombstones VALUES ('{KEY.hex}', 'n', 'old', 0)")
+    ledger.add(KEY, "wheels", "w", "{}", MADE, [])
+    ledger.add(KEY, "wheels", "w", "{}", Made(blobs=()), [])
+    assert ledger.find([KEY]) == {KEY: Made(blobs=())}
+    assert rows(path, "SELECT * FROM tombstones") == []
+
+
+def test_more_keys_than_a_query_may_hold(ledger: Ledger) -> None:
+    keys = [Key.of(str(number).encode()) for number in range(1201)]
+    ledger.add(keys[0], "k", "n", "{}", MADE, [])
+    ledger.add(keys[-1], "k", "n", "{}", MADE, [])
+    assert set(ledger.find(keys)) == {keys[0], keys[-1]}
+    assert ledger.find([]) == {}
+
+
+def test_use_is_noted_but_not_more_than_once_an_hour(ledger: Ledger, path: Path) -> None:
+    for key in (KEY, OTHER):
+        ledger.add(key, "k", "n", "{}", MADE, [])
+    rows(path, f"UPDATE layers SET used = 5 WHERE key = '{KEY.hex}'")
+    recent = rows(path, f"SELECT used FROM layers WHERE key = '{OTHER.hex}'")
+    ledger.touch([KEY, OTHER])
+    assert rows(path, f"SELECT used > 1000000000 FROM layers WHERE key = '{KEY.hex}'") == [(1,)]
+    assert rows(path, f"SELECT used FROM layers WHERE key = '{OTHER.hex}'") == recent
+
+
+def test_wheels_files_and_checks(ledger: Ledger) -> None:
+    assert ledger.find_wheel(KEY) is None
+    ledger.add_wheel(KEY, "{}", "x.whl", FileHash.of(b"x"), 1.0)
+    assert ledger.find_wheel(KEY) == ("x.whl", FileHash.of(b"x"))
+    assert not ledger.is_checked(KEY)
+    ledger.add_checked(KEY)
+    ledger.add_checked(KEY)
+    assert ledger.is_checked(KEY)
+    assert not ledger.is_checked(OTHER)
+
+
+@pytest.mark.parametrize("field", ["device", "inode", "size", "mtime_ns", "ctime_ns"])
+def test_a_file_is_known_only_if_nothing_of_its_stat_changed(ledger: Ledger, field: str) -> None:
+    stat = {"device": 1, "inode": (1 << 64) - 1, "size": 3, "mtime_ns": 4, "ctime_ns": 5}
+    ledger.add_file(StatKey(**stat), FileHash.of(b"x"), 9)
+    assert ledger.find_file(StatKey(**stat)) == (FileHash.of(b"x"), 9)
+    assert ledger.find_file(StatKey(**{**stat, field: 77})) is None
+
+
+def test_builds_tell_the_recipes_of_the_last_one_of_a_stage(ledger: Ledger, path: Path) -> None:
+    assert ledger.last_recipes("s") == {}
+    ledger.add(KEY, "k", "n", "old", MADE, [])
+    ledger.add(OTHER, "k", "n", "new", MADE, [])
+    ledger.add_build(report("s", ("a", KEY)), 1.0)
+    ledger.add_build(report("other", ("a", KEY)), 2.0)
+    ledger.add_build(report("s", ("a", OTHER), ("gone", Key.of(b"c"))), 3.0)
+    assert ledger.last_recipes("s") == {"a": "new"}
+    assert rows(path, "SELECT build, name, seconds FROM phases WHERE build = 3") == [(3, "plan", 1.0)]
+    assert rows(path, "SELECT stage, started, seconds FROM builds WHERE id = 2") == [("other", 2.0, 2.5)]
+
+
+def test_a_build_is_recorded_wholly_or_not_at_all_and_nobody_is_locked_out(ledger: Ledger, path: Path) -> None:
+    bad = report("s") | {"phases": {"plan": None}}  # seconds must not be null
+    with pytest.raises(BuildError, match="NOT NULL"):
+        ledger.add_build(bad, 1.0)
+    assert rows(path, "SELECT * FROM builds") == []
+    ledger.add_build(report("s"), 1.0)
+    assert len(rows(path, "SELECT * FROM builds")) == 1
+
+
+def test_a_schema_from_the_future_is_named_and_left_alone(path: Path) -> None:
+    Ledger(path).close()
+    rows(path, f"PRAGMA user_version = {VERSION + 1}")
+    with pytest.raises(BuildError, match=r"written by a newer buildkit \(schema 2, this one knows 1\)") as caught:
+        Ledger(path)
+    assert "BUILDKIT_CACHE" in caught.value.hint
+    assert rows(path, "PRAGMA user_version") == [(VERSION + 1,)]
+
+
+@pytest.mark.parametrize(
+    "data", [b"this is not a database, but long enough to look at" * 40, b"SQLite format 3\0" * 200]
+)
+def test_a_file_that_is_no_ledger_is_said_with_what_to_do(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+    with pytest.raises(BuildError, match=r"ledger\.sqlite: the ledger cannot be used") as caught:
+        Ledger(path)
+    assert "remove it" in caught.value.hint
+
+
+def test_damage_inside_the_file_is_said_with_what_to_do(path: Path) -> None:
+    first = Ledger(path)
+    first.add(KEY, "k", "n", "{}", MADE, [("p", "h")] * 1000)
+    first.close()
+    data = bytearray(path.read_bytes())
+    data[4096:] = b"\xa5" * (len(data) - 4096)  # the first page, with the schema, stays
+    path.write_bytes(data)
+    ledger = Ledger(path)
+    for ask in (lambda: ledger.find([KEY]), lambda: ledger.contents(KEY), lambda: ledger.touch([KEY])):
+        with pytest.raises(BuildError, match="the ledger cannot be used: database disk image is malformed"):
+            ask()
+    ledger.close()
+
+
+def test_a_folder_that_is_missing_is_an_error_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="unable to open database file"):
+        Ledger(tmp_path / "no" / "ledger.sqlite")
+
+
+def test_threads_share_one_ledger(ledger: Ledger) -> None:
+    def work(number: int) -> None:
+        key = Key.of(str(number).encode())
+        ledger.add(key, "k", "n", "{}", MADE, [("p", str(number))])
+        ledger.add_build(report(str(number), ("n", key)), 1.0)
+        assert ledger.contents(key) == [("p", str(number))]
+        assert ledger.last_recipes(str(number)) == {"n": "{}"}
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(24)))
+
+
+def _process(path: Path, number: int, barrier: threading.Barrier) -> None:
+    barrier.wait()
+    ledger = Ledger(path)  # the first of them makes the tables
+    for step in range(5):
+        ledger.add(Key.of(f"{number} {step}".encode()), "k", "n", "{}", MADE, [])
+        ledger.add_build(report(str(number)), 1.0)
+    ledger.close()
+
+
+def test_processes_make_and_write_one_ledger_at_once(path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(3)
+    processes = [context.Process(target=_process, args=(path, number, barrier)) for number in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * 3
+    assert rows(path, "SELECT count(*) FROM layers") == [(15,)]
+    assert rows(path, "SELECT count(*) FROM builds") == [(15,)]
+    assert rows(path, "PRAGMA journal_mode") == [("wal",)]

@@ -1,0 +1,171 @@
+"""The stat index: what did not change is not read; what might have is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from buildkit.cache import statindex
+from buildkit.cache.ledger import Ledger
+from buildkit.cache.statindex import StatIndex
+from buildkit.digest import FileHash
+
+SECOND = 1_000_000_000
+
+
+class Reads:
+    """Counts the files that are read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        real = statindex._hash
+
+        def counted(descriptor: int) -> FileHash:
+            self.count += 1
+            return real(descriptor)
+
+        monkeypatch.setattr(statindex, "_hash", counted)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    return Reads(monkeypatch)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[StatIndex]:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    yield StatIndex(ledger)
+    ledger.close()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    return path
+
+
+def settle() -> None:
+    """Let the clock leave the tick in which the file was written."""
+    time.sleep(0.03)
+
+
+def sha(index: StatIndex, path: Path) -> FileHash:
+    found, stat = index.hash(path)
+    assert stat.st_size == path.stat().st_size
+    return found
+
+
+def test_a_settled_file_is_read_once_also_by_the_next_index(index: StatIndex, file: Path, reads: Reads) -> None:
+    settle()
+    assert sha(index, file) == sha(index, file) == FileHash.of(b"one")
+    assert reads.count == 1
+    ledger = Ledger(file.parent / "ledger.sqlite")
+    assert sha(StatIndex(ledger), file) == FileHash.of(b"one")
+    ledger.close()
+    assert reads.count == 1
+
+
+def test_a_file_that_was_hashed_in_the_tick_it_was_written_is_read_again(
+    index: StatIndex, file: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = file.stat()
+    monkeypatch.setattr(time, "time_ns", lambda: max(stat.st_mtime_ns, stat.st_ctime_ns) + 1000)
+    sha(index, file)
+    sha(index, file)
+    assert reads.count == 2
+
+
+@pytest.mark.parametrize(
+    ("mtime", "ctime", "hashed", "trusted"),
+    [
+        (9 * SECOND, 9 * SECOND, 10 * SECOND, False),  # perhaps a file system that keeps whole seconds
+        (9 * SECOND, 9 * SECOND, 11 * SECOND + 1, True),
+        (9 * SECOND + 7, 9 * SECOND, 10 * SECOND, True),
+        (9 * SECOND, 9 * SECOND + 7, 9 * SECOND + 10_000_000, False),  # within a tick of the kernel
+        (1, 9 * SECOND + 7, 9 * SECOND + 20_000_008, True),
+    ],
+)
+def test_which_times_are_old_enough_to_be_trusted(mtime: int, ctime: int, hashed: int, trusted: bool) -> None:
+    stat = SimpleNamespace(st_mtime_ns=mtime, st_ctime_ns=ctime)
+    assert statindex._settled(stat, hashed) is trusted
+
+
+@pytest.mark.parametrize("ahead", [3600, -3600])
+def test_a_future_time_or_a_clock_set_back_makes_a_file_be_read_again(
+    index: StatIndex, file: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    if ahead > 0:
+        os.utime(file, ns=(time.time_ns(), time.time_ns() + ahead * SECOND))
+    else:
+        now = time.time_ns() + ahead * SECOND
+        monkeypatch.setattr(time, "time_ns", lambda: now)
+    settle()
+    sha(index, file)
+    sha(index, file)
+    assert reads.count == 2
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_noticed(
+    index: StatIndex, file: Path, reads: Reads
+) -> None:
+    settle()
+    sha(index, file)
+    before = file.stat()
+    other = file.with_name("other")
+    other.write_bytes(b"two")
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(file)
+    assert sha(index, file) == FileHash.of(b"two")
+    assert reads.count == 2
+
+
+def test_a_file_written_in_place_with_its_time_set_back_is_noticed(index: StatIndex, file: Path) -> None:
+    settle()
+    sha(index, file)
+    before = file.stat()
+    settle()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sha(index, file) == FileHash.of(b"two")
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_remembered(
+    index: StatIndex, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle()
+    real = statindex._hash
+
+    def change(descriptor: int) -> FileHash:
+        found = real(descriptor)
+        file.write_bytes(b"longer")
+        return found
+
+    monkeypatch.setattr(statindex, "_hash", change)
+    assert index.hash(file)[0] == FileHash.of(b"one")
+    monkeypatch.setattr(statindex, "_hash", real)
+    settle()
+    assert sha(index, file) == FileHash.of(b"longer")
+
+
+def test_a_link_is_followed_and_what_is_missing_is_an_os_error(index: StatIndex, file: Path) -> None:
+    link = file.with_name("link")
+    link.symlink_to("file")
+    assert sha(index, link) == FileHash.of(b"one")
+    with pytest.raises(FileNotFoundError):
+        index.hash(file.with_name("no"))
+    with pytest.raises(IsADirectoryError):
+        index.hash(file.parent)
+
+
+def test_long_files_are_hashed_whole(index: StatIndex, tmp_path: Path) -> None:
+    data = os.urandom((1 << 20) + 7)
+    path = tmp_path / "long"
+    path.write_bytes(data)
+    assert sha(index, path) == FileHash.of(data)
