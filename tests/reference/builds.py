@@ -1,0 +1,86 @@
+"""Builds of the reference project, each by a nox process of its own, as a user starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buildkit.engine.shop import cache_folder
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("base", "builder", "wheels", "ml-deps", "models", "runtime", "development", "hardened")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """What a build reported, and all that it said."""
+
+    report: dict[str, Any]
+    said: str
+
+    @property
+    def layers(self) -> dict[str, dict[str, Any]]:
+        """Layers by name."""
+        return {layer["name"]: layer for layer in self.report["layers"]}
+
+    @property
+    def built(self) -> set[str]:
+        """Names of the layers that were built."""
+        return {name for name, layer in self.layers.items() if layer["source"] == "built"}
+
+
+def build(stage: str, cache: Path, *options: str, folder: Path = ROOT, **process: Any) -> Build:
+    """Run ``nox -s build-STAGE`` at ``folder``; fails with all it said. ``process`` goes to subprocess."""
+    report = cache / f"report-{stage}.json"
+    env = process.pop("env", dict(os.environ)) | {"BUILDKIT_CACHE": str(cache)}
+    argv = [sys.executable, "-m", "nox", "-s", f"build-{stage}", "--", "--json", str(report), *options]
+    done = subprocess.run(
+        argv, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **process
+    )
+    assert done.returncode == 0, done.stdout
+    return Build(report=json.loads(report.read_text("utf-8")), said=done.stdout)
+
+
+def make_cache(folder: Path, *, downloads: Path | None = None) -> Path:
+    """An empty cache, but for what another one (the user's, unless said) has downloaded: locks verify it again."""
+    folder.mkdir()
+    there = (downloads or cache_folder()) / "files"
+    if there.is_dir():
+        shutil.copytree(there, folder / "files")
+    return folder
+
+
+def copy_project(folder: Path) -> Path:
+    """The files that git tracks, as they are now, in a repository of their own."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    for name in filter(None, listed.decode().split("\0")):
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    for command in (["init", "--quiet"], ["add", "--all"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return folder
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """A TOML file of the project."""
+    return tomllib.loads((ROOT / path).read_text("utf-8"))
+
+
+def read_pins(*names: str) -> dict[str, str]:
+    """Version by name of every wheel that the locks ``requirements/NAME.wheels.toml`` hold."""
+    held = [entry for name in names for entry in read_toml(f"requirements/{name}.wheels.toml")["artifact"]]
+    return {entry["name"]: entry["version"] for entry in held}
+
+
+def with_environment(**changes: str) -> Mapping[str, str]:
+    """This process' environment with changes."""
+    return dict(os.environ) | changes

@@ -1,0 +1,50 @@
+"""Another checkout, at another place, under another umask, time zone, locale and home: the same digests."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.reference.builds import Build, build, copy_project, make_cache
+from tests.reference.conftest import Project
+
+pytestmark = [pytest.mark.tools, pytest.mark.network]
+
+STAGES = ("base", "wheels", "ml-deps", "models", "runtime", "hardened")
+
+
+@pytest.fixture(scope="module")
+def elsewhere(project: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Build]:
+    """The builds of a copy, from nothing but downloads; local storage is left alone."""
+    there = tmp_path_factory.mktemp("elsewhere")
+    folder = copy_project(there / "another place")
+    cache = make_cache(there / "cache", downloads=project.cache)
+    (there / "home").mkdir()
+    env = dict(os.environ) | {
+        "HOME": str(there / "home"), "TZ": "Pacific/Kiritimati", "LANG": "tr_TR.UTF-8", "LC_ALL": "tr_TR.UTF-8",
+        "PYTHONHASHSEED": "7", "SOURCE_DATE_EPOCH": "1234567890", "USER": "somebody",
+    }  # fmt: skip
+    return {
+        stage: build(stage, cache, "--no-import", "--jobs", "1", folder=folder, env=env, umask=0o077)
+        for stage in STAGES
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_digest_is_the_same(project: Project, elsewhere: dict[str, Build], stage: str) -> None:
+    def facts(made: Build) -> dict[str, tuple[str, ...]]:
+        return {name: (x["key"], x["diff_id"], x["digest"]) for name, x in made.layers.items()}
+
+    assert facts(elsewhere[stage]) == facts(project.builds[stage])
+    assert elsewhere[stage].report["digest"] == project.builds[stage].report["digest"]
+
+
+def test_every_layer_was_made_anew(elsewhere: dict[str, Build]) -> None:
+    made = set().union(*(one.built for one in elsewhere.values()))
+    assert made == set().union(*(one.layers for one in elsewhere.values()))
+    assert {"base/root", "hardened/root", "runtime/app", "models/silero-vad", "ml-deps/numpy"} <= made
+
+
+def test_the_downloads_were_shared(elsewhere: dict[str, Build]) -> None:
+    assert sum(one.report["bytes"]["fetched"] for one in elsewhere.values()) == 0

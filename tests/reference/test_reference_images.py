@@ -1,0 +1,205 @@
+"""What the eight images hold and say, against the stage files and the locks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import subprocess
+import wave
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.reference.builds import STAGES, build, read_pins, read_toml
+from tests.reference.conftest import Project, Speech
+from tests.reference.engine import Entry, Podman
+
+pytestmark = [pytest.mark.tools, pytest.mark.network]
+
+SECOND = 1_000_000_000
+SITE = "opt/venv/lib/python3.13/site-packages"
+LISTED = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
+LINES = re.compile(
+    r"nox > .*"
+    r"| +(?:fetch|pack|root|run|import|compile|…|note)  .+"  # a step
+    r"|[\w-]+: built *| layer +size +seconds +why *| ─+ *| .+ (?:\d.*[kMG]?B) +.*s +.+| *"  # the table
+    r"|[\w-]+: (?:\d+ built, |nothing to build, |nothing changed, ).*"  # the last lines
+    r"|localhost/\S+  sha256:[0-9a-f]{64}"
+)
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def dists(found: dict[str, str]) -> dict[str, str]:
+    return {normalised(name): version for name, version in found.items()}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_storage_has_what_the_report_says(project: Project, podman: Podman, stage: str) -> None:
+    report, known = project.builds[stage].report, podman.inspect(project.images[stage])
+    assert report["stage"] == stage
+    assert report["image"] == f"localhost/xoe/{stage}:latest"
+    raw = subprocess.run(
+        ["skopeo", "inspect", "--raw", f"containers-storage:{project.images[stage]}"], capture_output=True, check=True
+    )
+    assert "sha256:" + hashlib.sha256(raw.stdout).hexdigest() == report["digest"]
+    assert known["RootFS"]["Layers"] == [layer["diff_id"] for layer in report["layers"]]
+
+
+def test_a_build_says_nothing_but_its_steps_and_table(project: Project) -> None:
+    for build_ in project.builds.values():
+        strange = [line for line in build_.said.splitlines() if not LINES.fullmatch(line)]
+        assert strange == []
+
+
+def test_what_one_stage_made_another_takes(project: Project) -> None:
+    builds = project.builds
+    assert builds["runtime"].built == {"runtime/app"}
+    assert builds["hardened"].built == {"hardened/root"}
+    assert all(name.startswith("development/") for name in builds["development"].built)
+    assert set(builds["runtime"].layers) == {
+        *builds["base"].layers, *builds["ml-deps"].layers, *builds["wheels"].layers, *builds["models"].layers,
+        "runtime/app",
+    }  # fmt: skip
+
+
+def test_a_second_build_does_nothing(project: Project) -> None:
+    again = build("runtime", project.cache)
+    assert again.built == set()
+    assert again.report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
+    assert {layer["source"] for layer in again.report["layers"]} == {"storage"}
+    assert again.report["digest"] == project.builds["runtime"].report["digest"]
+    assert "runtime: nothing changed" in again.said
+
+
+@pytest.mark.parametrize("stage", ["runtime", "hardened"])
+def test_the_config_is_the_declared_one(project: Project, podman: Podman, stage: str) -> None:
+    known, declared = podman.inspect(project.images[stage]), read_toml(f"stages/{stage}/stage.toml")
+    wanted, config = declared["config"], known["Config"]
+    assert config["User"] == wanted["user"]
+    assert config["WorkingDir"] == wanted["workdir"]
+    assert config["Cmd"] == wanted["cmd"]
+    assert set(config["ExposedPorts"]) == {f"{port}/tcp" for port in wanted["ports"]}
+    assert config["StopSignal"] == wanted["stop-signal"]
+    env = dict(line.split("=", 1) for line in config["Env"])
+    assert env.items() >= wanted["env"].items()
+    assert env["PATH"].startswith("/opt/venv/bin:")
+    health = wanted["healthcheck"]
+    assert known["Healthcheck"] == {
+        "Test": ["CMD", *health["test"]],
+        "Interval": health["interval"] * SECOND,
+        "Timeout": health["timeout"] * SECOND,
+        "StartPeriod": health["start-period"] * SECOND,
+        "Retries": health["retries"],
+    }
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_labels_say_what_the_image_is(project: Project, podman: Podman, stage: str) -> None:
+    about = read_toml("pyproject.toml")["project"]
+    labels = podman.inspect(project.images[stage])["Config"]["Labels"]
+    prefix = "org.opencontainers.image"
+    assert labels[f"{prefix}.title"] == f"xoe/{stage}"
+    assert labels[f"{prefix}.description"] == read_toml(f"stages/{stage}/stage.toml")["summary"]
+    assert labels[f"{prefix}.version"] == about["version"]
+    assert labels[f"{prefix}.licenses"] == about["license"]
+
+
+@pytest.mark.parametrize("stage", ["runtime", "hardened", "development"])
+def test_history_names_the_content_of_each_layer(project: Project, podman: Podman, stage: str) -> None:
+    known = podman.inspect(project.images[stage])
+    lines = [entry["created_by"] for entry in known["History"]]
+    assert len(lines) == len(known["RootFS"]["Layers"])
+    assert all(lines)
+    locks = ("api", "ml", "dev") if stage == "development" else ("api", "ml")
+    words = re.split(r"(?:, |: )", "\n".join(lines).replace("\n", ", "))
+    missing = {f"{name} {version}" for name, version in read_pins(*locks).items()} - set(words)
+    assert missing == set()
+    assert "model: silero-vad 6.2.3" in lines
+    assert "files: stages/runtime/app → /app" in lines
+    root = "hardened" if stage == "hardened" else "base"
+    assert re.fullmatch(rf"Debian trixie: \d+ packages of requirements/{root}\.apt", lines[0])
+    assert {entry["created"] for entry in known["History"]} == {"1970-01-01T00:00:00Z"}
+
+
+@pytest.mark.parametrize("stage", ["runtime", "hardened"])
+def test_python_finds_every_pin(project: Project, podman: Podman, stage: str) -> None:
+    assert dists(podman.python(project.images[stage], LISTED)) == read_pins("api", "ml")
+
+
+def test_pip_lists_every_pin(project: Project, podman: Podman) -> None:
+    mount = f"type=image,source={project.images['runtime']},destination=/image"
+    pip = ("python", "-m", "pip", "list", "--path", f"/image/{SITE}", "--format=json", "--disable-pip-version-check")
+    listed = json.loads(podman("run", "--rm", "--network=none", "--mount", mount, project.images["builder"], *pip))
+    assert dists({entry["name"]: entry["version"] for entry in listed}) == read_pins("api", "ml")
+
+
+@pytest.mark.parametrize(("stage", "lock"), [("wheels", "api"), ("ml-deps", "ml")])
+def test_wheel_stages_hold_wheels_alone(project: Project, podman: Podman, stage: str, lock: str) -> None:
+    entries = podman.walk(project.images[stage], project.images["base"])
+    assert {entry.path.split("/")[0] for entry in entries} - made_by_podman(entries) == {"opt"}
+    assert all(entry.uid == 0 for entry in entries)
+    infos = {entry.path for entry in entries if re.fullmatch(rf"{SITE}/[^/]+\.dist-info", entry.path)}
+    found = [path.rpartition("/")[2].removesuffix(".dist-info").split("-") for path in infos]
+    assert dists(dict(found)) == read_pins(lock)
+
+
+def made_by_podman(entries: list[Entry]) -> set[str]:
+    """Empty folders at the top: mount points that storage may add to a layer's first use."""
+    parents = {entry.path.split("/")[0] for entry in entries if "/" in entry.path}
+    return {entry.path for entry in entries if "/" not in entry.path} - parents
+
+
+def test_the_models_image_holds_the_locked_files(project: Project, podman: Podman) -> None:
+    code = (
+        "import glob, hashlib, json, os; print(json.dumps({p: hashlib.sha256(open(p, 'rb').read()).hexdigest()"
+        " for p in glob.glob('/image/**', recursive=True) if os.path.isfile(p)}))"
+    )
+    mount = f"--mount=type=image,source={project.images['models']},destination=/image"
+    found = podman.python(project.images["runtime"], code, mount)
+    locked: dict[str, Any] = {
+        f"/image/models/{model['name']}/{file['path']}": file["sha256"]
+        for model in read_toml("requirements/models.lock")["model"]
+        for file in model["file"]
+    }
+    assert found == locked
+
+
+def test_development_has_its_tools(project: Project, podman: Podman) -> None:
+    code = (
+        "import debugpy, jupyterlab, pytest, json, fastapi, onnxruntime;"
+        "print(json.dumps([pytest.__version__, debugpy.__version__, jupyterlab.__version__]))"
+    )
+    pins = read_pins("dev")
+    assert podman.python(project.images["development"], code) == [pins[n] for n in ("pytest", "debugpy", "jupyterlab")]
+    assert set(podman.inspect(project.images["development"])["Config"]["ExposedPorts"]) == {
+        "5678/tcp", "8000/tcp", "8888/tcp",
+    }  # fmt: skip
+
+
+def test_the_services_own_tests_pass_in_development(
+    project: Project, podman: Podman, speech: Speech, tmp_path: Path
+) -> None:
+    sample = next(clip for clip in speech.clips if clip.name == "speech.wav")
+    with wave.open(str(sample)) as opened:
+        assert opened.getframerate() == 16_000
+    argv = (
+        "run", "--rm", "--network=none", "--env=SPEECH_SAMPLE=/sample.wav",
+        "--volume", f"{sample}:/sample.wav:ro", "--user=0",
+        project.images["development"], "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "/app/tests",
+    )  # fmt: skip
+    said = podman(*argv)
+    assert re.search(r"\b\d{2,} passed", said), said
+    assert not re.search(r"skipped|failed|error", said.splitlines()[-1]), said
+
+
+def test_the_builder_compiles(project: Project, podman: Podman) -> None:
+    code = (
+        "import json, subprocess; print(json.dumps({name: subprocess.run([name, '--version'], capture_output=True)"
+        ".returncode for name in ('cc', 'c++', 'cmake', 'ninja')}))"
+    )
+    assert podman.python(project.images["builder"], code) == {"cc": 0, "c++": 0, "cmake": 0, "ninja": 0}

@@ -1,0 +1,124 @@
+"""The images that ship, run as strictly as podman can: real speech in, the model's segments out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.reference.conftest import Project, Speech
+from tests.reference.engine import Podman, Service, serving
+
+pytestmark = [pytest.mark.tools, pytest.mark.network]
+
+FORMATS = {".wav": "wav", ".flac": "flac", ".ogg": "ogg", ".mp3": "mp3"}
+
+
+@pytest.fixture(scope="module", params=["runtime", "hardened"])
+def stage(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def image(project: Project, stage: str) -> str:
+    return project.images[stage]
+
+
+@pytest.fixture(scope="module")
+def service(podman: Podman, image: str) -> Iterator[Service]:
+    with serving(podman, image) as service:
+        service.wait()
+        yield service
+
+
+def test_segments_are_those_of_the_model_outside(service: Service, speech: Speech) -> None:
+    assert {path.suffix for path in speech.clips} == set(FORMATS)
+    for clip in speech.clips:
+        answer = service.find_speech(clip)
+        found = [[one["start"], one["end"]] for one in answer["segments"]]
+        assert found == speech.app[clip.name], clip.name
+        assert answer["audio"]["format"] == FORMATS[clip.suffix]
+        assert bool(found) == (clip.name != "silence.wav"), clip.name
+
+
+def test_segments_are_those_of_plain_code(service: Service, speech: Speech) -> None:
+    assert set(speech.plain) == {"speech.wav", "silence.wav"}
+    assert len(speech.plain["speech.wav"]) >= 3
+    for clip in speech.clips:
+        if clip.name in speech.plain:
+            found = [[one["start"], one["end"]] for one in service.find_speech(clip)["segments"]]
+            assert found == speech.plain[clip.name], clip.name
+
+
+def test_health_is_seen(podman: Podman, service: Service) -> None:
+    podman("healthcheck", "run", service.container)
+    (state,) = json.loads(podman("container", "inspect", service.container))
+    assert state["State"]["Health"]["Status"] == "healthy"
+
+
+def test_health_fails_where_the_model_cannot_be_loaded(podman: Podman, image: str) -> None:
+    # nothing listens while this sleeps, and then the check must not pass
+    argv = ("run", "--detach", "--network=none", image, "python", "-c", "import time; time.sleep(60)")
+    container = podman(*argv).strip()
+    try:
+        podman("healthcheck", "run", container, accept=(1,))
+    finally:
+        podman("rm", "--force", "--time=0", container)
+
+
+def test_probes_and_metrics_answer(service: Service) -> None:
+    assert service.get("/healthz")[0] == 200
+    assert service.get("/readyz")[0] == 200
+    status, body = service.get("/metrics")
+    assert status == 200
+    assert b"# TYPE" in body
+
+
+def test_it_is_an_ordinary_user_that_owns_nothing(podman: Podman, project: Project, service: Service) -> None:
+    code = (
+        "import json, os; places = ['/', '/app', '/models', '/opt/venv', '/etc', '/usr'];"
+        "print(json.dumps([os.getuid(), os.getgid(), [p for p in places if os.access(p, os.W_OK)],"
+        "[line for line in open('/proc/self/status') if line.startswith(('CapEff', 'NoNewPrivs'))]]))"
+    )
+    uid, gid, writable, status = json.loads(podman("exec", service.container, "python", "-c", code))
+    assert (uid, gid) == (1000, 1000)
+    assert writable == []
+    assert [line.split() for line in status] == [["CapEff:", "0000000000000000"], ["NoNewPrivs:", "1"]]
+
+
+def test_nothing_is_writable_even_on_a_writable_root(podman: Podman, image: str) -> None:
+    code = """
+import json, os
+found = ["/"] if os.access("/", os.W_OK) else []
+for parent, folders, files in os.walk("/"):
+    folders[:] = [name for name in folders if os.path.join(parent, name) not in ("/proc", "/sys", "/dev")]
+    found += [p for n in [*folders, *files] if os.access(p := os.path.join(parent, n), os.W_OK, follow_symlinks=False)]
+print(json.dumps([path for path in found if not os.path.islink(path)]))
+"""
+    own = {"/home/mluser", "/tmp", "/var/tmp", "/var/lock", "/run/lock"}
+    assert {path for path in podman.python(image, code) if not path.startswith("/home/mluser/")} <= own
+
+
+def test_it_stops_at_once_when_asked(podman: Podman, image: str) -> None:
+    with serving(podman, image) as service:
+        service.wait()
+        began = time.monotonic()
+        podman("stop", "--time=9", service.container)
+        assert time.monotonic() - began < 8
+        (state,) = json.loads(podman("container", "inspect", service.container))
+        assert state["State"]["ExitCode"] == 0
+
+
+def test_it_starts_in_less_than_two_seconds(podman: Podman, image: str) -> None:
+    best = min(measure_start(podman, image) for _ in range(3))
+    print(f"from `podman run` to /readyz: {best:.2f} s")
+    assert best < 2
+
+
+def measure_start(podman: Podman, image: str) -> float:
+    began = time.monotonic()
+    with serving(podman, image) as service:
+        service.wait()
+        return time.monotonic() - began
