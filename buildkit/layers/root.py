@@ -29,6 +29,7 @@ CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 PYTHON = "usr/bin/python3"
 
 _CHUNK = 1 << 20
+_NO_HOME = "nonexistent"  # Debian's word for a user without one (policy 9.2.3): it must not exist
 _KINDS = {
     tarfile.REGTYPE: FILE,
     tarfile.AREGTYPE: FILE,
@@ -232,7 +233,7 @@ class _Root:
         self._add_python()
         for user in self._rules.users:
             home = _checked(user.home)
-            if home and home not in self._written:
+            if home not in ("", _NO_HOME) and home not in self._written:
                 self._waiting[home] = Entry(path=home, kind=DIRECTORY, mode=0o750, uid=user.uid, gid=user.gid)
                 self._write_folder(home)
 
