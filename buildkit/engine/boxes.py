@@ -7,7 +7,6 @@ tagged by their key (``localhost/NAME/STAGE:root-KEY``), so that builds at the s
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -57,7 +56,6 @@ class Boxes:
     def __init__(self, shop: Shop, stack: ExitStack) -> None:
         self._shop = shop
         self._stack = stack
-        self._lock = threading.Lock()
         self._compiler: Compiler | None = None
 
     def make_root(self, work: MakeRoot, progress: Callable[[int], None]) -> Packed:
@@ -135,16 +133,19 @@ class Boxes:
         shop.ledger.add_wheel(item.key, item.recipe, file.decode(), sha256, time.monotonic() - began)
         return Outcome(size=len(data), note=file.decode())
 
-    @contextmanager
-    def compiler(self, chain: tuple[Spec, ...]) -> Iterator[Compiler]:
-        """The bytecode compiler of a root's interpreter; one process serves every layer of the build."""
-        with self._lock:
-            if self._compiler is None:
-                box = self._stack.enter_context(buildah.working_container(self._root_ref(chain)))
-                argv = worker_argv(self._shop.project.target.interpreter)
-                stdin, stdout = self._stack.enter_context(buildah.open_stream(box, argv))
-                self._compiler = self._stack.enter_context(Compiler(stdin, stdout))
-        yield self._compiler
+    def start_compiler(self, chain: tuple[Spec, ...]) -> Outcome:
+        """Start the bytecode compiler of a root's interpreter; one process serves every layer of the build."""
+        box = self._stack.enter_context(buildah.working_container(self._root_ref(chain)))
+        argv = worker_argv(self._shop.project.target.interpreter)
+        stdin, stdout = self._stack.enter_context(buildah.open_stream(box, argv))
+        self._compiler = self._stack.enter_context(Compiler(stdin, stdout))
+        return Outcome(note=self._compiler.tag)
+
+    @property
+    def compiler(self) -> Compiler:
+        """The compiler that was started."""
+        assert self._compiler is not None  # noqa: S101 - who asks waited for the task that starts it
+        return self._compiler
 
     def _ensure(self, image: Image, ref: str) -> int:
         return import_image(image, ref, self._shop.blobs)

@@ -92,18 +92,14 @@ class Realiser:
         fetched = [self._fetch(artifact) for artifact in work.wheels if artifact.is_wheel]
         compiled = [self._compile(item) for item in work.compiled]
         bytecode = shop.project.bytecode
-        image = self._want_image(self._composer.compiler) if bytecode else ()
+        compiler = self._want_compiler() if bytecode else ()
         by_name = {item.artifact.name: item for item in work.compiled}
 
         def members() -> Iterator[Member]:
             paths = [self._wheel_path(artifact, by_name.get(artifact.name)) for artifact in work.wheels]
-            if not bytecode:
-                yield from layer_of_wheels(paths, shop.project.target)
-                return
-            with self._boxes.compiler(self._composer.compiler) as compiler:
-                yield from layer_of_wheels(paths, shop.project.target, compiler)
+            return layer_of_wheels(paths, shop.project.target, self._boxes.compiler if bytecode else None)
 
-        needs = (*filter(None, [*fetched, *compiled]), *image)
+        needs = (*filter(None, [*fetched, *compiled]), *compiler)
         return self._packing(spec, "pack", self._layer(spec, members), needs, total=spec.weight)
 
     def _model(self, spec: Spec, work: PackModel) -> Task:
@@ -156,6 +152,20 @@ class Realiser:
                 phase="import",
                 lane=Lane.BOX,
                 action=lambda: Outcome(size=self._boxes.ensure_image(chain)),
+                needs=needs,
+            )
+        return (name,)
+
+    def _want_compiler(self) -> tuple[str, ...]:
+        """What starts the bytecode compiler."""
+        chain, name = self._composer.compiler, "compiler"
+        if name not in self.tasks:
+            needs = self._want_image(chain)
+            self.tasks[name] = Task(
+                name="bytecode compiler",
+                phase="start",
+                lane=Lane.BOX,
+                action=lambda: self._boxes.start_compiler(chain),
                 needs=needs,
             )
         return (name,)

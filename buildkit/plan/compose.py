@@ -178,6 +178,7 @@ class Composer:
             exclude=debian.exclude,
             users=[[u.name, u.uid, u.gid, u.home, u.shell] for u in debian.users],
             drop_setuid=debian.drop_setuid,
+            bytecode=self._project.bytecode,
         )
         says = f"Debian {debian.suite}: {len(pins)} packages of {debian.packages}"
         return _spec(stage, "root", Kind.ROOT, recipe, key, work=MakeRoot(debian=debian, pins=pins), says=says)
