@@ -16,7 +16,8 @@ FORBIDDEN = {
     "sh", "bash", "dash", "ash", "zsh", "ksh", "busybox", "toybox", "env", "ls", "cat", "cp", "mv", "rm", "chmod",
     "chown", "ln", "dd", "id", "ps", "kill", "mount", "su", "sudo", "passwd", "login", "tar", "gzip", "sed", "grep",
     "find", "xargs", "awk", "mawk", "gawk", "perl", "curl", "wget", "nc", "ssh", "openssl", "gcc", "cc", "ld", "as",
-    "make", "apt", "apt-get", "dpkg", "dpkg-deb", "dpkg-reconfigure", "debconf", "pip", "pip3", "uv", "conda", "ldconfig",
+    "make", "apt", "apt-get", "dpkg", "dpkg-deb", "dpkg-reconfigure", "debconf", "pip", "pip3", "uv", "conda",
+    "ldconfig",
 }  # fmt: skip
 PROGRAMS = (
     "bin/",
