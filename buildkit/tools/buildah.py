@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import secrets
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +53,7 @@ def working_container(image: str) -> Iterator[Box]:
     """
     # always a name of our own: two builds that start containers of one image at once would get the same one
     box = Box(name=f"buildkit-{os.getpid()}-{secrets.token_hex(6)}")
-    argv = ("buildah", "from", "--pull=never", "--quiet", "--name", box.name, "--", image)
+    argv = ("buildah", "from", "--pull=never", "--quiet", *_own_limits(), "--name", box.name, "--", image)
     try:
         run(Command(argv=argv, what=f"starting a container of {image}"))
         yield box
@@ -133,6 +134,14 @@ def _run_argv(box: Box, argv: Sequence[str], env: Mapping[str, str], network: bo
         *(part for source, target in mounts for part in ("--volume", f"{source}:{target}:ro")),
         "--", box.name, *argv,
     )  # fmt: skip
+
+
+def _own_limits() -> tuple[str, ...]:
+    """Our own limits for the container: buildah asks for higher ones, which not every host grants."""
+    kinds = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+    limits = {name: resource.getrlimit(kind) for name, kind in kinds.items()}
+    bounded = {name: limit for name, limit in limits.items() if resource.RLIM_INFINITY not in limit}
+    return tuple(part for name, (soft, hard) in bounded.items() for part in ("--ulimit", f"{name}={soft}:{hard}"))
 
 
 def _without_network(uid: int) -> tuple[str, ...]:
