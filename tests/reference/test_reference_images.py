@@ -23,7 +23,7 @@ SITE = "opt/venv/lib/python3.13/site-packages"
 LISTED = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
 LINES = re.compile(
     r"nox > .*"
-    r"| +(?:fetch|pack|root|run|import|compile|…|note)  .+"  # a step
+    r"|(?=.{8}  \S) *\S+  .+"  # a step: its phase, right-aligned in eight columns
     r"|[\w-]+: built *| layer +size +seconds +why *| ─+ *| .+ (?:\d.*[kMG]?B) +.*s +.+| *"  # the table
     r"|[\w-]+: (?:\d+ built, |nothing to build, |nothing changed, ).*"  # the last lines
     r"|localhost/\S+  sha256:[0-9a-f]{64}"
