@@ -119,7 +119,7 @@ class DiskCheckout:
         path = self._project.folder / file.source
         try:
             sha256, stat = self._index.hash(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             if self._frozen:
                 raise DefinitionError(
                     f"{file.source}: this file of model `{model.name}` ({lock}) is missing",
@@ -162,9 +162,11 @@ class DiskCheckout:
 
     def _tree_file(self, tree: str, name: str) -> TreeFile | None:
         path = self._project.folder / name
-        relative = posixpath.relpath(name, tree) if name != tree else posixpath.basename(name)
-        if path.is_symlink():
-            target = str(path.readlink())
+        relative = posixpath.relpath(name, tree)
+        target = str(path.readlink()) if path.is_symlink() else ""
+        if not _is_utf8(name + target):
+            raise DefinitionError(f"{os.fsencode(name)!r}: the name of this file, or its link, is not UTF-8")
+        if target:
             return TreeFile(path=relative, sha256=FileHash.of(target.encode()), size=0, link=target)
         try:
             sha256, stat = self._index.hash(path)
@@ -177,8 +179,17 @@ def _walk(folder: Path, path: str) -> list[str]:
     found = []
     for parent, folders, names in os.walk(folder / path):
         folders[:] = sorted(name for name in folders if name not in (".git", "__pycache__"))
-        found += [os.path.relpath(os.path.join(parent, name), folder) for name in names]  # noqa: PTH118 - hot
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118
+        found += [os.path.relpath(os.path.join(parent, name), folder) for name in names + links]  # noqa: PTH118 - hot
     return found
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _raise(problem: Problem | None) -> None:

@@ -75,14 +75,16 @@ def run_tasks(
                         phase = tasks[name].phase
                         spent[phase] = spent.get(phase, 0.0) + future.result()
                     else:
-                        failures[tasks[name].name] = error
+                        failures[name] = error
         except KeyboardInterrupt:
             stop.set()
-            process.stop_all()
             for future in running:
-                future.cancel()
+                future.cancel()  # first, so that none takes the place of one that ends now
+            process.stop_all()
             raise Interrupted("interrupted; nothing half-built is kept") from None
-    _raise(failures)
+    _raise({f"{tasks[name].phase} {tasks[name].name}": error for name, error in failures.items()})
+    if waiting:
+        raise ValueError(f"steps that wait for what nobody does: {', '.join(waiting)}")
     return spent
 
 

@@ -2,13 +2,14 @@
 
 Local storage extracts everything above a changed layer again, so layers are ordered by change rate over size: what
 is large and seldom changes lies low. That order minimises the expected bytes extracted again when layers change
-independently (the exchange argument of Smith's rule). Sizes count by powers of two, so that a new version of a
-wheel, a little larger than the last, does not move.
+independently (the exchange argument of Smith's rule). Sizes and rates count by powers of two, so that a new version
+of a wheel, a little larger than the last, does not move, nor a bin that holds one wheel more.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 
 from buildkit.declare.pins import Artifact
@@ -46,8 +47,8 @@ def order_layers(specs: Iterable[Spec]) -> tuple[Spec, ...]:
     return tuple(sorted(unique.values(), key=_position))
 
 
-def _position(spec: Spec) -> tuple[int, float, str]:
-    return _RANK.get(spec.kind, 2), spec.rate / 2 ** _bucket(spec.weight), spec.name
+def _position(spec: Spec) -> tuple[int, int, str]:
+    return _RANK.get(spec.kind, 2), math.frexp(spec.rate)[1] - _bucket(spec.weight), spec.name
 
 
 def _bucket(size: int) -> int:

@@ -6,12 +6,13 @@ come from committed text and file contents alone, so that every key can be compu
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from buildkit.declare.pins import AptPin, Artifact, Model, ModelFile
-from buildkit.declare.stage import Copy, Debian, Run
+from buildkit.declare.stage import Copy, Debian, Run, Stage
 from buildkit.digest import FileHash, Key, canonical_json
 
 RECIPE_FORMAT = 1
@@ -31,7 +32,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TreeFile:
-    """A file of a checkout: path below its tree, content hash (or ``link`` for a symbolic link), size in bytes."""
+    """A file of a checkout: path below its tree, content hash (or ``link`` for a symbolic link), size in bytes.
+
+    The path is ``.`` where the tree is this one file: it is laid down differently from a folder that holds one.
+    """
 
     path: str
     sha256: FileHash
@@ -124,6 +128,8 @@ class PackFiles:
     copy: Copy
 
 
+_RATES = {Kind.PREFIX: 0.01, Kind.WHEELS: 1.0, Kind.MODEL: 1.0, Kind.FILES: 100.0}  # changes, relative
+
 Work = MakeRoot | PullImage | RunStep | PackPrefix | PackWheels | PackModel | PackFiles
 
 
@@ -149,3 +155,15 @@ def make_recipe(kind: str, **parts: Any) -> tuple[str, Key]:  # noqa: ANN401 - p
     """The recipe as canonical JSON, and its key."""
     recipe = canonical_json({"format": RECIPE_FORMAT, "kind": kind, **parts})
     return recipe, Key.of(recipe.encode())
+
+
+def make_spec(stage: Stage, part: str, kind: Kind, recipe: str, key: Key, *, work: Work, says: str) -> Spec:
+    """A layer of ``stage`` with the rate of its kind."""
+    rate = _RATES.get(kind, 0.0)
+    return Spec(name=f"{stage.name}/{part}", kind=kind, recipe=recipe, key=key, work=work, history=says, rate=rate)
+
+
+def distinct(name: str, taken: Collection[str]) -> str:
+    """``name``, or ``name (2)`` where it is taken: people and reports tell layers by their names."""
+    numbered = (f"{name} ({number})" for number in range(2, len(taken) + 3))
+    return next(candidate for candidate in (name, *numbered) if candidate not in taken)

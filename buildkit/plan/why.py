@@ -17,7 +17,6 @@ _WORDS = {
     "variant": "the variant",
     "target": "the target folder",
     "format": "the packer's format",
-    "builder": "the builder",
 }
 
 
@@ -78,16 +77,21 @@ def _wheels(old: list[dict[str, str]], new: list[dict[str, str]]) -> Iterator[st
 def _packages(old: list[str], new: list[str]) -> Iterator[str]:
     before, after = (dict(pin.split("=", 1) for pin in pins if "=" in pin) for pins in (old, new))
     for name in sorted(before.keys() | after.keys()):
-        if before.get(name) != after.get(name):
-            yield f"{name} {before.get(name, 'added')} → {after.get(name, 'removed')}"
+        if name not in after:
+            yield f"{name} removed"
+        elif name not in before:
+            yield f"{name} {after[name]} added"
+        elif before[name] != after[name]:
+            yield f"{name} {before[name]} → {after[name]}"
 
 
 def _files(old: list[list[str]], new: list[list[str]]) -> Iterator[str]:
     before, after = ({row[0]: row[1:] for row in rows} for rows in (old, new))
     for path in sorted(before.keys() | after.keys()):
+        name = "the file" if path == "." else path
         if path not in after:
-            yield f"{path} removed"
+            yield f"{name} removed"
         elif path not in before:
-            yield f"{path} added"
+            yield f"{name} added"
         elif before[path] != after[path]:
-            yield f"{path} changed"
+            yield f"{name} changed"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildkit.errors import ToolError
 from buildkit.tools.process import Command, run
+
+_NO_REPOSITORY = b"not a git repository"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,26 +22,39 @@ class Listing:
 
 
 def list_files(folder: Path, path: str) -> Listing | None:
-    """Files of a work tree below ``folder``/``path``, or None where ``folder`` is not inside one."""
+    """Files of a work tree below ``folder``/``path``, or None where ``folder`` is not inside one.
+
+    Raises ToolError for a work tree that git cannot list: what belongs to it must not be guessed.
+    """
     command = Command(
         argv=(
             "git",
-            "-c", "core.quotePath=false",
+            "--literal-pathspecs",  # a folder may be called `*`
+            "-c", "safe.directory=*",  # whose checkout it is does not change what is tracked
+            "-c", "core.fsmonitor=false",  # nor do we start what its configuration names
             "ls-files",
             "-z",  # names may hold anything
             "-t",  # H: tracked, ?: not
-            "--cached", "--others", "--exclude-standard", "--deduplicate",
+            "--cached", "--others", "--exclude-standard",
             "--", path,
         ),
         cwd=folder,
         env={"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C.UTF-8"},
         accept=(0, 128),
+        what=f"git, listing the files of {path},",
     )  # fmt: skip
     finished = run(command)
     if finished.code == 128:
-        return None
+        if _NO_REPOSITORY in finished.stderr:
+            return None
+        raise ToolError(f"{command.what} failed", output=finished.stderr.decode("utf-8", "replace").strip())
     rows = [os.fsdecode(row) for row in finished.stdout.split(b"\0") if row]
     return Listing(
-        tracked=tuple(sorted(row[2:] for row in rows if row[0] != "?")),
-        untracked=tuple(sorted(row[2:] for row in rows if row[0] == "?")),
+        tracked=_names(row for row in rows if row[0] != "?"),
+        untracked=_names(row for row in rows if row[0] == "?"),
     )
+
+
+def _names(rows: Iterable[str]) -> tuple[str, ...]:
+    """Sorted, each once: a file in conflict is listed with every stage of its merge."""
+    return tuple(sorted({row[2:] for row in rows}))

@@ -90,9 +90,8 @@ def start(command: Command, *, stdin: int = subprocess.PIPE) -> Iterator[subproc
         stderr=subprocess.PIPE,
         start_new_session=True,  # Ctrl-C reaches us alone: we decide in which order things stop
     )
-    with _lock:
-        _running.add(child)
     try:
+        _register(child, command)
         yield child
     finally:
         _end(child)
@@ -140,11 +139,25 @@ def converse(command: Command) -> Iterator[tuple[BinaryIO, BinaryIO]]:
 
 
 def stop_all() -> None:
-    """Ask every running child, with its process group, to end; later starts raise Interrupted."""
+    """Ask every running child, with its process group, to end; later starts raise Interrupted.
+
+    Not those that undo what we made: they are waited for.
+    """
     _stopping.set()
     with _lock:
         children = list(_running)
     for child in children:
+        _signal(child, signal.SIGTERM)
+
+
+def _register(child: subprocess.Popen[bytes], command: Command) -> None:
+    """Let ``stop_all`` know of the child; one that was started while it ran is stopped here."""
+    if command.undoes:
+        return
+    with _lock:
+        _running.add(child)
+        late = _stopping.is_set()
+    if late:
         _signal(child, signal.SIGTERM)
 
 
@@ -177,12 +190,19 @@ def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
         return  # it ended in the meantime
 
 
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"  # a real-time signal
+
+
 def _check(command: Command, code: int, stdout: bytes, stderr: bytes) -> Finished:
     if code in command.accept:
         return Finished(code=code, stdout=stdout, stderr=stderr)
     if _stopping.is_set():
         raise Interrupted("interrupted")
     what = command.what or f"`{command}`"
-    how = f"was killed by signal {-code}" if code < 0 else f"failed with exit code {code}"
+    how = f"was killed by {_signal_name(-code)}" if code < 0 else f"failed with exit code {code}"
     output = (stdout[-_KEPT_OUTPUT:] + stderr[-_KEPT_OUTPUT:]).decode("utf-8", "replace").strip()
     raise ToolError(f"{what} {how}", output=output)

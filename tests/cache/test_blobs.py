@@ -214,9 +214,8 @@ def test_another_process_that_builds_a_key_is_awaited_or_the_wait_interrupted(bl
 
 
 def test_threads_of_one_process_exclude_one_another_too(blobs: Blobs) -> None:
-    with blobs.building(KEY, lambda: False):
-        with pytest.raises(Interrupted), blobs.building(KEY, lambda: True):
-            pytest.fail("two hold one key")
+    with blobs.building(KEY, lambda: False), pytest.raises(Interrupted), blobs.building(KEY, lambda: True):
+        pytest.fail("two hold one key")
     with blobs.building(KEY, lambda: True):
         pass
 

@@ -1,0 +1,85 @@
+"""Roots: the chain of a stage's operating system, step by step. Pure, given a checkout."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from buildkit.declare.graph import Resolved
+from buildkit.declare.project import Project
+from buildkit.declare.stage import Run, Stage
+from buildkit.errors import DefinitionError, Problem
+from buildkit.plan.checkout import Checkout
+from buildkit.plan.spec import Kind, MakeRoot, PullImage, RunStep, Spec, distinct, make_recipe, make_spec
+
+
+class Roots:
+    """Composes roots of one checkout."""
+
+    def __init__(self, project: Project, checkout: Checkout) -> None:
+        self._project = project
+        self._checkout = checkout
+
+    def chain(self, resolved: Resolved) -> tuple[Spec, ...]:
+        """The specs of a stage's root, lowest first; raises DefinitionError."""
+        chain: tuple[Spec, ...] = ()
+        for stage in resolved.chain:
+            first = self._start(stage)
+            if first:
+                chain = (*chain, first)
+            for run in ((self._apt_step(stage),) if stage.apt else ()) + stage.run:
+                if not chain:
+                    problem = Problem(file=stage.file, key="from", what=f"`{stage.base}` has no root to run steps in")
+                    raise DefinitionError.of([problem])
+                chain = (*chain, self._run_step(stage, run, chain))
+        return chain
+
+    def _start(self, stage: Stage) -> Spec | None:
+        if stage.image:
+            recipe, key = make_recipe(Kind.IMAGE, image=stage.image, arch=self._project.target.deb_arch)
+            return make_spec(stage, "image", Kind.IMAGE, recipe, key, work=PullImage(ref=stage.image), says=stage.image)
+        debian = stage.debian
+        if debian is None:
+            return None
+        pins = self._checkout.apt(debian.packages)
+        recipe, key = make_recipe(
+            Kind.ROOT,
+            suite=debian.suite,
+            variant=debian.variant,
+            components=debian.components,
+            arch=self._project.target.deb_arch,
+            packages=[f"{pin.name}={pin.version}" for pin in pins],
+            exclude=debian.exclude,
+            users=[[u.name, u.uid, u.gid, u.home, u.shell] for u in debian.users],
+            drop_setuid=debian.drop_setuid,
+            bytecode=self._project.bytecode,
+        )
+        says = f"Debian {debian.suite}: {len(pins)} packages of {debian.packages}"
+        return make_spec(stage, "root", Kind.ROOT, recipe, key, work=MakeRoot(debian=debian, pins=pins), says=says)
+
+    def _apt_step(self, stage: Stage) -> Run:
+        pins = self._checkout.apt(stage.apt)
+        names = " ".join(f"{pin.name}={pin.version}" for pin in pins)
+        script = (
+            "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; "
+            f"apt-get install -qq --yes --no-install-recommends {names}; "
+            "rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/log/*"
+        )
+        return Run(
+            name=f"apt {stage.apt}",
+            command=("/bin/sh", "-eu", "-c", script),
+            network=True,
+        )
+
+    def _run_step(self, stage: Stage, run: Run, chain: tuple[Spec, ...]) -> Spec:
+        mounts = tuple((self._checkout.tree(mount.source), mount.target) for mount in run.mounts)
+        recipe, key = make_recipe(
+            Kind.RUN,
+            parent=chain[-1].key.hex,
+            command=run.command,
+            network=run.network,
+            env=dict(run.env),
+            mounts=[[target, tree.listing()] for tree, target in mounts],
+        )
+        work = RunStep(chain=chain, run=run, mounts=mounts)
+        spec = make_spec(stage, run.name, Kind.RUN, recipe, key, work=work, says=f"run: {run.name}")
+        return replace(spec, name=distinct(spec.name, [below.name for below in chain]))
