@@ -137,10 +137,14 @@ def _run_argv(box: Box, argv: Sequence[str], env: Mapping[str, str], network: bo
 
 
 def _own_limits() -> tuple[str, ...]:
-    """Our own limits for the container: buildah asks for higher ones, which not every host grants."""
-    kinds = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
-    limits = {name: resource.getrlimit(kind) for name, kind in kinds.items()}
-    bounded = {name: limit for name, limit in limits.items() if resource.RLIM_INFINITY not in limit}
+    """Our own limits for the container: buildah asks for higher ones, which not every host grants.
+
+    Older versions lower their processes to the kernel's highest process id first, and cannot go back.
+    """
+    files, processes = (resource.getrlimit(kind) for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC))
+    highest = int(Path("/proc/sys/kernel/pid_max").read_text("ascii"))
+    processes = min(processes[0], highest), min(processes[1], highest)
+    bounded = {"nofile": files} if resource.RLIM_INFINITY in processes else {"nofile": files, "nproc": processes}
     return tuple(part for name, (soft, hard) in bounded.items() for part in ("--ulimit", f"{name}={soft}:{hard}"))
 
 
