@@ -87,7 +87,11 @@ class Boxes:
             mounts = tuple((self._lay_out(tree, folder / str(n)), to) for n, (tree, to) in enumerate(work.mounts))
             box = stack.enter_context(buildah.working_container(self._root_ref(work.chain)))
             run = work.run
-            buildah.run_in(box, run.command, env=dict(run.env), network=run.network, mounts=mounts)
+            try:
+                buildah.run_in(box, run.command, env=dict(run.env), network=run.network, mounts=mounts)
+            except ToolError as error:
+                hint = "" if run.network else "a step has no network unless it says `network = true`"
+                raise BuildError(f"{spec.name}: {error.message}", hint=hint, output=error.output) from error
             image = buildah.commit(box, self._root_ref((*work.chain, spec)))
             blob = self._export(image, work.chain)
         return Made(blobs=(blob,)), []

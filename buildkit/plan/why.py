@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -49,7 +50,7 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
         elif key == "files":
             yield from _files(before or [], after or [])
         elif key == "mounts":
-            yield "a mounted file changed"
+            yield from list(_files(_mounted(before), _mounted(after))) or ["mounts in another order"]
         elif key == "parent":
             yield "the root below changed"
         elif isinstance(before, str | int) and isinstance(after, str | int) and key in _WORDS:
@@ -83,6 +84,11 @@ def _packages(old: list[str], new: list[str]) -> Iterator[str]:
             yield f"{name} {after[name]} added"
         elif before[name] != after[name]:
             yield f"{name} {before[name]} → {after[name]}"
+
+
+def _mounted(mounts: list[tuple[str, list[list[str]]]]) -> list[list[str]]:
+    """Files by where a step sees them."""
+    return [[posixpath.join(target, path), *rest] for target, listing in mounts for path, *rest in listing]
 
 
 def _files(old: list[list[str]], new: list[list[str]]) -> Iterator[str]:

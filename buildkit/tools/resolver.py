@@ -72,6 +72,7 @@ def _uv(request: Resolution) -> tuple[str, ...]:
         "pip", "compile",
         "--universal",                           # one lock for every platform: markers decide
         "--python-version", request.python,      # the target's, never the host's
+        "--no-python-downloads",                 # its number is enough to resolve for it
         "--generate-hashes",
         "--no-header",
         "--quiet", "--no-progress",

@@ -1,0 +1,88 @@
+"""Second projects: copied, built by real sessions against real tools, and removed."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.tinyproject import Tiny
+from tests.e2e.tinyroot import push_root, serve_registry
+from tests.layers.wheelmaker import make_wheel
+
+_TINY = Path(__file__).parent / "tiny"
+_VERSIONS = (("alpha", "1.0"), ("alpha", "1.1"), ("beta", "1.0"), ("gamma", "1.0"))
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real registry on loopback."""
+    with serve_registry(tmp_path_factory.mktemp("registry")) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def links(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of wheels, in place of an index."""
+    folder = tmp_path_factory.mktemp("links")
+    for name, version in _VERSIONS:
+        add_wheel(folder, name, version)
+    add_wheel(folder, "bulk", "1.0", {"bulk/data.bin": random.Random(1).randbytes(100_000)})  # has a layer alone
+    return folder
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory, registry: str, links: Path) -> Path:
+    """The tiny project with its root pinned, locked by the real session, and committed."""
+    tiny = Tiny(tmp_path_factory.mktemp("template"), registry=registry, links=links)
+    tiny.adopt(_TINY)
+    image = push_root(registry, tmp_path_factory.mktemp("root"), tiny.env)
+    stage = tiny.project / "stages/base/stage.toml"
+    stage.write_text(re.sub(r'image = ".*"', f'image = "{image}"', stage.read_text()))
+    tiny.lock()
+    tiny.git("init", "--quiet", "--initial-branch=main")
+    tiny.git("add", ".")
+    tiny.git("commit", "--quiet", "--message=All of it")
+    return tiny.project
+
+
+@pytest.fixture
+def make_tiny(template: Path, registry: str, links: Path) -> Iterator[Callable[[], Tiny]]:
+    """Makes projects that share nothing."""
+    made: list[Tiny] = []
+
+    def make() -> Tiny:
+        folder = short_folder()
+        own = folder / "links"
+        tiny = Tiny(folder, registry=registry, links=own)
+        shutil.copytree(links, own)
+        tiny.adopt(template)
+        made.append(tiny)
+        return tiny
+
+    yield make
+    for tiny in made:
+        tiny.remove()
+
+
+@pytest.fixture
+def tiny(make_tiny: Callable[[], Tiny]) -> Tiny:
+    """A tiny project, locked and committed, not built yet."""
+    return make_tiny()
+
+
+def short_folder() -> Path:
+    """An empty folder. Sockets below a longer name have names too long for podman, which then waits 20 s for them."""
+    return Path(tempfile.mkdtemp(prefix="bk-"))
+
+
+def add_wheel(folder: Path, name: str, version: str, files: dict[str, bytes] | None = None) -> Path:
+    """A wheel with one module, or with ``files``."""
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n\n"
+    content = files or {f"{name}/__init__.py": f'VERSION = "{version}"\n'.encode()}
+    return make_wheel(folder, content, name=name, version=version, METADATA=metadata)

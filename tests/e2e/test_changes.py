@@ -1,0 +1,162 @@
+"""The cost of a change is the size of what changed: seen from the reports of a second, tiny project."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.tinyproject import Tiny
+
+pytestmark = pytest.mark.tools
+
+
+@pytest.fixture
+def built(tiny: Tiny) -> Tiny:
+    """The tiny project, whose app is built."""
+    tiny.build("app")
+    return tiny
+
+
+def test_a_build_makes_an_image_that_runs(tiny: Tiny) -> None:
+    built = tiny.build("app")
+    assert list(built.built()) == [
+        "base/image",
+        "/opt/venv",
+        "deps/bulk",
+        "deps/bin-0",
+        "deps/bin-1",
+        "deps/bin-2",
+        "models/greeter",
+        "models/speller",
+        "app/app",
+    ]
+    assert set(built.built().values()) == {"first build"}
+    assert tiny.run_image("app") == "hello from /app\n"
+    assert tiny.run_image("app", "/bin/sh", "-c", "echo $FROM_ROOT; id -u") == "yes\n1000\n"
+    image = tiny.inspect("app")
+    assert f"localhost/tiny/app@{built.report['digest']}" in image["RepoDigests"]
+    assert image["RootFS"]["Layers"] == [layer["diff_id"] for layer in built.report["layers"]]
+    assert image["Healthcheck"]["Test"] == ["CMD", "/bin/sh", "-c", "exit 0"]
+    assert len({line["created_by"] for line in image["History"]}) == len(built.report["layers"])
+    assert tiny.left_over() == []
+
+
+def test_where_nothing_changed_nothing_is_built_or_imported(built: Tiny) -> None:
+    before = built.snapshot()
+    again = built.build("app")
+    assert again.built() == {}
+    assert {layer["source"] for layer in again.report["layers"]} == {"storage"}
+    assert again.report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
+    assert "nothing changed" in again.text
+    assert built.snapshot() == before
+
+
+def test_an_image_that_was_removed_is_delivered_again(built: Tiny) -> None:
+    built.tool("podman", "rmi", "localhost/tiny/app:latest")
+    again = built.build("app")
+    assert again.built() == {}
+    assert again.report["bytes"]["imported"] > 0
+    assert built.run_image("app") == "hello from /app\n"
+
+
+def test_an_image_of_that_name_that_is_not_ours_is_replaced(built: Tiny) -> None:
+    first = built.images()["localhost/tiny/app:latest"]
+    built.tool("buildah", "from", "--name", "other", "scratch")
+    built.tool("buildah", "commit", "--quiet", "other", "localhost/tiny/app:latest")
+    built.tool("buildah", "rm", "other")
+    assert built.images()["localhost/tiny/app:latest"] != first
+    assert built.build("app").built() == {}
+    assert built.images()["localhost/tiny/app:latest"] == first
+    assert built.run_image("app") == "hello from /app\n"
+
+
+def test_one_application_file_changes_its_layer(built: Tiny) -> None:
+    built.write("stages/app/app/main.sh", 'echo "$GREETING again"\n')
+    changed = built.build("app")
+    assert changed.built() == {"app/app": "main.sh changed"}
+    assert changed.report["bytes"]["fetched"] == 0
+    assert changed.report["bytes"]["imported"] < 20_000
+    assert built.run_image("app") == "hello again\n"
+
+
+def test_what_git_does_not_know_changes_nothing_and_is_said(built: Tiny) -> None:
+    built.write("stages/app/app/new.txt", "new")
+    ended = built.build("app")
+    assert ended.built() == {}
+    assert "stages/app/app/new.txt: not tracked by git" in ended.text
+    built.git("add", ".")
+    assert built.build("app").built() == {"app/app": "new.txt added"}
+
+
+def test_one_pin_changes_the_bin_that_holds_it(built: Tiny) -> None:
+    built.replace("requirements/app.in", "alpha==1.0", "alpha==1.1")
+    assert "alpha 1.0 → 1.1" in built.lock().text
+    changed = built.build("app")
+    assert changed.built() == {"deps/bin-2": "alpha 1.0 → 1.1"}
+    assert built.run_image("app", "cat", "/opt/venv/lib/python3.13/site-packages/alpha/__init__.py") == (
+        'VERSION = "1.1"\n'
+    )
+
+
+def test_one_pin_removed_and_back_again_costs_nothing(built: Tiny) -> None:
+    text = (built.project / "requirements/app.in").read_text()
+    built.replace("requirements/app.in", "alpha==1.0\n", "")
+    built.lock()
+    assert built.build("app").built() == {}
+    assert built.run_image("app", "ls", "/opt/venv/lib/python3.13/site-packages").split()[0] != "alpha"
+    built.write("requirements/app.in", text)
+    built.lock()
+    assert built.build("app").built() == {}
+
+
+def test_one_model_file_changes_its_layer(built: Tiny) -> None:
+    built.write("models/greeter/weights.txt", "better weights")
+    changed = built.build("app")
+    assert changed.built() == {"models/greeter": "weights.txt changed"}
+    assert "models/greeter/weights.txt: model `greeter` differs from requirements/models.lock" in changed.text
+    assert built.run_image("app", "cat", "/models/greeter/weights.txt") == "better weights"
+    built.lock()
+    locked = built.build("app")
+    assert locked.built() == {}
+    assert "differs" not in locked.text
+
+
+def test_large_files_of_a_model_have_layers_of_their_own(tiny: Tiny) -> None:
+    for name in ("one", "two"):
+        (tiny.project / f"models/greeter/{name}.bin").write_bytes(name.encode() * (3 << 20))
+    tiny.lock()
+    tiny.build("models", "--no-import")
+    (tiny.project / "models/greeter/two.bin").write_bytes(b"TWO" * (3 << 20))
+    assert list(tiny.build("models", "--no-import").built()) == ["models/greeter/two.bin"]
+
+
+def test_config_alone_builds_nothing(built: Tiny) -> None:
+    built.replace("stages/app/stage.toml", '"hello"', '"good day"')
+    changed = built.build("app")
+    assert changed.built() == {}
+    assert changed.report["bytes"]["imported"] == 0
+    assert built.run_image("app") == "good day from /app\n"
+
+
+def test_a_cache_that_was_lost_is_not_needed_while_storage_has_all(built: Tiny) -> None:
+    for path in built.cache.glob("sha256/*"):
+        path.unlink()
+    assert built.build("app").built() == {}
+    built.write("stages/app/app/main.sh", "echo new")
+    assert list(built.build("app").built()) == ["app/app"]
+    assert built.run_image("app") == "new\n"
+
+
+def test_stages_share_what_they_have_in_common(built: Tiny) -> None:
+    assert built.build("models", "--no-import").built() == {}
+    assert built.build("deps", "--no-import").built() == {}
+
+
+def test_build_builds_what_ships(tiny: Tiny) -> None:
+    ended = tiny.run("build")
+    assert ended.code == 0, ended.text
+    assert [report["stage"] for report in ended.report] == ["app"]
+
+
+def test_a_lock_needs_no_interpreter_of_the_target(tiny: Tiny) -> None:
+    tiny.lock("--upgrade")
+    assert not (tiny.folder / "home/.local/share/uv/python").exists(), "uv fetched a Python only to resolve for it"

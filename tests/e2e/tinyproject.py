@@ -1,0 +1,256 @@
+"""A tiny project of its own in a folder of its own: with its own git repository, cache, home and container storage.
+
+Nothing that a test does reaches the user's images, cache or settings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.containers import container_environment
+
+_KEPT = (
+    "PATH",
+    "PYTHONPATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "BUILDAH_ISOLATION",
+)
+_GIT = ("git", "-c", "user.name=tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false")
+_STORAGE = """[storage]
+driver = "overlay"
+graphroot = "{folder}/graph"
+runroot = "{folder}/run"
+[storage.options.overlay]
+skip_mount_home = "true"
+"""
+_REGISTRY = """[[registry]]
+location = "{registry}"
+insecure = true
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a session ended: exit code, what it wrote to both streams, and its JSON report where there is one."""
+
+    code: int
+    text: str
+    report: dict[str, Any] | None = None
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines that say what is wrong."""
+        return [line for line in self.text.splitlines() if line.startswith("error: ")]
+
+    def built(self) -> dict[str, str]:
+        """Names of the layers that were built, and why."""
+        assert self.report is not None, self.text
+        return {layer["name"]: layer["why"] for layer in self.report["layers"] if layer["source"] == "built"}
+
+    def digests(self) -> dict[str, str]:
+        """The diff_id of every layer by name (a registry's image may have several: the last)."""
+        assert self.report is not None, self.text
+        return {layer["name"]: layer["diff_id"] for layer in self.report["layers"]}
+
+
+class Tiny:
+    """A project below ``folder``; ``registry`` may be spoken to without TLS, ``links`` is where wheels come from."""
+
+    def __init__(self, folder: Path, *, registry: str = "", links: Path | None = None) -> None:
+        self.folder = folder
+        self.project = folder / "project"
+        self.cache = folder / "cache"
+        containers = folder / "home/.config/containers"
+        containers.mkdir(parents=True)
+        (folder / "storage.conf").write_text(_STORAGE.format(folder=folder))
+        if registry:
+            (containers / "registries.conf").write_text(_REGISTRY.format(registry=registry))
+        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        self.env: dict[str, str] = {
+            **kept,
+            **container_environment(folder),
+            "HOME": str(folder / "home"),
+            "LANG": "C.UTF-8",
+            "TMPDIR": str(folder / "tmp"),
+            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
+            "BUILDKIT_CACHE": str(self.cache),
+            "PIP_CONFIG_FILE": os.devnull,
+            "UV_NO_CONFIG": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        (folder / "tmp").mkdir()
+        if links is not None:
+            self.env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(links)}
+
+    def adopt(self, template: Path) -> None:
+        """Be a copy of a project."""
+        shutil.copytree(template, self.project, symlinks=True)
+
+    # sessions
+
+    def argv(self, session: str, *arguments: str) -> tuple[str, ...]:
+        """The command line of a session."""
+        noxfile = self.project / "noxfile.py"
+        return (sys.executable, "-m", "nox", "-f", str(noxfile), "-s", session, "--", *arguments)
+
+    def run(self, session: str, *arguments: str, **env: str) -> Ended:
+        """Run a session to its end, whatever that is; builds report."""
+        file = self.folder / "report.json"
+        file.unlink(missing_ok=True)
+        report = ("--json", str(file)) if session.startswith("build") else ()
+        argv = self.argv(session, *report, *arguments)
+        done = subprocess.run(argv, cwd=self.folder, env=self.env | env, capture_output=True, timeout=300, text=True)
+        made = json.loads(file.read_text()) if file.exists() else None
+        return Ended(code=done.returncode, text=done.stdout + done.stderr, report=made)
+
+    def build(self, stage: str, *arguments: str, **env: str) -> Ended:
+        """Build a stage, which must work."""
+        ended = self.run(f"build-{stage}", *arguments, **env)
+        assert ended.code == 0, ended.text
+        return ended
+
+    def refuse(self, stage: str, *arguments: str, code: int, **env: str) -> str:
+        """Build a stage, which must fail with one message; returns that message with its hint."""
+        ended = self.run(f"build-{stage}", *arguments, **env)
+        return one_error(ended, code)
+
+    def lock(self, *arguments: str) -> Ended:
+        """Make the locks, which must work."""
+        ended = self.run("lock", *arguments)
+        assert ended.code == 0, ended.text
+        return ended
+
+    def start(self, stage: str, *arguments: str, **env: str) -> subprocess.Popen[str]:
+        """A build that is under way, in a session of its own as a terminal would have it."""
+        return subprocess.Popen(
+            self.argv(f"build-{stage}", *arguments),
+            cwd=self.folder,
+            env=self.env | env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def interrupt(self, stage: str, number: signal.Signals, when: Callable[[], bool], **env: str) -> Ended:
+        """Build, send a signal as soon as ``when`` holds, and wait for the end. Ctrl-C goes to the whole group."""
+        child = self.start(stage, **env)
+        wait_until(lambda: when() or child.poll() is not None)
+        assert child.poll() is None, child.communicate()[0]
+        if number is signal.SIGINT:
+            os.killpg(child.pid, number)
+        else:
+            child.send_signal(number)
+        text, _ = child.communicate(timeout=60)
+        return Ended(code=child.returncode, text=text)
+
+    # the project's files
+
+    def write(self, path: str, text: str) -> None:
+        """Make a file, or make it anew."""
+        (self.project / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.project / path).write_text(text)
+
+    def replace(self, path: str, old: str, new: str) -> None:
+        """Change a part of a file."""
+        text = (self.project / path).read_text()
+        assert old in text, f"{path} has no {old!r}"
+        self.write(path, text.replace(old, new))
+
+    def git(self, *arguments: str) -> None:
+        """Run git in the project."""
+        subprocess.run((*_GIT, *arguments), cwd=self.project, env=self.env, check=True, capture_output=True)
+
+    # storage and cache
+
+    def tool(self, *argv: str, code: int = 0) -> str:
+        """What buildah, podman or skopeo answers about this project's storage."""
+        done = subprocess.run(argv, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=120)
+        assert done.returncode == code, f"{argv}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def run_image(self, stage: str, *argv: str) -> str:
+        """What a container of a stage's image says."""
+        return self.tool("podman", "run", "--rm", "--network=none", f"localhost/tiny/{stage}:latest", *argv)
+
+    def inspect(self, stage: str) -> dict[str, Any]:
+        """What podman knows of a stage's image."""
+        answer: list[dict[str, Any]] = json.loads(self.tool("podman", "image", "inspect", f"localhost/tiny/{stage}"))
+        return answer[0]
+
+    def images(self) -> dict[str, str]:
+        """Names of all images in storage, and their ids."""
+        lines = self.tool("buildah", "images", "--format", "{{.Name}}:{{.Tag}} {{.ID}}", "--no-trunc").splitlines()
+        return dict(line.split() for line in lines)
+
+    def containers(self) -> list[str]:
+        """Working containers."""
+        return self.tool("buildah", "containers", "--quiet").split()
+
+    def rows(self, table: str) -> list[str]:
+        """First columns of a table of the ledger, sorted."""
+        path = self.cache / "ledger.sqlite"
+        if not path.exists():
+            return []
+        with closing(sqlite3.connect(path)) as db:
+            return sorted(str(row[0]) for row in db.execute(f"SELECT * FROM {table}"))
+
+    def blobs(self) -> list[str]:
+        """Layers in the cache."""
+        return sorted(path.name for path in self.cache.glob("sha256/*"))
+
+    def snapshot(self) -> dict[str, object]:
+        """Cache and storage as they are."""
+        tables = {table: self.rows(table) for table in ("layers", "wheels", "builds")}
+        return {**tables, "blobs": self.blobs(), "images": self.images()}
+
+    def left_over(self) -> list[str]:
+        """What a build should have removed: containers, temporary files, and blobs that are not what they are named."""
+        found = [f"container {name}" for name in self.containers()]
+        found += [str(path) for path in (*self.cache.glob("tmp/*"), *self.cache.glob("files/*/.*"))]
+        found += [str(path) for path in (self.folder / "tmp").glob("*") if path.name.startswith("buildkit")]
+        for path in self.cache.glob("sha256/*"):
+            if hashlib.sha256(path.read_bytes()).hexdigest() != path.name:
+                found.append(f"{path} holds other bytes")
+        return found
+
+    def remove(self) -> None:
+        """Remove everything, with what containers had mounted."""
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+        for mount in sorted((line.split(" ")[1] for line in mounts), reverse=True):
+            if mount.startswith(f"{self.folder}/"):
+                subprocess.run(("umount", "--lazy", mount), check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def one_error(ended: Ended, code: int) -> str:
+    """The one message of a session that failed as it should."""
+    assert ended.code == code, ended.text
+    assert "Traceback" not in ended.text, ended.text
+    assert len(ended.errors) == 1, ended.text
+    return ended.text[ended.text.index("\nerror: ") + 1 :].partition("nox >")[0]
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait until ``holds``, at most so long."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.05)

@@ -1,0 +1,120 @@
+"""A root of a few megabytes made of the host's own bash and coreutils, and a real registry that serves it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+PROGRAMS = ("bash", "cat", "env", "id", "ls", "mkdir", "sleep", "touch")
+_FOLDERS = ("dev", "etc", "home", "mnt", "opt", "proc", "run", "sys", "tmp", "usr", "usr/bin", "usr/lib", "usr/lib64")
+_OCI = "application/vnd.oci.image"
+
+
+@contextmanager
+def serve_registry(folder: Path) -> Iterator[str]:
+    """A registry on loopback, as ``HOST:PORT``; it has ended on leaving."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+    storage = {"filesystem": {"rootdirectory": str(folder / "data")}}
+    config = {"version": "0.1", "log": {"level": "error"}, "storage": storage, "http": {"addr": host}}
+    (folder / "config.yml").write_text(json.dumps(config))  # YAML holds JSON
+    with (folder / "log").open("wb") as log:
+        child = subprocess.Popen(("docker-registry", "serve", folder / "config.yml"), stdout=log, stderr=log)
+    try:
+        _await(host, folder / "log")
+        yield host
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def push_root(registry: str, folder: Path, env: Mapping[str, str]) -> str:
+    """Push the root; returns its name pinned by digest."""
+    layer = _make_tar()
+    config = json.dumps(
+        {
+            "architecture": "arm64" if os.uname().machine == "aarch64" else "amd64",
+            "os": "linux",
+            "config": {"Env": ["PATH=/usr/bin", "FROM_ROOT=yes"]},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_sha256(layer)}"]},
+        }
+    ).encode()
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": f"{_OCI}.manifest.v1+json",
+            "config": _described(f"{_OCI}.config.v1+json", config),
+            "layers": [_described(f"{_OCI}.layer.v1.tar", layer)],
+        }
+    ).encode()
+    for name, data in ((_sha256(layer), layer), (_sha256(config), config), ("manifest.json", manifest)):
+        (folder / name).write_bytes(data)
+    (folder / "version").write_text("Directory Transport Version: 1.1\n")
+    name = f"{registry}/tiny/root"
+    argv = ("skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests", f"dir:{folder}", f"docker://{name}")
+    subprocess.run(argv, env=env, check=True)
+    return f"{name}@sha256:{_sha256(manifest)}"
+
+
+def _await(host: str, log: Path) -> None:
+    address, _, port = host.partition(":")
+    for _ in range(200):
+        try:
+            socket.create_connection((address, int(port))).close()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"the registry does not answer: {log.read_text()}")
+
+
+def _described(kind: str, data: bytes) -> dict[str, object]:
+    return {"mediaType": kind, "size": len(data), "digest": f"sha256:{_sha256(data)}"}
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _make_tar() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in _FOLDERS:
+            tar.addfile(_entry(name, tarfile.DIRTYPE))
+        links = {"bin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64", "sbin": "usr/bin", "usr/bin/sh": "bash"}
+        for name, target in links.items():
+            link = _entry(name, tarfile.SYMTYPE)
+            link.linkname = target
+            tar.addfile(link)
+        for path in sorted(_files()):
+            name = path.lstrip("/")
+            info = _entry(name if name.startswith("usr/") else f"usr/{name}", tarfile.REGTYPE)
+            data = Path(path).read_bytes()
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def _entry(name: str, kind: bytes) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    info.mode = 0o1777 if name == "tmp" else 0o755
+    return info
+
+
+def _files() -> set[str]:
+    programs = {found for name in PROGRAMS if (found := shutil.which(name, path="/usr/bin:/bin"))}
+    listed = subprocess.run(("ldd", *sorted(programs)), capture_output=True, text=True, check=True).stdout
+    libraries = set(re.findall(r"(/\S+) \(0x", listed))
+    return {f"/usr/bin/{Path(program).name}" for program in programs} | libraries
