@@ -46,11 +46,11 @@ def _changes(old: dict[str, Any], new: dict[str, Any]) -> Iterator[str]:
         elif key == "packages":
             yield from _packages(before or [], after or [])
         elif key == "bytecode":
-            yield from _packages(before or [], after or []) if before and after else ["bytecode switched"]
+            yield from _bytecode(before, after)
         elif key == "files":
             yield from _files(before or [], after or [])
         elif key == "mounts":
-            yield from list(_files(_mounted(before), _mounted(after))) or ["mounts in another order"]
+            yield from list(_files(_mounted(before or []), _mounted(after or []))) or ["mounts in another order"]
         elif key == "parent":
             yield "the root below changed"
         elif isinstance(before, str | int) and isinstance(after, str | int) and key in _WORDS:
@@ -75,6 +75,13 @@ def _wheels(old: list[dict[str, str]], new: list[dict[str, str]]) -> Iterator[st
                 yield f"{name} compiled anew" if "compiled" in after[name] else f"{name}: another file"
 
 
+def _bytecode(old: list[str] | None, new: list[str] | None) -> Iterator[str]:
+    if old and new:
+        yield from list(_packages(old, new)) or ["the interpreter changed"]
+    else:
+        yield "bytecode switched"
+
+
 def _packages(old: list[str], new: list[str]) -> Iterator[str]:
     before, after = (dict(pin.split("=", 1) for pin in pins if "=" in pin) for pins in (old, new))
     for name in sorted(before.keys() | after.keys()):
@@ -88,7 +95,11 @@ def _packages(old: list[str], new: list[str]) -> Iterator[str]:
 
 def _mounted(mounts: list[tuple[str, list[list[str]]]]) -> list[list[str]]:
     """Files by where a step sees them."""
-    return [[posixpath.join(target, path), *rest] for target, listing in mounts for path, *rest in listing]
+    return [
+        [posixpath.normpath(posixpath.join(target, path)), *rest]
+        for target, listing in mounts
+        for path, *rest in listing
+    ]
 
 
 def _files(old: list[list[str]], new: list[list[str]]) -> Iterator[str]:

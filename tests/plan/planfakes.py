@@ -1,0 +1,154 @@
+"""A small project with one of everything, composed from memory: no disk, no program, no network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from buildkit.declare.graph import Graph, make_graph
+from buildkit.declare.pins import AptPin, Artifact, Model, ModelFile, Pin
+from buildkit.declare.project import Project, parse_project
+from buildkit.declare.stage import parse_stage
+from buildkit.digest import FileHash
+from buildkit.plan.compose import Composer, Composition
+from buildkit.plan.spec import Tree, TreeFile
+
+MB = 1 << 20
+
+
+def wheel(name: str, version: str = "1.0", size: int = 1000) -> Artifact:
+    file = f"{name}-{version}-py3-none-any.whl"
+    return Artifact(name=name, version=version, file=file, sha256=FileHash.of(file.encode()), size=size)
+
+
+def sdist(name: str, version: str = "1.0") -> Artifact:
+    file = f"{name}-{version}.tar.gz"
+    return Artifact(name=name, version=version, file=file, sha256=FileHash.of(file.encode()), size=500)
+
+
+def tree_file(path: str, content: str = "", **more: object) -> TreeFile:
+    return replace(TreeFile(path=path, sha256=FileHash.of((content or path).encode()), size=100), **more)  # type: ignore[arg-type]
+
+
+def model_file(path: str, size: int = 1000, content: str = "") -> ModelFile:
+    return ModelFile(path=path, sha256=FileHash.of((content or path).encode()), size=size, source=path)
+
+
+@dataclass
+class FakeCheckout:
+    """Answers from tables."""
+
+    wheels: dict[str, tuple[Artifact, ...]] = field(default_factory=dict)
+    pinned: dict[str, tuple[Pin, ...]] = field(default_factory=dict)
+    apts: dict[str, tuple[AptPin, ...]] = field(default_factory=dict)
+    locked: dict[str, tuple[Model, ...]] = field(default_factory=dict)
+    trees: dict[str, tuple[TreeFile, ...]] = field(default_factory=dict)
+
+    def artifacts(self, lock: str) -> tuple[Artifact, ...]:
+        return self.wheels[lock]
+
+    def pins(self, lock: str) -> tuple[Pin, ...]:
+        return self.pinned.get(lock, ())
+
+    def apt(self, packages: str) -> tuple[AptPin, ...]:
+        return self.apts[packages]
+
+    def models(self, lock: str) -> tuple[Model, ...]:
+        return self.locked[lock]
+
+    def tree(self, path: str) -> Tree:
+        return Tree(path=path, files=self.trees[path])
+
+
+STAGES = {
+    "base": """
+        summary = "base"
+        [root]
+        suite = "trixie"
+        packages = "base.apt"
+        exclude = ["usr/share/man/**"]
+        [[root.user]]
+        name = "ml"
+        uid = 1000
+        """,
+    "builder": """
+        summary = "builder"
+        from = "base"
+        [apt]
+        packages = "builder.apt"
+        [[run]]
+        name = "prepare"
+        script = "true"
+        env = { A = "1" }
+        mount = [{ source = "tools", target = "/mnt" }]
+        [config]
+        env = { CFLAGS = "-O2" }
+        """,
+    "deps": """
+        summary = "deps"
+        [wheels]
+        locks = ["deps.txt"]
+        """,
+    "weights": """
+        summary = "weights"
+        [models]
+        lock = "models.lock"
+        """,
+    "runtime": """
+        summary = "runtime"
+        from = "base"
+        include = ["deps", "weights"]
+        [[copy]]
+        source = "app"
+        target = "/app"
+        [[copy]]
+        source = "conf"
+        target = "/etc/app"
+        [config]
+        user = "ml"
+        cmd = ["run"]
+        env = { MODE = "x" }
+        """,
+}
+
+
+def base_checkout() -> FakeCheckout:
+    model = Model(
+        name="vad",
+        version="3",
+        source="path:m",
+        license="MIT",
+        files=(model_file("big.bin", 9 * MB), model_file("a.json"), model_file("b.json")),
+    )
+    return FakeCheckout(
+        wheels={"deps.txt": (wheel("heavy", size=5 * MB), wheel("light"), wheel("thin"), sdist("native"))},
+        apts={
+            "base.apt": (AptPin(name="libc6", version="2.41"), AptPin(name="python3.13", version="3.13.5")),
+            "builder.apt": (AptPin(name="gcc", version="14"),),
+        },
+        locked={"models.lock": (model,)},
+        trees={
+            "stages/runtime/app": (tree_file("main.py"), tree_file("run.sh", executable=True)),
+            "stages/runtime/conf": (tree_file("x.ini"),),
+            "tools": (tree_file("t.sh"),),
+        },
+    )
+
+
+def make_graph_of(stages: dict[str, str]) -> Graph:
+    return make_graph({n: parse_stage(text, name=n, file=f"stages/{n}/stage.toml") for n, text in stages.items()})
+
+
+def composer(
+    stages: dict[str, str] | None = None, checkout: FakeCheckout | None = None, settings: str = ""
+) -> Composer:
+    said = "" if "arch" in settings else "arch = 'x86_64'"
+    text = f"[tool.buildkit]\nname = 'p'\n{said}\n{settings}"
+    project: Project = parse_project(text, Path("/nowhere"))
+    return Composer(project, make_graph_of(stages or STAGES), checkout or base_checkout())
+
+
+def keys(composition: Composition) -> dict[str, str]:
+    found = {spec.name: spec.key.hex for spec in composition.specs}
+    assert len(found) == len(composition.specs), "two layers have one name"
+    return found

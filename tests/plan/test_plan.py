@@ -1,0 +1,84 @@
+"""The plan: where every layer comes from, and why."""
+
+from __future__ import annotations
+
+import pytest
+from planfakes import composer
+
+from buildkit.digest import DiffId, Digest, Key
+from buildkit.layers.member import Compression
+from buildkit.oci.blob import Blob, Made
+from buildkit.plan.plan import Source, make_plan
+
+COMPOSITION = composer().compose("runtime")
+KEYS = [spec.key for spec in COMPOSITION.specs]
+STORAGE, CACHE, BUILT = Source.STORAGE, Source.CACHE, Source.BUILT
+
+
+def blob(name: str) -> Blob:
+    data = name.encode()
+    return Blob(digest=Digest.of(data), diff_id=DiffId.of(data), size=1, unpacked=1, compression=Compression.ZSTD)
+
+
+def made_of(key: Key, count: int = 1) -> Made:
+    return Made(blobs=tuple(blob(f"{key.hex} {number}") for number in range(count)))
+
+
+MADE = {key: made_of(key, 2 if number == 3 else 1) for number, key in enumerate(KEYS)}  # a root may have several
+STORED = [blob.diff_id for key in KEYS for blob in MADE[key].blobs]
+COUNT = len(KEYS)
+
+
+def sources(
+    known: dict[Key, Made] = MADE, present: bool = True, stored: list[DiffId] = STORED, lost: int | None = None
+) -> list[Source]:
+    gone = set() if lost is None else {blob.digest for blob in MADE[KEYS[lost]].blobs[-1:]}
+    plan = make_plan(COMPOSITION, known, lambda blob: present and blob.digest not in gone, stored, {})
+    assert [entry.spec for entry in plan.entries] == list(COMPOSITION.specs)
+    assert all((entry.made is None) is (entry.spec.key not in known) or entry.source is BUILT for entry in plan.entries)
+    assert plan.missing == tuple(entry for entry in plan.entries if entry.source is BUILT)
+    assert all(bool(entry.why) is (entry.source is BUILT) for entry in plan.entries)
+    return [entry.source for entry in plan.entries]
+
+
+def test_nothing_known_everything_is_built() -> None:
+    assert sources({}) == [BUILT] * COUNT
+
+
+def test_all_of_it_in_storage_needs_no_blob() -> None:
+    assert sources(present=False) == [STORAGE] * COUNT
+
+
+def test_all_of_it_in_the_cache() -> None:
+    assert sources(stored=[]) == [CACHE] * COUNT
+
+
+@pytest.mark.parametrize("depth", range(COUNT))
+def test_storage_has_a_layer_only_on_top_of_all_that_lie_below(depth: int) -> None:
+    blobs = sum(len(MADE[key].blobs) for key in KEYS[:depth])
+    stored = [*STORED[:blobs], DiffId.of(b"other"), *STORED[blobs + 1 :]]
+    assert sources(stored=stored) == [STORAGE] * depth + [CACHE] * (COUNT - depth)
+
+
+def test_a_root_of_several_layers_is_there_wholly_or_not_at_all() -> None:
+    assert sources(stored=STORED[:4]) == [STORAGE] * 3 + [CACHE] * (COUNT - 3)
+    assert sources(stored=STORED[:5]) == [STORAGE] * 4 + [CACHE] * (COUNT - 4)
+
+
+def test_what_lies_above_a_layer_that_is_built_comes_from_the_cache() -> None:
+    known = {key: made for key, made in MADE.items() if key != KEYS[2]}
+    assert sources(known) == [STORAGE, STORAGE, BUILT] + [CACHE] * (COUNT - 3)
+
+
+def test_a_blob_that_is_gone_is_built_again_and_says_so() -> None:
+    assert sources(stored=[], lost=3) == [CACHE] * 3 + [BUILT] + [CACHE] * (COUNT - 4)
+    plan = make_plan(COMPOSITION, MADE, lambda _blob: False, [], {"any": "{}"})
+    assert {entry.why for entry in plan.entries} == {"its blob is gone from the cache"}
+
+
+def test_why_comes_from_the_recipes_of_the_last_build() -> None:
+    recipes = {spec.name: spec.recipe for spec in COMPOSITION.specs}
+    whys = [entry.why for entry in make_plan(COMPOSITION, {}, lambda _: True, [], recipes).entries]
+    assert set(whys) == {"not in the cache any more"}
+    first = make_plan(COMPOSITION, {}, lambda _: True, [], {})
+    assert {entry.why for entry in first.entries} == {"first build"}
