@@ -1,0 +1,114 @@
+"""What git says belongs to a checkout, whatever its names, its owner and its state."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from buildkit.errors import ToolError
+from buildkit.tools.git import Listing, list_files
+
+pytestmark = pytest.mark.tools
+ODD = ("a b.txt", "line\nbreak", "tab\there", "ünï.txt", "-dash", "* [x]", ' "quoted"', "back\\slash", ":(glob)x")
+
+
+def git(folder: Path, *words: str, check: bool = True) -> None:
+    who = ("-c", "user.name=x", "-c", "user.email=x@x", "-c", "commit.gpgsign=false", "-c", "init.defaultBranch=main")
+    subprocess.run(["git", *who, *words], cwd=folder, check=check, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    git(folder, "init")
+    return folder
+
+
+def write(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+
+
+def test_odd_names_come_as_they_are(repository: Path) -> None:
+    write(repository, *(f"app/{name}" for name in ODD))
+    git(repository, "add", ".")
+    assert list_files(repository, "app") == Listing(tracked=tuple(sorted(f"app/{name}" for name in ODD)), untracked=())
+
+
+def test_a_name_that_is_not_utf8_comes_too(repository: Path) -> None:
+    (repository / "app").mkdir()
+    Path(os.fsdecode(os.fsencode(repository) + b"/app/\xff")).write_text("x")
+    git(repository, "add", ".")
+    found = list_files(repository, "app")
+    assert found is not None
+    assert [os.fsencode(name) for name in found.tracked] == [b"app/\xff"]
+
+
+def test_tracked_untracked_and_ignored_are_told_apart(repository: Path) -> None:
+    write(repository, "app/tracked", "app/new", "app/x.pyc", "other/tracked", "other/new")
+    (repository / ".gitignore").write_text("*.pyc\n")
+    git(repository, "add", "app/tracked", "other/tracked")
+    assert list_files(repository, "app") == Listing(tracked=("app/tracked",), untracked=("app/new",))
+    whole = list_files(repository, ".")
+    assert whole == Listing(tracked=("app/tracked", "other/tracked"), untracked=(".gitignore", "app/new", "other/new"))
+
+
+def test_a_path_is_a_path_and_never_a_pattern(repository: Path) -> None:
+    write(repository, "a*/x", "ab/x", "[a]/x", "a/x", ":(top)/x")
+    git(repository, "add", ".")
+    for folder in ("a*", "[a]", ":(top)"):
+        assert list_files(repository, folder) == Listing(tracked=(f"{folder}/x",), untracked=())
+
+
+def test_one_file_and_what_is_deleted_or_in_conflict_are_listed_once(repository: Path) -> None:
+    write(repository, "app/one", "app/both")
+    git(repository, "add", ".")
+    git(repository, "commit", "-m", "1")
+    git(repository, "checkout", "-b", "other")
+    (repository / "app/both").write_text("theirs")
+    git(repository, "commit", "-a", "-m", "2")
+    git(repository, "checkout", "main")
+    (repository / "app/both").write_text("ours")
+    git(repository, "commit", "-a", "-m", "3")
+    git(repository, "merge", "other", check=False)
+    (repository / "app/one").unlink()
+    assert list_files(repository, "app") == Listing(tracked=("app/both", "app/one"), untracked=())
+    assert list_files(repository, "app/both") == Listing(tracked=("app/both",), untracked=())
+
+
+def test_a_folder_below_the_repositorys_is_asked_in_its_own_words(repository: Path) -> None:
+    write(repository, "images/app/x", "app/y")
+    git(repository, "add", ".")
+    assert list_files(repository / "images", "app") == Listing(tracked=("app/x",), untracked=())
+
+
+def test_a_folder_that_is_no_work_tree_has_no_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    assert list_files(tmp_path, ".") is None
+
+
+def test_a_checkout_of_somebody_else_is_listed_all_the_same(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    write(repository, "app/x", "app/new")
+    git(repository, "add", "app/x")
+    monkeypatch.setenv("HOME", str(tmp_path))  # no settings of the user's that allow it
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own switch
+    assert list_files(repository, "app") == Listing(tracked=("app/x",), untracked=("app/new",))
+
+
+def test_what_git_cannot_list_is_an_error_and_never_guessed(repository: Path) -> None:
+    write(repository, "app/x")
+    git(repository, "add", ".")
+    (repository / ".git" / "index").write_bytes(b"damaged")
+    with pytest.raises(ToolError, match=r"git, listing the files of app, failed") as caught:
+        list_files(repository, "app")
+    assert "index file" in caught.value.output

@@ -1,0 +1,173 @@
+"""Programs: accepted codes, what a failure says, how they are stopped."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from buildkit.errors import MissingTool, ToolError
+from buildkit.tools.process import Command, find_tool, require_tool, run, start
+
+pytestmark = pytest.mark.tools
+
+
+def shell(script: str, **more: object) -> Command:
+    return Command(argv=("bash", "-c", script), **more)  # type: ignore[arg-type]
+
+
+def gone(pid: int) -> bool:
+    """Whether the process has ended (a zombie of somebody else's counts as ended)."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_output_and_code_of_a_program() -> None:
+    done = run(shell("echo ' out '; echo err >&2; exit 3", accept=(0, 3)))
+    assert (done.code, done.text, done.stdout, done.stderr) == (3, "out", b" out \n", b"err\n")
+
+
+def test_input_environment_and_folder(tmp_path: Path) -> None:
+    command = shell('cat; echo "$A $HOME"; pwd', stdin=b"in\n", env={"A": "1"}, cwd=tmp_path)
+    assert run(command).text.splitlines() == ["in", f"1 {os.environ['HOME']}", str(tmp_path)]
+
+
+def test_a_program_without_input_reads_none_of_ours() -> None:
+    assert run(Command(argv=("cat",))).stdout == b""
+
+
+def test_a_failure_names_program_and_code_and_keeps_what_it_said() -> None:
+    with pytest.raises(
+        ToolError, match=r"^`bash -c 'echo out; echo why >&2; exit 4'` failed with exit code 4$"
+    ) as caught:
+        run(shell("echo out; echo why >&2; exit 4"))
+    assert caught.value.output == "out\nwhy"
+    with pytest.raises(ToolError, match=r"^the step failed with exit code 1$"):
+        run(shell("false", what="the step"))
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
+def test_a_child_that_was_killed_is_said_to_be_with_the_signals_name(name: str) -> None:
+    with pytest.raises(ToolError, match=rf"^x was killed by {name}$"):
+        run(shell(f"ulimit -c 0; kill -{name[3:]} $$", what="x"))
+
+
+def test_a_real_time_signal_has_a_number() -> None:
+    with pytest.raises(ToolError, match=r"^x was killed by signal 40$"):
+        run(shell("kill -40 $$", what="x"))
+
+
+def test_only_the_end_of_a_long_output_is_kept() -> None:
+    with pytest.raises(ToolError) as caught:
+        run(shell("echo first; head -c 300000 /dev/zero | tr '\\0' x; echo; echo last; exit 1"))
+    assert caught.value.output.endswith("x\nlast")
+    assert "first" not in caught.value.output
+    assert len(caught.value.output) <= 64 * 1024
+
+
+def test_output_that_is_no_text_does_not_break_the_message() -> None:
+    with pytest.raises(ToolError) as caught:
+        run(shell("printf '\\377ok' >&2; exit 1"))
+    assert caught.value.output == "�ok"
+
+
+def test_a_missing_tool_is_named_with_what_installs_it() -> None:
+    assert find_tool("no-such-program") is None
+    with pytest.raises(MissingTool, match="newuidmap-x is not installed") as caught:
+        require_tool("newuidmap-x")
+    assert caught.value.hint == "run ci/bootstrap, or: sudo apt-get install newuidmap-x"
+    with pytest.raises(MissingTool):
+        run(Command(argv=("no-such-program",)))
+
+
+def test_a_tool_that_another_package_brings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(MissingTool) as caught:
+        require_tool("newuidmap")
+    assert caught.value.hint.endswith("apt-get install uidmap")
+
+
+def test_a_block_that_fails_ends_the_child_and_its_whole_group() -> None:
+    pids: list[int] = []
+
+    def work() -> None:
+        with start(shell("sleep 60 & echo $!; wait")) as child:
+            assert child.stdout is not None
+            pids.extend((child.pid, int(child.stdout.readline())))
+            raise RuntimeError
+
+    began = time.monotonic()
+    with pytest.raises(RuntimeError):
+        work()
+    assert time.monotonic() - began < 9, "it was asked to end, and did"
+    assert all(gone(pid) for pid in pids)
+
+
+def test_a_child_has_a_session_of_its_own_so_that_ctrl_c_reaches_us_alone() -> None:
+    with start(shell("sleep 60")) as child:
+        assert os.getsid(child.pid) == child.pid != os.getsid(0)
+
+
+STOP = """
+import os, sys, threading, time
+from buildkit.errors import Interrupted
+from buildkit.tools.process import Command, run, start, stop_all
+
+def shell(script, **more):
+    return Command(argv=("bash", "-c", script), **more)
+
+def later():
+    time.sleep(0.5)
+    stop_all()
+
+ended = []
+def undo():
+    run(shell("sleep 1; echo undone", undoes=True))
+    ended.append("undo")
+
+undoing = threading.Thread(target=undo)
+undoing.start()
+threading.Thread(target=later).start()
+began = time.monotonic()
+try:
+    run(shell("sleep 60"))
+except Interrupted:
+    ended.append("interrupted")
+assert time.monotonic() - began < 30
+try:
+    run(shell("true"))
+except Interrupted:
+    ended.append("nothing starts")
+print(run(shell("echo removed", undoes=True)).text)
+undoing.join()
+print(*sorted(ended), sep=", ")
+"""
+
+
+def test_stopping_ends_what_runs_starts_nothing_new_and_lets_undoing_be_done() -> None:
+    done = subprocess.run([sys.executable, "-c", STOP], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["removed", "interrupted, nothing starts, undo"]
+
+
+def test_many_programs_at_once() -> None:
+    found: list[str] = []
+    threads = [threading.Thread(target=lambda n=n: found.append(run(shell(f"echo {n}")).text)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [str(number) for number in range(8)]
