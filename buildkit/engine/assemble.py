@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
+from buildkit.cache.blobs import Blobs
 from buildkit.cache.ledger import Ledger
 from buildkit.declare.stage import Config
 from buildkit.digest import Key, canonical_json
@@ -12,7 +15,7 @@ from buildkit.errors import CollisionError
 from buildkit.oci.blob import Made
 from buildkit.oci.image import Image, Layer
 from buildkit.plan.compose import SYSTEM_PATH, Composition
-from buildkit.plan.spec import Spec
+from buildkit.plan.spec import PackWheels, Spec
 
 
 def assemble(specs: Iterable[Spec], config: Config, made: Mapping[Key, Made], arch: str) -> Image:
@@ -32,33 +35,56 @@ def assemble(specs: Iterable[Spec], config: Config, made: Mapping[Key, Made], ar
     return Image(layers=layers, config=replace(config, env=tuple(env.items())), arch=arch)
 
 
-def check_collisions(composition: Composition, ledger: Ledger) -> None:
+def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs) -> None:
     """Layers above the root are disjoint, or agree; raises CollisionError naming both. A set is checked once."""
     keys = sorted(spec.key.hex for spec in composition.layers)
     checked = Key.of(canonical_json(keys).encode())
     if ledger.is_checked(checked):
         return
-    owners: dict[str, tuple[str, str]] = {}
+    owners: dict[str, tuple[Spec, str]] = {}
     for spec in composition.layers:
         for path, content in ledger.contents(spec.key):
-            name, other = owners.setdefault(path, (spec.name, content))
+            first, other = owners.setdefault(path, (spec, content))
             if other != content:
-                raise _collision(f"/{path} is in the layers {name} and {spec.name} with different content")
+                one, two = _name_owner(first, path, blobs), _name_owner(spec, path, blobs)
+                raise _collision(f"/{path} is in {one} and in {two} with different content")
     folders = _folders(owners)
     for path in sorted(folders.keys() & owners.keys()):
-        raise _collision(f"/{path} is a file in {owners[path][0]}, and a folder in {folders[path]}")
+        one, two = _name_owner(owners[path][0], path, blobs), _name_owner(folders[path], f"{path}/", blobs)
+        raise _collision(f"/{path} is a file in {one}, and a folder in {two}")
     ledger.add_checked(checked)
 
 
-def _folders(owners: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+def _folders(owners: Mapping[str, tuple[Spec, str]]) -> dict[str, Spec]:
     """Folders above the paths, each with a layer that has something in it."""
-    folders: dict[str, str] = {}
-    for path, (name, _) in owners.items():
+    folders: dict[str, Spec] = {}
+    for path, (spec, _) in owners.items():
         folder = path.rpartition("/")[0]
         while folder and folder not in folders:
-            folders[folder] = name
+            folders[folder] = spec
             folder = folder.rpartition("/")[0]
     return folders
+
+
+def _name_owner(spec: Spec, path: str, blobs: Blobs) -> str:
+    """The wheel in a layer that holds ``path`` (a folder ends in a slash), if it is still in the cache; the layer."""
+    for wheel in spec.work.wheels if isinstance(spec.work, PackWheels) else ():
+        if wheel.sha256 is None or not wheel.is_wheel:
+            continue
+        with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(blobs.file_path(wheel.sha256, wheel.file)) as file:
+            if any(_installs(member, path) for member in file.namelist()):
+                return f"{wheel.name} {wheel.version} (layer {spec.name})"
+    return f"the layer {spec.name}"
+
+
+def _installs(member: str, path: str) -> bool:
+    """Whether a wheel's member becomes ``path``, or comes to lie in it; ``NAME.data/SCHEME/`` is another folder."""
+    _, data, rest = member.partition(".data/")
+    name = rest.partition("/")[2] if data else member
+    if not path.endswith("/"):
+        return path.endswith(f"/{name}")
+    parents = name.split("/")[:-1]
+    return any(path.endswith("/" + "/".join(parents[:depth]) + "/") for depth in range(1, len(parents) + 1))
 
 
 def _collision(what: str) -> CollisionError:

@@ -75,7 +75,7 @@ class _Build:
             self._realise(plan)
         made = self._shop.made
         with self._phase("assemble"):
-            check_collisions(plan.composition, self._shop.ledger)
+            check_collisions(plan.composition, self._shop.ledger, self._shop.blobs)
             composed, arch = plan.composition, self._shop.project.target.deb_arch
             image = assemble(composed.specs, composed.config, made, arch)
         imported = self._deliver(image, ref, stored)

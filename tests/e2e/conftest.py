@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import re
 import shutil
+import socket
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -74,6 +76,26 @@ def make_tiny(template: Path, registry: str, links: Path) -> Iterator[Callable[[
 def tiny(make_tiny: Callable[[], Tiny]) -> Tiny:
     """A tiny project, locked and committed, not built yet."""
     return make_tiny()
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[int, list[object]]]:
+    """A server on the host's loopback: its port, and who has connected."""
+    callers: list[object] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take() -> None:
+            while True:
+                try:
+                    connection, caller = server.accept()
+                except OSError:
+                    return
+                callers.append(caller)
+                connection.close()
+
+        threading.Thread(target=take, daemon=True).start()
+        yield server.getsockname()[1], callers
+        server.shutdown(socket.SHUT_RDWR)
 
 
 def short_folder() -> Path:

@@ -2,35 +2,11 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-from collections.abc import Iterator
-
 import pytest
 
 from tests.e2e.tinyproject import Tiny
 
 pytestmark = pytest.mark.tools
-
-
-@pytest.fixture
-def listener() -> Iterator[tuple[int, list[object]]]:
-    """A server on the host's loopback: its port, and who has connected."""
-    callers: list[object] = []
-    with socket.create_server(("127.0.0.1", 0)) as server:
-
-        def take() -> None:
-            while True:
-                try:
-                    connection, caller = server.accept()
-                except OSError:
-                    return
-                callers.append(caller)
-                connection.close()
-
-        threading.Thread(target=take, daemon=True).start()
-        yield server.getsockname()[1], callers
-        server.shutdown(socket.SHUT_RDWR)
 
 
 def test_steps_extend_the_root_underneath_the_layers(tiny: Tiny) -> None:

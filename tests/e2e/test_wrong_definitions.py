@@ -1,0 +1,188 @@
+"""What the user wrote is wrong: one message with the place and a hint, exit code 2, and nothing was touched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import add_wheel
+from tests.e2e.tinyproject import Tiny, one_error
+from tests.layers.wheelmaker import make_wheel
+
+pytestmark = pytest.mark.tools
+
+
+@pytest.fixture
+def untouched(tiny: Tiny) -> Iterator[Tiny]:
+    """A tiny project that is built; whatever the test does to its files must leave cache and storage as they are."""
+    tiny.build("app")
+    before = tiny.snapshot()
+    yield tiny
+    assert tiny.snapshot() == before
+    assert tiny.left_over() == []
+
+
+def test_every_wrong_key_and_type_of_every_stage_is_named_at_once(untouched: Tiny) -> None:
+    untouched.replace("stages/app/stage.toml", 'from = "base"', 'form = "base"')
+    untouched.replace("stages/app/stage.toml", "ships = true", 'ships = "yes"')
+    untouched.replace("stages/models/stage.toml", "summary =", "sumary =")
+    message = untouched.refuse("app", code=2)
+    assert "stages/app/stage.toml: `form`" in message
+    assert "did you mean `from`" in message
+    assert "stages/app/stage.toml: `ships`" in message
+    assert "stages/models/stage.toml: `sumary`" in message
+
+
+def test_text_that_is_not_toml(untouched: Tiny) -> None:
+    untouched.write("stages/app/stage.toml", 'summary = "x\n')
+    message = untouched.refuse("app", code=2)
+    assert "stages/app/stage.toml: is not TOML" in message
+    assert "line 1" in message
+
+
+def test_a_wrong_setting(untouched: Tiny) -> None:
+    untouched.replace("pyproject.toml", "bins = 4", "bin = 4")
+    message = untouched.refuse("app", code=2)
+    assert "pyproject.toml: `tool.buildkit.bin`" in message
+    assert "did you mean `bins`" in message
+
+
+def test_stages_that_inherit_in_a_circle(untouched: Tiny) -> None:
+    untouched.replace("stages/deps/stage.toml", "[wheels]", 'include = ["app"]\n[wheels]')
+    message = untouched.refuse("app", code=2)
+    assert "app → deps → app" in message
+    assert ".toml" in message
+
+
+def test_an_unknown_stage(untouched: Tiny) -> None:
+    untouched.replace("stages/app/stage.toml", '"models"', '"model"')
+    message = untouched.refuse("app", code=2)
+    assert "stages/app/stage.toml: `include`: there is no stage `model`" in message
+    assert "models" in message.partition("hint:")[2]
+
+
+def test_an_unknown_option(untouched: Tiny) -> None:
+    assert "--forzen" in untouched.refuse("app", "--forzen", code=2)
+
+
+def test_a_number_of_jobs_that_is_none(untouched: Tiny) -> None:
+    assert "--jobs" in untouched.refuse("app", "--jobs", "many", code=2)
+
+
+@pytest.mark.parametrize("lock", ["requirements/app.txt", "requirements/app.wheels.toml", "requirements/models.lock"])
+def test_a_lock_that_is_missing(untouched: Tiny, lock: str) -> None:
+    (untouched.project / lock).unlink()
+    message = untouched.refuse("app", code=2)
+    assert f"{lock}: the lock is missing" in message
+    assert "nox -s lock" in message
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "lock"),
+    [
+        ("requirements/app.in", "alpha==1.0", "alpha==1.1", "requirements/app.txt"),
+        ("requirements/models.toml", '"greeter"', '"greeting"', "requirements/models.lock"),
+        ("pyproject.toml", 'python = "3.13"', 'python = "3.12"', "requirements/app.txt"),
+    ],
+)
+def test_a_lock_that_is_older_than_its_input(untouched: Tiny, file: str, old: str, new: str, lock: str) -> None:
+    untouched.replace(file, old, new)
+    message = untouched.refuse("app", code=2)
+    assert f"{lock}: the lock is older than its input" in message
+    assert "nox -s lock" in message
+    checked = one_error(untouched.run("lock", "--check"), 1)
+    assert lock in checked
+
+
+def test_a_pin_without_a_hash(untouched: Tiny) -> None:
+    text = (untouched.project / "requirements/app.txt").read_text()
+    start = text.index("beta==1.0")
+    end = text.index("gamma==1.0")
+    untouched.write("requirements/app.txt", text[:start] + "beta==1.0\n" + text[end:])
+    message = untouched.refuse("app", code=2)
+    assert "requirements/app.txt:" in message
+    assert "beta==1.0 has no sha256 hash" in message
+
+
+def test_two_locks_that_disagree(untouched: Tiny) -> None:
+    untouched.write("requirements/more.in", "alpha==1.1\n")
+    untouched.write("stages/more/stage.toml", 'summary = "more"\n[wheels]\nlocks = ["requirements/more.txt"]\n')
+    untouched.lock()  # nothing has both yet
+    untouched.replace("stages/app/stage.toml", '"models"', '"models", "more"')
+    message = untouched.refuse("app", code=2)
+    assert "alpha==1.0" in message
+    assert "alpha==1.1" in message
+    assert "requirements/app.txt" in message
+    assert "requirements/more.txt" in message
+
+
+def test_locks_that_cannot_agree(untouched: Tiny) -> None:
+    untouched.write("requirements/more.in", "alpha==1.1\n")
+    untouched.write("stages/more/stage.toml", 'summary = "more"\n[wheels]\nlocks = ["requirements/more.txt"]\n')
+    untouched.replace("stages/app/stage.toml", '"models"', '"models", "more"')
+    ended = untouched.run("lock")
+    assert ended.code in (1, 2)
+    assert "alpha" in ended.text
+    assert [line for line in ended.errors if "locking" in line] == ended.errors[-1:]  # after uv's own words
+    assert not (untouched.project / "requirements/more.txt").exists()
+
+
+def test_no_wheel_for_the_target_and_no_sdist(untouched: Tiny) -> None:
+    links = untouched.folder / "links"
+    metadata = "Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n\n"
+    wheel = "Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp313-cp313-win_amd64\n"
+    made = make_wheel(links, {"e.py": b""}, name="elsewhere", version="1.0", METADATA=metadata, WHEEL=wheel)
+    made.rename(links / "elsewhere-1.0-cp313-cp313-win_amd64.whl")
+    untouched.write("requirements/app.in", "alpha==1.0\nelsewhere==1.0\n")
+    message = one_error(untouched.run("lock"), 2)
+    assert "elsewhere==1.0: no wheel fits Python 3.13" in message
+    assert "win_amd64" in message
+
+
+def test_a_requirement_that_nobody_has(untouched: Tiny) -> None:
+    untouched.write("requirements/app.in", "alpha==7.0\n")
+    ended = untouched.run("lock")
+    assert ended.code in (1, 2)
+    assert [line for line in ended.errors if "locking" in line] == ended.errors[-1:]  # after uv's own words
+    assert "alpha" in ended.text
+    assert "Traceback" not in ended.text
+
+
+@pytest.mark.parametrize("change", ["changed", "missing"])
+def test_a_model_that_is_not_as_locked_is_an_error_where_all_is_frozen(untouched: Tiny, change: str) -> None:
+    path = untouched.project / "models/greeter/weights.txt"
+    path.unlink() if change == "missing" else path.write_text("other weights")
+    message = untouched.refuse("app", "--frozen", code=2)
+    assert "models/greeter/weights.txt" in message
+    assert "greeter" in message
+    assert "hint:" in message
+
+
+def test_a_copied_folder_that_is_not_there(untouched: Tiny) -> None:
+    untouched.replace("stages/app/stage.toml", 'source = "app"', 'source = "ap"')
+    message = untouched.refuse("app", code=2)
+    assert "stages/app/ap: there is no such file or folder" in message
+
+
+def test_an_image_that_is_not_pinned(untouched: Tiny) -> None:
+    untouched.write("stages/base/stage.toml", 'summary = "x"\n[root]\nimage = "127.0.0.1:5000/tiny/root:latest"\n')
+    message = untouched.refuse("app", code=2)
+    assert "stages/base/stage.toml: `root.image`" in message
+    assert "sha256" in message
+
+
+def test_too_many_layers(untouched: Tiny) -> None:
+    untouched.replace("pyproject.toml", "bins = 4", "bins = 4\nmax-layers = 4")
+    message = untouched.refuse("app", code=2)
+    assert "9 layers, more than 4" in message
+
+
+def test_an_upgrade_says_what_it_did(untouched: Tiny) -> None:
+    untouched.write("requirements/app.in", "alpha\nbeta\ngamma\nbulk\n")
+    assert "same versions" in untouched.lock().text
+    add_wheel(untouched.folder / "links", "beta", "2.0")
+    assert "nothing changed" in untouched.lock().text
+    upgraded = untouched.lock("--upgrade").text
+    assert "alpha 1.0 → 1.1" in upgraded
+    assert "beta 1.0 → 2.0" in upgraded
