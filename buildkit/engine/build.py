@@ -144,8 +144,9 @@ class _Build:
 
     def _lines(self, plan: Plan, made: Mapping[Key, Made]) -> Iterator[LayerLine]:
         for entry in plan.entries:
-            spec, built = entry.spec, entry.source is Source.BUILT
-            found = spec.key in self._shop.tally.found
+            spec = entry.spec
+            found = entry.source is Source.BUILT and spec.key in self._shop.tally.found  # by another process
+            built = entry.source is Source.BUILT and not found
             for blob in made[spec.key].blobs:
                 yield LayerLine(
                     name=spec.name,
@@ -155,8 +156,8 @@ class _Build:
                     digest=str(blob.digest),
                     size=blob.size,
                     source=Source.CACHE if found else entry.source,
-                    seconds=made[spec.key].seconds if built and not found else 0.0,
-                    why=entry.why if built and not found else "",
+                    seconds=made[spec.key].seconds if built else 0.0,
+                    why=entry.why if built else "",
                 )
 
     @contextmanager

@@ -56,7 +56,9 @@ class Realiser:
         """Add what makes ``specs``, unless they are made; returns the ids to wait for."""
         wanted = list(specs)
         unknown = [spec.key for spec in wanted if spec.key not in self._shop.made]
-        self._shop.made.update(self._lookup(unknown))
+        found = self._lookup(unknown)
+        self._shop.made.update(found)
+        self._shop.tally.found.update(found)  # made by another process since the plan was
         return tuple(self._add(spec) for spec in wanted if spec.key not in self._shop.made)
 
     def _add(self, spec: Spec) -> str:
