@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ def run_tasks(
                 future.cancel()  # first, so that none takes the place of one that ends now
             process.stop_all()
             raise Interrupted("interrupted; nothing half-built is kept") from None
-    _raise({f"{tasks[name].phase} {tasks[name].name}": error for name, error in failures.items()})
+    _raise([(f"{tasks[name].phase} {tasks[name].name}", error) for name, error in failures.items()])
     if waiting:
         raise ValueError(f"steps that wait for what nobody does: {', '.join(waiting)}")
     return spent
@@ -112,19 +112,18 @@ def _run(task: Task, say: Say) -> float:
     return seconds
 
 
-def _raise(failures: Mapping[str, BaseException]) -> None:
-    for error in failures.values():
+def _raise(failures: Sequence[tuple[str, BaseException]]) -> None:
+    for _, error in failures:
         if not isinstance(error, BuildkitError):
             raise error  # a defect of ours: with its traceback
-    known = {name: error for name, error in failures.items() if isinstance(error, BuildkitError)}
+    known = [(name, error) for name, error in failures if isinstance(error, BuildkitError)]
     if len(known) == 1:
-        raise next(iter(known.values()))
+        raise known[0][1]
     if known:
         lines = [
-            f"{name}: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else "")
-            for name, error in known.items()
+            f"{name}: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else "") for name, error in known
         ]
-        output = "\n".join(f"── {name}\n{error.output}" for name, error in known.items() if error.output)
+        output = "\n".join(f"── {name}\n{error.output}" for name, error in known if error.output)
         raise BuildError(f"{len(known)} steps failed\n" + "\n".join(lines), output=output)
 
 

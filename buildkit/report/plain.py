@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
@@ -15,8 +16,9 @@ _EVERY_SECONDS = 10.0
 class PlainView:
     """A line when a step ends, and every ten seconds for one that takes long."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._out = out
+        self._clock = clock
         self._lock = threading.Lock()
         self._totals: dict[str, int | None] = {}
         self._said: dict[str, float] = {}
@@ -32,7 +34,7 @@ class PlainView:
         match event:
             case StepStarted():
                 self._totals[event.step] = event.total
-                self._said[event.step] = time.monotonic()
+                self._said[event.step] = self._clock()
                 return ""
             case StepProgress():
                 return self._progress(event)
@@ -40,7 +42,7 @@ class PlainView:
                 return render_event(event)
 
     def _progress(self, event: StepProgress) -> str:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._said.get(event.step, now) < _EVERY_SECONDS:
             return ""
         self._said[event.step] = now

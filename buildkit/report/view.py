@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from buildkit.events import Event, Say
 from buildkit.report.plain import PlainView
+
+if TYPE_CHECKING:
+    from buildkit.report.live import LiveView
 
 
 @contextmanager
@@ -29,16 +33,20 @@ def open_view(out: TextIO) -> Iterator[Say]:
 class _Lazy:
     def __init__(self, out: TextIO) -> None:
         self._out = out
-        self._view: object | None = None
+        self._lock = threading.Lock()
+        self._view: LiveView | None = None
 
     def __call__(self, event: Event) -> None:
-        from buildkit.report.live import LiveView
-
-        if self._view is None:
-            self._view = LiveView(self._out)
-        assert isinstance(self._view, LiveView)  # noqa: S101 - set above
-        self._view(event)
+        with self._lock:  # the first events of a build come from several threads at once
+            view = self._view = self._view or _open_live(self._out)
+        view(event)
 
     def close(self) -> None:
         if self._view is not None:
-            self._view.close()  # type: ignore[attr-defined]
+            self._view.close()
+
+
+def _open_live(out: TextIO) -> LiveView:
+    from buildkit.report.live import LiveView
+
+    return LiveView(out)

@@ -1,0 +1,225 @@
+"""The scheduler: order, parallel work, failures said once, and an end that can be asked for."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from buildkit.engine.scheduler import Lane, Outcome, Task, interruptible, run_tasks
+from buildkit.errors import BuildError, DefinitionError, ToolError
+from buildkit.events import Event, StepFailed, StepFinished, StepStarted, say_nothing
+
+PLACES = {Lane.CPU: 2, Lane.NET: 4, Lane.BOX: 1}
+
+
+def task(
+    name: str, action: Callable[[], object] = lambda: None, *needs: str, lane: Lane = Lane.CPU, phase: str = "pack"
+) -> Task:
+    def outcome() -> Outcome:
+        action()
+        return Outcome(size=3, note="done")
+
+    return Task(name=name, phase=phase, lane=lane, action=outcome, needs=needs)
+
+
+def run(*tasks: Task, said: list[Event] | None = None) -> dict[str, float]:
+    by_id = {task.name: task for task in tasks}
+    return run_tasks(by_id, PLACES, say_nothing if said is None else said.append, threading.Event())
+
+
+def fail(error: BaseException) -> Callable[[], object]:
+    def action() -> None:
+        raise error
+
+    return action
+
+
+def test_nothing_to_do_is_done() -> None:
+    assert run() == {}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sets(st.integers(0, 14)), st.sampled_from(list(Lane))), max_size=15))
+def test_every_task_runs_once_after_what_it_needs(shape: list[tuple[set[int], Lane]]) -> None:
+    done: list[str] = []
+    tasks = []
+    for number, (wanted, lane) in enumerate(shape):
+        needs = [str(other) for other in wanted if other < number]
+        tasks.append(task(str(number), lambda n=str(number): done.append(n), *needs, lane=lane))
+    run(*reversed(tasks))
+    assert sorted(done) == sorted(found.name for found in tasks)
+    for found in tasks:
+        assert all(done.index(need) < done.index(found.name) for need in found.needs)
+
+
+def test_lanes_run_side_by_side_each_with_its_places() -> None:
+    met = threading.Barrier(7, timeout=10)  # two, four and one: all at once, or it breaks
+    lanes = [Lane.CPU] * 2 + [Lane.NET] * 4 + [Lane.BOX]
+    run(*(task(str(number), met.wait, lane=lane) for number, lane in enumerate(lanes)))
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_no_lane_has_more_at_once_than_places(lane: Lane) -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def work() -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        threading.Event().wait(0.01)
+        with lock:
+            now -= 1
+
+    run(*(task(str(number), work, lane=lane) for number in range(8)))
+    assert most <= PLACES[lane]
+
+
+def test_seconds_are_summed_by_phase() -> None:
+    wait = threading.Event()
+    spent = run(
+        task("a", lambda: wait.wait(0.02), phase="fetch"),
+        task("b", lambda: wait.wait(0.02), phase="fetch"),
+        task("c", phase="pack"),
+    )
+    assert set(spent) == {"fetch", "pack"}
+    assert spent["fetch"] >= 0.04 > spent["pack"] >= 0
+
+
+def test_steps_are_said() -> None:
+    said: list[Event] = []
+    run(task("a"), said=said)
+    assert said[0] == StepStarted(step="a", phase="pack")
+    assert isinstance(said[1], StepFinished)
+    assert (said[1].step, said[1].phase, said[1].size, said[1].note) == ("a", "pack", 3, "done")
+
+
+def test_a_failure_stops_what_depends_on_it_and_lets_the_rest_finish() -> None:
+    done: list[str] = []
+    said: list[Event] = []
+    error = ToolError("it broke\nbadly", hint="mend it", output="its output")
+    with pytest.raises(ToolError) as caught:
+        run(
+            task("broken", fail(error)),
+            task("above", lambda: done.append("above"), "broken"),
+            task("top", lambda: done.append("top"), "above", "free"),
+            task("free", lambda: done.append("free"), lane=Lane.NET),
+            task("after", lambda: done.append("after"), "free"),
+            said=said,
+        )
+    assert caught.value is error
+    assert done == ["free", "after"]
+    assert [event for event in said if isinstance(event, StepFailed)] == [
+        StepFailed(step="broken", phase="pack", message="it broke")
+    ]
+
+
+def test_several_failures_are_one_error_with_each_ones_hint_and_output() -> None:
+    with pytest.raises(BuildError) as caught:
+        run(
+            task("a", fail(ToolError("one", hint="do this", output="out of a"))),
+            task("b", fail(DefinitionError("two")), lane=Lane.NET, phase="fetch"),
+        )
+    assert caught.value.exit_code == 1
+    lines = caught.value.message.splitlines()
+    assert lines[0] == "2 steps failed"
+    assert sorted(lines[1:]) == ["  hint: do this", "fetch b: two", "pack a: one"]
+    assert caught.value.output == "── pack a\nout of a"
+
+
+def test_failures_of_steps_with_one_name_are_all_said() -> None:
+    tasks = {str(n): task("same", fail(BuildError(f"error {n}"))) for n in range(3)}
+    with pytest.raises(BuildError, match="3 steps failed") as caught:
+        run_tasks(tasks, PLACES, say_nothing, threading.Event())
+    assert all(f"error {n}" in caught.value.message for n in range(3))
+
+
+def test_a_defect_of_ours_comes_before_errors_that_are_explained() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(task("a", fail(BuildError("x"))), task("b", lambda: 1 // 0))
+
+
+@pytest.mark.parametrize("needs", [("nobody",), ("self",)])
+def test_steps_that_could_never_run_are_a_defect_and_no_success(needs: tuple[str, ...]) -> None:
+    done: list[str] = []
+    with pytest.raises(ValueError, match="wait for what nobody does: self"):
+        run(task("self", lambda: None, *needs), task("free", lambda: done.append("free")))
+    assert done == ["free"]
+
+
+def test_sigterm_means_what_ctrl_c_means_only_while_it_lasts() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_threads_may_not_set_signals_and_need_not() -> None:
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with interruptible():
+                pass
+        except BaseException as error:  # noqa: BLE001 - whatever it is
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert errors == []
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from buildkit.engine.scheduler import Lane, Outcome, Task, interruptible, run_tasks
+from buildkit.errors import Interrupted
+from buildkit.tools.process import Command, run
+
+started = threading.Event()
+log = []
+
+def program():
+    started.set()
+    try:
+        run(Command(argv=("sleep", "60")))
+    finally:
+        log.append(run(Command(argv=("echo", "undone"), undoes=True)).text)
+    return Outcome()
+
+def quiet():
+    log.append("this must never start")
+    return Outcome()
+
+def interrupt():
+    started.wait()
+    time.sleep(0.2)
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+
+tasks = {"a": Task(name="a", phase="run", lane=Lane.BOX, action=program)}
+tasks |= {str(n): Task(name=str(n), phase="run", lane=Lane.BOX, action=quiet) for n in range(5)}
+tasks["z"] = Task(name="z", phase="run", lane=Lane.CPU, action=quiet, needs=("a",))
+threading.Thread(target=interrupt).start()
+stop = threading.Event()
+began = time.monotonic()
+try:
+    with interruptible():
+        run_tasks(tasks, {Lane.BOX: 1, Lane.CPU: 1}, lambda event: None, stop)
+except Interrupted as error:
+    print(error, error.exit_code, stop.is_set(), time.monotonic() - began < 30, log, sep="; ")
+"""
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_stops_programs_undoes_what_they_made_and_starts_nothing(name: str) -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, name], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout == "interrupted; nothing half-built is kept; 130; True; True; ['undone']\n"
