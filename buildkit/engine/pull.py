@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from buildkit.cache.blobs import Blobs
 from buildkit.digest import DiffId, Digest
@@ -34,7 +34,7 @@ def pull_image(ref: str, arch: str, blobs: Blobs) -> Made:
             diff_ids = [DiffId.parse(text) for text in config["rootfs"]["diff_ids"]]
             digests = [Digest.parse(layer["digest"]) for layer in manifest["layers"]]
             env = _env(config)
-        except (KeyError, TypeError, ValueError, OSError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
             raise BuildError(f"{ref}: not an image that can be read: {error!r}") from error
         if config.get("architecture") != arch:
             found = config.get("architecture")
@@ -50,9 +50,12 @@ def _take(folder: Path, digest: Digest, diff_id: DiffId, blobs: Blobs) -> Blob:
     with path.open("rb") as file:
         compression = _MAGIC.get(file.read(2), Compression.NONE)
     found, unpacked = hashlib.sha256(), 0
-    for chunk in _inflated(path, compression):
-        found.update(chunk)
-        unpacked += len(chunk)
+    try:
+        for chunk in _inflated(path, compression):
+            found.update(chunk)
+            unpacked += len(chunk)
+    except (zlib.error, ValueError) as error:
+        raise MismatchError(f"layer {digest.short} cannot be unpacked: {error}") from error
     if found.hexdigest() != diff_id.hex:
         raise MismatchError(f"layer {digest.short} unpacks to other bytes than its image says")
     size = path.stat().st_size
@@ -73,17 +76,25 @@ def _verified(folder: Path, digest: Digest) -> Path:
 
 
 def _inflated(path: Path, compression: Compression) -> Iterator[bytes]:
+    """The tar in pieces of about a mebibyte, however well it is compressed; zlib.error or ValueError for no such."""
     with path.open("rb") as file:
         if compression is Compression.ZSTD:
-            import zstandard
-
-            yield from zstandard.ZstdDecompressor().read_to_iter(file, read_size=_CHUNK)
+            yield from _unzstd(file)
             return
-        inflate: Callable[[bytes], bytes] = bytes
-        if compression is Compression.GZIP:
-            inflate = _Gzip()
+        inflate = _Gzip() if compression is Compression.GZIP else None
         while chunk := file.read(_CHUNK):
-            yield inflate(chunk)
+            yield from inflate(chunk) if inflate else (chunk,)
+
+
+def _unzstd(file: BinaryIO) -> Iterator[bytes]:
+    import zstandard
+
+    try:
+        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)  # zstd:chunked has many
+        while chunk := reader.read(_CHUNK):
+            yield chunk
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
 
 
 class _Gzip:
@@ -92,15 +103,13 @@ class _Gzip:
     def __init__(self) -> None:
         self._member = zlib.decompressobj(31)
 
-    def __call__(self, chunk: bytes) -> bytes:
-        parts = []
+    def __call__(self, chunk: bytes) -> Iterator[bytes]:
         while chunk:
-            parts.append(self._member.decompress(chunk))
-            chunk = self._member.unused_data
+            yield self._member.decompress(chunk, _CHUNK)
+            chunk = self._member.unconsumed_tail or self._member.unused_data
             if self._member.eof:
                 self._member = zlib.decompressobj(31)
-        return b"".join(parts)
 
 
 def _env(config: dict[str, Any]) -> tuple[str, ...]:
-    return tuple(str(line) for line in config.get("config", {}).get("Env") or ())
+    return tuple(str(line) for line in (config.get("config") or {}).get("Env") or ())
