@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, cached_property
@@ -52,6 +53,8 @@ class DiskCheckout:
             return None
         except UnicodeDecodeError:
             raise DefinitionError(f"{path}: not UTF-8 text") from None
+        except OSError as error:
+            raise DefinitionError(f"{path}: cannot be read: {error.strerror}") from error
 
     def pins(self, lock: str) -> tuple[Pin, ...]:
         """Pins of a requirements lock that apply to the target."""
@@ -118,7 +121,7 @@ class DiskCheckout:
     def _present_file(self, model: Model, file: ModelFile, lock: str) -> ModelFile:
         path = self._project.folder / file.source
         try:
-            sha256, stat = self._index.hash(path)
+            sha256, status = self._index.hash(path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             if self._frozen:
                 raise DefinitionError(
@@ -132,14 +135,20 @@ class DiskCheckout:
         if self._frozen:
             raise DefinitionError(what, hint="run: nox -s lock, or restore the file")
         self._say(Note(text=f"{what}; used as it is now (nox -s lock records it)", warning=True))
-        return replace(file, sha256=sha256, size=stat.st_size)
+        return replace(file, sha256=sha256, size=status.st_size)
 
     def _tree(self, path: str) -> Tree:
         root = self._project.folder
         if not os.path.lexists(root / path):
             raise DefinitionError(f"{path}: there is no such file or folder in the repository")
-        files = [self._tree_file(path, name) for name in self._belonging(path)]
-        return Tree(path=path, files=tuple(sorted((f for f in files if f), key=lambda f: f.path)))
+        found = (self._tree_file(path, name) for name in self._belonging(path))
+        files = tuple(sorted((file for file in found if file), key=lambda file: file.path))
+        if not files:  # an image without its application must not look like a success
+            raise DefinitionError(
+                f"{path}: none of its files belongs to the repository",
+                hint="git add them; do .gitignore or .containerignore name them, or is a folder on the way a link?",
+            )
+        return Tree(path=path, files=files)
 
     def _belonging(self, path: str) -> list[str]:
         """Paths, relative to the project, of what git tracks below ``path``, less what .containerignore names."""
@@ -163,16 +172,29 @@ class DiskCheckout:
     def _tree_file(self, tree: str, name: str) -> TreeFile | None:
         path = self._project.folder / name
         relative = posixpath.relpath(name, tree)
-        target = str(path.readlink()) if path.is_symlink() else ""
-        if not _is_utf8(name + target):
-            raise DefinitionError(f"{os.fsencode(name)!r}: the name of this file, or its link, is not UTF-8")
-        if target:
-            return TreeFile(path=relative, sha256=FileHash.of(target.encode()), size=0, link=target)
         try:
-            sha256, stat = self._index.hash(path)
-        except (FileNotFoundError, IsADirectoryError):
-            return None  # deleted in the work tree, or a submodule
-        return TreeFile(path=relative, sha256=sha256, size=stat.st_size, executable=bool(stat.st_mode & 0o100))
+            mode = path.lstat().st_mode
+            target = os.readlink(path) if stat.S_ISLNK(mode) else ""  # noqa: PTH115 - as it is written
+            if not _is_utf8(name + target):
+                raise DefinitionError(f"{os.fsencode(name)!r}: the name of this file, or its link, is not UTF-8")
+            if target:
+                return TreeFile(path=relative, sha256=FileHash.of(target.encode()), size=0, link=target)
+            if stat.S_ISDIR(mode):
+                self._say_left_out(name)
+                return None
+            if not stat.S_ISREG(mode):
+                raise DefinitionError(f"{name}: neither a file nor a symbolic link", hint="remove it, or ignore it")
+            sha256, status = self._index.hash(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None  # deleted in the work tree
+        except OSError as error:
+            raise DefinitionError(f"{name}: cannot be read: {error.strerror}") from error
+        return TreeFile(path=relative, sha256=sha256, size=status.st_size, executable=bool(status.st_mode & 0o100))
+
+    def _say_left_out(self, name: str) -> None:
+        """Say that git names a folder as one thing: a submodule, whose files are another repository's."""
+        if (self._project.folder / name / ".git").exists():
+            self._say(Note(text=f"{name}: a submodule, so left out", warning=True))
 
 
 def _walk(folder: Path, path: str) -> list[str]:
