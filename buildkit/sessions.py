@@ -78,8 +78,9 @@ def _lock(root: Path, arguments: Sequence[str]) -> int:
 
 def _doctor(_root: Path, arguments: Sequence[str]) -> int:
     from buildkit.doctor.main import main
+    from buildkit.engine.main import guarded
 
-    return main(arguments)
+    return guarded(lambda: main(arguments))
 
 
 def _schema(root: Path, arguments: Sequence[str]) -> int:
@@ -90,7 +91,11 @@ def _schema(root: Path, arguments: Sequence[str]) -> int:
 
 def _summary(path: Path) -> str:
     """The line ``summary = "…"`` of a stage file, without reading it as TOML: listing is quick and never fails."""
-    for line in path.read_text("utf-8", errors="replace").splitlines():
+    try:
+        text = path.read_text("utf-8", errors="replace")
+    except OSError:
+        return "cannot be read"
+    for line in text.splitlines():
         key, _, value = line.partition("=")
         if key.strip() == "summary":
             return value.strip().strip("\"'")

@@ -62,6 +62,13 @@ def test_every_stage_and_every_request_has_a_session_with_one_clear_line(project
     assert all(line and "\n" not in line for line in found.values())
 
 
+def test_a_stage_file_that_cannot_be_read_is_listed_all_the_same(project: Path) -> None:
+    (project / "stages/wrong/stage.toml").mkdir(parents=True)
+    assert listed(project)["build-wrong"] == "Build wrong: cannot be read"
+    done = nox(project, "-s", "build-base")
+    assert "Traceback" not in done.stderr
+
+
 def test_the_folder_is_the_noxfiles_or_the_one_that_is_named(project: Path) -> None:
     other = project.parent / "elsewhere" / "noxfile.py"
     other.parent.mkdir()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from buildkit.errors import BuildkitError, DefinitionError
+from buildkit.errors import BuildError, BuildkitError, DefinitionError
 from buildkit.report.words import clean
 
 
@@ -25,14 +25,17 @@ class BuildOptions:
     jobs: int = 2
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser of what stands after ``--``; raises DefinitionError."""
+
     def error(self, message: str) -> NoReturn:
-        raise DefinitionError(message, hint=f"{self.format_usage().strip()}")
+        """Raise what is wrong, with the usage as the hint."""
+        raise DefinitionError(message, hint=" ".join(self.format_usage().split()))
 
 
 def parse_build_options(arguments: Sequence[str], session: str) -> BuildOptions:
     """Read the options of a build session; raises DefinitionError."""
-    parser = _Parser(prog=f"nox -s {session} --", add_help=True)
+    parser = Parser(prog=f"nox -s {session} --", add_help=True)
     parser.add_argument("--frozen", action="store_true", help="a model that differs from its lock is an error")
     parser.add_argument("--no-import", action="store_true", help="make the layers, leave local storage alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
@@ -46,6 +49,8 @@ def build(folder: Path, stage: str | None, arguments: Sequence[str]) -> int:
 
     def action() -> None:
         options = parse_build_options(arguments, f"build-{stage}" if stage else "build")
+        if options.json is not None:
+            _check_writable(options.json)  # before the work, not after it
         reports = build_stages(folder, (stage,) if stage else (), options)
         if options.json is not None:
             value = [report.as_json() for report in reports]
@@ -60,7 +65,7 @@ def write_schema(folder: Path, arguments: Sequence[str]) -> int:
     from buildkit.declare.stage import stage_schema
 
     def action() -> None:
-        parser = _Parser(prog="nox -s schema --")
+        parser = Parser(prog="nox -s schema --")
         parser.add_argument("file", nargs="?", type=Path)
         chosen = parser.parse_args(list(arguments)).file
         text = json.dumps(stage_schema(), indent=2) + "\n"
@@ -72,17 +77,21 @@ def write_schema(folder: Path, arguments: Sequence[str]) -> int:
     return guarded(action)
 
 
-def guarded(action: Callable[[], None]) -> int:
-    """Run ``action``; print an error of ours for people and return its exit code, 0 where there is none."""
+def guarded(action: Callable[[], int | None]) -> int:
+    """Run ``action``; print an error of ours for people and return its exit code, else what ``action`` says, or 0."""
     try:
-        action()
+        return action() or 0
     except BuildkitError as error:
         print_error(error)
         return error.exit_code
+    except OSError as error:
+        if error.filename is None:
+            raise  # not about a file: a defect of ours, with its traceback
+        print_error(BuildError(f"{error.filename}: {error.strerror}"))
+        return BuildError.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
-    return 0
 
 
 def print_error(error: BuildkitError) -> None:
@@ -95,6 +104,12 @@ def print_error(error: BuildkitError) -> None:
     sys.stderr.flush()
 
 
+def _check_writable(path: Path) -> None:
+    folder = path.parent
+    if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise DefinitionError(f"{path}: this file cannot be written", hint="name one in a folder that exists")
+
+
 def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text, "utf-8")
@@ -103,7 +118,6 @@ def _write(path: Path, text: str) -> None:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 on, not {text!r}")
+    return int(text)

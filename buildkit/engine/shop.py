@@ -67,10 +67,22 @@ class Shop:
 
 
 def cache_folder() -> Path:
-    """``$BUILDKIT_CACHE``, or the user's cache folder by the XDG rules."""
+    """``$BUILDKIT_CACHE``, or the user's cache folder by the XDG rules; absolute, for links lead into it.
+
+    Raises BuildError for one that cannot be.
+    """
     said = os.environ.get("BUILDKIT_CACHE")
-    if said:
-        return Path(said).expanduser()
+    hint = "say where the cache may be: BUILDKIT_CACHE=/path"
+    try:
+        folder = (Path(said).expanduser() if said else _user_cache()).absolute()
+    except RuntimeError:
+        raise BuildError(f"{said}: there is no such home folder", hint=hint) from None
+    if ":" in str(folder):  # buildah's word for the end of a mount's source
+        raise BuildError(f"{folder}: the cache's path may have no colon", hint=hint)
+    return folder
+
+
+def _user_cache() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("xoe-buildkit", appauthor=False)

@@ -11,6 +11,7 @@ from buildkit.declare.aptlists import find_apt_lists
 from buildkit.declare.graph import Graph, load_graph
 from buildkit.declare.modelslock import models_source_path
 from buildkit.declare.project import Project, load_project
+from buildkit.engine.main import Parser
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.locking.lock import lock_all
 from buildkit.locking.request import AptInput, Change, LockRequest, input_of
@@ -65,13 +66,10 @@ def _has_input(project: Project, lock: str) -> bool:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="nox -s lock --", exit_on_error=False)
+    parser = Parser(prog="nox -s lock --")
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that the inputs allow")
     parser.add_argument("--check", action="store_true", help="write nothing; fail where a lock is missing or stale")
-    options, unknown = parser.parse_known_args(list(arguments))
-    if unknown:
-        raise DefinitionError(f"unknown arguments: {' '.join(unknown)}", hint=parser.format_usage().strip())
-    return options
+    return parser.parse_args(list(arguments))
 
 
 def _summary(changes: Sequence[Change]) -> str:

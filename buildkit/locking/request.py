@@ -78,6 +78,8 @@ class Drafts:
             return None
         except UnicodeDecodeError:
             raise DefinitionError(f"{file}: not UTF-8 text") from None
+        except OSError as error:
+            raise DefinitionError(f"{file}: cannot be read: {error.strerror}") from error
 
     def get(self, file: str) -> str:
         """As ``read``; raises DefinitionError where there is none."""

@@ -363,6 +363,7 @@ def test_a_tree_that_is_not_there_is_named(place: Place) -> None:
 @pytest.mark.tools
 def test_each_answer_is_asked_for_once(repository: Place) -> None:
     fill(repository)
+    repository.write("app/tracked", "x")
     git(repository, "add", "app")
     checkout = repository.checkout()
     first = checkout.tree("app")
