@@ -147,8 +147,10 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
         file.write_bytes(b"longer")
         return found
 
+    before = statindex._key(file.stat())
     monkeypatch.setattr(statindex, "_hash", change)
     assert index.hash(file)[0] == FileHash.of(b"one")
+    assert index._ledger.find_file(before) is None
     monkeypatch.setattr(statindex, "_hash", real)
     settle()
     assert sha(index, file) == FileHash.of(b"longer")
