@@ -140,8 +140,9 @@ class Boxes:
     def start_compiler(self, chain: tuple[Spec, ...]) -> Outcome:
         """Start the bytecode compiler of a root's interpreter; one process serves every layer of the build."""
         box = self._stack.enter_context(buildah.working_container(self._root_ref(chain)))
-        argv = worker_argv(self._shop.project.target.interpreter)
-        stdin, stdout = self._stack.enter_context(buildah.open_stream(box, argv))
+        folder = self._stack.enter_context(self._shop.blobs.working_folder())
+        argv = worker_argv(self._shop.project.target.interpreter, *buildah.PIPES)
+        stdin, stdout = self._stack.enter_context(buildah.open_stream(box, argv, folder))
         self._compiler = self._stack.enter_context(Compiler(stdin, stdout))
         return Outcome(note=self._compiler.tag)
 

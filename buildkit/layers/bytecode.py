@@ -25,8 +25,10 @@ _WORD = struct.Struct(">I")
 _GREETING = "buildkit-pyc 1 "
 # -I ignores the image's environment but also the seed, so the worker is started a second time with the seed alone
 _START = (
-    "import os, sys; os.execve(sys.executable, "
-    "[sys.executable, '-s', '-S', '-c', sys.argv[1]], {'PYTHONHASHSEED': '0'})"
+    "import os, sys\n"
+    "for handle, path, mode in zip((1, 0), sys.argv[2:], (os.O_WRONLY, os.O_RDONLY)):\n"
+    "    os.dup2(os.open(path, mode), handle)\n"
+    "os.execve(sys.executable, [sys.executable, '-s', '-S', '-c', sys.argv[1]], {'PYTHONHASHSEED': '0'})"
 )
 _BATCH_FILES = 64
 _BATCH_BYTES = 1 << 20
@@ -35,10 +37,13 @@ _AHEAD = 8
 Batch = list[tuple[OwnedMember, bytes]]
 
 
-def worker_argv(interpreter: str) -> tuple[str, ...]:
-    """What to run where the image's ``interpreter`` is; its two streams are for `Compiler`."""
+def worker_argv(interpreter: str, *pipes: str) -> tuple[str, ...]:
+    """What to run where the image's ``interpreter`` is; its two streams are for `Compiler`.
+
+    ``pipes`` are the paths of its output and its input, where they are not to be the standard ones.
+    """
     source = (files("buildkit.layers") / "pyc_worker.py").read_text("utf-8")
-    return (interpreter, "-I", "-S", "-c", _START, source)
+    return (interpreter, "-I", "-S", "-c", _START, source, *pipes)
 
 
 class Compiler:

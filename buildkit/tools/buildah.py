@@ -9,13 +9,15 @@ A command has no network unless its step asks for it. How that is enforced depen
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import resource
 import secrets
+import select
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +28,9 @@ from buildkit.tools.process import Command, Finished, converse, find_tool, run
 
 Mounts = Sequence[tuple[Path, str]]
 
+PIPES = ("/mnt/out", "/mnt/in")
+
+_POLL_SECONDS = 0.01
 _PROBE = "/buildkit-probe"
 _MISSED = re.compile(rb"(?:exec: \\?.|executable file .)" + _PROBE.encode())  # runc's words; crun's
 
@@ -71,18 +76,49 @@ def run_in(box: Box, argv: Sequence[str], *, env: Mapping[str, str], network: bo
 
 
 @contextmanager
-def open_stream(box: Box, argv: Sequence[str]) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """A running command's standard input and output, without network; it has ended on leaving.
+def open_stream(box: Box, argv: Sequence[str], folder: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """A running command's input and output, without network; it has ended on leaving.
 
-    Both pipes carry any bytes; neither is a terminal. On leaving, its input ends; raises ToolError with what it
-    said on standard error if it then fails, and kills it if the block raised.
+    Both are named pipes in ``folder``, which is empty: the command must open the first of `PIPES` for writing and
+    then the second for reading. (Standard input and output pass through buildah, which sleeps for 100 ms whenever a
+    pipe is full: a few megabytes take seconds.) On leaving, its input ends; raises ToolError with what it said on
+    standard error if it fails, then or before it opened them, and kills it if the block raised.
     """
+    for name in ("in", "out"):
+        os.mkfifo(folder / name, 0o600)
     command = Command(
-        argv=_run_argv(box, argv, {"PYTHONHASHSEED": "0"}, network=False, mounts=()),
+        argv=_run_argv(box, argv, {"PYTHONHASHSEED": "0"}, network=False, mounts=((folder, "/mnt"),)),
         what=f"`{_short(argv)}` in {box.name}",
     )
-    with converse(command) as pipes:
-        yield pipes
+    # without blocking, for there is no writer yet; there is one when the command waits for us at the other pipe
+    with os.fdopen(os.open(folder / "out", os.O_RDONLY | os.O_NONBLOCK), "rb") as output:
+        with converse(command) as (_, said):
+            handle = _await_reader(folder / "in", said)
+            if handle is not None:
+                os.set_blocking(output.fileno(), True)
+                with os.fdopen(handle, "wb") as requests:
+                    yield requests, output
+                    with suppress(BrokenPipeError):  # it ended before it read everything: its exit code says more
+                        requests.close()
+                while output.read(1 << 20):
+                    pass
+        if handle is None:
+            raise ToolError(f"{command.what}: ended before it began")
+
+
+def _await_reader(path: Path, said: BinaryIO) -> int | None:
+    """The writing end of a named pipe as soon as somebody reads it; None where ``said`` ends before."""
+    while True:
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        else:
+            os.set_blocking(handle, True)
+            return handle
+        if select.select([said], [], [], _POLL_SECONDS)[0] and not os.read(said.fileno(), 1 << 16):
+            return None
 
 
 def commit(box: Box, ref: str) -> str:

@@ -7,6 +7,7 @@ import os
 import socket
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,11 @@ def port() -> Iterator[int]:
 
 def bash(script: str) -> tuple[str, ...]:
     return ("/usr/bin/bash", "-c", script)
+
+
+def piped(script: str) -> tuple[str, ...]:
+    """A script whose output and input are the pipes of a stream."""
+    return bash(f"exec >{buildah.PIPES[0]} <{buildah.PIPES[1]}; {script}")
 
 
 def containers() -> str:
@@ -158,9 +164,9 @@ def test_a_step_that_changes_nothing_still_makes_a_layer(layer: DiffId, tmp_path
         assert not tar.getnames()
 
 
-def test_megabytes_pass_through_a_stream_in_both_directions(isolation: str) -> None:
+def test_megabytes_pass_through_a_stream_in_both_directions(isolation: str, tmp_path: Path) -> None:
     data = os.urandom(1 << 20)
-    with working_container(REF) as box, open_stream(box, ("/usr/bin/cat",)) as (stdin, stdout):
+    with working_container(REF) as box, open_stream(box, piped("exec cat"), tmp_path) as (stdin, stdout):
         writer = threading.Thread(target=lambda: ([stdin.write(data) for _ in range(16)], stdin.close()))
         writer.start()
         assert all(stdout.read(len(data)) == data for _ in range(16))
@@ -168,13 +174,35 @@ def test_megabytes_pass_through_a_stream_in_both_directions(isolation: str) -> N
         assert stdout.read() == b""
 
 
-def test_a_stream_answers_line_by_line_and_has_no_network(isolation: str, port: int) -> None:
+def test_a_stream_whose_reader_pauses_is_not_slowed_down(isolation: str, tmp_path: Path) -> None:
+    # 100 pauses of a millisecond with more waiting than a pipe holds; buildah's own relay takes 0.1 s for each
+    script = "for i in {1..100}; do read -r -N 65000 data; sleep 0.001; done; echo done"
+    with working_container(REF) as box, open_stream(box, piped(script), tmp_path) as (stdin, stdout):
+        began = time.monotonic()
+        stdin.write(b"x" * 6_500_000)
+        stdin.close()
+        assert stdout.readline() == b"done\n"
+        assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("script", ["exit 3", "exit 0"])
+def test_a_stream_whose_command_never_opens_it_fails(isolation: str, tmp_path: Path, script: str) -> None:
+    said = "exit code 3" if script == "exit 3" else "ended before it began"
+    with (
+        pytest.raises(ToolError, match=said),
+        working_container(REF) as box,
+        open_stream(box, bash(script), tmp_path),
+    ):
+        pytest.fail("it never began")
+
+
+def test_a_stream_answers_line_by_line_and_has_no_network(isolation: str, port: int, tmp_path: Path) -> None:
     script = f"while read -r line; do echo got $line; done; exec 3<>/dev/tcp/127.0.0.1/{port} || exit 7"
     answers = []
     with (  # noqa: PT012 - that it fails on leaving, not before, is the point
         pytest.raises(ToolError, match="exit code 7"),
         working_container(REF) as box,
-        open_stream(box, bash(script)) as (stdin, stdout),
+        open_stream(box, piped(script), tmp_path) as (stdin, stdout),
     ):
         for word in (b"one", b"two"):
             stdin.write(word + b"\n")
@@ -183,8 +211,12 @@ def test_a_stream_answers_line_by_line_and_has_no_network(isolation: str, port: 
     assert answers == [b"got one\n", b"got two\n"]
 
 
-def test_a_stream_that_is_left_by_an_error_ends(isolation: str) -> None:
-    with pytest.raises(KeyError), working_container(REF) as box, open_stream(box, ("/usr/bin/sleep", "3600")):
+def test_a_stream_that_is_left_by_an_error_ends(isolation: str, tmp_path: Path) -> None:
+    with (
+        pytest.raises(KeyError),
+        working_container(REF) as box,
+        open_stream(box, piped("exec sleep 3600"), tmp_path),
+    ):
         raise KeyError
     assert box.name not in containers()
 
