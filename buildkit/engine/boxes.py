@@ -35,10 +35,14 @@ _CHUNK = 1 << 20
 _ZIP_EPOCH = "315532800"  # 1980-01-01: a zip knows no earlier time
 
 _COMPILE = """
-import glob, os, shutil, subprocess, sys, tempfile
-source, work = sys.argv[1], tempfile.mkdtemp()
+import glob, os, shutil, subprocess, sys, tarfile
+source, work = sys.argv[1], "/tmp/buildkit"  # compilers write it into what they make: the same in every container
 if os.path.isdir(source):
     source = shutil.copytree(source, work + "/source", symlinks=True)
+else:
+    safe = {} if source.endswith(".zip") or not hasattr(tarfile, "data_filter") else {"filter": "data"}
+    shutil.unpack_archive(source, work + "/source", **safe)
+    (source,) = glob.glob(work + "/source/*/")
 pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation",
        "--no-cache-dir", "--disable-pip-version-check", "--wheel-dir", work + "/out", source]
 if subprocess.call(pip, stdout=2):

@@ -54,6 +54,12 @@ def test_the_same_again_from_nothing(tiny: Tiny) -> None:
     assert again.report["digest"] == first.report["digest"]
 
 
+@pytest.mark.xfail(reason="buildah's own mount targets (etc/hostname, run) reach the layer, by isolation")
+def test_a_step_makes_the_same_layer_under_every_isolation(make_tiny: Callable[[], Tiny]) -> None:
+    one, other = make_tiny(), make_tiny()
+    assert one.build("tools").digests() == other.build("tools", BUILDAH_ISOLATION="chroot").digests()
+
+
 def test_only_the_executable_bit_of_a_mode_counts(tiny: Tiny) -> None:
     first = tiny.build("app", "--no-import")
     script = tiny.project / "stages/app/app/main.sh"

@@ -77,6 +77,8 @@ class Tiny:
         self.folder = folder
         self.project = folder / "project"
         self.cache = folder / "cache"
+        self.python = sys.executable
+        self.before: tuple[str, ...] = ()  # what makes a command another user's
         containers = folder / "home/.config/containers"
         containers.mkdir(parents=True)
         (folder / "storage.conf").write_text(_STORAGE.format(folder=folder))
@@ -89,13 +91,17 @@ class Tiny:
             "HOME": str(folder / "home"),
             "LANG": "C.UTF-8",
             "TMPDIR": str(folder / "tmp"),
-            "CONTAINERS_STORAGE_CONF": str(folder / "storage.conf"),
             "BUILDKIT_CACHE": str(self.cache),
             "PIP_CONFIG_FILE": os.devnull,
             "UV_NO_CONFIG": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         (folder / "tmp").mkdir()
+        (folder / "run").mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            self.env["CONTAINERS_STORAGE_CONF"] = str(folder / "storage.conf")
+        else:
+            self.belong_to_user()
         if links is not None:
             self.env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(links)}
 
@@ -103,12 +109,17 @@ class Tiny:
         """Be a copy of a project."""
         shutil.copytree(template, self.project, symlinks=True)
 
+    def belong_to_user(self) -> None:
+        """Let an ordinary user's own storage be in this folder: it is below their home, and needs no file to say so."""
+        self.env["XDG_RUNTIME_DIR"] = str(self.folder / "run")
+        self.env.pop("CONTAINERS_STORAGE_CONF", None)
+
     # sessions
 
     def argv(self, session: str, *arguments: str) -> tuple[str, ...]:
         """The command line of a session."""
         noxfile = self.project / "noxfile.py"
-        return (sys.executable, "-m", "nox", "-f", str(noxfile), "-s", session, "--", *arguments)
+        return (*self.before, self.python, "-m", "nox", "-f", str(noxfile), "-s", session, "--", *arguments)
 
     def run(self, session: str, *arguments: str, **env: str) -> Ended:
         """Run a session to its end, whatever that is; builds report."""
@@ -182,7 +193,8 @@ class Tiny:
 
     def tool(self, *argv: str, code: int = 0) -> str:
         """What buildah, podman or skopeo answers about this project's storage."""
-        done = subprocess.run(argv, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=120)
+        whole = (*self.before, *argv)
+        done = subprocess.run(whole, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=120)
         assert done.returncode == code, f"{argv}: {done.stdout}{done.stderr}"
         return done.stdout
 
@@ -233,6 +245,9 @@ class Tiny:
 
     def remove(self) -> None:
         """Remove everything, with what containers had mounted."""
+        if "CONTAINERS_STORAGE_CONF" not in self.env:  # files of subordinate ids are there
+            argv = (*self.before, "buildah", "unshare", "rm", "-rf", str(self.folder / "home/.local"))
+            subprocess.run(argv, env=self.env, cwd=self.folder, check=False)
         mounts = Path("/proc/self/mounts").read_text().splitlines()
         for mount in sorted((line.split(" ")[1] for line in mounts), reverse=True):
             if mount.startswith(f"{self.folder}/"):

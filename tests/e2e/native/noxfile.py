@@ -1,0 +1,3 @@
+from buildkit.sessions import register
+
+register()

@@ -1,0 +1,184 @@
+"""Sdists and packages of the repository become wheels in a builder: a Debian root with a compiler, without network."""
+
+from __future__ import annotations
+
+import io
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import short_folder
+from tests.e2e.tinyproject import Tiny
+
+pytestmark = [pytest.mark.tools, pytest.mark.network]
+
+_NATIVE = Path(__file__).parent / "native"
+_IMPORT = "import fast, source_only as s, source_native as n; print(fast.add(40, 2), s.WORD, n.add(1, 1))"
+
+
+@pytest.fixture(scope="module")
+def native() -> Iterator[Tiny]:
+    """A project with a builder, locked by the real session: its root comes from the Debian mirror, once a module."""
+    folder = short_folder()
+    links = folder / "links"
+    tiny = Tiny(folder, links=links)
+    links.mkdir()
+    argv = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(links), "pip", "setuptools")
+    subprocess.run((*argv, "--only-binary=:all:", "--python-version=3.13"), check=True)
+    write_sdist(links)
+    tiny.adopt(_NATIVE)
+    tiny.lock()
+    tiny.git("init", "--quiet")
+    tiny.git("add", ".")
+    tiny.git("commit", "--quiet", "--message=All of it")
+    yield tiny
+    tiny.remove()
+
+
+@pytest.fixture
+def fresh(native: Tiny) -> Iterator[Tiny]:
+    """The project as it was committed; root, builder and wheels stay in its cache from test to test."""
+    yield native
+    native.git("checkout", "--quiet", ".")
+    native.git("clean", "--quiet", "-fd")
+
+
+def python(tiny: Tiny, code: str) -> str:
+    return tiny.run_image("app", "/opt/venv/bin/python", "-I", "-c", code)
+
+
+def test_sdists_and_packages_of_the_repository_are_compiled_once(fresh: Tiny) -> None:
+    first = fresh.build("app")
+    assert re.search(r"compile +fast 1.0", first.text)
+    assert re.search(r"compile +source-only 1.0", first.text)
+    assert python(fresh, _IMPORT) == "42 sdist 2\n"
+    assert python(fresh, "import importlib.metadata as m; print(m.version('fast'))") == "1.0\n"
+    assert len(fresh.rows("wheels")) == 2
+    again = fresh.build("app")
+    assert again.built() == {}
+    assert "compile" not in again.text
+    assert fresh.left_over() == []
+
+
+def test_a_changed_source_compiles_its_package_alone(fresh: Tiny) -> None:
+    first = fresh.build("app")
+    fresh.replace("libs/fast/src/fast.c", "one + other", "one * other")
+    changed = fresh.build("app")
+    assert list(changed.built().values()) == ["fast compiled anew"]
+    assert "source-only 1.0" not in "".join(line for line in changed.text.splitlines() if "compile " in line)
+    assert python(fresh, _IMPORT) == "80 sdist 2\n"
+    fresh.replace("libs/fast/src/fast.c", "one * other", "one + other")
+    back = fresh.build("app")
+    assert back.built() == {}
+    assert back.digests() == first.digests()
+
+
+def test_a_compiled_wheel_is_the_same_anywhere(fresh: Tiny) -> None:
+    first = fresh.build("app")
+    shutil.rmtree(fresh.cache / "files")
+    for table in ("wheels", "layers"):
+        forget(fresh, table, keep_root=table == "layers")
+    elsewhere = fresh.folder / "else where"
+    shutil.copytree(fresh.project, elsewhere)
+    fresh.project, before = elsewhere, fresh.project
+    try:
+        again = fresh.build("app", TZ="Asia/Tokyo")
+    finally:
+        fresh.project = before
+        shutil.rmtree(elsewhere)
+    assert "compile " in again.text
+    assert again.digests() == first.digests()
+
+
+def test_a_builder_has_no_network(fresh: Tiny, listener: tuple[int, list[object]]) -> None:
+    port, callers = listener
+    call = f'import socket\nsocket.create_connection(("127.0.0.1", {port})).close()\n'
+    fresh.write("libs/fast/setup.py", f"{call}from setuptools import setup\nsetup()\n")
+    fresh.git("add", ".")
+    fresh.lock()
+    ended = fresh.run("build-app")
+    fresh.git("rm", "--quiet", "--cached", "libs/fast/setup.py")
+    assert ended.code == 1
+    assert "fast 1.0: its wheel could not be compiled in builder" in ended.errors[-1]  # after pip's own words
+    assert ended.text.count("ConnectionRefusedError: ") == 1
+    assert callers == []
+    assert fresh.left_over() == []
+
+
+def test_source_that_does_not_compile_is_shown(fresh: Tiny) -> None:
+    fresh.build("app")
+    before = fresh.snapshot()
+    fresh.replace("libs/fast/src/fast.c", "long one", "lung one")
+    ended = fresh.run("build-app")
+    assert ended.code == 1
+    assert "fast 1.0: its wheel could not be compiled in builder" in ended.errors[-1]
+    assert "lung" in ended.text
+    assert fresh.snapshot() == before
+    assert fresh.left_over() == []
+
+
+def test_bytecode_is_compiled_by_the_interpreter_of_the_image(fresh: Tiny) -> None:
+    fresh.build("app")
+    code = "import source_only, os; print(source_only.__cached__, os.path.exists(source_only.__cached__))"
+    path = "/opt/venv/lib/python3.13/site-packages/__pycache__/source_only.cpython-313.pyc"
+    assert python(fresh, code) == f"{path} True\n"
+    fresh.replace("pyproject.toml", "[tool.buildkit]", "[tool.buildkit]\nbytecode-root = 'nothing'")
+    assert "there is no stage `nothing`" in fresh.refuse("app", code=2)
+
+
+def test_a_root_without_its_tool(fresh: Tiny) -> None:
+    folder = fresh.folder / "bin"
+    folder.mkdir()
+    for place in fresh.env["PATH"].split(":"):
+        for path in Path(place).glob("*"):
+            if path.name != "mmdebstrap" and not (folder / path.name).is_symlink():
+                (folder / path.name).symlink_to(path)
+    empty = str(fresh.folder / "empty")
+    message = fresh.refuse("base", "--no-import", code=1, PATH=str(folder), BUILDKIT_CACHE=empty)
+    assert "mmdebstrap is not installed" in message
+    assert "apt-get install mmdebstrap" in message
+
+
+def test_a_pin_that_the_archive_no_longer_has(fresh: Tiny) -> None:
+    lock = fresh.project / "requirements/base.apt.lock"
+    lock.write_text(re.sub(r"^dash=\S+", "dash=0.0.1-1", lock.read_text(), flags=re.MULTILINE))
+    message = fresh.refuse("base", "--no-import", code=1)
+    assert "dash=0.0.1-1" in message
+    assert "nox -s lock -- --upgrade" in message
+    assert fresh.left_over() == []
+
+
+def forget(tiny: Tiny, table: str, *, keep_root: bool) -> None:
+    """Remove what the ledger knows, so that it must be made again."""
+    with closing(sqlite3.connect(tiny.cache / "ledger.sqlite")) as db, db:
+        db.execute(f"DELETE FROM {table}" + (" WHERE kind <> 'root'" if keep_root else ""))
+
+
+def write_sdist(folder: Path) -> None:
+    """An sdist with a module, an extension and a setup.py, as old projects have them."""
+    name = "source_only-1.0"
+    native = (_NATIVE / "libs/fast/src/fast.c").read_text()
+    files = {
+        "setup.py": (
+            "from setuptools import Extension, setup\n"
+            "setup(name='source-only', version='1.0', py_modules=['source_only'],\n"
+            "      ext_modules=[Extension('source_native', ['native.c'])])\n"
+        ),
+        "source_only.py": 'WORD = "sdist"\n',
+        "native.c": native.replace("PyInit_fast", "PyInit_source_native").replace('"fast"', '"source_native"'),
+        "PKG-INFO": "Metadata-Version: 2.2\nName: source-only\nVersion: 1.0\n\n",
+        "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
+    }
+    with tarfile.open(folder / f"{name}.tar.gz", "w:gz") as tar:
+        for path, text in files.items():
+            info = tarfile.TarInfo(f"{name}/{path}")
+            info.size = len(text.encode())
+            tar.addfile(info, io.BytesIO(text.encode()))

@@ -1,0 +1,89 @@
+"""An ordinary user builds: into storage of their own, with the same digests as root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.tinyproject import Ended, Tiny
+
+pytestmark = [pytest.mark.tools, pytest.mark.network]
+
+_NAME = "buildkit-e2e"
+_REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def user() -> Iterator[pwd.struct_passwd]:
+    """An ordinary user with a range of subordinate ids: made and removed by root, otherwise whoever runs this."""
+    if os.geteuid() != 0:
+        yield pwd.getpwuid(os.geteuid())
+        return
+    subprocess.run(("userdel", "--remove", _NAME), capture_output=True)
+    subprocess.run(("useradd", "--create-home", "--add-subids-for-system", "--shell", "/bin/sh", _NAME), check=True)
+    account = pwd.getpwnam(_NAME)
+    if f"{_NAME}:" not in Path("/etc/subuid").read_text():
+        for option in ("--add-subuids", "--add-subgids"):
+            subprocess.run(("usermod", option, "700000-765535", _NAME), check=True)
+    yield account
+    subprocess.run(("userdel", "--remove", _NAME), check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def interpreter(user: pwd.struct_passwd) -> Iterator[str]:
+    """A Python with buildkit that the user may run: this one, or the system's with an installation of its own."""
+    if may(user, sys.executable) and may(user, str(_REPOSITORY / "pyproject.toml")):
+        yield sys.executable
+        return
+    venv = Path("/var/tmp") / f"{_NAME}-{os.getpid()}"  # where every user may look
+    uv = (sys.executable, "-m", "uv")
+    subprocess.run((*uv, "venv", "--quiet", "--python", "/usr/bin/python3", str(venv)), check=True)
+    argv = (*uv, "pip", "install", "--quiet", "--link-mode=copy", "--python", f"{venv}/bin/python", str(_REPOSITORY))
+    subprocess.run(argv, check=True)
+    yield f"{venv}/bin/python"
+    shutil.rmtree(venv)
+
+
+@pytest.fixture
+def theirs(make_tiny: Callable[[], Tiny], user: pwd.struct_passwd, interpreter: str) -> Tiny:
+    """A tiny project that belongs to the user, run as the user."""
+    tiny = make_tiny()
+    tiny.env |= {"USER": user.pw_name, "LOGNAME": user.pw_name}
+    tiny.belong_to_user()
+    tiny.env.pop("PYTHONPATH", None)
+    if os.geteuid() == 0:
+        subprocess.run(("chown", "--recursive", f"{user.pw_uid}:{user.pw_gid}", str(tiny.folder)), check=True)
+        tiny.before = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups", "--")
+    tiny.python = interpreter
+    return tiny
+
+
+def test_an_ordinary_user_builds_the_same_image_into_their_own_storage(tiny: Tiny, theirs: Tiny) -> None:
+    mine = tiny.build("tools")
+    built = theirs.build("tools")
+    assert steps_aside(built) == steps_aside(mine)
+    name = theirs.tool("buildah", "from", "localhost/tiny/tools:latest").strip()
+    assert theirs.tool("buildah", "run", "--isolation=chroot", name, "cat", "/opt/tools/copy").startswith("of the")
+    theirs.tool("buildah", "rm", name)
+    assert theirs.left_over() == []
+    assert theirs.build("tools").report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
+
+
+def steps_aside(ended: Ended) -> dict[str, str]:
+    """The digests of layers that no container made: see test_same_bytes for those."""
+    return {name: diff_id for name, diff_id in ended.digests().items() if not name.startswith("tools/")}
+
+
+def may(user: pwd.struct_passwd, path: str) -> bool:
+    """Whether the user may read a file."""
+    if os.geteuid() != 0:
+        return os.access(path, os.R_OK)
+    argv = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--", "test", "-r", path)
+    return subprocess.run(argv).returncode == 0
