@@ -13,7 +13,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -23,7 +23,7 @@ from buildkit.errors import BuildError, Interrupted
 
 _POLL_SECONDS = 0.05
 _FILE_SECONDS = 60.0  # between making a temporary file and locking it, it looks dead
-_FOLDER_SECONDS = 24 * 3600.0  # a folder cannot be locked
+_LONG_SECONDS = 24 * 3600.0  # folders and downloads (`.NAME.part`) are not locked
 
 
 class Blobs:
@@ -48,6 +48,18 @@ class Blobs:
             return self.path(digest).stat().st_size == size
         except FileNotFoundError:
             return False
+
+    def drop_damaged(self, digests: Iterable[Digest]) -> tuple[Digest, ...]:
+        """Read blobs again and remove those that are not what they are named; which those were."""
+        import hashlib
+
+        damaged = []
+        for digest in digests:
+            with contextlib.suppress(FileNotFoundError), self.path(digest).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest.hex:
+                    self.path(digest).unlink()
+                    damaged.append(digest)
+        return tuple(damaged)
 
     def file_path(self, sha256: FileHash, name: str) -> Path:
         """Where a download or a compiled wheel is, or would be; its folder is made."""
@@ -103,14 +115,20 @@ class Blobs:
         import shutil
 
         now = time.time()
-        for path in self._temporary.iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                age = now - path.stat().st_mtime
+        for path in (*self._temporary.iterdir(), *self._files.glob("*/.*")):
+            with contextlib.suppress(FileNotFoundError, PermissionError):  # another user's are theirs to remove
+                if not _is_abandoned(path, now - path.stat().st_mtime):
+                    continue
                 if path.is_dir():
-                    if age > _FOLDER_SECONDS:
-                        shutil.rmtree(path, ignore_errors=True)
-                elif age > _FILE_SECONDS and not _locked(path):
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
                     path.unlink()
+
+
+def _is_abandoned(path: Path, age: float) -> bool:
+    if path.is_dir() or path.name.startswith("."):
+        return age > _LONG_SECONDS
+    return age > _FILE_SECONDS and not _locked(path)
 
 
 def _locked(path: Path) -> bool:

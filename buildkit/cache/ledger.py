@@ -33,6 +33,7 @@ from buildkit.oci.blob import Blob, Made
 
 VERSION = 1
 _TOUCH_SECONDS = 3600
+_BUSY_SECONDS = 30
 _SCHEMA = """
 CREATE TABLE layers (key TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, recipe TEXT NOT NULL,
   blobs TEXT NOT NULL, env TEXT NOT NULL, contents BLOB NOT NULL,
@@ -70,7 +71,7 @@ class Ledger:
         self._path = path
         with ExitStack() as stack, _explained(path):
             self._db = stack.enter_context(
-                closing(sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False))
+                closing(sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False))
             )
             self._prepare()
             stack.pop_all()  # it is of use: only ``close`` closes it
@@ -150,9 +151,10 @@ class Ledger:
             for name, seconds in report["phases"].items():
                 self._write("INSERT INTO phases VALUES (?,?,?)", (build, name, seconds))
 
-    def last_recipes(self, stage: str) -> dict[str, str]:
-        """Layer name to recipe of the stage's last build; empty before the first."""
-        row = self._one("SELECT report FROM builds WHERE stage = ? ORDER BY id DESC LIMIT 1", (stage,))
+    def last_recipes(self, stage: str, image: str) -> dict[str, str]:
+        """Layer name to recipe of the last build of a stage's image (of this project); empty before the first."""
+        query = "SELECT report FROM builds WHERE stage = ? AND image = ? ORDER BY id DESC LIMIT 1"
+        row = self._one(query, (stage, image))
         if row is None:
             return {}
         keys = {layer["key"].removeprefix("sha256:"): layer["name"] for layer in json.loads(row[0])["layers"]}
@@ -160,7 +162,7 @@ class Ledger:
         return {keys[key]: recipe for key, recipe in rows}
 
     def _prepare(self) -> None:
-        self._db.execute("PRAGMA busy_timeout=30000")
+        self._db.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost the last rows, never the file: built again
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == VERSION:
             return
@@ -169,7 +171,7 @@ class Ledger:
                 f"{self._path}: written by a newer buildkit (schema {version}, this one knows {VERSION})",
                 hint="upgrade buildkit, or give this one a cache of its own: BUILDKIT_CACHE=/path",
             )
-        self._db.execute("PRAGMA journal_mode=WAL")
+        self._switch_to_wal()
         with closing(self._db.cursor()) as cursor:
             cursor.execute("BEGIN EXCLUSIVE")
             (version,) = cursor.execute("PRAGMA user_version").fetchone()
@@ -178,6 +180,19 @@ class Ledger:
                     cursor.execute(statement)
                 cursor.execute(f"PRAGMA user_version={VERSION}")
             cursor.execute("COMMIT")
+
+    def _switch_to_wal(self) -> None:
+        """Processes that make the file at the same time refuse one another here without waiting: we wait."""
+        end = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
 
     def _select_in(self, query: str, values: list[str]) -> list[Any]:
         rows: list[Any] = []

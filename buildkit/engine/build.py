@@ -107,8 +107,10 @@ class _Build:
                 known,
                 lambda blob: has(blob.digest, blob.size),
                 stored.diff_ids if stored else (),
-                self._shop.ledger.last_recipes(name) if len(known) < len(composition.specs) else {},
+                self._shop.ledger.last_recipes(name, ref) if len(known) < len(composition.specs) else {},
             )
+        for entry in plan.missing:
+            self._shop.made.pop(entry.spec.key, None)  # only another stage's image in storage had it
         self._shop.made.update({e.spec.key: e.made for e in plan.entries if e.made is not None})
         return plan, stored
 

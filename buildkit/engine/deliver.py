@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.cache.blobs import Blobs
 from buildkit.digest import DiffId, Digest
+from buildkit.errors import MismatchError, ToolError
+from buildkit.oci.blob import Blob
 from buildkit.oci.image import DOCKER_MANIFEST, Image
 from buildkit.tools import skopeo
 
@@ -41,7 +44,8 @@ def import_image(image: Image, ref: str, blobs: Blobs, relatives: Iterable[str] 
     The blobs go in under an OCI manifest, for only that may name zstd; then the same config gets its Docker
     manifest, of uncompressed layers, which storage has by now: HEALTHCHECK is read from images of that type.
     Storage shows the image under its name only when all of it is there. ``relatives`` are images that may share
-    its lower layers, for the count of bytes. Raises ToolError.
+    its lower layers, for the count of bytes. Raises ToolError, and MismatchError for blobs that were damaged in the
+    cache: they are removed, so that the next build makes them anew.
     """
     manifest = image.docker_manifest()
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
@@ -56,11 +60,29 @@ def import_image(image: Image, ref: str, blobs: Blobs, relatives: Iterable[str] 
             _write_layout(folder, image.oci_manifest(), image.config_blob())
             for blob in wanted:
                 (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))
-            skopeo.copy_dir_to_storage(folder, ref)
+            with _healing(wanted, blobs):
+                skopeo.copy_dir_to_storage(folder, ref)
     with blobs.working_folder() as folder:
         _write_layout(folder, manifest, image.config_blob())
         skopeo.copy_dir_to_storage(folder, ref)
     return sum(blob.unpacked for blob in wanted[shared:])
+
+
+@contextmanager
+def _healing(wanted: Iterable[Blob], blobs: Blobs) -> Iterator[None]:
+    """Storage verifies what it reads; where it fails, what the cache holds is looked at again."""
+    try:
+        yield
+    except ToolError as error:
+        damaged = blobs.drop_damaged(blob.digest for blob in wanted)
+        if not damaged:
+            raise
+        names = ", ".join(digest.short for digest in damaged)
+        raise MismatchError(
+            f"cached layers were damaged, and are removed: {names}",
+            hint="build again: they are made anew",
+            output=error.output,
+        ) from error
 
 
 def _write_layout(folder: Path, manifest: bytes, config: bytes) -> None:

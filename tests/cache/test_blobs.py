@@ -166,6 +166,27 @@ def test_sweeping_removes_what_the_dead_left_and_nothing_of_the_living(blobs: Bl
     assert blobs.has(DIGEST, len(DATA))
 
 
+def test_sweeping_removes_downloads_that_nobody_goes_on_with(blobs: Blobs) -> None:
+    whole = blobs.file_path(FileHash.of(b"w"), "w.whl")
+    left, fresh = (whole.with_name(f".w.whl.{name}.part") for name in ("left", "fresh"))
+    for path in (whole, left, fresh):
+        path.write_bytes(DATA)
+    for path in (whole, left):
+        os.utime(path, (OLD - 24 * 3600, OLD - 24 * 3600))
+    blobs.sweep()
+    assert sorted(whole.parent.iterdir()) == sorted([fresh, whole])
+
+
+def test_damaged_blobs_are_found_and_removed(blobs: Blobs) -> None:
+    sound, damaged = put(blobs), put(blobs, b"other")
+    damaged.write_bytes(b"OTHER")
+    asked = [DIGEST, Digest.of(b"other"), Digest.of(b"not there")]
+    assert blobs.drop_damaged(asked) == (Digest.of(b"other"),)
+    assert sound.exists()
+    assert not damaged.exists()
+    assert blobs.drop_damaged(asked) == ()
+
+
 def _write_and_die(folder: Path) -> None:
     with Blobs(folder).writing() as out:
         out.write(DATA)

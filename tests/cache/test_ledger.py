@@ -49,9 +49,9 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
         db.close()
 
 
-def report(stage: str, *layers: tuple[str, Key]) -> dict[str, object]:
+def report(stage: str, *layers: tuple[str, Key], image: str = "i") -> dict[str, object]:
     lines = [{"name": name, "key": str(key)} for name, key in layers]
-    return {"stage": stage, "image": "i", "digest": "d", "seconds": 2.5, "phases": {"plan": 1.0}, "layers": lines}
+    return {"stage": stage, "image": image, "digest": "d", "seconds": 2.5, "phases": {"plan": 1.0}, "layers": lines}
 
 
 def test_what_is_added_is_found_also_by_the_next_process(ledger: Ledger, path: Path) -> None:
@@ -112,13 +112,19 @@ def test_a_file_is_known_only_if_nothing_of_its_stat_changed(ledger: Ledger, fie
 
 
 def test_builds_tell_the_recipes_of_the_last_one_of_a_stage(ledger: Ledger, path: Path) -> None:
-    assert ledger.last_recipes("s") == {}
+    assert ledger.last_recipes("s", "i") == {}
     ledger.add(KEY, "k", "n", "old", MADE, [])
     ledger.add(OTHER, "k", "n", "new", MADE, [])
     ledger.add_build(report("s", ("a", KEY)), 1.0)
     ledger.add_build(report("other", ("a", KEY)), 2.0)
     ledger.add_build(report("s", ("a", OTHER), ("gone", Key.of(b"c"))), 3.0)
-    assert ledger.last_recipes("s") == {"a": "new"}
+    ledger.add_build(report("s", ("a", KEY)) | {"image": "of another project"}, 4.0)
+    assert ledger.last_recipes("s", "i") == {"a": "new"}
+    assert ledger.last_recipes("s", "of another project") == {"a": "old"}
+    ledger.add_build(report("s", ("a", KEY), image="another project's"), 4.0)
+    ledger.add_build(report("s", ("a", KEY)) | {"image": "of another project"}, 4.0)
+    assert ledger.last_recipes("s", "i") == {"a": "new"}
+    assert ledger.last_recipes("s", "of another project") == {"a": "old"}
     assert rows(path, "SELECT build, name, seconds FROM phases WHERE build = 3") == [(3, "plan", 1.0)]
     assert rows(path, "SELECT stage, started, seconds FROM builds WHERE id = 2") == [("other", 2.0, 2.5)]
 
@@ -176,7 +182,7 @@ def test_threads_share_one_ledger(ledger: Ledger) -> None:
         ledger.add(key, "k", "n", "{}", MADE, [("p", str(number))])
         ledger.add_build(report(str(number), ("n", key)), 1.0)
         assert ledger.contents(key) == [("p", str(number))]
-        assert ledger.last_recipes(str(number)) == {"n": "{}"}
+        assert ledger.last_recipes(str(number), "i") == {"n": "{}"}
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(work, range(24)))

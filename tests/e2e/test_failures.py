@@ -255,3 +255,33 @@ def test_a_missing_tool(tiny: Tiny, tool: str, stage: str) -> None:
     assert f"{tool} is not installed" in message
     assert f"apt-get install {tool}" in message
     assert tiny.left_over() == []
+
+
+def test_a_layer_that_was_damaged_in_the_cache(tiny: Tiny) -> None:
+    tiny.build("app")
+    tiny.tool("buildah", "rmi", "--all", "--force")
+    path = max(tiny.cache.glob("sha256/*"), key=lambda one: one.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    message = tiny.refuse("app", code=1)
+    assert path.name[:12] in message
+    assert "build again" in message
+    assert list(tiny.build("app").built().values()) == ["its blob is gone from the cache"]
+    assert tiny.run_image("app") == "hello from /app\n"
+    assert tiny.left_over() == []
+
+
+def test_a_layer_that_only_another_image_had(tiny: Tiny) -> None:
+    tiny.build("app")
+    tiny.build("models")
+    tiny.tool("buildah", "rmi", "localhost/tiny/models:latest")
+    for path in tiny.cache.glob("sha256/*"):
+        path.unlink()
+    tiny.replace("stages/models/stage.toml", "summary =", "ships = true\nsummary =")
+    both = tiny.run("build")
+    assert both.code == 0, both.text
+    assert {path.name for path in tiny.cache.glob("sha256/*")} >= {
+        layer["digest"].removeprefix("sha256:") for layer in both.report[1]["layers"]
+    }
+    assert tiny.left_over() == []
