@@ -113,8 +113,12 @@ class Session:
         length = response.headers.get("Content-Length", "")
         if response.status_code == 200 and length.isdigit():
             return int(length)
-        with self.get_stream(url, headers={"Range": "bytes=0-0", "Accept-Encoding": "identity"}) as response:
-            total = response.headers.get("Content-Range", "").rpartition("/")[2]
+        headers = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
+        try:
+            with self._translated(url), self.get_stream(url, headers=headers) as response:
+                total = response.headers.get("Content-Range", "").rpartition("/")[2]
+        except Dropped as dropped:
+            raise dropped.error from None
         return int(total) if response.status_code == 206 and total.isdigit() else None
 
     def close(self) -> None:
@@ -206,18 +210,22 @@ def make_client(sources: Sources) -> PyPIClient:
 
 
 def _verification(cert: str, client_cert: str) -> ssl.SSLContext | bool:
+    hint = "see PIP_CERT, PIP_CLIENT_CERT, SSL_CERT_FILE and pip's configuration"
     for path in (cert, client_cert):
         if path and not Path(path).exists():
-            hint = "see PIP_CERT, PIP_CLIENT_CERT, SSL_CERT_FILE and pip's configuration"
             raise DefinitionError(f"{path}: there is no such certificate file", hint=hint)
     if not cert and not client_cert:
         return True
     context = ssl.create_default_context()
-    if cert:
-        folder = Path(cert).is_dir()
-        context.load_verify_locations(cafile=None if folder else cert, capath=cert if folder else None)
-    if client_cert:
-        context.load_cert_chain(client_cert)
+    try:
+        if cert:
+            folder = Path(cert).is_dir()
+            context.load_verify_locations(cafile=None if folder else cert, capath=cert if folder else None)
+        if client_cert:
+            context.load_cert_chain(client_cert)
+    except OSError as error:  # ssl's own errors among them
+        places = " or ".join(path for path in (cert, client_cert) if path)
+        raise DefinitionError(f"{places}: not certificates in PEM: {error.strerror or error}", hint=hint) from error
     return context
 
 

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from buildkit.errors import DefinitionError, MissingTool
 from buildkit.tools.process import Command, find_tool, run
@@ -117,7 +118,8 @@ def _python_with_pip_tools(version: str) -> tuple[str, ...]:
 
 def _without_host(text: str, root: Path) -> str:
     """``text`` with paths of the checkout relative, and without the warnings that pip-compile adds for them."""
-    for place in {str(root), os.path.realpath(root)}:
+    places = {str(root), os.path.realpath(root)}
+    for place in sorted({*places, *map(quote, places)}):  # URLs quote spaces and letters beyond ASCII
         text = re.sub(rf"(?:[\w.-]+(?:\[[^]]*\])? @ )?file://{re.escape(place)}/", "./", text)
     text = re.sub(r"^ +#   -c \S*constraints\.txt\n", "", text, flags=re.MULTILINE)  # a temporary file
     return re.sub(r"^# WARNING: .*\n(?:# .*\n)*", "", text, flags=re.MULTILINE)

@@ -138,6 +138,10 @@ def test_certificates_are_checked_and_ones_own_authority_is_named(server, tmp_pa
     missing = pytest.raises(DefinitionError, match="no such certificate file")
     with fetching(index=index, cert="/nowhere.pem") as fetcher, missing:
         fetcher.fetch(PIN, tmp_path / "two", progress=ignore)
+    (tmp_path / "other.pem").write_text("no certificate")
+    wrong = pytest.raises(DefinitionError, match=r"other\.pem: not certificates in PEM")
+    with fetching(index=index, cert=str(tmp_path / "other.pem")) as fetcher, wrong:
+        fetcher.fetch(PIN, tmp_path / "two", progress=ignore)
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

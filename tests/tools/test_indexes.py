@@ -7,6 +7,7 @@ import pytest
 from buildkit.declare.pins import Artifact, Pin
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
+from buildkit.errors import FetchError
 from buildkit.tools.http import Patience, Session
 from buildkit.tools.indexes import Indexes, default_index, make_finder, make_target_python
 from buildkit.tools.sources import Settings, Sources
@@ -140,6 +141,19 @@ def test_extra_indexes_do_not_replace_the_default_one():
     assert urls(extra=("https://a.example/s",)) == ["https://a.example/s", default_index()]
     assert urls(index="https://m.example/s") == ["https://m.example/s"]
     assert urls(no_index=True) == []
+
+
+def test_a_size_that_cannot_be_asked_for_is_a_failed_download(monkeypatch):
+    import httpx2
+
+    def refuse(*_args, **_more):
+        raise httpx2.ReadError("reset")
+
+    asked = Session(Sources(pip=Settings(), uv=Settings()), Patience(threading.Event()))
+    monkeypatch.setattr(asked, "head", lambda *_args, **_more: httpx2.Response(501))
+    monkeypatch.setattr(asked, "get_stream", refuse)
+    with pytest.raises(FetchError, match=r"index\.example"):
+        asked.find_size("https://index.example/a.whl")
 
 
 @pytest.mark.network

@@ -26,7 +26,7 @@ def asked(monkeypatch):
         output = command.argv[command.argv.index("--output-file") + 1]
         with Path(output).open("a") as file:
             file.write(
-                f"text-kit @ file://{command.cwd}/libs/textkit\n-e file://{command.cwd}/libs/b\n"
+                f"text-kit @ {command.cwd.as_uri()}/libs/textkit\n-e {command.cwd.as_uri()}/libs/b\n"
                 "anyio==4 \\\n    --hash=sha256:00\n    # via\n    #   -c ../../tmp/x/constraints.txt\n    #   httpx\n"
                 "# WARNING: pip install will require the following package to be hashed.\n# Consider using a URL.\n"
             )
@@ -60,8 +60,10 @@ def test_pip_tools_runs_on_the_targets_python(asked, tmp_path):
     assert "--python 3.99 --with pip-tools" in options(asked[0])
 
 
-def test_nothing_of_this_machine_reaches_a_lock(asked, tmp_path):
-    text = resolve(Resolution(root=tmp_path, inputs=("a.in",), python="3.13", constraints="anyio==4"))
+@pytest.mark.parametrize("name", ["project", "a project, ünd more", "100%"])
+def test_nothing_of_this_machine_reaches_a_lock(asked, tmp_path, name):
+    root = tmp_path / name
+    text = resolve(Resolution(root=root, inputs=("a.in",), python="3.13", constraints="anyio==4"))
     assert str(tmp_path) not in text
     assert "./libs/textkit\n-e ./libs/b\n" in text
     assert "constraints" not in text
