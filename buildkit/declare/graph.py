@@ -130,4 +130,6 @@ def _merge(below: Config, above: Config) -> Config:
         changed[key] = tuple((dict(getattr(below, key)) | dict(said[key])).items())
     for key in ("ports", "volumes"):
         changed[key] = tuple(dict.fromkeys((*getattr(below, key), *said[key])))
+    if above.entrypoint:
+        changed["cmd"] = above.cmd  # an inherited command was meant for the inherited entrypoint
     return replace(below, **changed)

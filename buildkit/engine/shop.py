@@ -16,7 +16,7 @@ from buildkit.cache.ledger import Ledger
 from buildkit.cache.statindex import StatIndex
 from buildkit.declare.project import Project
 from buildkit.digest import Key
-from buildkit.errors import BuildError
+from buildkit.errors import BuildError, Interrupted
 from buildkit.events import Say, StepProgress
 from buildkit.oci.blob import Made
 
@@ -56,8 +56,14 @@ class Shop:
         return make_fetcher(self.project.folder, self.project.target, self.stop)
 
     def progress(self, step: str) -> Callable[[int], None]:
-        """A function that reports the bytes done of a step."""
-        return lambda done: self.say(StepProgress(step=step, done=done))
+        """A function that reports the bytes done of a step, and raises Interrupted once a stop was asked for."""
+
+        def report(done: int) -> None:
+            if self.stop.is_set():
+                raise Interrupted("interrupted")
+            self.say(StepProgress(step=step, done=done))
+
+        return report
 
     def count(self, *, fetched: int = 0, built: int = 0) -> None:
         """Add to the tally."""

@@ -170,3 +170,11 @@ def test_the_repositorys_own_stages_load_in_order() -> None:
     assert names(hardened.chain) == ["hardened"]
     assert set(names(runtime.parts)) < set(names(hardened.parts))
     assert found.resolve("development").config.ports == ("8000", "8888", "5678")
+
+
+def test_an_entrypoint_of_its_own_does_not_get_the_inherited_command() -> None:
+    below = parse_stage('summary = "x"\n[config]\nentrypoint = ["a"]\ncmd = ["b"]\n', name="below", file="below")
+    above = 'summary = "x"\nfrom = "below"\n[config]\nentrypoint = ["c"]\n'
+    graph = make_graph({"below": below, "above": parse_stage(above, name="above", file="above")})
+    config = graph.resolve("above").config
+    assert (config.entrypoint, config.cmd) == (("c",), ())
