@@ -25,7 +25,8 @@ def blocks(page: str) -> list[tuple[str, str]]:
 def checkout(tmp_path_factory):
     """A commit of the working tree's files, somewhere else."""
     folder = tmp_path_factory.mktemp("docs") / "checkout"
-    listed = subprocess.run(("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"), cwd=ROOT, check=True, capture_output=True).stdout
+    command = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
     for name in listed.decode().split("\0"):
         if name and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -61,7 +62,7 @@ def test_commands_do_what_they_say(page, checkout, tmp_path):
         assert finished.returncode == 0, f"{page}:\n{commands}\n{finished.stdout.decode(errors='replace')}"
 
 
-@pytest.mark.parametrize("page", ("README.md", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/*.md"))))
+@pytest.mark.parametrize("page", ["README.md", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/*.md"))])
 def test_links_lead_somewhere(page):
     folder = (ROOT / page).parent
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text("utf-8"))
