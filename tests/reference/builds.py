@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,8 +78,3 @@ def read_pins(*names: str) -> dict[str, str]:
     """Version by name of every wheel that the locks ``requirements/NAME.wheels.toml`` hold."""
     held = [entry for name in names for entry in read_toml(f"requirements/{name}.wheels.toml")["artifact"]]
     return {entry["name"]: entry["version"] for entry in held}
-
-
-def with_environment(**changes: str) -> Mapping[str, str]:
-    """This process' environment with changes."""
-    return dict(os.environ) | changes

@@ -15,7 +15,7 @@ from typing import Any
 CONFINED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges")
 
 _WALK = """
-import hashlib, json, os, stat, sys
+import json, os, stat, sys
 found = []
 for parent, folders, files in os.walk("/image"):
     for name in folders + files:
