@@ -10,12 +10,12 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from buildkit.declare.stage import Config
 from buildkit.digest import FileHash, Key, canonical_json
 from buildkit.engine.assemble import assemble
 from buildkit.engine.deliver import import_image
+from buildkit.engine.layout import EPOCH, lay_out
 from buildkit.engine.pull import pull_image
 from buildkit.engine.scheduler import Outcome
 from buildkit.engine.shop import Shop
@@ -27,12 +27,11 @@ from buildkit.layers.root import RootRules, pack_root
 from buildkit.oci.blob import Blob, Made
 from buildkit.oci.image import Image
 from buildkit.plan.compose import Composition
-from buildkit.plan.spec import Compile, MakeRoot, PullImage, RunStep, Spec, Tree
+from buildkit.plan.spec import Compile, MakeRoot, PullImage, RunStep, Spec
 from buildkit.tools import buildah, skopeo
 from buildkit.tools.mmdebstrap import RootSpec, stream_root
 
 _CHUNK = 1 << 20
-_ZIP_EPOCH = "315532800"  # 1980-01-01: a zip knows no earlier time
 
 _COMPILE = """
 import glob, os, shutil, subprocess, sys, tarfile
@@ -88,7 +87,9 @@ class Boxes:
         shop = self._shop
         with ExitStack() as stack:
             folder = stack.enter_context(shop.blobs.working_folder())
-            mounts = tuple((self._lay_out(tree, folder / str(n)), to) for n, (tree, to) in enumerate(work.mounts))
+            mounts = tuple(
+                (lay_out(shop.project.folder, tree, folder / str(n)), to) for n, (tree, to) in enumerate(work.mounts)
+            )
             box = stack.enter_context(buildah.working_container(self._root_ref(work.chain)))
             run = work.run
             try:
@@ -106,28 +107,40 @@ class Boxes:
         return self._ensure(image, self._root_ref(chain))
 
     def ensure_composition(self, composition: Composition) -> int:
-        """A whole stage in local storage, to run something in it; returns bytes imported."""
-        arch = self._shop.project.target.deb_arch
-        image = assemble(composition.specs, composition.config, self._shop.made, arch)
+        """A whole stage in local storage, to run something in it as root; returns bytes imported.
+
+        Of its config only the environment counts, as in the keys of what is compiled in it.
+        """
+        arch, config = self._shop.project.target.deb_arch, Config(env=composition.config.env)
+        image = assemble(composition.specs, config, self._shop.made, arch)
         return self._ensure(image, self._whole_ref(composition))
 
     def compile_wheel(self, item: Compile, builder: Composition) -> Outcome:
         """A wheel from an sdist or a tree, by pip in the builder, without network."""
+        shop, began = self._shop, time.monotonic()
+        with shop.blobs.building(item.key, shop.stop.is_set):
+            if shop.find_wheel(item.key) is not None:
+                return Outcome(note="made by another build")
+            file, data = self._compile(item, builder)
+            sha256 = self._keep_wheel(file, data, item.artifact.name)
+            shop.ledger.add_wheel(item.key, item.recipe, file, sha256, time.monotonic() - began)
+        return Outcome(size=len(data), note=file)
+
+    def _compile(self, item: Compile, builder: Composition) -> tuple[str, bytes]:
+        """The wheel's name and bytes."""
         shop, artifact = self._shop, item.artifact
-        began = time.monotonic()
         with ExitStack() as stack:
-            stack.enter_context(shop.blobs.building(item.key, shop.stop.is_set))
             folder = stack.enter_context(shop.blobs.working_folder())
             name = artifact.file or artifact.name
             if item.tree is not None:
-                self._lay_out(item.tree, folder / name)
+                lay_out(shop.project.folder, item.tree, folder / name)
             else:
                 assert artifact.sha256 is not None  # noqa: S101 - an sdist is pinned
-                shutil.copyfile(shop.blobs.file_path(artifact.sha256, artifact.file), folder / name)
+                shutil.copyfile(shop.get_file(name, artifact.sha256, artifact.file), folder / name)
             box = stack.enter_context(buildah.working_container(self._whole_ref(builder)))
             python = f"{shop.project.target.prefix}/bin/python"
             argv = (python, "-I", "-c", _COMPILE, f"/mnt/{name}")
-            env = {"SOURCE_DATE_EPOCH": _ZIP_EPOCH, "PYTHONHASHSEED": "0", "HOME": "/tmp"}  # noqa: S108 - the box's
+            env = {"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0", "HOME": "/tmp"}  # noqa: S108 - the box's
             try:
                 done = buildah.run_in(box, argv, env=env, network=False, mounts=((folder, "/mnt"),))
             except ToolError as error:
@@ -136,10 +149,8 @@ class Boxes:
                     hint="does the builder hold its build system (and pip)? see requirements of the builder's stage",
                     output=error.output,
                 ) from error
-            file, _, data = done.stdout.partition(b"\n")
-            sha256 = self._keep_wheel(file.decode(), data, artifact.name)
-        shop.ledger.add_wheel(item.key, item.recipe, file.decode(), sha256, time.monotonic() - began)
-        return Outcome(size=len(data), note=file.decode())
+        file, _, data = done.stdout.partition(b"\n")
+        return file.decode("utf-8", "replace"), data
 
     def start_compiler(self, chain: tuple[Spec, ...]) -> Outcome:
         """Start the bytecode compiler of a root's interpreter; one process serves every layer of the build."""
@@ -189,29 +200,13 @@ class Boxes:
             self._shop.blobs.keep(out, self._shop.blobs.file_path(sha256, file))
         return sha256
 
-    def _lay_out(self, tree: Tree, folder: Path) -> Path:
-        """The tree's files alone: what git does not track must not reach a build."""
-        source = self._shop.project.folder / tree.path
-        if source.is_file():
-            shutil.copy(source, folder)
-            return folder
-        folder.mkdir()
-        for file in tree.files:
-            target = folder / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if file.link:
-                target.symlink_to(file.link)
-            else:
-                shutil.copyfile(source / file.path, target)
-                target.chmod(0o755 if file.executable else 0o644)
-        return folder
-
     def _root_ref(self, chain: tuple[Spec, ...]) -> str:
         key = Key.of(canonical_json([spec.key.hex for spec in chain]).encode())
         return self._shop.project.ref(chain[-1].name.split("/")[0], f"root-{key.short}")
 
     def _whole_ref(self, composition: Composition) -> str:
-        return self._shop.project.ref(composition.stage.name, f"whole-{composition.key.short}")
+        key = Key.of(canonical_json([composition.key.hex, composition.config.env]).encode())
+        return self._shop.project.ref(composition.stage.name, f"whole-{key.short}")
 
 
 def _counted(chunks: Iterator[bytes], progress: Callable[[int], None]) -> Iterator[bytes]:

@@ -117,16 +117,25 @@ class Realiser:
             opened = self._open_model(model)
             small = Model(name=model.name, version="", source="", license="", files=work.files)
             largest = max(work.files, key=lambda file: file.size)
-            pays = worth_compressing(forward_reader(opened(largest)), largest.size)
-            compression = Compression.ZSTD if pays else Compression.NONE
-            return self._write(spec, model_members(small, opened, work.target), compression)
+            try:
+                pays = worth_compressing(forward_reader(opened(largest)), largest.size)
+                compression = Compression.ZSTD if pays else Compression.NONE
+                return self._write(spec, model_members(small, opened, work.target), compression)
+            except MismatchError:
+                self._check_downloads(model, work.files)  # if it is the cache's fault, this says so and mends it
+                raise
 
         return self._packing(spec, "pack", write, tuple(filter(None, needs)), total=spec.weight)
+
+    def _check_downloads(self, model: Model, files: Iterable[ModelFile]) -> None:
+        if model.source.startswith("https:"):
+            for file in files:
+                self._shop.get_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
 
     def _open_model(self, model: Model) -> Callable[[ModelFile], Iterator[bytes]]:
         shop = self._shop
         if model.wheel is not None:
-            return open_from_wheel(self._verified(model.wheel))
+            return open_from_wheel(self._wheel_path(model.wheel, None))
         if model.source.startswith("https:"):
             return open_from_paths(lambda file: shop.blobs.file_path(file.sha256, Path(file.path).name))
         for file in model.files:
@@ -139,9 +148,7 @@ class Realiser:
 
     def _files(self, work: PackFiles) -> Iterator[Member]:
         root = self._shop.project.folder / work.tree.path
-        names = [
-            ("." if root.is_file() else f.path, f.executable, None if f.link else f.sha256) for f in work.tree.files
-        ]
+        names = [("." if root.is_file() else f.path, f.executable, f.sha256) for f in work.tree.files]
         return file_members(root, names, work.copy.target)
 
     def _want_image(self, chain: tuple[Spec, ...]) -> tuple[str, ...]:
@@ -210,8 +217,7 @@ class Realiser:
 
     def _compile(self, item: Compile) -> str | None:
         shop = self._shop
-        known = shop.ledger.find_wheel(item.key)
-        if known is not None and shop.blobs.file_path(known[1], known[0]).exists():
+        if shop.find_wheel(item.key) is not None:
             return None
         name = f"compile:{item.key.hex}"
         if name not in self.tasks:
@@ -242,24 +248,13 @@ class Realiser:
         return (name,)
 
     def _wheel_path(self, artifact: Artifact, compiled: Compile | None) -> Path:
+        what = f"{artifact.name} {artifact.version}".strip()
         if compiled is None:
-            return self._verified(artifact)
-        found = self._shop.ledger.find_wheel(compiled.key)
+            assert artifact.sha256 is not None  # noqa: S101 - locks are checked
+            return self._shop.get_file(what, artifact.sha256, artifact.file)
+        found = self._shop.find_wheel(compiled.key)
         assert found is not None  # noqa: S101 - its task is done
-        return self._shop.blobs.file_path(found[1], found[0])
-
-    def _verified(self, artifact: Artifact) -> Path:
-        """The downloaded file, its bytes compared with the lock once more: a cache is not a lock."""
-        assert artifact.sha256 is not None  # noqa: S101 - locks are checked
-        path = self._shop.blobs.file_path(artifact.sha256, artifact.file)
-        sha256, _ = self._shop.index.hash(path)
-        if sha256 != artifact.sha256:
-            path.unlink()
-            raise MismatchError(
-                f"{artifact.name} {artifact.version}: the cached {artifact.file} was damaged, and is removed",
-                hint="build again: it is fetched anew",
-            )
-        return path
+        return self._shop.get_file(what, found[1], found[0])
 
     # writing
 

@@ -15,8 +15,8 @@ from buildkit.cache.blobs import Blobs
 from buildkit.cache.ledger import Ledger
 from buildkit.cache.statindex import StatIndex
 from buildkit.declare.project import Project
-from buildkit.digest import Key
-from buildkit.errors import BuildError, Interrupted
+from buildkit.digest import FileHash, Key
+from buildkit.errors import BuildError, Interrupted, MismatchError
 from buildkit.events import Say, StepProgress
 from buildkit.oci.blob import Made
 
@@ -64,6 +64,24 @@ class Shop:
             self.say(StepProgress(step=step, done=done))
 
         return report
+
+    def get_file(self, what: str, sha256: FileHash, name: str) -> Path:
+        """A download or a compiled wheel, its bytes held against ``sha256`` once more: a cache is not a lock.
+
+        Raises MismatchError for one that was damaged, and removes it.
+        """
+        path = self.blobs.file_path(sha256, name)
+        if self.index.hash(path)[0] != sha256:
+            path.unlink(missing_ok=True)
+            raise MismatchError(
+                f"{what}: the cached {name} was damaged, and is removed", hint="build again: it is made anew"
+            )
+        return path
+
+    def find_wheel(self, key: Key) -> tuple[str, FileHash] | None:
+        """File name and hash of a compiled wheel that is there."""
+        known = self.ledger.find_wheel(key)
+        return known if known and self.blobs.file_path(known[1], known[0]).exists() else None
 
     def count(self, *, fetched: int = 0, built: int = 0) -> None:
         """Add to the tally."""

@@ -20,8 +20,9 @@ def file_members(source_root: Path, files: Sequence[SourceFile], target: str) ->
     """Members for ``files`` (path below ``source_root``, executable, hash if known), sorted, below ``target``.
 
     ``target`` is absolute in the image (``/app``); the path ``.`` is ``source_root`` itself as one file, which
-    then becomes ``target``. Symbolic links stay links and lead where they led. Raises BuildError for what is
-    neither file nor link, and MismatchError, while the content is read, if a file changes under us.
+    then becomes ``target``. Symbolic links stay links and lead where they led; their hash is that of this text.
+    Raises BuildError for what is neither file nor link, and MismatchError, at the latest while the content is read,
+    if a file changes under us.
     """
     folder = target.strip("/")
     for path, executable, sha256 in sorted(files, key=lambda file: file[0]):
@@ -49,7 +50,10 @@ def _member(source: Path, place: str, *, executable: bool, sha256: FileHash | No
     except OSError as error:
         raise BuildError(f"{source} cannot be read: {error.strerror}") from error
     if stat.S_ISLNK(status.st_mode):
-        return Member(path=place, kind="symlink", target=os.readlink(source))  # noqa: PTH115 - as it is written
+        target = os.readlink(source)  # noqa: PTH115 - as it is written
+        if sha256 is not None and sha256 != FileHash.of(os.fsencode(target)):
+            raise MismatchError(f"{source} has changed since the build began", hint="build again")
+        return Member(path=place, kind="symlink", target=target)
     if not stat.S_ISREG(status.st_mode):
         raise BuildError(f"{source} is neither a file nor a symbolic link", hint="ignore it, or remove it")
     return Member(

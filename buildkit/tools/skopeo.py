@@ -34,9 +34,16 @@ def copy_registry_to_dir(ref: str, folder: Path, *, arch: str) -> None:
         "--override-arch", arch,
         "--override-os", "linux",
         "copy", "--quiet",
-        f"docker://{ref}", f"dir:{folder}",
+        f"docker://{drop_tag(ref)}", f"dir:{folder}",
     )  # fmt: skip
     run(Command(argv=argv, what=f"pulling {ref}"))
+
+
+def drop_tag(ref: str) -> str:
+    """``NAME@DIGEST`` for ``NAME:TAG@DIGEST``: skopeo takes one of the two, and the tag is there for people."""
+    name, at, digest = ref.partition("@")
+    folder, slash, last = name.rpartition("/")
+    return f"{folder}{slash}{last.partition(':')[0]}{at}{digest}" if at else ref
 
 
 def copy_top_layer(ref: str, below: Sequence[DiffId], folder: Path) -> tuple[DiffId, Path]:

@@ -1,21 +1,43 @@
+"""What a build has at hand: files of the cache are looked at again before they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from buildkit.cache.blobs import Blobs
-from buildkit.cache.ledger import Ledger
 from buildkit.declare.project import parse_project
-from buildkit.engine.shop import Shop
-from buildkit.errors import Interrupted
-from buildkit.events import StepProgress
+from buildkit.digest import FileHash, Key
+from buildkit.engine.shop import Shop, open_shop
+from buildkit.errors import MismatchError
+from buildkit.events import say_nothing
+
+DATA = b"a wheel"
+KEY = Key.of(b"k")
 
 
-def test_a_step_ends_soon_after_a_stop_was_asked_for(tmp_path):
-    said = []
-    ledger = Ledger(tmp_path / "ledger.sqlite")
-    shop = Shop(parse_project("", tmp_path), Blobs(tmp_path / "cache"), ledger, said.append, jobs=1)
-    report = shop.progress("pack")
-    report(1)
-    shop.stop.set()
-    with pytest.raises(Interrupted):
-        report(2)
-    assert said == [StepProgress(step="pack", done=1)]
-    ledger.close()
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
+    with open_shop(parse_project("", tmp_path), say_nothing, 1) as made:
+        yield made
+
+
+def test_a_file_is_held_against_its_hash_and_removed_where_it_was_damaged(shop: Shop) -> None:
+    path = shop.blobs.file_path(FileHash.of(DATA), "x.whl")
+    path.write_bytes(DATA)
+    assert shop.get_file("x 1.0", FileHash.of(DATA), "x.whl") == path
+    path.write_bytes(DATA[:-1])
+    with pytest.raises(MismatchError, match=r"x 1\.0: the cached x\.whl was damaged") as caught:
+        shop.get_file("x 1.0", FileHash.of(DATA), "x.whl")
+    assert "build again" in caught.value.hint
+    assert not path.exists()
+
+
+def test_a_compiled_wheel_is_known_while_it_is_there(shop: Shop) -> None:
+    assert shop.find_wheel(KEY) is None
+    shop.ledger.add_wheel(KEY, "{}", "x.whl", FileHash.of(DATA), 1.0)
+    assert shop.find_wheel(KEY) is None
+    shop.blobs.file_path(FileHash.of(DATA), "x.whl").write_bytes(DATA)
+    assert shop.find_wheel(KEY) == ("x.whl", FileHash.of(DATA))

@@ -77,3 +77,12 @@ def test_what_is_missing_or_no_file_is_an_error_that_names_it(tmp_path):
 def test_a_large_file_comes_in_chunks(tmp_path):
     (tmp_path / "f").write_bytes(bytes(3 << 20))
     assert max(len(chunk) for chunk in read_file(tmp_path / "f", 3 << 20)) <= 1 << 20
+
+
+def test_a_link_that_changed_or_took_a_files_place_is_not_used(tmp_path):
+    (tmp_path / "link").symlink_to("there")
+    (link,) = file_members(tmp_path, [("link", False, FileHash.of(b"there"))], "/app")
+    assert link.target == "there"
+    for other in (FileHash.of(b"elsewhere"), FileHash.of(b"content of a file")):
+        with pytest.raises(MismatchError, match="link has changed"):
+            list(file_members(tmp_path, [("link", False, other)], "/app"))

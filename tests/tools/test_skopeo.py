@@ -90,3 +90,16 @@ def test_a_missing_policy_is_worked_around_and_a_present_one_is_obeyed(
     (tmp_path / "containers").mkdir()
     (tmp_path / "containers/policy.json").write_text('{"default": [{"type": "reject"}]}')
     assert "--insecure-policy" not in skopeo._skopeo()
+
+
+@pytest.mark.parametrize(
+    ("ref", "asked"),
+    [
+        ("host:5000/a/b:tag@sha256:0", "host:5000/a/b@sha256:0"),
+        ("host:5000/b@sha256:0", "host:5000/b@sha256:0"),
+        ("b:tag@sha256:0", "b@sha256:0"),
+        ("host/b:tag", "host/b:tag"),
+    ],
+)
+def test_a_digest_makes_the_tag_needless(ref: str, asked: str) -> None:
+    assert skopeo.drop_tag(ref) == asked
