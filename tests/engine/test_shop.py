@@ -10,18 +10,32 @@ import pytest
 from buildkit.declare.project import parse_project
 from buildkit.digest import FileHash, Key
 from buildkit.engine.shop import Shop, open_shop
-from buildkit.errors import MismatchError
-from buildkit.events import say_nothing
+from buildkit.errors import Interrupted, MismatchError
+from buildkit.events import Event, StepProgress
 
 DATA = b"a wheel"
 KEY = Key.of(b"k")
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+def said() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[Event]) -> Iterator[Shop]:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
-    with open_shop(parse_project("", tmp_path), say_nothing, 1) as made:
+    with open_shop(parse_project("", tmp_path), said.append, 1) as made:
         yield made
+
+
+def test_a_step_ends_soon_after_a_stop_was_asked_for(shop: Shop, said: list[Event]) -> None:
+    report = shop.progress("pack")
+    report(1)
+    shop.stop.set()
+    with pytest.raises(Interrupted):
+        report(2)
+    assert said == [StepProgress(step="pack", done=1)]
 
 
 def test_a_file_is_held_against_its_hash_and_removed_where_it_was_damaged(shop: Shop) -> None:
