@@ -33,6 +33,7 @@ from buildkit.plan.spec import (
 
 LARGE_MODEL_FILE = 8 << 20
 _UNPACK_RATIO = 4  # wheels unpack to about three to four times their size
+_DEBIANS_PYTHON = "/usr/bin/python3"
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -195,7 +196,9 @@ class Composer:
         first = self.compiler[0].work
         pins = first.pins if isinstance(first, MakeRoot) else ()
         pythons = [f"{pin.name}={pin.version}" for pin in pins if pin.name.startswith(("python3", "libpython3"))]
-        return pythons or [spec.key.hex for spec in self.compiler]  # a later step brings the interpreter
+        if pythons and self._project.target.interpreter.startswith(_DEBIANS_PYTHON):
+            return pythons
+        return [spec.key.hex for spec in self.compiler]  # a later step brings the interpreter
 
     def _models(self, stage: Stage, wanted: Models) -> Iterator[Spec]:
         models = {model.name: model for model in self._checkout.models(wanted.lock)}

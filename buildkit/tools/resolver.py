@@ -20,8 +20,6 @@ from urllib.parse import quote
 from buildkit.errors import DefinitionError, MissingTool
 from buildkit.tools.process import Command, find_tool, run
 
-LOCKERS = ("uv", "pip-tools")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:

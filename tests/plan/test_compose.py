@@ -210,6 +210,17 @@ def test_a_model_without_small_files_has_no_empty_layer() -> None:
     assert [(spec.name, spec.history) for spec in made.layers] == [("weights/m/big.bin", "model: m/big.bin")]
 
 
+def test_bytecode_follows_a_step_that_brings_an_interpreter_beside_debians() -> None:
+    def wheels(script: str, interpreter: str) -> str:
+        stages = STAGES | {"builder": STAGES["builder"].replace('"true"', f'"{script}"')}
+        settings = f"bytecode-root = 'builder'\ninterpreter = '{interpreter}'"
+        return keys(composer(stages, settings=settings).compose("deps"))["deps/heavy"]
+
+    own = "/usr/local/bin/python3.13"
+    assert wheels("make python 1", own) != wheels("make python 2", own)
+    assert wheels("other 1", "/usr/bin/python3.13") == wheels("other 2", "/usr/bin/python3.13")
+
+
 def test_bytecode_follows_an_interpreter_that_a_later_step_brings() -> None:
     def made(version: str) -> dict[str, str]:
         checkout = base_checkout()
