@@ -59,13 +59,8 @@ def make_tiny(template: Path, registry: str, links: Path) -> Iterator[Callable[[
     made: list[Tiny] = []
 
     def make() -> Tiny:
-        folder = short_folder()
-        own = folder / "links"
-        tiny = Tiny(folder, registry=registry, links=own)
-        shutil.copytree(links, own)
-        tiny.adopt(template)
-        made.append(tiny)
-        return tiny
+        made.append(new_tiny(template, registry, links))
+        return made[-1]
 
     yield make
     for tiny in made:
@@ -96,6 +91,16 @@ def listener() -> Iterator[tuple[int, list[object]]]:
         threading.Thread(target=take, daemon=True).start()
         yield server.getsockname()[1], callers
         server.shutdown(socket.SHUT_RDWR)
+
+
+def new_tiny(template: Path, registry: str, links: Path) -> Tiny:
+    """A project that shares nothing with others; whoever makes it removes it."""
+    folder = short_folder()
+    own = folder / "links"
+    shutil.copytree(links, own)
+    tiny = Tiny(folder, registry=registry, links=own)
+    tiny.adopt(template)
+    return tiny
 
 
 def short_folder() -> Path:

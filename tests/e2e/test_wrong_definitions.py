@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import add_wheel
+from tests.e2e.conftest import add_wheel, new_tiny
 from tests.e2e.tinyproject import Tiny, one_error
 from tests.layers.wheelmaker import make_wheel
 
 pytestmark = pytest.mark.tools
 
 
-@pytest.fixture
-def untouched(tiny: Tiny) -> Iterator[Tiny]:
-    """A tiny project that is built; whatever the test does to its files must leave cache and storage as they are."""
+@pytest.fixture(scope="module")
+def built(template: Path, registry: str, links: Path) -> Iterator[Tiny]:
+    """A tiny project that is built, once for all tests."""
+    tiny = new_tiny(template, registry, links)
     tiny.build("app")
-    before = tiny.snapshot()
     yield tiny
-    assert tiny.snapshot() == before
-    assert tiny.left_over() == []
+    tiny.remove()
+
+
+@pytest.fixture
+def untouched(built: Tiny) -> Iterator[Tiny]:
+    """The built project; whatever the test does to its files must leave cache and storage as they are."""
+    before = built.snapshot()
+    yield built
+    assert built.snapshot() == before
+    assert built.left_over() == []
+    built.git("checkout", "--quiet", ".")
+    built.git("clean", "--quiet", "-fd")
 
 
 def test_every_wrong_key_and_type_of_every_stage_is_named_at_once(untouched: Tiny) -> None:
