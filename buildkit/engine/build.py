@@ -89,6 +89,7 @@ class _Build:
             fetched=self._shop.tally.fetched - fetched,
             built=self._shop.tally.built - built,
             imported=imported,
+            delivered=not self._options.no_import,
         )
         self._shop.ledger.touch([entry.spec.key for entry in plan.entries])
         if plan.missing or imported:

@@ -88,6 +88,7 @@ def render_amounts(done: float, total: float | None, speed: float | None, elapse
     """``26.3 MB of 111 MB  213 MB/s  1.0 s left``; what is not known is left out."""
     if not done:
         return say_seconds(elapsed) if elapsed >= 1 else ""
+    total = total if total and total >= done else None  # a total may have been an estimate
     parts = [f"{say_bytes(done)} of {say_bytes(total)}" if total else say_bytes(done)]
     if speed:
         parts.append(f"{say_bytes(speed)}/s")

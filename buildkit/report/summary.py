@@ -37,6 +37,7 @@ class Report:
     fetched: int
     built: int
     imported: int
+    delivered: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """The stable form, as docs/report.md describes it."""
@@ -83,7 +84,8 @@ def render_last_line(report: Report) -> str:
     parts = [
         f"{report.stage}: {what}{len(reused)} reused ({say_bytes(sum(x.size for x in reused))})",
         f"{say_bytes(report.fetched)} fetched" if report.fetched else "",
-        f"{say_bytes(report.imported)} imported" if report.imported else "nothing imported",
+        f"{say_bytes(report.imported)} imported" if report.imported else "nothing imported" * report.delivered,
         say_seconds(report.seconds),
     ]
-    return f"{', '.join(filter(None, parts))}\n{report.image}  {report.digest}"
+    where = report.image if report.delivered else f"not imported as {report.image}"
+    return f"{', '.join(filter(None, parts))}\n{where}\n{report.digest}"

@@ -26,7 +26,7 @@ LINES = re.compile(
     r"|(?=.{8}  \S) *\S+  .+"  # a step: its phase, right-aligned in eight columns
     r"|[\w-]+: built *| layer +size +seconds +why *| ─+ *| .+ (?:\d.*[kMG]?B) +.*s +.+| *"  # the table
     r"|[\w-]+: (?:\d+ built, |nothing to build, |nothing changed, ).*"  # the last lines
-    r"|localhost/\S+  sha256:[0-9a-f]{64}"
+    r"|localhost/\S+|sha256:[0-9a-f]{64}"
 )
 
 

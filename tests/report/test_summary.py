@@ -58,7 +58,7 @@ def test_the_json_is_this() -> None:
     assert json.loads(json.dumps(found)) == found
 
 
-IMAGE = "\nlocalhost/xoe/runtime:latest  sha256:m"
+IMAGE = "\nlocalhost/xoe/runtime:latest\nsha256:m"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,13 @@ IMAGE = "\nlocalhost/xoe/runtime:latest  sha256:m"
 )
 def test_the_last_line_says_how_it_ended(changes: dict[str, object], line: str) -> None:
     assert render_last_line(replace(REPORT, **changes)) == line + IMAGE  # type: ignore[arg-type]
+
+
+def test_what_was_not_imported_is_not_named_as_if_it_were() -> None:
+    report = replace(REPORT, layers=(REUSED,), fetched=0, imported=0, delivered=False)
+    first, *rest = render_last_line(report).splitlines()
+    assert first == "runtime: nothing changed, 1 reused (900 MB), 1.2 s"
+    assert rest == ["not imported as localhost/xoe/runtime:latest", "sha256:m"]
 
 
 def test_what_was_built_stands_in_a_table_above_the_last_line() -> None:
