@@ -10,7 +10,7 @@ from pathlib import Path
 from buildkit.errors import ToolError
 from buildkit.tools.process import Command, run
 
-_NO_REPOSITORY = b"not a git repository"
+_NO_REPOSITORY = b"not a git repository (or any"  # "… of the parent directories)"; of a lost one it says the place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,14 +45,23 @@ def list_files(folder: Path, path: str) -> Listing | None:
     )  # fmt: skip
     finished = run(command)
     if finished.code == 128:
-        if _NO_REPOSITORY in finished.stderr:
+        if _NO_REPOSITORY in finished.stderr and not _claims_to_be_one(folder):
             return None
-        raise ToolError(f"{command.what} failed", output=finished.stderr.decode("utf-8", "replace").strip())
+        raise ToolError(
+            f"{command.what} failed",
+            hint="mend the repository: without it, files that it ignores would get into images",
+            output=finished.stderr.decode("utf-8", "replace").strip(),
+        )
     rows = [os.fsdecode(row) for row in finished.stdout.split(b"\0") if row]
     return Listing(
         tracked=_names(row for row in rows if row[0] != "?"),
         untracked=_names(row for row in rows if row[0] == "?"),
     )
+
+
+def _claims_to_be_one(folder: Path) -> bool:
+    """Whether there is a ``.git`` that git takes for none: it is damaged."""
+    return any(os.path.lexists(place / ".git") for place in (folder, *folder.resolve().parents))
 
 
 def _names(rows: Iterable[str]) -> tuple[str, ...]:

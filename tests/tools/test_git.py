@@ -112,3 +112,23 @@ def test_what_git_cannot_list_is_an_error_and_never_guessed(repository: Path) ->
     with pytest.raises(ToolError, match=r"git, listing the files of app, failed") as caught:
         list_files(repository, "app")
     assert "index file" in caught.value.output
+
+
+def test_a_repository_that_is_lost_or_damaged_is_not_taken_for_none(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(repository, "tracked")
+    git(repository, "add", ".")
+    git(repository, "commit", "--quiet", "--message=x")
+    git(repository, "worktree", "add", "--quiet", "-b", "other", "../tree")
+    moved = repository.rename(repository.parent / "moved")
+    with pytest.raises(ToolError) as caught:
+        list_files(repository.parent / "tree", ".")
+    assert "ignores" in caught.value.hint
+    (moved / ".git/HEAD").unlink()
+    (moved / "folder").mkdir()
+    with pytest.raises(ToolError):
+        list_files(moved / "folder", ".")
+    monkeypatch.setenv("GIT_DIR", "/nonexistent")
+    with pytest.raises(ToolError):
+        list_files(repository.parent, ".")
