@@ -156,6 +156,7 @@ class DiskCheckout:
         if listing is None:
             names = [] if (self._project.folder / path).is_dir() else [path]
             names += _walk(self._project.folder, path)
+            self._say(Note(text=f"{path}: not in a git repository, so every file is taken", warning=True))
         else:
             names = list(listing.tracked)
         kept = [name for name in names if not self._ignored(name)]

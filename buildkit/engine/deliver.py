@@ -41,9 +41,9 @@ def find_stored(ref: str) -> Stored | None:
 def import_image(image: Image, ref: str, blobs: Blobs, relatives: Iterable[str] = ()) -> int:
     """Make ``ref`` name the image in local storage; returns the bytes imported (uncompressed).
 
-    The blobs go in under an OCI manifest, for only that may name zstd; then the same config gets its Docker
-    manifest, of uncompressed layers, which storage has by now: HEALTHCHECK is read from images of that type.
-    Storage shows the image under its name only when all of it is there. ``relatives`` are images that may share
+    The blobs go in under an OCI manifest, for only that may name zstd, as an image without a name; then the same
+    config gets its Docker manifest, of uncompressed layers, which storage has by now, and the name: HEALTHCHECK is
+    read from images of that type. So a name is moved once, when all of its image is there. ``relatives`` are images that may share
     its lower layers, for the count of bytes. Raises ToolError, and MismatchError for blobs that were damaged in the
     cache: they are removed, so that the next build makes them anew.
     """
@@ -61,7 +61,7 @@ def import_image(image: Image, ref: str, blobs: Blobs, relatives: Iterable[str] 
             for blob in wanted:
                 (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))
             with _healing(wanted, blobs):
-                skopeo.copy_dir_to_storage(folder, ref)
+                skopeo.copy_dir_to_storage(folder, f"@{Digest.of(image.config_blob()).hex}")
     with blobs.working_folder() as folder:
         _write_layout(folder, manifest, image.config_blob())
         skopeo.copy_dir_to_storage(folder, ref)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -115,3 +116,10 @@ def test_a_lock_that_cannot_be_read_is_named(repository: Repository) -> None:
     (repository.folder / "loop").symlink_to("loop")
     with pytest.raises(DefinitionError, match="loop: cannot be read"):
         repository.checkout().read("loop")
+
+
+def test_a_project_without_git_says_that_every_file_is_taken(repository: Repository) -> None:
+    shutil.rmtree(repository.folder / ".git")
+    (repository.app / ".env").write_text("SECRET=1\n")
+    assert [file.path for file in repository.tree().files] == [".env", "main.py"]
+    assert repository.warnings == ["app: not in a git repository, so every file is taken"]

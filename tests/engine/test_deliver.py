@@ -92,6 +92,24 @@ def test_a_new_image_goes_in_by_its_blobs_and_then_gets_the_manifest_that_keeps_
     assert list((blobs.folder / "tmp").iterdir()) == []
 
 
+def test_a_delivery_that_is_cut_short_leaves_the_name_where_it_was(
+    deliver: Deliver, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = image("a")
+    deliver(before)
+
+    def stopped(folder: Path, ref: str) -> None:
+        if ref == REF:
+            raise KeyboardInterrupt
+        storage.copy(folder, ref)
+
+    monkeypatch.setattr(skopeo, "copy_dir_to_storage", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        deliver(image("a", "b"))
+    assert len(storage.copied) == 1
+    assert storage.held[REF] == before.docker_manifest()
+
+
 def test_the_same_image_again_moves_nothing(deliver: Deliver, storage: Storage) -> None:
     deliver(image("a", "b"))
     assert deliver(image("a", "b")) == 0
