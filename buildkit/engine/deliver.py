@@ -43,9 +43,10 @@ def import_image(image: Image, ref: str, blobs: Blobs, relatives: Iterable[str] 
 
     The blobs go in under an OCI manifest, for only that may name zstd, as an image without a name; then the same
     config gets its Docker manifest, of uncompressed layers, which storage has by now, and the name: HEALTHCHECK is
-    read from images of that type. So a name is moved once, when all of its image is there. ``relatives`` are images that may share
-    its lower layers, for the count of bytes. Raises ToolError, and MismatchError for blobs that were damaged in the
-    cache: they are removed, so that the next build makes them anew.
+    read from images of that type. So a name is moved once, when all of its image is there.
+
+    ``relatives`` are images that may share its lower layers, for the count of bytes. Raises ToolError, and
+    MismatchError for blobs that were damaged in the cache: they are removed, so that the next build makes them anew.
     """
     manifest = image.docker_manifest()
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
