@@ -12,7 +12,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import IO, BinaryIO, Self, cast
+from typing import IO, BinaryIO, cast
 
 from buildkit.declare.pins import AptPin
 from buildkit.declare.stage import User
@@ -104,33 +104,21 @@ def pack_root(chunks: Iterable[bytes], rules: RootRules, out: BinaryIO, compress
 
 def _read(chunks: Iterable[bytes], root: _Root) -> None:
     source = iter(chunks)
-    damage: Exception | None = None
+    reader = _Reader(source)
+    damage = ""
     try:
-        with tarfile.open(
-            fileobj=cast("IO[bytes]", _Reader(source)), mode="r|", bufsize=_CHUNK, tarinfo=_StrictInfo
-        ) as tar:
+        with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|", bufsize=_CHUNK) as tar:
             for info in tar:
                 root.add(info, tar)
                 tar.members.clear()  # type: ignore[attr-defined]  # or it keeps every header it has seen
+            if not reader.is_end(tar.offset):
+                damage = "it ends, or is not a tar any more, before its end marker"
     except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
-        damage = error
+        damage = str(error)
     for _ in source:
         pass  # a producer that failed says so when it is read to its end, and knows better what is wrong
-    if damage is not None:
-        raise BuildError(f"the root's tar is damaged: {damage}") from damage
-
-
-class _StrictInfo(tarfile.TarInfo):
-    """tarfile takes a damaged or missing header, if it is not the first, for the end of the archive."""
-
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        try:
-            return super().frombuf(buf, encoding, errors)
-        except tarfile.HeaderError as error:
-            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
-                raise  # the real end
-            raise tarfile.ReadError(str(error)) from error
+    if damage:
+        raise BuildError(f"the root's tar is damaged: {damage}")
 
 
 class _Reader:
@@ -139,6 +127,8 @@ class _Reader:
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
         self._rest = b""
+        self._done = 0
+        self._last = (b"", b"")
 
     def read(self, size: int) -> bytes:
         parts = [self._rest]
@@ -148,7 +138,20 @@ class _Reader:
             have += len(chunk)
         data = b"".join(parts)
         self._rest = data[size:]
-        return data[:size]
+        data = data[:size]
+        self._done += len(data)
+        self._last = (self._last[1], data)
+        return data
+
+    def is_end(self, offset: int) -> bool:
+        """Whether the header at which tarfile stopped is the end marker.
+
+        For tarfile itself a damaged or missing header, if it is not the first, is the end of the archive as well.
+        """
+        kept = b"".join(self._last)
+        start = offset - (self._done - len(kept))
+        block = kept[start : start + tarfile.BLOCKSIZE]
+        return len(block) == tarfile.BLOCKSIZE and not any(block)
 
 
 class _Root:
