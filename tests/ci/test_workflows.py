@@ -14,8 +14,7 @@ SCRIPTS = [ROOT / "ci/bootstrap", ROOT / ".ci/run"]
 
 def check(*argv: str | Path) -> None:
     tool = Path(sys.executable).with_name(str(argv[0]))
-    if not tool.exists():
-        pytest.skip(f"{argv[0]} is not installed: it comes with the `lint` group")
+    assert tool.exists(), f"{argv[0]} is not installed: it comes with the `tests` group"
     ran = subprocess.run([tool, *argv[1:]], cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
