@@ -153,17 +153,26 @@ class Realiser:
 
     def _want_image(self, chain: tuple[Spec, ...]) -> tuple[str, ...]:
         """What puts a root into local storage, so that something can run in it."""
-        name = f"image:{chain[-1].key.hex}"
-        if name not in self.tasks:
-            needs = self.want(chain)
-            self.tasks[name] = Task(
-                name=f"{chain[-1].name} into storage",
+        return self._into_storage(chain[-1].name, chain[-1].key, chain, lambda: self._boxes.ensure_image(chain))
+
+    def _want_whole(self, whole: Composition) -> tuple[str, ...]:
+        """What puts a whole stage there."""
+        return self._into_storage(
+            whole.stage.name, whole.key, whole.specs, lambda: self._boxes.ensure_composition(whole)
+        )
+
+    def _into_storage(self, name: str, key: Key, specs: Iterable[Spec], ensure: Callable[[], int]) -> tuple[str, ...]:
+        task = f"image:{key.hex}"
+        if task not in self.tasks:
+            needs = self.want(specs)
+            self.tasks[task] = Task(
+                name=f"{name} into storage",
                 phase="import",
                 lane=Lane.BOX,
-                action=lambda: Outcome(size=self._boxes.ensure_image(chain)),
+                action=lambda: Outcome(size=ensure()),
                 needs=needs,
             )
-        return (name,)
+        return (task,)
 
     def _want_compiler(self) -> tuple[str, ...]:
         """What starts the bytecode compiler."""
@@ -233,19 +242,6 @@ class Realiser:
                 needs=tuple(needs),
             )
         return name
-
-    def _want_whole(self, composition: Composition) -> tuple[str, ...]:
-        name = f"whole:{composition.key.hex}"
-        if name not in self.tasks:
-            needs = self.want(composition.specs)
-            self.tasks[name] = Task(
-                name=f"{composition.stage.name} into storage",
-                phase="import",
-                lane=Lane.BOX,
-                action=lambda: Outcome(size=self._boxes.ensure_composition(composition)),
-                needs=needs,
-            )
-        return (name,)
 
     def _wheel_path(self, artifact: Artifact, compiled: Compile | None) -> Path:
         what = f"{artifact.name} {artifact.version}".strip()
