@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.tinyproject import Tiny
-from tests.e2e.tinyroot import push_root, serve_registry
+from tests.e2e.tinyroot import push_root
 from tests.layers.wheelmaker import make_wheel
+from tests.registry import serve_registry
 
 _TINY = Path(__file__).parent / "tiny"
 _VERSIONS = (("alpha", "1.0"), ("alpha", "1.1"), ("beta", "1.0"), ("gamma", "1.0"))

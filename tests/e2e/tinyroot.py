@@ -1,4 +1,4 @@
-"""A root of a few megabytes made of the host's own bash and coreutils, and a real registry that serves it."""
+"""A root of a few megabytes made of the host's own bash and coreutils, and how to push it."""
 
 from __future__ import annotations
 
@@ -8,35 +8,14 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import tarfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 PROGRAMS = ("bash", "cat", "env", "id", "ls", "mkdir", "sleep", "touch")
 _FOLDERS = ("dev", "etc", "home", "mnt", "opt", "proc", "run", "sys", "tmp", "usr", "usr/bin", "usr/lib", "usr/lib64")
 _OCI = "application/vnd.oci.image"
-
-
-@contextmanager
-def serve_registry(folder: Path) -> Iterator[str]:
-    """A registry on loopback, as ``HOST:PORT``; it has ended on leaving."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        host = f"127.0.0.1:{server.getsockname()[1]}"
-    storage = {"filesystem": {"rootdirectory": str(folder / "data")}}
-    config = {"version": "0.1", "log": {"level": "error"}, "storage": storage, "http": {"addr": host}}
-    (folder / "config.yml").write_text(json.dumps(config))  # YAML holds JSON
-    with (folder / "log").open("wb") as log:
-        child = subprocess.Popen(("docker-registry", "serve", folder / "config.yml"), stdout=log, stderr=log)
-    try:
-        _await(host, folder / "log")
-        yield host
-    finally:
-        child.terminate()
-        child.wait()
 
 
 def push_root(registry: str, folder: Path, env: Mapping[str, str]) -> str:
@@ -65,18 +44,6 @@ def push_root(registry: str, folder: Path, env: Mapping[str, str]) -> str:
     argv = ("skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests", f"dir:{folder}", f"docker://{name}")
     subprocess.run(argv, env=env, check=True)
     return f"{name}@sha256:{_sha256(manifest)}"
-
-
-def _await(host: str, log: Path) -> None:
-    address, _, port = host.partition(":")
-    for _ in range(200):
-        try:
-            socket.create_connection((address, int(port))).close()
-        except ConnectionRefusedError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError(f"the registry does not answer: {log.read_text()}")
 
 
 def _described(kind: str, data: bytes) -> dict[str, object]:

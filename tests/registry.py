@@ -1,0 +1,108 @@
+"""A real registry on loopback, with or without password, TLS and writing; `tests.faultyproxy` puts faults before it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+USER = "tester"
+PASSWORD = "secret"
+_HASHED = "$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW"  # bcrypt of it, as cheap as bcrypt can be
+
+
+@dataclass(frozen=True, kw_only=True)
+class Authority:
+    """A private certificate authority and what it has signed: a certificate for 127.0.0.1 and localhost."""
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        """For a server."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+
+def make_authority(folder: Path) -> Authority:
+    """Make both in ``folder``, an empty one. `ca.crt` is the one file of it that `--cert-dir` of skopeo can take."""
+    (folder / "own").mkdir()
+    made = Authority(ca=folder / "ca.crt", certificate=folder / "own/server.crt", key=folder / "own/server.key")
+    ca_key = folder / "own/ca.key"
+    names = folder / "own/names"
+    names.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    new = ("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+    asked = folder / "own/server.csr"
+    sign = ("openssl", "x509", "-req", "-days", "2", "-CA", made.ca, "-CAkey", ca_key, "-CAcreateserial")
+    for argv in (
+        (*new, "-x509", "-days", "2", "-subj", "/CN=Test CA", "-keyout", ca_key, "-out", made.ca),
+        (*new, "-subj", "/CN=localhost", "-keyout", made.key, "-out", asked),
+        (*sign, "-extfile", names, "-in", asked, "-out", made.certificate),
+    ):
+        subprocess.run(argv, check=True, capture_output=True)
+    return made
+
+
+@contextmanager
+def serve_registry(
+    folder: Path,
+    *,
+    password: bool = False,
+    authority: Authority | None = None,
+    writable: bool = True,
+    deletable: bool = False,
+) -> Iterator[str]:
+    """A registry on loopback, as ``HOST:PORT``; it has ended on leaving.
+
+    What was pushed stays in ``folder`` and may be served again, say with ``writable`` false: then any change is
+    answered by 405. With ``password`` it wants `USER` and `PASSWORD`, with ``authority`` it speaks TLS.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        host = f"127.0.0.1:{server.getsockname()[1]}"
+    storage: dict[str, object] = {"filesystem": {"rootdirectory": str(folder / "data")}}
+    storage["delete"] = {"enabled": deletable}
+    storage["maintenance"] = {"readonly": {"enabled": not writable}}
+    http: dict[str, object] = {"addr": host}
+    if authority:
+        http["tls"] = {"certificate": str(authority.certificate), "key": str(authority.key)}
+    config: dict[str, object] = {"version": "0.1", "log": {"level": "error"}, "storage": storage, "http": http}
+    if password:
+        (folder / "htpasswd").write_text(f"{USER}:{_HASHED}\n")
+        config["auth"] = {"htpasswd": {"realm": "tests", "path": str(folder / "htpasswd")}}
+    (folder / "config.yml").write_text(json.dumps(config))  # YAML holds JSON
+    with (folder / "log").open("wb") as log:
+        child = subprocess.Popen(("docker-registry", "serve", folder / "config.yml"), stdout=log, stderr=log)
+    try:
+        _await(host, folder / "log")
+        yield host
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def write_login(path: Path, *hosts: str, password: str = PASSWORD) -> Path:
+    """A file for `--authfile` and `REGISTRY_AUTH_FILE`, as a log-in to each of ``hosts`` would leave it."""
+    login = {"auth": base64.b64encode(f"{USER}:{password}".encode()).decode()}
+    path.write_text(json.dumps({"auths": dict.fromkeys(hosts, login)}))
+    return path
+
+
+def _await(host: str, log: Path) -> None:
+    address, _, port = host.partition(":")
+    for _ in range(200):
+        try:
+            socket.create_connection((address, int(port))).close()
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+        else:
+            return
+    raise RuntimeError(f"the registry does not answer: {log.read_text()}")
