@@ -83,6 +83,10 @@ class MismatchError(BuildError):
     """Bytes are not what a lock or a digest says they are."""
 
 
+class LostError(BuildError):
+    """The cache lost something that the plan relied on; planning again finds that, and mends it."""
+
+
 class WheelError(BuildError):
     """A wheel is malformed or hostile."""
 

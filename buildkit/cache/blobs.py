@@ -23,7 +23,7 @@ from buildkit.errors import BuildError, Interrupted
 
 _POLL_SECONDS = 0.05
 _FILE_SECONDS = 60.0  # between making a temporary file and locking it, it looks dead
-_LONG_SECONDS = 24 * 3600.0  # folders and downloads (`.NAME.part`) are not locked
+_LONG_SECONDS = 24 * 3600.0  # downloads (`.NAME.part`) are not locked
 
 
 class Blobs:
@@ -67,6 +67,20 @@ class Blobs:
         folder.mkdir(exist_ok=True)
         return folder / name
 
+    def has_file(self, sha256: FileHash, name: str) -> bool:
+        """Whether a download or a compiled wheel is there."""
+        return (self._files / sha256.hex / name).exists()
+
+    @contextmanager
+    def in_use(self, *, alone: bool, waiting: Callable[[], None], stopped: Callable[[], bool]) -> Iterator[None]:
+        """Hold the cache: with others who build, or ``alone`` to take things away. Calls ``waiting`` if it must wait.
+
+        Raises Interrupted.
+        """
+        with explained(self.folder), (self._locks / "in-use").open("w") as lock:
+            _acquire(lock.fileno(), fcntl.LOCK_EX if alone else fcntl.LOCK_SH, waiting, stopped)
+            yield
+
     @contextmanager
     def writing(self) -> Iterator[BinaryIO]:
         """A temporary file; it is gone at the end unless ``keep`` named it."""
@@ -92,22 +106,18 @@ class Blobs:
         import tempfile
 
         with explained(self.folder), tempfile.TemporaryDirectory(dir=self._temporary, prefix="dir-") as name:
-            yield Path(name)
+            handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # says to ``sweep`` that its maker lives
+                yield Path(name)
+            finally:
+                os.close(handle)
 
     @contextmanager
     def building(self, key: Key, stopped: Callable[[], bool]) -> Iterator[None]:
         """Hold the right to build ``key``: another process that builds it is awaited. Raises Interrupted."""
         with explained(self.folder), (self._locks / key.hex).open("w") as lock:
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except OSError as error:
-                    if error.errno not in (errno.EAGAIN, errno.EACCES):
-                        raise
-                if stopped():
-                    raise Interrupted("interrupted")
-                time.sleep(_POLL_SECONDS)
+            _acquire(lock.fileno(), fcntl.LOCK_EX, lambda: None, stopped)
             yield
 
     def sweep(self) -> None:
@@ -125,18 +135,41 @@ class Blobs:
                     path.unlink()
 
 
+def _acquire(handle: int, kind: int, waiting: Callable[[], None], stopped: Callable[[], bool]) -> None:
+    """Wait for a lock of flock(2), without blocking signals; ``waiting`` is called once, at the first refusal."""
+    while True:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+        else:
+            return
+        waiting()
+        waiting = _nothing
+        if stopped():
+            raise Interrupted("interrupted")
+        time.sleep(_POLL_SECONDS)
+
+
+def _nothing() -> None:
+    pass
+
+
 def _is_abandoned(path: Path, age: float) -> bool:
-    if path.is_dir() or path.name.startswith("."):
+    if path.name.startswith("."):
         return age > _LONG_SECONDS
     return age > _FILE_SECONDS and not _locked(path)
 
 
 def _locked(path: Path) -> bool:
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
     return False
 
 

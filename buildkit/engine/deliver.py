@@ -11,7 +11,7 @@ from pathlib import Path
 
 from buildkit.cache.blobs import Blobs
 from buildkit.digest import DiffId, Digest
-from buildkit.errors import MismatchError, ToolError
+from buildkit.errors import LostError, ToolError
 from buildkit.oci.blob import Blob
 from buildkit.oci.image import DOCKER_MANIFEST, Image
 from buildkit.tools import skopeo
@@ -45,8 +45,8 @@ def import_image(image: Image, ref: str, blobs: Blobs, relatives: Iterable[str] 
     config gets its Docker manifest, of uncompressed layers, which storage has by now, and the name: HEALTHCHECK is
     read from images of that type. So a name is moved once, when all of its image is there.
 
-    ``relatives`` are images that may share its lower layers, for the count of bytes. Raises ToolError, and
-    MismatchError for blobs that were damaged in the cache: they are removed, so that the next build makes them anew.
+    ``relatives`` are images that may share its lower layers, for the count of bytes. Raises ToolError, and LostError
+    for blobs that are not in the cache, or were damaged there and are removed: a new plan builds them.
     """
     manifest = image.docker_manifest()
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
@@ -76,11 +76,12 @@ def _healing(wanted: Iterable[Blob], blobs: Blobs) -> Iterator[None]:
         yield
     except ToolError as error:
         damaged = blobs.drop_damaged(blob.digest for blob in wanted)
-        if not damaged:
+        missing = [blob.digest for blob in wanted if not blobs.has(blob.digest, blob.size)]
+        if not missing:
             raise
-        names = ", ".join(digest.short for digest in damaged)
-        raise MismatchError(
-            f"cached layers were damaged, and are removed: {names}",
+        what = "were damaged, and are removed" if damaged else "are gone from the cache"
+        raise LostError(
+            f"{len(missing)} cached layers {what}: {', '.join(digest.short for digest in missing)}",
             hint="build again: they are made anew",
             output=error.output,
         ) from error

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from buildkit.declare.pins import Artifact, Model, ModelFile
-from buildkit.digest import Key
+from buildkit.digest import FileHash, Key
 from buildkit.engine.boxes import Boxes
 from buildkit.engine.fetch import Wanted
 from buildkit.engine.scheduler import Lane, Outcome, Task
@@ -122,7 +122,7 @@ class Realiser:
                 compression = Compression.ZSTD if pays else Compression.NONE
                 return self._write(spec, model_members(small, opened, work.target), compression)
             except MismatchError:
-                self._check_downloads(model, work.files)  # if it is the cache's fault, this says so and mends it
+                self._check_downloads(model, work.files)  # if it is the cache's fault, this says so, and it is mended
                 raise
 
         return self._packing(spec, "pack", write, tuple(filter(None, needs)), total=spec.weight)
@@ -196,6 +196,7 @@ class Realiser:
         return self._fetching(
             f"{artifact.name} {artifact.version}".strip(),
             path,
+            artifact.sha256,
             artifact.size,
             lambda progress: self._shop.fetcher.fetch(artifact, path, progress=progress),
         )
@@ -206,20 +207,29 @@ class Realiser:
         return self._fetching(
             wanted.what,
             path,
+            file.sha256,
             file.size,
             lambda progress: self._shop.fetcher.fetch_url(file.source, wanted, path, progress=progress),
         )
 
-    def _fetching(self, step: str, path: Path, size: int, fetch: Callable[[Callable[[int], None]], None]) -> str | None:
+    def _fetching(
+        self, step: str, path: Path, sha256: FileHash, size: int, fetch: Callable[[Callable[[int], None]], None]
+    ) -> str | None:
         name = f"fetch:{path}"
         if path.exists():
             return None
         if name not in self.tasks:
 
             def action() -> Outcome:
-                fetch(self._shop.progress(step))
-                self._shop.count(fetched=path.stat().st_size)
-                return Outcome(size=path.stat().st_size)
+                with self._shop.blobs.building(Key(sha256.hex), self._shop.stop.is_set):
+                    if path.exists():
+                        return Outcome(note="fetched by another build")
+                    began = time.monotonic()
+                    fetch(self._shop.progress(step))
+                    found = path.stat().st_size
+                    self._shop.count(fetched=found)
+                    self._shop.ledger.add_download(sha256, path.name, found, time.monotonic() - began)
+                    return Outcome(size=found)
 
             self.tasks[name] = Task(name=step, phase="fetch", lane=Lane.NET, action=action, total=size or None)
         return name

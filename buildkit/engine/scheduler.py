@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import FrameType
 
-from buildkit.errors import BuildError, BuildkitError, Interrupted
+from buildkit.errors import BuildError, BuildkitError, Interrupted, LostError
 from buildkit.events import Say, StepFailed, StepFinished, StepStarted
 from buildkit.tools import process
 
@@ -124,7 +124,8 @@ def _raise(failures: Sequence[tuple[str, BaseException]]) -> None:
             f"{name}: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else "") for name, error in known
         ]
         output = "\n".join(f"── {name}\n{error.output}" for name, error in known if error.output)
-        raise BuildError(f"{len(known)} steps failed\n" + "\n".join(lines), output=output)
+        kind = LostError if all(isinstance(error, LostError) for _, error in known) else BuildError
+        raise kind(f"{len(known)} steps failed\n" + "\n".join(lines), output=output)
 
 
 @contextmanager

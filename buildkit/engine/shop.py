@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,18 @@ from buildkit.cache.ledger import Ledger
 from buildkit.cache.statindex import StatIndex
 from buildkit.declare.project import Project
 from buildkit.digest import FileHash, Key
-from buildkit.errors import BuildError, Interrupted, MismatchError
-from buildkit.events import Say, StepProgress
+from buildkit.errors import BuildError, Interrupted, LostError
+from buildkit.events import Note, Say, StepProgress
 from buildkit.oci.blob import Made
 
 if TYPE_CHECKING:
     from buildkit.engine.fetch import Fetcher
+
+
+_WAITING = {
+    True: "waiting until the builds that use this cache have ended",
+    False: "waiting for `cache gc`, which has this cache for itself",
+}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,14 +74,12 @@ class Shop:
     def get_file(self, what: str, sha256: FileHash, name: str) -> Path:
         """A download or a compiled wheel, its bytes held against ``sha256`` once more: a cache is not a lock.
 
-        Raises MismatchError for one that was damaged, and removes it.
+        Raises LostError for one that was damaged, and removes it.
         """
         path = self.blobs.file_path(sha256, name)
         if self.index.hash(path)[0] != sha256:
             path.unlink(missing_ok=True)
-            raise MismatchError(
-                f"{what}: the cached {name} was damaged, and is removed", hint="build again: it is made anew"
-            )
+            raise LostError(f"{what}: the cached {name} was damaged, and is removed", hint="build again")
         return path
 
     def find_wheel(self, key: Key) -> tuple[str, FileHash] | None:
@@ -113,8 +117,11 @@ def _user_cache() -> Path:
 
 
 @contextmanager
-def open_shop(project: Project, say: Say, jobs: int) -> Iterator[Shop]:
-    """Blobs and ledger of the user's cache; raises BuildError where the folder cannot be used."""
+def open_shop(project: Project, say: Say, jobs: int, *, alone: bool = False) -> Iterator[Shop]:
+    """Blobs and ledger of the user's cache, with other builds, or ``alone`` to take things away.
+
+    Raises BuildError where the folder cannot be used.
+    """
     folder = cache_folder()
     try:
         blobs = Blobs(folder)
@@ -122,8 +129,8 @@ def open_shop(project: Project, say: Say, jobs: int) -> Iterator[Shop]:
         raise BuildError(
             f"{folder}: {error.strerror}", hint="say where the cache may be: BUILDKIT_CACHE=/path"
         ) from error
-    ledger = Ledger(folder / "ledger.sqlite")
-    try:
+    with (
+        blobs.in_use(alone=alone, waiting=lambda: say(Note(text=_WAITING[alone])), stopped=lambda: False),
+        closing(Ledger(folder / "ledger.sqlite")) as ledger,
+    ):
         yield Shop(project, blobs, ledger, say, jobs)
-    finally:
-        ledger.close()

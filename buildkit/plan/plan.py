@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from buildkit.digest import DiffId, Key
@@ -23,11 +23,32 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What is known of an image's layers while a plan is made.
+
+    ``made`` is what the ledger knows of the keys, ``is_present`` whether a blob is in the cache, ``stored`` the
+    diff_ids of the image that local storage holds under this stage's name, ``shared`` the keys whose blobs a
+    registry has, ``last`` the recipes of the stage's last build by layer name, ``gone`` why layers were taken away.
+    """
+
+    made: Mapping[Key, Made]
+    is_present: Callable[[Blob], bool]
+    stored: Sequence[DiffId] = ()
+    shared: Container[Key] = ()
+    last: Mapping[str, str] = field(default_factory=dict)
+    gone: Mapping[Key, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One layer of the plan; ``made`` is known unless it is to be built, ``why`` says why it is."""
+    """One layer of the plan; ``made`` is known unless it is to be built, ``why`` says why it is.
+
+    ``unpacked`` are its bytes as a tar: known if it was ever made, else expected, 0 where nobody knows.
+    """
 
     spec: Spec
     source: Source
+    unpacked: int
     why: str = ""
     made: Made | None = None
 
@@ -45,35 +66,31 @@ class Plan:
         return tuple(entry for entry in self.entries if entry.source is Source.BUILT)
 
 
-def make_plan(
-    composition: Composition,
-    known: Mapping[Key, Made],
-    is_present: Callable[[Blob], bool],
-    stored: Sequence[DiffId],
-    last: Mapping[str, str],
-) -> Plan:
-    """Decide for every layer.
-
-    ``known`` is what the ledger knows of the keys, ``is_present`` whether a blob is in the cache, ``stored`` the
-    diff_ids of the image that local storage holds under this stage's name, ``last`` the recipes of its last build
-    by layer name. Storage knows layers by their chain: it has a layer if it has all those below it too.
-    """
+def make_plan(composition: Composition, view: View) -> Plan:
+    """Decide for every layer. Storage knows layers by their chain: it has one if it has all those below it too."""
     entries: list[Entry] = []
     depth = 0  # how many blobs of ``stored`` agree with the image so far; -1 once they do not
     for spec in composition.specs:
-        made = known.get(spec.key)
-        if made is None:
-            depth = -1
-            entries.append(Entry(spec=spec, source=Source.BUILT, why=explain_change(spec, last)))
-            continue
-        depth = _advance(depth, made, stored)
-        if depth >= 0:
-            entries.append(Entry(spec=spec, source=Source.STORAGE, made=made))
-        elif all(is_present(blob) for blob in made.blobs):
-            entries.append(Entry(spec=spec, source=Source.CACHE, made=made))
-        else:
-            entries.append(Entry(spec=spec, source=Source.BUILT, why="its blob is gone from the cache"))
+        made = view.made.get(spec.key)
+        depth = _advance(depth, made, view.stored) if made else -1
+        entries.append(plan_layer(spec, view, stored=depth >= 0))
     return Plan(composition=composition, entries=tuple(entries))
+
+
+def plan_layer(spec: Spec, view: View, *, stored: bool = False) -> Entry:
+    """Decide for one layer; ``stored`` where local storage has it, and all that lie below it."""
+    made = view.made.get(spec.key)
+    if made is None:
+        return Entry(spec=spec, source=Source.BUILT, unpacked=spec.weight, why=explain_change(spec, view.last))
+    unpacked = sum(blob.unpacked for blob in made.blobs)
+    if stored:
+        return Entry(spec=spec, source=Source.STORAGE, unpacked=unpacked, made=made)
+    if all(view.is_present(blob) for blob in made.blobs):
+        return Entry(spec=spec, source=Source.CACHE, unpacked=unpacked, made=made)
+    if spec.key in view.shared:
+        return Entry(spec=spec, source=Source.SHARED, unpacked=unpacked, made=made)
+    why = view.gone.get(spec.key, "its blob is gone from the cache")
+    return Entry(spec=spec, source=Source.BUILT, unpacked=unpacked, why=why)
 
 
 def _advance(depth: int, made: Made, stored: Sequence[DiffId]) -> int:

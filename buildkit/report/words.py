@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, cursor
@@ -33,3 +34,8 @@ def say_seconds(seconds: float) -> str:
 def clean(text: str) -> str:
     """Foreign text without terminal escapes and control characters (tabs and line breaks stay)."""
     return _ESCAPES.sub("", text)
+
+
+def say_date(at: float) -> str:
+    """``2026-11-22 18:40``, in the user's time zone, of seconds since the epoch."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

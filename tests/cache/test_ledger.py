@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.cache.ledger import VERSION, Ledger, StatKey
+from buildkit.cache.database import VERSION
+from buildkit.cache.ledger import Ledger, StatKey
 from buildkit.digest import DiffId, Digest, FileHash, Key
 from buildkit.errors import BuildError
 from buildkit.layers.member import Compression
@@ -141,7 +142,7 @@ def test_a_build_is_recorded_wholly_or_not_at_all_and_nobody_is_locked_out(ledge
 def test_a_schema_from_the_future_is_named_and_left_alone(path: Path) -> None:
     Ledger(path).close()
     rows(path, f"PRAGMA user_version = {VERSION + 1}")
-    with pytest.raises(BuildError, match=r"written by a newer buildkit \(schema 2, this one knows 1\)") as caught:
+    with pytest.raises(BuildError, match=r"written by a newer buildkit \(schema 3, this one knows 2\)") as caught:
         Ledger(path)
     assert "BUILDKIT_CACHE" in caught.value.hint
     assert rows(path, "PRAGMA user_version") == [(VERSION + 1,)]

@@ -12,6 +12,7 @@ from buildkit.cache.blobs import Blobs
 from buildkit.declare.stage import Config
 from buildkit.digest import DiffId, Digest
 from buildkit.engine.deliver import find_stored, import_image
+from buildkit.errors import LostError, ToolError
 from buildkit.layers.member import Compression
 from buildkit.oci.blob import Blob
 from buildkit.oci.image import Image, Layer
@@ -149,3 +150,21 @@ def test_only_a_docker_manifest_names_layers_by_their_tars(storage: Storage) -> 
         found = find_stored(REF)
         assert found is not None
         assert (found.manifest, found.diff_ids) == (other, ())
+
+
+@pytest.mark.parametrize(("data", "what"), [(None, "gone from the cache"), (b"c", "damaged"), (b"b", "")])
+def test_a_failed_import_says_which_blobs_the_cache_lost(
+    deliver: Deliver, blobs: Blobs, monkeypatch: pytest.MonkeyPatch, data: bytes | None, what: str
+) -> None:
+    def fail(_folder: Path, _ref: str) -> None:
+        raise ToolError("storage refused", output="its words")
+
+    monkeypatch.setattr(skopeo, "copy_dir_to_storage", fail)
+    blobs.path(Digest.of(b"a")).write_bytes(b"a")
+    if data is not None:
+        blobs.path(Digest.of(b"b")).write_bytes(data)
+    with pytest.raises(LostError if what else ToolError, match=what or "storage refused") as caught:
+        deliver(image("a", "b"))
+    assert caught.value.output == "its words"
+    assert (Digest.of(b"b").short in str(caught.value)) is bool(what)
+    assert blobs.path(Digest.of(b"b")).exists() is (data == b"b")

@@ -10,7 +10,7 @@ import pytest
 from buildkit.declare.project import parse_project
 from buildkit.digest import FileHash, Key
 from buildkit.engine.shop import Shop, open_shop
-from buildkit.errors import Interrupted, MismatchError
+from buildkit.errors import Interrupted, LostError
 from buildkit.events import Event, StepProgress
 
 DATA = b"a wheel"
@@ -43,7 +43,7 @@ def test_a_file_is_held_against_its_hash_and_removed_where_it_was_damaged(shop: 
     path.write_bytes(DATA)
     assert shop.get_file("x 1.0", FileHash.of(DATA), "x.whl") == path
     path.write_bytes(DATA[:-1])
-    with pytest.raises(MismatchError, match=r"x 1\.0: the cached x\.whl was damaged") as caught:
+    with pytest.raises(LostError, match=r"x 1\.0: the cached x\.whl was damaged") as caught:
         shop.get_file("x 1.0", FileHash.of(DATA), "x.whl")
     assert "build again" in caught.value.hint
     assert not path.exists()

@@ -8,11 +8,11 @@ from planfakes import composer
 from buildkit.digest import DiffId, Digest, Key
 from buildkit.layers.member import Compression
 from buildkit.oci.blob import Blob, Made
-from buildkit.plan.plan import Source, make_plan
+from buildkit.plan.plan import Source, View, make_plan
 
 COMPOSITION = composer().compose("runtime")
 KEYS = [spec.key for spec in COMPOSITION.specs]
-STORAGE, CACHE, BUILT = Source.STORAGE, Source.CACHE, Source.BUILT
+STORAGE, CACHE, SHARED, BUILT = Source.STORAGE, Source.CACHE, Source.SHARED, Source.BUILT
 
 
 def blob(name: str) -> Blob:
@@ -29,11 +29,16 @@ STORED = [blob.diff_id for key in KEYS for blob in MADE[key].blobs]
 COUNT = len(KEYS)
 
 
+def view_of(recipes: dict[str, str]) -> View:
+    return View(made={}, is_present=lambda _blob: True, last=recipes)
+
+
 def sources(
     known: dict[Key, Made] = MADE, present: bool = True, stored: list[DiffId] = STORED, lost: int | None = None
 ) -> list[Source]:
     gone = set() if lost is None else {blob.digest for blob in MADE[KEYS[lost]].blobs[-1:]}
-    plan = make_plan(COMPOSITION, known, lambda blob: present and blob.digest not in gone, stored, {})
+    is_present = lambda blob: present and blob.digest not in gone  # noqa: E731
+    plan = make_plan(COMPOSITION, View(made=known, is_present=is_present, stored=stored))
     assert [entry.spec for entry in plan.entries] == list(COMPOSITION.specs)
     assert all((entry.made is None) is (entry.spec.key not in known) or entry.source is BUILT for entry in plan.entries)
     assert plan.missing == tuple(entry for entry in plan.entries if entry.source is BUILT)
@@ -72,13 +77,38 @@ def test_what_lies_above_a_layer_that_is_built_comes_from_the_cache() -> None:
 
 def test_a_blob_that_is_gone_is_built_again_and_says_so() -> None:
     assert sources(stored=[], lost=3) == [CACHE] * 3 + [BUILT] + [CACHE] * (COUNT - 4)
-    plan = make_plan(COMPOSITION, MADE, lambda _blob: False, [], {"any": "{}"})
+    plan = make_plan(COMPOSITION, View(made=MADE, is_present=lambda _blob: False, last={"any": "{}"}))
     assert {entry.why for entry in plan.entries} == {"its blob is gone from the cache"}
+
+
+def test_a_layer_that_was_taken_away_says_why_until_it_is_there_again() -> None:
+    gone = {KEYS[2]: "evicted"}
+    plan = make_plan(COMPOSITION, View(made=MADE, is_present=lambda _blob: False, gone=gone))
+    assert [entry.why for entry in plan.entries].count("evicted") == 1
+    assert plan.entries[2].why == "evicted"
+    back = make_plan(COMPOSITION, View(made=MADE, is_present=lambda _blob: True, gone=gone))
+    assert not back.missing
+
+
+def test_what_a_registry_has_is_neither_built_nor_preferred_to_what_is_here() -> None:
+    view = View(made=MADE, is_present=lambda _blob: False, stored=STORED[:2], shared=set(KEYS[:4]))
+    entries = make_plan(COMPOSITION, view).entries
+    assert [entry.source for entry in entries] == [STORAGE] * 2 + [SHARED] * 2 + [BUILT] * (COUNT - 4)
+    assert all((entry.made is None) is (entry.source is BUILT) for entry in entries)
+    here = View(made=MADE, is_present=lambda _blob: True, shared=set(KEYS))
+    assert {entry.source for entry in make_plan(COMPOSITION, here).entries} == {CACHE}
+
+
+def test_the_bytes_of_a_layer_are_known_once_it_was_made() -> None:
+    plan = make_plan(COMPOSITION, View(made=MADE, is_present=lambda _blob: False))
+    assert [entry.unpacked for entry in plan.entries] == [len(MADE[key].blobs) for key in KEYS]
+    never = make_plan(COMPOSITION, View(made={}, is_present=lambda _blob: False))
+    assert [entry.unpacked for entry in never.entries] == [spec.weight for spec in COMPOSITION.specs]
 
 
 def test_why_comes_from_the_recipes_of_the_last_build() -> None:
     recipes = {spec.name: spec.recipe for spec in COMPOSITION.specs}
-    whys = [entry.why for entry in make_plan(COMPOSITION, {}, lambda _: True, [], recipes).entries]
+    whys = [entry.why for entry in make_plan(COMPOSITION, view_of(recipes)).entries]
     assert set(whys) == {"not in the cache any more"}
-    first = make_plan(COMPOSITION, {}, lambda _: True, [], {})
+    first = make_plan(COMPOSITION, view_of({}))
     assert {entry.why for entry in first.entries} == {"first build"}

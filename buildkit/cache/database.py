@@ -1,0 +1,152 @@
+"""The ledger's file: opened, made, migrated, and asked. The only importer of ``sqlite3``.
+
+The schema's version is kept in ``PRAGMA user_version``; ``_STEPS[n]`` leads from version n to n + 1, all steps in one
+exclusive transaction, so that a crash leaves the old version whole.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from buildkit.errors import BuildError
+
+_BUSY_SECONDS = 30
+_STEPS = (
+    """
+CREATE TABLE layers (key TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, recipe TEXT NOT NULL,
+  blobs TEXT NOT NULL, env TEXT NOT NULL, contents BLOB NOT NULL,
+  seconds REAL NOT NULL, built REAL NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE wheels (key TEXT PRIMARY KEY, recipe TEXT NOT NULL, file TEXT NOT NULL, sha256 TEXT NOT NULL,
+  seconds REAL NOT NULL, built REAL NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE files (device INTEGER, inode INTEGER, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+  ctime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL, hashed_ns INTEGER NOT NULL,
+  PRIMARY KEY (device, inode)) WITHOUT ROWID;
+CREATE TABLE builds (id INTEGER PRIMARY KEY, stage TEXT NOT NULL, image TEXT NOT NULL, digest TEXT NOT NULL,
+  started REAL NOT NULL, seconds REAL NOT NULL, report TEXT NOT NULL);
+CREATE INDEX builds_of_stage ON builds (stage, id);
+CREATE TABLE phases (build INTEGER NOT NULL REFERENCES builds (id), name TEXT NOT NULL, seconds REAL NOT NULL);
+CREATE TABLE tombstones (key TEXT PRIMARY KEY, name TEXT NOT NULL, why TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE checked (key TEXT PRIMARY KEY) WITHOUT ROWID;
+""",
+    """
+ALTER TABLE layers ADD COLUMN times INTEGER NOT NULL DEFAULT 1;
+CREATE TABLE downloads (sha256 TEXT PRIMARY KEY, name TEXT NOT NULL, size INTEGER NOT NULL, seconds REAL NOT NULL,
+  fetched REAL NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE remote (repository TEXT, digest TEXT, seen REAL NOT NULL, PRIMARY KEY (repository, digest)) WITHOUT ROWID;
+""",
+)
+VERSION = len(_STEPS)
+
+Values = tuple[Any, ...]
+
+
+class Database:
+    """One SQLite file in WAL mode; threads may share it, processes open their own.
+
+    Raises BuildError for a file that cannot be used: damaged, locked for 30 s, on a full disk, or of a newer schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.RLock()
+        self._path = path
+        with ExitStack() as stack, _explained(path):
+            self._db = stack.enter_context(
+                closing(sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False))
+            )
+            self._prepare()
+            stack.pop_all()  # it is of use: only ``close`` closes it
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    def select(self, query: str, values: Values = ()) -> list[Any]:
+        """All rows of a query."""
+        with self._lock, _explained(self._path):
+            return self._db.execute(query, values).fetchall()
+
+    def select_in(self, query: str, values: Sequence[str]) -> list[Any]:
+        """All rows of a query that ends in ``… IN`` for ``values``, however many they are."""
+        rows: list[Any] = []
+        for start in range(0, len(values), 500):
+            some = values[start : start + 500]
+            rows += self.select(f"{query} ({','.join('?' * len(some))})", tuple(some))
+        return rows
+
+    def one(self, query: str, values: Values = ()) -> Any:  # noqa: ANN401 - a row
+        """The first row of a query, or None."""
+        with self._lock, _explained(self._path):
+            return self._db.execute(query, values).fetchone()
+
+    def write(self, statement: str, values: Values = ()) -> None:
+        """Run a statement that changes something."""
+        with self._lock, _explained(self._path):
+            self._db.execute(statement, values)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written in the block, or nothing; nobody else waits for us if it fails."""
+        with self._lock:
+            self.write("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.write("COMMIT")
+            except BaseException:
+                self._db.rollback()
+                raise
+
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost the last rows, never the file: built again
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == VERSION:
+            return
+        if version > VERSION:
+            raise BuildError(
+                f"{self._path}: written by a newer buildkit (schema {version}, this one knows {VERSION})",
+                hint="upgrade buildkit, or give this one a cache of its own: BUILDKIT_CACHE=/path",
+            )
+        self._switch_to_wal()
+        with closing(self._db.cursor()) as cursor:
+            cursor.execute("BEGIN EXCLUSIVE")
+            (version,) = cursor.execute("PRAGMA user_version").fetchone()  # another process may have been first
+            for step in _STEPS[version:]:
+                for statement in filter(str.strip, step.split(";")):
+                    cursor.execute(statement)
+            cursor.execute(f"PRAGMA user_version={VERSION}")
+            cursor.execute("COMMIT")
+
+    def _switch_to_wal(self) -> None:
+        """Processes that make the file at the same time refuse one another here without waiting: we wait."""
+        end = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0)
+        hints = {
+            sqlite3.SQLITE_BUSY: f"another process has held it for {_BUSY_SECONDS} s: find it, for instance with fuser",
+            sqlite3.SQLITE_FULL: "free some room, or move the cache: BUILDKIT_CACHE=/path",
+            sqlite3.SQLITE_READONLY: "make it writable, or move the cache: BUILDKIT_CACHE=/path",
+            sqlite3.SQLITE_CORRUPT: "it is damaged: remove it, and layers are built again",
+            sqlite3.SQLITE_NOTADB: "it is damaged: remove it, and layers are built again",
+        }
+        hint = hints.get(code & 0xFF, "is the disk full, or the file read-only? without it, layers are built again")
+        raise BuildError(f"{path}: the ledger cannot be used: {error}", hint=hint) from error

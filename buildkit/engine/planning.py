@@ -1,0 +1,141 @@
+"""Planning on this host: what the ledger, the blobs and local storage know, put together. Builds nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildkit.declare.graph import Graph, load_graph
+from buildkit.declare.pins import Artifact
+from buildkit.declare.project import load_project
+from buildkit.digest import Key
+from buildkit.engine.checkout import DiskCheckout
+from buildkit.engine.deliver import Stored, find_stored
+from buildkit.engine.shop import Shop, open_shop
+from buildkit.errors import DefinitionError
+from buildkit.events import Say
+from buildkit.oci.blob import Blob, Made
+from buildkit.plan.compose import Composer, Composition
+from buildkit.plan.plan import Entry, Plan, View, make_plan, plan_layer
+from buildkit.plan.spec import Kind, PackModel, PackWheels, Spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A plan, the name of the image that it makes, and what local storage holds under that name."""
+
+    plan: Plan
+    ref: str
+    stored: Stored | None
+
+
+class Planner:
+    """Plans stages of one checkout on this host."""
+
+    def __init__(self, shop: Shop, graph: Graph, checkout: DiskCheckout) -> None:
+        self.shop = shop
+        self.graph = graph
+        self.checkout = checkout
+        self.composer = Composer(shop.project, graph, checkout)
+
+    def plan(self, name: str, *, storage: bool = True) -> Planned:
+        """The plan of a stage's image; with ``storage`` layers that local storage has are left there.
+
+        Raises DefinitionError, and ToolError where local storage cannot be asked.
+        """
+        ref = self.shop.project.ref(name)
+        with ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(find_stored, ref) if storage else None  # while we read locks
+            composition = self.composer.compose(name)
+            made = self.shop.ledger.find(spec.key for spec in composition.specs)
+            stored = asked.result() if asked else None
+        view = self._view(composition, made, stored, ref)
+        return Planned(plan=make_plan(composition, view), ref=ref, stored=stored)
+
+    def plan_tools(self, plan: Plan) -> tuple[Entry, ...]:
+        """What building ``plan`` needs that is no part of its image: the compiler's root, and the builder."""
+        own = {spec.key for spec in plan.composition.specs}
+        wheels = [e.spec.work for e in plan.missing if isinstance(e.spec.work, PackWheels)]
+        specs: dict[Key, Spec] = {}
+        if wheels and self.shop.project.bytecode:
+            specs |= {spec.key: spec for spec in self.composer.compiler}
+        if any(self.shop.find_wheel(item.key) is None for work in wheels for item in work.compiled):
+            specs |= {spec.key: spec for spec in self.composer.builder.specs}
+        others = [spec for key, spec in specs.items() if key not in own]
+        made = self.shop.ledger.find(spec.key for spec in others)
+        view = View(made=made, is_present=self.is_present, gone=self._gone(made))
+        return tuple(plan_layer(spec, view) for spec in others)
+
+    def is_present(self, blob: Blob) -> bool:
+        """Whether the cache has a blob; its bytes are not read."""
+        return self.shop.blobs.has(blob.digest, blob.size)
+
+    def lookup(self, keys: Iterable[Key]) -> Mapping[Key, Made]:
+        """What is made of keys and still in the cache."""
+        known = self.shop.ledger.find(keys)
+        return {key: made for key, made in known.items() if all(map(self.is_present, made.blobs))}
+
+    def to_fetch(self, spec: Spec) -> int | None:
+        """Bytes that building a layer must download; None where they are known afterwards only."""
+        work = spec.work
+        match work:
+            case PackWheels():
+                needed = [a for a in work.wheels if a.is_wheel]
+                needed += [c.artifact for c in work.compiled if self.shop.find_wheel(c.key) is None]
+                return sum(a.size for a in needed if not self._has(a))
+            case PackModel() if work.model.wheel is not None:
+                return 0 if self._has(work.model.wheel) else work.model.wheel.size
+            case PackModel() if work.model.source.startswith("https:"):
+                has = self.shop.blobs.has_file
+                return sum(f.size for f in work.files if not has(f.sha256, Path(f.path).name))
+            case _:
+                return None if spec.kind in (Kind.ROOT, Kind.IMAGE, Kind.RUN) else 0
+
+    def _has(self, artifact: Artifact) -> bool:
+        return artifact.sha256 is None or self.shop.blobs.has_file(artifact.sha256, artifact.file)
+
+    def _view(self, composition: Composition, made: Mapping[Key, Made], stored: Stored | None, ref: str) -> View:
+        complete = len(made) == len(composition.specs)  # then nobody asks for the last recipes
+        return View(
+            made=made,
+            is_present=self.is_present,
+            stored=stored.diff_ids if stored else (),
+            last={} if complete else self.shop.ledger.last_recipes(composition.stage.name, ref),
+            gone=self._gone(made),
+        )
+
+    def _gone(self, made: Iterable[Key]) -> dict[Key, str]:
+        from buildkit.report.words import say_date
+
+        stones = self.shop.ledger.tombstones(made)
+        return {key: f"{stone.why} on {say_date(stone.at)}" for key, stone in stones.items()}
+
+
+@contextmanager
+def open_planner(folder: Path, say: Say, jobs: int = 1, *, frozen: bool = False) -> Iterator[Planner]:
+    """A planner for the project in ``folder`` and the user's cache; raises DefinitionError and BuildError."""
+    project = load_project(folder)
+    graph = load_graph(folder)
+    with open_shop(project, say, jobs) as shop:
+        yield Planner(shop, graph, DiskCheckout(project, graph, shop.index, say, frozen=frozen))
+
+
+def shipping(graph: Graph) -> tuple[str, ...]:
+    """Names of the stages that ship; raises DefinitionError for none."""
+    names = tuple(name for name, stage in graph.stages.items() if stage.ships)
+    if not names:
+        raise DefinitionError("no stage ships", hint="say `ships = true` in a stage file, or build one by name")
+    return names
+
+
+def check_stage(graph: Graph, name: str) -> str:
+    """``name`` if there is such a stage; raises DefinitionError with those that are meant perhaps."""
+    if name not in graph.stages:
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, graph.stages) or sorted(graph.stages)
+        raise DefinitionError(f"there is no stage `{name}`", hint=f"did you mean {', '.join(close)}?")
+    return name

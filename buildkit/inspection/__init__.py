@@ -1,0 +1,1 @@
+"""What looks and tells, and builds nothing: plan, explain, graph."""

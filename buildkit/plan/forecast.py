@@ -1,0 +1,149 @@
+"""What a plan will cost, from what earlier builds took: bytes, and seconds by the median of each kind. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from buildkit.oci.blob import Blob, Made
+from buildkit.plan.plan import Entry, Plan, Source
+from buildkit.plan.spec import Spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How long one kind of work took: the medians of bytes a run, seconds a run, and seconds a byte."""
+
+    size: int
+    seconds: float
+    per_byte: float
+
+    def takes(self, size: int) -> float:
+        """Seconds for ``size`` bytes, or those of a run where the size is not known (0)."""
+        return size * self.per_byte if size else self.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paces:
+    """The paces of building (by kind of layer), fetching and importing; what was never done has none."""
+
+    build: Mapping[str, Pace]
+    fetch: Pace | None = None
+    imports: Pace | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one layer will cost.
+
+    Bytes to fetch and to push are of compressed files, to build and to import of unpacked tars; ``seconds`` are for
+    all of it but pushing. None stands for what cannot be known before it is done.
+    """
+
+    fetch: int | None = 0
+    build: int | None = 0
+    imports: int | None = 0
+    push: int | None = None
+    seconds: float | None = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """``{"fetch", "build", "import", "push", "seconds"}``; null for what is not known."""
+        seconds = None if self.seconds is None else round(self.seconds, 3)
+        return {
+            "fetch": self.fetch,
+            "build": self.build,
+            "import": self.imports,
+            "push": self.push,
+            "seconds": seconds,
+        }
+
+
+def measure(runs: Iterable[tuple[int, float]]) -> Pace | None:
+    """The pace of ``(bytes, seconds)`` of earlier runs; None for none."""
+    listed = [(size, seconds) for size, seconds in runs if size > 0]
+    if not listed:
+        return None
+    return Pace(
+        size=int(_median([size for size, _ in listed])),
+        seconds=_median([seconds for _, seconds in listed]),
+        per_byte=_median([seconds / size for size, seconds in listed]),
+    )
+
+
+def forecast(
+    plan: Plan,
+    paces: Paces,
+    to_fetch: Callable[[Spec], int | None],
+    *,
+    imports: bool = True,
+    is_pushed: Callable[[Blob], bool] | None = None,
+) -> tuple[Cost, ...]:
+    """The cost of every entry. ``to_fetch`` says what building a layer must download, in bytes.
+
+    ``is_pushed`` says whether the registry that the image goes to has a blob; without it nothing is pushed.
+    """
+    return tuple(_cost(entry, paces, to_fetch, imports, is_pushed) for entry in plan.entries)
+
+
+def total(costs: Sequence[Cost]) -> Cost:
+    """The sum; what is not known of one is not known of all."""
+    return Cost(
+        fetch=_sum([c.fetch for c in costs]),
+        build=_sum([c.build for c in costs]),
+        imports=_sum([c.imports for c in costs]),
+        push=_sum([c.push for c in costs]) if any(c.push is not None for c in costs) else None,
+        seconds=_sum([c.seconds for c in costs]),
+    )
+
+
+def _cost(
+    entry: Entry,
+    paces: Paces,
+    to_fetch: Callable[[Spec], int | None],
+    imports: bool,
+    is_pushed: Callable[[Blob], bool] | None,
+) -> Cost:
+    pace = paces.build.get(entry.spec.kind)
+    unpacked = entry.unpacked or (pace.size if pace else None)
+    builds = entry.source is Source.BUILT
+    brings = imports and entry.source is not Source.STORAGE
+    fetch = to_fetch(entry.spec) if builds else _size(entry.made) if entry.source is Source.SHARED and imports else 0
+    return Cost(
+        fetch=fetch,
+        build=unpacked if builds else 0,
+        imports=unpacked if brings else 0,
+        push=None if is_pushed is None else _to_push(entry, is_pushed),
+        seconds=_sum(
+            [
+                _seconds(fetch, paces.fetch),
+                _seconds(unpacked, pace) if builds else 0.0,
+                _seconds(unpacked, paces.imports) if brings else 0.0,
+            ]
+        ),
+    )
+
+
+def _size(made: Made | None) -> int:
+    return sum(blob.size for blob in made.blobs) if made else 0
+
+
+def _to_push(entry: Entry, is_pushed: Callable[[Blob], bool]) -> int | None:
+    if entry.made is None:
+        return None
+    return sum(blob.size for blob in entry.made.blobs if not is_pushed(blob))
+
+
+def _seconds(size: int | None, pace: Pace | None) -> float | None:
+    if size == 0:
+        return 0.0
+    return None if pace is None else pace.takes(size or 0)
+
+
+def _sum(values: Sequence[float | None]) -> Any:  # noqa: ANN401 - int for ints, float for floats
+    return None if None in values else sum(value for value in values if value is not None)
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    return ordered[len(ordered) // 2]
