@@ -1,0 +1,154 @@
+"""``nox -s plan``: where every layer of an image will come from, and what that will cost, before anything runs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from buildkit.engine.main import Parser
+from buildkit.engine.planning import Planner, check_stage, open_planner, shipping
+from buildkit.plan.forecast import Cost, Paces, forecast, measure, total
+from buildkit.plan.plan import Entry, Plan, Source
+from buildkit.report.view import open_view
+from buildkit.report.words import say_bytes, say_seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """A stage's plan with its costs; ``tools`` are needed to build it, but no part of its image."""
+
+    stage: str
+    image: str
+    plan: Plan
+    costs: tuple[Cost, ...]
+    tools: tuple[Entry, ...]
+    tool_costs: tuple[Cost, ...]
+
+    @property
+    def total(self) -> Cost:
+        """All of it."""
+        return total([*self.costs, *self.tool_costs])
+
+    def as_json(self) -> dict[str, Any]:
+        """``{"stage", "image", "layers", "tools", "bytes", "seconds"}``, as docs/cache.md describes it."""
+        summed = self.total.as_json()
+        seconds = summed.pop("seconds")
+        return {
+            "stage": self.stage,
+            "image": self.image,
+            "layers": [_line(e, c) for e, c in zip(self.plan.entries, self.costs, strict=True)],
+            "tools": [_line(e, c) for e, c in zip(self.tools, self.tool_costs, strict=True)],
+            "bytes": summed,
+            "seconds": seconds,
+        }
+
+
+def plan(folder: Path, arguments: Sequence[str]) -> None:
+    """Print the plans of the stages that are named, or of all that ship; raises DefinitionError or BuildError."""
+    options = _parse(arguments)
+    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+        names = [check_stage(planner.graph, name) for name in options.stages] or shipping(planner.graph)
+        outlooks = [look(planner, name, imports=not options.no_import) for name in names]
+    if options.json:
+        values = [outlook.as_json() for outlook in outlooks]
+        sys.stdout.write(json.dumps(values[0] if len(values) == 1 else values, indent=2) + "\n")
+        return
+    for outlook in outlooks:
+        print_outlook(outlook, sys.stdout)
+
+
+def look(planner: Planner, name: str, *, imports: bool = True) -> Outlook:
+    """Plan a stage and forecast its costs."""
+    planned = planner.plan(name, storage=imports)
+    tools = planner.plan_tools(planned.plan)
+    paces = _paces(planner)
+    helping = Plan(composition=planned.plan.composition, entries=tools)
+    return Outlook(
+        stage=name,
+        image=planned.ref,
+        plan=planned.plan,
+        costs=forecast(planned.plan, paces, planner.to_fetch, imports=imports),
+        tools=tools,
+        tool_costs=forecast(helping, paces, planner.to_fetch, imports=False),
+    )
+
+
+def print_outlook(outlook: Outlook, out: TextIO) -> None:
+    """A table of what must be done, a line for what is there, and the sum."""
+    pairs = zip(outlook.plan.entries, outlook.costs, strict=True)
+    busy = [(e, c) for e, c in pairs if e.source is not Source.STORAGE]
+    busy += [(e, c) for e, c in zip(outlook.tools, outlook.tool_costs, strict=True) if e.source is Source.BUILT]
+    if busy:
+        from buildkit.report.live import print_table
+
+        columns = ("layer", "from", "fetch", "build", "import", "seconds", "why")
+        print_table(f"{outlook.stage}: plan", columns, [_row(e, c) for e, c in busy], out)
+    print(render_sum(outlook), file=out)
+
+
+def render_sum(outlook: Outlook) -> str:
+    """The last lines: how many layers come from where, the bytes, and the time of the work."""
+    sources = [entry.source for entry in outlook.plan.entries]
+    counts = ", ".join(f"{sources.count(source)} {words}" for source, words in _SOURCES.items() if source in sources)
+    costs = [*outlook.costs, *outlook.tool_costs]
+    if all((cost.fetch, cost.build, cost.imports) == (0, 0, 0) for cost in costs):
+        return f"{outlook.stage}: nothing to do: {counts}"
+    seconds = outlook.total.seconds
+    work = "time not known before a first build" if seconds is None else f"about {say_seconds(seconds)} of work"
+    sums = (_sum([c.fetch for c in costs]), _sum([c.build for c in costs]), _sum([c.imports for c in costs]))
+    return f"{outlook.stage}: {counts}\nto fetch {sums[0]}, to build {sums[1]}, to import {sums[2]}; {work}"
+
+
+def _sum(sizes: Sequence[int | None]) -> str:
+    known = say_bytes(sum(size or 0 for size in sizes))
+    return f"at least {known}" if None in sizes else known
+
+
+_SOURCES = {
+    Source.STORAGE: "in local storage",
+    Source.CACHE: "in the cache",
+    Source.SHARED: "in the shared cache",
+    Source.BUILT: "to be built",
+}
+
+
+def _paces(planner: Planner) -> Paces:
+    ledger = planner.shop.ledger
+    runs: dict[str, list[tuple[int, float]]] = {}
+    for kind, size, seconds in ledger.times_to_build():
+        runs.setdefault(kind, []).append((size, seconds))
+    paces = {kind: measure(times) for kind, times in runs.items()}
+    return Paces(
+        build={kind: pace for kind, pace in paces.items() if pace},
+        fetch=measure(ledger.times_to_fetch()),
+        imports=measure(ledger.times_to_import()),
+    )
+
+
+def _line(entry: Entry, cost: Cost) -> dict[str, Any]:
+    spec = entry.spec
+    named = {"name": spec.name, "kind": str(spec.kind), "key": str(spec.key), "source": str(entry.source)}
+    return {**named, "why": entry.why, **cost.as_json()}
+
+
+def _row(entry: Entry, cost: Cost) -> tuple[str, ...]:
+    seconds = "?" if cost.seconds is None else say_seconds(cost.seconds)
+    sizes = (_short(cost.fetch), _short(cost.build), _short(cost.imports))
+    return (entry.spec.name, str(entry.source), *sizes, seconds, entry.why)
+
+
+def _short(size: int | None) -> str:
+    return "?" if size is None else say_bytes(size) if size else ""
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(prog="nox -s plan --")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage; those that ship unless said")
+    parser.add_argument("--no-import", action="store_true", help="plan a build that leaves local storage alone")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    return parser.parse_args(list(arguments))
