@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from buildkit.cache.blobs import Blobs
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError, MismatchError
+from buildkit.layers.inflate import inflate
 from buildkit.layers.member import Compression
 from buildkit.oci.blob import Blob, Made
 from buildkit.tools import skopeo
@@ -51,7 +51,7 @@ def _take(folder: Path, digest: Digest, diff_id: DiffId, blobs: Blobs) -> Blob:
         compression = _MAGIC.get(file.read(2), Compression.NONE)
     found, unpacked = hashlib.sha256(), 0
     try:
-        for chunk in _inflated(path, compression):
+        for chunk in inflate(path, compression):
             found.update(chunk)
             unpacked += len(chunk)
     except (zlib.error, ValueError) as error:
@@ -73,42 +73,6 @@ def _verified(folder: Path, digest: Digest) -> Path:
     if found != digest.hex:
         raise MismatchError(f"the registry gave other bytes than {digest.short}")
     return path
-
-
-def _inflated(path: Path, compression: Compression) -> Iterator[bytes]:
-    """The tar in pieces of about a mebibyte, however well it is compressed; zlib.error or ValueError for no such."""
-    with path.open("rb") as file:
-        if compression is Compression.ZSTD:
-            yield from _unzstd(file)
-            return
-        inflate = _Gzip() if compression is Compression.GZIP else None
-        while chunk := file.read(_CHUNK):
-            yield from inflate(chunk) if inflate else (chunk,)
-
-
-def _unzstd(file: BinaryIO) -> Iterator[bytes]:
-    import zstandard
-
-    try:
-        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)  # zstd:chunked has many
-        while chunk := reader.read(_CHUNK):
-            yield chunk
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from error
-
-
-class _Gzip:
-    """Inflates a gzip file of any number of members."""
-
-    def __init__(self) -> None:
-        self._member = zlib.decompressobj(31)
-
-    def __call__(self, chunk: bytes) -> Iterator[bytes]:
-        while chunk:
-            yield self._member.decompress(chunk, _CHUNK)
-            chunk = self._member.unconsumed_tail or self._member.unused_data
-            if self._member.eof:
-                self._member = zlib.decompressobj(31)
 
 
 def _env(config: dict[str, Any]) -> tuple[str, ...]:
