@@ -178,11 +178,11 @@ class Composer:
 
     def _compile(self, artifact: Artifact) -> Compile:
         tree = self._checkout.tree(artifact.path) if artifact.path else None
-        source = {"tree": tree.hash.hex} if tree else {"sdist": artifact.sha256.hex if artifact.sha256 else ""}
+        source = {"tree": tree.listing()} if tree else {"sdist": artifact.sha256.hex if artifact.sha256 else ""}
         recipe, key = make_recipe(
             "compile",
             name=artifact.name,
-            builder=self.builder.key.hex,
+            builder=[spec.key.hex for spec in self.builder.specs],
             env=dict(self.builder.config.env),
             **source,
         )
@@ -214,14 +214,15 @@ class Composer:
             yield from self._model(stage, models[name], wanted.target)
 
     def _model(self, stage: Stage, model: Model, target: str) -> Iterator[Spec]:
-        small = tuple(f for f in model.files if f.size < LARGE_MODEL_FILE)
-        large = (f for f in model.files if f.size >= LARGE_MODEL_FILE)
+        files = sorted(model.files, key=lambda f: f.path)  # as the packer lays them down, whatever the lock's order
+        small = tuple(f for f in files if f.size < LARGE_MODEL_FILE)
+        large = (f for f in files if f.size >= LARGE_MODEL_FILE)
         groups: list[tuple[str, tuple[ModelFile, ...]]] = [(f"{model.name}/{f.path}", (f,)) for f in large]
         if small:
             groups.append((model.name, small))
         folder = posixpath.join(target, model.name)
-        for name, files in groups:
-            yield self._model_layer(stage, name, PackModel(model=model, files=files, target=folder))
+        for name, members in groups:
+            yield self._model_layer(stage, name, PackModel(model=model, files=members, target=folder))
 
     def _model_layer(self, stage: Stage, name: str, work: PackModel) -> Spec:
         files = [[f.path, f.sha256.hex] for f in work.files]

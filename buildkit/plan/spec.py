@@ -51,11 +51,6 @@ class Tree:
     path: str
     files: tuple[TreeFile, ...]
 
-    @property
-    def hash(self) -> FileHash:
-        """One hash for all of it, also of names, modes and links."""
-        return FileHash.of(canonical_json(self.listing()).encode())
-
     def listing(self) -> list[list[str]]:
         """``[path, mode, hash or target]`` of each file, as recipes hold it."""
         return [
