@@ -16,7 +16,7 @@ from buildkit.digest import Key, canonical_json
 from buildkit.errors import DefinitionError, Problem
 from buildkit.plan.checkout import Checkout
 from buildkit.plan.packing import group_wheels, order_layers
-from buildkit.plan.roots import Roots
+from buildkit.plan.roots import Roots, step_names
 from buildkit.plan.spec import (
     Compile,
     Kind,
@@ -134,11 +134,13 @@ class Composer:
 
     def _layers_of(self, stage: Stage) -> tuple[Spec, ...]:
         if stage.name not in self._own:
-            self._own[stage.name] = (
-                *self._wheels(stage),
-                *(self._models(stage, stage.models) if stage.models else ()),
-                *self._files(stage),
-            )
+            models = self._models(stage, stage.models) if stage.models else ()
+            taken = step_names(stage)
+            own: list[Spec] = []
+            for spec in (*self._wheels(stage), *models, *self._files(stage)):
+                taken.append(distinct(spec.name, taken))  # a wheel and a folder may be called alike
+                own.append(replace(spec, name=taken[-1]))
+            self._own[stage.name] = tuple(own)
         return self._own[stage.name]
 
     def _wheels(self, stage: Stage) -> Iterator[Spec]:
@@ -232,14 +234,12 @@ class Composer:
         return replace(spec, weight=sum(f.size for f in work.files))
 
     def _files(self, stage: Stage) -> Iterator[Spec]:
-        names: list[str] = []
         for copy in stage.copy:
             tree = self._checkout.tree(posixpath.normpath(posixpath.join(stage.folder, copy.source)))
             recipe, key = make_recipe(Kind.FILES, target=copy.target, files=tree.listing())
             says = f"files: {tree.path} → {copy.target}"
             work = PackFiles(tree=tree, copy=copy)
-            names.append(distinct(copy.source, names))
-            spec = make_spec(stage, names[-1], Kind.FILES, recipe, key, work=work, says=says)
+            spec = make_spec(stage, copy.source, Kind.FILES, recipe, key, work=work, says=says)
             yield replace(spec, weight=sum(f.size for f in tree.files))
 
     def _config(self, resolved: Resolved, layers: tuple[Spec, ...]) -> Config:

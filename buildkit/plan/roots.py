@@ -12,6 +12,16 @@ from buildkit.plan.checkout import Checkout
 from buildkit.plan.spec import Kind, MakeRoot, PullImage, RunStep, Spec, distinct, make_recipe, make_spec
 
 
+def step_names(stage: Stage) -> list[str]:
+    """What a stage's own steps are called: its other layers must be called otherwise."""
+    first = ["image"] if stage.image else ["root"] if stage.debian else []
+    steps = [*first, *([_apt_name(stage)] if stage.apt else ()), *(run.name for run in stage.run)]
+    names: list[str] = []
+    for step in steps:
+        names.append(distinct(f"{stage.name}/{step}", names))
+    return names
+
+
 class Roots:
     """Composes roots of one checkout."""
 
@@ -65,7 +75,7 @@ class Roots:
             "rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/log/*"
         )
         return Run(
-            name=f"apt {stage.apt}",
+            name=_apt_name(stage),
             command=("/bin/sh", "-eu", "-c", script),
             network=True,
         )
@@ -83,3 +93,7 @@ class Roots:
         work = RunStep(chain=chain, run=run, mounts=mounts)
         spec = make_spec(stage, run.name, Kind.RUN, recipe, key, work=work, says=f"run: {run.name}")
         return replace(spec, name=distinct(spec.name, [below.name for below in chain]))
+
+
+def _apt_name(stage: Stage) -> str:
+    return f"apt {stage.apt}"

@@ -146,6 +146,27 @@ def test_layers_that_would_have_one_name_are_told_apart() -> None:
     assert list(keys(made)) == ["base/root", "x/true", "x/true (2)", "x/app", "x/app (2)"]
 
 
+def test_layers_of_every_kind_that_would_have_one_name_are_told_apart() -> None:
+    checkout = base_checkout()
+    checkout.wheels["deps.txt"] = tuple(wheel(name, size=5 * MB) for name in ("app", "bin-0", "bin-5", "m", "true"))
+    checkout.wheels["deps.txt"] += (wheel("click"), wheel("thin"))  # in bin-4 and bin-0
+    checkout.locked["models.lock"] = (replace(checkout.locked["models.lock"][0], name="m"),)
+    checkout.trees["stages/x/app"] = checkout.trees["tools"]
+    stage = f'{STEPS}{COPIES}[wheels]\nlocks = ["deps.txt"]\n[models]\nlock = "models.lock"'
+    made = keys(composer(STAGES | {"x": stage}, checkout).compose("x"))
+    assert {name for name in made if "app" in name} == {"x/app", "x/app (2)", "x/app (3)"}
+    assert {name for name in made if "bin-" in name} == {"x/bin-0", "x/bin-0 (2)", "x/bin-4", "x/bin-5"}
+    assert {name for name in made if "true" in name} == {"x/true", "x/true (2)", "x/true (3)"}
+    assert {"x/m", "x/m (2)", "x/m/big.bin"} <= made.keys()
+
+
+def test_the_order_in_which_a_lock_lists_a_models_files_does_not_matter() -> None:
+    checkout = base_checkout()
+    (model,) = checkout.locked["models.lock"]
+    checkout.locked["models.lock"] = (replace(model, files=model.files[::-1]),)
+    assert keys(composer(checkout=checkout).compose("weights")) == keys(composer().compose("weights"))
+
+
 NOTHING = 'summary = "x"\n[wheels]\nlocks = ["deps.txt"]\n'
 WRONG = {
     "steps on a stage that has no root": (

@@ -1,0 +1,135 @@
+"""Small projects on the disk, composed by the real reader of checkouts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from projecttext import lay, render
+from smallproject import Small
+from tomlstyles import Style
+
+from buildkit.cache.ledger import Ledger
+from buildkit.cache.statindex import StatIndex
+from buildkit.declare.graph import load_graph
+from buildkit.declare.project import load_project
+from buildkit.engine.checkout import DiskCheckout
+from buildkit.plan.compose import Composer, Composition
+from buildkit.plan.spec import PackWheels, RunStep, Spec
+from buildkit.tools.git import Listing
+
+PLAIN = Style(0, plain=True)
+
+
+def compose_all(folder: Path, ledger: Ledger) -> dict[str, Composition]:
+    """Every stage of the project in ``folder``."""
+    project, graph = load_project(folder), load_graph(folder)
+    checkout = DiskCheckout(project, graph, StatIndex(ledger), lambda _event: None)
+    composer = Composer(project, graph, checkout)
+    return {name: composer.compose(name) for name in graph.stages}
+
+
+class Disk:
+    """A folder that holds one project after the other."""
+
+    def __init__(self, folder: Path, ledger: Ledger) -> None:
+        self.folder = folder
+        self._ledger = ledger
+
+    def compose(self, small: Small, style: Style = PLAIN) -> Seen:
+        """Lay the project out and compose it."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        lay(self.folder, render(small, style))
+        return Seen(compose_all(self.folder, self._ledger))
+
+
+def list_all(folder: Path, path: str) -> Listing:
+    """In git's place: every file below ``path`` is tracked."""
+    if (folder / path).is_file():
+        return Listing(tracked=(path,), untracked=())
+    names = [Path(parent) / name for parent, _, files in os.walk(folder / path) for name in files]
+    return Listing(tracked=tuple(sorted(str(name.relative_to(folder)) for name in names)), untracked=())
+
+
+@dataclass
+class Seen:
+    """What the stages of a project came to."""
+
+    stages: dict[str, Composition]
+
+    @cached_property
+    def specs(self) -> dict[str, Spec]:
+        """Every layer by name; no name means two layers."""
+        found: dict[str, Spec] = {}
+        for composition in self.stages.values():
+            names = [spec.name for spec in composition.specs]
+            assert len(set(names)) == len(names), f"two layers of {composition.stage.name} have one name: {names}"
+            assert len({spec.key for spec in composition.specs}) == len(names)
+            for spec in composition.specs:
+                assert found.setdefault(spec.name, spec).key == spec.key
+        return found
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        """The key of every layer, and of every wheel that is compiled (``compile NAME``)."""
+        compiled = {
+            f"compile {item.artifact.name}": item.key.hex
+            for spec in self.specs.values()
+            if isinstance(spec.work, PackWheels)
+            for item in spec.work.compiled
+        }
+        return {name: spec.key.hex for name, spec in self.specs.items()} | compiled
+
+    @cached_property
+    def images(self) -> dict[str, object]:
+        """What every image comes to: its layers in their order, with all that people see of them, and its config."""
+        return {
+            name: ([(s.name, s.recipe, s.history, s.weight, s.rate) for s in composition.specs], composition.config)
+            for name, composition in self.stages.items()
+        }
+
+    def where(self, holds: Callable[[Spec], bool]) -> set[str]:
+        """Names of the layers that fit."""
+        return {name for name, spec in self.specs.items() if holds(spec)}
+
+    def wheels(self) -> set[str]:
+        """Layers of wheels."""
+        return self.where(lambda spec: isinstance(spec.work, PackWheels))
+
+    def holding(self, wheel: str) -> set[str]:
+        """Layers that hold a wheel, and what it is compiled by."""
+        layers = self.where(lambda s: isinstance(s.work, PackWheels) and wheel in [w.name for w in s.work.wheels])
+        return layers | ({f"compile {wheel}"} & self.keys.keys())
+
+    def spread(self, changed: Iterable[str], *, compilers: bool) -> set[str]:
+        """All that depends on ``changed``: steps on their roots, wheels on what compiles them.
+
+        ``compilers``: bytecode depends on the whole of `base`, because it is not known by Debian's packages.
+        """
+        found = set(changed)
+        builder = {spec.name for spec in self.stages["builder"].specs}
+        base = {spec.name for spec in self.stages["base"].root}
+        while True:
+            before = len(found)
+            for name, spec in self.specs.items():
+                work = spec.work
+                if isinstance(work, RunStep) and found & {below.name for below in work.chain}:
+                    found.add(name)
+                if isinstance(work, PackWheels):
+                    if compilers and found & base:
+                        found.add(name)
+                    compiled = {f"compile {item.artifact.name}" for item in work.compiled}
+                    found |= compiled if found & builder else set()
+                    found |= {name} if found & compiled else set()
+            if len(found) == before:
+                return found
+
+
+def differing(before: Seen, after: Seen) -> set[str]:
+    """Names of layers whose keys differ, or that only one of both has."""
+    names = before.keys.keys() | after.keys.keys()
+    return {name for name in names if before.keys.get(name) != after.keys.get(name)}
