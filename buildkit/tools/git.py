@@ -12,6 +12,8 @@ from buildkit.tools.process import Command, run
 
 _NO_REPOSITORY = b"not a git repository (or any"  # "… of the parent directories)"; of a lost one it says the place
 
+_EMPTY = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # what git calls a file without content
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
@@ -57,6 +59,27 @@ def list_files(folder: Path, path: str) -> Listing | None:
         tracked=_names(row for row in rows if row[0] != "?"),
         untracked=_names(row for row in rows if row[0] == "?"),
     )
+
+
+def make_repository(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Make ``folder`` a work tree that tracks ``names``; the environment in which git sees it as that.
+
+    Contents are not read: the index says of every file that it was empty. The environment matters where another
+    repository's is set, as it is in git's hooks. Raises ToolError.
+    """
+    place = folder / ".git"
+    env = {
+        "GIT_DIR": str(place),
+        "GIT_WORK_TREE": str(folder),
+        "GIT_INDEX_FILE": str(place / "index"),
+        "GIT_OBJECT_DIRECTORY": str(place / "objects"),
+        "GIT_DEFAULT_HASH": "sha1",  # as _EMPTY is
+    }
+    index = b"".join(b"100644 %s\t%s\0" % (_EMPTY, os.fsencode(name)) for name in names)
+    what = f"git, which is to track {folder},"
+    run(Command(argv=("git", "init", "--quiet"), cwd=folder, env=env, what=what))
+    run(Command(argv=("git", "update-index", "-z", "--index-info"), cwd=folder, env=env, stdin=index, what=what))
+    return env
 
 
 def _claims_to_be_one(folder: Path) -> bool:

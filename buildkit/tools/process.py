@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ class Command:
     stdin: bytes | None = None
     what: str = ""
     undoes: bool = False  # runs even after a stop was asked for: it removes what we made
+    patience: float = 10.0  # seconds that it has to end after SIGTERM
 
     def __str__(self) -> str:
         return shlex.join(self.argv)
@@ -94,13 +95,16 @@ def start(command: Command, *, stdin: int = subprocess.PIPE) -> Iterator[subproc
         _register(child, command)
         yield child
     finally:
-        _end(child)
+        _end(child, command.patience)
         with _lock:
             _running.discard(child)
 
 
-def stream(command: Command) -> Iterator[bytes]:
-    """Standard output in chunks while the command runs; raises as ``run`` does, at the end."""
+def stream(command: Command) -> Generator[bytes, None, None]:
+    """Standard output in chunks while the command runs; raises as ``run`` does, at the end.
+
+    Closing it ends the command.
+    """
     with start(command, stdin=subprocess.DEVNULL) as child:
         tail = bytearray()
         reader = threading.Thread(target=_keep_tail, args=(child.stderr, tail), daemon=True)
@@ -167,11 +171,11 @@ def _keep_tail(pipe: object, tail: bytearray) -> None:
         del tail[:-_KEPT_OUTPUT]
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _end(child: subprocess.Popen[bytes], patience: float) -> None:
     if child.poll() is None:
         _signal(child, signal.SIGTERM)
         try:
-            child.wait(timeout=10)
+            child.wait(timeout=patience)
         except subprocess.TimeoutExpired:
             _signal(child, signal.SIGKILL)
             child.wait()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.errors import ToolError
-from buildkit.tools.git import Listing, list_files
+from buildkit.tools.git import Listing, list_files, make_repository
 
 pytestmark = pytest.mark.tools
 ODD = ("a b.txt", "line\nbreak", "tab\there", "ünï.txt", "-dash", "* [x]", ' "quoted"', "back\\slash", ":(glob)x")
@@ -132,3 +132,21 @@ def test_a_repository_that_is_lost_or_damaged_is_not_taken_for_none(
     monkeypatch.setenv("GIT_DIR", "/nonexistent")
     with pytest.raises(ToolError):
         list_files(repository.parent, ".")
+
+
+def test_a_repository_tracks_what_it_is_made_with_and_touches_no_other(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(repository, "theirs")
+    git(repository, "add", ".")
+    before = {path: path.read_bytes() for path in repository.rglob("*") if path.is_file()}
+    monkeypatch.setenv("GIT_DIR", str(repository / ".git"))  # as in a hook
+    monkeypatch.setenv("GIT_INDEX_FILE", str(repository / ".git/index"))
+    copy = repository / "in side" / "copy"
+    copy.mkdir(parents=True)
+    write(copy, *ODD, "folder/one", "not tracked")
+    for name, value in make_repository(copy, (*ODD, "folder/one")).items():
+        monkeypatch.setenv(name, value)
+    listing = list_files(copy, ".")
+    assert listing == Listing(tracked=tuple(sorted((*ODD, "folder/one"))), untracked=("not tracked",))
+    assert {path: path.read_bytes() for path in before} == before
