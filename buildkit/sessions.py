@@ -24,7 +24,8 @@ Action = Callable[[Path, Sequence[str]], int]
 def register(folder: Path | str | None = None) -> None:
     """Register the sessions of the project at ``folder`` (the noxfile's own folder unless said).
 
-    ``build-STAGE`` for every ``stages/STAGE/stage.toml``, and ``build``, ``plan``, ``lock``, ``doctor`` and ``schema``.
+    ``build-STAGE`` for every ``stages/STAGE/stage.toml``, and ``build``, ``plan``, ``reproduce``,
+    ``lock``, ``doctor`` and ``schema``.
     Stage files are not read here: a mistake in one is reported by the session that needs it.
     """
     root = Path(folder) if folder is not None else _caller()
@@ -33,6 +34,7 @@ def register(folder: Path | str | None = None) -> None:
         _session(f"build-{stage}", f"Build {stage}: {_summary(path)}", root, _build(stage))
     _session("build", "Build every image that ships.", root, _build(None))
     _session("plan", "Say where every layer will come from, and what it will cost (-- STAGE, --json).", root, _plan)
+    _session("reproduce", "Build a stage's layers again, elsewhere, and compare (-- STAGE).", root, _reproduce)
     _session("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check).", root, _lock)
     _session("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs.", root, _doctor)
     _session("schema", "Print the JSON Schema of stage.toml (-- FILE writes it).", root, _schema)
@@ -75,6 +77,13 @@ def _plan(root: Path, arguments: Sequence[str]) -> int:
     from buildkit.inspection.plan import plan
 
     return guarded(lambda: plan(root, arguments))
+
+
+def _reproduce(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import guarded
+    from buildkit.engine.reproduce import reproduce
+
+    return guarded(lambda: reproduce(root, arguments))
 
 
 def _lock(root: Path, arguments: Sequence[str]) -> int:

@@ -39,7 +39,7 @@ def parse_build_options(arguments: Sequence[str], session: str) -> BuildOptions:
     parser.add_argument("--frozen", action="store_true", help="a model that differs from its lock is an error")
     parser.add_argument("--no-import", action="store_true", help="make the layers, leave local storage alone")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
-    parser.add_argument("--jobs", type=_positive, default=len(os.sched_getaffinity(0)), help="layers packed at once")
+    parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), help="layers packed at once")
     return BuildOptions(**vars(parser.parse_args(list(arguments))))
 
 
@@ -50,12 +50,12 @@ def build(folder: Path, stage: str | None, arguments: Sequence[str]) -> int:
     def action() -> None:
         options = parse_build_options(arguments, f"build-{stage}" if stage else "build")
         if options.json is not None:
-            _check_writable(options.json)  # before the work, not after it
+            check_writable(options.json)  # before the work, not after it
         reports = build_stages(folder, (stage,) if stage else (), options)
         if options.json is not None:
             value = [report.as_json() for report in reports]
             text = json.dumps(value[0] if stage else value, indent=2) + "\n"
-            _write(options.json, text)
+            write_text(options.json, text)
 
     return guarded(action)
 
@@ -72,7 +72,7 @@ def write_schema(folder: Path, arguments: Sequence[str]) -> int:
         if chosen is None:
             sys.stdout.write(text)
         else:
-            _write(folder / chosen, text)
+            write_text(folder / chosen, text)
 
     return guarded(action)
 
@@ -104,20 +104,23 @@ def print_error(error: BuildkitError) -> None:
     sys.stderr.flush()
 
 
-def _check_writable(path: Path) -> None:
+def check_writable(path: Path) -> None:
+    """Raise DefinitionError for a file that cannot be written, before there is anything to write."""
     folder = path.parent
     if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
         raise DefinitionError(f"{path}: this file cannot be written", hint="name one in a folder that exists")
 
 
-def _write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Write a file that was asked for; raises DefinitionError where it cannot be."""
     try:
         path.write_text(text, "utf-8")
     except OSError as error:
         raise DefinitionError(f"{path}: {error.strerror}") from error
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """An argument that is a number from 1 on; raises what argparse expects."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a number from 1 on, not {text!r}")
     return int(text)

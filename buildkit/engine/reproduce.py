@@ -1,0 +1,202 @@
+"""``nox -s reproduce``: a stage's layers, built a second time elsewhere and otherwise, and compared byte by byte.
+
+The first side are the layers as the user's cache has them, built before where they are missing. The second side is
+built from a copy of the checkout, in an empty cache that borrows only what is pinned by hash (downloads, images of
+registries), in a process with another umask, environment and order. What `[[run]]` and `[apt]` steps write is not
+claimed to be the same, so it is borrowed too unless it is asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from buildkit.cache.blobs import Blobs
+from buildkit.cache.ledger import Ledger
+from buildkit.declare.graph import load_graph
+from buildkit.declare.project import load_project
+from buildkit.engine.again import build_again
+from buildkit.engine.build import build_stages
+from buildkit.engine.elsewhere import OTHER, NotingCheckout, copy_checkout, lend, other_environment, other_umask
+from buildkit.engine.main import BuildOptions, Parser, check_writable, positive, write_text
+from buildkit.engine.planning import Planner, check_stage
+from buildkit.engine.scheduler import interruptible
+from buildkit.engine.shop import Shop, open_shop
+from buildkit.errors import BuildError, LostError
+from buildkit.events import Say, StepFinished, StepStarted, say_nothing
+from buildkit.layers.compare import Comparison, Difference, compare_tars
+from buildkit.layers.inflate import inflate
+from buildkit.oci.blob import Blob
+from buildkit.plan.spec import Kind, PackWheels, Spec
+from buildkit.report.agreement import Agreement, Twice, Verdict, print_agreement
+from buildkit.report.view import open_view
+
+_TICK_SECONDS = 2.0  # the coarsest clock that an archive keeps: a zip's
+_STDOUT = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReproduceOptions:
+    """What may stand after ``--``; ``json`` is a file, or ``-`` for standard output."""
+
+    stage: str
+    json: str = ""
+    steps: bool = False
+    jobs: int = 2
+
+
+def reproduce(folder: Path, arguments: Sequence[str]) -> int:
+    """Build a stage's layers twice and print whether they agree; 0 if they do, 1 if not.
+
+    Raises DefinitionError and BuildError, as building does.
+    """
+    options = _parse(arguments)
+    check_stage(load_graph(folder), options.stage)
+    if options.json not in ("", _STDOUT):
+        check_writable(Path(options.json))
+    agreement = build_twice(folder, options)
+    text = json.dumps(agreement.as_json(), indent=2) + "\n"
+    if options.json == _STDOUT:
+        sys.stdout.write(text)
+    else:
+        print_agreement(agreement, sys.stdout)
+        if options.json:
+            write_text(Path(options.json), text)
+    return 0 if agreement.agrees else 1
+
+
+def _parse(arguments: Sequence[str]) -> ReproduceOptions:
+    parser = Parser(prog="nox -s reproduce --")
+    parser.add_argument("stage", help="whose layers are built again")
+    parser.add_argument("--json", nargs="?", const=_STDOUT, default="", metavar="FILE", help="the result as JSON")
+    parser.add_argument("--steps", action="store_true", help="compare what [[run]] and [apt] steps write, too")
+    parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), help="layers packed at once")
+    found: argparse.Namespace = parser.parse_args(list(arguments))
+    return ReproduceOptions(**vars(found))
+
+
+def build_twice(folder: Path, options: ReproduceOptions) -> Agreement:
+    """Build the stage's layers where they are missing, build them again elsewhere, and compare them."""
+    began = time.monotonic()
+    (report,) = build_stages(folder, (options.stage,), BuildOptions(no_import=True, jobs=options.jobs))
+    fresh = time.monotonic() if report.built else 0.0
+    project = load_project(folder)
+    with open_view(sys.stderr) as say, open_shop(project, say, options.jobs) as shop, interruptible():
+        return _Twice(shop, options).run(began, fresh)
+
+
+class _Twice:
+    """The second build of a stage, and how it compares."""
+
+    def __init__(self, shop: Shop, options: ReproduceOptions) -> None:
+        graph = load_graph(shop.project.folder)
+        self._checkout = NotingCheckout(shop.project, graph, shop.index, say_nothing)
+        self._planner = Planner(shop, graph, self._checkout)
+        self._shop = shop
+        self._options = options
+
+    def run(self, began: float, fresh: float) -> Agreement:
+        """Build again and compare; ``began`` and ``fresh`` (when a layer was last made) are of the monotonic clock."""
+        shop, stage = self._shop, self._options.stage
+        specs = self._planner.composer.compose(stage).specs
+        tools = self._tools(specs)
+        shop.made.update(self._planner.lookup(spec.key for spec in (*specs, *tools)))
+        gone = [spec.name for spec in specs if spec.key not in shop.made]
+        if gone:
+            raise BuildError(f"{gone[0]}: taken from the cache meanwhile", hint="run the same command again")
+        jobs = self._options.jobs // 2 if self._options.jobs > 1 else 2
+        umask = other_umask()
+        with shop.blobs.working_folder() as work:
+            place, env = self._prepare(work, specs, tools)
+            time.sleep(max(0.0, fresh + _TICK_SECONDS - time.monotonic()))  # another time, also to a coarse clock
+            build_again(place, stage, env, shop.say, jobs=jobs, umask=umask)
+            layers = tuple(self._compare(specs, work / "cache"))
+        varied = _say_varied(env, jobs, umask)
+        return Agreement(stage=stage, layers=layers, varied=varied, seconds=time.monotonic() - began)
+
+    def _tools(self, specs: Iterable[Spec]) -> tuple[Spec, ...]:
+        """What compiles for the stage: the root of the bytecode compiler, and the builder."""
+        wheels = [spec.work for spec in specs if isinstance(spec.work, PackWheels)]
+        compiler = self._planner.composer.compiler if wheels and self._shop.project.bytecode else ()
+        builder = self._planner.composer.builder.specs if any(work.compiled for work in wheels) else ()
+        return (*compiler, *builder)
+
+    def _prepare(self, work: Path, specs: Sequence[Spec], tools: Sequence[Spec]) -> tuple[Path, dict[str, str]]:
+        """The other checkout and the environment to build it in."""
+        project, every = self._shop.project, {spec.key: spec for spec in (*specs, *tools)}
+        place = work / "another place" / project.folder.name  # images may be called by the folder's name
+        with _step(self._shop.say, "the checkout", "copy"):
+            git = copy_checkout(project.folder, self._checkout.noted, every.values(), place)
+            lend(self._shop, [spec for spec in every.values() if self._is_given(spec)], work / "cache")
+        return place, other_environment(work) | git
+
+    def _is_given(self, spec: Spec) -> bool:
+        """Whether a layer is not made here, or not claimed to be always the same: the second build borrows it."""
+        borrowed = spec.kind is Kind.IMAGE or (spec.kind is Kind.RUN and not self._options.steps)
+        return borrowed and spec.key in self._shop.made
+
+    def _compare(self, specs: Iterable[Spec], cache: Path) -> Iterator[Twice]:
+        with closing(Ledger(cache / "ledger.sqlite")) as ledger:
+            again = ledger.find(spec.key for spec in specs)
+        for spec in specs:
+            if spec.key not in again:
+                raise BuildError(
+                    f"{spec.name}: the copy of the checkout came to another recipe",
+                    hint="did files change meanwhile? run the same command again",
+                )
+            for first, second in zip(self._shop.made[spec.key].blobs, again[spec.key].blobs, strict=True):
+                twice = Twice(name=spec.name, kind=spec.kind, key=str(spec.key), verdict=Verdict.AGREES, first=first)
+                if self._is_given(spec):
+                    yield replace(twice, verdict=Verdict.PINNED if spec.kind is Kind.IMAGE else Verdict.UNCLAIMED)
+                elif (first.diff_id, first.digest) == (second.diff_id, second.digest):
+                    yield replace(twice, second=second)
+                else:
+                    found = self._differences(spec, first, second, Blobs(cache))
+                    yield replace(twice, verdict=Verdict.DIFFERS, second=second, comparison=found)
+
+    def _differences(self, spec: Spec, first: Blob, second: Blob, others: Blobs) -> Comparison:
+        """What differs, at least one thing."""
+        if first.diff_id == second.diff_id:
+            return _one_difference("compression", *(f"{b.compression}, {b.size} bytes" for b in (first, second)))
+        if self._shop.blobs.drop_damaged([first.digest]):
+            raise LostError(f"{spec.name}: the cached layer was damaged, and is removed", hint="build it again")
+        with _step(self._shop.say, spec.name, "compare"):
+            found = compare_tars(
+                lambda: inflate(self._shop.blobs.path(first.digest), first.compression),
+                lambda: inflate(others.path(second.digest), second.compression),
+            )
+        # the same bytes under two names: one of them is wrong
+        return found if found.differences else _one_difference("diff_id", first.diff_id.short, second.diff_id.short)
+
+
+def _one_difference(field: str, first: str, second: str) -> Comparison:
+    return Comparison(differences=(Difference(member="", field=field, first=first, second=second),))
+
+
+def _say_varied(env: Mapping[str, str], jobs: int, umask: int) -> dict[str, str]:
+    """What was another the second time, for people."""
+    return {
+        "folder": "a copy",
+        "modes and times of files": "0600, of 2001",
+        "time": f"{_TICK_SECONDS:.0f} s later, or more",
+        "umask": f"{umask:04o}",
+        "jobs": str(jobs),
+        "order of steps": "reversed",
+        **({"HOME": "another"} if "HOME" in env else {}),
+        **{name: value for name, value in env.items() if name in OTHER},
+    }
+
+
+@contextmanager
+def _step(say: Say, name: str, phase: str) -> Iterator[None]:
+    began = time.monotonic()
+    say(StepStarted(step=name, phase=phase))
+    yield
+    say(StepFinished(step=name, phase=phase, seconds=time.monotonic() - began))
