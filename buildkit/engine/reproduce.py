@@ -183,12 +183,12 @@ def _one_difference(field: str, first: str, second: str) -> Comparison:
 def _say_varied(env: Mapping[str, str], jobs: int, umask: int) -> dict[str, str]:
     """What was another the second time, for people."""
     return {
-        "folder": "a copy",
-        "modes and times of files": "0600, of 2001",
-        "time": f"{_TICK_SECONDS:.0f} s later, or more",
+        "folder": "another",
+        "files": "of 2001 and mode 0600",
+        "time": f"{_TICK_SECONDS:.0f} s later at least",
         "umask": f"{umask:04o}",
         "jobs": str(jobs),
-        "order of steps": "reversed",
+        "order": "reversed",
         **({"HOME": "another"} if "HOME" in env else {}),
         **{name: value for name, value in env.items() if name in OTHER},
     }

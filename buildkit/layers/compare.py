@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from buildkit.layers.contents import READ, Found, explain_bytes, explain_content, kind_of, shorten
-from buildkit.layers.tarread import Header, TarReader, say
+from buildkit.layers.tarheader import BLOCK
+from buildkit.layers.tarread import HEADER, Header, TarReader, say
 
 Open = Callable[[], Iterator[bytes]]
 """Opens an uncompressed tar; called again for a second look."""
@@ -211,8 +212,12 @@ def _explain_header(_path: str, one: tuple[Header, TarReader], two: tuple[Header
     formats = one[0].format, two[0].format
     if formats[0] != formats[1]:
         return "header", *formats
-    where, first, second = explain_bytes(iter((one[0].raw,)), iter((two[0].raw,)))
-    return f"header, {where}", first, second
+    fields = ((name, *(header.raw[-BLOCK:][part] for header in (one[0], two[0]))) for name, part in HEADER.items())
+    for name, first, second in fields:
+        if first != second:
+            return f"header, {name}", *shorten(repr(first), repr(second))
+    where, first_byte, second_byte = explain_bytes(iter((one[0].raw,)), iter((two[0].raw,)))
+    return f"header, {where}", first_byte, second_byte
 
 
 def _explain_member(path: str, one: tuple[Header, TarReader], two: tuple[Header, TarReader]) -> Found:

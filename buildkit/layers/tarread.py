@@ -21,6 +21,14 @@ _KINDS = {
     b"0": "file", b"\0": "file", b"7": "file", b"1": "hard link", b"2": "symbolic link", b"3": "character device",
     b"4": "block device", b"5": "folder", b"6": "pipe", b"S": "sparse file",
 }  # fmt: skip
+HEADER = {
+    "name": slice(0, 100), "mode": slice(100, 108), "uid": slice(108, 116), "gid": slice(116, 124),
+    "size": slice(124, 136), "mtime": slice(136, 148), "type": slice(156, 157), "link": slice(157, 257),
+    "magic": slice(257, 265), "uname": slice(265, 297), "gname": slice(297, 329), "devmajor": slice(329, 337),
+    "devminor": slice(337, 345), "prefix": slice(345, 500), "rest": slice(500, 512), "checksum": slice(148, 156),
+}  # fmt: skip
+"""Where the fields of a header's block are; the checksum, which follows from the others, comes last."""
+
 _RECORDS = ("path", "linkpath", "size", "uid", "gid", "uname", "gname", "mtime")
 
 
@@ -42,9 +50,9 @@ class Header:
     def format(self) -> str:
         """How the header is written, for people: ``ustar``, ``GNU with long name`` …"""
         last = self.raw[-BLOCK:]
-        magic = {b"ustar\x0000": "ustar", b"ustar  \0": "GNU"}.get(last[257:265], "old")
+        magic = {b"ustar\x0000": "ustar", b"ustar  \0": "GNU"}.get(last[HEADER["magic"]], "old")
         extensions = {_EXTENDED: "pax records", _GLOBAL: "global pax records", _LONG_NAME: "long name"}
-        first = extensions.get(self.raw[156:157], "") if len(self.raw) > BLOCK else ""
+        first = extensions.get(self.raw[HEADER["type"]], "") if len(self.raw) > BLOCK else ""
         return f"{magic} with {first}" if first else magic
 
 
@@ -93,10 +101,10 @@ class TarReader:
                 return None
             self._check(block)
             raw += block
-            kind = block[156:157]
+            kind = block[HEADER["type"]]
             if kind not in (_EXTENDED, _GLOBAL, _LONG_NAME, _LONG_LINK):
                 break
-            size = self._number(block[124:136])
+            size = self._number(block[HEADER["size"]])
             if size > _MOST:
                 raise self._damaged(f"an extended header of {size} bytes")
             data = self._exactly(size + -size % BLOCK)
@@ -132,29 +140,29 @@ class TarReader:
         return records
 
     def _header(self, block: bytes, records: dict[str, bytes], raw: bytes) -> Header:
-        kind = block[156:157]
-        prefix = _text(block[345:500]) if block[257:263] == b"ustar\0" else b""
-        name = records.get("path") or b"/".join(filter(None, (prefix, _text(block[0:100]))))
-        size = int(records["size"]) if records.get("size", b"").isdigit() else self._number(block[124:136])
+        kind = block[HEADER["type"]]
+        prefix = _text(block[HEADER["prefix"]]) if block[HEADER["magic"]].startswith(b"ustar\0") else b""
+        name = records.get("path") or b"/".join(filter(None, (prefix, _text(block[HEADER["name"]]))))
+        size = int(records["size"]) if records.get("size", b"").isdigit() else self._number(block[HEADER["size"]])
         self._size = self._left = 0 if kind in _NO_CONTENT else size
         fields = {
             "name": say(name),
             "type": _KINDS.get(kind, repr(kind)),
-            "mode": f"{self._number(block[100:108]):04o}",
+            "mode": f"{self._number(block[HEADER['mode']]):04o}",
             "size": str(size),
-            "device": f"{self._number(block[329:337])}:{self._number(block[337:345])}",
-            "link": say(records.get("linkpath") or _text(block[157:257])),
+            "device": f"{self._number(block[HEADER['devmajor']])}:{self._number(block[HEADER['devminor']])}",
+            "link": say(records.get("linkpath") or _text(block[HEADER["link"]])),
         }
-        for key, start, end in (("uid", 108, 116), ("gid", 116, 124), ("mtime", 136, 148)):
-            fields[key] = say(records[key]) if key in records else str(self._number(block[start:end]))
-        for key, start in (("uname", 265), ("gname", 297)):
-            fields[key] = say(records.get(key) or _text(block[start : start + 32]))
+        for key in ("uid", "gid", "mtime"):
+            fields[key] = say(records[key]) if key in records else str(self._number(block[HEADER[key]]))
+        for key in ("uname", "gname"):
+            fields[key] = say(records.get(key) or _text(block[HEADER[key]]))
         fields |= {f"pax {key}": say(value) for key, value in records.items() if key not in _RECORDS}
         path = b"/".join(part for part in name.split(b"/") if part not in (b"", b"."))
         return Header(path=path, fields=fields, size=self._size, raw=raw)
 
     def _check(self, block: bytes) -> None:
-        if self._number(block[148:156]) != sum(block[:148]) + sum(block[156:]) + 8 * 32:
+        if self._number(block[HEADER["checksum"]]) != sum(block[:148]) + sum(block[156:]) + 8 * 32:
             raise self._damaged("a header's checksum is wrong")
 
     def _number(self, field: bytes) -> int:

@@ -76,21 +76,20 @@ class Agreement:
 
 
 def print_agreement(agreement: Agreement, out: TextIO) -> None:
-    """A table of what differs, if anything does, and how it ended."""
-    rows = [row for layer in agreement.having(Verdict.DIFFERS) for row in _rows(layer)]
-    if rows:
-        from buildkit.report.live import print_table
+    """A table of the layers, what differs in them, and how it ended."""
+    from buildkit.report.live import print_table
 
-        columns = ("layer", "member", "field", "first (the cache)", "second (built again)")
-        print_table(f"{agreement.stage}: what differs", columns, rows, out)
-    print("\n".join(clean(line) for line in _last_lines(agreement)), file=out, flush=True)
+    rows = [(x.name, say_bytes(x.first.size), _say_diff_ids(x), x.verdict) for x in agreement.layers]
+    print_table(f"{agreement.stage}: built twice", ("layer", "size", "diff_id", "verdict"), rows, out)
+    lines = [
+        f"{layer.name}: {line}" for layer in agreement.layers for line in str(layer.comparison).splitlines()
+    ] + list(_last_lines(agreement))
+    print("\n".join(clean(line) for line in lines), file=out, flush=True)
 
 
-def _rows(layer: Twice) -> Iterator[tuple[str, ...]]:
-    for one in layer.comparison.differences:
-        yield layer.name, one.member, one.field, one.first, one.second
-    for name, count in layer.comparison.more:
-        yield layer.name, f"and {count} more", name, "", ""
+def _say_diff_ids(layer: Twice) -> str:
+    ids = dict.fromkeys(blob.diff_id.short for blob in (layer.first, layer.second) if blob)
+    return " ≠ ".join(ids)
 
 
 def _last_lines(agreement: Agreement) -> Iterator[str]:
@@ -100,13 +99,11 @@ def _last_lines(agreement: Agreement) -> Iterator[str]:
     parts.append(f"{_count(agree)} of {size} came out the same" if agree else "")
     what = ", ".join(filter(None, parts)) or "no layer is made here"
     yield f"{agreement.stage}: {what}, {say_seconds(agreement.seconds)}"
-    for verdict, says in (
-        (Verdict.PINNED, "pinned by digest, not made here"),
-        (Verdict.UNCLAIMED, "written by commands, not claimed to be the same (--steps compares them)"),
-    ):
-        if layers := agreement.having(verdict):
-            yield f"{says}: {', '.join(dict.fromkeys(layer.name for layer in layers))}"
-    yield "another the second time: " + ", ".join(f"{name} ({value})" for name, value in agreement.varied.items())
+    if agreement.having(Verdict.PINNED):
+        yield "pinned: it is named by its digest, nothing is made here"
+    if agreement.having(Verdict.UNCLAIMED):
+        yield "not claimed: a command wrote it (-- --steps compares that, too)"
+    yield "the second time: " + ", ".join(f"{name} {value}" for name, value in agreement.varied.items())
 
 
 def _count(layers: tuple[Twice, ...]) -> str:
