@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from buildkit.declare.stage import Config
-from buildkit.digest import FileHash, Key, canonical_json
+from buildkit.digest import FileHash
 from buildkit.engine.assemble import assemble
 from buildkit.engine.deliver import import_image
 from buildkit.engine.layout import EPOCH, lay_out
 from buildkit.engine.pull import pull_image
+from buildkit.engine.refs import root_ref, whole_ref
 from buildkit.engine.scheduler import Outcome
 from buildkit.engine.shop import Shop
 from buildkit.errors import BuildError, MismatchError, ToolError
@@ -201,12 +202,10 @@ class Boxes:
         return sha256
 
     def _root_ref(self, chain: tuple[Spec, ...]) -> str:
-        key = Key.of(canonical_json([spec.key.hex for spec in chain]).encode())
-        return self._shop.project.ref(chain[-1].name.split("/")[0], f"root-{key.short}")
+        return root_ref(self._shop.project, chain)
 
     def _whole_ref(self, composition: Composition) -> str:
-        key = Key.of(canonical_json([composition.key.hex, composition.config.env]).encode())
-        return self._shop.project.ref(composition.stage.name, f"whole-{key.short}")
+        return whole_ref(self._shop.project, composition)
 
 
 def _counted(chunks: Iterator[bytes], progress: Callable[[int], None]) -> Iterator[bytes]:

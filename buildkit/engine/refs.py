@@ -1,0 +1,20 @@
+"""Names of the images in local storage that only serve to start containers: by key, so that none is ever moved."""
+
+from __future__ import annotations
+
+from buildkit.declare.project import Project
+from buildkit.digest import Key, canonical_json
+from buildkit.plan.compose import Composition
+from buildkit.plan.spec import Spec
+
+
+def root_ref(project: Project, chain: tuple[Spec, ...]) -> str:
+    """What the root that ``chain`` makes is called: ``localhost/NAME/STAGE:root-KEY``."""
+    key = Key.of(canonical_json([spec.key.hex for spec in chain]).encode())
+    return project.ref(chain[-1].name.split("/")[0], f"root-{key.short}")
+
+
+def whole_ref(project: Project, composition: Composition) -> str:
+    """What a whole stage is called in which something is compiled: ``localhost/NAME/STAGE:whole-KEY``."""
+    key = Key.of(canonical_json([composition.key.hex, composition.config.env]).encode())
+    return project.ref(composition.stage.name, f"whole-{key.short}")
