@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildkit.declare.graph import Graph, load_graph
 from buildkit.declare.pins import Artifact
@@ -21,6 +22,9 @@ from buildkit.oci.blob import Blob, Made
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.plan import Entry, Plan, View, make_plan, plan_layer
 from buildkit.plan.spec import Kind, PackModel, PackWheels, Spec
+
+if TYPE_CHECKING:
+    from buildkit.engine.reasons import Reasons
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,12 @@ class Planner:
             composition = self.composer.compose(name)
             made = self.shop.ledger.find(spec.key for spec in composition.specs)
             stored = asked.result() if asked else None
-        view = self._view(composition, made, stored, ref)
+        view = View(
+            made=made,
+            is_present=self.is_present,
+            stored=stored.diff_ids if stored else (),
+            why=self._why(composition),
+        )
         return Planned(plan=make_plan(composition, view), ref=ref, stored=stored)
 
     def plan_tools(self, plan: Plan) -> tuple[Entry, ...]:
@@ -66,8 +75,16 @@ class Planner:
             specs |= {spec.key: spec for spec in self.composer.builder.specs}
         others = [spec for key, spec in specs.items() if key not in own]
         made = self.shop.ledger.find(spec.key for spec in others)
-        view = View(made=made, is_present=self.is_present, gone=self._gone(made))
+        view = View(made=made, is_present=self.is_present, why=self._why(plan.composition))
         return tuple(plan_layer(spec, view) for spec in others)
+
+    def reasons(self, composition: Composition) -> Reasons:
+        """Who knows why layers of an image, or of what it is built with, must be built."""
+        from buildkit.engine.reasons import CheckoutPlaces, Reasons
+
+        places = CheckoutPlaces(self.graph, self.composer, self.checkout, composition)
+        refs = {name: self.shop.project.ref(name) for name in self.graph.stages}
+        return Reasons(self.shop.ledger, places, composition, refs)
 
     def is_present(self, blob: Blob) -> bool:
         """Whether the cache has a blob; its bytes are not read."""
@@ -97,21 +114,18 @@ class Planner:
     def _has(self, artifact: Artifact) -> bool:
         return artifact.sha256 is None or self.shop.blobs.has_file(artifact.sha256, artifact.file)
 
-    def _view(self, composition: Composition, made: Mapping[Key, Made], stored: Stored | None, ref: str) -> View:
-        complete = len(made) == len(composition.specs)  # then nobody asks for the last recipes
-        return View(
-            made=made,
-            is_present=self.is_present,
-            stored=stored.diff_ids if stored else (),
-            last={} if complete else self.shop.ledger.last_recipes(composition.stage.name, ref),
-            gone=self._gone(made),
-        )
+    def _why(self, composition: Composition) -> Callable[[Spec], str]:
+        """Says why in one line; nothing is read or imported for it before it is asked."""
+        reasons: list[Reasons] = []
 
-    def _gone(self, made: Iterable[Key]) -> dict[Key, str]:
-        from buildkit.report.words import say_date
+        def why(spec: Spec) -> str:
+            from buildkit.plan.causes import say_causes
 
-        stones = self.shop.ledger.tombstones(made)
-        return {key: f"{stone.why} on {say_date(stone.at)}" for key, stone in stones.items()}
+            if not reasons:
+                reasons.append(self.reasons(composition))
+            return say_causes(reasons[0].find(spec))
+
+        return why
 
 
 @contextmanager

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from buildkit.digest import DiffId, Key
 from buildkit.oci.blob import Blob, Made
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
-from buildkit.plan.why import explain_change
 
 
 class Source(StrEnum):
@@ -28,15 +27,14 @@ class View:
 
     ``made`` is what the ledger knows of the keys, ``is_present`` whether a blob is in the cache, ``stored`` the
     diff_ids of the image that local storage holds under this stage's name, ``shared`` the keys whose blobs a
-    registry has, ``last`` the recipes of the stage's last build by layer name, ``gone`` why layers were taken away.
+    registry has; ``why`` says in one line why a layer must be built.
     """
 
     made: Mapping[Key, Made]
     is_present: Callable[[Blob], bool]
     stored: Sequence[DiffId] = ()
     shared: Container[Key] = ()
-    last: Mapping[str, str] = field(default_factory=dict)
-    gone: Mapping[Key, str] = field(default_factory=dict)
+    why: Callable[[Spec], str] = lambda _spec: ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +79,7 @@ def plan_layer(spec: Spec, view: View, *, stored: bool = False) -> Entry:
     """Decide for one layer; ``stored`` where local storage has it, and all that lie below it."""
     made = view.made.get(spec.key)
     if made is None:
-        return Entry(spec=spec, source=Source.BUILT, unpacked=spec.weight, why=explain_change(spec, view.last))
+        return Entry(spec=spec, source=Source.BUILT, unpacked=spec.weight, why=view.why(spec))
     unpacked = sum(blob.unpacked for blob in made.blobs)
     if stored:
         return Entry(spec=spec, source=Source.STORAGE, unpacked=unpacked, made=made)
@@ -89,8 +87,7 @@ def plan_layer(spec: Spec, view: View, *, stored: bool = False) -> Entry:
         return Entry(spec=spec, source=Source.CACHE, unpacked=unpacked, made=made)
     if spec.key in view.shared:
         return Entry(spec=spec, source=Source.SHARED, unpacked=unpacked, made=made)
-    why = view.gone.get(spec.key, "its blob is gone from the cache")
-    return Entry(spec=spec, source=Source.BUILT, unpacked=unpacked, why=why)
+    return Entry(spec=spec, source=Source.BUILT, unpacked=unpacked, why=view.why(spec))
 
 
 def _advance(depth: int, made: Made, stored: Sequence[DiffId]) -> int:

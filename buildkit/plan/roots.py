@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from buildkit.declare.graph import Resolved
@@ -10,6 +11,12 @@ from buildkit.declare.stage import Run, Stage
 from buildkit.errors import DefinitionError, Problem
 from buildkit.plan.checkout import Checkout
 from buildkit.plan.spec import Kind, MakeRoot, PullImage, RunStep, Spec, distinct, make_recipe, make_spec
+
+_SHELL = ("/bin/sh", "-eu", "-c")
+_INSTALL = (
+    "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; apt-get install -qq --yes --no-install-recommends "
+)
+_TIDY = "; rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/log/*"
 
 
 def step_names(stage: Stage) -> list[str]:
@@ -69,16 +76,7 @@ class Roots:
     def _apt_step(self, stage: Stage) -> Run:
         pins = self._checkout.apt(stage.apt)
         names = " ".join(f"{pin.name}={pin.version}" for pin in pins)
-        script = (
-            "export DEBIAN_FRONTEND=noninteractive; apt-get update -qq; "
-            f"apt-get install -qq --yes --no-install-recommends {names}; "
-            "rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/log/*"
-        )
-        return Run(
-            name=_apt_name(stage),
-            command=("/bin/sh", "-eu", "-c", script),
-            network=True,
-        )
+        return Run(name=_apt_name(stage), command=(*_SHELL, f"{_INSTALL}{names}{_TIDY}"), network=True)
 
     def _run_step(self, stage: Stage, run: Run, chain: tuple[Spec, ...]) -> Spec:
         mounts = tuple((self._checkout.tree(mount.source), mount.target) for mount in run.mounts)
@@ -93,6 +91,14 @@ class Roots:
         work = RunStep(chain=chain, run=run, mounts=mounts)
         spec = make_spec(stage, run.name, Kind.RUN, recipe, key, work=work, says=f"run: {run.name}")
         return replace(spec, name=distinct(spec.name, [below.name for below in chain]))
+
+
+def find_apt_pins(command: Sequence[str]) -> list[str] | None:
+    """The packages (``gcc=14.2``) that the command of an ``[apt]`` step installs; None for any other command."""
+    *shell, script = command
+    if tuple(shell) != _SHELL or not (script.startswith(_INSTALL) and script.endswith(_TIDY)):
+        return None
+    return script[len(_INSTALL) : -len(_TIDY)].split()
 
 
 def _apt_name(stage: Stage) -> str:

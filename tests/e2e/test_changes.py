@@ -72,7 +72,7 @@ def test_an_image_of_that_name_that_is_not_ours_is_replaced(built: Tiny) -> None
 def test_one_application_file_changes_its_layer(built: Tiny) -> None:
     built.write("stages/app/app/main.sh", 'echo "$GREETING again"\n')
     changed = built.build("app")
-    assert changed.built() == {"app/app": "main.sh changed"}
+    assert changed.built() == {"app/app": "stages/app/app/main.sh changed"}
     assert changed.report["bytes"]["fetched"] == 0
     assert changed.report["bytes"]["imported"] < 20_000
     assert built.run_image("app") == "hello again\n"
@@ -84,14 +84,14 @@ def test_what_git_does_not_know_changes_nothing_and_is_said(built: Tiny) -> None
     assert ended.built() == {}
     assert "stages/app/app/new.txt: not tracked by git" in ended.text
     built.git("add", ".")
-    assert built.build("app").built() == {"app/app": "new.txt added"}
+    assert built.build("app").built() == {"app/app": "stages/app/app/new.txt added"}
 
 
 def test_one_pin_changes_the_bin_that_holds_it(built: Tiny) -> None:
     built.replace("requirements/app.in", "alpha==1.0", "alpha==1.1")
     assert "alpha 1.0 → 1.1" in built.lock().text
     changed = built.build("app")
-    assert changed.built() == {"deps/bin-2": "alpha 1.0 → 1.1"}
+    assert changed.built() == {"deps/bin-2": "alpha 1.0 → 1.1 (requirements/app.txt:3)"}
     assert built.run_image("app", "cat", "/opt/venv/lib/python3.13/site-packages/alpha/__init__.py") == (
         'VERSION = "1.1"\n'
     )
@@ -111,7 +111,7 @@ def test_one_pin_removed_and_back_again_costs_nothing(built: Tiny) -> None:
 def test_one_model_file_changes_its_layer(built: Tiny) -> None:
     built.write("models/greeter/weights.txt", "better weights")
     changed = built.build("app")
-    assert changed.built() == {"models/greeter": "weights.txt changed"}
+    assert changed.built() == {"models/greeter": "weights.txt of model greeter changed (models/greeter/weights.txt)"}
     assert "models/greeter/weights.txt: model `greeter` differs from requirements/models.lock" in changed.text
     assert built.run_image("app", "cat", "/models/greeter/weights.txt") == "better weights"
     built.lock()

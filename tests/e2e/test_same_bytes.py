@@ -66,7 +66,7 @@ def test_only_the_executable_bit_of_a_mode_counts(tiny: Tiny) -> None:
     script.chmod(0o640)
     assert tiny.build("app", "--no-import").digests() == first.digests()
     script.chmod(0o755)
-    assert tiny.build("app", "--no-import").built() == {"app/app": "main.sh changed"}
+    assert tiny.build("app", "--no-import").built() == {"app/app": "stages/app/app/main.sh: file → executable"}
 
 
 def test_two_builds_at_once_build_each_layer_once(tiny: Tiny) -> None:

@@ -9,6 +9,7 @@ from buildkit.digest import DiffId, Digest, Key
 from buildkit.layers.member import Compression
 from buildkit.oci.blob import Blob, Made
 from buildkit.plan.plan import Source, View, make_plan
+from buildkit.plan.spec import Spec
 
 COMPOSITION = composer().compose("runtime")
 KEYS = [spec.key for spec in COMPOSITION.specs]
@@ -29,8 +30,8 @@ STORED = [blob.diff_id for key in KEYS for blob in MADE[key].blobs]
 COUNT = len(KEYS)
 
 
-def view_of(recipes: dict[str, str]) -> View:
-    return View(made={}, is_present=lambda _blob: True, last=recipes)
+def say_name(spec: Spec) -> str:
+    return f"why {spec.name}"
 
 
 def sources(
@@ -38,7 +39,7 @@ def sources(
 ) -> list[Source]:
     gone = set() if lost is None else {blob.digest for blob in MADE[KEYS[lost]].blobs[-1:]}
     is_present = lambda blob: present and blob.digest not in gone  # noqa: E731
-    plan = make_plan(COMPOSITION, View(made=known, is_present=is_present, stored=stored))
+    plan = make_plan(COMPOSITION, View(made=known, is_present=is_present, stored=stored, why=say_name))
     assert [entry.spec for entry in plan.entries] == list(COMPOSITION.specs)
     assert all((entry.made is None) is (entry.spec.key not in known) or entry.source is BUILT for entry in plan.entries)
     assert plan.missing == tuple(entry for entry in plan.entries if entry.source is BUILT)
@@ -77,17 +78,6 @@ def test_what_lies_above_a_layer_that_is_built_comes_from_the_cache() -> None:
 
 def test_a_blob_that_is_gone_is_built_again_and_says_so() -> None:
     assert sources(stored=[], lost=3) == [CACHE] * 3 + [BUILT] + [CACHE] * (COUNT - 4)
-    plan = make_plan(COMPOSITION, View(made=MADE, is_present=lambda _blob: False, last={"any": "{}"}))
-    assert {entry.why for entry in plan.entries} == {"its blob is gone from the cache"}
-
-
-def test_a_layer_that_was_taken_away_says_why_until_it_is_there_again() -> None:
-    gone = {KEYS[2]: "evicted"}
-    plan = make_plan(COMPOSITION, View(made=MADE, is_present=lambda _blob: False, gone=gone))
-    assert [entry.why for entry in plan.entries].count("evicted") == 1
-    assert plan.entries[2].why == "evicted"
-    back = make_plan(COMPOSITION, View(made=MADE, is_present=lambda _blob: True, gone=gone))
-    assert not back.missing
 
 
 def test_what_a_registry_has_is_neither_built_nor_preferred_to_what_is_here() -> None:
@@ -106,9 +96,11 @@ def test_the_bytes_of_a_layer_are_known_once_it_was_made() -> None:
     assert [entry.unpacked for entry in never.entries] == [spec.weight for spec in COMPOSITION.specs]
 
 
-def test_why_comes_from_the_recipes_of_the_last_build() -> None:
-    recipes = {spec.name: spec.recipe for spec in COMPOSITION.specs}
-    whys = [entry.why for entry in make_plan(COMPOSITION, view_of(recipes)).entries]
-    assert set(whys) == {"not in the cache any more"}
-    first = make_plan(COMPOSITION, view_of({}))
-    assert {entry.why for entry in first.entries} == {"first build"}
+@pytest.mark.parametrize("made", [{}, MADE])
+def test_what_must_be_built_says_why_and_nothing_else_is_asked(made: dict[Key, Made]) -> None:
+    plan = make_plan(COMPOSITION, View(made=made, is_present=lambda _blob: False, why=say_name))
+    assert [entry.why for entry in plan.entries] == [f"why {spec.name}" for spec in COMPOSITION.specs]
+    asked: list[Spec] = []
+    view = View(made=MADE, is_present=lambda _blob: True, why=lambda spec: asked.append(spec) or "")
+    assert not make_plan(COMPOSITION, view).missing
+    assert asked == []
