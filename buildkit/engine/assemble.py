@@ -37,8 +37,7 @@ def assemble(specs: Iterable[Spec], config: Config, made: Mapping[Key, Made], ar
 
 def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs) -> None:
     """Layers above the root are disjoint, or agree; raises CollisionError naming both. A set is checked once."""
-    keys = sorted(spec.key.hex for spec in composition.layers)
-    checked = Key.of(canonical_json(keys).encode())
+    checked = set_key(composition)
     if ledger.is_checked(checked):
         return
     owners: dict[str, tuple[Spec, str]] = {}
@@ -53,6 +52,11 @@ def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs) -> 
         one, two = _name_owner(owners[path][0], path, blobs), _name_owner(folders[path], f"{path}/", blobs)
         raise _collision(f"/{path} is a file in {one}, and a folder in {two}")
     ledger.add_checked(checked)
+
+
+def set_key(composition: Composition) -> Key:
+    """The key under which layers are known to be free of collisions, in whatever order."""
+    return Key.of(canonical_json(sorted(spec.key.hex for spec in composition.layers)).encode())
 
 
 def _folders(owners: Mapping[str, tuple[Spec, str]]) -> dict[str, Spec]:
