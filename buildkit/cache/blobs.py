@@ -2,8 +2,8 @@
 
 Contract: a file under its digest is complete. Whoever makes one writes to a temporary file of the same file
 system, hashes while writing, flushes to the disk, and renames. Temporary files of processes that died are removed by
-``sweep``; those of living ones are recognised by the lock that their writer holds. Any number of processes may use
-one folder.
+``sweep``; those of living ones are recognised by the lock that their writer holds, whatever any clock says. Any
+number of processes may use one folder.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -22,8 +23,6 @@ from buildkit.digest import Digest, FileHash, Key
 from buildkit.errors import BuildError, Interrupted
 
 _POLL_SECONDS = 0.05
-_FILE_SECONDS = 60.0  # between making a temporary file and locking it, it looks dead
-_LONG_SECONDS = 24 * 3600.0  # downloads (`.NAME.part`) are not locked
 
 
 class Blobs:
@@ -84,13 +83,8 @@ class Blobs:
     @contextmanager
     def writing(self) -> Iterator[BinaryIO]:
         """A temporary file; it is gone at the end unless ``keep`` named it."""
-        path = self._temporary / f"{os.getpid()}-{time.monotonic_ns()}"
-        with explained(self.folder), path.open("x+b") as out:
-            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            try:
-                yield cast("BinaryIO", out)
-            finally:
-                path.unlink(missing_ok=True)
+        with explained(self.folder), claimed_file(self._temporary) as out:
+            yield out
 
     def keep(self, out: BinaryIO, path: Path) -> None:
         """Give what was written its final name, on the disk before it is seen."""
@@ -103,15 +97,8 @@ class Blobs:
     @contextmanager
     def working_folder(self) -> Iterator[Path]:
         """An empty folder beside the blobs (links to them cost nothing), removed at the end."""
-        import tempfile
-
-        with explained(self.folder), tempfile.TemporaryDirectory(dir=self._temporary, prefix="dir-") as name:
-            handle = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)  # says to ``sweep`` that its maker lives
-                yield Path(name)
-            finally:
-                os.close(handle)
+        with explained(self.folder), _claimed_folder(self._temporary) as folder:
+            yield folder
 
     @contextmanager
     def building(self, key: Key, stopped: Callable[[], bool]) -> Iterator[None]:
@@ -122,17 +109,71 @@ class Blobs:
 
     def sweep(self) -> None:
         """Remove temporary files and folders that no living process writes."""
-        import shutil
-
-        now = time.time()
         for path in (*self._temporary.iterdir(), *self._files.glob("*/.*")):
-            with contextlib.suppress(FileNotFoundError, PermissionError):  # another user's are theirs to remove
-                if not _is_abandoned(path, now - path.stat().st_mtime):
-                    continue
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink()
+            with contextlib.suppress(OSError):  # another user's are theirs to remove, and another sweeper is quicker
+                _remove_abandoned(path)
+
+
+@contextmanager
+def claimed_file(folder: Path, prefix: str = "", suffix: str = "") -> Iterator[BinaryIO]:
+    """A new temporary file that sweeping leaves alone; gone at the end unless it was renamed. Raises OSError."""
+    while True:
+        path = folder / f"{prefix}{os.getpid()}-{os.urandom(6).hex()}{suffix}"
+        with path.open("x+b") as out:
+            if not _claim(out.fileno(), path):
+                continue
+            try:
+                yield cast("BinaryIO", out)
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+@contextmanager
+def _claimed_folder(parent: Path) -> Iterator[Path]:
+    import shutil
+
+    while True:
+        folder = parent / f"dir-{os.urandom(6).hex()}"
+        folder.mkdir(0o700)
+        try:
+            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:  # a sweeper was quicker still
+            continue
+        try:
+            if not _claim(handle, folder):
+                continue
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+            return
+        finally:
+            os.close(handle)
+
+
+def _claim(handle: int, path: Path) -> bool:
+    """Lock a file or folder that was just made; False where a sweeper was quicker, and it is gone."""
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what nobody has locked, its lock in our hands, so that who has just made it makes another one."""
+    import shutil
+
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+    finally:
+        os.close(handle)
 
 
 def _acquire(handle: int, kind: int, waiting: Callable[[], None], stopped: Callable[[], bool]) -> None:
@@ -154,23 +195,6 @@ def _acquire(handle: int, kind: int, waiting: Callable[[], None], stopped: Calla
 
 def _nothing() -> None:
     pass
-
-
-def _is_abandoned(path: Path, age: float) -> bool:
-    if path.name.startswith("."):
-        return age > _LONG_SECONDS
-    return age > _FILE_SECONDS and not _locked(path)
-
-
-def _locked(path: Path) -> bool:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 @contextmanager

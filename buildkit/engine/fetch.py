@@ -10,7 +10,6 @@ import errno
 import hashlib
 import os
 import re
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from buildkit.cache.blobs import claimed_file
 from buildkit.declare.pins import Artifact
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
@@ -247,19 +247,13 @@ def _named_last(into: Path) -> Iterator[IO[bytes]]:
     """A temporary file beside ``into`` that becomes it when the block ends well, and vanishes when it does not."""
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{into.name[:100]}.", suffix=_TEMPORARY, dir=into.parent)
-    except OSError as error:
-        raise _disk_error(into, error) from error
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "w+b") as file:
+        with claimed_file(into.parent, f".{into.name[:100]}.", _TEMPORARY) as file:
             os.fchmod(file.fileno(), 0o644)
             yield file
-        temporary.replace(into)
+            file.flush()
+            Path(file.name).replace(into)
     except OSError as error:
         raise _disk_error(into, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _disk_error(into: Path, error: OSError) -> BuildError:

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.cache.blobs import Blobs, explained
+from buildkit.cache.blobs import Blobs, claimed_file, explained
 from buildkit.digest import Digest, FileHash, Key
 from buildkit.errors import BuildError, Interrupted
 
 DATA = b"content"
 DIGEST = Digest.of(DATA)
 KEY = Key.of(b"k")
-OLD = time.time() - 3600
 
 
 @pytest.fixture
@@ -147,34 +146,54 @@ def test_an_error_that_has_nothing_to_do_with_room_is_left_as_it_is(tmp_path: Pa
         raise OSError(errno.EACCES, "x")
 
 
-def test_sweeping_removes_what_the_dead_left_and_nothing_of_the_living(blobs: Blobs) -> None:
-    folder = blobs.folder / "tmp"
-    dead, young, gone = folder / "1-1", folder / "1-2", folder / "dir-gone"
-    for path in (dead, young):
+@pytest.mark.parametrize("hours", [0, 48, -48])
+def test_sweeping_removes_what_the_dead_left_and_nothing_of_the_living(blobs: Blobs, hours: int) -> None:
+    """Whatever the times of the files, and so the clocks, say."""
+    then = time.time() - 3600 * hours
+    dead, gone = blobs.folder / "tmp/1-1", blobs.folder / "tmp/dir-gone"
+    whole = blobs.file_path(FileHash.of(b"w"), "w.whl")
+    left = whole.with_name(".w.whl.left.part")
+    for path in (dead, whole, left):
         path.write_bytes(DATA)
-    os.utime(dead, (OLD, OLD))
     gone.mkdir()
     (gone / "x").write_bytes(DATA)
-    os.utime(gone, (OLD - 24 * 3600, OLD - 24 * 3600))
-    with blobs.writing() as out, blobs.working_folder() as working:
+    with (
+        blobs.writing() as out,
+        blobs.working_folder() as working,
+        claimed_file(whole.parent, ".w.whl.", ".part") as download,
+    ):
         out.write(DATA)
         out.flush()
-        os.utime(out.name, (OLD, OLD))
+        for path in (dead, left, gone, working, out.name, download.name):
+            os.utime(path, (then, then))
         Blobs(blobs.folder).sweep()
-        assert temporary(blobs) == sorted([young.name, Path(out.name).name, working.name])
+        assert temporary(blobs) == sorted([Path(out.name).name, working.name])
+        assert sorted(whole.parent.iterdir()) == sorted([Path(download.name), whole])
         blobs.keep(out, blobs.path(DIGEST))
     assert blobs.has(DIGEST, len(DATA))
+    assert temporary(blobs) == []
+    assert list(whole.parent.iterdir()) == [whole]
 
 
-def test_sweeping_removes_downloads_that_nobody_goes_on_with(blobs: Blobs) -> None:
-    whole = blobs.file_path(FileHash.of(b"w"), "w.whl")
-    left, fresh = (whole.with_name(f".w.whl.{name}.part") for name in ("left", "fresh"))
-    for path in (whole, left, fresh):
-        path.write_bytes(DATA)
-    for path in (whole, left):
-        os.utime(path, (OLD - 24 * 3600, OLD - 24 * 3600))
-    blobs.sweep()
-    assert sorted(whole.parent.iterdir()) == sorted([fresh, whole])
+def test_what_was_just_made_and_is_swept_before_it_is_locked_is_made_again(
+    blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+    swept: list[list[str]] = []
+
+    def flock(handle: int, kind: int) -> None:
+        if kind == fcntl.LOCK_EX and len(swept) in (0, 2):
+            swept.append(temporary(blobs))
+            Blobs(blobs.folder).sweep()
+            swept.append(temporary(blobs))
+        real(handle, kind)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert put(blobs).read_bytes() == DATA
+    with blobs.working_folder() as folder:
+        assert temporary(blobs) == [folder.name]
+    assert [len(names) for names in swept] == [1, 0, 1, 0]
+    assert temporary(blobs) == []
 
 
 def test_damaged_blobs_are_found_and_removed(blobs: Blobs) -> None:
@@ -191,7 +210,6 @@ def _write_and_die(folder: Path) -> None:
     with Blobs(folder).writing() as out:
         out.write(DATA)
         out.flush()
-        os.utime(out.name, (OLD, OLD))
         os._exit(0)  # as a process that is killed: nothing is undone
 
 
