@@ -116,6 +116,15 @@ def test_a_block_that_fails_ends_the_child_and_its_whole_group() -> None:
     assert all(gone(pid) for pid in pids)
 
 
+@pytest.mark.parametrize("patience", [0.2, 30.0])
+def test_a_child_has_the_time_it_is_given_to_end(tmp_path: Path, patience: float) -> None:
+    script = f"trap 'sleep 1; touch {tmp_path}/done; exit' TERM; echo ready; while :; do sleep 0.05; done"
+    with start(shell(script, patience=patience)) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+    assert (tmp_path / "done").exists() is (patience == 30)
+
+
 def test_a_child_has_a_session_of_its_own_so_that_ctrl_c_reaches_us_alone() -> None:
     with start(shell("sleep 60")) as child:
         assert os.getsid(child.pid) == child.pid != os.getsid(0)
