@@ -186,6 +186,7 @@ class Composer:
             name=artifact.name,
             builder=[spec.key.hex for spec in self.builder.specs],
             env=dict(self.builder.config.env),
+            prefix=self._project.target.prefix,  # its Python runs pip, whoever brought it
             **source,
         )
         return Compile(artifact=artifact, recipe=recipe, key=key, tree=tree)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from projecttext import lay, render
-from smallproject import Small
+from smallproject import File, Small
 from tomlstyles import Style
 
 from buildkit.cache.ledger import Ledger
@@ -34,16 +33,21 @@ def compose_all(folder: Path, ledger: Ledger) -> dict[str, Composition]:
 
 
 class Disk:
-    """A folder that holds one project after the other."""
+    """A folder that holds one project after the other; what two of them have in common is left as it is."""
 
     def __init__(self, folder: Path, ledger: Ledger) -> None:
         self.folder = folder
         self._ledger = ledger
+        self._there: dict[str, File] = {}
 
     def compose(self, small: Small, style: Style = PLAIN) -> Seen:
         """Lay the project out and compose it."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-        lay(self.folder, render(small, style))
+        files = render(small, style)
+        for name, file in self._there.items():
+            if files.get(name) != file:
+                (self.folder / name).unlink()
+        lay(self.folder, {name: file for name, file in files.items() if self._there.get(name) != file})
+        self._there = files
         return Seen(compose_all(self.folder, self._ledger))
 
 

@@ -78,9 +78,9 @@ def sdist(name: str, version: str) -> dict[str, Any]:
 
 
 @st.composite
-def projects(draw: st.DrawFn) -> Small:
-    """Projects with at least one of everything."""
-    debian = draw(st.booleans())
+def projects(draw: st.DrawFn, *, debian: bool | None = None) -> Small:
+    """Projects with at least one of everything; on a root made of Debian's packages, a registry's, or either."""
+    debian = draw(st.booleans()) if debian is None else debian
     names = draw(st.permutations(_NAMES))
     sizes = st.sampled_from([1, 700, HEAVY - 1, HEAVY, 5000])
     wheels = {

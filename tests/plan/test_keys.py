@@ -36,7 +36,7 @@ def test_golden_keys() -> None:
         "weights/vad/big.bin": "9d9b7360acde",
         "deps/bin-0": "d972915e7657",
         "deps/bin-4": "dcb04b395889",
-        "deps/bin-5": "31ccea4581d2",
+        "deps/bin-5": "4ac9953972d6",
         "weights/vad": "e2b442ae1fb0",
         "runtime/app": "c385c83ca0bf",
         "runtime/conf": "32c9a728f08c",

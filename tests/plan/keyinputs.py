@@ -1,0 +1,254 @@
+"""Every input that a project has, and the layers that a change of it belongs to.
+
+Mutations are called by the place in a file that they change, where they change one: every place that a file may have
+is named here (the test of keys holds that).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from keymutations import (
+    Belongs,
+    Mutate,
+    apt_step,
+    artifact,
+    both,
+    by_package,
+    compiled,
+    copied,
+    do,
+    file,
+    first_wheel,
+    holding,
+    model,
+    model_file,
+    models,
+    moved,
+    named_step,
+    none,
+    pin,
+    prefix,
+    put,
+    regrouped,
+    root,
+    setting,
+    step,
+    user,
+    weights,
+    wheels,
+)
+from projectdisk import Seen
+from smallproject import APP, BASE, BUILDER, DEPS, HEAVY, LARGE, Small, sha, wheel
+
+
+def _rename_lock(small: Small) -> None:
+    small.wheels["requirements/renamed.txt"] = small.wheels.pop(DEPS)
+    small.stages["deps"]["wheels"]["locks"] = ["requirements/renamed.txt"]
+
+
+def _second_builder(small: Small) -> None:
+    small.stages["maker"] = small.copy().stages["builder"]
+    small.settings["builder"] = "maker"
+
+
+def _rename_local(small: Small) -> None:
+    (entry,) = small.artifacts("local")
+    entry["path"] = "./libs/other"
+
+
+def _cross_heavy(small: Small) -> None:
+    for entry in small.artifacts(small.wheels[DEPS][0]["name"]):
+        entry["size"] = 1 if entry["size"] >= HEAVY else HEAVY
+
+
+def _cross_large(small: Small) -> None:
+    first = small.models[0]["file"][0]
+    first["size"] = 2 if first["size"] >= LARGE else LARGE
+
+
+def _grow_a_little(small: Small) -> None:
+    for entry in (*small.artifacts(small.wheels[DEPS][0]["name"]), small.models[0]["file"][0]):
+        entry["size"] += 1 if entry["size"] not in (HEAVY - 1, LARGE - 1) else -1
+
+
+def _flip_bytecode(small: Small) -> None:
+    small.settings["bytecode"] = not small.settings.get("bytecode", True)
+
+
+def _bytecode_root(small: Small) -> Belongs:
+    small.settings["bytecode-root"] = "builder"
+    return none if by_package(small) or not small.settings.get("bytecode", True) else wheels
+
+
+def _python(small: Small) -> Belongs:
+    small.apts[BASE]["python3.13"] = "3.13.6-1"
+    return both(root, wheels) if small.settings.get("bytecode", True) and by_package(small) else root
+
+
+def _components(small: Small) -> None:
+    small.root["components"] = [*small.root.get("components", ["main"]), "non-free"]
+
+
+DEBIAN: dict[str, Mutate] = {
+    "root.suite": put("base.root.suite", "sid", root),
+    "root.packages: the same list by another name": put("base.root.packages", "requirements/other.apt", none),
+    "root.variant": put("base.root.variant", "essential", root),
+    "root.components": do(_components, root),
+    "root.exclude": put("base.root.exclude", ["usr/share/doc/**"], root),
+    "root.drop-setuid": do(lambda p: p.root.update({"drop-setuid": not p.root.get("drop-setuid", False)}), root),
+    "root.user[].name": user("name", "other"),
+    "root.user[].uid": user("uid", 60001),
+    "root.user[].gid": user("gid", 60002),
+    "root.user[].home": user("home", "/home/elsewhere"),
+    "root.user[].shell": user("shell", "/bin/false"),
+    "root.user[]: one more": do(lambda p: p.root.setdefault("user", []).append({"name": "new", "uid": 60003}), root),
+    "apt.packages: the same list by another name": put("builder.apt.packages", "requirements/other.apt", none),
+    "a package's version": pin(BASE, "libc6", "2.0", root),
+    "a package more": pin(BASE, "curl", "8", root),
+    "a package gone": pin(BASE, "zlib1g", None, root),
+    "Python's version": _python,
+    "a package's version on top": pin(BUILDER, "gcc", "2:14", apt_step),
+    "a package more on top": pin(BUILDER, "make", "4", apt_step),
+}
+IMAGE: dict[str, Mutate] = {
+    "root.image": put("base.root.image", f"docker.io/x/y:1@sha256:{sha('other')}", root),
+}
+STAGES: dict[str, Mutate] = {
+    "summary": put("runtime.summary", "something else", none),
+    "from": put("runtime.from", "builder", none),
+    "include": put("runtime.include", ["deps"], none),
+    "ships": put("runtime.ships", True, none),
+    "run[].name": put("builder.run.0.name", "get ready", none),
+    "run[].command": do(lambda p: (p.step.pop("script", ""), p.step.update(command=["/bin/other"])), step),
+    "run[].script": do(lambda p: (p.step.pop("command", ""), p.step.update(script="something else")), step),
+    "run[].network": put("builder.run.0.network", True, step),
+    "run[].env: another value": do(lambda p: p.step["env"].update({min(p.step["env"]): "another"}), step),
+    "run[].env: one more": do(lambda p: p.step["env"].update({"MORE": ""}), step),
+    "run[].env: none": do(lambda p: p.step.pop("env"), step),
+    "run[].mount[].source: other content": put("builder.run.0.mount.0.source", "libs/local", step),
+    "run[].mount[].source: the same content": moved(
+        "tools/data", "toys/data", moved("tools/t.sh", "toys/t.sh", do(lambda p: _mount(p, "toys"), none))
+    ),
+    "run[].mount[].target": put("builder.run.0.mount.0.target", "/media", step),
+    "run[]: one more": do(
+        lambda p: p.stages["builder"]["run"].append({"script": "zz"}), both(named_step("zz"), compiled)
+    ),
+    "wheels.locks: the same lock by another name": do(_rename_lock, none),
+    "models.lock: the same lock by another name": put("weights.models.lock", "requirements/renamed.lock", none),
+    "models.target": put("weights.models.target", "/opt/models", models),
+    "models.names": put("weights.models.names", ["own"], both(model("vad"), model("inside"))),
+    "copy[].source: the same files by another name": moved(
+        f"{APP}/", "stages/runtime/renamed/", put("runtime.copy.0.source", "renamed", none)
+    ),
+    "copy[].source: other files": put("runtime.copy.1.source", "app/main.py", copied("/etc/conf.ini")),
+    "copy[].target": put(
+        "runtime.copy.1.target", "/opt/conf.ini", both(*map(copied, ("/etc/conf.ini", "/opt/conf.ini")))
+    ),
+    "config.user": put("base.config.user", "ml", none),
+    "config.workdir": put("builder.config.workdir", "/srv", none),
+    "config.entrypoint": put("runtime.config.entrypoint", ["x"], none),
+    "config.cmd": put("runtime.config.cmd", ["something", "else"], none),
+    "config.env: of an image": put("runtime.config.env", {"OTHER": "1"}, none),
+    "config.env: of the builder": put("builder.config.env", {"OTHER": "1"}, compiled),
+    "config.env: below the builder": put("base.config.env", {"OTHER": "1"}, compiled),
+    "config.ports": put("runtime.config.ports", ["8000"], none),
+    "config.volumes": put("base.config.volumes", ["/data"], none),
+    "config.labels": put("builder.config.labels", {"a": "something else"}, none),
+    "config.stop-signal": put("runtime.config.stop-signal", "SIGINT", none),
+    "config.healthcheck.test": put("runtime.config.healthcheck", {"test": ["y"]}, none),
+    "config.healthcheck.interval": put("base.config.healthcheck", {"test": ["y"], "interval": 7}, none),
+    "config.healthcheck.timeout": put("base.config.healthcheck", {"test": ["y"], "timeout": 7}, none),
+    "config.healthcheck.start-period": put("base.config.healthcheck", {"test": ["y"], "start-period": 7}, none),
+    "config.healthcheck.retries": put("base.config.healthcheck", {"test": ["y"], "retries": 7}, none),
+}
+PROJECT: dict[str, Mutate] = {
+    "name": setting("name", "another", none),
+    "locker": setting("locker", "pip-tools", none),
+    "python: another": setting("python", "3.12", both(prefix, wheels)),
+    "python: another patch release": setting("python", "3.13.9", prefix),
+    "glibc": setting("glibc", "2.36", none),
+    "arch": setting("arch", "aarch64", root),
+    "prefix": setting("prefix", "/opt/elsewhere", both(prefix, wheels, compiled)),
+    "interpreter": setting("interpreter", "/usr/bin/python3.14", both(prefix, wheels)),
+    "bytecode": do(_flip_bytecode, lambda seen, _: seen.wheels() | ({"base/root"} & seen.specs.keys())),
+    "bytecode-root": _bytecode_root,
+    "builder: the same by another name": do(_second_builder, none),
+    "heavy": setting("heavy", 2, regrouped),
+    "bins": setting("bins", 10, regrouped),
+    "max-layers": setting("max-layers", 99, none),
+    "labels": setting("labels", {"a": "b"}, none),
+}
+WHEELS: dict[str, Mutate] = {
+    "an upgrade": first_wheel(version="9", file="x-9-py3-none-any.whl", sha256=sha("9")),
+    "version": first_wheel(version="9"),
+    "sha256": first_wheel(sha256=sha("another")),
+    "file": artifact(none, file="x-9-py3-none-any.whl"),
+    "size: a little": do(_grow_a_little, none),
+    "size: across the limit": do(_cross_heavy, regrouped),
+    "name": do(lambda p: [entry.update(name="renamed") for entry in p.artifacts(p.wheels[DEPS][0]["name"])], regrouped),
+    "a light one more": do(lambda p: p.wheels[DEPS].append(wheel("new", "1", 5)), regrouped),
+    "a heavy one more": do(lambda p: p.wheels[DEPS].append(wheel("new", "1", HEAVY)), regrouped),
+    "one less": do(lambda p: p.wheels[DEPS].pop(1), regrouped),
+    "an sdist": do(lambda p: p.wheels[DEPS][-2].update(sha256=sha("another")), lambda s, _: _sdists(s)),
+    "path: the same files by another name": moved("libs/local/", "libs/other/", do(_rename_local, none)),
+    "path: other content": file("libs/local/src.c", "long x;\n", "file", holding("local")),
+    "path: a file more": file("libs/local/more.c", "", "file", holding("local")),
+    "path: its metadata": file("libs/local/pyproject.toml", "[project]\nname = 'local'\n", "file", holding("local")),
+}
+MODELS: dict[str, Mutate] = {
+    "model[].name": weights(0, both(model("vad"), model("other")), name="other"),
+    "model[].version": weights(0, none, version="77"),
+    "model[].source": weights(0, none, source="https://elsewhere.org/vad"),
+    "model[].license": weights(0, none, license="Apache-2.0"),
+    "model[].request": weights(0, none, request=sha("another request")),
+    "model[].wheel.name": do(lambda p: p.models[2]["wheel"].update(name="renamed"), none),
+    "model[].wheel.version": do(lambda p: p.models[2]["wheel"].update(version="9"), none),
+    "model[].wheel.file": do(lambda p: p.models[2]["wheel"].update(file="x.whl"), none),
+    "model[].wheel.sha256": do(lambda p: p.models[2]["wheel"].update(sha256=sha("another")), none),
+    "model[].wheel.size": do(lambda p: p.models[2]["wheel"].update(size=8), none),
+    "model[].file[].path": model_file(both(model("vad", "f0.bin"), model("vad", "a/b.bin")), path="a/b.bin"),
+    "model[].file[].sha256": model_file(model("vad", "f0.bin"), sha256=sha("another")),
+    "model[].file[].size": do(_cross_large, regrouped),
+    "model[].file[].source": model_file(none, source="https://elsewhere.org/x"),
+    "a model of one's own": file("weights/w.bin", "other weights", "file", model("own")),
+    "a model less": do(lambda p: p.models.pop(0), model("vad")),
+    "a model file less": do(lambda p: len(p.models[2]["file"]) > 1 and p.models[2]["file"].pop(), regrouped),
+}
+FILES: dict[str, Mutate] = {
+    "content": file(f"{APP}/main.py", "print(2)\n", "file", copied("/app")),
+    "content of the same size": file(f"{APP}/sub/é x.txt", "y", "file", copied("/app")),
+    "the executable bit set": file(f"{APP}/main.py", "print(1)\n", "exec", copied("/app")),
+    "the executable bit cleared": file(f"{APP}/run.sh", "exec main\n", "file", copied("/app")),
+    "where a link leads": file(f"{APP}/sub/link", "../run.sh", "link", copied("/app")),
+    "a file for a link": file(f"{APP}/sub/link", "../main.py", "file", copied("/app")),
+    "a file's name": file(f"{APP}/app.py", "print(1)\n", "file", copied("/app"), instead_of=f"{APP}/main.py"),
+    "a file more": file(f"{APP}/new.py", "", "file", copied("/app")),
+    "a file less": file(f"{APP}/main.py", None, "file", copied("/app")),
+    "what is ignored": file(f"{APP}/debug.log", "another", "file", none),
+    "one more that is ignored": file(f"{APP}/sub/more.log", "x", "exec", none),
+    "what is kept": file(f"{APP}/keep.log", "another", "file", copied("/app")),
+    "what to ignore": do(lambda p: p.ignored.append("**/main.py"), copied("/app")),
+    "what to ignore elsewhere": do(lambda p: p.ignored.append("**/nothing"), none),
+    "a file alone": file("stages/runtime/conf.ini", "a=2\n", "file", copied("/etc/conf.ini")),
+    "a mounted file": file("tools/data", "e", "file", step),
+    "a mounted file's mode": file("tools/data", "d", "exec", step),
+    "a mounted file's name": file("tools/date", "d", "file", step, instead_of="tools/data"),
+    "a mounted file more": file("tools/more", "", "file", step),
+    "what nothing names": file("unrelated.txt", "v", "file", none),
+    "what nothing names, more": file("stages/runtime/README", "v", "file", none),
+}
+
+
+def _mount(small: Small, source: str) -> None:
+    for mount in small.step["mount"]:
+        mount["source"] = mount["source"].replace("tools", source)
+
+
+def _sdists(seen: Seen) -> set[str]:
+    return {name for name in seen.keys if name.startswith("compile ") and name != "compile local"}
+
+
+def named(mutations: Iterable[str]) -> set[str]:
+    """The places that mutations are named after."""
+    return {name.partition(":")[0] for name in mutations}
