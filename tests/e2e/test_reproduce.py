@@ -1,0 +1,341 @@
+"""`nox -s reproduce`: layers that come out the same are said to, and one that does not is taken apart."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+import zstandard
+
+from tests.e2e.conftest import new_tiny
+from tests.e2e.tinyproject import Ended, Tiny, one_error, wait_until
+
+pytestmark = pytest.mark.tools
+MADE = (
+    "/opt/venv",
+    "deps/bulk",
+    "deps/bin-0",
+    "deps/bin-1",
+    "deps/bin-2",
+    "models/greeter",
+    "models/speller",
+    "app/app",
+)
+SITE = "opt/venv/lib/python3.13/site-packages"
+MODE, MTIME, CHECKSUM = slice(100, 108), slice(136, 148), slice(148, 156)
+
+
+@pytest.fixture(scope="module")
+def shared(template: Any, registry: str, links: Any) -> Iterator[Tiny]:
+    """A project whose layers are built, for tests that leave its cache as they find it."""
+    tiny = new_tiny(template, registry, links)
+    tiny.build("app", "--no-import")
+    yield tiny
+    tiny.remove()
+
+
+@pytest.fixture
+def built(shared: Tiny) -> Iterator[Tiny]:
+    """The same, whose ledger and project are put back afterwards."""
+    kept = shared.folder / "kept"
+    kept.mkdir()
+    for name in ("project", "cache"):
+        shutil.copytree(shared.folder / name, kept / name, symlinks=True)
+    yield shared
+    for name in ("project", "cache"):
+        shutil.rmtree(shared.folder / name)
+        (kept / name).rename(shared.folder / name)
+    kept.rmdir()
+
+
+def reproduce(tiny: Tiny, *arguments: str, code: int = 0, **env: str) -> tuple[dict[str, Any], str]:
+    """Run it; its JSON, and all that it said."""
+    file = tiny.folder / "twice.json"
+    ended = tiny.run("reproduce", *arguments, "--json", str(file), **env)
+    assert ended.code == code, ended.text
+    assert tiny.left_over() == []
+    return json.loads(file.read_text()), ended.text
+
+
+def verdicts(found: dict[str, Any]) -> dict[str, str]:
+    return {layer["name"]: layer["verdict"] for layer in found["layers"]}
+
+
+def differences(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    return [(x["name"], *one.values()) for x in found["layers"] for one in x["differences"]]
+
+
+def plant(tiny: Tiny, name: str, change: Callable[[bytearray], None]) -> None:
+    """Let the cache hold another tar under a layer's key, as if it had been made so."""
+    with closing(sqlite3.connect(tiny.cache / "ledger.sqlite", isolation_level=None)) as db:
+        key, blobs = db.execute("SELECT key, blobs FROM layers WHERE name = ?", (name,)).fetchone()
+        ((digest, _, _, _, how),) = json.loads(blobs)
+        data = (tiny.cache / "sha256" / digest).read_bytes()
+        tar = bytearray(zstandard.ZstdDecompressor().decompressobj().decompress(data) if how == "zstd" else data)
+        change(tar)
+        stored = zstandard.ZstdCompressor().compress(bytes(tar))
+        row = [hashlib.sha256(stored).hexdigest(), hashlib.sha256(tar).hexdigest(), len(stored), len(tar), "zstd"]
+        (tiny.cache / "sha256" / row[0]).write_bytes(stored)
+        db.execute("UPDATE layers SET blobs = ? WHERE key = ?", (json.dumps([row]), key))
+
+
+def set_field(member: str, field: slice, value: bytes) -> Callable[[bytearray], None]:
+    """Change a field of a member's header, and its checksum."""
+
+    def change(tar: bytearray) -> None:
+        at = find(tar, member).offset_data - 512
+        block = tar[at : at + 512]
+        block[field] = value
+        block[CHECKSUM] = b" " * 8
+        block[CHECKSUM] = b"%06o\0 " % sum(block)
+        tar[at : at + 512] = block
+
+    return change
+
+
+def rewrite(member: str, how: Callable[[bytes], bytes]) -> Callable[[bytearray], None]:
+    """Change a member's content to another of the same length."""
+
+    def change(tar: bytearray) -> None:
+        info = find(tar, member)
+        part = slice(info.offset_data, info.offset_data + info.size)
+        new = how(bytes(tar[part]))
+        assert len(new) == info.size
+        tar[part] = new
+
+    return change
+
+
+def find(tar: bytearray, member: str) -> tarfile.TarInfo:
+    with tarfile.open(fileobj=io.BytesIO(tar)) as opened:
+        return opened.getmember(member)
+
+
+def test_a_stage_comes_out_the_same(tiny: Tiny) -> None:
+    found, said = reproduce(tiny, "app")
+    assert found["stage"] == "app"
+    assert found["agrees"] is True
+    assert verdicts(found) == {"base/image": "pinned", **dict.fromkeys(MADE, "agrees")}
+    before = tiny.snapshot()
+    again = tiny.build("app", "--no-import")
+    assert again.built() == {}
+    digests = {layer["name"]: layer["digest"] for layer in again.report["layers"]}
+    assert {x["name"]: x["first"]["digest"] for x in found["layers"]} == digests
+    assert {x["name"]: x["second"]["digest"] for x in found["layers"] if x["second"]} == {n: digests[n] for n in MADE}
+    assert f"app: {len(MADE)} layers of" in said
+    assert "came out the same" in said
+    assert said.count("pack  models/greeter") == 2, "it was made, and made again"
+    reproduce(tiny, "app")
+    assert tiny.snapshot() == before, "the second build leaves nothing in the cache, and no image"
+    assert tiny.images() == {}
+
+
+def test_what_differs_is_named_by_layer_member_and_field(built: Tiny) -> None:
+    plant(built, "app/app", set_field("app/main.sh", MTIME, b"14524770400\0"))
+    plant(built, "models/greeter", set_field("models/greeter", MODE, b"0000700\0"))
+    plant(built, "deps/bin-2", rewrite(f"{SITE}/alpha-1.0.dist-info/RECORD", reverse_lines))
+    plant(built, "deps/bin-1", rewrite(f"{SITE}/beta/__init__.py", lambda old: old.replace(b"1", b"2")))
+    plant(built, "deps/bulk", rewrite(f"{SITE}/bulk/data.bin", lambda old: old[:-1] + bytes([old[-1] ^ 1])))
+    found, said = reproduce(built, "app", code=1)
+    assert found["agrees"] is False
+    wrong = {"app/app", "models/greeter", "deps/bin-2", "deps/bin-1", "deps/bulk"}
+    assert {name for name, verdict in verdicts(found).items() if verdict == "differs"} == wrong
+    listed = {(layer, member): (field, first, second) for layer, member, field, first, second in differences(found)}
+    assert len(listed) == 5
+    moments = "1700000000 (2023-11-14 22:13:20 UTC)", "0 (1970-01-01 00:00:00 UTC)"
+    assert listed["app/app", "app/main.sh"] == ("mtime", *moments)
+    assert listed["models/greeter", "models/greeter"] == ("mode", "0700", "0755")
+    assert listed["deps/bin-2", f"{SITE}/alpha-1.0.dist-info/RECORD"][0] == "RECORD order, from line 1"
+    assert listed["deps/bin-1", f"{SITE}/beta/__init__.py"] == (
+        "line 1", "'VERSION = \"2.0\"\\n'", "'VERSION = \"1.0\"\\n'",
+    )  # fmt: skip
+    assert listed["deps/bulk", f"{SITE}/bulk/data.bin"][0] == "byte 99999"
+    assert "models/greeter: models/greeter: mode: 0700 ≠ 0755\n" in said
+    assert "app: 5 layers differ, 3 layers of" in said
+    assert "hint" not in said
+
+
+def reverse_lines(data: bytes) -> bytes:
+    return b"".join(reversed(data.splitlines(keepends=True)))
+
+
+def test_the_result_alone_is_on_standard_output_where_json_is_asked_for(built: Tiny) -> None:
+    plant(built, "app/app", set_field("app/words.txt", MODE, b"0000600\0"))
+    argv = built.argv("reproduce", "app", "--json")
+    done = subprocess.run(argv, cwd=built.folder, env=built.env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1
+    assert differences(json.loads(done.stdout)) == [("app/app", "app/words.txt", "mode", "0600", "0644")]
+
+
+def test_a_tar_that_is_compressed_otherwise_differs(built: Tiny) -> None:
+    plant(built, "models/greeter", lambda tar: None)
+    found, _ = reproduce(built, "models", code=1)
+    ((layer, member, field, *_),) = differences(found)
+    assert (layer, member, field) == ("models/greeter", "", "compression")
+
+
+def test_steps_are_borrowed_unless_they_are_asked_for(tiny: Tiny) -> None:
+    tiny.build("tools", "--no-import")
+    plant(tiny, "tools/write", set_field("opt/tools/made", MODE, b"0100600\0"))
+    found, said = reproduce(tiny, "tools")
+    steps = {"tools/write": "not claimed", "tools/link": "not claimed"}
+    assert verdicts(found) == {"base/image": "pinned", **steps, **dict.fromkeys(MADE, "agrees")}
+    assert "run  tools" not in said
+    found, said = reproduce(tiny, "tools", "--steps", code=1)
+    assert "run  tools/write" in said
+    assert ("tools/write", "opt/tools/made", "mode", "100600", "100644") in differences(found)
+
+
+def test_a_damaged_download_is_fetched_and_harms_nothing(built: Tiny) -> None:
+    (wheel,) = built.cache.glob("files/*/bulk-1.0-*.whl")
+    data = wheel.read_bytes()
+    wheel.write_bytes(data[:-1] + b"!")
+    found, _ = reproduce(built, "deps")
+    assert found["agrees"] is True
+    assert wheel.read_bytes() == data[:-1] + b"!", "what the second build does to its cache is not done to ours"
+
+
+def test_a_damaged_layer_is_an_error_and_is_made_anew_the_next_time(built: Tiny) -> None:
+    plant(built, "app/app", set_field("app/main.sh", MODE, b"0000600\0"))
+    with closing(sqlite3.connect(built.cache / "ledger.sqlite")) as db:
+        (blobs,) = db.execute("SELECT blobs FROM layers WHERE name = 'app/app'").fetchone()
+    blob = built.cache / "sha256" / json.loads(blobs)[0][0]
+    blob.write_bytes(blob.read_bytes()[:-1] + b"!")
+    message = one_error(built.run("reproduce", "app"), 1)
+    assert "app/app: the cached layer was damaged" in message
+    found, _ = reproduce(built, "app")
+    assert found["agrees"] is True
+
+
+def test_a_project_that_is_not_in_git_and_has_no_name(built: Tiny) -> None:
+    shutil.rmtree(built.project / ".git")
+    built.replace("pyproject.toml", 'name = "tiny"', 'name = "project"')
+    found, said = reproduce(built, "app")
+    assert found["agrees"] is True
+    assert said.count("not in a git repository") == 1
+
+
+def test_another_repositorys_variables_do_not_matter(built: Tiny) -> None:
+    index = built.project / ".git/index"
+    before = index.read_bytes()
+    found, _ = reproduce(built, "app", GIT_DIR=str(built.project / ".git"), GIT_INDEX_FILE=str(index))
+    assert found["agrees"] is True
+    assert index.read_bytes() == before
+
+
+def test_a_wrong_request(built: Tiny) -> None:
+    assert "did you mean app?" in one_error(built.run("reproduce", "ap"), 2)
+    message = one_error(built.run("reproduce", "app", "--json", "/nowhere/at/all.json"), 2)
+    assert "/nowhere/at/all.json: this file cannot be written" in message
+    assert "usage" in one_error(built.run("reproduce"), 2)
+
+
+_SPY = """#!/bin/sh
+{
+    umask
+    printf '%%s\\n' "$TZ" "$LANG" "$HOME" "$PYTHONHASHSEED" "$SOURCE_DATE_EPOCH" "$BUILDKIT_CACHE" "$PWD"
+    stat -c '%%a %%Y' stages/app/app/words.txt
+    echo end
+} >> %s
+exec %s "$@"
+"""
+
+
+def test_the_second_build_is_another_in_all_that_is_said(built: Tiny) -> None:
+    said = built.folder / "spied"
+    spy = built.folder / "bin" / "git"  # both builds ask it which files belong to the checkout
+    spy.parent.mkdir()
+    spy.write_text(_SPY % (said, shutil.which("git")))
+    spy.chmod(0o755)
+    env = {"TZ": "Pacific/Kiritimati", "PATH": f"{spy.parent}:{built.env['PATH']}"}
+    found, _ = reproduce(built, "app", "--jobs", "4", **env)
+    calls = [call.split("\n") for call in said.read_text().split("end\n")[:-1]]
+    first, second = calls[0], calls[-1]
+    assert len(first) == len(second) == 10
+    same = [one for one, other in zip(first[:-1], second[:-1], strict=True) if one == other]
+    assert same == [], "nothing of it is as it was"
+    varied = found["varied"]
+    assert second[0] == varied["umask"] == "0077"
+    assert second[1:3] == [varied["TZ"], varied["LANG"]] == ["America/St_Johns", "tr_TR.UTF-8"]
+    assert second[4:6] == [varied["PYTHONHASHSEED"], varied["SOURCE_DATE_EPOCH"]]
+    assert second[8] == "600 1000000000"
+    assert varied["jobs"] == "2"
+    _, text = reproduce(built, "app", "--jobs", "2")
+    packed = [line.split()[1] for line in text.splitlines() if line.split()[:1] == ["pack"]]
+    assert packed == list(reversed(MADE)), "one at a time, and the last first"
+
+
+@contextmanager
+def oracle() -> Iterator[tuple[int, list[socket.socket]]]:
+    """A server that answers the first who connects, and no other: its port, and the connections."""
+    callers: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take() -> None:
+            while True:
+                try:
+                    callers.append(server.accept()[0])
+                except OSError:
+                    return
+                if len(callers) == 1:
+                    callers[0].sendall(b"go\n")
+
+        threading.Thread(target=take, daemon=True).start()
+        yield server.getsockname()[1], callers
+        server.shutdown(socket.SHUT_RDWR)
+        for caller in callers:
+            caller.close()
+
+
+def ask(tiny: Tiny, port: int) -> None:
+    """Let the stage `tools` have a step that asks the oracle whether to go on."""
+    script = f"exec 3<>/dev/tcp/127.0.0.1/{port}; read word <&3; echo it says $word; test $word = go"
+    step = f'[[run]]\nname = "ask"\nnetwork = true\nscript = "{script}"\n'
+    tiny.write("stages/tools/stage.toml", f'summary = "asks"\nfrom = "base"\n{step}')
+
+
+def test_an_interrupted_second_build(tiny: Tiny) -> None:
+    with oracle() as (port, callers):
+        ask(tiny, port)
+        child = subprocess.Popen(
+            tiny.argv("reproduce", "tools", "--steps"), cwd=tiny.folder, env=tiny.env,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+        wait_until(lambda: len(callers) == 2 or child.poll() is not None)
+        os.killpg(child.pid, signal.SIGINT)
+        text, _ = child.communicate(timeout=60)
+    ended = Ended(code=child.returncode, text=text)
+    assert ended.code == 130, ended.text
+    assert "Traceback" not in ended.text
+    assert "interrupted" in ended.text
+    assert tiny.left_over() == []
+    assert not subprocess.run(("pgrep", "--full", str(tiny.folder)), capture_output=True).stdout
+
+
+def test_a_second_build_that_fails(tiny: Tiny) -> None:
+    with oracle() as (port, callers):
+        ask(tiny, port)
+
+        def refuse() -> None:
+            wait_until(lambda: len(callers) == 2)
+            callers[1].sendall(b"stay\n")
+
+        threading.Thread(target=refuse, daemon=True).start()
+        ended = tiny.run("reproduce", "tools", "--steps")
+    message = one_error(ended, 1)
+    assert "error: building again: tools/ask: " in message
+    assert "it says stay" in ended.text
+    assert tiny.left_over() == []
