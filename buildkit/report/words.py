@@ -39,3 +39,11 @@ def clean(text: str) -> str:
 def say_date(at: float) -> str:
     """``2026-11-22 18:40``, in the user's time zone, of seconds since the epoch."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
+
+
+def say_age(seconds: float) -> str:
+    """``now``, ``40 s``, ``5 min``, ``3 h``, ``12 d``; times in the future are now."""
+    for limit, size, unit in ((1, 1, ""), (60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
+        if seconds < limit:
+            return f"{int(seconds // size)} {unit}" if unit else "now"
+    return f"{int(seconds // 86400)} d"

@@ -1,0 +1,64 @@
+"""Plain columns: as wide as they must be in a file, no wider than the terminal on one. Nothing is ever wrapped."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from buildkit.report.words import clean
+
+_GAP = "  "
+_LEAST = 8  # columns are not cut shorter than this
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A column: its head; numbers lie ``right``."""
+
+    title: str
+    right: bool = False
+
+
+def print_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]], out: TextIO) -> None:
+    """Print rows below their heads; nothing for none."""
+    width = shutil.get_terminal_size().columns if out.isatty() else None
+    if rows:
+        print("\n".join(render_columns(columns, rows, width)), file=out)
+
+
+def render_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
+    """Lines of at most ``width`` characters, if it is given and words can be shortened so far."""
+    cells = [[column.title for column in columns], *([clean(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
+    if width is not None:
+        widths = _fit(widths, [not column.right for column in columns], width)
+    return [_line(row, columns, widths) for row in cells]
+
+
+def _fit(widths: list[int], may_shrink: Sequence[bool], width: int) -> list[int]:
+    """The widest columns of words give way first."""
+    fitted = list(widths)
+    while sum(fitted) + len(_GAP) * (len(fitted) - 1) > width:
+        wide = [n for n, may in enumerate(may_shrink) if may and fitted[n] > _LEAST]
+        if not wide:
+            break
+        fitted[max(wide, key=lambda n: fitted[n])] -= 1
+    return fitted
+
+
+def _line(row: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) -> str:
+    cells = [
+        cell.rjust(width) if column.right else _shorten(cell, width).ljust(width)
+        for cell, column, width in zip(row, columns, widths, strict=True)
+    ]
+    return _GAP.join(cells).rstrip()
+
+
+def _shorten(text: str, width: int) -> str:
+    """Cut in the middle: both ends of a name say something."""
+    if len(text) <= width:
+        return text
+    head = width // 2
+    return f"{text[:head]}…{text[len(text) - (width - head - 1) :]}"

@@ -1,0 +1,59 @@
+"""Columns for people: aligned, never wrapped, no wider than the terminal."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from buildkit.report.columns import Column, print_columns, render_columns
+from buildkit.report.words import say_age
+
+COLUMNS = (Column(title="layer"), Column(title="size", right=True), Column(title="needed by"))
+ROWS = [("models/encoder/large/weights.bin", "1.2 GB", "runtime, development, hardened"), ("app", "3 B", "")]
+
+
+def test_words_lie_left_and_numbers_right() -> None:
+    assert render_columns(COLUMNS, ROWS, None) == [
+        "layer                               size  needed by",
+        "models/encoder/large/weights.bin  1.2 GB  runtime, development, hardened",
+        "app                                  3 B",
+    ]
+
+
+def test_words_give_way_to_the_width_and_numbers_never_do() -> None:
+    assert render_columns(COLUMNS, ROWS, 50) == [
+        "layer                   size  needed by",
+        "models/enc…ights.bin  1.2 GB  runtime, d… hardened",
+        "app                      3 B",
+    ]
+    assert max(map(len, render_columns(COLUMNS, ROWS, 5))) == 8 + 2 + 6 + 2 + 8, "no narrower than can be read"
+
+
+def test_foreign_text_is_cleaned() -> None:
+    assert "\x1b" not in "".join(render_columns(COLUMNS, [("\x1b[31mred", "1", "x")], None))
+
+
+def test_no_rows_no_table() -> None:
+    out = io.StringIO()
+    print_columns(COLUMNS, [], out)
+    assert out.getvalue() == ""
+    print_columns(COLUMNS, ROWS, out)
+    assert out.getvalue().count("\n") == 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (-9e9, "now"),
+        (0.4, "now"),
+        (1, "1 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (86399, "23 h"),
+        (9e6, "104 d"),
+    ],
+)
+def test_ages(seconds: float, said: str) -> None:
+    assert say_age(seconds) == said
