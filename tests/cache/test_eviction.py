@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildkit.cache.eviction import Choice, Rules, Thing, choose, is_kept
@@ -45,6 +45,7 @@ _RULES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(_things(), _RULES, st.integers(0, 5000))
 def test_whatever_is_there_and_asked_for(things: list[Thing], rules: Rules, fixed: int) -> None:
     choice = choose(things, rules, fixed)
@@ -73,6 +74,7 @@ def _price(one: Thing) -> float:
     return one.seconds / sum(one.files.values())
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 10**6), st.floats(0, 100)), max_size=12), st.integers(0, 10**6))
 def test_the_cheapest_for_a_byte_goes_first_and_the_last_one_had_to(parts: list[tuple[int, float]], limit: int) -> None:
     things = [thing(f"t{n}", size, seconds=seconds) for n, (size, seconds) in enumerate(parts)]

@@ -1,0 +1,248 @@
+"""The ledger, asked and tidied for upkeep: all that it knows of layers, wheels and downloads."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from buildkit.cache.ledger import Ledger, StatKey, Tombstone, read_blobs
+from buildkit.digest import FileHash, Key
+from buildkit.errors import BuildError
+from buildkit.oci.blob import Blob
+
+_DAY = 86400.0
+_ROWS_DAYS = 180  # that a row outlives its blobs, unused
+_FILES_DAYS = 90
+_BUILDS = 200  # of each image
+_AHEAD = 3600.0  # seconds from which a time in the future is a wrong one
+_UNSIGNED = 1 << 64  # SQLite's integers have a sign, device and inode numbers have none
+_WASTE = 1 << 20  # bytes of free pages that are worth writing the file anew
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRow:
+    """A layer that was made, whether or not its blobs are still there; ``seconds`` it took, made ``times`` times."""
+
+    key: Key
+    kind: str
+    name: str
+    blobs: tuple[Blob, ...]
+    seconds: float
+    built: float
+    used: float
+    times: int
+
+    @property
+    def unpacked(self) -> int:
+        """Bytes of its tars."""
+        return sum(blob.unpacked for blob in self.blobs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelRow:
+    """A wheel that was compiled here."""
+
+    key: Key
+    file: str
+    sha256: FileHash
+    seconds: float
+    built: float
+    used: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadRow:
+    """A file that was downloaded."""
+
+    sha256: FileHash
+    name: str
+    size: int
+    seconds: float
+    fetched: float
+    used: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The part that a layer had in a build: it was ``built``, or taken from ``cache``, ``storage`` or ``shared``."""
+
+    image: str
+    started: float
+    source: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Still:
+    """What tidying must leave although it looks old.
+
+    ``present`` are keys (layers and wheels) whose files are there, ``needed`` those of the current stages, ``checked``
+    their sets of layers, ``downloads`` those that are there, ``files`` what trees and models were hashed under.
+    """
+
+    present: Collection[Key]
+    needed: Collection[Key]
+    checked: Collection[Key]
+    downloads: Collection[FileHash]
+    files: Collection[StatKey]
+
+
+class Stock:
+    """What upkeep asks of a ledger, and does to it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def layers(self) -> tuple[LayerRow, ...]:
+        """Every layer that is known."""
+        rows = self._ledger.select("SELECT key, kind, name, blobs, seconds, built, used, times FROM layers")
+        return tuple(
+            LayerRow(
+                key=Key(key),
+                kind=kind,
+                name=name,
+                blobs=read_blobs(blobs),
+                seconds=seconds,
+                built=built,
+                used=used,
+                times=times,
+            )
+            for key, kind, name, blobs, seconds, built, used, times in rows
+        )
+
+    def wheels(self) -> tuple[WheelRow, ...]:
+        """Every compiled wheel that is known."""
+        rows = self._ledger.select("SELECT key, file, sha256, seconds, built, used FROM wheels")
+        return tuple(
+            WheelRow(key=Key(key), file=file, sha256=FileHash(sha256), seconds=seconds, built=built, used=used)
+            for key, file, sha256, seconds, built, used in rows
+        )
+
+    def downloads(self) -> tuple[DownloadRow, ...]:
+        """Every download that is known, also of files that were removed since."""
+        rows = self._ledger.select("SELECT sha256, name, size, seconds, fetched, used FROM downloads")
+        return tuple(
+            DownloadRow(sha256=FileHash(sha256), name=name, size=size, seconds=seconds, fetched=fetched, used=used)
+            for sha256, name, size, seconds, fetched, used in rows
+        )
+
+    def tombstones(self) -> dict[Key, Tombstone]:
+        """What is said of all layers and compiled wheels that were taken away."""
+        rows = self._ledger.select("SELECT key, why, at FROM tombstones")
+        return {Key(key): Tombstone(why, at) for key, why, at in rows}
+
+    def recipe(self, key: Key) -> str:
+        """The recipe of a layer or a compiled wheel, as JSON; empty for an unknown key."""
+        query = "SELECT recipe FROM layers WHERE key = ? UNION ALL SELECT recipe FROM wheels WHERE key = ?"
+        row = self._ledger.one(query, (key.hex, key.hex))
+        return row[0] if row else ""
+
+    def parts(self, key: Key) -> tuple[Part, ...]:
+        """Builds that a layer took part in (those that did something), the latest first."""
+        query = "SELECT image, started, report FROM builds WHERE instr(report, ?) ORDER BY id DESC"
+        parts = []
+        for image, started, report in self._ledger.select(query, (str(key),)):
+            layers = [layer for layer in json.loads(report)["layers"] if layer["key"] == str(key)]
+            parts += [Part(image=image, started=started, source=x["source"], why=x["why"]) for x in layers[:1]]
+        return tuple(parts)
+
+    def bury(self, graves: Iterable[tuple[Key, str]], why: str) -> None:
+        """Say of layers and wheels (key, name), before or after their files are removed, that this is on purpose.
+
+        It is on the disk when this returns. Said of one whose files are still there it means nothing.
+        """
+        rows = [(key.hex, name, why, time.time()) for key, name in graves]
+        if rows:
+            with self._ledger.transaction():
+                for row in rows:
+                    self._ledger.write("INSERT OR REPLACE INTO tombstones VALUES (?,?,?,?)", row)
+            self._checkpoint("FULL")
+
+    def count_ahead(self, now: float) -> tuple[int, int]:
+        """Layers that were used in the future, and all layers: of a clock that was set back, or was once ahead."""
+        row = self._ledger.one("SELECT COALESCE(SUM(used > ?), 0), COUNT(*) FROM layers", (now + _AHEAD,))
+        return row[0], row[1]
+
+    def tidy(self, still: Still, now: float) -> dict[str, int]:
+        """Forget what helps nobody any more, and give its room back; rows removed by table."""
+        ahead, layers = self.count_ahead(now)
+        with self._ledger.transaction():
+            if 2 * ahead <= layers:  # else it is rather the clock that is wrong now
+                for table in ("layers", "wheels", "downloads"):
+                    self._ledger.write(f"UPDATE {table} SET used = ? WHERE used > ?", (now, now + _AHEAD))  # noqa: S608
+            counts = {
+                "layers": self._forget("layers", _old(now), {*still.present, *still.needed}),
+                "wheels": self._forget("wheels", _old(now), {*still.present, *still.needed}),
+                "tombstones": self._forget_tombstones(still, now),
+                "downloads": self._forget_downloads(still.downloads, now),
+                "files": self._forget_files(still.files, now),
+                "builds": self._forget_builds(),
+                "checked": self._forget_checked(still.checked),
+            }
+        self._give_back()
+        return counts
+
+    def check(self) -> tuple[str, ...]:
+        """What SQLite finds wrong with the ledger's file; raises BuildError where it cannot be read at all."""
+        return tuple(text for (text,) in self._ledger.select("PRAGMA quick_check") if text != "ok")
+
+    def _forget(self, table: str, before: float, kept: Collection[Key]) -> int:
+        rows = self._ledger.select(f"SELECT key FROM {table} WHERE used < ?", (before,))  # noqa: S608
+        keys = [key for (key,) in rows if Key(key) not in kept]
+        return self._delete(table, "key", keys)
+
+    def _forget_downloads(self, kept: Collection[FileHash], now: float) -> int:
+        rows = self._ledger.select("SELECT sha256 FROM downloads WHERE used < ?", (_old(now),))
+        return self._delete("downloads", "sha256", [h for (h,) in rows if FileHash(h) not in kept])
+
+    def _forget_tombstones(self, still: Still, now: float) -> int:
+        rows = self._ledger.select("SELECT key, at FROM tombstones")
+        return self._delete("tombstones", "key", [k for k, at in rows if at < _old(now) or Key(k) in still.present])
+
+    def _forget_files(self, kept: Collection[StatKey], now: float) -> int:
+        query = "SELECT device, inode, size, mtime_ns, ctime_ns FROM files WHERE hashed_ns < ?"
+        count = 0
+        for device, inode, *rest in self._ledger.select(query, (int((now - _FILES_DAYS * _DAY) * 1e9),)):
+            if StatKey(device % _UNSIGNED, inode % _UNSIGNED, *rest) not in kept:
+                count += self._change("DELETE FROM files WHERE device = ? AND inode = ?", (device, inode))
+        return count
+
+    def _forget_builds(self) -> int:
+        count = self._change(
+            "DELETE FROM builds WHERE id IN (SELECT id FROM "
+            "(SELECT id, ROW_NUMBER() OVER (PARTITION BY stage, image ORDER BY id DESC) AS n FROM builds) WHERE n > ?)",
+            (_BUILDS,),
+        )
+        self._ledger.write("DELETE FROM phases WHERE build NOT IN (SELECT id FROM builds)")
+        return count
+
+    def _forget_checked(self, kept: Collection[Key]) -> int:
+        rows = self._ledger.select("SELECT key FROM checked")
+        return self._delete("checked", "key", [key for (key,) in rows if Key(key) not in kept])
+
+    def _delete(self, table: str, column: str, values: Sequence[str]) -> int:
+        query = f"DELETE FROM {table} WHERE {column} = ?"  # noqa: S608
+        return sum(self._change(query, (value,)) for value in values)
+
+    def _give_back(self) -> None:
+        (free,), (page,) = self._ledger.one("PRAGMA freelist_count"), self._ledger.one("PRAGMA page_size")
+        with suppress(BuildError):  # no room for a copy of the file: it stays as large as it is
+            if free * page >= _WASTE:
+                self._ledger.write("VACUUM")
+            self._checkpoint("TRUNCATE")
+
+    def _change(self, statement: str, values: tuple[object, ...]) -> int:
+        """Run a statement; how many rows it changed."""
+        self._ledger.write(statement, values)
+        (count,) = self._ledger.one("SELECT changes()")
+        return int(count)
+
+    def _checkpoint(self, kind: str) -> None:
+        self._ledger.select(f"PRAGMA wal_checkpoint({kind})")
+
+
+def _old(now: float) -> float:
+    return now - _ROWS_DAYS * _DAY

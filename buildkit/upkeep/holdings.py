@@ -1,0 +1,184 @@
+"""What a cache holds, put together from its ledger, its files and what the stages need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from buildkit.cache.eviction import Thing
+from buildkit.cache.inventory import Found, Inventory
+from buildkit.cache.ledger import Ledger, Tombstone
+from buildkit.cache.stock import DownloadRow, LayerRow, Stock, WheelRow
+from buildkit.digest import FileHash, Key
+from buildkit.plan.forecast import Pace, measure
+from buildkit.upkeep.needed import Names, Needed
+
+DOWNLOAD, WHEEL = "download", "wheel"
+_SLOW = 1e-7  # seconds for a byte where nothing was ever timed: 10 MB/s
+
+
+class State(StrEnum):
+    """Whether something is there."""
+
+    PRESENT = "present"
+    EVICTED = "evicted"  # taken away on purpose
+    SHARED = "shared"  # another machine made it, and it was not fetched
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """A layer, a compiled wheel or a download.
+
+    ``files`` are its files that are there, below the cache's folder, with their bytes. ``hash`` is the key's, a
+    download's its own. ``seconds`` it would take to have it again. ``built`` and ``used`` are since the epoch,
+    ``stages`` those that need it (None where nobody knows).
+    """
+
+    kind: str
+    name: str
+    hash: str
+    files: Mapping[str, int]
+    seconds: float
+    built: float
+    used: float
+    times: int
+    stages: Names | None
+    state: State
+    gone: Tombstone | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk, shared or not."""
+        return sum(self.files.values())
+
+    @property
+    def id(self) -> str:
+        """What tells it from all others."""
+        return f"{self.kind} {self.hash} {self.name}"
+
+    def as_thing(self) -> Thing:
+        """What gc decides on."""
+        return Thing(id=self.id, files=self.files, seconds=self.seconds, used=self.used, needed=bool(self.stages))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holdings:
+    """Everything that is known or there; ``orphans`` are blobs that no row speaks of."""
+
+    items: tuple[Holding, ...]
+    orphans: tuple[Found, ...]
+    inventory: Inventory
+
+    @property
+    def fixed(self) -> int:
+        """Bytes of what gc never drops: the ledger, and what others put there."""
+        return self.inventory.ledger + self.inventory.other
+
+
+def take_stock(ledger: Ledger, inventory: Inventory, needed: Needed | None) -> Holdings:
+    """Put together what is there and what is known."""
+    stock = Stock(ledger)
+    stones = stock.tombstones()
+    layers, wheels = stock.layers(), stock.wheels()
+    on_disk = {found.hex: found for found in inventory.blobs}
+    claimed = {blob.digest.hex: blob.size for row in layers for blob in row.blobs}
+    paces = _paces(layers)
+    items = [_layer(row, on_disk, needed, stones, paces) for row in layers]
+    items += _files(inventory.files, wheels, stock.downloads(), needed, stones)
+    orphans = tuple(found for found in inventory.blobs if claimed.get(found.hex) != found.size)
+    return Holdings(items=tuple(items), orphans=orphans, inventory=inventory)
+
+
+def _layer(
+    row: LayerRow,
+    on_disk: Mapping[str, Found],
+    needed: Needed | None,
+    stones: Mapping[Key, Tombstone],
+    paces: Mapping[str, Pace | None],
+) -> Holding:
+    found = [on_disk.get(blob.digest.hex) for blob in row.blobs]
+    there = [f for f, blob in zip(found, row.blobs, strict=True) if f is not None and f.size == blob.size]
+    present = len(there) == len(row.blobs)
+    pace = paces.get(row.kind)
+    return Holding(
+        kind=row.kind,
+        name=row.name,
+        hash=row.key.hex,
+        files={f.path: f.size for f in there},
+        seconds=row.seconds or (pace.takes(row.unpacked) if pace else 0.0),
+        built=row.built,
+        used=row.used,
+        times=row.times,
+        stages=None if needed is None else needed.layers.get(row.key, ()),
+        state=State.PRESENT if present else _absence(row.key, stones, made_here=row.times > 0),
+        gone=None if present else stones.get(row.key),
+    )
+
+
+def _absence(key: Key, stones: Mapping[Key, Tombstone], *, made_here: bool) -> State:
+    if key in stones:
+        return State.EVICTED
+    return State.MISSING if made_here else State.SHARED
+
+
+def _files(
+    files: Iterable[Found],
+    wheels: Sequence[WheelRow],
+    downloads: Sequence[DownloadRow],
+    needed: Needed | None,
+    stones: Mapping[Key, Tombstone],
+) -> Iterator[Holding]:
+    """Compiled wheels, also those that are gone, and downloads that are there."""
+    there = {(found.hex, found.name): found for found in files}
+    for row in wheels:
+        yield _wheel(row, there.get((row.sha256.hex, row.file)), needed, stones)
+    compiled = {(row.sha256.hex, row.file) for row in wheels}
+    known = {row.sha256.hex: row for row in downloads}
+    pace = measure((row.size, row.seconds) for row in downloads)
+    for place, found in there.items():
+        if place not in compiled:
+            yield _download(found, known.get(found.hex), needed, pace)
+
+
+def _wheel(row: WheelRow, found: Found | None, needed: Needed | None, stones: Mapping[Key, Tombstone]) -> Holding:
+    return Holding(
+        kind=WHEEL,
+        name=row.file,
+        hash=row.key.hex,
+        files={found.path: found.size} if found else {},
+        seconds=row.seconds,
+        built=row.built,
+        used=row.used,
+        times=1,
+        stages=None if needed is None else needed.layers.get(row.key, ()),
+        state=State.PRESENT if found else _absence(row.key, stones, made_here=True),
+        gone=None if found else stones.get(row.key),
+    )
+
+
+def _download(found: Found, row: DownloadRow | None, needed: Needed | None, pace: Pace | None) -> Holding:
+    known = row is not None and row.size == found.size
+    guess = pace.takes(found.size) if pace else found.size * _SLOW
+    return Holding(
+        kind=DOWNLOAD,
+        name=found.name,
+        hash=found.hex,
+        files={found.path: found.size},
+        seconds=row.seconds if row is not None and known else guess,
+        built=row.fetched if row is not None else found.mtime,
+        used=row.used if row is not None else found.mtime,
+        times=1,
+        stages=None if needed is None else needed.downloads.get(FileHash(found.hex), ()),
+        state=State.PRESENT,
+    )
+
+
+def _paces(rows: Iterable[LayerRow]) -> dict[str, Pace | None]:
+    """How long each kind of layer took, for those that were never timed."""
+    runs: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        if row.seconds > 0:
+            runs.setdefault(row.kind, []).append((row.unpacked, row.seconds))
+    return {kind: measure(timed) for kind, timed in runs.items()}
