@@ -87,6 +87,18 @@ class LostError(BuildError):
     """The cache lost something that the plan relied on; planning again finds that, and mends it."""
 
 
+class SharedLostError(LostError):
+    """A shared cache lost, or never had, what it said that it has."""
+
+
+class LackingError(LostError):
+    """A registry lacks blobs that are not here either; ``digests`` are those known, as hexadecimal digits."""
+
+    def __init__(self, message: str, *, digests: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.digests = digests
+
+
 class WheelError(BuildError):
     """A wheel is malformed or hostile."""
 

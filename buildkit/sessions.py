@@ -24,7 +24,7 @@ Action = Callable[[Path, Sequence[str]], int]
 def register(folder: Path | str | None = None) -> None:
     """Register the sessions of the project at ``folder`` (the noxfile's own folder unless said).
 
-    ``build-STAGE`` for every ``stages/STAGE/stage.toml``, and ``build``, ``plan``, ``reproduce``,
+    ``build-STAGE`` and ``push-STAGE`` for every ``stages/STAGE/stage.toml``, and ``build``, ``plan``, ``reproduce``,
     ``lock``, ``doctor`` and ``schema``.
     Stage files are not read here: a mistake in one is reported by the session that needs it.
     """
@@ -32,6 +32,7 @@ def register(folder: Path | str | None = None) -> None:
     for path in sorted(root.glob("stages/*/stage.toml")):
         stage = path.parent.name
         _session(f"build-{stage}", f"Build {stage}: {_summary(path)}", root, _build(stage))
+        _session(f"push-{stage}", f"Build {stage} and push it to a registry (-- REF).", root, _build(stage, push=True))
     _session("build", "Build every image that ships.", root, _build(None))
     _session("plan", "Say where every layer will come from, and what it will cost (-- STAGE, --json).", root, _plan)
     _session("reproduce", "Build a stage's layers again, elsewhere, and compare (-- STAGE).", root, _reproduce)
@@ -63,11 +64,11 @@ def _hush_libraries() -> None:
         root.setLevel(logging.WARNING)
 
 
-def _build(stage: str | None) -> Action:
+def _build(stage: str | None, *, push: bool = False) -> Action:
     def action(root: Path, arguments: Sequence[str]) -> int:
         from buildkit.engine.main import build
 
-        return build(root, stage, arguments)
+        return build(root, stage, arguments, push=push)
 
     return action
 

@@ -4,6 +4,7 @@ Tables (schema version 2):
 
     layers      key, kind, name, recipe (JSON), blobs (JSON), env (JSON), contents (zlib JSON), seconds, built, used,
                 times          how often it was built; a row outlives its blobs, so that what was evicted is known
+                claims (JSON)          the paths in short (oci/claims.py); contents are empty where only those are known
     wheels      key, recipe, file, sha256, seconds, built, used          compiled from sdists and trees
     downloads   sha256, name, size, seconds, fetched, used
     files       device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns          the stat index
@@ -29,6 +30,7 @@ from buildkit.cache.database import Database
 from buildkit.digest import DiffId, Digest, FileHash, Key, canonical_json
 from buildkit.layers.member import Compression
 from buildkit.oci.blob import Blob, Made
+from buildkit.oci.claims import claims_of
 
 _TOUCH_SECONDS = 3600
 _RECENT = 400  # rows that a median is taken of
@@ -61,24 +63,77 @@ class Ledger(Database):
         rows = self.select_in("SELECT key, blobs, seconds, env FROM layers WHERE key IN", [k.hex for k in keys])
         return {Key(row[0]): Made(blobs=read_blobs(row[1]), seconds=row[2], env=_env(row[3])) for row in rows}
 
-    def add(self, key: Key, kind: str, name: str, recipe: str, made: Made, contents: Any) -> None:  # noqa: ANN401
+    def add(self, key: Key, kind: str, name: str, recipe: str, made: Made, contents: Sequence[tuple[str, str]]) -> None:
         """Record what a recipe came to; its blobs are on the disk already. ``contents`` lists owned paths."""
-        blobs = [[b.digest.hex, b.diff_id.hex, b.size, b.unpacked, b.compression.value] for b in made.blobs]
         listing = zlib.compress(canonical_json(contents).encode(), 1)
+        claims = json.dumps(claims_of(path for path, _ in contents))
+        self._add(key, (kind, name, recipe), made, listing, claims, built=1)
+
+    def add_shared(
+        self, key: Key, kind: str, name: str, recipe: str, made: Made, claims: Sequence[str], *, only_at: str = ""
+    ) -> None:
+        """Record what another machine made of a recipe; its paths are known by their claims alone.
+
+        ``only_at`` names the registry's repository while the blobs are not here.
+        """
+        self._add(key, (kind, name, recipe), made, b"", json.dumps(claims), built=0)
+        if only_at:
+            stone = (key.hex, name, f"it is in {only_at} only", time.time())
+            self.write("INSERT OR REPLACE INTO tombstones VALUES (?,?,?,?)", stone)
+
+    def _add(
+        self, key: Key, about: tuple[str, str, str], made: Made, listing: bytes, claims: str, *, built: int
+    ) -> None:
+        blobs = [[b.digest.hex, b.diff_id.hex, b.size, b.unpacked, b.compression.value] for b in made.blobs]
         now = time.time()
-        row = (key.hex, kind, name, recipe, json.dumps(blobs), json.dumps(made.env), listing, made.seconds, now, now)
+        row = (key.hex, *about, json.dumps(blobs), json.dumps(made.env), listing, made.seconds, now, now)
         with self.transaction():
             self.write(
                 "INSERT OR REPLACE INTO layers VALUES (?,?,?,?,?,?,?,?,?,?,"
-                "1 + COALESCE((SELECT times FROM layers WHERE key = ?), 0))",
-                (*row, key.hex),
+                "? + COALESCE((SELECT times FROM layers WHERE key = ?), 0), ?)",
+                (*row, built, key.hex, claims),
             )
             self.write("DELETE FROM tombstones WHERE key = ?", (key.hex,))
 
-    def contents(self, key: Key) -> list[tuple[str, str]]:
-        """Paths that a layer owns, with their content hashes."""
+    def contents(self, key: Key) -> list[tuple[str, str]] | None:
+        """Paths that a layer owns, with their content hashes; None where they are not known."""
         row = self.one("SELECT contents FROM layers WHERE key = ?", (key.hex,))
-        return [] if row is None else [(path, sha256) for path, sha256 in json.loads(zlib.decompress(row[0]))]
+        if row is None or not row[0]:
+            return None
+        return [(path, sha256) for path, sha256 in json.loads(zlib.decompress(row[0]))]
+
+    def add_contents(self, key: Key, contents: Sequence[tuple[str, str]]) -> None:
+        """Record the paths of a layer that another machine made."""
+        listing = zlib.compress(canonical_json(contents).encode(), 1)
+        self.write("UPDATE layers SET contents = ? WHERE key = ?", (listing, key.hex))
+
+    def claims(self, keys: Iterable[Key]) -> dict[Key, tuple[str, ...]]:
+        """The claims of layers."""
+        rows = self.select_in("SELECT key, claims, contents FROM layers WHERE key IN", [k.hex for k in keys])
+        return {Key(key): _claims(claims, listing) for key, claims, listing in rows}
+
+    def describe(self, keys: Iterable[Key]) -> dict[Key, tuple[str, str]]:
+        """Kind and name under which keys are known."""
+        rows = self.select_in("SELECT key, kind, name FROM layers WHERE key IN", [k.hex for k in keys])
+        return {Key(key): (kind, name) for key, kind, name in rows}
+
+    def add_remote(self, repository: str, digests: Iterable[Digest]) -> None:
+        """Record that a repository has blobs."""
+        now = time.time()
+        with self.transaction():
+            for digest in digests:
+                self.write("INSERT OR REPLACE INTO remote VALUES (?,?,?)", (repository, digest.hex, now))
+
+    def remote(self, repository: str) -> frozenset[Digest]:
+        """Blobs that a repository was seen to have."""
+        rows = self.select("SELECT digest FROM remote WHERE repository = ?", (repository,))
+        return frozenset(Digest(digest) for (digest,) in rows)
+
+    def recipe(self, key: str) -> tuple[str, str] | None:
+        """Name and recipe of a layer, or the recipe of a compiled wheel under no name; None for an unknown key."""
+        query = "SELECT name, recipe FROM layers WHERE key = ? UNION ALL SELECT '', recipe FROM wheels WHERE key = ?"
+        row = self.one(query, (key, key))
+        return None if row is None else (row[0], row[1])
 
     def touch(self, keys: Sequence[Key]) -> None:
         """Note that layers were used, at most once an hour."""
@@ -190,6 +245,12 @@ def read_blobs(text: str) -> tuple[Blob, ...]:
         Blob(digest=Digest(d), diff_id=DiffId(i), size=size, unpacked=unpacked, compression=Compression(how))
         for d, i, size, unpacked, how in json.loads(text)
     )
+
+
+def _claims(text: str, listing: bytes) -> tuple[str, ...]:
+    if text:
+        return tuple(json.loads(text))
+    return claims_of(path for path, _ in json.loads(zlib.decompress(listing)))  # a row of schema 1
 
 
 def _env(text: str) -> tuple[str, ...]:

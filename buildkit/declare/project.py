@@ -36,6 +36,9 @@ SETTINGS = Table(
         "heavy": Field(Whole(1, 1 << 40), "bytes of a wheel from which it has a layer alone; 1 MiB unless said"),
         "bins": Field(Whole(1, 64), "layers that the other wheels of a stage share; 8 unless said"),
         "max-layers": Field(Whole(2, 120), "layers an image may have; 64 unless said"),
+        "compression": Field(Text(choices=("zstd", "gzip")), "how layers are stored and pushed; zstd unless said"),
+        "cache": Field(Text(), "repository of a registry whose shared cache is read"),
+        "cache-write": Field(Text(), "repository that what is built is shared in"),
         "labels": Field(
             MapOf(Text(), key_pattern=r"[a-zA-Z0-9][a-zA-Z0-9._/-]*"), "labels of every image, over our own"
         ),
@@ -57,6 +60,9 @@ class Project:
     heavy: int = 1 << 20
     bins: int = 8
     max_layers: int = 64
+    compression: str = "zstd"
+    cache: str = ""
+    cache_write: str = ""
     labels: tuple[tuple[str, str], ...] = ()
 
     def ref(self, stage: str, tag: str = "latest") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -13,9 +13,12 @@ from buildkit.declare.stage import Config
 from buildkit.digest import Key, canonical_json
 from buildkit.errors import CollisionError
 from buildkit.oci.blob import Made
+from buildkit.oci.claims import find_meetings
 from buildkit.oci.image import Image, Layer
 from buildkit.plan.compose import SYSTEM_PATH, Composition
 from buildkit.plan.spec import PackWheels, Spec
+
+Listing = Callable[[Key], list[tuple[str, str]]]
 
 
 def assemble(specs: Iterable[Spec], config: Config, made: Mapping[Key, Made], arch: str) -> Image:
@@ -35,14 +38,18 @@ def assemble(specs: Iterable[Spec], config: Config, made: Mapping[Key, Made], ar
     return Image(layers=layers, config=replace(config, env=tuple(env.items())), arch=arch)
 
 
-def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs) -> None:
-    """Layers above the root are disjoint, or agree; raises CollisionError naming both. A set is checked once."""
+def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask: Listing) -> None:
+    """Layers above the root are disjoint, or agree; raises CollisionError naming both. A set is checked once.
+
+    ``ask`` gives the listing of a layer that another machine made: it is wanted only where claims meet.
+    """
     checked = set_key(composition)
     if ledger.is_checked(checked):
         return
+    met = find_meetings(ledger.claims(spec.key for spec in composition.layers))
     owners: dict[str, tuple[Spec, str]] = {}
     for spec in composition.layers:
-        for path, content in ledger.contents(spec.key):
+        for path, content in _contents(spec.key, ledger, ask) if spec.key in met else ():
             first, other = owners.setdefault(path, (spec, content))
             if other != content:
                 one, two = _name_owner(first, path, blobs), _name_owner(spec, path, blobs)
@@ -52,6 +59,14 @@ def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs) -> 
         one, two = _name_owner(owners[path][0], path, blobs), _name_owner(folders[path], f"{path}/", blobs)
         raise _collision(f"/{path} is a file in {one}, and a folder in {two}")
     ledger.add_checked(checked)
+
+
+def _contents(key: Key, ledger: Ledger, ask: Listing) -> list[tuple[str, str]]:
+    known = ledger.contents(key)
+    if known is None:
+        known = ask(key)
+        ledger.add_contents(key, known)
+    return known
 
 
 def set_key(composition: Composition) -> Key:

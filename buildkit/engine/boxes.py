@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from buildkit.declare.stage import Config
@@ -79,11 +79,11 @@ class Boxes:
             shop.blobs.keep(out, shop.blobs.path(packed.digest))
         return packed
 
-    def pull(self, work: PullImage) -> tuple[Made, object]:
+    def pull(self, work: PullImage) -> tuple[Made, Sequence[tuple[str, str]]]:
         """A registry's image as blobs."""
-        return pull_image(work.ref, self._shop.project.target.deb_arch, self._shop.blobs), []
+        return pull_image(work.ref, self._shop.project.target.deb_arch, self._shop.blobs), ()
 
-    def run_step(self, spec: Spec, work: RunStep) -> tuple[Made, object]:
+    def run_step(self, spec: Spec, work: RunStep) -> tuple[Made, Sequence[tuple[str, str]]]:
         """Run a command in the root below, and keep what it changed as a blob."""
         shop = self._shop
         with ExitStack() as stack:
@@ -100,7 +100,7 @@ class Boxes:
                 raise BuildError(f"{spec.name}: {error.message}", hint=hint, output=error.output) from error
             image = buildah.commit(box, self._root_ref((*work.chain, spec)))
             blob = self._export(image, work.chain)
-        return Made(blobs=(blob,)), []
+        return Made(blobs=(blob,)), ()
 
     def ensure_image(self, chain: tuple[Spec, ...]) -> int:
         """A root in local storage under its own name; returns bytes imported."""

@@ -7,23 +7,28 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from buildkit.digest import Digest, Key
 from buildkit.engine.assemble import assemble, check_collisions
 from buildkit.engine.deliver import Stored, import_image
-from buildkit.engine.main import BuildOptions
+from buildkit.engine.options import BuildOptions, open_sharing
 from buildkit.engine.planning import Planner, open_planner, shipping
 from buildkit.engine.scheduler import Lane, interruptible, run_tasks
-from buildkit.errors import LostError
-from buildkit.events import Note, StepFinished, StepStarted
+from buildkit.errors import BuildError, LackingError, LostError, SharedLostError
+from buildkit.events import Note, StepFailed, StepFinished, StepStarted
 from buildkit.oci.blob import Made
 from buildkit.oci.image import Image
-from buildkit.plan.plan import Plan, Source
-from buildkit.plan.spec import PackWheels
+from buildkit.plan.plan import Entry, Plan, Source
+from buildkit.plan.spec import PackWheels, Spec
 from buildkit.report.summary import LayerLine, Report, print_report
 from buildkit.report.view import open_view
 
+if TYPE_CHECKING:
+    from buildkit.oci.ref import Ref
+
 _DOWNLOADS = 8
+_ATTEMPTS = 4
 
 
 def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) -> list[Report]:
@@ -37,7 +42,10 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
         open_planner(folder, say, options.jobs, frozen=options.frozen) as planner,
         interruptible(),
     ):
-        reports = [_Build(planner, options).run(name) for name in names or shipping(planner.graph)]
+        chosen = names or shipping(planner.graph)
+        open_sharing(planner.shop, options.share)
+        targets = {name: options.targets(name, several=not names) for name in chosen}
+        reports = [_Build(planner, options, targets[name]).run(name) for name in chosen]
     for report in reports:
         print_report(report, sys.stderr)
     return reports
@@ -46,35 +54,57 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
 class _Build:
     """The build of one stage."""
 
-    def __init__(self, planner: Planner, options: BuildOptions) -> None:
+    def __init__(self, planner: Planner, options: BuildOptions, targets: tuple[Ref, ...]) -> None:
         self._planner = planner
         self._shop = planner.shop
         self._options = options
+        self._targets = targets
         self._phases: dict[str, float] = {}
         self._began = time.monotonic()
         self._started = time.time()
-        self._before = planner.shop.tally.fetched, planner.shop.tally.built
+        tally = planner.shop.tally
+        self._before = tally.fetched, tally.built, tally.pushed
+        self._storage = not options.no_import and not targets  # a layer that only storage has cannot be pushed
+        self._wanted: set[Key] = set()  # shared layers whose bytes are needed here, though nothing is imported
 
     def run(self, name: str) -> Report:
-        try:
-            return self._run(name, storage=not self._options.no_import)
-        except LostError as error:
-            self._shop.say(Note(text=f"{error.message}; planning again", warning=True))
-            return self._run(name, storage=False)
+        """Plan and act; what turns out to be lost on the way is planned anew."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._run(name)
+            except LostError as error:
+                self._learn(error)
+                self._shop.say(Note(text=f"{error.message}; planning again", warning=True))
+        return self._run(name)
 
-    def _run(self, name: str, *, storage: bool) -> Report:
-        """Plan and act; without ``storage`` no layer is taken to be there, so that all blobs are in the cache."""
+    def _learn(self, error: LostError) -> None:
+        """What the next plan must do otherwise."""
+        shop = self._shop
+        if isinstance(error, LackingError):
+            lacking = {key for key in shop.remote if {b.digest.hex for b in shop.made[key].blobs} & set(error.digests)}
+            # the registry that is pushed to is another than the cache's, or the cache lost it: either way it is fetched
+            self._wanted |= lacking or shop.remote
+        elif not isinstance(error, SharedLostError):
+            self._storage = False
+
+    def _run(self, name: str) -> Report:
+        shop = self._shop
         with self._phase("plan"):
-            planned = self._planner.plan(name, storage=storage)
-        plan, shop = planned.plan, self._shop
+            planned = self._planner.plan(name, storage=self._storage)
+        plan = planned.plan
         self._take_over(plan)
-        if plan.missing:
-            self._realise(plan)
+        self._realise(plan)
         with self._phase("assemble"):
-            check_collisions(plan.composition, shop.ledger, shop.blobs)
+            check_collisions(plan.composition, shop.ledger, shop.blobs, shop.sharing.listing)
             composed, arch = plan.composition, shop.project.target.deb_arch
             image = assemble(composed.specs, composed.config, shop.made, arch)
         imported = self._deliver(image, planned.ref, planned.stored)
+        if shop.sharing.writes:
+            from buildkit.engine.publish import publish
+
+            with self._phase("share"):
+                publish(self._planner, plan)
+        digest = self._push(image)
         report = Report(
             stage=name,
             image=planned.ref,
@@ -85,6 +115,8 @@ class _Build:
             fetched=shop.tally.fetched - self._before[0],
             built=shop.tally.built - self._before[1],
             imported=imported,
+            pushed=shop.tally.pushed - self._before[2],
+            pushed_as={str(ref): digest for ref in self._targets},
             delivered=not self._options.no_import,
         )
         self._note_use(plan)
@@ -93,23 +125,63 @@ class _Build:
         return report
 
     def _take_over(self, plan: Plan) -> None:
+        shop = self._shop
         for entry in plan.missing:
-            self._shop.made.pop(entry.spec.key, None)  # only another stage's image in storage had it
-        self._shop.made.update({e.spec.key: e.made for e in plan.entries if e.made is not None})
+            shop.made.pop(entry.spec.key, None)  # only another stage's image in storage had it
+        shop.made.update({e.spec.key: e.made for e in plan.entries if e.made is not None})
+        for entry in plan.entries:
+            if entry.source is Source.SHARED and entry.spec.key not in shop.remote:
+                self._note_shared(entry.spec)
+
+    def _note_shared(self, spec: Spec) -> None:
+        shop = self._shop
+        shop.remote.add(spec.key)
+        claims = shop.sharing.ask(spec.name, [spec.key])[spec.key].claims
+        where = shop.sharing.name
+        made = shop.made[spec.key]
+        shop.ledger.add_shared(spec.key, spec.kind, spec.name, spec.recipe, made, claims, only_at=where)
 
     def _realise(self, plan: Plan) -> None:
+        """Build what is missing, and fetch what is shared where its bytes are needed."""
+        shop = self._shop
+        needed = [e.spec for e in plan.entries if e.source is Source.BUILT or self._must_fetch(e)]
+        if not needed:
+            return
         from buildkit.engine.boxes import open_boxes
         from buildkit.engine.realise import Realiser
 
-        shop = self._shop
         shop.blobs.sweep()
         with open_boxes(shop) as boxes:
             realiser = Realiser(shop, boxes, self._planner.lookup, self._planner.composer)
-            realiser.want(entry.spec for entry in plan.missing)
+            realiser.want(needed)
             places = {Lane.CPU: self._options.jobs, Lane.NET: _DOWNLOADS, Lane.BOX: 1}
             spent = run_tasks(realiser.tasks, places, shop.say, shop.stop)
         for phase, seconds in spent.items():
             self._phases[phase] = self._phases.get(phase, 0.0) + seconds
+
+    def _must_fetch(self, entry: Entry) -> bool:
+        return entry.source is Source.SHARED and (not self._options.no_import or entry.spec.key in self._wanted)
+
+    def _push(self, image: Image) -> str:
+        """Returns the digest of the manifest that was pushed, empty for none."""
+        if not self._targets:
+            return ""
+        from buildkit.engine.push import push_image
+        from buildkit.tools.registry import Registries
+
+        shop, ref = self._shop, str(self._targets[0])
+        with self._phase("push"):
+            began = time.monotonic()
+            shop.say(StepStarted(step=ref, phase="push"))
+            try:
+                pushed = push_image(image, self._targets, shop.blobs, Registries(shop.stop))
+            except BuildError as error:
+                shop.say(StepFailed(step=ref, phase="push", message=error.message))
+                raise
+            shop.count(pushed=pushed.size)
+            shop.say(StepFinished(step=ref, phase="push", seconds=time.monotonic() - began, size=pushed.size))
+        shop.ledger.add_remote(self._targets[0].repository, (layer.blob.digest for layer in image.layers))
+        return str(pushed.digest)
 
     def _deliver(self, image: Image, ref: str, stored: Stored | None) -> int:
         if self._options.no_import or (stored is not None and stored.manifest == image.docker_manifest()):

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from buildkit.cache.blobs import Blobs
 from buildkit.digest import DiffId, Digest
@@ -17,7 +16,6 @@ from buildkit.oci.image import DOCKER_MANIFEST, Image
 from buildkit.tools import skopeo
 
 _ASKED_AT_ONCE = 4
-_VERSION = "Directory Transport Version: 1.1\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,13 +56,13 @@ def import_image(image: Image, ref: str, blobs: Blobs, relatives: Iterable[str] 
     shared = max((_common(s.diff_ids, tuple(blob.diff_id for blob in wanted)) for s in found), default=0)
     if shared < len(wanted):
         with blobs.working_folder() as folder:
-            _write_layout(folder, image.oci_manifest(), image.config_blob())
+            skopeo.write_layout(folder, image.oci_manifest(), image.config_blob())
             for blob in wanted:
                 (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))
             with _healing(wanted, blobs):
                 skopeo.copy_dir_to_storage(folder, f"@{Digest.of(image.config_blob()).hex}")
     with blobs.working_folder() as folder:
-        _write_layout(folder, manifest, image.config_blob())
+        skopeo.write_layout(folder, manifest, image.config_blob())
         skopeo.copy_dir_to_storage(folder, ref)
     return sum(blob.unpacked for blob in wanted[shared:])
 
@@ -85,12 +83,6 @@ def _healing(wanted: Iterable[Blob], blobs: Blobs) -> Iterator[None]:
             hint="build again: they are made anew",
             output=error.output,
         ) from error
-
-
-def _write_layout(folder: Path, manifest: bytes, config: bytes) -> None:
-    (folder / "version").write_text(_VERSION)
-    (folder / "manifest.json").write_bytes(manifest)
-    (folder / Digest.of(config).hex).write_bytes(config)
 
 
 def _common(old: tuple[DiffId, ...], new: tuple[DiffId, ...]) -> int:

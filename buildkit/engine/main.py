@@ -2,53 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
+from buildkit.engine.options import Parser, parse_build_options
 from buildkit.errors import BuildError, BuildkitError, DefinitionError
 from buildkit.report.words import clean
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BuildOptions:
-    """What may stand after ``--`` of a build."""
+def build(folder: Path, stage: str | None, arguments: Sequence[str], *, push: bool = False) -> int:
+    """Build one stage, or every stage that ships, or with ``push`` bring one to a registry; returns the exit code.
 
-    frozen: bool = False
-    no_import: bool = False
-    json: Path | None = None
-    jobs: int = 2
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser of what stands after ``--``; raises DefinitionError."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise what is wrong, with the usage as the hint."""
-        raise DefinitionError(message, hint=" ".join(self.format_usage().split()))
-
-
-def parse_build_options(arguments: Sequence[str], session: str) -> BuildOptions:
-    """Read the options of a build session; raises DefinitionError."""
-    parser = Parser(prog=f"nox -s {session} --", add_help=True)
-    parser.add_argument("--frozen", action="store_true", help="a model that differs from its lock is an error")
-    parser.add_argument("--no-import", action="store_true", help="make the layers, leave local storage alone")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
-    parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), help="layers packed at once")
-    return BuildOptions(**vars(parser.parse_args(list(arguments))))
-
-
-def build(folder: Path, stage: str | None, arguments: Sequence[str]) -> int:
-    """Build one stage, or every stage that ships; returns the exit code (0, 1, 2, or 130 when interrupted)."""
+    It is 0, 1, 2, or 130 when interrupted.
+    """
     from buildkit.engine.build import build_stages
 
     def action() -> None:
-        options = parse_build_options(arguments, f"build-{stage}" if stage else "build")
+        session = f"{'push' if push else 'build'}-{stage}" if stage else "build"
+        options = parse_build_options(arguments, session, push=push)
         if options.json is not None:
             check_writable(options.json)  # before the work, not after it
         reports = build_stages(folder, (stage,) if stage else (), options)
@@ -117,10 +91,3 @@ def write_text(path: Path, text: str) -> None:
         path.write_text(text, "utf-8")
     except OSError as error:
         raise DefinitionError(f"{path}: {error.strerror}") from error
-
-
-def positive(text: str) -> int:
-    """An argument that is a number from 1 on; raises what argparse expects."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 1 on, not {text!r}")
-    return int(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ from buildkit.plan.spec import Kind, PackModel, PackWheels, Spec
 
 if TYPE_CHECKING:
     from buildkit.engine.reasons import Reasons
+    from buildkit.oci.entry import Entry as Shared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +57,15 @@ class Planner:
             composition = self.composer.compose(name)
             made = self.shop.ledger.find(spec.key for spec in composition.specs)
             stored = asked.result() if asked else None
-        view = View(
-            made=made,
-            is_present=self.is_present,
-            stored=stored.diff_ids if stored else (),
-            why=self._why(composition),
-        )
+        view = View(made=made, is_present=self.is_present, stored=stored.diff_ids if stored else ())
+        shared = self._ask_shared(name, make_plan(composition, view))
+        made |= {key: entry.made for key, entry in shared.items()}
+        view = replace(view, made=made, shared=shared, why=self._why(composition))
         return Planned(plan=make_plan(composition, view), ref=ref, stored=stored)
+
+    def _ask_shared(self, name: str, plan: Plan) -> dict[Key, Shared]:
+        """What shared caches have of what would have to be built."""
+        return self.shop.sharing.ask(name, [entry.spec.key for entry in plan.missing])
 
     def plan_tools(self, plan: Plan) -> tuple[Entry, ...]:
         """What building ``plan`` needs that is no part of its image: the compiler's root, and the builder."""

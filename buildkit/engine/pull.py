@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import zlib
-from pathlib import Path
 from typing import Any
 
 from buildkit.cache.blobs import Blobs
+from buildkit.cache.intake import take_blob, verify
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError, MismatchError
-from buildkit.layers.inflate import inflate
-from buildkit.layers.member import Compression
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Made
 from buildkit.tools import skopeo
-
-_CHUNK = 1 << 20
-_MAGIC = {b"\x1f\x8b": Compression.GZIP, b"\x28\xb5": Compression.ZSTD}
 
 
 def pull_image(ref: str, arch: str, blobs: Blobs) -> Made:
@@ -30,7 +23,8 @@ def pull_image(ref: str, arch: str, blobs: Blobs) -> Made:
         try:
             manifest = json.loads((folder / "manifest.json").read_bytes())
             config_digest = Digest.parse(manifest["config"]["digest"])
-            config = json.loads(_verified(folder, config_digest).read_bytes())
+            verify(folder / config_digest.hex, config_digest)
+            config = json.loads((folder / config_digest.hex).read_bytes())
             diff_ids = [DiffId.parse(text) for text in config["rootfs"]["diff_ids"]]
             digests = [Digest.parse(layer["digest"]) for layer in manifest["layers"]]
             env = _env(config)
@@ -42,37 +36,8 @@ def pull_image(ref: str, arch: str, blobs: Blobs) -> Made:
         if len(digests) != len(diff_ids):
             raise BuildError(f"{ref}: {len(digests)} layers, but {len(diff_ids)} diff_ids")
         pairs = zip(digests, diff_ids, strict=True)
-        return Made(blobs=tuple(_take(folder, digest, diff_id, blobs) for digest, diff_id in pairs), env=env)
-
-
-def _take(folder: Path, digest: Digest, diff_id: DiffId, blobs: Blobs) -> Blob:
-    path = _verified(folder, digest)
-    with path.open("rb") as file:
-        compression = _MAGIC.get(file.read(2), Compression.NONE)
-    found, unpacked = hashlib.sha256(), 0
-    try:
-        for chunk in inflate(path, compression):
-            found.update(chunk)
-            unpacked += len(chunk)
-    except (zlib.error, ValueError) as error:
-        raise MismatchError(f"layer {digest.short} cannot be unpacked: {error}") from error
-    if found.hexdigest() != diff_id.hex:
-        raise MismatchError(f"layer {digest.short} unpacks to other bytes than its image says")
-    size = path.stat().st_size
-    with blobs.writing() as out, path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            out.write(chunk)
-        blobs.keep(out, blobs.path(digest))
-    return Blob(digest=digest, diff_id=diff_id, size=size, unpacked=unpacked, compression=compression)
-
-
-def _verified(folder: Path, digest: Digest) -> Path:
-    path = folder / digest.hex
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != digest.hex:
-        raise MismatchError(f"the registry gave other bytes than {digest.short}")
-    return path
+        taken = (take_blob(folder / digest.hex, digest, diff_id, blobs) for digest, diff_id in pairs)
+        return Made(blobs=tuple(taken), env=env)
 
 
 def _env(config: dict[str, Any]) -> tuple[str, ...]:

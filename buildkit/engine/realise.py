@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from buildkit.declare.pins import Artifact, Model, ModelFile
@@ -34,6 +34,7 @@ from buildkit.plan.spec import (
 )
 
 Write = Callable[[], Packed]
+Contents = Sequence[tuple[str, str]]
 
 
 class Realiser:
@@ -53,19 +54,45 @@ class Realiser:
         self.tasks: dict[str, Task] = {}
 
     def want(self, specs: Iterable[Spec]) -> tuple[str, ...]:
-        """Add what makes ``specs``, unless they are made; returns the ids to wait for."""
-        wanted = list(specs)
-        unknown = [spec.key for spec in wanted if spec.key not in self._shop.made]
-        found = self._lookup(unknown)
-        self._shop.made.update(found)
-        self._shop.tally.found.update(found)  # made by another process since the plan was
-        return tuple(self._add(spec) for spec in wanted if spec.key not in self._shop.made)
+        """Add what makes ``specs``, or fetches what a shared cache has; returns the ids to wait for."""
+        wanted, shop = list(specs), self._shop
+        unknown = [spec for spec in wanted if spec.key not in shop.made]
+        found = self._lookup([spec.key for spec in unknown])
+        shop.made.update(found)
+        shop.tally.found.update(found)  # made by another process since the plan was
+        self._ask([spec for spec in unknown if spec.key not in found])
+        return tuple(self._add(spec) for spec in wanted if spec.key not in shop.made or spec.key in shop.remote)
+
+    def _ask(self, specs: Iterable[Spec]) -> None:
+        """Take over what a shared cache has of layers that serve to build others."""
+        for spec in specs:
+            stage = spec.name.partition("/")[0]
+            for key, entry in self._shop.sharing.ask(stage, [spec.key]).items():
+                self._shop.made[key] = entry.made
+                self._shop.remote.add(key)
 
     def _add(self, spec: Spec) -> str:
         name = f"layer:{spec.key.hex}"
         if name not in self.tasks:
-            self.tasks[name] = self._task(spec)
+            self.tasks[name] = self._pull(spec) if spec.key in self._shop.remote else self._task(spec)
         return name
+
+    def _pull(self, spec: Spec) -> Task:
+        """The blobs of a layer from a shared cache."""
+        shop, key = self._shop, spec.key
+
+        def action() -> Outcome:
+            with shop.blobs.building(key, shop.stop.is_set):
+                size = 0
+                if not self._lookup([key]):
+                    claims = shop.sharing.ask(spec.name, [key])[key].claims
+                    size = shop.sharing.fetch(key, shop.blobs)
+                    shop.ledger.add_shared(key, spec.kind, spec.name, spec.recipe, shop.made[key], claims)
+                shop.remote.discard(key)
+                shop.count(fetched=size)
+                return Outcome(size=size)
+
+        return Task(name=spec.name, phase="pull", lane=Lane.NET, action=action)
 
     def _task(self, spec: Spec) -> Task:
         work = spec.work
@@ -276,7 +303,7 @@ class Realiser:
     def _packing(
         self, spec: Spec, phase: str, write: Write, needs: tuple[str, ...] = (), total: int | None = None
     ) -> Task:
-        def make() -> tuple[Made, object]:
+        def make() -> tuple[Made, Contents]:
             packed = write()
             blob = Blob(
                 digest=packed.digest,
@@ -285,7 +312,7 @@ class Realiser:
                 unpacked=packed.unpacked,
                 compression=packed.compression,
             )
-            owned = [] if spec.kind is Kind.ROOT else packed.contents
+            owned: Contents = () if spec.kind is Kind.ROOT else packed.contents
             return Made(blobs=(blob,)), owned
 
         return self._simple(spec, phase, Lane.CPU, make, needs, total)
@@ -295,7 +322,7 @@ class Realiser:
         spec: Spec,
         phase: str,
         lane: Lane,
-        make: Callable[[], tuple[Made, object]],
+        make: Callable[[], tuple[Made, Contents]],
         needs: tuple[str, ...] = (),
         total: int | None = None,
     ) -> Task:
@@ -310,12 +337,13 @@ class Realiser:
 
         return Task(name=spec.name, phase=phase, lane=lane, action=action, needs=needs, total=total)
 
-    def _record(self, spec: Spec, make: Callable[[], tuple[Made, object]]) -> Outcome:
+    def _record(self, spec: Spec, make: Callable[[], tuple[Made, Contents]]) -> Outcome:
         began = time.monotonic()
         made, owned = make()
         made = Made(blobs=made.blobs, env=made.env, seconds=time.monotonic() - began)
         self._shop.ledger.add(spec.key, spec.kind, spec.name, spec.recipe, made, owned)
         self._shop.made[spec.key] = made
+        self._shop.fresh[spec.key] = spec
         size = sum(blob.size for blob in made.blobs)
         self._shop.count(built=size)
         return Outcome(size=size)

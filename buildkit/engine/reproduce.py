@@ -3,7 +3,8 @@
 The first side are the layers as the user's cache has them, built before where they are missing. The second side is
 built from a copy of the checkout, in an empty cache that borrows only what is pinned by hash (downloads, images of
 registries), in a process with another umask, environment and order. What `[[run]]` and `[apt]` steps write is not
-claimed to be the same, so it is borrowed too unless it is asked for.
+claimed to be the same, so it is borrowed too unless it is asked for; and a Debian root may be, for to make it needs the
+archive and most of the time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from buildkit.declare.project import load_project
 from buildkit.engine.again import build_again
 from buildkit.engine.build import build_stages
 from buildkit.engine.elsewhere import OTHER, NotingCheckout, copy_checkout, lend, other_environment, other_umask
-from buildkit.engine.main import BuildOptions, Parser, check_writable, positive, write_text
+from buildkit.engine.main import check_writable, write_text
+from buildkit.engine.options import BuildOptions, Parser, positive
 from buildkit.engine.planning import Planner, check_stage
 from buildkit.engine.scheduler import interruptible
 from buildkit.engine.shop import Shop, open_shop
@@ -49,6 +51,7 @@ class ReproduceOptions:
     stage: str
     json: str = ""
     steps: bool = False
+    no_root: bool = False
     jobs: int = 2
 
 
@@ -77,6 +80,7 @@ def _parse(arguments: Sequence[str]) -> ReproduceOptions:
     parser.add_argument("stage", help="whose layers are built again")
     parser.add_argument("--json", nargs="?", const=_STDOUT, default="", metavar="FILE", help="the result as JSON")
     parser.add_argument("--steps", action="store_true", help="compare what [[run]] and [apt] steps write, too")
+    parser.add_argument("--no-root", action="store_true", help="take Debian roots as they are: no archive is asked")
     parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), help="layers packed at once")
     found: argparse.Namespace = parser.parse_args(list(arguments))
     return ReproduceOptions(**vars(found))
@@ -134,13 +138,22 @@ class _Twice:
         place = work / "another place" / project.folder.name  # images may be called by the folder's name
         with _step(self._shop.say, "the checkout", "copy"):
             git = copy_checkout(project.folder, self._checkout.noted, every.values(), place)
-            lend(self._shop, [spec for spec in every.values() if self._is_given(spec)], work / "cache")
+            lend(self._shop, [spec for spec in every.values() if self._borrowed(spec)], work / "cache")
         return place, other_environment(work) | git
 
-    def _is_given(self, spec: Spec) -> bool:
-        """Whether a layer is not made here, or not claimed to be always the same: the second build borrows it."""
-        borrowed = spec.kind is Kind.IMAGE or (spec.kind is Kind.RUN and not self._options.steps)
-        return borrowed and spec.key in self._shop.made
+    def _borrowed(self, spec: Spec) -> Verdict | None:
+        """What is said of a layer that the second build borrows; None for one that it makes."""
+        if spec.key not in self._shop.made:
+            return None  # a part of what compiles, evicted since it was last of use
+        match spec.kind:
+            case Kind.IMAGE:
+                return Verdict.PINNED
+            case Kind.RUN if not self._options.steps:
+                return Verdict.UNCLAIMED
+            case Kind.ROOT if self._options.no_root:
+                return Verdict.BORROWED
+            case _:
+                return None
 
     def _compare(self, specs: Iterable[Spec], cache: Path) -> Iterator[Twice]:
         with closing(Ledger(cache / "ledger.sqlite")) as ledger:
@@ -153,8 +166,8 @@ class _Twice:
                 )
             for first, second in zip(self._shop.made[spec.key].blobs, again[spec.key].blobs, strict=True):
                 twice = Twice(name=spec.name, kind=spec.kind, key=str(spec.key), verdict=Verdict.AGREES, first=first)
-                if self._is_given(spec):
-                    yield replace(twice, verdict=Verdict.PINNED if spec.kind is Kind.IMAGE else Verdict.UNCLAIMED)
+                if verdict := self._borrowed(spec):
+                    yield replace(twice, verdict=verdict)
                 elif (first.diff_id, first.digest) == (second.diff_id, second.digest):
                     yield replace(twice, second=second)
                 else:

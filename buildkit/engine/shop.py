@@ -16,9 +16,11 @@ from buildkit.cache.ledger import Ledger
 from buildkit.cache.statindex import StatIndex
 from buildkit.declare.project import Project
 from buildkit.digest import FileHash, Key
+from buildkit.engine.sharing import Sharing
 from buildkit.errors import BuildError, Interrupted, LostError
 from buildkit.events import Note, Say, StepProgress
 from buildkit.oci.blob import Made
+from buildkit.plan.spec import Spec
 
 if TYPE_CHECKING:
     from buildkit.engine.fetch import Fetcher
@@ -36,6 +38,7 @@ class Tally:
 
     fetched: int = 0
     built: int = 0
+    pushed: int = 0
     found: set[Key] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -52,7 +55,10 @@ class Shop:
         self.index = StatIndex(ledger)
         self.stop = threading.Event()
         self.made: dict[Key, Made] = {}
+        self.remote: set[Key] = set()  # those of them whose blobs only a shared cache has
+        self.fresh: dict[Key, Spec] = {}  # those that were built in this run
         self.tally = Tally()
+        self.sharing = Sharing(say)
 
     @cached_property
     def fetcher(self) -> Fetcher:
@@ -87,9 +93,10 @@ class Shop:
         known = self.ledger.find_wheel(key)
         return known if known and self.blobs.file_path(known[1], known[0]).exists() else None
 
-    def count(self, *, fetched: int = 0, built: int = 0) -> None:
+    def count(self, *, fetched: int = 0, built: int = 0, pushed: int = 0) -> None:
         """Add to the tally."""
         with self.tally.lock:
+            self.tally.pushed += pushed
             self.tally.fetched += fetched
             self.tally.built += built
 

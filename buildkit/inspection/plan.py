@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from buildkit.engine.main import Parser
+from buildkit.engine.options import Parser
 from buildkit.engine.planning import Planner, check_stage, open_planner, shipping
 from buildkit.plan.forecast import Cost, Paces, forecast, measure, total
 from buildkit.plan.plan import Entry, Plan, Source

@@ -11,7 +11,7 @@ from buildkit.declare.aptlists import find_apt_lists
 from buildkit.declare.graph import Graph, load_graph
 from buildkit.declare.modelslock import models_source_path
 from buildkit.declare.project import Project, load_project
-from buildkit.engine.main import Parser
+from buildkit.engine.options import Parser
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.locking.lock import lock_all
 from buildkit.locking.request import AptInput, Change, LockRequest, input_of

@@ -23,7 +23,7 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 _OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
 _DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 _DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
-_OCI_LAYER = {
+OCI_LAYER = {
     Compression.NONE: "application/vnd.oci.image.layer.v1.tar",
     Compression.GZIP: "application/vnd.oci.image.layer.v1.tar+gzip",
     Compression.ZSTD: "application/vnd.oci.image.layer.v1.tar+zstd",
@@ -68,7 +68,7 @@ class Image:
 
     def oci_manifest(self) -> bytes:
         """The manifest that carries the blobs as they are stored."""
-        layers = [_descriptor(_OCI_LAYER[x.compression], x.digest, x.size) for x in self._blobs]
+        layers = [_descriptor(OCI_LAYER[x.compression], x.digest, x.size) for x in self._blobs]
         return self._manifest(OCI_MANIFEST, _OCI_CONFIG, layers)
 
     def docker_manifest(self) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from buildkit.report.words import say_bytes, say_seconds
@@ -37,6 +37,8 @@ class Report:
     fetched: int
     built: int
     imported: int
+    pushed: int = 0
+    pushed_as: Mapping[str, str] = field(default_factory=dict)
     delivered: bool = True
 
     def as_json(self) -> dict[str, Any]:
@@ -61,7 +63,8 @@ class Report:
                 }
                 for layer in self.layers
             ],
-            "bytes": {"fetched": self.fetched, "built": self.built, "imported": self.imported, "pushed": 0},
+            "bytes": {"fetched": self.fetched, "built": self.built, "imported": self.imported, "pushed": self.pushed},
+            "pushed": [{"ref": ref, "digest": digest} for ref, digest in self.pushed_as.items()],
         }
 
 
@@ -85,7 +88,12 @@ def render_last_line(report: Report) -> str:
         f"{report.stage}: {what}{len(reused)} reused ({say_bytes(sum(x.size for x in reused))})",
         f"{say_bytes(report.fetched)} fetched" if report.fetched else "",
         f"{say_bytes(report.imported)} imported" if report.imported else "nothing imported" * report.delivered,
+        f"{say_bytes(report.pushed)} pushed" if report.pushed else "nothing pushed" * bool(report.pushed_as),
         say_seconds(report.seconds),
     ]
-    where = report.image if report.delivered else f"not imported as {report.image}"
-    return f"{', '.join(filter(None, parts))}\n{where}\n{report.digest}"
+    lines = [", ".join(filter(None, parts))]
+    if report.delivered or not report.pushed_as:
+        where = report.image if report.delivered else f"not imported as {report.image}"
+        lines += [where, report.digest]
+    lines += [f"pushed {ref}@{digest}" for ref, digest in report.pushed_as.items()]
+    return "\n".join(lines)

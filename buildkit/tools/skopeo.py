@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from buildkit.digest import DiffId
+from buildkit.digest import DiffId, Digest
 from buildkit.errors import ToolError
 from buildkit.tools.process import Command, run
 
@@ -16,21 +16,28 @@ _POLICIES = ("/etc/containers/policy.json", "/usr/share/containers/policy.json")
 
 def raw_manifest(ref: str) -> bytes | None:
     """The manifest that local storage holds under ``ref`` (a name or an image id), byte for byte, or None."""
-    argv = (*_skopeo(), "inspect", "--raw", f"containers-storage:{ref}")  # not there: 1, since skopeo 1.10 2
+    argv = (*skopeo_argv(), "inspect", "--raw", f"containers-storage:{ref}")  # not there: 1, since skopeo 1.16 2
     finished = run(Command(argv=argv, accept=(0, 1, 2), what=f"looking {ref} up in local storage"))
     return finished.stdout if finished.code == 0 else None
 
 
+def write_layout(folder: Path, manifest: bytes, config: bytes) -> None:
+    """A ``dir:`` layout but for its layers, whose files are named by their digests' digits."""
+    (folder / "version").write_text("Directory Transport Version: 1.1\n")
+    (folder / "manifest.json").write_bytes(manifest)
+    (folder / Digest.of(config).hex).write_bytes(config)
+
+
 def copy_dir_to_storage(folder: Path, ref: str) -> None:
     """Import the ``dir:`` layout in ``folder`` as ``ref``; blobs that storage has are not read. Raises ToolError."""
-    argv = (*_skopeo(), "copy", "--quiet", f"dir:{folder}", f"containers-storage:{ref}")
+    argv = (*skopeo_argv(), "copy", "--quiet", f"dir:{folder}", f"containers-storage:{ref}")
     run(Command(argv=argv, what=f"importing {ref}"))
 
 
 def copy_registry_to_dir(ref: str, folder: Path, *, arch: str) -> None:
     """Fetch an image of a registry, for ``arch`` (Debian's word), as a ``dir:`` layout. Raises ToolError."""
     argv = (
-        *_skopeo(),
+        *skopeo_argv(),
         "--override-arch", arch,
         "--override-os", "linux",
         "copy", "--quiet",
@@ -58,7 +65,7 @@ def copy_top_layer(ref: str, below: Sequence[DiffId], folder: Path) -> tuple[Dif
     for diff_id in below:
         (blobs / diff_id.hex).touch()
     argv = (
-        *_skopeo(), "copy", "--quiet",
+        *skopeo_argv(), "copy", "--quiet",
         "--dest-oci-accept-uncompressed-layers",  # else it would compress the layer
         f"containers-storage:{ref}", f"oci:{folder}",
     )  # fmt: skip
@@ -80,7 +87,8 @@ def _blob(folder: Path, digest: str) -> Path:
     return folder / "blobs" / digest.replace(":", "/")
 
 
-def _skopeo() -> tuple[str, ...]:
+def skopeo_argv() -> tuple[str, ...]:
+    """How skopeo is started."""
     # without a policy skopeo refuses to work at all; where there is one it is the host's to say
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "containers/policy.json"
     known = any(Path(path).exists() for path in (*_POLICIES, home))

@@ -15,7 +15,7 @@ from buildkit.cache.ledger import Ledger
 from buildkit.declare.pins import Artifact
 from buildkit.declare.stage import Config, Stage
 from buildkit.digest import DiffId, Digest, FileHash, Key
-from buildkit.engine.assemble import assemble, check_collisions
+from buildkit.engine.assemble import Listing, assemble, check_collisions
 from buildkit.errors import CollisionError
 from buildkit.layers.member import Compression
 from buildkit.oci.blob import Blob, Made
@@ -47,9 +47,13 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     made.close()
 
 
-def check(composition: Composition, ledger: Ledger, blobs: Blobs | None = None) -> None:
+def not_asked(key: Key) -> list[tuple[str, str]]:
+    raise AssertionError(key)
+
+
+def check(composition: Composition, ledger: Ledger, blobs: Blobs | None = None, ask: Listing | None = None) -> None:
     with TemporaryDirectory() as folder:
-        check_collisions(composition, ledger, blobs or Blobs(Path(folder)))
+        check_collisions(composition, ledger, blobs or Blobs(Path(folder)), ask or not_asked)
 
 
 def own(ledger: Ledger, **contents: list[tuple[str, str]]) -> None:
@@ -140,3 +144,32 @@ def test_a_set_of_layers_is_checked_once_and_another_set_anew(ledger: Ledger) ->
     check(replace(COMPOSITION, layers=(HIGH, LOW)), ledger)
     with pytest.raises(CollisionError):
         check(replace(COMPOSITION, layers=(LOW, HIGH, ROOT)), ledger)
+
+
+def share(ledger: Ledger, name: str, *claims: str) -> None:
+    ledger.add_shared(spec(name).key, "wheels", name, "{}", Made(blobs=(blob(name),)), claims)
+
+
+def test_of_a_layer_made_elsewhere_the_listing_is_asked_for_only_where_claims_meet(ledger: Ledger) -> None:
+    own(ledger, low=[("a/b/c/d/e/low/x", "1")])
+    share(ledger, "high", "a/b/c/d/e/high", "bin/y")
+    check(COMPOSITION, ledger)
+    share(ledger, "third", "a/b/c/d/e/low")
+    asked: list[Key] = []
+
+    def ask(key: Key) -> list[tuple[str, str]]:
+        asked.append(key)
+        return [("a/b/c/d/e/low/x", "2")]
+
+    composition = replace(COMPOSITION, layers=(*COMPOSITION.layers, spec("third")))
+    for _ in range(2):
+        with pytest.raises(CollisionError, match="/a/b/c/d/e/low/x is in the layer low and in the layer third"):
+            check(composition, ledger, ask=ask)
+    assert asked == [spec("third").key]  # what was asked once is kept
+
+
+def test_a_file_of_a_layer_made_elsewhere_may_not_be_a_folder_here(ledger: Ledger) -> None:
+    own(ledger, low=[("a/b/x", "1")])
+    share(ledger, "high", "a/b")
+    with pytest.raises(CollisionError, match="/a/b is a file in the layer high, and a folder in the layer low"):
+        check(COMPOSITION, ledger, ask=lambda _key: [("a/b", "1")])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.engine.main import build, guarded, parse_build_options
+from buildkit.engine.main import build, guarded
+from buildkit.engine.options import parse_build_options
 from buildkit.engine.shop import cache_folder
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.locking.main import lock

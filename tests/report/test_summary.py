@@ -52,8 +52,12 @@ def test_the_json_is_this() -> None:
         "phases": {"assemble": 0.01, "plan": 0.02},
         "layers": [*layers, built],
         "bytes": {"fetched": 5_000_000, "built": 21_400, "imported": 70_000, "pushed": 0},
+        "pushed": [],
     }
-    assert list(found) == ["stage", "image", "digest", "seconds", "phases", "layers", "bytes"]
+    assert list(found) == ["stage", "image", "digest", "seconds", "phases", "layers", "bytes", "pushed"]
+    pushed = replace(REPORT, pushed=7, pushed_as={"r.io/a:1": "sha256:p"}).as_json()
+    assert pushed["bytes"]["pushed"] == 7
+    assert pushed["pushed"] == [{"ref": "r.io/a:1", "digest": "sha256:p"}]
     assert list(found["phases"]) == ["assemble", "plan"]
     assert json.loads(json.dumps(found)) == found
 
@@ -65,6 +69,12 @@ IMAGE = "\nlocalhost/xoe/runtime:latest\nsha256:m"
     ("changes", "line"),
     [
         ({}, "runtime: 1 built, 2 reused (1.8 GB), 5.0 MB fetched, 70.0 kB imported, 1.2 s"),
+        (
+            {"pushed": 9000, "pushed_as": {"r.io/a:1": "sha256:p", "r.io/a:2": "sha256:p"}, "imported": 0,
+             "delivered": False},
+            "runtime: 1 built, 2 reused (1.8 GB), 5.0 MB fetched, 9.0 kB pushed, 1.2 s\n"
+            "pushed r.io/a:1@sha256:p\npushed r.io/a:2@sha256:p",
+        ),  # fmt: skip
         (
             {"layers": (REUSED,), "fetched": 0, "built": 0, "imported": 0},
             "runtime: nothing changed, 1 reused (900 MB), nothing imported, 1.2 s",
@@ -80,7 +90,7 @@ IMAGE = "\nlocalhost/xoe/runtime:latest\nsha256:m"
     ],
 )
 def test_the_last_line_says_how_it_ended(changes: dict[str, object], line: str) -> None:
-    assert render_last_line(replace(REPORT, **changes)) == line + IMAGE  # type: ignore[arg-type]
+    assert render_last_line(replace(REPORT, **changes)) == (line if "delivered" in changes else line + IMAGE)  # type: ignore[arg-type]
 
 
 def test_what_was_not_imported_is_not_named_as_if_it_were() -> None:

@@ -1,0 +1,50 @@
+"""An image into a registry, straight from the blobs: only what the registry lacks is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildkit.cache.blobs import Blobs
+from buildkit.digest import Digest
+from buildkit.oci.image import Image
+from buildkit.oci.ref import Ref
+from buildkit.tools.registry import Registries
+from buildkit.tools.skopeo import write_layout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """What a push did: the manifest's digest, the bytes that went up, and the blobs among them."""
+
+    digest: Digest
+    size: int
+    blobs: tuple[Digest, ...]
+
+
+def push_image(image: Image, refs: Sequence[Ref], blobs: Blobs, registries: Registries) -> Pushed:
+    """Make every one of ``refs`` name the image; nothing is sent to those that do.
+
+    Raises LackingError for blobs that are neither there nor here, RegistryError, ToolError or Interrupted.
+    """
+    manifest, config = image.oci_manifest(), image.config_blob()
+    sent: list[Digest] = []
+    size = 0
+    with blobs.working_folder() as folder:
+        _lay_out(folder, image, blobs)
+        for ref in refs:
+            if registries.manifest(ref) != manifest:
+                sent += registries.push(folder, ref)
+                size += len(manifest) + (0 if size else len(config))
+    sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
+    return Pushed(
+        digest=Digest.of(manifest), size=size + sum(sizes.get(digest, 0) for digest in sent), blobs=tuple(sent)
+    )
+
+
+def _lay_out(folder: Path, image: Image, blobs: Blobs) -> None:
+    write_layout(folder, image.oci_manifest(), image.config_blob())
+    for blob in dict.fromkeys(layer.blob for layer in image.layers):
+        if blobs.has(blob.digest, blob.size):  # else the registry is expected to have it
+            (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))

@@ -1,0 +1,67 @@
+"""Names of images in registries, by the reference grammar of the distribution specification."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from buildkit.digest import Digest
+from buildkit.errors import DefinitionError
+
+_HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+_PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_REF = re.compile(
+    rf"(?P<host>{_HOST})/(?P<path>{_PART}(?:/{_PART})*)(?::(?P<tag>{_TAG}))?(?:@sha256:(?P<digest>[0-9a-f]{{64}}))?"
+)
+_HINT = "write REGISTRY/NAME or REGISTRY/NAME:TAG in lower case, for instance ghcr.io/me/app:1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """``HOST/PATH`` of a repository, with a tag or a digest where they are said."""
+
+    host: str
+    path: str
+    tag: str = ""
+    digest: Digest | None = None
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.repository}{tag}" + (f"@{self.digest}" if self.digest else "")
+
+    @property
+    def repository(self) -> str:
+        """Without tag and digest."""
+        return f"{self.host}/{self.path}"
+
+    def tagged(self, tag: str) -> Ref:
+        """The same repository under another tag; raises DefinitionError for what cannot be one."""
+        if not re.fullmatch(_TAG, tag):
+            raise DefinitionError(
+                f"`{tag[:200]}` is no tag",
+                hint="up to 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`",
+            )
+        return replace(self, tag=tag, digest=None)
+
+
+def parse_ref(text: str, what: str) -> Ref:
+    """Read a name; ``what`` says where it stands, for the message. Raises DefinitionError."""
+    found = _REF.fullmatch(text)
+    host = found["host"] if found else ""
+    if found is None or len(found["path"]) > 255:
+        raise DefinitionError(f"{what}: `{text[:200]}` is no name in a registry", hint=_HINT)
+    if not ("." in host or ":" in host or host == "localhost"):
+        raise DefinitionError(f"{what}: `{text[:200]}` names no registry, for `{host}` is no host", hint=_HINT)
+    digest = Digest(found["digest"]) if found["digest"] else None
+    return Ref(host=host, path=found["path"], tag=found["tag"] or "", digest=digest)
+
+
+def parse_repository(text: str, what: str) -> Ref:
+    """Read a name that may have neither tag nor digest; raises DefinitionError."""
+    ref = parse_ref(text, what)
+    if ref.tag or ref.digest:
+        raise DefinitionError(
+            f"{what}: `{text[:200]}` must be a repository", hint=f"leave the tag away: {ref.repository}"
+        )
+    return ref
