@@ -16,11 +16,15 @@ import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from buildkit.digest import Digest, FileHash, Key
 from buildkit.errors import BuildError, Interrupted
+
+if TYPE_CHECKING:
+    from buildkit.cache.notes import Notes
 
 _POLL_SECONDS = 0.05
 
@@ -36,6 +40,13 @@ class Blobs:
         self._locks = folder / "locks"
         for made in (self._blobs, self._files, self._temporary, self._locks):
             made.mkdir(parents=True, exist_ok=True)
+
+    @cached_property
+    def notes(self) -> Notes:
+        """Notes of what builds with this cache make elsewhere."""
+        from buildkit.cache.notes import Notes
+
+        return Notes(self.folder / "boxes")
 
     def path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""
@@ -128,7 +139,7 @@ def claimed_file(folder: Path, prefix: str = "", suffix: str = "") -> Iterator[B
     while True:
         path = folder / f"{prefix}{os.getpid()}-{os.urandom(6).hex()}{suffix}"
         with path.open("x+b") as out:
-            if not _claim(out.fileno(), path):
+            if not claim(out.fileno(), path):
                 continue
             try:
                 yield cast("BinaryIO", out)
@@ -149,7 +160,7 @@ def _claimed_folder(parent: Path) -> Iterator[Path]:
         except FileNotFoundError:  # a sweeper was quicker still
             continue
         try:
-            if not _claim(handle, folder):
+            if not claim(handle, folder):
                 continue
             try:
                 yield folder
@@ -160,8 +171,8 @@ def _claimed_folder(parent: Path) -> Iterator[Path]:
             os.close(handle)
 
 
-def _claim(handle: int, path: Path) -> bool:
-    """Lock a file or folder that was just made; False where a sweeper was quicker, and it is gone."""
+def claim(handle: int, path: Path) -> bool:
+    """Lock a file or folder that was just made; False where a sweeper was quicker, and it is gone. Raises OSError."""
     fcntl.flock(handle, fcntl.LOCK_EX)
     try:
         return os.path.samestat(os.fstat(handle), path.stat())

@@ -60,6 +60,7 @@ class Boxes:
     def __init__(self, shop: Shop, stack: ExitStack) -> None:
         self._shop = shop
         self._stack = stack
+        self._note = shop.blobs.notes.hold
         self._compiler: Compiler | None = None
 
     def make_root(self, work: MakeRoot, progress: Callable[[int], None]) -> Packed:
@@ -91,7 +92,7 @@ class Boxes:
             mounts = tuple(
                 (lay_out(shop.project.folder, tree, folder / str(n)), to) for n, (tree, to) in enumerate(work.mounts)
             )
-            box = stack.enter_context(buildah.working_container(self._root_ref(work.chain)))
+            box = stack.enter_context(buildah.working_container(self._root_ref(work.chain), self._note))
             run = work.run
             try:
                 buildah.run_in(box, run.command, env=dict(run.env), network=run.network, mounts=mounts)
@@ -138,7 +139,7 @@ class Boxes:
             else:
                 assert artifact.sha256 is not None  # noqa: S101 - an sdist is pinned
                 shutil.copyfile(shop.get_file(name, artifact.sha256, artifact.file), folder / name)
-            box = stack.enter_context(buildah.working_container(self._whole_ref(builder)))
+            box = stack.enter_context(buildah.working_container(self._whole_ref(builder), self._note))
             python = f"{shop.project.target.prefix}/bin/python"
             argv = (python, "-I", "-c", _COMPILE, f"/mnt/{name}")
             env = {"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0", "HOME": "/tmp"}  # noqa: S108 - the box's
@@ -155,7 +156,7 @@ class Boxes:
 
     def start_compiler(self, chain: tuple[Spec, ...]) -> Outcome:
         """Start the bytecode compiler of a root's interpreter; one process serves every layer of the build."""
-        box = self._stack.enter_context(buildah.working_container(self._root_ref(chain)))
+        box = self._stack.enter_context(buildah.working_container(self._root_ref(chain), self._note))
         folder = self._stack.enter_context(self._shop.blobs.working_folder())
         argv = worker_argv(self._shop.project.target.interpreter, *buildah.PIPES)
         stdin, stdout = self._stack.enter_context(buildah.open_stream(box, argv, folder))

@@ -16,12 +16,12 @@ import resource
 import secrets
 import select
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from buildkit.errors import ToolError
 from buildkit.tools.process import Command, Finished, converse, find_tool, run
@@ -43,27 +43,59 @@ _LOOPBACK = (
 )
 
 
+class Held(Protocol):
+    """A note that a container is about to be made, for whoever must remove it if we are killed."""
+
+    @property
+    def handle(self) -> int:
+        """A descriptor; who has it holds the note."""
+
+    def strike(self) -> None:
+        """Take the note back: the container is gone."""
+
+
+Note = Callable[[str], AbstractContextManager[Held | None]]
+"""Notes the name of a container; `unnoted` does not."""
+
+
+def unnoted(_name: str) -> AbstractContextManager[None]:
+    """Note nothing."""
+    return nullcontext()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
     """A working container by its name."""
 
     name: str
+    note: Note = unnoted
 
 
 @contextmanager
-def working_container(image: str) -> Iterator[Box]:
+def working_container(image: str, note: Note = unnoted) -> Iterator[Box]:
     """A container of an image in local storage (``scratch`` for none); removed at the end, whatever happens.
 
     Raises ToolError; nothing is ever pulled.
     """
     # always a name of our own: two builds that start containers of one image at once would get the same one
-    box = Box(name=f"buildkit-{os.getpid()}-{secrets.token_hex(6)}")
+    box = Box(name=f"buildkit-{os.getpid()}-{secrets.token_hex(6)}", note=note)
     argv = ("buildah", "from", "--pull=never", "--quiet", *_own_limits(), "--name", box.name, "--", image)
-    try:
-        run(Command(argv=argv, what=f"starting a container of {image}"))
-        yield box
-    finally:
-        run(Command(argv=("buildah", "rm", "--", box.name), accept=(0, 1, 125), undoes=True))
+    with note(box.name) as held:
+        try:
+            inherits = (held.handle,) if held else ()  # if we are killed, it may still make the container
+            run(Command(argv=argv, what=f"starting a container of {image}", inherits=inherits))
+            yield box
+        finally:
+            removed = run(Command(argv=("buildah", "rm", "--", box.name), accept=(0, 1, 125), undoes=True))
+            if held and removed.code == 0:
+                held.strike()
+
+
+def remove_containers(names: Sequence[str]) -> frozenset[str]:
+    """Remove working containers, running ones too; those of ``names`` that are gone. Raises ToolError."""
+    run(Command(argv=("buildah", "rm", "--", *names), accept=(0, 1, 125), undoes=True))
+    there = run(Command(argv=("buildah", "containers", "--format", "{{.ContainerName}}"), what="listing containers"))
+    return frozenset(names).difference(there.text.split())
 
 
 def run_in(box: Box, argv: Sequence[str], *, env: Mapping[str, str], network: bool, mounts: Mounts = ()) -> Finished:
@@ -140,7 +172,7 @@ def remove_image(ref: str) -> None:
 
 
 @cache
-def isolation() -> str:
+def isolation(note: Note = unnoted) -> str:
     """``oci`` where a runtime works here, else ``chroot``, unless BUILDAH_ISOLATION says; found out once."""
     said = os.environ.get("BUILDAH_ISOLATION", "")
     if said:
@@ -148,7 +180,7 @@ def isolation() -> str:
     if not any(find_tool(runtime) for runtime in ("crun", "runc")):
         return "chroot"
     try:
-        with working_container("scratch") as box:
+        with working_container("scratch", note) as box:
             # A runtime that works gets as far as to miss this program, and names it. One that does not (no cgroups
             # for it, no permission) gives up before, with words of its own.
             argv = ("buildah", "run", "--isolation", "oci", "--network", "none", "--", box.name, _PROBE)
@@ -159,7 +191,7 @@ def isolation() -> str:
 
 
 def _run_argv(box: Box, argv: Sequence[str], env: Mapping[str, str], network: bool, mounts: Mounts) -> tuple[str, ...]:
-    kind = isolation()
+    kind = isolation(box.note)
     chroot = kind == "chroot"
     return (
         *(_without_network(os.geteuid()) if chroot and not network else ()),

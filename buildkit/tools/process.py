@@ -36,6 +36,7 @@ class Command:
     what: str = ""
     undoes: bool = False  # runs even after a stop was asked for: it removes what we made
     patience: float = 10.0  # seconds that it has to end after SIGTERM
+    inherits: tuple[int, ...] = ()  # descriptors that it gets, and holds while it runs
 
     def __str__(self) -> str:
         return shlex.join(self.argv)
@@ -89,6 +90,7 @@ def start(command: Command, *, stdin: int = subprocess.PIPE) -> Iterator[subproc
         stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        pass_fds=command.inherits,
         start_new_session=True,  # Ctrl-C reaches us alone: we decide in which order things stop
     )
     try:

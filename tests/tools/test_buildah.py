@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.cache.notes import Notes
 from buildkit.digest import DiffId
 from buildkit.errors import ToolError
 from buildkit.tools import buildah
@@ -99,6 +100,26 @@ def test_the_container_goes_when_something_fails(isolation: str) -> None:
         run_in(box, bash("echo said before >&2; exit 3"), env={}, network=False)
     assert "said before" in caught.value.output
     assert box.name not in containers()
+
+
+def test_a_container_is_noted_before_it_is_made_and_until_it_is_gone(layer: DiffId, tmp_path: Path) -> None:
+    notes = Notes(tmp_path / "boxes")
+    with working_container(REF, notes.hold) as box:
+        notes.sweep(buildah.remove_containers)
+        assert box.name in containers()
+        assert (notes.folder / box.name).exists()
+        run(Command(argv=("buildah", "rm", "--", box.name)))  # so that it cannot be removed again
+    assert (notes.folder / box.name).exists()
+    notes.sweep(buildah.remove_containers)
+    assert list(notes.folder.iterdir()) == []
+
+
+def test_containers_are_removed_by_name_and_those_that_are_not_there_are_gone(layer: DiffId) -> None:
+    names = [f"buildkit-test-{os.getpid()}-{n}" for n in (1, 2)]
+    for name in names:
+        run(Command(argv=("buildah", "from", "--pull=never", "--name", name, "--", REF)))
+    assert buildah.remove_containers([*names, "never-was"]) == {*names, "never-was"}
+    assert not any(name in containers() for name in names)
 
 
 def test_an_image_that_is_not_there_is_not_pulled() -> None:
