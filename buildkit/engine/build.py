@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from buildkit.engine.deliver import Stored, import_image
 from buildkit.engine.options import BuildOptions, open_sharing
 from buildkit.engine.planning import Planner, open_planner, shipping
 from buildkit.engine.scheduler import Lane, interruptible, run_tasks
+from buildkit.engine.shop import Shop
 from buildkit.errors import BuildError, LackingError, LostError, SharedLostError
 from buildkit.events import Note, StepFailed, StepFinished, StepStarted
 from buildkit.oci.blob import Made
@@ -38,10 +39,11 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
     finished before the failure, which the next build uses.
     """
     with (
+        interruptible(),
         open_view(sys.stderr) as say,
         open_planner(folder, say, options.jobs, frozen=options.frozen) as planner,
-        interruptible(),
     ):
+        _sweep_boxes(planner.shop)
         chosen = names or shipping(planner.graph)
         open_sharing(planner.shop, options.share)
         targets = {name: options.targets(name, several=not names) for name in chosen}
@@ -49,6 +51,18 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
     for report in reports:
         print_report(report, sys.stderr)
     return reports
+
+
+def _sweep_boxes(shop: Shop) -> None:
+    """Remove the containers of builds that were killed."""
+
+    def remove(names: Sequence[str]) -> frozenset[str]:
+        from buildkit.tools.buildah import remove_containers
+
+        return remove_containers(names)
+
+    with suppress(BuildError):  # what is wrong with storage is said by what needs it
+        shop.blobs.notes.sweep(remove)
 
 
 class _Build:
