@@ -99,7 +99,7 @@ class Boxes:
             except ToolError as error:
                 hint = "" if run.network else "a step has no network unless it says `network = true`"
                 raise BuildError(f"{spec.name}: {error.message}", hint=hint, output=error.output) from error
-            image = buildah.commit(box, self._root_ref((*work.chain, spec)))
+            image = buildah.commit(box, self._root_ref((*work.chain, spec)), folder)
             blob = self._export(image, work.chain)
         return Made(blobs=(blob,)), ()
 

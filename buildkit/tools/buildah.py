@@ -153,8 +153,11 @@ def _await_reader(path: Path, said: BinaryIO) -> int | None:
             return None
 
 
-def commit(box: Box, ref: str) -> str:
-    """Commit what a container changed as ``ref``, with every time fixed; returns ``ref``. Raises ToolError."""
+def commit(box: Box, ref: str, folder: Path) -> str:
+    """Commit what a container changed as ``ref``, with every time fixed; returns ``ref``. Raises ToolError.
+
+    The layer is written to ``folder`` first; in /var/tmp it would stay if buildah is killed.
+    """
     argv = (
         "buildah", "commit",
         "--timestamp", "0",  # the same bytes whenever it runs
@@ -162,7 +165,7 @@ def commit(box: Box, ref: str) -> str:
         "--quiet",
         "--", box.name, ref,
     )  # fmt: skip
-    run(Command(argv=argv, what=f"committing {ref}"))
+    run(Command(argv=argv, env={"TMPDIR": str(folder)}, what=f"committing {ref}"))
     return ref
 
 

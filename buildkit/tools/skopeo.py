@@ -29,8 +29,11 @@ def write_layout(folder: Path, manifest: bytes, config: bytes) -> None:
 
 
 def copy_dir_to_storage(folder: Path, ref: str) -> None:
-    """Import the ``dir:`` layout in ``folder`` as ``ref``; blobs that storage has are not read. Raises ToolError."""
-    argv = (*skopeo_argv(), "copy", "--quiet", f"dir:{folder}", f"containers-storage:{ref}")
+    """Import the ``dir:`` layout in ``folder`` as ``ref``; blobs that storage has are not read. Raises ToolError.
+
+    What it writes meanwhile, up to all layers unpacked, is in ``folder`` too.
+    """
+    argv = (*skopeo_argv(temporary=folder), "copy", "--quiet", f"dir:{folder}", f"containers-storage:{ref}")
     run(Command(argv=argv, what=f"importing {ref}"))
 
 
@@ -65,7 +68,7 @@ def copy_top_layer(ref: str, below: Sequence[DiffId], folder: Path) -> tuple[Dif
     for diff_id in below:
         (blobs / diff_id.hex).touch()
     argv = (
-        *skopeo_argv(), "copy", "--quiet",
+        *skopeo_argv(temporary=folder), "copy", "--quiet",
         "--dest-oci-accept-uncompressed-layers",  # else it would compress the layer
         f"containers-storage:{ref}", f"oci:{folder}",
     )  # fmt: skip
@@ -87,9 +90,13 @@ def _blob(folder: Path, digest: str) -> Path:
     return folder / "blobs" / digest.replace(":", "/")
 
 
-def skopeo_argv() -> tuple[str, ...]:
-    """How skopeo is started."""
+def skopeo_argv(*, temporary: Path | None = None) -> tuple[str, ...]:
+    """How skopeo is started. Large temporary files go to /var/tmp, where they stay if it is killed, unless said."""
     # without a policy skopeo refuses to work at all; where there is one it is the host's to say
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "containers/policy.json"
     known = any(Path(path).exists() for path in (*_POLICIES, home))
-    return ("skopeo",) if known else ("skopeo", "--insecure-policy")
+    return (
+        "skopeo",
+        *(() if known else ("--insecure-policy",)),
+        *(("--tmpdir", str(temporary)) if temporary else ()),
+    )

@@ -161,7 +161,7 @@ def test_a_commit_holds_only_what_changed_and_its_bytes_do_not_depend_on_the_hou
         with working_container(REF) as box:
             script = "mkdir /opt/new && echo hello > /opt/new/file && touch /opt/new/empty"
             run_in(box, bash(script), env={}, network=False, mounts=((tmp_path, "/mnt"),))
-            assert commit(box, ref) == ref
+            assert commit(box, ref, tmp_path) == ref
         diff_id, path = copy_top_layer(ref, (layer,), folder)
         assert hashlib.sha256(path.read_bytes()).hexdigest() == diff_id.hex
         assert (folder / "blobs/sha256" / layer.hex).stat().st_size == 0
@@ -178,7 +178,7 @@ def test_a_step_that_changes_nothing_still_makes_a_layer(layer: DiffId, tmp_path
     ref = f"{REF}-same"
     refs.append(ref)
     with working_container(REF) as box:
-        commit(box, ref)
+        commit(box, ref, tmp_path)
     diff_id, path = copy_top_layer(ref, (layer,), tmp_path)
     assert diff_id != layer
     with tarfile.open(path) as tar:

@@ -63,7 +63,7 @@ def test_the_top_layer_is_copied_alone_and_uncompressed(refs: list[str], tmp_pat
     layer = import_tiny_image(tmp_path / "in", REF, compressed=compressed)
     with working_container(REF) as box:
         run_in(box, ("/usr/bin/touch", "/opt/new"), env={}, network=False)
-        commit(box, f"{REF}-top")
+        commit(box, f"{REF}-top", tmp_path)
     diff_id, path = copy_top_layer(f"{REF}-top", (layer,), tmp_path / "out")
     assert hashlib.sha256(path.read_bytes()).hexdigest() == diff_id.hex
     assert sum(file.stat().st_size for file in (tmp_path / "out").rglob("*") if file.is_file()) < 100_000
