@@ -127,10 +127,13 @@ class Blobs:
             yield
 
     def sweep(self) -> None:
-        """Remove temporary files and folders that no living process writes."""
-        for path in (*self._temporary.iterdir(), *self._files.glob("*/.*")):
-            with contextlib.suppress(OSError):  # another user's are theirs to remove, and another sweeper is quicker
-                _remove_abandoned(path)
+        """Remove temporary files and folders that no living process writes; looks into the folder of every download."""
+        self.sweep_quickly()
+        _sweep(self._files.glob("*/.*"))
+
+    def sweep_quickly(self) -> None:
+        """Remove them where looking costs nothing: beginnings of downloads stay."""
+        _sweep(self._temporary.iterdir())
 
 
 @contextmanager
@@ -178,6 +181,12 @@ def claim(handle: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(handle), path.stat())
     except FileNotFoundError:
         return False
+
+
+def _sweep(paths: Iterable[Path]) -> None:
+    for path in paths:
+        with contextlib.suppress(OSError):  # another user's are theirs to remove, and another sweeper is quicker
+            _remove_abandoned(path)
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -43,7 +43,7 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
         open_view(sys.stderr) as say,
         open_planner(folder, say, options.jobs, frozen=options.frozen) as planner,
     ):
-        _sweep_boxes(planner.shop)
+        _sweep(planner.shop)
         chosen = names or shipping(planner.graph)
         open_sharing(planner.shop, options.share)
         targets = {name: options.targets(name, several=not names) for name in chosen}
@@ -53,8 +53,9 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
     return reports
 
 
-def _sweep_boxes(shop: Shop) -> None:
-    """Remove the containers of builds that were killed."""
+def _sweep(shop: Shop) -> None:
+    """Remove what killed builds left: temporary files, and containers."""
+    shop.blobs.sweep_quickly()
 
     def remove(names: Sequence[str]) -> frozenset[str]:
         from buildkit.tools.buildah import remove_containers

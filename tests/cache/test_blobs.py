@@ -166,6 +166,9 @@ def test_sweeping_removes_what_the_dead_left_and_nothing_of_the_living(blobs: Bl
         out.flush()
         for path in (dead, left, gone, working, out.name, download.name):
             os.utime(path, (then, then))
+        Blobs(blobs.folder).sweep_quickly()
+        assert temporary(blobs) == sorted([Path(out.name).name, working.name])
+        assert left.exists()
         Blobs(blobs.folder).sweep()
         assert temporary(blobs) == sorted([Path(out.name).name, working.name])
         assert sorted(whole.parent.iterdir()) == sorted([Path(download.name), whole])
