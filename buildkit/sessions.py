@@ -36,6 +36,8 @@ def register(folder: Path | str | None = None) -> None:
     _session("build", "Build every image that ships.", root, _build(None))
     _session("plan", "Say where every layer will come from, and what it will cost (-- STAGE, --json).", root, _plan)
     _session("reproduce", "Build a stage's layers again, elsewhere, and compare (-- STAGE).", root, _reproduce)
+    summary = "Check that an image in a registry is made of what this checkout's locks produce (-- REF)."
+    _session("verify-image", summary, root, _verify_image)
     _session("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check).", root, _lock)
     _session("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs.", root, _doctor)
     _session("schema", "Print the JSON Schema of stage.toml (-- FILE writes it).", root, _schema)
@@ -85,6 +87,13 @@ def _reproduce(root: Path, arguments: Sequence[str]) -> int:
     from buildkit.engine.reproduce import reproduce
 
     return guarded(lambda: reproduce(root, arguments))
+
+
+def _verify_image(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import guarded
+    from buildkit.inspection.verify import verify_image
+
+    return guarded(lambda: verify_image(root, arguments))
 
 
 def _lock(root: Path, arguments: Sequence[str]) -> int:

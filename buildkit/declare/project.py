@@ -65,6 +65,11 @@ class Project:
     cache_write: str = ""
     labels: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def stored(self) -> dict[str, str]:
+        """What recipes say of how layers are stored: nothing for zstd."""
+        return {} if self.compression == "zstd" else {"compression": self.compression}
+
     def ref(self, stage: str, tag: str = "latest") -> str:
         """The image's name in local storage."""
         return f"localhost/{self.name}/{stage}:{tag}"

@@ -62,6 +62,7 @@ class Boxes:
         self._stack = stack
         self._note = shop.blobs.notes.hold
         self._compiler: Compiler | None = None
+        self._compression = Compression(shop.project.compression)
 
     def make_root(self, work: MakeRoot, progress: Callable[[int], None]) -> Packed:
         """A Debian root, normalised, as a blob."""
@@ -76,7 +77,7 @@ class Boxes:
         )
         rules = RootRules(exclude=debian.exclude, users=debian.users, drop_setuid=debian.drop_setuid, pins=work.pins)
         with shop.blobs.writing() as out:
-            packed = pack_root(_counted(stream_root(spec), progress), rules, out, Compression.ZSTD)
+            packed = pack_root(_counted(stream_root(spec), progress), rules, out, self._compression)
             shop.blobs.keep(out, shop.blobs.path(packed.digest))
         return packed
 
@@ -178,14 +179,14 @@ class Boxes:
         below = tuple(blob.diff_id for spec in chain for blob in shop.made[spec.key].blobs)
         with shop.blobs.working_folder() as folder, shop.blobs.writing() as out:
             diff_id, tar = skopeo.copy_top_layer(image, below, folder)
-            with BlobStream(out, Compression.ZSTD, lambda _done: None) as blob, tar.open("rb") as file:
+            with BlobStream(out, self._compression, lambda _done: None) as blob, tar.open("rb") as file:
                 while chunk := file.read(_CHUNK):
                     blob.write(chunk)
                 found, digest, size = blob.finish()
             if found != diff_id:
                 raise MismatchError(f"local storage gave a layer of {found} for {diff_id}", hint="build again")
             shop.blobs.keep(out, shop.blobs.path(digest))
-        return Blob(digest=digest, diff_id=diff_id, size=size, unpacked=blob.unpacked, compression=Compression.ZSTD)
+        return Blob(digest=digest, diff_id=diff_id, size=size, unpacked=blob.unpacked, compression=self._compression)
 
     def _keep_wheel(self, file: str, data: bytes, name: str) -> FileHash:
         from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename

@@ -51,6 +51,7 @@ class Realiser:
         self._boxes = boxes
         self._lookup = lookup
         self._composer = composer
+        self._compression = Compression(shop.project.compression)
         self.tasks: dict[str, Task] = {}
 
     def want(self, specs: Iterable[Spec]) -> tuple[str, ...]:
@@ -146,7 +147,7 @@ class Realiser:
             largest = max(work.files, key=lambda file: file.size)
             try:
                 pays = worth_compressing(forward_reader(opened(largest)), largest.size)
-                compression = Compression.ZSTD if pays else Compression.NONE
+                compression = self._compression if pays else Compression.NONE
                 return self._write(spec, model_members(small, opened, work.target), compression)
             except MismatchError:
                 self._check_downloads(model, work.files)  # if it is the cache's fault, this says so, and it is mended
@@ -292,7 +293,7 @@ class Realiser:
     # writing
 
     def _layer(self, spec: Spec, members: Callable[[], Iterator[Member]]) -> Write:
-        return lambda: self._write(spec, members(), Compression.ZSTD)
+        return lambda: self._write(spec, members(), self._compression)
 
     def _write(self, spec: Spec, members: Iterator[Member], compression: Compression) -> Packed:
         with self._shop.blobs.writing() as out:

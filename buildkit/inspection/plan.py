@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from buildkit.engine.options import Parser
+from buildkit.engine.options import Parser, ShareOptions, open_sharing
 from buildkit.engine.planning import Planner, check_stage, open_planner, shipping
+from buildkit.oci.ref import parse_ref
 from buildkit.plan.forecast import Cost, Paces, forecast, measure, total
 from buildkit.plan.plan import Entry, Plan, Source
 from buildkit.report.view import open_view
@@ -28,6 +29,7 @@ class Outlook:
     costs: tuple[Cost, ...]
     tools: tuple[Entry, ...]
     tool_costs: tuple[Cost, ...]
+    pushes: bool
 
     @property
     def total(self) -> Cost:
@@ -53,7 +55,10 @@ def plan(folder: Path, arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
         names = [check_stage(planner.graph, name) for name in options.stages] or shipping(planner.graph)
-        outlooks = [look(planner, name, imports=not options.no_import) for name in names]
+        if options.shared or options.cache:  # else no network is touched
+            open_sharing(planner.shop, ShareOptions(cache=options.cache, cache_read_only=True))
+        repository = parse_ref(options.push, "--push").repository if options.push else ""
+        outlooks = [look(planner, name, imports=not options.no_import, repository=repository) for name in names]
     if options.json:
         values = [outlook.as_json() for outlook in outlooks]
         sys.stdout.write(json.dumps(values[0] if len(values) == 1 else values, indent=2) + "\n")
@@ -62,32 +67,35 @@ def plan(folder: Path, arguments: Sequence[str]) -> None:
         print_outlook(outlook, sys.stdout)
 
 
-def look(planner: Planner, name: str, *, imports: bool = True) -> Outlook:
-    """Plan a stage and forecast its costs."""
-    planned = planner.plan(name, storage=imports)
+def look(planner: Planner, name: str, *, imports: bool = True, repository: str = "") -> Outlook:
+    """Plan a stage and forecast its costs, with those of a push to ``repository``, as far as it is known from here."""
+    planned = planner.plan(name, storage=imports and not repository)
     tools = planner.plan_tools(planned.plan)
     paces = _paces(planner)
+    pushed = planner.shop.ledger.remote(repository) if repository else frozenset()
+    is_pushed = (lambda blob: blob.digest in pushed) if repository else None
     helping = Plan(composition=planned.plan.composition, entries=tools)
     return Outlook(
         stage=name,
         image=planned.ref,
         plan=planned.plan,
-        costs=forecast(planned.plan, paces, planner.to_fetch, imports=imports),
+        costs=forecast(planned.plan, paces, planner.to_fetch, imports=imports, is_pushed=is_pushed),
         tools=tools,
         tool_costs=forecast(helping, paces, planner.to_fetch, imports=False),
+        pushes=bool(repository),
     )
 
 
 def print_outlook(outlook: Outlook, out: TextIO) -> None:
     """A table of what must be done, a line for what is there, and the sum."""
     pairs = zip(outlook.plan.entries, outlook.costs, strict=True)
-    busy = [(e, c) for e, c in pairs if e.source is not Source.STORAGE]
+    busy = [(e, c) for e, c in pairs if e.source is Source.BUILT or c.fetch or c.imports or c.push]
     busy += [(e, c) for e, c in zip(outlook.tools, outlook.tool_costs, strict=True) if e.source is Source.BUILT]
     if busy:
         from buildkit.report.live import print_table
 
-        columns = ("layer", "from", "fetch", "build", "import", "seconds", "why")
-        print_table(f"{outlook.stage}: plan", columns, [_row(e, c) for e, c in busy], out)
+        columns = ("layer", "from", "fetch", "build", "import", *(["push"] if outlook.pushes else []), "seconds", "why")
+        print_table(f"{outlook.stage}: plan", columns, [_row(e, c, pushes=outlook.pushes) for e, c in busy], out)
     print(render_sum(outlook), file=out)
 
 
@@ -96,12 +104,13 @@ def render_sum(outlook: Outlook) -> str:
     sources = [entry.source for entry in outlook.plan.entries]
     counts = ", ".join(f"{sources.count(source)} {words}" for source, words in _SOURCES.items() if source in sources)
     costs = [*outlook.costs, *outlook.tool_costs]
-    if all((cost.fetch, cost.build, cost.imports) == (0, 0, 0) for cost in costs):
+    if all((cost.fetch, cost.build, cost.imports, cost.push or 0) == (0, 0, 0, 0) for cost in costs):
         return f"{outlook.stage}: nothing to do: {counts}"
     seconds = outlook.total.seconds
-    work = "time not known before a first build" if seconds is None else f"about {say_seconds(seconds)} of work"
+    work = "time not known yet" if seconds is None else f"about {say_seconds(seconds)} of work"
     sums = (_sum([c.fetch for c in costs]), _sum([c.build for c in costs]), _sum([c.imports for c in costs]))
-    return f"{outlook.stage}: {counts}\nto fetch {sums[0]}, to build {sums[1]}, to import {sums[2]}; {work}"
+    pushes = f", to push {_sum([c.push for c in outlook.costs])}" if outlook.pushes else ""
+    return f"{outlook.stage}: {counts}\nto fetch {sums[0]}, to build {sums[1]}, to import {sums[2]}{pushes}; {work}"
 
 
 def _sum(sizes: Sequence[int | None]) -> str:
@@ -136,9 +145,9 @@ def _line(entry: Entry, cost: Cost) -> dict[str, Any]:
     return {**named, "why": entry.why, **cost.as_json()}
 
 
-def _row(entry: Entry, cost: Cost) -> tuple[str, ...]:
+def _row(entry: Entry, cost: Cost, *, pushes: bool) -> tuple[str, ...]:
     seconds = "?" if cost.seconds is None else say_seconds(cost.seconds)
-    sizes = (_short(cost.fetch), _short(cost.build), _short(cost.imports))
+    sizes = (_short(cost.fetch), _short(cost.build), _short(cost.imports), *([_short(cost.push)] if pushes else []))
     return (entry.spec.name, str(entry.source), *sizes, seconds, entry.why)
 
 
@@ -150,5 +159,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="nox -s plan --")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage; those that ship unless said")
     parser.add_argument("--no-import", action="store_true", help="plan a build that leaves local storage alone")
+    parser.add_argument("--shared", action="store_true", help="ask the shared cache of the settings, by network")
+    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="ask this shared cache, by network")
+    parser.add_argument("--push", default="", metavar="REF", help="what a push there would send, as far as is known")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     return parser.parse_args(list(arguments))

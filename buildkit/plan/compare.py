@@ -32,7 +32,7 @@ from buildkit.plan.causes import (
 from buildkit.plan.spec import Kind, PackFiles, PackModel, RunStep, Spec
 from buildkit.plan.why import History, Places
 
-_OF_SETTINGS = ("arch", "bytecode", "interpreter", "prefix", "python")
+_OF_SETTINGS = ("arch", "bytecode", "compression", "interpreter", "prefix", "python")
 _TABLES = {Kind.ROOT: "root", Kind.IMAGE: "root", Kind.RUN: "run", Kind.FILES: "copy", Kind.MODEL: "models"}
 _MODES = {"file": "file", "exec": "executable", "link": "link"}
 _LONG = 40

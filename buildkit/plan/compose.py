@@ -155,7 +155,11 @@ class Composer:
     def _prefix(self, stage: Stage) -> Spec:
         target = self._project.target
         recipe, key = make_recipe(
-            Kind.PREFIX, prefix=target.prefix, interpreter=target.interpreter, python=target.python
+            Kind.PREFIX,
+            prefix=target.prefix,
+            interpreter=target.interpreter,
+            python=target.python,
+            **self._project.stored,
         )
         says = f"virtual environment {target.prefix} of Python {target.minor}"
         spec = make_spec(stage, "", Kind.PREFIX, recipe, key, work=PackPrefix(), says=says)
@@ -172,6 +176,7 @@ class Composer:
             python=target.minor,
             bytecode=self._bytecode,
             wheels=[_wheel_recipe(a, builds.get(a.name)) for a in members],
+            **self._project.stored,
         )
         says = "wheels: " + ", ".join(f"{a.name} {a.version}" for a in members)
         work = PackWheels(wheels=members, compiled=compiled)
@@ -229,7 +234,7 @@ class Composer:
 
     def _model_layer(self, stage: Stage, name: str, work: PackModel) -> Spec:
         files = [[f.path, f.sha256.hex] for f in work.files]
-        recipe, key = make_recipe(Kind.MODEL, target=work.target, files=files)
+        recipe, key = make_recipe(Kind.MODEL, target=work.target, files=files, **self._project.stored)
         says = f"model: {name} {work.model.version}".rstrip()
         spec = make_spec(stage, name, Kind.MODEL, recipe, key, work=work, says=says)
         return replace(spec, weight=sum(f.size for f in work.files))
@@ -237,7 +242,7 @@ class Composer:
     def _files(self, stage: Stage) -> Iterator[Spec]:
         for copy in stage.copy:
             tree = self._checkout.tree(posixpath.normpath(posixpath.join(stage.folder, copy.source)))
-            recipe, key = make_recipe(Kind.FILES, target=copy.target, files=tree.listing())
+            recipe, key = make_recipe(Kind.FILES, target=copy.target, files=tree.listing(), **self._project.stored)
             says = f"files: {tree.path} → {copy.target}"
             work = PackFiles(tree=tree, copy=copy)
             spec = make_spec(stage, copy.source, Kind.FILES, recipe, key, work=work, says=says)

@@ -69,6 +69,7 @@ class Roots:
             users=[[u.name, u.uid, u.gid, u.home, u.shell] for u in debian.users],
             drop_setuid=debian.drop_setuid,
             bytecode=self._project.bytecode,
+            **self._project.stored,
         )
         says = f"Debian {debian.suite}: {len(pins)} packages of {debian.packages}"
         return make_spec(stage, "root", Kind.ROOT, recipe, key, work=MakeRoot(debian=debian, pins=pins), says=says)
@@ -87,6 +88,7 @@ class Roots:
             network=run.network,
             env=dict(run.env),
             mounts=[[target, tree.listing()] for tree, target in mounts],
+            **self._project.stored,
         )
         work = RunStep(chain=chain, run=run, mounts=mounts)
         spec = make_spec(stage, run.name, Kind.RUN, recipe, key, work=work, says=f"run: {run.name}")

@@ -1,0 +1,181 @@
+"""``nox -s verify-image``: whether an image in a registry is made of what this checkout's locks produce.
+
+Manifest and config are read, no layer. Every layer must be what a key of the stage came to, here or in the shared
+cache: the blob by its digest, and the tar that the config names by its diff_id.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buildkit.digest import DiffId, Digest
+from buildkit.engine.assemble import assemble
+from buildkit.engine.options import Parser, ShareOptions, add_share_arguments, open_sharing
+from buildkit.engine.planning import Planner, check_stage, open_planner
+from buildkit.errors import BuildError, DefinitionError
+from buildkit.oci.blob import Made
+from buildkit.oci.ref import Ref, parse_ref
+from buildkit.plan.compose import Composition
+from buildkit.plan.spec import Spec
+from buildkit.report.view import open_view
+from buildkit.report.words import clean, say_bytes
+from buildkit.tools.registry import Registries
+
+_TITLE = "org.opencontainers.image.title"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """An image as its registry shows it: the digest of its manifest, its config, and a pair for every layer."""
+
+    ref: Ref
+    digest: Digest
+    config: bytes
+    layers: tuple[tuple[Digest, DiffId, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the image is, held against a stage.
+
+    ``layers`` are digest, bytes, and our name of each, empty for one that no lock of the stage produces; ``absent``
+    are the stage's layers that the image lacks, ``unknown`` those of which nobody here knows what they come to.
+    ``config`` says whether everything else is as the stage says: order, environment, user, command, labels.
+    """
+
+    image: Remote
+    stage: str
+    layers: tuple[tuple[Digest, int, str], ...]
+    absent: tuple[str, ...]
+    unknown: tuple[str, ...]
+    config: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether the image is this checkout's."""
+        return self.config and not self.absent and not self.unknown and all(name for _, _, name in self.layers)
+
+    def as_json(self) -> dict[str, Any]:
+        """``{"ref", "digest", "stage", "holds", "config", "layers", "absent", "unknown"}``."""
+        return {
+            "ref": str(self.image.ref),
+            "digest": str(self.image.digest),
+            "stage": self.stage,
+            "holds": self.holds,
+            "config": self.config,
+            "layers": [{"digest": str(d), "size": size, "name": name or None} for d, size, name in self.layers],
+            "absent": list(self.absent),
+            "unknown": list(self.unknown),
+        }
+
+
+def verify_image(folder: Path, arguments: Sequence[str]) -> int:
+    """Print what an image is; returns 0 if it is this checkout's, else 1. Raises DefinitionError and BuildError."""
+    options = _parse(arguments)
+    ref = parse_ref(options.ref, "the image")
+    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+        open_sharing(planner.shop, ShareOptions.of(options))
+        image = read_image(ref if ref.tag or ref.digest else ref.tagged("latest"), Registries(planner.shop.stop))
+        stage = check_stage(planner.graph, options.stage or _stage_of(image))
+        verdict = judge(planner, image, stage)
+    text = json.dumps(verdict.as_json(), indent=2) if options.json else "\n".join(render_verdict(verdict))
+    sys.stdout.write(f"{text}\n")
+    return 0 if verdict.holds else 1
+
+
+def read_image(ref: Ref, registries: Registries) -> Remote:
+    """Manifest and config of an image; raises BuildError for what is none, and RegistryError."""
+    manifest = registries.manifest(ref)
+    if manifest is None:
+        raise BuildError(f"{ref}: there is no such image")
+    try:
+        value = json.loads(manifest)
+        if "manifests" in value:
+            raise BuildError(f"{ref} is an index of several images", hint="name one of them by its digest")
+        config = registries.config(ref)
+        if str(Digest.of(config)) != value["config"]["digest"]:
+            raise BuildError(f"{ref}: the registry gave another config than the manifest names")
+        diff_ids = [DiffId.parse(text) for text in json.loads(config)["rootfs"]["diff_ids"]]
+        layers = [(Digest.parse(layer["digest"]), int(layer["size"])) for layer in value["layers"]]
+        pairs = tuple((d, i, size) for (d, size), i in zip(layers, diff_ids, strict=True))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise BuildError(f"{ref}: not an image that can be read: {type(error).__name__}") from error
+    return Remote(ref=ref, digest=Digest.of(manifest), config=config, layers=pairs)
+
+
+def judge(planner: Planner, image: Remote, stage: str) -> Verdict:
+    """Hold an image against a stage of the checkout."""
+    composition = planner.composer.compose(stage)
+    wanted = {(digest, diff_id) for digest, diff_id, _ in image.layers}
+    made = {spec: found for spec in composition.specs if (found := _find(planner, stage, spec, wanted)) is not None}
+    names = {(b.digest, b.diff_id): spec.name for spec, known in made.items() for b in known.blobs}
+    return Verdict(
+        image=image,
+        stage=stage,
+        layers=tuple((digest, size, names.get((digest, diff_id), "")) for digest, diff_id, size in image.layers),
+        absent=tuple(spec.name for spec, known in made.items() if not _is_in(known, wanted)),
+        unknown=tuple(spec.name for spec in composition.specs if spec not in made),
+        config=len(made) == len(composition.specs) and _config(planner, composition, made) == image.config,
+    )
+
+
+def render_verdict(verdict: Verdict) -> list[str]:
+    """The lines for people."""
+    image, stage = f"{verdict.image.ref}@{verdict.image.digest}", verdict.stage
+    if verdict.holds:
+        return [f"{image}: all {len(verdict.layers)} layers and the config are what `{stage}` of this checkout makes"]
+    foreign = f"no lock of `{stage}` produces it" if not verdict.unknown else "it is none that is known here"
+    lines = [f"{image}: not what `{stage}` of this checkout makes"]
+    lines += [f"  {digest} ({say_bytes(size)}): {foreign}" for digest, size, name in verdict.layers if not name]
+    lines += [f"  {name}: the image has it otherwise, or not at all" for name in verdict.absent]
+    hint = "not known here: build it, or name a shared cache (--cache REPOSITORY)"
+    lines += [f"  {name}: {hint}" for name in verdict.unknown]
+    if not verdict.config and len(lines) == 1:
+        lines.append("  the layers agree; their order or the config (command, environment, user, labels …) does not")
+    return lines
+
+
+def _find(planner: Planner, stage: str, spec: Spec, wanted: set[tuple[Digest, DiffId]]) -> Made | None:
+    """What a key came to: as the image has it, if here or the shared cache says so, else as either knows it."""
+    here = planner.shop.ledger.find([spec.key]).get(spec.key)
+    if here is not None and _is_in(here, wanted):
+        return here
+    shared = planner.shop.sharing.ask(stage, [spec.key]).get(spec.key)
+    return shared.made if shared is not None and (here is None or _is_in(shared.made, wanted)) else here
+
+
+def _is_in(made: Made, wanted: set[tuple[Digest, DiffId]]) -> bool:
+    return all((blob.digest, blob.diff_id) in wanted for blob in made.blobs)
+
+
+def _config(planner: Planner, composition: Composition, made: dict[Spec, Made]) -> bytes:
+    by_key = {spec.key: known for spec, known in made.items()}
+    arch = planner.shop.project.target.deb_arch
+    return assemble(composition.specs, composition.config, by_key, arch).config_blob()
+
+
+def _stage_of(image: Remote) -> str:
+    """The stage that the image's title names (``PROJECT/STAGE``)."""
+    config = json.loads(image.config).get("config")
+    labels = config.get("Labels") if isinstance(config, dict) else None
+    title = labels.get(_TITLE) if isinstance(labels, dict) else None
+    if not isinstance(title, str) or "/" not in title:
+        raise DefinitionError(
+            f"{image.ref}: its labels name no stage", hint="say which one it should be: --stage STAGE"
+        )
+    return clean(title.rpartition("/")[2])
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(prog="nox -s verify-image --")
+    parser.add_argument("ref", metavar="REF", help="REGISTRY/NAME[:TAG][@DIGEST]")
+    parser.add_argument("--stage", default="", help="the stage that it should be; its labels say so unless said")
+    add_share_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    return parser.parse_args(list(arguments))
