@@ -38,7 +38,9 @@ def register(folder: Path | str | None = None) -> None:
     _session("reproduce", "Build a stage's layers again, elsewhere, and compare (-- STAGE).", root, _reproduce)
     summary = "Check that an image in a registry is made of what this checkout's locks produce (-- REF)."
     _session("verify-image", summary, root, _verify_image)
+    _session("graph", "Draw stages and layers (-- STAGE, --svg FILE, --mermaid, --json).", root, _graph)
     _session("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check).", root, _lock)
+    _session("cache", "See to the cache (-- ls, du, gc, verify, why KEY).", root, _cache)
     _session("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs.", root, _doctor)
     _session("schema", "Print the JSON Schema of stage.toml (-- FILE writes it).", root, _schema)
 
@@ -96,11 +98,25 @@ def _verify_image(root: Path, arguments: Sequence[str]) -> int:
     return guarded(lambda: verify_image(root, arguments))
 
 
+def _graph(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import guarded
+    from buildkit.inspection.graph import graph
+
+    return guarded(lambda: graph(root, arguments))
+
+
 def _lock(root: Path, arguments: Sequence[str]) -> int:
     from buildkit.engine.main import guarded
     from buildkit.locking.main import lock
 
     return guarded(lambda: lock(root, arguments))
+
+
+def _cache(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import guarded
+    from buildkit.upkeep.main import cache
+
+    return guarded(lambda: cache(root, arguments))
 
 
 def _doctor(_root: Path, arguments: Sequence[str]) -> int:

@@ -105,3 +105,10 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*(Text(clean(cell)) for cell in row))
     Console(file=out, width=None if out.isatty() else 120).print(table)
+
+
+def print_lines(lines: Sequence[Sequence[tuple[str, str]]], out: TextIO) -> None:
+    """Lines of texts, each with its style; as long as they are. Colours only on a terminal, and not under NO_COLOR."""
+    console = Console(file=out, highlight=False)
+    for line in lines:
+        console.print(Text.assemble(*((clean(text), style) for text, style in line)), soft_wrap=True)
