@@ -16,7 +16,8 @@ from pathlib import Path
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _FOLDERS = ("sha256", "files", "tmp", "locks")
-_LEDGER = "ledger.sqlite"  # with -wal and -shm while it is open
+_LEDGER = "ledger.sqlite"
+_PASSING = (f"{_LEDGER}-wal", f"{_LEDGER}-shm")  # there while it is open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,15 +62,15 @@ def take_inventory(folder: Path) -> Inventory:
     sorts: dict[str, list[Found]] = {name: [] for name in (*_FOLDERS, "other")}
     for found in _scan(folder):
         sorts[_sort(found)].append(found)
-    top = [entry for entry in _entries(folder) if entry.name not in _FOLDERS]
-    ledger = sum(_weigh(entry) for entry in top if entry.name.startswith(_LEDGER))
+    top = {entry.name: _weigh(entry) for entry in _entries(folder) if entry.name not in (*_FOLDERS, *_PASSING)}
+    ledger = top.pop(_LEDGER, 0)
     return Inventory(
         blobs=tuple(sorts["sha256"]),
         files=tuple(sorts["files"]),
         temporaries=tuple(sorts["tmp"]),
         locks=tuple(sorts["locks"]),
         ledger=ledger,
-        other=sum(found.size for found in sorts["other"]) + sum(map(_weigh, top)) - ledger,
+        other=sum(found.size for found in sorts["other"]) + sum(top.values()),
     )
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from buildkit.cache.eviction import Thing
-from buildkit.cache.inventory import Found, Inventory
+from buildkit.cache.inventory import Found, Inventory, take_inventory
 from buildkit.cache.ledger import Ledger, Tombstone
 from buildkit.cache.stock import DownloadRow, LayerRow, Stock, WheelRow
+from buildkit.declare.project import load_project
 from buildkit.digest import FileHash, Key
+from buildkit.engine.shop import Shop, open_shop
+from buildkit.events import Say
 from buildkit.plan.forecast import Pace, measure
-from buildkit.upkeep.needed import Names, Needed
+from buildkit.upkeep.needed import Names, Needed, ask_needed
 
 DOWNLOAD, WHEEL = "download", "wheel"
 _SLOW = 1e-7  # seconds for a byte where nothing was ever timed: 10 MB/s
@@ -31,14 +36,15 @@ class State(StrEnum):
 class Holding:
     """A layer, a compiled wheel or a download.
 
-    ``files`` are its files that are there, below the cache's folder, with their bytes. ``hash`` is the key's, a
-    download's its own. ``seconds`` it would take to have it again. ``built`` and ``used`` are since the epoch,
+    ``paths`` are its files below the cache's folder, ``files`` those that are there, with their bytes. ``hash`` is the
+    key's, a download's its own. ``seconds`` it would take to have it again. ``built`` and ``used`` are since the epoch,
     ``stages`` those that need it (None where nobody knows).
     """
 
     kind: str
     name: str
     hash: str
+    paths: tuple[str, ...]
     files: Mapping[str, int]
     seconds: float
     built: float
@@ -77,16 +83,20 @@ class Holdings:
         return self.inventory.ledger + self.inventory.other
 
 
-def take_stock(ledger: Ledger, inventory: Inventory, needed: Needed | None) -> Holdings:
-    """Put together what is there and what is known."""
+def take_stock(ledger: Ledger, folder: Path, needed: Needed | None) -> Holdings:
+    """Put together what is known and what is there, in the cache's ``folder``.
+
+    In this order: a row is written when its blobs are there, so that a build under way makes nothing look missing.
+    """
     stock = Stock(ledger)
     stones = stock.tombstones()
-    layers, wheels = stock.layers(), stock.wheels()
+    layers, wheels, downloads = stock.layers(), stock.wheels(), stock.downloads()
+    inventory = take_inventory(folder)
     on_disk = {found.hex: found for found in inventory.blobs}
     claimed = {blob.digest.hex: blob.size for row in layers for blob in row.blobs}
     paces = _paces(layers)
     items = [_layer(row, on_disk, needed, stones, paces) for row in layers]
-    items += _files(inventory.files, wheels, stock.downloads(), needed, stones)
+    items += _files(inventory.files, wheels, downloads, needed, stones)
     orphans = tuple(found for found in inventory.blobs if claimed.get(found.hex) != found.size)
     return Holdings(items=tuple(items), orphans=orphans, inventory=inventory)
 
@@ -106,6 +116,7 @@ def _layer(
         kind=row.kind,
         name=row.name,
         hash=row.key.hex,
+        paths=tuple(f"sha256/{blob.digest.hex}" for blob in row.blobs),
         files={f.path: f.size for f in there},
         seconds=row.seconds or (pace.takes(row.unpacked) if pace else 0.0),
         built=row.built,
@@ -147,6 +158,7 @@ def _wheel(row: WheelRow, found: Found | None, needed: Needed | None, stones: Ma
         kind=WHEEL,
         name=row.file,
         hash=row.key.hex,
+        paths=(f"files/{row.sha256.hex}/{row.file}",),
         files={found.path: found.size} if found else {},
         seconds=row.seconds,
         built=row.built,
@@ -165,6 +177,7 @@ def _download(found: Found, row: DownloadRow | None, needed: Needed | None, pace
         kind=DOWNLOAD,
         name=found.name,
         hash=found.hex,
+        paths=(found.path,),
         files={found.path: found.size},
         seconds=row.seconds if row is not None and known else guess,
         built=row.fetched if row is not None else found.mtime,
@@ -182,3 +195,19 @@ def _paces(rows: Iterable[LayerRow]) -> dict[str, Pace | None]:
         if row.seconds > 0:
             runs.setdefault(row.kind, []).append((row.unpacked, row.seconds))
     return {kind: measure(timed) for kind, timed in runs.items()}
+
+
+@contextmanager
+def open_holdings(folder: Path, say: Say) -> Iterator[tuple[Shop, Needed | None, Holdings]]:
+    """The user's cache as the project in ``folder`` sees it; builds may go on meanwhile.
+
+    Raises DefinitionError for wrong settings, BuildError for a cache that cannot be used.
+    """
+    with open_shop(load_project(folder), say, 1) as shop:
+        needed = ask_needed(shop, folder, say)
+        yield shop, needed, take_stock(shop.ledger, shop.blobs.folder, needed)
+
+
+def weigh(holdings: Iterable[Holding]) -> int:
+    """Bytes on the disk of all files that these have; one that several have counts once."""
+    return sum({path: size for one in holdings for path, size in one.files.items()}.values())
