@@ -41,6 +41,7 @@ def register(folder: Path | str | None = None) -> None:
     _session("graph", "Draw stages and layers (-- STAGE, --svg FILE, --mermaid, --json).", root, _graph)
     _session("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check).", root, _lock)
     _session("cache", "See to the cache (-- ls, du, gc, verify, why KEY).", root, _cache)
+    _session("cache", "See to the cache (-- ls, du, gc, verify, why KEY).", root, _cache)
     _session("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs.", root, _doctor)
     _session("schema", "Print the JSON Schema of stage.toml (-- FILE writes it).", root, _schema)
 
@@ -110,6 +111,13 @@ def _lock(root: Path, arguments: Sequence[str]) -> int:
     from buildkit.locking.main import lock
 
     return guarded(lambda: lock(root, arguments))
+
+
+def _cache(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import guarded
+    from buildkit.upkeep.main import cache
+
+    return guarded(lambda: cache(root, arguments))
 
 
 def _cache(root: Path, arguments: Sequence[str]) -> int:
