@@ -11,8 +11,8 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,27 @@ def _error(kind: str, value: Mapping[str, str]) -> BuildkitError:
     return error
 
 
+def realise(planner: Planner, specs: Sequence[Spec], jobs: int, *, backwards: bool = False) -> None:
+    """Make the layers that the planner's cache lacks; ``backwards`` begins with the last. Raises as building does."""
+    try:
+        _realise(planner, specs, jobs, backwards=backwards)
+    except LostError:  # what was damaged is removed, and is had anew
+        _realise(planner, specs, jobs, backwards=backwards)
+
+
+def _realise(planner: Planner, specs: Sequence[Spec], jobs: int, *, backwards: bool) -> None:
+    from buildkit.engine.boxes import open_boxes
+    from buildkit.engine.realise import Realiser
+
+    shop = planner.shop
+    shop.blobs.sweep()
+    with open_boxes(shop) as boxes:
+        realiser = Realiser(shop, boxes, planner.lookup, planner.composer)
+        realiser.want(specs)
+        tasks = dict(reversed(realiser.tasks.items())) if backwards else realiser.tasks
+        run_tasks(tasks, {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.BOX: 1}, shop.say, shop.stop)
+
+
 # there
 
 
@@ -66,7 +87,8 @@ def main(arguments: list[str]) -> int:
     """Build, and say on standard output how it went."""
     folder, stage, jobs, umask = arguments
     os.umask(int(umask))
-    tell = _teller()
+    stop = threading.Event()
+    tell = _teller(stop)
 
     def say(event: Event) -> None:
         if type(event).__name__ in _EVENTS:
@@ -74,7 +96,7 @@ def main(arguments: list[str]) -> int:
 
     try:
         with interruptible():
-            _build(Path(folder), stage, int(jobs), say)
+            _build(Path(folder), stage, int(jobs), say, stop)
     except KeyboardInterrupt:
         return 130
     except BuildkitError as error:
@@ -82,38 +104,27 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _build(folder: Path, stage: str, jobs: int, say: Say) -> None:
+def _build(folder: Path, stage: str, jobs: int, say: Say, stop: threading.Event) -> None:
     from buildkit.engine.planning import open_planner
 
     with open_planner(folder, say, jobs) as planner:
-        specs = planner.composer.compose(stage).specs
-        try:
-            _realise(planner, specs, jobs)
-        except LostError:  # a download was damaged; its link is removed, and now it is fetched
-            _realise(planner, specs, jobs)
+        planner.shop.stop = stop
+        realise(planner, planner.composer.compose(stage).specs, jobs, backwards=True)
 
 
-def _realise(planner: Planner, specs: Iterable[Spec], jobs: int) -> None:
-    from buildkit.engine.boxes import open_boxes
-    from buildkit.engine.realise import Realiser
-
-    shop = planner.shop
-    with open_boxes(shop) as boxes:
-        realiser = Realiser(shop, boxes, planner.lookup, planner.composer)
-        realiser.want(specs)
-        tasks = dict(reversed(realiser.tasks.items()))
-        run_tasks(tasks, {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.BOX: 1}, shop.say, shop.stop)
-
-
-def _teller() -> Callable[[str, Any], None]:
+def _teller(gone: threading.Event) -> Callable[[str, Any], None]:
+    """What writes a line; once nobody reads them any more, ``gone`` is set."""
     lock = threading.Lock()
     out = sys.stdout.buffer
 
     def tell(kind: str, value: Any) -> None:  # noqa: ANN401 - a JSON value
         line = json.dumps([kind, value]).encode() + b"\n"
-        with lock, suppress(BrokenPipeError):  # who listened has gone, and stops us
-            out.write(line)
-            out.flush()
+        try:
+            with lock:
+                out.write(line)
+                out.flush()
+        except BrokenPipeError:
+            gone.set()
 
     return tell
 

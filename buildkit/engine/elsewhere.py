@@ -96,6 +96,8 @@ def _copy(old: Path, new: Path) -> None:
 def lend(shop: Shop, given: Iterable[Spec], cache: Path) -> None:
     """Make a cache that has what was downloaded, and the layers ``given``, as links to what ``shop`` has."""
     blobs = Blobs(cache)
+    shop.blobs.notes.folder.mkdir(exist_ok=True)
+    blobs.notes.folder.symlink_to(shop.blobs.notes.folder)  # if we are killed, another build removes our containers
     for file in shop.blobs.folder.glob("files/*/[!.]*"):
         place = cache / "files" / file.parent.name
         place.mkdir(exist_ok=True)

@@ -1,10 +1,10 @@
 """``nox -s reproduce``: a stage's layers, built a second time elsewhere and otherwise, and compared byte by byte.
 
-The first side are the layers as the user's cache has them, built before where they are missing. The second side is
-built from a copy of the checkout, in an empty cache that borrows only what is pinned by hash (downloads, images of
-registries), in a process with another umask, environment and order. What `[[run]]` and `[apt]` steps write is not
-claimed to be the same, so it is borrowed too unless it is asked for; and a Debian root may be, for to make it needs the
-archive and most of the time.
+The first side are the layers as the user's cache has them, or a shared one; they are built where they are missing. The
+second side is built from a copy of the checkout, in an empty cache that borrows only what is pinned by hash (downloads,
+images of registries), in a process with another umask, environment and order. What `[[run]]` and `[apt]` steps write is
+not claimed to be the same, so it is borrowed unless it is asked for. A Debian root may be, too: to make it takes the
+archive, and most of the time.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from buildkit.cache.blobs import Blobs
 from buildkit.cache.ledger import Ledger
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
-from buildkit.engine.again import build_again
-from buildkit.engine.build import build_stages
+from buildkit.engine.again import build_again, realise
 from buildkit.engine.elsewhere import OTHER, NotingCheckout, copy_checkout, lend, other_environment, other_umask
 from buildkit.engine.main import check_writable, write_text
-from buildkit.engine.options import BuildOptions, Parser, positive
+from buildkit.engine.options import Parser, ShareOptions, open_sharing, positive
 from buildkit.engine.planning import Planner, check_stage
 from buildkit.engine.scheduler import interruptible
 from buildkit.engine.shop import Shop, open_shop
 from buildkit.errors import BuildError, LostError
-from buildkit.events import Say, StepFinished, StepStarted, say_nothing
+from buildkit.events import Say, StepFinished, StepStarted
 from buildkit.layers.compare import Comparison, Difference, compare_tars
 from buildkit.layers.inflate import inflate
 from buildkit.oci.blob import Blob
@@ -52,6 +51,7 @@ class ReproduceOptions:
     json: str = ""
     steps: bool = False
     no_root: bool = False
+    cache: str = ""
     jobs: int = 2
 
 
@@ -81,6 +81,7 @@ def _parse(arguments: Sequence[str]) -> ReproduceOptions:
     parser.add_argument("--json", nargs="?", const=_STDOUT, default="", metavar="FILE", help="the result as JSON")
     parser.add_argument("--steps", action="store_true", help="compare what [[run]] and [apt] steps write, too")
     parser.add_argument("--no-root", action="store_true", help="take Debian roots as they are: no archive is asked")
+    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="compare with what this shared cache has")
     parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), help="layers packed at once")
     found: argparse.Namespace = parser.parse_args(list(arguments))
     return ReproduceOptions(**vars(found))
@@ -88,38 +89,35 @@ def _parse(arguments: Sequence[str]) -> ReproduceOptions:
 
 def build_twice(folder: Path, options: ReproduceOptions) -> Agreement:
     """Build the stage's layers where they are missing, build them again elsewhere, and compare them."""
-    began = time.monotonic()
-    (report,) = build_stages(folder, (options.stage,), BuildOptions(no_import=True, jobs=options.jobs))
-    fresh = time.monotonic() if report.built else 0.0
     project = load_project(folder)
-    with open_view(sys.stderr) as say, open_shop(project, say, options.jobs) as shop, interruptible():
-        return _Twice(shop, options).run(began, fresh)
+    with interruptible(), open_view(sys.stderr) as say, open_shop(project, say, options.jobs) as shop:
+        open_sharing(shop, ShareOptions(cache=options.cache, cache_read_only=True))
+        return _Twice(shop, options).run()
 
 
 class _Twice:
-    """The second build of a stage, and how it compares."""
+    """Both builds of a stage, and how they compare."""
 
     def __init__(self, shop: Shop, options: ReproduceOptions) -> None:
         graph = load_graph(shop.project.folder)
-        self._checkout = NotingCheckout(shop.project, graph, shop.index, say_nothing)
+        self._checkout = NotingCheckout(shop.project, graph, shop.index, shop.say)
         self._planner = Planner(shop, graph, self._checkout)
         self._shop = shop
         self._options = options
 
-    def run(self, began: float, fresh: float) -> Agreement:
-        """Build again and compare; ``began`` and ``fresh`` (when a layer was last made) are of the monotonic clock."""
-        shop, stage = self._shop, self._options.stage
+    def run(self) -> Agreement:
+        """Build, build again, and compare."""
+        began = time.monotonic()
+        shop, stage, jobs = self._shop, self._options.stage, self._options.jobs
         specs = self._planner.composer.compose(stage).specs
+        realise(self._planner, specs, jobs)
+        built = time.monotonic() if shop.tally.built else 0.0
         tools = self._tools(specs)
-        shop.made.update(self._planner.lookup(spec.key for spec in (*specs, *tools)))
-        gone = [spec.name for spec in specs if spec.key not in shop.made]
-        if gone:
-            raise BuildError(f"{gone[0]}: taken from the cache meanwhile", hint="run the same command again")
-        jobs = self._options.jobs // 2 if self._options.jobs > 1 else 2
-        umask = other_umask()
+        shop.made.update(self._planner.lookup(spec.key for spec in tools))
+        jobs, umask = (jobs // 2 if jobs > 1 else 2), other_umask()
         with shop.blobs.working_folder() as work:
             place, env = self._prepare(work, specs, tools)
-            time.sleep(max(0.0, fresh + _TICK_SECONDS - time.monotonic()))  # another time, also to a coarse clock
+            time.sleep(max(0.0, built + _TICK_SECONDS - time.monotonic()))  # another time, also to a coarse clock
             build_again(place, stage, env, shop.say, jobs=jobs, umask=umask)
             layers = tuple(self._compare(specs, work / "cache"))
         varied = _say_varied(env, jobs, umask)

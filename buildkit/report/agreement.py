@@ -19,6 +19,14 @@ class Verdict(StrEnum):
     DIFFERS = "differs"
     PINNED = "pinned"  # a registry's: its digest is in the stage file, nothing is made
     UNCLAIMED = "not claimed"  # a command wrote it
+    BORROWED = "borrowed"  # as it was asked for
+
+
+_WHY = {
+    Verdict.PINNED: "the stage file names its digest, nothing is made here",
+    Verdict.UNCLAIMED: "a command wrote it (-- --steps compares that, too)",
+    Verdict.BORROWED: "taken as it is (--no-root)",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,10 +107,7 @@ def _last_lines(agreement: Agreement) -> Iterator[str]:
     parts.append(f"{_count(agree)} of {size} came out the same" if agree else "")
     what = ", ".join(filter(None, parts)) or "no layer is made here"
     yield f"{agreement.stage}: {what}, {say_seconds(agreement.seconds)}"
-    if agreement.having(Verdict.PINNED):
-        yield "pinned: it is named by its digest, nothing is made here"
-    if agreement.having(Verdict.UNCLAIMED):
-        yield "not claimed: a command wrote it (-- --steps compares that, too)"
+    yield from (f"{verdict}: {why}" for verdict, why in _WHY.items() if agreement.having(verdict))
     yield "the second time: " + ", ".join(f"{name} {value}" for name, value in agreement.varied.items())
 
 
