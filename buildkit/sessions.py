@@ -25,7 +25,7 @@ def register(folder: Path | str | None = None) -> None:
     """Register the sessions of the project at ``folder`` (the noxfile's own folder unless said).
 
     ``build-STAGE`` and ``push-STAGE`` for every ``stages/STAGE/stage.toml``, and ``build``, ``plan``, ``reproduce``,
-    ``lock``, ``doctor`` and ``schema``.
+    ``lock``, ``cache``, ``doctor`` and ``schema``.
     Stage files are not read here: a mistake in one is reported by the session that needs it.
     """
     root = Path(folder) if folder is not None else _caller()
@@ -40,7 +40,6 @@ def register(folder: Path | str | None = None) -> None:
     _session("verify-image", summary, root, _verify_image)
     _session("graph", "Draw stages and layers (-- STAGE, --svg FILE, --mermaid, --json).", root, _graph)
     _session("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check).", root, _lock)
-    _session("cache", "See to the cache (-- ls, du, gc, verify, why KEY).", root, _cache)
     _session("cache", "See to the cache (-- ls, du, gc, verify, why KEY).", root, _cache)
     _session("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs.", root, _doctor)
     _session("schema", "Print the JSON Schema of stage.toml (-- FILE writes it).", root, _schema)
@@ -111,13 +110,6 @@ def _lock(root: Path, arguments: Sequence[str]) -> int:
     from buildkit.locking.main import lock
 
     return guarded(lambda: lock(root, arguments))
-
-
-def _cache(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
-    from buildkit.upkeep.main import cache
-
-    return guarded(lambda: cache(root, arguments))
 
 
 def _cache(root: Path, arguments: Sequence[str]) -> int:
