@@ -1,0 +1,99 @@
+"""`nox -s plan`: what it says comes true, and it touches nothing."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from tests.e2e.tinyproject import Tiny
+
+pytestmark = pytest.mark.tools
+
+
+def plan(tiny: Tiny, *arguments: str, **env: str) -> dict[str, Any]:
+    done = tiny.run("plan", "app", "--json", *arguments, **env)
+    assert done.code == 0, done.text
+    start = done.text.index("{")
+    value: dict[str, Any]
+    value, _ = json.JSONDecoder().raw_decode(done.text[start:])
+    return value
+
+
+def test_a_plan_says_what_the_build_then_does(tiny: Tiny) -> None:
+    first = plan(tiny)
+    assert {layer["source"] for layer in first["layers"]} == {"built"}
+    assert {layer["why"] for layer in first["layers"]} == {"first build"}
+    assert tiny.blobs() == []
+    built = tiny.build("app")
+    assert [x["key"] for x in first["layers"]] == list(dict.fromkeys(x["key"] for x in built.report["layers"]))
+    downloads = sum(path.stat().st_size for path in tiny.cache.glob("files/*/*"))
+    assert sum(layer["fetch"] or 0 for layer in first["layers"]) == downloads == built.report["bytes"]["fetched"]
+
+
+def test_after_a_change_only_that_is_to_be_done_and_times_are_known(tiny: Tiny) -> None:
+    tiny.build("app")
+    again = plan(tiny)
+    assert {layer["source"] for layer in again["layers"]} == {"storage"}
+    assert again["bytes"] == {"fetch": 0, "build": 0, "import": 0, "push": None}
+    assert again["seconds"] == 0
+    text = tiny.run("plan", "app").text
+    assert "app: nothing to do: 9 in local storage" in text
+
+    tiny.replace("stages/app/app/words.txt", "w", "W")
+    before = tiny.snapshot()
+    changed = plan(tiny)
+    assert tiny.snapshot() == before
+    (only,) = [layer for layer in changed["layers"] if layer["source"] != "storage"]
+    assert only["name"] == "app/app"
+    assert "words.txt" in only["why"]
+    assert only["fetch"] == 0
+    assert only["build"] > 0
+    assert changed["seconds"] is not None
+    done = tiny.build("app")
+    assert list(done.built()) == ["app/app"]
+    assert done.built()["app/app"] == only["why"]
+
+
+def test_a_plan_asks_no_network_and_no_storage_that_it_need_not(tiny: Tiny, listener: tuple[int, list[object]]) -> None:
+    port, callers = listener
+    tiny.replace("pyproject.toml", "[tool.buildkit]", f'[tool.buildkit]\ncache = "127.0.0.1:{port}/cache"')
+    proxies = {"http_proxy": f"http://127.0.0.1:{port}", "https_proxy": f"http://127.0.0.1:{port}", "no_proxy": ""}
+    assert plan(tiny, "--no-import", **proxies)["layers"]
+    assert callers == []
+    plan(tiny, "--no-import", "--shared", **proxies)
+    assert callers != []
+
+
+def test_models_are_planned_without_reading_them_again(tiny: Tiny) -> None:
+    big = tiny.project / "models/greeter/weights.txt"
+    with big.open("wb") as file:
+        file.truncate(1 << 40)  # no machine hashes a tebibyte in the time that a test has
+    tiny.run("plan", "base")  # makes the ledger
+    time.sleep(0.1)  # else the file is as young as its hash, and is read again
+    stat = big.stat()
+    times = (stat.st_mtime_ns, stat.st_ctime_ns, "0" * 64, time.time_ns())
+    with closing(sqlite3.connect(tiny.cache / "ledger.sqlite")) as db, db:
+        row = (stat.st_dev, stat.st_ino, stat.st_size, *times)
+        db.execute("INSERT INTO files VALUES (?,?,?,?,?,?,?)", row)
+    found = plan(tiny)
+    (layer,) = [x for x in found["layers"] if x["name"].startswith("models/greeter/")]
+    assert layer["build"] == 1 << 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("ap",), "did you mean app"),
+        (("app", "--push", "No/Thing"), "is no name in a registry"),
+        (("--wrong",), "usage"),
+    ],
+)
+def test_wrong_requests_say_what_is_meant(tiny: Tiny, arguments: tuple[str, ...], words: str) -> None:
+    done = tiny.run("plan", *arguments)
+    assert done.code == 2
+    assert words in done.text

@@ -1,0 +1,104 @@
+"""`nox -s verify-image`: an image of a registry is held against the locks; gzip, where the settings ask for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.tinyproject import Tiny
+
+pytestmark = pytest.mark.tools
+
+
+@pytest.fixture
+def repository(registry: str, tiny: Tiny) -> str:
+    """A repository of this test's own."""
+    return f"{registry}/{tiny.folder.name.lower().replace('_', '-')}"
+
+
+def push(tiny: Tiny, ref: str, *arguments: str) -> None:
+    done = tiny.run("push-app", ref, *arguments)
+    assert done.code == 0, done.text
+
+
+def verdict(tiny: Tiny, ref: str, *arguments: str) -> dict[str, Any]:
+    done = tiny.run("verify-image", ref, "--json", *arguments)
+    value: dict[str, Any]
+    value, _ = json.JSONDecoder().raw_decode(done.text[done.text.index("{") :])
+    assert done.code == (0 if value["holds"] else 1), done.text
+    return value
+
+
+def test_what_was_pushed_from_this_checkout_holds(tiny: Tiny, repository: str) -> None:
+    push(tiny, f"{repository}:one")
+    found = verdict(tiny, f"{repository}:one")
+    assert found["holds"]
+    assert found["config"]
+    assert found["stage"] == "app"
+    assert [layer["name"] for layer in found["layers"]][-1] == "app/app"
+    assert f"{repository}:one@{found['digest']}: all 9 layers" in tiny.run("verify-image", f"{repository}:one").text
+    assert verdict(tiny, f"{repository}@{found['digest']}")["holds"]
+
+
+def test_a_layer_that_the_locks_do_not_produce_is_named_on_both_sides(tiny: Tiny, repository: str) -> None:
+    push(tiny, f"{repository}:one")
+    tiny.replace("stages/app/app/words.txt", "w", "W")
+    tiny.build("app", "--no-import")
+    found = verdict(tiny, f"{repository}:one")
+    assert not found["holds"]
+    assert found["absent"] == ["app/app"]
+    assert [layer["name"] for layer in found["layers"]].count(None) == 1
+    assert found["unknown"] == []
+    text = tiny.run("verify-image", f"{repository}:one").text
+    assert "no lock of `app` produces it" in text
+    assert "app/app: the image has it otherwise, or not at all" in text
+
+
+def test_a_change_of_the_config_alone_is_found(tiny: Tiny, repository: str) -> None:
+    push(tiny, f"{repository}:one")
+    tiny.replace("stages/app/stage.toml", "hello", "goodbye")
+    found = verdict(tiny, f"{repository}:one")
+    assert (found["holds"], found["config"], found["absent"], found["unknown"]) == (False, False, [], [])
+    assert "the layers agree; their order or the config" in tiny.run("verify-image", f"{repository}:one").text
+
+
+def test_a_machine_that_built_nothing_asks_the_shared_cache(
+    tiny: Tiny, make_tiny: Callable[[], Tiny], repository: str
+) -> None:
+    push(tiny, f"{repository}:one", "--cache-write", repository)
+    other = make_tiny()
+    without = verdict(other, f"{repository}:one")
+    assert not without["holds"]
+    assert len(without["unknown"]) == 9
+    assert "name a shared cache" in other.run("verify-image", f"{repository}:one").text
+    assert verdict(other, f"{repository}:one", "--cache", repository)["holds"]
+    assert other.blobs() == []  # nothing but manifests and configs was fetched
+
+
+def test_what_is_no_image_of_ours_is_said(tiny: Tiny, repository: str, template: object) -> None:
+    done = tiny.run("verify-image", f"{repository}:none")
+    assert done.code == 1
+    assert f"error: {repository}:none: there is no such image" in done.text
+    push(tiny, f"{repository}:one", "--cache-write", repository)
+    roster = tiny.run("verify-image", f"{repository}:cache-of-app")
+    assert roster.code == 1
+    assert "not an image that can be read" in roster.text
+    stage = tiny.run("verify-image", f"{repository}:one", "--stage", "ap")
+    assert stage.code == 2
+    assert "did you mean app" in stage.text
+
+
+def test_layers_are_gzipped_where_the_settings_say_so(tiny: Tiny, repository: str) -> None:
+    plain = tiny.build("app").digests()
+    tiny.replace("pyproject.toml", "[tool.buildkit]", '[tool.buildkit]\ncompression = "gzip"')
+    zipped = tiny.build("app", "--push", f"{repository}:zipped")
+    assert zipped.digests() == plain  # the same tars
+    assert set(zipped.built()) == set(plain) - {"base/image"}  # the registry's own image stays as it is
+    raw = tiny.tool("skopeo", "inspect", "--raw", f"docker://{repository}:zipped")
+    kinds = {layer["mediaType"].rpartition(".")[2] for layer in json.loads(raw)["layers"][-8:]}
+    assert kinds == {"tar+gzip", "tar"}  # models that do not shrink stay as they are
+    assert tiny.run_image("app") == "hello from /app\n"
+    assert tiny.build("app").built() == {}

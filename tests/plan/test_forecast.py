@@ -1,0 +1,94 @@
+"""What a plan will cost: bytes, and seconds by the medians of earlier runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from planfakes import composer
+
+from buildkit.digest import DiffId, Digest
+from buildkit.layers.member import Compression
+from buildkit.oci.blob import Blob, Made
+from buildkit.plan.forecast import Cost, Pace, Paces, forecast, measure, total
+from buildkit.plan.plan import Entry, Plan, Source
+from buildkit.plan.spec import Kind
+
+COMPOSITION = composer().compose("runtime")
+WHEELS = next(spec for spec in COMPOSITION.specs if spec.kind is Kind.WHEELS)
+ROOT = COMPOSITION.specs[0]
+BLOB = Blob(digest=Digest.of(b"b"), diff_id=DiffId.of(b"b"), size=30, unpacked=100, compression=Compression.ZSTD)
+MADE = Made(blobs=(BLOB,))
+PACES = Paces(
+    build={Kind.WHEELS: Pace(size=9, seconds=9.0, per_byte=0.5), Kind.ROOT: Pace(size=7, seconds=20.0, per_byte=2.0)},
+    fetch=Pace(size=1, seconds=1.0, per_byte=0.25),
+    imports=Pace(size=1, seconds=1.0, per_byte=0.01),
+)
+
+
+def cost(entry: Entry, paces: Paces = PACES, *, imports: bool = True, fetch: int | None = 0, **more: object) -> Cost:
+    plan = Plan(composition=COMPOSITION, entries=(entry,))
+    (only,) = forecast(plan, paces, lambda _spec: fetch, imports=imports, **more)  # type: ignore[arg-type]
+    return only
+
+
+def entry(source: Source, spec: object = WHEELS, unpacked: int = 100) -> Entry:
+    made = None if source is Source.BUILT else MADE
+    return Entry(spec=spec, source=source, unpacked=unpacked, made=made)  # type: ignore[arg-type]
+
+
+def test_what_storage_has_costs_nothing() -> None:
+    assert cost(entry(Source.STORAGE)) == Cost(seconds=0.0)
+
+
+def test_what_the_cache_has_is_imported_only() -> None:
+    assert cost(entry(Source.CACHE)) == Cost(imports=100, seconds=1.0)
+    assert cost(entry(Source.CACHE), imports=False) == Cost(seconds=0.0)
+
+
+def test_what_a_registry_has_is_fetched_where_it_is_imported() -> None:
+    assert cost(entry(Source.SHARED)) == Cost(fetch=30, imports=100, seconds=30 * 0.25 + 1.0)
+    assert cost(entry(Source.SHARED), imports=False) == Cost(seconds=0.0)
+
+
+def test_what_is_built_is_fetched_built_and_imported() -> None:
+    assert cost(entry(Source.BUILT), fetch=40) == Cost(fetch=40, build=100, imports=100, seconds=10.0 + 50.0 + 1.0)
+
+
+def test_where_bytes_are_not_known_the_kinds_median_stands_for_them() -> None:
+    assert cost(entry(Source.BUILT, ROOT, 0), fetch=0) == Cost(build=7, imports=7, seconds=14.0 + 0.07)
+
+
+def test_what_was_never_done_before_has_no_time_and_what_nobody_knows_no_bytes() -> None:
+    never = cost(entry(Source.BUILT, ROOT, 0), Paces(build={}), fetch=None)
+    assert never == Cost(fetch=None, build=None, imports=None, seconds=None)
+
+
+def test_a_push_sends_what_the_registry_is_not_known_to_have() -> None:
+    assert cost(entry(Source.CACHE)).push is None
+    assert cost(entry(Source.CACHE), is_pushed=lambda _blob: False).push == 30
+    assert cost(entry(Source.CACHE), is_pushed=lambda blob: blob is BLOB).push == 0
+    assert cost(entry(Source.BUILT), is_pushed=lambda _blob: False).push is None
+
+
+def test_a_sum_knows_only_what_all_know() -> None:
+    known = Cost(fetch=1, build=2, imports=3, push=4, seconds=5.0)
+    assert total([known, known]) == Cost(fetch=2, build=4, imports=6, push=8, seconds=10.0)
+    assert total([known, replace(known, fetch=None, seconds=None)]) == Cost(
+        fetch=None, build=4, imports=6, push=8, seconds=None
+    )
+    assert total([replace(known, push=None)]).push is None
+    assert known.as_json() == {"fetch": 1, "build": 2, "import": 3, "push": 4, "seconds": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("runs", "pace"),
+    [
+        ([], None),
+        ([(0, 1.0)], None),
+        ([(10, 5.0)], Pace(size=10, seconds=5.0, per_byte=0.5)),
+        ([(10, 5.0), (20, 2.0), (1000, 1000.0)], Pace(size=20, seconds=5.0, per_byte=0.5)),
+    ],
+)
+def test_a_pace_is_the_median_of_earlier_runs(runs: list[tuple[int, float]], pace: Pace | None) -> None:
+    assert measure(runs) == pace
