@@ -128,7 +128,7 @@ STAGES: dict[str, Mutate] = {
     "run[].env: none": do(lambda p: p.step.pop("env"), step),
     "run[].mount[].source: other content": put("builder.run.0.mount.0.source", "libs/local", step),
     "run[].mount[].source: the same content": moved(
-        "tools/data", "toys/data", moved("tools/t.sh", "toys/t.sh", do(lambda p: _mount(p, "toys"), none))
+        "#tools/data", "toys/data", moved("#tools/t.sh", "toys/t.sh", do(lambda p: _mount(p, "toys"), none))
     ),
     "run[].mount[].target": put("builder.run.0.mount.0.target", "/media", step),
     "run[]: one more": do(
@@ -177,6 +177,9 @@ PROJECT: dict[str, Mutate] = {
     "heavy": setting("heavy", 2, regrouped),
     "bins": setting("bins", 10, regrouped),
     "max-layers": setting("max-layers", 99, none),
+    "compression": setting("compression", "gzip", lambda seen, _: seen.specs.keys() - {"base/image"}),
+    "cache": setting("cache", "localhost:5000/c", none),
+    "cache-write": setting("cache-write", "localhost:5000/c", none),
     "labels": setting("labels", {"a": "b"}, none),
 }
 WHEELS: dict[str, Mutate] = {
@@ -231,10 +234,10 @@ FILES: dict[str, Mutate] = {
     "what to ignore": do(lambda p: p.ignored.append("**/main.py"), copied("/app")),
     "what to ignore elsewhere": do(lambda p: p.ignored.append("**/nothing"), none),
     "a file alone": file("stages/runtime/conf.ini", "a=2\n", "file", copied("/etc/conf.ini")),
-    "a mounted file": file("tools/data", "e", "file", step),
-    "a mounted file's mode": file("tools/data", "d", "exec", step),
-    "a mounted file's name": file("tools/date", "d", "file", step, instead_of="tools/data"),
-    "a mounted file more": file("tools/more", "", "file", step),
+    "a mounted file": file("#tools/data", "e", "file", step),
+    "a mounted file's mode": file("#tools/data", "d", "exec", step),
+    "a mounted file's name": file("#tools/date", "d", "file", step, instead_of="#tools/data"),
+    "a mounted file more": file("#tools/more", "", "file", step),
     "what nothing names": file("unrelated.txt", "v", "file", none),
     "what nothing names, more": file("stages/runtime/README", "v", "file", none),
 }
@@ -242,7 +245,7 @@ FILES: dict[str, Mutate] = {
 
 def _mount(small: Small, source: str) -> None:
     for mount in small.step["mount"]:
-        mount["source"] = mount["source"].replace("tools", source)
+        mount["source"] = mount["source"].replace("#tools", source)
 
 
 def _sdists(seen: Seen) -> set[str]:

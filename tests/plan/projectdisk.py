@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import pytest
 from projecttext import lay, render
 from smallproject import File, Small
 from tomlstyles import Style
@@ -16,7 +17,7 @@ from buildkit.cache.ledger import Ledger
 from buildkit.cache.statindex import StatIndex
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
-from buildkit.engine.checkout import DiskCheckout
+from buildkit.engine import checkout
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import PackWheels, RunStep, Spec
 from buildkit.tools.git import Listing
@@ -27,13 +28,16 @@ PLAIN = Style(0, plain=True)
 def compose_all(folder: Path, ledger: Ledger) -> dict[str, Composition]:
     """Every stage of the project in ``folder``."""
     project, graph = load_project(folder), load_graph(folder)
-    checkout = DiskCheckout(project, graph, StatIndex(ledger), lambda _event: None)
-    composer = Composer(project, graph, checkout)
+    answers = checkout.DiskCheckout(project, graph, StatIndex(ledger), lambda _event: None)
+    composer = Composer(project, graph, answers)
     return {name: composer.compose(name) for name in graph.stages}
 
 
 class Disk:
-    """A folder that holds one project after the other; what two of them have in common is left as it is."""
+    """A folder that holds one project after the other; what two of them have in common is left as it is.
+
+    It is no git repository, because asking git takes most of the time: every file counts as tracked.
+    """
 
     def __init__(self, folder: Path, ledger: Ledger) -> None:
         self.folder = folder
@@ -48,7 +52,9 @@ class Disk:
                 (self.folder / name).unlink()
         lay(self.folder, {name: file for name, file in files.items() if self._there.get(name) != file})
         self._there = files
-        return Seen(compose_all(self.folder, self._ledger))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(checkout, "list_files", list_all)
+            return Seen(compose_all(self.folder, self._ledger))
 
 
 def list_all(folder: Path, path: str) -> Listing:

@@ -53,12 +53,14 @@ class Small:
     @property
     def root(self) -> dict[str, Any]:
         """The table of the root."""
-        return self.stages["base"]["root"]
+        found: dict[str, Any] = self.stages["base"]["root"]
+        return found
 
     @property
     def step(self) -> dict[str, Any]:
         """The table of the builder's first step."""
-        return self.stages["builder"]["run"][0]
+        found: dict[str, Any] = self.stages["builder"]["run"][0]
+        return found
 
     def artifacts(self, name: str) -> list[dict[str, Any]]:
         """A distribution's tables in every lock."""
@@ -156,8 +158,8 @@ def _builder(draw: st.DrawFn, debian: bool) -> dict[str, Any]:
         "name": "prepare",
         "env": draw(_env),
         "mount": [
-            {"source": "tools", "target": "/mnt"},
-            *draw(st.lists(st.just({"source": "tools/t.sh", "target": "/srv"}), max_size=1)),
+            {"source": "#tools", "target": "/mnt"},
+            *draw(st.lists(st.just({"source": "#tools/t.sh", "target": "/srv"}), max_size=1)),
         ],
     }
     more = draw(st.lists(st.one_of(script, command), max_size=2))
@@ -214,8 +216,8 @@ _FILES = {
     f"{APP}/debug.log": ("left out", "file"),
     f"{APP}/keep.log": ("kept", "file"),
     "stages/runtime/conf.ini": ("a=1\n", "file"),
-    "tools/t.sh": ("true\n", "exec"),
-    "tools/data": ("d", "file"),
+    "#tools/t.sh": ("true\n", "exec"),
+    "#tools/data": ("d", "file"),
     "libs/local/pyproject.toml": ("[project]\nname = 'local'\nversion = '1'\n", "file"),
     "libs/local/src.c": ("int x;\n", "file"),
     "weights/w.bin": ("weights of ours", "file"),

@@ -42,7 +42,7 @@ class Style:
 
     def comment(self) -> str:
         """A blank line, or a comment at the start of its line."""
-        return self.pick("", "# why", "# via x", "#")
+        return self.pick("", "# why", "# via x", "#", "#tools/data")
 
     # lines
 
