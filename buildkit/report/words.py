@@ -47,3 +47,8 @@ def say_age(seconds: float) -> str:
         if seconds < limit:
             return f"{int(seconds // size)} {unit}" if unit else "now"
     return f"{int(seconds // 86400)} d"
+
+
+def say_count(count: int, what: str) -> str:
+    """``1 file``, ``3 files``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

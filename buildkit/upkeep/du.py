@@ -11,7 +11,7 @@ from typing import Any
 
 from buildkit.report.columns import Column, print_columns
 from buildkit.report.view import open_view
-from buildkit.report.words import say_bytes, say_seconds
+from buildkit.report.words import say_bytes, say_count, say_seconds
 from buildkit.upkeep.holdings import DOWNLOAD, WHEEL, Holding, Holdings, State, open_holdings, weigh
 from buildkit.upkeep.images import Leftovers, find_leftovers
 
@@ -63,7 +63,9 @@ def _say_rest(value: dict[str, Any], left: Leftovers) -> Iterator[str]:
     if value["shared"]:
         yield f"of the blobs, {say_bytes(value['shared'])} belong to several layers"
     if left.images or left.containers:
-        said = f"{len(left.images)} images and {len(left.containers)} containers that gc removes"
+        said = (
+            f"{say_count(len(left.images), 'image')} and {say_count(len(left.containers), 'container')} that gc removes"
+        )
         yield f"in local storage, not counted here: {said}"
 
 

@@ -27,7 +27,7 @@ from buildkit.errors import BuildError
 from buildkit.events import Note, Say
 from buildkit.report.columns import Column, print_columns
 from buildkit.report.view import open_view
-from buildkit.report.words import say_age, say_bytes, say_seconds
+from buildkit.report.words import say_age, say_bytes, say_count, say_seconds
 from buildkit.upkeep.holdings import DOWNLOAD, Holding, Holdings, State, take_stock, weigh
 from buildkit.upkeep.images import Leftovers, find_leftovers, remove_leftovers
 from buildkit.upkeep.ls import describe
@@ -163,10 +163,26 @@ def _print(clearance: Clearance, options: GcOptions, now: float) -> None:
         Column(title="used", right=True),
     )
     print_columns(columns, list(_rows(clearance, now)), sys.stdout)
-    count = len(clearance.items) + len(clearance.trash)
-    what = f"{'would drop' if options.dry_run else 'dropped'} {count} things, {say_bytes(clearance.freed)}"
-    left = f"{say_bytes(clearance.choice.left)} are left, of which {say_bytes(clearance.needed)} are needed"
-    sys.stdout.write(f"{what if count else 'nothing to drop'}; {left}\n")
+    sys.stdout.write(f"{_say_what(clearance, options)}; {_say_left(clearance)}\n")
+
+
+def _say_what(clearance: Clearance, options: GcOptions) -> str:
+    left = clearance.leftovers
+    things = {
+        "thing": len(clearance.items) + len(clearance.trash),
+        "image": len(left.images) + len(left.names),
+        "container": len(left.containers),
+    }
+    said = [say_count(count, what) for what, count in things.items() if count]
+    if not said:
+        return "nothing to drop"
+    if things["thing"]:
+        said[0] += f" ({say_bytes(clearance.freed)})"
+    return f"{'would drop' if options.dry_run else 'dropped'} {', '.join(said)}"
+
+
+def _say_left(clearance: Clearance) -> str:
+    return f"{say_bytes(clearance.choice.left)} are left, of which {say_bytes(clearance.needed)} are needed"
 
 
 def _rows(clearance: Clearance, now: float) -> Iterator[tuple[str, ...]]:

@@ -14,7 +14,7 @@ from buildkit.engine.planning import check_stage
 from buildkit.errors import DefinitionError
 from buildkit.report.columns import Column, print_columns
 from buildkit.report.view import open_view
-from buildkit.report.words import say_age, say_bytes, say_seconds
+from buildkit.report.words import say_age, say_bytes, say_count, say_seconds
 from buildkit.upkeep.holdings import DOWNLOAD, Holding, State, open_holdings, weigh
 
 COLUMNS = (
@@ -69,7 +69,7 @@ def render_total(chosen: Sequence[Holding]) -> str:
     there = [one for one in chosen if one.state is State.PRESENT]
     gone = f", {len(chosen) - len(there)} not here any more" if len(there) < len(chosen) else ""
     needed = weigh(one for one in there if one.stages)
-    return f"{len(there)} things, {say_bytes(weigh(there))}, of which {say_bytes(needed)} are needed{gone}"
+    return f"{say_count(len(there), 'thing')}, {say_bytes(weigh(there))}, of which {say_bytes(needed)} are needed{gone}"
 
 
 def say_state(one: Holding) -> str:

@@ -116,13 +116,12 @@ def _users_of(wheel: Key, compositions: Iterable[Composition]) -> dict[str, None
 
 
 def _refs(shop: Shop, composer: Composer, specs: Iterable[Spec], compiles: bool) -> Iterator[str]:
-    """Images that builds start containers from: below every step and what it commits, the compiler's, the builder."""
+    """Images that builds start containers from: those below steps, the compiler's, and the builder."""
     project = shop.project
     listed = list(specs)
     for spec in listed:
         if isinstance(spec.work, RunStep):
             yield root_ref(project, spec.work.chain)
-            yield root_ref(project, (*spec.work.chain, spec))
     if project.bytecode and any(isinstance(spec.work, PackWheels) for spec in listed):
         yield root_ref(project, composer.compiler)
     if compiles:

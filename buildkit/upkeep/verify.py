@@ -27,7 +27,7 @@ from buildkit.errors import Interrupted
 from buildkit.events import Say, StepFinished, StepProgress, StepStarted
 from buildkit.report.columns import Column, print_columns
 from buildkit.report.view import open_view
-from buildkit.report.words import say_bytes, say_seconds
+from buildkit.report.words import say_bytes, say_count, say_seconds
 from buildkit.upkeep.holdings import DOWNLOAD, Holding, State, take_stock
 
 DAMAGED, MISSING = "damaged, found by verify", "missing, found by verify"
@@ -120,6 +120,6 @@ def _name(path: str, hurt: Iterable[Holding]) -> str:
 def _print(verdict: Verdict, notes: tuple[Flaw, ...]) -> None:
     columns = (Column(title="name"), Column(title="what"), Column(title="then"))
     print_columns(columns, [(flaw.name, flaw.what, flaw.then) for flaw in (*verdict.flaws, *notes)], sys.stdout)
-    read = f"{verdict.files} files read ({say_bytes(verdict.size)}) in {say_seconds(verdict.seconds)}"
+    read = f"{say_count(verdict.files, 'file')} read ({say_bytes(verdict.size)}) in {say_seconds(verdict.seconds)}"
     wrong = f"{len(verdict.flaws)} damaged or missing" if verdict.flaws else "nothing is damaged or missing"
     sys.stdout.write(f"{read}: {wrong}\n")

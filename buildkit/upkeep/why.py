@@ -134,7 +134,7 @@ def render_subject(subject: Subject, now: float) -> list[str]:
     else:
         lines += [f"  {word:<9} {text}" for word, text in _facts(held, subject, now)]
     if subject.parts:
-        lines.append(f"  {'builds':<9} {len(subject.parts)} that did something had it")
+        lines.append(f"  {'builds':<9} it took part in {len(subject.parts)}:")
         lines += [f"    {say_date(part.started)}  {part.image}: {_say_part(part)}" for part in subject.parts[:_MOST]]
     if subject.recipe:
         lines += ["", *describe_recipe(subject.recipe), ""]
