@@ -13,7 +13,7 @@ from buildkit.declare.graph import Graph
 from buildkit.declare.stage import Stage
 from buildkit.digest import Key
 from buildkit.engine.main import check_writable, write_text
-from buildkit.engine.options import Parser
+from buildkit.engine.options import Parser, ShareOptions, open_sharing
 from buildkit.engine.planning import Planner, check_stage, open_planner
 from buildkit.inspection.plan import Outlook, look
 from buildkit.plan.forecast import Cost
@@ -35,6 +35,8 @@ def graph(folder: Path, arguments: Sequence[str]) -> None:
         check_writable(options.svg)  # before the work, not after it
     with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
         names = [check_stage(planner.graph, name) for name in options.stages] or sorted(planner.graph.stages)
+        if options.shared or options.cache:  # else no network is touched
+            open_sharing(planner.shop, ShareOptions(cache=options.cache, cache_read_only=True))
         picture = collect(planner, dict.fromkeys(names))
     if options.svg is not None:
         from buildkit.report.graphsvg import render_svg
@@ -171,6 +173,8 @@ def _size(entry: Entry, cost: Cost) -> int | None:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="nox -s graph --")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage, with all it is made of; all unless said")
+    parser.add_argument("--shared", action="store_true", help="ask the shared cache of the settings, by network")
+    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="ask this shared cache, by network")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--svg", type=Path, metavar="FILE", help="write a picture")
     how.add_argument("--mermaid", action="store_true", help="print a Mermaid flowchart")

@@ -23,7 +23,7 @@ from buildkit.report.picture import (
     sum_layers,
 )
 
-_SHOWN = 5
+_SHOWN = 4
 _LONG = 60
 _ARROWS = {Tie.FROM: "-->", Tie.INCLUDE: "-.->"}
 _CLASSES = {
@@ -47,6 +47,8 @@ def render_mermaid(picture: Picture) -> str:
     for box in picture.boxes:
         lines += [f"{names[edge.stage]} {_ARROWS[edge.tie]} {names[box.name]}" for edge in box.edges]
     lines += [f"classDef {source} {look}" for source, look in _CLASSES.items()]
+    stages = ",".join(names[box.name] for box in picture.boxes if box.layers)
+    lines += ["classDef stage fill:none,stroke:#7d8590", *([f"class {stages} stage"] if stages else [])]
     return "\n".join(lines) + "\n"
 
 
@@ -55,9 +57,10 @@ def _stage(box: Box, name: str) -> Iterator[str]:
         yield f'{name}["{_label([box.name, "no layers of its own"])}"]'
         return
     yield f'subgraph {name}["{_label([f"{box.name}: {sum_layers(box.layers)}"])}"]'
+    yield "  direction LR"  # which lays nodes that nothing links upon one another
     shown, rest = fold(box.layers, _SHOWN)
     for number, layer in enumerate(shown):
-        lines = [box.label(layer), str(sum_layers([layer])), say_place(layer)]
+        lines = [f"{box.label(layer)}, {sum_layers([layer])}", say_place(layer)]
         yield f'  {name}l{number}["{_label(lines)}"]:::{layer.source}'
     for layers in rest:
         source = layers[0].source
@@ -66,7 +69,7 @@ def _stage(box: Box, name: str) -> Iterator[str]:
 
 
 def _more(layers: Sequence[Layer]) -> list[str]:
-    return [f"{say_layers(len(layers))} more", str(sum_layers(layers)), PLACES[layers[0].source]]
+    return [f"{say_layers(len(layers))} more, {sum_layers(layers)}", PLACES[layers[0].source]]
 
 
 def _label(lines: Sequence[str]) -> str:

@@ -218,20 +218,17 @@ def say_why(box: Box, most: int) -> list[tuple[str, tuple[Layer, ...]]]:
 def fold(layers: Sequence[Layer], most: int) -> tuple[list[Layer], list[list[Layer]]]:
     """Layers worth a line of their own, in their order, and the others by where they come from.
 
-    Those to be built come first, then the largest; at most ``most`` have a line, and nothing is folded alone.
+    Those to be built come first, then the largest; about ``most`` have a line, for nothing is folded alone.
     """
 
     def weight(layer: Layer) -> tuple[bool, int]:
         return layer.source is Source.BUILT, 1 << 62 if layer.bytes is None else layer.bytes
 
-    if len(layers) <= most + 1:
-        return list(layers), []
     kept = sorted(layers, key=weight, reverse=True)[:most]
-    rest: dict[Source, list[Layer]] = {}
-    for layer in layers:
-        if layer not in kept:
-            rest.setdefault(layer.source, []).append(layer)
-    return [layer for layer in layers if layer in kept], [rest[source] for source in PLACES if source in rest]
+    rest = {source: [x for x in layers if x.source is source and x not in kept] for source in PLACES}
+    alone = [group[0] for group in rest.values() if len(group) == 1]
+    shown = [layer for layer in layers if layer in kept or layer in alone]
+    return shown, [group for group in rest.values() if len(group) > 1]
 
 
 def _box_json(box: Box) -> dict[str, Any]:
