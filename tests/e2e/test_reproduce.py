@@ -199,6 +199,18 @@ def test_steps_are_borrowed_unless_they_are_asked_for(tiny: Tiny) -> None:
     assert ("tools/write", "opt/tools/made", "mode", "100600", "100644") in differences(found)
 
 
+def test_what_another_machine_shared_is_compared(tiny: Tiny, registry: str, make_tiny: Callable[[], Tiny]) -> None:
+    repository = f"{registry}/reproduce/shared"
+    tiny.build("app", "--no-import")
+    plant(tiny, "app/app", set_field("app/main.sh", MODE, b"0000700\0"))
+    tiny.build("app", "--no-import", "--cache-write", repository)
+    here = make_tiny()
+    found, said = reproduce(here, "app", "--cache", repository, code=1)
+    assert "pull  app/app" in said
+    assert differences(found) == [("app/app", "app/main.sh", "mode", "0700", "0644")]
+    assert {x["name"] for x in found["layers"] if x["verdict"] == "agrees"} == set(MADE) - {"app/app"}
+
+
 def test_a_damaged_download_is_fetched_and_harms_nothing(built: Tiny) -> None:
     (wheel,) = built.cache.glob("files/*/bulk-1.0-*.whl")
     data = wheel.read_bytes()
@@ -222,10 +234,29 @@ def test_a_damaged_layer_is_an_error_and_is_made_anew_the_next_time(built: Tiny)
 
 def test_a_project_that_is_not_in_git_and_has_no_name(built: Tiny) -> None:
     shutil.rmtree(built.project / ".git")
-    built.replace("pyproject.toml", 'name = "tiny"', 'name = "project"')
+    built.replace("pyproject.toml", 'name = "tiny"\n', "")
     found, said = reproduce(built, "app")
     assert found["agrees"] is True
     assert said.count("not in a git repository") == 1
+
+
+def test_files_are_copied_as_they_are(built: Tiny) -> None:
+    app = built.project / "stages/app/app"
+    (app / "run").write_text("#!/bin/sh\n")
+    (app / "run").chmod(0o755)
+    (app / "link to run").symlink_to("run")
+    (app / "nowhere").symlink_to("/no/such/file")
+    built.git("add", ".")
+    (app / "not tracked").write_text("")
+    built.write(".containerignore", "**/words.txt\n")
+    built.write("models/greeter/weights.txt", "others than the lock's")
+    found, said = reproduce(built, "app")
+    assert found["agrees"] is True
+    assert said.count("models/greeter/weights.txt: model `greeter` differs") == 1
+    blob = built.cache / "sha256" / found["layers"][-1]["second"]["digest"].removeprefix("sha256:")
+    data = zstandard.ZstdDecompressor().decompressobj().decompress(blob.read_bytes())
+    with tarfile.open(fileobj=io.BytesIO(data)) as opened:
+        assert opened.getnames() == ["app", "app/link to run", "app/main.sh", "app/nowhere", "app/run"]
 
 
 def test_another_repositorys_variables_do_not_matter(built: Tiny) -> None:
