@@ -9,19 +9,37 @@ from pathlib import Path
 import pytest
 
 from tests.containers import container_environment
+from tests.registry import serve_registry
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/locks.md", "docs/stages.md", "docs/report.md", "docs/cache.md")
+PAGES = ("README.md", "docs/locks.md", "docs/stages.md", "docs/report.md", "docs/cache.md", "docs/delivery.md")
 NOT_RUN = {
+    "nox -s push-runtime -- ghcr.io/me/app:1.0 --cache-write ghcr.io/me/app\n": (
+        "it needs a registry to write to; docs/delivery.md runs the same with one"
+    ),
     "ci/bootstrap nox -s tests\n": "it runs the tests that run these commands",
     "nox -s reproduce -- runtime --json again.json\n": "it makes a Debian root again, which takes a minute",
 }
+REGISTRY = "localhost:5000"
 _BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]*) -->\n)?```sh\n(?P<commands>.*?)```", re.DOTALL)
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
     found = _BLOCK.finditer((ROOT / page).read_text("utf-8"))
     return [(match["commands"], match["reason"] or "") for match in found]
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    """A registry in place of the documentation's, and the environment in which skopeo takes it without TLS."""
+    with serve_registry(tmp_path_factory.mktemp("registry")) as host:
+        home = tmp_path_factory.mktemp("home")
+        (home / ".config/containers").mkdir(parents=True)
+        (home / ".config/containers/registries.conf").write_text(
+            f'[[registry]]\nlocation = "{host}"\ninsecure = true\n'
+        )
+        (home / ".cache").symlink_to(Path.home() / ".cache")
+        yield host, {"HOME": str(home)}
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +70,16 @@ def test_what_is_not_run_is_known():
 @pytest.mark.tools
 @pytest.mark.network
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_do_what_they_say(page, checkout, tmp_path):
-    env = {**os.environ, **container_environment(tmp_path)}
+def test_commands_do_what_they_say(page, checkout, registry, tmp_path):
+    host, home = registry
+    needs_registry = any(REGISTRY in commands for commands, _ in blocks(page))
+    env = {**os.environ, **container_environment(tmp_path), **(home if needs_registry else {})}
     env.pop("NOX_CURRENT_SESSION", None)
     for commands, reason in blocks(page):
         if reason:
             continue
         finished = subprocess.run(
-            ("bash", "-eu", "-o", "pipefail", "-c", commands),
+            ("bash", "-eu", "-o", "pipefail", "-c", commands.replace(REGISTRY, host)),
             cwd=checkout, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         assert finished.returncode == 0, f"{page}:\n{commands}\n{finished.stdout.decode(errors='replace')}"
