@@ -24,8 +24,8 @@ Action = Callable[[Path, Sequence[str]], int]
 def register(folder: Path | str | None = None) -> None:
     """Register the sessions of the project at ``folder`` (the noxfile's own folder unless said).
 
-    ``build-STAGE`` and ``push-STAGE`` for every ``stages/STAGE/stage.toml``, and ``build``, ``plan``, ``reproduce``,
-    ``lock``, ``cache``, ``doctor`` and ``schema``.
+    ``build-STAGE`` and ``push-STAGE`` for every ``stages/STAGE/stage.toml``, and ``build``, ``plan``, ``explain``,
+    ``reproduce``, ``lock``, ``cache``, ``doctor`` and ``schema``.
     Stage files are not read here: a mistake in one is reported by the session that needs it.
     """
     root = Path(folder) if folder is not None else _caller()
@@ -35,6 +35,9 @@ def register(folder: Path | str | None = None) -> None:
         _session(f"push-{stage}", f"Build {stage} and push it to a registry (-- REF).", root, _build(stage, push=True))
     _session("build", "Build every image that ships.", root, _build(None))
     _session("plan", "Say where every layer will come from, and what it will cost (-- STAGE, --json).", root, _plan)
+    _session(
+        "explain", "Say why layers would be built again, or were built (-- STAGE [LAYER], --json).", root, _explain
+    )
     _session("reproduce", "Build a stage's layers again, elsewhere, and compare (-- STAGE).", root, _reproduce)
     summary = "Check that an image in a registry is made of what this checkout's locks produce (-- REF)."
     _session("verify-image", summary, root, _verify_image)
@@ -82,6 +85,13 @@ def _plan(root: Path, arguments: Sequence[str]) -> int:
     from buildkit.inspection.plan import plan
 
     return guarded(lambda: plan(root, arguments))
+
+
+def _explain(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import guarded
+    from buildkit.inspection.explain import explain
+
+    return guarded(lambda: explain(root, arguments))
 
 
 def _reproduce(root: Path, arguments: Sequence[str]) -> int:

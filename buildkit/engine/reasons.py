@@ -80,11 +80,15 @@ class LedgerHistory:
 
 
 def read_tombstone(stone: Tombstone) -> Cause:
-    """The cause that gc, or whoever else took a layer away, wrote down."""
-    why = stone.why.removeprefix("evicted by gc").lstrip(": ")
-    if why.startswith("damaged"):
-        return Damaged(at=stone.at, why=why.removeprefix("damaged").lstrip(": "))
-    return Evicted(at=stone.at, why=why)
+    """The cause that was written down by who took a layer away, or found that it is gone: gc or verify."""
+    what, _, more = stone.why.partition(", ")
+    match what:
+        case "damaged":
+            return Damaged(at=stone.at, why=more)
+        case "missing":
+            return BlobGone()
+        case _:
+            return Evicted(at=stone.at, why=stone.why.removeprefix("evicted by gc").lstrip(":, "))
 
 
 class CheckoutPlaces:

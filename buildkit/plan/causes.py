@@ -23,6 +23,9 @@ class Cause:
     where: str = ""
 
     def __str__(self) -> str:
+        return one_line(self._words())
+
+    def _words(self) -> str:
         raise NotImplementedError
 
     def as_json(self) -> dict[str, Any]:
@@ -35,7 +38,8 @@ class Cause:
 
 def say_cause(cause: Cause) -> str:
     """The line of one cause, with where it is: ``numpy 2.4.0 → 2.5.1 (requirements/ml.txt:46)``."""
-    return f"{cause} ({cause.where})" if cause.where and cause.where not in str(cause) else str(cause)
+    where = one_line(cause.where)
+    return f"{cause} ({where})" if where and where not in str(cause) else str(cause)
 
 
 def say_causes(causes: Sequence[Cause]) -> str:
@@ -47,6 +51,11 @@ def say_causes(causes: Sequence[Cause]) -> str:
     return ", ".join(lines[:_MOST]) + more
 
 
+def one_line(text: str) -> str:
+    """Foreign words without line breaks and control characters: names of files may hold any."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
 # layers
 
 
@@ -54,7 +63,7 @@ def say_causes(causes: Sequence[Cause]) -> str:
 class FirstBuild(Cause):
     """The stage was never built."""
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return "first build"
 
 
@@ -62,7 +71,7 @@ class FirstBuild(Cause):
 class NewLayer(Cause):
     """The image had no such layer."""
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return "new layer"
 
 
@@ -73,7 +82,7 @@ class KindChanged(Cause):
     before: str
     after: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"a layer of another kind: {self.before} → {self.after}"
 
 
@@ -84,7 +93,7 @@ class FormatChanged(Cause):
     before: int
     after: int
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"packer format {self.before} → {self.after}"
 
 
@@ -95,7 +104,7 @@ class Evicted(Cause):
     at: float
     why: str = ""
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"evicted by gc on {_day(self.at)}" + (f": {self.why}" if self.why else "")
 
 
@@ -106,7 +115,7 @@ class Damaged(Cause):
     at: float
     why: str = ""
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"its blob was damaged, and removed on {_day(self.at)}" + (f": {self.why}" if self.why else "")
 
 
@@ -114,7 +123,7 @@ class Damaged(Cause):
 class BlobGone(Cause):
     """The layer was made before, and somebody removed its blob."""
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return "its blob is gone from the cache"
 
 
@@ -122,7 +131,7 @@ class BlobGone(Cause):
 class Forgotten(Cause):
     """Nothing changed, but the cache knows nothing of the layer any more."""
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return "not in the cache any more"
 
 
@@ -141,7 +150,7 @@ class SettingChanged(Cause):
     after: str = ""
     of: str = ""
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         key = f"{self.key} of {self.of}" if self.of else self.key
         return f"{key} {self.before} → {self.after}" if self.before and self.after else f"{key} changed"
 
@@ -155,7 +164,7 @@ class ItemsChanged(Cause):
     removed: tuple[str, ...] = ()
     of: str = ""
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         key = f"{self.key} of {self.of}" if self.of else self.key
         if not self.added and not self.removed:
             return f"{key} in another order"
@@ -170,7 +179,7 @@ class FileChanged(Cause):
 
     path: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{self.path} changed"
 
 
@@ -180,7 +189,7 @@ class FileAdded(Cause):
 
     path: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{self.path} added"
 
 
@@ -190,7 +199,7 @@ class FileRemoved(Cause):
 
     path: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{self.path} removed"
 
 
@@ -202,7 +211,7 @@ class ModeChanged(Cause):
     before: str
     after: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{self.path}: {self.before} → {self.after}"
 
 
@@ -214,7 +223,7 @@ class LinkChanged(Cause):
     before: str
     after: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{self.path}: leads to {self.after}, not {self.before}"
 
 
@@ -225,7 +234,7 @@ class ModelFileChanged(Cause):
     model: str
     path: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{self.path} of model {self.model} changed"
 
 
@@ -236,7 +245,7 @@ class ModelFileAdded(Cause):
     model: str
     path: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{self.path} of model {self.model} added"
 
 
@@ -247,7 +256,7 @@ class ModelFileRemoved(Cause):
     model: str
     path: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{self.path} of model {self.model} removed"
 
 
@@ -258,7 +267,7 @@ class MountAdded(Cause):
     target: str
     source: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"mount {self.source} at {self.target} added"
 
 
@@ -268,7 +277,7 @@ class MountRemoved(Cause):
 
     target: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"mount at {self.target} removed"
 
 
@@ -276,7 +285,7 @@ class MountRemoved(Cause):
 class MountsReordered(Cause):
     """A step sees the same files, mounted in another order."""
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return "mounts in another order"
 
 

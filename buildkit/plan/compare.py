@@ -33,9 +33,11 @@ from buildkit.plan.spec import Kind, PackFiles, PackModel, RunStep, Spec
 from buildkit.plan.why import History, Places
 
 _OF_SETTINGS = ("arch", "bytecode", "compression", "interpreter", "prefix", "python")
+_DEFAULTS = {"compression": "zstd"}  # which recipes do not say
 _TABLES = {Kind.ROOT: "root", Kind.IMAGE: "root", Kind.RUN: "run", Kind.FILES: "copy", Kind.MODEL: "models"}
 _MODES = {"file": "file", "exec": "executable", "link": "link"}
 _LONG = 40
+_ABSENT = object()
 _HEX = re.compile(r"[0-9a-f]{12}")
 _SCRIPT = ["/bin/sh", "-eu", "-c"]
 
@@ -78,7 +80,7 @@ def compare(case: Case, before: str) -> Iterator[Cause]:
         yield KindChanged(before=str(old.get("kind")), after=new["kind"])
         return
     for part in sorted(old.keys() | new.keys(), key=lambda part: (part != "format", part)):
-        if old.get(part) != new.get(part):
+        if old.get(part, _ABSENT) != new.get(part, _ABSENT):
             yield from _compare_part(made, part)
 
 
@@ -100,19 +102,19 @@ def _compare_part(case: Case, part: str) -> tuple[Cause, ...]:
 
     compare: Callable[[Case], Iterator[Cause]] | None = (_PARTS | comparepins.PARTS).get(part)
     try:
-        found = tuple(compare(case)) if compare else ()
+        found = tuple(dict.fromkeys(compare(case))) if compare else ()
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         found = ()  # a recipe of another format has another shape
     return found or (_setting(case, part),)
 
 
 def _setting(case: Case, part: str) -> Cause:
-    key = part.replace("_", "-")
+    key, unsaid = part.replace("_", "-"), _DEFAULTS.get(part)
+    before, after = case.old.get(part, unsaid), case.new.get(part, unsaid)
     if part in _OF_SETTINGS:
-        where = in_settings(key)
-    else:
-        where = case.key(f"{_TABLES[case.spec.kind]}.{key}" if case.spec.kind in _TABLES else key)
-    return changed(key, case.old.get(part), case.new.get(part), where=where, of=_step(case))
+        return changed(key, before, after, where=in_settings(key))
+    where = case.key(f"{_TABLES[case.spec.kind]}.{key}" if case.spec.kind in _TABLES else key)
+    return changed(key, before, after, where=where, of=_step(case))
 
 
 def changed(key: str, before: object, after: object, *, where: str, of: str = "") -> SettingChanged:

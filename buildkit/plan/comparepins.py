@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from buildkit.plan.causes import Cause
+from buildkit.plan.causes import Cause, FormatChanged
 from buildkit.plan.compare import Case, changed, compare, compare_env, compare_files, compare_new, in_file, in_settings
 from buildkit.plan.pincauses import (
     ArtifactChanged,
@@ -105,10 +105,16 @@ def _compare_compiled(case: Case, name: str, key: str, where: str) -> Iterator[C
     stage = builder[-1].name.partition("/")[0] if builder else ""
     if old["builder"] != new["builder"]:
         causes = [cause for _, cause in _compare_layers(case, old["builder"], builder)]
+        causes = [c for c in causes if not (isinstance(c, InterpreterChanged) and c.because in causes)]  # said already
         yield from causes or [BuilderChanged(stage=stage, where=case.places.stage(stage))]
     yield from compare_env(
         old["env"], new["env"], where=in_file(case.places.stage(stage), "config.env"), of=f"the stage {stage}"
     )
+    for part in sorted((old.keys() | new.keys()) - {"builder", "env", "format", "sdist", "tree"}):
+        if old.get(part) != new.get(part):
+            yield changed(part, old.get(part), new.get(part), where=in_settings(part))
+    if old["format"] != new["format"]:
+        yield FormatChanged(before=old["format"], after=new["format"])
 
 
 def _compare_layers(case: Case, keys: Sequence[str], specs: Sequence[Spec]) -> Iterator[tuple[str, Cause]]:

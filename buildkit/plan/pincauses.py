@@ -15,7 +15,7 @@ class PinChanged(Cause):
     before: str
     after: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{self.name} {self.before or '?'} → {self.after or '?'}"
 
 
@@ -26,7 +26,7 @@ class PinAdded(Cause):
     name: str
     version: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{_versioned(self.name, self.version)} added"
 
 
@@ -37,7 +37,7 @@ class PinRemoved(Cause):
     name: str
     version: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{_versioned(self.name, self.version)} removed"
 
 
@@ -50,7 +50,7 @@ class WheelMoved(Cause):
     before: str
     after: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{_versioned(self.name, self.version)} moved from {self.before} to {self.after}"
 
 
@@ -63,7 +63,7 @@ class ArtifactChanged(Cause):
     before: str = ""
     after: str = ""
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         what = f"{self.after}, {self.before} before" if self.before != self.after else "another file"
         return f"{_versioned(self.name, self.version)}: {what}"
 
@@ -76,7 +76,7 @@ class CompiledAnew(Cause):
     version: str
     because: Cause | None = None
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{self.name} compiled anew" + (f": {self.because}" if self.because else "")
 
 
@@ -86,7 +86,7 @@ class SourceChanged(Cause):
 
     name: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"its sdist `{self.name}` is another file"
 
 
@@ -96,7 +96,7 @@ class BuilderChanged(Cause):
 
     stage: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"the stage `{self.stage}` changed"
 
 
@@ -109,7 +109,7 @@ class PackageChanged(Cause):
     after: str
     stage: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{self.name} {self.before} → {self.after}{_in(self.stage)}"
 
 
@@ -121,7 +121,7 @@ class PackageAdded(Cause):
     version: str
     stage: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{self.name} {self.version} added{_in(self.stage)}"
 
 
@@ -133,7 +133,7 @@ class PackageRemoved(Cause):
     version: str
     stage: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"{self.name} {self.version} removed{_in(self.stage)}"
 
 
@@ -146,7 +146,7 @@ class InterpreterChanged(Cause):
     after: str = ""
     because: Cause | None = None
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         if self.because:
             return f"the root that compiles bytecode: {self.because}"
         if self.before != self.after:
@@ -161,7 +161,7 @@ class ImageChanged(Cause):
     before: str
     after: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         names = [ref.partition("@")[0] for ref in (self.before, self.after)]
         return f"image {names[0]} → {names[1]}" if names[0] != names[1] else f"image {names[1]}: another digest"
 
@@ -172,7 +172,7 @@ class StepAdded(Cause):
 
     step: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"step {self.step} added"
 
 
@@ -182,7 +182,7 @@ class StepRemoved(Cause):
 
     step: str
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"step {self.step} removed"
 
 
@@ -193,7 +193,7 @@ class RootBelowChanged(Cause):
     layer: str
     because: Cause | None = None
 
-    def __str__(self) -> str:
+    def _words(self) -> str:
         return f"below it, {self.because}" if self.because else f"below it, {self.layer} changed"
 
 

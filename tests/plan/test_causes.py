@@ -161,6 +161,7 @@ class Change:
     before: Callable[[], Composer] = edited
     after: Callable[[], Composer] = edited
     stage: str = "runtime"
+    more: int = 0
 
 
 CHANGES = (
@@ -310,6 +311,20 @@ CHANGES = (
         after=lambda: edited(
             wheels(FAST), tree("./libs/fast", tree_file("src/fast.c", "new"), tree_file("pyproject.toml"))
         ),
+    ),
+    Change(
+        BIN["native"],
+        pincauses.CompiledAnew(
+            name="native",
+            version="1.0",
+            where="pyproject.toml: [tool.buildkit] prefix",
+            because=causes.SettingChanged(
+                key="prefix", before="/opt/venv", after="/opt/v", where="pyproject.toml: [tool.buildkit] prefix"
+            ),
+        ),
+        "native compiled anew: prefix /opt/venv → /opt/v",
+        after=lambda: edited(settings="prefix = '/opt/v'"),
+        more=1,
     ),
     # roots
     Change(
@@ -617,6 +632,14 @@ CHANGES = (
         after=lambda: edited(tree("tools", tree_file("t.sh", "new"))),
         stage="builder",
     ),
+    Change(
+        "runtime/app",
+        causes.SettingChanged(
+            key="compression", before="zstd", after="gzip", where="pyproject.toml: [tool.buildkit] compression"
+        ),
+        "compression zstd → gzip",
+        after=lambda: edited(settings="compression = 'gzip'"),
+    ),
     # files
     Change(
         "runtime/app",
@@ -711,7 +734,7 @@ def test_a_change(change: Change) -> None:
     found = between(change.before(), change.after(), change.stage)
     assert change.expected in found[change.layer]
     assert str(change.expected) == change.text
-    assert len(found[change.layer]) == 1, [str(cause) for cause in found[change.layer]]
+    assert len(found[change.layer]) == 1 + change.more, [str(cause) for cause in found[change.layer]]
 
 
 ONE = composer().compose("runtime").specs[-1]
@@ -865,7 +888,8 @@ def altered(draw: st.DrawFn, value: Any) -> Any:
     """``value`` with a part of it other, gone, twice or elsewhere; now and then something else altogether."""
     if isinstance(value, list) and value and draw(st.booleans()):
         number = draw(st.integers(0, len(value) - 1))
-        how = draw(st.sampled_from(["in", "gone", "twice", "turned"]))
+        is_row = any(isinstance(part, str) and len(part) == 64 for part in value)  # a hash in it must stay in its place
+        how = draw(st.sampled_from(["in", "gone"] if is_row else ["in", "gone", "twice", "turned"]))
         inner = [draw(altered(value[number]))] if how == "in" else [] if how == "gone" else [value[number]] * 2
         return value[::-1] if how == "turned" else [*value[:number], *inner, *value[number + 1 :]]
     if isinstance(value, dict) and value and draw(st.booleans()):

@@ -1,0 +1,180 @@
+"""``nox -s explain``: why layers of an image will be built again, or when and why they were built last.
+
+Nothing is built or changed, and nothing is asked of a network: what a shared cache has is not known here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TextIO
+
+from buildkit.cache.past import Built, find_built
+from buildkit.digest import DiffId
+from buildkit.engine.options import Parser
+from buildkit.engine.planning import Planner, check_stage, open_planner
+from buildkit.errors import DefinitionError
+from buildkit.oci.blob import Made
+from buildkit.plan.causes import Cause, say_cause
+from buildkit.plan.plan import Entry, Source
+from buildkit.report.view import open_view
+from buildkit.report.words import clean, say_date
+
+_SHORTEST = 4  # digits of a key that say which is meant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What a build would do with one layer, and why.
+
+    ``causes`` are those for building it; ``again`` where it is imported though local storage has it; ``below`` is the
+    layer whose change is the reason; ``tool`` where it is no part of the image, but needed to build one that is.
+    """
+
+    entry: Entry
+    causes: tuple[Cause, ...] = ()
+    built: Built | None = None
+    again: bool = False
+    below: str = ""
+    tool: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """The fields that docs/cache.md describes."""
+        spec, built = self.entry.spec, self.built
+        return {
+            "name": spec.name,
+            "kind": str(spec.kind),
+            "key": str(spec.key),
+            "source": str(self.entry.source),
+            "tool": self.tool,
+            "causes": [cause.as_json() for cause in self.causes],
+            "again": self.again,
+            "below": self.below,
+            "built": {"at": built.at, "stage": built.stage, "why": built.why} if built else None,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What is said of a stage's image: of all its layers, lowest first, or of those that were asked for."""
+
+    stage: str
+    image: str
+    layers: tuple[Explained, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """``{"stage", "image", "layers"}``."""
+        return {"stage": self.stage, "image": self.image, "layers": [layer.as_json() for layer in self.layers]}
+
+
+def explain(folder: Path, arguments: Sequence[str]) -> None:
+    """Print why the layers of a stage will be built, or were; raises DefinitionError or BuildError."""
+    options = _parse(arguments)
+    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+        explanation = look(planner, check_stage(planner.graph, options.stage), options.layer)
+    if options.json:
+        sys.stdout.write(json.dumps(explanation.as_json(), indent=2) + "\n")
+    else:
+        print_explanation(explanation, sys.stdout, whole=not options.layer)
+
+
+def look(planner: Planner, stage: str, layer: str = "") -> Explanation:
+    """Explain the layers of a stage, or the one that ``layer`` names by its name or the first digits of its key."""
+    planned = planner.plan(stage)
+    explained = list(_explain_entries(planned.plan.entries, set(planned.stored.diff_ids if planned.stored else ())))
+    explained += [Explained(entry=e, tool=True) for e in planner.plan_tools(planned.plan) if e.source is Source.BUILT]
+    chosen = _choose(explained, layer) if layer else explained
+    reasons = planner.reasons(planned.plan.composition)
+    built = find_built(planner.shop.ledger, [one.entry.spec.key.hex for one in chosen])
+    return Explanation(
+        stage=stage,
+        image=planned.ref,
+        layers=tuple(
+            replace(
+                one,
+                causes=reasons.find(one.entry.spec) if one.entry.source is Source.BUILT else (),
+                built=built.get(one.entry.spec.key.hex),
+            )
+            for one in chosen
+        ),
+    )
+
+
+def _explain_entries(entries: Sequence[Entry], stored: Set[DiffId]) -> Iterator[Explained]:
+    """Local storage knows a layer by all that lie below it, so what lies above a change is imported again."""
+    below = ""
+    for entry in entries:
+        imported = entry.source is not Source.STORAGE
+        again = imported and entry.source is not Source.BUILT and _is_in(entry.made, stored)
+        yield Explained(entry=entry, again=again, below=below if again else "")
+        below = below or (entry.spec.name if imported else "")
+
+
+def _is_in(made: Made | None, stored: Set[DiffId]) -> bool:
+    return made is not None and all(blob.diff_id in stored for blob in made.blobs)
+
+
+def _choose(explained: Iterable[Explained], layer: str) -> list[Explained]:
+    by_name = {one.entry.spec.name: one for one in explained}
+    if layer in by_name:
+        return [by_name[layer]]
+    digits = layer.removeprefix("sha256:")
+    found = [one for one in by_name.values() if one.entry.spec.key.hex.startswith(digits)]
+    if found and len(digits) >= _SHORTEST:
+        return found
+    close = get_close_matches(layer, by_name) or [name for name in by_name if layer in name] or list(by_name)
+    raise DefinitionError(
+        f"there is no layer `{layer}`: a name, or the first digits of a key",
+        hint=f"did you mean {', '.join(close[:5])}?",
+    )
+
+
+def print_explanation(explanation: Explanation, out: TextIO, *, whole: bool = True) -> None:
+    """Lines for every layer, and for the ``whole`` of an image one that says how many would be built."""
+    width = max((len(one.entry.spec.name) for one in explanation.layers), default=0)
+    for one in explanation.layers:
+        print(clean(f"{one.entry.spec.name:{width}}  {say_what(one, explanation.stage)}"), file=out)
+        for cause in one.causes:
+            print(clean(f"    {say_cause(cause)}"), file=out)
+    if whole:
+        print(render_sum(explanation), file=out)
+
+
+def say_what(one: Explained, stage: str) -> str:
+    """What would be done with a layer; of one that is there, when it was built and why."""
+    if one.entry.source is Source.BUILT:
+        return "would be built" + " again" * bool(one.built) + ", as a tool for others" * one.tool + ":"
+    if one.again:
+        what = f"imported again, for {one.below} below it changes"
+    elif one.entry.source is Source.STORAGE:
+        what = "stays as it is"
+    else:
+        what = "imported" if one.entry.source is Source.CACHE else "fetched and imported"
+    return what + (f"; {_say_built(one.built, stage)}" if one.built else "")
+
+
+def _say_built(built: Built, stage: str) -> str:
+    of = f" for {built.stage}" if built.stage and built.stage != stage else ""
+    return f"built {say_date(built.at)}{of}" + (f": {built.why}" if built.why else "")
+
+
+def render_sum(explanation: Explanation) -> str:
+    """The last line."""
+    layers = [one for one in explanation.layers if not one.tool]
+    count = sum(one.entry.source is Source.BUILT for one in layers)
+    again = sum(one.again for one in layers)
+    built = f"{count} of {len(layers)} layers would be built" if count else "nothing would be rebuilt"
+    return f"{explanation.stage}: {built}" + (f", {again} imported again" if again else "")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(prog="nox -s explain --")
+    parser.add_argument("stage", metavar="STAGE", help="a stage")
+    parser.add_argument("layer", nargs="?", default="", metavar="LAYER", help="a layer's name, or digits of its key")
+    parser.add_argument("--json", action="store_true", help="print the explanation as JSON")
+    return parser.parse_args(list(arguments))
