@@ -53,9 +53,11 @@ class Database:
     Raises BuildError for a file that cannot be used: damaged, locked for 30 s, on a full disk, or of a newer schema.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, alone: bool = False) -> None:
+        """Open the file; ``alone`` shuts others out, and reads it even where a full disk has no room for its index."""
         self._lock = threading.RLock()
         self._path = path
+        self._alone = alone
         with ExitStack() as stack, _explained(path):
             self._db = stack.enter_context(
                 closing(sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False))
@@ -103,6 +105,8 @@ class Database:
                 raise
 
     def _prepare(self) -> None:
+        if self._alone:
+            self._db.execute("PRAGMA locking_mode=EXCLUSIVE")  # then what processes share is kept in memory
         self._db.execute("PRAGMA synchronous=NORMAL")  # a power cut may cost the last rows, never the file: built again
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == VERSION:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from buildkit.cache.ledger import Ledger, StatKey
 from buildkit.digest import FileHash
+from buildkit.errors import BuildError
 
 _GRANULARITY_NS = 20_000_000  # kernels stamp files with the time of the last tick, at most 10 ms old
 _COARSE_NS = 2_000_000_000  # and some file systems (FAT, NFS servers) keep whole seconds
@@ -39,7 +41,8 @@ class StatIndex:
             sha256 = _hash(file.fileno())
             after = os.fstat(file.fileno())
         if _key(after) == _key(stat):
-            self._ledger.add_file(_key(stat), sha256, began)
+            with suppress(BuildError):  # what a full disk cannot remember is read again
+                self._ledger.add_file(_key(stat), sha256, began)
         return sha256, after
 
 

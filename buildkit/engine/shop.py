@@ -138,6 +138,6 @@ def open_shop(project: Project, say: Say, jobs: int, *, alone: bool = False) -> 
         ) from error
     with (
         blobs.in_use(alone=alone, waiting=lambda: say(Note(text=_WAITING[alone])), stopped=lambda: False),
-        closing(Ledger(folder / "ledger.sqlite")) as ledger,
+        closing(Ledger(folder / "ledger.sqlite", alone=alone)) as ledger,
     ):
         yield Shop(project, blobs, ledger, say, jobs)
