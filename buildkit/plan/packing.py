@@ -42,8 +42,8 @@ def bin_of(name: str, bins: int) -> int:
 
 
 def order_layers(specs: Iterable[Spec]) -> tuple[Spec, ...]:
-    """Layers from the lowest to the topmost; each key once."""
-    unique = {spec.key: spec for spec in specs}
+    """Layers from the lowest to the topmost; each key once, by the first of its names, whoever includes whom first."""
+    unique = {spec.key: spec for spec in sorted(specs, key=lambda spec: spec.name, reverse=True)}
     return tuple(sorted(unique.values(), key=_position))
 
 

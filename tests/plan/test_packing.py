@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from itertools import pairwise, permutations
+from random import Random
+
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from planfakes import MB, composer, sdist, wheel
 
@@ -54,11 +61,91 @@ def test_a_light_wheel_more_changes_one_bin_alone(items: list[Artifact], name: s
     assert differ == {f"bin-{bin_of(name, 8)}"}
 
 
-@given(artifacts(), st.randoms(use_true_random=False))
-def test_the_order_of_the_lock_does_not_matter(items: list[Artifact], random: object) -> None:
+@st.composite
+def crowds(draw: st.DrawFn) -> list[Artifact]:
+    """Wheels among which there are about as many heavy ones as may lie alone, or more."""
+    sizes = draw(st.lists(st.integers(MB, 40 * MB), min_size=MOST_HEAVY - 2, max_size=MOST_HEAVY + 5))
+    light = draw(st.lists(st.integers(0, MB - 1), max_size=5))
+    return [wheel(f"w{number:02}", size=size) for number, size in enumerate([*sizes, *light])]
+
+
+ANY_WHEELS = st.one_of(artifacts(), crowds())
+
+
+def made_anew(before: list[Artifact], after: list[Artifact]) -> int:
+    """How many layers of ``after`` must be packed where those of ``before`` are there."""
+    there = set(groups(before).values())
+    return sum(group not in there for group in groups(after).values())
+
+
+def is_heavy(artifact: Artifact) -> bool:
+    return artifact.is_wheel and artifact.size >= MB
+
+
+def is_crowded(*sets: list[Artifact]) -> bool:
+    """Whether there are more heavy wheels than may lie alone: then one that comes or goes moves another."""
+    return any(sum(map(is_heavy, items)) > MOST_HEAVY for items in sets)
+
+
+@given(ANY_WHEELS, st.text("xyz", min_size=1, max_size=3), st.integers(0, 40 * MB))
+def test_a_wheel_more_packs_its_own_layer_and_at_most_that_of_one_it_displaces(
+    items: list[Artifact], name: str, size: int
+) -> None:
+    after = [*(a for a in items if a.name != name), wheel(name, size=size)]
+    before = after[:-1]
+    anew = made_anew(before, after)
+    assert anew == 1 or (anew == 2 and is_heavy(after[-1]) and is_crowded(after))
+
+
+@given(ANY_WHEELS, st.data())
+def test_a_wheel_less_packs_at_most_the_bin_it_was_in_or_those_it_makes_room_for(
+    items: list[Artifact], data: st.DataObject
+) -> None:
+    assume(items)
+    gone = data.draw(st.sampled_from(items))
+    after = [a for a in items if a is not gone]
+    anew = made_anew(items, after)
+    if not is_heavy(gone):
+        assert anew <= 1
+    else:  # one that may lie alone now, and the bin that it leaves
+        assert anew <= (2 if is_crowded(items) else 0)
+
+
+@given(ANY_WHEELS, st.data(), st.integers(0, 40 * MB))
+def test_an_upgrade_packs_one_layer_or_two_across_the_limit(
+    items: list[Artifact], data: st.DataObject, size: int
+) -> None:
+    wheels = [a for a in items if a.is_wheel]
+    assume(wheels)
+    old = data.draw(st.sampled_from(wheels))
+    new = wheel(old.name, "2.0", size=size)
+    after = [new if a is old else a for a in items]
+    anew = made_anew(items, after)
+    if is_crowded(items, after) and (is_heavy(old) or is_heavy(new)):
+        assert 1 <= anew <= 3  # and the one whose place it takes, or who takes its place
+    elif is_heavy(new) and not is_heavy(old):
+        assert 1 <= anew <= 2  # its own, and the bin that it leaves
+    else:
+        assert anew == 1
+
+
+@given(ANY_WHEELS, st.integers(1, 64), st.randoms(use_true_random=False))
+def test_the_order_of_the_lock_does_not_matter(items: list[Artifact], bins: int, random: Random) -> None:
     shuffled = items[:]
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert group_wheels(items, heavy=MB, bins=8) == group_wheels(shuffled, heavy=MB, bins=8)
+    random.shuffle(shuffled)
+    assert group_wheels(items, heavy=MB, bins=bins) == group_wheels(shuffled, heavy=MB, bins=bins)
+
+
+@given(ANY_WHEELS, st.data())
+def test_a_little_growth_moves_nothing(items: list[Artifact], data: st.DataObject) -> None:
+    assume(items)
+    one = data.draw(st.sampled_from(items))
+    assume(one.is_wheel)
+    low = 1 << one.size.bit_length() >> 1
+    size = data.draw(st.integers(low, max(2 * low - 1, 0)))  # MB is a power of two: no limit is crossed
+    grown = [wheel(a.name, size=size) if a is one else a for a in items]
+    named = [{name: [a.name for a in group] for name, group in groups(some).items()} for some in (items, grown)]
+    assert named[0] == named[1]
 
 
 def test_the_heaviest_lie_alone_and_a_little_growth_changes_nothing() -> None:
@@ -108,25 +195,86 @@ def test_each_key_lies_once() -> None:
     assert order(spec("a"), spec("b"), spec("a")) == ["a", "b"]
 
 
-SPECS = st.lists(
-    st.builds(spec, NAMES, st.just(Kind.WHEELS), st.integers(0, 1 << 32), st.integers(1, 60).map(float)),
-    unique_by=lambda found: found.name,
-    max_size=30,
+KINDS = st.sampled_from([Kind.WHEELS, Kind.MODEL, Kind.FILES, Kind.PREFIX])
+SPEC = st.builds(
+    spec,
+    NAMES,
+    KINDS,
+    st.one_of(st.integers(0, 40), st.integers(0, 1 << 40)),
+    st.one_of(st.integers(1, 60).map(float), st.sampled_from([0.01, 0.5, 100.0])),
 )
+SPECS = st.lists(SPEC, unique_by=lambda found: found.name, max_size=30)
 
 
 @given(SPECS, st.randoms(use_true_random=False))
-def test_the_order_of_layers_is_total(specs: list[Spec], random: object) -> None:
+def test_the_order_of_layers_is_total(specs: list[Spec], random: Random) -> None:
     shuffled = specs[:]
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     assert order(*specs) == order(*shuffled)
     assert sorted(order(*specs)) == sorted(found.name for found in specs)
 
 
-@given(SPECS, NAMES)
-def test_a_layer_more_does_not_move_the_others(specs: list[Spec], name: str) -> None:
-    before = [found for found in order(*specs) if found != name]
-    assert [found for found in order(*specs, spec(name, weight=MB)) if found != name] == before
+@given(SPECS, st.data())
+def test_the_order_does_not_depend_on_who_brings_a_layer_first(specs: list[Spec], data: st.DataObject) -> None:
+    assume(specs)
+    twice = data.draw(st.lists(st.sampled_from(specs), min_size=1, max_size=5))
+    named = [replace(found, name=f"other/{found.name}") for found in twice]  # two stages share it: one key, two names
+    shuffled = data.draw(st.permutations([*specs, *named]))
+    assert order_layers(shuffled) == order_layers([*specs, *named])
+    assert sorted(found.key for found in order_layers(shuffled)) == sorted(found.key for found in specs)
+
+
+@given(SPECS, SPEC)
+def test_a_layer_more_or_less_does_not_move_the_others(specs: list[Spec], one: Spec) -> None:
+    without = [found for found in specs if found.name != one.name]
+    assert [name for name in order(*without, one) if name != one.name] == order(*without)
+
+
+@given(SPECS, st.data(), st.integers(0, 1 << 40))
+def test_a_layer_of_another_size_does_not_move_the_others(specs: list[Spec], data: st.DataObject, size: int) -> None:
+    assume(specs)
+    one = data.draw(st.sampled_from(specs))
+    after = [replace(found, weight=size) if found is one else found for found in specs]
+    before, now = order(*specs), order(*after)
+    assert [name for name in now if name != one.name] == [name for name in before if name != one.name]
+    assert now == before or size.bit_length() != one.weight.bit_length()
+
+
+def power(number: float) -> Fraction:
+    """The least power of two above: sizes and rates count by these."""
+    return Fraction(2) ** (math.floor(math.log2(number)) + 1)
+
+
+def cost(specs: Sequence[Spec], rate: Callable[[Spec], Fraction], weight: Callable[[Spec], Fraction]) -> Fraction:
+    """Expected bytes extracted again: whatever changes takes itself and all that lies above it along."""
+    above = [sum((weight(found) for found in specs[number:]), Fraction()) for number in range(len(specs))]
+    return sum((rate(found) * size for found, size in zip(specs, above, strict=True)), Fraction())
+
+
+def counted(specs: Sequence[Spec]) -> Fraction:
+    """The cost by powers of two."""
+    return cost(specs, lambda found: power(found.rate), lambda found: power(max(found.weight, 1)))
+
+
+def real(specs: Sequence[Spec]) -> Fraction:
+    return cost(specs, lambda found: Fraction(found.rate), lambda found: Fraction(max(found.weight, 1)))
+
+
+FREE = SPEC.filter(lambda found: found.kind is not Kind.PREFIX)  # that one lies lowest whatever it costs
+
+
+@settings(max_examples=60)
+@given(st.lists(FREE, unique_by=lambda found: found.name, max_size=5))
+def test_no_other_order_costs_less(specs: list[Spec]) -> None:
+    ours = order_layers(specs)
+    assert counted(ours) == min(map(counted, permutations(specs)))
+    assert real(ours) <= 4 * min(map(real, permutations(specs)))  # a factor of two each for rates and sizes
+
+
+@given(st.lists(FREE, unique_by=lambda found: found.name, max_size=30))
+def test_exchanging_two_neighbours_never_helps(specs: list[Spec]) -> None:
+    for low, high in pairwise(order_layers(specs)):
+        assert counted([low, high]) <= counted([high, low])
 
 
 @pytest.mark.parametrize(("count", "weight"), [(9, 1100), (15, 2000), (8, 1024)])
