@@ -31,6 +31,7 @@ Mounts = Sequence[tuple[Path, str]]
 PIPES = ("/mnt/out", "/mnt/in")
 
 _POLL_SECONDS = 0.01
+_UNKNOWN = b"container not known"
 _PROBE = "/buildkit-probe"
 _MISSED = re.compile(rb"(?:exec: \\?.|executable file .)" + _PROBE.encode())  # runc's words; crun's
 
@@ -87,7 +88,7 @@ def working_container(image: str, note: Note = unnoted) -> Iterator[Box]:
             yield box
         finally:
             removed = run(Command(argv=("buildah", "rm", "--", box.name), accept=(0, 1, 125), undoes=True))
-            if held and removed.code == 0:
+            if held and (removed.code == 0 or _UNKNOWN in removed.stderr):
                 held.strike()
 
 

@@ -107,10 +107,25 @@ def test_a_container_is_noted_before_it_is_made_and_until_it_is_gone(layer: Diff
     with working_container(REF, notes.hold) as box:
         notes.sweep(buildah.remove_containers)
         assert box.name in containers()
-        assert (notes.folder / box.name).exists()
-        run(Command(argv=("buildah", "rm", "--", box.name)))  # so that it cannot be removed again
-    assert (notes.folder / box.name).exists()
+        assert [path.name for path in notes.folder.iterdir()] == [box.name]
+    assert list(notes.folder.iterdir()) == []
+    with pytest.raises(ToolError), working_container(f"{REF}-missing", notes.hold):
+        pass  # what never was need not be removed
+    assert list(notes.folder.iterdir()) == []
+
+
+def test_a_container_that_could_not_be_removed_stays_noted(
+    layer: DiffId, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes, real = Notes(tmp_path / "boxes"), os.environ["PATH"]
+    with working_container(REF, notes.hold) as box:
+        (tmp_path / "buildah").write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "buildah").chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{real}")
+    monkeypatch.setenv("PATH", real)
+    assert box.name in containers()
     notes.sweep(buildah.remove_containers)
+    assert box.name not in containers()
     assert list(notes.folder.iterdir()) == []
 
 
