@@ -1,10 +1,9 @@
-"""What local storage holds, by buildah and skopeo: images and containers, whoever made them; and their removal."""
+"""What local storage holds, by buildah and skopeo: images and containers, whoever made them."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,12 +74,6 @@ def remove_image(image: str) -> bool:
     Layers that other images have stay with these. (``buildah rmi`` would also remove images that it descends from.)
     """
     return _done((*skopeo_argv(), "delete", f"containers-storage:@{image}"))
-
-
-def remove_containers(names: Iterable[str]) -> None:
-    """Remove working containers. Raises ToolError."""
-    for name in names:
-        run(Command(argv=("buildah", "rm", "--", name), accept=(0, 1, 125), what=f"removing the container {name}"))
 
 
 def _ask(argv: tuple[str, ...], what: str) -> list[dict[str, Any]]:

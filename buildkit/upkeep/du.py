@@ -26,7 +26,7 @@ _OTHERS = {
 def du(folder: Path, *, as_json: bool) -> int:
     """Print sums by stage and by kind; returns 0."""
     with open_view(sys.stderr) as say, open_holdings(folder, say) as (shop, needed, holdings):
-        left = find_leftovers(shop.project.name, needed.refs, say) if needed else Leftovers()
+        left = find_leftovers(shop.project.name, needed.refs, shop.blobs.notes, say) if needed else Leftovers()
     value = add_up(holdings) | {"storage": {"images": len(left.images), "containers": len(left.containers)}}
     if as_json:
         sys.stdout.write(json.dumps(value, indent=2) + "\n")

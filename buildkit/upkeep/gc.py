@@ -19,11 +19,11 @@ from buildkit.cache.eviction import Choice, Rules, choose
 from buildkit.cache.inventory import Found, remove
 from buildkit.cache.stock import Still, Stock
 from buildkit.declare.graph import load_graph
-from buildkit.declare.project import load_project
+from buildkit.declare.project import Project, load_project
 from buildkit.digest import FileHash, Key
 from buildkit.engine.scheduler import interruptible
 from buildkit.engine.shop import Shop, open_shop
-from buildkit.errors import BuildError
+from buildkit.errors import BuildError, Interrupted
 from buildkit.events import Note, Say
 from buildkit.report.columns import Column, print_columns
 from buildkit.report.view import open_view
@@ -81,8 +81,7 @@ def gc(folder: Path, options: GcOptions, *, as_json: bool) -> int:
     """
     with open_view(sys.stderr) as say, interruptible():
         project = load_project(folder)
-        with open_shop(project, say, 1) as shop:  # mistakes are said, and files hashed, while builds may go on
-            find_needed(shop, load_graph(folder), lambda _event: None)
+        _look_first(project, folder, say)
         with open_shop(project, say, 1, alone=True) as shop:
             needed = find_needed(shop, load_graph(folder), say)
             now = time.time()
@@ -94,6 +93,17 @@ def gc(folder: Path, options: GcOptions, *, as_json: bool) -> int:
     else:
         _print(clearance, options, now)
     return 0
+
+
+def _look_first(project: Project, folder: Path, say: Say) -> None:
+    """Find mistakes, and hash files, while builds may go on."""
+    try:
+        with open_shop(project, say, 1) as shop:
+            find_needed(shop, load_graph(folder), lambda _event: None)
+    except Interrupted:
+        raise
+    except BuildError:
+        return  # a full disk opens the ledger only to one who is alone; whatever else it is, it is said then
 
 
 def _decide(shop: Shop, needed: Needed, rules: Rules, say: Say) -> Clearance:
@@ -112,7 +122,7 @@ def _decide(shop: Shop, needed: Needed, rules: Rules, say: Say) -> Clearance:
         choice=choice,
         trash=(*holdings.inventory.temporaries, *holdings.orphans),
         locks=holdings.inventory.locks,
-        leftovers=find_leftovers(shop.project.name, needed.refs, say),
+        leftovers=find_leftovers(shop.project.name, needed.refs, shop.blobs.notes, say),
         needed=weigh(one for one in holdings.items if one.stages),
     )
     if rules.limit is not None and choice.left > rules.limit:
@@ -132,7 +142,7 @@ def _act(shop: Shop, needed: Needed, clearance: Clearance, now: float) -> None:
     remove(folder, clearance.choice.files)
     left = take_stock(shop.ledger, folder, needed)
     stock.tidy(_still(left, needed), now)
-    remove_leftovers(clearance.leftovers)
+    remove_leftovers(clearance.leftovers, shop.blobs.notes)
 
 
 def _still(left: Holdings, needed: Needed) -> Still:

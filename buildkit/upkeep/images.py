@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+from buildkit.cache.notes import Notes
 from buildkit.errors import ToolError
 from buildkit.events import Note, Say
 from buildkit.oci.image import EPOCH
 from buildkit.tools import storage
+from buildkit.tools.buildah import remove_containers
 from buildkit.tools.process import find_tool
 from buildkit.tools.storage import StoredContainer, StoredImage
 
 _TITLE = "org.opencontainers.image.title"
 _OURS = "buildkit"  # the comment of a history line (oci/image.py)
 _STARTER = r"localhost/{project}/[^/:]+:(root|whole)-[0-9a-f]{{12}}"
-_BOX = re.compile(r"buildkit-([0-9]+)-[0-9a-f]{12}")  # tools/buildah.py
+_BOX = re.compile(r"buildkit-[0-9]+-[0-9a-f]{12}")  # tools/buildah.py
 _ASKED_AT_ONCE = 4
 
 
@@ -36,7 +38,7 @@ class Leftovers:
     names: tuple[str, ...] = ()
 
 
-def find_leftovers(project: str, needed: Iterable[str], say: Say) -> Leftovers:
+def find_leftovers(project: str, needed: Iterable[str], notes: Notes, say: Say) -> Leftovers:
     """Look through local storage; ``needed`` are names of images that containers start from.
 
     Nothing, and a note, where there are no tools to ask it.
@@ -50,7 +52,21 @@ def find_leftovers(project: str, needed: Iterable[str], say: Say) -> Leftovers:
     except ToolError as error:
         say(Note(text=f"local storage is not looked at: {error.message}", warning=True))
         return Leftovers()
-    return choose_leftovers(images, containers, configs, project, needed)
+    boxes = [box.name for box in containers if box.working and _BOX.fullmatch(box.name)]
+    return choose_leftovers(images, containers, configs, project, needed, find_dead(boxes, notes))
+
+
+def find_dead(boxes: Iterable[str], notes: Notes) -> frozenset[str]:
+    """Containers of builds that died: noted by nobody who lives, and of no living process."""
+    unheld: list[str] = []
+
+    def look(names: Sequence[str]) -> tuple[str, ...]:
+        unheld.extend(names)
+        return ()  # nothing is struck off
+
+    notes.sweep(look)
+    held = {path.name for path in notes.folder.glob("*")} - set(unheld)
+    return frozenset(name for name in boxes if name in unheld or (name not in held and not _is_alive(name)))
 
 
 def choose_leftovers(
@@ -59,13 +75,11 @@ def choose_leftovers(
     configs: Mapping[str, Mapping[str, Any]],
     project: str,
     needed: Iterable[str],
-    is_alive: Callable[[int], bool] | None = None,
+    dead: Collection[str] = (),
 ) -> Leftovers:
-    """Decide, on values: ``configs`` are those of the candidates, by id."""
-    alive, wanted = is_alive or _is_alive, frozenset(needed)
-    containers = tuple(containers)
-    dead = [box for box in containers if box.working and _is_dead(box, alive)]
-    used = {box.image for box in containers if box not in dead}
+    """Decide, on values: ``configs`` are those of the candidates, by id; ``dead`` containers go, and use no image."""
+    wanted = frozenset(needed)
+    used = {box.image for box in containers if box.name not in dead}
     gone: list[StoredImage] = []
     names: list[str] = []
     for image in images:
@@ -77,12 +91,14 @@ def choose_leftovers(
             gone.append(image)
         else:
             names += doomed
-    return Leftovers(containers=tuple(box.name for box in dead), images=tuple(gone), names=tuple(names))
+    return Leftovers(containers=tuple(sorted(dead)), images=tuple(gone), names=tuple(names))
 
 
-def remove_leftovers(leftovers: Leftovers) -> None:
+def remove_leftovers(leftovers: Leftovers, notes: Notes) -> None:
     """Remove them; what a container began to use meanwhile stays. Raises ToolError."""
-    storage.remove_containers(leftovers.containers)
+    if leftovers.containers:
+        gone = remove_containers(leftovers.containers)
+        notes.sweep(gone.intersection)
     for name in leftovers.names:
         storage.remove_name(name)
     for image in leftovers.images:
@@ -112,14 +128,10 @@ def _is_ours(config: Mapping[str, Any], project: str, *, named: bool) -> bool:
     return set(comments) == {_OURS} and (named or labels.get(_TITLE, "").startswith(f"{project}/"))
 
 
-def _is_dead(box: StoredContainer, is_alive: Callable[[int], bool]) -> bool:
-    found = _BOX.fullmatch(box.name)
-    return found is not None and not is_alive(int(found[1]))
-
-
-def _is_alive(process: int) -> bool:
+def _is_alive(box: str) -> bool:
+    """Whether there is a process of the number in a container's name."""
     try:
-        os.kill(process, 0)
+        os.kill(int(box.split("-")[1]), 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:

@@ -96,7 +96,7 @@ def find_unknown(blobs: Blobs) -> Iterator[Flaw]:
     try:
         with (
             blobs.in_use(alone=True, waiting=lambda: None, stopped=lambda: True),  # now or never
-            closing(Ledger(blobs.folder / "ledger.sqlite")) as ledger,
+            closing(Ledger(blobs.folder / "ledger.sqlite", alone=True)) as ledger,
         ):
             holdings = take_stock(ledger, blobs.folder, None)
     except Interrupted:
