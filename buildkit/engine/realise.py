@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
-from buildkit.declare.pins import Artifact, Model, ModelFile
-from buildkit.digest import FileHash, Key
+from buildkit.declare.pins import Model
+from buildkit.digest import Key
 from buildkit.engine.boxes import Boxes
-from buildkit.engine.fetch import Wanted
 from buildkit.engine.scheduler import Lane, Outcome, Task
 from buildkit.engine.shop import Shop
+from buildkit.engine.supplies import Supplies
 from buildkit.errors import MismatchError
 from buildkit.layers.files import file_members
 from buildkit.layers.member import Compression, Member, Packed
-from buildkit.layers.models import forward_reader, model_members, open_from_paths, open_from_wheel, worth_compressing
+from buildkit.layers.models import forward_reader, model_members, worth_compressing
 from buildkit.layers.tar import write_layer
 from buildkit.layers.wheels import layer_of_wheels, prefix_members
 from buildkit.oci.blob import Blob, Made
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import (
-    Compile,
     Kind,
     MakeRoot,
     PackFiles,
@@ -53,6 +51,7 @@ class Realiser:
         self._composer = composer
         self._compression = Compression(shop.project.compression)
         self.tasks: dict[str, Task] = {}
+        self._supplies = Supplies(shop, boxes, self.tasks, lambda: composer.builder, self._want_whole)
 
     def want(self, specs: Iterable[Spec]) -> tuple[str, ...]:
         """Add what makes ``specs``, or fetches what a shared cache has; returns the ids to wait for."""
@@ -119,14 +118,14 @@ class Realiser:
 
     def _wheels(self, spec: Spec, work: PackWheels) -> Task:
         shop = self._shop
-        fetched = [self._fetch(artifact) for artifact in work.wheels if artifact.is_wheel]
-        compiled = [self._compile(item) for item in work.compiled]
+        fetched = [self._supplies.fetch(artifact) for artifact in work.wheels if artifact.is_wheel]
+        compiled = [self._supplies.compile(item) for item in work.compiled]
         bytecode = shop.project.bytecode
         compiler = self._want_compiler() if bytecode else ()
         by_name = {item.artifact.name: item for item in work.compiled}
 
         def members() -> Iterator[Member]:
-            paths = [self._wheel_path(artifact, by_name.get(artifact.name)) for artifact in work.wheels]
+            paths = [self._supplies.wheel_path(artifact, by_name.get(artifact.name)) for artifact in work.wheels]
             return layer_of_wheels(paths, shop.project.target, self._boxes.compiler if bytecode else None)
 
         needs = (*filter(None, [*fetched, *compiled]), *compiler)
@@ -135,14 +134,14 @@ class Realiser:
     def _model(self, spec: Spec, work: PackModel) -> Task:
         model = work.model
         if model.wheel is not None:
-            needs = [self._fetch(model.wheel)]
+            needs = [self._supplies.fetch(model.wheel)]
         elif model.source.startswith("https:"):
-            needs = [self._fetch_model_file(model, file) for file in work.files]
+            needs = [self._supplies.fetch_model_file(model, file) for file in work.files]
         else:
             needs = []
 
         def write() -> Packed:
-            opened = self._open_model(model)
+            opened = self._supplies.open_model(model)
             small = Model(name=model.name, version="", source="", license="", files=work.files)
             largest = max(work.files, key=lambda file: file.size)
             try:
@@ -150,29 +149,10 @@ class Realiser:
                 compression = self._compression if pays else Compression.NONE
                 return self._write(spec, model_members(small, opened, work.target), compression)
             except MismatchError:
-                self._check_downloads(model, work.files)  # if it is the cache's fault, this says so, and it is mended
+                self._supplies.check_downloads(model, work.files)  # it may be the cache's fault, which is mended
                 raise
 
         return self._packing(spec, "pack", write, tuple(filter(None, needs)), total=spec.weight)
-
-    def _check_downloads(self, model: Model, files: Iterable[ModelFile]) -> None:
-        if model.source.startswith("https:"):
-            for file in files:
-                self._shop.get_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
-
-    def _open_model(self, model: Model) -> Callable[[ModelFile], Iterator[bytes]]:
-        shop = self._shop
-        if model.wheel is not None:
-            return open_from_wheel(self._wheel_path(model.wheel, None))
-        if model.source.startswith("https:"):
-            return open_from_paths(lambda file: shop.blobs.file_path(file.sha256, Path(file.path).name))
-        for file in model.files:
-            if not (shop.project.folder / file.source).is_file():
-                raise MismatchError(
-                    f"{file.source}: this file of model `{model.name}` is missing",
-                    hint="fetch it (git lfs pull?), or take the model out of the models file",
-                )
-        return open_from_paths(lambda file: shop.project.folder / file.source)
 
     def _files(self, work: PackFiles) -> Iterator[Member]:
         root = self._shop.project.folder / work.tree.path
@@ -215,80 +195,6 @@ class Realiser:
                 needs=needs,
             )
         return (name,)
-
-    # fetching and compiling
-
-    def _fetch(self, artifact: Artifact) -> str | None:
-        assert artifact.sha256 is not None  # noqa: S101 - locks are checked
-        path = self._shop.blobs.file_path(artifact.sha256, artifact.file)
-        return self._fetching(
-            f"{artifact.name} {artifact.version}".strip(),
-            path,
-            artifact.sha256,
-            artifact.size,
-            lambda progress: self._shop.fetcher.fetch(artifact, path, progress=progress),
-        )
-
-    def _fetch_model_file(self, model: Model, file: ModelFile) -> str | None:
-        path = self._shop.blobs.file_path(file.sha256, Path(file.path).name)
-        wanted = Wanted(what=f"{model.name}: {file.path}", sha256=file.sha256, size=file.size)
-        return self._fetching(
-            wanted.what,
-            path,
-            file.sha256,
-            file.size,
-            lambda progress: self._shop.fetcher.fetch_url(file.source, wanted, path, progress=progress),
-        )
-
-    def _fetching(
-        self, step: str, path: Path, sha256: FileHash, size: int, fetch: Callable[[Callable[[int], None]], None]
-    ) -> str | None:
-        name = f"fetch:{path}"
-        if path.exists():
-            return None
-        if name not in self.tasks:
-
-            def action() -> Outcome:
-                with self._shop.blobs.building(Key(sha256.hex), self._shop.stop.is_set):
-                    if path.exists():
-                        return Outcome(note="fetched by another build")
-                    began = time.monotonic()
-                    fetch(self._shop.progress(step))
-                    found = path.stat().st_size
-                    self._shop.count(fetched=found)
-                    self._shop.ledger.add_download(sha256, path.name, found, time.monotonic() - began)
-                    return Outcome(size=found)
-
-            self.tasks[name] = Task(name=step, phase="fetch", lane=Lane.NET, action=action, total=size or None)
-        return name
-
-    def _compile(self, item: Compile) -> str | None:
-        shop = self._shop
-        if shop.find_wheel(item.key) is not None:
-            return None
-        name = f"compile:{item.key.hex}"
-        if name not in self.tasks:
-            builder: Composition = self._composer.builder
-            needs = list(self._want_whole(builder))
-            if item.artifact.sha256 is not None:
-                needs += filter(None, [self._fetch(item.artifact)])
-            self.tasks[name] = Task(
-                name=f"{item.artifact.name} {item.artifact.version}".strip(),
-                phase="compile",
-                lane=Lane.BOX,
-                action=lambda: self._boxes.compile_wheel(item, builder),
-                needs=tuple(needs),
-            )
-        return name
-
-    def _wheel_path(self, artifact: Artifact, compiled: Compile | None) -> Path:
-        what = f"{artifact.name} {artifact.version}".strip()
-        if compiled is None:
-            assert artifact.sha256 is not None  # noqa: S101 - locks are checked
-            return self._shop.get_file(what, artifact.sha256, artifact.file)
-        found = self._shop.find_wheel(compiled.key)
-        assert found is not None  # noqa: S101 - its task is done
-        return self._shop.get_file(what, found[1], found[0])
 
     # writing
 
