@@ -11,7 +11,7 @@ from buildkit.cache.blobs import Blobs
 from buildkit.cache.ledger import Ledger
 from buildkit.declare.stage import Config
 from buildkit.digest import Key, canonical_json
-from buildkit.errors import CollisionError
+from buildkit.errors import CollisionError, DefinitionError
 from buildkit.oci.blob import Made
 from buildkit.oci.claims import find_meetings
 from buildkit.oci.image import Image, Layer
@@ -20,14 +20,21 @@ from buildkit.plan.spec import PackWheels, Spec
 
 Listing = Callable[[Key], list[tuple[str, str]]]
 
+MOST_LAYERS = 127  # containerd refuses more
 
-def assemble(specs: Iterable[Spec], config: Config, made: Mapping[Key, Made], arch: str) -> Image:
+
+def assemble(
+    specs: Iterable[Spec], config: Config, made: Mapping[Key, Made], arch: str, *, most: int = MOST_LAYERS
+) -> Image:
     """The image of ``specs``, lowest first, all of which are made; ``arch`` in Debian's words.
 
-    ``$PATH`` in the config's PATH stands for that of the registry's image below, or for Debian's own.
+    ``$PATH`` in the config's PATH stands for that of the registry's image below, or for Debian's own. Raises
+    DefinitionError where there are more than ``most`` layers: how many an image of a registry has is known by now.
     """
     pairs = [(spec, made[spec.key]) for spec in specs]
     layers = tuple(Layer(blob=blob, history=spec.history) for spec, known in pairs for blob in known.blobs)
+    if len(layers) > most:
+        raise _too_many(pairs, len(layers), most)
     env: dict[str, str] = {}
     for _, known in pairs:
         env |= {name: value for name, _, value in (line.partition("=") for line in known.env)}
@@ -36,6 +43,14 @@ def assemble(specs: Iterable[Spec], config: Config, made: Mapping[Key, Made], ar
     if "PATH" in env:
         env["PATH"] = env["PATH"].replace("$PATH", path)
     return Image(layers=layers, config=replace(config, env=tuple(env.items())), arch=arch)
+
+
+def _too_many(pairs: Iterable[tuple[Spec, Made]], found: int, most: int) -> DefinitionError:
+    brought = [f"{spec.name} brings {len(known.blobs)}" for spec, known in pairs if len(known.blobs) > 1]
+    return DefinitionError(
+        f"the image would have {found} layers, more than {most}" + "".join(f"; {said}" for said in brought),
+        hint="start from an image of fewer layers, or raise `heavy`, or lower `bins`, in [tool.buildkit]",
+    )
 
 
 def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask: Listing) -> None:

@@ -16,7 +16,7 @@ from buildkit.declare.pins import Artifact
 from buildkit.declare.stage import Config, Stage
 from buildkit.digest import DiffId, Digest, FileHash, Key
 from buildkit.engine.assemble import Listing, assemble, check_collisions
-from buildkit.errors import CollisionError
+from buildkit.errors import CollisionError, DefinitionError
 from buildkit.layers.member import Compression
 from buildkit.oci.blob import Blob, Made
 from buildkit.plan.compose import Composition
@@ -69,6 +69,26 @@ def test_layers_lie_in_the_order_of_their_specs_with_all_their_blobs() -> None:
     ]  # fmt: skip
     assert image.arch == "arm64"
     assert image.config == Config(user="u")
+
+
+def brought(count: int) -> dict[Key, Made]:
+    """A registry's image of so many layers below one of ours."""
+    return {ROOT.key: Made(blobs=tuple(blob(str(n)) for n in range(count))), LOW.key: Made(blobs=(blob("low"),))}
+
+
+def test_an_image_of_more_layers_than_can_be_run_is_refused_when_they_are_counted() -> None:
+    assert len(assemble((ROOT, LOW), Config(), brought(126), "amd64").layers) == 127
+    with pytest.raises(
+        DefinitionError, match=r"^the image would have 128 layers, more than 127; root brings 127$"
+    ) as caught:
+        assemble((ROOT, LOW), Config(), brought(127), "amd64")
+    assert "fewer layers" in caught.value.hint
+
+
+def test_a_project_may_allow_fewer() -> None:
+    assert len(assemble((ROOT, LOW), Config(), brought(8), "amd64", most=9).layers) == 9
+    with pytest.raises(DefinitionError, match=r"^the image would have 9 layers, more than 8; root brings 8$"):
+        assemble((ROOT, LOW), Config(), brought(8), "amd64", most=8)
 
 
 def env_of(said: dict[str, str], *brought: str) -> dict[str, str]:
