@@ -33,9 +33,9 @@ _STYLES = {Source.BUILT: "bold yellow", Source.SHARED: "green", Source.CACHE: "c
 
 def render_tree(picture: Picture) -> list[Line]:
     """Lines of styled text. Bars are as long as bytes are many; those of layers to be built look otherwise."""
-    labels = [len(box.label(layer)) for box in picture.boxes for layer in box.layers]
-    width = min(_LONGEST, max(labels, default=0))
-    most = max((layer.bytes or 0 for layer in picture.layers), default=0)
+    rows = [row for box in picture.boxes for row in _rows(box)]
+    width = min(_LONGEST, max((len(label) for label, _ in rows), default=0))
+    most = max((sum_layers(layers).bytes for _, layers in rows), default=0)
     lines: list[Line] = [[(say_name(picture.project), "bold"), (f": {say_head(picture)}; {say_state(picture)}", "")]]
     for box in picture.boxes:
         lines += [[], *_stage(box, width, max(most, 1))]
@@ -47,10 +47,8 @@ def _stage(box: Box, width: int, most: int) -> Iterator[Line]:
     facts += [*say_ties(box), *([f"image of {say_image(box.image)}"] if box.image else [])]
     facts += ["only helps to build"] if box.helps else []
     yield [(say_name(box.name), "bold"), (f"  {'; '.join(facts)}" if facts else "", "dim")]
-    shown, rest = fold(box.layers, _SHOWN)
-    rows = [(box.label(layer), [layer], say_place(layer)) for layer in shown]
-    rows += [(f"{say_layers(len(some))} more", some, PLACES[some[0].source]) for some in rest]
-    for number, (label, layers, place) in enumerate(rows):
+    rows = _rows(box)
+    for number, (label, layers) in enumerate(rows):
         total, style = sum_layers(layers), _STYLES[layers[0].source]
         name = label if len(label) <= width else f"{label[: width - 1]}…"
         size = "?" if total.count == total.unknown else str(total)
@@ -58,7 +56,7 @@ def _stage(box: Box, width: int, most: int) -> Iterator[Line]:
             ("└─ " if number == len(rows) - 1 else "├─ ", "dim"),
             (f"{name:<{width}}  {size:>8}  ", ""),
             (_bar(layers, most), style),
-            (place, style),
+            (say_place(layers[0]) if len(layers) == 1 else PLACES[layers[0].source], style),
         ]
     if not rows:
         yield [("└─ ", "dim"), ("no layers of its own", "")]
@@ -66,11 +64,16 @@ def _stage(box: Box, width: int, most: int) -> Iterator[Line]:
         yield [(f"   this image: {say_work(box)}", "dim")]
 
 
+def _rows(box: Box) -> list[tuple[str, list[Layer]]]:
+    shown, rest = fold(box.layers, _SHOWN)
+    return [(box.label(layer), [layer]) for layer in shown] + [(f"{say_layers(len(some))} more", some) for some in rest]
+
+
 def _bar(layers: Sequence[Layer], most: int) -> str:
     """A bar by the sum of some layers, with what follows it; dotted for what is to be built."""
     if sum_layers(layers).unknown:
         return " " * (_BAR + 2)
-    eighths = min(_BAR * 8, max(1, round(sum_layers(layers).bytes * _BAR * 8 / most)))
+    eighths = max(1, round(sum_layers(layers).bytes * _BAR * 8 / most))
     solid = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
     bar = "▒" * max(1, eighths // 8) if layers[0].source is Source.BUILT else solid
     return f"{bar:<{_BAR + 2}}"

@@ -1,0 +1,132 @@
+"""`nox -s graph`: stages and layers of a real project, before a build, after it, and after a change."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.e2e.tinyproject import Tiny, one_error
+
+pytestmark = pytest.mark.tools
+
+
+def graph(tiny: Tiny, *arguments: str) -> str:
+    """What the session prints on stdout."""
+    argv = tiny.argv("graph", *arguments)
+    done = subprocess.run(argv, cwd=tiny.folder, env=tiny.env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def stages(tiny: Tiny, *arguments: str) -> dict[str, Any]:
+    return {stage["name"]: stage for stage in json.loads(graph(tiny, "--json", *arguments))["stages"]}
+
+
+def sources(drawn: dict[str, Any]) -> dict[str, str]:
+    return {layer["name"]: layer["source"] for stage in drawn.values() for layer in stage["layers"]}
+
+
+def test_before_a_build_everything_is_to_be_built_and_each_layer_is_there_once(tiny: Tiny) -> None:
+    drawn = stages(tiny)
+    assert list(drawn) == ["base", "deps", "models", "app", "tools"]
+    assert {name: [layer["name"] for layer in stage["layers"]] for name, stage in drawn.items()} == {
+        "base": ["base/image"],
+        "deps": ["/opt/venv", "deps/bulk", "deps/bin-0", "deps/bin-1", "deps/bin-2"],
+        "models": ["models/greeter", "models/speller"],
+        "app": ["app/app"],
+        "tools": ["tools/write", "tools/link"],
+    }
+    assert set(sources(drawn).values()) == {"built"}
+    assert drawn["app"]["edges"] == [
+        {"tie": "from", "stage": "base"},
+        {"tie": "include", "stage": "deps"},
+        {"tie": "include", "stage": "models"},
+    ]
+    assert drawn["app"]["ships"]
+    assert drawn["app"]["image"]["layers"] == 9
+    assert drawn["app"]["image"]["bytes"] is None  # nobody has seen the registry's image
+    assert drawn["deps"]["layers"][1]["images"] == ["deps", "app", "tools"]
+    assert tiny.blobs() == []
+    assert tiny.images() == {}
+
+
+def test_after_a_change_that_layer_and_no_other_is_marked_in_every_drawing(tiny: Tiny) -> None:
+    built = tiny.build("app")
+    whole = stages(tiny, "app")
+    assert set(sources(whole).values()) == {"storage"}
+    sizes = {layer["name"]: layer["bytes"] for stage in whole.values() for layer in stage["layers"]}
+    assert all(sizes.values())
+    assert sum(sizes.values()) == built.report["bytes"]["imported"] == whole["app"]["image"]["bytes"]
+    assert "5 stages, 11 layers" in graph(tiny)
+    assert "nothing to be built" in graph(tiny, "app")
+
+    tiny.replace("stages/app/app/words.txt", "w", "W")
+    changed = stages(tiny, "app")
+    assert {name for name, source in sources(changed).items() if source != "storage"} == {"app/app"}
+    (layer,) = changed["app"]["layers"]
+    assert layer["source"] == "built"
+    assert "words.txt" in layer["why"]
+
+    svg = tiny.folder / "graph.svg"
+    assert graph(tiny, "app", "--svg", str(svg)) == ""
+    blocks = [
+        (title, re.findall(r'fill="url\(#bk-(\w+)\)"', block))
+        for title, block in re.findall(r'<g class="layer"><title>([^\n]*)(.*?)</g>', svg.read_text(), re.DOTALL)
+    ]
+    assert [title for title, fills in blocks if fills != ["storage"]] == ["app/app"]
+    assert dict(blocks)["app/app"] == ["built"]
+    assert len(blocks) == 9
+    ET.parse(svg)
+
+    flowchart = graph(tiny, "app", "--mermaid")
+    assert flowchart.startswith("flowchart LR\n")
+    assert re.findall(r'\["(\w+),[^"]*"\]:::built', flowchart) == ["app"]
+    (line,) = [line for line in graph(tiny, "app").splitlines() if "to be built: " in line]
+    assert line.startswith("└─ app")
+
+
+def test_a_layer_that_any_image_must_build_is_to_be_built_and_else_the_nearest_place_counts(tiny: Tiny) -> None:
+    tiny.build("deps", "--no-import")
+    assert set(sources(stages(tiny, "deps")).values()) == {"cache"}
+    tiny.build("app")
+    assert set(sources(stages(tiny, "deps")).values()) == {"cache"}  # storage has no image of that stage
+    both = stages(tiny, "app", "deps")
+    assert set(sources(both).values()) == {"storage"}
+    assert both["deps"]["image"]["import"] == both["deps"]["image"]["bytes"] > 0
+    assert both["app"]["image"]["import"] == 0
+
+
+def test_only_what_an_image_is_made_of_is_drawn(tiny: Tiny) -> None:
+    assert list(stages(tiny, "deps")) == ["deps"]
+    assert list(stages(tiny, "models", "base")) == ["base", "models"]
+    tiny.write("stages/slim/stage.toml", 'summary = "layers alone"\ninclude = ["app"]\n')
+    drawn = stages(tiny, "slim")
+    assert list(drawn) == ["deps", "models", "app", "slim"]  # not base: only the layers of app are taken
+    assert drawn["slim"]["layers"] == []
+    assert drawn["app"]["image"] is None
+    assert "no layers of its own" in graph(tiny, "slim")
+
+
+def test_what_builds_is_drawn_where_it_must_be_built_itself(tiny: Tiny) -> None:
+    tiny.replace("pyproject.toml", "bytecode = false", 'bytecode = true\nbytecode-root = "base"')
+    drawn = stages(tiny, "deps")
+    assert list(drawn) == ["base", "deps"]
+    (root,) = drawn["base"]["layers"]
+    assert root["images"] == []
+    assert drawn["base"]["image"] is None
+    assert "only helps to build" in graph(tiny, "deps")
+
+
+def test_what_cannot_be_is_said_before_any_work(tiny: Tiny) -> None:
+    assert "did you mean app?" in one_error(tiny.run("graph", "ap"), 2)
+    assert "this file cannot be written" in one_error(tiny.run("graph", "--svg", "no/such/folder.svg"), 2)
+    assert "not allowed with" in one_error(tiny.run("graph", "--mermaid", "--json"), 2)
+    tiny.replace("stages/app/stage.toml", 'from = "base"', 'from = "bse"')
+    message = one_error(tiny.run("graph", "deps"), 2)
+    assert "stages/app/stage.toml: `from`: there is no stage `bse`" in message
+    assert not tiny.blobs()

@@ -1,0 +1,74 @@
+"""Pictures of stages, made by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from buildkit.plan.plan import Source
+from buildkit.report.picture import Box, Edge, Image, Layer, Picture, Tie, sum_layers
+
+MB = 1_000_000
+HOSTILE = '<b onload="x">&amp;\'\x1b[31m]]>\x00\ud800\u202e`#quot;\n-->end'
+
+
+def layer(
+    name: str, size: int | None = MB, source: Source = Source.STORAGE, why: str = "", images: Sequence[str] = ("app",)
+) -> Layer:
+    return Layer(
+        name=name, kind="wheels", key=f"sha256:{name}", source=source, bytes=size, why=why, images=tuple(images)
+    )
+
+
+def image_of(layers: Iterable[Layer]) -> Image:
+    listed = list(layers)
+    return Image(
+        whole=sum_layers(listed),
+        build=sum_layers(x for x in listed if x.source is Source.BUILT),
+        imports=sum_layers(x for x in listed if x.source is not Source.STORAGE),
+    )
+
+
+def box(
+    name: str, *layers: Layer, base: str = "", include: Sequence[str] = (), ships: bool = False, asked: bool = True
+) -> Box:
+    edges = [Edge(tie=Tie.FROM, stage=base)] if base else []
+    edges += [Edge(tie=Tie.INCLUDE, stage=other) for other in include]
+    return Box(
+        name=name,
+        summary=f"what {name} is",
+        ships=ships,
+        edges=tuple(edges),
+        layers=layers,
+        image=image_of(layers) if asked else None,
+    )
+
+
+def service() -> Picture:
+    """A root, two wheels and a bin, an application that is to be built, and a stage without layers."""
+    return Picture(
+        project="speech",
+        boxes=(
+            box("base", layer("base/root", 118 * MB)),
+            box(
+                "deps",
+                layer("/opt/venv", 7680),
+                layer("deps/torch", 900 * MB, Source.CACHE),
+                layer("deps/numpy", 60 * MB, Source.SHARED),
+                layer("deps/bin-1", MB, Source.CACHE),
+            ),
+            box(
+                "app",
+                layer("app/app", 60_166, Source.BUILT, "main.py changed"),
+                base="base",
+                include=("deps",),
+                ships=True,
+            ),
+            box("debug", base="app"),
+        ),
+    )
+
+
+def hostile() -> Picture:
+    """Names as nobody should give them."""
+    evil = layer(f"{HOSTILE}/{HOSTILE}", MB, Source.BUILT, HOSTILE, images=(HOSTILE,))
+    return Picture(project=HOSTILE, boxes=(box(HOSTILE, evil), box("other", base=HOSTILE, include=(HOSTILE,))))
