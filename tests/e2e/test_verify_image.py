@@ -16,7 +16,7 @@ pytestmark = pytest.mark.tools
 @pytest.fixture
 def repository(registry: str, tiny: Tiny) -> str:
     """A repository of this test's own."""
-    return f"{registry}/{tiny.folder.name.lower().replace('_', '-')}"
+    return f"{registry}/of-{tiny.folder.name.encode().hex()}"
 
 
 def push(tiny: Tiny, ref: str, *arguments: str) -> None:
