@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Command:
     undoes: bool = False  # runs even after a stop was asked for: it removes what we made
     patience: float = 10.0  # seconds that it has to end after SIGTERM
     inherits: tuple[int, ...] = ()  # descriptors that it gets, and holds while it runs
+    silence: float = 0.0  # seconds that it may neither read nor write a byte, in ``run``; 0: any
 
     def __str__(self) -> str:
         return shlex.join(self.argv)
@@ -73,7 +75,7 @@ def require_tool(name: str) -> str:
 def run(command: Command) -> Finished:
     """Run to the end; raises MissingTool, ToolError (code not accepted) or Interrupted."""
     with start(command, stdin=subprocess.PIPE if command.stdin is not None else subprocess.DEVNULL) as child:
-        stdout, stderr = child.communicate(command.stdin)
+        stdout, stderr = _communicate(child, command)
     return _check(command, child.returncode, stdout, stderr)
 
 
@@ -165,6 +167,28 @@ def _register(child: subprocess.Popen[bytes], command: Command) -> None:
         late = _stopping.is_set()
     if late:
         _signal(child, signal.SIGTERM)
+
+
+def _communicate(child: subprocess.Popen[bytes], command: Command) -> tuple[bytes, bytes]:
+    moved, since = -1, 0.0
+    while True:
+        try:
+            return child.communicate(command.stdin, timeout=command.silence / 8 if command.silence else None)
+        except subprocess.TimeoutExpired:
+            now = _bytes_moved(child.pid)
+            if now is None or now != moved:
+                moved, since = now or 0, time.monotonic()
+            elif time.monotonic() - since >= command.silence:
+                said = f"nothing came or went for {command.silence:.0f} s"
+                raise ToolError(f"{command.what or f'`{command}`'} was ended: {said}", output=said) from None
+
+
+def _bytes_moved(pid: int) -> int | None:
+    """What a process has read and written so far, of files and of the network; None where the host does not say."""
+    with suppress(OSError, ValueError):
+        fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
+        return int(fields["rchar"]) + int(fields["wchar"])
+    return None
 
 
 def _keep_tail(pipe: object, tail: bytearray) -> None:

@@ -180,3 +180,14 @@ def test_many_programs_at_once() -> None:
     for thread in threads:
         thread.join()
     assert sorted(found) == [str(number) for number in range(8)]
+
+
+def test_a_program_that_neither_reads_nor_writes_is_ended() -> None:
+    with pytest.raises(ToolError, match=r"^waiting was ended: nothing came or went for 1 s$") as caught:
+        run(Command(argv=("sleep", "300"), what="waiting", silence=1))
+    assert caught.value.output == "nothing came or went for 1 s"
+
+
+def test_a_program_that_moves_bytes_takes_the_time_it_needs() -> None:
+    done = run(shell("for n in 1 2 3 4 5 6 7 8; do sleep 0.2; echo $n; done; cat", stdin=b"in", silence=0.8))
+    assert done.text == "1\n2\n3\n4\n5\n6\n7\n8\nin"
