@@ -25,7 +25,7 @@ def register(folder: Path | str | None = None) -> None:
     """Register the sessions of the project at ``folder`` (the noxfile's own folder unless said).
 
     ``build-STAGE`` and ``push-STAGE`` for every ``stages/STAGE/stage.toml``, and ``build``, ``plan``, ``explain``,
-    ``reproduce``, ``lock``, ``cache``, ``doctor`` and ``schema``.
+    ``reproduce``, ``matrix``, ``lock``, ``cache``, ``doctor`` and ``schema``.
     Stage files are not read here: a mistake in one is reported by the session that needs it.
     """
     root = Path(folder) if folder is not None else _caller()
@@ -41,6 +41,9 @@ def register(folder: Path | str | None = None) -> None:
     _session("reproduce", "Build a stage's layers again, elsewhere, and compare (-- STAGE).", root, _reproduce)
     summary = "Check that an image in a registry is made of what this checkout's locks produce (-- REF)."
     _session("verify-image", summary, root, _verify_image)
+    _session(
+        "matrix", "Print the stages that need work, in waves, as JSON for CI (-- STAGE, --cache REPO).", root, _matrix
+    )
     _session("graph", "Draw stages and layers (-- STAGE, --svg FILE, --mermaid, --json).", root, _graph)
     _session("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check).", root, _lock)
     _session("cache", "See to the cache (-- ls, du, gc, verify, why KEY).", root, _cache)
@@ -106,6 +109,13 @@ def _verify_image(root: Path, arguments: Sequence[str]) -> int:
     from buildkit.inspection.verify import verify_image
 
     return guarded(lambda: verify_image(root, arguments))
+
+
+def _matrix(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import guarded
+    from buildkit.inspection.matrix import matrix
+
+    return guarded(lambda: matrix(root, arguments))
 
 
 def _graph(root: Path, arguments: Sequence[str]) -> int:

@@ -1,0 +1,191 @@
+"""``nox -s matrix``: the stages that need work, in waves, for the matrices of a CI system. Builds nothing.
+
+A stage needs work if a layer of its image must be built that no stage below it will have built. Waves are an offer,
+not a condition: a job finds in the shared cache what the jobs before it built, and builds what it does not find.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buildkit.digest import Key
+from buildkit.engine.options import Parser, ShareOptions, open_sharing, positive
+from buildkit.engine.planning import Planner, check_stage, open_planner, shipping
+from buildkit.errors import DefinitionError
+from buildkit.events import Note, Say
+from buildkit.inspection.graph import arrange
+from buildkit.plan.compose import Composition
+from buildkit.plan.spec import PackWheels, Spec
+from buildkit.report.view import open_view
+
+_MOST_NAMED = 5  # layers of a stage that are named on standard error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """``images`` are the stages that were asked for; ``waves`` hold the stages that need work, each in one wave."""
+
+    waves: tuple[tuple[str, ...], ...]
+    images: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """``{"waves": [MATRIX, …], "images": MATRIX}``; a MATRIX is ``{"include": [{"stage": NAME}, …]}``."""
+        return {"waves": [_include(wave) for wave in self.waves], "images": _include(self.images)}
+
+    def as_gitlab(self) -> str:
+        """A child pipeline as YAML; what defines ``.image-build`` and ``.image-test`` is to be put before it."""
+        jobs = [(f"build-{number}", ".image-build", wave) for number, wave in enumerate(self.waves, 1)]
+        jobs.append(("test", ".image-test", self.images))
+        lines = [f"stages: {json.dumps([name for name, _, _ in jobs])}"]
+        for name, template, stages in jobs:
+            parallel = {"matrix": [{"STAGE": list(stages)}]}
+            lines.append(f"{name}: {json.dumps({'extends': template, 'stage': name, 'parallel': parallel})}")
+        return "\n".join(lines) + "\n"
+
+
+def _include(stages: Iterable[str]) -> dict[str, Any]:
+    return {"include": [{"stage": name} for name in stages]}
+
+
+def matrix(folder: Path, arguments: Sequence[str]) -> None:
+    """Print the matrix of the stages that are named, or of all that ship; raises DefinitionError or BuildError."""
+    options = _parse(arguments)
+    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+        asked = tuple(dict.fromkeys(check_stage(planner.graph, name) for name in options.stages))
+        images = asked or shipping(planner.graph)
+        open_sharing(planner.shop, ShareOptions(cache=options.cache, cache_read_only=True))
+        if options.only_shared and not planner.shop.sharing.name:
+            raise DefinitionError(
+                "--only-shared: there is no shared cache",
+                hint="name one: --cache REPOSITORY, or `cache` in [tool.buildkit]",
+            )
+        work = find_work(planner, images, only_shared=options.only_shared)
+        waves = arrange_waves(work.needs, most=options.waves, keep=images)
+        _tell(work, waves, say)
+    found = Matrix(waves=waves, images=images)
+    sys.stdout.write(found.as_gitlab() if options.gitlab else json.dumps(found.as_json()) + "\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """The layers that each stage has to build, and which of those stages it should wait for."""
+
+    layers: Mapping[str, Sequence[str]]
+    needs: Mapping[str, Collection[str]]
+
+
+def find_work(planner: Planner, images: Iterable[str], *, only_shared: bool = False) -> Work:
+    """What must be built for the images of stages; raises DefinitionError.
+
+    With ``only_shared`` nothing counts that is here alone, for the work will be done on other machines.
+    """
+    asked, graph = list(images), planner.graph
+    finder = _Finder(planner, only_shared=only_shared)
+    for name in asked:
+        finder.want(name, planner.composer.compose(name).specs)
+    owners: dict[Key, str] = {}
+    for name in arrange(graph, {*asked, *finder.helpers}):
+        for spec in planner.composer.compose(name).specs:
+            if spec.key in finder.missing:
+                owners.setdefault(spec.key, name)
+    layers: dict[str, list[str]] = {}
+    needs: dict[str, set[str]] = {}
+    for key, name in owners.items():
+        layers.setdefault(name, []).append(finder.missing[key].name)
+        below = needs.setdefault(name, set(arrange(graph, [name])))
+        for helper in finder.tools.get(key, ()):
+            chain = arrange(graph, [helper])
+            if name not in chain:  # else it is built together with what it serves to build
+                below.update(chain)
+    return Work(layers=layers, needs={name: (below & layers.keys()) - {name} for name, below in needs.items()})
+
+
+class _Finder:
+    """Collects what is missing, with what is missing to build it."""
+
+    def __init__(self, planner: Planner, *, only_shared: bool) -> None:
+        self._planner = planner
+        self._only_shared = only_shared
+        self.missing: dict[Key, Spec] = {}
+        self.tools: dict[Key, list[str]] = {}  # stages by the layers that are built with them
+        self.helpers: set[str] = set()
+
+    def want(self, stage: str, specs: Iterable[Spec]) -> None:
+        """Take in what is missing of ``specs``, which are of the stage's image."""
+        for spec in self._find_missing(stage, list(specs)):
+            if spec.key in self.missing:
+                continue
+            self.missing[spec.key] = spec
+            for helper, needed in self._find_tools(spec):
+                self.helpers.add(helper)
+                self.tools.setdefault(spec.key, []).append(helper)
+                self.want(helper, needed)
+
+    def _find_missing(self, stage: str, specs: Sequence[Spec]) -> list[Spec]:
+        planner, keys = self._planner, [spec.key for spec in specs]
+        here = {} if self._only_shared else planner.lookup(keys)
+        shared = planner.shop.sharing.ask(stage, [key for key in keys if key not in here])
+        return [spec for spec in specs if spec.key not in here and spec.key not in shared]
+
+    def _find_tools(self, spec: Spec) -> Iterator[tuple[str, Iterable[Spec]]]:
+        planner, project, work = self._planner, self._planner.shop.project, spec.work
+        if not isinstance(work, PackWheels):
+            return
+        if project.bytecode:
+            yield project.bytecode_root, planner.composer.compiler
+        if any(self._only_shared or planner.shop.find_wheel(item.key) is None for item in work.compiled):
+            builder: Composition = planner.composer.builder
+            yield project.builder, builder.specs
+
+
+def arrange_waves(
+    needs: Mapping[str, Collection[str]], *, most: int = 0, keep: Collection[str] = ()
+) -> tuple[tuple[str, ...], ...]:
+    """Every stage in the first wave after those that it needs, at most ``most`` waves (0: any number).
+
+    The last of so many holds the stages that are left, but for those that another of them needs and so builds too;
+    ``keep`` are stages that stay all the same.
+    """
+    levels: dict[str, int] = {}
+
+    def visit(name: str, above: frozenset[str]) -> int:
+        if name not in levels:
+            waits = [visit(below, above | {name}) for below in sorted(needs[name]) if below not in above]
+            levels[name] = 1 + max(waits, default=0)
+        return levels[name]
+
+    for name in sorted(needs):
+        visit(name, frozenset({name}))
+    deepest = max(levels.values(), default=0)
+    count = min(deepest, most) if most else deepest
+    waves = [sorted(name for name, level in levels.items() if level == number) for number in range(1, count)]
+    last = {name for name, level in levels.items() if level >= count}
+    inner = {below for name in last for below in needs[name]}.difference(keep)
+    return tuple(map(tuple, [*waves, sorted(last - inner)] if last else waves))
+
+
+def _tell(work: Work, waves: Sequence[Sequence[str]], say: Say) -> None:
+    if not work.layers:
+        say(Note(text="nothing to build: every layer is there"))
+    for number, wave in enumerate(waves, 1):
+        for name in wave:
+            layers = work.layers[name]
+            named = ", ".join(layers[:_MOST_NAMED]) + (", …" if len(layers) > _MOST_NAMED else "")
+            count = "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
+            say(Note(text=f"wave {number}: {name}: {count} to build: {named}"))
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(prog="nox -s matrix --")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage; those that ship unless said")
+    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="ask this shared cache")
+    parser.add_argument("--only-shared", action="store_true", help="what is here alone does not count")
+    parser.add_argument("--waves", type=positive, default=0, metavar="N", help="at most so many waves")
+    parser.add_argument("--gitlab", action="store_true", help="print a child pipeline for GitLab")
+    return parser.parse_args(list(arguments))
