@@ -15,7 +15,7 @@ from buildkit.declare.pins import Model, Pin
 from buildkit.digest import Key
 from buildkit.engine.checkout import DiskCheckout
 from buildkit.errors import DefinitionError
-from buildkit.plan.causes import BlobGone, Cause, Damaged, Evicted
+from buildkit.plan.causes import BlobGone, Cause, Damaged, Evicted, Forgotten
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import PackWheels, Spec
 from buildkit.plan.why import Past, find_causes
@@ -32,7 +32,10 @@ class Reasons:
 
     def find(self, spec: Spec) -> tuple[Cause, ...]:
         """The causes for a layer that must be built."""
-        return find_causes(spec, self._history.last.get(spec.name), self._history, self._places)
+        history = self._history
+        if spec.name in history.forgotten:
+            return (history.fate(spec.key) or Forgotten(),)
+        return find_causes(spec, history.last.get(spec.name), history, self._places)
 
 
 class LedgerHistory:
@@ -54,6 +57,13 @@ class LedgerHistory:
             return self._tools(own.values()) | own
         others = (self._tools(self._ledger.last_recipes(*pair).values()) for pair in self._refs.items())
         return {name: recipe for made in others for name, recipe in made.items() if self._is_own(name)}
+
+    @cached_property
+    def forgotten(self) -> frozenset[str]:
+        """Layers of the stage's last build that the ledger says nothing of any more: it forgets what is old."""
+        builds = self._ledger.builds(self._stage, self._refs[self._stage], 1)
+        names = (layer["name"] for _, report in builds for layer in report["layers"])
+        return frozenset(name for name in names if name not in self.last)
 
     def find(self, key: str) -> Past | None:
         """What has the key."""

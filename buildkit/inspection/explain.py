@@ -150,7 +150,7 @@ def say_what(one: Explained, stage: str) -> str:
     if one.entry.source is Source.BUILT:
         return "would be built" + " again" * bool(one.built) + ", as a tool for others" * one.tool + ":"
     if one.again:
-        what = f"imported again, for {one.below} below it changes"
+        what = f"imported again, because {one.below} below it changes"
     elif one.entry.source is Source.STORAGE:
         what = "stays as it is"
     else:

@@ -1,0 +1,130 @@
+"""What the ledger remembers of earlier builds, and where the checkout says things."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from planfakes import STAGES, base_checkout, composer, make_graph_of
+
+from buildkit.cache.ledger import Ledger, Tombstone
+from buildkit.cache.past import Built, find_built, find_recipe
+from buildkit.digest import FileHash
+from buildkit.engine.reasons import CheckoutPlaces, LedgerHistory, Reasons, read_tombstone
+from buildkit.oci.blob import Made
+from buildkit.plan.causes import BlobGone, Cause, Damaged, Evicted, FirstBuild, Forgotten, say_causes
+from buildkit.plan.compose import Composition
+from buildkit.plan.spec import PackWheels
+
+REFS = {name: f"localhost/p/{name}:latest" for name in STAGES}
+RUNTIME = composer().compose("runtime")
+BUILDER = composer().compose("builder")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with closing(Ledger(tmp_path / "ledger.sqlite")) as made:
+        yield made
+
+
+def note(ledger: Ledger, composition: Composition, stage: str = "") -> None:
+    """Write down that layers were made, with the wheels that were compiled for them; as a build of ``stage``."""
+    for spec in composition.specs:
+        ledger.add(spec.key, spec.kind, spec.name, spec.recipe, Made(blobs=()), [])
+        for item in spec.work.compiled if isinstance(spec.work, PackWheels) else ():
+            ledger.add_wheel(item.key, item.recipe, "x.whl", FileHash.of(b"x"), 1.0)
+    if stage:
+        layers = [
+            {"name": spec.name, "key": str(spec.key), "source": "built", "why": f"why {spec.name}"}
+            for spec in composition.specs
+        ]
+        said = {"stage": stage, "image": REFS[stage], "digest": "", "seconds": 1.0, "phases": {}, "layers": layers}
+        ledger.add_build(said, 100.0)
+
+
+def reasons(ledger: Ledger, composition: Composition) -> Reasons:
+    graph = make_graph_of(STAGES)
+    places = CheckoutPlaces(graph, composer(), base_checkout(), composition)  # type: ignore[arg-type]
+    return Reasons(ledger, places, composition, REFS)
+
+
+def test_the_last_build_remembers_the_builder_of_its_wheels_too(ledger: Ledger) -> None:
+    assert LedgerHistory(ledger, "runtime", REFS).last == {}
+    note(ledger, BUILDER)
+    note(ledger, RUNTIME, "runtime")
+    expected = {spec.name: spec.recipe for spec in (*RUNTIME.specs, *BUILDER.specs)}
+    assert LedgerHistory(ledger, "runtime", REFS).last == expected
+
+
+def test_a_builder_that_was_never_built_itself_was_made_for_others(ledger: Ledger) -> None:
+    note(ledger, BUILDER)
+    note(ledger, RUNTIME, "runtime")
+    history = LedgerHistory(ledger, "builder", REFS)
+    assert history.last == {spec.name: spec.recipe for spec in BUILDER.specs if spec.name.startswith("builder/")}
+    changed = composer(STAGES | {"builder": STAGES["builder"].replace('"true"', '"false"')}).compose("builder")
+    line = "script of step prepare true → false (stages/builder/stage.toml: run.script)"
+    assert say_causes(reasons(ledger, changed).find(changed.root[-1])) == line
+    assert LedgerHistory(ledger, "weights", REFS).last == {}
+
+
+def test_what_the_ledger_has_forgotten_is_not_called_new(ledger: Ledger) -> None:
+    note(ledger, RUNTIME, "runtime")
+    gone = RUNTIME.specs[-1]
+    ledger.write("DELETE FROM layers WHERE key = ?", (gone.key.hex,))
+    assert reasons(ledger, RUNTIME).find(gone) == (Forgotten(),)
+
+
+def test_a_layer_that_was_made_and_is_not_there(ledger: Ledger) -> None:
+    assert reasons(ledger, RUNTIME).find(RUNTIME.specs[0]) == (FirstBuild(),)
+    note(ledger, RUNTIME, "runtime")
+    assert reasons(ledger, RUNTIME).find(RUNTIME.specs[0]) == (BlobGone(),)
+
+
+@pytest.mark.parametrize(
+    ("why", "cause"),
+    [
+        ("evicted by gc", Evicted(at=5.0)),
+        ("evicted by gc: too old", Evicted(at=5.0, why="too old")),
+        ("too large", Evicted(at=5.0, why="too large")),
+        ("damaged, found by verify", Damaged(at=5.0, why="found by verify")),
+        ("missing, found by verify", BlobGone()),
+    ],
+)
+def test_what_is_written_of_a_layer_that_was_taken_away(why: str, cause: Cause) -> None:
+    assert read_tombstone(Tombstone(why, 5.0)) == cause
+
+
+def test_recipes_and_builds_by_key(ledger: Ledger) -> None:
+    note(ledger, BUILDER)
+    note(ledger, RUNTIME, "runtime")
+    first, other = RUNTIME.specs[-1], BUILDER.specs[-1]
+    assert find_recipe(ledger, first.key.hex) == (first.name, first.recipe)
+    (compiled,) = (i for s in RUNTIME.specs if isinstance(s.work, PackWheels) for i in s.work.compiled)
+    assert find_recipe(ledger, compiled.key.hex) == ("", compiled.recipe)
+    assert find_recipe(ledger, "0" * 64) is None
+    found = find_built(ledger, [first.key.hex, other.key.hex, "0" * 64])
+    assert found[first.key.hex] == Built(at=100.0, stage="runtime", why=f"why {first.name}")
+    assert (found[other.key.hex].stage, found[other.key.hex].why) == ("", "")  # made on the way
+    assert found.keys() == {first.key.hex, other.key.hex}
+
+
+def test_a_stage_that_is_gone_and_a_wheel_of_several_locks_have_places_all_the_same(ledger: Ledger) -> None:
+    two = STAGES | {"deps": STAGES["deps"].replace('["deps.txt"]', '["deps.txt", "more.txt"]')}
+    places = CheckoutPlaces(make_graph_of(two), composer(), base_checkout(), RUNTIME)  # type: ignore[arg-type]
+    assert places.stage("old") == "stages/old/stage.toml"
+    assert places.pin("old", "x") == "stages/old/stage.toml: wheels.locks"
+    assert places.pin("deps", "gone") == "stages/deps/stage.toml: wheels.locks"
+    assert places.model_file("old", "vad", "big.bin") == ""
+    assert places.wheel_layer("deps", "heavy") == "deps/heavy"
+    assert places.wheel_layer("other", "heavy") == ""
+
+
+def test_a_build_that_has_nothing_to_build_imports_nothing_of_it() -> None:
+    code = "import sys, buildkit.engine.build; print(*(name for name in sys.modules if name.startswith('buildkit.')))"
+    done = subprocess.run((sys.executable, "-c", code), check=True, capture_output=True, text=True)
+    heavy = {"plan.why", "plan.causes", "plan.pincauses", "plan.compare", "plan.comparepins", "engine.reasons"}
+    assert not {f"buildkit.{name}" for name in heavy} & set(done.stdout.split())
