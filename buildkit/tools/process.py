@@ -170,11 +170,12 @@ def _register(child: subprocess.Popen[bytes], command: Command) -> None:
 
 
 def _communicate(child: subprocess.Popen[bytes], command: Command) -> tuple[bytes, bytes]:
-    moved, since = -1, 0.0
+    data, moved, since = command.stdin, -1, 0.0
     while True:
         try:
-            return child.communicate(command.stdin, timeout=command.silence / 8 if command.silence else None)
+            return child.communicate(data, timeout=command.silence / 8 if command.silence else None)
         except subprocess.TimeoutExpired:
+            data = None  # communicate() keeps what is not sent yet
             now = _bytes_moved(child.pid)
             if now is None or now != moved:
                 moved, since = now or 0, time.monotonic()
