@@ -23,13 +23,17 @@ def build(folder: Path, stage: str | None, arguments: Sequence[str], *, push: bo
     def action() -> None:
         session = f"{'push' if push else 'build'}-{stage}" if stage else "build"
         options = parse_build_options(arguments, session, push=push)
-        if options.json is not None:
-            check_writable(options.json)  # before the work, not after it
+        for file in filter(None, (options.json, options.summary)):
+            check_writable(file)  # before the work, not after it
         reports = build_stages(folder, (stage,) if stage else (), options)
         if options.json is not None:
             value = [report.as_json() for report in reports]
             text = json.dumps(value[0] if stage else value, indent=2) + "\n"
             write_text(options.json, text)
+        if options.summary is not None:
+            from buildkit.report.markdown import render_markdown
+
+            write_text(options.summary, "".join(map(render_markdown, reports)), append=True)
 
     return guarded(action)
 
@@ -85,9 +89,10 @@ def check_writable(path: Path) -> None:
         raise DefinitionError(f"{path}: this file cannot be written", hint="name one in a folder that exists")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file that was asked for; raises DefinitionError where it cannot be."""
+def write_text(path: Path, text: str, *, append: bool = False) -> None:
+    """Write, or add to, a file that was asked for; raises DefinitionError where it cannot be."""
     try:
-        path.write_text(text, "utf-8")
+        with path.open("a" if append else "w", encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         raise DefinitionError(f"{path}: {error.strerror}") from error

@@ -45,6 +45,7 @@ class BuildOptions:
     frozen: bool = False
     no_import: bool = False
     json: Path | None = None
+    summary: Path | None = None
     jobs: int = 2
     push: str = ""
     tags: tuple[str, ...] = ()
@@ -86,6 +87,7 @@ def parse_build_options(arguments: Sequence[str], session: str, *, push: bool = 
     parser.add_argument("--tag", action="append", default=[], metavar="TAG", help="one more tag to push; repeatable")
     add_share_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
+    parser.add_argument("--summary", type=Path, metavar="FILE", help="add the report as Markdown to a file")
     parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), help="layers packed at once")
     options = parser.parse_args(list(arguments))
     if options.tag and not options.push:
@@ -94,6 +96,7 @@ def parse_build_options(arguments: Sequence[str], session: str, *, push: bool = 
         frozen=options.frozen,
         no_import=push or options.no_import,
         json=options.json,
+        summary=options.summary,
         jobs=options.jobs,
         push=options.push,
         tags=tuple(options.tag),
