@@ -199,8 +199,13 @@ class Stock:
         return self._delete("downloads", "sha256", [h for (h,) in rows if FileHash(h) not in kept])
 
     def _forget_tombstones(self, still: Still, now: float) -> int:
-        rows = self._ledger.select("SELECT key, at FROM tombstones")
-        return self._delete("tombstones", "key", [k for k, at in rows if at < _old(now) or Key(k) in still.present])
+        """Those of what is there again, and of what nothing else is known of any more."""
+        rows = self._ledger.select("SELECT key FROM tombstones")
+        again = self._delete("tombstones", "key", [key for (key,) in rows if Key(key) in still.present])
+        query = (
+            "DELETE FROM tombstones WHERE at < ? AND key NOT IN (SELECT key FROM layers UNION SELECT key FROM wheels)"
+        )
+        return again + self._change(query, (_old(now),))
 
     def _forget_files(self, kept: Collection[StatKey], now: float) -> int:
         query = "SELECT device, inode, size, mtime_ns, ctime_ns FROM files WHERE hashed_ns < ?"

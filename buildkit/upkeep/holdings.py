@@ -27,8 +27,7 @@ class State(StrEnum):
     """Whether something is there."""
 
     PRESENT = "present"
-    EVICTED = "evicted"  # taken away on purpose
-    SHARED = "shared"  # another machine made it, and it was not fetched
+    GONE = "gone"  # and it is known why: evicted, found damaged, or only in a registry
     MISSING = "missing"
 
 
@@ -111,6 +110,7 @@ def _layer(
     found = [on_disk.get(blob.digest.hex) for blob in row.blobs]
     there = [f for f, blob in zip(found, row.blobs, strict=True) if f is not None and f.size == blob.size]
     present = len(there) == len(row.blobs)
+    gone = None if present else stones.get(row.key)
     pace = paces.get(row.kind)
     return Holding(
         kind=row.kind,
@@ -123,15 +123,15 @@ def _layer(
         used=row.used,
         times=row.times,
         stages=None if needed is None else needed.layers.get(row.key, ()),
-        state=State.PRESENT if present else _absence(row.key, stones, made_here=row.times > 0),
-        gone=None if present else stones.get(row.key),
+        state=_state(gone, present=present),
+        gone=gone,
     )
 
 
-def _absence(key: Key, stones: Mapping[Key, Tombstone], *, made_here: bool) -> State:
-    if key in stones:
-        return State.EVICTED
-    return State.MISSING if made_here else State.SHARED
+def _state(gone: Tombstone | None, *, present: bool) -> State:
+    if present:
+        return State.PRESENT
+    return State.MISSING if gone is None else State.GONE
 
 
 def _files(
@@ -154,6 +154,7 @@ def _files(
 
 
 def _wheel(row: WheelRow, found: Found | None, needed: Needed | None, stones: Mapping[Key, Tombstone]) -> Holding:
+    gone = None if found else stones.get(row.key)
     return Holding(
         kind=WHEEL,
         name=row.file,
@@ -165,8 +166,8 @@ def _wheel(row: WheelRow, found: Found | None, needed: Needed | None, stones: Ma
         used=row.used,
         times=1,
         stages=None if needed is None else needed.layers.get(row.key, ()),
-        state=State.PRESENT if found else _absence(row.key, stones, made_here=True),
-        gone=None if found else stones.get(row.key),
+        state=_state(gone, present=found is not None),
+        gone=gone,
     )
 
 

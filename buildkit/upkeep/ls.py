@@ -75,15 +75,9 @@ def render_total(chosen: Sequence[Holding]) -> str:
 def say_state(one: Holding) -> str:
     """By whom it is needed, and why it is not here."""
     users = "needed by ?" if one.stages is None else ", ".join(one.stages) or "not needed"
-    match one.state:
-        case State.PRESENT:
-            return "?" if one.stages is None else users
-        case State.EVICTED if one.gone is not None:
-            return f"{one.gone.why}; {users}"
-        case State.SHARED:
-            return f"only in the shared cache; {users}"
-        case _:
-            return f"missing; {users}"
+    if one.state is State.PRESENT:
+        return users
+    return f"{one.gone.why if one.gone else 'missing'}; {users}"
 
 
 def _row(one: Holding, now: float) -> tuple[str, ...]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from buildkit.cache.ledger import StatKey
 from buildkit.cache.statindex import StatIndex
 from buildkit.declare.graph import Graph, load_graph
+from buildkit.declare.project import Project
 from buildkit.digest import FileHash, Key
 from buildkit.engine.assemble import set_key
 from buildkit.engine.checkout import DiskCheckout
@@ -44,6 +45,11 @@ def find_needed(shop: Shop, graph: Graph, say: Say) -> Needed:
     """Compose every stage; raises DefinitionError for whatever is wrong with one of them."""
     index = _Noting(shop)
     composer = Composer(shop.project, graph, DiskCheckout(shop.project, graph, index, say))
+    return replace(needed_of(shop.project, graph, composer), files=frozenset(index.seen))
+
+
+def needed_of(project: Project, graph: Graph, composer: Composer) -> Needed:
+    """What the stages need, given who composes them; ``files`` are left out."""
     compositions = [composer.compose(name) for name in graph.stages]
     users: dict[Key, dict[str, None]] = {}
     downloads: dict[FileHash, dict[str, None]] = {}
@@ -62,9 +68,9 @@ def find_needed(shop: Shop, graph: Graph, say: Say) -> Needed:
         specs=specs,
         wheels=wheels,
         downloads={sha256: tuple(names) for sha256, names in downloads.items()},
-        refs=frozenset(_refs(shop, composer, specs.values(), bool(wheels))),
+        refs=frozenset(_refs(project, composer, specs.values(), bool(wheels))),
         checked=frozenset(set_key(composition) for composition in compositions),
-        files=frozenset(index.seen),
+        files=frozenset(),
     )
 
 
@@ -115,9 +121,8 @@ def _users_of(wheel: Key, compositions: Iterable[Composition]) -> dict[str, None
     }
 
 
-def _refs(shop: Shop, composer: Composer, specs: Iterable[Spec], compiles: bool) -> Iterator[str]:
+def _refs(project: Project, composer: Composer, specs: Iterable[Spec], compiles: bool) -> Iterator[str]:
     """Images that builds start containers from: those below steps, the compiler's, and the builder."""
-    project = shop.project
     listed = list(specs)
     for spec in listed:
         if isinstance(spec.work, RunStep):
