@@ -1,0 +1,175 @@
+"""How a build is killed, and what a cache and a storage must be after whatever happened to a build."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.tinyproject import Tiny, wait_until
+
+_ACTS = Path(__file__).parent / "acts"
+_MARK = "BUILDKIT_TEST_MARK"
+_GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
+
+
+def make_rng(purpose: str = "") -> random.Random:
+    """Chance that can be repeated: its seed is printed, and taken from BUILDKIT_TEST_SEED where that is set."""
+    seed = os.environ.get("BUILDKIT_TEST_SEED") or str(random.SystemRandom().randrange(1 << 32))
+    print(f"{purpose}: BUILDKIT_TEST_SEED={seed}")
+    return random.Random(f"{seed} {purpose}")
+
+
+# what must hold
+
+
+def unsound(tiny: Tiny) -> list[str]:
+    """What is wrong with a cache: bytes under a name that is not theirs, a damaged ledger, rows without their blobs."""
+    cache = tiny.cache
+    downloads = [path for path in cache.glob("files/*/*") if not path.name.startswith(".")]
+    named = {**{path: path.name for path in cache.glob("sha256/*")}, **{path: path.parent.name for path in downloads}}
+    wrong = [f"{path} holds other bytes" for path, name in named.items() if _sha256(path) != name]
+    with closing(sqlite3.connect(cache / "ledger.sqlite")) as db:
+        wrong += [f"ledger: {row[0]}" for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        for key, blobs in db.execute("SELECT key, blobs FROM layers"):
+            for digest, _, size, *_ in json.loads(blobs):
+                path = cache / "sha256" / digest
+                if not path.exists() or path.stat().st_size != size:
+                    wrong.append(f"ledger: layer {key[:12]} has no blob {digest[:12]} of {size} bytes")
+        for table, column in (("wheels", "file"), ("downloads", "name")):
+            for name, sha256 in db.execute(f"SELECT {column}, sha256 FROM {table}"):
+                if not (cache / "files" / sha256 / name).exists():
+                    wrong.append(f"ledger: {table} has {name}, the cache has not")
+    return wrong
+
+
+def left_behind(tiny: Tiny) -> list[str]:
+    """What nobody needs any more: see `Tiny.left_over`; and notes of containers."""
+    return [*tiny.left_over(), *map(str, tiny.cache.glob("boxes/*"))]
+
+
+def wipe(tiny: Tiny) -> None:
+    """Nothing was ever built."""
+    tiny.tool("buildah", "rm", "--all")
+    tiny.tool("buildah", "rmi", "--all", "--force")
+    shutil.rmtree(tiny.cache, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+# acts
+
+
+def acting(tiny: Tiny, **orders: object) -> dict[str, str]:
+    """Additions to a build's environment, so that it counts its acts, or ends at one: see ``acts``."""
+    path = f"{_ACTS}:{tiny.env.get('PYTHONPATH', '')}"
+    return {"PYTHONPATH": path, **{f"ACTS_{name.upper()}": str(value) for name, value in orders.items()}}
+
+
+def count_acts(tiny: Tiny, build: Callable[..., object], **orders: object) -> int:
+    """How many acts a build has that is left alone."""
+    file = tiny.folder / "acts"
+    build(**acting(tiny, count=file, **orders))
+    return int(file.read_text())
+
+
+# killing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """When a build is killed: after seconds, lines of output, or acts, or when one more file matches a pattern."""
+
+    seconds: float | None = None
+    lines: int | None = None
+    acts: int | None = None
+    file: str = ""
+
+    def __str__(self) -> str:
+        told = {"seconds": self.seconds, "lines": self.lines, "acts": self.acts, "": self.file}
+        return " ".join(f"{value} {unit}" for unit, value in told.items() if value)
+
+
+class Doomed:
+    """A build that is going to be killed."""
+
+    def __init__(self, tiny: Tiny, stage: str) -> None:
+        self._tiny = tiny
+        self._mark = uuid.uuid4().hex
+        self._log = tiny.folder / "killed.log"
+        self._argv = tiny.argv(f"build-{stage}")
+
+    def kill(self, moment: Moment, *, whole: bool) -> bool:
+        """Start it, and kill it at the moment, ``whole`` with all that it started; whether it had not ended before."""
+        env = {_MARK: self._mark, **(acting(self._tiny, at=moment.acts) if moment.acts else {})}
+        before = set(self._tiny.folder.glob(moment.file)) if moment.file else set()
+        began = time.monotonic()
+        with self._log.open("wb") as out:
+            child = subprocess.Popen(
+                self._argv, cwd=self._tiny.folder, env=self._tiny.env | env, stdout=out, stderr=out
+            )
+        while child.poll() is None and not self._is_now(moment, time.monotonic() - began, before):
+            time.sleep(0.002)
+        child.kill()
+        child.wait()
+        if whole:
+            wait_until(lambda: not [pid for pid in self.living() if kill_process(pid)])
+        said = self._log.read_text("utf-8", "replace")
+        assert "Traceback" not in said, said
+        assert child.returncode in (0, -signal.SIGKILL), said
+        print(f"{moment}: {time.monotonic() - began:.2f} s, exit {child.returncode}, {said.splitlines()[-1:]}")
+        return child.returncode != 0
+
+    def living(self) -> list[int]:
+        """Processes that it started, directly or not, and that live on."""
+        parents = dict(_processes())
+        found = {pid for pid in parents if _has_mark(pid, self._mark)}
+        while more := {pid for pid, parent in parents.items() if parent in found} - found:
+            found |= more
+        return sorted(found)
+
+    def _is_now(self, moment: Moment, seconds: float, before: set[Path]) -> bool:
+        if moment.seconds:
+            return seconds >= moment.seconds
+        if moment.lines:
+            return self._log.read_bytes().count(b"\n") >= moment.lines
+        return bool(moment.file) and not before.issuperset(self._tiny.folder.glob(moment.file))
+
+
+def _processes() -> Iterator[tuple[int, int]]:
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent, *_ = path.read_text("utf-8", "replace").rpartition(")")[2].split()
+        except _GONE:
+            continue
+        if state not in "ZX":
+            yield int(path.parent.name), int(parent)
+
+
+def _has_mark(pid: int, mark: str) -> bool:
+    try:
+        return f"{_MARK}={mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes()
+    except _GONE:
+        return False
+
+
+def kill_process(pid: int) -> bool:
+    """Whether there was one to kill."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
