@@ -2,7 +2,12 @@
 
 A file is taken for unchanged if device, inode, size, mtime and ctime are those that it was hashed under, and if
 both times are older than the hashing by more than the clock's granularity (git's rule for racy entries): a file
-written in the same tick as it was hashed, or whose times lie in the future, is read again.
+written in the same tick as it was hashed, or whose times lie in the future, is read again. So is one that was hashed
+in the future: the clock was set back, and may stamp another content as it stamped that one.
+
+Two things leave no trace in a file's stat, here as in git: what a program stores through a mapping that it has had
+since before the hashing, into a page that was not yet written back; and a change within the lag of a file server
+whose clock is behind ours.
 """
 
 from __future__ import annotations
@@ -33,9 +38,9 @@ class StatIndex:
         stat = path.stat()
         key = _key(stat)
         known = self._ledger.find_file(key)
-        if known is not None and _settled(stat, known[1]):
-            return known[0], stat
         began = time.time_ns()
+        if known is not None and _settled(stat, known[1]) and known[1] <= began:
+            return known[0], stat
         with path.open("rb", buffering=0) as file:
             stat = os.fstat(file.fileno())
             sha256 = _hash(file.fileno())

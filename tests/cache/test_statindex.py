@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from buildkit.cache import statindex
-from buildkit.cache.ledger import Ledger
+from buildkit.cache.ledger import Ledger, StatKey
 from buildkit.cache.statindex import StatIndex
 from buildkit.digest import FileHash
 
@@ -89,7 +92,9 @@ def test_a_file_that_was_hashed_in_the_tick_it_was_written_is_read_again(
         (9 * SECOND, 9 * SECOND, 11 * SECOND + 1, True),
         (9 * SECOND + 7, 9 * SECOND, 10 * SECOND, True),
         (9 * SECOND, 9 * SECOND + 7, 9 * SECOND + 10_000_000, False),  # within a tick of the kernel
+        (1, 9 * SECOND + 7, 9 * SECOND + 10_000_000, False),
         (1, 9 * SECOND + 7, 9 * SECOND + 20_000_008, True),
+        (9 * SECOND + 7, 1, 9 * SECOND + 10_000_000, False),
     ],
 )
 def test_which_times_are_old_enough_to_be_trusted(mtime: int, ctime: int, hashed: int, trusted: bool) -> None:
@@ -134,6 +139,98 @@ def test_a_file_written_in_place_with_its_time_set_back_is_noticed(index: StatIn
     file.write_bytes(b"two")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert sha(index, file) == FileHash.of(b"two")
+
+
+def like(file: Path, content: bytes) -> Path:
+    """Another file of the same times."""
+    other = file.with_name("other")
+    other.write_bytes(content)
+    os.utime(other, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    return other
+
+
+def test_a_hard_link_to_a_file_of_the_same_size_and_time_is_noticed(index: StatIndex, file: Path) -> None:
+    other = like(file, b"two")
+    settle()
+    assert [sha(index, path) for path in (file, other)] == [FileHash.of(b"one"), FileHash.of(b"two")]
+    file.unlink()
+    file.hardlink_to(other)
+    assert file.stat().st_mtime_ns == other.stat().st_mtime_ns
+    assert sha(index, file) == FileHash.of(b"two")
+
+
+def test_a_copy_over_a_file_that_keeps_its_time_is_noticed(index: StatIndex, file: Path, tmp_path: Path) -> None:
+    other = like(file, b"two")
+    settle()
+    sha(index, file)
+    inode = file.stat().st_ino
+    shutil.copy2(other, file)  # cp --preserve
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (inode, other.stat().st_mtime_ns)
+    assert sha(index, file) == FileHash.of(b"two")
+
+
+def stamps_mapped_stores(folder: Path) -> bool:
+    """Whether the file system of ``folder`` stamps a file when somebody stores into a mapping of it."""
+    path = folder / "probe"
+    path.write_bytes(b"-")
+    before = path.stat().st_mtime_ns
+    settle()
+    store(path, b"+")
+    return path.stat().st_mtime_ns != before
+
+
+def store(path: Path, content: bytes) -> None:
+    with path.open("r+b") as out, mmap.mmap(out.fileno(), 0) as mapped:
+        mapped[: len(content)] = content
+
+
+def test_what_is_stored_through_a_mapping_is_noticed(index: StatIndex, file: Path) -> None:
+    if not stamps_mapped_stores(file.parent):
+        pytest.skip("this file system does not stamp what is stored through mappings")
+    settle()
+    sha(index, file)
+    settle()
+    store(file, b"two")
+    assert sha(index, file) == FileHash.of(b"two")
+
+
+def remember(file: Path, content: bytes, hashed_ns: int, **other: int) -> StatIndex:
+    """An index in which ``file``, as it is, stands with a hash of something else."""
+    stat = file.stat()
+    key = StatKey(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    moved = {name: getattr(key, name) + by for name, by in other.items()}
+    ledger = Ledger(file.parent / "ledger.sqlite")
+    ledger.add_file(replace(key, **moved), FileHash.of(content), hashed_ns)
+    return StatIndex(ledger)
+
+
+def test_a_hash_that_was_taken_in_the_future_is_not_believed_but_taken_anew(file: Path, reads: Reads) -> None:
+    """The clock was a day ahead then; since it was set back, a file may get stamps that another content had."""
+    index = remember(file, b"old", time.time_ns() + 86_400 * SECOND)
+    settle()
+    assert sha(index, file) == sha(index, file) == FileHash.of(b"one")
+    assert reads.count == 1
+    index._ledger.close()
+
+
+def test_a_hash_that_was_taken_before_now_is_believed(file: Path, reads: Reads) -> None:
+    os.utime(file, ns=(SECOND, SECOND))
+    settle()
+    index = remember(file, b"believed", time.time_ns())
+    settle()
+    assert sha(index, file) == FileHash.of(b"believed")
+    assert reads.count == 0
+    index._ledger.close()
+
+
+@pytest.mark.parametrize("field", ["device", "inode", "size", "mtime_ns", "ctime_ns"])
+def test_a_file_that_differs_in_one_of_these_is_another(file: Path, field: str) -> None:
+    """Above all the same inode number on another device."""
+    settle()
+    index = remember(file, b"other", time.time_ns(), **{field: 1})
+    settle()
+    assert sha(index, file) == FileHash.of(b"one")
+    index._ledger.close()
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(
