@@ -152,7 +152,7 @@ def _enumerate(box: Box, layers: Sequence[Layer], start: str, room: float) -> st
         named = [f"{box.label(layer)} {sum_layers([layer])}" for layer in ordered[:count]]
         rest = ordered[count:]
         text = start + ", ".join([*named, *([f"{len(rest)} more, {sum_layers(rest)}"] if rest else [])])
-        if len(rest) != 1 and text_width(text, _TEXT) <= room - 13:
+        if text_width(text, _TEXT) <= room - 13:
             return text
     return f"{start}{say_layers(len(layers))}, {sum_layers(layers)}"
 

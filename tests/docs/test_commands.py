@@ -12,7 +12,15 @@ from tests.containers import container_environment
 from tests.registry import serve_registry
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "docs/locks.md", "docs/stages.md", "docs/report.md", "docs/cache.md", "docs/delivery.md")
+PAGES = (
+    "README.md",
+    "docs/locks.md",
+    "docs/stages.md",
+    "docs/report.md",
+    "docs/cache.md",
+    "docs/delivery.md",
+    "docs/graph.md",
+)
 NOT_RUN = {
     "nox -s push-runtime -- ghcr.io/me/app:1.0 --cache-write ghcr.io/me/app\n": (
         "it needs a registry to write to; docs/delivery.md runs the same with one"

@@ -109,7 +109,19 @@ def test_only_what_an_image_is_made_of_is_drawn(tiny: Tiny) -> None:
     assert list(drawn) == ["deps", "models", "app", "slim"]  # not base: only the layers of app are taken
     assert drawn["slim"]["layers"] == []
     assert drawn["app"]["image"] is None
+    assert [edge["stage"] for edge in drawn["app"]["edges"]] == ["deps", "models"]
     assert "no layers of its own" in graph(tiny, "slim")
+
+
+def test_layers_of_two_stages_are_drawn_in_the_first_of_them(tiny: Tiny) -> None:
+    tiny.write("stages/again/stage.toml", 'summary = "the same"\n[wheels]\nlocks = ["requirements/app.txt"]\n')
+    drawn = stages(tiny, "again", "deps")
+    assert [layer["name"] for layer in drawn["again"]["layers"]] == [
+        "/opt/venv", "again/bulk", "again/bin-0", "again/bin-1", "again/bin-2",
+    ]  # fmt: skip
+    assert {tuple(layer["images"]) for layer in drawn["again"]["layers"]} == {("again", "deps")}
+    assert drawn["deps"]["layers"] == []
+    assert drawn["deps"]["image"]["layers"] == 5
 
 
 def test_what_builds_is_drawn_where_it_must_be_built_itself(tiny: Tiny) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit.plan.plan import Source
-from buildkit.report.graphstyle import COLOURS
+from buildkit.report.graphstyle import COLOURS, DEFS, style
 from buildkit.report.graphsvg import WIDTH, render_svg
 from buildkit.report.picture import PLACES, Picture, say_layer
 from tests.report.pictures import HOSTILE, MB, box, hostile, layer, service
@@ -200,6 +200,16 @@ def test_text_can_be_read_on_every_fill(page: int) -> None:
     assert contrast(colour["quiet"], colour["ground"]) >= 4.5
     for shape in ("outline", "mark", "tie"):
         assert contrast(colour[shape], colour["ground"]) >= 3
+
+
+def test_the_picture_of_the_documentation_is_drawn_as_they_are_now() -> None:
+    text = (ROOT / "docs/images/graph.svg").read_text("utf-8")
+    names = {
+        "".join(span.itertext()) for span in ET.fromstring(text).iter(f"{SVG}tspan") if span.get("class") == "name"
+    }
+    assert names == {path.parent.name for path in ROOT.glob("stages/*/stage.toml")}
+    assert style() in text, "draw it again: nox -s graph -- --svg docs/images/graph.svg"
+    assert DEFS in text
 
 
 def contrast(one: str, other: str) -> float:
