@@ -39,6 +39,7 @@ def register(folder: Path | str | None = None) -> None:
         "explain", "Say why layers would be built again, or were built (-- STAGE [LAYER], --json).", root, _explain
     )
     _session("reproduce", "Build a stage's layers again, elsewhere, and compare (-- STAGE).", root, _reproduce)
+    _session("timings", "Show how builds developed, and their slowest phases (-- STAGE, --last N).", root, _timings)
     summary = "Check that an image in a registry is made of what this checkout's locks produce (-- REF)."
     _session("verify-image", summary, root, _verify_image)
     _session(
@@ -102,6 +103,13 @@ def _reproduce(root: Path, arguments: Sequence[str]) -> int:
     from buildkit.engine.reproduce import reproduce
 
     return guarded(lambda: reproduce(root, arguments))
+
+
+def _timings(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import guarded
+    from buildkit.inspection.timings import timings
+
+    return guarded(lambda: timings(root, arguments))
 
 
 def _verify_image(root: Path, arguments: Sequence[str]) -> int:

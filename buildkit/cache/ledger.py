@@ -9,7 +9,7 @@ Tables (schema version 2):
     downloads   sha256, name, size, seconds, fetched, used
     files       device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns          the stat index
     builds      id, stage, image, digest, started, seconds, report (JSON of the report)
-    phases      build, name, seconds
+    phases      build, name, seconds, cpu (seconds), read, written (bytes)
     tombstones  key, name, why, at          layers whose blobs were taken away on purpose, until they are built again
     checked     key          sets of layers that were found free of collisions
     remote      repository, digest, seen          blobs that a registry has
@@ -195,13 +195,22 @@ class Ledger(Database):
         with self.transaction():
             self.write("INSERT INTO builds VALUES (NULL,?,?,?,?,?,?)", row)
             (build,) = self.one("SELECT last_insert_rowid()")
-            for name, seconds in report["phases"].items():
-                self.write("INSERT INTO phases VALUES (?,?,?)", (build, name, seconds))
+            for name, spent in report["timings"].items():
+                row = (build, name, spent["seconds"], spent["cpu"], spent["read"], spent["written"])
+                self.write("INSERT INTO phases VALUES (?,?,?,?,?,?)", row)
 
     def builds(self, stage: str, image: str, count: int) -> list[tuple[float, dict[str, Any]]]:
         """Start (seconds since the epoch) and report of a stage's last builds, the latest first."""
         query = "SELECT started, report FROM builds WHERE stage = ? AND image = ? ORDER BY id DESC LIMIT ?"
         return [(started, json.loads(report)) for started, report in self.select(query, (stage, image, count))]
+
+    def phases(self, builds: int) -> list[tuple[str, str, float, float, float, int, int]]:
+        """Stage, phase, start of the build, seconds, CPU seconds, bytes read and written, of the last builds."""
+        return self.select(
+            "SELECT stage, name, started, phases.seconds, cpu, read, written FROM phases JOIN builds ON id = build "
+            "WHERE id > (SELECT MAX(id) FROM builds) - ? ORDER BY id, phases.seconds DESC",
+            (builds,),
+        )
 
     def last_recipes(self, stage: str, image: str) -> dict[str, str]:
         """Layer name to recipe of the last build of a stage's image (of this project); empty before the first."""

@@ -77,7 +77,7 @@ def _realise(planner: Planner, specs: Sequence[Spec], jobs: int, *, backwards: b
         realiser = Realiser(shop, boxes, planner.lookup, planner.composer)
         realiser.want(specs)
         tasks = dict(reversed(realiser.tasks.items())) if backwards else realiser.tasks
-        run_tasks(tasks, {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.BOX: 1}, shop.say, shop.stop)
+        run_tasks(tasks, {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.BOX: 1}, shop.say, shop.stop, shop.meter)
 
 
 # there

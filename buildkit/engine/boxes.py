@@ -100,8 +100,9 @@ class Boxes:
             except ToolError as error:
                 hint = "" if run.network else "a step has no network unless it says `network = true`"
                 raise BuildError(f"{spec.name}: {error.message}", hint=hint, output=error.output) from error
-            image = buildah.commit(box, self._root_ref((*work.chain, spec)), folder)
-            blob = self._export(image, work.chain)
+            with shop.meter.phase("commit"):
+                image = buildah.commit(box, self._root_ref((*work.chain, spec)), folder)
+                blob = self._export(image, work.chain)
         return Made(blobs=(blob,)), ()
 
     def ensure_image(self, chain: tuple[Spec, ...]) -> int:
@@ -182,11 +183,12 @@ class Boxes:
             with BlobStream(out, self._compression, lambda _done: None) as blob, tar.open("rb") as file:
                 while chunk := file.read(_CHUNK):
                     blob.write(chunk)
-                found, digest, size = blob.finish()
-            if found != diff_id:
-                raise MismatchError(f"local storage gave a layer of {found} for {diff_id}", hint="build again")
-            shop.blobs.keep(out, shop.blobs.path(digest))
-        return Blob(digest=digest, diff_id=diff_id, size=size, unpacked=blob.unpacked, compression=self._compression)
+                packed = blob.finish()
+            if packed.diff_id != diff_id:
+                raise MismatchError(f"local storage gave a layer of {packed.diff_id} for {diff_id}", hint="build again")
+            shop.blobs.keep(out, shop.blobs.path(packed.digest))
+        shop.count_packed(packed)
+        return Blob.of(packed)
 
     def _keep_wheel(self, file: str, data: bytes, name: str) -> FileHash:
         from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename

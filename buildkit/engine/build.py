@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit.digest import Digest, Key
 from buildkit.engine.assemble import assemble, check_collisions
 from buildkit.engine.deliver import Stored, import_image
+from buildkit.engine.meter import Meter
 from buildkit.engine.options import BuildOptions, open_sharing
 from buildkit.engine.planning import Planner, open_planner, shipping
 from buildkit.engine.scheduler import Lane, interruptible, run_tasks
@@ -22,7 +23,7 @@ from buildkit.oci.blob import Made
 from buildkit.oci.image import Image
 from buildkit.plan.plan import Entry, Plan, Source
 from buildkit.plan.spec import PackWheels, Spec
-from buildkit.report.summary import LayerLine, Report, print_report
+from buildkit.report.summary import LayerLine, Report, print_report, print_timings
 from buildkit.report.view import open_view
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
         reports = [_Build(planner, options, targets[name]).run(name) for name in chosen]
     for report in reports:
         print_report(report, sys.stderr)
+        if options.timings:
+            print_timings(report, sys.stderr)
     return reports
 
 
@@ -74,7 +77,7 @@ class _Build:
         self._shop = planner.shop
         self._options = options
         self._targets = targets
-        self._phases: dict[str, float] = {}
+        self._meter = planner.shop.meter = Meter()
         self._began = time.monotonic()
         self._started = time.time()
         tally = planner.shop.tally
@@ -104,12 +107,12 @@ class _Build:
 
     def _run(self, name: str) -> Report:
         shop = self._shop
-        with self._phase("plan"):
+        with self._meter.phase("plan"):
             planned = self._planner.plan(name, storage=self._storage)
         plan = planned.plan
         self._take_over(plan)
         self._realise(plan)
-        with self._phase("assemble"):
+        with self._meter.phase("assemble"):
             check_collisions(plan.composition, shop.ledger, shop.blobs, shop.sharing.listing)
             composed, arch = plan.composition, shop.project.target.deb_arch
             image = assemble(composed.specs, composed.config, shop.made, arch)
@@ -117,7 +120,7 @@ class _Build:
         if shop.sharing.writes:
             from buildkit.engine.publish import publish
 
-            with self._phase("share"):
+            with self._meter.phase("share"):
                 publish(self._planner, plan)
         digest = self._push(image)
         report = Report(
@@ -125,7 +128,7 @@ class _Build:
             image=planned.ref,
             digest=str(Digest.of(image.docker_manifest())),
             seconds=time.monotonic() - self._began,
-            phases=self._phases,
+            phases=self._meter.read(),
             layers=tuple(self._lines(plan, shop.made)),
             fetched=shop.tally.fetched - self._before[0],
             built=shop.tally.built - self._before[1],
@@ -135,7 +138,7 @@ class _Build:
             delivered=not self._options.no_import,
         )
         self._note_use(plan)
-        if plan.missing or imported:
+        if plan.missing or imported or report.pushed:
             shop.ledger.add_build(report.as_json(), self._started)
         return report
 
@@ -170,9 +173,7 @@ class _Build:
             realiser = Realiser(shop, boxes, self._planner.lookup, self._planner.composer)
             realiser.want(needed)
             places = {Lane.CPU: self._options.jobs, Lane.NET: _DOWNLOADS, Lane.BOX: 1}
-            spent = run_tasks(realiser.tasks, places, shop.say, shop.stop)
-        for phase, seconds in spent.items():
-            self._phases[phase] = self._phases.get(phase, 0.0) + seconds
+            run_tasks(realiser.tasks, places, shop.say, shop.stop, self._meter)
 
     def _must_fetch(self, entry: Entry) -> bool:
         return entry.source is Source.SHARED and (not self._options.no_import or entry.spec.key in self._wanted)
@@ -185,7 +186,7 @@ class _Build:
         from buildkit.tools.registry import Registries
 
         shop, ref = self._shop, str(self._targets[0])
-        with self._phase("push"):
+        with self._meter.phase("push"):
             began = time.monotonic()
             shop.say(StepStarted(step=ref, phase="push"))
             try:
@@ -202,7 +203,7 @@ class _Build:
         if self._options.no_import or (stored is not None and stored.manifest == image.docker_manifest()):
             return 0
         say = self._shop.say
-        with self._phase("import"):
+        with self._meter.phase("import"):
             began = time.monotonic()
             say(StepStarted(step=ref, phase="import"))
             size = import_image(image, ref, self._shop.blobs, map(self._shop.project.ref, self._planner.graph.stages))
@@ -234,11 +235,3 @@ class _Build:
         wheels = [work for work in works if isinstance(work, PackWheels)]
         ledger.touch_wheels([item.key for work in wheels for item in work.compiled])
         ledger.touch_downloads([a.sha256 for work in wheels for a in work.wheels if a.sha256 is not None])
-
-    @contextmanager
-    def _phase(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self._phases[name] = self._phases.get(name, 0.0) + time.monotonic() - began

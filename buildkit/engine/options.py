@@ -50,6 +50,7 @@ class BuildOptions:
     push: str = ""
     tags: tuple[str, ...] = ()
     share: ShareOptions = ShareOptions()
+    timings: bool = False
 
     def targets(self, stage: str, *, several: bool) -> tuple[Ref, ...]:
         """The names in registries that a stage's image gets; raises DefinitionError."""
@@ -89,6 +90,7 @@ def parse_build_options(arguments: Sequence[str], session: str, *, push: bool = 
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="add the report as Markdown to a file")
     parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), help="layers packed at once")
+    parser.add_argument("--timings", action="store_true", help="print what each phase took")
     options = parser.parse_args(list(arguments))
     if options.tag and not options.push:
         parser.error("--tag names more tags to push: say --push too")
@@ -101,6 +103,7 @@ def parse_build_options(arguments: Sequence[str], session: str, *, push: bool = 
         push=options.push,
         tags=tuple(options.tag),
         share=ShareOptions.of(options),
+        timings=options.timings,
     )
 
 

@@ -26,7 +26,7 @@ def publish(planner: Planner, plan: Plan) -> int:
     tasks = {spec.key.hex: _share(shop, spec) for spec in here}
     before = shop.tally.pushed
     if tasks:
-        run_tasks(tasks, {Lane.NET: _UPLOADS}, shop.say, shop.stop)
+        run_tasks(tasks, {Lane.NET: _UPLOADS}, shop.say, shop.stop, shop.meter)
     if shop.sharing.writes:
         entries = _describe(shop, plan.composition.specs)
         shop.sharing.publish_roster(stage, entries, shop.blobs)

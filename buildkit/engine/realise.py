@@ -212,15 +212,9 @@ class Realiser:
     ) -> Task:
         def make() -> tuple[Made, Contents]:
             packed = write()
-            blob = Blob(
-                digest=packed.digest,
-                diff_id=packed.diff_id,
-                size=packed.size,
-                unpacked=packed.unpacked,
-                compression=packed.compression,
-            )
+            self._shop.count_packed(packed)
             owned: Contents = () if spec.kind is Kind.ROOT else packed.contents
-            return Made(blobs=(blob,)), owned
+            return Made(blobs=(Blob.of(packed),)), owned
 
         return self._simple(spec, phase, Lane.CPU, make, needs, total)
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import FrameType
 
+from buildkit.engine.meter import Meter
 from buildkit.errors import BuildError, BuildkitError, Interrupted, LostError
 from buildkit.events import Say, StepFailed, StepFinished, StepStarted
 from buildkit.tools import process
@@ -50,12 +51,11 @@ class Task:
 
 
 def run_tasks(
-    tasks: Mapping[str, Task], places: Mapping[Lane, int], say: Say, stop: threading.Event
-) -> dict[str, float]:
-    """Run all (by id); returns seconds by phase. Raises the failure, one BuildError for several, or Interrupted."""
-    spent: dict[str, float] = {}
+    tasks: Mapping[str, Task], places: Mapping[Lane, int], say: Say, stop: threading.Event, meter: Meter
+) -> None:
+    """Run all (by id), measured by their phases. Raises the failure, one BuildError for several, or Interrupted."""
     waiting = dict(tasks)
-    running: dict[Future[float], str] = {}
+    running: dict[Future[None], str] = {}
     done: set[str] = set()
     failures: dict[str, BaseException] = {}
     with ExitStack() as stack:
@@ -64,7 +64,7 @@ def run_tasks(
             while waiting or running:
                 for name in _ready(waiting, done):
                     task = waiting.pop(name)
-                    running[pools[task.lane].submit(_run, task, say)] = name
+                    running[pools[task.lane].submit(_run, task, say, meter)] = name
                 if not running:
                     break  # what is left depends on a failure
                 for future in _wait(running):
@@ -72,8 +72,6 @@ def run_tasks(
                     error = future.exception()
                     if error is None:
                         done.add(name)
-                        phase = tasks[name].phase
-                        spent[phase] = spent.get(phase, 0.0) + future.result()
                     else:
                         failures[name] = error
         except KeyboardInterrupt:
@@ -85,23 +83,23 @@ def run_tasks(
     _raise([(f"{tasks[name].phase} {tasks[name].name}", error) for name, error in failures.items()])
     if waiting:
         raise ValueError(f"steps that wait for what nobody does: {', '.join(waiting)}")
-    return spent
 
 
 def _ready(waiting: Mapping[str, Task], done: set[str]) -> list[str]:
     return [name for name, task in waiting.items() if done.issuperset(task.needs)]
 
 
-def _wait(running: Mapping[Future[float], str]) -> set[Future[float]]:
+def _wait(running: Mapping[Future[None], str]) -> set[Future[None]]:
     finished, _ = wait(running, return_when=FIRST_COMPLETED)
     return finished
 
 
-def _run(task: Task, say: Say) -> float:
+def _run(task: Task, say: Say, meter: Meter) -> None:
     began = time.monotonic()
     say(StepStarted(step=task.name, phase=task.phase, total=task.total))
     try:
-        outcome = task.action()
+        with meter.phase(task.phase):
+            outcome = task.action()
     except BaseException as error:
         message = str(error) or type(error).__name__
         say(StepFailed(step=task.name, phase=task.phase, message=message.splitlines()[0]))
@@ -109,7 +107,6 @@ def _run(task: Task, say: Say) -> float:
     seconds = time.monotonic() - began
     finished = StepFinished(step=task.name, phase=task.phase, seconds=seconds, size=outcome.size, note=outcome.note)
     say(finished)
-    return seconds
 
 
 def _raise(failures: Sequence[tuple[str, BaseException]]) -> None:

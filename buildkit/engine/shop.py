@@ -16,11 +16,14 @@ from buildkit.cache.ledger import Ledger
 from buildkit.cache.statindex import StatIndex
 from buildkit.declare.project import Project
 from buildkit.digest import FileHash, Key
+from buildkit.engine.meter import Meter
 from buildkit.engine.sharing import Sharing
 from buildkit.errors import BuildError, Interrupted, LostError
 from buildkit.events import Note, Say, StepProgress
+from buildkit.layers.member import Packed
 from buildkit.oci.blob import Made
 from buildkit.plan.spec import Spec
+from buildkit.tools.usage import Spent, Usage
 
 if TYPE_CHECKING:
     from buildkit.engine.fetch import Fetcher
@@ -59,6 +62,7 @@ class Shop:
         self.fresh: dict[Key, Spec] = {}  # those that were built in this run
         self.tally = Tally()
         self.sharing = Sharing(say)
+        self.meter = Meter()
 
     @cached_property
     def fetcher(self) -> Fetcher:
@@ -92,6 +96,11 @@ class Shop:
         """File name and hash of a compiled wheel that is there."""
         known = self.ledger.find_wheel(key)
         return known if known and self.blobs.file_path(known[1], known[0]).exists() else None
+
+    def count_packed(self, packed: Packed) -> None:
+        """Note what compressing a layer took: it has a thread of its own."""
+        usage = Usage(read=packed.unpacked, written=packed.size)
+        self.meter.add("compress", Spent(seconds=packed.busy, usage=usage))
 
     def count(self, *, fetched: int = 0, built: int = 0, pushed: int = 0) -> None:
         """Add to the tally."""

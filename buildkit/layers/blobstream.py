@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable
 from queue import Queue
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
 from buildkit.digest import DiffId, Digest
-from buildkit.layers.member import Compression
+from buildkit.layers.member import Compression, Packed
 
 BLOCK = 1 << 20
 ZSTD_LEVEL = 3
@@ -69,6 +70,7 @@ class BlobStream:
     def __init__(self, out: BinaryIO, compression: Compression, progress: Callable[[int], None]) -> None:
         self._out = out
         self._progress = progress
+        self._compression = compression
         self._compressor = _MAKERS[compression]()
         self._tar = hashlib.sha256()
         self._blob = hashlib.sha256()
@@ -79,6 +81,7 @@ class BlobStream:
         self._parts: list[bytes] = []
         self._waiting = 0
         self.unpacked = 0
+        self._busy = 0.0  # seconds that the thread compressed, hashed and wrote, rather than waited
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -99,14 +102,22 @@ class BlobStream:
         if self._waiting >= BLOCK:
             self._hand_over()
 
-    def finish(self) -> tuple[DiffId, Digest, int]:
-        """End the blob: hash of the tar, hash of what was stored, and its size in bytes."""
+    def finish(self, contents: tuple[tuple[str, str], ...] = ()) -> Packed:
+        """End the blob; returns what was stored, which owns ``contents``."""
         self._hand_over()
         self._blocks.put(None)
         self._thread.join()
         if self._failure is not None:
             raise self._failure
-        return DiffId(self._tar.hexdigest()), Digest(self._blob.hexdigest()), self._stored
+        return Packed(
+            digest=Digest(self._blob.hexdigest()),
+            diff_id=DiffId(self._tar.hexdigest()),
+            size=self._stored,
+            unpacked=self.unpacked,
+            compression=self._compression,
+            contents=contents,
+            busy=self._busy,
+        )
 
     def _hand_over(self) -> None:
         if self._failure is not None:
@@ -125,6 +136,7 @@ class BlobStream:
             self._attempt(None)
 
     def _attempt(self, block: bytes | None) -> None:
+        began = time.monotonic()
         try:
             if block is None:
                 self._store(self._compressor.flush())
@@ -134,6 +146,7 @@ class BlobStream:
             self._store(packed)
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that writes
             self._failure = error
+        self._busy += time.monotonic() - began
 
     def _store(self, packed: bytes) -> None:
         if packed:

@@ -43,7 +43,8 @@ class Packed:
     """A layer as it was written: ``size`` bytes stored under ``digest``, ``unpacked`` bytes of tar under ``diff_id``.
 
     ``contents`` lists what the layer owns, for collision checks and bills of materials: path and the SHA-256 of a
-    file's content (``-> TARGET`` for a symbolic link); directories are not owned.
+    file's content (``-> TARGET`` for a symbolic link); directories are not owned. ``busy`` are the seconds that
+    compressing, hashing and writing took, beside reading.
     """
 
     digest: Digest
@@ -52,3 +53,4 @@ class Packed:
     unpacked: int
     compression: Compression
     contents: tuple[tuple[str, str], ...]
+    busy: float = 0.0

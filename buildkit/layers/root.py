@@ -91,15 +91,7 @@ def pack_root(chunks: Iterable[bytes], rules: RootRules, out: BinaryIO, compress
         _read(chunks, root)
         root.finish()
         blob.write(END)
-        diff_id, digest, size = blob.finish()
-    return Packed(
-        digest=digest,
-        diff_id=diff_id,
-        size=size,
-        unpacked=blob.unpacked,
-        compression=compression,
-        contents=tuple(sorted(root.contents.items())),
-    )
+        return blob.finish(tuple(sorted(root.contents.items())))
 
 
 def _read(chunks: Iterable[bytes], root: _Root) -> None:

@@ -45,15 +45,7 @@ def write_layer(
         for member in members:
             layer.add(member)
         blob.write(END)
-        diff_id, digest, size = blob.finish()
-    return Packed(
-        digest=digest,
-        diff_id=diff_id,
-        size=size,
-        unpacked=blob.unpacked,
-        compression=compression,
-        contents=tuple(sorted((path, what) for path, (what, _) in layer.owned.items())),
-    )
+        return blob.finish(tuple(sorted((path, what) for path, (what, _) in layer.owned.items())))
 
 
 class _Layer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from buildkit.digest import DiffId, Digest
-from buildkit.layers.member import Compression
+from buildkit.layers.member import Compression, Packed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,17 @@ class Blob:
     size: int
     unpacked: int
     compression: Compression
+
+    @classmethod
+    def of(cls, packed: Packed) -> Blob:
+        """The blob of a layer that was written."""
+        return cls(
+            digest=packed.digest,
+            diff_id=packed.diff_id,
+            size=packed.size,
+            unpacked=packed.unpacked,
+            compression=packed.compression,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from buildkit.report.plain import render_event
 from buildkit.report.words import clean, say_bytes, say_seconds
 
 _TICK_SECONDS = 0.1
-_NUMBERS = ("size", "seconds", "fetch", "build", "import", "push")
+_NUMBERS = ("size", "seconds", "fetch", "build", "import", "push", "cpu", "read", "written", "layers")
 
 
 class LiveView:

@@ -20,7 +20,7 @@ def render_markdown(report: Report) -> str:
         if x.source == "built"
     ]
     pushed = [(_code(ref), _code(digest)) for ref, digest in report.pushed_as.items()]
-    phases = [(escape(name), say_seconds(seconds)) for name, seconds in sorted(report.phases.items())]
+    phases = [(escape(name), say_seconds(spent.seconds)) for name, spent in sorted(report.phases.items())]
     ended = render_last_line(report).partition("\n")[0].partition(": ")[2]
     blocks = [
         f"### {escape(report.stage)}\n\n{escape(ended)}\n",

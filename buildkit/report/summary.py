@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from buildkit.report.words import say_bytes, say_seconds
+from buildkit.tools.usage import Spent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +33,7 @@ class Report:
     image: str
     digest: str
     seconds: float
-    phases: Mapping[str, float]
+    phases: Mapping[str, Spent]
     layers: tuple[LayerLine, ...]
     fetched: int
     built: int
@@ -48,7 +49,8 @@ class Report:
             "image": self.image,
             "digest": self.digest,
             "seconds": round(self.seconds, 3),
-            "phases": {name: round(seconds, 3) for name, seconds in sorted(self.phases.items())},
+            "phases": {name: round(spent.seconds, 3) for name, spent in sorted(self.phases.items())},
+            "timings": {name: spent.as_json() for name, spent in sorted(self.phases.items())},
             "layers": [
                 {
                     "name": layer.name,
@@ -77,6 +79,18 @@ def print_report(report: Report, out: TextIO) -> None:
         rows = [(x.name, say_bytes(x.size), say_seconds(x.seconds), x.why) for x in built]
         print_table(f"{report.stage}: built", ("layer", "size", "seconds", "why"), rows, out)
     print(render_last_line(report), file=out, flush=True)
+
+
+def print_timings(report: Report, out: TextIO) -> None:
+    """A table of phases, the longest first."""
+    from buildkit.report.live import print_table
+
+    ordered = sorted(report.phases.items(), key=lambda item: -item[1].seconds)
+    rows = [
+        (name, say_seconds(x.seconds), say_seconds(x.usage.cpu), say_bytes(x.usage.read), say_bytes(x.usage.written))
+        for name, x in ordered
+    ]
+    print_table(f"{report.stage}: timings", ("phase", "seconds", "cpu", "read", "written"), rows, out)
 
 
 def render_last_line(report: Report) -> str:

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from buildkit.errors import Interrupted, MissingTool, ToolError
+from buildkit.tools.usage import note_child
 
 _KEPT_OUTPUT = 64 * 1024
+_POLL_SECONDS = 0.002
 _APT_NAMES = {"newuidmap": "uidmap", "docker-registry": "docker-registry"}
 
 _running: set[subprocess.Popen[bytes]] = set()
@@ -58,6 +60,27 @@ class Finished:
         return self.stdout.decode("utf-8", "replace").strip()
 
 
+class _Child(subprocess.Popen[bytes]):
+    """A child whose use of the machine is noted for the thread that waits for it."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None and self._await_end(timeout):
+            note_child(self.pid)
+            timeout = None
+        return super().wait(timeout)
+
+    def _await_end(self, timeout: float | None) -> bool:
+        """Whether it has ended within ``timeout``; it is not waited for yet, so that it can be asked what it used."""
+        end = None if timeout is None else time.monotonic() + timeout
+        with suppress(ChildProcessError):  # somebody has waited for it
+            while not os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | (os.WNOHANG if end else 0)):
+                if end is not None and time.monotonic() > end:
+                    return False
+                time.sleep(_POLL_SECONDS)
+            return True
+        return False
+
+
 def find_tool(name: str) -> str | None:
     """The program's path, or None."""
     return shutil.which(name)
@@ -85,7 +108,7 @@ def start(command: Command, *, stdin: int = subprocess.PIPE) -> Iterator[subproc
     require_tool(command.argv[0])
     if _stopping.is_set() and not command.undoes:
         raise Interrupted("interrupted")
-    child = subprocess.Popen(
+    child = _Child(
         command.argv,
         env=None if command.env is None else {**os.environ, **command.env},
         cwd=command.cwd,

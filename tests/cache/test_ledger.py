@@ -50,9 +50,12 @@ def rows(path: Path, query: str) -> list[tuple[object, ...]]:
         db.close()
 
 
+PLAN = {"seconds": 1.0, "cpu": 0.5, "read": 2, "written": 3}
+
+
 def report(stage: str, *layers: tuple[str, Key], image: str = "i") -> dict[str, object]:
     lines = [{"name": name, "key": str(key)} for name, key in layers]
-    return {"stage": stage, "image": image, "digest": "d", "seconds": 2.5, "phases": {"plan": 1.0}, "layers": lines}
+    return {"stage": stage, "image": image, "digest": "d", "seconds": 2.5, "timings": {"plan": PLAN}, "layers": lines}
 
 
 def test_what_is_added_is_found_also_by_the_next_process(ledger: Ledger, path: Path) -> None:
@@ -126,12 +129,14 @@ def test_builds_tell_the_recipes_of_the_last_one_of_a_stage(ledger: Ledger, path
     ledger.add_build(report("s", ("a", KEY)) | {"image": "of another project"}, 4.0)
     assert ledger.last_recipes("s", "i") == {"a": "new"}
     assert ledger.last_recipes("s", "of another project") == {"a": "old"}
-    assert rows(path, "SELECT build, name, seconds FROM phases WHERE build = 3") == [(3, "plan", 1.0)]
+    assert rows(path, "SELECT * FROM phases WHERE build = 3") == [(3, "plan", 1.0, 0.5, 2, 3)]
+    assert [row[:2] + row[3:] for row in ledger.phases(1)] == [("s", "plan", 1.0, 0.5, 2, 3)]
+    assert len(ledger.phases(2)) == 2
     assert rows(path, "SELECT stage, started, seconds FROM builds WHERE id = 2") == [("other", 2.0, 2.5)]
 
 
 def test_a_build_is_recorded_wholly_or_not_at_all_and_nobody_is_locked_out(ledger: Ledger, path: Path) -> None:
-    bad = report("s") | {"phases": {"plan": None}}  # seconds must not be null
+    bad = report("s") | {"timings": {"plan": PLAN | {"seconds": None}}}  # seconds must not be null
     with pytest.raises(BuildError, match="NOT NULL"):
         ledger.add_build(bad, 1.0)
     assert rows(path, "SELECT * FROM builds") == []

@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from buildkit.engine.meter import Meter
 from buildkit.engine.scheduler import Lane, Outcome, Task, interruptible, run_tasks
 from buildkit.errors import BuildError, DefinitionError, ToolError
 from buildkit.events import Event, StepFailed, StepFinished, StepStarted, say_nothing
+from buildkit.tools.usage import Spent
 
 PLACES = {Lane.CPU: 2, Lane.NET: 4, Lane.BOX: 1}
 
@@ -29,9 +31,10 @@ def task(
     return Task(name=name, phase=phase, lane=lane, action=outcome, needs=needs)
 
 
-def run(*tasks: Task, said: list[Event] | None = None) -> dict[str, float]:
-    by_id = {task.name: task for task in tasks}
-    return run_tasks(by_id, PLACES, say_nothing if said is None else said.append, threading.Event())
+def run(*tasks: Task, said: list[Event] | None = None) -> Mapping[str, Spent]:
+    by_id, meter = {task.name: task for task in tasks}, Meter()
+    run_tasks(by_id, PLACES, say_nothing if said is None else said.append, threading.Event(), meter)
+    return meter.read()
 
 
 def fail(error: BaseException) -> Callable[[], object]:
@@ -90,7 +93,7 @@ def test_seconds_are_summed_by_phase() -> None:
         task("c", phase="pack"),
     )
     assert set(spent) == {"fetch", "pack"}
-    assert spent["fetch"] >= 0.04 > spent["pack"] >= 0
+    assert spent["fetch"].seconds >= 0.04 > spent["pack"].seconds >= 0
 
 
 def test_steps_are_said() -> None:
@@ -137,7 +140,7 @@ def test_several_failures_are_one_error_with_each_ones_hint_and_output() -> None
 def test_failures_of_steps_with_one_name_are_all_said() -> None:
     tasks = {str(n): task("same", fail(BuildError(f"error {n}"))) for n in range(3)}
     with pytest.raises(BuildError, match="3 steps failed") as caught:
-        run_tasks(tasks, PLACES, say_nothing, threading.Event())
+        run_tasks(tasks, PLACES, say_nothing, threading.Event(), Meter())
     assert all(f"error {n}" in caught.value.message for n in range(3))
 
 
@@ -179,6 +182,7 @@ def test_threads_may_not_set_signals_and_need_not() -> None:
 
 INTERRUPTED = """
 import os, signal, sys, threading, time
+from buildkit.engine.meter import Meter
 from buildkit.engine.scheduler import Lane, Outcome, Task, interruptible, run_tasks
 from buildkit.errors import Interrupted
 from buildkit.tools.process import Command, run
@@ -211,7 +215,7 @@ stop = threading.Event()
 began = time.monotonic()
 try:
     with interruptible():
-        run_tasks(tasks, {Lane.BOX: 1, Lane.CPU: 1}, lambda event: None, stop)
+        run_tasks(tasks, {Lane.BOX: 1, Lane.CPU: 1}, lambda event: None, stop, Meter())
 except Interrupted as error:
     print(error, error.exit_code, stop.is_set(), time.monotonic() - began < 30, log, sep="; ")
 """

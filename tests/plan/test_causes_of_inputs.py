@@ -61,7 +61,7 @@ def note_builds(ledger: Ledger, seen: Seen) -> None:
             layers.append({"name": spec.name, "key": str(spec.key), "source": "built", "why": "first build"})
             for item in spec.work.compiled if isinstance(spec.work, PackWheels) else ():
                 ledger.add_wheel(item.key, item.recipe, "x.whl", FileHash.of(b"x"), 1.0)
-        said = {"stage": name, "image": ref(name), "digest": "", "seconds": 1.0, "phases": {}, "layers": layers}
+        said = {"stage": name, "image": ref(name), "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
         ledger.add_build(said, 0.0)
 
 

@@ -42,7 +42,7 @@ def note(ledger: Ledger, composition: Composition, stage: str = "") -> None:
             {"name": spec.name, "key": str(spec.key), "source": "built", "why": f"why {spec.name}"}
             for spec in composition.specs
         ]
-        said = {"stage": stage, "image": REFS[stage], "digest": "", "seconds": 1.0, "phases": {}, "layers": layers}
+        said = {"stage": stage, "image": REFS[stage], "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
         ledger.add_build(said, 100.0)
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from buildkit.report.summary import LayerLine, Report, print_report, render_last_line
+from buildkit.report.summary import LayerLine, Report, print_report, print_timings, render_last_line
+from buildkit.tools.usage import Spent, Usage
 
 BUILT = LayerLine(
     name="runtime/app",
@@ -27,7 +28,10 @@ REPORT = Report(
     image="localhost/xoe/runtime:latest",
     digest="sha256:m",
     seconds=1.23456,
-    phases={"plan": 0.02049, "assemble": 0.01},
+    phases={
+        "plan": Spent(seconds=0.02049, usage=Usage(0.0101, 5, 6)),
+        "assemble": Spent(seconds=0.01),
+    },
     layers=(REUSED, replace(REUSED, source="cache"), BUILT),
     fetched=5_000_000,
     built=21_400,
@@ -50,11 +54,17 @@ def test_the_json_is_this() -> None:
         "digest": "sha256:m",
         "seconds": 1.235,
         "phases": {"assemble": 0.01, "plan": 0.02},
+        "timings": {
+            "assemble": {"seconds": 0.01, "cpu": 0.0, "read": 0, "written": 0},
+            "plan": {"seconds": 0.02, "cpu": 0.01, "read": 5, "written": 6},
+        },
         "layers": [*layers, built],
         "bytes": {"fetched": 5_000_000, "built": 21_400, "imported": 70_000, "pushed": 0},
         "pushed": [],
     }
-    assert list(found) == ["stage", "image", "digest", "seconds", "phases", "layers", "bytes", "pushed"]
+    assert list(found) == [
+        "stage", "image", "digest", "seconds", "phases", "timings", "layers", "bytes", "pushed",
+    ]  # fmt: skip
     pushed = replace(REPORT, pushed=7, pushed_as={"r.io/a:1": "sha256:p"}).as_json()
     assert pushed["bytes"]["pushed"] == 7
     assert pushed["pushed"] == [{"ref": "r.io/a:1", "digest": "sha256:p"}]
@@ -62,6 +72,7 @@ def test_the_json_is_this() -> None:
     assert json.loads(json.dumps(found)) == found
 
 
+PUSHED = "\npushed r.io/a:1@sha256:p\npushed r.io/a:2@sha256:p"
 IMAGE = "\nlocalhost/xoe/runtime:latest\nsha256:m"
 
 
@@ -70,11 +81,14 @@ IMAGE = "\nlocalhost/xoe/runtime:latest\nsha256:m"
     [
         ({}, "runtime: 1 built, 2 reused (1.8 GB), 5.0 MB fetched, 70.0 kB imported, 1.2 s"),
         (
-            {"pushed": 9000, "pushed_as": {"r.io/a:1": "sha256:p", "r.io/a:2": "sha256:p"}, "imported": 0,
-             "delivered": False},
-            "runtime: 1 built, 2 reused (1.8 GB), 5.0 MB fetched, 9.0 kB pushed, 1.2 s\n"
-            "pushed r.io/a:1@sha256:p\npushed r.io/a:2@sha256:p",
-        ),  # fmt: skip
+            {
+                "pushed": 9000,
+                "pushed_as": {"r.io/a:1": "sha256:p", "r.io/a:2": "sha256:p"},
+                "imported": 0,
+                "delivered": False,
+            },
+            "runtime: 1 built, 2 reused (1.8 GB), 5.0 MB fetched, 9.0 kB pushed, 1.2 s" + PUSHED,
+        ),
         (
             {"layers": (REUSED,), "fetched": 0, "built": 0, "imported": 0},
             "runtime: nothing changed, 1 reused (900 MB), nothing imported, 1.2 s",
@@ -119,3 +133,15 @@ def test_where_nothing_was_built_there_is_no_table() -> None:
     report = replace(REPORT, layers=(REUSED,))
     print_report(report, out)
     assert out.getvalue() == render_last_line(report) + "\n"
+
+
+def test_timings_are_a_table_with_the_longest_phase_first() -> None:
+    out = io.StringIO()
+    print_timings(REPORT, out)
+    rows = [line.split() for line in out.getvalue().splitlines() if line.strip()]
+    assert rows[0] == ["runtime:", "timings"]
+    assert rows[1] == ["phase", "seconds", "cpu", "read", "written"]
+    assert rows[3:] == [
+        ["plan", "0.02", "s", "0.01", "s", "5", "B", "6", "B"],
+        ["assemble", "0.01", "s", "0.00", "s", "0", "B", "0", "B"],
+    ]

@@ -1,0 +1,51 @@
+"""The phase ledger of a build: what each kind of work took."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from buildkit.tools.usage import Spent, Usage, used_by_thread
+
+
+class Meter:
+    """Adds up phases; threads share it. A phase inside another counts for itself alone."""
+
+    def __init__(self) -> None:
+        self._phases: dict[str, Spent] = {}
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._began = time.process_time()
+        self._own = 0.0  # CPU seconds of our own threads, without the programs that they ran
+
+    def add(self, phase: str, spent: Spent) -> None:
+        """Add to a phase."""
+        with self._lock:
+            self._phases[phase] = self._phases.get(phase, Spent()) + spent
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure the block, in this thread and in the programs that it runs."""
+        before, outer = used_by_thread(), getattr(self._local, "inner", None)
+        began, own, self._local.inner = time.monotonic(), time.thread_time(), Spent()
+        try:
+            yield
+        finally:
+            whole = Spent(seconds=time.monotonic() - began, usage=used_by_thread() - before)
+            inner: Spent = self._local.inner
+            self.add(name, Spent(seconds=whole.seconds - inner.seconds, usage=whole.usage - inner.usage))
+            if outer is None:
+                with self._lock:
+                    self._own += time.thread_time() - own
+            self._local.inner = None if outer is None else outer + whole
+
+    def read(self) -> Mapping[str, Spent]:
+        """All phases until now. What compresses has threads without a name: it gets the CPU time that no phase has."""
+        with self._lock:
+            phases = dict(self._phases)
+        if "compress" in phases:
+            rest = time.process_time() - self._began - self._own
+            phases["compress"] += Spent(usage=Usage(cpu=max(rest, 0.0)))
+        return phases

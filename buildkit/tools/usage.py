@@ -1,0 +1,79 @@
+"""What work costs: CPU seconds, and bytes read and written, of this thread and of the programs that it waited for.
+
+From proc(5): ``/proc/PID/stat`` and ``/proc/PID/io`` (all reads and writes of files and pipes, cached or not). Where
+the kernel does not tell, bytes count as none.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_local = threading.local()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU seconds, bytes read, bytes written."""
+
+    cpu: float = 0.0
+    read: int = 0
+    written: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.cpu + other.cpu, self.read + other.read, self.written + other.written)
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(self.cpu - other.cpu, self.read - other.read, self.written - other.written)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """Wall-clock seconds of work (of several threads at once, each counts) and what it used."""
+
+    seconds: float = 0.0
+    usage: Usage = Usage()
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(seconds=self.seconds + other.seconds, usage=self.usage + other.usage)
+
+    def as_json(self) -> dict[str, float]:
+        """``{"seconds", "cpu", "read", "written"}``: seconds twice, and bytes."""
+        cpu = round(self.usage.cpu, 3)
+        return {"seconds": round(self.seconds, 3), "cpu": cpu, "read": self.usage.read, "written": self.usage.written}
+
+
+def used_by_thread() -> Usage:
+    """What this thread has used until now, with the programs that it started and waited for."""
+    return Usage(time.thread_time(), *_read_io(Path("/proc/thread-self/io"))) + _of_children()
+
+
+def note_child(pid: int) -> None:
+    """Count an ended program, not yet waited for, and those that it waited for, as this thread's."""
+    _local.children = _of_children() + Usage(_read_cpu(pid), *_read_io(Path(f"/proc/{pid}/io")))
+
+
+def _of_children() -> Usage:
+    found: Usage = getattr(_local, "children", Usage())
+    return found
+
+
+def _read_cpu(pid: int) -> float:
+    """utime, stime, cutime and cstime: fields 14 to 17; the name before them may hold anything."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / _TICKS
+
+
+def _read_io(path: Path) -> tuple[int, int]:
+    try:
+        lines = dict(line.split(": ") for line in path.read_text("ascii").splitlines())
+    except OSError:
+        return 0, 0
+    return int(lines["rchar"]), int(lines["wchar"])
