@@ -114,7 +114,7 @@ def _graves(items: Iterable[Holding]) -> list[tuple[Key, str]]:
 
 def _name(path: str, hurt: Iterable[Holding]) -> str:
     """Whom a file belongs to."""
-    return ", ".join(dict.fromkeys(one.name for one in hurt if path in one.paths)) or path
+    return ", ".join(sorted({one.name for one in hurt if path in one.paths})) or path
 
 
 def _print(verdict: Verdict, notes: tuple[Flaw, ...]) -> None:
