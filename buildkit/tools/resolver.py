@@ -72,6 +72,7 @@ def _uv(request: Resolution) -> tuple[str, ...]:
         "--universal",                           # one lock for every platform: markers decide
         "--python-version", request.python,      # the target's, never the host's
         "--no-python-downloads",                 # its number is enough to resolve for it
+        *(("--no-index",) if request.env.get("UV_NO_INDEX") else ()),  # uv itself reads no such variable
         "--generate-hashes",
         "--no-header",
         "--quiet", "--no-progress",

@@ -11,6 +11,8 @@ from buildkit.errors import ToolError
 from buildkit.tools import resolver
 from buildkit.tools.process import Command, Finished
 from buildkit.tools.resolver import Resolution, resolve
+from buildkit.tools.sources import Settings, Sources, uv_environment
+from tests.layers.wheelmaker import make_wheel
 
 HERE = "{}.{}".format(*sys.version_info[:2])
 PLAIN = {"PIP_CONFIG_FILE": "/dev/null", "PIP_FIND_LINKS": "", "UV_NO_CONFIG": "1"}
@@ -75,6 +77,18 @@ def test_preferred_versions_lie_where_the_resolver_looks(asked, tmp_path):
     text = resolve(Resolution(root=tmp_path, inputs=("a.in",), python="3.13", preferred="old==1\n"))
     assert text.startswith("old==1\n")
     assert "--constraint" not in asked[0].argv
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("locker", ["uv", "pip-tools"])
+def test_where_no_index_is_wanted_none_is_asked(tmp_path, locker):
+    (tmp_path / "a.in").write_text("alpha\n")
+    make_wheel(tmp_path / "links", name="alpha", METADATA="Metadata-Version: 2.1\nName: alpha\nVersion: 1.0\n\n")
+    sources = Sources(pip=Settings(no_index=True, find_links=(str(tmp_path / "links"),)), uv=Settings())
+    env = {**PLAIN, "UV_DEFAULT_INDEX": "http://127.0.0.1:9/", "PIP_INDEX_URL": "http://127.0.0.1:9/"}
+    env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "links"), **uv_environment(sources, "")}
+    text = resolve(Resolution(root=tmp_path, inputs=("a.in",), python=HERE, locker=locker, env=env))
+    assert text.startswith("alpha==1.0 \\\n    --hash=sha256:")
 
 
 @pytest.fixture
