@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -99,6 +100,17 @@ def test_a_layer_that_any_image_must_build_is_to_be_built_and_else_the_nearest_p
     assert set(sources(both).values()) == {"storage"}
     assert both["deps"]["image"]["import"] == both["deps"]["image"]["bytes"] > 0
     assert both["app"]["image"]["import"] == 0
+
+
+def test_a_shared_cache_is_asked_where_it_is_named(tiny: Tiny, registry: str) -> None:
+    repository = f"{registry}/graph/shared"
+    tiny.build("deps", "--no-import", "--cache-write", repository)
+    shutil.rmtree(tiny.cache)
+    assert set(sources(stages(tiny, "deps")).values()) == {"built"}
+    drawn = stages(tiny, "deps", "--cache", repository)
+    assert set(sources(drawn).values()) == {"shared"}
+    assert all(layer["bytes"] for layer in drawn["deps"]["layers"])
+    assert tiny.blobs() == []
 
 
 def test_only_what_an_image_is_made_of_is_drawn(tiny: Tiny) -> None:
