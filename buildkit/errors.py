@@ -9,6 +9,8 @@ BuildkitError
     ├── MismatchError    bytes are not what a lock or a digest says
     ├── WheelError       a wheel is malformed or hostile
     ├── CollisionError   two wheels own one path with different bytes
+    ├── RegistryError    a registry could not be asked, or refused
+    ├── LostError        something planned on is gone or damaged: a new plan mends it
     └── Interrupted      Ctrl-C or SIGTERM                                         exit code 130
 """
 
@@ -88,15 +90,36 @@ class LostError(BuildError):
 
 
 class SharedLostError(LostError):
-    """A shared cache lost, or never had, what it said that it has."""
+    """A shared cache lost, or never had, what it said that it has; ``said`` where the user knows of it already."""
+
+    def __init__(self, message: str, *, said: bool = False) -> None:
+        super().__init__(message)
+        self.said = said
 
 
 class LackingError(LostError):
-    """A registry lacks blobs that are not here either; ``digests`` are those known, as hexadecimal digits."""
+    """A registry lacks blobs that are not here either; ``digests`` are theirs, as hexadecimal digits."""
 
     def __init__(self, message: str, *, digests: tuple[str, ...]) -> None:
         super().__init__(message)
         self.digests = digests
+
+
+class DamagedError(LostError):
+    """The cache holds other bytes under a digest; ``digests`` are those, as hexadecimal digits."""
+
+    def __init__(self, message: str, *, digests: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.digests = digests
+
+
+class RegistryError(BuildError):
+    """A registry could not be asked (``down``), or this log-in may not (``denied``), or it refused otherwise."""
+
+    def __init__(self, message: str, *, hint: str = "", denied: bool = False, down: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.denied = denied
+        self.down = down
 
 
 class WheelError(BuildError):

@@ -16,8 +16,11 @@ from buildkit.oci.blob import Blob
 _MAGIC = {b"\x1f\x8b": Compression.GZIP, b"\x28\xb5": Compression.ZSTD}
 
 
-def take_blob(path: Path, digest: Digest, diff_id: DiffId, blobs: Blobs) -> Blob:
-    """Move a layer's file into the cache, its bytes held against both hashes; raises MismatchError."""
+def take_blob(path: Path, digest: Digest, diff_id: DiffId, blobs: Blobs, *, most: int | None = None) -> Blob:
+    """Move a layer's file into the cache, its bytes held against both hashes; raises MismatchError.
+
+    ``most`` is how many bytes it may unpack to.
+    """
     verify(path, digest)
     with path.open("rb") as file:
         compression = _MAGIC.get(file.read(2), Compression.NONE)
@@ -26,6 +29,8 @@ def take_blob(path: Path, digest: Digest, diff_id: DiffId, blobs: Blobs) -> Blob
         for chunk in inflate(path, compression):
             found.update(chunk)
             unpacked += len(chunk)
+            if most is not None and unpacked > most:
+                raise MismatchError(f"layer {digest.short} unpacks to more than {most} bytes")
     except (zlib.error, ValueError) as error:
         raise MismatchError(f"layer {digest.short} cannot be unpacked: {error}") from error
     if found.hexdigest() != diff_id.hex:

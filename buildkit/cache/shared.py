@@ -1,19 +1,20 @@
 """The shared cache: any OCI registry, through skopeo. Entries are described in ``oci/entry.py``.
 
 What it says is believed as far as the registry is: whoever may write there says what a key came to. Every blob is
-held against its digest and its diff_id when it is fetched.
+held against its digest, its diff_id and its sizes when it is fetched.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.cache.blobs import Blobs
 from buildkit.cache.intake import take_blob
 from buildkit.digest import Digest, Key
-from buildkit.errors import BuildError
+from buildkit.errors import BuildError, DamagedError, MismatchError
 from buildkit.oci.entry import (
     EMPTY,
     Entry,
@@ -31,8 +32,15 @@ from buildkit.tools.registry import Registries
 from buildkit.tools.skopeo import write_layout
 
 Refused = Callable[[str], None]
+Contents = Sequence[tuple[str, str]]
 
-_ASKED_AT_ONCE = 8
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What came: bytes, and the paths with their hashes, None where they are not told."""
+
+    size: int
+    contents: Contents | None
 
 
 class SharedCache:
@@ -44,13 +52,20 @@ class SharedCache:
 
     def roster(self, stage: str, refused: Refused) -> dict[Key, Entry]:
         """The layers of the stage's image that was shared last: one request. ``refused`` is told of nonsense."""
-        return self._read(roster_tag(stage), refused)
+        ref = self.repository.tagged(roster_tag(stage))
+        return _decode(ref, self._registries.manifest(ref), refused)
 
     def find(self, keys: Iterable[Key], refused: Refused) -> dict[Key, Entry]:
         """What is shared of keys: one request each, several at once. ``refused`` is told of nonsense."""
-        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            asked = [(key, pool.submit(self._read, entry_tag(key), refused)) for key in keys]
-            return {key: found[key] for key, future in asked if key in (found := future.result())}
+        refs = {self.repository.tagged(entry_tag(key)): key for key in keys}
+        found: dict[Key, Entry] = {}
+        for ref, manifest in self._registries.manifests(refs).items():
+            entries = _decode(ref, manifest, refused)
+            if entries.keys() - {refs[ref]}:
+                refused(f"{ref}: it is the entry of another key")
+            else:
+                found |= entries
+        return found
 
     def listing(self, key: Key) -> list[tuple[str, str]]:
         """The paths that a layer owns, with their content hashes."""
@@ -60,39 +75,60 @@ class SharedCache:
         except Nonsense as error:
             raise BuildError(f"{ref}: {error}") from error
 
-    def fetch(self, entry: Entry, blobs: Blobs) -> int:
-        """Bring an entry's blobs into the cache; returns their bytes. Raises MismatchError for other bytes too."""
+    def fetch(self, entry: Entry, blobs: Blobs) -> Fetched:
+        """Bring an entry's blobs into the cache. Raises MismatchError for other bytes too."""
         ref = self.repository.tagged(entry_tag(entry.key))
         with blobs.working_folder() as folder:
             self._registries.fetch(ref, folder)
             for blob in entry.made.blobs:
-                if not (folder / blob.digest.hex).is_file():
+                path = folder / blob.digest.hex
+                if not path.is_file():
                     raise BuildError(f"{ref}: it has no layer {blob.digest.short}")
-                take_blob(folder / blob.digest.hex, blob.digest, blob.diff_id, blobs)
-        return sum(blob.size for blob in entry.made.blobs)
+                if take_blob(path, blob.digest, blob.diff_id, blobs, most=blob.unpacked) != blob:
+                    raise MismatchError(f"{ref}: layer {blob.digest.short} is of another size or compression")
+            contents = _read_listing(folder)
+        return Fetched(size=sum(blob.size for blob in entry.made.blobs), contents=contents)
 
-    def publish(self, entry: Entry, contents: Sequence[tuple[str, str]], blobs: Blobs) -> tuple[Digest, ...]:
-        """Share what a key came to; returns the blobs that the registry had not."""
+    def publish(self, entry: Entry, contents: Contents | None, blobs: Blobs) -> tuple[Digest, ...]:
+        """Share what a key came to; returns the blobs that the registry had not.
+
+        Raises Nonsense for what would not be believed, and DamagedError for blobs that are not what they are named:
+        they are removed.
+        """
         config = encode_listing(contents)
+        manifest = encode_entry(entry, config)
         with blobs.working_folder() as folder:
-            for blob in entry.made.blobs:
-                (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))
-            return self._push(folder, encode_entry(entry, config), config, entry_tag(entry.key))
+            for digest in {blob.digest for blob in entry.made.blobs}:
+                (folder / digest.hex).symlink_to(blobs.path(digest))
+            try:
+                return self._push(folder, manifest, config, entry_tag(entry.key))
+            except DamagedError as error:
+                blobs.drop_damaged(map(Digest, error.digests))
+                raise
 
     def publish_roster(self, stage: str, entries: Iterable[Entry], blobs: Blobs) -> None:
-        """Say of what the stage's image consists now."""
+        """Say of what the stage's image consists now. Raises Nonsense if that is too much."""
+        manifest = encode_roster(entries)
         with blobs.working_folder() as folder:
-            self._push(folder, encode_roster(entries), EMPTY, roster_tag(stage))
+            self._push(folder, manifest, EMPTY, roster_tag(stage))
 
     def _push(self, folder: Path, manifest: bytes, config: bytes, tag: str) -> tuple[Digest, ...]:
         write_layout(folder, manifest, config)
         return self._registries.push(folder, self.repository.tagged(tag))
 
-    def _read(self, tag: str, refused: Refused) -> dict[Key, Entry]:
-        ref = self.repository.tagged(tag)
-        manifest = self._registries.manifest(ref)
-        try:
-            return {} if manifest is None else decode_entries(manifest)
-        except Nonsense as error:
-            refused(f"{ref}: {error}")
-            return {}
+
+def _decode(ref: Ref, manifest: bytes | None, refused: Refused) -> dict[Key, Entry]:
+    try:
+        return {} if manifest is None else decode_entries(manifest)
+    except Nonsense as error:
+        refused(f"{ref}: {error}")
+        return {}
+
+
+def _read_listing(folder: Path) -> Contents | None:
+    """The listing of an entry that was fetched."""
+    try:
+        digest = Digest.parse(json.loads((folder / "manifest.json").read_bytes())["config"]["digest"])
+        return decode_listing((folder / digest.hex).read_bytes())
+    except (KeyError, TypeError, ValueError, RecursionError, OSError):  # ValueError: or nonsense
+        return None

@@ -12,7 +12,7 @@ from buildkit.cache.ledger import Ledger
 from buildkit.declare.stage import Config
 from buildkit.digest import Key, canonical_json
 from buildkit.errors import CollisionError, DefinitionError
-from buildkit.oci.blob import Made
+from buildkit.oci.blob import Blob, Made
 from buildkit.oci.claims import find_meetings
 from buildkit.oci.image import Image, Layer
 from buildkit.plan.compose import SYSTEM_PATH, Composition
@@ -56,7 +56,7 @@ def _too_many(pairs: Iterable[tuple[Spec, Made]], found: int, most: int) -> Defi
 def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask: Listing) -> None:
     """Layers above the root are disjoint, or agree; raises CollisionError naming both. A set is checked once.
 
-    ``ask`` gives the listing of a layer that another machine made: it is wanted only where claims meet.
+    ``ask`` gives the listing of a layer that another machine has: it is wanted only where claims meet.
     """
     checked = set_key(composition)
     if ledger.is_checked(checked):
@@ -64,7 +64,7 @@ def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask
     met = find_meetings(ledger.claims(spec.key for spec in composition.layers))
     owners: dict[str, tuple[Spec, str]] = {}
     for spec in composition.layers:
-        for path, content in _contents(spec.key, ledger, ask) if spec.key in met else ():
+        for path, content in _contents(spec.key, ledger, blobs, ask) if spec.key in met else ():
             first, other = owners.setdefault(path, (spec, content))
             if other != content:
                 one, two = _name_owner(first, path, blobs), _name_owner(spec, path, blobs)
@@ -76,12 +76,20 @@ def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask
     ledger.add_checked(checked)
 
 
-def _contents(key: Key, ledger: Ledger, ask: Listing) -> list[tuple[str, str]]:
+def _contents(key: Key, ledger: Ledger, blobs: Blobs, ask: Listing) -> list[tuple[str, str]]:
     known = ledger.contents(key)
     if known is None:
-        known = ask(key)
+        made = ledger.find([key])[key].blobs
+        here = all(blobs.has(blob.digest, blob.size) for blob in made)
+        known = [pair for blob in made for pair in _read(blob, blobs)] if here else ask(key)
         ledger.add_contents(key, known)
     return known
+
+
+def _read(blob: Blob, blobs: Blobs) -> list[tuple[str, str]]:
+    from buildkit.layers.listing import read_listing
+
+    return read_listing(blobs.path(blob.digest), blob.compression)
 
 
 def set_key(composition: Composition) -> Key:

@@ -25,12 +25,13 @@ from buildkit.plan.plan import Entry, Plan, Source
 from buildkit.plan.spec import PackWheels, Spec
 from buildkit.report.summary import LayerLine, Report, print_report, print_timings
 from buildkit.report.view import open_view
+from buildkit.report.words import say_count
 
 if TYPE_CHECKING:
     from buildkit.oci.ref import Ref
 
 _DOWNLOADS = 8
-_ATTEMPTS = 4
+_ATTEMPTS = 5
 
 
 def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) -> list[Report]:
@@ -82,7 +83,7 @@ class _Build:
         self._started = time.time()
         tally = planner.shop.tally
         self._before = tally.fetched, tally.built, tally.pushed
-        self._storage = not options.no_import and not targets  # a layer that only storage has cannot be pushed
+        self._storage = not options.no_import  # layers that only storage has are left there
         self._wanted: set[Key] = set()  # shared layers whose bytes are needed here, though nothing is imported
 
     def run(self, name: str) -> Report:
@@ -92,18 +93,23 @@ class _Build:
                 return self._run(name)
             except LostError as error:
                 self._learn(error)
-                self._shop.say(Note(text=f"{error.message}; planning again", warning=True))
         return self._run(name)
 
     def _learn(self, error: LostError) -> None:
-        """What the next plan must do otherwise."""
-        shop = self._shop
+        """What the next plan must do otherwise, and say so."""
+        shop, text = self._shop, f"{error.message}; planning again"
         if isinstance(error, LackingError):
-            lacking = {key for key in shop.remote if {b.digest.hex for b in shop.made[key].blobs} & set(error.digests)}
-            # the registry that is pushed to is another than the cache's, or the cache lost it: either way it is fetched
-            self._wanted |= lacking or shop.remote
+            lacking = set(error.digests)
+            where = {key: {blob.digest.hex for blob in shop.made[key].blobs} for key in shop.remote}
+            self._wanted |= {key for key, digests in where.items() if digests & lacking}
+            if lacking - set().union(*where.values()):
+                self._storage = False  # only storage has those
+            text = f"{self._targets[0].repository} lacks {say_count(len(lacking), 'layer')} that must be had first"
         elif not isinstance(error, SharedLostError):
             self._storage = False
+        elif error.said:
+            return
+        shop.say(Note(text=text, warning=not isinstance(error, LackingError)))
 
     def _run(self, name: str) -> Report:
         shop = self._shop
@@ -115,7 +121,7 @@ class _Build:
         with self._meter.phase("assemble"):
             check_collisions(plan.composition, shop.ledger, shop.blobs, shop.sharing.listing)
             composed, arch = plan.composition, shop.project.target.deb_arch
-            image = assemble(composed.specs, composed.config, shop.made, arch)
+            image = assemble(composed.specs, composed.config, shop.made, arch, most=shop.project.max_layers)
         imported = self._deliver(image, planned.ref, planned.stored)
         if shop.sharing.writes:
             from buildkit.engine.publish import publish
@@ -144,20 +150,23 @@ class _Build:
 
     def _take_over(self, plan: Plan) -> None:
         shop = self._shop
-        for entry in plan.missing:
-            shop.made.pop(entry.spec.key, None)  # only another stage's image in storage had it
-        shop.made.update({e.spec.key: e.made for e in plan.entries if e.made is not None})
         for entry in plan.entries:
-            if entry.source is Source.SHARED and entry.spec.key not in shop.remote:
-                self._note_shared(entry.spec)
+            key, made, shared = entry.spec.key, entry.made, entry.source is Source.SHARED
+            if made is None:
+                shop.made.pop(key, None)  # only another stage's image in storage had it
+                shop.remote.discard(key)  # a shared cache lost it
+                continue
+            shop.made[key] = made
+            if shared and key not in shop.remote:
+                self._note_shared(entry.spec, made)
+            elif not shared:
+                shop.remote.discard(key)
 
-    def _note_shared(self, spec: Spec) -> None:
-        shop = self._shop
-        shop.remote.add(spec.key)
-        claims = shop.sharing.ask(spec.name, [spec.key])[spec.key].claims
-        where = shop.sharing.name
-        made = shop.made[spec.key]
-        shop.ledger.add_shared(spec.key, spec.kind, spec.name, spec.recipe, made, claims, only_at=where)
+    def _note_shared(self, spec: Spec, made: Made) -> None:
+        sharing = self._shop.sharing
+        self._shop.remote.add(spec.key)
+        claims = sharing.ask("", [spec.key])[spec.key].claims
+        self._shop.ledger.add_shared(spec.key, spec.kind, spec.name, spec.recipe, made, claims, only_at=sharing.name)
 
     def _realise(self, plan: Plan) -> None:
         """Build what is missing, and fetch what is shared where its bytes are needed."""
@@ -170,7 +179,8 @@ class _Build:
 
         shop.blobs.sweep()
         with open_boxes(shop) as boxes:
-            realiser = Realiser(shop, boxes, self._planner.lookup, self._planner.composer)
+            stage = plan.composition.stage.name
+            realiser = Realiser(shop, boxes, self._planner.lookup, self._planner.composer, stage)
             realiser.want(needed)
             places = {Lane.CPU: self._options.jobs, Lane.NET: _DOWNLOADS, Lane.BOX: 1}
             run_tasks(realiser.tasks, places, shop.say, shop.stop, self._meter)

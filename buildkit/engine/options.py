@@ -60,13 +60,25 @@ class BuildOptions:
 
         if several:
             whole = parse_repository(self.push, "--push of several stages")
-            return (whole.tagged(stage), *(whole.tagged(f"{stage}-{tag}") for tag in self.tags))
+            tags = (stage, *(f"{stage}-{tag}" for tag in self.tags))
+            return tuple(_image_ref(whole.tagged(tag)) for tag in dict.fromkeys(tags))
         ref = parse_ref(self.push, "--push")
         if ref.digest:
             raise DefinitionError(
                 f"--push: `{self.push}` names a digest", hint="a digest follows from the image: name a tag"
             )
-        return (ref if ref.tag else ref.tagged("latest"), *map(ref.tagged, self.tags))
+        tags = (ref.tag or "latest", *self.tags)
+        return tuple(_image_ref(ref.tagged(tag)) for tag in dict.fromkeys(tags))
+
+
+def _image_ref(ref: Ref) -> Ref:
+    from buildkit.oci.entry import is_cache_tag
+
+    if is_cache_tag(ref.tag):
+        raise DefinitionError(
+            f"{ref}: tags that begin like this one are the shared cache's", hint="give the image another tag"
+        )
+    return ref
 
 
 def add_share_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,7 +130,7 @@ def open_sharing(shop: Shop, options: ShareOptions) -> None:
     """Let ``shop`` use the shared caches that options and settings name; raises DefinitionError for a wrong name."""
     project = shop.project
     read = options.cache or project.cache
-    write = "" if options.cache_read_only else options.cache_write or project.cache_write
+    write = options.cache_write or project.cache_write
     if not (read or write):
         return
     from buildkit.cache.shared import SharedCache
@@ -126,10 +138,12 @@ def open_sharing(shop: Shop, options: ShareOptions) -> None:
     from buildkit.oci.ref import parse_repository
     from buildkit.tools.registry import Registries
 
+    def open_cache(said: str, setting: str, key: str) -> SharedCache:
+        what = f"--{key}" if said else f"[tool.buildkit] {key}"
+        return SharedCache(parse_repository(said or setting, what), registries)
+
     registries = Registries(shop.stop)
-    writes = SharedCache(parse_repository(write, "the cache to write to"), registries) if write else None
-    if writes and read in ("", write):
-        reads = writes
-    else:
-        reads = SharedCache(parse_repository(read, "the cache to read"), registries)
-    shop.sharing = Sharing(shop.say, reads, writes)
+    writes = open_cache(options.cache_write, project.cache_write, "cache-write") if write else None
+    same = writes is not None and read in ("", write)
+    reads = writes if same else open_cache(options.cache, project.cache, "cache")
+    shop.sharing = Sharing(shop.say, reads, None if options.cache_read_only else writes)

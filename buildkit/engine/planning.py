@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -71,15 +71,23 @@ class Planner:
         """What building ``plan`` needs that is no part of its image: the compiler's root, and the builder."""
         own = {spec.key for spec in plan.composition.specs}
         wheels = [e.spec.work for e in plan.missing if isinstance(e.spec.work, PackWheels)]
-        specs: dict[Key, Spec] = {}
-        if wheels and self.shop.project.bytecode:
-            specs |= {spec.key: spec for spec in self.composer.compiler}
-        if any(self.shop.find_wheel(item.key) is None for work in wheels for item in work.compiled):
-            specs |= {spec.key: spec for spec in self.composer.builder.specs}
-        others = [spec for key, spec in specs.items() if key not in own]
+        others = [spec for spec in self.tools(wheels, anew=False) if spec.key not in own]
         made = self.shop.ledger.find(spec.key for spec in others)
         view = View(made=made, is_present=self.is_present, why=self._why(plan.composition))
         return tuple(plan_layer(spec, view) for spec in others)
+
+    def tools(self, works: Sequence[PackWheels], *, anew: bool = True) -> tuple[Spec, ...]:
+        """What is needed to pack these layers: the compiler's root, and the builder.
+
+        The builder is needed if a wheel must be compiled: any of those that are compiled at all, or with ``anew`` false
+        only one that is not here.
+        """
+        specs: dict[Key, Spec] = {}
+        if works and self.shop.project.bytecode:
+            specs |= {spec.key: spec for spec in self.composer.compiler}
+        if any(anew or self.shop.find_wheel(item.key) is None for work in works for item in work.compiled):
+            specs |= {spec.key: spec for spec in self.composer.builder.specs}
+        return tuple(specs.values())
 
     def reasons(self, composition: Composition) -> Reasons:
         """Who knows why layers of an image, or of what it is built with, must be built."""

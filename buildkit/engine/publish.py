@@ -4,50 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from buildkit.digest import Key
 from buildkit.engine.planning import Planner
 from buildkit.engine.scheduler import Lane, Outcome, Task, run_tasks
 from buildkit.engine.shop import Shop
-from buildkit.oci.entry import Entry
+from buildkit.oci.entry import Entry, Nonsense
 from buildkit.plan.plan import Plan
-from buildkit.plan.spec import Spec
+from buildkit.plan.spec import PackWheels, Spec
 
 _UPLOADS = 4
 
 
 def publish(planner: Planner, plan: Plan) -> int:
-    """Share the image's layers, and what was built to build them, then say that this is the stage's image.
+    """Share the image's layers, and what was or would be needed to build them, then say that this is the stage's image.
 
-    Returns the bytes that went up. A cache that cannot be written to is said, and changes nothing.
+    A cache that cannot be written to is said, and changes nothing. Returns the bytes that went up. Raises DamagedError
+    for blobs that are not what they are named; they are removed.
     """
     shop, stage = planner.shop, plan.composition.stage.name
-    specs = {spec.key: spec for spec in plan.composition.specs} | shop.fresh
-    unshared = set(shop.sharing.find_unshared(stage, specs))
-    here = [spec for key, spec in specs.items() if key in unshared and planner.lookup([key])]
-    tasks = {spec.key.hex: _share(shop, spec) for spec in here}
+    works = [spec.work for spec in plan.composition.layers if isinstance(spec.work, PackWheels)]
+    told = {spec.key: spec for spec in (*plan.composition.specs, *planner.tools(works))}
+    known = shop.sharing.known(stage, told)
+    unshared = {key: spec for key, spec in (told | shop.fresh).items() if key not in known}
+    shop.made.update(planner.lookup(key for key in unshared if key not in shop.made))
+    entries = _describe(shop, [unshared[key] for key in planner.lookup(unshared)])
     before = shop.tally.pushed
-    if tasks:
+    if entries and shop.sharing.writes:
+        tasks = {entry.key.hex: _share(shop, entry, known) for entry in entries}
         run_tasks(tasks, {Lane.NET: _UPLOADS}, shop.say, shop.stop, shop.meter)
-    if shop.sharing.writes:
-        entries = _describe(shop, plan.composition.specs)
-        shop.sharing.publish_roster(stage, entries, shop.blobs)
+    shop.sharing.publish_roster(stage, [known[key] for key in told if key in known], shop.blobs)
     return shop.tally.pushed - before
 
 
-def _share(shop: Shop, spec: Spec) -> Task:
+def _share(shop: Shop, entry: Entry, known: dict[Key, Entry]) -> Task:
+    """Share one layer; then it is among the ``known``."""
+
     def action() -> Outcome:
-        (entry,) = _describe(shop, [spec])
-        went = shop.sharing.publish(entry, shop.ledger.contents(spec.key) or (), shop.blobs)
+        went = shop.sharing.publish(entry, shop.ledger.contents(entry.key), shop.blobs)
+        if went is None:
+            return Outcome(note="not shared")
+        known[entry.key] = entry
         size = sum(blob.size for blob in entry.made.blobs if blob.digest in went)
         shop.count(pushed=size)
         return Outcome(size=size)
 
-    return Task(name=spec.name, phase="share", lane=Lane.NET, action=action)
+    return Task(name=entry.name, phase="share", lane=Lane.NET, action=action)
 
 
 def _describe(shop: Shop, specs: Iterable[Spec]) -> list[Entry]:
+    """Entries of layers; those are left out that nobody would believe."""
     listed = list(specs)
     claims = shop.ledger.claims(spec.key for spec in listed)
-    return [
-        Entry(key=spec.key, kind=spec.kind, name=spec.name, made=shop.made[spec.key], claims=claims[spec.key])
-        for spec in listed
-    ]
+    entries = []
+    for spec in listed:
+        made, claimed = shop.made[spec.key], claims[spec.key]
+        try:
+            entries.append(Entry(key=spec.key, kind=spec.kind, name=spec.name, made=made, claims=claimed))
+        except Nonsense:
+            continue
+    return entries

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from buildkit.cache.blobs import Blobs
 from buildkit.digest import Digest
+from buildkit.errors import DamagedError, RegistryError
 from buildkit.oci.image import Image
 from buildkit.oci.ref import Ref
 from buildkit.tools.registry import Registries
@@ -26,7 +27,8 @@ class Pushed:
 def push_image(image: Image, refs: Sequence[Ref], blobs: Blobs, registries: Registries) -> Pushed:
     """Make every one of ``refs`` name the image; nothing is sent to those that do.
 
-    Raises LackingError for blobs that are neither there nor here, RegistryError, ToolError or Interrupted.
+    Raises LackingError for blobs that are neither there nor here, DamagedError for those that were damaged here (they
+    are removed), RegistryError, ToolError or Interrupted.
     """
     manifest, config = image.oci_manifest(), image.config_blob()
     sent: list[Digest] = []
@@ -34,13 +36,27 @@ def push_image(image: Image, refs: Sequence[Ref], blobs: Blobs, registries: Regi
     with blobs.working_folder() as folder:
         _lay_out(folder, image, blobs)
         for ref in refs:
-            if registries.manifest(ref) != manifest:
+            if _find(ref, registries) == manifest:
+                continue
+            try:
                 sent += registries.push(folder, ref)
-                size += len(manifest) + (0 if size else len(config))
+            except DamagedError as error:
+                blobs.drop_damaged(map(Digest, error.digests))
+                raise
+            size += len(manifest) + (0 if size else len(config))
     sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
     return Pushed(
         digest=Digest.of(manifest), size=size + sum(sizes.get(digest, 0) for digest in sent), blobs=tuple(sent)
     )
+
+
+def _find(ref: Ref, registries: Registries) -> bytes | None:
+    try:
+        return registries.manifest(ref)
+    except RegistryError as error:
+        if error.denied:
+            return None  # so some answer for a repository that is not there yet; if we may not, pushing says so
+        raise
 
 
 def _lay_out(folder: Path, image: Image, blobs: Blobs) -> None:

@@ -11,7 +11,7 @@ from buildkit.engine.boxes import Boxes
 from buildkit.engine.scheduler import Lane, Outcome, Task
 from buildkit.engine.shop import Shop
 from buildkit.engine.supplies import Supplies
-from buildkit.errors import MismatchError
+from buildkit.errors import MismatchError, SharedLostError
 from buildkit.layers.files import file_members
 from buildkit.layers.member import Compression, Member, Packed
 from buildkit.layers.models import forward_reader, model_members, worth_compressing
@@ -39,16 +39,22 @@ class Realiser:
     """Collects tasks for specs; each layer, download and image once, whoever asks for it.
 
     ``lookup`` finds what is already made of keys (ledger and blobs agree); ``compiler`` and ``builder`` are asked
-    for only where bytecode or a wheel must be compiled.
+    for only where bytecode or a wheel must be compiled. ``stage`` is whose image this is for, empty for none.
     """
 
     def __init__(
-        self, shop: Shop, boxes: Boxes, lookup: Callable[[Iterable[Key]], Mapping[Key, Made]], composer: Composer
+        self,
+        shop: Shop,
+        boxes: Boxes,
+        lookup: Callable[[Iterable[Key]], Mapping[Key, Made]],
+        composer: Composer,
+        stage: str = "",
     ) -> None:
         self._shop = shop
         self._boxes = boxes
         self._lookup = lookup
         self._composer = composer
+        self._stage = stage
         self._compression = Compression(shop.project.compression)
         self.tasks: dict[str, Task] = {}
         self._supplies = Supplies(shop, boxes, self.tasks, lambda: composer.builder, self._want_whole)
@@ -56,20 +62,18 @@ class Realiser:
     def want(self, specs: Iterable[Spec]) -> tuple[str, ...]:
         """Add what makes ``specs``, or fetches what a shared cache has; returns the ids to wait for."""
         wanted, shop = list(specs), self._shop
-        unknown = [spec for spec in wanted if spec.key not in shop.made]
-        found = self._lookup([spec.key for spec in unknown])
+        unknown = [spec.key for spec in wanted if spec.key not in shop.made]
+        found = self._lookup(unknown)
         shop.made.update(found)
         shop.tally.found.update(found)  # made by another process since the plan was
-        self._ask([spec for spec in unknown if spec.key not in found])
+        self._ask([key for key in unknown if key not in found])
         return tuple(self._add(spec) for spec in wanted if spec.key not in shop.made or spec.key in shop.remote)
 
-    def _ask(self, specs: Iterable[Spec]) -> None:
+    def _ask(self, keys: Sequence[Key]) -> None:
         """Take over what a shared cache has of layers that serve to build others."""
-        for spec in specs:
-            stage = spec.name.partition("/")[0]
-            for key, entry in self._shop.sharing.ask(stage, [spec.key]).items():
-                self._shop.made[key] = entry.made
-                self._shop.remote.add(key)
+        shared = self._shop.sharing.ask(self._stage, keys) if keys else {}
+        self._shop.made.update({key: entry.made for key, entry in shared.items()})
+        self._shop.remote.update(shared)
 
     def _add(self, spec: Spec) -> str:
         name = f"layer:{spec.key.hex}"
@@ -83,16 +87,27 @@ class Realiser:
 
         def action() -> Outcome:
             with shop.blobs.building(key, shop.stop.is_set):
-                size = 0
-                if not self._lookup([key]):
-                    claims = shop.sharing.ask(spec.name, [key])[key].claims
-                    size = shop.sharing.fetch(key, shop.blobs)
-                    shop.ledger.add_shared(key, spec.kind, spec.name, spec.recipe, shop.made[key], claims)
+                found = self._lookup([key])
+                size = 0 if found else self._fetch(spec)
+                shop.made.update(found)  # another process was quicker, and may have made it otherwise
                 shop.remote.discard(key)
                 shop.count(fetched=size)
-                return Outcome(size=size)
+                return Outcome(size=size, note="brought by another build" if found else "")
 
         return Task(name=spec.name, phase="pull", lane=Lane.NET, action=action)
+
+    def _fetch(self, spec: Spec) -> int:
+        shop, key = self._shop, spec.key
+        try:
+            entry, fetched = shop.sharing.fetch(key, shop.blobs)
+        except SharedLostError:
+            shop.remote.discard(key)  # so that it is made, here or in the next plan
+            shop.made.pop(key, None)
+            raise
+        shop.ledger.add_shared(key, spec.kind, spec.name, spec.recipe, entry.made, entry.claims)
+        if fetched.contents is not None:
+            shop.ledger.add_contents(key, fetched.contents)
+        return fetched.size
 
     def _task(self, spec: Spec) -> Task:
         work = spec.work

@@ -17,7 +17,7 @@ from enum import StrEnum
 from types import FrameType
 
 from buildkit.engine.meter import Meter
-from buildkit.errors import BuildError, BuildkitError, Interrupted, LostError
+from buildkit.errors import BuildError, BuildkitError, Interrupted, LostError, SharedLostError
 from buildkit.events import Say, StepFailed, StepFinished, StepStarted
 from buildkit.tools import process
 
@@ -100,6 +100,10 @@ def _run(task: Task, say: Say, meter: Meter) -> None:
     try:
         with meter.phase(task.phase):
             outcome = task.action()
+    except SharedLostError:
+        note = "not to be had, so it is made here"  # one line of why is said for all of them
+        say(StepFinished(step=task.name, phase=task.phase, seconds=time.monotonic() - began, note=note))
+        raise
     except BaseException as error:
         message = str(error) or type(error).__name__
         say(StepFailed(step=task.name, phase=task.phase, message=message.splitlines()[0]))
@@ -121,6 +125,10 @@ def _raise(failures: Sequence[tuple[str, BaseException]]) -> None:
             f"{name}: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else "") for name, error in known
         ]
         output = "\n".join(f"── {name}\n{error.output}" for name, error in known if error.output)
+        lost = [error for _, error in known if isinstance(error, SharedLostError)]
+        if len(lost) == len(known):
+            message = f"{lost[0].message} (and {len(lost) - 1} more)"
+            raise SharedLostError(message, said=any(error.said for error in lost))
         kind = LostError if all(isinstance(error, LostError) for _, error in known) else BuildError
         raise kind(f"{len(known)} steps failed\n" + "\n".join(lines), output=output)
 

@@ -1,4 +1,4 @@
-"""The shared cache in a build: a failing one is said and passed over, never a reason to fail."""
+"""The shared cache in a build: a failing one is said once and passed over, never a reason to fail."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, TypeVar
 
 from buildkit.cache.blobs import Blobs
 from buildkit.digest import Digest, Key
-from buildkit.errors import BuildError, Interrupted, SharedLostError
+from buildkit.errors import BuildError, DamagedError, Interrupted, RegistryError, SharedLostError
 from buildkit.events import Note, Say
 
 if TYPE_CHECKING:
-    from buildkit.cache.shared import SharedCache
+    from buildkit.cache.shared import Contents, Fetched, SharedCache
     from buildkit.oci.entry import Entry
 
 _Result = TypeVar("_Result")
+
+_NOT_READ = "layers are built here"
+_NOT_WRITTEN = "what is built here is not shared"
+_NEITHER = "layers are built here, and not shared"
 
 
 class Sharing:
@@ -23,9 +27,10 @@ class Sharing:
 
     def __init__(self, say: Say, read: SharedCache | None = None, write: SharedCache | None = None) -> None:
         self._say = say
-        self._read = read
+        self._read = read  # none, once it has failed
         self._write = write
         self._asked: dict[Key, Entry | None] = {}
+        self._lost: set[Key] = set()
         self._rosters: dict[tuple[str, str], Mapping[Key, Entry]] = {}
         self._lock = threading.Lock()
 
@@ -40,90 +45,123 @@ class Sharing:
         return self._write is not None
 
     def ask(self, stage: str, keys: Iterable[Key]) -> dict[Key, Entry]:
-        """What is shared of keys; each is asked for once in a run, most of them by one request for the stage."""
-        wanted = list(keys)
-        cache = self._read
-        unknown = [key for key in wanted if key not in self._asked]
-        if cache is not None and unknown:
-            found = self._attempt(lambda: self._find(cache, stage, unknown)) or {}
+        """What is shared of keys; each is asked for once in a run, most by one request for the stage, if it is said."""
+        cache, wanted = self._read, list(keys)
+        if cache is None:
+            return {}
+        if unknown := [key for key in wanted if key not in self._asked]:
+            found = self._attempt(cache, lambda: self._find(cache, stage, unknown))
+            if found is None:
+                return {}
             self._asked |= dict.fromkeys(unknown) | found
-        return {key: entry for key in wanted if (entry := self._asked.get(key)) is not None}
+        return {key: entry for key in wanted if (entry := self._asked[key]) is not None}
 
-    def fetch(self, key: Key, blobs: Blobs) -> int:
+    def fetch(self, key: Key, blobs: Blobs) -> tuple[Entry, Fetched]:
         """Bring a layer's blobs into the cache, or raise SharedLostError and never say again that it is shared."""
-        entry = self._asked[key]
-        assert entry is not None  # noqa: S101 - who fetches was told of it
-        try:
-            assert self._read is not None  # noqa: S101 - who else said so
-            return self._read.fetch(entry, blobs)
-        except Interrupted:
-            raise
-        except BuildError as error:
-            self._asked[key] = None
-            raise SharedLostError(f"the shared cache gives {entry.name} no more: {error.message}") from error
+        return self._take(key, lambda cache, entry: (entry, cache.fetch(entry, blobs)))
 
     def listing(self, key: Key) -> list[tuple[str, str]]:
         """The paths of a layer that another machine made; raises SharedLostError as ``fetch`` does."""
+        return self._take(key, lambda cache, _entry: cache.listing(key))
+
+    def known(self, stage: str, keys: Iterable[Key]) -> dict[Key, Entry]:
+        """What the cache that is written to was seen to have, and has not lost."""
+        cache = self._write
+        if cache is None:
+            return {}
+        found = dict(self._attempt(cache, lambda: self._roster(cache, stage)) or {})
+        if cache is self._read:
+            found |= {key: entry for key, entry in self._asked.items() if entry is not None}
+        return {key: found[key] for key in keys if key in found and key not in self._lost}
+
+    def publish(self, entry: Entry, contents: Contents | None, blobs: Blobs) -> tuple[Digest, ...] | None:
+        """Share a layer; returns the blobs that went up, None where it is not shared.
+
+        Raises DamagedError for blobs that are not what they are named.
+        """
+        from buildkit.oci.entry import Nonsense
+
+        cache = self._write
+        if cache is None:
+            return None
         try:
-            if self._read is None or not self._asked.get(key):
-                raise BuildError("it is not asked here")
-            return self._read.listing(key)
-        except Interrupted:
-            raise
-        except BuildError as error:
-            self._asked[key] = None
-            raise SharedLostError(f"the listing of a layer cannot be had: {error.message}") from error
-
-    def find_unshared(self, stage: str, keys: Iterable[Key]) -> list[Key]:
-        """Those keys that the cache which is written to is not known to have."""
-        cache = self._write
-        if cache is None:
-            return []
-        roster = self._attempt(lambda: self._roster(cache, stage)) or {}
-        read = cache is self._read
-        return [key for key in keys if key not in roster and not (read and self._asked.get(key))]
-
-    def publish(self, entry: Entry, contents: Sequence[tuple[str, str]], blobs: Blobs) -> tuple[Digest, ...]:
-        """Share a layer; returns the blobs that went up, none where the cache cannot be written to."""
-        cache = self._write
-        if cache is None:
-            return ()
-        return self._attempt(lambda: cache.publish(entry, contents, blobs), writing=True) or ()
+            return self._attempt(cache, lambda: cache.publish(entry, contents, blobs), writing=True)
+        except Nonsense:
+            return None  # too large, and nothing else: an entry is well-formed
 
     def publish_roster(self, stage: str, entries: Sequence[Entry], blobs: Blobs) -> None:
         """Share of what a stage's image consists, unless that is known."""
+        from buildkit.oci.entry import Nonsense
+
         cache = self._write
-        if cache is None:
+        if cache is None or list(self._rosters.get((str(cache.repository), stage), {}).values()) == list(entries):
             return
-        known = self._attempt(lambda: self._roster(cache, stage)) or {}
-        if list(known) != [entry.key for entry in entries]:
-            self._attempt(lambda: cache.publish_roster(stage, entries, blobs), writing=True)
+        try:
+            self._attempt(cache, lambda: cache.publish_roster(stage, entries, blobs), writing=True)
+        except Nonsense:
+            return  # too large: keys are asked for one by one
 
     def _find(self, cache: SharedCache, stage: str, keys: Sequence[Key]) -> dict[Key, Entry]:
         roster = self._roster(cache, stage)
         found = {key: roster[key] for key in keys if key in roster}
-        return found | cache.find([key for key in keys if key not in found], self._refused)
+        refused: list[str] = []
+        found |= cache.find([key for key in keys if key not in found], refused.append)
+        self._say_refused(refused)
+        return found
 
     def _roster(self, cache: SharedCache, stage: str) -> Mapping[Key, Entry]:
         place = (str(cache.repository), stage)
-        if place not in self._rosters:
-            self._rosters[place] = cache.roster(stage, self._refused)
-        return self._rosters[place]
+        if stage and place not in self._rosters:
+            self._rosters[place] = {}  # if it fails it is not asked for again
+            refused: list[str] = []
+            self._rosters[place] = cache.roster(stage, refused.append)
+            self._say_refused(refused)
+        return self._rosters.get(place, {})
 
-    def _refused(self, what: str) -> None:
-        self._say(Note(text=f"refused from the shared cache: {what}", warning=True))
+    def _say_refused(self, refused: Sequence[str]) -> None:
+        if refused:
+            more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+            self._say(Note(text=f"refused from the shared cache: {refused[0]}{more}", warning=True))
 
-    def _attempt(self, action: Callable[[], _Result], *, writing: bool = False) -> _Result | None:
+    def _take(self, key: Key, action: Callable[[SharedCache, Entry], _Result]) -> _Result:
+        cache, entry = self._read, self._asked.get(key)
+        if cache is None or entry is None:
+            raise SharedLostError("the shared cache is not asked any more", said=cache is None)
         try:
-            return action()
+            return action(cache, entry)
         except Interrupted:
             raise
         except BuildError as error:
-            with self._lock:
-                first = (self._write if writing else self._read) is not None
-                self._write = None
-                self._read = self._read if writing else None
-            if first:
-                what = "what is built is not shared" if writing else "layers are built here"
-                self._say(Note(text=f"shared cache: {error.message}; {what}", warning=True))
+            self._asked[key] = None
+            self._lost.add(key)
+            failing = isinstance(error, RegistryError) and (error.down or error.denied)
+            if failing:
+                self._fail(cache, error, writing=False)
+            raise SharedLostError(
+                f"{entry.name}: the shared cache has it no more: {error.message}", said=failing
+            ) from error
+
+    def _attempt(self, cache: SharedCache, action: Callable[[], _Result], *, writing: bool = False) -> _Result | None:
+        try:
+            return action()
+        except (Interrupted, DamagedError):
+            raise
+        except BuildError as error:
+            self._fail(cache, error, writing=writing)
             return None
+
+    def _fail(self, cache: SharedCache, error: BuildError, *, writing: bool) -> None:
+        """Leave a cache alone from now on, and say so if nobody has.
+
+        Who may not read may write: registries deny what is not there yet.
+        """
+        denied = isinstance(error, RegistryError) and error.denied
+        with self._lock:
+            reads = cache is self._read and not writing
+            writes = cache is self._write and (writing or not denied)
+            self._read = None if reads else self._read
+            self._write = None if writes else self._write
+        if reads or writes:
+            what = _NEITHER if reads and writes else _NOT_READ if reads else _NOT_WRITTEN
+            hint = f" ({error.hint})" if error.hint else ""
+            self._say(Note(text=f"shared cache: {error.message}; {what}{hint}", warning=True))

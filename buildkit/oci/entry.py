@@ -2,14 +2,19 @@
 
 An *entry* (tag ``cache-KEY``) is an OCI artifact manifest whose layers are the blobs of one key, and whose config
 is the listing of the paths that they own. A *roster* (tag ``cache-of-STAGE``) describes all layers of a stage's
-last image in one manifest without blobs, so that one request answers for most keys. Both carry the same description
-of a layer as an annotation: base64 of zlib of JSON (image specification, manifest.md, "guidelines for artifact usage").
+last image, and of what it is built with, in one manifest without blobs, so that one request answers for most keys. Both
+carry the same description of a layer as an annotation: base64 of zlib of JSON (image specification, manifest.md,
+"guidelines for artifact usage"). A listing is zlib of a line of JSON, ``[PATH, CONTENT]``, for each path; content is a
+SHA-256, or ``-> TARGET`` of a link.
+
+skopeo reads neither manifests nor configs above 4 MiB, so what is larger is not shared.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,22 +23,39 @@ from typing import Any
 from buildkit.digest import DiffId, Digest, Key, canonical_json
 from buildkit.layers.member import Compression
 from buildkit.oci.blob import Blob, Made
+from buildkit.oci.claims import MOST
 from buildkit.oci.image import OCI_LAYER, OCI_MANIFEST
 
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 EMPTY = b"{}"
 _ENTRY = "application/vnd.xoe.buildkit.entry.v1+json"
 _ROSTER = "application/vnd.xoe.buildkit.roster.v1+json"
+_LISTING = "application/vnd.xoe.buildkit.listing.v1+zlib"
 _ANNOTATION = "io.xoe.buildkit.layers"
 _FORMAT = 1
-_MOST_BYTES = 32 << 20  # unpacked JSON of a roster
-_MOST_CLAIMS = 20_000
+_READ_BYTES = 4 << 20  # of a manifest or a config
+_MOST_BYTES = 8 << 20  # of a description, unpacked
+_MOST_LISTED = 64 << 20  # bytes of a listing, unpacked
+_MOST_PATHS = 500_000
+_MOST_TEXT = 16_384  # letters of a path, of what a link leads to, of a variable
 _MOST_SIZE = 1 << 50
+_UNTOLD = b"\n"  # the listing of a layer with more paths than fit, or whose paths are not known
+_TAG = re.compile(r"cache-(?:[0-9a-f]{64}|of-.*)")
+_STAGE_LENGTH = 128 - len("cache-of-")  # a tag has up to 128 letters
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_UNREAL = re.compile(r"[\x00\ud800-\udfff]")
+_BAD_PATH = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)")
+_CONTENT = re.compile(r"[0-9a-f]{64}|-> .*", re.DOTALL)
+_WRONG = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError, zlib.error)
+
+
+class Nonsense(ValueError):
+    """What is no description of a layer, or none that can be shared; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What a registry says of one key: what it came to, and the paths that it claims."""
+    """What a registry says of one key: what it came to, and the paths that it claims. Raises Nonsense."""
 
     key: Key
     kind: str
@@ -41,9 +63,18 @@ class Entry:
     made: Made
     claims: tuple[str, ...]
 
-
-class Nonsense(ValueError):
-    """A manifest that is none of ours, or not well-formed; the message says what is wrong with it."""
+    def __post_init__(self) -> None:
+        _check_text(self.kind)
+        _check_text(self.name)
+        for path in self.claims:
+            _check_path(path)
+        for line in self.made.env:
+            if _UNREAL.search(line) or len(line) > _MOST_TEXT:
+                raise Nonsense("a variable in it is impossible")
+        if len(self.claims) > MOST:
+            raise Nonsense("it claims more paths than an entry may")
+        if not self.made.blobs:
+            raise Nonsense("it names no blob")
 
 
 def entry_tag(key: Key) -> str:
@@ -53,27 +84,33 @@ def entry_tag(key: Key) -> str:
 
 def roster_tag(stage: str) -> str:
     """The tag of a stage's roster."""
-    return f"cache-of-{stage}"
+    fits = len(stage) <= _STAGE_LENGTH
+    return f"cache-of-{stage if fits else Digest.of(stage.encode()).hex}"
+
+
+def is_cache_tag(tag: str) -> bool:
+    """Whether a tag is one of ours, and so cannot be an image's."""
+    return bool(_TAG.fullmatch(tag))
 
 
 def encode_entry(entry: Entry, config: bytes) -> bytes:
-    """The manifest of an entry; ``config`` are the bytes of its config blob."""
-    layers = [
-        {"mediaType": OCI_LAYER[blob.compression], "digest": str(blob.digest), "size": blob.size}
-        for blob in entry.made.blobs
-    ]
-    return _manifest(_ENTRY, _descriptor(_ENTRY, config), layers, [entry])
+    """The manifest of an entry; ``config`` are the bytes of its config blob. Raises Nonsense for one too large."""
+    return _manifest(_ENTRY, _descriptor(_LISTING, config), _layers(entry), [entry])
 
 
 def encode_roster(entries: Iterable[Entry]) -> bytes:
-    """The manifest of a roster; its config and only layer are the empty blob, `EMPTY`."""
+    """The manifest of a roster; its config and only layer are the empty blob, `EMPTY`. Raises Nonsense likewise."""
     empty = _descriptor(EMPTY_TYPE, EMPTY)
     return _manifest(_ROSTER, empty, [empty], entries)
 
 
-def encode_listing(contents: Iterable[tuple[str, str]]) -> bytes:
-    """The config blob of an entry: ``{"format", "contents": [[path, hash]]}``."""
-    return canonical_json({"format": _FORMAT, "contents": [list(pair) for pair in contents]}).encode()
+def encode_listing(contents: Iterable[tuple[str, str]] | None) -> bytes:
+    """The config blob of an entry; None for paths that are not known."""
+    if contents is None:
+        return zlib.compress(_UNTOLD)
+    packer = zlib.compressobj(6)
+    packed = b"".join(packer.compress(f"{canonical_json(pair)}\n".encode()) for pair in contents) + packer.flush()
+    return packed if len(packed) <= _READ_BYTES else zlib.compress(_UNTOLD)
 
 
 def decode_entries(manifest: bytes) -> dict[Key, Entry]:
@@ -83,13 +120,15 @@ def decode_entries(manifest: bytes) -> dict[Key, Entry]:
         if value["artifactType"] not in (_ENTRY, _ROSTER):
             raise Nonsense("it is no entry of a buildkit cache")
         packed = base64.b64decode(value["annotations"][_ANNOTATION], validate=True)
-        listed = json.loads(_inflate(packed))
+        listed = json.loads(_inflate(packed, _MOST_BYTES))
         if listed["format"] != _FORMAT:
             raise Nonsense("it was written by another version of buildkit")
-        entries = [_read_entry(row) for row in listed["layers"]]
+        entries = [_read_entry(row) for row in _listed(listed["layers"])]
+        if value["artifactType"] == _ENTRY and value["layers"] != _layers(*entries):
+            raise Nonsense("its layers are not those that it describes")
     except Nonsense:
         raise
-    except (KeyError, TypeError, ValueError, RecursionError, zlib.error) as error:
+    except _WRONG as error:
         raise Nonsense(f"it cannot be read: {type(error).__name__}") from error
     return {entry.key: entry for entry in entries}
 
@@ -97,15 +136,28 @@ def decode_entries(manifest: bytes) -> dict[Key, Entry]:
 def decode_listing(config: bytes) -> list[tuple[str, str]]:
     """The paths with their hashes; raises Nonsense."""
     try:
-        rows = json.loads(config)["contents"]
-        return [(_text(path), _text(content)) for path, content in rows]
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        data = _inflate(config, _MOST_LISTED)
+        if data == _UNTOLD:
+            raise Nonsense("its listing is not shared")
+        if data.count(b"\n") > _MOST_PATHS or (data and not data.endswith(b"\n")):
+            raise Nonsense("it lists more paths than a layer can have, or is cut off")
+        return [_read_line(line) for line in data.split(b"\n")[:-1]]
+    except Nonsense:
+        raise
+    except _WRONG as error:
         raise Nonsense(f"its listing cannot be read: {type(error).__name__}") from error
 
 
+def _layers(entry: Entry) -> list[dict[str, Any]]:
+    return [
+        {"mediaType": OCI_LAYER[blob.compression], "digest": str(blob.digest), "size": blob.size}
+        for blob in entry.made.blobs
+    ]
+
+
 def _manifest(kind: str, config: dict[str, Any], layers: list[dict[str, Any]], entries: Iterable[Entry]) -> bytes:
-    listed = canonical_json({"format": _FORMAT, "layers": [_write_entry(entry) for entry in entries]})
-    packed = base64.b64encode(zlib.compress(listed.encode(), 9)).decode("ascii")
+    listed = canonical_json({"format": _FORMAT, "layers": [_write_entry(entry) for entry in entries]}).encode()
+    packed = base64.b64encode(zlib.compress(listed, 9)).decode("ascii")
     value = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
@@ -114,18 +166,21 @@ def _manifest(kind: str, config: dict[str, Any], layers: list[dict[str, Any]], e
         "layers": layers,
         "annotations": {_ANNOTATION: packed},
     }
-    return json.dumps(value, separators=(",", ":")).encode()
+    manifest = json.dumps(value, separators=(",", ":")).encode()
+    if len(manifest) > _READ_BYTES or len(listed) > _MOST_BYTES:
+        raise Nonsense("it is too large")
+    return manifest
 
 
 def _descriptor(media_type: str, data: bytes) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": str(Digest.of(data)), "size": len(data)}
 
 
-def _inflate(packed: bytes) -> bytes:
+def _inflate(packed: bytes, most: int) -> bytes:
     inflater = zlib.decompressobj()
-    data = inflater.decompress(packed, _MOST_BYTES)
+    data = inflater.decompress(packed, most)
     if inflater.unconsumed_tail or not inflater.eof:
-        raise Nonsense("it is larger than an entry can be, or cut off")
+        raise Nonsense("it is larger than it can be, or cut off")
     return data
 
 
@@ -143,14 +198,9 @@ def _write_entry(entry: Entry) -> dict[str, Any]:
 
 
 def _read_entry(row: dict[str, Any]) -> Entry:
-    blobs = tuple(_read_blob(*fields) for fields in row["blobs"])
-    if not blobs:
-        raise Nonsense("it names no blob")
-    claims = tuple(_path(path) for path in _listed(row["claims"]))
-    if len(claims) > _MOST_CLAIMS:
-        raise Nonsense("it claims more paths than a layer can")
-    env = tuple(_text(line) for line in _listed(row["env"]))
-    made = Made(blobs=blobs, seconds=_number(row["seconds"]), env=env)
+    blobs = tuple(_read_blob(*_listed(fields)) for fields in _listed(row["blobs"]))
+    made = Made(blobs=blobs, seconds=_number(row["seconds"]), env=tuple(map(_text, _listed(row["env"]))))
+    claims = tuple(map(_text, _listed(row["claims"])))
     return Entry(key=Key(row["key"]), kind=_text(row["kind"]), name=_text(row["name"]), made=made, claims=claims)
 
 
@@ -167,23 +217,37 @@ def _read_blob(digest: str, diff_id: str, size: int, unpacked: int, compression:
     )
 
 
-def _listed(value: object) -> list[object]:
+def _read_line(line: bytes) -> tuple[str, str]:
+    if len(line) > 16 * _MOST_TEXT:
+        raise Nonsense("a line of its listing is impossible")
+    path, content = (_text(part) for part in _listed(json.loads(line)))
+    _check_path(path)
+    if not _CONTENT.fullmatch(content) or _UNREAL.search(content):
+        raise Nonsense("a content in its listing is impossible")
+    return path, content
+
+
+def _listed(value: object) -> list[Any]:
     if not isinstance(value, list):
         raise Nonsense("a list is missing in it")
     return value
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
-        raise Nonsense("a text in it is none, or holds control characters")
+    if not isinstance(value, str):
+        raise Nonsense("a text is missing in it")
     return value
 
 
-def _path(value: object) -> str:
-    text = _text(value)
-    if text.startswith("/") or {"", ".", ".."} & set(text.split("/")):
+def _check_text(text: str) -> None:
+    if _CONTROL.search(text) or len(text) > _MOST_TEXT:
+        raise Nonsense("a text in it is endless, or holds control characters")
+
+
+def _check_path(path: str) -> None:
+    _check_text(path)
+    if _BAD_PATH.search(path):
         raise Nonsense("a path in it leads out of the image")
-    return text
 
 
 def _number(value: object) -> float:

@@ -1,62 +1,73 @@
 """Registries through skopeo, which does log-in, TLS, mirrors, proxies and credential helpers.
 
-skopeo retries little of what may pass (a 503, a connection cut in mid-blob), so that is done here, and its words are
-made into an error that names the host, the repository and the action.
+skopeo retries little of what may pass (a 503, a connection cut in mid-blob) and waits for ever, so both are seen to
+here, and its words are made into an error that names the host, the repository and the action.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from buildkit.digest import Digest
-from buildkit.errors import BuildError, Interrupted, LackingError, ToolError
+from buildkit.errors import DamagedError, Interrupted, LackingError, RegistryError, ToolError
 from buildkit.oci.ref import Ref
-from buildkit.tools.process import Command, run
+from buildkit.tools.process import Command, run, stop_all
 from buildkit.tools.skopeo import skopeo_argv
 
 _Result = TypeVar("_Result")
 
+_LOOKING = "looking up"
+_ASKED_AT_ONCE = 8
 _WAITS = (0.5, 1.5, 4.0)  # seconds before the second try, and so on
-_LOOK_SECONDS = 60  # a registry that says nothing for so long does not answer
 _MISSES = ("manifest unknown", "name unknown", "StatusCode: 404")
 _PASSING = re.compile(
-    r"50[0-9] |StatusCode: 5|EOF|connection re(?:fused|set)|broken pipe|timeout|deadline exceeded|too ?many ?requests"
-    r"|use of closed network connection|temporary failure|invalid status code from registry 5",
-    re.IGNORECASE,
+    r"\b50[0-9] |StatusCode: 5|invalid status code from registry 5|\bEOF\b|connection re(?:fused|set)|broken pipe"
+    r"|use of closed network connection|[Tt]emporary failure|blob upload (?:unknown|invalid)|digest invalid"
 )
+_SLOW = re.compile(r"deadline exceeded|timeout|nothing came or went")
+_UNREACHABLE = re.compile(r"no such host|dial tcp|x509|HTTP response to HTTPS")
+_LIMITED = re.compile(r"too ?many ?requests", re.IGNORECASE)
+_DENIED = re.compile(r"unauthorized|authentication required|denied|\b40[13]\b|invalid username/password")
 _LACKING = re.compile(r"reading blob sha256:([0-9a-f]{64}): open .*: no such file or directory")
+_DAMAGED = re.compile(r"Digest did not match, expected sha256:([0-9a-f]{64})")
 _UNKNOWN = "manifest blob unknown"
 _COPYING = re.compile(r"^Copying blob sha256:([0-9a-f]{64})", re.MULTILINE)
 _SKIPPING = re.compile(r"Skipping blob sha256:([0-9a-f]{64}) \(already present\)")
 _SAYING = re.compile(r'^time=\S+ level=fatal msg="(.*)"$', re.MULTILINE)
+_CHATTER = re.compile(r"^(?:time=\S+ level=(?:debug|info|trace) .*|Copying .*|Getting .*|Storing .*)\n?", re.MULTILINE)
+_SECRETS = re.compile(r"(?<=://)[^/@\s\"]+@|(?<=[\w/=-])\?[^\s\"]+")  # of a URL: who, and a query that may be signed
+_MOST_WORDS = 600
 _HINTS = (
-    (("unauthorized", "authentication required"), "log in: skopeo login {host}"),
-    (
-        ("denied", "StatusCode: 405", "unsupported"),
-        "may this log-in write there? log in as another: skopeo login {host}",
-    ),
-    (
-        ("HTTP response to HTTPS",),
-        "say `insecure = true` for {host} in registries.conf(5), if it is meant to have no TLS",
-    ),
-    (
-        ("x509", "certificate"),
-        "put its authority into /etc/containers/certs.d/{host}/ca.crt, see containers-certs.d(5)",
-    ),
-    (("no such host",), "is the name right, and does this network resolve it?"),
-    (("connection refused", "deadline exceeded", "timeout"), "is it running, and reachable from here?"),
-    (("toomanyrequests", "too many requests"), "it limits requests: log in, or wait"),
-    (("no space", "quota", "413"), "is its storage full, or a layer larger than it takes?"),
+    (r"unauthorized|authentication required|invalid username", "log in: skopeo login {host}"),
+    (r"denied|\b40[35]\b|unsupported", "may this log-in do that there? log in as another: skopeo login {host}"),
+    (r"HTTP response to HTTPS", "if it has no TLS, say `insecure = true` for {host} in registries.conf(5)"),
+    (r"x509|certificate", "put its authority into /etc/containers/certs.d/{host}/ca.crt, see containers-certs.d(5)"),
+    (r"no such host", "is the name right, and does this network resolve it?"),
+    (_LIMITED.pattern, "it limits requests: log in, or wait"),
+    (r"connection refused|deadline exceeded|timeout|came or went", "is it running, and reachable from here?"),
+    (r"no space|quota|\b413\b", "is its storage full, or a layer larger than it takes?"),
+    (_UNKNOWN, "it says that it has blobs which it has lost: ask who runs it, or push to another repository"),
 )
 
 
-class RegistryError(BuildError):
-    """A registry could not be asked, or refused."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """Seconds until a look-up must be answered, and for which nothing may come or go while blobs are moved.
+
+    What skopeo waits for itself, where a registry limits requests, must fit in. A registry may think about a large
+    blob for long after it has it.
+    """
+
+    look: float = 60.0
+    fetch: float = 90.0
+    push: float = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,46 +75,68 @@ class Registries:
     """Asks and moves; ``stop`` ends waiting between tries. All raise RegistryError, ToolError or Interrupted."""
 
     stop: threading.Event
+    patience: Patience = Patience()
 
     def manifest(self, ref: Ref) -> bytes | None:
         """The manifest under a tag or a digest, byte for byte, or None; what a digest names is held against it."""
-        argv = (*skopeo_argv(), "--command-timeout", f"{_LOOK_SECONDS}s", "inspect", "--raw", f"docker://{ref}")
-        found = self._try(ref, "looking up", lambda: _find(argv))
+        limit = f"{self.patience.look:.0f}s"
+        argv = (*skopeo_argv(), "--command-timeout", limit, "inspect", "--raw", f"docker://{ref}")
+        found = self._try(ref, _LOOKING, lambda: _find(argv))
         if found is not None and ref.digest and Digest.of(found) != ref.digest:
-            raise RegistryError(f"{ref.host}: looking up {ref}: it gave another manifest")
+            raise RegistryError(f"{ref.host}: looking up {ref} failed: it gave another manifest")
         return found
+
+    def manifests(self, refs: Iterable[Ref]) -> dict[Ref, bytes | None]:
+        """Manifests of many, several at once; the first failure ends it."""
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            asked = {ref: pool.submit(self.manifest, ref) for ref in refs}
+            try:
+                return {ref: future.result() for ref, future in asked.items()}
+            except BaseException as error:
+                pool.shutdown(wait=False, cancel_futures=True)
+                if isinstance(error, KeyboardInterrupt):  # nobody else would end what the threads have started
+                    self.stop.set()
+                    stop_all()
+                raise
 
     def config(self, ref: Ref) -> bytes:
         """The config blob of the manifest under a tag or a digest; skopeo verifies it."""
         argv = (*skopeo_argv(), "inspect", "--raw", "--config", f"docker://{ref}")
-        return self._try(ref, "reading the config of", lambda: run(Command(argv=argv)).stdout)
+        command = Command(argv=argv, silence=self.patience.fetch)
+        return self._try(ref, "reading the config of", lambda: run(command).stdout)
 
     def fetch(self, ref: Ref, folder: Path) -> None:
         """Manifest, config and blobs into a ``dir:`` layout; skopeo verifies their digests."""
         argv = (*skopeo_argv(), "copy", "--quiet", "--preserve-digests", f"docker://{ref}", f"dir:{folder}")
-        self._try(ref, "fetching", lambda: run(Command(argv=argv)))
+        command = Command(argv=argv, silence=self.patience.fetch)
+        self._try(ref, "fetching", lambda: run(command))
 
     def push(self, folder: Path, ref: Ref) -> tuple[Digest, ...]:
         """A ``dir:`` layout to a tag; returns the blobs that the registry had not. Blobs it has may be absent.
 
-        Raises LackingError for absent ones that it has not.
+        Raises LackingError for absent ones that it has not, DamagedError for those that are not what they are named.
         """
         argv = (*skopeo_argv(), "--debug", "copy", "--preserve-digests", f"dir:{folder}", f"docker://{ref}")
-        finished = self._try(ref, "pushing", lambda: run(Command(argv=argv)))
+        command = Command(argv=argv, silence=self.patience.push)
+        finished = self._try(ref, "pushing", lambda: run(command), folder)
         copied = set(_COPYING.findall(finished.stdout.decode("utf-8", "replace")))
         skipped = set(_SKIPPING.findall(finished.stderr.decode("utf-8", "replace")))
         return tuple(sorted(Digest(digits) for digits in copied - skipped))
 
-    def _try(self, ref: Ref, action: str, attempt: Callable[[], _Result]) -> _Result:
+    def _try(self, ref: Ref, action: str, attempt: Callable[[], _Result], folder: Path | None = None) -> _Result:
+        """``folder`` is the layout that is pushed."""
+        slow = 0
         for wait in (*_WAITS, None):
             try:
                 return attempt()
             except ToolError as error:
-                said = _explain(error.output)
-                lacking = _LACKING.findall(said)
-                if lacking or _UNKNOWN in said:
-                    raise LackingError(f"{ref.host}: {action} {ref}: {said}", digests=tuple(lacking)) from error
-                if wait is None or not _PASSING.search(said):
+                said = _explain(error)
+                if folder is not None:
+                    _check_layers(folder, f"{ref.host}: {action} {ref} failed: {said}", error.output)
+                words = _anonymous(said, ref)
+                slow += bool(_SLOW.search(words))
+                passes = _PASSING.search(words) or (folder and _LIMITED.search(words))
+                if wait is None or not (passes or slow) or slow > (action != _LOOKING):
                     raise _error(ref, action, said) from error
             if self.stop.wait(wait):
                 raise Interrupted("interrupted")
@@ -117,17 +150,44 @@ def _find(argv: tuple[str, ...]) -> bytes | None:
     said = finished.stderr.decode("utf-8", "replace")
     if any(words in said for words in _MISSES):
         return None
-    raise ToolError("", output=said)
+    raise ToolError("skopeo failed", output=said)
 
 
-def _explain(output: str) -> str:
-    """What skopeo says at last, without its marks, and without what it says for debugging."""
-    said = _SAYING.findall(output)
-    text: str = said[-1] if said else output.strip()
-    return text.replace('\\"', '"').replace("\\n", " ").strip()[:600]
+def _explain(error: ToolError) -> str:
+    """What skopeo says at last, without its marks, what it says for debugging, and what nobody else must see."""
+    said = _SAYING.findall(error.output)
+    text: str = said[-1] if said else _CHATTER.sub("", error.output)[-_MOST_WORDS:]
+    text = text.replace('\\"', '"').replace("\\n", " ").strip() or error.message
+    return _SECRETS.sub("", text)[:_MOST_WORDS]
+
+
+def _anonymous(said: str, ref: Ref) -> str:
+    """Without names, which are no causes."""
+    for name in (str(ref), ref.repository, ref.path, ref.host):
+        said = said.replace(name, "")
+    return said
+
+
+def _check_layers(folder: Path, message: str, output: str) -> None:
+    """Raise LackingError or DamagedError if the layout that was pushed is why that failed."""
+    if damaged := _DAMAGED.findall(output):
+        raise DamagedError(message, digests=tuple(damaged))
+    if not (_LACKING.search(output) or _UNKNOWN in output):
+        return
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    layers = {layer["digest"].removeprefix("sha256:") for layer in manifest["layers"]}
+    absent = {digits for digits in layers if not (folder / digits).exists()}
+    # skopeo names the first alone, but has asked for all
+    if lacking := absent if _UNKNOWN in output else absent - set(_SKIPPING.findall(output)):
+        raise LackingError(message, digests=tuple(sorted(lacking)))
 
 
 def _error(ref: Ref, action: str, said: str) -> RegistryError:
-    words = said.lower()
-    hints = (hint for marks, hint in _HINTS if any(mark.lower() in words for mark in marks))
-    return RegistryError(f"{ref.host}: {action} {ref} failed: {said}", hint=next(hints, "").format(host=ref.host))
+    words = _anonymous(said, ref)
+    hint = next((hint for marks, hint in _HINTS if re.search(marks, words, re.IGNORECASE)), "")
+    return RegistryError(
+        f"{ref.host}: {action} {ref} failed: {said}",
+        hint=hint.format(host=ref.host),
+        denied=bool(_DENIED.search(words)),
+        down=any(marks.search(words) for marks in (_PASSING, _SLOW, _LIMITED, _UNREACHABLE)),
+    )
