@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -53,4 +53,4 @@ class Packed:
     unpacked: int
     compression: Compression
     contents: tuple[tuple[str, str], ...]
-    busy: float = 0.0
+    busy: float = field(default=0.0, compare=False)

@@ -62,9 +62,16 @@ def wheel_members(wheel: Path, target: Target, compiler: Compiler | None = None)
 
 
 def layer_of_wheels(wheels: Sequence[Path], target: Target, compiler: Compiler | None = None) -> Iterator[Member]:
-    """The members of a layer that holds ``wheels``, in the order of their file names, whatever order they come in.
+    """The members of a layer that holds ``wheels``, in the order of their projects' names, whatever order they come in.
 
     Two wheels that own one path with different bytes are found by `write_layer`, which knows both by name.
     """
-    for wheel in sorted(wheels, key=lambda path: path.name):
+    for wheel in sorted(wheels, key=_project_name):
         yield from wheel_members(wheel, target, compiler)
+
+
+def _project_name(wheel: Path) -> str:
+    """Normalised, for that alone is in the recipe: one index may write another file name than the next."""
+    from packaging.utils import canonicalize_name  # a build that packs nothing must not pay for it
+
+    return canonicalize_name(wheel.name.partition("-")[0])

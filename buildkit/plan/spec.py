@@ -15,7 +15,7 @@ from buildkit.declare.pins import AptPin, Artifact, Model, ModelFile
 from buildkit.declare.stage import Copy, Debian, Run, Stage
 from buildkit.digest import FileHash, Key, canonical_json
 
-RECIPE_FORMAT = 1
+RECIPE_FORMAT = 2
 
 
 class Kind(StrEnum):

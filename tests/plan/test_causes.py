@@ -740,8 +740,8 @@ def test_a_change(change: Change) -> None:
 ONE = composer().compose("runtime").specs[-1]
 OTHERS: dict[str, tuple[Remembered, str | None, tuple[Cause, ...]]] = {
     "first build": (Remembered(), None, (causes.FirstBuild(),)),
-    "packer format 0 → 1": (
-        Remembered(last={"x": "{}"}), with_format(0)(ONE.recipe), (causes.FormatChanged(before=0, after=1),),
+    "packer format 0 → 2": (
+        Remembered(last={"x": "{}"}), with_format(0)(ONE.recipe), (causes.FormatChanged(before=0, after=2),),
     ),
     "a layer of another kind: run → files": (
         Remembered(last={"x": "{}"}), '{"format":1,"kind":"run"}', (causes.KindChanged(before="run", after="files"),),

@@ -30,16 +30,16 @@ def test_the_project_has_one_of_everything() -> None:
 
 def test_golden_keys() -> None:
     assert {name: key[:12] for name, key in BEFORE.items()} == {
-        "base/root": "a0668a3a2a7d",
-        "/opt/venv": "effa82252e85",
-        "deps/heavy": "fe927ff6ab24",
-        "weights/vad/big.bin": "9d9b7360acde",
-        "deps/bin-0": "d972915e7657",
-        "deps/bin-4": "dcb04b395889",
-        "deps/bin-5": "4ac9953972d6",
-        "weights/vad": "e2b442ae1fb0",
-        "runtime/app": "c385c83ca0bf",
-        "runtime/conf": "32c9a728f08c",
+        "base/root": "a68511eed6c4",
+        "/opt/venv": "dc2d33920d23",
+        "deps/heavy": "1164ee36942e",
+        "weights/vad/big.bin": "a9e8d4dcfbd1",
+        "deps/bin-0": "215d86a7bbc6",
+        "deps/bin-4": "6f6a4d2c84c6",
+        "deps/bin-5": "2163d376a84d",
+        "weights/vad": "35ba4ae32693",
+        "runtime/app": "006193711ba4",
+        "runtime/conf": "0eabf201b61b",
     }
 
 
