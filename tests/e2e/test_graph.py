@@ -100,6 +100,10 @@ def test_a_layer_that_any_image_must_build_is_to_be_built_and_else_the_nearest_p
     assert set(sources(both).values()) == {"storage"}
     assert both["deps"]["image"]["import"] == both["deps"]["image"]["bytes"] > 0
     assert both["app"]["image"]["import"] == 0
+    tiny.write("models/greeter/settings.txt", "other")
+    (greeter,) = [x for x in stages(tiny, "app", "models")["models"]["layers"] if x["source"] == "built"]
+    assert greeter["name"] == "models/greeter"
+    assert "settings.txt" in greeter["why"], "app knows more than models, which was never built"
 
 
 def test_a_shared_cache_is_asked_where_it_is_named(tiny: Tiny, registry: str) -> None:
@@ -123,6 +127,8 @@ def test_only_what_an_image_is_made_of_is_drawn(tiny: Tiny) -> None:
     assert drawn["app"]["image"] is None
     assert [edge["stage"] for edge in drawn["app"]["edges"]] == ["deps", "models"]
     assert "no layers of its own" in graph(tiny, "slim")
+    tiny.write("stages/about/stage.toml", 'summary = "ships not"\nfrom = "base"\n')
+    assert list(stages(tiny)) == ["base", "deps", "models", "app", "about", "slim", "tools"]  # what ships comes first
 
 
 def test_layers_of_two_stages_are_drawn_in_the_first_of_them(tiny: Tiny) -> None:
