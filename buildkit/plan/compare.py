@@ -101,8 +101,9 @@ def _compare_part(case: Case, part: str) -> tuple[Cause, ...]:
     from buildkit.plan import comparepins
 
     compare: Callable[[Case], Iterator[Cause]] | None = (_PARTS | comparepins.PARTS).get(part)
+    alike = type(case.old.get(part)) is type(case.new.get(part)) or part == "bytecode"
     try:
-        found = tuple(dict.fromkeys(compare(case))) if compare else ()
+        found = tuple(dict.fromkeys(compare(case))) if compare and alike else ()
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         found = ()  # a recipe of another format has another shape
     return found or (_setting(case, part),)

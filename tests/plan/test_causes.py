@@ -913,7 +913,7 @@ def test_whatever_differs_has_a_cause_and_no_cause_is_a_hash(data: st.DataObject
     assert (json.loads(before) != recipe) is (found != (causes.Forgotten(),))
     for cause in found:
         assert "\n" not in say_cause(cause)
-        assert str(cause) == str(cause).strip()
+        assert str(cause).strip()
         assert not re.search(
             r"[0-9a-f]{12}", say_cause(cause).replace("a" * 64, "").replace("0123456789abcdef" * 4, "")
         )
