@@ -14,6 +14,7 @@ from buildkit.report.view import open_view
 from buildkit.report.words import say_bytes, say_count, say_seconds
 from buildkit.upkeep.holdings import DOWNLOAD, WHEEL, Holding, Holdings, State, open_holdings, weigh
 from buildkit.upkeep.images import Leftovers, find_leftovers
+from buildkit.upkeep.needed import Needed
 
 _OTHERS = {
     "temporaries": "temporary files",
@@ -27,7 +28,7 @@ def du(folder: Path, *, as_json: bool) -> int:
     """Print sums by stage and by kind; returns 0."""
     with open_view(sys.stderr) as say, open_holdings(folder, say) as (shop, needed, holdings):
         left = find_leftovers(shop.project.name, needed.refs, shop.blobs.notes, say) if needed else Leftovers()
-    value = add_up(holdings) | {"storage": {"images": len(left.images), "containers": len(left.containers)}}
+    value = add_up(holdings, needed) | {"storage": {"images": len(left.images), "containers": len(left.containers)}}
     if as_json:
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
         return 0
@@ -37,14 +38,14 @@ def du(folder: Path, *, as_json: bool) -> int:
     return 0
 
 
-def add_up(holdings: Holdings) -> dict[str, Any]:
+def add_up(holdings: Holdings, needed: Needed | None) -> dict[str, Any]:
     """The sums, in bytes, as JSON; docs/cache.md describes them."""
     there = [one for one in holdings.items if one.files]
-    stages = sorted({stage for one in holdings.items for stage in one.stages or ()})
+    stages = sorted({stage for key in needed.specs for stage in needed.layers[key]}) if needed else []
     kinds = sorted({one.kind for one in there})
     inventory = holdings.inventory
     return {
-        "stages": {stage: _of_stage(stage, holdings.items) for stage in stages},
+        "stages": {stage: _of_stage(stage, holdings.items, needed) for stage in stages if needed},
         "not_needed": weigh(there) - weigh(one for one in there if one.stages or one.stages is None),
         "kinds": {kind: _of_kind([one for one in there if one.kind == kind]) for kind in kinds},
         "shared": _shared(there),
@@ -69,14 +70,15 @@ def _say_rest(value: dict[str, Any], left: Leftovers) -> Iterator[str]:
         yield f"in local storage, not counted here: {said}"
 
 
-def _of_stage(stage: str, items: Sequence[Holding]) -> dict[str, Any]:
-    """``alone`` are bytes that would not be needed without this stage."""
+def _of_stage(stage: str, items: Sequence[Holding], needed: Needed) -> dict[str, Any]:
+    """``missing`` layers must be made, or made again; ``alone`` are bytes that would not be needed without it."""
+    wanted = sum(stage in needed.layers[key] for key in needed.specs)
     mine = [one for one in items if stage in (one.stages or ())]
     layers = [one for one in mine if one.kind not in (DOWNLOAD, WHEEL)]
     others = [one for one in items if one.stages and one.stages != (stage,)]
     return {
-        "layers": len(layers),
-        "missing": sum(one.state is not State.PRESENT for one in layers),
+        "layers": wanted,
+        "missing": wanted - sum(one.state is State.PRESENT for one in layers),
         "size": weigh(layers),
         "downloads": weigh(one for one in mine if one.kind in (DOWNLOAD, WHEEL)),
         "alone": weigh([*mine, *others]) - weigh(others),
@@ -99,13 +101,18 @@ def _shared(items: Sequence[Holding]) -> int:
 
 
 def _print_stages(value: dict[str, Any]) -> None:
-    titles = ("layers", "size", "downloads", "for it alone")
+    titles = ("layers", "not here", "size", "downloads", "for it alone")
     columns = (Column(title="stage"), *(Column(title=title, right=True) for title in titles))
     rows = [
-        (stage, str(s["layers"]), say_bytes(s["size"]), say_bytes(s["downloads"]), say_bytes(s["alone"]))
+        (
+            stage,
+            str(s["layers"]),
+            str(s["missing"] or ""),
+            *(say_bytes(s[key]) for key in ("size", "downloads", "alone")),
+        )
         for stage, s in value["stages"].items()
     ]
-    print_columns(columns, [*rows, ("no stage", "", say_bytes(value["not_needed"]), "", "")], sys.stdout)
+    print_columns(columns, [*rows, ("no stage", "", "", say_bytes(value["not_needed"]), "", "")], sys.stdout)
     sys.stdout.write("\n")
 
 
