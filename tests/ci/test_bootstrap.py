@@ -287,6 +287,20 @@ def test_other_commands_need_no_test_packages(project: Project, command: str) ->
     assert missing(project, *command.split()) == ["git"]
 
 
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [
+        ("ci/image test tests", ["git", "podman"]),
+        ("ci/image build test", ["git"]),
+        ("ci/image plan", ["git"]),
+        ("ci/image", ["git"]),
+    ],
+)
+def test_only_what_starts_an_image_needs_what_runs_it(project: Project, command: str, wanted: list[str]) -> None:
+    project.write("ci/packages.txt", "always - git cmd:not-here-1 x\ntests,image-test - podman cmd:not-here-2 x\n")
+    assert missing(project, *command.split()) == wanted
+
+
 def test_sessions_may_come_from_the_environment(project: Project) -> None:
     project.write("ci/packages.txt", GROUPS)
     assert missing(project, "nox", NOXSESSION="lint,tests") == ["git", "podman", "registry"]
@@ -350,7 +364,7 @@ def test_the_projects_own_list_is_well_formed() -> None:
     ]
     assert len(lines) > 15
     for group, when, package, probe, why in lines:
-        assert set(group.split(",")) <= {"always", "tests", "bench-build"}
+        assert set(group.split(",")) <= {"always", "tests", "bench-build", "image-test"}
         assert when
         assert package
         assert why

@@ -1,0 +1,283 @@
+"""``nox -s matrix``: which stages need work, in which order, and what CI systems can read of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from ruamel.yaml import YAML
+
+from buildkit.declare.graph import Graph
+from buildkit.declare.project import Project
+from buildkit.digest import Key
+from buildkit.engine.planning import Planner
+from buildkit.inspection.matrix import Matrix, arrange_waves, find_work
+from buildkit.plan.compose import Composer
+from tests.e2e.tinyproject import Tiny
+from tests.plan.planfakes import STAGES, base_checkout, composer, make_graph_of, wheel
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# --- what needs work ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class FakeSharing:
+    """A shared cache that has some keys."""
+
+    has: set[Key]
+    asked: list[Key] = field(default_factory=list)
+
+    def ask(self, _stage: str, keys: Iterable[Key]) -> dict[Key, object]:
+        wanted = list(keys)
+        self.asked += wanted
+        return {key: object() for key in wanted if key in self.has}
+
+
+@dataclass
+class FakeShop:
+    project: Project
+    sharing: FakeSharing
+    wheels: set[Key]
+
+    def find_wheel(self, key: Key) -> object:
+        return key if key in self.wheels else None
+
+
+class FakePlanner:
+    """A planner whose caches hold the layers that are named, or all but those that are not."""
+
+    def __init__(self, stages: Mapping[str, str] = STAGES, settings: str = "", checkout: Any = None) -> None:
+        self.graph: Graph = make_graph_of(dict(stages))
+        self.composer: Composer = composer(dict(stages), checkout or base_checkout(), settings)
+        self.here: set[Key] = set()
+        self.shop = FakeShop(self.composer._project, FakeSharing(set()), set())
+
+    def keys(self, *names: str) -> set[Key]:
+        specs = [spec for stage in self.graph.stages for spec in self.composer.compose(stage).specs]
+        found = {spec.key for spec in specs if spec.name in names}
+        assert len(found) == len(names), [spec.name for spec in specs]
+        return found
+
+    def every(self) -> set[Key]:
+        return {spec.key for stage in self.graph.stages for spec in self.composer.compose(stage).specs}
+
+    def lookup(self, keys: Iterable[Key]) -> dict[Key, object]:
+        return {key: object() for key in keys if key in self.here}
+
+    def waves(self, *images: str, only_shared: bool = False, most: int = 0) -> list[list[str]]:
+        work = find_work(cast("Planner", self), images, only_shared=only_shared)
+        return [list(wave) for wave in arrange_waves(work.needs, most=most, keep=images)]
+
+
+def test_where_nothing_is_made_roots_and_tools_come_first() -> None:
+    assert FakePlanner().waves("runtime") == [["base", "weights"], ["builder"], ["deps"], ["runtime"]]
+
+
+def test_without_bytecode_and_sdists_nothing_waits_for_a_root() -> None:
+    checkout = base_checkout()
+    checkout.wheels["deps.txt"] = (wheel("light"),)
+    planner = FakePlanner(settings="bytecode = false", checkout=checkout)
+    assert planner.waves("runtime") == [["base", "deps", "weights"], ["runtime"]]
+
+
+def test_only_the_stage_of_a_missing_layer_needs_work() -> None:
+    planner = FakePlanner(STAGES | {"small": 'summary = "s"\ninclude = ["runtime"]\n'})
+    planner.here = planner.every() - planner.keys("runtime/app")
+    assert planner.waves("runtime", "small") == [["runtime"]]
+    assert planner.waves("small") == [["runtime"]], "whose layer it is, though its image is not asked for"
+    planner.here = planner.every()
+    assert planner.waves("runtime", "small") == []
+
+
+def test_a_stage_above_waits_though_the_one_between_needs_no_work() -> None:
+    planner = FakePlanner(STAGES | {"top": 'summary = "t"\nfrom = "runtime"\n[[run]]\nscript = "true"\n'})
+    planner.here = planner.every() - planner.keys("weights/vad", "top/true")
+    assert planner.waves("top") == [["weights"], ["top"]]
+
+
+def test_the_builder_is_wanted_for_wheels_that_must_be_compiled() -> None:
+    planner = FakePlanner()
+    builder = {spec.key for spec in planner.composer.builder.root[1:]}
+    (compiled,) = [s for s in planner.composer.compose("deps").specs if getattr(s.work, "compiled", ())]
+    planner.here = planner.every() - builder
+    assert planner.waves("runtime") == [], "the builder is no part of the image"
+    planner.here -= {compiled.key}
+    assert planner.waves("runtime") == [["builder"], ["deps"]]
+    planner.shop.wheels = {compiled.work.compiled[0].key}  # type: ignore[union-attr]
+    assert planner.waves("runtime") == [["deps"]]
+    planner.shop.sharing.has = planner.here
+    assert planner.waves("runtime", only_shared=True) == [["builder"], ["deps"]], "a wheel that is here is not there"
+
+
+def test_the_root_that_compiles_bytecode_is_wanted_for_wheels() -> None:
+    stages = STAGES | {
+        "python": 'summary = "p"\n[root]\nsuite = "trixie"\npackages = "builder.apt"\n',
+        "slim": 'summary = "s"\ninclude = ["deps"]\n',
+    }
+    planner = FakePlanner(stages, settings='bytecode-root = "python"')
+    planner.here = planner.every() - planner.keys("python/root")
+    assert planner.waves("slim") == []
+    planner.here -= planner.keys("deps/heavy")
+    assert planner.waves("slim") == [["python"], ["deps"]]
+
+
+def test_tools_that_are_made_of_what_they_make_are_no_circle() -> None:
+    stages = STAGES | {
+        "base": STAGES["base"] + '[wheels]\nlocks = ["own.txt"]\n',
+        "python": 'summary = "p"\nfrom = "base"\n[[run]]\nscript = "true"\n',
+    }
+    checkout = base_checkout()
+    checkout.wheels["own.txt"] = (wheel("thin"),)
+    checkout.wheels["deps.txt"] = (wheel("light"),)
+    planner = FakePlanner(stages, settings='bytecode-root = "python"', checkout=checkout)
+    assert planner.waves("runtime") == [["base", "weights"], ["python"], ["deps"], ["runtime"]]
+
+
+def test_what_is_shared_counts_and_is_asked_for_only_if_it_is_not_here() -> None:
+    planner = FakePlanner()
+    planner.here = planner.keys("base/root", "weights/vad", "weights/vad/big.bin")
+    planner.shop.sharing.has = planner.every() - planner.here - planner.keys("runtime/conf")
+    assert planner.waves("runtime") == [["runtime"]]
+    assert not planner.here & set(planner.shop.sharing.asked)
+    assert planner.waves("runtime", only_shared=True) == [["base", "weights"], ["runtime"]]
+
+
+@pytest.mark.parametrize(
+    ("most", "waves"),
+    [
+        (0, [["base"], ["builder", "roots"], ["wheels"], ["app"], ["slim"]]),
+        (5, [["base"], ["builder", "roots"], ["wheels"], ["app"], ["slim"]]),
+        (4, [["base"], ["builder", "roots"], ["wheels"], ["app", "slim"]]),
+        (3, [["base"], ["builder", "roots"], ["app", "slim"]]),
+        (2, [["base"], ["app", "roots", "slim"]]),
+        (1, [["app", "roots", "slim"]]),
+    ],
+)
+def test_what_is_beyond_the_last_wave_is_built_by_what_needs_it(most: int, waves: list[list[str]]) -> None:
+    needs = {
+        "base": (),
+        "builder": ("base",),
+        "roots": ("base",),
+        "wheels": ("base", "builder"),
+        "app": ("base", "wheels"),
+        "slim": ("app", "base", "wheels"),
+    }
+    assert [list(wave) for wave in arrange_waves(needs, most=most, keep=("app", "slim"))] == waves
+
+
+def test_waves_end_though_stages_need_each_other() -> None:
+    assert arrange_waves({"a": ("b",), "b": ("a",), "c": ("a",)}) == (("b",), ("a",), ("c",))
+    assert arrange_waves({}) == ()
+    assert arrange_waves({}, most=3) == ()
+
+
+def test_no_gitlab_job_is_made_for_an_empty_wave() -> None:
+    found = YAML(typ="safe", pure=True).load(Matrix(waves=(), images=("a",)).as_gitlab())
+    assert found == {
+        "stages": ["test"],
+        "test": {"extends": ".image-test", "stage": "test", "parallel": {"matrix": [{"STAGE": ["a"]}]}},
+    }
+
+
+# --- the session ----------------------------------------------------------------------------------------------------
+
+
+def run(tiny: Tiny, *arguments: str, code: int = 0, **env: str) -> tuple[str, str]:
+    """What the session says on standard output, and on standard error."""
+    done = subprocess.run(
+        tiny.argv("matrix", *arguments), cwd=tiny.folder, env=tiny.env | env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
+
+
+def stages(text: str) -> list[list[str]]:
+    """The waves of a matrix, which is one line and has a form that GitHub takes as it is."""
+    assert text.count("\n") == 1
+    value = json.loads(text)
+    assert value.keys() == {"waves", "images"}
+    for matrix in (*value["waves"], value["images"]):
+        assert matrix.keys() == {"include"}
+        assert matrix["include"], "GitHub refuses an empty matrix"
+        assert all(item.keys() == {"stage"} for item in matrix["include"])
+    assert value["images"] == {"include": [{"stage": "app"}]}
+    return [[item["stage"] for item in wave["include"]] for wave in value["waves"]]
+
+
+@pytest.mark.tools
+def test_only_what_is_neither_here_nor_shared_needs_work(tiny: Tiny, registry: str) -> None:
+    cache = f"{registry}/matrix"
+    first, said = run(tiny)
+    assert stages(first) == [["base", "deps", "models"], ["app"]]
+    assert "wave 2: app: 1 layer to build: app/app" in said
+    assert not list(tiny.cache.glob("sha256/*")), "nothing is built"
+    done = tiny.run("push-app", f"{cache}:app", "--cache-write", cache)
+    assert done.code == 0, done.text
+
+    nothing, said = run(tiny)
+    assert stages(nothing) == []
+    assert "nothing to build" in said
+    elsewhere = str(tiny.folder / "other")
+    assert stages(run(tiny, BUILDKIT_CACHE=elsewhere)[0]) != [], "no cache is asked that is not named"
+    assert stages(run(tiny, "--cache", cache, BUILDKIT_CACHE=elsewhere)[0]) == []
+
+    tiny.replace("stages/app/app/words.txt", "w", "W")
+    assert stages(run(tiny, "--cache", cache, BUILDKIT_CACHE=elsewhere)[0]) == [["app"]]
+    assert tiny.run("build-app", "--no-import").code == 0
+    assert stages(run(tiny, "--cache", cache)[0]) == []
+    assert stages(run(tiny, "--cache", cache, "--only-shared")[0]) == [["app"]], "it is here alone"
+    tiny.replace("pyproject.toml", "[tool.buildkit]", f'[tool.buildkit]\ncache = "{cache}"')
+    assert stages(run(tiny, "--only-shared", "app")[0]) == [["app"]]
+
+
+@pytest.mark.tools
+def test_a_cache_that_is_down_is_said_and_everything_needs_work(tiny: Tiny) -> None:
+    text, said = run(tiny, "--cache", "127.0.0.1:1/none", "--only-shared")
+    assert stages(text) == [["base", "deps", "models"], ["app"]]
+    assert said.count("shared cache: 127.0.0.1:1: looking up") == 1
+    assert "connection refused" in said
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("ap",), "there is no stage `ap`"),
+        (("--only-shared",), "--only-shared: there is no shared cache"),
+        (("--waves", "0"), "--waves: must be a number from 1 on"),
+        (("--cache", "No Such/Name"), "is no name in a registry"),
+    ],
+)
+def test_wrong_requests_print_no_matrix(tiny: Tiny, arguments: tuple[str, ...], what: str) -> None:
+    text, said = run(tiny, *arguments, code=2)
+    assert text == ""
+    assert what in said
+    assert "hint: " in said
+
+
+@pytest.mark.tools
+def test_gitlab_gets_a_child_pipeline(tiny: Tiny, tmp_path: Path) -> None:
+    text, _ = run(tiny, "--gitlab", "--waves", "2")
+    jobs = (ROOT / "ci/gitlab-jobs.yml").read_text("utf-8")
+    (tmp_path / "child.yml").write_text(jobs + text)
+    tool = Path(sys.executable).with_name("check-jsonschema")
+    argv = (tool, "--builtin-schema", "vendor.gitlab-ci", tmp_path / "child.yml")
+    checked = subprocess.run(argv, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    child = YAML(typ="safe", pure=True).load(jobs + text)
+    assert child["stages"] == ["build-1", "build-2", "test"]
+    made = {name: job for name, job in child.items() if name in child["stages"]}
+    assert {name: job["stage"] for name, job in made.items()} == {name: name for name in made}
+    assert {name: job["parallel"]["matrix"] for name, job in made.items()} == {
+        "build-1": [{"STAGE": ["base", "deps", "models"]}],
+        "build-2": [{"STAGE": ["app"]}],
+        "test": [{"STAGE": ["app"]}],
+    }
+    assert all('"$STAGE"' in line for job in made.values() for line in child[job["extends"]]["script"])
