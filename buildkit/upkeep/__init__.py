@@ -1,1 +1,1 @@
-"""What looks after the cache: listing, clearing away, verifying, reproducing."""
+"""What looks after the cache: listing, clearing away, verifying."""
