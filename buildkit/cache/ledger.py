@@ -78,7 +78,7 @@ class Ledger(Database):
         """
         self._add(key, (kind, name, recipe), made, b"", json.dumps(claims), built=0)
         if only_at:
-            stone = (key.hex, name, f"it is in {only_at} only", time.time())
+            stone = (key.hex, name, f"shared, {only_at}", time.time())
             self.write("INSERT OR REPLACE INTO tombstones VALUES (?,?,?,?)", stone)
 
     def _add(

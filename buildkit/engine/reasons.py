@@ -15,7 +15,7 @@ from buildkit.declare.pins import Model, Pin
 from buildkit.digest import Key
 from buildkit.engine.checkout import DiskCheckout
 from buildkit.errors import DefinitionError
-from buildkit.plan.causes import BlobGone, Cause, Damaged, Evicted, Forgotten
+from buildkit.plan.causes import BlobGone, Cause, Damaged, Evicted, Forgotten, OnlyShared
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import PackWheels, Spec
 from buildkit.plan.why import Past, find_causes
@@ -97,6 +97,8 @@ def read_tombstone(stone: Tombstone) -> Cause:
             return Damaged(at=stone.at, why=more)
         case "missing":
             return BlobGone()
+        case "shared":
+            return OnlyShared(repository=more)
         case _:
             return Evicted(at=stone.at, why=stone.why.removeprefix("evicted by gc").lstrip(":, "))
 

@@ -120,6 +120,16 @@ class Damaged(Cause):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OnlyShared(Cause):
+    """Another machine made the layer, and its bytes were never needed here (``repository``: where they are)."""
+
+    repository: str
+
+    def _words(self) -> str:
+        return f"it is in the shared cache {self.repository} only, which is not asked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlobGone(Cause):
     """The layer was made before, and somebody removed its blob."""
 

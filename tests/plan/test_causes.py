@@ -747,6 +747,10 @@ OTHERS: dict[str, tuple[Remembered, str | None, tuple[Cause, ...]]] = {
         Remembered(last={"x": "{}"}), '{"format":1,"kind":"run"}', (causes.KindChanged(before="run", after="files"),),
     ),
     "not in the cache any more": (Remembered(last={"x": "{}"}), ONE.recipe, (causes.Forgotten(),)),
+    "it is in the shared cache r.io/a only, which is not asked": (
+        Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.OnlyShared(repository="r.io/a")}), ONE.recipe,
+        (causes.OnlyShared(repository="r.io/a"),),
+    ),
     "its blob is gone from the cache": (
         Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.BlobGone()}), ONE.recipe, (causes.BlobGone(),),
     ),

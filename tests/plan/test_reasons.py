@@ -16,7 +16,7 @@ from buildkit.cache.past import Built, find_built, find_recipe
 from buildkit.digest import FileHash
 from buildkit.engine.reasons import CheckoutPlaces, LedgerHistory, Reasons, read_tombstone
 from buildkit.oci.blob import Made
-from buildkit.plan.causes import BlobGone, Cause, Damaged, Evicted, FirstBuild, Forgotten, say_causes
+from buildkit.plan.causes import BlobGone, Cause, Damaged, Evicted, FirstBuild, Forgotten, OnlyShared, say_causes
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import PackWheels
 
@@ -87,6 +87,7 @@ def test_a_layer_that_was_made_and_is_not_there(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("why", "cause"),
     [
+        ("shared, r.io/a", OnlyShared(repository="r.io/a")),
         ("evicted by gc", Evicted(at=5.0)),
         ("evicted by gc: too old", Evicted(at=5.0, why="too old")),
         ("too large", Evicted(at=5.0, why="too large")),
