@@ -6,11 +6,13 @@ exclusive transaction, so that a crash leaves the old version whole.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,7 @@ class Database:
         self._lock = threading.RLock()
         self._path = path
         self._alone = alone
+        _clear_remains(path)
         with ExitStack() as stack, _explained(path):
             self._db = stack.enter_context(
                 closing(sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False))
@@ -141,6 +144,20 @@ class Database:
                 time.sleep(0.02)
             else:
                 return
+
+
+def _clear_remains(path: Path) -> None:
+    """Where the file was removed, remove what SQLite kept beside it: a build that goes on with both may be using it."""
+    if path.exists():
+        return
+    with suppress(OSError), ExitStack() as stack:  # whoever opens the file says what is wrong
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        stack.callback(os.close, folder)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if not path.exists():  # nobody was quicker
+            for end in ("-wal", "-shm"):
+                path.with_name(path.name + end).unlink(missing_ok=True)
+            path.touch()
 
 
 @contextmanager

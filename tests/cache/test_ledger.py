@@ -177,6 +177,25 @@ def test_damage_inside_the_file_is_said_with_what_to_do(path: Path) -> None:
     ledger.close()
 
 
+def test_a_ledger_that_is_removed_while_it_is_used_is_begun_anew_by_whoever_opens_it(path: Path) -> None:
+    old = Ledger(path)
+    old.add(KEY, "k", "n", "{}", MADE, [("p", "h")] * 100)
+    path.unlink()  # what SQLite keeps beside it stays, and is still in use
+    new = Ledger(path)
+    assert new.find([KEY]) == {}
+    for number in range(50):
+        old.add(Key.of(b"old %d" % number), "k", "n", "{}", MADE, [("p", "h")] * number)
+        new.add(Key.of(b"new %d" % number), "k", "n", "{}", MADE, [("p", "h")] * number)
+    old.close()
+    new.add(OTHER, "k", "n", "{}", MADE, [])
+    again = Ledger(path)
+    assert len(again.find(Key.of(b"new %d" % number) for number in range(50))) == 50
+    assert list(again.find([OTHER, KEY])) == [OTHER]
+    again.close()
+    new.close()
+    assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
 def test_a_folder_that_is_missing_is_an_error_of_ours(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="unable to open database file"):
         Ledger(tmp_path / "no" / "ledger.sqlite")
