@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from buildkit.digest import Digest
 from buildkit.errors import DefinitionError
 
-_HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+_LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_HOST = rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::(?P<port>[0-9]{{1,5}}))?"
 _PART = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _REF = re.compile(
     rf"(?P<host>{_HOST})/(?P<path>{_PART}(?:/{_PART})*)(?::(?P<tag>{_TAG}))?(?:@sha256:(?P<digest>[0-9a-f]{{64}}))?"
 )
+_LENGTH = 255  # of a name without tag and digest
 _HINT = "write REGISTRY/NAME or REGISTRY/NAME:TAG in lower case, for instance ghcr.io/me/app:1.0"
 
 
@@ -49,8 +51,10 @@ def parse_ref(text: str, what: str) -> Ref:
     """Read a name; ``what`` says where it stands, for the message. Raises DefinitionError."""
     found = _REF.fullmatch(text)
     host = found["host"] if found else ""
-    if found is None or len(found["path"]) > 255:
+    if found is None or len(f"{host}/{found['path']}") > _LENGTH:
         raise DefinitionError(f"{what}: `{text[:200]}` is no name in a registry", hint=_HINT)
+    if not 0 < int(found["port"] or 443) < 1 << 16:
+        raise DefinitionError(f"{what}: `{text[:200]}` names no registry, for there is no such port", hint=_HINT)
     if not ("." in host or ":" in host or host == "localhost"):
         raise DefinitionError(f"{what}: `{text[:200]}` names no registry, for `{host}` is no host", hint=_HINT)
     digest = Digest(found["digest"]) if found["digest"] else None

@@ -41,6 +41,7 @@ _UNKNOWN = "manifest blob unknown"
 _COPYING = re.compile(r"^Copying blob sha256:([0-9a-f]{64})", re.MULTILINE)
 _SKIPPING = re.compile(r"Skipping blob sha256:([0-9a-f]{64}) \(already present\)")
 _SAYING = re.compile(r'^time=\S+ level=fatal msg="(.*)"$', re.MULTILINE)
+_PARSING = re.compile(r'^Error parsing image name "[^"]*": ')  # so begins whatever fails
 _CHATTER = re.compile(r"^(?:time=\S+ level=(?:debug|info|trace) .*|Copying .*|Getting .*|Storing .*)\n?", re.MULTILINE)
 _SECRETS = re.compile(r"(?<=://)[^/@\s\"]+@|(?<=[\w/=-])\?[^\s\"]+")  # of a URL: who, and a query that may be signed
 _MOST_WORDS = 600
@@ -158,7 +159,7 @@ def _explain(error: ToolError) -> str:
     said = _SAYING.findall(error.output)
     text: str = said[-1] if said else _CHATTER.sub("", error.output)[-_MOST_WORDS:]
     text = text.replace('\\"', '"').replace("\\n", " ").strip() or error.message
-    return _SECRETS.sub("", text)[:_MOST_WORDS]
+    return _SECRETS.sub("", _PARSING.sub("", text))[:_MOST_WORDS]
 
 
 def _anonymous(said: str, ref: Ref) -> str:
