@@ -20,6 +20,7 @@ PAGES = (
     "docs/cache.md",
     "docs/delivery.md",
     "docs/graph.md",
+    "docs/ci.md",
 )
 NOT_RUN = {
     "nox -s push-runtime -- ghcr.io/me/app:1.0 --cache-write ghcr.io/me/app\n": (
