@@ -10,15 +10,17 @@ from typing import TextIO
 from buildkit.report.words import clean
 
 _GAP = "  "
-_LEAST = 8  # columns are not cut shorter than this
+_LEAST = 8  # words are not cut shorter than this
+_COMFORT = 20  # before they are cut shorter than this, columns that may be left out are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column: its head; numbers lie ``right``."""
+    """A column: its head; numbers lie ``right``; one that is ``extra`` is left out where there is little room."""
 
     title: str
     right: bool = False
+    extra: bool = False
 
 
 def print_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]], out: TextIO) -> None:
@@ -29,12 +31,31 @@ def print_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]], out:
 
 
 def render_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """Lines of at most ``width`` characters, if it is given and words can be shortened so far."""
+    """Lines of at most ``width`` characters, if it is given and words can be shortened so far.
+
+    A column with nothing in it is left out.
+    """
     cells = [[column.title for column in columns], *([clean(cell) for cell in row] for row in rows)]
     widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
+    shown = [n for n in range(len(columns)) if any(row[n] for row in cells[1:])]
     if width is not None:
-        widths = _fit(widths, [not column.right for column in columns], width)
-    return [_line(row, columns, widths) for row in cells]
+        shown = _choose(shown, columns, widths, width)
+    chosen = [columns[n] for n in shown]
+    fitted = [widths[n] for n in shown]
+    if width is not None:
+        fitted = _fit(fitted, [not column.right for column in chosen], width)
+    return [_line([row[n] for n in shown], chosen, fitted) for row in cells]
+
+
+def _choose(shown: list[int], columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """Leave out what may be, until the others have room."""
+    left = list(shown)
+    for n in (n for n in reversed(shown) if columns[n].extra):
+        least = [widths[m] if columns[m].right else min(widths[m], _COMFORT) for m in left]
+        if sum(least) + len(_GAP) * (len(least) - 1) <= width:
+            break
+        left.remove(n)
+    return left
 
 
 def _fit(widths: list[int], may_shrink: Sequence[bool], width: int) -> list[int]:

@@ -19,12 +19,12 @@ from buildkit.upkeep.holdings import DOWNLOAD, Holding, State, open_holdings, we
 
 COLUMNS = (
     Column(title="name"),
-    Column(title="kind"),
+    Column(title="kind", extra=True),
     Column(title="size", right=True),
-    Column(title="built", right=True),
+    Column(title="built", right=True, extra=True),
     Column(title="used", right=True),
     Column(title="rebuild", right=True),
-    Column(title="times", right=True),
+    Column(title="times", right=True, extra=True),
     Column(title="needed by"),
 )
 

@@ -30,6 +30,18 @@ def test_words_give_way_to_the_width_and_numbers_never_do() -> None:
     assert max(map(len, render_columns(COLUMNS, ROWS, 5))) == 8 + 2 + 6 + 2 + 8, "no narrower than can be read"
 
 
+def test_columns_without_anything_are_left_out() -> None:
+    assert render_columns(COLUMNS, [("a", "", "b")], None) == ["layer  needed by", "a      b"]
+
+
+def test_extra_columns_give_way_before_words_are_cut_short() -> None:
+    columns = (*COLUMNS[:2], Column(title="built", right=True, extra=True), COLUMNS[2])
+    rows = [(name, size, "3 min", users) for name, size, users in ROWS]
+    assert "built" in render_columns(columns, rows, None)[0]
+    assert "built" in render_columns(columns, rows, 57)[0]
+    assert "built" not in render_columns(columns, rows, 56)[0]
+
+
 def test_foreign_text_is_cleaned() -> None:
     assert "\x1b" not in "".join(render_columns(COLUMNS, [("\x1b[31mred", "1", "x")], None))
 

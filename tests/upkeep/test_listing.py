@@ -48,7 +48,7 @@ def test_everything_is_listed_the_largest_first(varied: Stocked, ask: Ask) -> No
 def test_the_list_for_people(varied: Stocked, read: Read) -> None:
     out, said = read("ls")
     lines = out.splitlines()
-    assert re.split(r"  +", lines[0]) == ["name", "kind", "size", "built", "used", "rebuild", "times", "needed by"]
+    assert re.split(r"  +", lines[0]) == ["name", "kind", "size", "built", "used", "rebuild", "needed by"]
     assert re.split(r"  +", lines[1]) == ["base/image", "image", "25 B", "now", "now", "12.0 s", "base"]
     assert re.split(r"  +", lines[2]) == ["app/app", "files", "11 B", "now", "3 d", "0.50 s", "not needed"]
     assert re.split(r"  +", lines[6])[-1] == "missing; not needed"
@@ -56,10 +56,11 @@ def test_the_list_for_people(varied: Stocked, read: Read) -> None:
     assert said == ""
 
 
-def test_what_was_made_again_says_how_often(stocked: Stocked, ask: Ask) -> None:
+def test_what_was_made_again_says_how_often(stocked: Stocked, ask: Ask, read: Read) -> None:
     for _ in range(3):
         stocked.layer("app/app", b"x")
     assert [one["times"] for one in ask("ls")["things"]] == [3]
+    assert re.split(r"  +", read("ls")[0].splitlines()[1])[-2] == "3"
 
 
 def test_a_stage_and_a_kind_narrow_it_down(varied: Stocked, ask: Ask, read: Read) -> None:
