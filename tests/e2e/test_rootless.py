@@ -73,6 +73,10 @@ def test_an_ordinary_user_builds_the_same_image_into_their_own_storage(tiny: Tin
     assert theirs.tool("buildah", "run", "--isolation=chroot", name, "cat", "/opt/tools/copy").startswith("of the")
     theirs.tool("buildah", "rm", name)
     assert theirs.left_over() == []
+    assert "<none>:<none>" in theirs.images(), "a step that was committed"
+    cleared = theirs.run("cache", "gc", "--keep-days", "0")
+    assert cleared.code == 0, cleared.text
+    assert "<none>:<none>" not in theirs.images()
     assert theirs.build("tools").report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
 
 
