@@ -93,6 +93,8 @@ class _Build:
                 return self._run(name)
             except LostError as error:
                 self._learn(error)
+                self._shop.made.clear()  # what was lost need not be in the plan: a builder's layer, the compiler's root
+                self._shop.remote.clear()
         return self._run(name)
 
     def _learn(self, error: LostError) -> None:

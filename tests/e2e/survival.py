@@ -70,6 +70,32 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+# damage
+
+
+def find_blob(tiny: Tiny, layer: str) -> Path:
+    """Where the one blob of a layer is, or was."""
+    with closing(sqlite3.connect(tiny.cache / "ledger.sqlite")) as db:
+        ((blobs,),) = db.execute("SELECT blobs FROM layers WHERE name = ?", (layer,)).fetchall()
+    return tiny.cache / "sha256" / json.loads(blobs)[0][0]
+
+
+def find_file(tiny: Tiny, name: str) -> Path:
+    """A download or a compiled wheel."""
+    (path,) = tiny.cache.glob(f"files/*/{name}")
+    return path
+
+
+def damage(path: Path, how: str) -> None:
+    """Let a file be ``deleted``, ``truncated`` (by a byte) or ``flipped`` (in one bit)."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    if how == "deleted":
+        path.unlink()
+    else:
+        path.write_bytes(data if how == "flipped" else data[:-1])
+
+
 # acts
 
 

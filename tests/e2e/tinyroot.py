@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 PROGRAMS = ("bash", "cat", "env", "id", "ls", "mkdir", "sleep", "touch")
@@ -18,9 +18,9 @@ _FOLDERS = ("dev", "etc", "home", "mnt", "opt", "proc", "run", "sys", "tmp", "us
 _OCI = "application/vnd.oci.image"
 
 
-def push_root(registry: str, folder: Path, env: Mapping[str, str]) -> str:
-    """Push the root; returns its name pinned by digest."""
-    layer = _make_tar()
+def push_root(registry: str, folder: Path, env: Mapping[str, str], more: Iterable[Path] = ()) -> str:
+    """Push the root, with ``more`` programs and files of the host; returns its name pinned by digest."""
+    layer = _make_tar(tuple(more))
     config = json.dumps(
         {
             "architecture": "arm64" if os.uname().machine == "aarch64" else "amd64",
@@ -54,7 +54,7 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _make_tar() -> bytes:
+def _make_tar(more: Sequence[Path]) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in _FOLDERS:
@@ -64,9 +64,10 @@ def _make_tar() -> bytes:
             link = _entry(name, tarfile.SYMTYPE)
             link.linkname = target
             tar.addfile(link)
-        for path in sorted(_files()):
+        merged = ("bin/", "lib/", "lib64/")  # links, above
+        for path in sorted({*_files(more), *map(str, more)}):
             name = path.lstrip("/")
-            info = _entry(name if name.startswith("usr/") else f"usr/{name}", tarfile.REGTYPE)
+            info = _entry(f"usr/{name}" if name.startswith(merged) else name, tarfile.REGTYPE)
             data = Path(path).read_bytes()
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
@@ -80,8 +81,9 @@ def _entry(name: str, kind: bytes) -> tarfile.TarInfo:
     return info
 
 
-def _files() -> set[str]:
+def _files(more: Sequence[Path]) -> set[str]:
     programs = {found for name in PROGRAMS if (found := shutil.which(name, path="/usr/bin:/bin"))}
-    listed = subprocess.run(("ldd", *sorted(programs)), capture_output=True, text=True, check=True).stdout
+    linked = [str(path) for path in more if path.suffix != ".py"]
+    listed = subprocess.run(("ldd", *sorted(programs), *linked), capture_output=True, text=True, check=True).stdout
     libraries = set(re.findall(r"(/\S+) \(0x", listed))
     return {f"/usr/bin/{Path(program).name}" for program in programs} | libraries
