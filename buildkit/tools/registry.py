@@ -25,14 +25,14 @@ _Result = TypeVar("_Result")
 
 _LOOKING = "looking up"
 _ASKED_AT_ONCE = 8
-_WAITS = (0.5, 1.5, 4.0)  # seconds before the second try, and so on
 _MISSES = ("manifest unknown", "name unknown", "StatusCode: 404")
 _PASSING = re.compile(
     r"\b50[0-9] |StatusCode: 5|invalid status code from registry 5|\bEOF\b|connection re(?:fused|set)|broken pipe"
     r"|use of closed network connection|[Tt]emporary failure|blob upload (?:unknown|invalid)|digest invalid"
 )
 _SLOW = re.compile(r"deadline exceeded|timeout|nothing came or went")
-_UNREACHABLE = re.compile(r"no such host|dial tcp|x509|HTTP response to HTTPS")
+_PLAIN = "HTTP response to HTTPS|not look like a TLS handshake"
+_UNREACHABLE = re.compile(rf"no such host|dial tcp|x509|{_PLAIN}")
 _LIMITED = re.compile(r"too ?many ?requests", re.IGNORECASE)
 _DENIED = re.compile(r"unauthorized|authentication required|denied|\b40[13]\b|invalid username/password")
 _LACKING = re.compile(r"reading blob sha256:([0-9a-f]{64}): open .*: no such file or directory")
@@ -48,7 +48,7 @@ _MOST_WORDS = 600
 _HINTS = (
     (r"unauthorized|authentication required|invalid username", "log in: skopeo login {host}"),
     (r"denied|\b40[35]\b|unsupported", "may this log-in do that there? log in as another: skopeo login {host}"),
-    (r"HTTP response to HTTPS", "if it has no TLS, say `insecure = true` for {host} in registries.conf(5)"),
+    (_PLAIN, "if it has no TLS, say `insecure = true` for {host} in registries.conf(5)"),
     (r"x509|certificate", "put its authority into /etc/containers/certs.d/{host}/ca.crt, see containers-certs.d(5)"),
     (r"no such host", "is the name right, and does this network resolve it?"),
     (_LIMITED.pattern, "it limits requests: log in, or wait"),
@@ -60,7 +60,8 @@ _HINTS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """Seconds until a look-up must be answered, and for which nothing may come or go while blobs are moved.
+    """Seconds until a look-up must be answered, for which nothing may come or go while blobs are moved, and ``waits``
+    before the second try and so on.
 
     What skopeo waits for itself, where a registry limits requests, must fit in. A registry may think about a large
     blob for long after it has it.
@@ -69,6 +70,7 @@ class Patience:
     look: float = 60.0
     fetch: float = 90.0
     push: float = 600.0
+    waits: tuple[float, ...] = (0.5, 1.5, 4.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ class Registries:
     def _try(self, ref: Ref, action: str, attempt: Callable[[], _Result], folder: Path | None = None) -> _Result:
         """``folder`` is the layout that is pushed."""
         slow = 0
-        for wait in (*_WAITS, None):
+        for wait in (*self.patience.waits, None):
             try:
                 return attempt()
             except ToolError as error:
@@ -164,7 +166,7 @@ def _explain(error: ToolError) -> str:
 
 def _anonymous(said: str, ref: Ref) -> str:
     """Without names, which are no causes."""
-    for name in (str(ref), ref.repository, ref.path, ref.host):
+    for name in (str(ref), ref.repository, ref.path, ref.host, f"manifest {ref.tag} "):
         said = said.replace(name, "")
     return said
 
@@ -172,7 +174,7 @@ def _anonymous(said: str, ref: Ref) -> str:
 def _check_layers(folder: Path, message: str, output: str) -> None:
     """Raise LackingError or DamagedError if the layout that was pushed is why that failed."""
     if damaged := _DAMAGED.findall(output):
-        raise DamagedError(message, digests=tuple(damaged))
+        raise DamagedError(message, digests=tuple(dict.fromkeys(damaged)))
     if not (_LACKING.search(output) or _UNKNOWN in output):
         return
     manifest = json.loads((folder / "manifest.json").read_bytes())

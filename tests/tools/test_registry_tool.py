@@ -1,0 +1,532 @@
+"""Registries through the real skopeo, against a real one that is broken in every way on its way here."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from buildkit.digest import Digest
+from buildkit.errors import BuildError, DamagedError, Interrupted, LackingError, RegistryError
+from buildkit.oci.ref import Ref, parse_ref
+from buildkit.tools.registry import Patience, Registries
+from buildkit.tools.skopeo import write_layout
+from tests.faultyproxy import Fault, FaultyProxy
+from tests.registry import PASSWORD, USER, make_authority, serve_registry, write_login
+
+pytestmark = pytest.mark.tools
+
+QUICK = Patience(look=30, fetch=30, push=30, waits=(0.01, 0.02, 0.03))
+TRIES = 4
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A registry behind a proxy."""
+
+    upstream: str
+    proxy: FaultyProxy
+    folder: Path
+
+    def ref(self, name: str = "some/name:one") -> Ref:
+        return parse_ref(f"{self.proxy.host}/{name}", "it")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("registry")
+    with serve_registry(folder) as host, FaultyProxy(host) as proxy:
+        yield Place(host, proxy, folder)
+
+
+@pytest.fixture(autouse=True)
+def home(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home in which that registry, and any other on loopback, needs no TLS."""
+    folder = tmp_path / "home/.config/containers"
+    folder.mkdir(parents=True)
+    insecure(tmp_path, place.proxy.host)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+    place.proxy.clear()
+    return tmp_path
+
+
+def insecure(folder: Path, *hosts: str) -> None:
+    text = "".join(f'[[registry]]\nlocation = "{host}"\ninsecure = true\n' for host in hosts)
+    (folder / "home/.config/containers/registries.conf").write_text(text)
+
+
+def registries(patience: Patience = QUICK) -> Registries:
+    return Registries(threading.Event(), patience)
+
+
+def make_image(folder: Path, seed: int, size: int = 300_000) -> tuple[Digest, ...]:
+    """A `dir:` layout of two layers; their digests."""
+    folder.mkdir()
+    layers = [random.Random(seed + n).randbytes(size) for n in (0, 1000)]
+    digests = tuple(Digest.of(layer) for layer in layers)
+    for digest, layer in zip(digests, layers, strict=True):
+        (folder / digest.hex).write_bytes(layer)
+    config = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}).encode()
+    described = [
+        {"mediaType": f"application/vnd.oci.image.{kind}", "size": size, "digest": str(digest)}
+        for kind, size, digest in (
+            ("config.v1+json", len(config), Digest.of(config)),
+            *(("layer.v1.tar", size, digest) for digest in digests),
+        )
+    ]
+    value = {"schemaVersion": 2, "mediaType": MANIFEST, "config": described[0], "layers": described[1:]}
+    write_layout(folder, json.dumps(value).encode(), config)
+    return digests
+
+
+@pytest.fixture(scope="module")
+def pushed(place: Place, tmp_path_factory: pytest.TempPathFactory) -> tuple[Digest, ...]:
+    """Blobs of an image that is there as some/name:one."""
+    folder = tmp_path_factory.mktemp("pushed") / "image"
+    digests = make_image(folder, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("first")
+        (home / "home/.config/containers").mkdir(parents=True)
+        insecure(home, place.proxy.host)
+        patch.setenv("HOME", str(home / "home"))
+        assert registries().push(folder, place.ref()) == tuple(sorted(digests))
+    return digests
+
+
+def refusal(action: Callable[[], object]) -> RegistryError:
+    with pytest.raises(RegistryError) as caught:
+        action()
+    assert "\x1b" not in caught.value.message
+    assert len(caught.value.message) < 900
+    return caught.value
+
+
+def answer(status: int, code: str, message: str = "", **headers: str) -> Fault:
+    body = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
+    return Fault(status=status, body=body, headers={"Content-Type": "application/json", **headers})
+
+
+# what works
+
+
+def test_what_was_pushed_is_found_fetched_and_pushed_no_more(
+    place: Place, pushed: tuple[Digest, ...], tmp_path: Path
+) -> None:
+    there = registries()
+    manifest = there.manifest(place.ref())
+    assert manifest is not None
+    assert place.proxy.count() == 2
+    assert there.manifest(place.ref(f"some/name@{Digest.of(manifest)}")) == manifest
+    assert json.loads(there.config(place.ref()))["architecture"] == "amd64"
+    there.fetch(place.ref(), tmp_path / "fetched")
+    assert (tmp_path / "fetched/manifest.json").read_bytes() == manifest
+    assert all((tmp_path / "fetched" / digest.hex).exists() for digest in pushed)
+    place.proxy.clear()
+    for digest in pushed:
+        (tmp_path / "fetched" / digest.hex).unlink()
+    assert there.push(tmp_path / "fetched", place.ref("some/name:two")) == ()
+    assert sum(one.up for one in place.proxy.requests) == len(manifest)
+    assert there.manifest(place.ref("some/name:two")) == manifest
+
+
+def test_only_blobs_that_went_up_are_said_to_have(place: Place, tmp_path: Path) -> None:
+    first, second = make_image(tmp_path / "image", 50)
+    registries().push(tmp_path / "image", place.ref("counted/here:one"))
+    manifest = json.loads((tmp_path / "image/manifest.json").read_bytes())
+    new = b"another layer"
+    manifest["layers"] += [
+        {"mediaType": "application/vnd.oci.image.layer.v1.tar", "size": len(new), "digest": str(Digest.of(new))}
+    ]
+    (tmp_path / "image" / Digest.of(new).hex).write_bytes(new)
+    (tmp_path / "image/manifest.json").write_text(json.dumps(manifest))
+    assert registries().push(tmp_path / "image", place.ref("counted/here:two")) == (Digest.of(new),)
+    assert first != second
+
+
+def test_what_is_not_there_is_none(place: Place, pushed: tuple[Digest, ...]) -> None:
+    there = registries()
+    assert there.manifest(place.ref("some/name:other")) is None
+    assert there.manifest(place.ref("nobody/knows:this")) is None
+    assert there.manifest(place.ref(f"some/name@{Digest.of(b'')}")) is None
+    assert place.proxy.count("GET", "/manifests/") == 3
+    for fault in (answer(404, "NAME_UNKNOWN", "x"), Fault(status=404, body=b"<html>"), Fault(status=404, body=b"")):
+        place.proxy.clear()
+        place.proxy.fault("GET", "/manifests/", fault)
+        assert there.manifest(place.ref()) is None
+        assert place.proxy.count("GET", "/manifests/") == 1
+
+
+def test_many_are_looked_up_at_once(place: Place, pushed: tuple[Digest, ...]) -> None:
+    refs = [place.ref(f"some/name:{name}") for name in ("one", *map(str, range(20)))]
+    found = registries().manifests(refs)
+    assert list(found) == refs
+    assert [ref.tag for ref, manifest in found.items() if manifest] == ["one"]
+    assert place.proxy.count("GET", "/manifests/") == 21
+
+
+# looking up
+
+
+@pytest.mark.parametrize(
+    ("fault", "tries", "says", "hints", "denied", "down"),
+    [
+        (answer(401, "UNAUTHORIZED", "authentication required"), 1, "unauthorized", "log in: skopeo login {}", 1, 0),
+        (answer(403, "DENIED", "requested access is denied"), 1, "denied", "log in as another: skopeo login {}", 1, 0),
+        (Fault(status=403, body=b"<html>no</html>"), 1, "403", "log in as another", 1, 0),
+        (answer(500, "UNKNOWN", "it broke"), TRIES, "500 Internal Server Error", "", 0, 1),
+        (Fault(status=500, body=b"<html>"), TRIES, "500 Internal Server Error", "", 0, 1),
+        (Fault(status=502, body=b""), TRIES, "502 Bad Gateway", "", 0, 1),
+        (Fault(status=503, body=b"busy"), TRIES, "503 Service Unavailable", "", 0, 1),
+        (Fault(cut_down=0), TRIES, "EOF", "", 0, 1),
+        (Fault(cut_down=100), TRIES, "unexpected EOF", "", 0, 1),
+        (answer(400, "UNSUPPORTED", "not today"), 1, "not today", "log in as another", 0, 0),
+        (Fault(status=200, body=b" " * (5 << 20)), 1, "exceeded maximum allowed size", "", 0, 0),
+    ],
+    ids=lambda value: f"{value.status or 'cut'}-{value.body[:20]!r}" if isinstance(value, Fault) else None,
+)
+def test_a_look_up_that_fails_is_tried_again_where_that_can_help(
+    place: Place, pushed: tuple[Digest, ...], fault: Fault, tries: int, says: str, hints: str, denied: int, down: int
+) -> None:
+    place.proxy.fault("GET", "/manifests/", fault)
+    error = refusal(lambda: registries().manifest(place.ref()))
+    assert error.message.startswith(f"{place.proxy.host}: looking up {place.ref()} failed: ")
+    assert says in error.message
+    assert hints.format(place.proxy.host) in error.hint
+    assert bool(error.hint) == bool(hints)
+    assert (error.denied, error.down) == (bool(denied), bool(down))
+    assert place.proxy.count("GET", "/manifests/") == tries
+
+
+@pytest.mark.parametrize("fault", [Fault(status=503, body=b""), Fault(cut_down=0), Fault(cut_down=100)])
+def test_what_passes_is_not_even_noticed(place: Place, pushed: tuple[Digest, ...], fault: Fault) -> None:
+    place.proxy.fault("GET", "/manifests/", fault, times=2)
+    assert registries().manifest(place.ref())
+    assert place.proxy.count("GET", "/manifests/") == 3
+
+
+def test_a_registry_that_is_not_well_is_said_to_be_so(place: Place) -> None:
+    place.proxy.fault("GET", "/v2/$", Fault(status=500, body=b""))
+    error = refusal(lambda: registries().manifest(place.ref()))
+    assert "invalid status code from registry 500" in error.message
+    assert error.down
+    assert place.proxy.count("GET", "/v2/$") == TRIES
+
+
+def test_a_registry_that_limits_requests_is_asked_by_skopeo_as_it_wants(place: Place) -> None:
+    place.proxy.fault("GET", "/manifests/", answer(429, "TOOMANYREQUESTS", "slow down", **{"Retry-After": "1"}))
+    error = refusal(lambda: registries().manifest(place.ref()))
+    assert "too many requests" in error.message.replace("toomanyrequests", "too many requests")
+    assert "it limits requests" in error.hint
+    assert error.down
+    assert place.proxy.count("GET", "/manifests/") == 5  # it is skopeo that tries again
+
+
+def test_a_registry_that_is_not_there(place: Place, home: Path) -> None:
+    insecure(home, "127.0.0.1:1")
+    error = refusal(lambda: registries().manifest(parse_ref("127.0.0.1:1/a/b:c", "it")))
+    assert "127.0.0.1:1: looking up 127.0.0.1:1/a/b:c failed: " in error.message
+    assert "connection refused" in error.message
+    assert "is it running" in error.hint
+    assert error.down
+
+
+def test_a_registry_without_tls_that_nobody_said_has_none(place: Place, home: Path) -> None:
+    insecure(home, "127.0.0.1:1")
+    error = refusal(lambda: registries().manifest(place.ref()))
+    assert "does not look like a TLS handshake" in error.message
+    assert f"`insecure = true` for {place.proxy.host} in registries.conf(5)" in error.hint
+    assert error.down
+
+
+def test_a_real_registry_without_tls_that_nobody_said_has_none(place: Place, home: Path) -> None:
+    insecure(home, "127.0.0.1:1")
+    error = refusal(lambda: registries().manifest(parse_ref(f"{place.upstream}/some/name:one", "it")))
+    assert "HTTP response to HTTPS client" in error.message
+    assert f"`insecure = true` for {place.upstream} in registries.conf(5)" in error.hint
+    assert error.down
+
+
+def test_a_certificate_of_an_authority_that_nobody_knows(place: Place, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "ca").mkdir()
+    authority = make_authority(tmp_path / "ca")
+    with FaultyProxy(place.upstream, authority) as proxy:
+        ref = parse_ref(f"{proxy.host}/some/name:one", "it")
+        error = refusal(lambda: registries().manifest(ref))
+        assert "x509" in error.message
+        assert f"/etc/containers/certs.d/{proxy.host}/ca.crt" in error.hint
+        assert error.down
+        assert proxy.count() == 0
+        trusted = home / "home/.config/containers/certs.d" / proxy.host
+        trusted.mkdir(parents=True)
+        (trusted / "ca.crt").write_bytes(authority.ca.read_bytes())
+        assert registries().manifest(parse_ref(f"{proxy.host}/no/such:one", "it")) is None
+
+
+def test_a_registry_that_says_nothing_is_left_at_the_time_limit(place: Place) -> None:
+    place.proxy.fault("GET", "/manifests/", Fault(delay=3600))
+    error = refusal(lambda: registries(Patience(look=1, waits=(0.01,))).manifest(place.ref()))
+    assert "deadline exceeded" in error.message
+    assert "is it running" in error.hint
+    assert error.down
+    assert place.proxy.count("GET", "/manifests/") == 1  # who hung once would hang again
+
+
+def test_another_manifest_than_a_digest_names_is_refused(place: Place, pushed: tuple[Digest, ...]) -> None:
+    manifest = registries().manifest(place.ref())
+    place.proxy.fault("GET", "/manifests/", Fault(flip=30))
+    error = refusal(lambda: registries().manifest(place.ref(f"some/name@{Digest.of(manifest or b'')}")))
+    assert "it gave another manifest" in error.message
+
+
+def test_words_in_a_name_are_no_causes(place: Place) -> None:
+    place.proxy.fault("GET", "/manifests/", answer(400, "UNKNOWN", "odd"))
+    for name in ("denied/quota-timeout:503", "x509/unauthorized:EOF"):
+        place.proxy.requests.clear()
+        error = refusal(lambda name=name: registries().manifest(place.ref(name)))
+        assert (error.hint, error.denied, error.down) == ("", False, False)
+        assert place.proxy.count("GET", "/manifests/") == 1
+
+
+def test_the_first_failure_of_many_ends_them(place: Place) -> None:
+    place.proxy.fault("GET", "/manifests/", answer(403, "DENIED"))
+    error = refusal(lambda: registries().manifests([place.ref(f"some/name:{n}") for n in range(200)]))
+    assert error.denied
+    assert place.proxy.count("GET", "/manifests/") < 100
+
+
+# fetching
+
+
+@pytest.mark.parametrize(
+    ("fault", "tries", "says", "down"),
+    [
+        (answer(404, "BLOB_UNKNOWN", "gone"), 1, "404 (Not Found)", False),
+        (Fault(status=503, body=b""), TRIES, "503", True),
+        (Fault(cut_down=100_000), TRIES, "EOF", True),
+        (Fault(flip=7), 1, "Digest did not match", False),
+    ],
+    ids=["gone", "503", "cut", "flipped"],
+)
+def test_a_fetch_that_fails_is_tried_again_where_that_can_help(
+    place: Place, pushed: tuple[Digest, ...], tmp_path: Path, fault: Fault, tries: int, says: str, down: bool
+) -> None:
+    blob = f"/blobs/{pushed[0]}"
+    place.proxy.fault("GET", blob, fault)
+    error = refusal(lambda: registries().fetch(place.ref(), tmp_path / "fetched"))
+    assert error.message.startswith(f"{place.proxy.host}: fetching {place.ref()} failed: ")
+    assert says in error.message
+    assert error.down == down
+    assert place.proxy.count("GET", blob) == tries
+
+
+def test_a_blob_that_was_cut_once_is_fetched_whole(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
+    place.proxy.fault("GET", "/blobs/", Fault(cut_down=100_000), times=1)
+    registries().fetch(place.ref(), tmp_path / "fetched")
+    for digest in pushed:
+        assert hashlib.sha256((tmp_path / "fetched" / digest.hex).read_bytes()).hexdigest() == digest.hex
+
+
+def test_a_blob_that_stops_coming_is_tried_once_more(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
+    blob = f"/blobs/{pushed[0]}"
+    place.proxy.fault("GET", blob, Fault(delay=3600))
+    impatient = registries(Patience(fetch=1, waits=(0.01, 0.01, 0.01)))
+    error = refusal(lambda: impatient.fetch(place.ref(), tmp_path / "fetched"))
+    assert "nothing came or went for 1 s" in error.message
+    assert error.down
+    assert place.proxy.count("GET", blob) == 2
+
+
+def test_a_slow_blob_is_waited_for(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
+    place.proxy.fault("GET", f"/blobs/{pushed[0]}", Fault(rate=150_000))  # 2 s, never 1 s without a byte
+    registries(Patience(fetch=1, waits=())).fetch(place.ref(), tmp_path / "fetched")
+
+
+# pushing
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fault", "tries", "says", "hint"),
+    [
+        ("HEAD", "/blobs/", Fault(status=401, body=b""), 1, "unauthorized", "log in: skopeo login"),
+        ("POST", "/uploads/", answer(401, "UNAUTHORIZED", "authentication required"), 1, "unauthorized", "log in"),
+        ("POST", "/uploads/", answer(403, "DENIED", "no"), 1, "denied", "log in as another"),
+        ("POST", "/uploads/", answer(405, "UNSUPPORTED", "read-only"), 1, "unsupported", "log in as another"),
+        ("HEAD", "/blobs/", Fault(status=503), TRIES, "503", ""),
+        ("PATCH", "/uploads/", Fault(status=500, body=b""), TRIES, "500", ""),
+        ("PATCH", "/uploads/", Fault(cut_up=100_000), TRIES, "", ""),
+        ("PATCH", "/uploads/", answer(429, "TOOMANYREQUESTS", "slow"), TRIES, "toomanyrequests", "limits requests"),
+        ("PATCH", "/uploads/", Fault(status=413, body=b"too large"), 1, "413", "larger than it takes"),
+        ("PUT", "/uploads/", answer(404, "BLOB_UPLOAD_UNKNOWN", "who?"), TRIES, "blob upload unknown", ""),
+        ("PUT", "/manifests/", Fault(status=503, body=b""), TRIES, "503", ""),
+        ("PUT", "/manifests/", answer(400, "MANIFEST_INVALID", "odd"), 1, "odd", ""),
+        (
+            "PUT",
+            "/manifests/",
+            answer(400, "MANIFEST_BLOB_UNKNOWN", "x"),
+            1,
+            "manifest blob unknown",
+            "which it has lost",
+        ),
+    ],
+    ids=lambda value: f"{value.status or 'cut'}" if isinstance(value, Fault) else None,
+)
+def test_a_push_that_fails_is_tried_again_where_that_can_help(
+    place: Place, tmp_path: Path, method: str, path: str, fault: Fault, tries: int, says: str, hint: str
+) -> None:
+    make_image(tmp_path / "image", random.randrange(1 << 30))
+    place.proxy.fault(method, path, fault)
+    ref = place.ref(f"pushed/{tmp_path.name.replace('_', '-').strip('-')}:one")
+    error = refusal(lambda: registries().push(tmp_path / "image", ref))
+    assert error.message.startswith(f"{place.proxy.host}: pushing {ref} failed: ")
+    assert says in error.message
+    assert hint in error.hint
+    assert bool(error.hint) == bool(hint)
+    assert place.proxy.count("GET", "/v2/$") == tries  # every skopeo asks that once
+    assert place.proxy.count(method, path) >= tries
+    place.proxy.clear()
+    assert registries().manifest(ref) is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "fault"),
+    [
+        ("PATCH", "/uploads/", Fault(cut_up=100_000)),
+        ("PATCH", "/uploads/", Fault(status=503, body=b"")),
+        ("PUT", "/manifests/", answer(429, "TOOMANYREQUESTS", "slow down")),
+    ],
+)
+def test_a_push_that_was_disturbed_once_works(
+    place: Place, tmp_path: Path, method: str, path: str, fault: Fault
+) -> None:
+    make_image(tmp_path / "image", random.randrange(1 << 30))
+    place.proxy.fault(method, path, fault, times=1)
+    ref = place.ref("disturbed/here:one")
+    registries().push(tmp_path / "image", ref)
+    assert registries().manifest(ref) == (tmp_path / "image/manifest.json").read_bytes()
+
+
+def test_a_registry_that_stops_taking_is_tried_once_more(place: Place, tmp_path: Path) -> None:
+    make_image(tmp_path / "image", 70)
+    place.proxy.fault("PATCH", "/uploads/", Fault(delay=3600))
+    impatient = registries(Patience(push=1, waits=(0.01, 0.01, 0.01)))
+    error = refusal(lambda: impatient.push(tmp_path / "image", place.ref("hung/here:one")))
+    assert "nothing came or went for 1 s" in error.message
+    assert error.down
+    assert place.proxy.count("PATCH") == 2
+
+
+def test_a_registry_that_cannot_be_written_to(place: Place, home: Path, tmp_path: Path) -> None:
+    (tmp_path / "sealed").mkdir()
+    make_image(tmp_path / "image", 80)
+    with serve_registry(tmp_path / "sealed", writable=False) as host:
+        insecure(home, host)
+        error = refusal(lambda: registries().push(tmp_path / "image", parse_ref(f"{host}/a/b:c", "it")))
+    assert "405" in error.message or "unsupported" in error.message
+    assert f"skopeo login {host}" in error.hint
+
+
+def test_all_blobs_that_a_registry_lacks_are_named_at_once(
+    place: Place, pushed: tuple[Digest, ...], tmp_path: Path
+) -> None:
+    new = make_image(tmp_path / "image", 90)
+    manifest = json.loads((tmp_path / "image/manifest.json").read_bytes())
+    old = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "size": 300_000, "digest": str(pushed[1])}
+    manifest["layers"] = [manifest["layers"][0], old, manifest["layers"][1]]
+    (tmp_path / "image/manifest.json").write_text(json.dumps(manifest))
+    for digest in new:
+        (tmp_path / "image" / digest.hex).unlink()
+    with pytest.raises(LackingError) as caught:
+        registries().push(tmp_path / "image", place.ref("some/name:three"))
+    assert set(caught.value.digests) == {digest.hex for digest in new}
+    assert place.proxy.count("GET", "/v2/$") == 1
+    assert place.proxy.count("POST") == 0
+
+
+def test_a_registry_that_has_lost_what_it_says_it_has_is_sent_what_was_left_out(
+    place: Place, pushed: tuple[Digest, ...], tmp_path: Path
+) -> None:
+    registries().fetch(place.ref(), tmp_path / "image")
+    (tmp_path / "image" / pushed[0].hex).unlink()
+    place.proxy.fault("PUT", "/manifests/", answer(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"))
+    with pytest.raises(LackingError) as caught:
+        registries().push(tmp_path / "image", place.ref("some/name:four"))
+    assert caught.value.digests == (pushed[0].hex,)
+
+
+def test_a_blob_of_other_bytes_is_named(place: Place, tmp_path: Path) -> None:
+    first, second = make_image(tmp_path / "image", 100)
+    (tmp_path / "image" / second.hex).write_bytes(b"x" * 300_000)
+    with pytest.raises(DamagedError) as caught:
+        registries().push(tmp_path / "image", place.ref("damaged/here:one"))
+    assert caught.value.digests == (second.hex,)
+    assert registries().manifest(place.ref("damaged/here:one")) is None
+    assert first != second
+
+
+# log-ins and secrets
+
+
+def test_a_password_is_skopeos_to_know_and_is_never_said(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    make_image(tmp_path / "image", 110)
+    with serve_registry(tmp_path / "closed", password=True) as host:
+        insecure(home, host)
+        ref = parse_ref(f"{host}/a/b:c", "it")
+        error = refusal(lambda: registries().manifest(ref))
+        assert error.denied
+        assert f"log in: skopeo login {host}" in error.hint
+        wrong = write_login(tmp_path / "wrong", host, password="not-it-at-all")
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(wrong))
+        error = refusal(lambda: registries().push(tmp_path / "image", ref))
+        assert error.denied
+        said = error.message + error.hint + error.output
+        for secret in ("not-it-at-all", base64.b64encode(f"{USER}:not-it-at-all".encode()).decode(), PASSWORD):
+            assert secret not in said
+        monkeypatch.setenv("REGISTRY_AUTH_FILE", str(write_login(tmp_path / "right", host)))
+        assert registries().manifest(ref) is None
+        assert len(registries().push(tmp_path / "image", ref)) == 2
+
+
+def test_the_query_of_an_address_is_not_said_for_it_may_be_signed(place: Place, tmp_path: Path) -> None:
+    make_image(tmp_path / "image", 120)
+    place.proxy.fault("PATCH", "/uploads/", Fault(cut_up=0))
+    error = refusal(lambda: registries().push(tmp_path / "image", place.ref("signed/here:one")))
+    assert "_state" in place.proxy.requests[-1].path or place.proxy.count("PATCH", "_state=")
+    assert "/blobs/uploads/" in error.message
+    assert "_state" not in error.message
+
+
+# stopping
+
+
+def test_a_stop_ends_the_waiting_at_once(place: Place) -> None:
+    stop = threading.Event()
+    patient = Registries(stop, Patience(waits=(3600,)))
+    place.proxy.fault("GET", "/manifests/", Fault(status=503, body=b""))
+    errors: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            patient.manifest(place.ref())
+        except BuildError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not place.proxy.count("GET", "/manifests/"):
+        assert thread.is_alive()
+    stop.set()
+    thread.join(30)
+    assert [type(error) for error in errors] == [Interrupted]
+    assert place.proxy.count("GET", "/manifests/") == 1
