@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -21,8 +19,6 @@ from buildkit.inspection.matrix import Matrix, arrange_waves, find_work
 from buildkit.plan.compose import Composer
 from tests.e2e.tinyproject import Tiny
 from tests.plan.planfakes import STAGES, base_checkout, composer, make_graph_of, wheel
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # --- what needs work ------------------------------------------------------------------------------------------------
 
@@ -260,24 +256,3 @@ def test_wrong_requests_print_no_matrix(tiny: Tiny, arguments: tuple[str, ...], 
     assert text == ""
     assert what in said
     assert "hint: " in said
-
-
-@pytest.mark.tools
-def test_gitlab_gets_a_child_pipeline(tiny: Tiny, tmp_path: Path) -> None:
-    text, _ = run(tiny, "--gitlab", "--waves", "2")
-    jobs = (ROOT / "ci/gitlab-jobs.yml").read_text("utf-8")
-    (tmp_path / "child.yml").write_text(jobs + text)
-    tool = Path(sys.executable).with_name("check-jsonschema")
-    argv = (tool, "--builtin-schema", "vendor.gitlab-ci", tmp_path / "child.yml")
-    checked = subprocess.run(argv, capture_output=True, text=True)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    child = YAML(typ="safe", pure=True).load(jobs + text)
-    assert child["stages"] == ["build-1", "build-2", "test"]
-    made = {name: job for name, job in child.items() if name in child["stages"]}
-    assert {name: job["stage"] for name, job in made.items()} == {name: name for name in made}
-    assert {name: job["parallel"]["matrix"] for name, job in made.items()} == {
-        "build-1": [{"STAGE": ["base", "deps", "models"]}],
-        "build-2": [{"STAGE": ["app"]}],
-        "test": [{"STAGE": ["app"]}],
-    }
-    assert all('"$STAGE"' in line for job in made.values() for line in child[job["extends"]]["script"])

@@ -1,0 +1,93 @@
+"""`ci/image` on its own: wrong requests, log-ins that fail, and the child pipeline that GitLab gets."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.e2e.tinyproject import Tiny
+from tests.registry import USER, serve_registry
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(tiny: Tiny, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    (tiny.project / "ci").mkdir(exist_ok=True)
+    for name in ("image", "gitlab-jobs.yml"):
+        shutil.copy(ROOT / "ci" / name, tiny.project / "ci")
+    path = {"PATH": f"{Path(sys.executable).parent}:{tiny.env['PATH']}"}
+    argv = (tiny.project / "ci/image", *arguments)
+    return subprocess.run(
+        argv, cwd=tiny.project, env=tiny.env | path | env, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "usage: ci/image plan"),
+        (("what",), "usage: ci/image plan"),
+        (("build",), "error: build takes one stage"),
+        (("test", "a", "b"), "error: test takes one stage"),
+    ],
+)
+def test_wrong_requests_end_with_two(arguments: tuple[str, ...], said: str) -> None:
+    done = subprocess.run((ROOT / "ci/image", *arguments), capture_output=True, text=True)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.tools
+def test_where_images_are_must_be_said(tiny: Tiny) -> None:
+    done = run(tiny, "plan", REGISTRY="r.io")
+    assert done.returncode != 0
+    assert "REPOSITORY: names no repository" in done.stderr
+
+
+@pytest.mark.tools
+def test_a_log_in_that_fails_is_no_reason_to_stop(tiny: Tiny, tmp_path: Path) -> None:
+    with serve_registry(tmp_path, password=True) as host:
+        containers = tiny.folder / "home/.config/containers"
+        (containers / "registries.conf").write_text(f'[[registry]]\nlocation = "{host}"\ninsecure = true\n')
+        words = {"REGISTRY": host, "REPOSITORY": "Some/Body", "REGISTRY_USER": USER, "REGISTRY_PASSWORD": "wrong-word"}
+        done = run(tiny, "plan", **words)
+    assert done.returncode == 0, done.stderr
+    assert f"goes on without a log-in to {host}" in done.stderr
+    assert f"looking up {host}/some/body:cache-of-app failed" in done.stderr
+    name, _, matrix = done.stdout.partition("=")
+    assert name == "matrix"
+    assert len(json.loads(matrix)["waves"]) == 2
+    assert "wrong-word" not in done.stdout + done.stderr
+    assert list((tiny.folder / "tmp").iterdir()) == [], "the log-in is forgotten"
+
+
+@pytest.mark.tools
+def test_gitlab_gets_a_child_pipeline(tiny: Tiny, registry: str) -> None:
+    done = run(tiny, "plan", "--waves", "2", GITLAB_CI="true", REGISTRY=registry, REPOSITORY="gitlab/child")
+    assert done.returncode == 0, done.stderr
+    file = tiny.project / "child-pipeline.yml"
+    tool = Path(sys.executable).with_name("check-jsonschema")
+    checked = subprocess.run((tool, "--builtin-schema", "vendor.gitlab-ci", file), capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    child = YAML(typ="safe", pure=True).load(file.read_text())
+    assert child["stages"] == ["build-1", "build-2", "test"]
+    made = {name: job for name, job in child.items() if name in child["stages"]}
+    assert {name: job["stage"] for name, job in made.items()} == {name: name for name in made}
+    assert {name: job["parallel"]["matrix"] for name, job in made.items()} == {
+        "build-1": [{"STAGE": ["base", "deps", "models"]}],
+        "build-2": [{"STAGE": ["app"]}],
+        "test": [{"STAGE": ["app"]}],
+    }
+    assert {name: job["extends"] for name, job in made.items()} == {
+        "build-1": ".image-build",
+        "build-2": ".image-build",
+        "test": ".image-test",
+    }
+    assert all('"$STAGE"' in line for job in made.values() for line in child[job["extends"]]["script"])
