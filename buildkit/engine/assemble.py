@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -110,6 +109,8 @@ def _folders(owners: Mapping[str, tuple[Spec, str]]) -> dict[str, Spec]:
 
 def _name_owner(spec: Spec, path: str, blobs: Blobs) -> str:
     """The wheel in a layer that holds ``path`` (a folder ends in a slash), if it is still in the cache; the layer."""
+    import zipfile
+
     for wheel in spec.work.wheels if isinstance(spec.work, PackWheels) else ():
         if wheel.sha256 is None or not wheel.is_wheel:
             continue
