@@ -125,7 +125,7 @@ class Tiny:
         """Run a session to its end, whatever that is; builds report."""
         file = self.folder / "report.json"
         file.unlink(missing_ok=True)
-        report = ("--json", str(file)) if session.startswith("build") else ()
+        report = ("--json", str(file)) if session.startswith(("build", "push")) else ()
         argv = self.argv(session, *report, *arguments)
         done = subprocess.run(argv, cwd=self.folder, env=self.env | env, capture_output=True, timeout=300, text=True)
         made = json.loads(file.read_text()) if file.exists() else None

@@ -1,0 +1,122 @@
+"""Machines that share a registry: each with a cache, a home and storage of its own, before a proxy that counts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.tinyproject import Ended, Tiny, wait_until
+from tests.faultyproxy import FaultyProxy, Request
+
+_KINDS = (("manifest", "/manifests/"), ("upload", "/blobs/uploads/"), ("blob", "/blobs/"), ("ping", "/v2/$"))
+
+
+def trust(tiny: Tiny, *hosts: str) -> None:
+    """Let a machine speak to these hosts without TLS, and to no others."""
+    text = "".join(f'[[registry]]\nlocation = "{host}"\ninsecure = true\n' for host in hosts)
+    (tiny.folder / "home/.config/containers/registries.conf").write_text(text)
+
+
+def cut_off(tiny: Tiny, proxy: FaultyProxy) -> None:
+    """Take wheels and the registry of the root away: only what is shared is to be had."""
+    shutil.rmtree(tiny.folder / "links")
+    trust(tiny, proxy.host)
+
+
+def forget(tiny: Tiny) -> None:
+    """An empty cache: the machine is a fresh one, but for its storage."""
+    shutil.rmtree(tiny.cache, ignore_errors=True)
+
+
+def done(ended: Ended) -> Ended:
+    """A session that must have worked."""
+    assert ended.code == 0, ended.text
+    assert "Traceback" not in ended.text, ended.text
+    return ended
+
+
+def warnings(ended: Ended) -> list[str]:
+    """What a session warned of."""
+    return [line.strip() for line in ended.text.splitlines() if line.startswith(" warning  ")]
+
+
+def sources(ended: Ended) -> dict[str, str]:
+    """Where each layer came from, by name."""
+    assert ended.report is not None, ended.text
+    return {layer["name"]: layer["source"] for layer in ended.report["layers"]}
+
+
+def digest(ended: Ended) -> str:
+    """The digest that was pushed."""
+    assert ended.report is not None, ended.text
+    (only,) = {one["digest"] for one in ended.report["pushed"]}
+    return str(only)
+
+
+def kind_of(request: Request) -> str:
+    """``GET manifest``, ``HEAD blob``, ``PATCH upload`` …"""
+    return f"{request.method} {next(kind for kind, path in _KINDS if re.search(path, request.path))}"
+
+
+def traffic(requests: Iterable[Request]) -> dict[str, int]:
+    """How many requests there were of each kind."""
+    return dict(Counter(kind_of(one) for one in requests))
+
+
+def uploaded(proxy: FaultyProxy) -> int:
+    """Bytes that went up."""
+    return sum(one.up for one in proxy.requests)
+
+
+def downloaded(proxy: FaultyProxy) -> int:
+    """Bytes of blobs that came down."""
+    return sum(one.down for one in proxy.requests if kind_of(one) == "GET blob")
+
+
+def manifest(tiny: Tiny, ref: str) -> dict[str, Any]:
+    """The manifest that a registry has."""
+    found: dict[str, Any] = json.loads(tiny.tool("skopeo", "inspect", "--raw", f"docker://{ref}"))
+    return found
+
+
+def pull(tiny: Tiny, ref: str, *argv: str) -> str:
+    """What a container says of an image that is pulled; every byte of it is verified."""
+    return tiny.tool("podman", "run", "--rm", "--quiet", "--network=none", ref, *argv)
+
+
+def put_entry(tiny: Tiny, folder: Path, ref: str, data: bytes, *blobs: bytes) -> None:
+    """Push a manifest, with its blobs, under any tag."""
+    folder.mkdir()
+    for blob in blobs:
+        (folder / hashlib.sha256(blob).hexdigest()).write_bytes(blob)
+    (folder / "manifest.json").write_bytes(data)
+    (folder / "version").write_text("Directory Transport Version: 1.1\n")
+    argv = ("skopeo", "--insecure-policy", "copy", "--quiet", "--preserve-digests", f"dir:{folder}", f"docker://{ref}")
+    subprocess.run(argv, env=tiny.env, check=True)
+
+
+def interrupt_when(tiny: Tiny, session: tuple[str, ...], when: Callable[[], bool]) -> Ended:
+    """Press Ctrl-C as soon as ``when`` holds, and wait for the end."""
+    child = subprocess.Popen(
+        tiny.argv(*session),
+        cwd=tiny.folder,
+        env=tiny.env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    wait_until(lambda: when() or child.poll() is not None)
+    assert child.poll() is None, child.communicate()[0]
+    os.killpg(child.pid, signal.SIGINT)
+    text, _ = child.communicate(timeout=60)
+    return Ended(code=child.returncode, text=text)

@@ -1,0 +1,332 @@
+"""Pushing straight from the blobs, to a real registry whose requests and bytes are counted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import new_tiny
+from tests.e2e.machines import (
+    digest,
+    done,
+    downloaded,
+    forget,
+    interrupt_when,
+    manifest,
+    pull,
+    sources,
+    traffic,
+    trust,
+    uploaded,
+    warnings,
+)
+from tests.e2e.tinyproject import Ended, Tiny, one_error
+from tests.faultyproxy import Fault, FaultyProxy
+from tests.registry import make_authority, serve_registry, write_login
+
+pytestmark = pytest.mark.tools
+
+ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyProxy]:
+    with serve_registry(tmp_path_factory.mktemp("pushed")) as host, FaultyProxy(host) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def machine(template: Path, registry: str, links: Path, proxy: FaultyProxy) -> Iterator[Tiny]:
+    """One machine for all tests: what one leaves in its cache the next need not build."""
+    tiny = new_tiny(template, registry, links)
+    trust(tiny, registry, proxy.host)
+    yield tiny
+    tiny.remove()
+
+
+@pytest.fixture
+def tiny(machine: Tiny, proxy: FaultyProxy) -> Iterator[Tiny]:
+    """That machine, with the project as it was committed."""
+    machine.git("checkout", "--quiet", ".")
+    machine.git("clean", "--quiet", "-fd")
+    proxy.clear()
+    yield machine
+    assert machine.left_over() == []
+
+
+@pytest.fixture
+def other(make_tiny: Callable[[], Tiny], registry: str, proxy: FaultyProxy) -> Tiny:
+    """Another machine."""
+    tiny = make_tiny()
+    trust(tiny, registry, proxy.host)
+    return tiny
+
+
+@pytest.fixture
+def repo(proxy: FaultyProxy, request: pytest.FixtureRequest) -> str:
+    """A repository of the test's own."""
+    return f"{proxy.host}/{request.node.name.split('[')[0].replace('_', '-')}"
+
+
+def push(tiny: Tiny, *arguments: str) -> Ended:
+    return done(tiny.run("push-app", *arguments))
+
+
+@contextmanager
+def serve_another(tiny: Tiny, folder: Path, *hosts: str) -> Iterator[str]:
+    """A registry that has nothing yet, and that no cache of skopeo's has heard of."""
+    folder.mkdir()
+    with serve_registry(folder) as host:
+        trust(tiny, host, *hosts)
+        yield host
+    trust(tiny, *hosts)
+
+
+def test_a_push_names_the_image_and_imports_nothing(tiny: Tiny, other: Tiny, proxy: FaultyProxy, repo: str) -> None:
+    ended = push(tiny, f"{repo}:one", "--tag", "two", "--tag", "3.0", "--tag", "one")
+    names = [f"{repo}:{tag}" for tag in ("one", "two", "3.0")]
+    assert ended.report["pushed"] == [{"ref": name, "digest": digest(ended)} for name in names]
+    assert [line for line in ended.text.splitlines() if line.startswith("pushed ")] == [
+        f"pushed {name}@{digest(ended)}" for name in names
+    ]
+    assert tiny.images() == {}
+    assert ended.report["bytes"]["imported"] == 0
+    for name in names:
+        assert json.loads(tiny.tool("skopeo", "inspect", f"docker://{name}"))["Digest"] == digest(ended)
+    there = manifest(tiny, names[0])
+    assert there["mediaType"] == "application/vnd.oci.image.manifest.v1+json"
+    assert [layer["digest"] for layer in there["layers"]] == [layer["digest"] for layer in ended.report["layers"]]
+    ours = [layer["mediaType"] for layer in there["layers"][1:]]  # the root is as its registry has it
+    assert set(ours) <= {ZSTD, ZSTD.removesuffix("+zstd")}
+    assert ZSTD in ours
+    # every blob went up once, and the config and the manifest
+    config = there["config"]["size"]
+    sizes = {layer["digest"]: layer["size"] for layer in there["layers"]}
+    body = len(tiny.tool("skopeo", "inspect", "--raw", f"docker://{names[0]}").encode())
+    assert ended.report["bytes"]["pushed"] == sum(sizes.values()) + config + 3 * body
+    assert uploaded(proxy) == ended.report["bytes"]["pushed"]
+    # it runs elsewhere
+    assert pull(other, f"{repo}:two") == "hello from /app\n"
+    assert pull(other, f"{repo}@{digest(ended)}", "/bin/sh", "-c", "echo $FROM_ROOT; id -u") == "yes\n1000\n"
+    assert pull(other, f"{repo}:one", "cat", "/app/words.txt") == "some words\n"
+
+
+def test_what_is_there_is_not_sent_again_and_a_change_costs_its_size(
+    tiny: Tiny, other: Tiny, proxy: FaultyProxy, repo: str
+) -> None:
+    first = push(tiny, repo)
+    assert first.report["pushed"] == [{"ref": f"{repo}:latest", "digest": digest(first)}]
+    proxy.clear()
+    again = push(tiny, repo)
+    assert traffic(proxy.requests) == {"GET ping": 1, "GET manifest": 1}
+    assert again.report["bytes"]["pushed"] == uploaded(proxy) == 0
+    assert "nothing pushed" in again.text
+    assert digest(again) == digest(first)
+    proxy.clear()
+    tiny.write("stages/app/app/main.sh", 'echo "$GREETING again"\n')
+    changed = push(tiny, repo)
+    (layer,) = (layer for layer in changed.report["layers"] if layer["source"] == "built")
+    body = len(tiny.tool("skopeo", "inspect", "--raw", f"docker://{repo}").encode())
+    assert uploaded(proxy) == layer["size"] + manifest(tiny, repo)["config"]["size"] + body
+    assert uploaded(proxy) == changed.report["bytes"]["pushed"] < 5000
+    assert downloaded(proxy) == 0
+    sent = traffic(proxy.requests)
+    assert sent["PATCH upload"] == 2  # layer and config
+    assert sent["PUT manifest"] == 1
+    assert pull(other, repo) == "hello again\n"
+    # the old image, whose blobs are all there, under a new name
+    proxy.clear()
+    tiny.git("checkout", "--quiet", ".")
+    back = push(tiny, f"{repo}:back")
+    assert digest(back) == digest(first)
+    assert uploaded(proxy) == body
+
+
+def test_building_and_pushing_in_one(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+    ended = tiny.build("app", "--push", f"{repo}:one", "--tag", "two")
+    assert tiny.run_image("app") == "hello from /app\n"
+    assert ended.report["digest"] != digest(ended)  # storage has other blobs of the same layers
+    image = json.loads(tiny.tool("skopeo", "inspect", "--raw", "containers-storage:localhost/tiny/app:latest"))
+    assert manifest(tiny, f"{repo}:two")["config"]["digest"] == image["config"]["digest"]
+    proxy.clear()
+    again = tiny.build("app", "--push", f"{repo}:one", "--tag", "two")
+    assert again.report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
+    assert uploaded(proxy) == 0
+
+
+def test_all_that_ships_goes_into_one_repository(tiny: Tiny, other: Tiny, repo: str) -> None:
+    tiny.write(
+        "stages/worker/stage.toml", 'summary = "also ships"\nfrom = "app"\nships = true\n[config]\nworkdir = "/"\n'
+    )
+    ended = done(tiny.run("build", "--push", repo, "--tag", "v1", "--no-import"))
+    names = {one["ref"]: one["digest"] for report in ended.report for one in report["pushed"]}
+    assert list(names) == [f"{repo}:app", f"{repo}:app-v1", f"{repo}:worker", f"{repo}:worker-v1"]
+    assert names[f"{repo}:app"] == names[f"{repo}:app-v1"] != names[f"{repo}:worker"]
+    assert pull(other, f"{repo}:app-v1") == "hello from /app\n"
+    assert pull(other, f"{repo}:worker-v1", "/bin/sh", "-c", "echo $PWD") == "/\n"
+    assert "must be a repository" in one_error(tiny.run("build", "--push", f"{repo}:tag"), 2)
+
+
+def test_another_repository_of_the_same_registry(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+    first = push(tiny, f"{repo}/one")
+    proxy.clear()
+    second = push(tiny, f"{repo}/two")
+    assert digest(second) == digest(first)
+    assert uploaded(proxy) < 10_000  # skopeo, who has put the blobs there, has the registry link them
+    assert traffic(proxy.requests)["POST upload"] >= 9
+    assert len(manifest(tiny, f"{repo}/two")["layers"]) == 9
+
+
+def test_whatever_was_rebuilt_the_same_bytes_are_not_pushed(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+    first = push(tiny, repo)
+    proxy.clear()
+    forget(tiny)
+    again = push(tiny, repo)
+    assert len(again.built()) == 9
+    assert digest(again) == digest(first)
+    assert uploaded(proxy) == 0
+    assert traffic(proxy.requests) == {"GET ping": 1, "GET manifest": 1}
+    # another recipe, the same layer: config and manifest say nothing of recipes
+    tiny.write("stages/tools/stage.toml", (tiny.project / "stages/tools/stage.toml").read_text().replace("app", "base"))
+    before = done(tiny.run("push-tools", f"{repo}:tools"))
+    proxy.clear()
+    tiny.replace("stages/tools/stage.toml", "mkdir -p /opt/tools\n", "mkdir -p /opt/tools # as before\n")
+    after = done(tiny.run("push-tools", f"{repo}:tools"))
+    assert list(after.built()) == ["tools/write", "tools/link"]
+    assert after.digests() == before.digests()
+    assert [one for one in proxy.requests if one.method == "PATCH" and one.up > 4000] == []
+
+
+def test_a_push_that_fails_fails_the_build(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+    tiny.write("stages/app/app/main.sh", 'echo "$GREETING refused"\n')
+    body = b'{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}'
+    proxy.fault("POST", "/uploads/", Fault(status=403, body=body))
+    said = tiny.refuse("app", "--push", f"{repo}:one", code=1)
+    assert f"{proxy.host}: pushing {repo}:one failed: " in said
+    assert "denied" in said
+    assert f"hint: may this log-in do that there? log in as another: skopeo login {proxy.host}" in said
+    assert tiny.run_image("app") == "hello refused\n"  # it was built and delivered before that
+    proxy.clear()
+    assert "app/app" not in push(tiny, f"{repo}:one").built()
+
+
+def test_a_registry_that_is_down_is_tried_again_and_named(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+    proxy.fault("GET", "/v2/$", Fault(status=503, body=b""))
+    said = one_error(tiny.run("push-app", f"{repo}:one"), 1)
+    assert f"{proxy.host}: looking up {repo}:one failed: " in said
+    assert "503" in said
+    assert proxy.count("GET", "/v2/$") == 4
+
+
+def test_a_look_up_that_is_denied_is_no_reason_not_to_push(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+    proxy.fault("GET", "/manifests/", Fault(status=403, body=b'{"errors":[{"code":"DENIED"}]}'), times=1)
+    push(tiny, f"{repo}:one")  # so some registries answer for what is not there yet
+    assert len(manifest(tiny, f"{repo}:one")["layers"]) == 9
+
+
+def test_an_interrupted_push_leaves_nothing(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+    push(tiny, f"{repo}/warm")
+    tiny.write("stages/app/app/main.sh", 'echo "$GREETING slowly"\n')
+    proxy.clear()
+    proxy.fault("PATCH", "/uploads/", Fault(delay=3600))
+    ended = interrupt_when(tiny, ("push-app", f"{repo}/warm:one"), lambda: proxy.count("PATCH") > 0)
+    assert ended.code == 130, ended.text
+    assert "interrupted" in ended.text
+    assert "Traceback" not in ended.text
+    assert tiny.left_over() == []
+    proxy.clear()
+    tiny.tool("skopeo", "inspect", f"docker://{repo}/warm:one", code=1)
+    assert push(tiny, f"{repo}/warm:one").built() == {}
+    assert len(manifest(tiny, f"{repo}/warm:one")["layers"]) == 9
+
+
+def test_a_blob_that_was_damaged_here_is_made_again_before_it_is_pushed(
+    tiny: Tiny, proxy: FaultyProxy, registry: str, repo: str, tmp_path: Path
+) -> None:
+    first = push(tiny, f"{repo}/good")
+    (bulk,) = (layer for layer in first.report["layers"] if layer["name"] == "deps/bulk")
+    path = tiny.cache / "sha256" / bulk["digest"].removeprefix("sha256:")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+    with serve_another(tiny, tmp_path / "another", registry, proxy.host) as host:  # a registry that has none of it
+        again = push(tiny, f"{host}/fresh")
+        assert len(manifest(tiny, f"{host}/fresh")["layers"]) == 9
+    assert digest(again) == digest(first)
+    assert list(again.built()) == ["deps/bulk"]
+    assert len(warnings(again)) == 1
+    assert "Digest did not match" in warnings(again)[0]
+
+
+def test_a_layer_that_only_storage_has(
+    tiny: Tiny, proxy: FaultyProxy, registry: str, repo: str, tmp_path: Path
+) -> None:
+    first = tiny.build("app", "--push", f"{repo}/there")
+    (greeter,) = (layer for layer in first.report["layers"] if layer["name"] == "models/greeter")
+    path = tiny.cache / "sha256" / greeter["digest"].removeprefix("sha256:")
+    path.unlink()
+    tiny.write("stages/app/app/main.sh", 'echo "$GREETING from storage"\n')
+    there = tiny.build("app", "--push", f"{repo}/there")
+    assert list(there.built()) == ["app/app"]  # the registry has it, so nobody needs its bytes
+    assert not path.exists()
+    assert len(manifest(tiny, f"{repo}/there")["layers"]) == 9
+    with serve_another(tiny, tmp_path / "another", registry, proxy.host) as host:
+        lacking = tiny.build("app", "--push", f"{host}/fresh")
+        assert list(lacking.built()) == ["models/greeter"]
+        assert f"{host}/fresh lacks 1 layer that must be had first" in lacking.text
+        assert digest(lacking) == digest(there)
+        assert len(manifest(tiny, f"{host}/fresh")["layers"]) == 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("nonsense",), "`nonsense` is no name in a registry"),
+        (("me/app:1.0",), "`me` is no host"),
+        (("https://a.b/c",), "`https://a.b/c` is no name in a registry"),
+        (("a.b/C:d",), "`a.b/C:d` is no name in a registry"),
+        (("a.b/c@sha256:" + "0" * 64,), "names a digest"),
+        (("a.b/c:d", "--tag", "-x"), "expected one argument"),
+        (("a.b/c:d", "--tag", "x/y"), "`x/y` is no tag"),
+        (("a.b/c:cache-of-app",), "are the shared cache's"),
+        ((), "the following arguments are required: REF"),
+        (("a.b/c", "--cache", "nonsense"), "--cache: `nonsense` is no name in a registry"),
+        (("a.b/c", "--cache-write", "a.b/c:d"), "--cache-write: `a.b/c:d` must be a repository"),
+    ],
+)
+def test_names_that_are_none_are_wrong_usage(tiny: Tiny, arguments: tuple[str, ...], says: str) -> None:
+    said = one_error(tiny.run("push-app", *arguments), 2)
+    assert says in said
+    assert "hint: " in said
+
+
+def test_a_registry_with_a_password_and_an_authority_of_its_own(tiny: Tiny, tmp_path: Path) -> None:
+    (tmp_path / "ca").mkdir()
+    (tmp_path / "data").mkdir()
+    authority = make_authority(tmp_path / "ca")
+    with serve_registry(tmp_path / "data", password=True, authority=authority) as host:
+        ref = f"{host}/some/app:one"
+        said = one_error(tiny.run("push-app", ref), 1)
+        assert "x509" in said
+        assert f"/etc/containers/certs.d/{host}/ca.crt" in said
+        trusted = tiny.folder / "home/.config/containers/certs.d" / host
+        trusted.mkdir(parents=True)
+        shutil.copyfile(authority.ca, trusted / "ca.crt")
+        said = one_error(tiny.run("push-app", ref), 1)
+        assert f"hint: log in: skopeo login {host}" in said
+        login = str(write_login(tmp_path / "login", host))
+        wrong = write_login(tmp_path / "wrong", host, password="not-the-password")
+        said = one_error(tiny.run("push-app", ref, REGISTRY_AUTH_FILE=str(wrong)), 1)
+        assert "unauthorized" in said
+        assert "not-the-password" not in said
+        ended = done(tiny.run("push-app", ref, "--cache-write", f"{host}/some/app", REGISTRY_AUTH_FILE=login))
+        assert warnings(ended) == []
+        forget(tiny)
+        again = done(tiny.run("push-app", ref, "--cache", f"{host}/some/app", REGISTRY_AUTH_FILE=login))
+        assert set(sources(again).values()) == {"shared"}
+        assert digest(again) == digest(ended)
