@@ -46,6 +46,8 @@ def register(folder: Path | str | None = None) -> None:
         "matrix", "Print the stages that need work, in waves, as JSON for CI (-- STAGE, --cache REPO).", root, _matrix
     )
     _session("graph", "Draw stages and layers (-- STAGE, --svg FILE, --mermaid, --json).", root, _graph)
+    summary = "Write a stage as a Containerfile that builds without this project (-- STAGE, --output FILE)."
+    _session("export-containerfile", summary, root, _export)
     _session("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check).", root, _lock)
     _session("cache", "See to the cache (-- ls, du, gc, verify, why KEY).", root, _cache)
     _session("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs.", root, _doctor)
@@ -131,6 +133,13 @@ def _graph(root: Path, arguments: Sequence[str]) -> int:
     from buildkit.inspection.graph import graph
 
     return guarded(lambda: graph(root, arguments))
+
+
+def _export(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import guarded
+    from buildkit.inspection.export import export
+
+    return guarded(lambda: export(root, arguments))
 
 
 def _lock(root: Path, arguments: Sequence[str]) -> int:

@@ -1,0 +1,1 @@
+"""A stage as a plain Containerfile, which builds without this project. Pure: values to text."""

@@ -1,0 +1,74 @@
+"""The image config as instructions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from buildkit.containerfile.quoting import check_line, check_path, quote_argv, quote_word
+from buildkit.declare.stage import Config, Healthcheck
+from buildkit.plan.compose import SYSTEM_PATH
+
+
+def render_config(config: Config, file: str, *, inherits: bool) -> Iterator[str]:
+    """Instructions for ``config``; ``inherits`` where a registry's image below says what we must say otherwise.
+
+    ``file`` is the stage file, for messages. Raises DefinitionError for what a Containerfile cannot say.
+    """
+    yield from _metadata(config, file, inherits=inherits)
+    yield from _process(config, file, inherits=inherits)
+
+
+def _metadata(config: Config, file: str, *, inherits: bool) -> Iterator[str]:
+    """What others read: environment, labels, ports, volumes."""
+    if config.env:
+        yield _pairs("ENV", [(name, _env(name, value, file, inherits=inherits)) for name, value in config.env])
+    if config.labels:
+        checked = ((name, check_line(value, file, f"config.labels.{name}")) for name, value in sorted(config.labels))
+        yield _pairs("LABEL", [(name, quote_word(value)) for name, value in checked])
+    if config.ports:
+        yield f"EXPOSE {' '.join(config.ports)}"
+    if config.volumes:
+        yield f"VOLUME {json.dumps([check_path(path, file, 'config.volumes') for path in config.volumes])}"
+
+
+def _process(config: Config, file: str, *, inherits: bool) -> Iterator[str]:
+    """What runs: as whom, where, how it is asked and stopped."""
+    stop = config.stop_signal or ("SIGTERM" if inherits else "")
+    workdir = check_line(config.workdir, file, "config.workdir") or ("/" if inherits else "")
+    user = check_line(config.user, file, "config.user") or ("0" if inherits else "")
+    if stop:
+        yield f"STOPSIGNAL {stop}"
+    if config.healthcheck or inherits:
+        yield _healthcheck(config.healthcheck) if config.healthcheck else "HEALTHCHECK NONE"
+    if workdir:
+        yield f"WORKDIR {quote_word(workdir)}"
+    if user and not user.split(":")[0].isdigit():
+        yield "# an account of the image itself, by the name that it has there\n# hadolint ignore=DL3066"
+    if user:
+        yield f"USER {quote_word(user)}"
+    for instruction, argv in (("ENTRYPOINT", config.entrypoint), ("CMD", config.cmd)):
+        if argv or inherits:
+            yield f"{instruction} {quote_argv(argv)}"
+
+
+def _env(name: str, value: str, file: str, *, inherits: bool) -> str:
+    check_line(value, file, f"config.env.{name}")
+    if name != "PATH" or "$PATH" not in value:
+        return quote_word(value)
+    if not inherits:
+        return quote_word(value.replace("$PATH", SYSTEM_PATH))
+    parts = [quote_word(part) if part else "" for part in value.split("$PATH")]
+    return f"${{PATH:-{SYSTEM_PATH}}}".join(parts)
+
+
+def _pairs(instruction: str, pairs: list[tuple[str, str]]) -> str:
+    return f"{instruction} " + " \\\n    ".join(f"{name}={value}" for name, value in pairs)
+
+
+def _healthcheck(check: Healthcheck) -> str:
+    times = (
+        f"--interval={check.interval}s --timeout={check.timeout}s "
+        f"--start-period={check.start_period}s --retries={check.retries}"
+    )
+    return f"HEALTHCHECK {times} \\\n    CMD {quote_argv(check.test)}"

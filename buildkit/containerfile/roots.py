@@ -1,0 +1,95 @@
+"""The chain of a root as build stages: made by mmdebstrap in one of its own, or an image, and steps on top."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from buildkit.containerfile.parts import Build, Sheet
+from buildkit.containerfile.quoting import check_path, quote_argv
+from buildkit.containerfile.rootscript import ROOT, render_root_script, root_tools
+from buildkit.containerfile.tools import Tools
+from buildkit.declare.project import Project
+from buildkit.digest import Key
+from buildkit.plan.roots import find_apt_pins
+from buildkit.plan.spec import MakeRoot, PullImage, RunStep, Spec
+
+_TIDY = "rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/log/*"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roots:
+    """Adds the build stages of roots to a sheet; what two chains have in common is added once."""
+
+    sheet: Sheet
+    project: Project
+    tools: Tools
+    known: dict[Key, str]
+    name: Callable[[str], str]
+
+    def add(self, chain: Sequence[Spec]) -> str:
+        """What an image with this root is built FROM: ``scratch`` for none."""
+        base = "scratch"
+        build: Build | None = None
+        for spec in chain:
+            if spec.key in self.known:
+                base, build = self.known[spec.key], None
+                continue
+            stage = spec.name.partition("/")[0]
+            if not isinstance(spec.work, RunStep):
+                build = self._start(stage, spec)
+            else:
+                if build is None or build.says != f"root of `{stage}`":
+                    build = self.sheet.add(self.name(stage), base, f"root of `{stage}`")
+                build.lines += self._step(stage, spec, spec.work)
+            base = self.known[spec.key] = build.name
+        return base
+
+    def _start(self, stage: str, spec: Spec) -> Build:
+        says = f"root of `{stage}`"
+        if self.sheet.options.root:
+            image = self.sheet.ask("ROOT", self.sheet.options.root, "the root that the image starts from")
+            return self.sheet.add(self.name(stage), image, says)
+        if isinstance(spec.work, PullImage):
+            return self.sheet.add(self.name(stage), spec.work.ref, says)
+        assert isinstance(spec.work, MakeRoot)  # noqa: S101 - a chain starts with one of both
+        made = self._make(stage, spec.work)
+        build = self.sheet.add(self.name(stage), "scratch", says)
+        build.lines.append(f"COPY --from={made} {ROOT}/ /")
+        return build
+
+    def _make(self, stage: str, work: MakeRoot) -> str:
+        debian, arch = work.debian, self.project.target.deb_arch
+        tools = self.tools.debian(debian.suite, *root_tools(work))
+        says = f"{len(work.pins)} Debian packages at the versions of {debian.packages}.lock"
+        build = self.sheet.add(f"{stage}-rootfs", tools, says)
+        pins = "".join(f"{pin.name}={pin.version}\n" for pin in work.pins)
+        packages = self.sheet.put(f"{stage}.packages", f"# Debian {debian.suite}, {arch}\n{pins}")
+        there = f"/tmp/{stage}.packages"  # noqa: S108 - of the build stage
+        text = render_root_script(work, arch, there, bytecode=self.sheet.options.bytecode)
+        script = self.sheet.put(f"{stage}-root.sh", text)
+        build.lines += [f"COPY {packages} {script} /tmp/", f"RUN sh /tmp/{stage}-root.sh"]
+        return build.name
+
+    def _step(self, stage: str, spec: Spec, work: RunStep) -> list[str]:
+        run, file = work.run, f"stages/{stage}/stage.toml"
+        if (pins := find_apt_pins(run.command)) is not None:
+            return [_install(pins)]
+        mounts = []
+        for tree, target in work.mounts:
+            source = self.sheet.read(check_path(tree.path, file, "run.mount.source"))
+            check_path(target, file, "run.mount.target")
+            mounts.append(f"--mount=type=bind,source={source},target={target} \\\n    ")
+        env = ("env", *(f"{name}={value}" for name, value in run.env)) if run.env else ()
+        lines = [f"# {spec.history.removeprefix('run: ')}"]
+        if mounts:
+            lines.append("# (buildah before 1.39 does not see that a bound file changed: add --no-cache then)")
+        return [*lines, f"RUN {''.join(mounts)}{quote_argv((*env, *run.command))}"]
+
+
+def _install(pins: Sequence[str]) -> str:
+    packages = "".join(f"    {pin} \\\n" for pin in pins)
+    return (
+        "RUN export DEBIAN_FRONTEND=noninteractive \\\n && apt-get update -qq \\\n"
+        f" && apt-get install -qq --yes --no-install-recommends \\\n{packages} && {_TIDY}"
+    )

@@ -1,0 +1,100 @@
+"""Build stages that hold tools and never reach the image: mmdebstrap, pip, a virtual environment, curl."""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+
+from buildkit.containerfile.parts import Build, Sheet
+from buildkit.declare.project import Project
+
+PIP = "/pip/bin/pip"
+_SUITES = {"3.9": "bullseye", "3.11": "bookworm", "3.13": "trixie"}  # Debian's releases by their Python
+_REASON = "versions do not matter here: nothing of this stage reaches the image"
+
+
+class Tools:
+    """Adds tool stages to a sheet, each once."""
+
+    def __init__(self, sheet: Sheet, project: Project) -> None:
+        self._sheet = sheet
+        self._target = project.target
+        self._suites: dict[str, tuple[Build, list[str]]] = {}
+        self._venv = ""
+
+    def debian(self, suite: str, *packages: str) -> str:
+        """A stage of this Debian suite with ``packages``."""
+        if suite not in self._suites:
+            name = "DEBIAN" if not self._suites else f"DEBIAN_{suite.upper()}"
+            image = self._sheet.ask(
+                name, f"docker.io/library/debian:{suite}-slim", "where tools come from; nothing of it is in the image"
+            )
+            build = self._sheet.add("tools", image, "tools; nothing of them reaches the image")
+            self._suites[suite] = build, []
+        build, wanted = self._suites[suite]
+        wanted += [package for package in packages if package not in wanted]
+        build.lines[:] = _install(wanted)
+        return build.name
+
+    def fetcher(self) -> str:
+        """A stage with curl."""
+        return self._python("ca-certificates", "curl")
+
+    def venv(self) -> str:
+        """A stage with pip in ``/pip`` and an empty virtual environment at the target's prefix."""
+        if not self._venv:
+            target = self._target
+            base = self._python("python3-venv") if self._is_debians else self._python()
+            build = self._sheet.add("venv", base, "pip, and the virtual environment that wheels are installed for")
+            build.lines.append(
+                "ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_WARN_SCRIPT_LOCATION=1"
+            )
+            if not self._is_debians:
+                build.lines.append(_link(target.interpreter, target.minor))
+            build.lines.append(_make_venv(shlex.quote(target.interpreter), shlex.quote(target.prefix)))
+            self._venv = build.name
+        return self._venv
+
+    @property
+    def _is_debians(self) -> bool:
+        target = self._target
+        return target.minor in _SUITES and target.interpreter == f"/usr/bin/python{target.minor}"
+
+    def _python(self, *packages: str) -> str:
+        if self._is_debians:
+            return self.debian(_SUITES[self._target.minor], *packages)
+        image = f"docker.io/library/python:{self._target.minor}-slim"
+        asked = self._sheet.ask("PYTHON", image, "who installs wheels; nothing of it is in the image")
+        if not packages:
+            return asked
+        if "python" not in self._suites:
+            self._suites["python"] = self._sheet.add("python-tools", asked, "tools; none reaches the image"), []
+        build, wanted = self._suites["python"]
+        wanted += [package for package in packages if package not in wanted]
+        build.lines[:] = _install(wanted)
+        return build.name
+
+
+def _install(packages: list[str]) -> list[str]:
+    install = (
+        "RUN apt-get update -qq \\\n"
+        f" && apt-get install -qq --yes --no-install-recommends {' '.join(sorted(packages))} \\\n"
+        " && rm -rf /var/lib/apt/lists/*"
+    )
+    return [f"# {_REASON}\n# hadolint ignore=DL3008", install]
+
+
+def _link(interpreter: str, minor: str) -> str:
+    """The image's interpreter may lie elsewhere than this stage's."""
+    folder = shlex.quote(posixpath.dirname(interpreter))
+    there = shlex.quote(interpreter)
+    return f'RUN [ -e {there} ] || {{ mkdir -p {folder} && ln -s "$(command -v python{minor})" {there}; }}'
+
+
+def _make_venv(python: str, prefix: str) -> str:
+    """Nobody activates an environment in a container: what serves that is left out."""
+    return (
+        f"RUN {python} -m venv /pip \\\n"
+        f" && {python} -m venv --without-pip {prefix} \\\n"
+        f" && rm -f {prefix}/bin/[Aa]ctivate* {prefix}/.gitignore"
+    )

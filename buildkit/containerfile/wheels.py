@@ -1,0 +1,136 @@
+"""Wheels as build stages: heavy ones, light ones and compiled ones apart, each installed into a tree of its own."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from buildkit.containerfile.parts import Build, Sheet
+from buildkit.containerfile.quoting import check_path, render_copy
+from buildkit.containerfile.tools import PIP, Tools
+from buildkit.declare.pins import Artifact
+from buildkit.declare.project import Project
+from buildkit.plan.spec import Compile, PackWheels, Spec
+
+_OUT = "/wheels"
+_LINKS = "/links"
+_EPOCH = 315532800  # 1980-01-01: a zip knows no earlier time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wheels:
+    """Adds build stages that install wheels."""
+
+    sheet: Sheet
+    project: Project
+    tools: Tools
+
+    def group(self, specs: Iterable[Spec]) -> dict[str, str]:
+        """The group (``heavy``, ``light``) of every layer of wheels by its name."""
+        works = {spec.name: spec.work for spec in specs if isinstance(spec.work, PackWheels)}
+        return {name: "heavy" if self._is_heavy(work) else "light" for name, work in works.items()}
+
+    def _is_heavy(self, work: PackWheels) -> bool:
+        return len(work.wheels) == 1 and work.wheels[0].is_wheel and work.wheels[0].size >= self.project.heavy
+
+    def install(self, label: str, artifacts: Sequence[Artifact]) -> str:
+        """A stage whose ``/wheels`` holds these wheels; returns its name."""
+        listed = render_requirements(artifacts)
+        file = self.sheet.put(f"{label}.txt", listed)
+        build = self.sheet.add(label, self.tools.venv(), f"{label}: {_count(artifacts)}, and no other bytes than these")
+        there = f"/tmp/{label}.txt"  # noqa: S108 - of the build stage
+        build.lines.append(f"COPY {file} {there}")
+        self._run(build, f"--require-hashes --only-binary=:all: -r {there}", self._mounts())
+        return build.name
+
+    def install_compiled(self, label: str, builder: str, items: Sequence[Compile]) -> str:
+        """A stage whose ``/wheels`` holds what is compiled of ``items`` in the stage ``builder``."""
+        made = [self._compile(item, builder) for item in items]
+        names = ", ".join(item.artifact.name for item in items)
+        build = self.sheet.add(label, self.tools.venv(), f"{label}: {names}")
+        build.lines += [f"COPY --from={name} {_OUT}/ /compiled/" for name in made]
+        self._run(build, "--no-index /compiled/*.whl", "")
+        return build.name
+
+    def copy(self, build: str) -> str:
+        """The instruction that brings an installed group into an image."""
+        prefix = self.project.target.prefix
+        flags = (f"--from={build}", *self.sheet.options.link_flags)
+        return render_copy((f"{_OUT}{prefix}",), prefix, *flags)
+
+    def copy_venv(self) -> str:
+        """The instruction that brings the virtual environment itself."""
+        prefix = self.project.target.prefix
+        return render_copy((prefix,), prefix, f"--from={self.tools.venv()}", *self.sheet.options.link_flags)
+
+    def _run(self, build: Build, what: str, mounts: str) -> None:
+        python = shlex.quote(f"{self.project.target.prefix}/bin/python")
+        if self.sheet.options.uv:
+            uv = self.sheet.ask("UV", self.sheet.options.uv, "an image that holds /uv, which installs wheels")
+            build.lines.insert(0, f"COPY --from={self._uv(uv)} /uv /usr/local/bin/")
+            prefix = shlex.quote(f"{_OUT}{self.project.target.prefix}")
+            command = f"uv pip install --python {python} --prefix {prefix} --link-mode=copy --no-deps"
+        else:
+            command = f"{PIP} --python {python} install --root {_OUT} --no-deps --no-compile"
+        lines = [f"RUN {mounts}{command}", f"    {what}"]
+        if self.sheet.options.bytecode:
+            build.lines.append(
+                "# bytecode by hash, trusted unread; some packages hold files for other Pythons: || true"
+            )
+            compiled = f"-m compileall -q -j 0 --invalidation-mode unchecked-hash -s {_OUT} -p / {_OUT}"
+            lines[1] += f" \\\n && {{ {python} {compiled} || true; }}"
+        build.lines.append(" \\\n    ".join(lines))
+
+    def _uv(self, image: str) -> str:
+        known = [build.name for build in self.sheet.builds if build.base == image]
+        return known[0] if known else self.sheet.add("uv", image, "uv").name
+
+    def fetch(self, label: str, artifacts: Sequence[Artifact], folder: str) -> tuple[str, str]:
+        """A requirements file, and what downloads it to ``folder`` where pip is; the file must lie in ``/tmp``."""
+        file = self.sheet.put(f"{label}.txt", render_requirements(artifacts))
+        options = f"--no-deps --require-hashes --only-binary=:all: -r /tmp/{label}.txt"
+        return file, f"{_cache('pip')}{self._links('PIP')}{PIP} download {options} -d {folder}"
+
+    def _mounts(self) -> str:
+        """The cache of what installs, and the folder of wheels that takes an index's place."""
+        kind = "uv" if self.sheet.options.uv else "pip"
+        return _cache(kind) + self._links(kind.upper())
+
+    def _links(self, kind: str) -> str:
+        links = self.sheet.options.find_links
+        if not links:
+            return ""
+        mount = f"--mount=type=bind,source={self.sheet.read(links)},target={_LINKS}"
+        return f"{mount} \\\n    {kind}_NO_INDEX=1 {kind}_FIND_LINKS={_LINKS} \\\n    "
+
+    def _compile(self, item: Compile, builder: str) -> str:
+        artifact = item.artifact
+        build = self.sheet.add(f"compile-{artifact.name}", builder, f"{artifact.name}, compiled in `{builder}`")
+        python = shlex.quote(f"{self.project.target.prefix}/bin/python")
+        env = f"SOURCE_DATE_EPOCH={_EPOCH} PYTHONHASHSEED=0"
+        wheel = f"{env} {python} -I -m pip wheel --no-deps --no-build-isolation --wheel-dir {_OUT}"
+        if item.tree is not None:
+            path = self.sheet.read(check_path(item.tree.path, f"requirements of {artifact.name}", ""))
+            build.lines += [render_copy((path,), "/tmp/source"), f"RUN {wheel} --no-index /tmp/source"]  # noqa: S108
+            return build.name
+        listed = self.sheet.put(f"{build.name}.txt", render_requirements((artifact,)))
+        there = f"/tmp/{build.name}.txt"  # noqa: S108 - of the build stage
+        options = f"--no-binary={artifact.name} --require-hashes -r {there}"
+        command = wheel.replace(" -I ", " ")  # -I would not read pip's settings from the environment
+        build.lines += [f"COPY {listed} {there}", f"RUN {self._links('PIP')}{command} {options}"]
+        return build.name
+
+
+def render_requirements(artifacts: Iterable[Artifact]) -> str:
+    """A requirements file that allows one file for each of ``artifacts``."""
+    ordered = sorted(artifacts, key=lambda artifact: artifact.name)
+    return "".join(f"{a.name}=={a.version} \\\n    --hash={a.sha256}\n" for a in ordered)
+
+
+def _cache(kind: str) -> str:
+    return f"--mount=type=cache,target=/root/.cache/{kind} \\\n    "
+
+
+def _count(artifacts: Sequence[Artifact]) -> str:
+    return f"{len(artifacts)} wheel" + ("s" if len(artifacts) != 1 else "")
