@@ -1,0 +1,209 @@
+"""A ledger that is deleted, damaged, locked, older or newer: said, made anew, waited for, or brought up to date."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from buildkit.cache import database
+from buildkit.engine.main import build
+from tests.e2e.survival import Doomed, Moment, left_behind, unsound, wipe
+from tests.e2e.tinyproject import Tiny, one_error, wait_until
+
+pytestmark = pytest.mark.tools
+
+# Schema version 1 as it was written, and what is in today's tables of it.
+_FIRST = """
+CREATE TABLE layers (key TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, recipe TEXT NOT NULL,
+  blobs TEXT NOT NULL, env TEXT NOT NULL, contents BLOB NOT NULL,
+  seconds REAL NOT NULL, built REAL NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE wheels (key TEXT PRIMARY KEY, recipe TEXT NOT NULL, file TEXT NOT NULL, sha256 TEXT NOT NULL,
+  seconds REAL NOT NULL, built REAL NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE files (device INTEGER, inode INTEGER, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+  ctime_ns INTEGER NOT NULL, sha256 TEXT NOT NULL, hashed_ns INTEGER NOT NULL,
+  PRIMARY KEY (device, inode)) WITHOUT ROWID;
+CREATE TABLE builds (id INTEGER PRIMARY KEY, stage TEXT NOT NULL, image TEXT NOT NULL, digest TEXT NOT NULL,
+  started REAL NOT NULL, seconds REAL NOT NULL, report TEXT NOT NULL);
+CREATE INDEX builds_of_stage ON builds (stage, id);
+CREATE TABLE phases (build INTEGER NOT NULL REFERENCES builds (id), name TEXT NOT NULL, seconds REAL NOT NULL);
+CREATE TABLE tombstones (key TEXT PRIMARY KEY, name TEXT NOT NULL, why TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE checked (key TEXT PRIMARY KEY) WITHOUT ROWID;
+PRAGMA user_version=1;
+"""
+_ROWS = {
+    "layers": "key, kind, name, recipe, blobs, env, contents, seconds, built, used",
+    "files": "device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns",
+    "builds": "id, stage, image, digest, started, seconds, report",
+    "phases": "build, name, seconds",
+    "checked": "key",
+}
+
+
+def ledger(tiny: Tiny) -> Path:
+    return tiny.cache / "ledger.sqlite"
+
+
+def remove(tiny: Tiny, pattern: str) -> None:
+    for path in tiny.cache.glob(pattern):
+        path.unlink()
+
+
+def make_first(tiny: Tiny) -> None:
+    """Let the ledger be of schema version 1, with its rows."""
+    new = ledger(tiny).with_name("new")
+    with closing(sqlite3.connect(new)) as db, db:
+        db.execute("PRAGMA journal_mode=WAL")
+        db.executescript(_FIRST)
+        db.execute("ATTACH ? AS today", (str(ledger(tiny)),))
+        for table, columns in _ROWS.items():
+            db.execute(f"INSERT INTO {table} SELECT {columns} FROM today.{table}")
+    remove(tiny, "ledger.sqlite*")
+    new.rename(ledger(tiny))
+
+
+def version(tiny: Tiny) -> int:
+    with closing(sqlite3.connect(ledger(tiny))) as db:
+        return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+
+@pytest.mark.parametrize("pattern", ["ledger.sqlite", "ledger.sqlite*"])
+def test_deleted(tiny: Tiny, pattern: str) -> None:
+    """With its log or without: after a build that was killed there is one."""
+    digest = tiny.build("app").report["digest"]
+    wipe(tiny)
+    assert Doomed(tiny, "app").kill(Moment(lines=14), whole=True)
+    assert (tiny.cache / "ledger.sqlite-wal").exists()
+    remove(tiny, pattern)
+    again = tiny.build("app")
+    assert again.report["digest"] == digest
+    assert set(again.built().values()) == {"first build"}
+    assert unsound(tiny) == []
+    assert tiny.build("app").built() == {}
+
+
+@pytest.mark.parametrize("pattern", ["ledger.sqlite", "ledger.sqlite*"])
+def test_deleted_while_a_build_runs(tiny: Tiny, pattern: str) -> None:
+    step = 'summary = "slow"\nfrom = "base"\n[[run]]\nname = "slow"\nscript = "sleep 2; echo made > /opt/made"\n'
+    tiny.write("stages/tools/stage.toml", step)
+    with tiny.start("tools") as slow:
+        wait_until(lambda: bool(tiny.containers()))
+        remove(tiny, pattern)
+        digest = tiny.build("app").report["digest"]
+        said, _ = slow.communicate(timeout=60)
+    assert slow.returncode == 0, said
+    assert tiny.run_image("tools", "cat", "/opt/made") == "made\n"
+    assert unsound(tiny) == []
+    assert tiny.build("app").built() == {}
+    assert tiny.build("tools").built().keys() <= {"tools/slow"}  # it was written where nobody reads
+    wipe(tiny)
+    assert tiny.build("app").report["digest"] == digest
+    assert left_behind(tiny) == []
+
+
+@pytest.mark.parametrize("data", [b"", b"rubbish, and more of it " * 500, b"SQLite format 3\0" * 600])
+def test_rubbish(tiny: Tiny, data: bytes) -> None:
+    digest = tiny.build("app").report["digest"]
+    ledger(tiny).write_bytes(data)
+    if data:
+        message = tiny.refuse("app", code=1)
+        assert f"{ledger(tiny)}: the ledger cannot be used" in message
+        assert "remove it, and layers are built again" in message.partition("hint:")[2]
+        assert ledger(tiny).read_bytes() == data
+        ledger(tiny).unlink()  # as it says
+    assert tiny.build("app").report["digest"] == digest
+    assert unsound(tiny) == []
+
+
+@pytest.mark.parametrize("page", [1, 2, 5])
+def test_a_damaged_page(tiny: Tiny, page: int) -> None:
+    """It may hold what a build never looks at; what it looks at is refused."""
+    digest = tiny.build("app").report["digest"]
+    data = bytearray(ledger(tiny).read_bytes())
+    data[page * 4096 : (page + 1) * 4096] = b"\xa5" * 4096
+    ledger(tiny).write_bytes(data)
+    ended = tiny.run("build-app")
+    if ended.code == 0:
+        assert ended.report["digest"] == digest
+    else:
+        assert "the ledger cannot be used: database disk image is malformed" in one_error(ended, 1)
+        assert "remove it" in ended.text
+    ledger(tiny).unlink()
+    assert tiny.build("app").report["digest"] == digest
+    assert unsound(tiny) == []
+
+
+@pytest.fixture
+def locked(tiny: Tiny) -> Iterator[sqlite3.Connection]:
+    """Another process that holds the ledger of a project; it was built once."""
+    tiny.build("deps", "--no-import")
+    with closing(sqlite3.connect(ledger(tiny), isolation_level=None, check_same_thread=False)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        yield db
+
+
+def test_locked_for_a_while(tiny: Tiny, locked: sqlite3.Connection) -> None:
+    timer = threading.Timer(2, lambda: locked.execute("COMMIT"))
+    timer.start()
+    assert len(tiny.build("models", "--no-import").built()) == 2
+    assert timer.finished.is_set()
+    timer.join()
+    assert unsound(tiny) == []
+
+
+def test_locked_for_longer(
+    tiny: Tiny, locked: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(database, "_BUSY_SECONDS", 0.3)
+    for name, value in tiny.env.items():
+        monkeypatch.setenv(name, value)
+    assert build(tiny.project, "models", ["--no-import"]) == 1
+    said = capsys.readouterr().err
+    assert "ledger.sqlite: the ledger cannot be used: database is locked" in said
+    assert "another process has held it for 0.3 s: find it, for instance with fuser" in said
+    assert tiny.left_over() == []
+    locked.execute("ROLLBACK")
+    assert build(tiny.project, "models", ["--no-import"]) == 0
+    assert unsound(tiny) == []
+
+
+def test_of_the_first_schema(tiny: Tiny) -> None:
+    tiny.build("app")
+    before = tiny.rows("layers"), tiny.rows("builds")
+    make_first(tiny)
+    again = tiny.build("app")
+    assert again.built() == {}
+    assert "nothing changed" in again.text
+    assert version(tiny) == database.VERSION
+    assert (tiny.rows("layers"), tiny.rows("builds")) == before
+    assert unsound(tiny) == []
+    tiny.write("stages/app/app/main.sh", "echo new\n")
+    assert "main.sh changed" in tiny.build("app").built()["app/app"]  # it knows the recipes of before
+
+
+def test_of_the_first_schema_brought_up_to_date_by_several_at_once(tiny: Tiny) -> None:
+    tiny.build("app")
+    make_first(tiny)
+    argv = tiny.argv("build-app")
+    many = [subprocess.Popen(argv, cwd=tiny.folder, env=tiny.env, stderr=subprocess.PIPE) for _ in range(4)]
+    said = [child.communicate(timeout=60)[1] for child in many]
+    assert [child.returncode for child in many] == [0] * 4, said
+    assert version(tiny) == database.VERSION
+    assert tiny.build("app").built() == {}
+
+
+def test_of_a_newer_schema(tiny: Tiny) -> None:
+    tiny.build("app")
+    with closing(sqlite3.connect(ledger(tiny))) as db:
+        db.execute(f"PRAGMA user_version={database.VERSION + 1}")
+    before = ledger(tiny).read_bytes()
+    message = tiny.refuse("app", code=1)
+    assert f"{ledger(tiny)}: written by a newer buildkit" in message
+    assert "upgrade buildkit, or give this one a cache of its own: BUILDKIT_CACHE=/path" in message
+    assert ledger(tiny).read_bytes() == before
+    tiny.build("app", BUILDKIT_CACHE=str(tiny.folder / "another"))
