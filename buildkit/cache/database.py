@@ -11,6 +11,7 @@ import os
 import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 from buildkit.errors import BuildError
 
 _BUSY_SECONDS = 30
+_DAMAGED = "it is damaged: remove it, and layers are built again"
 _STEPS = (
     """
 CREATE TABLE layers (key TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, recipe TEXT NOT NULL,
@@ -42,6 +44,7 @@ ALTER TABLE phases ADD COLUMN cpu REAL NOT NULL DEFAULT 0;
 ALTER TABLE phases ADD COLUMN read INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE phases ADD COLUMN written INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE layers ADD COLUMN claims TEXT NOT NULL DEFAULT '';
+ALTER TABLE layers ADD COLUMN sum TEXT NOT NULL DEFAULT '';
 CREATE TABLE downloads (sha256 TEXT PRIMARY KEY, name TEXT NOT NULL, size INTEGER NOT NULL, seconds REAL NOT NULL,
   fetched REAL NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE remote (repository TEXT, digest TEXT, seen REAL NOT NULL, PRIMARY KEY (repository, digest)) WITHOUT ROWID;
@@ -68,6 +71,7 @@ class Database:
             self._db = stack.enter_context(
                 closing(sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False))
             )
+            self._db.text_factory = lambda data: data.decode("utf-8", "replace")  # damage is found by what reads it
             self._prepare()
             stack.pop_all()  # it is of use: only ``close`` closes it
 
@@ -109,6 +113,14 @@ class Database:
             except BaseException:
                 self._db.rollback()
                 raise
+
+    @contextmanager
+    def decoding(self) -> Iterator[None]:
+        """Say that the file is damaged, where a value cannot be read as what it should be."""
+        try:
+            yield
+        except (ValueError, TypeError, KeyError, zlib.error) as error:
+            raise BuildError(f"{self._path}: the ledger cannot be used: {error}", hint=_DAMAGED) from error
 
     def _prepare(self) -> None:
         if self._alone:
@@ -164,14 +176,16 @@ def _clear_remains(path: Path) -> None:
 def _explained(path: Path) -> Iterator[None]:
     try:
         yield
+    except UnicodeDecodeError as error:  # SQLite's message quotes what it cannot read
+        raise BuildError(f"{path}: the ledger cannot be used: {error}", hint=_DAMAGED) from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0)
         hints = {
             sqlite3.SQLITE_BUSY: f"another process has held it for {_BUSY_SECONDS} s: find it, for instance with fuser",
             sqlite3.SQLITE_FULL: "free some room, or move the cache: BUILDKIT_CACHE=/path",
             sqlite3.SQLITE_READONLY: "make it writable, or move the cache: BUILDKIT_CACHE=/path",
-            sqlite3.SQLITE_CORRUPT: "it is damaged: remove it, and layers are built again",
-            sqlite3.SQLITE_NOTADB: "it is damaged: remove it, and layers are built again",
+            sqlite3.SQLITE_CORRUPT: _DAMAGED,
+            sqlite3.SQLITE_NOTADB: _DAMAGED,
         }
         hint = hints.get(code & 0xFF, "is the disk full, or the file read-only? without it, layers are built again")
         raise BuildError(f"{path}: the ledger cannot be used: {error}", hint=hint) from error

@@ -5,6 +5,7 @@ Tables (schema version 2):
     layers      key, kind, name, recipe (JSON), blobs (JSON), env (JSON), contents (zlib JSON), seconds, built, used,
                 times          how often it was built; a row outlives its blobs, so that what was evicted is known
                 claims (JSON)          the paths in short (oci/claims.py); contents are empty where only those are known
+                sum          of key, blobs and env: a row that was damaged is as if there were none
     wheels      key, recipe, file, sha256, seconds, built, used          compiled from sdists and trees
     downloads   sha256, name, size, seconds, fetched, used
     files       device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns          the stat index
@@ -60,8 +61,12 @@ class Ledger(Database):
 
     def find(self, keys: Iterable[Key]) -> dict[Key, Made]:
         """What is known of these keys."""
-        rows = self.select_in("SELECT key, blobs, seconds, env FROM layers WHERE key IN", [k.hex for k in keys])
-        return {Key(row[0]): Made(blobs=read_blobs(row[1]), seconds=row[2], env=_env(row[3])) for row in rows}
+        rows = self.select_in("SELECT key, blobs, env, seconds, sum FROM layers WHERE key IN", [k.hex for k in keys])
+        return {
+            Key(key): Made(blobs=read_blobs(blobs), seconds=seconds, env=_env(env))
+            for key, blobs, env, seconds, found in rows
+            if found in ("", _sum(key, blobs, env))  # a row of schema 1 has none
+        }
 
     def add(self, key: Key, kind: str, name: str, recipe: str, made: Made, contents: Sequence[tuple[str, str]]) -> None:
         """Record what a recipe came to; its blobs are on the disk already. ``contents`` lists owned paths."""
@@ -85,13 +90,13 @@ class Ledger(Database):
         self, key: Key, about: tuple[str, str, str], made: Made, listing: bytes, claims: str, *, built: int
     ) -> None:
         blobs = [[b.digest.hex, b.diff_id.hex, b.size, b.unpacked, b.compression.value] for b in made.blobs]
-        now = time.time()
-        row = (key.hex, *about, json.dumps(blobs), json.dumps(made.env), listing, made.seconds, now, now)
+        now, told = time.time(), (json.dumps(blobs), json.dumps(made.env))
+        row = (key.hex, *about, *told, listing, made.seconds, now, now)
         with self.transaction():
             self.write(
                 "INSERT OR REPLACE INTO layers VALUES (?,?,?,?,?,?,?,?,?,?,"
-                "? + COALESCE((SELECT times FROM layers WHERE key = ?), 0), ?)",
-                (*row, built, key.hex, claims),
+                "? + COALESCE((SELECT times FROM layers WHERE key = ?), 0), ?, ?)",
+                (*row, built, key.hex, claims, _sum(key.hex, *told)),
             )
             self.write("DELETE FROM tombstones WHERE key = ?", (key.hex,))
 
@@ -100,7 +105,8 @@ class Ledger(Database):
         row = self.one("SELECT contents FROM layers WHERE key = ?", (key.hex,))
         if row is None or not row[0]:
             return None
-        return [(path, sha256) for path, sha256 in json.loads(zlib.decompress(row[0]))]
+        with self.decoding():
+            return [(path, sha256) for path, sha256 in json.loads(zlib.decompress(row[0]))]
 
     def add_contents(self, key: Key, contents: Sequence[tuple[str, str]]) -> None:
         """Record the paths of a layer that another machine made."""
@@ -110,7 +116,8 @@ class Ledger(Database):
     def claims(self, keys: Iterable[Key]) -> dict[Key, tuple[str, ...]]:
         """The claims of layers."""
         rows = self.select_in("SELECT key, claims, contents FROM layers WHERE key IN", [k.hex for k in keys])
-        return {Key(key): _claims(claims, listing) for key, claims, listing in rows}
+        with self.decoding():
+            return {Key(key): _claims(claims, listing) for key, claims, listing in rows}
 
     def describe(self, keys: Iterable[Key]) -> dict[Key, tuple[str, str]]:
         """Kind and name under which keys are known."""
@@ -147,7 +154,8 @@ class Ledger(Database):
     def find_wheel(self, key: Key) -> tuple[str, FileHash] | None:
         """File name and hash of a compiled wheel."""
         row = self.one("SELECT file, sha256 FROM wheels WHERE key = ?", (key.hex,))
-        return None if row is None else (row[0], FileHash(row[1]))
+        with self.decoding():
+            return None if row is None else (row[0], FileHash(row[1]))
 
     def add_wheel(self, key: Key, recipe: str, file: str, sha256: FileHash, seconds: float) -> None:
         """Record a compiled wheel."""
@@ -174,7 +182,8 @@ class Ledger(Database):
             "SELECT sha256, hashed_ns FROM files WHERE device=? AND inode=? AND size=? AND mtime_ns=? AND ctime_ns=?",
             (_signed(stat.device), _signed(stat.inode), stat.size, stat.mtime_ns, stat.ctime_ns),
         )
-        return None if row is None else (FileHash(row[0]), row[1])
+        with self.decoding():
+            return None if row is None else (FileHash(row[0]), row[1])
 
     def add_file(self, stat: StatKey, sha256: FileHash, hashed_ns: int) -> None:
         """Record a file's hash."""
@@ -202,7 +211,9 @@ class Ledger(Database):
     def builds(self, stage: str, image: str, count: int) -> list[tuple[float, dict[str, Any]]]:
         """Start (seconds since the epoch) and report of a stage's last builds, the latest first."""
         query = "SELECT started, report FROM builds WHERE stage = ? AND image = ? ORDER BY id DESC LIMIT ?"
-        return [(started, json.loads(report)) for started, report in self.select(query, (stage, image, count))]
+        rows = self.select(query, (stage, image, count))
+        with self.decoding():
+            return [(started, json.loads(report)) for started, report in rows]
 
     def phases(self, builds: int) -> list[tuple[str, str, float, float, float, int, int]]:
         """Stage, phase, start of the build, seconds, CPU seconds, bytes read and written, of the last builds."""
@@ -217,9 +228,10 @@ class Ledger(Database):
         builds = self.builds(stage, image, 1)
         if not builds:
             return {}
-        keys = {layer["key"].removeprefix("sha256:"): layer["name"] for layer in builds[0][1]["layers"]}
+        with self.decoding():
+            keys = {layer["key"].removeprefix("sha256:"): layer["name"] for layer in builds[0][1]["layers"]}
         rows = self.select_in("SELECT key, recipe FROM layers WHERE key IN", list(keys))
-        return {keys[key]: recipe for key, recipe in rows}
+        return {keys[key]: recipe for key, recipe in rows if Key.of(recipe.encode()).hex == key}
 
     def times_to_build(self) -> list[tuple[str, int, float]]:
         """Kind, unpacked bytes and seconds of layers that were built of late."""
@@ -246,6 +258,10 @@ class Ledger(Database):
         query = f"SELECT {column} FROM {table} WHERE (used < {now - _TOUCH_SECONDS} OR used > {now}) AND {column} IN"  # noqa: S608
         for (value,) in self.select_in(query, values):
             self.write(f"UPDATE {table} SET used = ? WHERE {column} = ?", (now, value))  # noqa: S608
+
+
+def _sum(key: str, blobs: str, env: str) -> str:
+    return FileHash.of(f"{key}\0{blobs}\0{env}".encode()).hex[:16]
 
 
 def read_blobs(text: str) -> tuple[Blob, ...]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -117,18 +118,18 @@ def test_a_file_is_known_only_if_nothing_of_its_stat_changed(ledger: Ledger, fie
 
 def test_builds_tell_the_recipes_of_the_last_one_of_a_stage(ledger: Ledger, path: Path) -> None:
     assert ledger.last_recipes("s", "i") == {}
-    ledger.add(KEY, "k", "n", "old", MADE, [])
-    ledger.add(OTHER, "k", "n", "new", MADE, [])
+    ledger.add(KEY, "k", "n", "a", MADE, [])
+    ledger.add(OTHER, "k", "n", "b", MADE, [])
     ledger.add_build(report("s", ("a", KEY)), 1.0)
     ledger.add_build(report("other", ("a", KEY)), 2.0)
     ledger.add_build(report("s", ("a", OTHER), ("gone", Key.of(b"c"))), 3.0)
     ledger.add_build(report("s", ("a", KEY)) | {"image": "of another project"}, 4.0)
-    assert ledger.last_recipes("s", "i") == {"a": "new"}
-    assert ledger.last_recipes("s", "of another project") == {"a": "old"}
+    assert ledger.last_recipes("s", "i") == {"a": "b"}
+    assert ledger.last_recipes("s", "of another project") == {"a": "a"}
     ledger.add_build(report("s", ("a", KEY), image="another project's"), 4.0)
     ledger.add_build(report("s", ("a", KEY)) | {"image": "of another project"}, 4.0)
-    assert ledger.last_recipes("s", "i") == {"a": "new"}
-    assert ledger.last_recipes("s", "of another project") == {"a": "old"}
+    assert ledger.last_recipes("s", "i") == {"a": "b"}
+    assert ledger.last_recipes("s", "of another project") == {"a": "a"}
     assert rows(path, "SELECT * FROM phases WHERE build = 3") == [(3, "plan", 1.0, 0.5, 2, 3)]
     assert [row[:2] + row[3:] for row in ledger.phases(1)] == [("s", "plan", 1.0, 0.5, 2, 3)]
     assert len(ledger.phases(2)) == 2
@@ -177,6 +178,34 @@ def test_damage_inside_the_file_is_said_with_what_to_do(path: Path) -> None:
     ledger.close()
 
 
+@pytest.mark.parametrize("column", ["key", "blobs", "env"])
+def test_a_row_that_was_altered_is_as_if_there_were_none(ledger: Ledger, path: Path, column: str) -> None:
+    ledger.add(KEY, "k", "n", "a", MADE, [])
+    rows(path, f"UPDATE layers SET {column} = replace({column}, '1', '2')" if column != "key" else
+         f"UPDATE layers SET key = '{OTHER.hex}'")  # fmt: skip
+    assert ledger.find([KEY, OTHER]) == {}
+    ledger.add(KEY, "k", "n", "a", MADE, [])
+    assert ledger.find([KEY, OTHER]) == {KEY: MADE}
+
+
+@pytest.mark.parametrize("data", ["not JSON", b"\xff\xfe", "{}"])
+def test_what_cannot_be_read_is_said_with_what_to_do(ledger: Ledger, path: Path, data: object) -> None:
+    ledger.add(KEY, "k", "n", "a", MADE, [("p", "h")])
+    ledger.add_wheel(OTHER, "b", "f.whl", FileHash.of(b"w"), 1.0)
+    ledger.add_build(report("s", ("a", KEY)), 1.0)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE layers SET contents = ?, recipe = 'not it'", (data,))
+        db.execute("UPDATE wheels SET sha256 = ?", (data,))
+        db.execute("UPDATE builds SET report = ?", (data,))
+    asked: list[Callable[[], object]] = [lambda: ledger.contents(KEY), lambda: ledger.last_recipes("s", "i")]
+    for ask in (*asked, lambda: ledger.find_wheel(OTHER)):
+        with pytest.raises(BuildError, match=r"ledger\.sqlite: the ledger cannot be used: ") as caught:
+            ask()
+        assert "remove it" in caught.value.hint
+    ledger.add_build(report("s", ("a", KEY)), 1.0)
+    assert ledger.last_recipes("s", "i") == {}  # its recipe is not the key's
+
+
 def test_a_ledger_that_is_removed_while_it_is_used_is_begun_anew_by_whoever_opens_it(path: Path) -> None:
     old = Ledger(path)
     old.add(KEY, "k", "n", "{}", MADE, [("p", "h")] * 100)
@@ -204,10 +233,10 @@ def test_a_folder_that_is_missing_is_an_error_of_ours(tmp_path: Path) -> None:
 def test_threads_share_one_ledger(ledger: Ledger) -> None:
     def work(number: int) -> None:
         key = Key.of(str(number).encode())
-        ledger.add(key, "k", "n", "{}", MADE, [("p", str(number))])
+        ledger.add(key, "k", "n", str(number), MADE, [("p", str(number))])
         ledger.add_build(report(str(number), ("n", key)), 1.0)
         assert ledger.contents(key) == [("p", str(number))]
-        assert ledger.last_recipes(str(number), "i") == {"n": "{}"}
+        assert ledger.last_recipes(str(number), "i") == {"n": str(number)}
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(work, range(24)))
