@@ -86,6 +86,12 @@ class Ledger(Database):
             stone = (key.hex, name, f"shared, {only_at}", time.time())
             self.write("INSERT OR REPLACE INTO tombstones VALUES (?,?,?,?)", stone)
 
+    def forget_shared(self, key: Key) -> None:
+        """What another machine was said to have made of a recipe is not to be had: nothing of it is believed."""
+        with self.transaction():
+            self.write("DELETE FROM layers WHERE key = ?", (key.hex,))
+            self.write("DELETE FROM tombstones WHERE key = ?", (key.hex,))
+
     def _add(
         self, key: Key, about: tuple[str, str, str], made: Made, listing: bytes, claims: str, *, built: int
     ) -> None:

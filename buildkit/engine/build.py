@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,6 +86,7 @@ class _Build:
         self._before = tally.fetched, tally.built, tally.pushed
         self._storage = not options.no_import  # layers that only storage has are left there
         self._wanted: set[Key] = set()  # shared layers whose bytes are needed here, though nothing is imported
+        self._told: dict[Key, Entry] = {}  # what was done for each layer, whichever plan it was done by
 
     def run(self, name: str) -> Report:
         """Plan and act; what turns out to be lost on the way is planned anew."""
@@ -118,10 +120,10 @@ class _Build:
         with self._meter.phase("plan"):
             planned = self._planner.plan(name, storage=self._storage)
         plan = planned.plan
-        self._take_over(plan)
+        told = self._take_over(plan)
         self._realise(plan)
         with self._meter.phase("assemble"):
-            check_collisions(plan.composition, shop.ledger, shop.blobs, shop.sharing.listing)
+            check_collisions(plan.composition, shop.ledger, shop.blobs, self._listing)
             composed, arch = plan.composition, shop.project.target.deb_arch
             image = assemble(composed.specs, composed.config, shop.made, arch, most=shop.project.max_layers)
         imported = self._deliver(image, planned.ref, planned.stored)
@@ -137,7 +139,7 @@ class _Build:
             digest=str(Digest.of(image.docker_manifest())),
             seconds=time.monotonic() - self._began,
             phases=self._meter.read(),
-            layers=tuple(self._lines(plan, shop.made)),
+            layers=tuple(self._lines(told, shop.made)),
             fetched=shop.tally.fetched - self._before[0],
             built=shop.tally.built - self._before[1],
             imported=imported,
@@ -145,15 +147,18 @@ class _Build:
             pushed_as={str(ref): digest for ref in self._targets},
             delivered=not self._options.no_import,
         )
-        self._note_use(plan)
-        if plan.missing or imported or report.pushed:
+        self._note_use(told)
+        if told.missing or imported or report.pushed:
             shop.ledger.add_build(report.as_json(), self._started)
         return report
 
-    def _take_over(self, plan: Plan) -> None:
+    def _take_over(self, plan: Plan) -> Plan:
+        """What the plan knows is known from now on; returns it as it will be told, earlier plans included."""
         shop = self._shop
         for entry in plan.entries:
             key, made, shared = entry.spec.key, entry.made, entry.source is Source.SHARED
+            if shared or made is None or key not in self._told:
+                self._told[key] = entry
             if made is None:
                 shop.made.pop(key, None)  # only another stage's image in storage had it
                 shop.remote.discard(key)  # a shared cache lost it
@@ -163,12 +168,20 @@ class _Build:
                 self._note_shared(entry.spec, made)
             elif not shared:
                 shop.remote.discard(key)
+        return replace(plan, entries=tuple(self._told[entry.spec.key] for entry in plan.entries))
 
     def _note_shared(self, spec: Spec, made: Made) -> None:
         sharing = self._shop.sharing
         self._shop.remote.add(spec.key)
         claims = sharing.ask("", [spec.key])[spec.key].claims
         self._shop.ledger.add_shared(spec.key, spec.kind, spec.name, spec.recipe, made, claims, only_at=sharing.name)
+
+    def _listing(self, key: Key) -> list[tuple[str, str]]:
+        try:
+            return self._shop.sharing.listing(key)
+        except SharedLostError:
+            self._shop.ledger.forget_shared(key)
+            raise
 
     def _realise(self, plan: Plan) -> None:
         """Build what is missing, and fetch what is shared where its bytes are needed."""

@@ -57,7 +57,7 @@ def import_image(image: Image, ref: str, blobs: Blobs, relatives: Iterable[str] 
     if shared < len(wanted):
         with blobs.working_folder() as folder:
             skopeo.write_layout(folder, image.oci_manifest(), image.config_blob())
-            for blob in wanted:
+            for blob in dict.fromkeys(wanted):  # an image may have one layer twice
                 (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))
             with _healing(wanted, blobs):
                 skopeo.copy_dir_to_storage(folder, f"@{Digest.of(image.config_blob()).hex}")

@@ -103,6 +103,7 @@ class Realiser:
         except SharedLostError:
             shop.remote.discard(key)  # so that it is made, here or in the next plan
             shop.made.pop(key, None)
+            shop.ledger.forget_shared(key)
             raise
         shop.ledger.add_shared(key, spec.kind, spec.name, spec.recipe, entry.made, entry.claims)
         if fetched.contents is not None:

@@ -137,9 +137,8 @@ class Sharing:
             failing = isinstance(error, RegistryError) and (error.down or error.denied)
             if failing:
                 self._fail(cache, error, writing=False)
-            raise SharedLostError(
-                f"{entry.name}: the shared cache has it no more: {error.message}", said=failing
-            ) from error
+            what = f"{entry.name} is not to be had from the shared cache: {error.message}"
+            raise SharedLostError(what, said=failing) from error
 
     def _attempt(self, cache: SharedCache, action: Callable[[], _Result], *, writing: bool = False) -> _Result | None:
         try:

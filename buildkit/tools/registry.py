@@ -26,6 +26,7 @@ _Result = TypeVar("_Result")
 _LOOKING = "looking up"
 _ASKED_AT_ONCE = 8
 _MISSES = ("manifest unknown", "name unknown", "StatusCode: 404")
+_TOO_LARGE = "exceeded maximum allowed size"
 _PASSING = re.compile(
     r"\b50[0-9] |StatusCode: 5|invalid status code from registry 5|\bEOF\b|connection re(?:fused|set)|broken pipe"
     r"|use of closed network connection|[Tt]emporary failure|blob upload (?:unknown|invalid)|digest invalid"
@@ -81,7 +82,10 @@ class Registries:
     patience: Patience = Patience()
 
     def manifest(self, ref: Ref) -> bytes | None:
-        """The manifest under a tag or a digest, byte for byte, or None; what a digest names is held against it."""
+        """The manifest under a tag or a digest, byte for byte, or None; what a digest names is held against it.
+
+        Of one that is larger than manifests are, nothing is read.
+        """
         limit = f"{self.patience.look:.0f}s"
         argv = (*skopeo_argv(), "--command-timeout", limit, "inspect", "--raw", f"docker://{ref}")
         found = self._try(ref, _LOOKING, lambda: _find(argv))
@@ -153,6 +157,8 @@ def _find(argv: tuple[str, ...]) -> bytes | None:
     said = finished.stderr.decode("utf-8", "replace")
     if any(words in said for words in _MISSES):
         return None
+    if _TOO_LARGE in said:
+        return b""
     raise ToolError("skopeo failed", output=said)
 
 
