@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from buildkit.oci.blob import Blob, Made
@@ -11,17 +11,35 @@ from buildkit.plan.plan import Entry, Plan, Source
 from buildkit.plan.spec import Spec
 
 
+_SLOWEST = 1e-6  # seconds a byte, at most, beyond the largest run that is known: 1 MB/s
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How long one kind of work took: the medians of bytes a run, seconds a run, and seconds a byte."""
+    """How long one kind of work took: the medians of bytes and seconds of a run.
+
+    A run takes ``fixed`` seconds, and ``per_byte`` more; ``largest`` are the bytes of the largest run.
+    """
 
     size: int
     seconds: float
     per_byte: float
+    fixed: float = 0.0
+    largest: int
 
     def takes(self, size: int) -> float:
-        """Seconds for ``size`` bytes, or those of a run where the size is not known (0)."""
-        return size * self.per_byte if size else self.seconds
+        """Seconds for ``size`` bytes, or those of a run where the size is not known (0).
+
+        Small runs say little of what a byte takes: beyond the largest the slowest pace that is likely is taken.
+        """
+        if not size:
+            return self.seconds
+        beyond = max(size - self.largest, 0)
+        return self.fixed + (size - beyond) * self.per_byte + beyond * min(self.per_byte, _SLOWEST)
+
+    def share(self, size: int) -> Pace:
+        """The pace of the parts of one run of ``size`` bytes."""
+        return replace(self, per_byte=self.takes(size) / size, fixed=0.0, largest=size) if size else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +82,13 @@ def measure(runs: Iterable[tuple[int, float]]) -> Pace | None:
     listed = [(size, seconds) for size, seconds in runs if size > 0]
     if not listed:
         return None
+    per_byte = _median_by_byte(listed)
     return Pace(
         size=int(_median([size for size, _ in listed])),
         seconds=_median([seconds for _, seconds in listed]),
-        per_byte=_median([seconds / size for size, seconds in listed]),
+        per_byte=per_byte,
+        fixed=_median([max(seconds - size * per_byte, 0.0) for size, seconds in listed]),
+        largest=max(size for size, _ in listed),
     )
 
 
@@ -83,6 +104,9 @@ def forecast(
 
     ``is_pushed`` says whether the registry that the image goes to has a blob; without it nothing is pushed.
     """
+    if imports and paces.imports is not None:  # in one run
+        brought = sum(_unpacked(e, paces) or 0 for e in plan.entries if e.source is not Source.STORAGE)
+        paces = replace(paces, imports=paces.imports.share(brought))
     return tuple(_cost(entry, paces, to_fetch, imports, is_pushed) for entry in plan.entries)
 
 
@@ -105,7 +129,7 @@ def _cost(
     is_pushed: Callable[[Blob], bool] | None,
 ) -> Cost:
     pace = paces.build.get(entry.spec.kind)
-    unpacked = entry.unpacked or (pace.size if pace else None)
+    unpacked = _unpacked(entry, paces)
     builds = entry.source is Source.BUILT
     brings = imports and entry.source is not Source.STORAGE
     fetch = to_fetch(entry.spec) if builds else _size(entry.made) if entry.source is Source.SHARED and imports else 0
@@ -122,6 +146,12 @@ def _cost(
             ]
         ),
     )
+
+
+def _unpacked(entry: Entry, paces: Paces) -> int | None:
+    """Bytes of a layer's tar; the median of its kind where nobody can say."""
+    pace = paces.build.get(entry.spec.kind)
+    return entry.unpacked or (pace.size if pace else None)
 
 
 def _size(made: Made | None) -> int:
@@ -147,3 +177,14 @@ def _sum(values: Sequence[float | None]) -> Any:  # noqa: ANN401 - int for ints,
 def _median(values: Sequence[float]) -> float:
     ordered = sorted(values)
     return ordered[len(ordered) // 2]
+
+
+def _median_by_byte(runs: Sequence[tuple[int, float]]) -> float:
+    """Seconds a byte, at which half of all bytes took less: many small runs do not outvote a large one."""
+    paces = sorted((seconds / size, size) for size, seconds in runs)
+    half = sum(size for size, _ in runs) / 2
+    for per_byte, size in paces:
+        half -= size
+        if half <= 0:
+            break
+    return per_byte

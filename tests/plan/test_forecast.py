@@ -20,9 +20,12 @@ ROOT = COMPOSITION.specs[0]
 BLOB = Blob(digest=Digest.of(b"b"), diff_id=DiffId.of(b"b"), size=30, unpacked=100, compression=Compression.ZSTD)
 MADE = Made(blobs=(BLOB,))
 PACES = Paces(
-    build={Kind.WHEELS: Pace(size=9, seconds=9.0, per_byte=0.5), Kind.ROOT: Pace(size=7, seconds=20.0, per_byte=2.0)},
-    fetch=Pace(size=1, seconds=1.0, per_byte=0.25),
-    imports=Pace(size=1, seconds=1.0, per_byte=0.01),
+    build={
+        Kind.WHEELS: Pace(size=9, seconds=9.0, per_byte=0.5, largest=100),
+        Kind.ROOT: Pace(size=7, seconds=20.0, per_byte=2.0, largest=100),
+    },
+    fetch=Pace(size=1, seconds=1.0, per_byte=0.25, largest=100),
+    imports=Pace(size=1, seconds=1.0, per_byte=0.01, largest=100),
 )
 
 
@@ -81,14 +84,34 @@ def test_a_sum_knows_only_what_all_know() -> None:
     assert known.as_json() == {"fetch": 1, "build": 2, "import": 3, "push": 4, "seconds": 5.0}
 
 
-@pytest.mark.parametrize(
-    ("runs", "pace"),
-    [
-        ([], None),
-        ([(0, 1.0)], None),
-        ([(10, 5.0)], Pace(size=10, seconds=5.0, per_byte=0.5)),
-        ([(10, 5.0), (20, 2.0), (1000, 1000.0)], Pace(size=20, seconds=5.0, per_byte=0.5)),
-    ],
-)
-def test_a_pace_is_the_median_of_earlier_runs(runs: list[tuple[int, float]], pace: Pace | None) -> None:
-    assert measure(runs) == pace
+def test_no_runs_have_no_pace() -> None:
+    assert measure([]) is None
+    assert measure([(0, 1.0)]) is None
+
+
+def test_a_pace_is_the_median_of_earlier_runs() -> None:
+    assert measure([(10, 5.0)]) == Pace(size=10, seconds=5.0, per_byte=0.5, largest=10)
+    pace = measure([(10, 5.0), (20, 2.0), (1000, 1000.0)])
+    assert pace == Pace(size=20, seconds=5.0, per_byte=1.0, largest=1000)
+    assert pace.takes(0) == 5.0
+
+
+def test_many_small_runs_do_not_make_a_large_one_slow() -> None:
+    """An image whose one line was changed a hundred times: what importing takes is not how much there is to import."""
+    pace = measure([(293_000_000, 6.0), (233_000_000, 5.0), *[(73_000, 0.35)] * 100])
+    assert pace is not None
+    assert pace.takes(73_000) == pytest.approx(0.35, rel=0.1)
+    assert 4 < pace.takes(200_000_000) < 6
+
+
+def test_small_runs_alone_say_little_of_large_ones() -> None:
+    pace = measure([(3_600, 0.17), (4_000, 0.2)])
+    assert pace is not None
+    assert pace.takes(5_000_000) < 10
+
+
+def test_layers_are_imported_in_one_run() -> None:
+    pace = Pace(size=1, seconds=1.0, fixed=2.0, per_byte=0.01, largest=1000)
+    plan = Plan(composition=COMPOSITION, entries=(entry(Source.CACHE), entry(Source.STORAGE), entry(Source.CACHE)))
+    costs = forecast(plan, Paces(build={}, imports=pace), lambda _spec: 0)
+    assert [cost.seconds for cost in costs] == [2.0, 0.0, 2.0]
