@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 from buildkit.oci.blob import Blob, Made
 from buildkit.plan.plan import Entry, Plan, Source
 from buildkit.plan.spec import Spec
-
 
 _SLOWEST = 1e-6  # seconds a byte, at most, beyond the largest run that is known: 1 MB/s
 
@@ -182,9 +182,6 @@ def _median(values: Sequence[float]) -> float:
 def _median_by_byte(runs: Sequence[tuple[int, float]]) -> float:
     """Seconds a byte, at which half of all bytes took less: many small runs do not outvote a large one."""
     paces = sorted((seconds / size, size) for size, seconds in runs)
+    sums = accumulate(size for _, size in paces)
     half = sum(size for size, _ in runs) / 2
-    for per_byte, size in paces:
-        half -= size
-        if half <= 0:
-            break
-    return per_byte
+    return next(per_byte for (per_byte, _), so_far in zip(paces, sums, strict=True) if so_far >= half)
