@@ -27,6 +27,7 @@ def push_root(registry: str, folder: Path, env: Mapping[str, str], more: Iterabl
             "os": "linux",
             "config": {"Env": ["PATH=/usr/bin", "FROM_ROOT=yes"]},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_sha256(layer)}"]},
+            "history": [{"created_by": "a test"}],  # buildah builds nothing with layers on an image without
         }
     ).encode()
     manifest = json.dumps(
