@@ -51,6 +51,7 @@ def register(folder: Path | str | None = None) -> None:
     _session("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check).", root, _lock)
     _session("cache", "See to the cache (-- ls, du, gc, verify, why KEY).", root, _cache)
     _session("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs.", root, _doctor)
+    _session("bench-build", "Race against buildah and BuildKit (-- --workload heavy, --repeat N).", root, _bench)
     _session("schema", "Print the JSON Schema of stage.toml (-- FILE writes it).", root, _schema)
 
 
@@ -161,6 +162,13 @@ def _doctor(_root: Path, arguments: Sequence[str]) -> int:
     from buildkit.engine.main import guarded
 
     return guarded(lambda: main(arguments))
+
+
+def _bench(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.bench.main import bench
+    from buildkit.engine.main import guarded
+
+    return guarded(lambda: bench(root, arguments))
 
 
 def _schema(root: Path, arguments: Sequence[str]) -> int:

@@ -1,0 +1,22 @@
+"""What peers build from: the expert's Containerfile for a checkout as it is, and what it reads."""
+
+from __future__ import annotations
+
+from buildkit.bench.checkout import Checkout
+from buildkit.bench.expert import render_sheet, write_sheet
+from buildkit.engine.planning import open_planner
+from buildkit.events import say_nothing
+
+
+def write_context(checkout: Checkout) -> tuple[str, ...]:
+    """Write it into the checkout; returns the files of it, beside the Containerfile, that changed.
+
+    Raises DefinitionError for a stage that has what the race does not know.
+    """
+    with open_planner(checkout.folder, say_nothing) as planner:
+        composition = planner.composer.compose(checkout.stage)
+    project, root = checkout.project, composition.root[0].work
+    sheet = render_sheet(
+        composition, getattr(root, "ref", ""), project.heavy, project.target.interpreter, project.target.prefix
+    )
+    return write_sheet(sheet, checkout.folder, checkout.links)

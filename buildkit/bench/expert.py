@@ -1,0 +1,138 @@
+"""The Containerfile that an expert would write for a stage: what peers build.
+
+Heavy wheels before light ones, installed by uv out of bind mounts, hashes required; one COPY for each file of a
+model; the application last. Folders that are mounted exist in the root, for older builders would leave them behind.
+A list of pins is copied rather than mounted: buildah 1.28 does not look at what is mounted when it looks for a hit.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildkit.containerfile.config import render_config
+from buildkit.declare.pins import Artifact
+from buildkit.errors import DefinitionError, MissingTool
+from buildkit.plan.compose import Composition
+from buildkit.plan.spec import PackFiles, PackModel, PackPrefix, PackWheels, PullImage, Spec
+
+FILE = "bench/Containerfile"
+_LOCKS = "/opt/locks"
+_LINE_OF_UV = "--no-cache --no-progress --offline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """The text, and the wheels of each group (``heavy``, ``light``) in the order of their installation."""
+
+    text: str
+    groups: tuple[tuple[str, tuple[Artifact, ...]], ...]
+
+
+def render_sheet(composition: Composition, root: str, heavy: int, interpreter: str, prefix: str) -> Sheet:
+    """The Containerfile of a composition, from the image ``root``; wheels of ``heavy`` bytes and more are heavy.
+
+    Raises DefinitionError for what only a container can make: steps, packages, wheels to compile.
+    """
+    if any(not isinstance(spec.work, PullImage) for spec in composition.root):
+        raise DefinitionError(f"stage `{composition.stage.name}` runs steps, which the race does not know")
+    groups = _groups(composition.layers, heavy)
+    lines = [f"FROM {root}"]
+    if any(isinstance(spec.work, PackPrefix) for spec in composition.layers):
+        lines.append(f"RUN {_mount('tools', '/mnt')} /mnt/uv venv {_LINE_OF_UV} --python {interpreter} {prefix}")
+    for name, _ in groups:
+        lines += [f"COPY bench/{name}.txt {_LOCKS}/{name}.txt", _install(name, prefix)]
+    lines += _models(composition.layers)
+    lines += render_config(composition.config, composition.stage.file, inherits=True)
+    lines += _files(composition.layers)
+    return Sheet(text="\n".join([*lines, ""]), groups=groups)
+
+
+def write_sheet(sheet: Sheet, folder: Path, links: Path) -> tuple[str, ...]:
+    """Lay the Containerfile and what it reads into the checkout: pins, wheels, uv. What did not change stays.
+
+    Returns the lists of pins that changed.
+    """
+    place, changed = folder / "bench", []
+    for name, artifacts in sheet.groups:
+        if _write(place / f"{name}.txt", "".join(map(_pin, artifacts))):
+            changed.append(f"bench/{name}.txt")
+        wheels = place / "wheels" / name
+        wheels.mkdir(parents=True, exist_ok=True)
+        wanted = {artifact.file for artifact in artifacts}
+        for path in wheels.iterdir():
+            if path.name not in wanted:
+                path.unlink()
+        for file in sorted(wanted - {path.name for path in wheels.iterdir()}):
+            (wheels / file).hardlink_to(links / file)
+    tool = place / "tools/uv"
+    if sheet.groups and not tool.exists():
+        tool.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(find_uv(), tool)
+    _write(folder / FILE, sheet.text)
+    return tuple(changed)
+
+
+def find_uv() -> str:
+    """uv's own program: it comes with us. Raises MissingTool."""
+    from uv import find_uv_bin
+
+    try:
+        return find_uv_bin()
+    except FileNotFoundError:
+        raise MissingTool("uv is not where its package should have it", hint="run: ci/bootstrap") from None
+
+
+def _groups(layers: Sequence[Spec], heavy: int) -> tuple[tuple[str, tuple[Artifact, ...]], ...]:
+    works = [spec.work for spec in layers if isinstance(spec.work, PackWheels)]
+    if any(work.compiled for work in works):
+        raise DefinitionError("a wheel of this stage must be compiled, which the race does not know")
+    wheels = sorted((wheel for work in works for wheel in work.wheels), key=lambda wheel: wheel.name)
+    found = {
+        "heavy": tuple(wheel for wheel in wheels if wheel.size >= heavy),
+        "light": tuple(wheel for wheel in wheels if wheel.size < heavy),
+    }
+    return tuple((name, members) for name, members in found.items() if members)
+
+
+def _install(name: str, prefix: str) -> str:
+    mounts = f"{_mount('tools', '/mnt')} {_mount(f'wheels/{name}', '/media')}"
+    options = f"{_LINE_OF_UV} --no-index --find-links /media --no-deps --require-hashes"
+    return f"RUN {mounts} /mnt/uv pip install {options} --python {prefix}/bin/python -r {_LOCKS}/{name}.txt"
+
+
+def _mount(source: str, target: str) -> str:
+    return f"--mount=type=bind,source=bench/{source},target={target}"
+
+
+def _models(layers: Sequence[Spec]) -> Iterator[str]:
+    works = [spec.work for spec in layers if isinstance(spec.work, PackModel)]
+    for work in sorted(works, key=lambda work: work.target):
+        for file in work.files:
+            own = work.model.source.startswith("path:")
+            source = file.source if own else f"bench/models/{work.model.name}/{file.path}"
+            yield f"COPY {source} {posixpath.join(work.target, file.path)}"
+
+
+def _files(layers: Sequence[Spec]) -> Iterator[str]:
+    for spec in layers:
+        if isinstance(spec.work, PackFiles):
+            single = [file.path for file in spec.work.tree.files] == ["."]
+            target = spec.work.copy.target.rstrip("/")
+            yield f"COPY {spec.work.tree.path} {target}{'' if single else '/'}"
+
+
+def _pin(artifact: Artifact) -> str:
+    digits = artifact.sha256.hex if artifact.sha256 else ""
+    return f"{artifact.name}=={artifact.version} --hash=sha256:{digits}\n"
+
+
+def _write(path: Path, text: str) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.read_text("utf-8") == text:
+        return False
+    path.write_text(text, "utf-8")
+    return True

@@ -1,0 +1,66 @@
+"""The machine that a race ran on, and the versions of what ran."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+from buildkit.tools.process import Command, find_tool, run
+
+_TOOLS = (("skopeo", "--version"), ("podman", "--version"), ("docker-registry", "--version"), ("runc", "--version"))
+
+
+def describe_machine(folder: Path) -> dict[str, Any]:
+    """Processor, memory and disk sizes in bytes, kernel, file system of ``folder``; no name of the host."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "disk": shutil.disk_usage(folder).total,
+        "file system": _file_system(folder),
+        "kernel": platform.release(),
+        "system": _system(),
+        "python": platform.python_version(),
+        "load": round(os.getloadavg()[2], 2),
+    }
+
+
+def find_versions() -> dict[str, str]:
+    """Versions of tools that take part in everybody's work."""
+    found = {}
+    for name, option in _TOOLS:
+        if find_tool(name):
+            text = run(Command(argv=(name, option), accept=tuple(range(256)))).text.splitlines()
+            words = [word.strip(",") for word in (text[0].split() if text else []) if any(c.isdigit() for c in word)]
+            found[name] = words[-1] if words else "unknown"
+    return found
+
+
+def _processor() -> str:
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _system() -> str:
+    for line in _lines("/etc/os-release"):
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip('"')
+    return platform.system()
+
+
+def _file_system(folder: Path) -> str:
+    mounts = [line.split(" ") for line in _lines("/proc/self/mounts")]
+    above = [(len(mount[1]), mount[2]) for mount in mounts if folder.is_relative_to(mount[1])]
+    return max(above)[1] if above else "unknown"
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return []

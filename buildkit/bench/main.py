@@ -1,0 +1,96 @@
+"""``nox -s bench-build``: an honest race, its results, and a gate."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from buildkit.bench.arena import Arena, open_arena
+from buildkit.bench.heavy import STAGE, ensure_heavy
+from buildkit.bench.machine import describe_machine, find_versions
+from buildkit.bench.participant import Until
+from buildkit.bench.peers import open_participants
+from buildkit.bench.race import Race
+from buildkit.bench.request import parse_request
+from buildkit.bench.results import Results, Sample, Skipped, render_results
+from buildkit.bench.scenarios import SCENARIOS
+from buildkit.bench.workload import Workload, choose_stage, make_workload
+from buildkit.declare.graph import load_graph
+from buildkit.engine.scheduler import interruptible
+from buildkit.engine.shop import cache_folder
+from buildkit.errors import DefinitionError
+from buildkit.events import Say
+from buildkit.report.view import open_view
+
+
+def bench(folder: Path, arguments: Sequence[str]) -> int:
+    """Race, write the results, print them; 1 where ``--compare`` finds us slower.
+
+    Raises DefinitionError, BuildError.
+    """
+    options = parse_request(arguments)
+    with interruptible(), open_view(sys.stderr) as say:
+        results = run_race(folder, options, say)
+    if options.json:
+        sys.stdout.write(render_results(results))
+    return 0
+
+
+def run_race(folder: Path, options: argparse.Namespace, say: Say) -> Results:
+    """The race that the options ask for."""
+    keep = cache_folder() / "bench"
+    skipped: list[Skipped] = []
+    with open_arena() as arena, _own_cache(arena):
+        workload = _prepare(folder, options, arena, keep, say)
+        with open_participants(arena, workload.checkout, options.peer, skipped, say) as racing:
+            race = Race(
+                workload=workload,
+                participants=racing,
+                scenarios=[one for one in SCENARIOS if options.scenario is None or one.name in options.scenario],
+                untils=options.until or tuple(Until),
+                repeat=options.repeat,
+                say=say,
+                calibrations=[],
+                skipped=skipped,
+            )
+            samples: list[Sample] = list(race.run())
+            versions = {one.name: one.version for one in racing}
+        return Results(
+            machine=describe_machine(arena.folder),
+            versions=find_versions(),
+            participants=versions,
+            workload=workload.describe(),
+            samples=tuple(samples),
+            skipped=tuple(skipped),
+            calibrations=tuple(race.calibrations),
+        )
+
+
+def _prepare(folder: Path, options: argparse.Namespace, arena: Arena, keep: Path, say: Say) -> Workload:
+    source, stage = folder, options.stage
+    if options.workload == "heavy":
+        source, stage = keep / "heavy", stage or STAGE
+        ensure_heavy(source, say)
+    elif options.workload != "reference":
+        source = Path(options.workload)
+        if not (source / "stages").is_dir():
+            raise DefinitionError(f"--workload: {source} holds no stages/", hint="say reference, heavy, or a folder")
+    return make_workload(source, choose_stage(load_graph(source).stages, stage), arena, keep, say)
+
+
+@contextmanager
+def _own_cache(arena: Arena) -> Iterator[None]:
+    """What we plan with is in the arena: the user's cache learns nothing of a race."""
+    before = os.environ.get("BUILDKIT_CACHE")
+    os.environ["BUILDKIT_CACHE"] = str(arena.folder / "planning")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["BUILDKIT_CACHE"]
+        else:
+            os.environ["BUILDKIT_CACHE"] = before

@@ -1,0 +1,132 @@
+"""What a command costs: seconds, CPU, peak memory; with the daemons that work for it. From proc(5)."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildkit.errors import BuildError, Interrupted
+from buildkit.tools.process import Command, Finished, run
+from buildkit.tools.usage import used_by_thread
+
+_EVERY_SECONDS = 0.1
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Wall-clock and CPU seconds, and the peak of anonymous memory in bytes (None where the kernel does not tell).
+
+    Memory is added up over all processes at one time, looked at every tenth of a second.
+    """
+
+    seconds: float
+    cpu: float
+    memory: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """A command that ended: how (None if it failed), with what output, and its cost."""
+
+    finished: Finished | None
+    output: str
+    cost: Cost
+
+
+def measure(commands: Sequence[Command], daemons: Sequence[int] = ()) -> Ran:
+    """Run commands one after another until one fails; ``daemons`` are processes that work for them.
+
+    Raises Interrupted alone: a command that fails is a result.
+    """
+    before = sum(map(_tree_cpu, daemons))
+    idle = frozenset(_children(os.getpid())) - set(daemons)
+    used, began = used_by_thread(), time.monotonic()
+    finished, output = None, ""
+    with _Watch(daemons, idle) as watch:
+        try:
+            for command in commands:
+                finished = run(command)
+                output += _text(finished)
+        except Interrupted:
+            raise
+        except BuildError as error:
+            finished, output = None, f"{output}{error.output}\n{error.message}".strip()
+    seconds = time.monotonic() - began
+    cpu = (used_by_thread() - used).cpu + sum(map(_tree_cpu, daemons)) - before
+    return Ran(finished=finished, output=output, cost=Cost(seconds=seconds, cpu=cpu, memory=watch.peak))
+
+
+def _text(finished: Finished) -> str:
+    return (finished.stdout + finished.stderr).decode("utf-8", "replace")
+
+
+class _Watch:
+    """Looks at memory until it is left: of our children but the ``idle`` ones, theirs, and the daemons."""
+
+    def __init__(self, daemons: Iterable[int], idle: frozenset[int]) -> None:
+        self._daemons = tuple(daemons)
+        self._idle = idle
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="memory", daemon=True)
+        self.peak: int | None = None
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(_EVERY_SECONDS):
+            roots = [pid for pid in _children(os.getpid()) if pid not in self._idle]
+            found = [_anonymous(pid) for root in {*roots, *self._daemons} for pid in _tree(root)]
+            if known := [size for size in found if size is not None]:
+                self.peak = max(self.peak or 0, sum(known))
+
+
+def _tree(pid: int) -> Iterator[int]:
+    yield pid
+    for child in _children(pid):
+        yield from _tree(child)
+
+
+def _children(pid: int) -> list[int]:
+    """Of all threads; none where the kernel was built without this file."""
+    found: list[int] = []
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_text("ascii").split())
+    except OSError:
+        return found
+    return found
+
+
+def _anonymous(pid: int) -> int | None:
+    try:
+        text = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _tree_cpu(pid: int) -> float:
+    """Of living processes below ``pid``, with those that they waited for."""
+    return sum(map(_cpu, _tree(pid)))
+
+
+def _cpu(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return sum(map(int, fields[11:15])) / _TICKS

@@ -1,0 +1,130 @@
+"""Who races: what every participant can be asked, and what it answers. Values and one protocol."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from buildkit.bench.checkout import Change
+from buildkit.bench.measure import Ran
+
+
+class Until(StrEnum):
+    """Where the clock stops, and from which state it starts."""
+
+    RUNNABLE = "runnable"  # podman can run the image
+    PUSHED = "pushed"  # the registry has it; nothing is imported
+    FRESH = "fresh"  # pushed, by a machine that has nothing but a warm shared cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """An instruction of a Containerfile, and whether its result was found rather than made."""
+
+    text: str
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """What a participant did: its cost, and what it made anew by its own account."""
+
+    ran: Ran
+    steps: tuple[Step, ...] = ()  # of peers
+    kinds: Mapping[str, int] | None = None  # of ours: layers built, by kind
+    phases: Mapping[str, float] = field(default_factory=dict)
+
+
+class Participant(Protocol):
+    """One of those who race. Every state (`Until`) has an image, caches and a storage of its own."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def version(self) -> str:
+        """Which it is."""
+
+    @property
+    def untils(self) -> tuple[Until, ...]:
+        """Where it takes part."""
+
+    def clear(self, until: Until) -> None:
+        """Have nothing: no image, no cache, nothing fetched."""
+
+    def build(self, until: Until) -> Built:
+        """Build the checkout as it is; a failure is a result."""
+
+    def look(self, until: Until, paths: Iterable[str]) -> Mapping[str, str]:
+        """Of these paths those that the image has, with the SHA-256 of each."""
+
+    def space(self, until: Until) -> int:
+        """Bytes on the disk: images, caches, and what was fetched."""
+
+    def close(self) -> None:
+        """End what runs in the background."""
+
+
+class Absence(Exception):
+    """A peer cannot take part here; the message says why."""
+
+
+@dataclass(slots=True)
+class Expectation:
+    """What an image must hold after all changes so far; older ones must still be there."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+
+    def add(self, change: Change) -> None:
+        """The change was made."""
+        self.files |= dict(change.files)
+        self.gone = (self.gone | set(change.gone)) - set(self.files)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What must be looked at."""
+        return tuple(sorted({*self.files, *self.gone}))
+
+    def check(self, found: Mapping[str, str]) -> str:
+        """What is wrong with an image, in one line; empty if it is right."""
+        missing = [path for path in self.files if path not in found]
+        stale = [path for path, digits in self.files.items() if found.get(path, digits) != digits]
+        left = [path for path in sorted(self.gone) if path in found]
+        words = ((missing, "is missing"), (stale, "is not what it should be"), (left, "should be gone"))
+        return "; ".join(f"/{path} {what}" for paths, what in words for path in paths[:2])
+
+
+def check_kinds(kinds: Mapping[str, int], wanted: Mapping[str, int]) -> str:
+    """What we built beyond what had to be, or failed to build; empty for neither."""
+    more, less = Counter(kinds) - Counter(wanted), Counter(wanted) - Counter(kinds)
+    words = [
+        f"{count} of {kind} too {what}"
+        for what, counts in (("many", more), ("few", less))
+        for kind, count in counts.items()
+    ]
+    return f"layers: {', '.join(words)}" if words else ""
+
+
+def check_steps(steps: Iterable[Step], changed: Iterable[str]) -> str:
+    """Whether a peer made more anew than a change asks for; empty if not.
+
+    ``changed`` are paths of the context. An instruction needs to be done again if it names one of them, and so do
+    those after it.
+    """
+    known, affected = list(changed), False
+    for step in steps:
+        affected = affected or any(_names(step.text, path) for path in known)
+        if not (affected or step.cached):
+            return f"done again without need: {step.text[:60]}"
+    return ""
+
+
+def _names(instruction: str, path: str) -> bool:
+    """Whether an instruction reads a path of the context, or a folder above it."""
+    words = instruction.replace("=", " ").replace(",", " ").split()
+    return any(path == word or path.startswith(f"{word.rstrip('/')}/") for word in words if word != "/")

@@ -1,0 +1,37 @@
+"""Who takes part here: ourselves, and every peer that is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+from buildkit.bench.arena import Arena
+from buildkit.bench.buildahpeer import Buildah
+from buildkit.bench.checkout import Checkout
+from buildkit.bench.dockerpeer import Docker
+from buildkit.bench.ours import Ours
+from buildkit.bench.participant import Absence, Participant
+from buildkit.bench.results import Skipped
+from buildkit.events import Note, Say
+
+_MAKERS: Mapping[str, Callable[[Arena, Checkout], Participant]] = {"buildah": Buildah, "docker": Docker}
+PEERS = tuple(_MAKERS)
+
+
+@contextmanager
+def open_participants(
+    arena: Arena, checkout: Checkout, wanted: Sequence[str] | None, skipped: list[Skipped], say: Say
+) -> Iterator[list[Participant]]:
+    """Ourselves first; peers that are absent are said and added to ``skipped``. Their daemons end on leaving."""
+    with ExitStack() as stack:
+        found: list[Participant] = [Ours(arena, checkout)]
+        for name in PEERS if wanted is None else wanted:
+            try:
+                peer = _MAKERS[name](arena, checkout)
+            except Absence as absence:
+                say(Note(text=f"{name} takes no part: {absence}"))
+                skipped.append(Skipped(until="", scenario="", participant=name, why=str(absence)))
+                continue
+            stack.callback(peer.close)
+            found.append(peer)
+        yield found

@@ -1,0 +1,60 @@
+"""What was asked for: the options of ``nox -s bench-build``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from buildkit.bench.participant import Until
+from buildkit.bench.peers import PEERS
+from buildkit.bench.scenarios import NAMES
+from buildkit.engine.options import Parser, positive
+
+_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%?")
+
+
+def parse_request(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the options; raises DefinitionError."""
+    parser = Parser(prog="nox -s bench-build --")
+    parser.add_argument(
+        "--workload",
+        default="reference",
+        metavar="WORKLOAD",
+        help="reference (this project), heavy, or a project's folder",
+    )
+    parser.add_argument("--stage", default="", metavar="STAGE", help="which to build, if several ship")
+    parser.add_argument(
+        "--scenario", nargs="+", choices=NAMES, metavar="NAME", help=f"only these of {', '.join(NAMES)}"
+    )
+    parser.add_argument(
+        "--until", nargs="+", choices=tuple(Until), type=Until, metavar="GOAL", help=f"only these of {', '.join(Until)}"
+    )
+    parser.add_argument("--no-push", action="store_true", help="until runnable alone")
+    parser.add_argument("--peer", nargs="*", choices=PEERS, metavar="NAME", help=f"only these of {', '.join(PEERS)}")
+    parser.add_argument("--repeat", type=positive, default=3, metavar="N", help="repetitions; 3 unless said")
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="for results and pictures; reports/bench unless said"
+    )
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument(
+        "--scale", action="store_true", help="how planning grows: 10 to 400 wheels, 1 to 64 GB of models"
+    )
+    parser.add_argument(
+        "--compare", type=Path, metavar="OLD.json", help="fail where we became slower than in these results"
+    )
+    parser.add_argument(
+        "--fail-over", type=_share, default=0.15, metavar="PERCENT", help="by so much; 15%% unless said"
+    )
+    options = parser.parse_args(list(arguments))
+    if options.no_push:
+        options.until = [Until.RUNNABLE]
+    return options
+
+
+def _share(text: str) -> float:
+    found = _PERCENT.fullmatch(text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"must be a percentage, not {text!r}")
+    return float(found[1]) / 100

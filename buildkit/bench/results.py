@@ -1,0 +1,154 @@
+"""What a race came to: samples, and figures made of them. Values, and their JSON (``results.json``)."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from buildkit.errors import DefinitionError
+
+FORMAT = 1
+
+
+class Verdict(StrEnum):
+    """What became of one turn."""
+
+    RIGHT = "right"
+    EXCESS = "excess"  # the image is right, but more was made anew than had to be
+    WRONG = "wrong"  # quick or not: the image is not what was asked for
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One turn of one participant. Seconds; bytes of memory, of the registry's traffic and of the disk."""
+
+    until: str
+    scenario: str
+    participant: str
+    repetition: int
+    seconds: float
+    cpu: float
+    memory: int | None = None
+    up: int = 0
+    down: int = 0
+    space: int | None = None
+    phases: Mapping[str, float] = field(default_factory=dict)
+    verdict: Verdict = Verdict.RIGHT
+    note: str = ""
+    output: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether its seconds mean anything."""
+        return self.verdict in (Verdict.RIGHT, Verdict.EXCESS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """What was not raced, and why; an empty scenario or participant means any."""
+
+    until: str
+    scenario: str
+    participant: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Samples of one participant in one row: median, least and most of the seconds, medians of the rest.
+
+    ``spread`` is the median absolute deviation of the seconds over their median.
+    """
+
+    count: int
+    median: float
+    least: float
+    most: float
+    spread: float
+    cpu: float
+    memory: int | None
+    up: int
+    down: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """All of a race. ``calibrations`` are seconds of fixed work, measured between the turns."""
+
+    machine: Mapping[str, Any]
+    versions: Mapping[str, str]  # of tools that everybody uses
+    participants: Mapping[str, str]  # and their versions, ourselves first
+    workload: Mapping[str, Any]
+    samples: tuple[Sample, ...]
+    skipped: tuple[Skipped, ...] = ()
+    calibrations: tuple[Mapping[str, float], ...] = ()
+    scale: tuple[Mapping[str, float], ...] = ()
+
+    def of(self, until: str, scenario: str, participant: str) -> list[Sample]:
+        """The samples of one cell."""
+        return [s for s in self.samples if (s.until, s.scenario, s.participant) == (until, scenario, participant)]
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Goals and scenarios that were raced, in order."""
+        return list(dict.fromkeys((sample.until, sample.scenario) for sample in self.samples))
+
+    def as_json(self) -> dict[str, Any]:
+        """As docs/benchmarks.md describes it."""
+        return {"format": FORMAT, **asdict(self)}
+
+
+def render_results(results: Results) -> str:
+    """Text of results.json."""
+    return json.dumps(results.as_json(), indent=1) + "\n"
+
+
+def parse_results(text: str, file: str) -> Results:
+    """Read results.json; raises DefinitionError."""
+    try:
+        value = json.loads(text)
+        if value.pop("format") != FORMAT:
+            raise DefinitionError(f"{file}: results of another format", hint="run the race again")
+        value["samples"] = tuple(Sample(**{**one, "verdict": Verdict(one["verdict"])}) for one in value["samples"])
+        value["skipped"] = tuple(Skipped(**one) for one in value["skipped"])
+        value["calibrations"], value["scale"] = tuple(value["calibrations"]), tuple(value["scale"])
+        return Results(**value)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DefinitionError(f"{file}: no results of a race: {error}") from error
+
+
+def figure(samples: Iterable[Sample]) -> Figures | None:
+    """Figures of those samples that count; None for none."""
+    counting = [sample for sample in samples if sample.counts]
+    if not counting:
+        return None
+    seconds = [sample.seconds for sample in counting]
+    middle = statistics.median(seconds)
+    memories = [sample.memory for sample in counting if sample.memory is not None]
+    return Figures(
+        count=len(counting),
+        median=middle,
+        least=min(seconds),
+        most=max(seconds),
+        spread=spread(seconds),
+        cpu=statistics.median(sample.cpu for sample in counting),
+        memory=round(statistics.median(memories)) if memories else None,
+        up=round(statistics.median(sample.up for sample in counting)),
+        down=round(statistics.median(sample.down for sample in counting)),
+    )
+
+
+def spread(values: Sequence[float]) -> float:
+    """The median absolute deviation over the median; 0 for a single value."""
+    middle = statistics.median(values)
+    return statistics.median(abs(value - middle) for value in values) / middle if middle else 0.0
+
+
+def median_calibrations(results: Results) -> dict[str, float]:
+    """The median seconds of each kind of fixed work."""
+    names = dict.fromkeys(name for one in results.calibrations for name in one)
+    return {name: statistics.median(one[name] for one in results.calibrations if name in one) for name in names}

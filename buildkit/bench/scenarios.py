@@ -1,0 +1,91 @@
+"""What is raced: a change of the checkout, and what it asks of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from buildkit.bench.checkout import Change
+from buildkit.bench.participant import Until
+from buildkit.bench.roots import RELEASE, release
+from buildkit.bench.workload import Workload
+from buildkit.digest import FileHash
+
+Make = Callable[[Workload, int], Change]
+Lack = Callable[[Workload], str]
+
+ALL = "all"  # of a change's kinds: everything is built
+
+
+def _always(_workload: Workload) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One row of the results. ``change`` is made before each repetition; ``lacks`` says why a workload has no such.
+
+    ``cold``: from nothing at all.
+    """
+
+    name: str
+    title: str
+    untils: tuple[Until, ...] = tuple(Until)
+    change: Make | None = None
+    lacks: Lack = field(default=_always)
+    cold: bool = False
+
+
+def _line(workload: Workload, number: int) -> Change:
+    return workload.checkout.change_line(number)
+
+
+def _light(workload: Workload, number: int) -> Change:
+    wheel = workload.checkout.light()
+    assert wheel is not None  # noqa: S101 - `lacks` was asked
+    return workload.checkout.change_pin(wheel, number)
+
+
+def _heavy(workload: Workload, number: int) -> Change:
+    wheel = workload.checkout.heavy()
+    assert wheel is not None  # noqa: S101 - `lacks` was asked
+    return workload.checkout.change_pin(wheel, number)
+
+
+def _added(workload: Workload, number: int) -> Change:
+    return workload.checkout.add_wheel(number)
+
+
+def _model(workload: Workload, number: int) -> Change:
+    return workload.checkout.change_model(number)
+
+
+def _base(workload: Workload, number: int) -> Change:
+    workload.use_root(number)
+    digits = FileHash.of(release(number)).hex
+    return Change(files=((RELEASE, digits),), kinds=(("image", workload.root_layers),), inputs=("bench/root",))
+
+
+def _no_wheels(workload: Workload) -> str:
+    return "" if workload.checkout.light() else "the stage has no wheels"
+
+
+def _no_heavy(workload: Workload) -> str:
+    return "" if workload.checkout.heavy() else "no wheel is heavy enough for a layer of its own"
+
+
+def _no_model(workload: Workload) -> str:
+    return "" if workload.checkout.models() else "the stage has no model of the project's own (path:)"
+
+
+SCENARIOS = (
+    Scenario(name="cold", title="cold", untils=(Until.RUNNABLE, Until.PUSHED), cold=True),
+    Scenario(name="nothing", title="nothing changed"),
+    Scenario(name="app-line", title="one application line", change=_line),
+    Scenario(name="light-pin", title="one light pin", change=_light, lacks=_no_wheels),
+    Scenario(name="heavy-pin", title="one heavy pin", change=_heavy, lacks=_no_heavy),
+    Scenario(name="added-wheel", title="one wheel more", change=_added, lacks=_no_wheels),
+    Scenario(name="one-model", title="one model", change=_model, lacks=_no_model),
+    Scenario(name="base", title="another base", change=_base),
+)
+NAMES = tuple(scenario.name for scenario in SCENARIOS)

@@ -1,0 +1,108 @@
+"""A gate before a registry that counts the bytes that pass, each way. It changes none of them.
+
+The kernel moves the bytes from socket to socket (splice(2)), so that counting costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Toll:
+    """Bytes that went up (to the registry) and came down, requests and headers included."""
+
+    up: int = 0
+    down: int = 0
+
+    def __sub__(self, other: Toll) -> Toll:
+        return Toll(self.up - other.up, self.down - other.down)
+
+
+class Tollgate:
+    """Listens on loopback at ``host`` (``127.0.0.1:PORT``) for what is at ``behind``; one thread for each way."""
+
+    def __init__(self, server: socket.socket, behind: tuple[str, int]) -> None:
+        self._server = server
+        self._behind = behind
+        self._lock = threading.Lock()
+        self._passed = {"up": 0, "down": 0}
+        self.host = f"127.0.0.1:{server.getsockname()[1]}"
+
+    @property
+    def toll(self) -> Toll:
+        """What has passed so far."""
+        with self._lock:
+            return Toll(**self._passed)
+
+    def serve(self) -> None:
+        """Accept connections until the server is shut."""
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            try:
+                registry = socket.create_connection(self._behind)
+            except OSError:
+                client.close()
+                continue
+            pair = _Pair(client, registry)
+            for way, source, target in (("up", client, registry), ("down", registry, client)):
+                threading.Thread(target=self._pass, args=(way, source, target, pair), daemon=True).start()
+
+    def _pass(self, way: str, source: socket.socket, target: socket.socket, pair: _Pair) -> None:
+        reading, writing = os.pipe()
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIECE)
+        try:
+            with suppress(OSError):  # whoever hung up: the other side is told by the shutdown
+                while count := os.splice(source.fileno(), writing, _PIECE):
+                    with self._lock:
+                        self._passed[way] += count
+                    while count:
+                        count -= os.splice(reading, target.fileno(), count)
+        finally:
+            with suppress(OSError):
+                target.shutdown(socket.SHUT_WR)
+            os.close(reading)
+            os.close(writing)
+            pair.leave()
+
+
+class _Pair:
+    """Two sockets that are closed when both ways have ended."""
+
+    def __init__(self, *sockets: socket.socket) -> None:
+        self._sockets = sockets
+        self._lock = threading.Lock()
+        self._ways = len(sockets)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._ways -= 1
+            if self._ways:
+                return
+        for one in self._sockets:
+            one.close()
+
+
+@contextmanager
+def open_tollgate(behind: tuple[str, int]) -> Iterator[Tollgate]:
+    """A gate before the server at ``behind`` (address and port)."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        gate = Tollgate(server, behind)
+        thread = threading.Thread(target=gate.serve, daemon=True)
+        thread.start()
+        try:
+            yield gate
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()

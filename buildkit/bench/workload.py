@@ -1,0 +1,233 @@
+"""What is built: the reference project, the heavy one, or any project of this kind, made ready for a race.
+
+Everything that comes from elsewhere is fetched before the clock starts, and kept for the next race.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import buildkit
+from buildkit.bench.arena import Arena
+from buildkit.bench.checkout import Change, Checkout, copy_file, only_root
+from buildkit.bench.roots import fetch_root, keep_root, push_root
+from buildkit.declare.pins import Artifact
+from buildkit.errors import DefinitionError
+from buildkit.events import Note, Say, StepFinished, StepStarted
+from buildkit.tools.git import list_files
+from buildkit.tools.process import Command, run
+
+NOXFILE = """import nox
+
+from buildkit.sessions import register
+
+register()
+
+
+@nox.session(python=False, venv_backend="none")
+def empty(session):
+    \"\"\"Do nothing: what any session costs.\"\"\"
+"""
+_ROOT_STAGE = "bench-root"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A checkout to race with, and the layout of the root that it starts from."""
+
+    name: str
+    checkout: Checkout
+    root: Path
+    arena: Arena
+
+    @property
+    def root_layers(self) -> int:
+        """How many layers the root has."""
+        return len(json.loads((self.root / "manifest.json").read_bytes())["layers"])
+
+    def describe(self) -> dict[str, Any]:
+        """Name, stage, numbers of wheels and files of models, and their bytes."""
+        wheels = self.checkout.artifacts()
+        models = [file for _, file in self.checkout.models()]
+        return {
+            "name": self.name,
+            "stage": self.checkout.stage,
+            "wheels": len({wheel.name for wheel in wheels}),
+            "wheel bytes": sum({wheel.file: wheel.size for wheel in wheels}.values()),
+            "models": len(models),
+            "model bytes": sum(file.size for file in models),
+        }
+
+    def prepare_peers(self, change: Change | None = None) -> Change:
+        """Bring what peers build from up to date, and add to a change what of it differs now."""
+        from buildkit.bench.context import write_context
+
+        written = write_context(self.checkout)
+        return replace(change, inputs=(*change.inputs, *written)) if change else Change()
+
+    def use_root(self, number: int) -> str:
+        """Push a variant of the root, and let the checkout start from it; its name pinned by digest."""
+        ref = push_root(
+            self.root, self.arena.folder / "root-work", f"{self.arena.gate.host}/bench/root:{number}", number
+        )
+        self.checkout.set_root(ref)
+        return ref
+
+
+def our_path() -> str:
+    """The folder that this package is imported from, for PYTHONPATH."""
+    return str(Path(buildkit.__file__).parent.parent)
+
+
+def nox_argv(folder: Path, session: str, *arguments: str) -> tuple[str, ...]:
+    """The command line of a session of the project in ``folder``."""
+    return (sys.executable, "-m", "nox", "-f", str(folder / "noxfile.py"), "-s", session, "--", *arguments)
+
+
+def make_workload(source: Path, stage: str, arena: Arena, keep: Path, say: Say) -> Workload:
+    """Copy the project in ``source`` into the arena, with all that ``stage`` is made of, and its root.
+
+    Raises DefinitionError, FetchError and ToolError.
+    """
+    folder, links = arena.folder / "checkout", arena.folder / "links"
+    links.mkdir()
+    _copy_project(source, folder)
+    _settle(folder)
+    checkout = Checkout(folder, stage, links)
+    models = [file.source for _, file in checkout.models()]
+    for path in models:
+        copy_file(source / path, folder / path)
+    _fetch(checkout, keep / "wheels", say)
+    _commit(folder, models)
+    root = arena.folder / "root"
+    _make_root(checkout, root, keep, arena, say)
+    workload = Workload(name=source.name, checkout=checkout, root=root, arena=arena)
+    workload.use_root(0)
+    return workload
+
+
+def choose_stage(checkout_stages: Mapping[str, Any], wanted: str) -> str:
+    """The stage to build: the one that is asked for, or the only one that ships. Raises DefinitionError."""
+    if wanted:
+        if wanted not in checkout_stages:
+            raise DefinitionError(f"there is no stage `{wanted}`", hint=f"stages: {', '.join(checkout_stages)}")
+        return wanted
+    shipping = [name for name, stage in checkout_stages.items() if stage.ships]
+    if len(shipping) != 1:
+        raise DefinitionError(
+            f"{len(shipping)} stages ship: {', '.join(shipping)}", hint="say which one to build by --stage"
+        )
+    return shipping[0]
+
+
+def _copy_project(source: Path, folder: Path) -> None:
+    listing = list_files(source, ".")
+    names = listing.tracked if listing else tuple(_all_files(source))
+    for name in names:
+        if (source / name).is_file() or (source / name).is_symlink():
+            copy_file(source / name, folder / name)
+
+
+def _all_files(source: Path) -> Iterator[str]:
+    for parent, folders, names in os.walk(source):
+        own = {"models"} if parent == str(source) else set()
+        folders[:] = sorted(set(folders) - {".git", ".venv", ".nox", "__pycache__"} - own)
+        yield from (os.path.relpath(Path(parent) / name, source) for name in sorted(names))
+
+
+def _settle(folder: Path) -> None:
+    """A noxfile of our own; no bytecode, which peers do not compile either; no shared cache."""
+    (folder / "noxfile.py").write_text(NOXFILE, "utf-8")
+    path = folder / "pyproject.toml"
+    text = path.read_text("utf-8") if path.exists() else ""
+    text = re.sub(r"^(bytecode|cache|cache-write)\s*=.*\n", "", text, flags=re.MULTILINE)
+    if "[tool.buildkit]" not in text:
+        text += "\n[tool.buildkit]\n"
+    path.write_text(text.replace("[tool.buildkit]\n", "[tool.buildkit]\nbytecode = false\n", 1), "utf-8")
+
+
+def _commit(folder: Path, models: Iterable[str]) -> None:
+    """A repository of its own, without models and what peers build from."""
+    with (folder / ".gitignore").open("a", encoding="utf-8") as file:
+        file.write("\n".join(["", "/bench/", *(f"/{path}" for path in models), ""]))
+    git = ("git", "-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "commit.gpgsign=false")
+    for argv in (("init", "--quiet"), ("add", "."), ("commit", "--quiet", "--message=All of it")):
+        run(Command(argv=(*git, *argv), cwd=folder, what="git"))
+
+
+def _fetch(checkout: Checkout, kept: Path, say: Say) -> None:
+    """Every wheel that the locks name, from the kept folder, or from the index into it."""
+    from buildkit.declare.modelslock import parse_models_lock
+    from buildkit.engine.fetch import make_fetcher
+
+    wanted = {artifact.file: artifact for artifact in checkout.artifacts() if artifact.sha256}
+    for part in checkout.graph.resolve(checkout.stage).parts:
+        if part.models is not None:
+            lock = parse_models_lock((checkout.folder / part.models.lock).read_text("utf-8"), part.models.lock)
+            wanted |= {model.wheel.file: model.wheel for model in lock.models if model.wheel}
+    fetcher = make_fetcher(checkout.folder, checkout.project.target, threading.Event())
+
+    def fetch(artifact: Artifact) -> None:
+        path = kept / (artifact.sha256.hex if artifact.sha256 else "") / artifact.file
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fetcher.fetch(artifact, path, progress=lambda _done: None)
+            say(Note(text=f"fetched {artifact.file}"))
+        _link(path, checkout.links / artifact.file)
+
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(fetch, wanted.values()))
+    finally:
+        fetcher.close()
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _make_root(checkout: Checkout, folder: Path, keep: Path, arena: Arena, say: Say) -> None:
+    """The root as a layout: fetched, or built by ourselves with a cache that is kept."""
+    stage = checkout.graph.resolve(checkout.stage).chain[0]
+    arch = checkout.project.target.deb_arch
+    began = time.monotonic()
+    say(StepStarted(step="root", phase="prepare"))
+    if stage.image:
+        fetch_root(stage.image, folder, arch)
+    else:
+        keep_root(_build_root(checkout, keep, arena), keep / "cache", folder, arch)
+    say(StepFinished(step="root", phase="prepare", seconds=time.monotonic() - began))
+
+
+def _build_root(checkout: Checkout, keep: Path, arena: Arena) -> list[dict[str, Any]]:
+    work, report = arena.folder / "root-project", arena.folder / "root.json"
+    stage = checkout.graph.resolve(checkout.stage).chain[0]
+    shutil.copytree(checkout.folder / "requirements", work / "requirements")
+    (work / f"stages/{_ROOT_STAGE}").mkdir(parents=True)
+    lines = only_root((checkout.folder / stage.file).read_text("utf-8").splitlines())
+    (work / f"stages/{_ROOT_STAGE}/stage.toml").write_text("\n".join(['summary = "root"', "", *lines, ""]), "utf-8")
+    text = (checkout.folder / "pyproject.toml").read_text("utf-8")
+    text = re.sub(r"^compression\s*=.*\n", "", text, flags=re.MULTILINE)
+    (work / "pyproject.toml").write_text(
+        text.replace("[tool.buildkit]\n", '[tool.buildkit]\ncompression = "gzip"\n', 1), "utf-8"
+    )
+    (work / "noxfile.py").write_text(NOXFILE, "utf-8")
+    env = {"BUILDKIT_CACHE": str(keep / "cache"), "PYTHONPATH": our_path()}
+    argv = nox_argv(work, f"build-{_ROOT_STAGE}", "--no-import", "--json", str(report))
+    run(Command(argv=argv, env=env, what="building the root"))
+    layers: list[dict[str, Any]] = json.loads(report.read_text("utf-8"))["layers"]
+    return layers
