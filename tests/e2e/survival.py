@@ -74,9 +74,9 @@ def _sha256(path: Path) -> str:
 
 
 def find_blob(tiny: Tiny, layer: str) -> Path:
-    """Where the one blob of a layer is, or was."""
+    """Where the one blob of a layer, as it was built last, is or was."""
     with closing(sqlite3.connect(tiny.cache / "ledger.sqlite")) as db:
-        ((blobs,),) = db.execute("SELECT blobs FROM layers WHERE name = ?", (layer,)).fetchall()
+        (blobs,) = db.execute("SELECT blobs FROM layers WHERE name = ? ORDER BY built DESC", (layer,)).fetchone()
     return tiny.cache / "sha256" / json.loads(blobs)[0][0]
 
 
