@@ -89,7 +89,7 @@ def plant(tiny: Tiny, name: str, change: Callable[[bytearray], None]) -> None:
         stored = zstandard.ZstdCompressor().compress(bytes(tar))
         row = [hashlib.sha256(stored).hexdigest(), hashlib.sha256(tar).hexdigest(), len(stored), len(tar), "zstd"]
         (tiny.cache / "sha256" / row[0]).write_bytes(stored)
-        db.execute("UPDATE layers SET blobs = ? WHERE key = ?", (json.dumps([row]), key))
+        db.execute("UPDATE layers SET blobs = ?, sum = '' WHERE key = ?", (json.dumps([row]), key))
 
 
 def set_field(member: str, field: slice, value: bytes) -> Callable[[bytearray], None]:
