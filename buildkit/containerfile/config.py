@@ -67,8 +67,6 @@ def _pairs(instruction: str, pairs: list[tuple[str, str]]) -> str:
 
 
 def _healthcheck(check: Healthcheck) -> str:
-    times = (
-        f"--interval={check.interval}s --timeout={check.timeout}s "
-        f"--start-period={check.start_period}s --retries={check.retries}"
-    )
-    return f"HEALTHCHECK {times} \\\n    CMD {quote_argv(check.test)}"
+    times = {"interval": check.interval, "timeout": check.timeout, "start-period": check.start_period}
+    said = [f"--{name}={seconds}s" for name, seconds in times.items() if seconds]  # buildah refuses 0s, the default
+    return f"HEALTHCHECK {' '.join(said)} --retries={check.retries} \\\n    CMD {quote_argv(check.test)}"

@@ -1,0 +1,117 @@
+"""Exports are built by the real builders, and hold what our own images hold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.containerfile.builders import Buildah, Builder, config_of, tree_of
+from tests.containerfile.conftest import TOOLS
+from tests.containerfile.noise import find_differences
+from tests.e2e.conftest import new_tiny, short_folder
+from tests.e2e.test_compiling import write_sdist
+from tests.e2e.tinyproject import Tiny
+
+pytestmark = [pytest.mark.tools, pytest.mark.network]
+
+_NATIVE = Path(__file__).parents[1] / "e2e/native"
+_HOSTILE = {
+    "DOLLAR": "costs $5, not ${HOME} nor $(id)",
+    "QUOTES": """it's "quoted" `so`""",
+    "BACKSLASH": "C:\\new\\",
+    "SPACES": "  two  spaces  ",
+    "EMPTY": "",
+    "HASH": "# no comment",
+    "UMLAUT": "größe = 1 µm",
+}
+_SCRIPT = r"""
+# a comment, and what looks like one in a here-document
+mkdir -p /opt/hostile
+cat > /opt/hostile/made <<'EOF'
+# kept
+    # kept, with its spaces
+  "quoted" \ $HOME `id` \n
+	after a tab, and an empty line
+
+EOF
+printf '%s\n' "$WORD" >> /opt/hostile/made
+"""
+
+
+@pytest.fixture(scope="module")
+def hostile(template: Path, registry: str, links: Path) -> Iterator[Tiny]:
+    """The tiny project's `tools`, with values that must be quoted, built by us, and exported."""
+    tiny = new_tiny(template, registry, links)
+    stage = "stages/tools/stage.toml"
+    said = json.dumps(_HOSTILE["QUOTES"]), json.dumps(_HOSTILE["DOLLAR"])
+    words = "\n".join(f"{name} = {json.dumps(value)}" for name, value in _HOSTILE.items())
+    script = f"[[run]]\nname = \"hostile\"\nscript = '''{_SCRIPT}'''\nenv = {{ WORD = {said[0]} }}\n"
+    config = f"""
+[config]
+workdir = "/with space"
+volumes = ["/data"]
+ports = ["53/udp"]
+cmd = ["/bin/sh", "-c", {said[0]}, {said[1]}, "two\\nlines"]
+labels = {{ quotes = {said[0]}, dollar = {said[1]} }}
+stop-signal = "SIGINT"
+[config.env]
+{words}
+"""
+    tiny.write(stage, (tiny.project / stage).read_text() + script + config)
+    shutil.copytree(tiny.folder / "links", tiny.project / "wheels")
+    assert tiny.build("tools").code == 0
+    ended = tiny.run("export-containerfile", "tools", "--find-links", "wheels")
+    assert ended.code == 0, ended.text
+    yield tiny
+    tiny.remove()
+
+
+def test_an_export_holds_the_same_files_and_says_the_same(hostile: Tiny, builder: Builder) -> None:
+    builder.build(hostile.project, "Podmanfile", "exported/tools", DEBIAN=TOOLS)
+    image = "localhost/tiny/tools:latest"
+    ours, theirs = tree_of(hostile, image), builder.tree("exported/tools")
+    assert ours["opt/hostile/made"] == theirs["opt/hostile/made"]
+    assert {"opt/tools/copy", "app/main.sh", "models/greeter/weights.txt"} <= theirs.keys()
+    assert find_differences(ours, theirs) == {}
+    config = config_of(hostile, image)
+    assert _HOSTILE.items() <= config["Env"].items()
+    assert builder.config("exported/tools") == config
+
+
+@pytest.fixture(scope="module")
+def native() -> Iterator[Tiny]:
+    """A Debian root in which no script of a package ran, with wheels compiled from an sdist and from the repository."""
+    folder = short_folder()
+    tiny = Tiny(folder, links=folder / "project/wheels")
+    tiny.adopt(_NATIVE)
+    wheels = tiny.project / "wheels"
+    wheels.mkdir()
+    argv = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels), "pip", "setuptools")
+    subprocess.run((*argv, "--only-binary=:all:", "--python-version=3.13"), check=True)
+    write_sdist(wheels)
+    tiny.lock()
+    assert tiny.build("app").code == 0
+    ended = tiny.run("export-containerfile", "app", "--find-links", "wheels")
+    assert ended.code == 0, ended.text
+    yield tiny
+    tiny.remove()
+
+
+def test_debian_roots_and_compiled_wheels_come_out_the_same(native: Tiny, workshop: Tiny) -> None:
+    builder = Buildah(workshop=workshop)
+    builder.build(native.project, "Podmanfile", "exported/native", DEBIAN=TOOLS)
+    code = "import fast, source_only as s, source_native as n; print(fast.add(40, 2), s.WORD, n.add(1, 1))"
+    said = workshop.tool(
+        "podman", "run", "--rm", "--network=none", "exported/native", "/opt/venv/bin/python", "-c", code
+    )
+    assert said == "42 sdist 2\n"
+    image = "localhost/tiny/app:latest"
+    found = find_differences(tree_of(native, image), builder.tree("exported/native"))
+    assert {path for path in found if not path.endswith(".so")} == set()  # compilers note where they ran
+    assert builder.config("exported/native") == config_of(native, image)
