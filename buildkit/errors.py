@@ -16,7 +16,11 @@ BuildkitError
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
+
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 
 
 class BuildkitError(Exception):
@@ -134,3 +138,14 @@ class Interrupted(BuildError):
     """The user or the system asked to stop."""
 
     exit_code = 130
+
+
+def disk_trouble(error: OSError) -> str:
+    """Why nothing can be written, where that is the disk's fault: full, quota used up, or read-only; else empty."""
+    return {**_FULL, errno.EROFS: "the file system is read-only"}.get(error.errno or 0, "")
+
+
+def find_full_disk(output: str) -> str:
+    """The same, if a program's words say that its disk is full or the quota used up."""
+    said = output.lower()
+    return next((words for number, words in _FULL.items() if os.strerror(number).lower() in said), "")

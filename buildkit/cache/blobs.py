@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from buildkit.digest import Digest, FileHash, Key
-from buildkit.errors import BuildError, Interrupted
+from buildkit.errors import BuildError, Interrupted, disk_trouble
 
 if TYPE_CHECKING:
     from buildkit.cache.notes import Notes
@@ -231,14 +231,9 @@ def explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reasons = {
-            errno.ENOSPC: "the disk is full",
-            errno.EDQUOT: "the disk quota is used up",
-            errno.EROFS: "the file system is read-only",
-        }
-        if error.errno not in reasons:
+        if not disk_trouble(error):
             raise
         raise BuildError(
-            f"{folder}: {reasons[error.errno]}",
+            f"{folder}: {disk_trouble(error)}",
             hint="free some room, or move the cache: BUILDKIT_CACHE=/path; nothing half-written is kept",
         ) from error

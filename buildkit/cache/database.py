@@ -20,6 +20,7 @@ from typing import Any
 from buildkit.errors import BuildError
 
 _BUSY_SECONDS = 30
+_LEAST_BYTES = 1 << 16
 _DAMAGED = "it is damaged: remove it, and layers are built again"
 _STEPS = (
     """
@@ -187,5 +188,14 @@ def _explained(path: Path) -> Iterator[None]:
             sqlite3.SQLITE_CORRUPT: _DAMAGED,
             sqlite3.SQLITE_NOTADB: _DAMAGED,
         }
+        if code & 0xFF == sqlite3.SQLITE_IOERR and _is_full(path):  # there was no room for what processes share
+            raise BuildError(f"{path}: the disk is full", hint=hints[sqlite3.SQLITE_FULL]) from error
         hint = hints.get(code & 0xFF, "is the disk full, or the file read-only? without it, layers are built again")
         raise BuildError(f"{path}: the ledger cannot be used: {error}", hint=hint) from error
+
+
+def _is_full(path: Path) -> bool:
+    with suppress(OSError):
+        room = os.statvfs(path.parent)
+        return room.f_bavail * room.f_frsize < _LEAST_BYTES
+    return False

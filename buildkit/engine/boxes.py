@@ -20,7 +20,7 @@ from buildkit.engine.pull import pull_image
 from buildkit.engine.refs import root_ref, whole_ref
 from buildkit.engine.scheduler import Outcome
 from buildkit.engine.shop import Shop
-from buildkit.errors import BuildError, MismatchError, ToolError
+from buildkit.errors import BuildError, MismatchError, ToolError, find_full_disk
 from buildkit.layers.blobstream import BlobStream
 from buildkit.layers.bytecode import Compiler, worker_argv
 from buildkit.layers.member import Compression, Packed
@@ -99,7 +99,9 @@ class Boxes:
                 buildah.run_in(box, run.command, env=dict(run.env), network=run.network, mounts=mounts)
             except ToolError as error:
                 hint = "" if run.network else "a step has no network unless it says `network = true`"
-                raise BuildError(f"{spec.name}: {error.message}", hint=hint, output=error.output) from error
+                raise BuildError(
+                    f"{spec.name}: {error.message}", hint=error.hint or hint, output=error.output
+                ) from error
             with shop.meter.phase("commit"):
                 image = buildah.commit(box, self._root_ref((*work.chain, spec)), folder)
                 blob = self._export(image, work.chain)
@@ -148,9 +150,12 @@ class Boxes:
             try:
                 done = buildah.run_in(box, argv, env=env, network=False, mounts=((folder, "/mnt"),))
             except ToolError as error:
+                full = find_full_disk(error.output)
                 raise BuildError(
-                    f"{artifact.name} {artifact.version}: its wheel could not be compiled in {builder.stage.name}",
-                    hint="does the builder hold its build system (and pip)? see requirements of the builder's stage",
+                    f"{artifact.name} {artifact.version}: its wheel could not be compiled in {builder.stage.name}"
+                    + (f": {full}" if full else ""),
+                    hint=error.hint
+                    or "does the builder hold its build system (and pip)? see requirements of the builder's stage",
                     output=error.output,
                 ) from error
         file, _, data = done.stdout.partition(b"\n")

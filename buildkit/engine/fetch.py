@@ -6,7 +6,6 @@ that the final rename is atomic; under the final name there is only ever a compl
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -21,7 +20,7 @@ from buildkit.cache.blobs import claimed_file
 from buildkit.declare.pins import Artifact
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
-from buildkit.errors import BuildError, BuildkitError, FetchError, MismatchError
+from buildkit.errors import BuildError, BuildkitError, FetchError, MismatchError, disk_trouble
 from buildkit.tools.http import Dropped, Patience, Session, url_name
 from buildkit.tools.sources import host_of, load_sources
 
@@ -257,5 +256,6 @@ def _named_last(into: Path) -> Iterator[IO[bytes]]:
 
 
 def _disk_error(into: Path, error: OSError) -> BuildError:
-    hint = f"free some space below {into.parent}" if error.errno in {errno.ENOSPC, errno.EDQUOT} else ""
-    return BuildError(f"cannot write {into}: {error.strerror or error}", hint=hint)
+    trouble = disk_trouble(error)
+    hint = "free some room, or move the cache: BUILDKIT_CACHE=/path" if trouble else ""
+    return BuildError(f"cannot write {into}: {trouble or error.strerror or error}", hint=hint)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from buildkit.engine.options import Parser, parse_build_options
-from buildkit.errors import BuildError, BuildkitError, DefinitionError
+from buildkit.errors import BuildError, BuildkitError, DefinitionError, disk_trouble
 from buildkit.report.words import clean
 
 
@@ -63,9 +63,11 @@ def guarded(action: Callable[[], int | None]) -> int:
         print_error(error)
         return error.exit_code
     except OSError as error:
-        if error.filename is None:
+        trouble = disk_trouble(error)
+        if error.filename is None and not trouble:
             raise  # not about a file: a defect of ours, with its traceback
-        print_error(BuildError(f"{error.filename}: {error.strerror}"))
+        where = f"{error.filename}: " if error.filename else ""
+        print_error(BuildError(f"{where}{trouble or error.strerror}", hint="free some room" if trouble else ""))
         return BuildError.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -90,9 +92,26 @@ def check_writable(path: Path) -> None:
 
 
 def write_text(path: Path, text: str, *, append: bool = False) -> None:
-    """Write, or add to, a file that was asked for; raises DefinitionError where it cannot be."""
+    """Write, or add to, a file that was asked for, wholly or not at all.
+
+    Raises BuildError where the disk is full, else DefinitionError where it cannot be.
+    """
     try:
-        with path.open("a" if append else "w", encoding="utf-8") as file:
-            file.write(text)
+        if append or (path.exists() and not path.is_file()) or path.is_symlink():  # a device or a pipe has no beside
+            with path.open("a" if append else "w", encoding="utf-8") as file:
+                file.write(text)
+        else:
+            _write_beside(path, text)
     except OSError as error:
+        if trouble := disk_trouble(error):
+            raise BuildError(f"{path}: {trouble}", hint="free some room, or name another file") from error
         raise DefinitionError(f"{path}: {error.strerror}") from error
+
+
+def _write_beside(path: Path, text: str) -> None:
+    new = path.with_name(f".{path.name[:100]}.{os.getpid()}")
+    try:
+        new.write_text(text, "utf-8")
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)

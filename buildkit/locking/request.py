@@ -12,7 +12,7 @@ from pathlib import Path
 from buildkit.declare.localpackage import make_describe_local
 from buildkit.declare.requirements import DescribeLocal
 from buildkit.declare.target import Target
-from buildkit.errors import BuildError, DefinitionError
+from buildkit.errors import BuildError, DefinitionError, disk_trouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,8 @@ class Drafts:
             for temporary, final in ready:
                 temporary.replace(final)
         except OSError as error:
-            raise BuildError(f"cannot write the locks: {error}") from error
+            hint = "free some room; no lock has changed" if disk_trouble(error) else ""
+            raise BuildError(f"cannot write the locks: {disk_trouble(error) or error}", hint=hint) from error
         finally:
             for temporary, _ in ready:
                 temporary.unlink(missing_ok=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from buildkit.engine.main import build, guarded
+from buildkit.engine.main import build, guarded, write_text
 from buildkit.engine.options import parse_build_options
 from buildkit.engine.shop import cache_folder
 from buildkit.errors import BuildError, DefinitionError
@@ -47,6 +48,43 @@ def test_an_error_about_no_file_is_a_defect() -> None:
 
     with pytest.raises(OSError, match="Input"):
         guarded(fail)
+
+
+def test_a_full_disk_is_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, "x")
+
+    assert guarded(fail) == 1
+    assert capsys.readouterr().err == "error: the disk is full\nhint: free some room\n"
+
+
+def test_a_file_that_was_asked_for_is_there_wholly_or_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "report.json"
+    write_text(file, "old")
+    write_text(file, "new")
+    assert file.read_text() == "new"
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "x")
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    with pytest.raises(BuildError, match=r"report\.json: the disk is full") as caught:
+        write_text(file, "newer")
+    assert caught.value.exit_code == 1
+    assert list(tmp_path.iterdir()) == [file]
+    assert file.read_text() == "new"
+
+
+def test_a_report_may_go_to_a_device_or_through_a_link(tmp_path: Path) -> None:
+    write_text(Path("/dev/null"), "x")
+    assert Path("/dev/null").is_char_device()
+    (tmp_path / "link").symlink_to("target")
+    write_text(tmp_path / "link", "x")
+    assert (tmp_path / "target").read_text() == "x"
+    with pytest.raises(BuildError, match="/dev/full: the disk is full"):
+        write_text(Path("/dev/full"), "x")
 
 
 def test_what_an_action_says_is_the_exit_code() -> None:

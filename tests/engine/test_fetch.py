@@ -323,7 +323,7 @@ def test_a_full_disk_is_said_with_a_hint(server, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", refuse)
-    with pytest.raises(BuildError, match="No space left") as caught:
+    with pytest.raises(BuildError, match="/one: the disk is full") as caught:
         get(server, tmp_path / "one")
-    assert "free some space" in caught.value.hint
+    assert "free some room" in caught.value.hint
     assert_only(tmp_path)

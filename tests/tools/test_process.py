@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -68,6 +69,17 @@ def test_a_child_that_was_killed_is_said_to_be_with_the_signals_name(name: str) 
 def test_a_real_time_signal_has_a_number() -> None:
     with pytest.raises(ToolError, match=r"^x was killed by signal 40$"):
         run(shell("kill -40 $$", what="x"))
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "the disk quota is used up")]
+)
+def test_a_program_that_found_no_room_is_said_to(number: int, words: str) -> None:
+    script = f"echo writing it: {os.strerror(number)} >&2; exit 3"
+    with pytest.raises(ToolError) as caught:
+        run(Command(argv=("sh", "-c", script), what="making it"))
+    assert caught.value.message == f"making it failed with exit code 3: {words}"
+    assert "free some room" in caught.value.hint
 
 
 def test_only_the_end_of_a_long_output_is_kept() -> None:
