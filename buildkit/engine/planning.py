@@ -20,12 +20,14 @@ from buildkit.errors import DefinitionError
 from buildkit.events import Say
 from buildkit.oci.blob import Blob, Made
 from buildkit.plan.compose import Composer, Composition
-from buildkit.plan.plan import Entry, Plan, View, make_plan, plan_layer
+from buildkit.plan.plan import Entry, Plan, Source, View, make_plan, plan_layer
 from buildkit.plan.spec import Kind, PackModel, PackWheels, Spec
 
 if TYPE_CHECKING:
     from buildkit.engine.reasons import Reasons
     from buildkit.oci.entry import Entry as Shared
+
+_ASKED_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,22 @@ class Planner:
     def _ask_shared(self, name: str, plan: Plan) -> dict[Key, Shared]:
         """What shared caches have of what would have to be built."""
         return self.shop.sharing.ask(name, [entry.spec.key for entry in plan.missing])
+
+    def stored_keys(self, planned: Planned) -> frozenset[Key]:
+        """Layers that need no import: storage has them as this image needs them, in whichever stage's image."""
+        entries = planned.plan.entries
+        known = {entry.spec.key for entry in entries if entry.source is Source.STORAGE}
+        first = next((entry for entry in entries if entry.source is not Source.STORAGE), None)
+        if first is None or first.made is None:  # what was never made is nowhere, and nothing above it
+            return frozenset(known)
+        made = {entry.spec.key: entry.made for entry in entries if entry.made is not None}
+        refs = {self.shop.project.ref(name) for name in self.graph.stages} - {planned.ref}
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            for stored in filter(None, pool.map(find_stored, sorted(refs))):
+                view = View(made=made, is_present=lambda _blob: False, stored=stored.diff_ids)
+                plan = make_plan(planned.plan.composition, view)
+                known |= {entry.spec.key for entry in plan.entries if entry.source is Source.STORAGE}
+        return frozenset(known)
 
     def plan_tools(self, plan: Plan) -> tuple[Entry, ...]:
         """What building ``plan`` needs that is no part of its image: the compiler's root, and the builder."""

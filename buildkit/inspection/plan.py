@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from buildkit.digest import Digest
 from buildkit.engine.options import Parser, ShareOptions, open_sharing
 from buildkit.engine.planning import Planner, check_stage, open_planner, shipping
 from buildkit.oci.ref import parse_ref
@@ -69,21 +70,34 @@ def plan(folder: Path, arguments: Sequence[str]) -> None:
 
 def look(planner: Planner, name: str, *, imports: bool = True, repository: str = "") -> Outlook:
     """Plan a stage and forecast its costs, with those of a push to ``repository``, as far as it is known from here."""
-    planned = planner.plan(name, storage=imports and not repository)
+    pushed = planner.shop.ledger.remote(repository) if repository else frozenset()
+    planned = planner.plan(name, storage=imports)
+    stored = planner.stored_keys(planned) if imports else frozenset()
+    if repository and any(_lacks(entry, planner, pushed) for entry in planned.plan.entries):
+        planned = planner.plan(name, storage=False)
     tools = planner.plan_tools(planned.plan)
     paces = _paces(planner)
-    pushed = planner.shop.ledger.remote(repository) if repository else frozenset()
-    is_pushed = (lambda blob: blob.digest in pushed) if repository else None
-    helping = Plan(composition=planned.plan.composition, entries=tools)
     return Outlook(
         stage=name,
         image=planned.ref,
         plan=planned.plan,
-        costs=forecast(planned.plan, paces, planner.to_fetch, imports=imports, is_pushed=is_pushed),
+        costs=forecast(
+            planned.plan,
+            paces,
+            planner.to_fetch,
+            is_imported=(lambda entry: entry.spec.key not in stored) if imports else None,
+            is_pushed=(lambda blob: blob.digest in pushed) if repository else None,
+        ),
         tools=tools,
-        tool_costs=forecast(helping, paces, planner.to_fetch, imports=False),
+        tool_costs=forecast(Plan(composition=planned.plan.composition, entries=tools), paces, planner.to_fetch),
         pushes=bool(repository),
     )
+
+
+def _lacks(entry: Entry, planner: Planner, pushed: Container[Digest]) -> bool:
+    """Whether a push needs the blobs of a layer that local storage has, and the cache has not."""
+    blobs = entry.made.blobs if entry.made and entry.source is Source.STORAGE else ()
+    return not all(blob.digest in pushed or planner.is_present(blob) for blob in blobs)
 
 
 def print_outlook(outlook: Outlook, out: TextIO) -> None:
@@ -108,14 +122,23 @@ def render_sum(outlook: Outlook) -> str:
         return f"{outlook.stage}: nothing to do: {counts}"
     seconds = outlook.total.seconds
     work = "time not known yet" if seconds is None else f"about {say_seconds(seconds)} of work"
-    sums = (_sum([c.fetch for c in costs]), _sum([c.build for c in costs]), _sum([c.imports for c in costs]))
-    pushes = f", to push {_sum([c.push for c in outlook.costs])}" if outlook.pushes else ""
-    return f"{outlook.stage}: {counts}\nto fetch {sums[0]}, to build {sums[1]}, to import {sums[2]}{pushes}; {work}"
+    expected = "about " * (Source.BUILT in sources)  # sizes of what was never made
+    amounts = {
+        "fetch": _sum([c.fetch for c in costs]),
+        "build": _sum([c.build for c in costs], expected),
+        "import": _sum([c.imports for c in costs], expected),
+        "push": _sum([c.push for c in outlook.costs]) if outlook.pushes else "",
+    }
+    said = ", ".join(f"to {what} {amount}" for what, amount in amounts.items() if amount)
+    return f"{outlook.stage}: {counts}\n{said}; {work}"
 
 
-def _sum(sizes: Sequence[int | None]) -> str:
-    known = say_bytes(sum(size or 0 for size in sizes))
-    return f"at least {known}" if None in sizes else known
+def _sum(sizes: Sequence[int | None], expected: str = "") -> str:
+    """The sum in words; empty for none."""
+    known = sum(size or 0 for size in sizes)
+    if None in sizes:
+        return f"{expected}{say_bytes(known)} and more" if known else "an unknown amount"
+    return f"{expected}{say_bytes(known)}" if known else ""
 
 
 _SOURCES = {

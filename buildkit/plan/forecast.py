@@ -97,17 +97,18 @@ def forecast(
     paces: Paces,
     to_fetch: Callable[[Spec], int | None],
     *,
-    imports: bool = True,
+    is_imported: Callable[[Entry], bool] | None = None,
     is_pushed: Callable[[Blob], bool] | None = None,
 ) -> tuple[Cost, ...]:
     """The cost of every entry. ``to_fetch`` says what building a layer must download, in bytes.
 
-    ``is_pushed`` says whether the registry that the image goes to has a blob; without it nothing is pushed.
+    ``is_imported`` says whether local storage lacks a layer; without it nothing is imported. ``is_pushed`` says whether
+    the registry that the image goes to has a blob; without it nothing is pushed.
     """
-    if imports and paces.imports is not None:  # in one run
-        brought = sum(_unpacked(e, paces) or 0 for e in plan.entries if e.source is not Source.STORAGE)
+    if is_imported is not None and paces.imports is not None:  # in one run
+        brought = sum(_unpacked(entry, paces) or 0 for entry in plan.entries if is_imported(entry))
         paces = replace(paces, imports=paces.imports.share(brought))
-    return tuple(_cost(entry, paces, to_fetch, imports, is_pushed) for entry in plan.entries)
+    return tuple(_cost(entry, paces, to_fetch, is_imported, is_pushed) for entry in plan.entries)
 
 
 def total(costs: Sequence[Cost]) -> Cost:
@@ -125,14 +126,15 @@ def _cost(
     entry: Entry,
     paces: Paces,
     to_fetch: Callable[[Spec], int | None],
-    imports: bool,
+    is_imported: Callable[[Entry], bool] | None,
     is_pushed: Callable[[Blob], bool] | None,
 ) -> Cost:
     pace = paces.build.get(entry.spec.kind)
     unpacked = _unpacked(entry, paces)
     builds = entry.source is Source.BUILT
-    brings = imports and entry.source is not Source.STORAGE
-    fetch = to_fetch(entry.spec) if builds else _size(entry.made) if entry.source is Source.SHARED and imports else 0
+    brings = is_imported is not None and is_imported(entry)
+    fetches = entry.source is Source.SHARED and is_imported is not None
+    fetch = to_fetch(entry.spec) if builds else _size(entry.made) if fetches else 0
     return Cost(
         fetch=fetch,
         build=unpacked if builds else 0,

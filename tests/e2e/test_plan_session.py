@@ -29,6 +29,8 @@ def test_a_plan_says_what_the_build_then_does(tiny: Tiny) -> None:
     assert {layer["source"] for layer in first["layers"]} == {"built"}
     assert {layer["why"] for layer in first["layers"]} == {"first build"}
     assert tiny.blobs() == []
+    words = tiny.run("plan", "app").text
+    assert "to fetch 103 kB and more, to build about 414 kB and more" in words  # a root's size is not known yet
     built = tiny.build("app")
     assert [x["key"] for x in first["layers"]] == list(dict.fromkeys(x["key"] for x in built.report["layers"]))
     downloads = sum(path.stat().st_size for path in tiny.cache.glob("files/*/*"))
@@ -54,6 +56,10 @@ def test_after_a_change_only_that_is_to_be_done_and_times_are_known(tiny: Tiny) 
     assert only["fetch"] == 0
     assert only["build"] > 0
     assert changed["seconds"] is not None
+    assert (
+        "app: 8 in local storage, 1 to be built\nto build about 38 B, to import about 38 B; about "
+        in tiny.run("plan", "app").text
+    )
     done = tiny.build("app")
     assert list(done.built()) == ["app/app"]
     assert done.built()["app/app"] == only["why"]
@@ -67,6 +73,37 @@ def test_a_plan_asks_no_network_and_no_storage_that_it_need_not(tiny: Tiny, list
     assert callers == []
     plan(tiny, "--no-import", "--shared", **proxies)
     assert callers != []
+
+
+def test_what_another_image_has_in_storage_is_not_imported(tiny: Tiny) -> None:
+    tiny.build("tools")
+    planned = plan(tiny)
+    assert {layer["source"] for layer in planned["layers"]} == {"cache"}
+    assert planned["layers"][0]["import"] == 0
+    assert planned["bytes"]["import"] == tiny.build("app").report["bytes"]["imported"] > 0
+
+
+def test_a_push_imports_nothing_that_storage_has(tiny: Tiny, registry: str) -> None:
+    tiny.build("app")
+    repository = f"{registry}/plan/pushed"
+    first = plan(tiny, "--push", repository)
+    assert {layer["source"] for layer in first["layers"]} == {"storage"}
+    assert first["bytes"]["import"] == 0
+    assert first["bytes"]["push"] == sum(path.stat().st_size for path in tiny.cache.glob("sha256/*"))
+    pushed = tiny.build("app", "--push", repository)
+    assert pushed.report["bytes"]["imported"] == 0
+    assert plan(tiny, "--push", repository)["bytes"]["push"] == 0
+
+
+def test_what_a_push_lacks_is_built(tiny: Tiny, registry: str) -> None:
+    """Storage has the layers, but a push needs the blobs."""
+    tiny.build("app")
+    for path in tiny.cache.glob("sha256/*"):
+        path.unlink()
+    planned = plan(tiny, "--push", f"{registry}/plan/lacks")
+    assert {layer["source"] for layer in planned["layers"]} == {"built"}
+    assert planned["bytes"]["import"] == 0
+    assert {layer["source"] for layer in plan(tiny)["layers"]} == {"storage"}
 
 
 def test_models_are_planned_without_reading_them_again(tiny: Tiny) -> None:

@@ -29,9 +29,14 @@ PACES = Paces(
 )
 
 
+def is_not_stored(entry: Entry) -> bool:
+    return entry.source is not Source.STORAGE
+
+
 def cost(entry: Entry, paces: Paces = PACES, *, imports: bool = True, fetch: int | None = 0, **more: object) -> Cost:
     plan = Plan(composition=COMPOSITION, entries=(entry,))
-    (only,) = forecast(plan, paces, lambda _spec: fetch, imports=imports, **more)  # type: ignore[arg-type]
+    is_imported = is_not_stored if imports else None
+    (only,) = forecast(plan, paces, lambda _spec: fetch, is_imported=is_imported, **more)  # type: ignore[arg-type]
     return only
 
 
@@ -113,5 +118,5 @@ def test_small_runs_alone_say_little_of_large_ones() -> None:
 def test_layers_are_imported_in_one_run() -> None:
     pace = Pace(size=1, seconds=1.0, fixed=2.0, per_byte=0.01, largest=1000)
     plan = Plan(composition=COMPOSITION, entries=(entry(Source.CACHE), entry(Source.STORAGE), entry(Source.CACHE)))
-    costs = forecast(plan, Paces(build={}, imports=pace), lambda _spec: 0)
+    costs = forecast(plan, Paces(build={}, imports=pace), lambda _spec: 0, is_imported=is_not_stored)
     assert [cost.seconds for cost in costs] == [2.0, 0.0, 2.0]
