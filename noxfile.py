@@ -28,9 +28,10 @@ def install(session: nox.Session, group: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests; arguments after -- go to pytest."""
+    """Run the tests, some at a time; arguments after -- go to pytest instead."""
     install(session, "tests")
-    session.run(sys.executable, "-m", "pytest", *session.posargs)
+    together = ("--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadgroup")
+    session.run(sys.executable, "-m", "pytest", *(session.posargs or together))
 
 
 @nox.session

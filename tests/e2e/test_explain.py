@@ -188,7 +188,7 @@ def test_another_format_of_the_packer(built: Tiny) -> None:
         ("UPDATE layers SET key = ?, recipe = ? WHERE key = ?", (key, recipe, old)),
         ("UPDATE builds SET report = replace(report, ?, ?)", (old, key)),
     )
-    assert causes(built) == {"app/app": ["packer format 0 → 1"]}
+    assert causes(built) == {"app/app": ["packer format 0 → 2"]}
 
 
 def test_a_layer_whose_blob_somebody_removed(built: Tiny) -> None:
