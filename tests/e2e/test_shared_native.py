@@ -1,0 +1,144 @@
+"""What compiles comes from the shared cache, too: the root of the bytecode compiler, and the builder."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from buildkit.digest import Key
+from buildkit.oci.entry import decode_entries, roster_tag
+from tests.e2e.conftest import short_folder
+from tests.e2e.machines import digest, done, downloaded, pull, sources, traffic, trust, warnings
+from tests.e2e.test_compiling import write_sdist
+from tests.e2e.tinyproject import Ended, Tiny
+from tests.faultyproxy import Fault, FaultyProxy
+from tests.registry import serve_registry
+
+pytestmark = [pytest.mark.tools, pytest.mark.network]
+
+_NATIVE = Path(__file__).parent / "native"
+_IMPORT = "import fast, source_only as s, source_native as n; print(fast.add(40, 2), s.WORD, n.add(1, 1))"
+_NOWHERE = {"http_proxy": "http://127.0.0.1:1", "https_proxy": "http://127.0.0.1:1"}
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyProxy]:
+    with serve_registry(tmp_path_factory.mktemp("registry")) as host, FaultyProxy(host) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def repo(proxy: FaultyProxy) -> str:
+    return f"{proxy.host}/native/app"
+
+
+@pytest.fixture(scope="module")
+def first(proxy: FaultyProxy, repo: str) -> Iterator[tuple[Tiny, Ended]]:
+    """A machine that makes root, builder and wheels, and shares them."""
+    folder = short_folder()
+    links = folder / "links"
+    tiny = Tiny(folder, links=links)
+    links.mkdir()
+    argv = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(links), "pip", "setuptools")
+    subprocess.run((*argv, "--only-binary=:all:", "--python-version=3.13"), check=True)
+    write_sdist(links)
+    tiny.adopt(_NATIVE)
+    tiny.replace("stages/app/stage.toml", "[config]", '[[copy]]\nsource = "app"\ntarget = "/app"\n\n[config]')
+    tiny.write("stages/app/app/main.py", "print('one')\n")
+    tiny.lock()
+    tiny.git("init", "--quiet")
+    tiny.git("add", ".")
+    tiny.git("commit", "--quiet", "--message=All of it")
+    trust(tiny, proxy.host)
+    yield tiny, done(tiny.run("push-app", f"{repo}:one", "--cache-write", repo))
+    tiny.remove()
+
+
+@pytest.fixture
+def runner(first: tuple[Tiny, Ended], proxy: FaultyProxy) -> Iterator[Tiny]:
+    """A fresh one, to which Debian, the index and what builds wheels are out of reach: only sdists are there."""
+    folder = short_folder()
+    links = folder / "links"
+    shutil.copytree(first[0].folder / "links", links)
+    for path in (*links.glob("pip-*"), *links.glob("setuptools-*")):
+        path.unlink()
+    tiny = Tiny(folder, links=links)
+    tiny.adopt(first[0].project)
+    tiny.env |= _NOWHERE
+    trust(tiny, proxy.host)
+    proxy.clear()
+    yield tiny
+    assert tiny.left_over() == []
+    tiny.remove()
+
+
+def python(tiny: Tiny, ref: str, *argv: str) -> str:
+    return pull(tiny, ref, "/opt/venv/bin/python", "-I", *argv)
+
+
+def test_a_roster_tells_of_what_compiles(first: tuple[Tiny, Ended], repo: str) -> None:
+    tiny, ended = first
+    assert warnings(ended) == []
+    text = tiny.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{roster_tag('app')}")
+    names = [entry.name for entry in decode_entries(text.encode()).values()]
+    assert names[: len(ended.report["layers"])] == [layer["name"] for layer in ended.report["layers"]]
+    assert [name for name in names if name.startswith("builder/")]
+    assert {Key.parse(layer["key"]) for layer in ended.report["layers"]} <= set(decode_entries(text.encode()))
+
+
+def test_where_nothing_is_compiled_nothing_is_fetched_to_compile(runner: Tiny, proxy: FaultyProxy, repo: str) -> None:
+    runner.write("stages/app/app/main.py", "print('two')\n")
+    both = ("--cache", repo, "--cache-write", repo)
+    ended = done(runner.run("push-app", f"{repo}:two", *both))
+    assert list(ended.built()) == ["app/app"]
+    assert downloaded(proxy) == 0
+    assert runner.images() == {}
+    assert traffic(proxy.requests)["GET manifest"] == 3  # the roster, the new layer's key, the tag
+    roster = runner.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{roster_tag('app')}")
+    names = [entry.name for entry in decode_entries(roster.encode()).values()]
+    assert [name for name in names if name.startswith("builder/")]  # which this machine never had
+    assert python(runner, f"{repo}:two", "/app/main.py") == "two\n"
+
+
+def test_a_changed_source_is_compiled_in_a_builder_from_the_cache(
+    runner: Tiny, proxy: FaultyProxy, repo: str, first: tuple[Tiny, Ended]
+) -> None:
+    runner.replace("libs/fast/src/fast.c", "one + other", "one * other")
+    ended = done(runner.run("push-app", f"{repo}:three", "--cache", repo))
+    assert set(ended.built().values()) == {"first build"}  # of this machine
+    assert all(sources(ended)[name] == "shared" for name in sources(ended) if name not in ended.built())
+    assert not re.search(r"^ +root ", ended.text, re.MULTILINE)
+    assert re.search(r"^ +pull +base/root", ended.text, re.MULTILINE)
+    assert re.search(r"^ +pull +builder/", ended.text, re.MULTILINE)
+    assert re.search(r"^ +compile +fast 1.0", ended.text, re.MULTILINE)
+    assert re.search(r"^ +start +bytecode compiler", ended.text, re.MULTILINE)
+    assert proxy.count("GET", "/manifests/cache-of-app") == 1
+    assert warnings(ended) == []
+    assert python(runner, f"{repo}:three", "-c", _IMPORT) == "80 sdist 2\n"
+    # the machine that has built everything comes to the same
+    tiny, before = first
+    tiny.replace("libs/fast/src/fast.c", "one + other", "one * other")
+    assert digest(done(tiny.run("push-app", f"{repo}:four"))) == digest(ended) != digest(before)
+    tiny.git("checkout", "--quiet", ".")
+
+
+def test_a_builder_that_the_registry_lost_is_made_here_where_it_can_be(
+    first: tuple[Tiny, Ended], runner: Tiny, proxy: FaultyProxy, repo: str
+) -> None:
+    roster = decode_entries(runner.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{roster_tag('app')}").encode())
+    lost = [entry for entry in roster.values() if entry.name.startswith("builder/")]
+    assert lost
+    for entry in lost:
+        proxy.fault("GET", f"/manifests/cache-{entry.key.hex}", Fault(status=404, body=b""))
+    shutil.rmtree(runner.folder / "links")
+    shutil.copytree(first[0].folder / "links", runner.folder / "links")
+    runner.replace("libs/fast/src/fast.c", "one + other", "one - other")
+    ended = done(runner.run("push-app", f"{repo}:five", "--cache", repo))
+    assert len(warnings(ended)) == 1
+    assert python(runner, f"{repo}:five", "-c", _IMPORT) == "38 sdist 2\n"
