@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from buildkit.cache.blobs import Blobs
 from buildkit.digest import Digest, Key
 from buildkit.errors import BuildError, DamagedError, Interrupted, RegistryError, SharedLostError
-from buildkit.events import Note, Say
+from buildkit.events import Note, Say, StepFinished, StepStarted
+from buildkit.report.words import say_count
 
 if TYPE_CHECKING:
     from buildkit.cache.shared import Contents, Fetched, SharedCache
@@ -50,7 +52,11 @@ class Sharing:
         if cache is None:
             return {}
         if unknown := [key for key in wanted if key not in self._asked]:
+            began, where = time.monotonic(), str(cache.repository)
+            self._say(StepStarted(step=where, phase="ask"))
             found = self._attempt(cache, lambda: self._find(cache, stage, unknown))
+            note = f"{len(found or ())} of {say_count(len(unknown), 'layer')}"
+            self._say(StepFinished(step=where, phase="ask", seconds=time.monotonic() - began, note=note))
             if found is None:
                 return {}
             self._asked |= dict.fromkeys(unknown) | found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -176,6 +177,7 @@ def test_a_fresh_runner_moves_one_line_of_the_application(runner: Tiny, place: P
     ended = push(runner, place)
     assert list(ended.built()) == ["app/app"]
     assert sources(ended) == dict.fromkeys(LAYERS, "shared") | {"app/app": "built"}
+    assert re.search(rf" ask +{place.repo} .* {len(LAYERS) - 1} of {len(LAYERS)} layers$", ended.text, re.MULTILINE)
     requests = place.proxy.requests[:]
     assert downloaded(place.proxy) == 0
     assert ended.report["bytes"]["fetched"] == 0
@@ -598,6 +600,24 @@ def test_a_roster_that_promises_other_blobs_is_found_out_when_they_come(
     assert list(ended.built()) == ["models/greeter"]
     assert ended.digests() == warm.first.digests()
     assert tiny.run_image("app", "cat", "/models/greeter/weights.txt") == "weights of the greeter\n"
+
+
+def test_a_blob_that_was_damaged_here_is_made_again_before_it_is_shared(runner: Tiny, place: Place, warm: Warm) -> None:
+    repo = f"{place.proxy.host}/new/cache"
+    runner.build("app", "--no-import")
+    path = runner.cache / "sha256" / warm.blob("deps/bulk")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    ended = runner.build("app", "--no-import", "--cache-write", repo)
+    assert list(ended.built()) == ["deps/bulk"]
+    assert len(warnings(ended)) == 1
+    assert "Digest did not match" in warnings(ended)[0]
+    forget(runner)
+    cut_off(runner, place.proxy)
+    again = done(runner.run("push-app", f"{repo}:one", "--cache", repo))
+    assert set(sources(again).values()) == {"shared"}
+    assert digest(again) == digest(warm.first)
 
 
 # two at once, and afterwards
