@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from buildkit.bench.arena import Arena, Lane, used_space
 from buildkit.bench.checkout import Checkout
-from buildkit.bench.expert import FILE
+from buildkit.bench.expert import FILE, LINKED
 from buildkit.bench.measure import measure
 from buildkit.bench.participant import Absence, Built, Step, Until
 from buildkit.bench.sight import look_in_registry, look_in_storage
@@ -17,6 +17,7 @@ from buildkit.tools.process import Command, find_tool, run
 
 NAME = "buildah"
 _IMAGE = "localhost/bench/app:latest"
+_LINKS_SINCE = [1, 41]
 _STEP = re.compile(r"STEP \d+/\d+: (.*)")
 
 
@@ -30,6 +31,7 @@ class Buildah:
         if find_tool("buildah") is None:
             raise Absence("buildah is not installed")
         self.version = run(Command(argv=("buildah", "--version"))).text.split(" ")[2]
+        self._linked = [int(part) for part in self.version.split(".")[:2]] >= _LINKS_SINCE
         self._arena = arena
         self._checkout = checkout
         self._lanes: dict[Until, Lane] = {}
@@ -51,7 +53,7 @@ class Buildah:
             "--format", "docker",  # an OCI image has no place for HEALTHCHECK
             *shared,
             "--tag", _IMAGE,
-            "--file", str(self._checkout.folder / FILE),
+            "--file", str(self._checkout.folder / (LINKED if self._linked else FILE)),
             "--", str(self._checkout.folder),
         )  # fmt: skip
         push = (

@@ -14,7 +14,7 @@ _ROUNDS = 4
 
 
 def calibrate(folder: Path) -> dict[str, float]:
-    """Seconds for hashing and compressing 128 MiB, and writing 32 (``hash``, ``zstd``, ``write``: flushed to the disk)."""
+    """Seconds for hashing and compressing 128 MiB (``hash``, ``zstd``), and writing 32 to the disk (``write``)."""
     import zstandard
 
     data = _data()

@@ -20,15 +20,18 @@ from buildkit.plan.compose import Composition
 from buildkit.plan.spec import PackFiles, PackModel, PackPrefix, PackWheels, PullImage, Spec
 
 FILE = "bench/Containerfile"
+LINKED = "bench/Containerfile.link"  # with COPY --link, for builders that know it
+STAGED = "bench/Containerfile.stages"  # and each group of wheels in a stage of its own
 _LOCKS = "/opt/locks"
-_LINE_OF_UV = "--no-cache --no-progress --offline"
+_OUT = "/out"  # of a stage of wheels
+_OF_UV = "--no-cache --no-progress --offline"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """The text, and the wheels of each group (``heavy``, ``light``) in the order of their installation."""
+    """The texts by their paths, and the wheels of each group (``heavy``, ``light``) in the order of installation."""
 
-    text: str
+    texts: tuple[tuple[str, str], ...]
     groups: tuple[tuple[str, tuple[Artifact, ...]], ...]
 
 
@@ -40,15 +43,21 @@ def render_sheet(composition: Composition, root: str, heavy: int, interpreter: s
     if any(not isinstance(spec.work, PullImage) for spec in composition.root):
         raise DefinitionError(f"stage `{composition.stage.name}` runs steps, which the race does not know")
     groups = _groups(composition.layers, heavy)
-    lines = [f"FROM {root}"]
+    start = [f"FROM {root} AS venv"]
     if any(isinstance(spec.work, PackPrefix) for spec in composition.layers):
-        lines.append(f"RUN {_mount('tools', '/mnt')} /mnt/uv venv {_LINE_OF_UV} --python {interpreter} {prefix}")
-    for name, _ in groups:
-        lines += [f"COPY bench/{name}.txt {_LOCKS}/{name}.txt", _install(name, prefix)]
-    lines += _models(composition.layers)
-    lines += render_config(composition.config, composition.stage.file, inherits=True)
-    lines += _files(composition.layers)
-    return Sheet(text="\n".join([*lines, ""]), groups=groups)
+        start.append(f"RUN {_mount('tools', '/mnt')} /mnt/uv venv {_OF_UV} --python {interpreter} {prefix}")
+    names = [name for name, _ in groups]
+    line = [*start, *(one for name in names for one in _install(name, prefix))]
+    stages = [one for name in names for one in (f"FROM venv AS {name}", *_install(name, prefix, _OUT))]
+    copies = [f"COPY --link --from={name} {_OUT}/ /" for name in names]
+    staged = [*start, *stages, "FROM venv", *copies]
+    config = list(render_config(composition.config, composition.stage.file, inherits=True))
+    texts = []
+    for path, copy, lines in ((FILE, "COPY", line), (LINKED, "COPY --link", line), (STAGED, "COPY --link", staged)):
+        models = [f"{copy} {what}" for what in _models(composition.layers)]
+        files = [f"{copy} {what}" for what in _files(composition.layers)]
+        texts.append((path, "\n".join([*lines, *models, *config, *files, ""])))
+    return Sheet(texts=tuple(texts), groups=groups)
 
 
 def write_sheet(sheet: Sheet, folder: Path, links: Path) -> tuple[str, ...]:
@@ -72,7 +81,8 @@ def write_sheet(sheet: Sheet, folder: Path, links: Path) -> tuple[str, ...]:
     if sheet.groups and not tool.exists():
         tool.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(find_uv(), tool)
-    _write(folder / FILE, sheet.text)
+    for name, text in sheet.texts:
+        _write(folder / name, text)
     return tuple(changed)
 
 
@@ -98,10 +108,13 @@ def _groups(layers: Sequence[Spec], heavy: int) -> tuple[tuple[str, tuple[Artifa
     return tuple((name, members) for name, members in found.items() if members)
 
 
-def _install(name: str, prefix: str) -> str:
+def _install(name: str, prefix: str, out: str = "") -> tuple[str, str]:
+    """The list of pins and what installs them: into the virtual environment, or apart below ``out``."""
     mounts = f"{_mount('tools', '/mnt')} {_mount(f'wheels/{name}', '/media')}"
-    options = f"{_LINE_OF_UV} --no-index --find-links /media --no-deps --require-hashes"
-    return f"RUN {mounts} /mnt/uv pip install {options} --python {prefix}/bin/python -r {_LOCKS}/{name}.txt"
+    options = f"{_OF_UV} --no-index --find-links /media --no-deps --require-hashes"
+    options += f" --prefix {out}{prefix}" if out else ""
+    install = f"/mnt/uv pip install {options} --python {prefix}/bin/python -r {_LOCKS}/{name}.txt"
+    return f"COPY bench/{name}.txt {_LOCKS}/{name}.txt", f"RUN {mounts} {install}"
 
 
 def _mount(source: str, target: str) -> str:
@@ -114,7 +127,7 @@ def _models(layers: Sequence[Spec]) -> Iterator[str]:
         for file in work.files:
             own = work.model.source.startswith("path:")
             source = file.source if own else f"bench/models/{work.model.name}/{file.path}"
-            yield f"COPY {source} {posixpath.join(work.target, file.path)}"
+            yield f"{source} {posixpath.join(work.target, file.path)}"
 
 
 def _files(layers: Sequence[Spec]) -> Iterator[str]:
@@ -122,7 +135,7 @@ def _files(layers: Sequence[Spec]) -> Iterator[str]:
         if isinstance(spec.work, PackFiles):
             single = [file.path for file in spec.work.tree.files] == ["."]
             target = spec.work.copy.target.rstrip("/")
-            yield f"COPY {spec.work.tree.path} {target}{'' if single else '/'}"
+            yield f"{spec.work.tree.path} {target}{'' if single else '/'}"
 
 
 def _pin(artifact: Artifact) -> str:

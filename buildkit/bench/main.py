@@ -12,11 +12,12 @@ from pathlib import Path
 from buildkit.bench.arena import Arena, open_arena
 from buildkit.bench.heavy import STAGE, ensure_heavy
 from buildkit.bench.machine import describe_machine, find_versions
+from buildkit.bench.output import compare, judge, print_results, write_output
 from buildkit.bench.participant import Until
 from buildkit.bench.peers import open_participants
 from buildkit.bench.race import Race
 from buildkit.bench.request import parse_request
-from buildkit.bench.results import Results, Sample, Skipped, render_results
+from buildkit.bench.results import Results, Sample, Skipped, parse_results, render_results
 from buildkit.bench.scenarios import SCENARIOS
 from buildkit.bench.workload import Workload, choose_stage, make_workload
 from buildkit.declare.graph import load_graph
@@ -33,11 +34,17 @@ def bench(folder: Path, arguments: Sequence[str]) -> int:
     Raises DefinitionError, BuildError.
     """
     options = parse_request(arguments)
+    old = parse_results(options.compare.read_text("utf-8"), str(options.compare)) if options.compare else None
     with interruptible(), open_view(sys.stderr) as say:
         results = run_race(folder, options, say)
+    where = options.output or folder / "reports/bench"
+    write_output(results, where)
+    sys.stderr.write(f"results: {where}\n")
     if options.json:
         sys.stdout.write(render_results(results))
-    return 0
+    else:
+        print_results(results)
+    return max(judge(results), compare(old, results, options.fail_over) if old else 0)
 
 
 def run_race(folder: Path, options: argparse.Namespace, say: Say) -> Results:

@@ -16,7 +16,7 @@ from buildkit.bench.sight import look_in_registry, look_in_storage
 from buildkit.bench.workload import nox_argv, our_path
 from buildkit.tools.process import Command
 
-NAME = "buildkit"
+NAME = "xoe-buildkit"
 
 
 class Ours:

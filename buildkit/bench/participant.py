@@ -11,6 +11,8 @@ from typing import Protocol
 from buildkit.bench.checkout import Change
 from buildkit.bench.measure import Ran
 
+EVERYTHING = "*"  # in place of paths: nothing can be kept
+
 
 class Until(StrEnum):
     """Where the clock stops, and from which state it starts."""
@@ -22,10 +24,14 @@ class Until(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """An instruction of a Containerfile, and whether its result was found rather than made."""
+    """An instruction of a Containerfile, and whether its result was found rather than made.
+
+    ``stage`` is the name of its build stage, empty where there is one alone.
+    """
 
     text: str
     cached: bool
+    stage: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,15 +119,23 @@ def check_kinds(kinds: Mapping[str, int], wanted: Mapping[str, int]) -> str:
 def check_steps(steps: Iterable[Step], changed: Iterable[str]) -> str:
     """Whether a peer made more anew than a change asks for; empty if not.
 
-    ``changed`` are paths of the context. An instruction needs to be done again if it names one of them, and so do
-    those after it.
+    ``changed`` are paths of the context, or `EVERYTHING`. An instruction needs to be done again if it names one of
+    them, or copies from a stage that has such an instruction; and so do those after it in their stage.
     """
-    known, affected = list(changed), False
-    for step in steps:
-        affected = affected or any(_names(step.text, path) for path in known)
-        if not (affected or step.cached):
+    known = list(changed)
+    if EVERYTHING in known:
+        return ""
+    listed, affected = list(steps), set[str]()
+    for step in listed:
+        if any(_names(step.text, path) for path in known) or _copied_from(step.text) & affected:
+            affected.add(step.stage)
+        elif not (step.stage in affected or step.cached):
             return f"done again without need: {step.text[:60]}"
     return ""
+
+
+def _copied_from(instruction: str) -> set[str]:
+    return {word.removeprefix("--from=") for word in instruction.split() if word.startswith("--from=")}
 
 
 def _names(instruction: str, path: str) -> bool:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from buildkit.bench.arena import Arena
 from buildkit.bench.buildahpeer import Buildah
+from buildkit.bench.buildkitdpeer import Buildkitd, StagedBuildkitd
 from buildkit.bench.checkout import Checkout
 from buildkit.bench.dockerpeer import Docker
 from buildkit.bench.ours import Ours
@@ -14,7 +15,12 @@ from buildkit.bench.participant import Absence, Participant
 from buildkit.bench.results import Skipped
 from buildkit.events import Note, Say
 
-_MAKERS: Mapping[str, Callable[[Arena, Checkout], Participant]] = {"buildah": Buildah, "docker": Docker}
+_MAKERS: Mapping[str, Callable[[Arena, Checkout], Participant]] = {
+    "buildah": Buildah,
+    "docker": Docker,
+    "buildkitd": Buildkitd,
+    "buildkitd-stages": StagedBuildkitd,
+}
 PEERS = tuple(_MAKERS)
 
 

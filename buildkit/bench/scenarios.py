@@ -6,15 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from buildkit.bench.checkout import Change
-from buildkit.bench.participant import Until
+from buildkit.bench.participant import EVERYTHING, Until
 from buildkit.bench.roots import RELEASE, release
 from buildkit.bench.workload import Workload
 from buildkit.digest import FileHash
 
 Make = Callable[[Workload, int], Change]
 Lack = Callable[[Workload], str]
-
-ALL = "all"  # of a change's kinds: everything is built
 
 
 def _always(_workload: Workload) -> str:
@@ -63,7 +61,7 @@ def _model(workload: Workload, number: int) -> Change:
 def _base(workload: Workload, number: int) -> Change:
     workload.use_root(number)
     digits = FileHash.of(release(number)).hex
-    return Change(files=((RELEASE, digits),), kinds=(("image", workload.root_layers),), inputs=("bench/root",))
+    return Change(files=((RELEASE, digits),), kinds=(("image", workload.root_layers),), inputs=(EVERYTHING,))
 
 
 def _no_wheels(workload: Workload) -> str:

@@ -1,0 +1,221 @@
+"""A picture of one goal as SVG: bars for every scenario, and where our own seconds went. Pure.
+
+Seconds lie on a logarithmic scale, for a race has rows of a fifth of a second and rows of a minute. It needs no font,
+script or file from elsewhere, and is legible on light and on dark pages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from xml.sax.saxutils import escape
+
+from buildkit.bench.chartstyle import BARS, DEFS, SLICES, style
+from buildkit.bench.results import Figures, Results, figure
+from buildkit.bench.tables import GOALS, say_cell, say_figures, say_ratio, say_scenario, titles_of
+from buildkit.report.blocks import clip, text_width
+from buildkit.report.picture import say_name
+from buildkit.report.words import say_seconds
+
+WIDTH = 800
+_EDGE = 20
+_LEFT = 178  # where bars begin
+_RIGHT = 150  # room for the values of the longest
+_BAR = 12
+_STEP = 15
+_GROUP = 13  # between scenarios
+_TEXT = 11.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scale:
+    """Seconds to pixels, logarithmic: ``least`` is at the left edge, ``most`` at the right one."""
+
+    least: float
+    most: float
+
+    def x(self, seconds: float) -> float:
+        share = math.log(max(seconds, self.least) / self.least) / math.log(self.most / self.least)
+        return _LEFT + share * (WIDTH - _RIGHT - _LEFT)
+
+    def ticks(self) -> list[float]:
+        """1, 2 and 5 of every power of ten; for long scales 1 alone."""
+        digits = (1, 2, 5) if self.most / self.least < 150 else (1,)
+        found = [digit * 10.0**power for power in range(-3, 5) for digit in digits]
+        return [tick for tick in found if self.least * 1.001 < tick <= self.most]
+
+
+def render_chart(results: Results, goal: str) -> str:
+    """The picture of ``goal`` as an SVG document of 800 pixels' width; the same text for the same results."""
+    names = [scenario for until, scenario in results.rows() if until == goal]
+    racing = [who for who in results.participants if any(results.of(goal, name, who) for name in names)]
+    scale = _find_scale(results, goal, names, racing)
+    parts: list[str] = []
+    y = 88.0
+    top = y
+    for name in names:
+        parts += _group(results, goal, name, racing, scale, y)
+        y += _STEP * len(racing) + _GROUP
+    grid = list(_grid(scale, top - 6, y - _GROUP + 2))
+    y += 18
+    phases, height = _phases(results, goal, names, y)
+    whole = y + height
+    head = _head(results, goal, racing)
+    return "\n".join([_opening(results, goal, names, whole), *head, *grid, *parts, *phases, "</svg>", ""])
+
+
+def _find_scale(results: Results, goal: str, names: list[str], racing: list[str]) -> _Scale:
+    found = [s.seconds for name in names for who in racing for s in results.of(goal, name, who) if s.seconds > 0]
+    least, most = min(found, default=0.1) * 0.6, max(found, default=10.0)
+    return _Scale(least=least, most=max(most, least * 10))
+
+
+def _opening(results: Results, goal: str, names: list[str], height: float) -> str:
+    lines = [f"{say_scenario(name)}: {say_ratio(results, goal, name) or 'no peer'}" for name in names]
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{_n(height)}" '
+        f'viewBox="0 0 {WIDTH} {_n(height)}" role="img" aria-labelledby="bk-title bk-desc">\n'
+        f'<title id="bk-title">Seconds {escape(GOALS.get(goal, goal))}</title>\n'
+        f'<desc id="bk-desc">{escape(chr(10).join(lines))}</desc>\n'
+        f"<style>{style()}</style>\n{DEFS}\n"
+        f'<rect class="ground" x="0.5" y="0.5" width="{WIDTH - 1}" height="{_n(height - 1)}" rx="8"/>'
+    )
+
+
+def _head(results: Results, goal: str, racing: list[str]) -> Iterator[str]:
+    words = GOALS.get(goal, goal)
+    yield _text(_EDGE, 34, f"Seconds {words}", "title")
+    name = say_name(str(results.workload.get("name", "")))
+    count = max((one.repetition + 1 for one in results.samples if one.until == goal), default=0)
+    of = f"medians of {count}, least to most as a line; " if count > 1 else ""
+    yield _text(_EDGE, 52, f"workload {clip(name, 240, _TEXT)}; {of}logarithmic scale", "quiet")
+    x, titles = float(_EDGE), titles_of(results)
+    for who in racing:
+        yield f'<rect class="{_bar_class(results, who)}" x="{_n(x)}" y="62" width="11" height="11" rx="2"/>'
+        yield _text(x + 16, 71.5, titles[who], "plain")
+        x += 16 + text_width(titles[who], _TEXT) + 18
+
+
+def _grid(scale: _Scale, top: float, bottom: float) -> Iterator[str]:
+    for tick in scale.ticks():
+        x = _n(scale.x(tick))
+        yield f'<path class="rule" d="M{x} {_n(top)}V{_n(bottom)}"/>'
+        yield _text(scale.x(tick), bottom + 12, f"{tick:g} s", "quiet middle")
+
+
+def _group(results: Results, goal: str, name: str, racing: list[str], scale: _Scale, y: float) -> Iterator[str]:
+    ratio = say_ratio(results, goal, name)
+    yield _text(_LEFT - 10, y + 10, say_scenario(name), "name end")
+    if ratio:
+        yield _text(_LEFT - 10, y + 24, ratio, f"{'gain' if 'faster' in ratio else 'quiet'} end")
+    for number, who in enumerate(racing):
+        yield from _bar(results, (goal, name, who), scale, y + _STEP * number)
+
+
+def _bar(results: Results, cell: tuple[str, str, str], scale: _Scale, y: float) -> Iterator[str]:
+    goal, name, who = cell
+    title, words = titles_of(results)[who], say_cell(results, goal, name, who)
+    samples = results.of(goal, name, who)
+    figures = figure(samples) if all(sample.counts for sample in samples) else None
+    yield f"<g><title>{escape(f'{title}: {words}')}</title>"
+    if figures is None:
+        if samples and words.startswith("wrong"):
+            end = scale.x(min(sample.seconds for sample in samples))
+            yield f'<rect fill="url(#bk-wrong)" x="{_LEFT}" y="{_n(y)}" width="{_n(end - _LEFT)}" height="{_BAR}"/>'
+            yield _text(end + 6, y + 10, words, "quiet")
+        else:
+            yield _text(_LEFT + 6, y + 10, words, "quiet")
+    else:
+        yield from _measured(results, who, figures, scale, y)
+    yield "</g>"
+
+
+def _measured(results: Results, who: str, figures: Figures, scale: _Scale, y: float) -> Iterator[str]:
+    end = scale.x(figures.median)
+    width = max(end - _LEFT, 1.5)
+    yield (
+        f'<rect class="{_bar_class(results, who)}" x="{_LEFT}" y="{_n(y)}" width="{_n(width)}" '
+        f'height="{_BAR}" rx="1.5"/>'
+    )
+    edge = end
+    if figures.count > 1:
+        low, edge = scale.x(figures.least), max(scale.x(figures.most), end)
+        yield f'<path class="range" d="M{_n(low)} {_n(y + _BAR / 2)}H{_n(edge)}"/>'
+    ours = who == next(iter(results.participants))
+    yield _text(edge + 6, y + 10, say_figures(figures), f"value{' strong' if ours else ''}")
+
+
+def _phases(results: Results, goal: str, names: list[str], y: float) -> tuple[list[str], float]:
+    """Stacked bars of what we did, each as long as the seconds of work of all phases; and their height."""
+    ours = next(iter(results.participants))
+    found = {name: _sum_phases(results, goal, name, ours) for name in names}
+    totals: dict[str, float] = {}
+    for phases in found.values():
+        for phase, seconds in phases.items():
+            totals[phase] = totals.get(phase, 0.0) + seconds
+    order = sorted(totals, key=lambda phase: -totals[phase])
+    if not order:
+        return [], 12.0
+    colours = {phase: min(number, SLICES - 1) for number, phase in enumerate(order)}
+    parts = [
+        _text(_EDGE, y + 16, f"Where the work of {ours} is", "name"),
+        _text(_EDGE, y + 31, "shares of the seconds of all phases, which overlap", "quiet"),
+        *_legend(order, colours, y + 44),
+    ]
+    top = y + 44 + 18 * _legend_lines(order)
+    for number, name in enumerate(names):
+        parts += _stack(name, found[name], colours, top + 18 * number)
+    return parts, top + 18 * len(names) + 10 - y
+
+
+def _sum_phases(results: Results, goal: str, name: str, who: str) -> dict[str, float]:
+    """Medians would not add up: the phases of the repetition that took the median time."""
+    samples = sorted((s for s in results.of(goal, name, who) if s.counts), key=lambda s: s.seconds)
+    return {k: v for k, v in samples[len(samples) // 2].phases.items() if v > 0} if samples else {}
+
+
+def _legend(order: list[str], colours: dict[str, int], y: float) -> Iterator[str]:
+    x = float(_EDGE)
+    for phase in order:
+        width = 16 + text_width(phase, _TEXT) + 14
+        if x + width > WIDTH - _EDGE:
+            x, y = float(_EDGE), y + 18
+        yield f'<rect class="slice-{colours[phase]}" x="{_n(x)}" y="{_n(y)}" width="10" height="10" rx="2"/>'
+        yield _text(x + 15, y + 9, phase, "plain")
+        x += width
+
+
+def _legend_lines(order: list[str]) -> int:
+    whole = sum(16 + text_width(phase, _TEXT) + 14 for phase in order)
+    return 1 + int(whole // (WIDTH - 2 * _EDGE - 90))
+
+
+def _stack(name: str, phases: dict[str, float], colours: dict[str, int], y: float) -> Iterator[str]:
+    yield _text(_LEFT - 10, y + 10, say_scenario(name), "plain end")
+    whole = sum(phases.values())
+    if not whole:
+        yield _text(_LEFT + 6, y + 10, "nothing to speak of", "quiet")
+        return
+    x, room = float(_LEFT), WIDTH - _EDGE - 70 - _LEFT
+    for phase, seconds in sorted(phases.items(), key=lambda item: colours[item[0]]):
+        width = room * seconds / whole
+        yield (
+            f'<g><title>{escape(f"{phase}: {say_seconds(seconds)}")}</title><rect class="slice-{colours[phase]}" '
+            f'x="{_n(x)}" y="{_n(y)}" width="{_n(max(width - 0.8, 0.3))}" height="{_BAR}"/></g>'
+        )
+        x += width
+    yield _text(WIDTH - _EDGE, y + 10, say_seconds(whole), "quiet end")
+
+
+def _bar_class(results: Results, who: str) -> str:
+    return f"bar-{min(list(results.participants).index(who), BARS - 1)}"
+
+
+def _text(x: float, y: float, text: str, kind: str) -> str:
+    return f'<text class="{kind}" x="{_n(x)}" y="{_n(y)}">{escape(text)}</text>'
+
+
+def _n(value: float) -> str:
+    """A number with one decimal at most."""
+    return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")

@@ -1,0 +1,168 @@
+"""Results as tables of words: for the terminal, for Markdown, for the picture's labels. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from buildkit.bench.results import Figures, Results, Verdict, figure
+from buildkit.bench.scenarios import SCENARIOS
+from buildkit.report.words import say_bytes, say_seconds
+
+GOALS = {
+    "runnable": "until podman can run it",
+    "pushed": "until pushed, nothing imported",
+    "fresh": "fresh runner with a warm shared cache, until pushed",
+}
+_TITLES = {
+    "docker": "BuildKit (docker {})",
+    "buildkitd": "BuildKit {}",
+    "buildkitd-stages": "BuildKit {}, stages",
+    "buildah": "buildah {}",
+}
+_SCENARIOS = {scenario.name: scenario.title for scenario in SCENARIOS}
+_ALIKE = 1.05  # ratios below this are no difference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Words in rows; the first column is of text, the others of numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def say_participant(name: str, version: str) -> str:
+    """``buildah 1.28.2``; ourselves by name alone."""
+    return _TITLES.get(name, name).format(version)
+
+
+def say_scenario(name: str) -> str:
+    """``one light pin``."""
+    return _SCENARIOS.get(name, name)
+
+
+def make_tables(results: Results) -> tuple[Table, ...]:
+    """Seconds of every goal, bytes that went to and from the registry, and what else it took."""
+    goals = list(dict.fromkeys(until for until, _ in results.rows()))
+    tables = [_seconds(results, goal) for goal in goals]
+    tables += [_bytes(results, goal) for goal in goals if goal != "runnable"]
+    tables += [_machine(results, goal) for goal in goals]
+    return tuple(table for table in tables if table.rows)
+
+
+def say_ratio(results: Results, until: str, scenario: str) -> str:
+    """``3.2× faster than buildah``: ourselves against the best peer that was right; empty where none was."""
+    ours, *peers = results.participants
+    mine = figure(results.of(until, scenario, ours))
+    found = {peer: one for peer in peers if (one := figure(results.of(until, scenario, peer)))}
+    if mine is None or not found:
+        return ""
+    best = min(found, key=lambda peer: found[peer].median)
+    ratio = found[best].median / mine.median
+    if 1 / _ALIKE < ratio < _ALIKE:
+        return f"as {best}"
+    return f"{ratio:.1f}× faster than {best}" if ratio > 1 else f"{1 / ratio:.1f}× slower than {best}"
+
+
+def say_cell(results: Results, until: str, scenario: str, participant: str) -> str:
+    """``3.9 s (3.7–4.4)``; what was wrong or failed; a dash for what was not raced."""
+    samples = results.of(until, scenario, participant)
+    if not samples:
+        return "–"
+    bad = [sample for sample in samples if not sample.counts]
+    if bad:
+        failed = any(sample.verdict is Verdict.FAILED for sample in bad)
+        return "failed" if failed else f"wrong ({say_seconds(bad[0].seconds)})"
+    figures = figure(samples)
+    assert figures is not None  # noqa: S101 - there are samples, and they count
+    return say_figures(figures)
+
+
+def say_figures(figures: Figures) -> str:
+    """The median of seconds, with least and most in brackets."""
+    if figures.count == 1:
+        return say_seconds(figures.median)
+    return f"{say_seconds(figures.median)} ({_bare(figures.least)}–{_bare(figures.most)})"
+
+
+def say_notes(results: Results) -> Iterator[str]:
+    """What to know beside the figures: who was wrong, did more than needed, failed, or took no part."""
+    titles = titles_of(results)
+    for until, scenario in results.rows():
+        for name, title in titles.items():
+            bad = [sample for sample in results.of(until, scenario, name) if sample.verdict is not Verdict.RIGHT]
+            if bad:
+                last = (bad[0].note.strip().splitlines() or [""])[-1]
+                yield f"{title}, {say_scenario(scenario)}, {until}: {bad[0].verdict}, {last}"
+    for one in dict.fromkeys(results.skipped):
+        words = (titles.get(one.participant, one.participant), say_scenario(one.scenario), one.until)
+        yield f"{', '.join(filter(None, words))}: not raced, {one.why}"
+
+
+def titles_of(results: Results) -> Mapping[str, str]:
+    """How each participant is called."""
+    return {name: say_participant(name, version) for name, version in results.participants.items()}
+
+
+def _scenarios(results: Results, goal: str) -> list[str]:
+    return [scenario for until, scenario in results.rows() if until == goal]
+
+
+def _racing(results: Results, goal: str) -> list[str]:
+    return [
+        name for name in results.participants if any(s.until == goal and s.participant == name for s in results.samples)
+    ]
+
+
+def _seconds(results: Results, goal: str) -> Table:
+    racing = _racing(results, goal)
+    rows = tuple(
+        (say_scenario(name), *(say_cell(results, goal, name, who) for who in racing), say_ratio(results, goal, name))
+        for name in _scenarios(results, goal)
+    )
+    titles = titles_of(results)
+    return Table(title=GOALS.get(goal, goal), columns=("", *(titles[who] for who in racing), ""), rows=rows)
+
+
+def _bytes(results: Results, goal: str) -> Table:
+    racing, titles = _racing(results, goal), titles_of(results)
+    rows = [
+        (say_scenario(name), *(_moved(figure(results.of(goal, name, who))) for who in racing))
+        for name in _scenarios(results, goal)
+    ]
+    return Table(title=f"{goal}: bytes up, down", columns=("", *(titles[who] for who in racing)), rows=tuple(rows))
+
+
+def _machine(results: Results, goal: str) -> Table:
+    racing, titles = _racing(results, goal), titles_of(results)
+    rows = [
+        (say_scenario(name), *(_use(figure(results.of(goal, name, who))) for who in racing))
+        for name in _scenarios(results, goal)
+    ]
+    spaces = {who: _space(results, goal, who) for who in racing}
+    rows.append(("disk after the first build", *(spaces[who] for who in racing)))
+    return Table(
+        title=f"{goal}: CPU seconds, peak memory", columns=("", *(titles[who] for who in racing)), rows=tuple(rows)
+    )
+
+
+def _space(results: Results, goal: str, who: str) -> str:
+    found = [s.space for s in results.samples if (s.until, s.participant) == (goal, who) and s.space is not None]
+    return say_bytes(found[-1]) if found else "–"
+
+
+def _moved(figures: Figures | None) -> str:
+    return f"{say_bytes(figures.up)}, {say_bytes(figures.down)}" if figures else "–"
+
+
+def _use(figures: Figures | None) -> str:
+    if figures is None:
+        return "–"
+    memory = say_bytes(figures.memory) if figures.memory is not None else "?"
+    return f"{figures.cpu:.1f} s, {memory}"
+
+
+def _bare(seconds: float) -> str:
+    return say_seconds(seconds).removesuffix(" s")
