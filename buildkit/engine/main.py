@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TextIO
 
 from buildkit.engine.options import Parser, parse_build_options
 from buildkit.errors import BuildError, BuildkitError, DefinitionError, disk_trouble
@@ -56,13 +58,19 @@ def write_schema(folder: Path, arguments: Sequence[str]) -> int:
 
 
 def guarded(action: Callable[[], int | None]) -> int:
-    """Run ``action``; print an error of ours for people and return its exit code, else what ``action`` says, or 0."""
+    """Run ``action``; print an error of ours for people and return its exit code, else what ``action`` says, or 0.
+
+    Where whoever reads what is printed has seen enough (``| head``), it is 141, as for any program of a shell's.
+    """
     try:
-        return action() or 0
+        code = action() or 0
+        sys.stdout.flush()
     except BuildkitError as error:
         print_error(error)
         return error.exit_code
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _is_unread(sys.stdout):
+            return 128 + signal.SIGPIPE
         trouble = disk_trouble(error)
         if error.filename is None and not trouble:
             raise  # not about a file: a defect of ours, with its traceback
@@ -72,6 +80,21 @@ def guarded(action: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
+    return code
+
+
+def _is_unread(out: TextIO) -> bool:
+    """Whether nobody reads a stream any more; then what is still to be written to it goes nowhere, in silence."""
+    import select
+
+    looking = select.poll()
+    looking.register(out.fileno(), 0)  # it always says when the other end is closed
+    if not looking.poll(0):
+        return False
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, out.fileno())
+    os.close(nowhere)
+    return True
 
 
 def print_error(error: BuildkitError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,28 @@ def test_a_report_may_go_to_a_device_or_through_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "target").read_text() == "x"
     with pytest.raises(BuildError, match="/dev/full: the disk is full"):
         write_text(Path("/dev/full"), "x")
+
+
+@pytest.mark.parametrize("size", [10, 1_000_000])
+def test_a_reader_that_has_seen_enough_is_no_defect(
+    size: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As ``nox -s plan | head -1`` leaves early, whether or not all of it was written by then."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as out:
+        monkeypatch.setattr("sys.stdout", out)
+        assert guarded(lambda: print("x" * size)) == 141
+        monkeypatch.undo()
+    assert capsys.readouterr().err == ""
+
+
+def test_another_broken_pipe_is_a_defect() -> None:
+    def fail() -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError):
+        guarded(fail)
 
 
 def test_what_an_action_says_is_the_exit_code() -> None:
