@@ -20,7 +20,7 @@ from typing import Any
 from buildkit.errors import BuildError
 
 _BUSY_SECONDS = 30
-_LEAST_BYTES = 1 << 16
+_LEAST_BYTES, _LEAST_FILES = 1 << 16, 2  # with less room a disk is full
 _DAMAGED = "it is damaged: remove it, and layers are built again"
 _STEPS = (
     """
@@ -188,7 +188,7 @@ def _explained(path: Path) -> Iterator[None]:
             sqlite3.SQLITE_CORRUPT: _DAMAGED,
             sqlite3.SQLITE_NOTADB: _DAMAGED,
         }
-        if code & 0xFF == sqlite3.SQLITE_IOERR and _is_full(path):  # there was no room for what processes share
+        if code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path):  # files beside it, too
             raise BuildError(f"{path}: the disk is full", hint=hints[sqlite3.SQLITE_FULL]) from error
         hint = hints.get(code & 0xFF, "is the disk full, or the file read-only? without it, layers are built again")
         raise BuildError(f"{path}: the ledger cannot be used: {error}", hint=hint) from error
@@ -197,5 +197,5 @@ def _explained(path: Path) -> Iterator[None]:
 def _is_full(path: Path) -> bool:
     with suppress(OSError):
         room = os.statvfs(path.parent)
-        return room.f_bavail * room.f_frsize < _LEAST_BYTES
+        return room.f_bavail * room.f_frsize < _LEAST_BYTES or (room.f_files > 0 and room.f_favail < _LEAST_FILES)
     return False

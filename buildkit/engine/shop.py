@@ -18,7 +18,7 @@ from buildkit.declare.project import Project
 from buildkit.digest import FileHash, Key
 from buildkit.engine.meter import Meter
 from buildkit.engine.sharing import Sharing
-from buildkit.errors import BuildError, Interrupted, LostError
+from buildkit.errors import BuildError, Interrupted, LostError, disk_trouble
 from buildkit.events import Note, Say, StepProgress
 from buildkit.layers.member import Packed
 from buildkit.oci.blob import Made
@@ -142,9 +142,9 @@ def open_shop(project: Project, say: Say, jobs: int, *, alone: bool = False) -> 
     try:
         blobs = Blobs(folder)
     except OSError as error:
-        raise BuildError(
-            f"{folder}: {error.strerror}", hint="say where the cache may be: BUILDKIT_CACHE=/path"
-        ) from error
+        trouble = disk_trouble(error)
+        hint = "free some room, or move the cache" if trouble else "say where the cache may be"
+        raise BuildError(f"{folder}: {trouble or error.strerror}", hint=f"{hint}: BUILDKIT_CACHE=/path") from error
     with (
         blobs.in_use(alone=alone, waiting=lambda: say(Note(text=_WAITING[alone])), stopped=lambda: False),
         closing(Ledger(folder / "ledger.sqlite", alone=alone)) as ledger,

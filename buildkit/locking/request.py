@@ -134,7 +134,13 @@ def lock_of(source: str) -> str:
 def _write_beside(final: Path, text: str) -> Path:
     final.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{final.name}.", dir=final.parent)
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        os.fchmod(file.fileno(), 0o644)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            os.fchmod(file.fileno(), 0o644)
+            file.flush()
+            os.fsync(handle)
+    except BaseException:
+        Path(name).unlink()
+        raise
     return Path(name)

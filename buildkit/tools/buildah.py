@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from buildkit.errors import ToolError
+from buildkit.errors import ToolError, find_full_disk
 from buildkit.tools.process import Command, Finished, converse, find_tool, run
 
 Mounts = Sequence[tuple[Path, str]]
@@ -31,6 +31,7 @@ Mounts = Sequence[tuple[Path, str]]
 PIPES = ("/mnt/out", "/mnt/in")
 
 _POLL_SECONDS = 0.01
+_LEAST_BYTES = 1 << 16  # with less a disk is full
 _UNKNOWN = b"container not known"
 _PROBE = "/buildkit-probe"
 _MISSED = re.compile(rb"(?:exec: \\?.|executable file .)" + _PROBE.encode())  # runc's words; crun's
@@ -105,7 +106,23 @@ def run_in(box: Box, argv: Sequence[str], *, env: Mapping[str, str], network: bo
     With ``network`` it has the host's. A mount's target must exist in the image, or it appears in the layer.
     Raises ToolError with the command's output, MissingTool or Interrupted.
     """
-    return run(Command(argv=_run_argv(box, argv, env, network, mounts), what=f"`{_short(argv)}` in {box.name}"))
+    try:
+        return run(Command(argv=_run_argv(box, argv, env, network, mounts), what=f"`{_short(argv)}` in {box.name}"))
+    except ToolError as error:
+        full = "" if find_full_disk(error.output) else _find_full_storage()
+        if not full:
+            raise
+        hint = f"free some room at {full}; nox -s cache -- gc removes what is not needed"
+        raise ToolError(f"{error.message}: the disk is full", hint=hint, output=error.output) from error
+
+
+def _find_full_storage() -> str:
+    """Where local storage is, if its disk is full; buildah does not always say so (1.28 panics)."""
+    place = run(Command(argv=("buildah", "info", "--format", "{{.store.GraphRoot}}"), accept=tuple(range(256)))).text
+    with suppress(OSError):
+        room = os.statvfs(place)
+        return place if room.f_bavail * room.f_frsize < _LEAST_BYTES else ""
+    return ""
 
 
 @contextmanager

@@ -260,6 +260,6 @@ def _check(command: Command, code: int, stdout: bytes, stderr: bytes) -> Finishe
     how = f"was killed by {_signal_name(-code)}" if code < 0 else f"failed with exit code {code}"
     output = (stdout[-_KEPT_OUTPUT:] + stderr[-_KEPT_OUTPUT:]).decode("utf-8", "replace").strip()
     if full := find_full_disk(output):
-        hint = "the output says where; free some room there (nox -s doctor shows how much there is)"
+        hint = "the output says where; free some room there. nox -s cache -- gc removes what is not needed"
         raise ToolError(f"{what} {how}: {full}", hint=hint, output=output)
     raise ToolError(f"{what} {how}", output=output)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.cache import database
 from buildkit.cache.database import VERSION
 from buildkit.cache.ledger import Ledger, StatKey
 from buildkit.digest import DiffId, Digest, FileHash, Key
@@ -223,6 +224,18 @@ def test_a_ledger_that_is_removed_while_it_is_used_is_begun_anew_by_whoever_open
     again.close()
     new.close()
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
+
+
+def test_where_there_is_no_room_for_what_lies_beside_it_the_disk_is_said_to_be_full(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.mkdir()  # SQLite cannot open it, as where the last inode is taken
+    with pytest.raises(BuildError, match="unable to open database file"):
+        Ledger(path)
+    monkeypatch.setattr(database, "_LEAST_FILES", 1 << 62)
+    with pytest.raises(BuildError, match=r"ledger\.sqlite: the disk is full") as caught:
+        Ledger(path)
+    assert "free some room" in caught.value.hint
 
 
 def test_a_folder_that_is_missing_is_an_error_of_ours(tmp_path: Path) -> None:

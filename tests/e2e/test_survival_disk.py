@@ -1,0 +1,197 @@
+"""A disk that is full at any write: said clearly, nothing half-written counts, and it builds once there is room."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.survival import acting, count_acts, left_behind, make_rng, unsound, wipe
+from tests.e2e.tinyproject import Ended, Tiny, one_error
+
+pytestmark = [
+    pytest.mark.tools,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a small disk"),
+]
+
+_STEP = """summary = "app on a root that a step extends"
+from = "app"
+[[run]]
+name = "write"
+script = "echo made > /opt/made"
+"""
+# What a full cache stops, as its message says it; each must have been stopped by some level.
+_WRITES = {
+    "ledger": r"error: \S*/ledger\.sqlite: the (?:disk is full|ledger cannot be used: database or disk is full)",
+    "blob": r"pack  \S+: failed: \S*/cache: the disk is full",
+    "download": r"fetch  .*: failed: cannot write \S*/files/\S*: the disk is full",
+    "pulled image": r"pull  base/image: failed: pulling .* failed with exit code 1: the disk is full",
+    "skopeo's files": r"importing \S+ failed with exit code 1: the disk is full",
+}
+_OURS = {"from": "buildkit.engine.build"}
+
+
+@contextmanager
+def small_disk(place: Path, options: str) -> Iterator[None]:
+    """A file system of its own; containers may have mounted in it meanwhile."""
+    place.mkdir(exist_ok=True)
+    subprocess.run(("mount", "-t", "tmpfs", "-o", options, "none", str(place)), check=True)
+    try:
+        yield
+    finally:
+        mounts = [line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+        for mount in sorted((one for one in mounts if f"{one}/".startswith(f"{place}/")), reverse=True):
+            subprocess.run(("umount", "--lazy", mount), check=True)
+
+
+def enlarge(place: Path) -> None:
+    subprocess.run(("mount", "-o", "remount,size=300m,nr_inodes=100k", str(place)), check=True)
+
+
+def said_full(ended: Ended) -> None:
+    """One error, which names the disk and what to do."""
+    message = one_error(ended, 1)
+    assert "the disk is full" in message or "database or disk is full" in message, ended.text
+    assert "free some room" in message.partition("hint:")[2], ended.text
+
+
+def sound(tiny: Tiny) -> None:
+    assert left_behind(tiny) == []
+    if (tiny.cache / "ledger.sqlite").exists() and (tiny.cache / "ledger.sqlite").stat().st_size:
+        assert unsound(tiny) == []
+
+
+def test_the_cache_by_level(tiny: Tiny) -> None:
+    digest = tiny.build("app").report["digest"]
+    said = []
+    for size in (16, 64, 136, 300, 5100, 9400):  # kB; all of it needs 11000
+        wipe(tiny)
+        with small_disk(tiny.cache, f"size={size}k"):
+            ended = tiny.run("build-app")
+            said_full(ended)
+            said.append(ended.text)
+            assert left_behind(tiny) == []  # nothing half-written is there, nor called whole
+            enlarge(tiny.cache)
+            assert tiny.build("app").report["digest"] == digest
+            sound(tiny)
+    for what, words in _WRITES.items():
+        assert any(re.search(words, text) for text in said), f"no level stopped the {what}: {said}"
+
+
+def test_the_cache_without_inodes(tiny: Tiny) -> None:
+    """Folders and empty files need room, too."""
+    for count in (3, 8, 16, 24):
+        with small_disk(tiny.cache, f"size=100m,nr_inodes={count}"):
+            said_full(tiny.run("build-app"))
+            assert left_behind(tiny) == []
+            enlarge(tiny.cache)
+            tiny.build("app")
+            sound(tiny)
+        wipe(tiny)
+
+
+def fill_at_random(tiny: Tiny, place: Path, tries: int) -> None:
+    """Let the disk of ``place`` be full from a random act of a build on; then make room again."""
+    rng = make_rng(place.name)
+    first: list[Ended] = []
+    acts = count_acts(tiny, lambda **env: first.append(tiny.build("tools", **env)), **_OURS)
+    ends = []
+    for _ in range(tries):
+        wipe(tiny)
+        reset(place)
+        with small_disk(place, "size=64m"):
+            at, filler = rng.randint(1, acts), place / "filler"
+            ended = tiny.run("build-tools", **acting(tiny, at=at, fill=filler, **_OURS))
+            print(f"act {at}: exit code {ended.code} {ended.errors}")
+            assert filler.exists()
+            if ended.code:
+                said_full(ended)
+            ends.append(ended.code)
+            filler.unlink()
+            again = tiny.build("tools")
+            assert again.report["digest"] == first[0].report["digest"]
+            sound(tiny)
+            assert tiny.run_image("tools", "cat", "/opt/made") == "made\n"
+    assert 1 in ends
+
+
+def reset(place: Path) -> None:
+    """Storage knows of its images on the disk that is gone, too."""
+    if place.name == "graph":
+        subprocess.run(("rm", "-rf", str(place), str(place.with_name("run"))), check=True)
+        place.with_name("run").mkdir(mode=0o700)
+
+
+@pytest.mark.parametrize("place", ["cache", "graph"])
+def test_at_any_act(tiny: Tiny, place: str) -> None:
+    tiny.write("stages/tools/stage.toml", _STEP)
+    fill_at_random(tiny, tiny.folder / place, tries=5)
+
+
+def test_storage_by_level(tiny: Tiny) -> None:
+    digest = tiny.build("app").report["digest"]
+    place = tiny.folder / "graph"
+    for size in (60, 4000, 5150):
+        wipe(tiny)
+        reset(place)
+        with small_disk(place, f"size={size}k"):
+            said_full(tiny.run("build-app"))
+            assert not [name for name in tiny.images() if name.endswith("app:latest")]
+            assert unsound(tiny) == []
+            enlarge(place)
+            again = tiny.build("app")
+            assert again.report["digest"] == digest
+            assert again.built() == {}, "layers that were made before are used"
+            sound(tiny)
+            assert tiny.run_image("app") == "hello from /app\n"
+
+
+def test_a_step_that_fills_the_disk(tiny: Tiny) -> None:
+    script = "for n in 1 2 3 4 5 6 7 8 9; do cat /usr/bin/bash /usr/bin/ls; done > /opt/large"
+    tiny.write("stages/tools/stage.toml", _STEP.replace("echo made > /opt/made", script))
+    tiny.build("app")
+    reset(tiny.folder / "graph")
+    with small_disk(tiny.folder / "graph", "size=16m"):
+        said_full(tiny.run("build-tools"))  # where a full storage keeps its container, that is noted, and swept later
+        assert unsound(tiny) == []
+        enlarge(tiny.folder / "graph")
+        tiny.build("tools")
+        sound(tiny)
+
+
+def test_the_report(tiny: Tiny) -> None:
+    tiny.build("app")
+    place = tiny.folder / "reports"
+    with small_disk(place, "size=8k"):
+        report = place / "report.json"
+        report.write_text("the last one")
+        ended = tiny.run("build-app", "--json", str(report))
+        said_full(ended)
+        assert f"{report}: the disk is full" in ended.text
+        assert report.read_text() == "the last one"
+        assert list(place.iterdir()) == [report]
+        enlarge(place)
+        tiny.build("app", "--json", str(report))
+        assert report.read_text().startswith("{")
+    sound(tiny)
+
+
+def test_locks(tiny: Tiny) -> None:
+    """Their folder is the checkout's."""
+    folder = tiny.project / "requirements"
+    before = {path.name: path.read_text() for path in folder.iterdir()} | {"app.in": "alpha==1.1\nbeta==1.0\n"}
+    with small_disk(folder, "size=24k"):  # pages, of 4 kB: each file has one, and there are six
+        for name, text in before.items():
+            (folder / name).write_text(text)
+        ended = tiny.run("lock")
+        message = one_error(ended, 1)
+        assert "cannot write the locks: the disk is full" in message
+        assert {path.name: path.read_text() for path in folder.iterdir()} == before
+        enlarge(folder)
+        tiny.lock()
+        assert "alpha==1.1" in (folder / "app.txt").read_text()
