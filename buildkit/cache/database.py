@@ -187,6 +187,7 @@ def _explained(path: Path) -> Iterator[None]:
             sqlite3.SQLITE_READONLY: "make it writable, or move the cache: BUILDKIT_CACHE=/path",
             sqlite3.SQLITE_CORRUPT: _DAMAGED,
             sqlite3.SQLITE_NOTADB: _DAMAGED,
+            sqlite3.SQLITE_ERROR: _DAMAGED,  # no such table, no such column
         }
         if code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path):  # files beside it, too
             raise BuildError(f"{path}: the disk is full", hint=hints[sqlite3.SQLITE_FULL]) from error

@@ -179,6 +179,14 @@ def test_damage_inside_the_file_is_said_with_what_to_do(path: Path) -> None:
     ledger.close()
 
 
+@pytest.mark.parametrize("statement", ["ALTER TABLE layers DROP COLUMN blobs", "DROP TABLE layers"])
+def test_tables_of_another_shape_are_said_with_what_to_do(ledger: Ledger, path: Path, statement: str) -> None:
+    rows(path, statement)
+    with pytest.raises(BuildError, match="the ledger cannot be used: no such") as caught:
+        ledger.find([KEY])
+    assert "remove it" in caught.value.hint
+
+
 @pytest.mark.parametrize("column", ["key", "blobs", "env"])
 def test_a_row_that_was_altered_is_as_if_there_were_none(ledger: Ledger, path: Path, column: str) -> None:
     ledger.add(KEY, "k", "n", "a", MADE, [])
