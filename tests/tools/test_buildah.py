@@ -105,9 +105,8 @@ def test_the_container_goes_when_something_fails(isolation: str) -> None:
 def test_where_storage_is_full_a_failure_says_so(layer: DiffId, monkeypatch: pytest.MonkeyPatch) -> None:
     """buildah itself does not always."""
     monkeypatch.setattr(buildah, "_LEAST_BYTES", 1 << 62)
-    with pytest.raises(ToolError, match="failed with exit code 3: the disk is full") as caught:
-        with working_container(REF) as box:
-            run_in(box, bash("exit 3"), env={}, network=False)
+    with pytest.raises(ToolError, match="exit code 3: the disk is full") as caught, working_container(REF) as box:
+        run_in(box, bash("exit 3"), env={}, network=False)
     assert "free some room at /" in caught.value.hint
 
 
