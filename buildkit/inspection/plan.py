@@ -16,6 +16,7 @@ from buildkit.engine.planning import Planner, check_stage, open_planner, shippin
 from buildkit.oci.ref import parse_ref
 from buildkit.plan.forecast import Cost, Paces, forecast, measure, total
 from buildkit.plan.plan import Entry, Plan, Source
+from buildkit.report.columns import Column, print_columns
 from buildkit.report.view import open_view
 from buildkit.report.words import say_bytes, say_seconds
 
@@ -100,16 +101,24 @@ def _lacks(entry: Entry, planner: Planner, pushed: Container[Digest]) -> bool:
     return not all(blob.digest in pushed or planner.is_present(blob) for blob in blobs)
 
 
+_COLUMNS = (
+    Column(title="layer"),
+    Column(title="from"),
+    Column(title="fetch", right=True, extra=True),
+    Column(title="build", right=True, extra=True),
+    Column(title="import", right=True),
+    Column(title="push", right=True),
+    Column(title="seconds", right=True),
+    Column(title="why"),
+)
+
+
 def print_outlook(outlook: Outlook, out: TextIO) -> None:
     """A table of what must be done, a line for what is there, and the sum."""
     pairs = zip(outlook.plan.entries, outlook.costs, strict=True)
     busy = [(e, c) for e, c in pairs if e.source is Source.BUILT or c.fetch or c.imports or c.push]
     busy += [(e, c) for e, c in zip(outlook.tools, outlook.tool_costs, strict=True) if e.source is Source.BUILT]
-    if busy:
-        from buildkit.report.live import print_table
-
-        columns = ("layer", "from", "fetch", "build", "import", *(["push"] if outlook.pushes else []), "seconds", "why")
-        print_table(f"{outlook.stage}: plan", columns, [_row(e, c, pushes=outlook.pushes) for e, c in busy], out)
+    print_columns(_COLUMNS, [_row(entry, cost, pushes=outlook.pushes) for entry, cost in busy], out)
     print(render_sum(outlook), file=out)
 
 
@@ -170,7 +179,7 @@ def _line(entry: Entry, cost: Cost) -> dict[str, Any]:
 
 def _row(entry: Entry, cost: Cost, *, pushes: bool) -> tuple[str, ...]:
     seconds = "?" if cost.seconds is None else say_seconds(cost.seconds)
-    sizes = (_short(cost.fetch), _short(cost.build), _short(cost.imports), *([_short(cost.push)] if pushes else []))
+    sizes = (_short(cost.fetch), _short(cost.build), _short(cost.imports), _short(cost.push) if pushes else "")
     return (entry.spec.name, str(entry.source), *sizes, seconds, entry.why)
 
 

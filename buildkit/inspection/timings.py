@@ -11,10 +11,23 @@ from typing import Any
 
 from buildkit.engine.options import Parser, positive
 from buildkit.engine.planning import Planner, check_stage, open_planner
+from buildkit.report.columns import Column, print_columns
 from buildkit.report.view import open_view
 from buildkit.report.words import say_bytes, say_date, say_seconds
 
 _NAMED = 3
+_BUILDS = (
+    Column(title="started"),
+    Column(title="stage"),
+    Column(title="seconds", right=True),
+    Column(title="layers", right=True),
+    *(Column(title=title, right=True, extra=True) for title in ("fetched", "built", "imported", "pushed")),
+    Column(title="slowest phases"),
+)
+_PHASES = (
+    Column(title="phase, in all"),
+    *(Column(title=title, right=True) for title in ("seconds", "cpu", "read", "written")),
+)
 
 
 def timings(folder: Path, arguments: Sequence[str]) -> None:
@@ -67,15 +80,13 @@ def sum_phases(builds: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, fl
 
 
 def _print(builds: Sequence[dict[str, Any]]) -> None:
-    from buildkit.report.live import print_table
-
-    columns = ("started", "stage", "seconds", "layers", "fetch", "build", "import", "push", "slowest phases")
-    print_table("builds", columns, [_row(build) for build in builds], sys.stdout)
+    print_columns(_BUILDS, [_row(build) for build in builds], sys.stdout)
+    sys.stdout.write("\n")
     rows = [
         (name, say_seconds(x["seconds"]), say_seconds(x["cpu"]), say_bytes(x["read"]), say_bytes(x["written"]))
         for name, x in sum_phases(builds)
     ]
-    print_table("all of them", ("phase", "seconds", "cpu", "read", "written"), rows, sys.stdout)
+    print_columns(_PHASES, rows, sys.stdout)
 
 
 def _row(build: dict[str, Any]) -> tuple[str, ...]:
