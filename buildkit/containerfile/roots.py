@@ -68,7 +68,12 @@ class Roots:
         there = f"/tmp/{stage}.packages"  # noqa: S108 - of the build stage
         text = render_root_script(work, arch, there, bytecode=self.sheet.options.bytecode)
         script = self.sheet.put(f"{stage}-root.sh", text)
-        build.lines += [f"COPY {packages} {script} /tmp/", f"RUN sh /tmp/{stage}-root.sh"]
+        build.lines += [
+            "# a day of snapshot.debian.org (20261122T000000Z), once the archive has dropped these versions",
+            "ARG SNAPSHOT=",
+            f"COPY {packages} {script} /tmp/",
+            f"RUN sh /tmp/{stage}-root.sh",
+        ]
         return build.name
 
     def _step(self, stage: str, spec: Spec, work: RunStep) -> list[str]:

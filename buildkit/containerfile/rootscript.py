@@ -6,10 +6,12 @@ import shlex
 from collections.abc import Iterator
 
 from buildkit.containerfile.findexpr import render_find
-from buildkit.declare.stage import User
+from buildkit.declare.stage import Debian, User
 from buildkit.plan.spec import MakeRoot
 
 ROOT = "/rootfs"
+
+_ROLLING = ("sid", "unstable", "experimental")
 
 _HEAD = f"""\
 #!/bin/sh
@@ -92,9 +94,22 @@ def _mmdebstrap(work: MakeRoot, arch: str, packages: str, *, bytecode: bool) -> 
         f"--include=\"$(grep -v '^#' {packages} | paste -sd, -)\"",
         *([f"--extract-hook='\n{_RECORD}    '"] if extract else ()),
         *([f"--{'extract' if extract else 'customize'}-hook='\n{_compile()}    '"] if bytecode else ()),
-        f"{debian.suite} {ROOT}",
+        f'{debian.suite} {ROOT} "$@"',
     ]
-    return " \\\n    ".join(lines) + "\n"
+    return _snapshot(debian) + " \\\n    ".join(lines) + "\n"
+
+
+def _snapshot(debian: Debian) -> str:
+    """Where the archive's versions of another day are, for when it has dropped those of the lock."""
+    suites = [("debian", debian.suite)]
+    if debian.suite not in _ROLLING:
+        suites += [("debian", f"{debian.suite}-updates"), ("debian-security", f"{debian.suite}-security")]
+    components = " ".join(debian.components)
+    mirrors = [
+        f'    "deb [check-valid-until=no] http://snapshot.debian.org/archive/{archive}/$SNAPSHOT {suite} {components}"'
+        for archive, suite in suites
+    ]
+    return 'set --\n[ -z "${SNAPSHOT:-}" ] || set -- \\\n' + " \\\n".join(mirrors) + "\n"
 
 
 def _compile() -> str:

@@ -36,20 +36,22 @@ class Wheels:
 
     def install(self, label: str, artifacts: Sequence[Artifact]) -> str:
         """A stage whose ``/wheels`` holds these wheels; returns its name."""
-        listed = render_requirements(artifacts)
-        file = self.sheet.put(f"{label}.txt", listed)
+        file = self.sheet.put(f"{label}.txt", render_requirements(artifacts))
+        uv = self._copy_uv()
         build = self.sheet.add(label, self.tools.venv(), f"{label}: {_count(artifacts)}, and no other bytes than these")
         there = f"/tmp/{label}.txt"  # noqa: S108 - of the build stage
-        build.lines.append(f"COPY {file} {there}")
-        self._run(build, f"--require-hashes --only-binary=:all: -r {there}", self._mounts())
+        build.lines += [*uv, f"COPY {file} {there}"]
+        mounts = _cache("uv" if self.sheet.options.uv else "pip") + self._mount
+        self._run(build, f"--require-hashes --only-binary=:all:{self._index} -r {there}", mounts)
         return build.name
 
     def install_compiled(self, label: str, builder: str, items: Sequence[Compile]) -> str:
         """A stage whose ``/wheels`` holds what is compiled of ``items`` in the stage ``builder``."""
         made = [self._compile(item, builder) for item in items]
         names = ", ".join(item.artifact.name for item in items)
+        uv = self._copy_uv()
         build = self.sheet.add(label, self.tools.venv(), f"{label}: {names}")
-        build.lines += [f"COPY --from={name} {_OUT}/ /compiled/" for name in made]
+        build.lines += [*uv, *(f"COPY --from={name} {_OUT}/ /compiled/" for name in made)]
         self._run(build, "--no-index /compiled/*.whl", "")
         return build.name
 
@@ -67,8 +69,6 @@ class Wheels:
     def _run(self, build: Build, what: str, mounts: str) -> None:
         python = shlex.quote(f"{self.project.target.prefix}/bin/python")
         if self.sheet.options.uv:
-            uv = self.sheet.ask("UV", self.sheet.options.uv, "an image that holds /uv, which installs wheels")
-            build.lines.insert(0, f"COPY --from={self._uv(uv)} /uv /usr/local/bin/")
             prefix = shlex.quote(f"{_OUT}{self.project.target.prefix}")
             command = f"uv pip install --python {python} --prefix {prefix} --link-mode=copy --no-deps"
         else:
@@ -82,43 +82,45 @@ class Wheels:
             lines[1] += f" \\\n && {{ {python} {compiled} || true; }}"
         build.lines.append(" \\\n    ".join(lines))
 
-    def _uv(self, image: str) -> str:
+    def _copy_uv(self) -> tuple[str, ...]:
+        """The instruction that brings uv into a build stage, where it is to install."""
+        if not self.sheet.options.uv:
+            return ()
+        image = self.sheet.ask("UV", self.sheet.options.uv, "an image that holds /uv, which installs wheels")
         known = [build.name for build in self.sheet.builds if build.base == image]
-        return known[0] if known else self.sheet.add("uv", image, "uv").name
+        name = known[0] if known else self.sheet.add("uv", image, "uv, in place of pip").name
+        return (f"COPY --from={name} /uv /usr/local/bin/",)
 
     def fetch(self, label: str, artifacts: Sequence[Artifact], folder: str) -> tuple[str, str]:
         """A requirements file, and what downloads it to ``folder`` where pip is; the file must lie in ``/tmp``."""
         file = self.sheet.put(f"{label}.txt", render_requirements(artifacts))
-        options = f"--no-deps --require-hashes --only-binary=:all: -r /tmp/{label}.txt"
-        return file, f"{_cache('pip')}{self._links('PIP')}{PIP} download {options} -d {folder}"
+        options = f"--no-deps --require-hashes --only-binary=:all:{self._index} -r /tmp/{label}.txt"
+        return file, f"{_cache('pip')}{self._mount}{PIP} download {options} -d {folder}"
 
-    def _mounts(self) -> str:
-        """The cache of what installs, and the folder of wheels that takes an index's place."""
-        kind = "uv" if self.sheet.options.uv else "pip"
-        return _cache(kind) + self._links(kind.upper())
-
-    def _links(self, kind: str) -> str:
+    @property
+    def _mount(self) -> str:
+        """The folder of wheels that takes an index's place."""
         links = self.sheet.options.find_links
-        if not links:
-            return ""
-        mount = f"--mount=type=bind,source={self.sheet.read(links)},target={_LINKS}"
-        return f"{mount} \\\n    {kind}_NO_INDEX=1 {kind}_FIND_LINKS={_LINKS} \\\n    "
+        return f"--mount=type=bind,source={self.sheet.read(links)},target={_LINKS} \\\n    " if links else ""
+
+    @property
+    def _index(self) -> str:
+        return f" --no-index --find-links {_LINKS}" if self.sheet.options.find_links else ""
 
     def _compile(self, item: Compile, builder: str) -> str:
         artifact = item.artifact
         build = self.sheet.add(f"compile-{artifact.name}", builder, f"{artifact.name}, compiled in `{builder}`")
         python = shlex.quote(f"{self.project.target.prefix}/bin/python")
         env = f"SOURCE_DATE_EPOCH={_EPOCH} PYTHONHASHSEED=0"
-        wheel = f"{env} {python} -I -m pip wheel --no-deps --no-build-isolation --wheel-dir {_OUT}"
+        wheel = f"{env} {python} -m pip wheel --no-deps --no-build-isolation --wheel-dir {_OUT}"
         if item.tree is not None:
             path = self.sheet.read(check_path(item.tree.path, f"requirements of {artifact.name}", ""))
             build.lines += [render_copy((path,), "/tmp/source"), f"RUN {wheel} --no-index /tmp/source"]  # noqa: S108
             return build.name
         listed = self.sheet.put(f"{build.name}.txt", render_requirements((artifact,)))
         there = f"/tmp/{build.name}.txt"  # noqa: S108 - of the build stage
-        options = f"--no-binary={artifact.name} --require-hashes -r {there}"
-        command = wheel.replace(" -I ", " ")  # -I would not read pip's settings from the environment
-        build.lines += [f"COPY {listed} {there}", f"RUN {self._links('PIP')}{command} {options}"]
+        options = f"--no-binary={artifact.name} --require-hashes{self._index} -r {there}"
+        build.lines += [f"COPY {listed} {there}", f"RUN {self._mount}{wheel} {options}"]
         return build.name
 
 

@@ -17,6 +17,7 @@ NOISE = {
         r"opt/venv/bin/[^/]+",
         "other holds",
     ): "start scripts: pip's template; python*: venv links them the other way round",
+    (r"opt/venv/(\.lock|.*\.dist-info/uv_cache\.json)", "added"): "uv's own notes, where it installs",
     (r"opt/venv/pyvenv\.cfg", "other holds"): "venv notes its command line and the full version",
     (r"opt/venv/include/python3\.\d+", "added"): "an empty folder that venv makes",
     (r".*/__pycache__(/.*)?", ""): "bytecode",

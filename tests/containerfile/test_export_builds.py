@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from uv import find_uv_bin
 
 from tests.containerfile.builders import Buildah, Builder, config_of, tree_of
 from tests.containerfile.conftest import TOOLS
@@ -82,6 +83,19 @@ def test_an_export_holds_the_same_files_and_says_the_same(hostile: Tiny, builder
     config = config_of(hostile, image)
     assert _HOSTILE.items() <= config["Env"].items()
     assert builder.config("exported/tools") == config
+
+
+def test_uv_installs_what_pip_does(hostile: Tiny, workshop: Tiny) -> None:
+    box = workshop.tool("buildah", "from", "scratch").strip()
+    workshop.tool("buildah", "copy", "--quiet", box, find_uv_bin(), "/uv")
+    workshop.tool("buildah", "commit", "--quiet", "--rm", box, "localhost/uv:latest")
+    said = ("--find-links", "wheels", "--uv", "localhost/uv:latest", "--output", "Uvfile")
+    ended = hostile.run("export-containerfile", "app", *said)
+    assert ended.code == 0, ended.text
+    builder = Buildah(workshop=workshop)
+    builder.build(hostile.project, "Uvfile", "exported/uv", DEBIAN=TOOLS)
+    hostile.build("app")
+    assert find_differences(tree_of(hostile, "localhost/tiny/app:latest"), builder.tree("exported/uv")) == {}
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,21 @@ PAGES = (
     "docs/delivery.md",
     "docs/graph.md",
     "docs/ci.md",
+    "docs/containerfile.md",
 )
 NOT_RUN = {
     "nox -s push-runtime -- ghcr.io/me/app:1.0 --cache-write ghcr.io/me/app\n": (
         "it needs a registry to write to; docs/delivery.md runs the same with one"
     ),
     "ci/bootstrap nox -s tests\n": "it runs the tests that run these commands",
+    "".join(
+        f"{builder} --file Podmanfile --tag xoe-runtime .\n"
+        for builder in (
+            "docker build",
+            "podman build --format docker --ignorefile Podmanfile.dockerignore",
+            "buildah build --layers --format docker --ignorefile Podmanfile.dockerignore",
+        )
+    ): "it fetches Debian from a registry of containers, and wheels from an index",
     "nox -s reproduce -- runtime --json again.json\n": "it makes a Debian root again, which takes a minute",
 }
 REGISTRY = "localhost:5000"

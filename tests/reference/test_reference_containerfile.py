@@ -1,0 +1,74 @@
+"""The reference's `runtime` as an exported Containerfile, built by buildah: the same files, and the service answers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.containerfile.builders import Buildah, config_of
+from tests.containerfile.conftest import TOOLS, registry, tools_tar, workshop
+from tests.containerfile.noise import find_differences
+from tests.containerfile.trees import Entry, read_tree
+from tests.e2e.tinyproject import Tiny
+from tests.reference.builds import copy_project
+from tests.reference.conftest import Project, Speech
+from tests.reference.engine import Podman, serving
+
+__all__ = ["registry", "tools_tar", "workshop"]
+
+pytestmark = [pytest.mark.tools, pytest.mark.network]
+
+
+@pytest.fixture(scope="module")
+def exported(project: Project, workshop: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Buildah:
+    """The image of the export; its wheels are those that the project's own cache has."""
+    folder = copy_project(tmp_path_factory.mktemp("export"))
+    (folder / "wheels").mkdir()
+    for wheel in project.cache.glob("files/*/*.whl"):
+        shutil.copy(wheel, folder / "wheels")
+    argv = (sys.executable, "-m", "nox", "-s", "export-containerfile", "--", "runtime", "--find-links", "wheels")
+    env = os.environ | {"BUILDKIT_CACHE": str(project.cache)}
+    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    builder = Buildah(workshop=workshop)
+    builder.build(folder, "Podmanfile", "exported/runtime", DEBIAN=TOOLS)
+    return builder
+
+
+def test_the_export_holds_the_same_files_and_says_the_same(
+    project: Project, podman: Podman, exported: Buildah, tmp_path: Path
+) -> None:
+    theirs = exported.tree("exported/runtime")
+    assert {"app/main.py", "opt/venv/bin/uvicorn", "usr/bin/python3.13"} <= theirs.keys()
+    assert find_differences(tree_by(podman, project.images["runtime"], tmp_path), theirs) == {}
+    known = podman.inspect(project.images["runtime"])["Config"]
+    config = config_of(exported.workshop, "exported/runtime")
+    assert config["Cmd"] == known["Cmd"]
+    assert config["User"] == known["User"]
+    assert config["Env"] == dict(line.split("=", 1) for line in known["Env"])
+
+
+def test_the_service_answers_from_the_export(exported: Buildah, speech: Speech) -> None:
+    foreign = Podman(env=exported.workshop.env)
+    with serving(foreign, "localhost/exported/runtime:latest") as service:
+        service.wait()
+        clip = speech.clips[0]
+        answer = service.find_speech(clip)
+        found = [[one["start"], one["end"]] for one in answer["segments"]]
+        assert found == speech.app[clip.name]
+
+
+def tree_by(podman: Podman, image: str, folder: Path) -> dict[str, Entry]:
+    """What is in an image of the user's storage."""
+    box = podman("create", image, "/none").strip()
+    try:
+        podman("export", "--output", str(folder / "tree.tar"), box)
+    finally:
+        podman("rm", "--force", box)
+    with (folder / "tree.tar").open("rb") as tar:
+        return read_tree(tar)
