@@ -19,10 +19,16 @@ def claims_of(paths: Iterable[str]) -> tuple[str, ...]:
     """The claims of a layer that owns ``paths`` (relative, no folders among them), sorted."""
     claims = set(paths)
     for parts in range(_PARTS, 0, -1):
-        claims = {"/".join(path.split("/", parts)[:parts]) for path in claims}
+        claims = {_cut(path, parts) for path in claims}
         if len(claims) <= MOST:
             break
     return tuple(sorted(claims))
+
+
+def _cut(path: str, parts: int) -> str:
+    names = path.split("/", parts + 1)
+    shared = names[parts - 1 : parts] == ["__pycache__"]  # of modules that are one file, side by side
+    return "/".join(names[: parts + shared])
 
 
 def find_meetings(layers: Mapping[Key, Iterable[str]]) -> set[Key]:

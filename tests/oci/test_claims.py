@@ -12,7 +12,7 @@ from buildkit.digest import Key
 from buildkit.oci import claims
 from buildkit.oci.claims import MOST, claims_of, find_meetings
 
-NAMES = st.sampled_from(["a", "b", "ab", "a.b", "a-b"])
+NAMES = st.sampled_from(["a", "b", "ab", "a.b", "a-b", "__pycache__"])
 PATHS = st.lists(NAMES, min_size=1, max_size=9).map("/".join)
 LAYERS = st.lists(st.sets(PATHS, max_size=6), max_size=5)
 
@@ -65,6 +65,13 @@ def test_a_wheel_comes_to_a_handful() -> None:
     place = "opt/venv/lib/python3.13/site-packages"
     paths = [f"{place}/numpy/core/{n}.py" for n in range(9000)] + [f"{place}/numpy-2.0.dist-info/RECORD"]
     assert claims_of(paths) == (f"{place}/numpy", f"{place}/numpy-2.0.dist-info")
+
+
+def test_modules_that_are_one_file_do_not_meet_for_their_bytecode() -> None:
+    place = "opt/venv/lib/python3.13/site-packages"
+    one, two = ([f"{place}/{name}.py", f"{place}/__pycache__/{name}.cpython-313.pyc"] for name in ("six", "cffi"))
+    assert claims_of(one) == (f"{place}/__pycache__/six.cpython-313.pyc", f"{place}/six.py")
+    assert find_meetings({key(1): claims_of(one), key(2): claims_of(two)}) == set()
 
 
 def test_files_side_by_side_come_to_their_folder_once_they_are_too_many() -> None:
