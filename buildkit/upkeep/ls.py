@@ -72,9 +72,9 @@ def render_total(chosen: Sequence[Holding]) -> str:
     return f"{say_count(len(there), 'thing')}, {say_bytes(weigh(there))}, of which {say_bytes(needed)} are needed{gone}"
 
 
-def say_state(one: Holding) -> str:
-    """By whom it is needed, and why it is not here."""
-    users = "needed by ?" if one.stages is None else ", ".join(one.stages) or "not needed"
+def say_state(one: Holding, by: str = "needed by ") -> str:
+    """By whom it is needed, and why it is not here; ``by`` is empty where a column's head says it."""
+    users = "needed by ?" if one.stages is None else by + ", ".join(one.stages) if one.stages else "not needed"
     if one.state is State.PRESENT:
         return users
     return f"{one.gone.why if one.gone else 'missing'}; {users}"
@@ -89,7 +89,7 @@ def _row(one: Holding, now: float) -> tuple[str, ...]:
         say_age(now - one.used),
         say_seconds(one.seconds),
         str(one.times) if one.times != 1 else "",
-        say_state(one),
+        say_state(one, by=""),
     )
 
 

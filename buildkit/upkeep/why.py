@@ -143,8 +143,7 @@ def render_subject(subject: Subject, now: float) -> list[str]:
 
 
 def _facts(held: Holding, subject: Subject, now: float) -> Iterator[tuple[str, str]]:
-    users = "" if held.gone or not held.stages else "needed by "
-    yield "state", users + say_state(held)
+    yield "state", say_state(held)
     if held.gone:
         yield "gone", f"{held.gone.why} on {say_date(held.gone.at)}"
     for blob in subject.row.blobs if subject.row else ():

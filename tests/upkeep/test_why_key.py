@@ -66,6 +66,12 @@ def test_what_was_evicted_says_so(stocked: Stocked, ask: Ask, read: Read) -> Non
     assert "gone      evicted by gc on 20" in read("why", key.short)[0]
 
 
+def test_what_is_needed_and_gone_says_both(stocked: Stocked, read: Read) -> None:
+    key = stocked.root("base", b"debian")
+    stocked.blob(b"debian").unlink()
+    assert "state     missing; needed by base\n" in read("why", key.short)[0]
+
+
 def test_a_needed_key_that_was_never_made(stocked: Stocked, ask: Ask, read: Read) -> None:
     (found,) = ask("why", "base/image")
     assert (found["state"], found["needed_by"], found["recipe"]["kind"]) == ("not made yet", ["base"], "image")
