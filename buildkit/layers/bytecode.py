@@ -23,11 +23,15 @@ _REQUEST = struct.Struct(">II")
 _REPLY = struct.Struct(">IBI")
 _WORD = struct.Struct(">I")
 _GREETING = "buildkit-pyc 1 "
-# -I ignores the image's environment but also the seed, so the worker is started a second time with the seed alone
+# -I ignores the image's environment but also the seed, so the worker is started a second time with the seed alone.
+# Whoever started it may have been killed: then the first pipe has no reader, or nobody ever opens the second.
 _START = (
-    "import os, sys\n"
-    "for handle, path, mode in zip((1, 0), sys.argv[2:], (os.O_WRONLY, os.O_RDONLY)):\n"
+    "import os, signal, sys\n"
+    "signal.alarm(60)\n"
+    "for handle, path, mode in zip((1, 0), sys.argv[2:], (os.O_WRONLY | os.O_NONBLOCK, os.O_RDONLY)):\n"
     "    os.dup2(os.open(path, mode), handle)\n"
+    "    os.set_blocking(handle, True)\n"
+    "signal.alarm(0)\n"
     "os.execve(sys.executable, [sys.executable, '-s', '-S', '-c', sys.argv[1]], {'PYTHONHASHSEED': '0'})"
 )
 _BATCH_FILES = 64

@@ -17,7 +17,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.e2e.tinyproject import Tiny, wait_until
+from tests.e2e.tinyproject import Ended, Tiny, wait_until
 
 _ACTS = Path(__file__).parent / "acts"
 _MARK = "BUILDKIT_TEST_MARK"
@@ -59,10 +59,24 @@ def left_behind(tiny: Tiny) -> list[str]:
     return [*tiny.left_over(), *map(str, tiny.cache.glob("boxes/*"))]
 
 
+def build_again(tiny: Tiny, digest: str, *arguments: str) -> Ended:
+    """Build the app, which must be what it was, with a cache that is whole and nothing left behind."""
+    ended = tiny.build("app", *arguments)
+    assert ended.report["digest"] == digest, ended.text
+    assert unsound(tiny) == []
+    assert left_behind(tiny) == []
+    return ended
+
+
+def forget_images(tiny: Tiny) -> None:
+    """Remove all images behind our back."""
+    tiny.tool("buildah", "rmi", "--all", "--force")
+
+
 def wipe(tiny: Tiny) -> None:
     """Nothing was ever built."""
     tiny.tool("buildah", "rm", "--all")
-    tiny.tool("buildah", "rmi", "--all", "--force")
+    forget_images(tiny)
     shutil.rmtree(tiny.cache, ignore_errors=True)
 
 

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-import random
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
-from tests.e2e.conftest import short_folder
-from tests.e2e.speaking import fill_links, make_speaking, serve_model
-from tests.e2e.survival import damage, find_blob, find_file, left_behind, unsound
-from tests.e2e.tinyproject import Ended, Tiny
-from tests.registry import make_authority
+from tests.e2e.survival import build_again, damage, find_blob, find_file, forget_images, unsound
+from tests.e2e.tinyproject import Tiny
 
 pytestmark = pytest.mark.tools
 
 _HOW = ("truncated", "flipped", "deleted")
 _GONE = "its blob is gone from the cache"
-
-
-def build_again(tiny: Tiny, stage: str, digest: str, *arguments: str) -> Ended:
-    """The same image, from a cache that is whole again."""
-    ended = tiny.build(stage, *arguments)
-    assert ended.report["digest"] == digest, ended.text
-    assert unsound(tiny) == []
-    assert left_behind(tiny) == []
-    return ended
-
-
-def forget_images(tiny: Tiny) -> None:
-    tiny.tool("buildah", "rmi", "--all", "--force")
 
 
 @pytest.mark.parametrize("how", _HOW)
@@ -41,7 +20,7 @@ def test_layers(tiny: Tiny, how: str) -> None:
     for layer in ("deps/bulk", "base/image"):
         forget_images(tiny)
         damage(find_blob(tiny, layer), how)
-        ended = build_again(tiny, "app", digest)
+        ended = build_again(tiny, digest)
         assert ended.built() == {layer: _GONE}
         assert tiny.run_image("app") == "hello from /app\n"
         assert ("were damaged, and are removed" in ended.text) is (how == "flipped")  # else the plan has it
@@ -57,7 +36,7 @@ def test_downloads(tiny: Tiny, how: str) -> None:
     digest = tiny.build("app").report["digest"]
     find_blob(tiny, "deps/bulk").unlink()
     damage(find_file(tiny, "bulk-*.whl"), how)
-    ended = build_again(tiny, "app", digest, "--no-import")
+    ended = build_again(tiny, digest, "--no-import")
     assert ended.built() == {"deps/bulk": _GONE}
     assert ended.report["bytes"]["fetched"] > 100_000
     said = "bulk 1.0: the cached bulk-1.0-py3-none-any.whl was damaged, and is removed; planning again"
@@ -81,63 +60,7 @@ def test_pushing(tiny: Tiny, registry: str, how: str) -> None:
     digest = tiny.build("app").report["digest"]
     damage(find_blob(tiny, "app/app"), how)
     name = f"{registry}/damaged/{how}:1"
-    ended = build_again(tiny, "app", digest, "--push", name)
+    ended = build_again(tiny, digest, "--push", name)
     assert ended.built() == {"app/app": _GONE}
     tiny.tool("podman", "pull", "--quiet", name)
     assert tiny.tool("podman", "run", "--rm", "--network=none", name) == f"{tiny.folder.name}\n"
-
-
-@pytest.fixture(scope="module")
-def speaking(tmp_path_factory: pytest.TempPathFactory, registry: str, links: Path) -> Iterator[tuple[Tiny, str]]:
-    """A project whose root speaks Python, built; and its digest."""
-    served = tmp_path_factory.mktemp("served")
-    (served / "weights.bin").write_bytes(random.Random(5).randbytes(200_000))
-    authority = make_authority(tmp_path_factory.mktemp("authority"))
-    with serve_model(served, authority.server_context()) as url:
-        tiny = Tiny(short_folder(), registry=registry, links=shutil.copytree(links, tmp_path_factory.mktemp("l") / "l"))
-        fill_links(Path(tiny.env["PIP_FIND_LINKS"]))
-        tiny.env["SSL_CERT_FILE"] = str(authority.ca)
-        tiny.adopt(Path(__file__).parent / "tiny")
-        make_speaking(tiny, registry, tmp_path_factory.mktemp("root"), url)
-        tiny.lock()
-        tiny.git("init", "--quiet")
-        tiny.git("add", ".")
-        yield tiny, tiny.build("app").report["digest"]
-        tiny.remove()
-
-
-@pytest.mark.parametrize("how", _HOW)
-def test_models_from_the_network(speaking: tuple[Tiny, str], how: str) -> None:
-    tiny, digest = speaking
-    find_blob(tiny, "models/far").unlink()
-    damage(find_file(tiny, "weights.bin"), how)
-    ended = build_again(tiny, "app", digest, "--no-import")
-    assert ended.built() == {"models/far": _GONE}
-    assert ("far: weights.bin: the cached weights.bin was damaged" in ended.text) is (how != "deleted")
-
-
-@pytest.mark.parametrize("how", _HOW)
-def test_compiled_wheels(speaking: tuple[Tiny, str], how: str) -> None:
-    tiny, digest = speaking
-    find_blob(tiny, "deps/bin-0").unlink()
-    damage(find_file(tiny, "source_only-*.whl"), how)
-    ended = build_again(tiny, "app", digest, "--no-import")
-    assert ended.built() == {"deps/bin-0": _GONE}
-    assert " compile  source-only 1.0" in ended.text
-
-
-def test_what_compiling_needs(speaking: tuple[Tiny, str]) -> None:
-    """An sdist, the root that the bytecode compiler starts from, and a layer that only the builder has."""
-    tiny, digest = speaking
-    forget_images(tiny)
-    for layer in ("deps/bin-0", "deps/bulk"):
-        find_blob(tiny, layer).unlink()
-    find_file(tiny, "source_only-*.whl").unlink()
-    damage(find_file(tiny, "source_only-*.tar.gz"), "flipped")
-    damage(find_blob(tiny, "base/image"), "flipped")
-    damage(find_blob(tiny, "builder/pip"), "flipped")
-    ended = build_again(tiny, "app", digest)
-    for said in ("pull  base/image", "pack  builder/pip", "pack  deps/bulk", "compile  source-only 1.0"):
-        assert f" {said}" in ended.text
-    assert ended.text.count("planning again") >= 2
-    assert tiny.run_image("app", "/opt/venv/bin/python", "-c", "import source_only as s; print(s.WORD)") == "sdist\n"

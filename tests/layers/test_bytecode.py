@@ -51,6 +51,22 @@ def test_a_worker_that_ends_too_early_is_an_error():
 
 
 @pytest.mark.tools
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_worker_whose_caller_was_killed_ends(tmp_path, reads):
+    pipes = tmp_path / "out", tmp_path / "in"
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    argv = [part.replace("alarm(60)", "alarm(1)") for part in worker_argv(sys.executable, *map(str, pipes))]
+    reader = os.open(pipes[0], os.O_RDONLY | os.O_NONBLOCK) if reads else None
+    try:
+        with start(Command(argv=tuple(argv))) as worker:
+            assert worker.wait(timeout=30) != 0
+    finally:
+        if reader is not None:
+            os.close(reader)
+
+
+@pytest.mark.tools
 def test_every_module_gets_its_bytecode_and_record_says_so(tmp_path, compiler):
     files = {"demo/__init__.py": b"X = 1\n", "demo/template.py": b"{% not python %}\n", "demo/data.txt": b"x"}
     found, _ = read_layer(layer_of_wheels([make_wheel(tmp_path, files)], TARGET, compiler))
