@@ -12,6 +12,7 @@ _TESTS = Path(__file__).parent
 _ONE_AT_A_TIME = ("docs", "reference")  # they use the user's storage, and ports that documentation names
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist asks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests of one file run in one process, for they share what is costly; some folders in the same one."""
     for item in items:
