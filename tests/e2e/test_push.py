@@ -314,6 +314,8 @@ def test_a_registry_with_a_password_and_an_authority_of_its_own(tiny: Tiny, tmp_
         said = one_error(tiny.run("push-app", ref), 1)
         assert "x509" in said
         assert f"/etc/containers/certs.d/{host}/ca.crt" in said
+        said = one_error(tiny.run("push-app", ref, SSL_CERT_FILE=str(authority.ca)), 1)
+        assert "unauthorized" in said
         trusted = tiny.folder / "home/.config/containers/certs.d" / host
         trusted.mkdir(parents=True)
         shutil.copyfile(authority.ca, trusted / "ca.crt")
