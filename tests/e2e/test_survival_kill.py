@@ -129,6 +129,8 @@ def look_at(tiny: Tiny, ended: Ended, undisturbed: Ended) -> None:
     assert ended.digests() == undisturbed.digests()
     assert left_behind(tiny) == []
     assert unsound(tiny) == []
+    verified = tiny.run("cache", "verify")
+    assert verified.code == 0, verified.text
     assert tiny.run_image(_STAGE, "cat", "/opt/tools/copy") == _MADE
     assert f"localhost/tiny/tools@{undisturbed.report['digest']}" in tiny.inspect(_STAGE)["RepoDigests"]
 
