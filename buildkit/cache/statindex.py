@@ -15,23 +15,27 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from buildkit.cache.ledger import Ledger, StatKey
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError
+from buildkit.events import Say, StepFailed, StepFinished, StepProgress, StepStarted, say_nothing
 
 _GRANULARITY_NS = 20_000_000  # kernels stamp files with the time of the last tick, at most 10 ms old
 _COARSE_NS = 2_000_000_000  # and some file systems (FAT, NFS servers) keep whole seconds
 _CHUNK = 1 << 20
+_LARGE = 128 << 20  # bytes whose reading takes long enough to be said
 
 
 class StatIndex:
-    """File hashes, remembered in a ledger."""
+    """File hashes, remembered in a ledger; ``say`` is told of large files that are read."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, say: Say = say_nothing) -> None:
         self._ledger = ledger
+        self._say = say
 
     def hash(self, path: Path) -> tuple[FileHash, os.stat_result]:
         """The file's SHA-256 and its stat; raises OSError."""
@@ -41,14 +45,29 @@ class StatIndex:
         began = time.time_ns()
         if known is not None and _settled(stat, known[1]) and known[1] <= began:
             return known[0], stat
-        with path.open("rb", buffering=0) as file:
+        with path.open("rb", buffering=0) as file, self._saying(path, stat.st_size) as progress:
             stat = os.fstat(file.fileno())
-            sha256 = _hash(file.fileno())
+            sha256 = _hash(file.fileno(), progress)
             after = os.fstat(file.fileno())
         if _key(after) == _key(stat):
             with suppress(BuildError):  # what a full disk cannot remember is read again
                 self._ledger.add_file(_key(stat), sha256, began)
         return sha256, after
+
+    @contextmanager
+    def _saying(self, path: Path, size: int) -> Iterator[Callable[[int], None]]:
+        """A function that is told the bytes read so far."""
+        if size < _LARGE:
+            yield lambda _done: None
+            return
+        name, began = path.name, time.monotonic()
+        self._say(StepStarted(step=name, phase="hash", total=size))
+        try:
+            yield lambda done: self._say(StepProgress(step=name, done=done))
+        except BaseException as error:
+            self._say(StepFailed(step=name, phase="hash", message=str(error)))
+            raise
+        self._say(StepFinished(step=name, phase="hash", seconds=time.monotonic() - began, size=size))
 
 
 def _key(stat: os.stat_result) -> StatKey:
@@ -61,8 +80,10 @@ def _settled(stat: os.stat_result, hashed_ns: int) -> bool:
     return newest + (_COARSE_NS if whole else _GRANULARITY_NS) < hashed_ns
 
 
-def _hash(descriptor: int) -> FileHash:
-    digest = hashlib.sha256()
+def _hash(descriptor: int, progress: Callable[[int], None]) -> FileHash:
+    digest, done = hashlib.sha256(), 0
     while chunk := os.read(descriptor, _CHUNK):
         digest.update(chunk)
+        done += len(chunk)
+        progress(done)
     return FileHash(digest.hexdigest())

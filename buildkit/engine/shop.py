@@ -55,7 +55,7 @@ class Shop:
         self.ledger = ledger
         self.say = say
         self.jobs = jobs
-        self.index = StatIndex(ledger)
+        self.index = StatIndex(ledger, say)
         self.stop = threading.Event()
         self.made: dict[Key, Made] = {}
         self.remote: set[Key] = set()  # those of them whose blobs only a shared cache has

@@ -87,7 +87,7 @@ class _Noting(StatIndex):
     """A stat index that remembers what it was asked for."""
 
     def __init__(self, shop: Shop) -> None:
-        super().__init__(shop.ledger)
+        super().__init__(shop.ledger, shop.say)
         self.seen: set[StatKey] = set()
 
     def hash(self, path: Path) -> tuple[FileHash, os.stat_result]:

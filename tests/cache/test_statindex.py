@@ -6,7 +6,7 @@ import mmap
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +17,7 @@ from buildkit.cache import statindex
 from buildkit.cache.ledger import Ledger, StatKey
 from buildkit.cache.statindex import StatIndex
 from buildkit.digest import FileHash
+from buildkit.events import Event, StepFinished, StepProgress, StepStarted
 
 SECOND = 1_000_000_000
 
@@ -28,9 +29,9 @@ class Reads:
         self.count = 0
         real = statindex._hash
 
-        def counted(descriptor: int) -> FileHash:
+        def counted(descriptor: int, progress: Callable[[int], None]) -> FileHash:
             self.count += 1
-            return real(descriptor)
+            return real(descriptor, progress)
 
         monkeypatch.setattr(statindex, "_hash", counted)
 
@@ -239,8 +240,8 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
     settle()
     real = statindex._hash
 
-    def change(descriptor: int) -> FileHash:
-        found = real(descriptor)
+    def change(descriptor: int, progress: Callable[[int], None]) -> FileHash:
+        found = real(descriptor, progress)
         file.write_bytes(b"longer")
         return found
 
@@ -268,3 +269,22 @@ def test_long_files_are_hashed_whole(index: StatIndex, tmp_path: Path) -> None:
     path = tmp_path / "long"
     path.write_bytes(data)
     assert sha(index, path) == FileHash.of(data)
+
+
+def test_reading_a_large_file_is_said(index: StatIndex, tmp_path: Path) -> None:
+    """Else a new model of some gigabytes looks like a program that hangs."""
+    said: list[Event] = []
+    index = StatIndex(index._ledger, said.append)
+    large, small = tmp_path / "large.onnx", tmp_path / "small"
+    with large.open("wb") as file:
+        file.truncate(200 << 20)
+    small.write_bytes(b"x" * 1000)
+    for file_ in (small, large):
+        os.utime(file_, (1, 1))
+        index.hash(file_)
+    started, *progress, finished = said
+    assert started == StepStarted(step="large.onnx", phase="hash", total=200 << 20)
+    assert progress[-1] == StepProgress(step="large.onnx", done=200 << 20)
+    assert len(progress) < 1000
+    assert isinstance(finished, StepFinished)
+    assert finished.size == 200 << 20
