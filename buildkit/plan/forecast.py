@@ -11,7 +11,7 @@ from buildkit.oci.blob import Blob, Made
 from buildkit.plan.plan import Entry, Plan, Source
 from buildkit.plan.spec import Spec
 
-_SLOWEST = 1e-6  # seconds a byte, at most, beyond the largest run that is known: 1 MB/s
+SLOW = 1e-7  # seconds a byte, at most, of what was never done at such a size: 10 MB/s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +30,12 @@ class Pace:
     def takes(self, size: int) -> float:
         """Seconds for ``size`` bytes, or those of a run where the size is not known (0).
 
-        Small runs say little of what a byte takes: beyond the largest the slowest pace that is likely is taken.
+        Small runs say little of what a byte takes, so beyond the largest a byte takes ``SLOW`` at most.
         """
         if not size:
             return self.seconds
         beyond = max(size - self.largest, 0)
-        return self.fixed + (size - beyond) * self.per_byte + beyond * min(self.per_byte, _SLOWEST)
+        return self.fixed + (size - beyond) * self.per_byte + beyond * min(self.per_byte, SLOW)
 
     def share(self, size: int) -> Pace:
         """The pace of the parts of one run of ``size`` bytes."""

@@ -16,11 +16,10 @@ from buildkit.declare.project import load_project
 from buildkit.digest import FileHash, Key
 from buildkit.engine.shop import Shop, open_shop
 from buildkit.events import Say
-from buildkit.plan.forecast import Pace, measure
+from buildkit.plan.forecast import SLOW, Pace, measure
 from buildkit.upkeep.needed import Names, Needed, ask_needed
 
 DOWNLOAD, WHEEL = "download", "wheel"
-_SLOW = 1e-7  # seconds for a byte where nothing was ever timed: 10 MB/s
 
 
 class State(StrEnum):
@@ -173,7 +172,7 @@ def _wheel(row: WheelRow, found: Found | None, needed: Needed | None, stones: Ma
 
 def _download(found: Found, row: DownloadRow | None, needed: Needed | None, pace: Pace | None) -> Holding:
     known = row is not None and row.size == found.size
-    guess = pace.takes(found.size) if pace else found.size * _SLOW
+    guess = pace.takes(found.size) if pace else found.size * SLOW
     return Holding(
         kind=DOWNLOAD,
         name=found.name,
