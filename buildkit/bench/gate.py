@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from buildkit.bench.calibrate import FIXED
 from buildkit.bench.results import Results, figure, median_calibrations
 from buildkit.bench.tables import say_scenario
 
@@ -79,5 +80,5 @@ def _same(old: Results, new: Results, peer: str) -> bool:
 
 def _fixed(old: Results, new: Results) -> float:
     before, after = median_calibrations(old), median_calibrations(new)
-    shared = [after[name] / before[name] for name in before if name in after and before[name]]
+    shared = [after[name] / before[name] for name in FIXED if name in after and before.get(name)]
     return statistics.geometric_mean(shared) if shared else 0.0

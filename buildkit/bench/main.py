@@ -7,17 +7,22 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from buildkit.bench.arena import Arena, open_arena
+from buildkit.bench.calibrate import calibrate
 from buildkit.bench.heavy import STAGE, ensure_heavy
 from buildkit.bench.machine import describe_machine, find_versions
-from buildkit.bench.output import compare, judge, print_results, write_output
+from buildkit.bench.ours import NAME, find_version
+from buildkit.bench.output import compare, judge, print_results, write_output, write_results
 from buildkit.bench.participant import Until
 from buildkit.bench.peers import open_participants
 from buildkit.bench.race import Race
 from buildkit.bench.request import parse_request
-from buildkit.bench.results import Results, Sample, Skipped, parse_results, render_results
+from buildkit.bench.results import Results, Skipped, parse_results, render_results
+from buildkit.bench.scale import measure_scale
 from buildkit.bench.scenarios import SCENARIOS
 from buildkit.bench.workload import Workload, choose_stage, make_workload
 from buildkit.declare.graph import load_graph
@@ -35,9 +40,9 @@ def bench(folder: Path, arguments: Sequence[str]) -> int:
     """
     options = parse_request(arguments)
     old = parse_results(options.compare.read_text("utf-8"), str(options.compare)) if options.compare else None
-    with interruptible(), open_view(sys.stderr) as say:
-        results = run_race(folder, options, say)
     where = options.output or folder / "reports/bench"
+    with interruptible(), open_view(sys.stderr) as say:
+        results = run_scale(options, say) if options.scale else run_race(folder, options, where, say)
     write_output(results, where)
     sys.stderr.write(f"results: {where}\n")
     if options.json:
@@ -47,8 +52,8 @@ def bench(folder: Path, arguments: Sequence[str]) -> int:
     return max(judge(results), compare(old, results, options.fail_over) if old else 0)
 
 
-def run_race(folder: Path, options: argparse.Namespace, say: Say) -> Results:
-    """The race that the options ask for."""
+def run_race(folder: Path, options: argparse.Namespace, where: Path, say: Say) -> Results:
+    """The race that the options ask for; after every turn its results so far are in ``where``."""
     keep = cache_folder() / "bench"
     skipped: list[Skipped] = []
     with open_arena() as arena, _own_cache(arena):
@@ -61,19 +66,36 @@ def run_race(folder: Path, options: argparse.Namespace, say: Say) -> Results:
                 untils=options.until or tuple(Until),
                 repeat=options.repeat,
                 say=say,
+                calibrate=lambda: calibrate(arena.folder, workload.empty_session()),
                 calibrations=[],
                 skipped=skipped,
             )
-            samples: list[Sample] = list(race.run())
-            versions = {one.name: one.version for one in racing}
+            results = Results(
+                machine=describe_machine(arena.folder),
+                versions=find_versions(),
+                participants={one.name: one.version for one in racing},
+                workload=workload.describe(),
+                samples=(),
+            )
+            for sample in race.run():
+                more = (*results.samples, sample)
+                calibrations = tuple(race.calibrations)
+                results = replace(results, samples=more, skipped=tuple(skipped), calibrations=calibrations)
+                write_results(results, where)
+    return results
+
+
+def run_scale(options: argparse.Namespace, say: Say) -> Results:
+    """How long planning takes as projects grow."""
+    with TemporaryDirectory(prefix="bkb-", dir=os.environ.get("TMPDIR") or "/var/tmp") as name:  # noqa: S108
+        scale = tuple(measure_scale(Path(name), options.repeat, say))
         return Results(
-            machine=describe_machine(arena.folder),
+            machine=describe_machine(Path(name)),
             versions=find_versions(),
-            participants=versions,
-            workload=workload.describe(),
-            samples=tuple(samples),
-            skipped=tuple(skipped),
-            calibrations=tuple(race.calibrations),
+            participants={NAME: find_version()},
+            workload={"name": "scale"},
+            samples=(),
+            scale=scale,
         )
 
 

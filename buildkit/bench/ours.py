@@ -29,7 +29,7 @@ class Ours:
         self._arena = arena
         self._checkout = checkout
         self._lanes: dict[Until, Lane] = {}
-        self.version = _version()
+        self.version = find_version()
 
     def clear(self, until: Until) -> None:
         """Have nothing."""
@@ -81,7 +81,8 @@ class Ours:
         }
 
 
-def _version() -> str:
+def find_version() -> str:
+    """Our own version."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

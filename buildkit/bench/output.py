@@ -23,9 +23,8 @@ def write_output(results: Results, folder: Path) -> None:
 
     Raises DefinitionError for a folder that cannot be written to.
     """
+    write_results(results, folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "results.json").write_text(render_results(results), "utf-8")
         goals = list(dict.fromkeys(until for until, _ in results.rows()))
         for goal in goals:
             (folder / f"{goal}.svg").write_text(render_chart(results, goal), "utf-8")
@@ -37,6 +36,15 @@ def write_output(results: Results, folder: Path) -> None:
         for goal in goals:
             argv = ("rsvg-convert", "--zoom", _PIXELS, "--output", str(folder / f"{goal}.png"))
             run(Command(argv=(*argv, str(folder / f"{goal}.svg")), what="rsvg-convert"))
+
+
+def write_results(results: Results, folder: Path) -> None:
+    """``results.json`` alone: what a race has come to so far. Raises DefinitionError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "results.json").write_text(render_results(results), "utf-8")
+    except OSError as error:
+        raise DefinitionError(f"{error.filename}: {error.strerror}", hint="name a folder by --output") from error
 
 
 def print_results(results: Results) -> None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from buildkit.bench.calibrate import calibrate
 from buildkit.bench.checkout import Change
 from buildkit.bench.participant import (
     Built,
@@ -41,6 +40,7 @@ class Race:
     untils: Sequence[Until]
     repeat: int
     say: Say
+    calibrate: Callable[[], dict[str, float]]
     calibrations: list[dict[str, float]]
     skipped: list[Skipped]
     _number: int = 0  # of changes: each is another one
@@ -102,7 +102,7 @@ class Race:
         return self.workload.prepare_peers(change)
 
     def _calibrate(self) -> None:
-        self.calibrations.append(calibrate(self.workload.arena.folder))
+        self.calibrations.append(self.calibrate())
 
     def _sample(
         self,
@@ -174,15 +174,3 @@ def _turn(participants: Sequence[Participant], repetition: int) -> list[Particip
     """Everybody once, another one first each time."""
     first = repetition % len(participants)
     return [*participants[first:], *participants[:first]]
-
-
-def count_samples(
-    participants: Sequence[Participant], scenarios: Sequence[Scenario], untils: Sequence[Until], repeat: int
-) -> Mapping[Until, int]:
-    """How many turns there will be until each goal, for people who wait."""
-    return {
-        until: sum(until in one.untils for one in participants)
-        * sum(until in scenario.untils for scenario in scenarios)
-        * repeat
-        for until in untils
-    }

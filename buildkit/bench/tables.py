@@ -49,6 +49,7 @@ def make_tables(results: Results) -> tuple[Table, ...]:
     tables = [_seconds(results, goal) for goal in goals]
     tables += [_bytes(results, goal) for goal in goals if goal != "runnable"]
     tables += [_machine(results, goal) for goal in goals]
+    tables.append(_scale(results))
     return tuple(table for table in tables if table.rows)
 
 
@@ -146,6 +147,18 @@ def _machine(results: Results, goal: str) -> Table:
     return Table(
         title=f"{goal}: CPU seconds, peak memory", columns=("", *(titles[who] for who in racing)), rows=tuple(rows)
     )
+
+
+def _scale(results: Results) -> Table:
+    rows = tuple(
+        (
+            f"{one['wheels']} wheels, {one['gigabytes']} GB of models",
+            say_seconds(one["seconds"]),
+            say_seconds(one["first"]),
+        )
+        for one in results.scale
+    )
+    return Table(title="seconds to plan, a whole session", columns=("", "median", "the first time"), rows=rows)
 
 
 def _space(results: Results, goal: str, who: str) -> str:

@@ -69,6 +69,11 @@ class Workload:
             "model bytes": sum(file.size for file in models),
         }
 
+    def empty_session(self) -> Command:
+        """A session of the checkout that does nothing."""
+        argv = nox_argv(self.checkout.folder, "empty")
+        return Command(argv=argv, env={"PYTHONPATH": our_path()}, what="an empty session")
+
     def prepare_peers(self, change: Change | None = None) -> Change:
         """Bring what peers build from up to date, and add to a change what of it differs now."""
         from buildkit.bench.context import write_context

@@ -1,0 +1,122 @@
+"""How planning grows: projects of 10 to 400 wheels, and of 1 to 64 GB of models, of which nothing is built.
+
+Wheels are pins alone, for a plan needs no wheel. Models are up to 16 sparse files: their bytes are read once, when they
+are first hashed (``first``), and looked up by their stat ever after (``seconds``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from buildkit.bench.workload import NOXFILE, nox_argv, our_path
+from buildkit.declare.inputs import models_inputs, requirements_inputs, wheels_inputs
+from buildkit.declare.modelslock import ModelsLock, render_models_lock
+from buildkit.declare.pins import Artifact, Model, ModelFile
+from buildkit.declare.project import load_project
+from buildkit.declare.wheelslock import make_wheels_lock, render_wheels_lock
+from buildkit.digest import FileHash
+from buildkit.errors import BuildError
+from buildkit.events import Say, StepFinished, StepStarted
+from buildkit.tools.process import Command, run
+
+WHEELS = (10, 50, 100, 200, 400)
+GIGABYTES = (1, 4, 16, 64)
+_GIGABYTE = 1_000_000_000
+_FILES = 16  # at most: each has a layer of its own
+_LARGE, _SMALL = 5_000_000, 60_000  # bytes of a wheel; every tenth is large
+_STAGES = {
+    "stages/base/stage.toml": 'summary = "root"\n\n[root]\nimage = "localhost/base@sha256:' + "0" * 64 + '"\n',
+    "stages/app/stage.toml": 'summary = "app"\nfrom = "base"\nships = true\n\n'
+    '[wheels]\nlocks = ["requirements/app.txt"]\n\n[models]\nlock = "requirements/models.lock"\n',
+    "pyproject.toml": '[project]\nname = "scale"\n\n[tool.buildkit]\nbytecode = false\n',
+    "noxfile.py": NOXFILE,
+}
+
+
+def measure_scale(folder: Path, repeat: int, say: Say) -> Iterator[dict[str, float]]:
+    """``{"wheels", "gigabytes", "first", "seconds"}`` of every project; seconds are whole sessions' medians."""
+    sizes = [(count, 0) for count in WHEELS] + [(WHEELS[0], gigabytes) for gigabytes in GIGABYTES]
+    for number, (wheels, gigabytes) in enumerate(sizes):
+        place = folder / f"scale-{number}"
+        step = f"{wheels} wheels, {gigabytes} GB of models"
+        say(StepStarted(step=step, phase="plan"))
+        make_project(place, wheels, gigabytes)
+        seconds = [_plan(place) for _ in range(repeat + 1)]
+        later = statistics.median(seconds[1:])
+        say(StepFinished(step=step, phase="plan", seconds=later, note=f"the first time {seconds[0]:.2f} s"))
+        yield {"wheels": wheels, "gigabytes": gigabytes, "first": seconds[0], "seconds": later}
+
+
+def make_project(folder: Path, wheels: int, gigabytes: int) -> None:
+    """A project with so many pins, and sparse files of so many gigabytes. Raises BuildError where none can be."""
+    for path, text in _STAGES.items():
+        _write(folder / path, text)
+    artifacts = tuple(map(_artifact, range(wheels)))
+    _write(folder / "requirements/app.in", "".join(f"{one.name}\n" for one in artifacts))
+    _write_locks(folder, artifacts)
+    files = []
+    count = min(gigabytes, _FILES)
+    for number in range(count):
+        path, size = f"models/m{number}.bin", gigabytes * _GIGABYTE // count
+        _make_sparse(folder / path, size)
+        files.append(ModelFile(path=f"m{number}.bin", sha256=FileHash.of(path.encode()), size=size, source=path))
+    model = Model(name="m", version="", source="path:models", license="", files=tuple(files))
+    asked = '[[model]]\nname = "m"\nsource = "path:models"\n' if files else ""
+    _write(folder / "requirements/models.toml", asked)
+    lock = ModelsLock(
+        inputs=models_inputs(asked),
+        models=(model,) if files else (),
+        requests=(FileHash.of(b"scale"),) if files else (),
+    )
+    _write(folder / "requirements/models.lock", render_models_lock(lock))
+
+
+def _artifact(number: int) -> Artifact:
+    name = f"wheel-{number:03d}"
+    digits = hashlib.sha256(name.encode()).hexdigest()
+    size = _SMALL if number % 10 else _LARGE
+    file = f"{name.replace('-', '_')}-1.0-py3-none-any.whl"
+    return Artifact(name=name, version="1.0", file=file, sha256=FileHash(digits), size=size)
+
+
+def _write_locks(folder: Path, artifacts: tuple[Artifact, ...]) -> None:
+    from buildkit.bench.locks import render_pin
+    from buildkit.declare.inputs import render_header
+
+    project = load_project(folder)
+
+    def read(path: str) -> str | None:
+        return (folder / path).read_text("utf-8") if (folder / path).exists() else None
+
+    inputs = requirements_inputs("requirements/app.in", read, project.target, locker=project.locker)
+    lock = render_header(inputs) + "".join(map(render_pin, artifacts))
+    _write(folder / "requirements/app.txt", lock)
+    wheels = make_wheels_lock(wheels_inputs(lock, project.target), project.target, artifacts)
+    _write(folder / "requirements/app.wheels.toml", render_wheels_lock(wheels))
+
+
+def _make_sparse(path: Path, size: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(size)
+    if path.stat().st_blocks > size // 1024:
+        raise BuildError(f"{path.parent}: this file system has no sparse files", hint="name another by TMPDIR")
+    old = time.time() - 60
+    os.utime(path, (old, old))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8")
+
+
+def _plan(folder: Path) -> float:
+    env = {"PYTHONPATH": our_path(), "BUILDKIT_CACHE": str(folder / "cache")}
+    began = time.monotonic()
+    run(Command(argv=nox_argv(folder, "plan", "app", "--json"), env=env, what="planning"))
+    return time.monotonic() - began
