@@ -28,10 +28,16 @@ def install(session: nox.Session, group: str) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests, some at a time; arguments after -- go to pytest instead."""
+    """Run the tests, several files at once; arguments after -- go to pytest instead."""
     install(session, "tests")
-    together = ("--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadgroup")
-    session.run(sys.executable, "-m", "pytest", *(session.posargs or together))
+    pytest = (sys.executable, "-m", "pytest")
+    if session.posargs:
+        session.run(*pytest, *session.posargs)
+        return
+    alone = ("tests/docs", "tests/reference")  # they use the user's storage, and ports that documentation names
+    several = ("--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile")
+    session.run(*pytest, *several, *(f"--ignore={folder}" for folder in alone))
+    session.run(*pytest, *alone)
 
 
 @nox.session
