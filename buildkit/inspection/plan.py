@@ -128,7 +128,7 @@ def render_sum(outlook: Outlook) -> str:
     counts = ", ".join(f"{sources.count(source)} {words}" for source, words in _SOURCES.items() if source in sources)
     costs = [*outlook.costs, *outlook.tool_costs]
     if all((cost.fetch, cost.build, cost.imports, cost.push or 0) == (0, 0, 0, 0) for cost in costs):
-        return f"{outlook.stage}: nothing to do: {counts}"
+        return f"{outlook.stage}: nothing to build or to import: {counts}"
     seconds = outlook.total.seconds
     work = "time not known yet" if seconds is None else f"about {say_seconds(seconds)} of work"
     expected = "about " * (Source.BUILT in sources)  # sizes of what was never made

@@ -44,7 +44,7 @@ def test_after_a_change_only_that_is_to_be_done_and_times_are_known(tiny: Tiny) 
     assert again["bytes"] == {"fetch": 0, "build": 0, "import": 0, "push": None}
     assert again["seconds"] == 0
     text = tiny.run("plan", "app").text
-    assert "app: nothing to do: 9 in local storage" in text
+    assert "app: nothing to build or to import: 9 in local storage" in text
 
     tiny.replace("stages/app/app/words.txt", "w", "W")
     before = tiny.snapshot()
