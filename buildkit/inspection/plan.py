@@ -65,7 +65,8 @@ def plan(folder: Path, arguments: Sequence[str]) -> None:
         values = [outlook.as_json() for outlook in outlooks]
         sys.stdout.write(json.dumps(values[0] if len(values) == 1 else values, indent=2) + "\n")
         return
-    for outlook in outlooks:
+    for number, outlook in enumerate(outlooks):
+        sys.stdout.write("\n" * bool(number))
         print_outlook(outlook, sys.stdout)
 
 
