@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ class Planner:
         self.graph = graph
         self.checkout = checkout
         self.composer = Composer(shop.project, graph, checkout)
+        self._find_stored = cache(find_stored)  # for looks at several stages
 
     def plan(self, name: str, *, storage: bool = True) -> Planned:
         """The plan of a stage's image; with ``storage`` layers that local storage has are left there.
@@ -77,9 +79,9 @@ class Planner:
         if first is None or first.made is None:  # what was never made is nowhere, and nothing above it
             return frozenset(known)
         made = {entry.spec.key: entry.made for entry in entries if entry.made is not None}
-        refs = {self.shop.project.ref(name) for name in self.graph.stages} - {planned.ref}
+        refs = sorted({self.shop.project.ref(name) for name in self.graph.stages} - {planned.ref})
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            for stored in filter(None, pool.map(find_stored, sorted(refs))):
+            for stored in filter(None, pool.map(self._find_stored, refs)):
                 view = View(made=made, is_present=lambda _blob: False, stored=stored.diff_ids)
                 plan = make_plan(planned.plan.composition, view)
                 known |= {entry.spec.key for entry in plan.entries if entry.source is Source.STORAGE}
