@@ -144,7 +144,8 @@ class Checkout:
     # parts
 
     def _wheels(self) -> list[Artifact]:
-        return [artifact for _, artifact in self._pinned() if artifact.is_wheel and "bench" not in artifact.version]
+        """As they were before any change: each repetition takes the same one."""
+        return [artifact for artifact in self._originals.values() if artifact.is_wheel]
 
     def _pinned(self) -> list[tuple[str, Artifact]]:
         return [(lock, artifact) for lock in self.locks() for artifact in self._wheels_lock(lock).artifacts]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import random
+import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from buildkit.declare.pins import Artifact
 from buildkit.declare.requirements import normalise_name
 from buildkit.digest import FileHash
 
+_VERSION = re.compile(rb"^(Version:[ \t]*)[^\r\n]*", re.MULTILINE)
 _TIME = (1980, 1, 1, 0, 0, 0)
 _WHEEL = "Wheel-Version: 1.0\nGenerator: bench\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
 
@@ -34,8 +36,9 @@ def forge_version(wheel: Path, artifact: Artifact, number: int, folder: Path) ->
         fresh = f"{distribution}-{version}.dist-info"
         tags = wheel.name.removesuffix(".whl").split("-", 2)[2]
         path = folder / f"{distribution}-{version}-{tags}.whl"
-        marker = (marker_file(artifact.name), f"{version}\n".encode(), 0o644)
-        _write(path, fresh, (*_renamed(old, info, fresh, artifact.version, version), marker))
+        marker = marker_file(artifact.name)
+        files = _renamed(old, info, fresh, version, marker)
+        _write(path, fresh, (*files, (marker, f"{version}\n".encode(), 0o644)))
     return describe(path, artifact.name, version)
 
 
@@ -65,13 +68,15 @@ def describe(path: Path, name: str, version: str) -> Artifact:
     )  # fmt: skip
 
 
-def _renamed(old: zipfile.ZipFile, info: str, fresh: str, before: str, after: str) -> Iterator[tuple[str, bytes, int]]:
+def _renamed(
+    old: zipfile.ZipFile, info: str, fresh: str, version: str, marker: str
+) -> Iterator[tuple[str, bytes, int]]:
     for entry in old.infolist():
-        if entry.is_dir() or entry.filename == f"{info}/RECORD":
+        if entry.is_dir() or entry.filename in (f"{info}/RECORD", marker):
             continue
         data, name = old.read(entry), entry.filename
         if name == f"{info}/METADATA":
-            data = data.replace(f"\nVersion: {before}".encode(), f"\nVersion: {after}".encode(), 1)
+            data = _VERSION.sub(lambda found: found[1] + version.encode(), data, count=1)
         if name.startswith(f"{info}/"):
             name = fresh + name.removeprefix(info)
         yield name, data, entry.external_attr >> 16 or 0o644

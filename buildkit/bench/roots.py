@@ -19,7 +19,7 @@ from buildkit.layers.inflate import inflate
 from buildkit.layers.member import Compression
 from buildkit.layers.tarheader import FILE, padding, render_header
 from buildkit.oci.blob import Blob
-from buildkit.oci.image import Image, Layer
+from buildkit.oci.image import EPOCH, Image, Layer
 from buildkit.plan.compose import SYSTEM_PATH
 from buildkit.tools.process import Command, run
 from buildkit.tools.skopeo import copy_registry_to_dir, skopeo_argv, write_layout
@@ -75,6 +75,8 @@ def push_root(folder: Path, work: Path, ref: str, number: int) -> str:
     (work / "layer").rename(work / packed.digest.hex)
     config: dict[str, Any] = json.loads((folder / _digits(manifest["config"]["digest"])).read_bytes())
     config["rootfs"]["diff_ids"][0] = str(packed.diff_id)
+    history = config.get("history") or [{"created_by": "root"}] * len(manifest["layers"])
+    config["history"] = [{"created": EPOCH, **one} for one in history]  # without times buildah finds no layer again
     encoded = json.dumps(config).encode()
     oci = "oci" in manifest.get("mediaType", "oci")
     lowest |= {"digest": str(packed.digest), "size": packed.size, "mediaType": _gzip_type(oci=oci)}

@@ -1,0 +1,114 @@
+"""Forged wheels install like real ones, and locks change as `nox -s lock` would have changed them."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from buildkit.bench.forge import describe, forge_version, forge_wheel, marker_file
+from buildkit.bench.locks import add_pin, change_wheels, replace_pin
+from buildkit.declare.inputs import find_inputs, wheels_inputs
+from buildkit.declare.requirements import parse_requirements
+from buildkit.declare.target import Target
+from buildkit.declare.wheelslock import make_wheels_lock, parse_wheels_lock
+from buildkit.digest import FileHash
+from buildkit.layers.wheels import wheel_members
+from tests.layers.wheelmaker import make_wheel
+
+TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
+LOCK = f"""# buildkit inputs sha256:{"a" * 64}
+# Made by `nox -s lock`.
+alpha==1.0 \\
+    --hash=sha256:{"1" * 64} \\
+    --hash=sha256:{"2" * 64}
+alpha-beta==2.0 \\
+    --hash=sha256:{"3" * 64}
+gamma==3.0 ; python_version >= "3.9" \\
+    --hash=sha256:{"4" * 64}
+"""
+
+
+def _original(folder: Path) -> Path:
+    metadata = "Metadata-Version: 2.1\nName: Demo-Pkg\nVersion: 1.0\n\nVersion: 1.0 is what this text speaks of.\n"
+    files = {"demo_pkg/__init__.py": b"x = 1\n", "demo_pkg/a,b.txt": b"comma"}
+    return make_wheel(folder, files, METADATA=metadata, executable=("demo_pkg/__init__.py",))
+
+
+def test_another_version_has_all_files_and_a_marker(tmp_path: Path) -> None:
+    wheel = _original(tmp_path)
+    forged = forge_version(wheel, describe(wheel, "demo-pkg", "1.0"), 7, tmp_path)
+    assert forged.file == "demo_pkg-1.0+bench7-py3-none-any.whl"
+    path = tmp_path / forged.file
+    assert forged.sha256 == FileHash(hashlib.sha256(path.read_bytes()).hexdigest())
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+        metadata = archive.read("demo_pkg-1.0+bench7.dist-info/METADATA").decode()
+        assert archive.read(marker_file("demo-pkg")) == b"1.0+bench7\n"
+    assert {"demo_pkg/__init__.py", "demo_pkg/a,b.txt"} < names
+    assert "\nVersion: 1.0+bench7\n" in metadata
+    assert "Version: 1.0 is what" in metadata
+
+
+def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
+    wheel = _original(tmp_path)
+    once = [forge_version(wheel, describe(wheel, "demo-pkg", "1.0"), 7, tmp_path), forge_wheel("x", "1", 99, tmp_path)]
+    again = [forge_version(wheel, describe(wheel, "demo-pkg", "1.0"), 7, tmp_path), forge_wheel("x", "1", 99, tmp_path)]
+    assert once == again
+    assert forge_version(wheel, describe(wheel, "demo-pkg", "1.0"), 8, tmp_path).sha256 != once[0].sha256
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_the_installer_accepts_them(tmp_path: Path, small: bool) -> None:
+    wheel = _original(tmp_path)
+    made = (
+        forge_wheel("bench-addition-1", "1.0", 64_000, tmp_path)
+        if small
+        else forge_version(wheel, describe(wheel, "demo-pkg", "1.0"), 7, tmp_path)
+    )
+    members = {member.path for member in wheel_members(tmp_path / made.file, TARGET)}
+    assert f"{TARGET.site_packages}/{marker_file(made.name)}" in members
+    if small:
+        assert 60_000 < made.size < 70_000, "its data must not compress"
+
+
+def test_a_pin_for_another() -> None:
+    forged = describe_one("alpha", "1.0+bench1")
+    changed = replace_pin(LOCK, forged)
+    assert [(pin.name, pin.version) for pin in parse_requirements(changed, "x")] == [
+        ("alpha", "1.0+bench1"), ("alpha-beta", "2.0"), ("gamma", "3.0"),
+    ]  # fmt: skip
+    assert parse_requirements(changed, "x")[0].hashes == (forged.sha256,)
+    assert find_inputs(changed) == find_inputs(LOCK), "what it was made from did not change"
+    again = replace_pin(changed, describe_one("alpha", "1.0+bench2"))
+    assert parse_requirements(again, "x")[0].version == "1.0+bench2"
+
+
+def test_the_last_pin_and_one_more() -> None:
+    changed = replace_pin(LOCK, describe_one("gamma", "3.1"))
+    assert changed.count("gamma") == 1
+    added = add_pin(changed, describe_one("delta", "1"))
+    assert [pin.name for pin in parse_requirements(added, "x")] == ["alpha", "alpha-beta", "gamma", "delta"]
+    with pytest.raises(ValueError, match="beta is not in the lock"):
+        replace_pin(LOCK, describe_one("beta", "1"))
+
+
+def test_the_wheels_lock_follows() -> None:
+    artifacts = (describe_one("alpha", "1.0"), describe_one("gamma", "3.0"))
+    old = make_wheels_lock(wheels_inputs(LOCK, TARGET), TARGET, artifacts)
+    forged = describe_one("gamma", "3.1")
+    text = replace_pin(LOCK, forged)
+    new = parse_wheels_lock(change_wheels(old, text, forged, TARGET), "x")
+    assert new.artifacts == (artifacts[0], forged)
+    assert new.inputs == wheels_inputs(text, TARGET) != old.inputs
+    added = parse_wheels_lock(change_wheels(old, text, describe_one("delta", "1"), TARGET), "x")
+    assert [one.name for one in added.artifacts] == ["alpha", "gamma", "delta"]
+
+
+def describe_one(name: str, version: str):
+    from buildkit.declare.pins import Artifact
+
+    digits = FileHash.of(f"{name}{version}".encode())
+    return Artifact(name=name, version=version, file=f"{name}-{version}-py3-none-any.whl", sha256=digits, size=5)

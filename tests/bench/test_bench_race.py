@@ -1,0 +1,173 @@
+"""The race with participants that are only values: who has a turn when, and what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from buildkit.bench.checkout import Change
+from buildkit.bench.measure import Cost, Ran
+from buildkit.bench.participant import Built, Step, Until
+from buildkit.bench.race import Race
+from buildkit.bench.results import Sample, Verdict
+from buildkit.bench.scenarios import Scenario
+from buildkit.bench.tollgate import Toll
+from buildkit.errors import ToolError
+from buildkit.events import say_nothing
+from buildkit.tools.process import Finished
+
+RIGHT = Finished(code=0, stdout=b"", stderr=b"")
+
+
+class Runner:
+    """Builds at once; its image holds what the last change asks for unless it is told to be ``stale``."""
+
+    version = "1"
+
+    def __init__(self, name: str, arena: SimpleNamespace, untils=(Until.RUNNABLE,)) -> None:
+        self.name = name
+        self.untils = untils
+        self.arena = arena
+        self.stale = self.fails = self.cleared = False
+        self.kinds: Mapping[str, int] | None = None
+        self.steps: tuple[Step, ...] = ()
+
+    def clear(self, until: Until) -> None:
+        self.arena.turns.append(f"clear {self.name}")
+
+    def build(self, until: Until) -> Built:
+        self.arena.turns.append(self.name)
+        self.arena.gate.toll = Toll(self.arena.gate.toll.up + 10, 0)
+        cost = Cost(seconds=1.0, cpu=0.5, memory=100)
+        ran = Ran(finished=None if self.fails else RIGHT, output="no space left" if self.fails else "", cost=cost)
+        return Built(ran=ran, kinds=self.kinds, steps=self.steps)
+
+    def look(self, until: Until, paths: Iterable[str]) -> Mapping[str, str]:
+        if self.stale == "gone":
+            raise ToolError("no such image", output="localhost/x: not known")
+        return {} if self.stale else dict(self.arena.content)
+
+    def space(self, until: Until) -> int:
+        return 5
+
+    def close(self) -> None:
+        pass
+
+
+class Place(SimpleNamespace):
+    """A workload whose changes are numbers in one file."""
+
+    def prepare_peers(self, change: Change | None = None) -> Change:
+        return change or Change()
+
+
+@pytest.fixture
+def arena(tmp_path: Path) -> SimpleNamespace:
+    return SimpleNamespace(folder=tmp_path, gate=SimpleNamespace(toll=Toll()), turns=[], content={})
+
+
+def edit(workload: Place, number: int) -> Change:
+    workload.arena.content["app"] = str(number)
+    return Change(files=(("app", str(number)),), kinds=(("files", 1),), inputs=("app",))
+
+
+COLD = Scenario(name="cold", title="cold", cold=True)
+NOTHING = Scenario(name="nothing", title="nothing changed")
+LINE = Scenario(name="app-line", title="one line", change=edit)
+
+
+def run(arena, runners, scenarios, untils=(Until.RUNNABLE,), repeat=1, skipped=None) -> list[Sample]:
+    race = Race(
+        workload=Place(arena=arena),
+        participants=runners,
+        scenarios=scenarios,
+        untils=untils,
+        repeat=repeat,
+        say=say_nothing,
+        calibrate=lambda: {"hash": 1.0},
+        calibrations=[],
+        skipped=[] if skipped is None else skipped,
+    )
+    return list(race.run())
+
+
+def test_turns_rotate_and_cold_begins_with_nothing(arena) -> None:
+    samples = run(arena, [Runner("a", arena), Runner("b", arena)], [COLD, NOTHING], repeat=2)
+    cold = ["clear a", "a", "clear b", "b", "clear b", "b", "clear a", "a"]
+    assert arena.turns == [*cold, "a", "b", "b", "a"]
+    assert [(one.scenario, one.participant, one.repetition) for one in samples] == [
+        ("cold", "a", 0), ("cold", "b", 0), ("cold", "b", 1), ("cold", "a", 1),
+        ("nothing", "a", 0), ("nothing", "b", 0), ("nothing", "b", 1), ("nothing", "a", 1),
+    ]  # fmt: skip
+    assert {one.up for one in samples} == {10}
+    assert [one.space for one in samples] == [5] * 4 + [None] * 4
+
+
+def test_without_cold_everybody_warms_up_unmeasured(arena) -> None:
+    samples = run(arena, [Runner("a", arena)], [LINE])
+    assert arena.turns == ["clear a", "a", "a"]
+    assert [one.scenario for one in samples] == ["app-line"]
+
+
+def test_a_fresh_runner_has_nothing_each_time(arena) -> None:
+    runner = Runner("a", arena, untils=(Until.FRESH,))
+    run(arena, [runner], [COLD, LINE], untils=(Until.RUNNABLE, Until.FRESH), repeat=2)
+    assert arena.turns[-4:] == ["clear a", "a", "clear a", "a"]
+
+
+def test_a_stale_image_is_wrong_however_fast(arena) -> None:
+    good, bad = Runner("a", arena), Runner("b", arena)
+    bad.stale = True
+    first, second = run(arena, [good, bad], [LINE])
+    assert (first.verdict, second.verdict) == (Verdict.RIGHT, Verdict.WRONG)
+    assert second.note == "/app is missing"
+    assert not second.counts
+
+
+def test_each_repetition_is_another_change_and_older_ones_count(arena) -> None:
+    samples = run(arena, [Runner("a", arena)], [LINE, NOTHING], repeat=3)
+    assert arena.content == {"app": "3"}
+    assert {one.verdict for one in samples} == {Verdict.RIGHT}
+
+
+@pytest.mark.parametrize("kinds", [{"files": 2}, {"files": 1, "model": 1}, {}])
+def test_more_or_less_than_had_to_be_built_is_said(arena, kinds) -> None:
+    runner = Runner("a", arena)
+    runner.kinds = kinds
+    (sample,) = run(arena, [runner], [LINE])
+    assert (sample.verdict, sample.note.startswith("layers:")) == (Verdict.EXCESS, True)
+
+
+def test_a_peer_that_repeats_what_did_not_change_is_said(arena) -> None:
+    runner = Runner("a", arena)
+    runner.steps = (Step(text="COPY model /m", cached=False), Step(text="COPY app /app", cached=False))
+    (sample,) = run(arena, [runner], [LINE])
+    assert (sample.verdict, sample.note) == (Verdict.EXCESS, "done again without need: COPY model /m")
+
+
+def test_a_failure_is_a_result_with_its_output(arena) -> None:
+    good, bad = Runner("a", arena), Runner("b", arena)
+    bad.fails = True
+    samples = run(arena, [good, bad], [COLD, NOTHING])
+    failed = [one for one in samples if one.verdict is Verdict.FAILED]
+    assert [(one.scenario, one.participant, one.output) for one in failed] == [
+        ("cold", "b", "no space left"), ("nothing", "b", "no space left"),
+    ]  # fmt: skip
+    assert {one.verdict for one in samples if one.participant == "a"} == {Verdict.RIGHT}
+
+
+def test_an_image_that_cannot_be_looked_into_failed(arena) -> None:
+    runner = Runner("a", arena)
+    runner.stale = "gone"
+    samples = run(arena, [runner], [COLD])
+    assert [(one.verdict, one.note) for one in samples] == [(Verdict.FAILED, "no such image localhost/x: not known")]
+
+
+def test_what_a_workload_lacks_is_skipped_with_its_reason(arena) -> None:
+    skipped = []
+    scenario = Scenario(name="one-model", title="one model", change=edit, lacks=lambda _workload: "no model")
+    assert run(arena, [Runner("a", arena)], [scenario], skipped=skipped) == []
+    assert [(one.scenario, one.why) for one in skipped] == [("one-model", "no model")]

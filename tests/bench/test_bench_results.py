@@ -1,0 +1,106 @@
+"""Figures of samples, tables and Markdown of them, and results.json there and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from buildkit.bench.markdown import render_markdown
+from buildkit.bench.output import compare, judge
+from buildkit.bench.results import Skipped, Verdict, figure, parse_results, render_results, spread
+from buildkit.bench.tables import make_tables, say_cell, say_notes, say_ratio
+from buildkit.errors import DefinitionError
+from tests.bench.races import OURS, race, samples
+
+
+def test_medians_and_spread() -> None:
+    figures = figure(samples((3.0, 1.0, 2.0, 10.0, 2.5)))
+    assert figures is not None
+    assert (figures.count, figures.median, figures.least, figures.most) == (5, 2.5, 1.0, 10.0)
+    assert figures.spread == pytest.approx(0.2)  # deviations 0.5, 1.5, 0.5, 7.5, 0: their median over 2.5
+    assert figures.cpu == 1.25
+    assert spread([4.0]) == 0
+
+
+def test_what_was_wrong_has_no_figures() -> None:
+    mixed = [*samples((1.0, 2.0)), *samples((0.1,), verdict=Verdict.WRONG)]
+    figures = figure(mixed)
+    assert figures is not None
+    assert figures.least == 1.0
+    assert figure(samples((0.1,), verdict=Verdict.WRONG)) is None
+    assert figure(samples((0.1,), verdict=Verdict.FAILED)) is None
+    assert figure(samples((0.1,), verdict=Verdict.EXCESS)) is not None
+
+
+def test_a_peer_that_is_fast_because_it_is_wrong_is_no_match() -> None:
+    quick = samples((0.1,), "buildah", verdict=Verdict.WRONG, note="/app/main.py is not what it should be")
+    docker = samples((4.0,), "docker")
+    results = race(samples((1.0,)), quick, docker, participants={OURS: "1", "buildah": "1.28.2", "docker": "20.10"})
+    assert say_ratio(results, "runnable", "light-pin") == "4.0× faster than docker"
+    assert say_cell(results, "runnable", "light-pin", "buildah") == "wrong (0.10 s)"
+    assert "buildah 1.28.2, one light pin, runnable: wrong, /app/main.py is not what it should be" in say_notes(results)
+
+
+def test_one_wrong_repetition_taints_the_cell() -> None:
+    results = race(samples((1.0,)), [*samples((3.0,), "buildah"), *samples((1.0,), "buildah", verdict=Verdict.WRONG)])
+    assert say_cell(results, "runnable", "light-pin", "buildah").startswith("wrong")
+
+
+@pytest.mark.parametrize(
+    ("peer", "words"), [(0.5, "2.0× slower than buildah"), (1.02, "as buildah"), (2.5, "2.5× faster than buildah")]
+)
+def test_whoever_wins_is_said(peer: float, words: str) -> None:
+    assert say_ratio(race(samples((1.0,)), samples((peer,), "buildah")), "runnable", "light-pin") == words
+
+
+def test_json_and_back() -> None:
+    results = race(
+        samples((1.0, 2.0), phases={"pack": 0.5}, up=5, space=7),
+        samples((3.0,), "buildah", verdict=Verdict.FAILED, note="exit", output="boom"),
+    )
+    assert json.loads(render_results(results))["format"] == 1
+    assert render_results(parse_results(render_results(results), "x")) == render_results(results)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 0}', '{"format": 1, "samples": [{}]}'])
+def test_other_files_are_refused_with_their_name(text: str) -> None:
+    with pytest.raises(DefinitionError, match=r"old\.json"):
+        parse_results(text, "old.json")
+
+
+def test_markdown_has_tables_failures_and_what_was_not_raced() -> None:
+    failed = samples((3.0,), "buildah", verdict=Verdict.FAILED, note="exit code 1", output="a\n```\nboom\x1b[1m")
+    results = race(samples((1.0,)), failed)
+    skipped = Skipped(until="", scenario="", participant="docker", why="docker is not installed")
+    text = render_markdown(replace(results, skipped=(skipped,)), ("runnable.svg",))
+    assert "| one light pin | 1.0 s | failed |" in text
+    assert "![Bars for every scenario](runnable.svg)" in text
+    assert "docker: not raced, docker is not installed" in text
+    assert "a &lt;fast&gt; one" in text
+    fence = text[text.index("```text") :]
+    assert "boom" in fence
+    assert fence.count("```") == 2, "foreign output must not end the block"
+    assert "\x1b" not in text
+
+
+def test_tables_of_bytes_are_of_pushes_alone() -> None:
+    pushed = samples((1.0,), until="pushed", up=2_000_000, down=1000)
+    titles = [table.title for table in make_tables(race(samples((1.0,)), pushed))]
+    assert any("bytes up" in title and title.startswith("pushed") for title in titles)
+    assert not any("bytes up" in title and title.startswith("runnable") for title in titles)
+
+
+def test_our_own_mistakes_fail_the_race(capsys: pytest.CaptureFixture[str]) -> None:
+    assert judge(race(samples((1.0,)), samples((1.0,), "buildah", verdict=Verdict.WRONG))) == 0
+    assert judge(race(samples((1.0,), verdict=Verdict.EXCESS, note="layers: 1 of model too many"))) == 1
+    assert "error: one light pin, runnable: excess: layers: 1 of model too many" in capsys.readouterr().err
+
+
+def test_the_gate_names_the_scenario(capsys: pytest.CaptureFixture[str]) -> None:
+    old = race(samples((1.0,) * 3))
+    assert compare(old, old, 0.15) == 0
+    assert "1 rows compared" in capsys.readouterr().err
+    assert compare(old, race(samples((3.0,) * 3)), 0.15) == 1
+    assert "error: one light pin until runnable: 200% slower" in capsys.readouterr().err

@@ -1,0 +1,34 @@
+"""Projects that only serve to be planned: so many pins, so many sparse bytes, and a plan that names them all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from buildkit.bench.scale import make_project
+from buildkit.declare.graph import load_graph
+from buildkit.declare.project import load_project
+from buildkit.engine.checkout import DiskCheckout
+from buildkit.engine.planning import open_planner
+from buildkit.events import say_nothing
+from buildkit.plan.spec import PackModel, PackWheels
+
+
+@pytest.mark.parametrize(("wheels", "gigabytes"), [(10, 0), (400, 2), (10, 64)])
+def test_every_wheel_and_model_is_in_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheels: int, gigabytes: int
+) -> None:
+    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(DiskCheckout, "_present", lambda _self, model, _lock: model)  # reading them is what takes long
+    project = tmp_path / "project"
+    make_project(project, wheels, gigabytes)
+    assert load_graph(project).stages.keys() == {"base", "app"}
+    assert load_project(project).name == "scale"
+    with open_planner(project, say_nothing) as planner:
+        specs = planner.composer.compose("app").specs
+    works = [spec.work for spec in specs]
+    assert sum(len(work.wheels) for work in works if isinstance(work, PackWheels)) == wheels
+    sizes = [file.size for work in works if isinstance(work, PackModel) for file in work.files]
+    assert sum(sizes) == gigabytes * 1_000_000_000
+    assert sum(path.stat().st_blocks * 512 for path in project.rglob("*.bin")) < 1_000_000

@@ -1,0 +1,80 @@
+"""Bytes that pass a gate are counted and not changed, both ways, also when one side ends first."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from buildkit.bench.tollgate import Toll, Tollgate, open_tollgate
+
+ANSWER = random.Random(1).randbytes(3_000_000)
+
+
+@pytest.fixture
+def gate() -> Iterator[Tollgate]:
+    """A gate before a server that reads to the end and then answers with `ANSWER`, and the length of what it read."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    count = 0
+                    while data := connection.recv(1 << 16):
+                        count += len(data)
+                    connection.sendall(ANSWER + b"%d" % count)
+
+        threading.Thread(target=serve, daemon=True).start()
+        with open_tollgate(server.getsockname()[:2]) as opened:
+            yield opened
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def _ask(gate: Tollgate, data: bytes) -> bytes:
+    host, _, port = gate.host.partition(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: client.recv(1 << 16), b""))
+
+
+def test_both_ways_are_counted(gate: Tollgate) -> None:
+    sent = random.Random(2).randbytes(5_000_000)
+    assert _ask(gate, sent) == ANSWER + b"5000000"
+    assert gate.toll == Toll(len(sent), len(ANSWER) + 7)
+
+
+def test_several_at_once_add_up(gate: Tollgate) -> None:
+    before = gate.toll
+    threads = [threading.Thread(target=_ask, args=(gate, b"x" * 1000)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert gate.toll - before == Toll(8000, 8 * (len(ANSWER) + 4))
+
+
+def test_who_hangs_up_early_leaves_the_gate_open(gate: Tollgate) -> None:
+    host, _, port = gate.host.partition(":")
+    for _ in range(3):
+        socket.create_connection((host, int(port))).close()
+    assert _ask(gate, b"abc").endswith(b"3")
+
+
+def test_a_server_that_is_not_there_hangs_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        behind = free.getsockname()[:2]
+    with open_tollgate(behind) as gate:
+        host, _, port = gate.host.partition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as client:
+            assert client.recv(1) == b""
+        time.sleep(0.01)
+        assert gate.toll == Toll(0, 0)

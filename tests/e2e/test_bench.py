@@ -1,0 +1,133 @@
+"""A real race: the tiny project against buildah, in three scenarios, with every image looked into."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+from tests.e2e.tinyproject import Tiny, wait_until
+
+pytestmark = pytest.mark.tools
+
+NAMES = ("cold", "app-line", "one-model")
+
+
+@pytest.fixture
+def plain(tiny: Tiny) -> Tiny:
+    """The tiny project without wheels: its root has no Python that a peer could install them with."""
+    tiny.replace("stages/app/stage.toml", 'include = ["deps", "models"]', 'include = ["models"]')
+    tiny.git("commit", "--quiet", "--all", "--message=No wheels")
+    return tiny
+
+
+def _race(tiny: Tiny, *arguments: str, code: int = 0) -> tuple[dict, str]:
+    ended = tiny.run("bench-build", "--repeat", "1", "--output", str(tiny.folder / "race"), *arguments)
+    assert ended.code == code, ended.text
+    return json.loads((tiny.folder / "race/results.json").read_text()), ended.text
+
+
+def test_a_short_race_is_right_on_both_sides_and_leaves_nothing(plain: Tiny) -> None:
+    before = plain.snapshot()
+    results, text = _race(plain, "--no-push", "--peer", "buildah", "--scenario", *NAMES)
+    assert [(one["scenario"], one["participant"], one["verdict"], one["note"]) for one in results["samples"]] == [
+        (name, who, "right", "") for name in NAMES for who in ("xoe-buildkit", "buildah")
+    ]
+    assert {one["until"] for one in results["samples"]} == {"runnable"}
+    assert all(one["seconds"] > 0 and one["cpu"] > 0 for one in results["samples"])
+    assert all(one["space"] > 1_000_000 for one in results["samples"] if one["scenario"] == "cold")
+    ours = [one for one in results["samples"] if one["participant"] == "xoe-buildkit"]
+    assert all("import" in one["phases"] for one in ours)
+    assert len(results["calibrations"]) == 3
+    _check_output(plain.folder / "race")
+    assert "one application line" in text
+    assert list((plain.folder / "tmp").glob("bkb-*")) == [], "the arena is gone"
+    assert plain.snapshot() == before, "the user's cache and storage know nothing of a race"
+    assert plain.left_over() == []
+
+
+def _check_output(folder: Path) -> None:
+    svg = ET.fromstring((folder / "runnable.svg").read_text())
+    assert sum(node.get("class") in ("bar-0", "bar-1") for node in svg.iter()) == 2 * len(NAMES) + 2
+    report = (folder / "report.md").read_text()
+    assert "| one model |" in report
+    assert "buildah" in report
+
+
+def test_pushes_move_what_changed_and_a_fresh_runner_finds_the_rest(plain: Tiny) -> None:
+    results, _ = _race(plain, "--until", "pushed", "fresh", "--peer", "--scenario", "cold", "app-line")
+    found = {(one["until"], one["scenario"]): one for one in results["samples"]}
+    assert {one["verdict"] for one in results["samples"]} == {"right"}, results["samples"]
+    cold, line, fresh = found["pushed", "cold"], found["pushed", "app-line"], found["fresh", "app-line"]
+    assert cold["down"] > 1_000_000, "the root comes down, once"
+    for one in (line, fresh):
+        assert 0 < one["up"] < 100_000
+        assert one["down"] < 100_000
+
+
+def test_a_peer_that_is_not_there_is_said_and_the_others_race(plain: Tiny) -> None:
+    folder = plain.folder / "bin"
+    folder.mkdir()
+    for name in ("git", "skopeo", "docker-registry", "du", "env", "sh", "umount", "rm"):
+        found = shutil.which(name)
+        assert found, name
+        (folder / name).symlink_to(found)
+    ended = plain.run(
+        "bench-build", "--until", "pushed", "--repeat", "1", "--scenario", "nothing",
+        "--output", str(plain.folder / "race"), PATH=str(folder),
+    )  # fmt: skip
+    assert ended.code == 0, ended.text
+    results = json.loads((plain.folder / "race/results.json").read_text())
+    why = {one["participant"]: one["why"] for one in results["skipped"]}
+    assert why["buildah"] == "buildah is not installed"
+    assert why["buildkitd"] == "buildkitd is not installed"
+    assert {one["participant"] for one in results["samples"]} == {"xoe-buildkit"}
+
+
+def test_ctrl_c_ends_everything_and_keeps_what_was_measured(plain: Tiny) -> None:
+    found = plain.folder / "race/results.json"
+    argv = plain.argv("bench-build", "--no-push", "--repeat", "9", "--output", str(found.parent))
+    child = subprocess.Popen(
+        argv, cwd=plain.folder, env=plain.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    wait_until(lambda: found.exists() or child.poll() is not None)
+    os.killpg(child.pid, signal.SIGINT)
+    text, _ = child.communicate(timeout=60)
+    assert child.returncode == 130, text
+    assert "Traceback" not in text
+    assert json.loads(found.read_text())["samples"]
+    assert list((plain.folder / "tmp").glob("bkb-*")) == []
+    assert not [line for line in _running() if str(plain.folder) in line]
+
+
+def _running() -> Iterator[str]:
+    """Command lines of all processes."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it ended in the meantime
+            yield path.read_text("utf-8", "replace")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--scenario", "warm"), "invalid choice: 'warm'"),
+        (("--workload", "/nowhere"), "/nowhere holds no stages/"),
+        (("--stage", "nothing"), "there is no stage `nothing`"),
+        (("--fail-over", "much"), "must be a percentage"),
+        (("--compare", "/nowhere/old.json"), "/nowhere/old.json"),
+    ],
+)
+def test_wrong_requests(tiny: Tiny, arguments: tuple[str, ...], words: str) -> None:
+    ended = tiny.run("bench-build", *arguments)
+    assert ended.code in (1, 2), ended.text
+    assert words in ended.text
+    assert "Traceback" not in ended.text
