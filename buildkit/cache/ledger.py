@@ -243,7 +243,8 @@ class Ledger(Database):
         """Kind, unpacked bytes and seconds of layers that were built of late."""
         query = "SELECT kind, blobs, seconds FROM layers WHERE seconds > 0 ORDER BY built DESC LIMIT ?"
         rows = self.select(query, (_RECENT,))
-        return [(kind, sum(blob.unpacked for blob in read_blobs(blobs)), seconds) for kind, blobs, seconds in rows]
+        with self.decoding():
+            return [(kind, sum(x.unpacked for x in read_blobs(blobs)), float(seconds)) for kind, blobs, seconds in rows]
 
     def times_to_fetch(self) -> list[tuple[int, float]]:
         """Bytes and seconds of downloads."""

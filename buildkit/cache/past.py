@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from buildkit.cache.database import Database
+from buildkit.digest import Key
 
 _BUILDS = 1000
 
@@ -24,10 +25,13 @@ class Built:
 
 
 def find_recipe(ledger: Database, key: str) -> tuple[str, str] | None:
-    """Name and recipe of a layer, or the recipe of a compiled wheel under no name; None for an unknown key."""
+    """Name and recipe of a layer, or the recipe of a compiled wheel under no name; None for an unknown key.
+
+    A recipe that was altered since counts for none.
+    """
     query = "SELECT name, recipe FROM layers WHERE key = ? UNION ALL SELECT '', recipe FROM wheels WHERE key = ?"
     row = ledger.one(query, (key, key))
-    return None if row is None else (row[0], row[1])
+    return None if row is None or Key.of(row[1].encode()).hex != key else (row[0], row[1])
 
 
 def find_built(ledger: Database, keys: Iterable[str]) -> dict[str, Built]:
@@ -38,7 +42,9 @@ def find_built(ledger: Database, keys: Iterable[str]) -> dict[str, Built]:
     told: set[str] = set()
     query = "SELECT started, stage, report FROM builds WHERE instr(report, '\"built\"') ORDER BY id DESC LIMIT ?"
     for started, stage, report in ledger.select(query, (_BUILDS,)):
-        for layer in json.loads(report)["layers"]:
+        with ledger.decoding():
+            layers = json.loads(report)["layers"]
+        for layer in layers:
             key = layer["key"].removeprefix("sha256:")
             if layer["source"] == "built" and key in wanted - told:
                 found[key] = Built(at=started, stage=stage, why=layer["why"])

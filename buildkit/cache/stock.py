@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from buildkit.cache.ledger import Ledger, StatKey, Tombstone, read_blobs
+from buildkit.cache.past import find_recipe
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError
 from buildkit.oci.blob import Blob
@@ -99,19 +100,20 @@ class Stock:
     def layers(self) -> tuple[LayerRow, ...]:
         """Every layer that is known."""
         rows = self._ledger.select("SELECT key, kind, name, blobs, seconds, built, used, times FROM layers")
-        return tuple(
-            LayerRow(
-                key=Key(key),
-                kind=kind,
-                name=name,
-                blobs=read_blobs(blobs),
-                seconds=seconds,
-                built=built,
-                used=used,
-                times=times,
+        with self._ledger.decoding():
+            return tuple(
+                LayerRow(
+                    key=Key(key),
+                    kind=kind,
+                    name=name,
+                    blobs=read_blobs(blobs),
+                    seconds=float(seconds),
+                    built=float(built),
+                    used=float(used),
+                    times=int(times),
+                )
+                for key, kind, name, blobs, seconds, built, used, times in rows
             )
-            for key, kind, name, blobs, seconds, built, used, times in rows
-        )
 
     def wheels(self) -> tuple[WheelRow, ...]:
         """Every compiled wheel that is known."""
@@ -136,17 +138,17 @@ class Stock:
 
     def recipe(self, key: Key) -> str:
         """The recipe of a layer or a compiled wheel, as JSON; empty for an unknown key."""
-        query = "SELECT recipe FROM layers WHERE key = ? UNION ALL SELECT recipe FROM wheels WHERE key = ?"
-        row = self._ledger.one(query, (key.hex, key.hex))
-        return row[0] if row else ""
+        found = find_recipe(self._ledger, key.hex)
+        return found[1] if found else ""
 
     def parts(self, key: Key) -> tuple[Part, ...]:
         """Builds that a layer took part in (those that did something), the latest first."""
         query = "SELECT image, started, report FROM builds WHERE instr(report, ?) ORDER BY id DESC"
         parts = []
         for image, started, report in self._ledger.select(query, (str(key),)):
-            layers = [layer for layer in json.loads(report)["layers"] if layer["key"] == str(key)]
-            parts += [Part(image=image, started=started, source=x["source"], why=x["why"]) for x in layers[:1]]
+            with self._ledger.decoding():
+                layers = [layer for layer in json.loads(report)["layers"] if layer["key"] == str(key)]
+                parts += [Part(image=image, started=started, source=x["source"], why=x["why"]) for x in layers[:1]]
         return tuple(parts)
 
     def bury(self, graves: Iterable[tuple[Key, str]], why: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from buildkit.cache.ledger import Ledger, StatKey
 from buildkit.cache.stock import Still, Stock
 from buildkit.digest import DiffId, Digest, FileHash, Key
+from buildkit.errors import BuildError
 from buildkit.layers.member import Compression
 from buildkit.oci.blob import Blob, Made
 
@@ -49,7 +50,26 @@ def test_rows_are_values(ledger: Ledger, stock: Stock) -> None:
     )  # fmt: skip
     assert (wheel.key, wheel.file, wheel.sha256, wheel.seconds) == (B, "x.whl", FileHash.of(b"x"), 3.0)
     assert (download.sha256, download.name, download.size, download.seconds) == (FileHash.of(b"y"), "y.whl", 9, 4.0)
-    assert (stock.recipe(A), stock.recipe(B), stock.recipe(C)) == ('{"name":"s/x"}', "{}", "")
+
+
+def test_a_recipe_is_found_by_its_key_unless_it_was_altered(ledger: Ledger, stock: Stock) -> None:
+    layer, wheel = Key.of(b'{"name":"s/x"}'), Key.of(b"{}")
+    add(ledger, layer)
+    add(ledger, A)  # whose recipe would have another key
+    ledger.add_wheel(wheel, "{}", "x.whl", FileHash.of(b"x"), 3.0)
+    assert [stock.recipe(key) for key in (layer, wheel, A, C)] == ['{"name":"s/x"}', "{}", "", ""]
+
+
+@pytest.mark.parametrize("change", ["blobs = 'x'", "blobs = '[[]]'", "seconds = 'x'", "used = x'00'"])
+def test_rows_that_cannot_be_read_are_said_with_what_to_do(ledger: Ledger, stock: Stock, change: str) -> None:
+    add(ledger, A)
+    ledger.write(f"UPDATE layers SET {change}")
+    with pytest.raises(BuildError, match="the ledger cannot be used") as caught:
+        stock.layers()
+    assert "remove it" in caught.value.hint
+    if not change.startswith("used"):
+        with pytest.raises(BuildError, match="the ledger cannot be used"):
+            ledger.times_to_build()
 
 
 def test_what_was_buried_is_on_the_disk_and_unsaid_when_it_is_made_again(ledger: Ledger, stock: Stock) -> None:
