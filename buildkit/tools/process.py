@@ -215,10 +215,11 @@ def _bytes_moved(pid: int) -> int | None:
     return None
 
 
-def _keep_tail(pipe: object, tail: bytearray) -> None:
-    for line in pipe:  # type: ignore[attr-defined]
-        tail += line
-        del tail[:-_KEPT_OUTPUT]
+def _keep_tail(pipe: BinaryIO, tail: bytearray) -> None:
+    with suppress(ValueError):  # closed beside us: the block was left by an error, and nobody wants the rest
+        for line in pipe:
+            tail += line
+            del tail[:-_KEPT_OUTPUT]
 
 
 def _end(child: subprocess.Popen[bytes], patience: float) -> None:
