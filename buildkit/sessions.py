@@ -25,7 +25,7 @@ def register(folder: Path | str | None = None) -> None:
     """Register the sessions of the project at ``folder`` (the noxfile's own folder unless said).
 
     ``build-STAGE`` and ``push-STAGE`` for every ``stages/STAGE/stage.toml``, and ``build``, ``plan``, ``explain``,
-    ``reproduce``, ``matrix``, ``lock``, ``cache``, ``doctor`` and ``schema``.
+    ``reproduce``, ``matrix``, ``export-containerfile``, ``lock``, ``cache``, ``doctor`` and ``schema``.
     Stage files are not read here: a mistake in one is reported by the session that needs it.
     """
     root = Path(folder) if folder is not None else _caller()

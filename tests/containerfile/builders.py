@@ -91,7 +91,17 @@ def serve_docker(folder: Path) -> Iterator[Docker]:
         pytest.skip("a docker daemon needs uid 0, and Debian's docker.io")
     socket = folder / "docker.sock"
     kept = ("--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "pid")
-    argv = ("dockerd", "--iptables=false", "--ip6tables=false", "--bridge=none", *kept, "--host", f"unix://{socket}")
+    mortal = ("setpriv", "--pdeathsig", "TERM")  # if we are killed, it ends too
+    argv = (
+        *mortal,
+        "dockerd",
+        "--iptables=false",
+        "--ip6tables=false",
+        "--bridge=none",
+        *kept,
+        "--host",
+        f"unix://{socket}",
+    )
     with (folder / "log").open("wb") as log, subprocess.Popen(argv, stdout=log, stderr=log) as daemon:
         try:
             env = os.environ | {"DOCKER_HOST": f"unix://{socket}", "DOCKER_BUILDKIT": "1", "HOME": str(folder)}

@@ -1,0 +1,222 @@
+"""Compositions to Containerfiles: what stands where, and what is refused. No program is started."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from buildkit.containerfile.parts import Export, ExportOptions
+from buildkit.containerfile.render import render_export
+from buildkit.declare.pins import Model
+from buildkit.errors import DefinitionError
+from tests.plan.planfakes import MB, STAGES, FakeCheckout, base_checkout, composer, model_file, tree_file, wheel
+
+_IMAGE = "docker.io/library/python@sha256:" + "0" * 64
+
+
+def export(
+    name: str = "runtime",
+    stages: dict[str, str] | None = None,
+    checkout: FakeCheckout | None = None,
+    settings: str = "",
+    **options: object,
+) -> Export:
+    made = composer(stages, checkout, settings)
+    given = ExportOptions(**options)  # type: ignore[arg-type]
+    return render_export(made.compose(name), lambda: made.builder, made._project, given)
+
+
+def builds(made: Export) -> dict[str, str]:
+    """The build stages by name, instructions joined into lines, without comments."""
+    lines = [line for line in made.text.splitlines() if not line.startswith("#")]
+    text = "\n".join(lines).replace("\\\n", " ")
+    found = re.findall(r"^FROM \S+ AS (\S+)\n(.*?)(?=^FROM |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert len(dict(found)) == len(found), "two build stages have one name"
+    return dict(found)
+
+
+def side(made: Export, name: str) -> str:
+    (text,) = (file.text for file in made.files if file.path.endswith(f"/{name}"))
+    return text
+
+
+def test_the_image_is_put_together_of_heavy_then_light_then_config_then_files() -> None:
+    last = list(builds(export()).items())[-1]
+    assert last[0] == "runtime"
+    copies = [line for line in last[1].splitlines() if line.startswith(("COPY", "CMD"))]
+    assert copies == [
+        "COPY --from=venv /opt/venv /opt/venv",
+        "COPY --from=heavy-wheels /wheels/opt/venv /opt/venv",
+        "COPY --chmod=0644 big.bin /models/vad/",
+        "COPY --from=light-wheels /wheels/opt/venv /opt/venv",
+        "COPY --from=compiled-wheels /wheels/opt/venv /opt/venv",
+        "COPY --chmod=0644 a.json b.json /models/vad/",
+        'CMD ["run"]',
+        "COPY stages/runtime/app /app/",
+        "COPY stages/runtime/conf /etc/app/",
+    ]
+
+
+def test_every_requirement_names_the_one_file_that_is_locked() -> None:
+    made = export()
+    assert side(made, "heavy-wheels.txt").startswith("heavy==1.0 \\\n    --hash=sha256:")
+    light = side(made, "light-wheels.txt")
+    assert re.findall(r"^(\w+)==", light, re.MULTILINE) == ["light", "thin"]
+    assert light.count("--hash=sha256:") == 2
+    for build in ("heavy-wheels", "light-wheels"):
+        assert "--require-hashes --only-binary=:all:" in builds(made)[build]
+        assert "--mount=type=cache,target=/root/.cache/pip" in builds(made)[build]
+
+
+def test_a_root_is_made_by_mmdebstrap_at_exact_versions_and_no_tool_reaches_the_image() -> None:
+    made = export()
+    found = builds(made)
+    assert side(made, "base.packages").endswith("libc6=2.41\npython3.13=3.13.5\n")
+    script = side(made, "base-root.sh")
+    assert "./usr/share/man/" in script
+    assert "ml:x:1000:1000::/home/ml:/usr/sbin/nologin" in script
+    assert found["base"] == "COPY --from=base-rootfs /rootfs/ /\n\n"
+    assert "FROM scratch AS base" in made.text
+    assert "FROM base AS runtime" in made.text
+
+
+def test_the_builder_brings_its_root_its_step_and_its_environment() -> None:
+    made = export()
+    found = builds(made)
+    assert "apt-get install" in found["builder"]
+    assert "gcc=14" in found["builder"]
+    step = re.search(r"RUN --mount=type=bind,source=tools,target=/mnt\s+(.*)", found["builder"])
+    assert step is not None
+    assert step[1] == '["env", "A=1", "/bin/sh", "-eu", "-c", "true"]'
+    compiling = next(name for name in found if name.startswith("builder") and "CFLAGS=-O2" in found[name])
+    assert f"FROM {compiling} AS compile-native" in made.text
+    assert "--no-build-isolation" in found["compile-native"]
+    assert side(made, "compile-native.txt").startswith("native==1.0 \\\n    --hash=sha256:")
+
+
+def test_bytecode_is_compiled_as_asked() -> None:
+    assert "compileall" in builds(export(bytecode=True))["light-wheels"]
+    without = export(bytecode=False)
+    assert "compileall" not in without.text + side(without, "base-root.sh")
+
+
+def test_link_stands_at_every_copy_into_the_image_and_nowhere_unless_asked() -> None:
+    last = builds(export(link=True))["runtime"]
+    assert all("--link" in line for line in last.splitlines() if line.startswith("COPY"))
+    assert "--link" not in export().text
+
+
+def test_wheels_come_from_a_folder_where_asked() -> None:
+    made = export(find_links="wheels")
+    assert "--mount=type=bind,source=wheels,target=/links" in builds(made)["light-wheels"]
+    assert "--no-index --find-links /links" in builds(made)["light-wheels"]
+    assert "--no-index --find-links /links" in builds(made)["compile-native"]
+    assert "!wheels\n" in ignore_file(made)
+    uv = export(find_links="wheels", uv="ghcr.io/astral-sh/uv:0.9")
+    assert "--no-index --find-links /links" in builds(uv)["light-wheels"]
+    assert "--mount=type=cache,target=/root/.cache/uv" in builds(uv)["light-wheels"]
+    assert "uv pip install --python /opt/venv/bin/python --prefix /wheels/opt/venv" in builds(uv)["heavy-wheels"]
+    assert uv.text.count("FROM ${UV} AS uv") == 1
+
+
+def test_another_root_takes_the_place_of_ours_and_its_config_is_reset() -> None:
+    made = export(root="localhost/ready:1")
+    assert "mmdebstrap" not in made.text
+    assert "ARG ROOT=localhost/ready:1" in made.text
+    assert "ENTRYPOINT []" in builds(made)["runtime"]
+
+
+def test_a_registrys_image_is_the_root_and_its_config_is_said_otherwise() -> None:
+    base = f'summary = "base"\n[root]\nimage = "{_IMAGE}"\n'
+    stages = {"base": base, "runtime": 'summary = "r"\nfrom = "base"\ninclude = ["deps"]\n', "deps": STAGES["deps"]}
+    checkout = base_checkout()
+    checkout.wheels = {"deps.txt": (wheel("light"),)}
+    made = export(stages=stages, checkout=checkout)
+    assert f"FROM {_IMAGE} AS base" in made.text
+    said = builds(made)["runtime"]
+    lines = said.splitlines()
+    assert "PATH=/opt/venv/bin:${PATH:-/usr/local/sbin" in said
+    for line in ("WORKDIR /", "USER 0", "ENTRYPOINT []", "CMD []", "HEALTHCHECK NONE"):
+        assert line in lines
+
+
+def test_a_stage_without_a_root_is_its_layers_alone() -> None:
+    assert "FROM scratch AS weights" in export("weights").text
+
+
+def test_models_of_an_index_and_of_a_url_are_fetched_and_checked_each_in_a_stage_of_its_own() -> None:
+    checkout = base_checkout()
+    big = model_file("deep/big.bin", 9 * MB)
+    url = Model(
+        name="far", version="", source="https://example.org/x", license="MIT",
+        files=(
+            type(big)(path="deep/big.bin", sha256=big.sha256, size=big.size, source="https://example.org/x/big.bin?a=1&b"),
+            type(big)(path="small.txt", sha256=big.sha256, size=1, source="https://example.org/x/small.txt"),
+        ),
+    )  # fmt: skip
+    packed = Model(
+        name="packed", version="2", source="pypi:packed", license="MIT", wheel=wheel("packed"),
+        files=(type(big)(path="m.onnx", sha256=big.sha256, size=1, source="packed/data/m.onnx"),),
+    )  # fmt: skip
+    checkout.locked = {"models.lock": (url, packed)}
+    made = export("weights", checkout=checkout)
+    found = builds(made)
+    assert "'https://example.org/x/big.bin?a=1&b'" in found["model-far-big.bin"]
+    assert "curl" not in found["model-packed"]
+    assert side(made, "model-packed.sha256") == f"{big.sha256.hex}  /model/m.onnx\n"
+    assert "--require-hashes" in found["model-packed"]
+    copies = [line for line in found["weights"].splitlines() if line.startswith("COPY")]
+    assert copies == [
+        "COPY --from=model-far-big.bin /model/ /models/far/",
+        "COPY --from=model-far-small.txt /model/ /models/far/",
+        "COPY --from=model-packed /model/ /models/packed/",
+    ]
+    for name in ("model-far-small.txt", "model-far-big.bin", "model-packed"):
+        assert "sha256sum --check --strict" in found[name]
+
+
+def test_stages_called_like_ours_keep_their_names_and_ours_are_numbered() -> None:
+    stages = {**STAGES, "venv": STAGES["runtime"].replace('"base"', '"tools"'), "tools": STAGES["base"]}
+    checkout = base_checkout()
+    checkout.trees |= {path.replace("runtime", "venv"): files for path, files in checkout.trees.items()}
+    found = builds(export("venv", stages, checkout))
+    assert list(found)[-1] == "venv"
+    assert {"venv-2", "tools", "tools-2"} <= found.keys()
+
+
+def test_only_what_is_read_is_sent_to_the_builder() -> None:
+    text = ignore_file(export(ignored="**/*.md\n"))
+    assert text.index("\n*\n") < text.index("!Podmanfile.d\n") < text.index("!stages/runtime/app\n")
+    assert text.endswith("**/*.md\n")
+    assert "!stages/builder" not in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('MODE = "x"', 'MODE = "x\\ny"', r"stages/runtime/stage\.toml: `config\.env\.MODE`: holds a line break"),
+        ('target = "/app"', 'target = "/$app"', r"`copy\.target`: `/\$app` holds `\$`"),
+        ('user = "ml"', 'user = "m\\u0007"', r"`config\.user`: holds a line break or a control"),
+    ],
+)
+def test_what_a_containerfile_cannot_say_is_refused(old: str, new: str, said: str) -> None:
+    assert old in STAGES["runtime"]
+    with pytest.raises(DefinitionError, match=said):
+        export(stages={**STAGES, "runtime": STAGES["runtime"].replace(old, new)})
+
+
+def test_a_tree_that_is_one_link_is_refused() -> None:
+    checkout = base_checkout()
+    checkout.trees["stages/runtime/app"] = (tree_file(".", link="elsewhere"),)
+    with pytest.raises(DefinitionError, match="is a symbolic link"):
+        export(checkout=checkout)
+
+
+def test_the_same_values_give_the_same_text() -> None:
+    assert export() == export()
+
+
+def ignore_file(made: Export) -> str:
+    (text,) = (file.text for file in made.files if file.path == "Podmanfile.dockerignore")
+    return text

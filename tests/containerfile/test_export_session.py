@@ -1,0 +1,102 @@
+"""The session: what it writes and refuses, and that every stage of the reference exports and pleases the linters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from buildkit.containerfile.parts import Export, ExportOptions, SideFile
+from buildkit.containerfile.rootscript import render_root_script
+from buildkit.declare.project import parse_project
+from buildkit.engine.planning import open_planner
+from buildkit.errors import DefinitionError
+from buildkit.inspection.export import _inside, make_export, write_export
+from buildkit.plan.spec import MakeRoot
+from tests.plan.planfakes import composer
+
+ROOT = Path(__file__).resolve().parents[2]
+MADE = Export(
+    text="# made by `nox -s export-containerfile -- x`\nFROM scratch AS x\n",
+    files=(SideFile(path="Podmanfile.d/one.txt", text="1"), SideFile(path="Podmanfile.dockerignore", text="*\n")),
+)
+
+
+def test_an_export_is_written_once_and_what_it_no_longer_has_is_removed(tmp_path: Path) -> None:
+    options = ExportOptions()
+    assert write_export(tmp_path, options, MADE) == 3
+    old = tmp_path / "Podmanfile.d/one.txt"
+    before = old.stat()
+    assert write_export(tmp_path, options, MADE) == 0
+    assert old.stat().st_mtime_ns == before.st_mtime_ns
+    other = Export(text=MADE.text, files=(SideFile(path="Podmanfile.d/two.txt", text="2"), MADE.files[1]))
+    assert write_export(tmp_path, options, other) == 1
+    assert [path.name for path in (tmp_path / "Podmanfile.d").iterdir()] == ["two.txt"]
+
+
+def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "Podmanfile").write_text("FROM mine\n")
+    with pytest.raises(DefinitionError, match="is there already, and is no export"):
+        write_export(tmp_path, ExportOptions(), MADE)
+    assert [path.name for path in tmp_path.iterdir()] == ["Podmanfile"]
+
+
+@pytest.mark.parametrize("path", ["..", "../x", "/elsewhere/x", ".", "a/../.."])
+def test_what_no_builder_would_see_is_refused(path: str) -> None:
+    with pytest.raises(DefinitionError, match="is outside the project"):
+        _inside(parse_project("", Path("/project")), path, "--output")
+
+
+def test_absolute_paths_within_the_project_are_taken() -> None:
+    assert _inside(parse_project("", Path("/project")), "/project/ci/Podmanfile", "--output") == "ci/Podmanfile"
+
+
+@pytest.mark.tools  # git lists what belongs to the checkout
+@pytest.mark.parametrize(
+    "options",
+    [ExportOptions(), ExportOptions(link=True, bytecode=False, find_links="wheels", uv="localhost/uv:1")],
+    ids=["plain", "options"],
+)
+def test_every_stage_of_the_reference_exports_and_pleases_the_linters(
+    options: ExportOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
+    bin_folder = Path(sys.executable).parent
+    with open_planner(ROOT, lambda _event: None) as planner:
+        for name in planner.graph.stages:
+            folder = tmp_path / name
+            folder.mkdir()
+            write_export(folder, options, make_export(planner, name, options))
+            lint(bin_folder / "hadolint", "--failure-threshold=style", "--no-color", str(folder / "Podmanfile"))
+            if scripts := sorted(map(str, folder.glob("*.d/*.sh"))):
+                lint(bin_folder / "shellcheck", *scripts)
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("day", ["", "20261122T000000Z"])
+def test_versions_of_another_day_come_from_the_snapshots_of_that_day(day: str, tmp_path: Path) -> None:
+    """With a program in mmdebstrap's place that keeps what it was asked."""
+    made = composer()
+    debian = made.compose("base").root[0].work
+    assert isinstance(debian, MakeRoot)
+    (tmp_path / "packages").write_text("# Debian trixie\nlibc6=2.41\npython3.13=3.13.5\n")
+    fake = tmp_path / "mmdebstrap"
+    fake.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/asked\nexit 1\n')
+    fake.chmod(0o755)
+    script = render_root_script(debian, "amd64", str(tmp_path / "packages"), bytecode=False)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SNAPSHOT": day}
+    assert subprocess.run(("sh", "-c", script), env=env, check=False).returncode == 1
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert "--include=libc6=2.41,python3.13=3.13.5" in asked
+    mirrors = [line.replace("[check-valid-until=no] http://snapshot.debian.org/archive/", "") for line in asked[7:]]
+    assert asked[5:7] == ["trixie", "/rootfs"]
+    wanted = ["debian/{} trixie", "debian/{} trixie-updates", "debian-security/{} trixie-security"]
+    assert mirrors == ([f"deb {line.format(day)} main" for line in wanted] if day else [])
+
+
+def lint(program: Path, *arguments: str) -> None:
+    done = subprocess.run((str(program), *arguments), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
