@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from buildkit.cache.ledger import Ledger
 from buildkit.digest import Digest
 from buildkit.engine.options import Parser, ShareOptions, open_sharing
 from buildkit.engine.planning import Planner, check_stage, open_planner, shipping
 from buildkit.oci.ref import parse_ref
-from buildkit.plan.forecast import Cost, Paces, forecast, measure, total
+from buildkit.plan.forecast import Cost, Paces, forecast, measure, measure_kinds, total
 from buildkit.plan.plan import Entry, Plan, Source
 from buildkit.report.columns import Column, print_columns
 from buildkit.report.view import open_view
@@ -78,7 +79,7 @@ def look(planner: Planner, name: str, *, imports: bool = True, repository: str =
     if repository and any(_lacks(entry, planner, pushed) for entry in planned.plan.entries):
         planned = planner.plan(name, storage=False)
     tools = planner.plan_tools(planned.plan)
-    paces = _paces(planner)
+    paces = _paces(planner.shop.ledger)
     return Outlook(
         stage=name,
         image=planned.ref,
@@ -159,14 +160,9 @@ _SOURCES = {
 }
 
 
-def _paces(planner: Planner) -> Paces:
-    ledger = planner.shop.ledger
-    runs: dict[str, list[tuple[int, float]]] = {}
-    for kind, size, seconds in ledger.times_to_build():
-        runs.setdefault(kind, []).append((size, seconds))
-    paces = {kind: measure(times) for kind, times in runs.items()}
+def _paces(ledger: Ledger) -> Paces:
     return Paces(
-        build={kind: pace for kind, pace in paces.items() if pace},
+        build=measure_kinds(ledger.times_to_build()),
         fetch=measure(ledger.times_to_fetch()),
         imports=measure(ledger.times_to_import()),
     )

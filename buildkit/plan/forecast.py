@@ -92,6 +92,15 @@ def measure(runs: Iterable[tuple[int, float]]) -> Pace | None:
     )
 
 
+def measure_kinds(runs: Iterable[tuple[str, int, float]]) -> dict[str, Pace]:
+    """The pace of each kind of layer, from ``(kind, bytes, seconds)``."""
+    sorts: dict[str, list[tuple[int, float]]] = {}
+    for kind, size, seconds in runs:
+        sorts.setdefault(kind, []).append((size, seconds))
+    paces = {kind: measure(timed) for kind, timed in sorts.items()}
+    return {kind: pace for kind, pace in paces.items() if pace}
+
+
 def forecast(
     plan: Plan,
     paces: Paces,

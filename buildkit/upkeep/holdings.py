@@ -16,7 +16,7 @@ from buildkit.declare.project import load_project
 from buildkit.digest import FileHash, Key
 from buildkit.engine.shop import Shop, open_shop
 from buildkit.events import Say
-from buildkit.plan.forecast import SLOW, Pace, measure
+from buildkit.plan.forecast import SLOW, Pace, measure, measure_kinds
 from buildkit.upkeep.needed import Names, Needed, ask_needed
 
 DOWNLOAD, WHEEL = "download", "wheel"
@@ -92,7 +92,7 @@ def take_stock(ledger: Ledger, folder: Path, needed: Needed | None) -> Holdings:
     inventory = take_inventory(folder)
     on_disk = {found.hex: found for found in inventory.blobs}
     claimed = {blob.digest.hex: blob.size for row in layers for blob in row.blobs}
-    paces = _paces(layers)
+    paces = measure_kinds((row.kind, row.unpacked, row.seconds) for row in layers if row.seconds > 0)
     items = [_layer(row, on_disk, needed, stones, paces) for row in layers]
     items += _files(inventory.files, wheels, downloads, needed, stones)
     orphans = tuple(found for found in inventory.blobs if claimed.get(found.hex) != found.size)
@@ -104,7 +104,7 @@ def _layer(
     on_disk: Mapping[str, Found],
     needed: Needed | None,
     stones: Mapping[Key, Tombstone],
-    paces: Mapping[str, Pace | None],
+    paces: Mapping[str, Pace],
 ) -> Holding:
     found = [on_disk.get(blob.digest.hex) for blob in row.blobs]
     there = [f for f, blob in zip(found, row.blobs, strict=True) if f is not None and f.size == blob.size]
@@ -186,15 +186,6 @@ def _download(found: Found, row: DownloadRow | None, needed: Needed | None, pace
         stages=None if needed is None else needed.downloads.get(FileHash(found.hex), ()),
         state=State.PRESENT,
     )
-
-
-def _paces(rows: Iterable[LayerRow]) -> dict[str, Pace | None]:
-    """How long each kind of layer took, for those that were never timed."""
-    runs: dict[str, list[tuple[int, float]]] = {}
-    for row in rows:
-        if row.seconds > 0:
-            runs.setdefault(row.kind, []).append((row.unpacked, row.seconds))
-    return {kind: measure(timed) for kind, timed in runs.items()}
 
 
 @contextmanager
