@@ -6,7 +6,6 @@ problems of a file are reported at once. Schemas are JSON Schema 2020-12.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +23,9 @@ def say_type(value: object) -> str:
 
 def nearest(word: str, words: list[str]) -> str:
     """A hint naming the nearest right word, or the empty string."""
-    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, words, n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else ""
 
 
