@@ -86,10 +86,10 @@ def test_a_missing_policy_is_worked_around_and_a_present_one_is_obeyed(
     monkeypatch.setattr(skopeo, "_POLICIES", ())
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     import_tiny_image(tmp_path / "in", REF)
-    assert "--insecure-policy" in skopeo._skopeo()
+    assert "--insecure-policy" in skopeo.skopeo_argv()
     (tmp_path / "containers").mkdir()
     (tmp_path / "containers/policy.json").write_text('{"default": [{"type": "reject"}]}')
-    assert "--insecure-policy" not in skopeo._skopeo()
+    assert "--insecure-policy" not in skopeo.skopeo_argv()
 
 
 @pytest.mark.parametrize(
