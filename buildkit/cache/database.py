@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.errors import BuildError
+from buildkit.tools.room import is_full
 
 _BUSY_SECONDS = 30
-_LEAST_BYTES, _LEAST_FILES = 1 << 16, 2  # with less room a disk is full
 _DAMAGED = "it is damaged: remove it, and layers are built again"
 _STEPS = (
     """
@@ -189,14 +189,7 @@ def _explained(path: Path) -> Iterator[None]:
             sqlite3.SQLITE_NOTADB: _DAMAGED,
             sqlite3.SQLITE_ERROR: _DAMAGED,  # no such table, no such column
         }
-        if code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and _is_full(path):  # files beside it, too
+        if code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and is_full(path.parent):
             raise BuildError(f"{path}: the disk is full", hint=hints[sqlite3.SQLITE_FULL]) from error
         hint = hints.get(code & 0xFF, "is the disk full, or the file read-only? without it, layers are built again")
         raise BuildError(f"{path}: the ledger cannot be used: {error}", hint=hint) from error
-
-
-def _is_full(path: Path) -> bool:
-    with suppress(OSError):
-        room = os.statvfs(path.parent)
-        return room.f_bavail * room.f_frsize < _LEAST_BYTES or (room.f_files > 0 and room.f_favail < _LEAST_FILES)
-    return False

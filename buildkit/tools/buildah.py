@@ -23,15 +23,15 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from buildkit.errors import ToolError, find_full_disk
+from buildkit.errors import ToolError
 from buildkit.tools.process import Command, Finished, converse, find_tool, run
+from buildkit.tools.room import is_full
 
 Mounts = Sequence[tuple[Path, str]]
 
 PIPES = ("/mnt/out", "/mnt/in")
 
 _POLL_SECONDS = 0.01
-_LEAST_BYTES = 1 << 16  # with less a disk is full
 _UNKNOWN = b"container not known"
 _PROBE = "/buildkit-probe"
 _MISSED = re.compile(rb"(?:exec: \\?.|executable file .)" + _PROBE.encode())  # runc's words; crun's
@@ -85,7 +85,8 @@ def working_container(image: str, note: Note = unnoted) -> Iterator[Box]:
     with note(box.name) as held:
         try:
             inherits = (held.handle,) if held else ()  # if we are killed, it may still make the container
-            run(Command(argv=argv, what=f"starting a container of {image}", inherits=inherits))
+            with _looking_at_storage():
+                run(Command(argv=argv, what=f"starting a container of {image}", inherits=inherits))
             yield box
         finally:
             removed = run(Command(argv=("buildah", "rm", "--", box.name), accept=(0, 1, 125), undoes=True))
@@ -106,23 +107,22 @@ def run_in(box: Box, argv: Sequence[str], *, env: Mapping[str, str], network: bo
     With ``network`` it has the host's. A mount's target must exist in the image, or it appears in the layer.
     Raises ToolError with the command's output, MissingTool or Interrupted.
     """
+    what = f"`{_short(argv)}` in {box.name}"
+    with _looking_at_storage():
+        return run(Command(argv=_run_argv(box, argv, env, network, mounts), what=what))
+
+
+@contextmanager
+def _looking_at_storage() -> Iterator[None]:
+    """Say of a failure that the disk of local storage is full; buildah does not always say so (1.28 panics)."""
     try:
-        return run(Command(argv=_run_argv(box, argv, env, network, mounts), what=f"`{_short(argv)}` in {box.name}"))
+        yield
     except ToolError as error:
-        full = "" if find_full_disk(error.output) else _find_full_storage()
-        if not full:
+        asked = Command(argv=("buildah", "info", "--format", "{{.store.GraphRoot}}"), accept=tuple(range(256)))
+        if error.hint or not is_full(place := run(asked).text):
             raise
-        hint = f"free some room at {full}; nox -s cache -- gc removes what is not needed"
+        hint = f"free some room at {place}; nox -s cache -- gc removes what is not needed"
         raise ToolError(f"{error.message}: the disk is full", hint=hint, output=error.output) from error
-
-
-def _find_full_storage() -> str:
-    """Where local storage is, if its disk is full; buildah does not always say so (1.28 panics)."""
-    place = run(Command(argv=("buildah", "info", "--format", "{{.store.GraphRoot}}"), accept=tuple(range(256)))).text
-    with suppress(OSError):
-        room = os.statvfs(place)
-        return place if room.f_bavail * room.f_frsize < _LEAST_BYTES else ""
-    return ""
 
 
 @contextmanager
@@ -183,7 +183,8 @@ def commit(box: Box, ref: str, folder: Path) -> str:
         "--quiet",
         "--", box.name, ref,
     )  # fmt: skip
-    run(Command(argv=argv, env={"TMPDIR": str(folder)}, what=f"committing {ref}"))
+    with _looking_at_storage():
+        run(Command(argv=argv, env={"TMPDIR": str(folder)}, what=f"committing {ref}", writes=(folder,)))
     return ref
 
 

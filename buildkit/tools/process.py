@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from buildkit.errors import Interrupted, MissingTool, ToolError, find_full_disk
+from buildkit.tools.room import is_full
 from buildkit.tools.usage import note_child
 
 _KEPT_OUTPUT = 64 * 1024
@@ -40,6 +41,7 @@ class Command:
     undoes: bool = False  # runs even after a stop was asked for: it removes what we made
     patience: float = 10.0  # seconds that it has to end after SIGTERM
     inherits: tuple[int, ...] = ()  # descriptors that it gets, and holds while it runs
+    writes: tuple[Path | str, ...] = ()  # where; if it fails, and does not say why, is there room?
     silence: float = 0.0  # seconds that it may neither read nor write a byte, in ``run``; 0: any
 
     def __str__(self) -> str:
@@ -263,4 +265,7 @@ def _check(command: Command, code: int, stdout: bytes, stderr: bytes) -> Finishe
     if full := find_full_disk(output):
         hint = "the output says where; free some room there. nox -s cache -- gc removes what is not needed"
         raise ToolError(f"{what} {how}: {full}", hint=hint, output=output)
+    for place in filter(is_full, command.writes):
+        hint = f"free some room at {place}; nox -s cache -- gc removes what is not needed"
+        raise ToolError(f"{what} {how}: the disk is full", hint=hint, output=output)
     raise ToolError(f"{what} {how}", output=output)

@@ -34,7 +34,7 @@ def copy_dir_to_storage(folder: Path, ref: str) -> None:
     What it writes meanwhile, up to all layers unpacked, is in ``folder`` too.
     """
     argv = (*skopeo_argv(temporary=folder), "copy", "--quiet", f"dir:{folder}", f"containers-storage:{ref}")
-    run(Command(argv=argv, what=f"importing {ref}"))
+    run(Command(argv=argv, what=f"importing {ref}", writes=(folder,)))
 
 
 def copy_registry_to_dir(ref: str, folder: Path, *, arch: str) -> None:
@@ -46,7 +46,7 @@ def copy_registry_to_dir(ref: str, folder: Path, *, arch: str) -> None:
         "copy", "--quiet",
         f"docker://{drop_tag(ref)}", f"dir:{folder}",
     )  # fmt: skip
-    run(Command(argv=argv, what=f"pulling {ref}"))
+    run(Command(argv=argv, what=f"pulling {ref}", writes=(folder,)))
 
 
 def drop_tag(ref: str) -> str:
@@ -72,7 +72,7 @@ def copy_top_layer(ref: str, below: Sequence[DiffId], folder: Path) -> tuple[Dif
         "--dest-oci-accept-uncompressed-layers",  # else it would compress the layer
         f"containers-storage:{ref}", f"oci:{folder}",
     )  # fmt: skip
-    run(Command(argv=argv, what=f"exporting {ref}"))
+    run(Command(argv=argv, what=f"exporting {ref}", writes=(folder,)))
     layers = _find_layers(folder)
     if layers[:-1] != tuple(below):
         raise ToolError(f"exporting {ref}: its {len(layers)} layers are not the {len(below)} known ones and one more")

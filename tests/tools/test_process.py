@@ -9,11 +9,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from buildkit.errors import MissingTool, ToolError
+from buildkit.tools import process
 from buildkit.tools.process import Command, find_tool, require_tool, run, start
+from buildkit.tools.room import is_full
 
 pytestmark = pytest.mark.tools
 
@@ -80,6 +83,31 @@ def test_a_program_that_found_no_room_is_said_to(number: int, words: str) -> Non
         run(Command(argv=("sh", "-c", script), what="making it"))
     assert caught.value.message == f"making it failed with exit code 3: {words}"
     assert "free some room" in caught.value.hint
+
+
+def test_a_program_that_says_nothing_of_the_full_disk_it_writes_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "is_full", lambda place: place == "/full")
+    for places, words in ((("/a",), "code 3$"), (("/a", "/full"), "code 3: the disk is full$")):
+        with pytest.raises(ToolError, match=words) as caught:
+            run(Command(argv=("sh", "-c", "exit 3"), writes=places))
+    assert "free some room at /full" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("room", "full"), [((9, 9, 9, 9), False), ((9, 0, 9, 9), True), ((9, 9, 9, 0), True), ((0, 0, 0, 0), False)]
+)
+def test_a_disk_is_full_where_it_has_no_blocks_or_no_files_left(
+    monkeypatch: pytest.MonkeyPatch, room: tuple[int, ...], full: bool
+) -> None:
+    names = ("f_blocks", "f_bavail", "f_files", "f_favail")
+    found = SimpleNamespace(f_frsize=1 << 20, **dict(zip(names, room, strict=True)))
+    monkeypatch.setattr(os, "statvfs", lambda _place: found)
+    assert is_full("/x") is full
+
+
+def test_a_disk_that_cannot_be_asked_is_not_called_full(tmp_path: Path) -> None:
+    assert not is_full(tmp_path / "no")
+    assert not is_full(tmp_path)
 
 
 def test_only_the_end_of_a_long_output_is_kept() -> None:
