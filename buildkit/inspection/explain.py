@@ -123,7 +123,7 @@ def _choose(explained: Iterable[Explained], layer: str) -> list[Explained]:
     by_name = {one.entry.spec.name: one for one in explained}
     if layer in by_name:
         return [by_name[layer]]
-    digits = layer.removeprefix("sha256:")
+    digits = layer.removeprefix("sha256:").lower()
     found = [one for one in by_name.values() if one.entry.spec.key.hex.startswith(digits)]
     if found and len(digits) >= _SHORTEST:
         return found

@@ -225,10 +225,12 @@ def test_a_layer_that_was_damaged(built: Tiny) -> None:
     assert all(re.fullmatch(line, only) for (only,) in found.values())
 
 
-@pytest.mark.parametrize("how", ["key", "sha256"])
+@pytest.mark.parametrize("how", ["key", "sha256", "capitals"])
 def test_a_layer_is_named_by_its_key_too(same: Tiny, how: str) -> None:
     key = whole(same)["layers"][-1]["key"]
-    layers, _ = explain(same, "app", key[: 7 + 8] if how == "sha256" else key[7 : 7 + 8])
+    digits = key[7 : 7 + 8]
+    asked = {"key": digits, "sha256": f"sha256:{digits}", "capitals": digits.upper()}
+    layers, _ = explain(same, "app", asked[how])
     assert list(layers) == ["app/app"]
 
 
