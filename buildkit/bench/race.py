@@ -59,10 +59,16 @@ class Race:
         ]
         cold = next((scenario for scenario in chosen if scenario.cold), None)
         self.workload.prepare_peers()
-        yield from self._start(until, racing, cold, expected)
+        failed: set[str] = set()
+        for sample in self._start(until, racing, cold, expected):
+            failed |= {sample.participant} if sample.verdict is Verdict.FAILED else set()
+            yield sample
+        for name in sorted(failed):
+            self.skipped.append(Skipped(until=until, scenario="", participant=name, why="its first build failed"))
+        left = [one for one in racing if one.name not in failed]
         for scenario in chosen:
-            if not scenario.cold:
-                yield from self._run_scenario(until, racing, scenario, expected)
+            if left and not scenario.cold:
+                yield from self._run_scenario(until, left, scenario, expected)
 
     def _lacks(self, scenario: Scenario, until: Until) -> str:
         why = scenario.lacks(self.workload)
@@ -148,7 +154,8 @@ class Race:
     ) -> tuple[Verdict, str]:
         """Whether the image is right, and whether no more was made anew than had to be."""
         if built.ran.finished is None:
-            return Verdict.FAILED, (built.ran.output.strip().splitlines() or ["failed"])[-1]
+            last = built.ran.output.strip().splitlines()[-1:]
+            return Verdict.FAILED, ": ".join([built.ran.error, *last])
         try:
             wrong = expected.check(one.look(until, expected.paths))
         except Interrupted:

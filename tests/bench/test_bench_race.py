@@ -42,7 +42,9 @@ class Runner:
         self.arena.turns.append(self.name)
         self.arena.gate.toll = Toll(self.arena.gate.toll.up + 10, 0)
         cost = Cost(seconds=1.0, cpu=0.5, memory=100)
-        ran = Ran(finished=None if self.fails else RIGHT, output="no space left" if self.fails else "", cost=cost)
+        ran = Ran(finished=RIGHT, output="", cost=cost)
+        if self.fails:
+            ran = Ran(finished=None, output="STEP 1\nno space left", cost=cost, error="exit code 1")
         return Built(ran=ran, kinds=self.kinds, steps=self.steps)
 
     def look(self, until: Until, paths: Iterable[str]) -> Mapping[str, str]:
@@ -151,12 +153,25 @@ def test_a_peer_that_repeats_what_did_not_change_is_said(arena) -> None:
 def test_a_failure_is_a_result_with_its_output(arena) -> None:
     good, bad = Runner("a", arena), Runner("b", arena)
     bad.fails = True
-    samples = run(arena, [good, bad], [COLD, NOTHING])
-    failed = [one for one in samples if one.verdict is Verdict.FAILED]
-    assert [(one.scenario, one.participant, one.output) for one in failed] == [
-        ("cold", "b", "no space left"), ("nothing", "b", "no space left"),
-    ]  # fmt: skip
+    skipped = []
+    samples = run(arena, [good, bad], [COLD, NOTHING], skipped=skipped)
+    (failed,) = (one for one in samples if one.verdict is Verdict.FAILED)
+    assert (failed.scenario, failed.participant) == ("cold", "b")
+    assert (failed.note, failed.output) == ("exit code 1: no space left", "STEP 1\nno space left")
+    assert [(one.participant, one.why) for one in skipped] == [("b", "its first build failed")]
+    assert [one.scenario for one in samples if one.participant == "a"] == ["cold", "nothing"]
     assert {one.verdict for one in samples if one.participant == "a"} == {Verdict.RIGHT}
+
+
+def test_who_fails_later_may_try_again(arena) -> None:
+    runner = Runner("a", arena)
+
+    def fail_once(workload: Place, number: int) -> Change:
+        runner.fails = number == 1
+        return edit(workload, number)
+
+    samples = run(arena, [runner], [COLD, Scenario(name="x", title="x", change=fail_once)], repeat=2)
+    assert [one.verdict for one in samples[2:]] == [Verdict.FAILED, Verdict.RIGHT]
 
 
 def test_an_image_that_cannot_be_looked_into_failed(arena) -> None:
