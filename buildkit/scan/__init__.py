@@ -1,0 +1,1 @@
+"""Model files: what is in them, told without loading or running anything."""

@@ -1,0 +1,51 @@
+"""What a scan may spend on one file. Where a limit ends it, the verdict is *not fully scanned*, never clean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+class LimitError(Exception):
+    """A limit ended the scan of (a part of) a file; the message names the limit and its value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bytes, counts and depths; a file's own size is no limit, because files are read in place."""
+
+    inflated: int = 64 * 2**30
+    ratio: int = 1100
+    members: int = 200_000
+    depth: int = 8
+    opcodes: int = 50_000_000
+    memo: int = 10_000_000
+    header: int = 256 * 2**20
+
+
+@dataclass(slots=True)
+class Budget:
+    """What is left of ``limits`` for one file, over all that is nested in it."""
+
+    limits: Limits
+    inflated: int = field(default=0)
+    members: int = field(default=0)
+
+    def inflate(self, count: int) -> None:
+        """Take ``count`` bytes that a decompressor gave.
+
+        Raises:
+            LimitError: more than ``limits.inflated`` for this file.
+        """
+        self.inflated += count
+        if self.inflated > self.limits.inflated:
+            raise LimitError(f"more than {self.limits.inflated} bytes come out of its compressed parts")
+
+    def member(self) -> None:
+        """Take one member of an archive.
+
+        Raises:
+            LimitError: more than ``limits.members`` in this file.
+        """
+        self.members += 1
+        if self.members > self.limits.members:
+            raise LimitError(f"more than {self.limits.members} members are in its archives")

@@ -1,0 +1,64 @@
+"""Bytes to scan, read in place: a file, a range of one, or what came out of a compressed member."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+
+class Source(Protocol):
+    """Random access to ``size`` bytes; ``read`` gives fewer than asked only at the end."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+
+    def read(self, offset: int, count: int) -> bytes:
+        """``count`` bytes from ``offset``; fewer, or none, behind the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """An open file; nothing is mapped, because a mapped file that shrinks kills its reader."""
+
+    file: BinaryIO
+    size: int
+
+    @classmethod
+    def of(cls, file: BinaryIO) -> FileSource:
+        """The whole of an open regular file."""
+        return cls(file, os.fstat(file.fileno()).st_size)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """As ``Source.read``."""
+        return os.pread(self.file.fileno(), max(0, min(count, self.size - offset)), offset)
+
+
+@dataclass(frozen=True, slots=True)
+class BytesSource:
+    """Bytes in memory."""
+
+    content: bytes
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return len(self.content)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """As ``Source.read``."""
+        return self.content[offset : offset + max(0, count)]
+
+
+@dataclass(frozen=True, slots=True)
+class RangeSource:
+    """``size`` bytes of another source from ``start``: a stored member of an archive."""
+
+    source: Source
+    start: int
+    size: int
+
+    def read(self, offset: int, count: int) -> bytes:
+        """As ``Source.read``."""
+        return self.source.read(self.start + offset, max(0, min(count, self.size - offset)))
