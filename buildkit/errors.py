@@ -11,6 +11,9 @@ BuildkitError
     ├── CollisionError   two wheels own one path with different bytes
     ├── RegistryError    a registry could not be asked, or refused
     ├── LostError        something planned on is gone or damaged: a new plan mends it
+    │   ├── SharedLostError    a shared cache lacks what it said that it has
+    │   ├── LackingError       a registry lacks blobs that are not here either
+    │   └── DamagedError       the cache holds other bytes under a digest
     └── Interrupted      Ctrl-C or SIGTERM                                         exit code 130
 """
 

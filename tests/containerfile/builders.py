@@ -111,6 +111,10 @@ def serve_docker(folder: Path) -> Iterator[Docker]:
             yield Docker(env=dict(env))
         finally:
             daemon.terminate()
+            try:
+                daemon.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                daemon.kill()
 
 
 def _answers(env: dict[str, str]) -> bool:
