@@ -1,0 +1,243 @@
+"""Findings as SARIF 2.1.0 (OASIS, errata 1), which code hosts and editors read.
+
+A place in a file is ``region.byteOffset``. A place in a member of an archive is not the file's: there the location
+names the file alone, with the member as a logical location, and a related location leads into the member, which is an
+artifact whose parent is the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import quote
+
+from buildkit.findings import Finding, Rule, Severity
+from buildkit.report.words import clean
+
+_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_LEVELS = {
+    Severity.NOTE: "note",
+    Severity.LOW: "note",
+    Severity.MEDIUM: "warning",
+    Severity.HIGH: "error",
+    Severity.CRITICAL: "error",
+}
+# what code hosts sort by, in the middle of CVSS's ranges
+_SCORES = {
+    Severity.NOTE: "0.0",
+    Severity.LOW: "2.5",
+    Severity.MEDIUM: "5.5",
+    Severity.HIGH: "8.0",
+    Severity.CRITICAL: "9.5",
+}
+_CVE = "https://nvd.nist.gov/vuln/detail/"
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SarifRun:
+    """What the findings are of.
+
+    ``check`` is the session; paths that are not absolute, or all of them where ``inside`` is true (they are an
+    image's), lie below what ``base`` names (``SRCROOT``). ``subject`` stands for findings that have no path: an
+    image's name. ``hashes`` are algorithm to hexadecimal digits of files, by path; ``accepted`` are findings that the
+    user lives with, and why.
+    """
+
+    check: str
+    version: str
+    base: str = "SRCROOT"
+    base_says: str = "the folder of the repository"
+    inside: bool = False
+    subject: str = ""
+    hashes: Mapping[str, Mapping[str, str]]
+    accepted: Mapping[Finding, str]
+
+    @classmethod
+    def of(cls, check: str, **more: Any) -> SarifRun:  # noqa: ANN401 - the other fields
+        """A run of a session of this version of buildkit; ``more`` are the other fields, by name."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            ours = version("xoe-buildkit")
+        except PackageNotFoundError:  # run from its sources
+            ours = "0"
+        return cls(check=check, version=ours, **{"hashes": {}, "accepted": {}, **more})
+
+
+def render_sarif(findings: Sequence[Finding], run: SarifRun) -> str:
+    """A log with one run; equal findings give equal text. It is ASCII, so no escape reaches a terminal."""
+    return json.dumps(sarif_log(findings, run), indent=2) + "\n"
+
+
+def sarif_log(findings: Sequence[Finding], run: SarifRun) -> Json:
+    """As ``render_sarif``, before it is text."""
+    rules = {one.rule.id: one.rule for one in sorted(findings, key=lambda one: one.rule.id)}
+    order = {name: number for number, name in enumerate(rules)}
+    artifacts = _Artifacts(run)
+    for path in run.hashes:
+        artifacts.add(path, "")
+    prints = _Fingerprints()
+    results = [_result(one, order[one.rule.id], artifacts, prints, run) for one in findings]
+    driver = {"name": "buildkit", "semanticVersion": run.version, "rules": [_rule(rule) for rule in rules.values()]}
+    return {
+        "$schema": _SCHEMA,
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {"driver": driver},
+                "automationDetails": {"id": f"{run.check}/"},
+                "invocations": [{"executionSuccessful": True}],
+                "originalUriBaseIds": {run.base: {"description": _message(run.base_says)}},
+                "artifacts": artifacts.listed,
+                "results": results,
+            }
+        ],
+    }
+
+
+def _rule(rule: Rule) -> Json:
+    links = [(name, _address(name)) for name in rule.references]
+    see = "".join(f"\n- [{name}]({link})" if link else f"\n- {name}" for name, link in links)
+    told: Json = {
+        "id": rule.id,
+        "name": "".join(part.capitalize() for part in rule.id.split("-")),
+        "shortDescription": _message(rule.title),
+        "fullDescription": _message(rule.why),
+        "help": {
+            "text": "\n\n".join(filter(None, (rule.why, rule.advice, ", ".join(rule.references)))),
+            "markdown": f"**Why it matters.** {rule.why}\n\n**What to do.** {rule.advice}" + (see and f"\n{see}"),
+        },
+        "defaultConfiguration": {"level": _LEVELS[rule.severity]},
+        "properties": {
+            "security-severity": _SCORES[rule.severity],
+            "tags": ["security", *(f"external/cve/{name.lower()}" for name in rule.references if _is_cve(name))],
+        },
+    }
+    address = next((link for _, link in links if link), "")
+    return {**told, "helpUri": address} if address else told
+
+
+def _result(finding: Finding, index: int, artifacts: _Artifacts, prints: _Fingerprints, run: SarifRun) -> Json:
+    where = f" ({finding.member}{_at(finding.offset)})" if finding.member else ""
+    location: Json = {}
+    properties: Json = {"severity": finding.severity.name.lower(), "security-severity": _SCORES[finding.severity]}
+    if finding.path or run.subject:
+        place = artifacts.place(finding.path, "")
+        region = {} if finding.member or finding.offset is None else {"region": {"byteOffset": finding.offset}}
+        location["physicalLocation"] = {"artifactLocation": place, **region}
+    if finding.member:
+        name = finding.member.rpartition("!")[2]
+        location["logicalLocations"] = [
+            {"name": _plain(name), "fullyQualifiedName": _plain(f"{finding.path}!{finding.member}"), "kind": "member"}
+        ]
+    if finding.layer:
+        properties["layer"] = finding.layer
+    told: Json = {
+        "ruleId": finding.rule.id,
+        "ruleIndex": index,
+        "level": _LEVELS[finding.severity],
+        "message": _message(f"{finding.what}{where}"),
+        "locations": [location] if location else [],
+        "partialFingerprints": {"finding/v1": prints.of(finding)},
+        "properties": properties,
+    }
+    if finding.member:
+        region = {} if finding.offset is None else {"region": {"byteOffset": finding.offset}}
+        inner = artifacts.place(finding.path, finding.member)
+        told["relatedLocations"] = [{"physicalLocation": {"artifactLocation": inner, **region}}]
+    if finding in run.accepted:
+        told["suppressions"] = [{"kind": "external", "justification": _plain(run.accepted[finding])}]
+    return told
+
+
+class _Artifacts:
+    """The files that are named, each once; a member's parent is what holds it."""
+
+    def __init__(self, run: SarifRun) -> None:
+        self._run = run
+        self._known: dict[tuple[str, str], int] = {}
+        self.listed: list[Json] = []
+
+    def add(self, path: str, member: str) -> int:
+        """The index of a file, or of a member in it."""
+        known = self._known.get((path, member))
+        if known is not None:
+            return known
+        entry: Json = {"location": self._location(path) if not member else {"uri": _inner(member)}}
+        if member:
+            entry["parentIndex"] = self.add(path, member.rpartition("!")[0])
+        elif path in self._run.hashes:
+            entry["hashes"] = dict(self._run.hashes[path])
+        self._known[path, member] = len(self.listed)
+        self.listed.append(entry)
+        return len(self.listed) - 1
+
+    def place(self, path: str, member: str) -> Json:
+        """What a location says of it."""
+        where = {"uri": _inner(member)} if member else self._location(path)
+        return {**where, "index": self.add(path, member)}
+
+    def _location(self, path: str) -> Json:
+        if not path:
+            return {"uri": _quote(self._run.subject)}
+        if path.startswith("/") and not self._run.inside:
+            return {"uri": f"file://{_quote(path)}"}
+        relative = _quote(path.lstrip("/"))
+        return {"uri": relative or "./", "uriBaseId": self._run.base}
+
+
+class _Fingerprints:
+    """What tells a finding from others though the bytes around it move: rule, place and words, not the offset."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def of(self, finding: Finding) -> str:
+        """``HEX:N``: the n-th of those that are alike."""
+        parts = (finding.rule.id, finding.path, finding.member, finding.what)
+        text = "\0".join(parts).encode("utf-8", "surrogatepass")
+        digest = hashlib.sha256(text).hexdigest()[:32]
+        self._seen[digest] = self._seen.get(digest, 0) + 1
+        return f"{digest}:{self._seen[digest]}"
+
+
+def _inner(member: str) -> str:
+    """The address of a member within what holds it; SARIF has it begin with a slash."""
+    name = member.rpartition("!")[2]
+    return _quote(str(PurePosixPath("/") / name.lstrip("/")))
+
+
+def _quote(path: str) -> str:
+    """A path as part of an address: names of files are bytes, and those of members may be anything."""
+    try:
+        return quote(path.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return quote(_plain(path))
+
+
+def _message(text: str) -> Json:
+    """SARIF's placeholders and links are made of braces and brackets: what is foreign must not become one."""
+    plain = _plain(text).replace("{", "{{").replace("}", "}}")
+    return {"text": plain.replace("[", "\\[").replace("]", "\\]") if "](" in plain else plain}
+
+
+def _plain(text: str) -> str:
+    return clean(text).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _at(offset: int | None) -> str:
+    return "" if offset is None else f", byte {offset}"
+
+
+def _is_cve(name: str) -> bool:
+    return name.upper().startswith("CVE-")
+
+
+def _address(name: str) -> str:
+    return f"{_CVE}{name}" if _is_cve(name) else name if name.startswith("https://") else ""
