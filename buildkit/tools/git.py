@@ -1,4 +1,4 @@
-"""git: which files belong to the checkout."""
+"""git: which files belong to the checkout, and which commit it is at."""
 
 from __future__ import annotations
 
@@ -21,6 +21,33 @@ class Listing:
 
     tracked: tuple[str, ...]
     untracked: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """What is checked out: the commit's id, its time (seconds since the epoch), and whether tracked files differ."""
+
+    id: str
+    time: int
+    dirty: bool
+
+
+def find_commit(folder: Path) -> Commit | None:
+    """The commit that a work tree is at, held against its files below ``folder``; None without git or a commit."""
+    log = _ask(folder, "log", "-1", "--format=%H %ct", "HEAD")
+    if log is None:
+        return None
+    name, _, seconds = log.decode().strip().partition(" ")
+    changes = _ask(folder, "status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all", "--", ".")
+    return Commit(id=name, time=int(seconds), dirty=changes is None or bool(changes.strip()))
+
+
+def _ask(folder: Path, *words: str) -> bytes | None:
+    """What git answers about a work tree; None where it has no answer."""
+    safe = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "log.showSignature=false")
+    env = {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C.UTF-8"}
+    finished = run(Command(argv=("git", *safe, *words), cwd=folder, env=env, accept=(0, 128), what=f"git {words[0]}"))
+    return finished.stdout if finished.code == 0 else None
 
 
 def list_files(folder: Path, path: str) -> Listing | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.errors import ToolError
-from buildkit.tools.git import Listing, list_files, make_repository
+from buildkit.tools.git import Listing, find_commit, list_files, make_repository
 
 pytestmark = pytest.mark.tools
 ODD = ("a b.txt", "line\nbreak", "tab\there", "ünï.txt", "-dash", "* [x]", ' "quoted"', "back\\slash", ":(glob)x")
@@ -150,3 +150,26 @@ def test_a_repository_tracks_what_it_is_made_with_and_touches_no_other(
     listing = list_files(copy, ".")
     assert listing == Listing(tracked=tuple(sorted((*ODD, "folder/one"))), untracked=("not tracked",))
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_the_commit_is_told_with_its_time_and_whether_files_differ(repository: Path, monkeypatch) -> None:
+    assert find_commit(repository) is None  # nothing is committed yet
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "1700000000 +0900")
+    write(repository, "a/one.txt", "b/two.txt")
+    git(repository, "add", ".")
+    git(repository, "commit", "--message=first")
+    commit = find_commit(repository)
+    assert commit is not None
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, capture_output=True, text=True, check=True)
+    assert (commit.id, commit.time, commit.dirty) == (head.stdout.strip(), 1_700_000_000, False)
+    write(repository, "a/new.txt")  # git does not track it, so no image has it
+    assert find_commit(repository) == commit
+    (repository / "a/one.txt").write_text("changed")
+    changed, elsewhere = find_commit(repository / "a"), find_commit(repository / "b")
+    assert changed is not None
+    assert changed.dirty
+    assert elsewhere == commit
+
+
+def test_no_repository_has_no_commit(tmp_path: Path) -> None:
+    assert find_commit(tmp_path) is None
