@@ -65,7 +65,13 @@ class Job:
     formats: dict[str, None] = field(default_factory=dict)
 
     def find(self, rule: Rule, what: str, *, offset: int | None = None, severity: Severity | None = None) -> None:
-        """Keep a finding at the place where the scan is."""
+        """Keep a finding at the place where the scan is.
+
+        Raises:
+            LimitError: more findings than are kept.
+        """
+        if len(self.findings) >= self.budget.limits.findings:
+            raise LimitError(f"more than {self.budget.limits.findings} findings; what else is in it is not told")
         place = {"path": self.path, "member": self.member}
         self.findings.append(Finding(rule=rule, what=what, offset=offset, override=severity, **place))
 

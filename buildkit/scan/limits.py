@@ -20,6 +20,9 @@ class Limits:
     opcodes: int = 50_000_000
     memo: int = 10_000_000
     header: int = 256 * 2**20
+    json: int = 64 * 2**20
+    fields: int = 20_000_000
+    findings: int = 10_000
 
 
 @dataclass(slots=True)
@@ -29,6 +32,7 @@ class Budget:
     limits: Limits
     inflated: int = field(default=0)
     members: int = field(default=0)
+    opcodes: int = field(default=0)
 
     def inflate(self, count: int) -> None:
         """Take ``count`` bytes that a decompressor gave.
@@ -49,3 +53,13 @@ class Budget:
         self.members += 1
         if self.members > self.limits.members:
             raise LimitError(f"more than {self.limits.members} members are in its archives")
+
+    def operate(self, count: int) -> None:
+        """Take ``count`` opcodes of a pickle.
+
+        Raises:
+            LimitError: more than ``limits.opcodes`` in this file.
+        """
+        self.opcodes += count
+        if self.opcodes > self.limits.opcodes:
+            raise LimitError(f"more than {self.limits.opcodes} opcodes are in its pickles")
