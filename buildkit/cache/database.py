@@ -50,6 +50,11 @@ CREATE TABLE downloads (sha256 TEXT PRIMARY KEY, name TEXT NOT NULL, size INTEGE
   fetched REAL NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE remote (repository TEXT, digest TEXT, seen REAL NOT NULL, PRIMARY KEY (repository, digest)) WITHOUT ROWID;
 """,
+    """
+CREATE TABLE verdicts (sha256 TEXT, rules TEXT, scan TEXT NOT NULL, seconds REAL NOT NULL, scanned REAL NOT NULL,
+  used REAL NOT NULL, PRIMARY KEY (sha256, rules)) WITHOUT ROWID;
+CREATE TABLE checksums (sha256 TEXT PRIMARY KEY, sha512 TEXT NOT NULL, used REAL NOT NULL) WITHOUT ROWID;
+""",
 )
 VERSION = len(_STEPS)
 

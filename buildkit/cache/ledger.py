@@ -1,6 +1,6 @@
 """The ledger: what was made from which recipe.
 
-Tables (schema version 2):
+Tables (schema version 3):
 
     layers      key, kind, name, recipe (JSON), blobs (JSON), env (JSON), contents (zlib JSON), seconds, built, used,
                 times          how often it was built; a row outlives its blobs, so that what was evicted is known
@@ -14,6 +14,8 @@ Tables (schema version 2):
     tombstones  key, name, why, at          layers whose blobs were taken away on purpose, until they are built again
     checked     key          sets of layers that were found free of collisions
     remote      repository, digest, seen          blobs that a registry has
+    verdicts    sha256, rules, scan (JSON), seconds, scanned, used          of model files (cache/verdicts.py)
+    checksums   sha256, sha512, used          of files that were scanned
 
 Times are seconds since the epoch. A row is written after the blobs it names are on the disk.
 """

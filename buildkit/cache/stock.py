@@ -183,6 +183,8 @@ class Stock:
                 "files": self._forget_files(still.files, now),
                 "builds": self._forget_builds(),
                 "checked": self._forget_checked(still.checked),
+                "verdicts": self._change("DELETE FROM verdicts WHERE used < ?", (_old(now),)),
+                "checksums": self._change("DELETE FROM checksums WHERE used < ?", (_old(now),)),
             }
         self._give_back()
         return counts
