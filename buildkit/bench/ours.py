@@ -13,7 +13,7 @@ from buildkit.bench.checkout import Checkout
 from buildkit.bench.measure import measure
 from buildkit.bench.participant import Built, Until
 from buildkit.bench.sight import look_in_registry, look_in_storage
-from buildkit.bench.workload import nox_argv, our_path
+from buildkit.bench.workload import OUR_PYTHON, nox_argv
 from buildkit.tools.process import Command
 
 NAME = "xoe-buildkit"
@@ -77,7 +77,7 @@ class Ours:
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": str(self._checkout.links),
             "UV_NO_CONFIG": "1",
-            "PYTHONPATH": our_path(),
+            **OUR_PYTHON,
         }
 
 

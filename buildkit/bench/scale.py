@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from buildkit.bench.workload import NOXFILE, nox_argv, our_path
+from buildkit.bench.workload import NOXFILE, OUR_PYTHON, nox_argv
 from buildkit.declare.inputs import models_inputs, requirements_inputs, wheels_inputs
 from buildkit.declare.modelslock import ModelsLock, render_models_lock
 from buildkit.declare.pins import Artifact, Model, ModelFile
@@ -116,7 +116,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _plan(folder: Path) -> float:
-    env = {"PYTHONPATH": our_path(), "BUILDKIT_CACHE": str(folder / "cache")}
+    env = {**OUR_PYTHON, "BUILDKIT_CACHE": str(folder / "cache")}
     began = time.monotonic()
     run(Command(argv=nox_argv(folder, "plan", "app", "--json"), env=env, what="planning"))
     return time.monotonic() - began

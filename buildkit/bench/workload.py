@@ -72,7 +72,7 @@ class Workload:
     def empty_session(self) -> Command:
         """A session of the checkout that does nothing."""
         argv = nox_argv(self.checkout.folder, "empty")
-        return Command(argv=argv, env={"PYTHONPATH": our_path()}, what="an empty session")
+        return Command(argv=argv, env=OUR_PYTHON, what="an empty session")
 
     def prepare_peers(self, change: Change | None = None) -> Change:
         """Bring what peers build from up to date, and add to a change what of it differs now."""
@@ -90,9 +90,8 @@ class Workload:
         return ref
 
 
-def our_path() -> str:
-    """The folder that this package is imported from, for PYTHONPATH."""
-    return str(Path(buildkit.__file__).parent.parent)
+# what sessions of ours run with: this package, and bytecode, as whoever installed us has it
+OUR_PYTHON = {"PYTHONPATH": str(Path(buildkit.__file__).parent.parent), "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def nox_argv(folder: Path, session: str, *arguments: str) -> tuple[str, ...]:
@@ -231,7 +230,7 @@ def _build_root(checkout: Checkout, keep: Path, arena: Arena) -> list[dict[str, 
         text.replace("[tool.buildkit]\n", '[tool.buildkit]\ncompression = "gzip"\n', 1), "utf-8"
     )
     (work / "noxfile.py").write_text(NOXFILE, "utf-8")
-    env = {"BUILDKIT_CACHE": str(keep / "cache"), "PYTHONPATH": our_path()}
+    env = {"BUILDKIT_CACHE": str(keep / "cache"), **OUR_PYTHON}
     argv = nox_argv(work, f"build-{_ROOT_STAGE}", "--no-import", "--json", str(report))
     run(Command(argv=argv, env=env, what="building the root"))
     layers: list[dict[str, Any]] = json.loads(report.read_text("utf-8"))["layers"]
