@@ -8,6 +8,7 @@ BuildkitError
     ├── FetchError       something could not be downloaded
     ├── MismatchError    bytes are not what a lock or a digest says
     ├── WheelError       a wheel is malformed or hostile
+    ├── ModelError       a model file runs code when it is loaded, or could not be scanned
     ├── CollisionError   two wheels own one path with different bytes
     ├── RegistryError    a registry could not be asked, or refused
     ├── LostError        something planned on is gone or damaged: a new plan mends it
@@ -131,6 +132,10 @@ class RegistryError(BuildError):
 
 class WheelError(BuildError):
     """A wheel is malformed or hostile."""
+
+
+class ModelError(BuildError):
+    """A model file holds what runs code when it is loaded, or could not be scanned for it."""
 
 
 class CollisionError(BuildError):

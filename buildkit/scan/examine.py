@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from buildkit.scan.job import Job, Scan
+from buildkit.scan.job import UNKNOWN, Job, Scan
 from buildkit.scan.limits import Budget, LimitError, Limits
 from buildkit.scan.source import Source
 
@@ -38,7 +38,7 @@ def examine(job: Job, source: Source) -> None:
         job.formats[one.name] = None
         one.scan(job, source)
     if not known and source.size:
-        job.gap("no known format of model files")
+        job.gap(UNKNOWN)
 
 
 def scan(path: str, source: Source, *, limits: Limits | None = None, allowed: frozenset[str] = frozenset()) -> Scan:

@@ -10,6 +10,8 @@ from buildkit.findings import Finding, Rule, Severity
 from buildkit.scan.limits import Budget, LimitError
 from buildkit.scan.source import Source
 
+UNKNOWN = "no known format of model files"  # a gap of content that no loader we know would load
+
 
 class Verdict(enum.Enum):
     """What is known of a file: ``PARTIAL`` (not fully scanned) is never clean."""
