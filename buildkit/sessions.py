@@ -48,6 +48,8 @@ def register(folder: Path | str | None = None) -> None:
     _session("graph", "Draw stages and layers (-- STAGE, --svg FILE, --mermaid, --json).", root, _graph)
     summary = "Write a stage as a Containerfile that builds without this project (-- STAGE, --output FILE)."
     _session("export-containerfile", summary, root, _export)
+    summary = "Print what an image is made of, as CycloneDX or SPDX (-- STAGE, --format spdx, --output FILE)."
+    _session("sbom", summary, root, _sbom)
     _session("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check).", root, _lock)
     _session("cache", "See to the cache (-- ls, du, gc, verify, why KEY).", root, _cache)
     _session("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs.", root, _doctor)
@@ -141,6 +143,13 @@ def _export(root: Path, arguments: Sequence[str]) -> int:
     from buildkit.inspection.export import export
 
     return guarded(lambda: export(root, arguments))
+
+
+def _sbom(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import guarded
+    from buildkit.inspection.sbom import sbom
+
+    return guarded(lambda: sbom(root, arguments))
 
 
 def _lock(root: Path, arguments: Sequence[str]) -> int:

@@ -1,0 +1,196 @@
+"""A composition to its bill of materials, given what is known of its layers."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from email.message import Message
+
+from buildkit.declare.pins import Artifact, Model
+from buildkit.declare.requirements import normalise_name
+from buildkit.digest import Digest, FileHash, Key
+from buildkit.layers.inside import Inside
+from buildkit.oci.blob import Blob, Made
+from buildkit.plan.compose import Composition
+from buildkit.plan.spec import Compile, Kind, PackFiles, PackModel, PackWheels, Spec
+from buildkit.supply.licences import licence_of_metadata, spdx_expression
+from buildkit.supply.parts import Bill, BillLayer, Licence, Origin, Part, PartFile, PartKind
+from buildkit.supply.purl import pypi_purl, render_purl
+from buildkit.supply.rootparts import root_parts
+
+NOT_AT_HAND = "its wheel is not at hand: build the stage here"
+_READ_BACK = (Kind.IMAGE, Kind.RUN)  # layers of which no lock says all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known beside a composition.
+
+    ``made`` are the blobs of layers that were ever made; ``inside`` what was read back from all layers of the root,
+    None where not all of them are here. ``metadata`` finds the METADATA of a wheel that is at hand; ``compiled`` the
+    hash of a wheel that was compiled here; ``via`` says what needs each pin, by its name or path. ``commit``,
+    ``dirty``, ``time``, ``config`` and ``maker`` are as in ``Bill``; ``image`` and ``version`` are the project's.
+    """
+
+    image: str
+    version: str
+    arch: str
+    maker: str
+    made: Mapping[Key, Made] = field(default_factory=dict)
+    inside: Inside | None = None
+    metadata: Callable[[Artifact, Compile | None, Spec], Message | None] = lambda _artifact, _compile, _spec: None
+    compiled: Callable[[Key], FileHash | None] = lambda _key: None
+    via: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    config: Digest | None = None
+    commit: str = ""
+    dirty: bool = False
+    time: int | None = None
+
+
+def collect(composition: Composition, facts: Facts) -> Bill:
+    """The bill of materials of a stage. Pure: the same values give the same bill."""
+    parts = list(root_parts(composition.root, facts.arch, facts.made, facts.inside))
+    for spec in composition.layers:
+        blobs = facts.made[spec.key].blobs if spec.key in facts.made else ()
+        blob = blobs[0] if blobs else None
+        match spec.work:
+            case PackWheels() as work:
+                parts += _wheels(spec, work, blob, facts)
+            case PackModel() as work:
+                parts.append(_model(spec, work, blob))
+            case PackFiles() as work:
+                parts.append(_application(spec, work, blob, facts))
+    return Bill(
+        image=facts.image,
+        version=facts.version,
+        arch=facts.arch,
+        layers=tuple(_layer(spec, facts) for spec in composition.specs),
+        parts=_with_needs(_distinct(parts), facts.via),
+        maker=facts.maker,
+        config=facts.config,
+        commit=facts.commit,
+        dirty=facts.dirty,
+        time=facts.time,
+    )
+
+
+def _layer(spec: Spec, facts: Facts) -> BillLayer:
+    made = facts.made.get(spec.key)
+    known = spec.kind not in _READ_BACK
+    return BillLayer(name=spec.name, kind=spec.kind, key=spec.key, blobs=made.blobs if made else (), known=known)
+
+
+def _wheels(spec: Spec, work: PackWheels, blob: Blob | None, facts: Facts) -> list[Part]:
+    compiled = {item.artifact.name: item for item in work.compiled}
+    return [_wheel(spec, artifact, compiled.get(artifact.name), blob, facts) for artifact in work.wheels]
+
+
+def _wheel(spec: Spec, artifact: Artifact, item: Compile | None, blob: Blob | None, facts: Facts) -> Part:
+    metadata = facts.metadata(artifact, item, spec)
+    version = artifact.version or (str(metadata.get("Version", "")) if metadata else "")
+    origins: tuple[Origin, ...] = ()
+    notes: list[tuple[str, str]] = []
+    if item is None:
+        sha256 = artifact.sha256
+        notes.append(("file", artifact.file))
+    else:
+        sha256 = facts.compiled(item.key)
+        notes.append(("compiled", str(item.key)))
+        if artifact.path:
+            notes.append(("path", artifact.path))
+        else:
+            origins = (Origin(what="sdist", url=_distribution(artifact), sha256=artifact.sha256),)
+    return Part(
+        kind=PartKind.WHEEL,
+        ref=pypi_purl(artifact.name, version),
+        name=artifact.name,
+        version=version,
+        layer=spec.name,
+        blob=blob,
+        purl=pypi_purl(artifact.name, version),
+        sha256=sha256,
+        licence=licence_of_metadata(metadata) if metadata else Licence(missing=NOT_AT_HAND),
+        origins=origins,
+        notes=tuple(notes),
+    )
+
+
+def _distribution(artifact: Artifact) -> str:
+    """Which file of which project: an index is a matter of settings, and no lock names one."""
+    return render_purl("pypi", normalise_name(artifact.name), artifact.version, file_name=artifact.file)
+
+
+def _model(spec: Spec, work: PackModel, blob: Blob | None) -> Part:
+    model = work.model
+    files = tuple(PartFile(path=posixpath.join(work.target, f.path), sha256=f.sha256) for f in work.files)
+    return Part(
+        kind=PartKind.MODEL,
+        ref=f"model:{spec.name}",
+        name=spec.name.partition("/")[2],
+        version=model.version,
+        layer=spec.name,
+        blob=blob,
+        purl=render_purl("generic", model.name, model.version),
+        licence=_model_licence(model),
+        files=files,
+        origins=_model_origins(work),
+        notes=(("source", model.source),),
+    )
+
+
+def _model_licence(model: Model) -> Licence:
+    if expression := spdx_expression(model.license):
+        return Licence(expression=expression)
+    return Licence(names=(model.license,)) if model.license else Licence(missing="the models lock names none")
+
+
+def _model_origins(work: PackModel) -> tuple[Origin, ...]:
+    model = work.model
+    if model.wheel is not None:
+        return (Origin(what="wheel", url=_distribution(model.wheel), sha256=model.wheel.sha256),)
+    if model.source.startswith("https:"):
+        return tuple(Origin(what="source", url=f.source, sha256=f.sha256) for f in work.files)
+    return ()
+
+
+def _application(spec: Spec, work: PackFiles, blob: Blob | None, facts: Facts) -> Part:
+    target = work.copy.target
+    files = tuple(
+        PartFile(path=posixpath.normpath(posixpath.join(target, file.path)), sha256=None if file.link else file.sha256)
+        for file in work.tree.files
+    )
+    commit = [("commit", facts.commit), ("dirty", "true" if facts.dirty else "false")] if facts.commit else []
+    return Part(
+        kind=PartKind.APPLICATION,
+        ref=f"files:{spec.name}",
+        name=spec.name,
+        version=facts.commit + ("-dirty" if facts.dirty else ""),
+        layer=spec.name,
+        blob=blob,
+        licence=Licence(missing="the repository's own files"),
+        files=files,
+        notes=(("path", work.tree.path), ("target", target), *commit),
+    )
+
+
+def _distinct(parts: list[Part]) -> list[Part]:
+    """Parts sorted by ref; the same package in two layers has one ref each."""
+    found: dict[str, Part] = {}
+    for part in sorted(parts, key=lambda part: (part.kind, part.ref, part.layer)):
+        ref = part.ref if part.ref not in found else f"{part.ref}#{part.layer}"
+        found[ref] = replace(part, ref=ref)
+    return [found[ref] for ref in sorted(found)]
+
+
+def _with_needs(parts: list[Part], via: Mapping[str, tuple[str, ...]]) -> tuple[Part, ...]:
+    """Wheels with what they need: a lock says of every pin who wants it."""
+    wheels = {part.name: part for part in parts if part.kind is PartKind.WHEEL}
+    paths = {dict(part.notes).get("path", ""): part.name for part in wheels.values()}
+    needs: dict[str, set[str]] = {}
+    for pin, parents in via.items():
+        child = wheels.get(paths.get(pin, pin))
+        for parent in parents if child is not None else ():
+            if parent in wheels and child is not None:
+                needs.setdefault(wheels[parent].ref, set()).add(child.ref)
+    return tuple(replace(part, needs=tuple(sorted(needs.get(part.ref, ())))) for part in parts)
