@@ -23,7 +23,10 @@ class Format:
 
 def formats() -> tuple[Format, ...]:
     """Every format, in the order in which they are asked; content may be of several (polyglots): all scan it."""
-    return ()
+    from buildkit.scan.archives.known import FORMATS as ARCHIVES
+    from buildkit.scan.pickle.known import FORMATS as PICKLES
+
+    return (*PICKLES, *ARCHIVES)
 
 
 def examine(job: Job, source: Source) -> None:

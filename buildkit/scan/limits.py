@@ -18,7 +18,7 @@ class Limits:
     members: int = 200_000
     depth: int = 8
     opcodes: int = 50_000_000
-    memo: int = 10_000_000
+    memo: int = 3_000_000
     header: int = 256 * 2**20
     json: int = 64 * 2**20
     fields: int = 20_000_000

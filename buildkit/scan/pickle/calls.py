@@ -1,0 +1,56 @@
+"""Calls whose arguments or outcome say more than their names."""
+
+from __future__ import annotations
+
+from buildkit.scan.job import Job
+from buildkit.scan.pickle.names import modern
+from buildkit.scan.pickle.nested import descend_bytes
+from buildkit.scan.pickle.values import UNKNOWN, Blob, Global, Made, Text, Value
+from buildkit.scan.source import Source
+
+PLAIN = frozenset({"latin1", "latin-1", "ascii", "utf-8", "utf8", "iso-8859-1"})
+GIVERS = frozenset({("builtins", "getattr"), ("builtins", "__import__"), ("importlib", "import_module")})
+ATTRIBUTE = frozenset({("operator", "attrgetter"), ("_operator", "attrgetter")})
+LARGE = 2**30
+
+
+def argument_trouble(callee: Global, args: Value, job: Job, source: Source) -> str:
+    """Why these arguments are not what ``callee`` is allowed for; empty where they are."""
+    name = modern(callee.module, callee.name)
+    given = args if isinstance(args, tuple) else (UNKNOWN,)
+    if name == ("_codecs", "encode"):
+        plain = len(given) == 1 or (len(given) == 2 and given[1] in PLAIN)
+        return "" if plain and isinstance(given[0], str | Text) else "it decodes something"
+    if name == ("torch.storage", "_load_from_bytes"):
+        if len(given) != 1 or not isinstance(given[0], Blob):
+            return "it loads a file that is computed"
+        descend_bytes(job, source, given[0], f"bytes@{given[0].start}")
+        return ""
+    if name[0] == "builtins" and name[1] in ("bytearray", "bytes") and given:
+        return "it takes memory" if isinstance(given[0], int) and given[0] > LARGE else ""
+    return ""
+
+
+def outcome(callee: Value, args: Value) -> Value:
+    """The global that a call gives, where that can be told; UNKNOWN otherwise."""
+    if not isinstance(args, tuple):
+        return UNKNOWN
+    if isinstance(callee, Global):
+        name = modern(callee.module, callee.name)
+        if name == ("builtins", "getattr") and len(args) >= 2 and isinstance(args[1], str):
+            return attribute(args[0], args[1])
+        if name in GIVERS and args and isinstance(args[0], str):
+            return Global(args[0], "", callee.offset)
+    if isinstance(callee, Made) and isinstance(callee.callee, Global):
+        getter = modern(callee.callee.module, callee.callee.name)
+        known = callee.args
+        if getter in ATTRIBUTE and isinstance(known, tuple) and len(known) == 1 and isinstance(known[0], str):
+            return attribute(args[0], known[0]) if args else UNKNOWN
+    return UNKNOWN
+
+
+def attribute(target: Value, name: str) -> Value:
+    """``target.name``, where target is a global."""
+    if not isinstance(target, Global):
+        return UNKNOWN
+    return Global(target.module, f"{target.name}.{name}" if target.name else name, target.offset)

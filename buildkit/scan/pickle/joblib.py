@@ -1,0 +1,106 @@
+"""joblib's arrays: behind the BUILD of a NumpyArrayWrapper the array itself lies in the stream.
+
+After joblib 0.10 to 1.5, ``numpy_pickle.py``: with ``numpy_array_alignment_bytes`` a count and as many bytes of
+padding, then the items; arrays of objects are a pickle of their own there. ``pickle.load`` would take the same bytes
+for opcodes, so they are tried as such, too.
+"""
+
+from __future__ import annotations
+
+import re
+
+from buildkit.scan.job import Job
+from buildkit.scan.limits import LimitError
+from buildkit.scan.pickle.machine import Machine
+from buildkit.scan.pickle.recognise import WINDOW, evidence
+from buildkit.scan.pickle.values import Global, Items, Made, Value
+from buildkit.scan.source import RangeSource, Source
+from buildkit.scan.tape import TornError
+
+WRAPPER = ("joblib.numpy_pickle", "NumpyArrayWrapper")
+KIND = re.compile(r"[<>|=]?([a-zA-Z?])(\d*)")
+OBJECTS = 1  # NumPy's NPY_ITEM_HASOBJECT in a dtype's flags
+SIZES = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "l": 8, "L": 8, "q": 8, "Q": 8, "e": 2, "f": 4, "d": 8}
+
+
+def follow_array(machine: Machine, job: Job, source: Source, made: Made) -> None:
+    """Move the machine's tape over the array that follows, if ``made`` announces one.
+
+    Raises:
+        TornError: the array is longer than the file, or its length cannot be told.
+    """
+    if not (isinstance(made.callee, Global) and (made.callee.module, made.callee.name) == WRAPPER):
+        return
+    state = made.state
+    if not isinstance(state, Items):
+        raise TornError(f"the array at byte {machine.tape.offset} has no state that could be read")
+    try_opcodes(job, source, machine.tape.offset)
+    alignment = state.get("numpy_array_alignment_bytes")
+    if isinstance(alignment, int):
+        machine.tape.skip(machine.tape.byte())
+    count, (width, objects) = elements(state.get("shape")), item(state.get("dtype"))
+    start = machine.tape.offset
+    if objects:
+        follow_objects(machine, job, source)
+        return
+    if count is None or width is None:
+        raise TornError(f"the length of the array at byte {start} cannot be told")
+    if count * width:
+        try_opcodes(job, source, start)
+    machine.tape.skip(count * width)
+
+
+def try_opcodes(job: Job, source: Source, start: int) -> None:
+    """Scan what is at ``start`` as a stream, if it does something within the first bytes."""
+    left = source.size - start
+    if evidence(RangeSource(source, start, min(left, WINDOW + 1)), nested=True):
+        job.descend(f"array@{start}", RangeSource(source, start, left))
+
+
+def follow_objects(machine: Machine, job: Job, source: Source) -> None:
+    """Scan the pickle that stands where an array of objects is, and go on behind it."""
+    from buildkit.scan.pickle.streams import scan_stream
+
+    job.depth += 1
+    try:
+        if job.depth > job.budget.limits.depth:
+            raise LimitError(f"nested deeper than {job.budget.limits.depth} levels")
+        ending = scan_stream(job, source, machine.tape.offset)
+    finally:
+        job.depth -= 1
+    if ending.why:
+        raise TornError(f"the objects of an array: {ending.why}")
+    machine.tape.skip(ending.offset - machine.tape.offset)
+
+
+def elements(shape: Value) -> int | None:
+    """How many items an array of ``shape`` has."""
+    if not isinstance(shape, tuple):
+        return None
+    count = 1
+    for side in shape:
+        if not isinstance(side, int) or side < 0:
+            return None
+        count *= side
+    return count
+
+
+def item(dtype: Value) -> tuple[int | None, bool]:
+    """Bytes of an item of ``dtype`` where they can be told, and whether items are objects."""
+    if not isinstance(dtype, Made) or not isinstance(dtype.args, tuple) or not dtype.args:
+        return None, False
+    if not isinstance(dtype.callee, Global) or dtype.callee.path != "numpy.dtype":
+        return None, False
+    state = dtype.state if isinstance(dtype.state, tuple) else ()
+    if len(state) > 7 and isinstance(state[7], int) and state[7] & OBJECTS:
+        return None, True
+    name = dtype.args[0]
+    found = KIND.fullmatch(name) if isinstance(name, str) else None
+    if found is None:
+        return None, False
+    if found[1] == "O":
+        return None, True
+    if len(state) > 5 and isinstance(state[5], int) and state[5] > 0:
+        return state[5], False
+    width = int(found[2]) if found[2] and len(found[2]) < 12 else SIZES.get(found[1])
+    return (width * 4 if width is not None and found[1] == "U" else width), False

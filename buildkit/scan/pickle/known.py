@@ -1,0 +1,8 @@
+"""The formats of this package."""
+
+from __future__ import annotations
+
+from buildkit.scan.examine import Format
+from buildkit.scan.pickle import numpy, streams
+
+FORMATS = (Format("pickle", streams.recognise, streams.scan), Format("NumPy array", numpy.recognise, numpy.scan))

@@ -1,0 +1,131 @@
+"""What pickles may import and what they must not: the two lists of this package, and what the user trusts beyond."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+
+from buildkit.findings import Severity
+
+
+class Standing(enum.Enum):
+    """How a global stands on the lists."""
+
+    ALLOWED = "allowed"
+    UNKNOWN = "unknown"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    @property
+    def denied(self) -> bool:
+        """Whether it is on the deny-list."""
+        return self in (Standing.HIGH, Standing.CRITICAL)
+
+    @property
+    def severity(self) -> Severity:
+        """How bad it is where it is called."""
+        return Severity.CRITICAL if self is Standing.CRITICAL else Severity.HIGH
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Names by module; ``trees`` are modules of which everything is meant."""
+
+    exact: dict[str, set[str]] = field(default_factory=dict)
+    trees: set[str] = field(default_factory=set)
+
+    def add(self, modules: list[str], names: list[str]) -> None:
+        """Take one line of a list."""
+        for module in modules:
+            self.exact.setdefault(module, set()).update(name for name in names if name != "*")
+            if "*" in names:
+                self.trees.add(module)
+
+    def under(self, module: str) -> bool:
+        """Whether a tree holds ``module``."""
+        return any(start in self.trees for start in starts(module))
+
+
+def starts(dotted: str) -> Iterator[str]:
+    """``a``, ``a.b``, ``a.b.c`` of ``a.b.c``."""
+    at = dotted.find(".")
+    while at >= 0:
+        yield dotted[:at]
+        at = dotted.find(".", at + 1)
+    yield dotted
+
+
+def parse_names(text: str) -> dict[str, Names]:
+    """Sections of a list: ``[title]``, then ``modules: names`` lines; ``#`` begins a comment."""
+    sections: dict[str, Names] = {}
+    names = Names()
+    for raw in text.splitlines():
+        line = raw.partition("#")[0].strip()
+        if line.startswith("["):
+            names = sections.setdefault(line.strip("[]"), Names())
+        elif line:
+            modules, _, listed = line.partition(": ")
+            names.add(modules.split(), listed.split())
+    return sections
+
+
+def read_list(name: str) -> dict[str, Names]:
+    """A list of this package."""
+    return parse_names((files(__package__) / name).read_text(encoding="utf-8"))
+
+
+@cache
+def allowed_names() -> Names:
+    """The allow-list."""
+    merged = Names()
+    for names in read_list("allowed.txt").values():
+        for module, listed in names.exact.items():
+            merged.exact.setdefault(module, set()).update(listed)
+        merged.trees.update(names.trees)
+    return merged
+
+
+@cache
+def denied_names() -> tuple[tuple[Standing, Names], ...]:
+    """The deny-list, worst first."""
+    return tuple((Standing(title.partition(":")[0]), names) for title, names in read_list("denied.txt").items())
+
+
+def trusted(module: str, name: str, extra: frozenset[str]) -> bool:
+    """Whether the user's own list has it: ``module.name``, or ``module.*``, which never means dotted names."""
+    if f"{module}.{name}" in extra:
+        return True
+    plain = "." not in name and not name.startswith("__")
+    return plain and any(f"{start}.*" in extra for start in starts(module))
+
+
+def denial(module: str, name: str) -> Standing:
+    """The worst that the deny-list says of ``module.name`` or of anything on the way to it."""
+    parts = f"{module}.{name}".split(".")[-8:] if name else module.split(".")[-8:]
+    direct = tuple(starts(name))
+    for standing, names in denied_names():
+        if names.under(module) or not names.exact.get(module, set()).isdisjoint(direct):
+            return standing
+        for cut in range(1, len(parts) - 1):
+            # a.b.os.system: the module that b imported
+            tail = ".".join(parts[cut:-1])
+            if tail in ("os", "posix", "nt", "subprocess", "builtins", "sys") and (
+                tail in names.trees or parts[-1] in names.exact.get(tail, ())
+            ):
+                return standing
+    return Standing.UNKNOWN
+
+
+def stand(module: str, name: str, extra: frozenset[str] = frozenset()) -> Standing:
+    """How ``module.name`` stands; what the user trusts is allowed whatever our lists say."""
+    if trusted(module, name, extra):
+        return Standing.ALLOWED
+    allowed = allowed_names()
+    if name in allowed.exact.get(module, ()):
+        return Standing.ALLOWED
+    if name and "." not in name and not name.startswith("__") and allowed.under(module):
+        return Standing.ALLOWED
+    return denial(module, name)

@@ -1,0 +1,90 @@
+"""NumPy's ``.npy``: an array of objects is a pickle behind the header.
+
+After NumPy's ``lib/format.py``: magic, version, length of the header, a Python literal of a dict, the items.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from buildkit.scan.job import Job
+from buildkit.scan.pickle.recognise import WINDOW, evidence
+from buildkit.scan.pickle.streams import scan_rest
+from buildkit.scan.source import RangeSource, Source
+
+MAGIC = b"\x93NUMPY"
+LONGEST = 64 * 2**10  # of a header; NumPy itself refuses more than 10,000 bytes
+
+
+def recognise(head: bytes, source: Source) -> bool:
+    """Whether content is an array of NumPy's."""
+    return head.startswith(MAGIC) and source.size >= 10
+
+
+def scan(job: Job, source: Source) -> None:
+    """Scan the objects of an array; numbers are nothing to scan."""
+    major = source.read(6, 1)[0]
+    width = 2 if major < 2 else 4
+    size = int.from_bytes(source.read(8, width), "little")
+    start = 8 + width + size
+    header = parse_header(source.read(8 + width, min(size, LONGEST)).decode("latin-1")) if size <= LONGEST else None
+    if header is None:
+        job.gap("the header of the array is malformed")
+        scan_rest(job, source, min(start, source.size) if size <= LONGEST else 8 + width)
+        return
+    kind, shape = header
+    if "O" in kind:
+        job.descend("objects", RangeSource(source, start, max(0, source.size - start)))
+        return
+    left = source.size - start
+    if evidence(RangeSource(source, start, min(left, WINDOW + 1)), nested=True):
+        job.descend("items", RangeSource(source, start, left))
+    length = bytes_of(kind, shape)
+    if length is None:
+        return
+    if length > left:
+        job.gap(f"{length - left} bytes of the array are missing")
+    elif length < left:
+        scan_rest(job, source, start + length)
+
+
+def parse_header(text: str) -> tuple[str, tuple[int, ...]] | None:
+    """The type, as text, and the shape; None where the header is no such literal."""
+    try:
+        header = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
+    if not isinstance(header, dict) or "descr" not in header:
+        return None
+    shape = header.get("shape")
+    if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
+        return None
+    kind = header["descr"]
+    return (kind if isinstance(kind, str) else " ".join(types(kind))), shape
+
+
+def types(kind: object) -> list[str]:
+    """The types of a structure's fields; ``O`` where they cannot be told, which is the worst."""
+    found: list[str] = []
+    todo = [kind]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, list):
+            todo.extend(one)
+        elif isinstance(one, tuple) and len(one) >= 2:
+            todo.append(one[1])
+        else:
+            found.append(one if isinstance(one, str) else "O")
+    return found
+
+
+def bytes_of(kind: str, shape: tuple[int, ...]) -> int | None:
+    """Bytes of an array of a plain type; None for structures."""
+    plain = kind.lstrip("<>|=")
+    digits = plain[1:].partition("[")[0]
+    if not plain or not digits.isdecimal() or len(digits) > 9 or " " in plain:
+        return None
+    count = int(digits) * (4 if plain[0] == "U" else 1)
+    for side in shape:
+        count *= side
+    return count

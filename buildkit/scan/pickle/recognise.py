@@ -1,0 +1,115 @@
+"""Tell a pickle by running it dry: protocols 0 and 1 have no magic, and text may begin with bytes that are opcodes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from buildkit.scan.limits import LimitError, Limits
+from buildkit.scan.pickle.lists import Standing, stand
+from buildkit.scan.pickle.machine import BrokenError, Ending, Machine
+from buildkit.scan.pickle.names import modern
+from buildkit.scan.pickle.opcodes import HANDLERS, run
+from buildkit.scan.pickle.values import UNKNOWN, Blob, Global, Text, Value
+from buildkit.scan.source import BytesSource, RangeSource, Source
+
+WINDOW = 4096  # of a stream that says its protocol
+MOST = 2_000_000  # opcodes that are tried; what goes on so long is a pickle
+FEW = 8  # opcodes behind which a stream that breaks was one
+FOLLOWERS = 64  # streams behind each other that are tried; where all of them are whole, they are pickles
+PROTO = 0x80
+HIGHEST = 5
+PLAIN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+BEGIN = frozenset(key[0] for key in HANDLERS) - frozenset(b"012pqrghjasetublod\x81\x85\x86\x87\x90\x91\x92\x93\x94R")
+
+
+class FoundError(Exception):
+    """Enough was seen."""
+
+
+def plausible(one: Global) -> bool:
+    """Whether its names are such as Python's modules have."""
+    return bool(PLAIN.fullmatch(one.module)) and bool(PLAIN.fullmatch(one.name))
+
+
+@dataclass(slots=True)
+class Trial:
+    """The watcher of a dry run; raises FoundError at what no text does by accident."""
+
+    strong: bool
+
+    def imported(self, one: Global) -> None:
+        """As Watcher."""
+        if plausible(one) and (self.strong or stand(*modern(one.module, one.name)) is not Standing.UNKNOWN):
+            raise FoundError
+
+    def unresolved(self, module: Value, name: Value, offset: int) -> None:  # noqa: ARG002
+        """As Watcher: in text, nothing was pushed that could be a name."""
+        if self.strong or (module is not UNKNOWN and name is not UNKNOWN):
+            raise FoundError
+
+    def extension(self, code: int, offset: int) -> None:  # noqa: ARG002
+        """As Watcher."""
+        if self.strong:
+            raise FoundError
+
+    def called(self, callee: Value, args: Value, offset: int) -> Value:  # noqa: ARG002
+        """As Watcher."""
+        if isinstance(callee, Global) and plausible(callee):
+            raise FoundError
+        return UNKNOWN
+
+    def built(self, machine: Machine, target: Value, state: Value, offset: int) -> None:
+        """As Watcher."""
+
+    def filled(self, target: Value, offset: int) -> None:
+        """As Watcher."""
+
+    def persistent(self, key: Value, offset: int) -> None:  # noqa: ARG002
+        """As Watcher: the line of an id is text."""
+        if not self.strong and isinstance(key, str) and not key.isprintable():
+            raise BrokenError("an id is no text")
+
+    def constant(self, value: Blob | Text | str, offset: int) -> None:
+        """As Watcher."""
+
+
+def dry_run(source: Source, start: int, *, strong: bool) -> Ending | None:
+    """Follow the stream at ``start``; None where something convincing was seen, or it went on for long."""
+    used = [0]
+
+    def operate(count: int) -> None:
+        used[0] += count
+        if used[0] > MOST:
+            raise FoundError
+
+    try:
+        return run(source, start, Trial(strong), operate, Limits(memo=MOST))
+    except (FoundError, LimitError):
+        return None
+
+
+def evidence(source: Source, start: int = 0, *, nested: bool = False, more: int = FOLLOWERS) -> bool:
+    """Whether a pickle begins at ``start``.
+
+    ``nested``: of constants, only those that do something, or that say their protocol and are whole.
+    """
+    head = source.read(start, WINDOW)
+    if not head or head[0] not in BEGIN:
+        return False
+    strong = head[0] == PROTO
+    if strong and (len(head) < 2 or head[1] > HIGHEST):
+        return False
+    cut = strong and start + len(head) < source.size
+    ending = dry_run(BytesSource(head), 0, strong=True) if strong else dry_run(source, start, strong=False)
+    if ending is None:
+        return True
+    if strong:
+        if not ending.why:
+            return ending.sound and (not nested or ending.opcodes > 2)
+        goes_on = ending.torn and (cut if nested else ending.opcodes > 1)
+        return (goes_on and ending.opcodes >= FEW) if nested else (goes_on or ending.opcodes >= FEW)
+    if nested or ending.why or not ending.sound:
+        return False
+    rest = source.size - ending.offset
+    return rest <= 0 or more == 0 or evidence(RangeSource(source, ending.offset, rest), more=more - 1)

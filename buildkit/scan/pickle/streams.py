@@ -1,0 +1,81 @@
+"""Pickles behind each other, as files hold them, and what lies behind the last."""
+
+from __future__ import annotations
+
+from buildkit.scan.job import Job
+from buildkit.scan.pickle.judge import Judge
+from buildkit.scan.pickle.legacy import MAGIC, STREAMS, Storages
+from buildkit.scan.pickle.machine import Ending
+from buildkit.scan.pickle.opcodes import run
+from buildkit.scan.pickle.recognise import evidence
+from buildkit.scan.source import RangeSource, Source
+
+PADDING = 2**16  # zeros at the end that mean nothing
+
+
+def recognise(head: bytes, source: Source) -> bool:
+    """Whether content begins with a pickle of any protocol."""
+    return bool(head) and evidence(source)
+
+
+def scan(job: Job, source: Source) -> None:
+    """Scan every pickle of ``source``, and hand what lies behind them on."""
+    offset, count, legacy = 0, 0, False
+    storages = Storages()
+    while True:
+        ending = scan_stream(job, source, offset, storages)
+        if ending.why:
+            return
+        offset, count = ending.offset, count + 1
+        legacy = legacy or (count == 1 and isinstance(ending.top, int) and ending.top == MAGIC)
+        if offset >= source.size:
+            return
+        if legacy and count == STREAMS:
+            job.formats["PyTorch, legacy"] = None
+            scan_storages(job, source, offset, storages)
+            return
+        if not evidence(source, offset, nested=False):
+            break
+        job.budget.member()
+    scan_rest(job, source, offset)
+
+
+def scan_stream(job: Job, source: Source, start: int, storages: Storages | None = None) -> Ending:
+    """Scan the stream at ``start``; what breaks it off is a gap, and what was found before counts.
+
+    Raises:
+        LimitError: the job's budget is used up.
+    """
+    job.budget.operate(0)
+    judge = Judge(job, source)
+    if storages is not None:
+        judge.storages = storages
+    try:
+        ending = run(source, start, judge, job.budget.operate, job.budget.limits)
+    finally:
+        judge.report()
+    if ending.why:
+        job.gap(f"the pickle breaks off: {ending.why}", offset=ending.offset)
+    elif ending.odd:
+        job.gap(f"the pickle is bent: {ending.odd}")
+    return ending
+
+
+def scan_storages(job: Job, source: Source, offset: int, storages: Storages) -> None:
+    """Legacy PyTorch: numbers of tensors follow; what is more than they need is scanned."""
+    total = storages.total()
+    left = source.size - offset
+    if total is None:
+        job.gap("the sizes of the tensors cannot be told", offset=offset)
+    elif total > left:
+        job.gap(f"{total - left} bytes of the tensors are missing", offset=offset)
+    elif total < left:
+        scan_rest(job, source, offset + total)
+
+
+def scan_rest(job: Job, source: Source, offset: int) -> None:
+    """What lies behind the last pickle: padding, or a file of its own."""
+    left = source.size - offset
+    if left <= PADDING and not source.read(offset, left).strip(b"\0"):
+        return
+    job.descend(f"rest@{offset}", RangeSource(source, offset, left))
