@@ -1,0 +1,65 @@
+"""Who the container runs as, and the accounts of the image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from buildkit.audit import rules
+from buildkit.audit.view import Entry, ImageView, show
+from buildkit.findings import Finding, Rule
+
+_PASSWD, _SHADOW = "etc/passwd", "etc/shadow"
+_LOCKED = ("!", "*", "x")
+
+
+def check_user(view: ImageView) -> Iterator[Finding]:
+    """The user of the config."""
+    said, identity = view.config.user, view.identity
+    if identity.uid is None:
+        shown = show(said.partition(":")[0])
+        yield Finding(rule=rules.USER_UNKNOWN, what=f"the user is `{shown}`, whom /etc/passwd has not", path=_PASSWD)
+    elif identity.uid == 0:
+        what = f"the user is `{show(said)}`" if said else "no user is said, and so it is root"
+        yield Finding(rule=rules.USER_ROOT, what=what, path="")
+
+
+def check_accounts(view: ImageView) -> Iterator[Finding]:
+    """/etc/passwd and /etc/shadow: other roots, doubles, passwords, and who may write them."""
+    yield from _check_passwd(view)
+    yield from _check_shadow(view)
+    for path in (_PASSWD, _SHADOW, "etc/group", "etc/sudoers"):
+        entry = view.find(path)
+        if entry is not None and view.identity.uid and view.identity.may_write(entry):
+            what = f"{view.identity.words} may write it (mode {entry.mode:04o}, of uid {entry.uid})"
+            yield _finding(view, path, rules.ACCOUNTS_WRITABLE, what)
+
+
+def _check_passwd(view: ImageView) -> Iterator[Finding]:
+    accounts = view.accounts
+    for account in accounts:
+        if account.uid == 0 and account.name != "root":
+            yield _finding(view, _PASSWD, rules.SECOND_ROOT, f"`{show(account.name)}` has uid 0")
+        if not account.password:
+            yield _finding(view, _PASSWD, rules.EMPTY_PASSWORD, f"`{show(account.name)}` has an empty password")
+    for what, values in (("name", [a.name for a in accounts]), ("uid", [str(a.uid) for a in accounts if a.uid])):
+        for value, count in Counter(values).items():
+            if count > 1:
+                yield _finding(
+                    view, _PASSWD, rules.DUPLICATE_ACCOUNT, f"{count} accounts have the {what} {show(value)}"
+                )
+
+
+def _check_shadow(view: ImageView) -> Iterator[Finding]:
+    for line in view.text(_SHADOW).splitlines():
+        name, colon, rest = line.partition(":")
+        password = rest.partition(":")[0]
+        if colon and not password:
+            yield _finding(view, _SHADOW, rules.EMPTY_PASSWORD, f"`{show(name)}` has an empty password")
+        elif password and not password.startswith(_LOCKED):
+            yield _finding(view, _SHADOW, rules.PASSWORD, f"`{show(name)}` has a password")
+
+
+def _finding(view: ImageView, path: str, rule: Rule, what: str) -> Finding:
+    entry: Entry | None = view.find(path)
+    return Finding(rule=rule, what=what, path=path, layer=view.layers[entry.layer].digest if entry else "")

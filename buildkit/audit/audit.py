@@ -1,0 +1,52 @@
+"""All checks of an image at rest: a view to findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from buildkit.audit.accounts import check_accounts, check_user
+from buildkit.audit.environment import check_environment
+from buildkit.audit.files import check_members, check_rights
+from buildkit.audit.imports import check_imports
+from buildkit.audit.programs import check_programs
+from buildkit.audit.secrets import check_secrets
+from buildkit.audit.service import check_service
+from buildkit.audit.view import ImageView
+from buildkit.findings import Finding
+
+Check = Callable[[ImageView], Iterator[Finding]]
+
+CHECKS: tuple[Check, ...] = (
+    check_user,
+    check_accounts,
+    check_rights,
+    check_members,
+    check_programs,
+    check_imports,
+    check_environment,
+    check_service,
+    check_secrets,
+)
+MOST = 100  # of a rule: an image with ten thousand such files has one problem
+
+
+def check_image(view: ImageView) -> tuple[Finding, ...]:
+    """Everything that the checks find, each thing once."""
+    return tuple(limit_findings(dict.fromkeys(finding for check in CHECKS for finding in check(view))))
+
+
+def limit_findings(findings: Iterable[Finding], most: int = MOST) -> Iterator[Finding]:
+    """The first ``most`` of each rule, and one more that counts the rest, as bad as the worst of them."""
+    counts: dict[str, int] = {}
+    rest: dict[str, list[Finding]] = {}
+    for finding in findings:
+        counts[finding.rule.id] = counts.get(finding.rule.id, 0) + 1
+        if counts[finding.rule.id] <= most:
+            yield finding
+        else:
+            rest.setdefault(finding.rule.id, []).append(finding)
+    for left in rest.values():
+        worst = max(left, key=lambda one: one.severity)
+        what = f"and {len(left)} more of this rule, which are not listed"
+        yield replace(worst, what=what, path="", offset=None, layer="", override=worst.severity)

@@ -1,0 +1,62 @@
+"""The JSON of an image's config to values: distrusted, so what has another shape than it should counts as absent."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from buildkit.audit.view import HistoryLine, ImageConfig
+from buildkit.errors import BuildError
+
+_MOST = 2000  # of any list; an honest config has far fewer
+
+
+def parse_config(data: bytes, name: str) -> ImageConfig:
+    """The config (OCI image specification, with Docker's Healthcheck); raises BuildError for what is none."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BuildError(f"{name}: its config is not JSON that can be read: {type(error).__name__}") from error
+    if not isinstance(value, dict):
+        raise BuildError(f"{name}: its config is not an object")
+    runs = _object(value.get("config"))
+    health = _object(runs.get("Healthcheck")).get("Test")
+    return ImageConfig(
+        user=_text(runs.get("User")),
+        workdir=_text(runs.get("WorkingDir")),
+        entrypoint=_texts(runs.get("Entrypoint")),
+        cmd=_texts(runs.get("Cmd")),
+        env=tuple((line.partition("=")[0], line.partition("=")[2]) for line in _texts(runs.get("Env"))),
+        ports=tuple(sorted(map(str, _object(runs.get("ExposedPorts")))))[:_MOST],
+        volumes=tuple(sorted(map(str, _object(runs.get("Volumes")))))[:_MOST],
+        labels=tuple((key, _text(said)) for key, said in _object(runs.get("Labels")).items())[:_MOST],
+        healthcheck=_texts(health) if isinstance(health, list) and health else None,
+        history=tuple(_line(one) for one in _list(value.get("history"))),
+    )
+
+
+def _line(value: Any) -> HistoryLine:  # noqa: ANN401 - JSON
+    said = _object(value)
+    return HistoryLine(
+        created_by=_text(said.get("created_by")),
+        comment=_text(said.get("comment")),
+        empty=said.get("empty_layer") is True,
+    )
+
+
+def _object(value: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:  # noqa: ANN401 - JSON
+    return value[:_MOST] if isinstance(value, list) else []
+
+
+def _texts(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - JSON
+    if isinstance(value, str):
+        return (value,)
+    return tuple(one for one in _list(value) if isinstance(one, str))
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - JSON
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,97 @@
+"""The environment that the image gives its processes, and where it makes them look for programs and libraries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from buildkit.audit import rules
+from buildkit.audit.places import find_way_in
+from buildkit.audit.view import ImageView, show
+from buildkit.findings import Finding, Severity
+
+_PRELOADS = ("LD_PRELOAD", "LD_AUDIT")
+_SEARCHED = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
+_HOOKS = {
+    "PYTHONSTARTUP": "Python runs the file that it names",
+    "PYTHONHOME": "Python takes its library from there",
+    "PYTHONINSPECT": "Python asks for commands when the program has ended",
+    "PYTHONBREAKPOINT": "Python calls what it names",
+    "BASH_ENV": "bash runs the file that it names",
+    "ENV": "sh runs the file that it names",
+    "PROMPT_COMMAND": "bash runs it",
+    "PERL5LIB": "perl loads modules from there",
+    "PERL5OPT": "perl takes options from it",
+    "RUBYOPT": "ruby takes options from it",
+    "NODE_OPTIONS": "node takes options from it",
+    "JAVA_TOOL_OPTIONS": "java takes options from it",
+    "GCONV_PATH": "glibc loads libraries from there",
+    "GLIBC_TUNABLES": "glibc's own settings, of which one was a way to root",
+    "GIT_SSH_COMMAND": "git runs it",
+}
+_UNVERIFIED = {
+    "PYTHONHTTPSVERIFY": "0",
+    "NODE_TLS_REJECT_UNAUTHORIZED": "0",
+    "GIT_SSL_NO_VERIFY": "",
+    "CURL_INSECURE": "",
+}
+_INDEX = frozenset(("PIP_TRUSTED_HOST", "UV_INSECURE_HOST", "PIP_EXTRA_INDEX_URL"))
+
+
+def check_environment(view: ImageView) -> Iterator[Finding]:
+    """Variables that load, look for, or trust something."""
+    for name, value in view.config.env:
+        place = f"config: {show(name, 80)}"
+        if name in _PRELOADS and value.strip():
+            yield from _check_preload(view, name, value)
+        elif name in _SEARCHED:
+            yield from _check_search(view, name, value)
+        elif value and (words := _say_hook(name, value)):
+            yield Finding(rule=rules.HOOK_VARIABLE, what=f"{name}={show(value, 80)}: {words}", path=place)
+    content = view.text("etc/ld.so.preload").split()
+    if content:
+        entry = view.find("etc/ld.so.preload")
+        layer = view.layers[entry.layer].digest if entry else ""
+        yield Finding(
+            rule=rules.PRELOAD, what=f"loads {show(' '.join(content), 200)}", path="etc/ld.so.preload", layer=layer
+        )
+
+
+def _check_preload(view: ImageView, name: str, value: str) -> Iterator[Finding]:
+    """A library of the image that the user cannot change is somebody's choice (an allocator): less bad, still said."""
+    libraries = value.replace(":", " ").split()
+    kept = all(path.startswith("/") and view.find(path) and not find_way_in(view, path) for path in libraries)
+    override = Severity.MEDIUM if kept and name == "LD_PRELOAD" else None
+    what = f"{name}={show(value, 200)}"
+    yield Finding(rule=rules.PRELOAD, what=what, path=f"config: {name}", override=override)
+
+
+def _check_search(view: ImageView, name: str, value: str) -> Iterator[Finding]:
+    place = f"config: {name}"
+    if name == "PYTHONPATH" and not value:
+        return  # counts as not set
+    for part in value.split(":"):
+        if not part.startswith("/"):
+            said = f"`{show(part, 80)}`" if part else "an empty entry"
+            yield Finding(rule=rules.RELATIVE_SEARCH, what=f"{name} has {said}: {show(value, 200)}", path=place)
+        elif name != "PYTHONPATH" and (way := find_way_in(view, part)):  # modules are looked at with all import paths
+            what = f"{view.identity.words} may write into {show(part, 200)} of {name}: {way}"
+            yield Finding(rule=rules.WRITABLE_SEARCH, what=what, path=place)
+        elif name == "PATH" and _is_open(view, part):
+            yield Finding(
+                rule=rules.WRITABLE_SEARCH, what=f"anybody may write into {show(part, 200)} of PATH", path=place
+            )
+    if name == "LD_LIBRARY_PATH" and value:
+        yield Finding(rule=rules.LIBRARY_PATH, what=f"{name}={show(value, 200)}", path=place)
+
+
+def _is_open(view: ImageView, folder: str) -> bool:
+    entry = view.find(folder)
+    return entry is not None and entry.kind == "folder" and bool(entry.mode & 0o002)
+
+
+def _say_hook(name: str, value: str) -> str:
+    if name in _UNVERIFIED:
+        return "certificates are not verified" if _UNVERIFIED[name] in ("", value) else ""
+    if name in _INDEX:
+        return "packages come from an index that is not verified, or not the only one"
+    return _HOOKS.get(name, "")

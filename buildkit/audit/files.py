@@ -1,0 +1,94 @@
+"""Files of the final view, and members of every layer: rights that they give, and what no honest tar has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from buildkit.audit import rules
+from buildkit.audit.capabilities import HARMLESS, decode, say_capabilities
+from buildkit.audit.view import SETGID, SETUID, STICKY, Entry, ImageView, show
+from buildkit.findings import Finding, Rule, Severity
+
+_HARMLESS_DEVICES = frozenset(("1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:1", "5:2"))  # null, zero, …, tty, ptmx
+_ODDITIES: dict[str, tuple[Rule, str]] = {
+    "path-escapes": (rules.HOSTILE_MEMBER, "{} leads out of the root by `..`"),
+    "absolute-member": (rules.HOSTILE_MEMBER, "{} is absolute"),
+    "duplicate-member": (rules.HOSTILE_MEMBER, "{} comes twice in one layer"),
+    "member-through-link": (rules.HOSTILE_MEMBER, "{} lies below a symbolic link of the same layer"),
+    "odd-name": (rules.ODD_NAME, "{}"),
+}
+_MILD = frozenset(("absolute-member", "duplicate-member"))
+
+
+def check_rights(view: ImageView) -> Iterator[Finding]:
+    """setuid and setgid, capabilities, and what anybody may write."""
+    for entry in view.files.values():
+        found = _privileged(entry)
+        if found is not None:
+            yield _finding(view, entry, rules.SETUID, found[0], found[1])
+        if entry.capability:
+            yield _capability(view, entry)
+        if entry.mode & 0o002 and entry.kind in ("file", "folder", "hard link", "pipe"):
+            what = _say_writable(entry)
+            if what:
+                yield _finding(view, entry, rules.WORLD_WRITABLE, what)
+
+
+def _privileged(entry: Entry) -> tuple[str, Severity | None] | None:
+    """setgid of a folder gives no rights: files in it have its group, no more; nor does a file that nobody runs."""
+    if entry.kind not in ("file", "hard link") or not entry.mode & (SETUID | SETGID):
+        return None
+    bits = " and ".join(name for bit, name in ((SETUID, "setuid"), (SETGID, "setgid")) if entry.mode & bit)
+    who = f"uid {entry.uid}" if entry.mode & SETUID else f"gid {entry.gid}"
+    what = f"{bits}, of {who}, mode {entry.mode:04o}"
+    if not entry.mode & 0o111:
+        return f"{what}, though nobody may run it", Severity.LOW
+    return what, None if entry.mode & SETUID else Severity.MEDIUM
+
+
+def _capability(view: ImageView, entry: Entry) -> Finding:
+    decoded = decode(entry.capability)
+    mild = decoded is not None and (decoded[0] | decoded[1]) <= HARMLESS
+    what = f"carries {say_capabilities(entry.capability)}"
+    return _finding(view, entry, rules.FILE_CAPABILITY, what, Severity.LOW if mild else None)
+
+
+def _say_writable(entry: Entry) -> str:
+    if entry.kind == "folder":
+        return "" if entry.mode & STICKY else f"a folder of mode {entry.mode:04o}, without the sticky bit"
+    runs = ", and it runs" if entry.mode & 0o111 else ""
+    return f"a {'pipe' if entry.kind == 'pipe' else 'file'} of mode {entry.mode:04o}{runs}"
+
+
+def check_members(view: ImageView) -> Iterator[Finding]:
+    """Every layer's own members, the deleted ones too: devices, links that climb, and tricks of tars."""
+    for layer in view.layers:
+        for kind, name in layer.oddities:
+            rule, words = _ODDITIES[kind]
+            override = Severity.MEDIUM if kind in _MILD else None
+            shown = show(name)
+            yield Finding(rule=rule, what=words.format(shown), path=shown, layer=layer.digest, override=override)
+        for entry in layer.entries:
+            if "device" in entry.kind:
+                mild = entry.kind == "character device" and entry.device in _HARMLESS_DEVICES
+                what = f"a {entry.kind} {entry.device}" + (", one that every container has" if mild else "")
+                yield _finding(view, entry, rules.DEVICE, what, Severity.LOW if mild else None)
+            elif entry.is_link and climbs(entry):
+                yield _finding(view, entry, rules.LINK_ESCAPES, f"leads to {show(entry.link)}")
+
+
+def climbs(entry: Entry) -> bool:
+    """Whether a relative link has more ``..`` than there are folders above it."""
+    if entry.link.startswith("/"):
+        return False
+    depth = entry.path.count("/")
+    for part in entry.link.split("/"):
+        depth += -1 if part == ".." else 1 if part not in ("", ".") else 0
+        if depth < 0:
+            return True
+    return False
+
+
+def _finding(view: ImageView, entry: Entry, rule: Rule, what: str, override: Severity | None = None) -> Finding:
+    path, digest = show(entry.path, 4096), view.layers[entry.layer].digest
+    return Finding(rule=rule, what=what, path=path, layer=digest, override=override)

@@ -1,0 +1,54 @@
+"""Layers on one another, by the image specification's rules for whiteouts."""
+
+from __future__ import annotations
+
+import posixpath
+
+from buildkit.audit.view import Entry, LayerView
+
+WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
+
+
+def merge(layers: tuple[LayerView, ...]) -> dict[str, Entry]:
+    """The members that the topmost layer leaves, by the image specification's rules for whiteouts."""
+    final: dict[str, Entry] = {}
+    parents: set[str] = set()  # folders that have, or had, something in them
+    for layer in layers:
+        gone, opaque = whiteouts(layer)
+        own = {entry.path: entry for entry in layer.entries if not posixpath.basename(entry.path).startswith(WHITEOUT)}
+        gone |= {path for path, entry in own.items() if path in parents and entry.kind != "folder"}
+        if gone or opaque:
+            final = {path: e for path, e in final.items() if not is_gone(path, gone, opaque)}
+        final |= own
+        for path in own:
+            parent = path.rpartition("/")[0]
+            while parent and parent not in parents:
+                parents.add(parent)
+                parent = parent.rpartition("/")[0]
+    return final
+
+
+def whiteouts(layer: LayerView) -> tuple[set[str], set[str]]:
+    """Paths that a layer removes from those below it, and folders that it empties of what lies below it."""
+    gone: set[str] = set()
+    opaque: set[str] = set()
+    for entry in layer.entries:
+        folder, _, name = entry.path.rpartition("/")
+        if name == OPAQUE:
+            opaque.add(folder)
+        elif name.startswith(WHITEOUT):
+            hidden = name.removeprefix(WHITEOUT)
+            gone.add(f"{folder}/{hidden}" if folder else hidden)
+    return gone, opaque
+
+
+def is_gone(path: str, gone: set[str], opaque: set[str]) -> bool:
+    """Whether a layer with these whiteouts hides ``path`` of a lower one."""
+    if path in gone or "" in opaque:
+        return True
+    parent = path.rpartition("/")[0]
+    while parent:
+        if parent in gone or parent in opaque:
+            return True
+        parent = parent.rpartition("/")[0]
+    return False

@@ -1,0 +1,34 @@
+"""What a user may change of the image: a path, and the folders above it."""
+
+from __future__ import annotations
+
+from buildkit.audit.view import STICKY, ImageView
+
+
+def find_way_in(view: ImageView, path: str) -> str:
+    """How the image's user may put something at ``path`` (absolute) of their own; empty if they may not.
+
+    A folder that they may write, one that is not there and that they may make, or one above that they may write, so
+    that they can put another in its place. uid 0 may do so anywhere, which is said elsewhere.
+    """
+    identity = view.identity
+    place = view.resolve(path)
+    if not identity.uid or place is None:
+        return ""
+    for volume in view.config.volumes:
+        inside = view.resolve(volume)
+        if inside is not None and (place == inside or place.startswith(f"{inside}/")):
+            return f"/{inside} is a volume"
+    entry = view.files.get(place)
+    if entry is not None and identity.may_write(entry):
+        return f"/{place} has mode {entry.mode:04o} and belongs to uid {entry.uid}"
+    child_exists = place in view.folders or entry is not None
+    while place:
+        place = place.rpartition("/")[0]
+        above = view.files.get(place)
+        if above is not None and identity.may_write(above):
+            sticky = above.mode & STICKY and above.uid != identity.uid
+            if not (sticky and child_exists):
+                return f"/{place} above it has mode {above.mode:04o} and belongs to uid {above.uid}"
+        child_exists = place in view.folders
+    return ""

@@ -1,0 +1,129 @@
+"""Programs that help whoever breaks in, by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from buildkit.audit import rules
+from buildkit.audit.view import Entry, ImageView, show
+from buildkit.findings import Finding, Rule
+
+_WORDS: tuple[tuple[Rule, str], ...] = (
+    (
+        rules.SHELL,
+        ("sh bash rbash dash ash zsh ksh mksh csh tcsh fish busybox toybox yash elvish nu pwsh"),
+    ),
+    (
+        rules.PACKAGE_MANAGER,
+        (
+            "apt apt-get apt-cache apt-mark apt-key aptitude dpkg dpkg-deb dpkg-split dselect yum dnf dnf5 "
+            "microdnf tdnf zypper rpm apk pacman opkg snap flatpak nix nix-env brew pip pip3 pipx uv uvx poetry "
+            "pdm conda mamba micromamba easy_install npm npx yarn pnpm corepack gem bundle cargo rustup cpan "
+            "cpanm luarocks composer"
+        ),
+    ),
+    (
+        rules.COMPILER,
+        (
+            "cc c++ gcc g++ cpp clang clang++ tcc go rustc ld ld.bfd ld.gold ld.lld lld as gas make gmake cmake "
+            "ninja meson javac ghc nvcc cicc ptxas gfortran f77 f95 flang ifort icc swiftc zig bison yacc flex "
+            "autoconf automake libtool m4 patch objcopy"
+        ),
+    ),
+    (
+        rules.DOWNLOADER,
+        (
+            "curl wget wget2 aria2c axel nc ncat netcat nc.openbsd nc.traditional socat telnet ftp lftp tftp sftp "
+            "scp ssh rsync git hg svn gsutil gcloud aws az rclone s5cmd mc http https httpie links lynx w3m "
+            "elinks torsocks tor chisel ngrok cloudflared kubectl docker podman skopeo crane hf huggingface-cli "
+            "nmap masscan dig nslookup host"
+        ),
+    ),
+    (
+        rules.DEBUGGER,
+        (
+            "gdb gdbserver lldb lldb-server strace ltrace valgrind perf bpftrace bpftool py-spy pyrasite austin "
+            "rr tcpdump tshark dumpcap ngrep radare2 r2 debugpy"
+        ),
+    ),
+    (
+        rules.INTERPRETER,
+        (
+            "perl ruby node nodejs deno bun lua luajit php tclsh wish guile awk gawk mawk nawk original-awk "
+            "Rscript java julia expect ipython jupyter jupyter-lab jupyter-notebook"
+        ),
+    ),
+    (rules.REMOTE_LOGIN, "sshd dropbear telnetd in.telnetd rlogind rshd vncserver Xvnc xrdp sshfs-server ttyd wetty"),
+)
+_NUMBERED = re.compile(r"(?:-?[0-9]+(?:\.[0-9]+)*)$")
+_PREFIXED = re.compile(r"^(?:x86_64|aarch64|arm|i686|powerpc64le|s390x|riscv64)-[a-z0-9]+-[a-z0-9]+(?:-[a-z0-9]+)?-")
+KINDS = {name: rule for rule, words in _WORDS for name in words.split()}
+STANDARD = (
+    "usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "usr/games", "usr/local/games",
+    "opt/conda/bin", "root/.local/bin", "root/.cargo/bin",
+)  # fmt: skip
+_MODULES = ("pip", "uv", "conda")
+_SHOWN = 12
+
+
+def check_programs(view: ImageView) -> Iterator[Finding]:
+    """A finding of each sort of program, naming all of it."""
+    found: dict[str, dict[str, None]] = {}
+    kinds = {rule.id: rule for rule in KINDS.values()}
+    for entry in executables(view):
+        name = entry.path.rpartition("/")[2]
+        rule = find_kind(name)
+        if rule is not None:
+            found.setdefault(rule.id, {})[entry.path] = None
+    for module in modules(view):
+        found.setdefault(rules.PACKAGE_MANAGER.id, {})[module] = None
+    for name, paths in found.items():
+        shown = ", ".join(f"/{show(path)}" for path in list(paths)[:_SHOWN])
+        more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+        first = next(iter(paths))
+        entry = view.files[first]
+        yield Finding(
+            rule=kinds[name],
+            what=f"{shown}{more}",
+            path=first,
+            layer=view.layers[entry.layer].digest,
+        )
+
+
+def find_kind(name: str) -> Rule | None:
+    """What a program is for by its name, also with a version or a target (``gcc-14``, ``x86_64-linux-gnu-gcc``)."""
+    plain = _PREFIXED.sub("", name)
+    return KINDS.get(name) or KINDS.get(plain) or KINDS.get(_NUMBERED.sub("", plain))
+
+
+def folders_of_programs(view: ImageView) -> list[str]:
+    """Where programs are: the folders of PATH, and those that usually are in it."""
+    said = [part for part in view.config.variables.get("PATH", "").split(":") if part.startswith("/")]
+    found = (view.resolve(part) for part in (*said, *STANDARD))
+    return list(dict.fromkeys(part for part in found if part is not None and part in view.folders))
+
+
+def executables(view: ImageView) -> Iterator[Entry]:
+    """Programs in these folders, and links to programs; a link that leads nowhere is none."""
+    for folder in folders_of_programs(view):
+        for name in view.folders[folder]:
+            path = f"{folder}/{name}" if folder else name
+            entry, target = view.files.get(path), view.find(path)
+            if (
+                entry is not None
+                and target is not None
+                and target.kind in ("file", "hard link")
+                and target.mode & 0o111
+            ):
+                yield entry
+
+
+def modules(view: ImageView) -> Iterator[str]:
+    """Package managers that Python starts by ``-m``."""
+    for folder in view.folders:
+        if folder.rpartition("/")[2] in ("site-packages", "dist-packages"):
+            for name in _MODULES:
+                path = f"{folder}/{name}/__main__.py"
+                if path in view.files:
+                    yield path

@@ -1,0 +1,231 @@
+"""Layers to views, each read once: members as they are, small files that checks need, and what looks secret.
+
+What is read is distrusted: counts, sizes and names have limits, and a path that no honest tar has is noted.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from buildkit.audit.secretscan import Scanner
+from buildkit.audit.view import Entry, Kind, LayerView
+from buildkit.errors import BuildError
+from buildkit.layers.tarread import Header, TarReader
+
+_HEAD = 64
+_PATH_MAX = 4096  # no Linux has longer ones
+_KEPT_SIZE = 256 << 10
+_KEPT = re.compile(
+    "|".join(
+        fnmatch.translate(pattern)
+        for pattern in (
+            "etc/passwd", "etc/shadow", "etc/group", "etc/gshadow", "etc/ld.so.preload", "etc/ld.so.conf",
+            "etc/ld.so.conf.d/*.conf", "*.pth", "*pyvenv.cfg", "etc/pip.conf", "etc/os-release", "usr/lib/os-release",
+        )
+    )
+)  # fmt: skip
+_KINDS: dict[str, Kind] = {
+    "file": "file",
+    "sparse file": "file",
+    "folder": "folder",
+    "symbolic link": "symbolic link",
+    "hard link": "hard link",
+    "character device": "character device",
+    "block device": "block device",
+    "pipe": "pipe",
+}
+_CAPABILITY = "pax SCHILY.xattr.security.capability"
+_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+
+Watch = Callable[[Entry, Iterator[bytes]], Iterator[bytes]]
+"""Sees the content of machine code on its way: given a file and its chunks, yields those chunks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What an image may be, beyond which it is not audited: members, and bytes unpacked, of all its layers."""
+
+    members: int = 2_000_000
+    unpacked: int = 256 << 30
+
+
+@dataclass(slots=True, kw_only=True)
+class LayerReader:
+    """Reads the layers of one image, lowest first. ``watch`` sees the content of ELF files."""
+
+    limits: Limits = Limits()
+    watch: Watch | None = None
+    _members: int = field(default=0)
+    _unpacked: int = field(default=0)
+
+    def read(self, chunks: Iterable[bytes], digest: str, layer: int) -> LayerView:
+        """Read one layer, whose tar comes in ``chunks``. Raises BuildError for one that is damaged, or over limits."""
+        return _Layer(self, digest, layer).read(self._count(chunks, digest))
+
+    def take_member(self, digest: str) -> None:
+        """Count a member; raises BuildError for too many."""
+        self._members += 1
+        if self._members > self.limits.members:
+            raise BuildError(f"the layer {digest}: the image has more than {self.limits.members} members", hint=_HINT)
+
+    def _count(self, chunks: Iterable[bytes], digest: str) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._unpacked += len(chunk)
+            if self._unpacked > self.limits.unpacked:
+                what = f"the image unpacks to more than {self.limits.unpacked >> 30} GiB"
+                raise BuildError(f"the layer {digest}: {what}", hint=_HINT)
+            yield chunk
+
+
+_HINT = "it is not audited: no honest image is like that"
+
+
+class _Layer:
+    def __init__(self, reader: LayerReader, digest: str, layer: int) -> None:
+        self._reader = reader
+        self._digest = digest
+        self._layer = layer
+        self._entries: list[Entry] = []
+        self._oddities: list[tuple[str, str]] = []
+        self._seen: dict[str, Entry] = {}
+        self._links: set[str] = set()
+        self._scanner = Scanner(layer=layer)
+
+    def read(self, chunks: Iterable[bytes]) -> LayerView:
+        size = 0
+
+        def counted() -> Iterator[bytes]:
+            nonlocal size
+            for chunk in chunks:
+                size += len(chunk)
+                yield chunk
+
+        tar = TarReader(counted(), f"the layer {self._digest}")
+        try:
+            for header in tar:
+                self._reader.take_member(self._digest)
+                self._take(header, tar)
+        except (zlib.error, ValueError) as error:  # also numbers of thousands of digits
+            raise BuildError(f"the layer {self._digest} cannot be read: {error}") from error
+        return LayerView(
+            digest=self._digest,
+            entries=tuple(self._entries),
+            secrets=tuple(self._scanner.found),
+            oddities=tuple(self._oddities),
+            unpacked=size,
+            cut=self._scanner.cut,
+        )
+
+    def _take(self, header: Header, tar: TarReader) -> None:
+        path = header.path.decode("utf-8", "backslashreplace")
+        self._note_oddities(header, path)
+        path = _inside(path)[:_PATH_MAX]
+        fields = header.fields
+        kind = _KINDS.get(fields["type"], "other")
+        head, content = self._look(header, path, kind, tar)
+        entry = Entry(
+            path=path,
+            kind=kind,
+            name=fields["name"][:_PATH_MAX] if fields["name"].rstrip("/") != path else "",
+            mode=int(fields["mode"], 8) & 0o7777,
+            uid=_number(fields["uid"]),
+            gid=_number(fields["gid"]),
+            size=header.size,
+            link=fields["link"][:_PATH_MAX] if kind in ("symbolic link", "hard link") else "",
+            device=fields["device"] if "device" in kind else "",
+            capability=_raw(fields[_CAPABILITY][:1000]) if _CAPABILITY in fields else b"",
+            layer=self._layer,
+            head=head,
+            content=content,
+        )
+        if path:
+            self._keep(entry)
+
+    def _keep(self, entry: Entry) -> None:
+        known = self._seen.get(entry.path)
+        if known is not None and not (known.kind == entry.kind == "folder"):
+            self._oddities.append(("duplicate-member", entry.path))
+        self._seen[entry.path] = entry
+        if entry.is_link:
+            self._links.add(entry.path)
+        self._entries.append(entry)
+
+    def _look(self, header: Header, path: str, kind: Kind, tar: TarReader) -> tuple[bytes, bytes | None]:
+        """The first bytes of a file, and all of them where checks want them; what is secret in it is noted."""
+        if kind != "file" or not header.size:
+            return b"", b"" if kind == "file" and _KEPT.match(path) else None
+        chunks = tar.content()
+        first = next(chunks, b"")
+        head = first[:_HEAD]
+        rest = _prepend(first, chunks)
+        if self._reader.watch is not None and head.startswith(b"\x7fELF"):
+            mode = int(header.fields["mode"], 8) & 0o7777
+            about = Entry(path=path, size=header.size, mode=mode, layer=self._layer, head=head)
+            rest = self._reader.watch(about, rest)
+        if header.size <= _KEPT_SIZE and _KEPT.match(path):
+            content = b"".join(rest)
+            self._scanner.scan(path, header.size, iter((content,)))
+            return head, content
+        self._scanner.scan(path, header.size, rest)
+        return head, None
+
+    def _note_oddities(self, header: Header, path: str) -> None:
+        name = header.fields["name"]
+        parts = path.split("/")
+        if ".." in parts:
+            self._oddities.append(("path-escapes", name))
+        elif name.startswith("/"):
+            self._oddities.append(("absolute-member", name))
+        if len(header.path) > _PATH_MAX:
+            self._oddities.append(("odd-name", name[:_PATH_MAX]))
+            return
+        if not name.isprintable() or not _is_text(header.path):
+            self._oddities.append(("odd-name", name))
+        if self._links and any("/".join(parts[:depth]) in self._links for depth in range(1, len(parts))):
+            self._oddities.append(("member-through-link", path))
+        if header.fields["type"] == "hard link" and ".." in header.fields["link"].split("/"):
+            self._oddities.append(("path-escapes", f"{path} → {header.fields['link']}"))
+
+
+def _prepend(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _inside(path: str) -> str:
+    """The path as a careful unpacker takes it: ``..`` never leads out of the root."""
+    if ".." not in path:
+        return path
+    done: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            done = done[:-1]
+        elif part not in ("", "."):
+            done.append(part)
+    return "/".join(done)
+
+
+def _is_text(path: bytes) -> bool:
+    try:
+        path.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _number(text: str) -> int:
+    return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else -1
+
+
+def _raw(text: str) -> bytes:
+    """The bytes of a record that `tarread.say` made text of."""
+    out = bytearray()
+    at = 0
+    for found in _ESCAPED.finditer(text):
+        out += text[at : found.start()].encode("utf-8") + bytes.fromhex(found[1])
+        at = found.end()
+    return bytes(out) + text[at:].encode("utf-8")

@@ -1,0 +1,101 @@
+"""What looks secret, as findings: in every layer, the deleted files too, and in the config."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from buildkit.audit import rules
+from buildkit.audit.merge import is_gone, whiteouts
+from buildkit.audit.secretfiles import is_test
+from buildkit.audit.secretpatterns import DISTINCT, WRITTEN, entropy, find_all, is_dummy_password
+from buildkit.audit.secretscan import redact
+from buildkit.audit.view import ImageView, Secret, show
+from buildkit.findings import Finding, Severity
+
+_GUESSED = frozenset(("secret value", "password in a URL", "JSON web token", "history of a shell", "key store"))
+_SAID = re.compile(
+    r"(?:^|_)(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|APIKEY|CREDENTIALS?|(?:API|ACCESS|AUTH|PRIVATE|SECRET)_KEY)(?:_|$)",
+    re.IGNORECASE,
+)
+_NO_SECRET = re.compile(r"(?i)true|false|none|null|yes|no|on|off|auto|[0-9.]+|[/~.].*|\$.*|https?://[^@]*")
+_FILE = ("_FILE", "_PATH", "_DIR", "_URL", "_TYPE", "_NAME", "_LIMIT", "_TTL", "_ID")
+_ASSIGNED = re.compile(
+    r"(?<![A-Za-z0-9_-])(?:--)?([A-Za-z][A-Za-z0-9_-]{2,60})(?:=|(?<=[a-z]) )[\"']?([^\s\"';&|]{6,300})"
+)
+_REPOSITORY = re.compile(r"(?:^|/)\.(?:git|hg|svn)$")
+
+
+def check_secrets(view: ImageView) -> Iterator[Finding]:
+    """Secrets of layers and config, and the history of repositories."""
+    for number, layer in enumerate(view.layers):
+        for secret in layer.secrets:
+            yield _in_layer(view, secret)
+        for entry in layer.entries:
+            if entry.kind == "folder" and _REPOSITORY.search(entry.path):
+                what = f"/{show(entry.path)}{_gone(view, entry.path, number)}"
+                yield Finding(rule=rules.REPOSITORY, what=what, path=show(entry.path, 4096), layer=layer.digest)
+    yield from _in_config(view)
+
+
+def _in_layer(view: ImageView, secret: Secret) -> Finding:
+    layer = view.layers[secret.layer].digest
+    more = f", and {secret.more} more" if secret.more else ""
+    what = f"{secret.sort} {secret.shown}".rstrip() + more + _gone(view, secret.place, secret.layer)
+    test = secret.sort == "private key" and is_test(secret.place)
+    return Finding(
+        rule=rules.SECRET_KEYS if test else rules.SECRET_FILE,
+        what=what,
+        path=show(secret.place, 4096),
+        offset=secret.offset,
+        layer=layer,
+        override=Severity.HIGH if secret.sort in _GUESSED and not test else None,
+    )
+
+
+def _gone(view: ImageView, path: str, layer: int) -> str:
+    """Where a later layer deletes or replaces what this one holds, in words."""
+    for above in view.layers[layer + 1 :]:
+        gone, opaque = whiteouts(above)
+        if (gone or opaque) and is_gone(path, gone, opaque):
+            return f"; layer {above.digest.removeprefix('sha256:')[:12]} deletes it, and yet everybody has it"
+    entry = view.files.get(path)
+    return "; a later layer replaces it, and yet everybody has it" if entry and entry.layer > layer else ""
+
+
+def _in_config(view: ImageView) -> Iterator[Finding]:
+    config = view.config
+    for name, value in config.env:
+        yield from _found(f"env {show(name, 80)}", f"{name}={value}", is_named_secret(name, value))
+    for name, value in config.labels:
+        yield from _found(f"label {show(name, 80)}", f"{name}={value}", is_named_secret(name, value))
+    for part, words in (("command", config.argv), ("healthcheck", config.healthcheck or ())):
+        yield from _found(part, " ".join(words), _has_named_secret(" ".join(words)))
+    for number, line in enumerate(config.history, 1):
+        yield from _found(f"history {number}", line.created_by, _has_named_secret(line.created_by))
+
+
+def _found(part: str, text: str, named: str) -> Iterator[Finding]:
+    """One finding for a text: what says what it is, else what its name says."""
+    data = text[: 1 << 20].encode("utf-8", "replace")
+    for sort, _, secret in find_all(data, DISTINCT + WRITTEN):
+        override = Severity.HIGH if sort in _GUESSED else None
+        what = f"{sort} {redact(secret)}"
+        yield Finding(rule=rules.SECRET_CONFIG, what=what, path=f"config: {part}", override=override)
+        return
+    if named:
+        what = f"a value {redact(named.encode('utf-8', 'replace'))} by the name of a secret"
+        yield Finding(rule=rules.SECRET_CONFIG, what=what, path=f"config: {part}", override=Severity.HIGH)
+
+
+def is_named_secret(name: str, value: str) -> str:
+    """The value, if its name says that it is secret and it stands for nothing else; else empty."""
+    upper = name.upper().replace("-", "_").replace(".", "_")
+    if not _SAID.search(upper) or upper.endswith(_FILE) or len(value) < 6 or _NO_SECRET.fullmatch(value):
+        return ""
+    raw = value.encode("utf-8", "replace")
+    return "" if is_dummy_password(raw) or entropy(raw) < 1.5 else value
+
+
+def _has_named_secret(text: str) -> str:
+    return next(filter(None, (is_named_secret(name, value) for name, value in _ASSIGNED.findall(text[: 1 << 20]))), "")

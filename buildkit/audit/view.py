@@ -1,0 +1,298 @@
+"""An image as checks see it: its config, every layer's members, and the files that a container would find."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+Kind = Literal["file", "folder", "symbolic link", "hard link", "character device", "block device", "pipe", "other"]
+
+_LINKS = 40  # as many as Linux follows
+SETUID, SETGID, STICKY = 0o4000, 0o2000, 0o1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One member of a layer.
+
+    ``path`` is relative to the root, without ``.`` parts; ``name`` is how the tar writes it, where that differs.
+    ``mode`` holds the twelve permission bits. ``layer`` counts layers from the lowest, 0. ``head`` are the first bytes
+    of a file, ``content`` all of a small file that checks read (accounts, ``.pth`` …), else None. ``capability`` is the
+    extended attribute ``security.capability``.
+    """
+
+    path: str
+    kind: Kind = "file"
+    name: str = ""
+    mode: int = 0o644
+    uid: int = 0
+    gid: int = 0
+    size: int = 0
+    link: str = ""
+    device: str = ""
+    capability: bytes = b""
+    layer: int = 0
+    head: bytes = b""
+    content: bytes | None = None
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic link."""
+        return self.kind == "symbolic link"
+
+    @property
+    def is_elf(self) -> bool:
+        """Whether it is a program or a library of machine code."""
+        return self.head.startswith(b"\x7fELF")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """Something secret that a layer or the config holds; ``shown`` is what may be printed of it.
+
+    ``place`` is the file, or ``config: …``; ``layer`` counts from 0, -1 for the config; ``more`` are others of the same
+    sort in the same place.
+    """
+
+    sort: str
+    place: str
+    shown: str
+    layer: int = -1
+    offset: int = 0
+    more: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerView:
+    """One layer as it is stored: its digest, its members in their order, and what its tar does that none should."""
+
+    digest: str
+    entries: tuple[Entry, ...]
+    secrets: tuple[Secret, ...] = ()
+    oddities: tuple[tuple[str, str], ...] = ()
+    unpacked: int = 0
+    cut: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryLine:
+    """What one step of the build says of itself."""
+
+    created_by: str
+    comment: str = ""
+    empty: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageConfig:
+    """The config of an image; ``healthcheck`` is its command (``CMD …``), None where there is none."""
+
+    user: str = ""
+    workdir: str = ""
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    healthcheck: tuple[str, ...] | None = None
+    history: tuple[HistoryLine, ...] = ()
+
+    @cached_property
+    def variables(self) -> Mapping[str, str]:
+        """The environment; the last word on a name counts."""
+        return dict(self.env)
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """What is started."""
+        return self.entrypoint + self.cmd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A line of /etc/passwd."""
+
+    name: str
+    password: str
+    uid: int
+    gid: int
+    home: str
+    shell: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who the container's process is: ids, and the groups that /etc/group gives it."""
+
+    said: str
+    uid: int | None
+    gids: frozenset[int]
+    home: str = ""
+
+    @property
+    def words(self) -> str:
+        """For people: ``mluser (uid 1000)``."""
+        return f"{self.said} (uid {self.uid})" if self.said and self.said != str(self.uid) else f"uid {self.uid}"
+
+    def may_write(self, entry: Entry) -> bool:
+        """Whether the permission bits let it write (uid 0 always may; links have no permissions)."""
+        if entry.is_link:
+            return False
+        if self.uid == 0:
+            return True
+        if entry.uid == self.uid:
+            return bool(entry.mode & 0o200)
+        if entry.gid in self.gids:
+            return bool(entry.mode & 0o020)
+        return bool(entry.mode & 0o002)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What is known of an image beside its bytes.
+
+    ``pinned`` is how its base is pinned, empty where nothing says so; ``stage`` names a stage of the project;
+    ``peers`` are the sizes, in bytes unpacked, of images that it should not be larger than; ``tag`` is the name that
+    a registry or an archive was asked for.
+    """
+
+    pinned: str = ""
+    stage: str = ""
+    peers: tuple[tuple[str, int], ...] = ()
+    tag: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageView:
+    """All that checks are given. ``name`` is what the image is called; ``facts`` of its origin come from the caller."""
+
+    name: str
+    config: ImageConfig
+    layers: tuple[LayerView, ...]
+    origin: Origin = Origin()
+
+    @cached_property
+    def files(self) -> Mapping[str, Entry]:
+        """The final view: path to the member that a container finds there, whiteouts applied."""
+        from buildkit.audit.merge import merge
+
+        return merge(self.layers)
+
+    @cached_property
+    def folders(self) -> Mapping[str, tuple[str, ...]]:
+        """Names in each folder of the final view, also of folders that no layer lists."""
+        found: dict[str, dict[str, None]] = {"": {}}
+        for path in self.files:
+            parts = path.split("/")
+            for depth in range(len(parts) - 1, -1, -1):
+                parent = "/".join(parts[:depth])
+                known = parent in found
+                found.setdefault(parent, {})[parts[depth]] = None
+                if known:
+                    break
+        return {folder: tuple(names) for folder, names in found.items()}
+
+    def resolve(self, path: str) -> str | None:
+        """Where a path of the container leads, links followed within the image; None for circles.
+
+        The last part need not exist.
+        """
+        todo = [part for part in path.split("/") if part not in ("", ".")][::-1]
+        done: list[str] = []
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                done = done[:-1]
+                continue
+            entry = self.files.get("/".join((*done, part)))
+            if entry is None or not entry.is_link:
+                done.append(part)
+                continue
+            links += 1
+            if links > _LINKS:
+                return None
+            done = [] if entry.link.startswith("/") else done
+            todo += [one for one in entry.link.split("/") if one not in ("", ".")][::-1]
+        return "/".join(done)
+
+    def find(self, path: str) -> Entry | None:
+        """The file or folder that a path leads to, links followed, hard links too."""
+        place = self.resolve(path)
+        entry = self.files.get(place) if place is not None else None
+        if entry is not None and entry.kind == "hard link":
+            target = self.files.get(clean_path(entry.link))
+            return target if target is not None and target.kind != "hard link" else entry
+        return entry
+
+    def is_folder(self, path: str) -> bool:
+        """Whether a path leads to a folder, also one that no layer lists."""
+        place = self.resolve(path)
+        return place is not None and place in self.folders
+
+    def below(self, folder: str) -> Iterator[Entry]:
+        """Everything below a folder of the final view (a resolved path without slashes around it)."""
+        todo = [folder]
+        while todo:
+            parent = todo.pop()
+            for name in self.folders.get(parent, ()):
+                path = f"{parent}/{name}" if parent else name
+                if (entry := self.files.get(path)) is not None:
+                    yield entry
+                if path in self.folders:
+                    todo.append(path)
+
+    @cached_property
+    def accounts(self) -> tuple[Account, ...]:
+        """/etc/passwd, what can be read of it."""
+        return tuple(_accounts(self.text("etc/passwd")))
+
+    def text(self, path: str) -> str:
+        """A small file that is kept; empty where there is none."""
+        entry = self.find(path)
+        return (entry.content or b"").decode("utf-8", "replace") if entry is not None else ""
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Who the config's ``User`` is, by the image's own accounts; uid None for a name that it does not know."""
+        name, _, group = self.config.user.partition(":")
+        account = next((one for one in self.accounts if name in (one.name, str(one.uid))), None)
+        uid = int(name) if _ID.fullmatch(name) else account.uid if account else None if name else 0
+        groups = _groups(self.text("etc/group"))
+        gids = {gid for gid, _, members in groups if account and account.name in members}
+        own = account.gid if account else 0
+        if group:
+            own = int(group) if _ID.fullmatch(group) else next((g for g, n, _ in groups if n == group), own)
+        home = account.home if account else "/"
+        return Identity(said=name or "root", uid=uid, gids=frozenset(gids | {own}), home=home)
+
+
+_ID = re.compile(r"[0-9]{1,10}")
+
+
+def _accounts(text: str) -> Iterator[Account]:
+    for line in text.splitlines():
+        parts = line.split(":")
+        if len(parts) >= 7 and _ID.fullmatch(parts[2]) and _ID.fullmatch(parts[3]):
+            name, password, uid, gid, _, home, shell = parts[:7]
+            yield Account(name=name, password=password, uid=int(uid), gid=int(gid), home=home, shell=shell)
+
+
+def _groups(text: str) -> list[tuple[int, str, tuple[str, ...]]]:
+    rows = (line.split(":") for line in text.splitlines())
+    return [(int(r[2]), r[0], tuple(r[3].split(","))) for r in rows if len(r) >= 4 and _ID.fullmatch(r[2])]
+
+
+def clean_path(path: str) -> str:
+    """A path as entries have it: no slashes around it, no ``.`` parts."""
+    return "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def show(text: str, most: int = 200) -> str:
+    """Foreign text on one line for people: whatever does not print, and text that runs backwards, is escaped."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: most + 1])
+    return shown if len(text) <= most else f"{shown[:most]}…"
