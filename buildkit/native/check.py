@@ -1,0 +1,235 @@
+"""Will it start? Every native file of an image, loaded on paper as the dynamic linker would; nothing is run.
+
+A file is *started* if it is a program in a folder of PATH, or a module that Python imports; what is missing then is
+severe. Other files are loaded by name at run time, if at all, and count for less. The same name missing for many files
+is one finding, which names the first of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from buildkit.findings import Finding, Rule, Severity
+from buildkit.native import known, rules
+from buildkit.native.debian import find_package, find_suite
+from buildkit.native.elf import SHARED, Elf
+from buildkit.native.facts import PRELOAD, RELEASE, View
+from buildkit.native.linker import Linker, Loaded, TooMuch
+
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ARCHITECTURES = {"amd64": (62, 64), "arm64": (183, 64), "386": (3, 32), "arm": (40, 32), "riscv64": (243, 64)}
+_FAMILIES = ("GLIBC_", "GLIBCXX_", "CXXABI_", "GCC_", "GFORTRAN_", "GOMP_")
+_PYTHON = ("python3", "python")
+
+
+def check_native(view: View, env: Mapping[str, str], arch: str = "") -> list[Finding]:
+    """All that keeps files of an image from being loaded, the worst first.
+
+    ``env`` is the environment of the image's config; ``arch`` its architecture in OCI's words (``amd64``), or that of
+    most of its files where it is empty or unknown. Findings' ``layer`` is what the view calls the layer.
+    """
+    return _Check(view, env, arch).run()
+
+
+@dataclass(slots=True)
+class _Case:
+    """One name, and the files that ask for it, the most severe first."""
+
+    rule: Rule
+    what: str
+    severity: Severity
+    path: str
+    others: dict[str, None] = field(default_factory=dict)
+
+
+class _Check:
+    def __init__(self, view: View, env: Mapping[str, str], arch: str) -> None:
+        self._view = view
+        self._facts = view.facts
+        self._files = view.facts.files
+        self._env = env
+        self._linker = Linker(view.facts, env)
+        self._machine = ARCHITECTURES.get(arch) or _most_common(self._files.values())
+        self._cases: dict[tuple[str, str], _Case] = {}
+        self._judged: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._suite = self._find_suite()
+        self._names = _by_name(self._files)
+        self._reached: set[str] = set()
+
+    def run(self) -> list[Finding]:
+        for path, why in self._facts.unread.items():
+            self._add(rules.UNREAD, path, why, f"it cannot be read: {why}", Severity.NOTE)
+        try:
+            self._start_all()
+        except TooMuch:
+            what = "what the image's native files need could not be followed to its end"
+            self._add(rules.UNFINISHED, next(iter(self._files)), "", what, Severity.MEDIUM)
+        found = [self._finding(case) for case in self._cases.values()]
+        return sorted(found, key=lambda one: (-one.severity, one.rule.id, one.path, one.what))
+
+    # what is started
+
+    def _start_all(self) -> None:
+        programs, modules = self._programs(), [path for path in self._files if known.is_module(path)]
+        own = [path for path in (*programs, *modules) if self._fits(path)]
+        for path in own:
+            self._check_file(path)
+        python = self._python(programs)
+        for path in own:
+            self._start(path, None if path in programs else python, Severity.HIGH)
+        for path in self._files:
+            if path not in self._reached and not known.is_foreign(path) and self._fits(path):
+                self._check_file(path)
+                packaged = known.is_packaged(path)
+                self._start(path, python if packaged else None, Severity.MEDIUM)
+
+    def _start(self, path: str, before: Loaded | None, severity: Severity) -> None:
+        """Load one file; all that it brings along has been looked at then."""
+        loaded = self._linker.load(path, before)
+        severity = Severity.LOW if known.is_chosen(path) else severity
+        for lacking in loaded.lacking:
+            self._add_lacking(lacking.path, lacking.name, path, severity)
+        for at in loaded.order[len(before.order) if before else 0 :]:
+            if at in self._files:
+                self._reached.add(at)
+                self._check_versions(at, loaded, severity)
+
+    def _programs(self) -> dict[str, None]:
+        """Real paths of the programs that a shell would find, and of what is loaded before any of them."""
+        path = self._env.get("PATH", "") or SYSTEM_PATH
+        folders = {self._linker.folder(folder) for folder in path.split(":") if folder.startswith("/")}
+        found = [file for file in self._files if file.rpartition("/")[0] in folders]
+        words = f"{self._env.get('LD_PRELOAD', '')} {self._facts.texts.get(PRELOAD, '')}".replace(":", " ").split()
+        loaded = (self._linker.find(word) for word in words if word.startswith("/"))
+        return dict.fromkeys((*found, *(file for file in loaded if file is not None and file in self._files)))
+
+    def _python(self, programs: Iterable[str]) -> Loaded | None:
+        """What is in memory when a module is imported: the interpreter and its libraries."""
+        for path in programs:
+            if path.rpartition("/")[2].startswith(_PYTHON) and self._files[path].interpreter:
+                return self._linker.load(path)
+        return None
+
+    # what is wrong with one file
+
+    def _fits(self, path: str) -> bool:
+        """Whether a file is for the image's machine; one that is not is told."""
+        elf = self._files[path]
+        if (elf.machine, elf.bits) == self._machine:
+            return True
+        if elf.kind == SHARED or elf.interpreter:  # others are objects, firmware, or programs of their own
+            module = known.is_module(path) and known.is_tagged(path)
+            severity = Severity.HIGH if module else Severity.NOTE
+            what = f"it is for {elf.architecture}, unlike the image"
+            self._add(rules.MACHINE, path, elf.architecture, what, severity)
+        return False
+
+    def _check_file(self, path: str) -> None:
+        elf = self._files[path]
+        program = bool(elf.interpreter) and not elf.soname
+        if program and self._linker.find(elf.interpreter) is None:
+            severity = Severity.NOTE if known.is_packaged(path) else Severity.HIGH
+            what = f"its dynamic linker {elf.interpreter} is not in the image"
+            self._add(rules.INTERPRETER, path, elf.interpreter, what, severity)
+        if self._linker.musl and any(name.startswith("GLIBC_") for _, names in elf.versions for name in names):
+            severity = Severity.HIGH if known.is_module(path) or program else Severity.LOW
+            self._add(rules.LIBC, path, "", "it was built for glibc, and the image has musl", severity)
+
+    def _check_versions(self, path: str, loaded: Loaded, severity: Severity) -> None:
+        for name, versions in self._files[path].versions:
+            found = loaded.names.get(name)
+            lacking = self._lacking_versions(path, found, versions) if found in self._files else ()
+            for version in lacking:
+                rule = rules.OLD if version.startswith(_FAMILIES) else rules.VERSION
+                has = _newest(self._files[found or ""].defines, version)
+                what = f"it needs {version}, and {name} of the image ({found}) {has}"
+                self._add(rule, path, f"{name} {version}", what, severity)
+
+    def _lacking_versions(self, path: str, found: str | None, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        """The newest version that ``found`` lacks; a library without any versions passes, as it does for the linker."""
+        key = (path, found or "")
+        if key not in self._judged:
+            has = self._files[found or ""].defines
+            lacking = {version for version in wanted if version not in has} if has else set()
+            self._judged[key] = tuple(sorted(lacking, key=lambda one: (_numbers(one), one))[-1:])
+        return self._judged[key]
+
+    def _add_lacking(self, path: str, name: str, started: str, severity: Severity) -> None:
+        """Say that a name is not found, as severely as what is known of it asks for."""
+        if known.is_driver(name):
+            self._add(rules.DRIVER, path, name, f"it needs {name} of the GPU's driver", Severity.NOTE)
+            return
+        there = [at for at in self._names.get(name, ()) if self._same_machine(at, path)]
+        if there:
+            inside = known.is_packaged(there[0]) and known.is_packaged(path)
+            rule, said = (rules.BEFORE, Severity.NOTE) if inside else (rules.OFF_PATH, Severity.LOW)
+            self._add(rule, path, name, f"it needs {name}, which is {there[0]}, where it does not look", said)
+            return
+        if severity < Severity.HIGH and known.is_accelerator(name):
+            severity = Severity.LOW
+        for_whom = "" if started == path else f" (loaded for {started})"
+        what = f"it needs {name}{for_whom}, which is nowhere in the image{self._advise(name)}"
+        self._add(rules.MISSING, path, name, what, severity)
+
+    def _advise(self, name: str) -> str:
+        found = find_package(name, self._suite) if self._suite is not None else None
+        if found is None:
+            return ""
+        return f"; the Debian package {found.name} has it" if found.known else f"; Debian's is probably {found.name}"
+
+    def _find_suite(self) -> str | None:
+        texts = [self._facts.texts[path] for path in RELEASE if path in self._facts.texts]
+        return find_suite(texts[0]) if texts else ""
+
+    def _same_machine(self, one: str, other: str) -> bool:
+        first, second = self._files[one], self._files[other]
+        return (first.machine, first.bits) == (second.machine, second.bits)
+
+    # what is told
+
+    def _add(self, rule: Rule, path: str, name: str, what: str, severity: Severity) -> None:
+        case = self._cases.get((rule.id, name))
+        if case is None:
+            self._cases[(rule.id, name)] = _Case(rule, what, severity, path)
+        elif path != case.path and severity > case.severity:
+            case.others[case.path] = None
+            case.rule, case.what, case.severity, case.path = rule, what, severity, path
+        elif path != case.path:
+            case.others[path] = None
+
+    def _finding(self, case: _Case) -> Finding:
+        count = len(case.others)
+        more = f" (and {count} other file{'s' if count > 1 else ''})" if count else ""
+        override = None if case.severity == case.rule.severity else case.severity
+        layer = self._view.layers.get(case.path, "")
+        return Finding(rule=case.rule, what=case.what + more, path=case.path, layer=layer, override=override)
+
+
+def _most_common(files: Iterable[Elf]) -> tuple[int, int]:
+    counts: dict[tuple[int, int], int] = {}
+    for elf in files:
+        counts[elf.machine, elf.bits] = counts.get((elf.machine, elf.bits), 0) + 1
+    return max(counts, key=lambda kind: counts[kind], default=(0, 0))
+
+
+def _by_name(files: Mapping[str, Elf]) -> dict[str, list[str]]:
+    """Libraries under each name that could ask for them."""
+    found: dict[str, list[str]] = {}
+    for path, elf in files.items():
+        for name in {elf.soname, path.rpartition("/")[2]} - {""}:
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def _newest(defines: Iterable[str], version: str) -> str:
+    """What a library has instead of a version."""
+    family = version.rpartition("_")[0] + "_"
+    same = [name for name in defines if name.startswith(family) and _numbers(name)]
+    return f"has no more than {max(same, key=_numbers)}" if same and _numbers(version) else "does not have it"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    parts: Iterator[str] = iter(version.rpartition("_")[2].split("."))
+    digits = list(parts)
+    return tuple(map(int, digits)) if all(part.isdecimal() and len(part) < 10 for part in digits) else ()

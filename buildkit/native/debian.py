@@ -1,0 +1,55 @@
+"""Which Debian package has a library: a table of what images lack most, else Debian's own rule for names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+SUITES = ("bookworm", "trixie")
+_VERSIONED = re.compile(r"lib[^/\s]+\.so\.\d[^/\s]*|lib[^/\s]+-\d[\d.]*\.so")
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package, and whether it is known to have the library or only named after it."""
+
+    name: str
+    known: bool
+
+
+def find_suite(release: str) -> str | None:
+    """The suite that a text of os-release(5) names, empty for an unnamed one; None for what is not of Debian's kind."""
+    pairs = (line.partition("=") for line in release.splitlines())
+    fields = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
+    if "debian" not in (fields.get("ID", ""), *fields.get("ID_LIKE", "").split()):
+        return None
+    return fields.get("VERSION_CODENAME", "")
+
+
+def find_package(soname: str, suite: str) -> Package | None:
+    """Who has ``soname`` in a suite; None for a name that no Debian library would have."""
+    row = _table().get(soname, {})
+    if suite in row:
+        return Package(row[suite], known=True)
+    if row and suite not in SUITES:
+        return Package(row.get(SUITES[-1], next(iter(row.values()))), known=False)
+    return Package(_name(soname), known=False) if _VERSIONED.fullmatch(soname) else None
+
+
+def _name(soname: str) -> str:
+    """Debian Policy, section 8.1."""
+    name = re.sub(r"([0-9])\.so\.", r"\1-", soname)
+    return re.sub(r"\.so(?:\.|\Z)", "", name).replace("_", "-").lower()
+
+
+@cache
+def _table() -> Mapping[str, Mapping[str, str]]:
+    text = files("buildkit.native").joinpath("debian.txt").read_text("utf-8")
+    rows = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
+    return {
+        soname: {suite: name for suite, name in zip(SUITES, names, strict=True) if name != "-"}
+        for soname, *names in rows
+    }

@@ -1,0 +1,160 @@
+"""What a layer holds that starting a program depends on: a value that is made once for each layer, kept, and merged.
+
+Paths are relative to the image's root, without a slash in front, as in the layer's tar.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from buildkit.digest import canonical_json
+from buildkit.native.elf import Elf
+
+FORMAT = 1
+CACHE = "etc/ld.so.cache"
+PRELOAD = "etc/ld.so.preload"
+RELEASE = ("etc/os-release", "usr/lib/os-release")
+_MOST = 64 << 20  # bytes of facts, unpacked
+_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+_TEXT = re.compile(
+    r"etc/ld\.so\.(?:conf|preload)|etc/ld\.so\.conf\.d/[^/]+|etc/ld-musl-[^/]+\.path|(?:etc|usr/lib)/os-release"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """``files`` by path, ``links`` (symbolic, by path), ``texts`` of the linker's settings and the distribution's name.
+
+    ``unread`` are files that begin like native ones and could not be read, with the reason. ``gone`` are paths that a
+    layer takes away from those below it; one that ends in a slash is a folder whose former content is taken away.
+    """
+
+    files: Mapping[str, Elf] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    unread: Mapping[str, str] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """An image's file system as far as it matters here; ``layers`` names the layer of each native file."""
+
+    facts: Facts
+    layers: Mapping[str, str]
+
+
+def is_text(path: str) -> bool:
+    """Whether a file is one whose text is kept."""
+    return path == CACHE or bool(_TEXT.fullmatch(path))
+
+
+def whiteout(path: str) -> str:
+    """What a member of a layer takes away, as ``gone`` has it; empty for an ordinary member."""
+    folder, _, name = path.rpartition("/")
+    if name == _OPAQUE:
+        return f"{folder}/"
+    return f"{folder}/{name.removeprefix(_WHITEOUT)}".lstrip("/") if name.startswith(_WHITEOUT) else ""
+
+
+def merge(layers: Iterable[tuple[str, Facts]]) -> View:
+    """What is seen of layers (name, facts), lowest first."""
+    seen: _Seen = {}
+    for name, facts in layers:
+        _take_away(seen, facts.gone)
+        for kind, found in (("file", facts.files), ("link", facts.links), ("text", facts.texts), ("?", facts.unread)):
+            seen |= {path: (kind, name, what) for path, what in found.items()}
+
+    def of(kind: str) -> dict[str, Any]:
+        return {path: what for path, (one, _, what) in seen.items() if one == kind}
+
+    facts = Facts(files=of("file"), links=of("link"), texts=of("text"), unread=of("?"))
+    return View(facts=facts, layers={path: name for path, (kind, name, _) in seen.items() if kind in ("file", "?")})
+
+
+_Seen = dict[str, tuple[str, str, Any]]
+"""Path to kind, layer, and what is there."""
+
+
+def _take_away(seen: _Seen, gone: Iterable[str]) -> None:
+    exact = {path for path in gone if not path.endswith("/")}
+    below = tuple(f"{path.rstrip('/')}/" for path in gone)
+    if not below:
+        return
+    for path in [path for path in seen if path in exact or path.startswith(below)]:
+        del seen[path]
+    if "/" in below:  # all of the image's root
+        seen.clear()
+
+
+def encode_facts(facts: Facts) -> bytes:
+    """Compressed JSON; the same facts give the same bytes."""
+    value = {
+        "format": FORMAT,
+        "files": {path: _write(elf) for path, elf in facts.files.items()},
+        "links": dict(facts.links),
+        "texts": dict(facts.texts),
+        "unread": dict(facts.unread),
+        "gone": facts.gone,
+    }
+    return zlib.compress(canonical_json(value).encode(), 6)
+
+
+def decode_facts(data: bytes) -> Facts | None:
+    """Facts as they were written; None for what is damaged, empty, or of another format."""
+    with suppress(AttributeError, KeyError, RecursionError, TypeError, ValueError, zlib.error):
+        unpacker = zlib.decompressobj()
+        text = unpacker.decompress(data, _MOST)
+        value: dict[str, Any] = json.loads(text) if unpacker.eof else {}
+        if value["format"] == FORMAT:
+            return Facts(
+                files={path: _parse(row) for path, row in value["files"].items()},
+                links=_texts(value["links"]),
+                texts=_texts(value["texts"]),
+                unread=_texts(value["unread"]),
+                gone=_names(value["gone"]),
+            )
+    return None
+
+
+def _write(elf: Elf) -> list[Any]:
+    return [
+        elf.machine, elf.bits, elf.kind, elf.soname, elf.interpreter, elf.needed, elf.rpath, elf.runpath,
+        elf.versions, elf.defines,
+    ]  # fmt: skip
+
+
+def _parse(row: list[Any]) -> Elf:
+    machine, bits, kind, soname, interpreter, needed, rpath, runpath, versions, defines = row
+    return Elf(
+        machine=int(machine),
+        bits=int(bits),
+        kind=int(kind),
+        soname=_name(soname),
+        interpreter=_name(interpreter),
+        needed=_names(needed),
+        rpath=_names(rpath),
+        runpath=_names(runpath),
+        versions=tuple((_name(file), _names(names)) for file, names in versions),
+        defines=_names(defines),
+    )
+
+
+def _texts(value: dict[str, Any]) -> dict[str, str]:
+    return {path: _name(text) for path, text in value.items()}
+
+
+def _names(value: list[Any]) -> tuple[str, ...]:
+    return tuple(map(_name, value))
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text is expected")
+    return value
