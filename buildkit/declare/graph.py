@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from buildkit.declare.shapes import nearest
-from buildkit.declare.stage import Config, Stage, parse_stage
+from buildkit.declare.stage import Config, Running, Stage, parse_stage
 from buildkit.errors import DefinitionError, Problem
 
 
@@ -16,13 +16,14 @@ class Resolved:
     """A stage with its inheritance worked out.
 
     ``chain`` are the stages that extend the root, lowest first; ``parts`` those whose own layers the image has;
-    ``config`` is merged along ``from``.
+    ``config`` is merged along ``from``; ``running`` is that of the nearest stage along it that says any.
     """
 
     stage: Stage
     chain: tuple[Stage, ...]
     parts: tuple[Stage, ...]
     config: Config
+    running: Running = Running()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +45,10 @@ class Graph:
         config = Config()
         for link in chain:
             config = _merge(config, link.config)
+        running = next((link.running for link in reversed(chain) if link.running), Running())
         rooted = tuple(link for link in chain if link.image or link.debian or link.apt or link.run)
-        return Resolved(stage=stage, chain=rooted, parts=tuple(self._parts(stage)), config=config)
+        parts = tuple(self._parts(stage))
+        return Resolved(stage=stage, chain=rooted, parts=parts, config=config, running=running)
 
     def _chain(self, stage: Stage) -> tuple[Stage, ...]:
         below = self._chain(self.stages[stage.base]) if stage.base else ()

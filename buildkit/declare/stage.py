@@ -103,6 +103,20 @@ class Config:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """What a container of the image may use; no part of the image, nor of any recipe.
+
+    Sizes are podman's (``512m``); ``tmpfs`` are folders in memory, and ``memory`` counts what is in them, too.
+    """
+
+    memory: str = "1g"
+    pids: int = 256
+    tmpfs: tuple[tuple[str, str], ...] = (("/tmp", "64m"),)  # noqa: S108 - the container's
+    outgoing: bool = False
+    stop_seconds: int = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """A stage as its file says it; ``file`` is relative to the project."""
 
@@ -120,6 +134,7 @@ class Stage:
     models: Models | None = None
     copy: tuple[Copy, ...] = ()
     config: Config = Config()
+    running: Running | None = None
 
     @property
     def folder(self) -> str:
@@ -184,6 +199,7 @@ def _stage(read: dict[str, Any], place: Place, name: str) -> Stage:
         models=_models(read["models"], place.at("models")) if "lock" in read.get("models", {}) else None,
         copy=tuple(_copy(item, place.at("copy").at(n)) for n, item in enumerate(read.get("copy", ()))),
         config=_config(read.get("config", {}), place.at("config")),
+        running=Running(**read["running"]) if "running" in read else None,
     )
 
 

@@ -95,6 +95,19 @@ _COPY = Table(
         "target": Field(_ABSOLUTE, "where it goes", required=True),
     }
 )
+_SIZE = Text(r"[1-9][0-9]{0,11}[kmg]?", "a size (512m, 2g; bytes without a letter)")
+_RUNNING = Table(
+    {
+        "memory": Field(_SIZE, "most memory, swap included; 1g unless said"),
+        "pids": Field(Whole(1, 4194304), "most processes and threads; 256 unless said"),
+        "tmpfs": Field(
+            MapOf(_SIZE, key_pattern=r"/[A-Za-z0-9._/-]+"),
+            "folders in memory that may be written; /tmp = 64m unless said",
+        ),
+        "outgoing": Field(Flag(), "whether it may open connections to elsewhere; false unless said"),
+        "stop-seconds": Field(Whole(1, 3600), "seconds that it has to end when asked; 10 unless said"),
+    }
+)
 STAGE = Table(
     {
         "summary": Field(_TEXT, "one line that says what the stage is", required=True),
@@ -111,6 +124,7 @@ STAGE = Table(
         "models": Field(_MODELS, "model files"),
         "copy": Field(ListOf(_COPY), "files of the repository"),
         "config": Field(_CONFIG, "image config"),
+        "running": Field(_RUNNING, "what a container of the image may use; no part of the image"),
     },
     rules={
         "not": {"required": ["root", "from"]},

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.declare.graph import Graph, load_graph, make_graph
-from buildkit.declare.stage import Config, Healthcheck, Stage, parse_stage
+from buildkit.declare.stage import Config, Healthcheck, Running, Stage, parse_stage
 from buildkit.errors import DefinitionError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -56,6 +56,14 @@ def test_from_inherits_root_layers_and_config_and_include_only_layers() -> None:
 def test_a_part_that_is_reached_twice_counts_once() -> None:
     found = graph(a="", b='include = ["a"]', c='include = ["a"]', d='from = "b"\ninclude = ["c", "a"]')
     assert names(found.resolve("d").parts) == ["a", "b", "c", "d"]
+
+
+def test_running_is_what_the_nearest_stage_says_and_has_defaults() -> None:
+    low = '[running]\nmemory = "2g"\npids = 9'
+    found = graph(low=low, high='from = "low"', top='from = "high"\n[running]\nmemory = "3g"', own='include = ["low"]')
+    assert found.resolve("high").running == Running(memory="2g", pids=9)
+    assert found.resolve("top").running == Running(memory="3g")
+    assert found.resolve("own").running == Running()
 
 
 def test_config_is_merged_along_from() -> None:

@@ -12,6 +12,7 @@ from buildkit.declare.stage import (
     Models,
     Mount,
     Run,
+    Running,
     Stage,
     User,
     parse_stage,
@@ -72,6 +73,12 @@ stop-signal = "SIGRTMIN+3"
 [config.healthcheck]
 test = ["true"]
 start-period = 9
+[running]
+memory = "512m"
+pids = 64
+tmpfs = { "/tmp" = "8m", "/dev/shm" = "1g" }
+outgoing = true
+stop-seconds = 3
 """
 
 
@@ -130,6 +137,13 @@ def test_everything_that_a_stage_can_say() -> None:
             labels=(("org.x/y", "z"),),
             stop_signal="SIGRTMIN+3",
             healthcheck=Healthcheck(test=("true",), interval=30, timeout=10, start_period=9, retries=3),
+        ),
+        running=Running(
+            memory="512m",
+            pids=64,
+            tmpfs=(("/dev/shm", "1g"), ("/tmp", "8m")),
+            outgoing=True,
+            stop_seconds=3,
         ),
     )
 

@@ -145,6 +145,11 @@ STAGES: dict[str, Mutate] = {
     "copy[].target": put(
         "runtime.copy.1.target", "/opt/conf.ini", both(*map(copied, ("/etc/conf.ini", "/opt/conf.ini")))
     ),
+    "running.memory": put("runtime.running.memory", "2g", none),
+    "running.pids": put("runtime.running.pids", 9, none),
+    "running.tmpfs": put("runtime.running.tmpfs", {"/tmp": "9m"}, none),
+    "running.outgoing": put("runtime.running.outgoing", True, none),
+    "running.stop-seconds": put("runtime.running.stop-seconds", 9, none),
     "config.user": put("base.config.user", "ml", none),
     "config.workdir": put("builder.config.workdir", "/srv", none),
     "config.entrypoint": put("runtime.config.entrypoint", ["x"], none),

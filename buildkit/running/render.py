@@ -1,0 +1,163 @@
+"""A container as a command to copy, as a compose file, and as units for systemd (Quadlet)."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+
+from buildkit.running.container import (
+    NETWORK_OPTION,
+    Container,
+    health_options,
+    network_argv,
+    run_argv,
+    say_tmpfs,
+)
+
+_RESTARTS = 5  # CIS Docker Benchmark 5.15
+_BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@=,+")
+
+
+def render_command(container: Container) -> str:
+    """Commands of a shell, one option a line."""
+    argv = run_argv(container, "--rm")
+    lines = [" ".join(argv[:3]), *map(shlex.quote, argv[3:])]
+    command = " \\\n    ".join(_join_command(container, lines)) + "\n"
+    return shlex.join(network_argv(container)) + "\n" + command if container.closed else command
+
+
+def _join_command(container: Container, lines: list[str]) -> list[str]:
+    """The image and what it runs, in one line."""
+    count = 1 + len(container.command)
+    return [*lines[:-count], " ".join(lines[-count:])]
+
+
+def render_compose(container: Container) -> str:
+    """A compose file (https://github.com/compose-spec/compose-spec), for podman-compose and docker compose."""
+    return "\n".join((*_service(container), *_networks(container))) + "\n"
+
+
+def _service(container: Container) -> Iterator[str]:
+    running = container.running
+    yield "services:"
+    yield f"  {container.name}:"
+    yield f"    image: {_text(container.image)}"
+    yield f"    container_name: {_text(container.name)}"
+    yield "    pull_policy: never"
+    if container.user:
+        yield f"    user: {_text(container.user)}"
+    if container.command:
+        yield f"    command: {_list(container.command)}"
+    yield "    read_only: true"
+    if running.tmpfs:
+        yield "    tmpfs:"
+    for folder, size in running.tmpfs:
+        yield f"      - {_text(f'{folder}:{say_tmpfs(size)}')}"
+    yield "    cap_drop: [ALL]"
+    yield '    security_opt: ["no-new-privileges:true"]'
+    yield f"    mem_limit: {_text(running.memory)}"
+    yield f"    memswap_limit: {_text(running.memory)}"
+    yield f"    pids_limit: {running.pids}"
+    if container.closed:
+        yield "    networks: [closed]"
+    elif not container.ports and not running.outgoing:
+        yield "    network_mode: none"
+    if container.ports:
+        yield f"    ports: {_list(tuple(port.published for port in container.ports))}"
+    yield f"    stop_grace_period: {running.stop_seconds}s"
+    yield f'    restart: "on-failure:{_RESTARTS}"'
+    yield from _compose_health(container)
+
+
+def _compose_health(container: Container) -> Iterator[str]:
+    health = container.health
+    if health is None:
+        return
+    yield "    healthcheck:"
+    yield f"      test: {_list(('CMD', *health.test))}"
+    yield f"      interval: {health.interval}s"
+    yield f"      timeout: {health.timeout}s"
+    yield f"      start_period: {health.start_period}s"
+    yield f"      retries: {health.retries}"
+
+
+def _networks(container: Container) -> Iterator[str]:
+    if container.closed:
+        option, _, value = NETWORK_OPTION.partition("=")
+        yield "networks:"
+        yield "  closed:"
+        yield f'    driver_opts: {{{option}: "{value}"}}'
+        yield "    x-podman.disable_dns: true"
+
+
+def render_quadlet(container: Container) -> tuple[tuple[str, str], ...]:
+    """Units for podman-systemd.unit(5), names of files and their texts; podman 4.5 or later."""
+    units = [(f"{container.name}.container", "\n".join(_unit(container)) + "\n")]
+    if container.closed:
+        text = f"[Network]\nNetworkName={container.name}\nDisableDNS=true\nOptions={NETWORK_OPTION}\n"
+        units.append((f"{container.name}.network", text))
+    return tuple(units)
+
+
+def _unit(container: Container) -> Iterator[str]:
+    running = container.running
+    yield "[Unit]"
+    yield f"StartLimitBurst={_RESTARTS}"
+    yield "StartLimitIntervalSec=300"
+    yield ""
+    yield "[Container]"
+    yield f"Image={_percent(container.image)}"
+    yield f"ContainerName={container.name}"
+    yield "Pull=never"
+    if container.user:
+        yield f"User={_percent(container.user)}"
+    yield "ReadOnly=true"
+    for folder, size in running.tmpfs:
+        yield f"Tmpfs={_percent(f'{folder}:{say_tmpfs(size)}')}"
+    yield "DropCapability=all"
+    yield "NoNewPrivileges=true"
+    if container.closed:
+        yield f"Network={container.name}.network"
+    elif not container.ports and not running.outgoing:
+        yield "Network=none"
+    for port in container.ports:
+        yield f"PublishPort={port.published}"
+    for option, value in health_options(container.health):
+        yield f"Health{_camel(option)}={_percent(value)}"
+    limits = f"--memory={running.memory} --memory-swap={running.memory} --pids-limit={running.pids}"
+    yield f"PodmanArgs=--read-only-tmpfs=false {limits} --stop-timeout={running.stop_seconds}"
+    if container.command:
+        yield f"Exec={_percent(' '.join(map(_quoted, container.command)))}"
+    yield ""
+    yield "[Service]"
+    yield "Restart=on-failure"
+    yield f"TimeoutStopSec={running.stop_seconds + 10}"
+    yield ""
+    yield "[Install]"
+    yield "WantedBy=default.target"
+
+
+def _camel(option: str) -> str:
+    return "".join(part.capitalize() for part in option.split("-"))
+
+
+def _percent(text: str) -> str:
+    """systemd's specifiers begin with a percent sign."""
+    return text.replace("%", "%%")
+
+
+def _quoted(word: str) -> str:
+    """A word of a command in a unit, as systemd.syntax(7) reads it."""
+    if word and _BARE.issuperset(word):
+        return word
+    return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("$", "$$") + '"'
+
+
+def _text(text: str) -> str:
+    """A scalar of YAML, in double quotes: JSON's are YAML's. Compose replaces ``$`` unless it is doubled."""
+    return json.dumps(text.replace("$", "$$"), ensure_ascii=False)
+
+
+def _list(words: tuple[str, ...]) -> str:
+    return "[" + ", ".join(map(_text, words)) + "]"
