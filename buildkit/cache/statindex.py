@@ -39,20 +39,28 @@ class StatIndex:
 
     def hash(self, path: Path) -> tuple[FileHash, os.stat_result]:
         """The file's SHA-256 and its stat; raises OSError."""
-        stat = path.stat()
-        key = _key(stat)
-        known = self._ledger.find_file(key)
-        began = time.time_ns()
-        if known is not None and _settled(stat, known[1]) and known[1] <= began:
-            return known[0], stat
+        stat, began = path.stat(), time.time_ns()
+        known = self.find(stat)
+        if known is not None:
+            return known, stat
         with path.open("rb", buffering=0) as file, self._saying(path, stat.st_size) as progress:
             stat = os.fstat(file.fileno())
             sha256 = _hash(file.fileno(), progress)
             after = os.fstat(file.fileno())
-        if _key(after) == _key(stat):
-            with suppress(BuildError):  # what a full disk cannot remember is read again
-                self._ledger.add_file(_key(stat), sha256, began)
+        self.note(stat, after, sha256, began)
         return sha256, after
+
+    def find(self, stat: os.stat_result) -> FileHash | None:
+        """The hash of a file that is unchanged since it was hashed."""
+        known = self._ledger.find_file(_key(stat))
+        settled = known is not None and _settled(stat, known[1]) and known[1] <= time.time_ns()
+        return known[0] if known is not None and settled else None
+
+    def note(self, before: os.stat_result, after: os.stat_result, sha256: FileHash, began: int) -> None:
+        """Remember what a file was hashed to, if it did not change meanwhile; hashing ``began`` at that time (ns)."""
+        if _key(after) == _key(before):
+            with suppress(BuildError):  # what a full disk cannot remember is read again
+                self._ledger.add_file(_key(before), sha256, began)
 
     @contextmanager
     def _saying(self, path: Path, size: int) -> Iterator[Callable[[int], None]]:

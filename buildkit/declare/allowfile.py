@@ -1,7 +1,7 @@
 """What the user lives with in model files: ``requirements/models.allow.toml``.
 
-``[[global]]`` are names that a pickle may use beyond our own list, ``[[accept]]`` findings of one file that were looked at.
-Both need a reason, for whoever reads the file next.
+``[[global]]`` are names that a pickle may use beyond our own list, ``[[accept]]`` findings of one file that were
+looked at. Both need a reason, for whoever reads the file next.
 """
 
 from __future__ import annotations

@@ -37,6 +37,10 @@ SETTINGS = Table(
         "bins": Field(Whole(1, 64), "layers that the other wheels of a stage share; 8 unless said"),
         "max-layers": Field(Whole(2, 120), "layers an image may have; 64 unless said"),
         "compression": Field(Text(choices=("zstd", "gzip")), "how layers are stored and pushed; zstd unless said"),
+        "unscanned-models": Field(
+            Text(choices=("refuse", "refuse-known", "warn")),
+            "model files that cannot be fully scanned; refuse-known unless said: unknown formats are warned of",
+        ),
         "cache": Field(Text(), "repository of a registry whose shared cache is read"),
         "cache-write": Field(Text(), "repository that what is built is shared in"),
         "labels": Field(
@@ -61,6 +65,7 @@ class Project:
     bins: int = 8
     max_layers: int = 64
     compression: str = "zstd"
+    unscanned_models: str = "refuse-known"
     cache: str = ""
     cache_write: str = ""
     labels: tuple[tuple[str, str], ...] = ()

@@ -23,7 +23,7 @@ from buildkit.events import Note, StepFailed, StepFinished, StepStarted
 from buildkit.oci.blob import Made
 from buildkit.oci.image import Image
 from buildkit.plan.plan import Entry, Plan, Source
-from buildkit.plan.spec import PackWheels, Spec
+from buildkit.plan.spec import Kind, PackWheels, Spec
 from buildkit.report.summary import LayerLine, Report, print_report, print_timings
 from buildkit.report.view import open_view
 from buildkit.report.words import say_count
@@ -122,6 +122,7 @@ class _Build:
         plan = planned.plan
         told = self._take_over(plan)
         self._realise(plan)
+        self._check_models(plan)
         with self._meter.phase("assemble"):
             check_collisions(plan.composition, shop.ledger, shop.blobs, self._listing)
             composed, arch = plan.composition, shop.project.target.deb_arch
@@ -199,6 +200,15 @@ class _Build:
             realiser.want(needed)
             places = {Lane.CPU: self._options.jobs, Lane.NET: _DOWNLOADS, Lane.BOX: 1}
             run_tasks(realiser.tasks, places, shop.say, shop.stop, self._meter)
+
+    def _check_models(self, plan: Plan) -> None:
+        """Hold models of layers that are reused against the rules of today; raises ModelError."""
+        reused = [e.spec for e in plan.entries if e.source is not Source.BUILT and e.spec.kind is Kind.MODEL]
+        if reused:
+            from buildkit.engine.gate import Gate
+
+            with self._meter.phase("scan"):
+                Gate(self._shop).check_reused(reused)
 
     def _must_fetch(self, entry: Entry) -> bool:
         return entry.source is Source.SHARED and (not self._options.no_import or entry.spec.key in self._wanted)

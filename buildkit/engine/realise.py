@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from buildkit.declare.pins import Model
 from buildkit.digest import Key
 from buildkit.engine.boxes import Boxes
+from buildkit.engine.gate import Gate
 from buildkit.engine.scheduler import Lane, Outcome, Task
 from buildkit.engine.shop import Shop
 from buildkit.engine.supplies import Supplies
@@ -55,6 +56,7 @@ class Realiser:
         self._lookup = lookup
         self._composer = composer
         self._stage = stage
+        self._gate = Gate(shop)
         self._compression = Compression(shop.project.compression)
         self.tasks: dict[str, Task] = {}
         self._supplies = Supplies(shop, boxes, self.tasks, lambda: composer.builder, self._want_whole)
@@ -168,7 +170,16 @@ class Realiser:
                 self._supplies.check_downloads(model, work.files)  # it may be the cache's fault, which is mended
                 raise
 
-        return self._packing(spec, "pack", write, tuple(filter(None, needs)), total=spec.weight)
+        there = tuple(filter(None, needs))
+        return self._packing(spec, "pack", write, self._scanned(spec, work, there), total=spec.weight)
+
+    def _scanned(self, spec: Spec, work: PackModel, needs: tuple[str, ...]) -> tuple[str, ...]:
+        """What to wait for, so that every file of a model is there and was found fit."""
+        task, name = self._gate.task(spec, work, needs), f"scan:{spec.key.hex}"
+        if task is None:
+            return needs
+        self.tasks[name] = task
+        return (name,)
 
     def _files(self, work: PackFiles) -> Iterator[Member]:
         root = self._shop.project.folder / work.tree.path

@@ -1,7 +1,7 @@
 """Which rules a verdict was reached by: the scanner's own sources, and the names that a user allows beyond them.
 
-A number that somebody must remember to raise would be forgotten once, and then old verdicts of a worse scanner would be
-believed. Sources that change without finding anything else cost one more scan of each file, which is the cheaper mistake.
+A number that somebody must remember to raise would be forgotten once, and then old verdicts of a worse scanner would
+be believed. Sources that change without finding anything else cost one more scan of each file: the cheaper mistake.
 """
 
 from __future__ import annotations
