@@ -24,9 +24,10 @@ class Format:
 def formats() -> tuple[Format, ...]:
     """Every format, in the order in which they are asked; content may be of several (polyglots): all scan it."""
     from buildkit.scan.archives.known import FORMATS as ARCHIVES
+    from buildkit.scan.formats.known import FORMATS as OTHERS
     from buildkit.scan.pickle.known import FORMATS as PICKLES
 
-    return (*PICKLES, *ARCHIVES)
+    return (*PICKLES, *ARCHIVES, *OTHERS)
 
 
 def examine(job: Job, source: Source) -> None:

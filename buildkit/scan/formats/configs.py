@@ -1,0 +1,109 @@
+"""Settings in JSON that make a loader import or call something: transformers, Hydra, skops, LangChain."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from buildkit.findings import Rule, Severity
+from buildkit.scan.formats.cursor import shown
+from buildkit.scan.formats.danger import is_dangerous, words
+from buildkit.scan.job import Job
+
+REMOTE_CODE = Rule(
+    id="transformers-remote-code",
+    title="A configuration that brings code along",
+    severity=Severity.MEDIUM,
+    why="`auto_map` names Python files beside the model, or in another repository, that loaders import with "
+    "`trust_remote_code`; some import them without asking.",
+    advice="Read the named files, pin their revision, or use a model that the library knows by itself.",
+    references=("CVE-2025-66448", "https://huggingface.co/docs/transformers/custom_models"),
+)
+TRUST = Rule(
+    id="transformers-trust-switch",
+    title="A configuration that switches the question about code off",
+    severity=Severity.HIGH,
+    why="A loader that takes the setting from the file runs the model's code without asking anyone.",
+    advice="Remove the setting; decide about foreign code where the model is loaded.",
+    references=("CVE-2025-66448",),
+)
+TARGET = Rule(
+    id="hydra-target",
+    title="A configuration that names what to call",
+    severity=Severity.LOW,
+    why="`_target_` is imported and called with arguments from the same file by Hydra, NeMo and those who use them.",
+    advice="Look at what is called; load only configurations whose targets you know.",
+    references=("CVE-2025-23304",),
+)
+SKOPS = Rule(
+    id="skops-type",
+    title="A skops file with types beyond those it trusts",
+    severity=Severity.MEDIUM,
+    why="Types that are not scikit-learn's or NumPy's are imported, and functions called, when they are trusted.",
+    advice="Look at `skops.io.get_untrusted_types`, and load the file only if you know them all.",
+    references=("CVE-2025-54412", "CVE-2025-54413", "CVE-2025-54886"),
+)
+_KNOWN = re.compile(
+    r"(nemo|nemo_toolkit|torch|torchvision|torchaudio|torchmetrics|pytorch_lightning|lightning|omegaconf|transformers"
+    r"|diffusers|megatron|hydra|timm|datasets)\..+"
+)
+_SKOPS = re.compile(
+    r"(sklearn|numpy|scipy|collections|builtins|datetime|quantile_forest|lightgbm|xgboost|catboost)(\..+)?"
+)
+_SKOPS_NAMES = words(
+    "int float bool str bytes bytearray list tuple dict set frozenset slice complex type NoneType range object"
+)
+
+
+def check_object(job: Job, node: Mapping[str, object]) -> None:
+    """Look at one JSON object."""
+    if "auto_map" in node:
+        _check_auto_map(job, node["auto_map"])
+    if node.get("trust_remote_code") in (True, "true", "True", 1):
+        job.find(TRUST, "trust_remote_code is set to true")
+    target = node.get("_target_")
+    if isinstance(target, str):
+        check_target(job, target)
+    if "__module__" in node and "__class__" in node and "__loader__" in node:
+        _check_skops(job, str(node["__module__"]), str(node["__class__"]), str(node["__loader__"]))
+
+
+def _texts(value: object) -> Iterator[str]:
+    todo = [value]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, Mapping):
+            todo.extend(one.values())
+        elif isinstance(one, list):
+            todo.extend(one)
+
+
+def _check_auto_map(job: Job, value: object) -> None:
+    names = list(dict.fromkeys(_texts(value)))
+    if not names:
+        return
+    listed = ", ".join(shown(name) for name in names[:4])
+    if any("--" in name for name in names):
+        job.find(REMOTE_CODE, f"auto_map names code of another repository: {listed}", severity=Severity.HIGH)
+    else:
+        job.find(REMOTE_CODE, f"auto_map names code: {listed}")
+
+
+def check_target(job: Job, target: str) -> None:
+    """Look at the dotted name that a configuration wants to be called."""
+    module, _, name = target.rpartition(".")
+    if is_dangerous(module or target, name):
+        job.find(TARGET, f"it calls {shown(target)}", severity=Severity.CRITICAL)
+    elif not _KNOWN.fullmatch(target):
+        job.find(TARGET, f"it calls {shown(target)}")
+
+
+def _check_skops(job: Job, module: str, name: str, loader: str) -> None:
+    whole = shown(f"{module}.{name}")
+    known = _SKOPS.fullmatch(module) and (module != "builtins" or name in _SKOPS_NAMES)
+    if loader in ("OperatorFuncNode", "MethodNode") or (loader == "ReduceNode" and not known):
+        job.find(SKOPS, f"{whole} is called by {shown(loader)}", severity=Severity.HIGH)
+    elif not known:
+        job.find(SKOPS, f"{whole} is imported", severity=Severity.CRITICAL if is_dangerous(module, name) else None)

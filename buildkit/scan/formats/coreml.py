@@ -1,0 +1,105 @@
+"""Core ML models: custom layers and models in a protocol buffer.
+
+Field numbers: github.com/apple/coremltools/tree/main/mlmodel/format.
+"""
+
+from __future__ import annotations
+
+from buildkit.findings import Rule, Severity
+from buildkit.scan.formats.cursor import shown
+from buildkit.scan.formats.paths import find_escape
+from buildkit.scan.formats.protobuf import BYTES, VARINT, Proto, Span, first_fields
+from buildkit.scan.job import Job
+from buildkit.scan.source import Source
+
+CUSTOM = Rule(
+    id="coreml-custom",
+    title="A Core ML model that needs native code",
+    severity=Severity.LOW,
+    why="Custom layers and models are classes of the application that loads the model.",
+    advice="Know where that class comes from.",
+)
+LINKED = Rule(
+    id="coreml-linked-model",
+    title="A Core ML model that leads to another one",
+    severity=Severity.MEDIUM,
+    why="The model is read from a path that the file names.",
+    advice="Scan that model as well, or ask for one in a single file.",
+)
+_KINDS = frozenset({*range(200, 207), *range(300, 310), *range(400, 404), *range(500, 504), 550, 551, 555, 556, 560,
+                    *range(600, 610), 900, *range(2000, 2010), 3000})  # fmt: skip
+_NETWORKS = frozenset({303, 403, 500})
+_CUSTOM_LAYER = 500
+_PARTS = {200: (1,), 201: (1,), 202: (1,)}
+
+
+def recognise(head: bytes, source: Source) -> bool:
+    """A version below 20, a description, and one of the kinds of model."""
+    if head[:1] != b"\x08":
+        return False
+    fields = first_fields(source, 16)
+    if not fields or fields[0].wire != VARINT or not 0 < fields[0].value < 20:
+        return False
+    return any(one.number in _KINDS and one.wire == BYTES for one in fields)
+
+
+def scan(job: Job, source: Source) -> None:
+    """Walk models in models, and the layers of networks.
+
+    Raises:
+        Malformed: it is none.
+        LimitError: more fields than we look at.
+    """
+    proto = Proto(source, job.budget.limits.fields)
+    _model(job, proto, proto.whole, 0)
+
+
+def _model(job: Job, proto: Proto, span: Span, depth: int) -> None:
+    if depth > 32:
+        job.gap("models nested deeper than 32", offset=span.start)
+        return
+    for one in proto.fields(span):
+        if one.wire != BYTES:
+            continue
+        if one.number in _NETWORKS:
+            _network(job, proto, one.span)
+        elif one.number == 555:
+            job.find(CUSTOM, f"a custom model {shown(_first_text(proto, one.span))}", offset=one.span.start)
+        elif one.number == 556:
+            name = _first_text(proto, one.span)
+            severity = Severity.HIGH if find_escape(name) else None
+            job.find(LINKED, f"it leads to {shown(name)}", offset=one.span.start, severity=severity)
+        elif one.number in (200, 201, 202):
+            _pipeline(job, proto, one.span, depth)
+
+
+def _pipeline(job: Job, proto: Proto, span: Span, depth: int) -> None:
+    for one in proto.fields(span):
+        if one.wire == BYTES and one.number == 1:
+            first = first_fields(proto.window.source, 1, one.span)
+            if first and first[0].number == 1 and first[0].wire == BYTES:
+                _pipeline(job, proto, one.span, depth + 1)  # a pipeline's classifier holds a pipeline
+            else:
+                _model(job, proto, one.span, depth + 1)
+
+
+def _network(job: Job, proto: Proto, span: Span) -> None:
+    for one in proto.fields(span):
+        if one.wire != BYTES or one.number != 1:
+            continue
+        for part in proto.fields(one.span):
+            if part.wire == BYTES and part.number == _CUSTOM_LAYER:
+                job.find(CUSTOM, f"a custom layer {shown(_custom_class(proto, part.span))}", offset=part.span.start)
+
+
+def _custom_class(proto: Proto, span: Span) -> str:
+    return next((proto.text(one.span) for one in proto.fields(span) if one.number == 10 and one.wire == BYTES), "")
+
+
+def _first_text(proto: Proto, span: Span) -> str:
+    for one in proto.fields(span):
+        if one.wire == BYTES:
+            inner = first_fields(proto.window.source, 2, one.span)
+            deeper = next((sub for sub in inner or () if sub.wire == BYTES), None)
+            return proto.text(deeper.span if deeper and deeper.number < 100 and deeper.span.size else one.span, 300)
+    return ""

@@ -1,0 +1,122 @@
+"""Read numbers and strings from a source in small steps, through one page of it; what is missing is `Malformed`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from buildkit.scan.job import Job
+from buildkit.scan.limits import LimitError
+from buildkit.scan.source import Source
+
+PAGE = 128 * 2**10
+
+
+class Malformed(Exception):
+    """The content is not what its format says; ``offset`` counts bytes from the beginning of the source."""
+
+    def __init__(self, why: str, offset: int | None = None) -> None:
+        super().__init__(why)
+        self.offset = offset
+
+
+class Window:
+    """Small reads of a source at the price of few large ones; never holds more than what is asked or a page."""
+
+    __slots__ = ("_page", "_start", "size", "source")
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.size = source.size
+        self._start = 0
+        self._page = b""
+
+    def peek(self, offset: int, count: int) -> bytes:
+        """``count`` bytes from ``offset``, fewer at the end."""
+        at = offset - self._start
+        if at >= 0 and at + count <= len(self._page):
+            return self._page[at : at + count]
+        if count > PAGE // 2:
+            return self.source.read(offset, count)
+        self._start, self._page = offset, self.source.read(offset, PAGE)
+        return self._page[:count]
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Exactly ``count`` bytes from ``offset``.
+
+        Raises:
+            Malformed: the source ends before.
+        """
+        if offset < 0 or count < 0 or offset + count > self.size:
+            raise Malformed(f"{count} bytes are said to be at {offset} of {self.size}", min(max(offset, 0), self.size))
+        content = self.peek(offset, count)
+        if len(content) != count:
+            raise Malformed("the content became shorter while it was read", offset)
+        return content
+
+    def number(self, offset: int, width: int, *, big: bool = False) -> int:
+        """An unsigned integer of ``width`` bytes.
+
+        Raises:
+            Malformed: the source ends before.
+        """
+        return int.from_bytes(self.read(offset, width), "big" if big else "little")
+
+
+class Cursor:
+    """A place in a window that moves on with every read."""
+
+    __slots__ = ("at", "big", "window")
+
+    def __init__(self, window: Window, at: int = 0, *, big: bool = False) -> None:
+        self.window = window
+        self.at = at
+        self.big = big
+
+    def take(self, count: int) -> bytes:
+        """The next ``count`` bytes.
+
+        Raises:
+            Malformed: there are fewer.
+        """
+        content = self.window.read(self.at, count)
+        self.at += count
+        return content
+
+    def number(self, width: int) -> int:
+        """The next unsigned integer of ``width`` bytes.
+
+        Raises:
+            Malformed: there are fewer bytes.
+        """
+        return int.from_bytes(self.take(width), "big" if self.big else "little")
+
+    def skip(self, count: int) -> None:
+        """Move on without reading.
+
+        Raises:
+            Malformed: that leads out of the source.
+        """
+        if count < 0 or self.at + count > self.window.size:
+            raise Malformed(f"{count} bytes are said to follow at {self.at} of {self.window.size}", self.at)
+        self.at += count
+
+
+def guarded(name: str, scan: Callable[[Job, Source], None]) -> Callable[[Job, Source], None]:
+    """``scan`` that never raises: malformed content and limits become gaps, and other formats have their turn."""
+
+    def run(job: Job, source: Source) -> None:
+        try:
+            scan(job, source)
+        except Malformed as error:
+            job.gap(f"malformed {name}: {error}", offset=error.offset)
+        except LimitError as error:
+            job.gap(str(error))
+
+    return run
+
+
+def shown(text: str | bytes, most: int = 80) -> str:
+    """Foreign text inside a message: quoted, escaped, short."""
+    if isinstance(text, bytes):
+        text = text[: most * 4].decode(errors="backslashreplace")
+    return ascii(text) if len(text) <= most else ascii(text[:most]) + "…"

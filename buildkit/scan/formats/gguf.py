@@ -1,0 +1,197 @@
+"""GGUF, versions 1 to 3: keys and values, tensors, alignment; chat templates among the values.
+
+Spec: github.com/ggml-org/ggml/blob/master/docs/gguf.md; block sizes of ggml/src/ggml-common.h.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from buildkit.findings import Rule, Severity
+from buildkit.scan.formats import jinja, jsontext
+from buildkit.scan.formats.cursor import Cursor, Malformed, Window, shown
+from buildkit.scan.formats.polyglot import check_trailing, check_zip
+from buildkit.scan.job import Job
+from buildkit.scan.limits import LimitError
+from buildkit.scan.source import Source
+
+BENT = Rule(
+    id="gguf-bent",
+    title="A GGUF file whose parts do not fit",
+    severity=Severity.HIGH,
+    why="Sizes, offsets and alignments out of place made readers of GGUF write and read beyond their memory.",
+    advice="Do not load the file; get it from its maker again.",
+    references=("CVE-2024-23496", "CVE-2024-23605", "CVE-2024-21802", "CVE-2025-53630"),
+)
+MAGIC = b"GGUF"
+_WIDTHS = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
+_STRING, _ARRAY = 8, 9
+_TYPES = {  # tensor type: elements of a block, bytes of a block
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36), 10: (256, 84),
+    11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292), 16: (256, 66), 17: (256, 74),
+    18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82), 23: (256, 136), 24: (1, 1), 25: (1, 2),
+    26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2), 34: (256, 54), 35: (256, 66), 39: (32, 17),
+}  # fmt: skip
+_MOST_KEYS = 100_000
+_MOST_TENSORS = 1_000_000
+_MOST_VALUES = 20_000_000
+_TEXT = 4 * 2**20
+_DEPTH = 8
+
+
+@dataclass(slots=True)
+class _File:
+    job: Job
+    cursor: Cursor
+    version: int
+    values: int = 0
+    keys: set[str] = field(default_factory=set)
+    alignment: int = 32
+
+    def size(self) -> int:
+        """The next length or count: 32 bits in version 1."""
+        return self.cursor.number(4 if self.version == 1 else 8)
+
+
+def recognise(head: bytes, source: Source) -> bool:
+    """The four letters."""
+    del source
+    return head.startswith(MAGIC)
+
+
+def scan(job: Job, source: Source) -> None:
+    """Walk header, values and tensors.
+
+    Raises:
+        Malformed: it ends early, or has a type or version that is not known.
+        LimitError: more of anything than we look at.
+    """
+    window = Window(source)
+    big = window.read(4, 4)[:3] == b"\0\0\0"
+    file = _File(job, Cursor(window, 8, big=big), window.number(4, 4, big=big))
+    if file.version not in (1, 2, 3):
+        raise Malformed(f"version {file.version} is not known", 4)
+    tensors, pairs = file.size(), file.size()
+    _check_count(file, tensors, _MOST_TENSORS, "tensors")
+    _check_count(file, pairs, _MOST_KEYS, "values")
+    for _ in range(pairs):
+        _pair(file)
+    spans = [_tensor(file) for _ in range(tensors)]
+    start = -(-file.cursor.at // file.alignment) * file.alignment
+    _check_spans(file, [span for span in spans if span], start)
+    check_zip(job, source)
+
+
+def _check_count(file: _File, count: int, most: int, what: str) -> None:
+    left = file.cursor.window.size - file.cursor.at
+    if count * 8 > left:
+        file.job.find(BENT, f"{count} {what} are said to follow in {left} bytes", offset=file.cursor.at)
+        raise Malformed(f"too many {what}", file.cursor.at)
+    if count > most:
+        raise LimitError(f"more than {most} {what}")
+
+
+def _text(file: _File, most: int) -> bytes:
+    length, at = file.size(), file.cursor.at
+    if at + length > file.cursor.window.size:
+        file.job.find(BENT, f"a text of {length} bytes is said to follow", offset=at)
+        raise Malformed("a text ends behind the file", at)
+    content = file.cursor.window.read(at, min(length, most))
+    file.cursor.skip(length)
+    return content
+
+
+def _pair(file: _File) -> None:
+    at = file.cursor.at
+    key = _text(file, 65536).decode(errors="backslashreplace")
+    if key in file.keys:
+        file.job.find(BENT, f"the key {shown(key)} is given more than once", offset=at)
+    file.keys.add(key)
+    kind = file.cursor.number(4)
+    if kind == _STRING:
+        _check_text(file, key)
+    elif key == "general.alignment":
+        value = file.cursor.number(_WIDTHS.get(kind, 4))
+        if kind != 4 or value < 1 or value & (value - 1) or value > 2**20:
+            file.job.find(BENT, f"the alignment is {value}", offset=at)
+        file.alignment = value if 0 < value <= 2**20 else 32
+    else:
+        _value(file, kind, 0, key)
+
+
+def _check_text(file: _File, key: str) -> None:
+    at = file.cursor.at
+    content = _text(file, _TEXT + 1)
+    if len(content) > _TEXT:
+        file.job.gap(f"the text of {shown(key)} is longer than {_TEXT} bytes", offset=at)
+    text = content.decode(errors="backslashreplace")
+    jinja.check(file.job, text)
+    jsontext.check_text(file.job, content, base=at)
+
+
+def _value(file: _File, kind: int, depth: int, key: str) -> None:
+    if kind in _WIDTHS:
+        file.cursor.skip(_WIDTHS[kind])
+        return
+    if kind == _STRING:
+        file.cursor.skip(file.size())
+        return
+    if kind != _ARRAY or depth >= _DEPTH:
+        raise Malformed(f"a value of unknown type {kind}, or arrays deeper than {_DEPTH}", file.cursor.at)
+    inner, count = file.cursor.number(4), file.size()
+    file.values += 1 if inner in _WIDTHS else count
+    if file.values > _MOST_VALUES:
+        raise LimitError(f"more than {_MOST_VALUES} values are in its arrays")
+    if inner in _WIDTHS:
+        file.cursor.skip(count * _WIDTHS[inner])
+    elif inner == _STRING and "template" in key:
+        for _ in range(count):
+            _check_text(file, key)
+    elif count * 4 > file.cursor.window.size:
+        raise Malformed(f"an array of {count} values", file.cursor.at)
+    else:
+        for _ in range(count):
+            _value(file, inner, depth + 1, key)
+
+
+def _tensor(file: _File) -> tuple[int, int, str] | None:
+    at = file.cursor.at
+    name = _text(file, 65536).decode(errors="backslashreplace")
+    rank = file.cursor.number(4)
+    if len(name) > 64 or rank > 4:
+        file.job.find(BENT, f"tensor {shown(name)} of {rank} dimensions: names have 64 bytes, tensors 4", offset=at)
+        if rank > 64:
+            raise Malformed(f"a tensor of {rank} dimensions", at)
+    dims = [file.size() for _ in range(rank)]
+    kind, offset = file.cursor.number(4), file.cursor.number(8)
+    if offset % file.alignment:
+        file.job.find(BENT, f"tensor {shown(name)} is at {offset}, which is not aligned to {file.alignment}", offset=at)
+    count = math.prod(dims)
+    if count >= 2**63 or any(one >= 2**63 for one in dims):
+        file.job.find(BENT, f"tensor {shown(name)} of shape {dims} has more elements than there are numbers", offset=at)
+        return None
+    if kind not in _TYPES:
+        file.job.gap(f"tensor {shown(name)} has the unknown type {kind}", offset=at)
+        return None
+    block, width = _TYPES[kind]
+    if dims and dims[0] % block:
+        file.job.find(BENT, f"tensor {shown(name)} has rows of {dims[0]}, which are no blocks of {block}", offset=at)
+    return offset, offset + -(-count // block) * width, name
+
+
+def _check_spans(file: _File, spans: list[tuple[int, int, str]], start: int) -> None:
+    end, size = 0, file.cursor.window.size
+    for first, last, name in sorted(spans):
+        if start + last > size:
+            file.job.find(BENT, f"tensor {shown(name)} ends at {start + last} of {size} bytes", offset=start + first)
+        if first < end:
+            file.job.find(BENT, f"tensor {shown(name)} begins inside another one", offset=start + first)
+        elif first > -(-end // file.alignment) * file.alignment:
+            file.job.find(BENT, f"{first - end} bytes before tensor {shown(name)} belong to none", offset=start + end,
+                          severity=Severity.LOW)  # fmt: skip
+        end = max(end, last)
+    if spans and start + end < size:
+        check_trailing(file.job, file.cursor.window.source, start + end, padding=file.alignment)
+    elif not spans and start < size:
+        check_trailing(file.job, file.cursor.window.source, file.cursor.at, padding=file.alignment)

@@ -1,0 +1,69 @@
+"""TensorFlow's operators that reach out of the graph: which they are, and what is said of them."""
+
+from __future__ import annotations
+
+from buildkit.findings import Rule, Severity
+from buildkit.scan.formats.cursor import shown
+from buildkit.scan.formats.danger import words
+from buildkit.scan.job import Job
+
+PYTHON_OP = Rule(
+    id="tensorflow-python-op",
+    title="A graph that calls Python",
+    severity=Severity.HIGH,
+    why="The operator calls a function of the process that runs the graph; a served model has none of its own to call.",
+    advice="Ask for a model without Python operators.",
+    references=("https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md",),
+)
+FILE_OP = Rule(
+    id="tensorflow-file-op",
+    title="A graph that reads or writes files",
+    severity=Severity.HIGH,
+    why="Running the graph reads or writes any file that the process may, and can send what it read as its answer.",
+    advice="Do not serve the model; ask for one without file operators.",
+    references=("https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md",),
+)
+REMOTE_OP = Rule(
+    id="tensorflow-remote-op",
+    title="A graph that talks to others",
+    severity=Severity.HIGH,
+    why="Running the graph opens connections, sets up remote devices, or ends the process.",
+    advice="Do not serve the model; ask for one without these operators.",
+    references=("https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md",),
+)
+PATH = Rule(
+    id="tensorflow-path",
+    title="A path out of the saved model",
+    severity=Severity.HIGH,
+    why="An asset or a checkpoint is read from, or written to, a place that the model chose, outside of its folder.",
+    advice="Do not load the model.",
+    references=("https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md",),
+)
+_PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction"})
+_FILES = words(
+    "ReadFile WriteFile MatchingFiles MatchingFilesDataset WholeFileReader WholeFileReaderV2 TextLineReader "
+    "TextLineReaderV2 FixedLengthRecordReader FixedLengthRecordReaderV2 TFRecordReader TFRecordReaderV2 LMDBReader "
+    "LMDBDataset TextLineDataset FixedLengthRecordDataset FixedLengthRecordDatasetV2 TFRecordDataset "
+    "TFRecordDatasetV2 CSVDataset CSVDatasetV2 SqlDataset ExperimentalSqlDataset ExperimentalCSVDataset "
+    "ExperimentalLMDBDataset SaveDataset SaveDatasetV2 LoadDataset SnapshotDataset SnapshotDatasetV2 CacheDataset "
+    "CacheDatasetV2 DatasetToTFRecord ExperimentalDatasetToTFRecord WriteGraphSummary WriteRawProtoSummary "
+    "WriteSummary WriteImageSummary WriteAudioSummary WriteHistogramSummary WriteScalarSummary "
+    "CreateSummaryFileWriter CreateSummaryDbWriter ImportEvent GenerateVocabRemapping LoadAndRemapMatrix "
+    "FileSystemSetConfiguration LoadLibrary SaveSlices IgniteDataset"
+)
+_REMOTE = words(
+    "RemoteCall Rpc TryRpc RpcCall RpcClient RpcServer RpcServerStart DataServiceDataset DataServiceDatasetV2 "
+    "DataServiceDatasetV3 DataServiceDatasetV4 RegisterDataset RegisterDatasetV2 RemoteFusedGraphExecute Abort "
+    "ConfigureDistributedTPU BigQueryReader PubSubDataset KafkaDataset KinesisDataset BigtableTable"
+)
+
+
+def check_op(job: Job, name: str, where: str = "") -> bool:
+    """Say what is wrong with an operator; whether anything was (a text format's lines have no ``where``)."""
+    plain = name.removeprefix("Flex")
+    place = f" as {shown(where)}" if where else ""
+    for names, rule in ((_PYTHON, PYTHON_OP), (_FILES, FILE_OP), (_REMOTE, REMOTE_OP)):
+        if plain in names:
+            job.find(rule, f"the operator {shown(name)} is used{place}")
+            return True
+    return False

@@ -1,0 +1,231 @@
+"""HDF5: every object that can be reached, what its header says, and the texts in its attributes (Keras's model).
+
+Spec: HDF5 File Format Specification 3.0. Data of datasets is not read; only what names other files, other code, or
+more memory than the file has, and the attributes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from buildkit.findings import Rule, Severity
+from buildkit.scan.formats import hdf5messages as messages
+from buildkit.scan.formats import hdf5store as store
+from buildkit.scan.formats.cursor import Cursor, Malformed, Window, shown
+from buildkit.scan.formats.hdf5heap import find_messages
+from buildkit.scan.formats.hdf5store import Layout
+from buildkit.scan.formats.jsontext import check_text
+from buildkit.scan.formats.polyglot import check_trailing, check_zip
+from buildkit.scan.job import Job
+from buildkit.scan.limits import LimitError
+from buildkit.scan.source import RangeSource, Source
+
+ELSEWHERE = Rule(
+    id="hdf5-other-file",
+    title="HDF5 content that lies in another file",
+    severity=Severity.HIGH,
+    why="External links, external storage and virtual datasets read any file of the machine as if it were weights.",
+    advice="Do not load the file; weights belong into it.",
+    references=("CVE-2026-1669",),
+)
+FILTER = Rule(
+    id="hdf5-filter",
+    title="HDF5 data behind an unusual filter",
+    severity=Severity.LOW,
+    why="The library loads a plug-in by the filter's number to read the data.",
+    advice="Write the file anew without it, or know the plug-in.",
+)
+USER_BLOCK = Rule(
+    id="hdf5-user-block",
+    title="Something before the HDF5 content",
+    severity=Severity.MEDIUM,
+    why="Another program that is given the file reads what stands at its beginning, and may run it.",
+    advice="Look at the first bytes; write the file anew without them.",
+)
+SHAPE = Rule(
+    id="hdf5-shape-bomb",
+    title="An HDF5 dataset far larger than its file",
+    severity=Severity.MEDIUM,
+    why="A small file makes its reader set aside gigabytes of memory.",
+    advice="Do not load the file.",
+    references=("CVE-2026-0897",),
+)
+MAGIC = b"\x89HDF\r\n\x1a\n"
+_USUAL = frozenset({1, 2, 3, 4, 5, 6, 32000, 32001, 32004, 32008, 32013, 32015, 32026})
+_OBJECTS = 200_000
+_PLACES = 200_000
+_BOMB = 4 * 2**30
+
+
+def _find_start(source: Source) -> int | None:
+    """The superblock is at the beginning or at a doubled place from 512."""
+    at = 0
+    while at + 8 <= source.size and at < 2**40:
+        if source.read(at, 8) == MAGIC:
+            return at
+        at = max(512, at * 2)
+    return None
+
+
+def recognise(head: bytes, source: Source) -> bool:
+    """The signature, at one of the places where readers look for it."""
+    return head.startswith(MAGIC) or (source.size > 512 + 8 and _find_start(source) is not None)
+
+
+@dataclass(slots=True)
+class _Walk:
+    job: Job
+    window: Window
+    layout: Layout
+    seen: set[int] = field(default_factory=set)
+    todo: list[tuple[int, str]] = field(default_factory=list)
+
+
+def scan(job: Job, source: Source) -> None:
+    """Walk from the root group to every object.
+
+    Raises:
+        Malformed: the superblock or the root cannot be read.
+        LimitError: more objects than we follow.
+    """
+    start = _find_start(source) or 0
+    if start:
+        _user_block(job, source, start)
+    window = Window(RangeSource(source, start, source.size - start))
+    layout, root, end = store.parse_superblock(window)
+    walk = _Walk(job, window, layout, todo=[(root, "/")])
+    while walk.todo:
+        address, name = walk.todo.pop()
+        if address in walk.seen:
+            continue
+        walk.seen.add(address)
+        if len(walk.seen) > _OBJECTS:
+            raise LimitError(f"more than {_OBJECTS} objects are in it")
+        try:
+            _object(walk, address, name)
+        except Malformed as error:
+            job.gap(f"malformed HDF5 object {shown(name)}: {error}", offset=error.offset)
+    check_zip(job, source)
+    if start <= end <= source.size:
+        check_trailing(job, source, start + end, padding=4096)
+
+
+def _user_block(job: Job, source: Source, start: int) -> None:
+    head = source.read(0, min(start, 65536))
+    if head.strip(b"\0"):
+        what = "a MATLAB header" if head.startswith(b"MATLAB") else shown(head[:40])
+        severity = Severity.NOTE if head.startswith(b"MATLAB") else None
+        job.find(USER_BLOCK, f"{start} bytes stand before it: {what}", offset=0, severity=severity)
+
+
+def _object(walk: _Walk, address: int, name: str) -> None:
+    dims: list[int] | None = None
+    width = stored = None
+    for message in store.messages(walk.window, walk.layout, address):
+        cursor, kind = Cursor(walk.window, message.at), message.kind
+        if message.shared and kind in (0x05, 0x0B, 0x0C):
+            walk.job.gap(f"a header message of {shown(name)} is shared and not followed", offset=message.at)
+        elif message.shared:
+            continue
+        elif kind == 0x01:
+            dims = messages.parse_dims(cursor, walk.layout)
+        elif kind == 0x03:
+            width = messages.parse_width(cursor)
+        elif kind == 0x08:
+            stored = _layout(walk, cursor, name)
+        elif kind in _HANDLERS:
+            _HANDLERS[kind](walk, cursor, name)
+    if dims and width and stored is not None:
+        _check_shape(walk, name, dims, (width, stored))
+
+
+def _check_shape(walk: _Walk, name: str, dims: list[int], sizes: tuple[int, int]) -> None:
+    need = sizes[0]
+    for one in dims:
+        need *= one
+    if need > _BOMB and need > 1000 * walk.window.size:
+        walk.job.find(
+            SHAPE, f"{shown(name)} of shape {dims[:8]} would take {need} bytes, the file has {walk.window.size}"
+        )
+
+
+def _layout(walk: _Walk, cursor: Cursor, name: str) -> int | None:
+    kind, stored = messages.parse_layout(cursor, walk.layout)
+    if kind == 3:
+        sources = store.virtual_sources(walk.window, walk.layout, stored)
+        if sources != {"."}:
+            listed = ", ".join(shown(one) for one in sorted(sources)[:4]) or "other files"
+            walk.job.find(ELSEWHERE, f"{shown(name)} is a virtual dataset of {listed}", offset=cursor.at)
+        return None
+    return 0 if kind == 2 else stored
+
+
+def _external_storage(walk: _Walk, cursor: Cursor, name: str) -> None:
+    files = messages.parse_external_files(cursor, walk.layout)
+    listed = ", ".join(shown(one) for one in files[:4])
+    walk.job.find(ELSEWHERE, f"{shown(name)} keeps its data in {listed or 'another file'}", offset=cursor.at)
+
+
+def _symbols(walk: _Walk, cursor: Cursor, name: str) -> None:
+    tree, heap = walk.layout.address(cursor), walk.layout.address(cursor)
+    for child, address in store.symbols(walk.window, walk.layout, tree, heap):
+        _push(walk, address, name, child)
+
+
+def _link(walk: _Walk, cursor: Cursor, name: str) -> None:
+    link = messages.parse_link(cursor, walk.layout)
+    if link.file is not None:
+        told = f"{shown(name + link.name)} is a link into the file {shown(link.file)}"
+        walk.job.find(ELSEWHERE, told, offset=cursor.at)
+    elif link.address is not None:
+        _push(walk, link.address, name, link.name)
+
+
+def _push(walk: _Walk, address: int, parent: str, child: str) -> None:
+    if len(walk.todo) > _PLACES:
+        raise LimitError(f"more than {_PLACES} links wait to be followed")
+    if address not in walk.seen:
+        walk.todo.append((address, f"{parent}{child}/"[:1000]))
+
+
+def _link_info(walk: _Walk, cursor: Cursor, name: str) -> None:
+    place = messages.parse_info(cursor, walk.layout, index=8)
+    if place is not None:
+        for at in find_messages(walk.window, walk.layout, *place):
+            _link(walk, Cursor(walk.window, at), name)
+
+
+def _attribute_info(walk: _Walk, cursor: Cursor, name: str) -> None:
+    place = messages.parse_info(cursor, walk.layout, index=2)
+    if place is not None:
+        for at in find_messages(walk.window, walk.layout, *place):
+            _attribute(walk, Cursor(walk.window, at), name)
+
+
+def _attribute(walk: _Walk, cursor: Cursor, name: str) -> None:
+    at = cursor.at
+    found = messages.parse_attribute(cursor, walk.layout)
+    if found is None:
+        walk.job.gap(f"an attribute of {shown(name)} has a type of its own that is not followed", offset=at)
+        return
+    most = walk.job.budget.limits.json + 1
+    for place, size in store.strings(walk.window, walk.layout, found):
+        content = walk.window.read(place, min(size, most)).strip(b"\0 ")
+        check_text(walk.job, content, base=place)
+
+
+def _filters(walk: _Walk, cursor: Cursor, name: str) -> None:
+    for number in messages.parse_filters(cursor):
+        if number not in _USUAL:
+            walk.job.find(FILTER, f"{shown(name)} is stored through the filter {number}", offset=cursor.at)
+
+
+_HANDLERS = {
+    0x02: _link_info,
+    0x06: _link,
+    0x07: _external_storage,
+    0x0B: _filters,
+    0x0C: _attribute,
+    0x11: _symbols,
+    0x15: _attribute_info,
+}

@@ -1,0 +1,177 @@
+"""Header messages of HDF5 objects: bytes to values. Spec: HDF5 File Format Specification 3.0, IV.A.2."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from buildkit.scan.formats.cursor import Cursor, Malformed
+from buildkit.scan.formats.hdf5store import Layout, heap_text
+
+_NAME = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A name in a group: to an object's address, into another file, or (both None) to a path in this one."""
+
+    name: str
+    address: int | None = None
+    file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribute:
+    """Where an attribute's value begins, how many elements of how many bytes it has, whether they lie elsewhere."""
+
+    at: int
+    count: int
+    width: int
+    text: bool
+    variable: bool
+
+
+def parse_dims(cursor: Cursor, layout: Layout) -> list[int]:
+    """The dimensions of a dataspace; none for a scalar.
+
+    Raises:
+        Malformed: no dataspace.
+    """
+    version, rank = cursor.number(1), cursor.number(1)
+    if version not in (1, 2) or rank > 32:
+        raise Malformed(f"a dataspace of version {version} and rank {rank}", cursor.at)
+    cursor.skip(6 if version == 1 else 2)
+    return [layout.length(cursor) for _ in range(rank)]
+
+
+def parse_width(cursor: Cursor) -> int:
+    """The bytes of one element of a datatype.
+
+    Raises:
+        Malformed: no datatype.
+    """
+    cursor.skip(4)
+    return cursor.number(4)
+
+
+def parse_layout(cursor: Cursor, layout: Layout) -> tuple[int, int]:
+    """Class of a dataset's layout (0 compact, 1 contiguous, 2 chunked, 3 virtual), and its size or its heap.
+
+    Raises:
+        Malformed: no layout that is known.
+    """
+    version = cursor.number(1)
+    if version in (1, 2):
+        rank, kind = cursor.number(1), cursor.number(1)
+        if rank > 33:
+            raise Malformed(f"a layout of rank {rank}", cursor.at)
+        return kind, 0
+    kind = cursor.number(1)
+    if version not in (3, 4) or kind > 3:
+        raise Malformed(f"a layout of version {version} and class {kind}", cursor.at)
+    if kind == 0:
+        return kind, cursor.number(2)
+    if kind == 1:
+        layout.address(cursor)
+        return kind, layout.length(cursor)
+    return kind, cursor.at if kind == 3 else 0
+
+
+def parse_external_files(cursor: Cursor, layout: Layout) -> list[str]:
+    """The files in which a dataset keeps its data.
+
+    Raises:
+        Malformed: no such list.
+    """
+    cursor.skip(6)
+    used, heap = cursor.number(2), layout.address(cursor)
+    names = []
+    for _ in range(min(used, 64)):
+        names.append(heap_text(cursor.window, layout, heap, layout.length(cursor)))
+        cursor.skip(2 * layout.lengths)
+    return names
+
+
+def parse_link(cursor: Cursor, layout: Layout) -> Link:
+    """A link as the newer groups keep it.
+
+    Raises:
+        Malformed: no link.
+    """
+    version, flags = cursor.number(1), cursor.number(1)
+    if version != 1:
+        raise Malformed(f"a link of version {version}", cursor.at)
+    kind = cursor.number(1) if flags & 8 else 0
+    cursor.skip((8 if flags & 4 else 0) + (1 if flags & 16 else 0))
+    length = cursor.number(1 << (flags & 3))
+    if length > _NAME:
+        raise Malformed(f"a link's name of {length} bytes", cursor.at)
+    name = cursor.take(length).decode(errors="backslashreplace")
+    if kind == 0:
+        return Link(name=name, address=layout.address(cursor))
+    value = cursor.take(cursor.number(2))
+    if kind == 1:
+        return Link(name=name)
+    return Link(name=name, file=value[1:].split(b"\0")[0].decode(errors="backslashreplace"))
+
+
+def parse_info(cursor: Cursor, layout: Layout, *, index: int) -> tuple[int, int] | None:
+    """The fractal heap of a group's links or an object's attributes, and its tree; None where the header has them.
+
+    Raises:
+        Malformed: no such message.
+    """
+    cursor.skip(1)
+    if cursor.number(1) & 1:
+        cursor.skip(index)
+    heap = layout.address(cursor)
+    return None if heap == layout.undefined else (heap, layout.address(cursor))
+
+
+def parse_attribute(cursor: Cursor, layout: Layout) -> Attribute | None:
+    """An attribute's place and kind; None where its datatype is kept elsewhere.
+
+    Raises:
+        Malformed: no attribute.
+    """
+    version, flags = cursor.number(1), cursor.number(1)
+    sizes = [cursor.number(2) for _ in range(3)]
+    if version not in (1, 2, 3):
+        raise Malformed(f"an attribute of version {version}", cursor.at)
+    cursor.skip(1 if version == 3 else 0)
+    if version > 1 and flags & 3:
+        return None
+    places = []
+    for size in sizes:
+        places.append(cursor.at)
+        cursor.skip((size + 7) // 8 * 8 if version == 1 else size)
+    datatype = Cursor(cursor.window, places[1])
+    kind, bits = datatype.number(1) & 15, datatype.number(3)
+    width = datatype.number(4)
+    count = 1
+    for one in parse_dims(Cursor(cursor.window, places[2]), layout) if sizes[2] else []:
+        count *= one
+    variable = kind == 9
+    return Attribute(at=cursor.at, count=count, width=width, text=kind == 3 or (variable and bits & 15 == 1),
+                     variable=variable)  # fmt: skip
+
+
+def parse_filters(cursor: Cursor) -> list[int]:
+    """The numbers of a pipeline's filters.
+
+    Raises:
+        Malformed: no pipeline.
+    """
+    version, count = cursor.number(1), cursor.number(1)
+    if version not in (1, 2) or count > 32:
+        raise Malformed(f"a pipeline of version {version} with {count} filters", cursor.at)
+    cursor.skip(6 if version == 1 else 0)
+    numbers = []
+    for _ in range(count):
+        number = cursor.number(2)
+        length = cursor.number(2) if version == 1 or number >= 256 else 0
+        cursor.skip(2)
+        values = cursor.number(2)
+        cursor.skip((length + 7) // 8 * 8 if version == 1 else length)
+        cursor.skip(4 * values + (4 if version == 1 and values % 2 else 0))
+        numbers.append(number)
+    return numbers

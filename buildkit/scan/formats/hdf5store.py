@@ -1,0 +1,245 @@
+"""How HDF5 keeps things: superblock, object headers, trees, heaps. Spec: HDF5 File Format Specification 3.0, II-IV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from buildkit.scan.formats.cursor import Cursor, Malformed, Window
+from buildkit.scan.limits import LimitError
+
+if TYPE_CHECKING:
+    from buildkit.scan.formats.hdf5messages import Attribute
+
+_MESSAGES = 100_000
+_NODES = 100_000
+_STRINGS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How wide addresses (``offsets``) and lengths are, and where the addresses count from."""
+
+    offsets: int
+    lengths: int
+    base: int = 0
+
+    @property
+    def undefined(self) -> int:
+        """The address that means none."""
+        return self.base + (1 << 8 * self.offsets) - 1
+
+    def address(self, cursor: Cursor) -> int:
+        """The next address, as a place in the window."""
+        return self.base + cursor.number(self.offsets)
+
+    def length(self, cursor: Cursor) -> int:
+        """The next length."""
+        return cursor.number(self.lengths)
+
+
+class Message(NamedTuple):
+    """A header message: its kind, where its ``size`` bytes are, whether they are kept elsewhere."""
+
+    kind: int
+    at: int
+    size: int
+    shared: bool
+
+
+def parse_superblock(window: Window) -> tuple[Layout, int, int]:
+    """Layout, the root group's address, and where the content ends.
+
+    Raises:
+        Malformed: a version that is not known.
+    """
+    version = window.number(8, 1)
+    if version in (0, 1):
+        cursor = Cursor(window, 13)
+        layout = _layout(cursor)
+        cursor.at = 24 if version == 0 else 28
+        places = [cursor.number(layout.offsets) for _ in range(4)]
+        cursor.skip(layout.offsets)
+        return layout, cursor.number(layout.offsets), places[2]
+    if version not in (2, 3):
+        raise Malformed(f"a superblock of version {version}", 8)
+    cursor = Cursor(window, 9)
+    layout = _layout(cursor)
+    cursor.skip(1)
+    places = [cursor.number(layout.offsets) for _ in range(4)]
+    return layout, places[3], places[2]
+
+
+def _layout(cursor: Cursor) -> Layout:
+    offsets, lengths = cursor.number(1), cursor.number(1)
+    if offsets not in (2, 4, 8) or lengths not in (2, 4, 8):
+        raise Malformed(f"addresses of {offsets} and lengths of {lengths} bytes", cursor.at)
+    return Layout(offsets, lengths)
+
+
+def messages(window: Window, layout: Layout, address: int) -> Iterator[Message]:
+    """The messages of the object header at ``address``, its continuations among them.
+
+    Raises:
+        Malformed: no header is there.
+        LimitError: more messages than we look at.
+    """
+    modern = window.read(address, 4) == b"OHDR"
+    cursor = Cursor(window, address)
+    flags = 0
+    if modern:
+        cursor.skip(5)
+        flags = cursor.number(1)
+        cursor.skip((16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0))
+        size = cursor.number(1 << (flags & 3))
+    else:
+        if cursor.number(1) != 1:
+            raise Malformed("no object header", address)
+        cursor.skip(7)
+        size = cursor.number(4)
+        cursor.skip(4)
+    chunks, count, done = [(cursor.at, size)], 0, set()
+    while chunks:
+        start, size = chunks.pop()
+        if start in done:
+            continue
+        done.add(start)
+        for message in _chunk(window, (start, size), modern, flags):
+            count += 1
+            if count > _MESSAGES:
+                raise LimitError(f"more than {_MESSAGES} messages are in one object's header")
+            if message.kind == 0x10:
+                place = Cursor(window, message.at)
+                at, size = layout.address(place), layout.length(place)
+                chunks.append((at + 4, size - 8) if modern else (at, size))
+            elif message.kind:
+                yield message
+
+
+def _chunk(window: Window, chunk: tuple[int, int], modern: bool, flags: int) -> Iterator[Message]:
+    cursor, end = Cursor(window, chunk[0]), chunk[0] + chunk[1]
+    head = (4 + (2 if flags & 4 else 0)) if modern else 8
+    while cursor.at + head <= end:
+        kind = cursor.number(1 if modern else 2)
+        size, bits = cursor.number(2), cursor.number(1)
+        cursor.skip(head - 4 if modern else 3)
+        if cursor.at + size > end:
+            raise Malformed("a message ends behind its header", cursor.at)
+        yield Message(kind, cursor.at, size, bool(bits & 2))
+        cursor.skip(size)
+
+
+def symbols(window: Window, layout: Layout, tree: int, heap: int) -> Iterator[tuple[str, int]]:
+    """Names and addresses of a group as older files keep it: a tree of tables.
+
+    Raises:
+        Malformed: no such tree.
+        LimitError: more nodes than we look at.
+    """
+    todo, done = [tree], set()
+    while todo:
+        at = todo.pop()
+        if at in done:
+            continue
+        done.add(at)
+        if len(done) > _NODES:
+            raise LimitError(f"more than {_NODES} nodes are in a group's tree")
+        cursor = Cursor(window, at)
+        magic = cursor.take(4)
+        if magic == b"SNOD":
+            cursor.skip(2)
+            for _ in range(cursor.number(2)):
+                name, address = layout.length(cursor) if layout.lengths == layout.offsets else cursor.number(
+                    layout.offsets
+                ), layout.address(cursor)  # fmt: skip
+                kind = cursor.number(4)
+                cursor.skip(20)
+                if kind != 2:
+                    yield heap_text(window, layout, heap, name), address
+        elif magic == b"TREE":
+            cursor.skip(2)
+            used = cursor.number(2)
+            cursor.skip(2 * layout.offsets)
+            for _ in range(used):
+                cursor.skip(layout.lengths)
+                todo.append(layout.address(cursor))
+        else:
+            raise Malformed("no node of a group's tree", at)
+
+
+def heap_text(window: Window, layout: Layout, heap: int, offset: int) -> str:
+    """A text of a local heap.
+
+    Raises:
+        Malformed: no such heap.
+    """
+    cursor = Cursor(window, heap)
+    if cursor.take(4) != b"HEAP":
+        raise Malformed("no local heap", heap)
+    cursor.skip(4 + 2 * layout.lengths)
+    place = layout.address(cursor) + offset
+    if place >= window.size:
+        raise Malformed("a name behind the end", heap)
+    return window.peek(place, min(1024, window.size - place)).split(b"\0")[0].decode(errors="backslashreplace")
+
+
+def _global(window: Window, layout: Layout, at: int, index: int) -> tuple[int, int]:
+    """Place and size of an object in the global heap's collection ``at``."""
+    cursor = Cursor(window, at)
+    if cursor.take(4) != b"GCOL":
+        raise Malformed("no collection of a global heap", at)
+    cursor.skip(4)
+    end = at + layout.length(cursor)
+    count = 0
+    while cursor.at + 8 + layout.lengths <= end and (count := count + 1) < _NODES:
+        number = cursor.number(2)
+        cursor.skip(6)
+        size = layout.length(cursor)
+        if number == index:
+            return cursor.at, size
+        if number == 0:
+            break
+        cursor.skip((size + 7) // 8 * 8)
+    raise Malformed(f"no object {index} in a global heap", at)
+
+
+def strings(window: Window, layout: Layout, value: Attribute) -> Iterator[tuple[int, int]]:
+    """Places and sizes of an attribute's texts; nothing for numbers.
+
+    Raises:
+        Malformed: one is not where it should be.
+        LimitError: more than we look at.
+    """
+    if not value.text:
+        return
+    if value.count > _STRINGS:
+        raise LimitError(f"an attribute of more than {_STRINGS} texts")
+    for place in range(value.count):
+        if not value.variable:
+            yield value.at + place * value.width, value.width
+            continue
+        cursor = Cursor(window, value.at + place * (8 + layout.offsets))
+        length, heap, index = cursor.number(4), layout.address(cursor), cursor.number(4)
+        if length and index:
+            at, size = _global(window, layout, heap, index)
+            yield at, min(size, length)
+
+
+def virtual_sources(window: Window, layout: Layout, at: int) -> set[str]:
+    """The files of which a virtual dataset is put together; ``.`` is this file.
+
+    Raises:
+        Malformed: its list is not there.
+    """
+    cursor = Cursor(window, at)
+    heap, index = layout.address(cursor), cursor.number(4)
+    if heap == layout.undefined:
+        return set()
+    place, size = _global(window, layout, heap, index)
+    content = window.read(place, min(size, 2**20))
+    version = content[:1]
+    rest = content[1 + layout.lengths :]
+    if version != b"\0":
+        return {"?"}
+    return {rest.split(b"\0")[0].decode(errors="backslashreplace")}

@@ -1,0 +1,170 @@
+"""Jinja templates (chat templates of tokenizers, in JSON, GGUF and files of their own): do they reach out?
+
+Only what stands between delimiters is looked at, as tokens; nothing is rendered or compiled, and no Jinja is needed.
+"""
+
+from __future__ import annotations
+
+import re
+
+from buildkit.findings import Rule, Severity
+from buildkit.scan.formats.cursor import shown
+from buildkit.scan.formats.danger import words
+from buildkit.scan.job import Job
+
+ESCAPE = Rule(
+    id="jinja-escape",
+    title="A template that leaves its sandbox",
+    severity=Severity.CRITICAL,
+    why="Where templates are rendered without a sandbox, names with underscores lead from any value to the shell.",
+    advice="Do not use the template; take the one of the model's maker.",
+    references=("CVE-2024-34359", "CVE-2026-5760"),
+)
+REACH = Rule(
+    id="jinja-reach",
+    title="A template that uses more than messages",
+    severity=Severity.HIGH,
+    why="The filter `attr`, Jinja's helpers and templates by name are ways out of a template; chats need none.",
+    advice="Read the template; take the one of the model's maker.",
+    references=("CVE-2024-34359",),
+)
+BURDEN = Rule(
+    id="jinja-burden",
+    title="A template that works without end",
+    severity=Severity.MEDIUM,
+    why="Rendering it takes the server's time or memory with every request.",
+    advice="Read the template; take the one of the model's maker.",
+)
+_CODE = re.compile(
+    r"\{#.*?(?:#\}|\Z)"
+    r"|\{%-?\+?\s*raw\s*-?%\}.*?(?:\{%-?\+?\s*endraw\s*-?\+?%\}|\Z)"
+    r"|(?P<code>\{[{%])",
+    re.DOTALL,
+)
+_TOKEN = re.compile(
+    r"""(?P<string>"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|'(?:[^'\\]|\\.)*+(?:'|\\?\Z))|(?P<name>[^\W\d]\w*)|(?P<number>\d[\d_.eE]*)"""
+    r"""|(?P<end>-?%\}|-?\}\})|(?P<sign>\*\*|[^\w\s])""",
+    re.DOTALL,
+)
+_DUNDER = re.compile(
+    r"__[A-Za-z]\w*__|__(?:class|mro|base|subclasses|globals|builtins|import|init|dict|getatt|reduce|code)"
+)
+_HELPERS = frozenset({"lipsum", "get_flashed_messages", "url_for"})
+_MAKERS = frozenset({"cycler", "joiner", "namespace"})
+_CALLS = words("eval exec popen system subprocess builtins importlib os open __import__ getattr setattr compile")
+_STATEMENTS = frozenset({"import", "include", "extends", "from"})
+_WEAVE = frozenset({"format", "reverse", "replace", "join", "format_map"})
+_LARGEST = 10_000_000
+_MOST = 20  # findings in one text; one would do
+
+Token = tuple[str, str]
+
+
+def find_code(text: str) -> list[list[Token]]:
+    """The tokens of each expression and statement; comments and raw blocks are left out."""
+    blocks: list[list[Token]] = []
+    at = 0
+    while match := _CODE.search(text, at):
+        at = match.end()
+        if match["code"] is None:
+            continue
+        block: list[Token] = [("begin", match["code"])]
+        depth = 0
+        for token in _TOKEN.finditer(text, at):
+            kind, value = str(token.lastgroup), token.group()
+            at = token.end()
+            if kind == "end" and not (value.endswith("}}") and depth > 0):
+                break
+            if value in ("{", "}"):
+                depth += 1 if value == "{" else -1
+            elif kind == "end":
+                depth -= 2
+            block.append((kind, value))
+        blocks.append(block)
+    return blocks
+
+
+def check(job: Job, text: str) -> None:
+    """Look at one text; one without delimiters is none."""
+    if "{{" not in text and "{%" not in text:
+        return
+    most = len(job.findings) + _MOST
+    for block in find_code(text):
+        if len(job.findings) > most:
+            return
+        _check_names(job, block)
+        _check_strings(job, block)
+        _check_burden(job, block)
+
+
+def _around(block: list[Token], at: int) -> str:
+    return shown("".join(value if kind != "name" else f" {value}" for kind, value in block[max(0, at - 6) : at + 7]))
+
+
+def _check_names(job: Job, block: list[Token]) -> None:
+    if block[0][1] == "{%" and len(block) > 1:
+        first = next((value for kind, value in block[1:] if kind == "name"), "")
+        if first in _STATEMENTS:
+            job.find(REACH, f"it loads another template: {_around(block, 1)}")
+    for at, (kind, value) in enumerate(block):
+        if kind != "name":
+            continue
+        before, after = block[at - 1][1], block[at + 1][1] if at + 1 < len(block) else ""
+        if value.startswith("__") or (value.startswith("_") and before == "."):
+            severity = None if value.startswith("__") else Severity.HIGH
+            job.find(ESCAPE, f"it uses {shown(value)}: {_around(block, at)}", severity=severity)
+        elif before == "|" and value in ("attr", "map") and (value == "attr" or _maps_attr(block, at)):
+            job.find(REACH, f"it takes an attribute by name: {_around(block, at)}")
+        elif before not in (".", "|") and (value in _HELPERS or (value in _MAKERS and after in (".", "[", "|"))):
+            job.find(REACH, f"it uses {shown(value)}: {_around(block, at)}")
+        elif value in _CALLS and (after == "(" or (before == "." and after == ".")):
+            job.find(ESCAPE, f"it uses {shown(value)}: {_around(block, at)}")
+
+
+def _maps_attr(block: list[Token], at: int) -> bool:
+    return any(kind == "string" and value[1:-1] == "attr" for kind, value in block[at + 1 : at + 4])
+
+
+def _check_strings(job: Job, block: list[Token]) -> None:
+    joined = ""
+    for at, (kind, value) in enumerate(block):
+        if kind == "string":
+            joined = joined[-200:] + _unescape(value[1:-1])
+            if _DUNDER.search(joined):
+                job.find(ESCAPE, f"it has the text {shown(joined)}: {_around(block, at)}")
+            elif "\\" in value and re.search(r"\\(?:x5f|u005f|137|N\{LOW LINE\})", value, re.IGNORECASE):
+                job.find(ESCAPE, f"it hides an underscore: {_around(block, at)}")
+            elif _woven(block, at):
+                job.find(REACH, f"it puts a name with underscores together: {_around(block, at)}")
+        elif value not in ("~", "+", "(", ")"):
+            joined = ""
+
+
+def _woven(block: list[Token], at: int) -> bool:
+    text = block[at][1][1:-1]
+    near = [value for _, value in block[max(0, at - 4) : at + 5]]
+    if "__" in text or text == "_":
+        return "*" in near or (any(one in _WEAVE for one in near) and set(text) <= {"_"})
+    if text.count("%c") > 1:
+        return "format" in near or "%" in near
+    return text[::-1].startswith("__") and "reverse" in near
+
+
+def _unescape(text: str) -> str:
+    def one(match: re.Match[str]) -> str:
+        digits = match[1] or match[2] or match[3]
+        value = int(digits, 16)
+        return chr(value) if value < 0x110000 else match[0]
+
+    text = re.sub(r"\\x([0-9a-fA-F]{2})|\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})", one, text)
+    return re.sub(r"\\([0-7]{1,3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _check_burden(job: Job, block: list[Token]) -> None:
+    for at, (kind, value) in enumerate(block):
+        if kind != "number" or len(value) < 5:
+            continue
+        near = [text for _, text in block[max(0, at - 6) : at + 2]]
+        large = len(value) > 24 or float(re.sub(r"[^\d]", "", value) or "0") > _LARGEST
+        if large and ("range" in near or "*" in near or "**" in near):
+            job.find(BURDEN, f"it counts to {shown(value)}: {_around(block, at)}")

@@ -1,0 +1,178 @@
+"""Keras's descriptions of objects: `module`, `class_name`, `config`, `registered_name`; in `.keras` and in HDF5.
+
+Source: keras/src/saving/serialization_lib.py (`deserialize_keras_object`) and the advisories named in the rules.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from buildkit.findings import Rule, Severity
+from buildkit.scan.formats.cursor import shown
+from buildkit.scan.formats.danger import is_dangerous
+from buildkit.scan.job import Job
+
+LAMBDA = Rule(
+    id="keras-lambda",
+    title="A Keras Lambda layer with code",
+    severity=Severity.CRITICAL,
+    why="Its bytecode is unmarshalled and runs when the model is loaded (from HDF5 even in safe mode) or called.",
+    advice="Do not load the model; ask its maker for one whose layers are classes of their own.",
+    references=("CVE-2024-3660", "CVE-2025-9905"),
+)
+MODULE = Rule(
+    id="keras-module",
+    title="A Keras object from a module that is not Keras's",
+    severity=Severity.HIGH,
+    why="Keras before 3.9 imports any module that a model names and calls what it finds there.",
+    advice="Do not load the model; if the module is yours, register the class and save the model again.",
+    references=("CVE-2025-1550",),
+)
+FUNCTION = Rule(
+    id="keras-function",
+    title="A Keras function that models have no use for",
+    severity=Severity.CRITICAL,
+    why="Functions of Keras itself download files, load other models and turn the safe mode off.",
+    advice="Do not load the model.",
+    references=("CVE-2025-8747", "CVE-2025-9906"),
+)
+LAYER = Rule(
+    id="keras-unsafe-layer",
+    title="A Keras layer that loads something else",
+    severity=Severity.HIGH,
+    why="The layer unpickles a PyTorch module, or reads another saved model from a path, when the model is loaded.",
+    advice="Do not load the model unless you made it yourself.",
+    references=("CVE-2025-49655", "CVE-2026-1462"),
+)
+VOCABULARY = Rule(
+    id="keras-file-reference",
+    title="A Keras layer that reads a file by its path",
+    severity=Severity.HIGH,
+    why="The layer reads the path or address that its vocabulary names, on the machine that loads the model.",
+    advice="Save the model with the vocabulary inside it.",
+    references=("CVE-2025-12058",),
+)
+CUSTOM = Rule(
+    id="keras-custom-object",
+    title="A Keras object that needs your code",
+    severity=Severity.LOW,
+    why="The class is not part of Keras: whoever loads the model has to bring code, often what came with the model.",
+    advice="Read that code, and register the class yourself.",
+)
+UNSAFE_MODE = Rule(
+    id="keras-unsafe-mode",
+    title="A Keras description that turns the safe mode off",
+    severity=Severity.CRITICAL,
+    why="With the safe mode off, bytecode in the model runs when it is loaded.",
+    advice="Do not load the model.",
+    references=("CVE-2025-9906",),
+)
+
+_PARTS = (
+    "activations|callbacks|constraints|distillation|dtype_policies|engine|initializers|layers|losses|metrics"
+    "|mixed_precision|models|optimizers|ops|quantizers|random|regularizers|trainers"
+)
+_OURS = re.compile(
+    rf"(?:(?:tensorflow\.(?:python\.)?)?keras|tf_keras)(?:\.src)?(?:\.api)?(?:\._tf_keras\.keras)?(?:\.(?:{_PARTS})(?:\..*)?)?"
+)
+_FAMILY = re.compile(
+    r"(?:keras_hub|keras_nlp|keras_cv|keras_tuner|keras_rs|tensorflow_hub|tensorflow_addons|tfm?_[a-z_]+)(?:\..*)?"
+)
+_SPECIAL = frozenset(
+    {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__", "__tuple__"}
+)
+_LOADERS = re.compile(
+    r"get_file|load_\w+|save_\w+|\w*_from_json|\w*deserialize\w*|(?:de)?register_\w+|\w+_from_directory|custom_object_scope"
+    r"|CustomObjectScope|clear_session|extract_archive|download\w*|\w*unsafe\w*|import_\w+|exec\w*|eval|open|TFRecord\w*"
+)
+_FILES = ("vocabulary", "idf_weights", "vocabulary_file", "vocabulary_path", "filepath", "proto", "merges")
+_UNPICKLES = {"TorchModuleWrapper", "TorchModule"}
+_ELSEWHERE = {"TFSMLayer", "FlaxLayer", "JaxLayer"}
+
+
+def check_object(job: Job, node: Mapping[str, object]) -> None:
+    """Look at one JSON object: is it a Keras object, and would loading it do more than make a layer?"""
+    if node.get("function_type") in ("lambda", "function") or node.get("output_shape_type") == "lambda":
+        _check_legacy_lambda(job, node)
+    if node.get("safe_mode") is False or "enable_unsafe_deserialization" in map(str, node.values()):
+        job.find(UNSAFE_MODE, "an object sets safe_mode to false, or names enable_unsafe_deserialization")
+    name = node.get("class_name")
+    if not isinstance(name, str) or not ("config" in node or "module" in node or "registered_name" in node):
+        return
+    config, module = node.get("config"), node.get("module")
+    if name == "__lambda__":
+        job.find(LAMBDA, "a function is given as bytecode (`__lambda__`)")
+    elif name == "__typespec__":
+        _check_module(job, module, str(node.get("spec_name")), typespec=True)
+    elif name not in _SPECIAL:
+        function = name == "function" and isinstance(config, str)
+        _check_name(job, node, module, config if function else name, function=function)
+        if isinstance(config, Mapping):
+            _check_layer(job, name, config)
+
+
+def _check_legacy_lambda(job: Job, node: Mapping[str, object]) -> None:
+    if "lambda" in (node.get("function_type"), node.get("output_shape_type"), node.get("mask_type")):
+        job.find(LAMBDA, f"a Lambda layer {shown(str(node.get('name')))} holds bytecode")
+        return
+    module = node.get("module")
+    if isinstance(module, str) and is_dangerous(module, str(node.get("function"))):
+        whole = shown(f"{module}.{node.get('function')}")
+        job.find(MODULE, f"a Lambda layer calls {whole}", severity=Severity.CRITICAL)
+
+
+def _check_name(job: Job, node: Mapping[str, object], module: object, name: object, *, function: bool) -> None:
+    text = str(name)
+    registered = str(node.get("registered_name") or "")
+    if _LOADERS.fullmatch(text) or _LOADERS.fullmatch(registered.rpartition(">")[2]):
+        job.find(FUNCTION, f"it names {shown(f'{module}.{text}')}")
+    elif module is None or module == "builtins":
+        if is_dangerous("", text):
+            job.find(FUNCTION, f"it names {shown(text)}")
+        elif ">" in registered or (function and "registered_name" in node and registered not in ("", "function", text)):
+            job.find(CUSTOM, f"{shown(registered)} is a registered object of somebody's")
+        elif module is None and "module" in node:
+            job.find(CUSTOM, f"{shown(text)} has no module")
+    else:
+        _check_module(job, module, text)
+        if function and not re.search(
+            r"\.(activations|losses|metrics|ops|initializers|regularizers|constraints)\b", str(module)
+        ):
+            job.find(FUNCTION, f"{shown(f'{module}.{text}')} is a function from a place that has no layers' functions",
+                     severity=Severity.HIGH)  # fmt: skip
+
+
+def _check_module(job: Job, module: object, name: str, *, typespec: bool = False) -> None:
+    if not isinstance(module, str):
+        if module is not None:
+            job.find(MODULE, f"a module that is no text: {shown(str(module))}")
+        return
+    whole = shown(f"{module}.{name}")
+    if _OURS.fullmatch(module) or (typespec and module.startswith("tensorflow.") and name.endswith("Spec")):
+        return
+    if is_dangerous(module, name):
+        job.find(MODULE, f"it names {whole}", severity=Severity.CRITICAL)
+    elif _FAMILY.fullmatch(module):
+        job.find(CUSTOM, f"{whole} is of a package that must be installed")
+    else:
+        job.find(MODULE, f"it names {whole}")
+
+
+def _check_layer(job: Job, name: str, config: Mapping[str, object]) -> None:
+    if name == "Lambda":
+        function = config.get("function")
+        inner = function.get("class_name") if isinstance(function, Mapping) else None
+        if inner not in ("function", None) or isinstance(function, list):
+            job.find(LAMBDA, f"a Lambda layer {shown(str(config.get('name')))} holds bytecode")
+        else:
+            job.find(LAMBDA, f"a Lambda layer {shown(str(config.get('name')))} calls a named function",
+                     severity=Severity.HIGH)  # fmt: skip
+    elif name in _UNPICKLES:
+        job.find(LAYER, f"a layer {shown(name)} unpickles a PyTorch module", severity=Severity.CRITICAL)
+    elif name in _ELSEWHERE:
+        job.find(LAYER, f"a layer {shown(name)} brings what it runs from elsewhere")
+    for key in _FILES:
+        value = config.get(key)
+        if isinstance(value, str) and value and name not in _ELSEWHERE:
+            job.find(VOCABULARY, f"{shown(name)} reads its {key} from {shown(value)}")

@@ -1,0 +1,265 @@
+"""ONNX: the model's graphs, functions and tensors, walked as protocol buffers; weights are measured, not read.
+
+Field numbers: github.com/onnx/onnx/blob/main/onnx/onnx.proto.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from buildkit.findings import Rule, Severity
+from buildkit.scan.formats.cursor import Malformed, shown
+from buildkit.scan.formats.danger import words
+from buildkit.scan.formats.paths import find_escape
+from buildkit.scan.formats.polyglot import check_zip
+from buildkit.scan.formats.protobuf import BYTES, VARINT, Field, Proto, Span, first_fields, signed
+from buildkit.scan.job import Job
+from buildkit.scan.limits import LimitError
+from buildkit.scan.source import Source
+
+EXTERNAL = Rule(
+    id="onnx-external-path",
+    title="ONNX weights outside of the model's folder",
+    severity=Severity.HIGH,
+    why="A loader reads the named file as weights, and a saver overwrites it: any file of the machine.",
+    advice="Do not load the model; weights belong beside it, under a plain name.",
+    references=("CVE-2022-25882", "CVE-2024-5187", "CVE-2024-27318", "CVE-2025-51480", "CVE-2026-27489"),
+)
+EXTERNAL_KEY = Rule(
+    id="onnx-external-key",
+    title="An unknown key in an ONNX tensor's external data",
+    severity=Severity.MEDIUM,
+    why="onnx before 1.21 sets any attribute of its own object that the key names.",
+    advice="Do not load the model with an older onnx; ask for one that was saved with the library.",
+    references=("CVE-2026-34445",),
+)
+DOMAIN = Rule(
+    id="onnx-custom-domain",
+    title="ONNX operators of a custom domain",
+    severity=Severity.MEDIUM,
+    why="They are run by a native library that whoever loads the model registers, often one that came along with it.",
+    advice="Know where that library comes from, or ask for a model of standard operators.",
+)
+PYTHON_OP = Rule(
+    id="onnx-python-op",
+    title="An ONNX operator that runs Python",
+    severity=Severity.HIGH,
+    why="The operator calls Python code by name when the model is run.",
+    advice="Do not run the model.",
+)
+SIZE = Rule(
+    id="onnx-tensor-size",
+    title="An ONNX tensor whose size does not fit its shape",
+    severity=Severity.MEDIUM,
+    why="Readers that trust the shape read behind the data, or set aside far more memory than the file has.",
+    advice="Do not load the model; ask its maker for a whole one.",
+    references=("CVE-2026-34446",),
+)
+_DOMAINS = words(
+    "ai.onnx ai.onnx.ml ai.onnx.training ai.onnx.preview ai.onnx.preview.training com.microsoft com.microsoft.nchwc "
+    "com.microsoft.experimental com.ms.internal.nhwc com.microsoft.dml org.pytorch.aten pkg.onnxscript.torch_lib "
+    "pkg.onnxscript.torch_lib.common this"
+) | {""}
+_PYTHON = frozenset({"PyOp", "PythonOp", "PythonOpGrad", "PyFunc", "PyCustomOp"})
+_KEYS = frozenset({"location", "offset", "length", "checksum", "basepath"})
+_BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16,
+         17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2}  # fmt: skip
+_DEPTH = 64
+_GRAPH, _OPSET, _FUNCTIONS, _TRAINING = 7, 8, 25, 20
+
+
+@dataclass(slots=True)
+class _Walk:
+    job: Job
+    proto: Proto
+    functions: set[str] = field(default_factory=set)
+    operators: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+def recognise(head: bytes, source: Source) -> bool:
+    """A message with a graph and an operator set, or with the version of the format and either."""
+    if not head or head[0] not in (0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72):
+        return False
+    fields = first_fields(source, 64)
+    if not fields:
+        return False
+    seen = {(one.number, one.wire) for one in fields}
+    graph, opset = (_GRAPH, BYTES) in seen, (_OPSET, BYTES) in seen
+    version = any(one.number == 1 and one.wire == VARINT and one.value < 1000 for one in fields)
+    known = all(one.number in {*range(1, 9), 14, _TRAINING, _FUNCTIONS, 26} for one in fields)
+    return (graph and (opset or version)) or (version and opset and known)
+
+
+def scan(job: Job, source: Source) -> None:
+    """Walk every graph, function and tensor.
+
+    Raises:
+        Malformed: what is there is no model.
+        LimitError: it has more fields than we look at.
+    """
+    walk = _Walk(job, Proto(source, job.budget.limits.fields))
+    for one in walk.proto.fields(walk.proto.whole):
+        if one.wire != BYTES:
+            continue
+        if one.number == _GRAPH:
+            _graph(walk, one.span, 0)
+        elif one.number == _FUNCTIONS:
+            _function(walk, one.span)
+        elif one.number == _TRAINING:
+            for graph in walk.proto.fields(one.span):
+                if graph.wire == BYTES and graph.number in (1, 2):
+                    _graph(walk, graph.span, 0)
+    _tell_operators(walk)
+    check_zip(job, source)
+
+
+def _tell_operators(walk: _Walk) -> None:
+    for (domain, name), at in walk.operators.items():
+        if name in _PYTHON:
+            walk.job.find(PYTHON_OP, f"the operator {shown(f'{domain}.{name}')} is used", offset=at)
+        elif domain not in _DOMAINS and domain not in walk.functions:
+            walk.job.find(DOMAIN, f"the operator {shown(f'{domain}.{name}')} is used", offset=at)
+
+
+def _function(walk: _Walk, span: Span) -> None:
+    for one in walk.proto.fields(span):
+        if one.wire != BYTES:
+            continue
+        if one.number == 10:
+            walk.functions.add(walk.proto.text(one.span))
+        elif one.number == 7:
+            _node(walk, one.span, 0)
+        elif one.number == 11:
+            _attribute(walk, one.span, 0)
+
+
+def _graph(walk: _Walk, span: Span, depth: int) -> None:
+    if depth > _DEPTH:
+        raise LimitError(f"graphs nested deeper than {_DEPTH}")
+    for one in walk.proto.fields(span):
+        if one.wire != BYTES:
+            continue
+        if one.number == 1:
+            _node(walk, one.span, depth)
+        elif one.number == 5:
+            _tensor(walk, one.span)
+        elif one.number == 15:
+            _sparse(walk, one.span)
+
+
+def _node(walk: _Walk, span: Span, depth: int) -> None:
+    domain = name = ""
+    attributes: list[Span] = []
+    for one in walk.proto.fields(span):
+        if one.wire != BYTES:
+            continue
+        if one.number == 4:
+            name = walk.proto.text(one.span)
+        elif one.number == 7:
+            domain = walk.proto.text(one.span)
+        elif one.number == 5:
+            attributes.append(one.span)
+    walk.operators.setdefault((domain, name), span.start)
+    for attribute in attributes:
+        _attribute(walk, attribute, depth)
+    if name == "EPContext":
+        _context(walk, attributes)
+
+
+def _context(walk: _Walk, attributes: list[Span]) -> None:
+    """An execution provider's compiled part may lie in a file of its own (`embed_mode` 0)."""
+    values: dict[str, Field] = {}
+    for attribute in attributes:
+        fields = list(walk.proto.fields(attribute))
+        name = next((walk.proto.text(one.span) for one in fields if one.number == 1 and one.wire == BYTES), "")
+        values.update((name, one) for one in fields if one.number in (3, 4))
+    mode, cache = values.get("embed_mode"), values.get("ep_cache_context")
+    if cache is not None and cache.wire == BYTES and mode is not None and mode.value == 0:
+        _check_location(walk, walk.proto.text(cache.span), cache.span.start)
+    walk.job.gap(
+        "a part is compiled for one accelerator (EPContext) and cannot be read", offset=cache and cache.span.start
+    )
+
+
+def _attribute(walk: _Walk, span: Span, depth: int) -> None:
+    for one in walk.proto.fields(span):
+        if one.wire != BYTES:
+            continue
+        if one.number in (6, 11):
+            _graph(walk, one.span, depth + 1)
+        elif one.number in (5, 10):
+            _tensor(walk, one.span)
+        elif one.number in (22, 23):
+            _sparse(walk, one.span)
+
+
+def _sparse(walk: _Walk, span: Span) -> None:
+    for one in walk.proto.fields(span):
+        if one.wire == BYTES and one.number in (1, 2):
+            _tensor(walk, one.span)
+
+
+def _tensor(walk: _Walk, span: Span) -> None:
+    dims: list[int] = []
+    kind = raw = None
+    name = ""
+    external = False
+    for one in walk.proto.fields(span):
+        if one.number == 1:
+            dims += _packed(walk.proto, one)
+        elif one.wire == VARINT:
+            kind = one.value if one.number == 2 else kind
+            external = external or (one.number == 14 and one.value == 1)
+        elif one.number == 8 and one.wire == BYTES:
+            name = walk.proto.text(one.span, 200)
+        elif one.number == 9 and one.wire == BYTES:
+            raw = one.span
+        elif one.number == 13 and one.wire == BYTES:
+            _external(walk, one.span)
+    if any(one < 0 for one in dims):
+        walk.job.find(SIZE, f"tensor {shown(name)} has a negative dimension", offset=span.start)
+    elif raw is not None and not external and kind in _BITS:
+        need = (math.prod(dims) * _BITS[kind] + 7) // 8 if len(dims) <= _DEPTH else -1
+        if need != raw.size:
+            told = f"tensor {shown(name)} of shape {dims[:8]} has {raw.size} bytes"
+            walk.job.find(SIZE, told, offset=raw.start)
+
+
+def _packed(proto: Proto, one: Field) -> list[int]:
+    if one.wire == VARINT:
+        return [signed(one.value)]
+    content = proto.window.read(one.span.start, min(one.span.size, 10 * _DEPTH + 10))
+    numbers, value, shift = [], 0, 0
+    for byte in content:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            numbers.append(signed(value & (2**64 - 1)))
+            value = shift = 0
+        elif shift > 63:
+            raise Malformed("a dimension that does not end", one.span.start)
+    return numbers
+
+
+def _external(walk: _Walk, span: Span) -> None:
+    key = value = ""
+    for one in walk.proto.fields(span):
+        if one.wire == BYTES and one.number == 1:
+            key = walk.proto.text(one.span)
+        elif one.wire == BYTES and one.number == 2:
+            value = walk.proto.text(one.span)
+    if key == "location":
+        _check_location(walk, value, span.start)
+    elif key not in _KEYS:
+        walk.job.find(EXTERNAL_KEY, f"the key {shown(key)} with the value {shown(value)}", offset=span.start)
+    elif key == "basepath" and find_escape(value):
+        _check_location(walk, value, span.start)
+    elif key in ("offset", "length") and not (value.isascii() and value.isdigit() and len(value) < 20):
+        walk.job.find(SIZE, f"external data whose {key} is {shown(value)}", offset=span.start)
+
+
+def _check_location(walk: _Walk, value: str, at: int) -> None:
+    reason = "is empty" if not value else find_escape(value)
+    if reason:
+        walk.job.find(EXTERNAL, f"weights are in {shown(value)}, which {reason}", offset=at)

@@ -1,0 +1,250 @@
+"""Plain data that lies beside weights: pictures, sounds, tables, vocabularies, and models that only numbers are in."""
+
+from __future__ import annotations
+
+import base64
+
+from buildkit.findings import Rule, Severity
+from buildkit.scan.formats.cursor import Cursor, Malformed, Window
+from buildkit.scan.formats.polyglot import check_trailing, check_zip
+from buildkit.scan.formats.protobuf import BYTES, FIXED32, VARINT, Proto, first_fields
+from buildkit.scan.job import Job
+from buildkit.scan.source import Source
+
+ARROW = Rule(
+    id="arrow-python-type",
+    title="An Arrow table with a pickled type",
+    severity=Severity.CRITICAL,
+    why="pyarrow before 14.0.1 unpickles the type of such a column when the file is opened.",
+    advice="Do not open the file; write the table anew without the extension type.",
+    references=("CVE-2023-47248",),
+)
+_TYPE = b"arrow.py_extension_type"
+_FOOTER = 64 * 2**20
+
+
+def recognise_png(head: bytes, source: Source) -> bool:
+    """The signature."""
+    del source
+    return head.startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def scan_png(job: Job, source: Source) -> None:
+    """Walk the chunks to the last one.
+
+    Raises:
+        Malformed: a chunk ends behind the file.
+    """
+    cursor = Cursor(Window(source), 8, big=True)
+    kind = b""
+    while kind != b"IEND":
+        length, kind = cursor.number(4), cursor.take(4)
+        cursor.skip(length + 4)
+    check_trailing(job, source, cursor.at)
+
+
+def recognise_gif(head: bytes, source: Source) -> bool:
+    """The signature."""
+    del source
+    return head.startswith((b"GIF87a", b"GIF89a"))
+
+
+def scan_gif(job: Job, source: Source) -> None:
+    """Walk the blocks to the last one.
+
+    Raises:
+        Malformed: a block of unknown kind, or behind the file.
+    """
+    window = Window(source)
+    cursor, flags = Cursor(window, 13), window.number(10, 1)
+    cursor.skip(3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0)
+    while (kind := cursor.number(1)) != 0x3B:
+        if kind == 0x21:
+            cursor.skip(1)
+        elif kind == 0x2C:
+            cursor.skip(8)
+            flags = cursor.number(1)
+            cursor.skip((3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0) + 1)
+        else:
+            raise Malformed(f"a block of unknown kind {kind:#x}", cursor.at - 1)
+        while size := cursor.number(1):
+            cursor.skip(size)
+    check_trailing(job, source, cursor.at)
+
+
+def recognise_jpeg(head: bytes, source: Source) -> bool:
+    """Start of image, then a marker."""
+    del source
+    return head.startswith(b"\xff\xd8\xff")
+
+
+def scan_jpeg(job: Job, source: Source) -> None:
+    """Walk the segments, and the coded data up to the end of the image.
+
+    Raises:
+        Malformed: a segment ends behind the file.
+    """
+    window = Window(source)
+    cursor = Cursor(window, 2, big=True)
+    while True:
+        if cursor.number(1) != 0xFF:
+            raise Malformed("no marker where one should be", cursor.at - 1)
+        while (marker := cursor.number(1)) == 0xFF:
+            pass
+        if marker == 0xD9:
+            break
+        if marker in (0x01, *range(0xD0, 0xD9)):
+            continue
+        cursor.skip(cursor.number(2) - 2)
+        if marker == 0xDA:
+            cursor.at = _coded_end(window, cursor.at)
+    check_trailing(job, source, cursor.at)
+
+
+def _coded_end(window: Window, at: int) -> int:
+    while at < window.size:
+        page = window.peek(at, 65536)
+        mark = page.find(b"\xff")
+        while 0 <= mark < len(page) - 1:
+            if page[mark + 1] != 0 and not 0xD0 <= page[mark + 1] <= 0xD7:
+                return at + mark
+            mark = page.find(b"\xff", mark + 1)
+        if len(page) < 2 or at + len(page) >= window.size:
+            break
+        at += len(page) - 1
+    raise Malformed("the picture's data does not end", at)
+
+
+def recognise_riff(head: bytes, source: Source) -> bool:
+    """RIFF with pictures (WebP) or sound (WAVE)."""
+    del source
+    return head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"WAVE")
+
+
+def scan_riff(job: Job, source: Source) -> None:
+    """Compare the said size with the file's."""
+    size = int.from_bytes(source.read(4, 4), "little") + 8
+    if size > source.size:
+        job.gap(f"{size} bytes are said to be in a file of {source.size}")
+    check_trailing(job, source, size, padding=1)
+
+
+def recognise_parquet(head: bytes, source: Source) -> bool:
+    """The letters at both ends."""
+    return head[:4] == b"PAR1" and source.size >= 12 and source.read(source.size - 4, 4) == b"PAR1"
+
+
+def recognise_arrow(head: bytes, source: Source) -> bool:
+    """Arrow's file format (Feather), or a stream's first message."""
+    return head.startswith((b"ARROW1\0\0", b"FEA1")) or (
+        head[:4] == b"\xff\xff\xff\xff" and 0 < int.from_bytes(head[4:8], "little") < min(source.size, _FOOTER)
+    )
+
+
+def scan_parquet(job: Job, source: Source) -> None:
+    """Look at the footer for a type that is unpickled.
+
+    Raises:
+        Malformed: the footer is not there.
+    """
+    length = int.from_bytes(source.read(source.size - 8, 4), "little")
+    if length > min(_FOOTER, source.size - 12):
+        raise Malformed(f"a footer of {length} bytes", source.size - 8)
+    _check_arrow(job, source.read(source.size - 8 - length, length))
+    check_zip(job, source)
+
+
+def scan_arrow(job: Job, source: Source) -> None:
+    """Look at the schema, at the beginning and at the end, for a type that is unpickled."""
+    _check_arrow(job, source.read(0, _FOOTER))
+    if source.size > _FOOTER:
+        _check_arrow(job, source.read(source.size - _FOOTER, _FOOTER))
+    check_zip(job, source)
+
+
+def _check_arrow(job: Job, content: bytes) -> None:
+    coded = (base64.b64encode(bytes(shift) + _TYPE)[4 if shift else 0 : -4] for shift in range(3))
+    if _TYPE in content or any(one in content for one in coded):
+        job.find(ARROW, "a column is of the type arrow.py_extension_type")
+
+
+def recognise_sentencepiece(head: bytes, source: Source) -> bool:
+    """Pieces: a text, a score, a kind."""
+    if head[:1] != b"\x0a":
+        return False
+    fields = first_fields(source, 8)
+    if not fields or any(one.number != 1 or one.wire != BYTES or one.span.size > 1000 for one in fields[:2]):
+        return False
+    inner = first_fields(source, 4, fields[0].span)
+    return bool(inner) and [(one.number, one.wire) for one in inner or ()][:2] == [(1, BYTES), (2, FIXED32)]
+
+
+def scan_sentencepiece(job: Job, source: Source) -> None:
+    """Walk every piece; a field that has no place there is told.
+
+    Raises:
+        Malformed: it is none.
+        LimitError: more fields than we look at.
+    """
+    proto = Proto(source, job.budget.limits.fields)
+    wires = {1: BYTES, 2: FIXED32, 3: VARINT}
+    for one in proto.fields(proto.whole):
+        if one.number not in range(1, 6) or one.wire != BYTES:
+            job.gap(f"the field {one.number} is not SentencePiece's", offset=one.span.start)
+            return
+        if one.number == 1 and any(wires.get(inner.number) != inner.wire for inner in proto.fields(one.span)):
+            job.gap("a piece has fields that are not SentencePiece's", offset=one.span.start)
+            return
+
+
+def recognise_catboost(head: bytes, source: Source) -> bool:
+    """The letters and the size of the core."""
+    return head[:4] == b"CBM1" and source.size >= 8
+
+
+def scan_catboost(job: Job, source: Source) -> None:
+    """Compare the said size with the file's; trees are numbers."""
+    size = int.from_bytes(source.read(4, 4), "little") + 8
+    if size > source.size:
+        job.gap(f"{size} bytes are said to be in a file of {source.size}")
+    check_zip(job, source)
+
+
+def recognise_checkpoint_index(head: bytes, source: Source) -> bool:
+    """TensorFlow's `variables.index`: a table of LevelDB, told by its last bytes."""
+    del head
+    return source.size >= 48 and source.read(source.size - 8, 8) == bytes.fromhex("57fb808b247547db")
+
+
+def scan_checkpoint_index(job: Job, source: Source) -> None:
+    """It names tensors and where they are; nothing in it acts, but something may stand before it."""
+    check_zip(job, source)
+
+
+_SEALED = (
+    (
+        0,
+        (b"ptrt", b"ftrt"),
+        "a TensorRT engine: native code for one kind of GPU, which loads plug-ins and cannot be read",
+    ),
+    (4, (b"ET12", b"ET13"), "an ExecuTorch program: delegates in it are native code that cannot be read"),
+    (0, (b"lmgg", b"tjgg", b"fmgg", b"algg"), "an old GGML file, which has no description of itself to be read"),
+    (0, (b"RKNN",), "a model compiled for an NPU (RKNN), which cannot be read"),
+    (0, (b"BLOBs",), "a model compiled for an accelerator, which cannot be read"),
+)
+
+
+def find_sealed(head: bytes) -> str | None:
+    """Formats that are known and that nobody outside of their makers can look into, in words."""
+    return next((told for at, magics, told in _SEALED if head[at : at + 8].startswith(magics)), None)
+
+
+def recognise_sealed(head: bytes, source: Source) -> bool:
+    """One of them."""
+    del source
+    return find_sealed(head) is not None
+
+
+def scan_sealed(job: Job, source: Source) -> None:
+    """Say that it is not scanned, and why."""
+    job.gap(find_sealed(source.read(0, 64)) or "")

@@ -1,0 +1,128 @@
+"""The protocol buffers' wire format, walked in place: no schema is compiled, no library that loads models is asked.
+
+Spec: protobuf.dev/programming-guides/encoding. A group is walked as if its fields lay in the message around it, which
+shows more than a decoder would see, never less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from buildkit.scan.formats.cursor import Malformed, Window
+from buildkit.scan.limits import LimitError
+from buildkit.scan.source import Source
+
+VARINT, FIXED64, BYTES, OPEN, CLOSE, FIXED32 = range(6)
+
+
+class Span(NamedTuple):
+    """The bytes of a message or a string: from ``start`` up to ``end``."""
+
+    start: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return self.end - self.start
+
+
+class Field(NamedTuple):
+    """One field: ``value`` of a number (0 for bytes), ``span`` of its bytes (empty for a varint)."""
+
+    number: int
+    wire: int
+    value: int
+    span: Span
+
+
+class Proto:
+    """A source as messages; ``most`` fields in all are looked at."""
+
+    __slots__ = ("left", "most", "window")
+
+    def __init__(self, source: Source, most: int) -> None:
+        self.window = Window(source)
+        self.most = self.left = most
+
+    @property
+    def whole(self) -> Span:
+        """All of the source."""
+        return Span(0, self.window.size)
+
+    def fields(self, span: Span) -> Iterator[Field]:
+        """The fields of the message in ``span``.
+
+        Raises:
+            Malformed: what is there is no message.
+            LimitError: more fields than ``most``.
+        """
+        at = span.start
+        while at < span.end:
+            self.left -= 1
+            if self.left < 0:
+                raise LimitError(f"more than {self.most} fields are in it")
+            head = self.window.peek(at, min(24, span.end - at))
+            tag, used = _varint(head, 0, at)
+            wire, number = tag & 7, tag >> 3
+            if not 0 < number < 2**29:
+                raise Malformed("a field without a valid number", at)
+            value, found = _value(head, used, wire, at)
+            at = found.end
+            if at > span.end:
+                raise Malformed("a field ends behind its message", found.start)
+            yield Field(number, wire, value, found)
+
+    def text(self, span: Span, most: int = 4096) -> str:
+        """A string's text, at most ``most`` bytes of it; wrong UTF-8 is shown by escapes.
+
+        Raises:
+            Malformed: the source became shorter.
+        """
+        return self.window.read(span.start, min(span.size, most)).decode(errors="backslashreplace")
+
+
+def _varint(head: bytes, at: int, base: int) -> tuple[int, int]:
+    value = shift = 0
+    for position in range(at, min(at + 10, len(head))):
+        byte = head[position]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value & (2**64 - 1), position + 1
+        shift += 7
+    raise Malformed("a number that does not end", base)
+
+
+def _value(head: bytes, used: int, wire: int, base: int) -> tuple[int, Span]:
+    if wire == VARINT:
+        value, used = _varint(head, used, base)
+        return value, Span(base + used, base + used)
+    if wire == BYTES:
+        length, used = _varint(head, used, base)
+        return 0, Span(base + used, base + used + length)
+    if wire in (FIXED32, FIXED64):
+        width = 4 if wire == FIXED32 else 8
+        return int.from_bytes(head[used : used + width], "little"), Span(base + used, base + used + width)
+    if wire in (OPEN, CLOSE):
+        return 0, Span(base + used, base + used)
+    raise Malformed(f"a field of unknown wire type {wire}", base)
+
+
+def first_fields(source: Source, count: int, span: Span | None = None) -> list[Field] | None:
+    """The first ``count`` fields, or None where the bytes are no message: for recognising."""
+    proto = Proto(source, count)
+    found: list[Field] = []
+    try:
+        for field in proto.fields(span or proto.whole):
+            found.append(field)  # noqa: PERF402 -- what came before an end by limit counts
+    except Malformed:
+        return None
+    except LimitError:
+        pass
+    return found
+
+
+def signed(value: int) -> int:
+    """A varint as int64."""
+    return value - 2**64 if value >= 2**63 else value

@@ -1,0 +1,139 @@
+"""safetensors: eight bytes of length, a JSON header, tensors without a gap.
+
+Spec: github.com/huggingface/safetensors (README, "Format"). The library checks the same on load; other readers do not.
+"""
+
+from __future__ import annotations
+
+import math
+
+from buildkit.findings import Rule, Severity
+from buildkit.scan.formats.cursor import Malformed, shown
+from buildkit.scan.formats.jsontext import Object, check_strings, parse
+from buildkit.scan.formats.polyglot import check_trailing, check_zip
+from buildkit.scan.job import Job
+from buildkit.scan.limits import LimitError
+from buildkit.scan.source import Source
+
+BENT = Rule(
+    id="safetensors-bent-header",
+    title="A safetensors header that readers understand differently",
+    severity=Severity.HIGH,
+    why="Overlapping, hidden or doubly named tensors make one reader load other weights than another one checked.",
+    advice="Get the file from its maker again, or write it anew with the safetensors library.",
+    references=("https://github.com/huggingface/safetensors#format",),
+)
+METADATA = Rule(
+    id="safetensors-metadata",
+    title="Metadata of safetensors that is no plain text",
+    severity=Severity.MEDIUM,
+    why="Loaders read settings from the metadata; what is not text, or names code, is not what the format is for.",
+    advice="Look at the metadata, and write the file anew without it.",
+)
+MOST_HEADER = 100_000_000  # the library refuses more
+_SUSPECT = (
+    "<script",
+    "javascript:",
+    "__import__",
+    "!!python/",
+    "base64,",
+    "eval(",
+    "exec(",
+    "os.system",
+    "subprocess.",
+)
+_BITS = {
+    **dict.fromkeys(("F4",), 4), **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16), **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64), "C128": 128,
+}  # fmt: skip
+
+
+def recognise(head: bytes, source: Source) -> bool:
+    """A length, then a JSON object; a length behind the end is ours too, if it looks like one."""
+    length = int.from_bytes(head[:8], "little")
+    if len(head) < 10 or head[8:9] != b"{":
+        return False
+    return length <= source.size - 8 or (length < 2**40 and head[9:10] in b'" \n}')
+
+
+def scan(job: Job, source: Source) -> None:
+    """Compare header, sizes and content.
+
+    Raises:
+        Malformed: there is no readable header.
+        LimitError: the header is longer than we read.
+    """
+    length = int.from_bytes(source.read(0, 8), "little")
+    if length > source.size - 8:
+        raise Malformed(f"its header is said to have {length} bytes, the file has {source.size}", 0)
+    if length > min(MOST_HEADER, job.budget.limits.header):
+        raise LimitError(f"a safetensors header of {length} bytes, more than {MOST_HEADER}")
+    header = parse(job, source.read(8, length), base=8)
+    if not isinstance(header, Object):
+        raise Malformed("its header is no JSON object", 8)
+    if header.shadowed:
+        names = ", ".join(shown(key) for key, _ in header.shadowed[:3])
+        job.find(BENT, f"the header names {names} more than once", offset=8)
+    data = 8 + length
+    check_zip(job, source)
+    _check_metadata(job, header.get("__metadata__", {}))
+    end = _check_tensors(job, header, source.size - data)
+    check_trailing(job, source, data + end)
+
+
+def _check_metadata(job: Job, metadata: object) -> None:
+    if not isinstance(metadata, dict):
+        job.find(METADATA, "__metadata__ is no object")
+        return
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            job.find(METADATA, f"__metadata__ has {shown(key)}, which is no text", severity=Severity.LOW)
+            continue
+        low = value.casefold()
+        if found := next((one for one in _SUSPECT if one in low), None):
+            job.find(METADATA, f"__metadata__ has {shown(key)} with {shown(found)}: {shown(value)}")
+    check_strings(job, metadata)
+
+
+def _check_tensors(job: Job, header: dict[str, object], size: int) -> int:
+    spans = []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        span = _check_tensor(job, name, entry, size)
+        if span is not None:
+            spans.append((*span, name))
+    end = 0
+    for start, stop, name in sorted(spans):
+        if start < end:
+            job.find(BENT, f"tensor {shown(name)} begins at {start}, inside another one that ends at {end}")
+        elif start > end:
+            job.find(BENT, f"{start - end} bytes before tensor {shown(name)} belong to none", offset=end)
+        end = max(end, stop)
+    return end
+
+
+def _check_tensor(job: Job, name: str, entry: object, size: int) -> tuple[int, int] | None:
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        job.find(BENT, f"tensor {shown(name)} has not just dtype, shape and data_offsets")
+        return None
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not _numbers(shape) or not _numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+        job.find(BENT, f"tensor {shown(name)} has a shape or offsets that are none")
+        return None
+    start, stop = offsets
+    if stop > size:
+        job.find(BENT, f"tensor {shown(name)} ends at {stop}, but only {size} bytes follow the header")
+        return None
+    bits = _BITS.get(dtype) if isinstance(dtype, str) else None
+    if bits is None:
+        job.gap(f"tensor {shown(name)} has the unknown type {shown(str(dtype))}")
+    elif len(shape) > 64 or math.prod(shape) * bits != (stop - start) * 8:
+        job.find(BENT, f"tensor {shown(name)}: {dtype} of shape {str(shape)[:80]} does not have {stop - start} bytes")
+    return start, stop
+
+
+def _numbers(value: object) -> bool:
+    return isinstance(value, list) and all(type(one) is int and 0 <= one < 2**63 for one in value)

@@ -1,0 +1,64 @@
+"""Scripts in text: told by how they begin, and Python by what its lines are."""
+
+from __future__ import annotations
+
+import re
+
+from buildkit.findings import Rule, Severity
+from buildkit.scan.formats.cursor import shown
+from buildkit.scan.job import Job
+
+SCRIPT = Rule(
+    id="script",
+    title="A script, not a model",
+    severity=Severity.HIGH,
+    why="A file that begins like a script is run by a click or by its name; among weights it only pretends to be one.",
+    advice="Remove the file from the model; code belongs to the application's files.",
+)
+PYTHON = Rule(
+    id="python-source",
+    title="Python source among model files",
+    severity=Severity.MEDIUM,
+    why="Loaders with `trust_remote_code`, or a `handler` or `modeling` file that is imported, run it.",
+    advice="Read it; keep code that is needed with the application, not with the weights.",
+)
+_BEGIN = re.compile(
+    r"#!\s*/(?:usr|bin|opt|sbin|nix|home|system)\S*|<\?php|@echo off\b|%!PS-Adobe|(?:powershell|cmd)(?:\.exe)?\s+[-/]"
+    r"|\[InternetShortcut\]|Set-StrictMode\b|\$ErrorActionPreference\b|(?:Option Explicit|WScript\.)",
+    re.IGNORECASE,
+)
+_AS = r"(?:[ \t]+as[ \t]+\w+)?"
+_IMPORT = re.compile(
+    rf"^[ \t]*(?:import[ \t]+[A-Za-z_][\w.]*{_AS}(?:[ \t]*,[ \t]*[A-Za-z_][\w.]*{_AS})*"
+    rf"|from[ \t]+\.*[\w.]*[ \t]+import[ \t]+(?:\(|\*|\w+{_AS}(?:[ \t]*,[ \t]*\w+{_AS})*,?))"
+    r"[ \t]*(?:[;#\\].*)?\r?$",
+    re.MULTILINE,
+)
+_CALL = re.compile(r"(?<![\w.`])(?:exec|eval|compile|__import__|open|getattr|globals|os\.\w+|subprocess\.\w+)\(")
+_STATEMENT = re.compile(
+    r"""(?:[A-Za-z_][\w.]*[ \t]*(?:\(|\[|=|:|[-+*/|&%@^]?=|,)|@\w|\#|["'rRbBfFuU]{0,3}["']|[\])}(]|\.\.\."""
+    r"""|(?:import|from|def|class|if|elif|else|for|while|with|try|except|finally|return|raise|del|pass|assert|async|await|"""
+    r"""global|nonlocal|lambda|yield|not|print|break|continue|match|case|type)\b)"""
+)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
+_QUOTED = re.compile(r'"""(?:[^\\]|\\.)*?(?:"""|\\?\Z)|' + r"'''(?:[^\\]|\\.)*?(?:'''|\\?\Z)", re.DOTALL)
+_LINES = 400
+
+
+def check(job: Job, text: str) -> None:
+    """Look at the beginning of a text."""
+    begin = _BEGIN.match(text.lstrip("\ufeff"))
+    if begin:
+        job.find(SCRIPT, f"it begins with {shown(begin.group(), 40)}", offset=0)
+    elif found := find_python(text):
+        job.find(PYTHON, f"it is Python source that has {shown(found, 60)}")
+
+
+def find_python(text: str) -> str | None:
+    """A telling statement, if the text's lines are Python's; prose around blocks of code is no source."""
+    telling = _IMPORT.search(text) or _CALL.search(text)
+    if telling is None or _FENCE.search(text):
+        return None
+    lines = [line for line in _QUOTED.sub('""', text).splitlines()[:_LINES] if line.strip() and line[:1] not in " \t#"]
+    good = sum(1 for line in lines if _STATEMENT.match(line))
+    return telling.group().strip() if good and good >= 0.95 * len(lines) else None

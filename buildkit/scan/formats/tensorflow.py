@@ -1,0 +1,244 @@
+"""TensorFlow's graphs: SavedModel, GraphDef (frozen), MetaGraphDef (`.meta`), Keras's part of a SavedModel.
+
+Field numbers: tensorflow/core/protobuf/{saved_model,meta_graph,saved_object_graph}.proto,
+core/framework/{graph,function,node_def}.proto, keras/protobuf/saved_metadata.proto.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from buildkit.scan.formats import graphops, jsontext
+from buildkit.scan.formats.cursor import shown
+from buildkit.scan.formats.danger import words
+from buildkit.scan.formats.paths import find_escape
+from buildkit.scan.formats.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Proto, Span, first_fields
+from buildkit.scan.job import Job
+from buildkit.scan.source import Source
+
+_NAME = re.compile(rb"[A-Za-z0-9_.\\/^>-]{1,1000}")
+_OP = re.compile(rb"[A-Za-z0-9_>]{1,200}")
+_CHECKPOINTS = words(
+    "Save SaveV2 Restore RestoreV2 RestoreSlice MergeV2Checkpoints ShardedFilename ShardedFilespec "
+    "InitializeTableFromTextFile InitializeTableFromTextFileV2"
+)
+_ABSOLUTE = re.compile(r"(?:[/\\~]|[A-Za-z]:[/\\]|[a-z][a-z0-9+.-]*://|(?:.*[/\\])?\.\.(?:[/\\]|$))")
+
+
+@dataclass(slots=True)
+class _Graph:
+    """What one graph or function showed: constants that are text, and who uses files by them."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+    uses: list[tuple[str, str, list[str]]] = field(default_factory=list)
+
+
+def _parts(proto: Proto, span: Span, *numbers: int) -> Iterator[Field]:
+    for one in proto.fields(span):
+        if one.wire == BYTES and one.number in numbers:
+            yield one
+
+
+def _is_node(source: Source, span: Span) -> bool:
+    fields = first_fields(source, 8, span)
+    if not fields:
+        return False
+    texts = {one.number: source.read(one.span.start, min(one.span.size, 1001)) for one in fields if one.wire == BYTES}
+    return bool(_NAME.fullmatch(texts.get(1, b"")) and _OP.fullmatch(texts.get(2, b"")))
+
+
+def _is_graph(source: Source, span: Span | None) -> bool:
+    fields = first_fields(source, 4, span)
+    if not fields:
+        return False
+    return any(one.number == 1 and one.wire == BYTES and _is_node(source, one.span) for one in fields)
+
+
+def recognise_saved_model(head: bytes, source: Source) -> bool:
+    """A version and meta graphs."""
+    if not head or head[0] not in (0x08, 0x12):
+        return False
+    fields = first_fields(source, 16)
+    if not fields or {one.number for one in fields} - {1, 2}:
+        return False
+    metas = [one for one in fields if one.number == 2 and one.wire == BYTES]
+    return any(_is_meta(source, one.span) for one in metas)
+
+
+def _is_meta(source: Source, span: Span | None) -> bool:
+    fields = first_fields(source, 16, span)
+    if not fields or any(one.number > 8 or one.wire != BYTES for one in fields):
+        return False
+    numbers = [one.number for one in fields]
+    info = next((one for one in fields if one.number == 1), None)
+    versioned = info is not None and any(
+        one.number in (1, 2, 4, 5, 6) for one in first_fields(source, 8, info.span) or ()
+    )
+    graph = any(one.number == 2 and _is_graph(source, one.span) for one in fields)
+    return (2 in numbers and graph) or (versioned and numbers.count(1) == 1 and len({*numbers} & {2, 3, 5, 7}) > 0)
+
+
+def recognise_graph(head: bytes, source: Source) -> bool:
+    """Nodes, each with a name and an operator; or a MetaGraphDef that holds such."""
+    if not head or head[0] not in (0x0A, 0x12, 0x22):
+        return False
+    return _is_graph(source, None) or _is_meta(source, None)
+
+
+def recognise_keras(head: bytes, source: Source) -> bool:
+    """`keras_metadata.pb`: nodes whose identifiers are Keras's."""
+    if not head or head[0] != 0x0A or b"_tf_keras" not in head:
+        return False
+    fields = first_fields(source, 4)
+    return bool(fields) and all(one.number == 1 and one.wire == BYTES for one in fields or ())
+
+
+def scan_saved_model(job: Job, source: Source) -> None:
+    """Walk every meta graph.
+
+    Raises:
+        Malformed: what is there is no SavedModel.
+        LimitError: it has more fields than we look at.
+    """
+    proto = Proto(source, job.budget.limits.fields)
+    for meta in _parts(proto, proto.whole, 2):
+        _meta(job, proto, meta.span)
+
+
+def scan_graph(job: Job, source: Source) -> None:
+    """Walk a graph, or a meta graph that stands alone.
+
+    Raises:
+        Malformed: what is there is no graph.
+        LimitError: it has more fields than we look at.
+    """
+    proto = Proto(source, job.budget.limits.fields)
+    if _is_meta(source, None):
+        _meta(job, proto, proto.whole)
+    else:
+        _graph(job, proto, proto.whole)
+
+
+def scan_keras(job: Job, source: Source) -> None:
+    """Read the JSON of every Keras object of a SavedModel.
+
+    Raises:
+        Malformed: what is there is not Keras's metadata.
+        LimitError: more than we read.
+    """
+    proto = Proto(source, job.budget.limits.fields)
+    for node in _parts(proto, proto.whole, 1):
+        for one in _parts(proto, node.span, 5):
+            _json(job, proto, one.span)
+
+
+def _json(job: Job, proto: Proto, span: Span) -> None:
+    content = proto.window.read(span.start, min(span.size, job.budget.limits.json + 1))
+    jsontext.check_text(job, content, base=span.start)
+
+
+def _meta(job: Job, proto: Proto, span: Span) -> None:
+    for one in _parts(proto, span, 2, 6, 7):
+        if one.number == 2:
+            _graph(job, proto, one.span)
+        elif one.number == 6:
+            for name in _parts(proto, one.span, 2):
+                _check_path(job, proto.text(name.span), "an asset", name.span.start)
+        else:
+            for node in _parts(proto, one.span, 1):  # SavedObject.user_object.metadata: Keras before TensorFlow 2.5
+                for user in _parts(proto, node.span, 4):
+                    for text in _parts(proto, user.span, 3):
+                        _json(job, proto, text.span)
+
+
+def _check_path(job: Job, path: str, what: str, at: int) -> None:
+    if reason := find_escape(path):
+        job.find(graphops.PATH, f"{what} is at {shown(path)}, which {reason}", offset=at)
+
+
+def _graph(job: Job, proto: Proto, span: Span) -> None:
+    seen = _Graph()
+    for one in _parts(proto, span, 1, 2):
+        if one.number == 1:
+            _node(job, proto, one.span, seen)
+            continue
+        for function in _parts(proto, one.span, 1):
+            inner = _Graph()
+            for node in _parts(proto, function.span, 3):
+                _node(job, proto, node.span, inner)
+            _check_uses(job, inner)
+    _check_uses(job, seen)
+
+
+def _node(job: Job, proto: Proto, span: Span, seen: _Graph) -> None:
+    texts = {1: "", 2: ""}
+    spans: dict[int, list[Span]] = {3: [], 5: []}
+    for one in _parts(proto, span, 1, 2, 3, 5):
+        if one.number in texts:
+            texts[one.number] = proto.text(one.span, 1000)
+        else:
+            spans[one.number].append(one.span)
+    name, op, attributes = texts[1], texts[2], spans[5]
+    graphops.check_op(job, op, name)
+    if op in _CHECKPOINTS:
+        seen.uses.append((op, name, [proto.text(one, 1000) for one in spans[3][:8]]))
+    elif op == "Const":
+        for attribute in attributes:
+            if text := _constant(proto, attribute):
+                seen.texts[name] = text
+    elif op in ("PrintV2", "DebugIdentity", "DebugIdentityV2", "DecodeProtoV2", "EncodeProto"):
+        for attribute in attributes:
+            _reaches(job, proto, attribute, f"{op} {shown(name)}")
+
+
+def _constant(proto: Proto, entry: Span) -> str:
+    """The first text of a string constant: AttrValue.tensor.string_val."""
+    for value in _parts(proto, entry, 2):
+        for tensor in _parts(proto, value.span, 8):
+            for text in _parts(proto, tensor.span, 8):
+                return proto.text(text.span, 1000)
+    return ""
+
+
+def _reaches(job: Job, proto: Proto, entry: Span, what: str) -> None:
+    """Attributes that are addresses: where PrintV2 writes, to whom DebugIdentity sends, whose schema is read."""
+    fields = list(_parts(proto, entry, 1, 2))
+    key = next((proto.text(one.span, 100) for one in fields if one.number == 1), "")
+    if key not in ("output_stream", "debug_urls", "descriptor_source", "tfdbg_run_id"):
+        return
+    for one in fields:
+        if one.number != 2:
+            continue
+        texts = [proto.text(text.span, 1000) for text in _parts(proto, one.span, 2)]
+        for listed in _parts(proto, one.span, 1):
+            texts += [proto.text(text.span, 1000) for text in _parts(proto, listed.span, 2)]
+        for text in texts:
+            if ("://" in text and not text.startswith(("bytes://", "local://"))) or text.startswith("/"):
+                job.find(graphops.FILE_OP, f"{what} has its {key} at {shown(text)}")
+
+
+def _check_uses(job: Job, seen: _Graph) -> None:
+    for op, name, inputs in seen.uses:
+        for one in inputs:
+            text = seen.texts.get(one.lstrip("^").partition(":")[0])
+            if text and _ABSOLUTE.match(text):
+                job.find(graphops.PATH, f"{op} {shown(name)} uses {shown(text)}")
+
+
+def recognise_fingerprint(head: bytes, source: Source) -> bool:
+    """`fingerprint.pb`: a handful of checksums and a version."""
+    if not head or source.size > 400 or head[0] not in (0x08, 0x09):
+        return False
+    fields = first_fields(source, 16)
+    if not fields or len(fields) < 5:
+        return False
+    numbers = {one.number for one in fields}
+    plain = all(one.wire in (VARINT, FIXED32, FIXED64) or (one.number >= 6 and one.span.size < 100) for one in fields)
+    return plain and numbers <= {*range(1, 9)} and numbers >= {1, 2, 3, 4}
+
+
+def nothing(job: Job, source: Source) -> None:
+    """Recognised to the last byte: there is nothing in it that acts."""
+    del job, source

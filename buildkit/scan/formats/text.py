@@ -1,0 +1,106 @@
+"""Text: UTF-8 (or UTF-16 with its mark) to the end, and in it what a reader of text files would act on."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+
+from buildkit.findings import Rule, Severity
+from buildkit.scan.formats import configs, graphops, jinja, jsontext, markup, scripts
+from buildkit.scan.formats.cursor import Malformed, shown
+from buildkit.scan.job import Job
+from buildkit.scan.source import Source
+
+YAML_TAG = Rule(
+    id="yaml-python-tag",
+    title="YAML that makes Python objects",
+    severity=Severity.CRITICAL,
+    why="PyYAML's unsafe loaders call what the tag names, with the arguments that follow it.",
+    advice="Do not load the file; read YAML with `safe_load`.",
+    references=("CVE-2020-14343", "https://pyyaml.org/wiki/PyYAMLDocumentation"),
+)
+ESCAPES = Rule(
+    id="terminal-escape",
+    title="Text that talks to the terminal",
+    severity=Severity.LOW,
+    why="Shown on a terminal, the text hides lines, moves what was printed, or sets the title and clipboard.",
+    advice="Look at the file with an editor that shows control characters.",
+)
+_BLOCK = 2**20
+_OVERLAP = 4096
+_WRONG = re.compile(r"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+_TAG = re.compile(
+    r"(?:^|[\s:,\-\[{])(?:!!python/|!<tag:yaml\.org,2002:python/|%TAG\s+\S+\s+tag:yaml\.org,2002:python)[\w/.:]*",
+    re.MULTILINE,
+)
+_TARGET = re.compile(r"^[ \t-]*['\"]?_target_['\"]?[ \t]*:[ \t]*['\"]?([\w.]+)", re.MULTILINE)
+_ESCAPE = re.compile(r"\x1b(?:\][^\x07\x1b]{0,200}|\[[0-9;?]{0,20}[A-Za-ln-z]|[Pc_^])")  # colours (…m) are harmless
+_POINTER = re.compile(r"version https://git-lfs\.github\.com/spec/v1\r?\noid sha256:([0-9a-f]{64})\r?\nsize (\d{1,19})")
+_OP = re.compile(r"""^\s*op\s*:\s*["'](\w{1,80})["']""", re.MULTILINE)
+_ENCODINGS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+
+
+def _encoding(head: bytes) -> str:
+    return next((name for mark, name in _ENCODINGS if head.startswith(mark)), "utf-8")
+
+
+def recognise(head: bytes, source: Source) -> bool:
+    """The beginning decodes and has no control characters."""
+    if not head:
+        return False
+    decoder = codecs.getincrementaldecoder(_encoding(head))()
+    try:
+        return not _WRONG.search(decoder.decode(head, final=source.size <= len(head)))
+    except UnicodeDecodeError:
+        return False
+
+
+def _blocks(source: Source) -> Iterator[tuple[int, str]]:
+    decoder = codecs.getincrementaldecoder(_encoding(source.read(0, 2)))()
+    for at in range(0, source.size, _BLOCK):
+        try:
+            text = decoder.decode(source.read(at, _BLOCK), final=at + _BLOCK >= source.size)
+        except UnicodeDecodeError as error:
+            raise Malformed("it begins as text and then is none", at + error.start) from None
+        if wrong := _WRONG.search(text):
+            raise Malformed("it begins as text and has control characters later", at + wrong.start())
+        yield at, text
+
+
+def scan(job: Job, source: Source) -> None:
+    """Read all of it, a megabyte at a time; what straddles two blocks is seen in their overlap.
+
+    Raises:
+        Malformed: bytes later on are no text.
+    """
+    before = ""
+    template = not jsontext.recognise(source.read(0, 4096), source)  # in JSON they are read as the strings they are
+    for at, block in _blocks(source):
+        text = before + block
+        if at == 0:
+            _check_beginning(job, block)
+        _check_block(job, text)
+        if template:
+            jinja.check(job, text)
+        before = text[-_OVERLAP:]
+
+
+def _check_beginning(job: Job, text: str) -> None:
+    if pointer := _POINTER.match(text):
+        job.gap(f"only a Git LFS pointer to {pointer[2]} bytes; fetch the content (`git lfs pull`) and scan that")
+    scripts.check(job, text)
+    markup.check(job, text)
+
+
+def _check_block(job: Job, text: str) -> None:
+    if tag := _TAG.search(text):
+        job.find(YAML_TAG, f"it has {shown(tag.group().strip())}")
+    if "_target_" in text:
+        for target in dict.fromkeys(_TARGET.findall(text)):
+            configs.check_target(job, target)
+    if escape := _ESCAPE.search(text):
+        job.find(ESCAPES, f"it has the control sequence {shown(escape.group())}")
+    if "op" in text:
+        for name in dict.fromkeys(_OP.findall(text)):
+            graphops.check_op(job, name)
