@@ -29,6 +29,7 @@ from buildkit.report.view import open_view
 from buildkit.report.words import say_count
 
 if TYPE_CHECKING:
+    from buildkit.engine.attest import Saying
     from buildkit.oci.ref import Ref
 
 _DOWNLOADS = 8
@@ -41,6 +42,7 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
     Raises DefinitionError or BuildError; then cache and storage are as they were, but for layers that were
     finished before the failure, which the next build uses.
     """
+    saying = _open_saying(options)
     with (
         interruptible(),
         open_view(sys.stderr) as say,
@@ -50,12 +52,21 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
         chosen = names or shipping(planner.graph)
         open_sharing(planner.shop, options.share)
         targets = {name: options.targets(name, several=not names) for name in chosen}
-        reports = [_Build(planner, options, targets[name]).run(name) for name in chosen]
+        reports = [_Build(planner, options, targets[name], saying).run(name) for name in chosen]
     for report in reports:
         print_report(report, sys.stderr)
         if options.timings:
             print_timings(report, sys.stderr)
     return reports
+
+
+def _open_saying(options: BuildOptions) -> Saying | None:
+    """What to say of what is pushed; a key that cannot be used is found out before anything is built."""
+    if not (options.attest or options.sign_by):
+        return None
+    from buildkit.engine.attest import open_saying
+
+    return open_saying(attest=options.attest, key=options.sign_by)
 
 
 def _sweep(shop: Shop) -> None:
@@ -74,11 +85,14 @@ def _sweep(shop: Shop) -> None:
 class _Build:
     """The build of one stage."""
 
-    def __init__(self, planner: Planner, options: BuildOptions, targets: tuple[Ref, ...]) -> None:
+    def __init__(
+        self, planner: Planner, options: BuildOptions, targets: tuple[Ref, ...], saying: Saying | None
+    ) -> None:
         self._planner = planner
         self._shop = planner.shop
         self._options = options
         self._targets = targets
+        self._saying = saying
         self._meter = planner.shop.meter = Meter()
         self._began = time.monotonic()
         self._started = time.time()
@@ -134,6 +148,7 @@ class _Build:
             with self._meter.phase("share"):
                 publish(self._planner, plan)
         digest = self._push(image)
+        self._say_of(plan, image)
         report = Report(
             stage=name,
             image=planned.ref,
@@ -233,6 +248,25 @@ class _Build:
             shop.say(StepFinished(step=ref, phase="push", seconds=time.monotonic() - began, size=pushed.size))
         shop.ledger.add_remote(self._targets[0].repository, (layer.blob.digest for layer in image.layers))
         return str(pushed.digest)
+
+    def _say_of(self, plan: Plan, image: Image) -> None:
+        """Attach and sign what was asked for."""
+        saying = self._saying
+        if saying is None or not self._targets:
+            return
+        from buildkit.engine.attest import say_of_image
+
+        shop, ref = self._shop, str(self._targets[0])
+        with self._meter.phase("attest"):
+            began = time.monotonic()
+            shop.say(StepStarted(step=ref, phase="attest"))
+            try:
+                size = say_of_image(self._planner, plan.composition, image.oci_manifest(), self._targets[0], saying)
+            except BuildError as error:
+                shop.say(StepFailed(step=ref, phase="attest", message=error.message))
+                raise
+            shop.count(pushed=size)
+            shop.say(StepFinished(step=ref, phase="attest", seconds=time.monotonic() - began, size=size))
 
     def _deliver(self, image: Image, ref: str, stored: Stored | None) -> int:
         if self._options.no_import or (stored is not None and stored.manifest == image.docker_manifest()):

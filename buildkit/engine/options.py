@@ -51,6 +51,8 @@ class BuildOptions:
     tags: tuple[str, ...] = ()
     share: ShareOptions = ShareOptions()
     timings: bool = False
+    attest: bool = False
+    sign_by: Path | None = None
 
     def targets(self, stage: str, *, several: bool) -> tuple[Ref, ...]:
         """The names in registries that a stage's image gets; raises DefinitionError."""
@@ -98,6 +100,8 @@ def parse_build_options(arguments: Sequence[str], session: str, *, push: bool = 
         parser.add_argument("--push", default="", metavar="REF", help="push the image to REGISTRY/NAME[:TAG]")
         parser.add_argument("--no-import", action="store_true", help="make the layers, leave local storage alone")
     parser.add_argument("--tag", action="append", default=[], metavar="TAG", help="one more tag to push; repeatable")
+    parser.add_argument("--attest", action="store_true", help="attach a bill of materials and provenance")
+    parser.add_argument("--sign-by", type=Path, metavar="KEY", help="sign what is pushed by a private key (PEM)")
     add_share_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="add the report as Markdown to a file")
@@ -106,6 +110,8 @@ def parse_build_options(arguments: Sequence[str], session: str, *, push: bool = 
     options = parser.parse_args(list(arguments))
     if options.tag and not options.push:
         parser.error("--tag names more tags to push: say --push too")
+    if (options.attest or options.sign_by) and not options.push:
+        parser.error("--attest and --sign-by speak of what is pushed: say --push too")
     return BuildOptions(
         frozen=options.frozen,
         no_import=push or options.no_import,
@@ -116,6 +122,8 @@ def parse_build_options(arguments: Sequence[str], session: str, *, push: bool = 
         tags=tuple(options.tag),
         share=ShareOptions.of(options),
         timings=options.timings,
+        attest=options.attest,
+        sign_by=options.sign_by,
     )
 
 

@@ -1,7 +1,8 @@
 """``nox -s verify-image``: whether an image in a registry is made of what this checkout's locks produce.
 
 Manifest and config are read, no layer. Every layer must be what a key of the stage came to, here or in the shared
-cache: the blob by its digest, and the tar that the config names by its diff_id.
+cache: the blob by its digest, and the tar that the config names by its diff_id. What is attached to the image must
+speak of it, and agree with the locks.
 """
 
 from __future__ import annotations
@@ -10,22 +11,29 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from buildkit.digest import DiffId, Digest
 from buildkit.engine.assemble import assemble
+from buildkit.engine.attest import compiling
 from buildkit.engine.options import Parser, ShareOptions, add_share_arguments, open_sharing
 from buildkit.engine.planning import Planner, check_stage, open_planner
 from buildkit.errors import BuildError, DefinitionError
+from buildkit.inspection.attested import NAMES, Check, Proof, Reader, State
 from buildkit.oci.blob import Made
 from buildkit.oci.ref import Ref, parse_ref
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
 from buildkit.report.view import open_view
 from buildkit.report.words import clean, say_bytes
+from buildkit.supply.agree import check_cyclonedx, check_provenance
+from buildkit.supply.statement import CYCLONEDX, PROVENANCE, Statement
 from buildkit.tools.registry import Registries
+
+if TYPE_CHECKING:
+    from buildkit.tools.keys import Verifier
 
 _TITLE = "org.opencontainers.image.title"
 
@@ -55,14 +63,24 @@ class Verdict:
     absent: tuple[str, ...]
     unknown: tuple[str, ...]
     config: bool
+    proofs: tuple[Proof, ...] = ()
+    wanted: frozenset[str] = frozenset()  # kinds of proofs that must be there
 
     @property
-    def holds(self) -> bool:
+    def agrees(self) -> bool:
         """Whether the image is this checkout's."""
         return self.config and not self.absent and not self.unknown and all(name for _, _, name in self.layers)
 
+    @property
+    def holds(self) -> bool:
+        """Whether it is, and nothing that is attached, or should be, is wrong."""
+        return self.agrees and not any(map(self._is_wrong, self.proofs))
+
+    def _is_wrong(self, proof: Proof) -> bool:
+        return proof.state is State.REFUSED or (proof.kind in self.wanted and proof.state is not State.GOOD)
+
     def as_json(self) -> dict[str, Any]:
-        """``{"ref", "digest", "stage", "holds", "config", "layers", "absent", "unknown"}``."""
+        """``{"ref", "digest", "stage", "holds", "config", "layers", "absent", "unknown", "attached"}``."""
         return {
             "ref": str(self.image.ref),
             "digest": str(self.image.digest),
@@ -72,6 +90,7 @@ class Verdict:
             "layers": [{"digest": str(d), "size": size, "name": name or None} for d, size, name in self.layers],
             "absent": list(self.absent),
             "unknown": list(self.unknown),
+            "attached": [proof.as_json() for proof in self.proofs],
         }
 
 
@@ -79,11 +98,18 @@ def verify_image(folder: Path, arguments: Sequence[str]) -> int:
     """Print what an image is; returns 0 if it is this checkout's, else 1. Raises DefinitionError and BuildError."""
     options = _parse(arguments)
     ref = parse_ref(options.ref, "the image")
+    key = _load_key(options.key)
     with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
         open_sharing(planner.shop, ShareOptions.of(options))
-        image = read_image(ref if ref.tag or ref.digest else ref.tagged("latest"), Registries(planner.shop.stop))
+        registries = Registries(planner.shop.stop)
+        image = read_image(ref if ref.tag or ref.digest else ref.tagged("latest"), registries)
         stage = check_stage(planner.graph, options.stage or _stage_of(image))
         verdict = judge(planner, image, stage)
+        reader = Reader(image.ref, image.digest, registries, planner.shop.blobs, key)
+        proofs = (reader.signature(), *reader.attestations(_checks(planner, image, stage)))
+        wanted = {"signature"} if key else set()
+        wanted |= set(NAMES.values()) if options.attested else set()
+        verdict = replace(verdict, proofs=proofs, wanted=frozenset(wanted))
     text = json.dumps(verdict.as_json(), indent=2) if options.json else "\n".join(render_verdict(verdict))
     sys.stdout.write(f"{text}\n")
     return 0 if verdict.holds else 1
@@ -127,8 +153,23 @@ def judge(planner: Planner, image: Remote, stage: str) -> Verdict:
 
 def render_verdict(verdict: Verdict) -> list[str]:
     """The lines for people."""
+    return [*_render_layers(verdict), *(f"  {_say_proof(proof)}" for proof in verdict.proofs)]
+
+
+def _say_proof(proof: Proof) -> str:
+    match proof.state:
+        case State.GOOD:
+            agreed = "good" if proof.kind == "signature" else "agrees with image and locks"
+            return f"{proof.kind}: {agreed}" + (", signed by this key" if proof.signed and agreed != "good" else "")
+        case State.REFUSED:
+            return f"{proof.kind}: refused: {proof.why}"
+        case _:
+            return f"{proof.kind}: {proof.why}"
+
+
+def _render_layers(verdict: Verdict) -> list[str]:
     image, stage = f"{verdict.image.ref}@{verdict.image.digest}", verdict.stage
-    if verdict.holds:
+    if verdict.agrees:
         return [f"{image}: all {len(verdict.layers)} layers and the config are what `{stage}` of this checkout makes"]
     foreign = f"no lock of `{stage}` produces it" if not verdict.unknown else "it is none that is known here"
     lines = [f"{image}: not what `{stage}` of this checkout makes"]
@@ -160,6 +201,30 @@ def _config(planner: Planner, composition: Composition, made: dict[Spec, Made]) 
     return assemble(composition.specs, composition.config, by_key, arch).config_blob()
 
 
+def _checks(planner: Planner, image: Remote, stage: str) -> dict[str, Check]:
+    """What attestations are held against."""
+    composition = planner.composer.compose(stage)
+    pairs = [(digest, diff_id) for digest, diff_id, _ in image.layers]
+
+    def check_bill(statement: Statement) -> str:
+        from buildkit.engine.bill import make_bill
+
+        return check_cyclonedx(statement.predicate, make_bill(planner, stage), composition, pairs)
+
+    def check_origin(statement: Statement) -> str:
+        return check_provenance(statement.predicate, composition, compiling(planner, composition), pairs)
+
+    return {CYCLONEDX: check_bill, PROVENANCE: check_origin}
+
+
+def _load_key(path: Path | None) -> Verifier | None:
+    if path is None:
+        return None
+    from buildkit.tools.keys import load_verifier
+
+    return load_verifier(path)
+
+
 def _stage_of(image: Remote) -> str:
     """The stage that the image's title names (``PROJECT/STAGE``)."""
     config = json.loads(image.config).get("config")
@@ -176,6 +241,8 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="nox -s verify-image --")
     parser.add_argument("ref", metavar="REF", help="REGISTRY/NAME[:TAG][@DIGEST]")
     parser.add_argument("--stage", default="", help="the stage that it should be; its labels say so unless said")
+    parser.add_argument("--key", type=Path, metavar="PUB", help="the public key that must have signed it")
+    parser.add_argument("--attested", action="store_true", help="bill of materials and provenance must be attached")
     add_share_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     return parser.parse_args(list(arguments))

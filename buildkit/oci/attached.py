@@ -8,7 +8,7 @@ Signatures and attestations of cosign are manifests under ``sha256-HEX.sig`` and
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,9 +23,8 @@ _MOST_LISTED = 1000
 _MOST_LAYERS = 100
 _MOST_SIZE = 1 << 40
 _WRONG = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+
 SIGNATURE = "dev.cosignproject.cosign/signature"
-BARE_CONFIG = b'{"architecture":"","os":"","config":{},"rootfs":{"type":"layers","diff_ids":[]}}'
-"""The config of manifests under cosign's tags, as cosign has it: an image's, which says nothing."""
 
 
 class Misshapen(ValueError):
@@ -102,16 +101,17 @@ def encode_artifact(kind: str, parts: Iterable[Part], subject: Part, annotations
     )
 
 
-def encode_cosign(parts: Iterable[Part]) -> bytes:
-    """A manifest for one of cosign's tags; its config is `BARE_CONFIG`."""
-    return _encode(
-        {
-            "schemaVersion": 2,
-            "mediaType": OCI_MANIFEST,
-            "config": Part.of(_IMAGE_CONFIG, BARE_CONFIG).as_json(),
-            "layers": [part.as_json() for part in parts],
-        }
-    )
+def encode_cosign(parts: Sequence[Part]) -> tuple[bytes, bytes]:
+    """A manifest for one of cosign's tags, and its config: that of an image, which says nothing but its layers."""
+    layers = {"type": "layers", "diff_ids": [str(part.digest) for part in parts]}  # they are stored as they are
+    config = _encode({"architecture": "", "os": "", "config": {}, "rootfs": layers})
+    value = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": Part.of(_IMAGE_CONFIG, config).as_json(),
+        "layers": [part.as_json() for part in parts],
+    }
+    return _encode(value), config
 
 
 def decode_artifact(manifest: bytes) -> Artifact:

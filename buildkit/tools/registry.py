@@ -19,7 +19,7 @@ from buildkit.digest import Digest
 from buildkit.errors import DamagedError, Interrupted, LackingError, RegistryError, ToolError
 from buildkit.oci.ref import Ref
 from buildkit.tools.process import Command, run, stop_all
-from buildkit.tools.skopeo import skopeo_argv
+from buildkit.tools.skopeo import forgetful, skopeo_argv
 
 _Result = TypeVar("_Result")
 
@@ -39,6 +39,7 @@ _DENIED = re.compile(r"unauthorized|authentication required|denied|\b40[13]\b|in
 _LACKING = re.compile(r"reading blob sha256:([0-9a-f]{64}): open .*: no such file or directory")
 _DAMAGED = re.compile(r"Digest did not match, expected sha256:([0-9a-f]{64})")
 _UNKNOWN = "manifest blob unknown"
+_DROPPING = "Manifest list must be converted"
 _COPYING = re.compile(r"^Copying blob sha256:([0-9a-f]{64})", re.MULTILINE)
 _SKIPPING = re.compile(r"Skipping blob sha256:([0-9a-f]{64}) \(already present\)")
 _SAYING = re.compile(r'^time=\S+ level=fatal msg="(.*)"$', re.MULTILINE)
@@ -53,6 +54,7 @@ _HINTS = (
     (r"x509|certificate", "put its authority into /etc/containers/certs.d/{host}/ca.crt, see containers-certs.d(5)"),
     (r"no such host", "is the name right, and does this network resolve it?"),
     (_LIMITED.pattern, "it limits requests: log in, or wait"),
+    (r"file too large", "whoever may write there has put something else in its place"),
     (r"connection refused|deadline exceeded|timeout|came or went", "is it running, and reachable from here?"),
     (r"no space|quota|\b413\b", "is its storage full, or a layer larger than it takes?"),
     (_UNKNOWN, "it says that it has blobs which it has lost: ask who runs it, or push to another repository"),
@@ -112,23 +114,49 @@ class Registries:
         command = Command(argv=argv, silence=self.patience.fetch)
         return self._try(ref, "reading the config of", lambda: run(command).stdout)
 
-    def fetch(self, ref: Ref, folder: Path) -> None:
-        """Manifest, config and blobs into a ``dir:`` layout; skopeo verifies their digests."""
-        argv = (*skopeo_argv(), "copy", "--quiet", "--preserve-digests", f"docker://{ref}", f"dir:{folder}")
+    def fetch(self, ref: Ref, folder: Path, *, most: int = 0) -> None:
+        """Manifest, config and blobs into a ``dir:`` layout; skopeo verifies their digests.
+
+        With ``most`` no file may have more bytes: a registry may send more than a manifest says.
+        """
+        limit = ("prlimit", f"--fsize={most}", "--") if most else ()
+        argv = (*limit, *skopeo_argv(), "copy", "--quiet", "--preserve-digests", f"docker://{ref}", f"dir:{folder}")
         command = Command(argv=argv, silence=self.patience.fetch)
         self._try(ref, "fetching", lambda: run(command))
 
-    def push(self, folder: Path, ref: Ref) -> tuple[Digest, ...]:
+    def push(self, folder: Path, ref: Ref, *, notes: bool = True) -> tuple[Digest, ...]:
         """A ``dir:`` layout to a tag; returns the blobs that the registry had not. Blobs it has may be absent.
+
+        Without ``notes`` skopeo remembers no blob, to ask other repositories for it: that costs more than small ones.
 
         Raises LackingError for absent ones that it has not, DamagedError for those that are not what they are named.
         """
         argv = (*skopeo_argv(), "--debug", "copy", "--preserve-digests", f"dir:{folder}", f"docker://{ref}")
-        command = Command(argv=argv, silence=self.patience.push)
+        command = Command(argv=argv, env=None if notes else forgetful(), silence=self.patience.push)
         finished = self._try(ref, "pushing", lambda: run(command), folder)
         copied = set(_COPYING.findall(finished.stdout.decode("utf-8", "replace")))
         skipped = set(_SKIPPING.findall(finished.stderr.decode("utf-8", "replace")))
         return tuple(sorted(Digest(digits) for digits in copied - skipped))
+
+    def push_index(self, folder: Path, ref: Ref) -> bool:
+        """An index of a ``dir:`` layout to a tag, alone: the manifests that it lists must be there.
+
+        False where this skopeo would drop what it does not understand (1.9: `artifactType` in lines of an index);
+        then nothing was pushed.
+        """
+        argv = (
+            *skopeo_argv(), "copy", "--quiet", "--preserve-digests",
+            "--multi-arch", "index-only",
+            f"dir:{folder}", f"docker://{ref}",
+        )  # fmt: skip
+        command = Command(argv=argv, silence=self.patience.push)
+        try:
+            self._try(ref, "pushing", lambda: run(command))
+        except RegistryError as error:
+            if _DROPPING in error.message:
+                return False
+            raise
+        return True
 
     def _try(self, ref: Ref, action: str, attempt: Callable[[], _Result], folder: Path | None = None) -> _Result:
         """``folder`` is the layout that is pushed."""

@@ -1,0 +1,188 @@
+"""Where an image comes from: the SLSA provenance predicate (v1) of a stage. Pure: equal values give equal text.
+
+``buildDefinition`` says what was asked for and what it was made of: the commit, and every pin of the locks with its
+digest. ``byproducts`` hold every recipe, whole, under the digest that is its key, with the blobs that it came to: who
+has the recipe can check the key, and who has the key finds the layer.
+
+Time and place are not part of it, so that the same image from the same commit has the same provenance; what runs the
+build is (``builder``), for that is what provenance is asked for.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from buildkit.declare.pins import Artifact, Model
+from buildkit.digest import Key
+from buildkit.oci.blob import Made
+from buildkit.plan.compose import Composition
+from buildkit.plan.roots import find_apt_pins
+from buildkit.plan.spec import Compile, MakeRoot, PackModel, PackWheels, PullImage, RunStep, Spec
+from buildkit.supply.purl import image_purl, pypi_purl, render_purl
+
+BUILD_TYPE = "https://xoe.io/buildkit/stage/v1"
+LOCAL_BUILDER = "https://xoe.io/buildkit/local"
+RECIPE_TYPE = "application/vnd.xoe.buildkit.recipe.v1+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """The checkout: its commit (empty for none), whether files differ from it, and where others find it."""
+
+    commit: str = ""
+    dirty: bool = False
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Builder:
+    """Who builds: a URI, this project's version, and a URI of this very run, empty for none."""
+
+    id: str
+    version: str
+    run: str = ""
+
+
+def make_provenance(
+    composition: Composition, tools: Iterable[Spec], made: Mapping[Key, Made], source: Source, builder: Builder
+) -> dict[str, Any]:
+    """The predicate. ``tools`` are the layers of the stage in which wheels were compiled, if any were.
+
+    ``made`` has at least what the image's own layers came to.
+    """
+    metadata = {"invocationId": builder.run} if builder.run else {}
+    others = tuple(tools)
+    return {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": {
+                "stage": composition.stage.name,
+                "commit": source.commit or None,
+                "dirty": source.dirty,
+            },
+            "resolvedDependencies": [*_checkout(source), *resolved(composition, others)],
+        },
+        "runDetails": {
+            "builder": {"id": builder.id, "version": {"buildkit": builder.version}},
+            "metadata": metadata,
+            "byproducts": [*recipes(composition, others, made)],
+        },
+    }
+
+
+def resolved(composition: Composition, tools: Iterable[Spec]) -> list[dict[str, Any]]:
+    """What the locks name, with digests where they have them, as resource descriptors; each once, by name."""
+    found: dict[str, dict[str, Any]] = {}
+    for spec in (*composition.specs, *tools):
+        for one in _of(spec):
+            found[one["name"]] = one
+    return [found[name] for name in sorted(found)]
+
+
+def recipes(
+    composition: Composition, tools: Iterable[Spec], made: Mapping[Key, Made], *, told: bool = True
+) -> Iterator[dict[str, Any]]:
+    """Every recipe: of the image's layers, lowest first, then of what was compiled for it, and of the compiling stage.
+
+    A recipe's digest is its key. If ``told``, layers of the image say what they came to (digests and diff_ids).
+    """
+    seen: set[Key] = set()
+    for spec in composition.specs:
+        if spec.key not in seen:
+            seen.add(spec.key)
+            yield _recipe(spec.name, spec.kind, spec.recipe, spec.key, made[spec.key] if told else None)
+    compiled = {item.key: item for spec in composition.specs for item in _compiled(spec)}
+    for key, item in sorted(compiled.items()):
+        yield _recipe(item.artifact.name, "compile", item.recipe, key)
+    for spec in tools:
+        if spec.key not in seen:
+            seen.add(spec.key)
+            yield _recipe(spec.name, spec.kind, spec.recipe, spec.key)
+
+
+def bare_url(url: str) -> str:
+    """A URL without what is nobody's business: user, password, query and fragment. Of what is none, nothing."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return ""
+    return urlunsplit((parts.scheme, host, parts.path, "", "")) if parts.scheme and host else ""
+
+
+def find_builder(env: Mapping[str, str], version: str) -> Builder:
+    """Who builds, by the variables that GitHub and GitLab set for their jobs; a machine of one's own has no name."""
+    host, repository = env.get("GITHUB_SERVER_URL", ""), env.get("GITHUB_REPOSITORY", "")
+    if env.get("GITHUB_ACTIONS") == "true" and host and repository:
+        workflow = env.get("GITHUB_WORKFLOW_REF", "") or f"{repository}/actions"
+        run = f"{host}/{repository}/actions/runs/{env.get('GITHUB_RUN_ID', '')}"
+        return Builder(
+            id=f"{host}/{workflow}", version=version, run=f"{run}/attempts/{env.get('GITHUB_RUN_ATTEMPT', '1')}"
+        )
+    if env.get("GITLAB_CI") == "true" and env.get("CI_PROJECT_URL"):
+        runner = f"{env['CI_PROJECT_URL']}/-/runners/{env.get('CI_RUNNER_ID', '')}"
+        return Builder(id=bare_url(runner), version=version, run=bare_url(env.get("CI_JOB_URL", "")))
+    return Builder(id=LOCAL_BUILDER, version=version)
+
+
+def _checkout(source: Source) -> Iterator[dict[str, Any]]:
+    if source.commit:
+        url = bare_url(source.url)
+        place = {"uri": f"git+{url}@{source.commit}"} if url else {}
+        yield {"name": "checkout", "digest": {"gitCommit": source.commit}, **place}
+
+
+def _of(spec: Spec) -> Iterator[dict[str, Any]]:
+    match spec.work:
+        case MakeRoot(debian=debian, pins=pins):
+            for pin in pins:
+                yield _package(pin.name, pin.version, debian.suite)
+        case PullImage(ref=ref):
+            digest = ref.rpartition("@sha256:")[2]
+            yield {"name": ref, "uri": image_purl(ref, ""), "digest": {"sha256": digest}}
+        case RunStep(run=run):
+            for said in find_apt_pins(run.command) or ():
+                yield _package(*said.partition("=")[::2])
+        case PackWheels(wheels=wheels):
+            yield from (_distribution(artifact) for artifact in wheels if artifact.sha256 is not None)
+        case PackModel(model=model) as work:
+            yield from _model(model, work)
+
+
+def _package(name: str, version: str, suite: str = "") -> dict[str, Any]:
+    """A Debian package: apt's locks name versions, and the archive's signatures say what they are."""
+    purl = render_purl("deb", name, version, namespace="debian", distro=suite)
+    return {"name": f"{name}={version}", "uri": purl}
+
+
+def _distribution(artifact: Artifact) -> dict[str, Any]:
+    digest = {"sha256": artifact.sha256.hex} if artifact.sha256 else {}
+    return {"name": artifact.file, "uri": pypi_purl(artifact.name, artifact.version), "digest": digest}
+
+
+def _model(model: Model, work: PackModel) -> Iterator[dict[str, Any]]:
+    if model.wheel is not None:
+        yield _distribution(model.wheel)
+    for file in work.files:
+        url = bare_url(file.source) if model.source.startswith("https:") else ""
+        place = {"uri": url} if url else {}
+        yield {"name": f"{model.name}/{file.path}", "digest": {"sha256": file.sha256.hex}, **place}
+
+
+def _compiled(spec: Spec) -> tuple[Compile, ...]:
+    return spec.work.compiled if isinstance(spec.work, PackWheels) else ()
+
+
+def _recipe(name: str, kind: str, recipe: str, key: Key, made: Made | None = None) -> dict[str, Any]:
+    layers = [{"digest": str(blob.digest), "diff_id": str(blob.diff_id)} for blob in made.blobs] if made else []
+    return {
+        "name": name,
+        "mediaType": RECIPE_TYPE,
+        "digest": {"sha256": key.hex},
+        "content": base64.b64encode(recipe.encode()).decode("ascii"),
+        "annotations": {"kind": str(kind), **({"layers": layers} if made else {})},
+    }
