@@ -1,0 +1,241 @@
+"""Bills of materials: what they hold, that they are valid, and that they depend on nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+from buildkit.digest import DiffId, Digest, FileHash
+from buildkit.layers.inside import Inside
+from buildkit.layers.member import Compression
+from buildkit.oci.blob import Blob, Made
+from buildkit.supply.collect import Facts, collect
+from buildkit.supply.cyclonedx import render_cyclonedx
+from buildkit.supply.licences import parse_metadata
+from buildkit.supply.parts import Bill, Part, PartKind
+from buildkit.supply.spdx import render_spdx
+from tests.layers.test_inside import STATUS, stanza, tar
+from tests.plan.planfakes import STAGES, base_checkout, composer
+
+COMMIT = "c" * 40
+DEP5 = (
+    "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\nFiles: *\nLicense: public-domain\n"
+)
+IMAGE = "docker.io/library/debian:trixie@sha256:" + "d" * 64
+
+
+def blob(name: str) -> Blob:
+    data = name.encode()
+    return Blob(digest=Digest.of(data), diff_id=DiffId.of(data), size=1, unpacked=2, compression=Compression.ZSTD)
+
+
+def facts(**more: object) -> Facts:
+    known = Facts(image="p/runtime", version="1.0", arch="amd64", maker="0.1", commit=COMMIT, time=1_700_000_000)
+    return replace(known, **more)  # type: ignore[arg-type]
+
+
+def built(stage: str = "runtime", stages: dict[str, str] | None = None, several: int = 1) -> tuple[Bill, dict]:
+    """The bill of a stage whose layers were all made, with a root that was read."""
+    composition = composer(stages).compose(stage)
+    made = {
+        spec.key: Made(blobs=tuple(blob(f"{spec.name}{n}") for n in range(several if spec.kind == "image" else 1)))
+        for spec in composition.specs
+    }
+    inside = Inside()
+    for number in range(sum(len(made[spec.key].blobs) for spec in composition.root)):
+        status = stanza("libc6", "2.41", Source="glibc (2.41)") + stanza("python3.13", "3.13.5")
+        status += stanza("later", "1.0") if number else ""
+        inside.add((tar({STATUS: status, "usr/share/doc/libc6/copyright": DEP5}),), "root")
+    texts = {
+        "heavy": "Name: heavy\nVersion: 1.0\nLicense-Expression: MIT OR Apache-2.0\n",
+        "light": "Name: light\nVersion: 1.0\nLicense: our own\n",
+        "native": "Name: native\nVersion: 1.0\nClassifier: License :: OSI Approved :: MIT License\n",
+    }
+    bill = collect(
+        composition,
+        facts(
+            made=made,
+            inside=inside,
+            metadata=lambda artifact, *_: parse_metadata(texts[artifact.name]) if artifact.name in texts else None,
+            compiled=lambda _key: FileHash.of(b"compiled"),
+            via={"light": ("heavy",), "native": ("light", "elsewhere"), "heavy": ()},
+            config=Digest.of(b"config"),
+        ),
+    )  # fmt: skip
+    return bill, {spec.name: made[spec.key].blobs for spec in composition.specs}
+
+
+def by_name(bill: Bill) -> dict[str, Part]:
+    return {part.name: part for part in bill.parts}
+
+
+def validate_cyclonedx(text: str) -> None:
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+
+
+def test_every_wheel_model_tree_and_package_is_there_with_its_layer() -> None:
+    bill, blobs = built()
+    parts = by_name(bill)
+    assert {part.name for part in bill.parts if part.kind is PartKind.WHEEL} == {"heavy", "light", "thin", "native"}
+    assert {part.name for part in bill.parts if part.kind is PartKind.MODEL} == {"vad", "vad/big.bin"}
+    assert {part.name for part in bill.parts if part.kind is PartKind.DEBIAN} == {"libc6", "python3.13"}
+    assert {part.name for part in bill.parts if part.kind is PartKind.APPLICATION} == {"runtime/app", "runtime/conf"}
+    assert all(part.blob in blobs[part.layer] for part in bill.parts)
+    heavy = next(a for a in base_checkout().wheels["deps.txt"] if a.name == "heavy")
+    assert (parts["heavy"].sha256, parts["heavy"].layer) == (heavy.sha256, "deps/heavy")
+    assert parts["heavy"].purl == "pkg:pypi/heavy@1.0"
+    assert parts["heavy"].licence.expression == "MIT OR Apache-2.0"
+    assert parts["light"].licence.names == ("our own",)
+    assert "not at hand" in parts["thin"].licence.missing
+    assert [file.path for file in parts["vad"].files] == ["/models/vad/a.json", "/models/vad/b.json"]
+    assert parts["vad"].licence.expression == "MIT"
+    assert [file.path for file in parts["runtime/app"].files] == ["/app/main.py", "/app/run.sh"]
+    assert parts["runtime/app"].version == COMMIT
+    assert parts["libc6"].purl == "pkg:deb/debian/libc6@2.41?arch=amd64&distro=trixie&upstream=glibc%402.41"
+    assert parts["libc6"].licence.names == ("public-domain",)
+
+
+def test_a_compiled_wheel_has_its_own_hash_and_names_its_sdist() -> None:
+    native = by_name(built()[0])["native"]
+    sdist = next(a for a in base_checkout().wheels["deps.txt"] if a.name == "native")
+    assert native.sha256 == FileHash.of(b"compiled")
+    assert [(origin.what, origin.sha256) for origin in native.origins] == [("sdist", sdist.sha256)]
+    assert dict(native.notes)["compiled"].startswith("sha256:")
+
+
+def test_what_needs_what_is_as_the_locks_say() -> None:
+    parts = by_name(built()[0])
+    assert parts["heavy"].needs == (parts["light"].ref,)
+    assert parts["light"].needs == (parts["native"].ref,)
+    assert parts["native"].needs == ()
+
+
+def test_locks_alone_name_everything_but_digests() -> None:
+    whole, bare = built()[0], collect(composer().compose("runtime"), facts())
+    assert {(part.kind, part.name, part.version) for part in bare.parts} == {
+        (part.kind, part.name, part.version) for part in whole.parts
+    }
+    assert all(part.blob is None for part in bare.parts)
+    assert all(not layer.blobs for layer in bare.layers)
+    assert bare.config is None
+    assert by_name(bare)["libc6"].purl == "pkg:deb/debian/libc6@2.41?distro=trixie"
+    assert by_name(bare)["libc6"].licence.missing == "the root's layers are not at hand: build the stage here"
+
+
+def test_packages_that_a_step_adds_belong_to_its_layer() -> None:
+    bill, _ = built("builder")
+    assert by_name(bill)["libc6"].layer == "base/root"
+    assert by_name(bill)["later"].layer == "builder/apt builder.apt"
+    assert [layer.name for layer in bill.layers if not layer.known] == ["builder/apt builder.apt", "builder/prepare"]
+    bare = collect(composer().compose("builder"), facts())
+    assert by_name(bare)["gcc"].layer == "builder/apt builder.apt"
+
+
+def test_a_registrys_image_is_named_and_each_package_tied_to_its_blob() -> None:
+    stages = STAGES | {"base": f'summary = "b"\n[root]\nimage = "{IMAGE}"\n'}
+    bill, blobs = built("runtime", stages, several=3)
+    parts = by_name(bill)
+    image = parts["docker.io/library/debian:trixie"]
+    assert image.purl.startswith("pkg:oci/debian@sha256:ddd")
+    assert parts["libc6"].blob == blobs["base/image"][0]
+    assert parts["later"].blob == blobs["base/image"][1]
+    validate_cyclonedx(render_cyclonedx(bill).decode())
+
+
+def test_records_that_a_root_leaves_out_are_not_in_its_bill() -> None:
+    stages = STAGES | {"base": STAGES["base"].replace("usr/share/man/**", "var/lib/dpkg/status.d/python3.13")}
+    bill = collect(composer(stages).compose("base"), facts())
+    assert [part.name for part in bill.parts] == ["libc6"]
+    stages = STAGES | {"base": STAGES["base"].replace("usr/share/man/**", "var/lib/dpkg")}
+    bare = collect(composer(stages).compose("base"), facts())
+    assert [part.name for part in bare.parts] == ["libc6", "python3.13"]  # they are there, though nothing says so
+
+
+@pytest.mark.parametrize("stage", ["runtime", "builder"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_cyclonedx_is_valid_and_complete(stage: str, whole: bool) -> None:
+    bill = built(stage)[0] if whole else collect(composer().compose(stage), facts())
+    text = render_cyclonedx(bill).decode()
+    validate_cyclonedx(text)
+    document = json.loads(text)
+    refs = [component["bom-ref"] for component in document["components"]]
+    assert sorted(refs) == sorted(part.ref for part in bill.parts)
+    assert {entry["ref"] for entry in document["dependencies"]} == {*refs, "image:p/runtime"}
+    assert document["metadata"]["timestamp"] == "2023-11-14T22:13:20Z"
+    layers = document["metadata"]["component"]["components"]
+    assert [layer["name"] for layer in layers] == [layer.name for layer in bill.layers]
+
+
+def test_cyclonedx_ties_each_component_to_a_layer_of_the_image() -> None:
+    bill, blobs = built()
+    document = json.loads(render_cyclonedx(bill))
+    layers = document["metadata"]["component"]["components"]
+    digests = {blob["name"] for layer in layers for blob in layer["components"]}
+    assert digests == {str(one.digest) for some in blobs.values() for one in some}
+    for component in document["components"]:
+        said = {entry["name"]: entry["value"] for entry in component["properties"]}
+        assert said["buildkit:layer:digest"] in digests
+    assert {"name": "buildkit:image:config", "value": str(bill.config)} in document["metadata"]["component"][
+        "properties"
+    ]
+
+
+@pytest.mark.parametrize("stage", ["runtime", "builder"])
+def test_spdx_is_valid_and_complete(stage: str, tmp_path) -> None:
+    whole, bare = built(stage)[0], collect(composer().compose(stage), facts(time=None, commit=""))
+    registrys = STAGES | {"base": f'summary = "b"\n[root]\nimage = "{IMAGE}"\n'}
+    bills = (whole, bare, built("runtime", registrys, several=2)[0])
+    for number, bill in enumerate(bills):
+        (tmp_path / f"{number}.spdx.json").write_bytes(render_spdx(bill))
+    validate_spdx(*(str(tmp_path / f"{number}.spdx.json") for number in range(len(bills))))
+    document = json.loads((tmp_path / "0.spdx.json").read_text())
+    purls = [ref["referenceLocator"] for p in document["packages"] for ref in p.get("externalRefs", ())]
+    assert sorted(purls) == sorted(part.purl for part in whole.parts if part.purl)
+    assert json.loads((tmp_path / "1.spdx.json").read_text())["creationInfo"]["created"] == "1970-01-01T00:00:00Z"
+    held = {r["relatedSpdxElement"] for r in document["relationships"] if r["relationshipType"] == "CONTAINS"}
+    assert held == {p["SPDXID"] for p in document["packages"]} - {"SPDXRef-Image"}
+
+
+def validate_spdx(*files: str) -> None:
+    """The reference library warns of other libraries, so it runs on its own."""
+    code = (
+        "import sys\n"
+        "from spdx_tools.spdx.parser.parse_anything import parse_file\n"
+        "from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document\n"
+        "found = [m.validation_message for f in sys.argv[1:] for m in validate_full_spdx_document(parse_file(f))]\n"
+        "sys.exit('\\n'.join(found) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code, *files], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("render", [render_cyclonedx, render_spdx])
+def test_the_same_bill_has_the_same_bytes_and_another_one_another_name(render) -> None:
+    one, _ = built()
+    assert render(one) == render(built()[0])
+    turned = replace(one, parts=tuple(by_name(one)[part.name] for part in one.parts))
+    assert render(turned) == render(one)
+    other = json.loads(render(replace(one, commit="e" * 40)))
+    first = json.loads(render(one))
+    key = "serialNumber" if "serialNumber" in first else "documentNamespace"
+    assert first[key] != other[key]
+
+
+def test_no_time_is_made_up() -> None:
+    document = json.loads(render_cyclonedx(collect(composer().compose("runtime"), facts(time=None))))
+    assert "timestamp" not in document["metadata"]
+
+
+def test_files_that_differ_from_the_commit_are_said() -> None:
+    bill = collect(composer().compose("runtime"), facts(dirty=True))
+    assert by_name(bill)["runtime/app"].version == f"{COMMIT}-dirty"
+    said = json.loads(render_cyclonedx(bill))["metadata"]["component"]["properties"]
+    assert {"name": "buildkit:dirty", "value": "true"} in said
+    image = next(p for p in json.loads(render_spdx(bill))["packages"] if p["SPDXID"] == "SPDXRef-Image")
+    assert image["sourceInfo"] == f"commit {COMMIT}, and files that differ from it"

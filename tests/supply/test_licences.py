@@ -1,0 +1,82 @@
+"""What packages say of their licences, and no more than that."""
+
+import pytest
+
+from buildkit.supply.licences import debian_expression, licence_of_copyright, licence_of_metadata, parse_metadata
+from buildkit.supply.parts import Licence
+
+FORMAT = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
+
+
+def of(*lines):
+    return licence_of_metadata(parse_metadata("Metadata-Version: 2.4\nName: x\n" + "".join(f"{x}\n" for x in lines)))
+
+
+@pytest.mark.parametrize(
+    ("lines", "expression"),
+    [
+        (["License-Expression: mit or apache-2.0"], "MIT OR Apache-2.0"),
+        (["License-Expression: MIT", "Classifier: License :: OSI Approved :: BSD License"], "MIT"),
+        (["Classifier: License :: OSI Approved :: MIT License"], "MIT"),
+        (["Classifier: License :: OSI Approved", "Classifier: License :: OSI Approved :: MIT License"], "MIT"),
+        (
+            [
+                "Classifier: License :: OSI Approved :: MIT License",
+                "Classifier: License :: OSI Approved :: Apache Software License",
+            ],
+            "Apache-2.0 AND MIT",
+        ),
+        (["License: BSD-3-Clause", "Classifier: License :: OSI Approved :: BSD License"], "BSD-3-Clause"),
+    ],
+)
+def test_what_spdx_can_say_is_an_expression(lines, expression):
+    assert of(*lines) == Licence(expression=expression)
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        (["Classifier: License :: OSI Approved :: BSD License"], ("BSD License",)),
+        (["License: BSD", "Classifier: License :: OSI Approved :: BSD License"], ("BSD", "BSD License")),
+        (["License-Expression: LicenseRef-Ours"], ("LicenseRef-Ours",)),
+        (["License: our own terms"], ("our own terms",)),
+    ],
+)
+def test_what_it_cannot_stays_in_its_own_words(lines, names):
+    assert of(*lines) == Licence(names=names)
+
+
+@pytest.mark.parametrize("lines", [[], ["License: UNKNOWN"], ["License: " + "long " * 100]])
+def test_nothing_is_made_up(lines):
+    assert of(*lines) == Licence(missing="its metadata names none")
+
+
+@pytest.mark.parametrize(
+    ("name", "expression"),
+    [
+        ("Expat", "MIT"),
+        ("GPL-2+", "GPL-2.0-or-later"),
+        ("LGPL-2.1", "LGPL-2.1-only"),
+        ("GPL-2+ or Artistic", "GPL-2.0-or-later OR Artistic-1.0-Perl"),
+        ("BSD-3-clause, and GPL-3", "BSD-3-Clause AND GPL-3.0-only"),
+        ("GPL-3+ with OpenSSL exception", ""),
+        ("public-domain", ""),
+        ("Expat, ISC", ""),
+    ],
+)
+def test_debians_short_names(name, expression):
+    assert debian_expression(name) == expression
+
+
+def test_a_copyright_file_names_all_its_licences():
+    text = f"{FORMAT}\nFiles: *\nLicense: GPL-2+ or Expat\n\nFiles: x\nLicense: ISC\n text\n\nLicense: ISC\n"
+    assert licence_of_copyright(text) == Licence(expression="(GPL-2.0-or-later OR MIT) AND ISC")
+    odd = f"{FORMAT}\nFiles: *\nLicense: public-domain\n\nFiles: y\nLicense: ISC\n"
+    assert licence_of_copyright(odd) == Licence(names=("ISC", "public-domain"))
+
+
+def test_prose_is_not_guessed_at():
+    assert licence_of_copyright("This is under the GPL.\nLicense: GPL\n").missing.startswith(
+        "its copyright file is not"
+    )
+    assert licence_of_copyright(f"{FORMAT}\nFiles: *\nCopyright: me\n").missing == "its copyright file names none"
