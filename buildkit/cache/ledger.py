@@ -1,6 +1,6 @@
 """The ledger: what was made from which recipe.
 
-Tables (schema version 3):
+Tables (schema version 4):
 
     layers      key, kind, name, recipe (JSON), blobs (JSON), env (JSON), contents (zlib JSON), seconds, built, used,
                 times          how often it was built; a row outlives its blobs, so that what was evicted is known
@@ -16,6 +16,8 @@ Tables (schema version 3):
     remote      repository, digest, seen          blobs that a registry has
     verdicts    sha256, rules, scan (JSON), seconds, scanned, used          of model files (cache/verdicts.py)
     checksums   sha256, sha512, used          of files that were scanned
+    natives     digest, facts (zlib JSON), at          native files of blobs (cache/natives.py)
+    starts      key, said (JSON), at          what was said of sets of layers that may not start
 
 Times are seconds since the epoch. A row is written after the blobs it names are on the disk.
 """

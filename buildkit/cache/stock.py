@@ -185,6 +185,8 @@ class Stock:
                 "checked": self._forget_checked(still.checked),
                 "verdicts": self._change("DELETE FROM verdicts WHERE used < ?", (_old(now),)),
                 "checksums": self._change("DELETE FROM checksums WHERE used < ?", (_old(now),)),
+                "natives": self._change("DELETE FROM natives WHERE at < ?", (_old(now),)),
+                "starts": self._change("DELETE FROM starts WHERE at < ?", (_old(now),)),
             }
         self._give_back()
         return counts
