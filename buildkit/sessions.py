@@ -24,8 +24,8 @@ Action = Callable[[Path, Sequence[str]], int]
 def register(folder: Path | str | None = None) -> None:
     """Register the sessions of the project at ``folder`` (the noxfile's own folder unless said).
 
-    ``build-STAGE`` and ``push-STAGE`` for every ``stages/STAGE/stage.toml``, and ``build``, ``plan``, ``explain``,
-    ``reproduce``, ``matrix``, ``export-containerfile``, ``lock``, ``cache``, ``doctor`` and ``schema``.
+    ``build-STAGE``, ``push-STAGE`` and ``run-STAGE`` for every ``stages/STAGE/stage.toml``, and ``build``, ``plan``,
+    ``explain``, ``reproduce``, ``matrix``, ``export-containerfile``, ``lock``, ``cache``, ``doctor`` and ``schema``.
     Stage files are not read here: a mistake in one is reported by the session that needs it.
     """
     root = Path(folder) if folder is not None else _caller()
@@ -33,6 +33,7 @@ def register(folder: Path | str | None = None) -> None:
         stage = path.parent.name
         _session(f"build-{stage}", f"Build {stage}: {_summary(path)}", root, _build(stage))
         _session(f"push-{stage}", f"Build {stage} and push it to a registry (-- REF).", root, _build(stage, push=True))
+        _session(f"run-{stage}", f"Build {stage} and run it, hardened (-- --print, --port N).", root, _run(stage))
     _session("build", "Build every image that ships.", root, _build(None))
     _session("plan", "Say where every layer will come from, and what it will cost (-- STAGE, --json).", root, _plan)
     _session(
@@ -85,6 +86,16 @@ def _build(stage: str | None, *, push: bool = False) -> Action:
         from buildkit.engine.main import build
 
         return build(root, stage, arguments, push=push)
+
+    return action
+
+
+def _run(stage: str) -> Action:
+    def action(root: Path, arguments: Sequence[str]) -> int:
+        from buildkit.engine.main import guarded
+        from buildkit.engine.running import run_stage
+
+        return guarded(lambda: run_stage(root, stage, arguments))
 
     return action
 

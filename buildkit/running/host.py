@@ -1,0 +1,89 @@
+"""What a host's podman can hold a container to, and what it cannot: never passed over in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from buildkit.running.container import Container
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """podman as ``podman info`` describes it.
+
+    ``controllers`` are those of cgroups that podman may use; ``systemd`` is whether there is one to run health checks;
+    ``closes`` whether podman can make a network with no way out (None: not tried).
+    """
+
+    version: str = ""
+    rootless: bool = False
+    cgroups: str = "v2"
+    controllers: tuple[str, ...] = ()
+    seccomp: bool = True
+    systemd: bool = True
+    closes: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lack:
+    """Something that is recommended and that this host cannot do; ``needs`` is what its flags need."""
+
+    needs: str
+    what: str
+    hint: str
+
+
+def parse_host(told: dict[str, Any], *, systemd: bool) -> Host:
+    """From the JSON of ``podman info``, 4.3 to 6.0."""
+    host = told.get("host") or {}
+    security = host.get("security") or {}
+    return Host(
+        version=str((told.get("version") or {}).get("Version") or ""),
+        rootless=bool(security.get("rootless")),
+        cgroups=str(host.get("cgroupVersion") or ""),
+        controllers=tuple(map(str, host.get("cgroupControllers") or ())),
+        seccomp=bool(security.get("seccompEnabled")),
+        systemd=systemd,
+    )
+
+
+def find_lacks(container: Container, host: Host) -> tuple[Lack, ...]:
+    """What of the recommended flags this host cannot do."""
+    return tuple(_lacks(container, host))
+
+
+def _lacks(container: Container, host: Host) -> Iterator[Lack]:
+    running = container.running
+    limits = {"memory": f"--memory={running.memory}", "pids": f"--pids-limit={running.pids}"}
+    for controller, flag in limits.items():
+        if why := _unlimited(controller, host):
+            yield Lack(needs=controller, what=f"{flag} cannot be applied: {why}", hint=_delegate(controller, host))
+    if container.closed and host.closes is False:
+        yield Lack(
+            needs="closed",
+            what=f"connections to elsewhere cannot be refused: podman {host.version} makes no closed network",
+            hint="podman 4.5 or later with netavark does",
+        )
+    if not host.seccomp:
+        what = "system calls are not filtered: this podman has no seccomp"
+        yield Lack(needs="seccomp", what=what, hint="install a podman that was built with it")
+    if container.health is not None and not host.systemd:
+        what = "nobody asks the container whether it is well: podman leaves that to systemd, which does not run here"
+        yield Lack(needs="health", what=what, hint=f"podman healthcheck run {container.name}")
+
+
+def _unlimited(controller: str, host: Host) -> str:
+    """Why podman cannot limit something; empty where it can."""
+    if host.rootless and host.cgroups == "v1":
+        return "an ordinary user has no limits with cgroups v1"
+    if controller not in host.controllers:
+        return f"podman may not use the {controller} controller of cgroups {host.cgroups}"
+    return ""
+
+
+def _delegate(controller: str, host: Host) -> str:
+    if host.rootless and host.cgroups == "v2":
+        return f"delegate it to users: Delegate={controller} in a drop-in of user@.service"
+    return "start the host with cgroups v2 (systemd.unified_cgroup_hierarchy=1), or run as root"

@@ -1,0 +1,137 @@
+"""podman: starts containers of images in local storage, and says what became of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from buildkit.errors import BuildError, ToolError
+from buildkit.running.container import NETWORK_OPTION
+from buildkit.running.host import Host, parse_host
+from buildkit.tools.process import Command, Finished, run, start
+from buildkit.tools.storage import find_config
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+FAILED = 125  # podman's own exit code, where it could not start the container
+HINT = "nox -s doctor says what containers lack on this host"
+_ANY = tuple(range(256))
+_NO_WAY = ("unsupported network option", "unsupported bridge network option", "unknown flag")
+
+
+def probe_host() -> Host:
+    """What podman says of this host. Raises MissingTool or ToolError."""
+    told = run(Command(argv=("podman", "info", "--format", "json"), what="asking podman about this host"))
+    return parse_host(json.loads(told.stdout), systemd=Path("/run/systemd/system").is_dir())
+
+
+def find_image_config(ref: str) -> dict[str, Any] | None:
+    """The config of an image in local storage, with a HEALTHCHECK that podman itself passes over; None for no image.
+
+    Raises MissingTool or ToolError.
+    """
+    asked = Command(argv=("podman", "image", "inspect", "--format", "{{.Id}}", ref), accept=(0, 1, FAILED))
+    finished = run(asked)
+    return find_config(finished.text.removeprefix("sha256:")) if finished.code == 0 else None
+
+
+def pull(ref: str) -> None:
+    """Fetch an image into local storage. Raises ToolError."""
+    run(Command(argv=("podman", "pull", "--quiet", "--", ref), what=f"pulling {ref}"))
+
+
+def ensure_network(argv: Sequence[str]) -> bool:
+    """Make a network by ``argv``, unless it is there; False where this podman knows no network without a way out.
+
+    Raises ToolError, and BuildError where one with its name has a way out.
+    """
+    name = argv[-1]
+    if (known := _find_network(name)) is not None:
+        option, _, value = NETWORK_OPTION.partition("=")
+        if known.get("dns_enabled") or str((known.get("options") or {}).get(option)) not in (value, "true"):
+            hint = f"podman network rm {name}, or name the container otherwise"
+            raise BuildError(f"the network {name} is there already and has a way out", hint=hint)
+        return True
+    finished = run(Command(argv=tuple(argv), accept=_ANY))
+    if finished.code == 0:
+        return True
+    said = finished.stderr.decode("utf-8", "replace").strip()
+    if any(words in said for words in _NO_WAY):
+        return False
+    raise ToolError(f"making the network {name} failed", hint=HINT, output=said)
+
+
+def _find_network(name: str) -> dict[str, Any] | None:
+    finished = run(Command(argv=("podman", "network", "inspect", name), accept=(0, 1, FAILED)))
+    if finished.code != 0:
+        return None
+    found: list[dict[str, Any]] = json.loads(finished.stdout)
+    return found[0]
+
+
+def remove_network(name: str) -> None:
+    """Remove a network; one that is used, or is not there, is left alone."""
+    run(Command(argv=("podman", "network", "rm", "--", name), accept=_ANY, undoes=True))
+
+
+def start_detached(argv: Sequence[str]) -> None:
+    """Start a container that goes on by itself. Raises ToolError."""
+    finished = run(Command(argv=tuple(argv), accept=_ANY))
+    if finished.code != 0:
+        said = finished.stderr.decode("utf-8", "replace").strip()
+        raise ToolError(f"podman could not start {_name(argv)}", hint=explain(said), output=said)
+
+
+def explain(said: str) -> str:
+    """What to do where podman did not start a container, by what it said."""
+    if "is already in use" in said:
+        return "podman rm --force NAME removes what has the name; --name gives the new one another"
+    if "address already in use" in said or "port is already allocated" in said:
+        return "--port N publishes another port, --port 0 any that is free"
+    return HINT
+
+
+def start_attached(argv: Sequence[str], patience: float) -> AbstractContextManager[Popen[bytes]]:
+    """``podman run`` under way, with pipes for what its container says; see ``process.start``."""
+    return start(Command(argv=tuple(argv), patience=patience))
+
+
+def inspect_container(name: str) -> dict[str, Any]:
+    """What podman knows of a container. Raises ToolError."""
+    finished = run(Command(argv=("podman", "container", "inspect", name), what=f"looking {name} up"))
+    found: list[dict[str, Any]] = json.loads(finished.stdout)
+    return found[0]
+
+
+def execute(name: str, argv: Sequence[str]) -> Finished:
+    """Run a command in a container, as its user; whatever it comes to. Raises MissingTool."""
+    return run(Command(argv=("podman", "exec", "--", name, *argv), accept=_ANY))
+
+
+def check_health(name: str) -> Finished:
+    """Run the container's health check now: code 0 for well, 1 for unwell, 125 where it has none."""
+    return run(Command(argv=("podman", "healthcheck", "run", name), accept=_ANY))
+
+
+def stop(name: str, seconds: int) -> Finished:
+    """Ask a container to end, and kill it after so many seconds."""
+    return run(Command(argv=("podman", "stop", "--time", str(seconds), name), accept=_ANY, undoes=True))
+
+
+def remove(name: str) -> None:
+    """Remove a container, a running one too; one that is not there is left alone."""
+    run(Command(argv=("podman", "rm", "--force", "--time", "0", name), accept=_ANY, undoes=True))
+
+
+def read_log(name: str) -> str:
+    """What a container has said so far, both streams."""
+    finished = run(Command(argv=("podman", "logs", "--tail", "50", name), accept=_ANY, undoes=True))
+    return (finished.stdout + finished.stderr).decode("utf-8", "replace").strip()
+
+
+def _name(argv: Sequence[str]) -> str:
+    return next((word.partition("=")[2] for word in argv if word.startswith("--name=")), "a container")
