@@ -53,6 +53,8 @@ def register(folder: Path | str | None = None) -> None:
     _session("sbom", summary, root, _sbom)
     _session("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check).", root, _lock)
     _session("cache", "See to the cache (-- ls, du, gc, verify, why KEY).", root, _cache)
+    summary = "Scan model files for what they would do when they are loaded (-- STAGE|PATH, --json, --sarif FILE)."
+    _session("scan-models", summary, root, _scan_models)
     _session("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs.", root, _doctor)
     _session("bench-build", "Race against buildah and BuildKit (-- --workload heavy, --repeat N).", root, _bench)
     _session("schema", "Print the JSON Schema of stage.toml (-- FILE writes it).", root, _schema)
@@ -175,6 +177,13 @@ def _cache(root: Path, arguments: Sequence[str]) -> int:
     from buildkit.upkeep.main import cache
 
     return guarded(lambda: cache(root, arguments))
+
+
+def _scan_models(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import guarded
+    from buildkit.inspection.scan import scan_models
+
+    return guarded(lambda: scan_models(root, arguments))
 
 
 def _doctor(_root: Path, arguments: Sequence[str]) -> int:
