@@ -14,6 +14,8 @@ from buildkit.oci.ref import Ref
 from buildkit.tools.registry import Registries
 from buildkit.tools.skopeo import write_layout
 
+_LITTLE = 1 << 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
@@ -36,10 +38,11 @@ def push_image(image: Image, refs: Sequence[Ref], blobs: Blobs, registries: Regi
     with blobs.working_folder() as folder:
         _lay_out(folder, image, blobs)
         for ref in refs:
-            if _find(ref, registries) == manifest:
+            found = _find(ref, registries)
+            if found == manifest:
                 continue
             try:
-                sent += registries.push(folder, ref)
+                sent += registries.push(folder, ref, notes=_missing(image, found) > _LITTLE)
             except DamagedError as error:
                 blobs.drop_damaged(map(Digest, error.digests))
                 raise
@@ -57,6 +60,11 @@ def _find(ref: Ref, registries: Registries) -> bytes | None:
         if error.denied:
             return None  # so some answer for a repository that is not there yet; if we may not, pushing says so
         raise
+
+
+def _missing(image: Image, found: bytes | None) -> int:
+    """Bytes of the layers that the manifest under the tag does not name."""
+    return sum(layer.blob.size for layer in image.layers if str(layer.blob.digest).encode() not in (found or b""))
 
 
 def _lay_out(folder: Path, image: Image, blobs: Blobs) -> None:

@@ -11,6 +11,8 @@ from buildkit.digest import DiffId, Digest
 from buildkit.errors import ToolError
 from buildkit.tools.process import Command, run
 
+_ROOTS_LOGIN = Path("/run/containers/0/auth.json")
+_ANY_USER = 65534
 _POLICIES = ("/etc/containers/policy.json", "/usr/share/containers/policy.json")
 
 
@@ -26,6 +28,18 @@ def write_layout(folder: Path, manifest: bytes, config: bytes) -> None:
     (folder / "version").write_text("Directory Transport Version: 1.1\n")
     (folder / "manifest.json").write_bytes(manifest)
     (folder / Digest.of(config).hex).write_bytes(config)
+
+
+def forgetful() -> dict[str, str]:
+    """An environment in which skopeo notes nowhere which blobs it met: every note is flushed to the disk.
+
+    From containers/image (blobinfocache, rootless): notes are kept below XDG_DATA_HOME, root's in /var unless it works
+    for a user, and in memory where a folder cannot be made. Who works for a user does not see root's own log-in.
+    """
+    elsewhere = os.environ.keys() & {"REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"}
+    if os.geteuid() == 0 and not elsewhere and _ROOTS_LOGIN.exists():
+        return {}
+    return {"XDG_DATA_HOME": os.devnull, "_CONTAINERS_ROOTLESS_UID": str(os.geteuid() or _ANY_USER)}
 
 
 def copy_dir_to_storage(folder: Path, ref: str) -> None:

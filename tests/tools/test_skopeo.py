@@ -13,6 +13,7 @@ from buildkit.digest import DiffId
 from buildkit.errors import ToolError
 from buildkit.tools import skopeo
 from buildkit.tools.buildah import commit, remove_image, run_in, working_container
+from buildkit.tools.process import Command, run
 from buildkit.tools.skopeo import copy_dir_to_storage, copy_top_layer, raw_manifest
 from tests.tools.tinyimage import import_tiny_image
 
@@ -103,3 +104,24 @@ def test_a_missing_policy_is_worked_around_and_a_present_one_is_obeyed(
 )
 def test_a_digest_makes_the_tag_needless(ref: str, asked: str) -> None:
     assert skopeo.drop_tag(ref) == asked
+
+
+def test_notes_of_blobs_are_kept_in_memory_where_none_are_wanted(tmp_path: Path, refs: list[str]) -> None:
+    """Of every version: else a push of one line flushes a note of each layer to the disk."""
+    refs.append(REF)
+    (tmp_path / "in").mkdir()
+    import_tiny_image(tmp_path / "in", REF)
+    for env, kept in ((skopeo.forgetful(), False), (None, True)):
+        argv = (*skopeo.skopeo_argv(), "--debug", "copy", f"dir:{tmp_path}/in", f"dir:{tmp_path}/{kept}")
+        said = run(Command(argv=argv, env=env)).stderr.decode()
+        assert ("using a memory-only cache" in said) != kept
+
+
+def test_roots_own_log_in_is_worth_more_than_speed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    monkeypatch.setattr(skopeo, "_ROOTS_LOGIN", tmp_path)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert skopeo.forgetful() == {}
+    monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
+    assert skopeo.forgetful()
