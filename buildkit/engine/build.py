@@ -18,6 +18,7 @@ from buildkit.engine.options import BuildOptions, open_sharing
 from buildkit.engine.planning import Planner, open_planner, shipping
 from buildkit.engine.scheduler import Lane, interruptible, run_tasks
 from buildkit.engine.shop import Shop
+from buildkit.engine.starting import warn_of_start
 from buildkit.errors import BuildError, LackingError, LostError, SharedLostError
 from buildkit.events import Note, StepFailed, StepFinished, StepStarted
 from buildkit.oci.blob import Made
@@ -141,6 +142,7 @@ class _Build:
             check_collisions(plan.composition, shop.ledger, shop.blobs, self._listing)
             composed, arch = plan.composition, shop.project.target.deb_arch
             image = assemble(composed.specs, composed.config, shop.made, arch, most=shop.project.max_layers)
+            warn_of_start(composed, image, shop)
         imported = self._deliver(image, planned.ref, planned.stored)
         if shop.sharing.writes:
             from buildkit.engine.publish import publish

@@ -11,6 +11,7 @@ from buildkit.engine.boxes import Boxes
 from buildkit.engine.gate import Gate
 from buildkit.engine.scheduler import Lane, Outcome, Task
 from buildkit.engine.shop import Shop
+from buildkit.engine.starting import keep_survey, watched
 from buildkit.engine.supplies import Supplies
 from buildkit.errors import MismatchError, SharedLostError
 from buildkit.layers.files import file_members
@@ -18,6 +19,7 @@ from buildkit.layers.member import Compression, Member, Packed
 from buildkit.layers.models import forward_reader, model_members, worth_compressing
 from buildkit.layers.tar import write_layer
 from buildkit.layers.wheels import layer_of_wheels, prefix_members
+from buildkit.native.survey import Survey
 from buildkit.oci.blob import Blob, Made
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import (
@@ -229,9 +231,12 @@ class Realiser:
         return lambda: self._write(spec, members(), self._compression)
 
     def _write(self, spec: Spec, members: Iterator[Member], compression: Compression) -> Packed:
+        survey = Survey()
         with self._shop.blobs.writing() as out:
-            packed = write_layer(members, out, compression, progress=self._shop.progress(spec.name))
+            seen = watched(members, survey)
+            packed = write_layer(seen, out, compression, progress=self._shop.progress(spec.name))
             self._shop.blobs.keep(out, self._shop.blobs.path(packed.digest))
+        keep_survey(self._shop, packed.digest, survey)
         return packed
 
     def _packing(

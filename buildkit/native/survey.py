@@ -33,14 +33,16 @@ class Survey:
         """A regular file; ``chunks`` are read to their end only where it is a native one, or a text that is kept."""
         if gone := whiteout(path):
             self._gone.append(gone)
-        elif size >= _SMALLEST or is_text(path):
+        elif is_text(path) or size >= _SMALLEST:
             for _ in self._watch(path, chunks, whole=False):
                 pass
 
-    def watch(self, path: str, size: int, chunks: Iterable[bytes]) -> Iterable[bytes]:
+    def wants(self, path: str, size: int) -> bool:
+        """Whether a file may be one to look at, by its name and its size in bytes alone."""
+        return is_text(path) or (size >= _SMALLEST and not path.endswith(_NEVER))
+
+    def watch(self, path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """The same chunks, on their way to somebody else who reads them all."""
-        if path.endswith(_NEVER) or size < _SMALLEST:
-            return chunks
         return self._watch(path, chunks, whole=True)
 
     def link(self, path: str, target: str) -> None:

@@ -1,0 +1,154 @@
+"""Will it start? A warning at the build of an image whose native files lack what they need; it stops nothing.
+
+What a layer's files need is noted while the layer is packed, and kept by the digest of its blob; a blob that came
+otherwise (a root, a registry's image) is read once. A set of layers is checked once, and what was said of it is said
+again, so that a build with nothing to do looks up one row. Where a blob is only in a shared cache nothing is said.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from buildkit.cache.natives import Natives
+from buildkit.digest import Digest, Key, canonical_json
+from buildkit.engine.shop import Shop
+from buildkit.errors import BuildError, Interrupted
+from buildkit.events import Note, StepFinished, StepStarted
+from buildkit.layers.member import Chunks, Member
+from buildkit.oci.blob import Blob
+from buildkit.oci.image import Image
+from buildkit.plan.compose import Composition
+
+if TYPE_CHECKING:
+    from buildkit.native.facts import Facts
+    from buildkit.native.survey import Survey
+
+_RULES = 1  # raised when the same facts would be judged otherwise
+_SHOWN = 5
+_LARGE = 256 << 20  # bytes of a tar that take a while to read
+_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD")
+
+
+def watched(members: Iterable[Member], survey: Survey) -> Iterator[Member]:
+    """The same members, whose native files the survey sees while their content is read."""
+    for member in members:
+        if member.kind == "symlink":
+            survey.link(member.path, member.target)
+        if member.content is not None and survey.wants(member.path, member.size):
+            yield replace(member, content=partial(_watch, member.path, member.content, survey))
+        else:
+            yield member
+
+
+def _watch(path: str, content: Chunks, survey: Survey) -> Iterator[bytes]:
+    return survey.watch(path, content())
+
+
+def keep_survey(shop: Shop, digest: Digest, survey: Survey) -> None:
+    """Keep what was seen while a blob was packed; whatever hinders that is said by what matters more."""
+    from buildkit.native.facts import encode_facts
+
+    with suppress(BuildError):
+        Natives(shop.ledger).add(digest, encode_facts(survey.facts()))
+
+
+def warn_of_start(composition: Composition, image: Image, shop: Shop) -> None:
+    """Say what keeps files of an image from being loaded, as far as its layers are here."""
+    if not composition.root:
+        return  # layers for others to include
+    env = {name: value for name, value in image.config.env if name in _VARIABLES}
+    blobs = [layer.blob for layer in image.layers]
+    asked = [_RULES, image.arch, sorted(env.items()), [blob.digest.hex for blob in blobs]]
+    key, natives = Key.of(canonical_json(asked).encode()), Natives(shop.ledger)
+    said = natives.said(key)
+    if said is None:
+        said = _check(composition, blobs, (env, image.arch), shop)
+        if said is None:
+            return
+        natives.say(key, said)
+    for line in said:
+        shop.say(Note(text=line, warning=True))
+
+
+def _check(
+    composition: Composition, blobs: Sequence[Blob], config: tuple[dict[str, str], str], shop: Shop
+) -> tuple[str, ...] | None:
+    from buildkit.findings import Severity
+    from buildkit.native.check import check_native
+    from buildkit.native.facts import merge
+
+    names = [spec.name for spec in composition.specs for _ in shop.made[spec.key].blobs]
+    facts = _find_facts(list(zip(names, blobs, strict=True)), shop)
+    if facts is None:
+        return None
+    found = [one for one in check_native(merge(facts), *config) if one.severity >= Severity.MEDIUM]
+    lines = [" ".join(f"may not start: /{one.path} of {one.layer}: {one.what}".split()) for one in found[:_SHOWN]]
+    if len(found) > _SHOWN:
+        lines.append(f"may not start: {len(found) - _SHOWN} more; nox -s audit -- {composition.stage.name} tells all")
+    return tuple(lines)
+
+
+def _find_facts(blobs: Sequence[tuple[str, Blob]], shop: Shop) -> list[tuple[str, Facts]] | None:
+    """What each blob holds, lowest first; None where one is neither known nor here, or cannot be read."""
+    from buildkit.native.facts import decode_facts, encode_facts
+
+    natives = Natives(shop.ledger)
+    known = natives.find(blob.digest for _, blob in blobs)
+    facts = {digest: found for digest, data in known.items() if (found := decode_facts(data)) is not None}
+    missing = {blob.digest: (name, blob) for name, blob in blobs if blob.digest not in facts}
+    if not all(shop.blobs.has(blob.digest, blob.size) for _, blob in missing.values()):
+        return None
+    for digest, (name, blob) in missing.items():
+        try:
+            facts[digest] = _read(name, blob, shop)
+        except Interrupted:
+            raise
+        except (BuildError, OSError, ValueError, zlib.error):
+            return None  # whoever needs the blob's bytes says what is wrong with it
+        natives.add(digest, encode_facts(facts[digest]))
+    return [(name, facts[blob.digest]) for name, blob in blobs]
+
+
+def _read(name: str, blob: Blob, shop: Shop) -> Facts:
+    from buildkit.layers.inflate import inflate
+
+    began, step = time.monotonic(), f"libraries of {name}"
+    if blob.unpacked >= _LARGE:
+        shop.say(StepStarted(step=step, phase="look", total=blob.unpacked))
+    facts = read_facts(_counted(inflate(shop.blobs.path(blob.digest), blob.compression), step, shop), name)
+    if blob.unpacked >= _LARGE:
+        shop.say(StepFinished(step=step, phase="look", seconds=time.monotonic() - began))
+    return facts
+
+
+def _counted(chunks: Iterator[bytes], step: str, shop: Shop) -> Iterator[bytes]:
+    progress, done = shop.progress(step), 0
+    for chunk in chunks:
+        done += len(chunk)
+        progress(done)
+        yield chunk
+
+
+def read_facts(chunks: Iterable[bytes], name: str) -> Facts:
+    """What starting depends on in a layer whose tar comes in ``chunks``; raises BuildError for one that is damaged."""
+    from buildkit.layers.tarread import TarReader
+    from buildkit.native.survey import Survey
+
+    survey, reader = Survey(), TarReader(chunks, f"the layer {name}")
+    for member in reader:
+        path, kind = member.path.decode("utf-8", "replace"), member.fields["type"]
+        if kind in ("file", "sparse file"):
+            survey.take(path, member.size, reader.content())
+        elif kind == "symbolic link":
+            survey.link(path, member.fields["link"])
+        elif kind == "hard link":
+            survey.hardlink(path, member.fields["link"].strip("/"))
+        elif path:
+            survey.take(path, 0, ())  # a whiteout may be of any kind
+    return survey.facts()
