@@ -57,6 +57,8 @@ def register(folder: Path | str | None = None) -> None:
     _session("scan-models", summary, root, _scan_models)
     _session("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs.", root, _doctor)
     _session("bench-build", "Race against buildah and BuildKit (-- --workload heavy, --repeat N).", root, _bench)
+    summary = "Look for what is wrong with an image (-- STAGE|REF, --json, --sarif FILE, --fail-on SEVERITY)."
+    _session("audit", summary, root, _audit)
     _session("schema", "Print the JSON Schema of stage.toml (-- FILE writes it).", root, _schema)
 
 
@@ -198,6 +200,13 @@ def _bench(root: Path, arguments: Sequence[str]) -> int:
     from buildkit.engine.main import guarded
 
     return guarded(lambda: bench(root, arguments))
+
+
+def _audit(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import guarded
+    from buildkit.inspection.audit import audit
+
+    return guarded(lambda: audit(root, arguments))
 
 
 def _schema(root: Path, arguments: Sequence[str]) -> int:

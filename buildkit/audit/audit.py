@@ -14,8 +14,17 @@ from buildkit.audit.secrets import check_secrets
 from buildkit.audit.service import check_service
 from buildkit.audit.view import ImageView
 from buildkit.findings import Finding
+from buildkit.native.check import check_native
+from buildkit.native.facts import merge
 
 Check = Callable[[ImageView], Iterator[Finding]]
+
+
+def check_start(view: ImageView) -> Iterator[Finding]:
+    """Whether every library that native files need is there."""
+    layers = ((layer.digest, layer.native) for layer in view.layers)
+    yield from check_native(merge(layers), view.config.variables, view.config.arch)
+
 
 CHECKS: tuple[Check, ...] = (
     check_user,
@@ -27,6 +36,7 @@ CHECKS: tuple[Check, ...] = (
     check_environment,
     check_service,
     check_secrets,
+    check_start,
 )
 MOST = 100  # of a rule: an image with ten thousand such files has one problem
 

@@ -32,6 +32,7 @@ def parse_config(data: bytes, name: str) -> ImageConfig:
         labels=tuple((key, _text(said)) for key, said in _object(runs.get("Labels")).items())[:_MOST],
         healthcheck=_texts(health) if isinstance(health, list) and health else None,
         history=tuple(_line(one) for one in _list(value.get("history"))),
+        arch=_text(value.get("architecture")),
     )
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 import fnmatch
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from buildkit.audit.secretscan import Scanner
 from buildkit.audit.view import Entry, Kind, LayerView
 from buildkit.errors import BuildError
 from buildkit.layers.tarread import Header, TarReader
+from buildkit.native.elf import MAGIC
+from buildkit.native.facts import is_text
+from buildkit.native.survey import Survey
 
 _HEAD = 64
 _PATH_MAX = 4096  # no Linux has longer ones
@@ -41,9 +44,6 @@ _KINDS: dict[str, Kind] = {
 _CAPABILITY = "pax SCHILY.xattr.security.capability"
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
-Watch = Callable[[Entry, Iterator[bytes]], Iterator[bytes]]
-"""Sees the content of machine code on its way: given a file and its chunks, yields those chunks."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -55,10 +55,9 @@ class Limits:
 
 @dataclass(slots=True, kw_only=True)
 class LayerReader:
-    """Reads the layers of one image, lowest first. ``watch`` sees the content of ELF files."""
+    """Reads the layers of one image, lowest first."""
 
     limits: Limits = Limits()
-    watch: Watch | None = None
     _members: int = field(default=0)
     _unpacked: int = field(default=0)
 
@@ -94,6 +93,7 @@ class _Layer:
         self._seen: dict[str, Entry] = {}
         self._links: set[str] = set()
         self._scanner = Scanner(layer=layer)
+        self._survey = Survey()
 
     def read(self, chunks: Iterable[bytes]) -> LayerView:
         size = 0
@@ -118,6 +118,7 @@ class _Layer:
             oddities=tuple(self._oddities),
             unpacked=size,
             cut=self._scanner.cut,
+            native=self._survey.facts(),
         )
 
     def _take(self, header: Header, tar: TarReader) -> None:
@@ -144,6 +145,10 @@ class _Layer:
         )
         if path:
             self._keep(entry)
+            if entry.is_link:
+                self._survey.link(path, entry.link)
+            elif kind == "hard link":
+                self._survey.hardlink(path, _inside(entry.link)[:_PATH_MAX])
 
     def _keep(self, entry: Entry) -> None:
         known = self._seen.get(entry.path)
@@ -157,21 +162,24 @@ class _Layer:
     def _look(self, header: Header, path: str, kind: Kind, tar: TarReader) -> tuple[bytes, bytes | None]:
         """The first bytes of a file, and all of them where checks want them; what is secret in it is noted."""
         if kind != "file" or not header.size:
+            if kind == "file":
+                self._survey.take(path, 0, ())
             return b"", b"" if kind == "file" and _KEPT.match(path) else None
         chunks = tar.content()
         first = next(chunks, b"")
         head = first[:_HEAD]
         rest = _prepend(first, chunks)
-        if self._reader.watch is not None and head.startswith(b"\x7fELF"):
-            mode = int(header.fields["mode"], 8) & 0o7777
-            about = Entry(path=path, size=header.size, mode=mode, layer=self._layer, head=head)
-            rest = self._reader.watch(about, rest)
+        if self._survey.wants(path, header.size):
+            rest = self._survey.watch(path, rest)
+        content = None
         if header.size <= _KEPT_SIZE and _KEPT.match(path):
             content = b"".join(rest)
-            self._scanner.scan(path, header.size, iter((content,)))
-            return head, content
+            rest = iter((content,))
         self._scanner.scan(path, header.size, rest)
-        return head, None
+        if head.startswith(MAGIC) or is_text(path):
+            for _ in rest:  # the survey sees it to its end
+                pass
+        return head, content
 
     def _note_oddities(self, header: Header, path: str) -> None:
         name = header.fields["name"]

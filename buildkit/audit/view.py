@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from buildkit.native.facts import Facts
+
 Kind = Literal["file", "folder", "symbolic link", "hard link", "character device", "block device", "pipe", "other"]
 
+_NO_FACTS = Facts()
 _LINKS = 40  # as many as Linux follows
 SETUID, SETGID, STICKY = 0o4000, 0o2000, 0o1000
 
@@ -67,7 +70,11 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerView:
-    """One layer as it is stored: its digest, its members in their order, and what its tar does that none should."""
+    """One layer as it is stored: its digest, its members in their order, and what its tar does that none should.
+
+    ``unpacked`` are the bytes of its tar, ``cut`` counts files that were not searched for secrets to their end, and
+    ``native`` is what loading its programs and libraries depends on.
+    """
 
     digest: str
     entries: tuple[Entry, ...]
@@ -75,6 +82,7 @@ class LayerView:
     oddities: tuple[tuple[str, str], ...] = ()
     unpacked: int = 0
     cut: int = 0
+    native: Facts = _NO_FACTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +108,7 @@ class ImageConfig:
     labels: tuple[tuple[str, str], ...] = ()
     healthcheck: tuple[str, ...] | None = None
     history: tuple[HistoryLine, ...] = ()
+    arch: str = ""
 
     @cached_property
     def variables(self) -> Mapping[str, str]:
@@ -168,7 +177,7 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageView:
-    """All that checks are given. ``name`` is what the image is called; ``facts`` of its origin come from the caller."""
+    """All that checks are given; ``name`` is what the image is called."""
 
     name: str
     config: ImageConfig
