@@ -1,0 +1,159 @@
+"""What the dynamic linker reads of a file: against a linker's own files, and content that somebody bent."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buildkit.native.elf import Elf, ElfError, Read, parse_elf
+from buildkit.native.passing import Passing
+from tests.native.elfmaker import AARCH64, I386, X86_64, make_elf
+
+FULL = {
+    "needed": ("libc.so.6", "libm.so.6"),
+    "soname": "libx.so.1",
+    "runpath": "$ORIGIN/../lib:/opt/lib",
+    "interpreter": "/lib64/ld-linux-x86-64.so.2",
+    "needs": (("libc.so.6", ("GLIBC_2.2.5", "GLIBC_2.34")), ("libm.so.6", ("GLIBC_2.29",))),
+    "defines": ("X_1", "X_2"),
+}
+
+
+def reader(data: bytes) -> Read:
+    return lambda offset, count: data[offset : offset + count]
+
+
+def passed(data: bytes, step: int, most: int = 1 << 30) -> Elf:
+    passing = Passing(most)
+    for at in range(0, len(data), step):
+        passing.add(data[at : at + step])
+    return passing.finish()
+
+
+@pytest.mark.parametrize(
+    ("machine", "bits", "big"), [(X86_64, 64, False), (I386, 32, False), (22, 64, True), (20, 32, True)]
+)
+def test_everything_that_the_linker_reads_is_told_for_each_class_and_byte_order(
+    machine: int, bits: int, big: bool
+) -> None:
+    elf = parse_elf(reader(make_elf(machine=machine, bits=bits, big=big, **FULL)))
+    assert elf == Elf(
+        machine=machine,
+        bits=bits,
+        kind=3,
+        soname="libx.so.1",
+        interpreter="/lib64/ld-linux-x86-64.so.2",
+        needed=("libc.so.6", "libm.so.6"),
+        runpath=("$ORIGIN/../lib", "/opt/lib"),
+        versions=FULL["needs"],  # type: ignore[arg-type]
+        defines=("X_1", "X_2"),
+    )
+
+
+def test_a_weak_version_need_not_be_there() -> None:
+    elf = parse_elf(reader(make_elf(needs=(("libc.so.6", ("GLIBC_2.2.5", "GLIBC_ABI_X")),), weak=("GLIBC_ABI_X",))))
+    assert elf.versions == (("libc.so.6", ("GLIBC_2.2.5",)),)
+
+
+def test_a_file_that_is_not_linked_dynamically_needs_nothing() -> None:
+    head = bytearray(make_elf()[:64])
+    head[56:58] = b"\0\0"  # no program headers
+    assert parse_elf(reader(bytes(head))) == Elf(machine=X86_64, bits=64, kind=3)
+
+
+def test_the_running_interpreter_is_read_as_the_machine_has_it() -> None:
+    data = Path(sys.executable).resolve().read_bytes()
+    elf = parse_elf(reader(data))
+    assert Path(elf.interpreter).exists()
+    assert "libc.so.6" in elf.needed
+    assert elf == passed(data, 1 << 16)
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("step", [1000, 1 << 16, 1 << 20])
+def test_a_file_in_pieces_says_the_same_as_a_whole_one(late: bool, step: int) -> None:
+    data = make_elf(before=300_000, after=3_000_000, late=late, **FULL)
+    assert passed(data, step) == parse_elf(reader(data))
+
+
+def test_of_a_large_file_only_what_is_read_is_kept() -> None:
+    passing = Passing()
+    data = make_elf(before=100_000, **FULL)
+    passing.add(data)
+    for _ in range(100):
+        passing.add(bytes(1 << 20))
+    assert sum(map(len, passing._parts)) < 2 << 20
+    assert passing.finish() == parse_elf(reader(data))
+
+
+def test_a_file_whose_instructions_are_too_far_behind_is_not_read() -> None:
+    data = make_elf(before=3 << 20, **FULL)
+    assert passed(data, 1 << 16) == parse_elf(reader(data))
+    with pytest.raises(ElfError, match="spread over more than"):
+        passed(data, 1 << 16, most=1 << 20)
+
+
+def cut(data: bytes, at: int, new: bytes) -> bytes:
+    return data[:at] + new + data[at + len(new) :]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"\x7fELF", "no known class"),
+        (make_elf()[:63], "ends early"),
+        (make_elf()[:100], "ends early"),
+        (cut(make_elf(), 4, b"\x07"), "no known class"),
+        (cut(make_elf(), 56, b"\xff\xff"), "segments"),
+        (cut(make_elf(needed=("libc.so.6",)), 64 + 8 * 4, bytes(8)), "in none of its segments"),
+    ],
+)
+def test_a_damaged_file_says_what_is_wrong_with_it(data: bytes, why: str) -> None:
+    with pytest.raises(ElfError, match=why):
+        parse_elf(reader(data))
+
+
+def test_a_name_without_an_end_is_not_read_on() -> None:
+    data = make_elf(needed=("a" * 5000,))
+    with pytest.raises(ElfError, match="has no end"):
+        parse_elf(reader(data))
+
+
+@st.composite
+def bent(draw: st.DrawFn) -> bytes:
+    """A real file with bytes changed where its numbers are, or cut off."""
+    data = bytearray(make_elf(bits=draw(st.sampled_from((32, 64))), late=draw(st.booleans()), **FULL))
+    for _ in range(draw(st.integers(1, 6))):
+        at = draw(st.integers(4, len(data) - 1))
+        new = draw(st.sampled_from((b"\0", b"\xff", b"\xff" * 4, b"\xff" * 8, b"\x01", b"\x7f" * 8)))
+        data[at : at + len(new)] = new
+    return bytes(data[: draw(st.integers(0, len(data)))] if draw(st.booleans()) else data)
+
+
+@given(bent())
+def test_bent_content_is_read_or_refused_and_never_anything_else(data: bytes) -> None:
+    told: list[object] = []
+    for way in (lambda: parse_elf(reader(data)), lambda: passed(data, 97)):
+        try:
+            told.append(way())
+        except ElfError as error:
+            told.append(type(error))
+    if all(isinstance(one, Elf) for one in told):
+        assert told[0] == told[1]
+
+
+@given(st.binary(max_size=400))
+def test_noise_behind_the_magic_is_read_or_refused(noise: bytes) -> None:
+    try:
+        parse_elf(reader(b"\x7fELF" + noise))
+    except ElfError:
+        return
+
+
+def test_the_architecture_is_said_in_words() -> None:
+    assert parse_elf(reader(make_elf(machine=AARCH64))).architecture == "aarch64, 64 bits"
+    assert parse_elf(reader(make_elf(machine=4711, bits=32))).architecture == "machine 4711, 32 bits"
