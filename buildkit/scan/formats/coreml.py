@@ -15,7 +15,7 @@ from buildkit.scan.source import Source
 CUSTOM = Rule(
     id="coreml-custom",
     title="A Core ML model that needs native code",
-    severity=Severity.LOW,
+    severity=Severity.NOTE,
     why="Custom layers and models are classes of the application that loads the model.",
     advice="Know where that class comes from.",
 )

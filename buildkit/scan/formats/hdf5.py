@@ -18,7 +18,7 @@ from buildkit.scan.formats.jsontext import check_text
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
 from buildkit.scan.job import Job
 from buildkit.scan.limits import LimitError
-from buildkit.scan.source import RangeSource, Source
+from buildkit.scan.source import BytesSource, RangeSource, Source
 
 ELSEWHERE = Rule(
     id="hdf5-other-file",
@@ -116,6 +116,8 @@ def _user_block(job: Job, source: Source, start: int) -> None:
         what = "a MATLAB header" if head.startswith(b"MATLAB") else shown(head[:40])
         severity = Severity.NOTE if head.startswith(b"MATLAB") else None
         job.find(USER_BLOCK, f"{start} bytes stand before it: {what}", offset=0, severity=severity)
+        if not head.startswith(b"MATLAB"):
+            job.descend("bytes before the content", BytesSource(head.rstrip(b"\0")))
 
 
 def _object(walk: _Walk, address: int, name: str) -> None:

@@ -66,7 +66,7 @@ def parse_layout(cursor: Cursor, layout: Layout) -> tuple[int, int]:
             raise Malformed(f"a layout of rank {rank}", cursor.at)
         return kind, 0
     kind = cursor.number(1)
-    if version not in (3, 4) or kind > 3:
+    if version not in (3, 4, 5) or kind > 3:
         raise Malformed(f"a layout of version {version} and class {kind}", cursor.at)
     if kind == 0:
         return kind, cursor.number(2)

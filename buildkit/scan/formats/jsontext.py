@@ -14,7 +14,7 @@ from buildkit.scan.formats import configs, jinja, keras
 from buildkit.scan.formats.cursor import Malformed, shown
 from buildkit.scan.job import Job
 from buildkit.scan.limits import LimitError
-from buildkit.scan.source import Source
+from buildkit.scan.source import BytesSource, Source
 
 DOUBLE = Rule(
     id="json-double-key",
@@ -75,7 +75,7 @@ def check_text(job: Job, content: bytes, *, base: int = 0) -> None:
     Raises:
         LimitError: more of it than we read.
     """
-    if content.lstrip(_SPACE)[:1] not in (b"{", b"["):
+    if not recognise(content[:4096], BytesSource(content[:4096])):
         return
     if len(content) > job.budget.limits.json:
         raise LimitError(f"JSON of {len(content)} bytes, more than {job.budget.limits.json}")

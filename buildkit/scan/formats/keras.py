@@ -56,7 +56,7 @@ VOCABULARY = Rule(
 CUSTOM = Rule(
     id="keras-custom-object",
     title="A Keras object that needs your code",
-    severity=Severity.LOW,
+    severity=Severity.NOTE,
     why="The class is not part of Keras: whoever loads the model has to bring code, often what came with the model.",
     advice="Read that code, and register the class yourself.",
 )

@@ -26,7 +26,7 @@ ACTIVE = Rule(
 EXTENSION = Rule(
     id="openvino-extension",
     title="An OpenVINO graph with operators of an extension",
-    severity=Severity.LOW,
+    severity=Severity.NOTE,
     why="Such operators are run by a native library that has to be loaded with the model.",
     advice="Know where that library comes from.",
 )

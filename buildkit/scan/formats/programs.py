@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from buildkit.findings import Rule, Severity
+from buildkit.scan.formats.cursor import shown
 from buildkit.scan.job import Job
 from buildkit.scan.source import Source
 
@@ -28,6 +31,7 @@ _MAGIC = (
     (b"\xfe\xed\xfe\xed", "a Java keystore"),
     (b"ITSF\x03\0\0\0", "compiled HTML help"),
 )
+_SHEBANG = re.compile(rb"#![ \t]*/[\w./+-]{1,200}")
 _MACHO = {b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe"}
 
 
@@ -36,6 +40,8 @@ def find_program(head: bytes, source: Source) -> str | None:
     for magic, name in _MAGIC:
         if head.startswith(magic):
             return name
+    if shebang := _SHEBANG.match(head):
+        return f"a script for {shown(shebang.group()[2:].strip())}"
     if head[:4] in _MACHO:
         return "a macOS program or library"
     if head[:4] in (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf") and len(head) >= 8:

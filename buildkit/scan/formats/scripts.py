@@ -23,7 +23,7 @@ PYTHON = Rule(
     advice="Read it; keep code that is needed with the application, not with the weights.",
 )
 _BEGIN = re.compile(
-    r"#!\s*/(?:usr|bin|opt|sbin|nix|home|system)\S*|<\?php|@echo off\b|%!PS-Adobe|(?:powershell|cmd)(?:\.exe)?\s+[-/]"
+    r"<\?php|@echo off\b|%!PS-Adobe|(?:powershell|cmd)(?:\.exe)?\s+[-/]"
     r"|\[InternetShortcut\]|Set-StrictMode\b|\$ErrorActionPreference\b|(?:Option Explicit|WScript\.)",
     re.IGNORECASE,
 )

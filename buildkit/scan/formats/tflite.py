@@ -17,7 +17,7 @@ from buildkit.scan.source import Source
 CUSTOM = Rule(
     id="tflite-custom-op",
     title="A TensorFlow Lite operator that is not built in",
-    severity=Severity.LOW,
+    severity=Severity.NOTE,
     why="It is run by native code that the application has to register.",
     advice="Know where that code comes from.",
 )
