@@ -162,7 +162,7 @@ def _say_proof(proof: Proof) -> str:
             agreed = "good" if proof.kind == "signature" else "agrees with image and locks"
             return f"{proof.kind}: {agreed}" + (", signed by this key" if proof.signed and agreed != "good" else "")
         case State.REFUSED:
-            return f"{proof.kind}: refused: {proof.why}"
+            return f"{proof.kind}: refused: {' '.join(clean(proof.why).split())}"
         case _:
             return f"{proof.kind}: {proof.why}"
 
