@@ -14,6 +14,7 @@ class Limits:
     """Bytes, counts and depths; a file's own size is no limit, because files are read in place."""
 
     inflated: int = 64 * 2**30
+    spill: int = 8 * 2**30
     ratio: int = 1100
     members: int = 200_000
     depth: int = 8

@@ -1,0 +1,207 @@
+"""Compressed streams in pieces: never more than a piece comes out at once, whatever the stream claims."""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol, cast
+
+from buildkit.scan.archives import lz4
+from buildkit.scan.source import Source
+
+PIECE = 2**20
+INPUT = 64 * 2**10
+MEMORY = 192 * 2**20  # a decoder may take: the largest preset of xz needs 65 MiB
+WINDOW = 2**27  # zstd's largest window that needs no option to read
+
+
+class Decoder(Protocol):
+    """What bz2 and lzma have in common."""
+
+    @property
+    def eof(self) -> bool:
+        """Whether the stream has ended."""
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether there is nothing more to give without input."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """What was given and lies behind the end."""
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        """At most ``max_length`` bytes."""
+
+
+class Deflate:
+    """zlib's object with the others' manners."""
+
+    def __init__(self, bits: int) -> None:
+        """``bits`` choose the wrapper as zlib's ``wbits`` do."""
+        self.inner = zlib.decompressobj(bits)
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        """As Decoder."""
+        return self.inner.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        """As Decoder."""
+        return self.inner.unused_data
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
+        """As Decoder."""
+        out = self.inner.decompress(self.inner.unconsumed_tail + data, max_length)
+        self.needs_input = not self.inner.unconsumed_tail and len(out) < max_length
+        return out
+
+
+ERRORS = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError)
+
+
+@dataclass(slots=True)
+class Stream:
+    """The compressed stream at ``start`` of ``source``; after ``chunks``, where it ended and what broke it."""
+
+    source: Source
+    make: Callable[[], Decoder]
+    start: int = 0
+    again: bytes = b""
+    end: int = 0
+    why: str = ""
+
+    def chunks(self) -> Iterator[bytes]:
+        """What comes out; streams that follow each other are one where ``again`` begins the next."""
+        self.end = self.start
+        while True:
+            yield from self.one()
+            if self.why or not self.again or self.source.read(self.end, len(self.again)) != self.again:
+                return
+
+    def one(self) -> Iterator[bytes]:
+        """What comes out of one stream."""
+        try:
+            decoder, at = self.make(), self.end
+        except ERRORS as error:
+            self.why = str(error)
+            return
+        while not decoder.eof:
+            data = self.source.read(at, INPUT) if decoder.needs_input else b""
+            if decoder.needs_input and not data:
+                self.why = "it ends before its end mark"
+                break
+            at += len(data)
+            try:
+                out = decoder.decompress(data, PIECE)
+            except ERRORS as error:
+                self.why = str(error) or type(error).__name__
+                break
+            if out:
+                yield out
+        self.end = at - (len(decoder.unused_data) if decoder.eof else 0)
+
+
+def lzma_alone() -> Decoder:
+    """The format of old ``lzma`` files."""
+    return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=MEMORY)
+
+
+def xz() -> Decoder:
+    """The format of ``xz``."""
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY)
+
+
+def gzip() -> Decoder:
+    """The format of ``gzip``."""
+    return Deflate(31)
+
+
+def zlib_() -> Decoder:
+    """The format of zlib."""
+    return Deflate(15)
+
+
+def raw_deflate() -> Decoder:
+    """Deflate without a wrapper, as in zip."""
+    return Deflate(-15)
+
+
+def bzip2() -> Decoder:
+    """The format of ``bzip2``."""
+    return bz2.BZ2Decompressor()
+
+
+@dataclass(slots=True)
+class Zstd:
+    """The zstd frames at ``start`` of ``source``; as Stream."""
+
+    source: Source
+    start: int = 0
+    end: int = 0
+    why: str = ""
+
+    def chunks(self) -> Iterator[bytes]:
+        """What comes out of all frames."""
+        from zstandard import ZstdDecompressor, ZstdError
+
+        reader = ZstdDecompressor(max_window_size=WINDOW).stream_reader(
+            cast("BinaryIO", Reader(self.source, self.start)), read_size=INPUT, read_across_frames=True
+        )
+        try:
+            while out := reader.read(PIECE):
+                yield out
+        except (ZstdError, MemoryError) as error:
+            self.why = str(error)
+        self.end = self.source.size
+
+
+@dataclass(slots=True)
+class Lz4:
+    """The lz4 frame at ``start`` of ``source``; as Stream."""
+
+    source: Source
+    start: int = 0
+    end: int = 0
+    why: str = ""
+
+    def chunks(self) -> Iterator[bytes]:
+        """What comes out of it."""
+        frame = lz4.Frame(self.source, self.start)
+        try:
+            yield from frame.chunks()
+        except lz4.Lz4Error as error:
+            self.why = str(error)
+        self.end = frame.at
+
+
+@dataclass(slots=True)
+class Reader:
+    """A source as what zstandard reads from."""
+
+    source: Source
+    at: int
+
+    def read(self, size: int) -> bytes:
+        """The next bytes."""
+        data = self.source.read(self.at, size)
+        self.at += len(data)
+        return data
+
+
+def lzma1(properties: bytes) -> Decoder:
+    """LZMA without any wrapper, with five bytes of properties; raises LZMAError for others."""
+    if len(properties) < 5 or properties[0] >= 225:
+        raise lzma.LZMAError("its properties are malformed")
+    rest, lc = divmod(properties[0], 9)
+    pb, lp = divmod(rest, 5)
+    dictionary = int.from_bytes(properties[1:5], "little")
+    if dictionary > MEMORY:
+        raise lzma.LZMAError(f"it needs a window of {dictionary} bytes")
+    chain = [{"id": lzma.FILTER_LZMA1, "dict_size": max(dictionary, 4096), "lc": lc, "lp": lp, "pb": pb}]
+    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=chain)

@@ -1,0 +1,116 @@
+"""Bytes of a zip archive that no directory accounts for: members hidden there are found by their own headers."""
+
+from __future__ import annotations
+
+from buildkit.scan.archives import rules
+from buildkit.scan.archives.zipcontent import open_content, slice_of
+from buildkit.scan.archives.zipheaders import DESCRIPTOR, ENTRY, LOCAL, Header, read_local
+from buildkit.scan.job import Job
+from buildkit.scan.source import RangeSource, Source
+
+WINDOW = 2**20
+SEARCHED = 256 * 2**20  # bytes of one hole that are searched for headers
+SMALL = 24  # a descriptor's length: what is not more than that hides nothing
+MOST = 1000  # holes
+
+
+def scan_holes(job: Job, source: Source, covered: list[tuple[int, int]]) -> None:
+    """Scan what lies between, before and behind the spans ``covered``; spans that overlap are said."""
+    at, shared, holes = 0, 0, []
+    for start, end in sorted(set(covered)):
+        if start > at:
+            holes.append((at, start))
+        elif start < at and end > start:
+            shared += 1
+        at = max(at, min(end, source.size))
+    if at < source.size:
+        holes.append((at, source.size))
+    if shared:
+        job.find(rules.OVERLAP, f"{shared} of its parts overlap others")
+    if len(holes) > MOST:
+        job.gap(f"more than {MOST} gaps are between its members")
+    for start, end in holes[:MOST]:
+        scan_hole(job, source, start, end)
+
+
+def scan_hole(job: Job, source: Source, start: int, end: int) -> None:
+    """Scan one hole."""
+    at = find_header(job, source, start, end)
+    if at is not None:
+        if at > start:
+            scan_unnamed(job, source, start, at)
+        walk(job, source, at, end, [], hidden=True)
+    else:
+        scan_unnamed(job, source, start, end)
+
+
+def scan_unnamed(job: Job, source: Source, start: int, end: int) -> None:
+    """Scan bytes that are no member: nothing, or another file before, between or behind."""
+    if end - start <= SMALL or zeros(source, start, end) or source.read(start, 4) == ENTRY:
+        return
+    job.descend(f"hole@{start}", RangeSource(source, start, end - start))
+
+
+def zeros(source: Source, start: int, end: int) -> bool:
+    """Whether there is nothing but zeros."""
+    if end - start > SEARCHED:
+        return False
+    return all(not source.read(at, min(WINDOW, end - at)).strip(b"\0") for at in range(start, end, WINDOW))
+
+
+def find_header(job: Job, source: Source, start: int, end: int) -> int | None:
+    """The first local header in a span."""
+    stop = min(end, start + SEARCHED)
+    if stop < end:
+        job.gap(f"only the first {SEARCHED} bytes of a gap between members were searched", offset=start)
+    at = start
+    while at < stop:
+        part = source.read(at, min(WINDOW, stop - at) + 3)
+        found = part.find(LOCAL)
+        if found >= 0 and at + found < stop:
+            return at + found
+        at += WINDOW
+    return None
+
+
+def walk(job: Job, source: Source, start: int, end: int, covered: list[tuple[int, int]], *, hidden: bool) -> None:
+    """Scan members by their own headers, from one at ``start`` on.
+
+    Raises:
+        LimitError: too many members.
+    """
+    at: int | None = start
+    while at is not None and at < end:
+        found = read_local(source, at)
+        if found is None:
+            job.gap("a header is cut off", offset=at)
+            return
+        local, _ = found
+        job.budget.member()
+        if hidden:
+            job.find(rules.HIDDEN, f"{local.name} is in no directory", offset=at)
+        size = scan_walked(job, source, local, end)
+        covered.append((at, at + local.length + size))
+        at = find_header(job, source, at + local.length + size, end)
+
+
+def scan_walked(job: Job, source: Source, local: Header, end: int) -> int:
+    """Scan one member by its own header; gives the length of its packed content."""
+    start = local.offset + local.length
+    unknown = bool(local.flags & DESCRIPTOR) and not local.packed
+    if unknown and not local.method:
+        following = find_header(job, source, start, end)
+        local_size = (end if following is None else following) - start
+    else:
+        local_size = end - start if unknown else min(local.packed, max(0, end - start))
+    if local_size <= 0:
+        return 0
+    with open_content(job, slice_of(source, start, local_size), local.method, local.crc) as content:
+        if content is None:
+            job.gap(f"{local.name} is packed by method {local.method}, which is not read here")
+            return local_size
+        if content.why:
+            job.gap(f"{local.name} is not whole: {content.why}")
+        if content.source.size:
+            job.descend(local.name, content.source)
+        return content.packed if unknown else local_size

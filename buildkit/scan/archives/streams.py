@@ -1,0 +1,90 @@
+"""Compressed files, as joblib and tar write them: told by inflating their beginning, scanned as what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from buildkit.scan.archives import codecs, lz4
+from buildkit.scan.archives.spill import inflated
+from buildkit.scan.job import Job
+from buildkit.scan.source import RangeSource, Source
+
+BEGINNING = 64 * 2**10
+PADDING = 2**16
+ZF = b"ZF"  # joblib before 0.10: these, the length in hexadecimal digits padded to 19 bytes, zlib
+ZF_HEADER = 21
+
+
+class Packed(Protocol):
+    """A compressed stream that was begun."""
+
+    why: str
+    end: int
+
+    def chunks(self) -> Iterator[bytes]:
+        """What comes out."""
+
+
+Open = Callable[[Source], Packed]
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """A compression: the bytes that it begins with, and how it is read."""
+
+    name: str
+    magic: bytes
+    open: Open
+
+    def recognise(self, head: bytes, source: Source) -> bool:
+        """Whether something comes out of what begins so."""
+        if not head.startswith(self.magic) or (self.name == "zlib" and not zlib_header(head)):
+            return False
+        if len(self.magic) >= 4:
+            return True
+        packed = self.open(RangeSource(source, 0, min(source.size, BEGINNING)))
+        return next(packed.chunks(), b"") != b""
+
+    def scan(self, job: Job, source: Source) -> None:
+        """Scan what comes out, and what lies behind."""
+        packed = self.open(source)
+        with inflated(job.budget, packed.chunks(), source.size) as content:
+            why = content.why or (packed.why and f"its {self.name} is broken: {packed.why}")
+            if why:
+                job.gap(why)
+            job.descend(self.name, content.source)
+        left = source.size - packed.end
+        if why or left <= 0 or (left <= PADDING and not source.read(packed.end, left).strip(b"\0")):
+            return
+        job.descend(f"rest@{packed.end}", RangeSource(source, packed.end, left))
+
+
+def zlib_header(head: bytes) -> bool:
+    """Whether two bytes are such as RFC 1950 has them, without a dictionary."""
+    return (
+        len(head) > 2
+        and head[0] & 15 == 8
+        and head[0] >> 4 <= 7
+        and not (head[0] << 8 | head[1]) % 31
+        and not head[1] & 32
+    )
+
+
+def open_stream(source: Source, make: Callable[[], codecs.Decoder], again: bytes = b"", start: int = 0) -> Packed:
+    """A stream of the standard library's decoders."""
+    return codecs.Stream(source, make, start, again)
+
+
+CODECS = (
+    Codec("gzip", b"\x1f\x8b\x08", partial(open_stream, make=codecs.gzip, again=b"\x1f\x8b\x08")),
+    Codec("zlib", b"", partial(open_stream, make=codecs.zlib_)),
+    Codec("zlib of old joblib", ZF, partial(open_stream, make=codecs.zlib_, start=ZF_HEADER)),
+    Codec("bzip2", b"BZh", partial(open_stream, make=codecs.bzip2, again=b"BZh")),
+    Codec("xz", b"\xfd7zXZ\x00", partial(open_stream, make=codecs.xz, again=b"\xfd7zXZ\x00")),
+    Codec("lzma", b"\x5d\x00\x00", partial(open_stream, make=codecs.lzma_alone)),
+    Codec("zstd", b"\x28\xb5\x2f\xfd", codecs.Zstd),
+    Codec("lz4", lz4.MAGIC, codecs.Lz4),
+)

@@ -1,0 +1,176 @@
+"""Tar archives, member by member in place.
+
+After POSIX pax and GNU tar's headers: long names and sizes of ``x``, ``g``, ``L`` and ``K`` members are followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from buildkit.scan.archives import names, rules
+from buildkit.scan.archives.hydra import scan_targets
+from buildkit.scan.job import Job
+from buildkit.scan.limits import LimitError
+from buildkit.scan.pickle.rules import TORCH_TAR
+from buildkit.scan.source import RangeSource, Source
+
+BLOCK = 512
+LONGEST = 2**20  # of an extended header
+FILES = (b"0", b"\0", b"7", b"")
+LINKS = {b"1": "a hard link", b"2": "a link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
+TORCH = {"storages", "tensors", "pickle"}
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member: its content is ``size`` bytes at ``start``."""
+
+    name: str
+    kind: bytes
+    start: int
+    size: int
+    target: str = ""
+
+
+@dataclass(slots=True)
+class Extended:
+    """What extended headers say of the members behind them."""
+
+    once: dict[str, str] = field(default_factory=dict)
+    always: dict[str, str] = field(default_factory=dict)
+
+    def get(self, key: str, otherwise: str) -> str:
+        """A value, if one is said."""
+        return self.once.get(key, self.always.get(key, otherwise))
+
+
+def recognise(head: bytes, source: Source) -> bool:
+    """Whether content begins with a tar header, told by its checksum."""
+    return source.size >= BLOCK and valid(head[:BLOCK])
+
+
+def valid(block: bytes) -> bool:
+    """Whether a block is a header: its checksum is right, summed as either of the two kinds of tar do."""
+    told = number(block[148:156])
+    if len(block) < BLOCK or told is None or not any(block):
+        return False
+    fields = block[:148] + b" " * 8 + block[156:]
+    high = sum(byte > 127 for byte in fields)
+    return told in (sum(fields), sum(fields) - 256 * high)
+
+
+def number(digits: bytes) -> int | None:
+    """A number of a header: octal digits, or binary with the first bit set; None for what is neither."""
+    if digits[:1] and digits[0] & 0x80:
+        return int.from_bytes(digits[1:], "big")
+    try:
+        return int(digits.strip(b" \0") or b"0", 8)
+    except ValueError:
+        return None
+
+
+def scan(job: Job, source: Source) -> None:
+    """Scan every member.
+
+    Raises:
+        LimitError: too many members.
+    """
+    seen: set[str] = set()
+    for member in read_members(job, source):
+        plain = member.name.removeprefix("./")
+        if plain in seen:
+            job.find(rules.DUPLICATE, f"names {plain} twice", offset=member.start)
+        seen.add(plain)
+        if names.escapes(member.name):
+            job.find(rules.OUTSIDE, f"names a member {member.name}", offset=member.start)
+        if member.kind in LINKS:
+            report_link(job, member)
+        elif member.kind in FILES and member.size:
+            content = RangeSource(source, member.start, member.size)
+            job.descend(plain, content)
+            scan_targets(job, plain, content)
+        elif member.kind == b"S":
+            job.gap(f"{plain} is sparse, which is not read here", offset=member.start)
+    if seen >= TORCH:
+        job.formats["PyTorch, tar"] = None
+        job.find(TORCH_TAR, "has the members storages, tensors and pickle")
+
+
+def report_link(job: Job, member: Member) -> None:
+    """A member that is no file."""
+    if member.target and names.leads_out(member.name if member.kind == b"2" else "", member.target):
+        job.find(rules.OUTSIDE, f"{member.name} is {LINKS[member.kind]} to {member.target}", offset=member.start)
+    else:
+        job.find(rules.LINK, f"{member.name} is {LINKS[member.kind]}", offset=member.start)
+
+
+def read_members(job: Job, source: Source) -> Iterator[Member]:
+    """Members in their order; what lies behind the end mark is handed on.
+
+    Raises:
+        LimitError: too many members, or too long an extended header.
+    """
+    at, extended = 0, Extended()
+    while at < source.size:
+        block = source.read(at, BLOCK)
+        if not valid(block):
+            break
+        job.budget.member()
+        member = read_member(block, at, extended)
+        if member is None or member.start + member.size > source.size:
+            job.gap("a member is cut off", offset=at)
+            if member is None:
+                return
+            member = Member(member.name, member.kind, member.start, max(0, source.size - member.start), member.target)
+        at = member.start + -(-member.size // BLOCK) * BLOCK
+        if member.kind in (b"x", b"g", b"L", b"K"):
+            extend(source, member, extended)
+            continue
+        yield member
+        extended.once.clear()
+    left = source.size - at
+    if left > 0 and any(source.read(start, 2**20).strip(b"\0") for start in range(at, source.size, 2**20)):
+        mark = at + BLOCK if not any(source.read(at, BLOCK)) else at
+        job.descend(f"rest@{mark}", RangeSource(source, mark, source.size - mark))
+
+
+def read_member(block: bytes, at: int, extended: Extended) -> Member | None:
+    """The member that a header describes; None where its size is no number."""
+    name = text(block[:100])
+    if block[257:262] == b"ustar" and block[345:346] not in (b"", b"\0") and block[263:265] == b"00":
+        name = f"{text(block[345:500])}/{name}"
+    kind = block[156:157]
+    size = number(block[124:136])
+    told = extended.get("size", "")
+    if told.isdecimal() and len(told) < 20 and kind not in (b"x", b"g", b"L", b"K"):
+        size = int(told)
+    if size is None:
+        return None
+    if kind in LINKS or kind == b"5":
+        size = 0
+    target = extended.get("linkpath", text(block[157:257]))
+    return Member(extended.get("path", name), kind, at + BLOCK, size, target)
+
+
+def text(raw: bytes) -> str:
+    """A field of a header up to its end mark."""
+    return raw.partition(b"\0")[0].decode("utf-8", "replace")
+
+
+def extend(source: Source, member: Member, extended: Extended) -> None:
+    """Take what an extended header says. Raises LimitError where it is too long."""
+    if member.size > LONGEST:
+        raise LimitError(f"an extended header of a tar archive is longer than {LONGEST} bytes")
+    raw = source.read(member.start, member.size)
+    if member.kind in (b"L", b"K"):
+        extended.once["path" if member.kind == b"L" else "linkpath"] = text(raw)
+        return
+    values = extended.always if member.kind == b"g" else extended.once
+    while raw:
+        digits, _, _ = raw.partition(b" ")
+        if not digits.isdigit() or len(digits) > 9 or not 0 < int(digits) <= len(raw):
+            return
+        record, raw = raw[: int(digits)], raw[int(digits) :]
+        key, _, value = record[len(digits) + 1 : -1].partition(b"=")
+        values[key.decode("utf-8", "replace")] = value.decode("utf-8", "replace")

@@ -1,0 +1,54 @@
+"""Kinds of zip archives, told by their members, and members that need no scan of their own.
+
+PyTorch's (``torch/serialization.py``, ``caffe2/serialize``): ``PREFIX/data.pkl``, ``PREFIX/data/N`` for tensors; of
+TorchScript also ``PREFIX/code/…`` and ``PREFIX/constants.pkl`` with ``PREFIX/constants/N``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from buildkit.scan.pickle.recognise import WINDOW, evidence
+from buildkit.scan.source import RangeSource, Source
+
+TENSOR = re.compile(r"(.*/)?(data|constants|xl_data)/\d+")
+LABEL = re.compile(r"(.*/)?(version|byteorder|\.format_version|\.storage_alignment|\.data/(serialization_id|version))")
+LABEL_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What an archive is; ``roots`` are the folders in it that hold PyTorch's members."""
+
+    formats: tuple[str, ...] = ()
+    roots: frozenset[str] = frozenset()
+
+
+def kind_of(members: Iterable[str]) -> Kind:
+    """What an archive with these members is."""
+    names = list(members)
+    roots = frozenset(name.removesuffix("data.pkl") for name in names if name.rpartition("/")[2] == "data.pkl")
+    formats = []
+    if roots:
+        script = any(name.startswith(tuple(f"{root}code/" for root in roots)) for name in names)
+        formats.append("TorchScript" if script else "PyTorch")
+    if any(name.endswith("MAR-INF/MANIFEST.json") for name in names):
+        formats.append("TorchServe archive")
+    if names and all(name.endswith(".npy") for name in names):
+        formats.append("NumPy archive")
+    return Kind(tuple(formats), roots)
+
+
+def known_member(kind: Kind, name: str, content: Source) -> bool:
+    """Whether a member is a tensor's numbers or a label of PyTorch's archives, and nothing that a loader would run."""
+    tensor, label = TENSOR.fullmatch(name), LABEL.fullmatch(name)
+    if not kind.roots or not (tensor or label) or not any(name.startswith(root) for root in kind.roots):
+        return False
+    if label:
+        text = content.read(0, LABEL_BYTES + 1)
+        return len(text) <= LABEL_BYTES and text.isascii() and text.decode().strip().isprintable()
+    if content.read(0, 4) == b"PK\x03\x04":
+        return False
+    return not evidence(RangeSource(content, 0, min(content.size, WINDOW + 1)), nested=True)

@@ -1,0 +1,191 @@
+"""Zip archives, with every header held against the others, and every byte accounted for."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass, field
+
+from buildkit.scan.archives import names, rules
+from buildkit.scan.archives.holes import scan_holes, walk
+from buildkit.scan.archives.torchzip import Kind, kind_of, known_member
+from buildkit.scan.archives.zipcontent import Content, open_content, slice_of
+from buildkit.scan.archives.zipheaders import DESCRIPTOR, END, LOCAL, End, Header, find_ends, read_directory, read_local
+from buildkit.scan.job import Job
+from buildkit.scan.source import Source
+
+ENCRYPTED = 0x2041  # flags: encrypted, strongly encrypted, masked headers
+PATCH = 0x20
+AES = 99
+
+
+@dataclass(slots=True)
+class Archive:
+    """An archive while it is scanned: ``covered`` are the spans of bytes that headers account for."""
+
+    job: Job
+    source: Source
+    kind: Kind = field(default_factory=Kind)
+    covered: list[tuple[int, int]] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
+
+
+def recognise(head: bytes, source: Source) -> bool:
+    """Whether content begins as a zip archive, or ends as one."""
+    if head.startswith((LOCAL, END)):
+        return True
+    return any(end.at + 22 + end.comment == source.size and plausible(source, end) for end in find_ends(source))
+
+
+def plausible(source: Source, end: End) -> bool:
+    """Whether an end record leads to a directory."""
+    return any(source.read(place, 4) == b"PK\x01\x02" for place in end.places)
+
+
+def scan(job: Job, source: Source) -> None:
+    """Scan every member that any reader could see.
+
+    Raises:
+        LimitError: too many members.
+    """
+    archive = Archive(job, source)
+    ends = find_ends(source)
+    headers = directory(archive, ends)
+    if not headers and not any(end.count == 0 and end.size == 0 for end in ends):
+        job.gap("the zip archive has no directory that could be read")
+        start = 0 if source.read(0, 4) == LOCAL else None
+        if start is not None:
+            walk(archive.job, source, start, source.size, archive.covered, hidden=False)
+            return
+    archive.kind = kind_of(header.name for header, _ in headers)
+    job.formats.update(dict.fromkeys(archive.kind.formats))
+    check_names(archive, headers)
+    for header, shift in headers:
+        scan_member(archive, header, shift)
+    scan_holes(job, source, archive.covered)
+
+
+def directory(archive: Archive, ends: list[End]) -> list[tuple[Header, int]]:
+    """Entries of all directories that end records lead to, each with how far its offsets are shifted."""
+    found: dict[tuple[bytes, int], tuple[Header, int]] = {}
+    lists: list[frozenset[tuple[bytes, int]]] = []
+    read: set[int] = set()
+    for end in ends:
+        archive.covered.append((end.at, end.at + 22 + end.comment))
+        if end.zip64 is not None:
+            archive.covered.append((end.zip64, end.at))
+        for place in end.places:
+            if place in read or archive.source.read(place, 4) != b"PK\x01\x02":
+                continue
+            read.add(place)
+            shift = place - end.offset
+            entries = list(read_directory(archive.job, archive.source, place, end.size))
+            archive.covered.append((place, place + sum(entry.length for entry in entries)))
+            keyed = {(entry.raw, entry.offset): (entry, shift) for entry in entries}
+            if end.count not in (len(entries), len(entries) & 0xFFFF):
+                told = f"its end record counts {end.count} members, its directory has {len(entries)}"
+                archive.job.find(rules.DISAGREE, told, offset=end.at)
+            report_duplicates(archive.job, entries)
+            lists.append(frozenset(keyed))
+            found = keyed | found
+    if len(set(lists)) > 1:
+        archive.job.find(rules.DISAGREE, f"has {len(lists)} directories that differ")
+    return list(found.values())
+
+
+def report_duplicates(job: Job, entries: list[Header]) -> None:
+    """Names that two entries of one directory have."""
+    seen: set[str] = set()
+    for entry in entries:
+        if entry.name in seen:
+            job.find(rules.DUPLICATE, f"names {entry.name} twice")
+        seen.add(entry.name)
+
+
+def check_names(archive: Archive, headers: list[tuple[Header, int]]) -> None:
+    """Names and kinds that unpacking must not meet."""
+    for header, _ in headers:
+        if names.escapes(header.name):
+            archive.job.find(rules.OUTSIDE, f"names a member {header.name}")
+        mode = header.attributes >> 16
+        if mode and stat.S_ISLNK(mode):
+            archive.job.find(rules.LINK, f"{header.name} is a link")
+
+
+def locate(archive: Archive, header: Header, shift: int) -> tuple[Header, bool] | None:
+    """The local header that readers find: with the shift of a prefix, or without."""
+    places = [place for place in dict.fromkeys((header.offset + shift, header.offset)) if place >= 0]
+    found = [local for local in (read_local(archive.source, place) for place in places) if local]
+    return next((local for local in found if local[1]), found[0] if found else None)
+
+
+def scan_member(archive: Archive, header: Header, shift: int) -> None:
+    """Scan one entry of the directory."""
+    job, source = archive.job, archive.source
+    found = locate(archive, header, shift)
+    if found is None:
+        job.gap(f"{header.name} lies behind the end of the archive")
+        return
+    local, signed = found
+    start = local.offset + local.length
+    archive.covered.append((local.offset, start + header.packed))
+    differences = compare(header, local, signed=signed)
+    if differences:
+        job.find(rules.DISAGREE, f"{header.name}: {', '.join(differences)}", offset=local.offset)
+    if start + header.packed > source.size:
+        job.gap(f"{header.name} is cut off", offset=start)
+    if local.offset in archive.seen:
+        return
+    archive.seen.add(local.offset)
+    scan_content(archive, header, local, start)
+
+
+def compare(header: Header, local: Header, *, signed: bool) -> list[str]:
+    """What the directory's entry and the local header say differently."""
+    found = []
+    if not signed:
+        found.append("the header beside the content has another signature")
+    if header.raw != local.raw:
+        found.append(f"the header beside the content calls it {local.name}")
+    if header.method != local.method:
+        found.append(f"its methods are {header.method} and {local.method}")
+    if (header.flags ^ local.flags) & (ENCRYPTED | PATCH):
+        found.append("one header says that it is encrypted")
+    known = not local.flags & DESCRIPTOR or local.packed or local.size
+    if known and (header.packed, header.size) != (local.packed, local.size):
+        found.append(f"its sizes are {header.packed} and {header.size} or {local.packed} and {local.size}")
+    if known and header.crc != local.crc:
+        found.append("its checksums differ")
+    return found
+
+
+def scan_content(archive: Archive, header: Header, local: Header, start: int) -> None:
+    """Scan a member's content as either header describes it."""
+    job = archive.job
+    if not header.packed and not local.packed:
+        return
+    raw = slice_of(archive.source, start, max(header.packed, 0 if local.flags & DESCRIPTOR else local.packed))
+    claims = (header.flags | local.flags) & (ENCRYPTED | PATCH)
+    for method in dict.fromkeys((header.method, local.method)):
+        with open_content(job, raw, method, header.crc) as content:
+            if content is None:
+                what = "encrypted" if method == AES else f"packed by method {method}, which is not read here"
+                job.gap(f"{header.name} is {what}")
+            elif claims and not content.whole:
+                job.gap(f"{header.name} is encrypted")
+            else:
+                judge_content(job, header, content, claims)
+                if not known_member(archive.kind, header.name, content.source):
+                    job.descend(header.name, content.source)
+
+
+def judge_content(job: Job, header: Header, content: Content, claims: int) -> None:
+    """What a member's content says of its headers."""
+    if claims:
+        job.find(rules.FLAGS, f"{header.name} can be read without a key", offset=header.offset)
+    if content.why:
+        job.gap(f"{header.name} is not whole: {content.why}")
+    elif content.whole is False:
+        job.find(rules.CHECKSUM, f"{header.name} has another checksum", offset=header.offset)
+    elif content.source.size != header.size:
+        told = f"{header.name} has {content.source.size} bytes, not {header.size}"
+        job.find(rules.DISAGREE, told, offset=header.offset)

@@ -1,0 +1,156 @@
+"""The headers of zip archives, read as they lie there: nothing is believed that another header could contradict.
+
+After PKWARE's APPNOTE 6.3.10: end records (4.3.16, 4.3.14, 4.3.15), directory (4.3.12), local headers (4.3.7).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from buildkit.scan.job import Job
+from buildkit.scan.limits import LimitError
+from buildkit.scan.source import Source
+from buildkit.scan.tape import Tape, TornError
+
+LOCAL = b"PK\x03\x04"
+ENTRY = b"PK\x01\x02"
+END = b"PK\x05\x06"
+END64 = b"PK\x06\x06"
+LOCATOR = b"PK\x06\x07"
+TAIL = 22 + 65535
+FULL32 = 0xFFFFFFFF
+DESCRIPTOR = 8  # flag: sizes stand behind the content
+UTF8 = 0x800
+MOST = 256  # end records that are looked at
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """An end record at ``at``: where it says that the directory is, and how large."""
+
+    at: int
+    offset: int
+    size: int
+    count: int
+    comment: int
+    zip64: int | None = None
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Where readers look for the directory: where the record says, or right before the records."""
+        before = (self.at if self.zip64 is None else self.zip64) - self.size
+        return tuple(dict.fromkeys(place for place in (before, self.offset) if place >= 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What one header says of a member; ``extra`` and ``raw`` are as they stand there."""
+
+    raw: bytes
+    flags: int
+    method: int
+    crc: int
+    packed: int
+    size: int
+    offset: int
+    length: int
+    attributes: int = 0
+
+    @property
+    def name(self) -> str:
+        """The name as text."""
+        if self.flags & UTF8:
+            return self.raw.decode("utf-8", "replace")
+        return self.raw.decode("cp437")
+
+
+def find_ends(source: Source) -> list[End]:
+    """The end records that readers go by: the last one, and one whose comment ends where the file does.
+
+    Others lie in members that are archives themselves.
+    """
+    start = max(0, source.size - TAIL)
+    tail = source.read(start, TAIL)
+    ends: list[End] = []
+    at = tail.rfind(END)
+    for _ in range(MOST):
+        if at < 0:
+            break
+        if len(tail) - at >= 22:
+            end = read_end(source, start + at, tail[at : at + 22])
+            if not ends or end.at + 22 + end.comment == source.size:
+                ends.append(end)
+        at = tail.rfind(END, 0, at)
+    return ends
+
+
+def read_end(source: Source, at: int, record: bytes) -> End:
+    """One end record, with the ZIP64 one before it where there is one."""
+    count, size, offset, comment = struct.unpack("<10xHIIH", record)
+    locator = source.read(at - 20, 20) if at >= 20 else b""
+    if locator[:4] == LOCATOR:
+        place = int.from_bytes(locator[8:16], "little")
+        for where in (place, at - 20 - 56):
+            long = source.read(where, 56) if where >= 0 else b""
+            if len(long) == 56 and long[:4] == END64:
+                count, size, offset = struct.unpack("<32xQQQ", long)
+                return End(at, offset, size, count, comment, where)
+    return End(at, offset, size, count, comment)
+
+
+def wide(extra: bytes, values: list[int]) -> list[int]:
+    """``values`` of which those that are all ones stand in the ZIP64 extra field, in their order."""
+    at = 0
+    while at + 4 <= len(extra):
+        kind, size = struct.unpack_from("<HH", extra, at)
+        field = extra[at + 4 : at + 4 + size]
+        if kind == 1:
+            where = 0
+            for index, value in enumerate(values):
+                if value == FULL32 and where + 8 <= len(field):
+                    values[index] = int.from_bytes(field[where : where + 8], "little")
+                    where += 8
+            return values
+        at += 4 + size
+    return values
+
+
+def read_local(source: Source, at: int) -> tuple[Header, bool] | None:
+    """The local header at ``at``, and whether it has its signature; None behind the end."""
+    fixed = source.read(at, 30)
+    if len(fixed) < 30:
+        return None
+    flags, method, crc, packed, size, names, extras = struct.unpack("<6xHH4xIIIHH", fixed)
+    rest = source.read(at + 30, names + extras)
+    size, packed = wide(rest[names:], [size, packed])
+    return Header(rest[:names], flags, method, crc, packed, size, at, 30 + names + extras), fixed[:4] == LOCAL
+
+
+def read_directory(job: Job, source: Source, at: int, size: int) -> Iterator[Header]:
+    """Entries of the directory at ``at``; stops at what is none.
+
+    Raises:
+        LimitError: it is too large, or has too many entries.
+    """
+    if size > job.budget.limits.header:
+        raise LimitError(f"the directory of a zip archive is larger than {job.budget.limits.header} bytes")
+    tape = Tape(source, at)
+    try:
+        while tape.offset < at + size or size == 0:
+            fixed = tape.take(46)
+            if fixed[:4] != ENTRY:
+                if fixed[:4] != END:
+                    job.gap("the directory of the zip archive is malformed", offset=tape.offset - 46)
+                return
+            job.budget.member()
+            flags, method, crc, packed, full, names, extras, comment, attributes, offset = struct.unpack(
+                "<8xHH4xIIIHHH4xII", fixed
+            )
+            rest = tape.take(names + extras + comment)
+            full, packed, offset = wide(rest[names : names + extras], [full, packed, offset])
+            length = 46 + len(rest)
+            yield Header(rest[:names], flags, method, crc, packed, full, offset, length, attributes)
+    except TornError:
+        job.gap("the directory of the zip archive is cut off", offset=at)
