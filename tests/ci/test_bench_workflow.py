@@ -1,0 +1,114 @@
+"""`bench.yml`, run: a commit that makes every session slower is found by racing it against the one before."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import pytest
+
+from tests.ci.runner import Machine, Run, Workflow
+from tests.e2e.tinyproject import Tiny
+
+pytestmark = pytest.mark.tools
+
+ROOT = Path(__file__).resolve().parents[2]
+_SLOW = "\nimport time\n\ntime.sleep(3)\n"
+_HOOK = f"""#!{sys.executable}
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from tests.ci.test_bench_workflow import prepare
+prepare(Path.cwd())
+"""
+
+
+def prepare(checkout: Path) -> None:
+    """An environment that ci/bootstrap has made before: it has what this one has, but the checkout's own buildkit."""
+    folder = checkout / ".venv"
+    if folder.exists():
+        return
+    venv.create(folder, symlinks=True)
+    (own,) = folder.glob("lib/python*/site-packages")
+    (own / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n{checkout}\n")
+    (folder / "bin/nox").symlink_to(Path(sys.executable).with_name("nox"))
+    made_of = hashlib.sha256((checkout / "pyproject.toml").read_bytes()).hexdigest()
+    stamp = f"{made_of} {checkout.resolve()} {os.path.realpath(folder / 'bin/python')}\n"
+    (folder / ".bootstrap-done").write_text(stamp)
+
+
+@pytest.fixture
+def history(tiny: Tiny) -> Path:
+    """This repository as it is now, committed a fortnight ago, and a commit on top that makes it slow."""
+    tiny.replace("stages/app/stage.toml", 'include = ["deps", "models"]', 'include = ["models"]')
+    tiny.git("commit", "--quiet", "--all", "--message=No wheels")
+    folder = tiny.folder / "history"
+    listed = subprocess.run(
+        ("git", "ls-files", "-z", "--cached", "--", "buildkit", "ci", "noxfile.py", "pyproject.toml", "README.md"),
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / ".gitignore").write_text(".venv\n.nox\nreports\n__pycache__\n")
+    _git(folder, "init", "--quiet", "--initial-branch=main")
+    _commit(folder, "14 days ago")
+    path = folder / "buildkit/engine/main.py"
+    path.write_text(path.read_text() + _SLOW)
+    _commit(folder, "now")
+    return folder
+
+
+def _git(folder: Path, *arguments: str) -> None:
+    subprocess.run(("git", "-c", "user.name=N", "-c", "user.email=n@example.org", *arguments), cwd=folder, check=True)
+
+
+def _commit(folder: Path, when: str) -> None:
+    _git(folder, "add", ".")
+    seconds = subprocess.run(("date", f"--date={when}", "+%s"), capture_output=True, text=True, check=True).stdout
+    date = f"@{seconds.strip()} +0000"
+    subprocess.run(
+        ("git", "-c", "user.name=N", "-c", "user.email=n@example.org", "commit", "--quiet", f"--message={when}"),
+        cwd=folder, check=True, env={"GIT_COMMITTER_DATE": date, "GIT_AUTHOR_DATE": date, "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+
+
+def _run(tiny: Tiny, history: Path) -> Run:
+    options = f"--workload {tiny.project} --no-push --scenario nothing --peer --repeat 1"
+
+    def ready(checkout: Path) -> None:
+        prepare(checkout)
+        hook = checkout / ".git/hooks/post-checkout"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(_HOOK)
+        hook.chmod(0o755)
+
+    def machine(permissions: dict[str, str]) -> Machine:
+        assert permissions == {"contents": "read"}
+        env = {name: value for name, value in tiny.env.items() if name != "PYTHONPATH"}
+        return Machine(folder=tiny.folder / "machine", env=env, prepare=ready)
+
+    workflow = Workflow(ROOT / ".github/workflows/bench.yml", env={"BENCH_OPTIONS": options})
+    return workflow.run(history, {"event_name": "schedule"}, machine, tiny.folder / "run")
+
+
+def test_a_commit_that_makes_sessions_slow_fails_the_job(tiny: Tiny, history: Path) -> None:
+    run = _run(tiny, history)
+    (job,) = run.jobs
+    assert job.result == "failure", run.log
+    assert "error: nothing changed until runnable: " in run.log, run.log
+    assert "bench: races " in run.log
+    assert "14 days ago" in run.log
+    assert "| nothing changed |" in job.summary
+    (kept,) = job.artifacts.values()
+    assert (kept / "bench-before/results.json").exists()
+    assert (kept / "bench/results.json").exists()
+    left = subprocess.run(("git", "worktree", "list"), cwd=tiny.folder / "machine/work", capture_output=True, text=True)
+    assert len(left.stdout.splitlines()) == 1, left.stdout
