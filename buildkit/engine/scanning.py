@@ -21,6 +21,7 @@ from buildkit.scan.source import FileSource, Source
 from buildkit.scan.version import rules_version
 
 _CHUNK = 1 << 20
+_FAILED = "the scanner failed"
 
 Progress = Callable[[int], None]
 
@@ -79,6 +80,8 @@ class Scanner:
                 began, before = time.monotonic(), os.fstat(file.fileno())
                 found = run_scan(name, Watched(source=FileSource.of(file), progress=progress), self._allow)
                 check_same(name, before, os.fstat(file.fileno()))
+                if any(gap.why.startswith(_FAILED) for gap in found.gaps):
+                    return at_path(found, name)  # perhaps for want of memory: not for good
                 with suppress(BuildError):  # what a full disk cannot remember is scanned again
                     self.verdicts.add(sha256, self.rules, found, time.monotonic() - began)
         return at_path(found, name)
@@ -86,8 +89,10 @@ class Scanner:
 
 def run_scan(name: str, source: Source, allow: Allow) -> Scan:
     """Scan a content. A scanner that fails at it has not scanned it: that is no traceback, and no clean file."""
-    from buildkit.scan.examine import scan as examine  # the formats: only where something is scanned
+    from buildkit.scan.examine import formats  # only where something is scanned
+    from buildkit.scan.examine import scan as examine
 
+    formats()  # what cannot be imported is a defect of ours, not of the file
     try:
         return examine(name, source, allowed=allow.globals)
     except BuildkitError:
@@ -95,7 +100,7 @@ def run_scan(name: str, source: Source, allow: Allow) -> Scan:
     except Exception as error:  # files are hostile, and made to make scanners fail
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's, not a decompressor's
-        return Scan((), (Gap(f"the scanner failed at it ({type(error).__name__})"),), ())
+        return Scan((), (Gap(f"{_FAILED} at it ({type(error).__name__})"),), ())
 
 
 def checksums(file: BinaryIO, progress: Progress) -> tuple[FileHash, str]:
