@@ -12,14 +12,15 @@ from buildkit.engine.main import check_writable, write_text
 from buildkit.engine.options import Parser, ShareOptions, add_share_arguments, open_sharing
 from buildkit.engine.planning import check_stage, open_planner
 from buildkit.report.view import open_view
+from buildkit.report.words import say_count
 from buildkit.supply.parts import Bill, PartKind
 
 _WORDS = {
-    PartKind.WHEEL: "Python packages",
-    PartKind.DEBIAN: "Debian packages",
-    PartKind.MODEL: "models",
-    PartKind.APPLICATION: "trees of files",
-    PartKind.IMAGE: "images of registries",
+    PartKind.WHEEL: "Python package",
+    PartKind.DEBIAN: "Debian package",
+    PartKind.MODEL: "model",
+    PartKind.APPLICATION: "folder of files",
+    PartKind.IMAGE: "image of a registry",
 }
 
 
@@ -41,9 +42,9 @@ def sbom(folder: Path, arguments: Sequence[str]) -> None:
 
 def render_summary(bill: Bill) -> list[str]:
     """What the bill lists, and what it does not know, in lines for people."""
-    counts = [(sum(part.kind is kind for part in bill.parts), words) for kind, words in _WORDS.items()]
+    counts = [(sum(part.kind is kind for part in bill.parts), word) for kind, word in _WORDS.items()]
     stage = bill.image.rpartition("/")[2]
-    lines = [f"{bill.image}: " + (", ".join(f"{count} {words}" for count, words in counts if count) or "nothing")]
+    lines = [f"{bill.image}: " + (", ".join(say_count(count, word) for count, word in counts if count) or "nothing")]
     if unmade := sum(not layer.blobs for layer in bill.layers):
         hint = f"build it: nox -s build-{stage}"
         lines.append(f"  {unmade} of {len(bill.layers)} layers were never made here, so they have no digest ({hint})")

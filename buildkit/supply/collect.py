@@ -15,7 +15,7 @@ from buildkit.oci.blob import Blob, Made
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile, Kind, PackFiles, PackModel, PackWheels, Spec
 from buildkit.supply.licences import licence_of_metadata, spdx_expression
-from buildkit.supply.parts import Bill, BillLayer, Licence, Origin, Part, PartFile, PartKind
+from buildkit.supply.parts import Bill, BillLayer, Licence, Origin, Part, PartFile, PartKind, Place
 from buildkit.supply.purl import pypi_purl, render_purl
 from buildkit.supply.rootparts import root_parts
 
@@ -106,8 +106,7 @@ def _wheel(spec: Spec, artifact: Artifact, item: Compile | None, blob: Blob | No
         ref=pypi_purl(artifact.name, version),
         name=artifact.name,
         version=version,
-        layer=spec.name,
-        blob=blob,
+        places=(Place(layer=spec.name, blob=blob),),
         purl=pypi_purl(artifact.name, version),
         sha256=sha256,
         licence=licence_of_metadata(metadata) if metadata else Licence(missing=NOT_AT_HAND),
@@ -129,8 +128,7 @@ def _model(spec: Spec, work: PackModel, blob: Blob | None) -> Part:
         ref=f"model:{spec.name}",
         name=spec.name.partition("/")[2],
         version=model.version,
-        layer=spec.name,
-        blob=blob,
+        places=(Place(layer=spec.name, blob=blob),),
         purl=render_purl("generic", model.name, model.version),
         licence=_model_licence(model),
         files=files,
@@ -166,8 +164,7 @@ def _application(spec: Spec, work: PackFiles, blob: Blob | None, facts: Facts) -
         ref=f"files:{spec.name}",
         name=spec.name,
         version=facts.commit + ("-dirty" if facts.dirty else ""),
-        layer=spec.name,
-        blob=blob,
+        places=(Place(layer=spec.name, blob=blob),),
         licence=Licence(missing="the repository's own files"),
         files=files,
         notes=(("path", work.tree.path), ("target", target), *commit),
@@ -175,11 +172,15 @@ def _application(spec: Spec, work: PackFiles, blob: Blob | None, facts: Facts) -
 
 
 def _distinct(parts: list[Part]) -> list[Part]:
-    """Parts sorted by ref; the same package in two layers has one ref each."""
+    """Parts sorted by ref. The same file in two layers is one part; another one of that name has its own ref."""
     found: dict[str, Part] = {}
-    for part in sorted(parts, key=lambda part: (part.kind, part.ref, part.layer)):
-        ref = part.ref if part.ref not in found else f"{part.ref}#{part.layer}"
-        found[ref] = replace(part, ref=ref)
+    for part in sorted(parts, key=lambda part: (part.kind, part.ref, part.places[0].layer)):
+        other = found.get(part.ref)
+        if other is not None and replace(other, places=part.places) == part:
+            found[part.ref] = replace(other, places=other.places + part.places)
+        else:
+            ref = part.ref if other is None else f"{part.ref}#{part.places[0].layer}"
+            found[ref] = replace(part, ref=ref)
     return [found[ref] for ref in sorted(found)]
 
 

@@ -89,10 +89,11 @@ def _component(part: Part, bill: Bill) -> dict[str, Any]:
 
 def _notes(part: Part) -> Iterator[tuple[str, str]]:
     yield "kind", part.kind
-    yield "layer:name", part.layer
-    if part.blob is not None:
-        yield "layer:digest", str(part.blob.digest)
-        yield "layer:diff-id", str(part.blob.diff_id)
+    for place in part.places:
+        yield "layer:name", place.layer
+        if place.blob is not None:
+            yield "layer:digest", str(place.blob.digest)
+            yield "layer:diff-id", str(place.blob.diff_id)
     if part.licence.missing:
         yield "licence:missing", part.licence.missing
     yield from part.notes

@@ -35,6 +35,24 @@ _CLASSIFIED = {
     "Universal Permissive License (UPL)": "UPL-1.0",
     "zlib/libpng License": "Zlib",
 }
+# what people write in free words, where it leaves nothing open
+_WRITTEN = {
+    "3-clause bsd license": "BSD-3-Clause",
+    "apache 2": "Apache-2.0",
+    "apache 2.0": "Apache-2.0",
+    "apache license 2.0": "Apache-2.0",
+    "apache license, version 2.0": "Apache-2.0",
+    "apache software license 2.0": "Apache-2.0",
+    "bsd 2-clause license": "BSD-2-Clause",
+    "bsd 3-clause": "BSD-3-Clause",
+    "bsd 3-clause license": "BSD-3-Clause",
+    "bsd-3-clause license": "BSD-3-Clause",
+    "mit license": "MIT",
+    "mpl 2.0": "MPL-2.0",
+    "new bsd license": "BSD-3-Clause",
+    "the mit license": "MIT",
+    "the mit license (mit)": "MIT",
+}
 # short names of Debian's copyright format that SPDX spells otherwise
 _DEBIAN = {
     "expat": "MIT",
@@ -72,7 +90,7 @@ def licence_of_metadata(metadata: Message) -> Licence:
     if known and all(known):
         return Licence(expression=" AND ".join(sorted(set(known))))  # classifiers do not say "or"
     free = _one(metadata, "License")
-    if expression := spdx_expression(free):
+    if expression := spdx_expression(_WRITTEN.get(free.lower(), free)):
         return Licence(expression=expression)
     names = {said, *classified, free if len(free) <= _LONGEST and "\n" not in free else ""} - {"", "UNKNOWN"}
     if names:
@@ -89,7 +107,8 @@ def licence_of_copyright(text: str) -> Licence:
         return Licence(missing="its copyright file names none")
     found = [debian_expression(name) for name in sorted(names)]
     if all(found):
-        return Licence(expression=" AND ".join(_bracket(part) for part in sorted(set(found))))
+        parts = {part for one in found for part in ([one] if " OR " in one else one.split(" AND "))}
+        return Licence(expression=" AND ".join(sorted(_bracket(part) for part in parts)))
     return Licence(names=tuple(sorted(names)))
 
 

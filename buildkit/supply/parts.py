@@ -64,26 +64,38 @@ class BillLayer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a part is: the layer that holds it, and which of its blobs, if it was made."""
+
+    layer: str
+    blob: Blob | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One thing in the image. ``ref`` is its name within the bill, ``sha256`` of the file that was installed.
 
-    ``layer`` is the layer that holds it, ``blob`` which of its blobs, if it was made. ``needs`` are refs of parts that
-    it depends on; ``notes`` are further words, name and value.
+    ``places`` are the layers that hold it: one, unless two stages brought the same file. ``needs`` are refs of parts
+    that it depends on; ``notes`` are further words, name and value.
     """
 
     kind: PartKind
     ref: str
     name: str
     version: str
-    layer: str
+    places: tuple[Place, ...]
     licence: Licence
-    blob: Blob | None = None
     purl: str = ""
     sha256: FileHash | None = None
     files: tuple[PartFile, ...] = ()
     origins: tuple[Origin, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
     needs: tuple[str, ...] = ()
+
+    @property
+    def layer(self) -> str:
+        """The first layer that holds it."""
+        return self.places[0].layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

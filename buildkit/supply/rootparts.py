@@ -13,7 +13,7 @@ from buildkit.oci.blob import Blob, Made
 from buildkit.plan.roots import find_apt_pins
 from buildkit.plan.spec import MakeRoot, PullImage, RunStep, Spec
 from buildkit.supply.licences import licence_of_copyright, licence_of_metadata, parse_metadata
-from buildkit.supply.parts import Licence, Part, PartKind
+from buildkit.supply.parts import Licence, Part, PartKind, Place
 from buildkit.supply.purl import image_purl, pypi_purl, render_purl
 
 ROOT_NOT_READ = "the root's layers are not at hand: build the stage here"
@@ -42,8 +42,7 @@ def root_parts(chain: Sequence[Spec], arch: str, made: Mapping[Key, Made], insid
                 ref=pypi_purl(name, version),
                 name=name,
                 version=version,
-                layer=spec.name,
-                blob=blob,
+                places=(Place(layer=spec.name, blob=blob),),
                 purl=pypi_purl(name, version),
                 licence=licence_of_metadata(metadata),
                 notes=(("found", path),),
@@ -59,8 +58,7 @@ def _images(chain: Sequence[Spec], arch: str, made: Mapping[Key, Made]) -> Itera
                 ref=f"image:{spec.work.ref}",
                 name=name,
                 version=digest,
-                layer=spec.name,
-                blob=_lowest(spec, made),
+                places=(Place(layer=spec.name, blob=_lowest(spec, made)),),
                 purl=image_purl(spec.work.ref, arch),
                 licence=Licence(missing="an image of a registry"),
             )
@@ -71,8 +69,13 @@ def _debs(chain: Sequence[Spec], layers: Sequence[tuple[Spec, Blob]], inside: In
     suites = [suite for spec in chain for _, suite in _locked(spec)]
     system = release.get("ID", "debian")
     suite = release.get("VERSION_CODENAME") or (suites[0] if suites else "") or release.get("VERSION_ID", "")
+    siblings: dict[str, list[str]] = {}
+    for deb in inside.debs:
+        siblings.setdefault(deb.source or deb.name, []).append(deb.name)
     for deb, depth in inside.debs.items():
-        text = inside.copyright(deb.name)
+        # policy 12.5: a package's own file, or that of another one of the same source, which a link may stand for
+        names = (deb.name, *siblings[deb.source or deb.name])
+        text = next(filter(None, map(inside.copyright, names)), None)
         licence = licence_of_copyright(text) if text is not None else Licence(missing="the root has no copyright file")
         spec, blob = layers[depth]
         yield _deb(deb, spec, blob, licence, (system, suite))
@@ -90,8 +93,7 @@ def _deb(deb: Deb, spec: Spec, blob: Blob | None, licence: Licence, system: tupl
         ref=purl,
         name=deb.name,
         version=deb.version,
-        layer=spec.name,
-        blob=blob,
+        places=(Place(layer=spec.name, blob=blob),),
         purl=purl,
         licence=licence,
         notes=tuple((name, value) for name, value in notes if value),

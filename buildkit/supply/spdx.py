@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from buildkit.digest import FileHash, canonical_json
-from buildkit.supply.parts import Bill, BillLayer, Licence, Part, PartFile, PartKind
+from buildkit.supply.parts import Bill, BillLayer, Licence, Part, PartFile, PartKind, Place
 from buildkit.supply.times import document_uuid, render_time
 
 NOTHING = "NOASSERTION"
@@ -107,8 +107,7 @@ def _part(part: Part, words: _Words) -> dict[str, Any]:
     purl = {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": part.purl}
     notes = [f"{name}: {value}" for name, value in part.notes]
     notes += [f"{o.what}: {o.url}" + (f" {o.sha256}" if o.sha256 else "") for o in part.origins]
-    if part.blob is not None:
-        notes.append(f"layer: {part.layer} {part.blob.digest}")
+    notes += [f"layer: {place.layer}" + (f" {place.blob.digest}" if place.blob else "") for place in part.places]
     return _package(
         _part_id(part),
         part.name,
@@ -147,16 +146,16 @@ def _relationships(bill: Bill) -> Iterator[dict[str, str]]:
             yield _related(_layer_id(layer), _CONTAINS, _blob_id(layer, number))
     refs = {part.ref: part for part in bill.parts}
     for part in bill.parts:
-        yield _related(_holder(layers[part.layer], part), _CONTAINS, _part_id(part))
+        yield from (_related(_holder(layers[at.layer], at, part), _CONTAINS, _part_id(part)) for at in part.places)
         yield from (_related(_part_id(part), _CONTAINS, _file_id(part, file)) for file in part.files)
         yield from (_related(_part_id(part), _DEPENDS_ON, _part_id(refs[need])) for need in part.needs)
 
 
-def _holder(layer: BillLayer, part: Part) -> str:
+def _holder(layer: BillLayer, place: Place, part: Part) -> str:
     """The layer, or that blob of several which holds the part."""
-    if part.blob is None or len(layer.blobs) < 2 or part.kind is PartKind.IMAGE:  # an image is all of its blobs
+    if place.blob is None or len(layer.blobs) < 2 or part.kind is PartKind.IMAGE:  # an image is all of its blobs
         return _layer_id(layer)
-    return _blob_id(layer, layer.blobs.index(part.blob))
+    return _blob_id(layer, layer.blobs.index(place.blob))
 
 
 def _comment(bill: Bill) -> str:

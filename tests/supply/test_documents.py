@@ -21,7 +21,7 @@ from buildkit.supply.licences import parse_metadata
 from buildkit.supply.parts import Bill, Part, PartKind
 from buildkit.supply.spdx import render_spdx
 from tests.layers.test_inside import STATUS, stanza, tar
-from tests.plan.planfakes import STAGES, base_checkout, composer
+from tests.plan.planfakes import STAGES, base_checkout, composer, wheel
 
 COMMIT = "c" * 40
 DEP5 = (
@@ -75,6 +75,11 @@ def by_name(bill: Bill) -> dict[str, Part]:
     return {part.name: part for part in bill.parts}
 
 
+def layer_of(part: Part) -> str:
+    (place,) = part.places
+    return place.layer
+
+
 def validate_cyclonedx(text: str) -> None:
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
 
@@ -86,9 +91,9 @@ def test_every_wheel_model_tree_and_package_is_there_with_its_layer() -> None:
     assert {part.name for part in bill.parts if part.kind is PartKind.MODEL} == {"vad", "vad/big.bin"}
     assert {part.name for part in bill.parts if part.kind is PartKind.DEBIAN} == {"libc6", "python3.13"}
     assert {part.name for part in bill.parts if part.kind is PartKind.APPLICATION} == {"runtime/app", "runtime/conf"}
-    assert all(part.blob in blobs[part.layer] for part in bill.parts)
+    assert all(place.blob in blobs[place.layer] for part in bill.parts for place in part.places)
     heavy = next(a for a in base_checkout().wheels["deps.txt"] if a.name == "heavy")
-    assert (parts["heavy"].sha256, parts["heavy"].layer) == (heavy.sha256, "deps/heavy")
+    assert (parts["heavy"].sha256, layer_of(parts["heavy"])) == (heavy.sha256, "deps/heavy")
     assert parts["heavy"].purl == "pkg:pypi/heavy@1.0"
     assert parts["heavy"].licence.expression == "MIT OR Apache-2.0"
     assert parts["light"].licence.names == ("our own",)
@@ -121,7 +126,7 @@ def test_locks_alone_name_everything_but_digests() -> None:
     assert {(part.kind, part.name, part.version) for part in bare.parts} == {
         (part.kind, part.name, part.version) for part in whole.parts
     }
-    assert all(part.blob is None for part in bare.parts)
+    assert all(place.blob is None for part in bare.parts for place in part.places)
     assert all(not layer.blobs for layer in bare.layers)
     assert bare.config is None
     assert by_name(bare)["libc6"].purl == "pkg:deb/debian/libc6@2.41?distro=trixie"
@@ -130,11 +135,11 @@ def test_locks_alone_name_everything_but_digests() -> None:
 
 def test_packages_that_a_step_adds_belong_to_its_layer() -> None:
     bill, _ = built("builder")
-    assert by_name(bill)["libc6"].layer == "base/root"
-    assert by_name(bill)["later"].layer == "builder/apt builder.apt"
+    assert layer_of(by_name(bill)["libc6"]) == "base/root"
+    assert layer_of(by_name(bill)["later"]) == "builder/apt builder.apt"
     assert [layer.name for layer in bill.layers if not layer.known] == ["builder/apt builder.apt", "builder/prepare"]
     bare = collect(composer().compose("builder"), facts())
-    assert by_name(bare)["gcc"].layer == "builder/apt builder.apt"
+    assert layer_of(by_name(bare)["gcc"]) == "builder/apt builder.apt"
 
 
 def test_a_registrys_image_is_named_and_each_package_tied_to_its_blob() -> None:
@@ -143,8 +148,8 @@ def test_a_registrys_image_is_named_and_each_package_tied_to_its_blob() -> None:
     parts = by_name(bill)
     image = parts["docker.io/library/debian:trixie"]
     assert image.purl.startswith("pkg:oci/debian@sha256:ddd")
-    assert parts["libc6"].blob == blobs["base/image"][0]
-    assert parts["later"].blob == blobs["base/image"][1]
+    assert parts["libc6"].places[0].blob == blobs["base/image"][0]
+    assert parts["later"].places[0].blob == blobs["base/image"][1]
     validate_cyclonedx(render_cyclonedx(bill).decode())
 
 
@@ -230,6 +235,18 @@ def test_the_same_bill_has_the_same_bytes_and_another_one_another_name(render) -
 def test_no_time_is_made_up() -> None:
     document = json.loads(render_cyclonedx(collect(composer().compose("runtime"), facts(time=None))))
     assert "timestamp" not in document["metadata"]
+
+
+def test_a_file_that_two_stages_bring_is_one_part_in_two_layers() -> None:
+    more = {"more": 'summary = "m"\n[wheels]\nlocks = ["more.txt"]\n'}
+    stages = STAGES | more | {"runtime": STAGES["runtime"].replace('"weights"', '"weights", "more"')}
+    checkout = base_checkout()
+    checkout.wheels["more.txt"] = tuple(a for a in checkout.wheels["deps.txt"] if a.name == "light")
+    checkout.wheels["more.txt"] += (wheel("other"), replace(wheel("thin"), sha256=FileHash.of(b"another file")))
+    bill = collect(composer(stages, checkout, settings="bins = 1").compose("runtime"), facts())
+    assert sorted(place.layer for place in by_name(bill)["light"].places) == ["deps/bin-0", "more/bin-0"]
+    assert len([part for part in bill.parts if part.name == "thin"]) == 2  # one version, two files
+    validate_cyclonedx(render_cyclonedx(bill).decode())
 
 
 def test_files_that_differ_from_the_commit_are_said() -> None:

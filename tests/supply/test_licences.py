@@ -26,6 +26,7 @@ def of(*lines):
             ],
             "Apache-2.0 AND MIT",
         ),
+        (["License: 3-Clause BSD License"], "BSD-3-Clause"),
         (["License: BSD-3-Clause", "Classifier: License :: OSI Approved :: BSD License"], "BSD-3-Clause"),
     ],
 )
@@ -73,6 +74,11 @@ def test_a_copyright_file_names_all_its_licences():
     assert licence_of_copyright(text) == Licence(expression="(GPL-2.0-or-later OR MIT) AND ISC")
     odd = f"{FORMAT}\nFiles: *\nLicense: public-domain\n\nFiles: y\nLicense: ISC\n"
     assert licence_of_copyright(odd) == Licence(names=("ISC", "public-domain"))
+
+
+def test_a_copyright_file_names_each_licence_once():
+    text = f"{FORMAT}\nLicense: Expat and ISC\n\nLicense: ISC and curl\n"
+    assert licence_of_copyright(text) == Licence(expression="ISC AND MIT AND curl")
 
 
 def test_prose_is_not_guessed_at():
