@@ -10,12 +10,18 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from buildkit.scan.archives import rules
+from buildkit.scan.job import Job
 from buildkit.scan.pickle.recognise import WINDOW, evidence
 from buildkit.scan.source import RangeSource, Source
 
 TENSOR = re.compile(r"(.*/)?(data|constants|xl_data)/\d+")
 LABEL = re.compile(r"(.*/)?(version|byteorder|\.format_version|\.storage_alignment|\.data/(serialization_id|version))")
 LABEL_BYTES = 64
+CODE = re.compile(r"(.*/)?code/.*\.py")
+SCRIPT = "TorchScript"
+LONGEST = 64 * 2**20
+FILE_OPERATORS = re.compile(rb"\b(?:torch|ops\.aten)\.(?:save|load|from_file)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ def kind_of(members: Iterable[str]) -> Kind:
     formats = []
     if roots:
         script = any(name.startswith(tuple(f"{root}code/" for root in roots)) for name in names)
-        formats.append("TorchScript" if script else "PyTorch")
+        formats.append(SCRIPT if script else "PyTorch")
     if any(name.endswith("MAR-INF/MANIFEST.json") for name in names):
         formats.append("TorchServe archive")
     if names and all(name.endswith(".npy") for name in names):
@@ -41,14 +47,27 @@ def kind_of(members: Iterable[str]) -> Kind:
     return Kind(tuple(formats), roots)
 
 
-def known_member(kind: Kind, name: str, content: Source) -> bool:
-    """Whether a member is a tensor's numbers or a label of PyTorch's archives, and nothing that a loader would run."""
-    tensor, label = TENSOR.fullmatch(name), LABEL.fullmatch(name)
-    if not kind.roots or not (tensor or label) or not any(name.startswith(root) for root in kind.roots):
+def known_member(job: Job, kind: Kind, name: str, content: Source) -> bool:
+    """Whether a member is one of PyTorch's that no loader would run, and is scanned by that."""
+    if not any(name.startswith(root) for root in kind.roots):
         return False
-    if label:
+    if CODE.fullmatch(name) and SCRIPT in kind.formats:
+        return scan_code(job, name, content)
+    if LABEL.fullmatch(name):
         text = content.read(0, LABEL_BYTES + 1)
         return len(text) <= LABEL_BYTES and text.isascii() and text.decode().strip().isprintable()
-    if content.read(0, 4) == b"PK\x03\x04":
+    if not TENSOR.fullmatch(name) or content.read(0, 4) == b"PK\x03\x04":
         return False
     return not evidence(RangeSource(content, 0, min(content.size, WINDOW + 1)), nested=True)
+
+
+def scan_code(job: Job, name: str, content: Source) -> bool:
+    """TorchScript's code, which its own interpreter runs: it has no imports, but operators that touch files."""
+    if content.size > LONGEST:
+        return False
+    code = content.read(0, content.size)
+    if b"\0" in code:
+        return False
+    for found in FILE_OPERATORS.finditer(code):
+        job.find(rules.SCRIPT_FILES, f"{name} calls {found[0].decode()}", offset=found.start())
+    return True

@@ -16,6 +16,7 @@ from buildkit.scan.source import Source
 ENCRYPTED = 0x2041  # flags: encrypted, strongly encrypted, masked headers
 PATCH = 0x20
 AES = 99
+METHODS = 100  # no number of a compression method is higher
 
 
 @dataclass(slots=True)
@@ -31,9 +32,15 @@ class Archive:
 
 def recognise(head: bytes, source: Source) -> bool:
     """Whether content begins as a zip archive, or ends as one."""
-    if head.startswith((LOCAL, END)):
+    if head.startswith(END) or (head.startswith(LOCAL) and sane(source)):
         return True
     return any(end.at + 22 + end.comment == source.size and plausible(source, end) for end in find_ends(source))
+
+
+def sane(source: Source) -> bool:
+    """Whether the header at the beginning could be one: its method is known, and its name a name."""
+    found = read_local(source, 0)
+    return found is not None and found[0].method < METHODS and bool(found[0].raw) and found[0].name.isprintable()
 
 
 def plausible(source: Source, end: End) -> bool:
@@ -174,7 +181,7 @@ def scan_content(archive: Archive, header: Header, local: Header, start: int) ->
                 job.gap(f"{header.name} is encrypted")
             else:
                 judge_content(job, header, content, claims)
-                if not known_member(archive.kind, header.name, content.source):
+                if not known_member(job, archive.kind, header.name, content.source):
                     job.descend(header.name, content.source)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from buildkit.scan.job import Job
 from buildkit.scan.pickle.names import modern
-from buildkit.scan.pickle.nested import descend_bytes
+from buildkit.scan.pickle.nested import LARGEST
 from buildkit.scan.pickle.values import UNKNOWN, Blob, Global, Made, Text, Value
-from buildkit.scan.source import Source
+from buildkit.scan.source import BytesSource, RangeSource, Source
 
 PLAIN = frozenset({"latin1", "latin-1", "ascii", "utf-8", "utf8", "iso-8859-1"})
 GIVERS = frozenset({("builtins", "getattr"), ("builtins", "__import__"), ("importlib", "import_module")})
@@ -22,12 +22,27 @@ def argument_trouble(callee: Global, args: Value, job: Job, source: Source) -> s
         plain = len(given) == 1 or (len(given) == 2 and given[1] in PLAIN)
         return "" if plain and isinstance(given[0], str | Text) else "it decodes something"
     if name == ("torch.storage", "_load_from_bytes"):
-        if len(given) != 1 or not isinstance(given[0], Blob):
+        blob = given[0] if len(given) == 1 else UNKNOWN
+        if isinstance(blob, Made) and isinstance(blob.args, tuple) and isinstance(blob.callee, Global):
+            return encoded(blob, job, source)
+        if not isinstance(blob, Blob):
             return "it loads a file that is computed"
-        descend_bytes(job, source, given[0], f"bytes@{given[0].start}")
+        job.descend(f"bytes@{blob.start}", RangeSource(source, blob.start, blob.size))
         return ""
     if name[0] == "builtins" and name[1] in ("bytearray", "bytes") and given:
         return "it takes memory" if isinstance(given[0], int) and given[0] > LARGE else ""
+    return ""
+
+
+def encoded(made: Made, job: Job, source: Source) -> str:
+    """Scan bytes that protocol 2 wrote as a text; why they cannot be scanned, if so."""
+    name = made.callee.path if isinstance(made.callee, Global) else ""
+    text = made.args[0] if isinstance(made.args, tuple) and made.args else UNKNOWN
+    if isinstance(text, Text) and text.size <= LARGEST:
+        text = source.read(text.start, text.size).decode("utf-8", "replace")
+    if name != "_codecs.encode" or not isinstance(text, str):
+        return "it loads a file that is computed"
+    job.descend("text", BytesSource(text.encode("latin-1", "replace")))
     return ""
 
 

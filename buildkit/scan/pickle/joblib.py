@@ -1,8 +1,8 @@
 """joblib's arrays: behind the BUILD of a NumpyArrayWrapper the array itself lies in the stream.
 
-After joblib 0.10 to 1.5, ``numpy_pickle.py``: with ``numpy_array_alignment_bytes`` a count and as many bytes of
-padding, then the items; arrays of objects are a pickle of their own there. ``pickle.load`` would take the same bytes
-for opcodes, so they are tried as such, too.
+After joblib 0.10 to 1.5, ``numpy_pickle.py``: arrays of objects are a pickle of their own there; others are their
+items, behind a count and as many bytes of padding where ``numpy_array_alignment_bytes`` is said. ``pickle.load``
+would take the same bytes for opcodes, so they are tried as such, too.
 """
 
 from __future__ import annotations
@@ -34,15 +34,14 @@ def follow_array(machine: Machine, job: Job, source: Source, made: Made) -> None
     state = made.state
     if not isinstance(state, Items):
         raise TornError(f"the array at byte {machine.tape.offset} has no state that could be read")
-    try_opcodes(job, source, machine.tape.offset)
-    alignment = state.get("numpy_array_alignment_bytes")
-    if isinstance(alignment, int):
-        machine.tape.skip(machine.tape.byte())
     count, (width, objects) = elements(state.get("shape")), item(state.get("dtype"))
-    start = machine.tape.offset
     if objects:
         follow_objects(machine, job, source)
         return
+    try_opcodes(job, source, machine.tape.offset)
+    if isinstance(state.get("numpy_array_alignment_bytes"), int):
+        machine.tape.skip(machine.tape.byte())
+    start = machine.tape.offset
     if count is None or width is None:
         raise TornError(f"the length of the array at byte {start} cannot be told")
     if count * width:

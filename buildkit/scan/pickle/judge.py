@@ -14,7 +14,7 @@ from buildkit.scan.pickle.lists import Standing, stand
 from buildkit.scan.pickle.machine import Machine
 from buildkit.scan.pickle.names import modern
 from buildkit.scan.pickle.nested import Constants
-from buildkit.scan.pickle.values import Blob, Global, Items, Made, Text, Value, find_globals, show
+from buildkit.scan.pickle.values import UNKNOWN, Blob, Global, Items, Made, Text, Value, find_globals, show
 from buildkit.scan.source import Source
 
 MOST = 1000  # findings of a kind in one stream; more say nothing new
@@ -112,10 +112,13 @@ class Judge:
         if isinstance(target, Global):
             self.note(rules.ALTERS, f"puts entries into {target.path} itself", offset)
 
-    def persistent(self, key: Value, offset: int) -> None:
-        """As Watcher."""
+    def persistent(self, key: Value, offset: int) -> Value:
+        """As Watcher: PyTorch's legacy format has the classes of layers as ids, too."""
+        if isinstance(key, tuple) and len(key) > 1 and key[0] == "module":
+            return key[1]
         if not self.storages.take(key):
             self.note(rules.ODD_ID, f"the persistent id {show(key)} is not PyTorch's", offset)
+        return UNKNOWN
 
     def constant(self, value: Blob | Text | str, offset: int) -> None:
         """As Watcher."""

@@ -24,9 +24,9 @@ class Storages:
     sizes: dict[str, int | None] = field(default_factory=dict)
 
     def take(self, key: Value) -> bool:
-        """Keep a persistent id, if it is PyTorch's."""
+        """Keep a persistent id, if it is that of a storage."""
         if not isinstance(key, tuple) or len(key) < 5 or key[0] != "storage":
-            return isinstance(key, tuple) and len(key) > 1 and key[0] == "module"
+            return False
         kind, name, count = key[1], key[2], key[4]
         size = None
         if isinstance(kind, Global) and isinstance(count, int):

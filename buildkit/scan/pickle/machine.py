@@ -44,8 +44,8 @@ class Watcher(Protocol):
     def filled(self, target: Value, offset: int) -> None:
         """Entries are put into something that is not a list, set or dict of this stream."""
 
-    def persistent(self, key: Value, offset: int) -> None:
-        """A persistent id is handed to the loader."""
+    def persistent(self, key: Value, offset: int) -> Value:
+        """A persistent id is handed to the loader; gives what is known of its object."""
 
     def constant(self, value: Blob | Text | str, offset: int) -> None:
         """A text or bytes constant that may hold something."""

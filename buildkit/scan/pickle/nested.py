@@ -30,13 +30,12 @@ HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 
 def holds(source: Source) -> bool:
     """Whether content is something that a loader takes: a pickle that does something, or an archive."""
-    head = source.read(0, 8)
-    return head.startswith(MAGICS) or evidence(source, nested=True)
+    head = source.read(0, HEAD)
+    if not head.startswith(MAGICS):
+        return evidence(source, nested=True)
+    from buildkit.scan.archives.known import FORMATS
 
-
-def descend_bytes(job: Job, source: Source, blob: Blob, name: str) -> None:
-    """Scan bytes of a constant as a file of its own."""
-    job.descend(name, RangeSource(source, blob.start, blob.size))
+    return any(one.recognise(head, source) for one in FORMATS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class Constants:
             if not form.fullmatch(part):
                 continue
             begun = decode(kind, part[: len(part) // 4 * 4] if source.size > HEAD else part)
-            if not begun or not (begun.startswith(MAGICS) or evidence(BytesSource(begun), nested=True)):
+            if not begun or not (begun.startswith(MAGICS) or holds(BytesSource(begun))):
                 continue
             if source.size > LARGEST:
                 self.job.gap(f"{kind} digits of {source.size} bytes are too many to decode", offset=offset)

@@ -195,14 +195,12 @@ def build(machine: Machine) -> None:
 def persid(machine: Machine) -> None:
     """A persistent id on a line."""
     raw, _ = machine.tape.line(WHOLE)
-    machine.watcher.persistent(raw.decode("utf-8", "replace"), machine.start)
-    machine.stack.append(UNKNOWN)
+    machine.stack.append(machine.watcher.persistent(raw.decode("utf-8", "replace"), machine.start))
 
 
 def binpersid(machine: Machine) -> None:
     """A persistent id that was pushed."""
-    machine.watcher.persistent(machine.pop(), machine.start)
-    machine.stack.append(UNKNOWN)
+    machine.stack.append(machine.watcher.persistent(machine.pop(), machine.start))
 
 
 HANDLERS: dict[bytes, Handler] = CONSTANTS | {

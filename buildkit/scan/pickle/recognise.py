@@ -65,10 +65,11 @@ class Trial:
     def filled(self, target: Value, offset: int) -> None:
         """As Watcher."""
 
-    def persistent(self, key: Value, offset: int) -> None:  # noqa: ARG002
+    def persistent(self, key: Value, offset: int) -> Value:  # noqa: ARG002
         """As Watcher: the line of an id is text."""
         if not self.strong and isinstance(key, str) and not key.isprintable():
             raise BrokenError("an id is no text")
+        return UNKNOWN
 
     def constant(self, value: Blob | Text | str, offset: int) -> None:
         """As Watcher."""
