@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from buildkit.engine.options import BuildOptions, Parser, ShareOptions, add_share_arguments
-from buildkit.engine.planning import open_planner
+from buildkit.engine.planning import Planner, open_planner
 from buildkit.engine.scheduler import interruptible
 from buildkit.errors import BuildError, Interrupted, ToolError
 from buildkit.report.view import open_view
@@ -33,7 +33,9 @@ def run_stage(folder: Path, stage: str, arguments: Sequence[str]) -> int:
     Raises DefinitionError or BuildError.
     """
     options = _parse(stage, arguments)
-    container = describe(folder, stage, options)
+    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+        container = describe(planner, stage, name=options.name, host_port=options.port)
+    container = replace(container, options=tuple(options.option), command=tuple(options.command))
     if options.shown:
         sys.stdout.write(_SHOWN[options.shown](container))
         return 0
@@ -47,18 +49,13 @@ def run_stage(folder: Path, stage: str, arguments: Sequence[str]) -> int:
         return start(container, detach=options.detach, strict=options.strict)
 
 
-def describe(folder: Path, stage: str, options: argparse.Namespace | None = None) -> Container:
+def describe(planner: Planner, stage: str, *, name: str = "", host_port: int | None = None) -> Container:
     """The container of a stage, from its files alone; raises DefinitionError."""
-    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
-        config = planner.composer.compose(stage).config
-        running = planner.graph.resolve(stage).running
-        project = planner.shop.project
-    name = (options.name if options else "") or f"{project.name}-{stage}"
-    port = options.port if options else None
-    container = make_container(project.ref(stage), name, config, running, host_port=port)
-    if options is None:
-        return container
-    return replace(container, options=tuple(options.option), command=tuple(options.command))
+    config = planner.composer.compose(stage).config
+    project = planner.shop.project
+    running = planner.graph.resolve(stage).running
+    name = name or f"{project.name}-{stage}"
+    return make_container(project.ref(stage), name, config, running, host_port=host_port)
 
 
 def start(container: Container, *, detach: bool = False, strict: bool = False) -> int:
@@ -131,6 +128,8 @@ def _attend(container: Container, argv: Sequence[str]) -> int:
             except KeyboardInterrupt:
                 sys.stderr.write(f"stopping {container.name}\n")
                 podman.stop(container.name, patience)
+                podman.remove(container.name)
+                child.wait()
                 raise Interrupted("interrupted") from None
             for pump in pumps:
                 pump.join()

@@ -28,7 +28,7 @@ NETWORK_OPTION = "no_default_route=1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
-    """An option of ``podman run`` as it is typed, and what it is for: a word that a host may lack."""
+    """An option of ``podman run`` as it is typed, and what a host needs for it (see ``find_lacks``), in a word."""
 
     text: str
     needs: str = ""
@@ -79,13 +79,13 @@ class Container:
         running = self.running
         yield Flag(text="--pull=never")
         if self.user:
-            yield Flag(text=f"--user={self.user}")
-        yield Flag(text="--read-only")
-        yield Flag(text="--read-only-tmpfs=false")
+            yield Flag(text=f"--user={self.user}", needs="user")
+        yield Flag(text="--read-only", needs="read-only")
+        yield Flag(text="--read-only-tmpfs=false", needs="read-only")
         for folder, size in running.tmpfs:
-            yield Flag(text=f"--tmpfs={folder}:{say_tmpfs(size)}")
-        yield Flag(text="--cap-drop=all")
-        yield Flag(text="--security-opt=no-new-privileges")
+            yield Flag(text=f"--tmpfs={folder}:{say_tmpfs(size)}", needs="tmpfs")
+        yield Flag(text="--cap-drop=all", needs="capabilities")
+        yield Flag(text="--security-opt=no-new-privileges", needs="no-new-privileges")
         yield Flag(text=f"--memory={running.memory}", needs="memory")
         yield Flag(text=f"--memory-swap={running.memory}", needs="memory")
         yield Flag(text=f"--pids-limit={running.pids}", needs="pids")
@@ -98,7 +98,7 @@ class Container:
         if self.closed:
             yield Flag(text=f"--network={self.name}", needs="closed")
         elif not self.ports and not self.running.outgoing:
-            yield Flag(text="--network=none")
+            yield Flag(text="--network=none", needs="no-network")
         for port in self.ports:
             yield Flag(text=f"--publish={port.published}")
 

@@ -135,3 +135,37 @@ def read_log(name: str) -> str:
 
 def _name(argv: Sequence[str]) -> str:
     return next((word.partition("=")[2] for word in argv if word.startswith("--name=")), "a container")
+
+
+def list_pids(name: str) -> tuple[int, ...]:
+    """The processes of a container as the host numbers them. Raises ToolError."""
+    finished = run(Command(argv=("podman", "top", name, "hpid"), what=f"listing the processes of {name}"))
+    return tuple(int(line) for line in finished.text.splitlines()[1:] if line.strip().isdecimal())
+
+
+def read_proc(path: str, *, rootless: bool) -> str:
+    """A file below /proc, empty where it is gone; an ordinary user reads it in podman's user namespace."""
+    if rootless:
+        return run(Command(argv=("podman", "unshare", "cat", path), accept=_ANY)).stdout.decode(
+            "utf-8", "surrogateescape"
+        )
+    try:
+        return Path(path).read_text("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+
+
+def read_link(path: str, *, rootless: bool) -> str:
+    """A link below /proc, likewise."""
+    if rootless:
+        return run(Command(argv=("podman", "unshare", "readlink", path), accept=_ANY)).text
+    try:
+        return str(Path(path).readlink())
+    except OSError:
+        return ""
+
+
+def signal_pids(pids: Sequence[int], number: int, *, rootless: bool) -> None:
+    """Send a signal to processes of a container; those that are gone are left alone."""
+    before = ("podman", "unshare") if rootless else ()
+    run(Command(argv=(*before, "kill", f"-{number}", *map(str, pids)), accept=_ANY, undoes=True))

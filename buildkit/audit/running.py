@@ -1,0 +1,185 @@
+"""A running container, as it was observed from the host and from inside: observations to findings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from buildkit.audit import runningrules as rules
+from buildkit.audit.capabilities import NAMES
+from buildkit.audit.secretpatterns import DISTINCT, WRITTEN, find_all
+from buildkit.audit.secretscan import redact
+from buildkit.findings import Finding, Rule
+from buildkit.running.proc import CAPABILITY_SETS, Listening, Mounted, Process
+
+_STATUS = "/proc/1/status"
+_KERNELS = ("proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue")
+_DEVICES = "/dev"
+_KILLED = 137
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """How the health check went: exit code and words, and its code while the service was halted (None: not tried)."""
+
+    code: int
+    output: str = ""
+    code_halted: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What was seen of a container under the recommended flags.
+
+    ``ended`` is its exit code and the end of its log, where it ended before it could be observed; then the rest is
+    empty. ``tmpfs`` are the folders that were given to it for writing, ``written`` the paths at which writing was
+    tried and worked (None: nothing to try it with). Limits are bytes and processes, None for none. ``ports`` are those
+    that the image names (``8000/tcp``), ``silent`` those of them that nobody answers. ``stopped`` is its exit code
+    after it was asked to end, and ``stop_seconds`` how long it had.
+    """
+
+    ended: tuple[int, str] | None = None
+    processes: tuple[Process, ...] = ()
+    environment: tuple[str, ...] = ()
+    mounts: tuple[Mounted, ...] = ()
+    tmpfs: tuple[str, ...] = ()
+    written: tuple[str, ...] | None = None
+    memory: int | None = None
+    pids: int | None = None
+    listening: tuple[Listening, ...] = ()
+    ports: tuple[str, ...] = ()
+    silent: tuple[str, ...] = ()
+    outgoing: bool = False
+    ways_out: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    health: Health | None = None
+    stopped: int = 0
+    stop_seconds: int = 10
+
+
+def check_running(seen: Observation) -> tuple[Finding, ...]:
+    """What is wrong with a container."""
+    if seen.ended is not None:
+        code, log = seen.ended
+        said = f": {log[-400:]}" if log else ""
+        return (Finding(rule=rules.DOES_NOT_RUN, what=f"it ended with {code}{said}", path="/"),)
+    return tuple(finding for check in _CHECKS for finding in check(seen))
+
+
+def _processes(seen: Observation) -> Iterator[Finding]:
+    for process in dict.fromkeys(seen.processes):
+        yield from _process(process)
+
+
+def _process(process: Process) -> Iterator[Finding]:
+    name = process.name
+    if 0 in process.uids:
+        yield _finding(rules.PROCESS_ROOT, f"{name} runs with uid 0")
+    elif 0 in process.gids:
+        yield _finding(rules.PROCESS_ROOT, f"{name} is in the group of root (gid 0)")
+    for sort in CAPABILITY_SETS:
+        bits = dict(process.capabilities).get(sort, 0)
+        if bits:
+            yield _finding(rules.PROCESS_CAPABILITIES, f"{name} has {sort}: {_say_capabilities(bits)}")
+    if not process.no_new_privileges:
+        yield _finding(rules.NEW_PRIVILEGES, f"{name} has NoNewPrivs 0")
+    if process.seccomp != 2:
+        yield _finding(rules.NO_SECCOMP, f"{name} has Seccomp {process.seccomp}, not 2")
+
+
+def _say_capabilities(bits: int) -> str:
+    names = [NAMES[number] if number < len(NAMES) else str(number) for number in range(64) if bits >> number & 1]
+    return ", ".join(names) if len(names) < 8 else f"{len(names)} of them, {names[0]} and {names[-1]} too"
+
+
+def _secrets(seen: Observation) -> Iterator[Finding]:
+    for line in dict.fromkeys(seen.environment):
+        for sort, _, secret in find_all(line.encode("utf-8", "surrogateescape") + b"\n", DISTINCT + WRITTEN):
+            name = line.partition("=")[0]
+            yield Finding(
+                rule=rules.ENVIRONMENT_SECRET, what=f"{name} holds {sort}: {redact(secret)}", path="/proc/1/environ"
+            )
+
+
+def _mounts(seen: Observation) -> Iterator[Finding]:
+    written = set(seen.written or ())
+    root = next((mount for mount in seen.mounts if mount.target == "/"), None)
+    if root is None or "ro" not in root.options:
+        yield Finding(rule=rules.ROOT_WRITABLE, what="/ is mounted for reading and writing", path="/")
+    elif inside := sorted(path for path in written if not _within(path, [m.target for m in seen.mounts if m != root])):
+        yield Finding(rule=rules.ROOT_WRITABLE, what=f"writing worked at {', '.join(inside)}", path=inside[0])
+    for mount in seen.mounts:
+        if mount.target != "/" and "rw" in mount.options and mount.kind not in _KERNELS:
+            yield from _writable(mount, seen.tmpfs)
+
+
+def _writable(mount: Mounted, tmpfs: tuple[str, ...]) -> Iterator[Finding]:
+    if _within(mount.target, ["/proc", "/sys"]):
+        return  # what the runtime lays over files of the kernel
+    named = mount.target in tmpfs or _within(mount.target, [_DEVICES])
+    if not named:
+        what = f"{mount.target} ({mount.kind}) can be written to"
+        yield Finding(rule=rules.WRITABLE_PLACE, what=what, path=mount.target)
+    missing = sorted({"noexec", "nosuid"} - mount.options)
+    if missing:
+        what = f"{mount.target} ({mount.kind}) is mounted without {' and '.join(missing)}"
+        yield Finding(rule=rules.EXECUTABLE_PLACE, what=what, path=mount.target)
+
+
+def _within(path: str, folders: list[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
+
+
+def _attempts(seen: Observation) -> Iterator[Finding]:
+    if seen.written is None:
+        yield Finding(rule=rules.NOT_TRIED, what="the image has neither python nor sh", path="/")
+
+
+def _limits(seen: Observation) -> Iterator[Finding]:
+    if seen.memory is None:
+        yield Finding(rule=rules.NO_MEMORY_LIMIT, what="it may use all of the host's memory", path="/sys/fs/cgroup")
+    if seen.pids is None:
+        yield Finding(rule=rules.NO_PIDS_LIMIT, what="it may start any number of processes", path="/sys/fs/cgroup")
+
+
+def _network(seen: Observation) -> Iterator[Finding]:
+    for one in dict.fromkeys(seen.listening):
+        name = f"{one.port}/{one.protocol}"
+        if name not in seen.ports and not one.is_loopback:
+            where = f"/proc/1/net/{one.protocol}"
+            yield Finding(rule=rules.UNDECLARED_PORT, what=f"{name} is open on {one.address}", path=where)
+    for port in seen.silent:
+        yield Finding(rule=rules.SILENT_PORT, what=f"nobody answers on {port}", path="/proc/1/net/tcp")
+    if seen.ways_out and not seen.outgoing:
+        what = f"there is a default route by {', '.join(seen.ways_out)}"
+        yield Finding(rule=rules.WAY_OUT, what=what, path="/proc/1/net/route")
+    for name in seen.shared:
+        yield Finding(
+            rule=rules.SHARED_NAMESPACE, what=f"its {name} namespace is the host's", path=f"/proc/1/ns/{name}"
+        )
+
+
+def _health(seen: Observation) -> Iterator[Finding]:
+    health = seen.health
+    if health is None:
+        yield Finding(rule=rules.HEALTH_MISSING, what="it has no health check", path="/")
+    elif health.code != 0:
+        said = f": {health.output[-400:]}" if health.output else ""
+        yield Finding(rule=rules.HEALTH_FAILS, what=f"the health check ends with {health.code}{said}", path="/")
+    elif health.code_halted == 0:
+        yield Finding(rule=rules.HEALTH_BLIND, what="it passes while every process is halted", path="/")
+
+
+def _stop(seen: Observation) -> Iterator[Finding]:
+    if seen.stopped == _KILLED:
+        what = f"it had to be killed after {seen.stop_seconds} s"
+        yield Finding(rule=rules.IGNORES_STOP, what=what, path="/")
+
+
+def _finding(rule: Rule, what: str) -> Finding:
+    return Finding(rule=rule, what=what, path=_STATUS)
+
+
+_CHECKS: tuple[Callable[[Observation], Iterator[Finding]], ...] = (
+    _processes, _secrets, _mounts, _attempts, _limits, _network, _health, _stop,
+)  # fmt: skip
