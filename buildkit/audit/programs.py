@@ -57,7 +57,7 @@ _WORDS: tuple[tuple[Rule, str], ...] = (
     (rules.REMOTE_LOGIN, "sshd dropbear telnetd in.telnetd rlogind rshd vncserver Xvnc xrdp sshfs-server ttyd wetty"),
 )
 _NUMBERED = re.compile(r"(?:-?[0-9]+(?:\.[0-9]+)*)$")
-_PREFIXED = re.compile(r"^(?:x86_64|aarch64|arm|i686|powerpc64le|s390x|riscv64)-[a-z0-9]+-[a-z0-9]+(?:-[a-z0-9]+)?-")
+_PREFIXED = re.compile(r"^[a-z0-9_]{3,20}-(?:[a-z0-9]{2,10}-)?linux-(?:gnu|musl)[a-z0-9]{0,10}-")
 KINDS = {name: rule for rule, words in _WORDS for name in words.split()}
 STANDARD = (
     "usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "usr/games", "usr/local/games",

@@ -135,7 +135,7 @@ DISTINCT = (
     _token("GitHub app token", b"ghs_", rb"ghs_[A-Za-z0-9]{36,251}"),
     _token("GitHub user token", b"ghu_", rb"ghu_[A-Za-z0-9]{36,251}"),
     _token("GitHub refresh token", b"ghr_", rb"ghr_[A-Za-z0-9]{36,251}"),
-    _token("GitHub token", b"github_pat_", rb"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
+    _token("GitHub fine-grained token", b"github_pat_", rb"github_pat_[A-Za-z0-9]{22}_[A-Za-z0-9]{59}"),
     _token("GitLab token", b"glpat-", rb"glpat-[A-Za-z0-9_.-]{20,300}"),
     _token("GitLab deploy token", b"gldt-", rb"gldt-[A-Za-z0-9_-]{20,50}"),
     _token("GitLab runner token", b"glrt-", rb"glrt-[A-Za-z0-9_.-]{20,300}"),

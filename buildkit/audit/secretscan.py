@@ -30,8 +30,9 @@ _COMPILED = (".pyc", ".so", ".a", ".o")
 class Scanner:
     """Collects the secrets of one layer in ``found``; ``cut`` counts files that were not looked through to the end."""
 
-    def __init__(self, *, layer: int) -> None:
+    def __init__(self, *, layer: int, text_limit: int = TEXT_LIMIT) -> None:
         self._layer = layer
+        self._text_limit = text_limit
         self._known: dict[tuple[str, str], list[int]] = {}  # place in `found`, offset of the last one
         self.found: list[Secret] = []
         self.cut = 0
@@ -41,7 +42,7 @@ class Scanner:
         trade = find_trade(path)
         first = next(chunks, b"")
         text = b"\0" not in first[:_SNIFF]
-        limit = TEXT_LIMIT if text else BINARY_LIMIT
+        limit = self._text_limit if text else BINARY_LIMIT
         self.cut += text and size > limit
         patterns = choose(path, text=text)
         if trade is not None:
