@@ -1,4 +1,4 @@
-"""``scan-models`` as its user meets it: verdicts, exit codes, checksums, SARIF, the allow-file, and what is remembered."""
+"""``scan-models`` as its user meets it: verdicts, exit codes, checksums, SARIF, the allow-file, what is remembered."""
 
 from __future__ import annotations
 
