@@ -174,7 +174,7 @@ class _Check:
 
     def _advise(self, name: str) -> str:
         found = find_package(name, self._suite) if self._suite is not None else None
-        if found is None:
+        if found is None or (known.is_accelerator(name) and not found.known):
             return ""
         return f"; the Debian package {found.name} has it" if found.known else f"; Debian's is probably {found.name}"
 

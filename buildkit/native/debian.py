@@ -31,12 +31,19 @@ def find_suite(release: str) -> str | None:
 
 def find_package(soname: str, suite: str) -> Package | None:
     """Who has ``soname`` in a suite; None for a name that no Debian library would have."""
-    row = _table().get(soname, {})
+    if (row := _find_row(soname)) is None:
+        return Package(_name(soname), known=False) if _VERSIONED.fullmatch(soname) else None
     if suite in row:
         return Package(row[suite], known=True)
-    if row and suite not in SUITES:
-        return Package(row.get(SUITES[-1], next(iter(row.values()))), known=False)
-    return Package(_name(soname), known=False) if _VERSIONED.fullmatch(soname) else None
+    return Package(row.get(SUITES[-1], next(iter(row.values()))), known=False)
+
+
+def _find_row(soname: str) -> Mapping[str, str] | None:
+    """What is known of a name, or of the name without the last numbers of its version (``libgomp.so.1.0.0``)."""
+    name, mark, version = soname.partition(".so.")
+    numbers = version.split(".") if mark else []
+    names = (soname, *(f"{name}.so.{'.'.join(numbers[:count])}" for count in range(len(numbers) - 1, 0, -1)))
+    return next((_table()[one] for one in names if one in _table()), None)
 
 
 def _name(soname: str) -> str:
