@@ -85,9 +85,10 @@ class Roots:
             source = self.sheet.read(check_path(tree.path, file, "run.mount.source"))
             check_path(target, file, "run.mount.target")
             mounts.append(f"--mount=type=bind,source={source},target={target} \\\n    ")
+        mounts += [f"--mount=type=secret,id={name},required \\\n    " for name in run.secrets]  # at /run/secrets/NAME
         env = ("env", *(f"{name}={value}" for name, value in run.env)) if run.env else ()
         lines = [f"# {spec.history.removeprefix('run: ')}"]
-        if mounts:
+        if work.mounts:
             lines.append("# (buildah before 1.39 does not see that a bound file changed: add --no-cache then)")
         return [*lines, f"RUN {''.join(mounts)}{quote_argv((*env, *run.command))}"]
 

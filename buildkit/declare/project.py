@@ -9,7 +9,7 @@ from typing import Any
 
 from buildkit.declare.shapes import Field, Flag, MapOf, Place, Table, Text, Whole
 from buildkit.declare.stage import check_target, parse_toml
-from buildkit.declare.stageshape import STAGE_NAME
+from buildkit.declare.stageshape import SECRET_NAME, STAGE_NAME
 from buildkit.declare.target import ARCHES, Target
 from buildkit.errors import DefinitionError, Problem
 
@@ -43,6 +43,10 @@ SETTINGS = Table(
         ),
         "cache": Field(Text(), "repository of a registry whose shared cache is read"),
         "cache-write": Field(Text(), "repository that what is built is shared in"),
+        "secrets": Field(
+            MapOf(Text(r"env:[A-Za-z_][A-Za-z0-9_]*|file:[^\0]+", "env:NAME or file:PATH"), key_pattern=SECRET_NAME),
+            "where secrets of steps are: env:NAME or file:PATH; a variable of that name in capitals unless said",
+        ),
         "labels": Field(
             MapOf(Text(), key_pattern=r"[a-zA-Z0-9][a-zA-Z0-9._/-]*"), "labels of every image, over our own"
         ),
@@ -69,6 +73,7 @@ class Project:
     cache: str = ""
     cache_write: str = ""
     labels: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[tuple[str, str], ...] = ()
 
     @property
     def stored(self) -> dict[str, str]:

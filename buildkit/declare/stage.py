@@ -49,13 +49,14 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A step that runs inside the root and extends it."""
+    """A step that runs inside the root and extends it; of ``secrets`` there are names alone."""
 
     name: str
     command: tuple[str, ...]
     network: bool = False
     env: tuple[tuple[str, str], ...] = ()
     mounts: tuple[Mount, ...] = ()
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,6 +243,7 @@ def _run(item: dict[str, Any], place: Place) -> Run:
         network=item.get("network", False),
         env=item.get("env", ()),
         mounts=mounts,
+        secrets=tuple(sorted(set(item.get("secrets", ())))),
     )
 
 

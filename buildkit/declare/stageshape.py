@@ -17,6 +17,8 @@ _ARGV = ListOf(_TEXT, least=1)
 _NAME = Text(r"[a-z_][a-z0-9_-]*", "an account name")
 _ID = Whole(1, 65533)
 _SECONDS = Whole(0, 86400)
+SECRET_NAME = r"[a-z][a-z0-9_-]{0,63}"  # noqa: S105 - what names look like
+_SECRET = Text(SECRET_NAME, "a secret's name (lower case letters, digits, `_`, `-`)")
 
 _USER = Table(
     {
@@ -55,6 +57,7 @@ _RUN = Table(
         "script": Field(_TEXT, "text for /bin/sh -eu -c"),
         "network": Field(Flag(), "whether the step may use the network; false unless said"),
         "env": Field(MapOf(_TEXT), "environment of this step alone"),
+        "secrets": Field(ListOf(_SECRET), "secrets that this step alone sees, each as /run/secrets/NAME"),
         "mount": Field(ListOf(_MOUNT), "read-only bind mounts"),
     },
     rules={"oneOf": [{"required": ["command"]}, {"required": ["script"]}]},

@@ -6,12 +6,13 @@ tagged by their key (``localhost/NAME/STAGE:root-KEY``), so that builds at the s
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from buildkit.declare.stage import Config
+from buildkit.declare.stage import Config, Run
 from buildkit.digest import FileHash
 from buildkit.engine.assemble import assemble
 from buildkit.engine.deliver import import_image
@@ -19,6 +20,7 @@ from buildkit.engine.layout import EPOCH, lay_out
 from buildkit.engine.pull import pull_image
 from buildkit.engine.refs import root_ref, whole_ref
 from buildkit.engine.scheduler import Outcome
+from buildkit.engine.secrets import PLACE, SecretKeptError, Secrets, find_secrets
 from buildkit.engine.shop import Shop
 from buildkit.errors import BuildError, MismatchError, ToolError, find_full_disk
 from buildkit.layers.blobstream import BlobStream
@@ -94,18 +96,33 @@ class Boxes:
                 (lay_out(shop.project.folder, tree, folder / str(n)), to) for n, (tree, to) in enumerate(work.mounts)
             )
             box = stack.enter_context(buildah.working_container(self._root_ref(work.chain), self._note))
-            run = work.run
+            secrets = self._run(box, spec, work.run, mounts)
+            with shop.meter.phase("commit"):
+                image = buildah.commit(box, self._root_ref((*work.chain, spec)), folder)
+                try:
+                    blob = self._export(image, work.chain, secrets.watch(spec.name))
+                except SecretKeptError:
+                    buildah.remove_image(image)
+                    raise
+        return Made(blobs=(blob,)), ()
+
+    def _run(self, box: buildah.Box, spec: Spec, run: Run, mounts: buildah.Mounts) -> Secrets:
+        """Run a step's command with its secrets, and return those."""
+        with ExitStack() as stack:
+            secrets = find_secrets(spec.name, run.secrets, dict(self._shop.project.secrets), os.environ)
             try:
+                if run.secrets:
+                    stack.enter_context(buildah.passing_point(box))
+                    mounts = (*mounts, (stack.enter_context(secrets.laid_out()), PLACE))
                 buildah.run_in(box, run.command, env=dict(run.env), network=run.network, mounts=mounts)
             except ToolError as error:
                 hint = "" if run.network else "a step has no network unless it says `network = true`"
                 raise BuildError(
-                    f"{spec.name}: {error.message}", hint=error.hint or hint, output=error.output
-                ) from error
-            with shop.meter.phase("commit"):
-                image = buildah.commit(box, self._root_ref((*work.chain, spec)), folder)
-                blob = self._export(image, work.chain)
-        return Made(blobs=(blob,)), ()
+                    f"{spec.name}: {secrets.hide(error.message)}",
+                    hint=error.hint or hint,
+                    output=secrets.hide(error.output),
+                ) from None  # what it said is not to be told by a traceback either
+        return secrets
 
     def ensure_image(self, chain: tuple[Spec, ...]) -> int:
         """A root in local storage under its own name; returns bytes imported."""
@@ -179,14 +196,15 @@ class Boxes:
     def _ensure(self, image: Image, ref: str) -> int:
         return import_image(image, ref, self._shop.blobs)
 
-    def _export(self, image: str, chain: tuple[Spec, ...]) -> Blob:
-        """The topmost layer of a committed image, as storage has it."""
+    def _export(self, image: str, chain: tuple[Spec, ...], watch: Callable[[bytes], None]) -> Blob:
+        """The topmost layer of a committed image, as storage has it; ``watch`` sees all of it."""
         shop = self._shop
         below = tuple(blob.diff_id for spec in chain for blob in shop.made[spec.key].blobs)
         with shop.blobs.working_folder() as folder, shop.blobs.writing() as out:
             diff_id, tar = skopeo.copy_top_layer(image, below, folder)
             with BlobStream(out, self._compression, lambda _done: None) as blob, tar.open("rb") as file:
                 while chunk := file.read(_CHUNK):
+                    watch(chunk)
                     blob.write(chunk)
                 packed = blob.finish()
             if packed.diff_id != diff_id:

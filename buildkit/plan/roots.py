@@ -88,6 +88,7 @@ class Roots:
             network=run.network,
             env=dict(run.env),
             mounts=[[target, tree.listing()] for tree, target in mounts],
+            **({"secrets": run.secrets} if run.secrets else {}),
             **self._project.stored,
         )
         work = RunStep(chain=chain, run=run, mounts=mounts)

@@ -45,6 +45,27 @@ _LOOPBACK = (
 )
 
 
+_THERE = 3
+# what a root has at /run may be a link that leads out of it, so none is followed
+_PASSING = f"""
+import os, subprocess, sys
+box, action = sys.argv[1:]
+place = subprocess.run(("buildah", "mount", "--", box), stdout=subprocess.PIPE, check=True).stdout.decode()
+try:
+    root = os.open(place.rstrip("\\n"), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        folder = os.open("run", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
+    except OSError as error:
+        sys.exit(f"this root has no folder /run: {{error.strerror}}")
+    if action == "tidy":
+        os.rmdir("secrets", dir_fd=folder)
+    elif "secrets" in os.listdir(folder):
+        sys.exit({_THERE})
+finally:
+    subprocess.run(("buildah", "umount", "--", box), stdout=subprocess.DEVNULL)
+"""
+
+
 class Held(Protocol):
     """A note that a container is about to be made, for whoever must remove it if we are killed."""
 
@@ -99,6 +120,23 @@ def remove_containers(names: Sequence[str]) -> frozenset[str]:
     run(Command(argv=("buildah", "rm", "--", *names), accept=(0, 1, 125), undoes=True))
     there = run(Command(argv=("buildah", "containers", "--format", "{{.ContainerName}}"), what="listing containers"))
     return frozenset(names).difference(there.text.split())
+
+
+@contextmanager
+def passing_point(box: Box) -> Iterator[None]:
+    """Have something mounted at ``/run/secrets`` of a container, and no trace of it left there afterwards.
+
+    The runtime makes the folder, and it would be committed. Raises ToolError for a root without a folder ``/run``.
+    """
+    looked = run(Command(argv=_passing_argv(box, "look"), accept=(0, _THERE), what=f"looking into {box.name}"))
+    yield
+    if looked.code != _THERE:
+        run(Command(argv=_passing_argv(box, "tidy"), what=f"tidying {box.name}"))
+
+
+def _passing_argv(box: Box, action: str) -> tuple[str, ...]:
+    argv = (sys.executable, "-I", "-c", _PASSING, box.name, action)
+    return argv if os.geteuid() == 0 else ("buildah", "unshare", "--", *argv)
 
 
 def run_in(box: Box, argv: Sequence[str], *, env: Mapping[str, str], network: bool, mounts: Mounts = ()) -> Finished:

@@ -126,6 +126,7 @@ STAGES: dict[str, Mutate] = {
     "run[].env: another value": do(lambda p: p.step["env"].update({min(p.step["env"]): "another"}), step),
     "run[].env: one more": do(lambda p: p.step["env"].update({"MORE": ""}), step),
     "run[].env: none": do(lambda p: p.step.pop("env"), step),
+    "run[].secrets": put("builder.run.0.secrets", ["token"], step),
     "run[].mount[].source: other content": put("builder.run.0.mount.0.source", "libs/local", step),
     "run[].mount[].source: the same content": moved(
         "#tools/data", "toys/data", moved("#tools/t.sh", "toys/t.sh", do(lambda p: _mount(p, "toys"), none))
@@ -186,6 +187,7 @@ PROJECT: dict[str, Mutate] = {
     "cache": setting("cache", "localhost:5000/c", none),
     "cache-write": setting("cache-write", "localhost:5000/c", none),
     "labels": setting("labels", {"a": "b"}, none),
+    "secrets": setting("secrets", {"token": "env:ELSEWHERE"}, none),
 }
 WHEELS: dict[str, Mutate] = {
     "an upgrade": first_wheel(version="9", file="x-9-py3-none-any.whl", sha256=sha("9")),

@@ -59,6 +59,7 @@ TEXTS: dict[str, tuple[str, str, str, set[str]]] = {
     "a step's script": ("builder", '"true"', '"false"', COMPILED),
     "a step's environment": ("builder", 'A = "1"', 'A = "2"', COMPILED),
     "a step's network": ("builder", 'script = "true"', 'script = "true"\nnetwork = true', COMPILED),
+    "a step's secrets": ("builder", 'script = "true"', 'script = "true"\nsecrets = ["token"]', COMPILED),
     "a step's mount": ("builder", '"/mnt"', '"/srv"', COMPILED),
     "the builder's environment": ("builder", "-O2", "-O3", COMPILED),
     "the models' folder": ("weights", "[models]", '[models]\ntarget = "/m"', MODELS),
