@@ -27,6 +27,7 @@ class Wanted:
     big: bool = False
     kind: int = 3
     before: int = 0  # bytes of something else before the names, as code is in real files
+    between: int = 0  # bytes between names and instructions
     after: int = 0
     late: bool = False  # the names behind the instructions, as patchelf puts them
 
@@ -56,7 +57,7 @@ class _Maker:
         tables = bytes(self._strings), needs, defines
         length = size * (len(entries) + 7)
         start = at + len(interpreter) + w.before
-        dynamic = start if w.late else start + sum(map(len, tables))
+        dynamic = start if w.late else start + sum(map(len, tables)) + w.between
         places = [start + (length if w.late else 0)]
         for table in tables[:2]:
             places.append(places[-1] + len(table))
@@ -66,7 +67,7 @@ class _Maker:
         if defines:
             entries += [(0x6FFFFFFC, _BASE + places[2]), (0x6FFFFFFD, len(w.defines) + 1)]
         section = b"".join(self._pack("qQ" if w.bits == 64 else "iI", *entry) for entry in entries).ljust(length, b"\0")
-        body = b"".join((section, *tables) if w.late else (*tables, section))
+        body = b"".join((section, *tables) if w.late else (*tables, bytes(w.between), section))
         data = interpreter + bytes(w.before) + body + bytes(w.after)
         rows = [self._segment(1, 0, at + len(data)), self._segment(2, dynamic, length)]
         if interpreter:

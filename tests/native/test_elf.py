@@ -90,11 +90,23 @@ def test_of_a_large_file_only_what_is_read_is_kept() -> None:
     assert passing.finish() == parse_elf(reader(data))
 
 
-def test_a_file_whose_instructions_are_too_far_behind_is_not_read() -> None:
-    data = make_elf(before=3 << 20, **FULL)
+def test_names_in_front_of_more_code_than_is_kept_are_read_all_the_same() -> None:
+    data = make_elf(between=3 << 20, **FULL)
+    assert passed(data, 1 << 16, most=1 << 20) == parse_elf(reader(data))
+
+
+def test_names_between_more_code_than_is_kept_are_not_found() -> None:
+    data = make_elf(before=2 << 20, between=3 << 20, **FULL)
     assert passed(data, 1 << 16) == parse_elf(reader(data))
-    with pytest.raises(ElfError, match="spread over more than"):
+    with pytest.raises(ElfError, match="not where its headers lead to expect it"):
         passed(data, 1 << 16, most=1 << 20)
+
+
+def test_names_that_claim_to_be_endless_do_not_fill_the_memory() -> None:
+    data = make_elf(after=6 << 20, late=True, **FULL)
+    size = data.index((10).to_bytes(8, "little")) + 8  # DT_STRSZ
+    with pytest.raises(ElfError, match="spread over more than"):
+        passed(cut(data, size, (1 << 40).to_bytes(8, "little")), 1 << 16, most=1 << 20)
 
 
 def cut(data: bytes, at: int, new: bytes) -> bytes:

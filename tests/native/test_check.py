@@ -1,0 +1,223 @@
+"""What keeps files of an image from being loaded, planted one by one; and what only looks like it."""
+
+from __future__ import annotations
+
+import pytest
+
+from buildkit.native import linker
+from buildkit.native.facts import decode_facts, encode_facts
+from tests.native.elfmaker import AARCH64, I386, make_elf
+from tests.native.images import LIB, LINKER, SITE, check, root, survey, told
+
+CV2 = f"{SITE}/cv2/cv2.abi3.so"
+MODULE = f"{SITE}/x/_x.cpython-313-x86_64-linux-gnu.so"
+
+
+def needing(*names: str, **said: object) -> bytes:
+    return make_elf(needed=("libc.so.6", *names), **said)
+
+
+def test_nothing_is_said_of_an_image_that_has_everything() -> None:
+    assert check(root(), {MODULE: needing()}) == []
+
+
+def test_a_library_that_is_nowhere_is_named_with_the_file_and_the_package() -> None:
+    (found,) = check(root(), {CV2: needing("libGL.so.1")})
+    assert told([found]) == [("missing-library", "HIGH", CV2)]
+    assert found.what == "it needs libGL.so.1, which is nowhere in the image; the Debian package libgl1 has it"
+    assert found.layer == "1"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("libglib-2.0.so.0", "the Debian package libglib2.0-0t64 has it"),
+        ("libgomp.so.1.0.0", "the Debian package libgomp1 has it"),
+        ("libweird_name-2.so.7", "Debian's is probably libweird-name-2-7"),
+        ("libnumber9.so.7", "Debian's is probably libnumber9-7"),
+    ],
+)
+def test_the_package_is_that_of_the_roots_suite_or_named_by_policy(name: str, said: str) -> None:
+    (found,) = check(root(), {CV2: needing(name)})
+    assert found.what.endswith(said)
+
+
+@pytest.mark.parametrize("release", [b"ID=alpine\n", b"ID=fedora\nID_LIKE=rhel\n"])
+def test_no_debian_package_is_named_where_the_root_is_none(release: bytes) -> None:
+    (found,) = check(root() | {"usr/lib/os-release": release}, {CV2: needing("libGL.so.1")})
+    assert found.what == "it needs libGL.so.1, which is nowhere in the image"
+
+
+def test_an_older_suite_has_its_own_packages() -> None:
+    bookworm = root() | {"usr/lib/os-release": b"ID=debian\nVERSION_CODENAME=bookworm\n"}
+    (found,) = check(bookworm, {CV2: needing("libglib-2.0.so.0")})
+    assert found.what.endswith("the Debian package libglib2.0-0 has it")
+
+
+def test_one_name_is_one_finding_however_many_files_lack_it() -> None:
+    files = {f"{SITE}/p/m{number}.abi3.so": needing("libGL.so.1") for number in range(5)}
+    (found,) = check(root(), files)
+    assert found.what.endswith("(and 4 other files)")
+
+
+def test_what_a_library_of_a_wheel_lacks_is_said_with_what_loads_it() -> None:
+    files = {
+        CV2: needing("libQt5Core.so.5", rpath="$ORIGIN/../cv2.libs"),
+        f"{SITE}/cv2.libs/libQt5Core.so.5": needing("libglib-2.0.so.0", soname="libQt5Core.so.5"),
+    }
+    (found,) = check(root(), files)
+    assert found.path == f"{SITE}/cv2.libs/libQt5Core.so.5"
+    assert f"(loaded for {CV2})" in found.what
+
+
+def test_a_library_that_only_code_loads_counts_for_less() -> None:
+    assert told(check(root(), {f"{SITE}/lgb/lib/lib_lgb.so": needing("libgomp.so.1")})) == [
+        ("missing-library", "MEDIUM", f"{SITE}/lgb/lib/lib_lgb.so")
+    ]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "torchcodec/libtorchcodec_core4.so",
+        "numba/np/ufunc/tbbpool.cpython-313-x86_64-linux-gnu.so",
+        "PyQt5/Qt5/plugins/sqldrivers/libqsqlpsql.so",
+    ],
+)
+def test_one_of_several_files_for_the_same_thing_may_lack_something(path: str) -> None:
+    assert told(check(root(), {f"{SITE}/{path}": needing("libavcodec.so.58")})) == [
+        ("missing-library", "LOW", f"{SITE}/{path}")
+    ]
+
+
+def test_a_plugin_may_lack_an_accelerators_libraries_and_a_module_may_not() -> None:
+    plugin = f"{SITE}/onnx/capi/libprovider_shared.so"
+    assert told(check(root(), {plugin: needing("libcublasLt.so.12")})) == [("missing-library", "LOW", plugin)]
+    assert told(check(root(), {MODULE: needing("libcublasLt.so.12")})) == [("missing-library", "HIGH", MODULE)]
+
+
+@pytest.mark.parametrize("name", ["libcuda.so.1", "libnvidia-ml.so.1", "libGLX_nvidia.so.0", "libnvcuvid.so.1"])
+def test_the_gpus_driver_is_not_missed(name: str) -> None:
+    assert told(check(root(), {MODULE: needing(name)})) == [("driver-library", "NOTE", MODULE)]
+
+
+def test_a_library_of_another_wheel_is_taken_for_loaded_by_it() -> None:
+    files = {f"{SITE}/tv/_C.so": needing("libc10.so"), f"{SITE}/torch/lib/libc10.so": needing(soname="libc10.so")}
+    assert told(check(root(), files)) == [("library-loaded-first", "NOTE", f"{SITE}/tv/_C.so")]
+
+
+def test_a_library_of_the_root_where_the_linker_does_not_look_is_no_grave_matter() -> None:
+    jvm = {"usr/lib/jvm/server/libjvm.so": needing(soname="libjvm.so")}
+    assert told(check(root(), jvm, {MODULE: needing("libjvm.so")})) == [("library-off-path", "LOW", MODULE)]
+
+
+def test_a_module_for_another_python_and_debug_symbols_are_not_looked_at() -> None:
+    old = f"{SITE}/x/_x.cpython-312-x86_64-linux-gnu.so"
+    debug = "usr/lib/debug/.build-id/ab/cd.debug"
+    assert check(root(), {old: needing("libnone.so.1"), debug: needing("libnone.so.1")}) == []
+
+
+def test_programs_are_started_and_name_their_linker() -> None:
+    found = check(root(), {"usr/bin/tool": make_elf(needed=("libnone.so.1",), interpreter="/lib/ld-musl-x86_64.so.1")})
+    assert told(found) == [("interpreter-missing", "HIGH", "usr/bin/tool"), ("missing-library", "HIGH", "usr/bin/tool")]
+    assert "/lib/ld-musl-x86_64.so.1" in found[0].what
+
+
+def test_a_program_is_one_of_the_configs_path() -> None:
+    tool = {"opt/tool/bin/run": make_elf(needed=("libnone.so.1",), interpreter=LINKER)}
+    assert [one.severity.name for one in check(root(), tool)] == ["MEDIUM"]
+    assert [one.severity.name for one in check(root(), tool, PATH="/opt/tool/bin:/usr/bin")] == ["HIGH"]
+
+
+def test_what_is_preloaded_is_started_with_every_program() -> None:
+    library = {"opt/lib/libhook.so": needing("libnone.so.1")}
+    assert [one.severity.name for one in check(root(), library)] == ["MEDIUM"]
+    assert [one.severity.name for one in check(root(), library, LD_PRELOAD="/opt/lib/libhook.so")] == ["HIGH"]
+    preload = {"etc/ld.so.preload": b"/opt/lib/libhook.so\n"}
+    assert [one.severity.name for one in check(root(), library, preload)] == ["HIGH"]
+
+
+def versions(*wanted: str, library: str = "libc.so.6") -> bytes:
+    return make_elf(needed=(library,), needs=((library, wanted),))
+
+
+def test_a_newer_libc_than_the_roots_is_told_with_both_versions() -> None:
+    (found,) = check(root(), {MODULE: versions("GLIBC_2.34", "GLIBC_2.38", "GLIBC_2.4")})
+    assert told([found]) == [("glibc-too-old", "HIGH", MODULE)]
+    assert (
+        found.what == f"it needs GLIBC_2.38, and libc.so.6 of the image ({LIB}/libc.so.6) has no more than GLIBC_2.36"
+    )
+
+
+def test_a_newer_libstdcxx_is_told_likewise() -> None:
+    standard = make_elf(soname="libstdc++.so.6", defines=("GLIBCXX_3.4", "GLIBCXX_3.4.30"))
+    image = root(**{"libstdc++.so.6": standard})
+    (found,) = check(image, {MODULE: versions("GLIBCXX_3.4.32", library="libstdc++.so.6")})
+    assert "has no more than GLIBCXX_3.4.30" in found.what
+    assert check(image, {MODULE: versions("GLIBCXX_3.4.30", library="libstdc++.so.6")}) == []
+
+
+def test_another_library_without_the_version_that_is_wanted() -> None:
+    image = root(**{"libssl.so.3": make_elf(soname="libssl.so.3", defines=("OPENSSL_3.0.0",))})
+    (found,) = check(image, {MODULE: versions("OPENSSL_3.4.0", library="libssl.so.3")})
+    assert told([found]) == [("symbol-version-missing", "HIGH", MODULE)]
+    plain = root(**{"libssl.so.3": make_elf(soname="libssl.so.3")})
+    assert check(plain, {MODULE: versions("OPENSSL_3.4.0", library="libssl.so.3")}) == [], "as the linker: no versions"
+
+
+def test_a_wheel_for_another_machine_is_told_and_a_helper_for_one_is_noted() -> None:
+    tagged, helper = f"{SITE}/y/_y.abi3.so", f"{SITE}/pydevd/attach_linux_x86.so"
+    found = check(root(), {tagged: make_elf(machine=AARCH64), helper: make_elf(machine=I386, bits=32)})
+    assert told(found) == [("wrong-machine", "HIGH", tagged), ("wrong-machine", "NOTE", helper)]
+    assert [one.path for one in check(root(), {tagged: make_elf()}, arch="arm64") if one.path == tagged] == [tagged]
+
+
+def test_a_library_for_another_machine_does_not_count() -> None:
+    (found,) = [one for one in check(root(**{"libx.so.1": make_elf(machine=AARCH64)}), {MODULE: needing("libx.so.1")})
+                if one.path == MODULE]  # fmt: skip
+    assert found.rule.id == "missing-library"
+
+
+def test_glibcs_wheels_in_an_image_of_musl() -> None:
+    musl = {
+        "lib/ld-musl-x86_64.so.1": make_elf(soname="libc.musl-x86_64.so.1"),
+        "lib/libc.musl-x86_64.so.1": "ld-musl-x86_64.so.1",
+        "etc/os-release": b"ID=alpine\n",
+    }
+    assert told(check(musl, {MODULE: versions("GLIBC_2.17")})) == [("wrong-libc", "HIGH", MODULE)]
+    assert check(musl, {MODULE: make_elf(needed=("libc.musl-x86_64.so.1", "libpthread.so.0"))}) == []
+
+
+def test_a_damaged_file_is_noted_and_still_found() -> None:
+    broken = make_elf(soname="libx.so.1")[:90]
+    found = check(root(**{"libx.so.1": broken}), {MODULE: needing("libx.so.1")})
+    assert told(found) == [("native-unreadable", "NOTE", f"{LIB}/libx.so.1")]
+
+
+def test_a_layer_that_takes_a_library_away() -> None:
+    image = root(**{"libx.so.1": make_elf(soname="libx.so.1")})
+    assert check(image, {MODULE: needing("libx.so.1")}) == []
+    assert [one.path for one in check(image, {MODULE: needing("libx.so.1"), f"{LIB}/libx.so.1": None})] == [MODULE]
+
+
+def test_files_that_ask_for_endless_steps_end_the_check_and_not_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linker, "_STEPS", 1000)
+    files = {f"{SITE}/p/m{number}.abi3.so": needing("libGL.so.1") for number in range(300)}
+    assert "native-unfinished" in [one.rule.id for one in check(root(), files)]
+
+
+def test_an_image_without_native_files_is_fine() -> None:
+    assert check({}) == []
+
+
+def test_facts_are_kept_as_they_are() -> None:
+    facts = survey(root() | {MODULE: versions("GLIBC_2.34"), "broken": make_elf()[:90], "opt/x": None})
+    assert facts.files
+    assert facts.unread
+    assert facts.gone == ("opt/x",)
+    assert decode_facts(encode_facts(facts)) == facts
+
+
+@pytest.mark.parametrize("data", [b"", b"nonsense", encode_facts(survey(root()))[:-9]])
+def test_facts_that_were_damaged_are_not_known(data: bytes) -> None:
+    assert decode_facts(data) is None
