@@ -79,7 +79,11 @@ def scan(job: Job, source: Source) -> None:
         _pair(file)
     spans = [_tensor(file) for _ in range(tensors)]
     start = -(-file.cursor.at // file.alignment) * file.alignment
-    _check_spans(file, [span for span in spans if span], start)
+    known = [span for span in spans if span]
+    _check_spans(file, known, start)
+    if len(known) == len(spans):
+        end = start + max(last for _, last, _ in known) if known else file.cursor.at
+        check_trailing(job, source, end, padding=file.alignment)
     check_zip(job, source)
 
 
@@ -191,7 +195,3 @@ def _check_spans(file: _File, spans: list[tuple[int, int, str]], start: int) -> 
             file.job.find(BENT, f"{first - end} bytes before tensor {shown(name)} belong to none", offset=start + end,
                           severity=Severity.LOW)  # fmt: skip
         end = max(end, last)
-    if spans and start + end < size:
-        check_trailing(file.job, file.cursor.window.source, start + end, padding=file.alignment)
-    elif not spans and start < size:
-        check_trailing(file.job, file.cursor.window.source, file.cursor.at, padding=file.alignment)

@@ -143,7 +143,10 @@ def _check_strings(job: Job, block: list[Token]) -> None:
 def _woven(block: list[Token], at: int) -> bool:
     text = block[at][1][1:-1]
     near = [value for _, value in block[max(0, at - 4) : at + 5]]
-    if "__" in text or text == "_":
+    if text == "_":
+        empty = any(value in ("''", '""') for _, value in block[max(0, at - 40) : at])
+        return "*" in near or ("replace" in near and block[at - 1][1] == ",") or ("join" in near and empty)
+    if "__" in text:
         return "*" in near or (any(one in _WEAVE for one in near) and set(text) <= {"_"})
     if text.count("%c") > 1:
         return "format" in near or "%" in near

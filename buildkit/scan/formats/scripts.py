@@ -47,7 +47,7 @@ _LINES = 400
 
 def check(job: Job, text: str) -> None:
     """Look at the beginning of a text."""
-    begin = _BEGIN.match(text.lstrip("\ufeff"))
+    begin = _BEGIN.match(text)
     if begin:
         job.find(SCRIPT, f"it begins with {shown(begin.group(), 40)}", offset=0)
     elif found := find_python(text):

@@ -29,7 +29,7 @@ ESCAPES = Rule(
 )
 _BLOCK = 2**20
 _OVERLAP = 4096
-_WRONG = re.compile(r"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]")
+_WRONG = re.compile(r"[\0-\x06\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _TAG = re.compile(
     r"(?:^|[\s:,\-\[{])(?:!!python/|!<tag:yaml\.org,2002:python/|%TAG\s+\S+\s+tag:yaml\.org,2002:python)[\w/.:]*",
     re.MULTILINE,
@@ -77,9 +77,9 @@ def scan(job: Job, source: Source) -> None:
     before = ""
     template = not jsontext.recognise(source.read(0, 4096), source)  # in JSON they are read as the strings they are
     for at, block in _blocks(source):
-        text = before + block
+        text = before + (block if at else block.removeprefix("\ufeff"))
         if at == 0:
-            _check_beginning(job, block)
+            _check_beginning(job, text)
         _check_block(job, text)
         if template:
             jinja.check(job, text)

@@ -1,0 +1,182 @@
+"""Keras's descriptions of models, as `.keras` and HDF5 hold them, and HDF5 itself."""
+
+import json
+
+import pytest
+
+from buildkit.findings import Severity
+from buildkit.scan.job import Verdict
+from tests.scan.formatmaker import (
+    empty_zip_end,
+    hdf5,
+    hdf5_attribute,
+    hdf5_chunked,
+    hdf5_datatype,
+    hdf5_dims,
+    hdf5_external_link,
+    hdf5_filters,
+    look,
+    rules,
+    worst,
+)
+
+
+def layer(name: str, config: object = None, module: str | None = "keras.layers", **more: object) -> dict[str, object]:
+    return {
+        "module": module,
+        "class_name": name,
+        "config": {} if config is None else config,
+        "registered_name": None,
+        **more,
+    }
+
+
+def function(module: str, name: str) -> dict[str, object]:
+    return layer("function", name, module, registered_name="function")
+
+
+def model(*layers: object) -> bytes:
+    whole = layer("Functional", {"name": "m", "layers": layers}, "keras.src.models.functional")
+    return json.dumps(whole).encode()
+
+
+def test_honest_models_are_clean():
+    dense = layer(
+        "Dense",
+        {
+            "activation": "relu",
+            "dtype": layer("DTypePolicy", {"name": "float32"}, "keras"),
+            "kernel_initializer": layer("GlorotUniform", module="keras.initializers"),
+            "kernel_constraint": function("keras.activations", "relu"),
+            "shape": {"class_name": "__tuple__", "items": [1, 2]},
+            "inbound": {"class_name": "__keras_tensor__", "config": {"shape": [1], "dtype": "f", "keras_history": []}},
+        },
+    )
+    lookup = layer("StringLookup", {"vocabulary": ["a", "b"], "idf_weights": None})
+    content = model(layer("InputLayer"), dense, lookup, layer("Sequential", {"layers": [dense]}, "keras"))
+    assert look(content).findings == ()
+    assert look(content).verdict is Verdict.CLEAN
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        layer("Lambda", {"function": {"class_name": "__lambda__", "config": {"value": "4wAA"}}}),
+        layer("Lambda", {"function": ["4wAA", None, None], "function_type": "lambda", "module": "__main__"}),
+        layer("Lambda", {"function": "f", "output_shape_type": "lambda", "function_type": "function"}),
+        layer("Dense", {"activation": {"class_name": "__lambda__", "config": {"value": "4wAA"}}}),
+        {"a": [{"class_name": "__lambda__", "config": None}]},
+    ],
+)
+def test_bytecode_is_found(one):
+    assert (rules(model(one)), worst(model(one))) == ({"keras-lambda"}, Severity.CRITICAL)
+
+
+def test_bytecode_behind_an_equal_key_is_found():
+    text = '{"class_name":"Lambda","config":{"function":["4wAA"]},"config":{},"class_name":"Dense"}'
+    inner = '{"x": {"class_name": "__lambda__", "config": {}}, "x": 1}'
+    assert "json-double-key" in rules(text.encode())
+    assert "keras-lambda" in rules(inner.encode())
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("os", "system"), ("builtins", "eval"), ("builtins", "exec"), ("subprocess", "Popen"), ("shutil", "rmtree"),
+        ("importlib", "import_module"), ("posix", "system"), ("runpy", "run_path"), ("numpy.testing", "runstring"),
+        ("torch.hub", "load"), ("ctypes", "CDLL"),
+    ],
+)  # fmt: skip
+def test_modules_that_run_things_are_found(module, name):
+    for one in (function(module, name), layer(name, {}, module), layer("Lambda", {"function": function(module, name)})):
+        assert worst(model(one)) is Severity.CRITICAL
+        assert rules(model(one)) & {"keras-module", "keras-function"}
+
+
+@pytest.mark.parametrize(
+    "module", ["evil", "kerasevil.layers", "keras.utils.evil", "keras.src.saving.x", "my_package.layers"]
+)
+def test_other_modules_are_found(module):
+    assert worst(model(layer("Thing", {}, module))) is Severity.HIGH
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("keras.utils", "get_file"), ("keras.models", "load_model"), ("keras.saving", "load_model"),
+        ("keras.config", "enable_unsafe_deserialization"), ("keras.src.utils.file_utils", "get_file"),
+        ("keras.models", "model_from_json"), ("keras.layers", "deserialize"), ("keras.saving", "load_weights"),
+        ("keras", "custom_object_scope"),
+    ],
+)  # fmt: skip
+def test_kerass_own_gadgets_are_found(module, name):
+    assert worst(model(function(module, name))) is Severity.CRITICAL
+    assert worst(model(layer(name, {}, module))) is Severity.CRITICAL
+    assert worst(model(layer("Fine", {}, None, registered_name=f"x>{name}"))) is Severity.CRITICAL
+
+
+def test_functions_of_layers_places_are_suspect():
+    assert worst(model(function("keras.models", "clone"))) is Severity.HIGH
+
+
+def test_switching_the_safe_mode_off_is_found():
+    assert "keras-unsafe-mode" in rules(model(layer("Dense", {"arguments": {"safe_mode": False}})))
+
+
+@pytest.mark.parametrize("key", ["vocabulary", "idf_weights"])
+def test_vocabularies_that_are_paths_are_found(key):
+    assert rules(model(layer("StringLookup", {key: "/etc/passwd"}))) == {"keras-file-reference"}
+
+
+def test_layers_that_load_something_else_are_found():
+    assert worst(model(layer("TorchModuleWrapper", {"module": "gASV"}))) is Severity.CRITICAL
+    assert rules(model(layer("TFSMLayer", {"filepath": "/tmp/evil"}))) == {"keras-unsafe-layer"}
+
+
+def test_somebodys_own_layer_is_a_note():
+    found = look(model(layer("Mine", {}, None, registered_name="my>Mine")))
+    assert [one.rule.id for one in found.findings] == ["keras-custom-object"]
+    assert found.verdict is Verdict.CLEAN
+
+
+LAMBDA = model(layer("Lambda", {"function": ["4wAA", None, None], "function_type": "lambda"}))
+
+
+def test_honest_hdf5_is_clean():
+    content = hdf5(hdf5_attribute("model_config", model(layer("Dense"))), children=(hdf5_dims(3, 4) + hdf5_datatype(),))
+    found = look(content)
+    assert (found.verdict, found.formats, found.gaps) == (Verdict.CLEAN, ("HDF5",), ())
+
+
+def test_the_model_in_an_attribute_is_looked_at():
+    assert rules(hdf5(hdf5_attribute("model_config", LAMBDA))) == {"keras-lambda"}
+    assert rules(hdf5(children=(hdf5_attribute("anything", LAMBDA),))) == {"keras-lambda"}
+
+
+def test_links_into_other_files_are_found():
+    assert rules(hdf5(hdf5_external_link("w", "/etc/passwd"))) == {"hdf5-other-file"}
+
+
+def test_shapes_that_fill_the_memory_are_found():
+    assert rules(hdf5(children=(hdf5_dims(2**20, 2**20) + hdf5_datatype() + hdf5_chunked(),))) == {"hdf5-shape-bomb"}
+    assert rules(hdf5(children=(hdf5_dims(20, 20) + hdf5_datatype() + hdf5_chunked(),))) == set()
+
+
+def test_filters_that_load_plugins_are_found():
+    assert rules(hdf5(hdf5_filters(1, 2, 32000))) == set()
+    assert rules(hdf5(hdf5_filters(1, 31337))) == {"hdf5-filter"}
+
+
+def test_what_stands_before_and_behind_is_found():
+    content = hdf5()
+    assert rules(b"#!/bin/sh\nid\n".ljust(512, b"\0") + content) == {"hdf5-user-block", "program"}
+    assert rules(bytes(512) + content) == set()
+    assert rules(content + bytes(9000) + b"x") == {"trailing-bytes"}
+    assert "zip-polyglot" in rules(content + empty_zip_end())
+
+
+def test_objects_that_are_none_are_no_verdict():
+    content = hdf5(children=(hdf5_dims(3),))
+    place = content.rindex(b"OHDR")
+    assert look(content[:place] + b"oops" + content[place + 4 :]).verdict is Verdict.PARTIAL
+    assert look(content[:60]).verdict is Verdict.PARTIAL
