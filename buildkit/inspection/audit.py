@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ from typing import Any
 from buildkit.audit.audit import check_image
 from buildkit.audit.service import say_pinned
 from buildkit.audit.view import ImageView, show
-from buildkit.engine.images import FoundImage, open_image, read_view
+from buildkit.engine.images import open_image, read_view
 from buildkit.engine.main import check_writable, write_text
 from buildkit.engine.options import Parser
 from buildkit.engine.planning import Planner, open_planner
+from buildkit.errors import BuildError, DefinitionError, Interrupted
 from buildkit.events import StepFinished, StepStarted
 from buildkit.findings import Finding, Severity
 from buildkit.report.findings import (
@@ -29,47 +30,56 @@ from buildkit.report.findings import (
 )
 from buildkit.report.view import open_view
 from buildkit.report.words import say_bytes, say_count
+from buildkit.tools.transport import TRANSPORTS
 
 NEVER = "never"
 
 
+AT_REST, RUNNING = "at rest", "running"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """An image, what was found in it, and which parts were looked at (``at rest``, ``running``).
+    """An image, what was found in it, and which parts were looked at.
 
-    ``parts`` says of a part that could not be looked at why, and of one that was nothing: a part that is not there was
-    not asked for.
+    ``parts`` are those that were asked for, each with the reason why it could not be looked at, else nothing.
+    ``view`` is what was read of the image; None where it was only started.
     """
 
-    view: ImageView
+    name: str
     findings: tuple[Finding, ...]
     parts: Mapping[str, str]
+    view: ImageView | None = None
 
     def closes(self, gate: Severity | None) -> bool:
-        """Whether a finding is so bad, or a part that was asked for could not be looked at."""
+        """Whether a finding is so bad, or a part that was asked for could not be looked at, which is no pass."""
         unknown = any(self.parts.values())
         return unknown or (gate is not None and any(one.severity >= gate for one in self.findings))
 
     def as_json(self, gate: Severity | None) -> dict[str, Any]:
         """As docs/audit.md describes it."""
-        view = self.view
         return {
-            "image": view.name,
-            "stage": view.origin.stage or None,
-            "parts": dict(self.parts),
-            "pinned": say_pinned(view) or None,
-            "user": view.config.user or None,
-            "files": len(view.files),
-            "bytes": sum(layer.unpacked for layer in view.layers),
-            "not_searched_to_the_end": sum(layer.cut for layer in view.layers),
-            "layers": [
-                {"digest": layer.digest, "bytes": layer.unpacked, "members": len(layer.entries)}
-                for layer in view.layers
-            ],
+            "image": self.name,
+            "parts": {part: why or None for part, why in self.parts.items()},
+            **(_view_json(self.view) if self.view is not None else {}),
             "findings": findings_json(self.findings),
             "fail_on": say_severity(gate) if gate is not None else NEVER,
             "failed": self.closes(gate),
         }
+
+
+def _view_json(view: ImageView) -> dict[str, Any]:
+    return {
+        "stage": view.origin.stage or None,
+        "pinned": say_pinned(view) or None,
+        "user": view.config.user or None,
+        "files": len(view.files),
+        "bytes": sum(layer.unpacked for layer in view.layers),
+        "not_searched_to_the_end": sum(layer.cut for layer in view.layers),
+        "layers": [
+            {"digest": layer.digest, "bytes": layer.unpacked, "members": len(layer.entries)} for layer in view.layers
+        ],
+    }
 
 
 def audit(folder: Path, arguments: Sequence[str]) -> int:
@@ -78,12 +88,7 @@ def audit(folder: Path, arguments: Sequence[str]) -> int:
     if options.sarif is not None:
         check_writable(options.sarif)
     with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
-        began = time.monotonic()
-        say(StepStarted(step=options.target, phase="audit"))
-        with open_image(planner, options.target) as image:
-            found = look(planner, image, options)
-        size = sum(layer.unpacked for layer in found.view.layers)
-        say(StepFinished(step=options.target, phase="audit", seconds=time.monotonic() - began, size=size))
+        found = look(planner, options.target, _choose(planner, options))
     if options.sarif is not None:
         write_text(options.sarif, _sarif(found))
     if options.json:
@@ -93,34 +98,74 @@ def audit(folder: Path, arguments: Sequence[str]) -> int:
     return int(found.closes(options.fail_on))
 
 
-def look(planner: Planner, image: FoundImage, options: argparse.Namespace) -> Audit:
-    """Read the image once, and check what was asked for."""
-    view = read_view(image, planner.shop)
-    parts: dict[str, str] = {}
-    findings: list[Finding] = []
-    if not options.running:
-        parts["at rest"] = ""
-        findings += check_image(view)
-    return Audit(view=view, findings=tuple(findings), parts=parts)
+def _choose(planner: Planner, options: argparse.Namespace) -> tuple[str, ...]:
+    """What is asked for: for a stage both, unless one is; a foreign image is not started unless that is said."""
+    asked = tuple(part for part, said in ((AT_REST, options.at_rest), (RUNNING, options.running)) if said)
+    return asked or ((AT_REST, RUNNING) if options.target in planner.graph.stages else (AT_REST,))
+
+
+def look(planner: Planner, target: str, parts: Sequence[str]) -> Audit:
+    """Look at the parts of an image that are asked for, each once."""
+    if AT_REST not in parts:
+        found, why = _run(planner, target)
+        return Audit(name=target, findings=found, parts={RUNNING: why})
+    say, began = planner.shop.say, time.monotonic()
+    say(StepStarted(step=target, phase="audit"))
+    with open_image(planner, target) as image:
+        view, stored = read_view(image, planner.shop), image.stored
+    findings = check_image(view)
+    size = sum(layer.unpacked for layer in view.layers)
+    say(StepFinished(step=target, phase="audit", seconds=time.monotonic() - began, size=size))
+    looked = {AT_REST: ""}
+    if RUNNING in parts:
+        if target in planner.graph.stages and not stored:
+            looked[RUNNING] = f"local storage does not have this image: nox -s build-{target}"
+        else:
+            more, looked[RUNNING] = _run(planner, target)
+            findings += more
+    return Audit(name=target, findings=findings, parts=looked, view=view)
+
+
+def _run(planner: Planner, target: str) -> tuple[tuple[Finding, ...], str]:
+    """What is found in a container of the image, or why there is none."""
+    from buildkit.engine.observe import audit_running
+    from buildkit.engine.scheduler import interruptible
+
+    transport, _, rest = target.partition(":")
+    if transport == "containers-storage" or target.startswith("docker://"):
+        target = rest.removeprefix("//")
+    elif transport in TRANSPORTS:
+        hint = f"copy it into local storage first: skopeo copy {target} containers-storage:NAME"
+        raise DefinitionError(f"{target}: an image of a layout or an archive is not started", hint=hint)
+    try:
+        with interruptible():
+            return audit_running(planner, target), ""
+    except Interrupted:
+        raise
+    except BuildError as error:
+        return (), f"{error.message}{f' ({error.hint})' if error.hint else ''}"
 
 
 def render_audit(found: Audit, gate: Severity | None) -> list[str]:
     """The lines for people: findings with reasons, what was looked at, and the sum."""
-    view = found.view
     lines = render_findings(found.findings)
     lines += [""] * bool(lines)
-    size = sum(layer.unpacked for layer in view.layers)
-    layers = say_count(len(view.layers), "layer")
-    lines.append(
-        f"{show(view.name)}: {say_bytes(size)} in {layers}, {len(view.files)} files; {' and '.join(found.parts)}"
-    )
-    for name, other in view.origin.peers:
-        lines.append(f"{size / other:.0%} of the bytes of {name} ({say_bytes(other)})")
-    if cut := sum(layer.cut for layer in view.layers):
-        lines.append(f"{say_count(cut, 'large text')} searched for secrets in the first 64 MiB alone")
-    lines += [f"not looked at {part}: {why}" for part, why in found.parts.items() if why]
+    looked = " and ".join(part for part, why in found.parts.items() if not why) or "nothing of it"
+    lines.append(f"{show(found.name)}, {looked}")
+    if found.view is not None:
+        lines += _say_view(found.view)
+    lines += [f"not looked at {part}: {show(why, 1000)}" for part, why in found.parts.items() if why]
     lines.append(_say_sum(found, gate))
     return lines
+
+
+def _say_view(view: ImageView) -> Iterator[str]:
+    size = sum(layer.unpacked for layer in view.layers)
+    yield f"{say_bytes(size)} in {say_count(len(view.layers), 'layer')}, {say_count(len(view.files), 'file')}"
+    for name, other in view.origin.peers:
+        yield f"{size / other:.0%} of the bytes of {name} ({say_bytes(other)})"
+    if cut := sum(layer.cut for layer in view.layers):
+        yield f"{say_count(cut, 'large text')} searched for secrets in the first 64 MiB alone"
 
 
 def _say_sum(found: Audit, gate: Severity | None) -> str:
@@ -136,7 +181,7 @@ def _sarif(found: Audit) -> str:
     from buildkit.report.sarif import SarifRun, render_sarif
 
     says = "the root of the image's file system"
-    run = SarifRun.of("audit", base="IMAGE", base_says=says, inside=True, subject=found.view.name)
+    run = SarifRun.of("audit", base="IMAGE", base_says=says, inside=True, subject=found.name)
     return render_sarif(found.findings, run)
 
 
@@ -149,9 +194,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--fail-on", type=_gate, default=Severity.HIGH, metavar="SEVERITY",
         help="exit 1 for findings so bad: critical, high (unless said), medium, low, note, or never",
     )  # fmt: skip
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--at-rest", action="store_true", help="read the image, start nothing")
-    how.add_argument("--running", action="store_true", help="start a container and look at that alone")
+    parser.add_argument("--at-rest", action="store_true", help="read the image; nothing is started unless said")
+    parser.add_argument(
+        "--running", action="store_true", help="start a container and look at it; stages are, unless said"
+    )
     return parser.parse_args(list(arguments))
 
 
