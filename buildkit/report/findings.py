@@ -36,16 +36,16 @@ def findings_rows(findings: Iterable[Finding]) -> list[tuple[str, ...]]:
 
 def render_findings(findings: Iterable[Finding], width: int = 110) -> list[str]:
     """Lines: findings of a rule together, the worst first, and below them why it matters and what to do."""
-    groups: dict[tuple[Severity, str], list[Finding]] = {}
+    groups: dict[str, list[Finding]] = {}
     for one in worst_first(findings):
-        groups.setdefault((one.severity, one.rule.id), []).append(one)
+        groups.setdefault(one.rule.id, []).append(one)
     lines: list[str] = []
-    for (severity, name), group in groups.items():
-        rule = group[0].rule
-        lines += ["", f"{say_severity(severity):<10}{name}: {_flat(rule.title)}"]
+    for name, group in groups.items():
+        worst, rule = group[0].severity, group[0].rule
+        lines += ["", f"{say_severity(worst):<10}{name}: {_flat(rule.title)}"]
         for one in group:
-            where = say_where(one)
-            lines.append(f"{_INDENT}{where}: {_flat(one.what)}" if where else f"{_INDENT}{_flat(one.what)}")
+            where, milder = say_where(one), "" if one.severity is worst else f" ({say_severity(one.severity)})"
+            lines.append(f"{_INDENT}{f'{where}: ' if where else ''}{_flat(one.what)}{milder}")
         lines += _advice(rule, width)
     return lines[1:]
 

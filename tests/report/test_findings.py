@@ -43,6 +43,12 @@ def test_a_rule_is_explained_once_below_its_findings() -> None:
     ]
 
 
+def test_milder_cases_of_a_rule_are_said_below_it() -> None:
+    lines = render_findings((*FINDINGS, Finding(rule=BAD, what="names c", path="y", override=Severity.MEDIUM)))
+    assert lines[3] == "          y: names c (medium)"
+    assert len([line for line in lines if "why: It runs." in line]) == 1
+
+
 def test_rows_have_the_worst_first() -> None:
     lines = render_columns(COLUMNS, findings_rows(FINDINGS), None)
     assert lines[1].split() == ["critical", "calls", "x.pt!data.pkl,", "byte", "3", "calls", "a", "CVE-1-2"]

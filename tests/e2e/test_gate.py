@@ -1,0 +1,93 @@
+"""No model becomes, or stays, a layer before it was scanned: the gate in real builds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+
+from tests.e2e.conftest import add_wheel
+from tests.e2e.tinyproject import Tiny
+from tests.scan.craft import calling
+
+pytestmark = pytest.mark.tools
+
+BAD = calling()
+UNKNOWN = b"\x93\x01\xfe" + bytes(range(7, 200)) * 3
+ALLOW = "requirements/models.allow.toml"
+
+
+def add_model(tiny: Tiny, data: bytes) -> None:
+    (tiny.project / "models/greeter/net.bin").write_bytes(data)
+    tiny.lock()
+
+
+def accept(tiny: Tiny, data: bytes) -> None:
+    text = tiny.run("scan-models", "--json").text
+    found, _ = json.JSONDecoder().raw_decode(text[text.index("{") :])
+    rules = {one["rule"] for file in found["files"] for one in file["findings"]}
+    digest = hashlib.sha256(data).hexdigest()
+    tiny.write(ALLOW, "".join(f'[[accept]]\nrule = "{r}"\nsha256 = "{digest}"\nreason = "ours"\n' for r in rules))
+
+
+def test_a_build_with_a_malicious_model_stops_before_it_is_packed_and_goes_on_without_it(tiny: Tiny) -> None:
+    add_model(tiny, BAD)
+    message = tiny.refuse("models", "--no-import", code=1)
+    assert "models/greeter/net.bin: refused: " in message
+    assert "critical pickle-" in message
+    assert "system" in message
+    assert "why: " in message
+    assert "hint: " in message
+    assert hashlib.sha256(BAD).hexdigest() in message, "what to write into the allow-file"
+    assert len(tiny.blobs()) == 1, "the other model's, which does not depend on it"
+    (tiny.project / "models/greeter/net.bin").unlink()
+    tiny.lock()
+    assert tiny.build("models", "--no-import").built().keys() == {"models/greeter"}
+
+
+def test_what_was_accepted_is_built_and_a_reused_layer_is_judged_again_when_it_no_longer_is(tiny: Tiny) -> None:
+    add_model(tiny, BAD)
+    accept(tiny, BAD)
+    assert "models/greeter" in tiny.build("models", "--no-import").built()
+    assert tiny.build("models", "--no-import").built() == {}
+    (tiny.project / ALLOW).unlink()
+    assert "models/greeter/net.bin: refused: " in tiny.refuse("models", "--no-import", code=1)
+
+
+def test_a_file_is_scanned_once_by_whoever_comes_first(tiny: Tiny) -> None:
+    assert tiny.run("scan-models", "models").code == 0
+    verdicts = tiny.rows("verdicts")
+    assert len(verdicts) == 3
+    first = tiny.build("models", "--no-import")
+    assert "scan" not in {line.split()[0] for line in first.text.splitlines() if line.strip()}
+    tiny.write("models/speller/weights.txt", "other weights")
+    second = tiny.build("models", "--no-import")
+    assert [line.split()[1] for line in second.text.splitlines() if line.split()[:1] == ["scan"]] == ["models/speller"]
+    assert len(tiny.rows("verdicts")) == 4
+
+
+def test_content_of_no_known_format_is_warned_of_or_refused_as_the_settings_say(tiny: Tiny) -> None:
+    add_model(tiny, UNKNOWN)
+    warned = tiny.build("models", "--no-import")
+    assert "warning  models/greeter/net.bin: no format that is known, so not scanned" in warned.text
+    pyproject = (tiny.project / "pyproject.toml").read_text()
+    tiny.write("pyproject.toml", pyproject.replace("[tool.buildkit]", '[tool.buildkit]\nunscanned-models = "refuse"'))
+    message = tiny.refuse("models", "--no-import", code=1)
+    assert "net.bin: refused: it could not be fully scanned" in message
+    accept(tiny, UNKNOWN)
+    tiny.build("models", "--no-import")
+
+
+def test_a_model_inside_a_wheel_is_scanned_too(tiny: Tiny) -> None:
+    add_wheel(tiny.folder / "links", "weights", "1.0", {"weights/net.safetensors": BAD * 2, "weights/__init__.py": b""})
+    with (tiny.project / "requirements/models.toml").open("a") as file:
+        file.write(
+            '\n[[model]]\nname = "net"\nsource = "pypi:weights"\nlicense = "MIT"\nfiles = ["weights/*.safetensors"]\n'
+        )
+    tiny.lock()
+    assert "net/net.safetensors: refused: " in tiny.refuse("models", "--no-import", code=1)
+    session = tiny.run("scan-models")
+    assert session.code == 1
+    assert "net/net.safetensors, byte" in session.text
+    assert tiny.left_over() == []
