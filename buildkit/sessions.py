@@ -51,6 +51,8 @@ def register(folder: Path | str | None = None) -> None:
     _session("export-containerfile", summary, root, _export)
     summary = "Print what an image is made of, as CycloneDX or SPDX (-- STAGE, --format spdx, --output FILE)."
     _session("sbom", summary, root, _sbom)
+    summary = "Ask whether advisories are known for what the locks pin (-- STAGE, --json, --ignore ID)."
+    _session("audit-deps", summary, root, _audit_deps)
     _session("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check).", root, _lock)
     _session("cache", "See to the cache (-- ls, du, gc, verify, why KEY).", root, _cache)
     summary = "Scan model files for what they would do when they are loaded (-- STAGE|PATH, --json, --sarif FILE)."
@@ -165,6 +167,13 @@ def _sbom(root: Path, arguments: Sequence[str]) -> int:
     from buildkit.inspection.sbom import sbom
 
     return guarded(lambda: sbom(root, arguments))
+
+
+def _audit_deps(root: Path, arguments: Sequence[str]) -> int:
+    from buildkit.engine.main import guarded
+    from buildkit.inspection.auditdeps import audit_deps
+
+    return guarded(lambda: audit_deps(root, arguments))
 
 
 def _lock(root: Path, arguments: Sequence[str]) -> int:

@@ -1,0 +1,136 @@
+"""Known vulnerabilities of Python packages, asked of an advisory service through ``uv audit``.
+
+uv audits projects with its own kind of lock, so one is written for the pins, into a temporary folder. It asks a
+service of the OSV format (https://google.github.io/osv.dev/api/). Whatever keeps uv from a whole answer is an error:
+no answer is not a good answer.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from buildkit.errors import FetchError
+from buildkit.tools.process import Command, Finished, run
+from buildkit.tools.resolver import uv_program
+
+_NOTHING, _FOUND, _FAILED = 0, 1, 2  # uv's exit codes
+_INDEX = "https://pypi.org/simple"  # a word in the lock that is written; nothing is fetched from it
+_PREVIEW = "audit-command,json-output"
+_QUIET = {"VIRTUAL_ENV": "", "NO_COLOR": "1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vulnerability:
+    """An advisory that holds for a package: ``fixed`` are versions without it, ``link`` where it is written."""
+
+    id: str
+    name: str
+    version: str
+    aliases: tuple[str, ...] = ()
+    summary: str = ""
+    fixed: tuple[str, ...] = ()
+    link: str = ""
+
+
+def audit(pins: Sequence[tuple[str, str]], python: str, *, service: str = "") -> tuple[Vulnerability, ...]:
+    """What is known of names and versions that ``python`` (``3.13``) runs, sorted.
+
+    ``service`` is the address of another advisory service. Raises FetchError where the answer is not whole, and
+    MissingTool.
+    """
+    wanted = sorted({(name, version.partition("+")[0]) for name, version in pins})  # advisories name public versions
+    if not wanted:
+        return ()
+    with tempfile.TemporaryDirectory(prefix="buildkit-audit-") as folder:
+        place = Path(folder)
+        (place / "pyproject.toml").write_text(_render_project(python), "utf-8")
+        (place / "uv.lock").write_text(_render_lock(wanted, python), "utf-8")
+        finished = run(Command(argv=_argv(place, service), env=_QUIET, cwd=place, accept=(0, 1, 2), what="uv audit"))
+    return _read(finished, len(wanted))
+
+
+def _argv(place: Path, service: str) -> tuple[str, ...]:
+    return (
+        *uv_program(),
+        "audit",
+        "--project", str(place), "--directory", str(place),  # whatever the environment says
+        "--frozen",                          # the lock as it is written
+        "--no-cache",                        # an old answer is no answer
+        "--no-python-downloads",
+        "--no-progress",
+        "--output-format", "json",
+        "--preview-features", _PREVIEW,
+        *(("--service-url", service) if service else ()),
+    )  # fmt: skip
+
+
+def _render_project(python: str) -> str:
+    return f'[project]\nname = "audited"\nversion = "0"\nrequires-python = ">={python}"\n'
+
+
+def _render_lock(pins: Sequence[tuple[str, str]], python: str) -> str:
+    tables = [(json.dumps(name), json.dumps(version)) for name, version in pins]
+    source = f'source = {{ registry = "{_INDEX}" }}'
+    packages = "".join(f"[[package]]\nname = {name}\nversion = {version}\n{source}\n\n" for name, version in tables)
+    wanted = "".join(f"    {{ name = {name}, version = {version}, {source} }},\n" for name, version in tables)
+    root = f'[[package]]\nname = "audited"\nversion = "0"\nsource = {{ virtual = "." }}\ndependencies = [\n{wanted}]\n'
+    return f'version = 1\nrevision = 3\nrequires-python = ">={python}"\n\n{packages}{root}'
+
+
+def _read(finished: Finished, count: int) -> tuple[Vulnerability, ...]:
+    if finished.code == _FAILED:
+        raise _no_answer(_reason(finished.stderr.decode("utf-8", "replace")))
+    try:
+        value = json.loads(finished.stdout)
+        found = tuple(_vulnerability(entry) for entry in value["vulnerabilities"])
+        asked = value["summary"]["audited_packages"]
+        adverse = tuple(_adverse(entry) for entry in value.get("adverse_statuses", ()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _no_answer(f"uv's answer cannot be read ({type(error).__name__})") from error
+    if asked != count:
+        raise _no_answer(f"uv looked at {asked} of {count} packages")
+    if bool(found or adverse) != (finished.code == _FOUND):
+        raise _no_answer(f"uv's exit code {finished.code} and its answer differ")
+    return tuple(sorted((*found, *adverse), key=lambda one: (one.name, one.version, one.id)))
+
+
+def _vulnerability(entry: dict[str, Any]) -> Vulnerability:
+    shown = str(entry["display_id"])
+    names = {str(entry["id"]), *map(str, entry.get("aliases") or ())} - {shown}
+    return Vulnerability(
+        id=shown,
+        name=str(entry["dependency"]["name"]),
+        version=str(entry["dependency"]["version"]),
+        aliases=tuple(sorted(names)),
+        summary=str(entry.get("summary") or ""),
+        fixed=tuple(map(str, entry.get("fix_versions") or ())),
+        link=str(entry.get("link") or ""),
+    )
+
+
+def _adverse(entry: dict[str, Any]) -> Vulnerability:
+    """A project that its index marks (PEP 792): quarantined, deprecated or archived."""
+    said = entry.get("dependency", entry)
+    status = str(entry.get("status") or "adverse status")
+    summary = str(entry.get("reason") or "its index says so of the whole project")
+    return Vulnerability(id=status, name=str(said["name"]), version=str(said.get("version") or ""), summary=summary)
+
+
+def _reason(said: str) -> str:
+    """uv's error, its first line and its last cause."""
+    if "unrecognized subcommand" in said:
+        return "this uv has no `audit`: a newer one is needed"
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    causes = [line.removeprefix("cause: ").removeprefix("Caused by: ") for line in lines if line[:5].lower() == "cause"]
+    return "; ".join([*errors[:1], *causes[-1:]]) or "uv audit failed"
+
+
+def _no_answer(why: str) -> FetchError:
+    hint = "this is not a pass: ask again where there is a network, or name a service that is reached: --service URL"
+    return FetchError(f"could not check for known vulnerabilities: {why}", hint=hint)
