@@ -94,11 +94,10 @@ def _say_capabilities(bits: int) -> str:
 
 def _secrets(seen: Observation) -> Iterator[Finding]:
     for line in dict.fromkeys(seen.environment):
-        for sort, _, secret in find_all(line.encode("utf-8", "surrogateescape") + b"\n", DISTINCT + WRITTEN):
-            name = line.partition("=")[0]
-            yield Finding(
-                rule=rules.ENVIRONMENT_SECRET, what=f"{name} holds {sort}: {redact(secret)}", path="/proc/1/environ"
-            )
+        found = next(find_all(line.encode("utf-8", "surrogateescape") + b"\n", DISTINCT + WRITTEN), None)
+        if found is not None:
+            what = f"{line.partition('=')[0]} holds {found[0]}: {redact(found[2])}"
+            yield Finding(rule=rules.ENVIRONMENT_SECRET, what=what, path="/proc/1/environ")
 
 
 def _mounts(seen: Observation) -> Iterator[Finding]:

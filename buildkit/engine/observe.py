@@ -194,7 +194,7 @@ class _Look:
         if port.protocol != "tcp":
             return True
         published = podman.inspect_container(self._name)["NetworkSettings"]["Ports"]
-        bound = published.get(f"{port.number}/tcp") or ()
+        bound = published.get(f"{port.number}/tcp") or []
         with (
             suppress(OSError, KeyError, IndexError),
             socket.create_connection((LOOPBACK, int(bound[0]["HostPort"])), 2),

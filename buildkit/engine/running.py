@@ -22,7 +22,7 @@ from buildkit.report.words import clean
 from buildkit.running.container import Container, make_container, network_argv, run_argv
 from buildkit.running.host import Host, Lack, find_lacks
 from buildkit.running.render import render_command, render_compose, render_quadlet
-from buildkit.tools import podman
+from buildkit.tools import podman, process
 
 _KEPT = 4096
 
@@ -113,7 +113,7 @@ def _attend(container: Container, argv: Sequence[str]) -> int:
     patience = container.running.stop_seconds
     began = False
     try:
-        with podman.start_attached(argv, patience + 10.0) as child:
+        with process.start(process.Command(argv=tuple(argv), patience=patience + 10.0)) as child:
             began = True
             assert child.stdout is not None  # noqa: S101 - pipes
             assert child.stderr is not None  # noqa: S101

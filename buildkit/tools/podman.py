@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from buildkit.errors import BuildError, ToolError
 from buildkit.running.container import NETWORK_OPTION
 from buildkit.running.host import Host, parse_host
-from buildkit.tools.process import Command, Finished, run, start
+from buildkit.tools.process import Command, Finished, run
 from buildkit.tools.storage import find_config
-
-if TYPE_CHECKING:
-    from subprocess import Popen
 
 FAILED = 125  # podman's own exit code, where it could not start the container
 HINT = "nox -s doctor says what containers lack on this host"
@@ -93,11 +89,6 @@ def explain(said: str) -> str:
     if "address already in use" in said or "port is already allocated" in said:
         return "--port N publishes another port, --port 0 any that is free"
     return HINT
-
-
-def start_attached(argv: Sequence[str], patience: float) -> AbstractContextManager[Popen[bytes]]:
-    """``podman run`` under way, with pipes for what its container says; see ``process.start``."""
-    return start(Command(argv=tuple(argv), patience=patience))
 
 
 def inspect_container(name: str) -> dict[str, Any]:

@@ -1,0 +1,208 @@
+"""The recommended flags: as a command, as a compose file and as units, all saying the same."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from buildkit.declare.stage import Config, Healthcheck, Running
+from buildkit.running.container import Container, health_options, make_container, run_argv
+from buildkit.running.host import Host, find_lacks, parse_host
+from buildkit.running.render import render_command, render_compose, render_quadlet
+
+HEALTH = Healthcheck(test=("python", "-IS", '/app/it is $1 "100%".py'), interval=30, timeout=5, start_period=10)
+CONFIG = Config(user="ml", ports=("8000", "53/udp"), healthcheck=HEALTH)
+RUNNING = Running(memory="2g", pids=99, tmpfs=(("/dev/shm", "1g"), ("/tmp", "64m")), stop_seconds=7)
+FULL = make_container("localhost/x/web:latest", "x-web", CONFIG, RUNNING)
+PLAIN = make_container("localhost/x/job:latest", "x-job", Config(), Running())
+OPEN = make_container("localhost/x/web:latest", "x-web", CONFIG, Running(outgoing=True, tmpfs=()))
+ALL = {"full": FULL, "plain": PLAIN, "open": OPEN}
+LINUX = Host(version="5.4.2", controllers=("cpu", "memory", "pids"), closes=True)
+GENERATORS = (
+    "/usr/libexec/podman/quadlet",
+    "/usr/lib/podman/quadlet",
+    "/usr/lib/systemd/system-generators/podman-system-generator",
+)
+
+
+def test_every_flag() -> None:
+    assert run_argv(FULL, "--rm") == (
+        "podman", "run", "--rm", "--name=x-web", "--pull=never", "--user=ml",
+        "--read-only", "--read-only-tmpfs=false",
+        "--tmpfs=/dev/shm:rw,nosuid,nodev,noexec,size=1g,mode=1777",
+        "--tmpfs=/tmp:rw,nosuid,nodev,noexec,size=64m,mode=1777",
+        "--cap-drop=all", "--security-opt=no-new-privileges",
+        "--memory=2g", "--memory-swap=2g", "--pids-limit=99",
+        "--network=x-web", "--publish=127.0.0.1:8000:8000", "--publish=127.0.0.1:53:53/udp",
+        "--stop-timeout=7",
+        '--health-cmd=["python", "-IS", "/app/it is $1 \\"100%\\".py"]',
+        "--health-interval=30s", "--health-timeout=5s", "--health-start-period=10s", "--health-retries=3",
+        "localhost/x/web:latest",
+    )  # fmt: skip
+
+
+def test_a_container_without_a_port_has_no_network() -> None:
+    assert "--network=none" in run_argv(PLAIN, "--rm")
+    assert not any(word.startswith("--network") for word in run_argv(OPEN, "--rm"))
+
+
+def test_the_first_port_may_be_another_of_the_host_and_0_is_any_for_all() -> None:
+    def published(port: int | None) -> list[str]:
+        return [p.published for p in make_container("i", "n", CONFIG, Running(), host_port=port).ports]
+
+    assert published(9000) == ["127.0.0.1:9000:8000", "127.0.0.1:53:53/udp"]
+    assert published(0) == ["127.0.0.1::8000", "127.0.0.1::53/udp"]
+
+
+def test_a_health_check_of_one_word_is_no_text_for_a_shell() -> None:
+    assert dict(health_options(Healthcheck(test=("/bin/true",))))["cmd"] == "CMD /bin/true"
+
+
+@pytest.mark.parametrize(
+    ("host", "what"),
+    [
+        (Host(controllers=("cpu", "pids"), closes=True), "--memory=2g cannot be applied"),
+        (Host(controllers=("cpu", "memory"), closes=True), "--pids-limit=99 cannot be applied"),
+        (Host(version="4.3.1", controllers=("memory", "pids"), closes=False), "podman 4.3.1 makes no closed network"),
+        (Host(controllers=("memory", "pids"), closes=True, seccomp=False), "system calls are not filtered"),
+        (Host(controllers=("memory", "pids"), closes=True, systemd=False), "nobody asks the container"),
+    ],
+)
+def test_what_a_host_cannot_do_is_said_and_only_that_is_left_out(host: Host, what: str) -> None:
+    (lack,) = find_lacks(FULL, host)
+    assert what in lack.what
+    assert lack.hint
+    left = set(run_argv(FULL, "--rm")) - set(run_argv(FULL, "--rm", lacking=frozenset({lack.needs})))
+    assert all(flag.split("=")[0] in {"--memory", "--memory-swap", "--pids-limit", "--network"} for flag in left)
+
+
+def test_a_host_that_can_do_all_lacks_nothing() -> None:
+    assert find_lacks(FULL, LINUX) == ()
+
+
+def test_an_ordinary_user_has_no_limits_with_old_cgroups() -> None:
+    host = Host(rootless=True, cgroups="v1", controllers=("memory", "pids"))
+    assert [lack.needs for lack in find_lacks(PLAIN, host)] == ["memory", "pids"]
+
+
+def test_podmans_words_on_a_host() -> None:
+    told = {
+        "host": {
+            "cgroupVersion": "v2",
+            "cgroupControllers": ["memory", "pids"],
+            "security": {"rootless": True, "seccompEnabled": True},
+        },
+        "version": {"Version": "4.9.3"},
+    }
+    assert parse_host(told, systemd=True) == Host(
+        version="4.9.3", rootless=True, cgroups="v2", controllers=("memory", "pids")
+    )
+    assert find_lacks(PLAIN, parse_host({}, systemd=True))[0].needs == "memory"  # what is not said is not there
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_command_that_is_printed_is_the_one_that_is_run(name: str) -> None:
+    container = ALL[name]
+    *network, command = render_command(container).replace("\\\n", " ").splitlines()
+    assert tuple(shlex.split(command)) == run_argv(container, "--rm")
+    made = [shlex.split(line) for line in network]
+    closed = ["podman", "network", "create", "--disable-dns", "--opt", "no_default_route=1", "x-web"]
+    assert made == ([closed] if container.closed else [])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_compose_file_is_valid_and_says_the_same(name: str, tmp_path: Path) -> None:
+    container = ALL[name]
+    file = tmp_path / "compose.yaml"
+    file.write_text(render_compose(container))
+    tool = Path(sys.executable).with_name("check-jsonschema")
+    checked = subprocess.run((tool, "--builtin-schema", "vendor.compose-spec", file), capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    whole = YAML(typ="safe", pure=True).load(file.read_text())
+    (service,) = whole["services"].values()
+    flags = _from_compose(service, whole.get("networks", {}))
+    assert flags == _comparable(container)
+
+
+def _from_compose(service: dict[str, object], networks: dict[str, object]) -> set[str]:
+    """The flags that a compose file means."""
+    said = {f"--tmpfs={one}" for one in service.get("tmpfs", [])}
+    said |= {f"--publish={one}" for one in service.get("ports", [])}
+    said |= {f"--cap-drop={str(one).lower()}" for one in service["cap_drop"]}
+    said |= {f"--security-opt={str(one).removesuffix(':true')}" for one in service["security_opt"]}
+    said |= {f"--memory={service['mem_limit']}", f"--memory-swap={service['memswap_limit']}"}
+    said |= {f"--pids-limit={service['pids_limit']}", f"--stop-timeout={str(service['stop_grace_period'])[:-1]}"}
+    said |= {
+        f"--{key}={service[word]}" for key, word in (("user", "user"), ("network", "network_mode")) if word in service
+    }
+    said |= {"--read-only"} if service["read_only"] is True else set()
+    said |= {"--pull=never"} if service["pull_policy"] == "never" else set()
+    health = service.get("healthcheck", {})
+    for key, value in health.items():
+        text = json.dumps([one.replace("$$", "$") for one in value[1:]]) if key == "test" else value
+        said.add(f"--health-{ {'test': 'cmd'}.get(key, key).replace('_', '-') }={text}")
+    closed = {"driver_opts": {"no_default_route": "1"}, "x-podman.disable_dns": True}
+    if service.get("networks") == ["closed"] and networks == {"closed": closed}:
+        said.add("--network=closed")
+    return said
+
+
+def _comparable(container: Container) -> set[str]:
+    """The flags but for what compose has no word for."""
+    own = {flag.text.replace(f"--network={container.name}", "--network=closed") for flag in container.flags()}
+    return own - {"--read-only-tmpfs=false"}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_units_say_the_same(name: str) -> None:
+    container = ALL[name]
+    units = dict(render_quadlet(container))
+    text = units.pop(f"{container.name}.container")
+    assert set(units) == ({f"{container.name}.network"} if container.closed else set())
+    said: set[str] = set()
+    words = {"User": "user", "Tmpfs": "tmpfs", "DropCapability": "cap-drop", "PublishPort": "publish", "Pull": "pull"}
+    for line in text.splitlines():
+        key, _, value = line.partition("=")
+        value = value.replace("%%", "%")
+        if key in words:
+            said.add(f"--{words[key]}={value}")
+        elif key == "Network":
+            said.add(f"--network={value.removesuffix('.network')}")
+        elif key == "PodmanArgs":
+            said |= set(value.split())
+        elif key.startswith("Health"):
+            option = {"HealthCmd": "cmd", "HealthStartPeriod": "start-period"}.get(key, key[6:].lower())
+            said.add(f"--health-{option}={value}")
+    said |= {"--read-only"} if "\nReadOnly=true\n" in text else set()
+    said |= {"--security-opt=no-new-privileges"} if "\nNoNewPrivileges=true\n" in text else set()
+    assert said == {flag.text for flag in container.flags()}
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("name", ALL)
+def test_podmans_own_generator_makes_the_same_command_of_the_units(name: str, tmp_path: Path) -> None:
+    generator = next(filter(shutil.which, GENERATORS), None)
+    if generator is None:
+        pytest.skip("podman 4.4 and later have a generator")
+    container = ALL[name]
+    for file, text in render_quadlet(container):
+        (tmp_path / file).write_text(text)
+    made = subprocess.run(
+        (generator, "-dryrun", "-no-kmsg-log"),
+        env={"QUADLET_UNIT_DIRS": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert made.returncode == 0, made.stderr
+    (line,) = (line for line in made.stdout.splitlines() if line.startswith("ExecStart=") and " run " in line)
+    words = shlex.split(line.removeprefix("ExecStart=").replace("%%", "%"))
+    joined = " ".join(words).replace("=", " ")
+    missing = [f.text for f in container.flags() if f.text.replace("=", " ") not in joined]
+    assert missing == [], joined

@@ -1,0 +1,61 @@
+"""What the kernel says of processes, as it was recorded."""
+
+from __future__ import annotations
+
+from buildkit.running.proc import (
+    Listening,
+    Process,
+    parse_limit,
+    parse_listening,
+    parse_mounts,
+    parse_status,
+    parse_ways_out,
+)
+from tests.audit import observed
+
+
+def test_a_process_that_can_do_nothing() -> None:
+    none = tuple((name, 0) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
+    assert parse_status(observed.STATUS) == Process(
+        name="python", uids=(1000,) * 4, gids=(1000,) * 5, capabilities=none, no_new_privileges=True, seccomp=2
+    )
+
+
+def test_a_process_that_can_do_all() -> None:
+    text = observed.STATUS.replace("0000000000000000", "000001ffffffffff").replace("NoNewPrivs:\t1", "NoNewPrivs:\t0")
+    found = parse_status(text.replace("Seccomp:\t2", "Seccomp:\t0"))
+    assert dict(found.capabilities)["CapEff"] == (1 << 41) - 1
+    assert (found.no_new_privileges, found.seccomp) == (False, 0)
+
+
+def test_mounts_have_the_options_of_the_place_and_not_those_of_the_file_system() -> None:
+    found = {mount.target: mount for mount in parse_mounts(observed.MOUNTS)}
+    assert len(found) == 13
+    assert "ro" in found["/"].options
+    assert "rw" not in found["/"].options
+    assert (found["/tmp"].kind, "noexec" in found["/tmp"].options) == ("tmpfs", True)
+    (odd,) = parse_mounts("1 2 0:1 / /a\\040b\\012c rw shared:1 master:2 - ext4 /dev/x rw\n")
+    assert odd.target == "/a b\nc"
+
+
+def test_sockets_that_listen_and_no_connections() -> None:
+    assert parse_listening(observed.TCP, "tcp") == (
+        Listening(protocol="tcp", address="0.0.0.0", port=8000),
+        Listening(protocol="tcp", address="127.0.0.1", port=8001),
+    )
+    loopback, other = parse_listening(observed.TCP6, "tcp")
+    assert (loopback.address, loopback.port, loopback.is_loopback) == ("::1", 8002, True)
+    assert (other.address, other.is_loopback) == ("2001:db8::1", False)
+
+
+def test_ways_out_are_default_routes() -> None:
+    assert parse_ways_out(observed.ROUTE, observed.ROUTE6) == ("eth0",)
+    assert parse_ways_out(observed.CLOSED, observed.ROUTE6) == ()
+    assert parse_ways_out(observed.CLOSED, observed.WAY_OUT6) == ("eth1",)
+    assert parse_ways_out("", "") == ()
+
+
+def test_limits_and_what_means_none() -> None:
+    assert parse_limit("1073741824\n") == 1 << 30
+    assert parse_limit("max\n") is None
+    assert parse_limit("9223372036854771712\n") is None
