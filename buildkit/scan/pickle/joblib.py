@@ -11,7 +11,7 @@ import re
 
 from buildkit.scan.job import Job
 from buildkit.scan.limits import LimitError
-from buildkit.scan.pickle.machine import Machine
+from buildkit.scan.pickle.machine import Ending, Machine
 from buildkit.scan.pickle.recognise import WINDOW, evidence
 from buildkit.scan.pickle.values import Global, Items, Made, Value
 from buildkit.scan.source import RangeSource, Source
@@ -50,26 +50,31 @@ def follow_array(machine: Machine, job: Job, source: Source, made: Made) -> None
 
 
 def try_opcodes(job: Job, source: Source, start: int) -> None:
-    """Scan what is at ``start`` as a stream, if it does something within the first bytes."""
-    left = source.size - start
-    if evidence(RangeSource(source, start, min(left, WINDOW + 1)), nested=True):
-        job.descend(f"array@{start}", RangeSource(source, start, left))
+    """Scan what is at ``start`` as opcodes, if it does something within the first bytes."""
+    near = RangeSource(source, start, min(source.size - start, WINDOW + 1))
+    if evidence(near, nested=True, inside=True):
+        scan_inner(job, source, start)
 
 
 def follow_objects(machine: Machine, job: Job, source: Source) -> None:
     """Scan the pickle that stands where an array of objects is, and go on behind it."""
+    ending = scan_inner(job, source, machine.tape.offset)
+    if ending.why:
+        raise TornError(f"the objects of an array: {ending.why}")
+    machine.tape.skip(ending.offset - machine.tape.offset)
+
+
+def scan_inner(job: Job, source: Source, start: int) -> Ending:
+    """Scan a stream that lies within one. Raises LimitError where they are nested too deep."""
     from buildkit.scan.pickle.streams import scan_stream
 
     job.depth += 1
     try:
         if job.depth > job.budget.limits.depth:
             raise LimitError(f"nested deeper than {job.budget.limits.depth} levels")
-        ending = scan_stream(job, source, machine.tape.offset)
+        return scan_stream(job, source, start)
     finally:
         job.depth -= 1
-    if ending.why:
-        raise TornError(f"the objects of an array: {ending.why}")
-    machine.tape.skip(ending.offset - machine.tape.offset)
 
 
 def elements(shape: Value) -> int | None:

@@ -10,6 +10,8 @@ from importlib.resources import files
 
 from buildkit.findings import Severity
 
+HUBS = frozenset({"os", "posix", "nt", "subprocess", "builtins", "sys", "importlib", "ctypes"})
+
 
 class Standing(enum.Enum):
     """How a global stands on the lists."""
@@ -104,17 +106,13 @@ def trusted(module: str, name: str, extra: frozenset[str]) -> bool:
 
 def denial(module: str, name: str) -> Standing:
     """The worst that the deny-list says of ``module.name`` or of anything on the way to it."""
-    parts = f"{module}.{name}".split(".")[-8:] if name else module.split(".")[-8:]
-    direct = tuple(starts(name))
+    ways = [(module, name)]
+    parts = f"{module}.{name}".split(".")[:16]
+    # a.b.os.system: what b imported
+    ways += [(part, ".".join(parts[at + 1 :])) for at, part in enumerate(parts) if at and part in HUBS]
     for standing, names in denied_names():
-        if names.under(module) or not names.exact.get(module, set()).isdisjoint(direct):
-            return standing
-        for cut in range(1, len(parts) - 1):
-            # a.b.os.system: the module that b imported
-            tail = ".".join(parts[cut:-1])
-            if tail in ("os", "posix", "nt", "subprocess", "builtins", "sys") and (
-                tail in names.trees or parts[-1] in names.exact.get(tail, ())
-            ):
+        for start, rest in ways:
+            if names.under(start) or not names.exact.get(start, set()).isdisjoint(starts(rest)):
                 return standing
     return Standing.UNKNOWN
 

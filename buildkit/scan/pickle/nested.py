@@ -83,13 +83,15 @@ class Constants:
             if not form.fullmatch(part):
                 continue
             begun = decode(kind, part[: len(part) // 4 * 4] if source.size > HEAD else part)
-            if not begun or not (begun.startswith(MAGICS) or holds(BytesSource(begun))):
+            if not begun.startswith((b"\x80", *MAGICS)) and not evidence(BytesSource(begun), nested=True):
                 continue
             if source.size > LARGEST:
                 self.job.gap(f"{kind} digits of {source.size} bytes are too many to decode", offset=offset)
             else:
-                whole = decode(kind, source.read(0, source.size)) or begun
-                self.job.descend(f"{kind}@{offset}", BytesSource(whole))
+                whole = BytesSource(decode(kind, source.read(0, source.size)) or begun)
+                if not holds(whole):
+                    continue
+                self.job.descend(f"{kind}@{offset}", whole)
             return
 
 

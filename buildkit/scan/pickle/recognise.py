@@ -11,9 +11,10 @@ from buildkit.scan.pickle.machine import BrokenError, Ending, Machine
 from buildkit.scan.pickle.names import modern
 from buildkit.scan.pickle.opcodes import HANDLERS, run
 from buildkit.scan.pickle.values import UNKNOWN, Blob, Global, Text, Value
-from buildkit.scan.source import BytesSource, RangeSource, Source
+from buildkit.scan.source import RangeSource, Source
 
-WINDOW = 4096  # of a stream that says its protocol
+WINDOW = 4096  # bytes of numbers that are tried
+TRIED = 5000  # opcodes of a stream that says its protocol
 MOST = 2_000_000  # opcodes that are tried; what goes on so long is a pickle
 FEW = 8  # opcodes behind which a stream that breaks was one
 FOLLOWERS = 64  # streams behind each other that are tried; where all of them are whole, they are pickles
@@ -75,13 +76,13 @@ class Trial:
         """As Watcher."""
 
 
-def dry_run(source: Source, start: int, *, strong: bool) -> Ending | None:
+def dry_run(source: Source, start: int, *, strong: bool, most: int) -> Ending | None:
     """Follow the stream at ``start``; None where something convincing was seen, or it went on for long."""
     used = [0]
 
     def operate(count: int) -> None:
         used[0] += count
-        if used[0] > MOST:
+        if used[0] > most:
             raise FoundError
 
     try:
@@ -90,26 +91,27 @@ def dry_run(source: Source, start: int, *, strong: bool) -> Ending | None:
         return None
 
 
-def evidence(source: Source, start: int = 0, *, nested: bool = False, more: int = FOLLOWERS) -> bool:
+def evidence(
+    source: Source, start: int = 0, *, nested: bool = False, inside: bool = False, more: int = FOLLOWERS
+) -> bool:
     """Whether a pickle begins at ``start``.
 
     ``nested``: of constants, only those that do something, or that say their protocol and are whole.
+    ``inside``: the bytes may go on from opcodes before them.
     """
-    head = source.read(start, WINDOW)
-    if not head or head[0] not in BEGIN:
+    head = source.read(start, 2)
+    if not head or (head[0] not in BEGIN and not inside):
         return False
     strong = head[0] == PROTO
     if strong and (len(head) < 2 or head[1] > HIGHEST):
         return False
-    cut = strong and start + len(head) < source.size
-    ending = dry_run(BytesSource(head), 0, strong=True) if strong else dry_run(source, start, strong=False)
+    ending = dry_run(source, start, strong=strong, most=TRIED if strong else MOST)
     if ending is None:
         return True
+    if strong and not nested:
+        return (not ending.why and ending.sound) or (ending.torn and ending.opcodes > 1) or ending.opcodes >= FEW
     if strong:
-        if not ending.why:
-            return ending.sound and (not nested or ending.opcodes > 2)
-        goes_on = ending.torn and (cut if nested else ending.opcodes > 1)
-        return (goes_on and ending.opcodes >= FEW) if nested else (goes_on or ending.opcodes >= FEW)
+        return not ending.why and ending.sound and ending.opcodes > 2
     if nested or ending.why or not ending.sound:
         return False
     rest = source.size - ending.offset
