@@ -250,3 +250,8 @@ def test_sarif_is_valid_and_knows_what_is_accepted(session: Session, folder: Pat
         "models/a.bin": hashlib.sha512(BAD).hexdigest(),
         "models/b.bin": hashlib.sha512(GOOD).hexdigest(),
     }
+
+
+def test_what_begins_like_json_and_is_no_text_is_not_clean(session: Session, folder: Path) -> None:
+    data = b"[7\xe5\x0c\xb1\x83N7\x102\x0fLJ" + bytes(range(256)) * 8
+    assert session.one(write(folder, "a.bin", data), code=1)["verdict"] == "not fully scanned"

@@ -45,7 +45,17 @@ def recognise(head: bytes, source: Source) -> bool:
     rest = text[1:].lstrip(_SPACE)[:1]
     if text[:1] == b"{":
         return rest in (b'"', b"}") or not rest
-    return text[:1] == b"[" and rest in (b'"', b"{", b"[", b"]", b"-", *(b"%d" % n for n in range(10)))
+    known = text[:1] == b"[" and rest in (b'"', b"{", b"[", b"]", b"-", *(b"%d" % n for n in range(10)))
+    return known and _is_text(text)
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether these are the first bytes of UTF-8: a bracket and a digit alone are the beginning of anything."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def scan(job: Job, source: Source) -> None:
