@@ -1,0 +1,102 @@
+"""`nox -s sbom`: what is said of an image, held against what an independent scanner finds in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.tinyproject import Tiny
+from tests.layers.wheelmaker import make_wheel
+from tests.scanner import scan_image
+
+pytestmark = pytest.mark.tools
+
+
+def bill(tiny: Tiny, stage: str, *options: str) -> dict[str, Any]:
+    file = tiny.folder / "bill.json"
+    ended = tiny.run("sbom", stage, "--output", str(file), *options)
+    assert ended.code == 0, ended.text
+    value: dict[str, Any] = json.loads(file.read_text())
+    return value
+
+
+def said(component: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"].removeprefix("buildkit:"): entry["value"] for entry in component["properties"]}
+
+
+def test_it_lists_what_a_scanner_finds_in_the_pushed_image(tiny: Tiny, registry: str, tmp_path: Path) -> None:
+    ref = f"{registry}/of-{tiny.folder.name.encode().hex()}:one"
+    done = tiny.run("push-tools", ref)
+    assert done.code == 0, done.text
+    document = bill(tiny, "tools")
+    layers = json.loads(tiny.tool("skopeo", "inspect", "--raw", f"docker://{ref}"))["layers"]
+    wheels = {part["name"]: part for part in document["components"] if said(part)["kind"] == "wheel"}
+    scanned = scan_image(f"registry:{ref}", tmp_path)
+    assert {(name, part["version"]) for name, part in wheels.items()} == scanned.packages("python")
+    assert scanned.packages("deb") == set()
+    assert {name: said(part)["layer:diff-id"] for name, part in wheels.items()} == scanned.layers("python")
+    told = [blob["name"] for layer in document["metadata"]["component"]["components"] for blob in layer["components"]]
+    assert told == [layer["digest"] for layer in layers]
+    assert {said(part)["layer:digest"] for part in document["components"]} <= set(told)
+    config = json.loads(tiny.tool("skopeo", "inspect", "--raw", f"docker://{ref}"))["config"]["digest"]
+    assert said(document["metadata"]["component"])["image:config"] == config
+
+
+def test_locks_alone_are_enough_and_a_build_adds_digests(tiny: Tiny) -> None:
+    before = tiny.run("sbom", "app")
+    assert before.code == 0, before.text
+    assert "9 of 9 layers were never made here" in before.text
+    assert tiny.blobs() == []
+    bare = bill(tiny, "app")
+    tiny.build("app", "--no-import")
+    whole = bill(tiny, "app")
+    names = [[(part["name"], part.get("version")) for part in one["components"]] for one in (bare, whole)]
+    assert names[0] == names[1]
+    assert all("layer:digest" in said(part) for part in whole["components"])
+    assert bill(tiny, "app") == whole
+    assert whole["serialNumber"] != bare["serialNumber"]
+
+
+def test_what_a_layer_is_made_of_does_not_depend_on_who_asks(tiny: Tiny, tmp_path: Path) -> None:
+    tiny.build("app", "--no-import")
+    first = tiny.run("sbom", "app", "--format", "spdx")
+    for wheel in tiny.cache.glob("files/*/*.whl"):
+        wheel.unlink()  # as after a build that took its layers from a shared cache
+    again = tiny.run("sbom", "app", "--format", "spdx")
+    assert again.text == first.text
+    assert '"licenseComments": "its metadata names none"' in first.text
+    assert first.text.count('"referenceLocator": "pkg:pypi/') == 4
+
+
+def test_the_commit_is_told_and_that_files_differ(tiny: Tiny) -> None:
+    clean = bill(tiny, "app")
+    head = (tiny.project / ".git/refs/heads/main").read_text().strip()
+    assert said(clean["metadata"]["component"]) == {
+        "arch": said(clean["metadata"]["component"])["arch"],
+        "commit": head,
+        "dirty": "false",
+    }
+    assert "timestamp" in clean["metadata"]
+    tiny.replace("stages/app/app/words.txt", "w", "W")
+    changed = bill(tiny, "app")
+    assert said(changed["metadata"]["component"])["dirty"] == "true"
+    assert "timestamp" not in changed["metadata"]
+
+
+def test_a_licence_comes_from_the_wheel(tiny: Tiny) -> None:
+    metadata = "Metadata-Version: 2.4\nName: delta\nVersion: 1.0\nLicense-Expression: MIT\n"
+    make_wheel(tiny.folder / "links", {"delta.py": b""}, name="delta", METADATA=metadata)
+    tiny.write("requirements/app.in", "delta==1.0\n")
+    tiny.lock()
+    tiny.build("app", "--no-import")
+    (delta,) = (part for part in bill(tiny, "app")["components"] if part["name"] == "delta")
+    assert delta["licenses"] == [{"expression": "MIT", "acknowledgement": "declared"}]
+
+
+def test_a_wrong_request_is_said(tiny: Tiny) -> None:
+    assert tiny.run("sbom", "ap").code == 2
+    assert tiny.run("sbom", "app", "--format", "xml").code == 2
+    assert tiny.run("sbom", "app", "--output", "/nowhere/x.json").code == 2

@@ -1,0 +1,46 @@
+"""syft, a scanner that knows nothing of us: which packages it finds in an image, and in which layer."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scanned:
+    """Its own report (syft's JSON)."""
+
+    report: Mapping[str, Any]
+
+    def packages(self, kind: str) -> set[tuple[str, str]]:
+        """Names (of Python: normalised) and versions of ``python`` or ``deb`` packages."""
+        return {(_normal(one["name"], kind), one["version"]) for one in self._of(kind)}
+
+    def layers(self, kind: str) -> dict[str, str]:
+        """The diff_id of the layer in which each was found."""
+        return {_normal(one["name"], kind): one["locations"][0]["layerID"] for one in self._of(kind)}
+
+    def _of(self, kind: str) -> list[Mapping[str, Any]]:
+        return [one for one in self.report["artifacts"] if one["type"] == kind]
+
+
+def scan_image(source: str, folder: Path, *options: str) -> Scanned:
+    """Scan ``registry:REF`` (without TLS), ``oci-dir:PATH`` or ``dir:PATH``; it asks nobody else."""
+    settings = {"SYFT_CHECK_FOR_APP_UPDATE": "false", "SYFT_REGISTRY_INSECURE_USE_HTTP": "true", "HOME": str(folder)}
+    program = str(Path(sys.executable).with_name("syft"))
+    catalogers = ("--override-default-catalogers", "image")
+    argv = (program, "scan", source, *catalogers, "--output", "syft-json", "--quiet", *options)
+    done = subprocess.run(argv, env=os.environ | settings, capture_output=True, text=True, cwd=folder, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return Scanned(report=json.loads(done.stdout))
+
+
+def _normal(name: str, kind: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower() if kind == "python" else name
