@@ -11,7 +11,7 @@ from buildkit.bench.markdown import render_markdown
 from buildkit.bench.results import Results, Verdict, render_results
 from buildkit.bench.tables import make_tables, say_notes, say_scenario
 from buildkit.errors import DefinitionError
-from buildkit.report.live import print_table
+from buildkit.report.table import print_table
 from buildkit.report.words import clean
 from buildkit.tools.process import Command, find_tool, run
 

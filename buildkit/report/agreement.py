@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from buildkit.layers.compare import Comparison
 from buildkit.oci.blob import Blob
+from buildkit.report.table import print_table
 from buildkit.report.words import clean, say_bytes, say_seconds
 
 
@@ -85,7 +86,6 @@ class Agreement:
 
 def print_agreement(agreement: Agreement, out: TextIO) -> None:
     """A table of the layers, what differs in them, and how it ended."""
-    from buildkit.report.live import print_table
 
     rows = [(x.name, say_bytes(x.first.size), _say_diff_ids(x), x.verdict) for x in agreement.layers]
     print_table(f"{agreement.stage}: built twice", ("layer", "size", "diff_id", "verdict"), rows, out)

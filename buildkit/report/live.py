@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
+from buildkit.report.columns import Column
 from buildkit.report.plain import render_event
 from buildkit.report.words import clean, say_bytes, say_seconds
 
 _TICK_SECONDS = 0.1
-_NUMBERS = ("size", "seconds", "fetch", "build", "import", "push", "cpu", "read", "written", "layers")
 
 
 class LiveView:
@@ -97,14 +97,14 @@ def render_amounts(done: float, total: float | None, speed: float | None, elapse
     return "  ".join(parts)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], out: TextIO) -> None:
-    """A table; columns of numbers lie right. Colours only on a terminal, and not under NO_COLOR."""
+def draw_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], out: TextIO) -> None:
+    """A table; no colours under NO_COLOR."""
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in _NUMBERS else "left", overflow="fold")
+        table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(clean(cell)) for cell in row))
-    Console(file=out, width=None if out.isatty() else 120).print(table)
+    Console(file=out).print(table)
 
 
 def print_lines(lines: Sequence[Sequence[tuple[str, str]]], out: TextIO) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from buildkit.report.table import print_table
 from buildkit.report.words import say_bytes, say_seconds
 from buildkit.tools.usage import Spent
 
@@ -74,8 +75,6 @@ def print_report(report: Report, out: TextIO) -> None:
     """The short table: what was built and why, what was reused; one line where nothing was built."""
     built = [layer for layer in report.layers if layer.source == "built"]
     if built:
-        from buildkit.report.live import print_table
-
         rows = [(x.name, say_bytes(x.size), say_seconds(x.seconds), x.why) for x in built]
         print_table(f"{report.stage}: built", ("layer", "size", "seconds", "why"), rows, out)
     print(render_last_line(report), file=out, flush=True)
@@ -83,8 +82,6 @@ def print_report(report: Report, out: TextIO) -> None:
 
 def print_timings(report: Report, out: TextIO) -> None:
     """A table of phases, the longest first."""
-    from buildkit.report.live import print_table
-
     ordered = sorted(report.phases.items(), key=lambda item: -item[1].seconds)
     rows = [
         (name, say_seconds(x.seconds), say_seconds(x.usage.cpu), say_bytes(x.usage.read), say_bytes(x.usage.written))

@@ -141,7 +141,7 @@ def test_timings_are_a_table_with_the_longest_phase_first() -> None:
     rows = [line.split() for line in out.getvalue().splitlines() if line.strip()]
     assert rows[0] == ["runtime:", "timings"]
     assert rows[1] == ["phase", "seconds", "cpu", "read", "written"]
-    assert rows[3:] == [
+    assert rows[2:] == [
         ["plan", "0.02", "s", "0.01", "s", "5", "B", "6", "B"],
         ["assemble", "0.01", "s", "0.00", "s", "0", "B", "0", "B"],
     ]

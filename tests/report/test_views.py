@@ -8,8 +8,9 @@ import threading
 import pytest
 
 from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
-from buildkit.report.live import LiveView, print_table, render_amounts
+from buildkit.report.live import LiveView, render_amounts
 from buildkit.report.plain import PlainView, render_event
+from buildkit.report.table import print_table
 from buildkit.report.view import open_view
 from buildkit.report.words import clean, say_bytes, say_seconds
 
@@ -211,7 +212,7 @@ def test_amounts(amounts: tuple[float, float | None, float | None, float], text:
 def test_tables_show_cells_as_they_are_and_numbers_right() -> None:
     out = io.StringIO()
     print_table("t", ("layer", "size"), [("[bold]a", "1 B"), (HOSTILE, "100 MB")], out)
-    title, _, _, *rows = [line.rstrip() for line in out.getvalue().splitlines() if line.strip()]
+    title, _, *rows = [line.rstrip() for line in out.getvalue().splitlines() if line.strip()]
     assert title == "t"
     assert [row.split() for row in rows] == [["[bold]a", "1", "B"], ["evil", "100", "MB"]]
     assert len({len(row) for row in rows}) == 1, "sizes end in one column"
