@@ -55,7 +55,7 @@ def list_containers() -> tuple[StoredContainer, ...]:
 
 def find_config(image: str) -> dict[str, Any] | None:
     """The config of an image by its id; None where it is gone."""
-    argv = (*skopeo_argv(), "inspect", "--config", f"containers-storage:@{image}")
+    argv = (*skopeo_argv(), "inspect", "--raw", "--config", f"containers-storage:@{image}")  # raw: HEALTHCHECK stays
     finished = run(Command(argv=argv, accept=(0, 1, 2), what=f"looking image {image[:12]} up"))
     if finished.code != 0:
         return None

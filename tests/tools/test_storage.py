@@ -41,7 +41,7 @@ def test_images_are_listed_with_names_sizes_and_configs(tiny: str) -> None:
     assert 1_000_000 < image.size < 50_000_000
     config = storage.find_config(tiny)
     assert config is not None
-    assert config["config"]["Env"] == ["PATH=/usr/bin"]
+    assert config["config"] == {"Env": ["PATH=/usr/bin"], "Healthcheck": {"Test": ["CMD", "true"]}}
     assert storage.find_config("0" * 64) is None
 
 

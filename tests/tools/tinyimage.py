@@ -31,7 +31,7 @@ def import_tiny_image(folder: Path, ref: str, *, compressed: bool = False) -> Di
         {
             "architecture": "arm64" if os.uname().machine == "aarch64" else "amd64",
             "os": "linux",
-            "config": {"Env": ["PATH=/usr/bin"]},
+            "config": {"Env": ["PATH=/usr/bin"], "Healthcheck": {"Test": ["CMD", "true"]}},
             "rootfs": {"type": "layers", "diff_ids": [str(layer)]},
         }
     ).encode()
