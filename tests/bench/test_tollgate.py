@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -26,7 +27,7 @@ def gate() -> Iterator[Tollgate]:
                     connection, _ = server.accept()
                 except OSError:
                     return
-                with connection:
+                with connection, suppress(OSError):  # of a client that hung up
                     count = 0
                     while data := connection.recv(1 << 16):
                         count += len(data)
