@@ -9,7 +9,7 @@ from buildkit.audit import runningrules as rules
 from buildkit.audit.capabilities import NAMES
 from buildkit.audit.secretpatterns import DISTINCT, WRITTEN, find_all
 from buildkit.audit.secretscan import redact
-from buildkit.findings import Finding, Rule
+from buildkit.findings import Finding, Rule, Severity
 from buildkit.running.proc import CAPABILITY_SETS, Listening, Mounted, Process
 
 _STATUS = "/proc/1/status"
@@ -76,7 +76,8 @@ def _process(process: Process) -> Iterator[Finding]:
     if 0 in process.uids:
         yield _finding(rules.PROCESS_ROOT, f"{name} runs with uid 0")
     elif 0 in process.gids:
-        yield _finding(rules.PROCESS_ROOT, f"{name} is in the group of root (gid 0)")
+        what = f"{name} is in the group of root (gid 0), as any uid that the image has no account for"
+        yield Finding(rule=rules.PROCESS_ROOT, what=what, path=_STATUS, override=Severity.MEDIUM)
     for sort in CAPABILITY_SETS:
         bits = dict(process.capabilities).get(sort, 0)
         if bits:

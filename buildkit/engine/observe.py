@@ -133,7 +133,9 @@ def observe(container: Container, without: frozenset[str] = frozenset()) -> Obse
         lacks = find_lacks(container, host)
         report_lacks([lack for lack in lacks if lack.needs != "health"], sys.stderr)  # that is run here
         try:
-            podman.start_detached(run_argv(container, "--detach", lacking=lacking(lacks) | without))
+            podman.start_detached(
+                run_argv(container, "--detach", lacking=lacking(lacks) | without, needed=host.options)
+            )
             return _Look(container, host).look()
         finally:
             podman.remove(container.name)

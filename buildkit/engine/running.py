@@ -68,7 +68,7 @@ def start(container: Container, *, detach: bool = False, strict: bool = False) -
         report_lacks(lacks, sys.stderr)
         if strict and lacks:
             raise BuildError(f"this host cannot run {container.image} as strictly as it should be")
-        argv = run_argv(container, "--detach" if detach else "--rm", lacking=lacking(lacks))
+        argv = run_argv(container, "--detach" if detach else "--rm", lacking=lacking(lacks), needed=host.options)
         sys.stderr.write(f"$ {shlex.join(argv)}\n")
         sys.stderr.flush()
         if not detach:

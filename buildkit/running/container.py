@@ -124,11 +124,16 @@ def network_argv(container: Container) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def run_argv(container: Container, how: str, *, lacking: frozenset[str] = frozenset()) -> tuple[str, ...]:
-    """``podman run`` with the flags, but for those that need what is ``lacking``; ``how`` is --rm or --detach."""
+def run_argv(
+    container: Container, how: str, *, lacking: frozenset[str] = frozenset(), needed: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """``podman run`` with the flags, but for those that need what is ``lacking``; ``how`` is --rm or --detach.
+
+    ``needed`` are options without which this host starts nothing.
+    """
     flags = (flag.text for flag in container.flags() if flag.needs not in lacking)
     name = f"--name={container.name}"
-    return ("podman", "run", how, name, *flags, *container.options, container.image, *container.command)
+    return ("podman", "run", how, name, *flags, *needed, *container.options, container.image, *container.command)
 
 
 def say_tmpfs(size: str) -> str:

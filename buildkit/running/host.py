@@ -14,7 +14,8 @@ class Host:
     """podman as ``podman info`` describes it.
 
     ``controllers`` are those of cgroups that podman may use; ``systemd`` is whether there is one to run health checks;
-    ``closes`` whether podman can make a network with no way out (None: not tried).
+    ``closes`` whether podman can make a network with no way out (None: not tried). ``options`` are those without which
+    podman starts nothing here.
     """
 
     version: str = ""
@@ -24,6 +25,7 @@ class Host:
     seccomp: bool = True
     systemd: bool = True
     closes: bool | None = None
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,7 +102,7 @@ def working_container(image: str, note: Note = unnoted) -> Iterator[Box]:
     """
     # always a name of our own: two builds that start containers of one image at once would get the same one
     box = Box(name=f"buildkit-{os.getpid()}-{secrets.token_hex(6)}", note=note)
-    argv = ("buildah", "from", "--pull=never", "--quiet", *_own_limits(), "--name", box.name, "--", image)
+    argv = ("buildah", "from", "--pull=never", "--quiet", *own_limits(), "--name", box.name, "--", image)
     with note(box.name) as held:
         try:
             inherits = (held.handle,) if held else ()  # if we are killed, it may still make the container
@@ -264,7 +264,7 @@ def _run_argv(box: Box, argv: Sequence[str], env: Mapping[str, str], network: bo
     )  # fmt: skip
 
 
-def _own_limits() -> tuple[str, ...]:
+def own_limits() -> tuple[str, ...]:
     """Our own limits for the container: buildah asks for higher ones, which not every host grants.
 
     Older versions lower their processes to the kernel's highest process id first, and cannot go back.

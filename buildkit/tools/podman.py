@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from buildkit.errors import BuildError, ToolError
 from buildkit.running.container import NETWORK_OPTION
 from buildkit.running.host import Host, parse_host
-from buildkit.tools.process import Command, Finished, run
+from buildkit.tools.buildah import own_limits
+from buildkit.tools.process import Command, Finished, find_tool, run
 from buildkit.tools.storage import find_config
 
 FAILED = 125  # podman's own exit code, where it could not start the container
 HINT = "nox -s doctor says what containers lack on this host"
+_PODMANS_LIMIT = 1048576
 _ANY = tuple(range(256))
 _NO_WAY = ("unsupported network option", "unsupported bridge network option", "unknown flag")
 
@@ -22,7 +27,17 @@ _NO_WAY = ("unsupported network option", "unsupported bridge network option", "u
 def probe_host() -> Host:
     """What podman says of this host. Raises MissingTool or ToolError."""
     told = run(Command(argv=("podman", "info", "--format", "json"), what="asking podman about this host"))
-    return parse_host(json.loads(told.stdout), systemd=Path("/run/systemd/system").is_dir())
+    host = parse_host(json.loads(told.stdout), systemd=Path("/run/systemd/system").is_dir())
+    return replace(host, options=_own_limits())
+
+
+def _own_limits() -> tuple[str, ...]:
+    """Limits of open files and processes for a container of root's, where the higher ones that podman asks for fail."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if os.geteuid() != 0 or files == resource.RLIM_INFINITY or files >= _PODMANS_LIMIT or not find_tool("prlimit"):
+        return ()
+    tried = run(Command(argv=("prlimit", f"--nofile={files}:{files + 1}", "true"), accept=(0, 1)))
+    return own_limits() if tried.code else ()
 
 
 def find_image_config(ref: str) -> dict[str, Any] | None:

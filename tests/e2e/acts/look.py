@@ -1,0 +1,14 @@
+"""What the audit finds in a running container: project, stage, and the flags that are left out."""
+
+import json
+import sys
+from pathlib import Path
+
+from buildkit.audit.running import check_running
+from buildkit.engine.observe import describe_target, observe
+from buildkit.engine.planning import open_planner
+
+folder, stage, *without = sys.argv[1:]
+with open_planner(Path(folder), lambda _event: None) as planner:
+    container = describe_target(planner, stage)
+    print(json.dumps([finding.rule.id for finding in check_running(observe(container, frozenset(without)))]))
