@@ -18,7 +18,7 @@ from buildkit.engine.options import BuildOptions, open_sharing
 from buildkit.engine.planning import Planner, open_planner, shipping
 from buildkit.engine.scheduler import Lane, interruptible, run_tasks
 from buildkit.engine.shop import Shop
-from buildkit.engine.starting import warn_of_start
+from buildkit.engine.starting import keep_natives, warn_of_start
 from buildkit.errors import BuildError, LackingError, LostError, SharedLostError
 from buildkit.events import Note, StepFailed, StepFinished, StepStarted
 from buildkit.oci.blob import Made
@@ -191,8 +191,9 @@ class _Build:
     def _note_shared(self, spec: Spec, made: Made) -> None:
         sharing = self._shop.sharing
         self._shop.remote.add(spec.key)
-        claims = sharing.ask("", [spec.key])[spec.key].claims
-        self._shop.ledger.add_shared(spec.key, spec.kind, spec.name, spec.recipe, made, claims, only_at=sharing.name)
+        entry, about = sharing.ask("", [spec.key])[spec.key], (spec.kind, spec.name, spec.recipe)
+        self._shop.ledger.add_shared(spec.key, *about, made, entry.claims, only_at=sharing.name)
+        keep_natives(self._shop, entry)
 
     def _listing(self, key: Key) -> list[tuple[str, str]]:
         try:

@@ -8,6 +8,7 @@ from buildkit.digest import Key
 from buildkit.engine.planning import Planner
 from buildkit.engine.scheduler import Lane, Outcome, Task, run_tasks
 from buildkit.engine.shop import Shop
+from buildkit.engine.starting import tell_natives
 from buildkit.oci.entry import Entry, Nonsense
 from buildkit.plan.plan import Plan
 from buildkit.plan.spec import PackWheels, Spec
@@ -58,8 +59,11 @@ def _describe(shop: Shop, specs: Iterable[Spec]) -> list[Entry]:
     entries = []
     for spec in listed:
         made, claimed = shop.made[spec.key], claims[spec.key]
+        natives = tell_natives(shop, made)
         try:
-            entries.append(Entry(key=spec.key, kind=spec.kind, name=spec.name, made=made, claims=claimed))
+            entries.append(
+                Entry(key=spec.key, kind=spec.kind, name=spec.name, made=made, claims=claimed, natives=natives)
+            )
         except Nonsense:
             continue
     return entries

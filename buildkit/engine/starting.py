@@ -2,14 +2,15 @@
 
 What a layer's files need is noted while the layer is packed, and kept by the digest of its blob; a blob that came
 otherwise (a root, a registry's image) is read once. A set of layers is checked once, and what was said of it is said
-again, so that a build with nothing to do looks up one row. Where a blob is only in a shared cache nothing is said.
+again, so that a build with nothing to do looks up one row. A shared cache tells the same of its layers; where it does
+not, and their blobs are not here, nothing is said.
 """
 
 from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -21,13 +22,14 @@ from buildkit.engine.shop import Shop
 from buildkit.errors import BuildError, Interrupted
 from buildkit.events import Note, StepFinished, StepStarted
 from buildkit.layers.member import Chunks, Member
-from buildkit.oci.blob import Blob
+from buildkit.oci.blob import Blob, Made
 from buildkit.oci.image import Image
 from buildkit.plan.compose import Composition
 
 if TYPE_CHECKING:
     from buildkit.native.facts import Facts
     from buildkit.native.survey import Survey
+    from buildkit.oci.entry import Entry
 
 _RULES = 1  # raised when the same facts would be judged otherwise
 _SHOWN = 5
@@ -58,17 +60,34 @@ def keep_survey(shop: Shop, digest: Digest, survey: Survey) -> None:
         Natives(shop.ledger).add(digest, encode_facts(survey.facts()))
 
 
+def keep_natives(shop: Shop, entry: Entry) -> None:
+    """Keep what a shared cache tells of a layer's native files."""
+    if any(entry.natives):
+        natives, blobs = Natives(shop.ledger), entry.made.blobs
+        for blob, facts in zip(blobs, entry.natives, strict=True):
+            if facts:
+                natives.add(blob.digest, facts)
+
+
+def tell_natives(shop: Shop, made: Made) -> tuple[bytes, ...]:
+    """What a shared cache is told of a layer's native files: of each blob, as far as it is known and not too much."""
+    from buildkit.oci.entry import MOST_NATIVES
+
+    known = Natives(shop.ledger).find(blob.digest for blob in made.blobs)
+    facts = tuple(known.get(blob.digest, b"") for blob in made.blobs)
+    return facts if any(facts) and sum(map(len, facts)) <= MOST_NATIVES else ()
+
+
 def warn_of_start(composition: Composition, image: Image, shop: Shop) -> None:
     """Say what keeps files of an image from being loaded, as far as its layers are here."""
     if not composition.root:
         return  # layers for others to include
     env = {name: value for name, value in image.config.env if name in _VARIABLES}
-    blobs = [layer.blob for layer in image.layers]
-    asked = [_RULES, image.arch, sorted(env.items()), [blob.digest.hex for blob in blobs]]
+    asked = [_RULES, image.arch, sorted(env.items()), [layer.blob.digest.hex for layer in image.layers]]
     key, natives = Key.of(canonical_json(asked).encode()), Natives(shop.ledger)
     said = natives.said(key)
     if said is None:
-        said = _check(composition, blobs, (env, image.arch), shop)
+        said = _check(composition, env, image.arch, shop)
         if said is None:
             return
         natives.say(key, said)
@@ -76,30 +95,36 @@ def warn_of_start(composition: Composition, image: Image, shop: Shop) -> None:
         shop.say(Note(text=line, warning=True))
 
 
-def _check(
-    composition: Composition, blobs: Sequence[Blob], config: tuple[dict[str, str], str], shop: Shop
-) -> tuple[str, ...] | None:
+def _check(composition: Composition, env: dict[str, str], arch: str, shop: Shop) -> tuple[str, ...] | None:
     from buildkit.findings import Severity
     from buildkit.native.check import check_native
     from buildkit.native.facts import merge
 
-    names = [spec.name for spec in composition.specs for _ in shop.made[spec.key].blobs]
-    facts = _find_facts(list(zip(names, blobs, strict=True)), shop)
+    owned = [(spec, blob) for spec in composition.specs for blob in shop.made[spec.key].blobs]
+    elsewhere = {blob.digest for spec, blob in owned if spec.key in shop.remote}
+    facts = _find_facts([(spec.name, blob) for spec, blob in owned], elsewhere, shop)
     if facts is None:
         return None
-    found = [one for one in check_native(merge(facts), *config) if one.severity >= Severity.MEDIUM]
+    found = [one for one in check_native(merge(facts), env, arch) if one.severity >= Severity.MEDIUM]
     lines = [" ".join(f"may not start: /{one.path} of {one.layer}: {one.what}".split()) for one in found[:_SHOWN]]
     if len(found) > _SHOWN:
         lines.append(f"may not start: {len(found) - _SHOWN} more; nox -s audit -- {composition.stage.name} tells all")
     return tuple(lines)
 
 
-def _find_facts(blobs: Sequence[tuple[str, Blob]], shop: Shop) -> list[tuple[str, Facts]] | None:
-    """What each blob holds, lowest first; None where one is neither known nor here, or cannot be read."""
-    from buildkit.native.facts import decode_facts, encode_facts
+def _find_facts(
+    blobs: Sequence[tuple[str, Blob]], elsewhere: Collection[Digest], shop: Shop
+) -> list[tuple[str, Facts]] | None:
+    """What each blob holds, lowest first; None where one is neither known nor here, or cannot be read.
+
+    Also None where nothing native was made here, and the rest came from a shared cache: it was said there.
+    """
+    from buildkit.native.facts import NOTHING, decode_facts, encode_facts
 
     natives = Natives(shop.ledger)
     known = natives.find(blob.digest for _, blob in blobs)
+    if elsewhere and all(known.get(blob.digest) == NOTHING for _, blob in blobs if blob.digest not in elsewhere):
+        return None
     facts = {digest: found for digest, data in known.items() if (found := decode_facts(data)) is not None}
     missing = {blob.digest: (name, blob) for name, blob in blobs if blob.digest not in facts}
     if not all(shop.blobs.has(blob.digest, blob.size) for _, blob in missing.values()):

@@ -18,7 +18,11 @@ from buildkit.native.facts import PRELOAD, RELEASE, View
 from buildkit.native.linker import Linker, Loaded, TooMuch
 
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-ARCHITECTURES = {"amd64": (62, 64), "arm64": (183, 64), "386": (3, 32), "arm": (40, 32), "riscv64": (243, 64)}
+ARCHITECTURES = {
+    "amd64": (62, 64), "arm64": (183, 64), "386": (3, 32), "i386": (3, 32), "arm": (40, 32), "armhf": (40, 32),
+    "riscv64": (243, 64), "s390x": (22, 64), "ppc64le": (21, 64), "ppc64el": (21, 64), "loong64": (258, 64),
+}  # fmt: skip
+"""Machine and class by the words of OCI and of Debian."""
 _FAMILIES = ("GLIBC_", "GLIBCXX_", "CXXABI_", "GCC_", "GFORTRAN_", "GOMP_")
 _PYTHON = ("python3", "python")
 
@@ -26,8 +30,8 @@ _PYTHON = ("python3", "python")
 def check_native(view: View, env: Mapping[str, str], arch: str = "") -> list[Finding]:
     """All that keeps files of an image from being loaded, the worst first.
 
-    ``env`` is the environment of the image's config; ``arch`` its architecture in OCI's words (``amd64``), or that of
-    most of its files where it is empty or unknown. Findings' ``layer`` is what the view calls the layer.
+    ``env`` is the environment of the image's config; ``arch`` its architecture (``amd64``), or that of most of its
+    files where it is empty or unknown. Findings' ``layer`` is what the view calls the layer.
     """
     return _Check(view, env, arch).run()
 

@@ -20,7 +20,7 @@ FORMAT = 1
 CACHE = "etc/ld.so.cache"
 PRELOAD = "etc/ld.so.preload"
 RELEASE = ("etc/os-release", "usr/lib/os-release")
-_MOST = 64 << 20  # bytes of facts, unpacked
+_MOST = 32 << 20  # bytes of facts, unpacked
 _WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _TEXT = re.compile(
     r"etc/ld\.so\.(?:conf|preload)|etc/ld\.so\.conf\.d/[^/]+|etc/ld-musl-[^/]+\.path|(?:etc|usr/lib)/os-release"
@@ -104,6 +104,10 @@ def encode_facts(facts: Facts) -> bytes:
         "gone": facts.gone,
     }
     return zlib.compress(canonical_json(value).encode(), 6)
+
+
+NOTHING = encode_facts(Facts())
+"""Of a layer that holds nothing of the sort."""
 
 
 def decode_facts(data: bytes) -> Facts | None:

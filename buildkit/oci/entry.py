@@ -39,6 +39,7 @@ _MOST_LISTED = 64 << 20  # bytes of a listing, unpacked
 _MOST_PATHS = 500_000
 _MOST_TEXT = 16_384  # letters of a path, of what a link leads to, of a variable
 _MOST_SIZE = 1 << 50
+MOST_NATIVES = 256 << 10  # bytes of an entry; those of a CUDA image of three thousand libraries are a quarter of that
 _UNTOLD = b"\n"  # the listing of a layer with more paths than fit, or whose paths are not known
 _TAG = re.compile(r"cache-(?:[0-9a-f]{64}|of-.*)")
 _STAGE_LENGTH = 128 - len("cache-of-")  # a tag has up to 128 letters
@@ -55,13 +56,17 @@ class Nonsense(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """What a registry says of one key: what it came to, and the paths that it claims. Raises Nonsense."""
+    """What a registry says of one key: what it came to, and the paths that it claims. Raises Nonsense.
+
+    ``natives`` are the facts of each blob's native files (`native.facts.encode_facts`), empty where they are not told.
+    """
 
     key: Key
     kind: str
     name: str
     made: Made
     claims: tuple[str, ...]
+    natives: tuple[bytes, ...] = ()
 
     def __post_init__(self) -> None:
         _check_text(self.kind)
@@ -75,6 +80,10 @@ class Entry:
             raise Nonsense("it claims more paths than an entry may")
         if not self.made.blobs:
             raise Nonsense("it names no blob")
+        if self.natives and len(self.natives) != len(self.made.blobs):
+            raise Nonsense("it tells of native files, and not of which blob")
+        if sum(map(len, self.natives)) > MOST_NATIVES:
+            raise Nonsense("it tells too much of native files")
 
 
 def entry_tag(key: Key) -> str:
@@ -186,7 +195,9 @@ def _inflate(packed: bytes, most: int) -> bytes:
 
 def _write_entry(entry: Entry) -> dict[str, Any]:
     made = entry.made
+    natives = {"natives": [base64.b64encode(one).decode() for one in entry.natives]} if any(entry.natives) else {}
     return {
+        **natives,
         "key": entry.key.hex,
         "kind": entry.kind,
         "name": entry.name,
@@ -200,8 +211,14 @@ def _write_entry(entry: Entry) -> dict[str, Any]:
 def _read_entry(row: dict[str, Any]) -> Entry:
     blobs = tuple(_read_blob(*_listed(fields)) for fields in _listed(row["blobs"]))
     made = Made(blobs=blobs, seconds=_number(row["seconds"]), env=tuple(map(_text, _listed(row["env"]))))
-    claims = tuple(map(_text, _listed(row["claims"])))
-    return Entry(key=Key(row["key"]), kind=_text(row["kind"]), name=_text(row["name"]), made=made, claims=claims)
+    return Entry(
+        key=Key(row["key"]),
+        kind=_text(row["kind"]),
+        name=_text(row["name"]),
+        made=made,
+        claims=tuple(map(_text, _listed(row["claims"]))),
+        natives=tuple(base64.b64decode(_text(one), validate=True) for one in _listed(row.get("natives", []))),
+    )
 
 
 def _read_blob(digest: str, diff_id: str, size: int, unpacked: int, compression: str) -> Blob:

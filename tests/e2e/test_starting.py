@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 
 import pytest
@@ -79,3 +81,22 @@ def test_layers_for_others_to_include_are_not_expected_to_start(native: Tiny) ->
     native.replace("stages/native/stage.toml", 'from = "base"\n', "")
     assert warnings(native.build("native")) == []
     assert native.rows("starts") == []
+
+
+def test_a_fresh_machine_is_told_by_the_shared_cache_what_layers_need(
+    native: Tiny, make_tiny: Callable[[], Tiny], registry: str
+) -> None:
+    cache = f"{registry}/starting/cache"
+    assert warnings(native.build("native", "--cache-write", cache)) == [_SAID]
+
+    fresh = make_tiny()
+    shutil.rmtree(fresh.project)
+    fresh.adopt(native.project)
+    arguments = ("--no-import", "--cache", cache)
+    assert warnings(fresh.build("native", *arguments)) == [], "nothing was made here: it was said there"
+    put(fresh, "bin/other", make_elf(needed=("libother.so.2",), interpreter=_LINKER, machine=_MACHINE))
+    done = fresh.build("native", *arguments)
+    assert [name for name in done.built() if name == "native/files"] == ["native/files"]
+    assert any("libother.so.2" in line for line in warnings(done))
+    assert not any("libc.so.6" in line for line in warnings(done)), "the root's files are known from the cache"
+    assert len(fresh.blobs()) == 1

@@ -129,6 +129,12 @@ def test_a_roster_is_read_as_it_was_written_in_its_order(entries: list[Entry]) -
     assert {layer["digest"] for layer in json.loads(manifest)["layers"]} == {str(Digest.of(EMPTY))}
 
 
+def test_what_is_told_of_native_files_is_read_as_it_was_written() -> None:
+    told = entry(natives=(b"facts \0\xff",))
+    assert decode_entries(encode_entry(told, b"")) == {told.key: told}
+    assert "natives" not in described(encode_entry(entry(), b""))["layers"][0], "others' bytes stay what they were"
+
+
 def test_the_same_entry_gives_the_same_bytes() -> None:
     config = encode_listing([("a", "0" * 64)])
     assert encode_entry(entry(), config) == encode_entry(entry(), config)
@@ -287,6 +293,10 @@ def test_a_manifest_that_says_something_else_is_refused(mutate: Callable[[Any], 
         (lambda v: v["layers"][0].update(claims=["../../etc/passwd"]), "leads out"),
         (lambda v: v["layers"][0].update(claims=["/etc/passwd"]), "leads out"),
         (lambda v: v["layers"][0].update(blobs=[]), "no blob"),
+        (lambda v: v["layers"][0].update(natives=["", "eA=="]), "not of which blob"),
+        (lambda v: v["layers"][0].update(natives=["?"]), "Error"),
+        (lambda v: v["layers"][0].update(natives="eA=="), "list is missing"),
+        (lambda v: v["layers"][0].update(natives=[base64.b64encode(bytes(300_000)).decode()]), "too much"),
         (lambda v: v["layers"][0].update(blobs=["abcde"]), "list is missing"),
         (lambda v: v["layers"][0]["blobs"][0].append(1), "TypeError"),
         (lambda v: v["layers"][0]["blobs"][0].__setitem__(0, "../../../x"), "ValueError"),
