@@ -22,6 +22,8 @@ PAGES = (
     "docs/graph.md",
     "docs/ci.md",
     "docs/containerfile.md",
+    "docs/supply-chain.md",
+    "docs/audit.md",
 )
 NOT_RUN = {
     "nox -s push-runtime -- ghcr.io/me/app:1.0 --cache-write ghcr.io/me/app\n": (
@@ -36,6 +38,10 @@ NOT_RUN = {
             "buildah build --layers --format docker --ignorefile Podmanfile.dockerignore",
         )
     ): "it fetches Debian from a registry of containers, and wheels from an index",
+    "cosign verify --key sign.pub --insecure-ignore-tlog=true ghcr.io/me/app:1.0\n"
+    "cosign verify-attestation --key sign.pub --insecure-ignore-tlog=true --type slsaprovenance1 ghcr.io/me/app:1.0\n": (
+        "it needs cosign, which is not among the tools of this project"
+    ),
     "nox -s reproduce -- runtime --json again.json\n": "it makes a Debian root again, which takes a minute",
 }
 REGISTRY = "localhost:5000"
