@@ -223,7 +223,8 @@ def test_no_more_findings_than_are_kept():
 @pytest.mark.parametrize(
     "content",
     [
-        b'{{ "' + b'\\"' * 500_000, b"{{ '" + b"\\'" * 500_000, b"{{" * 500_000, b"{#" * 500_000, b"{% raw %}" * 100_000,
+        b'{{ "' + b'\\"' * 500_000, b"{{ '" + b"\\'" * 500_000, b"{{" * 500_000, b"{#" * 500_000,
+        b"{% raw %}" * 100_000,
         b'import os\n"""' + b'\\"""' * 250_000, b"import a" + b", a" * 300_000 + b"!", b"<layer " * 150_000,
         b"<!DOCTYPE " * 100_000, b"\x1b]" * 500_000, b"{{ 'a'" + b"~'a'" * 200_000 + b" }}", b"_target_ " * 100_000,
         b'<?xml version="1.0"?>' + b"<!DOCTYPE x" * 90_000,

@@ -43,7 +43,7 @@ _CODE = re.compile(
 )
 _TOKEN = re.compile(
     r"""(?P<string>"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|'(?:[^'\\]|\\.)*+(?:'|\\?\Z))|(?P<name>[^\W\d]\w*)|(?P<number>\d[\d_.eE]*)"""
-    r"""|(?P<end>-?%\}|-?\}\})|(?P<sign>\*\*|[^\w\s])""",
+    r"""|(?P<end>[-+]?%\}|-?\}\})|(?P<sign>\*\*|[^\w\s])""",
     re.DOTALL,
 )
 _DUNDER = re.compile(
@@ -66,22 +66,29 @@ def find_code(text: str) -> list[list[Token]]:
     at = 0
     while match := _CODE.search(text, at):
         at = match.end()
-        if match["code"] is None:
-            continue
-        block: list[Token] = [("begin", match["code"])]
-        depth = 0
-        for token in _TOKEN.finditer(text, at):
-            kind, value = str(token.lastgroup), token.group()
-            at = token.end()
-            if kind == "end" and not (value.endswith("}}") and depth > 0):
-                break
-            if value in ("{", "}"):
-                depth += 1 if value == "{" else -1
-            elif kind == "end":
-                depth -= 2
-            block.append((kind, value))
-        blocks.append(block)
+        if match["code"]:
+            block, at = _read_block(text, at, match["code"])
+            blocks.append(block)
     return blocks
+
+
+def _read_block(text: str, at: int, begin: str) -> tuple[list[Token], int]:
+    """One block's tokens and where it ends; as Jinja has it, it ends by its own mark outside of brackets alone."""
+    block: list[Token] = [("begin", begin)]
+    end = "}}" if begin == "{{" else "%}"
+    depth = 0
+    while token := _TOKEN.search(text, at):
+        kind, value, at = str(token.lastgroup), token.group(), token.end()
+        if kind == "end":
+            if depth == 0 and value.endswith(end):
+                break
+            kind, value, at = "sign", value[0], token.start() + 1
+        if value in ("(", "[", "{"):
+            depth += 1
+        elif value in (")", "]", "}"):
+            depth = max(depth - 1, 0)
+        block.append((kind, value))
+    return block, at
 
 
 def check(job: Job, text: str) -> None:

@@ -71,7 +71,7 @@ UNSAFE_MODE = Rule(
 
 _PARTS = (
     "activations|callbacks|constraints|distillation|dtype_policies|engine|initializers|layers|losses|metrics"
-    "|mixed_precision|models|optimizers|ops|quantizers|random|regularizers|trainers"
+    r"|backend\.(?:torch|jax|tensorflow)\.optimizers|mixed_precision|models|optimizers|ops|quantizers|random|regularizers|trainers"
 )
 _OURS = re.compile(
     rf"(?:(?:tensorflow\.(?:python\.)?)?keras|tf_keras)(?:\.src)?(?:\.api)?(?:\._tf_keras\.keras)?(?:\.(?:{_PARTS})(?:\..*)?)?"

@@ -49,7 +49,7 @@ def scan(job: Job, source: Source) -> None:
     root = window.number(0, 4)
     for code in _tables(window, _field(window, root, 1)):
         name = _string(window, _field(window, code, 1))
-        if name and not graphops.check_op(job, name) and name not in _KNOWN:
+        if name and not graphops.check_op(job, name) and name not in _KNOWN and not name.startswith("Flex"):
             job.find(CUSTOM, f"the operator {shown(name)} is used", offset=code)
     for buffer in _tables(window, _field(window, root, 4)):
         _check_buffer(job, window, buffer)
