@@ -10,12 +10,15 @@ from buildkit.scan.source import RangeSource, Source
 
 WINDOW = 2**20
 SEARCHED = 256 * 2**20  # bytes of one hole that are searched for headers
-SMALL = 24  # a descriptor's length: what is not more than that hides nothing
+DESCRIPTORS = (12, 16, 20, 24)  # with and without a signature, with long sizes and short
 MOST = 1000  # holes
 
 
-def scan_holes(job: Job, source: Source, covered: list[tuple[int, int]]) -> None:
-    """Scan what lies between, before and behind the spans ``covered``; spans that overlap are said."""
+def scan_holes(job: Job, source: Source, covered: list[tuple[int, int]], described: set[int]) -> None:
+    """Scan what lies between, before and behind the spans ``covered``; spans that overlap are said.
+
+    At an offset of ``described`` stands a checksum with sizes, of 12 to 24 bytes.
+    """
     at, shared, holes = 0, 0, []
     for start, end in sorted(set(covered)):
         if start > at:
@@ -30,7 +33,8 @@ def scan_holes(job: Job, source: Source, covered: list[tuple[int, int]]) -> None
     if len(holes) > MOST:
         job.gap(f"more than {MOST} gaps are between its members")
     for start, end in holes[:MOST]:
-        scan_hole(job, source, start, end)
+        if start not in described or end - start not in DESCRIPTORS:
+            scan_hole(job, source, start, end)
 
 
 def scan_hole(job: Job, source: Source, start: int, end: int) -> None:
@@ -46,7 +50,7 @@ def scan_hole(job: Job, source: Source, start: int, end: int) -> None:
 
 def scan_unnamed(job: Job, source: Source, start: int, end: int) -> None:
     """Scan bytes that are no member: nothing, or another file before, between or behind."""
-    if end - start <= SMALL or zeros(source, start, end) or source.read(start, 4) == ENTRY:
+    if zeros(source, start, end) or source.read(start, 4) == ENTRY:
         return
     job.descend(f"hole@{start}", RangeSource(source, start, end - start))
 

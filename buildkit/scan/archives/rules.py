@@ -68,21 +68,6 @@ OVERLAP = Rule(
     why="So a small file unpacks to an enormous one, or one content hides inside another.",
     advice=REPACK,
 )
-OWN_CODE = Rule(
-    id="torchserve-own-code",
-    title="A TorchServe archive brings its own handler",
-    severity=Severity.NOTE,
-    why="TorchServe runs it when the model is served; that is what it is for.",
-    advice="Read the handler as you would read any code that you deploy.",
-)
-TARGET = Rule(
-    id="config-instantiates",
-    title="A configuration names what is called when it is read",
-    severity=Severity.HIGH,
-    why="Hydra calls whatever `_target_` names, with arguments from the file: NeMo does so when it restores a model.",
-    advice="Use only targets of the framework itself, and a NeMo that checks them.",
-    references=("CVE-2025-23304",),
-)
 SCRIPT_FILES = Rule(
     id="torchscript-files",
     title="TorchScript code reads or writes files",

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from buildkit.scan.archives import names, rules
-from buildkit.scan.archives.hydra import scan_targets
 from buildkit.scan.job import Job
 from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle.rules import TORCH_TAR
 from buildkit.scan.source import RangeSource, Source
 
 BLOCK = 512
+PIECE = 2**20
 LONGEST = 2**20  # of an extended header
 FILES = (b"0", b"\0", b"7", b"")
 LINKS = {b"1": "a hard link", b"2": "a link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
@@ -87,9 +87,7 @@ def scan(job: Job, source: Source) -> None:
         if member.kind in LINKS:
             report_link(job, member)
         elif member.kind in FILES and member.size:
-            content = RangeSource(source, member.start, member.size)
-            job.descend(plain, content)
-            scan_targets(job, plain, content)
+            job.descend(plain, RangeSource(source, member.start, member.size))
         elif member.kind == b"S":
             job.gap(f"{plain} is sparse, which is not read here", offset=member.start)
     if seen >= TORCH:
@@ -129,10 +127,17 @@ def read_members(job: Job, source: Source) -> Iterator[Member]:
             continue
         yield member
         extended.once.clear()
-    left = source.size - at
-    if left > 0 and any(source.read(start, 2**20).strip(b"\0") for start in range(at, source.size, 2**20)):
-        mark = at + BLOCK if not any(source.read(at, BLOCK)) else at
-        job.descend(f"rest@{mark}", RangeSource(source, mark, source.size - mark))
+    scan_rest(job, source, at)
+
+
+def scan_rest(job: Job, source: Source, at: int) -> None:
+    """Scan what lies behind the end mark, if it is more than zeros."""
+    for start in range(at, source.size, PIECE):
+        part = source.read(start, PIECE)
+        if part.strip(b"\0"):
+            mark = start + (len(part) - len(part.lstrip(b"\0"))) // BLOCK * BLOCK
+            job.descend(f"rest@{mark}", RangeSource(source, mark, source.size - mark))
+            return
 
 
 def read_member(block: bytes, at: int, extended: Extended) -> Member | None:

@@ -21,13 +21,17 @@ METHODS = 100  # no number of a compression method is higher
 
 @dataclass(slots=True)
 class Archive:
-    """An archive while it is scanned: ``covered`` are the spans of bytes that headers account for."""
+    """An archive while it is scanned: ``covered`` are the spans of bytes that headers account for.
+
+    ``described`` are the ends of members behind which their sizes stand once more.
+    """
 
     job: Job
     source: Source
     kind: Kind = field(default_factory=Kind)
     covered: list[tuple[int, int]] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)
+    described: set[int] = field(default_factory=set)
 
 
 def recognise(head: bytes, source: Source) -> bool:
@@ -68,7 +72,7 @@ def scan(job: Job, source: Source) -> None:
     check_names(archive, headers)
     for header, shift in headers:
         scan_member(archive, header, shift)
-    scan_holes(job, source, archive.covered)
+    scan_holes(job, source, archive.covered, archive.described)
 
 
 def directory(archive: Archive, ends: list[End]) -> list[tuple[Header, int]]:
@@ -135,6 +139,8 @@ def scan_member(archive: Archive, header: Header, shift: int) -> None:
     local, signed = found
     start = local.offset + local.length
     archive.covered.append((local.offset, start + header.packed))
+    if local.flags & DESCRIPTOR:
+        archive.described.add(start + header.packed)
     differences = compare(header, local, signed=signed)
     if differences:
         job.find(rules.DISAGREE, f"{header.name}: {', '.join(differences)}", offset=local.offset)

@@ -1,0 +1,95 @@
+"""Properties: nothing raises or hangs, honest pickles are clean, and an import put anywhere into one is found."""
+
+import gzip
+import io
+import pickle
+import pickletools
+import zipfile
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from buildkit.scan.job import Verdict
+from buildkit.scan.limits import Limits
+from tests.scan.pickler import evil, look, said, text, whole
+from tests.scan.test_archives_others import STREAMS, seven, tar
+from tests.scan.test_archives_zip import torch
+from tests.scan.test_pickle_streams import joblib, legacy, tensor
+
+SMALL = Limits(opcodes=100_000, memo=10_000, inflated=10_000_000, spill=5_000_000)
+LEAF = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=40) | st.complex_numbers()
+)
+VALUE = st.recursive(
+    LEAF,
+    lambda inner: (
+        st.lists(inner, max_size=5)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=5)
+        | st.frozensets(st.integers() | st.text(max_size=4), max_size=5)
+    ),
+    max_leaves=25,
+)
+SAMPLES = [
+    pickle.dumps({"a": [1, "x", b"y", 2.5], "b": {1, 2}}, protocol=4),
+    pickle.dumps([1, ("a", "b"), {"c": None}], protocol=0),
+    evil(),
+    legacy(tensor()),
+    joblib("f8", bytes(24), count=3),
+    bytes(torch()),
+    bytes(torch(evil())),
+    tar({"a.pkl": evil(), "b": b"x"}),
+    seven(evil()),
+    *(pack(whole(text("x"))) for pack in STREAMS.values()),
+]
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=300)
+def test_random_bytes_raise_nothing(content):
+    look(content, limits=SMALL)
+    look(b"\x80\x04" + content, limits=SMALL)
+
+
+@given(
+    st.sampled_from(SAMPLES),
+    st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 255)), max_size=6),
+    st.integers(0, 5000),
+)
+@settings(max_examples=400)
+def test_bent_files_raise_nothing(sample, changes, cut):
+    bent = bytearray(sample)
+    for at, value in changes:
+        bent[at % len(bent)] = value
+    look(bytes(bent), limits=SMALL)
+    look(bytes(bent[: cut % len(bent)]), limits=SMALL)
+
+
+@given(VALUE, st.integers(0, 5))
+def test_honest_pickles_are_clean(value, protocol):
+    found = look(pickle.dumps(value, protocol=protocol))
+    assert found.verdict is Verdict.CLEAN, said(found)
+
+
+@given(VALUE, st.integers(0, 5), st.data())
+def test_an_import_put_anywhere_is_found(value, protocol, data):
+    """At any opcode of an honest pickle, a global is fetched, called and dropped: an unpickler would not notice."""
+    content = pickle.dumps(value, protocol=protocol)
+    places = [place for _, _, place in pickletools.genops(content) if place or protocol < 2]
+    at = data.draw(st.sampled_from([place for place in places if place != 2 or protocol < 4]))
+    bent = content[:at] + b"cos\nsystem\n(S'id'\ntR0" + content[at:]
+    found = look(bent)
+    assert any(one.rule.id == "pickle-runs-code" for one in found.findings), said(found)
+
+
+@given(VALUE, st.data())
+def test_an_import_is_found_in_every_container(value, data):
+    content = pickle.dumps(value, protocol=2)[:-1] + b"0cos\nsystem\n(S'id'\ntR."
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as out:
+        out.writestr("a", content)
+    packed = {"zip": zipped.getvalue(), "gzip": gzip.compress(content), "tar": tar({"a": content})}
+    packed |= {"zip in tar": tar({"z": zipped.getvalue()}), "7z": seven(content), "bytes": pickle.dumps([content])}
+    name = data.draw(st.sampled_from(sorted(packed)))
+    found = look(packed[name])
+    assert any(one.rule.id == "pickle-runs-code" for one in found.findings), said(found)

@@ -1,0 +1,106 @@
+"""Pickles that would take all time or memory meet a limit, and what was found before counts."""
+
+import struct
+
+import pytest
+
+from buildkit.scan.job import Verdict
+from buildkit.scan.limits import Limits
+from buildkit.scan.source import BytesSource
+from tests.scan.pickler import EVIL, PROTO, data, look, rules, said, text, whole
+
+BITS = 2**60
+
+
+@pytest.mark.parametrize(
+    "opcode",
+    [b"\x8d" + struct.pack("<Q", BITS), b"\x8e" + struct.pack("<Q", BITS), b"\x96" + struct.pack("<Q", BITS),
+     b"X\xff\xff\xff\xff", b"B\xff\xff\xff\xff", b"T\xff\xff\xff\x7f", b"T\xff\xff\xff\xff", b"\x8b\xff\xff\xff\x7f"],
+)  # fmt: skip
+def test_announced_lengths_are_not_believed(opcode):
+    found = look(PROTO + EVIL + opcode + b"abc.")
+    assert "pickle-runs-code" in rules(found)
+    assert found.gaps
+
+
+def test_a_billion_laughs_are_counted_not_made():
+    laugh = b"]" + b"".join(b"2\x94" + b"(" + b"h\x00" * 9 + b"e" for _ in range(3))
+    body = b")" + b"".join(b"2" * 9 + b"t" if False else b"2\x86" for _ in range(2000))
+    assert look(whole(body)).verdict is Verdict.CLEAN
+    assert "pickle-runs-code" in rules(look(whole(body + EVIL)))
+    assert "pickle-runs-code" in rules(look(whole(laugh + EVIL)))
+    assert "pickle-runs-code" in rules(look(whole(b"cos\nsystem\n" + body + b"R")))
+
+
+def test_opcodes_are_limited():
+    content = whole(EVIL + b"N0" * 50_000)
+    found = look(content, limits=Limits(opcodes=20_000))
+    assert "pickle-runs-code" in rules(found)
+    assert "more than 20000 opcodes" in said(found)
+
+
+@pytest.mark.parametrize("body", [b"N" * 50_000, b"(" * 50_000, b"]0" * 50_000, b"N\x94" * 30_000, b"Nr%s" * 3])
+def test_stack_memo_and_objects_are_limited(body):
+    body = b"".join(b"Nr" + struct.pack("<I", i) + b"0" for i in range(20_000)) if b"%" in body else body
+    found = look(PROTO + EVIL + body + b".", limits=Limits(memo=10_000))
+    assert "pickle-runs-code" in rules(found)
+    assert "more than 10000 values" in said(found)
+
+
+def test_nesting_is_limited():
+    content = whole(EVIL)
+    for _ in range(12):
+        content = whole(data(content))
+    assert "deeper than 8" in said(look(content))
+    deep = b"(" * 100_000 + b"t" * 100_000
+    assert look(whole(deep)).verdict is Verdict.CLEAN
+
+
+def test_findings_are_limited():
+    many = b"".join(f"cmodule{i}\nname\n0".encode() for i in range(3000))
+    found = look(whole(EVIL + b"0" + many + b"N"))
+    assert "pickle-runs-code" in rules(found)
+    assert len(found.findings) <= 1000
+    assert found.gaps
+
+
+def test_numbers_of_a_million_digits_are_passed_over():
+    found = look(
+        b"I" + b"9" * 1_000_000 + b"\n0L" + b"9" * 1_000_000 + b"L\n0F" + b"9" * 100_000 + b"\n0" + EVIL + b"."
+    )
+    assert "pickle-runs-code" in rules(found)
+
+
+def test_long_lines_are_passed_over():
+    for opcode in (b"V", b"S'", b"P"):
+        found = look(opcode + b"x" * 500_000 + (b"'" if b"'" in opcode else b"") + b"\n0" + EVIL + b".")
+        assert "pickle-runs-code" in rules(found), opcode
+
+
+def test_long_constants_are_never_read_whole():
+    class Watched:
+        size = 3 * 2**30
+        most = 0
+
+        def read(self, offset, count):
+            self.most = max(self.most, count)
+            head = PROTO + b"\x8e" + struct.pack("<Q", self.size - 200)
+            tail = b"0" + EVIL + b"0" + text("end") + b"."
+            start = len(head) + self.size - 200
+            count = max(0, min(count, self.size - offset))
+            if count > 2**24:
+                raise AssertionError("a long read")
+            part = bytearray(count)
+            for where, content in ((0, head), (start, tail)):
+                for index, byte in enumerate(content):
+                    if 0 <= where + index - offset < count:
+                        part[where + index - offset] = byte
+            return bytes(part)
+
+    from buildkit.scan.examine import scan
+
+    source = Watched()
+    found = scan("m", source)
+    assert "pickle-runs-code" in rules(found)
+    assert source.most <= 2**24
+    assert BytesSource(b"").size == 0
