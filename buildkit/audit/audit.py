@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from buildkit.audit.accounts import check_accounts, check_user
-from buildkit.audit.environment import check_environment
+from buildkit.audit.environment import check_environment, check_programs_writable
 from buildkit.audit.files import check_members, check_rights
 from buildkit.audit.imports import check_imports
 from buildkit.audit.programs import check_programs
@@ -34,6 +34,7 @@ CHECKS: tuple[Check, ...] = (
     check_programs,
     check_imports,
     check_environment,
+    check_programs_writable,
     check_service,
     check_secrets,
     check_start,

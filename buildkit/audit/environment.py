@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from buildkit.audit import rules
 from buildkit.audit.places import find_way_in
+from buildkit.audit.programs import folders_of_programs
 from buildkit.audit.view import ImageView, show
 from buildkit.findings import Finding, Severity
 
+_LIBRARIES = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib")
+_PACKAGES = re.compile(r"/(?:site|dist)-packages/")  # looked at with all that is imported
 _PRELOADS = ("LD_PRELOAD", "LD_AUDIT")
 _SEARCHED = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 _HOOKS = {
@@ -54,6 +58,20 @@ def check_environment(view: ImageView) -> Iterator[Finding]:
         yield Finding(
             rule=rules.PRELOAD, what=f"loads {show(' '.join(content), 200)}", path="etc/ld.so.preload", layer=layer
         )
+
+
+def check_programs_writable(view: ImageView) -> Iterator[Finding]:
+    """Programs, and libraries of the system, that the user may change though it may not write into their folders."""
+    identity = view.identity
+    if not identity.uid:
+        return
+    folders = tuple(f"{folder}/" for folder in (*folders_of_programs(view), *_LIBRARIES))
+    for entry in view.files.values():
+        runs = entry.kind == "file" and (entry.mode & 0o111 or entry.is_elf)
+        if runs and entry.path.startswith(folders) and identity.may_write(entry) and not _PACKAGES.search(entry.path):
+            what = f"{identity.words} may change it: mode {entry.mode:04o}, of uid {entry.uid}"
+            layer = view.layers[entry.layer].digest
+            yield Finding(rule=rules.WRITABLE_SEARCH, what=what, path=show(entry.path, 4096), layer=layer)
 
 
 def _check_preload(view: ImageView, name: str, value: str) -> Iterator[Finding]:

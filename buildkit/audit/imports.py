@@ -13,7 +13,11 @@ from buildkit.findings import Finding
 
 _LIBRARY = re.compile(r"(?:^|/)lib(?:64)?/python3(?:\.[0-9]+)?$|(?:^|/)(?:site|dist)-packages$")
 _PYTHON = re.compile(r"(?:^|/)python(?:3(?:\.[0-9]+)?)?$")
-_CUSTOM = re.compile(r"(?:^|/)(?:site|dist)-packages/(?:sitecustomize|usercustomize)(?:\.py|/__init__\.py)$")
+_CUSTOM = re.compile(
+    r"(?:^|/)(?:(?:site|dist)-packages|python3(?:\.[0-9]+)?)/(?:sitecustomize|usercustomize)(?:\.py|/__init__\.py)$"
+)
+_DEBIANS = b"apport_python_hook"  # what its own sitecustomize asks for, which images do not have
+_DEBIANS_SIZE = 300
 _WELL_KNOWN = {
     "distutils-precedence.pth": "SETUPTOOLS_USE_DISTUTILS",
     "_virtualenv.pth": "import _virtualenv",
@@ -56,7 +60,8 @@ def _own_folders(view: ImageView) -> Iterator[str]:
         if not _PYTHON.search(word):
             continue
         rest = argv[number + 1 :]
-        if any(re.fullmatch(r"-[A-Za-z]*[IP][A-Za-z]*", one) for one in rest[:3]):
+        isolated = any(re.fullmatch(r"-[A-Za-z]*[IP][A-Za-z]*", one) for one in rest[:3])
+        if isolated or view.config.variables.get("PYTHONSAFEPATH"):
             return
         script = next((one for one in rest if not one.startswith("-")), "")
         if script.endswith(".py"):
@@ -106,13 +111,20 @@ def _is_code_file(entry: Entry) -> bool:
 
 def _check_startup(view: ImageView) -> Iterator[Finding]:
     for entry in view.files.values():
-        if _CUSTOM.search(entry.path):
+        if _CUSTOM.search(entry.path) and not _is_debians(view, entry):
             yield _startup(view, entry, f"{entry.path.rpartition('/')[2]} is imported at every start")
         elif entry.path.endswith(".pth") and entry.content and _LIBRARY.search(posixpath.dirname(entry.path)):
             mark = _WELL_KNOWN.get(entry.path.rpartition("/")[2])
             code = [line for line in _lines(entry.content) if _is_code(line)]
             if code and not (mark and all(mark in line for line in code)):
                 yield _startup(view, entry, f"has code: {show(code[0], 80)}")
+
+
+def _is_debians(view: ImageView, entry: Entry) -> bool:
+    """Whether it is Debian's own file, or a link to that, or to nothing."""
+    target = view.find(entry.path)
+    content = (target.content or b"") if target is not None else b""
+    return target is None or (_DEBIANS in content and len(content) < _DEBIANS_SIZE)
 
 
 def _check_user_site(view: ImageView) -> Iterator[Finding]:

@@ -22,15 +22,11 @@ from buildkit.native.survey import Survey
 _HEAD = 64
 _PATH_MAX = 4096  # no Linux has longer ones
 _KEPT_SIZE = 256 << 10
-_KEPT = re.compile(
-    "|".join(
-        fnmatch.translate(pattern)
-        for pattern in (
-            "etc/passwd", "etc/shadow", "etc/group", "etc/gshadow", "etc/ld.so.preload", "etc/ld.so.conf",
-            "etc/ld.so.conf.d/*.conf", "*.pth", "*pyvenv.cfg", "etc/pip.conf", "etc/os-release", "usr/lib/os-release",
-        )
-    )
+_KEPT_NAMES = (
+    "*/sitecustomize.py", "*/usercustomize.py", "*.pth", "*pyvenv.cfg",
+    "etc/passwd", "etc/shadow", "etc/group", "etc/gshadow", "etc/ld.so.preload",
 )  # fmt: skip
+_KEPT = re.compile("|".join(map(fnmatch.translate, _KEPT_NAMES)))
 _KINDS: dict[str, Kind] = {
     "file": "file",
     "sparse file": "file",

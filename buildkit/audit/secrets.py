@@ -13,7 +13,9 @@ from buildkit.audit.secretscan import redact
 from buildkit.audit.view import ImageView, Secret, show
 from buildkit.findings import Finding, Severity
 
-_GUESSED = frozenset(("secret value", "password in a URL", "JSON web token", "history of a shell", "key store"))
+_GUESSED = frozenset(
+    ("secret value", "password in a URL", "JSON web token", "history of a shell", "key store", "variables of .env")
+)
 _SAID = re.compile(
     r"(?:^|_)(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|APIKEY|CREDENTIALS?|(?:API|ACCESS|AUTH|PRIVATE|SECRET)_KEY)(?:_|$)",
     re.IGNORECASE,

@@ -10,9 +10,11 @@ from buildkit.audit.view import Origin
 from buildkit.findings import Severity
 from tests.audit.crafted import CONFIG, PASSWD, Member, audit, capable, env, file, folder, ids, link, program
 from tests.audit.samples import PEM
+from tests.native.elfmaker import make_elf
 
 SITE = "opt/venv/lib/python3.13/site-packages"
 LABELS = CONFIG["Labels"]
+ELF = make_elf()
 
 
 def setuid(path: str, mode: int, **more) -> Member:
@@ -59,6 +61,8 @@ PLANTED = {
     ],
     "startup-code": [
         [file(f"{SITE}/sitecustomize.py", b"x")],
+        [file("usr/lib/python3.13/sitecustomize.py", b"import apport_python_hook\n" + b"x = 1\n" * 100)],
+        [link("usr/lib/python3.13/sitecustomize.py", "/srv/evil.py"), file("srv/evil.py", b"x")],
         [file(f"{SITE}/evil.pth", b"import os; os.system('x')\n")],
     ],
     "relative-search-path": [
@@ -69,6 +73,8 @@ PLANTED = {
     "writable-search-path": [
         [{"config": env("PATH=/srv/bin:/opt/venv/bin:/usr/bin")}, folder("srv/bin", 0o755, uid=1000)],
         [{"config": env("PATH=/tmp/bin:/opt/venv/bin:/usr/bin")}],
+        [program("usr/bin/tool", uid=1000)],
+        [file("usr/lib/libc.so.6", ELF, uid=1000)],
     ],
     "preload": [
         [{"config": env("LD_PRELOAD=/usr/lib/libevil.so")}],
@@ -248,6 +254,12 @@ def test_well_known_startup_code_is_no_finding():
     assert audit([file(f"{SITE}/distutils-precedence.pth", line)]) == ()
     hidden = audit([file(f"{SITE}/distutils-precedence.pth", line + b"import evil\n")])
     assert ids(hidden) == {"startup-code"}
+
+
+def test_debians_own_startup_code_is_no_finding():
+    code = b"# install the apport exception handler\ntry:\n    import apport_python_hook\nexcept ImportError:\n"
+    to_it = link("usr/lib/python3.13/sitecustomize.py", "/etc/python3.13/sitecustomize.py")
+    assert audit([file("etc/python3.13/sitecustomize.py", code), to_it]) == ()
 
 
 def test_thousands_of_findings_are_counted_not_listed():
