@@ -1,0 +1,80 @@
+"""No false alarms: what real libraries write is clean. Those that are installed here make their files here.
+
+``BUILDKIT_BENIGN`` is a folder that ``python tests/scan/benign.py FOLDER`` filled where all the libraries are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from buildkit.scan.examine import scan
+from buildkit.scan.job import UNKNOWN, Scan, Verdict
+from buildkit.scan.source import BytesSource, FileSource
+from tests.scan.benign import LIBRARIES
+
+# What is asked about on purpose: names beyond the allow-list, which their users put into the allow-file (the same
+# models in the libraries' own formats are clean), and raw numbers, which have no format to be known by.
+ASKED = {"pandas.pkl", "lightgbm.pkl", "xgboost.pkl", "xgboost-booster.pkl"}
+RAW = {"onnx.data", "tensorflow/variables/variables.data-00000-of-00001", "tf-checkpoint-1.data-00000-of-00001"}
+
+
+def scan_folder(folder: Path) -> dict[str, Scan]:
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                found[path.relative_to(folder).as_posix()] = scan(path.name, FileSource.of(file))
+    return found
+
+
+def check(scans: dict[str, Scan]) -> None:
+    wrong = {name: one for name, one in scans.items() if one.verdict is not Verdict.CLEAN and name not in ASKED | RAW}
+    assert wrong == {}
+    for name in ASKED & scans.keys():
+        assert {one.rule.id for one in scans[name].findings} == {"pickle-unknown-global"}
+    for name in RAW & scans.keys():
+        assert not scans[name].findings
+        assert {gap.why for gap in scans[name].gaps} == {UNKNOWN}
+
+
+# More than a hundred with the libraries of the tests' own dependency group alone.
+LEAST = {
+    "plain": 19, "numpy": 27, "joblib": 6, "scipy": 7, "sklearn": 46, "safetensors": 3, "onnx": 3, "h5py": 2,
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")  # the libraries' own, of versions to come and of models that learn nothing
+@pytest.mark.parametrize("library", LEAST)
+def test_what_a_library_writes_is_clean(library: str, tmp_path: Path) -> None:
+    _, make = LIBRARIES[library]
+    make(tmp_path)
+    scans = scan_folder(tmp_path)
+    assert len(scans) >= LEAST[library]
+    check(scans)
+
+
+def test_what_all_of_them_write_is_clean() -> None:
+    said = os.environ.get("BUILDKIT_BENIGN")
+    if not said:
+        pytest.skip("BUILDKIT_BENIGN names no folder that tests/scan/benign.py filled")
+    scans = scan_folder(Path(said))
+    check(scans)
+    clean = [name for name, one in scans.items() if one.verdict is Verdict.CLEAN]
+    print(f"{len(clean)} of {len(scans)} files of real libraries are clean")
+    assert len(clean) >= 100
+
+
+@pytest.mark.parametrize("backend", ["torch", "jax", "tensorflow"])
+def test_the_optimiser_of_a_keras_backend_is_keras_s_own(backend: str) -> None:
+    model = {
+        "module": "keras", "class_name": "Sequential", "config": {"name": "s", "layers": []}, "registered_name": None,
+        "compile_config": {"optimizer": {
+            "module": f"keras.src.backend.{backend}.optimizers.{backend}_adam", "class_name": "Adam", "config": {},
+            "registered_name": "Adam",
+        }},
+    }  # fmt: skip
+    assert scan("config.json", BytesSource(json.dumps(model).encode())).verdict is Verdict.CLEAN
