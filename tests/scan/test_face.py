@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -255,3 +256,29 @@ def test_sarif_is_valid_and_knows_what_is_accepted(session: Session, folder: Pat
 def test_what_begins_like_json_and_is_no_text_is_not_clean(session: Session, folder: Path) -> None:
     data = b"[7\xe5\x0c\xb1\x83N7\x102\x0fLJ" + bytes(range(256)) * 8
     assert session.one(write(folder, "a.bin", data), code=1)["verdict"] == "not fully scanned"
+
+
+# second opinions
+
+
+def test_second_opinions_agree_on_what_is_plain_and_a_disagreement_is_a_finding(
+    session: Session, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "bad.pkl", BAD)
+    write(folder, "good.pkl", pickle.dumps([1.0]))
+    bad, good = session.json("models", "--second-opinion", code=1)["files"]
+    assert [one["unsafe"] for one in (*bad["opinions"], *good["opinions"])] == [True, True, False, False]
+    assert good["verdict"] == "clean"
+    (tmp_path / "picklescan").mkdir()
+    (tmp_path / "picklescan/__init__.py").touch()
+    (tmp_path / "picklescan/scanner.py").write_text(
+        "from types import SimpleNamespace as N\n"
+        "one = N(module='m', name='n', safety=N(value='dangerous'))\n"
+        "def scan_file_path(path):\n"
+        "    return N(globals=[one], issues_count=1, scan_err=False, scanned_files=1)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    file = session.one("models/good.pkl", "--second-opinion", code=1)
+    assert [one["rule"] for one in file["findings"]] == ["engines-disagree"]
+    assert file["findings"][0]["what"].endswith("calls it unsafe (m.n); here it is clean")
+    assert session.one("models/good.pkl", code=0)["verdict"] == "clean", "nobody else was asked"

@@ -1,0 +1,78 @@
+"""Second opinions: the real engines where a pickle is plain, and engines of our own that misbehave."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from buildkit.findings import Severity
+from buildkit.inspection.scanrun import disagreements
+from buildkit.scan.examine import scan
+from buildkit.scan.source import BytesSource
+from buildkit.tools.opinions import ENGINES, Engine, Opinion, ask, find_engines
+from tests.scan.craft import calling
+
+GOOD = pickle.dumps({"w": [1.0, 2.0]})
+
+
+def write(folder: Path, data: bytes) -> Path:
+    path = folder / "model.pkl"
+    path.write_bytes(data)
+    return path
+
+
+def test_both_engines_are_found_with_their_versions() -> None:
+    found = find_engines()
+    assert [engine.name for engine in found] == list(ENGINES)
+    assert all(engine.version for engine in found)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_says_unsafe_and_safe(name: str, tmp_path: Path) -> None:
+    engine = Engine(name=name, version="")
+    bad = ask(engine, write(tmp_path, calling()))
+    assert bad.unsafe is True
+    assert "system" in bad.why
+    assert ask(engine, write(tmp_path, GOOD)) == Opinion(engine=engine, unsafe=False, why="")
+
+
+def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Engine:
+    (folder / "picklescan").mkdir()
+    (folder / "picklescan/__init__.py").touch()
+    (folder / "picklescan/scanner.py").write_text(f"def scan_file_path(path):\n    {body}\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return Engine(name="picklescan", version="0")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("while True: pass", "killed by"),
+        ("return bytearray(1 << 40)", "MemoryError"),
+        ("raise ValueError('odd')", "ValueError: odd"),
+        ("import os; os._exit(0)", "cannot be read"),
+        ("print('x' * 9); import os; os._exit(0)", "cannot be read"),
+    ],
+)
+def test_an_engine_that_fails_has_no_opinion(
+    body: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = fake(tmp_path, monkeypatch, body)
+    opinion = ask(engine, write(tmp_path, GOOD), seconds=1, memory=1 << 30)
+    assert opinion.unsafe is None
+    assert said in opinion.why
+
+
+def found(data: bytes, *, unsafe: bool | None) -> list[tuple[str, Severity]]:
+    opinion = Opinion(engine=Engine(name="other", version="1"), unsafe=unsafe, why="it says so")
+    scanned = scan("m", BytesSource(data))
+    return [(one.rule.id, one.severity) for one in disagreements("m", scanned, (opinion,))]
+
+
+def test_disagreement_is_a_finding_and_agreement_is_none() -> None:
+    assert found(GOOD, unsafe=True) == [("engines-disagree", Severity.HIGH)]
+    assert found(calling(), unsafe=False) == [("engines-disagree", Severity.NOTE)]
+    assert found(GOOD, unsafe=False) == found(calling(), unsafe=True) == []
+    assert found(GOOD, unsafe=None) == found(calling(), unsafe=None) == []
