@@ -136,7 +136,7 @@ class Attacher:
             if not with_kind and any(key in one.raw for one in known if one.digest not in dropped for key in _FOREIGN):
                 raise BuildError(
                     f"{tag}: this skopeo would drop what others have noted there, so nothing was listed",
-                    hint="install a newer skopeo (1.14, or Debian 13's)",
+                    hint="install a newer skopeo (Debian 13's 1.18 keeps them)",
                 )
             index = encode_index(known, dropped, [describe(one.manifest, kind=with_kind) for one in said])
             with self._blobs.working_folder() as folder:
