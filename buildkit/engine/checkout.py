@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +27,7 @@ from buildkit.plan.spec import Tree, TreeFile
 from buildkit.tools.git import list_files
 
 IGNORE_FILE = ".containerignore"
+_HASHES = re.compile(r"^[^#\n]*?--hash=sha256:([0-9a-f]{64})", re.MULTILINE)  # the first of each line
 
 
 class DiskCheckout:
@@ -79,7 +81,24 @@ class DiskCheckout:
             self.pins(lock)  # what is wrong with the lock itself says more
             _raise(stale)
             return ()
-        return parse_wheels_lock(wheels_text, wheels).artifacts
+        artifacts = parse_wheels_lock(wheels_text, wheels).artifacts
+        self._check_allowed(lock, text or "", wheels, artifacts)
+        return artifacts
+
+    def _check_allowed(self, lock: str, text: str, wheels: str, artifacts: tuple[Artifact, ...]) -> None:
+        """Raise DefinitionError for a file that ``wheels`` names and that no pin of ``lock`` allows."""
+        said = set(_HASHES.findall(text))
+        if all(artifact.path or (artifact.sha256 and artifact.sha256.hex in said) for artifact in artifacts):
+            return  # a look; what is wrong is worked out where something is
+        allowed = {(pin.name, pin.version): pin.hashes for pin in self.pins(lock)}
+        wrong = [a for a in artifacts if not a.path and a.sha256 not in allowed.get((a.name, a.version), ())]
+        hint = "somebody altered one of the two; if that is meant, run: nox -s lock"
+        problems = [
+            Problem(file=wheels, what=f"{a.name} {a.version} has {a.sha256}, which {lock} does not allow", hint=hint)
+            for a in wrong
+        ]
+        if problems:
+            raise DefinitionError.of(problems)
 
     def _apt(self, packages: str) -> tuple[AptPin, ...]:
         listed = self.read(packages)

@@ -127,6 +127,18 @@ def test_fresh_locks_answer(place: Place) -> None:
     assert place.said == []
 
 
+@pytest.mark.parametrize("hidden", ["", f"# --hash=sha256:{'e' * 64}\n"])
+def test_a_file_that_no_pin_allows_is_refused(place: Place, hidden: str) -> None:
+    """Whoever alters one of the locks alone gets no wheel into an image: not even one that a cache has."""
+    wheels = (place.folder / "requirements/x.wheels.toml").read_text()
+    assert wheels.count("a" * 64) == 1
+    place.write("requirements/x.wheels.toml", wheels.replace("a" * 64, "e" * 64))
+    place.write("requirements/x.txt", (place.folder / "requirements/x.txt").read_text() + hidden)  # not stale by that
+    found = error(place, "wheels")
+    assert f"requirements/x.wheels.toml: click 8 has sha256:{'e' * 64}, which requirements/x.txt does not" in found
+    assert "somebody altered one of the two" in found
+
+
 RUN = "(run: nox -s lock)"
 OLDER = ": the lock is older than its input"
 STALE = {
