@@ -1,0 +1,160 @@
+"""Attaching, before a registry made of a table: other writers at the same moment, and a skopeo that drops words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from buildkit.cache.blobs import Blobs
+from buildkit.digest import Digest
+from buildkit.engine.attach import Attacher
+from buildkit.errors import BuildError
+from buildkit.oci.attached import referrers_tag, signatures_tag
+from buildkit.oci.ref import Ref, parse_ref
+from buildkit.supply.statement import PROVENANCE, Statement
+from buildkit.tools.keys import Signer
+from buildkit.tools.registry import Registries
+
+REF = parse_ref("localhost:5000/x:one", "here")
+IMAGE = b'{"schemaVersion":2}'
+DIGEST = Digest.of(IMAGE)
+STATEMENT = Statement(subjects=(("x", DIGEST),), predicate_type=PROVENANCE, predicate={})
+THEIRS = {"mediaType": "a/b", "digest": f"sha256:{'a' * 64}", "size": 1}
+
+
+class Table:
+    """Manifests by name; ``keeps`` is whether indexes keep artifact types."""
+
+    def __init__(self, *, keeps: bool = True) -> None:
+        self.manifests: dict[str, bytes] = {}
+        self.writes: list[str] = []
+        self._keeps = keeps
+
+    def manifest(self, ref: Ref) -> bytes | None:
+        return self.manifests.get(str(ref))
+
+    def push(self, folder: Path, ref: Ref) -> tuple[Digest, ...]:
+        data = (folder / "manifest.json").read_bytes()
+        for layer in json.loads(data)["layers"]:
+            assert (folder / layer["digest"].removeprefix("sha256:")).exists() or "theirs" in str(layer)
+        self._write(str(ref), data)
+        return ()
+
+    def push_index(self, folder: Path, ref: Ref) -> bool:
+        data = (folder / "manifest.json").read_bytes()
+        if not self._keeps and b"artifactType" in data:
+            return False
+        self._write(str(ref), data)
+        return True
+
+    def _write(self, name: str, data: bytes) -> None:
+        self.manifests[name] = data
+        self.writes.append(name)
+
+    def listed(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.manifests[f"localhost:5000/x:{referrers_tag(DIGEST)}"])[
+            "manifests"
+        ]
+        return found
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Blobs:
+    return Blobs(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def signer() -> Signer:
+    return Signer(ec.generate_private_key(ec.SECP256R1()))
+
+
+def attach(table: Table, blobs: Blobs) -> Attacher:
+    return Attacher(REF, IMAGE, cast("Registries", table), blobs)
+
+
+def index(*lines: dict[str, Any]) -> bytes:
+    return json.dumps({"schemaVersion": 2, "manifests": lines}).encode()
+
+
+def test_lines_have_artifact_types_where_they_can(blobs: Blobs, signer: Signer) -> None:
+    table = Table()
+    attach(table, blobs).attest([STATEMENT], None)
+    (line,) = table.listed()
+    assert line["artifactType"] == "application/vnd.in-toto+json"
+    writes = list(table.writes)
+    attach(table, blobs).attest([STATEMENT], None)
+    assert table.writes == writes
+
+
+def test_lines_go_without_where_only_ours_would_lack_them(blobs: Blobs) -> None:
+    table = Table(keeps=False)
+    name = f"localhost:5000/x:{referrers_tag(DIGEST)}"
+    table.manifests[name] = index({**THEIRS, "annotations": {"their": "note"}})
+    attach(table, blobs).attest([STATEMENT], None)
+    theirs, ours = table.listed()
+    assert theirs["annotations"] == {"their": "note"}
+    assert "artifactType" not in ours
+    table.manifests[name] = before = index({**THEIRS, "artifactType": "x/y"})
+    with pytest.raises(BuildError, match="would drop what others have noted"):
+        attach(table, blobs).attest([STATEMENT], None)
+    assert table.manifests[name] == before
+
+
+def test_a_writer_in_between_loses_nothing(blobs: Blobs, signer: Signer) -> None:
+    """What is written between our look and our write is overwritten by us; who wrote it looks again, as we do."""
+    tag = f"localhost:5000/x:{referrers_tag(DIGEST)}"
+    table = Table()
+    reads = [0]
+    plain = table.manifest
+
+    def racing(ref: Ref) -> bytes | None:
+        if str(ref) == tag and tag in table.manifests and reads[0] < 2:
+            reads[0] += 1
+            table.manifests[tag] = index({**THEIRS, "digest": f"sha256:{str(reads[0]) * 64}"})  # without ours
+        return plain(ref)
+
+    table.manifest = racing  # type: ignore[method-assign]
+    attach(table, blobs).attest([STATEMENT], None)
+    assert table.listed()[0]["digest"][7] == "2"
+    assert len(table.listed()) == 2
+    assert reads == [2]
+
+
+def test_who_is_overwritten_for_ever_says_so(blobs: Blobs) -> None:
+    table = Table()
+    plain = table.manifest
+    table.manifest = lambda ref: index(THEIRS) if "sha256-" in str(ref) else plain(ref)  # type: ignore[method-assign]
+    with pytest.raises(BuildError, match="others write there all the time"):
+        attach(table, blobs).attest([STATEMENT], None)
+
+
+def test_signatures_of_others_stay_and_ours_is_made_once(blobs: Blobs, signer: Signer) -> None:
+    table = Table()
+    tag = f"localhost:5000/x:{signatures_tag(DIGEST)}"
+    theirs = {**THEIRS, "annotations": {"theirs": "1", "dev.cosignproject.cosign/signature": "no base64"}}
+    table.manifests[tag] = json.dumps({"schemaVersion": 2, "config": {"mediaType": "x"}, "layers": [theirs]}).encode()
+    for _ in range(2):
+        attach(table, blobs).sign(signer)
+    first, ours = json.loads(table.manifests[tag])["layers"]
+    assert first == theirs
+    assert ours["mediaType"] == "application/vnd.dev.cosign.simplesigning.v1+json"
+    assert table.writes == [tag]
+    attach(table, blobs).sign(Signer(ec.generate_private_key(ec.SECP256R1())))
+    assert len(json.loads(table.manifests[tag])["layers"]) == 3
+
+
+@pytest.mark.parametrize("nonsense", [b"no JSON", b'{"schemaVersion": 2, "mediaType": "text/html"}'])
+def test_what_cannot_be_read_is_not_overwritten(blobs: Blobs, signer: Signer, nonsense: bytes) -> None:
+    for tag, act in (
+        (referrers_tag(DIGEST), lambda attacher: attacher.attest([STATEMENT], None)),
+        (signatures_tag(DIGEST), lambda attacher: attacher.sign(signer)),
+    ):
+        table = Table()
+        table.manifests[f"localhost:5000/x:{tag}"] = nonsense
+        with pytest.raises(BuildError, match="cannot be read, and so not added to"):
+            act(attach(table, blobs))
+        assert table.writes == []
