@@ -62,6 +62,16 @@ class Sharing:
             self._asked |= dict.fromkeys(unknown) | found
         return {key: entry for key in wanted if (entry := self._asked[key]) is not None}
 
+    def entries(self, keys: Iterable[Key]) -> dict[Key, Entry]:
+        """All that is told of keys, one request each: rosters leave out what is seldom wanted."""
+        cache, wanted = self._read, list(keys)
+        if cache is None or not wanted:
+            return {}
+        refused: list[str] = []
+        found = self._attempt(cache, lambda: cache.find(wanted, refused.append))
+        self._say_refused(refused)
+        return dict(found or {})
+
     def fetch(self, key: Key, blobs: Blobs) -> tuple[Entry, Fetched]:
         """Bring a layer's blobs into the cache, or raise SharedLostError and never say again that it is shared."""
         return self._take(key, lambda cache, entry: (entry, cache.fetch(entry, blobs)))

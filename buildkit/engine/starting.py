@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -25,6 +25,7 @@ from buildkit.layers.member import Chunks, Member
 from buildkit.oci.blob import Blob, Made
 from buildkit.oci.image import Image
 from buildkit.plan.compose import Composition
+from buildkit.plan.spec import Spec
 
 if TYPE_CHECKING:
     from buildkit.native.facts import Facts
@@ -101,8 +102,7 @@ def _check(composition: Composition, env: dict[str, str], arch: str, shop: Shop)
     from buildkit.native.facts import merge
 
     owned = [(spec, blob) for spec in composition.specs for blob in shop.made[spec.key].blobs]
-    elsewhere = {blob.digest for spec, blob in owned if spec.key in shop.remote}
-    facts = _find_facts([(spec.name, blob) for spec, blob in owned], elsewhere, shop)
+    facts = _find_facts(owned, shop)
     if facts is None:
         return None
     found = [one for one in check_native(merge(facts), env, arch) if one.severity >= Severity.MEDIUM]
@@ -112,21 +112,23 @@ def _check(composition: Composition, env: dict[str, str], arch: str, shop: Shop)
     return tuple(lines)
 
 
-def _find_facts(
-    blobs: Sequence[tuple[str, Blob]], elsewhere: Collection[Digest], shop: Shop
-) -> list[tuple[str, Facts]] | None:
+def _find_facts(owned: Sequence[tuple[Spec, Blob]], shop: Shop) -> list[tuple[str, Facts]] | None:
     """What each blob holds, lowest first; None where one is neither known nor here, or cannot be read.
 
     Also None where nothing native was made here, and the rest came from a shared cache: it was said there.
     """
     from buildkit.native.facts import NOTHING, decode_facts, encode_facts
 
-    natives = Natives(shop.ledger)
-    known = natives.find(blob.digest for _, blob in blobs)
-    if elsewhere and all(known.get(blob.digest) == NOTHING for _, blob in blobs if blob.digest not in elsewhere):
-        return None
+    natives, elsewhere = Natives(shop.ledger), [(spec, blob) for spec, blob in owned if spec.key in shop.remote]
+    known = natives.find(blob.digest for _, blob in owned)
+    if elsewhere:
+        if all(known.get(blob.digest) == NOTHING for spec, blob in owned if spec.key not in shop.remote):
+            return None
+        for entry in shop.sharing.entries({s.key: None for s, blob in elsewhere if blob.digest not in known}).values():
+            keep_natives(shop, entry)
+        known = natives.find(blob.digest for _, blob in owned)
     facts = {digest: found for digest, data in known.items() if (found := decode_facts(data)) is not None}
-    missing = {blob.digest: (name, blob) for name, blob in blobs if blob.digest not in facts}
+    missing = {blob.digest: (spec.name, blob) for spec, blob in owned if blob.digest not in facts}
     if not all(shop.blobs.has(blob.digest, blob.size) for _, blob in missing.values()):
         return None
     for digest, (name, blob) in missing.items():
@@ -137,7 +139,7 @@ def _find_facts(
         except (BuildError, OSError, ValueError, zlib.error):
             return None  # whoever needs the blob's bytes says what is wrong with it
         natives.add(digest, encode_facts(facts[digest]))
-    return [(name, facts[blob.digest]) for name, blob in blobs]
+    return [(spec.name, facts[blob.digest]) for spec, blob in owned]
 
 
 def _read(name: str, blob: Blob, shop: Shop) -> Facts:

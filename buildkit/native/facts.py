@@ -17,6 +17,9 @@ from buildkit.digest import canonical_json
 from buildkit.native.elf import Elf
 
 FORMAT = 1
+NOTHING = b"-"
+"""Of a layer that holds nothing of the sort; most do."""
+
 CACHE = "etc/ld.so.cache"
 PRELOAD = "etc/ld.so.preload"
 RELEASE = ("etc/os-release", "usr/lib/os-release")
@@ -94,35 +97,33 @@ def _take_away(seen: _Seen, gone: Iterable[str]) -> None:
 
 
 def encode_facts(facts: Facts) -> bytes:
-    """Compressed JSON; the same facts give the same bytes."""
-    value = {
-        "format": FORMAT,
+    """Compressed JSON of what there is, `NOTHING` for nothing; the same facts give the same bytes."""
+    parts = {
         "files": {path: _write(elf) for path, elf in facts.files.items()},
         "links": dict(facts.links),
         "texts": dict(facts.texts),
         "unread": dict(facts.unread),
         "gone": facts.gone,
     }
-    return zlib.compress(canonical_json(value).encode(), 6)
-
-
-NOTHING = encode_facts(Facts())
-"""Of a layer that holds nothing of the sort."""
+    found = {name: part for name, part in parts.items() if part}
+    return zlib.compress(canonical_json({"format": FORMAT, **found}).encode(), 9) if found else NOTHING
 
 
 def decode_facts(data: bytes) -> Facts | None:
     """Facts as they were written; None for what is damaged, empty, or of another format."""
+    if data == NOTHING:
+        return Facts()
     with suppress(AttributeError, KeyError, RecursionError, TypeError, ValueError, zlib.error):
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(data, _MOST)
         value: dict[str, Any] = json.loads(text) if unpacker.eof else {}
         if value["format"] == FORMAT:
             return Facts(
-                files={path: _parse(row) for path, row in value["files"].items()},
-                links=_texts(value["links"]),
-                texts=_texts(value["texts"]),
-                unread=_texts(value["unread"]),
-                gone=_names(value["gone"]),
+                files={path: _parse(row) for path, row in value.get("files", {}).items()},
+                links=_texts(value.get("links", {})),
+                texts=_texts(value.get("texts", {})),
+                unread=_texts(value.get("unread", {})),
+                gone=_names(value.get("gone", [])),
             )
     return None
 

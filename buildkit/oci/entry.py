@@ -17,7 +17,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from buildkit.digest import DiffId, Digest, Key, canonical_json
@@ -58,7 +58,8 @@ class Nonsense(ValueError):
 class Entry:
     """What a registry says of one key: what it came to, and the paths that it claims. Raises Nonsense.
 
-    ``natives`` are the facts of each blob's native files (`native.facts.encode_facts`), empty where they are not told.
+    ``natives`` are the facts of each blob's native files (`native.facts.encode_facts`), empty where they are not told:
+    a roster tells none, they would be most of it, and few builds ask for them.
     """
 
     key: Key
@@ -66,7 +67,7 @@ class Entry:
     name: str
     made: Made
     claims: tuple[str, ...]
-    natives: tuple[bytes, ...] = ()
+    natives: tuple[bytes, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         _check_text(self.kind)
@@ -104,13 +105,15 @@ def is_cache_tag(tag: str) -> bool:
 
 def encode_entry(entry: Entry, config: bytes) -> bytes:
     """The manifest of an entry; ``config`` are the bytes of its config blob. Raises Nonsense for one too large."""
-    return _manifest(_ENTRY, _descriptor(_LISTING, config), _layers(entry), [entry])
+    return _manifest(
+        _ENTRY, _descriptor(_LISTING, config), _layers(entry), [_write_entry(entry) | _write_natives(entry)]
+    )
 
 
 def encode_roster(entries: Iterable[Entry]) -> bytes:
     """The manifest of a roster; its config and only layer are the empty blob, `EMPTY`. Raises Nonsense likewise."""
     empty = _descriptor(EMPTY_TYPE, EMPTY)
-    return _manifest(_ROSTER, empty, [empty], entries)
+    return _manifest(_ROSTER, empty, [empty], [_write_entry(entry) for entry in entries])
 
 
 def encode_listing(contents: Iterable[tuple[str, str]] | None) -> bytes:
@@ -164,8 +167,8 @@ def _layers(entry: Entry) -> list[dict[str, Any]]:
     ]
 
 
-def _manifest(kind: str, config: dict[str, Any], layers: list[dict[str, Any]], entries: Iterable[Entry]) -> bytes:
-    listed = canonical_json({"format": _FORMAT, "layers": [_write_entry(entry) for entry in entries]}).encode()
+def _manifest(kind: str, config: dict[str, Any], layers: list[dict[str, Any]], told: list[dict[str, Any]]) -> bytes:
+    listed = canonical_json({"format": _FORMAT, "layers": told}).encode()
     packed = base64.b64encode(zlib.compress(listed, 9)).decode("ascii")
     value = {
         "schemaVersion": 2,
@@ -193,11 +196,13 @@ def _inflate(packed: bytes, most: int) -> bytes:
     return data
 
 
+def _write_natives(entry: Entry) -> dict[str, Any]:
+    return {"natives": [base64.b64encode(one).decode() for one in entry.natives]} if any(entry.natives) else {}
+
+
 def _write_entry(entry: Entry) -> dict[str, Any]:
     made = entry.made
-    natives = {"natives": [base64.b64encode(one).decode() for one in entry.natives]} if any(entry.natives) else {}
     return {
-        **natives,
         "key": entry.key.hex,
         "kind": entry.kind,
         "name": entry.name,
