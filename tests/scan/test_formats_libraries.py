@@ -32,6 +32,44 @@ PARTS = [
     "|",
 ]
 PARTS += ["{", "}", "(", ")", "[", "]", "x", "\n", "{% raw %}", "{%-raw-%}", "{% endraw %}", "{%+", "+%}", "{{-", "-}}"]
+WORDS = [
+    "a",
+    "b",
+    "1",
+    "'s'",
+    "is",
+    "not",
+    "in",
+    "if",
+    "else",
+    "defined",
+    "divisibleby",
+    "and",
+    "(",
+    ")",
+    ".",
+    "|",
+    ",",
+]
+WORDS += [
+    "~",
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    "set",
+    "=",
+    "==",
+    "do",
+    "for",
+    "recursive",
+    "include",
+    "ignore",
+    "missing",
+    "with",
+]
+WORDS += ["import", "from", "as", "context", "autoescape", "true", "print", "0.5", "extends", "**", "upper", "sameas"]
 SHAPES = st.lists(st.integers(0, 5), max_size=4).map(tuple)
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1, max_size=20)
 TYPES = ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]
@@ -127,6 +165,7 @@ def _names(text: str) -> list[str]:
 def test_jinja_sees_the_names_that_we_see(template):
     jinja = pytest.importorskip("jinja2")
     try:
+        jinja.Environment().parse(template)
         seen = [value for _, kind, value in jinja.Environment().lex(template) if kind == "name"]
     except jinja.TemplateSyntaxError:
         return
@@ -144,7 +183,20 @@ def test_no_name_that_jinja_sees_is_missed(parts):
     jinja = pytest.importorskip("jinja2")
     template = " ".join(parts)
     try:
+        jinja.Environment().parse(template)
         seen = [value for _, kind, value in jinja.Environment().lex(template) if kind == "name"]
     except jinja.TemplateSyntaxError:
         return
     assert set(seen) <= set(_names(template))
+
+
+@settings(max_examples=1000)
+@given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=10), st.booleans())
+def test_no_template_that_jinja_compiles_is_taken_for_none(parts, statement):
+    jinja = pytest.importorskip("jinja2")
+    template = "{% " + " ".join(parts) + " %}" if statement else "{{ " + " ".join(parts) + " }}"
+    try:
+        jinja.Environment(extensions=["jinja2.ext.do", "jinja2.ext.loopcontrols"]).parse(template)
+    except jinja.TemplateSyntaxError:
+        return
+    assert len(find_code(template)) == 1

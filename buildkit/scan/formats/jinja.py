@@ -11,6 +11,7 @@ from buildkit.findings import Rule, Severity
 from buildkit.scan.formats.cursor import shown
 from buildkit.scan.formats.danger import words
 from buildkit.scan.job import Job
+from buildkit.scan.limits import LimitError
 
 ESCAPE = Rule(
     id="jinja-escape",
@@ -54,6 +55,12 @@ _MAKERS = frozenset({"cycler", "joiner", "namespace"})
 _CALLS = words("eval exec popen system subprocess builtins importlib os open __import__ getattr setattr compile")
 _STATEMENTS = frozenset({"import", "include", "extends", "from"})
 _WEAVE = frozenset({"format", "reverse", "replace", "join", "format_map"})
+_OPERANDS = frozenset({"name", "number", "string"})
+_KEYWORDS = words(
+    "and or not in is if else elif for set macro call block filter from import as with without context ignore missing "
+    "include extends recursive do scoped required autoescape trans pluralize print continue break generation"
+)
+_TOKENS = 200_000
 _LARGEST = 10_000_000
 _MOST = 20  # findings in one text; one would do
 
@@ -61,18 +68,26 @@ Token = tuple[str, str]
 
 
 def find_code(text: str) -> list[list[Token]]:
-    """The tokens of each expression and statement; comments and raw blocks are left out."""
+    """The tokens of each expression and statement; comments and raw blocks are left out.
+
+    What Jinja would refuse to compile is no template: a block that never ends, or words that follow each other without
+    an operator, as in a vocabulary that has brackets among its words.
+
+    Raises:
+        LimitError: a block of more tokens than we look at.
+    """
     blocks: list[list[Token]] = []
     at = 0
     while match := _CODE.search(text, at):
         at = match.end()
         if match["code"]:
             block, at = _read_block(text, at, match["code"])
-            blocks.append(block)
+            if block is not None:
+                blocks.append(block)
     return blocks
 
 
-def _read_block(text: str, at: int, begin: str) -> tuple[list[Token], int]:
+def _read_block(text: str, at: int, begin: str) -> tuple[list[Token] | None, int]:
     """One block's tokens and where it ends; as Jinja has it, it ends by its own mark outside of brackets alone."""
     block: list[Token] = [("begin", begin)]
     end = "}}" if begin == "{{" else "%}"
@@ -81,18 +96,36 @@ def _read_block(text: str, at: int, begin: str) -> tuple[list[Token], int]:
         kind, value, at = str(token.lastgroup), token.group(), token.end()
         if kind == "end":
             if depth == 0 and value.endswith(end):
-                break
+                return block, at
             kind, value, at = "sign", value[0], token.start() + 1
         if value in ("(", "[", "{"):
             depth += 1
         elif value in (")", "]", "}"):
             depth = max(depth - 1, 0)
+        if _is_wrong(block, kind, value):
+            return None, at
         block.append((kind, value))
-    return block, at
+        if len(block) > _TOKENS:
+            raise LimitError(f"an expression of more than {_TOKENS} tokens in a template")
+    return None, len(text)
+
+
+def _is_wrong(block: list[Token], kind: str, value: str) -> bool:
+    """Whether a token cannot follow: two operands, but for texts (which are joined) and the argument of a test."""
+    before, last = block[-1]
+    if before not in _OPERANDS or kind not in _OPERANDS or before == kind == "string":
+        return False
+    if last in _KEYWORDS or value in _KEYWORDS or len(block) <= 2:
+        return False
+    return all(one not in ("is", "not", ".") for _, one in block[-4:-1])
 
 
 def check(job: Job, text: str) -> None:
-    """Look at one text; one without delimiters is none."""
+    """Look at one text; one without delimiters is none.
+
+    Raises:
+        LimitError: a block of more tokens than we look at.
+    """
     if "{{" not in text and "{%" not in text:
         return
     most = len(job.findings) + _MOST

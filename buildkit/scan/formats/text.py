@@ -29,6 +29,8 @@ ESCAPES = Rule(
 )
 _BLOCK = 2**20
 _OVERLAP = 4096
+_TEMPLATE = 16 * 2**20
+_STRANGE = 20  # of so many characters one may be of another encoding: a name in Latin-1 does not make it binary
 _WRONG = re.compile(r"[\0-\x06\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _TAG = re.compile(
     r"(?:^|[\s:,\-\[{])(?:!!python/|!<tag:yaml\.org,2002:python/|%TAG\s+\S+\s+tag:yaml\.org,2002:python)[\w/.:]*",
@@ -57,12 +59,11 @@ def recognise(head: bytes, source: Source) -> bool:
 
 
 def _blocks(source: Source) -> Iterator[tuple[int, str]]:
-    decoder = codecs.getincrementaldecoder(_encoding(source.read(0, 2)))()
+    decoder = codecs.getincrementaldecoder(_encoding(source.read(0, 2)))(errors="replace")
     for at in range(0, source.size, _BLOCK):
-        try:
-            text = decoder.decode(source.read(at, _BLOCK), final=at + _BLOCK >= source.size)
-        except UnicodeDecodeError as error:
-            raise Malformed("it begins as text and then is none", at + error.start) from None
+        text = decoder.decode(source.read(at, _BLOCK), final=at + _BLOCK >= source.size)
+        if text.count("\ufffd") > len(text) // _STRANGE:
+            raise Malformed("it begins as text and then is none", at)
         if wrong := _WRONG.search(text):
             raise Malformed("it begins as text and has control characters later", at + wrong.start())
         yield at, text
@@ -81,9 +82,11 @@ def scan(job: Job, source: Source) -> None:
         if at == 0:
             _check_beginning(job, text)
         _check_block(job, text)
-        if template:
+        if template and source.size > _TEMPLATE:
             jinja.check(job, text)
         before = text[-_OVERLAP:]
+    if template and source.size <= _TEMPLATE:
+        jinja.check(job, "".join(block for _, block in _blocks(source)))
 
 
 def _check_beginning(job: Job, text: str) -> None:
