@@ -22,8 +22,10 @@ PAGES = (
     "docs/graph.md",
     "docs/ci.md",
     "docs/containerfile.md",
+    "docs/running.md",
     "docs/supply-chain.md",
     "docs/audit.md",
+    "docs/scanning.md",
 )
 NOT_RUN = {
     "nox -s push-runtime -- ghcr.io/me/app:1.0 --cache-write ghcr.io/me/app\n": (
@@ -42,6 +44,7 @@ NOT_RUN = {
     "cosign verify-attestation --key sign.pub --insecure-ignore-tlog=true --type slsaprovenance1 ghcr.io/me/app:1.0\n": (
         "it needs cosign, which is not among the tools of this project"
     ),
+    "nox -s audit-deps\nnox -s audit-deps -- runtime --json\n": "it asks an advisory service on the internet",
     "nox -s reproduce -- runtime --json again.json\n": "it makes a Debian root again, which takes a minute",
 }
 REGISTRY = "localhost:5000"
