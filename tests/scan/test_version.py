@@ -1,0 +1,40 @@
+"""The rules' version changes with whatever another scan could find more by, and with nothing else."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import buildkit.scan
+from buildkit.scan.version import digest_of, rules_version
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    ours = str(Path(buildkit.scan.__file__).parent)
+    return Path(shutil.copytree(ours, tmp_path / "scan", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+@pytest.mark.parametrize("name", ["job.py", "pickle/allowed.txt", "pickle/denied.txt", "formats/keras.py"])
+def test_any_source_and_any_list_counts(copy: Path, name: str) -> None:
+    before = digest_of(str(copy))
+    with (copy / name).open("a") as file:
+        file.write("\n# more\n")
+    assert digest_of(str(copy)) != before
+
+
+def test_names_count_and_folders_and_compiled_files_do_not(copy: Path, tmp_path: Path) -> None:
+    before = digest_of(str(copy))
+    assert digest_of(str(Path(buildkit.scan.__file__).parent)) == before, "wherever it is installed"
+    (copy / "__pycache__").mkdir()
+    (copy / "__pycache__/job.pyc").write_bytes(b"x")
+    assert digest_of(str(copy)) == before
+    (copy / "job.py").rename(copy / "jobs.py")
+    assert digest_of(str(copy)) != before
+
+
+def test_the_user_s_names_count_in_any_order() -> None:
+    assert rules_version(["a.b", "c.d"]) == rules_version(["c.d", "a.b"]) != rules_version(["a.b"])
+    assert rules_version() not in {rules_version(["a.b"]), rules_version([""])}
