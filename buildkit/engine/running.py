@@ -37,7 +37,7 @@ def run_stage(folder: Path, stage: str, arguments: Sequence[str]) -> int:
         container = describe(planner, stage, name=options.name, host_port=options.port)
     container = replace(container, options=tuple(options.option), command=tuple(options.command))
     if options.shown:
-        sys.stdout.write(_SHOWN[options.shown](container))
+        sys.stdout.write(SHOWN[options.shown](container))
         return 0
     if not options.no_build:
         from buildkit.engine.build import build_stages
@@ -86,7 +86,7 @@ def prepared(container: Container, *, keep: bool = False) -> Iterator[Host]:
     if not container.closed:
         yield host
         return
-    closes = podman.ensure_network(network_argv(container))
+    closes = host.may_close and podman.ensure_network(network_argv(container))
     done = False
     try:
         yield replace(host, closes=closes)
@@ -174,7 +174,7 @@ def _render_units(container: Container) -> str:
     return "\n".join(f"# {name}\n{text}" for name, text in render_quadlet(container))
 
 
-_SHOWN = {"print": render_command, "compose": render_compose, "quadlet": _render_units}
+SHOWN = {"print": render_command, "compose": render_compose, "quadlet": _render_units}
 
 
 def _parse(stage: str, arguments: Sequence[str]) -> argparse.Namespace:

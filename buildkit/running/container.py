@@ -115,7 +115,7 @@ def make_container(
 
 
 def network_argv(container: Container) -> tuple[str, ...]:
-    """The command that makes the container's network, in words that podman knows since 4.5."""
+    """The command that makes the container's network, in words that podman knows since 4.6."""
     return (
         "podman", "network", "create",
         "--disable-dns",  # podman's own server would pass questions, and what they hold, on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,8 @@ class Host:
     """podman as ``podman info`` describes it.
 
     ``controllers`` are those of cgroups that podman may use; ``systemd`` is whether there is one to run health checks;
-    ``closes`` whether podman can make a network with no way out (None: not tried). ``options`` are those without which
-    podman starts nothing here.
+    ``network`` is the network backend as it names itself (``netavark 1.14.0``), ``closes`` whether a network with no
+    way out could be made by it (None: not tried). ``options`` are those without which podman starts nothing here.
     """
 
     version: str = ""
@@ -24,8 +25,15 @@ class Host:
     controllers: tuple[str, ...] = ()
     seccomp: bool = True
     systemd: bool = True
+    network: str = ""
     closes: bool | None = None
     options: tuple[str, ...] = ()
+
+    @property
+    def may_close(self) -> bool:
+        """Whether it is worth trying: netavark takes the option since 1.7, and older ones pass it over in silence."""
+        found = re.fullmatch(r"netavark (\d+)\.(\d+)\..*", self.network)
+        return found is not None and (int(found[1]), int(found[2])) >= (1, 7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +54,7 @@ def parse_host(told: dict[str, Any], *, systemd: bool) -> Host:
         rootless=bool(security.get("rootless")),
         cgroups=str(host.get("cgroupVersion") or ""),
         controllers=tuple(map(str, host.get("cgroupControllers") or ())),
+        network=str((host.get("networkBackendInfo") or {}).get("version") or host.get("networkBackend") or ""),
         seccomp=bool(security.get("seccompEnabled")),
         systemd=systemd,
     )
@@ -63,10 +72,11 @@ def _lacks(container: Container, host: Host) -> Iterator[Lack]:
         if why := _unlimited(controller, host):
             yield Lack(needs=controller, what=f"{flag} cannot be applied: {why}", hint=_delegate(controller, host))
     if container.closed and host.closes is False:
+        who = f"podman {host.version} with {host.network or 'no netavark'}"
         yield Lack(
             needs="closed",
-            what=f"connections to elsewhere cannot be refused: podman {host.version} makes no closed network",
-            hint="podman 4.5 or later with netavark does",
+            what=f"connections to elsewhere cannot be refused: {who} makes no closed network",
+            hint="podman 4.6 with netavark 1.7, and later ones, do",
         )
     if not host.seccomp:
         what = "system calls are not filtered: this podman has no seccomp"

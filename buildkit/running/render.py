@@ -16,6 +16,9 @@ from buildkit.running.container import (
 )
 
 _RESTARTS = 5  # CIS Docker Benchmark 5.15
+# podman mounts these for writing over a read-only root unless --read-only-tmpfs=false, for which compose has no word
+_ALWAYS = ("/run", "/tmp", "/var/tmp")  # noqa: S108 - the container's
+_NOTHING = "ro,nosuid,nodev,noexec,size=4k"
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@=,+")
 
 
@@ -50,8 +53,9 @@ def _service(container: Container) -> Iterator[str]:
     if container.command:
         yield f"    command: {_list(container.command)}"
     yield "    read_only: true"
-    if running.tmpfs:
-        yield "    tmpfs:"
+    yield "    tmpfs:"
+    for folder in sorted(set(_ALWAYS) - dict(running.tmpfs).keys()):
+        yield f"      - {_text(f'{folder}:{_NOTHING}')}"
     for folder, size in running.tmpfs:
         yield f"      - {_text(f'{folder}:{say_tmpfs(size)}')}"
     yield "    cap_drop: [ALL]"
@@ -92,7 +96,7 @@ def _networks(container: Container) -> Iterator[str]:
 
 
 def render_quadlet(container: Container) -> tuple[tuple[str, str], ...]:
-    """Units for podman-systemd.unit(5), names of files and their texts; podman 4.5 or later."""
+    """Units for podman-systemd.unit(5), names of files and their texts; podman 4.6 or later."""
     units = [(f"{container.name}.container", "\n".join(_unit(container)) + "\n")]
     if container.closed:
         text = f"[Network]\nNetworkName={container.name}\nDisableDNS=true\nOptions={NETWORK_OPTION}\n"

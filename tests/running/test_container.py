@@ -70,7 +70,7 @@ def test_a_health_check_of_one_word_is_no_text_for_a_shell() -> None:
     [
         (Host(controllers=("cpu", "pids"), closes=True), "--memory=2g cannot be applied"),
         (Host(controllers=("cpu", "memory"), closes=True), "--pids-limit=99 cannot be applied"),
-        (Host(version="4.3.1", controllers=("memory", "pids"), closes=False), "podman 4.3.1 makes no closed network"),
+        (Host(version="4.3.1", network="cni", controllers=("memory", "pids"), closes=False), "4.3.1 with cni makes no"),
         (Host(controllers=("memory", "pids"), closes=True, seccomp=False), "system calls are not filtered"),
         (Host(controllers=("memory", "pids"), closes=True, systemd=False), "nobody asks the container"),
     ],
@@ -87,6 +87,20 @@ def test_a_host_that_can_do_all_lacks_nothing() -> None:
     assert find_lacks(FULL, LINUX) == ()
 
 
+@pytest.mark.parametrize(
+    ("network", "may"),
+    [
+        ("netavark 1.14.0", True),
+        ("netavark 1.7.0", True),
+        ("netavark 1.4.0", False),
+        ("netavark", False),
+        ("cni", False),
+    ],
+)
+def test_an_older_netavark_would_pass_the_option_over(network: str, may: bool) -> None:
+    assert Host(network=network).may_close is may
+
+
 def test_an_ordinary_user_has_no_limits_with_old_cgroups() -> None:
     host = Host(rootless=True, cgroups="v1", controllers=("memory", "pids"))
     assert [lack.needs for lack in find_lacks(PLAIN, host)] == ["memory", "pids"]
@@ -96,13 +110,15 @@ def test_podmans_words_on_a_host() -> None:
     told = {
         "host": {
             "cgroupVersion": "v2",
+            "networkBackend": "netavark",
+            "networkBackendInfo": {"backend": "netavark", "version": "netavark 1.8.0"},
             "cgroupControllers": ["memory", "pids"],
             "security": {"rootless": True, "seccompEnabled": True},
         },
         "version": {"Version": "4.9.3"},
     }
     assert parse_host(told, systemd=True) == Host(
-        version="4.9.3", rootless=True, cgroups="v2", controllers=("memory", "pids")
+        version="4.9.3", rootless=True, cgroups="v2", controllers=("memory", "pids"), network="netavark 1.8.0"
     )
     assert find_lacks(PLAIN, parse_host({}, systemd=True))[0].needs == "memory"  # what is not said is not there
 
@@ -155,9 +171,11 @@ def _from_compose(service: dict[str, object], networks: dict[str, object]) -> se
 
 
 def _comparable(container: Container) -> set[str]:
-    """The flags but for what compose has no word for."""
+    """The flags; folders that are read-only stand for --read-only-tmpfs=false, for which compose has no word."""
     own = {flag.text.replace(f"--network={container.name}", "--network=closed") for flag in container.flags()}
-    return own - {"--read-only-tmpfs=false"}
+    folders = {folder for folder, _ in container.running.tmpfs}
+    nothing = {f"--tmpfs={folder}:ro,nosuid,nodev,noexec,size=4k" for folder in {"/run", "/tmp", "/var/tmp"} - folders}
+    return own - {"--read-only-tmpfs=false"} | nothing
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -1,0 +1,51 @@
+"""docs/running.md shows what is printed; `python -m tests.docs.test_running_page` writes it anew."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from buildkit.declare.graph import load_graph
+from buildkit.declare.project import load_project
+from buildkit.declare.stage import Running, parse_stage
+from buildkit.engine.running import SHOWN
+from buildkit.running.container import make_container
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/running.md"
+_MADE = re.compile(r"(?<=<!-- made: )(\w+)( -->\n```\w+\n)(.*?)(?=```)", re.DOTALL)
+
+
+def written() -> str:
+    """The page with what would be printed now."""
+    resolved = load_graph(ROOT).resolve("hardened")
+    image = load_project(ROOT).ref("hardened")
+    container = make_container(image, "xoe-hardened", resolved.config, resolved.running)
+    return _MADE.sub(lambda found: f"{found[1]}{found[2]}{SHOWN[found[1]](container)}", PAGE.read_text("utf-8"))
+
+
+def test_the_page_shows_what_is_printed() -> None:
+    text = PAGE.read_text("utf-8")
+    assert {found[1] for found in _MADE.finditer(text)} == set(SHOWN)
+    assert written() == text
+
+
+def test_what_is_called_defaults_are() -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    tomllib.loads(example)
+    stage = parse_stage('summary = "x"\n' + example, name="x", file="docs/running.md")
+    assert stage.running == Running()
+
+
+def test_every_flag_stands_in_the_table() -> None:
+    text = PAGE.read_text("utf-8")
+    resolved = load_graph(ROOT).resolve("hardened")
+    flags = make_container("i", "n", resolved.config, resolved.running).flags()
+    named = {flag.text.partition("=")[0] for flag in flags if not flag.text.startswith("--health-")}
+    table = text[text.index("## The flags") : text.index("A container without ports")]
+    assert {flag for flag in named if flag not in table} == set()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(), "utf-8")
