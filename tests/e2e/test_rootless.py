@@ -80,6 +80,23 @@ def test_an_ordinary_user_builds_the_same_image_into_their_own_storage(tiny: Tin
     assert theirs.build("tools").report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
 
 
+def test_a_step_of_an_ordinary_user_sees_its_secret_and_leaves_no_trace_of_it(theirs: Tiny) -> None:
+    step = (
+        'summary = "a step"\nfrom = "base"\n[[run]]\nsecrets = ["token"]\nscript = "cat /run/secrets/token; exit 3"\n'
+    )
+    theirs.write("stages/tools/stage.toml", step)
+    failing = theirs.run("build-tools", TOKEN="planted-for-an-ordinary-user")
+    assert "[secret]" in failing.text  # it was read, and is not told
+    assert "planted" not in failing.text
+    theirs.write("stages/tools/stage.toml", step.replace("; exit 3", " > /dev/null"))
+    theirs.build("tools", TOKEN="planted-for-an-ordinary-user")
+    name = theirs.tool("buildah", "from", "localhost/tiny/tools:latest").strip()
+    look = ("/bin/sh", "-c", "test -e /run/secrets || echo gone")
+    assert theirs.tool("buildah", "run", "--isolation=chroot", name, *look) == "gone\n"
+    theirs.tool("buildah", "rm", name)
+    assert theirs.left_over() == []
+
+
 def steps_aside(ended: Ended) -> dict[str, str]:
     """The digests of layers that no container made: see test_same_bytes for those."""
     return {name: diff_id for name, diff_id in ended.digests().items() if not name.startswith("tools/")}
