@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,25 +32,29 @@ def push_image(image: Image, refs: Sequence[Ref], blobs: Blobs, registries: Regi
     Raises LackingError for blobs that are neither there nor here, DamagedError for those that were damaged here (they
     are removed), RegistryError, ToolError or Interrupted.
     """
-    manifest, config = image.oci_manifest(), image.config_blob()
+    manifest = image.oci_manifest()
+    found = {ref: _find(ref, registries) for ref in refs}
+    lacking = {ref: there for ref, there in found.items() if there != manifest}
+    sent = _push(image, lacking, blobs, registries) if lacking else ()
+    sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
+    size = len(manifest) * len(lacking) + (len(image.config_blob()) if lacking else 0)
+    return Pushed(digest=Digest.of(manifest), size=size + sum(sizes.get(digest, 0) for digest in sent), blobs=sent)
+
+
+def _push(
+    image: Image, lacking: Mapping[Ref, bytes | None], blobs: Blobs, registries: Registries
+) -> tuple[Digest, ...]:
+    """Push to ``lacking``, each with the manifest that is there; the blobs that went up."""
     sent: list[Digest] = []
-    size = 0
     with blobs.working_folder() as folder:
         _lay_out(folder, image, blobs)
-        for ref in refs:
-            found = _find(ref, registries)
-            if found == manifest:
-                continue
+        for ref, there in lacking.items():
             try:
-                sent += registries.push(folder, ref, notes=_missing(image, found) > _LITTLE)
+                sent += registries.push(folder, ref, notes=_missing(image, there) > _LITTLE)
             except DamagedError as error:
                 blobs.drop_damaged(map(Digest, error.digests))
                 raise
-            size += len(manifest) + (0 if size else len(config))
-    sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
-    return Pushed(
-        digest=Digest.of(manifest), size=size + sum(sizes.get(digest, 0) for digest in sent), blobs=tuple(sent)
-    )
+    return tuple(sent)
 
 
 def _find(ref: Ref, registries: Registries) -> bytes | None:
