@@ -7,7 +7,6 @@ downloads are. It is safe to share among threads. No message holds more of a URL
 from __future__ import annotations
 
 import random
-import ssl
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,8 @@ from buildkit.errors import DefinitionError, FetchError, Interrupted
 from buildkit.tools.sources import Sources, host_of
 
 if TYPE_CHECKING:
+    import ssl
+
     from httpx2 import Response
     from unearth.fetchers import PyPIClient
 
@@ -210,6 +211,8 @@ def make_client(sources: Sources) -> PyPIClient:
 
 
 def _verification(cert: str, client_cert: str) -> ssl.SSLContext | bool:
+    import ssl  # not where nothing is fetched
+
     hint = "see PIP_CERT, PIP_CLIENT_CERT, SSL_CERT_FILE and pip's configuration"
     for path in (cert, client_cert):
         if path and not Path(path).exists():
