@@ -180,6 +180,13 @@ def test_a_pickle_in_a_constant_is_found(name):
     assert all("@" in one.member for one in found.findings if one.rule.id == "pickle-runs-code")
 
 
+def test_a_harmless_pickle_in_a_constant_is_a_low_finding():
+    found = look(whole(data(pickle.dumps({"a": 1}))))
+    assert (rules(found), worst(found)) == ({"pickle-in-constant"}, Severity.LOW)
+    tensors = whole(call(named("torch.storage", "_load_from_bytes"), data(pickle.dumps({"a": 1}))))
+    assert look(tensors).verdict is Verdict.CLEAN
+
+
 def test_bytes_of_a_tensor_that_are_no_file_are_a_gap():
     found = look(whole(call(named("torch.storage", "_load_from_bytes"), data(b"\xff" * 20))))
     assert found.verdict is Verdict.PARTIAL

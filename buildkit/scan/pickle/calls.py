@@ -34,6 +34,18 @@ def argument_trouble(callee: Global, args: Value, job: Job, source: Source) -> s
     return ""
 
 
+def loaded(callee: Global, args: Value) -> int | str:
+    """The constant that an allowed function loads: a short text itself, else where it begins; empty for none."""
+    if callee.path != "torch.storage._load_from_bytes" or not isinstance(args, tuple) or not args:
+        return ""
+    given = (
+        args[0].args[0] if isinstance(args[0], Made) and isinstance(args[0].args, tuple) and args[0].args else args[0]
+    )
+    if isinstance(given, Blob | Text):
+        return given.start
+    return given if isinstance(given, str) else ""
+
+
 def encoded(made: Made, job: Job, source: Source) -> str:
     """Scan bytes that protocol 2 wrote as a text; why they cannot be scanned, if so."""
     name = made.callee.path if isinstance(made.callee, Global) else ""

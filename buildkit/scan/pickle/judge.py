@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from buildkit.findings import Rule, Severity
 from buildkit.scan.job import Job
 from buildkit.scan.pickle import rules
-from buildkit.scan.pickle.calls import argument_trouble, outcome
+from buildkit.scan.pickle.calls import argument_trouble, loaded, outcome
 from buildkit.scan.pickle.joblib import follow_array
 from buildkit.scan.pickle.legacy import Storages
 from buildkit.scan.pickle.lists import Standing, stand
@@ -39,6 +39,7 @@ class Judge:
     uses: dict[tuple[str, str], Use] = field(default_factory=dict)
     others: dict[tuple[str, str], tuple[Rule, str, int, Severity | None]] = field(default_factory=dict)
     storages: Storages = field(default_factory=Storages)
+    held: dict[int | str, int] = field(default_factory=dict)
     crowded: bool = False
 
     def standing(self, one: Global) -> Standing:
@@ -85,6 +86,7 @@ class Judge:
             self.use(callee, "calls", f"{callee.path}{show(args)}")
             if self.standing(callee) is Standing.ALLOWED:
                 trouble = argument_trouble(callee, args, self.job, self.source)
+                self.held.pop(loaded(callee, args), 0)
                 if trouble:
                     self.note(rules.ODD_ARGUMENTS, f"calls {callee.path}{show(args)}: {trouble}", offset)
         else:
@@ -122,7 +124,9 @@ class Judge:
 
     def constant(self, value: Blob | Text | str, offset: int) -> None:
         """As Watcher."""
-        Constants(self.job, self.source).look(value, offset)
+        kind = Constants(self.job, self.source).look(value, offset)
+        if kind == "a pickle" and len(self.held) < MOST:
+            self.held[value if isinstance(value, str) else value.start] = offset
 
     def report(self) -> None:
         """Tell the job what was found."""
@@ -135,6 +139,8 @@ class Judge:
             self.job.find(rule, what, offset=use.offset, severity=severity)
         for rule, what, offset, severity in self.others.values():
             self.job.find(rule, what, offset=offset, severity=severity)
+        for offset in self.held.values():
+            self.job.find(rules.NESTED, "a constant is a pickle", offset=offset)
         if self.crowded:
             self.job.gap(f"more than {MOST} findings are in one pickle")
 

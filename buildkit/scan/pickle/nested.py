@@ -24,75 +24,76 @@ MAGICS = (
 LARGEST = 32 * 2**20  # of text that is decoded in memory
 HEAD = 4096
 SHORTEST = 12
+LATIN = "\x80cPB\x1f("  # how a text begins whose characters may be the bytes of a file
 BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
 HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 
 
-def holds(source: Source) -> bool:
-    """Whether content is something that a loader takes: a pickle that does something, or an archive."""
+def holds(source: Source) -> str:
+    """What content is that a loader takes: a pickle that does something, or an archive; empty for neither."""
     head = source.read(0, HEAD)
     if not head.startswith(MAGICS):
-        return evidence(source, nested=True)
+        return "a pickle" if evidence(source, nested=True) else ""
     from buildkit.scan.archives.known import FORMATS
 
-    return any(one.recognise(head, source) for one in FORMATS)
+    return "an archive" if any(one.recognise(head, source) for one in FORMATS) else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Constants:
-    """Looks into the constants of a pickle in ``source``."""
+    """Looks into the constants of a pickle in ``source``; what each holds is given back, empty for nothing."""
 
     job: Job
     source: Source
 
-    def look(self, value: Blob | Text | str, offset: int) -> None:
+    def look(self, value: Blob | Text | str, offset: int) -> str:
         """Scan what ``value``, whose bytes begin at ``offset``, holds."""
         if isinstance(value, str):
-            self.text(value.encode("utf-8", "surrogatepass"), value, offset)
-        elif isinstance(value, Blob):
-            inside = RangeSource(self.source, value.start, value.size)
-            if holds(inside):
-                self.job.descend(f"bytes@{offset}", inside)
-            else:
-                self.encoded(inside.read(0, HEAD), inside, offset)
-        else:
-            inside = RangeSource(self.source, value.start, value.size)
-            if value.head[:1].isascii():
-                self.encoded(inside.read(0, HEAD), inside, offset)
-            elif value.size <= LARGEST:
-                self.text(b"", inside.read(0, value.size).decode("utf-8", "replace"), offset)
-            elif value.head[0] == "\x80":
-                self.job.gap(f"a text of {value.size} bytes is too long to decode", offset=offset)
+            return self.text(value.encode("utf-8", "surrogatepass"), value, offset)
+        inside = RangeSource(self.source, value.start, value.size)
+        if isinstance(value, Blob):
+            return self.descend(f"bytes@{offset}", inside) or self.encoded(inside, offset)
+        if value.head[:1].isascii():
+            return self.encoded(inside, offset)
+        if value.size <= LARGEST:
+            return self.text(b"", inside.read(0, value.size).decode("utf-8", "replace"), offset)
+        if value.head[0] == "\x80":
+            self.job.gap(f"a text of {value.size} bytes is too long to decode", offset=offset)
+        return ""
 
-    def text(self, raw: bytes, value: str, offset: int) -> None:
+    def descend(self, name: str, content: Source) -> str:
+        """Scan content, if it is something to load."""
+        kind = holds(content)
+        if kind:
+            self.job.descend(name, content)
+        return kind
+
+    def text(self, raw: bytes, value: str, offset: int) -> str:
         """A short text, or one whose characters are bytes."""
-        if value[:1] in "\x80cPB\x1f(" and all(ord(char) < 256 for char in value[:64]):
-            held = BytesSource(value.encode("latin-1", "replace"))
-            if holds(held):
-                self.job.descend(f"text@{offset}", held)
-                return
-        if len(raw) >= SHORTEST:
-            self.encoded(raw[:HEAD], BytesSource(raw), offset)
+        if value[:1] in LATIN and all(ord(char) < 256 for char in value[:64]):
+            kind = self.descend(f"text@{offset}", BytesSource(value.encode("latin-1", "replace")))
+            if kind:
+                return kind
+        return self.encoded(BytesSource(raw), offset)
 
-    def encoded(self, head: bytes, source: Source, offset: int) -> None:
+    def encoded(self, source: Source, offset: int) -> str:
         """Content that is base64 or hexadecimal digits of something."""
-        if len(head) < SHORTEST:
-            return
+        if source.size < SHORTEST:
+            return ""
+        head = source.read(0, HEAD)
         for kind, form in (("hex", HEX), ("base64", BASE64)):
-            part = head if source.size <= HEAD else head[: len(head) // 4 * 4]
-            if not form.fullmatch(part):
+            if not form.fullmatch(head):
                 continue
-            begun = decode(kind, part[: len(part) // 4 * 4] if source.size > HEAD else part)
+            begun = decode(kind, head if source.size <= HEAD else head[: len(head) // 4 * 4])
             if not begun.startswith((b"\x80", *MAGICS)) and not evidence(BytesSource(begun), nested=True):
                 continue
             if source.size > LARGEST:
                 self.job.gap(f"{kind} digits of {source.size} bytes are too many to decode", offset=offset)
-            else:
-                whole = BytesSource(decode(kind, source.read(0, source.size)) or begun)
-                if not holds(whole):
-                    continue
-                self.job.descend(f"{kind}@{offset}", whole)
-            return
+                return ""
+            held = self.descend(f"{kind}@{offset}", BytesSource(decode(kind, source.read(0, source.size)) or begun))
+            if held:
+                return held
+        return ""
 
 
 def decode(kind: str, digits: bytes) -> bytes:

@@ -82,6 +82,14 @@ ODD_ARGUMENTS = Rule(
     why="It is allowed for one purpose, which this is not: decoding hidden content, or taking all memory.",
     advice=DONT,
 )
+NESTED = Rule(
+    id="pickle-in-constant",
+    title="A pickle carries another one as a constant",
+    severity=Severity.LOW,
+    why="Weights have no use for it; something has to load it later, and a scanner may not look there. What it does is "
+    "told beside this.",
+    advice="Ask its author what loads it.",
+)
 ODD_ID = Rule(
     id="pickle-foreign-persistent-id",
     title="A pickle hands ids to its loader",
