@@ -85,7 +85,9 @@ class Roots:
             source = self.sheet.read(check_path(tree.path, file, "run.mount.source"))
             check_path(target, file, "run.mount.target")
             mounts.append(f"--mount=type=bind,source={source},target={target} \\\n    ")
-        mounts += [f"--mount=type=secret,id={name},required \\\n    " for name in run.secrets]  # at /run/secrets/NAME
+        mounts += [
+            f"--mount=type=secret,id={name},required=true \\\n    " for name in run.secrets
+        ]  # at /run/secrets/NAME
         env = ("env", *(f"{name}={value}" for name, value in run.env)) if run.env else ()
         lines = [f"# {spec.history.removeprefix('run: ')}"]
         if work.mounts:

@@ -17,7 +17,6 @@ from buildkit.digest import Digest
 from buildkit.engine.attach import PREDICATE, read_signature
 from buildkit.errors import BuildError, Interrupted, RegistryError, ToolError
 from buildkit.oci.attached import (
-    Artifact,
     Misshapen,
     Part,
     decode_artifact,
@@ -167,7 +166,7 @@ class Reader:
         if artifact.kind != STATEMENT_TYPE or len(artifact.parts) != 1:
             return Found(kind=kind, why="it is no attestation of buildkit's form")
         part = artifact.parts[0]
-        data = self._fetch(ref, artifact, part)
+        data = self._fetch(ref, part)
         signed = False
         if part.media_type == ENVELOPE_TYPE:
             envelope = parse_envelope(data)
@@ -187,9 +186,9 @@ class Reader:
             return Found(kind=kind, why="it speaks of another image")
         return Found(kind=kind, statement=statement, signed=signed)
 
-    def _fetch(self, ref: Ref, artifact: Artifact, part: Part) -> bytes:
+    def _fetch(self, ref: Ref, part: Part) -> bytes:
         """The bytes of a part, as its digest says; raises Unbelievable for too many."""
-        if part.size > MOST_BYTES or artifact.parts != (part,):
+        if part.size > MOST_BYTES:
             raise Unbelievable("it is larger than an attestation can be")
         with self._blobs.working_folder() as folder:
             self._registries.fetch(ref, folder, most=MOST_BYTES)

@@ -103,7 +103,7 @@ def test_a_secret_reaches_its_step_and_nothing_else(
     )
     texts = [ended.text, json.dumps(ended.report), ledger(tiny), tiny.run("export-containerfile", "tools").text]
     assert [text for text in texts if SECRET in text or FILED in text] == []
-    assert "--mount=type=secret,id=api-token,required" in (tiny.project / "Podmanfile").read_text()
+    assert "--mount=type=secret,id=api-token,required=true" in (tiny.project / "Podmanfile").read_text()
     assert find(tiny.folder, SECRET, FILED) == [str(tiny.folder / "planted")]
     assert find(tmp_path, SECRET, FILED) == []
     for place in (tiny.cache, tiny.folder / "graph", tmp_path):  # the search does look into layers and documents
@@ -130,15 +130,11 @@ def test_a_failing_step_tells_no_secret_and_a_layer_may_hold_none(tiny: Tiny, pl
     write_stage(tiny, "cat /run/secrets/api-token > /opt/used/kept")
     kept = tiny.run("build-tools", **planted)
     assert "tools/use: this step has put one of its secrets" in one_error(kept, 1)
-    missing = tiny.run("build-tools")
-    assert "the environment variable API_TOKEN is not set" in one_error(missing, 1)
-    for text in (failing.text, kept.text, missing.text, ledger(tiny)):
+    for text in (failing.text, kept.text, ledger(tiny)):
         assert SECRET not in text
         assert FILED not in text
     assert find(tiny.folder, SECRET, FILED) == [str(tiny.folder / "planted")]
     assert tiny.left_over() == []
-    write_stage(tiny, "true")
-    tiny.build("tools", **planted)
 
 
 @contextmanager
