@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.message import Message
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -17,7 +18,7 @@ from buildkit.errors import BuildError, LostError, WheelError
 from buildkit.events import Note
 from buildkit.layers.inflate import inflate
 from buildkit.layers.inside import Inside
-from buildkit.oci.blob import Made
+from buildkit.oci.blob import Blob, Made
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile, Spec
 from buildkit.supply.collect import Facts, collect
@@ -27,6 +28,7 @@ from buildkit.tools.git import find_commit
 
 FORMATS = ("cyclonedx", "spdx")
 MEDIA_TYPES = {"cyclonedx": "application/vnd.cyclonedx+json", "spdx": "application/spdx+json"}
+_DAMAGED = "run: nox -s cache -- verify"
 _METADATA_LIMIT = 16 << 20
 
 
@@ -95,15 +97,28 @@ def _read_root(planner: Planner, chain: Iterable[Spec], made: Mapping[Key, Made]
     blobs = [blob for one in known if one for blob in one.blobs]
     if not blobs or None in known or not all(map(planner.is_present, blobs)):
         return None
+    return _look_inside(planner, blobs)
+
+
+def _look_inside(planner: Planner, blobs: Iterable[Blob]) -> Inside:
+    """What layers of the cache hold, the lowest first; raises BuildError for one that is damaged."""
     inside = Inside()
     for blob in blobs:
-        what = f"the layer {blob.digest.short}"
+        what = f"the layer {blob.digest.short} of the cache"
+        found = hashlib.sha256()
         try:
-            inside.add(inflate(planner.shop.blobs.path(blob.digest), blob.compression), what)
-        except (zlib.error, ValueError) as error:
-            hint = "run: nox -s cache -- verify"
-            raise BuildError(f"{what} of the cache cannot be read: {error}", hint=hint) from error
+            inside.add(_hashed(inflate(planner.shop.blobs.path(blob.digest), blob.compression), found.update), what)
+        except (BuildError, zlib.error, ValueError) as error:
+            raise BuildError(f"{what} cannot be read: {error}", hint=_DAMAGED) from error
+        if found.hexdigest() != blob.diff_id.hex:
+            raise BuildError(f"{what} holds other bytes than were packed", hint=_DAMAGED)
     return inside
+
+
+def _hashed(chunks: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:
+    for chunk in chunks:
+        update(chunk)
+        yield chunk
 
 
 class _Metadata:
@@ -149,10 +164,7 @@ class _Metadata:
         blobs = self._made[key].blobs if key in self._made else ()
         if not blobs or not all(map(self._planner.is_present, blobs)):
             return {}
-        inside = Inside()
-        for blob in blobs:
-            inside.add(inflate(self._planner.shop.blobs.path(blob.digest), blob.compression), str(blob.digest.short))
-        found = [parse_metadata(text) for text, _ in inside.python.values()]
+        found = [parse_metadata(text) for text, _ in _look_inside(self._planner, blobs).python.values()]
         return {normalise_name(str(metadata.get("Name", ""))): metadata for metadata in found}
 
 

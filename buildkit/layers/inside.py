@@ -54,7 +54,7 @@ class Inside:
         added: dict[str, bytes] = {}
         links: dict[str, str] = {}
         for member in reader:
-            path = member.path.decode("utf-8", "surrogateescape")
+            path = member.path.decode("utf-8", "replace")
             folder, _, name = path.rpartition("/")
             if name == _OPAQUE:
                 hidden.append(f"{folder}/")

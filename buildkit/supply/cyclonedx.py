@@ -33,7 +33,7 @@ def render_cyclonedx(bill: Bill) -> bytes:
         "compositions": list(_compositions(bill)),
     }
     document["serialNumber"] = document_uuid(canonical_json(document)).urn
-    return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
 
 
 def _metadata(bill: Bill) -> dict[str, Any]:

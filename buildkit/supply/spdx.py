@@ -52,7 +52,7 @@ def render_spdx(bill: Bill) -> bytes:
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", bill.image)
     unique = document_uuid(canonical_json(document))
     document["documentNamespace"] = f"https://spdx.org/spdxdocs/{name}-{unique}"
-    return (json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
 
 
 class _Words:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.tinyproject import Tiny
+from tests.e2e.survival import damage, find_blob
+from tests.e2e.tinyproject import Tiny, one_error
 from tests.layers.wheelmaker import make_wheel
 from tests.scanner import scan_image
 
@@ -94,6 +96,19 @@ def test_a_licence_comes_from_the_wheel(tiny: Tiny) -> None:
     tiny.build("app", "--no-import")
     (delta,) = (part for part in bill(tiny, "app")["components"] if part["name"] == "delta")
     assert delta["licenses"] == [{"expression": "MIT", "acknowledgement": "declared"}]
+
+
+def test_the_time_is_the_one_that_is_said(tiny: Tiny) -> None:
+    ended = tiny.run("sbom", "app", SOURCE_DATE_EPOCH="1000000000")
+    assert '"timestamp": "2001-09-09T01:46:40Z"' in ended.text
+
+
+def test_a_layer_that_is_damaged_is_said(tiny: Tiny) -> None:
+    tiny.build("app", "--no-import")
+    damage(find_blob(tiny, "base/image"), "flipped")
+    message = one_error(tiny.run("sbom", "app"), 1)
+    assert re.search(r"layer \w+ of the cache (cannot be read|holds other bytes than were packed)", message)
+    assert "hint: run: nox -s cache -- verify" in message
 
 
 def test_a_wrong_request_is_said(tiny: Tiny) -> None:

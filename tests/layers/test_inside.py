@@ -18,7 +18,7 @@ def stanza(name, version, status="install ok installed", **more):
 
 def tar(files=None, links=None, hard=None):
     out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
+    with tarfile.open(fileobj=out, mode="w", errors="surrogateescape") as archive:
         for path, text in (files or {}).items():
             entry = tarfile.TarInfo(path)
             entry.size = len(text.encode())

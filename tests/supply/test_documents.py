@@ -249,6 +249,22 @@ def test_a_file_that_two_stages_bring_is_one_part_in_two_layers() -> None:
     validate_cyclonedx(render_cyclonedx(bill).decode())
 
 
+def test_foreign_words_do_no_harm() -> None:
+    """Names and licences of a registry's image are whatever somebody wrote."""
+    stages = STAGES | {"base": f'summary = "b"\n[root]\nimage = "{IMAGE}"\n'}
+    composition = composer(stages).compose("base")
+    inside = Inside()
+    evil = "Name: a\x1b[31m\u202eb\x00\nVersion: 1\nLicense: x\x9by\n"
+    raw = tar({"opt/a\udcff.dist-info/METADATA": evil, STATUS: stanza("li\x1bb", "1\u2028")})
+    inside.add((raw,), "root")
+    made = {spec.key: Made(blobs=(blob(spec.name),)) for spec in composition.specs}
+    bill = collect(composition, facts(made=made, inside=inside))
+    assert {part.kind for part in bill.parts} == {PartKind.IMAGE, PartKind.WHEEL, PartKind.DEBIAN}
+    for document in (render_cyclonedx(bill), render_spdx(bill)):
+        assert all(32 <= byte < 127 or byte == 10 for byte in document)
+        json.loads(document)
+
+
 def test_files_that_differ_from_the_commit_are_said() -> None:
     bill = collect(composer().compose("runtime"), facts(dirty=True))
     assert by_name(bill)["runtime/app"].version == f"{COMMIT}-dirty"
