@@ -116,8 +116,8 @@ def find_trade(path: str) -> Trade | None:
 
 def is_test(path: str) -> bool:
     """Whether a file lies in a folder of tests or examples of an installed package: its keys are published."""
-    inner = re.search(r"(?:site|dist)-packages/(.*)|(?:^|/)usr/(?:lib|share)/(.*)", path)
-    rest = (inner[1] or inner[2] or "") if inner else ""
+    inner = re.search(r"(?:site|dist)-packages/(.*)|/lib/python3[^/]*/(.*)|^usr/(?:lib|share)/(.*)", path)
+    rest = next(filter(None, inner.groups()), "") if inner else ""
     return any(part in _TESTS for part in posixpath.dirname(rest).lower().split("/"))
 
 

@@ -187,10 +187,17 @@ _PLAIN_PASSWORDS = frozenset(
 )
 
 
+_NO_VALUE = re.compile(
+    rb"[a-z_.:/-]+|[A-Z_.:/-]+|[\w.]+\([^)]*\)?|[/~][\w./-]+"  # words, calls, paths
+    rb"|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+"  # names with dots
+    rb"|[^:]*(?::[^:]*){4,}"  # lines of /etc/passwd, lists of folders
+)
+
+
 def _is_value(match: Match) -> bool:
     """Whether a value looks made by a machine: digits and letters of both cases, or hexadecimal, and much entropy."""
     value = find_secret(match)
-    if is_dummy(value) or re.fullmatch(rb"[a-z_.:/-]+|[A-Z_.:/-]+|[\w.]+\([^)]*\)?|[/~][\w./-]+", value):
+    if is_dummy(value) or _NO_VALUE.fullmatch(value) or b"public" in match[0].lower():
         return False
     classes = [re.search(mark, value) is not None for mark in (rb"[a-z]", rb"[A-Z]", rb"[0-9]", rb"[^A-Za-z0-9]")]
     return sum(classes[:3]) >= 2 and bool(classes[2]) and entropy(value) >= (3.0 if _is_hex(value) else 3.5)
@@ -223,6 +230,8 @@ WRITTEN = (
     Pattern(sort="secret value", needles=_NAMES, regex=_QUOTED, distinct=False, accept=_is_value),
     Pattern(sort="secret value", needles=_NAMES, regex=_BARE, distinct=False, accept=_is_value),
 )
+IN_CODE = WRITTEN[:-1]
+"""Of those, for languages in which a value without quotes is a name."""
 
 
 def find_all(data: bytes, patterns: tuple[Pattern, ...]) -> Iterator[tuple[str, int, bytes]]:

@@ -9,7 +9,7 @@ from buildkit.audit import rules
 from buildkit.audit.merge import is_gone, whiteouts
 from buildkit.audit.secretfiles import is_test
 from buildkit.audit.secretpatterns import DISTINCT, WRITTEN, entropy, find_all, is_dummy_password
-from buildkit.audit.secretscan import redact
+from buildkit.audit.secretscan import is_published, redact
 from buildkit.audit.view import ImageView, Secret, show
 from buildkit.findings import Finding, Severity
 
@@ -44,7 +44,8 @@ def _in_layer(view: ImageView, secret: Secret) -> Finding:
     layer = view.layers[secret.layer].digest
     more = f", and {secret.more} more" if secret.more else ""
     what = f"{secret.sort} {secret.shown}".rstrip() + more + _gone(view, secret.place, secret.layer)
-    test = secret.sort == "private key" and is_test(secret.place)
+    test = secret.sort in ("private key", "key store") and is_test(secret.place)
+    test = test or (secret.sort == "key store" and is_published(secret.place))
     return Finding(
         rule=rules.SECRET_KEYS if test else rules.SECRET_FILE,
         what=what,

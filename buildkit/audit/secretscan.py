@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from buildkit.audit.secretfiles import MOST, Trade, find_trade
-from buildkit.audit.secretpatterns import DISTINCT, WRITTEN, Pattern, find_all
+from buildkit.audit.secretpatterns import DISTINCT, IN_CODE, WRITTEN, Pattern, find_all
 from buildkit.audit.view import Secret
 
 TEXT_LIMIT = 64 << 20
@@ -22,9 +22,10 @@ _OVERLAP = 8 << 10
 _SNIFF = 8 << 10
 _MOST_IN_LAYER = 10_000
 _PUBLISHED = re.compile(
-    r"(?:^|/)(?:site|dist)-packages/|^usr/(?!local/)|^lib/|^var/lib/dpkg/|^etc/ssl/certs/|^opt/conda/(?:pkgs|lib)/"
+    r"(?:^|/)(?:site|dist)-packages/|^usr/(?!local/)|^lib/|^var/lib/dpkg/|^etc/ssl/certs/|/lib/python3(?:\.[0-9]+)?/|^opt/conda/(?:pkgs|lib)/"
 )
 _COMPILED = (".pyc", ".so", ".a", ".o")
+_CODE = (".py", ".pyi", ".js", ".mjs", ".ts", ".c", ".h", ".cc", ".cpp", ".go", ".rs", ".java", ".rb", ".lua")
 
 
 class Scanner:
@@ -80,8 +81,14 @@ class Scanner:
 
 def choose(path: str, *, text: bool) -> tuple[Pattern, ...]:
     """Which patterns a file is searched for."""
-    published = not text or path.endswith(_COMPILED) or _PUBLISHED.search(path) is not None
-    return DISTINCT if published else DISTINCT + WRITTEN
+    if not text or path.endswith(_COMPILED) or is_published(path):
+        return DISTINCT
+    return DISTINCT + (IN_CODE if path.endswith(_CODE) else WRITTEN)
+
+
+def is_published(path: str) -> bool:
+    """Whether a file is one that a distribution or an index brings, by its place."""
+    return _PUBLISHED.search(path) is not None
 
 
 def redact(secret: bytes) -> str:

@@ -130,7 +130,11 @@ PLANTED = {
     "engine-socket": [[{"config": {"Volumes": {"/var/run/docker.sock": {}}}}]],
     "secret-in-layer": [[file("srv/key.txt", PEM.encode())]],
     "secret-in-config": [[{"config": env("API_TOKEN=Zq8vTr4mLw2x")}]],
-    "published-key": [[file(f"{SITE}/alpha/tests/server.key", PEM.encode())]],
+    "published-key": [
+        [file(f"{SITE}/alpha/tests/server.key", PEM.encode())],
+        [file("usr/local/lib/python3.13/test/certdata/key.pem", PEM.encode())],
+        [file("usr/share/cmake/Templates/key.pfx", b"0\x82key")],
+    ],
 }
 CASES = [(rule, case if isinstance(case, list) else [case]) for rule, cases in PLANTED.items() for case in cases]
 
