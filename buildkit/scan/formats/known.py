@@ -24,6 +24,7 @@ _ALL = (
     ("safetensors", safetensors.recognise, safetensors.scan),
     ("GGUF", gguf.recognise, gguf.scan),
     ("ONNX", onnx.recognise, onnx.scan),
+    ("ONNX tensor", onnx.recognise_tensor, onnx.scan_tensor),
     ("HDF5", hdf5.recognise, hdf5.scan),
     ("SavedModel", tensorflow.recognise_saved_model, tensorflow.scan_saved_model),
     ("TensorFlow graph", tensorflow.recognise_graph, tensorflow.scan_graph),

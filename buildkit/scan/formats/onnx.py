@@ -91,6 +91,30 @@ def recognise(head: bytes, source: Source) -> bool:
     return (graph and (opset or version)) or (version and opset and known)
 
 
+def recognise_tensor(head: bytes, source: Source) -> bool:
+    """A tensor that stands alone, as test data do: a type, and numbers."""
+    if not head or head[0] not in (0x08, 0x0A, 0x10):
+        return False
+    fields = first_fields(source, 64)
+    if not fields or any(not 0 < one.number <= 16 for one in fields):
+        return False
+    typed = any(one.number == 2 and one.wire == VARINT and one.value in _BITS for one in fields)
+    return typed and any(one.number in (4, 5, 7, 9, 10, 11) and one.wire == BYTES for one in fields)
+
+
+def scan_tensor(job: Job, source: Source) -> None:
+    """Look at a tensor that stands alone.
+
+    Raises:
+        Malformed: what is there is no tensor.
+        LimitError: it has more fields than we look at.
+    """
+    walk = _Walk(job, Proto(source, job.budget.limits.fields))
+    _tensor(walk, walk.proto.whole)
+    if any(not 0 < one.number <= 16 for one in walk.proto.fields(walk.proto.whole)):
+        job.gap("it has fields that are not a tensor's")
+
+
 def scan(job: Job, source: Source) -> None:
     """Walk every graph, function and tensor.
 

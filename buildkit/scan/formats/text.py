@@ -48,14 +48,11 @@ def _encoding(head: bytes) -> str:
 
 
 def recognise(head: bytes, source: Source) -> bool:
-    """The beginning decodes and has no control characters."""
+    """The beginning decodes, but for a few characters, and has no control characters."""
     if not head:
         return False
-    decoder = codecs.getincrementaldecoder(_encoding(head))()
-    try:
-        return not _WRONG.search(decoder.decode(head, final=source.size <= len(head)))
-    except UnicodeDecodeError:
-        return False
+    text = codecs.getincrementaldecoder(_encoding(head))(errors="replace").decode(head, final=source.size <= len(head))
+    return not _WRONG.search(text) and text.count("\ufffd") <= len(text) // _STRANGE
 
 
 def _blocks(source: Source) -> Iterator[tuple[int, str]]:
