@@ -1,0 +1,103 @@
+"""A bill of materials that was changed is found out; what locks do not decide may differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from buildkit.digest import Digest, FileHash
+from buildkit.plan.compose import Composition
+from buildkit.supply.agree import Layers, check_cyclonedx
+from buildkit.supply.collect import Facts, collect
+from buildkit.supply.cyclonedx import render_cyclonedx
+from buildkit.supply.parts import Bill, Licence
+from tests.plan.planfakes import composer
+from tests.supply.test_provenance import made_of
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Composition:
+    return composer().compose("runtime")
+
+
+@pytest.fixture(scope="module")
+def bill(runtime: Composition) -> Bill:
+    return collect(runtime, Facts(image="x/runtime", version="1", arch="amd64", maker="1", made=made_of(runtime)))
+
+
+@pytest.fixture(scope="module")
+def layers(runtime: Composition) -> Layers:
+    return [(blob.digest, blob.diff_id) for one in made_of(runtime).values() for blob in one.blobs]
+
+
+def part_of(said: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The first part of a kind."""
+    wanted = {"name": "buildkit:kind", "value": kind}
+    found: dict[str, Any] = next(one for one in said["components"] if wanted in one["properties"])
+    return found
+
+
+def test_what_locks_do_not_decide_may_differ(runtime: Composition, bill: Bill, layers: Layers) -> None:
+    elsewhere = replace(
+        bill,
+        commit="c" * 40,
+        dirty=True,
+        time=7,
+        maker="2",
+        parts=tuple(replace(part, licence=Licence(expression="MIT"), needs=()) for part in bill.parts),
+    )
+    for said in (bill, elsewhere):
+        assert check_cyclonedx(json.loads(render_cyclonedx(said)), bill, runtime, layers) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda said: part_of(said, "wheel")["hashes"][0].update(content="0" * 64), "than the locks"),
+        (lambda said: part_of(said, "wheel").pop("hashes"), "than the locks"),
+        (lambda said: said["components"].remove(part_of(said, "wheel")), "it lacks `pkg:pypi/"),
+        (lambda said: said["components"].remove(part_of(said, "model")), "it lacks `model:"),
+        (lambda said: said["components"].remove(part_of(said, "debian")), "it lacks "),
+        (lambda said: part_of(said, "debian").update(version="0"), "it lacks "),
+        (lambda said: part_of(said, "model")["components"].pop(), "than the locks"),
+        (
+            lambda said: said["components"].append({**part_of(said, "wheel"), "bom-ref": "pkg:pypi/evil@1"}),
+            "it has, and the locks have not, `pkg:pypi/evil@1`",
+        ),
+        (lambda said: said["metadata"]["component"]["components"].pop(), "its layers are not the image's"),
+        (lambda said: said["metadata"]["component"]["components"].reverse(), "its layers are not the image's"),
+        (lambda said: said.pop("metadata"), "it cannot be read: KeyError"),
+        (lambda said: said.update(components=[1]), "it cannot be read"),
+        (lambda said: said.update(components={"x": []}), "it cannot be read"),
+    ],
+)
+def test_a_bill_that_was_changed_is_refused(
+    change: Callable[[dict[str, Any]], object], why: str, runtime: Composition, bill: Bill, layers: Layers
+) -> None:
+    said = json.loads(render_cyclonedx(bill))
+    change(said)
+    assert why in check_cyclonedx(said, bill, runtime, layers)
+
+
+def test_a_bill_of_another_image_or_of_other_recipes_is_refused(
+    runtime: Composition, bill: Bill, layers: Layers
+) -> None:
+    said = json.loads(render_cyclonedx(bill))
+    other = [(Digest.of(b"another"), layers[0][1]), *layers[1:]]
+    assert check_cyclonedx(said, bill, runtime, other) == "its layers are not the image's"
+    keys = [replace(layer, key=type(layer.key).of(b"other")) for layer in bill.layers]
+    said = json.loads(render_cyclonedx(replace(bill, layers=tuple(keys))))
+    assert check_cyclonedx(said, bill, runtime, layers) == "its layers are not made by the recipes of this checkout"
+
+
+def test_a_wheel_compiled_elsewhere_has_a_hash_that_is_not_known_here(
+    runtime: Composition, bill: Bill, layers: Layers
+) -> None:
+    compiled = next(part for part in bill.parts if dict(part.notes).get("compiled"))
+    assert compiled.sha256 is None
+    parts = tuple(replace(p, sha256=FileHash.of(b"theirs")) if p is compiled else p for p in bill.parts)
+    assert check_cyclonedx(json.loads(render_cyclonedx(replace(bill, parts=parts))), bill, runtime, layers) == ""
