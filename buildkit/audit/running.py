@@ -15,6 +15,7 @@ from buildkit.running.proc import CAPABILITY_SETS, Listening, Mounted, Process
 _STATUS = "/proc/1/status"
 _KERNELS = ("proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue")
 _DEVICES = "/dev"
+_NODES = frozenset(f"{_DEVICES}/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "console"))
 _KILLED = 137
 
 
@@ -114,8 +115,8 @@ def _mounts(seen: Observation) -> Iterator[Finding]:
 
 
 def _writable(mount: Mounted, tmpfs: tuple[str, ...]) -> Iterator[Finding]:
-    if _within(mount.target, ["/proc", "/sys"]):
-        return  # what the runtime lays over files of the kernel
+    if mount.target in _NODES or _within(mount.target, ["/proc", "/sys"]):
+        return  # devices, which an ordinary user's runtime binds one by one; what is laid over files of the kernel
     named = mount.target in tmpfs or _within(mount.target, [_DEVICES])
     if not named:
         what = f"{mount.target} ({mount.kind}) can be written to"
