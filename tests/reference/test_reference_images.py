@@ -56,6 +56,11 @@ def test_a_build_says_nothing_but_its_steps_and_table(project: Project) -> None:
         assert strange == []
 
 
+def test_no_native_file_of_the_images_lacks_anything(project: Project) -> None:
+    for stage, build_ in project.builds.items():
+        assert "may not start" not in build_.said, stage
+
+
 def test_what_one_stage_made_another_takes(project: Project) -> None:
     builds = project.builds
     assert builds["runtime"].built == {"runtime/app"}
