@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import shutil
@@ -18,6 +19,7 @@ pytestmark = [pytest.mark.tools, pytest.mark.network]
 
 _NAME = "buildkit-e2e"
 _REPOSITORY = Path(__file__).parents[2]
+_LOOK = Path(__file__).with_name("acts") / "look.py"
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +97,26 @@ def test_a_step_of_an_ordinary_user_sees_its_secret_and_leaves_no_trace_of_it(th
     assert theirs.tool("buildah", "run", "--isolation=chroot", name, *look) == "gone\n"
     theirs.tool("buildah", "rm", name)
     assert theirs.left_over() == []
+
+
+def test_an_ordinary_user_runs_and_audits_an_image_and_is_told_what_has_no_limit(theirs: Tiny) -> None:
+    theirs.write("stages/app/app/main.sh", "trap 'exit 0' TERM\nwhile :; do sleep 0.1; done\n")
+    theirs.replace("stages/app/stage.toml", 'user = "1000"', 'user = "1000:1000"')
+    theirs.build("app")
+    done = theirs.run("run-app", "--no-build", "--", "/bin/sh", "-c", "id; exit 7")
+    assert done.code == 7, done.text
+    assert "uid=1000(1000) gid=1000(1000)" in done.text
+    act = theirs.folder / "look.py"  # the user may not read the repository
+    act.write_text(_LOOK.read_text())
+    act.chmod(0o644)
+    argv = (*theirs.before, theirs.python, str(act), str(theirs.project), "app")
+    looked = subprocess.run(argv, env=theirs.env, cwd=theirs.folder, capture_output=True, text=True)
+    assert looked.returncode == 0, looked.stderr
+    words = {"no-memory-limit": "--memory=1g", "no-pids-limit": "--pids-limit=256"}
+    weaker = {rule for rule, flag in words.items() if f"{flag} cannot be applied" in looked.stderr}
+    assert set(json.loads(looked.stdout)) == {"health-blind", *weaker}
+    assert all(f"{words[rule]} cannot be applied" in done.text for rule in weaker)
+    theirs.tool("podman", "system", "migrate")  # ends the process that keeps the user's namespaces
 
 
 def steps_aside(ended: Ended) -> dict[str, str]:
