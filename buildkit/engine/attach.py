@@ -180,7 +180,7 @@ class Attacher:
             write_layout(folder, manifest, config)
             for blob in data:
                 (folder / Digest.of(blob).hex).write_bytes(blob)
-            self._registries.push(folder, ref)
+            self._registries.push(folder, ref, notes=False)
         self.size += len(manifest) + len(config) + sum(map(len, data))
 
 
