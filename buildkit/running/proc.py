@@ -1,0 +1,109 @@
+"""What the kernel says of a container's processes: proc(5) as text, to values."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
+_LISTEN = "0A"
+_UNLIMITED = 1 << 60  # cgroups v1 say a number near the largest for "no limit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A process as its status says it: ids (real, effective, saved, of files), sets of capabilities, and its confines.
+
+    ``seccomp`` is 0 for none, 1 for strict, 2 for a filter.
+    """
+
+    name: str
+    uids: tuple[int, ...]
+    gids: tuple[int, ...]
+    capabilities: tuple[tuple[str, int], ...]
+    no_new_privileges: bool
+    seccomp: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mounted:
+    """A file system and where it is; ``options`` are those of the mount point."""
+
+    target: str
+    kind: str
+    options: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """A socket that waits for connections (tcp), or is bound (udp)."""
+
+    protocol: str
+    address: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only processes of the container reach it."""
+        return ipaddress.ip_address(self.address).is_loopback
+
+
+def parse_status(text: str) -> Process:
+    """``/proc/PID/status``. Raises ValueError or KeyError for what is none."""
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return Process(
+        name=fields["Name"].strip(),
+        uids=tuple(map(int, fields["Uid"].split())),
+        gids=tuple(map(int, (fields["Gid"] + " " + fields.get("Groups", "")).split())),
+        capabilities=tuple((name, int(fields[name], 16)) for name in CAPABILITY_SETS if name in fields),
+        no_new_privileges=fields.get("NoNewPrivs", "0").strip() == "1",
+        seccomp=int(fields.get("Seccomp", "0")),
+    )
+
+
+def parse_mounts(text: str) -> tuple[Mounted, ...]:
+    """``/proc/PID/mountinfo``."""
+    return tuple(_mounts(text))
+
+
+def _mounts(text: str) -> Iterator[Mounted]:
+    for line in text.splitlines():
+        before, separator, after = line.partition(" - ")
+        fields = before.split(" ")
+        if separator and len(fields) >= 6:
+            target = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[4])
+            yield Mounted(target=target, kind=after.split(" ")[0], options=frozenset(fields[5].split(",")))
+
+
+def parse_listening(text: str, protocol: str) -> tuple[Listening, ...]:
+    """``/proc/PID/net/tcp``, ``tcp6``, ``udp`` or ``udp6``; ``protocol`` is ``tcp`` or ``udp``."""
+    return tuple(_listening(text, protocol))
+
+
+def _listening(text: str, protocol: str) -> Iterator[Listening]:
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) < 4 or (protocol == "tcp" and fields[3] != _LISTEN):
+            continue
+        address, _, port = fields[1].partition(":")
+        words = bytes.fromhex(address)  # of four bytes, each in the host's order: little-endian where we run
+        turned = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
+        yield Listening(protocol=protocol, address=str(ipaddress.ip_address(turned)), port=int(port, 16))
+
+
+def parse_ways_out(route: str, route6: str) -> tuple[str, ...]:
+    """Interfaces with a default route, by ``/proc/PID/net/route`` and ``ipv6_route``; ``lo`` is none."""
+    found = [fields[0] for line in route.splitlines()[1:] if (fields := line.split())[1:2] == ["00000000"]]
+    for line in route6.splitlines():
+        fields = line.split()
+        if len(fields) == 10 and fields[0] == "0" * 32 and fields[1] == "00":
+            found.append(fields[9])
+    return tuple(dict.fromkeys(name for name in found if name != "lo"))
+
+
+def parse_limit(text: str) -> int | None:
+    """A file of a cgroup: a number, or None for ``max`` and for numbers that mean it."""
+    said = text.strip()
+    return int(said) if said.isdecimal() and int(said) < _UNLIMITED else None
