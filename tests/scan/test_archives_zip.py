@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from buildkit.findings import Severity
+from buildkit.scan.examine import scan
 from buildkit.scan.job import Verdict
 from tests.scan.pickler import call, evil, look, named, rules, said, text, whole
 from tests.scan.test_pickle_streams import tensor
@@ -269,3 +270,19 @@ def test_the_same_bytes_in_two_members_are_said():
     content[second + 42 : second + 46] = struct.pack("<I", 10)
     assert look(bytes(content)).verdict is not Verdict.CLEAN
     assert zlib.crc32(GOOD)
+
+
+def test_large_tensors_are_not_read():
+    class Counted:
+        def __init__(self, content):
+            self.content, self.size, self.read_bytes = content, len(content), 0
+
+        def read(self, offset, count):
+            part = self.content[offset : offset + max(0, count)]
+            self.read_bytes += len(part)
+            return part
+
+    numbers = bytes(range(256)) * 4 * 2**10 * 8
+    source = Counted(bytes(archive({"m/data.pkl": GOOD} | {f"m/data/{i}": numbers for i in range(4)})))
+    assert scan("m", source).verdict is Verdict.CLEAN
+    assert source.read_bytes < source.size // 20

@@ -31,6 +31,7 @@ OS = call(named("builtins", "__import__"), text("os"))
 MODULE = call(named("importlib", "import_module"), text("os"))
 GETTER = call(named("operator", "attrgetter"), text("system"))
 SIMPLE = call(named("types", "SimpleNamespace"))
+LOADER = named("torch.storage", "_load_from_bytes")
 BYTES = call(named("builtins", "bytes"))
 RUNS = {
     "reduce": whole(call(SYSTEM, text("id"))),
@@ -122,6 +123,8 @@ MEDIUM = {
     "memory": (call(named("builtins", "bytearray"), b"\x8a\x05\0\0\0\0\x7f"), "pickle-odd-arguments"),
     "special state": (SIMPLE + b"}" + text("__class__") + b"NsN\x86b", "pickle-special-state"),
     "tensor that is computed": (call(named("torch.storage", "_load_from_bytes"), BYTES), "pickle-odd-arguments"),
+    "loader handed over": (call(named("collections", "defaultdict"), LOADER), "pickle-odd-arguments"),
+    "loader as a method": (SIMPLE + b"}" + text("append") + LOADER + b"sb" + data(b"x") + b"a", "pickle-odd-arguments"),
     "joblib's file beside": (call(named("joblib.numpy_pickle", "NDArrayWrapper")), "pickle-unknown-global"),
     "memory map": (call(named("numpy", "memmap"), text("/etc/passwd")), "pickle-runs-code"),
     "state that is run": (call(named("scipy.stats._distn_infrastructure", "rv_continuous")), "pickle-runs-code"),

@@ -215,6 +215,15 @@ def test_joblibs_array_of_unknown_length_is_a_gap():
     assert look(joblib("f8", bytes(8), count=2**30)).verdict is Verdict.PARTIAL
 
 
+def test_joblibs_array_with_two_lengths_is_a_gap():
+    """A reader that believed the other length would find other opcodes behind it."""
+    assert look(joblib("f8", bytes(24), count=3, size=1)).verdict is Verdict.PARTIAL
+    assert look(joblib("V12", bytes(36), count=3, size=4)).verdict is Verdict.PARTIAL
+    many = b"".join(text(f"k{i}") + b"N" for i in range(70)) + text("shape") + tuple_of(number(0))
+    array = wrapper(dtype("f8"), tuple_of(number(3)))[:-2] + many + b"ub"
+    assert look(PROTO + b"]" + array + b"\x00" + bytes(24) + b"a.").verdict is Verdict.PARTIAL
+
+
 def npy(array: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, array, allow_pickle=True)

@@ -12,6 +12,7 @@ PLAIN = frozenset({"latin1", "latin-1", "ascii", "utf-8", "utf8", "iso-8859-1"})
 GIVERS = frozenset({("builtins", "getattr"), ("builtins", "__import__"), ("importlib", "import_module")})
 ATTRIBUTE = frozenset({("operator", "attrgetter"), ("_operator", "attrgetter")})
 LARGE = 2**30
+CHECKED = frozenset({("_codecs", "encode"), ("torch.storage", "_load_from_bytes")})  # allowed with some arguments only
 
 
 def argument_trouble(callee: Global, args: Value, job: Job, source: Source) -> str:

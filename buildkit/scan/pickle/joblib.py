@@ -32,14 +32,14 @@ def follow_array(machine: Machine, job: Job, source: Source, made: Made) -> None
     if not (isinstance(made.callee, Global) and (made.callee.module, made.callee.name) == WRAPPER):
         return
     state = made.state
-    if not isinstance(state, Items):
+    if not isinstance(state, Items) or state.kind != "dict" or not state.whole:
         raise TornError(f"the array at byte {machine.tape.offset} has no state that could be read")
     count, (width, objects) = elements(state.get("shape")), item(state.get("dtype"))
     if objects:
         follow_objects(machine, job, source)
         return
     try_opcodes(job, source, machine.tape.offset)
-    if isinstance(state.get("numpy_array_alignment_bytes"), int):
+    if state.get("numpy_array_alignment_bytes") is not None:
         machine.tape.skip(machine.tape.byte())
     start = machine.tape.offset
     if count is None or width is None:
@@ -99,12 +99,13 @@ def item(dtype: Value) -> tuple[int | None, bool]:
     if len(state) > 7 and isinstance(state[7], int) and state[7] & OBJECTS:
         return None, True
     name = dtype.args[0]
-    found = KIND.fullmatch(name) if isinstance(name, str) else None
+    found = KIND.fullmatch(name) if isinstance(name, str) and len(name) < 20 else None
     if found is None:
         return None, False
     if found[1] == "O":
         return None, True
-    if len(state) > 5 and isinstance(state[5], int) and state[5] > 0:
-        return state[5], False
-    width = int(found[2]) if found[2] and len(found[2]) < 12 else SIZES.get(found[1])
-    return (width * 4 if width is not None and found[1] == "U" else width), False
+    width = int(found[2]) if found[2] else SIZES.get(found[1])
+    width = width * 4 if width is not None and found[1] == "U" else width
+    said = state[5] if len(state) > 5 else -1
+    # NumPy takes the size from the state for some types and not for others: where they differ, nothing is sure
+    return (width if said in (-1, width) else None), False

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from buildkit.findings import Rule, Severity
 from buildkit.scan.job import Job
 from buildkit.scan.pickle import rules
-from buildkit.scan.pickle.calls import argument_trouble, loaded, outcome
+from buildkit.scan.pickle.calls import CHECKED, argument_trouble, loaded, outcome
 from buildkit.scan.pickle.joblib import follow_array
 from buildkit.scan.pickle.legacy import Storages
 from buildkit.scan.pickle.lists import Standing, stand
@@ -80,6 +80,15 @@ class Judge:
         if known and (known.how != "calls" or how == "calls"):
             known.how, known.detail = how, known.detail if known.how == how else detail
 
+    def hand(self, given: Value, where: str, offset: int) -> None:
+        """Keep which globals are given to something that may call them."""
+        for one in find_globals(given):
+            self.use(one, "hands over", f"{one.path} {where}")
+            if modern(one.module, one.name) in CHECKED and self.standing(one) is Standing.ALLOWED:
+                self.note(
+                    rules.ODD_ARGUMENTS, f"hands over {one.path} {where}: its arguments cannot be checked", offset
+                )
+
     def called(self, callee: Value, args: Value, offset: int) -> Value:
         """As Watcher."""
         if isinstance(callee, Global):
@@ -91,14 +100,12 @@ class Judge:
                     self.note(rules.ODD_ARGUMENTS, f"calls {callee.path}{show(args)}: {trouble}", offset)
         else:
             self.note(rules.COMPUTED_CALL, f"calls {show(callee)} with {show(args)}", offset)
-        for one in find_globals(args):
-            self.use(one, "hands over", f"{one.path} to {show(callee)}")
+        self.hand(args, f"to {show(callee)}", offset)
         return outcome(callee, args)
 
     def built(self, machine: Machine, target: Value, state: Value, offset: int) -> None:
         """As Watcher."""
-        for one in find_globals(state):
-            self.use(one, "hands over", f"{one.path} as state")
+        self.hand(state, "as state", offset)
         if isinstance(target, Made):
             target.state = state
             special = [key for key in attributes(state) if key.startswith("__") and key.endswith("__")]
@@ -109,8 +116,11 @@ class Judge:
             self.note(rules.ALTERS, f"sets state of {target.path} itself", offset)
             self.use(target, "hands over", f"{target.path} to a change of its state")
 
-    def filled(self, target: Value, offset: int) -> None:
+    def filled(self, target: Value, values: list[Value], offset: int) -> None:
         """As Watcher."""
+        for value in values:
+            if isinstance(value, Global):
+                self.hand(value, "to a container", offset)
         if isinstance(target, Global):
             self.note(rules.ALTERS, f"puts entries into {target.path} itself", offset)
 

@@ -41,8 +41,8 @@ class Watcher(Protocol):
     def built(self, machine: Machine, target: Value, state: Value, offset: int) -> None:
         """State is set; may move the machine's tape on (over an array in the stream)."""
 
-    def filled(self, target: Value, offset: int) -> None:
-        """Entries are put into something that is not a list, set or dict of this stream."""
+    def filled(self, target: Value, values: list[Value], offset: int) -> None:
+        """Globals are put into a container, or entries into something that is not one of this stream."""
 
     def persistent(self, key: Value, offset: int) -> Value:
         """A persistent id is handed to the loader; gives what is known of its object."""

@@ -9,7 +9,7 @@ from buildkit.scan.limits import Limits
 from buildkit.scan.pickle.constants import HANDLERS as CONSTANTS
 from buildkit.scan.pickle.constants import WHOLE
 from buildkit.scan.pickle.machine import Ending, Handler, Machine, Watcher, follow, listed
-from buildkit.scan.pickle.values import UNKNOWN, Items, Value
+from buildkit.scan.pickle.values import UNKNOWN, Global, Items, Value
 from buildkit.scan.source import Source
 from buildkit.scan.tape import Tape
 
@@ -110,8 +110,9 @@ def fill(machine: Machine, take: Callable[[Machine], list[Value]]) -> None:
     target = machine.top()
     if isinstance(target, Items):
         target.add(values)
-    else:
-        machine.watcher.filled(target, machine.start)
+        if not any(isinstance(value, Global) for value in values):
+            return
+    machine.watcher.filled(target, values, machine.start)
 
 
 def one(machine: Machine) -> list[Value]:

@@ -63,7 +63,7 @@ class Trial:
     def built(self, machine: Machine, target: Value, state: Value, offset: int) -> None:
         """As Watcher."""
 
-    def filled(self, target: Value, offset: int) -> None:
+    def filled(self, target: Value, values: list[Value], offset: int) -> None:
         """As Watcher."""
 
     def persistent(self, key: Value, offset: int) -> Value:  # noqa: ARG002

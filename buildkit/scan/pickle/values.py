@@ -70,9 +70,14 @@ class Items:
                 self.kept = []
             self.kept.extend(values[: KEPT - len(self.kept)])
 
+    @property
+    def whole(self) -> bool:
+        """Whether all entries were kept."""
+        return self.count == len(self.kept)
+
     def get(self, key: str) -> Value:
-        """The value of a dict's ``key``, as far as it was kept; UNKNOWN otherwise."""
-        found: Value = UNKNOWN
+        """The value of a dict's ``key``, as far as it was kept; None where there is none."""
+        found: Value = None
         for at in range(0, len(self.kept) - 1, 2):
             known = self.kept[at]
             if isinstance(known, str) and known == key:
@@ -90,7 +95,10 @@ UNKNOWN: Final = Unknown()
 
 
 def find_globals(value: Value, most: int = 256) -> Iterator[Global]:
-    """Globals that ``value`` holds, looking at no more than ``most`` values and none twice."""
+    """Globals that ``value`` holds, looking at no more than ``most`` values and none twice.
+
+    What went into a call is no part of what came out of it: that was told when the call was.
+    """
     seen: set[int] = set()
     todo = [value]
     while todo and len(seen) < most:
@@ -104,8 +112,6 @@ def find_globals(value: Value, most: int = 256) -> Iterator[Global]:
             todo.extend(one[:KEPT])
         elif isinstance(one, Items):
             todo.extend(one.kept)
-        elif isinstance(one, Made):
-            todo.extend((one.callee, one.args, one.state))
 
 
 def show(value: Value, width: int = 120, depth: int = 3) -> str:
