@@ -12,7 +12,7 @@ from buildkit.audit.imports import check_imports
 from buildkit.audit.programs import check_programs
 from buildkit.audit.secrets import check_secrets
 from buildkit.audit.service import check_service
-from buildkit.audit.view import ImageView
+from buildkit.audit.view import ImageView, show
 from buildkit.findings import Finding
 from buildkit.native.check import check_native
 from buildkit.native.facts import merge
@@ -43,8 +43,16 @@ MOST = 100  # of a rule: an image with ten thousand such files has one problem
 
 
 def check_image(view: ImageView) -> tuple[Finding, ...]:
-    """Everything that the checks find, each thing once."""
-    return tuple(limit_findings(dict.fromkeys(finding for check in CHECKS for finding in check(view))))
+    """Everything that the checks find, each thing once, in words that print."""
+    found = (_printable(finding) for check in CHECKS for finding in check(view))
+    return tuple(limit_findings(dict.fromkeys(found)))
+
+
+def _printable(finding: Finding) -> Finding:
+    """Names of files are foreign: with escapes in place of what does not print."""
+    if (finding.what + finding.path).isprintable():
+        return finding
+    return replace(finding, what=show(finding.what, 4096), path=show(finding.path, 4096))
 
 
 def limit_findings(findings: Iterable[Finding], most: int = MOST) -> Iterator[Finding]:

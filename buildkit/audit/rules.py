@@ -15,8 +15,7 @@ USER_ROOT = Rule(
     id="user-root",
     title="The container runs as root",
     severity=HIGH,
-    why="Whoever takes over the service is root in the container, and needs one flaw of the kernel or one careless "
-    "mount to be root on the host.",
+    why="Whoever takes over the service is root, one flaw of the kernel or one careless mount away from the host.",
     advice="Add an account ([[root.user]]) and name it: user = \"…\" in [config].",
     references=_cis("4.1"),
 )  # fmt: skip
@@ -125,8 +124,7 @@ STARTUP_CODE = Rule(
     id="startup-code",
     title="Code runs at every start of Python",
     severity=MEDIUM,
-    why="sitecustomize, usercustomize and lines of .pth files that begin with `import` run before any program, "
-    "whatever it imports; malicious packages hide there.",
+    why="sitecustomize, usercustomize and `import` lines of .pth files run before any program; malware hides there.",
     advice="Read it. If a package needs it, keep it, knowing so; else remove the file.",
 )
 WRITABLE_SEARCH = Rule(
@@ -269,8 +267,7 @@ HOSTILE_MEMBER = Rule(
     id="hostile-member",
     title="A layer's tar does what no honest tar does",
     severity=HIGH,
-    why="Paths that lead out of the folder, through links, or come twice make unpackers write elsewhere, and make two "
-    "tools see two images.",
+    why="Paths that lead out, through links, or come twice make unpackers write elsewhere, and tools see two images.",
     advice="Do not run it; ask who made it.",
     references=("CVE-2014-6407",),
 )
@@ -352,4 +349,3 @@ SOCKET_VOLUME = Rule(
 )
 
 RULES: tuple[Rule, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Rule))
-"""All of them, in their order here."""

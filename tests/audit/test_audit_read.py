@@ -12,6 +12,7 @@ from buildkit.audit.read import Limits
 from buildkit.audit.view import Entry, show
 from buildkit.errors import BuildError
 from tests.audit.crafted import GOOD, Member, audit, capable, file, folder, ids, link, make_view, tar
+from tests.native.elfmaker import make_elf
 
 
 def test_entries_are_what_the_tar_says():
@@ -51,8 +52,6 @@ def test_capabilities_survive_the_header():
 
 
 def test_native_files_are_surveyed():
-    from tests.native.elfmaker import make_elf
-
     data = make_elf(needed=("libnowhere.so.1",))
     view = make_view([*GOOD, file("usr/bin/tool", data, 0o755)])
     assert set(view.layers[0].native.files) == {"usr/bin/tool"}
@@ -92,6 +91,9 @@ def test_limits_end_the_reading():
 def test_hostile_names_stay_inside_and_are_shown_on_one_line():
     view = make_view([file("../../etc/x\ny", b"x"), Member(path="a/" * 3000 + "z"), file("b/../../c", b"x")])
     assert all(not path.startswith("..") for path in view.files)
+    elf = file("usr/bin/a\nb", make_elf(needed=("libnowhere.so",)), 0o755)
+    assert "missing-library" in ids(audit([elf]))
+    assert all((one.path + one.what).isprintable() for one in audit([elf]))
     findings = audit([file("../../etc/x\ny\x1b[2J", b"x" * 10, 0o666)])
     assert findings
     for finding in findings:

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import zstandard
 
@@ -16,6 +17,7 @@ from tests.audit.samples import PEM, TOKENS
 from tests.e2e.tinyproject import Ended, Tiny
 
 pytestmark = pytest.mark.tools
+_SCHEMA = Path(__file__).parents[1] / "report/schemas/sarif-schema-2.1.0.json"
 _OCI = "application/vnd.oci.image"
 
 
@@ -101,6 +103,7 @@ def test_a_bad_image_of_a_layout(tiny: Tiny, tmp_path: Path) -> None:
     assert key["layer"] == found["layers"][1]["digest"]
     assert "deletes it" in key["what"]
     sarif = json.loads(report.read_text())
+    jsonschema.Draft4Validator(json.loads(_SCHEMA.read_text())).validate(sarif)
     assert {one["ruleId"] for one in sarif["runs"][0]["results"]} == rules(found)
 
     said = tiny.run("audit", f"oci:{layout}", "--fail-on", "never")
