@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from buildkit.declare.allowfile import ALLOW_FILE, Allow, load_allow
 from buildkit.declare.pins import Model, ModelFile
-from buildkit.engine.modelfiles import opened
+from buildkit.engine.modelfiles import missing, opened
 from buildkit.engine.scanning import Scanner
 from buildkit.engine.scheduler import Lane, Outcome, Task
 from buildkit.engine.shop import Shop
@@ -56,12 +56,20 @@ class Gate:
 
         def action() -> Outcome:
             for file in left:
-                with opened(self._shop, work.model, file) as content:
-                    self._settle(work.model, [(file, self._scan(spec.name, work.model, file, content))])
+                self._settle(work.model, [(file, self._scan_for(spec, work.model, file))])
             return Outcome(size=sum(file.size for file in left))
 
         total = max(file.size for file in left)
         return Task(name=spec.name, phase="scan", lane=Lane.CPU, action=action, needs=needs, total=total)
+
+    def _scan_for(self, spec: Spec, model: Model, file: ModelFile) -> Scan:
+        try:
+            with opened(self._shop, model, file) as content:
+                return self._scan(spec.name, model, file, content)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            if model.source.startswith("path:"):
+                raise missing(model, file) from None
+            raise
 
     def check_reused(self, specs: Sequence[Spec]) -> None:
         """Judge the files of layers that were not built in this run; raises ModelError.
@@ -87,7 +95,7 @@ class Gate:
         try:
             with opened(self._shop, model, file) as content:
                 return self._scan(f"{model.name}/{file.path}", model, file, content)
-        except (FileNotFoundError, NotADirectoryError, MismatchError, LostError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, MismatchError, LostError):
             return None  # the layer is another's than what lies here now, or nothing lies here
 
     def _scan(self, step: str, model: Model, file: ModelFile, content: BinaryIO) -> Scan:

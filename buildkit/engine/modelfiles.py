@@ -60,6 +60,14 @@ def _unpacked(shop: Shop, wheel: Path, what: str, file: ModelFile) -> Iterator[B
         yield out
 
 
+def missing(model: Model, file: ModelFile) -> MismatchError:
+    """The error for a file of the repository's own that is not there."""
+    return MismatchError(
+        f"{file.source}: this file of model `{model.name}` is missing",
+        hint="fetch it (git lfs pull?), or take the model out of the models file",
+    )
+
+
 def ensure_download(shop: Shop, model: Model, file: ModelFile, progress: Progress) -> None:
     """Fetch what ``opened`` needs and is not here; raises FetchError and MismatchError."""
     wheel = model.wheel

@@ -10,9 +10,9 @@ from buildkit.declare.pins import Artifact, Model, ModelFile
 from buildkit.digest import FileHash, Key
 from buildkit.engine.boxes import Boxes
 from buildkit.engine.fetch import Wanted
+from buildkit.engine.modelfiles import missing
 from buildkit.engine.scheduler import Lane, Outcome, Task
 from buildkit.engine.shop import Shop
-from buildkit.errors import MismatchError
 from buildkit.layers.models import open_from_paths, open_from_wheel
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile
@@ -130,8 +130,5 @@ class Supplies:
             return open_from_paths(lambda file: shop.blobs.file_path(file.sha256, Path(file.path).name))
         for file in model.files:
             if not (shop.project.folder / file.source).is_file():
-                raise MismatchError(
-                    f"{file.source}: this file of model `{model.name}` is missing",
-                    hint="fetch it (git lfs pull?), or take the model out of the models file",
-                )
+                raise missing(model, file)
         return open_from_paths(lambda file: shop.project.folder / file.source)
