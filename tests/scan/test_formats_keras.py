@@ -175,6 +175,13 @@ def test_what_stands_before_and_behind_is_found():
     assert "zip-polyglot" in rules(content + empty_zip_end())
 
 
+def test_pickles_that_pandas_would_load_are_found():
+    evil = b"cos\nsystem\n(S'id'\ntR."
+    assert rules(hdf5(hdf5_attribute("PSEUDOATOM", b"object"))) == {"hdf5-pickled-objects"}
+    assert worst(hdf5(hdf5_attribute("x", evil))) is Severity.CRITICAL
+    assert look(hdf5(hdf5_attribute("name", b"N."), hdf5_attribute("TITLE", b"A table."))).verdict is Verdict.CLEAN
+
+
 def test_objects_that_are_none_are_no_verdict():
     content = hdf5(children=(hdf5_dims(3),))
     place = content.rindex(b"OHDR")

@@ -18,6 +18,7 @@ from buildkit.scan.formats.jsontext import check_text
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
 from buildkit.scan.job import Job
 from buildkit.scan.limits import LimitError
+from buildkit.scan.pickle import streams
 from buildkit.scan.source import BytesSource, RangeSource, Source
 
 ELSEWHERE = Rule(
@@ -49,6 +50,14 @@ SHAPE = Rule(
     why="A small file makes its reader set aside gigabytes of memory.",
     advice="Do not load the file.",
     references=("CVE-2026-0897",),
+)
+OBJECTS = Rule(
+    id="hdf5-pickled-objects",
+    title="An HDF5 dataset of pickled objects",
+    severity=Severity.MEDIUM,
+    why="pandas and PyTables unpickle its rows when they are read, which runs whatever is in them.",
+    advice="Write the table anew with columns of numbers and texts.",
+    references=("https://www.pytables.org/usersguide/libref/declarative_classes.html#tables.ObjectAtom",),
 )
 MAGIC = b"\x89HDF\r\n\x1a\n"
 _USUAL = frozenset({1, 2, 3, 4, 5, 6, 32000, 32001, 32004, 32008, 32013, 32015, 32026})
@@ -214,6 +223,17 @@ def _attribute(walk: _Walk, cursor: Cursor, name: str) -> None:
     for place, size in store.strings(walk.window, walk.layout, found):
         content = walk.window.read(place, min(size, most)).strip(b"\0 ")
         check_text(walk.job, content, base=place)
+        _check_pickle(walk, name, found.name, content)
+
+
+def _check_pickle(walk: _Walk, name: str, key: str, content: bytes) -> None:
+    """PyTables, and so pandas, unpickles attributes, and the rows of datasets that one attribute marks."""
+    if key == "PSEUDOATOM" and content == b"object":
+        walk.job.find(OBJECTS, f"{shown(name)} holds pickled objects")
+    elif content[:1] == b"\x80" or content.endswith(b"."):
+        source = BytesSource(content)
+        if streams.recognise(content[:4096], source):
+            walk.job.descend(f"{name}{key}", source)
 
 
 def _filters(walk: _Walk, cursor: Cursor, name: str) -> None:

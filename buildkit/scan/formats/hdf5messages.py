@@ -23,6 +23,7 @@ class Link:
 class Attribute:
     """Where an attribute's value begins, how many elements of how many bytes it has, whether they lie elsewhere."""
 
+    name: str
     at: int
     count: int
     width: int
@@ -39,7 +40,9 @@ def parse_dims(cursor: Cursor, layout: Layout) -> list[int]:
     version, rank = cursor.number(1), cursor.number(1)
     if version not in (1, 2) or rank > 32:
         raise Malformed(f"a dataspace of version {version} and rank {rank}", cursor.at)
-    cursor.skip(6 if version == 1 else 2)
+    cursor.skip(6 if version == 1 else 1)
+    if version == 2 and cursor.number(1) == 2:
+        return [0]  # null: no element at all
     return [layout.length(cursor) for _ in range(rank)]
 
 
@@ -150,9 +153,9 @@ def parse_attribute(cursor: Cursor, layout: Layout) -> Attribute | None:
     count = 1
     for one in parse_dims(Cursor(cursor.window, places[2]), layout) if sizes[2] else []:
         count *= one
-    variable = kind == 9
-    return Attribute(at=cursor.at, count=count, width=width, text=kind == 3 or (variable and bits & 15 == 1),
-                     variable=variable)  # fmt: skip
+    name = cursor.window.read(places[0], min(sizes[0], _NAME)).split(b"\0")[0].decode(errors="backslashreplace")
+    text = kind == 3 or (kind == 9 and bits & 15 == 1)
+    return Attribute(name=name, at=cursor.at, count=count, width=width, text=text, variable=kind == 9)
 
 
 def parse_filters(cursor: Cursor) -> list[int]:

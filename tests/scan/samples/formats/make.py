@@ -143,6 +143,14 @@ def make_keras(folder: Path) -> None:
     keep("ok-keras-weights", folder / "m.weights.h5")
 
 
+def make_pandas(folder: Path) -> None:
+    import pandas as pd
+
+    for name, column in (("ok-pandas", [1, 2]), ("bad--hdf5-pickled-objects--pandas", [{"x": 1}, [2]])):
+        pd.DataFrame({"a": column, "b": [1.0, 2.0]}).to_hdf(folder / f"{name}.h5", key="df")
+        keep(name, folder / f"{name}.h5")
+
+
 def make_gguf(folder: Path) -> None:
     import gguf
     import numpy as np
@@ -253,7 +261,7 @@ def make_tensorflow(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    for made in (make_hdf5, make_onnx, make_keras, make_gguf, make_tables, make_others, make_tensorflow):
+    for made in (make_hdf5, make_onnx, make_keras, make_pandas, make_gguf, make_tables, make_others, make_tensorflow):
         with tempfile.TemporaryDirectory() as place:
             try:
                 made(Path(place))
