@@ -194,6 +194,7 @@ def test_members_of_7z_are_scanned():
         seven(evil(), method=b"\x21|\x08", packed=two),
         seven(evil(), method=b"\x04\x01\x08", packed=flat),
         seven(evil(), method=b"\x04\x02\x02", packed=bz2.compress(evil())),
+        seven(evil(), method=b"\x04\xf7\x11\x01", packed=zstandard.compress(evil())),
     ):
         found = look(content)
         assert rules(found) == {"pickle-runs-code"}, said(found)

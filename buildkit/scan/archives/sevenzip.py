@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from buildkit.scan.archives import codecs, names, rules
-from buildkit.scan.archives.sevenzipheader import Files, Folder, Header, HeaderError, parse_header
-from buildkit.scan.archives.spill import inflated
+from buildkit.scan.archives.sevenzipheader import Files, Header, HeaderError, parse_header
+from buildkit.scan.archives.spill import Inflated, inflated
 from buildkit.scan.archives.streams import Packed
 from buildkit.scan.job import Job
 from buildkit.scan.limits import LimitError
@@ -102,6 +102,8 @@ def open_folder(header: Header, index: int, source: Source) -> Packed:
         return codecs.Stream(raw, codecs.raw_deflate)
     if len(chain) == 1 and last.method == b"\x04\x02\x02":
         return codecs.Stream(raw, codecs.bzip2)
+    if len(chain) == 1 and last.method == b"\x04\xf7\x11\x01":
+        return codecs.Zstd(raw)
     filters = [lzma_filter(coder.method, coder.properties) for coder in chain]
     return codecs.Stream(raw, lambda: lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters))
 
@@ -141,25 +143,27 @@ def scan_folders(job: Job, source: Source, header: Header) -> None:
         sizes = header.sizes[index] if index < len(header.sizes) else [folder.size]
         members = [next(contents, f"member@{index}") for _ in sizes]
         try:
-            scan_folder(job, open_folder(header, index, source), folder, list(zip(members, sizes, strict=True)))
+            packed = open_folder(header, index, source)
+            spent = header.packed[header.first[index]]
+            with inflated(job.budget, limited(packed, folder.size), spent) as content:
+                scan_folder(job, packed, content, list(zip(members, sizes, strict=True)))
         except HeaderError as error:
             for name in members:
                 job.gap(f"{name}: {error}")
 
 
-def scan_folder(job: Job, packed: Packed, folder: Folder, members: list[tuple[str, int]]) -> None:
-    """Scan the members that come out of one folder."""
-    with inflated(job.budget, limited(packed, folder.size), max(1, folder.size // job.budget.limits.ratio)) as content:
-        short = sum(size for _, size in members) > content.source.size
-        if content.why or short:
-            job.gap(content.why or packed.why or "a folder of the 7z archive is cut off")
-        at = 0
-        for name, size in members:
-            job.budget.member()
-            if size:
-                left = max(0, min(size, content.source.size - at))
-                job.descend(name, RangeSource(content.source, at, left))
-            at += size
+def scan_folder(job: Job, packed: Packed, content: Inflated, members: list[tuple[str, int]]) -> None:
+    """Scan the members that came out of one folder."""
+    short = sum(size for _, size in members) > content.source.size
+    if content.why or short:
+        job.gap(content.why or packed.why or "a folder of the 7z archive is cut off")
+    at = 0
+    for name, size in members:
+        job.budget.member()
+        if size:
+            left = max(0, min(size, content.source.size - at))
+            job.descend(name, RangeSource(content.source, at, left))
+        at += size
 
 
 def limited(packed: Packed, size: int) -> Iterator[bytes]:

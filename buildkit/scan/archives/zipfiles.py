@@ -199,6 +199,9 @@ def judge_content(job: Job, header: Header, content: Content, claims: int) -> No
         job.gap(f"{header.name} is not whole: {content.why}")
     elif content.whole is False:
         job.find(rules.CHECKSUM, f"{header.name} has another checksum", offset=header.offset)
+    elif content.packed < header.packed:
+        told = f"{header.packed - content.packed} bytes lie behind the end of {header.name} in its own place"
+        job.find(rules.DISAGREE, told, offset=header.offset)
     elif content.source.size != header.size:
         told = f"{header.name} has {content.source.size} bytes, not {header.size}"
         job.find(rules.DISAGREE, told, offset=header.offset)
