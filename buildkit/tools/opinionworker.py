@@ -13,7 +13,7 @@ import sys
 
 def picklescan(path: str) -> tuple[bool, bool, list[str]]:
     """Whether it calls the file unsafe, whether it read all of it, and what it names."""
-    from picklescan.scanner import scan_file_path  # type: ignore[import-not-found]
+    from picklescan.scanner import scan_file_path
 
     result = scan_file_path(path)
     named = [f"{one.module}.{one.name}" for one in result.globals if one.safety.value == "dangerous"]
@@ -22,7 +22,7 @@ def picklescan(path: str) -> tuple[bool, bool, list[str]]:
 
 def modelaudit_picklescan(path: str) -> tuple[bool, bool, list[str]]:
     """Likewise."""
-    from modelaudit_picklescan import scan_file  # type: ignore[import-not-found]
+    from modelaudit_picklescan import scan_file
 
     report = scan_file(path)
     named = [f"{one.rule_code}: {one.message}" for one in report.findings]

@@ -188,6 +188,7 @@ PROJECT: dict[str, Mutate] = {
     "cache-write": setting("cache-write", "localhost:5000/c", none),
     "labels": setting("labels", {"a": "b"}, none),
     "secrets": setting("secrets", {"token": "env:ELSEWHERE"}, none),
+    "unscanned-models": setting("unscanned-models", "warn", none),
 }
 WHEELS: dict[str, Mutate] = {
     "an upgrade": first_wheel(version="9", file="x-9-py3-none-any.whl", sha256=sha("9")),
