@@ -92,8 +92,9 @@ def test_a_ledger_of_schema_2_learns_to_keep_them(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with closing(Ledger(path)) as old:
         old.add_download(ONE, "kept", 1, 1.0)
-        for statement in ("DROP TABLE verdicts", "DROP TABLE checksums", "PRAGMA user_version = 2"):
-            old.write(statement)
+        for table in ("verdicts", "checksums", "natives", "starts"):
+            old.write(f"DROP TABLE {table}")
+        old.write("PRAGMA user_version = 2")
     with closing(Ledger(path)) as new:
         Verdicts(new).add(ONE, "v", SCAN, 0.1)
         assert Verdicts(new).find([ONE], "v") == {ONE: SCAN}

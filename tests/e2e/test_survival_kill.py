@@ -152,7 +152,7 @@ def test_a_program_that_outlives_a_killed_build_may_still_make_its_container(pro
     tiny.build("app")
     slow = tiny.folder / "slow"
     slow.mkdir()
-    (slow / "buildah").write_text(f'#!/bin/sh\n[ "$1" = from ] && sleep 2\nexec {shutil.which("buildah")} "$@"\n')
+    (slow / "buildah").write_text(f'#!/bin/sh\n[ "$1" = from ] && sleep 6\nexec {shutil.which("buildah")} "$@"\n')
     (slow / "buildah").chmod(0o755)
     tiny.env["PATH"] = f"{slow}:{tiny.env['PATH']}"
     doomed = Doomed(tiny, _STAGE)

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from buildkit.scan.job import Verdict
+from buildkit.scan.pickle.recognise import evidence
+from buildkit.scan.source import BytesSource
 from tests.scan.pickler import EVIL, PROTO, call, data, evil, look, named, number, rules, said, text, tuple_of, whole
 
 MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
@@ -267,3 +269,11 @@ def test_numpys_arrays_that_lie_about_themselves():
 def test_data_may_begin_like_an_archive():
     for start in (b"PK\x03\x04", b"\x1f\x8b\x08\x00", b"BZh9", b"7z\xbc\xaf", b"\x80\x04"):
         assert look(whole(data(start + b"\xfe\xdc\xba" * 20))).verdict is Verdict.CLEAN, start
+
+
+def test_numbers_that_compute_a_name_by_chance_are_numbers():
+    """`STACK_GLOBAL` of two numbers: seen in a gradient boosting's trees, of which every training writes other ones."""
+    chance = b"K\x01K\x02\x93K\x05\x85R."
+    assert evidence(BytesSource(chance + b"\x00" * 40), nested=True)
+    assert not evidence(BytesSource(chance + b"\x00" * 40), nested=True, numbers=True)
+    assert evidence(BytesSource(b"cposix\nsystem\n(X\x02\x00\x00\x00idtR."), nested=True, numbers=True)

@@ -58,7 +58,7 @@ def known_member(job: Job, kind: Kind, name: str, content: Source) -> bool:
         return len(text) <= LABEL_BYTES and text.isascii() and text.decode().strip().isprintable()
     if not TENSOR.fullmatch(name) or content.read(0, 4) == b"PK\x03\x04":
         return False
-    return not evidence(RangeSource(content, 0, min(content.size, WINDOW + 1)), nested=True)
+    return not evidence(RangeSource(content, 0, min(content.size, WINDOW + 1)), nested=True, numbers=True)
 
 
 def scan_code(job: Job, name: str, content: Source) -> bool:

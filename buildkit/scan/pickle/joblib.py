@@ -52,7 +52,7 @@ def follow_array(machine: Machine, job: Job, source: Source, made: Made) -> None
 def try_opcodes(job: Job, source: Source, start: int) -> None:
     """Scan what is at ``start`` as opcodes, if it does something within the first bytes."""
     near = RangeSource(source, start, min(source.size - start, WINDOW + 1))
-    if evidence(near, nested=True, inside=True):
+    if evidence(near, nested=True, numbers=True):
         scan_inner(job, source, start)
 
 

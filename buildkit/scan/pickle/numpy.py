@@ -37,7 +37,7 @@ def scan(job: Job, source: Source) -> None:
         job.descend("objects", RangeSource(source, start, max(0, source.size - start)))
         return
     left = source.size - start
-    if evidence(RangeSource(source, start, min(left, WINDOW + 1)), nested=True):
+    if evidence(RangeSource(source, start, min(left, WINDOW + 1)), nested=True, numbers=True):
         job.descend("items", RangeSource(source, start, left))
     length = bytes_of(kind, shape)
     if length is None:

@@ -38,6 +38,7 @@ class Trial:
     """The watcher of a dry run; raises FoundError at what no text does by accident."""
 
     strong: bool
+    names: bool = False  # that numbers of an array are taken for a computed name happens; for a known one it does not
 
     def imported(self, one: Global) -> None:
         """As Watcher."""
@@ -46,7 +47,7 @@ class Trial:
 
     def unresolved(self, module: Value, name: Value, offset: int) -> None:  # noqa: ARG002
         """As Watcher: in text, nothing was pushed that could be a name."""
-        if self.strong or (module is not UNKNOWN and name is not UNKNOWN):
+        if self.strong or (not self.names and module is not UNKNOWN and name is not UNKNOWN):
             raise FoundError
 
     def extension(self, code: int, offset: int) -> None:  # noqa: ARG002
@@ -76,7 +77,7 @@ class Trial:
         """As Watcher."""
 
 
-def dry_run(source: Source, start: int, *, strong: bool, most: int) -> Ending | None:
+def dry_run(source: Source, start: int, trial: Trial, most: int) -> Ending | None:
     """Follow the stream at ``start``; None where something convincing was seen, or it went on for long."""
     used = [0]
 
@@ -86,26 +87,26 @@ def dry_run(source: Source, start: int, *, strong: bool, most: int) -> Ending | 
             raise FoundError
 
     try:
-        return run(source, start, Trial(strong), operate, Limits(memo=MOST))
+        return run(source, start, trial, operate, Limits(memo=MOST))
     except (FoundError, LimitError):
         return None
 
 
 def evidence(
-    source: Source, start: int = 0, *, nested: bool = False, inside: bool = False, more: int = FOLLOWERS
+    source: Source, start: int = 0, *, nested: bool = False, numbers: bool = False, more: int = FOLLOWERS
 ) -> bool:
     """Whether a pickle begins at ``start``.
 
     ``nested``: of constants, only those that do something, or that say their protocol and are whole.
-    ``inside``: the bytes may go on from opcodes before them.
+    ``numbers``: what an array holds, unless it was made to be taken for opcodes, those before it among them.
     """
     head = source.read(start, 2)
-    if not head or (head[0] not in BEGIN and not inside):
+    if not head or (head[0] not in BEGIN and not numbers):
         return False
     strong = head[0] == PROTO
     if strong and (len(head) < 2 or head[1] > HIGHEST):
         return False
-    ending = dry_run(source, start, strong=strong, most=TRIED if strong else MOST)
+    ending = dry_run(source, start, Trial(strong, names=numbers), TRIED if strong else MOST)
     if ending is None:
         return True
     if strong and not nested:
