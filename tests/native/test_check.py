@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from buildkit.findings import Severity
 from buildkit.native import linker
 from buildkit.native.facts import decode_facts, encode_facts
 from tests.native.elfmaker import AARCH64, I386, make_elf
@@ -221,3 +224,44 @@ def test_facts_are_kept_as_they_are() -> None:
 @pytest.mark.parametrize("data", [b"", b"nonsense", encode_facts(survey(root()))[:-9]])
 def test_facts_that_were_damaged_are_not_known(data: bytes) -> None:
     assert decode_facts(data) is None
+
+
+NAMES = st.sampled_from(
+    ("liba.so", "libb.so.1", "libcuda.so.1", "libc.so.6", "/lib/liba.so", "../liba.so", "", "l\n.so")
+)
+FOLDERS = st.sampled_from(("lib", "usr/lib", "opt", f"{SITE}/x", f"{SITE}/x.libs", "usr/bin", "a", "a/b"))
+PATHS = st.tuples(FOLDERS, NAMES).map(lambda parts: "/".join(part.strip("./") for part in parts).strip("/"))
+WAYS = st.sampled_from(("$ORIGIN", "$ORIGIN/../x.libs:/a/b", "/a:relative", "$LIB:${LIB}/x", "/usr/../../lib", ""))
+ELVES = st.builds(
+    lambda needed, soname, way, run, versions: make_elf(
+        needed=needed,
+        soname=soname,
+        needs=[(name, ("GLIBC_2.99", "X_1", "odd")) for name in needed[:versions]],
+        defines=("GLIBC_2.17", "GLIBC_2.x")[:versions],
+        **{"runpath" if run else "rpath": way},
+    ),
+    st.lists(NAMES, max_size=4),
+    NAMES,
+    WAYS,
+    st.booleans(),
+    st.integers(0, 2),
+)
+CONTENT = st.one_of(
+    ELVES, ELVES.map(lambda data: data[:120]), st.none(), PATHS, st.sampled_from(("/", "..", "a", "/a/b"))
+)
+LAYERS = st.dictionaries(PATHS | st.sampled_from(("a", "opt", "lib")), CONTENT, max_size=8)
+
+
+@given(st.lists(LAYERS, min_size=1, max_size=3), st.booleans())
+def test_any_image_is_checked_to_its_end(layers: list[dict[str, bytes | str | None]], based: bool) -> None:
+    found = check(
+        *([root()] if based else []), *layers, LD_LIBRARY_PATH="/a:$ORIGIN", PATH="/usr/bin:a:/opt", LD_PRELOAD="/a"
+    )
+    assert [one.severity for one in found] == sorted((one.severity for one in found), reverse=True)
+    assert len({(one.rule.id, one.path, one.what) for one in found}) == len(found)
+    assert all(isinstance(one.severity, Severity) and one.what for one in found)
+
+
+def test_a_module_of_a_python_without_a_global_lock() -> None:
+    path = "opt/venv/lib/python3.13t/site-packages/x/_x.cpython-313t-x86_64-linux-gnu.so"
+    assert told(check(root(), {path: needing("libnone.so.1")})) == [("missing-library", "HIGH", path)]

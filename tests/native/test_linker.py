@@ -85,6 +85,16 @@ def test_rpath_serves_what_is_loaded_below_and_runpath_does_not() -> None:
     assert (lacking.path, lacking.name) == ("opt/b/libb.so", "libx.so")
 
 
+def test_files_that_need_one_another_are_loaded_once() -> None:
+    files: dict[str, Content] = {
+        A: make_elf(needed=("libb.so", "libnone.so"), soname="liba.so", rpath="$ORIGIN/../b"),
+        "opt/b/libb.so": make_elf(needed=("liba.so", "libother.so"), soname="libb.so"),
+    }
+    loaded = Linker(survey(files), {}).load(A)
+    assert loaded.order == [A, "opt/b/libb.so"]
+    assert [one.name for one in loaded.lacking] == ["libnone.so", "libother.so"]
+
+
 def test_what_is_in_memory_under_a_name_is_not_looked_for() -> None:
     files: dict[str, Content] = {
         A: make_elf(needed=("libb.so", "libc10.so"), runpath="$ORIGIN/../b"),
