@@ -25,6 +25,7 @@ ARCHITECTURES = {
 """Machine and class by the words of OCI and of Debian."""
 _FAMILIES = ("GLIBC_", "GLIBCXX_", "CXXABI_", "GCC_", "GFORTRAN_", "GOMP_")
 _PYTHON = ("python3", "python")
+_COUNTED = 999  # files that one finding counts
 
 
 def check_native(view: View, env: Mapping[str, str], arch: str = "") -> list[Finding]:
@@ -199,12 +200,13 @@ class _Check:
         elif path != case.path and severity > case.severity:
             case.others[case.path] = None
             case.rule, case.what, case.severity, case.path = rule, what, severity, path
-        elif path != case.path:
+        elif path != case.path and len(case.others) < _COUNTED:
             case.others[path] = None
 
     def _finding(self, case: _Case) -> Finding:
         count = len(case.others)
-        more = f" (and {count} other file{'s' if count > 1 else ''})" if count else ""
+        least = "at least " if count >= _COUNTED else ""
+        more = f" (and {least}{count} other file{'s' if count > 1 else ''})" if count else ""
         override = None if case.severity == case.rule.severity else case.severity
         layer = self._view.layers.get(case.path, "")
         return Finding(rule=case.rule, what=case.what + more, path=case.path, layer=layer, override=override)

@@ -113,13 +113,13 @@ def decode_facts(data: bytes) -> Facts | None:
     """Facts as they were written; None for what is damaged, empty, or of another format."""
     if data == NOTHING:
         return Facts()
-    with suppress(AttributeError, KeyError, RecursionError, TypeError, ValueError, zlib.error):
+    with suppress(AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError, zlib.error):
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(data, _MOST)
         value: dict[str, Any] = json.loads(text) if unpacker.eof else {}
         if value["format"] == FORMAT:
             return Facts(
-                files={path: _parse(row) for path, row in value.get("files", {}).items()},
+                files={_name(path): _parse(row) for path, row in value.get("files", {}).items()},
                 links=_texts(value.get("links", {})),
                 texts=_texts(value.get("texts", {})),
                 unread=_texts(value.get("unread", {})),
@@ -152,7 +152,7 @@ def _parse(row: list[Any]) -> Elf:
 
 
 def _texts(value: dict[str, Any]) -> dict[str, str]:
-    return {path: _name(text) for path, text in value.items()}
+    return {_name(path): _name(text) for path, text in value.items()}
 
 
 def _names(value: list[Any]) -> tuple[str, ...]:
@@ -162,4 +162,5 @@ def _names(value: list[Any]) -> tuple[str, ...]:
 def _name(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("a text is expected")
+    value.encode()  # ValueError for what could not be written again
     return value

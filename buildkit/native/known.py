@@ -20,7 +20,7 @@ _CHOSEN = (  # files that are one of several for the same thing, of which that i
     re.compile(r"(?:^|/)(?:prebuilds|musl[^/]*|[^/]*-musl|[^/]*musllinux[^/]*)/"),
     re.compile(r"(?:sqldrivers|imageformats|platformthemes)/[^/]+\.so"),
 )
-_MODULE_FOLDER = re.compile(r"(?:.*/)?python3?(?:\.(\d+))?/(?:(?:site|dist)-packages|lib-dynload)/(.*)")
+_MODULE_FOLDER = re.compile(r"(?:.*/)?python3?(?:\.(\d+)t?)?/(?:(?:site|dist)-packages|lib-dynload)/(.*)")
 _TAG = re.compile(r"\.(?:cpython-(\d)(\d+)[a-z]*-[^./]+|abi3)\.so")
 _DEBUG = re.compile(r"usr/lib/debug/")
 

@@ -26,7 +26,7 @@ _MUSL_FOLDERS = ("lib", "usr/local/lib", "usr/lib")
 _MUSL_OWN = tuple(f"lib{name}." for name in ("c", "pthread", "rt", "m", "dl", "util", "xnet"))
 _FOLDERS = 1000
 _OBJECTS = 5000  # of one program
-_STEPS = 20_000_000  # of a whole image; those of the largest real ones take a hundredth
+_STEPS = 5_000_000  # of a whole image; one with a thousand native files takes a hundredth
 
 
 class TooMuch(Exception):
@@ -78,7 +78,7 @@ class Linker:
         Raises TooMuch.
         """
         loaded = Loaded(dict(before.names), list(before.order)) if before else Loaded()
-        parents: dict[str, str] = {}
+        parents: dict[str, str | None] = {path: None}  # a tree, however files need one another
         seen = set(loaded.order)
         queue = deque([path])
         while queue and len(seen) < _OBJECTS:
@@ -102,7 +102,7 @@ class Linker:
                     loaded.lacking.append(Lacking(at, name))
         return loaded
 
-    def _search(self, path: str, name: str, parents: Mapping[str, str]) -> str | None:
+    def _search(self, path: str, name: str, parents: Mapping[str, str | None]) -> str | None:
         own = self._find_directly(path, name)
         if own is not None or self.files[path].runpath:
             return own
