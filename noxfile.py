@@ -1,5 +1,6 @@
 """Sessions of this repository: ``nox -l`` lists them. Any nox may run this; the work is done in ``.venv``."""
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -54,3 +55,20 @@ def types(session: nox.Session) -> None:
     """Check types, strictly."""
     install(session, "lint")
     session.run(sys.executable, "-m", "mypy")
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Throw bent input at everything that reads foreign bytes (-- TARGET..., --seconds N for all; 60 unless said)."""
+    parser = argparse.ArgumentParser(prog="nox -s fuzz --")
+    parser.add_argument(
+        "targets", nargs="*", metavar="TARGET", help="a target of tests/fuzz/targets.py; all unless said"
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="for all of them together; 60 unless said")
+    options = parser.parse_args(session.posargs)
+    install(session, "tests")
+    file = "tests/fuzz/test_fuzz.py"
+    chosen = [f"{file}::test_target[{name}]" for name in options.targets] or [file]
+    env = {"BUILDKIT_FUZZ_SECONDS": str(options.seconds)}
+    limit = f"--timeout={options.seconds + 300:.0f}"
+    session.run(sys.executable, "-m", "pytest", "--quiet", "--no-header", limit, *chosen, env=env)

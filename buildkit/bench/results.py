@@ -117,7 +117,7 @@ def parse_results(text: str, file: str) -> Results:
         value["skipped"] = tuple(Skipped(**one) for one in value["skipped"])
         value["calibrations"], value["scale"] = tuple(value["calibrations"]), tuple(value["scale"])
         return Results(**value)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DefinitionError(f"{file}: no results of a race: {error}") from error
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildkit.declare.shapes import Field, ListOf, Place, Table, Text
-from buildkit.declare.stage import parse_toml
+from buildkit.declare.toml import parse_toml
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
 

@@ -12,8 +12,10 @@ import posixpath
 import re
 from collections.abc import Callable
 
+from buildkit.declare.shapes import shown
 from buildkit.errors import DefinitionError
 
+_LONGEST = 4096  # PATH_MAX
 _TOKENS = re.compile(r"\*\*/?|\*|\?|\[[^\]]*\]|\\.|.", re.DOTALL)
 
 
@@ -29,9 +31,11 @@ def parse_ignore_file(text: str, file: str) -> Callable[[str], bool]:
         if clean == ".":
             continue
         try:
+            if len(clean) > _LONGEST:
+                raise re.error("longer than any path")
             rules.append((re.compile(_translate(clean) + r"(?:/.*)?", re.DOTALL), keeps))
         except re.error:
-            raise DefinitionError(f"{file}:{number}: `{pattern}` is not a pattern") from None
+            raise DefinitionError(f"{file}:{number}: `{shown(pattern)}` is not a pattern") from None
 
     def is_ignored(path: str) -> bool:
         ignored = False

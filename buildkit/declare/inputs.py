@@ -19,7 +19,9 @@ Read = Callable[[str], str | None]
 
 _HEADER = re.compile(r"^# buildkit inputs sha256:([0-9a-f]{64})\s*$", re.MULTILINE)
 _INCLUDE = re.compile(r"^(?:-r|-c|--requirement|--constraint)(?:\s*=\s*|\s+)(\S+)$")
-_LOCAL = re.compile(r"^(?:-e\s+|--editable(?:\s+|=))?(?:[\w.-]+(?:\[[^]]*\])?\s*@\s*)?(?:file:)?(\.{1,2}/[^\s;\[]*)")
+_LOCAL = re.compile(
+    r"^(?:-e\s+|--editable(?:\s+|=))?(?:[\w.-]++(?:\[[^]]*+\])?\s*+@\s*+)?(?:file:)?(\.{1,2}/[^\s;\[]*)"
+)
 _METADATA = ("pyproject.toml", "setup.cfg", "setup.py")
 
 

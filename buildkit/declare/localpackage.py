@@ -22,8 +22,8 @@ def make_describe_local(read: Read) -> DescribeLocal:
         if text is None:
             problem = Problem(file=file, what="there is no such file", hint="a package needs one, with [project] name")
             raise DefinitionError.of([problem])
-        project = parse_toml(text, file).get("project", {})
-        name, version = project.get("name"), project.get("version", "")
+        project = parse_toml(text, file).get("project")
+        name, version = (project.get("name"), project.get("version", "")) if isinstance(project, dict) else (None, "")
         if not isinstance(name, str) or not isinstance(version, str):
             raise DefinitionError.of([Problem(file=file, key="project.name", what="is missing")])
         return name, version

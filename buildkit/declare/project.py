@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.declare.shapes import Field, Flag, MapOf, Place, Table, Text, Whole
-from buildkit.declare.stage import check_target, parse_toml
+from buildkit.declare.stage import check_target
 from buildkit.declare.stageshape import SECRET_NAME, STAGE_NAME
 from buildkit.declare.target import ARCHES, Target
+from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
 
 _FILE = "pyproject.toml"

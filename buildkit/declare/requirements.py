@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from buildkit.declare.pins import Pin
+from buildkit.declare.shapes import shown
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
@@ -19,9 +20,9 @@ DescribeLocal = Callable[[str], tuple[str, str]]
 """Name and version of the package of the repository at a path (``./libs/x``); raises DefinitionError."""
 
 _HASH = re.compile(r"\s--hash[=\s]\s*(\w+):(\S+)")
-_PIN = re.compile(r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*(?:\[[^]]*\])?\s*(===?)\s*([^\s;,]+)")
+_PIN = re.compile(r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*+(?:\[[^]]*+\])?\s*+(===?)\s*([^\s;,]+)")
 _LOCAL = re.compile(
-    r"(?:(?:-e|--editable)[\s=]\s*)?(?:[\w.-]+\s*(?:\[[^]]*\])?\s*@\s*)?(?:file:)?(\.{1,2}/[^\s;\[]*)(?:\[[^]]*\])?"
+    r"(?:(?:-e|--editable)[\s=]\s*)?(?:[\w.-]++\s*+(?:\[[^]]*+\])?\s*+@\s*+)?(?:file:)?(\.{1,2}/[^\s;\[]*)(?:\[[^]]*\])?"
 )
 _URL = re.compile(r"(?:^|@\s*|^-e\s+)(?:git\+|hg\+|svn\+|bzr\+)?(?:https?|ssh|file|git)(?:://|:)", re.IGNORECASE)
 _SOURCES = ("-i", "-f", "--index-url", "--extra-index-url", "--find-links", "--no-index", "--trusted-host")
@@ -139,7 +140,7 @@ def _parse_line(line: str, place: tuple[str, int], require_hashes: bool, describ
         raise _explain(body)
     hashes = _parse_hashes(line)
     if require_hashes and not hashes:
-        raise _LineError(f"{body} has no sha256 hash", "run: nox -s lock")
+        raise _LineError(f"{shown(body)} has no sha256 hash", "run: nox -s lock")
     return Pin(
         name=normalise_name(pinned[1]), version=pinned[3], hashes=hashes, file=file, line=number, marker=marker
     )  # fmt: skip
@@ -152,8 +153,8 @@ def _check_marker(marker: str) -> None:
 
     try:
         Marker(marker)
-    except InvalidMarker:
-        raise _LineError(f"`{marker}` is not a marker") from None
+    except (InvalidMarker, RecursionError):
+        raise _LineError(f"`{marker[:80]}` is not a marker") from None
 
 
 def _parse_hashes(line: str) -> tuple[FileHash, ...]:
@@ -168,17 +169,18 @@ def _parse_hashes(line: str) -> tuple[FileHash, ...]:
 
 
 def _explain(body: str) -> _LineError:
+    body = shown(body)
     word = re.split(r"[\s=]", body, maxsplit=1)[0]
     if word in _SOURCES:
         return _LineError(f"a lock names no index (`{word}`)", "configure pip or uv instead, then run: nox -s lock")
     if _URL.search(body):
-        shown = re.sub(r"//[^/@\s]*@", "//", body)
-        return _LineError(f"`{shown}` is a URL", "pin a version from an index, or put the package under ./libs")
+        bare = re.sub(r"//[^/@\s]*@", "//", body)
+        return _LineError(f"`{bare}` is a URL", "pin a version from an index, or put the package under ./libs")
     if body.startswith("-"):
         return _LineError(f"unknown option `{word}`", "a lock holds only pins; run: nox -s lock")
     if body.startswith(("/", "file:")):
         return _LineError(f"`{body}` is an absolute path", "write it relative to the repository: ./libs/NAME")
-    if re.fullmatch(r"[A-Za-z0-9][\w.-]*\s*(\[[^]]*\])?\s*([<>!=~].*)?", body):
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*+\s*+(\[[^]]*+\])?\s*+([<>!=~].*)?", body):
         return _LineError(f"`{body}` is not pinned with ==", "run: nox -s lock")
     return _LineError(f"cannot read `{body[:80]}`")
 

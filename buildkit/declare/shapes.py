@@ -13,6 +13,10 @@ from typing import Any, Protocol
 
 from buildkit.errors import Problem
 
+_LONGEST_WORD = 64
+_MOST_PROBLEMS = 500
+_MOST_SHOWN = 300  # letters of what somebody else wrote
+_MOST_BITS = 128
 _NAMES = {dict: "a table", list: "a list", str: "a string", bool: "true or false", int: "a whole number"}
 
 
@@ -25,8 +29,16 @@ def nearest(word: str, words: list[str]) -> str:
     """A hint naming the nearest right word, or the empty string."""
     from difflib import get_close_matches
 
-    close = get_close_matches(word, words, n=1, cutoff=0.6)
+    close = get_close_matches(word, words, n=1, cutoff=0.6) if len(word) <= _LONGEST_WORD else ()
     return f"did you mean `{close[0]}`?" if close else ""
+
+
+def shown(value: object) -> str:
+    """A value for a message: of a long one, or a number of many digits, the beginning or the size."""
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+        return f"a number of {value.bit_length()} bits"
+    text = str(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 @dataclass(slots=True)
@@ -44,8 +56,14 @@ class Place:
         return Place(self.file, self.problems, f"{self.key}.{key}" if self.key else key)
 
     def report(self, what: str, hint: str = "") -> None:
-        """Note a problem here."""
-        self.problems.append(Problem(file=self.file, key=self.key, what=what, hint=hint))
+        """Note a problem here; of thousands the first will do."""
+        if self.has_room:
+            self.problems.append(Problem(file=self.file, key=shown(self.key), what=what, hint=hint))
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another problem would be kept."""
+        return len(self.problems) < _MOST_PROBLEMS
 
     @property
     def faulty(self) -> bool:
@@ -75,9 +93,9 @@ class Text:
         if not isinstance(value, str):
             place.report(f"must be a string, not {say_type(value)}")
         elif self.choices and value not in self.choices:
-            place.report(f"`{value}` is none of {', '.join(self.choices)}", nearest(value, list(self.choices)))
+            place.report(f"`{shown(value)}` is none of {', '.join(self.choices)}", nearest(value, list(self.choices)))
         elif self.pattern and not re.fullmatch(self.pattern, value):
-            place.report(f"`{value}` is not {self.say}")
+            place.report(f"`{shown(value)}` is not {self.say}")
         elif "\0" in value:
             place.report("must not hold a NUL character")
         else:
@@ -124,7 +142,7 @@ class Whole:
         if not isinstance(value, int) or isinstance(value, bool):
             place.report(f"must be a whole number, not {say_type(value)}")
         elif not self.least <= value <= self.most:
-            place.report(f"{value} is not between {self.least} and {self.most}")
+            place.report(f"{shown(value)} is not between {self.least} and {self.most}")
         else:
             return value
         return None
@@ -206,7 +224,7 @@ class Table:
             place.report(f"must be a table, not {say_type(value)}")
             return None
         for key in (key for key in value if key not in self.fields):
-            place.at(key).report("is an unknown key", nearest(key, list(self.fields)))
+            place.at(key).report("is an unknown key", nearest(key, list(self.fields)) if place.has_room else "")
         read: dict[str, Any] = {}
         for key, known in self.fields.items():
             if key in value:

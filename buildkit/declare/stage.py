@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
-from buildkit.declare import toml
 from buildkit.declare.shapes import Place
 from buildkit.declare.stageshape import SAY_STAGE_NAME, STAGE, STAGE_NAME
+from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
 
 _RESERVED = ("bin", "lib", "lib32", "lib64", "libx32", "sbin", "proc", "sys", "dev", "run", "tmp", "var/tmp")
@@ -167,17 +168,6 @@ def parse_stage(text: str, *, name: str, file: str) -> Stage:
     return stage
 
 
-def parse_toml(text: str, file: str) -> dict[str, Any]:
-    """Any TOML text; raises DefinitionError naming file, line and column."""
-    try:
-        return toml.parse_toml(text, file)
-    except RecursionError:
-        what = "is nested too deeply"
-    except ValueError as error:  # a whole number of thousands of digits
-        what = f"is not TOML: {error}"
-    raise DefinitionError.of([Problem(file=file, what=what)])
-
-
 def _stage(read: dict[str, Any], place: Place, name: str) -> Stage:
     root = read.get("root")
     if root is not None and "from" in read:
@@ -217,7 +207,7 @@ def _debian(root: dict[str, Any], place: Place) -> Debian | None:
     users = tuple(_user(item, place.at("user").at(n)) for n, item in enumerate(root.get("user", ())))
     for what in ("name", "uid"):
         said = [getattr(user, what) for user in users]
-        for twice in sorted({value for value in said if said.count(value) > 1}):
+        for twice in sorted(value for value, count in Counter(said).items() if count > 1):
             place.at("user").report(f"two accounts have the {what} {twice}")
     known = {key: root[key] for key in ("variant", "components", "exclude", "drop_setuid") if key in root}
     return Debian(suite=root.get("suite", ""), packages=root.get("packages", ""), users=users, **known)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,13 +11,29 @@ from buildkit.errors import DefinitionError, Problem
 
 Table = Mapping[str, Any]
 
+_MOST = 4 << 20  # the locks of thousands of wheels are a quarter of that
+_MOST_PARTS = 100
+_PART = r"""(?:(?<![\w-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
+_DOTTED = re.compile(rf"(?:{_PART}[ \t]*+\.[ \t]*+){{2,{_MOST_PARTS}}}+")
+_TOO_LONG = re.compile(rf"(?:{_PART}[ \t]*+\.[ \t]*+){{{_MOST_PARTS}}}")
+
 
 def parse_toml(text: str, file: str) -> dict[str, Any]:
-    """Read TOML 1.0; raises DefinitionError naming ``file`` and the line."""
+    """Read TOML 1.0; raises DefinitionError naming ``file`` and the line, also for what would use up this host."""
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DefinitionError.of([Problem(file=file, what=f"is not TOML: {error}")]) from None
+        if len(text) > _MOST:
+            what = f"is longer than {_MOST} characters"
+        elif any(
+            _TOO_LONG.fullmatch(found[0]) for found in _DOTTED.finditer(text)
+        ):  # the parser's time grows with the square of a key's parts
+            what = f"has a key of more than {_MOST_PARTS} parts"
+        else:
+            return tomllib.loads(text)
+    except RecursionError:
+        what = "is nested too deeply"
+    except ValueError as error:  # no TOML, or a whole number of thousands of digits
+        what = f"is not TOML: {error}"
+    raise DefinitionError.of([Problem(file=file, what=what)])
 
 
 def render_toml(table: Table, *, header: Sequence[str] = ()) -> str:

@@ -11,11 +11,13 @@ from typing import Any
 
 from buildkit.declare.inputs import find_inputs, render_header
 from buildkit.declare.pins import Artifact
+from buildkit.declare.shapes import shown
 from buildkit.declare.target import Target
 from buildkit.declare.toml import parse_toml, render_toml
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
 
+_MOST_SIZE = 1 << 50
 _KEYS = frozenset(("name", "version", "file", "sha256", "size", "path"))
 
 
@@ -46,8 +48,11 @@ def parse_wheels_lock(text: str, file: str) -> WheelsLock:
     """Read a wheels lock; raises DefinitionError with every problem found."""
     inputs = find_inputs(text)
     table = parse_toml(text, file)
-    target = table.get("target", {})
+    target, entries = table.get("target", {}), table.get("artifact", [])
     problems: list[Problem] = []
+    for key, value, kind in (("target", target, dict), ("artifact", entries, list)):
+        if not isinstance(value, kind):
+            raise DefinitionError.of([Problem(file=file, key=key, what="must be tables", hint="run: nox -s lock")])
     if inputs is None:
         problems.append(Problem(file=file, what="does not say what it was made from", hint="run: nox -s lock"))
     problems += [
@@ -55,7 +60,7 @@ def parse_wheels_lock(text: str, file: str) -> WheelsLock:
         for key in ("python", "glibc", "arch")
         if not isinstance(target.get(key), str)
     ]
-    artifacts = [_parse_artifact(entry, file, problems) for entry in table.get("artifact", ())]
+    artifacts = [_parse_artifact(entry, file, problems) for entry in entries]
     if problems or inputs is None:
         raise DefinitionError.of(problems)
     return WheelsLock(
@@ -94,7 +99,7 @@ def parse_artifact(entry: dict[str, Any]) -> Artifact:
     if "path" in entry:
         return Artifact(name=name, version=version, path=_text(entry, "path"))
     size, file = entry["size"], _text(entry, "file")
-    if type(size) is not int or size < 0:
+    if type(size) is not int or not 0 <= size <= _MOST_SIZE:
         raise ValueError("`size` must be a number of bytes")
     if not file or "/" in file or file in {".", ".."}:
         raise ValueError("`file` must be a file name")
@@ -118,6 +123,6 @@ def _parse_artifact(entry: object, file: str, problems: list[Problem]) -> Artifa
         what = f"`{error.args[0]}` is missing"
     except (ValueError, TypeError) as error:
         what = str(error)
-    key = f"artifact {entry.get('name', '?')}"
+    key = f"artifact {shown(entry.get('name', '?'))}"
     problems.append(Problem(file=file, key=key, what=what, hint="run: nox -s lock"))
     return None

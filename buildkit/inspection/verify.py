@@ -130,7 +130,7 @@ def read_image(ref: Ref, registries: Registries) -> Remote:
         diff_ids = [DiffId.parse(text) for text in json.loads(config)["rootfs"]["diff_ids"]]
         layers = [(Digest.parse(layer["digest"]), int(layer["size"])) for layer in value["layers"]]
         pairs = tuple((d, i, size) for (d, size), i in zip(layers, diff_ids, strict=True))
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RecursionError) as error:
         raise BuildError(f"{ref}: not an image that can be read: {type(error).__name__}") from error
     return Remote(ref=ref, digest=Digest.of(manifest), config=config, layers=pairs)
 

@@ -19,7 +19,7 @@ def parse_packages(texts: Iterable[bytes]) -> tuple[AptPin, ...]:
     found = set()
     for text in texts:
         for stanza in re.split(rb"\n[ \t]*\n", text):
-            fields = {key: value.strip().decode() for key, value in _FIELD.findall(stanza)}
+            fields = {key: value.strip().decode("utf-8", "replace") for key, value in _FIELD.findall(stanza)}
             if b"Package" in fields and fields.get(b"Status", "installed").endswith("installed"):
                 found.add((fields[b"Package"], fields.get(b"Version", "")))
     return tuple(AptPin(name=name, version=version) for name, version in sorted(found))

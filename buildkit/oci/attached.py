@@ -202,7 +202,8 @@ def _load(data: bytes, kind: str) -> dict[str, Any]:
     if len(data) > _READ_BYTES:
         raise Misshapen("it is larger than a manifest can be")
     try:
-        value = json.loads(data)
+        value = json.loads(data, parse_constant=_refuse)
+        _encode(value)  # lines of others are written again, and JSON may escape what is no text
     except (ValueError, RecursionError) as error:
         raise Misshapen(f"it is no JSON: {type(error).__name__}") from error
     if not isinstance(value, dict) or value.get("schemaVersion") != 2:
@@ -210,6 +211,10 @@ def _load(data: bytes, kind: str) -> dict[str, Any]:
     if value.get("mediaType", kind) != kind:
         raise Misshapen("it is a manifest of another type")
     return value
+
+
+def _refuse(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
 
 
 def _encode(value: dict[str, Any]) -> bytes:

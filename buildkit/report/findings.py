@@ -9,7 +9,7 @@ from typing import Any
 
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.report.columns import Column
-from buildkit.report.words import clean, say_count
+from buildkit.report.words import flat, say_count
 
 COLUMNS = (
     Column(title="severity"),
@@ -29,7 +29,7 @@ def worst_first(findings: Iterable[Finding]) -> list[Finding]:
 def findings_rows(findings: Iterable[Finding]) -> list[tuple[str, ...]]:
     """A row of each finding for ``report.columns`` under ``COLUMNS``, the worst first."""
     return [
-        (say_severity(one.severity), one.rule.id, say_where(one), _flat(one.what), ", ".join(one.rule.references))
+        (say_severity(one.severity), one.rule.id, say_where(one), flat(one.what), ", ".join(one.rule.references))
         for one in worst_first(findings)
     ]
 
@@ -42,10 +42,10 @@ def render_findings(findings: Iterable[Finding], width: int = 110) -> list[str]:
     lines: list[str] = []
     for name, group in groups.items():
         worst, rule = group[0].severity, group[0].rule
-        lines += ["", f"{say_severity(worst):<10}{name}: {_flat(rule.title)}"]
+        lines += ["", f"{say_severity(worst):<10}{name}: {flat(rule.title)}"]
         for one in group:
             where, milder = say_where(one), "" if one.severity is worst else f" ({say_severity(one.severity)})"
-            lines.append(f"{_INDENT}{f'{where}: ' if where else ''}{_flat(one.what)}{milder}")
+            lines.append(f"{_INDENT}{f'{where}: ' if where else ''}{flat(one.what)}{milder}")
         lines += _advice(rule, width)
     return lines[1:]
 
@@ -100,7 +100,7 @@ def say_where(finding: Finding) -> str:
     inside = f"!{finding.member}" if finding.member else ""
     at = "" if finding.offset is None else f", byte {finding.offset}"
     layer = f" in layer {finding.layer.removeprefix('sha256:')[:12]}" if finding.layer else ""
-    return _flat(f"{finding.path}{inside}{at}{layer}").strip()
+    return flat(f"{finding.path}{inside}{at}{layer}").strip()
 
 
 def _advice(rule: Rule, width: int) -> list[str]:
@@ -110,12 +110,7 @@ def _advice(rule: Rule, width: int) -> list[str]:
         if text:
             first, rest = f"{_INDENT}{word + ':':<5}", f"{_INDENT}     "
             lines += textwrap.wrap(
-                _flat(text), max(width, 40), initial_indent=first, subsequent_indent=rest,
+                flat(text), max(width, 40), initial_indent=first, subsequent_indent=rest,
                 break_long_words=False, break_on_hyphens=False,
             )  # fmt: skip
     return lines
-
-
-def _flat(text: str) -> str:
-    """One line that any terminal and any file can take."""
-    return " ".join(clean(text).encode("utf-8", "backslashreplace").decode("utf-8").split())

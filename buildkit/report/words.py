@@ -10,6 +10,8 @@ _ESCAPES = re.compile(
     r"|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)"  # titles, links and other strings
     r"|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
+# marks that turn the direction of what follows, ends of lines that are not seen as such, and what is no character
+_DECEIVING = re.compile("[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def say_bytes(count: float) -> str:
@@ -32,8 +34,17 @@ def say_seconds(seconds: float) -> str:
 
 
 def clean(text: str) -> str:
-    """Foreign text without terminal escapes and control characters (tabs and line breaks stay)."""
-    return _ESCAPES.sub("", text)
+    """Foreign text that any terminal and any file can take, and that looks like what it is.
+
+    Terminal escapes and control characters are left out (tabs and line breaks stay); what would deceive a reader, or
+    cannot be written as UTF-8, is shown as ``\\u202e``.
+    """
+    return _DECEIVING.sub(lambda found: found[0].encode("ascii", "backslashreplace").decode(), _ESCAPES.sub("", text))
+
+
+def flat(text: str) -> str:
+    """The same in one line: a name with a line break in it must not end the line that it stands in."""
+    return " ".join(clean(text).split())
 
 
 def say_date(at: float) -> str:

@@ -17,7 +17,7 @@ from buildkit.supply.provenance import BUILD_TYPE, recipes, resolved
 
 Layers = Sequence[tuple[Digest, DiffId]]
 
-_WRONG = (AttributeError, IndexError, KeyError, TypeError, ValueError)
+_WRONG = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
 _MOST = 200  # letters of what others wrote
 
 

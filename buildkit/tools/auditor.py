@@ -90,7 +90,7 @@ def _read(finished: Finished, count: int) -> tuple[Vulnerability, ...]:
         found = tuple(_vulnerability(entry) for entry in value["vulnerabilities"])
         asked = value["summary"]["audited_packages"]
         adverse = tuple(_adverse(entry) for entry in value.get("adverse_statuses", ()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _no_answer(f"uv's answer cannot be read ({type(error).__name__})") from error
     if asked != count:
         raise _no_answer(f"uv looked at {asked} of {count} packages")

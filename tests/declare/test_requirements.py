@@ -127,3 +127,16 @@ def test_local_packages_name_themselves():
         describe("./libs/z")
     with pytest.raises(DefinitionError, match=r"libs/w/pyproject\.toml: there is no such file"):
         describe("./libs/w")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("a==1 ; " + "(" * 20_000, "is not a marker"),
+        ("a" + " " * 100_000 + "b", "cannot read"),  # in a time that grows with the line, not with its square
+        ("a" * 300_000 + "!", "cannot read"),
+    ],
+)
+def test_lines_made_to_use_up_the_host_are_mistakes(line, said):
+    with pytest.raises(DefinitionError, match=said):
+        parse_requirements(line, "x.txt", describe_local=lambda path: ("a", "1"))

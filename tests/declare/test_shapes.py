@@ -96,3 +96,19 @@ def test_the_nearest_word_is_named_only_where_one_is_near() -> None:
     TABLE.read({"a_b": True, "a-b": True}, Place("f", found))
     Text(choices=("minbase", "apt")).read("minbse", Place("f", found))
     assert [p.hint for p in found] == ["did you mean `a-b`?", "did you mean `minbase`?"]
+
+
+def test_what_is_long_is_said_short() -> None:
+    problems: list[Problem] = []
+    place = Place("x", problems)
+    Whole(0, 9).read(16**5000, place.at("n"))
+    Text("a+", "many a").read("b" * 100_000, place.at("t"))
+    TABLE.read({"c" * 100_000: 1, "a-b": True}, place)
+    assert "a number of 20001 bits is not between 0 and 9" in str(problems[0])
+    assert all(len(str(problem)) < 500 for problem in problems)
+
+
+def test_of_thousands_of_problems_the_first_will_do() -> None:
+    problems: list[Problem] = []
+    TABLE.read({f"key{number}": 1 for number in range(20_000)}, Place("x", problems))
+    assert 100 < len(problems) <= 500

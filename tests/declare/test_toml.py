@@ -33,3 +33,25 @@ def test_layout_is_stable():
 def test_errors_name_the_file():
     with pytest.raises(DefinitionError, match=r"x\.toml: is not TOML"):
         parse_toml("a =", "x.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("x = " + "[" * 20_000, "is nested too deeply"),
+        ("x = " + "{a=" * 20_000, "is nested too deeply"),
+        ("x = " + "9" * 5000, "is not TOML: .*digits"),
+        ("a." * 100_000 + "a = 1", "has a key of more than 100 parts"),
+        ("'a' . \"b\" ." * 100_000 + "a = 1", "has a key of more than 100 parts"),
+        ("[" + "a." * 100_000 + "a]", "has a key of more than 100 parts"),
+        ("# " + "x" * (4 << 20), "is longer than"),
+    ],
+)
+def test_bombs_are_refused_by_what_they_are(text, why):
+    with pytest.raises(DefinitionError, match=rf"x\.toml: {why}"):
+        parse_toml(text, "x.toml")
+
+
+def test_long_words_are_no_long_keys():
+    text = 'a = "' + "a." * 40 + '"\nb = "' + "-" * 100_000 + '"\n' + "c.d = 1\ne.f = 2\n"
+    assert set(parse_toml(text, "x")) == {"a", "b", "c", "e"}

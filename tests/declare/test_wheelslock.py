@@ -50,3 +50,20 @@ def test_every_problem_is_reported():
 def test_a_lock_without_header_is_refused():
     with pytest.raises(DefinitionError, match="made from"):
         parse_wheels_lock(render_wheels_lock(LOCK).partition("\n")[2], "x")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("[target]", "target = 3\n[other]", "target"),
+        ("[[artifact]]", "[artifact]", "artifact"),
+        ("size = 10", f"size = {'0x' + 'f' * 5000}", "artifact numpy"),
+    ],
+)
+def test_other_shapes_are_refused(old, new, key):
+    text = render_wheels_lock(LOCK)
+    broken = text.replace(old, new, 1)
+    if key == "artifact":
+        broken = broken.partition("[artifact]")[0] + "[artifact]\nx = 1\n"
+    with pytest.raises(DefinitionError, match=f"x: `{key}`"):
+        parse_wheels_lock(broken, "x")

@@ -132,6 +132,19 @@ def test_what_is_no_image_is_said(pull: Pull, manifest: object) -> None:
         pull(registry)
 
 
+def test_a_layer_that_is_not_there_is_said(pull: Pull) -> None:
+    registry = Registry(TAR)
+    del registry.files[Digest.of(TAR).hex]
+    with pytest.raises(BuildError, match="gave no layer"):
+        pull(registry)
+
+
+@pytest.mark.parametrize("line", ["A=\ud800", "A=\0"])
+def test_a_variable_that_no_config_can_hold_is_refused(pull: Pull, line: str) -> None:
+    with pytest.raises(BuildError, match="not an image that can be read"):
+        pull(Registry(TAR, config={"Env": [line]}))
+
+
 @pytest.mark.parametrize("config", [[], {"rootfs": None}, {"rootfs": {"diff_ids": ["x"]}}])
 def test_a_config_that_is_none_is_said(pull: Pull, config: object) -> None:
     registry = Registry(TAR)

@@ -124,3 +124,11 @@ def test_nothing_else_comes_of_any_json(key: str, value: Any) -> None:
     for decode in (decode_artifact, decode_index):
         with suppress(Misshapen):
             decode(json.dumps(good).encode())
+
+
+@pytest.mark.parametrize("value", ["\ud800", float("nan"), float("inf")])
+def test_lines_that_could_not_be_written_again_are_refused(value: object) -> None:
+    """An index is written with the lines of others in it."""
+    index = {"schemaVersion": 2, "manifests": [{**IMAGE.as_json(), "urls": [value]}]}
+    with pytest.raises(Misshapen, match="no JSON"):
+        decode_index(json.dumps(index).encode())

@@ -60,6 +60,9 @@ def test_seconds(seconds: float, text: str) -> None:
         ("\x1b\x1b[31mx", "x"),
         ("a\rb\x00\x7f\x9b\x85c", "abc"),
         ("ünï → 木", "ünï → 木"),
+        ("a\u202egpj.exe\u2066\u200f", "a\\u202egpj.exe\\u2066\\u200f"),
+        ("a\u2028b", "a\\u2028b"),
+        ("\udcff\ud800", "\\udcff\\ud800"),
         ("\x1b]0;title\x07x\x1b]8;;http://y\x1b\\z", "xz"),
     ],
 )

@@ -1,0 +1,825 @@
+"""What reads foreign bytes: a function for each, which errors may come out of it, and valid inputs to bend.
+
+A target's function raises nothing but its ``errors``; where one is ours, its words must be harmless to print.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import pickle
+import re
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from buildkit.errors import BuildError, BuildkitError, DefinitionError
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGETS: dict[str, Target] = {}
+_SHORT = 3000  # bytes of a seed that is text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """``seeds`` are made when they are asked for; ``kind`` says how they are bent (`mutate.mutated`)."""
+
+    name: str
+    run: Callable[[bytes], object]
+    kind: str
+    errors: tuple[type[Exception], ...]
+    make_seeds: Callable[[], list[bytes]]
+
+    @property
+    def seeds(self) -> tuple[bytes, ...]:
+        return _seeds(self.name)
+
+
+@cache
+def _seeds(name: str) -> tuple[bytes, ...]:
+    return tuple(TARGETS[name].make_seeds())
+
+
+def target(
+    kind: str, seeds: Callable[[], list[bytes]], *errors: type[Exception]
+) -> Callable[[Callable[[bytes], object]], Callable[[bytes], object]]:
+    def add(run: Callable[[bytes], object]) -> Callable[[bytes], object]:
+        name = run.__name__.strip("_").replace("_", "-")
+        TARGETS[name] = Target(name=name, run=run, kind=kind, errors=errors, make_seeds=seeds)
+        return run
+
+    return add
+
+
+def files(*patterns: str) -> list[bytes]:
+    """Files of this repository, each cut to its first lines."""
+    found = [path.read_text("utf-8") for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+    assert found, patterns
+    return [(text[:_SHORT].rpartition("\n")[0] + "\n").encode() for text in found]
+
+
+def says(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+# -- what is committed ------------------------------------------------------------------------------------------------
+
+
+@target("text", partial(files, "stages/*/stage.toml"), DefinitionError)
+def stage(data: bytes) -> None:
+    from buildkit.declare.graph import make_graph
+    from buildkit.declare.stage import parse_stage
+
+    make_graph({"x": parse_stage(says(data), name="x", file="stages/x/stage.toml")}).resolve("x")
+
+
+def _settings() -> list[bytes]:
+    more = b'name = "x"\nlabels = { "a.b" = "c" }\nheavy = 5\nbytecode = true\nsecrets = { token = "env:T" }\n'
+    return [b'[project]\nname = "y"\n[tool.buildkit]\n' + more, *files("tests/e2e/tiny/pyproject.toml")]
+
+
+@target("text", _settings, DefinitionError)
+def settings(data: bytes) -> None:
+    from buildkit.declare.project import parse_project
+
+    parse_project(says(data), Path("/nowhere"))
+
+
+def _requirements() -> list[bytes]:
+    lines = (
+        'a==1 ; python_version >= "3.8" and (os_name == "posix" or extra == "y")',
+        'b[c]==2.0 \\\n    --hash=sha256:' + "0" * 64,
+        "-e ./libs/x", "    # via", "    #   a", "d===3", "e @ https://x/y.whl",
+    )  # fmt: skip
+    return [("\n".join(lines) + "\n").encode(), *files("requirements/*.txt", "requirements/*.in")]
+
+
+@target("text", _requirements, DefinitionError)
+def requirements(data: bytes) -> None:
+    from buildkit.declare.inputs import meaning
+    from buildkit.declare.requirements import applicable, parse_requirements
+    from buildkit.declare.target import Target as Fits
+    from buildkit.declare.via import parse_via
+
+    meaning(says(data))
+    parse_via(says(data))
+    pins = parse_requirements(says(data), "x.txt", require_hashes=False, describe_local=lambda path: ("local", "1"))
+    applicable(pins, Fits(python="3.13", glibc="2.41", arch="x86_64"))
+
+
+@target("text", partial(files, "requirements/*.wheels.toml"), DefinitionError)
+def wheels_lock(data: bytes) -> None:
+    from buildkit.declare.wheelslock import parse_wheels_lock, render_wheels_lock
+
+    render_wheels_lock(parse_wheels_lock(says(data), "x.wheels.toml"))
+
+
+@target("text", partial(files, "requirements/*.apt", "requirements/*.apt.lock"), DefinitionError)
+def apt(data: bytes) -> None:
+    from buildkit.declare.aptlock import parse_apt_list, parse_apt_lock
+
+    try:
+        parse_apt_list(says(data), "x.apt")
+    except DefinitionError as error:
+        harmless(error)
+    parse_apt_lock(says(data), "x.apt.lock")
+
+
+@target("text", partial(files, "requirements/models.toml"), DefinitionError)
+def models(data: bytes) -> None:
+    from buildkit.declare.modelslock import parse_models, request_hash
+
+    for request in parse_models(says(data), "models.toml"):
+        request_hash(request)
+
+
+@target("text", partial(files, "requirements/models.lock"), DefinitionError)
+def models_lock(data: bytes) -> None:
+    from buildkit.declare.modelslock import parse_models_lock, render_models_lock
+
+    render_models_lock(parse_models_lock(says(data), "models.lock"))
+
+
+def _allows() -> list[bytes]:
+    entry = '[[global]]\nname = "a.b"\nreason = "known"\n[[accept]]\nrule = "x-y"\nsha256 = "%s"\nreason = "seen"\n'
+    return [(entry % ("a" * 64)).encode()]
+
+
+@target("text", _allows, DefinitionError)
+def allow_file(data: bytes) -> None:
+    from buildkit.declare.allowfile import parse_allow
+
+    parse_allow(says(data), "models.allow.toml")
+
+
+@target("text", lambda: [b"# a\n*.pyc\n!keep.pyc\n/x/**/y\n[a-z]?\n"], DefinitionError)
+def ignore_file(data: bytes) -> None:
+    from buildkit.declare.ignorefile import parse_ignore_file
+
+    is_ignored = parse_ignore_file(says(data), ".containerignore")
+    is_ignored("a/b/x/y.pyc")
+
+
+@target("text", lambda: [b'[project]\nname = "x"\nversion = "1"\n'], DefinitionError)
+def local_package(data: bytes) -> None:
+    from buildkit.declare.localpackage import make_describe_local
+
+    make_describe_local(lambda path: says(data))("./libs/x")
+
+
+@target(
+    "text", lambda: [b"ghcr.io/me/app:1.0", b"localhost:5000/a/b_c@sha256:" + b"0" * 64, b"[::1]:5/x"], DefinitionError
+)
+def image_ref(data: bytes) -> None:
+    from buildkit.oci.ref import parse_ref
+
+    parse_ref(says(data).rstrip("\n"), "the image")
+
+
+# -- wheels and layers ------------------------------------------------------------------------------------------------
+
+
+def _wheels() -> list[bytes]:
+    from tests.layers.wheelmaker import DATA, INFO, make_wheel
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        modules = {"demo_pkg/__init__.py": b"x = 1\n", "demo_pkg/lib.so": b"\x7fELF" + bytes(80)}
+        scripts = {
+            f"{INFO}/entry_points.txt": b"[console_scripts]\ndemo = demo_pkg:main\n",
+            f"{DATA}/scripts/d": b"#!python\n",
+        }
+        return [
+            make_wheel(place, modules).read_bytes(),
+            make_wheel(place, modules | scripts | {f"{DATA}/data/share/x": b"y" * 3000}).read_bytes(),
+        ]
+
+
+@target("bytes", _wheels, BuildError)
+def wheel(data: bytes) -> None:
+    _pack(data)
+
+
+def _members() -> list[bytes]:
+    """Wheels as JSON: path to text, from which a well-formed archive is made."""
+    from tests.layers.wheelmaker import INFO, METADATA, WHEEL
+
+    rows = f"demo_pkg/__init__.py,,\n{INFO}/RECORD,,\n{INFO}/WHEEL,,\n{INFO}/METADATA,,\n{INFO}/entry_points.txt,,\n"
+    made = {
+        "demo_pkg/__init__.py": "x = 1\n", f"{INFO}/METADATA": METADATA, f"{INFO}/WHEEL": WHEEL, f"{INFO}/RECORD": rows,
+        f"{INFO}/entry_points.txt": "[console_scripts]\ndemo = demo_pkg:main\n",
+    }  # fmt: skip
+    return [json.dumps(list(made.items())).encode()]
+
+
+@target("json", _members, BuildError)
+def wheel_members(data: bytes) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, content in _pairs(data):
+            entry = zipfile.ZipInfo("x")
+            entry.filename = name.encode("utf-8", "replace").decode()
+            archive.writestr(entry, content.encode("utf-8", "surrogatepass"))
+    _pack(out.getvalue())
+
+
+def _pairs(data: bytes) -> list[tuple[str, str]]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return []
+    rows = value if isinstance(value, list) else []
+    return list({str(row[0]): str(row[1]) for row in rows if isinstance(row, list) and len(row) == 2}.items())
+
+
+@target("text", lambda: [b"demo_pkg/__init__.py,,\ndemo_pkg-1.0.dist-info/RECORD,,\n", b"x,sha256=abc,1\n"], BuildError)
+def wheel_record(data: bytes) -> None:
+    _from_parts(RECORD=says(data))
+
+
+@target("text", lambda: [b"Metadata-Version: 2.1\nName: demo-pkg\nVersion: 1.0\nLicense: MIT\n\nWords.\n"], BuildError)
+def wheel_metadata(data: bytes) -> None:
+    from buildkit.supply.licences import licence_of_metadata, parse_metadata
+
+    licence_of_metadata(parse_metadata(says(data)))
+    _from_parts(METADATA=says(data))
+
+
+@target("text", lambda: [b"[console_scripts]\ndemo = demo_pkg:main\n[gui_scripts]\na = b.c:d.e [x]\n"], BuildError)
+def wheel_entry_points(data: bytes) -> None:
+    _from_parts(**{"entry_points.txt": says(data)})
+
+
+@target("text", lambda: [b"Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"], BuildError)
+def wheel_file(data: bytes) -> None:
+    _from_parts(WHEEL=says(data))
+
+
+def _from_parts(**texts: str) -> None:
+    from tests.layers.wheelmaker import make_wheel
+
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+        _write_wheel(make_wheel(Path(folder), {"demo_pkg/__init__.py": b"x = 1\n"}, **texts))
+
+
+def _pack(data: bytes) -> None:
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+        path = Path(folder, "demo_pkg-1.0-py3-none-any.whl")
+        path.write_bytes(data)
+        _write_wheel(path)
+
+
+def _write_wheel(path: Path) -> None:
+    from buildkit.declare.target import Target as Fits
+    from buildkit.layers.member import Compression
+    from buildkit.layers.tar import write_layer
+    from buildkit.layers.wheels import wheel_members as members
+
+    out = io.BytesIO()
+    write_layer(members(path, Fits(python="3.13", glibc="2.41", arch="x86_64")), out, Compression.NONE)
+    with tarfile.open(fileobj=io.BytesIO(out.getvalue())) as tar:
+        names = tar.getnames()
+    assert all(f"{name}/".startswith(("opt/", "opt/venv/")) and ".." not in name.split("/") for name in names), names
+
+
+def _memory() -> str | None:
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def _tars() -> list[bytes]:
+    from tests.audit.crafted import GOOD, capable, file, folder, link, tar
+
+    status = b"Package: a\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\nSource: b (2)\n\nPackage: c\n"
+    legal = b"Format: https://www.debian.org/doc/copyright-format/1.0/\n\nFiles: *\nLicense: MIT or GPL-2+\n"
+    debian = (
+        file("var/lib/dpkg/status", status), file("usr/share/doc/a/copyright", legal),
+        file("etc/os-release", b'ID=debian\nVERSION_CODENAME="trixie"\n'), file(".wh.gone"), file("d/.wh..wh..opq"),
+        file("opt/x-1.dist-info/METADATA", b"Name: x\nVersion: 1\nLicense: MIT\n"), file("lib/libx.so.1", _elf()),
+    )  # fmt: skip
+    return [
+        tar(GOOD), tar(debian),
+        tar((*GOOD[:3], capable("x", 13), link("a/b", "../c"), file("n" * 300, b"x"), folder("d"))),
+    ]  # fmt: skip
+
+
+def with_checksums(data: bytes) -> bytes:
+    """A tar whose headers are believed again, whatever is in them."""
+    found = bytearray(data)
+    for at in range(0, len(found) - 511, 512):
+        if found[at + 257 : at + 262] == b"ustar":
+            found[at + 148 : at + 156] = b" " * 8
+            found[at + 148 : at + 156] = b"%06o\0 " % sum(found[at : at + 512])
+    return bytes(found)
+
+
+@target("bytes", _tars, BuildError)
+def root_tar(data: bytes) -> None:
+    from buildkit.layers.member import Compression
+    from buildkit.layers.root import RootRules, pack_root
+
+    for content in (data, with_checksums(data)):
+        out = io.BytesIO()
+        ours(lambda content=content, out=out: pack_root(_chunks(content), RootRules(), out, Compression.NONE))
+
+
+@target("bytes", _tars, BuildError)
+def layer_inside(data: bytes) -> None:
+    from buildkit.layers.inside import Inside
+    from buildkit.supply.licences import licence_of_copyright, licence_of_metadata, parse_metadata
+
+    for content in (data, with_checksums(data)):
+        inside = Inside()
+        ours(lambda content=content, inside=inside: inside.add(_chunks(content), "the layer x"))
+        for deb in inside.debs:
+            licence_of_copyright(inside.copyright(deb.name) or "")
+        for text, _ in inside.python.values():
+            licence_of_metadata(parse_metadata(text))
+        _ = inside.release
+
+
+@target("bytes", _tars, BuildError)
+def layer_audit(data: bytes) -> None:
+    from buildkit.audit.audit import check_image
+    from tests.audit.crafted import make_view
+
+    for content in (data, with_checksums(data)):
+        ours(lambda content=content: told(check_image(make_view(content))))
+
+
+@target("bytes", _tars, BuildError)
+def layer_compare(data: bytes) -> None:
+    from buildkit.layers.compare import compare_tars
+
+    first = with_checksums(data)
+    compare_tars(lambda: iter((first,)), lambda: iter((_seeds("layer-compare")[0],)))
+
+
+@target(
+    "text", lambda: [b"Package: a\nStatus: install ok installed\nVersion: 1\nSource: b (2)\n\nPackage: c\n"], BuildError
+)
+def dpkg(data: bytes) -> None:
+    from buildkit.layers.dpkg import parse_packages, verify_packages
+
+    verify_packages(parse_packages([data]), ())
+
+
+@target(
+    "text", lambda: [b"Format: x copyright-format/1.0\n\nFiles: *\nLicense: MIT or GPL-2+ and BSD-3-clause\n word\n"]
+)
+def copyright_file(data: bytes) -> None:
+    from buildkit.supply.licences import licence_of_copyright
+
+    licence_of_copyright(says(data))
+
+
+@target("text", lambda: [b"root:x:0:0:root:/root:/bin/sh\nml:x:1000:1000::/home/ml:/bin/sh\n"], BuildError)
+def accounts(data: bytes) -> None:
+    from buildkit.declare.stage import User
+    from buildkit.layers.accounts import add_users
+
+    texts = dict.fromkeys(("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow"), says(data))
+    add_users(texts, (User(name="ml", uid=1000, gid=1000, home="/home/ml"),))
+
+
+def _chunks(data: bytes) -> list[bytes]:
+    return [data[at : at + 1000] for at in range(0, len(data), 1000)]
+
+
+# -- native files -----------------------------------------------------------------------------------------------------
+
+
+def _elf(**more: Any) -> bytes:
+    from tests.native.elfmaker import make_elf
+
+    return make_elf(
+        needed=("libc.so.6",), needs=(("libc.so.6", ("GLIBC_2.17",)),), runpath="$ORIGIN", soname="x.so", **more
+    )
+
+
+@target("bytes", lambda: [_elf(), _elf(big=True, bits=32), _elf(interpreter="/lib/ld.so", kind=2)])
+def elf(data: bytes) -> None:
+    from buildkit.native.elf import ElfError, parse_elf
+    from buildkit.native.passing import Passing
+
+    passing = Passing(5000)
+    for read in (lambda: parse_elf(lambda at, count: data[max(at, 0) : max(at, 0) + count]), passing.finish):
+        if read == passing.finish:
+            for chunk in _chunks(data):
+                passing.add(chunk)
+        with suppress(ElfError):
+            read()
+
+
+def _facts() -> list[bytes]:
+    import zlib
+
+    from buildkit.native.elf import parse_elf
+    from buildkit.native.facts import Facts, encode_facts
+
+    content = _elf()
+    made = parse_elf(lambda at, count: content[at : at + count])
+    facts = Facts(
+        files={"a/x.so": made},
+        links={"b": "a/x.so"},
+        texts={"etc/ld.so.conf": "/a\n"},
+        unread={"c": "no"},
+        gone=("d/",),
+    )
+    return [zlib.decompress(encode_facts(facts))]
+
+
+@target("json", _facts)
+def native_facts(data: bytes) -> None:
+    """As a shared cache gives them."""
+    import zlib
+
+    from buildkit.native.check import check_native
+    from buildkit.native.facts import decode_facts, encode_facts, merge
+
+    decode_facts(data)
+    facts = decode_facts(zlib.compress(data))
+    if facts is not None:
+        encode_facts(facts)
+        check_native(merge([("layer", facts)]), {})
+
+
+# -- what a registry answers ------------------------------------------------------------------------------------------
+
+
+def _images() -> list[bytes]:
+    from buildkit.digest import Digest
+
+    digest = str(Digest.of(b"x"))
+    config = {
+        "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [digest]},
+        "history": [{"created_by": "x"}],
+        "config": {
+            "Env": ["A=b"], "Labels": {"org.opencontainers.image.title": "p/x"}, "Cmd": ["x"], "User": "1",
+            "ExposedPorts": {"1/tcp": {}}, "Healthcheck": {"Test": ["CMD", "x"]},
+        },
+    }  # fmt: skip
+    manifest = {"schemaVersion": 2, "config": {"digest": digest, "size": 1}, "layers": [{"digest": digest, "size": 1}]}
+    return [json.dumps([manifest, config]).encode()]
+
+
+@target("json", _images, BuildkitError)
+def image(data: bytes) -> None:
+    """Manifest and config as a registry gives them, in a pair; digests are those of the bytes where they may be."""
+    from buildkit.audit.audit import check_image
+    from buildkit.audit.config import parse_config
+    from buildkit.audit.view import ImageView
+    from buildkit.digest import Digest
+    from buildkit.inspection import verify
+    from buildkit.oci.ref import parse_ref
+
+    manifest, config = _split(data)
+    manifest = manifest.replace(str(Digest.of(b"x")).encode(), str(Digest.of(config)).encode(), 1)
+
+    class Answers:
+        def manifest(self, ref: object) -> bytes:
+            return manifest
+
+        def config(self, ref: object) -> bytes:
+            return config
+
+    def read() -> None:
+        found = verify.read_image(parse_ref("localhost:5000/x", "x"), Answers())  # type: ignore[arg-type]
+        verify._stage_of(found)
+
+    ours(read)
+    _layout(manifest, config)
+    told(check_image(ImageView(name="x", config=parse_config(config, "x"), layers=())))
+
+
+def _split(data: bytes) -> tuple[bytes, bytes]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return data, data
+    if isinstance(value, list) and len(value) == 2:
+        return json.dumps(value[0]).encode(), json.dumps(value[1]).encode()
+    return data, data
+
+
+def _layout(manifest: bytes, config: bytes) -> None:
+    from unittest.mock import patch
+
+    from buildkit.audit.view import Origin
+    from buildkit.cache.blobs import Blobs
+    from buildkit.digest import Digest
+    from buildkit.engine.images import read_layout
+    from buildkit.engine.pull import pull_image
+
+    def give(ref: str, folder: Path, *, arch: str) -> None:
+        (folder / "manifest.json").write_bytes(manifest)
+        (folder / Digest.of(config).hex).write_bytes(config)
+
+    with tempfile.TemporaryDirectory(dir=_memory()) as folder:
+        place = Path(folder, "layout")
+        place.mkdir()
+        give("", place, arch="")
+        ours(lambda: read_layout(place, "x", Origin()))
+        with patch("buildkit.engine.pull.skopeo.copy_registry_to_dir", give):
+            ours(lambda: pull_image("localhost:5000/x", "amd64", Blobs(Path(folder, "blobs"))))
+
+
+def _attached() -> list[bytes]:
+    from buildkit.oci.attached import Part, encode_artifact, encode_cosign, encode_index
+
+    part = Part.of("application/vnd.in-toto+json", b"{}", {"in-toto.io/predicate-type": "x"})
+    artifact = encode_artifact("application/vnd.in-toto+json", [part], part, {"a": "b"})
+    return [artifact, encode_index((), (), [part.as_json()]), encode_cosign([part])[0]]
+
+
+@target("json", _attached)
+def attached(data: bytes) -> None:
+    from buildkit.oci.attached import Misshapen, decode_artifact, decode_index, describe, encode_index
+
+    for read in (decode_artifact, partial(describe, kind=True), lambda data: encode_index(decode_index(data), (), ())):
+        try:
+            read(data)
+        except Misshapen as error:
+            harmless(error)
+
+
+def _entries() -> list[bytes]:
+    from buildkit.digest import DiffId, Digest, Key
+    from buildkit.layers.member import Compression
+    from buildkit.native.facts import NOTHING
+    from buildkit.oci.blob import Blob, Made
+    from buildkit.oci.entry import Entry, encode_entry, encode_roster
+
+    blob = Blob(digest=Digest.of(b"a"), diff_id=DiffId.of(b"b"), size=1, unpacked=2, compression=Compression.ZSTD)
+    made = Made(blobs=(blob,), seconds=1.5, env=("A=b",))
+    entry = Entry(key=Key.of(b"k"), kind="wheels", name="numpy", made=made, claims=("opt/venv",), natives=(NOTHING,))
+    return [encode_entry(entry, b"{}"), encode_roster([entry, entry])]
+
+
+@target("json", _entries)
+def cache_entry(data: bytes) -> None:
+    _decode_entries(data)
+
+
+def _described() -> list[bytes]:
+    import base64
+    import zlib
+
+    return [
+        zlib.decompress(base64.b64decode(json.loads(one)["annotations"]["io.xoe.buildkit.layers"]))
+        for one in _entries()
+    ]
+
+
+@target("json", _described)
+def cache_roster(data: bytes) -> None:
+    """What lies packed in an annotation of it."""
+    import base64
+    import zlib
+
+    value = json.loads(_entries()[1])
+    value["annotations"]["io.xoe.buildkit.layers"] = base64.b64encode(zlib.compress(data)).decode()
+    _decode_entries(json.dumps(value).encode())
+
+
+def _decode_entries(data: bytes) -> None:
+    from buildkit.oci.claims import find_meetings
+    from buildkit.oci.entry import Nonsense, decode_entries, encode_roster
+
+    try:
+        found = decode_entries(data)
+    except Nonsense as error:
+        harmless(error)
+        return
+    encode_roster(found.values())
+    find_meetings({key: entry.claims for key, entry in found.items()})
+
+
+@target("bytes", lambda: [b'["opt/a","%s"]\n["opt/b","-> a"]\n' % (b"0" * 64)])
+def cache_listing(data: bytes) -> None:
+    import zlib
+
+    from buildkit.oci.entry import Nonsense, decode_listing
+
+    for packed in (data, zlib.compress(data)):
+        try:
+            decode_listing(packed)
+        except Nonsense as error:
+            harmless(error)
+
+
+def _statements() -> list[bytes]:
+    from buildkit.digest import Digest
+    from buildkit.supply.statement import (
+        PROVENANCE,
+        STATEMENT_TYPE,
+        Envelope,
+        Statement,
+        render_envelope,
+        render_statement,
+    )
+
+    said = render_statement(
+        Statement(subjects=(("x", Digest.of(b"x")),), predicate_type=PROVENANCE, predicate={"a": [1]})
+    )
+    return [said, render_envelope(Envelope(payload_type=STATEMENT_TYPE, payload=said, signatures=(b"1",)))]
+
+
+@target("json", _statements)
+def statement(data: bytes) -> None:
+    from buildkit.supply.statement import Unbelievable, parse_envelope, parse_statement
+
+    for parse in (lambda: parse_statement(data), lambda: parse_envelope(data).signed):
+        try:
+            parse()
+        except Unbelievable as error:
+            harmless(error)
+
+
+@cache
+def _agreement() -> tuple[Any, ...]:
+    from buildkit.supply.collect import Facts, collect
+    from tests.plan.planfakes import composer
+    from tests.supply.test_provenance import made_of
+
+    runtime = composer().compose("runtime")
+    made = made_of(runtime)
+    bill = collect(runtime, Facts(image="x/runtime", version="1", arch="amd64", maker="1", made=made))
+    layers = [(blob.digest, blob.diff_id) for one in made.values() for blob in one.blobs]
+    return runtime, composer().builder.specs, bill, layers
+
+
+def _predicates() -> list[bytes]:
+    from buildkit.supply.cyclonedx import render_cyclonedx
+    from tests.supply.test_provenance import predicate
+
+    runtime, tools, bill, _ = _agreement()
+    return [render_cyclonedx(bill), json.dumps(predicate(runtime, tools)).encode()]
+
+
+@target("json", _predicates)
+def agreement(data: bytes) -> None:
+    """Predicates of statements that were read."""
+    from buildkit.supply.agree import check_cyclonedx, check_provenance
+
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(value, dict):
+        runtime, tools, bill, layers = _agreement()
+        printable(check_provenance(value, runtime, tools, layers))
+        printable(check_cyclonedx(value, bill, runtime, layers))
+
+
+def _advisories() -> list[bytes]:
+    one = {
+        "id": "PYSEC-1", "display_id": "CVE-2026-1", "aliases": ["GHSA-x"],
+        "summary": "bad", "fix_versions": ["2"], "link": "https://x",
+        "dependency": {"name": "a", "version": "1"},
+    }  # fmt: skip
+    said = {
+        "vulnerabilities": [one],
+        "summary": {"audited_packages": 1},
+        "adverse_statuses": [{"name": "b", "status": "archived"}],
+    }
+    return [json.dumps(said).encode()]
+
+
+@target("json", _advisories, BuildError)
+def advisories(data: bytes) -> None:
+    from buildkit.tools.auditor import _read
+    from buildkit.tools.process import Finished
+
+    _read(Finished(code=1, stdout=data, stderr=b"error: " + data), 1)
+
+
+# -- model files ------------------------------------------------------------------------------------------------------
+
+
+def _pickles() -> list[bytes]:
+    from tests.scan.test_pickle_fuzz import SAMPLES
+
+    shown = {"a": [1, "x", b"y", 2.5], "b": {1, 2}, "c": ("d", None, 1 << 70)}
+    return [*(pickle.dumps(shown, protocol=one) for one in range(6)), *SAMPLES]
+
+
+@target("bytes", _pickles)
+def pickles(data: bytes) -> None:
+    _scan(data)
+
+
+def _models() -> list[bytes]:
+    from tests.scan.test_formats_fuzz import SEEDS
+
+    made = sorted((ROOT / "tests/scan/samples/formats").glob("*.gz"))
+    small = [content for path in made if len(content := gzip.decompress(path.read_bytes())) <= 8192]
+    return [*SEEDS, *small]
+
+
+@target("bytes", _models)
+def model_files(data: bytes) -> None:
+    _scan(data)
+
+
+def _scan(data: bytes) -> None:
+    from buildkit.cache.verdicts import _parse, _render
+    from buildkit.scan.examine import scan
+    from buildkit.scan.limits import Limits
+    from buildkit.scan.source import BytesSource
+
+    limits = Limits(
+        inflated=20_000_000,
+        spill=5_000_000,
+        members=500,
+        depth=4,
+        opcodes=100_000,
+        memo=10_000,
+        fields=20_000,
+        findings=200,
+        json=200_000,
+    )
+    found = scan("model.bin", BytesSource(data), limits=limits)
+    told(found.findings)
+    for gap in found.gaps:
+        printable(f"{gap.member} {gap.why}")
+    assert _parse(_render(found)) is not None
+
+
+# -- what was kept ----------------------------------------------------------------------------------------------------
+
+
+def _races() -> list[bytes]:
+    one = {
+        "until": "runnable",
+        "scenario": "cold",
+        "participant": "x",
+        "repetition": 1,
+        "seconds": 1.5,
+        "cpu": 1.0,
+        "verdict": "right",
+    }
+    other = {"until": "pushed", "scenario": "cold", "participant": "y", "why": "absent"}
+    race = {
+        "format": 1,
+        "machine": {},
+        "versions": {},
+        "participants": {"x": "1"},
+        "workload": {},
+        "samples": [one],
+        "skipped": [other],
+        "calibrations": [{"cpu": 1.0}],
+        "scale": [],
+    }
+    return [json.dumps(race).encode()]
+
+
+@target("json", _races, DefinitionError)
+def race_results(data: bytes) -> None:
+    from buildkit.bench.results import parse_results
+
+    parse_results(says(data), "results.json")
+
+
+# -- words ------------------------------------------------------------------------------------------------------------
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def ours(act: Callable[[], object]) -> None:
+    """Do it; an error of ours is an answer."""
+    try:
+        act()
+    except BuildkitError as error:
+        harmless(error)
+
+
+def harmless(error: Exception) -> None:
+    """An error's words are harmless as the face prints them."""
+    from buildkit.report.words import clean
+
+    texts = (error.message, error.hint, error.output) if isinstance(error, BuildkitError) else (str(error),)
+    for text in texts:
+        assert not _CONTROL.search(clean(text)), ascii(text)
+
+
+def printable(text: str) -> None:
+    from buildkit.report.words import clean
+
+    assert not _CONTROL.search(clean(text)), ascii(text)
+
+
+def told(findings: Any) -> None:
+    """Findings can be shown, in every way that there is."""
+    from buildkit.report.findings import findings_json, render_findings
+    from buildkit.report.sarif import SarifRun, render_sarif
+
+    assert not _CONTROL.search("\n".join(render_findings(findings)))
+    json.dumps(findings_json(findings)).encode()
+    render_sarif(findings, SarifRun(check="x", version="1", hashes={}, accepted={})).encode()
