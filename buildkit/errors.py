@@ -50,7 +50,8 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}: `{self.key}`" if self.key else self.file
-        return f"{place}: {self.what}" + (f" ({self.hint})" if self.hint else "")
+        said = f"{place}: {self.what}" + (f" ({self.hint})" if self.hint else "")
+        return " ".join(said.splitlines())  # a name must not end the line that it stands in
 
 
 class DefinitionError(BuildkitError):

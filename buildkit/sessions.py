@@ -31,6 +31,8 @@ def register(folder: Path | str | None = None) -> None:
     root = Path(folder) if folder is not None else _caller()
     for path in sorted(root.glob("stages/*/stage.toml")):
         stage = path.parent.name
+        if not stage.isprintable():  # what reads the stages says what is wrong with it
+            continue
         _session(f"build-{stage}", f"Build {stage}: {_summary(path)}", root, _build(stage))
         _session(f"push-{stage}", f"Build {stage} and push it to a registry (-- REF).", root, _build(stage, push=True))
         _session(f"run-{stage}", f"Build {stage} and run it, hardened (-- --print, --port N).", root, _run(stage))
@@ -233,7 +235,7 @@ def _summary(path: Path) -> str:
     for line in text.splitlines():
         key, _, value = line.partition("=")
         if key.strip() == "summary":
-            return value.strip().strip("\"'")
+            return "".join(filter(str.isprintable, value.strip().strip("\"'")))
     return "no summary"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -100,11 +101,16 @@ def _is_unread(out: TextIO) -> bool:
 def print_error(error: BuildkitError) -> None:
     """The failing step's own output, then what is wrong, then what to do."""
     lines = [clean(error.output)] if error.output else []
-    lines.append(f"error: {clean(error.message)}")
+    lines.append(f"error: {_below(error.message)}")
     if error.hint:
-        lines.append(f"hint: {clean(error.hint)}")
+        lines.append(f"hint: {_below(error.hint)}")
     sys.stderr.write("\n".join(lines) + "\n")
     sys.stderr.flush()
+
+
+def _below(text: str) -> str:
+    """Lines after the first are marked, unless they are items of a list: what is in them is no line of ours."""
+    return re.sub(r"\n(?!  - )", "\n  | ", clean(text))
 
 
 def check_writable(path: Path) -> None:

@@ -17,7 +17,7 @@ from buildkit.errors import FetchError
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.report.findings import render_findings
 from buildkit.report.view import open_view
-from buildkit.report.words import clean, say_count
+from buildkit.report.words import flat, say_count
 from buildkit.tools.auditor import Vulnerability, audit
 
 _DEBIAN = "Debian's security tracker is not asked; take newer ones: nox -s lock -- --upgrade"
@@ -116,15 +116,13 @@ def render(
     """Lines for people."""
     lines = render_findings([finding for one in counted for finding in _findings(scope, one)])
     lines += [""] if lines else []
-    lines += [
-        f"ignored: {clean(one.id)} of {clean(one.name)} {clean(one.version)}" for one in found if one not in counted
-    ]
+    lines += [flat(f"ignored: {one.id} of {one.name} {one.version}") for one in found if one not in counted]
     packages = say_count(len(scope.pins), "Python package")
     if failure is None:
         lines.append(f"{packages} checked: {_say_found(len(counted))}")
     else:
         lines.append(f"{packages} NOT checked")
-    lines += [f"not checked: {say_count(count, what)} ({why})" for what, count, why in scope.left_out]
+    lines += [flat(f"not checked: {say_count(count, what)} ({why})") for what, count, why in scope.left_out]
     return lines
 
 

@@ -23,7 +23,7 @@ from buildkit.oci.blob import Made
 from buildkit.plan.causes import Cause, say_cause
 from buildkit.plan.plan import Entry, Source
 from buildkit.report.view import open_view
-from buildkit.report.words import clean, say_date
+from buildkit.report.words import flat, say_date
 
 _SHORTEST = 4  # digits of a key that say which is meant
 
@@ -136,11 +136,11 @@ def _choose(explained: Iterable[Explained], layer: str) -> list[Explained]:
 
 def print_explanation(explanation: Explanation, out: TextIO, *, whole: bool = True) -> None:
     """Lines for every layer, and for the ``whole`` of an image one that says how many would be built."""
-    width = max((len(one.entry.spec.name) for one in explanation.layers), default=0)
+    width = max((len(flat(one.entry.spec.name)) for one in explanation.layers), default=0)
     for one in explanation.layers:
-        print(clean(f"{one.entry.spec.name:{width}}  {say_what(one, explanation.stage)}"), file=out)
+        print(f"{flat(one.entry.spec.name):{width}}  {flat(say_what(one, explanation.stage))}", file=out)
         for cause in one.causes:
-            print(clean(f"    {say_cause(cause)}"), file=out)
+            print(f"    {flat(say_cause(cause))}", file=out)
     if whole:
         print(render_sum(explanation), file=out)
 

@@ -28,7 +28,7 @@ from buildkit.report.columns import Column, print_columns
 from buildkit.report.findings import findings_json, render_findings, say_counts
 from buildkit.report.sarif import SarifRun, render_sarif
 from buildkit.report.view import open_view
-from buildkit.report.words import clean, say_bytes, say_count
+from buildkit.report.words import flat, say_bytes, say_count
 from buildkit.scan.job import Verdict
 from buildkit.tools.opinions import ENGINES, Engine, find_engines
 
@@ -80,7 +80,7 @@ def print_outcomes(outcomes: Sequence[Outcome], out: TextIO) -> None:
         out.write("\n" + "\n".join(render_findings(findings)) + "\n\n")
     pairs = [pair for one in _scanned(outcomes) for pair in one.judgement.accepted]
     lines = (f"accepted: {found.path}: {found.rule.id}: {found.what} ({reason})" for found, reason in pairs)
-    out.writelines(f"{clean(line)}\n" for line in lines)
+    out.writelines(f"{flat(line)}\n" for line in lines)
     out.write(f"{render_sum(outcomes)}\n")
 
 

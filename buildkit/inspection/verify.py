@@ -27,7 +27,7 @@ from buildkit.oci.ref import Ref, parse_ref
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
 from buildkit.report.view import open_view
-from buildkit.report.words import clean, say_bytes
+from buildkit.report.words import clean, flat, say_bytes
 from buildkit.supply.agree import check_cyclonedx, check_provenance
 from buildkit.supply.statement import CYCLONEDX, PROVENANCE, Statement
 from buildkit.tools.registry import Registries
@@ -162,9 +162,9 @@ def _say_proof(proof: Proof) -> str:
             agreed = "good" if proof.kind == "signature" else "agrees with image and locks"
             return f"{proof.kind}: {agreed}" + (", signed by this key" if proof.signed and agreed != "good" else "")
         case State.REFUSED:
-            return f"{proof.kind}: refused: {' '.join(clean(proof.why).split())}"
+            return f"{proof.kind}: refused: {flat(proof.why)}"
         case _:
-            return f"{proof.kind}: {proof.why}"
+            return f"{proof.kind}: {flat(proof.why)}"
 
 
 def _render_layers(verdict: Verdict) -> list[str]:
@@ -174,9 +174,9 @@ def _render_layers(verdict: Verdict) -> list[str]:
     foreign = f"no lock of `{stage}` produces it" if not verdict.unknown else "it is none that is known here"
     lines = [f"{image}: not what `{stage}` of this checkout makes"]
     lines += [f"  {digest} ({say_bytes(size)}): {foreign}" for digest, size, name in verdict.layers if not name]
-    lines += [f"  {name}: the image has it otherwise, or not at all" for name in verdict.absent]
+    lines += [f"  {flat(name)}: the image has it otherwise, or not at all" for name in verdict.absent]
     hint = "not known here: build it, or name a shared cache (--cache REPOSITORY)"
-    lines += [f"  {name}: {hint}" for name in verdict.unknown]
+    lines += [f"  {flat(name)}: {hint}" for name in verdict.unknown]
     if not verdict.config and len(lines) == 1:
         lines.append("  the layers agree; their order or the config (command, environment, user, labels …) does not")
     return lines

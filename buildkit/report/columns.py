@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from buildkit.report.words import clean
+from buildkit.report.words import flat
 
 _GAP = "  "
 _LEAST = 8  # words are not cut shorter than this
@@ -35,7 +35,7 @@ def render_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]], wid
 
     A column with nothing in it is left out.
     """
-    cells = [[column.title for column in columns], *([clean(cell) for cell in row] for row in rows)]
+    cells = [[column.title for column in columns], *([flat(cell) for cell in row] for row in rows)]
     widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
     shown = [n for n in range(len(columns)) if any(row[n] for row in cells[1:])]
     if width is not None:

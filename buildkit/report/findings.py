@@ -42,7 +42,7 @@ def render_findings(findings: Iterable[Finding], width: int = 110) -> list[str]:
     lines: list[str] = []
     for name, group in groups.items():
         worst, rule = group[0].severity, group[0].rule
-        lines += ["", f"{say_severity(worst):<10}{name}: {flat(rule.title)}"]
+        lines += ["", f"{say_severity(worst):<10}{flat(name)}: {flat(rule.title)}"]
         for one in group:
             where, milder = say_where(one), "" if one.severity is worst else f" ({say_severity(one.severity)})"
             lines.append(f"{_INDENT}{f'{where}: ' if where else ''}{flat(one.what)}{milder}")

@@ -15,7 +15,7 @@ from rich.text import Text
 from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
 from buildkit.report.columns import Column
 from buildkit.report.plain import render_event
-from buildkit.report.words import clean, say_bytes, say_seconds
+from buildkit.report.words import clean, flat, say_bytes, say_seconds
 
 _TICK_SECONDS = 0.1
 
@@ -50,7 +50,7 @@ class LiveView:
         with self._lock:
             match event:
                 case StepStarted():
-                    row = self._progress.add_task(clean(event.step), total=event.total, phase=event.phase)
+                    row = self._progress.add_task(flat(event.step), total=event.total, phase=event.phase)
                     self._rows[event.step] = row
                 case StepProgress():
                     if event.step in self._rows:
@@ -74,7 +74,7 @@ class LiveView:
                 self._progress.refresh()
 
     def _print(self, event: StepFinished | StepFailed | Note, style: str) -> None:
-        self._progress.print(Text(clean(render_event(event)), style=style))
+        self._progress.print(Text(render_event(event), style=style))
 
 
 class _Amounts(ProgressColumn):
@@ -99,11 +99,11 @@ def render_amounts(done: float, total: float | None, speed: float | None, elapse
 
 def draw_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], out: TextIO) -> None:
     """A table; no colours under NO_COLOR."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(flat(title)), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(clean(cell)) for cell in row))
+        table.add_row(*(Text(flat(cell)) for cell in row))
     Console(file=out).print(table)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
-from buildkit.report.words import clean, say_bytes, say_seconds
+from buildkit.report.words import flat, say_bytes, say_seconds
 
 _EVERY_SECONDS = 10.0
 
@@ -28,7 +28,7 @@ class PlainView:
         with self._lock:
             line = self._line(event)
             if line:
-                print(clean(line), file=self._out, flush=True)
+                print(line, file=self._out, flush=True)
 
     def _line(self, event: Event) -> str:
         match event:
@@ -48,17 +48,17 @@ class PlainView:
         self._said[event.step] = now
         total = self._totals.get(event.step)
         of = f" of {say_bytes(total)}" if total else ""
-        return f"{'…':>8}  {event.step}: {say_bytes(event.done)}{of}"
+        return f"{'…':>8}  {flat(event.step)}: {say_bytes(event.done)}{of}"
 
 
 def render_event(event: StepFinished | StepFailed | Note) -> str:
-    """One line for a step that ended, or for a note."""
+    """One line, clean, for a step that ended, or for a note; CI reads commands at the beginnings of lines."""
     match event:
         case StepFinished():
             size = f"  {say_bytes(event.size)}" if event.size else ""
-            note = f"  {event.note}" if event.note else ""
-            return f"{event.phase:>8}  {event.step}{size}  {say_seconds(event.seconds)}{note}"
+            note = f"  {flat(event.note)}" if event.note else ""
+            return f"{event.phase:>8}  {flat(event.step)}{size}  {say_seconds(event.seconds)}{note}"
         case StepFailed():
-            return f"{event.phase:>8}  {event.step}: failed: {event.message}"
+            return f"{event.phase:>8}  {flat(event.step)}: failed: {flat(event.message)}"
         case Note():
-            return f"{'warning' if event.warning else 'note':>8}  {event.text}"
+            return f"{'warning' if event.warning else 'note':>8}  {flat(event.text)}"

@@ -110,8 +110,10 @@ def _rule(rule: Rule) -> Json:
         "shortDescription": _message(rule.title),
         "fullDescription": _message(rule.why),
         "help": {
-            "text": "\n\n".join(filter(None, (rule.why, rule.advice, ", ".join(rule.references)))),
-            "markdown": f"**Why it matters.** {rule.why}\n\n**What to do.** {rule.advice}" + (see and f"\n{see}"),
+            "text": _plain("\n\n".join(filter(None, (rule.why, rule.advice, ", ".join(rule.references))))),
+            "markdown": _plain(
+                f"**Why it matters.** {rule.why}\n\n**What to do.** {rule.advice}" + (see and f"\n{see}")
+            ),
         },
         "defaultConfiguration": {"level": _LEVELS[rule.severity]},
         "properties": {
@@ -228,7 +230,7 @@ def _message(text: str) -> Json:
 
 
 def _plain(text: str) -> str:
-    return clean(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    return clean(text)
 
 
 def _at(offset: int | None) -> str:

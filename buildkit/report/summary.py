@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from buildkit.report.table import print_table
-from buildkit.report.words import say_bytes, say_seconds
+from buildkit.report.words import flat, say_bytes, say_seconds
 from buildkit.tools.usage import Spent
 
 
@@ -107,4 +107,4 @@ def render_last_line(report: Report) -> str:
         where = report.image if report.delivered else f"not imported as {report.image}"
         lines += [where, report.digest]
     lines += [f"pushed {ref}@{digest}" for ref, digest in report.pushed_as.items()]
-    return "\n".join(lines)
+    return "\n".join(map(flat, lines))

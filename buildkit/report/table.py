@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from buildkit.report.columns import Column, print_columns
+from buildkit.report.words import flat
 
 _NUMBERS = ("size", "seconds", "fetch", "build", "import", "push", "cpu", "read", "written", "layers")
 
@@ -18,6 +19,6 @@ def print_table(title: str, titles: Sequence[str], rows: Sequence[Sequence[str]]
 
         draw_table(title, columns, rows, out)
     else:
-        print(f"{title}\n", file=out)
+        print(f"{flat(title)}\n", file=out)
         print_columns(columns, rows, out)
         print(file=out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator
 
@@ -19,6 +20,7 @@ _RESTARTS = 5  # CIS Docker Benchmark 5.15
 # podman mounts these for writing over a read-only root unless --read-only-tmpfs=false, for which compose has no word
 _ALWAYS = ("/run", "/tmp", "/var/tmp")  # noqa: S108 - the container's
 _NOTHING = "ro,nosuid,nodev,noexec,size=4k"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@=,+")
 
 
@@ -147,15 +149,16 @@ def _camel(option: str) -> str:
 
 
 def _percent(text: str) -> str:
-    """systemd's specifiers begin with a percent sign."""
-    return text.replace("%", "%%")
+    """systemd's specifiers begin with a percent sign; a value is one line, or it would be more settings."""
+    return "".join(letter if letter.isprintable() else " " for letter in text.replace("%", "%%"))
 
 
 def _quoted(word: str) -> str:
     """A word of a command in a unit, as systemd.syntax(7) reads it."""
     if word and _BARE.issuperset(word):
         return word
-    return '"' + word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("$", "$$") + '"'
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("$", "$$")
+    return '"' + _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", escaped) + '"'
 
 
 def _text(text: str) -> str:
