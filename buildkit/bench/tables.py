@@ -12,7 +12,7 @@ from buildkit.report.words import say_bytes, say_seconds
 GOALS = {
     "runnable": "until podman can run it",
     "pushed": "until pushed, nothing imported",
-    "fresh": "fresh runner with a warm shared cache, until pushed",
+    "fresh": "until pushed from a fresh runner with a warm shared cache",
 }
 _TITLES = {
     "docker": "BuildKit (docker {})",

@@ -26,6 +26,7 @@ PAGES = (
     "docs/supply-chain.md",
     "docs/audit.md",
     "docs/scanning.md",
+    "docs/benchmarks.md",
 )
 NOT_RUN = {
     "nox -s push-runtime -- ghcr.io/me/app:1.0 --cache-write ghcr.io/me/app\n": (
@@ -44,6 +45,9 @@ NOT_RUN = {
     "cosign verify-attestation --key sign.pub --insecure-ignore-tlog=true --type slsaprovenance1 ghcr.io/me/app:1.0\n": (
         "it needs cosign, which is not among the tools of this project"
     ),
+    "nox -s bench-build -- --workload heavy --peer buildah buildkitd --repeat 3\n"
+    "nox -s bench-build -- --scale\n"
+    "nox -s bench-build -- --compare old.json --fail-over 15%\n": "races take half an hour; tests/e2e runs short ones",
     "nox -s audit-deps\nnox -s audit-deps -- runtime --json\n": "it asks an advisory service on the internet",
     "nox -s reproduce -- runtime --json again.json\n": "it makes a Debian root again, which takes a minute",
 }
