@@ -111,7 +111,7 @@ WAY_OUT = Rule(
     title="The container can open connections to elsewhere",
     severity=MEDIUM,
     why="What is stolen leaves by it, and an intruder's tools come in by it.",
-    advice="Run it in a network with no_default_route=1 (podman 4.6, netavark 1.7), or say outgoing = true in [running].",
+    advice="Use a network with no_default_route=1 (podman 4.6, netavark 1.7), or say outgoing = true in [running].",
     references=_cis("5.30"),
 )
 SHARED_NAMESPACE = Rule(

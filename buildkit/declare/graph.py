@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from buildkit.declare.shapes import nearest
@@ -23,7 +23,7 @@ class Resolved:
     chain: tuple[Stage, ...]
     parts: tuple[Stage, ...]
     config: Config
-    running: Running = Running()
+    running: Running = field(default_factory=Running)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,8 +141,8 @@ class Registries:
     def push_index(self, folder: Path, ref: Ref) -> bool:
         """An index of a ``dir:`` layout to a tag, alone: the manifests that it lists must be there.
 
-        False where this skopeo would drop what it does not understand (1.9: `artifactType` in lines of an index; 1.18 keeps all);
-        then nothing was pushed.
+        False where this skopeo would drop what it does not understand (1.9: `artifactType` in lines of an index; 1.18
+        keeps all); then nothing was pushed.
         """
         argv = (
             *skopeo_argv(), "copy", "--quiet", "--preserve-digests",

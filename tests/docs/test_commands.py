@@ -42,9 +42,8 @@ NOT_RUN = {
         )
     ): "it fetches Debian from a registry of containers, and wheels from an index",
     "cosign verify --key sign.pub --insecure-ignore-tlog=true ghcr.io/me/app:1.0\n"
-    "cosign verify-attestation --key sign.pub --insecure-ignore-tlog=true --type slsaprovenance1 ghcr.io/me/app:1.0\n": (
-        "it needs cosign, which is not among the tools of this project"
-    ),
+    "cosign verify-attestation --key sign.pub --insecure-ignore-tlog=true --type slsaprovenance1 "
+    "ghcr.io/me/app:1.0\n": ("it needs cosign, which is not among the tools of this project"),
     "nox -s bench-build -- --workload heavy --peer buildah buildkitd --repeat 3\n"
     "nox -s bench-build -- --scale\n"
     "nox -s bench-build -- --compare old.json --fail-over 15%\n": "races take half an hour; tests/e2e runs short ones",
