@@ -24,7 +24,7 @@ LISTED = "import importlib.metadata as m, json; print(json.dumps({d.name: d.vers
 LINES = re.compile(
     r"nox > .*"
     r"|(?=.{8}  \S) *\S+  .+"  # a step: its phase, right-aligned in eight columns
-    r"|[\w-]+: built|layer +size +seconds +why|[\w/-]+ +(?:\d.*[kMG]?B) +.*s +.+|"  # the table
+    r"|[\w-]+: built|layer +size +seconds +why|\S.+ +(?:\d.*[kMG]?B) +.*s +.+|"  # the table
     r"|[\w-]+: (?:\d+ built, |nothing to build, |nothing changed, ).*"  # the last lines
     r"|localhost/\S+|sha256:[0-9a-f]{64}"
 )
