@@ -16,7 +16,7 @@ from buildkit.declare.shapes import shown
 from buildkit.errors import DefinitionError
 
 _LONGEST = 4096  # PATH_MAX
-_TOKENS = re.compile(r"\*\*/?|\*|\?|\[[^\]]*\]|\\.|.", re.DOTALL)
+_TOKENS = re.compile(r"(?:\*\*/)+(?:\*\*)?|\*{2,}|\*|\?|\[[^\]]*\]|\\.|.", re.DOTALL)
 
 
 def parse_ignore_file(text: str, file: str) -> Callable[[str], bool]:
@@ -52,11 +52,9 @@ def _translate(pattern: str) -> str:
 
 
 def _token(token: str) -> str:
+    if token.startswith("**"):  # several of them mean what one does, and would take a regular expression ages
+        return r"(?:.*/)?" if token.endswith("/") else r".*"
     match token:
-        case "**/":
-            return r"(?:.*/)?"
-        case "**":
-            return r".*"
         case "*":
             return r"[^/]*"
         case "?":

@@ -25,9 +25,9 @@ def compile_excludes(patterns: tuple[str, ...]) -> Callable[[str], bool]:
 @cache
 def _regex(pattern: str) -> re.Pattern[str]:
     parts: list[str] = []
-    for token in re.findall(r"\*\*/|/\*\*$|\*\*|\*|\?|\[[^]/]+\]|[^*?[]+|\[", pattern):
+    for token in re.findall(r"(?:\*\*/)+|/\*\*$|\*\*|\*|\?|\[[^]/]+\]|[^*?[]+|\[", pattern):
         match token:
-            case "**/":
+            case _ if token.startswith("**/"):  # several of them mean what one does, and would take ages
                 parts.append(r"(?:.*/)?")
             case "/**":
                 parts.append(r"/.+")

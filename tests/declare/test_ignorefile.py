@@ -32,3 +32,10 @@ from buildkit.declare.ignorefile import parse_ignore_file
 )
 def test_rules_are_those_of_dockerignore(text, path, ignored):
     assert parse_ignore_file(text, ".containerignore")(path) is ignored
+
+
+def test_many_stars_mean_what_one_does_and_take_no_longer():
+    many = parse_ignore_file("**/" * 40 + "x\n", ".containerignore")
+    assert many("a/b/x")
+    assert many("x")
+    assert not many("a/" * 300 + "y")
