@@ -30,7 +30,7 @@ def parse_config(data: bytes, name: str) -> ImageConfig:
         ports=tuple(sorted(map(str, _object(runs.get("ExposedPorts")))))[:_MOST],
         volumes=tuple(sorted(map(str, _object(runs.get("Volumes")))))[:_MOST],
         labels=tuple((key, _text(said)) for key, said in _object(runs.get("Labels")).items())[:_MOST],
-        healthcheck=_texts(health) if isinstance(health, list) and health else None,
+        healthcheck=(_texts(health) or None) if isinstance(health, list) else None,  # of no words is none
         history=tuple(_line(one) for one in _list(value.get("history"))),
         arch=_text(value.get("architecture")),
     )

@@ -91,7 +91,11 @@ PLANTED = {
     "source-repository": [[folder("app/.git"), file("app/.git/config", b"[core]\n")]],
     "privileged-port": [[{"config": {"ExposedPorts": {"80/tcp": {}}}}]],
     "risky-port": [[{"config": {"ExposedPorts": {"22/tcp": {}}}}], [{"config": {"ExposedPorts": {"5678/tcp": {}}}}]],
-    "no-healthcheck": [[{"config": {"Healthcheck": None}}], [{"config": {"Healthcheck": {"Test": ["NONE"]}}}]],
+    "no-healthcheck": [
+        [{"config": {"Healthcheck": None}}],
+        [{"config": {"Healthcheck": {"Test": ["NONE"]}}}],
+        [{"config": {"Healthcheck": {"Test": [["CMD", "x"]]}}}],
+    ],
     "command-missing": [
         [{"config": {"Healthcheck": {"Test": ["CMD-SHELL", "true"]}}}],
         [{"config": {"Healthcheck": {"Test": ["CMD", "/usr/bin/nothing"]}}}],
