@@ -67,6 +67,10 @@ def fuzz(session: nox.Session) -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="for all of them together; 60 unless said")
     options = parser.parse_args(session.posargs)
     install(session, "tests")
+    listing = (sys.executable, "-c", "from tests.fuzz.targets import TARGETS; print(*TARGETS)")
+    known = str(session.run(*listing, silent=True, log=False)).split()
+    if unknown := [name for name in options.targets if name not in known]:
+        session.error(f"there is no target {', '.join(unknown)}; there are {', '.join(known)}")
     file = "tests/fuzz/test_fuzz.py"
     chosen = [f"{file}::test_target[{name}]" for name in options.targets] or [file]
     env = {"BUILDKIT_FUZZ_SECONDS": str(options.seconds)}
