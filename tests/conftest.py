@@ -1,6 +1,11 @@
 """Settings of every test: properties are given the time they take, and say how to repeat a failure."""
 
+import signal
+
 from hypothesis import HealthCheck, settings
 
 settings.register_profile("ours", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ours")
+
+# A shell that starts the suite in the background has it, and all it starts, ignore Ctrl-C: tests that press it would wait.
+signal.signal(signal.SIGINT, signal.default_int_handler)

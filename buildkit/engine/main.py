@@ -134,7 +134,7 @@ def write_text(path: Path, text: str, *, append: bool = False) -> None:
     except OSError as error:
         if trouble := disk_trouble(error):
             raise BuildError(f"{path}: {trouble}", hint="free some room, or name another file") from error
-        raise DefinitionError(f"{path}: {error.strerror}") from error
+        raise DefinitionError(f"{path}: {error.strerror}", hint="name a file that can be written") from error
 
 
 def _write_beside(path: Path, text: str) -> None:

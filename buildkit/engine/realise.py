@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from buildkit.declare.pins import Model
 from buildkit.digest import Key
 from buildkit.engine.boxes import Boxes
-from buildkit.engine.gate import Gate
 from buildkit.engine.scheduler import Lane, Outcome, Task
 from buildkit.engine.shop import Shop
 from buildkit.engine.starting import keep_survey, watched
@@ -34,6 +35,9 @@ from buildkit.plan.spec import (
     Spec,
 )
 
+if TYPE_CHECKING:
+    from buildkit.engine.gate import Gate
+
 Write = Callable[[], Packed]
 Contents = Sequence[tuple[str, str]]
 
@@ -58,7 +62,6 @@ class Realiser:
         self._lookup = lookup
         self._composer = composer
         self._stage = stage
-        self._gate = Gate(shop)
         self._compression = Compression(shop.project.compression)
         self.tasks: dict[str, Task] = {}
         self._supplies = Supplies(shop, boxes, self.tasks, lambda: composer.builder, self._want_whole)
@@ -174,6 +177,12 @@ class Realiser:
 
         there = tuple(filter(None, needs))
         return self._packing(spec, "pack", write, self._scanned(spec, work, there), total=spec.weight)
+
+    @cached_property
+    def _gate(self) -> Gate:
+        from buildkit.engine.gate import Gate  # a build that packs no model need not load it
+
+        return Gate(self._shop)
 
     def _scanned(self, spec: Spec, work: PackModel, needs: tuple[str, ...]) -> tuple[str, ...]:
         """What to wait for, so that every file of a model is there and was found fit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -91,6 +92,21 @@ class Shop:
             path.unlink(missing_ok=True)
             raise LostError(f"{what}: the cached {name} was damaged, and is removed", hint="build again")
         return path
+
+    def download(self, sha256: FileHash, path: Path, fetch: Callable[[], None]) -> int | None:
+        """Let ``fetch`` bring a file to ``path``, and remember what it took; its bytes, None where it is there by now.
+
+        Another process that fetches the same is awaited. Raises what ``fetch`` does, and Interrupted.
+        """
+        with self.blobs.building(Key(sha256.hex), self.stop.is_set):
+            if path.exists():
+                return None
+            began = time.monotonic()
+            fetch()
+            size = path.stat().st_size
+            self.count(fetched=size)
+            self.ledger.add_download(sha256, path.name, size, time.monotonic() - began)
+            return size
 
     def find_wheel(self, key: Key) -> tuple[str, FileHash] | None:
         """File name and hash of a compiled wheel that is there."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from buildkit.declare.pins import Artifact, Model, ModelFile
-from buildkit.digest import FileHash, Key
+from buildkit.digest import FileHash
 from buildkit.engine.boxes import Boxes
 from buildkit.engine.fetch import Wanted
 from buildkit.engine.modelfiles import missing
@@ -72,15 +71,8 @@ class Supplies:
         if name not in self._tasks:
 
             def action() -> Outcome:
-                with self._shop.blobs.building(Key(sha256.hex), self._shop.stop.is_set):
-                    if path.exists():
-                        return Outcome(note="fetched by another build")
-                    began = time.monotonic()
-                    fetch(self._shop.progress(step))
-                    found = path.stat().st_size
-                    self._shop.count(fetched=found)
-                    self._shop.ledger.add_download(sha256, path.name, found, time.monotonic() - began)
-                    return Outcome(size=found)
+                size = self._shop.download(sha256, path, lambda: fetch(self._shop.progress(step)))
+                return Outcome(note="fetched by another build") if size is None else Outcome(size=size)
 
             self._tasks[name] = Task(name=step, phase="fetch", lane=Lane.NET, action=action, total=size or None)
         return name

@@ -126,7 +126,8 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(_MOST_BYTES)
     except OSError as error:
-        raise DefinitionError(f"{path}: this key cannot be read: {error.strerror}") from error
+        hint = "name the file of a key (PEM)"
+        raise DefinitionError(f"{path}: this key cannot be read: {error.strerror}", hint=hint) from error
 
 
 def _require() -> None:

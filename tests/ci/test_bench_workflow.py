@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.ci.runner import Machine, Run, Workflow
+from tests.ci.test_images_workflow import stamp
 from tests.e2e.tinyproject import Tiny
 
 pytestmark = pytest.mark.tools
@@ -38,9 +38,7 @@ def prepare(checkout: Path) -> None:
     (own,) = folder.glob("lib/python*/site-packages")
     (own / "others.pth").write_text(f"{sysconfig.get_path('purelib')}\n{checkout}\n")
     (folder / "bin/nox").symlink_to(Path(sys.executable).with_name("nox"))
-    made_of = hashlib.sha256((checkout / "pyproject.toml").read_bytes()).hexdigest()
-    stamp = f"{made_of} {checkout.resolve()} {os.path.realpath(folder / 'bin/python')}\n"
-    (folder / ".bootstrap-done").write_text(stamp)
+    stamp(checkout)
 
 
 @pytest.fixture
@@ -66,18 +64,16 @@ def history(tiny: Tiny) -> Path:
     return folder
 
 
-def _git(folder: Path, *arguments: str) -> None:
-    subprocess.run(("git", "-c", "user.name=N", "-c", "user.email=n@example.org", *arguments), cwd=folder, check=True)
+def _git(folder: Path, *arguments: str, **env: str) -> None:
+    who = ("-c", "user.name=N", "-c", "user.email=n@example.org")
+    subprocess.run(("git", *who, *arguments), cwd=folder, check=True, env=os.environ | env)
 
 
 def _commit(folder: Path, when: str) -> None:
     _git(folder, "add", ".")
-    seconds = subprocess.run(("date", f"--date={when}", "+%s"), capture_output=True, text=True, check=True).stdout
-    date = f"@{seconds.strip()} +0000"
-    subprocess.run(
-        ("git", "-c", "user.name=N", "-c", "user.email=n@example.org", "commit", "--quiet", f"--message={when}"),
-        cwd=folder, check=True, env={"GIT_COMMITTER_DATE": date, "GIT_AUTHOR_DATE": date, "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
+    told = subprocess.run(("date", f"--date={when}", "+@%s +0000"), capture_output=True, text=True, check=True)
+    date = told.stdout.strip()
+    _git(folder, "commit", "--quiet", f"--message={when}", GIT_COMMITTER_DATE=date, GIT_AUTHOR_DATE=date)
 
 
 def _run(tiny: Tiny, history: Path) -> Run:

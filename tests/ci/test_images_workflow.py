@@ -152,8 +152,13 @@ def prepare(checkout: Path) -> None:
     programs.mkdir(parents=True)
     for name in ("python", "nox"):
         (programs / name).symlink_to(Path(sys.executable).with_name(name))
+    stamp(checkout)
+
+
+def stamp(checkout: Path) -> None:
+    """Say of a checkout's environment what ci/bootstrap says when it has made one."""
     made_of = hashlib.sha256((checkout / "pyproject.toml").read_bytes()).hexdigest()
-    python = os.path.realpath(programs / "python")
+    python = os.path.realpath(checkout / ".venv/bin/python")
     (checkout / ".venv/.bootstrap-done").write_text(f"{made_of} {checkout.resolve()} {python}\n")
 
 

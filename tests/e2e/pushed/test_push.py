@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import new_tiny
 from tests.e2e.machines import (
     digest,
     done,
@@ -32,31 +31,6 @@ from tests.registry import make_authority, serve_registry, write_login
 pytestmark = pytest.mark.tools
 
 ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
-
-
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyProxy]:
-    with serve_registry(tmp_path_factory.mktemp("pushed")) as host, FaultyProxy(host) as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def machine(template: Path, registry: str, links: Path, proxy: FaultyProxy) -> Iterator[Tiny]:
-    """One machine for all tests: what one leaves in its cache the next need not build."""
-    tiny = new_tiny(template, registry, links)
-    trust(tiny, registry, proxy.host)
-    yield tiny
-    tiny.remove()
-
-
-@pytest.fixture
-def tiny(machine: Tiny, proxy: FaultyProxy) -> Iterator[Tiny]:
-    """That machine, with the project as it was committed."""
-    machine.git("checkout", "--quiet", ".")
-    machine.git("clean", "--quiet", "-fd")
-    proxy.clear()
-    yield machine
-    assert machine.left_over() == []
 
 
 @pytest.fixture

@@ -6,17 +6,15 @@ import base64
 import hashlib
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import new_tiny
 from tests.e2e.machines import digest, done, put_entry, trust
 from tests.e2e.tinyproject import Ended, Tiny, one_error
 from tests.faultyproxy import Fault, FaultyProxy
-from tests.registry import serve_registry
 
 pytestmark = pytest.mark.tools
 
@@ -25,29 +23,6 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 STATEMENT = "application/vnd.in-toto+json"
 CYCLONEDX = "https://cyclonedx.org/bom"
 SLSA = "https://slsa.dev/provenance/v1"
-
-
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyProxy]:
-    with serve_registry(tmp_path_factory.mktemp("attested")) as host, FaultyProxy(host) as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def machine(template: Path, registry: str, links: Path, proxy: FaultyProxy) -> Iterator[Tiny]:
-    tiny = new_tiny(template, registry, links)
-    trust(tiny, registry, proxy.host)
-    yield tiny
-    tiny.remove()
-
-
-@pytest.fixture
-def tiny(machine: Tiny, proxy: FaultyProxy) -> Iterator[Tiny]:
-    machine.git("checkout", "--quiet", ".")
-    machine.git("clean", "--quiet", "-fd")
-    proxy.clear()
-    yield machine
-    assert machine.left_over() == []
 
 
 @pytest.fixture

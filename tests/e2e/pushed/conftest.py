@@ -1,0 +1,40 @@
+"""A machine that pushes to a registry behind a proxy that counts and breaks: one of each for a module's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import new_tiny
+from tests.e2e.machines import trust
+from tests.e2e.tinyproject import Tiny
+from tests.faultyproxy import FaultyProxy
+from tests.registry import serve_registry
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyProxy]:
+    """Before a registry that has nothing yet."""
+    with serve_registry(tmp_path_factory.mktemp("pushed")) as host, FaultyProxy(host) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def machine(template: Path, registry: str, links: Path, proxy: FaultyProxy) -> Iterator[Tiny]:
+    """One machine for all tests: what one leaves in its cache the next need not build."""
+    tiny = new_tiny(template, registry, links)
+    trust(tiny, registry, proxy.host)
+    yield tiny
+    tiny.remove()
+
+
+@pytest.fixture
+def tiny(machine: Tiny, proxy: FaultyProxy) -> Iterator[Tiny]:
+    """That machine, with the project as it was committed."""
+    machine.git("checkout", "--quiet", ".")
+    machine.git("clean", "--quiet", "-fd")
+    proxy.clear()
+    yield machine
+    assert machine.left_over() == []
