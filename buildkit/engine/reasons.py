@@ -15,7 +15,7 @@ from buildkit.declare.pins import Model, Pin
 from buildkit.digest import Key
 from buildkit.engine.checkout import DiskCheckout
 from buildkit.errors import DefinitionError
-from buildkit.plan.causes import BlobGone, Cause, Damaged, Evicted, Forgotten, OnlyShared
+from buildkit.plan.causes import BlobGone, Cause, Damaged, Evicted, FirstBuild, Forgotten, OnlyShared
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import PackWheels, Spec
 from buildkit.plan.why import Past, find_causes
@@ -35,6 +35,8 @@ class Reasons:
         history = self._history
         if spec.name in history.forgotten:
             return (history.fate(spec.key) or Forgotten(),)
+        if history.is_first(spec.name):
+            return (history.fate(spec.key) or FirstBuild(),)
         return find_causes(spec, history.last.get(spec.name), history, self._places)
 
 
@@ -50,13 +52,16 @@ class LedgerHistory:
     def last(self) -> Mapping[str, str]:
         """Recipes of the stage's last build by layer name, also of the builder that compiled its wheels.
 
-        A stage that was never built itself may have been the builder of others.
+        Of a stage that was never built itself, those of the last builds of all others: they may have layers of it, or
+        have it as their builder. The latest counts.
         """
-        own = self._ledger.last_recipes(self._stage, self._refs[self._stage])
-        if own:
-            return self._tools(own.values()) | own
-        others = (self._tools(self._ledger.last_recipes(*pair).values()) for pair in self._refs.items())
-        return {name: recipe for made in others for name, recipe in made.items() if self._is_own(name)}
+        made = [self._own] if self._own else self._others()
+        return {name: recipe for own in made for name, recipe in (self._tools(own.values()) | own).items()}
+
+    def is_first(self, layer: str) -> bool:
+        """Whether neither the stage nor any layer of the one that ``layer`` belongs to was built before."""
+        stage = layer.partition("/")[0]
+        return not self._own and not any(name.startswith(f"{stage}/") for name in self.last)
 
     @cached_property
     def forgotten(self) -> frozenset[str]:
@@ -85,8 +90,15 @@ class LedgerHistory:
         layers = (self.find(key) for key in sorted(keys))
         return {layer.name: layer.recipe for layer in layers if layer}
 
-    def _is_own(self, name: str) -> bool:
-        return name.startswith((f"{self._stage}/", "/"))
+    @cached_property
+    def _own(self) -> Mapping[str, str]:
+        return self._ledger.last_recipes(self._stage, self._refs[self._stage])
+
+    def _others(self) -> list[dict[str, str]]:
+        """Recipes of the last build of every stage, the latest build last."""
+        lasts = {pair: self._ledger.builds(*pair, 1) for pair in self._refs.items()}
+        built = sorted((builds[0][0], pair) for pair, builds in lasts.items() if builds)
+        return [self._ledger.last_recipes(*pair) for _, pair in built]
 
 
 def read_tombstone(stone: Tombstone) -> Cause:

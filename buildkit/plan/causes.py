@@ -61,7 +61,7 @@ def one_line(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirstBuild(Cause):
-    """The stage was never built."""
+    """The stage was never built, nor any layer of it for another."""
 
     def _words(self) -> str:
         return "first build"
