@@ -139,20 +139,24 @@ class Database:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == VERSION:
             return
-        if version > VERSION:
-            raise BuildError(
-                f"{self._path}: written by a newer buildkit (schema {version}, this one knows {VERSION})",
-                hint="upgrade buildkit, or give this one a cache of its own: BUILDKIT_CACHE=/path",
-            )
+        self._refuse_newer(version)
         self._switch_to_wal()
         with closing(self._db.cursor()) as cursor:
             cursor.execute("BEGIN EXCLUSIVE")
             (version,) = cursor.execute("PRAGMA user_version").fetchone()  # another process may have been first
+            self._refuse_newer(version)
             for step in _STEPS[version:]:
                 for statement in filter(str.strip, step.split(";")):
                     cursor.execute(statement)
             cursor.execute(f"PRAGMA user_version={VERSION}")
             cursor.execute("COMMIT")
+
+    def _refuse_newer(self, version: int) -> None:
+        if version > VERSION:
+            raise BuildError(
+                f"{self._path}: written by a newer buildkit (schema {version}, this one knows {VERSION})",
+                hint="upgrade buildkit, or give this one a cache of its own: BUILDKIT_CACHE=/path",
+            )
 
     def _switch_to_wal(self) -> None:
         """Processes that make the file at the same time refuse one another here without waiting: we wait."""

@@ -156,6 +156,39 @@ def test_a_schema_from_the_future_is_named_and_left_alone(path: Path) -> None:
     assert rows(path, "PRAGMA user_version") == [(VERSION + 1,)]
 
 
+def shape(path: Path) -> dict[object, list[tuple[object, ...]]]:
+    tables = [name for (name,) in rows(path, "SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return {name: rows(path, f"PRAGMA table_info({name})") for name in tables}
+
+
+@pytest.mark.parametrize("version", range(1, VERSION))
+def test_every_older_schema_is_brought_up_to_date_with_what_is_in_it(path: Path, version: int, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        for step in database._STEPS[:version]:
+            db.executescript(step)
+        db.execute("INSERT INTO layers (key, kind, name, recipe, blobs, env, contents, seconds, built, used) "
+                   "VALUES (?, 'files', 'n', 'a', '[]', '[]', x'', 1.5, 2, 3)", (KEY.hex,))  # fmt: skip
+        db.execute(f"PRAGMA user_version = {version}")
+    with closing(Ledger(path)) as ledger:
+        assert ledger.find([KEY]) == {KEY: Made(blobs=(), seconds=1.5)}
+        ledger.add(OTHER, "k", "n", "b", MADE, [])
+        assert ledger.find([OTHER]) == {OTHER: MADE}
+    Ledger(tmp_path / "new.sqlite").close()
+    assert shape(path) == shape(tmp_path / "new.sqlite")
+    assert rows(path, "PRAGMA user_version") == [(VERSION,)]
+
+
+def test_a_newer_buildkit_that_is_quicker_to_bring_it_up_to_date_is_not_undone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        database.Database, "_switch_to_wal", lambda _self: rows(path, f"PRAGMA user_version = {VERSION + 1}")
+    )
+    with pytest.raises(BuildError, match="written by a newer buildkit"):
+        Ledger(path)
+    assert rows(path, "PRAGMA user_version") == [(VERSION + 1,)]
+
+
 @pytest.mark.parametrize(
     "data", [b"this is not a database, but long enough to look at" * 40, b"SQLite format 3\0" * 200]
 )
