@@ -91,7 +91,7 @@ class LedgerHistory:
         return {layer.name: layer.recipe for layer in layers if layer}
 
     @cached_property
-    def _own(self) -> Mapping[str, str]:
+    def _own(self) -> dict[str, str]:
         return self._ledger.last_recipes(self._stage, self._refs[self._stage])
 
     def _others(self) -> list[dict[str, str]]:
