@@ -104,15 +104,15 @@ def test_a_stage_that_was_never_built_had_layers_in_the_images_of_others(ledger:
 
 
 def test_of_several_images_that_had_a_layer_the_latest_counts(ledger: Ledger) -> None:
-    for number, stage in enumerate(("weights", "runtime", "builder"), 1):
+    for number, stage in enumerate(("runtime", "weights", "builder"), 1):
         recipe = f'{{"number":{number}}}'
         key = Key.of(recipe.encode())
         ledger.add(key, "files", "x/x", recipe, Made(blobs=()), [])
         layers = [{"name": "x/x", "key": str(key), "source": "built", "why": ""}]
         said = {"stage": stage, "image": REFS[stage], "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
-        ledger.add_build(said, 100.0 + number % 3)
-    assert LedgerHistory(ledger, "deps", REFS).last == {"x/x": '{"number":2}'}
-    assert LedgerHistory(ledger, "weights", REFS).last == {"x/x": '{"number":1}'}
+        ledger.add_build(said, 100.0 + number)
+    assert LedgerHistory(ledger, "deps", REFS).last == {"x/x": '{"number":3}'}
+    assert LedgerHistory(ledger, "weights", REFS).last == {"x/x": '{"number":2}'}
 
 
 def test_what_the_ledger_has_forgotten_is_not_called_new(ledger: Ledger) -> None:
