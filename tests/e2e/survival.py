@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.e2e.tinyproject import Ended, Tiny, wait_until
 
@@ -36,21 +37,41 @@ def make_rng(purpose: str = "") -> random.Random:
 
 def unsound(tiny: Tiny) -> list[str]:
     """What is wrong with a cache: bytes under a name that is not theirs, a damaged ledger, rows without their blobs."""
-    cache = tiny.cache
-    downloads = [path for path in cache.glob("files/*/*") if not path.name.startswith(".")]
-    named = {**{path: path.name for path in cache.glob("sha256/*")}, **{path: path.parent.name for path in downloads}}
-    wrong = [f"{path} holds other bytes" for path, name in named.items() if _sha256(path) != name]
-    with closing(sqlite3.connect(cache / "ledger.sqlite")) as db:
-        wrong += [f"ledger: {row[0]}" for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-        for key, blobs in db.execute("SELECT key, blobs FROM layers"):
-            for digest, _, size, *_ in json.loads(blobs):
-                path = cache / "sha256" / digest
-                if not path.exists() or path.stat().st_size != size:
-                    wrong.append(f"ledger: layer {key[:12]} has no blob {digest[:12]} of {size} bytes")
-        for table, column in (("wheels", "file"), ("downloads", "name")):
-            for name, sha256 in db.execute(f"SELECT {column}, sha256 FROM {table}"):
-                if not (cache / "files" / sha256 / name).exists():
-                    wrong.append(f"ledger: {table} has {name}, the cache has not")
+    with closing(sqlite3.connect(tiny.cache / "ledger.sqlite")) as db:
+        return [*misnamed(tiny), *contradictions(tiny, db)]
+
+
+def unsound_so_far(tiny: Tiny) -> list[str]:
+    """The same of a cache whose build was killed just now: its ledger may not be begun, and is left as it is."""
+    wrong = misnamed(tiny)
+    with TemporaryDirectory() as folder:
+        for path in tiny.cache.glob("ledger.sqlite*"):
+            if not path.name.endswith("-shm"):
+                shutil.copy(path, folder)
+        with closing(sqlite3.connect(Path(folder) / "ledger.sqlite")) as db:
+            begun = db.execute("PRAGMA user_version").fetchone() != (0,)
+            return wrong + (contradictions(tiny, db) if begun else [])
+
+
+def misnamed(tiny: Tiny) -> list[str]:
+    """Blobs and downloads that hold other bytes than their names say."""
+    downloads = [path for path in tiny.cache.glob("files/*/*") if not path.name.startswith(".")]
+    named = {**{path: path.name for path in tiny.cache.glob("sha256/*")}, **{p: p.parent.name for p in downloads}}
+    return [f"{path} holds other bytes" for path, name in named.items() if _sha256(path) != name]
+
+
+def contradictions(tiny: Tiny, db: sqlite3.Connection) -> list[str]:
+    """What is wrong with a ledger, and its rows without files."""
+    wrong = [f"ledger: {row[0]}" for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+    for key, blobs in db.execute("SELECT key, blobs FROM layers"):
+        for digest, _, size, *_ in json.loads(blobs):
+            path = tiny.cache / "sha256" / digest
+            if not path.exists() or path.stat().st_size != size:
+                wrong.append(f"ledger: layer {key[:12]} has no blob {digest[:12]} of {size} bytes")
+    for table, column in (("wheels", "file"), ("downloads", "name")):
+        for name, sha256 in db.execute(f"SELECT {column}, sha256 FROM {table}"):
+            if not (tiny.cache / "files" / sha256 / name).exists():
+                wrong.append(f"ledger: {table} has {name}, the cache has not")
     return wrong
 
 

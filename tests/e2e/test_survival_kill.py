@@ -20,6 +20,7 @@ from tests.e2e.survival import (
     left_behind,
     make_rng,
     unsound,
+    unsound_so_far,
     wipe,
 )
 from tests.e2e.tinyproject import Ended, Tiny, wait_until
@@ -105,7 +106,10 @@ def await_children(doomed: Doomed) -> None:
 
 
 def kill_often(tiny: Tiny, known: Undisturbed, rng: random.Random, *, whole: bool) -> None:
-    """Kill a build from nothing, and what goes on with it, and again; then let one end, look at all of it, and wipe."""
+    """Kill a build from nothing, and what goes on with it, and again; then let one end, look at all of it, and wipe.
+
+    After each kill nothing half-written may have a name, or a row.
+    """
     killed = 0
     while killed < _KILLS // 2:
         doomed, left = Doomed(tiny, _STAGE), 1.0
@@ -114,6 +118,7 @@ def kill_often(tiny: Tiny, known: Undisturbed, rng: random.Random, *, whole: boo
             if not doomed.kill(moment, whole=whole):
                 break
             killed += 1
+            assert unsound_so_far(tiny) == [], f"killed after {moment}"
             left *= rng.uniform(0.5, 1)  # roughly: what was done stays done
         ended = tiny.build(_STAGE)
         if not whole:  # what was started before may go on for a while, and make what the next build removes
