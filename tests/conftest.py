@@ -7,5 +7,5 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("ours", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ours")
 
-# A shell that starts the suite in the background has it, and all it starts, ignore Ctrl-C: tests that press it would wait.
+# a shell that starts the suite in the background has it, and all that it starts, ignore Ctrl-C
 signal.signal(signal.SIGINT, signal.default_int_handler)

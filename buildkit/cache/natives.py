@@ -35,6 +35,12 @@ class Natives:
         rows = self._ledger.select_in("SELECT digest, facts FROM natives WHERE digest IN", [d.hex for d in digests])
         return {Digest(digest): facts for digest, facts in rows if isinstance(facts, bytes)}
 
+    def hollow(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        """Those of blobs that are known to hold nothing native."""
+        nothing = "SELECT digest FROM natives WHERE facts = CAST('-' AS BLOB) AND digest IN"  # native/facts.py
+        rows = self._ledger.select_in(nothing, [digest.hex for digest in digests])
+        return frozenset(Digest(digest) for (digest,) in rows)
+
     def add(self, digest: Digest, facts: bytes) -> None:
         """Keep those of a blob."""
         self._ledger.write("INSERT OR REPLACE INTO natives VALUES (?,?,?)", (digest.hex, facts, time.time()))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.message import Message
 from functools import cache
@@ -108,7 +107,7 @@ def _look_inside(planner: Planner, blobs: Iterable[Blob]) -> Inside:
         found = hashlib.sha256()
         try:
             inside.add(_hashed(inflate(planner.shop.blobs.path(blob.digest), blob.compression), found.update), what)
-        except (BuildError, zlib.error, ValueError) as error:
+        except (BuildError, ValueError) as error:
             raise BuildError(f"{what} cannot be read: {error}", hint=_DAMAGED) from error
         if found.hexdigest() != blob.diff_id.hex:
             raise BuildError(f"{what} holds other bytes than were packed", hint=_DAMAGED)

@@ -17,7 +17,6 @@ from buildkit.digest import FileHash
 from buildkit.engine.assemble import assemble
 from buildkit.engine.deliver import import_image
 from buildkit.engine.layout import EPOCH, lay_out
-from buildkit.engine.pull import pull_image
 from buildkit.engine.refs import root_ref, whole_ref
 from buildkit.engine.scheduler import Outcome
 from buildkit.engine.secrets import PLACE, SecretKeptError, Secrets, find_secrets
@@ -26,13 +25,11 @@ from buildkit.errors import BuildError, MismatchError, ToolError, find_full_disk
 from buildkit.layers.blobstream import BlobStream
 from buildkit.layers.bytecode import Compiler, worker_argv
 from buildkit.layers.member import Compression, Packed
-from buildkit.layers.root import RootRules, pack_root
 from buildkit.oci.blob import Blob, Made
 from buildkit.oci.image import Image
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile, MakeRoot, PullImage, RunStep, Spec
 from buildkit.tools import buildah, skopeo
-from buildkit.tools.mmdebstrap import RootSpec, stream_root
 
 _CHUNK = 1 << 20
 
@@ -68,6 +65,9 @@ class Boxes:
 
     def make_root(self, work: MakeRoot, progress: Callable[[int], None]) -> Packed:
         """A Debian root, normalised, as a blob."""
+        from buildkit.layers.root import RootRules, pack_root  # few builds make one
+        from buildkit.tools.mmdebstrap import RootSpec, stream_root
+
         debian, shop = work.debian, self._shop
         spec = RootSpec(
             suite=debian.suite,
@@ -85,6 +85,8 @@ class Boxes:
 
     def pull(self, work: PullImage) -> tuple[Made, Sequence[tuple[str, str]]]:
         """A registry's image as blobs."""
+        from buildkit.engine.pull import pull_image
+
         return pull_image(work.ref, self._shop.project.target.deb_arch, self._shop.blobs), ()
 
     def run_step(self, spec: Spec, work: RunStep) -> tuple[Made, Sequence[tuple[str, str]]]:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 from buildkit.digest import Digest, Key
 from buildkit.engine.assemble import assemble, check_collisions
 from buildkit.engine.deliver import Stored, import_image
+from buildkit.engine.early import Early
 from buildkit.engine.meter import Meter
 from buildkit.engine.options import BuildOptions, open_sharing
 from buildkit.engine.planning import Planner, open_planner, shipping
 from buildkit.engine.scheduler import Lane, interruptible, run_tasks
 from buildkit.engine.shop import Shop
-from buildkit.engine.starting import keep_natives, warn_of_start
+from buildkit.engine.starting import keep_natives, warning_of_start
 from buildkit.errors import BuildError, LackingError, LostError, SharedLostError
 from buildkit.events import Note, StepFailed, StepFinished, StepStarted
 from buildkit.oci.blob import Made
@@ -31,6 +32,7 @@ from buildkit.report.words import say_count
 
 if TYPE_CHECKING:
     from buildkit.engine.attest import Saying
+    from buildkit.engine.push import Push
     from buildkit.oci.ref import Ref
 
 _DOWNLOADS = 8
@@ -136,21 +138,14 @@ class _Build:
             planned = self._planner.plan(name, storage=self._storage)
         plan = planned.plan
         told = self._take_over(plan)
-        self._realise(plan)
-        self._check_models(plan)
-        with self._meter.phase("assemble"):
-            check_collisions(plan.composition, shop.ledger, shop.blobs, self._listing)
-            composed, arch = plan.composition, shop.project.target.deb_arch
-            image = assemble(composed.specs, composed.config, shop.made, arch, most=shop.project.max_layers)
-            warn_of_start(composed, image, shop)
-        imported = self._deliver(image, planned.ref, planned.stored)
-        if shop.sharing.writes:
-            from buildkit.engine.publish import publish
-
-            with self._meter.phase("share"):
-                publish(self._planner, plan)
-        digest = self._push(image)
-        self._say_of(plan, image)
+        push = self._open_push()
+        with Early(shop, plan, wanted=not self._options.no_import) as early:
+            self._realise(plan, early, push)
+            self._check_models(plan)
+            image = self._assemble(plan)
+            with warning_of_start(plan.composition, image, shop):
+                imported = self._deliver(image, planned.ref, planned.stored)
+                digest = self._hand_out(plan, image, push)
         report = Report(
             stage=name,
             image=planned.ref,
@@ -169,6 +164,26 @@ class _Build:
         if told.missing or imported or report.pushed:
             shop.ledger.add_build(report.as_json(), self._started)
         return report
+
+    def _assemble(self, plan: Plan) -> Image:
+        shop, composed = self._shop, plan.composition
+        with self._meter.phase("assemble"):
+            check_collisions(composed, shop.ledger, shop.blobs, self._listing)
+            arch = shop.project.target.deb_arch
+            return assemble(composed.specs, composed.config, shop.made, arch, most=shop.project.max_layers)
+
+    def _hand_out(self, plan: Plan, image: Image, push: Push | None) -> str:
+        """Share and push; returns the digest of the manifest that was pushed, empty for none."""
+        if self._shop.sharing.writes:
+            from buildkit.engine.publish import publish
+
+            with self._meter.phase("share"):
+                publish(self._planner, plan)
+        if push is None:
+            return ""
+        digest = self._push(image, push)
+        self._say_of(plan, image)
+        return digest
 
     def _take_over(self, plan: Plan) -> Plan:
         """What the plan knows is known from now on; returns it as it will be told, earlier plans included."""
@@ -202,7 +217,7 @@ class _Build:
             self._shop.ledger.forget_shared(key)
             raise
 
-    def _realise(self, plan: Plan) -> None:
+    def _realise(self, plan: Plan, early: Early, push: Push | None) -> None:
         """Build what is missing, and fetch what is shared where its bytes are needed."""
         shop = self._shop
         needed = [e.spec for e in plan.entries if e.source is Source.BUILT or self._must_fetch(e)]
@@ -216,8 +231,9 @@ class _Build:
             stage = plan.composition.stage.name
             realiser = Realiser(shop, boxes, self._planner.lookup, self._planner.composer, stage)
             realiser.want(needed)
+            tasks = realiser.tasks | dict(early.tasks(realiser.tasks)) | (push.tasks if push else {})
             places = {Lane.CPU: self._options.jobs, Lane.NET: _DOWNLOADS, Lane.BOX: 1}
-            run_tasks(realiser.tasks, places, shop.say, shop.stop, self._meter)
+            run_tasks(tasks, places, shop.say, shop.stop, self._meter)
 
     def _check_models(self, plan: Plan) -> None:
         """Hold models of layers that are reused against the rules of today; raises ModelError."""
@@ -231,19 +247,22 @@ class _Build:
     def _must_fetch(self, entry: Entry) -> bool:
         return entry.source is Source.SHARED and (not self._options.no_import or entry.spec.key in self._wanted)
 
-    def _push(self, image: Image) -> str:
-        """Returns the digest of the manifest that was pushed, empty for none."""
+    def _open_push(self) -> Push | None:
         if not self._targets:
-            return ""
-        from buildkit.engine.push import push_image
+            return None
+        from buildkit.engine.push import Push
         from buildkit.tools.registry import Registries
 
+        return Push(self._targets, self._shop.blobs, Registries(self._shop.stop))
+
+    def _push(self, image: Image, push: Push) -> str:
+        """Returns the digest of the manifest that was pushed."""
         shop, ref = self._shop, str(self._targets[0])
         with self._meter.phase("push"):
             began = time.monotonic()
             shop.say(StepStarted(step=ref, phase="push"))
             try:
-                pushed = push_image(image, self._targets, shop.blobs, Registries(shop.stop))
+                pushed = push.run(image)
             except BuildError as error:
                 shop.say(StepFailed(step=ref, phase="push", message=error.message))
                 raise
@@ -255,7 +274,7 @@ class _Build:
     def _say_of(self, plan: Plan, image: Image) -> None:
         """Attach and sign what was asked for."""
         saying = self._saying
-        if saying is None or not self._targets:
+        if saying is None:
             return
         from buildkit.engine.attest import say_of_image
 

@@ -55,16 +55,26 @@ def import_image(image: Image, ref: str, blobs: Blobs, relatives: Iterable[str] 
     wanted = [layer.blob for layer in image.layers]
     shared = max((_common(s.diff_ids, tuple(blob.diff_id for blob in wanted)) for s in found), default=0)
     if shared < len(wanted):
-        with blobs.working_folder() as folder:
-            skopeo.write_layout(folder, image.oci_manifest(), image.config_blob())
-            for blob in dict.fromkeys(wanted):  # an image may have one layer twice
-                (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))
-            with _healing(wanted, blobs):
-                skopeo.copy_dir_to_storage(folder, f"@{Digest.of(image.config_blob()).hex}")
+        import_nameless(image, blobs)
     with blobs.working_folder() as folder:
         skopeo.write_layout(folder, manifest, image.config_blob())
         skopeo.copy_dir_to_storage(folder, ref)
     return sum(blob.unpacked for blob in wanted[shared:])
+
+
+def import_nameless(image: Image, blobs: Blobs) -> str:
+    """Bring the image's layers into local storage, as an image without a name; returns its id.
+
+    Raises ToolError, and LostError as `import_image` does.
+    """
+    config, wanted = image.config_blob(), [layer.blob for layer in image.layers]
+    with blobs.working_folder() as folder:
+        skopeo.write_layout(folder, image.oci_manifest(), config)
+        for blob in dict.fromkeys(wanted):  # an image may have one layer twice
+            (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))
+        with _healing(wanted, blobs):
+            skopeo.copy_dir_to_storage(folder, f"@{Digest.of(config).hex}")
+    return Digest.of(config).hex
 
 
 @contextmanager

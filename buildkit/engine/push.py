@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.cache.blobs import Blobs
 from buildkit.digest import Digest
+from buildkit.engine.scheduler import Lane, Outcome, Task
 from buildkit.errors import DamagedError, RegistryError
 from buildkit.oci.image import Image
 from buildkit.oci.ref import Ref
@@ -26,44 +28,59 @@ class Pushed:
     blobs: tuple[Digest, ...]
 
 
-def push_image(image: Image, refs: Sequence[Ref], blobs: Blobs, registries: Registries) -> Pushed:
-    """Make every one of ``refs`` name the image; nothing is sent to those that do.
+class Push:
+    """One image to one or more names in registries. ``tasks`` ask what they name now, while there is other work."""
 
-    Raises LackingError for blobs that are neither there nor here, DamagedError for those that were damaged here (they
-    are removed), RegistryError, ToolError or Interrupted.
-    """
-    manifest = image.oci_manifest()
-    found = {ref: _find(ref, registries) for ref in refs}
-    lacking = {ref: there for ref, there in found.items() if there != manifest}
-    sent = _push(image, lacking, blobs, registries) if lacking else ()
-    sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
-    size = len(manifest) * len(lacking) + (len(image.config_blob()) if lacking else 0)
-    return Pushed(digest=Digest.of(manifest), size=size + sum(sizes.get(digest, 0) for digest in sent), blobs=sent)
+    def __init__(self, refs: Sequence[Ref], blobs: Blobs, registries: Registries) -> None:
+        self._refs = refs
+        self._blobs = blobs
+        self._registries = registries
+        self._found: dict[Ref, bytes | None] = {}
+        self.tasks = {f"look:{ref}": self._task(ref) for ref in refs}
 
+    def run(self, image: Image) -> Pushed:
+        """Make every name name the image; nothing is sent to those that do.
 
-def _push(
-    image: Image, lacking: Mapping[Ref, bytes | None], blobs: Blobs, registries: Registries
-) -> tuple[Digest, ...]:
-    """Push to ``lacking``, each with the manifest that is there; the blobs that went up."""
-    sent: list[Digest] = []
-    with blobs.working_folder() as folder:
-        _lay_out(folder, image, blobs)
-        for ref, there in lacking.items():
+        Raises LackingError for blobs that are neither there nor here, DamagedError for those that were damaged here
+        (they are removed), RegistryError, ToolError or Interrupted.
+        """
+        manifest = image.oci_manifest()
+        lacking = {ref: there for ref in self._refs if (there := self._find(ref)) != manifest}
+        sent = self._push(image, lacking) if lacking else ()
+        sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
+        size = len(manifest) * len(lacking) + (len(image.config_blob()) if lacking else 0)
+        return Pushed(digest=Digest.of(manifest), size=size + sum(sizes.get(digest, 0) for digest in sent), blobs=sent)
+
+    def _task(self, ref: Ref) -> Task:
+        def action() -> Outcome:
+            with suppress(RegistryError):  # it is asked again when all else is done
+                self._find(ref)
+            return Outcome()
+
+        return Task(name=str(ref), phase="push", lane=Lane.NET, action=action, quiet=True)
+
+    def _find(self, ref: Ref) -> bytes | None:
+        if ref not in self._found:
             try:
-                sent += registries.push(folder, ref, notes=_missing(image, there) > _LITTLE)
-            except DamagedError as error:
-                blobs.drop_damaged(map(Digest, error.digests))
-                raise
-    return tuple(sent)
+                self._found[ref] = self._registries.manifest(ref)
+            except RegistryError as error:
+                if not error.denied:
+                    raise
+                self._found[ref] = None  # some say so of what is not there yet; if we may not, pushing says it
+        return self._found[ref]
 
-
-def _find(ref: Ref, registries: Registries) -> bytes | None:
-    try:
-        return registries.manifest(ref)
-    except RegistryError as error:
-        if error.denied:
-            return None  # so some answer for a repository that is not there yet; if we may not, pushing says so
-        raise
+    def _push(self, image: Image, lacking: Mapping[Ref, bytes | None]) -> tuple[Digest, ...]:
+        """Push to ``lacking``, each with the manifest that is there; the blobs that went up."""
+        sent: list[Digest] = []
+        with self._blobs.working_folder() as folder:
+            _lay_out(folder, image, self._blobs)
+            for ref, there in lacking.items():
+                try:
+                    sent += self._registries.push(folder, ref, notes=_missing(image, there) > _LITTLE)
+                except DamagedError as error:
+                    self._blobs.drop_damaged(map(Digest, error.digests))
+                    raise
+        return tuple(sent)
 
 
 def _missing(image: Image, found: bytes | None) -> int:

@@ -40,7 +40,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """Work that people see as ``name``; ``needs`` are the ids of tasks that must be done before."""
+    """Work that people see as ``name``; ``needs`` are the ids of tasks that must be done before.
+
+    Nothing is said of one that is ``quiet``, unless it fails. One that turns out to be ``needless`` when its turn comes
+    is done.
+    """
 
     name: str
     phase: str
@@ -48,13 +52,18 @@ class Task:
     action: Callable[[], Outcome]
     needs: tuple[str, ...] = ()
     total: int | None = None
+    quiet: bool = False
+    needless: Callable[[], bool] = bool
 
 
 def run_tasks(
     tasks: Mapping[str, Task], places: Mapping[Lane, int], say: Say, stop: threading.Event, meter: Meter
 ) -> None:
-    """Run all (by id), measured by their phases. Raises the failure, one BuildError for several, or Interrupted."""
-    waiting = dict(tasks)
+    """Run all (by id), measured by their phases; of those that could begin, the first in order do.
+
+    Raises the failure, one BuildError for several, or Interrupted.
+    """
+    waiting, free = dict(tasks), dict(places)
     running: dict[Future[None], str] = {}
     done: set[str] = set()
     failures: dict[str, BaseException] = {}
@@ -62,13 +71,15 @@ def run_tasks(
         pools = {lane: stack.enter_context(ThreadPoolExecutor(count)) for lane, count in places.items()}
         try:
             while waiting or running:
-                for name in _ready(waiting, done):
+                for name in _next(waiting, done, free):
                     task = waiting.pop(name)
+                    free[task.lane] -= 1
                     running[pools[task.lane].submit(_run, task, say, meter)] = name
                 if not running:
                     break  # what is left depends on a failure
                 for future in _wait(running):
                     name = running.pop(future)
+                    free[tasks[name].lane] += 1
                     error = future.exception()
                     if error is None:
                         done.add(name)
@@ -76,8 +87,6 @@ def run_tasks(
                         failures[name] = error
         except KeyboardInterrupt:
             stop.set()
-            for future in running:
-                future.cancel()  # first, so that none takes the place of one that ends now
             process.stop_all()
             raise Interrupted("interrupted; nothing half-built is kept") from None
     _raise([(f"{tasks[name].phase} {tasks[name].name}", error) for name, error in failures.items()])
@@ -85,8 +94,13 @@ def run_tasks(
         raise ValueError(f"steps that wait for what nobody does: {', '.join(waiting)}")
 
 
-def _ready(waiting: Mapping[str, Task], done: set[str]) -> list[str]:
-    return [name for name, task in waiting.items() if done.issuperset(task.needs)]
+def _next(waiting: Mapping[str, Task], done: set[str], free: Mapping[Lane, int]) -> list[str]:
+    """Those that can begin: they need nothing that is not done, and their lane has a place for them."""
+    found: dict[Lane, list[str]] = {lane: [] for lane in free}
+    for name, task in waiting.items():
+        if len(found[task.lane]) < free[task.lane] and done.issuperset(task.needs):
+            found[task.lane].append(name)
+    return [name for names in found.values() for name in names]
 
 
 def _wait(running: Mapping[Future[None], str]) -> set[Future[None]]:
@@ -95,8 +109,11 @@ def _wait(running: Mapping[Future[None], str]) -> set[Future[None]]:
 
 
 def _run(task: Task, say: Say, meter: Meter) -> None:
+    if task.needless():
+        return
     began = time.monotonic()
-    say(StepStarted(step=task.name, phase=task.phase, total=task.total))
+    if not task.quiet:
+        say(StepStarted(step=task.name, phase=task.phase, total=task.total))
     try:
         with meter.phase(task.phase):
             outcome = task.action()
@@ -110,7 +127,8 @@ def _run(task: Task, say: Say, meter: Meter) -> None:
         raise
     seconds = time.monotonic() - began
     finished = StepFinished(step=task.name, phase=task.phase, seconds=seconds, size=outcome.size, note=outcome.note)
-    say(finished)
+    if not task.quiet:
+        say(finished)
 
 
 def _raise(failures: Sequence[tuple[str, BaseException]]) -> None:

@@ -9,9 +9,9 @@ not, and their blobs are not here, nothing is said.
 from __future__ import annotations
 
 import time
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -79,13 +79,23 @@ def tell_natives(shop: Shop, made: Made) -> tuple[bytes, ...]:
     return facts if any(facts) and sum(map(len, facts)) <= MOST_NATIVES else ()
 
 
-def warn_of_start(composition: Composition, image: Image, shop: Shop) -> None:
-    """Say what keeps files of an image from being loaded, as far as its layers are here."""
+@contextmanager
+def warning_of_start(composition: Composition, image: Image, shop: Shop) -> Iterator[None]:
+    """Beside the block, find out what keeps files of an image from being loaded, as far as its layers are here."""
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(_warn, composition, image, shop)
+        yield
+    looking.result()
+
+
+def _warn(composition: Composition, image: Image, shop: Shop) -> None:
     if not composition.root:
         return  # layers for others to include
     env = {name: value for name, value in image.config.env if name in _VARIABLES}
-    asked = [_RULES, image.arch, sorted(env.items()), [layer.blob.digest.hex for layer in image.layers]]
-    key, natives = Key.of(canonical_json(asked).encode()), Natives(shop.ledger)
+    natives, digests = Natives(shop.ledger), [layer.blob.digest for layer in image.layers]
+    hollow = natives.hollow(digests)  # whatever an application's lines are
+    asked = [_RULES, image.arch, sorted(env.items()), [digest.hex for digest in digests if digest not in hollow]]
+    key = Key.of(canonical_json(asked).encode())
     said = natives.said(key)
     if said is None:
         said = _check(composition, env, image.arch, shop)
@@ -136,7 +146,7 @@ def _find_facts(owned: Sequence[tuple[Spec, Blob]], shop: Shop) -> list[tuple[st
             facts[digest] = _read(name, blob, shop)
         except Interrupted:
             raise
-        except (BuildError, OSError, ValueError, zlib.error):
+        except (BuildError, OSError, ValueError):
             return None  # whoever needs the blob's bytes says what is wrong with it
         natives.add(digest, encode_facts(facts[digest]))
     return [(spec.name, facts[blob.digest]) for spec, blob in owned]

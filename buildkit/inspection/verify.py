@@ -23,6 +23,7 @@ from buildkit.engine.planning import Planner, check_stage, open_planner
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.inspection.attested import NAMES, Check, Proof, Reader, State
 from buildkit.oci.blob import Made
+from buildkit.oci.image import TITLE
 from buildkit.oci.ref import Ref, parse_ref
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
@@ -34,8 +35,6 @@ from buildkit.tools.registry import Registries
 
 if TYPE_CHECKING:
     from buildkit.tools.keys import Verifier
-
-_TITLE = "org.opencontainers.image.title"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +228,7 @@ def _stage_of(image: Remote) -> str:
     """The stage that the image's title names (``PROJECT/STAGE``)."""
     config = json.loads(image.config).get("config")
     labels = config.get("Labels") if isinstance(config, dict) else None
-    title = labels.get(_TITLE) if isinstance(labels, dict) else None
+    title = labels.get(TITLE) if isinstance(labels, dict) else None
     if not isinstance(title, str) or "/" not in title:
         raise DefinitionError(
             f"{image.ref}: its labels name no stage", hint="say which one it should be: --stage STAGE"

@@ -73,7 +73,7 @@ class BlobStream:
         self._compression = compression
         self._compressor = _MAKERS[compression]()
         self._tar = hashlib.sha256()
-        self._blob = hashlib.sha256()
+        self._blob = self._tar if compression is Compression.NONE else hashlib.sha256()
         self._stored = 0
         self._failure: BaseException | None = None
         self._blocks: Queue[bytes | None] = Queue(_QUEUED)
@@ -150,6 +150,7 @@ class BlobStream:
 
     def _store(self, packed: bytes) -> None:
         if packed:
-            self._blob.update(packed)
+            if self._blob is not self._tar:
+                self._blob.update(packed)
             self._out.write(packed)
             self._stored += len(packed)

@@ -28,6 +28,7 @@ OCI_LAYER = {
     Compression.GZIP: "application/vnd.oci.image.layer.v1.tar+gzip",
     Compression.ZSTD: "application/vnd.oci.image.layer.v1.tar+zstd",
 }
+TITLE = "org.opencontainers.image.title"
 _NANOSECONDS = 1_000_000_000
 
 

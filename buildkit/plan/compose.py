@@ -13,6 +13,7 @@ from buildkit.declare.project import Project
 from buildkit.declare.stage import Config, Models, Stage
 from buildkit.digest import Key, canonical_json
 from buildkit.errors import DefinitionError, Problem
+from buildkit.oci.image import TITLE
 from buildkit.plan.checkout import Checkout
 from buildkit.plan.packing import group_wheels, order_layers
 from buildkit.plan.roots import Roots, step_names
@@ -258,7 +259,7 @@ class Composer:
         elif resolved.chain:
             env = {"PATH": path} | env
         labels = {
-            "org.opencontainers.image.title": f"{self._project.name}/{resolved.stage.name}",
+            TITLE: f"{self._project.name}/{resolved.stage.name}",
             "org.opencontainers.image.description": resolved.stage.summary,
             **dict(self._project.labels),
             **_base_labels(resolved),

@@ -16,13 +16,12 @@ from typing import Any
 from buildkit.cache.notes import Notes
 from buildkit.errors import ToolError
 from buildkit.events import Note, Say
-from buildkit.oci.image import EPOCH
+from buildkit.oci.image import EPOCH, TITLE
 from buildkit.tools import storage
 from buildkit.tools.buildah import remove_containers
 from buildkit.tools.process import find_tool
 from buildkit.tools.storage import StoredContainer, StoredImage
 
-_TITLE = "org.opencontainers.image.title"
 _OURS = "buildkit"  # the comment of a history line (oci/image.py)
 _STARTER = r"localhost/{project}/[^/:]+:(root|whole)-[0-9a-f]{{12}}"
 _BOX = re.compile(r"buildkit-[0-9]+-[0-9a-f]{12}")  # tools/buildah.py
@@ -125,7 +124,7 @@ def _is_ours(config: Mapping[str, Any], project: str, *, named: bool) -> bool:
     if _is_starter(below, project):
         return len(comments) > 1 and set(comments[:-1]) == {_OURS}
     labels = (config.get("config") or {}).get("Labels") or {}
-    return set(comments) == {_OURS} and (named or labels.get(_TITLE, "").startswith(f"{project}/"))
+    return set(comments) == {_OURS} and (named or labels.get(TITLE, "").startswith(f"{project}/"))
 
 
 def _is_alive(box: str) -> bool:

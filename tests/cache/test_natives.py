@@ -13,6 +13,7 @@ from buildkit.cache.ledger import Ledger
 from buildkit.cache.natives import Natives
 from buildkit.cache.stock import Still, Stock
 from buildkit.digest import Digest, Key
+from buildkit.native.facts import Facts, encode_facts
 
 ONE, TWO = Digest.of(b"one"), Digest.of(b"two")
 SET = Key.of(b"a set of layers")
@@ -30,6 +31,13 @@ def test_facts_are_found_by_the_digest_of_a_blob(ledger: Ledger) -> None:
     natives.add(ONE, b"facts")
     natives.add(ONE, b"other facts")
     assert natives.find([ONE, TWO]) == {ONE: b"other facts"}
+
+
+def test_blobs_that_hold_nothing_native_are_known(ledger: Ledger) -> None:
+    natives = Natives(ledger)
+    natives.add(ONE, encode_facts(Facts()))
+    natives.add(TWO, encode_facts(Facts(links={"usr/lib/a.so": "b.so"})))
+    assert natives.hollow([ONE, TWO, Digest.of(b"unknown")]) == {ONE}
 
 
 def test_what_was_said_of_a_set_is_said_again_also_that_it_was_nothing(ledger: Ledger) -> None:

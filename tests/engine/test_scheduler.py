@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -60,6 +61,34 @@ def test_every_task_runs_once_after_what_it_needs(shape: list[tuple[set[int], La
     assert sorted(done) == sorted(found.name for found in tasks)
     for found in tasks:
         assert all(done.index(need) < done.index(found.name) for need in found.needs)
+
+
+def test_of_those_that_could_begin_the_first_in_order_do() -> None:
+    """Though others were ready before: what is built lies in order, and the lowest is wanted first."""
+    begun: list[str] = []
+    late = [task(str(number), lambda n=str(number): begun.append(n), "gate", lane=Lane.BOX) for number in range(3)]
+    early = [task(name, lambda n=name: begun.append(n), lane=Lane.BOX) for name in "abc"]
+    gate = task("gate", lambda: None, "a", lane=Lane.BOX)
+    run(gate, *late, *early)
+    assert begun == ["a", "0", "1", "2", "b", "c"]
+
+
+def test_of_a_quiet_task_only_a_failure_is_said() -> None:
+    said: list[Event] = []
+    run(replace(task("a"), quiet=True), said=said)
+    assert said == []
+    with pytest.raises(BuildError):
+        run(replace(task("a", fail(BuildError("no"))), quiet=True), said=said)
+    assert [type(event) for event in said] == [StepFailed]
+
+
+def test_a_needless_task_is_done_as_soon_as_its_turn_comes() -> None:
+    said: list[Event] = []
+    before: list[str] = []
+    needless = replace(task("b", fail(BuildError("no")), "a"), needless=lambda: bool(before))
+    run(needless, task("a", lambda: before.append("a")), task("c", lambda: before.append("c"), "b"), said=said)
+    assert before == ["a", "c"]
+    assert {event.step for event in said if isinstance(event, StepStarted)} == {"a", "c"}
 
 
 def test_lanes_run_side_by_side_each_with_its_places() -> None:

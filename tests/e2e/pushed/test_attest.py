@@ -198,7 +198,8 @@ def test_a_signature_is_this_keys_of_this_image(tiny: Tiny, repo: str, keys: Pat
     assert len(raw(tiny, f"{repo}:{tag_of(pushed)}.sig")["layers"]) == 2
     assert len(raw(tiny, f"{repo}:{tag_of(pushed)}.att")["layers"]) == 4
     for name in ("one", "two"):
-        assert verdict(tiny, f"{repo}:one", "--attested", "--key", str(keys / f"{name}.pub"))["holds"]
+        found = verdict(tiny, f"{repo}:one", "--attested", "--key", str(keys / f"{name}.pub"))
+        assert found["holds"], found
     # another image under the old one's signature
     tiny.write("stages/app/app/words.txt", "other words\n")
     other_image = push(tiny, f"{repo}:other")
@@ -340,7 +341,8 @@ def test_others_who_list_at_the_same_time_lose_nothing(
         assert child.returncode == 0, text
     assert len(raw(tiny, f"{repo}:{tag_of(pushed)}")["manifests"]) == 4
     for name in ("one", "two"):
-        assert verdict(tiny, f"{repo}:one", "--attested", "--key", str(keys / f"{name}.pub"))["holds"]
+        found = verdict(tiny, f"{repo}:one", "--attested", "--key", str(keys / f"{name}.pub"))
+        assert found["holds"], found
 
 
 def test_keys_that_cannot_be_used_are_found_before_anything_is_built(tiny: Tiny, repo: str, keys: Path) -> None:

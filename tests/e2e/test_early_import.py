@@ -1,0 +1,62 @@
+"""Lower layers are imported while those above are made; nothing of that is left, whatever comes of the build."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from tests.e2e.tinyproject import Ended, Tiny, one_error
+
+_NOX = "import runpy; sys.argv = ['nox', *sys.argv[4:]]; runpy.run_module('nox', run_name='__main__')"
+_EAGER = "import sys; from buildkit.engine import early; early.WORTH = 1; "
+_FORGETFUL = _EAGER + "early.remove_image = print; "
+
+
+def run_as(tiny: Tiny, code: str, session: str, **env: str) -> Ended:
+    """Run a session in an interpreter that did something before: the tiny layers are worth no early import else."""
+    tiny.before = (sys.executable, "-c", code + _NOX)
+    try:
+        return tiny.run(session, **env)
+    finally:
+        tiny.before = ()
+
+
+def early_lines(ended: Ended) -> list[str]:
+    return [line for line in ended.text.splitlines() if "import  app: " in line]
+
+
+def test_the_image_is_the_same_and_nothing_else_is_left(make_tiny: Callable[[], Tiny]) -> None:
+    eager, patient = make_tiny(), make_tiny()
+    ended = run_as(eager, _EAGER, "build-app")
+    assert ended.code == 0, ended.text
+    assert "app: 1 of 9 layers" in early_lines(ended)[0], ended.text
+    built = patient.build("app")
+    assert not early_lines(built)
+    assert ended.report
+    assert built.report
+    assert ended.report["digest"] == built.report["digest"]
+    assert ended.report["bytes"]["imported"] == built.report["bytes"]["imported"] > 0
+    assert eager.images() == patient.images()
+    assert eager.left_over() == []
+    assert eager.run_image("app", "/bin/sh", "-c", "echo it runs") == "it runs\n"
+    again = run_as(eager, _EAGER, "build-app")
+    assert again.code == 0
+    assert not early_lines(again)
+
+
+def test_a_build_that_fails_leaves_no_image(tiny: Tiny) -> None:
+    ended = run_as(tiny, _EAGER, "build-app", PIP_FIND_LINKS="/nowhere")
+    assert "no index and no find-links has beta" in one_error(ended, 1)
+    assert early_lines(ended), ended.text
+    assert tiny.images() == {}
+
+
+def test_what_a_killed_build_leaves_is_removed_by_gc(tiny: Tiny) -> None:
+    ended = run_as(tiny, _FORGETFUL, "build-app")
+    assert ended.code == 0, ended.text
+    named = {"localhost/tiny/app:latest"}
+    assert tiny.images().keys() > named
+    collected = tiny.run("cache", "gc")
+    assert collected.code == 0, collected.text
+    assert tiny.images().keys() == named
+    assert tiny.run_image("app", "/bin/sh", "-c", "echo it runs") == "it runs\n"
