@@ -297,7 +297,8 @@ class _Build:
         with self._meter.phase("import"):
             began = time.monotonic()
             say(StepStarted(step=ref, phase="import"))
-            size = import_image(image, ref, self._shop.blobs, map(self._shop.project.ref, self._planner.graph.stages))
+            relatives = map(self._shop.project.ref, self._planner.graph.stages)
+            size = import_image(image, ref, self._shop.blobs, relatives, stored)
             say(StepFinished(step=ref, phase="import", seconds=time.monotonic() - began, size=size))
         return size
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 
 from buildkit.cache.blobs import Blobs
 from buildkit.digest import DiffId, Digest
@@ -36,26 +37,31 @@ def find_stored(ref: str) -> Stored | None:
     return Stored(manifest=manifest, diff_ids=tuple(DiffId.parse(layer["digest"]) for layer in layers))
 
 
-def import_image(image: Image, ref: str, blobs: Blobs, relatives: Iterable[str] = ()) -> int:
+def import_image(
+    image: Image, ref: str, blobs: Blobs, relatives: Iterable[str] = (), stored: Stored | None = None
+) -> int:
     """Make ``ref`` name the image in local storage; returns the bytes imported (uncompressed).
 
     The blobs go in under an OCI manifest, for only that may name zstd, as an image without a name; then the same
     config gets its Docker manifest, of uncompressed layers, which storage has by now, and the name: HEALTHCHECK is
     read from images of that type. So a name is moved once, when all of its image is there.
 
-    ``relatives`` are images that may share its lower layers, for the count of bytes. Raises ToolError, and LostError
-    for blobs that are not in the cache, or were damaged there and are removed: a new plan builds them.
+    ``relatives`` are images that may share its lower layers, for the count of bytes; ``stored`` is what is known to be
+    under the name. Raises ToolError, and LostError for blobs that are not in the cache, or were damaged there and are
+    removed: a new plan builds them.
     """
-    manifest = image.docker_manifest()
-    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-        own, *others = pool.map(find_stored, dict.fromkeys((ref, *relatives)))
+    manifest, wanted = image.docker_manifest(), [layer.blob for layer in image.layers]
+    own = stored or find_stored(ref)
     if own is not None and own.manifest == manifest:
         return 0
-    found = [stored for stored in (own, *others) if stored]
-    wanted = [layer.blob for layer in image.layers]
-    shared = max((_common(s.diff_ids, tuple(blob.diff_id for blob in wanted)) for s in found), default=0)
-    if shared < len(wanted):
-        import_nameless(image, blobs)
+    shared = _common(own, wanted)
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        others = pool.map(find_stored, dict.fromkeys(relatives))
+        if own is None:
+            shared = max((_common(other, wanted) for other in others), default=0)
+        if shared < len(wanted):
+            import_nameless(image, blobs)  # the others answer meanwhile
+        shared = max((shared, *(_common(other, wanted) for other in others)))
     with blobs.working_folder() as folder:
         skopeo.write_layout(folder, manifest, image.config_blob())
         skopeo.copy_dir_to_storage(folder, ref)
@@ -95,8 +101,7 @@ def _healing(wanted: Iterable[Blob], blobs: Blobs) -> Iterator[None]:
         ) from error
 
 
-def _common(old: tuple[DiffId, ...], new: tuple[DiffId, ...]) -> int:
-    for depth, (before, after) in enumerate(zip(old, new, strict=False)):
-        if before != after:
-            return depth
-    return min(len(old), len(new))
+def _common(stored: Stored | None, wanted: Sequence[Blob]) -> int:
+    """How many layers, from the lowest, a stored image has as they are wanted."""
+    pairs = zip(stored.diff_ids if stored else (), wanted, strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1].diff_id, pairs))

@@ -138,6 +138,17 @@ def test_layers_of_a_relative_count_as_there(deliver: Deliver, storage: Storage)
     assert deliver(image("a", "b", "c"), "localhost/p/base:latest", "localhost/p/none:latest") == 100
 
 
+def test_what_is_known_to_be_stored_is_not_asked_for(
+    deliver: Deliver, storage: Storage, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(image("a", "b"))
+    known = find_stored(REF)
+    asked: list[str] = []
+    monkeypatch.setattr(skopeo, "raw_manifest", asked.append)
+    assert import_image(image("a", "c"), REF, blobs, ["localhost/p/base:latest"], known) == 10
+    assert asked == ["localhost/p/base:latest"]
+
+
 def test_only_a_docker_manifest_names_layers_by_their_tars(storage: Storage) -> None:
     assert find_stored(REF) is None
     wanted = image("a", "b")
