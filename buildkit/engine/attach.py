@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 PREDICATE = "in-toto.io/predicate-type"
 SIGNED_BY = "io.xoe.buildkit.signed-by"
 _TRIES = 6  # of merging into a tag that others write to
+_SETTLED = 0.5  # seconds after which who read before we wrote has written, too
 _FOREIGN = ("artifactType", "data")  # what skopeo 1.9 would drop from a line of an index
 
 
@@ -83,9 +84,24 @@ class Attacher:
         self._blobs = blobs
         self.size = 0  # bytes that went up
 
-    def attest(self, statements: Sequence[Statement], signer: Signer | None) -> None:
-        """Attach statements; earlier ones of ours, of the same type and signed by the same key, make way."""
+    def attach(self, statements: Sequence[Statement], signer: Signer | None, pause: Callable[[float], object]) -> None:
+        """Attach statements, if any, and with a ``signer`` sign them and the image.
+
+        Earlier ones of ours, of the same type and signed by the same key, make way. No registry compares before it
+        swaps, so who wrote is asked to ``pause`` for so many seconds, and looks again, until all is as it should be.
+        """
         said = [self._say(statement, signer) for statement in statements]
+        for _ in range(_TRIES):
+            before = self.size
+            if said:
+                self._attest(said, signer)
+            if signer is not None:
+                self._sign(signer)
+            if self.size == before:
+                return
+            pause(_SETTLED)
+
+    def _attest(self, said: Sequence[Said], signer: Signer | None) -> None:
         tag = self._repository.tagged(referrers_tag(self._subject.digest))
         known = self._registries.manifest(tag)
         there = {one.digest for one in self._read_index(tag, known)}
@@ -98,7 +114,7 @@ class Attacher:
             blobs = {one.part.digest: one.data for one in said}
             self._merge_parts(attestations_tag(self._subject.digest), parts, blobs, lambda part: _is_ours(part, parts))
 
-    def sign(self, signer: Signer) -> None:
+    def _sign(self, signer: Signer) -> None:
         """Put a signature of the image beside those that it has, unless this key has signed it."""
         claim = render_claim(self._repository.repository, self._subject.digest)
         signature = base64.b64encode(signer.sign(claim)).decode("ascii")

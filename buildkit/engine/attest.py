@@ -49,11 +49,10 @@ def say_of_image(planner: Planner, composition: Composition, manifest: bytes, re
 
     Raises BuildError, RegistryError or Interrupted; the image itself has been pushed.
     """
-    attacher = Attacher(ref, manifest, Registries(planner.shop.stop), planner.shop.blobs)
-    if saying.attest:
-        attacher.attest(make_statements(planner, composition, Digest.of(manifest), ref), saying.signer)
-    if saying.signer is not None:
-        attacher.sign(saying.signer)
+    shop = planner.shop
+    attacher = Attacher(ref, manifest, Registries(shop.stop), shop.blobs)
+    statements = make_statements(planner, composition, Digest.of(manifest), ref) if saying.attest else []
+    attacher.attach(statements, saying.signer, shop.stop.wait)
     return attacher.size
 
 

@@ -13,7 +13,7 @@ from buildkit.cache.blobs import Blobs
 from buildkit.digest import Digest
 from buildkit.engine.attach import Attacher
 from buildkit.errors import BuildError
-from buildkit.oci.attached import referrers_tag, signatures_tag
+from buildkit.oci.attached import attestations_tag, referrers_tag, signatures_tag
 from buildkit.oci.ref import Ref, parse_ref
 from buildkit.supply.statement import PROVENANCE, Statement
 from buildkit.tools.keys import Signer
@@ -77,17 +77,21 @@ def attach(table: Table, blobs: Blobs) -> Attacher:
     return Attacher(REF, IMAGE, cast("Registries", table), blobs)
 
 
+def at_once(_seconds: float) -> None:
+    return
+
+
 def index(*lines: dict[str, Any]) -> bytes:
     return json.dumps({"schemaVersion": 2, "manifests": lines}).encode()
 
 
 def test_lines_have_artifact_types_where_they_can(blobs: Blobs, signer: Signer) -> None:
     table = Table()
-    attach(table, blobs).attest([STATEMENT], None)
+    attach(table, blobs).attach([STATEMENT], None, at_once)
     (line,) = table.listed()
     assert line["artifactType"] == "application/vnd.in-toto+json"
     writes = list(table.writes)
-    attach(table, blobs).attest([STATEMENT], None)
+    attach(table, blobs).attach([STATEMENT], None, at_once)
     assert table.writes == writes
 
 
@@ -95,13 +99,13 @@ def test_lines_go_without_where_only_ours_would_lack_them(blobs: Blobs) -> None:
     table = Table(keeps=False)
     name = f"localhost:5000/x:{referrers_tag(DIGEST)}"
     table.manifests[name] = index({**THEIRS, "annotations": {"their": "note"}})
-    attach(table, blobs).attest([STATEMENT], None)
+    attach(table, blobs).attach([STATEMENT], None, at_once)
     theirs, ours = table.listed()
     assert theirs["annotations"] == {"their": "note"}
     assert "artifactType" not in ours
     table.manifests[name] = before = index({**THEIRS, "artifactType": "x/y"})
     with pytest.raises(BuildError, match="would drop what others have noted"):
-        attach(table, blobs).attest([STATEMENT], None)
+        attach(table, blobs).attach([STATEMENT], None, at_once)
     assert table.manifests[name] == before
 
 
@@ -119,10 +123,29 @@ def test_a_writer_in_between_loses_nothing(blobs: Blobs, signer: Signer) -> None
         return plain(ref)
 
     table.manifest = racing  # type: ignore[method-assign]
-    attach(table, blobs).attest([STATEMENT], None)
+    attach(table, blobs).attach([STATEMENT], None, at_once)
     assert table.listed()[0]["digest"][7] == "2"
     assert len(table.listed()) == 2
     assert reads == [2]
+
+
+@pytest.mark.parametrize("tag", [referrers_tag(DIGEST), attestations_tag(DIGEST), signatures_tag(DIGEST)])
+def test_who_read_before_and_writes_after_we_looked_takes_nothing_away(blobs: Blobs, signer: Signer, tag: str) -> None:
+    table, name = Table(), f"localhost:5000/x:{tag}"
+    pauses: list[float] = []
+
+    def overwritten(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 1:
+            del table.manifests[name]
+
+    attach(table, blobs).attach([STATEMENT], signer, overwritten)
+    assert name in table.manifests
+    assert len(pauses) == 2
+    assert min(pauses) >= 0.5
+    writes = list(table.writes)
+    attach(table, blobs).attach([STATEMENT], signer, pauses.append)
+    assert (table.writes, len(pauses)) == (writes, 2)
 
 
 def test_who_is_overwritten_for_ever_says_so(blobs: Blobs) -> None:
@@ -130,7 +153,7 @@ def test_who_is_overwritten_for_ever_says_so(blobs: Blobs) -> None:
     plain = table.manifest
     table.manifest = lambda ref: index(THEIRS) if "sha256-" in str(ref) else plain(ref)  # type: ignore[method-assign]
     with pytest.raises(BuildError, match="others write there all the time"):
-        attach(table, blobs).attest([STATEMENT], None)
+        attach(table, blobs).attach([STATEMENT], None, at_once)
 
 
 def test_signatures_of_others_stay_and_ours_is_made_once(blobs: Blobs, signer: Signer) -> None:
@@ -139,23 +162,20 @@ def test_signatures_of_others_stay_and_ours_is_made_once(blobs: Blobs, signer: S
     theirs = {**THEIRS, "annotations": {"theirs": "1", "dev.cosignproject.cosign/signature": "no base64"}}
     table.manifests[tag] = json.dumps({"schemaVersion": 2, "config": {"mediaType": "x"}, "layers": [theirs]}).encode()
     for _ in range(2):
-        attach(table, blobs).sign(signer)
+        attach(table, blobs).attach([], signer, at_once)
     first, ours = json.loads(table.manifests[tag])["layers"]
     assert first == theirs
     assert ours["mediaType"] == "application/vnd.dev.cosign.simplesigning.v1+json"
     assert table.writes == [tag]
-    attach(table, blobs).sign(Signer(ec.generate_private_key(ec.SECP256R1())))
+    attach(table, blobs).attach([], Signer(ec.generate_private_key(ec.SECP256R1())), at_once)
     assert len(json.loads(table.manifests[tag])["layers"]) == 3
 
 
 @pytest.mark.parametrize("nonsense", [b"no JSON", b'{"schemaVersion": 2, "mediaType": "text/html"}'])
 def test_what_cannot_be_read_is_not_overwritten(blobs: Blobs, signer: Signer, nonsense: bytes) -> None:
-    for tag, act in (
-        (referrers_tag(DIGEST), lambda attacher: attacher.attest([STATEMENT], None)),
-        (signatures_tag(DIGEST), lambda attacher: attacher.sign(signer)),
-    ):
+    for tag, statements, key in ((referrers_tag(DIGEST), [STATEMENT], None), (signatures_tag(DIGEST), [], signer)):
         table = Table()
         table.manifests[f"localhost:5000/x:{tag}"] = nonsense
         with pytest.raises(BuildError, match="cannot be read, and so not added to"):
-            act(attach(table, blobs))
+            attach(table, blobs).attach(statements, key, at_once)
         assert table.writes == []
