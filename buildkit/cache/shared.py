@@ -7,8 +7,8 @@ held against its digest, its diff_id and its sizes when it is fetched.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildkit.cache.blobs import Blobs
@@ -19,12 +19,15 @@ from buildkit.oci.entry import (
     EMPTY,
     Entry,
     Nonsense,
+    Told,
     decode_entries,
     decode_listing,
+    decode_natives,
     encode_entry,
     encode_listing,
     encode_roster,
     entry_tag,
+    find_told,
     roster_tag,
 )
 from buildkit.oci.ref import Ref
@@ -43,6 +46,14 @@ class Fetched:
     contents: Contents | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roster:
+    """The layers of a stage's image, and the blob that tells what their native files need, if there is one."""
+
+    entries: Mapping[Key, Entry] = field(default_factory=dict)
+    told: Told | None = None
+
+
 class SharedCache:
     """Entries of one repository. Methods raise RegistryError, BuildError for nonsense, or Interrupted."""
 
@@ -50,10 +61,22 @@ class SharedCache:
         self.repository = repository
         self._registries = registries
 
-    def roster(self, stage: str, refused: Refused) -> dict[Key, Entry]:
+    def roster(self, stage: str, refused: Refused) -> Roster:
         """The layers of the stage's image that was shared last: one request. ``refused`` is told of nonsense."""
         ref = self.repository.tagged(roster_tag(stage))
-        return _decode(ref, self._registries.manifest(ref), refused)
+        manifest = self._registries.manifest(ref)
+        entries = _decode(ref, manifest, refused)
+        return Roster(entries=entries, told=find_told(manifest) if manifest and entries else None)
+
+    def natives(self, stage: str, blobs: Blobs) -> dict[Digest, bytes]:
+        """What the stage's roster, as it is now, tells of native files by blob: one request."""
+        ref = self.repository.tagged(roster_tag(stage))
+        with blobs.working_folder() as folder:
+            self._registries.fetch(ref, folder)  # skopeo holds the blob against its digest
+            try:
+                return _read_natives(folder)
+            except Nonsense as error:
+                raise BuildError(f"{ref}: {error}") from error
 
     def find(self, keys: Iterable[Key], refused: Refused) -> dict[Key, Entry]:
         """What is shared of keys: one request each, several at once. ``refused`` is told of nonsense."""
@@ -106,10 +129,16 @@ class SharedCache:
                 blobs.drop_damaged(map(Digest, error.digests))
                 raise
 
-    def publish_roster(self, stage: str, entries: Iterable[Entry], blobs: Blobs) -> None:
-        """Say of what the stage's image consists now. Raises Nonsense if that is too much."""
-        manifest = encode_roster(entries)
+    def publish_roster(self, stage: str, entries: Iterable[Entry], natives: bytes | Told | None, blobs: Blobs) -> None:
+        """Say of what the stage's image consists now, and what its native files need: a blob, or the name of one.
+
+        Raises Nonsense if that is too much, and LackingError if the registry has no blob of that name.
+        """
+        told = Told(Digest.of(natives), len(natives)) if isinstance(natives, bytes) else natives
+        manifest = encode_roster(entries, told)
         with blobs.working_folder() as folder:
+            if told and isinstance(natives, bytes):
+                (folder / told.digest.hex).write_bytes(natives)
             self._push(folder, manifest, EMPTY, roster_tag(stage))
 
     def _push(self, folder: Path, manifest: bytes, config: bytes, tag: str) -> tuple[Digest, ...]:
@@ -123,6 +152,18 @@ def _decode(ref: Ref, manifest: bytes | None, refused: Refused) -> dict[Key, Ent
     except Nonsense as error:
         refused(f"{ref}: {error}")
         return {}
+
+
+def _read_natives(folder: Path) -> dict[Digest, bytes]:
+    """What a roster that was fetched tells of native files; raises Nonsense."""
+    manifest = (folder / "manifest.json").read_bytes()
+    entries, told = decode_entries(manifest), find_told(manifest)
+    if told is None:
+        return {}
+    path = folder / told.digest.hex
+    if path.stat().st_size != told.size:
+        raise Nonsense("what it tells of native files is of another size")
+    return decode_natives(path.read_bytes(), [blob.digest for one in entries.values() for blob in one.made.blobs])
 
 
 def _read_listing(folder: Path) -> Contents | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from buildkit.cache.natives import Natives
 from buildkit.digest import Key
 from buildkit.engine.planning import Planner
 from buildkit.engine.scheduler import Lane, Outcome, Task, run_tasks
@@ -33,7 +34,9 @@ def publish(planner: Planner, plan: Plan) -> int:
     if entries and shop.sharing.writes:
         tasks = {entry.key.hex: _share(shop, entry, known) for entry in entries}
         run_tasks(tasks, {Lane.NET: _UPLOADS}, shop.say, shop.stop, shop.meter)
-    shop.sharing.publish_roster(stage, [known[key] for key in told if key in known], shop.blobs)
+    shared = [known[key] for key in told if key in known]
+    natives = Natives(shop.ledger).find(blob.digest for entry in shared for blob in entry.made.blobs)
+    shop.sharing.publish_roster(stage, shared, natives, shop.blobs)
     return shop.tally.pushed - before
 
 

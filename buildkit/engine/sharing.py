@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from buildkit.cache.blobs import Blobs
 from buildkit.digest import Digest, Key
-from buildkit.errors import BuildError, DamagedError, Interrupted, RegistryError, SharedLostError
+from buildkit.errors import BuildError, DamagedError, Interrupted, LackingError, RegistryError, SharedLostError
 from buildkit.events import Note, Say, StepFinished, StepStarted
 from buildkit.report.words import say_count
 
 if TYPE_CHECKING:
-    from buildkit.cache.shared import Contents, Fetched, SharedCache
+    from buildkit.cache.shared import Contents, Fetched, Roster, SharedCache
     from buildkit.oci.entry import Entry
 
 _Result = TypeVar("_Result")
@@ -33,8 +34,11 @@ class Sharing:
         self._write = write
         self._asked: dict[Key, Entry | None] = {}
         self._lost: set[Key] = set()
-        self._rosters: dict[tuple[str, str], Mapping[Key, Entry]] = {}
+        self._rosters: dict[tuple[str, str], Roster] = {}
+        self._natives: dict[tuple[str, str], Mapping[Digest, bytes]] = {}
         self._lock = threading.Lock()
+        self._asking = threading.Lock()  # for rosters
+        self._telling = threading.Lock()  # of native files
 
     @property
     def name(self) -> str:
@@ -62,8 +66,16 @@ class Sharing:
             self._asked |= dict.fromkeys(unknown) | found
         return {key: entry for key in wanted if (entry := self._asked[key]) is not None}
 
+    def natives(self, stage: str, digests: Iterable[Digest], blobs: Blobs) -> dict[Digest, bytes]:
+        """What the stage's roster tells of the native files of blobs: one request in a run."""
+        cache, wanted = self._read, list(digests)
+        if cache is None or not wanted:
+            return {}
+        told = self._attempt(cache, lambda: self._tell(cache, stage, blobs)) or {}
+        return {digest: told[digest] for digest in wanted if digest in told}
+
     def entries(self, keys: Iterable[Key]) -> dict[Key, Entry]:
-        """All that is told of keys, one request each: rosters leave out what is seldom wanted."""
+        """All that is told of keys, one request each: what a roster does not tell."""
         cache, wanted = self._read, list(keys)
         if cache is None or not wanted:
             return {}
@@ -85,7 +97,8 @@ class Sharing:
         cache = self._write
         if cache is None:
             return {}
-        found = dict(self._attempt(cache, lambda: self._roster(cache, stage)) or {})
+        roster = self._attempt(cache, lambda: self._roster(cache, stage))
+        found = dict(roster.entries) if roster else {}
         if cache is self._read:
             found |= {key: entry for key, entry in self._asked.items() if entry is not None}
         return {key: found[key] for key in keys if key in found and key not in self._lost}
@@ -105,34 +118,76 @@ class Sharing:
         except Nonsense:
             return None  # too large, and nothing else: an entry is well-formed
 
-    def publish_roster(self, stage: str, entries: Sequence[Entry], blobs: Blobs) -> None:
-        """Share of what a stage's image consists, unless that is known."""
+    def publish_roster(
+        self, stage: str, entries: Sequence[Entry], natives: Mapping[Digest, bytes], blobs: Blobs
+    ) -> None:
+        """Share of what a stage's image consists, unless that is known; ``natives`` are the facts that are known here.
+
+        What else is told of native files is taken over from the roster before, by its name alone where that suffices.
+        """
         from buildkit.oci.entry import Nonsense
 
         cache = self._write
-        if cache is None or list(self._rosters.get((str(cache.repository), stage), {}).values()) == list(entries):
+        if cache is None:
+            return
+        known = self._rosters.get((str(cache.repository), stage))
+        if list(known.entries.values() if known else ()) == list(entries):
             return
         try:
-            self._attempt(cache, lambda: cache.publish_roster(stage, entries, blobs), writing=True)
+            self._attempt(cache, lambda: self._write_roster(cache, stage, entries, natives, blobs), writing=True)
         except Nonsense:
             return  # too large: keys are asked for one by one
 
+    def _write_roster(
+        self, cache: SharedCache, stage: str, entries: Sequence[Entry], natives: Mapping[Digest, bytes], blobs: Blobs
+    ) -> None:
+        from buildkit.native.facts import NOTHING
+        from buildkit.oci.entry import encode_natives
+
+        digests, before = _digests(entries), self._roster(cache, stage)
+        if before.told and digests - natives.keys():
+            if all(natives.get(digest) == NOTHING for digest in digests - _digests(before.entries.values())):
+                with suppress(LackingError):
+                    cache.publish_roster(stage, entries, before.told, blobs)
+                    return
+            else:
+                natives = {**self._tell(cache, stage, blobs), **natives}
+        cache.publish_roster(stage, entries, encode_natives(natives, digests), blobs)
+
     def _find(self, cache: SharedCache, stage: str, keys: Sequence[Key]) -> dict[Key, Entry]:
-        roster = self._roster(cache, stage)
+        roster = self._roster(cache, stage).entries
         found = {key: roster[key] for key in keys if key in roster}
         refused: list[str] = []
         found |= cache.find([key for key in keys if key not in found], refused.append)
         self._say_refused(refused)
         return found
 
-    def _roster(self, cache: SharedCache, stage: str) -> Mapping[Key, Entry]:
+    def _roster(self, cache: SharedCache, stage: str) -> Roster:
+        from buildkit.cache.shared import Roster
+
         place = (str(cache.repository), stage)
-        if stage and place not in self._rosters:
-            self._rosters[place] = {}  # if it fails it is not asked for again
-            refused: list[str] = []
-            self._rosters[place] = cache.roster(stage, refused.append)
-            self._say_refused(refused)
-        return self._rosters.get(place, {})
+        with self._asking:
+            if stage and place not in self._rosters:
+                self._rosters[place] = Roster()  # if it fails it is not asked for again
+                refused: list[str] = []
+                self._rosters[place] = cache.roster(stage, refused.append)
+                self._say_refused(refused)
+            return self._rosters.get(place, Roster())
+
+    def _tell(self, cache: SharedCache, stage: str, blobs: Blobs) -> Mapping[Digest, bytes]:
+        """What a stage's roster tells of native files; one that cannot be had, or is nonsense, is said."""
+        place = (str(cache.repository), stage)
+        with self._telling:
+            if place not in self._natives:
+                self._natives[place] = {}  # likewise
+                if self._roster(cache, stage).told:
+                    try:
+                        self._natives[place] = cache.natives(stage, blobs)
+                    except BuildError as error:
+                        if isinstance(error, Interrupted) or _is_failing(error):
+                            raise
+                        self._say_refused([error.message])
+            return self._natives[place]
 
     def _say_refused(self, refused: Sequence[str]) -> None:
         if refused:
@@ -150,7 +205,7 @@ class Sharing:
         except BuildError as error:
             self._asked[key] = None
             self._lost.add(key)
-            failing = isinstance(error, RegistryError) and (error.down or error.denied)
+            failing = _is_failing(error)
             if failing:
                 self._fail(cache, error, writing=False)
             what = f"{entry.name} is not to be had from the shared cache: {error.message}"
@@ -180,3 +235,12 @@ class Sharing:
             what = _NEITHER if reads and writes else _NOT_READ if reads else _NOT_WRITTEN
             hint = f" ({error.hint})" if error.hint else ""
             self._say(Note(text=f"shared cache: {error.message}; {what}{hint}", warning=True))
+
+
+def _is_failing(error: BuildError) -> bool:
+    """Whether it is the cache that fails, and not what is asked of it."""
+    return isinstance(error, RegistryError) and (error.down or error.denied)
+
+
+def _digests(entries: Iterable[Entry]) -> frozenset[Digest]:
+    return frozenset(blob.digest for entry in entries for blob in entry.made.blobs)

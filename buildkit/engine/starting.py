@@ -98,7 +98,8 @@ def _warn(composition: Composition, image: Image, shop: Shop) -> None:
     key = Key.of(canonical_json(asked).encode())
     said = natives.said(key)
     if said is None:
-        said = _check(composition, env, image.arch, shop)
+        with shop.meter.phase("look"):
+            said = _check(composition, env, image.arch, shop)
         if said is None:
             return
         natives.say(key, said)
@@ -112,7 +113,7 @@ def _check(composition: Composition, env: dict[str, str], arch: str, shop: Shop)
     from buildkit.native.facts import merge
 
     owned = [(spec, blob) for spec in composition.specs for blob in shop.made[spec.key].blobs]
-    facts = _find_facts(owned, shop)
+    facts = _find_facts(composition.stage.name, owned, shop)
     if facts is None:
         return None
     found = [one for one in check_native(merge(facts), env, arch) if one.severity >= Severity.MEDIUM]
@@ -122,7 +123,7 @@ def _check(composition: Composition, env: dict[str, str], arch: str, shop: Shop)
     return tuple(lines)
 
 
-def _find_facts(owned: Sequence[tuple[Spec, Blob]], shop: Shop) -> list[tuple[str, Facts]] | None:
+def _find_facts(stage: str, owned: Sequence[tuple[Spec, Blob]], shop: Shop) -> list[tuple[str, Facts]] | None:
     """What each blob holds, lowest first; None where one is neither known nor here, or cannot be read.
 
     Also None where nothing native was made here, and the rest came from a shared cache: it was said there.
@@ -134,9 +135,7 @@ def _find_facts(owned: Sequence[tuple[Spec, Blob]], shop: Shop) -> list[tuple[st
     if elsewhere:
         if all(known.get(blob.digest) == NOTHING for spec, blob in owned if spec.key not in shop.remote):
             return None
-        for entry in shop.sharing.entries({s.key: None for s, blob in elsewhere if blob.digest not in known}).values():
-            keep_natives(shop, entry)
-        known = natives.find(blob.digest for _, blob in owned)
+        known |= _ask(stage, [(spec, blob) for spec, blob in elsewhere if blob.digest not in known], shop)
     facts = {digest: found for digest, data in known.items() if (found := decode_facts(data)) is not None}
     missing = {blob.digest: (spec.name, blob) for spec, blob in owned if blob.digest not in facts}
     if not all(shop.blobs.has(blob.digest, blob.size) for _, blob in missing.values()):
@@ -150,6 +149,17 @@ def _find_facts(owned: Sequence[tuple[Spec, Blob]], shop: Shop) -> list[tuple[st
             return None  # whoever needs the blob's bytes says what is wrong with it
         natives.add(digest, encode_facts(facts[digest]))
     return [(spec.name, facts[blob.digest]) for spec, blob in owned]
+
+
+def _ask(stage: str, wanted: Sequence[tuple[Spec, Blob]], shop: Shop) -> dict[Digest, bytes]:
+    """What a shared cache tells of native files, by one request; it is asked one by one for what its roster lacks."""
+    natives, digests = Natives(shop.ledger), [blob.digest for _, blob in wanted]
+    for digest, facts in shop.sharing.natives(stage, digests, shop.blobs).items():
+        natives.add(digest, facts)
+    known = natives.find(digests)
+    for entry in shop.sharing.entries({s.key: None for s, blob in wanted if blob.digest not in known}).values():
+        keep_natives(shop, entry)
+    return natives.find(digests)
 
 
 def _read(name: str, blob: Blob, shop: Shop) -> Facts:

@@ -2,10 +2,14 @@
 
 An *entry* (tag ``cache-KEY``) is an OCI artifact manifest whose layers are the blobs of one key, and whose config
 is the listing of the paths that they own. A *roster* (tag ``cache-of-STAGE``) describes all layers of a stage's
-last image, and of what it is built with, in one manifest without blobs, so that one request answers for most keys. Both
+last image, and of what it is built with, in one manifest, so that one request answers for most keys. Both
 carry the same description of a layer as an annotation: base64 of zlib of JSON (image specification, manifest.md,
 "guidelines for artifact usage"). A listing is zlib of a line of JSON, ``[PATH, CONTENT]``, for each path; content is a
 SHA-256, or ``-> TARGET`` of a link.
+
+A roster's only layer tells what the native files of all its layers need: zlib of JSON, with ``facts`` by the digest of
+the blob, and ``untold``, the digests of those of which nothing is known. What is in neither has no native files; so
+the layer stays the same where only other layers change. It is the empty blob where nothing is known.
 
 skopeo reads neither manifests nor configs above 4 MiB, so what is larger is not shared.
 """
@@ -16,12 +20,14 @@ import base64
 import json
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from buildkit.digest import DiffId, Digest, Key, canonical_json
 from buildkit.layers.member import Compression
+from buildkit.native.facts import NOTHING
 from buildkit.oci.blob import Blob, Made
 from buildkit.oci.claims import MOST
 from buildkit.oci.image import OCI_LAYER, OCI_MANIFEST
@@ -31,9 +37,10 @@ EMPTY = b"{}"
 _ENTRY = "application/vnd.xoe.buildkit.entry.v1+json"
 _ROSTER = "application/vnd.xoe.buildkit.roster.v1+json"
 _LISTING = "application/vnd.xoe.buildkit.listing.v1+zlib"
+_NATIVES = "application/vnd.xoe.buildkit.natives.v1+zlib"
 _ANNOTATION = "io.xoe.buildkit.layers"
 _FORMAT = 1
-_READ_BYTES = 4 << 20  # of a manifest or a config
+_READ_BYTES = 4 << 20  # of a manifest, a config, or what tells of native files
 _MOST_BYTES = 8 << 20  # of a description, unpacked
 _MOST_LISTED = 64 << 20  # bytes of a listing, unpacked
 _MOST_PATHS = 500_000
@@ -59,7 +66,7 @@ class Entry:
     """What a registry says of one key: what it came to, and the paths that it claims. Raises Nonsense.
 
     ``natives`` are the facts of each blob's native files (`native.facts.encode_facts`), empty where they are not told:
-    a roster tells none, they would be most of it, and few builds ask for them.
+    a roster tells them in a blob of its own, for they would be most of it, and few builds ask for them.
     """
 
     key: Key
@@ -87,6 +94,14 @@ class Entry:
             raise Nonsense("it tells too much of native files")
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The blob of a roster that tells of native files: how it is named."""
+
+    digest: Digest
+    size: int
+
+
 def entry_tag(key: Key) -> str:
     """The tag of a key's entry."""
     return f"cache-{key.hex}"
@@ -110,10 +125,26 @@ def encode_entry(entry: Entry, config: bytes) -> bytes:
     )
 
 
-def encode_roster(entries: Iterable[Entry]) -> bytes:
-    """The manifest of a roster; its config and only layer are the empty blob, `EMPTY`. Raises Nonsense likewise."""
+def encode_roster(entries: Iterable[Entry], told: Told | None = None) -> bytes:
+    """The manifest of a roster; its config is the empty blob, `EMPTY`, and so is its layer where nothing is ``told``.
+
+    Raises Nonsense likewise.
+    """
     empty = _descriptor(EMPTY_TYPE, EMPTY)
-    return _manifest(_ROSTER, empty, [empty], [_write_entry(entry) for entry in entries])
+    layer = {"mediaType": _NATIVES, "digest": str(told.digest), "size": told.size} if told else empty
+    return _manifest(_ROSTER, empty, [layer], [_write_entry(entry) for entry in entries])
+
+
+def encode_natives(known: Mapping[Digest, bytes], digests: Iterable[Digest]) -> bytes | None:
+    """What a roster tells of the blobs ``digests``; None where nothing of them is ``known``, or too much."""
+    listed = {digest.hex: known.get(digest, b"") for digest in digests}
+    listed = {name: data if len(data) <= MOST_NATIVES else b"" for name, data in listed.items()}
+    facts = {name: base64.b64encode(data).decode() for name, data in listed.items() if data not in (b"", NOTHING)}
+    untold = sorted(name for name, data in listed.items() if not data)
+    text = canonical_json({"format": _FORMAT, "facts": facts, "untold": untold}).encode()
+    packed = zlib.compress(text, 9)
+    fits = len(text) <= _MOST_BYTES and len(packed) <= _READ_BYTES
+    return packed if fits and len(untold) < len(listed) else None
 
 
 def encode_listing(contents: Iterable[tuple[str, str]] | None) -> bytes:
@@ -143,6 +174,33 @@ def decode_entries(manifest: bytes) -> dict[Key, Entry]:
     except _WRONG as error:
         raise Nonsense(f"it cannot be read: {type(error).__name__}") from error
     return {entry.key: entry for entry in entries}
+
+
+def find_told(roster: bytes) -> Told | None:
+    """The blob of a roster that tells of native files; None where it has none that could be."""
+    with suppress(*_WRONG):
+        (layer,) = json.loads(roster)["layers"]
+        digest, size = Digest.parse(layer["digest"]), layer["size"]
+        if layer["mediaType"] == _NATIVES and type(size) is int and 0 < size <= _READ_BYTES:
+            return Told(digest, size)
+    return None
+
+
+def decode_natives(packed: bytes, digests: Iterable[Digest]) -> dict[Digest, bytes]:
+    """What is told of those of a roster's blobs, ``digests``, of which anything is; raises Nonsense."""
+    try:
+        value = json.loads(_inflate(packed, _MOST_BYTES))
+        if value["format"] != _FORMAT:
+            raise Nonsense("it was written by another version of buildkit")
+        untold = {Digest(name) for name in _listed(value["untold"])}
+        facts = {Digest(name): base64.b64decode(_text(one), validate=True) for name, one in value["facts"].items()}
+    except Nonsense:
+        raise
+    except _WRONG as error:
+        raise Nonsense(f"what it tells of native files cannot be read: {type(error).__name__}") from error
+    if not all(0 < len(data) <= MOST_NATIVES for data in facts.values()):
+        raise Nonsense("it tells too much of native files, or nothing")
+    return {digest: facts.get(digest, NOTHING) for digest in digests if digest not in untold}
 
 
 def decode_listing(config: bytes) -> list[tuple[str, str]]:

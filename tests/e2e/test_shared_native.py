@@ -118,7 +118,7 @@ def test_a_changed_source_is_compiled_in_a_builder_from_the_cache(
     assert re.search(r"^ +pull +builder/", ended.text, re.MULTILINE)
     assert re.search(r"^ +compile +fast 1.0", ended.text, re.MULTILINE)
     assert re.search(r"^ +start +bytecode compiler", ended.text, re.MULTILINE)
-    assert proxy.count("GET", "/manifests/cache-of-app") == 1
+    assert proxy.count("GET", "/manifests/cache-of-app") == 2, "its layers, and later what their native files need"
     assert warnings(ended) == []
     assert python(runner, f"{repo}:three", "-c", _IMPORT) == "80 sdist 2\n"
     # the machine that has built everything comes to the same

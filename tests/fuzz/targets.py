@@ -601,6 +601,33 @@ def _decode_entries(data: bytes) -> None:
     find_meetings({key: entry.claims for key, entry in found.items()})
 
 
+def _natives() -> list[bytes]:
+    import zlib
+
+    from buildkit.digest import Digest
+    from buildkit.native.facts import NOTHING
+    from buildkit.oci.entry import encode_natives
+
+    one, two, three = (Digest(digit * 64) for digit in "123")
+    return [zlib.decompress(encode_natives({one: b"facts", two: NOTHING}, (one, two, three)) or b"")]
+
+
+@target("json", _natives)
+def cache_natives(data: bytes) -> None:
+    import zlib
+
+    from buildkit.digest import Digest
+    from buildkit.oci.entry import Nonsense, decode_natives, encode_natives, find_told
+
+    digests = [Digest(digit * 64) for digit in "123"]
+    find_told(data)
+    for packed in (data, zlib.compress(data)):
+        try:
+            encode_natives(decode_natives(packed, digests), digests)
+        except Nonsense as error:
+            harmless(error)
+
+
 @target("bytes", lambda: [b'["opt/a","%s"]\n["opt/b","-> a"]\n' % (b"0" * 64)])
 def cache_listing(data: bytes) -> None:
     import zlib

@@ -15,18 +15,24 @@ from hypothesis import strategies as st
 
 from buildkit.digest import DiffId, Digest, Key
 from buildkit.layers.member import Compression
+from buildkit.native.facts import NOTHING
 from buildkit.oci.blob import Blob, Made
 from buildkit.oci.claims import MOST
 from buildkit.oci.entry import (
     EMPTY,
+    MOST_NATIVES,
     Entry,
     Nonsense,
+    Told,
     decode_entries,
     decode_listing,
+    decode_natives,
     encode_entry,
     encode_listing,
+    encode_natives,
     encode_roster,
     entry_tag,
+    find_told,
     is_cache_tag,
     roster_tag,
 )
@@ -58,6 +64,8 @@ ENTRIES = st.builds(
     made=MADE,
     claims=st.lists(PATHS, max_size=4).map(tuple),
 )
+DIGESTS = st.binary(max_size=1).map(Digest.of)
+FACTS = st.dictionaries(DIGESTS, st.just(NOTHING) | st.binary(min_size=1, max_size=9), max_size=6)
 CONTENTS = st.lists(st.tuples(PATHS, st.just("0" * 64) | PATHS.map(lambda path: f"-> ../{path}")), max_size=6)
 VALUES = st.recursive(
     st.none()
@@ -135,6 +143,42 @@ def test_what_is_told_of_native_files_is_read_as_it_was_written() -> None:
     assert decode_entries(encode_roster([told]))[told.key].natives == ()
     assert told == entry(), "or a roster would be written again and again"
     assert "natives" not in described(encode_entry(entry(), b""))["layers"][0], "others' bytes stay what they were"
+
+
+@given(FACTS, st.sets(DIGESTS, max_size=4))
+def test_what_a_roster_tells_of_native_files_is_read_as_it_was_written(
+    known: dict[Digest, bytes], unknown: set[Digest]
+) -> None:
+    digests = {*known, *unknown}
+    data = encode_natives(known, digests)
+    if data is None:
+        assert not known
+        return
+    assert decode_natives(data, digests) == known
+    assert data == encode_natives(dict(reversed(known.items())), sorted(digests, key=str)), "in any order"
+    told = Told(Digest.of(data), len(data))
+    manifest = encode_roster([entry()], told)
+    assert find_told(manifest) == told
+    assert decode_entries(manifest) == {entry().key: entry()}, "who does not know of it reads the rest"
+
+
+def test_layers_without_native_files_change_nothing_of_what_is_told() -> None:
+    one, two, three, four = (Digest.of(bytes([n])) for n in range(4))
+    known = {one: b"facts", two: NOTHING, three: NOTHING}
+    data = encode_natives(known, [one, two])
+    assert data == encode_natives(known, [one, three])
+    assert data != encode_natives(known, [one, two, four]), "nothing is known of it, which is not the same"
+    assert data != encode_natives(known, [two])
+
+
+def test_nothing_is_told_where_nothing_is_known_or_too_much() -> None:
+    digests = [Digest.of(bytes([n])) for n in range(64)]
+    assert encode_natives({}, digests) is None
+    assert encode_natives({}, []) is None
+    assert encode_natives({digest: bytes(MOST_NATIVES) for digest in digests}, digests) is None
+    data = encode_natives({digests[0]: b"facts", digests[1]: bytes(MOST_NATIVES + 1)}, digests[:2])
+    assert data is not None
+    assert decode_natives(data, digests[:2]) == {digests[0]: b"facts"}
 
 
 def test_the_same_entry_gives_the_same_bytes() -> None:
@@ -331,6 +375,64 @@ def test_a_listing_with_an_impossible_line_is_refused(line: bytes) -> None:
         decode_listing(zlib.compress(good + line + b"\n"))
 
 
+NATIVES = {"format": 1, "facts": {"0" * 64: "eA=="}, "untold": ["1" * 64]}
+
+
+@pytest.mark.parametrize(
+    ("mutate", "why"),
+    [
+        (lambda v: v.update(format=2), "another version"),
+        (lambda v: v.pop("format"), "KeyError"),
+        (lambda v: v.pop("untold"), "KeyError"),
+        (lambda v: v.update(untold="1" * 64), "list is missing"),
+        (lambda v: v.update(untold=["../x"]), "ValueError"),
+        (lambda v: v.update(untold=[1]), "TypeError"),
+        (lambda v: v.update(facts=[]), "AttributeError"),
+        (lambda v: v.update(facts={"0" * 63: "eA=="}), "ValueError"),
+        (lambda v: v.update(facts={"0" * 64: "?"}), "Error"),
+        (lambda v: v.update(facts={"0" * 64: 1}), "text is missing"),
+        (lambda v: v.update(facts={"0" * 64: ""}), "or nothing"),
+        (lambda v: v.update(facts={"0" * 64: base64.b64encode(bytes(MOST_NATIVES + 1)).decode()}), "too much"),
+    ],
+)
+def test_what_is_told_of_native_files_and_is_impossible_is_refused(mutate: Callable[[Any], None], why: str) -> None:
+    value = json.loads(json.dumps(NATIVES))
+    digests = [Digest(digit * 64) for digit in "012"]
+    told = decode_natives(zlib.compress(json.dumps(value).encode()), digests)
+    assert told == {digests[0]: b"x", digests[2]: NOTHING}
+    mutate(value)
+    with pytest.raises(Nonsense, match=why):
+        decode_natives(zlib.compress(json.dumps(value).encode()), digests)
+
+
+@given(st.data())
+def test_any_part_of_what_is_told_of_native_files_may_be_anything(data: st.DataObject) -> None:
+    value = json.loads(json.dumps(NATIVES))
+    change(value, data)
+    packed = bytearray(zlib.compress(json.dumps(value).encode()))
+    if data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(packed)))
+        packed[at : at + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=20))
+    try:
+        told = decode_natives(bytes(packed), [Digest("0" * 64)])
+    except Nonsense:
+        return
+    assert all(0 < len(facts) <= MOST_NATIVES for facts in told.values())
+
+
+@given(st.data())
+def test_the_layer_of_a_roster_may_be_anything(data: st.DataObject) -> None:
+    whole = json.loads(encode_roster([entry()], Told(Digest.of(b"1"), 5)))
+    change(whole["layers"], data)
+    told = find_told(json.dumps(whole).encode())
+    assert told is None or 0 < told.size <= 4 << 20
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"layers":1}', b"[" * 100_000, b"\xff", encode_roster([entry()])])
+def test_a_roster_may_name_nothing_that_tells_of_native_files(data: bytes) -> None:
+    assert find_told(data) is None
+
+
 def test_bombs_are_small_explosions() -> None:
     manifest = encode_entry(entry(), b"")
     huge = 100 << 20
@@ -350,6 +452,8 @@ def test_bombs_are_small_explosions() -> None:
         for bomb in bombs.values():
             with pytest.raises(Nonsense):
                 decode_entries(repack(manifest, bomb))
+            with pytest.raises(Nonsense):
+                decode_natives(bomb, [])
         with pytest.raises(Nonsense):
             decode_entries(b"[" * (4 << 20))
         with pytest.raises(Nonsense):
