@@ -27,6 +27,8 @@ from buildkit.plan.spec import Spec
 from buildkit.tools.usage import Spent, Usage
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from buildkit.engine.fetch import Fetcher
 
 
@@ -64,6 +66,7 @@ class Shop:
         self.tally = Tally()
         self.sharing = Sharing(say)
         self.meter = Meter()
+        self.looking: Future[None] | None = None  # what reads native files of layers that nobody has read
 
     @cached_property
     def fetcher(self) -> Fetcher:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -74,7 +74,11 @@ def tell_natives(shop: Shop, made: Made) -> tuple[bytes, ...]:
     """What a shared cache is told of a layer's native files: of each blob, as far as it is known and not too much."""
     from buildkit.oci.entry import MOST_NATIVES
 
-    known = Natives(shop.ledger).find(blob.digest for blob in made.blobs)
+    natives, digests = Natives(shop.ledger), {blob.digest for blob in made.blobs}
+    known = natives.find(digests)
+    if digests - known.keys() and shop.looking:
+        wait([shop.looking])  # an entry is written once, and would never tell of them
+        known = natives.find(digests)
     facts = tuple(known.get(blob.digest, b"") for blob in made.blobs)
     return facts if any(facts) and sum(map(len, facts)) <= MOST_NATIVES else ()
 
@@ -83,7 +87,7 @@ def tell_natives(shop: Shop, made: Made) -> tuple[bytes, ...]:
 def warning_of_start(composition: Composition, image: Image, shop: Shop) -> Iterator[None]:
     """Beside the block, find out what keeps files of an image from being loaded, as far as its layers are here."""
     with ThreadPoolExecutor(1) as pool:
-        looking = pool.submit(_warn, composition, image, shop)
+        shop.looking = looking = pool.submit(_warn, composition, image, shop)
         yield
     looking.result()
 

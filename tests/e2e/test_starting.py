@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+from buildkit.digest import Digest
+from buildkit.oci.entry import EMPTY, Told, decode_entries, encode_roster, find_told
+from tests.e2e.machines import manifest, put_entry, traffic, trust
+from tests.e2e.machines import warnings as all_warnings
 from tests.e2e.tinyproject import Ended, Tiny
+from tests.faultyproxy import Fault, FaultyProxy
 from tests.native.elfmaker import AARCH64, X86_64, make_elf
 
 pytestmark = pytest.mark.tools
@@ -100,3 +107,129 @@ def test_a_fresh_machine_is_told_by_the_shared_cache_what_layers_need(
     assert any("libother.so.2" in line for line in warnings(done))
     assert not any("libc.so.6" in line for line in warnings(done)), "the root's files are known from the cache"
     assert len(fresh.blobs()) == 1
+
+
+# what a roster tells
+
+_MORE = """
+[[copy]]
+source = "words"
+target = "/words"
+
+[[copy]]
+source = "more"
+target = "/opt"
+"""
+_ENTRIES = "/manifests/cache-[0-9a-f]{64}$"
+
+
+@pytest.fixture
+def proxy(registry: str) -> Iterator[FaultyProxy]:
+    with FaultyProxy(registry) as proxy:
+        yield proxy
+
+
+class Shared:
+    """A stage of several layers, shared by one machine; ``build`` is what a fresh one does, which reads and writes."""
+
+    def __init__(self, tiny: Tiny, proxy: FaultyProxy, registry: str, name: str) -> None:
+        self.tiny, self.proxy, self.cache = tiny, proxy, f"{proxy.host}/starting/{name}"
+        self.roster = f"{self.cache}:cache-of-native"
+        trust(tiny, registry, proxy.host)
+        tiny.write("stages/native/stage.toml", _STAGE + _MORE)
+        self.word("one")
+        put(tiny, "../more/tool", make_elf(needed=("libmore.so.1",), interpreter=_LINKER, machine=_MACHINE))
+        assert len(warnings(self.build())) == 2
+        assert self.told()
+
+    def word(self, text: str) -> None:
+        self.tiny.write("stages/native/words/word.txt", f"{text}\n")
+        self.tiny.git("add", ".")
+
+    def library(self) -> None:
+        """Change a layer that is native."""
+        put(self.tiny, "lib64/libnone.so.1", make_elf(soname="libnone.so.1", machine=_MACHINE))
+
+    def build(self) -> Ended:
+        shutil.rmtree(self.tiny.cache, ignore_errors=True)
+        self.proxy.requests.clear()
+        return self.tiny.build("native", "--no-import", "--cache", self.cache, "--cache-write", self.cache)
+
+    def told(self) -> Told | None:
+        return find_told(json.dumps(manifest(self.tiny, self.roster)).encode())
+
+
+@pytest.fixture
+def shared(native: Tiny, proxy: FaultyProxy, registry: str, request: pytest.FixtureRequest) -> Shared:
+    return Shared(native, proxy, registry, Digest.of(request.node.name.encode()).hex[:12])
+
+
+def test_one_request_tells_of_all_native_files(shared: Shared) -> None:
+    before = shared.told()
+    shared.library()
+    ended = shared.build()
+    assert list(ended.built()) == ["native/files"]
+    (said,) = warnings(ended)
+    assert "libmore.so.1" in said, "which another layer needs"
+    assert shared.proxy.count("GET", _ENTRIES) == 1, "the new layer's"
+    assert traffic(shared.proxy.requests)["GET blob"] == 2, "what is told, and the roster's empty config"
+    # it is taken over into the new roster: the next machine is told of both
+    told = shared.told()
+    assert told not in (None, before)
+    put(shared.tiny, "../more/other", make_elf(needed=("libnone.so.1",), interpreter=_LINKER, machine=_MACHINE))
+    (said,) = warnings(shared.build())
+    assert "libmore.so.1" in said
+    assert shared.proxy.count("GET", _ENTRIES) == 1
+
+
+def test_what_is_told_of_native_files_goes_up_once(shared: Shared) -> None:
+    before = shared.told()
+    shared.word("two")
+    ended = shared.build()
+    assert list(ended.built()) == ["native/words"]
+    assert shared.told() == before
+    assert traffic(shared.proxy.requests)["POST upload"] == 2, "the layer and its listing"
+    assert traffic(shared.proxy.requests).get("GET blob", 0) == 0
+    assert all_warnings(ended) == []
+    shared.build()  # nothing changed
+    assert set(traffic(shared.proxy.requests)) == {"GET ping", "GET manifest"}
+
+
+def test_what_a_registry_lost_is_not_named_again(shared: Shared) -> None:
+    before = shared.told()
+    assert before
+    shared.proxy.fault("", f"/blobs/{before.digest}", Fault(status=404, body=b""))
+    shared.word("two")
+    ended = shared.build()
+    assert list(ended.built()) == ["native/words"]
+    assert all_warnings(ended) == []
+    assert shared.told() not in (None, before), "it says that of most layers nothing is known"
+    shared.library()
+    (said,) = warnings(shared.build())
+    assert "libmore.so.1" in said
+    assert shared.proxy.count("GET", _ENTRIES) > 1, "so it is asked for their entries"
+
+
+@pytest.mark.parametrize("how", ["old", "nonsense", "another", "lost", "damaged"])
+def test_where_a_roster_tells_nothing_entries_are_asked_for(shared: Shared, tmp_path: Path, how: str) -> None:
+    entries = list(decode_entries(json.dumps(manifest(shared.tiny, shared.roster)).encode()).values())
+    told, nonsense = shared.told(), b"no zlib"
+    assert told
+    if how == "old":
+        put_entry(shared.tiny, tmp_path / "roster", shared.roster, encode_roster(entries), EMPTY)
+    elif how == "nonsense":
+        data = encode_roster(entries, Told(Digest.of(nonsense), len(nonsense)))
+        put_entry(shared.tiny, tmp_path / "roster", shared.roster, data, EMPTY, nonsense)
+    elif how == "another":
+        data = encode_roster(entries, Told(Digest.of(nonsense), len(nonsense) + 1))
+        put_entry(shared.tiny, tmp_path / "roster", shared.roster, data, EMPTY, nonsense)
+    else:
+        fault = Fault(status=404, body=b"") if how == "lost" else Fault(flip=20)
+        shared.proxy.fault("GET", f"/blobs/{told.digest}", fault)
+    shared.library()
+    ended = shared.build()
+    (said,) = warnings(ended)
+    assert "libmore.so.1" in said
+    assert shared.proxy.count("GET", _ENTRIES) == len(entries), "the new layer's, and those of the others"
+    refused = [line for line in all_warnings(ended) if "refused from the shared cache" in line]
+    assert len(refused) == (0 if how == "old" else 1), ended.text
