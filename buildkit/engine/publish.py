@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
-from buildkit.cache.natives import Natives
 from buildkit.digest import Key
+from buildkit.engine.beside import beside
 from buildkit.engine.planning import Planner
 from buildkit.engine.scheduler import Lane, Outcome, Task, run_tasks
 from buildkit.engine.shop import Shop
-from buildkit.engine.starting import tell_natives
+from buildkit.engine.starting import known_natives, tell_natives
 from buildkit.oci.entry import Entry, Nonsense
 from buildkit.plan.plan import Plan
 from buildkit.plan.spec import PackWheels, Spec
@@ -17,12 +18,21 @@ from buildkit.plan.spec import PackWheels, Spec
 _UPLOADS = 4
 
 
-def publish(planner: Planner, plan: Plan) -> int:
-    """Share the image's layers, and what was or would be needed to build them, then say that this is the stage's image.
+@contextmanager
+def publishing(planner: Planner, plan: Plan) -> Iterator[None]:
+    """Share an image's layers, and what is needed to build them; beside the block, say that it is the stage's image.
 
-    A cache that cannot be written to is said, and changes nothing. Returns the bytes that went up. Raises DamagedError
-    for blobs that are not what they are named; they are removed.
+    A cache that cannot be written to is said, and changes nothing. Raises DamagedError for blobs that are not what they
+    are named; they are removed.
     """
+    with planner.shop.meter.phase("share"):
+        shared = _share_layers(planner, plan)
+    with beside(lambda: _list(planner.shop, plan.composition.stage.name, shared)):
+        yield
+
+
+def _share_layers(planner: Planner, plan: Plan) -> list[Entry]:
+    """Share what is not; returns what is shared by then."""
     shop, stage = planner.shop, plan.composition.stage.name
     works = [spec.work for spec in plan.composition.layers if isinstance(spec.work, PackWheels)]
     told = {spec.key: spec for spec in (*plan.composition.specs, *planner.tools(works))}
@@ -30,14 +40,16 @@ def publish(planner: Planner, plan: Plan) -> int:
     unshared = {key: spec for key, spec in (told | shop.fresh).items() if key not in known}
     shop.made.update(planner.lookup(key for key in unshared if key not in shop.made))
     entries = _describe(shop, [unshared[key] for key in planner.lookup(unshared)])
-    before = shop.tally.pushed
     if entries and shop.sharing.writes:
         tasks = {entry.key.hex: _share(shop, entry, known) for entry in entries}
         run_tasks(tasks, {Lane.NET: _UPLOADS}, shop.say, shop.stop, shop.meter)
-    shared = [known[key] for key in told if key in known]
-    natives = Natives(shop.ledger).find(blob.digest for entry in shared for blob in entry.made.blobs)
-    shop.sharing.publish_roster(stage, shared, natives, shop.blobs)
-    return shop.tally.pushed - before
+    return [known[key] for key in told if key in known]
+
+
+def _list(shop: Shop, stage: str, shared: Sequence[Entry]) -> None:
+    with shop.meter.phase("share"):
+        natives = known_natives(shop, [blob.digest for entry in shared for blob in entry.made.blobs])
+        shop.sharing.publish_roster(stage, shared, natives, shop.blobs)
 
 
 def _share(shop: Shop, entry: Entry, known: dict[Key, Entry]) -> Task:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from buildkit.cache.natives import Natives
 from buildkit.digest import Digest, Key, canonical_json
+from buildkit.engine.beside import beside
 from buildkit.engine.shop import Shop
 from buildkit.errors import BuildError, Interrupted
 from buildkit.events import Note, StepFinished, StepStarted
@@ -74,22 +75,26 @@ def tell_natives(shop: Shop, made: Made) -> tuple[bytes, ...]:
     """What a shared cache is told of a layer's native files: of each blob, as far as it is known and not too much."""
     from buildkit.oci.entry import MOST_NATIVES
 
-    natives, digests = Natives(shop.ledger), {blob.digest for blob in made.blobs}
-    known = natives.find(digests)
-    if digests - known.keys() and shop.looking:
-        wait([shop.looking])  # an entry is written once, and would never tell of them
-        known = natives.find(digests)
+    known = known_natives(shop, [blob.digest for blob in made.blobs])
     facts = tuple(known.get(blob.digest, b"") for blob in made.blobs)
     return facts if any(facts) and sum(map(len, facts)) <= MOST_NATIVES else ()
+
+
+def known_natives(shop: Shop, digests: Sequence[Digest]) -> dict[Digest, bytes]:
+    """What is known of native files by blob; what is just being read, or asked for, is awaited."""
+    natives = Natives(shop.ledger)
+    known = natives.find(digests)
+    if shop.looking and not known.keys() >= set(digests):
+        wait([shop.looking])
+        known = natives.find(digests)
+    return known
 
 
 @contextmanager
 def warning_of_start(composition: Composition, image: Image, shop: Shop) -> Iterator[None]:
     """Beside the block, find out what keeps files of an image from being loaded, as far as its layers are here."""
-    with ThreadPoolExecutor(1) as pool:
-        shop.looking = looking = pool.submit(_warn, composition, image, shop)
+    with beside(lambda: _warn(composition, image, shop)) as shop.looking:
         yield
-    looking.result()
 
 
 def _warn(composition: Composition, image: Image, shop: Shop) -> None:

@@ -208,6 +208,9 @@ def test_what_a_registry_lost_is_not_named_again(shared: Shared) -> None:
     (said,) = warnings(shared.build())
     assert "libmore.so.1" in said
     assert shared.proxy.count("GET", _ENTRIES) > 1, "so it is asked for their entries"
+    put(shared.tiny, "lib64/libtwo.so.1", make_elf(soname="libtwo.so.1", machine=_MACHINE))
+    assert warnings(shared.build()) == [said]
+    assert shared.proxy.count("GET", _ENTRIES) == 1, "and tells of them again"
 
 
 @pytest.mark.parametrize("how", ["old", "nonsense", "another", "lost", "damaged"])
