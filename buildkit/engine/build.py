@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -174,16 +174,18 @@ class _Build:
 
     def _hand_out(self, plan: Plan, image: Image, push: Push | None) -> str:
         """Share and push; returns the digest of the manifest that was pushed, empty for none."""
-        if self._shop.sharing.writes:
-            from buildkit.engine.publish import publish
-
-            with self._meter.phase("share"):
-                publish(self._planner, plan)
-        if push is None:
-            return ""
-        digest = self._push(image, push)
-        self._say_of(plan, image)
+        with self._sharing(plan):
+            digest = self._push(image, push) if push else ""
+        if push:
+            self._say_of(plan, image)
         return digest
+
+    def _sharing(self, plan: Plan) -> AbstractContextManager[None]:
+        if not self._shop.sharing.writes:
+            return nullcontext()
+        from buildkit.engine.publish import publishing
+
+        return publishing(self._planner, plan)
 
     def _take_over(self, plan: Plan) -> Plan:
         """What the plan knows is known from now on; returns it as it will be told, earlier plans included."""
