@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from buildkit.cache.ledger import Ledger, StatKey
 from buildkit.digest import FileHash
-from buildkit.errors import BuildError
+from buildkit.errors import BuildError, Interrupted
 from buildkit.events import Say, StepFailed, StepFinished, StepProgress, StepStarted, say_nothing
 
 _GRANULARITY_NS = 20_000_000  # kernels stamp files with the time of the last tick, at most 10 ms old
@@ -36,16 +38,38 @@ class StatIndex:
     def __init__(self, ledger: Ledger, say: Say = say_nothing) -> None:
         self._ledger = ledger
         self._say = say
+        self._stop = threading.Event()
+
+    def learn(self, paths: Iterable[Path]) -> None:
+        """Hash what is not known yet, several files at once; who asks for one that cannot be read is told so then."""
+        unknown = [path for path in paths if self._is_new(path)]
+        if len(unknown) < 2:
+            return
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            try:
+                list(pool.map(self._try, unknown))
+            except BaseException:
+                self._stop.set()
+                raise
+
+    def _is_new(self, path: Path) -> bool:
+        with suppress(OSError):
+            return self.find(path.stat()) is None
+        return False
+
+    def _try(self, path: Path) -> None:
+        with suppress(OSError):
+            self.hash(path)
 
     def hash(self, path: Path) -> tuple[FileHash, os.stat_result]:
-        """The file's SHA-256 and its stat; raises OSError."""
+        """The file's SHA-256 and its stat; raises OSError, and Interrupted in a thread of `learn`'s."""
         stat, began = path.stat(), time.time_ns()
         known = self.find(stat)
         if known is not None:
             return known, stat
         with path.open("rb", buffering=0) as file, self._saying(path, stat.st_size) as progress:
             stat = os.fstat(file.fileno())
-            sha256 = _hash(file.fileno(), progress)
+            sha256 = _hash(file.fileno(), self._unless_stopped(progress))
             after = os.fstat(file.fileno())
         self.note(stat, after, sha256, began)
         return sha256, after
@@ -61,6 +85,14 @@ class StatIndex:
         if _key(after) == _key(before):
             with suppress(BuildError):  # what a full disk cannot remember is read again
                 self._ledger.add_file(_key(before), sha256, began)
+
+    def _unless_stopped(self, progress: Callable[[int], None]) -> Callable[[int], None]:
+        def report(done: int) -> None:
+            if self._stop.is_set():
+                raise Interrupted("interrupted")
+            progress(done)
+
+        return report
 
     @contextmanager
     def _saying(self, path: Path, size: int) -> Iterator[Callable[[int], None]]:

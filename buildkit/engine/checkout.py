@@ -129,7 +129,10 @@ class DiskCheckout:
             _raise(check_fresh(lock, text, models_inputs(wanted)))
         elif text is None:
             raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
-        return tuple(self._present(model, lock) for model in parse_models_lock(text or "", lock).models)
+        models = parse_models_lock(text or "", lock).models
+        own = (file for model in models if model.source.startswith("path:") for file in model.files)
+        self._index.learn(self._project.folder / file.source for file in own)
+        return tuple(self._present(model, lock) for model in models)
 
     def _present(self, model: Model, lock: str) -> Model:
         """The model with the hashes that its files have now, where they are the user's own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from buildkit.cache import statindex
 from buildkit.cache.ledger import Ledger, StatKey
 from buildkit.cache.statindex import StatIndex
 from buildkit.digest import FileHash
+from buildkit.errors import Interrupted
 from buildkit.events import Event, StepFinished, StepProgress, StepStarted
 
 SECOND = 1_000_000_000
@@ -288,3 +290,52 @@ def test_reading_a_large_file_is_said(index: StatIndex, tmp_path: Path) -> None:
     assert len(progress) < 1000
     assert isinstance(finished, StepFinished)
     assert finished.size == 200 << 20
+
+
+def test_several_files_are_learned_at_once_and_only_those_that_are_new(
+    index: StatIndex, tmp_path: Path, reads: Reads
+) -> None:
+    paths = [tmp_path / f"model-{number}" for number in range(4)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]) * 1000)
+    settle()
+    index.hash(paths[0])
+    index.learn([*paths, tmp_path / "missing", tmp_path])
+    assert reads.count == 4
+    assert [index.hash(path)[0] for path in paths] == [FileHash.of(bytes([number]) * 1000) for number in range(4)]
+    index.learn(paths)
+    assert reads.count == 4
+
+
+def test_a_single_new_file_is_left_to_who_asks(index: StatIndex, file: Path, reads: Reads) -> None:
+    index.learn([file])
+    assert reads.count == 0
+
+
+def test_an_interrupt_ends_what_is_being_learned(
+    index: StatIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gigabytes may be under way in another thread: it stops at its next piece."""
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        path.write_bytes(b"x")
+    stopped: list[BaseException] = []
+
+    def read(descriptor: int, progress: Callable[[int], None]) -> FileHash:
+        if len(os.pread(descriptor, 1, 0)) and not begun.is_set():
+            begun.set()
+            raise KeyboardInterrupt
+        try:
+            while True:
+                progress(1)
+                time.sleep(0.001)
+        except BaseException as error:
+            stopped.append(error)
+            raise
+
+    begun = threading.Event()
+    monkeypatch.setattr(statindex, "_hash", read)
+    with pytest.raises(KeyboardInterrupt):
+        index.learn(paths)
+    assert stopped
+    assert all(isinstance(error, Interrupted) for error in stopped)
