@@ -69,6 +69,8 @@ class Race:
         for scenario in chosen:
             if left and not scenario.cold:
                 yield from self._run_scenario(until, left, scenario, expected)
+        for one in left:
+            one.clear(until)  # gigabytes of images that nobody asks for any more
 
     def _lacks(self, scenario: Scenario, until: Until) -> str:
         why = scenario.lacks(self.workload)
