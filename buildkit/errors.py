@@ -117,8 +117,8 @@ class LackingError(LostError):
 class DamagedError(LostError):
     """The cache holds other bytes under a digest; ``digests`` are those, as hexadecimal digits."""
 
-    def __init__(self, message: str, *, digests: tuple[str, ...]) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, digests: tuple[str, ...], hint: str = "", output: str = "") -> None:
+        super().__init__(message, hint=hint, output=output)
         self.digests = digests
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,7 @@ from buildkit.engine.planning import Planner, open_planner, shipping
 from buildkit.engine.scheduler import Lane, interruptible, run_tasks
 from buildkit.engine.shop import Shop
 from buildkit.engine.starting import keep_natives, warning_of_start
-from buildkit.errors import BuildError, LackingError, LostError, SharedLostError
+from buildkit.errors import BuildError, DamagedError, LackingError, LostError, SharedLostError
 from buildkit.events import Note, StepFailed, StepFinished, StepStarted
 from buildkit.oci.blob import Made
 from buildkit.oci.image import Image
@@ -119,6 +119,8 @@ class _Build:
     def _learn(self, error: LostError) -> None:
         """What the next plan must do otherwise, and say so."""
         shop, text = self._shop, f"{error.message}; planning again"
+        if isinstance(error, DamagedError):
+            self._bury(error.digests)
         if isinstance(error, LackingError):
             lacking = set(error.digests)
             where = {key: {blob.digest.hex for blob in shop.made[key].blobs} for key in shop.remote}
@@ -131,6 +133,14 @@ class _Build:
         elif error.said:
             return
         shop.say(Note(text=text, warning=not isinstance(error, LackingError)))
+
+    def _bury(self, digests: Container[str]) -> None:
+        """Note that layers were damaged, so that it can be said why they are made anew."""
+        from buildkit.cache.stock import Stock
+
+        made = {key: self._shop.made[key] for key in self._told if key in self._shop.made}
+        hurt = [key for key, known in made.items() if any(blob.digest.hex in digests for blob in known.blobs)]
+        Stock(self._shop.ledger).bury([(key, self._told[key].spec.name) for key in hurt], "damaged, found by a build")
 
     def _run(self, name: str) -> Report:
         shop = self._shop

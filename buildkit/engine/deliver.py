@@ -11,7 +11,7 @@ from itertools import takewhile
 
 from buildkit.cache.blobs import Blobs
 from buildkit.digest import DiffId, Digest
-from buildkit.errors import LostError, ToolError
+from buildkit.errors import DamagedError, LostError, ToolError
 from buildkit.oci.blob import Blob
 from buildkit.oci.image import DOCKER_MANIFEST, Image
 from buildkit.tools import skopeo
@@ -94,11 +94,11 @@ def _healing(wanted: Iterable[Blob], blobs: Blobs) -> Iterator[None]:
         if not missing:
             raise
         what = "were damaged, and are removed" if damaged else "are gone from the cache"
-        raise LostError(
-            f"{len(missing)} cached layers {what}: {', '.join(digest.short for digest in missing)}",
-            hint="build again: they are made anew",
-            output=error.output,
-        ) from error
+        said = f"{len(missing)} cached layers {what}: {', '.join(digest.short for digest in missing)}"
+        digests, hint = tuple(digest.hex for digest in damaged), "build again: they are made anew"
+        if damaged:
+            raise DamagedError(said, digests=digests, hint=hint, output=error.output) from error
+        raise LostError(said, hint=hint, output=error.output) from error
 
 
 def _common(stored: Stored | None, wanted: Sequence[Blob]) -> int:

@@ -110,6 +110,12 @@ def test_tombstones_stay_with_their_rows(ledger: Ledger, stock: Stock) -> None:
     assert list(stock.tombstones()) == [B], "A is there again, of C nothing is known"
 
 
+def test_what_was_said_last_of_a_layer_counts(stock: Stock) -> None:
+    stock.bury([(A, "a")], "shared, somewhere")
+    stock.bury([(A, "a")], "evicted")
+    assert {key: stone.why for key, stone in stock.tombstones().items()} == {A: "evicted"}
+
+
 def test_downloads_are_forgotten_when_they_are_gone(ledger: Ledger, stock: Stock) -> None:
     for name in (b"x", b"y"):
         ledger.add_download(FileHash.of(name), "n", 1, 1.0)
