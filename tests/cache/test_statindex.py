@@ -318,23 +318,26 @@ def test_an_interrupt_ends_what_is_being_learned(
     """Gigabytes may be under way in another thread: it stops at its next piece."""
     paths = [tmp_path / name for name in "abc"]
     for path in paths:
-        path.write_bytes(b"x")
+        path.write_text(path.name)
     stopped: list[BaseException] = []
+    under_way = threading.Event()
 
     def read(descriptor: int, progress: Callable[[int], None]) -> FileHash:
-        if len(os.pread(descriptor, 1, 0)) and not begun.is_set():
-            begun.set()
+        if os.pread(descriptor, 1, 0) == b"a":  # the one that is waited for
+            assert under_way.wait(10)
             raise KeyboardInterrupt
+        under_way.set()
         try:
-            while True:
-                progress(1)
+            for number in range(10_000):
+                progress(number)
                 time.sleep(0.001)
         except BaseException as error:
             stopped.append(error)
             raise
+        raise AssertionError
 
-    begun = threading.Event()
     monkeypatch.setattr(statindex, "_hash", read)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1})
     with pytest.raises(KeyboardInterrupt):
         index.learn(paths)
     assert stopped

@@ -157,7 +157,8 @@ def test_a_program_that_outlives_a_killed_build_may_still_make_its_container(pro
     tiny.build("app")
     slow = tiny.folder / "slow"
     slow.mkdir()
-    (slow / "buildah").write_text(f'#!/bin/sh\n[ "$1" = from ] && sleep 6\nexec {shutil.which("buildah")} "$@"\n')
+    waiting = f"while [ ! -e {slow}/go ]; do sleep 0.05; done"
+    (slow / "buildah").write_text(f'#!/bin/sh\n[ "$1" = from ] && {waiting}\nexec {shutil.which("buildah")} "$@"\n')
     (slow / "buildah").chmod(0o755)
     tiny.env["PATH"] = f"{slow}:{tiny.env['PATH']}"
     doomed = Doomed(tiny, _STAGE)
@@ -165,6 +166,7 @@ def test_a_program_that_outlives_a_killed_build_may_still_make_its_container(pro
     tiny.build("app")
     assert doomed.living(), "it should be about to make a container"
     assert len(list(tiny.cache.glob("boxes/*"))) == 1
+    (slow / "go").touch()
     await_children(doomed)
     assert len(tiny.containers()) == 1
     tiny.build("app")
