@@ -21,6 +21,21 @@ def run_as(tiny: Tiny, code: str, session: str, **env: str) -> Ended:
         tiny.before = ()
 
 
+def test_several_at_once_do_not_hinder_one_another(tiny: Tiny) -> None:
+    """One may take away what it imported early while another stands on the same layers."""
+    tiny.before = (sys.executable, "-c", _EAGER + _NOX)
+    try:
+        children = [tiny.start(stage) for stage in ("app", "app", "deps", "app")]
+        texts = [child.communicate(timeout=120)[0] for child in children]
+    finally:
+        tiny.before = ()
+    assert [child.returncode for child in children] == [0, 0, 0, 0], texts
+    assert any("import  app: " in text for text in texts)
+    assert tiny.images().keys() == {"localhost/tiny/app:latest", "localhost/tiny/deps:latest"}
+    assert tiny.left_over() == []
+    assert tiny.run_image("app", "/bin/sh", "-c", "echo it runs") == "it runs\n"
+
+
 def early_lines(ended: Ended) -> list[str]:
     return [line for line in ended.text.splitlines() if "import  app: " in line]
 
