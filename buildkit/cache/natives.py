@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from buildkit.cache.ledger import Ledger
 from buildkit.digest import Digest, Key
+from buildkit.native import NOTHING
 
 
 class Natives:
@@ -37,7 +38,7 @@ class Natives:
 
     def hollow(self, digests: Iterable[Digest]) -> frozenset[Digest]:
         """Those of blobs that are known to hold nothing native."""
-        nothing = "SELECT digest FROM natives WHERE facts = CAST('-' AS BLOB) AND digest IN"  # native/facts.py
+        nothing = f"SELECT digest FROM natives WHERE facts = x'{NOTHING.hex()}' AND digest IN"  # noqa: S608 - our own
         rows = self._ledger.select_in(nothing, [digest.hex for digest in digests])
         return frozenset(Digest(digest) for (digest,) in rows)
 

@@ -100,6 +100,7 @@ class Attacher:
             if self.size == before:
                 return
             pause(_SETTLED)
+        raise _contended(self._repository)
 
     def _attest(self, said: Sequence[Said], signer: Signer | None) -> None:
         tag = self._repository.tagged(referrers_tag(self._subject.digest))

@@ -23,6 +23,7 @@ from buildkit.declare.wheelslock import parse_wheels_lock, wheels_lock_path
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
 from buildkit.events import Note, Say
+from buildkit.plan.compose import LARGE_MODEL_FILE
 from buildkit.plan.spec import Tree, TreeFile
 from buildkit.tools.git import list_files
 
@@ -131,7 +132,7 @@ class DiskCheckout:
             raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
         models = parse_models_lock(text or "", lock).models
         own = (file for model in models if model.source.startswith("path:") for file in model.files)
-        self._index.learn(self._project.folder / file.source for file in own)
+        self._index.learn(self._project.folder / file.source for file in own if file.size >= LARGE_MODEL_FILE)
         return tuple(self._present(model, lock) for model in models)
 
     def _present(self, model: Model, lock: str) -> Model:

@@ -54,14 +54,12 @@ def import_image(
     own = stored or find_stored(ref)
     if own is not None and own.manifest == manifest:
         return 0
-    shared = _common(own, wanted)
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-        others = pool.map(find_stored, dict.fromkeys(relatives))
-        if own is None:
-            shared = max((_common(other, wanted) for other in others), default=0)
+        others = pool.map(lambda other: _common(find_stored(other), wanted), {*relatives} - {ref})
+        shared = _common(own, wanted) if own else max(others, default=0)
         if shared < len(wanted):
             import_nameless(image, blobs)  # the others answer meanwhile
-        shared = max((shared, *(_common(other, wanted) for other in others)))
+        shared = max(shared, *others, 0)
     with blobs.working_folder() as folder:
         skopeo.write_layout(folder, manifest, image.config_blob())
         skopeo.copy_dir_to_storage(folder, ref)
@@ -95,8 +93,8 @@ def _healing(wanted: Iterable[Blob], blobs: Blobs) -> Iterator[None]:
             raise
         what = "were damaged, and are removed" if damaged else "are gone from the cache"
         said = f"{len(missing)} cached layers {what}: {', '.join(digest.short for digest in missing)}"
-        digests, hint = tuple(digest.hex for digest in damaged), "build again: they are made anew"
-        if damaged:
+        hint, digests = "build again: they are made anew", tuple(digest.hex for digest in damaged)
+        if digests:
             raise DamagedError(said, digests=digests, hint=hint, output=error.output) from error
         raise LostError(said, hint=hint, output=error.output) from error
 

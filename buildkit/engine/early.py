@@ -7,7 +7,6 @@ the lowest are there. What is imported early is an image without a name, and wit
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from types import TracebackType
@@ -21,7 +20,6 @@ from buildkit.engine.shop import Shop
 from buildkit.oci.image import TITLE
 from buildkit.plan.plan import Entry, Plan, Source
 from buildkit.plan.spec import Kind, Spec
-from buildkit.tools.storage import remove_image
 
 WORTH = 192 << 20
 """Bytes unpacked that are worth an import of their own, which takes a fifth of a second whatever it imports."""
@@ -39,7 +37,7 @@ class Early:
         self._reached = next((n for n, one in enumerate(plan.entries) if one.source is not Source.STORAGE), 0)
         # an id of its own, so that no other build takes away what this one stands on
         title = (TITLE, f"{shop.project.name}/{self._stage}")
-        self._config = Config(labels=(title, ("buildkit.early", f"{os.getpid()}-{secrets.token_hex(6)}")))
+        self._config = Config(labels=(title, ("buildkit.early", os.urandom(8).hex())))
 
     def __enter__(self) -> Self:
         return self
@@ -47,8 +45,10 @@ class Early:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        from buildkit.tools import storage  # most builds import nothing early
+
         while self._brought:
-            remove_image(self._brought.pop())
+            storage.remove_image(self._brought.pop())
 
     def tasks(self, making: Mapping[str, Task]) -> Iterator[tuple[str, Task]]:
         """What to do besides ``making``, the tasks by which layers come to be."""

@@ -12,6 +12,7 @@ from buildkit.cache.blobs import Blobs
 from buildkit.digest import Digest, Key
 from buildkit.errors import BuildError, DamagedError, Interrupted, LackingError, RegistryError, SharedLostError
 from buildkit.events import Note, Say, StepFinished, StepStarted
+from buildkit.native import NOTHING
 from buildkit.report.words import say_count
 
 if TYPE_CHECKING:
@@ -141,7 +142,6 @@ class Sharing:
     def _write_roster(
         self, cache: SharedCache, stage: str, entries: Sequence[Entry], natives: Mapping[Digest, bytes], blobs: Blobs
     ) -> None:
-        from buildkit.native.facts import NOTHING
         from buildkit.oci.entry import encode_natives
 
         digests, before = _digests(entries), self._roster(cache, stage)

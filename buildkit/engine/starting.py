@@ -23,6 +23,7 @@ from buildkit.engine.shop import Shop
 from buildkit.errors import BuildError, Interrupted
 from buildkit.events import Note, StepFinished, StepStarted
 from buildkit.layers.member import Chunks, Member
+from buildkit.native import NOTHING
 from buildkit.oci.blob import Blob, Made
 from buildkit.oci.image import Image
 from buildkit.plan.compose import Composition
@@ -137,7 +138,7 @@ def _find_facts(stage: str, owned: Sequence[tuple[Spec, Blob]], shop: Shop) -> l
 
     Also None where nothing native was made here, and the rest came from a shared cache: it was said there.
     """
-    from buildkit.native.facts import NOTHING, decode_facts, encode_facts
+    from buildkit.native.facts import decode_facts, encode_facts
 
     natives, elsewhere = Natives(shop.ledger), [(spec, blob) for spec, blob in owned if spec.key in shop.remote]
     known = natives.find(blob.digest for _, blob in owned)

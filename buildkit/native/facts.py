@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from buildkit.digest import canonical_json
+from buildkit.native import NOTHING
 from buildkit.native.elf import Elf
 
 FORMAT = 1
-NOTHING = b"-"
-"""Of a layer that holds nothing of the sort; most do."""
 
 CACHE = "etc/ld.so.cache"
 PRELOAD = "etc/ld.so.preload"

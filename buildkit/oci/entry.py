@@ -27,7 +27,7 @@ from typing import Any
 
 from buildkit.digest import DiffId, Digest, Key, canonical_json
 from buildkit.layers.member import Compression
-from buildkit.native.facts import NOTHING
+from buildkit.native import NOTHING
 from buildkit.oci.blob import Blob, Made
 from buildkit.oci.claims import MOST
 from buildkit.oci.image import OCI_LAYER, OCI_MANIFEST

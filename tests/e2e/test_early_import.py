@@ -9,7 +9,7 @@ from tests.e2e.tinyproject import Ended, Tiny, one_error
 
 _NOX = "import runpy; sys.argv = ['nox', *sys.argv[4:]]; runpy.run_module('nox', run_name='__main__')"
 _EAGER = "import sys; from buildkit.engine import early; early.WORTH = 1; "
-_FORGETFUL = _EAGER + "early.remove_image = print; "
+_FORGETFUL = _EAGER + "from buildkit.tools import storage; kept, storage.remove_image = storage.remove_image, print; "
 
 
 def run_as(tiny: Tiny, code: str, session: str, **env: str) -> Ended:

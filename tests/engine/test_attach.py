@@ -148,6 +148,12 @@ def test_who_read_before_and_writes_after_we_looked_takes_nothing_away(blobs: Bl
     assert (table.writes, len(pauses)) == (writes, 2)
 
 
+def test_who_is_overwritten_after_every_look_says_so(blobs: Blobs, signer: Signer) -> None:
+    table = Table()
+    with pytest.raises(BuildError, match="others write there all the time"):
+        attach(table, blobs).attach([], signer, lambda _seconds: table.manifests.clear())
+
+
 def test_who_is_overwritten_for_ever_says_so(blobs: Blobs) -> None:
     table = Table()
     plain = table.manifest

@@ -255,6 +255,18 @@ def test_a_model_that_changed_is_used_and_said_or_frozen_an_error(place: Place) 
     assert "weights/w.bin: model `m` differs from requirements/models.lock" in error(place, "models", frozen=True)
 
 
+@pytest.mark.parametrize(("least", "learned"), [(1, ["w.bin"]), (1 << 20, [])])
+def test_large_files_of_models_are_learned_together(
+    place: Place, monkeypatch: pytest.MonkeyPatch, least: int, learned: list[str]
+) -> None:
+    """Small ones are hashed in less time than it takes to look all of them up twice."""
+    asked: list[Path] = []
+    monkeypatch.setattr("buildkit.engine.checkout.LARGE_MODEL_FILE", least)
+    monkeypatch.setattr(StatIndex, "learn", lambda _index, paths: asked.extend(paths))
+    place.checkout().models("requirements/models.lock")
+    assert [path.name for path in asked] == learned
+
+
 @pytest.mark.parametrize("kind", ["missing", "folder", "parent"])
 def test_a_model_file_that_is_missing_keeps_its_key_or_is_frozen_an_error(place: Place, kind: str) -> None:
     (before,) = place.checkout().models("requirements/models.lock")

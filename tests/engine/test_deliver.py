@@ -145,7 +145,7 @@ def test_what_is_known_to_be_stored_is_not_asked_for(
     known = find_stored(REF)
     asked: list[str] = []
     monkeypatch.setattr(skopeo, "raw_manifest", asked.append)
-    assert import_image(image("a", "c"), REF, blobs, ["localhost/p/base:latest"], known) == 10
+    assert import_image(image("a", "c"), REF, blobs, [REF, "localhost/p/base:latest"], known) == 10
     assert asked == ["localhost/p/base:latest"]
 
 

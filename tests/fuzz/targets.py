@@ -552,7 +552,7 @@ def attached(data: bytes) -> None:
 def _entries() -> list[bytes]:
     from buildkit.digest import DiffId, Digest, Key
     from buildkit.layers.member import Compression
-    from buildkit.native.facts import NOTHING
+    from buildkit.native import NOTHING
     from buildkit.oci.blob import Blob, Made
     from buildkit.oci.entry import Entry, encode_entry, encode_roster
 
@@ -605,7 +605,7 @@ def _natives() -> list[bytes]:
     import zlib
 
     from buildkit.digest import Digest
-    from buildkit.native.facts import NOTHING
+    from buildkit.native import NOTHING
     from buildkit.oci.entry import encode_natives
 
     one, two, three = (Digest(digit * 64) for digit in "123")

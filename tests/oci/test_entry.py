@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from buildkit.digest import DiffId, Digest, Key
 from buildkit.layers.member import Compression
-from buildkit.native.facts import NOTHING
+from buildkit.native import NOTHING
 from buildkit.oci.blob import Blob, Made
 from buildkit.oci.claims import MOST
 from buildkit.oci.entry import (
