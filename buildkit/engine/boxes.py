@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 from buildkit.declare.stage import Config, Run
 from buildkit.digest import FileHash
@@ -78,8 +78,8 @@ class Boxes:
             bytecode=shop.project.bytecode,
         )
         rules = RootRules(exclude=debian.exclude, users=debian.users, drop_setuid=debian.drop_setuid, pins=work.pins)
-        with shop.blobs.writing() as out:
-            packed = pack_root(_counted(stream_root(spec), progress), rules, out, self._compression)
+        with shop.blobs.writing() as out, closing(stream_root(spec)) as chunks:
+            packed = pack_root(_counted(chunks, progress), rules, out, self._compression)
             shop.blobs.keep(out, shop.blobs.path(packed.digest))
         return packed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from buildkit.cache.blobs import Blobs
@@ -13,10 +13,11 @@ from buildkit.engine.scheduler import Lane, Outcome, Task
 from buildkit.errors import DamagedError, RegistryError
 from buildkit.oci.image import Image
 from buildkit.oci.ref import Ref
-from buildkit.tools.registry import Registries
+from buildkit.tools.registry import Patience, Registries
 from buildkit.tools.skopeo import write_layout
 
 _LITTLE = 1 << 20
+_BRIEF = Patience(look=10.0, waits=())  # of a look beside other work: it is made again if it fails
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Push:
         (they are removed), RegistryError, ToolError or Interrupted.
         """
         manifest = image.oci_manifest()
-        lacking = {ref: there for ref in self._refs if (there := self._find(ref)) != manifest}
+        lacking = {ref: there for ref in self._refs if (there := self._find(ref, self._registries)) != manifest}
         sent = self._push(image, lacking) if lacking else ()
         sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
         size = len(manifest) * len(lacking) + (len(image.config_blob()) if lacking else 0)
@@ -54,15 +55,15 @@ class Push:
     def _task(self, ref: Ref) -> Task:
         def action() -> Outcome:
             with suppress(RegistryError):  # it is asked again when all else is done
-                self._find(ref)
+                self._find(ref, replace(self._registries, patience=_BRIEF))
             return Outcome()
 
         return Task(name=str(ref), phase="push", lane=Lane.NET, action=action, quiet=True)
 
-    def _find(self, ref: Ref) -> bytes | None:
+    def _find(self, ref: Ref, registries: Registries) -> bytes | None:
         if ref not in self._found:
             try:
-                self._found[ref] = self._registries.manifest(ref)
+                self._found[ref] = registries.manifest(ref)
             except RegistryError as error:
                 if not error.denied:
                     raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 
 from buildkit.declare.pins import AptPin
@@ -59,8 +59,8 @@ class RootSpec:
     bytecode: bool = True
 
 
-def stream_root(spec: RootSpec) -> Iterator[bytes]:
-    """The root as an uncompressed tar, in chunks, while it is made.
+def stream_root(spec: RootSpec) -> Generator[bytes, None, None]:
+    """The root as an uncompressed tar, in chunks, while it is made; closing it ends what makes it.
 
     Works as root and, by user namespaces, for an ordinary user with a range in /etc/subuid. Raises MissingTool;
     FetchError where a pinned version is no longer in the archive (naming every such pin) or the archive cannot be
