@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType, TracebackType
 from typing import cast
 
-from tests.registry import Authority
+from tests.registry import CERTIFIED, Authority, new_address
 
 _BLOCK = 65536
 _OF_ONE_HOP = frozenset({"connection", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
@@ -70,8 +70,9 @@ class FaultyProxy:
         self.closed = threading.Event()
         self._lock = threading.Lock()
         self._rules: list[_Rule] = []
-        self._server = _Server(self)
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+        address = CERTIFIED if authority else new_address()
+        self._server = _Server(self, address)
+        self.host = f"{address}:{self._server.server_address[1]}"
         self.scheme = "https" if authority else "http"
         if authority:  # the handshake is left to the thread that first reads
             plain = self._server.socket
@@ -124,8 +125,8 @@ class FaultyProxy:
 class _Server(ThreadingHTTPServer):
     daemon_threads = False  # else closing would not wait for them
 
-    def __init__(self, proxy: FaultyProxy) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, proxy: FaultyProxy, address: str) -> None:
+        super().__init__((address, 0), _Handler)
         self.proxy = proxy
         self.errors: list[BaseException] = []
         self._open: set[socket.socket] = set()

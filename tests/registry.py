@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 import socket
 import ssl
 import subprocess
@@ -15,12 +16,13 @@ from pathlib import Path
 
 USER = "tester"
 PASSWORD = "secret"
+CERTIFIED = "127.0.0.1"
 _HASHED = "$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW"  # bcrypt of it, as cheap as bcrypt can be
 
 
 @dataclass(frozen=True, kw_only=True)
 class Authority:
-    """A private certificate authority and what it has signed: a certificate for 127.0.0.1 and localhost."""
+    """A private certificate authority and what it has signed: a certificate for `CERTIFIED` and localhost."""
 
     ca: Path
     certificate: Path
@@ -39,7 +41,7 @@ def make_authority(folder: Path) -> Authority:
     made = Authority(ca=folder / "ca.crt", certificate=folder / "own/server.crt", key=folder / "own/server.key")
     ca_key = folder / "own/ca.key"
     names = folder / "own/names"
-    names.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+    names.write_text(f"subjectAltName=IP:{CERTIFIED},DNS:localhost\n")
     new = ("openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
     asked = folder / "own/server.csr"
     sign = ("openssl", "x509", "-req", "-days", "2", "-CA", made.ca, "-CAkey", ca_key, "-CAcreateserial")
@@ -50,6 +52,11 @@ def make_authority(folder: Path) -> Authority:
     ):
         subprocess.run(argv, check=True, capture_output=True)
     return made
+
+
+def new_address() -> str:
+    """A loopback address that no registry was served at before: skopeo remembers for ever which of them had a blob."""
+    return f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
 
 
 @contextmanager
@@ -66,8 +73,9 @@ def serve_registry(
     What was pushed stays in ``folder`` and may be served again, say with ``writable`` false: then any change is
     answered by 405. With ``password`` it wants `USER` and `PASSWORD`, with ``authority`` it speaks TLS.
     """
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        host = f"127.0.0.1:{server.getsockname()[1]}"
+    address = CERTIFIED if authority else new_address()
+    with socket.create_server((address, 0)) as server:
+        host = f"{address}:{server.getsockname()[1]}"
     storage: dict[str, object] = {"filesystem": {"rootdirectory": str(folder / "data")}}
     storage["delete"] = {"enabled": deletable}
     storage["maintenance"] = {"readonly": {"enabled": not writable}}

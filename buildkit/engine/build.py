@@ -17,7 +17,7 @@ from buildkit.engine.early import Early
 from buildkit.engine.meter import Meter
 from buildkit.engine.options import BuildOptions, open_sharing
 from buildkit.engine.planning import Planner, open_planner, shipping
-from buildkit.engine.scheduler import Lane, interruptible, run_tasks
+from buildkit.engine.scheduler import Lane, Task, interruptible, run_tasks
 from buildkit.engine.shop import Shop
 from buildkit.engine.starting import keep_natives, warning_of_start
 from buildkit.errors import BuildError, DamagedError, LackingError, LostError, SharedLostError
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from buildkit.oci.ref import Ref
 
 _DOWNLOADS = 8
+_UPLOADS = 2
 _ATTEMPTS = 5
 
 
@@ -148,7 +149,7 @@ class _Build:
             planned = self._planner.plan(name, storage=self._storage)
         plan = planned.plan
         told = self._take_over(plan)
-        push = self._open_push()
+        push = self._open_push(plan)
         with Early(shop, plan, wanted=not self._options.no_import) as early:
             self._realise(plan, early, push)
             self._check_models(plan)
@@ -197,6 +198,12 @@ class _Build:
 
         return publishing(self._planner, plan)
 
+    def _shares(self, plan: Plan, making: Mapping[str, Task]) -> Iterator[tuple[str, Task]]:
+        if self._shop.sharing.writes:
+            from buildkit.engine.publish import share_early
+
+            yield from share_early(self._shop, plan, making)
+
     def _take_over(self, plan: Plan) -> Plan:
         """What the plan knows is known from now on; returns it as it will be told, earlier plans included."""
         shop = self._shop
@@ -243,9 +250,10 @@ class _Build:
             stage = plan.composition.stage.name
             realiser = Realiser(shop, boxes, self._planner.lookup, self._planner.composer, stage)
             realiser.want(needed)
-            tasks = realiser.tasks | dict(early.tasks(realiser.tasks)) | (push.tasks if push else {})
-            places = {Lane.CPU: self._options.jobs, Lane.NET: _DOWNLOADS, Lane.BOX: 1}
-            run_tasks(tasks, places, shop.say, shop.stop, self._meter)
+            making = realiser.tasks
+            tasks = making | dict(early.tasks(making)) | dict(push.tasks(making) if push else ())
+            places = {Lane.CPU: self._options.jobs, Lane.NET: _DOWNLOADS, Lane.UP: _UPLOADS, Lane.BOX: 1}
+            run_tasks(tasks | dict(self._shares(plan, making)), places, shop.say, shop.stop, self._meter)
 
     def _check_models(self, plan: Plan) -> None:
         """Hold models of layers that are reused against the rules of today; raises ModelError."""
@@ -259,13 +267,13 @@ class _Build:
     def _must_fetch(self, entry: Entry) -> bool:
         return entry.source is Source.SHARED and (not self._options.no_import or entry.spec.key in self._wanted)
 
-    def _open_push(self) -> Push | None:
+    def _open_push(self, plan: Plan) -> Push | None:
         if not self._targets:
             return None
         from buildkit.engine.push import Push
         from buildkit.tools.registry import Registries
 
-        return Push(self._targets, self._shop.blobs, Registries(self._shop.stop))
+        return Push(self._shop, plan, self._targets, Registries(self._shop.stop))
 
     def _push(self, image: Image, push: Push) -> str:
         """Returns the digest of the manifest that was pushed."""

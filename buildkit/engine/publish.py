@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from buildkit.digest import Key
 from buildkit.engine.beside import beside
 from buildkit.engine.planning import Planner
 from buildkit.engine.scheduler import Lane, Outcome, Task, run_tasks
@@ -39,10 +38,10 @@ def _share_layers(planner: Planner, plan: Plan) -> list[Entry]:
     known = shop.sharing.known(stage, told)
     unshared = {key: spec for key, spec in (told | shop.fresh).items() if key not in known}
     shop.made.update(planner.lookup(key for key in unshared if key not in shop.made))
-    entries = _describe(shop, [unshared[key] for key in planner.lookup(unshared)])
-    if entries and shop.sharing.writes:
-        tasks = {entry.key.hex: _share(shop, entry, known) for entry in entries}
-        run_tasks(tasks, {Lane.NET: _UPLOADS}, shop.say, shop.stop, shop.meter)
+    if shop.sharing.writes:
+        tasks = {key.hex: _share(shop, unshared[key]) for key in planner.lookup(unshared)}
+        run_tasks(tasks, {Lane.UP: _UPLOADS}, shop.say, shop.stop, shop.meter)
+        known = shop.sharing.known(stage, told)
     return [known[key] for key in told if key in known]
 
 
@@ -52,33 +51,32 @@ def _list(shop: Shop, stage: str, shared: Sequence[Entry]) -> None:
         shop.sharing.publish_roster(stage, shared, natives, shop.blobs)
 
 
-def _share(shop: Shop, entry: Entry, known: dict[Key, Entry]) -> Task:
-    """Share one layer; then it is among the ``known``."""
+def share_early(shop: Shop, plan: Plan, making: Mapping[str, Task]) -> Iterator[tuple[str, Task]]:
+    """Share what a plan builds besides ``making``, the tasks by which layers come to be: each when it is there."""
+    for entry in plan.missing:
+        if (layer := f"layer:{entry.spec.key.hex}") in making:
+            yield f"share:{entry.spec.key.hex}", _share(shop, entry.spec, layer)
 
+
+def _share(shop: Shop, spec: Spec, *needs: str) -> Task:
     def action() -> Outcome:
-        went = shop.sharing.publish(entry, shop.ledger.contents(entry.key), shop.blobs)
-        if went is None:
+        entry = _describe(shop, spec)
+        went = shop.sharing.publish(entry, shop.ledger.contents(entry.key), shop.blobs) if entry else None
+        if entry is None or went is None:
             return Outcome(note="not shared")
-        known[entry.key] = entry
         size = sum(blob.size for blob in entry.made.blobs if blob.digest in went)
         shop.count(pushed=size)
         return Outcome(size=size)
 
-    return Task(name=entry.name, phase="share", lane=Lane.NET, action=action)
+    return Task(name=spec.name, phase="share", lane=Lane.UP, action=action, needs=needs)
 
 
-def _describe(shop: Shop, specs: Iterable[Spec]) -> list[Entry]:
-    """Entries of layers; those are left out that nobody would believe."""
-    listed = list(specs)
-    claims = shop.ledger.claims(spec.key for spec in listed)
-    entries = []
-    for spec in listed:
-        made, claimed = shop.made[spec.key], claims[spec.key]
-        natives = tell_natives(shop, made)
-        try:
-            entries.append(
-                Entry(key=spec.key, kind=spec.kind, name=spec.name, made=made, claims=claimed, natives=natives)
-            )
-        except Nonsense:
-            continue
-    return entries
+def _describe(shop: Shop, spec: Spec) -> Entry | None:
+    """The entry of a layer, or None where nobody would believe it."""
+    made = shop.made[spec.key]
+    (claims,) = shop.ledger.claims([spec.key]).values()
+    natives = tell_natives(shop, made)
+    try:
+        return Entry(key=spec.key, kind=spec.kind, name=spec.name, made=made, claims=claims, natives=natives)
+    except Nonsense:
+        return None

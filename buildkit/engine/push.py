@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from buildkit.cache.blobs import Blobs
 from buildkit.digest import Digest
 from buildkit.engine.scheduler import Lane, Outcome, Task
+from buildkit.engine.send import Sender, link_layers
+from buildkit.engine.shop import Shop
 from buildkit.errors import DamagedError, RegistryError
 from buildkit.oci.image import Image
 from buildkit.oci.ref import Ref
+from buildkit.plan.plan import Plan
 from buildkit.tools.registry import Patience, Registries
 from buildkit.tools.skopeo import write_layout
 
@@ -30,14 +30,24 @@ class Pushed:
 
 
 class Push:
-    """One image to one or more names in registries. ``tasks`` ask what they name now, while there is other work."""
+    """The image of a plan to one or more names in registries."""
 
-    def __init__(self, refs: Sequence[Ref], blobs: Blobs, registries: Registries) -> None:
+    def __init__(self, shop: Shop, plan: Plan, refs: Sequence[Ref], registries: Registries) -> None:
         self._refs = refs
-        self._blobs = blobs
+        self._blobs = shop.blobs
         self._registries = registries
         self._found: dict[Ref, bytes | None] = {}
-        self.tasks = {f"look:{ref}": self._task(ref) for ref in refs}
+        self._sender = None if shop.sharing.writes else Sender(shop, plan, refs[0], registries)
+
+    def tasks(self, making: Mapping[str, Task]) -> Iterator[tuple[str, Task]]:
+        """What to do besides ``making``, the tasks by which layers come to be.
+
+        Ask what is named now, and send layers, but where they are shared: the registry takes them from there.
+        """
+        looks = {f"look:{ref}": self._look(ref) for ref in self._refs}
+        yield from looks.items()
+        if self._sender:
+            yield from self._sender.tasks(making, *looks)
 
     def run(self, image: Image) -> Pushed:
         """Make every name name the image; nothing is sent to those that do.
@@ -48,14 +58,18 @@ class Push:
         manifest = image.oci_manifest()
         lacking = {ref: there for ref in self._refs if (there := self._find(ref, self._registries)) != manifest}
         sent = self._push(image, lacking) if lacking else ()
+        sent += tuple(self._sender.sent) if self._sender else ()
         sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
         size = len(manifest) * len(lacking) + (len(image.config_blob()) if lacking else 0)
         return Pushed(digest=Digest.of(manifest), size=size + sum(sizes.get(digest, 0) for digest in sent), blobs=sent)
 
-    def _task(self, ref: Ref) -> Task:
+    def _look(self, ref: Ref) -> Task:
         def action() -> Outcome:
-            with suppress(RegistryError):  # it is asked again when all else is done
+            try:
                 self._find(ref, replace(self._registries, patience=_BRIEF))
+            except RegistryError:  # it is asked again when all else is done
+                if self._sender:
+                    self._sender.failed = True
             return Outcome()
 
         return Task(name=str(ref), phase="push", lane=Lane.NET, action=action, quiet=True)
@@ -74,7 +88,8 @@ class Push:
         """Push to ``lacking``, each with the manifest that is there; the blobs that went up."""
         sent: list[Digest] = []
         with self._blobs.working_folder() as folder:
-            _lay_out(folder, image, self._blobs)
+            write_layout(folder, image.oci_manifest(), image.config_blob())
+            link_layers(folder, image, self._blobs)
             for ref, there in lacking.items():
                 try:
                     sent += self._registries.push(folder, ref, notes=_missing(image, there) > _LITTLE)
@@ -87,10 +102,3 @@ class Push:
 def _missing(image: Image, found: bytes | None) -> int:
     """Bytes of the layers that the manifest under the tag does not name."""
     return sum(layer.blob.size for layer in image.layers if str(layer.blob.digest).encode() not in (found or b""))
-
-
-def _lay_out(folder: Path, image: Image, blobs: Blobs) -> None:
-    write_layout(folder, image.oci_manifest(), image.config_blob())
-    for blob in dict.fromkeys(layer.blob for layer in image.layers):
-        if blobs.has(blob.digest, blob.size):  # else the registry is expected to have it
-            (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))

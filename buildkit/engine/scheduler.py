@@ -27,6 +27,7 @@ class Lane(StrEnum):
 
     CPU = "cpu"
     NET = "net"
+    UP = "up"  # what goes up to registries; more at once would only share the line
     BOX = "box"  # containers and local storage, one at a time: storage locks itself anyway
 
 

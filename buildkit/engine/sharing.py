@@ -35,6 +35,7 @@ class Sharing:
         self._write = write
         self._asked: dict[Key, Entry | None] = {}
         self._lost: set[Key] = set()
+        self._shared: dict[Key, Entry] = {}  # by this run
         self._rosters: dict[tuple[str, str], Roster] = {}
         self._natives: dict[tuple[str, str], Mapping[Digest, bytes]] = {}
         self._lock = threading.Lock()
@@ -102,7 +103,8 @@ class Sharing:
         found = dict(roster.entries) if roster else {}
         if cache is self._read:
             found |= {key: entry for key, entry in self._asked.items() if entry is not None}
-        return {key: found[key] for key in keys if key in found and key not in self._lost}
+        found = {key: entry for key, entry in found.items() if key not in self._lost} | self._shared
+        return {key: found[key] for key in keys if key in found}
 
     def publish(self, entry: Entry, contents: Contents | None, blobs: Blobs) -> tuple[Digest, ...] | None:
         """Share a layer; returns the blobs that went up, None where it is not shared.
@@ -115,9 +117,12 @@ class Sharing:
         if cache is None:
             return None
         try:
-            return self._attempt(cache, lambda: cache.publish(entry, contents, blobs), writing=True)
+            went = self._attempt(cache, lambda: cache.publish(entry, contents, blobs), writing=True)
         except Nonsense:
             return None  # too large, and nothing else: an entry is well-formed
+        if went is not None:
+            self._shared[entry.key] = entry
+        return went
 
     def publish_roster(
         self, stage: str, entries: Sequence[Entry], natives: Mapping[Digest, bytes], blobs: Blobs

@@ -11,14 +11,14 @@ import re
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from buildkit.digest import Digest
 from buildkit.errors import DamagedError, Interrupted, LackingError, RegistryError, ToolError
 from buildkit.oci.ref import Ref
-from buildkit.tools.process import Command, run, stop_all
+from buildkit.tools.process import Command, Finished, run, stop_all
 from buildkit.tools.skopeo import forgetful, skopeo_argv
 
 _Result = TypeVar("_Result")
@@ -42,6 +42,7 @@ _UNKNOWN = "manifest blob unknown"
 _DROPPING = "Manifest list must be converted"
 _COPYING = re.compile(r"^Copying blob sha256:([0-9a-f]{64})", re.MULTILINE)
 _SKIPPING = re.compile(r"Skipping blob sha256:([0-9a-f]{64}) \(already present\)")
+_ENDED = re.compile(r"reading config blob sha256:[0-9a-f]{64}: open .*: no such file or directory")
 _SAYING = re.compile(r'^time=\S+ level=fatal msg="(.*)"$', re.MULTILINE)
 _PARSING = re.compile(r'^Error parsing image name "[^"]*": ')  # so begins whatever fails
 _CHATTER = re.compile(r"^(?:time=\S+ level=(?:debug|info|trace) .*|Copying .*|Getting .*|Storing .*)\n?", re.MULTILINE)
@@ -131,12 +132,27 @@ class Registries:
 
         Raises LackingError for absent ones that it has not, DamagedError for those that are not what they are named.
         """
+        command = self._pushing(folder, ref, notes=notes)
+        return self._try(ref, "pushing", lambda: _find_sent(run(command)), folder)
+
+    def send(self, folder: Path, ref: Ref) -> tuple[Digest, ...]:
+        """The layers alone of a ``dir:`` layout without a config; returns and raises as ``push`` does.
+
+        That the config is not there ends skopeo when it has copied all layers, and before it names anything.
+        """
+        command = self._pushing(folder, ref)
+
+        def attempt() -> tuple[Digest, ...]:
+            finished = run(replace(command, accept=(0, 1)))
+            if not _ENDED.search(output := finished.stderr.decode("utf-8", "replace")):
+                raise ToolError("skopeo failed", output=output)
+            return _find_sent(finished)
+
+        return self._try(ref, "pushing", attempt, folder)
+
+    def _pushing(self, folder: Path, ref: Ref, *, notes: bool = True) -> Command:
         argv = (*skopeo_argv(), "--debug", "copy", "--preserve-digests", f"dir:{folder}", f"docker://{ref}")
-        command = Command(argv=argv, env=None if notes else forgetful(), silence=self.patience.push)
-        finished = self._try(ref, "pushing", lambda: run(command), folder)
-        copied = set(_COPYING.findall(finished.stdout.decode("utf-8", "replace")))
-        skipped = set(_SKIPPING.findall(finished.stderr.decode("utf-8", "replace")))
-        return tuple(sorted(Digest(digits) for digits in copied - skipped))
+        return Command(argv=argv, env=None if notes else forgetful(), silence=self.patience.push)
 
     def push_index(self, folder: Path, ref: Ref) -> bool:
         """An index of a ``dir:`` layout to a tag, alone: the manifests that it lists must be there.
@@ -176,6 +192,13 @@ class Registries:
             if self.stop.wait(wait):
                 raise Interrupted("interrupted")
         raise AssertionError  # the last try has returned or raised
+
+
+def _find_sent(finished: Finished) -> tuple[Digest, ...]:
+    """The blobs that a push says it copied."""
+    copied = set(_COPYING.findall(finished.stdout.decode("utf-8", "replace")))
+    skipped = set(_SKIPPING.findall(finished.stderr.decode("utf-8", "replace")))
+    return tuple(sorted(Digest(digits) for digits in copied - skipped))
 
 
 def _find(argv: tuple[str, ...]) -> bytes | None:

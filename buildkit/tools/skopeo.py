@@ -23,11 +23,12 @@ def raw_manifest(ref: str) -> bytes | None:
     return finished.stdout if finished.code == 0 else None
 
 
-def write_layout(folder: Path, manifest: bytes, config: bytes) -> None:
-    """A ``dir:`` layout but for its layers, whose files are named by their digests' digits."""
+def write_layout(folder: Path, manifest: bytes, config: bytes | None = None) -> None:
+    """A ``dir:`` layout but for its layers, whose files are named by their digests' digits; ``config`` may lack too."""
     (folder / "version").write_text("Directory Transport Version: 1.1\n")
     (folder / "manifest.json").write_bytes(manifest)
-    (folder / Digest.of(config).hex).write_bytes(config)
+    if config is not None:
+        (folder / Digest.of(config).hex).write_bytes(config)
 
 
 def forgetful() -> dict[str, str]:

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 
 from tests.e2e.tinyproject import Ended, Tiny, one_error
 
-_NOX = "import runpy; sys.argv = ['nox', *sys.argv[4:]]; runpy.run_module('nox', run_name='__main__')"
-_EAGER = "import sys; from buildkit.engine import early; early.WORTH = 1; "
+_EAGER = "from buildkit.engine import early; early.WORTH = 1; "
 _FORGETFUL = _EAGER + "from buildkit.tools import storage; kept, storage.remove_image = storage.remove_image, print; "
-
-
-def run_as(tiny: Tiny, code: str, session: str, **env: str) -> Ended:
-    """Run a session in an interpreter that did something before: the tiny layers are worth no early import else."""
-    tiny.before = (sys.executable, "-c", code + _NOX)
-    try:
-        return tiny.run(session, **env)
-    finally:
-        tiny.before = ()
 
 
 def test_several_at_once_do_not_hinder_one_another(tiny: Tiny) -> None:
     """One may take away what it imported early while another stands on the same layers."""
-    tiny.before = (sys.executable, "-c", _EAGER + _NOX)
-    try:
+    with tiny.after(_EAGER):
         children = [tiny.start(stage) for stage in ("app", "app", "deps", "app")]
         texts = [child.communicate(timeout=120)[0] for child in children]
-    finally:
-        tiny.before = ()
     assert [child.returncode for child in children] == [0, 0, 0, 0], texts
     assert any("import  app: " in text for text in texts)
     assert tiny.images().keys() == {"localhost/tiny/app:latest", "localhost/tiny/deps:latest"}
@@ -42,7 +28,8 @@ def early_lines(ended: Ended) -> list[str]:
 
 def test_the_image_is_the_same_and_nothing_else_is_left(make_tiny: Callable[[], Tiny]) -> None:
     eager, patient = make_tiny(), make_tiny()
-    ended = run_as(eager, _EAGER, "build-app")
+    with eager.after(_EAGER):
+        ended = eager.run("build-app")
     assert ended.code == 0, ended.text
     assert "app: 1 of 9 layers" in early_lines(ended)[0], ended.text
     built = patient.build("app")
@@ -54,20 +41,23 @@ def test_the_image_is_the_same_and_nothing_else_is_left(make_tiny: Callable[[], 
     assert eager.images() == patient.images()
     assert eager.left_over() == []
     assert eager.run_image("app", "/bin/sh", "-c", "echo it runs") == "it runs\n"
-    again = run_as(eager, _EAGER, "build-app")
+    with eager.after(_EAGER):
+        again = eager.run("build-app")
     assert again.code == 0
     assert not early_lines(again)
 
 
 def test_a_build_that_fails_leaves_no_image(tiny: Tiny) -> None:
-    ended = run_as(tiny, _EAGER, "build-app", PIP_FIND_LINKS="/nowhere")
+    with tiny.after(_EAGER):
+        ended = tiny.run("build-app", PIP_FIND_LINKS="/nowhere")
     assert "no index and no find-links has beta" in one_error(ended, 1)
     assert early_lines(ended), ended.text
     assert tiny.images() == {}
 
 
 def test_what_a_killed_build_leaves_is_removed_by_gc(tiny: Tiny) -> None:
-    ended = run_as(tiny, _FORGETFUL, "build-app")
+    with tiny.after(_FORGETFUL):
+        ended = tiny.run("build-app")
     assert ended.code == 0, ended.text
     named = {"localhost/tiny/app:latest"}
     assert tiny.images().keys() > named

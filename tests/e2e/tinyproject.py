@@ -14,8 +14,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ _KEPT = (
     "no_proxy",
     "BUILDAH_ISOLATION",
 )
+_NOX = "import runpy, sys; sys.argv = ['nox', *sys.argv[4:]]; runpy.run_module('nox', run_name='__main__')"
 _GIT = ("git", "-c", "user.name=tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false")
 _STORAGE = """[storage]
 driver = "overlay"
@@ -120,6 +121,15 @@ class Tiny:
         """The command line of a session."""
         noxfile = self.project / "noxfile.py"
         return (*self.before, self.python, "-m", "nox", "-f", str(noxfile), "-s", session, "--", *arguments)
+
+    @contextmanager
+    def after(self, code: str) -> Iterator[None]:
+        """Run sessions meanwhile in an interpreter that ran ``code`` before: what is worth something to us is large."""
+        before, self.before = self.before, (sys.executable, "-c", code + _NOX)
+        try:
+            yield
+        finally:
+            self.before = before
 
     def run(self, session: str, *arguments: str, **env: str) -> Ended:
         """Run a session to its end, whatever that is; builds report."""

@@ -19,7 +19,7 @@ from buildkit.errors import BuildError, DefinitionError, ToolError
 from buildkit.events import Event, StepFailed, StepFinished, StepStarted, say_nothing
 from buildkit.tools.usage import Spent
 
-PLACES = {Lane.CPU: 2, Lane.NET: 4, Lane.BOX: 1}
+PLACES = {Lane.CPU: 2, Lane.NET: 4, Lane.UP: 3, Lane.BOX: 1}
 
 
 def task(
@@ -92,8 +92,8 @@ def test_a_needless_task_is_done_as_soon_as_its_turn_comes() -> None:
 
 
 def test_lanes_run_side_by_side_each_with_its_places() -> None:
-    met = threading.Barrier(7, timeout=10)  # two, four and one: all at once, or it breaks
-    lanes = [Lane.CPU] * 2 + [Lane.NET] * 4 + [Lane.BOX]
+    lanes = [Lane.CPU] * 2 + [Lane.NET] * 4 + [Lane.UP] * 3 + [Lane.BOX]
+    met = threading.Barrier(len(lanes), timeout=10)  # all at once, or it breaks
     run(*(task(str(number), met.wait, lane=lane) for number, lane in enumerate(lanes)))
 
 

@@ -138,6 +138,37 @@ def test_what_was_pushed_is_found_fetched_and_pushed_no_more(
     assert there.manifest(place.ref("some/name:two")) == manifest
 
 
+def test_layers_go_up_alone(place: Place, tmp_path: Path) -> None:
+    """What skopeo does where a config is not there is no promise: it is held here."""
+    digests = make_image(tmp_path / "image", 77)
+    manifest = json.loads((tmp_path / "image/manifest.json").read_bytes())
+    config = tmp_path / "image" / Digest.parse(manifest["config"]["digest"]).hex
+    kept = config.read_bytes()
+    config.unlink()
+    assert registries().send(tmp_path / "image", place.ref("some/alone:one")) == tuple(sorted(digests))
+    assert registries().manifest(place.ref("some/alone:one")) is None
+    assert place.proxy.count("PUT", "/manifests/") == 0
+    place.proxy.clear()
+    assert registries().send(tmp_path / "image", place.ref("some/alone:one")) == ()
+    config.write_bytes(kept)
+    assert registries().push(tmp_path / "image", place.ref("some/alone:one")) == ()
+    assert place.proxy.count("PATCH") == 1  # of the config
+
+
+def test_layers_that_go_up_alone_may_be_damaged_or_refused(place: Place, tmp_path: Path) -> None:
+    one, two = make_image(tmp_path / "image", 78)
+    manifest = json.loads((tmp_path / "image/manifest.json").read_bytes())
+    (tmp_path / "image" / Digest.parse(manifest["config"]["digest"]).hex).unlink()
+    place.proxy.fault("POST", "/uploads/", Fault(status=403, body=b'{"errors":[{"code":"DENIED"}]}'))
+    assert refusal(lambda: registries().send(tmp_path / "image", place.ref("some/alone:two"))).denied
+    place.proxy.clear()
+    (tmp_path / "image" / two.hex).write_bytes(bytes(300_000))
+    with pytest.raises(DamagedError) as caught:
+        registries().send(tmp_path / "image", place.ref("some/alone:two"))
+    assert caught.value.digests == (two.hex,)
+    assert one.hex not in caught.value.digests
+
+
 def test_only_blobs_that_went_up_are_said_to_have(place: Place, tmp_path: Path) -> None:
     first, second = make_image(tmp_path / "image", 50)
     registries().push(tmp_path / "image", place.ref("counted/here:one"))

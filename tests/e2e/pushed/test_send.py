@@ -1,0 +1,140 @@
+"""Layers go up while others are made; whatever comes of that, the push at the end is the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.machines import digest, done, forget, interrupt_when, manifest, trust, uploaded
+from tests.e2e.tinyproject import Ended, Tiny, one_error
+from tests.faultyproxy import Fault, FaultyProxy
+from tests.registry import serve_registry
+
+pytestmark = pytest.mark.tools
+
+_EAGER = "from buildkit.engine import send; send.WORTH = 1; "  # tiny layers are worth it, too
+_REVISIONS = "data/docker/registry/v2/repositories/some/name/_manifests"
+_DENIED = Fault(status=403, body=b'{"errors":[{"code":"DENIED","message":"requested access is denied"}]}')
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Of the registry."""
+    (tmp_path / "registry").mkdir()
+    return tmp_path / "registry"
+
+
+def push_early(tiny: Tiny, *arguments: str) -> Ended:
+    with tiny.after(_EAGER):
+        return tiny.run("push-app", *arguments, "--jobs", "1")
+
+
+def sent(ended: Ended) -> list[str]:
+    """Names of the layers that went up by themselves."""
+    assert ended.report is not None, ended.text
+    layers = {layer["name"] for layer in ended.report["layers"]}
+    found = [line.split()[1] for line in ended.text.splitlines() if re.match(r" +push  \S", line)]
+    return [name for name in found if name in layers]
+
+
+def test_layers_go_up_while_others_are_made(
+    make_tiny: Callable[[], Tiny], registry: str, folder: Path, proxy: FaultyProxy
+) -> None:
+    eager, patient = make_tiny(), make_tiny()
+    with serve_registry(folder) as host, FaultyProxy(host) as counted:
+        trust(eager, registry, counted.host)
+        ended = done(push_early(eager, f"{counted.host}/some/name:one"))
+        early = sent(ended)
+        assert "base/image" in early
+        assert len(early) < 9  # what is made last goes up with the rest
+        assert set(manifest(eager, f"{counted.host}/some/name:one")) >= {"config", "layers"}
+        # each byte went up once, is counted, and nothing but the image has a manifest
+        blobs = [one.path for one in counted.requests if one.method == "PUT" and "/blobs/uploads/" in one.path]
+        assert len(blobs) == 9 + 1  # layers and config
+        pushed = ended.report["bytes"]["pushed"]
+        assert pushed <= uploaded(counted) < 1.02 * pushed + 3000
+        assert [path.name for path in (folder / _REVISIONS / "tags").iterdir()] == ["one"]
+        assert len(list((folder / _REVISIONS / "revisions/sha256").iterdir())) == 1
+    trust(patient, registry, proxy.host)
+    late = done(patient.run("push-app", f"{proxy.host}/patient/name:one"))
+    assert sent(late) == []  # they are small
+    assert digest(late) == digest(ended)
+    assert late.report["bytes"]["pushed"] == pushed
+
+
+def test_one_changed_layer_goes_up_with_the_image(tiny: Tiny, proxy: FaultyProxy) -> None:
+    repo = f"{proxy.host}/one/changed"
+    forget(tiny)
+    assert sent(done(push_early(tiny, f"{repo}:one"))) != []
+    tiny.write("stages/app/app/main.sh", 'echo "$GREETING alone"\n')
+    assert sent(done(push_early(tiny, f"{repo}:one"))) == []
+
+
+def test_a_registry_that_takes_nothing_is_told_of_once(tiny: Tiny, proxy: FaultyProxy) -> None:
+    forget(tiny)
+    repo = f"{proxy.host}/takes/nothing"
+    proxy.fault("POST", "/uploads/", _DENIED)
+    ended = push_early(tiny, f"{repo}:one")
+    said = one_error(ended, 1)
+    assert 1 <= ended.text.count("left to the push at the end") <= 2  # two at once, then no more
+    assert f"{proxy.host}: pushing {repo}:one failed: " in said
+    lines = [line for line in ended.text.splitlines() if "denied" in line]
+    assert len(lines) == 2  # where the step failed, and at the end
+    proxy.clear()
+    assert done(tiny.run("push-app", f"{repo}:one")).built() == {}  # all was made
+
+
+def test_a_registry_that_is_down_is_sent_nothing(tiny: Tiny, proxy: FaultyProxy) -> None:
+    forget(tiny)
+    proxy.fault("GET", "/v2/$", Fault(status=503, body=b""))
+    ended = push_early(tiny, f"{proxy.host}/is/down:one")
+    assert "503" in one_error(ended, 1)
+    assert proxy.count("POST") == proxy.count("HEAD") == 0
+    assert proxy.count("GET", "/v2/$") == 1 + 4  # the look beside the work, and the push with its patience
+
+
+def test_a_build_that_fails_names_nothing(make_tiny: Callable[[], Tiny], registry: str, folder: Path) -> None:
+    tiny = make_tiny()
+    with serve_registry(folder) as host:
+        trust(tiny, registry, host)
+        with tiny.after(_EAGER):
+            ended = tiny.run("push-app", f"{host}/some/name:one", "--jobs", "1", PIP_FIND_LINKS="/nowhere")
+        assert "no index and no find-links has" in one_error(ended, 1)
+        assert any((folder / "data/docker/registry/v2/blobs").rglob("data"))  # something had gone up
+        assert not (folder / _REVISIONS).exists()
+    assert tiny.left_over() == []
+
+
+def test_an_interrupted_build_leaves_nothing(tiny: Tiny, proxy: FaultyProxy) -> None:
+    forget(tiny)
+    proxy.fault("PATCH", "/uploads/", Fault(delay=3600))
+    with tiny.after(_EAGER):
+        session = ("push-app", f"{proxy.host}/is/stopped:one", "--jobs", "1")
+        ended = interrupt_when(tiny, session, lambda: proxy.count("PATCH") > 0)
+    assert ended.code == 130, ended.text
+    assert "Traceback" not in ended.text
+    proxy.clear()
+    tiny.tool("skopeo", "inspect", f"docker://{proxy.host}/is/stopped:one", code=1)
+    done(push_early(tiny, f"{proxy.host}/is/stopped:one"))
+    assert len(manifest(tiny, f"{proxy.host}/is/stopped:one")["layers"]) == 9
+
+
+def test_what_is_shared_goes_up_once_and_while_others_are_made(
+    make_tiny: Callable[[], Tiny], registry: str, folder: Path
+) -> None:
+    tiny = make_tiny()
+    with serve_registry(folder) as host, FaultyProxy(host) as counted:
+        trust(tiny, registry, counted.host)
+        ended = done(push_early(tiny, f"{counted.host}/some/cache:one", "--cache-write", f"{counted.host}/some/cache"))
+        lines = [line.split()[:2] for line in ended.text.splitlines()]
+        steps = [line[0] for line in lines if line]
+        assert steps.index("share") < len(steps) - 1 - steps[::-1].index("pack")
+        assert sorted(name for phase, name in filter(None, lines) if phase == "share") == sorted(
+            layer["name"] for layer in ended.report["layers"]
+        )
+        blobs = [one.path for one in counted.requests if one.method == "PUT" and "/blobs/uploads/" in one.path]
+        assert len(blobs) == len(set(blobs))
+        assert sent(ended) == []
