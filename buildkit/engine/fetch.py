@@ -11,7 +11,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -67,6 +67,10 @@ class Fetcher:
             raise ValueError(f"{artifact.name} is a package of the repository: nothing to fetch")
         pin = f"{artifact.name}=={artifact.version} ({artifact.file})"
         wanted = Wanted(what=pin, sha256=artifact.sha256, size=artifact.size or None)
+        if (local := self._indexes.find_local(artifact)) is not None:
+            with suppress(FetchError, MismatchError):  # then it is looked for everywhere, and said what is wrong
+                self._take_local(local, wanted, into, progress)
+                return
         candidates = self._indexes.find_file(artifact)
         if not candidates:
             raise self._nowhere(pin)

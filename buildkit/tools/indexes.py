@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -39,7 +40,12 @@ class Indexes:
     def __init__(self, sources: Sources, session: Session, target: Target) -> None:
         logging.getLogger("unearth").addHandler(logging.NullHandler())  # its warnings come from us, as errors
         self.session = session
-        self._finder = make_finder(sources, session, target)
+        self._sources = sources
+        self._target = target
+
+    @cached_property
+    def _finder(self) -> PackageFinder:
+        return make_finder(self._sources, self.session, self._target)
 
     def find_best(self, name: str, specifier: str, hashes: Sequence[FileHash] = ()) -> Candidate | None:
         """The file that fits the target best, wheels before sdists; None where nothing fits.
@@ -67,6 +73,11 @@ class Indexes:
         found = finder.find_matches(f"{pin.name}=={pin.version}", allow_yanked=True, hashes=hashes)
         wheels = (package.link.filename for package in found if package.link.is_wheel)
         return tuple(sorted({name.removesuffix(".whl").split("-", 2)[2] for name in wheels}))
+
+    def find_local(self, artifact: Artifact) -> Path | None:
+        """A file of the artifact's name in a folder of find-links, whatever is in it; nothing else is asked."""
+        folders = (Path(link) for link in self._sources.find_links if "://" not in link)
+        return next((path for folder in folders if (path := folder / artifact.file).is_file()), None)
 
     def find_file(self, artifact: Artifact) -> tuple[Candidate, ...]:
         """Where the artifact's file is offered, the surest first: right hash, then hash unknown, then wrong hash.

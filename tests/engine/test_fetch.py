@@ -277,6 +277,25 @@ def test_local_files_are_copied_and_verified(tmp_path):
     assert_only(tmp_path, "links", "one")
 
 
+def test_for_what_lies_in_a_folder_nobody_is_asked(server, tmp_path):
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / NAME).write_bytes(BODY)
+    with fetching(index="http://127.0.0.1:9/simple/", find_links=["https://127.0.0.1:9/page", links]) as fetcher:
+        fetcher.fetch(PIN, tmp_path / "one", progress=ignore)
+    assert (tmp_path / "one").read_bytes() == BODY
+
+
+def test_where_a_folder_has_other_bytes_an_index_is_asked(server, tmp_path):
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / NAME).write_bytes(b"y" * len(BODY))
+    with fetching(index=f"{server.url}/simple/", find_links=[links]) as fetcher:
+        fetcher.fetch(PIN, tmp_path / "one", progress=ignore)
+    assert (tmp_path / "one").read_bytes() == BODY
+    assert_only(tmp_path, "links", "one")
+
+
 def test_a_source_out_of_reach_does_not_hide_another(tmp_path, server):
     sources = Sources(pip=Settings(index=f"{server.url}/simple/", extra=("http://127.0.0.1:9/simple/",)), uv=Settings())
     patience = Patience(threading.Event(), unit=0.01)
