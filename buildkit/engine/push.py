@@ -22,11 +22,10 @@ _BRIEF = Patience(look=10.0, waits=())  # of a look beside other work: it is mad
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """What a push did: the manifest's digest, the bytes that went up, and the blobs among them."""
+    """What a push did: the manifest's digest, and the bytes that went up."""
 
     digest: Digest
     size: int
-    blobs: tuple[Digest, ...]
 
 
 class Push:
@@ -57,11 +56,11 @@ class Push:
         """
         manifest = image.oci_manifest()
         lacking = {ref: there for ref in self._refs if (there := self._find(ref, self._registries)) != manifest}
-        sent = self._push(image, lacking) if lacking else ()
-        sent += tuple(self._sender.sent) if self._sender else ()
+        early = self._sender.sent if self._sender else ()
+        sent = {*early, *(self._push(image, lacking) if lacking else ())}
         sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
         size = len(manifest) * len(lacking) + (len(image.config_blob()) if lacking else 0)
-        return Pushed(digest=Digest.of(manifest), size=size + sum(sizes.get(digest, 0) for digest in sent), blobs=sent)
+        return Pushed(digest=Digest.of(manifest), size=size + sum(sizes.get(digest, 0) for digest in sent))
 
     def _look(self, ref: Ref) -> Task:
         def action() -> Outcome:
