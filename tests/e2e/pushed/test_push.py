@@ -190,6 +190,7 @@ def test_a_push_that_fails_fails_the_build(tiny: Tiny, proxy: FaultyProxy, repo:
 
 
 def test_a_registry_that_is_down_is_tried_again_and_named(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+    tiny.build("app", "--no-import")  # nobody asks beside other work
     proxy.fault("GET", "/v2/$", Fault(status=503, body=b""))
     said = one_error(tiny.run("push-app", f"{repo}:one"), 1)
     assert f"{proxy.host}: looking up {repo}:one failed: " in said
