@@ -88,6 +88,14 @@ def manifest(tiny: Tiny, ref: str) -> dict[str, Any]:
     return found
 
 
+def is_there(tiny: Tiny, ref: str) -> bool:
+    """Whether a registry has a manifest of that name; it must answer."""
+    argv = ("skopeo", "inspect", "--raw", f"docker://{ref}")
+    done = subprocess.run(argv, env=tiny.env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 or "unknown" in done.stderr, done.stderr  # 1, since skopeo 1.16 2
+    return done.returncode == 0
+
+
 def pull(tiny: Tiny, ref: str, *argv: str) -> str:
     """What a container says of an image that is pulled; every byte of it is verified."""
     return tiny.tool("podman", "run", "--rm", "--quiet", "--network=none", ref, *argv)

@@ -33,6 +33,11 @@ _KEPT = (
     "BUILDAH_ISOLATION",
 )
 _NOX = "import runpy, sys; sys.argv = ['nox', *sys.argv[4:]]; runpy.run_module('nox', run_name='__main__')"
+SLOW = """import time
+from buildkit.engine import realise
+kept_pace = realise.write_layer
+realise.write_layer = lambda *args, **named: time.sleep(0.3) or kept_pace(*args, **named)
+"""  # code for `Tiny.after`: there is time for other things while layers are packed
 _GIT = ("git", "-c", "user.name=tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false")
 _STORAGE = """[storage]
 driver = "overlay"

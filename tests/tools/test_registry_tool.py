@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -57,6 +58,9 @@ def home(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
     place.proxy.clear()
     return tmp_path
+
+
+_NO_LOGIN = "unauthorized|authentication required"  # by skopeo 1.9, and by 1.18
 
 
 def insecure(folder: Path, *hosts: str) -> None:
@@ -210,7 +214,7 @@ def test_many_are_looked_up_at_once(place: Place, pushed: tuple[Digest, ...]) ->
 @pytest.mark.parametrize(
     ("fault", "tries", "says", "hints", "denied", "down"),
     [
-        (answer(401, "UNAUTHORIZED", "authentication required"), 1, "unauthorized", "log in: skopeo login {}", 1, 0),
+        (answer(401, "UNAUTHORIZED", "authentication required"), 1, _NO_LOGIN, "log in: skopeo login {}", 1, 0),
         (answer(403, "DENIED", "requested access is denied"), 1, "denied", "log in as another: skopeo login {}", 1, 0),
         (Fault(status=403, body=b"<html>no</html>"), 1, "403", "log in as another", 1, 0),
         (answer(500, "UNKNOWN", "it broke"), TRIES, "500 Internal Server Error", "", 0, 1),
@@ -229,7 +233,7 @@ def test_a_look_up_that_fails_is_tried_again_where_that_can_help(
     place.proxy.fault("GET", "/manifests/", fault)
     error = refusal(lambda: registries().manifest(place.ref()))
     assert error.message.startswith(f"{place.proxy.host}: looking up {place.ref()} failed: ")
-    assert says in error.message
+    assert re.search(says, error.message)
     assert hints.format(place.proxy.host) in error.hint
     assert bool(error.hint) == bool(hints)
     assert (error.denied, error.down) == (bool(denied), bool(down))
@@ -246,7 +250,7 @@ def test_what_passes_is_not_even_noticed(place: Place, pushed: tuple[Digest, ...
 def test_a_registry_that_is_not_well_is_said_to_be_so(place: Place) -> None:
     place.proxy.fault("GET", "/v2/$", Fault(status=500, body=b""))
     error = refusal(lambda: registries().manifest(place.ref()))
-    assert "invalid status code from registry 500" in error.message
+    assert re.search("(status code from registry|HTTP status:) 500", error.message)
     assert error.down
     assert place.proxy.count("GET", "/v2/$") == TRIES
 
@@ -344,7 +348,7 @@ def test_the_first_failure_of_many_ends_them(place: Place) -> None:
 @pytest.mark.parametrize(
     ("fault", "tries", "says", "down"),
     [
-        (answer(404, "BLOB_UNKNOWN", "gone"), 1, "404 (Not Found)", False),
+        (answer(404, "BLOB_UNKNOWN", "gone"), 1, "404|blob unknown", False),
         (Fault(status=503, body=b""), TRIES, "503", True),
         (Fault(cut_down=100_000), TRIES, "EOF", True),
         (Fault(flip=7), 1, "Digest did not match", False),
@@ -358,9 +362,9 @@ def test_a_fetch_that_fails_is_tried_again_where_that_can_help(
     place.proxy.fault("GET", blob, fault)
     error = refusal(lambda: registries().fetch(place.ref(), tmp_path / "fetched"))
     assert error.message.startswith(f"{place.proxy.host}: fetching {place.ref()} failed: ")
-    assert says in error.message
+    assert re.search(says, error.message)
     assert error.down == down
-    assert place.proxy.count("GET", blob) == tries
+    assert place.proxy.count("GET", blob) in {tries, 2 * tries}  # since 1.17 skopeo tries a blob that was cut once more
 
 
 def test_a_blob_that_was_cut_once_is_fetched_whole(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
@@ -391,8 +395,8 @@ def test_a_slow_blob_is_waited_for(place: Place, pushed: tuple[Digest, ...], tmp
 @pytest.mark.parametrize(
     ("method", "path", "fault", "tries", "says", "hint"),
     [
-        ("HEAD", "/blobs/", Fault(status=401, body=b""), 1, "unauthorized", "log in: skopeo login"),
-        ("POST", "/uploads/", answer(401, "UNAUTHORIZED", "authentication required"), 1, "unauthorized", "log in"),
+        ("HEAD", "/blobs/", Fault(status=401, body=b""), 1, _NO_LOGIN, "log in: skopeo login"),
+        ("POST", "/uploads/", answer(401, "UNAUTHORIZED", "authentication required"), 1, _NO_LOGIN, "log in"),
         ("POST", "/uploads/", answer(403, "DENIED", "no"), 1, "denied", "log in as another"),
         ("POST", "/uploads/", answer(405, "UNSUPPORTED", "read-only"), 1, "unsupported", "log in as another"),
         ("HEAD", "/blobs/", Fault(status=503), TRIES, "503", ""),
@@ -422,7 +426,7 @@ def test_a_push_that_fails_is_tried_again_where_that_can_help(
     ref = place.ref(f"pushed/{tmp_path.name.replace('_', '-').strip('-')}:one")
     error = refusal(lambda: registries().push(tmp_path / "image", ref))
     assert error.message.startswith(f"{place.proxy.host}: pushing {ref} failed: ")
-    assert says in error.message
+    assert re.search(says, error.message)
     assert hint in error.hint
     assert bool(error.hint) == bool(hint)
     assert place.proxy.count("GET", "/v2/$") == tries  # every skopeo asks that once
