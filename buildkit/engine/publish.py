@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from buildkit.engine.beside import beside
 from buildkit.engine.planning import Planner
 from buildkit.engine.scheduler import Lane, Outcome, Task, run_tasks
 from buildkit.engine.shop import Shop
-from buildkit.engine.starting import known_natives, tell_natives
+from buildkit.engine.starting import are_natives_known, known_natives, tell_natives
 from buildkit.oci.entry import Entry, Nonsense
 from buildkit.plan.plan import Plan
 from buildkit.plan.spec import PackWheels, Spec
@@ -52,13 +53,22 @@ def _list(shop: Shop, stage: str, shared: Sequence[Entry]) -> None:
 
 
 def share_early(shop: Shop, plan: Plan, making: Mapping[str, Task]) -> Iterator[tuple[str, Task]]:
-    """Share what a plan builds besides ``making``, the tasks by which layers come to be: each when it is there."""
+    """Share what a plan builds besides ``making``, the tasks by which layers come to be.
+
+    Each when it is there, but for those of which not all is known by then.
+    """
+
+    def early(spec: Spec, layer: str) -> Task:
+        return replace(
+            _share(shop, spec), needs=(layer,), needless=lambda: not are_natives_known(shop, shop.made[spec.key])
+        )
+
     for entry in plan.missing:
         if (layer := f"layer:{entry.spec.key.hex}") in making:
-            yield f"share:{entry.spec.key.hex}", _share(shop, entry.spec, layer)
+            yield f"share:{entry.spec.key.hex}", early(entry.spec, layer)
 
 
-def _share(shop: Shop, spec: Spec, *needs: str) -> Task:
+def _share(shop: Shop, spec: Spec) -> Task:
     def action() -> Outcome:
         entry = _describe(shop, spec)
         went = shop.sharing.publish(entry, shop.ledger.contents(entry.key), shop.blobs) if entry else None
@@ -68,7 +78,7 @@ def _share(shop: Shop, spec: Spec, *needs: str) -> Task:
         shop.count(pushed=size)
         return Outcome(size=size)
 
-    return Task(name=spec.name, phase="share", lane=Lane.UP, action=action, needs=needs)
+    return Task(name=spec.name, phase="share", lane=Lane.UP, action=action)
 
 
 def _describe(shop: Shop, spec: Spec) -> Entry | None:

@@ -81,6 +81,12 @@ def tell_natives(shop: Shop, made: Made) -> tuple[bytes, ...]:
     return facts if any(facts) and sum(map(len, facts)) <= MOST_NATIVES else ()
 
 
+def are_natives_known(shop: Shop, made: Made) -> bool:
+    """Whether a shared cache can be told of them now: of layers that we did not pack they are read later."""
+    digests = {blob.digest for blob in made.blobs}
+    return Natives(shop.ledger).find(digests).keys() >= digests
+
+
 def known_natives(shop: Shop, digests: Sequence[Digest]) -> dict[Digest, bytes]:
     """What is known of native files by blob; what is just being read, or asked for, is awaited."""
     natives = Natives(shop.ledger)
