@@ -6,7 +6,7 @@ import pickle
 import pickletools
 import zipfile
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from buildkit.scan.job import Verdict
@@ -45,6 +45,8 @@ SAMPLES = [
 
 
 @given(st.binary(max_size=300))
+@example(b"S\x00\\\x00\x00")  # an escape that is none, of which Python warns
+@example(b"S'\\q\\777'\n.")
 @settings(max_examples=300)
 def test_random_bytes_raise_nothing(content):
     look(content, limits=SMALL)

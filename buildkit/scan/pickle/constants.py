@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import warnings
 from functools import partial
 
 from buildkit.scan.pickle.machine import Handler, Machine
@@ -85,7 +86,9 @@ def string(machine: Machine) -> None:
     if len(raw) < 2 or raw[:1] not in (b"'", b'"') or raw[-1:] != raw[:1]:
         machine.strange("a string has no quotes")
     try:
-        value = codecs.escape_decode(raw[1:-1])[0].decode("latin-1")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of an escape that is none: unpickling takes it as it is
+            value = codecs.escape_decode(raw[1:-1])[0].decode("latin-1")
     except ValueError:
         machine.strange("a string has a bad escape")
         value = raw.decode("latin-1")
