@@ -87,7 +87,7 @@ def string(machine: Machine) -> None:
         machine.strange("a string has no quotes")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of an escape that is none: unpickling takes it as it is
+            warnings.simplefilter("ignore", DeprecationWarning)  # an escape that is none stands for itself
             value = codecs.escape_decode(raw[1:-1])[0].decode("latin-1")
     except ValueError:
         machine.strange("a string has a bad escape")
