@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from buildkit.oci.ref import Ref
 
 _DOWNLOADS = 8
-_UPLOADS = 2
+_UPLOADS = 2  # beside packing
 _ATTEMPTS = 5
 
 
@@ -149,7 +149,7 @@ class _Build:
             planned = self._planner.plan(name, storage=self._storage)
         plan = planned.plan
         told = self._take_over(plan)
-        push = self._open_push(plan)
+        push = self._open_push()
         with Early(shop, plan, wanted=not self._options.no_import) as early:
             self._realise(plan, early, push)
             self._check_models(plan)
@@ -198,11 +198,14 @@ class _Build:
 
         return publishing(self._planner, plan)
 
-    def _shares(self, plan: Plan, making: Mapping[str, Task]) -> Iterator[tuple[str, Task]]:
+    def _upward(self, building: Mapping[str, Spec], push: Push | None) -> Iterator[tuple[str, Task]]:
+        """What goes up to registries while layers are built, by their tasks."""
+        if push:
+            yield from push.tasks(building)
         if self._shop.sharing.writes:
             from buildkit.engine.publish import share_early
 
-            yield from share_early(self._shop, plan, making)
+            yield from share_early(self._shop, building)
 
     def _take_over(self, plan: Plan) -> Plan:
         """What the plan knows is known from now on; returns it as it will be told, earlier plans included."""
@@ -251,9 +254,10 @@ class _Build:
             realiser = Realiser(shop, boxes, self._planner.lookup, self._planner.composer, stage)
             realiser.want(needed)
             making = realiser.tasks
-            tasks = making | dict(early.tasks(making)) | dict(push.tasks(making) if push else ())
+            building = {name: e.spec for e in plan.missing if (name := f"layer:{e.spec.key.hex}") in making}
+            tasks = making | dict(early.tasks(making)) | dict(self._upward(building, push))
             places = {Lane.CPU: self._options.jobs, Lane.NET: _DOWNLOADS, Lane.UP: _UPLOADS, Lane.BOX: 1}
-            run_tasks(tasks | dict(self._shares(plan, making)), places, shop.say, shop.stop, self._meter)
+            run_tasks(tasks, places, shop.say, shop.stop, self._meter)
 
     def _check_models(self, plan: Plan) -> None:
         """Hold models of layers that are reused against the rules of today; raises ModelError."""
@@ -267,13 +271,13 @@ class _Build:
     def _must_fetch(self, entry: Entry) -> bool:
         return entry.source is Source.SHARED and (not self._options.no_import or entry.spec.key in self._wanted)
 
-    def _open_push(self, plan: Plan) -> Push | None:
+    def _open_push(self) -> Push | None:
         if not self._targets:
             return None
         from buildkit.engine.push import Push
         from buildkit.tools.registry import Registries
 
-        return Push(self._shop, plan, self._targets, Registries(self._shop.stop))
+        return Push(self._shop, self._targets, Registries(self._shop.stop))
 
     def _push(self, image: Image, push: Push) -> str:
         """Returns the digest of the manifest that was pushed."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from buildkit.engine.beside import beside
 from buildkit.engine.planning import Planner
 from buildkit.engine.scheduler import Lane, Outcome, Task, run_tasks
 from buildkit.engine.shop import Shop
-from buildkit.engine.starting import are_natives_known, known_natives, tell_natives
+from buildkit.engine.starting import are_natives_unread, known_natives, tell_natives
 from buildkit.oci.entry import Entry, Nonsense
 from buildkit.plan.plan import Plan
 from buildkit.plan.spec import PackWheels, Spec
@@ -52,20 +53,11 @@ def _list(shop: Shop, stage: str, shared: Sequence[Entry]) -> None:
         shop.sharing.publish_roster(stage, shared, natives, shop.blobs)
 
 
-def share_early(shop: Shop, plan: Plan, making: Mapping[str, Task]) -> Iterator[tuple[str, Task]]:
-    """Share what a plan builds besides ``making``, the tasks by which layers come to be.
-
-    Each when it is there, but for those of which not all is known by then.
-    """
-
-    def early(spec: Spec, layer: str) -> Task:
-        return replace(
-            _share(shop, spec), needs=(layer,), needless=lambda: not are_natives_known(shop, shop.made[spec.key])
-        )
-
-    for entry in plan.missing:
-        if (layer := f"layer:{entry.spec.key.hex}") in making:
-            yield f"share:{entry.spec.key.hex}", early(entry.spec, layer)
+def share_early(shop: Shop, building: Mapping[str, Spec]) -> Iterator[tuple[str, Task]]:
+    """Share each layer that is built, by its task, when it is there; but not one of which not all is known by then."""
+    for layer, spec in building.items():
+        unread = partial(are_natives_unread, shop, spec.key)
+        yield f"share:{spec.key.hex}", replace(_share(shop, spec), needs=(layer,), needless=unread)
 
 
 def _share(shop: Shop, spec: Spec) -> Task:

@@ -12,12 +12,12 @@ from buildkit.engine.shop import Shop
 from buildkit.errors import DamagedError, RegistryError
 from buildkit.oci.image import Image
 from buildkit.oci.ref import Ref
-from buildkit.plan.plan import Plan
+from buildkit.plan.spec import Spec
 from buildkit.tools.registry import Patience, Registries
 from buildkit.tools.skopeo import write_layout
 
 _LITTLE = 1 << 20
-_BRIEF = Patience(look=10.0, waits=())  # of a look beside other work: it is made again if it fails
+_BRIEF = Patience(look=10.0, waits=())  # of what is done beside other work: it is done again if it fails
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,24 +29,25 @@ class Pushed:
 
 
 class Push:
-    """The image of a plan to one or more names in registries."""
+    """One image to one or more names in registries."""
 
-    def __init__(self, shop: Shop, plan: Plan, refs: Sequence[Ref], registries: Registries) -> None:
+    def __init__(self, shop: Shop, refs: Sequence[Ref], registries: Registries) -> None:
         self._refs = refs
         self._blobs = shop.blobs
         self._registries = registries
         self._found: dict[Ref, bytes | None] = {}
-        self._sender = None if shop.sharing.writes else Sender(shop, plan, refs[0], registries)
+        self._brief = replace(registries, patience=_BRIEF)
+        self._sender = None if shop.sharing.writes else Sender(shop, refs[0], self._brief)
 
-    def tasks(self, making: Mapping[str, Task]) -> Iterator[tuple[str, Task]]:
-        """What to do besides ``making``, the tasks by which layers come to be.
+    def tasks(self, building: Mapping[str, Spec]) -> Iterator[tuple[str, Task]]:
+        """What to do while layers are built, by their tasks: ask what is named now, and send layers.
 
-        Ask what is named now, and send layers, but where they are shared: the registry takes them from there.
+        But not where layers are shared: the registry takes them from there.
         """
         looks = {f"look:{ref}": self._look(ref) for ref in self._refs}
         yield from looks.items()
         if self._sender:
-            yield from self._sender.tasks(making, *looks)
+            yield from self._sender.tasks(building, *looks)
 
     def run(self, image: Image) -> Pushed:
         """Make every name name the image; nothing is sent to those that do.
@@ -65,7 +66,7 @@ class Push:
     def _look(self, ref: Ref) -> Task:
         def action() -> Outcome:
             try:
-                self._find(ref, replace(self._registries, patience=_BRIEF))
+                self._find(ref, self._brief)
             except RegistryError:  # it is asked again when all else is done
                 if self._sender:
                     self._sender.failed = True

@@ -6,8 +6,7 @@ registry collects. The push at the end finds them there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from buildkit.cache.blobs import Blobs
@@ -19,9 +18,8 @@ from buildkit.engine.shop import Shop
 from buildkit.errors import LostError, RegistryError
 from buildkit.oci.image import Image
 from buildkit.oci.ref import Ref
-from buildkit.plan.plan import Plan
 from buildkit.plan.spec import Spec
-from buildkit.tools.registry import Patience, Registries
+from buildkit.tools.registry import Registries
 from buildkit.tools.skopeo import write_layout
 
 WORTH = 8 << 20
@@ -29,29 +27,28 @@ WORTH = 8 << 20
 
 
 class Sender:
-    """Sends what a plan builds to ``ref``. Whatever fails is left to the push at the end, which says why.
+    """Sends layers to ``ref``. Whatever fails is left to the push at the end, which says why.
 
     ``sent`` are the blobs that went up; nothing more goes up where it has ``failed``.
     """
 
-    def __init__(self, shop: Shop, plan: Plan, ref: Ref, registries: Registries) -> None:
+    def __init__(self, shop: Shop, ref: Ref, registries: Registries) -> None:
         self._shop = shop
-        self._built = [entry.spec for entry in plan.missing]
         self._ref = ref
-        self._registries = replace(registries, patience=Patience(waits=()))
+        self._registries = registries
         self.failed = False
         self.sent: list[Digest] = []
 
-    def tasks(self, making: Mapping[str, Task], *needs: str) -> Iterator[tuple[str, Task]]:
-        """What to do besides ``making``, the tasks by which layers come to be, and after ``needs``."""
-        for spec in self._built:
-            if (layer := f"layer:{spec.key.hex}") in making:
-                yield f"send:{spec.key.hex}", self._task(spec, (layer, *needs))
+    def tasks(self, building: Mapping[str, Spec], *needs: str) -> Iterator[tuple[str, Task]]:
+        """Send each layer that is built, by its task, when it is there; all after ``needs``."""
+        specs = building.values()
+        for layer, spec in building.items():
+            yield f"send:{spec.key.hex}", self._task(spec, specs, (layer, *needs))
 
-    def _task(self, spec: Spec, needs: tuple[str, ...]) -> Task:
+    def _task(self, spec: Spec, others: Iterable[Spec], needs: tuple[str, ...]) -> Task:
         def needless() -> bool:
             made = self._shop.made
-            last = all(other.key in made for other in self._built)  # the push is next
+            last = all(other.key in made for other in others)  # the push is next
             return last or self.failed or sum(blob.size for blob in made[spec.key].blobs) < WORTH
 
         def action() -> Outcome:

@@ -81,10 +81,10 @@ def tell_natives(shop: Shop, made: Made) -> tuple[bytes, ...]:
     return facts if any(facts) and sum(map(len, facts)) <= MOST_NATIVES else ()
 
 
-def are_natives_known(shop: Shop, made: Made) -> bool:
-    """Whether a shared cache can be told of them now: of layers that we did not pack they are read later."""
-    digests = {blob.digest for blob in made.blobs}
-    return Natives(shop.ledger).find(digests).keys() >= digests
+def are_natives_unread(shop: Shop, key: Key) -> bool:
+    """Whether the native files of a layer that is made have still to be read; when we pack one we see them."""
+    digests = {blob.digest for blob in shop.made[key].blobs}
+    return not Natives(shop.ledger).find(digests).keys() >= digests
 
 
 def known_natives(shop: Shop, digests: Sequence[Digest]) -> dict[Digest, bytes]:

@@ -86,14 +86,19 @@ def string(machine: Machine) -> None:
     if len(raw) < 2 or raw[:1] not in (b"'", b'"') or raw[-1:] != raw[:1]:
         machine.strange("a string has no quotes")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # an escape that is none stands for itself
-            value = codecs.escape_decode(raw[1:-1])[0].decode("latin-1")
+        value = (unescape(raw[1:-1]) if b"\\" in raw else raw[1:-1]).decode("latin-1")
     except ValueError:
         machine.strange("a string has a bad escape")
         value = raw.decode("latin-1")
     machine.stack.append(value)
     machine.watcher.constant(value, start)
+
+
+def unescape(raw: bytes) -> bytes:
+    """What escapes stand for, as unpickling takes them; one that is none stands for itself. Raises ValueError."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of just that
+        return codecs.escape_decode(raw)[0]
 
 
 def unicode_line(machine: Machine) -> None:
