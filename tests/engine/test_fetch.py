@@ -281,9 +281,10 @@ def test_for_what_lies_in_a_folder_nobody_is_asked(server, tmp_path):
     links = tmp_path / "links"
     links.mkdir()
     (links / NAME).write_bytes(BODY)
-    with fetching(index="http://127.0.0.1:9/simple/", find_links=["https://127.0.0.1:9/page", links]) as fetcher:
+    with fetching(index=f"{server.url}/simple/", find_links=[f"{server.url}/page", links]) as fetcher:
         fetcher.fetch(PIN, tmp_path / "one", progress=ignore)
     assert (tmp_path / "one").read_bytes() == BODY
+    assert server.requests == []
 
 
 def test_where_a_folder_has_other_bytes_an_index_is_asked(server, tmp_path):
