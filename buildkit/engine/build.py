@@ -17,6 +17,7 @@ from buildkit.engine.early import Early
 from buildkit.engine.meter import Meter
 from buildkit.engine.options import BuildOptions, open_sharing
 from buildkit.engine.planning import Planner, open_planner, shipping
+from buildkit.engine.records import record_build
 from buildkit.engine.scheduler import Lane, Task, interruptible, run_tasks
 from buildkit.engine.shop import Shop
 from buildkit.engine.starting import keep_natives, warning_of_start
@@ -25,7 +26,7 @@ from buildkit.events import Note, StepFailed, StepFinished, StepStarted
 from buildkit.oci.blob import Made
 from buildkit.oci.image import Image
 from buildkit.plan.plan import Entry, Plan, Source
-from buildkit.plan.spec import Kind, PackWheels, Spec
+from buildkit.plan.spec import Kind, Spec
 from buildkit.report.summary import LayerLine, Report, print_report, print_timings
 from buildkit.report.view import open_view
 from buildkit.report.words import say_count
@@ -171,9 +172,7 @@ class _Build:
             pushed_as={str(ref): digest for ref in self._targets},
             delivered=not self._options.no_import,
         )
-        self._note_use(told)
-        if told.missing or imported or report.pushed:
-            shop.ledger.add_build(report.as_json(), self._started)
+        record_build(shop.ledger, told, report, self._started)
         return report
 
     def _assemble(self, plan: Plan) -> Image:
@@ -343,11 +342,3 @@ class _Build:
                     seconds=made[spec.key].seconds if built else 0.0,
                     why=entry.why if built else "",
                 )
-
-    def _note_use(self, plan: Plan) -> None:
-        """Layers were used, and what built layers were made of."""
-        ledger, works = self._shop.ledger, [entry.spec.work for entry in plan.missing]
-        ledger.touch([entry.spec.key for entry in plan.entries])
-        wheels = [work for work in works if isinstance(work, PackWheels)]
-        ledger.touch_wheels([item.key for work in wheels for item in work.compiled])
-        ledger.touch_downloads([a.sha256 for work in wheels for a in work.wheels if a.sha256 is not None])

@@ -128,6 +128,21 @@ def test_an_application_line_that_changed(built: Tiny) -> None:
     assert re.fullmatch(f"stays as it is; built {DATE}: stages/app/app/main.sh changed", line)
 
 
+@pytest.mark.parametrize("how", [("--no-import",), ()], ids=["not imported", "there already"])
+def test_what_was_changed_and_taken_back_is_not_blamed(built: Tiny, how: tuple[str, ...]) -> None:
+    """A build that finds all of it made says what an image is made of now, as any other does."""
+    words = (built.project / "stages/app/app/words.txt").read_text()
+    built.write("stages/app/app/words.txt", "other words")
+    built.build("app", "--no-import")
+    built.write("stages/app/app/words.txt", words)
+    assert built.build("app", *how).built() == {}
+    builds = built.rows("builds")
+    built.build("app", *how)
+    assert built.rows("builds") == builds  # nothing is written of what is as it was
+    built.write("stages/app/app/main.sh", "echo new\n")
+    assert causes(built) == {"app/app": ["stages/app/app/main.sh changed"]}
+
+
 def test_a_pin_is_named_with_the_line_of_its_lock_and_what_lies_above_is_imported_again(same: Tiny) -> None:
     same.replace("requirements/app.in", "alpha==1.0", "alpha==1.1")
     same.lock()
