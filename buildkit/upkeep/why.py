@@ -42,9 +42,8 @@ class Subject:
     def as_json(self) -> dict[str, Any]:
         """As docs/cache.md describes it."""
         blobs = self.row.blobs if self.row else ()
-        unmade = {"name": self.name, "kind": self.kind, "key": f"sha256:{self.hash}", "state": "not made yet"}
         return {
-            **(describe(self.held) if self.held else unmade),
+            **(describe(self.held) if self.held else self._describe_unmade()),
             "needed_by": None if self.stages is None else list(self.stages),
             "recipe": json.loads(self.recipe) if self.recipe else None,
             "blobs": [
@@ -62,6 +61,11 @@ class Subject:
                 for part in self.parts
             ],
         }
+
+    def _describe_unmade(self) -> dict[str, Any]:
+        """What `describe` says of a thing that is there, of one that was never made."""
+        named = {"name": self.name, "kind": self.kind, "key": f"sha256:{self.hash}", "state": "unmade", "gone": None}
+        return {**named, "size": 0, "seconds": None, "built": None, "used": None, "times": 0}
 
 
 def why(folder: Path, asked: str, *, as_json: bool) -> int:

@@ -74,10 +74,23 @@ def test_what_is_needed_and_gone_says_both(stocked: Stocked, read: Read) -> None
 
 def test_a_needed_key_that_was_never_made(stocked: Stocked, ask: Ask, read: Read) -> None:
     (found,) = ask("why", "base/image")
-    assert (found["state"], found["needed_by"], found["recipe"]["kind"]) == ("not made yet", ["base"], "image")
+    assert (found["state"], found["needed_by"], found["recipe"]["kind"]) == ("unmade", ["base"], "image")
+    nothing = {"gone": None, "size": 0, "seconds": None, "built": None, "used": None, "times": 0, "blobs": []}
+    assert found | nothing == found
     out, _ = read("why", found["key"][7:15])
     assert "not made yet; needed by base" in out
     assert "an image of a registry" in out
+
+
+def test_a_thing_has_the_same_fields_whether_it_was_made_or_not(stocked: Stocked, ask: Ask) -> None:
+    (unmade,) = ask("why", "base/image")
+    stocked.root("base", b"debian")
+    (made,) = ask("why", "base/image")
+    assert made["key"] == unmade["key"]
+    assert (made["state"], unmade["state"]) == ("present", "unmade")
+    assert list(made) == list(unmade)
+    (thing,) = ask("ls")["things"]
+    assert thing.items() <= made.items()
 
 
 def test_a_name_means_the_needed_version_and_lists_the_others(stocked: Stocked, read: Read) -> None:
