@@ -13,20 +13,20 @@ from tempfile import TemporaryDirectory
 
 from buildkit.bench.arena import Arena, open_arena
 from buildkit.bench.calibrate import calibrate
+from buildkit.bench.gate import check_workload
 from buildkit.bench.heavy import STAGE, ensure_heavy
 from buildkit.bench.machine import describe_machine, find_versions
 from buildkit.bench.ours import NAME, find_version
-from buildkit.bench.output import compare, judge, print_results, write_output, write_results
+from buildkit.bench.output import compare, judge, print_results, read_results, write_output, write_results
 from buildkit.bench.participant import Until
 from buildkit.bench.peers import open_participants
 from buildkit.bench.race import Race
 from buildkit.bench.request import parse_request
-from buildkit.bench.results import Results, Skipped, parse_results, render_results
+from buildkit.bench.results import Results, Skipped, render_results
 from buildkit.bench.scale import measure_scale
 from buildkit.bench.scenarios import SCENARIOS
 from buildkit.bench.workload import Workload, choose_stage, make_workload
 from buildkit.declare.graph import load_graph
-from buildkit.engine.scheduler import interruptible
 from buildkit.engine.shop import cache_folder
 from buildkit.errors import DefinitionError
 from buildkit.events import Say
@@ -41,10 +41,10 @@ def bench(folder: Path, arguments: Sequence[str]) -> int:
     Raises DefinitionError, BuildError.
     """
     options = parse_request(arguments)
-    old = parse_results(options.compare.read_text("utf-8"), str(options.compare)) if options.compare else None
+    old = read_results(options.compare) if options.compare else None
     where = options.output or folder / "reports/bench"
-    with interruptible(), open_view(sys.stderr) as say:
-        results = run_scale(options, say) if options.scale else run_race(folder, options, where, say)
+    with open_view(sys.stderr) as say:
+        results = run_scale(options, say) if options.scale else run_race(folder, options, old, where, say)
     write_output(results, where)
     sys.stderr.write(f"results: {where}\n")
     if options.json:
@@ -54,12 +54,17 @@ def bench(folder: Path, arguments: Sequence[str]) -> int:
     return max(judge(results), compare(old, results, options.fail_over) if old else 0)
 
 
-def run_race(folder: Path, options: argparse.Namespace, where: Path, say: Say) -> Results:
-    """The race that the options ask for; after every turn its results so far are in ``where``."""
+def run_race(folder: Path, options: argparse.Namespace, old: Results | None, where: Path, say: Say) -> Results:
+    """The race that the options ask for; after every turn its results so far are in ``where``.
+
+    Raises DefinitionError where it could not be compared with ``old``, for that is of another workload.
+    """
     keep = cache_folder() / "bench"
     skipped: list[Skipped] = []
     with open_arena() as arena, _own_cache(arena):
         workload = _prepare(folder, options, arena, keep, say)
+        if old:
+            check_workload(old, workload.describe())
         with open_participants(arena, workload.checkout, options.peer, skipped, say) as racing:
             race = Race(
                 workload=workload,
@@ -113,7 +118,8 @@ def _prepare(folder: Path, options: argparse.Namespace, arena: Arena, keep: Path
     stages = load_graph(source).stages
     if options.workload == "reference" and not stage and _REFERENCE in stages:
         stage = _REFERENCE
-    return make_workload(source, choose_stage(stages, stage), arena, keep, say)
+    made = make_workload(source, choose_stage(stages, stage), arena, keep, say)
+    return replace(made, name="reference") if options.workload == "reference" else made  # whatever its folder's name
 
 
 @contextmanager

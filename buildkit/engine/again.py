@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from buildkit import errors
-from buildkit.engine.scheduler import Lane, interruptible, run_tasks
+from buildkit.engine.interrupts import interruptible
+from buildkit.engine.scheduler import Lane, run_tasks
 from buildkit.errors import BuildError, BuildkitError, LostError
 from buildkit.events import Event, Say, StepFailed, StepFinished, StepProgress, StepStarted
 from buildkit.plan.spec import Spec

@@ -18,7 +18,7 @@ from buildkit.engine.meter import Meter
 from buildkit.engine.options import BuildOptions, open_sharing
 from buildkit.engine.planning import Planner, open_planner, shipping
 from buildkit.engine.records import record_build
-from buildkit.engine.scheduler import Lane, Task, interruptible, run_tasks
+from buildkit.engine.scheduler import Lane, Task, run_tasks
 from buildkit.engine.shop import Shop
 from buildkit.engine.starting import keep_natives, warning_of_start
 from buildkit.errors import BuildError, DamagedError, LackingError, LostError, SharedLostError
@@ -49,7 +49,6 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
     """
     saying = _open_saying(options)
     with (
-        interruptible(),
         open_view(sys.stderr) as say,
         open_planner(folder, say, options.jobs, frozen=options.frozen) as planner,
     ):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from buildkit.engine.interrupts import interruptible
 from buildkit.engine.options import Parser, parse_build_options
 from buildkit.errors import BuildError, BuildkitError, DefinitionError, disk_trouble
 from buildkit.report.words import clean
@@ -61,8 +62,14 @@ def write_schema(folder: Path, arguments: Sequence[str]) -> int:
 def guarded(action: Callable[[], int | None]) -> int:
     """Run ``action``; print an error of ours for people and return its exit code, else what ``action`` says, or 0.
 
-    Where whoever reads what is printed has seen enough (``| head``), it is 141, as for any program of a shell's.
+    It is 130 where Ctrl-C or SIGTERM ended it, and 141, as for any program of a shell's, where whoever reads what is
+    printed has seen enough (``| head``).
     """
+    with interruptible():
+        return _guarded(action)
+
+
+def _guarded(action: Callable[[], int | None]) -> int:
     try:
         code = action() or 0
         sys.stdout.flush()

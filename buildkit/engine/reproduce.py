@@ -28,7 +28,6 @@ from buildkit.engine.elsewhere import OTHER, NotingCheckout, copy_checkout, lend
 from buildkit.engine.main import check_writable, write_text
 from buildkit.engine.options import Parser, ShareOptions, open_sharing, positive
 from buildkit.engine.planning import Planner, check_stage
-from buildkit.engine.scheduler import interruptible
 from buildkit.engine.shop import Shop, open_shop
 from buildkit.errors import BuildError, LostError
 from buildkit.events import Say, StepFinished, StepStarted
@@ -90,7 +89,7 @@ def _parse(arguments: Sequence[str]) -> ReproduceOptions:
 def build_twice(folder: Path, options: ReproduceOptions) -> Agreement:
     """Build the stage's layers where they are missing, build them again elsewhere, and compare them."""
     project = load_project(folder)
-    with interruptible(), open_view(sys.stderr) as say, open_shop(project, say, options.jobs) as shop:
+    with open_view(sys.stderr) as say, open_shop(project, say, options.jobs) as shop:
         open_sharing(shop, ShareOptions(cache=options.cache, cache_read_only=True))
         return _Twice(shop, options).run()
 

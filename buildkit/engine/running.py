@@ -15,7 +15,6 @@ from typing import BinaryIO, TextIO
 
 from buildkit.engine.options import BuildOptions, Parser, ShareOptions, add_share_arguments
 from buildkit.engine.planning import Planner, open_planner
-from buildkit.engine.scheduler import interruptible
 from buildkit.errors import BuildError, Interrupted, ToolError
 from buildkit.report.view import open_view
 from buildkit.report.words import clean
@@ -45,8 +44,7 @@ def run_stage(folder: Path, stage: str, arguments: Sequence[str]) -> int:
         build_stages(folder, (stage,), BuildOptions(jobs=len(os.sched_getaffinity(0)), share=ShareOptions.of(options)))
     elif podman.find_image_config(container.image) is None:
         raise BuildError(f"{container.image} is not in local storage", hint=f"nox -s build-{stage}")
-    with interruptible():
-        return start(container, detach=options.detach, strict=options.strict)
+    return start(container, detach=options.detach, strict=options.strict)
 
 
 def describe(planner: Planner, stage: str, *, name: str = "", host_port: int | None = None) -> Container:

@@ -6,15 +6,13 @@ running programs first, then wait for the tasks to undo what they made.
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
-from types import FrameType
 
 from buildkit.engine.meter import Meter
 from buildkit.errors import BuildError, BuildkitError, Interrupted, LostError, SharedLostError
@@ -150,20 +148,3 @@ def _raise(failures: Sequence[tuple[str, BaseException]]) -> None:
             raise SharedLostError(message, said=any(error.said for error in lost))
         kind = LostError if all(isinstance(error, LostError) for _, error in known) else BuildError
         raise kind(f"{len(known)} steps failed\n" + "\n".join(lines), output=output)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Make SIGTERM mean what Ctrl-C means while this lasts (in the main thread; elsewhere it changes nothing)."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

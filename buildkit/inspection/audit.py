@@ -129,7 +129,6 @@ def look(planner: Planner, target: str, parts: Sequence[str]) -> Audit:
 def _run(planner: Planner, target: str) -> tuple[tuple[Finding, ...], str]:
     """What is found in a container of the image, or why there is none."""
     from buildkit.engine.observe import audit_running
-    from buildkit.engine.scheduler import interruptible
 
     transport, _, rest = target.partition(":")
     if transport == "containers-storage" or target.startswith("docker://"):
@@ -138,8 +137,7 @@ def _run(planner: Planner, target: str) -> tuple[tuple[Finding, ...], str]:
         hint = f"copy it into local storage first: skopeo copy {target} containers-storage:NAME"
         raise DefinitionError(f"{target}: an image of a layout or an archive is not started", hint=hint)
     try:
-        with interruptible():
-            return audit_running(planner, target), ""
+        return audit_running(planner, target), ""
     except Interrupted:
         raise
     except BuildError as error:

@@ -18,7 +18,6 @@ from buildkit.declare.allowfile import ALLOW_FILE, load_allow
 from buildkit.declare.project import load_project
 from buildkit.engine.main import check_writable, write_text
 from buildkit.engine.options import Parser
-from buildkit.engine.scheduler import interruptible
 from buildkit.engine.shop import open_shop
 from buildkit.events import Note, Say
 from buildkit.findings import Finding
@@ -50,7 +49,7 @@ def scan_models(folder: Path, arguments: Sequence[str]) -> int:
     if options.sarif is not None:
         check_writable(options.sarif)  # before the work, not after it
     allow = load_allow(folder, options.allow)
-    with open_view(sys.stderr) as say, interruptible(), open_shop(load_project(folder), say, 1) as shop:
+    with open_view(sys.stderr) as say, open_shop(load_project(folder), say, 1) as shop:
         engines = _find_engines(say) if options.second_opinion else ()
         targets = find_targets(shop, options.what)
         run = ScanRun(shop, allow, engines, fresh=options.no_cache)

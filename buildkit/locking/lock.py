@@ -15,7 +15,6 @@ from dataclasses import replace
 from functools import cached_property
 
 from buildkit.engine.fetch import Fetcher
-from buildkit.engine.scheduler import interruptible
 from buildkit.errors import DefinitionError, Interrupted, Problem
 from buildkit.events import Say
 from buildkit.locking.changes import describe_changes
@@ -131,9 +130,9 @@ def _within(asked: Resolution, env: Mapping[str, str]) -> Resolution:
 def run_jobs(jobs: Sequence[Callable[[], None]], stop: threading.Event) -> None:
     """All jobs at once; wrong definitions are reported together, any other failure as it is.
 
-    Ctrl-C and SIGTERM end children and downloads, and raise Interrupted.
+    KeyboardInterrupt ends children and downloads, and becomes Interrupted.
     """
-    with interruptible(), ThreadPoolExecutor(max(len(jobs), 1)) as pool:
+    with ThreadPoolExecutor(max(len(jobs), 1)) as pool:
         try:
             futures = [pool.submit(job) for job in jobs]
             failures = [failure for future in futures if (failure := future.exception())]

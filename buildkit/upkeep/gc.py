@@ -21,7 +21,6 @@ from buildkit.cache.stock import Still, Stock
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import Project, load_project
 from buildkit.digest import FileHash, Key
-from buildkit.engine.scheduler import interruptible
 from buildkit.engine.shop import Shop, open_shop
 from buildkit.errors import BuildError, Interrupted
 from buildkit.events import Note, Say
@@ -79,7 +78,7 @@ def gc(folder: Path, options: GcOptions, *, as_json: bool) -> int:
 
     Raises DefinitionError where what the stages need cannot be known, BuildError, or Interrupted.
     """
-    with open_view(sys.stderr) as say, interruptible():
+    with open_view(sys.stderr) as say:
         project = load_project(folder)
         _look_first(project, folder, say)
         with open_shop(project, say, 1, alone=True) as shop:

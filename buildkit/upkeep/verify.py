@@ -21,7 +21,6 @@ from buildkit.cache.reading import read_again
 from buildkit.cache.stock import Stock
 from buildkit.declare.project import load_project
 from buildkit.digest import Key
-from buildkit.engine.scheduler import interruptible
 from buildkit.engine.shop import Shop, open_shop
 from buildkit.errors import Interrupted
 from buildkit.events import Say, StepFinished, StepProgress, StepStarted
@@ -57,7 +56,7 @@ class Verdict:
 
 def verify(folder: Path, *, as_json: bool) -> int:
     """Read, drop what is damaged, and print; returns 1 if anything was damaged or missing, else 0."""
-    with open_view(sys.stderr) as say, interruptible():
+    with open_view(sys.stderr) as say:
         with open_shop(load_project(folder), say, 1) as shop:
             verdict = _look(shop, say)
         notes = tuple(find_unknown(shop.blobs))

@@ -119,6 +119,7 @@ def test_signals_end_children_and_downloads(number):
     """In a process of its own: afterwards it starts no children any more."""
     script = """
 import os, signal, sys, threading, time
+from buildkit.engine.interrupts import interruptible
 from buildkit.errors import Interrupted
 from buildkit.locking.lock import run_jobs
 from buildkit.tools.process import Command, run
@@ -126,7 +127,8 @@ stop = threading.Event()
 threading.Timer(0.5, os.kill, (os.getpid(), int(sys.argv[1]))).start()
 began = time.monotonic()
 try:
-    run_jobs([lambda: run(Command(argv=("sleep", "60"))), lambda: stop.wait(60)], stop)
+    with interruptible():
+        run_jobs([lambda: run(Command(argv=("sleep", "60"))), lambda: stop.wait(60)], stop)
 except Interrupted:
     print("interrupted", time.monotonic() - began < 20)
 """
