@@ -28,14 +28,14 @@ def user() -> Iterator[pwd.struct_passwd]:
     if os.geteuid() != 0:
         yield pwd.getpwuid(os.geteuid())
         return
-    subprocess.run(("userdel", "--remove", _NAME), capture_output=True)
+    subprocess.run(("userdel", "--force", "--remove", _NAME), capture_output=True)
     subprocess.run(("useradd", "--create-home", "--add-subids-for-system", "--shell", "/bin/sh", _NAME), check=True)
     account = pwd.getpwnam(_NAME)
     if f"{_NAME}:" not in Path("/etc/subuid").read_text():
         for option in ("--add-subuids", "--add-subgids"):
             subprocess.run(("usermod", option, "700000-765535", _NAME), check=True)
     yield account
-    subprocess.run(("userdel", "--remove", _NAME), check=True, capture_output=True)
+    subprocess.run(("userdel", "--force", "--remove", _NAME), check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")

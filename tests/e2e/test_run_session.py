@@ -17,7 +17,7 @@ LOOK = Path(__file__).with_name("acts") / "look.py"
 SERVICE = "trap 'exit 0' TERM\n: > /tmp/ready\necho up\nwhile :; do sleep 0.1; done\n"
 STUBBORN = ": > /tmp/ready\ntrap '' TERM\nwhile :; do sleep 0.1; done\n"
 HEALTH = 'test = ["/bin/ls", "/tmp/ready"]'
-SETTINGS = '\n[running]\nmemory = "64m"\npids = 32\nstop-seconds = 2\n'
+SETTINGS = '\n[running]\nmemory = "64m"\npids = 32\nstop-seconds = 10\n'
 
 
 @pytest.fixture
@@ -107,6 +107,7 @@ def test_the_audit_finds_nothing_with_the_flags_and_all_without(service: Tiny) -
 
 def test_the_audit_finds_a_root_with_rights_and_a_service_that_does_not_stop(service: Tiny) -> None:
     service.replace("stages/app/stage.toml", 'user = "1000:1000"', 'user = "0"')
+    service.replace("stages/app/stage.toml", "stop-seconds = 10", "stop-seconds = 2")
     service.write("stages/app/app/main.sh", STUBBORN)
     service.build("app")
     found = look(service, "capabilities")

@@ -157,12 +157,12 @@ def test_a_program_that_outlives_a_killed_build_may_still_make_its_container(pro
     tiny.build("app")
     slow = tiny.folder / "slow"
     slow.mkdir()
-    waiting = f"while [ ! -e {slow}/go ]; do sleep 0.05; done"
+    waiting = f"{{ touch {slow}/asked; while [ ! -e {slow}/go ]; do sleep 0.05; done; }}"
     (slow / "buildah").write_text(f'#!/bin/sh\n[ "$1" = from ] && {waiting}\nexec {shutil.which("buildah")} "$@"\n')
     (slow / "buildah").chmod(0o755)
     tiny.env["PATH"] = f"{slow}:{tiny.env['PATH']}"
     doomed = Doomed(tiny, _STAGE)
-    assert doomed.kill(Moment(file="cache/boxes/*"), whole=False)
+    assert doomed.kill(Moment(file="slow/asked"), whole=False)
     tiny.build("app")
     assert doomed.living(), "it should be about to make a container"
     assert len(list(tiny.cache.glob("boxes/*"))) == 1
@@ -194,7 +194,7 @@ def test_what_skopeo_and_buildah_had_unpacked_is_swept(project: Callable[[], Tin
     tiny.lock()
     doomed = Doomed(tiny, "models")
     assert doomed.kill(Moment(file="cache/tmp/dir-*/storage*/1"), whole=True)
-    assert sum(path.stat().st_size for path in tiny.cache.glob("tmp/dir-*/storage*/*")) > 0
+    assert list(tiny.cache.glob("tmp/dir-*/storage*/*")) != []
     assert tiny.build("models").built() == {}
     assert left_behind(tiny) == []
     tiny.build(_STAGE)

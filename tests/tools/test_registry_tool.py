@@ -307,7 +307,7 @@ def test_a_certificate_of_an_authority_that_nobody_knows(place: Place, home: Pat
 
 def test_a_registry_that_says_nothing_is_left_at_the_time_limit(place: Place) -> None:
     place.proxy.fault("GET", "/manifests/", Fault(delay=3600))
-    error = refusal(lambda: registries(Patience(look=1, waits=(0.01,))).manifest(place.ref()))
+    error = refusal(lambda: registries(Patience(look=3, waits=(0.01,))).manifest(place.ref()))
     assert "deadline exceeded" in error.message
     assert "is it running" in error.hint
     assert error.down
@@ -377,16 +377,16 @@ def test_a_blob_that_was_cut_once_is_fetched_whole(place: Place, pushed: tuple[D
 def test_a_blob_that_stops_coming_is_tried_once_more(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
     blob = f"/blobs/{pushed[0]}"
     place.proxy.fault("GET", blob, Fault(delay=3600))
-    impatient = registries(Patience(fetch=1, waits=(0.01, 0.01, 0.01)))
+    impatient = registries(Patience(fetch=3, waits=(0.01, 0.01, 0.01)))
     error = refusal(lambda: impatient.fetch(place.ref(), tmp_path / "fetched"))
-    assert "nothing came or went for 1 s" in error.message
+    assert "nothing came or went for 3 s" in error.message
     assert error.down
     assert place.proxy.count("GET", blob) == 2
 
 
 def test_a_slow_blob_is_waited_for(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
-    place.proxy.fault("GET", f"/blobs/{pushed[0]}", Fault(rate=150_000))  # 2 s, never 1 s without a byte
-    registries(Patience(fetch=1, waits=())).fetch(place.ref(), tmp_path / "fetched")
+    place.proxy.fault("GET", f"/blobs/{pushed[0]}", Fault(rate=60_000))  # 5 s, never 3 s without a byte
+    registries(Patience(fetch=3, waits=())).fetch(place.ref(), tmp_path / "fetched")
 
 
 # pushing
@@ -456,9 +456,9 @@ def test_a_push_that_was_disturbed_once_works(
 def test_a_registry_that_stops_taking_is_tried_once_more(place: Place, tmp_path: Path) -> None:
     make_image(tmp_path / "image", 70)
     place.proxy.fault("PATCH", "/uploads/", Fault(delay=3600))
-    impatient = registries(Patience(push=1, waits=(0.01, 0.01, 0.01)))
+    impatient = registries(Patience(push=3, waits=(0.01, 0.01, 0.01)))
     error = refusal(lambda: impatient.push(tmp_path / "image", place.ref("hung/here:one")))
-    assert "nothing came or went for 1 s" in error.message
+    assert "nothing came or went for 3 s" in error.message
     assert error.down
     assert place.proxy.count("PATCH") == 2
 
