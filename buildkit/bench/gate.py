@@ -1,81 +1,143 @@
 """Did we become slower? Decided by ratios within one run, so that runs on other machines can be compared.
 
 Seconds of two runs say nothing: machines differ, and so does the same machine at another hour. What is compared is
-our median over that of a peer in the same row, and over the fixed work of the same run. A row fails only if we are
-slower by *every* such measure: a peer that became faster, or a disk that had a bad hour, is not our doing.
+our median over that of a peer in the same row, and over the fixed work of the same run. A row is slower only if we are
+slower by *every* such measure: a peer that became faster, or a disk that had a bad hour, is not our doing. It is no
+slower if *any* measure says so; where none can, for noise, or there is none, that is said, and is no pass.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
 
 from buildkit.bench.calibrate import FIXED
-from buildkit.bench.results import Results, figure, median_calibrations
+from buildkit.bench.results import Figures, Results, figure, median_calibrations
 from buildkit.bench.tables import say_scenario
+from buildkit.errors import DefinitionError
 
 _LEAST_SECONDS = 0.1  # what nobody notices is no regression
 _NOISE = 2.0  # how many times the spread an effect must be
 
 
+class Outcome(StrEnum):
+    """What a comparison of one row came to."""
+
+    SLOWER = "slower"
+    FINE = "no slower"
+    NOISY = "too noisy to say"
+    UNMET = "not compared"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Regression:
-    """A row in which we became slower: by which share, by the mildest of the measures, whose name is ``against``."""
+class Row:
+    """A row of the new results, compared: by which share we grew, by the mildest of the measures, ``against``.
+
+    ``why`` says why it was not compared.
+    """
 
     until: str
     scenario: str
-    growth: float
-    against: str
+    outcome: Outcome = Outcome.UNMET
+    growth: float = 0.0
+    against: str = ""
+    why: str = ""
+
+    @property
+    def name(self) -> str:
+        """``one light pin until runnable``."""
+        return f"{say_scenario(self.scenario)} until {self.until}"
 
     def __str__(self) -> str:
-        return f"{say_scenario(self.scenario)} until {self.until}: {self.growth:.0%} slower, against {self.against}"
+        return f"{self.name}: {self.growth:.0%} slower, against {self.against}"
 
 
-def find_regressions(old: Results, new: Results, limit: float) -> list[Regression]:
-    """Rows of both runs in which we are slower by more than ``limit`` (0.15 is 15 %) and by more than noise."""
-    found = (_compare(old, new, until, scenario, limit) for until, scenario in new.rows())
-    return [regression for regression in found if regression]
-
-
-def compared_rows(old: Results, new: Results) -> list[tuple[str, str]]:
-    """Rows that can be compared at all: ours is right in both."""
-    ours = next(iter(new.participants))
-    return [row for row in new.rows() if figure(new.of(*row, ours)) and figure(old.of(*row, ours))]
-
-
-def _compare(old: Results, new: Results, until: str, scenario: str, limit: float) -> Regression | None:
-    ours = next(iter(new.participants))
-    before, after = figure(old.of(until, scenario, ours)), figure(new.of(until, scenario, ours))
-    if before is None or after is None:
-        return None
-    measures = list(_measures(old, new, until, scenario))
-    if not measures:
-        return None
-    scale, noise, against = max(measures)  # what the machine alone explains, by the mildest measure
-    growth = after.median / (before.median * scale) - 1
-    slower = after.median - before.median * scale
-    spread = _NOISE * (before.spread + after.spread + noise)
-    if growth <= max(limit, spread) or slower <= _LEAST_SECONDS:
-        return None
-    return Regression(until=until, scenario=scenario, growth=growth, against=against)
-
-
-def _measures(old: Results, new: Results, until: str, scenario: str) -> Iterator[tuple[float, float, str]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measure:
     """By how much slower everything is now, the spread of that, and by what it was measured."""
+
+    scale: float
+    noise: float
+    against: str
+
+
+def compare_rows(old: Results, new: Results, limit: float) -> list[Row]:
+    """Every row of ``new``: slower is by more than ``limit`` (0.15 is 15 %), by more than noise, and to be noticed."""
+    return [_compare(old, new, Row(until=until, scenario=scenario), limit) for until, scenario in new.rows()]
+
+
+def check_workload(old: Results, workload: Mapping[str, Any]) -> None:
+    """Raise DefinitionError where ``old`` was raced with another workload than this, as `Workload.describe` says it."""
+    there = old.workload
+    other = [
+        f"{key} {there.get(key, 'unknown')} then, {value} now"
+        for key, value in workload.items()
+        if there.get(key) != value
+    ]
+    if other:
+        raise DefinitionError(
+            f"--compare: these are results of another workload: {'; '.join(other)}",
+            hint="race the same --workload and --stage, or race the old commit with this one: ci/bench COMMIT",
+        )
+
+
+def _compare(old: Results, new: Results, row: Row, limit: float) -> Row:
     ours = next(iter(new.participants))
-    for peer in new.participants:
-        before, after = figure(old.of(until, scenario, peer)), figure(new.of(until, scenario, peer))
-        if peer != ours and before and after and _same(old, new, peer):
-            yield after.median / before.median, before.spread + after.spread, peer
+    cell = (row.until, row.scenario, ours)
+    before, after = figure(old.of(*cell)), figure(new.of(*cell))
+    if ours not in old.participants:
+        return replace(row, why=f"the old results have no {ours} (but {', '.join(old.participants)})")
+    if not old.of(*cell):
+        return replace(row, why="the old results have no such row")
+    if before is None or after is None:
+        return replace(row, why=f"we did not build it right {'now' if before else 'then'}")
+    measures = list(_measures(old, new, row))
+    if not measures:
+        return replace(row, why=f"neither fixed work nor a peer of the same version ({_say_peers(old, new)})")
+    judged = [_judge(row, before, after, measure, limit) for measure in measures]
+    mildest = min(judged, key=lambda one: one.growth)
+    fine = any(one.outcome is Outcome.FINE for one in judged)
+    return replace(mildest, outcome=Outcome.FINE) if fine else mildest
+
+
+def _judge(row: Row, before: Figures, after: Figures, measure: _Measure, limit: float) -> Row:
+    expected = before.median * measure.scale  # what the machine alone explains
+    growth = after.median / expected - 1
+    spread = _NOISE * (before.spread + after.spread + measure.noise)
+    allowed = max(limit, _LEAST_SECONDS / expected)
+    if growth > max(allowed, spread):
+        outcome = Outcome.SLOWER
+    elif growth <= allowed and min(spread, growth + spread) <= allowed:
+        outcome = Outcome.FINE
+    else:
+        outcome = Outcome.NOISY  # what was to be found could hide in it
+    return replace(row, outcome=outcome, growth=growth, against=measure.against)
+
+
+def _measures(old: Results, new: Results, row: Row) -> Iterator[_Measure]:
+    ours = next(iter(new.participants))
+    for peer, version in new.participants.items():
+        before, after = (figure(one.of(row.until, row.scenario, peer)) for one in (old, new))
+        same = old.participants.get(peer) == version  # a peer of another version is no measure
+        if peer != ours and before and after and same:
+            yield _Measure(scale=after.median / before.median, noise=before.spread + after.spread, against=peer)
     fixed = _fixed(old, new)
     if fixed:
-        yield fixed, 0.0, "fixed work"
+        yield _Measure(scale=fixed, noise=0.0, against="fixed work")
 
 
-def _same(old: Results, new: Results, peer: str) -> bool:
-    """A peer of another version is no measure."""
-    return old.participants.get(peer) == new.participants[peer]
+def _say_peers(old: Results, new: Results) -> str:
+    ours = next(iter(new.participants))
+    names = [name for name in dict.fromkeys((*old.participants, *new.participants)) if name != ours]
+    then, now = old.participants, new.participants
+    said = (
+        f"{name} " + ", ".join(f"{one[name]} {when}" for one, when in ((then, "then"), (now, "now")) if name in one)
+        for name in names
+    )
+    return "; ".join(said) or "no peer raced"
 
 
 def _fixed(old: Results, new: Results) -> float:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from buildkit.bench.chart import render_chart
-from buildkit.bench.gate import compared_rows, find_regressions
+from buildkit.bench.gate import Outcome, Row, compare_rows
 from buildkit.bench.markdown import render_markdown
-from buildkit.bench.results import Results, Verdict, render_results
+from buildkit.bench.results import HINT, Results, Verdict, parse_results, render_results
 from buildkit.bench.tables import make_tables, say_notes, say_scenario
-from buildkit.errors import DefinitionError
+from buildkit.errors import BuildError, DefinitionError
 from buildkit.report.table import print_table
-from buildkit.report.words import clean
+from buildkit.report.words import clean, say_count
 from buildkit.tools.process import Command, find_tool, run
 
 _PIXELS = "1.5"  # of a PNG, for each of the picture's
+_MEET = "race the scenarios and goals of the old results (--scenario, --until), with a --peer of the same version"
+_QUIET = "race on a machine that does nothing else, more often (--repeat 9), or allow for more: --fail-over 30%"
 
 
 def write_output(results: Results, folder: Path) -> None:
@@ -47,6 +50,16 @@ def write_results(results: Results, folder: Path) -> None:
         raise DefinitionError(f"{error.filename}: {error.strerror}", hint="name a folder by --output") from error
 
 
+def read_results(path: Path) -> Results:
+    """The ``results.json`` of another race; raises DefinitionError."""
+    try:
+        return parse_results(path.read_text("utf-8"), str(path))
+    except OSError as error:
+        raise DefinitionError(f"{path}: {error.strerror}", hint=HINT) from error
+    except UnicodeDecodeError as error:
+        raise DefinitionError(f"{path}: no results of a race: {error}", hint=HINT) from error
+
+
 def print_results(results: Results) -> None:
     """The tables, and what to know beside them."""
     for table in make_tables(results):
@@ -65,14 +78,30 @@ def judge(results: Results) -> int:
 
 
 def compare(old: Results, new: Results, limit: float) -> int:
-    """1 where we became slower by more than ``limit``; what was compared is said."""
-    rows = compared_rows(old, new)
-    if not rows:
-        sys.stderr.write("nothing to compare: the old results have none of these rows\n")
-        return 0
-    regressions = find_regressions(old, new, limit)
-    for regression in regressions:
-        sys.stderr.write(f"error: {regression}\n")
-    if not regressions:
-        sys.stderr.write(f"no slower than before: {len(rows)} rows compared, limit {limit:.0%}\n")
-    return 1 if regressions else 0
+    """1 where we became slower by more than ``limit``; what was compared is said, and what was not.
+
+    Raises BuildError where nothing can be said of any row: that is no pass.
+    """
+    rows = compare_rows(old, new, limit)
+    slower, fine, noisy, unmet = ([row for row in rows if row.outcome is outcome] for outcome in Outcome)
+    lacking = [
+        f"{why}: {_names(row for row in unmet if row.why == why)}" for why in dict.fromkeys(r.why for r in unmet)
+    ]
+    if not slower + fine + noisy:
+        why = "".join(f"\n  - {line}" for line in lacking) or ": nothing was raced"
+        raise BuildError(f"nothing to compare{why}", hint=_MEET)
+    for row in slower:
+        sys.stderr.write(f"error: {row}\n")
+    if noisy:
+        sys.stderr.write(f"{say_count(len(noisy), 'row')} too noisy to say: {_names(noisy)}\n")
+    for line in lacking:
+        sys.stderr.write(f"not compared: {clean(line)}\n")
+    if not slower + fine:
+        raise BuildError("every row that can be compared is too noisy to say whether we became slower", hint=_QUIET)
+    if not slower:
+        sys.stderr.write(f"no slower than before: {say_count(len(fine), 'row')}, limit {limit:.0%}\n")
+    return 1 if slower else 0
+
+
+def _names(rows: Iterable[Row]) -> str:
+    return ", ".join(row.name for row in rows)

@@ -11,7 +11,10 @@ from buildkit.bench.participant import Until
 from buildkit.bench.peers import PEERS
 from buildkit.bench.scenarios import NAMES
 from buildkit.engine.options import Parser, positive
+from buildkit.errors import DefinitionError
 
+_OF_RACES = ("workload", "stage", "scenario", "until", "no-push", "peer", "compare", "fail-over")
+_FAIL_OVER = 0.15
 _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%?")
 
 
@@ -20,11 +23,10 @@ def parse_request(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="nox -s bench-build --")
     parser.add_argument(
         "--workload",
-        default="reference",
         metavar="WORKLOAD",
-        help="reference (this project), heavy, or a project's folder",
+        help="reference (this project; so it is unless said), heavy, or a project's folder",
     )
-    parser.add_argument("--stage", default="", metavar="STAGE", help="which to build, if several ship")
+    parser.add_argument("--stage", metavar="STAGE", help="which to build, if several ship")
     parser.add_argument(
         "--scenario", nargs="+", choices=NAMES, metavar="NAME", help=f"only these of {', '.join(NAMES)}"
     )
@@ -44,13 +46,27 @@ def parse_request(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--compare", type=Path, metavar="OLD.json", help="fail where we became slower than in these results"
     )
-    parser.add_argument(
-        "--fail-over", type=_share, default=0.15, metavar="PERCENT", help="by so much; 15%% unless said"
-    )
+    parser.add_argument("--fail-over", type=_share, metavar="PERCENT", help="by so much; 15%% unless said")
     options = parser.parse_args(list(arguments))
+    _check(options)
+    options.workload, options.stage = options.workload or "reference", options.stage or ""
+    options.fail_over = _FAIL_OVER if options.fail_over is None else options.fail_over
     if options.no_push:
         options.until = [Until.RUNNABLE]
     return options
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.scale:
+        given = [f"--{name}" for name in _OF_RACES if getattr(options, name.replace("-", "_")) not in (None, False)]
+        if given:
+            raise DefinitionError(
+                f"--scale races nothing, but {', '.join(given)} is about a race", hint="say that without --scale"
+            )
+    if options.fail_over is not None and options.compare is None:
+        raise DefinitionError(
+            "--fail-over says by how much --compare may find us slower", hint="say --compare OLD.json, too"
+        )
 
 
 def _share(text: str) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 from buildkit.errors import DefinitionError
 
 FORMAT = 1
+HINT = "name the results.json of a race, as --output FOLDER left it"
 
 
 class Verdict(StrEnum):
@@ -112,13 +113,28 @@ def parse_results(text: str, file: str) -> Results:
     try:
         value = json.loads(text)
         if value.pop("format") != FORMAT:
-            raise DefinitionError(f"{file}: results of another format", hint="run the race again")
+            raise DefinitionError(f"{file}: results of another format", hint="race that commit again")
         value["samples"] = tuple(Sample(**{**one, "verdict": Verdict(one["verdict"])}) for one in value["samples"])
         value["skipped"] = tuple(Skipped(**one) for one in value["skipped"])
         value["calibrations"], value["scale"] = tuple(value["calibrations"]), tuple(value["scale"])
-        return Results(**value)
+        results = Results(**value)
+        _check(results)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DefinitionError(f"{file}: no results of a race: {error}") from error
+        raise DefinitionError(f"{file}: no results of a race: {error}", hint=HINT) from error
+    return results
+
+
+def _check(results: Results) -> None:
+    """What a comparison relies on; raises ValueError or TypeError."""
+    facts = (results.machine, results.versions, results.participants, results.workload, *results.calibrations)
+    if not results.participants or not all(isinstance(one, dict) for one in facts):
+        raise ValueError("facts are lacking")
+    seconds = [sample.seconds for sample in results.samples if sample.counts]
+    if not all(one > 0 for one in (*seconds, *(value for one in results.calibrations for value in one.values()))):
+        raise ValueError("seconds are lacking")
+    for until, scenario in results.rows():
+        for name in results.participants:
+            figure(results.of(until, scenario, name))
 
 
 def figure(samples: Iterable[Sample]) -> Figures | None:

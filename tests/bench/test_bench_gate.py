@@ -1,11 +1,16 @@
-"""Slower by ratios within a run, and by more than noise: nothing else fails."""
+"""Slower by ratios within a run, and by more than noise: nothing else is; and what cannot be compared is no pass."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import pytest
 
-from buildkit.bench.gate import compared_rows, find_regressions
+from buildkit.bench.gate import Outcome, Row, check_workload, compare_rows
+from buildkit.bench.output import compare
 from buildkit.bench.results import Results, Verdict
+from buildkit.errors import BuildError, DefinitionError
 from tests.bench.races import OURS, race, samples
 
 
@@ -16,6 +21,13 @@ def _race(ours: tuple[float, ...], peer: tuple[float, ...], fixed: float = 0.1, 
 OLD = _race((1.0, 1.02, 0.98), (5.0, 5.1, 4.9))
 
 
+NOISY = _race((1.0, 1.35, 1.9), (5.0, 5.1, 4.9))
+
+
+def find_regressions(old: Results, new: Results, limit: float) -> list[Row]:
+    return [row for row in compare_rows(old, new, limit) if row.outcome is Outcome.SLOWER]
+
+
 @pytest.mark.parametrize(
     ("why", "new"),
     [
@@ -24,7 +36,7 @@ OLD = _race((1.0, 1.02, 0.98), (5.0, 5.1, 4.9))
         ("disks are slow today: the peer is too", _race((2.0, 2.1, 1.9), (10.0, 10.1, 9.9))),
         ("the peer became faster", _race((1.0, 1.02, 0.98), (2.5, 2.6, 2.4))),
         ("within the limit", _race((1.1, 1.12, 1.08), (5.0, 5.1, 4.9))),
-        ("less than the spread", _race((1.0, 1.35, 1.9), (5.0, 5.1, 4.9))),
+        ("less than the spread", NOISY),
         ("we became faster", _race((0.5, 0.51, 0.49), (5.0, 5.1, 4.9))),
     ],
 )
@@ -61,9 +73,90 @@ def test_what_nobody_notices_is_no_regression() -> None:
     assert find_regressions(old, new, 0.15) == []
 
 
-def test_rows_that_one_run_lacks_are_left_out() -> None:
-    new = race(samples((9.0,) * 3, scenario="heavy-pin"))
-    assert find_regressions(OLD, new, 0.15) == []
-    assert compared_rows(OLD, new) == []
-    wrong = race(samples((9.0,) * 3, verdict=Verdict.WRONG))
-    assert compared_rows(OLD, wrong) == []
+@pytest.mark.parametrize(
+    ("new", "outcome"),
+    [
+        (OLD, Outcome.FINE),
+        (NOISY, Outcome.NOISY),
+        (_race((0.5, 0.6, 0.7), (5.0, 5.1, 4.9)), Outcome.FINE),  # as wide, but faster by more than that
+        (_race((1.0, 1.02, 0.98), (6.5, 2.5, 9.9)), Outcome.FINE),  # by the fixed work; the peer says nothing
+        (_race((1.9, 1.91, 1.89), (5.5, 2.5, 9.9)), Outcome.NOISY),  # the mildest measure, the peer, says nothing
+        (race(samples((1.0, 1.01, 0.99), scenario="heavy-pin")), Outcome.UNMET),
+    ],
+)
+def test_each_row_is_slower_or_not_or_cannot_say(new: Results, outcome: Outcome) -> None:
+    assert [row.outcome for row in compare_rows(OLD, new, 0.15)] == [outcome]
+
+
+def test_noise_that_nobody_notices_is_none() -> None:
+    old = race(samples((0.05, 0.06, 0.04)))
+    assert [row.outcome for row in compare_rows(old, old, 0.15)] == [Outcome.FINE]
+
+
+ELSEWHERE = race(samples((9.0,) * 3, scenario="heavy-pin"))
+NEWER = _race((1.0,) * 3, (5.0,) * 3, version="1.41.0")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        (OLD, ELSEWHERE, "the old results have no such row: one heavy pin until runnable"),
+        (OLD, race(), "nothing was raced"),
+        (OLD, race(samples((1.0,), verdict=Verdict.WRONG)), "we did not build it right now: one light pin until run"),
+        (race(samples((1.0,), verdict=Verdict.FAILED)), OLD, "we did not build it right then: one light pin until run"),
+        (replace(OLD, participants={"buildah": "1"}, samples=()), OLD, f"the old results have no {OURS} (but buildah)"),
+        (
+            replace(OLD, calibrations=()),
+            NEWER,
+            "neither fixed work nor a peer of the same version (buildah 1.28.2 then, 1.41.0 now): one light pin",
+        ),
+        (
+            race(samples((1.0,)), participants={OURS: "1"}),
+            replace(NEWER, calibrations=()),
+            "neither fixed work nor a peer of the same version (buildah 1.41.0 now): one light pin",
+        ),
+    ],
+)
+def test_nothing_to_compare_fails_and_says_why(old: Results, new: Results, words: str) -> None:
+    with pytest.raises(BuildError, match="nothing to compare") as caught:
+        compare(old, new, 0.15)
+    assert words in caught.value.message
+    assert caught.value.hint
+    assert caught.value.exit_code == 1
+
+
+def test_noise_alone_is_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BuildError, match="too noisy") as caught:
+        compare(OLD, NOISY, 0.15)
+    assert "--repeat" in caught.value.hint
+    said = capsys.readouterr().err
+    assert "1 row too noisy to say: one light pin until runnable" in said
+    assert "no slower" not in said
+
+
+def test_noisy_and_lacking_rows_are_said_apart_from_those_that_are_no_slower(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    quiet = samples((1.0, 1.01, 0.99), scenario="heavy-pin") + samples((1.0, 1.0, 1.0), scenario="cold")
+    old = replace(OLD, samples=(*OLD.samples, *quiet))
+    more = samples((1.0,) * 3, scenario="base")
+    new = replace(NOISY, samples=(*NOISY.samples, *quiet, *more))
+    assert compare(old, new, 0.15) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "1 row too noisy to say: one light pin until runnable",
+        "not compared: the old results have no such row: another base until runnable",
+        "no slower than before: 2 rows, limit 15%",
+    ]
+
+
+@pytest.mark.parametrize("other", [{"name": "mine"}, {"stage": "hardened"}, {"wheels": 68}, {"model bytes": 1}])
+def test_another_workload_is_refused(other: Mapping[str, object]) -> None:
+    ours = {"name": "heavy", "stage": "app", "wheels": 67, "wheel bytes": 5, "models": 4, "model bytes": 8}
+    check_workload(replace(OLD, workload=ours), ours)
+    key, value = next(iter(other.items()))
+    with pytest.raises(DefinitionError, match="another workload") as caught:
+        check_workload(replace(OLD, workload={**ours, **other}), ours)
+    assert f"{key} {value} then, {ours[key]} now" in caught.value.message
+    assert caught.value.hint
+    with pytest.raises(DefinitionError, match="stage unknown then, app now"):
+        check_workload(OLD, ours)
