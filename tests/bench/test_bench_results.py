@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -64,10 +64,30 @@ def test_json_and_back() -> None:
     assert render_results(parse_results(render_results(results), "x")) == render_results(results)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 0}', '{"format": 1, "samples": [{}]}'])
+def _bent(**changes: object) -> str:
+    return json.dumps({**race(samples((1.0,))).as_json(), **changes})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": 0}',
+        '{"format": 1, "samples": [{}]}',
+        _bent(participants={}),
+        _bent(workload=[]),
+        _bent(calibrations=[{"hash": "0.1"}]),
+        _bent(samples=[{**asdict(samples((1.0,))[0]), "seconds": "1"}]),
+        _bent(samples=[{**asdict(samples((1.0,))[0]), "seconds": 0}]),
+        _bent(samples=[{**asdict(samples((1.0,))[0]), "until": ["pushed"]}]),
+    ],
+)
 def test_other_files_are_refused_with_their_name(text: str) -> None:
-    with pytest.raises(DefinitionError, match=r"old\.json"):
+    with pytest.raises(DefinitionError, match=r"old\.json") as caught:
         parse_results(text, "old.json")
+    assert caught.value.hint
 
 
 def test_markdown_has_tables_failures_and_what_was_not_raced() -> None:
@@ -101,6 +121,6 @@ def test_our_own_mistakes_fail_the_race(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_gate_names_the_scenario(capsys: pytest.CaptureFixture[str]) -> None:
     old = race(samples((1.0,) * 3))
     assert compare(old, old, 0.15) == 0
-    assert "1 rows compared" in capsys.readouterr().err
+    assert "no slower than before: 1 row, limit 15%" in capsys.readouterr().err
     assert compare(old, race(samples((3.0,) * 3)), 0.15) == 1
     assert "error: one light pin until runnable: 200% slower" in capsys.readouterr().err
