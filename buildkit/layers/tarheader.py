@@ -42,6 +42,12 @@ def render_header(path: str, typeflag: bytes, *, size: int = 0, mode: int = 0o64
     return _render_extended(extended) + block if extended else block
 
 
+def header_size(path: str, *, size: int = 0, link: str = "") -> int:
+    """The bytes of `render_header`, of whatever type."""
+    is_plain = len(path) <= _NAME and path.isascii() and len(link) <= _LINK and link.isascii() and size <= _BIGGEST
+    return BLOCK if is_plain else len(render_header(path, FILE, size=size, link=link))
+
+
 def padding(size: int) -> bytes:
     """Zeros that fill ``size`` bytes of content up to whole blocks."""
     return bytes(-size % BLOCK)

@@ -41,7 +41,7 @@ class View:
 class Entry:
     """One layer of the plan; ``made`` is known unless it is to be built, ``why`` says why it is.
 
-    ``unpacked`` are its bytes as a tar: known if it was ever made, else expected, 0 where nobody knows.
+    ``unpacked`` are its bytes as a tar: known if it was ever made, else expected (``sizes.expect_size``).
     """
 
     spec: Spec
@@ -79,7 +79,9 @@ def plan_layer(spec: Spec, view: View, *, stored: bool = False) -> Entry:
     """Decide for one layer; ``stored`` where local storage has it, and all that lie below it."""
     made = view.made.get(spec.key)
     if made is None:
-        return Entry(spec=spec, source=Source.BUILT, unpacked=spec.weight, why=view.why(spec))
+        from buildkit.plan.sizes import expect_size  # where nothing changed nobody asks
+
+        return Entry(spec=spec, source=Source.BUILT, unpacked=expect_size(spec), why=view.why(spec))
     unpacked = sum(blob.unpacked for blob in made.blobs)
     if stored:
         return Entry(spec=spec, source=Source.STORAGE, unpacked=unpacked, made=made)
