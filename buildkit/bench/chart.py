@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from buildkit.bench.chartstyle import BARS, DEFS, SLICES, style
+from buildkit.bench.chartstyle import DEFS, OTHER, PEERS, PHASES, style
 from buildkit.bench.results import Figures, Results, figure
-from buildkit.bench.tables import GOALS, say_cell, say_figures, say_ratio, say_scenario, titles_of
+from buildkit.bench.tables import GOALS, say_cell, say_figures, say_meanings, say_ratio, say_scenario, titles_of
 from buildkit.report.blocks import clip, text_width
 from buildkit.report.picture import say_name
 from buildkit.report.words import say_seconds
@@ -26,6 +26,9 @@ _BAR = 12
 _STEP = 15
 _GROUP = 13  # between scenarios
 _TEXT = 11.0
+_SLICE = 14  # height of a bar of phases
+_LINE = 19
+_SMALL = 10.0  # letters within it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +92,9 @@ def _head(results: Results, goal: str, racing: list[str]) -> Iterator[str]:
     name = say_name(str(results.workload.get("name", "")))
     count = max((one.repetition + 1 for one in results.samples if one.until == goal), default=0)
     of = f"medians of {count}, least to most as a line; " if count > 1 else ""
-    yield _text(_EDGE, 52, f"workload {clip(name, 240, _TEXT)}; {of}logarithmic scale", "quiet")
+    rest = "; ".join((f"{of}logarithmic scale", *say_meanings(racing)))
+    room = WIDTH - 2 * _EDGE - text_width(f"workload ; {rest}", _TEXT)
+    yield _text(_EDGE, 52, f"workload {clip(name, room, _TEXT)}; {rest}", "quiet")
     x, titles = float(_EDGE), titles_of(results)
     for who in racing:
         yield f'<rect class="{_bar_class(results, who)}" x="{_n(x)}" y="62" width="11" height="11" rx="2"/>'
@@ -107,8 +112,9 @@ def _grid(scale: _Scale, top: float, bottom: float) -> Iterator[str]:
 def _group(results: Results, goal: str, name: str, racing: list[str], scale: _Scale, y: float) -> Iterator[str]:
     ratio = say_ratio(results, goal, name)
     yield _text(_LEFT - 10, y + 10, say_scenario(name), "name end")
-    if ratio:
-        yield _text(_LEFT - 10, y + 24, ratio, f"{'gain' if 'faster' in ratio else 'quiet'} end")
+    fits = text_width(ratio, _TEXT) <= _LEFT - 10 - _EDGE
+    for line, words in enumerate([ratio] if fits else ratio.replace(" than ", "\nthan ").split("\n")):
+        yield _text(_LEFT - 10, y + 24 + 14 * line, words, f"{'gain' if 'faster' in ratio else 'quiet'} end")
     for number, who in enumerate(racing):
         yield from _bar(results, (goal, name, who), scale, y + _STEP * number)
 
@@ -147,26 +153,22 @@ def _measured(results: Results, who: str, figures: Figures, scale: _Scale, y: fl
 
 
 def _phases(results: Results, goal: str, names: list[str], y: float) -> tuple[list[str], float]:
-    """Stacked bars of what we did, each as long as the seconds of work of all phases; and their height."""
+    """A bar of 100 % for every scenario, its seconds at the right; and the height of them all."""
     ours = next(iter(results.participants))
     found = {name: _sum_phases(results, goal, name, ours) for name in names}
-    totals: dict[str, float] = {}
-    for phases in found.values():
-        for phase, seconds in phases.items():
-            totals[phase] = totals.get(phase, 0.0) + seconds
-    order = sorted(totals, key=lambda phase: -totals[phase])
+    order = [phase for phase in (*PHASES, OTHER) if any(_colour(one) == phase for of in found.values() for one in of)]
     if not order:
         return [], 12.0
-    colours = {phase: min(number, SLICES - 1) for number, phase in enumerate(order)}
+    words = "each bar is 100 % of the seconds at its right: those of all phases, which overlap"
     parts = [
         _text(_EDGE, y + 16, f"Where the work of {ours} is", "name"),
-        _text(_EDGE, y + 31, "shares of the seconds of all phases, which overlap", "quiet"),
-        *_legend(order, colours, y + 44),
+        _text(_EDGE, y + 31, words, "quiet"),
+        *_legend(order, y + 44),
     ]
     top = y + 44 + 18 * _legend_lines(order)
     for number, name in enumerate(names):
-        parts += _stack(name, found[name], colours, top + 18 * number)
-    return parts, top + 18 * len(names) + 10 - y
+        parts += _stack(name, found[name], order, top + _LINE * number)
+    return parts, top + _LINE * len(names) + 10 - y
 
 
 def _sum_phases(results: Results, goal: str, name: str, who: str) -> dict[str, float]:
@@ -175,13 +177,18 @@ def _sum_phases(results: Results, goal: str, name: str, who: str) -> dict[str, f
     return {k: v for k, v in samples[len(samples) // 2].phases.items() if v > 0} if samples else {}
 
 
-def _legend(order: list[str], colours: dict[str, int], y: float) -> Iterator[str]:
+def _colour(phase: str) -> str:
+    """The name of the colour, which is the phase's own or ``other``."""
+    return phase if phase in PHASES else OTHER
+
+
+def _legend(order: list[str], y: float) -> Iterator[str]:
     x = float(_EDGE)
     for phase in order:
         width = 16 + text_width(phase, _TEXT) + 14
         if x + width > WIDTH - _EDGE:
             x, y = float(_EDGE), y + 18
-        yield f'<rect class="slice-{colours[phase]}" x="{_n(x)}" y="{_n(y)}" width="10" height="10" rx="2"/>'
+        yield f'<rect class="slice-{phase}" x="{_n(x)}" y="{_n(y)}" width="10" height="10" rx="2"/>'
         yield _text(x + 15, y + 9, phase, "plain")
         x += width
 
@@ -191,25 +198,38 @@ def _legend_lines(order: list[str]) -> int:
     return 1 + int(whole // (WIDTH - 2 * _EDGE - 90))
 
 
-def _stack(name: str, phases: dict[str, float], colours: dict[str, int], y: float) -> Iterator[str]:
-    yield _text(_LEFT - 10, y + 10, say_scenario(name), "plain end")
+def _stack(name: str, phases: dict[str, float], order: list[str], y: float) -> Iterator[str]:
+    yield _text(_LEFT - 10, y + 11, say_scenario(name), "plain end")
     whole = sum(phases.values())
     if not whole:
-        yield _text(_LEFT + 6, y + 10, "nothing to speak of", "quiet")
+        yield _text(_LEFT + 6, y + 11, "nothing to speak of", "quiet")
         return
-    x, room = float(_LEFT), WIDTH - _EDGE - 70 - _LEFT
-    for phase, seconds in sorted(phases.items(), key=lambda item: colours[item[0]]):
-        width = room * seconds / whole
-        yield (
-            f'<g><title>{escape(f"{phase}: {say_seconds(seconds)}")}</title><rect class="slice-{colours[phase]}" '
-            f'x="{_n(x)}" y="{_n(y)}" width="{_n(max(width - 0.8, 0.3))}" height="{_BAR}"/></g>'
-        )
-        x += width
-    yield _text(WIDTH - _EDGE, y + 10, say_seconds(whole), "quiet end")
+    x, room = float(_LEFT), WIDTH - _EDGE - 80 - _LEFT
+    for colour in order:
+        these = {phase: seconds for phase, seconds in phases.items() if _colour(phase) == colour}
+        seconds = sum(these.values())
+        if these:
+            title = f"{OTHER} ({', '.join(sorted(these))})" if colour == OTHER else colour
+            yield from _slice(title, colour, seconds, x, y, room * seconds / whole)
+        x += room * seconds / whole
+    yield _text(WIDTH - _EDGE, y + 11, say_seconds(whole), "value strong end")
+
+
+def _slice(title: str, colour: str, seconds: float, x: float, y: float, width: float) -> Iterator[str]:
+    words = say_seconds(seconds)
+    yield (
+        f'<g><title>{escape(f"{title}: {words}")}</title><rect class="slice-{colour}" '
+        f'x="{_n(x)}" y="{_n(y)}" width="{_n(max(width - 0.8, 0.3))}" height="{_SLICE}"/>'
+    )
+    if text_width(words, _SMALL) + 6 <= width:
+        yield _text(x + width / 2, y + 10.5, words, f"inside on-{colour}")
+    yield "</g>"
 
 
 def _bar_class(results: Results, who: str) -> str:
-    return f"bar-{min(list(results.participants).index(who), BARS - 1)}"
+    if who == next(iter(results.participants)):
+        return "bar-ours"
+    return f"bar-{who if who in PEERS else OTHER}"
 
 
 def _text(x: float, y: float, text: str, kind: str) -> str:

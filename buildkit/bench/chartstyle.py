@@ -7,25 +7,33 @@ from collections.abc import Mapping
 from buildkit.report.graphstyle import COLOURS
 
 FONT = '-apple-system,BlinkMacSystemFont,"Segoe UI","Noto Sans",Helvetica,Arial,sans-serif'
-BARS = 5  # participants that have a colour of their own: ourselves first
-SLICES = 8
-
-# name: on a light page, on a dark one
-_OWN: Mapping[str, tuple[str, str]] = {
-    "bar-0": ("#e8590c", "#ff8a3d"),
-    "bar-1": ("#5b8fc4", "#5a90c8"),
-    "bar-2": ("#5aa889", "#4c9a7c"),
-    "bar-3": ("#9a86c8", "#9683c9"),
-    "bar-4": ("#c3b5e3", "#6f5fa0"),
-    "slice-0": ("#e8590c", "#d9632a"),
-    "slice-1": ("#f59f5a", "#f0a467"),
-    "slice-2": ("#5b8fc4", "#5a90c8"),
-    "slice-3": ("#a8c8e8", "#8fb4da"),
-    "slice-4": ("#5aa889", "#4c9a7c"),
-    "slice-5": ("#a9d6c4", "#8cc4ae"),
-    "slice-6": ("#9a86c8", "#9683c9"),
-    "slice-7": ("#c9cfd6", "#6e7781"),
+_DUSK = 0.21  # the luminance on which white is read as easily as nearly black
+OTHER = "other"
+# Colours of ourselves, of peers and of phases, each the same in every picture. Any two differ, and neighbours differ
+# more, for colour-blind readers too. Phases are drawn in this order; others are small, or no race has them.
+PEERS: Mapping[str, str] = {
+    "buildah": "#7fb2e5",
+    "buildkitd": "#2f7f65",
+    "buildkitd-stages": "#6a4fa3",
+    "docker": "#b5dccb",
 }
+PHASES: Mapping[str, str] = {
+    "plan": "#2f3da7",
+    "look": "#d184f5",
+    "pull": "#5e442c",
+    "fetch": "#8ed9ff",
+    "scan": "#a4895e",
+    "start": "#565fd2",
+    "pack": "#6a7200",
+    "compress": "#bed7ac",
+    "import": "#ea9a21",
+    "push": "#cb60a9",
+    "share": "#904272",
+    "attest": "#fec827",
+}
+_GREY = "#aab2bb"
+
+_OURS = ("#e8590c", "#ff8a3d")  # on a light page, on a dark one
 
 DEFS = """<defs>
 <pattern id="bk-wrong" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect class="ground" width="6" height="6" stroke="none"/><rect class="wrong" width="2.5" height="6"/></pattern>
@@ -40,16 +48,28 @@ text{{font-family:{FONT};font-size:11px}}
 .end{{text-anchor:end}}
 .middle{{text-anchor:middle}}
 .range{{stroke-width:1;fill:none}}
+.inside{{font-size:10px;text-anchor:middle;font-variant-numeric:tabular-nums}}
 """
 
 
 def style() -> str:
     """The style sheet: shapes, colours for light pages, and for dark ones where the reader's system is dark."""
-    return f"{_SHAPES}{_colours(0)}@media (prefers-color-scheme:dark){{\n{_colours(1)}}}\n"
+    bars = "".join(f".bar-{name}{{fill:{colour}}}\n" for name, colour in {**PEERS, OTHER: _GREY}.items())
+    slices = "".join(
+        f".slice-{phase}{{fill:{colour}}}\n.on-{phase}{{fill:{_ink(colour)}}}\n"
+        for phase, colour in {**PHASES, OTHER: _GREY}.items()
+    )
+    return f"{_SHAPES}{bars}{_colours(0)}@media (prefers-color-scheme:dark){{\n{_colours(1)}}}\n{slices}"
+
+
+def _ink(colour: str) -> str:
+    """White or nearly black, whichever is read more easily on it."""
+    red, green, blue = ((int(colour[at : at + 2], 16) / 255) ** 2.2 for at in (1, 3, 5))
+    return "#ffffff" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < _DUSK else COLOURS["text"][0]
 
 
 def _colours(page: int) -> str:
-    colour = {name: pair[page] for name, pair in {**COLOURS, **_OWN}.items()}
+    colour = {name: pair[page] for name, pair in {**COLOURS, "ours": _OURS}.items()}
     rules = {
         ".ground": f"fill:{colour['ground']};stroke:{colour['frame']}",
         "text": f"fill:{colour['text']}",
@@ -58,6 +78,6 @@ def _colours(page: int) -> str:
         ".range": f"stroke:{colour['text']}",
         ".wrong": f"fill:{colour['quiet']}",
         ".gain": f"fill:{colour['mark']}",
-        **{f".{name}": f"fill:{colour[name]}" for name in _OWN},
+        ".bar-ours": f"fill:{colour['ours']}",
     }
     return "".join(f"{selector}{{{rule}}}\n" for selector, rule in rules.items())

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from buildkit.bench.results import Results, Verdict, median_calibrations
-from buildkit.bench.tables import Table, make_tables, say_notes, say_scenario, titles_of
+from buildkit.bench.tables import Table, make_tables, say_notes, say_participant, say_scenario, titles_of
 from buildkit.report.markdown import escape
 from buildkit.report.words import clean, say_bytes, say_seconds
 
@@ -25,7 +25,8 @@ def render_markdown(results: Results, pictures: Sequence[str] = ()) -> str:
     blocks += _failures(results)
     blocks.append(_facts("Machine", results.machine))
     blocks.append(_facts("Workload", results.workload))
-    blocks.append(_facts("Versions", {**results.participants, **results.versions}))
+    racing = {say_participant(name): version for name, version in results.participants.items()}
+    blocks.append(_facts("Versions", {**racing, **results.versions}))
     fixed = {name: say_seconds(seconds) for name, seconds in median_calibrations(results).items()}
     blocks.append(_facts("Fixed work, medians", fixed))
     return "\n\n".join(blocks) + "\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from buildkit.bench.results import Figures, Results, Verdict, figure
@@ -14,12 +14,13 @@ GOALS = {
     "pushed": "until pushed, nothing imported",
     "fresh": "until pushed from a fresh runner with a warm shared cache",
 }
-_TITLES = {
-    "docker": "BuildKit (docker {})",
-    "buildkitd": "BuildKit {}",
-    "buildkitd-stages": "BuildKit {}, stages",
-    "buildah": "buildah {}",
+_PEERS = {
+    "docker": "BuildKit of docker",
+    "buildkitd": "BuildKit",
+    "buildkitd-stages": "staged BuildKit",
+    "buildah": "buildah",
 }
+_MEANINGS = {"buildkitd-stages": "staged: each group of wheels in a stage of its own"}
 _SCENARIOS = {scenario.name: scenario.title for scenario in SCENARIOS}
 _ALIKE = 1.05  # ratios below this are no difference
 
@@ -33,9 +34,14 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def say_participant(name: str, version: str) -> str:
-    """``buildah 1.28.2``; ourselves by name alone."""
-    return _TITLES.get(name, name).format(version)
+def say_participant(name: str) -> str:
+    """``staged BuildKit``; ourselves by our own name."""
+    return _PEERS.get(name, name)
+
+
+def say_meanings(racing: Iterable[str]) -> Iterator[str]:
+    """What a reader cannot guess of those that race."""
+    return (_MEANINGS[name] for name in racing if name in _MEANINGS)
 
 
 def say_scenario(name: str) -> str:
@@ -62,9 +68,10 @@ def say_ratio(results: Results, until: str, scenario: str) -> str:
         return ""
     best = min(found, key=lambda peer: found[peer].median)
     ratio = found[best].median / mine.median
+    title = say_participant(best)
     if 1 / _ALIKE < ratio < _ALIKE:
-        return f"as {best}"
-    return f"{ratio:.1f}× faster than {best}" if ratio > 1 else f"{1 / ratio:.1f}× slower than {best}"
+        return f"as {title}"
+    return f"{ratio:.1f}× faster than {title}" if ratio > 1 else f"{1 / ratio:.1f}× slower than {title}"
 
 
 def say_cell(results: Results, until: str, scenario: str, participant: str) -> str:
@@ -89,7 +96,8 @@ def say_figures(figures: Figures) -> str:
 
 
 def say_notes(results: Results) -> Iterator[str]:
-    """What to know beside the figures: who was wrong, did more than needed, failed, or took no part."""
+    """What to know beside the figures: names, and who was wrong, did more than needed, failed, or took no part."""
+    yield from say_meanings(results.participants)
     titles = titles_of(results)
     for until, scenario in results.rows():
         for name, title in titles.items():
@@ -98,13 +106,16 @@ def say_notes(results: Results) -> Iterator[str]:
                 last = (bad[0].note.strip().splitlines() or [""])[-1]
                 yield f"{title}, {say_scenario(scenario)}, {until}: {bad[0].verdict}, {last}"
     for one in dict.fromkeys(results.skipped):
-        words = (titles.get(one.participant, one.participant), say_scenario(one.scenario), one.until)
+        words = (titles.get(one.participant, say_participant(one.participant)), say_scenario(one.scenario), one.until)
         yield f"{', '.join(filter(None, words))}: not raced, {one.why}"
 
 
 def titles_of(results: Results) -> Mapping[str, str]:
-    """How each participant is called."""
-    return {name: say_participant(name, version) for name, version in results.participants.items()}
+    """How each participant is called, with its version: ``buildah 1.28.2``; ourselves by name alone."""
+    return {
+        name: f"{say_participant(name)} {version}" if name in _PEERS else name
+        for name, version in results.participants.items()
+    }
 
 
 def _scenarios(results: Results, goal: str) -> list[str]:

@@ -38,7 +38,7 @@ def test_a_peer_that_is_fast_because_it_is_wrong_is_no_match() -> None:
     quick = samples((0.1,), "buildah", verdict=Verdict.WRONG, note="/app/main.py is not what it should be")
     docker = samples((4.0,), "docker")
     results = race(samples((1.0,)), quick, docker, participants={OURS: "1", "buildah": "1.28.2", "docker": "20.10"})
-    assert say_ratio(results, "runnable", "light-pin") == "4.0× faster than docker"
+    assert say_ratio(results, "runnable", "light-pin") == "4.0× faster than BuildKit of docker"
     assert say_cell(results, "runnable", "light-pin", "buildah") == "wrong (0.10 s)"
     assert "buildah 1.28.2, one light pin, runnable: wrong, /app/main.py is not what it should be" in say_notes(results)
 
@@ -53,6 +53,23 @@ def test_one_wrong_repetition_taints_the_cell() -> None:
 )
 def test_whoever_wins_is_said(peer: float, words: str) -> None:
     assert say_ratio(race(samples((1.0,)), samples((peer,), "buildah")), "runnable", "light-pin") == words
+
+
+def test_a_peer_is_called_the_same_everywhere() -> None:
+    peers = {OURS: "0.1.0", "buildkitd": "0.32.0", "buildkitd-stages": "0.32.0"}
+    bad = samples((3.0,), "buildkitd-stages", until="pushed", verdict=Verdict.FAILED, note="exit")
+    results = race(
+        samples((1.0,)), samples((3.0,), "buildkitd"), samples((2.0,), "buildkitd-stages"), bad, participants=peers
+    )
+    assert make_tables(results)[0].columns == ("", OURS, "BuildKit 0.32.0", "staged BuildKit 0.32.0", "")
+    assert say_ratio(results, "runnable", "light-pin") == "2.0× faster than staged BuildKit"
+    notes = list(say_notes(results))
+    assert notes[0] == "staged: each group of wheels in a stage of its own"
+    assert notes[1].startswith("staged BuildKit 0.32.0, one light pin, pushed: failed")
+    text = render_markdown(results)
+    assert "- staged BuildKit: 0.32.0" in text
+    assert "buildkitd" not in text
+    assert not any("staged" in note for note in say_notes(race(samples((1.0,)))))
 
 
 def test_json_and_back() -> None:
@@ -97,7 +114,8 @@ def test_markdown_has_tables_failures_and_what_was_not_raced() -> None:
     text = render_markdown(replace(results, skipped=(skipped,)), ("runnable.svg",))
     assert "| one light pin | 1.0 s | failed |" in text
     assert "![Bars for every scenario](runnable.svg)" in text
-    assert "docker: not raced, docker is not installed" in text
+    assert "BuildKit of docker: not raced, docker is not installed" in text
+    assert "- xoe-buildkit: 0.1.0" in text
     assert "a &lt;fast&gt; one" in text
     fence = text[text.index("```text") :]
     assert "boom" in fence
