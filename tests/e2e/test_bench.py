@@ -56,7 +56,7 @@ def test_a_short_race_is_right_on_both_sides_and_leaves_nothing(plain: Tiny) -> 
 
 def _check_output(folder: Path) -> None:
     svg = ET.fromstring((folder / "runnable.svg").read_text())
-    assert sum(node.get("class") in ("bar-0", "bar-1") for node in svg.iter()) == 2 * len(NAMES) + 2
+    assert sum(node.get("class") in ("bar-ours", "bar-buildah") for node in svg.iter()) == 2 * len(NAMES) + 2
     report = (folder / "report.md").read_text()
     assert "| one model |" in report
     assert "buildah" in report
