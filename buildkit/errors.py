@@ -149,6 +149,11 @@ class Interrupted(BuildError):
     exit_code = 130
 
 
+def changed(source: str | os.PathLike[str]) -> MismatchError:
+    """The error for a file of the repository that is not what it was when the build looked at it first."""
+    return MismatchError(f"{source} has changed since the build began", hint="build again")
+
+
 def disk_trouble(error: OSError) -> str:
     """Why nothing can be written, where that is the disk's fault: full, quota used up, or read-only; else empty."""
     return {**_FULL, errno.EROFS: "the file system is read-only"}.get(error.errno or 0, "")

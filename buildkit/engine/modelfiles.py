@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from buildkit.declare.pins import Model, ModelFile
 from buildkit.engine.shop import Shop
-from buildkit.errors import MismatchError
+from buildkit.errors import MismatchError, changed
 from buildkit.layers.models import open_from_wheel
 
 Progress = Callable[[int], None]
@@ -21,8 +21,8 @@ Progress = Callable[[int], None]
 def opened(shop: Shop, model: Model, file: ModelFile) -> Iterator[BinaryIO]:
     """The content of a file of a locked model, which has the hash that it should.
 
-    Raises FileNotFoundError where it is not here, MismatchError for other bytes, WheelError, and LostError for a
-    download that was damaged.
+    Raises FileNotFoundError where one of the repository's own is not here, MismatchError for other bytes, WheelError,
+    and LostError for a download that is not here, or was damaged.
     """
     what = f"{model.name}: {file.path}"
     if model.wheel is not None:
@@ -38,7 +38,7 @@ def opened(shop: Shop, model: Model, file: ModelFile) -> Iterator[BinaryIO]:
     with path.open("rb") as own:
         sha256, status = shop.index.hash(path)
         if sha256 != file.sha256 or not os.path.samestat(os.fstat(own.fileno()), status):
-            raise MismatchError(f"{file.source}: it changed while it was read", hint="build again")
+            raise changed(file.source)
         yield own
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from buildkit.declare.pins import Model
 from buildkit.digest import Key
 from buildkit.engine.boxes import Boxes
 from buildkit.engine.scheduler import Lane, Outcome, Task
@@ -165,7 +165,7 @@ class Realiser:
 
         def write() -> Packed:
             opened = self._supplies.open_model(model)
-            small = Model(name=model.name, version="", source="", license="", files=work.files)
+            small = replace(model, files=work.files)
             largest = max(work.files, key=lambda file: file.size)
             try:
                 pays = worth_compressing(forward_reader(opened(largest)), largest.size)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from buildkit.digest import FileHash
-from buildkit.errors import BuildError, MismatchError
+from buildkit.errors import BuildError, changed
 from buildkit.layers.member import Member
 
 CHUNK = 1 << 20
@@ -31,17 +31,11 @@ def file_members(source_root: Path, files: Sequence[SourceFile], target: str) ->
         yield _member(source, place, executable=executable, sha256=sha256)
 
 
-def read_file(path: Path, size: int) -> Iterator[bytes]:
-    """The content of ``path`` in chunks of a mebibyte; MismatchError unless it has ``size`` bytes all along."""
-    left = size
+def read_file(path: Path) -> Iterator[bytes]:
+    """The content of ``path`` in chunks of a mebibyte."""
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(CHUNK):
-            left -= len(chunk)
-            if left < 0:
-                break
             yield chunk
-    if left:
-        raise MismatchError(f"{path} has changed its size while it was read ({size} bytes before)", hint="build again")
 
 
 def _member(source: Path, place: str, *, executable: bool, sha256: FileHash | None) -> Member:
@@ -52,14 +46,15 @@ def _member(source: Path, place: str, *, executable: bool, sha256: FileHash | No
     if stat.S_ISLNK(status.st_mode):
         target = os.readlink(source)  # noqa: PTH115 - as it is written
         if sha256 is not None and sha256 != FileHash.of(os.fsencode(target)):
-            raise MismatchError(f"{source} has changed since the build began", hint="build again")
+            raise changed(source)
         return Member(path=place, kind="symlink", target=target)
     if not stat.S_ISREG(status.st_mode):
         raise BuildError(f"{source} is neither a file nor a symbolic link", hint="ignore it, or remove it")
     return Member(
         path=place,
         size=status.st_size,
-        content=lambda: read_file(source, status.st_size),
+        content=lambda: read_file(source),
         executable=executable,
         sha256=sha256,
+        source=str(source),
     )

@@ -18,7 +18,8 @@ class Member:
 
     ``path`` is relative to the image's root, POSIX, without a leading slash (``opt/venv/bin/uvicorn``). A file has
     ``size`` bytes, which ``content`` yields in chunks when called (once). ``sha256``, where given, is verified
-    while the bytes pass. Owner, times and every mode bit but the executable one are not the member's to say.
+    while the bytes pass. ``source``, for messages, is the file of the repository that it is a copy of. Owner, times
+    and every mode bit but the executable one are not the member's to say.
     """
 
     path: str
@@ -28,6 +29,7 @@ class Member:
     executable: bool = False
     target: str = ""
     sha256: FileHash | None = None
+    source: str = ""
 
 
 class Compression(StrEnum):

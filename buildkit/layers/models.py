@@ -21,9 +21,10 @@ _WORTH = 0.9  # below this share of its size, content is cheaper to store compre
 def model_members(model: Model, open_file: OpenFile, target_dir: str) -> Iterator[Member]:
     """The files of ``model``, sorted by path, below ``target_dir`` (absolute in the image).
 
-    ``open_file`` gives a file's content in chunks; size and SHA-256 of the lock are verified as it is packed
-    (MismatchError).
+    ``open_file`` gives a file's content in chunks; size and SHA-256 are verified as it is packed (MismatchError):
+    those of the lock, or, of a file of the repository's own, those that it had when the build began.
     """
+    own = model.source.startswith("path:")
     folder = target_dir.strip("/")
     for file in sorted(model.files, key=lambda file: file.path):
         yield Member(
@@ -31,6 +32,7 @@ def model_members(model: Model, open_file: OpenFile, target_dir: str) -> Iterato
             size=file.size,
             content=partial(open_file, file),
             sha256=file.sha256,
+            source=file.source if own else "",
         )
 
 
@@ -50,7 +52,7 @@ def open_from_wheel(wheel: Path) -> OpenFile:
 
 def open_from_paths(find: Callable[[ModelFile], Path]) -> OpenFile:
     """Content of a model whose files lie on disk, where ``find`` says."""
-    return lambda file: read_file(find(file), file.size)
+    return lambda file: read_file(find(file))
 
 
 def worth_compressing(read_at: ReadAt, size: int) -> bool:

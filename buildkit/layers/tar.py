@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
 from buildkit.digest import FileHash
-from buildkit.errors import BuildError, CollisionError, MismatchError, WheelError
+from buildkit.errors import BuildError, CollisionError, MismatchError, WheelError, changed
 from buildkit.layers.blobstream import BlobStream
 from buildkit.layers.member import Compression, Member, Packed
 from buildkit.layers.owned import find_owner
@@ -131,6 +131,8 @@ def _mismatch(member: Member, what: str) -> BuildError:
     owner = find_owner(member)
     if owner:
         return WheelError(f"{owner}: {member.path} {what}", hint="the wheel is damaged; fetch it again")
+    if member.source:
+        return changed(member.source)
     return MismatchError(f"{member.path} {what}")
 
 

@@ -20,6 +20,16 @@ from tests.layers.wheelmaker import append
 
 pytestmark = pytest.mark.tools
 
+_EDIT = """from pathlib import Path
+from buildkit.engine import build
+kept = build.run_tasks
+def run_tasks(*args):
+    path = Path({file!r})
+    path.write_bytes(path.read_bytes()[::-1])
+    kept(*args)
+build.run_tasks = run_tasks
+"""
+
 
 def require(tiny: Tiny, *lines: str) -> None:
     """Lock other requirements."""
@@ -45,6 +55,18 @@ def unharmed(tiny: Tiny) -> None:
     assert tiny.left_over() == []
     assert tiny.rows("builds") == []
     assert not [name for name in tiny.images() if name.endswith("app:latest")]
+
+
+@pytest.mark.parametrize(
+    ("stage", "path"), [("app", "stages/app/app/main.sh"), ("models", "models/greeter/weights.txt")]
+)
+def test_a_file_of_the_repository_that_is_edited_while_the_build_runs(tiny: Tiny, stage: str, path: str) -> None:
+    with tiny.after(_EDIT.format(file=str(tiny.project / path))):
+        message = tiny.refuse(stage, "--no-import", code=1)
+    assert f"{path} has changed since the build began\n" in message
+    assert "hint: build again\n" in message
+    unharmed(tiny)
+    tiny.build(stage, "--no-import")
 
 
 def test_bytes_that_are_not_those_of_the_lock(tiny: Tiny) -> None:

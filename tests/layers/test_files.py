@@ -51,19 +51,23 @@ def test_one_file_may_be_the_target_and_the_root_may_be_one(tmp_path):
     assert list(read_layer(file_members(tmp_path, [("only", False, None)], "/"))[0]) == ["only"]
 
 
+def says_that_it_changed(members, path):
+    with pytest.raises(MismatchError) as caught:
+        read_layer(members)
+    return (caught.value.message, caught.value.hint) == (f"{path} has changed since the build began", "build again")
+
+
 @pytest.mark.parametrize("later", [b"shorter", b"much longer than it was before"])
 def test_a_file_that_changes_its_size_is_an_error(tmp_path, later):
     (tmp_path / "f").write_bytes(b"as it was once")
     members = list(file_members(tmp_path, [("f", False, None)], "/app"))
     (tmp_path / "f").write_bytes(later)
-    with pytest.raises(MismatchError, match="changed its size"):
-        read_layer(members)
+    assert says_that_it_changed(members, tmp_path / "f")
 
 
 def test_a_file_that_changes_its_bytes_is_an_error_where_the_hash_is_known(tmp_path):
     (tmp_path / "f").write_bytes(b"new")
-    with pytest.raises(MismatchError, match="app/f has SHA-256"):
-        read_layer(file_members(tmp_path, [("f", False, FileHash.of(b"old"))], "/app"))
+    assert says_that_it_changed(file_members(tmp_path, [("f", False, FileHash.of(b"old"))], "/app"), tmp_path / "f")
 
 
 def test_what_is_missing_or_no_file_is_an_error_that_names_it(tmp_path):
@@ -76,7 +80,7 @@ def test_what_is_missing_or_no_file_is_an_error_that_names_it(tmp_path):
 
 def test_a_large_file_comes_in_chunks(tmp_path):
     (tmp_path / "f").write_bytes(bytes(3 << 20))
-    assert max(len(chunk) for chunk in read_file(tmp_path / "f", 3 << 20)) <= 1 << 20
+    assert max(len(chunk) for chunk in read_file(tmp_path / "f")) <= 1 << 20
 
 
 def test_a_link_that_changed_or_took_a_files_place_is_not_used(tmp_path):

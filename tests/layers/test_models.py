@@ -1,6 +1,7 @@
 """Model files come from a wheel or from disk, verified against the lock; only what shrinks is compressed."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 from wheelmaker import make_wheel, read_layer
@@ -49,6 +50,17 @@ def test_bytes_that_the_lock_does_not_know_are_an_error(tmp_path):
     opened = open_from_paths(lambda file: tmp_path / file.source)
     with pytest.raises(MismatchError, match=r"models/m\.onnx has SHA-256"):
         read_layer(model_members(model(locked("m.onnx", WEIGHTS, "m.onnx")), opened, "models"))
+
+
+@pytest.mark.parametrize("later", [WEIGHTS[::-1], WEIGHTS[:-1], WEIGHTS + b"s"])
+def test_a_file_of_the_repository_that_was_edited_meanwhile_is_said_to_be(tmp_path, later):
+    """Its hash is what it had when the build began, whatever the lock says."""
+    (tmp_path / "m.onnx").write_bytes(later)
+    own = replace(model(locked("m.onnx", WEIGHTS, "models/m.onnx")), source="path:models")
+    with pytest.raises(MismatchError) as caught:
+        read_layer(model_members(own, open_from_paths(lambda _file: tmp_path / "m.onnx"), "models"))
+    assert caught.value.message == "models/m.onnx has changed since the build began"
+    assert caught.value.hint == "build again"
 
 
 def test_a_file_that_the_wheel_lacks_is_an_error_that_names_both(tmp_path):
