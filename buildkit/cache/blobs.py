@@ -60,14 +60,17 @@ class Blobs:
             return False
 
     def drop_damaged(self, digests: Iterable[Digest]) -> tuple[Digest, ...]:
-        """Read blobs again and remove those that are not what they are named; which those were."""
+        """Read blobs again and remove those that are not what they are named; which those were.
+
+        Where another process has made one anew meanwhile, that stays.
+        """
         import hashlib
 
         damaged = []
         for digest in digests:
             with contextlib.suppress(FileNotFoundError), self.path(digest).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest.hex:
-                    self.path(digest).unlink()
+                    remove_same(self.path(digest), os.fstat(file.fileno()))
                     damaged.append(digest)
         return tuple(damaged)
 
@@ -172,6 +175,17 @@ def _claimed_folder(parent: Path) -> Iterator[Path]:
             return
         finally:
             os.close(handle)
+
+
+def remove_same(path: Path, read: os.stat_result) -> bool:
+    """Remove the very file that was read; False where that is done, or another took its place since. Raises OSError."""
+    try:
+        same = os.path.samestat(path.stat(), read)
+        if same:
+            path.unlink()
+    except FileNotFoundError:
+        return False
+    return same
 
 
 def claim(handle: int, path: Path) -> bool:

@@ -89,10 +89,11 @@ def _healing(wanted: Iterable[Blob], blobs: Blobs) -> Iterator[None]:
     except ToolError as error:
         damaged = blobs.drop_damaged(blob.digest for blob in wanted)
         missing = [blob.digest for blob in wanted if not blobs.has(blob.digest, blob.size)]
-        if not missing:
+        lost = dict.fromkeys((*damaged, *missing))
+        if not lost:
             raise
         what = "were damaged, and are removed" if damaged else "are gone from the cache"
-        said = f"{len(missing)} cached layers {what}: {', '.join(digest.short for digest in missing)}"
+        said = f"{len(lost)} cached layers {what}: {', '.join(digest.short for digest in lost)}"
         hint, digests = "build again: they are made anew", tuple(digest.hex for digest in damaged)
         if digests:
             raise DamagedError(said, digests=digests, hint=hint, output=error.output) from error

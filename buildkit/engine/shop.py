@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from buildkit.cache.blobs import Blobs
+from buildkit.cache.blobs import Blobs, remove_same
 from buildkit.cache.ledger import Ledger
 from buildkit.cache.statindex import StatIndex
 from buildkit.declare.project import Project
@@ -21,6 +21,7 @@ from buildkit.engine.meter import Meter
 from buildkit.engine.sharing import Sharing
 from buildkit.errors import BuildError, Interrupted, LostError, disk_trouble
 from buildkit.events import Note, Say, StepProgress
+from buildkit.layers.files import read_file
 from buildkit.layers.member import Packed
 from buildkit.oci.blob import Made
 from buildkit.plan.spec import Spec
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from buildkit.engine.fetch import Fetcher
 
 
+_AGAIN = "build again"
 _WAITING = {
     True: "waiting until the builds that use this cache have ended",
     False: "waiting for `cache gc`, which has this cache for itself",
@@ -88,13 +90,31 @@ class Shop:
     def get_file(self, what: str, sha256: FileHash, name: str) -> Path:
         """A download or a compiled wheel, its bytes held against ``sha256`` once more: a cache is not a lock.
 
-        Raises LostError for one that was damaged, and removes it.
+        Raises LostError for one that was damaged, and removes it, and for one that another process removed.
         """
         path = self.blobs.file_path(sha256, name)
-        if self.index.hash(path)[0] != sha256:
-            path.unlink(missing_ok=True)
-            raise LostError(f"{what}: the cached {name} was damaged, and is removed", hint="build again")
+        try:
+            found, read = self.index.hash(path)
+        except FileNotFoundError:
+            raise LostError(f"{what}: the cached {name} is gone", hint=_AGAIN) from None
+        if found != sha256:
+            remove_same(path, read)  # but not what another process has fetched meanwhile
+            raise LostError(f"{what}: the cached {name} was damaged, and is removed", hint=_AGAIN)
         return path
+
+    def read_file(self, what: str, sha256: FileHash, name: str) -> Iterator[bytes]:
+        """A download's bytes as they are, for who holds them against their hash; raises LostError if it is gone."""
+        try:
+            yield from read_file(self.blobs.file_path(sha256, name))
+        except FileNotFoundError:
+            raise LostError(f"{what}: the cached {name} is gone", hint=_AGAIN) from None
+
+    def get_wheel(self, what: str, key: Key) -> Path:
+        """A compiled wheel that was there, likewise; raises LostError."""
+        found = self.find_wheel(key)
+        if found is None:
+            raise LostError(f"{what}: its compiled wheel is gone", hint=_AGAIN)
+        return self.get_file(what, found[1], found[0])
 
     def download(self, sha256: FileHash, path: Path, fetch: Callable[[], None]) -> int | None:
         """Let ``fetch`` bring a file to ``path``, and remember what it took; its bytes, None where it is there by now.

@@ -98,28 +98,29 @@ class Supplies:
         return name
 
     def wheel_path(self, artifact: Artifact, compiled: Compile | None) -> Path:
-        """A wheel that was fetched or compiled; raises LostError for one that was damaged since."""
+        """A wheel that was fetched or compiled; raises LostError for one that was damaged or removed since."""
         what = f"{artifact.name} {artifact.version}".strip()
         if compiled is None:
             assert artifact.sha256 is not None  # noqa: S101 - locks are checked
             return self._shop.get_file(what, artifact.sha256, artifact.file)
-        found = self._shop.find_wheel(compiled.key)
-        assert found is not None  # noqa: S101 - its task is done
-        return self._shop.get_file(what, found[1], found[0])
+        return self._shop.get_wheel(what, compiled.key)
 
     def check_downloads(self, model: Model, files: Iterable[ModelFile]) -> None:
-        """Raise LostError for files of a model that were damaged since they were fetched; they are removed."""
+        """Raise LostError for files of a model that were damaged since they were fetched, and removed, or are gone."""
         if model.source.startswith("https:"):
             for file in files:
                 self._shop.get_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
 
     def open_model(self, model: Model) -> Callable[[ModelFile], Iterator[bytes]]:
-        """What opens the files of a model; raises MismatchError where one of the repository's own is missing."""
+        """What opens the files of a model; raises MismatchError where one of the repository's own is missing.
+
+        What is opened raises LostError for a download that was removed since.
+        """
         shop = self._shop
         if model.wheel is not None:
             return open_from_wheel(self.wheel_path(model.wheel, None))
         if model.source.startswith("https:"):
-            return open_from_paths(lambda file: shop.blobs.file_path(file.sha256, Path(file.path).name))
+            return lambda file: shop.read_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
         for file in model.files:
             if not (shop.project.folder / file.source).is_file():
                 raise missing(model, file)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import multiprocessing
 import os
 import stat
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -207,6 +209,24 @@ def test_damaged_blobs_are_found_and_removed(blobs: Blobs) -> None:
     assert sound.exists()
     assert not damaged.exists()
     assert blobs.drop_damaged(asked) == ()
+
+
+def test_a_damaged_blob_that_another_build_made_anew_meanwhile_stays(
+    blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = put(blobs)
+    path.write_bytes(b"damaged")
+    read = hashlib.file_digest
+
+    def read_slowly(*arguments: Any) -> Any:
+        found = read(*arguments)
+        path.unlink()
+        put(blobs)
+        return found
+
+    monkeypatch.setattr(hashlib, "file_digest", read_slowly)
+    assert blobs.drop_damaged([DIGEST]) == (DIGEST,)
+    assert path.read_bytes() == DATA
 
 
 def _write_and_die(folder: Path) -> None:

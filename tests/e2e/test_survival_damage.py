@@ -14,6 +14,15 @@ pytestmark = pytest.mark.tools
 _HOW = ("truncated", "flipped", "deleted")
 _GONE = "its blob is gone from the cache"
 _DAMAGED = "its blob was damaged, and removed on DAY: found by a build"
+_TAKE_AWAY = """from pathlib import Path
+from buildkit.engine import build
+kept = build.run_tasks
+def run_tasks(*args):
+    build.run_tasks = kept
+    Path({file!r}).unlink()
+    kept(*args)
+build.run_tasks = run_tasks
+"""
 
 
 def built(ended: Ended) -> dict[str, str]:
@@ -49,6 +58,18 @@ def test_downloads(tiny: Tiny, how: str) -> None:
     assert ended.report["bytes"]["fetched"] > 100_000
     said = "bulk 1.0: the cached bulk-1.0-py3-none-any.whl was damaged, and is removed; planning again"
     assert (said in ended.text) is (how != "deleted")
+
+
+def test_a_download_that_another_process_takes_away_between_plan_and_use(tiny: Tiny) -> None:
+    """Another build removes what it finds damaged, and fetches it again: meanwhile there is none."""
+    digest = tiny.build("app").report["digest"]
+    find_blob(tiny, "deps/bulk").unlink()
+    with tiny.after(_TAKE_AWAY.format(file=str(find_file(tiny, "bulk-*.whl")))):
+        ended = tiny.build("app", "--no-import")
+    assert ended.report["digest"] == digest
+    assert ended.built() == {"deps/bulk": _GONE}
+    assert "bulk 1.0: the cached bulk-1.0-py3-none-any.whl is gone; planning again" in ended.text
+    assert tiny.left_over() == []
 
 
 def test_a_download_that_cannot_be_had_again_is_said(tiny: Tiny) -> None:

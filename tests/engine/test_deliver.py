@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from buildkit.cache.blobs import Blobs
 from buildkit.declare.stage import Config
 from buildkit.digest import DiffId, Digest
 from buildkit.engine.deliver import find_stored, import_image
-from buildkit.errors import LostError, ToolError
+from buildkit.errors import DamagedError, LostError, ToolError
 from buildkit.layers.member import Compression
 from buildkit.oci.blob import Blob
 from buildkit.oci.image import Image, Layer
@@ -179,3 +179,23 @@ def test_a_failed_import_says_which_blobs_the_cache_lost(
     assert caught.value.output == "its words"
     assert (Digest.of(b"b").short in str(caught.value)) is bool(what)
     assert blobs.path(Digest.of(b"b")).exists() is (data == b"b")
+
+
+def test_an_import_that_read_what_another_build_has_mended_since_is_planned_anew(
+    deliver: Deliver, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_folder: Path, _ref: str) -> None:
+        raise ToolError("storage refused", output="its words")
+
+    drop, path = blobs.drop_damaged, blobs.path(Digest.of(b"a"))
+
+    def drop_while_it_is_mended(digests: Iterable[Digest]) -> tuple[Digest, ...]:
+        dropped = drop(digests)
+        path.write_bytes(b"a")
+        return dropped
+
+    monkeypatch.setattr(skopeo, "copy_dir_to_storage", fail)
+    monkeypatch.setattr(blobs, "drop_damaged", drop_while_it_is_mended)
+    path.write_bytes(b"c")
+    with pytest.raises(DamagedError, match="damaged"):
+        deliver(image("a"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,34 @@ def test_a_file_is_held_against_its_hash_and_removed_where_it_was_damaged(shop: 
         shop.get_file("x 1.0", FileHash.of(DATA), "x.whl")
     assert "build again" in caught.value.hint
     assert not path.exists()
+
+
+def test_a_file_that_is_gone_since_the_plan_is_planned_anew(shop: Shop) -> None:
+    with pytest.raises(LostError, match=r"x 1\.0: the cached x\.whl is gone") as caught:
+        shop.get_file("x 1.0", FileHash.of(DATA), "x.whl")
+    assert "build again" in caught.value.hint
+
+
+@pytest.mark.parametrize("mended", [True, False])
+def test_another_build_that_finds_the_same_damage_loses_nothing(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, mended: bool
+) -> None:
+    """It removed the file, too, and may have fetched it again."""
+    path = shop.blobs.file_path(FileHash.of(DATA), "x.whl")
+    path.write_bytes(DATA[:-1])
+    look = shop.index.hash
+
+    def look_slowly(path: Path) -> tuple[FileHash, os.stat_result]:
+        found = look(path)
+        path.rename(path.with_name("removed"))
+        if mended:
+            path.write_bytes(DATA)
+        return found
+
+    monkeypatch.setattr(shop.index, "hash", look_slowly)
+    with pytest.raises(LostError, match="damaged"):
+        shop.get_file("x 1.0", FileHash.of(DATA), "x.whl")
+    assert path.exists() is mended
 
 
 def test_a_compiled_wheel_is_known_while_it_is_there(shop: Shop) -> None:
