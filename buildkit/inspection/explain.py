@@ -26,6 +26,7 @@ from buildkit.report.view import open_view
 from buildkit.report.words import flat, say_date
 
 _SHORTEST = 4  # digits of a key that say which is meant
+_MOST = 5  # layers that are proposed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ def explain(folder: Path, arguments: Sequence[str]) -> None:
 
 
 def look(planner: Planner, stage: str, layer: str = "") -> Explanation:
-    """Explain the layers of a stage, or the one that ``layer`` names by its name or the first digits of its key."""
+    """Explain the layers of a stage, or the one of this name, of the only name that ends so, or of a key's digits."""
     planned = planner.plan(stage)
     explained = list(_explain_entries(planned.plan.entries, set(planned.stored.diff_ids if planned.stored else ())))
     explained += [Explained(entry=e, tool=True) for e in planner.plan_tools(planned.plan) if e.source is Source.BUILT]
@@ -121,8 +122,12 @@ def _is_in(made: Made | None, stored: Set[DiffId]) -> bool:
 
 def _choose(explained: Iterable[Explained], layer: str) -> list[Explained]:
     by_name = {one.entry.spec.name: one for one in explained}
-    if layer in by_name:
-        return [by_name[layer]]
+    ending = [layer] if layer in by_name else [name for name in by_name if name.endswith(f"/{layer}")]
+    if len(ending) > 1:
+        called = f"{len(ending)} layers are called `{layer}`"
+        raise DefinitionError(called, hint=f"did you mean {', '.join(ending[:_MOST])}?")
+    if ending:
+        return [by_name[ending[0]]]
     digits = layer.removeprefix("sha256:").lower()
     found = [one for one in by_name.values() if one.entry.spec.key.hex.startswith(digits)]
     if found and len(digits) >= _SHORTEST:
@@ -130,7 +135,7 @@ def _choose(explained: Iterable[Explained], layer: str) -> list[Explained]:
     close = get_close_matches(layer, by_name) or [name for name in by_name if layer in name] or list(by_name)
     raise DefinitionError(
         f"there is no layer `{layer}`: a name, or the first digits of a key",
-        hint=f"did you mean {', '.join(close[:5])}?",
+        hint=f"did you mean {', '.join(close[:_MOST])}?",
     )
 
 
@@ -175,6 +180,8 @@ def render_sum(explanation: Explanation) -> str:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="nox -s explain --")
     parser.add_argument("stage", metavar="STAGE", help="a stage")
-    parser.add_argument("layer", nargs="?", default="", metavar="LAYER", help="a layer's name, or digits of its key")
+    parser.add_argument(
+        "layer", nargs="?", default="", metavar="LAYER", help="its name, the end of it, or digits of its key"
+    )
     parser.add_argument("--json", action="store_true", help="print the explanation as JSON")
     return parser.parse_args(list(arguments))

@@ -68,7 +68,7 @@ def plan(folder: Path, arguments: Sequence[str]) -> None:
         return
     for number, outlook in enumerate(outlooks):
         sys.stdout.write("\n" * bool(number))
-        print_outlook(outlook, sys.stdout)
+        print_outlook(outlook, sys.stdout, whole=options.all)
 
 
 def look(planner: Planner, name: str, *, imports: bool = True, repository: str = "") -> Outlook:
@@ -115,10 +115,10 @@ _COLUMNS = (
 )
 
 
-def print_outlook(outlook: Outlook, out: TextIO) -> None:
-    """A table of what must be done, a line for what is there, and the sum."""
+def print_outlook(outlook: Outlook, out: TextIO, *, whole: bool = False) -> None:
+    """A table of what must be done, or of the ``whole`` image; a line for what is there, and the sum."""
     pairs = zip(outlook.plan.entries, outlook.costs, strict=True)
-    busy = [(e, c) for e, c in pairs if e.source is Source.BUILT or c.fetch or c.imports or c.push]
+    busy = [(e, c) for e, c in pairs if whole or e.source is Source.BUILT or c.fetch or c.imports or c.push]
     busy += [(e, c) for e, c in zip(outlook.tools, outlook.tool_costs, strict=True) if e.source is Source.BUILT]
     print_columns(_COLUMNS, [_row(entry, cost, pushes=outlook.pushes) for entry, cost in busy], out)
     print(render_sum(outlook), file=out)
@@ -175,7 +175,7 @@ def _line(entry: Entry, cost: Cost) -> dict[str, Any]:
 
 
 def _row(entry: Entry, cost: Cost, *, pushes: bool) -> tuple[str, ...]:
-    seconds = "?" if cost.seconds is None else say_seconds(cost.seconds)
+    seconds = "?" if cost.seconds is None else say_seconds(cost.seconds) if cost.seconds else ""
     sizes = (_short(cost.fetch), _short(cost.build), _short(cost.imports), _short(cost.push) if pushes else "")
     return (entry.spec.name, str(entry.source), *sizes, seconds, entry.why)
 
@@ -187,6 +187,7 @@ def _short(size: int | None) -> str:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="nox -s plan --")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage; those that ship unless said")
+    parser.add_argument("--all", action="store_true", help="a row for every layer, also where nothing is to be done")
     parser.add_argument("--no-import", action="store_true", help="plan a build that leaves local storage alone")
     parser.add_argument("--shared", action="store_true", help="ask the shared cache of the settings, by network")
     parser.add_argument("--cache", default="", metavar="REPOSITORY", help="ask this shared cache, by network")

@@ -249,11 +249,25 @@ def test_a_layer_is_named_by_its_key_too(same: Tiny, how: str) -> None:
     assert list(layers) == ["app/app"]
 
 
+@pytest.mark.parametrize(("asked", "name"), [("bulk", "deps/bulk"), ("venv", "/opt/venv"), ("app", "app/app")])
+def test_a_layer_is_named_by_the_end_of_its_name_where_no_other_ends_so(same: Tiny, asked: str, name: str) -> None:
+    layers, _ = explain(same, "app", asked)
+    assert list(layers) == [name]
+
+
+def test_the_end_of_several_names_is_refused_with_all_of_them(same: Tiny) -> None:
+    same.git("mv", "stages/app/app", "stages/app/bulk")
+    same.replace("stages/app/stage.toml", 'source = "app"', 'source = "bulk"')
+    message = one_error(same.run("explain", "app", "bulk"), 2)
+    assert "2 layers are called `bulk`" in message
+    assert "hint: did you mean deps/bulk, app/bulk?" in message
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "hint"),
     [
         (("app", "app/ap"), "there is no layer `app/ap`", "did you mean app/app?"),
-        (("app", "venv"), "there is no layer `venv`", "did you mean /opt/venv?"),
+        (("app", "ven"), "there is no layer `ven`", "did you mean /opt/venv?"),
         (("ap",), "there is no stage `ap`", "did you mean app?"),
         ((), "the following arguments are required: STAGE", "usage: nox -s explain"),
     ],

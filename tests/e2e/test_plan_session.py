@@ -72,6 +72,30 @@ def test_after_a_change_only_that_is_to_be_done_and_times_are_known(tiny: Tiny) 
     assert done.built()["app/app"] == only["why"]
 
 
+def rows(tiny: Tiny, *arguments: str) -> dict[str, list[str]]:
+    """The cells of every row of the table for people, by layer; the first column is the source."""
+    text = tiny.run("plan", "app", *arguments).text
+    lines = [line for line in text.splitlines() if not line.startswith("nox >")]
+    cells = [line.split() for line in lines[: next(n for n, line in enumerate(lines) if line.startswith("app: "))]]
+    return {name: found for name, *found in cells[1:]}
+
+
+def test_all_layers_have_a_row_if_that_is_asked_for(tiny: Tiny) -> None:
+    tiny.build("app")
+    names = [layer["name"] for layer in plan(tiny)["layers"]]
+    assert rows(tiny) == {}
+    assert rows(tiny, "--all") == {name: ["storage"] for name in names}
+    tiny.write("stages/app/app/main.sh", "echo new\n")
+    assert list(rows(tiny)) == ["app/app"]
+    found = rows(tiny, "--all")
+    assert list(found) == names
+    changed = found.pop("app/app")
+    assert changed[0] == "built"
+    assert changed[-2:] == ["stages/app/app/main.sh", "changed"]
+    assert {tuple(cells) for cells in found.values()} == {("storage",)}
+    assert {cells[0] for cells in rows(tiny, "--all", "--no-import").values()} == {"cache", "built"}
+
+
 def test_a_plan_asks_no_network_and_no_storage_that_it_need_not(tiny: Tiny, listener: tuple[int, list[object]]) -> None:
     port, callers = listener
     tiny.replace("pyproject.toml", "[tool.buildkit]", f'[tool.buildkit]\ncache = "127.0.0.1:{port}/cache"')
