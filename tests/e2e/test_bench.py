@@ -9,11 +9,14 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from buildkit.bench.results import render_results
+from tests.bench.races import race, samples
 from tests.e2e.tinyproject import Tiny, wait_until
 
 pytestmark = pytest.mark.tools
@@ -128,6 +131,18 @@ def _running() -> Iterator[str]:
 )
 def test_wrong_requests(tiny: Tiny, arguments: tuple[str, ...], words: str) -> None:
     ended = tiny.run("bench-build", *arguments)
-    assert ended.code in (1, 2), ended.text
+    assert ended.code == 2, ended.text
     assert words in ended.text
+    assert "hint: " in ended.text
     assert "Traceback" not in ended.text
+
+
+def test_results_of_another_workload_are_refused_before_the_race(plain: Tiny) -> None:
+    old = plain.folder / "old.json"
+    results = race(samples((1.0,)))
+    old.write_text(render_results(replace(results, workload={"name": "reference", "stage": "app", "wheels": 67})))
+    ended = plain.run("bench-build", "--output", str(plain.folder / "race"), "--compare", str(old))
+    assert ended.code == 2, ended.text
+    assert "error: --compare: these are results of another workload: wheels 67 then, 0 now; " in ended.text
+    assert "hint: race the same --workload" in ended.text
+    assert not (plain.folder / "race").exists()
