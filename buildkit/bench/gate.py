@@ -16,7 +16,7 @@ from typing import Any
 
 from buildkit.bench.calibrate import FIXED
 from buildkit.bench.results import Figures, Results, figure, median_calibrations
-from buildkit.bench.tables import say_scenario
+from buildkit.bench.tables import say_participant, say_scenario
 from buildkit.errors import DefinitionError
 
 _LEAST_SECONDS = 0.1  # what nobody notices is no regression
@@ -123,7 +123,9 @@ def _measures(old: Results, new: Results, row: Row) -> Iterator[_Measure]:
         before, after = (figure(one.of(row.until, row.scenario, peer)) for one in (old, new))
         same = old.participants.get(peer) == version  # a peer of another version is no measure
         if peer != ours and before and after and same:
-            yield _Measure(scale=after.median / before.median, noise=before.spread + after.spread, against=peer)
+            yield _Measure(
+                scale=after.median / before.median, noise=before.spread + after.spread, against=say_participant(peer)
+            )
     fixed = _fixed(old, new)
     if fixed:
         yield _Measure(scale=fixed, noise=0.0, against="fixed work")
@@ -134,7 +136,8 @@ def _say_peers(old: Results, new: Results) -> str:
     names = [name for name in dict.fromkeys((*old.participants, *new.participants)) if name != ours]
     then, now = old.participants, new.participants
     said = (
-        f"{name} " + ", ".join(f"{one[name]} {when}" for one, when in ((then, "then"), (now, "now")) if name in one)
+        f"{say_participant(name)} "
+        + ", ".join(f"{one[name]} {when}" for one, when in ((then, "then"), (now, "now")) if name in one)
         for name in names
     )
     return "; ".join(said) or "no peer raced"

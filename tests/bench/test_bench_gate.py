@@ -160,3 +160,13 @@ def test_another_workload_is_refused(other: Mapping[str, object]) -> None:
     assert caught.value.hint
     with pytest.raises(DefinitionError, match="stage unknown then, app now"):
         check_workload(OLD, ours)
+
+
+def test_peers_are_called_as_in_the_tables() -> None:
+    peers = {OURS: "0.1.0", "buildkitd": "0.32.0"}
+    old, new = (
+        race(samples((n,) * 3), samples((m,) * 3, "buildkitd"), participants=peers) for n, m in ((1, 5), (3, 6))
+    )
+    assert str(find_regressions(old, new, 0.15)[0]) == "one light pin until runnable: 150% slower, against BuildKit"
+    (row,) = compare_rows(old, replace(new, calibrations=(), participants={**peers, "buildkitd": "1.0"}), 0.15)
+    assert "(BuildKit 0.32.0 then, 1.0 now)" in row.why
