@@ -92,10 +92,11 @@ class Sheet:
         return f"${{{name}}}"
 
     def put(self, name: str, text: str) -> str:
-        """A file beside the Containerfile; returns its path in the context."""
-        path = f"{self.options.folder}/{name}"
-        self.files.append(SideFile(path=path, text=text))
-        return path
+        """A file beside the Containerfile, once for all who need it; returns its path in the context."""
+        file = SideFile(path=f"{self.options.folder}/{name}", text=text)
+        if file not in self.files:
+            self.files.append(file)
+        return file.path
 
     def read(self, path: str) -> str:
         """Note that the build reads a file or folder of the repository; returns it."""

@@ -1,4 +1,4 @@
-"""Build stages that hold tools and never reach the image: mmdebstrap, pip, a virtual environment, curl."""
+"""Build stages that hold tools, of whose packages no file reaches the image: mmdebstrap, pip, venv, curl."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from buildkit.declare.project import Project
 
 PIP = "/pip/bin/pip"
 _SUITES = {"3.9": "bullseye", "3.11": "bookworm", "3.13": "trixie"}  # Debian's releases by their Python
-_REASON = "versions do not matter here: nothing of this stage reaches the image"
+_REASON = "at no fixed versions: no file of these packages is in the image"
+
+_OURS = "no file of it is in the image"
+_SAYS = "tools: what they make and fetch goes on, they themselves stay here"
 
 
 class Tools:
@@ -26,10 +29,8 @@ class Tools:
         """A stage of this Debian suite with ``packages``."""
         if suite not in self._suites:
             name = "DEBIAN" if not self._suites else f"DEBIAN_{suite.upper()}"
-            image = self._sheet.ask(
-                name, f"docker.io/library/debian:{suite}-slim", "where tools come from; nothing of it is in the image"
-            )
-            build = self._sheet.add("tools", image, "tools; nothing of them reaches the image")
+            image = self._sheet.ask(name, f"docker.io/library/debian:{suite}-slim", f"where tools come from; {_OURS}")
+            build = self._sheet.add("tools", image, _SAYS)
             self._suites[suite] = build, []
         build, wanted = self._suites[suite]
         wanted += [package for package in packages if package not in wanted]
@@ -64,11 +65,11 @@ class Tools:
         if self._is_debians:
             return self.debian(_SUITES[self._target.minor], *packages)
         image = f"docker.io/library/python:{self._target.minor}-slim"
-        asked = self._sheet.ask("PYTHON", image, "who installs wheels; nothing of it is in the image")
+        asked = self._sheet.ask("PYTHON", image, f"who installs wheels; {_OURS}")
         if not packages:
             return asked
         if "python" not in self._suites:
-            self._suites["python"] = self._sheet.add("python-tools", asked, "tools; none reaches the image"), []
+            self._suites["python"] = self._sheet.add("python-tools", asked, _SAYS), []
         build, wanted = self._suites["python"]
         wanted += [package for package in packages if package not in wanted]
         build.lines[:] = _install(wanted)
@@ -77,7 +78,7 @@ class Tools:
 
 def _install(packages: list[str]) -> list[str]:
     install = (
-        "RUN apt-get update -qq \\\n"
+        "RUN export DEBIAN_FRONTEND=noninteractive \\\n && apt-get update -qq \\\n"
         f" && apt-get install -qq --yes --no-install-recommends {' '.join(sorted(packages))} \\\n"
         " && rm -rf /var/lib/apt/lists/*"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 
 from buildkit.containerfile.parts import Build, Sheet
 from buildkit.containerfile.quoting import check_path, render_copy
@@ -15,6 +16,7 @@ from buildkit.plan.spec import Compile, PackWheels, Spec
 
 _OUT = "/wheels"
 _LINKS = "/links"
+_COMPILER = "bytecode.py"
 _EPOCH = 315532800  # 1980-01-01: a zip knows no earlier time
 
 
@@ -36,13 +38,12 @@ class Wheels:
 
     def install(self, label: str, artifacts: Sequence[Artifact]) -> str:
         """A stage whose ``/wheels`` holds these wheels; returns its name."""
-        file = self.sheet.put(f"{label}.txt", render_requirements(artifacts))
+        copied = [self.sheet.put(f"{label}.txt", render_requirements(artifacts)), *self._put_compiler()]
         uv = self._copy_uv()
         build = self.sheet.add(label, self.tools.venv(), f"{label}: {_count(artifacts)}, and no other bytes than these")
-        there = f"/tmp/{label}.txt"  # noqa: S108 - of the build stage
-        build.lines += [*uv, f"COPY {file} {there}"]
+        build.lines += [*uv, f"COPY {' '.join(copied)} /tmp/"]
         mounts = _cache("uv" if self.sheet.options.uv else "pip") + self._mount
-        self._run(build, f"--require-hashes --only-binary=:all:{self._index} -r {there}", mounts)
+        self._run(build, f"--require-hashes --only-binary=:all:{self._index} -r /tmp/{label}.txt", mounts)
         return build.name
 
     def install_compiled(self, label: str, builder: str, items: Sequence[Compile]) -> str:
@@ -51,7 +52,8 @@ class Wheels:
         names = ", ".join(item.artifact.name for item in items)
         uv = self._copy_uv()
         build = self.sheet.add(label, self.tools.venv(), f"{label}: {names}")
-        build.lines += [*uv, *(f"COPY --from={name} {_OUT}/ /compiled/" for name in made)]
+        build.lines += [*uv, *(f"COPY {file} /tmp/" for file in self._put_compiler())]
+        build.lines += [f"COPY --from={name} {_OUT}/ /compiled/" for name in made]
         self._run(build, "--no-index /compiled/*.whl", "")
         return build.name
 
@@ -75,12 +77,12 @@ class Wheels:
             command = f"{PIP} --python {python} install --root {_OUT} --no-deps --no-compile"
         lines = [f"RUN {mounts}{command}", f"    {what}"]
         if self.sheet.options.bytecode:
-            build.lines.append(
-                "# bytecode by hash, trusted unread; some packages hold files for other Pythons: || true"
-            )
-            compiled = f"-m compileall -q -j 0 --invalidation-mode unchecked-hash -s {_OUT} -p / {_OUT}"
-            lines[1] += f" \\\n && {{ {python} {compiled} || true; }}"
+            lines[1] += f" \\\n && {python} /tmp/{_COMPILER} {_OUT}"
         build.lines.append(" \\\n    ".join(lines))
+
+    def _put_compiler(self) -> tuple[str, ...]:
+        """The script that compiles bytecode, where that is wanted; it must lie in ``/tmp``."""
+        return (self.sheet.put(_COMPILER, bytecode_script()),) if self.sheet.options.bytecode else ()
 
     def _copy_uv(self) -> tuple[str, ...]:
         """The instruction that brings uv into a build stage, where it is to install."""
@@ -122,6 +124,11 @@ class Wheels:
         options = f"--no-binary={artifact.name} --require-hashes{self._index} -r {there}"
         build.lines += [f"COPY {listed} {there}", f"RUN {self._mount}{wheel} {options}"]
         return build.name
+
+
+def bytecode_script() -> str:
+    """What compiles bytecode, as text."""
+    return (files("buildkit.containerfile") / _COMPILER).read_text("utf-8")
 
 
 def render_requirements(artifacts: Iterable[Artifact]) -> str:

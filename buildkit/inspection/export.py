@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import posixpath
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from buildkit.containerfile.parts import Export, ExportOptions, SideFile
-from buildkit.containerfile.render import MARK, render_export
-from buildkit.declare.project import Project
+from buildkit.containerfile.render import MARK, ignore_path, render_export
 from buildkit.engine.checkout import IGNORE_FILE
+from buildkit.engine.main import check_writable, write_text
 from buildkit.engine.options import Parser
 from buildkit.engine.planning import Planner, check_stage, open_planner
 from buildkit.errors import DefinitionError
 from buildkit.report.view import open_view
+
+_FILE = "Podmanfile"
+_UNSAID = re.compile(r"""[\s\x00-\x1f,$\\"'`*?\[\]#&;|<>()]""")
 
 
 def export(folder: Path, arguments: Sequence[str]) -> None:
@@ -41,12 +45,12 @@ def write_export(folder: Path, options: ExportOptions, made: Export) -> int:
     What an earlier export left and this one lacks is removed. Raises DefinitionError where a file of somebody
     else would be replaced.
     """
-    place = folder / options.file
-    if place.exists() and not place.read_text("utf-8", errors="replace").startswith(MARK):
-        raise DefinitionError(
-            f"{options.file} is there already, and is no export", hint="name another file by --output, or remove it"
-        )
-    known = place.exists()
+    known = (folder / options.file).exists()
+    for name in (options.file, ignore_path(options)):
+        if (folder / name).exists() and not (folder / name).read_text("utf-8", errors="replace").startswith(MARK):
+            raise DefinitionError(
+                f"{name} is there already, and is no export", hint="name another file by --output, or remove it"
+            )
     files = (SideFile(path=options.file, text=made.text), *made.files)
     changed = sum(_write(folder / file.path, file.text) for file in files)
     if known:
@@ -59,7 +63,7 @@ def _write(path: Path, text: str) -> bool:
     if path.is_file() and path.read_text("utf-8", errors="replace") == text:
         return False
     path.parent.mkdir(exist_ok=True)
-    path.write_text(text, "utf-8")
+    write_text(path, text)
     return True
 
 
@@ -73,35 +77,66 @@ def _choose(options: argparse.Namespace, planner: Planner) -> ExportOptions:
     project = planner.shop.project
     bytecode = project.bytecode if options.bytecode is None else options.bytecode
     return ExportOptions(
-        file=_inside(project, options.output, "--output"),
+        file=find_output(project.folder, options.output),
         bytecode=bytecode,
         link=options.link,
         root=options.root,
-        find_links=_inside(project, options.find_links, "--find-links") if options.find_links else "",
+        find_links=find_links(project.folder, options.find_links) if options.find_links is not None else "",
         uv=options.uv,
         ignored=planner.checkout.read(IGNORE_FILE) or "",
     )
 
 
-def _inside(project: Project, path: str, option: str) -> str:
-    """``path`` relative to the project, whose folder is what the Containerfile is built in."""
-    relative = posixpath.normpath(posixpath.relpath(path, project.folder) if path.startswith("/") else path)
-    if relative == "." or relative.startswith("../") or relative == "..":
-        raise DefinitionError(
-            f"{option}: `{path}` is outside the project", hint="builders see the project's folder alone"
-        )
+def find_output(folder: Path, path: str) -> str:
+    """Where an export goes, relative to the project in ``folder``; raises DefinitionError where it cannot."""
+    if path == "-":
+        hint = f"name a file below {folder}, or leave --output away for {_FILE}"
+        raise DefinitionError("--output: an export is several files, which cannot be printed", hint=hint)
+    file = find_inside(folder, path, "--output", "file")
+    options = ExportOptions(file=file)
+    for name in (file, ignore_path(options)):
+        if (folder / name).exists() and not (folder / name).is_file():
+            hint = f"name a file, such as {name}/{_FILE}" if name == file else "name another file"
+            raise DefinitionError(f"--output: `{name}` is no file", hint=hint)
+    beside = folder / options.folder
+    if beside.exists() and not beside.is_dir():
+        raise DefinitionError(f"--output: `{options.folder}` is no folder", hint="name another file")
+    check_writable(folder / file)
+    return file
+
+
+def find_links(folder: Path, path: str) -> str:
+    """The folder of wheels, relative to the project in ``folder``; raises DefinitionError where none is there."""
+    found = find_inside(folder, path, "--find-links", "folder")
+    if not (folder / found).is_dir():
+        hint = f"name a folder of wheels below {folder}, or leave --find-links away for an index"
+        raise DefinitionError(f"--find-links: there is no folder `{path}`", hint=hint)
+    return found
+
+
+def find_inside(folder: Path, path: str, option: str, what: str) -> str:
+    """``path`` relative to the project, whose ``folder`` is all that builders see of it; raises DefinitionError."""
+    relative = posixpath.normpath(posixpath.relpath(path, folder) if path.startswith("/") else path)
+    hint = f"name a {what} below {folder}: builders see nothing else"
+    if relative == ".":
+        raise DefinitionError(f"{option}: `{path}` is the project's folder itself", hint=hint)
+    if relative.split("/")[0] == "..":
+        raise DefinitionError(f"{option}: `{path}` is outside the project", hint=hint)
+    if found := _UNSAID.search(relative):
+        said = f"{option}: `{relative}` holds `{found[0]}`, which a Containerfile or a shell would not take as it is"
+        raise DefinitionError(said, hint="give it a plainer name")
     return relative
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="nox -s export-containerfile --")
     parser.add_argument("stage", metavar="STAGE")
-    parser.add_argument("--output", default="Podmanfile", metavar="FILE", help="in the project; Podmanfile unless said")
+    parser.add_argument("--output", default=_FILE, metavar="FILE", help=f"in the project; {_FILE} unless said")
     parser.add_argument(
         "--bytecode", action=argparse.BooleanOptionalAction, help="compile bytecode; as the project does unless said"
     )
     parser.add_argument("--link", action="store_true", help="COPY --link: BuildKit 0.10 or buildah 1.41, and later")
     parser.add_argument("--root", default="", metavar="IMAGE", help="start from this image, not from one made here")
-    parser.add_argument("--find-links", default="", metavar="FOLDER", help="wheels come from here, not from an index")
+    parser.add_argument("--find-links", metavar="FOLDER", help="wheels come from here, not from an index")
     parser.add_argument("--uv", default="", metavar="IMAGE", help="install with /uv of this image, not with pip")
     return parser.parse_args(list(arguments))

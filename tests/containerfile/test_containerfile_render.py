@@ -96,9 +96,24 @@ def test_the_builder_brings_its_root_its_step_and_its_environment() -> None:
 
 
 def test_bytecode_is_compiled_as_asked() -> None:
-    assert "compileall" in builds(export(bytecode=True))["light-wheels"]
+    made = export(bytecode=True)
+    found = builds(made)
+    for build in ("heavy-wheels", "light-wheels", "compiled-wheels"):
+        assert "Podmanfile.d/bytecode.py" in found[build].partition("RUN ")[0]
+        assert re.search(r" && /opt/venv/bin/python /tmp/bytecode\.py /wheels$", found[build].rstrip())
+    assert "compileall" in side(made, "bytecode.py")
+    assert "|| true" not in made.text
     without = export(bytecode=False)
-    assert "compileall" not in without.text + side(without, "base-root.sh")
+    assert "bytecode" not in without.text + side(without, "base-root.sh")
+    assert not [file for file in without.files if "bytecode" in file.path]
+
+
+def test_no_comment_says_that_nothing_of_the_tools_reaches_the_image_where_their_work_does() -> None:
+    text = export().text
+    assert "COPY --from=venv /opt/venv /opt/venv" in text
+    assert not re.search(r"^#.*\b(nothing|none)\b.*\b(reach|image)", text, re.MULTILINE)
+    assert text.count("no file of ") == 2
+    assert text.count("what they make and fetch goes on") == 1
 
 
 def test_link_stands_at_every_copy_into_the_image_and_nowhere_unless_asked() -> None:

@@ -10,18 +10,21 @@ from pathlib import Path
 import pytest
 
 from buildkit.containerfile.parts import Export, ExportOptions, SideFile
+from buildkit.containerfile.render import MARK
 from buildkit.containerfile.rootscript import render_root_script
-from buildkit.declare.project import parse_project
 from buildkit.engine.planning import open_planner
 from buildkit.errors import DefinitionError
-from buildkit.inspection.export import _inside, make_export, write_export
+from buildkit.inspection.export import find_inside, find_links, find_output, make_export, write_export
 from buildkit.plan.spec import MakeRoot
 from tests.plan.planfakes import composer
 
 ROOT = Path(__file__).resolve().parents[2]
 MADE = Export(
-    text="# made by `nox -s export-containerfile -- x`\nFROM scratch AS x\n",
-    files=(SideFile(path="Podmanfile.d/one.txt", text="1"), SideFile(path="Podmanfile.dockerignore", text="*\n")),
+    text=f"{MARK} -- x`\nFROM scratch AS x\n",
+    files=(
+        SideFile(path="Podmanfile.d/one.txt", text="1"),
+        SideFile(path="Podmanfile.dockerignore", text=MARK + "`\n*\n"),
+    ),
 )
 
 
@@ -37,21 +40,94 @@ def test_an_export_is_written_once_and_what_it_no_longer_has_is_removed(tmp_path
     assert [path.name for path in (tmp_path / "Podmanfile.d").iterdir()] == ["two.txt"]
 
 
-def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "Podmanfile").write_text("FROM mine\n")
-    with pytest.raises(DefinitionError, match="is there already, and is no export"):
+@pytest.mark.parametrize("name", ["Podmanfile", "Podmanfile.dockerignore"])
+def test_a_file_of_somebody_else_is_left_alone(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("FROM mine\n")
+    with pytest.raises(DefinitionError, match=f"{name} is there already, and is no export") as caught:
         write_export(tmp_path, ExportOptions(), MADE)
-    assert [path.name for path in tmp_path.iterdir()] == ["Podmanfile"]
+    assert caught.value.hint == "name another file by --output, or remove it"
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "FROM mine\n"
 
 
-@pytest.mark.parametrize("path", ["..", "../x", "/elsewhere/x", ".", "a/../.."])
-def test_what_no_builder_would_see_is_refused(path: str) -> None:
-    with pytest.raises(DefinitionError, match="is outside the project"):
-        _inside(parse_project("", Path("/project")), path, "--output")
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("..", "is outside the project"),
+        ("../x", "is outside the project"),
+        ("/elsewhere/x", "is outside the project"),
+        ("a/../..", "is outside the project"),
+        (".", "is the project's folder itself"),
+        ("", "is the project's folder itself"),
+        ("a/..", "is the project's folder itself"),
+        ("with space", "`with space` holds ` `"),
+        ("a,b", "`a,b` holds `,`"),
+        ("$HOME", r"`\$HOME` holds `\$`"),
+    ],
+)
+@pytest.mark.parametrize(("option", "what"), [("--output", "file"), ("--find-links", "folder")])
+def test_what_no_builder_could_name_is_refused(path: str, said: str, option: str, what: str) -> None:
+    with pytest.raises(DefinitionError, match=f"^{option}: .*{said}") as caught:
+        find_inside(Path("/project"), path, option, what)
+    assert caught.value.hint.startswith(
+        "give it a plainer name" if "holds" in said else f"name a {what} below /project"
+    )
 
 
-def test_absolute_paths_within_the_project_are_taken() -> None:
-    assert _inside(parse_project("", Path("/project")), "/project/ci/Podmanfile", "--output") == "ci/Podmanfile"
+@pytest.mark.parametrize("path", ["/project/ci/Podmanfile", "ci/Podmanfile", "./ci//Podmanfile", "x/../ci/Podmanfile"])
+def test_paths_within_the_project_are_taken(path: str) -> None:
+    assert find_inside(Path("/project"), path, "--output", "file") == "ci/Podmanfile"
+
+
+def test_a_whole_export_is_no_text_that_could_be_printed(tmp_path: Path) -> None:
+    message = refuse_output(tmp_path, "-")
+    assert message == (
+        "--output: an export is several files, which cannot be printed",
+        f"name a file below {tmp_path}, or leave --output away for Podmanfile",
+    )
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    for taken in ("stages", "one.dockerignore", "two.d"):
+        (tmp_path / taken).mkdir()
+    assert refuse_output(tmp_path, "stages") == (
+        "--output: `stages` is no file",
+        "name a file, such as stages/Podmanfile",
+    )
+    assert refuse_output(tmp_path, "one") == ("--output: `one.dockerignore` is no file", "name another file")
+    assert find_output(tmp_path, "two") == "two"
+
+
+def test_a_file_in_the_place_of_the_folder_beside_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "one.d").write_text("")
+    assert refuse_output(tmp_path, "one") == ("--output: `one.d` is no folder", "name another file")
+
+
+@pytest.mark.parametrize("path", ["no/such/Podmanfile", "setup.cfg/Podmanfile"])
+def test_a_file_in_no_folder_is_refused(path: str, tmp_path: Path) -> None:
+    (tmp_path / "setup.cfg").write_text("")
+    assert refuse_output(tmp_path, path) == (
+        f"{tmp_path / path}: this file cannot be written",
+        "name one in a folder that exists",
+    )
+    assert [found.name for found in tmp_path.iterdir()] == ["setup.cfg"]
+
+
+def test_wheels_come_from_a_folder_that_is_there(tmp_path: Path) -> None:
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "file").write_text("")
+    assert find_links(tmp_path, "wheels") == "wheels"
+    for path in ("nowhere", "file"):
+        with pytest.raises(DefinitionError, match=f"^--find-links: there is no folder `{path}`$") as caught:
+            find_links(tmp_path, path)
+        assert caught.value.hint == f"name a folder of wheels below {tmp_path}, or leave --find-links away for an index"
+
+
+def refuse_output(folder: Path, path: str) -> tuple[str, str]:
+    """Message and hint."""
+    with pytest.raises(DefinitionError) as caught:
+        find_output(folder, path)
+    return caught.value.message, caught.value.hint
 
 
 @pytest.mark.tools  # git lists what belongs to the checkout

@@ -197,3 +197,19 @@ def test_an_upgrade_says_what_it_did(untouched: Tiny) -> None:
     upgraded = untouched.lock("--upgrade").text
     assert "alpha 1.0 → 1.1" in upgraded
     assert "beta 1.0 → 2.0" in upgraded
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "hint"),
+    [
+        (("--output", "-"), "several files, which cannot be printed", "leave --output away for Podmanfile"),
+        (("--output", "stages"), "`stages` is no file", "name a file, such as stages/Podmanfile"),
+        (("--find-links", "nowhere"), "there is no folder `nowhere`", "name a folder of wheels below"),
+    ],
+)
+def test_an_export_that_cannot_be(untouched: Tiny, options: tuple[str, str], said: str, hint: str) -> None:
+    before = sorted(untouched.project.iterdir())
+    message = one_error(untouched.run("export-containerfile", "app", *options), 2)
+    assert said in message
+    assert hint in message.partition("hint:")[2]
+    assert sorted(untouched.project.iterdir()) == before
