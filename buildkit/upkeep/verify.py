@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from buildkit.cache.blobs import Blobs
 from buildkit.cache.ledger import Ledger
-from buildkit.cache.reading import read_again
+from buildkit.cache.reading import Reader
 from buildkit.cache.stock import Stock
 from buildkit.declare.project import load_project
 from buildkit.digest import Key
@@ -46,48 +46,67 @@ class Flaw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What was read, and what is wrong."""
+    """What was read, ``files`` ``of`` so many, and what is wrong."""
 
     files: int
+    of: int
     size: int
     seconds: float
     flaws: tuple[Flaw, ...]
 
+    @property
+    def complete(self) -> bool:
+        """Whether everything was read."""
+        return self.files == self.of
+
 
 def verify(folder: Path, *, as_json: bool) -> int:
-    """Read, drop what is damaged, and print; returns 1 if anything was damaged or missing, else 0."""
-    with open_view(sys.stderr) as say:
-        with open_shop(load_project(folder), say, 1) as shop:
-            verdict = _look(shop, say)
-        notes = tuple(find_unknown(shop.blobs))
-    if as_json:
-        value = {"ok": not verdict.flaws, **asdict(verdict), "notes": [asdict(note) for note in notes]}
-        sys.stdout.write(json.dumps(value, indent=2) + "\n")
-    else:
-        _print(verdict, notes)
-    return 1 if verdict.flaws else 0
+    """Read, drop what is damaged, and print; returns 1 if anything was damaged or missing, else 0.
+
+    Where it is interrupted, what it did until then is printed all the same.
+    """
+    verdicts: list[Verdict] = []
+    notes: tuple[Flaw, ...] = ()
+    try:
+        with open_view(sys.stderr) as say:
+            with open_shop(load_project(folder), say, 1) as shop:
+                _look(shop, say, verdicts)
+            notes = tuple(find_unknown(shop.blobs))
+    finally:
+        for verdict in verdicts:
+            (_write_json if as_json else _print)(verdict, notes)
+    return 1 if verdicts[0].flaws else 0
 
 
-def _look(shop: Shop, say: Say) -> Verdict:
+def _look(shop: Shop, say: Say, verdicts: list[Verdict]) -> None:
+    """Read everything; the verdict is there also if it is interrupted."""
     began, stock = time.monotonic(), Stock(shop.ledger)
     anew = "remove ledger.sqlite: layers are built again"
     flaws = [Flaw(name="ledger", what=text, then=anew) for text in stock.check()]
     holdings = take_stock(shop.ledger, shop.blobs.folder, None)
     files = (*holdings.inventory.blobs, *holdings.inventory.files)
-    size = sum(found.size for found in files)
-    say(StepStarted(step=_STEP, phase="verify", total=size))
-    wrong = read_again(shop.blobs.folder, files, lambda done: say(StepProgress(step=_STEP, done=done)), shop.stop)
-    seconds = time.monotonic() - began
-    say(StepFinished(step=_STEP, phase="verify", seconds=seconds, size=size))
-    hurt = [one for one in holdings.items if wrong.keys() & set(one.paths)]
-    lost = [one for one in holdings.items if one.state is State.MISSING and one not in hurt]
-    stock.bury(_graves(hurt), DAMAGED)  # so that a build can say why it builds
-    stock.bury(_graves(lost), MISSING)
-    for path, what in wrong.items():
-        then = "left as it is" if (shop.blobs.folder / path).exists() else f"removed; {_ANEW}"
-        flaws.append(Flaw(name=_name(path, hurt), what=what, then=then))
-    flaws += [Flaw(name=one.name, what="it is not in the cache", then=_ANEW) for one in lost]
-    return Verdict(files=len(files), size=size, seconds=round(seconds, 3), flaws=tuple(flaws))
+    say(StepStarted(step=_STEP, phase="verify", total=sum(found.size for found in files)))
+    reader = Reader(shop.blobs.folder, lambda done: say(StepProgress(step=_STEP, done=done)), shop.stop)
+    try:
+        reader.read(files)
+        say(StepFinished(step=_STEP, phase="verify", seconds=time.monotonic() - began, size=reader.size))
+    finally:
+        hurt = [one for one in holdings.items if reader.wrong.keys() & set(one.paths)]
+        lost = [one for one in holdings.items if one.state is State.MISSING and one not in hurt]
+        flaws += _flaws(shop.blobs, reader.wrong, hurt)
+        flaws += [Flaw(name=one.name, what="it is not in the cache", then=_ANEW) for one in lost]
+        seconds = round(time.monotonic() - began, 3)
+        verdicts.append(
+            Verdict(files=reader.files, of=len(files), size=reader.size, seconds=seconds, flaws=tuple(flaws))
+        )
+        stock.bury(_graves(hurt), DAMAGED)  # so that a build can say why it builds
+        stock.bury(_graves(lost), MISSING)
+
+
+def _flaws(blobs: Blobs, wrong: Mapping[str, str], hurt: Sequence[Holding]) -> Iterator[Flaw]:
+    for path, what in sorted(wrong.items()):
+        then = "left as it is" if (blobs.folder / path).exists() else f"removed; {_ANEW}"
+        yield Flaw(name=_name(path, hurt), what=what, then=then)
 
 
 def find_unknown(blobs: Blobs) -> Iterator[Flaw]:
@@ -99,7 +118,7 @@ def find_unknown(blobs: Blobs) -> Iterator[Flaw]:
         ):
             holdings = take_stock(ledger, blobs.folder, None)
     except Interrupted:
-        yield Flaw(name="blobs of no layer", what="not looked for: builds are under way", then="verify again later")
+        yield Flaw(name="blobs of no layer", what="not looked for: the cache is in use", then="verify again later")
         return
     for found in holdings.orphans:
         yield Flaw(name=found.path[:19], what=f"a blob of no layer ({say_bytes(found.size)})", then=_GC)
@@ -116,9 +135,23 @@ def _name(path: str, hurt: Iterable[Holding]) -> str:
     return ", ".join(sorted({one.name for one in hurt if path in one.paths})) or path
 
 
+def _write_json(verdict: Verdict, notes: tuple[Flaw, ...]) -> None:
+    answer = {
+        "ok": verdict.complete and not verdict.flaws,
+        "complete": verdict.complete,
+        "files": verdict.files,
+        "size": verdict.size,
+        "seconds": verdict.seconds,
+        "flaws": [asdict(flaw) for flaw in verdict.flaws],
+        "notes": [asdict(note) for note in notes],
+    }
+    sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+
+
 def _print(verdict: Verdict, notes: tuple[Flaw, ...]) -> None:
     columns = (Column(title="name"), Column(title="what"), Column(title="then"))
     print_columns(columns, [(flaw.name, flaw.what, flaw.then) for flaw in (*verdict.flaws, *notes)], sys.stdout)
-    read = f"{say_count(verdict.files, 'file')} read ({say_bytes(verdict.size)}) in {say_seconds(verdict.seconds)}"
+    count = "" if verdict.complete else f"{verdict.files} of "
+    read = f"{count}{say_count(verdict.of, 'file')} read ({say_bytes(verdict.size)}) in {say_seconds(verdict.seconds)}"
     wrong = f"{len(verdict.flaws)} damaged or missing" if verdict.flaws else "nothing is damaged or missing"
     sys.stdout.write(f"{read}: {wrong}\n")

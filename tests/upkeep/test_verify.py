@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from buildkit.cache import reading
 from buildkit.cache.inventory import take_inventory
+from buildkit.cache.reading import Reader
 from buildkit.errors import Interrupted
 from tests.upkeep.stocked import Stocked
 
@@ -106,7 +110,7 @@ def test_while_a_build_runs_nobody_waits_and_nothing_of_it_is_misreported(sound:
     with sound.blobs.in_use(alone=False, waiting=pytest.fail, stopped=lambda: False):
         path = sound.orphan(b"of a build that writes its row in a moment")
         answer = ask("verify")
-    assert [note["what"] for note in answer["notes"]] == ["not looked for: builds are under way"]
+    assert [note["what"] for note in answer["notes"]] == ["not looked for: the cache is in use"]
     assert path.exists()
 
 
@@ -126,25 +130,39 @@ def test_a_ledger_that_contradicts_itself_is_said(sound: Stocked, ask: Ask) -> N
             db.execute("PRAGMA writable_schema = ON")
             db.execute("UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE name = 'builds'", (old, new))
         if new == "digest TEXT":
-            sound.sql("INSERT INTO builds VALUES (1, 's', 'i', NULL, 0, 0, '{}')")
+            sound.sql("INSERT INTO builds VALUES (1, 's', 'i', NULL, 0, 0, '{}', '')")
     answer = ask("verify", code=1)
     assert flaws(answer) == {"ledger": "NULL value in builds.digest"}
 
 
-def test_a_file_that_a_build_replaced_meanwhile_stays(sound: Stocked, monkeypatch: pytest.MonkeyPatch) -> None:
+def read_one(stocked: Stocked, data: bytes) -> dict[str, str]:
+    """Read one blob; what is wrong with it."""
+    found = [one for one in take_inventory(stocked.cache).blobs if one.hex == stocked.blob(data).name]
+    assert len(found) == 1
+    reader = Reader(stocked.cache, lambda _done: None, threading.Event())
+    reader.read(found)
+    return {Path(path).name: what for path, what in reader.wrong.items()}
+
+
+@pytest.mark.parametrize("trouble", [None, OSError(errno.EIO, "so it is")])
+@pytest.mark.parametrize("mended", [True, False])
+def test_a_file_that_a_build_removed_or_replaced_meanwhile_is_nobodys_fault(
+    sound: Stocked, monkeypatch: pytest.MonkeyPatch, trouble: OSError | None, mended: bool
+) -> None:
     path = sound.blob(b"application")
     path.write_bytes(b"damaged")
 
-    def mend(self: object, handle: int) -> str:
-        new = path.with_name("new")
-        new.write_bytes(b"application")
-        new.replace(path)
+    def meanwhile(self: object, handle: int) -> str:
+        path.rename(path.with_name("old"))
+        if mended:
+            path.write_bytes(b"application")
+        if trouble is not None:
+            raise trouble
         return "0" * 64
 
-    monkeypatch.setattr(reading._Reader, "_hash", mend)
-    found = [one for one in take_inventory(sound.cache).blobs if one.hex == path.name]
-    assert reading.read_again(sound.cache, found, lambda _done: None, threading.Event()) == {}
-    assert path.read_bytes() == b"application"
+    monkeypatch.setattr(Reader, "_hash", meanwhile)
+    assert read_one(sound, b"application") == {}
+    assert path.exists() is mended
 
 
 @pytest.mark.parametrize(("number", "stays"), [(errno.EACCES, True), (errno.EIO, False)])
@@ -154,18 +172,67 @@ def test_a_file_that_cannot_be_read_is_damaged_if_it_is_the_disks_fault(
     def refuse(self: object, handle: int) -> str:
         raise OSError(number, "so it is")
 
-    monkeypatch.setattr(reading._Reader, "_hash", refuse)
-    found = [one for one in take_inventory(sound.cache).blobs if one.hex == sound.blob(b"application").name]
-    assert reading.read_again(sound.cache, found, lambda _done: None, threading.Event()) == {
-        found[0].path: "cannot be read: so it is"
-    }
-    assert sound.blob(b"application").exists() is stays
+    monkeypatch.setattr(Reader, "_hash", refuse)
+    path = sound.blob(b"application")
+    assert read_one(sound, b"application") == {path.name: "cannot be read: so it is"}
+    assert path.exists() is stays
+
+
+def test_a_file_that_cannot_be_opened_is_named_and_stays(sound: Stocked) -> None:
+    path = sound.blob(b"application")
+    path.unlink()
+    path.symlink_to(path.name)
+    assert read_one(sound, b"application") == {path.name: "cannot be read: Too many levels of symbolic links"}
+    assert path.is_symlink()
 
 
 def test_reading_stops_when_it_is_asked_to(sound: Stocked) -> None:
     stop = threading.Event()
     with pytest.raises(Interrupted):
-        reading.read_again(sound.cache, take_inventory(sound.cache).blobs, lambda _done: stop.set(), stop)
+        Reader(sound.cache, lambda _done: stop.set(), stop).read(take_inventory(sound.cache).blobs)
+
+
+def interrupt_after_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Press Ctrl-C as soon as a damaged file was removed."""
+    real, pressed = Reader._hash, threading.Lock()
+
+    def hash_or_wait(self: Any, handle: int) -> str:
+        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+            return real(self, handle)
+        while path.exists():
+            time.sleep(0.001)
+        if pressed.acquire(blocking=False):
+            os.kill(os.getpid(), signal.SIGINT)
+        self._stop.wait(60)
+        return real(self, handle)
+
+    monkeypatch.setattr(Reader, "_hash", hash_or_wait)
+
+
+def test_what_was_removed_before_an_interruption_is_remembered_and_said(
+    sound: Stocked, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sound.blob(b"application")
+    path.write_bytes(b"an application of others")
+    with monkeypatch.context() as patch:
+        interrupt_after_damage(path, patch)
+        answer = ask("verify", code=130)
+    assert not path.exists()
+    assert flaws(answer) == {"app/app": "its bytes are others"}
+    assert (answer["ok"], answer["complete"], answer["files"]) == (False, False, 1)
+    assert sound.tombstones() == {"app/app": "damaged, found by verify"}
+    assert (ask("verify")["ok"], ask("verify")["complete"]) == (True, True)
+
+
+def test_an_interruption_says_how_far_it_came(sound: Stocked, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = sound.blob(b"application")
+    path.write_bytes(b"an application of others")
+    interrupt_after_damage(path, monkeypatch)
+    out, said = read("verify", code=130)
+    assert "1 of 5 files read (24 B) in " in out
+    assert out.endswith(": 1 damaged or missing\n")
+    assert "app/app" in out
+    assert said.endswith("interrupted\n")
 
 
 def test_a_key_that_was_found_damaged_is_made_again_and_then_fine(sound: Stocked, ask: Ask) -> None:
