@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from buildkit.report.columns import Column, print_columns
 from buildkit.report.view import open_view
 from buildkit.report.words import say_age, say_bytes, say_count, say_seconds
 from buildkit.upkeep.holdings import DOWNLOAD, Holding, Holdings, State, take_stock, weigh
-from buildkit.upkeep.images import Leftovers, find_leftovers, remove_leftovers
+from buildkit.upkeep.images import Leftovers, choose_gone, find_leftovers, remove_leftovers
 from buildkit.upkeep.ls import describe
 from buildkit.upkeep.needed import Needed, find_needed
 
@@ -76,21 +76,28 @@ class Clearance:
 def gc(folder: Path, options: GcOptions, *, as_json: bool) -> int:
     """Decide, act unless it is a dry run, and print; returns 0.
 
-    Raises DefinitionError where what the stages need cannot be known, BuildError, or Interrupted.
+    Where it fails, what went until then is printed all the same. Raises DefinitionError where what the stages need
+    cannot be known, BuildError, or Interrupted.
     """
-    with open_view(sys.stderr) as say:
-        project = load_project(folder)
-        _look_first(project, folder, say)
-        with open_shop(project, say, 1, alone=True) as shop:
-            needed = find_needed(shop, load_graph(folder), say)
-            now = time.time()
-            clearance = _decide(shop, needed, options.rules(now), say)
-            if not options.dry_run:
-                _act(shop, needed, clearance, now)
-    if as_json:
-        sys.stdout.write(json.dumps(_as_json(clearance, options), indent=2) + "\n")
-    else:
-        _print(clearance, options, now)
+    done: list[Clearance] = []
+    try:
+        with open_view(sys.stderr) as say:
+            project = load_project(folder)
+            _look_first(project, folder, say)
+            with open_shop(project, say, 1, alone=True) as shop:
+                needed = find_needed(shop, load_graph(folder), say)
+                now = time.time()
+                clearance = _decide(shop, needed, options.rules(now), say)
+                if options.dry_run:
+                    done.append(clearance)
+                else:
+                    _act(shop, needed, clearance, now, done)
+    finally:
+        for one in done:
+            if as_json:
+                sys.stdout.write(json.dumps(_as_json(one, options), indent=2) + "\n")
+            else:
+                _print(one, options, now)
     return 0
 
 
@@ -129,7 +136,37 @@ def _decide(shop: Shop, needed: Needed, rules: Rules, say: Say) -> Clearance:
     return clearance
 
 
-def _act(shop: Shop, needed: Needed, clearance: Clearance, now: float) -> None:
+def _act(shop: Shop, needed: Needed, clearance: Clearance, now: float, done: list[Clearance]) -> None:
+    """Act, and add what was done: all of it, or, where that fails, what went until then, if anything did."""
+    gone: set[str] = set()
+    try:
+        _clear(shop, needed, clearance, now, gone)
+    except BaseException:
+        went = _choose_gone(shop.blobs.folder, clearance, gone)
+        if went.freed or went.leftovers != Leftovers():
+            done.append(went)
+        raise
+    done.append(replace(clearance, leftovers=choose_gone(clearance.leftovers, gone)))
+
+
+def _choose_gone(folder: Path, clearance: Clearance, gone: Collection[str]) -> Clearance:
+    """What went of all that should, ``gone`` from local storage."""
+    choice = clearance.choice
+    paths = tuple(path for path in choice.files if not (folder / path).exists())
+    sizes = {path: size for one in clearance.items for path, size in one.files.items()}
+    trash = tuple(found for found in clearance.trash if not (folder / found.path).exists())
+    freed = sum(sizes[path] for path in paths)
+    kept = choice.freed - freed + sum(found.size for found in set(clearance.trash) - set(trash))
+    return replace(
+        clearance,
+        items=tuple(one for one in clearance.items if not one.files.keys().isdisjoint(paths)),
+        choice=replace(choice, files=paths, freed=freed, left=choice.left + kept),
+        trash=trash,
+        leftovers=choose_gone(clearance.leftovers, gone),
+    )
+
+
+def _clear(shop: Shop, needed: Needed, clearance: Clearance, now: float, gone: set[str]) -> None:
     folder, stock = shop.blobs.folder, Stock(shop.ledger)
     remove(folder, (found.path for found in (*clearance.trash, *clearance.locks)))
     graves = [(Key(one.hash), one.name) for one in clearance.items if one.kind != DOWNLOAD]
@@ -141,7 +178,7 @@ def _act(shop: Shop, needed: Needed, clearance: Clearance, now: float) -> None:
     remove(folder, clearance.choice.files)
     left = take_stock(shop.ledger, folder, needed)
     stock.tidy(_still(left, needed), now)
-    remove_leftovers(clearance.leftovers, shop.blobs.notes)
+    remove_leftovers(clearance.leftovers, shop.blobs.notes, gone)
 
 
 def _still(left: Holdings, needed: Needed) -> Still:

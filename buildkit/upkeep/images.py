@@ -93,15 +93,26 @@ def choose_leftovers(
     return Leftovers(containers=tuple(sorted(dead)), images=tuple(gone), names=tuple(names))
 
 
-def remove_leftovers(leftovers: Leftovers, notes: Notes) -> None:
-    """Remove them; what a container began to use meanwhile stays. Raises ToolError."""
+def choose_gone(leftovers: Leftovers, gone: Collection[str]) -> Leftovers:
+    """Those of them that went."""
+    return Leftovers(
+        containers=tuple(name for name in leftovers.containers if name in gone),
+        images=tuple(image for image in leftovers.images if image.id in gone),
+        names=tuple(name for name in leftovers.names if name in gone),
+    )
+
+
+def remove_leftovers(leftovers: Leftovers, notes: Notes, gone: set[str]) -> None:
+    """Remove them; what a container began to use meanwhile stays. Raises ToolError.
+
+    Names of what went, and ids of images, are added to ``gone``.
+    """
     if leftovers.containers:
-        gone = remove_containers(leftovers.containers)
-        notes.sweep(gone.intersection)
-    for name in leftovers.names:
-        storage.remove_name(name)
-    for image in leftovers.images:
-        storage.remove_image(image.id)
+        removed = remove_containers(leftovers.containers)
+        gone |= removed
+        notes.sweep(removed.intersection)
+    gone.update(name for name in leftovers.names if storage.remove_name(name))
+    gone.update(image.id for image in leftovers.images if storage.remove_image(image.id))
 
 
 def is_candidate(image: StoredImage, project: str, needed: frozenset[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,12 @@ from typing import Any
 
 import pytest
 
+from buildkit.cache.stock import Stock
+from buildkit.errors import BuildError, ToolError
+from buildkit.tools import storage as storage_tool
+from buildkit.tools.storage import StoredImage
+from buildkit.upkeep import gc
+from buildkit.upkeep.images import Leftovers
 from tests.upkeep.stocked import DAY, Stocked
 
 Ask = Callable[..., Any]
@@ -192,6 +199,84 @@ def test_no_request_and_a_wrong_one(stocked: Stocked, read: Read) -> None:
     assert "invalid choice: 'clean'" in read("clean", code=2)[1]
 
 
+# what fails on the way
+
+IMAGES = [StoredImage(id=letter * 64, names=(), size=1) for letter in "abc"]
+
+
+@pytest.fixture
+def storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Storage with three images to remove: the first goes, a container holds the second, and then it breaks."""
+
+    def refuse_the_third(image: str) -> bool:
+        if image == IMAGES[2].id:
+            raise ToolError("storage broke")
+        return image == IMAGES[0].id
+
+    monkeypatch.setattr(gc, "find_leftovers", lambda *_: Leftovers(images=tuple(IMAGES), names=("localhost/a/b:c",)))
+    monkeypatch.setattr(storage_tool, "remove_name", lambda _name: True)
+    monkeypatch.setattr(storage_tool, "remove_image", refuse_the_third)
+
+
+@pytest.mark.usefixtures("storage")
+def test_what_was_dropped_is_said_though_storage_fails(stocked: Stocked, ask: Ask, read: Read) -> None:
+    stocked.layer("app/app", b"old")
+    answer = ask("gc", code=1)
+    assert names(answer) == ["app/app"]
+    assert answer["images"] == [{"id": IMAGES[0].id, "names": []}]
+    assert answer["names"] == ["localhost/a/b:c"]
+    stocked.layer("app/other", b"older")
+    out, said = read("gc", code=1)
+    assert "app/other" in out
+    assert "dropped 1 thing (5 B), 2 images; " in out
+    assert "storage broke" in said
+
+
+def test_what_was_dropped_is_said_though_tidying_fails(
+    stocked: Stocked, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise BuildError("the ledger is locked")
+
+    stocked.layer("app/app", b"old")
+    monkeypatch.setattr(Stock, "tidy", fail)
+    assert names(ask("gc", code=1)) == ["app/app"]
+
+
+def test_of_a_removal_that_fails_only_what_went_is_said(
+    stocked: Stocked, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stocked.layer("a/one", b"one")
+    stocked.layer("a/two", b"two and", b"more", seconds=100)
+    stocked.layer("a/three", b"three", seconds=1000)
+    size, unlink = ask("du")["size"], Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path == stocked.blob(b"more"):
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    answer = ask("gc", code=1)
+    gone = sum(len(data) for data in (b"one", b"two and") if not stocked.blob(data).exists())
+    assert stocked.blob(b"three").exists()
+    assert answer["dropped"]
+    assert {one["name"] for one in answer["dropped"]} <= {"a/one", "a/two"}
+    assert answer["freed"] == gone
+    assert answer["left"] == size - gone
+
+
+def test_where_nothing_went_only_the_error_is_said(
+    stocked: Stocked, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted", "blob")
+
+    stocked.layer("app/app", b"old")
+    monkeypatch.setattr(Path, "unlink", fail)
+    assert read("gc", code=1)[0] == ""
+
+
 # killed
 
 _KILLED = """
@@ -273,9 +358,6 @@ def test_killed_at_any_point_it_leaves_nothing_wrong(full: Stocked, ask: Ask, po
 
 
 def test_a_full_disk_gets_its_words_after_its_room(stocked: Stocked, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    from buildkit.cache.stock import Stock
-    from buildkit.errors import BuildError
-
     stocked.layer("a/one", b"one")
     bury, there = Stock.bury, []
 

@@ -194,10 +194,10 @@ def test_reading_stops_when_it_is_asked_to(sound: Stocked) -> None:
 
 def interrupt_after_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Press Ctrl-C as soon as a damaged file was removed."""
-    real, pressed = Reader._hash, threading.Lock()
+    real, pressed, damaged = Reader._hash, threading.Lock(), path.stat()
 
     def hash_or_wait(self: Any, handle: int) -> str:
-        if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+        if os.path.samestat(os.fstat(handle), damaged):
             return real(self, handle)
         while path.exists():
             time.sleep(0.001)
