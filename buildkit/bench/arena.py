@@ -83,6 +83,10 @@ class Arena:
             env["CONTAINERS_CONF"] = str(folder / "containers.conf")
         return Lane(folder=folder, env=env)
 
+    def forget(self, repository: str) -> None:
+        """Let the registry have nothing of a repository: it takes every blob of it again."""
+        shutil.rmtree(self.data / "docker/registry/v2/repositories" / repository, ignore_errors=True)
+
 
 @contextmanager
 def open_arena() -> Iterator[Arena]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +78,18 @@ class Checkout:
                 found += [(m, file) for m in lock.models if m.source.startswith("path:") for file in m.files]
         return tuple(sorted(found, key=lambda pair: (-pair[1].size, pair[1].source)))
 
+    def whole(self) -> Change:
+        """All that an image of the checkout must hold: what every wheel says of itself, models, the application."""
+        found = [self._metadata(wheel) for wheel in self._wheels()]
+        for part in self.graph.resolve(self.stage).parts:
+            for copy in part.copy:
+                source = self.folder / part.folder / copy.source
+                inside = copy.target.strip("/")
+                paths = [path for path in source.rglob("*") if path.is_file()] if source.is_dir() else [source]
+                found += [(str(Path(inside, path.relative_to(source))), _hash(path)) for path in paths]
+        found += [(self._model_path(model, file), file.sha256.hex) for model, file in self.models()]
+        return Change(files=tuple(found))
+
     # changes
 
     def change_line(self, number: int) -> Change:
@@ -117,17 +130,15 @@ class Checkout:
         )
 
     def change_model(self, number: int) -> Change:
-        """A file of a model with other bytes, of the same size: each in turn, for the lowest costs most."""
+        """Other bytes in a file of a model: each of the large ones in turn, for the lowest costs most."""
         models = self.models()
-        model, file = models[number % len(models)]
+        large = [pair for pair in models if 2 * pair[1].size >= models[0][1].size]
+        model, file = large[number % len(large)]
         path = self.folder / file.source
         write_random(path, file.size, f"{file.source} {number}")
-        target = next(part.models.target for part in self.graph.resolve(self.stage).parts if part.models)
         self._relock_model(file, _hash(path))
-        inside = f"{target.strip('/')}/{model.name}/{file.path}"
-        return Change(
-            files=((inside, _hash(path)),), kinds=(("model", 1),), inputs=(file.source,), what=file.source
-        )  # fmt: skip
+        files = ((self._model_path(model, file), _hash(path)),)
+        return Change(files=files, kinds=(("model", 1),), inputs=(file.source,), what=file.source)
 
     def set_root(self, ref: str) -> None:
         """Let the stage that has the root start from an image."""
@@ -167,6 +178,15 @@ class Checkout:
 
     def _marker(self, forged: Artifact) -> tuple[str, str]:
         return f"{self.site}/{marker_file(forged.name)}", FileHash.of(f"{forged.version}\n".encode()).hex
+
+    def _metadata(self, wheel: Artifact) -> tuple[str, str]:
+        with zipfile.ZipFile(self.links / wheel.file) as archive:
+            name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+            return f"{self.site}/{name}", FileHash.of(archive.read(name)).hex
+
+    def _model_path(self, model: Model, file: ModelFile) -> str:
+        target = next(part.models.target for part in self.graph.resolve(self.stage).parts if part.models)
+        return f"{target.strip('/')}/{model.name}/{file.path}"
 
     def _relock_model(self, file: ModelFile, digits: str) -> None:
         for part in self.graph.resolve(self.stage).parts:

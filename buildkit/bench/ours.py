@@ -52,7 +52,8 @@ class Ours:
             return Built(ran=ran)
         made: dict[str, Any] = json.loads(report.read_text("utf-8"))
         kinds = Counter(layer["kind"] for layer in made["layers"] if layer["source"] == "built")
-        return Built(ran=ran, kinds=kinds, phases=made["phases"])
+        kept = tuple(layer["name"] for layer in made["layers"] if layer["source"] != "built")
+        return Built(ran=ran, kinds=kinds, kept=kept, phases=made["phases"])
 
     def look(self, until: Until, paths: Iterable[str]) -> Mapping[str, str]:
         """What the image has."""

@@ -41,11 +41,15 @@ class Built:
     ran: Ran
     steps: tuple[Step, ...] = ()  # of peers
     kinds: Mapping[str, int] | None = None  # of ours: layers built, by kind
+    kept: tuple[str, ...] = ()  # of ours: layers that were not built
     phases: Mapping[str, float] = field(default_factory=dict)
 
 
 class Participant(Protocol):
-    """One of those who race. Every state (`Until`) has an image, caches and a storage of its own."""
+    """One of those who race. Every state (`Until`) has an image, caches and a storage of its own.
+
+    It pushes to the repository ``NAME/UNTIL``.
+    """
 
     @property
     def name(self) -> str:
@@ -60,7 +64,7 @@ class Participant(Protocol):
         """Where it takes part."""
 
     def clear(self, until: Until) -> None:
-        """Have nothing: no image, no cache, nothing fetched."""
+        """Have nothing: no image, no cache, nothing fetched. Raises BuildError."""
 
     def build(self, until: Until) -> Built:
         """Build the checkout as it is; a failure is a result."""
@@ -125,13 +129,22 @@ def check_steps(steps: Iterable[Step], changed: Iterable[str]) -> str:
     known = list(changed)
     if EVERYTHING in known:
         return ""
-    listed, affected = list(steps), set[str]()
-    for step in listed:
+    affected = set[str]()
+    for step in steps:
         if any(_names(step.text, path) for path in known) or _copied_from(step.text) & affected:
             affected.add(step.stage)
         elif not (step.stage in affected or step.cached):
             return f"done again without need: {step.text[:60]}"
     return ""
+
+
+def check_cold(built: Built) -> str:
+    """What was found where nothing was, by the participant's own account; empty for nothing."""
+    found = [
+        *built.kept,
+        *(step.text[:60] for step in built.steps if step.cached and not step.text.startswith("FROM ")),
+    ]
+    return f"found, where nothing was: {found[0]}" if found else ""
 
 
 def _copied_from(instruction: str) -> set[str]:

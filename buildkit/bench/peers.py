@@ -13,6 +13,7 @@ from buildkit.bench.dockerpeer import Docker
 from buildkit.bench.ours import Ours
 from buildkit.bench.participant import Absence, Participant
 from buildkit.bench.results import Skipped
+from buildkit.errors import ToolError
 from buildkit.events import Note, Say
 
 _MAKERS: Mapping[str, Callable[[Arena, Checkout], Participant]] = {
@@ -34,7 +35,7 @@ def open_participants(
         for name in PEERS if wanted is None else wanted:
             try:
                 peer = _MAKERS[name](arena, checkout)
-            except Absence as absence:
+            except (Absence, ToolError) as absence:
                 say(Note(text=f"{name} takes no part: {absence}"))
                 skipped.append(Skipped(until="", scenario="", participant=name, why=str(absence)))
                 continue

@@ -13,19 +13,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from buildkit.bench.checkout import Change
+from buildkit.bench.measure import Cost, Ran
 from buildkit.bench.participant import (
     Built,
     Expectation,
     Participant,
     Until,
+    check_cold,
     check_kinds,
     check_steps,
 )
 from buildkit.bench.results import Sample, Skipped, Verdict
 from buildkit.bench.scenarios import Scenario
+from buildkit.bench.tollgate import Toll
 from buildkit.bench.workload import Workload
 from buildkit.errors import BuildError, Interrupted
-from buildkit.events import Say, StepFailed, StepFinished, StepStarted
+from buildkit.events import Note, Say, StepFailed, StepFinished, StepStarted
 
 _KEPT_OUTPUT = 4000
 
@@ -60,7 +63,7 @@ class Race:
         cold = next((scenario for scenario in chosen if scenario.cold), None)
         self.workload.prepare_peers()
         failed: set[str] = set()
-        for sample in self._start(until, racing, cold, expected):
+        for sample in self._start(until, racing, cold):
             failed |= {sample.participant} if sample.verdict is Verdict.FAILED else set()
             yield sample
         for name in sorted(failed):
@@ -70,7 +73,14 @@ class Race:
             if left and not scenario.cold:
                 yield from self._run_scenario(until, left, scenario, expected)
         for one in left:
-            one.clear(until)  # gigabytes of images that nobody asks for any more
+            self._tidy(one, until)
+
+    def _tidy(self, one: Participant, until: Until) -> None:
+        """Remove gigabytes of images that nobody asks for any more."""
+        try:
+            one.clear(until)
+        except BuildError as error:
+            self.say(Note(text=f"{one.name} could not be cleared: {error.message}", warning=True))
 
     def _lacks(self, scenario: Scenario, until: Until) -> str:
         why = scenario.lacks(self.workload)
@@ -78,14 +88,14 @@ class Race:
             self.skipped.append(Skipped(until=until, scenario=scenario.name, participant="", why=why))
         return why
 
-    def _start(
-        self, until: Until, racing: Sequence[Participant], cold: Scenario | None, expected: Expectation
-    ) -> Iterator[Sample]:
+    def _start(self, until: Until, racing: Sequence[Participant], cold: Scenario | None) -> Iterator[Sample]:
         """Cold builds; where they are not asked for, one of each, unmeasured, for the others to follow."""
+        expected = Expectation()
+        expected.add(self.workload.whole())
         for repetition in range(self.repeat if cold else 1):
             self._calibrate()
             for one in _turn(racing, repetition):
-                one.clear(until)
+                self.workload.arena.forget(f"{one.name}/{until}")
                 sample = self._sample(one, cold or _WARM_UP, until, repetition, expected, _NOTHING)
                 if cold or sample.verdict is Verdict.FAILED:
                     yield sample
@@ -98,8 +108,6 @@ class Race:
             change = self._change(scenario)
             expected.add(change)
             for one in _turn(racing, repetition):
-                if until is Until.FRESH:
-                    one.clear(until)
                 yield self._sample(one, scenario, until, repetition, expected, change)
 
     def _change(self, scenario: Scenario) -> Change:
@@ -121,14 +129,10 @@ class Race:
         expected: Expectation,
         change: Change,
     ) -> Sample:
-        gate, step = self.workload.arena.gate, f"{scenario.title}, {until}, {one.name} {repetition + 1}"
-        os.sync()
+        step = f"{scenario.title}, {until}, {one.name} {repetition + 1}"
         self.say(StepStarted(step=step, phase="race"))
-        before = gate.toll
-        built = one.build(until)
-        time.sleep(0.05)  # the gate's threads count what has passed
-        toll = gate.toll - before
-        verdict, note = self._judge(one, until, built, expected, change, cold=scenario.cold or scenario is _WARM_UP)
+        built, toll = self._build(one, until, clear=scenario.cold or scenario.cleared or until is Until.FRESH)
+        verdict, note = self._judge(one, until, built, expected, change, scenario)
         cost = built.ran.cost
         if verdict is Verdict.FAILED:
             self.say(StepFailed(step=step, phase="race", message=note))
@@ -144,15 +148,29 @@ class Race:
             memory=cost.memory,
             up=toll.up,
             down=toll.down,
-            space=one.space(until) if scenario.cold or scenario is _WARM_UP else None,
+            space=one.space(until) if scenario.cold and verdict is not Verdict.FAILED else None,
             phases=dict(built.phases),
             verdict=verdict,
             note=note,
             output=built.ran.output[-_KEPT_OUTPUT:] if verdict is Verdict.FAILED else "",
         )
 
+    def _build(self, one: Participant, until: Until, *, clear: bool) -> tuple[Built, Toll]:
+        """A turn, and what passed the registry's gate; one that cannot even begin has failed."""
+        gate = self.workload.arena.gate
+        try:
+            if clear:
+                one.clear(until)
+        except BuildError as error:
+            return Built(ran=Ran(finished=None, output=error.output, cost=_NO_COST, error=error.message)), Toll()
+        os.sync()
+        before = gate.toll
+        built = one.build(until)
+        time.sleep(0.05)  # the gate's threads count what has passed
+        return built, gate.toll - before
+
     def _judge(
-        self, one: Participant, until: Until, built: Built, expected: Expectation, change: Change, *, cold: bool
+        self, one: Participant, until: Until, built: Built, expected: Expectation, change: Change, scenario: Scenario
     ) -> tuple[Verdict, str]:
         """Whether the image is right, and whether no more was made anew than had to be."""
         if built.ran.finished is None:
@@ -166,17 +184,21 @@ class Race:
             return Verdict.FAILED, f"{error.message} {error.output}".strip()
         if wrong:
             return Verdict.WRONG, wrong
-        if cold:
-            return Verdict.RIGHT, ""
+        if built.kinds is None and not built.steps:
+            return Verdict.WRONG, "what it did cannot be read from its output"
+        if scenario.cold or scenario.cleared:
+            found = check_cold(built)
+            return (Verdict.WRONG, found) if found else (Verdict.RIGHT, "")
         if built.kinds is not None:
             excess = check_kinds(built.kinds, dict(change.kinds))
         else:
-            excess = check_steps(built.steps, change.inputs) if until is not Until.FRESH else ""
+            excess = check_steps(built.steps, change.inputs)
         return (Verdict.EXCESS, excess) if excess else (Verdict.RIGHT, "")
 
 
+_NO_COST = Cost(seconds=0.0, cpu=0.0, memory=None)
 _NOTHING = Change()
-_WARM_UP = Scenario(name="warm-up", title="warm-up")
+_WARM_UP = Scenario(name="warm-up", title="warm-up", cold=True)
 
 
 def _turn(participants: Sequence[Participant], repetition: int) -> list[Participant]:

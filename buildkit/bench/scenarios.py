@@ -23,7 +23,7 @@ def _always(_workload: Workload) -> str:
 class Scenario:
     """One row of the results. ``change`` is made before each repetition; ``lacks`` says why a workload has no such.
 
-    ``cold``: from nothing at all.
+    ``cold``: from nothing at all. ``cleared``: each has nothing but what the registry has of it.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Scenario:
     change: Make | None = None
     lacks: Lack = field(default=_always)
     cold: bool = False
+    cleared: bool = False
 
 
 def _line(workload: Workload, number: int) -> Change:
@@ -78,6 +79,7 @@ def _no_model(workload: Workload) -> str:
 
 SCENARIOS = (
     Scenario(name="cold", title="cold", untils=(Until.RUNNABLE, Until.PUSHED), cold=True),
+    Scenario(name="elsewhere", title="the same, elsewhere", untils=(Until.PUSHED,), cleared=True),
     Scenario(name="nothing", title="nothing changed"),
     Scenario(name="app-line", title="one application line", change=_line),
     Scenario(name="light-pin", title="one light pin", change=_light, lacks=_no_wheels),

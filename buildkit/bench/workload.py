@@ -81,6 +81,10 @@ class Workload:
         written = write_context(self.checkout)
         return replace(change, inputs=(*change.inputs, *written)) if change else Change()
 
+    def whole(self) -> Change:
+        """All that an image must hold."""
+        return self.checkout.whole()
+
     def use_root(self, number: int) -> str:
         """Push a variant of the root, and let the checkout start from it; its name pinned by digest."""
         ref = push_root(

@@ -101,11 +101,10 @@ def _lines(checkout: Checkout, file: str = FILE) -> list[str]:
 def test_heavy_before_light_before_models_before_the_application(checkout: Checkout) -> None:
     write_context(checkout)
     lines = _lines(checkout)
-    order = ["FROM 127", "uv venv", "COPY bench/heavy.txt", "heavy.txt", "COPY bench/light.txt", "light.txt"]
+    order = ["FROM 127", "WORKDIR", "uv venv", "COPY bench/heavy.txt", "heavy.txt", "COPY bench/light.txt", "light.txt"]
     order += [
         "COPY models/m1/weights.bin /models/m1/weights.bin",
         "COPY models/m2",
-        "WORKDIR",
         "CMD",
         "COPY stages/app",
     ]
@@ -130,6 +129,10 @@ def test_forms_for_builders_that_know_more(checkout: Checkout) -> None:
     assert [line.replace("COPY --link", "COPY") for line in linked] == _lines(checkout)
     assert sum(line.startswith("FROM ") for line in staged) == 4
     assert "COPY --link --from=heavy /out/ /" in staged
+    for lines in (linked, staged):  # it makes a folder: below it BuildKit would have to have every layer
+        last = max(number for number, line in enumerate(lines) if line.startswith("FROM "))
+        assert lines[last + 1] == "WORKDIR /app"
+        assert sum(line.startswith("WORKDIR") for line in lines) == 1
     assert all("--prefix /out/opt/venv" in line for line in staged if "pip install" in line)
 
 
@@ -173,6 +176,24 @@ def test_changes_say_what_an_image_must_hold(checkout: Checkout) -> None:
     assert [path for path, _ in models] == [f"models/m{n}/weights.bin" for n in (1, 2, 1)]
     assert len({digits for _, digits in models}) == 3
     write_context(checkout)
+
+
+def test_models_that_are_small_beside_others_stand_for_none(checkout: Checkout) -> None:
+    lock = checkout.folder / "requirements/models.lock"
+    lock.write_text(lock.read_text().replace("size = 2", "size = 10", 1))
+    assert {checkout.change_model(number).what for number in range(4)} == {"models/m1/weights.bin"}
+
+
+def test_all_that_an_image_must_hold(checkout: Checkout) -> None:
+    site = "opt/venv/lib/python3.13/site-packages"
+    whole = dict(checkout.whole().files)
+    assert set(whole) == {
+        *(f"{site}/{name}-1.0.dist-info/METADATA" for name in ("big", "one", "two")),
+        *(f"models/{name}/weights.bin" for name in ("m1", "m2")),
+        "app/main.py",
+    }
+    assert whole["models/m1/weights.bin"] == FileHash.of(b"m1").hex
+    assert whole["app/main.py"] == FileHash.of(b"print()\n").hex
 
 
 def test_the_root_can_be_another_and_the_stage_is_still_one(checkout: Checkout) -> None:

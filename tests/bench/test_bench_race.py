@@ -16,7 +16,7 @@ from buildkit.bench.results import Sample, Verdict
 from buildkit.bench.scenarios import Scenario
 from buildkit.bench.tollgate import Toll
 from buildkit.errors import ToolError
-from buildkit.events import say_nothing
+from buildkit.events import Note, say_nothing
 from buildkit.tools.process import Finished
 
 RIGHT = Finished(code=0, stdout=b"", stderr=b"")
@@ -33,10 +33,14 @@ class Runner:
         self.arena = arena
         self.stale = self.fails = self.cleared = False
         self.kinds: Mapping[str, int] | None = None
-        self.steps: tuple[Step, ...] = ()
+        self.steps: tuple[Step, ...] = (Step(text="FROM root", cached=True),)
+        self.kept: tuple[str, ...] = ()
+        self.lost = ""
 
     def clear(self, until: Until) -> None:
         self.arena.turns.append(f"clear {self.name}")
+        if self.lost:
+            raise ToolError(self.lost, output="log: no")
 
     def build(self, until: Until) -> Built:
         self.arena.turns.append(self.name)
@@ -45,7 +49,7 @@ class Runner:
         ran = Ran(finished=RIGHT, output="", cost=cost)
         if self.fails:
             ran = Ran(finished=None, output="STEP 1\nno space left", cost=cost, error="exit code 1")
-        return Built(ran=ran, kinds=self.kinds, steps=self.steps)
+        return Built(ran=ran, kinds=self.kinds, steps=self.steps, kept=self.kept)
 
     def look(self, until: Until, paths: Iterable[str]) -> Mapping[str, str]:
         if self.stale == "gone":
@@ -65,10 +69,21 @@ class Place(SimpleNamespace):
     def prepare_peers(self, change: Change | None = None) -> Change:
         return change or Change()
 
+    def whole(self) -> Change:
+        return Change(files=tuple(self.arena.content.items()))
+
 
 @pytest.fixture
 def arena(tmp_path: Path) -> SimpleNamespace:
-    return SimpleNamespace(folder=tmp_path, gate=SimpleNamespace(toll=Toll()), turns=[], content={})
+    turns: list[str] = []
+    gate = SimpleNamespace(toll=Toll())
+    return SimpleNamespace(
+        folder=tmp_path,
+        gate=gate,
+        turns=turns,
+        content={"model": "m"},
+        forget=lambda name: turns.append(f"forget {name}"),
+    )
 
 
 def edit(workload: Place, number: int) -> Change:
@@ -81,14 +96,14 @@ NOTHING = Scenario(name="nothing", title="nothing changed")
 LINE = Scenario(name="app-line", title="one line", change=edit)
 
 
-def run(arena, runners, scenarios, untils=(Until.RUNNABLE,), repeat=1, skipped=None) -> list[Sample]:
+def run(arena, runners, scenarios, untils=(Until.RUNNABLE,), repeat=1, skipped=None, say=say_nothing) -> list[Sample]:
     race = Race(
         workload=Place(arena=arena),
         participants=runners,
         scenarios=scenarios,
         untils=untils,
         repeat=repeat,
-        say=say_nothing,
+        say=say,
         calibrate=lambda: {"hash": 1.0},
         calibrations=[],
         skipped=[] if skipped is None else skipped,
@@ -98,7 +113,7 @@ def run(arena, runners, scenarios, untils=(Until.RUNNABLE,), repeat=1, skipped=N
 
 def test_turns_rotate_and_cold_begins_with_nothing(arena) -> None:
     samples = run(arena, [Runner("a", arena), Runner("b", arena)], [COLD, NOTHING], repeat=2)
-    cold = ["clear a", "a", "clear b", "b", "clear b", "b", "clear a", "a"]
+    cold = [word for name in "abba" for word in (f"forget {name}/runnable", f"clear {name}", name)]
     assert arena.turns == [*cold, "a", "b", "b", "a", "clear a", "clear b"]  # at the end, for what comes next
     assert [(one.scenario, one.participant, one.repetition) for one in samples] == [
         ("cold", "a", 0), ("cold", "b", 0), ("cold", "b", 1), ("cold", "a", 1),
@@ -110,7 +125,7 @@ def test_turns_rotate_and_cold_begins_with_nothing(arena) -> None:
 
 def test_without_cold_everybody_warms_up_unmeasured(arena) -> None:
     samples = run(arena, [Runner("a", arena)], [LINE])
-    assert arena.turns == ["clear a", "a", "a", "clear a"]
+    assert arena.turns == ["forget a/runnable", "clear a", "a", "a", "clear a"]
     assert [one.scenario for one in samples] == ["app-line"]
 
 
@@ -129,9 +144,71 @@ def test_a_stale_image_is_wrong_however_fast(arena) -> None:
     assert not second.counts
 
 
+@pytest.mark.parametrize("stale", [True, False])
+def test_a_cold_image_is_looked_into(arena, stale) -> None:
+    runner = Runner("a", arena)
+    runner.stale = stale
+    (sample,) = run(arena, [runner], [COLD])
+    assert (sample.verdict, sample.note) == ((Verdict.WRONG, "/model is missing") if stale else (Verdict.RIGHT, ""))
+
+
+ELSEWHERE = Scenario(name="elsewhere", title="elsewhere", cleared=True)
+
+
+@pytest.mark.parametrize("scenario", [COLD, ELSEWHERE])
+def test_who_finds_something_where_nothing_was_is_wrong(arena, scenario) -> None:
+    ours, peer = Runner("a", arena), Runner("b", arena)
+    ours.kinds, ours.kept = {}, ("deps/bulk",)
+    peer.steps = (Step(text="FROM root", cached=True), Step(text="COPY model /m", cached=True))
+    samples = [one for one in run(arena, [ours, peer], [scenario]) if one.scenario == scenario.name]
+    assert [(one.verdict, one.note) for one in samples] == [
+        (Verdict.WRONG, "found, where nothing was: deps/bulk"),
+        (Verdict.WRONG, "found, where nothing was: COPY model /m"),
+    ]
+
+
+def test_elsewhere_the_registry_has_it_and_nobody_else(arena) -> None:
+    run(arena, [Runner("a", arena)], [COLD, ELSEWHERE], repeat=2)
+    cold = ["forget a/runnable", "clear a", "a"]
+    assert arena.turns == [*cold, *cold, "clear a", "a", "clear a", "a", "clear a"]
+
+
+def test_a_peer_whose_output_says_nothing_is_wrong(arena) -> None:
+    runner = Runner("a", arena)
+    runner.steps = ()
+    samples = run(arena, [runner], [COLD, LINE])
+    assert {(one.verdict, one.note) for one in samples} == {
+        (Verdict.WRONG, "what it did cannot be read from its output")
+    }
+
+
+@pytest.mark.parametrize("until", Until)
+def test_who_cannot_begin_has_failed_and_the_others_race(arena, until) -> None:
+    good, bad = Runner("a", arena, untils=(until,)), Runner("b", arena, untils=(until,))
+    bad.lost = "the daemon does not answer"
+    skipped = []
+    samples = run(arena, [good, bad], [LINE], untils=(until,), skipped=skipped)
+    assert [(one.participant, one.verdict, one.note, one.output) for one in samples] == [
+        ("b", Verdict.FAILED, "the daemon does not answer: log: no", "log: no"),
+        ("a", Verdict.RIGHT, "", ""),
+    ]
+    assert [(one.participant, one.why) for one in skipped] == [("b", "its first build failed")]
+
+
+def test_who_cannot_be_cleared_at_the_end_is_said(arena) -> None:
+    runner, said = Runner("a", arena), []
+
+    def lose(_workload: Place, number: int) -> Change:
+        runner.lost = "no room"
+        return Change()
+
+    run(arena, [runner], [Scenario(name="x", title="x", change=lose)], say=said.append)
+    assert [event.text for event in said if isinstance(event, Note)] == ["a could not be cleared: no room"]
+
+
 def test_each_repetition_is_another_change_and_older_ones_count(arena) -> None:
     samples = run(arena, [Runner("a", arena)], [LINE, NOTHING], repeat=3)
-    assert arena.content == {"app": "3"}
+    assert arena.content["app"] == "3"
     assert {one.verdict for one in samples} == {Verdict.RIGHT}
 
 

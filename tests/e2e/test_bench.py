@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -21,6 +22,8 @@ from tests.e2e.tinyproject import Tiny, wait_until
 
 pytestmark = pytest.mark.tools
 
+_OURS = "xoe-buildkit"
+_DAEMONS = {"docker": "dockerd", "buildkitd": "buildkitd"}
 NAMES = ("cold", "app-line", "one-model")
 
 
@@ -66,14 +69,23 @@ def _check_output(folder: Path) -> None:
 
 
 def test_pushes_move_what_changed_and_a_fresh_runner_finds_the_rest(plain: Tiny) -> None:
-    results, _ = _race(plain, "--until", "pushed", "fresh", "--peer", "--scenario", "cold", "app-line")
-    found = {(one["until"], one["scenario"]): one for one in results["samples"]}
-    assert {one["verdict"] for one in results["samples"]} == {"right"}, results["samples"]
-    cold, line, fresh = found["pushed", "cold"], found["pushed", "app-line"], found["fresh", "app-line"]
-    assert cold["down"] > 1_000_000, "the root comes down, once"
-    for one in (line, fresh):
+    peers = [name for name, tool in _DAEMONS.items() if shutil.which(tool)]
+    (plain.project / "models/greeter/large.bin").write_bytes(random.Random(1).randbytes(3_000_000))
+    plain.lock()
+    scenarios = ("--scenario", "cold", "elsewhere", "app-line")
+    results, _ = _race(plain, "--until", "pushed", "fresh", "--repeat", "2", "--peer", *peers, *scenarios)
+    found = {(one["until"], one["scenario"], one["participant"]): one for one in results["samples"]}
+    assert {one["verdict"] for one in results["samples"]} <= {"right", "excess"}, results["samples"]
+    assert {one["participant"] for one in results["samples"]} == {_OURS, *peers}
+    for peer in peers:
+        assert found["pushed", "cold", peer]["up"] > 3_000_000, "each time, for each repetition begins anew"
+        assert found["pushed", "app-line", peer]["up"] < 100_000
+    cold, elsewhere, line = (found["pushed", name, _OURS] for name in ("cold", "elsewhere", "app-line"))
+    assert cold["up"] > 3_000_000
+    assert cold["down"] > 1_000_000, "the root comes down"
+    for one in (elsewhere, line, found["fresh", "app-line", _OURS]):
         assert 0 < one["up"] < 100_000
-        assert one["down"] < 100_000
+    assert {one["verdict"] for one in results["samples"] if one["participant"] == _OURS} == {"right"}
 
 
 def test_a_peer_that_is_not_there_is_said_and_the_others_race(plain: Tiny) -> None:
