@@ -21,7 +21,7 @@ from buildkit.engine.refs import root_ref, whole_ref
 from buildkit.engine.scheduler import Outcome
 from buildkit.engine.secrets import PLACE, SecretKeptError, Secrets, find_secrets
 from buildkit.engine.shop import Shop
-from buildkit.errors import BuildError, MismatchError, ToolError, find_full_disk
+from buildkit.errors import BuildError, LostError, MismatchError, ToolError, find_full_disk
 from buildkit.layers.blobstream import BlobStream
 from buildkit.layers.bytecode import Compiler, worker_argv
 from buildkit.layers.member import Compression, Packed
@@ -32,6 +32,7 @@ from buildkit.plan.spec import Compile, MakeRoot, PullImage, RunStep, Spec
 from buildkit.tools import buildah, skopeo
 
 _CHUNK = 1 << 20
+_NO_IMAGE = "image not known"  # buildah's word
 
 _COMPILE = """
 import glob, os, shutil, subprocess, sys, tarfile
@@ -97,7 +98,7 @@ class Boxes:
             mounts = tuple(
                 (lay_out(shop.project.folder, tree, folder / str(n)), to) for n, (tree, to) in enumerate(work.mounts)
             )
-            box = stack.enter_context(buildah.working_container(self._root_ref(work.chain), self._note))
+            box = self._start(stack, self._root_ref(work.chain))
             secrets = self._run(box, spec, work.run, mounts)
             with shop.meter.phase("commit"):
                 image = buildah.commit(box, self._root_ref((*work.chain, spec)), folder)
@@ -162,7 +163,7 @@ class Boxes:
             else:
                 assert artifact.sha256 is not None  # noqa: S101 - an sdist is pinned
                 shutil.copyfile(shop.get_file(name, artifact.sha256, artifact.file), folder / name)
-            box = stack.enter_context(buildah.working_container(self._whole_ref(builder), self._note))
+            box = self._start(stack, self._whole_ref(builder))
             python = f"{shop.project.target.prefix}/bin/python"
             argv = (python, "-I", "-c", _COMPILE, f"/mnt/{name}")
             env = {"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0", "HOME": "/tmp"}  # noqa: S108 - the box's
@@ -182,7 +183,7 @@ class Boxes:
 
     def start_compiler(self, chain: tuple[Spec, ...]) -> Outcome:
         """Start the bytecode compiler of a root's interpreter; one process serves every layer of the build."""
-        box = self._stack.enter_context(buildah.working_container(self._root_ref(chain), self._note))
+        box = self._start(self._stack, self._root_ref(chain))
         folder = self._stack.enter_context(self._shop.blobs.working_folder())
         argv = worker_argv(self._shop.project.target.interpreter, *buildah.PIPES)
         stdin, stdout = self._stack.enter_context(buildah.open_stream(box, argv, folder))
@@ -194,6 +195,18 @@ class Boxes:
         """The compiler that was started."""
         assert self._compiler is not None  # noqa: S101 - who asks waited for the task that starts it
         return self._compiler
+
+    def _start(self, stack: ExitStack, ref: str) -> buildah.Box:
+        """A container of an image that we brought into storage, until ``stack`` ends.
+
+        Raises LostError where somebody has removed that since, who need not share our cache and its locks.
+        """
+        try:
+            return stack.enter_context(buildah.working_container(ref, self._note))
+        except ToolError as error:
+            if _NO_IMAGE not in error.output:
+                raise
+            raise LostError(f"{ref} is gone from local storage", hint="build again", output=error.output) from error
 
     def _ensure(self, image: Image, ref: str) -> int:
         return import_image(image, ref, self._shop.blobs)

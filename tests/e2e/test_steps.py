@@ -8,6 +8,17 @@ from tests.e2e.tinyproject import Tiny
 
 pytestmark = pytest.mark.tools
 
+_TAKE_AWAY = """from buildkit.engine.boxes import Boxes
+from buildkit.tools import buildah
+kept = Boxes.ensure_image
+def ensure_image(self, chain):
+    Boxes.ensure_image = kept
+    size = kept(self, chain)
+    buildah.remove_image(self._root_ref(chain))
+    return size
+Boxes.ensure_image = ensure_image
+"""
+
 
 def test_steps_extend_the_root_underneath_the_layers(tiny: Tiny) -> None:
     app = tiny.build("app")
@@ -19,6 +30,17 @@ def test_steps_extend_the_root_underneath_the_layers(tiny: Tiny) -> None:
     assert shared == app.digests()
     assert tiny.run_image("tools", "cat", "/opt/tools/copy") == "of the recipe\nsweet\n"
     assert tiny.run_image("tools") == "hello from /app\n"
+    assert tiny.left_over() == []
+
+
+def test_a_root_that_somebody_removes_before_the_step_starts_in_it_is_had_again(tiny: Tiny) -> None:
+    """`cache gc` of another cache may, where both use one local storage."""
+    with tiny.after(_TAKE_AWAY):
+        ended = tiny.build("tools")
+    assert ":root-" in ended.text
+    assert " is gone from local storage; planning again" in ended.text
+    assert ended.built().keys() >= {"tools/write", "tools/link"}
+    assert tiny.run_image("tools", "cat", "/opt/tools/copy") == "of the recipe\nsweet\n"
     assert tiny.left_over() == []
 
 
