@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 _AGAIN = "build again"
 _WAITING = {
-    True: "waiting until the builds that use this cache have ended",
-    False: "waiting for `cache gc`, which has this cache for itself",
+    True: "waiting until the builds, and what else uses this cache, have ended",
+    False: "waiting for `cache gc` or `cache verify`, which has this cache for itself",
 }
 
 

@@ -13,9 +13,15 @@ from buildkit.upkeep.holdings import DOWNLOAD, WHEEL
 
 _UNITS = {"": 1, "b": 1} | {
     unit: base**power
-    for base, units in ((1000, ("kb", "mb", "gb", "tb")), (1024, ("kib", "mib", "gib", "tib")))
+    for base, units in (
+        (1000, ("kb", "mb", "gb", "tb")),
+        (1024, ("kib", "mib", "gib", "tib")),
+        (1024, ("k", "m", "g", "t")),  # as df, podman and Docker have it
+    )
     for power, unit in enumerate(units, 1)
 }
+
+_SIZE_HELP = "drop until the cache is no larger; 10GB are 10 * 1000^3 bytes, 10GiB and 10G are 10 * 1024^3"
 
 
 def cache(folder: Path, arguments: Sequence[str]) -> int:
@@ -56,7 +62,7 @@ def parse_cache_options(arguments: Sequence[str]) -> argparse.Namespace:
     ls.add_argument("--kind", choices=(*map(str, Kind), DOWNLOAD, WHEEL), help="only things of this kind")
     commands.add_parser("du", parents=[common], help="how much room what takes")
     gc = commands.add_parser("gc", parents=[common], help="drop what no stage needs")
-    gc.add_argument("--max-size", type=parse_size, metavar="10GB", help="drop until the cache is no larger")
+    gc.add_argument("--max-size", type=parse_size, metavar="10GB", help=_SIZE_HELP)
     gc.add_argument("--keep-days", type=_parse_days, metavar="N", help="keep what was used in the last N days (14)")
     gc.add_argument("--dry-run", action="store_true", help="say what would be dropped")
     commands.add_parser("verify", parents=[common], help="read everything again, and drop what is damaged")
@@ -66,10 +72,10 @@ def parse_cache_options(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of ``10GB``, ``1.5 GiB`` or ``5000``; raises ArgumentTypeError."""
+    """Bytes of ``10GB``, ``1.5 GiB``, ``10G`` (GiB) or ``5000``; raises ArgumentTypeError."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", text.lower())
     if found is None or found[2] not in _UNITS:
-        raise argparse.ArgumentTypeError(f"must be a size such as 10GB, 500MB, 1.5GiB or 5000, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a size such as 10GB, 500MB, 1.5GiB, 10G or 5000, not {text!r}")
     return int(float(found[1]) * _UNITS[found[2]])
 
 

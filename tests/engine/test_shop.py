@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from buildkit.cache.blobs import Blobs
 from buildkit.declare.project import parse_project
 from buildkit.digest import FileHash, Key
 from buildkit.engine.shop import Shop, open_shop
 from buildkit.errors import Interrupted, LostError
-from buildkit.events import Event, StepProgress
+from buildkit.events import Event, Note, StepProgress
 
 DATA = b"a wheel"
 KEY = Key.of(b"k")
@@ -37,6 +39,26 @@ def test_a_step_ends_soon_after_a_stop_was_asked_for(shop: Shop, said: list[Even
     with pytest.raises(Interrupted):
         report(2)
     assert said == [StepProgress(step="pack", done=1)]
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_who_waits_is_told_for_whom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[Event], alone: bool
+) -> None:
+    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path))
+    blobs, other = Blobs(tmp_path), ExitStack()
+    other.enter_context(blobs.in_use(alone=not alone, waiting=pytest.fail, stopped=lambda: False))
+
+    def say(event: Event) -> None:
+        said.append(event)
+        other.close()
+
+    with other, open_shop(parse_project("", tmp_path), say, 1, alone=alone):
+        pass
+    (note,) = said
+    assert isinstance(note, Note)
+    assert ("the builds, and what else uses this cache," in note.text) is alone
+    assert ("`cache gc` or `cache verify`" in note.text) is not alone
 
 
 def test_a_file_is_held_against_its_hash_and_removed_where_it_was_damaged(shop: Shop) -> None:

@@ -19,6 +19,7 @@ from buildkit.tools import storage as storage_tool
 from buildkit.tools.storage import StoredImage
 from buildkit.upkeep import gc
 from buildkit.upkeep.images import Leftovers
+from buildkit.upkeep.main import parse_size
 from tests.upkeep.stocked import DAY, Stocked
 
 Ask = Callable[..., Any]
@@ -180,6 +181,24 @@ def test_two_that_are_the_same_bytes_go_together_or_not_at_all(stocked: Stocked,
     assert names(ask("gc")) == []
     assert sorted(names(ask("gc", "--keep-days", "0"))) == ["a/x", "b/x"]
     assert stocked.tombstones() == {"a/x": "evicted by gc", "b/x": "evicted by gc"}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("5000", 5000),
+        ("10B", 10),
+        ("1kB", 1000),
+        ("10GB", 10**10),
+        ("10GiB", 10 << 30),
+        ("10G", 10 << 30),
+        ("1.5 k", 1536),
+        ("2m", 2 << 20),
+        ("1T", 1 << 40),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("wrong", ["10Q", "-1", "GB", "1e9", ""])
