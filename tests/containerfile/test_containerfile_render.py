@@ -76,6 +76,7 @@ def test_a_root_is_made_by_mmdebstrap_at_exact_versions_and_no_tool_reaches_the_
     script = side(made, "base-root.sh")
     assert "./usr/share/man/" in script
     assert "ml:x:1000:1000::/home/ml:/usr/sbin/nologin" in script
+    assert found["tools"].startswith("RUN export DEBIAN_FRONTEND=noninteractive ")
     assert found["base"] == "COPY --from=base-rootfs /rootfs/ /\n\n"
     assert "FROM scratch AS base" in made.text
     assert "FROM base AS runtime" in made.text
