@@ -2,11 +2,15 @@
 
 The schema's version is kept in ``PRAGMA user_version``; ``_STEPS[n]`` leads from version n to n + 1, all steps in one
 exclusive transaction, so that a crash leaves the old version whole.
+
+Rows that a build acts on have a sum over the columns that are believed (`SUMMED`): a row that was damaged is as if
+there were none. The others only say something, or are no more than a hash, which is another's once a bit is flipped.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import sqlite3
 import threading
@@ -22,6 +26,7 @@ from buildkit.tools.room import is_full
 
 _BUSY_SECONDS = 30
 _DAMAGED = "it is damaged: remove it, and layers are built again"
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError, zlib.error)
 _STEPS = (
     """
 CREATE TABLE layers (key TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL, recipe TEXT NOT NULL,
@@ -59,10 +64,45 @@ CREATE TABLE checksums (sha256 TEXT PRIMARY KEY, sha512 TEXT NOT NULL, used REAL
 CREATE TABLE natives (digest TEXT PRIMARY KEY, facts BLOB NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
 CREATE TABLE starts (key TEXT PRIMARY KEY, said TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
 """,
+    """
+UPDATE layers SET sum = sum_of(key, kind, name, blobs, env, seconds, built, times, claims)
+  WHERE sum IN ('', sum_of(key, blobs, env));
+ALTER TABLE wheels ADD COLUMN sum TEXT NOT NULL DEFAULT '';
+UPDATE wheels SET sum = sum_of(key, file, sha256, seconds, built);
+ALTER TABLE files ADD COLUMN sum TEXT NOT NULL DEFAULT '';
+UPDATE files SET sum = sum_of(device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns);
+ALTER TABLE builds ADD COLUMN sum TEXT NOT NULL DEFAULT '';
+UPDATE builds SET sum = sum_of(stage, image, digest, started, seconds, report);
+ALTER TABLE verdicts ADD COLUMN sum TEXT NOT NULL DEFAULT '';
+UPDATE verdicts SET sum = sum_of(sha256, rules, scan, seconds, scanned);
+ALTER TABLE checksums ADD COLUMN sum TEXT NOT NULL DEFAULT '';
+UPDATE checksums SET sum = sum_of(sha256, sha512);
+ALTER TABLE natives ADD COLUMN sum TEXT NOT NULL DEFAULT '';
+UPDATE natives SET sum = sum_of(digest, facts, at);
+ALTER TABLE starts ADD COLUMN sum TEXT NOT NULL DEFAULT '';
+UPDATE starts SET sum = sum_of(key, said, at);
+""",
 )
 VERSION = len(_STEPS)
 
+# All but what changes when a row is used, recipes, which are held against their keys, and zlib's contents.
+SUMMED = {
+    "layers": "key, kind, name, blobs, env, seconds, built, times, claims",
+    "wheels": "key, file, sha256, seconds, built",
+    "files": "device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns",
+    "builds": "stage, image, digest, started, seconds, report",
+    "verdicts": "sha256, rules, scan, seconds, scanned",
+    "checksums": "sha256, sha512",
+    "natives": "digest, facts, at",
+    "starts": "key, said, at",
+}
+
 Values = tuple[Any, ...]
+
+
+def sum_of(*values: Any) -> str:  # noqa: ANN401 - what SQLite has
+    """What tells that a row's values are those that were written; a number of a REAL column must be a float."""
+    return hashlib.sha256("\0".join(map(str, values)).encode()).hexdigest()[:16]
 
 
 class Database:
@@ -112,6 +152,23 @@ class Database:
         with self._lock, _explained(self._path):
             self._db.execute(statement, values)
 
+    def whole(self, table: str, condition: str, values: Values = (), *, also: str = "") -> list[Any]:
+        """The believed columns (`SUMMED`) of the rows of which none was damaged, and those that ``also`` names.
+
+        ``condition`` is what follows the table's name; one that ends in ``IN`` is for ``values``, however many.
+        """
+        columns = SUMMED[table]
+        query = f"SELECT sum, {columns}{also and ', '}{also} FROM {table} {condition}"  # noqa: S608 - our own words
+        rows = self.select_in(query, values) if condition.endswith(" IN") else self.select(query, values)
+        end = columns.count(",") + 2
+        return [row[1:] for row in rows if row[0] == sum_of(*row[1:end])]
+
+    def put(self, table: str, believed: Values, **more: object) -> None:
+        """Write a row of these believed columns (`SUMMED`) and ``more``, with its sum, over one of the same key."""
+        columns = ", ".join([SUMMED[table], *more, "sum"])
+        row = (*believed, *more.values(), sum_of(*believed))
+        self.write(f"INSERT OR REPLACE INTO {table} ({columns}) VALUES ({','.join('?' * len(row))})", row)  # noqa: S608
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is written in the block, or nothing; nobody else waits for us if it fails."""
@@ -129,7 +186,7 @@ class Database:
         """Say that the file is damaged, where a value cannot be read as what it should be."""
         try:
             yield
-        except (ValueError, TypeError, KeyError, zlib.error) as error:
+        except _UNREADABLE as error:
             raise BuildError(f"{self._path}: the ledger cannot be used: {error}", hint=_DAMAGED) from error
 
     def _prepare(self) -> None:
@@ -141,6 +198,7 @@ class Database:
             return
         self._refuse_newer(version)
         self._switch_to_wal()
+        self._db.create_function("sum_of", -1, sum_of)
         with closing(self._db.cursor()) as cursor:
             cursor.execute("BEGIN EXCLUSIVE")
             (version,) = cursor.execute("PRAGMA user_version").fetchone()  # another process may have been first

@@ -1,23 +1,22 @@
 """The ledger: what was made from which recipe.
 
-Tables (schema version 4):
+Tables (schema version 5); those with a star have a sum by which a damaged row is known (cache/database.py):
 
-    layers      key, kind, name, recipe (JSON), blobs (JSON), env (JSON), contents (zlib JSON), seconds, built, used,
+    layers *    key, kind, name, recipe (JSON), blobs (JSON), env (JSON), contents (zlib JSON), seconds, built, used,
                 times          how often it was built; a row outlives its blobs, so that what was evicted is known
                 claims (JSON)          the paths in short (oci/claims.py); contents are empty where only those are known
-                sum          of key, blobs and env: a row that was damaged is as if there were none
-    wheels      key, recipe, file, sha256, seconds, built, used          compiled from sdists and trees
+    wheels *    key, recipe, file, sha256, seconds, built, used          compiled from sdists and trees
     downloads   sha256, name, size, seconds, fetched, used
-    files       device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns          the stat index
-    builds      id, stage, image, digest, started, seconds, report (JSON of the report)
+    files *     device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns          the stat index
+    builds *    id, stage, image, digest, started, seconds, report (JSON of the report)
     phases      build, name, seconds, cpu (seconds), read, written (bytes)
     tombstones  key, name, why, at          layers whose blobs were taken away on purpose, until they are built again
     checked     key          sets of layers that were found free of collisions
     remote      repository, digest, seen          blobs that a registry has
-    verdicts    sha256, rules, scan (JSON), seconds, scanned, used          of model files (cache/verdicts.py)
-    checksums   sha256, sha512, used          of files that were scanned
-    natives     digest, facts (zlib JSON), at          native files of blobs (cache/natives.py)
-    starts      key, said (JSON), at          what was said of sets of layers that may not start
+    verdicts *  sha256, rules, scan (JSON), seconds, scanned, used          of model files (cache/verdicts.py)
+    checksums * sha256, sha512, used          of files that were scanned
+    natives *   digest, facts (zlib JSON), at          native files of blobs (cache/natives.py)
+    starts *    key, said (JSON), at          what was said of sets of layers that may not start
 
 Times are seconds since the epoch. A row is written after the blobs it names are on the disk.
 """
@@ -29,9 +28,9 @@ import time
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from buildkit.cache.database import Database
+from buildkit.cache.database import Database, sum_of
 from buildkit.digest import DiffId, Digest, FileHash, Key, canonical_json
 from buildkit.layers.member import Compression
 from buildkit.oci.blob import Blob, Made
@@ -60,17 +59,37 @@ class Tombstone:
     at: float
 
 
+class Layer(NamedTuple):
+    """The columns of a layer that are believed, as they are stored."""
+
+    key: str
+    kind: str
+    name: str
+    blobs: str
+    env: str
+    seconds: float
+    built: float
+    times: int
+    claims: str
+
+
 class Ledger(Database):
     """What builds write down and look up."""
 
     def find(self, keys: Iterable[Key]) -> dict[Key, Made]:
         """What is known of these keys."""
-        rows = self.select_in("SELECT key, blobs, env, seconds, sum FROM layers WHERE key IN", [k.hex for k in keys])
-        return {
-            Key(key): Made(blobs=read_blobs(blobs), seconds=seconds, env=_env(env))
-            for key, blobs, env, seconds, found in rows
-            if found in ("", _sum(key, blobs, env))  # a row of schema 1 has none
-        }
+        with self.decoding():
+            return {
+                Key(row.key): Made(blobs=read_blobs(row.blobs), seconds=row.seconds, env=_texts(row.env))
+                for row in self._layers(keys)
+            }
+
+    def is_damaged(self, key: Key) -> bool:
+        """Whether there is a row of a layer, but none to be believed."""
+        return not self._layers([key]) and self.one("SELECT 1 FROM layers WHERE key = ?", (key.hex,)) is not None
+
+    def _layers(self, keys: Iterable[Key]) -> list[Layer]:
+        return [Layer(*row) for row in self.whole("layers", "WHERE key IN", tuple(key.hex for key in keys))]
 
     def add(self, key: Key, kind: str, name: str, recipe: str, made: Made, contents: Sequence[tuple[str, str]]) -> None:
         """Record what a recipe came to; its blobs are on the disk already. ``contents`` lists owned paths."""
@@ -99,15 +118,15 @@ class Ledger(Database):
     def _add(
         self, key: Key, about: tuple[str, str, str], made: Made, listing: bytes, claims: str, *, built: int
     ) -> None:
+        kind, name, recipe = about
         blobs = [[b.digest.hex, b.diff_id.hex, b.size, b.unpacked, b.compression.value] for b in made.blobs]
-        now, told = time.time(), (json.dumps(blobs), json.dumps(made.env))
-        row = (key.hex, *about, *told, listing, made.seconds, now, now)
+        now = time.time()
         with self.transaction():
-            self.write(
-                "INSERT OR REPLACE INTO layers VALUES (?,?,?,?,?,?,?,?,?,?,"
-                "? + COALESCE((SELECT times FROM layers WHERE key = ?), 0), ?, ?)",
-                (*row, built, key.hex, claims, _sum(key.hex, *told)),
-            )
+            before = next((row for row in self._layers([key]) if row.times), None)
+            times = built + (before.times if before else 0)
+            seconds = before.seconds if before and not built else float(made.seconds)  # what it took here
+            row = Layer(key.hex, kind, name, json.dumps(blobs), json.dumps(made.env), seconds, now, times, claims)
+            self.put("layers", row, recipe=recipe, contents=listing, used=now)
             self.write("DELETE FROM tombstones WHERE key = ?", (key.hex,))
 
     def contents(self, key: Key) -> list[tuple[str, str]] | None:
@@ -125,14 +144,13 @@ class Ledger(Database):
 
     def claims(self, keys: Iterable[Key]) -> dict[Key, tuple[str, ...]]:
         """The claims of layers."""
-        rows = self.select_in("SELECT key, claims, contents FROM layers WHERE key IN", [k.hex for k in keys])
+        rows = self.whole("layers", "WHERE key IN", tuple(key.hex for key in keys), also="contents")
         with self.decoding():
-            return {Key(key): _claims(claims, listing) for key, claims, listing in rows}
+            return {Key(row[0]): _claims(row[-2], row[-1]) for row in rows}
 
     def describe(self, keys: Iterable[Key]) -> dict[Key, tuple[str, str]]:
         """Kind and name under which keys are known."""
-        rows = self.select_in("SELECT key, kind, name FROM layers WHERE key IN", [k.hex for k in keys])
-        return {Key(key): (kind, name) for key, kind, name in rows}
+        return {Key(row.key): (row.kind, row.name) for row in self._layers(keys)}
 
     def add_remote(self, repository: str, digests: Iterable[Digest]) -> None:
         """Record that a repository has blobs."""
@@ -144,13 +162,8 @@ class Ledger(Database):
     def remote(self, repository: str) -> frozenset[Digest]:
         """Blobs that a repository was seen to have."""
         rows = self.select("SELECT digest FROM remote WHERE repository = ?", (repository,))
-        return frozenset(Digest(digest) for (digest,) in rows)
-
-    def recipe(self, key: str) -> tuple[str, str] | None:
-        """Name and recipe of a layer, or the recipe of a compiled wheel under no name; None for an unknown key."""
-        query = "SELECT name, recipe FROM layers WHERE key = ? UNION ALL SELECT '', recipe FROM wheels WHERE key = ?"
-        row = self.one(query, (key, key))
-        return None if row is None else (row[0], row[1])
+        with self.decoding():
+            return frozenset(Digest(digest) for (digest,) in rows)
 
     def touch(self, keys: Sequence[Key]) -> None:
         """Note that layers were used, at most once an hour."""
@@ -159,19 +172,18 @@ class Ledger(Database):
     def tombstones(self, keys: Iterable[Key]) -> dict[Key, Tombstone]:
         """What is said of layers that were taken away."""
         rows = self.select_in("SELECT key, why, at FROM tombstones WHERE key IN", [k.hex for k in keys])
-        return {Key(key): Tombstone(why, at) for key, why, at in rows}
+        with self.decoding():
+            return {Key(key): read_tombstone_row(why, at) for key, why, at in rows}
 
     def find_wheel(self, key: Key) -> tuple[str, FileHash] | None:
         """File name and hash of a compiled wheel."""
-        row = self.one("SELECT file, sha256 FROM wheels WHERE key = ?", (key.hex,))
-        with self.decoding():
-            return None if row is None else (row[0], FileHash(row[1]))
+        rows = self.whole("wheels", "WHERE key = ?", (key.hex,))
+        return (rows[0][1], FileHash(rows[0][2])) if rows else None
 
     def add_wheel(self, key: Key, recipe: str, file: str, sha256: FileHash, seconds: float) -> None:
         """Record a compiled wheel."""
         now = time.time()
-        row = (key.hex, recipe, file, sha256.hex, seconds, now, now)
-        self.write("INSERT OR REPLACE INTO wheels VALUES (?,?,?,?,?,?,?)", row)
+        self.put("wheels", (key.hex, file, sha256.hex, float(seconds), now), recipe=recipe, used=now)
 
     def touch_wheels(self, keys: Sequence[Key]) -> None:
         """Note that compiled wheels were used, at most once an hour."""
@@ -188,17 +200,18 @@ class Ledger(Database):
 
     def find_file(self, stat: StatKey) -> tuple[FileHash, int] | None:
         """Hash of a file that looks unchanged, and when (ns) its hashing began."""
+        place = (_signed(stat.device), _signed(stat.inode), stat.size, stat.mtime_ns, stat.ctime_ns)
         row = self.one(
-            "SELECT sha256, hashed_ns FROM files WHERE device=? AND inode=? AND size=? AND mtime_ns=? AND ctime_ns=?",
-            (_signed(stat.device), _signed(stat.inode), stat.size, stat.mtime_ns, stat.ctime_ns),
+            "SELECT sum, sha256, hashed_ns FROM files "
+            "WHERE device=? AND inode=? AND size=? AND mtime_ns=? AND ctime_ns=?",
+            place,
         )
-        with self.decoding():
-            return None if row is None else (FileHash(row[0]), row[1])
+        return (FileHash(row[1]), row[2]) if row and row[0] == sum_of(*place, *row[1:]) else None
 
     def add_file(self, stat: StatKey, sha256: FileHash, hashed_ns: int) -> None:
         """Record a file's hash."""
-        row = (_signed(stat.device), _signed(stat.inode), stat.size, stat.mtime_ns, stat.ctime_ns)
-        self.write("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?)", (*row, sha256.hex, hashed_ns))
+        place = (_signed(stat.device), _signed(stat.inode), stat.size, stat.mtime_ns, stat.ctime_ns)
+        self.put("files", (*place, sha256.hex, hashed_ns))
 
     def is_checked(self, key: Key) -> bool:
         """Whether this set of layers was found free of collisions."""
@@ -210,9 +223,9 @@ class Ledger(Database):
 
     def add_build(self, report: dict[str, Any], started: float) -> None:
         """Record a finished build by its report."""
-        row = (report["stage"], report["image"], report["digest"], started, report["seconds"], canonical_json(report))
+        named = (report["stage"], report["image"], report["digest"])
         with self.transaction():
-            self.write("INSERT INTO builds VALUES (NULL,?,?,?,?,?,?)", row)
+            self.put("builds", (*named, float(started), float(report["seconds"]), canonical_json(report)))
             (build,) = self.one("SELECT last_insert_rowid()")
             for name, spent in report["timings"].items():
                 row = (build, name, spent["seconds"], spent["cpu"], spent["read"], spent["written"])
@@ -220,18 +233,22 @@ class Ledger(Database):
 
     def builds(self, stage: str, image: str, count: int) -> list[tuple[float, dict[str, Any]]]:
         """Start (seconds since the epoch) and report of a stage's last builds, the latest first."""
-        query = "SELECT started, report FROM builds WHERE stage = ? AND image = ? ORDER BY id DESC LIMIT ?"
-        rows = self.select(query, (stage, image, count))
+        last = "WHERE stage = ? AND image = ? ORDER BY id DESC LIMIT ?"
+        rows = self.whole("builds", last, (stage, image, count))
+        if len(rows) < count:  # few, or some of them damaged
+            rows = self.whole("builds", last, (stage, image, -1))[:count]
         with self.decoding():
-            return [(started, json.loads(report)) for started, report in rows]
+            return [(row[3], json.loads(row[5])) for row in rows]
 
     def phases(self, builds: int) -> list[tuple[str, str, float, float, float, int, int]]:
         """Stage, phase, start of the build, seconds, CPU seconds, bytes read and written, of the last builds."""
-        return self.select(
+        rows = self.select(
             "SELECT stage, name, started, phases.seconds, cpu, read, written FROM phases JOIN builds ON id = build "
             "WHERE id > (SELECT MAX(id) FROM builds) - ? ORDER BY id, phases.seconds DESC",
             (builds,),
         )
+        with self.decoding():
+            return [(str(a), str(b), float(c), float(d), float(e), int(f), int(g)) for a, b, c, d, e, f, g in rows]
 
     def last_recipes(self, stage: str, image: str) -> dict[str, str]:
         """Layer name to recipe of the last build of a stage's image (of this project); empty before the first."""
@@ -241,27 +258,39 @@ class Ledger(Database):
         with self.decoding():
             keys = {layer["key"].removeprefix("sha256:"): layer["name"] for layer in builds[0][1]["layers"]}
         rows = self.select_in("SELECT key, recipe FROM layers WHERE key IN", list(keys))
-        return {keys[key]: recipe for key, recipe in rows if Key.of(recipe.encode()).hex == key}
+        return {keys[key]: recipe for key, recipe in rows if is_recipe_of(key, recipe)}
 
     def times_to_build(self) -> list[tuple[str, int, float]]:
-        """Kind, unpacked bytes and seconds of layers that were built of late."""
-        query = "SELECT kind, blobs, seconds FROM layers WHERE seconds > 0 ORDER BY built DESC LIMIT ?"
-        rows = self.select(query, (_RECENT,))
+        """Kind, unpacked bytes and seconds of layers that were built of late.
+
+        Another machine's seconds are those of a kind that was never built here.
+        """
+        rows = self.whole(
+            "layers",
+            "WHERE seconds > 0 AND (times > 0 OR kind NOT IN (SELECT kind FROM layers WHERE times > 0 AND seconds > 0))"
+            " ORDER BY built DESC LIMIT ?",
+            (_RECENT,),
+        )
         with self.decoding():
-            return [(kind, sum(x.unpacked for x in read_blobs(blobs)), float(seconds)) for kind, blobs, seconds in rows]
+            layers = (Layer(*row) for row in rows)
+            return [(one.kind, sum(blob.unpacked for blob in read_blobs(one.blobs)), one.seconds) for one in layers]
 
     def times_to_fetch(self) -> list[tuple[int, float]]:
         """Bytes and seconds of downloads."""
-        return self.select("SELECT size, seconds FROM downloads ORDER BY fetched DESC LIMIT ?", (_RECENT,))
+        rows = self.select("SELECT size, seconds FROM downloads ORDER BY fetched DESC LIMIT ?", (_RECENT,))
+        with self.decoding():
+            return [(int(size), float(seconds)) for size, seconds in rows]
 
     def times_to_import(self) -> list[tuple[int, float]]:
         """Bytes and seconds of imports into local storage."""
         rows = self.select(
-            "SELECT json_extract(report, '$.bytes.imported'), json_extract(report, '$.phases.import') "
-            "FROM builds WHERE json_extract(report, '$.bytes.imported') > 0 ORDER BY id DESC LIMIT ?",
+            "SELECT CASE WHEN json_valid(report) THEN json_extract(report, '$.bytes.imported') END AS size, "
+            "CASE WHEN json_valid(report) THEN json_extract(report, '$.phases.import') END "
+            "FROM builds WHERE size > 0 ORDER BY id DESC LIMIT ?",
             (_RECENT,),
         )
-        return [(size, seconds) for size, seconds in rows if seconds]
+        with self.decoding():
+            return [(int(size), float(seconds)) for size, seconds in rows if seconds]
 
     def _touch(self, table: str, column: str, values: Sequence[str]) -> None:
         now = time.time()
@@ -271,8 +300,16 @@ class Ledger(Database):
             self.write(f"UPDATE {table} SET used = ? WHERE {column} = ?", (now, value))  # noqa: S608
 
 
-def _sum(key: str, blobs: str, env: str) -> str:
-    return FileHash.of(f"{key}\0{blobs}\0{env}".encode()).hex[:16]
+def is_recipe_of(key: str, recipe: object) -> bool:
+    """Whether a recipe is the one that a key was made of; one that was damaged is not."""
+    return isinstance(recipe, str) and Key.of(recipe.encode()).hex == key
+
+
+def read_tombstone_row(why: object, at: Any) -> Tombstone:  # noqa: ANN401 - what SQLite has
+    """Why and when; raises TypeError and ValueError for what was damaged."""
+    if not isinstance(why, str):
+        raise TypeError(f"no text: {why!r}")
+    return Tombstone(why, float(at))
 
 
 def read_blobs(text: str) -> tuple[Blob, ...]:
@@ -285,11 +322,11 @@ def read_blobs(text: str) -> tuple[Blob, ...]:
 
 def _claims(text: str, listing: bytes) -> tuple[str, ...]:
     if text:
-        return tuple(json.loads(text))
+        return _texts(text)
     return claims_of(path for path, _ in json.loads(zlib.decompress(listing)))  # a row of schema 1
 
 
-def _env(text: str) -> tuple[str, ...]:
+def _texts(text: str) -> tuple[str, ...]:
     return tuple(json.loads(text))
 
 

@@ -20,28 +20,27 @@ class Natives:
 
     def said(self, key: Key) -> tuple[str, ...] | None:
         """What a check of these layers under this config said; None for one that was never made."""
-        row = self._ledger.one("SELECT said FROM starts WHERE key = ?", (key.hex,))
+        rows = self._ledger.whole("starts", "WHERE key = ?", (key.hex,))
         with suppress(ValueError):
-            said = json.loads(row[0]) if row else None
+            said = json.loads(rows[0][1]) if rows else None
             return tuple(str(line) for line in said) if isinstance(said, list) else None
         return None
 
     def say(self, key: Key, lines: Sequence[str]) -> None:
         """Keep it."""
-        row = (key.hex, json.dumps(lines), time.time())
-        self._ledger.write("INSERT OR REPLACE INTO starts VALUES (?,?,?)", row)
+        self._ledger.put("starts", (key.hex, json.dumps(lines), time.time()))
 
     def find(self, digests: Iterable[Digest]) -> dict[Digest, bytes]:
         """The facts of blobs, as `facts.encode_facts` writes them."""
-        rows = self._ledger.select_in("SELECT digest, facts FROM natives WHERE digest IN", [d.hex for d in digests])
-        return {Digest(digest): facts for digest, facts in rows if isinstance(facts, bytes)}
+        rows = self._ledger.whole("natives", "WHERE digest IN", tuple(digest.hex for digest in digests))
+        return {Digest(digest): facts for digest, facts, _ in rows}
 
     def hollow(self, digests: Iterable[Digest]) -> frozenset[Digest]:
         """Those of blobs that are known to hold nothing native."""
-        nothing = f"SELECT digest FROM natives WHERE facts = x'{NOTHING.hex()}' AND digest IN"  # noqa: S608 - our own
-        rows = self._ledger.select_in(nothing, [digest.hex for digest in digests])
-        return frozenset(Digest(digest) for (digest,) in rows)
+        nothing = f"WHERE facts = x'{NOTHING.hex()}' AND digest IN"
+        rows = self._ledger.whole("natives", nothing, tuple(digest.hex for digest in digests))
+        return frozenset(Digest(digest) for digest, _, _ in rows)
 
     def add(self, digest: Digest, facts: bytes) -> None:
         """Keep those of a blob."""
-        self._ledger.write("INSERT OR REPLACE INTO natives VALUES (?,?,?)", (digest.hex, facts, time.time()))
+        self._ledger.put("natives", (digest.hex, facts, time.time()))

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from buildkit.cache.database import Database
-from buildkit.digest import Key
+from buildkit.cache.ledger import Layer, is_recipe_of
 
 _BUILDS = 1000
 
@@ -30,25 +30,24 @@ def find_recipe(ledger: Database, key: str) -> tuple[str, str] | None:
     A recipe that was altered since counts for none.
     """
     query = "SELECT name, recipe FROM layers WHERE key = ? UNION ALL SELECT '', recipe FROM wheels WHERE key = ?"
-    row = ledger.one(query, (key, key))
-    return None if row is None or Key.of(row[1].encode()).hex != key else (row[0], row[1])
+    rows = ledger.select(query, (key, key))
+    return next(((str(name), recipe) for name, recipe in rows if is_recipe_of(key, recipe)), None)
 
 
 def find_built(ledger: Database, keys: Iterable[str]) -> dict[str, Built]:
     """When layers were last built here, of those that were."""
     wanted = set(keys)
-    rows = ledger.select_in("SELECT key, built FROM layers WHERE times > 0 AND key IN", sorted(wanted))
-    found = {key: Built(at=at) for key, at in rows}
+    rows = ledger.whole("layers", "WHERE times > 0 AND key IN", tuple(sorted(wanted)))
+    found = {row.key: Built(at=row.built) for row in (Layer(*row) for row in rows)}
     told: set[str] = set()
-    query = "SELECT started, stage, report FROM builds WHERE instr(report, '\"built\"') ORDER BY id DESC LIMIT ?"
-    for started, stage, report in ledger.select(query, (_BUILDS,)):
+    condition = "WHERE instr(report, '\"built\"') ORDER BY id DESC LIMIT ?"
+    for stage, _image, _digest, started, _seconds, report in ledger.whole("builds", condition, (_BUILDS,)):
         with ledger.decoding():
-            layers = json.loads(report)["layers"]
-        for layer in layers:
-            key = layer["key"].removeprefix("sha256:")
-            if layer["source"] == "built" and key in wanted - told:
-                found[key] = Built(at=started, stage=stage, why=layer["why"])
-                told.add(key)
+            layers = [layer for layer in json.loads(report)["layers"] if layer["source"] == "built"]
+            named = {layer["key"].removeprefix("sha256:"): layer["why"] for layer in layers}
+        for key in named.keys() & (wanted - told):
+            found[key] = Built(at=started, stage=stage, why=named[key])
+            told.add(key)
         if told == wanted:
             break
     return found

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
-from buildkit.cache.ledger import Ledger, StatKey, Tombstone, read_blobs
+from buildkit.cache.database import SUMMED, sum_of
+from buildkit.cache.ledger import Layer, Ledger, StatKey, Tombstone, read_blobs, read_tombstone_row
 from buildkit.cache.past import find_recipe
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError
 from buildkit.oci.blob import Blob
 
+ROW_DAMAGED = "row damaged"  # how a tombstone begins
 _DAY = 86400.0
 _ROWS_DAYS = 180  # that a row outlives its blobs, unused
 _FILES_DAYS = 90
@@ -91,6 +94,15 @@ class Still:
     files: Collection[StatKey]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dropped:
+    """A damaged row of ``table`` that was removed; a layer's has a name, and a key if that can still be read."""
+
+    table: str
+    name: str
+    key: Key | None
+
+
 class Stock:
     """What upkeep asks of a ledger, and does to it."""
 
@@ -99,42 +111,55 @@ class Stock:
 
     def layers(self) -> tuple[LayerRow, ...]:
         """Every layer that is known."""
-        rows = self._ledger.select("SELECT key, kind, name, blobs, seconds, built, used, times FROM layers")
+        rows = self._ledger.whole("layers", "", also="used")
         with self._ledger.decoding():
-            return tuple(
-                LayerRow(
-                    key=Key(key),
-                    kind=kind,
-                    name=name,
-                    blobs=read_blobs(blobs),
-                    seconds=float(seconds),
-                    built=float(built),
-                    used=float(used),
-                    times=int(times),
-                )
-                for key, kind, name, blobs, seconds, built, used, times in rows
-            )
+            return tuple(_layer_row(Layer(*row), used) for *row, used in rows)
 
     def wheels(self) -> tuple[WheelRow, ...]:
         """Every compiled wheel that is known."""
-        rows = self._ledger.select("SELECT key, file, sha256, seconds, built, used FROM wheels")
-        return tuple(
-            WheelRow(key=Key(key), file=file, sha256=FileHash(sha256), seconds=seconds, built=built, used=used)
-            for key, file, sha256, seconds, built, used in rows
-        )
+        rows = self._ledger.whole("wheels", "", also="used")
+        with self._ledger.decoding():
+            return tuple(
+                WheelRow(key=Key(key), file=file, sha256=FileHash(hash_), seconds=took, built=built, used=float(used))
+                for key, file, hash_, took, built, used in rows
+            )
 
     def downloads(self) -> tuple[DownloadRow, ...]:
         """Every download that is known, also of files that were removed since."""
         rows = self._ledger.select("SELECT sha256, name, size, seconds, fetched, used FROM downloads")
-        return tuple(
-            DownloadRow(sha256=FileHash(sha256), name=name, size=size, seconds=seconds, fetched=fetched, used=used)
-            for sha256, name, size, seconds, fetched, used in rows
-        )
+        with self._ledger.decoding():
+            return tuple(
+                DownloadRow(
+                    sha256=FileHash(sha256),
+                    name=str(name),
+                    size=int(size),
+                    seconds=float(seconds),
+                    fetched=float(fetched),
+                    used=float(used),
+                )
+                for sha256, name, size, seconds, fetched, used in rows
+            )
 
     def tombstones(self) -> dict[Key, Tombstone]:
         """What is said of all layers and compiled wheels that were taken away."""
         rows = self._ledger.select("SELECT key, why, at FROM tombstones")
-        return {Key(key): Tombstone(why, at) for key, why, at in rows}
+        with self._ledger.decoding():
+            return {Key(key): read_tombstone_row(why, at) for key, why, at in rows}
+
+    def drop_damaged(self) -> tuple[Dropped, ...]:
+        """Remove the rows that were damaged, and say so of layers, for a build to say why it builds them anew."""
+        found = [dropped for table in SUMMED for dropped in self._drop_damaged(table)]
+        self.bury([(one.key, one.name) for one in found if one.key], f"{ROW_DAMAGED}, found by verify")
+        return tuple(found)
+
+    def _drop_damaged(self, table: str) -> Iterator[Dropped]:
+        named = "key, name" if table == "layers" else "NULL, ''"
+        query = f"SELECT {named}, CAST(sum AS BLOB), sum, {SUMMED[table]} FROM {table}"  # noqa: S608 - our own words
+        for key, name, raw, total, *row in self._ledger.select(query):
+            if total != sum_of(*row):
+                with self._ledger.transaction():  # of a sum: the key may be what was damaged
+                    self._ledger.write(f"DELETE FROM {table} WHERE CAST(sum AS BLOB) IS ?", (raw,))  # noqa: S608
+                yield Dropped(table=table, name=str(name), key=_read_key(key))
 
     def recipe(self, key: Key) -> str:
         """The recipe of a layer or a compiled wheel, as JSON; empty for an unknown key."""
@@ -143,9 +168,9 @@ class Stock:
 
     def parts(self, key: Key) -> tuple[Part, ...]:
         """Builds that a layer took part in (those that did something), the latest first."""
-        query = "SELECT image, started, report FROM builds WHERE instr(report, ?) ORDER BY id DESC"
         parts = []
-        for image, started, report in self._ledger.select(query, (str(key),)):
+        builds = self._ledger.whole("builds", "WHERE instr(report, ?) ORDER BY id DESC", (str(key),))
+        for _stage, image, _digest, started, _seconds, report in builds:
             with self._ledger.decoding():
                 layers = [layer for layer in json.loads(report)["layers"] if layer["key"] == str(key)]
                 parts += [Part(image=image, started=started, source=x["source"], why=x["why"]) for x in layers[:1]]
@@ -197,17 +222,15 @@ class Stock:
 
     def _forget(self, table: str, before: float, kept: Collection[Key]) -> int:
         rows = self._ledger.select(f"SELECT key FROM {table} WHERE used < ?", (before,))  # noqa: S608
-        keys = [key for (key,) in rows if Key(key) not in kept]
-        return self._delete(table, "key", keys)
+        return self._delete(table, "key", _others(rows, kept))
 
     def _forget_downloads(self, kept: Collection[FileHash], now: float) -> int:
         rows = self._ledger.select("SELECT sha256 FROM downloads WHERE used < ?", (_old(now),))
-        return self._delete("downloads", "sha256", [h for (h,) in rows if FileHash(h) not in kept])
+        return self._delete("downloads", "sha256", _others(rows, kept))
 
     def _forget_tombstones(self, still: Still, now: float) -> int:
         """Those of what is there again, and of what nothing else is known of any more."""
-        rows = self._ledger.select("SELECT key FROM tombstones")
-        again = self._delete("tombstones", "key", [key for (key,) in rows if Key(key) in still.present])
+        again = self._delete("tombstones", "key", [key.hex for key in still.present])
         query = (
             "DELETE FROM tombstones WHERE at < ? AND key NOT IN (SELECT key FROM layers UNION SELECT key FROM wheels)"
         )
@@ -232,7 +255,7 @@ class Stock:
 
     def _forget_checked(self, kept: Collection[Key]) -> int:
         rows = self._ledger.select("SELECT key FROM checked")
-        return self._delete("checked", "key", [key for (key,) in rows if Key(key) not in kept])
+        return self._delete("checked", "key", _others(rows, kept))
 
     def _delete(self, table: str, column: str, values: Sequence[str]) -> int:
         query = f"DELETE FROM {table} WHERE {column} = ?"  # noqa: S608
@@ -253,6 +276,31 @@ class Stock:
 
     def _checkpoint(self, kind: str) -> None:
         self._ledger.select(f"PRAGMA wal_checkpoint({kind})")
+
+
+def _layer_row(row: Layer, used: Any) -> LayerRow:  # noqa: ANN401 - what SQLite has
+    return LayerRow(
+        key=Key(row.key),
+        kind=row.kind,
+        name=row.name,
+        blobs=read_blobs(row.blobs),
+        seconds=row.seconds,
+        built=row.built,
+        used=float(used),
+        times=row.times,
+    )
+
+
+def _others(rows: Iterable[tuple[str]], kept: Collection[Key] | Collection[FileHash]) -> list[str]:
+    """Keys and hashes but those that are kept; of damaged rows they may be anything."""
+    hexes = {one.hex for one in kept}
+    return [text for (text,) in rows if text not in hexes]
+
+
+def _read_key(key: Any) -> Key | None:  # noqa: ANN401 - what SQLite has
+    with suppress(ValueError, TypeError):
+        return Key(key)
+    return None
 
 
 def _old(now: float) -> float:

@@ -29,28 +29,31 @@ class Verdicts:
     def find(self, hashes: Iterable[FileHash], rules: str) -> dict[FileHash, Scan]:
         """The scans of these contents under ``rules``; their findings have no path."""
         wanted = [one.hex for one in hashes]
-        query = "SELECT sha256, scan, used, rules FROM verdicts WHERE sha256 IN"
-        rows = [row for row in self._ledger.select_in(query, wanted) if row[3] == rules]
-        now = time.time()
-        stale = [sha256 for sha256, _, used, _ in rows if not 0 <= now - used < _TOUCH_SECONDS]
-        for sha256 in stale:
-            self._ledger.write("UPDATE verdicts SET used = ? WHERE sha256 = ? AND rules = ?", (now, sha256, rules))
-        return {FileHash(sha256): scan for sha256, text, _, _ in rows if (scan := _parse(text)) is not None}
+        rows = self._ledger.whole("verdicts", "WHERE sha256 IN", tuple(wanted), also="used")
+        now, found = time.time(), {}
+        for sha256, known, text, _seconds, _scanned, used in rows:
+            if known != rules:
+                continue
+            if not (isinstance(used, float) and 0 <= now - used < _TOUCH_SECONDS):
+                self._ledger.write("UPDATE verdicts SET used = ? WHERE sha256 = ? AND rules = ?", (now, sha256, rules))
+            scan = _parse(text)
+            if scan is not None:
+                found[FileHash(sha256)] = scan
+        return found
 
     def add(self, sha256: FileHash, rules: str, scan: Scan, seconds: float) -> None:
         """Keep what a scan of this content came to."""
         now = time.time()
-        row = (sha256.hex, rules, _render(scan), seconds, now, now)
-        self._ledger.write("INSERT OR REPLACE INTO verdicts VALUES (?,?,?,?,?,?)", row)
+        self._ledger.put("verdicts", (sha256.hex, rules, _render(scan), float(seconds), now), used=now)
 
     def sha512(self, sha256: FileHash) -> str:
         """The other checksum of a content, as hexadecimal digits; empty where it is not known."""
-        row = self._ledger.one("SELECT sha512 FROM checksums WHERE sha256 = ?", (sha256.hex,))
-        return str(row[0]) if row else ""
+        rows = self._ledger.whole("checksums", "WHERE sha256 = ?", (sha256.hex,))
+        return str(rows[0][1]) if rows else ""
 
     def add_sha512(self, sha256: FileHash, sha512: str) -> None:
         """Keep it."""
-        self._ledger.write("INSERT OR REPLACE INTO checksums VALUES (?,?,?)", (sha256.hex, sha512, time.time()))
+        self._ledger.put("checksums", (sha256.hex, sha512), used=time.time())
 
 
 def at_path(scan: Scan, path: str) -> Scan:

@@ -15,7 +15,7 @@ from buildkit.declare.pins import Model, Pin
 from buildkit.digest import Key
 from buildkit.engine.checkout import DiskCheckout
 from buildkit.errors import DefinitionError
-from buildkit.plan.causes import BlobGone, Cause, Damaged, Evicted, FirstBuild, Forgotten, OnlyShared
+from buildkit.plan.causes import BlobGone, Cause, Damaged, Evicted, FirstBuild, Forgotten, OnlyShared, RowDamaged
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import PackWheels, Spec
 from buildkit.plan.why import Past, find_causes
@@ -80,6 +80,8 @@ class LedgerHistory:
         stone = self._ledger.tombstones([key]).get(key)
         if stone is not None:
             return read_tombstone(stone)
+        if self._ledger.is_damaged(key):
+            return RowDamaged()
         return BlobGone() if find_recipe(self._ledger, key.hex) else None
 
     def _tools(self, recipes: Iterable[str]) -> dict[str, str]:
@@ -107,6 +109,8 @@ def read_tombstone(stone: Tombstone) -> Cause:
     match what:
         case "damaged":
             return Damaged(at=stone.at, why=more)
+        case "row damaged":
+            return RowDamaged(at=stone.at, why=more)
         case "missing":
             return BlobGone()
         case "shared":

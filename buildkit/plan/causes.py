@@ -120,6 +120,18 @@ class Damaged(Cause):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RowDamaged(Cause):
+    """The layer was made before, and what the ledger says of it is not what was written; ``at`` is 0 until removed."""
+
+    at: float = 0.0
+    why: str = ""
+
+    def _words(self) -> str:
+        removed = f", and removed on {_day(self.at)}" if self.at else ""
+        return f"its row in the ledger was damaged{removed}" + (f": {self.why}" if self.why else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OnlyShared(Cause):
     """Another machine made the layer, and its bytes were never needed here (``repository``: where they are)."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from buildkit.cache import database
 from buildkit.cache.database import VERSION
 from buildkit.cache.ledger import Ledger, StatKey
+from buildkit.cache.past import find_built, find_recipe
 from buildkit.digest import DiffId, Digest, FileHash, Key
 from buildkit.errors import BuildError
 from buildkit.layers.member import Compression
@@ -161,21 +162,44 @@ def shape(path: Path) -> dict[object, list[tuple[object, ...]]]:
     return {name: rows(path, f"PRAGMA table_info({name})") for name in tables}
 
 
+FIRST_ROWS = f"""
+INSERT INTO layers (key, kind, name, recipe, blobs, env, contents, seconds, built, used) VALUES
+  ('{KEY.hex}', 'files', 'n', 'a', '[]', '[]', x'', 1.5, 2, 3);
+INSERT INTO wheels VALUES ('{OTHER.hex}', 'b', 'x.whl', '{FileHash.of(b"x").hex}', 2, 2, 3);
+INSERT INTO files VALUES (1, 2, 3, 4, 5, '{FileHash.of(b"y").hex}', 9);
+INSERT INTO builds VALUES (NULL, 's', 'i', 'd', 1, 1, '{{"layers":[{{"key":"sha256:{KEY.hex}","name":"n"}}]}}');
+"""
+
+
 @pytest.mark.parametrize("version", range(1, VERSION))
 def test_every_older_schema_is_brought_up_to_date_with_what_is_in_it(path: Path, version: int, tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         for step in database._STEPS[:version]:
             db.executescript(step)
-        db.execute("INSERT INTO layers (key, kind, name, recipe, blobs, env, contents, seconds, built, used) "
-                   "VALUES (?, 'files', 'n', 'a', '[]', '[]', x'', 1.5, 2, 3)", (KEY.hex,))  # fmt: skip
+        db.executescript(FIRST_ROWS)
         db.execute(f"PRAGMA user_version = {version}")
     with closing(Ledger(path)) as ledger:
         assert ledger.find([KEY]) == {KEY: Made(blobs=(), seconds=1.5)}
+        assert ledger.find_wheel(OTHER) == ("x.whl", FileHash.of(b"x"))
+        assert ledger.find_file(StatKey(1, 2, 3, 4, 5)) == (FileHash.of(b"y"), 9)
+        assert ledger.last_recipes("s", "i") == {"n": "a"}
         ledger.add(OTHER, "k", "n", "b", MADE, [])
         assert ledger.find([OTHER]) == {OTHER: MADE}
     Ledger(tmp_path / "new.sqlite").close()
     assert shape(path) == shape(tmp_path / "new.sqlite")
     assert rows(path, "PRAGMA user_version") == [(VERSION,)]
+
+
+def test_bringing_it_up_to_date_believes_no_row_that_was_not_believed_before(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as db, db:
+        for step in database._STEPS[:4]:
+            db.executescript(step)
+        for key, total in ((KEY, "0" * 16), (OTHER, FileHash.of(f"{OTHER.hex}\0[]\0[]".encode()).hex[:16])):
+            db.execute("INSERT INTO layers (key, kind, name, recipe, blobs, env, contents, seconds, built, used, sum) "
+                       "VALUES (?, 'files', 'n', 'a', '[]', '[]', x'', 1.5, 2, 3, ?)", (key.hex, total))  # fmt: skip
+        db.execute("PRAGMA user_version = 4")
+    with closing(Ledger(path)) as ledger:
+        assert ledger.find([KEY, OTHER]) == {OTHER: Made(blobs=(), seconds=1.5)}
 
 
 def test_a_newer_buildkit_that_is_quicker_to_bring_it_up_to_date_is_not_undone(
@@ -221,30 +245,127 @@ def test_tables_of_another_shape_are_said_with_what_to_do(ledger: Ledger, path: 
     assert "remove it" in caught.value.hint
 
 
-@pytest.mark.parametrize("column", ["key", "blobs", "env"])
-def test_a_row_that_was_altered_is_as_if_there_were_none(ledger: Ledger, path: Path, column: str) -> None:
-    ledger.add(KEY, "k", "n", "a", MADE, [])
-    rows(path, f"UPDATE layers SET {column} = replace({column}, '1', '2')" if column != "key" else
-         f"UPDATE layers SET key = '{OTHER.hex}'")  # fmt: skip
+@pytest.mark.parametrize("change", [
+    f"key = '{OTHER.hex}'", "kind = 'o'", "name = 'o'", "blobs = replace(blobs, '1', '2')", "blobs = 'no JSON'",
+    "env = '[\"A=2\"]'", "env = x'ff'", "seconds = 1.75", "seconds = 'x'", "times = 7", "built = built + 1",
+    "claims = '[\"q\"]'", "sum = ''", "sum = 'x'", "sum = '', blobs = '[[\"zz\", 1'",
+])  # fmt: skip
+def test_a_layer_that_was_altered_is_as_if_there_were_none(ledger: Ledger, path: Path, change: str) -> None:
+    ledger.add(KEY, "k", "n", "a", MADE, [("p", "h")])
+    assert not ledger.is_damaged(KEY)
+    rows(path, f"UPDATE layers SET {change}")
     assert ledger.find([KEY, OTHER]) == {}
-    ledger.add(KEY, "k", "n", "a", MADE, [])
+    assert ledger.claims([KEY, OTHER]) == {}
+    assert ledger.describe([KEY, OTHER]) == {}
+    assert ledger.times_to_build() == []
+    assert find_built(ledger, [KEY.hex, OTHER.hex]) == {}
+    assert ledger.is_damaged(OTHER if "key" in change else KEY)
+    ledger.add(KEY, "k", "n", "a", MADE, [("p", "h")])
     assert ledger.find([KEY, OTHER]) == {KEY: MADE}
+    assert not ledger.is_damaged(KEY)
+
+
+@pytest.mark.parametrize("change", [
+    f"sha256 = '{'0' * 64}'", "sha256 = 'no hash'", "hashed_ns = 8", "size = 1", "sum = ''", "mtime_ns = 'x'",
+])  # fmt: skip
+def test_a_file_whose_row_was_altered_is_not_known(ledger: Ledger, path: Path, change: str) -> None:
+    stat = StatKey(1, (1 << 64) - 1, 3, 4, 5)
+    ledger.add_file(stat, FileHash.of(b"x"), 9)
+    rows(path, f"UPDATE files SET {change}")
+    assert ledger.find_file(stat) is None
+    assert ledger.find_file(StatKey(1, (1 << 64) - 1, 1, 4, 5)) is None
+    ledger.add_file(stat, FileHash.of(b"x"), 9)
+    assert ledger.find_file(stat) == (FileHash.of(b"x"), 9)
+
+
+@pytest.mark.parametrize("change", ["file = 'y.whl'", "sha256 = 'no hash'", f"sha256 = '{'0' * 64}'", "sum = ''"])
+def test_a_wheel_whose_row_was_altered_is_not_known(ledger: Ledger, path: Path, change: str) -> None:
+    ledger.add_wheel(KEY, "{}", "x.whl", FileHash.of(b"x"), 1)
+    assert ledger.find_wheel(KEY) == ("x.whl", FileHash.of(b"x"))
+    rows(path, f"UPDATE wheels SET {change}")
+    assert ledger.find_wheel(KEY) is None
+
+
+@pytest.mark.parametrize("change", ["report = '{'", "report = replace(report, 'layers', 'lbyers')", "sum = ''"])
+def test_a_build_whose_row_was_altered_gives_way_to_the_one_before(ledger: Ledger, path: Path, change: str) -> None:
+    ledger.add(KEY, "k", "n", "a", MADE, [])
+    told = {"bytes": {"imported": 5}, "phases": {"import": 0.5}}
+    ledger.add_build(report("s", ("a", KEY)) | told, 1.0)
+    ledger.add_build(report("s", ("b", KEY)) | told | {"seconds": 3}, 2.0)
+    assert ledger.last_recipes("s", "i") == {"b": "a"}
+    assert ledger.times_to_import() == [(5, 0.5), (5, 0.5)]
+    rows(path, f"UPDATE builds SET {change} WHERE id = 2")
+    assert [started for started, _ in ledger.builds("s", "i", 2)] == [1.0]
+    assert ledger.last_recipes("s", "i") == {"a": "a"}
+    assert len(ledger.times_to_import()) == (1 if change == "report = '{'" else 2)
+
+
+def store(path: Path, table: str, column: str, value: object) -> None:
+    """Let a column hold what its type does not let in, as a bit of a row's header does that is flipped."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA writable_schema = ON")
+        ((sql,),) = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchall()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA writable_schema = ON")
+        bare = sql.replace(f"{column} TEXT", column).replace(f"{column} REAL", column)
+        db.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (bare.replace(" NOT NULL", ""), table))
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(f"UPDATE {table} SET {column} = ?", (value,))
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (sql, table))
+
+
+@pytest.mark.parametrize("value", [5, 1.5, b"\xff", None])
+@pytest.mark.parametrize("column", ["recipe", "name", "blobs", "sum", "seconds", "claims", "built"])
+def test_a_value_of_another_type_is_damage_too(path: Path, column: str, value: object) -> None:
+    key = Key.of(b"a")
+    with closing(Ledger(path)) as ledger:
+        ledger.add(key, "k", "n", "a", MADE, [])
+        ledger.add_build(report("s", ("a", key)), 1.0)
+    store(path, "layers", column, value)
+    with closing(Ledger(path)) as ledger:
+        assert ledger.one(f"SELECT typeof({column}) FROM layers") == ({5: "integer", 1.5: "real", None: "null"}.get(
+            value, "blob"),) or column in ("seconds", "built")  # fmt: skip
+        assert ledger.find([key]) == ({key: MADE} if column == "recipe" or (column, value) == ("seconds", 1.5) else {})
+        recipe = {} if column == "recipe" else {"a": "a"}
+        assert ledger.last_recipes("s", "i") == recipe
+        assert (find_recipe(ledger, key.hex) is None) == (column == "recipe")
+
+
+@pytest.mark.parametrize(("table", "column"), [("tombstones", "why"), ("tombstones", "at"), ("remote", "digest")])
+def test_what_is_only_told_and_cannot_be_read_is_said(path: Path, table: str, column: str) -> None:
+    with closing(Ledger(path)) as ledger:
+        ledger.add_shared(KEY, "k", "n", "a", MADE, [], only_at="r/x")
+        ledger.add_remote("r/x", [Digest.of(b"1")])
+        ledger.add_download(FileHash.of(b"1"), "n", 1, 1.0)
+    store(path, table, column, b"\xff")
+    with closing(Ledger(path)) as ledger, pytest.raises(BuildError, match="the ledger cannot be used") as caught:
+        _ = ledger.tombstones([KEY]), ledger.remote("r/x")
+    assert "remove it" in caught.value.hint
+
+
+def test_what_another_machine_took_is_not_how_long_it_takes_here(ledger: Ledger) -> None:
+    """But better than nothing, of a kind that was never built here."""
+    shared, slow = Key.of(b"c"), Made(blobs=MADE.blobs, seconds=100.0)
+    ledger.add(KEY, "k", "n", "a", MADE, [])
+    ledger.add_shared(OTHER, "k", "n", "b", slow, [])
+    ledger.add_shared(shared, "other", "n", "c", slow, [])
+    assert sorted(ledger.times_to_build()) == [("k", 12, 1.5), ("other", 12, 100.0)]
+    ledger.add_shared(KEY, "k", "n", "a", slow, [])  # its blobs were gone
+    assert sorted(ledger.times_to_build()) == [("k", 12, 1.5), ("other", 12, 100.0)]
+    ledger.add(shared, "other", "n", "c", MADE, [])
+    assert sorted(ledger.times_to_build()) == [("k", 12, 1.5), ("other", 12, 1.5)]
 
 
 @pytest.mark.parametrize("data", ["not JSON", b"\xff\xfe", "{}"])
 def test_what_cannot_be_read_is_said_with_what_to_do(ledger: Ledger, path: Path, data: object) -> None:
     ledger.add(KEY, "k", "n", "a", MADE, [("p", "h")])
-    ledger.add_wheel(OTHER, "b", "f.whl", FileHash.of(b"w"), 1.0)
-    ledger.add_build(report("s", ("a", KEY)), 1.0)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE layers SET contents = ?, recipe = 'not it'", (data,))
-        db.execute("UPDATE wheels SET sha256 = ?", (data,))
-        db.execute("UPDATE builds SET report = ?", (data,))
-    asked: list[Callable[[], object]] = [lambda: ledger.contents(KEY), lambda: ledger.last_recipes("s", "i")]
-    for ask in (*asked, lambda: ledger.find_wheel(OTHER)):
-        with pytest.raises(BuildError, match=r"ledger\.sqlite: the ledger cannot be used: ") as caught:
-            ask()
-        assert "remove it" in caught.value.hint
+    with pytest.raises(BuildError, match=r"ledger\.sqlite: the ledger cannot be used: ") as caught:
+        ledger.contents(KEY)
+    assert "remove it" in caught.value.hint
     ledger.add_build(report("s", ("a", KEY)), 1.0)
     assert ledger.last_recipes("s", "i") == {}  # its recipe is not the key's
 

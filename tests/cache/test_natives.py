@@ -49,7 +49,7 @@ def test_what_was_said_of_a_set_is_said_again_also_that_it_was_nothing(ledger: L
     assert natives.said(SET) == ("one", "two")
 
 
-@pytest.mark.parametrize("said", ["", "{", '"text"', "7"])
+@pytest.mark.parametrize("said", ["", "{", '"text"', "7", "[]", '["twp"]'])
 def test_a_damaged_row_counts_for_none(ledger: Ledger, tmp_path: Path, said: str) -> None:
     natives = Natives(ledger)
     natives.say(SET, ["one"])
@@ -60,6 +60,9 @@ def test_a_damaged_row_counts_for_none(ledger: Ledger, tmp_path: Path, said: str
         db.commit()
     assert natives.said(SET) is None
     assert natives.find([ONE]) == {}
+    natives.add(TWO, encode_facts(Facts()))
+    ledger.write("UPDATE natives SET digest = ? WHERE digest = ?", (Digest.of(b"other").hex, TWO.hex))
+    assert natives.hollow([ONE, TWO, Digest.of(b"other")]) == frozenset()
 
 
 def test_old_rows_are_forgotten(ledger: Ledger) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.cache.ledger import Ledger, StatKey
-from buildkit.cache.stock import Still, Stock
+from buildkit.cache.stock import Dropped, Still, Stock
 from buildkit.digest import DiffId, Digest, FileHash, Key
 from buildkit.errors import BuildError
 from buildkit.layers.member import Compression
@@ -60,16 +60,55 @@ def test_a_recipe_is_found_by_its_key_unless_it_was_altered(ledger: Ledger, stoc
     assert [stock.recipe(key) for key in (layer, wheel, A, C)] == ['{"name":"s/x"}', "{}", "", ""]
 
 
-@pytest.mark.parametrize("change", ["blobs = 'x'", "blobs = '[[]]'", "seconds = 'x'", "used = x'00'"])
-def test_rows_that_cannot_be_read_are_said_with_what_to_do(ledger: Ledger, stock: Stock, change: str) -> None:
+@pytest.mark.parametrize("table", ["layers", "wheels", "downloads"])
+def test_rows_that_cannot_be_read_are_said_with_what_to_do(ledger: Ledger, stock: Stock, table: str) -> None:
     add(ledger, A)
-    ledger.write(f"UPDATE layers SET {change}")
+    ledger.add_wheel(B, "{}", "x.whl", FileHash.of(b"x"), 3.0)
+    ledger.add_download(FileHash.of(b"y"), "y.whl", 9, 4.0)
+    ledger.write(f"UPDATE {table} SET used = x'00'")
     with pytest.raises(BuildError, match="the ledger cannot be used") as caught:
-        stock.layers()
+        _ = stock.layers(), stock.wheels(), stock.downloads()
     assert "remove it" in caught.value.hint
-    if not change.startswith("used"):
-        with pytest.raises(BuildError, match="the ledger cannot be used"):
-            ledger.times_to_build()
+
+
+@pytest.mark.parametrize("change", ["blobs = 'x'", "blobs = '[[]]'", "seconds = 'x'", "sum = x'ff'", "key = 'no key'"])
+def test_rows_that_were_damaged_are_none_until_they_are_removed(ledger: Ledger, stock: Stock, change: str) -> None:
+    add(ledger, A)
+    add(ledger, B, "s/y")
+    assert stock.drop_damaged() == ()
+    ledger.write(f"UPDATE layers SET {change} WHERE key = ?", (A.hex,))
+    assert [row.key for row in stock.layers()] == [B]
+    key = None if change.startswith("key") else A
+    assert stock.drop_damaged() == (Dropped(table="layers", name="s/x", key=key),)
+    assert ledger.one("SELECT group_concat(key) FROM layers") == (B.hex,)
+    assert {key: stone.why for key, stone in stock.tombstones().items()} == (
+        {key: "row damaged, found by verify"} if key else {}
+    )
+    assert stock.drop_damaged() == ()
+
+
+def test_damaged_rows_of_every_table_that_is_believed_are_removed(ledger: Ledger, stock: Stock) -> None:
+    ledger.add_wheel(B, "{}", "x.whl", FileHash.of(b"x"), 3.0)
+    for number in (1, 2):
+        ledger.add_file(StatKey(1, number, 1, 2, 3), FileHash.of(b"f"), 5)
+    for number in (1, 2, 3):
+        ledger.write("INSERT INTO starts VALUES (?, '[]', 0, '')", (str(number),))
+    ledger.write("UPDATE wheels SET sha256 = ?", (A.hex,))
+    ledger.write("UPDATE files SET hashed_ns = 6 WHERE inode = 2")
+    assert [one.table for one in stock.drop_damaged()] == ["wheels", "files", "starts", "starts", "starts"]
+    counts = "SELECT (SELECT COUNT(*) FROM wheels), (SELECT COUNT(*) FROM files), (SELECT COUNT(*) FROM starts)"
+    assert ledger.one(counts) == (0, 1, 0)
+
+
+def test_tidying_does_not_stop_at_a_key_that_was_damaged(ledger: Ledger, stock: Stock) -> None:
+    add(ledger, A, days=181)
+    ledger.add_download(FileHash.of(b"x"), "n", 1, 1.0)
+    ledger.add_checked(B)
+    ledger.write("UPDATE layers SET key = 'no key'")
+    ledger.write("UPDATE downloads SET sha256 = 'no hash', used = 0")
+    ledger.write("UPDATE checked SET key = 'no key'")
+    counts = stock.tidy(NOTHING, time.time())
+    assert (counts["layers"], counts["downloads"], counts["checked"]) == (1, 1, 1)
 
 
 def test_what_was_buried_is_on_the_disk_and_unsaid_when_it_is_made_again(ledger: Ledger, stock: Stock) -> None:
@@ -183,13 +222,9 @@ def test_a_sound_file_has_nothing_wrong(stock: Stock) -> None:
 
 
 def test_parts_in_builds_come_latest_first(ledger: Ledger, stock: Stock) -> None:
-    columns = "(id, stage, image, digest, started, seconds, report)"
-    for number, source in ((1, "built"), (2, "cache")):
+    for number, source in ((1.0, "built"), (2.0, "cache")):
         layer = f'{{"key":"{A}","name":"n","source":"{source}","why":"w"}}'
-        ledger.write(
-            f"INSERT INTO builds {columns} VALUES (?, 's', 'i', 'd', ?, 0, ?)",
-            (number, number, f'{{"layers":[{layer}]}}'),
-        )
+        ledger.put("builds", ("s", "i", "d", number, 0.0, f'{{"layers":[{layer}]}}'))
     assert [(part.image, part.started, part.source, part.why) for part in stock.parts(A)] == [
         ("i", 2.0, "cache", "w"),
         ("i", 1.0, "built", "w"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.cache import database
 from buildkit.cache.ledger import Ledger
 from buildkit.cache.stock import Still, Stock
 from buildkit.cache.verdicts import Verdicts, at_path
@@ -69,6 +70,24 @@ def test_a_damaged_row_is_none(ledger: Ledger, text: str) -> None:
     assert Verdicts(ledger).find([ONE], "v") == {}
 
 
+@pytest.mark.parametrize("change_", [
+    f"sha256 = '{TWO.hex}'", "rules = 'v2'", "scan = replace(scan, '\"w\", \"a\"', '\"w\", \"b\"')", "sum = ''",
+    """scan = '{"rules": [], "findings": [], "gaps": [], "formats": []}'""",
+])  # fmt: skip
+def test_a_verdict_that_says_something_else_now_is_none(ledger: Ledger, change_: str) -> None:
+    Verdicts(ledger).add(ONE, "v", SCAN, 1)
+    assert Verdicts(ledger).find([ONE], "v") == {ONE: SCAN}
+    change(ledger, f"UPDATE verdicts SET {change_}")
+    assert Verdicts(ledger).find([ONE, TWO], "v") == {}
+    assert Verdicts(ledger).find([ONE, TWO], "v2") == {}
+
+
+def test_a_checksum_that_was_altered_is_not_known(ledger: Ledger) -> None:
+    Verdicts(ledger).add_sha512(ONE, "ab")
+    change(ledger, "UPDATE checksums SET sha512 = 'aa'")
+    assert Verdicts(ledger).sha512(ONE) == ""
+
+
 def test_checksums_are_kept_by_content(ledger: Ledger) -> None:
     verdicts = Verdicts(ledger)
     assert verdicts.sha512(ONE) == ""
@@ -90,11 +109,11 @@ def test_gc_forgets_what_nobody_asked_for_in_half_a_year(ledger: Ledger) -> None
 
 def test_a_ledger_of_schema_2_learns_to_keep_them(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
-    with closing(Ledger(path)) as old:
-        old.add_download(ONE, "kept", 1, 1.0)
-        for table in ("verdicts", "checksums", "natives", "starts"):
-            old.write(f"DROP TABLE {table}")
-        old.write("PRAGMA user_version = 2")
+    with closing(sqlite3.connect(path)) as old, old:
+        for step in database._STEPS[:2]:
+            old.executescript(step)
+        old.execute("INSERT INTO downloads VALUES (?, 'kept', 1, 1, 1, 1)", (ONE.hex,))
+        old.execute("PRAGMA user_version = 2")
     with closing(Ledger(path)) as new:
         Verdicts(new).add(ONE, "v", SCAN, 0.1)
         assert Verdicts(new).find([ONE], "v") == {ONE: SCAN}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from buildkit.cache.ledger import Ledger
 from tests.e2e.tinyproject import Tiny
 
 pytestmark = pytest.mark.tools
@@ -145,9 +146,8 @@ def test_models_are_planned_without_reading_them_again(tiny: Tiny) -> None:
     time.sleep(0.1)  # else the file is as young as its hash, and is read again
     stat = big.stat()
     times = (stat.st_mtime_ns, stat.st_ctime_ns, "0" * 64, time.time_ns())
-    with closing(sqlite3.connect(tiny.cache / "ledger.sqlite")) as db, db:
-        row = (stat.st_dev, stat.st_ino, stat.st_size, *times)
-        db.execute("INSERT INTO files VALUES (?,?,?,?,?,?,?)", row)
+    with closing(Ledger(tiny.cache / "ledger.sqlite")) as ledger:
+        ledger.put("files", (stat.st_dev, stat.st_ino, stat.st_size, *times))
     found = plan(tiny)
     (layer,) = [x for x in found["layers"] if x["name"].startswith("models/greeter/")]
     assert 1 << 40 < layer["build"] < (1 << 40) + 10_000

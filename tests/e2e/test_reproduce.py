@@ -22,6 +22,7 @@ import zstandard
 
 from tests.e2e.conftest import new_tiny
 from tests.e2e.tinyproject import Ended, Tiny, one_error, wait_until
+from tests.ledgers import believe
 
 pytestmark = pytest.mark.tools
 MADE = (
@@ -89,7 +90,8 @@ def plant(tiny: Tiny, name: str, change: Callable[[bytearray], None]) -> None:
         stored = zstandard.ZstdCompressor().compress(bytes(tar))
         row = [hashlib.sha256(stored).hexdigest(), hashlib.sha256(tar).hexdigest(), len(stored), len(tar), "zstd"]
         (tiny.cache / "sha256" / row[0]).write_bytes(stored)
-        db.execute("UPDATE layers SET blobs = ?, sum = '' WHERE key = ?", (json.dumps([row]), key))
+        db.execute("UPDATE layers SET blobs = ? WHERE key = ?", (json.dumps([row]), key))
+    believe(tiny.cache / "ledger.sqlite")
 
 
 def set_field(member: str, field: slice, value: bytes) -> Callable[[bytearray], None]:

@@ -754,6 +754,13 @@ OTHERS: dict[str, tuple[Remembered, str | None, tuple[Cause, ...]]] = {
     "its blob is gone from the cache": (
         Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.BlobGone()}), ONE.recipe, (causes.BlobGone(),),
     ),
+    "its row in the ledger was damaged": (
+        Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.RowDamaged()}), ONE.recipe, (causes.RowDamaged(),),
+    ),
+    "its row in the ledger was damaged, and removed on 2026-11-18: found by verify": (
+        Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.RowDamaged(at=AT, why="found by verify")}), ONE.recipe,
+        (causes.RowDamaged(at=AT, why="found by verify"),),
+    ),
     "evicted by gc on 2026-11-18: not used for 40 days": (
         Remembered(fates={ONE.key.hex: causes.Evicted(at=AT, why="not used for 40 days")}),  # of a build of another
         None,

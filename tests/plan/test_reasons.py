@@ -14,10 +14,21 @@ from planfakes import STAGES, base_checkout, composer, make_graph_of
 
 from buildkit.cache.ledger import Ledger, Tombstone
 from buildkit.cache.past import Built, find_built, find_recipe
+from buildkit.cache.stock import Stock
 from buildkit.digest import FileHash, Key
 from buildkit.engine.reasons import CheckoutPlaces, LedgerHistory, Reasons, read_tombstone
 from buildkit.oci.blob import Made
-from buildkit.plan.causes import BlobGone, Cause, Damaged, Evicted, FirstBuild, Forgotten, OnlyShared, say_causes
+from buildkit.plan.causes import (
+    BlobGone,
+    Cause,
+    Damaged,
+    Evicted,
+    FirstBuild,
+    Forgotten,
+    OnlyShared,
+    RowDamaged,
+    say_causes,
+)
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import PackWheels
 
@@ -128,6 +139,31 @@ def test_a_layer_that_was_made_and_is_not_there(ledger: Ledger) -> None:
     assert reasons(ledger, RUNTIME).find(RUNTIME.specs[0]) == (BlobGone(),)
 
 
+@pytest.mark.parametrize("change", ["blobs = '[]]'", "sum = ''"])
+def test_a_layer_whose_row_was_damaged(ledger: Ledger, change: str) -> None:
+    """Its blob may well be there: until verify removes the row, and after that."""
+    note(ledger, RUNTIME, "runtime")
+    spec = RUNTIME.specs[0]
+    ledger.write(f"UPDATE layers SET {change} WHERE key = ?", (spec.key.hex,))
+    assert reasons(ledger, RUNTIME).find(spec) == (RowDamaged(),)
+    (dropped,) = Stock(ledger).drop_damaged()
+    assert dropped.key == spec.key
+    (cause,) = reasons(ledger, RUNTIME).find(spec)
+    assert isinstance(cause, RowDamaged)
+    assert cause.at > 0
+    assert cause.why == "found by verify"
+    note(ledger, RUNTIME, "runtime")
+    assert reasons(ledger, RUNTIME).find(spec) == (BlobGone(),)
+
+
+def test_a_recipe_that_was_damaged_is_not_compared(ledger: Ledger) -> None:
+    note(ledger, RUNTIME, "runtime")
+    spec = RUNTIME.specs[-1]
+    ledger.write("UPDATE layers SET recipe = x'ff' WHERE key = ?", (spec.key.hex,))
+    assert reasons(ledger, RUNTIME).find(spec) == (Forgotten(),)
+    assert find_recipe(ledger, spec.key.hex) is None
+
+
 @pytest.mark.parametrize(
     ("why", "cause"),
     [
@@ -137,6 +173,7 @@ def test_a_layer_that_was_made_and_is_not_there(ledger: Ledger) -> None:
         ("too large", Evicted(at=5.0, why="too large")),
         ("damaged, found by verify", Damaged(at=5.0, why="found by verify")),
         ("missing, found by verify", BlobGone()),
+        ("row damaged, found by verify", RowDamaged(at=5.0, why="found by verify")),
     ],
 )
 def test_what_is_written_of_a_layer_that_was_taken_away(why: str, cause: Cause) -> None:

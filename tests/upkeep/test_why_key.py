@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -18,9 +19,8 @@ Read = Callable[..., tuple[str, str]]
 def record(stocked: Stocked, key: Key, source: str, why: str) -> None:
     layer = {"name": "app/app", "key": str(key), "source": source, "why": why}
     report = json.dumps({"layers": [layer]}, separators=(",", ":"))
-    columns = "(stage, image, digest, started, seconds, report)"
-    row = ("app", "localhost/p/app:latest", "d", 1_700_000_000.0, 1.0, report)
-    stocked.sql(f"INSERT INTO builds {columns} VALUES (?,?,?,?,?,?)", *row)
+    with closing(stocked.ledger()) as ledger:
+        ledger.put("builds", ("app", "localhost/p/app:latest", "d", 1_700_000_000.0, 1.0, report))
 
 
 def test_any_of_its_hashes_leads_to_a_layer(stocked: Stocked, ask: Ask) -> None:
