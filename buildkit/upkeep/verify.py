@@ -18,7 +18,7 @@ from pathlib import Path
 from buildkit.cache.blobs import Blobs
 from buildkit.cache.ledger import Ledger
 from buildkit.cache.reading import Reader
-from buildkit.cache.stock import Stock
+from buildkit.cache.stock import Dropped, Stock
 from buildkit.declare.project import load_project
 from buildkit.digest import Key
 from buildkit.engine.shop import Shop, open_shop
@@ -83,6 +83,8 @@ def _look(shop: Shop, say: Say, verdicts: list[Verdict]) -> None:
     began, stock = time.monotonic(), Stock(shop.ledger)
     anew = "remove ledger.sqlite: layers are built again"
     flaws = [Flaw(name="ledger", what=text, then=anew) for text in stock.check()]
+    if not flaws:
+        flaws += [_dropped_row(row) for row in stock.drop_damaged()]
     holdings = take_stock(shop.ledger, shop.blobs.folder, None)
     files = (*holdings.inventory.blobs, *holdings.inventory.files)
     say(StepStarted(step=_STEP, phase="verify", total=sum(found.size for found in files)))
@@ -101,6 +103,13 @@ def _look(shop: Shop, say: Say, verdicts: list[Verdict]) -> None:
         )
         stock.bury(_graves(hurt), DAMAGED)  # so that a build can say why it builds
         stock.bury(_graves(lost), MISSING)
+
+
+def _dropped_row(row: Dropped) -> Flaw:
+    if row.table == "layers":
+        return Flaw(name=row.name, what="its row in the ledger is damaged", then=f"removed; {_ANEW}")
+    name = f"a row of `{row.table}` in the ledger"
+    return Flaw(name=name, what="it is damaged", then="removed; what it said is found out anew")
 
 
 def _flaws(blobs: Blobs, wrong: Mapping[str, str], hurt: Sequence[Holding]) -> Iterator[Flaw]:

@@ -124,6 +124,23 @@ def test_a_damaged_ledger_is_said(sound: Stocked, read: Read) -> None:
     assert "remove it" in said
 
 
+def test_a_damaged_row_is_said_and_removed(sound: Stocked, ask: Ask) -> None:
+    """A build does not believe it either: it makes the layer anew, and says why."""
+    sound.sql("UPDATE layers SET blobs = replace(blobs, '\"zstd\"', '\"none\"') WHERE name = 'app/app'")
+    sound.sql("UPDATE wheels SET sha256 = ?", "0" * 64)
+    answer = ask("verify", code=1)
+    assert flaws(answer) == {
+        "app/app": "its row in the ledger is damaged",
+        "a row of `wheels` in the ledger": "it is damaged",
+    }
+    assert all(flaw["then"].startswith("removed; ") for flaw in answer["flaws"])
+    assert sound.sql("SELECT name FROM layers") == [("base/image",)]
+    assert sound.sql("SELECT COUNT(*) FROM wheels") == [(0,)]
+    assert sound.tombstones() == {"app/app": "row damaged, found by verify"}
+    again = ask("verify")
+    assert [note["what"] for note in again["notes"]] == ["a blob of no layer (11 B)"]
+
+
 def test_a_ledger_that_contradicts_itself_is_said(sound: Stocked, ask: Ask) -> None:
     for old, new in (("digest TEXT NOT NULL", "digest TEXT"), ("digest TEXT", "digest TEXT NOT NULL")):
         with closing(sqlite3.connect(sound.cache / "ledger.sqlite")) as db, db:
