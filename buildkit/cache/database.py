@@ -3,8 +3,8 @@
 The schema's version is kept in ``PRAGMA user_version``; ``_STEPS[n]`` leads from version n to n + 1, all steps in one
 exclusive transaction, so that a crash leaves the old version whole.
 
-Rows that a build acts on have a sum over the columns that are believed (`SUMMED`): a row that was damaged is as if
-there were none. The others only say something, or are no more than a hash, which is another's once a bit is flipped.
+Rows have a sum over the columns that are believed (`SUMMED`): one that was damaged is as if there were none. Those of
+``phases`` are only told, and those of ``checked`` are no more than a hash, which is another's once a bit is flipped.
 """
 
 from __future__ import annotations
@@ -71,8 +71,14 @@ ALTER TABLE wheels ADD COLUMN sum TEXT NOT NULL DEFAULT '';
 UPDATE wheels SET sum = sum_of(key, file, sha256, seconds, built);
 ALTER TABLE files ADD COLUMN sum TEXT NOT NULL DEFAULT '';
 UPDATE files SET sum = sum_of(device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns);
+ALTER TABLE downloads ADD COLUMN sum TEXT NOT NULL DEFAULT '';
+UPDATE downloads SET sum = sum_of(sha256, name, size, seconds, fetched);
 ALTER TABLE builds ADD COLUMN sum TEXT NOT NULL DEFAULT '';
 UPDATE builds SET sum = sum_of(stage, image, digest, started, seconds, report);
+ALTER TABLE tombstones ADD COLUMN sum TEXT NOT NULL DEFAULT '';
+UPDATE tombstones SET sum = sum_of(key, name, why, at);
+ALTER TABLE remote ADD COLUMN sum TEXT NOT NULL DEFAULT '';
+UPDATE remote SET sum = sum_of(repository, digest, seen);
 ALTER TABLE verdicts ADD COLUMN sum TEXT NOT NULL DEFAULT '';
 UPDATE verdicts SET sum = sum_of(sha256, rules, scan, seconds, scanned);
 ALTER TABLE checksums ADD COLUMN sum TEXT NOT NULL DEFAULT '';
@@ -90,7 +96,10 @@ SUMMED = {
     "layers": "key, kind, name, blobs, env, seconds, built, times, claims",
     "wheels": "key, file, sha256, seconds, built",
     "files": "device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns",
+    "downloads": "sha256, name, size, seconds, fetched",
     "builds": "stage, image, digest, started, seconds, report",
+    "tombstones": "key, name, why, at",
+    "remote": "repository, digest, seen",
     "verdicts": "sha256, rules, scan, seconds, scanned",
     "checksums": "sha256, sha512",
     "natives": "digest, facts, at",
@@ -262,5 +271,6 @@ def _explained(path: Path) -> Iterator[None]:
         }
         if code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and is_full(path.parent):
             raise BuildError(f"{path}: the disk is full", hint=hints[sqlite3.SQLITE_FULL]) from error
+        said = " ".join(str(error).split())  # it may quote the lines of a table's definition
         hint = hints.get(code & 0xFF, "is the disk full, or the file read-only? without it, layers are built again")
-        raise BuildError(f"{path}: the ledger cannot be used: {error}", hint=hint) from error
+        raise BuildError(f"{path}: the ledger cannot be used: {said}", hint=hint) from error

@@ -6,13 +6,13 @@ Tables (schema version 5); those with a star have a sum by which a damaged row i
                 times          how often it was built; a row outlives its blobs, so that what was evicted is known
                 claims (JSON)          the paths in short (oci/claims.py); contents are empty where only those are known
     wheels *    key, recipe, file, sha256, seconds, built, used          compiled from sdists and trees
-    downloads   sha256, name, size, seconds, fetched, used
+    downloads * sha256, name, size, seconds, fetched, used
     files *     device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns          the stat index
     builds *    id, stage, image, digest, started, seconds, report (JSON of the report)
     phases      build, name, seconds, cpu (seconds), read, written (bytes)
-    tombstones  key, name, why, at          layers whose blobs were taken away on purpose, until they are built again
+    tombstones* key, name, why, at          layers whose blobs were taken away on purpose, until they are built again
     checked     key          sets of layers that were found free of collisions
-    remote      repository, digest, seen          blobs that a registry has
+    remote *    repository, digest, seen          blobs that a registry has
     verdicts *  sha256, rules, scan (JSON), seconds, scanned, used          of model files (cache/verdicts.py)
     checksums * sha256, sha512, used          of files that were scanned
     natives *   digest, facts (zlib JSON), at          native files of blobs (cache/natives.py)
@@ -107,7 +107,7 @@ class Ledger(Database):
         self._add(key, (kind, name, recipe), made, b"", json.dumps(claims), built=0)
         if only_at:
             stone = (key.hex, name, f"shared, {only_at}", time.time())
-            self.write("INSERT OR REPLACE INTO tombstones VALUES (?,?,?,?)", stone)
+            self.put("tombstones", stone)
 
     def forget_shared(self, key: Key) -> None:
         """What another machine was said to have made of a recipe is not to be had: nothing of it is believed."""
@@ -157,13 +157,11 @@ class Ledger(Database):
         now = time.time()
         with self.transaction():
             for digest in digests:
-                self.write("INSERT OR REPLACE INTO remote VALUES (?,?,?)", (repository, digest.hex, now))
+                self.put("remote", (repository, digest.hex, now))
 
     def remote(self, repository: str) -> frozenset[Digest]:
         """Blobs that a repository was seen to have."""
-        rows = self.select("SELECT digest FROM remote WHERE repository = ?", (repository,))
-        with self.decoding():
-            return frozenset(Digest(digest) for (digest,) in rows)
+        return frozenset(Digest(row[1]) for row in self.whole("remote", "WHERE repository = ?", (repository,)))
 
     def touch(self, keys: Sequence[Key]) -> None:
         """Note that layers were used, at most once an hour."""
@@ -171,9 +169,8 @@ class Ledger(Database):
 
     def tombstones(self, keys: Iterable[Key]) -> dict[Key, Tombstone]:
         """What is said of layers that were taken away."""
-        rows = self.select_in("SELECT key, why, at FROM tombstones WHERE key IN", [k.hex for k in keys])
-        with self.decoding():
-            return {Key(key): read_tombstone_row(why, at) for key, why, at in rows}
+        rows = self.whole("tombstones", "WHERE key IN", tuple(key.hex for key in keys))
+        return {Key(key): Tombstone(why, at) for key, _name, why, at in rows}
 
     def find_wheel(self, key: Key) -> tuple[str, FileHash] | None:
         """File name and hash of a compiled wheel."""
@@ -192,7 +189,7 @@ class Ledger(Database):
     def add_download(self, sha256: FileHash, name: str, size: int, seconds: float) -> None:
         """Record a file that was fetched, in ``seconds``."""
         now = time.time()
-        self.write("INSERT OR REPLACE INTO downloads VALUES (?,?,?,?,?,?)", (sha256.hex, name, size, seconds, now, now))
+        self.put("downloads", (sha256.hex, name, size, float(seconds), now), used=now)
 
     def touch_downloads(self, hashes: Sequence[FileHash]) -> None:
         """Note that downloads were used, at most once an hour."""
@@ -277,9 +274,8 @@ class Ledger(Database):
 
     def times_to_fetch(self) -> list[tuple[int, float]]:
         """Bytes and seconds of downloads."""
-        rows = self.select("SELECT size, seconds FROM downloads ORDER BY fetched DESC LIMIT ?", (_RECENT,))
-        with self.decoding():
-            return [(int(size), float(seconds)) for size, seconds in rows]
+        rows = self.whole("downloads", "ORDER BY fetched DESC LIMIT ?", (_RECENT,))
+        return [(size, seconds) for _sha256, _name, size, seconds, _fetched in rows]
 
     def times_to_import(self) -> list[tuple[int, float]]:
         """Bytes and seconds of imports into local storage."""
@@ -303,13 +299,6 @@ class Ledger(Database):
 def is_recipe_of(key: str, recipe: object) -> bool:
     """Whether a recipe is the one that a key was made of; one that was damaged is not."""
     return isinstance(recipe, str) and Key.of(recipe.encode()).hex == key
-
-
-def read_tombstone_row(why: object, at: Any) -> Tombstone:  # noqa: ANN401 - what SQLite has
-    """Why and when; raises TypeError and ValueError for what was damaged."""
-    if not isinstance(why, str):
-        raise TypeError(f"no text: {why!r}")
-    return Tombstone(why, float(at))
 
 
 def read_blobs(text: str) -> tuple[Blob, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from buildkit.cache.database import SUMMED, sum_of
-from buildkit.cache.ledger import Layer, Ledger, StatKey, Tombstone, read_blobs, read_tombstone_row
+from buildkit.cache.ledger import Layer, Ledger, StatKey, Tombstone, read_blobs
 from buildkit.cache.past import find_recipe
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError
@@ -126,25 +126,18 @@ class Stock:
 
     def downloads(self) -> tuple[DownloadRow, ...]:
         """Every download that is known, also of files that were removed since."""
-        rows = self._ledger.select("SELECT sha256, name, size, seconds, fetched, used FROM downloads")
+        rows = self._ledger.whole("downloads", "", also="used")
         with self._ledger.decoding():
             return tuple(
                 DownloadRow(
-                    sha256=FileHash(sha256),
-                    name=str(name),
-                    size=int(size),
-                    seconds=float(seconds),
-                    fetched=float(fetched),
-                    used=float(used),
+                    sha256=FileHash(hash_), name=name, size=size, seconds=took, fetched=fetched, used=float(used)
                 )
-                for sha256, name, size, seconds, fetched, used in rows
+                for hash_, name, size, took, fetched, used in rows
             )
 
     def tombstones(self) -> dict[Key, Tombstone]:
         """What is said of all layers and compiled wheels that were taken away."""
-        rows = self._ledger.select("SELECT key, why, at FROM tombstones")
-        with self._ledger.decoding():
-            return {Key(key): read_tombstone_row(why, at) for key, why, at in rows}
+        return {Key(key): Tombstone(why, at) for key, _name, why, at in self._ledger.whole("tombstones", "")}
 
     def drop_damaged(self) -> tuple[Dropped, ...]:
         """Remove the rows that were damaged, and say so of layers, for a build to say why it builds them anew."""
@@ -185,7 +178,7 @@ class Stock:
         if rows:
             with self._ledger.transaction():
                 for row in rows:
-                    self._ledger.write("INSERT OR REPLACE INTO tombstones VALUES (?,?,?,?)", row)
+                    self._ledger.put("tombstones", row)
             self._checkpoint("FULL")
 
     def count_ahead(self, now: float) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from buildkit.digest import DiffId, Digest, FileHash, Key
 from buildkit.errors import BuildError
 from buildkit.layers.member import Compression
 from buildkit.oci.blob import Blob, Made
+from tests.ledgers import believe
 
 DAY = 86400.0
 A, B, C = Key.of(b"a"), Key.of(b"b"), Key.of(b"c")
@@ -144,6 +145,7 @@ def test_tombstones_stay_with_their_rows(ledger: Ledger, stock: Stock) -> None:
         add(ledger, key)
     stock.bury([(A, "a"), (B, "b"), (C, "c")], "evicted")
     ledger.write("UPDATE tombstones SET at = ?", (time.time() - 181 * DAY,))
+    believe(ledger._path)
     still = Still(present=(A,), needed=(), checked=(), downloads=(), files=())
     assert stock.tidy(still, time.time())["tombstones"] == 2
     assert list(stock.tombstones()) == [B], "A is there again, of C nothing is known"

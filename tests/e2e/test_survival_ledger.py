@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import os
+import random
+import re
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from buildkit.cache import database
+from buildkit.cache.natives import Natives
+from buildkit.cache.past import find_built
+from buildkit.cache.stock import Stock
+from buildkit.cache.verdicts import Verdicts
+from buildkit.digest import FileHash, Key
+from buildkit.engine.assemble import check_collisions, set_key
 from buildkit.engine.main import build
+from buildkit.engine.planning import open_planner
+from buildkit.errors import BuildError
+from buildkit.events import say_nothing
+from buildkit.inspection import plan as plan_session
+from buildkit.inspection.timings import find_builds
+from buildkit.oci.blob import Made
+from buildkit.plan.causes import say_causes
+from buildkit.plan.forecast import forecast
+from buildkit.plan.plan import Source
+from buildkit.scan.job import Scan
+from buildkit.upkeep.holdings import take_stock
 from tests.e2e.survival import Doomed, Moment, left_behind, make_rng, unsound, wipe
 from tests.e2e.tinyproject import Tiny, one_error, wait_until
 
@@ -117,17 +139,21 @@ def test_rubbish(tiny: Tiny, data: bytes) -> None:
     assert unsound(tiny) == []
 
 
+def flip(tiny: Tiny, whole: bytes, rng: random.Random) -> None:
+    """Write a ledger with one bit flipped in it; its header, which SQLite does not check, is left alone."""
+    data, at = bytearray(whole), rng.choice([at for at, byte in enumerate(whole) if byte and at >= 100])
+    data[at] ^= 1 << rng.randrange(8)
+    remove(tiny, "ledger.sqlite*")
+    ledger(tiny).write_bytes(data)
+    print(f"byte {at} is {data[at]:#x}")
+
+
 def test_flipped_bits(tiny: Tiny) -> None:
     """Anywhere in it: what a build looks at is refused, or made anew; what it makes is never another image."""
     digest = tiny.build("app").report["digest"]
     rng, whole = make_rng("flips"), ledger(tiny).read_bytes()
-    places = [at for at, byte in enumerate(whole) if byte and at >= 100]
     for number in range(8):
-        data, at = bytearray(whole), rng.choice(places)
-        data[at] ^= 1 << rng.randrange(8)
-        remove(tiny, "ledger.sqlite*")
-        ledger(tiny).write_bytes(data)
-        print(f"byte {at} is {data[at]:#x}")
+        flip(tiny, whole, rng)
         if number % 2:
             tiny.tool("buildah", "rmi", "--all", "--force")
         ended = tiny.run("build-app")
@@ -139,6 +165,62 @@ def test_flipped_bits(tiny: Tiny) -> None:
     remove(tiny, "ledger.sqlite*")
     assert tiny.build("app").report["digest"] == digest
     assert unsound(tiny) == []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Believed:
+    """What a build is led by: keys, which rest on the hashes of files, what they came to, and verdicts on models."""
+
+    keys: dict[str, Key]
+    made: dict[str, Made]
+    verdicts: dict[FileHash, Scan]
+
+
+def ask(tiny: Tiny, scanned: Sequence[tuple[str, str]]) -> Believed:
+    """Plan in this process, and ask the ledger all that sessions ask: nothing is raised but BuildError."""
+    with open_planner(tiny.project, say_nothing) as planner:
+        held, stock, shop = planner.shop.ledger, Stock(planner.shop.ledger), planner.shop
+        plan = planner.plan("app", storage=False).plan
+        specs, keys = [entry.spec for entry in plan.entries], [entry.spec.key for entry in plan.entries]
+        forecast(plan, plan_session._paces(held), planner.to_fetch)
+        assert all(say_causes(planner.reasons(plan.composition).find(spec)) for spec in specs)
+        _ = find_built(held, [key.hex for key in keys]), [stock.parts(key) for key in keys], held.remote("r")
+        _ = held.phases(5), held.tombstones(keys), Natives(held).said(set_key(plan.composition))
+        _ = find_builds(planner, ["app"], 5), take_stock(held, shop.blobs.folder, None)
+        made = {x.spec.name: x.made for x in plan.entries if x.source is Source.CACHE and x.made}
+        if len(made) == len(specs):
+            check_collisions(plan.composition, held, shop.blobs, lambda _key: pytest.fail("its blob is there"))
+        scans = [Verdicts(held).find([FileHash(sha256)], rules) for sha256, rules in scanned]
+        verdicts = {sha256: scan for known in scans for sha256, scan in known.items()}
+        return Believed(keys={spec.name: spec.key for spec in specs}, made=made, verdicts=verdicts)
+
+
+def test_flipped_bits_many(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planned in this process, as often as there is time for (BUILDKIT_TEST_FLIPS): fine, built anew, or refused."""
+    tiny.build("app", "--no-import")
+    for name, value in tiny.env.items():
+        monkeypatch.setenv(name, value)
+    with closing(sqlite3.connect(ledger(tiny))) as db:
+        scanned = db.execute("SELECT sha256, rules FROM verdicts").fetchall()
+    rng, whole = make_rng("many flips"), ledger(tiny).read_bytes()
+    sound, counts, refused = ask(tiny, scanned), Counter[str](), list[str]()
+    assert len(sound.made) == len(sound.keys)
+    assert len(sound.verdicts) == len(scanned) > 0
+    for _ in range(int(os.environ.get("BUILDKIT_TEST_FLIPS", "150"))):
+        flip(tiny, whole, rng)
+        try:
+            found = ask(tiny, scanned)
+        except BuildError as error:
+            refused.append(f"{error} {error.hint}")
+            continue
+        assert found.keys == sound.keys
+        assert found.made.items() <= sound.made.items()
+        assert found.verdicts.items() <= sound.verdicts.items()
+        counts["fine" if found == sound else "anew"] += 1
+    print(dict(counts), *sorted(refused), sep="\n")
+    assert counts["fine"]
+    for said in refused:
+        assert re.search(r"ledger\.sqlite: the ledger cannot be used: .* it is damaged: remove it, and layers", said)
 
 
 @pytest.mark.parametrize(
