@@ -238,6 +238,18 @@ def test_altered_rows(tiny: Tiny, layer: str, change: str) -> None:
     assert tiny.build("app").built() == {}
 
 
+def test_altered_hashes_of_files(tiny: Tiny) -> None:
+    """They are hashed again: the layer is not made anew under a key that is not its own."""
+    digest = tiny.build("app").report["digest"]
+    inode = (tiny.project / "stages/app/app/main.sh").stat().st_ino
+    with closing(sqlite3.connect(ledger(tiny))) as db, db:
+        other = "UPDATE files SET sha256 = substr(sha256, 2) || substr(sha256, 1, 1)"
+        assert db.execute(f"{other} WHERE inode = ?", (inode,)).rowcount == 1
+    again = tiny.build("app")
+    assert again.built() == {}
+    assert again.report["digest"] == digest
+
+
 @pytest.fixture
 def locked(tiny: Tiny) -> Iterator[sqlite3.Connection]:
     """Another process that holds the ledger of a project; it was built once."""
