@@ -1,9 +1,8 @@
 """The Containerfile that an expert would write for a stage: what peers build.
 
 Heavy wheels before light ones, installed by uv out of bind mounts, hashes required; one COPY for each file of a
-model; the application last. WORKDIR makes a folder: it comes first, for BuildKit must have all that lies below it.
-Folders that are mounted exist in the root, for older builders would leave them behind. A list of pins is copied rather
-than mounted: buildah 1.28 does not look at what is mounted when it looks for a hit.
+model; the application last. Folders that are mounted exist in the root, for older builders would leave them behind. A
+list of pins is copied rather than mounted: buildah 1.28 does not look at what is mounted when it looks for a hit.
 """
 
 from __future__ import annotations
@@ -53,15 +52,13 @@ def render_sheet(composition: Composition, root: str, heavy: int, interpreter: s
     stages = [one for name in names for one in (f"FROM venv AS {name}", *_install(name, prefix, _OUT))]
     copies = [f"COPY --link --from={name} {_OUT}/ /" for name in names]
     staged = [*start, *stages, "FROM venv", *copies]
-    config = list(render_config(composition.config, composition.stage.file, inherits=True))
-    workdir = [text for text in config if text.startswith("WORKDIR ")]
+    workdir, config = render_config(composition.config, composition.stage.file, inherits=True)
     texts = []
     for path, copy, lines in ((FILE, "COPY", line), (LINKED, "COPY --link", line), (STAGED, "COPY --link", staged)):
         models = [f"{copy} {what}" for what in _models(composition.layers)]
         files = [f"{copy} {what}" for what in _files(composition.layers)]
         last = max(number for number, text in enumerate(lines, 1) if text.startswith("FROM "))
-        rest = [text for text in config if text not in workdir]
-        texts.append((path, "\n".join([*lines[:last], *workdir, *lines[last:], *models, *rest, *files, ""])))
+        texts.append((path, "\n".join([*lines[:last], *workdir, *lines[last:], *models, *config, *files, ""])))
     return Sheet(texts=tuple(texts), groups=groups)
 
 

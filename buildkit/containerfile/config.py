@@ -10,13 +10,16 @@ from buildkit.declare.stage import Config, Healthcheck
 from buildkit.plan.compose import SYSTEM_PATH
 
 
-def render_config(config: Config, file: str, *, inherits: bool) -> Iterator[str]:
+def render_config(config: Config, file: str, *, inherits: bool) -> tuple[list[str], list[str]]:
     """Instructions for ``config``; ``inherits`` where a registry's image below says what we must say otherwise.
 
-    ``file`` is the stage file, for messages. Raises DefinitionError for what a Containerfile cannot say.
+    Those to begin with: WORKDIR makes a folder, so BuildKit must have all that lies below it, also what COPY --link
+    would leave where it is. And those that only say something. ``file`` is the stage file, for messages. Raises
+    DefinitionError for what a Containerfile cannot say.
     """
-    yield from _metadata(config, file, inherits=inherits)
-    yield from _process(config, file, inherits=inherits)
+    workdir = check_line(config.workdir, file, "config.workdir") or ("/" if inherits else "")
+    said = [*_metadata(config, file, inherits=inherits), *_process(config, file, inherits=inherits)]
+    return [f"WORKDIR {quote_word(workdir)}"] if workdir else [], said
 
 
 def _metadata(config: Config, file: str, *, inherits: bool) -> Iterator[str]:
@@ -33,16 +36,13 @@ def _metadata(config: Config, file: str, *, inherits: bool) -> Iterator[str]:
 
 
 def _process(config: Config, file: str, *, inherits: bool) -> Iterator[str]:
-    """What runs: as whom, where, how it is asked and stopped."""
+    """What runs: as whom, how it is asked and stopped."""
     stop = config.stop_signal or ("SIGTERM" if inherits else "")
-    workdir = check_line(config.workdir, file, "config.workdir") or ("/" if inherits else "")
     user = check_line(config.user, file, "config.user") or ("0" if inherits else "")
     if stop:
         yield f"STOPSIGNAL {stop}"
     if config.healthcheck or inherits:
         yield _healthcheck(config.healthcheck) if config.healthcheck else "HEALTHCHECK NONE"
-    if workdir:
-        yield f"WORKDIR {quote_word(workdir)}"
     if user and not user.split(":")[0].isdigit():
         yield "# an account of the image itself, by the name that it has there\n# hadolint ignore=DL3066"
     if user:

@@ -66,8 +66,8 @@ class _Writer:
         inherits = _inherits(composition) or bool(composition.root and self.sheet.options.root)
         heavy = [line for is_file, line in copies if not is_file]
         files = [line for is_file, line in copies if is_file]
-        config = render_config(composition.config, stage.file, inherits=inherits)
-        build.lines += [*heavy, *config, *files]
+        workdir, config = render_config(composition.config, stage.file, inherits=inherits)
+        build.lines += [*workdir, *heavy, *config, *files]
 
     def _layers(self) -> Iterator[tuple[bool, str]]:
         """An instruction for every layer, and whether it holds files of the repository, which change most often."""
@@ -105,7 +105,7 @@ class _Writer:
         if any(isinstance(spec.work, PackPrefix) for spec in whole.layers):
             copies.insert(0, self.wheels.copy_venv())
         build = self.sheet.add(whole.stage.name, base, "where wheels are compiled; never shipped")
-        said = render_config(whole.config, whole.stage.file, inherits=_inherits(whole))
+        _, said = render_config(whole.config, whole.stage.file, inherits=_inherits(whole))
         build.lines += [*copies, *(line for line in said if line.startswith("ENV "))]
         return build.name
 
