@@ -44,7 +44,8 @@ NOT_RUN = {
     "cosign verify --key sign.pub --insecure-ignore-tlog=true ghcr.io/me/app:1.0\n"
     "cosign verify-attestation --key sign.pub --insecure-ignore-tlog=true --type slsaprovenance1 "
     "ghcr.io/me/app:1.0\n": ("it needs cosign, which is not among the tools of this project"),
-    "nox -s bench-build -- --workload heavy --peer buildah buildkitd --repeat 3\n"
+    "nox -s bench-build -- --workload heavy --until pushed fresh --peer buildkitd buildkitd-stages\n"
+    "nox -s bench-build -- --workload heavy --until runnable --peer buildah\n"
     "nox -s bench-build -- --scale\n"
     "nox -s bench-build -- --compare old.json --fail-over 15%\n": "races take half an hour; tests/e2e runs short ones",
     "nox -s audit-deps\nnox -s audit-deps -- runtime --json\n": "it asks an advisory service on the internet",
