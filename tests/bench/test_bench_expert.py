@@ -196,6 +196,25 @@ def test_all_that_an_image_must_hold(checkout: Checkout) -> None:
     assert whole["app/main.py"] == FileHash.of(b"print()\n").hex
 
 
+def test_what_was_changed_before_belongs_to_the_whole(checkout: Checkout) -> None:
+    """A race until another goal begins with the checkout as the one before left it."""
+    before = dict(checkout.whole().files)
+    changes = [
+        checkout.change_pin(next(one for one in checkout.artifacts() if one.name == "two"), 1),
+        checkout.add_wheel(2),
+        checkout.change_model(3),
+        checkout.change_line(4),
+    ]
+    whole = dict(checkout.whole().files)
+    assert not {path for change in changes for path in change.gone} & whole.keys()
+    assert {path for path in whole.keys() - before.keys() if path.endswith("METADATA")} == {
+        f"opt/venv/lib/python3.13/site-packages/{name}.dist-info/METADATA"
+        for name in ("two-1.0+bench1", "bench_addition_2-1.0")
+    }
+    for change in changes[2:]:
+        assert dict(change.files).items() <= whole.items()
+
+
 def test_the_root_can_be_another_and_the_stage_is_still_one(checkout: Checkout) -> None:
     other = ROOT.replace("0" * 64, "1" * 64)
     path = checkout.folder / "stages/base/stage.toml"
