@@ -91,7 +91,7 @@ def _hush_libraries() -> None:
 
 def _build(stage: str | None, *, push: bool = False) -> Action:
     def action(root: Path, arguments: Sequence[str]) -> int:
-        from buildkit.engine.main import build
+        from buildkit.cli.main import build
 
         return build(root, stage, arguments, push=push)
 
@@ -100,8 +100,8 @@ def _build(stage: str | None, *, push: bool = False) -> Action:
 
 def _run(stage: str) -> Action:
     def action(root: Path, arguments: Sequence[str]) -> int:
-        from buildkit.engine.main import guarded
-        from buildkit.engine.running import run_stage
+        from buildkit.cli.main import guarded
+        from buildkit.cli.run import run_stage
 
         return guarded(lambda: run_stage(root, stage, arguments))
 
@@ -109,119 +109,119 @@ def _run(stage: str) -> Action:
 
 
 def _plan(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
+    from buildkit.cli.main import guarded
     from buildkit.inspection.plan import plan
 
     return guarded(lambda: plan(root, arguments))
 
 
 def _explain(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
+    from buildkit.cli.main import guarded
     from buildkit.inspection.explain import explain
 
     return guarded(lambda: explain(root, arguments))
 
 
 def _reproduce(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
-    from buildkit.engine.reproduce import reproduce
+    from buildkit.cli.main import guarded
+    from buildkit.reproduce.comparison import reproduce
 
     return guarded(lambda: reproduce(root, arguments))
 
 
 def _timings(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
+    from buildkit.cli.main import guarded
     from buildkit.inspection.timings import timings
 
     return guarded(lambda: timings(root, arguments))
 
 
 def _verify_image(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
-    from buildkit.inspection.verify import verify_image
+    from buildkit.cli.main import guarded
+    from buildkit.inspection.verify_image import verify_image
 
     return guarded(lambda: verify_image(root, arguments))
 
 
 def _matrix(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
+    from buildkit.cli.main import guarded
     from buildkit.inspection.matrix import matrix
 
     return guarded(lambda: matrix(root, arguments))
 
 
 def _graph(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
+    from buildkit.cli.main import guarded
     from buildkit.inspection.graph import graph
 
     return guarded(lambda: graph(root, arguments))
 
 
 def _export(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
-    from buildkit.inspection.export import export
+    from buildkit.cli.main import guarded
+    from buildkit.inspection.export_containerfile import export
 
     return guarded(lambda: export(root, arguments))
 
 
 def _sbom(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
+    from buildkit.cli.main import guarded
     from buildkit.inspection.sbom import sbom
 
     return guarded(lambda: sbom(root, arguments))
 
 
 def _audit_deps(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
-    from buildkit.inspection.auditdeps import audit_deps
+    from buildkit.cli.main import guarded
+    from buildkit.inspection.audit_deps import audit_deps
 
     return guarded(lambda: audit_deps(root, arguments))
 
 
 def _lock(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
-    from buildkit.locking.main import lock
+    from buildkit.cli.lock import lock
+    from buildkit.cli.main import guarded
 
     return guarded(lambda: lock(root, arguments))
 
 
 def _cache(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
-    from buildkit.upkeep.main import cache
+    from buildkit.cli.cache import cache
+    from buildkit.cli.main import guarded
 
     return guarded(lambda: cache(root, arguments))
 
 
 def _scan_models(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
-    from buildkit.inspection.scan import scan_models
+    from buildkit.cli.main import guarded
+    from buildkit.inspection.scan_models import scan_models
 
     return guarded(lambda: scan_models(root, arguments))
 
 
 def _doctor(_root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.doctor.main import main
-    from buildkit.engine.main import guarded
+    from buildkit.cli.doctor import main
+    from buildkit.cli.main import guarded
 
     return guarded(lambda: main(arguments))
 
 
 def _bench(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.bench.main import bench
-    from buildkit.engine.main import guarded
+    from buildkit.cli.bench import bench
+    from buildkit.cli.main import guarded
 
     return guarded(lambda: bench(root, arguments))
 
 
 def _audit(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import guarded
+    from buildkit.cli.main import guarded
     from buildkit.inspection.audit import audit
 
     return guarded(lambda: audit(root, arguments))
 
 
 def _schema(root: Path, arguments: Sequence[str]) -> int:
-    from buildkit.engine.main import write_schema
+    from buildkit.cli.main import write_schema
 
     return write_schema(root, arguments)
 

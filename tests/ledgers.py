@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from buildkit.cache.database import SUMMED, sum_of
+from buildkit.store.database import SUMMED, sum_of
 
 
 def believe(path: Path) -> None:

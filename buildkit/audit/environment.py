@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from buildkit.audit import rules
-from buildkit.audit.places import find_way_in
 from buildkit.audit.programs import folders_of_programs
 from buildkit.audit.view import ImageView, show
+from buildkit.audit.write_access import find_way_in
 from buildkit.findings import Finding, Severity
 
 _LIBRARIES = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib")

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 
 from buildkit.audit import rules
-from buildkit.audit.places import find_way_in
 from buildkit.audit.view import Entry, ImageView, show
+from buildkit.audit.write_access import find_way_in
 from buildkit.findings import Finding
 
 _LIBRARY = re.compile(r"(?:^|/)lib(?:64)?/python3(?:\.[0-9]+)?$|(?:^|/)(?:site|dist)-packages$")

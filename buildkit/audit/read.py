@@ -10,13 +10,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from buildkit.audit.secretscan import Scanner
+from buildkit.audit.secret_scan import Scanner
 from buildkit.audit.view import Entry, Kind, LayerView
 from buildkit.errors import BuildError
-from buildkit.layers.tarread import Header, TarReader
+from buildkit.layers.tar.reader import Header, TarReader
+from buildkit.native.collector import Survey
 from buildkit.native.elf import MAGIC
 from buildkit.native.facts import is_text
-from buildkit.native.survey import Survey
 
 _HEAD = 64
 _PATH_MAX = 4096  # no Linux has longer ones

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from buildkit.audit import runningrules as rules
+from buildkit.audit import running_rules as rules
 from buildkit.audit.capabilities import NAMES
-from buildkit.audit.secretpatterns import DISTINCT, WRITTEN, find_all
-from buildkit.audit.secretscan import redact
+from buildkit.audit.secret_patterns import DISTINCT, WRITTEN, find_all
+from buildkit.audit.secret_scan import redact
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.running.proc import CAPABILITY_SETS, Listening, Mounted, Process
 

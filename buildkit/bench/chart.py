@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from buildkit.bench.chartstyle import DEFS, OTHER, PEERS, PHASES, style
+from buildkit.bench.chart_style import DEFS, OTHER, PEERS, PHASES, style
 from buildkit.bench.results import Figures, Results, figure
 from buildkit.bench.tables import GOALS, say_cell, say_figures, say_meanings, say_ratio, say_scenario, titles_of
-from buildkit.report.blocks import clip, text_width
-from buildkit.report.picture import say_name
-from buildkit.report.words import say_seconds
+from buildkit.report.stage_graph import say_name
+from buildkit.report.svg_blocks import clip, text_width
+from buildkit.report.text import say_seconds
 
 WIDTH = 800
 _EDGE = 20

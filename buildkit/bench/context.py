@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from buildkit.bench.checkout import Checkout
-from buildkit.bench.expert import render_sheet, write_models, write_sheet
-from buildkit.engine.planning import open_planner
+from buildkit.bench.baseline import render_sheet, write_models, write_sheet
+from buildkit.bench.project_copy import Checkout
+from buildkit.build.planner import open_planner
 from buildkit.events import say_nothing
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from buildkit.bench.checkout import write_random
+from buildkit.bench.project_copy import write_random
 from buildkit.events import Note, Say
 
 STAGE = "app"
@@ -69,7 +69,7 @@ def ensure_heavy(folder: Path, say: Say) -> None:
 
     Raises FetchError and ToolError where the package index or Debian's archive cannot be asked.
     """
-    from buildkit.locking.main import lock
+    from buildkit.cli.lock import lock
 
     for path, text in _TEXTS.items():
         place = folder / path

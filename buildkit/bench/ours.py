@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from buildkit.bench.arena import Arena, Lane, used_space
-from buildkit.bench.checkout import Checkout
+from buildkit.bench.environment import Arena, Lane, used_space
+from buildkit.bench.image_inspection import look_in_registry, look_in_storage
 from buildkit.bench.measure import measure
 from buildkit.bench.participant import Built, Until
-from buildkit.bench.sight import look_in_registry, look_in_storage
+from buildkit.bench.project_copy import Checkout
 from buildkit.bench.workload import OUR_PYTHON, nox_argv
 from buildkit.tools.process import Command
 

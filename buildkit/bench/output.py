@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from buildkit.bench.chart import render_chart
-from buildkit.bench.gate import Outcome, Row, compare_rows
-from buildkit.bench.markdown import render_markdown
+from buildkit.bench.race_markdown import render_markdown
+from buildkit.bench.regression_gate import Outcome, Row, compare_rows
 from buildkit.bench.results import HINT, Results, Verdict, parse_results, render_results
 from buildkit.bench.tables import make_tables, say_notes, say_scenario
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.report.table import print_table
-from buildkit.report.words import clean, say_count
+from buildkit.report.text import clean, say_count
 from buildkit.tools.process import Command, find_tool, run
 
 _PIXELS = "1.5"  # of a PNG, for each of the picture's

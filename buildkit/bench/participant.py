@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from buildkit.bench.checkout import Change
 from buildkit.bench.measure import Ran
+from buildkit.bench.project_copy import Change
 
 EVERYTHING = "*"  # in place of paths: nothing can be kept
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
-from buildkit.bench.arena import Arena
-from buildkit.bench.buildahpeer import Buildah
-from buildkit.bench.buildkitdpeer import Buildkitd, StagedBuildkitd
-from buildkit.bench.checkout import Checkout
-from buildkit.bench.dockerpeer import Docker
+from buildkit.bench.environment import Arena
 from buildkit.bench.ours import Ours
 from buildkit.bench.participant import Absence, Participant
+from buildkit.bench.peer_buildah import Buildah
+from buildkit.bench.peer_buildkitd import Buildkitd, StagedBuildkitd
+from buildkit.bench.peer_docker import Docker
+from buildkit.bench.project_copy import Checkout
 from buildkit.bench.results import Skipped
 from buildkit.errors import ToolError
 from buildkit.events import Note, Say

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from buildkit.bench.checkout import Change
+from buildkit.bench.counting_proxy import Toll
 from buildkit.bench.measure import Cost, Ran
 from buildkit.bench.participant import (
     Built,
@@ -23,9 +23,9 @@ from buildkit.bench.participant import (
     check_kinds,
     check_steps,
 )
+from buildkit.bench.project_copy import Change
 from buildkit.bench.results import Sample, Skipped, Verdict
 from buildkit.bench.scenarios import Scenario
-from buildkit.bench.tollgate import Toll
 from buildkit.bench.workload import Workload
 from buildkit.errors import BuildError, Interrupted
 from buildkit.events import Note, Say, StepFailed, StepFinished, StepStarted

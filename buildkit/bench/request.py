@@ -10,7 +10,7 @@ from pathlib import Path
 from buildkit.bench.participant import Until
 from buildkit.bench.peers import PEERS
 from buildkit.bench.scenarios import NAMES
-from buildkit.engine.options import Parser, positive
+from buildkit.cli.options import Parser, positive
 from buildkit.errors import DefinitionError
 
 _OF_RACES = ("workload", "stage", "scenario", "until", "no-push", "peer", "compare", "fail-over")

@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from buildkit.bench.workload import NOXFILE, OUR_PYTHON, nox_argv
-from buildkit.declare.inputs import models_inputs, requirements_inputs, wheels_inputs
-from buildkit.declare.modelslock import ModelsLock, render_models_lock
-from buildkit.declare.pins import Artifact, Model, ModelFile
 from buildkit.declare.project import load_project
-from buildkit.declare.wheelslock import make_wheels_lock, render_wheels_lock
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError
 from buildkit.events import Say, StepFinished, StepStarted
+from buildkit.locks.freshness import models_inputs, requirements_inputs, wheels_inputs
+from buildkit.locks.models_lock import ModelsLock, render_models_lock
+from buildkit.locks.pins import Artifact, Model, ModelFile
+from buildkit.locks.wheels_lock import make_wheels_lock, render_wheels_lock
 from buildkit.tools.process import Command, run
 
 WHEELS = (10, 50, 100, 200, 400)
@@ -85,8 +85,8 @@ def _artifact(number: int) -> Artifact:
 
 
 def _write_locks(folder: Path, artifacts: tuple[Artifact, ...]) -> None:
-    from buildkit.bench.locks import render_pin
-    from buildkit.declare.inputs import render_header
+    from buildkit.bench.lock_changes import render_pin
+    from buildkit.locks.freshness import render_header
 
     project = load_project(folder)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from buildkit.bench.checkout import Change
 from buildkit.bench.participant import EVERYTHING, Until
-from buildkit.bench.roots import RELEASE, release
+from buildkit.bench.project_copy import Change
+from buildkit.bench.root_images import RELEASE, release
 from buildkit.bench.workload import Workload
 from buildkit.digest import FileHash
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from buildkit.bench.results import Figures, Results, Verdict, figure
 from buildkit.bench.scenarios import SCENARIOS
-from buildkit.report.words import say_bytes, say_seconds
+from buildkit.report.text import say_bytes, say_seconds
 
 GOALS = {
     "runnable": "until podman can run it",

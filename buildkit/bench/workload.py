@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import buildkit
-from buildkit.bench.arena import Arena
-from buildkit.bench.checkout import Change, Checkout, copy_file, only_root
-from buildkit.bench.roots import fetch_root, keep_root, push_root
-from buildkit.declare.pins import Artifact
+from buildkit.bench.environment import Arena
+from buildkit.bench.project_copy import Change, Checkout, copy_file, only_root
+from buildkit.bench.root_images import fetch_root, keep_root, push_root
 from buildkit.errors import DefinitionError
 from buildkit.events import Note, Say, StepFinished, StepStarted
+from buildkit.locks.pins import Artifact
 from buildkit.tools.git import list_files
 from buildkit.tools.process import Command, run
 
@@ -176,8 +176,8 @@ def _commit(folder: Path, models: Iterable[str]) -> None:
 
 def _fetch(checkout: Checkout, kept: Path, say: Say) -> None:
     """Every wheel that the locks name, from the kept folder, or from the index into it."""
-    from buildkit.declare.modelslock import parse_models_lock
-    from buildkit.engine.fetch import make_fetcher
+    from buildkit.build.fetch import make_fetcher
+    from buildkit.locks.models_lock import parse_models_lock
 
     wanted = {artifact.file: artifact for artifact in checkout.artifacts() if artifact.sha256}
     for part in checkout.graph.resolve(checkout.stage).parts:

@@ -11,7 +11,7 @@ from buildkit.containerfile.parts import Build, Sheet
 from buildkit.containerfile.quoting import check_path, render_copy
 from buildkit.containerfile.tools import Tools
 from buildkit.containerfile.wheels import Wheels
-from buildkit.declare.pins import ModelFile
+from buildkit.locks.pins import ModelFile
 from buildkit.plan.spec import PackModel
 
 _OUT = "/model"

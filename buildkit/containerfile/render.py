@@ -12,9 +12,9 @@ from buildkit.containerfile.quoting import check_path, quote_word, render_copy
 from buildkit.containerfile.roots import Roots
 from buildkit.containerfile.tools import Tools
 from buildkit.containerfile.wheels import Wheels
-from buildkit.declare.pins import Artifact
 from buildkit.declare.project import Project
 from buildkit.errors import DefinitionError
+from buildkit.locks.pins import Artifact
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile, MakeRoot, PackFiles, PackModel, PackPrefix, PackWheels, Spec
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from buildkit.containerfile.parts import Build, Sheet
 from buildkit.containerfile.quoting import check_path, quote_argv
-from buildkit.containerfile.rootscript import ROOT, render_root_script, root_tools
+from buildkit.containerfile.root_script import ROOT, render_root_script, root_tools
 from buildkit.containerfile.tools import Tools
 from buildkit.declare.project import Project
 from buildkit.digest import Key

@@ -10,8 +10,8 @@ from importlib.resources import files
 from buildkit.containerfile.parts import Build, Sheet
 from buildkit.containerfile.quoting import check_path, render_copy
 from buildkit.containerfile.tools import PIP, Tools
-from buildkit.declare.pins import Artifact
 from buildkit.declare.project import Project
+from buildkit.locks.pins import Artifact
 from buildkit.plan.spec import Compile, PackWheels, Spec
 
 _OUT = "/wheels"

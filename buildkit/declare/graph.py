@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from buildkit.declare.shapes import nearest
+from buildkit.declare.schema import nearest
 from buildkit.declare.stage import Config, Running, Stage, parse_stage
 from buildkit.errors import DefinitionError, Problem
 

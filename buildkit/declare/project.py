@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buildkit.declare.shapes import Field, Flag, MapOf, Place, Table, Text, Whole
+from buildkit.declare.schema import Field, Flag, MapOf, Place, Table, Text, Whole
 from buildkit.declare.stage import check_target
-from buildkit.declare.stageshape import SECRET_NAME, STAGE_NAME
+from buildkit.declare.stage_schema import SECRET_NAME, STAGE_NAME
 from buildkit.declare.target import ARCHES, Target
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem

@@ -8,8 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
-from buildkit.declare.shapes import Place
-from buildkit.declare.stageshape import SAY_STAGE_NAME, STAGE, STAGE_NAME
+from buildkit.declare.schema import Place
+from buildkit.declare.stage_schema import SAY_STAGE_NAME, STAGE, STAGE_NAME
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
 

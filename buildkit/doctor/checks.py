@@ -8,7 +8,7 @@ from buildkit.doctor.containersconf import choose_backend, choose_limits
 from buildkit.doctor.facts import Disk, Facts
 from buildkit.doctor.finding import Finding, error, note, ok, warning
 from buildkit.doctor.tool_checks import check_rootless_tools, check_runtime, check_tools
-from buildkit.report.words import say_bytes
+from buildkit.report.text import say_bytes
 
 GB = 1_000_000_000
 _RANGE = 65536

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from buildkit.doctor.finding import Finding, Status
-from buildkit.report.words import clean
+from buildkit.report.text import clean
 
 _MARKS = {Status.OK: "ok", Status.NOTE: "note", Status.WARNING: "warning", Status.ERROR: "ERROR"}
 _COLOURS = {Status.OK: "32", Status.NOTE: "36", Status.WARNING: "33", Status.ERROR: "1;31"}

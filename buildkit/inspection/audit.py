@@ -14,22 +14,22 @@ from typing import Any
 from buildkit.audit.audit import check_image
 from buildkit.audit.service import say_pinned
 from buildkit.audit.view import ImageView, show
-from buildkit.engine.images import open_image, read_view
-from buildkit.engine.main import check_writable, write_text
-from buildkit.engine.options import Parser
-from buildkit.engine.planning import Planner, open_planner
+from buildkit.build.image_sources import open_image, read_view
+from buildkit.build.planner import Planner, open_planner
+from buildkit.cli.main import check_writable, write_text
+from buildkit.cli.options import Parser
 from buildkit.errors import BuildError, DefinitionError, Interrupted
 from buildkit.events import StepFinished, StepStarted
 from buildkit.findings import Finding, Severity
-from buildkit.report.findings import (
+from buildkit.report.findings_table import (
     findings_json,
     parse_severity,
     render_findings,
     say_counts,
     say_severity,
 )
+from buildkit.report.text import say_bytes, say_count
 from buildkit.report.view import open_view
-from buildkit.report.words import say_bytes, say_count
 from buildkit.tools.transport import TRANSPORTS
 
 NEVER = "never"
@@ -128,7 +128,7 @@ def look(planner: Planner, target: str, parts: Sequence[str]) -> Audit:
 
 def _run(planner: Planner, target: str) -> tuple[tuple[Finding, ...], str]:
     """What is found in a container of the image, or why there is none."""
-    from buildkit.engine.observe import audit_running
+    from buildkit.inspection.container_probe import audit_running
 
     transport, _, rest = target.partition(":")
     if transport == "containers-storage" or target.startswith("docker://"):

@@ -14,16 +14,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TextIO
 
-from buildkit.cache.past import Built, find_built
+from buildkit.build.planner import Planner, check_stage, open_planner
+from buildkit.cli.options import Parser
 from buildkit.digest import DiffId
-from buildkit.engine.options import Parser
-from buildkit.engine.planning import Planner, check_stage, open_planner
 from buildkit.errors import DefinitionError
 from buildkit.oci.blob import Made
-from buildkit.plan.causes import Cause, say_cause
+from buildkit.plan.explain.causes import Cause, say_cause
 from buildkit.plan.plan import Entry, Source
+from buildkit.report.text import flat, say_date
 from buildkit.report.view import open_view
-from buildkit.report.words import flat, say_date
+from buildkit.store.build_history import Built, find_built
 
 _SHORTEST = 4  # digits of a key that say which is meant
 _MOST = 5  # layers that are proposed

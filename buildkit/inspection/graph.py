@@ -9,17 +9,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from buildkit.build.planner import Planner, check_stage, open_planner
+from buildkit.cli.main import check_writable, write_text
+from buildkit.cli.options import Parser, ShareOptions, open_sharing
 from buildkit.declare.graph import Graph
 from buildkit.declare.stage import Stage
 from buildkit.digest import Key
-from buildkit.engine.main import check_writable, write_text
-from buildkit.engine.options import Parser, ShareOptions, open_sharing
-from buildkit.engine.planning import Planner, check_stage, open_planner
 from buildkit.inspection.plan import Outlook, look
 from buildkit.plan.forecast import Cost
 from buildkit.plan.plan import Entry, Source
 from buildkit.plan.spec import Kind
-from buildkit.report.picture import Box, Edge, Image, Layer, Picture, Tie, add_up
+from buildkit.report.stage_graph import Box, Edge, Image, Layer, Picture, Tie, add_up
 from buildkit.report.view import open_view
 
 _FIRST = (Source.BUILT, Source.STORAGE, Source.CACHE, Source.SHARED)
@@ -39,18 +39,18 @@ def graph(folder: Path, arguments: Sequence[str]) -> None:
             open_sharing(planner.shop, ShareOptions(cache=options.cache, cache_read_only=True))
         picture = collect(planner, dict.fromkeys(names))
     if options.svg is not None:
-        from buildkit.report.graphsvg import render_svg
+        from buildkit.report.graph_svg import render_svg
 
         write_text(options.svg, render_svg(picture))
     elif options.mermaid:
-        from buildkit.report.mermaid import render_mermaid
+        from buildkit.report.graph_mermaid import render_mermaid
 
         sys.stdout.write(render_mermaid(picture))
     elif options.json:
         sys.stdout.write(json.dumps(picture.as_json(), indent=2) + "\n")
     else:
+        from buildkit.report.graph_tree import render_tree
         from buildkit.report.live import print_lines
-        from buildkit.report.tree import render_tree
 
         print_lines(render_tree(picture), sys.stdout)
 

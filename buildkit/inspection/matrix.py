@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from buildkit.build.planner import Planner, check_stage, open_planner, shipping
+from buildkit.cli.options import Parser, ShareOptions, open_sharing, positive
 from buildkit.digest import Key
-from buildkit.engine.options import Parser, ShareOptions, open_sharing, positive
-from buildkit.engine.planning import Planner, check_stage, open_planner, shipping
 from buildkit.errors import DefinitionError
 from buildkit.events import Note, Say
 from buildkit.inspection.graph import arrange

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from buildkit.cache.ledger import Ledger
+from buildkit.build.planner import Planner, check_stage, open_planner, shipping
+from buildkit.cli.options import Parser, ShareOptions, open_sharing
 from buildkit.digest import Digest
-from buildkit.engine.options import Parser, ShareOptions, open_sharing
-from buildkit.engine.planning import Planner, check_stage, open_planner, shipping
-from buildkit.oci.ref import parse_ref
+from buildkit.oci.reference import parse_ref
 from buildkit.plan.forecast import Cost, Paces, forecast, measure, measure_kinds, total
 from buildkit.plan.plan import Entry, Plan, Source
 from buildkit.report.columns import Column, print_columns
+from buildkit.report.text import say_bytes, say_seconds
 from buildkit.report.view import open_view
-from buildkit.report.words import say_bytes, say_seconds
+from buildkit.store.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

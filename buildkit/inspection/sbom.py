@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from buildkit.engine.bill import FORMATS, make_bill, render_bill
-from buildkit.engine.main import check_writable, write_text
-from buildkit.engine.options import Parser, ShareOptions, add_share_arguments, open_sharing
-from buildkit.engine.planning import check_stage, open_planner
+from buildkit.build.planner import check_stage, open_planner
+from buildkit.build.sbom import FORMATS, make_bill, render_bill
+from buildkit.cli.main import check_writable, write_text
+from buildkit.cli.options import Parser, ShareOptions, add_share_arguments, open_sharing
+from buildkit.report.text import say_count
 from buildkit.report.view import open_view
-from buildkit.report.words import say_count
-from buildkit.supply.parts import Bill, PartKind
+from buildkit.supply.components import Bill, PartKind
 
 _WORDS = {
     PartKind.WHEEL: "Python package",

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from buildkit.engine.options import Parser, positive
-from buildkit.engine.planning import Planner, check_stage, open_planner
+from buildkit.build.planner import Planner, check_stage, open_planner
+from buildkit.cli.options import Parser, positive
 from buildkit.report.columns import Column, print_columns
+from buildkit.report.text import say_bytes, say_date, say_seconds
 from buildkit.report.view import open_view
-from buildkit.report.words import say_bytes, say_date, say_seconds
 
 _NAMED = 3
 _BUILDS = (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, changed
-from buildkit.layers.member import Member
+from buildkit.layers.tar.member import Member
 
 CHUNK = 1 << 20
 

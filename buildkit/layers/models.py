@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from buildkit.declare.pins import Model, ModelFile
 from buildkit.layers.files import read_file
-from buildkit.layers.member import Member
+from buildkit.layers.tar.member import Member
+from buildkit.locks.pins import Model, ModelFile
 
 OpenFile = Callable[[ModelFile], Iterator[bytes]]
 ReadAt = Callable[[int, int], bytes]
@@ -38,7 +38,7 @@ def model_members(model: Model, open_file: OpenFile, target_dir: str) -> Iterato
 
 def open_from_wheel(wheel: Path) -> OpenFile:
     """Content of a ``pypi:`` model: ``source`` of each file is a member of ``wheel``; raises WheelError."""
-    from buildkit.layers.wheelzip import WheelZip  # heavy: only where something is packed
+    from buildkit.layers.wheel.archive import WheelZip  # heavy: only where something is packed
 
     archive = WheelZip(wheel)
 

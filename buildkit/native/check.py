@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.native import known, rules
-from buildkit.native.debian import find_package, find_suite
+from buildkit.native import known_libraries as known
+from buildkit.native import rules
+from buildkit.native.debian_packages import find_package, find_suite
 from buildkit.native.elf import SHARED, Elf
 from buildkit.native.facts import PRELOAD, RELEASE, View
 from buildkit.native.linker import Linker, Loaded, TooMuch

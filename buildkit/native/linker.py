@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from buildkit.native.elf import Elf
 from buildkit.native.facts import CACHE, Facts
-from buildkit.native.tree import Tree
+from buildkit.native.image_tree import Tree
 
 TRIPLETS = {
     (3, 32): "i386-linux-gnu", (22, 64): "s390x-linux-gnu", (21, 64): "powerpc64le-linux-gnu",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from buildkit.digest import DiffId, Digest
-from buildkit.layers.member import Compression, Packed
+from buildkit.layers.tar.member import Compression, Packed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

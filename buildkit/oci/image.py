@@ -14,7 +14,7 @@ from typing import Any
 
 from buildkit.declare.stage import Config
 from buildkit.digest import DiffId, Digest
-from buildkit.layers.member import Compression
+from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob
 
 EPOCH = "1970-01-01T00:00:00Z"

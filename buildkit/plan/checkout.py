@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from buildkit.declare.pins import AptPin, Artifact, Model, Pin
+from buildkit.locks.pins import AptPin, Artifact, Model, Pin
 from buildkit.plan.spec import Tree
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from buildkit.declare.graph import Graph, Resolved
-from buildkit.declare.pins import Artifact, Model, ModelFile
 from buildkit.declare.project import Project
 from buildkit.declare.stage import Config, Models, Stage
 from buildkit.digest import Key, canonical_json
 from buildkit.errors import DefinitionError, Problem
+from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.oci.image import TITLE
 from buildkit.plan.checkout import Checkout
 from buildkit.plan.packing import group_wheels, order_layers
@@ -90,7 +90,7 @@ class Composer:
         for lock in locks:
             for artifact in self._checkout.artifacts(lock):
                 if versions.setdefault(artifact.name, artifact.version) != artifact.version:
-                    from buildkit.declare.requirements import check_agreement  # markers: seldom needed, slow to load
+                    from buildkit.locks.requirements_txt import check_agreement  # markers: seldom needed, slow to load
 
                     problems = check_agreement({lock: self._checkout.pins(lock) for lock in locks})
                     what = f"has {artifact.name} {artifact.version}, another lock {versions[artifact.name]}"

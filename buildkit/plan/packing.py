@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 
-from buildkit.declare.pins import Artifact
+from buildkit.locks.pins import Artifact
 from buildkit.plan.spec import Kind, Spec
 
 MOST_HEAVY = 32

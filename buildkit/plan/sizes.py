@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from buildkit.layers.tarheader import BLOCK, END, header_size
+from buildkit.layers.tar.header import BLOCK, END, header_size
 from buildkit.plan.spec import PackFiles, PackModel, Spec
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from buildkit.declare.pins import AptPin, Artifact, Model, ModelFile
 from buildkit.declare.stage import Copy, Debian, Run, Stage
 from buildkit.digest import FileHash, Key, canonical_json
+from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile
 
 RECIPE_FORMAT = 2
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from buildkit.report.words import flat
+from buildkit.report.text import flat
 
 _GAP = "  "
 _LEAST = 8  # words are not cut shorter than this

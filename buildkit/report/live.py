@@ -15,7 +15,7 @@ from rich.text import Text
 from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
 from buildkit.report.columns import Column
 from buildkit.report.plain import render_event
-from buildkit.report.words import clean, flat, say_bytes, say_seconds
+from buildkit.report.text import clean, flat, say_bytes, say_seconds
 
 _TICK_SECONDS = 0.1
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
-from buildkit.report.words import flat, say_bytes, say_seconds
+from buildkit.report.text import flat, say_bytes, say_seconds
 
 _EVERY_SECONDS = 10.0
 

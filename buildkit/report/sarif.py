@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.report.words import clean
+from buildkit.report.text import clean
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from buildkit.report.columns import Column, print_columns
-from buildkit.report.words import flat
+from buildkit.report.text import flat
 
 _NUMBERS = ("size", "seconds", "fetch", "build", "import", "push", "cpu", "read", "written", "layers")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from buildkit.running.container import Container
+from buildkit.running.flags import Container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

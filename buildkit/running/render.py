@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from buildkit.running.container import (
+from buildkit.running.flags import (
     NETWORK_OPTION,
     Container,
     health_options,

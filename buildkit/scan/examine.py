@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from buildkit.scan.job import UNKNOWN, Job, Scan
+from buildkit.scan.context import UNKNOWN, Job, Scan
 from buildkit.scan.limits import Budget, LimitError, Limits
 from buildkit.scan.source import Source
 
@@ -23,9 +23,9 @@ class Format:
 
 def formats() -> tuple[Format, ...]:
     """Every format, in the order in which they are asked; content may be of several (polyglots): all scan it."""
-    from buildkit.scan.archives.known import FORMATS as ARCHIVES
-    from buildkit.scan.formats.known import FORMATS as OTHERS
-    from buildkit.scan.pickle.known import FORMATS as PICKLES
+    from buildkit.scan.archives.registry import FORMATS as ARCHIVES
+    from buildkit.scan.formats.registry import FORMATS as OTHERS
+    from buildkit.scan.pickle.registry import FORMATS as PICKLES
 
     return (*PICKLES, *ARCHIVES, *OTHERS)
 

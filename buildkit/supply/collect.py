@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from email.message import Message
 
-from buildkit.declare.pins import Artifact, Model
-from buildkit.declare.requirements import normalise_name
 from buildkit.digest import Digest, FileHash, Key
-from buildkit.layers.inside import Inside
+from buildkit.layers.root.installed import Inside
+from buildkit.locks.pins import Artifact, Model
+from buildkit.locks.requirements_txt import normalise_name
 from buildkit.oci.blob import Blob, Made
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile, Kind, PackFiles, PackModel, PackWheels, Spec
+from buildkit.supply.components import Bill, BillLayer, Licence, Origin, Part, PartFile, PartKind, Place
 from buildkit.supply.licences import licence_of_metadata, spdx_expression
-from buildkit.supply.parts import Bill, BillLayer, Licence, Origin, Part, PartFile, PartKind, Place
 from buildkit.supply.purl import pypi_purl, render_purl
-from buildkit.supply.rootparts import root_parts
+from buildkit.supply.root_components import root_parts
 
 NOT_AT_HAND = "its wheel is not at hand: build the stage here"
 _READ_BACK = (Kind.IMAGE, Kind.RUN)  # layers of which no lock says all

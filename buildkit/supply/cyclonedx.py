@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from buildkit.digest import canonical_json
-from buildkit.supply.parts import Bill, BillLayer, Licence, Origin, Part, PartFile, PartKind
+from buildkit.supply.components import Bill, BillLayer, Licence, Origin, Part, PartFile, PartKind
 from buildkit.supply.times import document_uuid, render_time
 
 _TYPES = {

@@ -7,7 +7,7 @@ from email.message import Message
 from email.parser import HeaderParser
 from itertools import pairwise
 
-from buildkit.supply.parts import Licence
+from buildkit.supply.components import Licence
 
 _LONGEST = 200  # of a word for a licence: some packages put the whole text there
 _CLASSIFIER = "License :: "

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from buildkit.declare.pins import Artifact, Model
 from buildkit.digest import Key
+from buildkit.locks.pins import Artifact, Model
 from buildkit.oci.blob import Made
 from buildkit.plan.compose import Composition
 from buildkit.plan.roots import find_apt_pins

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from buildkit.declare.requirements import normalise_name
+from buildkit.locks.requirements_txt import normalise_name
 
 
 def render_purl(kind: str, name: str, version: str, *, namespace: str = "", **qualifiers: str) -> str:

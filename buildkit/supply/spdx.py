@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from buildkit.digest import FileHash, canonical_json
-from buildkit.supply.parts import Bill, BillLayer, Licence, Part, PartFile, PartKind, Place
+from buildkit.supply.components import Bill, BillLayer, Licence, Part, PartFile, PartKind, Place
 from buildkit.supply.times import document_uuid, render_time
 
 NOTHING = "NOASSERTION"

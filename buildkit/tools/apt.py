@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildkit.declare.aptlock import sort_apt_pins
-from buildkit.declare.pins import AptPin
 from buildkit.errors import BuildError, DefinitionError, Problem, ToolError
+from buildkit.locks.apt_lock import sort_apt_pins
+from buildkit.locks.pins import AptPin
 from buildkit.tools.process import Command, run
 
 VARIANTS = ("extract", "custom", "essential", "apt", "required", "minbase", "buildd", "important", "standard")

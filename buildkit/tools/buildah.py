@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from buildkit.errors import ToolError
+from buildkit.tools.disk_full import is_full
 from buildkit.tools.process import Command, Finished, converse, find_tool, run
-from buildkit.tools.room import is_full
 
 Mounts = Sequence[tuple[Path, str]]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit.errors import DefinitionError, FetchError, Interrupted
-from buildkit.tools.sources import Sources, host_of
+from buildkit.tools.index_settings import Sources, host_of
 
 if TYPE_CHECKING:
     import ssl

@@ -9,13 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from buildkit.declare.pins import Artifact, Pin
-from buildkit.declare.requirements import normalise_name
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import FetchError
+from buildkit.locks.pins import Artifact, Pin
+from buildkit.locks.requirements_txt import normalise_name
 from buildkit.tools.http import Session
-from buildkit.tools.sources import Sources
+from buildkit.tools.index_settings import Sources
 
 if TYPE_CHECKING:
     from unearth import Link, PackageFinder, TargetPython

@@ -7,8 +7,8 @@ import re
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from buildkit.declare.pins import AptPin
 from buildkit.errors import BuildError, FetchError, ToolError
+from buildkit.locks.pins import AptPin
 from buildkit.tools.process import Command, stream
 
 # $1 is the root. dpkg writes no records in this variant, so they are taken from the packages: one file each in

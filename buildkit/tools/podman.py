@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.errors import BuildError, ToolError
-from buildkit.running.container import NETWORK_OPTION
+from buildkit.running.flags import NETWORK_OPTION
 from buildkit.running.host import Host, parse_host
 from buildkit.tools.buildah import own_limits
 from buildkit.tools.process import Command, Finished, find_tool, run

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from buildkit.errors import Interrupted, MissingTool, ToolError, find_full_disk
-from buildkit.tools.room import is_full
+from buildkit.tools.disk_full import is_full
 from buildkit.tools.usage import note_child
 
 _KEPT_OUTPUT = 64 * 1024

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from buildkit.digest import Digest
 from buildkit.errors import DamagedError, Interrupted, LackingError, RegistryError, ToolError
-from buildkit.oci.ref import Ref
+from buildkit.oci.reference import Ref
 from buildkit.tools.process import Command, Finished, run, stop_all
 from buildkit.tools.skopeo import forgetful, skopeo_argv
 

@@ -131,8 +131,8 @@ def test_configs_that_are_none_are_an_error(data):
 
 
 def test_layers_that_are_compressed_bombs_meet_the_limit(tmp_path):
-    from buildkit.layers.inflate import inflate
-    from buildkit.layers.member import Compression
+    from buildkit.layers.tar.decompress import inflate
+    from buildkit.layers.tar.member import Compression
 
     path = tmp_path / "layer"
     path.write_bytes(gzip.compress(tar([file("zeros", bytes(30 << 20))]), 9))

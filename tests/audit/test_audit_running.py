@@ -99,7 +99,7 @@ def test_each_kind_is_found_and_nothing_else(case: str) -> None:
 
 
 def test_every_rule_is_planted_and_says_why_and_what_to_do() -> None:
-    from buildkit.audit import runningrules
+    from buildkit.audit import running_rules as runningrules
     from buildkit.findings import Rule
 
     rules = {rule.id: rule for rule in vars(runningrules).values() if isinstance(rule, Rule)}

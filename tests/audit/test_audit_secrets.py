@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from buildkit.audit.secretpatterns import DISTINCT, entropy
-from buildkit.audit.secretscan import BINARY_LIMIT, Scanner
+from buildkit.audit.secret_patterns import DISTINCT, entropy
+from buildkit.audit.secret_scan import BINARY_LIMIT, Scanner
 from buildkit.findings import Severity
 from tests.audit.crafted import audit, env, file, ids
 from tests.audit.samples import ENCRYPTED, INNOCENT, PEM, TOKENS, TRADES, WRITTEN, letters

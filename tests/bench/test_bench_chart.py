@@ -8,9 +8,9 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from buildkit.bench.chart import WIDTH, render_chart
-from buildkit.bench.chartstyle import PEERS, PHASES, style
+from buildkit.bench.chart_style import PEERS, PHASES, style
 from buildkit.bench.results import Results, Verdict
-from buildkit.report.blocks import text_width
+from buildkit.report.svg_blocks import text_width
 from tests.bench.races import OURS, race, samples
 
 SVG = "{http://www.w3.org/2000/svg}"

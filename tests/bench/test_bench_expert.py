@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.bench.checkout import Checkout
+from buildkit.bench.baseline import FILE, LINKED, STAGED
 from buildkit.bench.context import write_context
-from buildkit.bench.expert import FILE, LINKED, STAGED
-from buildkit.bench.forge import forge_wheel
-from buildkit.bench.locks import render_pin
-from buildkit.declare.inputs import models_inputs, render_header, wheels_inputs
-from buildkit.declare.modelslock import ModelsLock, render_models_lock
-from buildkit.declare.pins import Model, ModelFile
+from buildkit.bench.lock_changes import render_pin
+from buildkit.bench.project_copy import Checkout
+from buildkit.bench.synthetic_wheels import forge_wheel
 from buildkit.declare.project import load_project
-from buildkit.declare.wheelslock import make_wheels_lock, render_wheels_lock
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError
+from buildkit.locks.freshness import models_inputs, render_header, wheels_inputs
+from buildkit.locks.models_lock import ModelsLock, render_models_lock
+from buildkit.locks.pins import Model, ModelFile
+from buildkit.locks.wheels_lock import make_wheels_lock, render_wheels_lock
 
 ROOT = "127.0.0.1:5000/bench/root@sha256:" + "0" * 64
 STAGES = {

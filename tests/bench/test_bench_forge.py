@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.bench.forge import describe, forge_version, forge_wheel, marker_file
-from buildkit.bench.locks import add_pin, change_wheels, replace_pin
-from buildkit.declare.inputs import find_inputs, wheels_inputs
-from buildkit.declare.requirements import parse_requirements
+from buildkit.bench.lock_changes import add_pin, change_wheels, replace_pin
+from buildkit.bench.synthetic_wheels import describe, forge_version, forge_wheel, marker_file
 from buildkit.declare.target import Target
-from buildkit.declare.wheelslock import make_wheels_lock, parse_wheels_lock
 from buildkit.digest import FileHash
-from buildkit.layers.wheels import wheel_members
+from buildkit.layers.wheel.layer import wheel_members
+from buildkit.locks.freshness import find_inputs, wheels_inputs
+from buildkit.locks.requirements_txt import parse_requirements
+from buildkit.locks.wheels_lock import make_wheels_lock, parse_wheels_lock
 from tests.layers.wheelmaker import make_wheel
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
@@ -108,7 +108,7 @@ def test_the_wheels_lock_follows() -> None:
 
 
 def describe_one(name: str, version: str):
-    from buildkit.declare.pins import Artifact
+    from buildkit.locks.pins import Artifact
 
     digits = FileHash.of(f"{name}{version}".encode())
     return Artifact(name=name, version=version, file=f"{name}-{version}-py3-none-any.whl", sha256=digits, size=5)

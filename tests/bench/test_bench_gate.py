@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from buildkit.bench.gate import Outcome, Row, check_workload, compare_rows
 from buildkit.bench.output import compare
+from buildkit.bench.regression_gate import Outcome, Row, check_workload, compare_rows
 from buildkit.bench.results import Results, Verdict
 from buildkit.errors import BuildError, DefinitionError
 from tests.bench.races import OURS, race, samples

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from buildkit.bench.buildahpeer import read_steps as read_buildah
-from buildkit.bench.checkout import Change
-from buildkit.bench.daemonpeer import read_steps as read_buildkit
 from buildkit.bench.participant import EVERYTHING, Expectation, Step, check_kinds, check_steps
+from buildkit.bench.peer_buildah import read_steps as read_buildah
+from buildkit.bench.peer_daemon import read_steps as read_buildkit
+from buildkit.bench.project_copy import Change
 
 BUILDAH = """STEP 1/5: FROM 127.0.0.1:5000/bench/root@sha256:00
 Trying to pull 127.0.0.1:5000/bench/root...

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from buildkit.bench.checkout import Change
+from buildkit.bench.counting_proxy import Toll
 from buildkit.bench.measure import Cost, Ran
 from buildkit.bench.participant import Built, Step, Until
+from buildkit.bench.project_copy import Change
 from buildkit.bench.race import Race
 from buildkit.bench.results import Sample, Verdict
 from buildkit.bench.scenarios import Scenario
-from buildkit.bench.tollgate import Toll
 from buildkit.errors import ToolError
 from buildkit.events import Note, say_nothing
 from buildkit.tools.process import Finished

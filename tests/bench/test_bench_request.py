@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.bench import main
-from buildkit.bench.main import bench
 from buildkit.bench.request import parse_request
+from buildkit.cli import bench as main
+from buildkit.cli.bench import bench
 from buildkit.errors import DefinitionError
 
 

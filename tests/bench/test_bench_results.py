@@ -7,8 +7,8 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from buildkit.bench.markdown import render_markdown
 from buildkit.bench.output import compare, judge
+from buildkit.bench.race_markdown import render_markdown
 from buildkit.bench.results import Skipped, Verdict, figure, parse_results, render_results, spread
 from buildkit.bench.tables import make_tables, say_cell, say_notes, say_ratio
 from buildkit.errors import DefinitionError

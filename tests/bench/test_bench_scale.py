@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from buildkit.bench.scale import make_project
-from buildkit.cache.statindex import StatIndex
+from buildkit.build.disk_checkout import DiskCheckout
+from buildkit.build.planner import open_planner
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
-from buildkit.engine.checkout import DiskCheckout
-from buildkit.engine.planning import open_planner
 from buildkit.events import say_nothing
 from buildkit.plan.spec import PackModel, PackWheels
+from buildkit.store.stat_index import StatIndex
 
 
 @pytest.mark.parametrize(("wheels", "gigabytes"), [(10, 0), (400, 2), (10, 64)])

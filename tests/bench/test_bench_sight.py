@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from buildkit.bench.sight import look_in_registry
+from buildkit.bench.image_inspection import look_in_registry
 
 OCI = "application/vnd.oci.image"
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from buildkit.bench.tollgate import Toll, Tollgate, open_tollgate
+from buildkit.bench.counting_proxy import Toll, Tollgate, open_tollgate
 
 ANSWER = random.Random(1).randbytes(3_000_000)
 

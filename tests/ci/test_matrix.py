@@ -11,10 +11,10 @@ from typing import Any, cast
 import pytest
 from ruamel.yaml import YAML
 
+from buildkit.build.planner import Planner
 from buildkit.declare.graph import Graph
 from buildkit.declare.project import Project
 from buildkit.digest import Key
-from buildkit.engine.planning import Planner
 from buildkit.inspection.matrix import Matrix, arrange_waves, find_work
 from buildkit.plan.compose import Composer
 from tests.e2e.tinyproject import Tiny

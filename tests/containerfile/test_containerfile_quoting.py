@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit.containerfile.findexpr import render_find
+from buildkit.containerfile.find_expression import render_find
 from buildkit.containerfile.quoting import check_line, check_path, quote_argv, quote_word, render_copy
 from buildkit.errors import DefinitionError
 from buildkit.layers.globs import compile_excludes

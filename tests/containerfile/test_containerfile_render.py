@@ -8,8 +8,8 @@ import pytest
 
 from buildkit.containerfile.parts import Export, ExportOptions
 from buildkit.containerfile.render import render_export
-from buildkit.declare.pins import Model
 from buildkit.errors import DefinitionError
+from buildkit.locks.pins import Model
 from tests.plan.planfakes import MB, STAGES, FakeCheckout, base_checkout, composer, model_file, tree_file, wheel
 
 _IMAGE = "docker.io/library/python@sha256:" + "0" * 64

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.build.planner import open_planner
 from buildkit.containerfile.parts import Export, ExportOptions, SideFile
 from buildkit.containerfile.render import MARK
-from buildkit.containerfile.rootscript import render_root_script
-from buildkit.engine.planning import open_planner
+from buildkit.containerfile.root_script import render_root_script
 from buildkit.errors import DefinitionError
-from buildkit.inspection.export import find_inside, find_links, find_output, make_export, write_export
+from buildkit.inspection.export_containerfile import find_inside, find_links, find_output, make_export, write_export
 from buildkit.plan.spec import MakeRoot
 from tests.plan.planfakes import composer
 

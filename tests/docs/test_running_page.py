@@ -6,11 +6,11 @@ import re
 import tomllib
 from pathlib import Path
 
+from buildkit.cli.run import SHOWN
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.declare.stage import Running, parse_stage
-from buildkit.engine.running import SHOWN
-from buildkit.running.container import make_container
+from buildkit.running.flags import make_container
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/running.md"

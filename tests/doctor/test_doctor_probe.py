@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.cli.doctor import diagnose
 from buildkit.doctor.checks import check_host
 from buildkit.doctor.facts import Storage
-from buildkit.doctor.main import diagnose
 from buildkit.doctor.probe import (
     auth_files,
     count_ids,

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from buildkit.doctor import main as face
+from buildkit.cli import doctor as face
 from buildkit.doctor.finding import Finding, error, note, ok, warning
 from buildkit.doctor.render import render_json, render_text
 

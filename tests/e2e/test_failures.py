@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.declare.inputs import render_header, wheels_inputs
 from buildkit.declare.project import load_project
+from buildkit.locks.freshness import render_header, wheels_inputs
 from tests.e2e.conftest import add_wheel
 from tests.e2e.tinyproject import Ended, Tiny, one_error
 from tests.layers.wheelmaker import append
@@ -21,7 +21,7 @@ from tests.layers.wheelmaker import append
 pytestmark = pytest.mark.tools
 
 _EDIT = """from pathlib import Path
-from buildkit.engine import build
+from buildkit.build import pipeline as build
 kept = build.run_tasks
 def run_tasks(*args):
     path = Path({file!r})

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from buildkit.cache.ledger import Ledger
+from buildkit.store.ledger import Ledger
 from tests.e2e.tinyproject import Tiny
 
 pytestmark = pytest.mark.tools

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.layers.inflate import inflate
-from buildkit.layers.member import Compression
+from buildkit.layers.tar.decompress import inflate
+from buildkit.layers.tar.member import Compression
 from tests.e2e.machines import done, trust
 from tests.e2e.tinyproject import Tiny, one_error, wait_until
 from tests.registry import serve_registry

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.digest import Key
-from buildkit.oci.entry import EMPTY, Entry, decode_entries, encode_roster, entry_tag, roster_tag
+from buildkit.remote.cache_record import EMPTY, Entry, decode_entries, encode_roster, entry_tag, roster_tag
 from tests.e2e.conftest import add_wheel, new_tiny
 from tests.e2e.machines import (
     cut_off,

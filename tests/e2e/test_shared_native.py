@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.digest import Key
-from buildkit.oci.entry import decode_entries, roster_tag
+from buildkit.remote.cache_record import decode_entries, roster_tag
 from tests.e2e.conftest import short_folder
 from tests.e2e.machines import digest, done, downloaded, pull, sources, traffic, trust, warnings
 from tests.e2e.test_compiling import write_sdist

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.digest import Digest
-from buildkit.oci.entry import EMPTY, Told, decode_entries, encode_roster, find_told
+from buildkit.remote.cache_record import EMPTY, Told, decode_entries, encode_roster, find_told
 from tests.e2e.machines import manifest, put_entry, traffic, trust
 from tests.e2e.machines import warnings as all_warnings
 from tests.e2e.tinyproject import Ended, Tiny

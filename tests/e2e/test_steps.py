@@ -8,7 +8,7 @@ from tests.e2e.tinyproject import Tiny
 
 pytestmark = pytest.mark.tools
 
-_TAKE_AWAY = """from buildkit.engine.boxes import Boxes
+_TAKE_AWAY = """from buildkit.build.containers import Boxes
 from buildkit.tools import buildah
 kept = Boxes.ensure_image
 def ensure_image(self, chain):

@@ -33,7 +33,7 @@ _WRITES = {
     "pulled image": r"pull  base/image: failed: pulling .* failed with exit code 1: the disk is full",
     "skopeo's files": r"importing \S+ failed with exit code 1: the disk is full",
 }
-_OURS = {"from": "buildkit.engine.build"}
+_OURS = {"from": "buildkit.build.pipeline"}
 
 
 @contextmanager

@@ -210,7 +210,7 @@ def test_stopped_at_nine_moments(project: Callable[[], Tiny]) -> None:
     """By Ctrl-C or SIGTERM; what the end of a build had no time to remove the next one removes."""
     tiny, rng = project(), make_rng("stops")
     first: list[Ended] = []
-    ours = {"from": "buildkit.engine.build"}  # before, it is Nox's and Python's to stop
+    ours = {"from": "buildkit.build.pipeline"}  # before, it is Nox's and Python's to stop
     acts = count_acts(tiny, lambda **env: first.append(tiny.build(_STAGE, **env)), **ours)
     for number in range(9):
         wipe(tiny)

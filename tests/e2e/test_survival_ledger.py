@@ -16,25 +16,25 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.cache import database
-from buildkit.cache.natives import Natives
-from buildkit.cache.past import find_built
-from buildkit.cache.stock import Stock
-from buildkit.cache.verdicts import Verdicts
+from buildkit.build.assemble import check_collisions, set_key
+from buildkit.build.planner import open_planner
+from buildkit.cache_admin.inventory import take_stock
+from buildkit.cli.main import build
 from buildkit.digest import FileHash, Key
-from buildkit.engine.assemble import check_collisions, set_key
-from buildkit.engine.main import build
-from buildkit.engine.planning import open_planner
 from buildkit.errors import BuildError
 from buildkit.events import say_nothing
 from buildkit.inspection import plan as plan_session
 from buildkit.inspection.timings import find_builds
 from buildkit.oci.blob import Made
-from buildkit.plan.causes import say_causes
+from buildkit.plan.explain.causes import say_causes
 from buildkit.plan.forecast import forecast
 from buildkit.plan.plan import Source
-from buildkit.scan.job import Scan
-from buildkit.upkeep.holdings import take_stock
+from buildkit.scan.context import Scan
+from buildkit.store import database
+from buildkit.store.build_history import find_built
+from buildkit.store.maintenance import Stock
+from buildkit.store.native_facts import Natives
+from buildkit.store.scan_verdicts import Verdicts
 from tests.e2e.survival import Doomed, Moment, left_behind, make_rng, unsound, wipe
 from tests.e2e.tinyproject import Tiny, one_error, wait_until
 

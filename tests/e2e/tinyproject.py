@@ -34,7 +34,7 @@ _KEPT = (
 )
 _NOX = "import runpy, sys; sys.argv = ['nox', *sys.argv[4:]]; runpy.run_module('nox', run_name='__main__')"
 SLOW = """import time
-from buildkit.engine import realise
+from buildkit.build import executor as realise
 kept_pace = realise.write_layer
 realise.write_layer = lambda *args, **named: time.sleep(0.3) or kept_pace(*args, **named)
 """  # code for `Tiny.after`: there is time for other things while layers are packed

@@ -103,10 +103,10 @@ def _requirements() -> list[bytes]:
 
 @target("text", _requirements, DefinitionError)
 def requirements(data: bytes) -> None:
-    from buildkit.declare.inputs import meaning
-    from buildkit.declare.requirements import applicable, parse_requirements
     from buildkit.declare.target import Target as Fits
-    from buildkit.declare.via import parse_via
+    from buildkit.locks.freshness import meaning
+    from buildkit.locks.lock_parents import parse_via
+    from buildkit.locks.requirements_txt import applicable, parse_requirements
 
     meaning(says(data))
     parse_via(says(data))
@@ -116,14 +116,14 @@ def requirements(data: bytes) -> None:
 
 @target("text", partial(files, "requirements/*.wheels.toml"), DefinitionError)
 def wheels_lock(data: bytes) -> None:
-    from buildkit.declare.wheelslock import parse_wheels_lock, render_wheels_lock
+    from buildkit.locks.wheels_lock import parse_wheels_lock, render_wheels_lock
 
     render_wheels_lock(parse_wheels_lock(says(data), "x.wheels.toml"))
 
 
 @target("text", partial(files, "requirements/*.apt", "requirements/*.apt.lock"), DefinitionError)
 def apt(data: bytes) -> None:
-    from buildkit.declare.aptlock import parse_apt_list, parse_apt_lock
+    from buildkit.locks.apt_lock import parse_apt_list, parse_apt_lock
 
     try:
         parse_apt_list(says(data), "x.apt")
@@ -134,7 +134,7 @@ def apt(data: bytes) -> None:
 
 @target("text", partial(files, "requirements/models.toml"), DefinitionError)
 def models(data: bytes) -> None:
-    from buildkit.declare.modelslock import parse_models, request_hash
+    from buildkit.locks.models_lock import parse_models, request_hash
 
     for request in parse_models(says(data), "models.toml"):
         request_hash(request)
@@ -142,7 +142,7 @@ def models(data: bytes) -> None:
 
 @target("text", partial(files, "requirements/models.lock"), DefinitionError)
 def models_lock(data: bytes) -> None:
-    from buildkit.declare.modelslock import parse_models_lock, render_models_lock
+    from buildkit.locks.models_lock import parse_models_lock, render_models_lock
 
     render_models_lock(parse_models_lock(says(data), "models.lock"))
 
@@ -154,14 +154,14 @@ def _allows() -> list[bytes]:
 
 @target("text", _allows, DefinitionError)
 def allow_file(data: bytes) -> None:
-    from buildkit.declare.allowfile import parse_allow
+    from buildkit.declare.model_allowlist import parse_allow
 
     parse_allow(says(data), "models.allow.toml")
 
 
 @target("text", lambda: [b"# a\n*.pyc\n!keep.pyc\n/x/**/y\n[a-z]?\n"], DefinitionError)
 def ignore_file(data: bytes) -> None:
-    from buildkit.declare.ignorefile import parse_ignore_file
+    from buildkit.declare.containerignore import parse_ignore_file
 
     is_ignored = parse_ignore_file(says(data), ".containerignore")
     is_ignored("a/b/x/y.pyc")
@@ -169,7 +169,7 @@ def ignore_file(data: bytes) -> None:
 
 @target("text", lambda: [b'[project]\nname = "x"\nversion = "1"\n'], DefinitionError)
 def local_package(data: bytes) -> None:
-    from buildkit.declare.localpackage import make_describe_local
+    from buildkit.locks.local_package import make_describe_local
 
     make_describe_local(lambda path: says(data))("./libs/x")
 
@@ -178,7 +178,7 @@ def local_package(data: bytes) -> None:
     "text", lambda: [b"ghcr.io/me/app:1.0", b"localhost:5000/a/b_c@sha256:" + b"0" * 64, b"[::1]:5/x"], DefinitionError
 )
 def image_ref(data: bytes) -> None:
-    from buildkit.oci.ref import parse_ref
+    from buildkit.oci.reference import parse_ref
 
     parse_ref(says(data).rstrip("\n"), "the image")
 
@@ -278,9 +278,9 @@ def _pack(data: bytes) -> None:
 
 def _write_wheel(path: Path) -> None:
     from buildkit.declare.target import Target as Fits
-    from buildkit.layers.member import Compression
-    from buildkit.layers.tar import write_layer
-    from buildkit.layers.wheels import wheel_members as members
+    from buildkit.layers.tar.member import Compression
+    from buildkit.layers.tar.writer import write_layer
+    from buildkit.layers.wheel.layer import wheel_members as members
 
     out = io.BytesIO()
     write_layer(members(path, Fits(python="3.13", glibc="2.41", arch="x86_64")), out, Compression.NONE)
@@ -321,8 +321,8 @@ def with_checksums(data: bytes) -> bytes:
 
 @target("bytes", _tars, BuildError)
 def root_tar(data: bytes) -> None:
-    from buildkit.layers.member import Compression
-    from buildkit.layers.root import RootRules, pack_root
+    from buildkit.layers.root.pack import RootRules, pack_root
+    from buildkit.layers.tar.member import Compression
 
     for content in (data, with_checksums(data)):
         out = io.BytesIO()
@@ -331,7 +331,7 @@ def root_tar(data: bytes) -> None:
 
 @target("bytes", _tars, BuildError)
 def layer_inside(data: bytes) -> None:
-    from buildkit.layers.inside import Inside
+    from buildkit.layers.root.installed import Inside
     from buildkit.supply.licences import licence_of_copyright, licence_of_metadata, parse_metadata
 
     for content in (data, with_checksums(data)):
@@ -355,7 +355,7 @@ def layer_audit(data: bytes) -> None:
 
 @target("bytes", _tars, BuildError)
 def layer_compare(data: bytes) -> None:
-    from buildkit.layers.compare import compare_tars
+    from buildkit.layers.tar.compare import compare_tars
 
     first = with_checksums(data)
     compare_tars(lambda: iter((first,)), lambda: iter((_seeds("layer-compare")[0],)))
@@ -365,7 +365,7 @@ def layer_compare(data: bytes) -> None:
     "text", lambda: [b"Package: a\nStatus: install ok installed\nVersion: 1\nSource: b (2)\n\nPackage: c\n"], BuildError
 )
 def dpkg(data: bytes) -> None:
-    from buildkit.layers.dpkg import parse_packages, verify_packages
+    from buildkit.layers.root.dpkg import parse_packages, verify_packages
 
     verify_packages(parse_packages([data]), ())
 
@@ -382,7 +382,7 @@ def copyright_file(data: bytes) -> None:
 @target("text", lambda: [b"root:x:0:0:root:/root:/bin/sh\nml:x:1000:1000::/home/ml:/bin/sh\n"], BuildError)
 def accounts(data: bytes) -> None:
     from buildkit.declare.stage import User
-    from buildkit.layers.accounts import add_users
+    from buildkit.layers.root.accounts import add_users
 
     texts = dict.fromkeys(("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow"), says(data))
     add_users(texts, (User(name="ml", uid=1000, gid=1000, home="/home/ml"),))
@@ -406,7 +406,7 @@ def _elf(**more: Any) -> bytes:
 @target("bytes", lambda: [_elf(), _elf(big=True, bits=32), _elf(interpreter="/lib/ld.so", kind=2)])
 def elf(data: bytes) -> None:
     from buildkit.native.elf import ElfError, parse_elf
-    from buildkit.native.passing import Passing
+    from buildkit.native.elf_stream import Passing
 
     passing = Passing(5000)
     for read in (lambda: parse_elf(lambda at, count: data[max(at, 0) : max(at, 0) + count]), passing.finish):
@@ -476,8 +476,8 @@ def image(data: bytes) -> None:
     from buildkit.audit.config import parse_config
     from buildkit.audit.view import ImageView
     from buildkit.digest import Digest
-    from buildkit.inspection import verify
-    from buildkit.oci.ref import parse_ref
+    from buildkit.inspection import verify_image as verify
+    from buildkit.oci.reference import parse_ref
 
     manifest, config = _split(data)
     manifest = manifest.replace(str(Digest.of(b"x")).encode(), str(Digest.of(config)).encode(), 1)
@@ -512,10 +512,10 @@ def _layout(manifest: bytes, config: bytes) -> None:
     from unittest.mock import patch
 
     from buildkit.audit.view import Origin
-    from buildkit.cache.blobs import Blobs
+    from buildkit.build.image_sources import read_layout
     from buildkit.digest import Digest
-    from buildkit.engine.images import read_layout
-    from buildkit.engine.pull import pull_image
+    from buildkit.remote.image_pull import pull_image
+    from buildkit.store.blobs import Blobs
 
     def give(ref: str, folder: Path, *, arch: str) -> None:
         (folder / "manifest.json").write_bytes(manifest)
@@ -526,12 +526,12 @@ def _layout(manifest: bytes, config: bytes) -> None:
         place.mkdir()
         give("", place, arch="")
         ours(lambda: read_layout(place, "x", Origin()))
-        with patch("buildkit.engine.pull.skopeo.copy_registry_to_dir", give):
+        with patch("buildkit.remote.image_pull.skopeo.copy_registry_to_dir", give):
             ours(lambda: pull_image("localhost:5000/x", "amd64", Blobs(Path(folder, "blobs"))))
 
 
 def _attached() -> list[bytes]:
-    from buildkit.oci.attached import Part, encode_artifact, encode_cosign, encode_index
+    from buildkit.remote.artifact import Part, encode_artifact, encode_cosign, encode_index
 
     part = Part.of("application/vnd.in-toto+json", b"{}", {"in-toto.io/predicate-type": "x"})
     artifact = encode_artifact("application/vnd.in-toto+json", [part], part, {"a": "b"})
@@ -540,7 +540,7 @@ def _attached() -> list[bytes]:
 
 @target("json", _attached)
 def attached(data: bytes) -> None:
-    from buildkit.oci.attached import Misshapen, decode_artifact, decode_index, describe, encode_index
+    from buildkit.remote.artifact import Misshapen, decode_artifact, decode_index, describe, encode_index
 
     for read in (decode_artifact, partial(describe, kind=True), lambda data: encode_index(decode_index(data), (), ())):
         try:
@@ -551,10 +551,10 @@ def attached(data: bytes) -> None:
 
 def _entries() -> list[bytes]:
     from buildkit.digest import DiffId, Digest, Key
-    from buildkit.layers.member import Compression
+    from buildkit.layers.tar.member import Compression
     from buildkit.native import NOTHING
     from buildkit.oci.blob import Blob, Made
-    from buildkit.oci.entry import Entry, encode_entry, encode_roster
+    from buildkit.remote.cache_record import Entry, encode_entry, encode_roster
 
     blob = Blob(digest=Digest.of(b"a"), diff_id=DiffId.of(b"b"), size=1, unpacked=2, compression=Compression.ZSTD)
     made = Made(blobs=(blob,), seconds=1.5, env=("A=b",))
@@ -589,8 +589,8 @@ def cache_roster(data: bytes) -> None:
 
 
 def _decode_entries(data: bytes) -> None:
-    from buildkit.oci.claims import find_meetings
-    from buildkit.oci.entry import Nonsense, decode_entries, encode_roster
+    from buildkit.layers.path_prefixes import find_meetings
+    from buildkit.remote.cache_record import Nonsense, decode_entries, encode_roster
 
     try:
         found = decode_entries(data)
@@ -606,7 +606,7 @@ def _natives() -> list[bytes]:
 
     from buildkit.digest import Digest
     from buildkit.native import NOTHING
-    from buildkit.oci.entry import encode_natives
+    from buildkit.remote.cache_record import encode_natives
 
     one, two, three = (Digest(digit * 64) for digit in "123")
     return [zlib.decompress(encode_natives({one: b"facts", two: NOTHING}, (one, two, three)) or b"")]
@@ -617,7 +617,7 @@ def cache_natives(data: bytes) -> None:
     import zlib
 
     from buildkit.digest import Digest
-    from buildkit.oci.entry import Nonsense, decode_natives, encode_natives, find_told
+    from buildkit.remote.cache_record import Nonsense, decode_natives, encode_natives, find_told
 
     digests = [Digest(digit * 64) for digit in "123"]
     find_told(data)
@@ -632,7 +632,7 @@ def cache_natives(data: bytes) -> None:
 def cache_listing(data: bytes) -> None:
     import zlib
 
-    from buildkit.oci.entry import Nonsense, decode_listing
+    from buildkit.remote.cache_record import Nonsense, decode_listing
 
     for packed in (data, zlib.compress(data)):
         try:
@@ -693,7 +693,7 @@ def _predicates() -> list[bytes]:
 @target("json", _predicates)
 def agreement(data: bytes) -> None:
     """Predicates of statements that were read."""
-    from buildkit.supply.agree import check_cyclonedx, check_provenance
+    from buildkit.supply.sbom_agreement import check_cyclonedx, check_provenance
 
     try:
         value = json.loads(data)
@@ -756,10 +756,10 @@ def model_files(data: bytes) -> None:
 
 
 def _scan(data: bytes) -> None:
-    from buildkit.cache.verdicts import _parse, _render
     from buildkit.scan.examine import scan
     from buildkit.scan.limits import Limits
     from buildkit.scan.source import BytesSource
+    from buildkit.store.scan_verdicts import _parse, _render
 
     limits = Limits(
         inflated=20_000_000,
@@ -829,7 +829,7 @@ def ours(act: Callable[[], object]) -> None:
 
 def harmless(error: Exception) -> None:
     """An error's words are harmless as the face prints them."""
-    from buildkit.report.words import clean
+    from buildkit.report.text import clean
 
     texts = (error.message, error.hint, error.output) if isinstance(error, BuildkitError) else (str(error),)
     for text in texts:
@@ -837,14 +837,14 @@ def harmless(error: Exception) -> None:
 
 
 def printable(text: str) -> None:
-    from buildkit.report.words import clean
+    from buildkit.report.text import clean
 
     assert not _CONTROL.search(clean(text)), ascii(text)
 
 
 def told(findings: Any) -> None:
     """Findings can be shown, in every way that there is."""
-    from buildkit.report.findings import findings_json, render_findings
+    from buildkit.report.findings_table import findings_json, render_findings
     from buildkit.report.sarif import SarifRun, render_sarif
 
     assert not _CONTROL.search("\n".join(render_findings(findings)))

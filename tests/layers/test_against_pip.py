@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from buildkit.declare.target import Target
-from buildkit.layers.bytecode import Compiler, worker_argv
-from buildkit.layers.member import Compression
-from buildkit.layers.tar import write_layer
-from buildkit.layers.wheels import layer_of_wheels
+from buildkit.layers.tar.member import Compression
+from buildkit.layers.tar.writer import write_layer
+from buildkit.layers.wheel.bytecode import Compiler, worker_argv
+from buildkit.layers.wheel.layer import layer_of_wheels
 from buildkit.tools.process import Command, run, start
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]

@@ -12,8 +12,8 @@ from wheelmaker import make_wheel, read_layer
 
 from buildkit.declare.target import Target
 from buildkit.errors import BuildError
-from buildkit.layers.bytecode import Compiler, cache_path, worker_argv
-from buildkit.layers.wheels import layer_of_wheels
+from buildkit.layers.wheel.bytecode import Compiler, cache_path, worker_argv
+from buildkit.layers.wheel.layer import layer_of_wheels
 from buildkit.tools.process import Command, run, start
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildkit.errors import BuildError
-from buildkit.layers.compare import EACH, compare_tars
-from buildkit.layers.contents import READ
-from buildkit.layers.member import Compression, Member
-from buildkit.layers.tar import write_layer
-from buildkit.layers.tarread import TarReader
+from buildkit.layers.tar.compare import EACH, compare_tars
+from buildkit.layers.tar.content_diff import READ
+from buildkit.layers.tar.member import Compression, Member
+from buildkit.layers.tar.reader import TarReader
+from buildkit.layers.tar.writer import write_layer
 
 Entry = tuple[tarfile.TarInfo, bytes]
 SITE = "opt/venv/lib/python3.13/site-packages"

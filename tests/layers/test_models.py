@@ -6,7 +6,6 @@ from dataclasses import replace
 import pytest
 from wheelmaker import make_wheel, read_layer
 
-from buildkit.declare.pins import Model, ModelFile
 from buildkit.digest import FileHash
 from buildkit.errors import MismatchError, WheelError
 from buildkit.layers.models import (
@@ -16,6 +15,7 @@ from buildkit.layers.models import (
     open_from_wheel,
     worth_compressing,
 )
+from buildkit.locks.pins import Model, ModelFile
 
 WEIGHTS = b"weights" * 300_000
 NOISE = b"".join(hashlib.sha256(number.to_bytes(4)).digest() for number in range(40_000))

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
-from buildkit.declare.pins import AptPin
 from buildkit.declare.stage import User
 from buildkit.errors import BuildError, MismatchError, ToolError
 from buildkit.layers.globs import compile_excludes
-from buildkit.layers.member import Compression, Packed
-from buildkit.layers.root import CA_BUNDLE, RootRules, pack_root
+from buildkit.layers.root.pack import CA_BUNDLE, RootRules, pack_root
+from buildkit.layers.tar.member import Compression, Packed
+from buildkit.locks.pins import AptPin
 
 PASSWD = "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/usr/sbin:/usr/sbin/nologin\n"
 USER = User(name="mluser", uid=1000, gid=1000, home="/home/mluser")

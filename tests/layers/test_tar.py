@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from buildkit.digest import DiffId, Digest, FileHash
 from buildkit.errors import BuildError, CollisionError, MismatchError, WheelError
-from buildkit.layers.blobstream import BLOCK
-from buildkit.layers.member import Compression, Member
-from buildkit.layers.owned import OwnedMember
-from buildkit.layers.tar import write_layer
-from buildkit.layers.tarheader import FILE, render_header
+from buildkit.layers.tar.blob_stream import BLOCK
+from buildkit.layers.tar.header import FILE, render_header
+from buildkit.layers.tar.member import Compression, Member
+from buildkit.layers.tar.owned_member import OwnedMember
+from buildkit.layers.tar.writer import write_layer
 from buildkit.tools.process import Command, run
 
 
@@ -252,8 +252,8 @@ def test_whatever_goes_in_comes_out_of_tarfile(tree):
 PACK_A_GIGABYTE = """
 import re, sys
 from pathlib import Path
-from buildkit.layers.member import Compression, Member
-from buildkit.layers.tar import write_layer
+from buildkit.layers.tar.member import Compression, Member
+from buildkit.layers.tar.writer import write_layer
 chunk = bytes(range(256)) * 4096
 big = Member(path="big", size=len(chunk) * 1024, content=lambda: (chunk for _ in range(1024)))
 with Path(sys.argv[1]).open("wb") as out:

@@ -9,7 +9,7 @@ from wheelmaker import DATA, INFO, append, hashed, make_wheel, patch_headers, re
 
 from buildkit.declare.target import Target
 from buildkit.errors import CollisionError, WheelError
-from buildkit.layers.wheels import layer_of_wheels, prefix_members, wheel_members
+from buildkit.layers.wheel.layer import layer_of_wheels, prefix_members, wheel_members
 from buildkit.tools.process import Command, run
 
 TARGET = Target(python="3.13.5", glibc="2.41", arch="x86_64")
@@ -316,7 +316,8 @@ def test_the_prefix_is_a_virtual_environment(tmp_path):
 def test_nothing_heavy_is_imported_until_something_is_packed():
     heavy = ("installer", "isal", "zstandard", "packaging")
     probe = (
-        "import sys, buildkit.layers.wheels, buildkit.layers.tar, buildkit.layers.models, buildkit.layers.bytecode\n"
+        "import sys, buildkit.layers.models, buildkit.layers.tar.writer, buildkit.layers.wheel.bytecode\n"
+        "import buildkit.layers.wheel.layer\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     assert run(Command(argv=(sys.executable, "-c", probe))).text == "[]"

@@ -8,8 +8,8 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from buildkit.layers.member import Compression
-from buildkit.layers.tar import write_layer
+from buildkit.layers.tar.member import Compression
+from buildkit.layers.tar.writer import write_layer
 
 NAME, VERSION = "demo_pkg", "1.0"
 INFO = f"{NAME}-{VERSION}.dist-info"

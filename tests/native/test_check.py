@@ -10,7 +10,7 @@ from buildkit.findings import Severity
 from buildkit.native import linker
 from buildkit.native.facts import decode_facts, encode_facts
 from tests.native.elfmaker import AARCH64, I386, make_elf
-from tests.native.images import LIB, LINKER, SITE, check, root, survey, told
+from tests.native.native_images import LIB, LINKER, SITE, check, root, survey, told
 
 CV2 = f"{SITE}/cv2/cv2.abi3.so"
 MODULE = f"{SITE}/x/_x.cpython-313-x86_64-linux-gnu.so"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit.native.elf import Elf, ElfError, Read, parse_elf
-from buildkit.native.passing import Passing
+from buildkit.native.elf_stream import Passing
 from tests.native.elfmaker import AARCH64, I386, X86_64, make_elf
 
 FULL = {

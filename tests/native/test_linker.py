@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.native.collector import Survey
 from buildkit.native.facts import Facts
 from buildkit.native.linker import Linker
-from buildkit.native.survey import Survey
 from tests.native.elfmaker import AARCH64, make_elf
-from tests.native.images import LIB, Content, survey
+from tests.native.native_images import LIB, Content, survey
 
 A = "opt/a/liba.so"
 

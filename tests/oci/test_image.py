@@ -6,7 +6,7 @@ import json
 
 from buildkit.declare.stage import Config, Healthcheck
 from buildkit.digest import DiffId, Digest
-from buildkit.layers.member import Compression
+from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob
 from buildkit.oci.image import Image, Layer, render_config
 

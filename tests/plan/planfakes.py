@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from buildkit.declare.graph import Graph, make_graph
-from buildkit.declare.pins import AptPin, Artifact, Model, ModelFile, Pin
 from buildkit.declare.project import Project, parse_project
 from buildkit.declare.stage import parse_stage
 from buildkit.digest import FileHash
+from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import Tree, TreeFile
 

@@ -13,13 +13,13 @@ from projecttext import lay, render
 from smallproject import File, Small
 from tomlstyles import Style
 
-from buildkit.cache.ledger import Ledger
-from buildkit.cache.statindex import StatIndex
+from buildkit.build import disk_checkout as checkout
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
-from buildkit.engine import checkout
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import PackWheels, RunStep, Spec
+from buildkit.store.ledger import Ledger
+from buildkit.store.stat_index import StatIndex
 from buildkit.tools.git import Listing
 
 PLAIN = Style(0, plain=True)

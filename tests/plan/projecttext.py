@@ -10,9 +10,9 @@ from typing import Any
 from smallproject import File, Small, sha
 from tomlstyles import Style
 
-from buildkit.declare.inputs import apt_inputs, models_inputs, render_header, requirements_inputs, wheels_inputs
 from buildkit.declare.project import parse_project
 from buildkit.digest import FileHash
+from buildkit.locks.freshness import apt_inputs, models_inputs, render_header, requirements_inputs, wheels_inputs
 
 
 def render(small: Small, style: Style) -> dict[str, File]:

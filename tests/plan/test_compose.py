@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from planfakes import MB, STAGES, FakeCheckout, base_checkout, composer, keys, sdist, wheel
 
-from buildkit.declare.pins import AptPin, Model, Pin
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError
+from buildkit.locks.pins import AptPin, Model, Pin
 from buildkit.plan.spec import Compile, MakeRoot, PackFiles, PackModel, PackWheels, PullImage, RunStep
 
 DIGEST = "sha256:" + "0" * 64

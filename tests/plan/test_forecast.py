@@ -8,7 +8,7 @@ import pytest
 from planfakes import composer
 
 from buildkit.digest import DiffId, Digest
-from buildkit.layers.member import Compression
+from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, Made
 from buildkit.plan.forecast import Cost, Pace, Paces, forecast, measure, total
 from buildkit.plan.plan import Entry, Plan, Source

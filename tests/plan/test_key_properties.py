@@ -21,11 +21,12 @@ from projecttext import lay, render
 from smallproject import File, Small, projects
 from tomlstyles import Style
 
-from buildkit.cache.ledger import Ledger
-from buildkit.declare import modelslock, wheelslock
 from buildkit.declare.project import SETTINGS
-from buildkit.declare.shapes import ListOf, Shape, Table
-from buildkit.declare.stageshape import STAGE
+from buildkit.declare.schema import ListOf, Shape, Table
+from buildkit.declare.stage_schema import STAGE
+from buildkit.locks import models_lock as modelslock
+from buildkit.locks import wheels_lock as wheelslock
+from buildkit.store.ledger import Ledger
 
 SEEDS = st.integers(0, 1 << 32)
 KINDS = {
@@ -155,7 +156,7 @@ ELSEWHERE = """
 import json, os, sys
 os.umask(0o077)
 from pathlib import Path
-from buildkit.cache.ledger import Ledger
+from buildkit.store.ledger import Ledger
 from projectdisk import Seen, compose_all
 seen = Seen(compose_all(Path(sys.argv[1]), Ledger(Path(sys.argv[2]))))
 print(json.dumps({"keys": seen.keys, "order": [[s.name for s in c.specs] for c in seen.stages.values()]}))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planfakes import STAGES, FakeCheckout, base_checkout, composer, keys, model_file, sdist, tree_file, wheel
 
-from buildkit.declare.pins import AptPin
+from buildkit.locks.pins import AptPin
 from buildkit.plan.packing import bin_of
 
 LIGHT, THIN, NATIVE = (f"deps/bin-{bin_of(name, 8)}" for name in ("light", "thin", "native"))

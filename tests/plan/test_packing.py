@@ -14,8 +14,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from planfakes import MB, composer, sdist, wheel
 
-from buildkit.declare.pins import Artifact
 from buildkit.digest import Key
+from buildkit.locks.pins import Artifact
 from buildkit.plan.packing import MOST_HEAVY, bin_of, group_wheels, order_layers
 from buildkit.plan.spec import Kind, PackPrefix, Spec
 

@@ -6,7 +6,7 @@ import pytest
 from planfakes import composer
 
 from buildkit.digest import DiffId, Digest, Key
-from buildkit.layers.member import Compression
+from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, Made
 from buildkit.plan.plan import Source, View, make_plan
 from buildkit.plan.spec import Spec

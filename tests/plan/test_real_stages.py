@@ -13,14 +13,14 @@ from typing import NoReturn
 
 import pytest
 
-from buildkit.cache.ledger import Ledger
-from buildkit.cache.statindex import StatIndex
+from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
-from buildkit.engine.checkout import DiskCheckout
 from buildkit.events import Event, Note
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import Kind
+from buildkit.store.ledger import Ledger
+from buildkit.store.stat_index import StatIndex
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("base", "builder", "development", "hardened", "ml-deps", "models", "runtime", "wheels")

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from planfakes import STAGES, base_checkout, composer
 
-from buildkit.cache.database import VERSION
-from buildkit.cache.ledger import Ledger
 from buildkit.plan.spec import RECIPE_FORMAT, PackWheels
+from buildkit.store.database import VERSION
+from buildkit.store.ledger import Ledger
 
 PAGE = (Path(__file__).parents[2] / "docs/design.md").read_text("utf-8")
 IMAGE = {"other": 'summary = "other"\n[root]\nimage = "docker.io/library/python:3.12@sha256:' + "a" * 64 + '"'}

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from planfakes import composer
 
-from buildkit.declare.pins import Model, ModelFile
 from buildkit.declare.stage import Copy
 from buildkit.digest import FileHash
 from buildkit.layers.files import file_members
-from buildkit.layers.member import Compression
 from buildkit.layers.models import model_members
-from buildkit.layers.tar import write_layer
-from buildkit.layers.tarheader import BLOCK, DIRECTORY, FILE, SYMLINK, header_size, render_header
+from buildkit.layers.tar.header import BLOCK, DIRECTORY, FILE, SYMLINK, header_size, render_header
+from buildkit.layers.tar.member import Compression
+from buildkit.layers.tar.writer import write_layer
+from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.plan import View, make_plan
 from buildkit.plan.sizes import expect_size
 from buildkit.plan.spec import Kind, PackFiles, PackModel, Tree, TreeFile

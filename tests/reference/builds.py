@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buildkit.engine.shop import cache_folder
+from buildkit.build.context import cache_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("base", "builder", "wheels", "ml-deps", "models", "runtime", "development", "hardened")

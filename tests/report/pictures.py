@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from buildkit.plan.plan import Source
-from buildkit.report.picture import Box, Edge, Image, Layer, Picture, Tie, sum_layers
+from buildkit.report.stage_graph import Box, Edge, Image, Layer, Picture, Tie, sum_layers
 
 MB = 1_000_000
 HOSTILE = '<b onload="x">&amp;\'\x1b[31m]]>\x00\ud800\u202e`#quot;\n-->end'

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from buildkit.report.columns import Column, print_columns, render_columns
-from buildkit.report.words import say_age
+from buildkit.report.text import say_age
 
 COLUMNS = (Column(title="layer"), Column(title="size", right=True), Column(title="needed by"))
 ROWS = [("models/encoder/large/weights.bin", "1.2 GB", "runtime, development, hardened"), ("app", "3 B", "")]

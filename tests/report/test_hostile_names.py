@@ -14,30 +14,33 @@ from typing import Any
 import pytest
 
 from buildkit import sessions
+from buildkit.cli.main import print_error
 from buildkit.declare.stage import Running
 from buildkit.digest import Digest
 from buildkit.doctor.finding import Finding as HostFinding
 from buildkit.doctor.finding import Status
 from buildkit.doctor.render import render_text
-from buildkit.engine.main import print_error
 from buildkit.errors import BuildError, DefinitionError, Problem
 from buildkit.events import Note, StepFailed, StepFinished, StepStarted
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.inspection import auditdeps, explain, scan, verify
-from buildkit.inspection.attested import Proof, State
-from buildkit.inspection.scanrun import Unread
-from buildkit.inspection.scantargets import Target
-from buildkit.oci.ref import parse_ref
+from buildkit.inspection import audit_deps as auditdeps
+from buildkit.inspection import explain
+from buildkit.inspection import scan_models as scan
+from buildkit.inspection import verify_image as verify
+from buildkit.inspection.scan_run import Unread
+from buildkit.inspection.scan_targets import Target
+from buildkit.oci.reference import parse_ref
 from buildkit.plan.plan import Source
+from buildkit.remote.verification import Proof, State
+from buildkit.report.build_markdown import render_markdown
+from buildkit.report.build_report import LayerLine, Report, print_report
 from buildkit.report.columns import Column, print_columns
-from buildkit.report.findings import render_findings
+from buildkit.report.findings_table import render_findings
+from buildkit.report.graph_tree import render_tree
 from buildkit.report.live import LiveView, draw_table, print_lines
-from buildkit.report.markdown import render_markdown
 from buildkit.report.plain import PlainView
 from buildkit.report.sarif import SarifRun, render_sarif
-from buildkit.report.summary import LayerLine, Report, print_report
-from buildkit.report.tree import render_tree
-from buildkit.running.container import Container
+from buildkit.running.flags import Container
 from buildkit.running.render import render_quadlet
 from buildkit.tools.auditor import Vulnerability
 from tests.report.pictures import hostile

@@ -11,8 +11,8 @@ from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress,
 from buildkit.report.live import LiveView, render_amounts
 from buildkit.report.plain import PlainView, render_event
 from buildkit.report.table import print_table
+from buildkit.report.text import clean, say_bytes, say_seconds
 from buildkit.report.view import open_view
-from buildkit.report.words import clean, say_bytes, say_seconds
 
 
 class Terminal(io.StringIO):

@@ -13,7 +13,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from buildkit.declare.stage import Config, Healthcheck, Running
-from buildkit.running.container import Container, health_options, make_container, run_argv
+from buildkit.running.flags import Container, health_options, make_container, run_argv
 from buildkit.running.host import Host, find_lacks, parse_host
 from buildkit.running.render import render_command, render_compose, render_quadlet
 

@@ -7,8 +7,8 @@ import struct
 from collections.abc import Iterable
 
 from buildkit.findings import Severity
+from buildkit.scan.context import Scan
 from buildkit.scan.examine import scan
-from buildkit.scan.job import Scan
 from buildkit.scan.limits import Limits
 from buildkit.scan.source import BytesSource
 

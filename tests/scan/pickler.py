@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 
 from buildkit.findings import Severity
+from buildkit.scan.context import Scan
 from buildkit.scan.examine import scan
-from buildkit.scan.job import Scan
 from buildkit.scan.limits import Limits
 from buildkit.scan.source import BytesSource
 

@@ -13,7 +13,7 @@ import zstandard
 
 from buildkit.findings import Severity
 from buildkit.scan.archives import lz4
-from buildkit.scan.job import Verdict
+from buildkit.scan.context import Verdict
 from buildkit.scan.limits import Limits
 from buildkit.scan.source import BytesSource
 from tests.scan.pickler import evil, look, rules, said, text, whole

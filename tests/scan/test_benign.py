@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.scan.context import UNKNOWN, Scan, Verdict
 from buildkit.scan.examine import scan
-from buildkit.scan.job import UNKNOWN, Scan, Verdict
 from buildkit.scan.source import BytesSource, FileSource
 from tests.scan.benign import LIBRARIES
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from buildkit.scan.context import Scan, Verdict
 from buildkit.scan.examine import scan
-from buildkit.scan.job import Scan, Verdict
 from buildkit.scan.source import FileSource
 
 MALICIOUS = (

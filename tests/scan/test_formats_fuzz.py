@@ -5,8 +5,8 @@ import json
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from buildkit.scan.formats.known import FORMATS
-from buildkit.scan.job import Job
+from buildkit.scan.context import Job
+from buildkit.scan.formats.registry import FORMATS
 from buildkit.scan.limits import Budget, LimitError, Limits
 from buildkit.scan.source import BytesSource
 from tests.scan.formatmaker import (

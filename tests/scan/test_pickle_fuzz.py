@@ -9,7 +9,7 @@ import zipfile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from buildkit.scan.job import Verdict
+from buildkit.scan.context import Verdict
 from buildkit.scan.limits import Limits
 from tests.scan.pickler import evil, look, said, text, whole
 from tests.scan.test_archives_others import STREAMS, seven, tar

@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
+from buildkit.scan.context import Verdict
 from buildkit.scan.examine import scan
-from buildkit.scan.job import Verdict
 from buildkit.scan.limits import Limits
 from tests.scan.pickler import EVIL, PROTO, data, look, rules, said, text, whole
 

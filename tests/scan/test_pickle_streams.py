@@ -13,7 +13,7 @@ import uuid
 import numpy as np
 import pytest
 
-from buildkit.scan.job import Verdict
+from buildkit.scan.context import Verdict
 from buildkit.scan.pickle.recognise import evidence
 from buildkit.scan.source import BytesSource
 from tests.scan.pickler import EVIL, PROTO, call, data, evil, look, named, number, rules, said, text, tuple_of, whole

@@ -14,8 +14,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from buildkit.engine.main import guarded
-from buildkit.inspection.scan import scan_models
+from buildkit.cli.main import guarded
+from buildkit.inspection.scan_models import scan_models
 from tests.scan.craft import calling, safetensors
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "report/schemas/sarif-schema-2.1.0.json").read_text("utf-8"))

@@ -11,10 +11,10 @@ import pytest
 
 from buildkit.digest import Digest, FileHash
 from buildkit.plan.compose import Composition
-from buildkit.supply.agree import Layers, check_cyclonedx
 from buildkit.supply.collect import Facts, collect
+from buildkit.supply.components import Bill, Licence
 from buildkit.supply.cyclonedx import render_cyclonedx
-from buildkit.supply.parts import Bill, Licence
+from buildkit.supply.sbom_agreement import Layers, check_cyclonedx
 from tests.plan.planfakes import composer
 from tests.supply.test_provenance import made_of
 

@@ -12,15 +12,15 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from buildkit.digest import DiffId, Digest, FileHash
-from buildkit.layers.inside import Inside
-from buildkit.layers.member import Compression
+from buildkit.layers.root.installed import Inside
+from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, Made
 from buildkit.supply.collect import Facts, collect
+from buildkit.supply.components import Bill, Part, PartKind
 from buildkit.supply.cyclonedx import render_cyclonedx
 from buildkit.supply.licences import parse_metadata
-from buildkit.supply.parts import Bill, Part, PartKind
 from buildkit.supply.spdx import render_spdx
-from tests.layers.test_inside import STATUS, stanza, tar
+from tests.layers.test_installed import STATUS, stanza, tar
 from tests.plan.planfakes import STAGES, base_checkout, composer, wheel
 
 COMMIT = "c" * 40

@@ -2,8 +2,8 @@
 
 import pytest
 
+from buildkit.supply.components import Licence
 from buildkit.supply.licences import debian_expression, licence_of_copyright, licence_of_metadata, parse_metadata
-from buildkit.supply.parts import Licence
 
 FORMAT = "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n"
 

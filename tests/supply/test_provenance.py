@@ -14,12 +14,12 @@ from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
 from in_toto_attestation.v1 import statement_pb2
 
 from buildkit.digest import DiffId, Digest, Key
-from buildkit.layers.member import Compression
+from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, Made
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
-from buildkit.supply.agree import check_provenance
 from buildkit.supply.provenance import LOCAL_BUILDER, Builder, Source, bare_url, find_builder, make_provenance
+from buildkit.supply.sbom_agreement import check_provenance
 from buildkit.supply.statement import PROVENANCE, Statement, parse_statement, render_statement
 from tests.plan.planfakes import composer
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from buildkit.declare.pins import AptPin
 from buildkit.errors import BuildError, DefinitionError, ToolError
+from buildkit.locks.pins import AptPin
 from buildkit.tools import apt
 from buildkit.tools.apt import AptResolution, parse_simulation, render_preferences, resolve_apt
 from buildkit.tools.process import Finished

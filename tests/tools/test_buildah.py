@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.cache.notes import Notes
 from buildkit.digest import DiffId
 from buildkit.errors import ToolError
+from buildkit.store.leases import Notes
 from buildkit.tools import buildah
 from buildkit.tools.buildah import commit, open_stream, remove_image, run_in, working_container
 from buildkit.tools.process import Command, run

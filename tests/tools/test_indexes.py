@@ -4,13 +4,13 @@ import threading
 
 import pytest
 
-from buildkit.declare.pins import Artifact, Pin
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import FetchError
+from buildkit.locks.pins import Artifact, Pin
 from buildkit.tools.http import Patience, Session
+from buildkit.tools.index_settings import Settings, Sources
 from buildkit.tools.indexes import Indexes, default_index, make_finder, make_target_python
-from buildkit.tools.sources import Settings, Sources
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
 
@@ -160,7 +160,7 @@ def test_a_size_that_cannot_be_asked_for_is_a_failed_download(monkeypatch):
 def test_the_default_index_answers(tmp_path):
     import os
 
-    from buildkit.tools.sources import load_sources
+    from buildkit.tools.index_settings import load_sources
 
     sources = load_sources(tmp_path, {**os.environ, "PIP_CONFIG_FILE": "/dev/null", "PIP_FIND_LINKS": ""})
     asked = Indexes(sources, Session(sources, Patience(threading.Event())), TARGET)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from buildkit.declare.pins import AptPin
 from buildkit.errors import BuildError, FetchError, ToolError
-from buildkit.layers.member import Compression, Packed
-from buildkit.layers.root import RootRules, pack_root
+from buildkit.layers.root.pack import RootRules, pack_root
+from buildkit.layers.tar.member import Compression, Packed
+from buildkit.locks.pins import AptPin
 from buildkit.tools import mmdebstrap
 from buildkit.tools.apt import AptResolution, resolve_apt
 from buildkit.tools.mmdebstrap import RootSpec, render_argv, stream_root

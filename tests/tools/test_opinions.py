@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from buildkit.findings import Severity
-from buildkit.inspection.scanrun import disagreements
+from buildkit.inspection.scan_run import disagreements
 from buildkit.scan.examine import scan
 from buildkit.scan.source import BytesSource
-from buildkit.tools.opinions import ENGINES, Engine, Opinion, ask, find_engines
+from buildkit.tools.second_opinions import ENGINES, Engine, Opinion, ask, find_engines
 from tests.scan.craft import calling
 
 GOOD = pickle.dumps({"w": [1.0, 2.0]})

@@ -15,8 +15,8 @@ import pytest
 
 from buildkit.errors import MissingTool, ToolError
 from buildkit.tools import process
+from buildkit.tools.disk_full import is_full
 from buildkit.tools.process import Command, find_tool, require_tool, run, start
-from buildkit.tools.room import is_full
 
 pytestmark = pytest.mark.tools
 

@@ -16,7 +16,7 @@ import pytest
 
 from buildkit.digest import Digest
 from buildkit.errors import BuildError, DamagedError, Interrupted, LackingError, RegistryError
-from buildkit.oci.ref import Ref, parse_ref
+from buildkit.oci.reference import Ref, parse_ref
 from buildkit.tools.registry import Patience, Registries
 from buildkit.tools.skopeo import write_layout
 from tests.faultyproxy import Fault, FaultyProxy

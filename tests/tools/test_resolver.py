@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.declare.localpackage import make_describe_local
-from buildkit.declare.requirements import parse_requirements
 from buildkit.errors import ToolError
+from buildkit.locks.local_package import make_describe_local
+from buildkit.locks.requirements_txt import parse_requirements
 from buildkit.tools import resolver
+from buildkit.tools.index_settings import Settings, Sources, uv_environment
 from buildkit.tools.process import Command, Finished
 from buildkit.tools.resolver import Resolution, resolve
-from buildkit.tools.sources import Settings, Sources, uv_environment
 from tests.layers.wheelmaker import make_wheel
 
 HERE = "{}.{}".format(*sys.version_info[:2])

@@ -3,7 +3,7 @@
 import pytest
 
 from buildkit.errors import DefinitionError
-from buildkit.tools.sources import Settings, Sources, host_of, load_sources, pip_environment, uv_environment
+from buildkit.tools.index_settings import Settings, Sources, host_of, load_sources, pip_environment, uv_environment
 
 MAIN = "https://main.example/simple"
 
@@ -11,7 +11,7 @@ MAIN = "https://main.example/simple"
 @pytest.fixture
 def env(tmp_path, monkeypatch):
     """An environment whose files are all below ``tmp_path``."""
-    monkeypatch.setattr("buildkit.tools.sources._ETC", tmp_path / "etc")
+    monkeypatch.setattr("buildkit.tools.index_settings._ETC", tmp_path / "etc")
     home = tmp_path / "home"
     (home / ".config/pip").mkdir(parents=True)
     (home / ".config/uv").mkdir(parents=True)

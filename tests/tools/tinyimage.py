@@ -11,8 +11,8 @@ import tarfile
 from pathlib import Path
 
 from buildkit.digest import DiffId, Digest
-from buildkit.layers.member import Compression
-from buildkit.layers.root import RootRules, pack_root
+from buildkit.layers.root.pack import RootRules, pack_root
+from buildkit.layers.tar.member import Compression
 from buildkit.tools.process import Command, find_tool, run
 from buildkit.tools.skopeo import copy_dir_to_storage
 

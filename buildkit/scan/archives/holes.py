@@ -5,7 +5,7 @@ from __future__ import annotations
 from buildkit.scan.archives import rules
 from buildkit.scan.archives.zipcontent import open_content, slice_of
 from buildkit.scan.archives.zipheaders import DESCRIPTOR, ENTRY, LOCAL, Header, read_local
-from buildkit.scan.job import Job
+from buildkit.scan.context import Job
 from buildkit.scan.source import RangeSource, Source
 
 WINDOW = 2**20

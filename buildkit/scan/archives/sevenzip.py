@@ -10,11 +10,12 @@ import lzma
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from buildkit.scan.archives import codecs, names, rules
+from buildkit.scan.archives import codecs, rules
+from buildkit.scan.archives import member_names as names
 from buildkit.scan.archives.sevenzipheader import Files, Header, HeaderError, parse_header
 from buildkit.scan.archives.spill import Inflated, inflated
 from buildkit.scan.archives.streams import Packed
-from buildkit.scan.job import Job
+from buildkit.scan.context import Job
 from buildkit.scan.limits import LimitError
 from buildkit.scan.source import BytesSource, RangeSource, Source
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from buildkit.scan.archives import codecs, lz4
 from buildkit.scan.archives.spill import inflated
-from buildkit.scan.job import Job
+from buildkit.scan.context import Job
 from buildkit.scan.source import RangeSource, Source
 
 BEGINNING = 64 * 2**10

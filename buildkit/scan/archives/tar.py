@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from buildkit.scan.archives import names, rules
-from buildkit.scan.job import Job
+from buildkit.scan.archives import member_names as names
+from buildkit.scan.archives import rules
+from buildkit.scan.context import Job
 from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle.rules import TORCH_TAR
 from buildkit.scan.source import RangeSource, Source

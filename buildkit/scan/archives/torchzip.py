@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from buildkit.scan.archives import rules
-from buildkit.scan.job import Job
+from buildkit.scan.context import Job
 from buildkit.scan.pickle.recognise import WINDOW, evidence
 from buildkit.scan.source import RangeSource, Source
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from buildkit.scan.archives import codecs
 from buildkit.scan.archives.spill import inflated
 from buildkit.scan.archives.streams import Packed
-from buildkit.scan.job import Job
+from buildkit.scan.context import Job
 from buildkit.scan.source import RangeSource, Source
 
 STORED, DEFLATED, BZIP2, LZMA, ZSTD, XZ = 0, 8, 12, 14, 93, 95

@@ -5,12 +5,13 @@ from __future__ import annotations
 import stat
 from dataclasses import dataclass, field
 
-from buildkit.scan.archives import names, rules
+from buildkit.scan.archives import member_names as names
+from buildkit.scan.archives import rules
 from buildkit.scan.archives.holes import scan_holes, walk
 from buildkit.scan.archives.torchzip import Kind, kind_of, known_member
 from buildkit.scan.archives.zipcontent import Content, open_content, slice_of
 from buildkit.scan.archives.zipheaders import DESCRIPTOR, END, LOCAL, End, Header, find_ends, read_directory, read_local
-from buildkit.scan.job import Job
+from buildkit.scan.context import Job
 from buildkit.scan.source import Source
 
 ENCRYPTED = 0x2041  # flags: encrypted, strongly encrypted, masked headers

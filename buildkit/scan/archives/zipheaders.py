@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from buildkit.scan.job import Job
+from buildkit.scan.context import Job
 from buildkit.scan.limits import LimitError
 from buildkit.scan.source import Source
 from buildkit.scan.tape import Tape, TornError

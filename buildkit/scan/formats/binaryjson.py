@@ -5,9 +5,9 @@ Specs: github.com/msgpack/msgpack/blob/master/spec.md; ubjson.org.
 
 from __future__ import annotations
 
+from buildkit.scan.context import Job
 from buildkit.scan.formats.cursor import Cursor, Malformed, Window
 from buildkit.scan.formats.polyglot import check_trailing
-from buildkit.scan.job import Job
 from buildkit.scan.limits import LimitError
 from buildkit.scan.source import Source
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
 from buildkit.scan.formats.cursor import shown
 from buildkit.scan.formats.danger import is_dangerous, words
-from buildkit.scan.job import Job
 
 REMOTE_CODE = Rule(
     id="transformers-remote-code",

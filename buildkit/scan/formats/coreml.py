@@ -6,10 +6,10 @@ Field numbers: github.com/apple/coremltools/tree/main/mlmodel/format.
 from __future__ import annotations
 
 from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
 from buildkit.scan.formats.cursor import shown
 from buildkit.scan.formats.paths import find_escape
 from buildkit.scan.formats.protobuf import BYTES, VARINT, Proto, Span, first_fields
-from buildkit.scan.job import Job
 from buildkit.scan.source import Source
 
 CUSTOM = Rule(

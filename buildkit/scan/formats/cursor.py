@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from buildkit.scan.job import Job
+from buildkit.scan.context import Job
 from buildkit.scan.limits import LimitError
 from buildkit.scan.source import Source
 

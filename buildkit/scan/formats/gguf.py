@@ -9,10 +9,10 @@ import math
 from dataclasses import dataclass, field
 
 from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
 from buildkit.scan.formats import jinja, jsontext
 from buildkit.scan.formats.cursor import Cursor, Malformed, Window, shown
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
-from buildkit.scan.job import Job
 from buildkit.scan.limits import LimitError
 from buildkit.scan.source import Source
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
 from buildkit.scan.formats.cursor import shown
 from buildkit.scan.formats.danger import words
-from buildkit.scan.job import Job
 
 PYTHON_OP = Rule(
     id="tensorflow-python-op",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
 from buildkit.scan.formats import hdf5messages as messages
 from buildkit.scan.formats import hdf5store as store
 from buildkit.scan.formats.cursor import Cursor, Malformed, Window, shown
@@ -16,7 +17,6 @@ from buildkit.scan.formats.hdf5heap import find_messages
 from buildkit.scan.formats.hdf5store import Layout
 from buildkit.scan.formats.jsontext import check_text
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
-from buildkit.scan.job import Job
 from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle import streams
 from buildkit.scan.source import BytesSource, RangeSource, Source

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 
 from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
 from buildkit.scan.formats.cursor import shown
 from buildkit.scan.formats.danger import words
-from buildkit.scan.job import Job
 from buildkit.scan.limits import LimitError
 
 ESCAPE = Rule(

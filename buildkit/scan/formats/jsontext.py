@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterator
 
 from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
 from buildkit.scan.formats import configs, jinja, keras
 from buildkit.scan.formats.cursor import Malformed, shown
-from buildkit.scan.job import Job
 from buildkit.scan.limits import LimitError
 from buildkit.scan.source import BytesSource, Source
 

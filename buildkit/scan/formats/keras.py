@@ -9,9 +9,9 @@ import re
 from collections.abc import Mapping
 
 from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
 from buildkit.scan.formats.cursor import shown
 from buildkit.scan.formats.danger import is_dangerous
-from buildkit.scan.job import Job
 
 LAMBDA = Rule(
     id="keras-lambda",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 
 from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
 from buildkit.scan.formats.cursor import shown
-from buildkit.scan.job import Job
 
 ENTITY = Rule(
     id="xml-entity",

@@ -9,12 +9,12 @@ import math
 from dataclasses import dataclass, field
 
 from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
 from buildkit.scan.formats.cursor import Malformed, shown
 from buildkit.scan.formats.danger import words
 from buildkit.scan.formats.paths import find_escape
 from buildkit.scan.formats.polyglot import check_zip
 from buildkit.scan.formats.protobuf import BYTES, VARINT, Field, Proto, Span, first_fields, signed
-from buildkit.scan.job import Job
 from buildkit.scan.limits import LimitError
 from buildkit.scan.source import Source
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 
 from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
 from buildkit.scan.formats.cursor import Cursor, Malformed, Window
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
 from buildkit.scan.formats.protobuf import BYTES, FIXED32, VARINT, Proto, first_fields
-from buildkit.scan.job import Job
 from buildkit.scan.source import Source
 
 ARROW = Rule(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.job import Job
+from buildkit.scan.context import Job
 from buildkit.scan.source import RangeSource, Source
 
 TRAILING = Rule(

@@ -9,10 +9,10 @@ import math
 import re
 
 from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
 from buildkit.scan.formats.cursor import Malformed, shown
 from buildkit.scan.formats.jsontext import Object, check_strings, parse
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
-from buildkit.scan.job import Job
 from buildkit.scan.limits import LimitError
 from buildkit.scan.source import Source
 

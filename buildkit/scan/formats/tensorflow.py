@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from buildkit.scan.context import Job
 from buildkit.scan.formats import graphops, jsontext
 from buildkit.scan.formats.cursor import shown
 from buildkit.scan.formats.danger import words
 from buildkit.scan.formats.paths import find_escape
 from buildkit.scan.formats.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Proto, Span, first_fields
-from buildkit.scan.job import Job
 from buildkit.scan.source import Source
 
 _NAME = re.compile(rb"[A-Za-z0-9_.\\/^>-]{1,1000}")

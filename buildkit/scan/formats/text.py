@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 
 from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
 from buildkit.scan.formats import configs, graphops, jinja, jsontext, markup, scripts
 from buildkit.scan.formats.cursor import Malformed, shown
-from buildkit.scan.job import Job
 from buildkit.scan.source import Source
 
 YAML_TAG = Rule(

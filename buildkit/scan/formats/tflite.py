@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
 from buildkit.scan.formats import graphops
 from buildkit.scan.formats.cursor import Malformed, Window, shown
-from buildkit.scan.job import Job
 from buildkit.scan.limits import LimitError
 from buildkit.scan.source import Source
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from buildkit.scan.job import Job
-from buildkit.scan.pickle.names import modern
+from buildkit.scan.context import Job
 from buildkit.scan.pickle.nested import LARGEST
+from buildkit.scan.pickle.python2_names import modern
 from buildkit.scan.pickle.values import UNKNOWN, Blob, Global, Made, Text, Value
 from buildkit.scan.source import BytesSource, RangeSource, Source
 

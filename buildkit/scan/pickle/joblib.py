@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from buildkit.scan.job import Job
+from buildkit.scan.context import Job
 from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle.machine import Ending, Machine
 from buildkit.scan.pickle.recognise import WINDOW, evidence

@@ -7,7 +7,7 @@ import binascii
 import re
 from dataclasses import dataclass
 
-from buildkit.scan.job import Job
+from buildkit.scan.context import Job
 from buildkit.scan.pickle.recognise import evidence
 from buildkit.scan.pickle.values import Blob, Text
 from buildkit.scan.source import BytesSource, RangeSource, Source
@@ -34,7 +34,7 @@ def holds(source: Source) -> str:
     head = source.read(0, HEAD)
     if not head.startswith(MAGICS):
         return "a pickle" if evidence(source, nested=True) else ""
-    from buildkit.scan.archives.known import FORMATS
+    from buildkit.scan.archives.registry import FORMATS
 
     return "an archive" if any(one.recognise(head, source) for one in FORMATS) else ""
 

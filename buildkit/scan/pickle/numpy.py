@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 
-from buildkit.scan.job import Job
+from buildkit.scan.context import Job
 from buildkit.scan.pickle.recognise import WINDOW, evidence
 from buildkit.scan.pickle.streams import scan_rest
 from buildkit.scan.source import RangeSource, Source

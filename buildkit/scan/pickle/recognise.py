@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from buildkit.scan.limits import LimitError, Limits
 from buildkit.scan.pickle.lists import Standing, stand
 from buildkit.scan.pickle.machine import BrokenError, Ending, Machine
-from buildkit.scan.pickle.names import modern
 from buildkit.scan.pickle.opcodes import HANDLERS, run
+from buildkit.scan.pickle.python2_names import modern
 from buildkit.scan.pickle.values import UNKNOWN, Blob, Global, Text, Value
 from buildkit.scan.source import RangeSource, Source
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from buildkit.scan.job import Job
-from buildkit.scan.pickle.judge import Judge
+from buildkit.scan.context import Job
 from buildkit.scan.pickle.legacy import MAGIC, STREAMS, Storages
 from buildkit.scan.pickle.machine import Ending
 from buildkit.scan.pickle.opcodes import run
 from buildkit.scan.pickle.recognise import evidence
+from buildkit.scan.pickle.watcher import Judge
 from buildkit.scan.source import RangeSource, Source
 
 PADDING = 2**16  # zeros at the end that mean nothing

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from buildkit.audit.running import check_running
-from buildkit.engine.observe import describe_target, observe
-from buildkit.engine.planning import open_planner
+from buildkit.build.planner import open_planner
+from buildkit.inspection.container_probe import describe_target, observe
 
 folder, stage, *without = sys.argv[1:]
 with open_planner(Path(folder), lambda _event: None) as planner:

@@ -1,0 +1,126 @@
+"""Files that hold secrets by trade: what they are called, and what in them is secret."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from buildkit.audit.secret_patterns import entropy, is_dummy, is_dummy_password
+
+Look = Callable[[bytes], bytes | None]
+"""Given a file's content: the secret in it (empty where that is all of it), or None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trade:
+    """A sort of file: the end of its path, as a regular expression, and who finds the secret in it."""
+
+    sort: str
+    path: re.Pattern[str]
+    look: Look
+
+
+def _group(expression: bytes) -> Look:
+    compiled = re.compile(expression)
+
+    def look(data: bytes) -> bytes | None:
+        for found in compiled.finditer(data):
+            if not is_dummy_password(found["secret"]):
+                return found["secret"]
+        return None
+
+    return look
+
+
+def _look_docker(data: bytes) -> bytes | None:
+    """``{"auths": {HOST: {"auth": …}}}`` of docker, podman and skopeo, or docker's older form without ``auths``."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    hosts = value.get("auths", value) if isinstance(value, dict) else None
+    for login in hosts.values() if isinstance(hosts, dict) else ():
+        said = (
+            [login.get(key) for key in ("auth", "identitytoken", "password", "registrytoken")]
+            if isinstance(login, dict)
+            else []
+        )
+        for secret in said:
+            if isinstance(secret, str) and secret:
+                return secret.encode("utf-8", "replace")
+    return None
+
+
+def _look_env(data: bytes) -> bytes | None:
+    for found in re.finditer(
+        rb"(?m)^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]{0,80})=[\"']?([^\s\"'#]{1,300})", data
+    ):
+        name, value = found[1].lower(), found[2]
+        secret = re.search(rb"passw|secret|token|key|credential|_dsn$|database_url", name)
+        if secret and len(value) >= 6 and not is_dummy_password(value) and not value.isdigit():
+            return value
+    return None
+
+
+def _look_token(data: bytes) -> bytes | None:
+    value = data.strip()
+    fits = 16 <= len(value) <= 400 and b"\n" not in value and not is_dummy(value)
+    return value if fits and entropy(value) >= 3.0 else None
+
+
+def _look_any(data: bytes) -> bytes | None:
+    return b"" if data.strip() else None
+
+
+def _trade(sort: str, path: str, look: Look) -> Trade:
+    return Trade(sort=sort, path=re.compile(rf"(?:^|/){path}\Z"), look=look)
+
+
+_URL = rb"://[^\s:@/]{0,100}:(?P<secret>[^\s@/]{1,200})@"
+_AWS = rb"(?m)^\s*aws_secret_access_key\s*=\s*(?P<secret>\S{1,200})"
+_CLUSTER = rb"(?m)^\s*(?:token|client-key-data|password):\s*(?P<secret>\S{1,300})"
+_GCLOUD = rb"\"(?:refresh_token|private_key)\"\s*:\s*\"(?P<secret>[^\"]{1,300})"
+
+TRADES = (
+    _trade("log-in of .netrc", r"[._]netrc", _group(rb"\bpassword\s+(?P<secret>\S{1,200})")),
+    _trade("log-in of an index", r"pip\.(?:conf|ini)|uv\.toml|\.condarc", _group(_URL)),
+    _trade("log-in of .pypirc", r"\.pypirc", _group(rb"(?m)^\s*password\s*[:=]\s*(?P<secret>\S{1,300})")),
+    _trade("log-in of a registry", r"\.docker/config\.json|\.dockercfg|containers/auth\.json", _look_docker),
+    _trade("log-in of git", r"\.git-credentials|git/credentials", _group(_URL)),
+    _trade("log-in of npm", r"\.npmrc", _group(rb"_(?:authToken|auth|password)\s*=\s*(?P<secret>[^\s$]{1,300})")),
+    _trade("cloud credentials", r"\.aws/credentials", _group(_AWS)),
+    _trade(
+        "cloud credentials", r"gcloud/(?:application_default_credentials|credentials)\.(?:json|db)", _group(_GCLOUD)
+    ),
+    _trade("cloud credentials", r"\.azure/(?:accessTokens|msal_token_cache)\.(?:json|bin)", _look_any),
+    _trade("log-in of a cluster", r"\.kube/config", _group(_CLUSTER)),
+    _trade("Hugging Face token", r"huggingface/(?:token|stored_tokens)|\.huggingface/token", _look_token),
+    _trade("variables of .env", r"\.env(?:\.[a-z]+)?", _look_env),
+    _trade("key store", r"[^/]+\.(?:p12|pfx|jks|keystore|kdbx)", _look_any),
+    _trade("host key of ssh", r"etc/ssh/ssh_host_[a-z0-9]+_key", _look_any),
+    _trade("history of a shell", r"\.(?:bash|zsh|python|sqlite|psql|mysql)_history", _look_any),
+)
+MOST = 1 << 20  # bytes of such a file that are looked into
+_NAMES = re.compile("|".join(f"(?:{trade.path.pattern})" for trade in TRADES))
+
+
+def find_trade(path: str) -> Trade | None:
+    """What a file holds by its name (``etc/pip.conf``), or None."""
+    if _NAMES.search(path) is None:
+        return None
+    return next((trade for trade in TRADES if trade.path.search(path)), None)
+
+
+def is_test(path: str) -> bool:
+    """Whether a file lies in a folder of tests or examples of an installed package: its keys are published."""
+    inner = re.search(r"(?:site|dist)-packages/(.*)|/lib/python3[^/]*/(.*)|^usr/(?:lib|share)/(.*)", path)
+    rest = next(filter(None, inner.groups()), "") if inner else ""
+    return any(part in _TESTS for part in posixpath.dirname(rest).lower().split("/"))
+
+
+_TESTS = frozenset(
+    ("test", "tests", "testing", "testdata", "test_data", "fixtures", "examples", "example", "doc", "docs")
+)

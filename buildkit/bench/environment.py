@@ -1,0 +1,166 @@
+"""Where a race is run: a folder of its own, with a registry on loopback; all of it is gone afterwards.
+
+Nothing reaches the user's images, caches or settings: every participant has a home, a storage and caches here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildkit.bench.counting_proxy import Tollgate, open_tollgate
+from buildkit.doctor.containersconf import render_containers_conf
+from buildkit.doctor.probe_containers import probe_containers
+from buildkit.errors import BuildError
+from buildkit.tools.process import Command, run, start
+
+_STORAGE = """[storage]
+driver = "overlay"
+graphroot = "{folder}/graph"
+runroot = "{folder}/run"
+[storage.options.overlay]
+skip_mount_home = "true"
+"""
+_REGISTRIES = """[[registry]]
+location = "{host}"
+insecure = true
+"""
+_PATIENCE = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """What one participant has to itself: a folder, and the environment that makes tools stay in it."""
+
+    folder: Path
+    env: Mapping[str, str]
+
+
+class Arena:
+    """The folder and its registry, as ``gate.host``; ``data`` is where the registry keeps what was pushed."""
+
+    def __init__(self, folder: Path, gate: Tollgate) -> None:
+        self.folder = folder
+        self.gate = gate
+        self.data = folder / "registry/data"
+        self._containers = render_containers_conf(probe_containers())
+
+    def lane(self, name: str) -> Lane:
+        """An empty lane; one of this name that was there is removed."""
+        folder = self.folder / name
+        remove_tree(folder)
+        for part in ("home/.config/containers", "tmp"):
+            (folder / part).mkdir(parents=True)
+        (folder / "run").mkdir(mode=0o700)
+        (folder / "home/.config/containers/registries.conf").write_text(_REGISTRIES.format(host=self.gate.host))
+        (folder / "home/auth.json").write_text("{}\n")
+        env = {
+            "HOME": str(folder / "home"),
+            "XDG_CONFIG_HOME": str(folder / "home/.config"),
+            "XDG_CACHE_HOME": str(folder / "home/.cache"),
+            "XDG_DATA_HOME": str(folder / "home/.local/share"),
+            "TMPDIR": str(folder / "tmp"),
+            "LANG": "C.UTF-8",
+            "BUILDKIT_CACHE": str(folder / "cache"),
+            "REGISTRY_AUTH_FILE": str(folder / "home/auth.json"),
+        }
+        if os.geteuid() == 0:
+            (folder / "storage.conf").write_text(_STORAGE.format(folder=folder))
+            env["CONTAINERS_STORAGE_CONF"] = str(folder / "storage.conf")
+        else:
+            env["XDG_RUNTIME_DIR"] = str(folder / "run")
+        if self._containers:
+            (folder / "containers.conf").write_text(self._containers)
+            env["CONTAINERS_CONF"] = str(folder / "containers.conf")
+        return Lane(folder=folder, env=env)
+
+    def forget(self, repository: str) -> None:
+        """Let the registry have nothing of a repository: it takes every blob of it again."""
+        shutil.rmtree(self.data / "docker/registry/v2/repositories" / repository, ignore_errors=True)
+
+
+@contextmanager
+def open_arena() -> Iterator[Arena]:
+    """A new arena below ``$TMPDIR``, or /var/tmp for a race writes gigabytes. Raises MissingTool and BuildError."""
+    folder = Path(tempfile.mkdtemp(prefix="bkb-", dir=os.environ.get("TMPDIR") or "/var/tmp"))  # noqa: S108
+    try:
+        with _open_registry(folder / "registry") as behind, open_tollgate(behind) as gate:
+            yield Arena(folder, gate)
+    finally:
+        remove_tree(folder)
+
+
+@contextmanager
+def _open_registry(folder: Path) -> Iterator[tuple[str, int]]:
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    config = {
+        "version": "0.1",
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
+        "http": {"addr": f"127.0.0.1:{port}"},
+    }
+    path = folder / "config.yml"
+    path.write_text(json.dumps(config))  # YAML holds JSON
+    command = Command(argv=("docker-registry", "serve", str(path)), env={"OTEL_TRACES_EXPORTER": "none"})
+    with background(command):
+        _await_port(port)
+        yield "127.0.0.1", port
+
+
+@contextmanager
+def background(command: Command, log: Path | None = None) -> Iterator[int]:
+    """A daemon's process id; what it says goes to ``log``. It has ended on leaving. Raises MissingTool."""
+    with start(command) as child:
+        for pipe in (child.stdout, child.stderr):
+            threading.Thread(target=_drain, args=(pipe, log), daemon=True).start()
+        yield child.pid
+
+
+def _drain(pipe: object, log: Path | None) -> None:
+    with suppress(ValueError, OSError):  # it is closed when the daemon has ended
+        for line in pipe:  # type: ignore[attr-defined]
+            if log is not None:
+                with log.open("ab") as file:
+                    file.write(line)
+
+
+def _await_port(port: int) -> None:
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            if time.monotonic() > end:
+                raise BuildError("the registry does not answer", hint="try: docker-registry --version") from None
+            time.sleep(0.05)
+        else:
+            return
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with what containers and daemons mounted in it, and files of subordinate ids."""
+    mounts = Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()
+    for mount in sorted((line.split(" ")[1] for line in mounts), reverse=True):
+        if mount.startswith(f"{folder}/"):
+            run(Command(argv=("umount", "--lazy", mount), accept=tuple(range(256)), undoes=True))
+    if os.geteuid() != 0 and folder.exists():
+        argv = ("buildah", "unshare", "rm", "-rf", "--", str(folder))
+        run(Command(argv=argv, accept=tuple(range(256)), undoes=True))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def used_space(folder: Path) -> int:
+    """Bytes that a folder takes on the disk; a file with several names counts once."""
+    argv = ("du", "--summarize", "--block-size=1", "--one-file-system", "--", str(folder))
+    return int(run(Command(argv=argv, accept=(0, 1), what="du")).text.split()[0])

@@ -1,0 +1,41 @@
+"""Changes of locks: a pin for another, and one more. Text to text, as `nox -s lock` would have written it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from buildkit.declare.target import Target
+from buildkit.locks.freshness import wheels_inputs
+from buildkit.locks.pins import Artifact
+from buildkit.locks.wheels_lock import WheelsLock, render_wheels_lock
+
+
+def replace_pin(lock: str, artifact: Artifact) -> str:
+    """A requirements lock with another version of one project, allowed by this one file's hash alone."""
+    block = re.compile(rf"^{re.escape(artifact.name)}(?:\[[^]]*\])?==.*?(?<!\\)$\n?", re.MULTILINE | re.DOTALL)
+    changed, count = block.subn(lambda _found: render_pin(artifact), lock, count=1)
+    if not count:
+        raise ValueError(f"{artifact.name} is not in the lock")
+    return changed
+
+
+def add_pin(lock: str, artifact: Artifact) -> str:
+    """A requirements lock with one project more."""
+    return f"{lock.rstrip()}\n{render_pin(artifact)}"
+
+
+def render_pin(artifact: Artifact) -> str:
+    """The line, with its line break, that pins one file."""
+    digits = artifact.sha256.hex if artifact.sha256 else ""
+    return f"{artifact.name}=={artifact.version} \\\n    --hash=sha256:{digits}\n"
+
+
+def change_wheels(old: WheelsLock, lock: str, artifact: Artifact, target: Target) -> str:
+    """The wheels lock for the text of a changed requirements lock."""
+    names = [known.name for known in old.artifacts]
+    if artifact.name in names:
+        artifacts = tuple(artifact if known.name == artifact.name else known for known in old.artifacts)
+    else:
+        artifacts = (*old.artifacts, artifact)
+    return render_wheels_lock(replace(old, inputs=wheels_inputs(lock, target), artifacts=artifacts))

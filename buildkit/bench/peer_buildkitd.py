@@ -1,0 +1,83 @@
+"""BuildKit in the race by itself: ``buildctl build``, with a ``buildkitd`` of the race's own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+
+from buildkit.bench.baseline import LINKED, STAGED
+from buildkit.bench.environment import Arena, Lane
+from buildkit.bench.participant import Absence, Until
+from buildkit.bench.peer_daemon import DaemonPeer
+from buildkit.bench.project_copy import Checkout
+from buildkit.tools.process import Command, find_tool, run
+
+NAME = "buildkitd"
+STAGES_NAME = "buildkitd-stages"
+_CONFIG = """[registry."{host}"]
+  http = true
+  insecure = true
+"""
+
+
+class Buildkitd(DaemonPeer):
+    """Layers are zstd, as ours are; its shared cache holds every step (``mode=max``)."""
+
+    name = NAME
+    file = LINKED
+
+    def __init__(self, arena: Arena, checkout: Checkout) -> None:
+        super().__init__(arena, checkout)
+        if os.geteuid() != 0:
+            raise Absence("its daemon needs root")
+        for tool in ("buildkitd", "buildctl"):
+            if find_tool(tool) is None:
+                raise Absence(f"{tool} is not installed")
+        said = run(Command(argv=("buildkitd", "--version"))).text
+        found = re.search(r"v?(\d+\.\d+\S*)", said)
+        self.version = found[1] if found else said
+
+    def daemon(self, lane: Lane) -> tuple[str, ...]:
+        """buildkitd with runc, which leaves the host's network alone."""
+        config = lane.folder / "buildkitd.toml"
+        config.write_text(_CONFIG.format(host=self.arena.gate.host), "utf-8")
+        return (
+            "buildkitd",
+            "--config", str(config),
+            "--root", str(lane.folder / "data"),
+            "--addr", f"unix://{lane.folder / 'sock'}",
+            "--oci-worker=true", "--oci-worker-net=host", "--containerd-worker=false",
+        )  # fmt: skip
+
+    def commands(self, until: Until, ref: str) -> Sequence[Command]:
+        """Build and push, in one."""
+        cache = f"type=registry,ref={self.arena.gate.host}/{self.name}/cache:latest"
+        shared = ("--import-cache", cache, "--export-cache", f"{cache},mode=max,compression=zstd")
+        folder = self.checkout.folder
+        argv = (
+            "build", "--progress=plain",
+            "--frontend", "dockerfile.v0",
+            "--local", f"context={folder}",
+            "--local", f"dockerfile={folder}",
+            "--opt", f"filename={self.file}",
+            *(shared if until is Until.FRESH else ()),
+            "--output", f"type=image,name={ref},push=true,compression=zstd,oci-mediatypes=true",
+        )  # fmt: skip
+        return (self._buildctl(until, *argv),)
+
+    def probe(self, until: Until) -> Command:
+        """Whether it answers."""
+        return self._buildctl(until, "debug", "workers")
+
+    def _buildctl(self, until: Until, *arguments: str) -> Command:
+        lane = self.lanes[until]
+        argv = ("buildctl", "--addr", f"unix://{lane.folder / 'sock'}", *arguments)
+        return Command(argv=argv, env=lane.env, what="buildctl")
+
+
+class StagedBuildkitd(Buildkitd):
+    """The same with each group of wheels in a stage of its own: they are made at once, and found one by one."""
+
+    name = STAGES_NAME
+    file = STAGED

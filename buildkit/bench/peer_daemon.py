@@ -1,0 +1,108 @@
+"""Peers with a daemon: started for the race alone, with all of its state in the peer's lane."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from buildkit.bench.environment import Arena, Lane, background, used_space
+from buildkit.bench.image_inspection import look_in_registry
+from buildkit.bench.measure import measure
+from buildkit.bench.participant import Built, Step, Until
+from buildkit.bench.project_copy import Checkout
+from buildkit.errors import BuildError
+from buildkit.tools.process import Command, run
+
+ANY = tuple(range(256))
+_PATIENCE = 30.0
+_STEP = re.compile(r"#(\d+) \[\s*(?:([\w.-]+) )?\s*(\d+)/\d+\] (.*)")
+_STATE = re.compile(r"#(\d+) (CACHED|DONE|ERROR)\b")
+
+
+class DaemonPeer:
+    """Builds by BuildKit and pushes; its images are in a store that podman does not read."""
+
+    name = ""
+    version = ""
+    untils: tuple[Until, ...] = (Until.PUSHED, Until.FRESH)
+
+    def __init__(self, arena: Arena, checkout: Checkout) -> None:
+        self.arena = arena
+        self.checkout = checkout
+        self.lanes: dict[Until, Lane] = {}
+        self._daemons: dict[Until, tuple[AbstractContextManager[int], int]] = {}
+
+    def daemon(self, lane: Lane) -> tuple[str, ...]:
+        """The daemon's command line, listening at ``sock`` in the lane."""
+        raise NotImplementedError
+
+    def commands(self, until: Until, ref: str) -> Sequence[Command]:
+        """What builds the checkout and pushes it as ``ref``."""
+        raise NotImplementedError
+
+    def probe(self, until: Until) -> Command:
+        """What succeeds as soon as the daemon answers."""
+        raise NotImplementedError
+
+    def clear(self, until: Until) -> None:
+        """A daemon without images and cache, in place of the one before. Raises BuildError."""
+        self._stop(until)
+        lane = self.lanes[until] = self.arena.lane(f"{self.name}-{until}")
+        log = lane.folder / "log"
+        daemon = background(Command(argv=self.daemon(lane), env=lane.env, patience=_PATIENCE), log)
+        self._daemons[until] = daemon, daemon.__enter__()
+        self._await(self.probe(until), log)
+
+    def close(self) -> None:
+        """End the daemons."""
+        for until in list(self._daemons):
+            self._stop(until)
+
+    def build(self, until: Until) -> Built:
+        """Build and push."""
+        ran = measure(self.commands(until, self.ref(until)), (self._daemons[until][1],))
+        return Built(ran=ran, steps=tuple(read_steps(ran.output)))
+
+    def look(self, until: Until, paths: Iterable[str]) -> Mapping[str, str]:
+        """What the image has."""
+        try:
+            return look_in_registry(self.arena.data, f"{self.name}/{until}", "latest", paths)
+        except OSError as error:
+            raise BuildError(f"the image was not pushed: {error}") from error
+
+    def space(self, until: Until) -> int:
+        """All that the daemon keeps."""
+        return used_space(self.lanes[until].folder / "data")
+
+    def ref(self, until: Until) -> str:
+        """The name that its images get."""
+        return f"{self.arena.gate.host}/{self.name}/{until}:latest"
+
+    def _stop(self, until: Until) -> None:
+        if until in self._daemons:
+            self._daemons.pop(until)[0].__exit__(None, None, None)
+
+    def _await(self, probe: Command, log: Path) -> None:
+        end = time.monotonic() + _PATIENCE
+        while run(Command(argv=probe.argv, env=probe.env, accept=ANY)).code != 0:
+            if time.monotonic() > end:
+                text = log.read_text("utf-8", "replace")[-4000:] if log.exists() else ""
+                hint = "leave this peer out: name the others by --peer"
+                raise BuildError(f"{self.name}: the daemon does not answer", hint=hint, output=text)
+            time.sleep(0.1)
+
+
+def read_steps(output: str) -> Iterator[Step]:
+    """Instructions of BuildKit's plain output, by stage and number, the last stage last, and which were cached."""
+    found: dict[str, tuple[str, int, str]] = {}
+    cached: set[str] = set()
+    for line in output.splitlines():
+        if step := _STEP.match(line):
+            found.setdefault(step[1], (step[2] or "", int(step[3]), step[4]))
+        elif (state := _STATE.match(line)) and state[2] == "CACHED":
+            cached.add(state[1])
+    for key, (stage, _, text) in sorted(found.items(), key=lambda item: (item[1][0].startswith("stage-"), item[1])):
+        yield Step(text=text, cached=key in cached or text.startswith("FROM "), stage=stage)

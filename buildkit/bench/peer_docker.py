@@ -1,0 +1,73 @@
+"""BuildKit in the race as docker has it: ``docker build`` and ``docker push``, with a daemon of the race's own."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from buildkit.bench.baseline import FILE, LINKED
+from buildkit.bench.environment import Arena, Lane
+from buildkit.bench.participant import Absence, Until
+from buildkit.bench.peer_daemon import ANY, DaemonPeer
+from buildkit.bench.project_copy import Checkout
+from buildkit.tools.process import Command, find_tool, run
+
+NAME = "docker"
+_LINKS_SINCE = 23  # docker's first version whose BuildKit knows COPY --link without fetching a frontend
+
+
+class Docker(DaemonPeer):
+    """docker's built-in BuildKit; its shared cache is what the image itself holds (inline)."""
+
+    name = NAME
+
+    def __init__(self, arena: Arena, checkout: Checkout) -> None:
+        super().__init__(arena, checkout)
+        if os.geteuid() != 0:
+            raise Absence("its daemon needs root")
+        if find_tool("dockerd") is None:
+            raise Absence("dockerd is not installed")
+        self._client = find_client()
+        self.version = run(Command(argv=("dockerd", "--version"))).text.split(" ")[2].rstrip(",")
+
+    def daemon(self, lane: Lane) -> tuple[str, ...]:
+        """dockerd, which leaves the host's network alone."""
+        return (
+            "dockerd", "--iptables=false", "--bridge=none",
+            "--data-root", str(lane.folder / "data"),
+            "--exec-root", str(lane.folder / "exec"),
+            "--pidfile", str(lane.folder / "pid"),
+            "--host", f"unix://{lane.folder / 'sock'}",
+        )  # fmt: skip
+
+    def commands(self, until: Until, ref: str) -> Sequence[Command]:
+        """Build, then push."""
+        shared = ("--cache-from", ref, "--build-arg", "BUILDKIT_INLINE_CACHE=1") if until is Until.FRESH else ()
+        linked = int(self.version.partition(".")[0]) >= _LINKS_SINCE
+        folder = self.checkout.folder
+        options = ("--progress=plain", "--network=host", *shared, "--tag", ref)
+        build = ("build", *options, "--file", str(folder / (LINKED if linked else FILE)), str(folder))
+        return self._docker(until, *build), self._docker(until, "push", "--quiet", ref)
+
+    def probe(self, until: Until) -> Command:
+        """Whether it answers."""
+        return self._docker(until, "version")
+
+    def _docker(self, until: Until, *arguments: str) -> Command:
+        lane = self.lanes[until]
+        argv = (self._client, "--host", f"unix://{lane.folder / 'sock'}", *arguments)
+        return Command(argv=argv, env={**lane.env, "DOCKER_BUILDKIT": "1"}, what="docker")
+
+
+def find_client() -> str:
+    """A docker that builds by BuildKit: one before 23, or one with buildx. Raises Absence."""
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    found = [path for folder in folders if (path := Path(folder, "docker")).is_file() and os.access(path, os.X_OK)]
+    for path in found:
+        version = re.search(r"version (\d+)", run(Command(argv=(str(path), "--version"), accept=ANY)).text)
+        old = version is not None and int(version[1]) < 23
+        if old or run(Command(argv=(str(path), "buildx", "version"), accept=ANY)).code == 0:
+            return str(path)
+    raise Absence("docker is there, but without buildx" if found else "docker is not installed")

@@ -1,0 +1,249 @@
+"""The race's own copy of a project, and the changes that people make to one.
+
+What others must not wait for is local: wheels are in ``links``, the root is an image of the arena's registry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from buildkit.bench.lock_changes import add_pin, change_wheels, replace_pin
+from buildkit.bench.synthetic_wheels import forge_version, forge_wheel, marker_file
+from buildkit.declare.graph import Graph, load_graph
+from buildkit.declare.project import Project, load_project
+from buildkit.digest import FileHash
+from buildkit.errors import BuildError
+from buildkit.locks.pins import Artifact, Model, ModelFile
+from buildkit.locks.wheels_lock import WheelsLock, parse_wheels_lock, wheels_lock_path
+
+_LIGHT = 64_000  # bytes of the wheel that stands for light ones
+_HEAVY = 24_000_000
+_PIECE = 1 << 22
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a change means for an image: files by their SHA-256, paths that are gone, layers of ours by their kind."""
+
+    files: tuple[tuple[str, str], ...] = ()
+    gone: tuple[str, ...] = ()
+    kinds: tuple[tuple[str, int], ...] = ()
+    inputs: tuple[str, ...] = ()  # paths of the checkout that differ, or folders of them
+    what: str = ""
+
+
+class Checkout:
+    """A project in ``folder`` of which ``stage`` is built; ``links`` holds every wheel that it ever pins."""
+
+    def __init__(self, folder: Path, stage: str, links: Path) -> None:
+        self.folder = folder
+        self.stage = stage
+        self.links = links
+        self.project: Project = load_project(folder)
+        self.graph: Graph = load_graph(folder)
+        self._originals = {artifact.name: artifact for _, artifact in self._pinned()}
+
+    @property
+    def site(self) -> str:
+        """Where wheels are installed, relative to the image's root."""
+        return self.project.target.site_packages
+
+    def locks(self) -> tuple[str, ...]:
+        """Requirements locks of the image, in order."""
+        parts = self.graph.resolve(self.stage).parts
+        return tuple(dict.fromkeys(lock for part in parts for lock in part.wheels))
+
+    def light(self) -> Artifact | None:
+        """The wheel that stands for light ones: the one nearest to 64 kB."""
+        return min(self._wheels(), key=lambda wheel: abs(wheel.size - _LIGHT), default=None)
+
+    def heavy(self) -> Artifact | None:
+        """The wheel that stands for heavy ones: the one nearest to 24 MB, if it has a layer alone."""
+        heavy = (wheel for wheel in self._wheels() if wheel.size >= self.project.heavy)
+        return min(heavy, key=lambda wheel: abs(wheel.size - _HEAVY), default=None)
+
+    def models(self) -> tuple[tuple[Model, ModelFile], ...]:
+        """Files of models that belong to the project itself, the largest first."""
+        from buildkit.locks.models_lock import parse_models_lock
+
+        found = []
+        for part in self.graph.resolve(self.stage).parts:
+            if part.models is not None:
+                lock = parse_models_lock((self.folder / part.models.lock).read_text("utf-8"), part.models.lock)
+                found += [(m, file) for m in lock.models if m.source.startswith("path:") for file in m.files]
+        return tuple(sorted(found, key=lambda pair: (-pair[1].size, pair[1].source)))
+
+    def whole(self) -> Change:
+        """All that an image of the checkout must hold: what every wheel says of itself, models, the application."""
+        found = [self._metadata(wheel) for wheel in self._wheels()]
+        for part in self.graph.resolve(self.stage).parts:
+            for copy in part.copy:
+                source = self.folder / part.folder / copy.source
+                inside = copy.target.strip("/")
+                paths = [path for path in source.rglob("*") if path.is_file()] if source.is_dir() else [source]
+                found += [(str(Path(inside, path.relative_to(source))), _hash(path)) for path in paths]
+        found += [(self._model_path(model, file), file.sha256.hex) for model, file in self.models()]
+        return Change(files=tuple(found))
+
+    # changes
+
+    def change_line(self, number: int) -> Change:
+        """One line more in a file of the application."""
+        source, target, path = self._application()
+        place = self.folder / source / path
+        with place.open("a", encoding="utf-8") as file:
+            file.write(f"# line {number} of the race\n")
+        inside = f"{target.strip('/')}/{path}"
+        return Change(files=((inside, _hash(place)),), kinds=(("files", 1),), inputs=(source,), what=f"{source}/{path}")
+
+    def change_pin(self, artifact: Artifact, number: int) -> Change:
+        """Another version of a wheel."""
+        before = self._current(artifact.name)
+        original = self._originals[artifact.name]
+        forged = forge_version(self.links / original.file, original, number, self.links)
+        lock = next(lock for lock, known in self._pinned() if known.name == artifact.name)
+        self._repin(lock, forged, replace_pin(self._text(lock), forged))
+        old = f"{before.file.split('-')[0]}-{before.version}.dist-info/METADATA"
+        return Change(
+            files=(self._marker(forged),),
+            gone=(f"{self.site}/{old}",),
+            kinds=(("wheels", 1),),
+            inputs=(lock,),
+            what=f"{forged.name} {before.version} → {forged.version}",
+        )
+
+    def add_wheel(self, number: int) -> Change:
+        """A wheel more, of 64 kB."""
+        forged = forge_wheel(f"bench-addition-{number}", "1.0", _LIGHT, self.links)
+        lock = self.locks()[-1]
+        self._repin(lock, forged, add_pin(self._text(lock), forged))
+        return Change(
+            files=(self._marker(forged),),
+            kinds=(("wheels", 1),),
+            inputs=(lock,),
+            what=f"{forged.name} {forged.version}",
+        )
+
+    def change_model(self, number: int) -> Change:
+        """Other bytes in a file of a model: each of the large ones in turn, for the lowest costs most."""
+        models = self.models()
+        large = [pair for pair in models if 2 * pair[1].size >= models[0][1].size]
+        model, file = large[number % len(large)]
+        path = self.folder / file.source
+        write_random(path, file.size, f"{file.source} {number}")
+        self._relock_model(file, _hash(path))
+        files = ((self._model_path(model, file), _hash(path)),)
+        return Change(files=files, kinds=(("model", 1),), inputs=(file.source,), what=file.source)
+
+    def set_root(self, ref: str) -> None:
+        """Let the stage that has the root start from an image."""
+        stage = self.graph.resolve(self.stage).chain[0]
+        path = self.folder / stage.file
+        lines = path.read_text("utf-8").splitlines()
+        path.write_text("\n".join([*_without_root(lines), "", "[root]", f'image = "{ref}"', ""]), "utf-8")
+        self.graph = load_graph(self.folder)
+
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Everything that the image's locks name."""
+        return tuple(artifact for _, artifact in self._pinned())
+
+    # parts
+
+    def _wheels(self) -> list[Artifact]:
+        """As they were before any change: each repetition takes the same one."""
+        return [artifact for artifact in self._originals.values() if artifact.is_wheel]
+
+    def _pinned(self) -> list[tuple[str, Artifact]]:
+        return [(lock, artifact) for lock in self.locks() for artifact in self._wheels_lock(lock).artifacts]
+
+    def _current(self, name: str) -> Artifact:
+        return next(artifact for _, artifact in self._pinned() if artifact.name == name)
+
+    def _text(self, lock: str) -> str:
+        return (self.folder / lock).read_text("utf-8")
+
+    def _wheels_lock(self, lock: str) -> WheelsLock:
+        path = wheels_lock_path(lock)
+        return parse_wheels_lock((self.folder / path).read_text("utf-8"), path)
+
+    def _repin(self, lock: str, artifact: Artifact, text: str) -> None:
+        changed = change_wheels(self._wheels_lock(lock), text, artifact, self.project.target)
+        (self.folder / lock).write_text(text, "utf-8")
+        (self.folder / wheels_lock_path(lock)).write_text(changed, "utf-8")
+
+    def _marker(self, forged: Artifact) -> tuple[str, str]:
+        return f"{self.site}/{marker_file(forged.name)}", FileHash.of(f"{forged.version}\n".encode()).hex
+
+    def _metadata(self, wheel: Artifact) -> tuple[str, str]:
+        with zipfile.ZipFile(self.links / wheel.file) as archive:
+            name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+            return f"{self.site}/{name}", FileHash.of(archive.read(name)).hex
+
+    def _model_path(self, model: Model, file: ModelFile) -> str:
+        target = next(part.models.target for part in self.graph.resolve(self.stage).parts if part.models)
+        return f"{target.strip('/')}/{model.name}/{file.path}"
+
+    def _relock_model(self, file: ModelFile, digits: str) -> None:
+        for part in self.graph.resolve(self.stage).parts:
+            if part.models is not None:
+                path = self.folder / part.models.lock
+                path.write_text(path.read_text("utf-8").replace(file.sha256.hex, digits), "utf-8")
+
+    def _application(self) -> tuple[str, str, str]:
+        """Source and target of the image's topmost copied folder, and a file of text in it."""
+        for part in reversed(self.graph.resolve(self.stage).parts):
+            for copy in part.copy:
+                source = f"{part.folder}/{copy.source}"
+                names = sorted(path.name for path in (self.folder / source).glob("*") if path.is_file())
+                for wanted in (
+                    "main.py",
+                    "main.sh",
+                    *(name for name in names if name.endswith((".py", ".sh", ".txt"))),
+                ):
+                    if wanted in names:
+                        return source, copy.target, wanted
+        raise BuildError(f"stage `{self.stage}` copies no file of text that a line could be added to")
+
+
+def write_random(path: Path, size: int, seed: str) -> None:
+    """A file of random bytes, the same for the same seed."""
+    source = random.Random(seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        for start in range(0, size, _PIECE):
+            file.write(source.randbytes(min(_PIECE, size - start)))
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file, its folder made before."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(source, target, follow_symlinks=False)
+
+
+def only_root(lines: list[str]) -> list[str]:
+    """The lines of a stage file that belong to ``[root]`` and ``[[root.…]]``."""
+    return [line for line, inside in _sections(lines) if inside]
+
+
+def _without_root(lines: list[str]) -> list[str]:
+    return [line for line, inside in _sections(lines) if not inside]
+
+
+def _sections(lines: list[str]) -> list[tuple[str, bool]]:
+    """Each line, and whether it belongs to the root."""
+    found, inside = [], False
+    for line in lines:
+        if line.startswith("["):
+            inside = line.strip("[] ").partition(".")[0] == "root"
+        found.append((line, inside))
+    return found
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""Build images: plan, fetch, pack, assemble, deliver."""

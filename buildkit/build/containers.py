@@ -1,0 +1,265 @@
+"""What runs in containers, and the images in local storage that they start from.
+
+Everything here goes through buildah, skopeo or mmdebstrap. Images that only serve to start containers are
+tagged by their key (``localhost/NAME/STAGE:root-KEY``), so that builds at the same time never move one another's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+
+from buildkit.build.assemble import assemble
+from buildkit.build.context import Shop
+from buildkit.build.deliver import import_image
+from buildkit.build.mount_tree import EPOCH, lay_out
+from buildkit.build.root_references import root_ref, whole_ref
+from buildkit.build.step_secrets import PLACE, SecretKeptError, Secrets, find_secrets
+from buildkit.declare.stage import Config, Run
+from buildkit.digest import FileHash
+from buildkit.errors import BuildError, LostError, MismatchError, ToolError, find_full_disk
+from buildkit.layers.tar.blob_stream import BlobStream
+from buildkit.layers.tar.member import Compression, Packed
+from buildkit.layers.wheel.bytecode import Compiler, worker_argv
+from buildkit.oci.blob import Blob, Made
+from buildkit.oci.image import Image
+from buildkit.plan.compose import Composition
+from buildkit.plan.spec import Compile, MakeRoot, PullImage, RunStep, Spec
+from buildkit.tasks.scheduler import Outcome
+from buildkit.tools import buildah, skopeo
+
+_CHUNK = 1 << 20
+_NO_IMAGE = "image not known"  # buildah's word
+
+_COMPILE = """
+import glob, os, shutil, subprocess, sys, tarfile
+source, work = sys.argv[1], "/tmp/buildkit"  # compilers write it into what they make: the same in every container
+if os.path.isdir(source):
+    source = shutil.copytree(source, work + "/source", symlinks=True)
+else:
+    safe = {} if source.endswith(".zip") or not hasattr(tarfile, "data_filter") else {"filter": "data"}
+    shutil.unpack_archive(source, work + "/source", **safe)
+    (source,) = glob.glob(work + "/source/*/")
+pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation",
+       "--no-cache-dir", "--disable-pip-version-check", "--wheel-dir", work + "/out", source]
+if subprocess.call(pip, stdout=2):
+    sys.exit(1)
+(wheel,) = glob.glob(work + "/out/*.whl")
+sys.stdout.buffer.write(os.path.basename(wheel).encode() + b"\\n")
+with open(wheel, "rb") as file:
+    shutil.copyfileobj(file, sys.stdout.buffer)
+"""
+
+
+class Boxes:
+    """The containers of one build."""
+
+    def __init__(self, shop: Shop, stack: ExitStack) -> None:
+        self._shop = shop
+        self._stack = stack
+        self._note = shop.blobs.notes.hold
+        self._compiler: Compiler | None = None
+        self._compression = Compression(shop.project.compression)
+
+    def make_root(self, work: MakeRoot, progress: Callable[[int], None]) -> Packed:
+        """A Debian root, normalised, as a blob."""
+        from buildkit.layers.root.pack import RootRules, pack_root  # few builds make one
+        from buildkit.tools.mmdebstrap import RootSpec, stream_root
+
+        debian, shop = work.debian, self._shop
+        spec = RootSpec(
+            suite=debian.suite,
+            arch=shop.project.target.deb_arch,
+            pins=work.pins,
+            variant=debian.variant,
+            components=debian.components,
+            bytecode=shop.project.bytecode,
+        )
+        rules = RootRules(exclude=debian.exclude, users=debian.users, drop_setuid=debian.drop_setuid, pins=work.pins)
+        with shop.blobs.writing() as out, closing(stream_root(spec)) as chunks:
+            packed = pack_root(_counted(chunks, progress), rules, out, self._compression)
+            shop.blobs.keep(out, shop.blobs.path(packed.digest))
+        return packed
+
+    def pull(self, work: PullImage) -> tuple[Made, Sequence[tuple[str, str]]]:
+        """A registry's image as blobs."""
+        from buildkit.remote.image_pull import pull_image
+
+        return pull_image(work.ref, self._shop.project.target.deb_arch, self._shop.blobs), ()
+
+    def run_step(self, spec: Spec, work: RunStep) -> tuple[Made, Sequence[tuple[str, str]]]:
+        """Run a command in the root below, and keep what it changed as a blob."""
+        shop = self._shop
+        with ExitStack() as stack:
+            folder = stack.enter_context(shop.blobs.working_folder())
+            mounts = tuple(
+                (lay_out(shop.project.folder, tree, folder / str(n)), to) for n, (tree, to) in enumerate(work.mounts)
+            )
+            box = self._start(stack, self._root_ref(work.chain))
+            secrets = self._run(box, spec, work.run, mounts)
+            with shop.meter.phase("commit"):
+                image = buildah.commit(box, self._root_ref((*work.chain, spec)), folder)
+                try:
+                    blob = self._export(image, work.chain, secrets.watch(spec.name))
+                except SecretKeptError:
+                    buildah.remove_image(image)
+                    raise
+        return Made(blobs=(blob,)), ()
+
+    def _run(self, box: buildah.Box, spec: Spec, run: Run, mounts: buildah.Mounts) -> Secrets:
+        """Run a step's command with its secrets, and return those."""
+        with ExitStack() as stack:
+            secrets = find_secrets(spec.name, run.secrets, dict(self._shop.project.secrets), os.environ)
+            try:
+                if run.secrets:
+                    stack.enter_context(buildah.passing_point(box))
+                    mounts = (*mounts, (stack.enter_context(secrets.laid_out()), PLACE))
+                buildah.run_in(box, run.command, env=dict(run.env), network=run.network, mounts=mounts)
+            except ToolError as error:
+                hint = "" if run.network else "a step has no network unless it says `network = true`"
+                raise BuildError(
+                    f"{spec.name}: {secrets.hide(error.message)}",
+                    hint=error.hint or hint,
+                    output=secrets.hide(error.output),
+                ) from None  # what it said is not to be told by a traceback either
+        return secrets
+
+    def ensure_image(self, chain: tuple[Spec, ...]) -> int:
+        """A root in local storage under its own name; returns bytes imported."""
+        image = assemble(chain, Config(), self._shop.made, self._shop.project.target.deb_arch)
+        return self._ensure(image, self._root_ref(chain))
+
+    def ensure_composition(self, composition: Composition) -> int:
+        """A whole stage in local storage, to run something in it as root; returns bytes imported.
+
+        Of its config only the environment counts, as in the keys of what is compiled in it.
+        """
+        arch, config = self._shop.project.target.deb_arch, Config(env=composition.config.env)
+        image = assemble(composition.specs, config, self._shop.made, arch)
+        return self._ensure(image, self._whole_ref(composition))
+
+    def compile_wheel(self, item: Compile, builder: Composition) -> Outcome:
+        """A wheel from an sdist or a tree, by pip in the builder, without network."""
+        shop, began = self._shop, time.monotonic()
+        with shop.blobs.building(item.key, shop.stop.is_set):
+            if shop.find_wheel(item.key) is not None:
+                return Outcome(note="made by another build")
+            file, data = self._compile(item, builder)
+            sha256 = self._keep_wheel(file, data, item.artifact.name)
+            shop.ledger.add_wheel(item.key, item.recipe, file, sha256, time.monotonic() - began)
+        return Outcome(size=len(data), note=file)
+
+    def _compile(self, item: Compile, builder: Composition) -> tuple[str, bytes]:
+        """The wheel's name and bytes."""
+        shop, artifact = self._shop, item.artifact
+        with ExitStack() as stack:
+            folder = stack.enter_context(shop.blobs.working_folder())
+            name = artifact.file or artifact.name
+            if item.tree is not None:
+                lay_out(shop.project.folder, item.tree, folder / name)
+            else:
+                assert artifact.sha256 is not None  # noqa: S101 - an sdist is pinned
+                shutil.copyfile(shop.get_file(name, artifact.sha256, artifact.file), folder / name)
+            box = self._start(stack, self._whole_ref(builder))
+            python = f"{shop.project.target.prefix}/bin/python"
+            argv = (python, "-I", "-c", _COMPILE, f"/mnt/{name}")
+            env = {"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0", "HOME": "/tmp"}  # noqa: S108 - the box's
+            try:
+                done = buildah.run_in(box, argv, env=env, network=False, mounts=((folder, "/mnt"),))
+            except ToolError as error:
+                full = find_full_disk(error.output)
+                raise BuildError(
+                    f"{artifact.name} {artifact.version}: its wheel could not be compiled in {builder.stage.name}"
+                    + (f": {full}" if full else ""),
+                    hint=error.hint
+                    or "does the builder hold its build system (and pip)? see requirements of the builder's stage",
+                    output=error.output,
+                ) from error
+        file, _, data = done.stdout.partition(b"\n")
+        return file.decode("utf-8", "replace"), data
+
+    def start_compiler(self, chain: tuple[Spec, ...]) -> Outcome:
+        """Start the bytecode compiler of a root's interpreter; one process serves every layer of the build."""
+        box = self._start(self._stack, self._root_ref(chain))
+        folder = self._stack.enter_context(self._shop.blobs.working_folder())
+        argv = worker_argv(self._shop.project.target.interpreter, *buildah.PIPES)
+        stdin, stdout = self._stack.enter_context(buildah.open_stream(box, argv, folder))
+        self._compiler = self._stack.enter_context(Compiler(stdin, stdout))
+        return Outcome(note=self._compiler.tag)
+
+    @property
+    def compiler(self) -> Compiler:
+        """The compiler that was started."""
+        assert self._compiler is not None  # noqa: S101 - who asks waited for the task that starts it
+        return self._compiler
+
+    def _start(self, stack: ExitStack, ref: str) -> buildah.Box:
+        """A container of an image that we brought into storage, until ``stack`` ends.
+
+        Raises LostError where somebody has removed that since, who need not share our cache and its locks.
+        """
+        try:
+            return stack.enter_context(buildah.working_container(ref, self._note))
+        except ToolError as error:
+            if _NO_IMAGE not in error.output:
+                raise
+            raise LostError(f"{ref} is gone from local storage", hint="build again", output=error.output) from error
+
+    def _ensure(self, image: Image, ref: str) -> int:
+        return import_image(image, ref, self._shop.blobs)
+
+    def _export(self, image: str, chain: tuple[Spec, ...], watch: Callable[[bytes], None]) -> Blob:
+        """The topmost layer of a committed image, as storage has it; ``watch`` sees all of it."""
+        shop = self._shop
+        below = tuple(blob.diff_id for spec in chain for blob in shop.made[spec.key].blobs)
+        with shop.blobs.working_folder() as folder, shop.blobs.writing() as out:
+            diff_id, tar = skopeo.copy_top_layer(image, below, folder)
+            with BlobStream(out, self._compression, lambda _done: None) as blob, tar.open("rb") as file:
+                while chunk := file.read(_CHUNK):
+                    watch(chunk)
+                    blob.write(chunk)
+                packed = blob.finish()
+            if packed.diff_id != diff_id:
+                raise MismatchError(f"local storage gave a layer of {packed.diff_id} for {diff_id}", hint="build again")
+            shop.blobs.keep(out, shop.blobs.path(packed.digest))
+        shop.count_packed(packed)
+        return Blob.of(packed)
+
+    def _keep_wheel(self, file: str, data: bytes, name: str) -> FileHash:
+        from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+        try:
+            found = parse_wheel_filename(file)[0]
+        except InvalidWheelFilename as error:
+            raise BuildError(f"{name}: pip made no wheel but `{file[:80]}`") from error
+        if found != canonicalize_name(name):
+            raise MismatchError(f"{name}: its source builds a wheel of `{found}`", hint="mend the name in its metadata")
+        sha256 = FileHash.of(data)
+        with self._shop.blobs.writing() as out:
+            out.write(data)
+            self._shop.blobs.keep(out, self._shop.blobs.file_path(sha256, file))
+        return sha256
+
+    def _root_ref(self, chain: tuple[Spec, ...]) -> str:
+        return root_ref(self._shop.project, chain)
+
+    def _whole_ref(self, composition: Composition) -> str:
+        return whole_ref(self._shop.project, composition)
+
+
+def _counted(chunks: Iterator[bytes], progress: Callable[[int], None]) -> Iterator[bytes]:
+    done = 0
+    for chunk in chunks:
+        done += len(chunk)
+        progress(done)
+        yield chunk
+
+
+@contextmanager
+def open_boxes(shop: Shop) -> Iterator[Boxes]:
+    """Containers for one build; all are removed at the end."""
+    with ExitStack() as stack:
+        yield Boxes(shop, stack)

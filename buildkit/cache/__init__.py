@@ -1,1 +1,0 @@
-"""Blobs, the ledger and the stat index."""

@@ -1,0 +1,1 @@
+"""Look after the local cache: list, explain, verify, and collect garbage."""

@@ -1,0 +1,133 @@
+"""What the stages of a checkout need: layers, wheels, downloads, and the images that containers start from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from buildkit.build.assemble import set_key
+from buildkit.build.context import Shop
+from buildkit.build.disk_checkout import DiskCheckout
+from buildkit.build.root_references import root_ref, whole_ref
+from buildkit.declare.graph import Graph, load_graph
+from buildkit.declare.project import Project
+from buildkit.digest import FileHash, Key
+from buildkit.errors import DefinitionError
+from buildkit.events import Note, Say
+from buildkit.plan.compose import Composer, Composition
+from buildkit.plan.spec import Compile, PackModel, PackWheels, RunStep, Spec
+from buildkit.store.ledger import StatKey
+from buildkit.store.stat_index import StatIndex
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needed:
+    """What is needed, each with the stages that need it.
+
+    ``specs`` and ``wheels`` describe the keys, ``refs`` are names in local storage, ``checked`` sets of layers,
+    ``files`` what the checkout's own files were hashed under.
+    """
+
+    layers: Mapping[Key, Names]
+    specs: Mapping[Key, Spec]
+    wheels: Mapping[Key, Compile]
+    downloads: Mapping[FileHash, Names]
+    refs: frozenset[str]
+    checked: frozenset[Key]
+    files: frozenset[StatKey]
+
+
+def find_needed(shop: Shop, graph: Graph, say: Say) -> Needed:
+    """Compose every stage; raises DefinitionError for whatever is wrong with one of them."""
+    index = _Noting(shop)
+    composer = Composer(shop.project, graph, DiskCheckout(shop.project, graph, index, say))
+    return replace(needed_of(shop.project, graph, composer), files=frozenset(index.seen))
+
+
+def needed_of(project: Project, graph: Graph, composer: Composer) -> Needed:
+    """What the stages need, given who composes them; ``files`` are left out."""
+    compositions = [composer.compose(name) for name in graph.stages]
+    users: dict[Key, dict[str, None]] = {}
+    downloads: dict[FileHash, dict[str, None]] = {}
+    for composition in compositions:
+        name = composition.stage.name
+        for spec in composition.specs:
+            users.setdefault(spec.key, {})[name] = None
+            for sha256 in _downloads(spec):
+                downloads.setdefault(sha256, {})[name] = None
+    specs = {spec.key: spec for composition in compositions for spec in composition.specs}
+    wheels = {item.key: item for spec in specs.values() for item in _compiled(spec)}
+    for item in wheels.values():  # they are found by their stage's layer
+        users.setdefault(item.key, {}).update(_users_of(item.key, compositions))
+    return Needed(
+        layers={key: tuple(names) for key, names in users.items()},
+        specs=specs,
+        wheels=wheels,
+        downloads={sha256: tuple(names) for sha256, names in downloads.items()},
+        refs=frozenset(_refs(project, composer, specs.values(), bool(wheels))),
+        checked=frozenset(set_key(composition) for composition in compositions),
+        files=frozenset(),
+    )
+
+
+def ask_needed(shop: Shop, folder: Path, say: Say) -> Needed | None:
+    """As `find_needed`, but None, and a warning, where the stages cannot be read: other questions need no answer."""
+    try:
+        return find_needed(shop, load_graph(folder), say)
+    except DefinitionError as error:
+        say(Note(text=f"what the stages need is not known: {error.message}", warning=True))
+        return None
+
+
+class _Noting(StatIndex):
+    """A stat index that remembers what it was asked for."""
+
+    def __init__(self, shop: Shop) -> None:
+        super().__init__(shop.ledger, shop.say)
+        self.seen: set[StatKey] = set()
+
+    def hash(self, path: Path) -> tuple[FileHash, os.stat_result]:
+        """As the index itself."""
+        sha256, stat = super().hash(path)
+        self.seen.add(StatKey(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+        return sha256, stat
+
+
+def _downloads(spec: Spec) -> Iterator[FileHash]:
+    """Files that making a layer would fetch: wheels, sdists, models of the web and models in wheels."""
+    work = spec.work
+    match work:
+        case PackWheels():
+            yield from (a.sha256 for a in work.wheels if a.sha256 is not None)
+        case PackModel() if work.model.wheel is not None and work.model.wheel.sha256 is not None:
+            yield work.model.wheel.sha256
+        case PackModel() if work.model.source.startswith("https:"):
+            yield from (file.sha256 for file in work.files)
+
+
+def _compiled(spec: Spec) -> tuple[Compile, ...]:
+    return spec.work.compiled if isinstance(spec.work, PackWheels) else ()
+
+
+def _users_of(wheel: Key, compositions: Iterable[Composition]) -> dict[str, None]:
+    return {
+        composition.stage.name: None
+        for composition in compositions
+        if any(item.key == wheel for spec in composition.specs for item in _compiled(spec))
+    }
+
+
+def _refs(project: Project, composer: Composer, specs: Iterable[Spec], compiles: bool) -> Iterator[str]:
+    """Images that builds start containers from: those below steps, the compiler's, and the builder."""
+    listed = list(specs)
+    for spec in listed:
+        if isinstance(spec.work, RunStep):
+            yield root_ref(project, spec.work.chain)
+    if project.bytecode and any(isinstance(spec.work, PackWheels) for spec in listed):
+        yield root_ref(project, composer.compiler)
+    if compiles:
+        yield whole_ref(project, composer.builder)

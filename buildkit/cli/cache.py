@@ -1,0 +1,85 @@
+"""The requests of ``nox -s cache``: arguments in, exit code out."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from buildkit.cache_admin.inventory import DOWNLOAD, WHEEL
+from buildkit.cli.options import Parser
+from buildkit.plan.spec import Kind
+
+_UNITS = {"": 1, "b": 1} | {
+    unit: base**power
+    for base, units in (
+        (1000, ("kb", "mb", "gb", "tb")),
+        (1024, ("kib", "mib", "gib", "tib")),
+        (1024, ("k", "m", "g", "t")),  # as df, podman and Docker have it
+    )
+    for power, unit in enumerate(units, 1)
+}
+
+_SIZE_HELP = "drop until the cache is no larger; 10GB are 10 * 1000^3 bytes, 10GiB and 10G are 10 * 1024^3"
+
+
+def cache(folder: Path, arguments: Sequence[str]) -> int:
+    """Answer one request; returns the exit code. Raises DefinitionError for a wrong one, and BuildError."""
+    options = parse_cache_options(arguments)
+    match options.command:
+        case "ls":
+            from buildkit.cache_admin.list_layers import ls
+
+            return ls(folder, stage=options.stage, kind=options.kind, as_json=options.json)
+        case "du":
+            from buildkit.cache_admin.disk_usage import du
+
+            return du(folder, as_json=options.json)
+        case "gc":
+            from buildkit.cache_admin.gc import GcOptions, gc
+
+            wanted = GcOptions(max_size=options.max_size, keep_days=options.keep_days, dry_run=options.dry_run)
+            return gc(folder, wanted, as_json=options.json)
+        case "verify":
+            from buildkit.cache_admin.verify import verify
+
+            return verify(folder, as_json=options.json)
+        case _:
+            from buildkit.cache_admin.key_history import why
+
+            return why(folder, options.key, as_json=options.json)
+
+
+def parse_cache_options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read what stands after ``--``; raises DefinitionError."""
+    parser = Parser(prog="nox -s cache --")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="ls | du | gc | verify | why")
+    common = Parser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print the answer as JSON")
+    ls = commands.add_parser("ls", parents=[common], help="every layer, wheel and download")
+    ls.add_argument("stage", nargs="?", metavar="STAGE", help="only what this stage needs, or has made")
+    ls.add_argument("--kind", choices=(*map(str, Kind), DOWNLOAD, WHEEL), help="only things of this kind")
+    commands.add_parser("du", parents=[common], help="how much room what takes")
+    gc = commands.add_parser("gc", parents=[common], help="drop what no stage needs")
+    gc.add_argument("--max-size", type=parse_size, metavar="10GB", help=_SIZE_HELP)
+    gc.add_argument("--keep-days", type=_parse_days, metavar="N", help="keep what was used in the last N days (14)")
+    gc.add_argument("--dry-run", action="store_true", help="say what would be dropped")
+    commands.add_parser("verify", parents=[common], help="read everything again, and drop what is damaged")
+    why = commands.add_parser("why", parents=[common], help="what a key stands for")
+    why.add_argument("key", metavar="KEY", help="the beginning of a key, digest or diff_id, or a layer's name")
+    return parser.parse_args(list(arguments))
+
+
+def parse_size(text: str) -> int:
+    """Bytes of ``10GB``, ``1.5 GiB``, ``10G`` (GiB) or ``5000``; raises ArgumentTypeError."""
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", text.lower())
+    if found is None or found[2] not in _UNITS:
+        raise argparse.ArgumentTypeError(f"must be a size such as 10GB, 500MB, 1.5GiB, 10G or 5000, not {text!r}")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def _parse_days(text: str) -> float:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        raise argparse.ArgumentTypeError(f"must be a number of days from 0 on, not {text!r}")
+    return float(text)

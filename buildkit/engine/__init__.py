@@ -1,1 +1,0 @@
-"""What acts: fetch, realise, assemble, deliver, under one scheduler."""

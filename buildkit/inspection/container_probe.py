@@ -1,0 +1,309 @@
+"""A container started with the recommended flags, observed from the host and from inside, and stopped again."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from buildkit.audit.running import Health, Observation, check_running
+from buildkit.build.planner import Planner
+from buildkit.cli.run import describe, lacking, prepared, report_lacks
+from buildkit.declare.stage import Config, Healthcheck, Running
+from buildkit.errors import BuildError
+from buildkit.findings import Finding
+from buildkit.running.flags import LOOPBACK, Container, Port, make_container, run_argv
+from buildkit.running.host import Host, find_lacks
+from buildkit.running.proc import (
+    Listening,
+    parse_limit,
+    parse_listening,
+    parse_mounts,
+    parse_status,
+    parse_ways_out,
+)
+from buildkit.tools import podman
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_NAMESPACES = ("pid", "net", "ipc", "uts", "mnt")
+_POLL = 0.1
+_WAIT = 30.0  # seconds that a service has to get well, beyond the start period that it asks for
+_SETTLE = 1.0  # seconds that one without port and health check has to fall over
+_LIMITS = {"memory": ("memory.max", "memory.limit_in_bytes"), "pids": ("pids.max",)}  # cgroups v2, v1
+_NANOSECONDS = 1_000_000_000
+
+# What the container's own user can write: where it works, where programs and modules come from, and the usual places.
+_TRY = """
+import json, os, sys
+found = []
+for folder in dict.fromkeys(json.loads(sys.argv[1]) + [p for p in sys.path if os.path.isdir(p)] + [sys.prefix]):
+    path = os.path.join(folder, ".buildkit-audit")
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        os.unlink(path)
+        found.append(folder)
+    except OSError:
+        pass
+print(json.dumps(found))
+"""
+_TRY_SHELL = """
+for folder; do
+    if (: > "$folder/.buildkit-audit") 2>/dev/null; then echo "$folder"; fi
+done
+"""
+_PLACES = ("/", "/etc", "/usr", "/usr/bin", "/usr/local/bin", "/usr/lib", "/var", "/var/tmp", "/run", "/opt", "/root")  # noqa: S108
+
+
+def audit_running(planner: Planner, target: str) -> tuple[Finding, ...]:
+    """What is wrong with a stage's image, or another one, when it runs; says on stderr what this host cannot do.
+
+    Raises DefinitionError, and BuildError where no container can be started.
+    """
+    container = describe_target(planner, target)
+    return check_running(observe(container))
+
+
+def describe_target(planner: Planner, target: str) -> Container:
+    """A container for the audit: of a stage, which must have been built, or of an image, which is pulled if need be."""
+    name = f"buildkit-audit-{os.getpid()}-{secrets.token_hex(4)}"
+    if target in planner.graph.stages:
+        container = describe(planner, target, name=name, host_port=0)
+        if podman.find_image_config(container.image) is None:
+            raise BuildError(f"{container.image} is not in local storage", hint=f"nox -s build-{target}")
+        return container
+    if (told := podman.find_image_config(target)) is None:
+        podman.pull(target)
+        told = podman.find_image_config(target)
+    return make_container(target, name, read_config(told or {}), Running(), host_port=0)
+
+
+def read_config(told: Mapping[str, Any]) -> Config:
+    """What matters for running of an image's config (OCI image specification, with Docker's Healthcheck)."""
+    config = told.get("config") or {}
+    known = sorted(map(str, config.get("ExposedPorts") or {}))
+    ports = tuple(port for port in known if re.fullmatch(r"[0-9]{1,5}(/(tcp|udp))?", port))
+    env = tuple((line.partition("=")[0], line.partition("=")[2]) for line in map(str, config.get("Env") or ()))
+    return Config(
+        user=str(config.get("User") or ""),
+        workdir=str(config.get("WorkingDir") or ""),
+        env=env,
+        ports=ports,
+        healthcheck=_read_health(config.get("Healthcheck") or {}),
+    )
+
+
+def _read_health(told: Mapping[str, Any]) -> Healthcheck | None:
+    test = tuple(map(str, told.get("Test") or ()))
+    if test[:1] == ("CMD-SHELL",):
+        test = ("/bin/sh", "-c", *test[1:])
+    elif test[:1] == ("CMD",):
+        test = test[1:]
+    if not test or test == ("NONE",):
+        return None
+
+    def seconds(key: str, usual: int) -> int:
+        return round(int(told.get(key) or 0) / _NANOSECONDS) or usual
+
+    return Healthcheck(
+        test=test,
+        interval=seconds("Interval", 30),
+        timeout=seconds("Timeout", 30),
+        start_period=seconds("StartPeriod", 0),
+        retries=int(told.get("Retries") or 3),
+    )
+
+
+def observe(container: Container, without: frozenset[str] = frozenset()) -> Observation:
+    """Start a container, look at it, ask it to end, and remove it. Raises BuildError where it cannot be started.
+
+    ``without`` leaves flags out, by what they need, to see what becomes of it.
+    """
+    with prepared(container) as host:
+        lacks = find_lacks(container, host)
+        report_lacks([lack for lack in lacks if lack.needs != "health"], sys.stderr)  # that is run here
+        try:
+            podman.start_detached(
+                run_argv(container, "--detach", lacking=lacking(lacks) | without, needed=host.options)
+            )
+            return _Look(container, host).look()
+        finally:
+            podman.remove(container.name)
+
+
+class _Look:
+    """A look at one container."""
+
+    def __init__(self, container: Container, host: Host) -> None:
+        self._container = container
+        self._host = host
+        self._name = container.name
+        self._id = ""
+
+    def look(self) -> Observation:
+        health, silent = self._await()
+        known = podman.inspect_container(self._name)
+        self._id = str(known["Id"])
+        state = known["State"]
+        seen = Observation(
+            tmpfs=tuple(folder for folder, _ in self._container.running.tmpfs),
+            ports=tuple(f"{port.number}/{port.protocol}" for port in self._container.ports),
+            outgoing=self._container.running.outgoing,
+            stop_seconds=self._container.running.stop_seconds,
+        )
+        if not state["Running"]:
+            return replace(seen, ended=(int(state["ExitCode"]), podman.read_log(self._name)))
+        seen = self._look_inside(seen, int(state["Pid"]))
+        if health is not None and health.code == 0:
+            health = replace(health, code_halted=self._ask_halted())
+        podman.stop(self._name, seen.stop_seconds)
+        code = int(podman.inspect_container(self._name)["State"]["ExitCode"])
+        return replace(seen, health=health, silent=silent, stopped=code)
+
+    def _await(self) -> tuple[Health | None, tuple[str, ...]]:
+        """Wait until it is well and answers, or has ended, or had its time."""
+        declared = self._container.health
+        patience = _WAIT + (declared.start_period if declared else 0)
+        if declared is None and not self._container.ports:
+            patience = _SETTLE
+        until = time.monotonic() + patience
+        while True:
+            health = self._ask() if declared else None
+            silent = tuple(port for port in self._container.ports if not self._answers(port))
+            waits = declared is None and not self._container.ports
+            if (not waits and not silent and (health is None or health.code == 0)) or time.monotonic() > until:
+                return health, tuple(f"{port.number}/{port.protocol}" for port in silent)
+            if not podman.inspect_container(self._name)["State"]["Running"]:
+                return health, ()
+            time.sleep(_POLL)
+
+    def _ask(self) -> Health:
+        finished = podman.check_health(self._name)
+        return Health(code=finished.code, output=(finished.stdout + finished.stderr).decode("utf-8", "replace").strip())
+
+    def _answers(self, port: Port) -> bool:
+        """Whether somebody takes a connection; a port of udp says nothing of itself."""
+        if port.protocol != "tcp":
+            return True
+        published = podman.inspect_container(self._name)["NetworkSettings"]["Ports"]
+        bound = published.get(f"{port.number}/tcp") or []
+        with (
+            suppress(OSError, KeyError, IndexError),
+            socket.create_connection((LOOPBACK, int(bound[0]["HostPort"])), 2),
+        ):
+            return True
+        return False
+
+    def _ask_halted(self) -> int:
+        """What the health check says while every process of the container is halted; 124 where it says nothing."""
+        declared = self._container.health
+        late = threading.Event()
+        with self._halted() as go_on:
+
+            def free() -> None:
+                late.set()
+                go_on()
+
+            timer = threading.Timer((declared.timeout if declared else 0) + 5.0, free)
+            timer.start()
+            try:
+                code = podman.check_health(self._name).code
+            finally:
+                timer.cancel()
+        return 124 if late.is_set() else code
+
+    @contextmanager
+    def _halted(self) -> Iterator[Any]:
+        pids = self._pids()
+
+        def go_on() -> None:
+            self._signal(pids, signal.SIGCONT)
+
+        self._signal(pids, signal.SIGSTOP)
+        try:
+            yield go_on
+        finally:
+            go_on()
+
+    def _signal(self, pids: Sequence[int], number: signal.Signals) -> None:
+        podman.signal_pids(pids, number, rootless=self._host.rootless)
+
+    def _pids(self) -> tuple[int, ...]:
+        """The container's processes, as the host numbers them."""
+        return podman.list_pids(self._name)
+
+    # what the kernel says
+
+    def _look_inside(self, seen: Observation, pid: int) -> Observation:
+        files = self._read(pid, ("mountinfo", "environ", "net/route", "net/ipv6_route", "cgroup"))
+        processes = [self._read(one, ("status",))["status"] for one in self._pids()]
+        environment = tuple(line for line in files["environ"].split("\0") if line)
+        return replace(
+            seen,
+            processes=tuple(parse_status(text) for text in processes if text),
+            environment=environment,
+            mounts=parse_mounts(files["mountinfo"]),
+            written=self._try_to_write(environment),
+            memory=self._limit(files["cgroup"], "memory"),
+            pids=self._limit(files["cgroup"], "pids"),
+            listening=tuple(self._listening(pid)),
+            ways_out=parse_ways_out(files["net/route"], files["net/ipv6_route"]),
+            shared=tuple(name for name in _NAMESPACES if self._is_shared(pid, name)),
+        )
+
+    def _listening(self, pid: int) -> Iterator[Listening]:
+        for protocol in ("tcp", "udp"):
+            for name in (protocol, f"{protocol}6"):
+                yield from parse_listening(self._read(pid, (f"net/{name}",))[f"net/{name}"], protocol)
+
+    def _read(self, pid: int, names: Sequence[str]) -> dict[str, str]:
+        """Files below /proc/PID, empty where they are not there; as podman's own user namespace sees them."""
+        return {name: podman.read_proc(f"/proc/{pid}/{name}", rootless=self._host.rootless) for name in names}
+
+    def _is_shared(self, pid: int, name: str) -> bool:
+        own = str(Path(f"/proc/self/ns/{name}").readlink())
+        return podman.read_link(f"/proc/{pid}/ns/{name}", rootless=self._host.rootless) == own
+
+    def _limit(self, cgroup: str, controller: str) -> int | None:
+        """The lowest limit of the container's own cgroups; what limits the engine as a whole limits no container."""
+        found: list[int | None] = []
+        for line in cgroup.splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and controller not in controllers.split(","):
+                continue
+            place = _CGROUPS / (controller if controllers else "") / path.lstrip("/")
+            for folder in (place, *place.parents):
+                if self._id in str(folder):
+                    found += [_read_limit(folder / name) for name in _LIMITS[controller]]
+        return min((limit for limit in found if limit is not None), default=None)
+
+    # what the container's own user can do
+
+    def _try_to_write(self, environment: Sequence[str]) -> tuple[str, ...] | None:
+        said = dict(line.partition("=")[::2] for line in environment)
+        workdir = str(podman.inspect_container(self._name)["Config"].get("WorkingDir") or "/")
+        more = (workdir, said.get("VIRTUAL_ENV", ""), said.get("HOME", ""), *said.get("PATH", "").split(":"))
+        places = [place for place in dict.fromkeys((*_PLACES, *more)) if place.startswith("/")]
+        for python in ("python", "python3"):
+            tried = podman.execute(self._name, (python, "-I", "-c", _TRY, json.dumps(places)))
+            if tried.code == 0:
+                with suppress(ValueError):
+                    return tuple(map(str, json.loads(tried.text)))
+        tried = podman.execute(self._name, ("/bin/sh", "-c", _TRY_SHELL, "sh", *places))
+        return tuple(tried.text.splitlines()) if tried.code == 0 else None
+
+
+def _read_limit(path: Path) -> int | None:
+    with suppress(OSError):
+        return parse_limit(path.read_text("ascii"))
+    return None

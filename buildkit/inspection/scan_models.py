@@ -1,0 +1,177 @@
+"""``nox -s scan-models``: what model files would do to whoever loads them, told without loading them.
+
+Exit codes: 0 all clean; 1 findings, or a file that was not fully scanned; 2 wrong usage, or a file that could not be
+read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from buildkit.build.context import open_shop
+from buildkit.cli.main import check_writable, write_text
+from buildkit.cli.options import Parser
+from buildkit.declare.model_allowlist import ALLOW_FILE, load_allow
+from buildkit.declare.project import load_project
+from buildkit.events import Note, Say
+from buildkit.findings import Finding
+from buildkit.inspection.scan_run import Scanned, ScanRun, Unread
+from buildkit.inspection.scan_targets import find_targets
+from buildkit.report.columns import Column, print_columns
+from buildkit.report.findings_table import findings_json, render_findings, say_counts
+from buildkit.report.sarif import SarifRun, render_sarif
+from buildkit.report.text import flat, say_bytes, say_count
+from buildkit.report.view import open_view
+from buildkit.scan.context import Verdict
+from buildkit.tools.second_opinions import ENGINES, Engine, find_engines
+
+_COLUMNS = (
+    Column(title="file"),
+    Column(title="verdict"),
+    Column(title="size", right=True),
+    Column(title="format", extra=True),
+    Column(title="sha256", extra=True),
+)
+
+Outcome = Scanned | Unread
+
+
+def scan_models(folder: Path, arguments: Sequence[str]) -> int:
+    """Scan, print, and return the exit code; raises DefinitionError, BuildError and Interrupted."""
+    options = _parse(arguments)
+    folder = folder.absolute()
+    if options.sarif is not None:
+        check_writable(options.sarif)  # before the work, not after it
+    allow = load_allow(folder, options.allow)
+    with open_view(sys.stderr) as say, open_shop(load_project(folder), say, 1) as shop:
+        engines = _find_engines(say) if options.second_opinion else ()
+        targets = find_targets(shop, options.what)
+        run = ScanRun(shop, allow, engines, fresh=options.no_cache)
+        outcomes = list(run.run(targets))
+        rules = run.scanner.rules
+    if options.sarif is not None:
+        write_text(options.sarif, _sarif(outcomes))
+    if options.json:
+        sys.stdout.write(json.dumps(_as_json(outcomes, rules), indent=2) + "\n")
+    else:
+        print_outcomes(outcomes, sys.stdout)
+    return exit_code(outcomes)
+
+
+def exit_code(outcomes: Sequence[Outcome]) -> int:
+    """What the session says of what came of all files."""
+    if any(isinstance(one, Unread) for one in outcomes):
+        return 2
+    return int(any(one.judgement.verdict is not Verdict.CLEAN for one in outcomes if isinstance(one, Scanned)))
+
+
+def print_outcomes(outcomes: Sequence[Outcome], out: TextIO) -> None:
+    """A line for each file, the findings with what to do, and the sum."""
+    print_columns(_COLUMNS, [_row(one) for one in outcomes], out)
+    findings = [finding for one in _scanned(outcomes) for finding in one.judgement.findings]
+    if findings:
+        out.write("\n" + "\n".join(render_findings(findings)) + "\n\n")
+    pairs = [pair for one in _scanned(outcomes) for pair in one.judgement.accepted]
+    lines = (f"accepted: {found.path}: {found.rule.id}: {found.what} ({reason})" for found, reason in pairs)
+    out.writelines(f"{flat(line)}\n" for line in lines)
+    out.write(f"{render_sum(outcomes)}\n")
+
+
+def render_sum(outcomes: Sequence[Outcome]) -> str:
+    """``3 files: 2 clean, 1 with findings; 2 findings (1 critical, 1 note)``."""
+    if not outcomes:
+        return "no model files: no stage names any, and nothing else was asked for"
+    counts = Counter(_verdict(one) for one in outcomes)
+    said = ", ".join(f"{counts[word]} {_SAID.get(word, word)}" for word in _ORDER if counts[word])
+    findings = [finding for one in _scanned(outcomes) for finding in one.judgement.findings]
+    known = sum(one.cached for one in _scanned(outcomes))
+    tail = f"; {known} known from before" if known else ""
+    return f"{say_count(len(outcomes), 'file')}: {said}; {say_counts(findings)}{tail}"
+
+
+_ORDER = ("clean", "findings", "not fully scanned", "unreadable")
+_SAID = {"findings": "with findings"}
+
+
+def _verdict(one: Outcome) -> str:
+    return "unreadable" if isinstance(one, Unread) else one.judgement.verdict.value
+
+
+def _row(one: Outcome) -> tuple[str, ...]:
+    if isinstance(one, Unread):
+        return one.target.name, "unreadable", "", one.why, ""
+    formats, sha256 = ", ".join(one.judgement.formats), one.judgement.sha256.hex[:12]
+    return one.target.name, _verdict(one), say_bytes(one.size), formats, sha256
+
+
+def _scanned(outcomes: Sequence[Outcome]) -> list[Scanned]:
+    return [one for one in outcomes if isinstance(one, Scanned)]
+
+
+def _as_json(outcomes: Sequence[Outcome], rules: str) -> dict[str, Any]:
+    """As docs/scanning.md describes it."""
+    return {
+        "rules": rules,
+        "files": [_file_json(one) for one in _scanned(outcomes)],
+        "unreadable": [{"path": one.target.name, "why": one.why} for one in outcomes if isinstance(one, Unread)],
+        "exit_code": exit_code(outcomes),
+    }
+
+
+def _file_json(one: Scanned) -> dict[str, Any]:
+    judgement, locked = one.judgement, one.target.locked
+    return {
+        "path": one.target.name,
+        "size": one.size,
+        "sha256": judgement.sha256.hex,
+        "sha512": one.sha512,
+        "locked": locked.hex if locked is not None else None,
+        "verdict": judgement.verdict.value,
+        "formats": list(judgement.formats),
+        "findings": findings_json(judgement.findings),
+        "accepted": [
+            {**entry, "reason": reason} for finding, reason in judgement.accepted for entry in findings_json((finding,))
+        ],
+        "opinions": [
+            {"engine": say.engine.name, "version": say.engine.version, "unsafe": say.unsafe, "why": say.why}
+            for say in one.opinions
+        ],
+        "cached": one.cached,
+        "seconds": one.seconds,
+    }
+
+
+def _sarif(outcomes: Sequence[Outcome]) -> str:
+    findings: list[Finding] = []
+    accepted: dict[Finding, str] = {}
+    hashes: dict[str, dict[str, str]] = {}
+    for one in _scanned(outcomes):
+        accepted.update(one.judgement.accepted)
+        findings += [*one.judgement.findings, *(finding for finding, _ in one.judgement.accepted)]
+        hashes[one.target.name] = {"sha-256": one.judgement.sha256.hex, "sha-512": one.sha512}
+    return render_sarif(findings, SarifRun.of("scan-models", hashes=hashes, accepted=accepted))
+
+
+def _find_engines(say: Say) -> tuple[Engine, ...]:
+    engines = find_engines()
+    for name in sorted(ENGINES.keys() - {engine.name for engine in engines}):
+        text = f"no second opinion by {name}: it is not installed (uv pip install {name})"
+        say(Note(text=text, warning=True))
+    return engines
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(prog="nox -s scan-models --")
+    parser.add_argument("what", nargs="*", metavar="STAGE|PATH", help="all models of all stages unless said")
+    parser.add_argument("--json", action="store_true", help="print files, checksums and findings as JSON")
+    parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the findings as SARIF 2.1.0")
+    parser.add_argument("--second-opinion", action="store_true", help=f"ask {' and '.join(ENGINES)}, too")
+    parser.add_argument("--no-cache", action="store_true", help="read and scan everything again")
+    parser.add_argument("--allow", default="", metavar="FILE", help=f"the allow-file; {ALLOW_FILE} unless said")
+    return parser.parse_args(list(arguments))

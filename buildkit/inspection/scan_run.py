@@ -1,0 +1,175 @@
+"""One run of ``scan-models``: every target read once, judged, and a second opinion taken where one is asked for."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, TypeVar
+
+from buildkit.build.context import Shop
+from buildkit.build.model_scanner import Progress, Scanner, check_same, checksums
+from buildkit.declare.model_allowlist import Allow
+from buildkit.digest import FileHash
+from buildkit.errors import BuildError, DefinitionError, Interrupted
+from buildkit.events import StepFailed, StepFinished, StepProgress, StepStarted
+from buildkit.findings import Finding, Rule, Severity
+from buildkit.inspection.scan_targets import Target
+from buildkit.scan.context import Scan, Verdict
+from buildkit.scan.judgement import DIFFERS, Judgement, judge
+from buildkit.store.scan_verdicts import at_path
+from buildkit.tools.second_opinions import Engine, Opinion, ask
+
+T = TypeVar("T")
+
+LARGE = 64 << 20  # bytes of a file whose scan is said while it runs
+
+DISAGREE = Rule(
+    id="engines-disagree",
+    title="Scanners do not agree on a file",
+    severity=Severity.HIGH,
+    why="One of them is wrong: a way past a scanner is found by what another one sees.",
+    advice="Look at what each of them names before the file is used; report the one that is wrong to its makers.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scanned:
+    """A file that was judged; ``cached`` where the verdict was known already. ``seconds`` are of the scan itself."""
+
+    target: Target
+    size: int
+    sha512: str
+    scan: Scan
+    judgement: Judgement
+    opinions: tuple[Opinion, ...] = ()
+    cached: bool = False
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unread:
+    """A file that could not be read, and why."""
+
+    target: Target
+    why: str
+
+
+class ScanRun:
+    """Scans targets with a user's ``allow``, and asks ``engines`` for their opinions."""
+
+    def __init__(self, shop: Shop, allow: Allow, engines: tuple[Engine, ...] = (), *, fresh: bool = False) -> None:
+        self._shop = shop
+        self._allow = allow
+        self._engines = engines
+        self._fresh = fresh
+        self.scanner = Scanner(shop, allow, fresh=fresh)
+
+    def run(self, targets: list[Target]) -> Iterator[Scanned | Unread]:
+        """What comes of each, in their order; raises Interrupted."""
+        for target in targets:
+            try:
+                yield self._known(target) or self._read(target)
+            except Interrupted:
+                raise
+            except OSError as error:
+                yield Unread(target=target, why=error.strerror or str(error))
+            except (BuildError, DefinitionError) as error:
+                yield Unread(target=target, why=error.message)
+
+    def _known(self, target: Target) -> Scanned | None:
+        """A locked model of which everything is known: it need not even be here."""
+        if target.file is None or self._engines:
+            return None
+        scan = self.scanner.known([target.file.sha256]).get(target.file.sha256)
+        sha512 = self.scanner.verdicts.sha512(target.file.sha256)
+        if scan is None or not sha512 or self._fresh:
+            return None
+        return self._judge(target, target.file.sha256, target.file.size, sha512, scan)
+
+    def _read(self, target: Target) -> Scanned:
+        with target.open(self._shop) as file:
+            stat = os.fstat(file.fileno())
+            sha256, sha512 = self._checksums(target, file, stat)
+            known = self.scanner.known([sha256]).get(sha256)
+            began = time.monotonic()
+            scan = known or self._watched(target, "scan", stat.st_size, lambda to: self._scan(target, sha256, file, to))
+            seconds = 0.0 if known else time.monotonic() - began
+            opinions = tuple(self._ask(target, file))
+            check_same(target.name, stat, os.fstat(file.fileno()))
+        found = self._judge(target, sha256, stat.st_size, sha512, scan, opinions)
+        return replace(found, cached=known is not None, seconds=seconds)
+
+    def _scan(self, target: Target, sha256: FileHash, file: BinaryIO, to: Progress) -> Scan:
+        return self.scanner.scan(target.name, sha256, file, to)
+
+    def _checksums(self, target: Target, file: BinaryIO, stat: os.stat_result) -> tuple[FileHash, str]:
+        """Both hashes of a content: remembered, or read in one pass."""
+        index, verdicts = self._shop.index, self.scanner.verdicts
+        known = None if self._fresh else target.sha256 or index.find(stat)
+        if known is not None and (sha512 := verdicts.sha512(known)):
+            return known, sha512
+        began = time.time_ns()
+        sha256, sha512 = self._watched(target, "hash", stat.st_size, lambda to: checksums(file, to))
+        if target.path is not None:
+            index.note(stat, os.fstat(file.fileno()), sha256, began)
+        verdicts.add_sha512(sha256, sha512)
+        return sha256, sha512
+
+    def _watched(self, target: Target, phase: str, size: int, work: Callable[[Progress], T]) -> T:
+        """Do something that takes long for a large file, and say so; a stop is heard in between."""
+        shop, name = self._shop, target.name
+
+        def progress(done: int) -> None:
+            if shop.stop.is_set():
+                raise Interrupted("interrupted")
+            if size >= LARGE:
+                shop.say(StepProgress(step=name, done=done))
+
+        if size < LARGE:
+            return work(progress)
+        began = time.monotonic()
+        shop.say(StepStarted(step=name, phase=phase, total=size))
+        try:
+            result = work(progress)
+        except BaseException as error:
+            shop.say(StepFailed(step=name, phase=phase, message=str(error) or type(error).__name__))
+            raise
+        shop.say(StepFinished(step=name, phase=phase, seconds=time.monotonic() - began, size=size))
+        return result
+
+    def _ask(self, target: Target, file: BinaryIO) -> Iterator[Opinion]:
+        if not self._engines:
+            return
+        with self._shop.blobs.working_folder() as folder:
+            there = folder / (PurePosixPath(target.name).name or "model")
+            there.symlink_to(Path(f"/proc/self/fd/{file.fileno()}").readlink())
+            for engine in self._engines:
+                yield ask(engine, there)
+
+    def _judge(
+        self, target: Target, sha256: FileHash, size: int, sha512: str, scan: Scan, opinions: tuple[Opinion, ...] = ()
+    ) -> Scanned:
+        more = list(disagreements(target.name, scan, opinions))
+        if target.locked is not None and target.locked != sha256:
+            what = f"it has sha256 {sha256.hex}, and the lock says {target.locked.hex}"
+            more.append(Finding(rule=DIFFERS, what=what, path=target.name))
+        judgement = judge(at_path(scan, target.name), target.name, sha256, self._allow, tuple(more))
+        return Scanned(
+            target=target, size=size, sha512=sha512, scan=scan, judgement=judgement, opinions=opinions, cached=True
+        )
+
+
+def disagreements(name: str, scan: Scan, opinions: tuple[Opinion, ...]) -> Iterator[Finding]:
+    """What another scanner sees otherwise. Where we found what it did not, that is worth a note: we look at more."""
+    ours = scan.verdict
+    for opinion in opinions:
+        engine = f"{opinion.engine.name} {opinion.engine.version}".strip()
+        if opinion.unsafe and ours is not Verdict.FINDINGS:
+            what = f"{engine} calls it unsafe ({opinion.why}); here it is {ours.value}"
+            yield Finding(rule=DISAGREE, what=what, path=name)
+        elif opinion.unsafe is False and ours is Verdict.FINDINGS:
+            what = f"{engine} finds nothing in it; here there are findings"
+            yield Finding(rule=DISAGREE, what=what, path=name, override=Severity.NOTE)

@@ -1,0 +1,122 @@
+"""Which files a scan is asked for: the models that stages name, or files and folders."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from buildkit.build.context import Shop
+from buildkit.build.disk_checkout import DiskCheckout
+from buildkit.build.model_files import ensure_download, opened
+from buildkit.build.model_gate import name_of
+from buildkit.declare.graph import Graph, load_graph
+from buildkit.digest import FileHash
+from buildkit.errors import DefinitionError
+from buildkit.locks.models_lock import parse_models_lock
+from buildkit.locks.pins import Model, ModelFile
+
+_SKIPPED = (".git", "__pycache__")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A file to scan: what findings call it, and where it is: a path, or a file of a locked model.
+
+    ``sha256`` is known of a model's files; ``locked`` is what the lock says, which may differ for the repository's own.
+    """
+
+    name: str
+    path: Path | None = None
+    model: Model | None = None
+    file: ModelFile | None = None
+    locked: FileHash | None = None
+
+    @property
+    def sha256(self) -> FileHash | None:
+        """The content's hash, where it is known without reading it."""
+        return self.file.sha256 if self.file is not None else None
+
+    def open(self, shop: Shop) -> AbstractContextManager[BinaryIO]:
+        """The content; raises OSError, and BuildError for a model that cannot be had as its lock says."""
+        if self.path is not None:
+            return _open_regular(self.path)
+        assert self.model is not None  # noqa: S101 - it is one or the other
+        assert self.file is not None  # noqa: S101
+        ensure_download(shop, self.model, self.file, shop.progress(f"{self.model.name}: {self.file.path}"))
+        return opened(shop, self.model, self.file)
+
+
+def find_targets(shop: Shop, words: Sequence[str]) -> list[Target]:
+    """What the words name, each file once: stages, files and folders; all stages' models for none.
+
+    Raises DefinitionError for a word that is nothing, and for locks that are wrong or stale.
+    """
+    folder = shop.project.folder
+    graph = load_graph(folder) if not words or any((folder / "stages" / word).is_dir() for word in words) else None
+    stages = [word for word in words if graph is not None and word in graph.stages]
+    targets: dict[str, Target] = {}
+    if graph is not None and (stages or not words):
+        targets |= {one.name: one for one in _models(shop, graph, stages or list(graph.stages))}
+    for word in words:
+        if word not in stages:
+            targets |= {one.name: one for one in _files(folder, word)}
+    return list(targets.values())
+
+
+def _models(shop: Shop, graph: Graph, stages: Sequence[str]) -> Iterator[Target]:
+    """The files of the models of stages, and of the stages that those are made of."""
+    parts = (part for name in stages for part in graph.resolve(name).parts)
+    locks = dict.fromkeys(part.models.lock for part in parts if part.models is not None)
+    checkout = DiskCheckout(shop.project, graph, shop.index, shop.say)
+    for lock in locks:
+        models = checkout.models(lock)
+        written = parse_models_lock(checkout.read(lock) or "", lock).models
+        for model, said in zip(models, written, strict=True):
+            for file, line in zip(model.files, said.files, strict=True):
+                yield Target(name=name_of(model, file), model=model, file=file, locked=line.sha256)
+
+
+def _files(folder: Path, word: str) -> Iterator[Target]:
+    path = folder / word
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise DefinitionError(
+            f"{word}: {error.strerror}", hint="name a stage, or a file or a folder that is there"
+        ) from error
+    if stat.S_ISDIR(mode):
+        yield from (_file(folder, below) for below in _walk(path))
+    elif stat.S_ISREG(mode):
+        yield _file(folder, path)
+    else:
+        raise DefinitionError(f"{word}: neither a file nor a folder")
+
+
+def _file(folder: Path, path: Path) -> Target:
+    whole = Path(os.path.normpath(path))
+    inside = whole.is_relative_to(folder)
+    return Target(name=str(whole.relative_to(folder) if inside else whole), path=whole)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, by name; links to files are followed, as caches of models are made of them."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in _SKIPPED)
+        for name in sorted(names):
+            path = Path(parent) / name
+            if path.is_file() or path.is_symlink():
+                yield path
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file without waiting for what is none: a pipe that nobody writes to."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise DefinitionError(f"{path}: not a regular file")
+    return os.fdopen(handle, "rb")

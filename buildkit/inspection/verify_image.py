@@ -1,0 +1,247 @@
+"""``nox -s verify-image``: whether an image in a registry is made of what this checkout's locks produce.
+
+Manifest and config are read, no layer. Every layer must be what a key of the stage came to, here or in the shared
+cache: the blob by its digest, and the tar that the config names by its diff_id. What is attached to the image must
+speak of it, and agree with the locks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from buildkit.build.assemble import assemble
+from buildkit.build.attestations import compiling
+from buildkit.build.planner import Planner, check_stage, open_planner
+from buildkit.cli.options import Parser, ShareOptions, add_share_arguments, open_sharing
+from buildkit.digest import DiffId, Digest
+from buildkit.errors import BuildError, DefinitionError
+from buildkit.oci.blob import Made
+from buildkit.oci.image import TITLE
+from buildkit.oci.reference import Ref, parse_ref
+from buildkit.plan.compose import Composition
+from buildkit.plan.spec import Spec
+from buildkit.remote.verification import NAMES, Check, Proof, Reader, State
+from buildkit.report.text import clean, flat, say_bytes
+from buildkit.report.view import open_view
+from buildkit.supply.sbom_agreement import check_cyclonedx, check_provenance
+from buildkit.supply.statement import CYCLONEDX, PROVENANCE, Statement
+from buildkit.tools.registry import Registries
+
+if TYPE_CHECKING:
+    from buildkit.tools.keys import Verifier
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """An image as its registry shows it: the digest of its manifest, its config, and a pair for every layer."""
+
+    ref: Ref
+    digest: Digest
+    config: bytes
+    layers: tuple[tuple[Digest, DiffId, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What the image is, held against a stage.
+
+    ``layers`` are digest, bytes, and our name of each, empty for one that no lock of the stage produces; ``absent``
+    are the stage's layers that the image lacks, ``unknown`` those of which nobody here knows what they come to.
+    ``config`` says whether everything else is as the stage says: order, environment, user, command, labels.
+    """
+
+    image: Remote
+    stage: str
+    layers: tuple[tuple[Digest, int, str], ...]
+    absent: tuple[str, ...]
+    unknown: tuple[str, ...]
+    config: bool
+    proofs: tuple[Proof, ...] = ()
+    wanted: frozenset[str] = frozenset()  # kinds of proofs that must be there
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the image is this checkout's."""
+        return self.config and not self.absent and not self.unknown and all(name for _, _, name in self.layers)
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is, and nothing that is attached, or should be, is wrong."""
+        return self.agrees and not any(map(self._is_wrong, self.proofs))
+
+    def _is_wrong(self, proof: Proof) -> bool:
+        return proof.state is State.REFUSED or (proof.kind in self.wanted and proof.state is not State.GOOD)
+
+    def as_json(self) -> dict[str, Any]:
+        """``{"ref", "digest", "stage", "holds", "config", "layers", "absent", "unknown", "attached"}``."""
+        return {
+            "ref": str(self.image.ref),
+            "digest": str(self.image.digest),
+            "stage": self.stage,
+            "holds": self.holds,
+            "config": self.config,
+            "layers": [{"digest": str(d), "size": size, "name": name or None} for d, size, name in self.layers],
+            "absent": list(self.absent),
+            "unknown": list(self.unknown),
+            "attached": [proof.as_json() for proof in self.proofs],
+        }
+
+
+def verify_image(folder: Path, arguments: Sequence[str]) -> int:
+    """Print what an image is; returns 0 if it is this checkout's, else 1. Raises DefinitionError and BuildError."""
+    options = _parse(arguments)
+    ref = parse_ref(options.ref, "the image")
+    key = _load_key(options.key)
+    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+        open_sharing(planner.shop, ShareOptions.of(options))
+        registries = Registries(planner.shop.stop)
+        image = read_image(ref if ref.tag or ref.digest else ref.tagged("latest"), registries)
+        stage = check_stage(planner.graph, options.stage or _stage_of(image))
+        verdict = judge(planner, image, stage)
+        reader = Reader(image.ref, image.digest, registries, planner.shop.blobs, key)
+        proofs = (reader.signature(), *reader.attestations(_checks(planner, image, stage)))
+        wanted = {"signature"} if key else set()
+        wanted |= set(NAMES.values()) if options.attested else set()
+        verdict = replace(verdict, proofs=proofs, wanted=frozenset(wanted))
+    text = json.dumps(verdict.as_json(), indent=2) if options.json else "\n".join(render_verdict(verdict))
+    sys.stdout.write(f"{text}\n")
+    return 0 if verdict.holds else 1
+
+
+def read_image(ref: Ref, registries: Registries) -> Remote:
+    """Manifest and config of an image; raises BuildError for what is none, and RegistryError."""
+    manifest = registries.manifest(ref)
+    if manifest is None:
+        raise BuildError(f"{ref}: there is no such image")
+    try:
+        value = json.loads(manifest)
+        if "manifests" in value:
+            raise BuildError(f"{ref} is an index of several images", hint="name one of them by its digest")
+        config = registries.config(ref)
+        if str(Digest.of(config)) != value["config"]["digest"]:
+            raise BuildError(f"{ref}: the registry gave another config than the manifest names")
+        diff_ids = [DiffId.parse(text) for text in json.loads(config)["rootfs"]["diff_ids"]]
+        layers = [(Digest.parse(layer["digest"]), int(layer["size"])) for layer in value["layers"]]
+        pairs = tuple((d, i, size) for (d, size), i in zip(layers, diff_ids, strict=True))
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RecursionError) as error:
+        raise BuildError(f"{ref}: not an image that can be read: {type(error).__name__}") from error
+    return Remote(ref=ref, digest=Digest.of(manifest), config=config, layers=pairs)
+
+
+def judge(planner: Planner, image: Remote, stage: str) -> Verdict:
+    """Hold an image against a stage of the checkout."""
+    composition = planner.composer.compose(stage)
+    wanted = {(digest, diff_id) for digest, diff_id, _ in image.layers}
+    made = {spec: found for spec in composition.specs if (found := _find(planner, stage, spec, wanted)) is not None}
+    names = {(b.digest, b.diff_id): spec.name for spec, known in made.items() for b in known.blobs}
+    return Verdict(
+        image=image,
+        stage=stage,
+        layers=tuple((digest, size, names.get((digest, diff_id), "")) for digest, diff_id, size in image.layers),
+        absent=tuple(spec.name for spec, known in made.items() if not _is_in(known, wanted)),
+        unknown=tuple(spec.name for spec in composition.specs if spec not in made),
+        config=len(made) == len(composition.specs) and _config(planner, composition, made) == image.config,
+    )
+
+
+def render_verdict(verdict: Verdict) -> list[str]:
+    """The lines for people."""
+    return [*_render_layers(verdict), *(f"  {_say_proof(proof)}" for proof in verdict.proofs)]
+
+
+def _say_proof(proof: Proof) -> str:
+    match proof.state:
+        case State.GOOD:
+            agreed = "good" if proof.kind == "signature" else "agrees with image and locks"
+            return f"{proof.kind}: {agreed}" + (", signed by this key" if proof.signed and agreed != "good" else "")
+        case State.REFUSED:
+            return f"{proof.kind}: refused: {flat(proof.why)}"
+        case _:
+            return f"{proof.kind}: {flat(proof.why)}"
+
+
+def _render_layers(verdict: Verdict) -> list[str]:
+    image, stage = f"{verdict.image.ref}@{verdict.image.digest}", verdict.stage
+    if verdict.agrees:
+        return [f"{image}: all {len(verdict.layers)} layers and the config are what `{stage}` of this checkout makes"]
+    foreign = f"no lock of `{stage}` produces it" if not verdict.unknown else "it is none that is known here"
+    lines = [f"{image}: not what `{stage}` of this checkout makes"]
+    lines += [f"  {digest} ({say_bytes(size)}): {foreign}" for digest, size, name in verdict.layers if not name]
+    lines += [f"  {flat(name)}: the image has it otherwise, or not at all" for name in verdict.absent]
+    hint = "not known here: build it, or name a shared cache (--cache REPOSITORY)"
+    lines += [f"  {flat(name)}: {hint}" for name in verdict.unknown]
+    if not verdict.config and len(lines) == 1:
+        lines.append("  the layers agree; their order or the config (command, environment, user, labels …) does not")
+    return lines
+
+
+def _find(planner: Planner, stage: str, spec: Spec, wanted: set[tuple[Digest, DiffId]]) -> Made | None:
+    """What a key came to: as the image has it, if here or the shared cache says so, else as either knows it."""
+    here = planner.shop.ledger.find([spec.key]).get(spec.key)
+    if here is not None and _is_in(here, wanted):
+        return here
+    shared = planner.shop.sharing.ask(stage, [spec.key]).get(spec.key)
+    return shared.made if shared is not None and (here is None or _is_in(shared.made, wanted)) else here
+
+
+def _is_in(made: Made, wanted: set[tuple[Digest, DiffId]]) -> bool:
+    return all((blob.digest, blob.diff_id) in wanted for blob in made.blobs)
+
+
+def _config(planner: Planner, composition: Composition, made: dict[Spec, Made]) -> bytes:
+    by_key = {spec.key: known for spec, known in made.items()}
+    arch = planner.shop.project.target.deb_arch
+    return assemble(composition.specs, composition.config, by_key, arch).config_blob()
+
+
+def _checks(planner: Planner, image: Remote, stage: str) -> dict[str, Check]:
+    """What attestations are held against."""
+    composition = planner.composer.compose(stage)
+    pairs = [(digest, diff_id) for digest, diff_id, _ in image.layers]
+
+    def check_bill(statement: Statement) -> str:
+        from buildkit.build.sbom import make_bill
+
+        return check_cyclonedx(statement.predicate, make_bill(planner, stage), composition, pairs)
+
+    def check_origin(statement: Statement) -> str:
+        return check_provenance(statement.predicate, composition, compiling(planner, composition), pairs)
+
+    return {CYCLONEDX: check_bill, PROVENANCE: check_origin}
+
+
+def _load_key(path: Path | None) -> Verifier | None:
+    if path is None:
+        return None
+    from buildkit.tools.keys import load_verifier
+
+    return load_verifier(path)
+
+
+def _stage_of(image: Remote) -> str:
+    """The stage that the image's title names (``PROJECT/STAGE``)."""
+    config = json.loads(image.config).get("config")
+    labels = config.get("Labels") if isinstance(config, dict) else None
+    title = labels.get(TITLE) if isinstance(labels, dict) else None
+    if not isinstance(title, str) or "/" not in title:
+        raise DefinitionError(
+            f"{image.ref}: its labels name no stage", hint="say which one it should be: --stage STAGE"
+        )
+    return clean(title.rpartition("/")[2])
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(prog="nox -s verify-image --")
+    parser.add_argument("ref", metavar="REF", help="REGISTRY/NAME[:TAG][@DIGEST]")
+    parser.add_argument("--stage", default="", help="the stage that it should be; its labels say so unless said")
+    parser.add_argument("--key", type=Path, metavar="PUB", help="the public key that must have signed it")
+    parser.add_argument("--attested", action="store_true", help="bill of materials and provenance must be attached")
+    add_share_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    return parser.parse_args(list(arguments))

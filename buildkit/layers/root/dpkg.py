@@ -1,0 +1,43 @@
+"""What dpkg says is installed, held against the lock."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from buildkit.errors import MismatchError
+from buildkit.locks.pins import AptPin
+
+STATUS = "var/lib/dpkg/status"
+STATUS_FOLDER = "var/lib/dpkg/status.d/"  # one file a package, where no dpkg keeps the other; scanners read both
+
+_FIELD = re.compile(rb"^(Package|Version|Status):[ \t]*(.*)$", re.MULTILINE)
+
+
+def parse_packages(texts: Iterable[bytes]) -> tuple[AptPin, ...]:
+    """The installed packages of status files (deb822 stanzas); one without a Status counts as installed."""
+    found = set()
+    for text in texts:
+        for stanza in re.split(rb"\n[ \t]*\n", text):
+            fields = {key: value.strip().decode("utf-8", "replace") for key, value in _FIELD.findall(stanza)}
+            if b"Package" in fields and fields.get(b"Status", "installed").endswith("installed"):
+                found.add((fields[b"Package"], fields.get(b"Version", "")))
+    return tuple(AptPin(name=name, version=version) for name, version in sorted(found))
+
+
+def verify_packages(installed: tuple[AptPin, ...], pins: tuple[AptPin, ...]) -> None:
+    """Raise MismatchError naming every package that is missing, too many, or at another version than locked."""
+    have = {pin.name: pin.version for pin in installed}
+    want = {pin.name: pin.version for pin in pins}
+    wrong = [f"{name} {want[name]} is locked and not installed" for name in sorted(want.keys() - have.keys())]
+    wrong += [f"{name} {have[name]} is installed and not locked" for name in sorted(have.keys() - want.keys())]
+    wrong += [
+        f"{name} {have[name]} is installed, {want[name]} is locked"
+        for name in sorted(want.keys() & have.keys())
+        if want[name] != have[name]
+    ]
+    if wrong:
+        raise MismatchError(
+            f"the root's packages are not those of the lock: {'; '.join(wrong)}",
+            hint="refresh the lock: nox -s lock -- --upgrade",
+        )

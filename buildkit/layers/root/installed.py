@@ -1,0 +1,154 @@
+"""What is installed in a chain of layers, read from their tars: dpkg's records, copyright files, Python's metadata.
+
+Layers are applied from the lowest on, with the whiteouts of the OCI image specification, and nothing is unpacked.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from buildkit.layers.root.dpkg import STATUS, STATUS_FOLDER
+from buildkit.layers.tar.reader import TarReader
+
+_LARGEST = 32 << 20  # bytes of one file: dpkg's status has less than ten million in the largest of systems
+_MOST = 256 << 20  # of all files
+_WANTED = re.compile(
+    rf"{re.escape(STATUS)}|{re.escape(STATUS_FOLDER)}[^/]+|(?:etc|usr/lib)/os-release"
+    r"|usr/share/doc/[^/]+(?:/copyright)?"
+    r"|(?:.+/)?[^/]+\.(?:dist-info/METADATA|egg-info/PKG-INFO|egg-info)"
+)
+_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
+_FIELD = re.compile(r"^(Package|Version|Status|Architecture|Source):[ \t]*(.*)$", re.MULTILINE)
+_RELEASE = re.compile(r"^(ID|VERSION_CODENAME|VERSION_ID)=[\"']?([^\"'\n]*)", re.MULTILINE)
+_DEBIANS_PYTHON = re.compile(r"usr/lib/python3[^/]*/dist-packages/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deb:
+    """An installed Debian package; ``source`` and its version are empty where they are the package's own."""
+
+    name: str
+    version: str
+    arch: str
+    source: str = ""
+    source_version: str = ""
+
+
+class Inside:
+    """The files of interest after each layer, and since which layer each package is there (0 is the lowest)."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, bytes] = {}
+        self._links: dict[str, str] = {}
+        self._debs: dict[Deb, int] = {}
+        self._python: dict[str, int] = {}
+        self._depth = 0
+
+    def add(self, chunks: Iterable[bytes], what: str) -> None:
+        """Apply the tar of the next layer; raises BuildError, naming it as ``what``, for a damaged one."""
+        reader = TarReader(chunks, what)
+        hidden: list[str] = []
+        added: dict[str, bytes] = {}
+        links: dict[str, str] = {}
+        for member in reader:
+            path = member.path.decode("utf-8", "replace")
+            folder, _, name = path.rpartition("/")
+            if name == _OPAQUE:
+                hidden.append(f"{folder}/")
+            elif name.startswith(_WHITEOUT):
+                hidden.append(posixpath.join(folder, name.removeprefix(_WHITEOUT)))
+            elif _WANTED.fullmatch(path):
+                kind = member.fields["type"]
+                if kind in ("symbolic link", "hard link"):
+                    target = member.fields["link"]
+                    links[path] = target if kind == "hard link" else _follow(folder, target)
+                elif kind == "file" and member.size <= _LARGEST:
+                    added[path] = b"".join(reader.content())
+        self._apply(hidden, added, links)
+
+    def _apply(self, hidden: list[str], added: dict[str, bytes], links: dict[str, str]) -> None:
+        for path in [path for path in (*self._files, *self._links) if _is_hidden(path, hidden)]:
+            self._files.pop(path, None)
+            self._links.pop(path, None)
+            self._python.pop(path, None)
+        for path in links:
+            self._files.pop(path, None)
+        for path in added:
+            self._links.pop(path, None)
+        self._links |= links
+        self._files |= added
+        while sum(map(len, self._files.values())) > _MOST:
+            self._files.popitem()  # more than any system has: somebody means harm, and is not believed to the end
+        self._python |= {path: self._depth for path in added if path.endswith(("/METADATA", "-INFO", ".egg-info"))}
+        present = _parse_debs(self._files)
+        self._debs = {deb: self._debs.get(deb, self._depth) for deb in present}
+        self._depth += 1
+
+    @property
+    def debs(self) -> dict[Deb, int]:
+        """Installed Debian packages, by name, and the layer that each came with."""
+        return dict(sorted(self._debs.items(), key=lambda pair: (pair[0].name, pair[0].arch)))
+
+    @property
+    def python(self) -> dict[str, tuple[str, int]]:
+        """Metadata of installed Python packages by path, and the layer that has it; not those that dpkg installed."""
+        own = bool(self._debs)
+        return {
+            path: (self._files[path].decode("utf-8", "replace"), depth)
+            for path, depth in sorted(self._python.items())
+            if path in self._files and not (own and _DEBIANS_PYTHON.match(path))
+        }
+
+    @property
+    def release(self) -> dict[str, str]:
+        """``ID``, ``VERSION_ID`` and ``VERSION_CODENAME`` of os-release(5)."""
+        data = self._read("etc/os-release") or self._read("usr/lib/os-release") or b""
+        return dict(_RELEASE.findall(data.decode("utf-8", "replace")))
+
+    def copyright(self, package: str) -> str | None:
+        """The copyright file of a Debian package; None where the layers hold none."""
+        folder = f"usr/share/doc/{package}"
+        data = self._read(f"{self._resolve(folder)}/copyright")
+        return None if data is None else data.decode("utf-8", "replace")
+
+    def _read(self, path: str) -> bytes | None:
+        return self._files.get(self._resolve(path))
+
+    def _resolve(self, path: str) -> str:
+        for _ in range(8):
+            if path not in self._links:
+                return path
+            path = self._links[path]
+        return path
+
+
+def _parse_debs(files: dict[str, bytes]) -> list[Deb]:
+    """What dpkg's records say is installed; one without a Status counts as installed."""
+    texts = [data for path, data in files.items() if path == STATUS or path.startswith(STATUS_FOLDER)]
+    found = []
+    for stanza in (stanza for data in texts for stanza in re.split(r"\n[ \t]*\n", data.decode("utf-8", "replace"))):
+        fields = {key: value.strip() for key, value in _FIELD.findall(stanza)}
+        if "Package" not in fields or fields.get("Status", "installed").split()[-1:] != ["installed"]:
+            continue
+        source, _, version = fields.get("Source", "").partition(" ")
+        deb = Deb(
+            name=fields["Package"],
+            version=fields.get("Version", ""),
+            arch=fields.get("Architecture", ""),
+            source=source,
+            source_version=version.strip("() "),
+        )
+        found.append(deb)
+    return found
+
+
+def _is_hidden(path: str, hidden: list[str]) -> bool:
+    return any(path == gone or path.startswith(gone if gone.endswith("/") else f"{gone}/") for gone in hidden)
+
+
+def _follow(folder: str, target: str) -> str:
+    """The path that a symbolic link in ``folder`` leads to, below the root."""
+    return posixpath.normpath(posixpath.join("/", folder, target)).lstrip("/")

@@ -1,0 +1,320 @@
+"""From the tar of a fresh Debian root to the same tar for everyone: nothing of the host or the hour stays in it.
+
+Entries pass through in the order in which they come (mmdebstrap sorts them), so memory stays small; a few small
+files that others are made of (accounts, certificates, what dpkg knows) are held back and written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import IO, BinaryIO, cast
+
+from buildkit.declare.stage import User
+from buildkit.errors import BuildError
+from buildkit.layers.globs import compile_excludes
+from buildkit.layers.root import accounts
+from buildkit.layers.root.dpkg import STATUS, STATUS_FOLDER, parse_packages, verify_packages
+from buildkit.layers.root.header import DIRECTORY, FILE, HARDLINK, SYMLINK, Entry, render_entry
+from buildkit.layers.tar.blob_stream import BlobStream
+from buildkit.layers.tar.header import END, padding
+from buildkit.layers.tar.member import Compression, Packed
+from buildkit.locks.pins import AptPin
+
+CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
+PYTHON = "usr/bin/python3"
+
+_CHUNK = 1 << 20
+_NO_HOME = "nonexistent"  # Debian's word for a user without one (policy 9.2.3): it must not exist
+_KINDS = {
+    tarfile.REGTYPE: FILE,
+    tarfile.AREGTYPE: FILE,
+    tarfile.LNKTYPE: HARDLINK,
+    tarfile.SYMTYPE: SYMLINK,
+    tarfile.DIRTYPE: DIRECTORY,
+}
+_ACCOUNTS = (accounts.PASSWD, accounts.GROUP, accounts.SHADOW, accounts.GSHADOW)
+_PYTHON = re.compile(r"usr/bin/python3\.\d+")
+_CERTIFICATES = "usr/share/ca-certificates/"
+# A runtime mounts its own over these. They are there, and empty, so that mounting them adds nothing to a layer.
+_EMPTIED = ("etc/hostname", "etc/hosts", "etc/resolv.conf")
+# Emptied where a root has it: an empty machine-id means "not set yet" (machine-id(5)).
+_BLANKED = "etc/machine-id"
+# Written by the host or the hour of the build, or backups and locks; folders stay.
+_VOLATILE = compile_excludes(
+    (
+        "dev/**", "proc/**", "sys/**",
+        "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-", "etc/.pwd.lock",
+        "var/cache/apt/archives/partial", "var/lib/apt/lists/partial", "var/lib/dbus/machine-id",
+        # compiled by whoever imported first, with or without times; the standard library's are made on purpose
+        "**/__pycache__", "!usr/lib/python3.*/**/__pycache__", "!usr/lib/python3.*/__pycache__",
+    )
+)  # fmt: skip
+_VOLATILE_FILES = compile_excludes(
+    (
+        "run/**", "tmp/**", "var/tmp/**", "var/log/**", "var/backups/**",
+        "var/cache/apt/**", "var/cache/ldconfig/**", "var/cache/debconf/*-old",
+        "var/lib/apt/lists/**", "var/lib/apt/extended_states",
+        "var/lib/dpkg/*-old", "var/lib/dpkg/lock*", "var/lib/dpkg/triggers/Lock",
+    )
+)  # fmt: skip
+_XATTRS = ("security.capability", "user.")  # others (security.selinux, trusted.*) are the host's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootRules:
+    """What to leave out of a root and what to add; patterns as in ``globs``.
+
+    ``drop_setuid`` clears setuid and setgid bits of files, and file capabilities. ``pins`` are the packages that
+    must be there, no more and no fewer; empty does not check.
+    """
+
+    exclude: tuple[str, ...] = ()
+    users: tuple[User, ...] = ()
+    drop_setuid: bool = False
+    pins: tuple[AptPin, ...] = ()
+
+
+def pack_root(chunks: Iterable[bytes], rules: RootRules, out: BinaryIO, compression: Compression) -> Packed:
+    """Write the root whose tar is ``chunks`` to ``out`` as a layer.
+
+    Memory is a few mebibytes. Raises BuildError for a tar that is damaged or hostile, for accounts that clash and
+    for a hard link whose file is left out; MismatchError where the packages are not those of ``rules.pins``; and
+    whatever ``chunks`` raises, at the latest after its last byte.
+    """
+    with BlobStream(out, compression, lambda _done: None) as blob:
+        root = _Root(rules, blob)
+        _read(chunks, root)
+        root.finish()
+        blob.write(END)
+        return blob.finish(tuple(sorted(root.contents.items())))
+
+
+def _read(chunks: Iterable[bytes], root: _Root) -> None:
+    source = iter(chunks)
+    reader = _Reader(source)
+    damage = ""
+    try:
+        with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|", bufsize=_CHUNK) as tar:
+            for info in tar:
+                root.add(info, tar)
+                tar.members.clear()  # type: ignore[attr-defined]  # or it keeps every header it has seen
+            if not reader.is_end(tar.offset):
+                damage = "it ends, or is not a tar any more, before its end marker"
+    except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
+        damage = str(error)
+    for _ in source:
+        pass  # a producer that failed says so when it is read to its end, and knows better what is wrong
+    if damage:
+        raise BuildError(f"the root's tar is damaged: {damage}")
+
+
+class _Reader:
+    """Chunks as the file that tarfile reads from."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+        self._done = 0
+        self._last = (b"", b"")
+
+    def read(self, size: int) -> bytes:
+        parts = [self._rest]
+        have = len(self._rest)
+        while have < size and (chunk := next(self._chunks, None)) is not None:
+            parts.append(chunk)
+            have += len(chunk)
+        data = b"".join(parts)
+        self._rest = data[size:]
+        data = data[:size]
+        self._done += len(data)
+        self._last = (self._last[1], data)
+        return data
+
+    def is_end(self, offset: int) -> bool:
+        """Whether the header at which tarfile stopped is the end marker.
+
+        For tarfile itself a damaged or missing header, if it is not the first, is the end of the archive as well.
+        """
+        kept = b"".join(self._last)
+        start = offset - (self._done - len(kept))
+        block = kept[start : start + tarfile.BLOCKSIZE]
+        return len(block) == tarfile.BLOCKSIZE and not any(block)
+
+
+class _Root:
+    """What was written so far, and what is held back until the end."""
+
+    def __init__(self, rules: RootRules, blob: BlobStream) -> None:
+        self._rules = rules
+        self._excluded = compile_excludes(rules.exclude)
+        self._blob = blob
+        self._waiting: dict[str, Entry] = {}  # folders that are left out unless something in them is kept
+        self._written: set[str] = {""}
+        self._held: dict[str, tuple[Entry, bytes]] = {}
+        self._certificates: dict[str, bytes] = {}
+        self._packages: list[bytes] = []
+        self.contents: dict[str, str] = {}
+
+    def add(self, info: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
+        path = _checked(info.name)
+        kind = _KINDS.get(info.type, FILE if info.issparse() else None)
+        if not path or kind is None or _is_volatile(path, kind):
+            return  # device nodes and pipes are the runtime's to make
+        entry = self._entry(info, path, kind)
+        if kind == DIRECTORY:
+            self._waiting.setdefault(path, entry)
+            if not self._excluded(path):
+                self._write_folder(path)
+            return
+        if kind == FILE and self._hold(entry, info, tar):
+            return
+        if not self._excluded(path):
+            content = tar.extractfile(info) if kind == FILE else None
+            self._write(entry, content)
+
+    def _entry(self, info: tarfile.TarInfo, path: str, kind: bytes) -> Entry:
+        drop = self._rules.drop_setuid and kind in (FILE, HARDLINK)
+        return Entry(
+            path=path,
+            kind=kind,
+            mode=0o777 if kind == SYMLINK else info.mode & (0o1777 if drop else 0o7777),
+            uid=info.uid,
+            gid=info.gid,
+            size=info.size if kind == FILE else 0,
+            link=_checked(info.linkname) if kind == HARDLINK else info.linkname if kind == SYMLINK else "",
+            xattrs=() if drop else _xattrs(info),
+        )
+
+    def _hold(self, entry: Entry, info: tarfile.TarInfo, tar: tarfile.TarFile) -> bool:
+        """Whether the file is kept back, to be written at the end; some are only looked at."""
+        path = entry.path
+        if path in _ACCOUNTS:
+            self._held[path] = entry, _content(tar, info)
+            return True
+        if path in _EMPTIED or path == _BLANKED:
+            self._held[path] = replace(entry, size=0, mode=0o644, uid=0, gid=0), b""
+            return True
+        if path == STATUS or path.startswith(STATUS_FOLDER):
+            data = _content(tar, info)
+            self._packages.append(data)
+            if not self._excluded(path):
+                self._held[path] = entry, data
+            return True
+        if path.startswith(_CERTIFICATES) and path.endswith(".crt"):
+            data = _content(tar, info)
+            self._certificates[path] = data
+            if not self._excluded(path):
+                self._held[path] = entry, data
+            return True
+        return False
+
+    def finish(self) -> None:
+        """Write what was held back, and what the rules add."""
+        if self._rules.pins:
+            verify_packages(parse_packages(self._packages), self._rules.pins)
+        for path in _EMPTIED:
+            self._held.setdefault(path, (Entry(path=path), b""))
+        self._add_accounts()
+        if self._certificates and CA_BUNDLE not in self.contents:
+            bundle = b"".join(_ended(data) for _, data in sorted(self._certificates.items()))
+            self._held[CA_BUNDLE] = Entry(path=CA_BUNDLE), bundle
+        for _, (entry, data) in sorted(self._held.items()):
+            self._write(replace(entry, size=len(data)), io.BytesIO(data))
+        self._add_python()
+        for user in self._rules.users:
+            home = _checked(user.home)
+            if home not in ("", _NO_HOME) and home not in self._written:
+                self._waiting[home] = Entry(path=home, kind=DIRECTORY, mode=0o750, uid=user.uid, gid=user.gid)
+                self._write_folder(home)
+
+    def _add_accounts(self) -> None:
+        texts = {path: self._held[path][1].decode("utf-8", "replace") for path in _ACCOUNTS if path in self._held}
+        for path, text in accounts.add_users(texts, self._rules.users).items():
+            secret = path in (accounts.SHADOW, accounts.GSHADOW)
+            entry = self._held[path][0] if path in self._held else Entry(path=path, mode=0o600 if secret else 0o644)
+            self._held[path] = entry, text.encode()
+
+    def _add_python(self) -> None:
+        """``/usr/bin/python3``, which otherwise only comes with a package that needs dpkg."""
+        pythons = [path for path in self.contents if _PYTHON.fullmatch(path)]
+        if pythons and PYTHON not in self.contents:
+            newest = max(pythons, key=lambda path: int(path.rpartition(".")[2]))
+            self._write(Entry(path=PYTHON, kind=SYMLINK, mode=0o777, link=newest.rpartition("/")[2]), None)
+
+    def _write_folder(self, path: str) -> None:
+        if path in self._written:
+            return
+        if path in self.contents:
+            raise BuildError(f"the root has {path} as a folder and as something else")
+        self._write_folder(path.rpartition("/")[0])
+        entry = self._waiting.pop(path, None)
+        self._blob.write(render_entry(entry or Entry(path=path, kind=DIRECTORY, mode=0o755)))
+        self._written.add(path)
+
+    def _write(self, entry: Entry, content: IO[bytes] | None) -> None:
+        if entry.path in self.contents or entry.path in self._written:
+            raise BuildError(f"the root's tar names {entry.path} twice")
+        self._write_folder(entry.path.rpartition("/")[0])
+        what = f"-> {entry.link}"
+        if entry.kind == HARDLINK:
+            what = self._linked(entry)
+        self._blob.write(render_entry(entry))
+        if content is not None:
+            what = self._copy(entry, content)
+        self.contents[entry.path] = what
+
+    def _linked(self, entry: Entry) -> str:
+        if entry.link not in self.contents:
+            raise BuildError(
+                f"the root's {entry.path} is a hard link to {entry.link}, which is left out or not there",
+                hint="leave out both or neither",
+            )
+        return self.contents[entry.link]
+
+    def _copy(self, entry: Entry, content: IO[bytes]) -> str:
+        hasher = hashlib.sha256()
+        left = entry.size
+        while left and (chunk := content.read(min(_CHUNK, left))):
+            hasher.update(chunk)
+            self._blob.write(chunk)
+            left -= len(chunk)
+        if left:
+            raise BuildError(f"the root's tar is damaged: {entry.path} ends {left} bytes early")
+        self._blob.write(padding(entry.size))
+        return hasher.hexdigest()
+
+
+def _is_volatile(path: str, kind: bytes) -> bool:
+    return _VOLATILE(path) or (kind != DIRECTORY and _VOLATILE_FILES(path))
+
+
+def _checked(name: str) -> str:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts or any(part.startswith(".wh.") for part in parts):
+        raise BuildError(f"the root's tar names a path that a layer cannot hold: {name!r}")
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise BuildError(f"the root's tar names a path that is not UTF-8: {name!r}") from error
+    return "/".join(parts)
+
+
+def _xattrs(info: tarfile.TarInfo) -> tuple[tuple[str, bytes], ...]:
+    named = ((key.removeprefix("SCHILY.xattr."), value) for key, value in info.pax_headers.items())
+    return tuple(
+        sorted((key, value.encode("utf-8", "surrogateescape")) for key, value in named if key.startswith(_XATTRS))
+    )
+
+
+def _content(tar: tarfile.TarFile, info: tarfile.TarInfo) -> bytes:
+    file = tar.extractfile(info)
+    return file.read() if file is not None else b""
+
+
+def _ended(certificate: bytes) -> bytes:
+    return certificate if certificate.endswith(b"\n") else certificate + b"\n"

@@ -1,0 +1,1 @@
+"""Deterministic tars: written, read, compressed, compared."""

@@ -1,0 +1,156 @@
+"""From the bytes of a tar to a stored blob: hash, compress, hash again, write, in a thread of its own.
+
+The thread that reads and inflates wheels hands over blocks of about a mebibyte; the queue between the two is
+short, so memory stays small however long the layer is. hashlib, zstandard and isal let go of the interpreter
+lock, so both sides run at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from queue import Queue
+from types import TracebackType
+from typing import BinaryIO, Protocol, Self
+
+from buildkit.digest import DiffId, Digest
+from buildkit.layers.tar.member import Compression, Packed
+
+BLOCK = 1 << 20
+ZSTD_LEVEL = 3
+GZIP_LEVEL = 1
+_QUEUED = 8
+
+
+class _Compressor(Protocol):
+    def compress(self, data: bytes, /) -> bytes: ...
+
+    def flush(self) -> bytes: ...
+
+
+class _Plain:
+    def compress(self, data: bytes, /) -> bytes:
+        return data
+
+    def flush(self) -> bytes:
+        return b""
+
+
+def _make_zstd() -> _Compressor:
+    import zstandard  # a build that packs nothing must not pay for it
+
+    # one worker compresses while this thread hashes; the bytes are the same for any number of workers
+    # except none, so they do not depend on the host's cores
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=1).compressobj()
+
+
+def _make_gzip() -> _Compressor:
+    from isal import isal_zlib
+
+    # window bits above 15 ask for a gzip wrapper; its header has time 0 and no name (RFC 1952)
+    return isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, 31)
+
+
+_MAKERS: dict[Compression, Callable[[], _Compressor]] = {
+    Compression.NONE: _Plain,
+    Compression.GZIP: _make_gzip,
+    Compression.ZSTD: _make_zstd,
+}
+
+
+class BlobStream:
+    """Takes a tar in pieces and stores it in ``out``; a context manager, and `finish` gives what was stored.
+
+    ``progress`` is told the bytes of tar so far. Whatever the thread raises (a full disk) is raised by the next
+    `write` or by `finish`.
+    """
+
+    def __init__(self, out: BinaryIO, compression: Compression, progress: Callable[[int], None]) -> None:
+        self._out = out
+        self._progress = progress
+        self._compression = compression
+        self._compressor = _MAKERS[compression]()
+        self._tar = hashlib.sha256()
+        self._blob = self._tar if compression is Compression.NONE else hashlib.sha256()
+        self._stored = 0
+        self._failure: BaseException | None = None
+        self._blocks: Queue[bytes | None] = Queue(_QUEUED)
+        self._thread = threading.Thread(target=self._work, name="blob", daemon=True)
+        self._parts: list[bytes] = []
+        self._waiting = 0
+        self.unpacked = 0
+        self._busy = 0.0  # seconds that the thread compressed, hashed and wrote, rather than waited
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._thread.is_alive():
+            self._failure = self._failure or error  # tells the thread to drop what is still queued
+            self._blocks.put(None)
+            self._thread.join()
+
+    def write(self, data: bytes) -> None:
+        """Add ``data`` to the tar."""
+        self._parts.append(data)
+        self._waiting += len(data)
+        if self._waiting >= BLOCK:
+            self._hand_over()
+
+    def finish(self, contents: tuple[tuple[str, str], ...] = ()) -> Packed:
+        """End the blob; returns what was stored, which owns ``contents``."""
+        self._hand_over()
+        self._blocks.put(None)
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        return Packed(
+            digest=Digest(self._blob.hexdigest()),
+            diff_id=DiffId(self._tar.hexdigest()),
+            size=self._stored,
+            unpacked=self.unpacked,
+            compression=self._compression,
+            contents=contents,
+            busy=self._busy,
+        )
+
+    def _hand_over(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._waiting:
+            self._blocks.put(self._parts[0] if len(self._parts) == 1 else b"".join(self._parts))
+        self.unpacked += self._waiting
+        self._parts, self._waiting = [], 0
+        self._progress(self.unpacked)
+
+    def _work(self) -> None:
+        while (block := self._blocks.get()) is not None:
+            if self._failure is None:
+                self._attempt(block)
+        if self._failure is None:
+            self._attempt(None)
+
+    def _attempt(self, block: bytes | None) -> None:
+        began = time.monotonic()
+        try:
+            if block is None:
+                self._store(self._compressor.flush())
+                return
+            packed = self._compressor.compress(block)
+            self._tar.update(block)
+            self._store(packed)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that writes
+            self._failure = error
+        self._busy += time.monotonic() - began
+
+    def _store(self, packed: bytes) -> None:
+        if packed:
+            if self._blob is not self._tar:
+                self._blob.update(packed)
+            self._out.write(packed)
+            self._stored += len(packed)

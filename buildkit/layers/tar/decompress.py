@@ -1,0 +1,55 @@
+"""Stored blobs back to tars, in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from buildkit.layers.tar.member import Compression
+
+_CHUNK = 1 << 20
+_WRAPPED = 31  # window bits: of a gzip file
+
+
+def inflate(path: Path, compression: Compression) -> Iterator[bytes]:
+    """The tar in pieces of about a mebibyte, however well it is compressed; ValueError for no such."""
+    with path.open("rb") as file:
+        if compression is Compression.ZSTD:
+            yield from _unzstd(file)
+            return
+        gunzip = _Gzip() if compression is Compression.GZIP else None
+        while chunk := file.read(_CHUNK):
+            yield from gunzip(chunk) if gunzip else (chunk,)
+
+
+def _unzstd(file: BinaryIO) -> Iterator[bytes]:
+    import zstandard
+
+    try:
+        reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)  # zstd:chunked has many
+        while chunk := reader.read(_CHUNK):
+            yield chunk
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
+
+
+class _Gzip:
+    """Inflates a gzip file of any number of members."""
+
+    def __init__(self) -> None:
+        from isal import isal_zlib  # twice as fast as zlib, and a build that reads no blob must not pay for it
+
+        self._new = isal_zlib.decompressobj
+        self._damage = cast("type[Exception]", isal_zlib.error)  # its stub takes the class for an instance
+        self._member = self._new(_WRAPPED)
+
+    def __call__(self, chunk: bytes) -> Iterator[bytes]:
+        try:
+            while chunk:
+                yield self._member.decompress(chunk, _CHUNK)
+                chunk = self._member.unconsumed_tail or self._member.unused_data
+                if self._member.eof:
+                    self._member = self._new(_WRAPPED)
+        except self._damage as error:
+            raise ValueError(str(error)) from error

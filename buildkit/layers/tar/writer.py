@@ -1,0 +1,143 @@
+"""Members → one deterministic layer tar, hashed and compressed while it is written.
+
+The format is the OCI image specification's layer (a pax tar; no whiteouts, for a layer here only adds). The
+same members in the same order give the same bytes on every host: see ``tarheader`` for what is fixed. Parents
+are written explicitly, as directories of mode 0755, each before its first member.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from typing import BinaryIO
+
+from buildkit.digest import FileHash
+from buildkit.errors import BuildError, CollisionError, MismatchError, WheelError, changed
+from buildkit.layers.tar.blob_stream import BlobStream
+from buildkit.layers.tar.header import DIRECTORY, END, FILE, SYMLINK, padding, render_header
+from buildkit.layers.tar.member import Compression, Member, Packed
+from buildkit.layers.tar.owned_member import find_owner
+
+_BAD_PATH = re.compile(r"\0|(?:^|/)\.{0,2}(?:/|\Z)")
+
+
+def _ignore(_done: int) -> None:
+    return
+
+
+def write_layer(
+    members: Iterable[Member],
+    out: BinaryIO,
+    compression: Compression,
+    *,
+    progress: Callable[[int], None] = _ignore,
+) -> Packed:
+    """Write ``members`` to ``out`` as a layer and say what was written.
+
+    Memory is a few mebibytes whatever the layer's size. ``progress`` is called with the bytes of tar so far.
+    A path that comes twice with the same content is written once. Raises CollisionError if the contents
+    differ (or one is a file where another needs a directory), MismatchError (WheelError for a member out of a
+    wheel) if content has another size or hash than the member says, and whatever ``out.write`` raises.
+    """
+    with BlobStream(out, compression, progress) as blob:
+        layer = _Layer(blob)
+        for member in members:
+            layer.add(member)
+        blob.write(END)
+        return blob.finish(tuple(sorted((path, what) for path, (what, _) in layer.owned.items())))
+
+
+class _Layer:
+    """The entries of one tar so far: directories, and what is at every other path with the owner of it."""
+
+    def __init__(self, blob: BlobStream) -> None:
+        self._blob = blob
+        self._directories: set[str] = {""}
+        self.owned: dict[str, tuple[str, str]] = {}
+
+    def add(self, member: Member) -> None:
+        parent = member.path.rpartition("/")[0]
+        if parent not in self._directories:
+            self._add_directory(parent, member)
+        if member.kind == "directory":
+            self._add_directory(member.path, member)
+            return
+        _check_path(member.path)
+        if member.path in self._directories:
+            raise _collision(member.path, find_owner(member), "", "it is a directory elsewhere")
+        if member.path in self.owned:
+            self._compare(member)
+        elif member.kind == "symlink":
+            self._blob.write(render_header(member.path, SYMLINK, mode=0o755, link=member.target))
+            self.owned[member.path] = _link(member), find_owner(member)
+        else:
+            mode = 0o755 if member.executable else 0o644
+            self._blob.write(render_header(member.path, FILE, size=member.size, mode=mode))
+            content = _pass(member, self._blob.write)
+            self._blob.write(padding(member.size))
+            self.owned[member.path] = content, find_owner(member)
+
+    def _add_directory(self, path: str, member: Member) -> None:
+        if path in self._directories:
+            return
+        _check_path(path)
+        self._add_directory(path.rpartition("/")[0], member)
+        if path in self.owned:
+            raise _collision(path, self.owned[path][1], find_owner(member), "the other needs a directory there")
+        self._blob.write(render_header(path + "/", DIRECTORY, mode=0o755))
+        self._directories.add(path)
+
+    def _compare(self, member: Member) -> None:
+        """The path is taken: fine if what comes now is the same."""
+        content, owner = self.owned[member.path]
+        again = _link(member) if member.kind == "symlink" else _pass(member, _drop)
+        if again != content:
+            raise _collision(member.path, owner, find_owner(member), "their bytes differ")
+
+
+def _pass(member: Member, write: Callable[[bytes], None]) -> str:
+    """Give the member's bytes to ``write``; their SHA-256, after it and their number were found right."""
+    hasher = hashlib.sha256()
+    size = 0
+    for chunk in member.content() if member.content is not None else ():
+        size += len(chunk)
+        if size > member.size:
+            raise _mismatch(member, f"has more than the {member.size} bytes it should have")
+        hasher.update(chunk)
+        write(chunk)
+    if size != member.size:
+        raise _mismatch(member, f"ended after {size} of {member.size} bytes")
+    content = hasher.hexdigest()
+    if member.sha256 is not None and member.sha256 != FileHash(content):
+        raise _mismatch(member, f"has SHA-256 {content}, expected {member.sha256.hex}")
+    return content
+
+
+def _drop(_chunk: bytes) -> None:
+    return
+
+
+def _link(member: Member) -> str:
+    return f"-> {member.target}"
+
+
+def _check_path(path: str) -> None:
+    if _BAD_PATH.search(path):
+        raise BuildError(f"a layer cannot hold the path {path!r}", hint="paths are relative to the image's root")
+
+
+def _mismatch(member: Member, what: str) -> BuildError:
+    owner = find_owner(member)
+    if owner:
+        return WheelError(f"{owner}: {member.path} {what}", hint="the wheel is damaged; fetch it again")
+    if member.source:
+        return changed(member.source)
+    return MismatchError(f"{member.path} {what}")
+
+
+def _collision(path: str, first: str, second: str, why: str) -> CollisionError:
+    owners = " and ".join(owner or "another part of the layer" for owner in (first, second))
+    return CollisionError(
+        f"{path} belongs to {owners}, and {why}", hint="drop one of the two, or pin versions that agree"
+    )

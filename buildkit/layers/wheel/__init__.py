@@ -1,0 +1,1 @@
+"""Wheels to layer members, and their bytecode."""

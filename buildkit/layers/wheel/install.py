@@ -1,0 +1,343 @@
+"""One wheel through the ``installer`` library: source → rule → destination, see ``wheels``."""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import csv
+import hashlib
+import io
+import posixpath
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from email.parser import HeaderParser
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+import installer
+from installer.destinations import WheelDestination
+from installer.exceptions import InstallerError
+from installer.records import Hash, InvalidRecordEntry, RecordEntry, parse_record_file
+from installer.sources import WheelContentElement, WheelSource
+from installer.utils import SCHEME_NAMES, Scheme
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from buildkit.declare.target import Target
+from buildkit.digest import FileHash
+from buildkit.errors import WheelError
+from buildkit.layers.tar.member import Chunks
+from buildkit.layers.tar.owned_member import OwnedMember
+from buildkit.layers.wheel.archive import WheelZip, find_path_problem
+from buildkit.layers.wheel.layer import prefix_members
+
+if TYPE_CHECKING:
+    from installer.scripts import ScriptSection
+
+INSTALLER = b"buildkit\n"
+_TEXT_LIMIT = 64 << 20  # RECORD of a wheel with half a million files
+_SCRIPT_LIMIT = 64 << 20
+_HASHES = {"sha256", "sha384", "sha512"}  # the specification: sha256 or better
+_LONGEST_SHEBANG = 127  # what every kernel reads
+# pip's since 25.1; it has no import that a start-up must wait for
+_SCRIPT = """\
+#!{shebang}
+import sys
+from {module} import {name}
+if __name__ == '__main__':
+    sys.argv[0] = sys.argv[0].removesuffix('.exe')
+    sys.exit({function}())
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstalledWheel:
+    """What a wheel installs: its members without RECORD, RECORD's rows, and where RECORD goes."""
+
+    members: tuple[OwnedMember, ...]
+    rows: tuple[tuple[str, str, str], ...]
+    record_path: str
+    site_packages: str
+    owner: str
+
+    def record(self, unhashed: Sequence[str]) -> OwnedMember:
+        """RECORD with rows for ``unhashed`` paths too (bytecode), sorted as pip sorts."""
+        rows = {*self.rows, *((_relative(path, self.site_packages), "", "") for path in unhashed)}
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(sorted(rows))
+        return _held(self.record_path, text.getvalue().encode(), self.owner)
+
+
+def read_wheel(wheel: Path, target: Target) -> InstalledWheel:
+    """Judge and install ``wheel`` without inflating more than its metadata and scripts; raises WheelError."""
+    archive = WheelZip(wheel)
+    try:
+        source = _Source(archive)
+        destination = _Destination(source, target)
+        installer.install(source, destination, {"INSTALLER": INSTALLER})
+    except WheelError:
+        raise
+    except (ValueError, AssertionError, InstallerError, InvalidRecordEntry, configparser.Error) as error:
+        raise archive.refuse(f"is malformed: {error or 'an entry point is not MODULE:FUNCTION'}") from error
+    return destination.installed()
+
+
+class _Lazy(io.RawIOBase):
+    """Stands for a member's content between source and destination, which reads it by name, later."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.member = name
+
+
+class _Source(WheelSource):
+    """The library's view of a wheel: its names and metadata, checked, and where its contents are."""
+
+    def __init__(self, archive: WheelZip) -> None:
+        self.archive = archive
+        try:
+            name, self._version, _, _ = parse_wheel_filename(archive.path.name)
+        except InvalidWheelFilename as error:
+            raise archive.refuse(f"has a name that no wheel has: {error}") from error
+        self._name = name
+        self._tops = sorted({path.split("/", 1)[0] for path in archive.files})
+        distribution, version = archive.path.name.split("-")[:2]
+        super().__init__(distribution, version)
+        self._info_dir = self._find_info_dir()
+        self._data_dir = self._find_data_dir()
+        self._check_metadata()
+        self.recorded = self._read_record()
+
+    @property
+    def dist_info_dir(self) -> str:
+        return self._info_dir
+
+    @property
+    def data_dir(self) -> str:
+        return self._data_dir
+
+    @property
+    def dist_info_filenames(self) -> list[str]:
+        start = f"{self._info_dir}/"
+        return [path.removeprefix(start) for path in self.archive.files if path.startswith(start)]
+
+    def read_dist_info(self, filename: str) -> str:
+        path = f"{self._info_dir}/{filename}"
+        try:
+            return self.archive.read(path, _TEXT_LIMIT).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise self.archive.refuse("is not UTF-8", path) from error
+
+    def get_contents(self) -> Iterator[WheelContentElement]:
+        for path in self.archive.files:
+            if "__pycache__" in path.split("/")[:-1] or path == f"{self._info_dir}/INSTALLER":
+                continue
+            row = (path, *self.recorded.get(path, ("", "")))
+            yield row, cast("BinaryIO", _Lazy(path)), self.archive.is_executable(path)
+
+    def _find_info_dir(self) -> str:
+        found = [top for top in self._tops if top.endswith(".dist-info")]
+        if len(found) != 1 or not self._is_ours(found[0].removesuffix(".dist-info")):
+            has = ", ".join(found) or "none"
+            raise self.archive.refuse(f"must have one .dist-info folder with its own name, but has: {has}")
+        return found[0]
+
+    def _find_data_dir(self) -> str:
+        found = [top for top in self._tops if top.endswith(".data")]
+        if len(found) > 1 or any(not self._is_ours(top.removesuffix(".data")) for top in found):
+            raise self.archive.refuse(f"must have no .data folder but its own; it has: {', '.join(found)}")
+        for path in self.archive.files:
+            parts = path.split("/", 2)
+            if parts[0] in found and (len(parts) < 3 or parts[1] not in SCHEME_NAMES):
+                raise self.archive.refuse("is in no scheme that an installer knows", path)
+        return found[0] if found else f"{self.distribution}-{self.version}.data"
+
+    def _is_ours(self, stem: str) -> bool:
+        name, _, version = stem.rpartition("-")
+        return self._matches(name, version)
+
+    def _matches(self, name: str, version: str) -> bool:
+        try:
+            return canonicalize_name(name) == self._name and Version(version) == self._version
+        except InvalidVersion:
+            return False
+
+    def _check_metadata(self) -> None:
+        metadata = HeaderParser().parsestr(self.read_dist_info("METADATA"))
+        name, version = str(metadata["Name"]), str(metadata["Version"])
+        if not self._matches(name, version):
+            raise self.archive.refuse(f"calls itself {name} {version}", f"{self._info_dir}/METADATA")
+
+    def _read_record(self) -> dict[str, tuple[str, str]]:
+        rows = parse_record_file(self.read_dist_info("RECORD").splitlines())
+        try:
+            return {path: (hash_, size) for path, hash_, size in rows}
+        except InvalidRecordEntry as error:
+            raise self.archive.refuse(f"is malformed: {error}", f"{self._info_dir}/RECORD") from error
+
+
+class _Destination(WheelDestination):
+    """Collects members of the prefix instead of writing files."""
+
+    def __init__(self, source: _Source, target: Target) -> None:
+        self._source = source
+        self._archive = source.archive
+        self._owner = source.archive.path.name
+        self._target = target
+        prefix = target.prefix.lstrip("/")
+        headers = source.distribution.replace("_", "-")
+        self._folders = {
+            "purelib": target.site_packages,
+            "platlib": target.site_packages,
+            "scripts": f"{prefix}/bin",
+            "headers": f"{prefix}/include/site/python{target.minor}/{headers}",
+            "data": prefix,
+        }
+        self._lib64 = f"{prefix}/lib64/"
+        self._reserved = {member.path for member in prefix_members(target) if member.kind != "directory"}
+        self._wrappers: set[str] = set()
+        self._members: list[OwnedMember] = []
+        self._rows: list[tuple[str, str, str]] = []
+        self._record_path = ""
+
+    def installed(self) -> InstalledWheel:
+        return InstalledWheel(
+            members=tuple(self._members),
+            rows=tuple(self._rows),
+            record_path=self._record_path,
+            site_packages=self._target.site_packages,
+            owner=self._owner,
+        )
+
+    def write_script(  # pip, too, makes the same script for both sections
+        self,
+        name: str,
+        module: str,
+        attr: str,
+        section: ScriptSection,  # noqa: ARG002
+    ) -> RecordEntry:
+        if why := find_path_problem(name) or ("has a slash in its name" if "/" in name else ""):
+            raise self._archive.refuse(f"has an entry point {name!r} that {why}")
+        self._wrappers.add(name)
+        script = _SCRIPT.format(shebang=self._shebang(), module=module, name=attr.split(".")[0], function=attr)
+        return self._add_held("scripts", name, script.encode(), executable=True)
+
+    def write_file(
+        self, scheme: Scheme, path: str | PathLike[str], stream: BinaryIO, is_executable: bool
+    ) -> RecordEntry:
+        place = fspath(path)
+        if not isinstance(stream, _Lazy):
+            return self._add_held(scheme, place, stream.read(), executable=False)
+        if scheme == "scripts":
+            return self._write_given_script(place, stream.member, executable=is_executable)
+        return self._add_lazy(scheme, place, stream.member, executable=is_executable)
+
+    def finalize_installation(
+        self,
+        scheme: Scheme,
+        record_file_path: str,
+        records: object,  # noqa: ARG002 - rows are kept as they come
+    ) -> None:
+        self._record_path = self._place(scheme, record_file_path)
+        self._rows.append((_relative(self._record_path, self._target.site_packages), "", ""))
+
+    def _shebang(self) -> str:
+        interpreter = f"{self._target.prefix}/bin/python"
+        if " " not in interpreter and len(interpreter) + 3 <= _LONGEST_SHEBANG:
+            return interpreter
+        quoted = f'"{interpreter}"' if " " in interpreter else interpreter
+        return f"/bin/sh\n'''exec' {quoted} \"$0\" \"$@\"\n' '''"
+
+    def _write_given_script(self, place: str, member: str, *, executable: bool) -> RecordEntry:
+        """A file of ``.data/scripts``: ``#!python`` becomes the image's; setuptools' own wrappers are dropped."""
+        name = posixpath.basename(place)
+        stem = name.removesuffix("-script.py") if name.endswith("-script.py") else name.removesuffix(".exe")
+        if stem in self._wrappers:
+            return RecordEntry(place, None, None)  # the entry point's script takes its place, as in pip
+        head = next(self._archive.stream(member), b"")
+        if not head.startswith(b"#!python"):
+            return self._add_lazy("scripts", place, member, executable=executable)
+        script = self._archive.read(member, _SCRIPT_LIMIT)
+        self._verify(member, script)
+        rest = script.partition(b"\n")[2]
+        return self._add_held("scripts", place, f"#!{self._shebang()}\n".encode() + rest, executable=executable)
+
+    def _add_lazy(self, scheme: str, place: str, member: str, *, executable: bool) -> RecordEntry:
+        sha256, content = self._checked(member)
+        size = self._archive.files[member].file_size
+        path = self._place(scheme, place)
+        self._members.append(
+            OwnedMember(
+                path=path,
+                size=size,
+                content=content,
+                executable=executable,
+                sha256=sha256,
+                owner=self._owner,
+            )
+        )
+        self._rows.append((_relative(path, self._target.site_packages), *self._source.recorded.get(member, ("", ""))))
+        return RecordEntry(place, None, None)
+
+    def _add_held(self, scheme: str, place: str, data: bytes, *, executable: bool) -> RecordEntry:
+        path = self._place(scheme, place)
+        self._members.append(_held(path, data, self._owner, executable=executable))
+        row = (f"sha256={_encoded(hashlib.sha256(data).digest())}", str(len(data)))
+        self._rows.append((_relative(path, self._target.site_packages), *row))
+        return RecordEntry(place, None, None)
+
+    def _place(self, scheme: str, place: str) -> str:
+        path = f"{self._folders[scheme]}/{place}"
+        if path.startswith(self._lib64):  # a link to lib in a virtual environment: never a folder of its own
+            path = f"{self._lib64.removesuffix('64/')}/{path.removeprefix(self._lib64)}"
+        if path in self._reserved:
+            raise self._archive.refuse("would replace a file of the virtual environment", place)
+        return path
+
+    def _checked(self, member: str) -> tuple[FileHash | None, Chunks]:
+        """The member's SHA-256 by RECORD where it gives one, and a reader that verifies any other hash."""
+        stated, size = self._source.recorded.get(member, ("", ""))
+        declared = self._archive.files[member].file_size
+        if size and size != str(declared):
+            raise self._archive.refuse(f"has {declared} bytes, but RECORD says {size}", member)
+        if not stated:
+            return None, lambda: self._archive.stream(member)
+        algorithm, _, value = stated.partition("=")
+        if algorithm not in _HASHES:
+            raise self._archive.refuse(f"has a hash in RECORD that proves nothing: {algorithm}", member)
+        if algorithm != "sha256":
+            return None, lambda: self._verified(member, Hash(algorithm, value))
+        try:
+            digest = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
+            return FileHash(digest.hex()), lambda: self._archive.stream(member)
+        except ValueError as error:
+            raise self._archive.refuse("has a hash in RECORD that is none", member) from error
+
+    def _verified(self, member: str, expected: Hash) -> Iterator[bytes]:
+        hasher = hashlib.new(expected.name)
+        for chunk in self._archive.stream(member):
+            hasher.update(chunk)
+            yield chunk
+        if _encoded(hasher.digest()) != expected.value:
+            raise self._archive.refuse(f"has other bytes than RECORD's {expected.name} says", member)
+
+    def _verify(self, member: str, data: bytes) -> None:
+        stated, _, value = self._source.recorded.get(member, ("", ""))[0].partition("=")
+        self._checked(member)
+        if stated and _encoded(hashlib.new(stated, data).digest()) != value:
+            raise self._archive.refuse("has other bytes than RECORD says", member)
+
+
+def _held(path: str, data: bytes, owner: str, *, executable: bool = False) -> OwnedMember:
+    return OwnedMember(path=path, size=len(data), content=lambda: iter((data,)), executable=executable, owner=owner)
+
+
+def _encoded(digest: bytes) -> str:
+    return base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
+
+
+def _relative(path: str, site_packages: str) -> str:
+    """``path`` as RECORD writes it: relative to the folder that holds the .dist-info."""
+    inside = path.removeprefix(f"{site_packages}/")
+    return inside if inside != path else posixpath.relpath(path, site_packages)

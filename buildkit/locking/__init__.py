@@ -1,1 +1,0 @@
-"""Making and refreshing locks: the one part of buildkit that decides versions."""

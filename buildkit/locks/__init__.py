@@ -1,0 +1,1 @@
+"""Lock files: text to values and back. Pure."""

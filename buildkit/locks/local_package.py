@@ -1,0 +1,31 @@
+"""Packages of the repository itself (``./libs/x``): their name and version, from their own pyproject.toml."""
+
+from __future__ import annotations
+
+import posixpath
+
+from buildkit.declare.toml import parse_toml
+from buildkit.errors import DefinitionError, Problem
+from buildkit.locks.freshness import Read
+from buildkit.locks.requirements_txt import DescribeLocal
+
+
+def make_describe_local(read: Read) -> DescribeLocal:
+    """A function from a path to name and version (empty where the build backend computes it).
+
+    It raises DefinitionError for a path without a pyproject.toml that names its project (PEP 621).
+    """
+
+    def describe(path: str) -> tuple[str, str]:
+        file = posixpath.normpath(f"{path}/pyproject.toml")
+        text = read(file)
+        if text is None:
+            problem = Problem(file=file, what="there is no such file", hint="a package needs one, with [project] name")
+            raise DefinitionError.of([problem])
+        project = parse_toml(text, file).get("project")
+        name, version = (project.get("name"), project.get("version", "")) if isinstance(project, dict) else (None, "")
+        if not isinstance(name, str) or not isinstance(version, str):
+            raise DefinitionError.of([Problem(file=file, key="project.name", what="is missing")])
+        return name, version
+
+    return describe

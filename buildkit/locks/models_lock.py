@@ -1,0 +1,220 @@
+"""Models: what the user asks for (``requirements/models.toml``) and its lock (``requirements/models.lock``).
+
+A request names a source: ``pypi:NAME`` for models that are distributed inside wheels, ``https://…`` for a file or
+a folder of files, ``path:FOLDER`` for the user's own in the repository.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from buildkit.declare.schema import Field, ListOf, Place, Table, Text, Whole
+from buildkit.declare.toml import parse_toml, render_toml
+from buildkit.digest import FileHash, canonical_json
+from buildkit.errors import DefinitionError, Problem
+from buildkit.locks.freshness import find_inputs, render_header
+from buildkit.locks.pins import Artifact, Model, ModelFile
+from buildkit.locks.wheels_lock import artifact_table
+
+_NAME = Text(pattern=r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", say="a usable name")
+_PATH = Text(pattern=r"(?!.*(?:^|/)\.\.?(?:/|$))[^/\\].*", say="a relative path")
+_SHA256 = Text(pattern=r"[0-9a-f]{64}", say="a SHA-256")
+_SOURCE = Text(
+    pattern=r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^]]*\])?|https://\S+|path:(?!\.\.(?:/|$))(?!.*/\.\.(?:/|$))[^/\s].*",
+    say="`pypi:NAME`, `https://…` or `path:FOLDER`",
+)
+_SIZE = Whole(least=0, most=1 << 50)
+
+MODELS_INPUT = Table(
+    {
+        "model": Field(
+            ListOf(
+                Table(
+                    {
+                        "name": Field(_NAME, "the model's folder below the models' folder of the image", required=True),
+                        "source": Field(_SOURCE, "`pypi:NAME`, `https://…` or `path:FOLDER`", required=True),
+                        "version": Field(Text(), "for pypi: a version or a specifier; else a word of your own"),
+                        "files": Field(
+                            ListOf(_PATH, least=1), "paths below the source; `*`, `?` and `**` for pypi and path"
+                        ),
+                        "license": Field(Text(), "an SPDX expression; for pypi taken from the wheel unless said"),
+                    }
+                )
+            ),
+            "the models",
+        )
+    }
+)
+_FILE = Table(
+    {
+        "path": Field(_PATH, "path below the model's folder", required=True),
+        "sha256": Field(_SHA256, "hash of the content", required=True),
+        "size": Field(_SIZE, "bytes", required=True),
+        "source": Field(Text(), "member of the wheel, URL, or path in the repository", required=True),
+    }
+)
+_WHEEL = Table(
+    {
+        "name": Field(Text(), "project", required=True),
+        "version": Field(Text(), "version", required=True),
+        "file": Field(Text(pattern=r"[^/]+\.whl", say="the name of a wheel"), "file", required=True),
+        "sha256": Field(_SHA256, "hash", required=True),
+        "size": Field(_SIZE, "bytes", required=True),
+    }
+)
+_LOCKED = Table(
+    {
+        "name": Field(_NAME, "name", required=True),
+        "version": Field(Text(), "version", required=True),
+        "source": Field(_SOURCE, "source", required=True),
+        "license": Field(Text(), "licence", required=True),
+        "request": Field(_SHA256, "hash of what was asked for", required=True),
+        "wheel": Field(_WHEEL, "the wheel that holds it"),
+        "file": Field(ListOf(_FILE, least=1), "files", required=True),
+    }
+)
+_LOCK = Table({"model": Field(ListOf(_LOCKED), "the models")})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """One model as the user asks for it; ``files`` is empty where the source says which."""
+
+    name: str
+    source: str
+    version: str = ""
+    files: tuple[str, ...] = ()
+    license: str = ""
+
+    @property
+    def scheme(self) -> str:
+        """``pypi``, ``https`` or ``path``."""
+        return self.source.partition(":")[0]
+
+    @property
+    def rest(self) -> str:
+        """The source after ``pypi:`` or ``path:``."""
+        return self.source.partition(":")[2].rstrip("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsLock:
+    """What a models lock says: the hash of its inputs, and the models in the input's order."""
+
+    inputs: FileHash
+    models: tuple[Model, ...]
+    requests: tuple[FileHash, ...] = ()  # of what each model was made from, so that others are not fetched again
+
+
+def models_lock_path(file: str) -> str:
+    """``requirements/models.lock`` for ``requirements/models.toml``."""
+    return file.rpartition(".")[0] + ".lock"
+
+
+def models_source_path(lock: str) -> str:
+    """``requirements/models.toml`` for ``requirements/models.lock``."""
+    return lock.rpartition(".")[0] + ".toml"
+
+
+def request_hash(request: ModelRequest) -> FileHash:
+    """What one locked model was made from."""
+    parts = (request.name, request.source, request.version, request.license, *request.files)
+    return FileHash.of(canonical_json(parts).encode())
+
+
+def parse_models(text: str, file: str) -> tuple[ModelRequest, ...]:
+    """Read the user's models; raises DefinitionError with every problem found."""
+    problems: list[Problem] = []
+    table = MODELS_INPUT.read(parse_toml(text, file), Place(file, problems)) or {}
+    requests = [ModelRequest(**entry) for entry in table.get("model", ()) if {"name", "source"} <= entry.keys()]
+    seen: set[str] = set()
+    for request in requests:
+        place = Place(file, problems, f"model {request.name}")
+        if request.name in seen:
+            place.report("stands here twice")
+        seen.add(request.name)
+        _check_request(request, place)
+    if problems:
+        raise DefinitionError.of(problems)
+    return tuple(requests)
+
+
+def parse_models_lock(text: str, file: str) -> ModelsLock:
+    """Read a models lock; raises DefinitionError with every problem found."""
+    problems: list[Problem] = []
+    inputs = find_inputs(text)
+    if inputs is None:
+        problems.append(Problem(file=file, what="does not say what it was made from", hint="run: nox -s lock"))
+    table = _LOCK.read(parse_toml(text, file), Place(file, problems)) or {}
+    if problems or inputs is None:
+        raise DefinitionError.of(problems)
+    entries = table.get("model", ())
+    return ModelsLock(
+        inputs=inputs,
+        models=tuple(_model(entry) for entry in entries),
+        requests=tuple(FileHash(entry["request"]) for entry in entries),
+    )
+
+
+def render_models_lock(lock: ModelsLock) -> str:
+    """Text of ``lock``; equal locks give equal bytes."""
+    header = ("Made by `nox -s lock`: models, their files and hashes.",)
+    tables = [_model_table(*pair) for pair in zip(lock.models, lock.requests, strict=True)]
+    return render_header(lock.inputs) + render_toml({"model": tables}, header=header)
+
+
+def _check_request(request: ModelRequest, place: Place) -> None:
+    if request.scheme == "pypi":
+        if not request.files:
+            place.report("needs `files`: which members of the wheel are the model", 'such as ["pkg/data/*.onnx"]')
+        if request.version and not _is_specifier(request.version):
+            place.at("version").report(f"`{request.version}` is neither a version nor a specifier")
+    if request.scheme == "https":
+        if "@" in request.source.split("/")[2]:
+            place.at("source").report("holds credentials", "put them into netrc")
+        for pattern in request.files:
+            if re.search(r"[*?\[]", pattern):
+                place.at("files").report(f"`{pattern}` is a pattern", "an https source needs the names of its files")
+
+
+def _is_specifier(text: str) -> bool:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        SpecifierSet(version_specifier(text))
+    except InvalidSpecifier:
+        return False
+    return True
+
+
+def version_specifier(version: str) -> str:
+    """A PEP 440 specifier for what the user wrote: ``5.1`` means ``==5.1``; the empty string, any version."""
+    return f"=={version}" if version[:1].isalnum() else version
+
+
+def _model(entry: dict[str, Any]) -> Model:
+    files = tuple(ModelFile(**{**file, "sha256": FileHash(file["sha256"])}) for file in entry["file"])
+    wheel = entry.get("wheel")
+    return Model(
+        name=entry["name"],
+        version=entry["version"],
+        source=entry["source"],
+        license=entry["license"],
+        files=files,
+        wheel=Artifact(**{**wheel, "sha256": FileHash(wheel["sha256"])}) if wheel else None,
+    )
+
+
+def _model_table(model: Model, request: FileHash) -> dict[str, Any]:
+    table: dict[str, Any] = {
+        "name": model.name, "version": model.version, "source": model.source, "license": model.license,
+        "request": request.hex,
+    }  # fmt: skip
+    if model.wheel:
+        table["wheel"] = artifact_table(model.wheel)
+    table["file"] = [
+        {"path": file.path, "sha256": file.sha256.hex, "size": file.size, "source": file.source} for file in model.files
+    ]
+    return table

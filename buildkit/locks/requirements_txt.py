@@ -1,0 +1,189 @@
+"""Requirements locks (``requirements/NAME.txt``) as uv and pip-compile write them: text to pins.
+
+The format is pip's requirements file, of which a lock uses a part: ``name==version`` with hashes and an optional
+marker, and paths of packages of the repository (``./libs/x``). Everything else in a lock is a mistake, and every
+mistake of a file is reported at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from buildkit.declare.schema import shown
+from buildkit.declare.target import Target
+from buildkit.digest import FileHash
+from buildkit.errors import DefinitionError, Problem
+from buildkit.locks.pins import Pin
+
+DescribeLocal = Callable[[str], tuple[str, str]]
+"""Name and version of the package of the repository at a path (``./libs/x``); raises DefinitionError."""
+
+_HASH = re.compile(r"\s--hash[=\s]\s*(\w+):(\S+)")
+_PIN = re.compile(r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*+(?:\[[^]]*+\])?\s*+(===?)\s*([^\s;,]+)")
+_LOCAL = re.compile(
+    r"(?:(?:-e|--editable)[\s=]\s*)?(?:[\w.-]++\s*+(?:\[[^]]*+\])?\s*+@\s*+)?(?:file:)?(\.{1,2}/[^\s;\[]*)(?:\[[^]]*\])?"
+)
+_URL = re.compile(r"(?:^|@\s*|^-e\s+)(?:git\+|hg\+|svn\+|bzr\+)?(?:https?|ssh|file|git)(?:://|:)", re.IGNORECASE)
+_SOURCES = ("-i", "-f", "--index-url", "--extra-index-url", "--find-links", "--no-index", "--trusted-host")
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+class _LineError(Exception):
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+
+def parse_requirements(
+    text: str, file: str, *, require_hashes: bool = True, describe_local: DescribeLocal | None = None
+) -> tuple[Pin, ...]:
+    """Pins of a lock in their order; raises DefinitionError with every problem found.
+
+    ``describe_local`` gives name and version of packages of the repository; without it a path is a problem.
+    """
+    pins: list[Pin] = []
+    problems: list[Problem] = []
+    for number, line in _logical_lines(text):
+        try:
+            pins.append(_parse_line(line, (file, number), require_hashes, describe_local))
+        except _LineError as error:
+            problems.append(Problem(file=f"{file}:{number}", what=error.what, hint=error.hint))
+        except DefinitionError as error:
+            problems.append(Problem(file=f"{file}:{number}", what=error.message, hint=error.hint))
+    if problems:
+        raise DefinitionError.of(problems)
+    return tuple(pins)
+
+
+def applicable(pins: Sequence[Pin], target: Target) -> tuple[Pin, ...]:
+    """The pins whose markers hold on ``target``, in order; raises DefinitionError where one name has two versions."""
+    environment = {**target.markers, "extra": ""}
+    kept = tuple(pin for pin in pins if not pin.marker or _holds(pin.marker, environment))
+    first: dict[str, Pin] = {}
+    problems = []
+    for pin in kept:
+        other = first.setdefault(pin.name, pin)
+        if other.version != pin.version:
+            what = (
+                f"{pin.name}=={pin.version}, but line {other.line} says {pin.name}=={other.version} for the same target"
+            )
+            problems.append(Problem(file=f"{pin.file}:{pin.line}", what=what, hint="run: nox -s lock"))
+    if problems:
+        raise DefinitionError.of(problems)
+    return tuple(pin for pin in kept if first[pin.name] is pin)
+
+
+def check_agreement(pins_by_file: Mapping[str, Sequence[Pin]]) -> tuple[Problem, ...]:
+    """Names that locks which meet in one image pin to different versions: one problem for each, naming both places.
+
+    Give it the pins that apply to the target.
+    """
+    first: dict[str, Pin] = {}
+    problems = []
+    for pin in (pin for pins in pins_by_file.values() for pin in pins):
+        other = first.setdefault(pin.name, pin)
+        if (other.version, other.path) != (pin.version, pin.path):
+            what = f"{_described(pin)}, but {other.file}:{other.line} says {_described(other)}"
+            hint = "locks that meet in one image must agree; run: nox -s lock"
+            problems.append(Problem(file=f"{pin.file}:{pin.line}", what=what, hint=hint))
+    return tuple(problems)
+
+
+def normalise_name(name: str) -> str:
+    """A project's name as PEP 503 compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _described(pin: Pin) -> str:
+    return f"{pin.name} from {pin.path}" if pin.path else f"{pin.name}=={pin.version}"
+
+
+def _holds(marker: str, environment: Mapping[str, str]) -> bool:
+    from packaging.markers import Marker
+
+    return Marker(marker).evaluate(dict(environment))
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines without comments, continuation lines joined; the number is that of the first."""
+    start, parts = 0, list[str]()
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = re.sub(r"(^|\s)#.*", "", raw).rstrip()
+        start = start or number
+        continues = line.endswith("\\")
+        parts.append(line[:-1] if continues else line)
+        if not continues:
+            if joined := " ".join(part.strip() for part in parts).strip():
+                yield start, joined
+            start, parts = 0, []
+    if joined := " ".join(part.strip() for part in parts).strip():
+        yield start, joined
+
+
+def _parse_line(line: str, place: tuple[str, int], require_hashes: bool, describe: DescribeLocal | None) -> Pin:
+    body = _HASH.sub("", line).strip()
+    body, _, marker = (part.strip() for part in body.partition(";"))
+    _check_marker(marker)
+    file, number = place
+    if local := _LOCAL.fullmatch(body):
+        if describe is None:
+            raise _LineError(f"a package of the repository ({local[1]}) cannot stand here")
+        name, version = describe(local[1])
+        return Pin(
+            name=normalise_name(name), version=version, hashes=(), file=file, line=number, marker=marker,
+            path=_plain_path(local[1]),
+        )  # fmt: skip
+    pinned = _PIN.fullmatch(body)
+    if pinned is None:
+        raise _explain(body)
+    hashes = _parse_hashes(line)
+    if require_hashes and not hashes:
+        raise _LineError(f"{shown(body)} has no sha256 hash", "run: nox -s lock")
+    return Pin(
+        name=normalise_name(pinned[1]), version=pinned[3], hashes=hashes, file=file, line=number, marker=marker
+    )  # fmt: skip
+
+
+def _check_marker(marker: str) -> None:
+    if not marker:
+        return
+    from packaging.markers import InvalidMarker, Marker
+
+    try:
+        Marker(marker)
+    except (InvalidMarker, RecursionError):
+        raise _LineError(f"`{marker[:80]}` is not a marker") from None
+
+
+def _parse_hashes(line: str) -> tuple[FileHash, ...]:
+    found = []
+    for algorithm, digits in _HASH.findall(line):
+        if algorithm != "sha256":
+            continue  # uv and pip-compile may add others; sha256 is the one that is verified
+        if not _HEX.fullmatch(digits):
+            raise _LineError(f"`{digits[:80]}` is not a SHA-256")
+        found.append(FileHash(digits))
+    return tuple(found)
+
+
+def _explain(body: str) -> _LineError:
+    body = shown(body)
+    word = re.split(r"[\s=]", body, maxsplit=1)[0]
+    if word in _SOURCES:
+        return _LineError(f"a lock names no index (`{word}`)", "configure pip or uv instead, then run: nox -s lock")
+    if _URL.search(body):
+        bare = re.sub(r"//[^/@\s]*@", "//", body)
+        return _LineError(f"`{bare}` is a URL", "pin a version from an index, or put the package under ./libs")
+    if body.startswith("-"):
+        return _LineError(f"unknown option `{word}`", "a lock holds only pins; run: nox -s lock")
+    if body.startswith(("/", "file:")):
+        return _LineError(f"`{body}` is an absolute path", "write it relative to the repository: ./libs/NAME")
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*+\s*+(\[[^]]*+\])?\s*+([<>!=~].*)?", body):
+        return _LineError(f"`{body}` is not pinned with ==", "run: nox -s lock")
+    return _LineError(f"cannot read `{body[:80]}`")
+
+
+def _plain_path(path: str) -> str:
+    return path.rstrip("/")

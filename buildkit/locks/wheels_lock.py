@@ -1,0 +1,128 @@
+"""Wheels locks (``requirements/NAME.wheels.toml``): for one target, the one distribution file of every pin.
+
+A requirements lock allows every file of a version; a wheels lock says which of them the image gets, so that the key
+of every layer can be computed from the checkout alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from buildkit.declare.schema import shown
+from buildkit.declare.target import Target
+from buildkit.declare.toml import parse_toml, render_toml
+from buildkit.digest import FileHash
+from buildkit.errors import DefinitionError, Problem
+from buildkit.locks.freshness import find_inputs, render_header
+from buildkit.locks.pins import Artifact
+
+_MOST_SIZE = 1 << 50
+_KEYS = frozenset(("name", "version", "file", "sha256", "size", "path"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WheelsLock:
+    """What a wheels lock says: the hash of its inputs, the target it was made for, and the files in the pins' order."""
+
+    inputs: FileHash
+    python: str
+    glibc: str
+    arch: str
+    artifacts: tuple[Artifact, ...]
+
+
+def wheels_lock_path(lock: str) -> str:
+    """``requirements/api.wheels.toml`` for ``requirements/api.txt`` (or ``.in``)."""
+    return lock.rpartition(".")[0] + ".wheels.toml"
+
+
+def make_wheels_lock(inputs: FileHash, target: Target, artifacts: tuple[Artifact, ...]) -> WheelsLock:
+    """The value of a new lock."""
+    return WheelsLock(
+        inputs=inputs, python=target.python, glibc=target.glibc, arch=target.arch, artifacts=artifacts
+    )  # fmt: skip
+
+
+def parse_wheels_lock(text: str, file: str) -> WheelsLock:
+    """Read a wheels lock; raises DefinitionError with every problem found."""
+    inputs = find_inputs(text)
+    table = parse_toml(text, file)
+    target, entries = table.get("target", {}), table.get("artifact", [])
+    problems: list[Problem] = []
+    for key, value, kind in (("target", target, dict), ("artifact", entries, list)):
+        if not isinstance(value, kind):
+            raise DefinitionError.of([Problem(file=file, key=key, what="must be tables", hint="run: nox -s lock")])
+    if inputs is None:
+        problems.append(Problem(file=file, what="does not say what it was made from", hint="run: nox -s lock"))
+    problems += [
+        Problem(file=file, key=f"target.{key}", what="must be a string", hint="run: nox -s lock")
+        for key in ("python", "glibc", "arch")
+        if not isinstance(target.get(key), str)
+    ]
+    artifacts = [_parse_artifact(entry, file, problems) for entry in entries]
+    if problems or inputs is None:
+        raise DefinitionError.of(problems)
+    return WheelsLock(
+        inputs=inputs,
+        python=target["python"],
+        glibc=target["glibc"],
+        arch=target["arch"],
+        artifacts=tuple(artifact for artifact in artifacts if artifact is not None),
+    )
+
+
+def render_wheels_lock(lock: WheelsLock) -> str:
+    """Text of ``lock``; equal locks give equal bytes."""
+    table = {
+        "target": {"python": lock.python, "glibc": lock.glibc, "arch": lock.arch},
+        "artifact": [artifact_table(artifact) for artifact in lock.artifacts],
+    }
+    header = ("Made by `nox -s lock`: which file of every pin the image gets.",)
+    return render_header(lock.inputs) + render_toml(table, header=header)
+
+
+def artifact_table(artifact: Artifact) -> dict[str, Any]:
+    """The TOML table of ``artifact``."""
+    named = {"name": artifact.name, "version": artifact.version}
+    if artifact.path:
+        return {**named, "path": artifact.path}
+    digits = artifact.sha256.hex if artifact.sha256 else ""
+    return {**named, "file": artifact.file, "sha256": digits, "size": artifact.size}
+
+
+def parse_artifact(entry: dict[str, Any]) -> Artifact:
+    """Read such a table; raises ValueError, KeyError or TypeError."""
+    if unknown := entry.keys() - _KEYS:
+        raise ValueError(f"unknown key `{min(unknown)}`")
+    name, version = _text(entry, "name"), _text(entry, "version")
+    if "path" in entry:
+        return Artifact(name=name, version=version, path=_text(entry, "path"))
+    size, file = entry["size"], _text(entry, "file")
+    if type(size) is not int or not 0 <= size <= _MOST_SIZE:
+        raise ValueError("`size` must be a number of bytes")
+    if not file or "/" in file or file in {".", ".."}:
+        raise ValueError("`file` must be a file name")
+    return Artifact(name=name, version=version, file=file, sha256=FileHash(_text(entry, "sha256")), size=size)
+
+
+def _text(entry: dict[str, Any], key: str) -> str:
+    value = entry[key]
+    if not isinstance(value, str):
+        raise TypeError(f"`{key}` must be a string")
+    return value
+
+
+def _parse_artifact(entry: object, file: str, problems: list[Problem]) -> Artifact | None:
+    if not isinstance(entry, dict):
+        problems.append(Problem(file=file, key="artifact", what="must be tables", hint="run: nox -s lock"))
+        return None
+    try:
+        return parse_artifact(entry)
+    except KeyError as error:
+        what = f"`{error.args[0]}` is missing"
+    except (ValueError, TypeError) as error:
+        what = str(error)
+    key = f"artifact {shown(entry.get('name', '?'))}"
+    problems.append(Problem(file=file, key=key, what=what, hint="run: nox -s lock"))
+    return None

@@ -1,0 +1,97 @@
+"""A layer's members, as they go by, to what starting depends on; native files are known by their bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from buildkit.native.elf import MAGIC, Elf, ElfError
+from buildkit.native.elf_stream import Passing
+from buildkit.native.facts import Facts, is_text, whiteout
+
+_SMALLEST = 52  # bytes of an ELF header of 32 bits
+_TEXT = 1 << 16  # bytes that are kept of a text
+_NEVER = (".py", ".pyc", ".pyi", ".h", ".txt", ".json")  # not worth a look while a layer is packed
+_NO_LIBRARIES = re.compile(r"(?:usr/share|etc/ssl|usr/lib/ssl|proc|sys|dev|usr/src|var/(?!lib/)|var/lib/dpkg)/")
+_FILES = 200_000  # native files of a layer
+
+
+class Survey:
+    """Takes the members of one layer, in any order. Several threads need one each.
+
+    Damage is never raised: a file that cannot be read is told in ``Facts.unread``. Whatever ``chunks`` raise passes.
+    """
+
+    def __init__(self) -> None:
+        self._files: dict[str, Elf] = {}
+        self._links: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
+        self._unread: dict[str, str] = {}
+        self._gone: list[str] = []
+
+    def take(self, path: str, size: int, chunks: Iterable[bytes]) -> None:
+        """A regular file; ``chunks`` are read to their end only where it is a native one, or a text that is kept."""
+        if gone := whiteout(path):
+            self._gone.append(gone)
+        elif is_text(path) or size >= _SMALLEST:
+            for _ in self._watch(path, chunks, whole=False):
+                pass
+
+    def wants(self, path: str, size: int) -> bool:
+        """Whether a file may be one to look at, by its name and its size in bytes alone."""
+        return is_text(path) or (size >= _SMALLEST and not path.endswith(_NEVER))
+
+    def watch(self, path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """The same chunks, on their way to somebody else who reads them all."""
+        return self._watch(path, chunks, whole=True)
+
+    def link(self, path: str, target: str) -> None:
+        """A symbolic link."""
+        if not _NO_LIBRARIES.match(path):
+            self._links[path] = target
+
+    def hardlink(self, path: str, target: str) -> None:
+        """A second name, for a file that has come (``target`` is a path)."""
+        self.link(path, f"/{target}")
+
+    def facts(self) -> Facts:
+        """What was found."""
+        return Facts(
+            files=dict(sorted(self._files.items())),
+            links=dict(sorted(self._links.items())),
+            texts=dict(sorted(self._texts.items())),
+            unread=dict(sorted(self._unread.items())),
+            gone=tuple(sorted(self._gone)),
+        )
+
+    def _watch(self, path: str, chunks: Iterable[bytes], *, whole: bool) -> Iterator[bytes]:
+        rest, start = iter(chunks), b""
+        for chunk in rest:
+            start += chunk
+            yield chunk
+            if len(start) >= len(MAGIC):
+                break
+        if is_text(path):
+            yield from self._keep_text(path, start, rest)
+        elif start.startswith(MAGIC) and len(self._files) < _FILES:
+            yield from self._read(path, start, rest)
+        elif whole:
+            yield from rest
+
+    def _keep_text(self, path: str, start: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+        text = start
+        for chunk in rest:
+            text += chunk[: max(0, _TEXT - len(text))]
+            yield chunk
+        self._texts[path] = "" if path.endswith(".cache") else text[:_TEXT].decode("utf-8", "replace")
+
+    def _read(self, path: str, start: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+        passing = Passing()
+        passing.add(start)
+        for chunk in rest:
+            passing.add(chunk)
+            yield chunk
+        try:
+            self._files[path] = passing.finish()
+        except ElfError as error:
+            self._unread[path] = str(error)

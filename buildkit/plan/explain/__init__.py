@@ -1,0 +1,1 @@
+"""Why a layer is built: causes found by comparing recipes. Pure."""

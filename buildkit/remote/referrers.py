@@ -1,0 +1,230 @@
+"""What is said of an image, attached to it in its registry: attestations as referrers, and signatures.
+
+Attestations are artifacts of their own (distribution specification 1.1), pushed by digest and listed in the index under
+the referrers tag; registries that list referrers themselves do so too. What is signed is also put where cosign and
+containers/image look for it: ``sha256-HEX.sig`` and ``.att``. Tags are read, merged and read again, for others write
+there, too. Everything goes through skopeo.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from buildkit.digest import Digest
+from buildkit.errors import BuildError
+from buildkit.oci.image import OCI_MANIFEST
+from buildkit.oci.reference import Ref
+from buildkit.remote.artifact import (
+    SIGNATURE,
+    Misshapen,
+    Part,
+    Referrer,
+    attestations_tag,
+    decode_artifact,
+    decode_index,
+    describe,
+    encode_artifact,
+    encode_cosign,
+    encode_index,
+    referrers_tag,
+    signatures_tag,
+)
+from buildkit.remote.cache_record import EMPTY
+from buildkit.store.blobs import Blobs
+from buildkit.supply.statement import (
+    ENVELOPE_TYPE,
+    SIMPLE_TYPE,
+    STATEMENT_TYPE,
+    Envelope,
+    Statement,
+    pre_authenticate,
+    render_claim,
+    render_envelope,
+    render_statement,
+)
+from buildkit.tools.registry import Registries
+from buildkit.tools.skopeo import write_layout
+
+if TYPE_CHECKING:
+    from buildkit.tools.keys import Signer
+
+PREDICATE = "in-toto.io/predicate-type"
+SIGNED_BY = "io.xoe.buildkit.signed-by"
+_TRIES = 6  # of merging into a tag that others write to
+_SETTLED = 0.5  # seconds after which who read before we wrote has written, too
+_FOREIGN = ("artifactType", "data")  # what skopeo 1.9 would drop from a line of an index
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """An attestation as it is pushed: its manifest and the one blob."""
+
+    predicate_type: str
+    manifest: bytes
+    data: bytes
+    part: Part
+
+    @property
+    def digest(self) -> Digest:
+        """The manifest's."""
+        return Digest.of(self.manifest)
+
+
+class Attacher:
+    """Attaches to one image of one repository. Methods raise RegistryError, ToolError, BuildError or Interrupted."""
+
+    def __init__(self, repository: Ref, manifest: bytes, registries: Registries, blobs: Blobs) -> None:
+        self._repository = replace(repository, tag="", digest=None)
+        self._subject = Part.of(OCI_MANIFEST, manifest)
+        self._registries = registries
+        self._blobs = blobs
+        self.size = 0  # bytes that went up
+
+    def attach(self, statements: Sequence[Statement], signer: Signer | None, pause: Callable[[float], object]) -> None:
+        """Attach statements, if any, and with a ``signer`` sign them and the image.
+
+        Earlier ones of ours, of the same type and signed by the same key, make way. No registry compares before it
+        swaps, so who wrote is asked to ``pause`` for so many seconds, and looks again, until all is as it should be.
+        """
+        said = [self._say(statement, signer) for statement in statements]
+        for _ in range(_TRIES):
+            before = self.size
+            if said:
+                self._attest(said, signer)
+            if signer is not None:
+                self._sign(signer)
+            if self.size == before:
+                return
+            pause(_SETTLED)
+        raise _contended(self._repository)
+
+    def _attest(self, said: Sequence[Said], signer: Signer | None) -> None:
+        tag = self._repository.tagged(referrers_tag(self._subject.digest))
+        known = self._registries.manifest(tag)
+        there = {one.digest for one in self._read_index(tag, known)}
+        for one in said:
+            if one.digest not in there:
+                self._push(replace(self._repository, digest=one.digest), one.manifest, EMPTY, (one.data,))
+        self._list(tag, said)
+        if signer is not None:
+            parts = [replace(one.part, annotations=self._cosign_words(one, signer)) for one in said]
+            blobs = {one.part.digest: one.data for one in said}
+            self._merge_parts(attestations_tag(self._subject.digest), parts, blobs, lambda part: _is_ours(part, parts))
+
+    def _sign(self, signer: Signer) -> None:
+        """Put a signature of the image beside those that it has, unless this key has signed it."""
+        claim = render_claim(self._repository.repository, self._subject.digest)
+        signature = base64.b64encode(signer.sign(claim)).decode("ascii")
+        part = Part.of(SIMPLE_TYPE, claim, {SIGNATURE: signature})
+
+        def is_ours(known: Part) -> bool:
+            return known.digest == part.digest and signer.public.verify(claim, read_signature(known))
+
+        self._merge_parts(signatures_tag(self._subject.digest), [part], {part.digest: claim}, is_ours)
+
+    def _say(self, statement: Statement, signer: Signer | None) -> Said:
+        body = render_statement(statement)
+        data, kind = body, STATEMENT_TYPE
+        if signer is not None:
+            signature = signer.sign(pre_authenticate(STATEMENT_TYPE, body))
+            data = render_envelope(Envelope(payload_type=STATEMENT_TYPE, payload=body, signatures=(signature,)))
+            kind = ENVELOPE_TYPE
+        words = {PREDICATE: statement.predicate_type, SIGNED_BY: signer.public.id if signer else ""}
+        part = Part.of(kind, data, {PREDICATE: statement.predicate_type})
+        manifest = encode_artifact(STATEMENT_TYPE, [part], self._subject, words)
+        return Said(predicate_type=statement.predicate_type, manifest=manifest, data=data, part=part)
+
+    def _list(self, tag: Ref, said: Sequence[Said]) -> None:
+        """List what was pushed in the index of referrers."""
+        words = [decode_artifact(one.manifest).annotations for one in said]
+        digests = {one.digest for one in said}
+        with_kind = True
+        for _ in range(_TRIES):
+            known = self._read_index(tag, self._registries.manifest(tag))
+            if digests <= {one.digest for one in known}:
+                return
+            dropped = {
+                one.digest for one in known if one.digest in digests or _words(one.annotations) in map(_words, words)
+            }
+            if not with_kind and any(key in one.raw for one in known if one.digest not in dropped for key in _FOREIGN):
+                raise BuildError(
+                    f"{tag}: this skopeo would drop what others have noted there, so nothing was listed",
+                    hint="install a newer skopeo (Debian 13's 1.18 keeps them)",
+                )
+            index = encode_index(known, dropped, [describe(one.manifest, kind=with_kind) for one in said])
+            with self._blobs.working_folder() as folder:
+                write_layout(folder, index, EMPTY)
+                if self._registries.push_index(folder, tag):
+                    self.size += len(index)
+                else:
+                    with_kind = False
+        raise _contended(tag)
+
+    def _read_index(self, tag: Ref, index: bytes | None) -> Sequence[Referrer]:
+        try:
+            return () if index is None else decode_index(index)
+        except Misshapen as error:
+            raise _unreadable(tag, error) from error
+
+    def _merge_parts(
+        self, tag: str, parts: Sequence[Part], data: Mapping[Digest, bytes], is_ours: Callable[[Part], bool]
+    ) -> None:
+        """See to it that the manifest under one of cosign's tags has ``parts``, in place of those that are ours."""
+        ref = self._repository.tagged(tag)
+        for _ in range(_TRIES):
+            manifest = self._registries.manifest(ref)
+            try:
+                known = () if manifest is None else decode_artifact(manifest).parts
+            except Misshapen as error:
+                raise _unreadable(ref, error) from error
+            ours = [part for part in known if is_ours(part)]
+            if {part.digest for part in ours} == {part.digest for part in parts} and len(ours) == len(parts):
+                return
+            made, config = encode_cosign([*(part for part in known if not is_ours(part)), *parts])
+            self._push(ref, made, config, [data[part.digest] for part in parts])
+        raise _contended(ref)
+
+    def _cosign_words(self, said: Said, signer: Signer) -> Mapping[str, str]:
+        return {SIGNATURE: "", "predicateType": said.predicate_type, SIGNED_BY: signer.public.id}
+
+    def _push(self, ref: Ref, manifest: bytes, config: bytes, data: Sequence[bytes]) -> None:
+        """An artifact; blobs of others' parts are in the registry."""
+        with self._blobs.working_folder() as folder:
+            write_layout(folder, manifest, config)
+            for blob in data:
+                (folder / Digest.of(blob).hex).write_bytes(blob)
+            self._registries.push(folder, ref, notes=False)
+        self.size += len(manifest) + len(config) + sum(map(len, data))
+
+
+def read_signature(part: Part) -> bytes:
+    """The signature that a part of cosign's carries; empty for none."""
+    try:
+        return base64.b64decode(part.annotations.get(SIGNATURE, ""), validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _words(annotations: Mapping[str, str]) -> tuple[str, str] | None:
+    """What tells an attestation of ours from others: its type, and whose key; never equal for what is not ours."""
+    return (annotations[PREDICATE], annotations[SIGNED_BY]) if {PREDICATE, SIGNED_BY} <= annotations.keys() else None
+
+
+def _is_ours(part: Part, parts: Sequence[Part]) -> bool:
+    kind, by = part.annotations.get("predicateType"), part.annotations.get(SIGNED_BY)
+    return any(kind == p.annotations["predicateType"] and by == p.annotations[SIGNED_BY] for p in parts)
+
+
+def _unreadable(ref: Ref, error: Exception) -> BuildError:
+    return BuildError(
+        f"{ref}: what is attached there cannot be read, and so not added to: {error}",
+        hint="look at it, and delete this tag if nobody needs it",
+    )
+
+
+def _contended(ref: Ref) -> BuildError:
+    return BuildError(f"{ref}: others write there all the time", hint="try again")

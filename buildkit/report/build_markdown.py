@@ -1,0 +1,50 @@
+"""The report of a build as Markdown, for a job's summary and other pages."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+
+from buildkit.report.build_report import Report, render_last_line
+from buildkit.report.text import clean, say_bytes, say_seconds
+
+_MARKS = re.compile(r"([\\`*_\[\]|~])")
+
+
+def render_markdown(report: Report) -> str:
+    """A heading, how it ended, and tables: what was built and why, what was pushed, seconds by phase."""
+    built = [
+        (escape(x.name), say_bytes(x.size), say_seconds(x.seconds), escape(x.why))
+        for x in report.layers
+        if x.source == "built"
+    ]
+    pushed = [(_code(ref), _code(digest)) for ref, digest in report.pushed_as.items()]
+    phases = [(escape(name), say_seconds(spent.seconds)) for name, spent in sorted(report.phases.items())]
+    ended = render_last_line(report).partition("\n")[0].partition(": ")[2]
+    blocks = [
+        f"### {escape(report.stage)}\n\n{escape(ended)}\n",
+        _table(("built", "size:", "seconds:", "why"), built),
+        _table(("pushed", "digest"), pushed),
+        _table(("phase", "seconds:"), phases),
+    ]
+    return "\n".join(filter(None, blocks)) + "\n"
+
+
+def escape(text: str) -> str:
+    """Foreign text that shows as it is, in one line: no mark-up, no HTML, no end of a table's cell."""
+    return _MARKS.sub(r"\\\1", html.escape(" ".join(clean(text).split()), quote=False))
+
+
+def _code(text: str) -> str:
+    return f"<code>{escape(text)}</code>"  # back-ticks would show the marks that escape
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table, or nothing for no rows; columns whose name ends in a colon lie right."""
+    lines = [f"| {' | '.join(row)} |\n" for row in rows]
+    if not lines:
+        return ""
+    names = " | ".join(column.rstrip(":") for column in columns)
+    marks = "|".join("---:" if column.endswith(":") else "---" for column in columns)
+    return f"| {names} |\n|{marks}|\n" + "".join(lines)

@@ -1,0 +1,110 @@
+"""The report of a build: a value, its JSON (``--json``), and the short table at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from buildkit.report.table import print_table
+from buildkit.report.text import flat, say_bytes, say_seconds
+from buildkit.tools.usage import Spent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerLine:
+    """One layer of a finished build; ``seconds`` and ``why`` speak of layers that were built."""
+
+    name: str
+    kind: str
+    key: str
+    diff_id: str
+    digest: str
+    size: int
+    source: str
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a build did. ``digest`` is that of the manifest in local storage; bytes are explained in docs/report.md."""
+
+    stage: str
+    image: str
+    digest: str
+    seconds: float
+    phases: Mapping[str, Spent]
+    layers: tuple[LayerLine, ...]
+    fetched: int
+    built: int
+    imported: int
+    pushed: int = 0
+    pushed_as: Mapping[str, str] = field(default_factory=dict)
+    delivered: bool = True
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable form, as docs/report.md describes it."""
+        return {
+            "stage": self.stage,
+            "image": self.image,
+            "digest": self.digest,
+            "seconds": round(self.seconds, 3),
+            "phases": {name: round(spent.seconds, 3) for name, spent in sorted(self.phases.items())},
+            "timings": {name: spent.as_json() for name, spent in sorted(self.phases.items())},
+            "layers": [
+                {
+                    "name": layer.name,
+                    "kind": layer.kind,
+                    "key": layer.key,
+                    "diff_id": layer.diff_id,
+                    "digest": layer.digest,
+                    "size": layer.size,
+                    "source": layer.source,
+                    "seconds": round(layer.seconds, 3),
+                    "why": layer.why,
+                }
+                for layer in self.layers
+            ],
+            "bytes": {"fetched": self.fetched, "built": self.built, "imported": self.imported, "pushed": self.pushed},
+            "pushed": [{"ref": ref, "digest": digest} for ref, digest in self.pushed_as.items()],
+        }
+
+
+def print_report(report: Report, out: TextIO) -> None:
+    """The short table: what was built and why, what was reused; one line where nothing was built."""
+    built = [layer for layer in report.layers if layer.source == "built"]
+    if built:
+        rows = [(x.name, say_bytes(x.size), say_seconds(x.seconds), x.why) for x in built]
+        print_table(f"{report.stage}: built", ("layer", "size", "seconds", "why"), rows, out)
+    print(render_last_line(report), file=out, flush=True)
+
+
+def print_timings(report: Report, out: TextIO) -> None:
+    """A table of phases, the longest first."""
+    ordered = sorted(report.phases.items(), key=lambda item: -item[1].seconds)
+    rows = [
+        (name, say_seconds(x.seconds), say_seconds(x.usage.cpu), say_bytes(x.usage.read), say_bytes(x.usage.written))
+        for name, x in ordered
+    ]
+    print_table(f"{report.stage}: timings", ("phase", "seconds", "cpu", "read", "written"), rows, out)
+
+
+def render_last_line(report: Report) -> str:
+    """The line that says how it ended."""
+    built = sum(layer.source == "built" for layer in report.layers)
+    reused = [layer for layer in report.layers if layer.source != "built"]
+    what = f"{built} built, " if built else ("nothing to build, " if report.imported else "nothing changed, ")
+    parts = [
+        f"{report.stage}: {what}{len(reused)} reused ({say_bytes(sum(x.size for x in reused))})",
+        f"{say_bytes(report.fetched)} fetched" if report.fetched else "",
+        f"{say_bytes(report.imported)} imported" if report.imported else "nothing imported" * report.delivered,
+        f"{say_bytes(report.pushed)} pushed" if report.pushed else "nothing pushed" * bool(report.pushed_as),
+        say_seconds(report.seconds),
+    ]
+    lines = [", ".join(filter(None, parts))]
+    if report.delivered or not report.pushed_as:
+        where = report.image if report.delivered else f"not imported as {report.image}"
+        lines += [where, report.digest]
+    lines += [f"pushed {ref}@{digest}" for ref, digest in report.pushed_as.items()]
+    return "\n".join(map(flat, lines))

@@ -1,0 +1,119 @@
+"""What came of building a stage's layers twice: a value, its JSON (``--json``), and what is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TextIO
+
+from buildkit.layers.tar.compare import Comparison
+from buildkit.oci.blob import Blob
+from buildkit.report.table import print_table
+from buildkit.report.text import clean, say_bytes, say_seconds
+
+
+class Verdict(StrEnum):
+    """What is said of a layer."""
+
+    AGREES = "agrees"
+    DIFFERS = "differs"
+    PINNED = "pinned"  # a registry's: its digest is in the stage file, nothing is made
+    UNCLAIMED = "not claimed"  # a command wrote it
+    BORROWED = "borrowed"  # as it was asked for
+
+
+_WHY = {
+    Verdict.PINNED: "the stage file names its digest, nothing is made here",
+    Verdict.UNCLAIMED: "a command wrote it (-- --steps compares that, too)",
+    Verdict.BORROWED: "taken as it is (--no-root)",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Twice:
+    """One layer: ``first`` is the cache's, ``second`` was built again (None where that was not done)."""
+
+    name: str
+    kind: str
+    key: str
+    verdict: Verdict
+    first: Blob
+    second: Blob | None = None
+    comparison: Comparison = field(default_factory=Comparison)
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable form, as docs/cache.md describes it."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "key": self.key,
+            "verdict": self.verdict,
+            "first": _digests(self.first),
+            "second": _digests(self.second) if self.second else None,
+            **self.comparison.as_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """What came of a stage; ``varied`` is what was another the second time, by name."""
+
+    stage: str
+    layers: tuple[Twice, ...]
+    varied: Mapping[str, str]
+    seconds: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether no layer differs."""
+        return not self.having(Verdict.DIFFERS)
+
+    def having(self, verdict: Verdict) -> tuple[Twice, ...]:
+        """Layers of which this is said."""
+        return tuple(layer for layer in self.layers if layer.verdict is verdict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable form, as docs/cache.md describes it."""
+        return {
+            "stage": self.stage,
+            "agrees": self.agrees,
+            "seconds": round(self.seconds, 3),
+            "varied": dict(self.varied),
+            "layers": [layer.as_json() for layer in self.layers],
+        }
+
+
+def print_agreement(agreement: Agreement, out: TextIO) -> None:
+    """A table of the layers, what differs in them, and how it ended."""
+
+    rows = [(x.name, say_bytes(x.first.size), _say_diff_ids(x), x.verdict) for x in agreement.layers]
+    print_table(f"{agreement.stage}: built twice", ("layer", "size", "diff_id", "verdict"), rows, out)
+    lines = [
+        f"{layer.name}: {line}" for layer in agreement.layers for line in str(layer.comparison).splitlines()
+    ] + list(_last_lines(agreement))
+    print("\n".join(clean(line) for line in lines), file=out, flush=True)
+
+
+def _say_diff_ids(layer: Twice) -> str:
+    ids = dict.fromkeys(blob.diff_id.short for blob in (layer.first, layer.second) if blob)
+    return " ≠ ".join(ids)
+
+
+def _last_lines(agreement: Agreement) -> Iterator[str]:
+    agree, differ = agreement.having(Verdict.AGREES), agreement.having(Verdict.DIFFERS)
+    size = say_bytes(sum(layer.first.size for layer in agree))
+    parts = [f"{_count(differ)} differ{'s' * (len(differ) == 1)}" if differ else ""]
+    parts.append(f"{_count(agree)} of {size} came out the same" if agree else "")
+    what = ", ".join(filter(None, parts)) or "no layer is made here"
+    yield f"{agreement.stage}: {what}, {say_seconds(agreement.seconds)}"
+    yield from (f"{verdict}: {why}" for verdict, why in _WHY.items() if agreement.having(verdict))
+    yield "the second time: " + ", ".join(f"{name} {value}" for name, value in agreement.varied.items())
+
+
+def _count(layers: tuple[Twice, ...]) -> str:
+    return f"{len(layers)} layer{'s' * (len(layers) != 1)}"
+
+
+def _digests(blob: Blob) -> dict[str, Any]:
+    return {"diff_id": str(blob.diff_id), "digest": str(blob.digest), "size": blob.size}

@@ -1,0 +1,1 @@
+"""Build a stage twice under different conditions and compare the layers."""

@@ -1,0 +1,134 @@
+"""Building a stage's layers again, in a process of its own: ``python -m buildkit.reproduce.worker``.
+
+Its arguments are the folder, the stage, how many layers are packed at once, and the umask (decimal). `build_again`
+starts it, and hears of it by lines of JSON on its standard output: events, or an error of ours. What was made stands
+in the ledger there. Another umask, and the steps in another order, are seen to here; the rest is the environment's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from buildkit import errors
+from buildkit.errors import BuildError, BuildkitError, LostError
+from buildkit.events import Event, Say, StepFailed, StepFinished, StepProgress, StepStarted
+from buildkit.plan.spec import Spec
+from buildkit.tasks.scheduler import Lane, run_tasks
+from buildkit.tools.interrupts import interruptible
+from buildkit.tools.process import Command, stream
+
+if TYPE_CHECKING:
+    from buildkit.build.planner import Planner
+
+_PATIENCE = 120.0  # seconds to remove containers in, when it is interrupted
+_DOWNLOADS = 8
+_EVENTS = {kind.__name__: kind for kind in (StepStarted, StepProgress, StepFinished, StepFailed)}
+
+
+# here
+
+
+def build_again(folder: Path, stage: str, env: Mapping[str, str], say: Say, *, jobs: int, umask: int) -> None:
+    """Build the stage's layers at ``folder`` in another process; notes and warnings are not repeated.
+
+    Raises what the build there raises, and ToolError where the process dies. When this is left it has ended.
+    """
+    argv = (sys.executable, "-P", "-m", "buildkit.reproduce.worker", str(folder), stage, str(jobs), str(umask))
+    command = Command(argv=argv, env=env, cwd=folder, what="building again", patience=_PATIENCE)
+    rest = b""
+    with closing(stream(command)) as chunks:
+        for chunk in chunks:
+            *lines, rest = (rest + chunk).split(b"\n")
+            for kind, value in map(json.loads, lines):
+                if kind not in _EVENTS:
+                    raise _error(kind, value)
+                say(_EVENTS[kind](**value))
+
+
+def _error(kind: str, value: Mapping[str, str]) -> BuildkitError:
+    found: type[BuildkitError] = getattr(errors, kind, BuildError)
+    error = found(f"building again: {value['message']}", hint=value["hint"])
+    error.output = value["output"]
+    return error
+
+
+def realise(planner: Planner, specs: Sequence[Spec], jobs: int, *, backwards: bool = False) -> None:
+    """Make the layers that the planner's cache lacks; ``backwards`` begins with the last. Raises as building does."""
+    try:
+        _realise(planner, specs, jobs, backwards=backwards)
+    except LostError:  # what was damaged is removed, and is had anew
+        _realise(planner, specs, jobs, backwards=backwards)
+
+
+def _realise(planner: Planner, specs: Sequence[Spec], jobs: int, *, backwards: bool) -> None:
+    from buildkit.build.containers import open_boxes
+    from buildkit.build.executor import Realiser
+
+    shop = planner.shop
+    shop.blobs.sweep()
+    with open_boxes(shop) as boxes:
+        realiser = Realiser(shop, boxes, planner.lookup, planner.composer)
+        realiser.want(specs)
+        tasks = dict(reversed(realiser.tasks.items())) if backwards else realiser.tasks
+        run_tasks(tasks, {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.BOX: 1}, shop.say, shop.stop, shop.meter)
+
+
+# there
+
+
+def main(arguments: list[str]) -> int:
+    """Build, and say on standard output how it went."""
+    folder, stage, jobs, umask = arguments
+    os.umask(int(umask))
+    stop = threading.Event()
+    tell = _teller(stop)
+
+    def say(event: Event) -> None:
+        if type(event).__name__ in _EVENTS:
+            tell(type(event).__name__, asdict(event))
+
+    try:
+        with interruptible():
+            _build(Path(folder), stage, int(jobs), say, stop)
+    except KeyboardInterrupt:
+        return 130
+    except BuildkitError as error:
+        tell(type(error).__name__, {"message": error.message, "hint": error.hint, "output": error.output})
+    return 0
+
+
+def _build(folder: Path, stage: str, jobs: int, say: Say, stop: threading.Event) -> None:
+    from buildkit.build.planner import open_planner
+
+    with open_planner(folder, say, jobs) as planner:
+        planner.shop.stop = stop
+        realise(planner, planner.composer.compose(stage).specs, jobs, backwards=True)
+
+
+def _teller(gone: threading.Event) -> Callable[[str, Any], None]:
+    """What writes a line; once nobody reads them any more, ``gone`` is set."""
+    lock = threading.Lock()
+    out = sys.stdout.buffer
+
+    def tell(kind: str, value: Any) -> None:  # noqa: ANN401 - a JSON value
+        line = json.dumps([kind, value]).encode() + b"\n"
+        try:
+            with lock:
+                out.write(line)
+                out.flush()
+        except BrokenPipeError:
+            gone.set()
+
+    return tell
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

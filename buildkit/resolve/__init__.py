@@ -1,0 +1,1 @@
+"""Make and refresh lock files. The only part of buildkit that chooses versions."""

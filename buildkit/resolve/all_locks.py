@@ -1,0 +1,154 @@
+"""``nox -s lock``: every lock of a checkout, decided first and written together at the end.
+
+A lock that is not older than its input is left alone, so locking twice does nothing and needs no network. Whatever
+fails or is interrupted leaves all locks as they were.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
+from functools import cached_property
+
+from buildkit.build.fetch import Fetcher
+from buildkit.errors import DefinitionError, Interrupted, Problem
+from buildkit.events import Say
+from buildkit.resolve.apt import ResolveApt, find_stale_apt, lock_apt
+from buildkit.resolve.changes import describe_changes
+from buildkit.resolve.models import ModelLocker
+from buildkit.resolve.request import Change, Drafts, LockRequest, lock_of
+from buildkit.resolve.requirements import find_stale, lock_requirements, merge_groups
+from buildkit.resolve.wheels import find_stale_wheels, lock_wheels, make_choose
+from buildkit.tools.apt import resolve_apt
+from buildkit.tools.http import Patience, Session
+from buildkit.tools.index_settings import Sources, load_sources, pip_environment, uv_environment
+from buildkit.tools.indexes import Indexes, default_index
+from buildkit.tools.process import stop_all
+from buildkit.tools.resolver import Resolution, resolve
+
+
+def lock_all(
+    request: LockRequest, *, upgrade: bool, check: bool, say: Say, stop: threading.Event | None = None
+) -> tuple[Change, ...]:
+    """Make what is missing or stale, with ``upgrade`` everything anew; what changed, by file.
+
+    With ``check`` nothing is written and no network is used; what is returned would be made. Raises DefinitionError,
+    ToolError, FetchError or Interrupted (``stop``), and then no lock has changed.
+    """
+    outside = _Outside(request, stop or threading.Event())
+    if check:
+        return check_all(request, outside)
+    with closing(outside):
+        run_jobs(_jobs(request, outside, say, upgrade), outside.stop)
+    changes = tuple(
+        Change(file=file, details=describe_changes(outside.drafts.read_disk(file), outside.drafts.get(file)))
+        for file in outside.drafts.changed()
+    )
+    outside.drafts.write()
+    return changes
+
+
+class _Outside:
+    """The world as locking sees it, each part made when it is first wanted."""
+
+    def __init__(self, request: LockRequest, stop: threading.Event) -> None:
+        self.request = request
+        self.stop = stop
+        self.drafts = Drafts(request.root)
+        self.resolve_apt: ResolveApt = resolve_apt
+
+    def close(self) -> None:
+        if "indexes" in self.__dict__:
+            self.indexes.session.close()
+
+    @cached_property
+    def sources(self) -> Sources:
+        return load_sources(self.request.root, os.environ)
+
+    @cached_property
+    def patience(self) -> Patience:
+        return Patience(self.stop)
+
+    @cached_property
+    def indexes(self) -> Indexes:
+        return Indexes(self.sources, Session(self.sources, self.patience), self.request.target)
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        return Fetcher(self.indexes.session, self.indexes, self.patience)
+
+    @cached_property
+    def models(self) -> ModelLocker:
+        return ModelLocker(self.request, self.drafts, lambda: self.fetcher, lambda: self.indexes)
+
+
+def check_all(request: LockRequest, outside: _Outside) -> tuple[Change, ...]:
+    """Locks that are missing, stale or not in agreement, without network."""
+    drafts, problems = outside.drafts, list[Problem]()
+    for group in merge_groups(request.groups):
+        problems += find_stale(request, drafts, group)
+    locks = sorted({lock_of(file) for group in request.groups for file in group})
+    found = [find_stale_wheels(request, drafts, lock) for lock in locks if drafts.read(lock) is not None]
+    found += [find_stale_apt(wanted, drafts, request.target) for wanted in request.apt]
+    found += [outside.models.find_stale(file) for file in request.models]
+    problems += [problem for problem in found if problem]
+    unique = {str(problem): problem for problem in problems}
+    return tuple(Change(file=problem.file, details=(problem.what,)) for problem in unique.values())
+
+
+def _jobs(request: LockRequest, outside: _Outside, say: Say, upgrade: bool) -> list[Callable[[], None]]:
+    """Work that needs nothing of each other."""
+    drafts = outside.drafts
+
+    def python() -> None:
+        # what pip's settings say is told to uv, and the other way round: both count for downloads as well
+        sources = outside.sources
+        env = uv_environment(sources, default_index()) if request.locker == "uv" else pip_environment(sources)
+        lock_requirements(request, drafts, lambda asked: resolve(_within(asked, env)), say, upgrade=upgrade)
+        lock_wheels(request, drafts, make_choose(lambda: outside.indexes, request), say)
+
+    def debian() -> None:
+        lock_apt(request, drafts, outside.resolve_apt, say, upgrade=upgrade)
+
+    def models() -> None:
+        for file in request.models:
+            outside.models.lock(file, say, upgrade=upgrade)
+
+    return [
+        job for job, wanted in ((python, request.groups), (debian, request.apt), (models, request.models)) if wanted
+    ]
+
+
+def _within(asked: Resolution, env: Mapping[str, str]) -> Resolution:
+    return replace(asked, env={**env, **asked.env})
+
+
+def run_jobs(jobs: Sequence[Callable[[], None]], stop: threading.Event) -> None:
+    """All jobs at once; wrong definitions are reported together, any other failure as it is.
+
+    KeyboardInterrupt ends children and downloads, and becomes Interrupted.
+    """
+    with ThreadPoolExecutor(max(len(jobs), 1)) as pool:
+        try:
+            futures = [pool.submit(job) for job in jobs]
+            failures = [failure for future in futures if (failure := future.exception())]
+        except KeyboardInterrupt:
+            stop.set()
+            stop_all()
+            raise Interrupted("interrupted") from None
+    definitions = [failure for failure in failures if isinstance(failure, DefinitionError)]
+    others = [failure for failure in failures if not isinstance(failure, DefinitionError)]
+    if others:
+        raise others[0]
+    if len(definitions) == 1:
+        raise definitions[0]
+    if definitions:
+        raise DefinitionError.of([problem for error in definitions for problem in _problems(error)])
+
+
+def _problems(error: DefinitionError) -> tuple[Problem, ...]:
+    return error.problems or (Problem(file="requirements", what=error.message, hint=error.hint),)

@@ -1,0 +1,235 @@
+"""Models files to models locks: every file of every model with its hash and size."""
+
+from __future__ import annotations
+
+import email.parser
+import hashlib
+import posixpath
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from buildkit.digest import FileHash
+from buildkit.errors import BuildError, DefinitionError, FetchError, Problem
+from buildkit.events import Say, StepProgress
+from buildkit.layers.globs import compile_excludes
+from buildkit.locks.freshness import check_fresh, models_inputs
+from buildkit.locks.models_lock import (
+    ModelRequest,
+    ModelsLock,
+    models_lock_path,
+    parse_models,
+    parse_models_lock,
+    render_models_lock,
+    request_hash,
+    version_specifier,
+)
+from buildkit.locks.pins import Artifact, Model, ModelFile
+from buildkit.locks.requirements_txt import normalise_name
+from buildkit.resolve.request import Drafts, LockRequest
+from buildkit.resolve.steps import said
+from buildkit.resolve.wheels import size_of
+
+if TYPE_CHECKING:
+    from buildkit.build.fetch import Fetcher, Progress
+    from buildkit.tools.indexes import Indexes
+
+_CHUNK = 1 << 20
+
+
+class ModelLocker:
+    """Reads models where they come from. ``fetcher`` and ``indexes`` are made when the first is wanted."""
+
+    def __init__(
+        self, request: LockRequest, drafts: Drafts, fetcher: Callable[[], Fetcher], indexes: Callable[[], Indexes]
+    ) -> None:
+        self._request = request
+        self._drafts = drafts
+        self._fetcher = fetcher
+        self._indexes = indexes
+
+    def lock(self, file: str, say: Say, *, upgrade: bool) -> None:
+        """Decide the lock of a models file.
+
+        Models whose request did not change are kept, except with ``upgrade``; the user's own (``path:``) are always
+        read again. Raises DefinitionError with every model that is not what was asked for, or FetchError.
+        """
+        text = self._drafts.get(file)
+        requests = parse_models(text, file)
+        kept = {} if upgrade else self.read_old(file)
+        models, problems = [], list[Problem]()
+        for request in requests:
+            try:
+                models.append(kept.get(request_hash(request)) or self._lock_one(request, say))
+            except DefinitionError as error:
+                problems += [Problem(file=file, key=f"model {request.name}", what=error.message, hint=error.hint)]
+        if problems:
+            raise DefinitionError.of(problems)
+        hashes = tuple(request_hash(request) for request in requests)
+        lock = ModelsLock(inputs=models_inputs(text), models=tuple(models), requests=hashes)
+        self._drafts.decide(models_lock_path(file), render_models_lock(lock))
+
+    def find_stale(self, file: str) -> Problem | None:
+        """What is wrong with the lock of a models file, or None. Reads the user's own models, and no network."""
+        path = models_lock_path(file)
+        text, source = self._drafts.read(path), self._drafts.get(file)
+        if problem := check_fresh(path, text, models_inputs(source)):
+            return problem
+        try:
+            lock = parse_models_lock(text or "", path)
+            for request in parse_models(source, file):
+                own = next((model for model in lock.models if model.name == request.name), None)
+                if request.scheme == "path" and own != self._lock_path(request):
+                    return Problem(file=path, key=f"model {request.name}", what="the files are not those of the lock")
+        except DefinitionError as error:
+            return error.problems[0] if error.problems else Problem(file=path, what=error.message)
+        return None
+
+    def read_old(self, file: str) -> dict[FileHash, Model]:
+        """Locked models that need no second look, by what was asked for."""
+        path = models_lock_path(file)
+        try:
+            old = parse_models_lock(self._drafts.read(path) or "", path)
+        except DefinitionError:
+            return {}
+        pairs = zip(old.requests, old.models, strict=True)
+        return {key: model for key, model in pairs if not model.source.startswith("path:")}
+
+    def _lock_one(self, request: ModelRequest, say: Say) -> Model:
+        step = f"lock {request.name}"
+
+        def progress(done: int) -> None:
+            say(StepProgress(step=step, done=done))
+
+        with said(say, step, "lock"):
+            if request.scheme == "pypi":
+                return self._lock_wheel(request, progress)
+            if request.scheme == "https":
+                return self._lock_urls(request, progress)
+            return self._lock_path(request)
+
+    def _lock_wheel(self, request: ModelRequest, progress: Progress) -> Model:
+        indexes, project = self._indexes(), request.rest.partition("[")[0]
+        found = indexes.find_best(project, version_specifier(request.version))
+        if found is None or not found.file.endswith(".whl"):
+            raise DefinitionError(f"no index has a wheel of {project}{version_specifier(request.version)}")
+        size = size_of(found, indexes)
+        if found.sha256 is None and found.path is None:
+            raise FetchError(f"the index names no sha256 for {found.file}")
+        sha256 = found.sha256 or _hash_file(found.path or Path())[0]
+        wheel = Artifact(
+            name=normalise_name(project), version=found.version, file=found.file, sha256=sha256, size=size
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="buildkit-lock-") as folder:
+            path = Path(folder) / found.file
+            self._fetcher().fetch(wheel, path, progress=progress)
+            files, licence = read_wheel(path, request.files)
+        return Model(
+            name=request.name, version=found.version, source=request.source,
+            license=request.license or licence, files=files, wheel=wheel,
+        )  # fmt: skip
+
+    def _lock_urls(self, request: ModelRequest, progress: Progress) -> Model:
+        base = request.source.rstrip("/")
+        urls = {path: f"{base}/{path}" for path in request.files} or {_last(base): base}
+        files = []
+        for path, url in sorted(urls.items()):
+            sha256, size = self._fetcher().hash_url(url, progress=progress)
+            files.append(ModelFile(path=path, sha256=sha256, size=size, source=url))
+        return _plain(request, tuple(files))
+
+    def _lock_path(self, request: ModelRequest) -> Model:
+        folder = self._request.root / request.rest
+        if not folder.exists():
+            raise DefinitionError(f"{request.rest}: there is no such file or folder", hint="git lfs pull?")
+        names = dict(_below(folder))
+        matches = compile_excludes(request.files) if request.files else (lambda _path: True)
+        chosen = sorted(name for name in names if matches(name))
+        if not chosen:
+            raise DefinitionError(f"{request.rest} has no file that `files` names")
+        return _plain(request, tuple(self._own_file(name, names[name]) for name in chosen))
+
+    def _own_file(self, name: str, path: Path) -> ModelFile:
+        sha256, size = _hash_file(path)
+        source = path.relative_to(self._request.root).as_posix()
+        return ModelFile(path=name, sha256=sha256, size=size, source=source)
+
+
+def read_wheel(wheel: Path, patterns: tuple[str, ...]) -> tuple[tuple[ModelFile, ...], str]:
+    """The members of ``wheel`` that the patterns name, below their common folder, and the wheel's licence.
+
+    Raises DefinitionError where a pattern names none, BuildError where the wheel cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = sorted(name for name in archive.namelist() if not name.endswith("/"))
+            chosen = _choose(names, patterns, wheel.name)
+            common = posixpath.commonpath([posixpath.dirname(name) for name in chosen])
+            files = tuple(_member(archive, name, posixpath.relpath(name, common or ".")) for name in chosen)
+            return files, _licence(archive, names)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise BuildError(f"{wheel.name} cannot be read: {error}") from error
+
+
+def _choose(names: list[str], patterns: tuple[str, ...], wheel: str) -> list[str]:
+    chosen: set[str] = set()
+    for pattern in patterns:
+        matches = compile_excludes((pattern,))
+        found = {name for name in names if matches(name)}
+        if not found:
+            raise DefinitionError(f"{wheel} has no member `{pattern}`")
+        chosen |= found
+    return sorted(chosen)
+
+
+def _member(archive: zipfile.ZipFile, name: str, path: str) -> ModelFile:
+    with archive.open(name) as stream:
+        sha256, size = _hash_stream(stream)
+    return ModelFile(path=path, sha256=sha256, size=size, source=name)
+
+
+def _licence(archive: zipfile.ZipFile, names: list[str]) -> str:
+    """``License-Expression``, else a short ``License``, of the wheel's core metadata."""
+    metadata = next((name for name in names if name.endswith(".dist-info/METADATA")), "")
+    if not metadata:
+        return ""
+    fields = email.parser.Parser().parsestr(archive.read(metadata).decode("utf-8", "replace"), headersonly=True)
+    licence = fields.get("License-Expression") or fields.get("License") or ""
+    return licence if len(licence) <= 60 and "\n" not in licence else ""
+
+
+def _plain(request: ModelRequest, files: tuple[ModelFile, ...]) -> Model:
+    return Model(
+        name=request.name, version=request.version, source=request.source, license=request.license, files=files
+    )  # fmt: skip
+
+
+def _below(folder: Path) -> Iterator[tuple[str, Path]]:
+    if folder.is_file():
+        yield folder.name, folder
+        return
+    for path in folder.rglob("*"):
+        if path.is_file():
+            yield path.relative_to(folder).as_posix(), path
+
+
+def _last(url: str) -> str:
+    return posixpath.basename(url.partition("?")[0]) or "model"
+
+
+def _hash_file(path: Path) -> tuple[FileHash, int]:
+    try:
+        with path.open("rb") as stream:
+            return _hash_stream(stream)
+    except OSError as error:
+        raise BuildError(f"{path}: {error.strerror}") from error
+
+
+def _hash_stream(stream: IO[bytes]) -> tuple[FileHash, int]:
+    made, size = hashlib.sha256(), 0
+    while chunk := stream.read(_CHUNK):
+        made.update(chunk)
+        size += len(chunk)
+    return FileHash(made.hexdigest()), size

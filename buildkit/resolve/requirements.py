@@ -1,0 +1,162 @@
+"""Requirements inputs to locks: those that meet in one image are resolved together first, so that they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from buildkit.digest import FileHash
+from buildkit.errors import DefinitionError, Problem, ToolError
+from buildkit.events import Note, Say
+from buildkit.locks.freshness import check_fresh, render_header, requirements_inputs
+from buildkit.locks.pins import Pin
+from buildkit.locks.requirements_txt import applicable, check_agreement, parse_requirements
+from buildkit.resolve.request import Drafts, LockRequest, lock_of
+from buildkit.resolve.steps import said
+from buildkit.tools.resolver import Resolution
+
+Resolve = Callable[[Resolution], str]
+
+
+def lock_requirements(request: LockRequest, drafts: Drafts, resolve: Resolve, say: Say, *, upgrade: bool) -> None:
+    """Decide every requirements lock that is stale (with ``upgrade``, every one).
+
+    Raises DefinitionError where locks cannot agree, and what ``resolve`` raises.
+    """
+    decided: set[str] = set()
+    for group in merge_groups(request.groups):
+        todo = [file for file in group if drafts.read(file) is not None and file not in decided]
+        if not todo or not (upgrade or find_stale(request, drafts, group)):
+            continue
+        _lock_group(_Group(request, drafts, resolve, upgrade), tuple(group), frozenset(decided), say)
+        decided.update(todo)
+    for group in merge_groups(request.groups):
+        if problems := check_group(request, drafts, group):
+            raise DefinitionError.of(list(problems))
+
+
+def merge_groups(groups: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """The groups without repetition and without those that another one holds whole, larger ones first."""
+    unique = sorted({tuple(sorted(set(group))) for group in groups if group}, key=lambda group: (-len(group), group))
+    return tuple(group for group in unique if not any(set(group) < set(other) for other in unique))
+
+
+def find_stale(request: LockRequest, drafts: Drafts, group: Sequence[str]) -> tuple[Problem, ...]:
+    """What is wrong with the locks of a group: missing, older than their input, unreadable, or not in agreement."""
+    problems = [
+        problem
+        for file in group
+        if drafts.read(file) is not None
+        and (problem := check_fresh(lock_of(file), drafts.read(lock_of(file)), _inputs(request, drafts, file)))
+    ]
+    if problems:
+        return tuple(problems)
+    try:
+        return check_group(request, drafts, group)
+    except DefinitionError as error:
+        return error.problems
+
+
+def check_group(request: LockRequest, drafts: Drafts, group: Sequence[str]) -> tuple[Problem, ...]:
+    """Versions on which the locks of a group differ; raises DefinitionError for a lock that cannot be read."""
+    pins = {file: applicable(read_pins(drafts, lock_of(file)), request.target) for file in group}
+    return check_agreement(pins)
+
+
+def read_pins(drafts: Drafts, lock: str) -> tuple[Pin, ...]:
+    """Pins of a lock; raises DefinitionError."""
+    return parse_requirements(drafts.get(lock), lock, describe_local=drafts.describe_local)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What stays the same while a group is locked."""
+
+    request: LockRequest
+    drafts: Drafts
+    ask: Resolve
+    upgrade: bool
+    env: tuple[tuple[str, str], ...] = ()
+
+    def resolve(self, inputs: tuple[str, ...], **more: str) -> str:
+        """Text of the lock of ``inputs``."""
+        request = self.request
+        return self.ask(
+            Resolution(
+                root=request.root, inputs=inputs, python=request.target.minor, locker=request.locker,
+                env=dict(self.env), **more,
+            )
+        )  # fmt: skip
+
+    def resolve_together(self, inputs: tuple[str, ...], preferred: str, say: Say) -> str:
+        """All inputs at once, keeping ``preferred`` versions where that is possible."""
+        try:
+            return self.resolve(inputs, preferred=preferred)
+        except ToolError:
+            if not preferred:
+                raise
+        # uv cannot keep a version of which the first of several equal indexes lacks the fitting file
+        text = self.resolve(inputs)
+        say(Note(text=f"{', '.join(inputs)}: resolved anew, for the old versions could not be kept", warning=True))
+        return text
+
+    def resolve_part(self, file: str, together: str) -> str:
+        """One of the files that were resolved together, at exactly those versions."""
+        pins = parse_requirements(together, "the common lock", describe_local=self.drafts.describe_local)
+        limits = "".join(_line(replace(pin, hashes=())) for pin in pins if not pin.path)
+        if self.request.locker == "uv":
+            warm = replace(self, env=(("UV_OFFLINE", "1"),))  # all was just asked for: once more takes seconds
+            with suppress(ToolError):
+                return warm.resolve((file,), constraints=limits)
+        return self.resolve((file,), constraints=limits)
+
+
+def _lock_group(group: _Group, files: tuple[str, ...], decided: frozenset[str], say: Say) -> None:
+    drafts = group.drafts
+    todo = tuple(file for file in files if file not in decided and drafts.read(file) is not None)
+    inputs = tuple(file for file in files if drafts.read(file) is not None)
+    fixed = [lock_of(file) for file in sorted(decided)]  # of other groups too: a third may hold both
+    kept = [] if group.upgrade else [lock_of(file) for file in todo]
+    preferred = _preferences(drafts, (*fixed, *kept))
+    if len(files) > 1:
+        with said(say, f"lock {' + '.join(_short(file) for file in files)}", "lock"):
+            preferred = group.resolve_together(inputs, preferred, say)
+    for file in todo:
+        with said(say, f"lock {_short(file)}", "lock"):
+            text = (
+                group.resolve_part(file, preferred)
+                if len(files) > 1
+                else group.resolve_together((file,), preferred, say)
+            )
+        header = render_header(_inputs(group.request, drafts, file))
+        drafts.decide(lock_of(file), f"{header}# Made by `nox -s lock`.\n{text}")
+
+
+def _preferences(drafts: Drafts, locks: Sequence[str]) -> str:
+    """What the resolver should keep: every pin once, the first lock's word first; broken locks have no say."""
+    lines: dict[tuple[str, str], str] = {}
+    names: dict[str, str] = {}
+    for lock in locks:
+        try:
+            pins = read_pins(drafts, lock)
+        except DefinitionError:
+            continue
+        for pin in pins:
+            if not pin.path and names.setdefault(pin.name, lock) == lock:
+                lines[pin.name, pin.marker] = _line(pin)
+    return "".join(lines.values())
+
+
+def _line(pin: Pin) -> str:
+    marker = f" ; {pin.marker}" if pin.marker else ""
+    hashes = "".join(f" \\\n    --hash={item}" for item in pin.hashes)
+    return f"{pin.name}=={pin.version}{marker}{hashes}\n"
+
+
+def _inputs(request: LockRequest, drafts: Drafts, file: str) -> FileHash:
+    return requirements_inputs(file, drafts.read, request.target, locker=request.locker)
+
+
+def _short(file: str) -> str:
+    return file.rpartition("/")[2].rpartition(".")[0]

@@ -1,0 +1,126 @@
+"""Requirements locks to wheels locks: for the target, which file of every pin the image gets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from buildkit.digest import FileHash
+from buildkit.errors import DefinitionError, FetchError, Problem
+from buildkit.events import Say
+from buildkit.locks.freshness import check_fresh, wheels_inputs
+from buildkit.locks.pins import Artifact, Pin
+from buildkit.locks.requirements_txt import applicable
+from buildkit.locks.wheels_lock import make_wheels_lock, parse_wheels_lock, render_wheels_lock, wheels_lock_path
+from buildkit.resolve.request import Drafts, LockRequest, lock_of
+from buildkit.resolve.requirements import read_pins
+from buildkit.resolve.steps import said
+
+if TYPE_CHECKING:
+    from buildkit.tools.indexes import Candidate, Indexes
+
+_AT_ONCE = 8  # index pages asked for at the same time: waiting, not computing
+
+Choose = Callable[[Pin], Artifact | Problem]
+
+
+def lock_wheels(request: LockRequest, drafts: Drafts, choose: Choose, say: Say) -> None:
+    """Decide every wheels lock that is older than its requirements lock.
+
+    Raises DefinitionError with every pin for which no file fits, and FetchError.
+    """
+    locks = sorted({lock_of(file) for group in request.groups for file in group})
+    stale = [lock for lock in locks if find_stale_wheels(request, drafts, lock)]
+    if not stale:
+        return
+    pins = {lock: applicable(read_pins(drafts, lock), request.target) for lock in stale}
+    known = _known(request, drafts, stale)
+    unique = {(pin.name, pin.version, pin.path): pin for found in pins.values() for pin in found}
+    with said(say, f"choose {len(unique)} files", "lock"), ThreadPoolExecutor(_AT_ONCE) as pool:
+        answers = list(pool.map(lambda pin: _kept(pin, known) or choose(pin), unique.values()))
+    chosen = dict(zip(unique, answers, strict=True))
+    problems = [answer for answer in answers if isinstance(answer, Problem)]
+    if problems:
+        raise DefinitionError.of(problems)
+    for lock, found in pins.items():
+        artifacts = tuple(a for pin in found if isinstance(a := chosen[pin.name, pin.version, pin.path], Artifact))
+        made = make_wheels_lock(wheels_inputs(drafts.get(lock), request.target), request.target, artifacts)
+        drafts.decide(wheels_lock_path(lock), render_wheels_lock(made))
+
+
+def find_stale_wheels(request: LockRequest, drafts: Drafts, lock: str) -> Problem | None:
+    """What is wrong with the wheels lock of the requirements ``lock``, or None."""
+    path = wheels_lock_path(lock)
+    text = drafts.read(path)
+    if problem := check_fresh(path, text, wheels_inputs(drafts.get(lock), request.target)):
+        return problem
+    try:
+        parse_wheels_lock(text or "", path)
+    except DefinitionError as error:
+        return error.problems[0]
+    return None
+
+
+def make_choose(indexes: Callable[[], Indexes], request: LockRequest) -> Choose:
+    """A function that asks the indexes which file of a pin fits the target, and its size."""
+    lock = threading.Lock()
+
+    def choose(pin: Pin) -> Artifact | Problem:
+        if pin.path:
+            return Artifact(name=pin.name, version=pin.version, path=pin.path)
+        with lock:
+            found = indexes()
+        best = found.find_best(pin.name, f"=={pin.version}", pin.hashes)
+        if best is None:
+            return _unfit(pin, found, request)
+        sha256 = best.sha256 or (pin.hashes[0] if len(pin.hashes) == 1 else None)
+        if sha256 is None:
+            raise FetchError(f"{pin.name}=={pin.version}: the index names no sha256 for {best.file}")
+        return Artifact(name=pin.name, version=pin.version, file=best.file, sha256=sha256, size=size_of(best, found))
+
+    return choose
+
+
+def size_of(candidate: Candidate, indexes: Indexes) -> int:
+    """Bytes of the candidate's file; raises FetchError where its server does not say."""
+    if candidate.path is not None:
+        return candidate.path.stat().st_size
+    size = indexes.session.find_size(candidate.url)
+    if size is None:
+        raise FetchError(f"the server does not say how large {candidate.file} is")
+    return size
+
+
+def _unfit(pin: Pin, indexes: Indexes, request: LockRequest) -> Problem:
+    target = request.target
+    fits = f"Python {target.minor}, glibc {target.glibc}, {target.arch}"
+    tags = indexes.find_wheel_tags(pin)
+    if not tags:
+        what = f"{pin.name}=={pin.version}: no index and no find-links has a file with one of its hashes"
+        return Problem(file=f"{pin.file}:{pin.line}", what=what, hint="check the index settings of pip and uv")
+    what = f"{pin.name}=={pin.version}: no wheel fits {fits}, and there is no sdist"
+    shown = ", ".join(tags[:6]) + (f" and {len(tags) - 6} more" if len(tags) > 6 else "")
+    return Problem(file=f"{pin.file}:{pin.line}", what=what, hint=f"there are wheels for {shown}")
+
+
+def _known(request: LockRequest, drafts: Drafts, locks: list[str]) -> Mapping[tuple[str, str], Artifact]:
+    """Wheels that were chosen before for the same target: they need not be asked for again."""
+    known: dict[tuple[str, str], Artifact] = {}
+    target = request.target
+    for lock in locks:
+        path = wheels_lock_path(lock)
+        try:
+            old = parse_wheels_lock(drafts.read(path) or "", path)
+        except DefinitionError:
+            continue
+        if (old.python, old.glibc, old.arch) == (target.python, target.glibc, target.arch):
+            known.update({(artifact.name, artifact.version): artifact for artifact in old.artifacts})
+    return known
+
+
+def _kept(pin: Pin, known: Mapping[tuple[str, str], Artifact]) -> Artifact | None:
+    artifact = known.get((pin.name, pin.version))
+    hashes: tuple[FileHash, ...] = pin.hashes
+    return artifact if artifact and artifact.is_wheel and artifact.sha256 in hashes else None

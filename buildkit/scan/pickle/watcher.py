@@ -1,0 +1,173 @@
+"""Hold what a pickle does against the lists, and say each thing once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from buildkit.findings import Rule, Severity
+from buildkit.scan.context import Job
+from buildkit.scan.pickle import rules
+from buildkit.scan.pickle.calls import CHECKED, argument_trouble, loaded, outcome
+from buildkit.scan.pickle.joblib import follow_array
+from buildkit.scan.pickle.legacy import Storages
+from buildkit.scan.pickle.lists import Standing, stand
+from buildkit.scan.pickle.machine import Machine
+from buildkit.scan.pickle.nested import Constants
+from buildkit.scan.pickle.python2_names import modern
+from buildkit.scan.pickle.values import UNKNOWN, Blob, Global, Items, Made, Text, Value, find_globals, show
+from buildkit.scan.source import Source
+
+MOST = 1000  # findings of a kind in one stream; more say nothing new
+
+
+@dataclass(slots=True)
+class Use:
+    """What happens to one global in the stream."""
+
+    offset: int
+    standing: Standing
+    how: str = "imports"
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Judge:
+    """The watcher of one stream of ``source``; call ``report`` when the stream has ended, however it did."""
+
+    job: Job
+    source: Source
+    uses: dict[tuple[str, str], Use] = field(default_factory=dict)
+    others: dict[tuple[str, str], tuple[Rule, str, int, Severity | None]] = field(default_factory=dict)
+    storages: Storages = field(default_factory=Storages)
+    held: dict[int | str, int] = field(default_factory=dict)
+    crowded: bool = False
+
+    def standing(self, one: Global) -> Standing:
+        """How a global stands on the lists, under its name of today."""
+        return stand(*modern(one.module, one.name), self.job.allowed)
+
+    def note(self, rule: Rule, what: str, offset: int, severity: Severity | None = None) -> None:
+        """Keep a finding that is not about one global's standing."""
+        if len(self.others) < MOST:
+            self.others.setdefault((rule.id, what), (rule, what, offset, severity))
+        else:
+            self.crowded = True
+
+    def imported(self, one: Global) -> None:
+        """As Watcher."""
+        key = modern(one.module, one.name)
+        if key in self.uses:
+            return
+        standing = self.standing(one)
+        if standing is not Standing.ALLOWED:
+            if len(self.uses) < MOST:
+                self.uses[key] = Use(one.offset, standing)
+            else:
+                self.crowded = True
+
+    def unresolved(self, module: Value, name: Value, offset: int) -> None:
+        """As Watcher."""
+        self.note(rules.UNRESOLVED, f"imports {show(name)} from {show(module)}: names that are no constants", offset)
+
+    def extension(self, code: int, offset: int) -> None:
+        """As Watcher."""
+        self.note(rules.EXTENSION, f"imports number {code} of the extension registry", offset)
+
+    def use(self, one: Global, how: str, detail: str) -> None:
+        """Keep that a global is called, or given to what is."""
+        self.imported(one)
+        known = self.uses.get(modern(one.module, one.name))
+        if known and (known.how != "calls" or how == "calls"):
+            known.how, known.detail = how, known.detail if known.how == how else detail
+
+    def hand(self, given: Value, where: str, offset: int) -> None:
+        """Keep which globals are given to something that may call them."""
+        for one in find_globals(given):
+            self.use(one, "hands over", f"{one.path} {where}")
+            if modern(one.module, one.name) in CHECKED and self.standing(one) is Standing.ALLOWED:
+                self.note(
+                    rules.ODD_ARGUMENTS, f"hands over {one.path} {where}: its arguments cannot be checked", offset
+                )
+
+    def called(self, callee: Value, args: Value, offset: int) -> Value:
+        """As Watcher."""
+        if isinstance(callee, Global):
+            self.use(callee, "calls", f"{callee.path}{show(args)}")
+            if self.standing(callee) is Standing.ALLOWED:
+                trouble = argument_trouble(callee, args, self.job, self.source)
+                self.held.pop(loaded(callee, args), 0)
+                if trouble:
+                    self.note(rules.ODD_ARGUMENTS, f"calls {callee.path}{show(args)}: {trouble}", offset)
+        else:
+            self.note(rules.COMPUTED_CALL, f"calls {show(callee)} with {show(args)}", offset)
+        self.hand(args, f"to {show(callee)}", offset)
+        return outcome(callee, args)
+
+    def built(self, machine: Machine, target: Value, state: Value, offset: int) -> None:
+        """As Watcher."""
+        self.hand(state, "as state", offset)
+        if isinstance(target, Made):
+            target.state = state
+            special = [key for key in attributes(state) if key.startswith("__") and key.endswith("__")]
+            if set(special) - {"__dict__"}:
+                self.note(rules.SPECIAL_STATE, f"sets {', '.join(special[:4])} of {show(target)}", offset)
+            follow_array(machine, self.job, self.source, target)
+        elif isinstance(target, Global):
+            self.note(rules.ALTERS, f"sets state of {target.path} itself", offset)
+            self.use(target, "hands over", f"{target.path} to a change of its state")
+
+    def filled(self, target: Value, values: list[Value], offset: int) -> None:
+        """As Watcher."""
+        for value in values:
+            if isinstance(value, Global):
+                self.hand(value, "to a container", offset)
+        if isinstance(target, Global):
+            self.note(rules.ALTERS, f"puts entries into {target.path} itself", offset)
+
+    def persistent(self, key: Value, offset: int) -> Value:
+        """As Watcher: PyTorch's legacy format has the classes of layers as ids, too."""
+        if isinstance(key, tuple) and len(key) > 1 and key[0] == "module":
+            return key[1]
+        if not self.storages.take(key):
+            self.note(rules.ODD_ID, f"the persistent id {show(key)} is not PyTorch's", offset)
+        return UNKNOWN
+
+    def constant(self, value: Blob | Text | str, offset: int) -> None:
+        """As Watcher."""
+        kind = Constants(self.job, self.source).look(value, offset)
+        if kind == "a pickle" and len(self.held) < MOST:
+            self.held[value if isinstance(value, str) else value.start] = offset
+
+    def report(self) -> None:
+        """Tell the job what was found."""
+        for (module, name), use in self.uses.items():
+            rule, severity = weigh(use)
+            seen = f"{module}.{name}" if name else module
+            what = f"{use.how} {use.detail or seen}"
+            if use.how != "imports" and seen not in use.detail:
+                what += f" (today {seen})"
+            self.job.find(rule, what, offset=use.offset, severity=severity)
+        for rule, what, offset, severity in self.others.values():
+            self.job.find(rule, what, offset=offset, severity=severity)
+        for offset in self.held.values():
+            self.job.find(rules.NESTED, "a constant is a pickle", offset=offset)
+        if self.crowded:
+            self.job.gap(f"more than {MOST} findings are in one pickle")
+
+
+def weigh(use: Use) -> tuple[Rule, Severity | None]:
+    """Rule and severity for what happens to a global that is not allowed."""
+    if use.standing is Standing.CRITICAL and use.how != "imports":
+        return rules.RUNS_CODE, None
+    if use.standing.denied:
+        return rules.DANGEROUS, None
+    return rules.UNKNOWN_GLOBAL, Severity.HIGH if use.how == "calls" else None
+
+
+def attributes(state: Value) -> list[str]:
+    """The attributes that a state sets, as far as they are known: of a dict, or of a pair of dict and slots."""
+    found: list[str] = []
+    for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
+        if isinstance(part, Items) and part.kind == "dict":
+            found += [key for key in part.kept[::2] if isinstance(key, str)]
+    return found

@@ -1,0 +1,1 @@
+"""The local cache: blobs, the ledger, and the stat index."""

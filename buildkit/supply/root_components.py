@@ -1,0 +1,119 @@
+"""What a root holds: as its layers say where they are here, else as far as locks know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from buildkit.digest import Key
+from buildkit.layers.globs import compile_excludes
+from buildkit.layers.root.dpkg import STATUS_FOLDER
+from buildkit.layers.root.installed import Deb, Inside
+from buildkit.locks.pins import AptPin
+from buildkit.oci.blob import Blob, Made
+from buildkit.plan.roots import find_apt_pins
+from buildkit.plan.spec import MakeRoot, PullImage, RunStep, Spec
+from buildkit.supply.components import Licence, Part, PartKind, Place
+from buildkit.supply.licences import licence_of_copyright, licence_of_metadata, parse_metadata
+from buildkit.supply.purl import image_purl, pypi_purl, render_purl
+
+ROOT_NOT_READ = "the root's layers are not at hand: build the stage here"
+
+
+def root_parts(chain: Sequence[Spec], arch: str, made: Mapping[Key, Made], inside: Inside | None) -> Iterator[Part]:
+    """The parts of a root, lowest layer first; ``inside`` is what was read of all its layers."""
+    yield from _images(chain, arch, made)
+    if inside is None or not inside.debs:  # not here, or a root that keeps no records
+        for spec in chain:
+            for pin, suite in _locked(spec):
+                deb = Deb(name=pin.name, version=pin.version, arch="")
+                missing = Licence(missing=ROOT_NOT_READ if inside is None else "the root keeps no records of packages")
+                yield _deb(deb, spec, _lowest(spec, made), missing, ("debian", suite))
+    if inside is None:
+        return
+    layers = [(spec, blob) for spec in chain for blob in made[spec.key].blobs]
+    yield from _debs(chain, layers, inside)
+    for path, (text, depth) in inside.python.items():
+        metadata = parse_metadata(text)
+        name, version = str(metadata.get("Name", "")), str(metadata.get("Version", ""))
+        if name and version:
+            spec, blob = layers[depth]
+            yield Part(
+                kind=PartKind.WHEEL,
+                ref=pypi_purl(name, version),
+                name=name,
+                version=version,
+                places=(Place(layer=spec.name, blob=blob),),
+                purl=pypi_purl(name, version),
+                licence=licence_of_metadata(metadata),
+                notes=(("found", path),),
+            )
+
+
+def _images(chain: Sequence[Spec], arch: str, made: Mapping[Key, Made]) -> Iterator[Part]:
+    for spec in chain:
+        if isinstance(spec.work, PullImage):
+            name, _, digest = spec.work.ref.partition("@")
+            yield Part(
+                kind=PartKind.IMAGE,
+                ref=f"image:{spec.work.ref}",
+                name=name,
+                version=digest,
+                places=(Place(layer=spec.name, blob=_lowest(spec, made)),),
+                purl=image_purl(spec.work.ref, arch),
+                licence=Licence(missing="an image of a registry"),
+            )
+
+
+def _debs(chain: Sequence[Spec], layers: Sequence[tuple[Spec, Blob]], inside: Inside) -> Iterator[Part]:
+    release = inside.release
+    suites = [suite for spec in chain for _, suite in _locked(spec)]
+    system = release.get("ID", "debian")
+    suite = release.get("VERSION_CODENAME") or (suites[0] if suites else "") or release.get("VERSION_ID", "")
+    siblings: dict[str, list[str]] = {}
+    for deb in inside.debs:
+        siblings.setdefault(deb.source or deb.name, []).append(deb.name)
+    for deb, depth in inside.debs.items():
+        # policy 12.5: a package's own file, or that of another one of the same source, which a link may stand for
+        names = (deb.name, *siblings[deb.source or deb.name])
+        text = next(filter(None, map(inside.copyright, names)), None)
+        licence = licence_of_copyright(text) if text is not None else Licence(missing="the root has no copyright file")
+        spec, blob = layers[depth]
+        yield _deb(deb, spec, blob, licence, (system, suite))
+
+
+def _deb(deb: Deb, spec: Spec, blob: Blob | None, licence: Licence, system: tuple[str, str]) -> Part:
+    upstream = deb.source + (f"@{deb.source_version}" if deb.source_version else "")
+    vendor, suite = system
+    purl = render_purl(
+        "deb", deb.name, deb.version, namespace=vendor, arch=deb.arch, distro=suite, upstream=upstream
+    )  # fmt: skip
+    notes = (("arch", deb.arch), ("source", deb.source), ("source-version", deb.source_version))
+    return Part(
+        kind=PartKind.DEBIAN,
+        ref=purl,
+        name=deb.name,
+        version=deb.version,
+        places=(Place(layer=spec.name, blob=blob),),
+        purl=purl,
+        licence=licence,
+        notes=tuple((name, value) for name, value in notes if value),
+    )
+
+
+def _locked(spec: Spec) -> Iterator[tuple[AptPin, str]]:
+    """What the lock of a layer says will be recorded there, and the suite it is of."""
+    work = spec.work
+    if isinstance(work, MakeRoot):
+        excluded = compile_excludes(work.debian.exclude)  # a root without dpkg has one record a package
+        recorded = [pin for pin in work.pins if not excluded(f"{STATUS_FOLDER}{pin.name}")]
+        yield from ((pin, work.debian.suite) for pin in recorded or work.pins)
+    elif isinstance(work, RunStep):
+        suite = next((s.work.debian.suite for s in work.chain if isinstance(s.work, MakeRoot)), "")
+        for said in find_apt_pins(work.run.command) or ():
+            name, _, version = said.partition("=")
+            yield AptPin(name=name, version=version), suite
+
+
+def _lowest(spec: Spec, made: Mapping[Key, Made]) -> Blob | None:
+    blobs = made[spec.key].blobs if spec.key in made else ()
+    return blobs[0] if blobs else None

@@ -1,0 +1,1 @@
+"""Run tasks concurrently and measure what they cost."""

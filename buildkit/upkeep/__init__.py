@@ -1,1 +1,0 @@
-"""What looks after the cache: listing, clearing away, verifying."""

@@ -1,0 +1,46 @@
+"""A root that cannot be stored: what makes it is ended then and there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from buildkit.build.containers import Boxes
+from buildkit.errors import BuildError
+from buildkit.store.blobs import Blobs
+
+
+def test_what_makes_a_root_is_ended_with_the_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when the interpreter ends: a thread that reads its last words would be cut off, and Python abort."""
+    seen: list[str] = []
+    kept: list[Iterator[bytes]] = []
+
+    def make(_spec: object) -> Iterator[bytes]:
+        try:
+            yield b"a"
+            yield b"b"
+        finally:
+            seen.append("ended")
+
+    def pack(chunks: Iterator[bytes], *_: object) -> None:
+        kept.append(chunks)  # as a traceback keeps it
+        next(chunks)
+        raise BuildError("the disk is full")
+
+    monkeypatch.setattr("buildkit.tools.mmdebstrap.stream_root", make)
+    monkeypatch.setattr("buildkit.layers.root.pack.pack_root", pack)
+    project = SimpleNamespace(compression="zstd", target=SimpleNamespace(deb_arch="amd64"), bytecode=False)
+    shop: Any = SimpleNamespace(project=project, blobs=Blobs(tmp_path))
+    debian = SimpleNamespace(
+        suite="trixie", variant="extract", components=("main",), exclude=(), users=(), drop_setuid=False
+    )
+    work: Any = SimpleNamespace(debian=debian, pins=())
+    with ExitStack() as stack, pytest.raises(BuildError, match="full"):
+        Boxes(shop, stack).make_root(work, lambda _done: None)
+    assert seen == ["ended"]
+    assert list((tmp_path / "tmp").iterdir()) == []

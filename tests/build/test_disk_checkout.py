@@ -1,0 +1,396 @@
+"""A checkout on disk: what is stale is said, what belongs is hashed, models of one's own are looked at."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from buildkit.build.disk_checkout import DiskCheckout
+from buildkit.declare.graph import load_graph
+from buildkit.declare.project import load_project
+from buildkit.digest import FileHash
+from buildkit.errors import DefinitionError
+from buildkit.events import Event, Note
+from buildkit.locks.freshness import apt_inputs, models_inputs, render_header, requirements_inputs, wheels_inputs
+from buildkit.locks.models_lock import ModelRequest, ModelsLock, render_models_lock, request_hash
+from buildkit.locks.pins import Model, ModelFile
+from buildkit.plan.spec import Tree
+from buildkit.store.ledger import Ledger
+from buildkit.store.stat_index import StatIndex
+
+STAGE = """
+summary = "x"
+[root]
+suite = "trixie"
+packages = "requirements/base.apt"
+[wheels]
+locks = ["requirements/x.txt"]
+[models]
+lock = "requirements/models.lock"
+"""
+REQUIREMENT = f"click==8 \\\n    --hash=sha256:{'a' * 64}\n"
+WHEELS = f"""
+[target]
+python = "3.13"
+glibc = "2.41"
+arch = "x86_64"
+[[artifact]]
+name = "click"
+version = "8"
+file = "click-8-py3-none-any.whl"
+sha256 = "{"a" * 64}"
+size = 5
+"""
+
+
+@dataclass
+class Place:
+    """A project on disk."""
+
+    folder: Path
+    ledger: Ledger
+    said: list[Event] = field(default_factory=list)
+
+    def write(self, name: str, data: str | bytes) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+
+    def checkout(self, *, frozen: bool = False) -> DiskCheckout:
+        project, graph = load_project(self.folder), load_graph(self.folder)
+        return DiskCheckout(project, graph, StatIndex(self.ledger), self.said.append, frozen=frozen)
+
+    def lock(self) -> None:
+        checkout = self.checkout()
+        target = load_project(self.folder).target
+        inputs = requirements_inputs("requirements/x.in", checkout.read, target, locker="uv")
+        lock = render_header(inputs) + REQUIREMENT
+        self.write("requirements/x.txt", lock)
+        self.write("requirements/x.wheels.toml", render_header(wheels_inputs(lock, target)) + WHEELS)
+        listed = checkout.read("requirements/base.apt") or ""
+        settings = {"suite": "trixie", "variant": "minbase", "components": "main", "arch": "amd64"}
+        self.write("requirements/base.apt.lock", render_header(apt_inputs(listed, **settings)) + "dash=0.5\n")
+        request = ModelRequest(name="m", source="path:weights")
+        data = (self.folder / "weights/w.bin").read_bytes()
+        file = ModelFile(path="w.bin", sha256=FileHash.of(data), size=len(data), source="weights/w.bin")
+        model = Model(name="m", version="", source="path:weights", license="", files=(file,))
+        asked = models_inputs(checkout.read("requirements/models.toml") or "")
+        made = ModelsLock(inputs=asked, models=(model,), requests=(request_hash(request),))
+        self.write("requirements/models.lock", render_models_lock(made))
+
+    def notes(self) -> list[str]:
+        return [event.text for event in self.said if isinstance(event, Note) and event.warning]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    found = Place(tmp_path / "project", ledger)
+    found.write("pyproject.toml", '[tool.buildkit]\narch = "x86_64"\n')
+    found.write("stages/x/stage.toml", STAGE)
+    found.write("requirements/x.in", "click\n")
+    found.write("requirements/base.apt", "dash\n")
+    found.write("requirements/models.toml", '[[model]]\nname = "m"\nsource = "path:weights"\n')
+    found.write("weights/w.bin", b"weights")
+    found.lock()
+    yield found
+    ledger.close()
+
+
+def ask(place: Place, what: str, frozen: bool = False) -> object:
+    checkout = place.checkout(frozen=frozen)
+    asked = {
+        "wheels": lambda: checkout.artifacts("requirements/x.txt"),
+        "apt": lambda: checkout.apt("requirements/base.apt"),
+        "models": lambda: checkout.models("requirements/models.lock"),
+    }
+    return asked[what]()
+
+
+def error(place: Place, what: str, frozen: bool = False) -> str:
+    with pytest.raises(DefinitionError) as caught:
+        ask(place, what, frozen)
+    assert caught.value.exit_code == 2
+    return f"{caught.value.message} ({caught.value.hint})"
+
+
+def test_fresh_locks_answer(place: Place) -> None:
+    assert [artifact.name for artifact in place.checkout().artifacts("requirements/x.txt")] == ["click"]
+    assert [pin.version for pin in place.checkout().apt("requirements/base.apt")] == ["0.5"]
+    assert [model.name for model in place.checkout(frozen=True).models("requirements/models.lock")] == ["m"]
+    assert [pin.name for pin in place.checkout().pins("requirements/x.txt")] == ["click"]
+    assert place.said == []
+
+
+@pytest.mark.parametrize("hidden", ["", f"# --hash=sha256:{'e' * 64}\n"])
+def test_a_file_that_no_pin_allows_is_refused(place: Place, hidden: str) -> None:
+    """Whoever alters one of the locks alone gets no wheel into an image: not even one that a cache has."""
+    wheels = (place.folder / "requirements/x.wheels.toml").read_text()
+    assert wheels.count("a" * 64) == 1
+    place.write("requirements/x.wheels.toml", wheels.replace("a" * 64, "e" * 64))
+    place.write("requirements/x.txt", (place.folder / "requirements/x.txt").read_text() + hidden)  # not stale by that
+    found = error(place, "wheels")
+    assert f"requirements/x.wheels.toml: click 8 has sha256:{'e' * 64}, which requirements/x.txt does not" in found
+    assert "somebody altered one of the two" in found
+
+
+RUN = "(run: nox -s lock)"
+OLDER = ": the lock is older than its input"
+STALE = {
+    "requirements older": (
+        "wheels",
+        "requirements/x.in",
+        "click\nanyio\n",
+        f"requirements/x.txt{OLDER}",
+    ),
+    "wheels lock older": (
+        "wheels",
+        "requirements/x.txt",
+        None,
+        f"requirements/x.wheels.toml{OLDER}",
+    ),
+    "apt older": (
+        "apt",
+        "requirements/base.apt",
+        "dash\nbash\n",
+        f"requirements/base.apt.lock{OLDER}",
+    ),
+    "apt for another suite": (
+        "apt",
+        "stages/x/stage.toml",
+        STAGE.replace("trixie", "forky"),
+        f"requirements/base.apt.lock{OLDER}",
+    ),
+    "models older": (
+        "models",
+        "requirements/models.toml",
+        '[[model]]\nname = "n"\nsource = "path:w"',
+        f"requirements/models.lock{OLDER}",
+    ),
+    "no header": (
+        "apt",
+        "requirements/base.apt.lock",
+        "dash=0.5\n",
+        "requirements/base.apt.lock: the lock does not say what it was made from",
+    ),
+    "another target": (
+        "wheels",
+        "pyproject.toml",
+        '[tool.buildkit]\narch = "aarch64"\n',
+        f"requirements/x.wheels.toml{OLDER}",
+    ),
+    "another locker": (
+        "wheels",
+        "pyproject.toml",
+        '[tool.buildkit]\narch = "x86_64"\nlocker = "pip-tools"\n',
+        f"requirements/x.txt{OLDER}",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STALE)
+def test_a_lock_that_is_older_than_its_input_is_named(place: Place, case: str) -> None:
+    what, file, text, message = STALE[case]
+    before = (place.folder / "requirements/x.txt").read_text()
+    place.write(file, before.replace("a" * 64, "b" * 64) if text is None else text)
+    assert error(place, what) == f"{message} {RUN}"
+
+
+@pytest.mark.parametrize(
+    ("what", "file"),
+    [("wheels", "x.txt"), ("wheels", "x.wheels.toml"), ("apt", "base.apt.lock"), ("models", "models.lock")],
+)
+def test_a_missing_lock_is_named(place: Place, what: str, file: str) -> None:
+    (place.folder / "requirements" / file).unlink()
+    assert error(place, what) == f"requirements/{file}: the lock is missing {RUN}"
+
+
+@pytest.mark.parametrize(("what", "stem"), [("wheels", "x"), ("models", "models")])
+def test_a_lock_whose_input_is_not_there_either(place: Place, what: str, stem: str) -> None:
+    for path in (place.folder / "requirements").glob(f"{stem}.*"):
+        path.unlink()
+    assert "the lock is missing, and so is its input requirements/" in error(place, what)
+
+
+def test_a_missing_apt_list_is_named(place: Place) -> None:
+    (place.folder / "requirements/base.apt").unlink()
+    assert error(place, "apt").startswith("requirements/base.apt: there is no such apt list")
+
+
+def test_what_is_wrong_with_a_lock_itself_says_more_than_that_another_is_stale(place: Place) -> None:
+    head = (place.folder / "requirements/x.txt").read_text().splitlines()[0]
+    place.write("requirements/x.txt", f"{head}\nclick==8\n")
+    message = error(place, "wheels")
+    assert "requirements/x.txt:2" in message
+    assert "hash" in message
+
+
+def test_comments_and_spaces_make_no_lock_stale(place: Place) -> None:
+    place.write("requirements/x.in", "# why\n\n  click   # because\n")
+    place.write("requirements/base.apt", "# why\n\ndash # because\n")
+    place.write("requirements/models.toml", '# why\n[[model]]\nname = "m" # x\nsource = "path:weights"\n')
+    for what in ("wheels", "apt", "models"):
+        assert ask(place, what)
+
+
+def test_text_that_is_not_utf8_is_named(place: Place) -> None:
+    place.write("requirements/base.apt", b"\xff")
+    assert error(place, "apt").startswith("requirements/base.apt: not UTF-8 text")
+
+
+# models of one's own
+
+
+def test_a_model_that_changed_is_used_and_said_or_frozen_an_error(place: Place) -> None:
+    place.write("weights/w.bin", b"new weights")
+    (model,) = place.checkout().models("requirements/models.lock")
+    assert (model.files[0].sha256, model.files[0].size) == (FileHash.of(b"new weights"), 11)
+    (note,) = place.notes()
+    assert note.startswith("weights/w.bin: model `m` differs from requirements/models.lock; used as it is now")
+    assert "weights/w.bin: model `m` differs from requirements/models.lock" in error(place, "models", frozen=True)
+
+
+@pytest.mark.parametrize(("least", "learned"), [(1, ["w.bin"]), (1 << 20, [])])
+def test_large_files_of_models_are_learned_together(
+    place: Place, monkeypatch: pytest.MonkeyPatch, least: int, learned: list[str]
+) -> None:
+    """Small ones are hashed in less time than it takes to look all of them up twice."""
+    asked: list[Path] = []
+    monkeypatch.setattr("buildkit.build.disk_checkout.LARGE_MODEL_FILE", least)
+    monkeypatch.setattr(StatIndex, "learn", lambda _index, paths: asked.extend(paths))
+    place.checkout().models("requirements/models.lock")
+    assert [path.name for path in asked] == learned
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "parent"])
+def test_a_model_file_that_is_missing_keeps_its_key_or_is_frozen_an_error(place: Place, kind: str) -> None:
+    (before,) = place.checkout().models("requirements/models.lock")
+    (place.folder / "weights/w.bin").unlink()
+    if kind == "folder":
+        (place.folder / "weights/w.bin").mkdir()
+    elif kind == "parent":
+        (place.folder / "weights").rmdir()
+        (place.folder / "weights").write_bytes(b"")
+    assert place.checkout().models("requirements/models.lock") == (before,)
+    assert place.said == []
+    message = error(place, "models", frozen=True)
+    assert message.startswith("weights/w.bin: this file of model `m` (requirements/models.lock) is missing")
+
+
+# trees
+
+
+def files(tree: Tree) -> dict[str, str]:
+    return {row[0]: row[1] for row in tree.listing()}
+
+
+@pytest.fixture
+def repository(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    for name in [name for name in os.environ if name.startswith("GIT_")]:
+        monkeypatch.delenv(name)
+    git(place, "init", "--quiet")
+    return place
+
+
+def git(place: Place, *words: str) -> None:
+    subprocess.run(["git", *words], cwd=place.folder, check=True)
+
+
+def fill(place: Place) -> None:
+    place.write("app/main.py", "x")
+    place.write("app/run.sh", "y")
+    place.write("app/deep/er/z.py", "z")
+    (place.folder / "app/run.sh").chmod(0o775)
+    (place.folder / "app/link").symlink_to("deep")
+    (place.folder / "app/dangling").symlink_to("/nowhere")
+
+
+ALL = {"main.py": "file", "run.sh": "exec", "deep/er/z.py": "file", "link": "link", "dangling": "link"}
+
+
+@pytest.mark.tools
+def test_a_tree_is_what_git_tracks_and_what_is_left_out_is_said(repository: Place) -> None:
+    fill(repository)
+    git(repository, "add", "app")
+    repository.write("app/new.py", "n")
+    repository.write("app/other.py", "n")
+    tree = repository.checkout().tree("app")
+    assert files(tree) == ALL
+    assert [file.path for file in tree.files] == sorted(ALL)
+    assert tree.files[-2].sha256 == FileHash.of(b"x")
+    assert {row[0]: row[2] for row in tree.listing()}["dangling"] == "/nowhere"
+    assert repository.notes() == ["app/new.py and 1 more: not tracked by git, so left out (git add it)"]
+
+
+@pytest.mark.tools
+def test_a_tree_without_git_has_the_same_key(repository: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(repository)
+    git(repository, "add", "app")
+    tracked = repository.checkout().tree("app")
+    (repository.folder / ".git").rename(repository.folder / "not-git")
+    repository.write("app/__pycache__/x.pyc", "p")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(repository.folder.parent))
+    assert repository.checkout().tree("app") == tracked
+    assert repository.checkout().tree("app/main.py").listing() == [[".", "file", FileHash.of(b"x").hex]]
+
+
+@pytest.mark.tools
+def test_modes_count_only_by_who_may_execute(repository: Place) -> None:
+    fill(repository)
+    git(repository, "add", "app")
+    before = repository.checkout().tree("app").listing()
+    (repository.folder / "app/main.py").chmod(0o600)
+    (repository.folder / "app/run.sh").chmod(0o744)
+    assert repository.checkout().tree("app").listing() == before
+    (repository.folder / "app/main.py").chmod(0o700)
+    assert repository.checkout().tree("app").listing() != before
+
+
+@pytest.mark.tools
+def test_what_is_ignored_or_deleted_does_not_belong(repository: Place) -> None:
+    fill(repository)
+    repository.write(".containerignore", "# no tests\napp/deep\n**/*.sh\n!app/run.sh\napp/new*\n")
+    git(repository, "add", "app")
+    repository.write("app/new.py", "ignored, so not worth a word")
+    repository.write("app/more.sh", "likewise")
+    (repository.folder / "app/main.py").unlink()
+    assert files(repository.checkout().tree("app")) == {"run.sh": "exec", "link": "link", "dangling": "link"}
+    assert repository.said == []
+
+
+@pytest.mark.tools
+def test_one_file_is_a_tree_of_its_own(repository: Place) -> None:
+    fill(repository)
+    git(repository, "add", "app")
+    assert repository.checkout().tree("app/run.sh").listing() == [[".", "exec", FileHash.of(b"y").hex]]
+
+
+@pytest.mark.tools
+def test_names_that_no_layer_can_hold_are_refused(repository: Place) -> None:
+    repository.write("app/x", "x")
+    Path(os.fsdecode(os.fsencode(repository.folder) + b"/app/\xff")).write_text("x")
+    git(repository, "add", "app")
+    with pytest.raises(DefinitionError, match=r"b'app/\\xff': the name of this file"):
+        repository.checkout().tree("app")
+
+
+def test_a_tree_that_is_not_there_is_named(place: Place) -> None:
+    with pytest.raises(DefinitionError, match=r"^stages/x/app: there is no such file or folder in the repository$"):
+        place.checkout().tree("stages/x/app")
+
+
+@pytest.mark.tools
+def test_each_answer_is_asked_for_once(repository: Place) -> None:
+    fill(repository)
+    repository.write("app/tracked", "x")
+    git(repository, "add", "app")
+    checkout = repository.checkout()
+    first = checkout.tree("app")
+    repository.write("app/untracked", "x")
+    assert checkout.tree("app") is first
+    assert checkout.artifacts("requirements/x.txt") is checkout.artifacts("requirements/x.txt")

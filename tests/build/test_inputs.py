@@ -1,0 +1,59 @@
+"""What layers are packed from may be gone when its turn comes: another process shares the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from buildkit.build.containers import open_boxes
+from buildkit.build.context import Shop, open_shop
+from buildkit.build.inputs import Supplies
+from buildkit.declare.project import parse_project
+from buildkit.digest import FileHash, Key
+from buildkit.errors import LostError
+from buildkit.locks.pins import Artifact, Model, ModelFile
+from buildkit.plan.spec import Compile
+
+DATA = b"some bytes"
+SHA256 = FileHash.of(DATA)
+FILE = ModelFile(path="weights.bin", sha256=SHA256, size=len(DATA), source="https://example.org/weights.bin")
+MODEL = Model(name="m", version="1", source="https://example.org", license="MIT", files=(FILE,))
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
+    with open_shop(parse_project("", tmp_path), lambda _event: None, 1) as made:
+        yield made
+
+
+@pytest.fixture
+def supplies(shop: Shop) -> Iterator[Supplies]:
+    with open_boxes(shop) as boxes:
+        yield Supplies(shop, boxes, {}, pytest.fail, lambda _composition: ())
+
+
+def test_a_compiled_wheel(shop: Shop, supplies: Supplies) -> None:
+    artifact = Artifact(name="x", version="1.0", file="x-1.0.tar.gz", sha256=SHA256)
+    item = Compile(artifact=artifact, key=Key.of(b"k"), recipe="{}")
+    shop.ledger.add_wheel(item.key, "{}", "x-1.0-py3-none-any.whl", SHA256, 1.0)
+    path = shop.blobs.file_path(SHA256, "x-1.0-py3-none-any.whl")
+    path.write_bytes(DATA)
+    assert supplies.wheel_path(artifact, item) == path
+    path.unlink()
+    with pytest.raises(LostError, match=r"^x 1\.0: its compiled wheel is gone$") as caught:
+        supplies.wheel_path(artifact, item)
+    assert caught.value.hint == "build again"
+
+
+def test_a_file_of_a_model(shop: Shop, supplies: Supplies) -> None:
+    path = shop.blobs.file_path(SHA256, "weights.bin")
+    path.write_bytes(DATA)
+    opened = supplies.open_model(MODEL)
+    assert b"".join(opened(FILE)) == DATA
+    path.unlink()
+    with pytest.raises(LostError, match=r"^m: weights\.bin: the cached weights\.bin is gone$") as caught:
+        b"".join(opened(FILE))
+    assert caught.value.hint == "build again"

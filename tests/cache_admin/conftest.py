@@ -1,0 +1,54 @@
+"""A made-up cache, and requests to see to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buildkit.cli.cache import cache
+from buildkit.cli.main import guarded
+from tests.cache_admin.stocked import Stocked
+
+Ask = Callable[..., Any]
+
+
+@pytest.fixture
+def stocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stocked:
+    """A project with a cache of its own, and no tool that could look into the user's storage."""
+    empty = tmp_path / "bin"
+    empty.mkdir()
+    monkeypatch.setenv("PATH", str(empty))
+    monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
+    return Stocked(tmp_path)
+
+
+@pytest.fixture
+def ask(stocked: Stocked, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Runs ``nox -s cache -- …``; gives its JSON, with the exit code as ``code`` beside."""
+
+    def run(*arguments: str, code: int = 0) -> Any:
+        capsys.readouterr()
+        found = guarded(lambda: cache(stocked.project, [*arguments, "--json"]))
+        output = capsys.readouterr()
+        assert found == code, output.err
+        return json.loads(output.out)
+
+    return run
+
+
+@pytest.fixture
+def read(stocked: Stocked, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
+    """Runs the same for people: standard output, and standard error."""
+
+    def run(*arguments: str, code: int = 0) -> tuple[str, str]:
+        capsys.readouterr()
+        found = guarded(lambda: cache(stocked.project, list(arguments)))
+        output = capsys.readouterr()
+        assert found == code, output.err
+        return output.out, output.err
+
+    return run

@@ -1,0 +1,122 @@
+"""What may be removed from local storage: decided on values."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buildkit.cache_admin.stored_images import Leftovers, choose_leftovers, find_dead, is_candidate
+from buildkit.oci.image import EPOCH
+from buildkit.store.leases import Notes
+from buildkit.tools.storage import StoredContainer, StoredImage
+
+ROOT = "localhost/tiny/base:root-0123456789ab"
+OTHER = "localhost/tiny/tools:whole-ba9876543210"
+OURS = {"comment": "buildkit"}
+STEP = {"comment": f"FROM {ROOT}"}
+
+
+def image(name: str, *names: str) -> StoredImage:
+    return StoredImage(id=name, names=names, size=1)
+
+
+def config(*history: dict[str, str], title: str = "", created: str = EPOCH) -> dict[str, Any]:
+    labels = {"org.opencontainers.image.title": title} if title else None
+    return {"created": created, "config": {"Labels": labels}, "history": list(history)}
+
+
+def chosen(
+    one: StoredImage, its_config: dict[str, Any] | None, *, needed: tuple[str, ...] = (), used: bool = False
+) -> Leftovers:
+    containers = [StoredContainer(name="web", image=one.id, working=False)] if used else []
+    configs = {one.id: its_config} if its_config else {}
+    return choose_leftovers([one], containers, configs, "tiny", needed)
+
+
+APP = config(OURS, OURS, title="tiny/app")
+GOES = [
+    pytest.param(image("x", ROOT), config(OURS), id="a root that no step needs"),
+    pytest.param(image("x", OTHER), config(OURS, OURS), id="a whole stage that nothing is compiled in"),
+    pytest.param(image("x", ROOT, OTHER), config(OURS), id="both at once"),
+    pytest.param(image("x", ROOT), config(OURS, STEP), id="a step that was committed"),
+    pytest.param(image("x"), config(OURS, STEP), id="the same without a name"),
+    pytest.param(image("x"), APP, id="an earlier image of this project"),
+]
+STAYS = [
+    pytest.param(image("x", "localhost/tiny/app:latest"), APP, id="an image that has its name"),
+    pytest.param(image("x", "localhost/tiny/app:root"), APP, id="a name that only looks like ours"),
+    pytest.param(image("x", ROOT.replace("tiny", "other")), config(OURS), id="another project's root"),
+    pytest.param(image("x", ROOT), config({"comment": "by hand"}), id="our name on an image that is not ours"),
+    pytest.param(image("x", ROOT), config(), id="our name, no history"),
+    pytest.param(image("x", ROOT), None, id="gone meanwhile"),
+    pytest.param(image("x"), config(OURS, title="other/app"), id="an earlier image of another project"),
+    pytest.param(image("x"), config(OURS), id="composed, and of whichever project"),
+    pytest.param(image("x"), config({"comment": "mine"}, title="tiny/app"), id="somebody's that says it is ours"),
+    pytest.param(image("x"), config({"comment": "buildkit.dockerfile.v0"}, title="tiny/app"), id="of another builder"),
+    pytest.param(image("x"), config(OURS, {"comment": ""}, title="tiny/app"), id="somebody's on top of ours"),
+    pytest.param(image("x"), config(OURS, {"comment": "FROM localhost/tiny/app:latest"}), id="committed by hand"),
+    pytest.param(image("x"), config(OURS, STEP, created="2026-01-01T00:00:00Z"), id="committed with its time"),
+    pytest.param(image("x"), config(STEP), id="a step on nothing of ours"),
+    pytest.param(image("x"), {"created": EPOCH, "history": None, "config": None}, id="an empty one"),
+]
+
+
+@pytest.mark.parametrize(("one", "its_config"), GOES)
+def test_what_goes(one: StoredImage, its_config: dict[str, Any]) -> None:
+    assert is_candidate(one, "tiny", frozenset())
+    assert chosen(one, its_config) == Leftovers(images=(one,))
+
+
+@pytest.mark.parametrize(("one", "its_config"), STAYS)
+def test_what_stays(one: StoredImage, its_config: dict[str, Any]) -> None:
+    assert chosen(one, its_config) == Leftovers()
+
+
+@pytest.mark.parametrize(("one", "its_config"), GOES)
+def test_what_a_container_uses_stays(one: StoredImage, its_config: dict[str, Any]) -> None:
+    assert chosen(one, its_config, used=True) == Leftovers()
+
+
+def test_what_is_needed_stays() -> None:
+    assert not is_candidate(image("x", ROOT), "tiny", frozenset([ROOT]))
+    assert chosen(image("x", ROOT), config(OURS), needed=(ROOT,)) == Leftovers()
+    assert chosen(image("x", ROOT, OTHER), config(OURS), needed=(ROOT,)) == Leftovers(names=(OTHER,))
+
+
+def test_an_image_with_a_name_of_the_users_loses_ours_alone() -> None:
+    assert chosen(image("x", ROOT, "localhost/mine:1"), config(OURS)) == Leftovers(names=(ROOT,))
+
+
+def test_a_dead_container_keeps_no_image() -> None:
+    one = image("x", ROOT)
+    box = StoredContainer(name="buildkit-1-0123456789ab", image="x", working=True)
+    found = choose_leftovers([one], [box], {"x": config(OURS)}, "tiny", (), frozenset([box.name]))
+    assert found == Leftovers(containers=(box.name,), images=(one,))
+
+
+def test_a_name_with_dots_is_not_a_pattern() -> None:
+    one = image("x", "localhost/a-b/base:root-0123456789ab")
+    assert choose_leftovers([one], [], {"x": config(OURS)}, "a.b", ()) == Leftovers()
+
+
+def test_containers_of_the_dead(tmp_path: Path) -> None:
+    notes = Notes(tmp_path / "boxes")
+    nobody = 4_194_305  # more than a process number can be
+    mine, gone, forgotten, far = (
+        f"buildkit-{number}-{letter * 12}"
+        for number, letter in ((os.getpid(), "a"), (os.getpid(), "b"), (nobody, "c"), (nobody * nobody * nobody, "d"))
+    )
+    inherited = f"buildkit-{nobody}-eeeeeeeeeeee"
+    with notes.hold(mine), notes.hold(inherited):
+        with notes.hold(gone):
+            pass  # its note outlives it, as that of a killed build
+        assert find_dead([mine, gone, forgotten, far, inherited], notes) == {gone, forgotten, far}
+        assert {path.name for path in notes.folder.iterdir()} == {mine, gone, inherited}, "looking strikes nothing off"
+
+
+def test_containers_without_any_notes(tmp_path: Path) -> None:
+    alive = f"buildkit-{os.getpid()}-0123456789ab"
+    assert find_dead([alive], Notes(tmp_path / "boxes")) == frozenset()

@@ -1,0 +1,101 @@
+"""What stages need: every key of every stage, what their layers are fetched from, and where containers start."""
+
+from __future__ import annotations
+
+import re
+from contextlib import ExitStack
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from buildkit.build.assemble import set_key
+from buildkit.build.containers import Boxes
+from buildkit.build.context import Shop
+from buildkit.cache_admin.needed_keys import Needed, needed_of
+from buildkit.digest import FileHash, Key
+from buildkit.errors import DefinitionError
+from buildkit.locks.pins import Model
+from tests.plan.planfakes import STAGES, FakeCheckout, base_checkout, composer, make_graph_of, model_file, sdist, wheel
+
+
+def needed(stages: dict[str, str] | None = None, checkout: FakeCheckout | None = None, settings: str = "") -> Needed:
+    made = composer(stages, checkout, settings)
+    return needed_of(made._project, make_graph_of(stages or STAGES), made)
+
+
+def test_every_key_of_every_stage_with_its_stages() -> None:
+    found = needed()
+    made = composer()
+    for name in STAGES:
+        for spec in made.compose(name).specs:
+            assert name in found.layers[spec.key], spec.name
+            assert found.specs[spec.key].recipe == spec.recipe
+    by_name = {spec.name: found.layers[key] for key, spec in found.specs.items()}
+    assert by_name["base/root"] == ("base", "builder", "runtime")
+    assert by_name["deps/heavy"] == ("deps", "runtime")
+    assert by_name["builder/prepare"] == ("builder",)
+
+
+def test_wheels_sdists_and_what_is_compiled_of_them() -> None:
+    found = needed()
+    for artifact in (wheel("heavy"), wheel("light"), sdist("native")):
+        assert found.downloads[artifact.sha256 or FileHash.of(b"")] == ("deps", "runtime")
+    (key,) = found.wheels
+    assert found.wheels[key].artifact.name == "native"
+    assert found.layers[key] == ("deps", "runtime")
+
+
+def test_models_of_the_web_and_in_wheels_are_downloads_and_those_of_the_repository_are_not() -> None:
+    checkout = base_checkout()
+    far = Model(name="far", version="", source="https://x/y", license="", files=(model_file("far.bin"),))
+    packed = wheel("packed")
+    inside = Model(
+        name="in", version="1", source="pypi:packed", license="", files=(model_file("in.bin"),), wheel=packed
+    )
+    checkout.locked = {"models.lock": (*checkout.locked["models.lock"], far, inside)}
+    found = needed(checkout=checkout)
+    assert found.downloads[far.files[0].sha256] == ("weights", "runtime")
+    assert packed.sha256 in found.downloads
+    assert inside.files[0].sha256 not in found.downloads
+    assert checkout.locked["models.lock"][0].files[0].sha256 not in found.downloads
+
+
+def test_images_that_containers_start_from() -> None:
+    names = sorted(re.sub("-[0-9a-f]{12}$", "", ref) for ref in needed().refs)
+    assert names == [
+        "localhost/p/base:root",  # bytecode is compiled in it, and the builder's first step starts from it
+        "localhost/p/builder:root",  # its second step
+        "localhost/p/builder:whole",  # an sdist is compiled in it
+    ]
+    checkout = base_checkout()
+    checkout.wheels = {"deps.txt": (wheel("light"),)}
+    names = sorted(re.sub("-[0-9a-f]{12}$", "", ref) for ref in needed(checkout=checkout).refs)
+    assert names == ["localhost/p/base:root", "localhost/p/builder:root"]
+    alone = {name: text for name, text in STAGES.items() if name in ("base", "weights")}
+    assert needed(alone).refs == frozenset()
+
+
+def test_names_are_those_that_builds_use() -> None:
+    made = composer()
+    shop = SimpleNamespace(project=made._project, blobs=SimpleNamespace(notes=SimpleNamespace(hold=None)))
+    boxes = Boxes(cast("Shop", shop), ExitStack())
+    assert {boxes._root_ref(made.compiler), boxes._whole_ref(made.builder)} <= needed().refs
+
+
+def test_sets_of_layers_that_were_checked() -> None:
+    made = composer()
+    assert needed().checked == {set_key(made.compose(name)) for name in STAGES}
+    assert all(isinstance(key, Key) for key in needed().checked)
+
+
+def test_one_wrong_stage_is_wrong() -> None:
+    with pytest.raises(DefinitionError, match="there is no stage `nothing`"):
+        needed(settings="bytecode-root = 'nothing'")
+
+
+def test_a_project_without_bytecode_starts_no_compiler() -> None:
+    checkout = base_checkout()
+    checkout.wheels = {"deps.txt": (wheel("light"),)}
+    stages = {name: text for name, text in STAGES.items() if name != "builder"}
+    assert needed(stages, checkout, "bytecode = false").refs == frozenset()

@@ -1,0 +1,84 @@
+"""Claims are fewer than paths, and never hide that two layers meet."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buildkit.digest import Key
+from buildkit.layers import path_prefixes as claims
+from buildkit.layers.path_prefixes import MOST, claims_of, find_meetings
+
+NAMES = st.sampled_from(["a", "b", "ab", "a.b", "a-b", "__pycache__"])
+PATHS = st.lists(NAMES, min_size=1, max_size=9).map("/".join)
+LAYERS = st.lists(st.sets(PATHS, max_size=6), max_size=5)
+
+
+def key(number: int) -> Key:
+    return Key.of(str(number).encode())
+
+
+def meet(one: Iterable[str], other: Iterable[str]) -> bool:
+    """Whether both own a path, or a path of one is a folder of the other: by trying all pairs."""
+    return any(f"{b}/".startswith(f"{a}/") or f"{a}/".startswith(f"{b}/") for a, b in itertools.product(one, other))
+
+
+@given(LAYERS)
+def test_layers_that_meet_are_found_by_their_claims(layers: list[set[str]]) -> None:
+    found = find_meetings({key(n): claims_of(paths) for n, paths in enumerate(layers)})
+    for (n, one), (m, other) in itertools.combinations(enumerate(layers), 2):
+        if meet(one, other):
+            assert {key(n), key(m)} <= found
+
+
+@given(LAYERS)
+def test_layers_whose_claims_do_not_meet_are_not_found(layers: list[set[str]]) -> None:
+    short = [claims_of(paths) for paths in layers]
+    found = find_meetings({key(n): claimed for n, claimed in enumerate(short)})
+    for n, claimed in enumerate(short):
+        others = [path for m, other in enumerate(short) if m != n for path in other]
+        assert (key(n) in found) == meet(claimed, others)
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3)), max_size=5), st.integers(2, 40))
+def test_layers_of_very_many_paths_have_few_claims_and_are_found_too(shapes: list[tuple[int, int]], most: int) -> None:
+    layers = [{"/".join(("x" * shift, *"abcdefghi"[:depth], str(n))) for n in range(50)} for depth, shift in shapes]
+    layers = [{path.lstrip("/") for path in paths} for paths in layers]
+    before, claims.MOST = claims.MOST, most
+    try:
+        short = [claims_of(paths) for paths in layers]
+    finally:
+        claims.MOST = before
+    found = find_meetings({key(n): claimed for n, claimed in enumerate(short)})
+    for (n, one), (m, other) in itertools.combinations(enumerate(layers), 2):
+        if meet(one, other):
+            assert {key(n), key(m)} <= found
+    for paths, claimed in zip(layers, short, strict=True):
+        assert len(claimed) <= most or all("/" not in path for path in claimed)
+        assert all(any(f"{path}/".startswith(f"{claim}/") for claim in claimed) for path in paths)
+
+
+def test_a_wheel_comes_to_a_handful() -> None:
+    place = "opt/venv/lib/python3.13/site-packages"
+    paths = [f"{place}/numpy/core/{n}.py" for n in range(9000)] + [f"{place}/numpy-2.0.dist-info/RECORD"]
+    assert claims_of(paths) == (f"{place}/numpy", f"{place}/numpy-2.0.dist-info")
+
+
+def test_modules_that_are_one_file_do_not_meet_for_their_bytecode() -> None:
+    place = "opt/venv/lib/python3.13/site-packages"
+    one, two = ([f"{place}/{name}.py", f"{place}/__pycache__/{name}.cpython-313.pyc"] for name in ("six", "cffi"))
+    assert claims_of(one) == (f"{place}/__pycache__/six.cpython-313.pyc", f"{place}/six.py")
+    assert find_meetings({key(1): claims_of(one), key(2): claims_of(two)}) == set()
+
+
+def test_files_side_by_side_come_to_their_folder_once_they_are_too_many() -> None:
+    assert len(claims_of(f"app/data/{n}" for n in range(MOST))) == MOST
+    assert claims_of(f"app/data/{n}" for n in range(MOST + 1)) == ("app/data",)
+
+
+def test_no_paths_no_claims() -> None:
+    assert claims_of([]) == ()
+    assert find_meetings({}) == set()

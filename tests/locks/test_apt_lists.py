@@ -1,0 +1,47 @@
+"""Apt lists of a graph: each once, after those underneath, for one root."""
+
+from __future__ import annotations
+
+import pytest
+from test_graph import graph
+
+from buildkit.errors import DefinitionError
+from buildkit.locks.apt_lists import AptList, find_apt_lists
+
+BASE = '[root]\nsuite = "trixie"\npackages = "base.apt"'
+
+
+def test_every_list_once_after_those_it_adds_to() -> None:
+    found = graph(
+        a='from = "z"\n[apt]\npackages = "a.apt"',
+        b='from = "a"\n[apt]\npackages = "b.apt"',
+        other='[root]\nsuite = "bookworm"\nvariant = "apt"\ncomponents = ["main", "x"]\npackages = "other.apt"',
+        z=BASE,
+    )
+    trixie = {"suite": "trixie", "variant": "minbase", "components": ("main",)}
+    assert find_apt_lists(found) == (
+        AptList(file="base.apt", **trixie),
+        AptList(file="other.apt", suite="bookworm", variant="apt", components=("main", "x")),
+        AptList(file="a.apt", **trixie, base=("base.apt",)),
+        AptList(file="b.apt", **trixie, base=("base.apt", "a.apt")),
+    )
+
+
+def test_a_list_that_two_roots_share_alike_is_one() -> None:
+    assert len(find_apt_lists(graph(x=BASE, y=BASE))) == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [BASE.replace("trixie", "bookworm"), BASE + '\nvariant = "apt"', 'from = "a"\n[apt]\npackages = "base.apt"'],
+)
+def test_a_list_with_two_meanings_is_an_error(other: str) -> None:
+    with pytest.raises(DefinitionError, match=r"stages/b/stage\.toml: base\.apt is locked for another root already"):
+        find_apt_lists(graph(a=BASE, b=other, c='from = "b"'))
+
+
+def test_apt_on_top_of_a_registrys_image_has_no_lock_to_add_to() -> None:
+    image = f'[root]\nimage = "x@sha256:{"0" * 64}"\n'
+    with pytest.raises(DefinitionError, match=r"stages/b/stage\.toml: `apt` needs a Debian root made here") as caught:
+        find_apt_lists(graph(a=image, b='from = "a"\n[apt]\npackages = "b.apt"'))
+    assert "network = true" in caught.value.hint

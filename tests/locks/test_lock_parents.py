@@ -1,0 +1,46 @@
+"""Who asked for a pin, as uv and pip-compile note it."""
+
+from pathlib import Path
+
+from buildkit.locks.lock_parents import parse_via
+
+ROOT = Path(__file__).parents[2]
+UV = """\
+# buildkit inputs sha256:00
+anyio==4.16.0 \\
+    --hash=sha256:aa
+    # via
+    #   starlette
+    #   Fast_API
+cffi==2.1.1 ; platform_python_implementation != 'PyPy' \\
+    --hash=sha256:aa
+    # via soundfile
+fast-api[standard]==1.0 \\
+    --hash=sha256:aa
+    # via -r requirements/api.in
+./libs/textkit
+    # via
+    #   -r requirements/api.in
+    #   textapp (./libs/textapp)
+# a comment that is none of them
+lonely==1.0
+"""
+
+
+def test_parents_are_told_by_name_and_inputs_are_not():
+    assert parse_via(UV) == {
+        "anyio": ("fast-api", "starlette"),
+        "cffi": ("soundfile",),
+        "fast-api": (),
+        "./libs/textkit": ("textapp",),
+        "lonely": (),
+    }
+
+
+def test_the_locks_here_tell_of_every_pin():
+    for path in ROOT.glob("requirements/*.txt"):
+        text = path.read_text("utf-8")
+        found = parse_via(text)
+        assert len(found) == sum("==" in line and not line.startswith((" ", "#")) for line in text.splitlines())
+        assert all(parent in found for parents in found.values() for parent in parents)
+        assert any(found.values())

@@ -1,0 +1,101 @@
+"""Models as they are asked for, and as they are locked."""
+
+import pytest
+
+from buildkit.digest import FileHash
+from buildkit.errors import DefinitionError
+from buildkit.locks.models_lock import (
+    ModelsLock,
+    models_lock_path,
+    models_source_path,
+    parse_models,
+    parse_models_lock,
+    render_models_lock,
+    request_hash,
+)
+from buildkit.locks.pins import Artifact, Model, ModelFile
+
+HASH = FileHash.of(b"bytes")
+INPUT = """
+[[model]]
+name = "silero-vad"
+source = "pypi:silero-vad"
+version = ">=6,<7"
+files = ["silero_vad/data/*.onnx"]
+
+[[model]]
+name = "voice"
+source = "https://models.example/v1"
+files = ["a.onnx", "sub/b.json"]
+license = "MIT"
+
+[[model]]
+name = "own"
+source = "path:models/own"
+"""
+
+
+def test_requests_are_read():
+    vad, voice, own = parse_models(INPUT, "x")
+    assert (vad.scheme, vad.rest, vad.version) == ("pypi", "silero-vad", ">=6,<7")
+    assert (voice.scheme, voice.files, voice.license) == ("https", ("a.onnx", "sub/b.json"), "MIT")
+    assert (own.scheme, own.rest, own.files) == ("path", "models/own", ())
+
+
+def test_every_problem_is_reported():
+    text = """
+[[model]]
+nmae = "x"
+source = "ftp://x"
+[[model]]
+name = "a"
+source = "pypi:a"
+version = "one two"
+[[model]]
+name = "a"
+source = "https://user:secret@h.example/x"
+[[model]]
+name = "b"
+source = "https://h.example/x"
+files = ["*.onnx", "../up"]
+[[model]]
+name = "c"
+source = "path:../outside"
+"""
+    with pytest.raises(DefinitionError) as caught:
+        parse_models(text, "requirements/models.toml")
+    said = str(caught.value)
+    for word in ("did you mean `name`?", "`ftp://x`", "needs `files`", "`one two`", "credentials", "a pattern", "../up",
+                 "../outside"):  # fmt: skip
+        assert word in said
+    assert "secret" not in said
+    with pytest.raises(DefinitionError, match="twice"):
+        parse_models('[[model]]\nname="a"\nsource="path:x"\n[[model]]\nname="a"\nsource="path:y"\n', "x")
+
+
+def test_locks_are_read_back():
+    wheel = Artifact(name="silero-vad", version="6.2.3", file="silero_vad-6.2.3-py3-none-any.whl", sha256=HASH, size=9)
+    files = (ModelFile(path="vad.onnx", sha256=HASH, size=5, source="silero_vad/data/vad.onnx"),)
+    models = (
+        Model(name="silero-vad", version="6.2.3", source="pypi:silero-vad", license="MIT", files=files, wheel=wheel),
+        Model(name="own", version="", source="path:models/own", license="", files=files * 2),
+    )
+    lock = ModelsLock(inputs=FileHash.of(b"i"), models=models, requests=(FileHash.of(b"1"), FileHash.of(b"2")))
+    text = render_models_lock(lock)
+    assert parse_models_lock(text, "x") == lock
+    with pytest.raises(DefinitionError, match="made from"):
+        parse_models_lock(text.partition("\n")[2], "x")
+    with pytest.raises(DefinitionError, match=r"model\[0\]\.file\[0\]\.size"):
+        parse_models_lock(text.replace("size = 5", 'size = "5"', 1), "x")
+
+
+def test_a_request_is_known_by_all_it_says():
+    vad, voice, own = parse_models(INPUT, "x")
+    changed = parse_models(INPUT.replace(">=6,<7", ">=6"), "x")
+    assert request_hash(changed[0]) != request_hash(vad)
+    assert [request_hash(one) for one in changed[1:]] == [request_hash(voice), request_hash(own)]
+
+
+def test_paths():
+    assert models_lock_path("requirements/models.toml") == "requirements/models.lock"
+    assert models_source_path("requirements/models.lock") == "requirements/models.toml"

@@ -1,0 +1,69 @@
+"""Wheels locks."""
+
+import pytest
+
+from buildkit.declare.target import Target
+from buildkit.digest import FileHash
+from buildkit.errors import DefinitionError
+from buildkit.locks.pins import Artifact
+from buildkit.locks.wheels_lock import make_wheels_lock, parse_wheels_lock, render_wheels_lock, wheels_lock_path
+
+TARGET = Target(python="3.13.5", glibc="2.41", arch="x86_64")
+HASH = FileHash.of(b"wheel")
+LOCK = make_wheels_lock(
+    FileHash.of(b"inputs"),
+    TARGET,
+    (
+        Artifact(name="numpy", version="2.5.5", file="numpy-2.5.5-cp313-x.whl", sha256=HASH, size=10),
+        Artifact(name="text-kit", version="1.2", path="./libs/textkit"),
+        Artifact(name="antlr", version="4", file="antlr-4.tar.gz", sha256=HASH, size=3),
+    ),
+)
+
+
+def test_what_is_written_is_read_back():
+    text = render_wheels_lock(LOCK)
+    assert parse_wheels_lock(text, "x") == LOCK
+    assert render_wheels_lock(parse_wheels_lock(text, "x")) == text
+    assert text.startswith(f"# buildkit inputs {LOCK.inputs}\n")
+
+
+def test_path_stands_beside_the_lock():
+    assert wheels_lock_path("requirements/api.txt") == "requirements/api.wheels.toml"
+
+
+def test_every_problem_is_reported():
+    good = render_wheels_lock(LOCK)
+    broken = (
+        good.replace('glibc = "2.41"\n', "")
+        .replace("size = 10", "size = -1")
+        .replace("antlr-4.tar.gz", "../antlr-4.tar.gz")
+        .replace('path = "./libs/textkit"', 'paht = "x"')
+    )
+    with pytest.raises(DefinitionError) as caught:
+        parse_wheels_lock(broken, "requirements/api.wheels.toml")
+    said = str(caught.value)
+    for word in ("target.glibc", "artifact numpy", "size", "artifact text-kit", "unknown key `paht`", "artifact antlr"):
+        assert word in said
+
+
+def test_a_lock_without_header_is_refused():
+    with pytest.raises(DefinitionError, match="made from"):
+        parse_wheels_lock(render_wheels_lock(LOCK).partition("\n")[2], "x")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("[target]", "target = 3\n[other]", "target"),
+        ("[[artifact]]", "[artifact]", "artifact"),
+        ("size = 10", f"size = {'0x' + 'f' * 5000}", "artifact numpy"),
+    ],
+)
+def test_other_shapes_are_refused(old, new, key):
+    text = render_wheels_lock(LOCK)
+    broken = text.replace(old, new, 1)
+    if key == "artifact":
+        broken = broken.partition("[artifact]")[0] + "[artifact]\nx = 1\n"
+    with pytest.raises(DefinitionError, match=f"x: `{key}`"):
+        parse_wheels_lock(broken, "x")

@@ -1,0 +1,943 @@
+"""Why a layer is built: every cause in the user's words, and some cause for whatever differs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from planfakes import STAGES, FakeCheckout, base_checkout, composer, model_file, sdist, tree_file, wheel
+
+from buildkit.digest import Key
+from buildkit.locks.pins import AptPin, Artifact
+from buildkit.plan.compose import Composer, Composition
+from buildkit.plan.explain import causes
+from buildkit.plan.explain import pin_causes as pincauses
+from buildkit.plan.explain.causes import Cause, say_cause, say_causes
+from buildkit.plan.explain.find_causes import Past, find_causes
+from buildkit.plan.packing import bin_of
+from buildkit.plan.spec import PackWheels, Spec
+
+BIN = {name: f"deps/bin-{bin_of(name, 8)}" for name in ("light", "thin", "native", "minor", "fast")}
+AT = 1_795_000_000.0  # 2026-11-18 at noon
+
+
+@dataclass
+class Remembered:
+    """A history held in memory."""
+
+    last: dict[str, str] = field(default_factory=dict)
+    pasts: dict[str, Past] = field(default_factory=dict)
+    fates: dict[str, Cause] = field(default_factory=dict)
+
+    def find(self, key: str) -> Past | None:
+        return self.pasts.get(key)
+
+    def fate(self, key: Key) -> Cause | None:
+        return self.fates.get(key.hex)
+
+
+@dataclass
+class Spoken:
+    """Places that say what they were asked."""
+
+    composer: Composer
+    composition: Composition
+
+    def stage(self, name: str) -> str:
+        return f"stages/{name}/stage.toml"
+
+    def pin(self, stage: str, name: str, path: str = "") -> str:
+        return f"{stage}.txt:{path or name}"
+
+    def wheel_layer(self, stage: str, name: str) -> str:
+        works = {spec.name: spec.work for spec in self.composition.layers if spec.name.startswith(f"{stage}/")}
+        held = {n: w.wheels for n, w in works.items() if isinstance(w, PackWheels)}
+        return next((layer for layer, wheels in held.items() if any(w.name == name for w in wheels)), "")
+
+    def package(self, packages: str, name: str) -> str:
+        return f"{packages}.lock:{name}"
+
+    def model_file(self, stage: str, model: str, path: str) -> str:
+        return f"{stage}.lock:{model}/{path}"
+
+    def compiler(self) -> tuple[Spec, ...]:
+        return self.composer.compiler
+
+    def builder(self) -> tuple[Spec, ...]:
+        return self.composer.builder.specs
+
+
+def remember(before: Composer, stage: str) -> Remembered:
+    """What a build of a stage leaves behind: its layers, its builder's, and what it compiled."""
+    made = before.compose(stage)
+    history = Remembered(last={spec.name: spec.recipe for spec in made.specs})
+    tools = (*before.builder.specs, *before.compiler) if stage == "runtime" else ()
+    for spec in (*made.specs, *tools):
+        history.pasts[spec.key.hex] = Past(name=spec.name, recipe=spec.recipe)
+        for item in spec.work.compiled if isinstance(spec.work, PackWheels) else ():
+            history.pasts[item.key.hex] = Past(name="", recipe=item.recipe)
+    return history
+
+
+def explain(history: Remembered, after: Composer, stage: str) -> dict[str, tuple[Cause, ...]]:
+    """The causes for every layer that is not as it was."""
+    made = after.compose(stage)
+    new = [spec for spec in made.specs if spec.recipe != history.last.get(spec.name)]
+    places = Spoken(after, made)
+    return {spec.name: find_causes(spec, history.last.get(spec.name), history, places) for spec in new}
+
+
+def between(before: Composer, after: Composer, stage: str = "runtime") -> dict[str, tuple[Cause, ...]]:
+    return explain(remember(before, stage), after, stage)
+
+
+def edited(
+    *edits: Callable[[FakeCheckout], None], stages: dict[str, str] | None = None, settings: str = ""
+) -> Composer:
+    checkout = base_checkout()
+    for edit in edits:
+        edit(checkout)
+    return composer(stages, checkout, settings)
+
+
+def wheels(*found: Artifact) -> Callable[[FakeCheckout], None]:
+    return lambda checkout: checkout.wheels.update({"deps.txt": found})
+
+
+def apt(name: str, **pins: str) -> Callable[[FakeCheckout], None]:
+    found = tuple(AptPin(name=pin.replace("_", "."), version=version) for pin, version in pins.items())
+    return lambda checkout: checkout.apts.update({f"{name}.apt": found})
+
+
+def tree(path: str, *files: Any) -> Callable[[FakeCheckout], None]:
+    return lambda checkout: checkout.trees.update({path: files})
+
+
+def model(*files: Any) -> Callable[[FakeCheckout], None]:
+    def edit(checkout: FakeCheckout) -> None:
+        checkout.locked["models.lock"] = (replace(checkout.locked["models.lock"][0], files=files),)
+
+    return edit
+
+
+def staged(stage: str, old: str, new: str) -> dict[str, str]:
+    assert STAGES[stage].count(old) == 1
+    return STAGES | {stage: STAGES[stage].replace(old, new)}
+
+
+def with_format(number: int) -> Callable[[str], str]:
+    return lambda recipe: json.dumps({**json.loads(recipe), "format": number})
+
+
+HEAVY, LIGHT, THIN, NATIVE = base_checkout().wheels["deps.txt"]
+MAIN, RUN = base_checkout().trees["stages/runtime/app"]
+APP = "stages/runtime/app"
+LINK = replace(MAIN, link="a.py", sha256=MAIN.sha256)
+BIG, A, B = base_checkout().locked["models.lock"][0].files
+FAST = Artifact(name="fast", version="1.0", path="./libs/fast")
+OTHER_RUN = '[[run]]\nname = "other"\nscript = "echo"\n[config]'
+TWO_MOUNTS = 'mount = [{ source = "tools", target = "/mnt" }, { source = "more", target = "/srv" }]'
+TWO_TURNED = 'mount = [{ source = "more", target = "/srv" }, { source = "tools", target = "/mnt" }]'
+MOUNT = 'mount = [{ source = "tools", target = "/mnt" }]'
+MORE = tree("more", tree_file("m.sh"))
+FAST_TREE = tree("./libs/fast", tree_file("src/fast.c"), tree_file("pyproject.toml"))
+STEP_PYTHON = "bytecode-root = 'builder'"
+IMAGE = 'summary = "base"\n[root]\nimage = "docker.io/library/python:3.12@sha256:' + "a" * 64 + '"'
+NO_PYTHON = apt("base", libc6="2.41")
+
+
+@dataclass(frozen=True)
+class Change:
+    """Two checkouts, and what one layer says of the difference."""
+
+    layer: str
+    expected: Cause
+    text: str
+    before: Callable[[], Composer] = edited
+    after: Callable[[], Composer] = edited
+    stage: str = "runtime"
+    more: int = 0
+
+
+CHANGES = (
+    # wheels
+    Change(
+        "deps/heavy",
+        pincauses.PinChanged(name="heavy", before="1.0", after="2.0", where="deps.txt:heavy"),
+        "heavy 1.0 → 2.0",
+        after=lambda: edited(wheels(wheel("heavy", "2.0", 5 << 20), LIGHT, THIN, NATIVE)),
+    ),
+    Change(
+        BIN["minor"],
+        pincauses.PinAdded(name="minor", version="1.0", where="deps.txt:minor"),
+        "minor 1.0 added",
+        after=lambda: edited(wheels(HEAVY, LIGHT, THIN, NATIVE, wheel("minor"))),
+    ),
+    Change(
+        "deps/whale",  # a layer of its own
+        pincauses.PinAdded(name="whale", version="1.0", where="deps.txt:whale"),
+        "whale 1.0 added",
+        after=lambda: edited(wheels(HEAVY, LIGHT, THIN, NATIVE, wheel("whale", size=5 << 20))),
+    ),
+    Change(
+        BIN["minor"],
+        pincauses.PinRemoved(name="minor", version="1.0", where="deps.txt:minor"),
+        "minor 1.0 removed",
+        before=lambda: edited(wheels(HEAVY, LIGHT, THIN, NATIVE, wheel("minor"))),
+    ),
+    Change(
+        BIN["light"],
+        pincauses.ArtifactChanged(
+            name="light", version="1.0", before="a wheel", after="a wheel", where="deps.txt:light"
+        ),
+        "light 1.0: another file",
+        after=lambda: edited(wheels(HEAVY, replace(LIGHT, sha256=THIN.sha256), THIN, NATIVE)),
+    ),
+    Change(
+        BIN["light"],
+        pincauses.ArtifactChanged(
+            name="light", version="1.0", before="a wheel", after="compiled here", where="deps.txt:light"
+        ),
+        "light 1.0: compiled here, a wheel before",
+        after=lambda: edited(wheels(HEAVY, sdist("light"), THIN, NATIVE)),
+    ),
+    Change(
+        "deps/light",
+        pincauses.WheelMoved(
+            name="light",
+            version="1.0",
+            before=BIN["light"],
+            after="deps/light",
+            where="pyproject.toml: [tool.buildkit] heavy",
+        ),
+        f"light 1.0 moved from {BIN['light']} to deps/light",
+        before=lambda: edited(wheels(HEAVY, LIGHT, wheel("minor"))),
+        after=lambda: edited(wheels(HEAVY, LIGHT, wheel("minor")), settings="heavy = 1000"),
+    ),
+    Change(
+        BIN["light"],
+        pincauses.WheelMoved(
+            name="light",
+            version="1.0",
+            before=BIN["light"],
+            after="deps/light",
+            where="pyproject.toml: [tool.buildkit] heavy",
+        ),
+        f"light 1.0 moved from {BIN['light']} to deps/light",
+        before=lambda: edited(wheels(wheel("light", size=1000), wheel("minor", size=10)), settings="heavy = 2000"),
+        after=lambda: edited(wheels(wheel("light", size=1000), wheel("minor", size=10)), settings="heavy = 1000"),
+    ),
+    Change(
+        f"deps/bin-{bin_of('light', 3)}",
+        pincauses.WheelMoved(
+            name="light",
+            version="1.0",
+            before=BIN["light"],
+            after=f"deps/bin-{bin_of('light', 3)}",
+            where="pyproject.toml: [tool.buildkit] bins",
+        ),
+        f"light 1.0 moved from {BIN['light']} to deps/bin-{bin_of('light', 3)}",
+        before=lambda: edited(wheels(LIGHT)),
+        after=lambda: edited(wheels(LIGHT), settings="bins = 3"),
+    ),
+    # what is compiled
+    Change(
+        BIN["native"],
+        pincauses.CompiledAnew(
+            name="native",
+            version="1.0",
+            where="builder.apt.lock:gcc",
+            because=pincauses.PackageChanged(
+                name="gcc", before="14", after="15", stage="builder", where="builder.apt.lock:gcc"
+            ),
+        ),
+        "native compiled anew: gcc 14 → 15 in builder",
+        after=lambda: edited(apt("builder", gcc="15")),
+    ),
+    Change(
+        BIN["native"],
+        pincauses.CompiledAnew(
+            name="native",
+            version="1.0",
+            where="deps.txt:native",
+            because=pincauses.SourceChanged(name="native-1.0.tar.gz", where="deps.txt:native"),
+        ),
+        "native compiled anew: its sdist `native-1.0.tar.gz` is another file",
+        after=lambda: edited(wheels(HEAVY, LIGHT, THIN, replace(NATIVE, sha256=THIN.sha256))),
+    ),
+    Change(
+        BIN["native"],
+        pincauses.CompiledAnew(
+            name="native",
+            version="1.0",
+            where="stages/builder/stage.toml: config.env",
+            because=causes.SettingChanged(
+                key="env CFLAGS",
+                before="-O2",
+                after="-O3",
+                of="the stage builder",
+                where="stages/builder/stage.toml: config.env",
+            ),
+        ),
+        "native compiled anew: env CFLAGS of the stage builder -O2 → -O3",
+        after=lambda: edited(stages=staged("builder", '"-O2"', '"-O3"')),
+    ),
+    Change(
+        BIN["native"],
+        pincauses.CompiledAnew(
+            name="native",
+            version="1.0",
+            where="stages/builder/stage.toml: run",
+            because=pincauses.StepAdded(step="other", where="stages/builder/stage.toml: run"),
+        ),
+        "native compiled anew: step other added",
+        after=lambda: edited(stages=staged("builder", "[config]", OTHER_RUN)),
+    ),
+    Change(
+        BIN["fast"],
+        pincauses.CompiledAnew(
+            name="fast",
+            version="1.0",
+            where="libs/fast/src/fast.c",
+            because=causes.FileChanged(path="libs/fast/src/fast.c", where="libs/fast/src/fast.c"),
+        ),
+        "fast compiled anew: libs/fast/src/fast.c changed",
+        before=lambda: edited(wheels(FAST), FAST_TREE),
+        after=lambda: edited(
+            wheels(FAST), tree("./libs/fast", tree_file("src/fast.c", "new"), tree_file("pyproject.toml"))
+        ),
+    ),
+    Change(
+        BIN["native"],
+        pincauses.CompiledAnew(
+            name="native",
+            version="1.0",
+            where="pyproject.toml: [tool.buildkit] prefix",
+            because=causes.SettingChanged(
+                key="prefix", before="/opt/venv", after="/opt/v", where="pyproject.toml: [tool.buildkit] prefix"
+            ),
+        ),
+        "native compiled anew: prefix /opt/venv → /opt/v",
+        after=lambda: edited(settings="prefix = '/opt/v'"),
+        more=1,
+    ),
+    # roots
+    Change(
+        "base/root",
+        pincauses.PackageChanged(name="libc6", before="2.41", after="2.42", stage="base", where="base.apt.lock:libc6"),
+        "libc6 2.41 → 2.42 in base",
+        after=lambda: edited(apt("base", libc6="2.42", python3_13="3.13.5")),
+    ),
+    Change(
+        "base/root",
+        pincauses.PackageAdded(name="zlib", version="1", stage="base", where="base.apt.lock:zlib"),
+        "zlib 1 added in base",
+        after=lambda: edited(apt("base", libc6="2.41", python3_13="3.13.5", zlib="1")),
+    ),
+    Change(
+        "base/root",
+        pincauses.PackageRemoved(name="libc6", version="2.41", stage="base", where="base.apt.lock:libc6"),
+        "libc6 2.41 removed in base",
+        after=lambda: edited(apt("base", python3_13="3.13.5")),
+    ),
+    Change(
+        "builder/apt builder.apt",
+        pincauses.PackageChanged(name="gcc", before="14", after="15", stage="builder", where="builder.apt.lock:gcc"),
+        "gcc 14 → 15 in builder",
+        after=lambda: edited(apt("builder", gcc="15")),
+        stage="builder",
+    ),
+    Change(
+        "base/root",
+        pincauses.InterpreterChanged(stage="base", before="3.13.5", after="3.13.7", where="base.apt.lock:python3.13"),
+        "python 3.13.5 → 3.13.7 in base",
+        before=lambda: edited(apt("base", libpython3_13="3.13.5-2", python3_13="3.13.5-2")),
+        after=lambda: edited(apt("base", libpython3_13="3.13.7-1", python3_13="3.13.7-1")),
+    ),
+    Change(
+        "deps/heavy",
+        pincauses.InterpreterChanged(stage="base", before="3.13.5", after="3.13.7", where="base.apt.lock:python3.13"),
+        "python 3.13.5 → 3.13.7 in base",
+        after=lambda: edited(apt("base", libc6="2.41", python3_13="3.13.7")),
+    ),
+    Change(
+        "deps/heavy",
+        pincauses.InterpreterChanged(
+            stage="base", before="3.13.5-2", after="3.13.5-3", where="base.apt.lock:python3.13"
+        ),
+        "python 3.13.5-2 → 3.13.5-3 in base",
+        before=lambda: edited(apt("base", python3_13="3.13.5-2")),
+        after=lambda: edited(apt("base", python3_13="3.13.5-3")),
+    ),
+    Change(
+        "deps/heavy",
+        pincauses.InterpreterChanged(stage="base", before="3.13.5", after="3.14.0", where="base.apt.lock:python3.14"),
+        "python 3.13.5 → 3.14.0 in base",
+        after=lambda: edited(apt("base", libc6="2.41", python3_14="3.14.0")),
+    ),
+    Change(
+        "deps/heavy",
+        pincauses.InterpreterChanged(
+            stage="base",
+            where="stages/builder/stage.toml: run.script",
+            because=causes.SettingChanged(
+                key="script",
+                before="true",
+                after="false",
+                of="step prepare",
+                where="stages/builder/stage.toml: run.script",
+            ),
+        ),
+        "the root that compiles bytecode: script of step prepare true → false",
+        before=lambda: edited(NO_PYTHON, settings=STEP_PYTHON),
+        after=lambda: edited(NO_PYTHON, settings=STEP_PYTHON, stages=staged("builder", '"true"', '"false"')),
+    ),
+    Change(
+        "base/image",
+        pincauses.ImageChanged(
+            before="docker.io/library/python:3.12@sha256:" + "a" * 64,
+            after="docker.io/library/python:3.12@sha256:" + "b" * 64,
+            where="stages/base/stage.toml: root.image",
+        ),
+        "image docker.io/library/python:3.12: another digest",
+        before=lambda: edited(stages={"base": IMAGE}),
+        after=lambda: edited(stages={"base": IMAGE.replace("a" * 64, "b" * 64)}),
+        stage="base",
+    ),
+    Change(
+        "base/image",
+        pincauses.ImageChanged(
+            before="docker.io/library/python:3.12@sha256:" + "a" * 64,
+            after="docker.io/library/python:3.13@sha256:" + "b" * 64,
+            where="stages/base/stage.toml: root.image",
+        ),
+        "image docker.io/library/python:3.12 → docker.io/library/python:3.13",
+        before=lambda: edited(stages={"base": IMAGE}),
+        after=lambda: edited(stages={"base": IMAGE.replace("3.12", "3.13").replace("a" * 64, "b" * 64)}),
+        stage="base",
+    ),
+    Change(
+        "builder/prepare",
+        pincauses.RootBelowChanged(
+            layer="base/root",
+            where="base.apt.lock:libc6",
+            because=pincauses.PackageChanged(
+                name="libc6", before="2.41", after="2.42", stage="base", where="base.apt.lock:libc6"
+            ),
+        ),
+        "below it, libc6 2.41 → 2.42 in base",
+        after=lambda: edited(apt("base", libc6="2.42", python3_13="3.13.5")),
+        stage="builder",
+    ),
+    Change(
+        "builder/other",
+        pincauses.RootBelowChanged(
+            layer="builder/prepare",
+            where="stages/builder/stage.toml: run",
+            because=pincauses.StepRemoved(step="prepare", where="stages/builder/stage.toml: run"),
+        ),
+        "below it, step prepare removed",
+        before=lambda: edited(stages=staged("builder", "[config]", OTHER_RUN)),
+        after=lambda: edited(
+            stages=STAGES | {"builder": 'summary = "b"\nfrom = "base"\n[apt]\npackages = "builder.apt"\n' + OTHER_RUN}
+        ),
+        stage="builder",
+    ),
+    # settings
+    Change(
+        "base/root",
+        causes.SettingChanged(key="suite", before="trixie", after="forky", where="stages/base/stage.toml: root.suite"),
+        "suite trixie → forky",
+        after=lambda: edited(stages=staged("base", '"trixie"', '"forky"')),
+    ),
+    Change(
+        "base/root",
+        causes.SettingChanged(
+            key="drop-setuid", before="false", after="true", where="stages/base/stage.toml: root.drop-setuid"
+        ),
+        "drop-setuid false → true",
+        after=lambda: edited(stages=staged("base", "[root]", "[root]\ndrop-setuid = true")),
+    ),
+    Change(
+        "base/root",
+        causes.SettingChanged(key="arch", before="amd64", after="arm64", where="pyproject.toml: [tool.buildkit] arch"),
+        "arch amd64 → arm64",
+        after=lambda: edited(settings="arch = 'aarch64'"),
+    ),
+    Change(
+        "base/root",
+        causes.SettingChanged(
+            key="uid", before="1000", after="7", of="user ml", where="stages/base/stage.toml: root.user"
+        ),
+        "uid of user ml 1000 → 7",
+        after=lambda: edited(stages=staged("base", "uid = 1000", "uid = 7")),
+    ),
+    Change(
+        "base/root",
+        causes.ItemsChanged(key="users", added=("sam",), where="stages/base/stage.toml: root.user"),
+        "users: sam added",
+        after=lambda: edited(stages=staged("base", "uid = 1000", 'uid = 1000\n[[root.user]]\nname = "sam"\nuid = 7')),
+    ),
+    Change(
+        "base/root",
+        causes.ItemsChanged(
+            key="exclude",
+            added=("usr/share/doc/**",),
+            removed=("usr/share/man/**",),
+            where="stages/base/stage.toml: root.exclude",
+        ),
+        "exclude: usr/share/doc/** added, usr/share/man/** removed",
+        after=lambda: edited(stages=staged("base", "man", "doc")),
+    ),
+    Change(
+        "base/root",
+        causes.SettingChanged(
+            key="bytecode", before="true", after="false", where="pyproject.toml: [tool.buildkit] bytecode"
+        ),
+        "bytecode true → false",
+        after=lambda: edited(settings="bytecode = false"),
+    ),
+    Change(
+        "deps/heavy",
+        causes.SettingChanged(
+            key="bytecode", before="false", after="true", where="pyproject.toml: [tool.buildkit] bytecode"
+        ),
+        "bytecode false → true",
+        before=lambda: edited(settings="bytecode = false"),
+    ),
+    Change(
+        "deps/heavy",
+        causes.SettingChanged(
+            key="prefix", before="/opt/venv", after="/opt/v", where="pyproject.toml: [tool.buildkit] prefix"
+        ),
+        "prefix /opt/venv → /opt/v",
+        after=lambda: edited(settings="prefix = '/opt/v'"),
+    ),
+    Change(
+        "/opt/v",
+        causes.SettingChanged(
+            key="prefix", before="/opt/venv", after="/opt/v", where="pyproject.toml: [tool.buildkit] prefix"
+        ),
+        "prefix /opt/venv → /opt/v",
+        after=lambda: edited(settings="prefix = '/opt/v'"),
+    ),
+    Change(
+        "/opt/venv",
+        causes.SettingChanged(
+            key="python", before="3.13", after="3.13.9", where="pyproject.toml: [tool.buildkit] python"
+        ),
+        "python 3.13 → 3.13.9",
+        after=lambda: edited(settings="python = '3.13.9'"),
+    ),
+    Change(
+        "runtime/app",
+        causes.SettingChanged(
+            key="target", before="/app", after="/srv", where="stages/runtime/stage.toml: copy.target"
+        ),
+        "target /app → /srv",
+        after=lambda: edited(stages=staged("runtime", '"/app"', '"/srv"')),
+    ),
+    Change(
+        "weights/vad",
+        causes.SettingChanged(
+            key="target", before="/models/vad", after="/m/vad", where="stages/weights/stage.toml: models.target"
+        ),
+        "target /models/vad → /m/vad",
+        after=lambda: edited(stages=staged("weights", "[models]", '[models]\ntarget = "/m"')),
+    ),
+    Change(
+        "builder/prepare",
+        causes.SettingChanged(
+            key="script", before="", after="", of="step prepare", where="stages/builder/stage.toml: run.script"
+        ),
+        "script of step prepare changed",
+        after=lambda: edited(stages=staged("builder", '"true"', '"' + "echo a; " * 9 + '"')),
+        stage="builder",
+    ),
+    Change(
+        "builder/prepare",
+        causes.SettingChanged(
+            key="command",
+            before="true",
+            after="make all",
+            of="step prepare",
+            where="stages/builder/stage.toml: run.command",
+        ),
+        "command of step prepare true → make all",
+        after=lambda: edited(stages=staged("builder", 'script = "true"', 'command = ["make", "all"]')),
+        stage="builder",
+    ),
+    Change(
+        "builder/prepare",
+        causes.SettingChanged(
+            key="network",
+            before="false",
+            after="true",
+            of="step prepare",
+            where="stages/builder/stage.toml: run.network",
+        ),
+        "network of step prepare false → true",
+        after=lambda: edited(stages=staged("builder", 'script = "true"', 'script = "true"\nnetwork = true')),
+        stage="builder",
+    ),
+    Change(
+        "builder/prepare",
+        causes.SettingChanged(
+            key="env A", before="1", after="2", of="step prepare", where="stages/builder/stage.toml: run.env"
+        ),
+        "env A of step prepare 1 → 2",
+        after=lambda: edited(stages=staged("builder", 'A = "1"', 'A = "2"')),
+        stage="builder",
+    ),
+    Change(
+        "builder/prepare",
+        causes.ItemsChanged(
+            key="env", added=("B",), removed=("A",), of="step prepare", where="stages/builder/stage.toml: run.env"
+        ),
+        "env of step prepare: B added, A removed",
+        after=lambda: edited(stages=staged("builder", 'A = "1"', 'B = "1"')),
+        stage="builder",
+    ),
+    Change(
+        "builder/prepare",
+        causes.MountAdded(target="/srv", source="more", where="stages/builder/stage.toml: run.mount"),
+        "mount more at /srv added",
+        after=lambda: edited(MORE, stages=staged("builder", MOUNT, TWO_MOUNTS)),
+        stage="builder",
+    ),
+    Change(
+        "builder/prepare",
+        causes.MountRemoved(target="/srv", where="stages/builder/stage.toml: run.mount"),
+        "mount at /srv removed",
+        before=lambda: edited(MORE, stages=staged("builder", MOUNT, TWO_MOUNTS)),
+        stage="builder",
+    ),
+    Change(
+        "builder/prepare",
+        causes.MountsReordered(where="stages/builder/stage.toml: run.mount"),
+        "mounts in another order",
+        before=lambda: edited(MORE, stages=staged("builder", MOUNT, TWO_MOUNTS)),
+        after=lambda: edited(MORE, stages=staged("builder", MOUNT, TWO_TURNED)),
+        stage="builder",
+    ),
+    Change(
+        "builder/prepare",
+        causes.FileChanged(path="tools/t.sh", where="tools/t.sh"),
+        "tools/t.sh changed",
+        after=lambda: edited(tree("tools", tree_file("t.sh", "new"))),
+        stage="builder",
+    ),
+    Change(
+        "runtime/app",
+        causes.SettingChanged(
+            key="compression", before="zstd", after="gzip", where="pyproject.toml: [tool.buildkit] compression"
+        ),
+        "compression zstd → gzip",
+        after=lambda: edited(settings="compression = 'gzip'"),
+    ),
+    # files
+    Change(
+        "runtime/app",
+        causes.FileChanged(path=f"{APP}/main.py", where=f"{APP}/main.py"),
+        f"{APP}/main.py changed",
+        after=lambda: edited(tree(APP, tree_file("main.py", "new"), RUN)),
+    ),
+    Change(
+        "runtime/app",
+        causes.FileChanged(path=APP, where=APP),  # a tree of one file has no path below it
+        f"{APP} changed",
+        before=lambda: edited(tree(APP, tree_file("."))),
+        after=lambda: edited(tree(APP, tree_file(".", "new"))),
+    ),
+    Change(
+        "runtime/app",
+        causes.FileAdded(path=f"{APP}/a.py", where=f"{APP}/a.py"),
+        f"{APP}/a.py added",
+        after=lambda: edited(tree(APP, MAIN, RUN, tree_file("a.py"))),
+    ),
+    Change(
+        "runtime/app",
+        causes.FileRemoved(path=f"{APP}/run.sh", where=f"{APP}/run.sh"),
+        f"{APP}/run.sh removed",
+        after=lambda: edited(tree(APP, MAIN)),
+    ),
+    Change(
+        "runtime/app",
+        causes.ModeChanged(path=f"{APP}/main.py", before="file", after="executable", where=f"{APP}/main.py"),
+        f"{APP}/main.py: file → executable",
+        after=lambda: edited(tree(APP, replace(MAIN, executable=True), RUN)),
+    ),
+    Change(
+        "runtime/app",
+        causes.ModeChanged(path=f"{APP}/main.py", before="file", after="link", where=f"{APP}/main.py"),
+        f"{APP}/main.py: file → link",
+        after=lambda: edited(tree(APP, LINK, RUN)),
+    ),
+    Change(
+        "runtime/app",
+        causes.LinkChanged(path=f"{APP}/main.py", before="a.py", after="b.py", where=f"{APP}/main.py"),
+        f"{APP}/main.py: leads to b.py, not a.py",
+        before=lambda: edited(tree(APP, LINK, RUN)),
+        after=lambda: edited(tree(APP, replace(LINK, link="b.py"), RUN)),
+    ),
+    # models
+    Change(
+        "weights/vad/big.bin",
+        causes.ModelFileChanged(model="vad", path="big.bin", where="weights.lock:vad/big.bin"),
+        "big.bin of model vad changed",
+        after=lambda: edited(model(model_file("big.bin", 9 << 20, "new"), A, B)),
+    ),
+    Change(
+        "weights/vad/a.json",  # it grew, and has a layer of its own now
+        causes.ModelFileChanged(model="vad", path="a.json", where="weights.lock:vad/a.json"),
+        "a.json of model vad changed",
+        after=lambda: edited(model(BIG, model_file("a.json", 9 << 20, "new"), B)),
+    ),
+    Change(
+        "weights/vad",  # what it left
+        causes.ModelFileChanged(model="vad", path="a.json", where="weights.lock:vad/a.json"),
+        "a.json of model vad changed",
+        after=lambda: edited(model(BIG, model_file("a.json", 9 << 20, "new"), B)),
+    ),
+    Change(
+        "weights/vad/c.bin",
+        causes.ModelFileAdded(model="vad", path="c.bin", where="weights.lock:vad/c.bin"),
+        "c.bin of model vad added",
+        after=lambda: edited(model(BIG, A, B, model_file("c.bin", 9 << 20))),
+    ),
+    Change(
+        "weights/vad",
+        causes.ModelFileRemoved(model="vad", path="b.json", where="weights.lock:vad/b.json"),
+        "b.json of model vad removed",
+        after=lambda: edited(model(BIG, A)),
+    ),
+    # layers
+    Change(
+        "runtime/more",
+        causes.NewLayer(where="stages/runtime/stage.toml: copy"),
+        "new layer",
+        after=lambda: edited(
+            tree("stages/runtime/more", MAIN),
+            stages=staged("runtime", "[config]", '[[copy]]\nsource = "more"\ntarget = "/more"\n[config]'),
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=[f"{c.layer}: {c.text}" for c in CHANGES])
+def test_a_change(change: Change) -> None:
+    found = between(change.before(), change.after(), change.stage)
+    assert change.expected in found[change.layer]
+    assert str(change.expected) == change.text
+    assert len(found[change.layer]) == 1 + change.more, [str(cause) for cause in found[change.layer]]
+
+
+ONE = composer().compose("runtime").specs[-1]
+OTHERS: dict[str, tuple[Remembered, str | None, tuple[Cause, ...]]] = {
+    "first build": (Remembered(), None, (causes.FirstBuild(),)),
+    "packer format 0 → 2": (
+        Remembered(last={"x": "{}"}), with_format(0)(ONE.recipe), (causes.FormatChanged(before=0, after=2),),
+    ),
+    "a layer of another kind: run → files": (
+        Remembered(last={"x": "{}"}), '{"format":1,"kind":"run"}', (causes.KindChanged(before="run", after="files"),),
+    ),
+    "not in the cache any more": (Remembered(last={"x": "{}"}), ONE.recipe, (causes.Forgotten(),)),
+    "it is in the shared cache r.io/a only, which is not asked": (
+        Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.OnlyShared(repository="r.io/a")}), ONE.recipe,
+        (causes.OnlyShared(repository="r.io/a"),),
+    ),
+    "its blob is gone from the cache": (
+        Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.BlobGone()}), ONE.recipe, (causes.BlobGone(),),
+    ),
+    "its row in the ledger was damaged": (
+        Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.RowDamaged()}), ONE.recipe, (causes.RowDamaged(),),
+    ),
+    "its row in the ledger was damaged, and removed on 2026-11-18: found by verify": (
+        Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.RowDamaged(at=AT, why="found by verify")}), ONE.recipe,
+        (causes.RowDamaged(at=AT, why="found by verify"),),
+    ),
+    "evicted by gc on 2026-11-18: not used for 40 days": (
+        Remembered(fates={ONE.key.hex: causes.Evicted(at=AT, why="not used for 40 days")}),  # of a build of another
+        None,
+        (causes.Evicted(at=AT, why="not used for 40 days"),),
+    ),
+    "its blob was damaged, and removed on 2026-11-18": (
+        Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.Damaged(at=AT)}), ONE.recipe, (causes.Damaged(at=AT),),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", OTHERS)
+def test_what_no_checkout_decides(text: str) -> None:
+    history, before, expected = OTHERS[text]
+    found = find_causes(ONE, before, history, Spoken(composer(), composer().compose("runtime")))
+    assert found == expected
+    assert say_causes(found) == text
+
+
+def test_a_builder_whose_layers_nobody_remembers() -> None:
+    history = remember(composer(), "runtime")
+    for spec in composer().builder.specs:
+        del history.pasts[spec.key.hex]
+    found = explain(history, edited(stages=staged("builder", '"true"', '"false"')), "runtime")
+    builder = pincauses.BuilderChanged(stage="builder", where="stages/builder/stage.toml")
+    assert found[BIN["native"]] == (
+        pincauses.CompiledAnew(name="native", version="1.0", because=builder, where=builder.where),
+    )
+    assert say_causes(found[BIN["native"]]) == (
+        "native compiled anew: the stage `builder` changed (stages/builder/stage.toml)"
+    )
+
+
+def test_every_cause_is_found_by_a_test() -> None:
+    def below(cause: Cause) -> set[str]:
+        inner = [getattr(cause, part.name) for part in fields(cause)]
+        return {type(cause).__name__}.union(*(below(value) for value in inner if isinstance(value, Cause)))
+
+    tested = {"BuilderChanged"}.union(*(below(change.expected) for change in CHANGES))
+    tested |= {type(cause).__name__ for _, _, expected in OTHERS.values() for cause in expected}
+    assert tested == {kind.__name__ for kind in Cause.__subclasses__()}
+
+
+def test_what_happened_to_a_layer_stands_beside_what_changed_since() -> None:
+    history = remember(edited(wheels(wheel("heavy", "2.0", 5 << 20), LIGHT, THIN, NATIVE)), "runtime")
+    (heavy,) = (spec for spec in composer().compose("runtime").specs if spec.name == "deps/heavy")
+    history.fates[heavy.key.hex] = causes.Evicted(at=AT)
+    found = explain(history, composer(), "runtime")
+    assert say_causes(found["deps/heavy"]) == "heavy 2.0 → 1.0, evicted by gc on 2026-11-18"
+
+
+def test_causes_of_the_interpreter_and_of_the_builder_are_both_said() -> None:
+    found = between(composer(), edited(apt("base", libc6="2.41", python3_13="3.13.6")))
+    assert [str(cause) for cause in found[BIN["native"]]] == [
+        "python 3.13.5 → 3.13.6 in base",
+        "native compiled anew: python 3.13.5 → 3.13.6 in base",
+    ]
+
+
+def test_a_version_that_changed_and_made_the_wheel_heavy() -> None:
+    found = between(composer(), edited(wheels(HEAVY, wheel("light", "2.0", 5 << 20), THIN, NATIVE)))
+    assert [str(cause) for cause in found["deps/light"]] == [
+        "light 1.0 → 2.0", f"light 2.0 moved from {BIN['light']} to deps/light",
+    ]  # fmt: skip
+
+
+def test_an_interpreter_that_comes_from_elsewhere() -> None:
+    found = between(edited(), edited(settings="interpreter = '/opt/python/bin/python3.13'"))["deps/heavy"]
+    where = "pyproject.toml: [tool.buildkit] bytecode-root"
+    assert found[0] == pincauses.InterpreterChanged(stage="base", where=where)
+    assert [str(cause) for cause in found] == [
+        "another Python compiles bytecode in base",
+        "interpreter /usr/bin/python3.13 → /opt/python/bin/python3.13",
+    ]
+
+
+def test_every_layer_below_a_step_is_looked_at_and_each_cause_said_once() -> None:
+    before = edited(stages=staged("builder", "[config]", OTHER_RUN))
+    changed = staged("builder", "[config]", OTHER_RUN)
+    changed["builder"] = changed["builder"].replace('"true"', '"false"')
+    found = between(before, edited(apt("base", libc6="3", python3_13="3.13.5"), stages=changed), "builder")
+    assert [say_cause(cause) for cause in found["builder/other"]] == [
+        "below it, libc6 2.41 → 3 in base (base.apt.lock:libc6)",
+        "below it, script of step prepare true → false (stages/builder/stage.toml: run.script)",
+    ]
+
+
+def test_another_root_below_a_step() -> None:
+    root = edited(stages=STAGES | {"base": IMAGE}, settings="bytecode = false")
+    found = between(edited(settings="bytecode = false"), root, "builder")
+    assert found["builder/prepare"][0] == pincauses.RootBelowChanged(
+        layer="base/image", because=causes.NewLayer(where="stages/base/stage.toml: root"),
+        where="stages/base/stage.toml: root",
+    )  # fmt: skip
+
+
+def test_a_line_says_three_causes_or_one_with_where_it_is() -> None:
+    many = [tree_file(f"f{number}.py") for number in range(5)]
+    found = between(composer(), edited(tree(APP, MAIN, RUN, *many)))["runtime/app"]
+    assert say_causes(found) == f"{APP}/f0.py added, {APP}/f1.py added, {APP}/f2.py added and 2 more"
+    assert say_causes(found[:1]) == f"{APP}/f0.py added"
+    pin = pincauses.PinAdded(name="a", version="1", where="x.txt:3")
+    assert say_causes([pin]) == "a 1 added (x.txt:3)"
+    assert say_causes([pin, replace(pin, name="b")]) == "a 1 added, b 1 added"
+    assert say_causes([pin, pincauses.PinAdded(name="a", version="1", where="y.txt:1")]) == "a 1 added (x.txt:3)"
+
+
+def test_causes_as_json() -> None:
+    because = pincauses.PackageChanged(name="gcc", before="14", after="15", stage="builder", where="b.lock:3")
+    made = pincauses.CompiledAnew(name="native", version="1.0", because=because, where="b.lock:3")
+    assert made.as_json() == {
+        "cause": "compiled-anew",
+        "text": "native compiled anew: gcc 14 → 15 in builder",
+        "where": "b.lock:3",
+        "name": "native",
+        "version": "1.0",
+        "because": {
+            "cause": "package-changed", "text": "gcc 14 → 15 in builder", "where": "b.lock:3",
+            "name": "gcc", "before": "14", "after": "15", "stage": "builder",
+        },
+    }  # fmt: skip
+    for change in CHANGES:
+        assert json.loads(json.dumps(change.expected.as_json()))["text"] == change.text
+
+
+SPECS = [spec for stage in ("runtime", "builder") for spec in composer().compose(stage).specs]
+WORDS = st.sampled_from(
+    ["", "x", "1.0", "light", "gcc=14", "python3.13=3.13.4", "a" * 64, "0123456789abcdef" * 4, "x\ny"]
+)
+SCRAPS = st.none() | st.booleans() | st.integers(0, 3) | WORDS
+VALUES = st.recursive(SCRAPS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=3))
+
+
+@st.composite
+def altered(draw: st.DrawFn, value: Any) -> Any:
+    """``value`` with a part of it other, gone, twice or elsewhere; now and then something else altogether."""
+    if isinstance(value, list) and value and draw(st.booleans()):
+        number = draw(st.integers(0, len(value) - 1))
+        is_row = any(isinstance(part, str) and len(part) == 64 for part in value)  # a hash in it must stay in its place
+        how = draw(st.sampled_from(["in", "gone"] if is_row else ["in", "gone", "twice", "turned"]))
+        inner = [draw(altered(value[number]))] if how == "in" else [] if how == "gone" else [value[number]] * 2
+        return value[::-1] if how == "turned" else [*value[:number], *inner, *value[number + 1 :]]
+    if isinstance(value, dict) and value and draw(st.booleans()):
+        key = draw(st.sampled_from(sorted(value)))
+        rest = {name: part for name, part in value.items() if name != key}
+        return rest if draw(st.integers(0, 4)) == 0 else {**rest, key: draw(altered(value[key]))}
+    return draw(VALUES)
+
+
+@given(st.data())
+def test_whatever_differs_has_a_cause_and_no_cause_is_a_hash(data: st.DataObject) -> None:
+    spec = data.draw(st.sampled_from(SPECS))
+    recipe = json.loads(spec.recipe)
+    key = data.draw(st.sampled_from([*sorted(recipe), "new"]))
+    before = json.dumps(recipe | {key: data.draw(altered(recipe.get(key)))})
+    history = Remembered(last={spec.name: before})
+    if data.draw(st.booleans()):
+        history = replace(history, pasts=remember(composer(), "runtime").pasts)
+    found = find_causes(spec, before, history, Spoken(composer(), composer().compose("runtime")))
+    assert found
+    assert (json.loads(before) != recipe) is (found != (causes.Forgotten(),))
+    for cause in found:
+        assert "\n" not in say_cause(cause)
+        assert str(cause).strip()
+        assert not re.search(
+            r"[0-9a-f]{12}", say_cause(cause).replace("a" * 64, "").replace("0123456789abcdef" * 4, "")
+        )
+
+
+@pytest.mark.parametrize("part", ["packages", "wheels", "files", "mounts", "parent", "bytecode", "image", "command"])
+def test_a_recipe_without_a_part_says_which_is_new_and_shows_no_hash(part: str) -> None:
+    stages = {"base": IMAGE}
+    specs = [*SPECS, *composer(stages).compose("base").specs]
+    for spec in (spec for spec in specs if part in json.loads(spec.recipe)):
+        before = json.dumps({key: value for key, value in json.loads(spec.recipe).items() if key != part})
+        history = Remembered(last={spec.name: before})
+        found = find_causes(spec, before, history, Spoken(composer(), composer().compose("runtime")))
+        assert not re.search(r"[0-9a-f]{12}", say_causes(found))
+        assert found != (causes.Forgotten(),)

@@ -1,0 +1,145 @@
+"""Whatever is changed in a project, one thing at a time: what is built says so, and where that is in its files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import keyinputs as inputs
+import pytest
+from hypothesis import given, settings
+from keymutations import Mutate
+from projectdisk import Disk, Seen, list_all
+from smallproject import Small, projects
+
+from buildkit.build import disk_checkout as checkout
+from buildkit.build.layer_causes import CheckoutPlaces, Reasons
+from buildkit.declare.graph import load_graph
+from buildkit.declare.project import load_project
+from buildkit.digest import FileHash
+from buildkit.oci.blob import Made
+from buildkit.plan.compose import Composer
+from buildkit.plan.explain.causes import Cause, FirstBuild, Forgotten, SettingChanged, say_cause
+from buildkit.plan.spec import PackWheels
+from buildkit.store.ledger import Ledger
+from buildkit.store.stat_index import StatIndex
+
+ALIKE = {
+    f"{kind}: {name}": mutate
+    for kind, named in (
+        ("stage", inputs.STAGES),
+        ("setting", inputs.PROJECT),
+        ("wheel", inputs.WHEELS),
+        ("models", inputs.MODELS),
+        ("file", inputs.FILES),
+    )
+    for name, mutate in named.items()
+}
+UNSAID = {"packages", "wheels", "files", "mounts", "parent", "users"}  # parts that have causes of their own
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Disk]:
+    folder = tmp_path_factory.mktemp("causes")
+    with pytest.MonkeyPatch.context() as patch, closing(Ledger(folder / "index.sqlite")) as index:
+        patch.setattr(checkout, "list_files", list_all)
+        yield Disk(folder / "project", index)
+
+
+def ref(stage: str) -> str:
+    return f"localhost/small/{stage}:latest"
+
+
+def note_builds(ledger: Ledger, seen: Seen) -> None:
+    """Write down that every stage was built."""
+    for name, composition in seen.stages.items():
+        layers = []
+        for spec in composition.specs:
+            ledger.add(spec.key, spec.kind, spec.name, spec.recipe, Made(blobs=()), [])
+            layers.append({"name": spec.name, "key": str(spec.key), "source": "built", "why": "first build"})
+            for item in spec.work.compiled if isinstance(spec.work, PackWheels) else ():
+                ledger.add_wheel(item.key, item.recipe, "x.whl", FileHash.of(b"x"), 1.0)
+        said = {"stage": name, "image": ref(name), "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
+        ledger.add_build(said, 0.0)
+
+
+def explain(disk: Disk, ledger: Ledger, before: Seen, after: Seen) -> dict[str, tuple[Cause, ...]]:
+    """The causes for every layer that no stage had."""
+    project, graph = load_project(disk.folder), load_graph(disk.folder)
+    read = checkout.DiskCheckout(project, graph, StatIndex(ledger), lambda _event: None)
+    composer = Composer(project, graph, read)
+    refs = {name: ref(name) for name in graph.stages}
+    had = {spec.key for composition in before.stages.values() for spec in composition.specs}
+    causes: dict[str, tuple[Cause, ...]] = {}
+    for name in sorted(after.stages.keys() & before.stages.keys()):
+        composition = composer.compose(name)
+        reasons = Reasons(ledger, CheckoutPlaces(graph, composer, read, composition), composition, refs)
+        causes |= {spec.name: reasons.find(spec) for spec in composition.specs if spec.key not in had}
+    return causes
+
+
+def check_place(folder: Path, cause: Cause) -> None:
+    """The place is in a file of the project; its line is about what changed."""
+    file, _, rest = cause.where.partition(":")
+    if rest.isdigit():
+        line = (folder / file).read_text().splitlines()[int(rest) - 1]
+        named = [str(getattr(part, name, "")) for part in inner(cause) for name in ("name", "path", "stage")]
+        assert any(name and (name in line.replace("_", "-").lower() or name in line) for name in named) or (
+            "python3" in line
+        ), f"{cause}: {line}"
+    elif rest:
+        assert (folder / file).is_file() or "stages/" in file, cause.where
+    elif type(cause).__name__ not in ("FileRemoved", "ModelFileRemoved") and "removed" not in str(cause):
+        assert (folder / file).exists() or (folder / file).is_symlink(), cause.where
+
+
+def inner(cause: Cause) -> Iterator[Cause]:
+    yield cause
+    because = getattr(cause, "because", None)
+    if because is not None:
+        yield from inner(because)
+
+
+def check(disk: Disk, folder: Path, small: Small, mutate: Mutate) -> None:
+    other = small.copy()
+    mutate(other)
+    (folder / "ledger.sqlite").unlink(missing_ok=True)
+    with closing(Ledger(folder / "ledger.sqlite")) as ledger:
+        before = disk.compose(small)
+        note_builds(ledger, before)
+        after = disk.compose(other)
+        for name, causes in explain(disk, ledger, before, after).items():
+            assert not {type(cause) for cause in causes} & {FirstBuild, Forgotten}, name
+            for cause in causes:
+                parts = list(inner(cause))
+                assert not re.search(r"[0-9a-f]{12}", say_cause(cause)), say_cause(cause)
+                assert not [part for part in parts if isinstance(part, SettingChanged) and part.key in UNSAID], cause
+                assert cause.where, f"{name}: {cause}"
+                check_place(disk.folder, cause)
+
+
+@pytest.mark.parametrize("what", ALIKE)
+@settings(max_examples=2)
+@given(small=projects())
+def test_whatever_a_project_says(disk: Disk, tmp_path_factory: pytest.TempPathFactory, what: str, small: Small) -> None:
+    check(disk, tmp_path_factory.getbasetemp(), small, ALIKE[what])
+
+
+@pytest.mark.parametrize("what", inputs.DEBIAN)
+@settings(max_examples=2)
+@given(small=projects(debian=True))
+def test_what_a_debian_root_is_made_of(
+    disk: Disk, tmp_path_factory: pytest.TempPathFactory, what: str, small: Small
+) -> None:
+    check(disk, tmp_path_factory.getbasetemp(), small, inputs.DEBIAN[what])
+
+
+@pytest.mark.parametrize("what", inputs.IMAGE)
+@settings(max_examples=2)
+@given(small=projects(debian=False))
+def test_what_a_registrys_root_is_made_of(
+    disk: Disk, tmp_path_factory: pytest.TempPathFactory, what: str, small: Small
+) -> None:
+    check(disk, tmp_path_factory.getbasetemp(), small, inputs.IMAGE[what])

@@ -1,0 +1,212 @@
+"""What the ledger remembers of earlier builds, and where the checkout says things."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from planfakes import STAGES, base_checkout, composer, make_graph_of
+
+from buildkit.build.layer_causes import CheckoutPlaces, LedgerHistory, Reasons, read_tombstone
+from buildkit.digest import FileHash, Key
+from buildkit.oci.blob import Made
+from buildkit.plan.compose import Composition
+from buildkit.plan.explain.causes import (
+    BlobGone,
+    Cause,
+    Damaged,
+    Evicted,
+    FirstBuild,
+    Forgotten,
+    OnlyShared,
+    RowDamaged,
+    say_causes,
+)
+from buildkit.plan.spec import PackWheels
+from buildkit.store.build_history import Built, find_built, find_recipe
+from buildkit.store.ledger import Ledger, Tombstone
+from buildkit.store.maintenance import Stock
+
+REFS = {name: f"localhost/p/{name}:latest" for name in STAGES}
+RUNTIME = composer().compose("runtime")
+BUILDER = composer().compose("builder")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with closing(Ledger(tmp_path / "ledger.sqlite")) as made:
+        yield made
+
+
+def note(ledger: Ledger, composition: Composition, stage: str = "") -> None:
+    """Write down that layers were made, with the wheels that were compiled for them; as a build of ``stage``."""
+    for spec in composition.specs:
+        ledger.add(spec.key, spec.kind, spec.name, spec.recipe, Made(blobs=()), [])
+        for item in spec.work.compiled if isinstance(spec.work, PackWheels) else ():
+            ledger.add_wheel(item.key, item.recipe, "x.whl", FileHash.of(b"x"), 1.0)
+    if stage:
+        layers = [
+            {"name": spec.name, "key": str(spec.key), "source": "built", "why": f"why {spec.name}"}
+            for spec in composition.specs
+        ]
+        said = {"stage": stage, "image": REFS[stage], "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
+        ledger.add_build(said, 100.0)
+
+
+def reasons(ledger: Ledger, composition: Composition) -> Reasons:
+    graph = make_graph_of(STAGES)
+    places = CheckoutPlaces(graph, composer(), base_checkout(), composition)  # type: ignore[arg-type]
+    return Reasons(ledger, places, composition, REFS)
+
+
+def test_the_last_build_remembers_the_builder_of_its_wheels_too(ledger: Ledger) -> None:
+    assert LedgerHistory(ledger, "runtime", REFS).last == {}
+    note(ledger, BUILDER)
+    note(ledger, RUNTIME, "runtime")
+    expected = {spec.name: spec.recipe for spec in (*RUNTIME.specs, *BUILDER.specs)}
+    assert LedgerHistory(ledger, "runtime", REFS).last == expected
+
+
+def test_a_builder_that_was_never_built_itself_was_made_for_others(ledger: Ledger) -> None:
+    note(ledger, BUILDER)
+    note(ledger, RUNTIME, "runtime")
+    history = LedgerHistory(ledger, "builder", REFS)
+    assert history.last.items() >= {spec.name: spec.recipe for spec in BUILDER.specs}.items()
+    changed = composer(STAGES | {"builder": STAGES["builder"].replace('"true"', '"false"')}).compose("builder")
+    line = "script of step prepare true → false (stages/builder/stage.toml: run.script)"
+    assert say_causes(reasons(ledger, changed).find(changed.root[-1])) == line
+    assert say_causes(reasons(ledger, RUNTIME).find(RUNTIME.specs[-1])) == "its blob is gone from the cache"
+
+
+def test_a_stage_that_was_never_built_had_layers_in_the_images_of_others(ledger: Ledger) -> None:
+    """A layer is one thing in all images: it is not built for the first time because this image is."""
+    note(ledger, RUNTIME, "runtime")
+    checkout = base_checkout()
+    checkout.wheels["deps.txt"] = tuple(
+        replace(one, version="1.1", sha256=FileHash.of(b"1.1")) if one.name == "heavy" else one
+        for one in checkout.wheels["deps.txt"]
+    )
+    extra = """
+        summary = "an image that is new"
+        from = "base"
+        include = ["deps"]
+        [[copy]]
+        source = "app"
+        target = "/app"
+        """
+    checkout.trees["stages/extra/app"] = checkout.trees["stages/runtime/conf"]
+    later = composer(STAGES | {"extra": extra}, checkout)
+    for stage, others in (("deps", []), ("extra", ["extra/app: first build"])):
+        composition = later.compose(stage)
+        found = Reasons(
+            ledger,
+            CheckoutPlaces(make_graph_of(STAGES | {"extra": extra}), later, checkout, composition),  # type: ignore[arg-type]
+            composition,
+            REFS | {"extra": "localhost/p/extra:latest"},
+        )
+        changed = [spec for spec in composition.specs if spec.recipe not in {known.recipe for known in RUNTIME.specs}]
+        said = [f"{spec.name}: {say_causes(found.find(spec))}" for spec in changed]
+        assert said == ["deps/heavy: heavy 1.0 → 1.1 (deps.txt)", *others]
+
+
+def test_of_several_images_that_had_a_layer_the_latest_counts(ledger: Ledger) -> None:
+    for number, stage in enumerate(("runtime", "weights", "builder"), 1):
+        recipe = f'{{"number":{number}}}'
+        key = Key.of(recipe.encode())
+        ledger.add(key, "files", "x/x", recipe, Made(blobs=()), [])
+        layers = [{"name": "x/x", "key": str(key), "source": "built", "why": ""}]
+        said = {"stage": stage, "image": REFS[stage], "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
+        ledger.add_build(said, 100.0 + number)
+    assert LedgerHistory(ledger, "deps", REFS).last == {"x/x": '{"number":3}'}
+    assert LedgerHistory(ledger, "weights", REFS).last == {"x/x": '{"number":2}'}
+
+
+def test_what_the_ledger_has_forgotten_is_not_called_new(ledger: Ledger) -> None:
+    note(ledger, RUNTIME, "runtime")
+    gone = RUNTIME.specs[-1]
+    ledger.write("DELETE FROM layers WHERE key = ?", (gone.key.hex,))
+    assert reasons(ledger, RUNTIME).find(gone) == (Forgotten(),)
+
+
+def test_a_layer_that_was_made_and_is_not_there(ledger: Ledger) -> None:
+    assert reasons(ledger, RUNTIME).find(RUNTIME.specs[0]) == (FirstBuild(),)
+    note(ledger, RUNTIME, "runtime")
+    assert reasons(ledger, RUNTIME).find(RUNTIME.specs[0]) == (BlobGone(),)
+
+
+@pytest.mark.parametrize("change", ["blobs = '[]]'", "sum = ''"])
+def test_a_layer_whose_row_was_damaged(ledger: Ledger, change: str) -> None:
+    """Its blob may well be there: until verify removes the row, and after that."""
+    note(ledger, RUNTIME, "runtime")
+    spec = RUNTIME.specs[0]
+    ledger.write(f"UPDATE layers SET {change} WHERE key = ?", (spec.key.hex,))
+    assert reasons(ledger, RUNTIME).find(spec) == (RowDamaged(),)
+    (dropped,) = Stock(ledger).drop_damaged()
+    assert dropped.key == spec.key
+    (cause,) = reasons(ledger, RUNTIME).find(spec)
+    assert isinstance(cause, RowDamaged)
+    assert cause.at > 0
+    assert cause.why == "found by verify"
+    note(ledger, RUNTIME, "runtime")
+    assert reasons(ledger, RUNTIME).find(spec) == (BlobGone(),)
+
+
+def test_a_recipe_that_was_damaged_is_not_compared(ledger: Ledger) -> None:
+    note(ledger, RUNTIME, "runtime")
+    spec = RUNTIME.specs[-1]
+    ledger.write("UPDATE layers SET recipe = x'ff' WHERE key = ?", (spec.key.hex,))
+    assert reasons(ledger, RUNTIME).find(spec) == (Forgotten(),)
+    assert find_recipe(ledger, spec.key.hex) is None
+
+
+@pytest.mark.parametrize(
+    ("why", "cause"),
+    [
+        ("shared, r.io/a", OnlyShared(repository="r.io/a")),
+        ("evicted by gc", Evicted(at=5.0)),
+        ("evicted by gc: too old", Evicted(at=5.0, why="too old")),
+        ("too large", Evicted(at=5.0, why="too large")),
+        ("damaged, found by verify", Damaged(at=5.0, why="found by verify")),
+        ("missing, found by verify", BlobGone()),
+        ("row damaged, found by verify", RowDamaged(at=5.0, why="found by verify")),
+    ],
+)
+def test_what_is_written_of_a_layer_that_was_taken_away(why: str, cause: Cause) -> None:
+    assert read_tombstone(Tombstone(why, 5.0)) == cause
+
+
+def test_recipes_and_builds_by_key(ledger: Ledger) -> None:
+    note(ledger, BUILDER)
+    note(ledger, RUNTIME, "runtime")
+    first, other = RUNTIME.specs[-1], BUILDER.specs[-1]
+    assert find_recipe(ledger, first.key.hex) == (first.name, first.recipe)
+    (compiled,) = (i for s in RUNTIME.specs if isinstance(s.work, PackWheels) for i in s.work.compiled)
+    assert find_recipe(ledger, compiled.key.hex) == ("", compiled.recipe)
+    assert find_recipe(ledger, "0" * 64) is None
+    found = find_built(ledger, [first.key.hex, other.key.hex, "0" * 64])
+    assert found[first.key.hex] == Built(at=100.0, stage="runtime", why=f"why {first.name}")
+    assert (found[other.key.hex].stage, found[other.key.hex].why) == ("", "")  # made on the way
+    assert found.keys() == {first.key.hex, other.key.hex}
+
+
+def test_a_stage_that_is_gone_and_a_wheel_of_several_locks_have_places_all_the_same(ledger: Ledger) -> None:
+    two = STAGES | {"deps": STAGES["deps"].replace('["deps.txt"]', '["deps.txt", "more.txt"]')}
+    places = CheckoutPlaces(make_graph_of(two), composer(), base_checkout(), RUNTIME)  # type: ignore[arg-type]
+    assert places.stage("old") == "stages/old/stage.toml"
+    assert places.pin("old", "x") == "stages/old/stage.toml: wheels.locks"
+    assert places.pin("deps", "gone") == "stages/deps/stage.toml: wheels.locks"
+    assert places.model_file("old", "vad", "big.bin") == ""
+    assert places.wheel_layer("deps", "heavy") == "deps/heavy"
+    assert places.wheel_layer("other", "heavy") == ""
+
+
+def test_a_build_that_has_nothing_to_build_imports_nothing_of_it() -> None:
+    code = "import sys, buildkit.build.pipeline; print(*(name for name in sys.modules if name.startswith('buildkit.')))"
+    done = subprocess.run((sys.executable, "-c", code), check=True, capture_output=True, text=True)
+    heavy = {"plan.why", "plan.causes", "plan.pincauses", "plan.compare", "plan.comparepins", "engine.reasons"}
+    assert not {f"buildkit.{name}" for name in heavy} & set(done.stdout.split())

@@ -1,0 +1,134 @@
+"""Artifacts and indexes of referrers: what others have put there stays as it is, and what is hostile is refused."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buildkit.digest import Digest
+from buildkit.remote.artifact import (
+    Misshapen,
+    Part,
+    attestations_tag,
+    decode_artifact,
+    decode_index,
+    describe,
+    encode_artifact,
+    encode_cosign,
+    encode_index,
+    referrers_tag,
+    signatures_tag,
+)
+
+IMAGE = Part.of("application/vnd.oci.image.manifest.v1+json", b"image")
+PART = Part.of("application/vnd.in-toto+json", b"{}", {"in-toto.io/predicate-type": "x"})
+OURS = encode_artifact("application/vnd.in-toto+json", [PART], IMAGE, {"b": "2", "a": "1"})
+
+
+def test_tags_are_the_specifications_and_cosigns() -> None:
+    digest = Digest("a" * 64)
+    tags = referrers_tag(digest), signatures_tag(digest), attestations_tag(digest)
+    assert tags == (f"sha256-{'a' * 64}", f"sha256-{'a' * 64}.sig", f"sha256-{'a' * 64}.att")
+
+
+def test_an_artifact_is_read_as_it_was_written() -> None:
+    found = decode_artifact(OURS)
+    assert found.kind == "application/vnd.in-toto+json"
+    assert found.subject == IMAGE.digest
+    assert found.parts == (PART,)
+    assert found.annotations == {"a": "1", "b": "2"}
+
+
+def test_a_manifest_of_cosigns_keeps_the_annotations_of_others() -> None:
+    theirs = Part.of(
+        "application/vnd.dev.cosign.simplesigning.v1+json", b"theirs", {"dev.sigstore.cosign/bundle": "{}"}
+    )
+    manifest, config = encode_cosign([theirs, PART])
+    assert decode_artifact(manifest).parts == (theirs, PART)
+    assert json.loads(manifest)["config"]["digest"] == str(Digest.of(config))
+    assert json.loads(config)["rootfs"]["diff_ids"] == [str(theirs.digest), str(PART.digest)]
+
+
+def test_an_index_keeps_the_lines_of_others_as_they_stand() -> None:
+    theirs = {
+        **IMAGE.as_json(),
+        "artifactType": "x/y",
+        "data": "e30=",
+        "unknown": [1],
+        "annotations": {"their": "note"},
+    }
+    known = decode_index(json.dumps({"schemaVersion": 2, "manifests": [theirs, PART.as_json()]}).encode())
+    index = encode_index(known, {PART.digest}, [describe(OURS, kind=True)])
+    first, second = json.loads(index)["manifests"]
+    assert first == theirs
+    assert second == {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": str(Digest.of(OURS)),
+        "size": len(OURS),
+        "annotations": {"a": "1", "b": "2"},
+        "artifactType": "application/vnd.in-toto+json",
+    }
+    assert "artifactType" not in describe(OURS, kind=False)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"[" * 50_000,
+        b" " * (5 << 20),
+        b'{"schemaVersion": 1}',
+        b'{"schemaVersion": 2}',
+        b'{"schemaVersion": 2, "layers": {}, "manifests": {}}',
+        b'{"schemaVersion": 2, "layers": [1], "manifests": [1], "config": {"mediaType": "x"}}',
+        b'{"schemaVersion": 2, "mediaType": "text/html", "layers": [], "manifests": []}',
+        b'{"schemaVersion": 2, "layers": [], "config": {"mediaType": "x"}, "annotations": {"a": 1}, "manifests": [[]]}',
+        b'{"schemaVersion": 2, "layers": [], "config": {"mediaType": "x"}, "subject": {"digest": "sha1:x"}}',
+    ],
+)
+def test_what_is_no_manifest_is_refused(data: bytes) -> None:
+    for decode in (decode_artifact, decode_index):
+        with pytest.raises(Misshapen):
+            decode(data)
+
+
+def test_impossible_sizes_and_endless_lists_are_refused() -> None:
+    value = json.loads(OURS)
+    for size in (-1, 1 << 50, "1", True, 1.5):
+        value["layers"][0]["size"] = size
+        with pytest.raises(Misshapen):
+            decode_artifact(json.dumps(value).encode())
+    many = [PART.as_json()] * 1001
+    with pytest.raises(Misshapen, match="longer"):
+        decode_index(json.dumps({"schemaVersion": 2, "manifests": many}).encode())
+    with pytest.raises(Misshapen, match="more than can be"):
+        decode_artifact(json.dumps({**json.loads(OURS), "layers": many[:101]}).encode())
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.sampled_from(["layers", "manifests", "subject", "annotations", "artifactType", "config", "digest"]), _JSON)
+def test_nothing_else_comes_of_any_json(key: str, value: Any) -> None:
+    good = {**json.loads(OURS), "manifests": [{**PART.as_json(), key: value}], key: value}
+    for decode in (decode_artifact, decode_index):
+        with suppress(Misshapen):
+            decode(json.dumps(good).encode())
+
+
+@pytest.mark.parametrize("value", ["\ud800", float("nan"), float("inf")])
+def test_lines_that_could_not_be_written_again_are_refused(value: object) -> None:
+    """An index is written with the lines of others in it."""
+    index = {"schemaVersion": 2, "manifests": [{**IMAGE.as_json(), "urls": [value]}]}
+    with pytest.raises(Misshapen, match="no JSON"):
+        decode_index(json.dumps(index).encode())

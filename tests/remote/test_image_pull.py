@@ -1,0 +1,168 @@
+"""Images of registries: every byte is verified, whatever its compression; what is no image is said."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from buildkit.digest import DiffId, Digest
+from buildkit.errors import BuildError, MismatchError
+from buildkit.layers.tar.member import Compression
+from buildkit.oci.blob import Blob, Made
+from buildkit.remote.image_pull import pull_image
+from buildkit.store.blobs import Blobs
+from buildkit.tools import skopeo
+
+REF = "registry.test/x@sha256:" + "0" * 64
+TAR = bytes(range(256)) * 9000  # more than two chunks
+
+
+def zstd(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(data)
+
+
+PACKED: dict[str, tuple[bytes, Compression]] = {
+    "plain": (TAR, Compression.NONE),
+    "gzip": (gzip.compress(TAR, mtime=0), Compression.GZIP),
+    "gzip of two members": (gzip.compress(TAR[:5000], mtime=0) + gzip.compress(TAR[5000:], mtime=0), Compression.GZIP),
+    "zstd": (zstd(TAR), Compression.ZSTD),
+    "zstd of many frames": (zstd(TAR[:7]) + zstd(TAR[7:9000]) + zstd(TAR[9000:]), Compression.ZSTD),
+}
+
+
+class Registry:
+    """Answers a copy with a folder as skopeo writes it."""
+
+    def __init__(self, *layers: bytes, diff_ids: list[str] | None = None, **config: object) -> None:
+        self.files = {Digest.of(layer).hex: layer for layer in layers}
+        known = diff_ids if diff_ids is not None else [str(DiffId.of(TAR))] * len(layers)
+        self.config: object = {"architecture": "amd64", "rootfs": {"diff_ids": known}, **config}
+        self.layers = [{"digest": str(Digest.of(layer))} for layer in layers]
+        self.manifest: object = None
+
+    def copy(self, ref: str, folder: Path, *, arch: str) -> None:
+        assert (ref, arch) == (REF, "amd64")
+        config = json.dumps(self.config).encode()
+        digest = Digest.of(config)
+        manifest = self.manifest or {"config": {"digest": str(digest)}, "layers": self.layers}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        for name, data in {digest.hex: config, **self.files}.items():
+            (folder / name).write_bytes(data)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Blobs:
+    return Blobs(tmp_path / "cache")
+
+
+@pytest.fixture
+def pull(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> Callable[[Registry], Made]:
+    def pulled(registry: Registry) -> Made:
+        monkeypatch.setattr(skopeo, "copy_registry_to_dir", registry.copy)
+        return pull_image(REF, "amd64", blobs)
+
+    return pulled
+
+
+Pull = Callable[[Registry], Made]
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_a_layer_is_kept_as_it_came_and_known_by_its_tar(pull: Pull, blobs: Blobs, kind: str) -> None:
+    data, compression = PACKED[kind]
+    made = pull(Registry(data, config={"Env": ["A=1", "PATH=/cuda"]}))
+    digest = Digest.of(data)
+    expected = Blob(digest=digest, diff_id=DiffId.of(TAR), size=len(data), unpacked=len(TAR), compression=compression)
+    assert made == Made(blobs=(expected,), env=("A=1", "PATH=/cuda"))
+    assert blobs.path(digest).read_bytes() == data
+    assert list((blobs.folder / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("config", [{}, {"config": None}, {"config": {}}, {"config": {"Env": None}}])
+def test_an_image_may_bring_no_environment(pull: Pull, config: dict[str, object]) -> None:
+    assert pull(Registry(TAR, **config)).env == ()
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+def test_a_layer_that_is_damaged_though_its_digest_is_right_is_said(pull: Pull, blobs: Blobs, kind: str) -> None:
+    data = PACKED[kind][0]
+    for bad in (data[: len(data) // 2], data[:20] + b"\xff" * 50 + data[70:], data[:40]):
+        with pytest.raises(MismatchError, match=r"^layer [0-9a-f]{12} (cannot be unpacked|unpacks to other bytes)"):
+            pull(Registry(bad))
+    assert list((blobs.folder / "sha256").iterdir()) == []
+
+
+def test_other_bytes_than_the_digest_says_are_refused(pull: Pull) -> None:
+    registry = Registry(TAR)
+    registry.files[Digest.of(TAR).hex] = b"other"
+    with pytest.raises(MismatchError, match="the registry gave other bytes"):
+        pull(registry)
+
+
+def test_an_image_for_another_processor_is_refused(pull: Pull) -> None:
+    with pytest.raises(MismatchError, match="is for arm64, not for amd64"):
+        pull(Registry(TAR, architecture="arm64"))
+
+
+def test_layers_and_diff_ids_must_be_as_many(pull: Pull) -> None:
+    with pytest.raises(BuildError, match="1 layers, but 2 diff_ids"):
+        pull(Registry(TAR, diff_ids=[str(DiffId.of(TAR))] * 2))
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"manifests": []},
+        [],
+        {"config": 3},
+        {"config": {"digest": "md5:x"}},
+        {"config": {"digest": "sha256:" + "9" * 64}},
+    ],
+)
+def test_what_is_no_image_is_said(pull: Pull, manifest: object) -> None:
+    registry = Registry(TAR)
+    registry.manifest = manifest or {"schemaVersion": 1}
+    with pytest.raises(BuildError, match="not an image that can be read"):
+        pull(registry)
+
+
+def test_a_layer_that_is_not_there_is_said(pull: Pull) -> None:
+    registry = Registry(TAR)
+    del registry.files[Digest.of(TAR).hex]
+    with pytest.raises(BuildError, match="gave no layer"):
+        pull(registry)
+
+
+@pytest.mark.parametrize("line", ["A=\ud800", "A=\0"])
+def test_a_variable_that_no_config_can_hold_is_refused(pull: Pull, line: str) -> None:
+    with pytest.raises(BuildError, match="not an image that can be read"):
+        pull(Registry(TAR, config={"Env": [line]}))
+
+
+@pytest.mark.parametrize("config", [[], {"rootfs": None}, {"rootfs": {"diff_ids": ["x"]}}])
+def test_a_config_that_is_none_is_said(pull: Pull, config: object) -> None:
+    registry = Registry(TAR)
+    registry.config = config
+    with pytest.raises(BuildError, match="not an image that can be read"):
+        pull(registry)
+
+
+@pytest.mark.parametrize("pack", [lambda data: gzip.compress(data, 9, mtime=0), zstd], ids=["gzip", "zstd"])
+def test_a_layer_that_unpacks_to_a_hundred_times_its_size_takes_no_memory(
+    pull: Pull, pack: Callable[[bytes], bytes]
+) -> None:
+    zeros = bytes(96 << 20)
+    registry = Registry(pack(zeros), diff_ids=[str(DiffId.of(zeros))])
+    del zeros
+    tracemalloc.start()
+    try:
+        assert pull(registry).blobs[0].unpacked == 96 << 20
+        assert tracemalloc.get_traced_memory()[1] < 24 << 20
+    finally:
+        tracemalloc.stop()

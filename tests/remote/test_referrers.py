@@ -1,0 +1,187 @@
+"""Attaching, before a registry made of a table: other writers at the same moment, and a skopeo that drops words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from buildkit.digest import Digest
+from buildkit.errors import BuildError
+from buildkit.oci.reference import Ref, parse_ref
+from buildkit.remote.artifact import attestations_tag, referrers_tag, signatures_tag
+from buildkit.remote.referrers import Attacher
+from buildkit.store.blobs import Blobs
+from buildkit.supply.statement import PROVENANCE, Statement
+from buildkit.tools.keys import Signer
+from buildkit.tools.registry import Registries
+
+REF = parse_ref("localhost:5000/x:one", "here")
+IMAGE = b'{"schemaVersion":2}'
+DIGEST = Digest.of(IMAGE)
+STATEMENT = Statement(subjects=(("x", DIGEST),), predicate_type=PROVENANCE, predicate={})
+THEIRS = {"mediaType": "a/b", "digest": f"sha256:{'a' * 64}", "size": 1}
+
+
+class Table:
+    """Manifests by name; ``keeps`` is whether indexes keep artifact types."""
+
+    def __init__(self, *, keeps: bool = True) -> None:
+        self.manifests: dict[str, bytes] = {}
+        self.writes: list[str] = []
+        self._keeps = keeps
+
+    def manifest(self, ref: Ref) -> bytes | None:
+        return self.manifests.get(str(ref))
+
+    def push(self, folder: Path, ref: Ref, *, notes: bool) -> tuple[Digest, ...]:
+        assert not notes
+        data = (folder / "manifest.json").read_bytes()
+        for layer in json.loads(data)["layers"]:
+            assert (folder / layer["digest"].removeprefix("sha256:")).exists() or "theirs" in str(layer)
+        self._write(str(ref), data)
+        return ()
+
+    def push_index(self, folder: Path, ref: Ref) -> bool:
+        data = (folder / "manifest.json").read_bytes()
+        if not self._keeps and b"artifactType" in data:
+            return False
+        self._write(str(ref), data)
+        return True
+
+    def _write(self, name: str, data: bytes) -> None:
+        self.manifests[name] = data
+        self.writes.append(name)
+
+    def listed(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.manifests[f"localhost:5000/x:{referrers_tag(DIGEST)}"])[
+            "manifests"
+        ]
+        return found
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Blobs:
+    return Blobs(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def signer() -> Signer:
+    return Signer(ec.generate_private_key(ec.SECP256R1()))
+
+
+def attach(table: Table, blobs: Blobs) -> Attacher:
+    return Attacher(REF, IMAGE, cast("Registries", table), blobs)
+
+
+def at_once(_seconds: float) -> None:
+    return
+
+
+def index(*lines: dict[str, Any]) -> bytes:
+    return json.dumps({"schemaVersion": 2, "manifests": lines}).encode()
+
+
+def test_lines_have_artifact_types_where_they_can(blobs: Blobs, signer: Signer) -> None:
+    table = Table()
+    attach(table, blobs).attach([STATEMENT], None, at_once)
+    (line,) = table.listed()
+    assert line["artifactType"] == "application/vnd.in-toto+json"
+    writes = list(table.writes)
+    attach(table, blobs).attach([STATEMENT], None, at_once)
+    assert table.writes == writes
+
+
+def test_lines_go_without_where_only_ours_would_lack_them(blobs: Blobs) -> None:
+    table = Table(keeps=False)
+    name = f"localhost:5000/x:{referrers_tag(DIGEST)}"
+    table.manifests[name] = index({**THEIRS, "annotations": {"their": "note"}})
+    attach(table, blobs).attach([STATEMENT], None, at_once)
+    theirs, ours = table.listed()
+    assert theirs["annotations"] == {"their": "note"}
+    assert "artifactType" not in ours
+    table.manifests[name] = before = index({**THEIRS, "artifactType": "x/y"})
+    with pytest.raises(BuildError, match="would drop what others have noted"):
+        attach(table, blobs).attach([STATEMENT], None, at_once)
+    assert table.manifests[name] == before
+
+
+def test_a_writer_in_between_loses_nothing(blobs: Blobs, signer: Signer) -> None:
+    """What is written between our look and our write is overwritten by us; who wrote it looks again, as we do."""
+    tag = f"localhost:5000/x:{referrers_tag(DIGEST)}"
+    table = Table()
+    reads = [0]
+    plain = table.manifest
+
+    def racing(ref: Ref) -> bytes | None:
+        if str(ref) == tag and tag in table.manifests and reads[0] < 2:
+            reads[0] += 1
+            table.manifests[tag] = index({**THEIRS, "digest": f"sha256:{str(reads[0]) * 64}"})  # without ours
+        return plain(ref)
+
+    table.manifest = racing  # type: ignore[method-assign]
+    attach(table, blobs).attach([STATEMENT], None, at_once)
+    assert table.listed()[0]["digest"][7] == "2"
+    assert len(table.listed()) == 2
+    assert reads == [2]
+
+
+@pytest.mark.parametrize("tag", [referrers_tag(DIGEST), attestations_tag(DIGEST), signatures_tag(DIGEST)])
+def test_who_read_before_and_writes_after_we_looked_takes_nothing_away(blobs: Blobs, signer: Signer, tag: str) -> None:
+    table, name = Table(), f"localhost:5000/x:{tag}"
+    pauses: list[float] = []
+
+    def overwritten(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 1:
+            del table.manifests[name]
+
+    attach(table, blobs).attach([STATEMENT], signer, overwritten)
+    assert name in table.manifests
+    assert len(pauses) == 2
+    assert min(pauses) >= 0.5
+    writes = list(table.writes)
+    attach(table, blobs).attach([STATEMENT], signer, pauses.append)
+    assert (table.writes, len(pauses)) == (writes, 2)
+
+
+def test_who_is_overwritten_after_every_look_says_so(blobs: Blobs, signer: Signer) -> None:
+    table = Table()
+    with pytest.raises(BuildError, match="others write there all the time"):
+        attach(table, blobs).attach([], signer, lambda _seconds: table.manifests.clear())
+
+
+def test_who_is_overwritten_for_ever_says_so(blobs: Blobs) -> None:
+    table = Table()
+    plain = table.manifest
+    table.manifest = lambda ref: index(THEIRS) if "sha256-" in str(ref) else plain(ref)  # type: ignore[method-assign]
+    with pytest.raises(BuildError, match="others write there all the time"):
+        attach(table, blobs).attach([STATEMENT], None, at_once)
+
+
+def test_signatures_of_others_stay_and_ours_is_made_once(blobs: Blobs, signer: Signer) -> None:
+    table = Table()
+    tag = f"localhost:5000/x:{signatures_tag(DIGEST)}"
+    theirs = {**THEIRS, "annotations": {"theirs": "1", "dev.cosignproject.cosign/signature": "no base64"}}
+    table.manifests[tag] = json.dumps({"schemaVersion": 2, "config": {"mediaType": "x"}, "layers": [theirs]}).encode()
+    for _ in range(2):
+        attach(table, blobs).attach([], signer, at_once)
+    first, ours = json.loads(table.manifests[tag])["layers"]
+    assert first == theirs
+    assert ours["mediaType"] == "application/vnd.dev.cosign.simplesigning.v1+json"
+    assert table.writes == [tag]
+    attach(table, blobs).attach([], Signer(ec.generate_private_key(ec.SECP256R1())), at_once)
+    assert len(json.loads(table.manifests[tag])["layers"]) == 3
+
+
+@pytest.mark.parametrize("nonsense", [b"no JSON", b'{"schemaVersion": 2, "mediaType": "text/html"}'])
+def test_what_cannot_be_read_is_not_overwritten(blobs: Blobs, signer: Signer, nonsense: bytes) -> None:
+    for tag, statements, key in ((referrers_tag(DIGEST), [STATEMENT], None), (signatures_tag(DIGEST), [], signer)):
+        table = Table()
+        table.manifests[f"localhost:5000/x:{tag}"] = nonsense
+        with pytest.raises(BuildError, match="cannot be read, and so not added to"):
+            attach(table, blobs).attach(statements, key, at_once)
+        assert table.writes == []

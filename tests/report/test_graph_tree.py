@@ -1,0 +1,92 @@
+"""The picture on a terminal: a tree that reads the same with and without colours."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from buildkit.plan.plan import Source
+from buildkit.report.graph_tree import render_tree
+from buildkit.report.live import print_lines
+from buildkit.report.stage_graph import Picture
+from tests.report.pictures import MB, box, hostile, layer, service
+
+
+def plain(picture: Picture) -> str:
+    return "\n".join("".join(text for text, _ in line).rstrip() for line in render_tree(picture))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_tree_is_this() -> None:
+    assert plain(service()) == (
+        "speech: 4 stages, 6 layers, 1.1 GB; 1 layer to be built (60.2 kB)\n"
+        "\n"
+        "base  image of 1 layer, 118 MB\n"
+        "└─ root         118 MB  ███▏                      in local storage\n"
+        "\n"
+        "deps  image of 4 layers, 961 MB\n"
+        "├─ /opt/venv    7.7 kB  ▏                         in local storage\n"
+        "├─ torch        900 MB  ████████████████████████  in the cache\n"
+        "├─ numpy       60.0 MB  █▋                        in the shared cache\n"
+        "└─ bin-1        1.0 MB  ▏                         in the cache\n"
+        "   this image: 3 layers to import (961 MB)\n"
+        "\n"
+        "app  ships; from base; includes deps; image of 1 layer, 60.2 kB\n"
+        "└─ app         60.2 kB  ▒                         to be built: main.py changed\n"
+        "\n"
+        "debug  from app; image of 0 layers, 0 B\n"
+        "└─ no layers of its own"
+    )
+
+
+def test_many_layers_are_folded_by_where_they_are() -> None:
+    layers = [layer(f"deps/w{n:02}", (n + 1) * MB, Source.CACHE if n % 2 else Source.STORAGE) for n in range(60)]
+    layers.append(layer("deps/tiny", 1000, Source.BUILT, "why"))
+    text = plain(Picture(project="p", boxes=(box("deps", *layers, asked=False),)))
+    rows = [line.split() for line in text.splitlines()[3:]]
+    assert [row[1] for row in rows] == [*(f"w{n}" for n in range(49, 60)), "tiny", "24", "25"]
+    assert [" ".join(row[1:6]) for row in rows[-2:]] == ["24 layers more 600 MB", "25 layers more 625 MB"]
+    assert sum(n + 1 for n in range(49)) == 600 + 625
+    lengths = [len(row[4 if row[2] != "layers" else 6]) for row in rows]
+    assert lengths == [2] * 4 + [3] * 7 + [1, 23, 24]  # bars are as long as bytes are many, also those of folded layers
+
+
+def test_what_only_helps_and_what_nobody_knows_is_said() -> None:
+    helper = layer("base/root", None, Source.BUILT, "first build", images=())
+    text = plain(Picture(project="p", boxes=(box("base", helper, asked=False),)))
+    assert "base  only helps to build" in text
+    assert text.splitlines()[-1].split() == ["└─", "root", "?", "to", "be", "built:", "first", "build"]
+
+
+def test_a_pipe_gets_no_colours_and_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    out = io.StringIO()
+    print_lines(render_tree(service()), out)
+    assert [line.rstrip() for line in out.getvalue().splitlines()] == plain(service()).splitlines()
+
+
+def test_a_terminal_gets_colours_unless_it_wants_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    out = Terminal()
+    print_lines(render_tree(service()), out)
+    assert "\x1b[1;33mto be built: main.py changed\x1b[0m" in out.getvalue()
+    monkeypatch.setenv("NO_COLOR", "1")
+    out = Terminal()
+    print_lines(render_tree(service()), out)
+    assert "\x1b[1;33m" not in out.getvalue()
+
+
+def test_hostile_names_reach_no_terminal() -> None:
+    out = Terminal()
+    print_lines(render_tree(hostile()), out)
+    assert "\x1b[31m" not in out.getvalue()
+    assert "\x00" not in out.getvalue()
+    assert "[b onload" not in out.getvalue()

@@ -1,0 +1,95 @@
+"""Apt locks, those on top of others too. The resolver is a made-up one."""
+
+import pytest
+
+from buildkit.declare.target import Target
+from buildkit.errors import DefinitionError
+from buildkit.events import say_nothing
+from buildkit.locks.apt_lock import parse_apt_lock
+from buildkit.locks.pins import AptPin
+from buildkit.resolve.apt import find_stale_apt, lock_apt
+from buildkit.resolve.request import AptInput, Drafts, LockRequest
+
+TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
+BASE = AptInput(file="requirements/base.apt", suite="trixie", variant="minbase")
+BUILDER = AptInput(file="requirements/builder.apt", suite="trixie", variant="minbase", base=(BASE.file,))
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / BASE.file).write_text("python3\n")
+    (tmp_path / BUILDER.file).write_text("gcc # compiler\n")
+    return tmp_path
+
+
+class Resolver:
+    def __init__(self):
+        self.asked, self.version = [], "1"
+
+    def __call__(self, request):
+        self.asked.append(request)
+        kept = {pin.name: pin for pin in (*request.preferred, *request.kept)}
+        names = {"libc6", *request.packages, *(pin.name for pin in request.kept)}
+        return tuple(kept.get(name) or AptPin(name=name, version=self.version) for name in sorted(names))
+
+
+def lock(root, resolver, upgrade=False):
+    request = LockRequest(root=root, target=TARGET, apt=(BASE, BUILDER))
+    drafts = Drafts(root)
+    lock_apt(request, drafts, resolver, say_nothing, upgrade=upgrade)
+    changed = drafts.changed()
+    drafts.write()
+    return changed
+
+
+def pins(root, name):
+    text = (root / f"requirements/{name}.apt.lock").read_text()
+    return {pin.name: pin.version for pin in parse_apt_lock(text, "x").pins}
+
+
+def test_a_lock_on_top_keeps_what_lies_underneath_and_holds_only_its_own(root):
+    resolver = Resolver()
+    lock(root, resolver)
+    assert pins(root, "base") == {"libc6": "1", "python3": "1"}
+    assert pins(root, "builder") == {"gcc": "1"}
+    assert [pin.name for pin in resolver.asked[1].kept] == ["libc6", "python3"]
+    assert resolver.asked[0].arch == "amd64"
+
+
+def test_twice_asks_nobody(root):
+    resolver = Resolver()
+    lock(root, resolver)
+    assert lock(root, resolver) == ()
+    assert len(resolver.asked) == 2
+
+
+def test_a_changed_list_keeps_versions_and_relocks_what_stands_on_it(root):
+    resolver = Resolver()
+    lock(root, resolver)
+    resolver.version = "2"
+    (root / BASE.file).write_text("python3\ntzdata\n")
+    assert lock(root, resolver) == ("requirements/base.apt.lock", "requirements/builder.apt.lock")
+    assert pins(root, "base") == {"libc6": "1", "python3": "1", "tzdata": "2"}
+    assert pins(root, "builder") == {"gcc": "1"}
+
+
+def test_upgrade_prefers_nothing(root):
+    resolver = Resolver()
+    lock(root, resolver)
+    resolver.version = "2"
+    lock(root, resolver, upgrade=True)
+    assert pins(root, "base") == {"libc6": "2", "python3": "2"}
+
+
+def test_settings_make_it_stale(root):
+    lock(root, Resolver())
+    assert find_stale_apt(BASE, Drafts(root), TARGET) is None
+    other = AptInput(file=BASE.file, suite="bookworm", variant="minbase")
+    assert "older" in find_stale_apt(other, Drafts(root), TARGET).what
+    assert find_stale_apt(BASE, Drafts(root), Target(python="3.13", glibc="2.41", arch="aarch64"))
+
+
+def test_a_missing_list_is_named(tmp_path):
+    with pytest.raises(DefinitionError, match=r"requirements/base\.apt"):
+        lock(tmp_path, Resolver())

@@ -1,0 +1,155 @@
+"""Models locks: from wheels in a folder, from a server on loopback, and from the checkout."""
+
+import threading
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from buildkit.build.fetch import Fetcher
+from buildkit.declare.target import Target
+from buildkit.digest import FileHash
+from buildkit.errors import BuildError, DefinitionError, FetchError
+from buildkit.events import StepFinished, say_nothing
+from buildkit.locks.models_lock import parse_models_lock
+from buildkit.resolve.models import ModelLocker, read_wheel
+from buildkit.resolve.request import Drafts, LockRequest
+from buildkit.tools.http import Patience, Session
+from buildkit.tools.index_settings import Settings, Sources
+from buildkit.tools.indexes import Indexes
+
+TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
+FILE = "requirements/models.toml"
+WHEEL = "vad-6.1-py3-none-any.whl"
+
+
+@pytest.fixture
+def root(tmp_path):
+    for folder in ("requirements", "links", "models/own/sub"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "models/own/a.bin").write_bytes(b"own a")
+    (tmp_path / "models/own/sub/b.bin").write_bytes(b"own b")
+    for version in ("6.1", "7.0"):
+        with zipfile.ZipFile(tmp_path / f"links/vad-{version}-py3-none-any.whl", "w") as wheel:
+            wheel.writestr("vad/data/one.onnx", f"one {version}")
+            wheel.writestr("vad/data/deep/two.onnx", "two")
+            wheel.writestr("vad/code.py", "")
+            metadata = f"Metadata-Version: 2.4\nName: vad\nVersion: {version}\nLicense-Expression: MIT\n\nText\n"
+            wheel.writestr(f"vad-{version}.dist-info/METADATA", metadata)
+    return tmp_path
+
+
+class Bench:
+    def __init__(self, root, say=say_nothing):
+        self.root, self.say = root, say
+        sources = Sources(pip=Settings(no_index=True, find_links=(str(root / "links"),)), uv=Settings())
+        patience = Patience(threading.Event(), unit=0.01)
+        self.session = Session(sources, patience)
+        indexes = Indexes(sources, self.session, TARGET)
+        fetcher = Fetcher(self.session, indexes, patience)
+        self.drafts = Drafts(root)
+        request = LockRequest(root=root, target=TARGET, models=(FILE,))
+        self.locker = ModelLocker(request, self.drafts, lambda: fetcher, lambda: indexes)
+
+    def lock(self, text, upgrade=False):
+        (self.root / FILE).write_text(text)
+        self.locker.lock(FILE, self.say, upgrade=upgrade)
+        self.drafts.write()
+        self.session.close()
+        return parse_models_lock((self.root / "requirements/models.lock").read_text(), "x").models
+
+
+VAD = '[[model]]\nname = "v"\nsource = "pypi:vad"\nversion = "6.1"\nfiles = ["vad/data/**"]\n'
+OWN = '[[model]]\nname = "own"\nsource = "path:models/own"\n'
+
+
+def test_members_of_a_wheel(root):
+    (model,) = Bench(root).lock(VAD)
+    assert (model.version, model.license, model.wheel.file) == ("6.1", "MIT", WHEEL)
+    assert model.wheel.sha256 == FileHash.of((root / "links" / WHEEL).read_bytes())
+    assert model.wheel.size == (root / "links" / WHEEL).stat().st_size
+    assert [(file.path, file.source, file.size) for file in model.files] == [
+        ("deep/two.onnx", "vad/data/deep/two.onnx", 3),
+        ("one.onnx", "vad/data/one.onnx", 7),
+    ]
+    assert model.files[1].sha256 == FileHash.of(b"one 6.1")
+
+
+def test_a_specifier_takes_the_newest_and_a_fresh_model_is_kept(root):
+    text = VAD.replace('"6.1"', '">=6"')
+    assert Bench(root).lock(text)[0].version == "7.0"
+    (root / "links/vad-7.1-py3-none-any.whl").write_bytes((root / "links/vad-7.0-py3-none-any.whl").read_bytes())
+    said = []
+    assert Bench(root, said.append).lock(text)[0].version == "7.0"
+    assert not [event for event in said if isinstance(event, StepFinished)]
+    assert Bench(root).lock(text, upgrade=True)[0].version == "7.1"
+
+
+def test_the_users_own_files_are_read_again(root):
+    (model,) = Bench(root).lock(OWN)
+    assert [(file.path, file.source) for file in model.files] == [
+        ("a.bin", "models/own/a.bin"), ("sub/b.bin", "models/own/sub/b.bin"),
+    ]  # fmt: skip
+    assert Bench(root).locker.find_stale(FILE) is None
+    (root / "models/own/a.bin").write_bytes(b"new a")
+    assert "not those of the lock" in Bench(root).locker.find_stale(FILE).what
+    assert Bench(root).lock(OWN)[0].files[0].sha256 == FileHash.of(b"new a")
+    (model,) = Bench(root).lock(f'{OWN}files = ["sub/*"]\n')
+    assert [file.path for file in model.files] == ["sub/b.bin"]
+
+
+def test_everything_that_is_not_there_is_reported(root):
+    text = (
+        VAD.replace("vad/data/**", "vad/nope/*")
+        + VAD.replace('"v"', '"w"').replace("6.1", "9")
+        + OWN.replace("models/own", "models/none")
+    )
+    with pytest.raises(DefinitionError) as caught:
+        Bench(root).lock(text)
+    said = str(caught.value)
+    for word in ("model v", "vad/nope/*", "model w", "vad==9", "model own", "models/none"):
+        assert word in said
+    assert not (root / "requirements/models.lock").exists()
+
+
+def test_a_truncated_wheel_is_said(tmp_path):
+    (tmp_path / WHEEL).write_bytes(b"PK\x03\x04 not a zip")
+    with pytest.raises(BuildError, match=WHEEL):
+        read_wheel(tmp_path / WHEEL, ("*",))
+
+
+@pytest.fixture
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
+    (folder / "v1").mkdir()
+    (folder / "v1/a.onnx").write_bytes(b"served a")
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    made = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{made.server_port}"
+    made.shutdown()
+    made.server_close()
+
+
+def test_urls(root, server, monkeypatch):
+    # https needs a certificate; what is tested is what happens behind it
+    monkeypatch.setattr(Session, "open", _plainly(Session.open))
+    base = server.replace("http:", "https:") + "/v1"
+    (model,) = Bench(root).lock(f'[[model]]\nname = "m"\nsource = "{base}/a.onnx"\nversion = "1"\n')
+    assert (model.files[0].path, model.files[0].sha256, model.files[0].size) == ("a.onnx", FileHash.of(b"served a"), 8)
+    (model,) = Bench(root).lock(f'[[model]]\nname = "m"\nsource = "{base}/"\nfiles = ["a.onnx"]\n')
+    assert model.files[0].source == f"{base}/a.onnx"
+    with pytest.raises(FetchError, match="404"):
+        Bench(root).lock(f'[[model]]\nname = "m"\nsource = "{base}"\nfiles = ["b.onnx"]\n')
+
+
+def _plainly(open_url):
+    def opened(self, url, *, start=0):
+        return open_url(self, url.replace("https:", "http:"), start=start)
+
+    return opened

@@ -1,0 +1,164 @@
+"""Groups of requirements: resolved together, agreeing, kept where nothing changed. The resolver is a made-up one."""
+
+import re
+
+import pytest
+
+from buildkit.declare.target import Target
+from buildkit.digest import FileHash
+from buildkit.errors import DefinitionError, ToolError
+from buildkit.events import Note, say_nothing
+from buildkit.locks.freshness import find_inputs
+from buildkit.resolve.request import Drafts, LockRequest
+from buildkit.resolve.requirements import find_stale, lock_requirements, merge_groups
+
+TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
+API, ML, DEV = "requirements/api.in", "requirements/ml.in", "requirements/dev.in"
+
+
+class Resolver:
+    """Pins every name to the newest version, unless preferences, constraints or the input say another."""
+
+    def __init__(self, root):
+        self.root, self.asked, self.newest, self.refuse_preferred = root, [], {}, False
+
+    def __call__(self, request):
+        self.asked.append(request)
+        if self.refuse_preferred and request.preferred:
+            raise ToolError("cannot keep")
+        wanted = {}
+        for file in request.inputs:
+            for line in (self.root / file).read_text().splitlines():
+                name, _, version = line.partition("#")[0].strip().partition("==")
+                wanted[name] = version or wanted.get(name, "")
+        fixed = dict(re.findall(r"^([\w-]+)==(\S+)", request.preferred, re.MULTILINE))
+        fixed |= dict(re.findall(r"^([\w-]+)==(\S+)", request.constraints, re.MULTILINE))
+        lines = []
+        for name, version in sorted(wanted.items()):
+            chosen = version or fixed.get(name) or self.newest.get(name, "1")
+            lines.append(f"{name}=={chosen} \\\n    --hash={FileHash.of(f'{name}{chosen}'.encode())}\n")
+        return "".join(lines)
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / API).write_text("idna\nfastapi\n")
+    (tmp_path / ML).write_text("idna==3\nnumpy\n")
+    (tmp_path / DEV).write_text("idna\npytest\n")
+    return tmp_path
+
+
+@pytest.fixture
+def resolver(root):
+    return Resolver(root)
+
+
+def lock(root, resolver, *groups, upgrade=False, say=say_nothing, **more):
+    request = LockRequest(root=root, target=TARGET, groups=groups, **more)
+    drafts = Drafts(root)
+    lock_requirements(request, drafts, resolver, say, upgrade=upgrade)
+    changed = drafts.changed()
+    drafts.write()
+    return changed
+
+
+def versions(root, name):
+    return dict(re.findall(r"^([\w-]+)==(\S+)", (root / f"requirements/{name}.txt").read_text(), re.MULTILINE))
+
+
+def test_what_meets_agrees(root, resolver):
+    resolver.newest = {"idna": "9"}
+    lock(root, resolver, (API, ML), (API, ML, DEV))
+    assert versions(root, "api")["idna"] == versions(root, "ml")["idna"] == versions(root, "dev")["idna"] == "3"
+    assert set(versions(root, "api")) == {"idna", "fastapi"}
+    assert resolver.asked[0].inputs == (API, DEV, ML)
+
+
+def test_what_never_meets_may_differ(root, resolver):
+    (root / DEV).write_text("idna==4\n")
+    lock(root, resolver, (API, ML), (DEV,))
+    assert (versions(root, "ml")["idna"], versions(root, "dev")["idna"]) == ("3", "4")
+
+
+def test_groups_that_overlap_in_a_ring_agree(root, resolver):
+    (root / ML).write_text("numpy\n")
+    (root / DEV).write_text("numpy==2\nidna\n")
+    lock(root, resolver, (API, ML), (API, DEV), (ML, DEV))
+    assert versions(root, "ml")["numpy"] == versions(root, "dev")["numpy"] == "2"
+
+
+def test_inputs_that_cannot_agree_are_named_and_nothing_is_written(root, resolver):
+    (root / API).write_text("numpy==1\n")
+    (root / ML).write_text("numpy==2\n")
+    with pytest.raises(
+        DefinitionError, match=r"requirements/ml\.txt:\d+: numpy==2, but requirements/api\.txt:\d+ says"
+    ):
+        lock(root, resolver, (API, ML))
+    assert not (root / "requirements/api.txt").exists()
+
+
+def test_twice_changes_nothing_and_asks_nobody(root, resolver):
+    lock(root, resolver, (API, ML))
+    asked = len(resolver.asked)
+    assert lock(root, resolver, (API, ML)) == ()
+    assert len(resolver.asked) == asked
+
+
+def test_a_changed_input_keeps_the_other_versions(root, resolver):
+    lock(root, resolver, (API, ML))
+    resolver.newest = {"fastapi": "2", "numpy": "2"}
+    (root / API).write_text("idna\nfastapi\nhttpx  # new\n")
+    assert lock(root, resolver, (API, ML)) == ("requirements/api.txt",)
+    assert versions(root, "api") == {"fastapi": "1", "httpx": "1", "idna": "3"}
+
+
+def test_upgrade_takes_the_newest(root, resolver):
+    lock(root, resolver, (API, ML))
+    resolver.newest = {"fastapi": "2", "numpy": "2"}
+    lock(root, resolver, (API, ML), upgrade=True)
+    assert (versions(root, "api")["fastapi"], versions(root, "ml")["numpy"]) == ("2", "2")
+
+
+def test_locks_that_came_to_disagree_are_made_anew(root, resolver):
+    (root / ML).write_text("idna\n")
+    lock(root, resolver, (API,))
+    resolver.newest = {"idna": "9"}
+    lock(root, resolver, (ML,))
+    assert versions(root, "api")["idna"] != versions(root, "ml")["idna"]
+    request = LockRequest(root=root, target=TARGET, groups=((API, ML),))
+    assert "must agree" in str(find_stale(request, Drafts(root), (API, ML))[0])
+    lock(root, resolver, (API, ML))
+    assert versions(root, "api")["idna"] == versions(root, "ml")["idna"]
+
+
+def test_another_target_or_locker_makes_it_stale(root, resolver):
+    lock(root, resolver, (API,))
+    other = LockRequest(root=root, target=Target(python="3.12", glibc="2.36", arch="x86_64"), groups=((API,),))
+    assert "older than its input" in find_stale(other, Drafts(root), (API,))[0].what
+    other = LockRequest(root=root, target=TARGET, locker="pip-tools", groups=((API,),))
+    assert find_stale(other, Drafts(root), (API,))
+
+
+def test_the_lock_says_what_it_was_made_from(root, resolver):
+    lock(root, resolver, (API,))
+    assert find_inputs((root / "requirements/api.txt").read_text())
+
+
+def test_old_versions_that_cannot_be_kept_are_given_up_with_a_word(root, resolver):
+    lock(root, resolver, (API, ML))
+    resolver.refuse_preferred = True
+    (root / API).write_text("idna\nfastapi==2\n")
+    said = []
+    lock(root, resolver, (API, ML), say=said.append)
+    assert versions(root, "api")["fastapi"] == "2"
+    assert [event for event in said if isinstance(event, Note) and event.warning]
+
+
+def test_parts_are_resolved_without_network_first(root, resolver):
+    lock(root, resolver, (API, ML))
+    assert [request.env.get("UV_OFFLINE") for request in resolver.asked] == [None, "1", "1"]
+
+
+def test_groups_inside_groups_are_one():
+    assert merge_groups((("b", "a"), ("a", "b"), ("a",), ("c",), ())) == (("a", "b"), ("c",))

@@ -1,0 +1,121 @@
+"""Wheels locks from requirements locks, over real folders of (empty) distributions."""
+
+import threading
+
+import pytest
+
+from buildkit.declare.target import Target
+from buildkit.digest import FileHash
+from buildkit.errors import DefinitionError, FetchError
+from buildkit.events import say_nothing
+from buildkit.locks.wheels_lock import parse_wheels_lock
+from buildkit.resolve.request import Drafts, LockRequest
+from buildkit.resolve.wheels import find_stale_wheels, lock_wheels, make_choose
+from buildkit.tools.http import Patience, Session
+from buildkit.tools.index_settings import Settings, Sources
+from buildkit.tools.indexes import Indexes
+
+TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
+LOCK = "requirements/api.txt"
+FILES = (
+    "a-1.0-py3-none-any.whl",
+    "a-1.0.tar.gz",
+    "native-2-cp313-cp313-manylinux_2_28_x86_64.whl",
+    "native-2-cp313-cp313-manylinux_2_28_aarch64.whl",
+    "old-3.tar.gz",
+    "win-1-py3-none-any.whl",
+)
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "links").mkdir()
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "libs/textkit").mkdir(parents=True)
+    (tmp_path / "libs/textkit/pyproject.toml").write_text('[project]\nname = "TextKit"\nversion = "1.2"\n')
+    for name in FILES:
+        (tmp_path / "links" / name).write_bytes(name.encode())
+    write(tmp_path, "a==1.0", "native==2", "old==3", "win==1 ; sys_platform == 'win32'")
+    return tmp_path
+
+
+def hashes(name):
+    project = name.partition("=")[0]
+    return "".join(f" --hash={FileHash.of(file.encode())}" for file in FILES if file.startswith(f"{project}-"))
+
+
+def write(root, *pins):
+    text = "".join(f"{pin}{hashes(pin)}\n" for pin in pins) + "./libs/textkit\n"
+    (root / LOCK).write_text(text)
+
+
+def lock(root, target=TARGET, choose=None):
+    sources = Sources(pip=Settings(no_index=True, find_links=(str(root / "links"),)), uv=Settings())
+    request = LockRequest(root=root, target=target, groups=(("requirements/api.in",),))
+    indexes = Indexes(sources, Session(sources, Patience(threading.Event())), target)
+    drafts = Drafts(root)
+    lock_wheels(request, drafts, choose or make_choose(lambda: indexes, request), say_nothing)
+    drafts.write()
+    path = root / "requirements/api.wheels.toml"
+    return parse_wheels_lock(path.read_text(), "x") if path.exists() else None
+
+
+def test_every_applicable_pin_gets_one_file(root):
+    made = lock(root)
+    assert [(one.name, one.file, one.path) for one in made.artifacts] == [
+        ("a", "a-1.0-py3-none-any.whl", ""),
+        ("native", "native-2-cp313-cp313-manylinux_2_28_x86_64.whl", ""),
+        ("old", "old-3.tar.gz", ""),
+        ("textkit", "", "./libs/textkit"),
+    ]
+    assert all(one.size == len(one.file) and one.sha256 == FileHash.of(one.file.encode()) for one in made.artifacts[:3])
+
+
+def test_another_target_gets_other_files(root):
+    lock(root)
+    made = lock(root, Target(python="3.13", glibc="2.41", arch="aarch64"))
+    assert made.artifacts[1].file.endswith("aarch64.whl")
+
+
+def test_a_pin_without_a_fitting_file_is_named_with_what_there_is(root):
+    with pytest.raises(DefinitionError) as caught:
+        lock(root, Target(python="3.12", glibc="2.41", arch="x86_64"))
+    problem = caught.value.problems[0]
+    assert problem.file == f"{LOCK}:2"
+    assert "native==2: no wheel fits Python 3.12, glibc 2.41, x86_64, and there is no sdist" in problem.what
+    assert "cp313-cp313-manylinux_2_28_x86_64" in problem.hint
+
+
+def test_all_pins_that_no_one_has_are_named(root):
+    (root / LOCK).write_text(f"x==1 --hash=sha256:{'0' * 64}\ny==1 --hash=sha256:{'0' * 64}\n")
+    with pytest.raises(DefinitionError) as caught:
+        lock(root)
+    assert len(caught.value.problems) == 2
+    assert not (root / "requirements/api.wheels.toml").exists()
+
+
+def test_only_new_pins_are_asked_for(root):
+    before = lock(root)
+    write(root, "native==2", "a==1.0", "old==3")
+    asked = []
+
+    def choose(pin):
+        asked.append(pin.name)
+        return next(one for one in before.artifacts if one.name == pin.name)
+
+    made = lock(root, choose=choose)
+    assert asked == ["old", "textkit"]  # an sdist is asked for again: there may be a wheel by now
+    assert [one.name for one in made.artifacts] == ["native", "a", "old", "textkit"]
+
+
+def test_a_fresh_lock_asks_nobody(root):
+    lock(root)
+
+    def choose(_pin):
+        raise FetchError("nobody")
+
+    lock(root, choose=choose)
+    request = LockRequest(root=root, target=TARGET, groups=())
+    assert find_stale_wheels(request, Drafts(root), LOCK) is None
+    (root / LOCK).write_text((root / LOCK).read_text().replace("a==1.0", "a==1.1"))
+    assert "older than its input" in find_stale_wheels(request, Drafts(root), LOCK).what

@@ -1,0 +1,129 @@
+"""What gc decides: never what is needed, the cheapest first, no more than must go. Values only."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from buildkit.store.eviction import Choice, Rules, Thing, choose, is_kept
+
+DAY = 86400.0
+NOW = 1000 * DAY
+
+
+def thing(name: str, size: int = 100, *, seconds: float = 1.0, days: float = 100, needed: bool = False) -> Thing:
+    return Thing(id=name, files={f"{name}.blob": size}, seconds=seconds, used=NOW - days * DAY, needed=needed)
+
+
+def names(choice: Choice) -> list[str]:
+    return [one.id for one in choice.things]
+
+
+_FILES = {f"f{number}": size for number, size in enumerate((1, 10, 70, 500, 3000, 20_000, 100_000, 7))}
+
+
+@st.composite
+def _things(draw: st.DrawFn) -> list[Thing]:
+    count = draw(st.integers(0, 12))
+    return [
+        Thing(
+            id=f"t{number}",
+            files={path: _FILES[path] for path in draw(st.sets(st.sampled_from(sorted(_FILES)), max_size=3))},
+            seconds=draw(st.floats(0, 1000)),
+            used=NOW - draw(st.floats(-50, 400)) * DAY,
+            needed=draw(st.booleans()),
+        )
+        for number in range(count)
+    ]
+
+
+_RULES = st.builds(
+    Rules,
+    now=st.just(NOW),
+    keep=st.none() | st.floats(0, 300 * DAY),
+    limit=st.none() | st.integers(0, 200_000),
+)
+
+
+@settings(deadline=None)
+@given(_things(), _RULES, st.integers(0, 5000))
+def test_whatever_is_there_and_asked_for(things: list[Thing], rules: Rules, fixed: int) -> None:
+    choice = choose(things, rules, fixed)
+    gone = set(choice.files)
+    stays = [one for one in things if one not in choice.things]
+    kept = [one for one in things if is_kept(one, rules)]
+    before = {path: size for one in things for path, size in one.files.items()}
+
+    assert not [one for one in kept if gone & one.files.keys()], "something that must stay loses a file"
+    assert not [one for one in stays if gone & one.files.keys()], "something loses a file and is not said to go"
+    assert all(gone & one.files.keys() for one in choice.things), "something goes, and no file with it"
+    assert len(gone) == len(choice.files)
+    assert choice.freed == sum(before[path] for path in gone)
+    assert choice.left == fixed + sum(size for path, size in before.items() if path not in gone)
+    held = {path for one in kept for path in one.files}
+    could_go = [one for one in stays if one not in kept and one.files.keys() - held]
+    if rules.limit is None:
+        assert not could_go
+    else:
+        assert choice.left <= rules.limit or not could_go, "over the limit, though something may go"
+        assert not choice.things or fixed + sum(before.values()) > rules.limit, "things go, though there is room"
+    assert choose(list(reversed(things)), rules, fixed) == choice, "the order in which things are listed matters"
+
+
+def _price(one: Thing) -> float:
+    return one.seconds / sum(one.files.values())
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 10**6), st.floats(0, 100)), max_size=12), st.integers(0, 10**6))
+def test_the_cheapest_for_a_byte_goes_first_and_the_last_one_had_to(parts: list[tuple[int, float]], limit: int) -> None:
+    things = [thing(f"t{n}", size, seconds=seconds) for n, (size, seconds) in enumerate(parts)]
+    choice = choose(things, Rules(now=NOW, keep=None, limit=limit))
+    prices = [_price(one) for one in choice.things]
+    assert prices == sorted(prices)
+    assert all(_price(one) >= max(prices, default=0) for one in things if one not in choice.things)
+    if choice.things:
+        assert choice.left + sum(choice.things[-1].files.values()) > limit
+
+
+def test_what_was_used_of_late_and_what_is_needed_stays() -> None:
+    things = [thing("old"), thing("new", days=13), thing("needed", needed=True)]
+    assert names(choose(things, Rules(now=NOW, keep=14 * DAY))) == ["old"]
+    assert names(choose(things, Rules(now=NOW, keep=0))) == ["old", "new"]
+
+
+def test_age_protects_under_a_limit_only_where_it_is_said() -> None:
+    things = [thing("old"), thing("new", days=1, seconds=0.1)]
+    assert names(choose(things, Rules(now=NOW, keep=None, limit=150))) == ["new"]
+    assert names(choose(things, Rules(now=NOW, keep=14 * DAY, limit=50))) == ["old"]
+
+
+def test_times_in_the_future_count_as_now() -> None:
+    future = [thing("future", days=-300)]
+    assert names(choose(future, Rules(now=NOW, keep=DAY))) == []
+    assert names(choose(future, Rules(now=NOW, keep=0))) == ["future"]
+
+
+def test_a_file_that_something_kept_has_stays_and_what_else_is_there_goes() -> None:
+    old = Thing(id="old", files={"debian": 50, "python 3.12": 20}, seconds=9, used=0)
+    new = Thing(id="new", files={"debian": 50, "python 3.13": 21}, seconds=9, used=0, needed=True)
+    choice = choose([old, new], Rules(now=NOW, keep=DAY))
+    assert (names(choice), choice.files, choice.freed, choice.left) == (["old"], ("python 3.12",), 20, 71)
+
+
+def test_what_gives_no_room_is_not_dropped() -> None:
+    twin = Thing(id="twin", files={"x": 50}, seconds=0, used=0)
+    needed = Thing(id="needed", files={"x": 50}, seconds=0, used=0, needed=True)
+    assert names(choose([twin, needed], Rules(now=NOW, keep=0))) == []
+
+
+def test_two_that_share_a_file_go_together_and_cost_together() -> None:
+    twins = [Thing(id=name, files={"x": 100}, seconds=3, used=0) for name in ("a", "b")]
+    other = thing("other", seconds=5)
+    assert names(choose([*twins, other], Rules(now=NOW, keep=None, limit=150))) == ["other"]
+    assert names(choose([*twins, other], Rules(now=NOW, keep=None, limit=50))) == ["other", "a", "b"]
+
+
+def test_what_cannot_be_dropped_counts_against_the_limit() -> None:
+    assert names(choose([thing("one", 100)], Rules(now=NOW, keep=None, limit=120), fixed=20)) == []
+    assert names(choose([thing("one", 100)], Rules(now=NOW, keep=None, limit=120), fixed=21)) == ["one"]

@@ -1,0 +1,78 @@
+"""What is kept of native files: by blobs, and by sets of layers."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from buildkit.digest import Digest, Key
+from buildkit.native.facts import Facts, encode_facts
+from buildkit.store.ledger import Ledger
+from buildkit.store.maintenance import Still, Stock
+from buildkit.store.native_facts import Natives
+
+ONE, TWO = Digest.of(b"one"), Digest.of(b"two")
+SET = Key.of(b"a set of layers")
+YEAR = 365 * 86400.0
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with closing(Ledger(tmp_path / "ledger.sqlite")) as made:
+        yield made
+
+
+def test_facts_are_found_by_the_digest_of_a_blob(ledger: Ledger) -> None:
+    natives = Natives(ledger)
+    natives.add(ONE, b"facts")
+    natives.add(ONE, b"other facts")
+    assert natives.find([ONE, TWO]) == {ONE: b"other facts"}
+
+
+def test_blobs_that_hold_nothing_native_are_known(ledger: Ledger) -> None:
+    natives = Natives(ledger)
+    natives.add(ONE, encode_facts(Facts()))
+    natives.add(TWO, encode_facts(Facts(links={"usr/lib/a.so": "b.so"})))
+    assert natives.hollow([ONE, TWO, Digest.of(b"unknown")]) == {ONE}
+
+
+def test_what_was_said_of_a_set_is_said_again_also_that_it_was_nothing(ledger: Ledger) -> None:
+    natives = Natives(ledger)
+    assert natives.said(SET) is None
+    natives.say(SET, [])
+    assert natives.said(SET) == ()
+    natives.say(SET, ["one", "two"])
+    assert natives.said(SET) == ("one", "two")
+
+
+@pytest.mark.parametrize("said", ["", "{", '"text"', "7", "[]", '["twp"]'])
+def test_a_damaged_row_counts_for_none(ledger: Ledger, tmp_path: Path, said: str) -> None:
+    natives = Natives(ledger)
+    natives.say(SET, ["one"])
+    natives.add(ONE, b"facts")
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as db:
+        db.execute("UPDATE starts SET said = ?", (said,))
+        db.execute("UPDATE natives SET facts = ?", (said,))
+        db.commit()
+    assert natives.said(SET) is None
+    assert natives.find([ONE]) == {}
+    natives.add(TWO, encode_facts(Facts()))
+    ledger.write("UPDATE natives SET digest = ? WHERE digest = ?", (Digest.of(b"other").hex, TWO.hex))
+    assert natives.hollow([ONE, TWO, Digest.of(b"other")]) == frozenset()
+
+
+def test_old_rows_are_forgotten(ledger: Ledger) -> None:
+    natives = Natives(ledger)
+    natives.say(SET, ["one"])
+    natives.add(ONE, b"facts")
+    still = Still(present=(), needed=(), checked=(), downloads=(), files=())
+    counts = Stock(ledger).tidy(still, now=0)
+    assert (counts["natives"], counts["starts"]) == (0, 0)
+    ledger.write("UPDATE natives SET at = ?", (-YEAR,))
+    ledger.write("UPDATE starts SET at = ?", (-YEAR,))
+    counts = Stock(ledger).tidy(still, now=0)
+    assert (counts["natives"], counts["starts"]) == (1, 1)

@@ -1,0 +1,344 @@
+"""The stat index: what did not change is not read; what might have is."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from buildkit.digest import FileHash
+from buildkit.errors import Interrupted
+from buildkit.events import Event, StepFinished, StepProgress, StepStarted
+from buildkit.store import stat_index as statindex
+from buildkit.store.ledger import Ledger, StatKey
+from buildkit.store.stat_index import StatIndex
+
+SECOND = 1_000_000_000
+
+
+class Reads:
+    """Counts the files that are read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        real = statindex._hash
+
+        def counted(descriptor: int, progress: Callable[[int], None]) -> FileHash:
+            self.count += 1
+            return real(descriptor, progress)
+
+        monkeypatch.setattr(statindex, "_hash", counted)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
+    return Reads(monkeypatch)
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[StatIndex]:
+    ledger = Ledger(tmp_path / "ledger.sqlite")
+    yield StatIndex(ledger)
+    ledger.close()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_bytes(b"one")
+    return path
+
+
+def settle() -> None:
+    """Let the clock leave the tick in which the file was written."""
+    time.sleep(0.03)
+
+
+def sha(index: StatIndex, path: Path) -> FileHash:
+    found, stat = index.hash(path)
+    assert stat.st_size == path.stat().st_size
+    return found
+
+
+def test_a_settled_file_is_read_once_also_by_the_next_index(index: StatIndex, file: Path, reads: Reads) -> None:
+    settle()
+    assert sha(index, file) == sha(index, file) == FileHash.of(b"one")
+    assert reads.count == 1
+    ledger = Ledger(file.parent / "ledger.sqlite")
+    assert sha(StatIndex(ledger), file) == FileHash.of(b"one")
+    ledger.close()
+    assert reads.count == 1
+
+
+def test_a_file_that_was_hashed_in_the_tick_it_was_written_is_read_again(
+    index: StatIndex, file: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = file.stat()
+    monkeypatch.setattr(time, "time_ns", lambda: max(stat.st_mtime_ns, stat.st_ctime_ns) + 1000)
+    sha(index, file)
+    sha(index, file)
+    assert reads.count == 2
+
+
+@pytest.mark.parametrize(
+    ("mtime", "ctime", "hashed", "trusted"),
+    [
+        (9 * SECOND, 9 * SECOND, 10 * SECOND, False),  # perhaps a file system that keeps whole seconds
+        (9 * SECOND, 9 * SECOND, 11 * SECOND + 1, True),
+        (9 * SECOND + 7, 9 * SECOND, 10 * SECOND, True),
+        (9 * SECOND, 9 * SECOND + 7, 9 * SECOND + 10_000_000, False),  # within a tick of the kernel
+        (1, 9 * SECOND + 7, 9 * SECOND + 10_000_000, False),
+        (1, 9 * SECOND + 7, 9 * SECOND + 20_000_008, True),
+        (9 * SECOND + 7, 1, 9 * SECOND + 10_000_000, False),
+    ],
+)
+def test_which_times_are_old_enough_to_be_trusted(mtime: int, ctime: int, hashed: int, trusted: bool) -> None:
+    stat = SimpleNamespace(st_mtime_ns=mtime, st_ctime_ns=ctime)
+    assert statindex._settled(stat, hashed) is trusted
+
+
+@pytest.mark.parametrize("ahead", [3600, -3600])
+def test_a_future_time_or_a_clock_set_back_makes_a_file_be_read_again(
+    index: StatIndex, file: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    if ahead > 0:
+        os.utime(file, ns=(time.time_ns(), time.time_ns() + ahead * SECOND))
+    else:
+        now = time.time_ns() + ahead * SECOND
+        monkeypatch.setattr(time, "time_ns", lambda: now)
+    settle()
+    sha(index, file)
+    sha(index, file)
+    assert reads.count == 2
+
+
+def test_a_file_replaced_by_one_of_the_same_size_and_time_is_noticed(
+    index: StatIndex, file: Path, reads: Reads
+) -> None:
+    settle()
+    sha(index, file)
+    before = file.stat()
+    other = file.with_name("other")
+    other.write_bytes(b"two")
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.replace(file)
+    assert sha(index, file) == FileHash.of(b"two")
+    assert reads.count == 2
+
+
+def test_a_file_written_in_place_with_its_time_set_back_is_noticed(index: StatIndex, file: Path) -> None:
+    settle()
+    sha(index, file)
+    before = file.stat()
+    settle()
+    file.write_bytes(b"two")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert sha(index, file) == FileHash.of(b"two")
+
+
+def like(file: Path, content: bytes) -> Path:
+    """Another file of the same times."""
+    other = file.with_name("other")
+    other.write_bytes(content)
+    os.utime(other, ns=(file.stat().st_atime_ns, file.stat().st_mtime_ns))
+    return other
+
+
+def test_a_hard_link_to_a_file_of_the_same_size_and_time_is_noticed(index: StatIndex, file: Path) -> None:
+    other = like(file, b"two")
+    settle()
+    assert [sha(index, path) for path in (file, other)] == [FileHash.of(b"one"), FileHash.of(b"two")]
+    file.unlink()
+    file.hardlink_to(other)
+    assert file.stat().st_mtime_ns == other.stat().st_mtime_ns
+    assert sha(index, file) == FileHash.of(b"two")
+
+
+def test_a_copy_over_a_file_that_keeps_its_time_is_noticed(index: StatIndex, file: Path, tmp_path: Path) -> None:
+    other = like(file, b"two")
+    settle()
+    sha(index, file)
+    inode = file.stat().st_ino
+    shutil.copy2(other, file)  # cp --preserve
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (inode, other.stat().st_mtime_ns)
+    assert sha(index, file) == FileHash.of(b"two")
+
+
+def stamps_mapped_stores(folder: Path) -> bool:
+    """Whether the file system of ``folder`` stamps a file when somebody stores into a mapping of it."""
+    path = folder / "probe"
+    path.write_bytes(b"-")
+    before = path.stat().st_mtime_ns
+    settle()
+    store(path, b"+")
+    return path.stat().st_mtime_ns != before
+
+
+def store(path: Path, content: bytes) -> None:
+    with path.open("r+b") as out, mmap.mmap(out.fileno(), 0) as mapped:
+        mapped[: len(content)] = content
+
+
+def test_what_is_stored_through_a_mapping_is_noticed(index: StatIndex, file: Path) -> None:
+    if not stamps_mapped_stores(file.parent):
+        pytest.skip("this file system does not stamp what is stored through mappings")
+    settle()
+    sha(index, file)
+    settle()
+    store(file, b"two")
+    assert sha(index, file) == FileHash.of(b"two")
+
+
+def remember(file: Path, content: bytes, hashed_ns: int, **other: int) -> StatIndex:
+    """An index in which ``file``, as it is, stands with a hash of something else."""
+    stat = file.stat()
+    key = StatKey(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    moved = {name: getattr(key, name) + by for name, by in other.items()}
+    ledger = Ledger(file.parent / "ledger.sqlite")
+    ledger.add_file(replace(key, **moved), FileHash.of(content), hashed_ns)
+    return StatIndex(ledger)
+
+
+def test_a_hash_that_was_taken_in_the_future_is_not_believed_but_taken_anew(file: Path, reads: Reads) -> None:
+    """The clock was a day ahead then; since it was set back, a file may get stamps that another content had."""
+    index = remember(file, b"old", time.time_ns() + 86_400 * SECOND)
+    settle()
+    assert sha(index, file) == sha(index, file) == FileHash.of(b"one")
+    assert reads.count == 1
+    index._ledger.close()
+
+
+def test_a_hash_that_was_taken_before_now_is_believed(file: Path, reads: Reads) -> None:
+    os.utime(file, ns=(SECOND, SECOND))
+    settle()
+    index = remember(file, b"believed", time.time_ns())
+    settle()
+    assert sha(index, file) == FileHash.of(b"believed")
+    assert reads.count == 0
+    index._ledger.close()
+
+
+@pytest.mark.parametrize("field", ["device", "inode", "size", "mtime_ns", "ctime_ns"])
+def test_a_file_that_differs_in_one_of_these_is_another(file: Path, field: str) -> None:
+    """Above all the same inode number on another device."""
+    settle()
+    index = remember(file, b"other", time.time_ns(), **{field: 1})
+    settle()
+    assert sha(index, file) == FileHash.of(b"one")
+    index._ledger.close()
+
+
+def test_a_file_that_changes_while_it_is_read_is_not_remembered(
+    index: StatIndex, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle()
+    real = statindex._hash
+
+    def change(descriptor: int, progress: Callable[[int], None]) -> FileHash:
+        found = real(descriptor, progress)
+        file.write_bytes(b"longer")
+        return found
+
+    before = statindex._key(file.stat())
+    monkeypatch.setattr(statindex, "_hash", change)
+    assert index.hash(file)[0] == FileHash.of(b"one")
+    assert index._ledger.find_file(before) is None
+    monkeypatch.setattr(statindex, "_hash", real)
+    settle()
+    assert sha(index, file) == FileHash.of(b"longer")
+
+
+def test_a_link_is_followed_and_what_is_missing_is_an_os_error(index: StatIndex, file: Path) -> None:
+    link = file.with_name("link")
+    link.symlink_to("file")
+    assert sha(index, link) == FileHash.of(b"one")
+    with pytest.raises(FileNotFoundError):
+        index.hash(file.with_name("no"))
+    with pytest.raises(IsADirectoryError):
+        index.hash(file.parent)
+
+
+def test_long_files_are_hashed_whole(index: StatIndex, tmp_path: Path) -> None:
+    data = os.urandom((1 << 20) + 7)
+    path = tmp_path / "long"
+    path.write_bytes(data)
+    assert sha(index, path) == FileHash.of(data)
+
+
+def test_reading_a_large_file_is_said(index: StatIndex, tmp_path: Path) -> None:
+    """Else a new model of some gigabytes looks like a program that hangs."""
+    said: list[Event] = []
+    index = StatIndex(index._ledger, said.append)
+    large, small = tmp_path / "large.onnx", tmp_path / "small"
+    with large.open("wb") as file:
+        file.truncate(200 << 20)
+    small.write_bytes(b"x" * 1000)
+    for file_ in (small, large):
+        os.utime(file_, (1, 1))
+        index.hash(file_)
+    started, *progress, finished = said
+    assert started == StepStarted(step="large.onnx", phase="hash", total=200 << 20)
+    assert progress[-1] == StepProgress(step="large.onnx", done=200 << 20)
+    assert len(progress) < 1000
+    assert isinstance(finished, StepFinished)
+    assert finished.size == 200 << 20
+
+
+def test_several_files_are_learned_at_once_and_only_those_that_are_new(
+    index: StatIndex, tmp_path: Path, reads: Reads
+) -> None:
+    paths = [tmp_path / f"model-{number}" for number in range(4)]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]) * 1000)
+    settle()
+    index.hash(paths[0])
+    index.learn([*paths, tmp_path / "missing", tmp_path])
+    assert reads.count == 4
+    assert [index.hash(path)[0] for path in paths] == [FileHash.of(bytes([number]) * 1000) for number in range(4)]
+    index.learn(paths)
+    assert reads.count == 4
+
+
+def test_a_single_new_file_is_left_to_who_asks(index: StatIndex, file: Path, reads: Reads) -> None:
+    index.learn([file])
+    assert reads.count == 0
+
+
+def test_an_interrupt_ends_what_is_being_learned(
+    index: StatIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gigabytes may be under way in another thread: it stops at its next piece."""
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        path.write_text(path.name)
+    stopped: list[BaseException] = []
+    under_way = threading.Event()
+
+    def read(descriptor: int, progress: Callable[[int], None]) -> FileHash:
+        if os.pread(descriptor, 1, 0) == b"a":  # the one that is waited for
+            assert under_way.wait(10)
+            raise KeyboardInterrupt
+        under_way.set()
+        try:
+            for number in range(10_000):
+                progress(number)
+                time.sleep(0.001)
+        except BaseException as error:
+            stopped.append(error)
+            raise
+        raise AssertionError
+
+    monkeypatch.setattr(statindex, "_hash", read)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0, 1})
+    with pytest.raises(KeyboardInterrupt):
+        index.learn(paths)
+    assert stopped
+    assert all(isinstance(error, Interrupted) for error in stopped)

@@ -1,0 +1,236 @@
+"""The scheduler: order, parallel work, failures said once, and an end that can be asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from buildkit.errors import BuildError, DefinitionError, ToolError
+from buildkit.events import Event, StepFailed, StepFinished, StepStarted, say_nothing
+from buildkit.tasks.phase_meter import Meter
+from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
+from buildkit.tools.usage import Spent
+
+PLACES = {Lane.CPU: 2, Lane.NET: 4, Lane.UP: 3, Lane.BOX: 1}
+
+
+def task(
+    name: str, action: Callable[[], object] = lambda: None, *needs: str, lane: Lane = Lane.CPU, phase: str = "pack"
+) -> Task:
+    def outcome() -> Outcome:
+        action()
+        return Outcome(size=3, note="done")
+
+    return Task(name=name, phase=phase, lane=lane, action=outcome, needs=needs)
+
+
+def run(*tasks: Task, said: list[Event] | None = None) -> Mapping[str, Spent]:
+    by_id, meter = {task.name: task for task in tasks}, Meter()
+    run_tasks(by_id, PLACES, say_nothing if said is None else said.append, threading.Event(), meter)
+    return meter.read()
+
+
+def fail(error: BaseException) -> Callable[[], object]:
+    def action() -> None:
+        raise error
+
+    return action
+
+
+def test_nothing_to_do_is_done() -> None:
+    assert run() == {}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.sets(st.integers(0, 14)), st.sampled_from(list(Lane))), max_size=15))
+def test_every_task_runs_once_after_what_it_needs(shape: list[tuple[set[int], Lane]]) -> None:
+    done: list[str] = []
+    tasks = []
+    for number, (wanted, lane) in enumerate(shape):
+        needs = [str(other) for other in wanted if other < number]
+        tasks.append(task(str(number), lambda n=str(number): done.append(n), *needs, lane=lane))
+    run(*reversed(tasks))
+    assert sorted(done) == sorted(found.name for found in tasks)
+    for found in tasks:
+        assert all(done.index(need) < done.index(found.name) for need in found.needs)
+
+
+def test_of_those_that_could_begin_the_first_in_order_do() -> None:
+    """Though others were ready before: what is built lies in order, and the lowest is wanted first."""
+    begun: list[str] = []
+    late = [task(str(number), lambda n=str(number): begun.append(n), "gate", lane=Lane.BOX) for number in range(3)]
+    early = [task(name, lambda n=name: begun.append(n), lane=Lane.BOX) for name in "abc"]
+    gate = task("gate", lambda: None, "a", lane=Lane.BOX)
+    run(gate, *late, *early)
+    assert begun == ["a", "0", "1", "2", "b", "c"]
+
+
+def test_of_a_quiet_task_only_a_failure_is_said() -> None:
+    said: list[Event] = []
+    run(replace(task("a"), quiet=True), said=said)
+    assert said == []
+    with pytest.raises(BuildError):
+        run(replace(task("a", fail(BuildError("no"))), quiet=True), said=said)
+    assert [type(event) for event in said] == [StepFailed]
+
+
+def test_a_needless_task_is_done_as_soon_as_its_turn_comes() -> None:
+    said: list[Event] = []
+    before: list[str] = []
+    needless = replace(task("b", fail(BuildError("no")), "a"), needless=lambda: bool(before))
+    run(needless, task("a", lambda: before.append("a")), task("c", lambda: before.append("c"), "b"), said=said)
+    assert before == ["a", "c"]
+    assert {event.step for event in said if isinstance(event, StepStarted)} == {"a", "c"}
+
+
+def test_lanes_run_side_by_side_each_with_its_places() -> None:
+    lanes = [Lane.CPU] * 2 + [Lane.NET] * 4 + [Lane.UP] * 3 + [Lane.BOX]
+    met = threading.Barrier(len(lanes), timeout=10)  # all at once, or it breaks
+    run(*(task(str(number), met.wait, lane=lane) for number, lane in enumerate(lanes)))
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_no_lane_has_more_at_once_than_places(lane: Lane) -> None:
+    lock, now, most = threading.Lock(), 0, 0
+
+    def work() -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        threading.Event().wait(0.01)
+        with lock:
+            now -= 1
+
+    run(*(task(str(number), work, lane=lane) for number in range(8)))
+    assert most <= PLACES[lane]
+
+
+def test_seconds_are_summed_by_phase() -> None:
+    wait = threading.Event()
+    spent = run(
+        task("a", lambda: wait.wait(0.02), phase="fetch"),
+        task("b", lambda: wait.wait(0.02), phase="fetch"),
+        task("c", phase="pack"),
+    )
+    assert set(spent) == {"fetch", "pack"}
+    assert spent["fetch"].seconds >= 0.04
+    assert spent["pack"].seconds >= 0
+
+
+def test_steps_are_said() -> None:
+    said: list[Event] = []
+    run(task("a"), said=said)
+    assert said[0] == StepStarted(step="a", phase="pack")
+    assert isinstance(said[1], StepFinished)
+    assert (said[1].step, said[1].phase, said[1].size, said[1].note) == ("a", "pack", 3, "done")
+
+
+def test_a_failure_stops_what_depends_on_it_and_lets_the_rest_finish() -> None:
+    done: list[str] = []
+    said: list[Event] = []
+    error = ToolError("it broke\nbadly", hint="mend it", output="its output")
+    with pytest.raises(ToolError) as caught:
+        run(
+            task("broken", fail(error)),
+            task("above", lambda: done.append("above"), "broken"),
+            task("top", lambda: done.append("top"), "above", "free"),
+            task("free", lambda: done.append("free"), lane=Lane.NET),
+            task("after", lambda: done.append("after"), "free"),
+            said=said,
+        )
+    assert caught.value is error
+    assert done == ["free", "after"]
+    assert [event for event in said if isinstance(event, StepFailed)] == [
+        StepFailed(step="broken", phase="pack", message="it broke")
+    ]
+
+
+def test_several_failures_are_one_error_with_each_ones_hint_and_output() -> None:
+    with pytest.raises(BuildError) as caught:
+        run(
+            task("a", fail(ToolError("one", hint="do this", output="out of a"))),
+            task("b", fail(DefinitionError("two")), lane=Lane.NET, phase="fetch"),
+        )
+    assert caught.value.exit_code == 1
+    lines = caught.value.message.splitlines()
+    assert lines[0] == "2 steps failed"
+    assert sorted(lines[1:]) == ["  hint: do this", "fetch b: two", "pack a: one"]
+    assert caught.value.output == "── pack a\nout of a"
+
+
+def test_failures_of_steps_with_one_name_are_all_said() -> None:
+    tasks = {str(n): task("same", fail(BuildError(f"error {n}"))) for n in range(3)}
+    with pytest.raises(BuildError, match="3 steps failed") as caught:
+        run_tasks(tasks, PLACES, say_nothing, threading.Event(), Meter())
+    assert all(f"error {n}" in caught.value.message for n in range(3))
+
+
+def test_a_defect_of_ours_comes_before_errors_that_are_explained() -> None:
+    with pytest.raises(ZeroDivisionError):
+        run(task("a", fail(BuildError("x"))), task("b", lambda: 1 // 0))
+
+
+@pytest.mark.parametrize("needs", [("nobody",), ("self",)])
+def test_steps_that_could_never_run_are_a_defect_and_no_success(needs: tuple[str, ...]) -> None:
+    done: list[str] = []
+    with pytest.raises(ValueError, match="wait for what nobody does: self"):
+        run(task("self", lambda: None, *needs), task("free", lambda: done.append("free")))
+    assert done == ["free"]
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from buildkit.tools.interrupts import interruptible
+from buildkit.tasks.phase_meter import Meter
+from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
+from buildkit.errors import Interrupted
+from buildkit.tools.process import Command, run
+
+started = threading.Event()
+log = []
+
+def program():
+    started.set()
+    try:
+        run(Command(argv=("sleep", "60")))
+    finally:
+        log.append(run(Command(argv=("echo", "undone"), undoes=True)).text)
+    return Outcome()
+
+def quiet():
+    log.append("this must never start")
+    return Outcome()
+
+def interrupt():
+    started.wait()
+    time.sleep(0.2)
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+
+tasks = {"a": Task(name="a", phase="run", lane=Lane.BOX, action=program)}
+tasks |= {str(n): Task(name=str(n), phase="run", lane=Lane.BOX, action=quiet) for n in range(5)}
+tasks["z"] = Task(name="z", phase="run", lane=Lane.CPU, action=quiet, needs=("a",))
+threading.Thread(target=interrupt).start()
+stop = threading.Event()
+began = time.monotonic()
+try:
+    with interruptible():
+        run_tasks(tasks, {Lane.BOX: 1, Lane.CPU: 1}, lambda event: None, stop, Meter())
+except Interrupted as error:
+    print(error, error.exit_code, stop.is_set(), time.monotonic() - began < 30, log, sep="; ")
+"""
+
+
+@pytest.mark.tools
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_stops_programs_undoes_what_they_made_and_starts_nothing(name: str) -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, name], capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+    assert done.stdout == "interrupted; nothing half-built is kept; 130; True; True; ['undone']\n"
