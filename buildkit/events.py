@@ -56,8 +56,8 @@ class Note:
 
 
 Event = StepStarted | StepProgress | StepFinished | StepFailed | Note
-Say = Callable[[Event], None]
+Emit = Callable[[Event], None]
 
 
-def say_nothing(_event: Event) -> None:
+def ignore_event(_event: Event) -> None:
     """A listener that ignores everything."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from buildkit.audit import rules
-from buildkit.audit.view import Entry, ImageView, show
+from buildkit.audit.view import ImageView, TarEntry, show
 from buildkit.findings import Finding, Rule
 
 _PASSWD, _SHADOW = "etc/passwd", "etc/shadow"
@@ -61,5 +61,5 @@ def _check_shadow(view: ImageView) -> Iterator[Finding]:
 
 
 def _finding(view: ImageView, path: str, rule: Rule, what: str) -> Finding:
-    entry: Entry | None = view.find(path)
+    entry: TarEntry | None = view.find(path)
     return Finding(rule=rule, what=what, path=path, layer=view.layers[entry.layer].digest if entry else "")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from buildkit.audit import rules
 from buildkit.audit.capabilities import HARMLESS, decode, say_capabilities
-from buildkit.audit.view import SETGID, SETUID, STICKY, Entry, ImageView, show
+from buildkit.audit.view import SETGID, SETUID, STICKY, ImageView, TarEntry, show
 from buildkit.findings import Finding, Rule, Severity
 
 _HARMLESS_DEVICES = frozenset(("1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:1", "5:2"))  # null, zero, …, tty, ptmx
@@ -34,7 +34,7 @@ def check_rights(view: ImageView) -> Iterator[Finding]:
                 yield _finding(view, entry, rules.WORLD_WRITABLE, what)
 
 
-def _privileged(entry: Entry) -> tuple[str, Severity | None] | None:
+def _privileged(entry: TarEntry) -> tuple[str, Severity | None] | None:
     """setgid of a folder gives no rights: files in it have its group, no more; nor does a file that nobody runs."""
     if entry.kind not in ("file", "hard link") or not entry.mode & (SETUID | SETGID):
         return None
@@ -46,14 +46,14 @@ def _privileged(entry: Entry) -> tuple[str, Severity | None] | None:
     return what, None if entry.mode & SETUID else Severity.MEDIUM
 
 
-def _capability(view: ImageView, entry: Entry) -> Finding:
+def _capability(view: ImageView, entry: TarEntry) -> Finding:
     decoded = decode(entry.capability)
     mild = decoded is not None and (decoded[0] | decoded[1]) <= HARMLESS
     what = f"carries {say_capabilities(entry.capability)}"
     return _finding(view, entry, rules.FILE_CAPABILITY, what, Severity.LOW if mild else None)
 
 
-def _say_writable(entry: Entry) -> str:
+def _say_writable(entry: TarEntry) -> str:
     if entry.kind == "folder":
         return "" if entry.mode & STICKY else f"a folder of mode {entry.mode:04o}, without the sticky bit"
     runs = ", and it runs" if entry.mode & 0o111 else ""
@@ -77,7 +77,7 @@ def check_members(view: ImageView) -> Iterator[Finding]:
                 yield _finding(view, entry, rules.LINK_ESCAPES, f"leads to {show(entry.link)}")
 
 
-def climbs(entry: Entry) -> bool:
+def climbs(entry: TarEntry) -> bool:
     """Whether a relative link has more ``..`` than there are folders above it."""
     if entry.link.startswith("/"):
         return False
@@ -89,6 +89,6 @@ def climbs(entry: Entry) -> bool:
     return False
 
 
-def _finding(view: ImageView, entry: Entry, rule: Rule, what: str, override: Severity | None = None) -> Finding:
+def _finding(view: ImageView, entry: TarEntry, rule: Rule, what: str, override: Severity | None = None) -> Finding:
     path, digest = show(entry.path, 4096), view.layers[entry.layer].digest
     return Finding(rule=rule, what=what, path=path, layer=digest, override=override)

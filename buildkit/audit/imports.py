@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from buildkit.audit import rules
-from buildkit.audit.view import Entry, ImageView, show
+from buildkit.audit.view import ImageView, TarEntry, show
 from buildkit.audit.write_access import find_way_in
 from buildkit.findings import Finding
 
@@ -73,7 +73,7 @@ def _own_folders(view: ImageView) -> Iterator[str]:
         yield workdir  # uvicorn, gunicorn and others add it
 
 
-def _children(view: ImageView, folder: str) -> Iterator[Entry]:
+def _children(view: ImageView, folder: str) -> Iterator[TarEntry]:
     place = view.resolve(folder)
     for name in view.folders.get(place, ()) if place is not None else ():
         entry = view.files.get(f"{place}/{name}" if place else name)
@@ -105,7 +105,7 @@ def _check_writable(view: ImageView) -> Iterator[Finding]:
             yield _finding(view, bad[0], bad[0].path, what)
 
 
-def _is_code_file(entry: Entry) -> bool:
+def _is_code_file(entry: TarEntry) -> bool:
     return entry.kind == "folder" or entry.path.endswith((".py", ".pyc", ".pth", ".zip", ".egg")) or ".so" in entry.path
 
 
@@ -120,7 +120,7 @@ def _check_startup(view: ImageView) -> Iterator[Finding]:
                 yield _startup(view, entry, f"has code: {show(code[0], 80)}")
 
 
-def _is_debians(view: ImageView, entry: Entry) -> bool:
+def _is_debians(view: ImageView, entry: TarEntry) -> bool:
     """Whether it is Debian's own file, or a link to that, or to nothing."""
     target = view.find(entry.path)
     content = (target.content or b"") if target is not None else b""
@@ -168,11 +168,11 @@ def _is_code(line: str) -> bool:
     return line.startswith(("import ", "import\t"))
 
 
-def _startup(view: ImageView, entry: Entry, what: str) -> Finding:
+def _startup(view: ImageView, entry: TarEntry, what: str) -> Finding:
     layer = view.layers[entry.layer].digest
     return Finding(rule=rules.STARTUP_CODE, what=what, path=show(entry.path, 4096), layer=layer)
 
 
-def _finding(view: ImageView, entry: Entry | None, path: str, what: str) -> Finding:
+def _finding(view: ImageView, entry: TarEntry | None, path: str, what: str) -> Finding:
     layer = view.layers[entry.layer].digest if entry is not None else ""
     return Finding(rule=rules.WRITABLE_CODE, what=what, path=show(path, 4096), layer=layer)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import posixpath
 
-from buildkit.audit.view import Entry, LayerView
+from buildkit.audit.view import LayerView, TarEntry
 
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 
 
-def merge(layers: tuple[LayerView, ...]) -> dict[str, Entry]:
+def merge(layers: tuple[LayerView, ...]) -> dict[str, TarEntry]:
     """The members that the topmost layer leaves, by the image specification's rules for whiteouts."""
-    final: dict[str, Entry] = {}
+    final: dict[str, TarEntry] = {}
     parents: set[str] = set()  # folders that have, or had, something in them
     for layer in layers:
         gone, opaque = whiteouts(layer)

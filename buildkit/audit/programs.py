@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from buildkit.audit import rules
-from buildkit.audit.view import Entry, ImageView, show
+from buildkit.audit.view import ImageView, TarEntry, show
 from buildkit.findings import Finding, Rule
 
 _WORDS: tuple[tuple[Rule, str], ...] = (
@@ -104,7 +104,7 @@ def folders_of_programs(view: ImageView) -> list[str]:
     return list(dict.fromkeys(part for part in found if part is not None and part in view.folders))
 
 
-def executables(view: ImageView) -> Iterator[Entry]:
+def executables(view: ImageView) -> Iterator[TarEntry]:
     """Programs in these folders, and links to programs; a link that leads nowhere is none."""
     for folder in folders_of_programs(view):
         for name in view.folders[folder]:

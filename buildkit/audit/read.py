@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from buildkit.audit.secret_scan import Scanner
-from buildkit.audit.view import Entry, Kind, LayerView
+from buildkit.audit.view import Kind, LayerView, TarEntry
 from buildkit.errors import BuildError
 from buildkit.layers.tar.reader import Header, TarReader
 from buildkit.native.collector import Survey
@@ -83,9 +83,9 @@ class _Layer:
         self._reader = reader
         self._digest = digest
         self._layer = layer
-        self._entries: list[Entry] = []
+        self._entries: list[TarEntry] = []
         self._oddities: list[tuple[str, str]] = []
-        self._seen: dict[str, Entry] = {}
+        self._seen: dict[str, TarEntry] = {}
         self._links: set[str] = set()
         self._scanner = Scanner(layer=layer)
         self._survey = Survey()
@@ -123,7 +123,7 @@ class _Layer:
         fields = header.fields
         kind = _KINDS.get(fields["type"], "other")
         head, content = self._look(header, path, kind, tar)
-        entry = Entry(
+        entry = TarEntry(
             path=path,
             kind=kind,
             name=fields["name"][:_PATH_MAX] if fields["name"].rstrip("/") != path else "",
@@ -145,7 +145,7 @@ class _Layer:
             elif kind == "hard link":
                 self._survey.hardlink(path, _inside(entry.link)[:_PATH_MAX])
 
-    def _keep(self, entry: Entry) -> None:
+    def _keep(self, entry: TarEntry) -> None:
         known = self._seen.get(entry.path)
         if known is not None and not (known.kind == entry.kind == "folder"):
             self._oddities.append(("duplicate-member", entry.path))

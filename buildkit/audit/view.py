@@ -18,7 +18,7 @@ SETUID, SETGID, STICKY = 0o4000, 0o2000, 0o1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class TarEntry:
     """One member of a layer.
 
     ``path`` is relative to the root, without ``.`` parts; ``name`` is how the tar writes it, where that differs.
@@ -77,7 +77,7 @@ class LayerView:
     """
 
     digest: str
-    entries: tuple[Entry, ...]
+    entries: tuple[TarEntry, ...]
     secrets: tuple[Secret, ...] = ()
     oddities: tuple[tuple[str, str], ...] = ()
     unpacked: int = 0
@@ -147,7 +147,7 @@ class Identity:
         """For people: ``mluser (uid 1000)``."""
         return f"{self.said} (uid {self.uid})" if self.said and self.said != str(self.uid) else f"uid {self.uid}"
 
-    def may_write(self, entry: Entry) -> bool:
+    def may_write(self, entry: TarEntry) -> bool:
         """Whether the permission bits let it write (uid 0 always may; links have no permissions)."""
         if entry.is_link:
             return False
@@ -185,7 +185,7 @@ class ImageView:
     origin: Origin = Origin()
 
     @cached_property
-    def files(self) -> Mapping[str, Entry]:
+    def files(self) -> Mapping[str, TarEntry]:
         """The final view: path to the member that a container finds there, whiteouts applied."""
         from buildkit.audit.merge import merge
 
@@ -229,7 +229,7 @@ class ImageView:
             todo += [one for one in entry.link.split("/") if one not in ("", ".")][::-1]
         return "/".join(done)
 
-    def find(self, path: str) -> Entry | None:
+    def find(self, path: str) -> TarEntry | None:
         """The file or folder that a path leads to, links followed, hard links too."""
         place = self.resolve(path)
         entry = self.files.get(place) if place is not None else None
@@ -243,7 +243,7 @@ class ImageView:
         place = self.resolve(path)
         return place is not None and place in self.folders
 
-    def below(self, folder: str) -> Iterator[Entry]:
+    def below(self, folder: str) -> Iterator[TarEntry]:
         """Everything below a folder of the final view (a resolved path without slashes around it)."""
         todo = [folder]
         while todo:

@@ -29,14 +29,16 @@ _OF_UV = "--no-cache --no-progress --offline"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sheet:
+class Containerfile:
     """The texts by their paths, and the wheels of each group (``heavy``, ``light``) in the order of installation."""
 
     texts: tuple[tuple[str, str], ...]
     groups: tuple[tuple[str, tuple[Artifact, ...]], ...]
 
 
-def render_sheet(composition: Composition, root: str, heavy: int, interpreter: str, prefix: str) -> Sheet:
+def render_containerfile(
+    composition: Composition, root: str, heavy: int, interpreter: str, prefix: str
+) -> Containerfile:
     """The Containerfile of a composition, from the image ``root``; wheels of ``heavy`` bytes and more are heavy.
 
     Raises DefinitionError for what only a container can make: steps, packages, wheels to compile.
@@ -59,10 +61,10 @@ def render_sheet(composition: Composition, root: str, heavy: int, interpreter: s
         files = [f"{copy} {what}" for what in _files(composition.layers)]
         last = max(number for number, text in enumerate(lines, 1) if text.startswith("FROM "))
         texts.append((path, "\n".join([*lines[:last], *workdir, *lines[last:], *models, *config, *files, ""])))
-    return Sheet(texts=tuple(texts), groups=groups)
+    return Containerfile(texts=tuple(texts), groups=groups)
 
 
-def write_sheet(sheet: Sheet, folder: Path, links: Path) -> tuple[str, ...]:
+def write_containerfile(sheet: Containerfile, folder: Path, links: Path) -> tuple[str, ...]:
     """Lay the Containerfile and what it reads into the checkout: pins, wheels, uv. What did not change stays.
 
     Returns the lists of pins that changed.

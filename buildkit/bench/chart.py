@@ -16,7 +16,7 @@ from buildkit.bench.results import Figures, Results, figure
 from buildkit.bench.tables import GOALS, say_cell, say_figures, say_meanings, say_ratio, say_scenario, titles_of
 from buildkit.report.stage_graph import say_name
 from buildkit.report.svg_blocks import clip, text_width
-from buildkit.report.text import say_seconds
+from buildkit.report.text import format_seconds
 
 WIDTH = 800
 _EDGE = 20
@@ -212,11 +212,11 @@ def _stack(name: str, phases: dict[str, float], order: list[str], y: float) -> I
             title = f"{OTHER} ({', '.join(sorted(these))})" if colour == OTHER else colour
             yield from _slice(title, colour, seconds, x, y, room * seconds / whole)
         x += room * seconds / whole
-    yield _text(WIDTH - _EDGE, y + 11, say_seconds(whole), "value strong end")
+    yield _text(WIDTH - _EDGE, y + 11, format_seconds(whole), "value strong end")
 
 
 def _slice(title: str, colour: str, seconds: float, x: float, y: float, width: float) -> Iterator[str]:
-    words = say_seconds(seconds)
+    words = format_seconds(seconds)
     yield (
         f'<g><title>{escape(f"{title}: {words}")}</title><rect class="slice-{colour}" '
         f'x="{_n(x)}" y="{_n(y)}" width="{_n(max(width - 0.8, 0.3))}" height="{_SLICE}"/>'

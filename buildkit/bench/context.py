@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from buildkit.bench.baseline import render_sheet, write_models, write_sheet
+from buildkit.bench.baseline import render_containerfile, write_containerfile, write_models
 from buildkit.bench.project_copy import Checkout
 from buildkit.build.planner import open_planner
-from buildkit.events import say_nothing
+from buildkit.events import ignore_event
 
 
 def write_context(checkout: Checkout) -> tuple[str, ...]:
@@ -13,11 +13,11 @@ def write_context(checkout: Checkout) -> tuple[str, ...]:
 
     Raises DefinitionError for a stage that has what the race does not know.
     """
-    with open_planner(checkout.folder, say_nothing) as planner:
+    with open_planner(checkout.folder, ignore_event) as planner:
         composition = planner.composer.compose(checkout.stage)
     write_models(composition, checkout.folder, checkout.links)
     project, root = checkout.project, composition.root[0].work
-    sheet = render_sheet(
+    sheet = render_containerfile(
         composition, getattr(root, "ref", ""), project.heavy, project.target.interpreter, project.target.prefix
     )
-    return write_sheet(sheet, checkout.folder, checkout.links)
+    return write_containerfile(sheet, checkout.folder, checkout.links)

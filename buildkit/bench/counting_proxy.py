@@ -27,7 +27,7 @@ class Toll:
         return Toll(self.up - other.up, self.down - other.down)
 
 
-class Tollgate:
+class CountingProxy:
     """Listens on loopback at ``host`` (``127.0.0.1:PORT``) for what is at ``behind``; one thread for each way."""
 
     def __init__(self, server: socket.socket, behind: tuple[str, int]) -> None:
@@ -95,10 +95,10 @@ class _Pair:
 
 
 @contextmanager
-def open_tollgate(behind: tuple[str, int]) -> Iterator[Tollgate]:
+def open_counting_proxy(behind: tuple[str, int]) -> Iterator[CountingProxy]:
     """A gate before the server at ``behind`` (address and port)."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        gate = Tollgate(server, behind)
+        gate = CountingProxy(server, behind)
         thread = threading.Thread(target=gate.serve, daemon=True)
         thread.start()
         try:

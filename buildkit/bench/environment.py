@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildkit.bench.counting_proxy import Tollgate, open_tollgate
+from buildkit.bench.counting_proxy import CountingProxy, open_counting_proxy
 from buildkit.doctor.containersconf import render_containers_conf
 from buildkit.doctor.probe_containers import probe_containers
 from buildkit.errors import BuildError
@@ -45,10 +45,10 @@ class Lane:
     env: Mapping[str, str]
 
 
-class Arena:
+class RaceEnvironment:
     """The folder and its registry, as ``gate.host``; ``data`` is where the registry keeps what was pushed."""
 
-    def __init__(self, folder: Path, gate: Tollgate) -> None:
+    def __init__(self, folder: Path, gate: CountingProxy) -> None:
         self.folder = folder
         self.gate = gate
         self.data = folder / "registry/data"
@@ -89,12 +89,12 @@ class Arena:
 
 
 @contextmanager
-def open_arena() -> Iterator[Arena]:
+def open_environment() -> Iterator[RaceEnvironment]:
     """A new arena below ``$TMPDIR``, or /var/tmp for a race writes gigabytes. Raises MissingTool and BuildError."""
     folder = Path(tempfile.mkdtemp(prefix="bkb-", dir=os.environ.get("TMPDIR") or "/var/tmp"))  # noqa: S108
     try:
-        with _open_registry(folder / "registry") as behind, open_tollgate(behind) as gate:
-            yield Arena(folder, gate)
+        with _open_registry(folder / "registry") as behind, open_counting_proxy(behind) as gate:
+            yield RaceEnvironment(folder, gate)
     finally:
         remove_tree(folder)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from buildkit.bench.project_copy import write_random
-from buildkit.events import Note, Say
+from buildkit.events import Emit, Note
 
 STAGE = "app"
 _MODELS = 4
@@ -64,7 +64,7 @@ cmd = ["uvicorn", "main:app", "--host", "0.0.0.0"]
 }
 
 
-def ensure_heavy(folder: Path, say: Say) -> None:
+def ensure_heavy(folder: Path, emit: Emit) -> None:
     """Make the project in ``folder`` and lock it, unless that was done: races months apart have one workload.
 
     Raises FetchError and ToolError where the package index or Debian's archive cannot be asked.
@@ -79,8 +79,8 @@ def ensure_heavy(folder: Path, say: Say) -> None:
     for number in range(1, _MODELS + 1):
         weights = folder / f"models/m{number}/weights.bin"
         if not weights.exists() or weights.stat().st_size != _MODEL_BYTES:
-            say(Note(text=f"making {weights.relative_to(folder)}"))
+            emit(Note(text=f"making {weights.relative_to(folder)}"))
             write_random(weights, _MODEL_BYTES, str(number))
     if not (folder / "requirements/models.lock").exists():
-        say(Note(text="locking the heavy workload, once"))
+        emit(Note(text="locking the heavy workload, once"))
         lock(folder, ())

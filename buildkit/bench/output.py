@@ -9,11 +9,11 @@ from pathlib import Path
 from buildkit.bench.chart import render_chart
 from buildkit.bench.race_markdown import render_markdown
 from buildkit.bench.regression_gate import Outcome, Row, compare_rows
-from buildkit.bench.results import HINT, Results, Verdict, parse_results, render_results
+from buildkit.bench.results import HINT, Results, SampleVerdict, parse_results, render_results
 from buildkit.bench.tables import make_tables, say_notes, say_scenario
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.report.table import print_table
-from buildkit.report.text import clean, say_count
+from buildkit.report.text import clean, format_count
 from buildkit.tools.process import Command, find_tool, run
 
 _PIXELS = "1.5"  # of a PNG, for each of the picture's
@@ -71,7 +71,7 @@ def print_results(results: Results) -> None:
 def judge(results: Results) -> int:
     """1 where we ourselves failed, were wrong, or built more than had to be; it is said."""
     ours = next(iter(results.participants))
-    bad = [one for one in results.samples if one.participant == ours and one.verdict is not Verdict.RIGHT]
+    bad = [one for one in results.samples if one.participant == ours and one.verdict is not SampleVerdict.RIGHT]
     for one in bad:
         sys.stderr.write(f"error: {say_scenario(one.scenario)}, {one.until}: {one.verdict}: {clean(one.note)}\n")
     return 1 if bad else 0
@@ -93,13 +93,13 @@ def compare(old: Results, new: Results, limit: float) -> int:
     for row in slower:
         sys.stderr.write(f"error: {row}\n")
     if noisy:
-        sys.stderr.write(f"{say_count(len(noisy), 'row')} too noisy to say: {_names(noisy)}\n")
+        sys.stderr.write(f"{format_count(len(noisy), 'row')} too noisy to say: {_names(noisy)}\n")
     for line in lacking:
         sys.stderr.write(f"not compared: {clean(line)}\n")
     if not slower + fine:
         raise BuildError("every row that can be compared is too noisy to say whether we became slower", hint=_QUIET)
     if not slower:
-        sys.stderr.write(f"no slower than before: {say_count(len(fine), 'row')}, limit {limit:.0%}\n")
+        sys.stderr.write(f"no slower than before: {format_count(len(fine), 'row')}, limit {limit:.0%}\n")
     return 1 if slower else 0
 
 

@@ -14,7 +14,7 @@ from buildkit.bench.project_copy import Change
 EVERYTHING = "*"  # in place of paths: nothing can be kept
 
 
-class Until(StrEnum):
+class Goal(StrEnum):
     """Where the clock stops, and from which state it starts."""
 
     RUNNABLE = "runnable"  # podman can run the image
@@ -60,19 +60,19 @@ class Participant(Protocol):
         """Which it is."""
 
     @property
-    def untils(self) -> tuple[Until, ...]:
+    def untils(self) -> tuple[Goal, ...]:
         """Where it takes part."""
 
-    def clear(self, until: Until) -> None:
+    def clear(self, until: Goal) -> None:
         """Have nothing: no image, no cache, nothing fetched. Raises BuildError."""
 
-    def build(self, until: Until) -> Built:
+    def build(self, until: Goal) -> Built:
         """Build the checkout as it is; a failure is a result."""
 
-    def look(self, until: Until, paths: Iterable[str]) -> Mapping[str, str]:
+    def look(self, until: Goal, paths: Iterable[str]) -> Mapping[str, str]:
         """Of these paths those that the image has, with the SHA-256 of each."""
 
-    def space(self, until: Until) -> int:
+    def space(self, until: Goal) -> int:
         """Bytes on the disk: images, caches, and what was fetched."""
 
     def close(self) -> None:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Sequence
 
 from buildkit.bench.baseline import LINKED, STAGED
-from buildkit.bench.environment import Arena, Lane
-from buildkit.bench.participant import Absence, Until
+from buildkit.bench.environment import Lane, RaceEnvironment
+from buildkit.bench.participant import Absence, Goal
 from buildkit.bench.peer_daemon import DaemonPeer
 from buildkit.bench.project_copy import Checkout
 from buildkit.tools.process import Command, find_tool, run
@@ -27,7 +27,7 @@ class Buildkitd(DaemonPeer):
     name = NAME
     file = LINKED
 
-    def __init__(self, arena: Arena, checkout: Checkout) -> None:
+    def __init__(self, arena: RaceEnvironment, checkout: Checkout) -> None:
         super().__init__(arena, checkout)
         if os.geteuid() != 0:
             raise Absence("its daemon needs root")
@@ -50,7 +50,7 @@ class Buildkitd(DaemonPeer):
             "--oci-worker=true", "--oci-worker-net=host", "--containerd-worker=false",
         )  # fmt: skip
 
-    def commands(self, until: Until, ref: str) -> Sequence[Command]:
+    def commands(self, until: Goal, ref: str) -> Sequence[Command]:
         """Build and push, in one."""
         cache = f"type=registry,ref={self.arena.gate.host}/{self.name}/cache:latest"
         shared = ("--import-cache", cache, "--export-cache", f"{cache},mode=max,compression=zstd")
@@ -61,16 +61,16 @@ class Buildkitd(DaemonPeer):
             "--local", f"context={folder}",
             "--local", f"dockerfile={folder}",
             "--opt", f"filename={self.file}",
-            *(shared if until is Until.FRESH else ()),
+            *(shared if until is Goal.FRESH else ()),
             "--output", f"type=image,name={ref},push=true,compression=zstd,oci-mediatypes=true",
         )  # fmt: skip
         return (self._buildctl(until, *argv),)
 
-    def probe(self, until: Until) -> Command:
+    def probe(self, until: Goal) -> Command:
         """Whether it answers."""
         return self._buildctl(until, "debug", "workers")
 
-    def _buildctl(self, until: Until, *arguments: str) -> Command:
+    def _buildctl(self, until: Goal, *arguments: str) -> Command:
         lane = self.lanes[until]
         argv = ("buildctl", "--addr", f"unix://{lane.folder / 'sock'}", *arguments)
         return Command(argv=argv, env=lane.env, what="buildctl")

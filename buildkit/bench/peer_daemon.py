@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from buildkit.bench.environment import Arena, Lane, background, used_space
+from buildkit.bench.environment import Lane, RaceEnvironment, background, used_space
 from buildkit.bench.image_inspection import look_in_registry
 from buildkit.bench.measure import measure
-from buildkit.bench.participant import Built, Step, Until
+from buildkit.bench.participant import Built, Goal, Step
 from buildkit.bench.project_copy import Checkout
 from buildkit.errors import BuildError
 from buildkit.tools.process import Command, run
@@ -27,27 +27,27 @@ class DaemonPeer:
 
     name = ""
     version = ""
-    untils: tuple[Until, ...] = (Until.PUSHED, Until.FRESH)
+    untils: tuple[Goal, ...] = (Goal.PUSHED, Goal.FRESH)
 
-    def __init__(self, arena: Arena, checkout: Checkout) -> None:
+    def __init__(self, arena: RaceEnvironment, checkout: Checkout) -> None:
         self.arena = arena
         self.checkout = checkout
-        self.lanes: dict[Until, Lane] = {}
-        self._daemons: dict[Until, tuple[AbstractContextManager[int], int]] = {}
+        self.lanes: dict[Goal, Lane] = {}
+        self._daemons: dict[Goal, tuple[AbstractContextManager[int], int]] = {}
 
     def daemon(self, lane: Lane) -> tuple[str, ...]:
         """The daemon's command line, listening at ``sock`` in the lane."""
         raise NotImplementedError
 
-    def commands(self, until: Until, ref: str) -> Sequence[Command]:
+    def commands(self, until: Goal, ref: str) -> Sequence[Command]:
         """What builds the checkout and pushes it as ``ref``."""
         raise NotImplementedError
 
-    def probe(self, until: Until) -> Command:
+    def probe(self, until: Goal) -> Command:
         """What succeeds as soon as the daemon answers."""
         raise NotImplementedError
 
-    def clear(self, until: Until) -> None:
+    def clear(self, until: Goal) -> None:
         """A daemon without images and cache, in place of the one before. Raises BuildError."""
         self._stop(until)
         lane = self.lanes[until] = self.arena.lane(f"{self.name}-{until}")
@@ -61,27 +61,27 @@ class DaemonPeer:
         for until in list(self._daemons):
             self._stop(until)
 
-    def build(self, until: Until) -> Built:
+    def build(self, until: Goal) -> Built:
         """Build and push."""
         ran = measure(self.commands(until, self.ref(until)), (self._daemons[until][1],))
         return Built(ran=ran, steps=tuple(read_steps(ran.output)))
 
-    def look(self, until: Until, paths: Iterable[str]) -> Mapping[str, str]:
+    def look(self, until: Goal, paths: Iterable[str]) -> Mapping[str, str]:
         """What the image has."""
         try:
             return look_in_registry(self.arena.data, f"{self.name}/{until}", "latest", paths)
         except OSError as error:
             raise BuildError(f"the image was not pushed: {error}") from error
 
-    def space(self, until: Until) -> int:
+    def space(self, until: Goal) -> int:
         """All that the daemon keeps."""
         return used_space(self.lanes[until].folder / "data")
 
-    def ref(self, until: Until) -> str:
+    def ref(self, until: Goal) -> str:
         """The name that its images get."""
         return f"{self.arena.gate.host}/{self.name}/{until}:latest"
 
-    def _stop(self, until: Until) -> None:
+    def _stop(self, until: Goal) -> None:
         if until in self._daemons:
             self._daemons.pop(until)[0].__exit__(None, None, None)
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buildkit.bench.baseline import FILE, LINKED
-from buildkit.bench.environment import Arena, Lane
-from buildkit.bench.participant import Absence, Until
+from buildkit.bench.environment import Lane, RaceEnvironment
+from buildkit.bench.participant import Absence, Goal
 from buildkit.bench.peer_daemon import ANY, DaemonPeer
 from buildkit.bench.project_copy import Checkout
 from buildkit.tools.process import Command, find_tool, run
@@ -23,7 +23,7 @@ class Docker(DaemonPeer):
 
     name = NAME
 
-    def __init__(self, arena: Arena, checkout: Checkout) -> None:
+    def __init__(self, arena: RaceEnvironment, checkout: Checkout) -> None:
         super().__init__(arena, checkout)
         if os.geteuid() != 0:
             raise Absence("its daemon needs root")
@@ -42,20 +42,20 @@ class Docker(DaemonPeer):
             "--host", f"unix://{lane.folder / 'sock'}",
         )  # fmt: skip
 
-    def commands(self, until: Until, ref: str) -> Sequence[Command]:
+    def commands(self, until: Goal, ref: str) -> Sequence[Command]:
         """Build, then push."""
-        shared = ("--cache-from", ref, "--build-arg", "BUILDKIT_INLINE_CACHE=1") if until is Until.FRESH else ()
+        shared = ("--cache-from", ref, "--build-arg", "BUILDKIT_INLINE_CACHE=1") if until is Goal.FRESH else ()
         linked = int(self.version.partition(".")[0]) >= _LINKS_SINCE
         folder = self.checkout.folder
         options = ("--progress=plain", "--network=host", *shared, "--tag", ref)
         build = ("build", *options, "--file", str(folder / (LINKED if linked else FILE)), str(folder))
         return self._docker(until, *build), self._docker(until, "push", "--quiet", ref)
 
-    def probe(self, until: Until) -> Command:
+    def probe(self, until: Goal) -> Command:
         """Whether it answers."""
         return self._docker(until, "version")
 
-    def _docker(self, until: Until, *arguments: str) -> Command:
+    def _docker(self, until: Goal, *arguments: str) -> Command:
         lane = self.lanes[until]
         argv = (self._client, "--host", f"unix://{lane.folder / 'sock'}", *arguments)
         return Command(argv=argv, env={**lane.env, "DOCKER_BUILDKIT": "1"}, what="docker")

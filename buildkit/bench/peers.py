@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 
-from buildkit.bench.environment import Arena
+from buildkit.bench.environment import RaceEnvironment
 from buildkit.bench.ours import Ours
 from buildkit.bench.participant import Absence, Participant
 from buildkit.bench.peer_buildah import Buildah
@@ -14,9 +14,9 @@ from buildkit.bench.peer_docker import Docker
 from buildkit.bench.project_copy import Checkout
 from buildkit.bench.results import Skipped
 from buildkit.errors import ToolError
-from buildkit.events import Note, Say
+from buildkit.events import Emit, Note
 
-_MAKERS: Mapping[str, Callable[[Arena, Checkout], Participant]] = {
+_MAKERS: Mapping[str, Callable[[RaceEnvironment, Checkout], Participant]] = {
     "buildah": Buildah,
     "docker": Docker,
     "buildkitd": Buildkitd,
@@ -27,7 +27,7 @@ PEERS = tuple(_MAKERS)
 
 @contextmanager
 def open_participants(
-    arena: Arena, checkout: Checkout, wanted: Sequence[str] | None, skipped: list[Skipped], say: Say
+    arena: RaceEnvironment, checkout: Checkout, wanted: Sequence[str] | None, skipped: list[Skipped], emit: Emit
 ) -> Iterator[list[Participant]]:
     """Ourselves first; peers that are absent are said and added to ``skipped``. Their daemons end on leaving."""
     with ExitStack() as stack:
@@ -36,7 +36,7 @@ def open_participants(
             try:
                 peer = _MAKERS[name](arena, checkout)
             except (Absence, ToolError) as absence:
-                say(Note(text=f"{name} takes no part: {absence}"))
+                emit(Note(text=f"{name} takes no part: {absence}"))
                 skipped.append(Skipped(until="", scenario="", participant=name, why=str(absence)))
                 continue
             stack.callback(peer.close)

@@ -17,18 +17,18 @@ from buildkit.bench.measure import Cost, Ran
 from buildkit.bench.participant import (
     Built,
     Expectation,
+    Goal,
     Participant,
-    Until,
     check_cold,
     check_kinds,
     check_steps,
 )
 from buildkit.bench.project_copy import Change
-from buildkit.bench.results import Sample, Skipped, Verdict
+from buildkit.bench.results import Sample, SampleVerdict, Skipped
 from buildkit.bench.scenarios import Scenario
 from buildkit.bench.workload import Workload
 from buildkit.errors import BuildError, Interrupted
-from buildkit.events import Note, Say, StepFailed, StepFinished, StepStarted
+from buildkit.events import Emit, Note, StepFailed, StepFinished, StepStarted
 
 _KEPT_OUTPUT = 4000
 
@@ -40,9 +40,9 @@ class Race:
     workload: Workload
     participants: Sequence[Participant]
     scenarios: Sequence[Scenario]
-    untils: Sequence[Until]
+    untils: Sequence[Goal]
     repeat: int
-    say: Say
+    emit: Emit
     calibrate: Callable[[], dict[str, float]]
     calibrations: list[dict[str, float]]
     skipped: list[Skipped]
@@ -55,7 +55,7 @@ class Race:
             if racing:
                 yield from self._run_until(until, racing)
 
-    def _run_until(self, until: Until, racing: Sequence[Participant]) -> Iterator[Sample]:
+    def _run_until(self, until: Goal, racing: Sequence[Participant]) -> Iterator[Sample]:
         expected = Expectation()
         chosen = [
             scenario for scenario in self.scenarios if until in scenario.untils and not self._lacks(scenario, until)
@@ -64,7 +64,7 @@ class Race:
         self.workload.prepare_peers()
         failed: set[str] = set()
         for sample in self._start(until, racing, cold):
-            failed |= {sample.participant} if sample.verdict is Verdict.FAILED else set()
+            failed |= {sample.participant} if sample.verdict is SampleVerdict.FAILED else set()
             yield sample
         for name in sorted(failed):
             self.skipped.append(Skipped(until=until, scenario="", participant=name, why="its first build failed"))
@@ -75,20 +75,20 @@ class Race:
         for one in left:
             self._tidy(one, until)
 
-    def _tidy(self, one: Participant, until: Until) -> None:
+    def _tidy(self, one: Participant, until: Goal) -> None:
         """Remove gigabytes of images that nobody asks for any more."""
         try:
             one.clear(until)
         except BuildError as error:
-            self.say(Note(text=f"{one.name} could not be cleared: {error.message}", warning=True))
+            self.emit(Note(text=f"{one.name} could not be cleared: {error.message}", warning=True))
 
-    def _lacks(self, scenario: Scenario, until: Until) -> str:
+    def _lacks(self, scenario: Scenario, until: Goal) -> str:
         why = scenario.lacks(self.workload)
         if why:
             self.skipped.append(Skipped(until=until, scenario=scenario.name, participant="", why=why))
         return why
 
-    def _start(self, until: Until, racing: Sequence[Participant], cold: Scenario | None) -> Iterator[Sample]:
+    def _start(self, until: Goal, racing: Sequence[Participant], cold: Scenario | None) -> Iterator[Sample]:
         """Cold builds; where they are not asked for, one of each, unmeasured, for the others to follow."""
         expected = Expectation()
         expected.add(self.workload.whole())
@@ -97,11 +97,11 @@ class Race:
             for one in _turn(racing, repetition):
                 self.workload.arena.forget(f"{one.name}/{until}")
                 sample = self._sample(one, cold or _WARM_UP, until, repetition, expected, _NOTHING)
-                if cold or sample.verdict is Verdict.FAILED:
+                if cold or sample.verdict is SampleVerdict.FAILED:
                     yield sample
 
     def _run_scenario(
-        self, until: Until, racing: Sequence[Participant], scenario: Scenario, expected: Expectation
+        self, until: Goal, racing: Sequence[Participant], scenario: Scenario, expected: Expectation
     ) -> Iterator[Sample]:
         for repetition in range(self.repeat):
             self._calibrate()
@@ -124,20 +124,20 @@ class Race:
         self,
         one: Participant,
         scenario: Scenario,
-        until: Until,
+        until: Goal,
         repetition: int,
         expected: Expectation,
         change: Change,
     ) -> Sample:
         step = f"{scenario.title}, {until}, {one.name} {repetition + 1}"
-        self.say(StepStarted(step=step, phase="race"))
-        built, toll = self._build(one, until, clear=scenario.cold or scenario.cleared or until is Until.FRESH)
+        self.emit(StepStarted(step=step, phase="race"))
+        built, toll = self._build(one, until, clear=scenario.cold or scenario.cleared or until is Goal.FRESH)
         verdict, note = self._judge(one, until, built, expected, change, scenario)
         cost = built.ran.cost
-        if verdict is Verdict.FAILED:
-            self.say(StepFailed(step=step, phase="race", message=note))
+        if verdict is SampleVerdict.FAILED:
+            self.emit(StepFailed(step=step, phase="race", message=note))
         else:
-            self.say(StepFinished(step=step, phase="race", seconds=cost.seconds, note=note and f"{verdict}: {note}"))
+            self.emit(StepFinished(step=step, phase="race", seconds=cost.seconds, note=note and f"{verdict}: {note}"))
         return Sample(
             until=until,
             scenario=scenario.name,
@@ -148,14 +148,14 @@ class Race:
             memory=cost.memory,
             up=toll.up,
             down=toll.down,
-            space=one.space(until) if scenario.cold and verdict is not Verdict.FAILED else None,
+            space=one.space(until) if scenario.cold and verdict is not SampleVerdict.FAILED else None,
             phases=dict(built.phases),
             verdict=verdict,
             note=note,
-            output=built.ran.output[-_KEPT_OUTPUT:] if verdict is Verdict.FAILED else "",
+            output=built.ran.output[-_KEPT_OUTPUT:] if verdict is SampleVerdict.FAILED else "",
         )
 
-    def _build(self, one: Participant, until: Until, *, clear: bool) -> tuple[Built, Toll]:
+    def _build(self, one: Participant, until: Goal, *, clear: bool) -> tuple[Built, Toll]:
         """A turn, and what passed the registry's gate; one that cannot even begin has failed."""
         gate = self.workload.arena.gate
         try:
@@ -170,30 +170,30 @@ class Race:
         return built, gate.toll - before
 
     def _judge(
-        self, one: Participant, until: Until, built: Built, expected: Expectation, change: Change, scenario: Scenario
-    ) -> tuple[Verdict, str]:
+        self, one: Participant, until: Goal, built: Built, expected: Expectation, change: Change, scenario: Scenario
+    ) -> tuple[SampleVerdict, str]:
         """Whether the image is right, and whether no more was made anew than had to be."""
         if built.ran.finished is None:
             last = built.ran.output.strip().splitlines()[-1:]
-            return Verdict.FAILED, ": ".join([built.ran.error, *last])
+            return SampleVerdict.FAILED, ": ".join([built.ran.error, *last])
         try:
             wrong = expected.check(one.look(until, expected.paths))
         except Interrupted:
             raise
         except BuildError as error:
-            return Verdict.FAILED, f"{error.message} {error.output}".strip()
+            return SampleVerdict.FAILED, f"{error.message} {error.output}".strip()
         if wrong:
-            return Verdict.WRONG, wrong
+            return SampleVerdict.WRONG, wrong
         if built.kinds is None and not built.steps:
-            return Verdict.WRONG, "what it did cannot be read from its output"
+            return SampleVerdict.WRONG, "what it did cannot be read from its output"
         if scenario.cold or scenario.cleared:
             found = check_cold(built)
-            return (Verdict.WRONG, found) if found else (Verdict.RIGHT, "")
+            return (SampleVerdict.WRONG, found) if found else (SampleVerdict.RIGHT, "")
         if built.kinds is not None:
             excess = check_kinds(built.kinds, dict(change.kinds))
         else:
             excess = check_steps(built.steps, change.inputs)
-        return (Verdict.EXCESS, excess) if excess else (Verdict.RIGHT, "")
+        return (SampleVerdict.EXCESS, excess) if excess else (SampleVerdict.RIGHT, "")
 
 
 _NO_COST = Cost(seconds=0.0, cpu=0.0, memory=None)

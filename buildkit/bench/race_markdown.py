@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from buildkit.bench.results import Results, Verdict, median_calibrations
+from buildkit.bench.results import Results, SampleVerdict, median_calibrations
 from buildkit.bench.tables import Table, make_tables, say_notes, say_participant, say_scenario, titles_of
 from buildkit.report.build_markdown import escape
-from buildkit.report.text import clean, say_bytes, say_seconds
+from buildkit.report.text import clean, format_bytes, format_seconds
 
 _BYTES = ("memory", "disk", "wheel bytes", "model bytes")
 _SHOWN_OUTPUT = 1500
@@ -27,7 +27,7 @@ def render_markdown(results: Results, pictures: Sequence[str] = ()) -> str:
     blocks.append(_facts("Workload", results.workload))
     racing = {say_participant(name): version for name, version in results.participants.items()}
     blocks.append(_facts("Versions", {**racing, **results.versions}))
-    fixed = {name: say_seconds(seconds) for name, seconds in median_calibrations(results).items()}
+    fixed = {name: format_seconds(seconds) for name, seconds in median_calibrations(results).items()}
     blocks.append(_facts("Fixed work, medians", fixed))
     return "\n\n".join(blocks) + "\n"
 
@@ -44,7 +44,7 @@ def _failures(results: Results) -> Iterator[str]:
     titles, said = titles_of(results), set()
     for sample in results.samples:
         cell = (sample.until, sample.scenario, sample.participant)
-        if sample.verdict is Verdict.FAILED and cell not in said:
+        if sample.verdict is SampleVerdict.FAILED and cell not in said:
             said.add(cell)
             text = clean(sample.output)[-_SHOWN_OUTPUT:].replace("```", "'''")
             who = f"{titles[sample.participant]}, {say_scenario(sample.scenario)}, {sample.until}"
@@ -57,4 +57,4 @@ def _facts(title: str, facts: Mapping[str, Any]) -> str:
 
 
 def _say(name: str, value: object) -> str:
-    return say_bytes(value) if name in _BYTES and isinstance(value, int) else str(value)
+    return format_bytes(value) if name in _BYTES and isinstance(value, int) else str(value)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from buildkit.bench.participant import Until
+from buildkit.bench.participant import Goal
 from buildkit.bench.peers import PEERS
 from buildkit.bench.scenarios import NAMES
 from buildkit.cli.options import Parser, positive
@@ -31,7 +31,7 @@ def parse_request(arguments: Sequence[str]) -> argparse.Namespace:
         "--scenario", nargs="+", choices=NAMES, metavar="NAME", help=f"only these of {', '.join(NAMES)}"
     )
     parser.add_argument(
-        "--until", nargs="+", choices=tuple(Until), type=Until, metavar="GOAL", help=f"only these of {', '.join(Until)}"
+        "--until", nargs="+", choices=tuple(Goal), type=Goal, metavar="GOAL", help=f"only these of {', '.join(Goal)}"
     )
     parser.add_argument("--no-push", action="store_true", help="until runnable alone")
     parser.add_argument("--peer", nargs="*", choices=PEERS, metavar="NAME", help=f"only these of {', '.join(PEERS)}")
@@ -52,7 +52,7 @@ def parse_request(arguments: Sequence[str]) -> argparse.Namespace:
     options.workload, options.stage = options.workload or "reference", options.stage or ""
     options.fail_over = _FAIL_OVER if options.fail_over is None else options.fail_over
     if options.no_push:
-        options.until = [Until.RUNNABLE]
+        options.until = [Goal.RUNNABLE]
     return options
 
 

@@ -15,7 +15,7 @@ FORMAT = 1
 HINT = "name the results.json of a race, as --output FOLDER left it"
 
 
-class Verdict(StrEnum):
+class SampleVerdict(StrEnum):
     """What became of one turn."""
 
     RIGHT = "right"
@@ -39,14 +39,14 @@ class Sample:
     down: int = 0
     space: int | None = None
     phases: Mapping[str, float] = field(default_factory=dict)
-    verdict: Verdict = Verdict.RIGHT
+    verdict: SampleVerdict = SampleVerdict.RIGHT
     note: str = ""
     output: str = ""
 
     @property
     def counts(self) -> bool:
         """Whether its seconds mean anything."""
-        return self.verdict in (Verdict.RIGHT, Verdict.EXCESS)
+        return self.verdict in (SampleVerdict.RIGHT, SampleVerdict.EXCESS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,9 @@ def parse_results(text: str, file: str) -> Results:
         value = json.loads(text)
         if value.pop("format") != FORMAT:
             raise DefinitionError(f"{file}: results of another format", hint="race that commit again")
-        value["samples"] = tuple(Sample(**{**one, "verdict": Verdict(one["verdict"])}) for one in value["samples"])
+        value["samples"] = tuple(
+            Sample(**{**one, "verdict": SampleVerdict(one["verdict"])}) for one in value["samples"]
+        )
         value["skipped"] = tuple(Skipped(**one) for one in value["skipped"])
         value["calibrations"], value["scale"] = tuple(value["calibrations"]), tuple(value["scale"])
         results = Results(**value)

@@ -17,7 +17,7 @@ from buildkit.bench.workload import NOXFILE, OUR_PYTHON, nox_argv
 from buildkit.declare.project import load_project
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError
-from buildkit.events import Say, StepFinished, StepStarted
+from buildkit.events import Emit, StepFinished, StepStarted
 from buildkit.locks.freshness import models_inputs, requirements_inputs, wheels_inputs
 from buildkit.locks.models_lock import ModelsLock, render_models_lock
 from buildkit.locks.pins import Artifact, Model, ModelFile
@@ -38,17 +38,17 @@ _STAGES = {
 }
 
 
-def measure_scale(folder: Path, repeat: int, say: Say) -> Iterator[dict[str, float]]:
+def measure_scale(folder: Path, repeat: int, emit: Emit) -> Iterator[dict[str, float]]:
     """``{"wheels", "gigabytes", "first", "seconds"}`` of every project; seconds are whole sessions' medians."""
     sizes = [(count, 0) for count in WHEELS] + [(WHEELS[0], gigabytes) for gigabytes in GIGABYTES]
     for number, (wheels, gigabytes) in enumerate(sizes):
         place = folder / f"scale-{number}"
         step = f"{wheels} wheels, {gigabytes} GB of models"
-        say(StepStarted(step=step, phase="plan"))
+        emit(StepStarted(step=step, phase="plan"))
         make_project(place, wheels, gigabytes)
         seconds = [_plan(place) for _ in range(repeat + 1)]
         later = statistics.median(seconds[1:])
-        say(StepFinished(step=step, phase="plan", seconds=later, note=f"the first time {seconds[0]:.2f} s"))
+        emit(StepFinished(step=step, phase="plan", seconds=later, note=f"the first time {seconds[0]:.2f} s"))
         yield {"wheels": wheels, "gigabytes": gigabytes, "first": seconds[0], "seconds": later}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from buildkit.bench.participant import EVERYTHING, Until
+from buildkit.bench.participant import EVERYTHING, Goal
 from buildkit.bench.project_copy import Change
 from buildkit.bench.root_images import RELEASE, release
 from buildkit.bench.workload import Workload
@@ -28,7 +28,7 @@ class Scenario:
 
     name: str
     title: str
-    untils: tuple[Until, ...] = tuple(Until)
+    untils: tuple[Goal, ...] = tuple(Goal)
     change: Make | None = None
     lacks: Lack = field(default=_always)
     cold: bool = False
@@ -78,8 +78,8 @@ def _no_model(workload: Workload) -> str:
 
 
 SCENARIOS = (
-    Scenario(name="cold", title="cold", untils=(Until.RUNNABLE, Until.PUSHED), cold=True),
-    Scenario(name="elsewhere", title="the same, elsewhere", untils=(Until.PUSHED,), cleared=True),
+    Scenario(name="cold", title="cold", untils=(Goal.RUNNABLE, Goal.PUSHED), cold=True),
+    Scenario(name="elsewhere", title="the same, elsewhere", untils=(Goal.PUSHED,), cleared=True),
     Scenario(name="nothing", title="nothing changed"),
     Scenario(name="app-line", title="one application line", change=_line),
     Scenario(name="light-pin", title="one light pin", change=_light, lacks=_no_wheels),

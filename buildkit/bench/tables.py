@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from buildkit.bench.results import Figures, Results, Verdict, figure
+from buildkit.bench.results import Figures, Results, SampleVerdict, figure
 from buildkit.bench.scenarios import SCENARIOS
-from buildkit.report.text import say_bytes, say_seconds
+from buildkit.report.text import format_bytes, format_seconds
 
 GOALS = {
     "runnable": "until podman can run it",
@@ -81,8 +81,8 @@ def say_cell(results: Results, until: str, scenario: str, participant: str) -> s
         return "–"
     bad = [sample for sample in samples if not sample.counts]
     if bad:
-        failed = any(sample.verdict is Verdict.FAILED for sample in bad)
-        return "failed" if failed else f"wrong ({say_seconds(bad[0].seconds)})"
+        failed = any(sample.verdict is SampleVerdict.FAILED for sample in bad)
+        return "failed" if failed else f"wrong ({format_seconds(bad[0].seconds)})"
     figures = figure(samples)
     assert figures is not None  # noqa: S101 - there are samples, and they count
     return say_figures(figures)
@@ -91,8 +91,8 @@ def say_cell(results: Results, until: str, scenario: str, participant: str) -> s
 def say_figures(figures: Figures) -> str:
     """The median of seconds, with least and most in brackets."""
     if figures.count == 1:
-        return say_seconds(figures.median)
-    return f"{say_seconds(figures.median)} ({_bare(figures.least)}–{_bare(figures.most)})"
+        return format_seconds(figures.median)
+    return f"{format_seconds(figures.median)} ({_bare(figures.least)}–{_bare(figures.most)})"
 
 
 def say_notes(results: Results) -> Iterator[str]:
@@ -101,7 +101,7 @@ def say_notes(results: Results) -> Iterator[str]:
     titles = titles_of(results)
     for until, scenario in results.rows():
         for name, title in titles.items():
-            bad = [sample for sample in results.of(until, scenario, name) if sample.verdict is not Verdict.RIGHT]
+            bad = [sample for sample in results.of(until, scenario, name) if sample.verdict is not SampleVerdict.RIGHT]
             if bad:
                 last = (bad[0].note.strip().splitlines() or [""])[-1]
                 yield f"{title}, {say_scenario(scenario)}, {until}: {bad[0].verdict}, {last}"
@@ -164,8 +164,8 @@ def _scale(results: Results) -> Table:
     rows = tuple(
         (
             f"{one['wheels']} wheels, {one['gigabytes']} GB of models",
-            say_seconds(one["seconds"]),
-            say_seconds(one["first"]),
+            format_seconds(one["seconds"]),
+            format_seconds(one["first"]),
         )
         for one in results.scale
     )
@@ -174,19 +174,19 @@ def _scale(results: Results) -> Table:
 
 def _space(results: Results, goal: str, who: str) -> str:
     found = [s.space for s in results.samples if (s.until, s.participant) == (goal, who) and s.space is not None]
-    return say_bytes(found[-1]) if found else "–"
+    return format_bytes(found[-1]) if found else "–"
 
 
 def _moved(figures: Figures | None) -> str:
-    return f"{say_bytes(figures.up)}, {say_bytes(figures.down)}" if figures else "–"
+    return f"{format_bytes(figures.up)}, {format_bytes(figures.down)}" if figures else "–"
 
 
 def _use(figures: Figures | None) -> str:
     if figures is None:
         return "–"
-    memory = say_bytes(figures.memory) if figures.memory is not None else "?"
+    memory = format_bytes(figures.memory) if figures.memory is not None else "?"
     return f"{figures.cpu:.1f} s, {memory}"
 
 
 def _bare(seconds: float) -> str:
-    return say_seconds(seconds).removesuffix(" s")
+    return format_seconds(seconds).removesuffix(" s")

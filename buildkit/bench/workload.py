@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import buildkit
-from buildkit.bench.environment import Arena
+from buildkit.bench.environment import RaceEnvironment
 from buildkit.bench.project_copy import Change, Checkout, copy_file, only_root
 from buildkit.bench.root_images import fetch_root, keep_root, push_root
 from buildkit.errors import DefinitionError
-from buildkit.events import Note, Say, StepFinished, StepStarted
+from buildkit.events import Emit, Note, StepFinished, StepStarted
 from buildkit.locks.pins import Artifact
 from buildkit.tools.git import list_files
 from buildkit.tools.process import Command, run
@@ -49,7 +49,7 @@ class Workload:
     name: str
     checkout: Checkout
     root: Path
-    arena: Arena
+    arena: RaceEnvironment
 
     @property
     def root_layers(self) -> int:
@@ -103,7 +103,7 @@ def nox_argv(folder: Path, session: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "nox", "-f", str(folder / "noxfile.py"), "-s", session, "--", *arguments)
 
 
-def make_workload(source: Path, stage: str, arena: Arena, keep: Path, say: Say) -> Workload:
+def make_workload(source: Path, stage: str, arena: RaceEnvironment, keep: Path, emit: Emit) -> Workload:
     """Copy the project in ``source`` into the arena, with all that ``stage`` is made of, and its root.
 
     Raises DefinitionError, FetchError and ToolError.
@@ -116,10 +116,10 @@ def make_workload(source: Path, stage: str, arena: Arena, keep: Path, say: Say) 
     models = [file.source for _, file in checkout.models()]
     for path in models:
         copy_file(source / path, folder / path)
-    _fetch(checkout, keep / "wheels", say)
+    _fetch(checkout, keep / "wheels", emit)
     _commit(folder, models)
     root = arena.folder / "root"
-    _make_root(checkout, root, keep, arena, say)
+    _make_root(checkout, root, keep, arena, emit)
     workload = Workload(name=source.name, checkout=checkout, root=root, arena=arena)
     workload.use_root(0)
     return workload
@@ -174,7 +174,7 @@ def _commit(folder: Path, models: Iterable[str]) -> None:
         run(Command(argv=(*git, *argv), cwd=folder, what="git"))
 
 
-def _fetch(checkout: Checkout, kept: Path, say: Say) -> None:
+def _fetch(checkout: Checkout, kept: Path, emit: Emit) -> None:
     """Every wheel that the locks name, from the kept folder, or from the index into it."""
     from buildkit.build.fetch import make_fetcher
     from buildkit.locks.models_lock import parse_models_lock
@@ -191,7 +191,7 @@ def _fetch(checkout: Checkout, kept: Path, say: Say) -> None:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             fetcher.fetch(artifact, path, progress=lambda _done: None)
-            say(Note(text=f"fetched {artifact.file}"))
+            emit(Note(text=f"fetched {artifact.file}"))
         _link(path, checkout.links / artifact.file)
 
     try:
@@ -208,20 +208,20 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _make_root(checkout: Checkout, folder: Path, keep: Path, arena: Arena, say: Say) -> None:
+def _make_root(checkout: Checkout, folder: Path, keep: Path, arena: RaceEnvironment, emit: Emit) -> None:
     """The root as a layout: fetched, or built by ourselves with a cache that is kept."""
     stage = checkout.graph.resolve(checkout.stage).chain[0]
     arch = checkout.project.target.deb_arch
     began = time.monotonic()
-    say(StepStarted(step="root", phase="prepare"))
+    emit(StepStarted(step="root", phase="prepare"))
     if stage.image:
         fetch_root(stage.image, folder, arch)
     else:
         keep_root(_build_root(checkout, keep, arena), keep / "cache", folder, arch)
-    say(StepFinished(step="root", phase="prepare", seconds=time.monotonic() - began))
+    emit(StepFinished(step="root", phase="prepare", seconds=time.monotonic() - began))
 
 
-def _build_root(checkout: Checkout, keep: Path, arena: Arena) -> list[dict[str, Any]]:
+def _build_root(checkout: Checkout, keep: Path, arena: RaceEnvironment) -> list[dict[str, Any]]:
     work, report = arena.folder / "root-project", arena.folder / "root.json"
     stage = checkout.graph.resolve(checkout.stage).chain[0]
     shutil.copytree(checkout.folder / "requirements", work / "requirements")

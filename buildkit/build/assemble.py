@@ -10,7 +10,7 @@ from buildkit.declare.stage import Config
 from buildkit.digest import Key, canonical_json
 from buildkit.errors import CollisionError, DefinitionError
 from buildkit.layers.path_prefixes import find_meetings
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.image import Image, Layer
 from buildkit.plan.compose import SYSTEM_PATH, Composition
 from buildkit.plan.spec import PackWheels, Spec
@@ -23,7 +23,7 @@ MOST_LAYERS = 127  # containerd refuses more
 
 
 def assemble(
-    specs: Iterable[Spec], config: Config, made: Mapping[Key, Made], arch: str, *, most: int = MOST_LAYERS
+    specs: Iterable[Spec], config: Config, made: Mapping[Key, LayerResult], arch: str, *, most: int = MOST_LAYERS
 ) -> Image:
     """The image of ``specs``, lowest first, all of which are made; ``arch`` in Debian's words.
 
@@ -44,7 +44,7 @@ def assemble(
     return Image(layers=layers, config=replace(config, env=tuple(env.items())), arch=arch)
 
 
-def _too_many(pairs: Iterable[tuple[Spec, Made]], found: int, most: int) -> DefinitionError:
+def _too_many(pairs: Iterable[tuple[Spec, LayerResult]], found: int, most: int) -> DefinitionError:
     brought = [f"{spec.name} brings {len(known.blobs)}" for spec, known in pairs if len(known.blobs) > 1]
     return DefinitionError(
         f"the image would have {found} layers, more than {most}" + "".join(f"; {said}" for said in brought),

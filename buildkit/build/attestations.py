@@ -14,7 +14,7 @@ from buildkit.build.sbom import sbom
 from buildkit.digest import Digest
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import PackWheels, Spec
-from buildkit.remote.referrers import Attacher
+from buildkit.remote.referrers import ReferrerStore
 from buildkit.supply.provenance import Source, find_builder, make_provenance
 from buildkit.supply.statement import CYCLONEDX, PROVENANCE, Statement
 from buildkit.tools.git import find_commit
@@ -28,44 +28,46 @@ _SOURCE = "org.opencontainers.image.source"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Saying:
+class AttestationRequest:
     """What is to be said of images that are pushed: attestations, and whose signature is put under everything."""
 
     attest: bool = False
     signer: Signer | None = None
 
 
-def open_saying(*, attest: bool, key: Path | None) -> Saying | None:
+def open_attestations(*, attest: bool, key: Path | None) -> AttestationRequest | None:
     """What options ask for, None for nothing; the key is read now. Raises DefinitionError, MissingTool."""
     if key is None:
-        return Saying(attest=True) if attest else None
+        return AttestationRequest(attest=True) if attest else None
     from buildkit.tools.keys import PASSWORD, load_signer
 
-    return Saying(attest=attest, signer=load_signer(key, os.environ.get(PASSWORD, "")))
+    return AttestationRequest(attest=attest, signer=load_signer(key, os.environ.get(PASSWORD, "")))
 
 
-def say_of_image(planner: Planner, composition: Composition, manifest: bytes, ref: Ref, saying: Saying) -> int:
+def attach_attestations(
+    planner: Planner, composition: Composition, manifest: bytes, ref: Ref, saying: AttestationRequest
+) -> int:
     """Attach and sign what is asked for, once for a repository; returns the bytes that went up.
 
     Raises BuildError, RegistryError or Interrupted; the image itself has been pushed.
     """
-    shop = planner.shop
-    attacher = Attacher(ref, manifest, Registries(shop.stop), shop.blobs)
+    context = planner.context
+    attacher = ReferrerStore(ref, manifest, Registries(context.stop), context.blobs)
     statements = make_statements(planner, composition, Digest.of(manifest), ref) if saying.attest else []
-    attacher.attach(statements, saying.signer, shop.stop.wait)
+    attacher.attach(statements, saying.signer, context.stop.wait)
     return attacher.size
 
 
 def make_statements(planner: Planner, composition: Composition, image: Digest, ref: Ref) -> list[Statement]:
     """The bill of materials and the provenance of an image whose layers are all made."""
-    project, stage = planner.shop.project, composition.stage.name
+    project, stage = planner.context.project, composition.stage.name
     commit = find_commit(project.folder)
     source = Source(
         commit=commit.id if commit else "",
         dirty=bool(commit and commit.dirty),
         url=dict(composition.config.labels).get(_SOURCE, ""),
     )
-    made = planner.shop.made
+    made = planner.context.made
     known = {spec.key: made[spec.key] for spec in composition.specs}
     builder = find_builder(os.environ, _version())
     provenance = make_provenance(composition, compiling(planner, composition), known, source, builder)

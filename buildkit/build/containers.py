@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
 from buildkit.build.assemble import assemble
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.build.deliver import import_image
 from buildkit.build.mount_tree import EPOCH, lay_out
 from buildkit.build.root_references import root_ref, whole_ref
@@ -24,7 +24,7 @@ from buildkit.errors import BuildError, LostError, MismatchError, ToolError, fin
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.member import Compression, Packed
 from buildkit.layers.wheel.bytecode import Compiler, worker_argv
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.image import Image
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile, MakeRoot, PullImage, RunStep, Spec
@@ -54,65 +54,65 @@ with open(wheel, "rb") as file:
 """
 
 
-class Boxes:
+class ContainerRunner:
     """The containers of one build."""
 
-    def __init__(self, shop: Shop, stack: ExitStack) -> None:
-        self._shop = shop
+    def __init__(self, context: BuildContext, stack: ExitStack) -> None:
+        self._context = context
         self._stack = stack
-        self._note = shop.blobs.notes.hold
+        self._note = context.blobs.notes.hold
         self._compiler: Compiler | None = None
-        self._compression = Compression(shop.project.compression)
+        self._compression = Compression(context.project.compression)
 
     def make_root(self, work: MakeRoot, progress: Callable[[int], None]) -> Packed:
         """A Debian root, normalised, as a blob."""
         from buildkit.layers.root.pack import RootRules, pack_root  # few builds make one
         from buildkit.tools.mmdebstrap import RootSpec, stream_root
 
-        debian, shop = work.debian, self._shop
+        debian, context = work.debian, self._context
         spec = RootSpec(
             suite=debian.suite,
-            arch=shop.project.target.deb_arch,
+            arch=context.project.target.deb_arch,
             pins=work.pins,
             variant=debian.variant,
             components=debian.components,
-            bytecode=shop.project.bytecode,
+            bytecode=context.project.bytecode,
         )
         rules = RootRules(exclude=debian.exclude, users=debian.users, drop_setuid=debian.drop_setuid, pins=work.pins)
-        with shop.blobs.writing() as out, closing(stream_root(spec)) as chunks:
+        with context.blobs.writing() as out, closing(stream_root(spec)) as chunks:
             packed = pack_root(_counted(chunks, progress), rules, out, self._compression)
-            shop.blobs.keep(out, shop.blobs.path(packed.digest))
+            context.blobs.keep(out, context.blobs.path(packed.digest))
         return packed
 
-    def pull(self, work: PullImage) -> tuple[Made, Sequence[tuple[str, str]]]:
+    def pull(self, work: PullImage) -> tuple[LayerResult, Sequence[tuple[str, str]]]:
         """A registry's image as blobs."""
         from buildkit.remote.image_pull import pull_image
 
-        return pull_image(work.ref, self._shop.project.target.deb_arch, self._shop.blobs), ()
+        return pull_image(work.ref, self._context.project.target.deb_arch, self._context.blobs), ()
 
-    def run_step(self, spec: Spec, work: RunStep) -> tuple[Made, Sequence[tuple[str, str]]]:
+    def run_step(self, spec: Spec, work: RunStep) -> tuple[LayerResult, Sequence[tuple[str, str]]]:
         """Run a command in the root below, and keep what it changed as a blob."""
-        shop = self._shop
+        context = self._context
         with ExitStack() as stack:
-            folder = stack.enter_context(shop.blobs.working_folder())
+            folder = stack.enter_context(context.blobs.working_folder())
             mounts = tuple(
-                (lay_out(shop.project.folder, tree, folder / str(n)), to) for n, (tree, to) in enumerate(work.mounts)
+                (lay_out(context.project.folder, tree, folder / str(n)), to) for n, (tree, to) in enumerate(work.mounts)
             )
             box = self._start(stack, self._root_ref(work.chain))
             secrets = self._run(box, spec, work.run, mounts)
-            with shop.meter.phase("commit"):
+            with context.meter.phase("commit"):
                 image = buildah.commit(box, self._root_ref((*work.chain, spec)), folder)
                 try:
                     blob = self._export(image, work.chain, secrets.watch(spec.name))
                 except SecretKeptError:
                     buildah.remove_image(image)
                     raise
-        return Made(blobs=(blob,)), ()
+        return LayerResult(blobs=(blob,)), ()
 
-    def _run(self, box: buildah.Box, spec: Spec, run: Run, mounts: buildah.Mounts) -> Secrets:
+    def _run(self, box: buildah.WorkingContainer, spec: Spec, run: Run, mounts: buildah.Mounts) -> Secrets:
         """Run a step's command with its secrets, and return those."""
         with ExitStack() as stack:
-            secrets = find_secrets(spec.name, run.secrets, dict(self._shop.project.secrets), os.environ)
+            secrets = find_secrets(spec.name, run.secrets, dict(self._context.project.secrets), os.environ)
             try:
                 if run.secrets:
                     stack.enter_context(buildah.passing_point(box))
@@ -129,7 +129,7 @@ class Boxes:
 
     def ensure_image(self, chain: tuple[Spec, ...]) -> int:
         """A root in local storage under its own name; returns bytes imported."""
-        image = assemble(chain, Config(), self._shop.made, self._shop.project.target.deb_arch)
+        image = assemble(chain, Config(), self._context.made, self._context.project.target.deb_arch)
         return self._ensure(image, self._root_ref(chain))
 
     def ensure_composition(self, composition: Composition) -> int:
@@ -137,34 +137,34 @@ class Boxes:
 
         Of its config only the environment counts, as in the keys of what is compiled in it.
         """
-        arch, config = self._shop.project.target.deb_arch, Config(env=composition.config.env)
-        image = assemble(composition.specs, config, self._shop.made, arch)
+        arch, config = self._context.project.target.deb_arch, Config(env=composition.config.env)
+        image = assemble(composition.specs, config, self._context.made, arch)
         return self._ensure(image, self._whole_ref(composition))
 
     def compile_wheel(self, item: Compile, builder: Composition) -> Outcome:
         """A wheel from an sdist or a tree, by pip in the builder, without network."""
-        shop, began = self._shop, time.monotonic()
-        with shop.blobs.building(item.key, shop.stop.is_set):
-            if shop.find_wheel(item.key) is not None:
+        context, began = self._context, time.monotonic()
+        with context.blobs.building(item.key, context.stop.is_set):
+            if context.find_wheel(item.key) is not None:
                 return Outcome(note="made by another build")
             file, data = self._compile(item, builder)
             sha256 = self._keep_wheel(file, data, item.artifact.name)
-            shop.ledger.add_wheel(item.key, item.recipe, file, sha256, time.monotonic() - began)
+            context.ledger.add_wheel(item.key, item.recipe, file, sha256, time.monotonic() - began)
         return Outcome(size=len(data), note=file)
 
     def _compile(self, item: Compile, builder: Composition) -> tuple[str, bytes]:
         """The wheel's name and bytes."""
-        shop, artifact = self._shop, item.artifact
+        context, artifact = self._context, item.artifact
         with ExitStack() as stack:
-            folder = stack.enter_context(shop.blobs.working_folder())
+            folder = stack.enter_context(context.blobs.working_folder())
             name = artifact.file or artifact.name
             if item.tree is not None:
-                lay_out(shop.project.folder, item.tree, folder / name)
+                lay_out(context.project.folder, item.tree, folder / name)
             else:
                 assert artifact.sha256 is not None  # noqa: S101 - an sdist is pinned
-                shutil.copyfile(shop.get_file(name, artifact.sha256, artifact.file), folder / name)
+                shutil.copyfile(context.get_file(name, artifact.sha256, artifact.file), folder / name)
             box = self._start(stack, self._whole_ref(builder))
-            python = f"{shop.project.target.prefix}/bin/python"
+            python = f"{context.project.target.prefix}/bin/python"
             argv = (python, "-I", "-c", _COMPILE, f"/mnt/{name}")
             env = {"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0", "HOME": "/tmp"}  # noqa: S108 - the box's
             try:
@@ -184,8 +184,8 @@ class Boxes:
     def start_compiler(self, chain: tuple[Spec, ...]) -> Outcome:
         """Start the bytecode compiler of a root's interpreter; one process serves every layer of the build."""
         box = self._start(self._stack, self._root_ref(chain))
-        folder = self._stack.enter_context(self._shop.blobs.working_folder())
-        argv = worker_argv(self._shop.project.target.interpreter, *buildah.PIPES)
+        folder = self._stack.enter_context(self._context.blobs.working_folder())
+        argv = worker_argv(self._context.project.target.interpreter, *buildah.PIPES)
         stdin, stdout = self._stack.enter_context(buildah.open_stream(box, argv, folder))
         self._compiler = self._stack.enter_context(Compiler(stdin, stdout))
         return Outcome(note=self._compiler.tag)
@@ -196,7 +196,7 @@ class Boxes:
         assert self._compiler is not None  # noqa: S101 - who asks waited for the task that starts it
         return self._compiler
 
-    def _start(self, stack: ExitStack, ref: str) -> buildah.Box:
+    def _start(self, stack: ExitStack, ref: str) -> buildah.WorkingContainer:
         """A container of an image that we brought into storage, until ``stack`` ends.
 
         Raises LostError where somebody has removed that since, who need not share our cache and its locks.
@@ -209,13 +209,13 @@ class Boxes:
             raise LostError(f"{ref} is gone from local storage", hint="build again", output=error.output) from error
 
     def _ensure(self, image: Image, ref: str) -> int:
-        return import_image(image, ref, self._shop.blobs)
+        return import_image(image, ref, self._context.blobs)
 
     def _export(self, image: str, chain: tuple[Spec, ...], watch: Callable[[bytes], None]) -> Blob:
         """The topmost layer of a committed image, as storage has it; ``watch`` sees all of it."""
-        shop = self._shop
-        below = tuple(blob.diff_id for spec in chain for blob in shop.made[spec.key].blobs)
-        with shop.blobs.working_folder() as folder, shop.blobs.writing() as out:
+        context = self._context
+        below = tuple(blob.diff_id for spec in chain for blob in context.made[spec.key].blobs)
+        with context.blobs.working_folder() as folder, context.blobs.writing() as out:
             diff_id, tar = skopeo.copy_top_layer(image, below, folder)
             with BlobStream(out, self._compression, lambda _done: None) as blob, tar.open("rb") as file:
                 while chunk := file.read(_CHUNK):
@@ -224,8 +224,8 @@ class Boxes:
                 packed = blob.finish()
             if packed.diff_id != diff_id:
                 raise MismatchError(f"local storage gave a layer of {packed.diff_id} for {diff_id}", hint="build again")
-            shop.blobs.keep(out, shop.blobs.path(packed.digest))
-        shop.count_packed(packed)
+            context.blobs.keep(out, context.blobs.path(packed.digest))
+        context.count_packed(packed)
         return Blob.of(packed)
 
     def _keep_wheel(self, file: str, data: bytes, name: str) -> FileHash:
@@ -238,16 +238,16 @@ class Boxes:
         if found != canonicalize_name(name):
             raise MismatchError(f"{name}: its source builds a wheel of `{found}`", hint="mend the name in its metadata")
         sha256 = FileHash.of(data)
-        with self._shop.blobs.writing() as out:
+        with self._context.blobs.writing() as out:
             out.write(data)
-            self._shop.blobs.keep(out, self._shop.blobs.file_path(sha256, file))
+            self._context.blobs.keep(out, self._context.blobs.file_path(sha256, file))
         return sha256
 
     def _root_ref(self, chain: tuple[Spec, ...]) -> str:
-        return root_ref(self._shop.project, chain)
+        return root_ref(self._context.project, chain)
 
     def _whole_ref(self, composition: Composition) -> str:
-        return whole_ref(self._shop.project, composition)
+        return whole_ref(self._context.project, composition)
 
 
 def _counted(chunks: Iterator[bytes], progress: Callable[[int], None]) -> Iterator[bytes]:
@@ -259,7 +259,7 @@ def _counted(chunks: Iterator[bytes], progress: Callable[[int], None]) -> Iterat
 
 
 @contextmanager
-def open_boxes(shop: Shop) -> Iterator[Boxes]:
+def open_containers(context: BuildContext) -> Iterator[ContainerRunner]:
     """Containers for one build; all are removed at the end."""
     with ExitStack() as stack:
-        yield Boxes(shop, stack)
+        yield ContainerRunner(context, stack)

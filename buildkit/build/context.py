@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 from buildkit.declare.project import Project
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError, Interrupted, LostError, disk_trouble
-from buildkit.events import Note, Say, StepProgress
+from buildkit.events import Emit, Note, StepProgress
 from buildkit.layers.files import read_file
 from buildkit.layers.tar.member import Packed
-from buildkit.oci.blob import Made
+from buildkit.oci.blob import LayerResult
 from buildkit.plan.spec import Spec
-from buildkit.remote.remote_cache import Sharing
+from buildkit.remote.remote_cache import RemoteCache
 from buildkit.store.blobs import Blobs, remove_same
 from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex
-from buildkit.tasks.phase_meter import Meter
+from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tools.usage import Spent, Usage
 
 if TYPE_CHECKING:
@@ -51,23 +51,23 @@ class Tally:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-class Shop:
+class BuildContext:
     """One build's surroundings; threads share it."""
 
-    def __init__(self, project: Project, blobs: Blobs, ledger: Ledger, say: Say, jobs: int) -> None:
+    def __init__(self, project: Project, blobs: Blobs, ledger: Ledger, emit: Emit, jobs: int) -> None:
         self.project = project
         self.blobs = blobs
         self.ledger = ledger
-        self.say = say
+        self.emit = emit
         self.jobs = jobs
-        self.index = StatIndex(ledger, say)
+        self.index = StatIndex(ledger, emit)
         self.stop = threading.Event()
-        self.made: dict[Key, Made] = {}
+        self.made: dict[Key, LayerResult] = {}
         self.remote: set[Key] = set()  # those of them whose blobs only a shared cache has
         self.fresh: dict[Key, Spec] = {}  # those that were built in this run
         self.tally = Tally()
-        self.sharing = Sharing(say)
-        self.meter = Meter()
+        self.remote_cache = RemoteCache(emit)
+        self.meter = PhaseMeter()
         self.looking: Future[None] | None = None  # what reads native files of layers that nobody has read
 
     @cached_property
@@ -83,7 +83,7 @@ class Shop:
         def report(done: int) -> None:
             if self.stop.is_set():
                 raise Interrupted("interrupted")
-            self.say(StepProgress(step=step, done=done))
+            self.emit(StepProgress(step=step, done=done))
 
         return report
 
@@ -172,7 +172,7 @@ def _user_cache() -> Path:
 
 
 @contextmanager
-def open_shop(project: Project, say: Say, jobs: int, *, alone: bool = False) -> Iterator[Shop]:
+def open_context(project: Project, emit: Emit, jobs: int, *, alone: bool = False) -> Iterator[BuildContext]:
     """Blobs and ledger of the user's cache, with other builds, or ``alone`` to take things away.
 
     Raises BuildError where the folder cannot be used.
@@ -185,7 +185,7 @@ def open_shop(project: Project, say: Say, jobs: int, *, alone: bool = False) -> 
         hint = "free some room, or move the cache" if trouble else "say where the cache may be"
         raise BuildError(f"{folder}: {trouble or error.strerror}", hint=f"{hint}: BUILDKIT_CACHE=/path") from error
     with (
-        blobs.in_use(alone=alone, waiting=lambda: say(Note(text=_WAITING[alone])), stopped=lambda: False),
+        blobs.in_use(alone=alone, waiting=lambda: emit(Note(text=_WAITING[alone])), stopped=lambda: False),
         closing(Ledger(folder / "ledger.sqlite", alone=alone)) as ledger,
     ):
-        yield Shop(project, blobs, ledger, say, jobs)
+        yield BuildContext(project, blobs, ledger, emit, jobs)

@@ -16,7 +16,7 @@ from buildkit.declare.graph import Graph
 from buildkit.declare.project import Project
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
-from buildkit.events import Note, Say
+from buildkit.events import Emit, Note
 from buildkit.locks.apt_lists import find_apt_lists
 from buildkit.locks.apt_lock import apt_lock_path, parse_apt_lock
 from buildkit.locks.freshness import apt_inputs, check_fresh, models_inputs, requirements_inputs, wheels_inputs
@@ -37,10 +37,10 @@ class DiskCheckout:
     ``frozen`` makes a model that differs from its lock an error; otherwise it is used as it is, and said.
     """
 
-    def __init__(self, project: Project, graph: Graph, index: StatIndex, say: Say, *, frozen: bool = False) -> None:
+    def __init__(self, project: Project, graph: Graph, index: StatIndex, emit: Emit, *, frozen: bool = False) -> None:
         self._project = project
         self._index = index
-        self._say = say
+        self._emit = emit
         self._frozen = frozen
         self.artifacts = cache(self._artifacts)
         self.apt = cache(self._apt)
@@ -157,7 +157,7 @@ class DiskCheckout:
         what = f"{file.source}: model `{model.name}` differs from {lock}"
         if self._frozen:
             raise DefinitionError(what, hint="run: nox -s lock, or restore the file")
-        self._say(Note(text=f"{what}; used as it is now (nox -s lock records it)", warning=True))
+        self._emit(Note(text=f"{what}; used as it is now (nox -s lock records it)", warning=True))
         return replace(file, sha256=sha256, size=status.st_size)
 
     def _tree(self, path: str) -> Tree:
@@ -179,14 +179,14 @@ class DiskCheckout:
         if listing is None:
             names = [] if (self._project.folder / path).is_dir() else [path]
             names += _walk(self._project.folder, path)
-            self._say(Note(text=f"{path}: not in a git repository, so every file is taken", warning=True))
+            self._emit(Note(text=f"{path}: not in a git repository, so every file is taken", warning=True))
         else:
             names = list(listing.tracked)
         kept = [name for name in names if not self._ignored(name)]
         new = [name for name in (listing.untracked if listing else ()) if not self._ignored(name)]
         if new:
             more = f" and {len(new) - 1} more" if len(new) > 1 else ""
-            self._say(Note(text=f"{new[0]}{more}: not tracked by git, so left out (git add it)", warning=True))
+            self._emit(Note(text=f"{new[0]}{more}: not tracked by git, so left out (git add it)", warning=True))
         return kept
 
     @cached_property
@@ -218,7 +218,7 @@ class DiskCheckout:
     def _say_left_out(self, name: str) -> None:
         """Say that git names a folder as one thing: a submodule, whose files are another repository's."""
         if (self._project.folder / name / ".git").exists():
-            self._say(Note(text=f"{name}: a submodule, so left out", warning=True))
+            self._emit(Note(text=f"{name}: a submodule, so left out", warning=True))
 
 
 def _walk(folder: Path, path: str) -> list[str]:

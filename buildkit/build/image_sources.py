@@ -12,7 +12,7 @@ from buildkit.audit.config import parse_config
 from buildkit.audit.read import LayerReader
 from buildkit.audit.view import ImageView, Origin
 from buildkit.build.assemble import assemble
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.build.deliver import find_stored
 from buildkit.build.planner import Planner
 from buildkit.digest import Digest
@@ -63,15 +63,15 @@ def open_image(planner: Planner, target: str) -> Iterator[FoundImage]:
         with _open_stage(planner, target) as found:
             yield found
         return
-    with planner.shop.blobs.working_folder() as folder:
+    with planner.context.blobs.working_folder() as folder:
         stored = _fetch(planner, target, folder)
         yield read_layout(folder, target, Origin(tag="" if stored else _tag_of(target)), stored)
 
 
-def read_view(image: FoundImage, shop: Shop) -> ImageView:
+def read_view(image: FoundImage, context: BuildContext) -> ImageView:
     """Read each layer of an image once, from the lowest; raises BuildError for one that is damaged."""
     reader, done = LayerReader(), 0
-    progress = shop.progress(image.name)
+    progress = context.progress(image.name)
     layers = []
     for number, layer in enumerate(image.layers):
         view = reader.read(inflate(layer.path, find_compression(layer.path)), layer.digest, number)
@@ -109,29 +109,29 @@ def read_layout(folder: Path, name: str, origin: Origin, stored: str = "") -> Fo
 @contextmanager
 def _open_stage(planner: Planner, stage: str) -> Iterator[FoundImage]:
     """From the cache, and where that lacks a layer from local storage, if it has this very image."""
-    shop, composition = planner.shop, planner.composer.compose(stage)
+    context, composition = planner.context, planner.composer.compose(stage)
     hint = f"run: nox -s build-{stage}"
-    made = shop.ledger.find(spec.key for spec in composition.specs)
+    made = context.ledger.find(spec.key for spec in composition.specs)
     unknown = [spec.name for spec in composition.specs if spec.key not in made]
     if unknown:
         raise BuildError(f"`{stage}` is not built as it is now: {unknown[0]} is not here", hint=hint)
-    arch, ref = shop.project.target.deb_arch, shop.project.ref(stage)
+    arch, ref = context.project.target.deb_arch, context.project.ref(stage)
     image = assemble(composition.specs, composition.config, made, arch)
     origin = _origin(planner, stage, composition)
     known = find_stored(ref)
     stored = ref if known is not None and known.manifest == image.docker_manifest() else ""
-    if all(shop.blobs.has(layer.blob.digest, layer.blob.size) for layer in image.layers):
+    if all(context.blobs.has(layer.blob.digest, layer.blob.size) for layer in image.layers):
         yield _cached(image, stage, origin, planner, stored)
         return
     if not stored:
         raise BuildError(f"`{stage}` is not here as it is now: the cache lacks layers of it", hint=hint)
-    with shop.blobs.working_folder() as folder:
+    with context.blobs.working_folder() as folder:
         copy_to_dir(f"containers-storage:{ref}", folder)
         yield read_layout(folder, stage, origin, stored)
 
 
 def _cached(image: Image, stage: str, origin: Origin, planner: Planner, stored: str) -> FoundImage:
-    blobs = planner.shop.blobs
+    blobs = planner.context.blobs
     layers = tuple(
         FoundLayer(digest=str(layer.blob.digest), path=blobs.path(layer.blob.digest)) for layer in image.layers
     )
@@ -153,7 +153,7 @@ def _origin(planner: Planner, stage: str, composition: Composition) -> Origin:
 def _size(planner: Planner, stage: str) -> int:
     """Bytes of a stage's image unpacked; 0 where that is not known here."""
     specs = planner.composer.compose(stage).specs
-    made = planner.shop.ledger.find(spec.key for spec in specs)
+    made = planner.context.ledger.find(spec.key for spec in specs)
     known = [blob.unpacked for spec in specs if spec.key in made for blob in made[spec.key].blobs]
     return sum(known) if all(spec.key in made for spec in specs) else 0
 
@@ -173,7 +173,7 @@ def _fetch(planner: Planner, target: str, folder: Path) -> str:
         known = ", ".join(planner.graph.stages)
         hint = f"name a stage ({known}), an image of local storage, REGISTRY/NAME[:TAG], or oci:FOLDER"
         raise DefinitionError(f"`{target[:200]}` is no stage, and no image", hint=hint) from error
-    Registries(planner.shop.stop).fetch(ref if ref.tag or ref.digest else ref.tagged("latest"), folder)
+    Registries(planner.context.stop).fetch(ref if ref.tag or ref.digest else ref.tagged("latest"), folder)
     return ""
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from buildkit.build.containers import Boxes
-from buildkit.build.context import Shop
+from buildkit.build.containers import ContainerRunner
+from buildkit.build.context import BuildContext
 from buildkit.build.fetch import Wanted
 from buildkit.build.model_files import missing
 from buildkit.digest import FileHash
@@ -17,7 +17,7 @@ from buildkit.plan.spec import Compile
 from buildkit.tasks.scheduler import Lane, Outcome, Task
 
 
-class Supplies:
+class InputTasks:
     """Adds a task for each download and each wheel to be compiled, once, whoever wants it.
 
     ``builder`` is asked for only where something must be compiled; ``want_whole`` gives the ids of what puts it into
@@ -26,40 +26,40 @@ class Supplies:
 
     def __init__(
         self,
-        shop: Shop,
-        boxes: Boxes,
+        context: BuildContext,
+        containers: ContainerRunner,
         tasks: dict[str, Task],
         builder: Callable[[], Composition],
         want_whole: Callable[[Composition], tuple[str, ...]],
     ) -> None:
-        self._shop = shop
-        self._boxes = boxes
+        self._context = context
+        self._containers = containers
         self._tasks = tasks
         self._builder = builder
-        self._want_whole = want_whole
+        self._require_composition = want_whole
 
     def fetch(self, artifact: Artifact) -> str | None:
         """What fetches a wheel or an sdist: the id to wait for, None where it is there."""
         assert artifact.sha256 is not None  # noqa: S101 - locks are checked
-        path = self._shop.blobs.file_path(artifact.sha256, artifact.file)
+        path = self._context.blobs.file_path(artifact.sha256, artifact.file)
         return self._fetching(
             f"{artifact.name} {artifact.version}".strip(),
             path,
             artifact.sha256,
             artifact.size,
-            lambda progress: self._shop.fetcher.fetch(artifact, path, progress=progress),
+            lambda progress: self._context.fetcher.fetch(artifact, path, progress=progress),
         )
 
     def fetch_model_file(self, model: Model, file: ModelFile) -> str | None:
         """What fetches a file of a model, likewise."""
-        path = self._shop.blobs.file_path(file.sha256, Path(file.path).name)
+        path = self._context.blobs.file_path(file.sha256, Path(file.path).name)
         wanted = Wanted(what=f"{model.name}: {file.path}", sha256=file.sha256, size=file.size)
         return self._fetching(
             wanted.what,
             path,
             file.sha256,
             file.size,
-            lambda progress: self._shop.fetcher.fetch_url(file.source, wanted, path, progress=progress),
+            lambda progress: self._context.fetcher.fetch_url(file.source, wanted, path, progress=progress),
         )
 
     def _fetching(
@@ -71,7 +71,7 @@ class Supplies:
         if name not in self._tasks:
 
             def action() -> Outcome:
-                size = self._shop.download(sha256, path, lambda: fetch(self._shop.progress(step)))
+                size = self._context.download(sha256, path, lambda: fetch(self._context.progress(step)))
                 return Outcome(note="fetched by another build") if size is None else Outcome(size=size)
 
             self._tasks[name] = Task(name=step, phase="fetch", lane=Lane.NET, action=action, total=size or None)
@@ -79,20 +79,20 @@ class Supplies:
 
     def compile(self, item: Compile) -> str | None:
         """What compiles a wheel, likewise."""
-        shop = self._shop
-        if shop.find_wheel(item.key) is not None:
+        context = self._context
+        if context.find_wheel(item.key) is not None:
             return None
         name = f"compile:{item.key.hex}"
         if name not in self._tasks:
             builder = self._builder()
-            needs = list(self._want_whole(builder))
+            needs = list(self._require_composition(builder))
             if item.artifact.sha256 is not None:
                 needs += filter(None, [self.fetch(item.artifact)])
             self._tasks[name] = Task(
                 name=f"{item.artifact.name} {item.artifact.version}".strip(),
                 phase="compile",
                 lane=Lane.BOX,
-                action=lambda: self._boxes.compile_wheel(item, builder),
+                action=lambda: self._containers.compile_wheel(item, builder),
                 needs=tuple(needs),
             )
         return name
@@ -102,26 +102,26 @@ class Supplies:
         what = f"{artifact.name} {artifact.version}".strip()
         if compiled is None:
             assert artifact.sha256 is not None  # noqa: S101 - locks are checked
-            return self._shop.get_file(what, artifact.sha256, artifact.file)
-        return self._shop.get_wheel(what, compiled.key)
+            return self._context.get_file(what, artifact.sha256, artifact.file)
+        return self._context.get_wheel(what, compiled.key)
 
     def check_downloads(self, model: Model, files: Iterable[ModelFile]) -> None:
         """Raise LostError for files of a model that were damaged since they were fetched, and removed, or are gone."""
         if model.source.startswith("https:"):
             for file in files:
-                self._shop.get_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
+                self._context.get_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
 
     def open_model(self, model: Model) -> Callable[[ModelFile], Iterator[bytes]]:
         """What opens the files of a model; raises MismatchError where one of the repository's own is missing.
 
         What is opened raises LostError for a download that was removed since.
         """
-        shop = self._shop
+        context = self._context
         if model.wheel is not None:
             return open_from_wheel(self.wheel_path(model.wheel, None))
         if model.source.startswith("https:"):
-            return lambda file: shop.read_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
+            return lambda file: context.read_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
         for file in model.files:
-            if not (shop.project.folder / file.source).is_file():
+            if not (context.project.folder / file.source).is_file():
                 raise missing(model, file)
-        return open_from_paths(lambda file: shop.project.folder / file.source)
+        return open_from_paths(lambda file: context.project.folder / file.source)

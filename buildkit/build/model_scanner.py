@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import BinaryIO
 
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.declare.model_allowlist import Allow
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError, BuildkitError, MismatchError
@@ -53,11 +53,11 @@ class Watched:
 class Scanner:
     """Scans with a user's ``allow``; verdicts are looked up and kept, unless ``fresh`` asks for new ones."""
 
-    def __init__(self, shop: Shop, allow: Allow, *, fresh: bool = False) -> None:
-        self._shop = shop
+    def __init__(self, context: BuildContext, allow: Allow, *, fresh: bool = False) -> None:
+        self._context = context
         self._allow = allow
         self._fresh = fresh
-        self.verdicts = Verdicts(shop.ledger)
+        self.verdicts = Verdicts(context.ledger)
 
     @cached_property
     def rules(self) -> str:
@@ -73,8 +73,8 @@ class Scanner:
 
         Raises MismatchError for a file that changes meanwhile, and Interrupted.
         """
-        shop = self._shop
-        with shop.blobs.building(Key.of(f"scan {sha256}".encode()), shop.stop.is_set):
+        context = self._context
+        with context.blobs.building(Key.of(f"scan {sha256}".encode()), context.stop.is_set):
             found = self.known([sha256]).get(sha256)
             if found is None:
                 began, before = time.monotonic(), os.fstat(file.fileno())

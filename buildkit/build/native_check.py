@@ -16,23 +16,23 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.digest import Digest, Key, canonical_json
 from buildkit.errors import BuildError, Interrupted
 from buildkit.events import Note, StepFinished, StepStarted
 from buildkit.layers.tar.member import Chunks, Member
 from buildkit.native import NOTHING
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.image import Image
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
 from buildkit.store.native_facts import Natives
-from buildkit.tasks.concurrent import beside
+from buildkit.tasks.concurrent import run_concurrently
 
 if TYPE_CHECKING:
     from buildkit.native.collector import Survey
     from buildkit.native.facts import Facts
-    from buildkit.remote.cache_record import Entry
+    from buildkit.remote.cache_record import CacheRecord
 
 _RULES = 1  # raised when the same facts would be judged otherwise
 _SHOWN = 5
@@ -55,81 +55,81 @@ def _watch(path: str, content: Chunks, survey: Survey) -> Iterator[bytes]:
     return survey.watch(path, content())
 
 
-def keep_survey(shop: Shop, digest: Digest, survey: Survey) -> None:
+def keep_survey(context: BuildContext, digest: Digest, survey: Survey) -> None:
     """Keep what was seen while a blob was packed; whatever hinders that is said by what matters more."""
     from buildkit.native.facts import encode_facts
 
     with suppress(BuildError):
-        Natives(shop.ledger).add(digest, encode_facts(survey.facts()))
+        Natives(context.ledger).add(digest, encode_facts(survey.facts()))
 
 
-def keep_natives(shop: Shop, entry: Entry) -> None:
+def keep_natives(context: BuildContext, entry: CacheRecord) -> None:
     """Keep what a shared cache tells of a layer's native files."""
     if any(entry.natives):
-        natives, blobs = Natives(shop.ledger), entry.made.blobs
+        natives, blobs = Natives(context.ledger), entry.made.blobs
         for blob, facts in zip(blobs, entry.natives, strict=True):
             if facts:
                 natives.add(blob.digest, facts)
 
 
-def tell_natives(shop: Shop, made: Made) -> tuple[bytes, ...]:
+def tell_natives(context: BuildContext, made: LayerResult) -> tuple[bytes, ...]:
     """What a shared cache is told of a layer's native files: of each blob, as far as it is known and not too much."""
     from buildkit.remote.cache_record import MOST_NATIVES
 
-    known = known_natives(shop, [blob.digest for blob in made.blobs])
+    known = known_natives(context, [blob.digest for blob in made.blobs])
     facts = tuple(known.get(blob.digest, b"") for blob in made.blobs)
     return facts if any(facts) and sum(map(len, facts)) <= MOST_NATIVES else ()
 
 
-def are_natives_unread(shop: Shop, key: Key) -> bool:
+def are_natives_unread(context: BuildContext, key: Key) -> bool:
     """Whether the native files of a layer that is made have still to be read; when we pack one we see them."""
-    digests = {blob.digest for blob in shop.made[key].blobs}
-    return not Natives(shop.ledger).find(digests).keys() >= digests
+    digests = {blob.digest for blob in context.made[key].blobs}
+    return not Natives(context.ledger).find(digests).keys() >= digests
 
 
-def known_natives(shop: Shop, digests: Sequence[Digest]) -> dict[Digest, bytes]:
+def known_natives(context: BuildContext, digests: Sequence[Digest]) -> dict[Digest, bytes]:
     """What is known of native files by blob; what is just being read, or asked for, is awaited."""
-    natives = Natives(shop.ledger)
+    natives = Natives(context.ledger)
     known = natives.find(digests)
-    if shop.looking and not known.keys() >= set(digests):
-        wait([shop.looking])
+    if context.looking and not known.keys() >= set(digests):
+        wait([context.looking])
         known = natives.find(digests)
     return known
 
 
 @contextmanager
-def warning_of_start(composition: Composition, image: Image, shop: Shop) -> Iterator[None]:
+def warning_of_start(composition: Composition, image: Image, context: BuildContext) -> Iterator[None]:
     """Beside the block, find out what keeps files of an image from being loaded, as far as its layers are here."""
-    with beside(lambda: _warn(composition, image, shop)) as shop.looking:
+    with run_concurrently(lambda: _warn(composition, image, context)) as context.looking:
         yield
 
 
-def _warn(composition: Composition, image: Image, shop: Shop) -> None:
+def _warn(composition: Composition, image: Image, context: BuildContext) -> None:
     if not composition.root:
         return  # layers for others to include
     env = {name: value for name, value in image.config.env if name in _VARIABLES}
-    natives, digests = Natives(shop.ledger), [layer.blob.digest for layer in image.layers]
+    natives, digests = Natives(context.ledger), [layer.blob.digest for layer in image.layers]
     hollow = natives.hollow(digests)  # whatever an application's lines are
     asked = [_RULES, image.arch, sorted(env.items()), [digest.hex for digest in digests if digest not in hollow]]
     key = Key.of(canonical_json(asked).encode())
     said = natives.said(key)
     if said is None:
-        with shop.meter.phase("look"):
-            said = _check(composition, env, image.arch, shop)
+        with context.meter.phase("look"):
+            said = _check(composition, env, image.arch, context)
         if said is None:
             return
         natives.say(key, said)
     for line in said:
-        shop.say(Note(text=line, warning=True))
+        context.emit(Note(text=line, warning=True))
 
 
-def _check(composition: Composition, env: dict[str, str], arch: str, shop: Shop) -> tuple[str, ...] | None:
+def _check(composition: Composition, env: dict[str, str], arch: str, context: BuildContext) -> tuple[str, ...] | None:
     from buildkit.findings import Severity
     from buildkit.native.check import check_native
     from buildkit.native.facts import merge
 
-    owned = [(spec, blob) for spec in composition.specs for blob in shop.made[spec.key].blobs]
-    facts = _find_facts(composition.stage.name, owned, shop)
+    owned = [(spec, blob) for spec in composition.specs for blob in context.made[spec.key].blobs]
+    facts = _find_facts(composition.stage.name, owned, context)
     if facts is None:
         return None
     found = [one for one in check_native(merge(facts), env, arch) if one.severity >= Severity.MEDIUM]
@@ -139,26 +139,28 @@ def _check(composition: Composition, env: dict[str, str], arch: str, shop: Shop)
     return tuple(lines)
 
 
-def _find_facts(stage: str, owned: Sequence[tuple[Spec, Blob]], shop: Shop) -> list[tuple[str, Facts]] | None:
+def _find_facts(
+    stage: str, owned: Sequence[tuple[Spec, Blob]], context: BuildContext
+) -> list[tuple[str, Facts]] | None:
     """What each blob holds, lowest first; None where one is neither known nor here, or cannot be read.
 
     Also None where nothing native was made here, and the rest came from a shared cache: it was said there.
     """
     from buildkit.native.facts import decode_facts, encode_facts
 
-    natives, elsewhere = Natives(shop.ledger), [(spec, blob) for spec, blob in owned if spec.key in shop.remote]
+    natives, elsewhere = Natives(context.ledger), [(spec, blob) for spec, blob in owned if spec.key in context.remote]
     known = natives.find(blob.digest for _, blob in owned)
     if elsewhere:
-        if all(known.get(blob.digest) == NOTHING for spec, blob in owned if spec.key not in shop.remote):
+        if all(known.get(blob.digest) == NOTHING for spec, blob in owned if spec.key not in context.remote):
             return None
-        known |= _ask(stage, [(spec, blob) for spec, blob in elsewhere if blob.digest not in known], shop)
+        known |= _ask(stage, [(spec, blob) for spec, blob in elsewhere if blob.digest not in known], context)
     facts = {digest: found for digest, data in known.items() if (found := decode_facts(data)) is not None}
     missing = {blob.digest: (spec.name, blob) for spec, blob in owned if blob.digest not in facts}
-    if not all(shop.blobs.has(blob.digest, blob.size) for _, blob in missing.values()):
+    if not all(context.blobs.has(blob.digest, blob.size) for _, blob in missing.values()):
         return None
     for digest, (name, blob) in missing.items():
         try:
-            facts[digest] = _read(name, blob, shop)
+            facts[digest] = _read(name, blob, context)
         except Interrupted:
             raise
         except (BuildError, OSError, ValueError):
@@ -167,31 +169,31 @@ def _find_facts(stage: str, owned: Sequence[tuple[Spec, Blob]], shop: Shop) -> l
     return [(spec.name, facts[blob.digest]) for spec, blob in owned]
 
 
-def _ask(stage: str, wanted: Sequence[tuple[Spec, Blob]], shop: Shop) -> dict[Digest, bytes]:
+def _ask(stage: str, wanted: Sequence[tuple[Spec, Blob]], context: BuildContext) -> dict[Digest, bytes]:
     """What a shared cache tells of native files, by one request; it is asked one by one for what its roster lacks."""
-    natives, digests = Natives(shop.ledger), [blob.digest for _, blob in wanted]
-    for digest, facts in shop.sharing.natives(stage, digests, shop.blobs).items():
+    natives, digests = Natives(context.ledger), [blob.digest for _, blob in wanted]
+    for digest, facts in context.remote_cache.natives(stage, digests, context.blobs).items():
         natives.add(digest, facts)
     known = natives.find(digests)
-    for entry in shop.sharing.entries({s.key: None for s, blob in wanted if blob.digest not in known}).values():
-        keep_natives(shop, entry)
+    for entry in context.remote_cache.entries({s.key: None for s, blob in wanted if blob.digest not in known}).values():
+        keep_natives(context, entry)
     return natives.find(digests)
 
 
-def _read(name: str, blob: Blob, shop: Shop) -> Facts:
+def _read(name: str, blob: Blob, context: BuildContext) -> Facts:
     from buildkit.layers.tar.decompress import inflate
 
     began, step = time.monotonic(), f"libraries of {name}"
     if blob.unpacked >= _LARGE:
-        shop.say(StepStarted(step=step, phase="look", total=blob.unpacked))
-    facts = read_facts(_counted(inflate(shop.blobs.path(blob.digest), blob.compression), step, shop), name)
+        context.emit(StepStarted(step=step, phase="look", total=blob.unpacked))
+    facts = read_facts(_counted(inflate(context.blobs.path(blob.digest), blob.compression), step, context), name)
     if blob.unpacked >= _LARGE:
-        shop.say(StepFinished(step=step, phase="look", seconds=time.monotonic() - began))
+        context.emit(StepFinished(step=step, phase="look", seconds=time.monotonic() - began))
     return facts
 
 
-def _counted(chunks: Iterator[bytes], step: str, shop: Shop) -> Iterator[bytes]:
-    progress, done = shop.progress(step), 0
+def _counted(chunks: Iterator[bytes], step: str, context: BuildContext) -> Iterator[bytes]:
+    progress, done = context.progress(step), 0
     for chunk in chunks:
         done += len(chunk)
         progress(done)

@@ -12,27 +12,27 @@ from typing import TYPE_CHECKING
 
 from buildkit.build.assemble import assemble, check_collisions
 from buildkit.build.build_record import record_build
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.build.deliver import Stored, import_image
 from buildkit.build.native_check import keep_natives, warning_of_start
 from buildkit.build.planner import Planner, open_planner, shipping
-from buildkit.build.preimport import Early
-from buildkit.cli.options import BuildOptions, open_sharing
+from buildkit.build.preimport import Preimport
+from buildkit.cli.options import BuildOptions, open_remote_cache
 from buildkit.digest import Digest, Key
 from buildkit.errors import BuildError, DamagedError, LackingError, LostError, SharedLostError
 from buildkit.events import Note, StepFailed, StepFinished, StepStarted
-from buildkit.oci.blob import Made
+from buildkit.oci.blob import LayerResult
 from buildkit.oci.image import Image
-from buildkit.plan.plan import Entry, Plan, Source
+from buildkit.plan.plan import Plan, PlannedLayer, Source
 from buildkit.plan.spec import Kind, Spec
 from buildkit.report.build_report import LayerLine, Report, print_report, print_timings
-from buildkit.report.text import say_count
+from buildkit.report.text import format_count
 from buildkit.report.view import open_view
-from buildkit.tasks.phase_meter import Meter
+from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.scheduler import Lane, Task, run_tasks
 
 if TYPE_CHECKING:
-    from buildkit.build.attestations import Saying
+    from buildkit.build.attestations import AttestationRequest
     from buildkit.oci.reference import Ref
     from buildkit.remote.push import Push
 
@@ -49,12 +49,12 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
     """
     saying = _open_saying(options)
     with (
-        open_view(sys.stderr) as say,
-        open_planner(folder, say, options.jobs, frozen=options.frozen) as planner,
+        open_view(sys.stderr) as emit,
+        open_planner(folder, emit, options.jobs, frozen=options.frozen) as planner,
     ):
-        _sweep(planner.shop)
+        _sweep(planner.context)
         chosen = names or shipping(planner.graph)
-        open_sharing(planner.shop, options.share)
+        open_remote_cache(planner.context, options.share)
         targets = {name: options.targets(name, several=not names) for name in chosen}
         reports = [_Build(planner, options, targets[name], saying).run(name) for name in chosen]
     for report in reports:
@@ -64,18 +64,18 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
     return reports
 
 
-def _open_saying(options: BuildOptions) -> Saying | None:
+def _open_saying(options: BuildOptions) -> AttestationRequest | None:
     """What to say of what is pushed; a key that cannot be used is found out before anything is built."""
     if not (options.attest or options.sign_by):
         return None
-    from buildkit.build.attestations import open_saying
+    from buildkit.build.attestations import open_attestations
 
-    return open_saying(attest=options.attest, key=options.sign_by)
+    return open_attestations(attest=options.attest, key=options.sign_by)
 
 
-def _sweep(shop: Shop) -> None:
+def _sweep(context: BuildContext) -> None:
     """Remove what killed builds left: temporary files, and containers."""
-    shop.blobs.sweep_quickly()
+    context.blobs.sweep_quickly()
 
     def remove(names: Sequence[str]) -> frozenset[str]:
         from buildkit.tools.buildah import remove_containers
@@ -83,28 +83,28 @@ def _sweep(shop: Shop) -> None:
         return remove_containers(names)
 
     with suppress(BuildError):  # what is wrong with storage is said by what needs it
-        shop.blobs.notes.sweep(remove)
+        context.blobs.notes.sweep(remove)
 
 
 class _Build:
     """The build of one stage."""
 
     def __init__(
-        self, planner: Planner, options: BuildOptions, targets: tuple[Ref, ...], saying: Saying | None
+        self, planner: Planner, options: BuildOptions, targets: tuple[Ref, ...], saying: AttestationRequest | None
     ) -> None:
         self._planner = planner
-        self._shop = planner.shop
+        self._context = planner.context
         self._options = options
         self._targets = targets
         self._saying = saying
-        self._meter = planner.shop.meter = Meter()
+        self._meter = planner.context.meter = PhaseMeter()
         self._began = time.monotonic()
         self._started = time.time()
-        tally = planner.shop.tally
+        tally = planner.context.tally
         self._before = tally.fetched, tally.built, tally.pushed
         self._storage = not options.no_import  # layers that only storage has are left there
         self._wanted: set[Key] = set()  # shared layers whose bytes are needed here, though nothing is imported
-        self._told: dict[Key, Entry] = {}  # what was done for each layer, whichever plan it was done by
+        self._told: dict[Key, PlannedLayer] = {}  # what was done for each layer, whichever plan it was done by
 
     def run(self, name: str) -> Report:
         """Plan and act; what turns out to be lost on the way is planned anew."""
@@ -113,48 +113,51 @@ class _Build:
                 return self._run(name)
             except LostError as error:
                 self._learn(error)
-                self._shop.made.clear()  # what was lost need not be in the plan: a builder's layer, the compiler's root
-                self._shop.remote.clear()
+                # the lost layer may be outside the plan: a builder's layer, or the compiler's root
+                self._context.made.clear()
+                self._context.remote.clear()
         return self._run(name)
 
     def _learn(self, error: LostError) -> None:
         """What the next plan must do otherwise, and say so."""
-        shop, text = self._shop, f"{error.message}; planning again"
+        context, text = self._context, f"{error.message}; planning again"
         if isinstance(error, DamagedError):
-            self._bury(error.digests)
+            self._record_tombstones(error.digests)
         if isinstance(error, LackingError):
             lacking = set(error.digests)
-            where = {key: {blob.digest.hex for blob in shop.made[key].blobs} for key in shop.remote}
+            where = {key: {blob.digest.hex for blob in context.made[key].blobs} for key in context.remote}
             self._wanted |= {key for key, digests in where.items() if digests & lacking}
             if lacking - set().union(*where.values()):
                 self._storage = False  # only storage has those
-            text = f"{self._targets[0].repository} lacks {say_count(len(lacking), 'layer')} that must be had first"
+            text = f"{self._targets[0].repository} lacks {format_count(len(lacking), 'layer')} that must be had first"
         elif not isinstance(error, SharedLostError):
             self._storage = False
         elif error.said:
             return
-        shop.say(Note(text=text, warning=not isinstance(error, LackingError)))
+        context.emit(Note(text=text, warning=not isinstance(error, LackingError)))
 
-    def _bury(self, digests: Container[str]) -> None:
+    def _record_tombstones(self, digests: Container[str]) -> None:
         """Note that layers were damaged, so that it can be said why they are made anew."""
-        from buildkit.store.maintenance import Stock
+        from buildkit.store.maintenance import LedgerMaintenance
 
-        made = {key: self._shop.made[key] for key in self._told if key in self._shop.made}
+        made = {key: self._context.made[key] for key in self._told if key in self._context.made}
         hurt = [key for key, known in made.items() if any(blob.digest.hex in digests for blob in known.blobs)]
-        Stock(self._shop.ledger).bury([(key, self._told[key].spec.name) for key in hurt], "damaged, found by a build")
+        LedgerMaintenance(self._context.ledger).record_tombstones(
+            [(key, self._told[key].spec.name) for key in hurt], "damaged, found by a build"
+        )
 
     def _run(self, name: str) -> Report:
-        shop = self._shop
+        context = self._context
         with self._meter.phase("plan"):
             planned = self._planner.plan(name, storage=self._storage)
         plan = planned.plan
         told = self._take_over(plan)
         push = self._open_push()
-        with Early(shop, plan, wanted=not self._options.no_import) as early:
-            self._realise(plan, early, push)
+        with Preimport(context, plan, wanted=not self._options.no_import) as early:
+            self._execute(plan, early, push)
             self._check_models(plan)
             image = self._assemble(plan)
-            with warning_of_start(plan.composition, image, shop):
+            with warning_of_start(plan.composition, image, context):
                 imported = self._deliver(image, planned.ref, planned.stored)
                 digest = self._hand_out(plan, image, push)
         report = Report(
@@ -163,34 +166,34 @@ class _Build:
             digest=str(Digest.of(image.docker_manifest())),
             seconds=time.monotonic() - self._began,
             phases=self._meter.read(),
-            layers=tuple(self._lines(told, shop.made)),
-            fetched=shop.tally.fetched - self._before[0],
-            built=shop.tally.built - self._before[1],
+            layers=tuple(self._lines(told, context.made)),
+            fetched=context.tally.fetched - self._before[0],
+            built=context.tally.built - self._before[1],
             imported=imported,
-            pushed=shop.tally.pushed - self._before[2],
+            pushed=context.tally.pushed - self._before[2],
             pushed_as={str(ref): digest for ref in self._targets},
             delivered=not self._options.no_import,
         )
-        record_build(shop.ledger, told, report, self._started)
+        record_build(context.ledger, told, report, self._started)
         return report
 
     def _assemble(self, plan: Plan) -> Image:
-        shop, composed = self._shop, plan.composition
+        context, composed = self._context, plan.composition
         with self._meter.phase("assemble"):
-            check_collisions(composed, shop.ledger, shop.blobs, self._listing)
-            arch = shop.project.target.deb_arch
-            return assemble(composed.specs, composed.config, shop.made, arch, most=shop.project.max_layers)
+            check_collisions(composed, context.ledger, context.blobs, self._listing)
+            arch = context.project.target.deb_arch
+            return assemble(composed.specs, composed.config, context.made, arch, most=context.project.max_layers)
 
     def _hand_out(self, plan: Plan, image: Image, push: Push | None) -> str:
         """Share and push; returns the digest of the manifest that was pushed, empty for none."""
-        with self._sharing(plan):
+        with self._remote_cache(plan):
             digest = self._push(image, push) if push else ""
         if push:
             self._say_of(plan, image)
         return digest
 
-    def _sharing(self, plan: Plan) -> AbstractContextManager[None]:
-        if not self._shop.sharing.writes:
+    def _remote_cache(self, plan: Plan) -> AbstractContextManager[None]:
+        if not self._context.remote_cache.writes:
             return nullcontext()
         from buildkit.remote.cache_export import publishing
 
@@ -200,62 +203,62 @@ class _Build:
         """What goes up to registries while layers are built, by their tasks."""
         if push:
             yield from push.tasks(building)
-        if self._shop.sharing.writes:
+        if self._context.remote_cache.writes:
             from buildkit.remote.cache_export import share_early
 
-            yield from share_early(self._shop, building)
+            yield from share_early(self._context, building)
 
     def _take_over(self, plan: Plan) -> Plan:
         """What the plan knows is known from now on; returns it as it will be told, earlier plans included."""
-        shop = self._shop
+        context = self._context
         for entry in plan.entries:
             key, made, shared = entry.spec.key, entry.made, entry.source is Source.SHARED
             if shared or made is None or key not in self._told:
                 self._told[key] = entry
             if made is None:
-                shop.made.pop(key, None)  # only another stage's image in storage had it
-                shop.remote.discard(key)  # a shared cache lost it
+                context.made.pop(key, None)  # only another stage's image in storage had it
+                context.remote.discard(key)  # a shared cache lost it
                 continue
-            shop.made[key] = made
-            if shared and key not in shop.remote:
+            context.made[key] = made
+            if shared and key not in context.remote:
                 self._note_shared(entry.spec, made)
             elif not shared:
-                shop.remote.discard(key)
+                context.remote.discard(key)
         return replace(plan, entries=tuple(self._told[entry.spec.key] for entry in plan.entries))
 
-    def _note_shared(self, spec: Spec, made: Made) -> None:
-        sharing = self._shop.sharing
-        self._shop.remote.add(spec.key)
-        entry, about = sharing.ask("", [spec.key])[spec.key], (spec.kind, spec.name, spec.recipe)
-        self._shop.ledger.add_shared(spec.key, *about, made, entry.claims, only_at=sharing.name)
-        keep_natives(self._shop, entry)
+    def _note_shared(self, spec: Spec, made: LayerResult) -> None:
+        remote_cache = self._context.remote_cache
+        self._context.remote.add(spec.key)
+        entry, about = remote_cache.ask("", [spec.key])[spec.key], (spec.kind, spec.name, spec.recipe)
+        self._context.ledger.add_shared(spec.key, *about, made, entry.claims, only_at=remote_cache.name)
+        keep_natives(self._context, entry)
 
     def _listing(self, key: Key) -> list[tuple[str, str]]:
         try:
-            return self._shop.sharing.listing(key)
+            return self._context.remote_cache.listing(key)
         except SharedLostError:
-            self._shop.ledger.forget_shared(key)
+            self._context.ledger.forget_shared(key)
             raise
 
-    def _realise(self, plan: Plan, early: Early, push: Push | None) -> None:
+    def _execute(self, plan: Plan, early: Preimport, push: Push | None) -> None:
         """Build what is missing, and fetch what is shared where its bytes are needed."""
-        shop = self._shop
+        context = self._context
         needed = [e.spec for e in plan.entries if e.source is Source.BUILT or self._must_fetch(e)]
         if not needed:
             return
-        from buildkit.build.containers import open_boxes
-        from buildkit.build.executor import Realiser
+        from buildkit.build.containers import open_containers
+        from buildkit.build.executor import Executor
 
-        shop.blobs.sweep()
-        with open_boxes(shop) as boxes:
+        context.blobs.sweep()
+        with open_containers(context) as containers:
             stage = plan.composition.stage.name
-            realiser = Realiser(shop, boxes, self._planner.lookup, self._planner.composer, stage)
-            realiser.want(needed)
-            making = realiser.tasks
+            executor = Executor(context, containers, self._planner.lookup, self._planner.composer, stage)
+            executor.require(needed)
+            making = executor.tasks
             building = {name: e.spec for e in plan.missing if (name := f"layer:{e.spec.key.hex}") in making}
             tasks = making | dict(early.tasks(making)) | dict(self._upward(building, push))
             places = {Lane.CPU: self._options.jobs, Lane.NET: _DOWNLOADS, Lane.UP: _UPLOADS, Lane.BOX: 1}
-            run_tasks(tasks, places, shop.say, shop.stop, self._meter)
+            run_tasks(tasks, places, context.emit, context.stop, self._meter)
 
     def _check_models(self, plan: Plan) -> None:
         """Hold models of layers that are reused against the rules of today; raises ModelError."""
@@ -264,9 +267,9 @@ class _Build:
             from buildkit.build.model_gate import Gate
 
             with self._meter.phase("scan"):
-                Gate(self._shop).check_reused(reused)
+                Gate(self._context).check_reused(reused)
 
-    def _must_fetch(self, entry: Entry) -> bool:
+    def _must_fetch(self, entry: PlannedLayer) -> bool:
         return entry.source is Source.SHARED and (not self._options.no_import or entry.spec.key in self._wanted)
 
     def _open_push(self) -> Push | None:
@@ -275,22 +278,22 @@ class _Build:
         from buildkit.remote.push import Push
         from buildkit.tools.registry import Registries
 
-        return Push(self._shop, self._targets, Registries(self._shop.stop))
+        return Push(self._context, self._targets, Registries(self._context.stop))
 
     def _push(self, image: Image, push: Push) -> str:
         """Returns the digest of the manifest that was pushed."""
-        shop, ref = self._shop, str(self._targets[0])
+        context, ref = self._context, str(self._targets[0])
         with self._meter.phase("push"):
             began = time.monotonic()
-            shop.say(StepStarted(step=ref, phase="push"))
+            context.emit(StepStarted(step=ref, phase="push"))
             try:
                 pushed = push.run(image)
             except BuildError as error:
-                shop.say(StepFailed(step=ref, phase="push", message=error.message))
+                context.emit(StepFailed(step=ref, phase="push", message=error.message))
                 raise
-            shop.count(pushed=pushed.size)
-            shop.say(StepFinished(step=ref, phase="push", seconds=time.monotonic() - began, size=pushed.size))
-        shop.ledger.add_remote(self._targets[0].repository, (layer.blob.digest for layer in image.layers))
+            context.count(pushed=pushed.size)
+            context.emit(StepFinished(step=ref, phase="push", seconds=time.monotonic() - began, size=pushed.size))
+        context.ledger.add_remote(self._targets[0].repository, (layer.blob.digest for layer in image.layers))
         return str(pushed.digest)
 
     def _say_of(self, plan: Plan, image: Image) -> None:
@@ -298,36 +301,38 @@ class _Build:
         saying = self._saying
         if saying is None:
             return
-        from buildkit.build.attestations import say_of_image
+        from buildkit.build.attestations import attach_attestations
 
-        shop, ref = self._shop, str(self._targets[0])
+        context, ref = self._context, str(self._targets[0])
         with self._meter.phase("attest"):
             began = time.monotonic()
-            shop.say(StepStarted(step=ref, phase="attest"))
+            context.emit(StepStarted(step=ref, phase="attest"))
             try:
-                size = say_of_image(self._planner, plan.composition, image.oci_manifest(), self._targets[0], saying)
+                size = attach_attestations(
+                    self._planner, plan.composition, image.oci_manifest(), self._targets[0], saying
+                )
             except BuildError as error:
-                shop.say(StepFailed(step=ref, phase="attest", message=error.message))
+                context.emit(StepFailed(step=ref, phase="attest", message=error.message))
                 raise
-            shop.count(pushed=size)
-            shop.say(StepFinished(step=ref, phase="attest", seconds=time.monotonic() - began, size=size))
+            context.count(pushed=size)
+            context.emit(StepFinished(step=ref, phase="attest", seconds=time.monotonic() - began, size=size))
 
     def _deliver(self, image: Image, ref: str, stored: Stored | None) -> int:
         if self._options.no_import or (stored is not None and stored.manifest == image.docker_manifest()):
             return 0
-        say = self._shop.say
+        emit = self._context.emit
         with self._meter.phase("import"):
             began = time.monotonic()
-            say(StepStarted(step=ref, phase="import"))
-            relatives = map(self._shop.project.ref, self._planner.graph.stages)
-            size = import_image(image, ref, self._shop.blobs, relatives, stored)
-            say(StepFinished(step=ref, phase="import", seconds=time.monotonic() - began, size=size))
+            emit(StepStarted(step=ref, phase="import"))
+            relatives = map(self._context.project.ref, self._planner.graph.stages)
+            size = import_image(image, ref, self._context.blobs, relatives, stored)
+            emit(StepFinished(step=ref, phase="import", seconds=time.monotonic() - began, size=size))
         return size
 
-    def _lines(self, plan: Plan, made: Mapping[Key, Made]) -> Iterator[LayerLine]:
+    def _lines(self, plan: Plan, made: Mapping[Key, LayerResult]) -> Iterator[LayerLine]:
         for entry in plan.entries:
             spec = entry.spec
-            found = entry.source is Source.BUILT and spec.key in self._shop.tally.found  # by another process
+            found = entry.source is Source.BUILT and spec.key in self._context.tally.found  # by another process
             built = entry.source is Source.BUILT and not found
             for blob in made[spec.key].blobs:
                 yield LayerLine(

@@ -10,23 +10,23 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from buildkit.build.context import Shop, open_shop
+from buildkit.build.context import BuildContext, open_context
 from buildkit.build.deliver import Stored, find_stored
 from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.declare.graph import Graph, load_graph
 from buildkit.declare.project import load_project
 from buildkit.digest import Key
 from buildkit.errors import DefinitionError
-from buildkit.events import Say
+from buildkit.events import Emit
 from buildkit.locks.pins import Artifact
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composer, Composition
-from buildkit.plan.plan import Entry, Plan, Source, View, make_plan, plan_layer
+from buildkit.plan.plan import LedgerView, Plan, PlannedLayer, Source, make_plan, plan_layer
 from buildkit.plan.spec import Kind, PackModel, PackWheels, Spec
 
 if TYPE_CHECKING:
     from buildkit.build.layer_causes import Reasons
-    from buildkit.remote.cache_record import Entry as Shared
+    from buildkit.remote.cache_record import CacheRecord as Shared
 
 _ASKED_AT_ONCE = 4
 
@@ -43,11 +43,11 @@ class Planned:
 class Planner:
     """Plans stages of one checkout on this host."""
 
-    def __init__(self, shop: Shop, graph: Graph, checkout: DiskCheckout) -> None:
-        self.shop = shop
+    def __init__(self, context: BuildContext, graph: Graph, checkout: DiskCheckout) -> None:
+        self.context = context
         self.graph = graph
         self.checkout = checkout
-        self.composer = Composer(shop.project, graph, checkout)
+        self.composer = Composer(context.project, graph, checkout)
         self._find_stored = cache(find_stored)  # for looks at several stages
 
     def plan(self, name: str, *, storage: bool = True) -> Planned:
@@ -55,13 +55,13 @@ class Planner:
 
         Raises DefinitionError, and ToolError where local storage cannot be asked.
         """
-        ref = self.shop.project.ref(name)
+        ref = self.context.project.ref(name)
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(find_stored, ref) if storage else None  # while we read locks
             composition = self.composer.compose(name)
-            made = self.shop.ledger.find(spec.key for spec in composition.specs)
+            made = self.context.ledger.find(spec.key for spec in composition.specs)
             stored = asked.result() if asked else None
-        view = View(made=made, is_present=self.is_present, stored=stored.diff_ids if stored else ())
+        view = LedgerView(made=made, is_present=self.is_present, stored=stored.diff_ids if stored else ())
         shared = self._ask_shared(name, make_plan(composition, view))
         made |= {key: entry.made for key, entry in shared.items()}
         view = replace(view, made=made, shared=shared, why=self._why(composition))
@@ -69,7 +69,7 @@ class Planner:
 
     def _ask_shared(self, name: str, plan: Plan) -> dict[Key, Shared]:
         """What shared caches have of what would have to be built."""
-        return self.shop.sharing.ask(name, [entry.spec.key for entry in plan.missing])
+        return self.context.remote_cache.ask(name, [entry.spec.key for entry in plan.missing])
 
     def stored_keys(self, planned: Planned) -> frozenset[Key]:
         """Layers that need no import: storage has them as this image needs them, in whichever stage's image."""
@@ -79,21 +79,21 @@ class Planner:
         if first is None or first.made is None:  # what was never made is nowhere, and nothing above it
             return frozenset(known)
         made = {entry.spec.key: entry.made for entry in entries if entry.made is not None}
-        refs = sorted({self.shop.project.ref(name) for name in self.graph.stages} - {planned.ref})
+        refs = sorted({self.context.project.ref(name) for name in self.graph.stages} - {planned.ref})
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
             for stored in filter(None, pool.map(self._find_stored, refs)):
-                view = View(made=made, is_present=lambda _blob: False, stored=stored.diff_ids)
+                view = LedgerView(made=made, is_present=lambda _blob: False, stored=stored.diff_ids)
                 plan = make_plan(planned.plan.composition, view)
                 known |= {entry.spec.key for entry in plan.entries if entry.source is Source.STORAGE}
         return frozenset(known)
 
-    def plan_tools(self, plan: Plan) -> tuple[Entry, ...]:
+    def plan_tools(self, plan: Plan) -> tuple[PlannedLayer, ...]:
         """What building ``plan`` needs that is no part of its image: the compiler's root, and the builder."""
         own = {spec.key for spec in plan.composition.specs}
         wheels = [e.spec.work for e in plan.missing if isinstance(e.spec.work, PackWheels)]
         others = [spec for spec in self.tools(wheels, anew=False) if spec.key not in own]
-        made = self.shop.ledger.find(spec.key for spec in others)
-        view = View(made=made, is_present=self.is_present, why=self._why(plan.composition))
+        made = self.context.ledger.find(spec.key for spec in others)
+        view = LedgerView(made=made, is_present=self.is_present, why=self._why(plan.composition))
         return tuple(plan_layer(spec, view) for spec in others)
 
     def tools(self, works: Sequence[PackWheels], *, anew: bool = True) -> tuple[Spec, ...]:
@@ -103,9 +103,9 @@ class Planner:
         only one that is not here.
         """
         specs: dict[Key, Spec] = {}
-        if works and self.shop.project.bytecode:
+        if works and self.context.project.bytecode:
             specs |= {spec.key: spec for spec in self.composer.compiler}
-        if any(anew or self.shop.find_wheel(item.key) is None for work in works for item in work.compiled):
+        if any(anew or self.context.find_wheel(item.key) is None for work in works for item in work.compiled):
             specs |= {spec.key: spec for spec in self.composer.builder.specs}
         return tuple(specs.values())
 
@@ -114,16 +114,16 @@ class Planner:
         from buildkit.build.layer_causes import CheckoutPlaces, Reasons
 
         places = CheckoutPlaces(self.graph, self.composer, self.checkout, composition)
-        refs = {name: self.shop.project.ref(name) for name in self.graph.stages}
-        return Reasons(self.shop.ledger, places, composition, refs)
+        refs = {name: self.context.project.ref(name) for name in self.graph.stages}
+        return Reasons(self.context.ledger, places, composition, refs)
 
     def is_present(self, blob: Blob) -> bool:
         """Whether the cache has a blob; its bytes are not read."""
-        return self.shop.blobs.has(blob.digest, blob.size)
+        return self.context.blobs.has(blob.digest, blob.size)
 
-    def lookup(self, keys: Iterable[Key]) -> Mapping[Key, Made]:
+    def lookup(self, keys: Iterable[Key]) -> Mapping[Key, LayerResult]:
         """What is made of keys and still in the cache."""
-        known = self.shop.ledger.find(keys)
+        known = self.context.ledger.find(keys)
         return {key: made for key, made in known.items() if all(map(self.is_present, made.blobs))}
 
     def to_fetch(self, spec: Spec) -> int | None:
@@ -132,18 +132,18 @@ class Planner:
         match work:
             case PackWheels():
                 needed = [a for a in work.wheels if a.is_wheel]
-                needed += [c.artifact for c in work.compiled if self.shop.find_wheel(c.key) is None]
+                needed += [c.artifact for c in work.compiled if self.context.find_wheel(c.key) is None]
                 return sum(a.size for a in needed if not self._has(a))
             case PackModel() if work.model.wheel is not None:
                 return 0 if self._has(work.model.wheel) else work.model.wheel.size
             case PackModel() if work.model.source.startswith("https:"):
-                has = self.shop.blobs.has_file
+                has = self.context.blobs.has_file
                 return sum(f.size for f in work.files if not has(f.sha256, Path(f.path).name))
             case _:
                 return None if spec.kind in (Kind.ROOT, Kind.IMAGE, Kind.RUN) else 0
 
     def _has(self, artifact: Artifact) -> bool:
-        return artifact.sha256 is None or self.shop.blobs.has_file(artifact.sha256, artifact.file)
+        return artifact.sha256 is None or self.context.blobs.has_file(artifact.sha256, artifact.file)
 
     def _why(self, composition: Composition) -> Callable[[Spec], str]:
         """Says why in one line; nothing is read or imported for it before it is asked."""
@@ -160,12 +160,12 @@ class Planner:
 
 
 @contextmanager
-def open_planner(folder: Path, say: Say, jobs: int = 1, *, frozen: bool = False) -> Iterator[Planner]:
+def open_planner(folder: Path, emit: Emit, jobs: int = 1, *, frozen: bool = False) -> Iterator[Planner]:
     """A planner for the project in ``folder`` and the user's cache; raises DefinitionError and BuildError."""
     project = load_project(folder)
     graph = load_graph(folder)
-    with open_shop(project, say, jobs) as shop:
-        yield Planner(shop, graph, DiskCheckout(project, graph, shop.index, say, frozen=frozen))
+    with open_context(project, emit, jobs) as context:
+        yield Planner(context, graph, DiskCheckout(project, graph, context.index, emit, frozen=frozen))
 
 
 def shipping(graph: Graph) -> tuple[str, ...]:

@@ -13,11 +13,11 @@ from types import TracebackType
 from typing import Self
 
 from buildkit.build.assemble import assemble
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.build.deliver import import_nameless
 from buildkit.declare.stage import Config
 from buildkit.oci.image import TITLE
-from buildkit.plan.plan import Entry, Plan, Source
+from buildkit.plan.plan import Plan, PlannedLayer, Source
 from buildkit.plan.spec import Kind, Spec
 from buildkit.tasks.scheduler import Lane, Outcome, Task
 
@@ -25,18 +25,18 @@ WORTH = 192 << 20
 """Bytes unpacked that are worth an import of their own, which takes a fifth of a second whatever it imports."""
 
 
-class Early:
+class Preimport:
     """Early imports for one plan; a context manager, for what they brought has no use afterwards."""
 
-    def __init__(self, shop: Shop, plan: Plan, *, wanted: bool) -> None:
-        self._shop = shop
+    def __init__(self, context: BuildContext, plan: Plan, *, wanted: bool) -> None:
+        self._context = context
         self._stage = plan.composition.stage.name
         self._specs = plan.composition.specs
         self._depths = list(find_depths(plan.entries)) if wanted else []
         self._brought: list[str] = []
         self._reached = next((n for n, one in enumerate(plan.entries) if one.source is not Source.STORAGE), 0)
         # an id of its own, so that no other build takes away what this one stands on
-        title = (TITLE, f"{shop.project.name}/{self._stage}")
+        title = (TITLE, f"{context.project.name}/{self._stage}")
         self._config = Config(labels=(title, ("buildkit.early", os.urandom(8).hex())))
 
     def __enter__(self) -> Self:
@@ -61,9 +61,9 @@ class Early:
 
     def _task(self, depth: int, following: int | None, needs: tuple[str, ...]) -> Task:
         def action() -> Outcome:
-            arch = self._shop.project.target.deb_arch
-            image = assemble(self._specs[:depth], self._config, self._shop.made, arch)
-            self._brought.append(import_nameless(image, self._shop.blobs))
+            arch = self._context.project.target.deb_arch
+            image = assemble(self._specs[:depth], self._config, self._context.made, arch)
+            self._brought.append(import_nameless(image, self._context.blobs))
             self._reached = depth
             return Outcome()
 
@@ -75,13 +75,13 @@ class Early:
         return Task(name=name, phase="import", lane=Lane.BOX, action=action, needs=needs, needless=needless)
 
     def _size(self, specs: Sequence[Spec]) -> int:
-        return sum(blob.unpacked for spec in specs for blob in self._shop.made[spec.key].blobs)
+        return sum(blob.unpacked for spec in specs for blob in self._context.made[spec.key].blobs)
 
     def _has(self, specs: Sequence[Spec]) -> bool:
-        return all(spec.key in self._shop.made and spec.key not in self._shop.remote for spec in specs)
+        return all(spec.key in self._context.made and spec.key not in self._context.remote for spec in specs)
 
 
-def find_depths(entries: Sequence[Entry]) -> Iterator[int]:
+def find_depths(entries: Sequence[PlannedLayer]) -> Iterator[int]:
     """How many layers, from the lowest, to import early: each time they are worth it, and some above are to be made."""
     last = max((n for n, entry in enumerate(entries) if entry.source in (Source.BUILT, Source.SHARED)), default=0)
     size = 0

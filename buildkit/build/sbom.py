@@ -17,7 +17,7 @@ from buildkit.events import Note
 from buildkit.layers.root.installed import Inside
 from buildkit.layers.tar.decompress import inflate
 from buildkit.locks.pins import Artifact
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile, Spec
 from buildkit.supply.collect import Facts, collect
@@ -52,7 +52,7 @@ def make_bill(planner: Planner, stage: str) -> Bill:
 
     Raises DefinitionError, and BuildError for a layer of the cache that is damaged.
     """
-    composition, project = planner.composer.compose(stage), planner.shop.project
+    composition, project = planner.composer.compose(stage), planner.context.project
     made = _made(planner, composition)
     finder = _Metadata(planner, made)
     commit = find_commit(project.folder)
@@ -65,7 +65,7 @@ def make_bill(planner: Planner, stage: str) -> Bill:
         made=made,
         inside=_read_root(planner, composition.root, made),
         metadata=finder.find,
-        compiled=lambda key: known[1] if (known := planner.shop.find_wheel(key)) else None,
+        compiled=lambda key: known[1] if (known := planner.context.find_wheel(key)) else None,
         via=_via(planner, stage),
         config=_config_digest(planner, composition, made),
         commit=commit.id if commit else "",
@@ -75,22 +75,22 @@ def make_bill(planner: Planner, stage: str) -> Bill:
     return collect(composition, facts)
 
 
-def _made(planner: Planner, composition: Composition) -> Mapping[Key, Made]:
+def _made(planner: Planner, composition: Composition) -> Mapping[Key, LayerResult]:
     """What the keys came to, here or as a shared cache says."""
-    made = planner.shop.ledger.find(spec.key for spec in composition.specs)
+    made = planner.context.ledger.find(spec.key for spec in composition.specs)
     unknown = [spec.key for spec in composition.specs if spec.key not in made]
-    shared = planner.shop.sharing.ask(composition.stage.name, unknown) if unknown else {}
+    shared = planner.context.remote_cache.ask(composition.stage.name, unknown) if unknown else {}
     return made | {key: entry.made for key, entry in shared.items()}
 
 
-def _config_digest(planner: Planner, composition: Composition, made: Mapping[Key, Made]) -> Digest | None:
+def _config_digest(planner: Planner, composition: Composition, made: Mapping[Key, LayerResult]) -> Digest | None:
     if any(spec.key not in made for spec in composition.specs):
         return None
-    arch = planner.shop.project.target.deb_arch
+    arch = planner.context.project.target.deb_arch
     return Digest.of(assemble(composition.specs, composition.config, made, arch).config_blob())
 
 
-def _read_root(planner: Planner, chain: Iterable[Spec], made: Mapping[Key, Made]) -> Inside | None:
+def _read_root(planner: Planner, chain: Iterable[Spec], made: Mapping[Key, LayerResult]) -> Inside | None:
     """What the layers of a root say is installed; None where one of them is not here."""
     known = [made.get(spec.key) for spec in chain]
     blobs = [blob for one in known if one for blob in one.blobs]
@@ -106,7 +106,7 @@ def _look_inside(planner: Planner, blobs: Iterable[Blob]) -> Inside:
         what = f"the layer {blob.digest.short} of the cache"
         found = hashlib.sha256()
         try:
-            inside.add(_hashed(inflate(planner.shop.blobs.path(blob.digest), blob.compression), found.update), what)
+            inside.add(_hashed(inflate(planner.context.blobs.path(blob.digest), blob.compression), found.update), what)
         except (BuildError, ValueError) as error:
             raise BuildError(f"{what} cannot be read: {error}", hint=_DAMAGED) from error
         if found.hexdigest() != blob.diff_id.hex:
@@ -123,7 +123,7 @@ def _hashed(chunks: Iterable[bytes], update: Callable[[bytes], None]) -> Iterato
 class _Metadata:
     """Finds METADATA of wheels: in the wheel if it is here, else in the layer that holds it."""
 
-    def __init__(self, planner: Planner, made: Mapping[Key, Made]) -> None:
+    def __init__(self, planner: Planner, made: Mapping[Key, LayerResult]) -> None:
         self._planner = planner
         self._made = made
         self._in_layer = cache(self._read_layer)
@@ -138,10 +138,10 @@ class _Metadata:
         return self._in_layer(spec.key).get(normalise_name(artifact.name))
 
     def _file(self, artifact: Artifact, item: Compile | None) -> tuple[str, FileHash] | None:
-        shop = self._planner.shop
+        context = self._planner.context
         if item is not None:
-            return shop.find_wheel(item.key)
-        if artifact.sha256 is None or not shop.blobs.has_file(artifact.sha256, artifact.file):
+            return context.find_wheel(item.key)
+        if artifact.sha256 is None or not context.blobs.has_file(artifact.sha256, artifact.file):
             return None
         return artifact.file, artifact.sha256
 
@@ -149,11 +149,11 @@ class _Metadata:
         from buildkit.layers.wheel.archive import WheelZip
 
         try:
-            wheel = WheelZip(self._planner.shop.get_file(project, sha256, name))
+            wheel = WheelZip(self._planner.context.get_file(project, sha256, name))
             inside = [path for path in wheel.files if path.count("/") == 1 and path.endswith(".dist-info/METADATA")]
             return wheel.read(inside[0], _METADATA_LIMIT).decode("utf-8", "replace") if inside else None
         except (LostError, WheelError) as error:
-            self._planner.shop.say(Note(text=error.message, warning=True))
+            self._planner.context.emit(Note(text=error.message, warning=True))
             return None
 
     def _read_layer(self, key: Key) -> dict[str, Message]:

@@ -13,7 +13,7 @@ from buildkit.cache_admin.inventory import DOWNLOAD, WHEEL, Holding, Holdings, S
 from buildkit.cache_admin.needed_keys import Needed
 from buildkit.cache_admin.stored_images import Leftovers, find_leftovers
 from buildkit.report.columns import Column, print_columns
-from buildkit.report.text import say_bytes, say_count, say_seconds
+from buildkit.report.text import format_bytes, format_count, format_seconds
 from buildkit.report.view import open_view
 
 _OTHERS = {
@@ -26,15 +26,17 @@ _OTHERS = {
 
 def du(folder: Path, *, as_json: bool) -> int:
     """Print sums by stage and by kind; returns 0."""
-    with open_view(sys.stderr) as say, open_holdings(folder, say) as (shop, needed, holdings):
-        left = find_leftovers(shop.project.name, needed.refs, shop.blobs.notes, say) if needed else Leftovers()
+    with open_view(sys.stderr) as emit, open_holdings(folder, emit) as (context, needed, holdings):
+        left = find_leftovers(context.project.name, needed.refs, context.blobs.notes, emit) if needed else Leftovers()
     value = add_up(holdings, needed) | {"storage": {"images": len(left.images), "containers": len(left.containers)}}
     if as_json:
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
         return 0
     _print_stages(value)
     _print_kinds(value)
-    sys.stdout.write("\n".join([*_say_rest(value, left), f"{say_bytes(value['size'])} in {shop.blobs.folder}"]) + "\n")
+    sys.stdout.write(
+        "\n".join([*_say_rest(value, left), f"{format_bytes(value['size'])} in {context.blobs.folder}"]) + "\n"
+    )
     return 0
 
 
@@ -60,13 +62,12 @@ def add_up(holdings: Holdings, needed: Needed | None) -> dict[str, Any]:
 def _say_rest(value: dict[str, Any], left: Leftovers) -> Iterator[str]:
     for key, words in _OTHERS.items():
         if value[key]:
-            yield f"{words}: {say_bytes(value[key])}"
+            yield f"{words}: {format_bytes(value[key])}"
     if value["shared"]:
-        yield f"of the blobs, {say_bytes(value['shared'])} belong to several layers"
+        yield f"of the blobs, {format_bytes(value['shared'])} belong to several layers"
     if left.images or left.containers:
-        said = (
-            f"{say_count(len(left.images), 'image')} and {say_count(len(left.containers), 'container')} that gc removes"
-        )
+        images, containers = format_count(len(left.images), "image"), format_count(len(left.containers), "container")
+        said = f"{images} and {containers} that gc removes"
         yield f"in local storage, not counted here: {said}"
 
 
@@ -108,11 +109,11 @@ def _print_stages(value: dict[str, Any]) -> None:
             stage,
             str(s["layers"]),
             str(s["missing"] or ""),
-            *(say_bytes(s[key]) for key in ("size", "downloads", "alone")),
+            *(format_bytes(s[key]) for key in ("size", "downloads", "alone")),
         )
         for stage, s in value["stages"].items()
     ]
-    print_columns(columns, [*rows, ("no stage", "", "", say_bytes(value["not_needed"]), "", "")], sys.stdout)
+    print_columns(columns, [*rows, ("no stage", "", "", format_bytes(value["not_needed"]), "", "")], sys.stdout)
     sys.stdout.write("\n")
 
 
@@ -120,7 +121,7 @@ def _print_kinds(value: dict[str, Any]) -> None:
     titles = ("things", "size", "needed", "rebuild")
     columns = (Column(title="kind"), *(Column(title=title, right=True) for title in titles))
     rows = [
-        (kind, str(k["things"]), say_bytes(k["size"]), say_bytes(k["needed"]), say_seconds(k["seconds"]))
+        (kind, str(k["things"]), format_bytes(k["size"]), format_bytes(k["needed"]), format_seconds(k["seconds"]))
         for kind, k in value["kinds"].items()
     ]
     print_columns(columns, rows, sys.stdout)

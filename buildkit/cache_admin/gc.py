@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from buildkit.build.context import Shop, open_shop
+from buildkit.build.context import BuildContext, open_context
 from buildkit.cache_admin.inventory import DOWNLOAD, Holding, Holdings, State, take_stock, weigh
 from buildkit.cache_admin.list_layers import describe
 from buildkit.cache_admin.needed_keys import Needed, find_needed
@@ -24,13 +24,13 @@ from buildkit.declare.graph import load_graph
 from buildkit.declare.project import Project, load_project
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError, Interrupted
-from buildkit.events import Note, Say
+from buildkit.events import Emit, Note
 from buildkit.report.columns import Column, print_columns
-from buildkit.report.text import say_age, say_bytes, say_count, say_seconds
+from buildkit.report.text import format_age, format_bytes, format_count, format_seconds
 from buildkit.report.view import open_view
 from buildkit.store.cache_files import Found, remove
 from buildkit.store.eviction import Choice, Rules, choose
-from buildkit.store.maintenance import Still, Stock
+from buildkit.store.maintenance import LedgerMaintenance, Still
 
 KEEP_DAYS = 14.0
 WHY = "evicted by gc"
@@ -81,17 +81,17 @@ def gc(folder: Path, options: GcOptions, *, as_json: bool) -> int:
     """
     done: list[Clearance] = []
     try:
-        with open_view(sys.stderr) as say:
+        with open_view(sys.stderr) as emit:
             project = load_project(folder)
-            _look_first(project, folder, say)
-            with open_shop(project, say, 1, alone=True) as shop:
-                needed = find_needed(shop, load_graph(folder), say)
+            _look_first(project, folder, emit)
+            with open_context(project, emit, 1, alone=True) as context:
+                needed = find_needed(context, load_graph(folder), emit)
                 now = time.time()
-                clearance = _decide(shop, needed, options.rules(now), say)
+                clearance = _decide(context, needed, options.rules(now), emit)
                 if options.dry_run:
                     done.append(clearance)
                 else:
-                    _act(shop, needed, clearance, now, done)
+                    _act(context, needed, clearance, now, done)
     finally:
         for one in done:
             if as_json:
@@ -101,22 +101,22 @@ def gc(folder: Path, options: GcOptions, *, as_json: bool) -> int:
     return 0
 
 
-def _look_first(project: Project, folder: Path, say: Say) -> None:
+def _look_first(project: Project, folder: Path, emit: Emit) -> None:
     """Find mistakes, and hash files, while builds may go on."""
     try:
-        with open_shop(project, say, 1) as shop:
-            find_needed(shop, load_graph(folder), lambda _event: None)
+        with open_context(project, emit, 1) as context:
+            find_needed(context, load_graph(folder), lambda _event: None)
     except Interrupted:
         raise
     except BuildError:
         return  # a full disk opens the ledger only to one who is alone; whatever else it is, it is said then
 
 
-def _decide(shop: Shop, needed: Needed, rules: Rules, say: Say) -> Clearance:
-    holdings = take_stock(shop.ledger, shop.blobs.folder, needed)
-    ahead, layers = Stock(shop.ledger).count_ahead(rules.now)
+def _decide(context: BuildContext, needed: Needed, rules: Rules, emit: Emit) -> Clearance:
+    holdings = take_stock(context.ledger, context.blobs.folder, needed)
+    ahead, layers = LedgerMaintenance(context.ledger).count_ahead(rules.now)
     if 2 * ahead > layers:
-        say(
+        emit(
             Note(
                 text="most layers were used in the future: is this host's clock right? they count as new", warning=True
             )
@@ -128,21 +128,21 @@ def _decide(shop: Shop, needed: Needed, rules: Rules, say: Say) -> Clearance:
         choice=choice,
         trash=(*holdings.inventory.temporaries, *holdings.orphans),
         locks=holdings.inventory.locks,
-        leftovers=find_leftovers(shop.project.name, needed.refs, shop.blobs.notes, say),
+        leftovers=find_leftovers(context.project.name, needed.refs, context.blobs.notes, emit),
         needed=weigh(one for one in holdings.items if one.stages),
     )
     if rules.limit is not None and choice.left > rules.limit:
-        say(Note(text=_say_over(rules, clearance), warning=True))
+        emit(Note(text=_say_over(rules, clearance), warning=True))
     return clearance
 
 
-def _act(shop: Shop, needed: Needed, clearance: Clearance, now: float, done: list[Clearance]) -> None:
+def _act(context: BuildContext, needed: Needed, clearance: Clearance, now: float, done: list[Clearance]) -> None:
     """Act, and add what was done: all of it, or, where that fails, what went until then, if anything did."""
     gone: set[str] = set()
     try:
-        _clear(shop, needed, clearance, now, gone)
+        _clear(context, needed, clearance, now, gone)
     except BaseException:
-        went = _choose_gone(shop.blobs.folder, clearance, gone)
+        went = _choose_gone(context.blobs.folder, clearance, gone)
         if went.freed or went.leftovers != Leftovers():
             done.append(went)
         raise
@@ -166,19 +166,19 @@ def _choose_gone(folder: Path, clearance: Clearance, gone: Collection[str]) -> C
     )
 
 
-def _clear(shop: Shop, needed: Needed, clearance: Clearance, now: float, gone: set[str]) -> None:
-    folder, stock = shop.blobs.folder, Stock(shop.ledger)
+def _clear(context: BuildContext, needed: Needed, clearance: Clearance, now: float, gone: set[str]) -> None:
+    folder, stock = context.blobs.folder, LedgerMaintenance(context.ledger)
     remove(folder, (found.path for found in (*clearance.trash, *clearance.locks)))
     graves = [(Key(one.hash), one.name) for one in clearance.items if one.kind != DOWNLOAD]
     try:
-        stock.bury(graves, WHY)
+        stock.record_tombstones(graves, WHY)
     except BuildError:  # a full disk has room for words only when the files are gone
         remove(folder, clearance.choice.files)
-        stock.bury(graves, WHY)
+        stock.record_tombstones(graves, WHY)
     remove(folder, clearance.choice.files)
-    left = take_stock(shop.ledger, folder, needed)
+    left = take_stock(context.ledger, folder, needed)
     stock.tidy(_still(left, needed), now)
-    remove_leftovers(clearance.leftovers, shop.blobs.notes, gone)
+    remove_leftovers(clearance.leftovers, context.blobs.notes, gone)
 
 
 def _still(left: Holdings, needed: Needed) -> Still:
@@ -195,8 +195,8 @@ def _still(left: Holdings, needed: Needed) -> Still:
 def _say_over(rules: Rules, clearance: Clearance) -> str:
     recent = f" or was used in the last {rules.keep / _DAY:g} days" if rules.keep else ""
     return (
-        f"{say_bytes(clearance.choice.left)} are left, more than {say_bytes(rules.limit or 0)}: "
-        f"what remains is needed by the stages ({say_bytes(clearance.needed)}){recent}"
+        f"{format_bytes(clearance.choice.left)} are left, more than {format_bytes(rules.limit or 0)}: "
+        f"what remains is needed by the stages ({format_bytes(clearance.needed)}){recent}"
     )
 
 
@@ -219,27 +219,27 @@ def _say_what(clearance: Clearance, options: GcOptions) -> str:
         "image": len(left.images) + len(left.names),
         "container": len(left.containers),
     }
-    said = [say_count(count, what) for what, count in things.items() if count]
+    said = [format_count(count, what) for what, count in things.items() if count]
     if not said:
         return "nothing to drop"
     if things["thing"]:
-        said[0] += f" ({say_bytes(clearance.freed)})"
+        said[0] += f" ({format_bytes(clearance.freed)})"
     return f"{'would drop' if options.dry_run else 'dropped'} {', '.join(said)}"
 
 
 def _say_left(clearance: Clearance) -> str:
-    return f"{say_bytes(clearance.choice.left)} are left, of which {say_bytes(clearance.needed)} are needed"
+    return f"{format_bytes(clearance.choice.left)} are left, of which {format_bytes(clearance.needed)} are needed"
 
 
 def _rows(clearance: Clearance, now: float) -> Iterator[tuple[str, ...]]:
     for one, size in zip(clearance.items, _sizes(clearance), strict=True):
-        yield one.name, one.kind, say_bytes(size), say_seconds(one.seconds), say_age(now - one.used)
+        yield one.name, one.kind, format_bytes(size), format_seconds(one.seconds), format_age(now - one.used)
     for found in clearance.trash:
         kind = "blob of no layer" if found.path.startswith("sha256/") else "temporary"
-        yield found.name[:12], kind, say_bytes(found.size), "", say_age(now - found.mtime)
+        yield found.name[:12], kind, format_bytes(found.size), "", format_age(now - found.mtime)
     for image in clearance.leftovers.images:
         name = image.names[0] if image.names else image.id[:12]
-        yield name, "image", say_bytes(image.size), "", ""
+        yield name, "image", format_bytes(image.size), "", ""
     for name in clearance.leftovers.names:
         yield name, "image name", "", "", ""
     for name in clearance.leftovers.containers:

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from buildkit.build.context import Shop, open_shop
+from buildkit.build.context import BuildContext, open_context
 from buildkit.cache_admin.needed_keys import Names, Needed, ask_needed
 from buildkit.declare.project import load_project
 from buildkit.digest import FileHash, Key
-from buildkit.events import Say
+from buildkit.events import Emit
 from buildkit.plan.forecast import SLOW, Pace, measure, measure_kinds
 from buildkit.store.cache_files import Found, Inventory, take_inventory
-from buildkit.store.eviction import Thing
+from buildkit.store.eviction import CacheItem
 from buildkit.store.ledger import Ledger, Tombstone
-from buildkit.store.maintenance import DownloadRow, LayerRow, Stock, WheelRow
+from buildkit.store.maintenance import DownloadRow, LayerRow, LedgerMaintenance, WheelRow
 
 DOWNLOAD, WHEEL = "download", "wheel"
 
@@ -62,9 +62,9 @@ class Holding:
         """What tells it from all others."""
         return f"{self.kind} {self.hash} {self.name}"
 
-    def as_thing(self) -> Thing:
+    def as_thing(self) -> CacheItem:
         """What gc decides on."""
-        return Thing(id=self.id, files=self.files, seconds=self.seconds, used=self.used, needed=bool(self.stages))
+        return CacheItem(id=self.id, files=self.files, seconds=self.seconds, used=self.used, needed=bool(self.stages))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ def take_stock(ledger: Ledger, folder: Path, needed: Needed | None) -> Holdings:
 
     In this order: a row is written when its blobs are there, so that a build under way makes nothing look missing.
     """
-    stock = Stock(ledger)
+    stock = LedgerMaintenance(ledger)
     stones = stock.tombstones()
     layers, wheels, downloads = stock.layers(), stock.wheels(), stock.downloads()
     inventory = take_inventory(folder)
@@ -189,14 +189,14 @@ def _download(found: Found, row: DownloadRow | None, needed: Needed | None, pace
 
 
 @contextmanager
-def open_holdings(folder: Path, say: Say) -> Iterator[tuple[Shop, Needed | None, Holdings]]:
+def open_holdings(folder: Path, emit: Emit) -> Iterator[tuple[BuildContext, Needed | None, Holdings]]:
     """The user's cache as the project in ``folder`` sees it; builds may go on meanwhile.
 
     Raises DefinitionError for wrong settings, BuildError for a cache that cannot be used.
     """
-    with open_shop(load_project(folder), say, 1) as shop:
-        needed = ask_needed(shop, folder, say)
-        yield shop, needed, take_stock(shop.ledger, shop.blobs.folder, needed)
+    with open_context(load_project(folder), emit, 1) as context:
+        needed = ask_needed(context, folder, emit)
+        yield context, needed, take_stock(context.ledger, context.blobs.folder, needed)
 
 
 def weigh(holdings: Iterable[Holding]) -> int:

@@ -18,9 +18,9 @@ from buildkit.cache_admin.recipe_text import describe_recipe
 from buildkit.digest import Key
 from buildkit.errors import DefinitionError
 from buildkit.report.columns import Column, print_columns
-from buildkit.report.text import clean, say_age, say_bytes, say_date, say_seconds
+from buildkit.report.text import clean, format_age, format_bytes, format_date, format_seconds
 from buildkit.report.view import open_view
-from buildkit.store.maintenance import LayerRow, Part, Stock
+from buildkit.store.maintenance import LayerRow, LedgerMaintenance, Part
 
 _LEAST = 4  # digits that a prefix must have
 _MOST = 5  # builds that are shown
@@ -70,8 +70,8 @@ class Subject:
 
 def why(folder: Path, asked: str, *, as_json: bool) -> int:
     """Print what is known of ``asked``, or a list of what it may mean; returns 0. Raises DefinitionError."""
-    with open_view(sys.stderr) as say, open_holdings(folder, say) as (shop, needed, holdings):
-        subjects = find_subjects(asked, holdings, needed, Stock(shop.ledger))
+    with open_view(sys.stderr) as emit, open_holdings(folder, emit) as (context, needed, holdings):
+        subjects = find_subjects(asked, holdings, needed, LedgerMaintenance(context.ledger))
     if not subjects:
         hint = "say at least four digits of a key, digest or diff_id, or a name that nox -s cache -- ls shows"
         raise DefinitionError(f"nothing here is called `{asked}`", hint=hint)
@@ -90,7 +90,7 @@ def why(folder: Path, asked: str, *, as_json: bool) -> int:
     return 0
 
 
-def find_subjects(asked: str, holdings: Holdings, needed: Needed | None, stock: Stock) -> list[Subject]:
+def find_subjects(asked: str, holdings: Holdings, needed: Needed | None, stock: LedgerMaintenance) -> list[Subject]:
     """Things of that name, or of a hash that begins so; what is needed first, then the newest."""
     digits = asked.removeprefix("sha256:").lower()
     by_hash = re.fullmatch(rf"[0-9a-f]{{{_LEAST},64}}", digits) is not None
@@ -113,7 +113,7 @@ def find_subjects(asked: str, holdings: Holdings, needed: Needed | None, stock: 
     return sorted(found, key=lambda one: (not one.stages, -(one.held.built if one.held else 0.0), one.hash))
 
 
-def _subject(one: Holding, row: LayerRow | None, stock: Stock) -> Subject:
+def _subject(one: Holding, row: LayerRow | None, stock: LedgerMaintenance) -> Subject:
     is_download = one.kind == DOWNLOAD
     return Subject(
         name=one.name,
@@ -139,7 +139,7 @@ def render_subject(subject: Subject, now: float) -> list[str]:
         lines += [f"  {word:<9} {text}" for word, text in _facts(held, subject, now)]
     if subject.parts:
         lines.append(f"  {'builds':<9} it took part in {len(subject.parts)}:")
-        lines += [f"    {say_date(part.started)}  {part.image}: {_say_part(part)}" for part in subject.parts[:_MOST]]
+        lines += [f"    {format_date(part.started)}  {part.image}: {_say_part(part)}" for part in subject.parts[:_MOST]]
     if subject.recipe:
         lines += ["", *describe_recipe(subject.recipe), ""]
         lines.append(json.dumps(json.loads(subject.recipe), indent=2, ensure_ascii=False))
@@ -149,19 +149,19 @@ def render_subject(subject: Subject, now: float) -> list[str]:
 def _facts(held: Holding, subject: Subject, now: float) -> Iterator[tuple[str, str]]:
     yield "state", say_state(held)
     if held.gone:
-        yield "gone", f"{held.gone.why} on {say_date(held.gone.at)}"
+        yield "gone", f"{held.gone.why} on {format_date(held.gone.at)}"
     for blob in subject.row.blobs if subject.row else ():
-        yield "blob", f"{blob.digest.hex} ({say_bytes(blob.size)} stored, {blob.compression.value})"
-        yield "diff_id", f"{blob.diff_id.hex} ({say_bytes(blob.unpacked)} unpacked)"
+        yield "blob", f"{blob.digest.hex} ({format_bytes(blob.size)} stored, {blob.compression.value})"
+        yield "diff_id", f"{blob.diff_id.hex} ({format_bytes(blob.unpacked)} unpacked)"
     if not subject.row:
-        yield "file", ", ".join(f"{path} ({say_bytes(held.files.get(path, 0))})" for path in held.paths)
+        yield "file", ", ".join(f"{path} ({format_bytes(held.files.get(path, 0))})" for path in held.paths)
     times = {0: "by another machine", 1: "once"}.get(held.times, f"{held.times} times")
-    yield "built", f"{say_date(held.built)} ({_ago(now - held.built)}), {times}, in {say_seconds(held.seconds)}"
-    yield "used", f"{say_date(held.used)} ({_ago(now - held.used)})"
+    yield "built", f"{format_date(held.built)} ({_ago(now - held.built)}), {times}, in {format_seconds(held.seconds)}"
+    yield "used", f"{format_date(held.used)} ({_ago(now - held.used)})"
 
 
 def _ago(seconds: float) -> str:
-    age = say_age(seconds)
+    age = format_age(seconds)
     return age if age == "now" else f"{age} ago"
 
 

@@ -14,7 +14,7 @@ from buildkit.cache_admin.inventory import DOWNLOAD, Holding, State, open_holdin
 from buildkit.declare.graph import load_graph
 from buildkit.errors import DefinitionError
 from buildkit.report.columns import Column, print_columns
-from buildkit.report.text import say_age, say_bytes, say_count, say_seconds
+from buildkit.report.text import format_age, format_bytes, format_count, format_seconds
 from buildkit.report.view import open_view
 
 COLUMNS = (
@@ -31,7 +31,7 @@ COLUMNS = (
 
 def ls(folder: Path, *, stage: str | None, kind: str | None, as_json: bool) -> int:
     """Print what there is, the largest first; returns 0. Raises DefinitionError for a stage that never was."""
-    with open_view(sys.stderr) as say, open_holdings(folder, say) as (_, _, holdings):
+    with open_view(sys.stderr) as emit, open_holdings(folder, emit) as (_, _, holdings):
         chosen = [one for one in holdings.items if kind in (None, one.kind) and _is_of(one, stage)]
     if stage is not None and not chosen:
         _check_known(folder, stage)
@@ -69,7 +69,8 @@ def render_total(chosen: Sequence[Holding]) -> str:
     there = [one for one in chosen if one.state is State.PRESENT]
     gone = f", {len(chosen) - len(there)} not here any more" if len(there) < len(chosen) else ""
     needed = weigh(one for one in there if one.stages)
-    return f"{say_count(len(there), 'thing')}, {say_bytes(weigh(there))}, of which {say_bytes(needed)} are needed{gone}"
+    size = f"{format_bytes(weigh(there))}, of which {format_bytes(needed)} are needed"
+    return f"{format_count(len(there), 'thing')}, {size}{gone}"
 
 
 def say_state(one: Holding, by: str = "needed by ") -> str:
@@ -84,10 +85,10 @@ def _row(one: Holding, now: float) -> tuple[str, ...]:
     return (
         one.name,
         one.kind,
-        say_bytes(one.size) if one.state is State.PRESENT else "–",
-        say_age(now - one.built),
-        say_age(now - one.used),
-        say_seconds(one.seconds),
+        format_bytes(one.size) if one.state is State.PRESENT else "–",
+        format_age(now - one.built),
+        format_age(now - one.used),
+        format_seconds(one.seconds),
         str(one.times) if one.times != 1 else "",
         say_state(one, by=""),
     )

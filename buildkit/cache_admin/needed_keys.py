@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from buildkit.build.assemble import set_key
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.build.root_references import root_ref, whole_ref
 from buildkit.declare.graph import Graph, load_graph
 from buildkit.declare.project import Project
 from buildkit.digest import FileHash, Key
 from buildkit.errors import DefinitionError
-from buildkit.events import Note, Say
+from buildkit.events import Emit, Note
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import Compile, PackModel, PackWheels, RunStep, Spec
 from buildkit.store.ledger import StatKey
@@ -41,11 +41,11 @@ class Needed:
     files: frozenset[StatKey]
 
 
-def find_needed(shop: Shop, graph: Graph, say: Say) -> Needed:
+def find_needed(context: BuildContext, graph: Graph, emit: Emit) -> Needed:
     """Compose every stage; raises DefinitionError for whatever is wrong with one of them."""
-    index = _Noting(shop)
-    composer = Composer(shop.project, graph, DiskCheckout(shop.project, graph, index, say))
-    return replace(needed_of(shop.project, graph, composer), files=frozenset(index.seen))
+    index = _Noting(context)
+    composer = Composer(context.project, graph, DiskCheckout(context.project, graph, index, emit))
+    return replace(needed_of(context.project, graph, composer), files=frozenset(index.seen))
 
 
 def needed_of(project: Project, graph: Graph, composer: Composer) -> Needed:
@@ -74,20 +74,20 @@ def needed_of(project: Project, graph: Graph, composer: Composer) -> Needed:
     )
 
 
-def ask_needed(shop: Shop, folder: Path, say: Say) -> Needed | None:
+def ask_needed(context: BuildContext, folder: Path, emit: Emit) -> Needed | None:
     """As `find_needed`, but None, and a warning, where the stages cannot be read: other questions need no answer."""
     try:
-        return find_needed(shop, load_graph(folder), say)
+        return find_needed(context, load_graph(folder), emit)
     except DefinitionError as error:
-        say(Note(text=f"what the stages need is not known: {error.message}", warning=True))
+        emit(Note(text=f"what the stages need is not known: {error.message}", warning=True))
         return None
 
 
 class _Noting(StatIndex):
     """A stat index that remembers what it was asked for."""
 
-    def __init__(self, shop: Shop) -> None:
-        super().__init__(shop.ledger, shop.say)
+    def __init__(self, context: BuildContext) -> None:
+        super().__init__(context.ledger, context.emit)
         self.seen: set[StatKey] = set()
 
     def hash(self, path: Path) -> tuple[FileHash, os.stat_result]:

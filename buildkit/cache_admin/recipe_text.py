@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from buildkit.report.text import say_count
+from buildkit.report.text import format_count
 
 Recipe = Mapping[str, Any]
 
@@ -21,7 +21,8 @@ def describe_recipe(recipe: str) -> list[str]:
 
 
 def _root(r: Recipe) -> Iterator[str]:
-    yield f"a root of Debian {r['suite']} ({r['variant']}, {r['arch']}) with {say_count(len(r['packages']), 'package')}"
+    packages = format_count(len(r["packages"]), "package")
+    yield f"a root of Debian {r['suite']} ({r['variant']}, {r['arch']}) with {packages}"
     yield from (f"  {package}" for package in r["packages"])
     yield from (f"user {name} ({uid}:{gid}), home {home}, shell {shell}" for name, uid, gid, home, shell in r["users"])
     yield from (f"without {pattern}" for pattern in r["exclude"])
@@ -41,7 +42,7 @@ def _run(r: Recipe) -> Iterator[str]:
     yield from (f"  | {line}" for line in script.strip().splitlines())
     yield from (f"with {name}={value}" for name, value in r["env"].items())
     for target, listing in r["mounts"]:
-        yield f"with {say_count(len(listing), 'file')} of the repository at {target}"
+        yield f"with {format_count(len(listing), 'file')} of the repository at {target}"
 
 
 def _prefix(r: Recipe) -> Iterator[str]:
@@ -59,20 +60,20 @@ def _wheels(r: Recipe) -> Iterator[str]:
 
 
 def _compile(r: Recipe) -> Iterator[str]:
-    tree = say_count(len(r["tree"]), "file") if "tree" in r else ""
+    tree = format_count(len(r["tree"]), "file") if "tree" in r else ""
     source = f"{tree} of the repository" if tree else f"its sdist, sha256 {r['sdist'][:12]}"
     yield f"a wheel of {r['name']}, compiled from {source}"
     yield from (f"with {name}={value}" for name, value in r["env"].items())
 
 
 def _files(r: Recipe) -> Iterator[str]:
-    yield f"{say_count(len(r['files']), 'file')} of the repository at {r['target']}"
+    yield f"{format_count(len(r['files']), 'file')} of the repository at {r['target']}"
     for path, mode, content in r["files"]:
         yield f"  {path}" + {"link": f" → {content}", "exec": " (executable)"}.get(mode, "")
 
 
 def _model(r: Recipe) -> Iterator[str]:
-    yield f"{say_count(len(r['files']), 'file')} of a model at {r['target']}"
+    yield f"{format_count(len(r['files']), 'file')} of a model at {r['target']}"
     yield from (f"  {path} (sha256 {sha256[:12]})" for path, sha256 in r["files"])
 
 

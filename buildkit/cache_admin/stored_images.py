@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from buildkit.errors import ToolError
-from buildkit.events import Note, Say
+from buildkit.events import Emit, Note
 from buildkit.oci.image import EPOCH, TITLE
-from buildkit.store.leases import Notes
+from buildkit.store.leases import Leases
 from buildkit.tools import storage
 from buildkit.tools.buildah import remove_containers
 from buildkit.tools.process import find_tool
@@ -37,25 +37,25 @@ class Leftovers:
     names: tuple[str, ...] = ()
 
 
-def find_leftovers(project: str, needed: Iterable[str], notes: Notes, say: Say) -> Leftovers:
+def find_leftovers(project: str, needed: Iterable[str], notes: Leases, emit: Emit) -> Leftovers:
     """Look through local storage; ``needed`` are names of images that containers start from.
 
     Nothing, and a note, where there are no tools to ask it.
     """
     if not (find_tool("buildah") and find_tool("skopeo")):
-        say(Note(text="local storage is not looked at: buildah or skopeo is not installed"))
+        emit(Note(text="local storage is not looked at: buildah or skopeo is not installed"))
         return Leftovers()
     try:
         images, containers = storage.list_images(), storage.list_containers()
         configs = _configs([image.id for image in images if is_candidate(image, project, frozenset(needed))])
     except ToolError as error:
-        say(Note(text=f"local storage is not looked at: {error.message}", warning=True))
+        emit(Note(text=f"local storage is not looked at: {error.message}", warning=True))
         return Leftovers()
-    boxes = [box.name for box in containers if box.working and _BOX.fullmatch(box.name)]
-    return choose_leftovers(images, containers, configs, project, needed, find_dead(boxes, notes))
+    working = [box.name for box in containers if box.working and _BOX.fullmatch(box.name)]
+    return choose_leftovers(images, containers, configs, project, needed, find_dead(working, notes))
 
 
-def find_dead(boxes: Iterable[str], notes: Notes) -> frozenset[str]:
+def find_dead(containers: Iterable[str], notes: Leases) -> frozenset[str]:
     """Containers of builds that died: noted by nobody who lives, and of no living process."""
     unheld: list[str] = []
 
@@ -65,7 +65,7 @@ def find_dead(boxes: Iterable[str], notes: Notes) -> frozenset[str]:
 
     notes.sweep(look)
     held = {path.name for path in notes.folder.glob("*")} - set(unheld)
-    return frozenset(name for name in boxes if name in unheld or (name not in held and not _is_alive(name)))
+    return frozenset(name for name in containers if name in unheld or (name not in held and not _is_alive(name)))
 
 
 def choose_leftovers(
@@ -102,7 +102,7 @@ def choose_gone(leftovers: Leftovers, gone: Collection[str]) -> Leftovers:
     )
 
 
-def remove_leftovers(leftovers: Leftovers, notes: Notes, gone: set[str]) -> None:
+def remove_leftovers(leftovers: Leftovers, notes: Leases, gone: set[str]) -> None:
     """Remove them; what a container began to use meanwhile stays. Raises ToolError.
 
     Names of what went, and ids of images, are added to ``gone``.

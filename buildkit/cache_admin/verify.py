@@ -15,19 +15,19 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from buildkit.build.context import Shop, open_shop
+from buildkit.build.context import BuildContext, open_context
 from buildkit.cache_admin.inventory import DOWNLOAD, Holding, State, take_stock
 from buildkit.declare.project import load_project
 from buildkit.digest import Key
 from buildkit.errors import Interrupted
-from buildkit.events import Say, StepFinished, StepProgress, StepStarted
+from buildkit.events import Emit, StepFinished, StepProgress, StepStarted
 from buildkit.report.columns import Column, print_columns
-from buildkit.report.text import say_bytes, say_count, say_seconds
+from buildkit.report.text import format_bytes, format_count, format_seconds
 from buildkit.report.view import open_view
 from buildkit.store.blobs import Blobs
 from buildkit.store.integrity import Reader
 from buildkit.store.ledger import Ledger
-from buildkit.store.maintenance import Dropped, Stock
+from buildkit.store.maintenance import Dropped, LedgerMaintenance
 
 DAMAGED, MISSING = "damaged, found by verify", "missing, found by verify"
 _STEP = "blobs and downloads"
@@ -45,7 +45,7 @@ class Flaw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class CacheVerification:
     """What was read, ``files`` ``of`` so many, and what is wrong."""
 
     files: int
@@ -65,44 +65,44 @@ def verify(folder: Path, *, as_json: bool) -> int:
 
     Where it is interrupted, what it did until then is printed all the same.
     """
-    verdicts: list[Verdict] = []
+    verdicts: list[CacheVerification] = []
     notes: tuple[Flaw, ...] = ()
     try:
-        with open_view(sys.stderr) as say:
-            with open_shop(load_project(folder), say, 1) as shop:
-                _look(shop, say, verdicts)
-            notes = tuple(find_unknown(shop.blobs))
+        with open_view(sys.stderr) as emit:
+            with open_context(load_project(folder), emit, 1) as context:
+                _look(context, emit, verdicts)
+            notes = tuple(find_unknown(context.blobs))
     finally:
         for verdict in verdicts:
             (_write_json if as_json else _print)(verdict, notes)
     return 1 if verdicts[0].flaws else 0
 
 
-def _look(shop: Shop, say: Say, verdicts: list[Verdict]) -> None:
+def _look(context: BuildContext, emit: Emit, verdicts: list[CacheVerification]) -> None:
     """Read everything; the verdict is there also if it is interrupted."""
-    began, stock = time.monotonic(), Stock(shop.ledger)
+    began, stock = time.monotonic(), LedgerMaintenance(context.ledger)
     anew = "remove ledger.sqlite: layers are built again"
     flaws = [Flaw(name="ledger", what=text, then=anew) for text in stock.check()]
     if not flaws:
         flaws += [_dropped_row(row) for row in stock.drop_damaged()]
-    holdings = take_stock(shop.ledger, shop.blobs.folder, None)
+    holdings = take_stock(context.ledger, context.blobs.folder, None)
     files = (*holdings.inventory.blobs, *holdings.inventory.files)
-    say(StepStarted(step=_STEP, phase="verify", total=sum(found.size for found in files)))
-    reader = Reader(shop.blobs.folder, lambda done: say(StepProgress(step=_STEP, done=done)), shop.stop)
+    emit(StepStarted(step=_STEP, phase="verify", total=sum(found.size for found in files)))
+    reader = Reader(context.blobs.folder, lambda done: emit(StepProgress(step=_STEP, done=done)), context.stop)
     try:
         reader.read(files)
-        say(StepFinished(step=_STEP, phase="verify", seconds=time.monotonic() - began, size=reader.size))
+        emit(StepFinished(step=_STEP, phase="verify", seconds=time.monotonic() - began, size=reader.size))
     finally:
         hurt = [one for one in holdings.items if reader.wrong.keys() & set(one.paths)]
         lost = [one for one in holdings.items if one.state is State.MISSING and one not in hurt]
-        flaws += _flaws(shop.blobs, reader.wrong, hurt)
+        flaws += _flaws(context.blobs, reader.wrong, hurt)
         flaws += [Flaw(name=one.name, what="it is not in the cache", then=_ANEW) for one in lost]
         seconds = round(time.monotonic() - began, 3)
         verdicts.append(
-            Verdict(files=reader.files, of=len(files), size=reader.size, seconds=seconds, flaws=tuple(flaws))
+            CacheVerification(files=reader.files, of=len(files), size=reader.size, seconds=seconds, flaws=tuple(flaws))
         )
-        stock.bury(_graves(hurt), DAMAGED)  # so that a build can say why it builds
-        stock.bury(_graves(lost), MISSING)
+        stock.record_tombstones(_graves(hurt), DAMAGED)  # so that a build can say why it builds
+        stock.record_tombstones(_graves(lost), MISSING)
 
 
 def _dropped_row(row: Dropped) -> Flaw:
@@ -130,9 +130,9 @@ def find_unknown(blobs: Blobs) -> Iterator[Flaw]:
         yield Flaw(name="blobs of no layer", what="not looked for: the cache is in use", then="verify again later")
         return
     for found in holdings.orphans:
-        yield Flaw(name=found.path[:19], what=f"a blob of no layer ({say_bytes(found.size)})", then=_GC)
+        yield Flaw(name=found.path[:19], what=f"a blob of no layer ({format_bytes(found.size)})", then=_GC)
     for found in holdings.inventory.temporaries:
-        yield Flaw(name=found.path, what=f"left by a build that died ({say_bytes(found.size)})", then=_GC)
+        yield Flaw(name=found.path, what=f"left by a build that died ({format_bytes(found.size)})", then=_GC)
 
 
 def _graves(items: Iterable[Holding]) -> list[tuple[Key, str]]:
@@ -144,7 +144,7 @@ def _name(path: str, hurt: Iterable[Holding]) -> str:
     return ", ".join(sorted({one.name for one in hurt if path in one.paths})) or path
 
 
-def _write_json(verdict: Verdict, notes: tuple[Flaw, ...]) -> None:
+def _write_json(verdict: CacheVerification, notes: tuple[Flaw, ...]) -> None:
     answer = {
         "ok": verdict.complete and not verdict.flaws,
         "complete": verdict.complete,
@@ -157,10 +157,11 @@ def _write_json(verdict: Verdict, notes: tuple[Flaw, ...]) -> None:
     sys.stdout.write(json.dumps(answer, indent=2) + "\n")
 
 
-def _print(verdict: Verdict, notes: tuple[Flaw, ...]) -> None:
+def _print(verdict: CacheVerification, notes: tuple[Flaw, ...]) -> None:
     columns = (Column(title="name"), Column(title="what"), Column(title="then"))
     print_columns(columns, [(flaw.name, flaw.what, flaw.then) for flaw in (*verdict.flaws, *notes)], sys.stdout)
     count = "" if verdict.complete else f"{verdict.files} of "
-    read = f"{count}{say_count(verdict.of, 'file')} read ({say_bytes(verdict.size)}) in {say_seconds(verdict.seconds)}"
+    files = f"{count}{format_count(verdict.of, 'file')}"
+    read = f"{files} read ({format_bytes(verdict.size)}) in {format_seconds(verdict.seconds)}"
     wrong = f"{len(verdict.flaws)} damaged or missing" if verdict.flaws else "nothing is damaged or missing"
     sys.stdout.write(f"{read}: {wrong}\n")

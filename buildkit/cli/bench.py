@@ -12,12 +12,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from buildkit.bench.calibrate import calibrate
-from buildkit.bench.environment import Arena, open_arena
+from buildkit.bench.environment import RaceEnvironment, open_environment
 from buildkit.bench.heavy import STAGE, ensure_heavy
 from buildkit.bench.host import describe_machine, find_versions
 from buildkit.bench.ours import NAME, find_version
 from buildkit.bench.output import compare, judge, print_results, read_results, write_output, write_results
-from buildkit.bench.participant import Until
+from buildkit.bench.participant import Goal
 from buildkit.bench.peers import open_participants
 from buildkit.bench.race import Race
 from buildkit.bench.regression_gate import check_workload
@@ -29,7 +29,7 @@ from buildkit.bench.workload import Workload, choose_stage, make_workload
 from buildkit.build.context import cache_folder
 from buildkit.declare.graph import load_graph
 from buildkit.errors import DefinitionError
-from buildkit.events import Say
+from buildkit.events import Emit
 from buildkit.report.view import open_view
 
 _REFERENCE = "runtime"  # of this repository two stages ship
@@ -43,8 +43,8 @@ def bench(folder: Path, arguments: Sequence[str]) -> int:
     options = parse_request(arguments)
     old = read_results(options.compare) if options.compare else None
     where = options.output or folder / "reports/bench"
-    with open_view(sys.stderr) as say:
-        results = run_scale(options, say) if options.scale else run_race(folder, options, old, where, say)
+    with open_view(sys.stderr) as emit:
+        results = run_scale(options, emit) if options.scale else run_race(folder, options, old, where, emit)
     write_output(results, where)
     sys.stderr.write(f"results: {where}\n")
     if options.json:
@@ -54,25 +54,25 @@ def bench(folder: Path, arguments: Sequence[str]) -> int:
     return max(judge(results), compare(old, results, options.fail_over) if old else 0)
 
 
-def run_race(folder: Path, options: argparse.Namespace, old: Results | None, where: Path, say: Say) -> Results:
+def run_race(folder: Path, options: argparse.Namespace, old: Results | None, where: Path, emit: Emit) -> Results:
     """The race that the options ask for; after every turn its results so far are in ``where``.
 
     Raises DefinitionError where it could not be compared with ``old``, for that is of another workload.
     """
     keep = cache_folder() / "bench"
     skipped: list[Skipped] = []
-    with open_arena() as arena, _own_cache(arena):
-        workload = _prepare(folder, options, arena, keep, say)
+    with open_environment() as arena, _own_cache(arena):
+        workload = _prepare(folder, options, arena, keep, emit)
         if old:
             check_workload(old, workload.describe())
-        with open_participants(arena, workload.checkout, options.peer, skipped, say) as racing:
+        with open_participants(arena, workload.checkout, options.peer, skipped, emit) as racing:
             race = Race(
                 workload=workload,
                 participants=racing,
                 scenarios=[one for one in SCENARIOS if options.scenario is None or one.name in options.scenario],
-                untils=options.until or tuple(Until),
+                untils=options.until or tuple(Goal),
                 repeat=options.repeat,
-                say=say,
+                emit=emit,
                 calibrate=lambda: calibrate(arena.folder, workload.empty_session()),
                 calibrations=[],
                 skipped=skipped,
@@ -92,10 +92,10 @@ def run_race(folder: Path, options: argparse.Namespace, old: Results | None, whe
     return results
 
 
-def run_scale(options: argparse.Namespace, say: Say) -> Results:
+def run_scale(options: argparse.Namespace, emit: Emit) -> Results:
     """How long planning takes as projects grow."""
     with TemporaryDirectory(prefix="bkb-", dir=os.environ.get("TMPDIR") or "/var/tmp") as name:  # noqa: S108
-        scale = tuple(measure_scale(Path(name), options.repeat, say))
+        scale = tuple(measure_scale(Path(name), options.repeat, emit))
         return Results(
             machine=describe_machine(Path(name)),
             versions=find_versions(),
@@ -106,11 +106,11 @@ def run_scale(options: argparse.Namespace, say: Say) -> Results:
         )
 
 
-def _prepare(folder: Path, options: argparse.Namespace, arena: Arena, keep: Path, say: Say) -> Workload:
+def _prepare(folder: Path, options: argparse.Namespace, arena: RaceEnvironment, keep: Path, emit: Emit) -> Workload:
     source, stage = folder, options.stage
     if options.workload == "heavy":
         source, stage = keep / "heavy", stage or STAGE
-        ensure_heavy(source, say)
+        ensure_heavy(source, emit)
     elif options.workload != "reference":
         source = Path(options.workload)
         if not (source / "stages").is_dir():
@@ -118,12 +118,12 @@ def _prepare(folder: Path, options: argparse.Namespace, arena: Arena, keep: Path
     stages = load_graph(source).stages
     if options.workload == "reference" and not stage and _REFERENCE in stages:
         stage = _REFERENCE
-    made = make_workload(source, choose_stage(stages, stage), arena, keep, say)
+    made = make_workload(source, choose_stage(stages, stage), arena, keep, emit)
     return replace(made, name="reference") if options.workload == "reference" else made  # whatever its folder's name
 
 
 @contextmanager
-def _own_cache(arena: Arena) -> Iterator[None]:
+def _own_cache(arena: RaceEnvironment) -> Iterator[None]:
     """What we plan with is in the arena: the user's cache learns nothing of a race."""
     before = os.environ.get("BUILDKIT_CACHE")
     os.environ["BUILDKIT_CACHE"] = str(arena.folder / "planning")

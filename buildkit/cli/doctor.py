@@ -9,10 +9,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from buildkit.doctor.finding import Finding, Status
+from buildkit.doctor.finding import Diagnosis, Status
 
 
-def diagnose(cache: Path | None = None) -> tuple[Finding, ...]:
+def diagnose(cache: Path | None = None) -> tuple[Diagnosis, ...]:
     """Findings on this host; ``cache`` is the cache's folder, the usual one where it is not said."""
     from buildkit.doctor.checks import check_host
     from buildkit.doctor.probe import probe
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
     return 1 if any(finding.status is Status.ERROR for finding in findings) else 0
 
 
-def _render(findings: tuple[Finding, ...], *, as_json: bool) -> str:
+def _render(findings: tuple[Diagnosis, ...], *, as_json: bool) -> str:
     from buildkit.doctor.render import render_json, render_text
 
     if as_json:

@@ -23,8 +23,8 @@ def lock(folder: Path, arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     project = load_project(folder)
     request = make_request(project, load_graph(folder))
-    with open_view(sys.stderr) as say:
-        changes = lock_all(request, upgrade=options.upgrade, check=options.check, say=say)
+    with open_view(sys.stderr) as emit:
+        changes = lock_all(request, upgrade=options.upgrade, check=options.check, emit=emit)
     if options.check and changes:
         lines = "\n".join(f"  - {change.file}: {', '.join(change.details)}" for change in changes)
         raise BuildError(f"locks to refresh:\n{lines}", hint="run: nox -s lock")

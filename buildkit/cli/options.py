@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from buildkit.errors import DefinitionError
 
 if TYPE_CHECKING:
-    from buildkit.build.context import Shop
+    from buildkit.build.context import BuildContext
     from buildkit.oci.reference import Ref
 
 
@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ShareOptions:
+class RemoteCacheOptions:
     """Repositories of the shared cache, over the settings; empty for what the settings say."""
 
     cache: str = ""
@@ -33,7 +33,7 @@ class ShareOptions:
     cache_read_only: bool = False
 
     @classmethod
-    def of(cls, options: argparse.Namespace) -> ShareOptions:
+    def of(cls, options: argparse.Namespace) -> RemoteCacheOptions:
         """Those of a parsed command line."""
         return cls(cache=options.cache, cache_write=options.cache_write, cache_read_only=options.cache_read_only)
 
@@ -49,7 +49,7 @@ class BuildOptions:
     jobs: int = 2
     push: str = ""
     tags: tuple[str, ...] = ()
-    share: ShareOptions = ShareOptions()
+    share: RemoteCacheOptions = RemoteCacheOptions()
     timings: bool = False
     attest: bool = False
     sign_by: Path | None = None
@@ -83,7 +83,7 @@ def _image_ref(ref: Ref) -> Ref:
     return ref
 
 
-def add_share_arguments(parser: argparse.ArgumentParser) -> None:
+def add_remote_cache_arguments(parser: argparse.ArgumentParser) -> None:
     """``--cache``, ``--cache-write`` and ``--cache-read-only``."""
     parser.add_argument("--cache", default="", metavar="REPOSITORY", help="read layers from this shared cache")
     parser.add_argument("--cache-write", default="", metavar="REPOSITORY", help="share what is built here")
@@ -102,7 +102,7 @@ def parse_build_options(arguments: Sequence[str], session: str, *, push: bool = 
     parser.add_argument("--tag", action="append", default=[], metavar="TAG", help="one more tag to push; repeatable")
     parser.add_argument("--attest", action="store_true", help="attach a bill of materials and provenance")
     parser.add_argument("--sign-by", type=Path, metavar="KEY", help="sign what is pushed by a private key (PEM)")
-    add_share_arguments(parser)
+    add_remote_cache_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="add the report as Markdown to a file")
     parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), help="layers packed at once")
@@ -120,7 +120,7 @@ def parse_build_options(arguments: Sequence[str], session: str, *, push: bool = 
         jobs=options.jobs,
         push=options.push,
         tags=tuple(options.tag),
-        share=ShareOptions.of(options),
+        share=RemoteCacheOptions.of(options),
         timings=options.timings,
         attest=options.attest,
         sign_by=options.sign_by,
@@ -134,24 +134,24 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def open_sharing(shop: Shop, options: ShareOptions) -> None:
+def open_remote_cache(context: BuildContext, options: RemoteCacheOptions) -> None:
     """Let ``shop`` use the shared caches that options and settings name; raises DefinitionError for a wrong name."""
-    project = shop.project
+    project = context.project
     read = options.cache or project.cache
     write = options.cache_write or project.cache_write
     if not (read or write):
         return
     from buildkit.oci.reference import parse_repository
-    from buildkit.remote.cache_client import SharedCache
-    from buildkit.remote.remote_cache import Sharing
+    from buildkit.remote.cache_client import CacheClient
+    from buildkit.remote.remote_cache import RemoteCache
     from buildkit.tools.registry import Registries
 
-    def open_cache(said: str, setting: str, key: str) -> SharedCache:
+    def open_cache(said: str, setting: str, key: str) -> CacheClient:
         what = f"--{key}" if said else f"[tool.buildkit] {key}"
-        return SharedCache(parse_repository(said or setting, what), registries)
+        return CacheClient(parse_repository(said or setting, what), registries)
 
-    registries = Registries(shop.stop)
+    registries = Registries(context.stop)
     writes = open_cache(options.cache_write, project.cache_write, "cache-write") if write else None
     same = writes is not None and read in ("", write)
     reads = writes if same else open_cache(options.cache, project.cache, "cache")
-    shop.sharing = Sharing(shop.say, reads, None if options.cache_read_only else writes)
+    context.remote_cache = RemoteCache(context.emit, reads, None if options.cache_read_only else writes)

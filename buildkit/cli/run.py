@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from buildkit.build.planner import Planner, open_planner
-from buildkit.cli.options import BuildOptions, Parser, ShareOptions, add_share_arguments
+from buildkit.cli.options import BuildOptions, Parser, RemoteCacheOptions, add_remote_cache_arguments
 from buildkit.errors import BuildError, Interrupted, ToolError
 from buildkit.report.text import clean
 from buildkit.report.view import open_view
@@ -32,7 +32,7 @@ def run_stage(folder: Path, stage: str, arguments: Sequence[str]) -> int:
     Raises DefinitionError or BuildError.
     """
     options = _parse(stage, arguments)
-    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         container = describe(planner, stage, name=options.name, host_port=options.port)
     container = replace(container, options=tuple(options.option), command=tuple(options.command))
     if options.shown:
@@ -41,7 +41,9 @@ def run_stage(folder: Path, stage: str, arguments: Sequence[str]) -> int:
     if not options.no_build:
         from buildkit.build.pipeline import build_stages
 
-        build_stages(folder, (stage,), BuildOptions(jobs=len(os.sched_getaffinity(0)), share=ShareOptions.of(options)))
+        build_stages(
+            folder, (stage,), BuildOptions(jobs=len(os.sched_getaffinity(0)), share=RemoteCacheOptions.of(options))
+        )
     elif podman.find_image_config(container.image) is None:
         raise BuildError(f"{container.image} is not in local storage", hint=f"nox -s build-{stage}")
     return start(container, detach=options.detach, strict=options.strict)
@@ -50,7 +52,7 @@ def run_stage(folder: Path, stage: str, arguments: Sequence[str]) -> int:
 def describe(planner: Planner, stage: str, *, name: str = "", host_port: int | None = None) -> Container:
     """The container of a stage, from its files alone; raises DefinitionError."""
     config = planner.composer.compose(stage).config
-    project = planner.shop.project
+    project = planner.context.project
     running = planner.graph.resolve(stage).running
     name = name or f"{project.name}-{stage}"
     return make_container(project.ref(stage), name, config, running, host_port=host_port)
@@ -192,7 +194,7 @@ def _parse(stage: str, arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--option", action="append", default=[], metavar="OPTION", help="one more of podman run (--option=--gpus=all)"
     )
-    add_share_arguments(parser)
+    add_remote_cache_arguments(parser)
     parser.add_argument("command", nargs="*", metavar="WORD", help="another command, after --")
     return parser.parse_args(list(arguments))
 

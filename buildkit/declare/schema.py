@@ -85,7 +85,7 @@ class Text:
     """A string; ``pattern`` must match all of it (``say`` puts it in words), or it is one of ``choices``."""
 
     pattern: str = ""
-    say: str = ""
+    emit: str = ""
     choices: tuple[str, ...] = ()
 
     def read(self, value: Any, place: Place) -> str | None:  # noqa: ANN401
@@ -95,7 +95,7 @@ class Text:
         elif self.choices and value not in self.choices:
             place.report(f"`{shown(value)}` is none of {', '.join(self.choices)}", nearest(value, list(self.choices)))
         elif self.pattern and not re.fullmatch(self.pattern, value):
-            place.report(f"`{shown(value)}` is not {self.say}")
+            place.report(f"`{shown(value)}` is not {self.emit}")
         elif "\0" in value:
             place.report("must not hold a NUL character")
         else:

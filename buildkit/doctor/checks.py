@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 from buildkit.doctor.containersconf import choose_backend, choose_limits
 from buildkit.doctor.facts import Disk, Facts
-from buildkit.doctor.finding import Finding, error, note, ok, warning
+from buildkit.doctor.finding import Diagnosis, error, note, ok, warning
 from buildkit.doctor.tool_checks import check_rootless_tools, check_runtime, check_tools
-from buildkit.report.text import say_bytes
+from buildkit.report.text import format_bytes
 
 GB = 1_000_000_000
 _RANGE = 65536
@@ -18,7 +18,7 @@ _TEMPORARY_ROOM = (GB // 4, 4 * GB)
 _CDI = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 
 
-def check_storage(facts: Facts) -> Iterator[Finding]:
+def check_storage(facts: Facts) -> Iterator[Diagnosis]:
     """The storage driver, and whether it can tell what a step changed without comparing everything."""
     storage = facts.storage
     if storage.problem:
@@ -39,7 +39,7 @@ def check_storage(facts: Facts) -> Iterator[Finding]:
         yield ok("storage", f"{storage.driver} at {storage.graph_root}")
 
 
-def check_network(facts: Facts) -> Iterator[Finding]:
+def check_network(facts: Facts) -> Iterator[Diagnosis]:
     """Whether podman's network backend has its plugins."""
     host = facts.containers
     has = {"cni": host.has_cni, "netavark": host.has_netavark}
@@ -58,7 +58,7 @@ def check_network(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def check_limits(facts: Facts) -> Iterator[Finding]:
+def check_limits(facts: Facts) -> Iterator[Diagnosis]:
     """Whether podman may set its limits of open files and processes."""
     if limits := choose_limits(facts.containers):
         options = " ".join(f"--ulimit {limit}" for limit in limits)
@@ -70,7 +70,7 @@ def check_limits(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def check_ranges(facts: Facts) -> Iterator[Finding]:
+def check_ranges(facts: Facts) -> Iterator[Diagnosis]:
     """Subordinate ids of an ordinary user."""
     if facts.ranges is None:
         return
@@ -87,7 +87,7 @@ def check_ranges(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def check_namespaces(facts: Facts) -> Iterator[Finding]:
+def check_namespaces(facts: Facts) -> Iterator[Diagnosis]:
     """User namespaces, for an ordinary user."""
     if facts.system.uid == 0:
         return
@@ -112,13 +112,13 @@ def check_namespaces(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def check_disks(facts: Facts) -> Iterator[Finding]:
+def check_disks(facts: Facts) -> Iterator[Diagnosis]:
     """Room for images, the cache and temporary files."""
     for disk in facts.disks:
         yield _check_disk(disk)
 
 
-def check_keyring(facts: Facts) -> Iterator[Finding]:
+def check_keyring(facts: Facts) -> Iterator[Diagnosis]:
     """Debian's archive keys, which Ubuntu does not bring."""
     if not facts.debian_keyring:
         yield error(
@@ -129,7 +129,7 @@ def check_keyring(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def check_logins(facts: Facts) -> Iterator[Finding]:
+def check_logins(facts: Facts) -> Iterator[Diagnosis]:
     """Registries that the user has logged in to; by name."""
     if facts.logins:
         yield ok("log-ins", f"logged in to {', '.join(facts.logins)}")
@@ -138,7 +138,7 @@ def check_logins(facts: Facts) -> Iterator[Finding]:
         yield note("log-ins", "no registry log-ins", cost, "skopeo login REGISTRY")
 
 
-def check_gpus(facts: Facts) -> Iterator[Finding]:
+def check_gpus(facts: Facts) -> Iterator[Diagnosis]:
     """GPUs, and whether containers can be given them (https://github.com/cncf-tags/container-device-interface)."""
     gpus = facts.gpus
     if not gpus.devices:
@@ -148,7 +148,7 @@ def check_gpus(facts: Facts) -> Iterator[Finding]:
         else:
             yield note("gpu", f"no NVIDIA GPU ({gpus.problem or 'the driver lists none'})")
         return
-    names = ", ".join(f"{gpu.name} ({say_bytes(gpu.memory)})" for gpu in gpus.devices)
+    names = ", ".join(f"{gpu.name} ({format_bytes(gpu.memory)})" for gpu in gpus.devices)
     yield ok("gpu", f"{names}; driver {gpus.driver}")
     if any("nvidia" in spec.rpartition("/")[2] for spec in facts.cdi_specs):
         yield ok("cdi", "`podman run --device nvidia.com/gpu=all` works")
@@ -161,13 +161,13 @@ def check_gpus(facts: Facts) -> Iterator[Finding]:
         yield warning("cdi", "no CDI specification describes the GPUs, and nvidia-ctk is missing", cost, mend)
 
 
-def check_settings(facts: Facts) -> Iterator[Finding]:
+def check_settings(facts: Facts) -> Iterator[Diagnosis]:
     """What steers downloads; names only, for values may hold passwords."""
     if facts.settings:
         yield note("settings", f"downloads and tools heed {', '.join(facts.settings)}")
 
 
-CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[Facts], Iterator[Diagnosis]], ...] = (
     check_tools,
     check_runtime,
     check_rootless_tools,
@@ -184,14 +184,14 @@ CHECKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
 )
 
 
-def check_host(facts: Facts) -> tuple[Finding, ...]:
+def check_host(facts: Facts) -> tuple[Diagnosis, ...]:
     """Every finding, in the order of ``CHECKS``."""
     return tuple(finding for check in CHECKS for finding in check(facts))
 
 
-def _check_disk(disk: Disk) -> Finding:
+def _check_disk(disk: Disk) -> Diagnosis:
     name = f"disk-{disk.use.replace(' ', '-')}"
-    room = f"{say_bytes(disk.free)} of {say_bytes(disk.total)} free for {disk.use} at {disk.path}"
+    room = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free for {disk.use} at {disk.path}"
     mend = {
         "images": "podman image prune",
         "cache": "export BUILDKIT_CACHE=/a/larger/disk",

@@ -16,7 +16,7 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Diagnosis:
     """``what`` is the case, what it ``cost``\\ s the user, and the one command that ``mend``\\ s it (may be empty)."""
 
     id: str
@@ -26,21 +26,21 @@ class Finding:
     mend: str = ""
 
 
-def ok(name: str, what: str) -> Finding:
+def ok(name: str, what: str) -> Diagnosis:
     """Nothing to do."""
-    return Finding(id=name, status=Status.OK, what=what)
+    return Diagnosis(id=name, status=Status.OK, what=what)
 
 
-def note(name: str, what: str, cost: str = "", mend: str = "") -> Finding:
+def note(name: str, what: str, cost: str = "", mend: str = "") -> Diagnosis:
     """Worth knowing."""
-    return Finding(id=name, status=Status.NOTE, what=what, cost=cost, mend=mend)
+    return Diagnosis(id=name, status=Status.NOTE, what=what, cost=cost, mend=mend)
 
 
-def warning(name: str, what: str, cost: str, mend: str = "") -> Finding:
+def warning(name: str, what: str, cost: str, mend: str = "") -> Diagnosis:
     """Builds work, at a cost."""
-    return Finding(id=name, status=Status.WARNING, what=what, cost=cost, mend=mend)
+    return Diagnosis(id=name, status=Status.WARNING, what=what, cost=cost, mend=mend)
 
 
-def error(name: str, what: str, cost: str, mend: str = "") -> Finding:
+def error(name: str, what: str, cost: str, mend: str = "") -> Diagnosis:
     """Builds fail."""
-    return Finding(id=name, status=Status.ERROR, what=what, cost=cost, mend=mend)
+    return Diagnosis(id=name, status=Status.ERROR, what=what, cost=cost, mend=mend)

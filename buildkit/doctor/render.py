@@ -7,7 +7,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable
 
-from buildkit.doctor.finding import Finding, Status
+from buildkit.doctor.finding import Diagnosis, Status
 from buildkit.report.text import clean
 
 _MARKS = {Status.OK: "ok", Status.NOTE: "note", Status.WARNING: "warning", Status.ERROR: "ERROR"}
@@ -15,7 +15,7 @@ _COLOURS = {Status.OK: "32", Status.NOTE: "36", Status.WARNING: "33", Status.ERR
 _INDENT = 9
 
 
-def render_text(findings: Iterable[Finding], *, width: int, colour: bool) -> str:
+def render_text(findings: Iterable[Diagnosis], *, width: int, colour: bool) -> str:
     """A line for each finding, with what it costs and the command that mends it below; a count at the end.
 
     Commands are never wrapped: they are made to be copied.
@@ -38,7 +38,7 @@ def render_text(findings: Iterable[Finding], *, width: int, colour: bool) -> str
     return "\n".join(lines) + "\n"
 
 
-def render_json(findings: Iterable[Finding]) -> str:
+def render_json(findings: Iterable[Diagnosis]) -> str:
     """``{"findings": [{"id", "status", "what", "cost", "mend"}]}``, one finding a line."""
     rows = [
         {"id": one.id, "status": one.status.value, "what": one.what, "cost": one.cost, "mend": one.mend}

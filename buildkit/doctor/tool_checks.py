@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from buildkit.doctor.facts import Facts, Tool
-from buildkit.doctor.finding import Finding, Status, error, note, ok, warning
+from buildkit.doctor.finding import Diagnosis, Status, error, note, ok, warning
 
 BOOTSTRAP = "ci/bootstrap true"
 
@@ -70,14 +70,14 @@ FLAWS = (
 )
 
 
-def check_tools(facts: Facts) -> Iterator[Finding]:
+def check_tools(facts: Facts) -> Iterator[Diagnosis]:
     """Each program that building needs, and what is wrong with its release."""
     for need in NEEDS:
         tool = facts.find_tool(need.tool)
         yield _check_need(need, tool)
         for flaw in FLAWS:
             if flaw.tool == tool.name and tool.version and is_older(tool.version, flaw.fixed):
-                yield Finding(
+                yield Diagnosis(
                     id=f"{tool.name}-{flaw.fixed}",
                     status=flaw.status,
                     what=f"{tool.name} {tool.version} is before {flaw.fixed}: {flaw.what}",
@@ -85,7 +85,7 @@ def check_tools(facts: Facts) -> Iterator[Finding]:
                 )
 
 
-def check_runtime(facts: Facts) -> Iterator[Finding]:
+def check_runtime(facts: Facts) -> Iterator[Diagnosis]:
     """An OCI runtime that works with the host's cgroups."""
     found = facts.containers.runtimes
     kind = facts.containers.cgroups
@@ -121,7 +121,7 @@ def check_runtime(facts: Facts) -> Iterator[Finding]:
         yield ok("runtime", f"{' and '.join(found)}, cgroups {kind}")
 
 
-def check_rootless_tools(facts: Facts) -> Iterator[Finding]:
+def check_rootless_tools(facts: Facts) -> Iterator[Diagnosis]:
     """newuidmap, without which an ordinary user's build has one uid."""
     if facts.system.uid != 0 and not facts.find_tool("newuidmap").path:
         yield error("uidmap", "newuidmap is missing", "builds without root fail", "sudo apt-get install uidmap")
@@ -132,11 +132,11 @@ def is_older(version: str, than: str) -> bool:
     return _numbers(version) < _numbers(than)
 
 
-def _check_need(need: Need, tool: Tool) -> Finding:
+def _check_need(need: Need, tool: Tool) -> Diagnosis:
     package = need.package or need.tool
     if not tool.path:
         mend = BOOTSTRAP if need.tool == "uv" else f"sudo apt-get install {package}"
-        return Finding(
+        return Diagnosis(
             id=need.tool, status=need.absent, what=f"{need.tool} is not installed", cost=need.cost, mend=mend
         )
     if not tool.version:

@@ -28,7 +28,7 @@ from buildkit.report.findings_table import (
     say_counts,
     say_severity,
 )
-from buildkit.report.text import say_bytes, say_count
+from buildkit.report.text import format_bytes, format_count
 from buildkit.report.view import open_view
 from buildkit.tools.transport import TRANSPORTS
 
@@ -87,7 +87,7 @@ def audit(folder: Path, arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     if options.sarif is not None:
         check_writable(options.sarif)
-    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         found = look(planner, options.target, _choose(planner, options))
     if options.sarif is not None:
         write_text(options.sarif, _sarif(found))
@@ -109,13 +109,13 @@ def look(planner: Planner, target: str, parts: Sequence[str]) -> Audit:
     if AT_REST not in parts:
         found, why = _run(planner, target)
         return Audit(name=target, findings=found, parts={RUNNING: why})
-    say, began = planner.shop.say, time.monotonic()
-    say(StepStarted(step=target, phase="audit"))
+    emit, began = planner.context.emit, time.monotonic()
+    emit(StepStarted(step=target, phase="audit"))
     with open_image(planner, target) as image:
-        view, stored = read_view(image, planner.shop), image.stored
+        view, stored = read_view(image, planner.context), image.stored
     findings = check_image(view)
     size = sum(layer.unpacked for layer in view.layers)
-    say(StepFinished(step=target, phase="audit", seconds=time.monotonic() - began, size=size))
+    emit(StepFinished(step=target, phase="audit", seconds=time.monotonic() - began, size=size))
     looked = {AT_REST: ""}
     if RUNNING in parts:
         if target in planner.graph.stages and not stored:
@@ -159,11 +159,11 @@ def render_audit(found: Audit, gate: Severity | None) -> list[str]:
 
 def _say_view(view: ImageView) -> Iterator[str]:
     size = sum(layer.unpacked for layer in view.layers)
-    yield f"{say_bytes(size)} in {say_count(len(view.layers), 'layer')}, {say_count(len(view.files), 'file')}"
+    yield f"{format_bytes(size)} in {format_count(len(view.layers), 'layer')}, {format_count(len(view.files), 'file')}"
     for name, other in view.origin.peers:
-        yield f"{size / other:.0%} of the bytes of {name} ({say_bytes(other)})"
+        yield f"{size / other:.0%} of the bytes of {name} ({format_bytes(other)})"
     if cut := sum(layer.cut for layer in view.layers):
-        yield f"{say_count(cut, 'large text')} searched for secrets in the first 64 MiB alone"
+        yield f"{format_count(cut, 'large text')} searched for secrets in the first 64 MiB alone"
 
 
 def _say_sum(found: Audit, gate: Severity | None) -> str:

@@ -16,7 +16,7 @@ from buildkit.cli.options import Parser
 from buildkit.errors import FetchError
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.report.findings_table import render_findings
-from buildkit.report.text import flat, say_count
+from buildkit.report.text import flat, format_count
 from buildkit.report.view import open_view
 from buildkit.tools.auditor import Vulnerability, audit
 
@@ -35,10 +35,10 @@ class Scope:
 def audit_deps(folder: Path, arguments: Sequence[str]) -> int:
     """Print what is known; returns 1 for a vulnerability, and where it could not be checked. Raises DefinitionError."""
     options = _parse(arguments)
-    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         stages = [check_stage(planner.graph, name) for name in options.stage] or list(planner.graph.stages)
         scope = find_scope(planner, stages)
-        python = planner.shop.project.target.minor
+        python = planner.context.project.target.minor
     found: tuple[Vulnerability, ...] = ()
     failure: FetchError | None = None
     try:
@@ -117,12 +117,12 @@ def render(
     lines = render_findings([finding for one in counted for finding in _findings(scope, one)])
     lines += [""] if lines else []
     lines += [flat(f"ignored: {one.id} of {one.name} {one.version}") for one in found if one not in counted]
-    packages = say_count(len(scope.pins), "Python package")
+    packages = format_count(len(scope.pins), "Python package")
     if failure is None:
         lines.append(f"{packages} checked: {_say_found(len(counted))}")
     else:
         lines.append(f"{packages} NOT checked")
-    lines += [flat(f"not checked: {say_count(count, what)} ({why})") for what, count, why in scope.left_out]
+    lines += [flat(f"not checked: {format_count(count, what)} ({why})") for what, count, why in scope.left_out]
     return lines
 
 

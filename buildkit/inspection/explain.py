@@ -18,10 +18,10 @@ from buildkit.build.planner import Planner, check_stage, open_planner
 from buildkit.cli.options import Parser
 from buildkit.digest import DiffId
 from buildkit.errors import DefinitionError
-from buildkit.oci.blob import Made
+from buildkit.oci.blob import LayerResult
 from buildkit.plan.explain.causes import Cause, say_cause
-from buildkit.plan.plan import Entry, Source
-from buildkit.report.text import flat, say_date
+from buildkit.plan.plan import PlannedLayer, Source
+from buildkit.report.text import flat, format_date
 from buildkit.report.view import open_view
 from buildkit.store.build_history import Built, find_built
 
@@ -37,7 +37,7 @@ class Explained:
     layer whose change is the reason; ``tool`` where it is no part of the image, but needed to build one that is.
     """
 
-    entry: Entry
+    entry: PlannedLayer
     causes: tuple[Cause, ...] = ()
     built: Built | None = None
     again: bool = False
@@ -76,7 +76,7 @@ class Explanation:
 def explain(folder: Path, arguments: Sequence[str]) -> None:
     """Print why the layers of a stage will be built, or were; raises DefinitionError or BuildError."""
     options = _parse(arguments)
-    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         explanation = look(planner, check_stage(planner.graph, options.stage), options.layer)
     if options.json:
         sys.stdout.write(json.dumps(explanation.as_json(), indent=2) + "\n")
@@ -91,7 +91,7 @@ def look(planner: Planner, stage: str, layer: str = "") -> Explanation:
     explained += [Explained(entry=e, tool=True) for e in planner.plan_tools(planned.plan) if e.source is Source.BUILT]
     chosen = _choose(explained, layer) if layer else explained
     reasons = planner.reasons(planned.plan.composition)
-    built = find_built(planner.shop.ledger, [one.entry.spec.key.hex for one in chosen])
+    built = find_built(planner.context.ledger, [one.entry.spec.key.hex for one in chosen])
     return Explanation(
         stage=stage,
         image=planned.ref,
@@ -106,7 +106,7 @@ def look(planner: Planner, stage: str, layer: str = "") -> Explanation:
     )
 
 
-def _explain_entries(entries: Sequence[Entry], stored: Set[DiffId]) -> Iterator[Explained]:
+def _explain_entries(entries: Sequence[PlannedLayer], stored: Set[DiffId]) -> Iterator[Explained]:
     """Local storage knows a layer by all that lie below it, so what lies above a change is imported again."""
     below = ""
     for entry in entries:
@@ -116,7 +116,7 @@ def _explain_entries(entries: Sequence[Entry], stored: Set[DiffId]) -> Iterator[
         below = below or (entry.spec.name if imported else "")
 
 
-def _is_in(made: Made | None, stored: Set[DiffId]) -> bool:
+def _is_in(made: LayerResult | None, stored: Set[DiffId]) -> bool:
     return made is not None and all(blob.diff_id in stored for blob in made.blobs)
 
 
@@ -165,7 +165,7 @@ def say_what(one: Explained, stage: str) -> str:
 
 def _say_built(built: Built, stage: str) -> str:
     of = f" for {built.stage}" if built.stage and built.stage != stage else ""
-    return f"built {say_date(built.at)}{of}" + (f": {built.why}" if built.why else "")
+    return f"built {format_date(built.at)}{of}" + (f": {built.why}" if built.why else "")
 
 
 def render_sum(explanation: Explanation) -> str:

@@ -25,7 +25,7 @@ _UNSAID = re.compile(r"""[\s\x00-\x1f,$\\"'`*?\[\]#&;|<>()]""")
 def export(folder: Path, arguments: Sequence[str]) -> None:
     """Write the Containerfile of a stage, and the files that it needs; raises DefinitionError or BuildError."""
     options = _parse(arguments)
-    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         name = check_stage(planner.graph, options.stage)
         chosen = _choose(options, planner)
         made = make_export(planner, name, chosen)
@@ -36,7 +36,7 @@ def export(folder: Path, arguments: Sequence[str]) -> None:
 def make_export(planner: Planner, name: str, options: ExportOptions) -> Export:
     """The export of a stage; raises DefinitionError."""
     composer = planner.composer
-    return render_export(composer.compose(name), lambda: composer.builder, planner.shop.project, options)
+    return render_export(composer.compose(name), lambda: composer.builder, planner.context.project, options)
 
 
 def write_export(folder: Path, options: ExportOptions, made: Export) -> int:
@@ -74,7 +74,7 @@ def _remove_others(folder: Path, kept: Iterable[Path]) -> None:
 
 
 def _choose(options: argparse.Namespace, planner: Planner) -> ExportOptions:
-    project = planner.shop.project
+    project = planner.context.project
     bytecode = project.bytecode if options.bytecode is None else options.bytecode
     return ExportOptions(
         file=find_output(project.folder, options.output),
@@ -98,8 +98,8 @@ def find_output(folder: Path, path: str) -> str:
         if (folder / name).exists() and not (folder / name).is_file():
             hint = f"name a file, such as {name}/{_FILE}" if name == file else "name another file"
             raise DefinitionError(f"--output: `{name}` is no file", hint=hint)
-    beside = folder / options.folder
-    if beside.exists() and not beside.is_dir():
+    run_concurrently = folder / options.folder
+    if run_concurrently.exists() and not run_concurrently.is_dir():
         raise DefinitionError(f"--output: `{options.folder}` is no folder", hint="name another file")
     check_writable(folder / file)
     return file

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from buildkit.build.planner import Planner, check_stage, open_planner
 from buildkit.cli.main import check_writable, write_text
-from buildkit.cli.options import Parser, ShareOptions, open_sharing
+from buildkit.cli.options import Parser, RemoteCacheOptions, open_remote_cache
 from buildkit.declare.graph import Graph
 from buildkit.declare.stage import Stage
 from buildkit.digest import Key
 from buildkit.inspection.plan import Outlook, look
 from buildkit.plan.forecast import Cost
-from buildkit.plan.plan import Entry, Source
+from buildkit.plan.plan import PlannedLayer, Source
 from buildkit.plan.spec import Kind
 from buildkit.report.stage_graph import Box, Edge, Image, Layer, Picture, Tie, add_up
 from buildkit.report.view import open_view
@@ -33,10 +33,10 @@ def graph(folder: Path, arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     if options.svg is not None:
         check_writable(options.svg)  # before the work, not after it
-    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         names = [check_stage(planner.graph, name) for name in options.stages] or sorted(planner.graph.stages)
         if options.shared or options.cache:  # else no network is touched
-            open_sharing(planner.shop, ShareOptions(cache=options.cache, cache_read_only=True))
+            open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
         picture = collect(planner, dict.fromkeys(names))
     if options.svg is not None:
         from buildkit.report.graph_svg import render_svg
@@ -60,17 +60,17 @@ def collect(planner: Planner, asked: Iterable[str]) -> Picture:
     outlooks = {name: look(planner, name) for name in sorted(asked)}
     order = arrange(planner.graph, outlooks)
     if any(entry.source is Source.BUILT for outlook in outlooks.values() for entry in outlook.tools):
-        project = planner.shop.project
+        project = planner.context.project
         helpers = {name for name in (project.builder, project.bytecode_root) if name in planner.graph.stages}
         order = list(dict.fromkeys((*arrange(planner.graph, helpers - set(order)), *order)))
     places = _place(planner.graph, order, outlooks)
-    boxes: dict[str, Box] = {}
+    containers: dict[str, Box] = {}
     for name in order:
         stage = planner.graph.stages[name]
-        edges = tuple(edge for edge in _edges(stage) if edge.stage in boxes)
+        edges = tuple(edge for edge in _edges(stage) if edge.stage in containers)
         layers = tuple(places.get(name, ()))
         if layers or edges or name in outlooks:
-            boxes[name] = Box(
+            containers[name] = Box(
                 name=name,
                 summary=stage.summary,
                 ships=stage.ships,
@@ -78,7 +78,7 @@ def collect(planner: Planner, asked: Iterable[str]) -> Picture:
                 layers=layers,
                 image=_image(outlooks[name]) if name in outlooks else None,
             )
-    return Picture(project=planner.shop.project.name, boxes=tuple(boxes.values()))
+    return Picture(project=planner.context.project.name, containers=tuple(containers.values()))
 
 
 def arrange(graph: Graph, names: Iterable[str]) -> list[str]:
@@ -102,7 +102,7 @@ class _Seen:
 
     owner: str
     image: str
-    entry: Entry
+    entry: PlannedLayer
     bytes: int | None
 
 
@@ -165,7 +165,7 @@ def _image(outlook: Outlook) -> Image:
     )
 
 
-def _size(entry: Entry, cost: Cost) -> int | None:
+def _size(entry: PlannedLayer, cost: Cost) -> int | None:
     known = entry.unpacked or cost.build or 0
     return known or (None if entry.spec.kind in _OPEN else _SMALLEST)
 

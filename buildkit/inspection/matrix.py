@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.build.planner import Planner, check_stage, open_planner, shipping
-from buildkit.cli.options import Parser, ShareOptions, open_sharing, positive
+from buildkit.cli.options import Parser, RemoteCacheOptions, open_remote_cache, positive
 from buildkit.digest import Key
 from buildkit.errors import DefinitionError
-from buildkit.events import Note, Say
+from buildkit.events import Emit, Note
 from buildkit.inspection.graph import arrange
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import PackWheels, Spec
@@ -56,18 +56,18 @@ def _include(stages: Iterable[str]) -> dict[str, Any]:
 def matrix(folder: Path, arguments: Sequence[str]) -> None:
     """Print the matrix of the stages that are named, or of all that ship; raises DefinitionError or BuildError."""
     options = _parse(arguments)
-    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         asked = tuple(dict.fromkeys(check_stage(planner.graph, name) for name in options.stages))
         images = asked or shipping(planner.graph)
-        open_sharing(planner.shop, ShareOptions(cache=options.cache, cache_read_only=True))
-        if options.only_shared and not planner.shop.sharing.name:
+        open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
+        if options.only_shared and not planner.context.remote_cache.name:
             raise DefinitionError(
                 "--only-shared: there is no shared cache",
                 hint="name one: --cache REPOSITORY, or `cache` in [tool.buildkit]",
             )
         work = find_work(planner, images, only_shared=options.only_shared)
         waves = arrange_waves(work.needs, most=options.waves, keep=images)
-        _tell(work, waves, say)
+        _tell(work, waves, emit)
     found = Matrix(waves=waves, images=images)
     sys.stdout.write(found.as_gitlab() if options.gitlab else json.dumps(found.as_json()) + "\n")
 
@@ -88,7 +88,7 @@ def find_work(planner: Planner, images: Iterable[str], *, only_shared: bool = Fa
     asked, graph = list(images), planner.graph
     finder = _Finder(planner, only_shared=only_shared)
     for name in asked:
-        finder.want(name, planner.composer.compose(name).specs)
+        finder.require(name, planner.composer.compose(name).specs)
     owners: dict[Key, str] = {}
     for name in arrange(graph, {*asked, *finder.helpers}):
         for spec in planner.composer.compose(name).specs:
@@ -116,7 +116,7 @@ class _Finder:
         self.tools: dict[Key, list[str]] = {}  # stages by the layers that are built with them
         self.helpers: set[str] = set()
 
-    def want(self, stage: str, specs: Iterable[Spec]) -> None:
+    def require(self, stage: str, specs: Iterable[Spec]) -> None:
         """Take in what is missing of ``specs``, which are of the stage's image."""
         for spec in self._find_missing(stage, list(specs)):
             if spec.key in self.missing:
@@ -125,21 +125,21 @@ class _Finder:
             for helper, needed in self._find_tools(spec):
                 self.helpers.add(helper)
                 self.tools.setdefault(spec.key, []).append(helper)
-                self.want(helper, needed)
+                self.require(helper, needed)
 
     def _find_missing(self, stage: str, specs: Sequence[Spec]) -> list[Spec]:
         planner, keys = self._planner, [spec.key for spec in specs]
         here = {} if self._only_shared else planner.lookup(keys)
-        shared = planner.shop.sharing.ask(stage, [key for key in keys if key not in here])
+        shared = planner.context.remote_cache.ask(stage, [key for key in keys if key not in here])
         return [spec for spec in specs if spec.key not in here and spec.key not in shared]
 
     def _find_tools(self, spec: Spec) -> Iterator[tuple[str, Iterable[Spec]]]:
-        planner, project, work = self._planner, self._planner.shop.project, spec.work
+        planner, project, work = self._planner, self._planner.context.project, spec.work
         if not isinstance(work, PackWheels):
             return
         if project.bytecode:
             yield project.bytecode_root, planner.composer.compiler
-        if any(self._only_shared or planner.shop.find_wheel(item.key) is None for item in work.compiled):
+        if any(self._only_shared or planner.context.find_wheel(item.key) is None for item in work.compiled):
             builder: Composition = planner.composer.builder
             yield project.builder, builder.specs
 
@@ -170,15 +170,15 @@ def arrange_waves(
     return tuple(map(tuple, [*waves, sorted(last - inner)] if last else waves))
 
 
-def _tell(work: Work, waves: Sequence[Sequence[str]], say: Say) -> None:
+def _tell(work: Work, waves: Sequence[Sequence[str]], emit: Emit) -> None:
     if not work.layers:
-        say(Note(text="nothing to build: every layer is there"))
+        emit(Note(text="nothing to build: every layer is there"))
     for number, wave in enumerate(waves, 1):
         for name in wave:
             layers = work.layers[name]
             named = ", ".join(layers[:_MOST_NAMED]) + (", …" if len(layers) > _MOST_NAMED else "")
             count = "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
-            say(Note(text=f"wave {number}: {name}: {count} to build: {named}"))
+            emit(Note(text=f"wave {number}: {name}: {count} to build: {named}"))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from buildkit.build.planner import Planner, check_stage, open_planner, shipping
-from buildkit.cli.options import Parser, ShareOptions, open_sharing
+from buildkit.cli.options import Parser, RemoteCacheOptions, open_remote_cache
 from buildkit.digest import Digest
 from buildkit.oci.reference import parse_ref
 from buildkit.plan.forecast import Cost, Paces, forecast, measure, measure_kinds, total
-from buildkit.plan.plan import Entry, Plan, Source
+from buildkit.plan.plan import Plan, PlannedLayer, Source
 from buildkit.report.columns import Column, print_columns
-from buildkit.report.text import say_bytes, say_seconds
+from buildkit.report.text import format_bytes, format_seconds
 from buildkit.report.view import open_view
 from buildkit.store.ledger import Ledger
 
@@ -30,7 +30,7 @@ class Outlook:
     image: str
     plan: Plan
     costs: tuple[Cost, ...]
-    tools: tuple[Entry, ...]
+    tools: tuple[PlannedLayer, ...]
     tool_costs: tuple[Cost, ...]
     pushes: bool
 
@@ -56,10 +56,10 @@ class Outlook:
 def plan(folder: Path, arguments: Sequence[str]) -> None:
     """Print the plans of the stages that are named, or of all that ship; raises DefinitionError or BuildError."""
     options = _parse(arguments)
-    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         names = [check_stage(planner.graph, name) for name in options.stages] or shipping(planner.graph)
         if options.shared or options.cache:  # else no network is touched
-            open_sharing(planner.shop, ShareOptions(cache=options.cache, cache_read_only=True))
+            open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
         repository = parse_ref(options.push, "--push").repository if options.push else ""
         outlooks = [look(planner, name, imports=not options.no_import, repository=repository) for name in names]
     if options.json:
@@ -73,13 +73,13 @@ def plan(folder: Path, arguments: Sequence[str]) -> None:
 
 def look(planner: Planner, name: str, *, imports: bool = True, repository: str = "") -> Outlook:
     """Plan a stage and forecast its costs, with those of a push to ``repository``, as far as it is known from here."""
-    pushed = planner.shop.ledger.remote(repository) if repository else frozenset()
+    pushed = planner.context.ledger.remote(repository) if repository else frozenset()
     planned = planner.plan(name, storage=imports)
     stored = planner.stored_keys(planned) if imports else frozenset()
     if repository and any(_lacks(entry, planner, pushed) for entry in planned.plan.entries):
         planned = planner.plan(name, storage=False)
     tools = planner.plan_tools(planned.plan)
-    paces = _paces(planner.shop.ledger)
+    paces = _paces(planner.context.ledger)
     return Outlook(
         stage=name,
         image=planned.ref,
@@ -97,7 +97,7 @@ def look(planner: Planner, name: str, *, imports: bool = True, repository: str =
     )
 
 
-def _lacks(entry: Entry, planner: Planner, pushed: Container[Digest]) -> bool:
+def _lacks(entry: PlannedLayer, planner: Planner, pushed: Container[Digest]) -> bool:
     """Whether a push needs the blobs of a layer that local storage has, and the cache has not."""
     blobs = entry.made.blobs if entry.made and entry.source is Source.STORAGE else ()
     return not all(blob.digest in pushed or planner.is_present(blob) for blob in blobs)
@@ -132,7 +132,7 @@ def render_sum(outlook: Outlook) -> str:
     if all((cost.fetch, cost.build, cost.imports, cost.push or 0) == (0, 0, 0, 0) for cost in costs):
         return f"{outlook.stage}: nothing to build or to import: {counts}"
     seconds = outlook.total.seconds
-    work = "time not known yet" if seconds is None else f"about {say_seconds(seconds)} of work"
+    work = "time not known yet" if seconds is None else f"about {format_seconds(seconds)} of work"
     expected = "about " * (Source.BUILT in sources)  # sizes of what was never made
     amounts = {
         "fetch": _sum([c.fetch for c in costs]),
@@ -148,8 +148,8 @@ def _sum(sizes: Sequence[int | None], expected: str = "") -> str:
     """The sum in words; empty for none."""
     known = sum(size or 0 for size in sizes)
     if None in sizes:
-        return f"{expected}{say_bytes(known)} and more" if known else "an unknown amount"
-    return f"{expected}{say_bytes(known)}" if known else ""
+        return f"{expected}{format_bytes(known)} and more" if known else "an unknown amount"
+    return f"{expected}{format_bytes(known)}" if known else ""
 
 
 _SOURCES = {
@@ -168,20 +168,20 @@ def _paces(ledger: Ledger) -> Paces:
     )
 
 
-def _line(entry: Entry, cost: Cost) -> dict[str, Any]:
+def _line(entry: PlannedLayer, cost: Cost) -> dict[str, Any]:
     spec = entry.spec
     named = {"name": spec.name, "kind": str(spec.kind), "key": str(spec.key), "source": str(entry.source)}
     return {**named, "why": entry.why, **cost.as_json()}
 
 
-def _row(entry: Entry, cost: Cost, *, pushes: bool) -> tuple[str, ...]:
-    seconds = "?" if cost.seconds is None else say_seconds(cost.seconds) if cost.seconds else ""
+def _row(entry: PlannedLayer, cost: Cost, *, pushes: bool) -> tuple[str, ...]:
+    seconds = "?" if cost.seconds is None else format_seconds(cost.seconds) if cost.seconds else ""
     sizes = (_short(cost.fetch), _short(cost.build), _short(cost.imports), _short(cost.push) if pushes else "")
     return (entry.spec.name, str(entry.source), *sizes, seconds, entry.why)
 
 
 def _short(size: int | None) -> str:
-    return "?" if size is None else say_bytes(size) if size else ""
+    return "?" if size is None else format_bytes(size) if size else ""
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -10,8 +10,8 @@ from pathlib import Path
 from buildkit.build.planner import check_stage, open_planner
 from buildkit.build.sbom import FORMATS, make_bill, render_bill
 from buildkit.cli.main import check_writable, write_text
-from buildkit.cli.options import Parser, ShareOptions, add_share_arguments, open_sharing
-from buildkit.report.text import say_count
+from buildkit.cli.options import Parser, RemoteCacheOptions, add_remote_cache_arguments, open_remote_cache
+from buildkit.report.text import format_count
 from buildkit.report.view import open_view
 from buildkit.supply.components import Bill, PartKind
 
@@ -29,8 +29,8 @@ def sbom(folder: Path, arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     if options.output is not None:
         check_writable(options.output)
-    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
-        open_sharing(planner.shop, ShareOptions.of(options))
+    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
+        open_remote_cache(planner.context, RemoteCacheOptions.of(options))
         bill = make_bill(planner, check_stage(planner.graph, options.stage))
     text = render_bill(bill, options.format).decode()
     if options.output is None:
@@ -44,7 +44,7 @@ def render_summary(bill: Bill) -> list[str]:
     """What the bill lists, and what it does not know, in lines for people."""
     counts = [(sum(part.kind is kind for part in bill.parts), word) for kind, word in _WORDS.items()]
     stage = bill.image.rpartition("/")[2]
-    lines = [f"{bill.image}: " + (", ".join(say_count(count, word) for count, word in counts if count) or "nothing")]
+    lines = [f"{bill.image}: " + (", ".join(format_count(count, word) for count, word in counts if count) or "nothing")]
     if unmade := sum(not layer.blobs for layer in bill.layers):
         hint = f"build it: nox -s build-{stage}"
         lines.append(f"  {unmade} of {len(bill.layers)} layers were never made here, so they have no digest ({hint})")
@@ -63,5 +63,5 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("stage", metavar="STAGE")
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="CycloneDX 1.6 or SPDX 2.3, as JSON")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write it there; printed unless said")
-    add_share_arguments(parser)
+    add_remote_cache_arguments(parser)
     return parser.parse_args(list(arguments))

@@ -14,19 +14,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from buildkit.build.context import open_shop
+from buildkit.build.context import open_context
 from buildkit.cli.main import check_writable, write_text
 from buildkit.cli.options import Parser
 from buildkit.declare.model_allowlist import ALLOW_FILE, load_allow
 from buildkit.declare.project import load_project
-from buildkit.events import Note, Say
+from buildkit.events import Emit, Note
 from buildkit.findings import Finding
 from buildkit.inspection.scan_run import Scanned, ScanRun, Unread
 from buildkit.inspection.scan_targets import find_targets
 from buildkit.report.columns import Column, print_columns
 from buildkit.report.findings_table import findings_json, render_findings, say_counts
 from buildkit.report.sarif import SarifRun, render_sarif
-from buildkit.report.text import flat, say_bytes, say_count
+from buildkit.report.text import flat, format_bytes, format_count
 from buildkit.report.view import open_view
 from buildkit.scan.context import Verdict
 from buildkit.tools.second_opinions import ENGINES, Engine, find_engines
@@ -49,10 +49,10 @@ def scan_models(folder: Path, arguments: Sequence[str]) -> int:
     if options.sarif is not None:
         check_writable(options.sarif)  # before the work, not after it
     allow = load_allow(folder, options.allow)
-    with open_view(sys.stderr) as say, open_shop(load_project(folder), say, 1) as shop:
-        engines = _find_engines(say) if options.second_opinion else ()
-        targets = find_targets(shop, options.what)
-        run = ScanRun(shop, allow, engines, fresh=options.no_cache)
+    with open_view(sys.stderr) as emit, open_context(load_project(folder), emit, 1) as context:
+        engines = _find_engines(emit) if options.second_opinion else ()
+        targets = find_targets(context, options.what)
+        run = ScanRun(context, allow, engines, fresh=options.no_cache)
         outcomes = list(run.run(targets))
         rules = run.scanner.rules
     if options.sarif is not None:
@@ -92,7 +92,7 @@ def render_sum(outcomes: Sequence[Outcome]) -> str:
     findings = [finding for one in _scanned(outcomes) for finding in one.judgement.findings]
     known = sum(one.cached for one in _scanned(outcomes))
     tail = f"; {known} known from before" if known else ""
-    return f"{say_count(len(outcomes), 'file')}: {said}; {say_counts(findings)}{tail}"
+    return f"{format_count(len(outcomes), 'file')}: {said}; {say_counts(findings)}{tail}"
 
 
 _ORDER = ("clean", "findings", "not fully scanned", "unreadable")
@@ -107,7 +107,7 @@ def _row(one: Outcome) -> tuple[str, ...]:
     if isinstance(one, Unread):
         return one.target.name, "unreadable", "", one.why, ""
     formats, sha256 = ", ".join(one.judgement.formats), one.judgement.sha256.hex[:12]
-    return one.target.name, _verdict(one), say_bytes(one.size), formats, sha256
+    return one.target.name, _verdict(one), format_bytes(one.size), formats, sha256
 
 
 def _scanned(outcomes: Sequence[Outcome]) -> list[Scanned]:
@@ -139,8 +139,8 @@ def _file_json(one: Scanned) -> dict[str, Any]:
             {**entry, "reason": reason} for finding, reason in judgement.accepted for entry in findings_json((finding,))
         ],
         "opinions": [
-            {"engine": say.engine.name, "version": say.engine.version, "unsafe": say.unsafe, "why": say.why}
-            for say in one.opinions
+            {"engine": emit.engine.name, "version": emit.engine.version, "unsafe": emit.unsafe, "why": emit.why}
+            for emit in one.opinions
         ],
         "cached": one.cached,
         "seconds": one.seconds,
@@ -158,11 +158,11 @@ def _sarif(outcomes: Sequence[Outcome]) -> str:
     return render_sarif(findings, SarifRun.of("scan-models", hashes=hashes, accepted=accepted))
 
 
-def _find_engines(say: Say) -> tuple[Engine, ...]:
+def _find_engines(emit: Emit) -> tuple[Engine, ...]:
     engines = find_engines()
     for name in sorted(ENGINES.keys() - {engine.name for engine in engines}):
         text = f"no second opinion by {name}: it is not installed (uv pip install {name})"
-        say(Note(text=text, warning=True))
+        emit(Note(text=text, warning=True))
     return engines
 
 

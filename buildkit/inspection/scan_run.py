@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
 
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.build.model_scanner import Progress, Scanner, check_same, checksums
 from buildkit.declare.model_allowlist import Allow
 from buildkit.digest import FileHash
@@ -60,12 +60,14 @@ class Unread:
 class ScanRun:
     """Scans targets with a user's ``allow``, and asks ``engines`` for their opinions."""
 
-    def __init__(self, shop: Shop, allow: Allow, engines: tuple[Engine, ...] = (), *, fresh: bool = False) -> None:
-        self._shop = shop
+    def __init__(
+        self, context: BuildContext, allow: Allow, engines: tuple[Engine, ...] = (), *, fresh: bool = False
+    ) -> None:
+        self._context = context
         self._allow = allow
         self._engines = engines
         self._fresh = fresh
-        self.scanner = Scanner(shop, allow, fresh=fresh)
+        self.scanner = Scanner(context, allow, fresh=fresh)
 
     def run(self, targets: list[Target]) -> Iterator[Scanned | Unread]:
         """What comes of each, in their order; raises Interrupted."""
@@ -90,7 +92,7 @@ class ScanRun:
         return self._judge(target, target.file.sha256, target.file.size, sha512, scan)
 
     def _read(self, target: Target) -> Scanned:
-        with target.open(self._shop) as file:
+        with target.open(self._context) as file:
             stat = os.fstat(file.fileno())
             sha256, sha512 = self._checksums(target, file, stat)
             known = self.scanner.known([sha256]).get(sha256)
@@ -107,7 +109,7 @@ class ScanRun:
 
     def _checksums(self, target: Target, file: BinaryIO, stat: os.stat_result) -> tuple[FileHash, str]:
         """Both hashes of a content: remembered, or read in one pass."""
-        index, verdicts = self._shop.index, self.scanner.verdicts
+        index, verdicts = self._context.index, self.scanner.verdicts
         known = None if self._fresh else target.sha256 or index.find(stat)
         if known is not None and (sha512 := verdicts.sha512(known)):
             return known, sha512
@@ -120,30 +122,30 @@ class ScanRun:
 
     def _watched(self, target: Target, phase: str, size: int, work: Callable[[Progress], T]) -> T:
         """Do something that takes long for a large file, and say so; a stop is heard in between."""
-        shop, name = self._shop, target.name
+        context, name = self._context, target.name
 
         def progress(done: int) -> None:
-            if shop.stop.is_set():
+            if context.stop.is_set():
                 raise Interrupted("interrupted")
             if size >= LARGE:
-                shop.say(StepProgress(step=name, done=done))
+                context.emit(StepProgress(step=name, done=done))
 
         if size < LARGE:
             return work(progress)
         began = time.monotonic()
-        shop.say(StepStarted(step=name, phase=phase, total=size))
+        context.emit(StepStarted(step=name, phase=phase, total=size))
         try:
             result = work(progress)
         except BaseException as error:
-            shop.say(StepFailed(step=name, phase=phase, message=str(error) or type(error).__name__))
+            context.emit(StepFailed(step=name, phase=phase, message=str(error) or type(error).__name__))
             raise
-        shop.say(StepFinished(step=name, phase=phase, seconds=time.monotonic() - began, size=size))
+        context.emit(StepFinished(step=name, phase=phase, seconds=time.monotonic() - began, size=size))
         return result
 
     def _ask(self, target: Target, file: BinaryIO) -> Iterator[Opinion]:
         if not self._engines:
             return
-        with self._shop.blobs.working_folder() as folder:
+        with self._context.blobs.working_folder() as folder:
             there = folder / (PurePosixPath(target.name).name or "model")
             there.symlink_to(Path(f"/proc/self/fd/{file.fileno()}").readlink())
             for engine in self._engines:

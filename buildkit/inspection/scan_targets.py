@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.build.model_files import ensure_download, opened
 from buildkit.build.model_gate import name_of
@@ -41,38 +41,38 @@ class Target:
         """The content's hash, where it is known without reading it."""
         return self.file.sha256 if self.file is not None else None
 
-    def open(self, shop: Shop) -> AbstractContextManager[BinaryIO]:
+    def open(self, context: BuildContext) -> AbstractContextManager[BinaryIO]:
         """The content; raises OSError, and BuildError for a model that cannot be had as its lock says."""
         if self.path is not None:
             return _open_regular(self.path)
         assert self.model is not None  # noqa: S101 - it is one or the other
         assert self.file is not None  # noqa: S101
-        ensure_download(shop, self.model, self.file, shop.progress(f"{self.model.name}: {self.file.path}"))
-        return opened(shop, self.model, self.file)
+        ensure_download(context, self.model, self.file, context.progress(f"{self.model.name}: {self.file.path}"))
+        return opened(context, self.model, self.file)
 
 
-def find_targets(shop: Shop, words: Sequence[str]) -> list[Target]:
+def find_targets(context: BuildContext, words: Sequence[str]) -> list[Target]:
     """What the words name, each file once: stages, files and folders; all stages' models for none.
 
     Raises DefinitionError for a word that is nothing, and for locks that are wrong or stale.
     """
-    folder = shop.project.folder
+    folder = context.project.folder
     graph = load_graph(folder) if not words or any((folder / "stages" / word).is_dir() for word in words) else None
     stages = [word for word in words if graph is not None and word in graph.stages]
     targets: dict[str, Target] = {}
     if graph is not None and (stages or not words):
-        targets |= {one.name: one for one in _models(shop, graph, stages or list(graph.stages))}
+        targets |= {one.name: one for one in _models(context, graph, stages or list(graph.stages))}
     for word in words:
         if word not in stages:
             targets |= {one.name: one for one in _files(folder, word)}
     return list(targets.values())
 
 
-def _models(shop: Shop, graph: Graph, stages: Sequence[str]) -> Iterator[Target]:
+def _models(context: BuildContext, graph: Graph, stages: Sequence[str]) -> Iterator[Target]:
     """The files of the models of stages, and of the stages that those are made of."""
     parts = (part for name in stages for part in graph.resolve(name).parts)
     locks = dict.fromkeys(part.models.lock for part in parts if part.models is not None)
-    checkout = DiskCheckout(shop.project, graph, shop.index, shop.say)
+    checkout = DiskCheckout(context.project, graph, context.index, context.emit)
     for lock in locks:
         models = checkout.models(lock)
         written = parse_models_lock(checkout.read(lock) or "", lock).models

@@ -12,7 +12,7 @@ from typing import Any
 from buildkit.build.planner import Planner, check_stage, open_planner
 from buildkit.cli.options import Parser, positive
 from buildkit.report.columns import Column, print_columns
-from buildkit.report.text import say_bytes, say_date, say_seconds
+from buildkit.report.text import format_bytes, format_date, format_seconds
 from buildkit.report.view import open_view
 
 _NAMED = 3
@@ -36,7 +36,7 @@ def timings(folder: Path, arguments: Sequence[str]) -> None:
     Raises DefinitionError and BuildError.
     """
     options = _parse(arguments)
-    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
+    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         names = [check_stage(planner.graph, name) for name in options.stages] or list(planner.graph.stages)
         builds = find_builds(planner, names, options.last)
     if options.json:
@@ -52,7 +52,7 @@ def find_builds(planner: Planner, names: Sequence[str], count: int) -> list[dict
 
     The latest comes last; ``started`` is in seconds since the epoch, ``built`` a number of layers.
     """
-    ledger, project = planner.shop.ledger, planner.shop.project
+    ledger, project = planner.context.ledger, planner.context.project
     found = [
         {
             "stage": name,
@@ -83,7 +83,13 @@ def _print(builds: Sequence[dict[str, Any]]) -> None:
     print_columns(_BUILDS, [_row(build) for build in builds], sys.stdout)
     sys.stdout.write("\n")
     rows = [
-        (name, say_seconds(x["seconds"]), say_seconds(x["cpu"]), say_bytes(x["read"]), say_bytes(x["written"]))
+        (
+            name,
+            format_seconds(x["seconds"]),
+            format_seconds(x["cpu"]),
+            format_bytes(x["read"]),
+            format_bytes(x["written"]),
+        )
         for name, x in sum_phases(builds)
     ]
     print_columns(_PHASES, rows, sys.stdout)
@@ -93,12 +99,12 @@ def _row(build: dict[str, Any]) -> tuple[str, ...]:
     moved = build["bytes"]
     longest = sorted(build["timings"].items(), key=lambda item: -item[1]["seconds"])[:_NAMED]
     return (
-        say_date(build["started"]),
+        format_date(build["started"]),
         build["stage"],
-        say_seconds(build["seconds"]),
+        format_seconds(build["seconds"]),
         str(build["built"]),
-        *(say_bytes(moved[what]) if moved[what] else "" for what in ("fetched", "built", "imported", "pushed")),
-        ", ".join(f"{name} {say_seconds(spent['seconds'])}" for name, spent in longest),
+        *(format_bytes(moved[what]) if moved[what] else "" for what in ("fetched", "built", "imported", "pushed")),
+        ", ".join(f"{name} {format_seconds(spent['seconds'])}" for name, spent in longest),
     )
 
 

@@ -18,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 from buildkit.build.assemble import assemble
 from buildkit.build.attestations import compiling
 from buildkit.build.planner import Planner, check_stage, open_planner
-from buildkit.cli.options import Parser, ShareOptions, add_share_arguments, open_sharing
+from buildkit.cli.options import Parser, RemoteCacheOptions, add_remote_cache_arguments, open_remote_cache
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError, DefinitionError
-from buildkit.oci.blob import Made
+from buildkit.oci.blob import LayerResult
 from buildkit.oci.image import TITLE
 from buildkit.oci.reference import Ref, parse_ref
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
 from buildkit.remote.verification import NAMES, Check, Proof, Reader, State
-from buildkit.report.text import clean, flat, say_bytes
+from buildkit.report.text import clean, flat, format_bytes
 from buildkit.report.view import open_view
 from buildkit.supply.sbom_agreement import check_cyclonedx, check_provenance
 from buildkit.supply.statement import CYCLONEDX, PROVENANCE, Statement
@@ -48,7 +48,7 @@ class Remote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class ImageVerification:
     """What the image is, held against a stage.
 
     ``layers`` are digest, bytes, and our name of each, empty for one that no lock of the stage produces; ``absent``
@@ -98,13 +98,13 @@ def verify_image(folder: Path, arguments: Sequence[str]) -> int:
     options = _parse(arguments)
     ref = parse_ref(options.ref, "the image")
     key = _load_key(options.key)
-    with open_view(sys.stderr) as say, open_planner(folder, say) as planner:
-        open_sharing(planner.shop, ShareOptions.of(options))
-        registries = Registries(planner.shop.stop)
+    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
+        open_remote_cache(planner.context, RemoteCacheOptions.of(options))
+        registries = Registries(planner.context.stop)
         image = read_image(ref if ref.tag or ref.digest else ref.tagged("latest"), registries)
         stage = check_stage(planner.graph, options.stage or _stage_of(image))
         verdict = judge(planner, image, stage)
-        reader = Reader(image.ref, image.digest, registries, planner.shop.blobs, key)
+        reader = Reader(image.ref, image.digest, registries, planner.context.blobs, key)
         proofs = (reader.signature(), *reader.attestations(_checks(planner, image, stage)))
         wanted = {"signature"} if key else set()
         wanted |= set(NAMES.values()) if options.attested else set()
@@ -134,13 +134,13 @@ def read_image(ref: Ref, registries: Registries) -> Remote:
     return Remote(ref=ref, digest=Digest.of(manifest), config=config, layers=pairs)
 
 
-def judge(planner: Planner, image: Remote, stage: str) -> Verdict:
+def judge(planner: Planner, image: Remote, stage: str) -> ImageVerification:
     """Hold an image against a stage of the checkout."""
     composition = planner.composer.compose(stage)
     wanted = {(digest, diff_id) for digest, diff_id, _ in image.layers}
     made = {spec: found for spec in composition.specs if (found := _find(planner, stage, spec, wanted)) is not None}
     names = {(b.digest, b.diff_id): spec.name for spec, known in made.items() for b in known.blobs}
-    return Verdict(
+    return ImageVerification(
         image=image,
         stage=stage,
         layers=tuple((digest, size, names.get((digest, diff_id), "")) for digest, diff_id, size in image.layers),
@@ -150,7 +150,7 @@ def judge(planner: Planner, image: Remote, stage: str) -> Verdict:
     )
 
 
-def render_verdict(verdict: Verdict) -> list[str]:
+def render_verdict(verdict: ImageVerification) -> list[str]:
     """The lines for people."""
     return [*_render_layers(verdict), *(f"  {_say_proof(proof)}" for proof in verdict.proofs)]
 
@@ -166,13 +166,13 @@ def _say_proof(proof: Proof) -> str:
             return f"{proof.kind}: {flat(proof.why)}"
 
 
-def _render_layers(verdict: Verdict) -> list[str]:
+def _render_layers(verdict: ImageVerification) -> list[str]:
     image, stage = f"{verdict.image.ref}@{verdict.image.digest}", verdict.stage
     if verdict.agrees:
         return [f"{image}: all {len(verdict.layers)} layers and the config are what `{stage}` of this checkout makes"]
     foreign = f"no lock of `{stage}` produces it" if not verdict.unknown else "it is none that is known here"
     lines = [f"{image}: not what `{stage}` of this checkout makes"]
-    lines += [f"  {digest} ({say_bytes(size)}): {foreign}" for digest, size, name in verdict.layers if not name]
+    lines += [f"  {digest} ({format_bytes(size)}): {foreign}" for digest, size, name in verdict.layers if not name]
     lines += [f"  {flat(name)}: the image has it otherwise, or not at all" for name in verdict.absent]
     hint = "not known here: build it, or name a shared cache (--cache REPOSITORY)"
     lines += [f"  {flat(name)}: {hint}" for name in verdict.unknown]
@@ -181,22 +181,22 @@ def _render_layers(verdict: Verdict) -> list[str]:
     return lines
 
 
-def _find(planner: Planner, stage: str, spec: Spec, wanted: set[tuple[Digest, DiffId]]) -> Made | None:
+def _find(planner: Planner, stage: str, spec: Spec, wanted: set[tuple[Digest, DiffId]]) -> LayerResult | None:
     """What a key came to: as the image has it, if here or the shared cache says so, else as either knows it."""
-    here = planner.shop.ledger.find([spec.key]).get(spec.key)
+    here = planner.context.ledger.find([spec.key]).get(spec.key)
     if here is not None and _is_in(here, wanted):
         return here
-    shared = planner.shop.sharing.ask(stage, [spec.key]).get(spec.key)
+    shared = planner.context.remote_cache.ask(stage, [spec.key]).get(spec.key)
     return shared.made if shared is not None and (here is None or _is_in(shared.made, wanted)) else here
 
 
-def _is_in(made: Made, wanted: set[tuple[Digest, DiffId]]) -> bool:
+def _is_in(made: LayerResult, wanted: set[tuple[Digest, DiffId]]) -> bool:
     return all((blob.digest, blob.diff_id) in wanted for blob in made.blobs)
 
 
-def _config(planner: Planner, composition: Composition, made: dict[Spec, Made]) -> bytes:
+def _config(planner: Planner, composition: Composition, made: dict[Spec, LayerResult]) -> bytes:
     by_key = {spec.key: known for spec, known in made.items()}
-    arch = planner.shop.project.target.deb_arch
+    arch = planner.context.project.target.deb_arch
     return assemble(composition.specs, composition.config, by_key, arch).config_blob()
 
 
@@ -242,6 +242,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--stage", default="", help="the stage that it should be; its labels say so unless said")
     parser.add_argument("--key", type=Path, metavar="PUB", help="the public key that must have signed it")
     parser.add_argument("--attested", action="store_true", help="bill of materials and provenance must be attached")
-    add_share_arguments(parser)
+    add_remote_cache_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     return parser.parse_args(list(arguments))

@@ -18,12 +18,12 @@ from buildkit.locks.freshness import find_inputs, render_header
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.locks.wheels_lock import artifact_table
 
-_NAME = Text(pattern=r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", say="a usable name")
-_PATH = Text(pattern=r"(?!.*(?:^|/)\.\.?(?:/|$))[^/\\].*", say="a relative path")
-_SHA256 = Text(pattern=r"[0-9a-f]{64}", say="a SHA-256")
+_NAME = Text(pattern=r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", emit="a usable name")
+_PATH = Text(pattern=r"(?!.*(?:^|/)\.\.?(?:/|$))[^/\\].*", emit="a relative path")
+_SHA256 = Text(pattern=r"[0-9a-f]{64}", emit="a SHA-256")
 _SOURCE = Text(
     pattern=r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^]]*\])?|https://\S+|path:(?!\.\.(?:/|$))(?!.*/\.\.(?:/|$))[^/\s].*",
-    say="`pypi:NAME`, `https://…` or `path:FOLDER`",
+    emit="`pypi:NAME`, `https://…` or `path:FOLDER`",
 )
 _SIZE = Whole(least=0, most=1 << 50)
 
@@ -59,7 +59,7 @@ _WHEEL = Table(
     {
         "name": Field(Text(), "project", required=True),
         "version": Field(Text(), "version", required=True),
-        "file": Field(Text(pattern=r"[^/]+\.whl", say="the name of a wheel"), "file", required=True),
+        "file": Field(Text(pattern=r"[^/]+\.whl", emit="the name of a wheel"), "file", required=True),
         "sha256": Field(_SHA256, "hash", required=True),
         "size": Field(_SIZE, "bytes", required=True),
     }

@@ -31,7 +31,7 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class LayerResult:
     """What a recipe came to: its blobs, lowest first, and the environment that a registry image brought along."""
 
     blobs: tuple[Blob, ...]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
-from buildkit.oci.blob import Blob, Made
-from buildkit.plan.plan import Entry, Plan, Source
+from buildkit.oci.blob import Blob, LayerResult
+from buildkit.plan.plan import Plan, PlannedLayer, Source
 from buildkit.plan.spec import Spec
 
 SLOW = 1e-7  # seconds a byte, at most, of what was never done at such a size: 10 MB/s
@@ -106,7 +106,7 @@ def forecast(
     paces: Paces,
     to_fetch: Callable[[Spec], int | None],
     *,
-    is_imported: Callable[[Entry], bool] | None = None,
+    is_imported: Callable[[PlannedLayer], bool] | None = None,
     is_pushed: Callable[[Blob], bool] | None = None,
 ) -> tuple[Cost, ...]:
     """The cost of every entry. ``to_fetch`` says what building a layer must download, in bytes.
@@ -132,10 +132,10 @@ def total(costs: Sequence[Cost]) -> Cost:
 
 
 def _cost(
-    entry: Entry,
+    entry: PlannedLayer,
     paces: Paces,
     to_fetch: Callable[[Spec], int | None],
-    is_imported: Callable[[Entry], bool] | None,
+    is_imported: Callable[[PlannedLayer], bool] | None,
     is_pushed: Callable[[Blob], bool] | None,
 ) -> Cost:
     pace = paces.build.get(entry.spec.kind)
@@ -159,17 +159,17 @@ def _cost(
     )
 
 
-def _unpacked(entry: Entry, paces: Paces) -> int | None:
+def _unpacked(entry: PlannedLayer, paces: Paces) -> int | None:
     """Bytes of a layer's tar; the median of its kind where nobody can say."""
     pace = paces.build.get(entry.spec.kind)
     return entry.unpacked or (pace.size if pace else None)
 
 
-def _size(made: Made | None) -> int:
+def _size(made: LayerResult | None) -> int:
     return sum(blob.size for blob in made.blobs) if made else 0
 
 
-def _to_push(entry: Entry, is_pushed: Callable[[Blob], bool]) -> int | None:
+def _to_push(entry: PlannedLayer, is_pushed: Callable[[Blob], bool]) -> int | None:
     if entry.made is None:
         return None
     return sum(blob.size for blob in entry.made.blobs if not is_pushed(blob))

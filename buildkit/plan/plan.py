@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from buildkit.digest import DiffId, Key
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
 
@@ -22,7 +22,7 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class LedgerView:
     """What is known of an image's layers while a plan is made.
 
     ``made`` is what the ledger knows of the keys, ``is_present`` whether a blob is in the cache, ``stored`` the
@@ -30,7 +30,7 @@ class View:
     registry has; ``why`` says in one line why a layer must be built.
     """
 
-    made: Mapping[Key, Made]
+    made: Mapping[Key, LayerResult]
     is_present: Callable[[Blob], bool]
     stored: Sequence[DiffId] = ()
     shared: Container[Key] = ()
@@ -38,7 +38,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class PlannedLayer:
     """One layer of the plan; ``made`` is known unless it is to be built, ``why`` says why it is.
 
     ``unpacked`` are its bytes as a tar: known if it was ever made, else expected (``sizes.expect_size``).
@@ -48,7 +48,7 @@ class Entry:
     source: Source
     unpacked: int
     why: str = ""
-    made: Made | None = None
+    made: LayerResult | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +56,17 @@ class Plan:
     """What a build of one stage will do."""
 
     composition: Composition
-    entries: tuple[Entry, ...]
+    entries: tuple[PlannedLayer, ...]
 
     @property
-    def missing(self) -> tuple[Entry, ...]:
+    def missing(self) -> tuple[PlannedLayer, ...]:
         """What must be built."""
         return tuple(entry for entry in self.entries if entry.source is Source.BUILT)
 
 
-def make_plan(composition: Composition, view: View) -> Plan:
+def make_plan(composition: Composition, view: LedgerView) -> Plan:
     """Decide for every layer. Storage knows layers by their chain: it has one if it has all those below it too."""
-    entries: list[Entry] = []
+    entries: list[PlannedLayer] = []
     depth = 0  # how many blobs of ``stored`` agree with the image so far; -1 once they do not
     for spec in composition.specs:
         made = view.made.get(spec.key)
@@ -75,24 +75,24 @@ def make_plan(composition: Composition, view: View) -> Plan:
     return Plan(composition=composition, entries=tuple(entries))
 
 
-def plan_layer(spec: Spec, view: View, *, stored: bool = False) -> Entry:
+def plan_layer(spec: Spec, view: LedgerView, *, stored: bool = False) -> PlannedLayer:
     """Decide for one layer; ``stored`` where local storage has it, and all that lie below it."""
     made = view.made.get(spec.key)
     if made is None:
         from buildkit.plan.sizes import expect_size  # where nothing changed nobody asks
 
-        return Entry(spec=spec, source=Source.BUILT, unpacked=expect_size(spec), why=view.why(spec))
+        return PlannedLayer(spec=spec, source=Source.BUILT, unpacked=expect_size(spec), why=view.why(spec))
     unpacked = sum(blob.unpacked for blob in made.blobs)
     if stored:
-        return Entry(spec=spec, source=Source.STORAGE, unpacked=unpacked, made=made)
+        return PlannedLayer(spec=spec, source=Source.STORAGE, unpacked=unpacked, made=made)
     if all(view.is_present(blob) for blob in made.blobs):
-        return Entry(spec=spec, source=Source.CACHE, unpacked=unpacked, made=made)
+        return PlannedLayer(spec=spec, source=Source.CACHE, unpacked=unpacked, made=made)
     if spec.key in view.shared:
-        return Entry(spec=spec, source=Source.SHARED, unpacked=unpacked, made=made)
-    return Entry(spec=spec, source=Source.BUILT, unpacked=unpacked, why=view.why(spec))
+        return PlannedLayer(spec=spec, source=Source.SHARED, unpacked=unpacked, made=made)
+    return PlannedLayer(spec=spec, source=Source.BUILT, unpacked=unpacked, why=view.why(spec))
 
 
-def _advance(depth: int, made: Made, stored: Sequence[DiffId]) -> int:
+def _advance(depth: int, made: LayerResult, stored: Sequence[DiffId]) -> int:
     if depth < 0:
         return -1
     ids = [blob.diff_id for blob in made.blobs]

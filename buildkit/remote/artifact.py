@@ -27,12 +27,12 @@ _WRONG = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, Va
 SIGNATURE = "dev.cosignproject.cosign/signature"
 
 
-class Misshapen(ValueError):
+class MalformedArtifactError(ValueError):
     """What is no manifest or index, or none that can be believed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class ArtifactPart:
     """A layer of an artifact: media type, digest, bytes, annotations."""
 
     media_type: str
@@ -41,7 +41,7 @@ class Part:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, media_type: str, data: bytes, annotations: Mapping[str, str] | None = None) -> Part:
+    def of(cls, media_type: str, data: bytes, annotations: Mapping[str, str] | None = None) -> ArtifactPart:
         """The part whose bytes are ``data``."""
         return cls(media_type=media_type, digest=Digest.of(data), size=len(data), annotations=annotations or {})
 
@@ -57,7 +57,7 @@ class Artifact:
 
     kind: str
     subject: Digest | None
-    parts: tuple[Part, ...]
+    parts: tuple[ArtifactPart, ...]
     annotations: Mapping[str, str]
 
 
@@ -86,14 +86,16 @@ def attestations_tag(image: Digest) -> str:
     return f"sha256-{image.hex}.att"
 
 
-def encode_artifact(kind: str, parts: Iterable[Part], subject: Part, annotations: Mapping[str, str]) -> bytes:
+def encode_artifact(
+    kind: str, parts: Iterable[ArtifactPart], subject: ArtifactPart, annotations: Mapping[str, str]
+) -> bytes:
     """A manifest attached to ``subject``; its config is the empty blob."""
     return _encode(
         {
             "schemaVersion": 2,
             "mediaType": OCI_MANIFEST,
             "artifactType": kind,
-            "config": Part.of(EMPTY_TYPE, EMPTY).as_json(),
+            "config": ArtifactPart.of(EMPTY_TYPE, EMPTY).as_json(),
             "layers": [part.as_json() for part in parts],
             "subject": subject.as_json(),
             "annotations": dict(sorted(annotations.items())),
@@ -101,14 +103,14 @@ def encode_artifact(kind: str, parts: Iterable[Part], subject: Part, annotations
     )
 
 
-def encode_cosign(parts: Sequence[Part]) -> tuple[bytes, bytes]:
+def encode_cosign(parts: Sequence[ArtifactPart]) -> tuple[bytes, bytes]:
     """A manifest for one of cosign's tags, and its config: that of an image, which says nothing but its layers."""
     layers = {"type": "layers", "diff_ids": [str(part.digest) for part in parts]}  # they are stored as they are
     config = _encode({"architecture": "", "os": "", "config": {}, "rootfs": layers})
     value = {
         "schemaVersion": 2,
         "mediaType": OCI_MANIFEST,
-        "config": Part.of(_IMAGE_CONFIG, config).as_json(),
+        "config": ArtifactPart.of(_IMAGE_CONFIG, config).as_json(),
         "layers": [part.as_json() for part in parts],
     }
     return _encode(value), config
@@ -120,7 +122,7 @@ def decode_artifact(manifest: bytes) -> Artifact:
     try:
         layers = value["layers"]
         if not isinstance(layers, list) or len(layers) > _MOST_LAYERS:
-            raise Misshapen("it has no list of layers, or more than can be")
+            raise MalformedArtifactError("it has no list of layers, or more than can be")
         subject = value.get("subject")
         return Artifact(
             kind=_text(value.get("artifactType") or value["config"]["mediaType"]),
@@ -128,10 +130,10 @@ def decode_artifact(manifest: bytes) -> Artifact:
             parts=tuple(_read_part(layer) for layer in layers),
             annotations=_texts(value.get("annotations")),
         )
-    except Misshapen:
+    except MalformedArtifactError:
         raise
     except _WRONG as error:
-        raise Misshapen(f"it cannot be read: {type(error).__name__}") from error
+        raise MalformedArtifactError(f"it cannot be read: {type(error).__name__}") from error
 
 
 def decode_index(index: bytes) -> tuple[Referrer, ...]:
@@ -140,7 +142,7 @@ def decode_index(index: bytes) -> tuple[Referrer, ...]:
     try:
         listed = value["manifests"]
         if not isinstance(listed, list) or len(listed) > _MOST_LISTED:
-            raise Misshapen("it has no list of manifests, or a longer one than can be")
+            raise MalformedArtifactError("it has no list of manifests, or a longer one than can be")
         return tuple(
             Referrer(
                 digest=Digest.parse(one["digest"]),
@@ -150,17 +152,17 @@ def decode_index(index: bytes) -> tuple[Referrer, ...]:
             )
             for one in listed
         )
-    except Misshapen:
+    except MalformedArtifactError:
         raise
     except _WRONG as error:
-        raise Misshapen(f"it cannot be read: {type(error).__name__}") from error
+        raise MalformedArtifactError(f"it cannot be read: {type(error).__name__}") from error
 
 
 def describe(manifest: bytes, *, kind: bool) -> dict[str, Any]:
     """The line of an index for an artifact of ours; ``kind`` says whether it has an artifact type."""
     artifact = decode_artifact(manifest)
     return {
-        **Part.of(OCI_MANIFEST, manifest, artifact.annotations).as_json(),
+        **ArtifactPart.of(OCI_MANIFEST, manifest, artifact.annotations).as_json(),
         **({"artifactType": artifact.kind} if kind else {}),
     }
 
@@ -172,11 +174,11 @@ def encode_index(known: Iterable[Referrer], dropped: Collection[Digest], added: 
     return _encode(value)
 
 
-def _read_part(layer: dict[str, Any]) -> Part:
+def _read_part(layer: dict[str, Any]) -> ArtifactPart:
     size = layer["size"]
     if type(size) is not int or not 0 <= size <= _MOST_SIZE:
-        raise Misshapen("a layer of it has an impossible size")
-    return Part(
+        raise MalformedArtifactError("a layer of it has an impossible size")
+    return ArtifactPart(
         media_type=_text(layer["mediaType"]),
         digest=Digest.parse(layer["digest"]),
         size=size,
@@ -186,7 +188,7 @@ def _read_part(layer: dict[str, Any]) -> Part:
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise Misshapen("a text is missing in it")
+        raise MalformedArtifactError("a text is missing in it")
     return value
 
 
@@ -194,22 +196,22 @@ def _texts(value: object) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Misshapen("its annotations are no table")
+        raise MalformedArtifactError("its annotations are no table")
     return {key: _text(text) for key, text in value.items()}
 
 
 def _load(data: bytes, kind: str) -> dict[str, Any]:
     if len(data) > _READ_BYTES:
-        raise Misshapen("it is larger than a manifest can be")
+        raise MalformedArtifactError("it is larger than a manifest can be")
     try:
         value = json.loads(data, parse_constant=_refuse)
         _encode(value)  # lines of others are written again, and JSON may escape what is no text
     except (ValueError, RecursionError) as error:
-        raise Misshapen(f"it is no JSON: {type(error).__name__}") from error
+        raise MalformedArtifactError(f"it is no JSON: {type(error).__name__}") from error
     if not isinstance(value, dict) or value.get("schemaVersion") != 2:
-        raise Misshapen("it is no manifest")
+        raise MalformedArtifactError("it is no manifest")
     if value.get("mediaType", kind) != kind:
-        raise Misshapen("it is a manifest of another type")
+        raise MalformedArtifactError("it is a manifest of another type")
     return value
 
 

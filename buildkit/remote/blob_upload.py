@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from buildkit.build.assemble import assemble
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.declare.stage import Config
 from buildkit.digest import Digest
 from buildkit.errors import LostError, RegistryError
@@ -32,8 +32,8 @@ class Sender:
     ``sent`` are the blobs that went up; nothing more goes up where it has ``failed``.
     """
 
-    def __init__(self, shop: Shop, ref: Ref, registries: Registries) -> None:
-        self._shop = shop
+    def __init__(self, context: BuildContext, ref: Ref, registries: Registries) -> None:
+        self._context = context
         self._ref = ref
         self._registries = registries
         self.failed = False
@@ -47,13 +47,13 @@ class Sender:
 
     def _task(self, spec: Spec, others: Iterable[Spec], needs: tuple[str, ...]) -> Task:
         def needless() -> bool:
-            made = self._shop.made
+            made = self._context.made
             last = all(other.key in made for other in others)  # the push is next
             return last or self.failed or sum(blob.size for blob in made[spec.key].blobs) < WORTH
 
         def action() -> Outcome:
-            arch = self._shop.project.target.deb_arch
-            size = self._send(assemble((spec,), Config(), self._shop.made, arch))
+            arch = self._context.project.target.deb_arch
+            size = self._send(assemble((spec,), Config(), self._context.made, arch))
             return Outcome(size=size, note="left to the push at the end" if self.failed else "")
 
         return Task(name=spec.name, phase="push", lane=Lane.UP, action=action, needs=needs, needless=needless)
@@ -61,9 +61,9 @@ class Sender:
     def _send(self, image: Image) -> int:
         """Returns the bytes that went up."""
         try:
-            with self._shop.blobs.working_folder() as folder:
+            with self._context.blobs.working_folder() as folder:
                 write_layout(folder, image.oci_manifest())
-                link_layers(folder, image, self._shop.blobs)
+                link_layers(folder, image, self._context.blobs)
                 sent = self._registries.send(folder, self._ref)
         except (RegistryError, LostError):
             self.failed = True

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.build.native_check import are_natives_unread, known_natives, tell_natives
 from buildkit.build.planner import Planner
 from buildkit.plan.plan import Plan
 from buildkit.plan.spec import PackWheels, Spec
-from buildkit.remote.cache_record import Entry, Nonsense
-from buildkit.tasks.concurrent import beside
+from buildkit.remote.cache_record import CacheRecord, MalformedRecordError
+from buildkit.tasks.concurrent import run_concurrently
 from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
 
 _UPLOADS = 4
@@ -26,59 +26,59 @@ def publishing(planner: Planner, plan: Plan) -> Iterator[None]:
     A cache that cannot be written to is said, and changes nothing. Raises DamagedError for blobs that are not what they
     are named; they are removed.
     """
-    with planner.shop.meter.phase("share"):
+    with planner.context.meter.phase("share"):
         shared = _share_layers(planner, plan)
-    with beside(lambda: _list(planner.shop, plan.composition.stage.name, shared)):
+    with run_concurrently(lambda: _list(planner.context, plan.composition.stage.name, shared)):
         yield
 
 
-def _share_layers(planner: Planner, plan: Plan) -> list[Entry]:
+def _share_layers(planner: Planner, plan: Plan) -> list[CacheRecord]:
     """Share what is not; returns what is shared by then."""
-    shop, stage = planner.shop, plan.composition.stage.name
+    context, stage = planner.context, plan.composition.stage.name
     works = [spec.work for spec in plan.composition.layers if isinstance(spec.work, PackWheels)]
     told = {spec.key: spec for spec in (*plan.composition.specs, *planner.tools(works))}
-    known = shop.sharing.known(stage, told)
-    unshared = {key: spec for key, spec in (told | shop.fresh).items() if key not in known}
-    shop.made.update(planner.lookup(key for key in unshared if key not in shop.made))
-    if shop.sharing.writes:
-        tasks = {key.hex: _share(shop, unshared[key]) for key in planner.lookup(unshared)}
-        run_tasks(tasks, {Lane.UP: _UPLOADS}, shop.say, shop.stop, shop.meter)
-        known = shop.sharing.known(stage, told)
+    known = context.remote_cache.known(stage, told)
+    unshared = {key: spec for key, spec in (told | context.fresh).items() if key not in known}
+    context.made.update(planner.lookup(key for key in unshared if key not in context.made))
+    if context.remote_cache.writes:
+        tasks = {key.hex: _share(context, unshared[key]) for key in planner.lookup(unshared)}
+        run_tasks(tasks, {Lane.UP: _UPLOADS}, context.emit, context.stop, context.meter)
+        known = context.remote_cache.known(stage, told)
     return [known[key] for key in told if key in known]
 
 
-def _list(shop: Shop, stage: str, shared: Sequence[Entry]) -> None:
-    with shop.meter.phase("share"):
-        natives = known_natives(shop, [blob.digest for entry in shared for blob in entry.made.blobs])
-        shop.sharing.publish_roster(stage, shared, natives, shop.blobs)
+def _list(context: BuildContext, stage: str, shared: Sequence[CacheRecord]) -> None:
+    with context.meter.phase("share"):
+        natives = known_natives(context, [blob.digest for entry in shared for blob in entry.made.blobs])
+        context.remote_cache.publish_roster(stage, shared, natives, context.blobs)
 
 
-def share_early(shop: Shop, building: Mapping[str, Spec]) -> Iterator[tuple[str, Task]]:
+def share_early(context: BuildContext, building: Mapping[str, Spec]) -> Iterator[tuple[str, Task]]:
     """Share each layer that is built, by its task, when it is there; but not one of which not all is known by then."""
     for layer, spec in building.items():
-        unread = partial(are_natives_unread, shop, spec.key)
-        yield f"share:{spec.key.hex}", replace(_share(shop, spec), needs=(layer,), needless=unread)
+        unread = partial(are_natives_unread, context, spec.key)
+        yield f"share:{spec.key.hex}", replace(_share(context, spec), needs=(layer,), needless=unread)
 
 
-def _share(shop: Shop, spec: Spec) -> Task:
+def _share(context: BuildContext, spec: Spec) -> Task:
     def action() -> Outcome:
-        entry = _describe(shop, spec)
-        went = shop.sharing.publish(entry, shop.ledger.contents(entry.key), shop.blobs) if entry else None
+        entry = _describe(context, spec)
+        went = context.remote_cache.publish(entry, context.ledger.contents(entry.key), context.blobs) if entry else None
         if entry is None or went is None:
             return Outcome(note="not shared")
         size = sum(blob.size for blob in entry.made.blobs if blob.digest in went)
-        shop.count(pushed=size)
+        context.count(pushed=size)
         return Outcome(size=size)
 
     return Task(name=spec.name, phase="share", lane=Lane.UP, action=action)
 
 
-def _describe(shop: Shop, spec: Spec) -> Entry | None:
+def _describe(context: BuildContext, spec: Spec) -> CacheRecord | None:
     """The entry of a layer, or None where nobody would believe it."""
-    made = shop.made[spec.key]
-    (claims,) = shop.ledger.claims([spec.key]).values()
-    natives = tell_natives(shop, made)
+    made = context.made[spec.key]
+    (claims,) = context.ledger.claims([spec.key]).values()
+    natives = tell_natives(context, made)
     try:
-        return Entry(key=spec.key, kind=spec.kind, name=spec.name, made=made, claims=claims, natives=natives)
-    except Nonsense:
+        return CacheRecord(key=spec.key, kind=spec.kind, name=spec.name, made=made, claims=claims, natives=natives)
+    except MalformedRecordError:
         return None

@@ -29,7 +29,7 @@ from buildkit.digest import DiffId, Digest, Key, canonical_json
 from buildkit.layers.path_prefixes import MOST
 from buildkit.layers.tar.member import Compression
 from buildkit.native import NOTHING
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.image import OCI_LAYER, OCI_MANIFEST
 
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
@@ -57,12 +57,12 @@ _CONTENT = re.compile(r"[0-9a-f]{64}|-> .*", re.DOTALL)
 _WRONG = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError, zlib.error)
 
 
-class Nonsense(ValueError):
+class MalformedRecordError(ValueError):
     """What is no description of a layer, or none that can be shared; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class CacheRecord:
     """What a registry says of one key: what it came to, and the paths that it claims. Raises Nonsense.
 
     ``natives`` are the facts of each blob's native files (`native.facts.encode_facts`), empty where they are not told:
@@ -72,7 +72,7 @@ class Entry:
     key: Key
     kind: str
     name: str
-    made: Made
+    made: LayerResult
     claims: tuple[str, ...]
     natives: tuple[bytes, ...] = field(default=(), compare=False)
 
@@ -83,15 +83,15 @@ class Entry:
             _check_path(path)
         for line in self.made.env:
             if _UNREAL.search(line) or len(line) > _MOST_TEXT:
-                raise Nonsense("a variable in it is impossible")
+                raise MalformedRecordError("a variable in it is impossible")
         if len(self.claims) > MOST:
-            raise Nonsense("it claims more paths than an entry may")
+            raise MalformedRecordError("it claims more paths than an entry may")
         if not self.made.blobs:
-            raise Nonsense("it names no blob")
+            raise MalformedRecordError("it names no blob")
         if self.natives and len(self.natives) != len(self.made.blobs):
-            raise Nonsense("it tells of native files, and not of which blob")
+            raise MalformedRecordError("it tells of native files, and not of which blob")
         if sum(map(len, self.natives)) > MOST_NATIVES:
-            raise Nonsense("it tells too much of native files")
+            raise MalformedRecordError("it tells too much of native files")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +102,12 @@ class Told:
     size: int
 
 
-def entry_tag(key: Key) -> str:
+def record_tag(key: Key) -> str:
     """The tag of a key's entry."""
     return f"cache-{key.hex}"
 
 
-def roster_tag(stage: str) -> str:
+def stage_index_tag(stage: str) -> str:
     """The tag of a stage's roster."""
     fits = len(stage) <= _STAGE_LENGTH
     return f"cache-of-{stage if fits else Digest.of(stage.encode()).hex}"
@@ -118,14 +118,14 @@ def is_cache_tag(tag: str) -> bool:
     return bool(_TAG.fullmatch(tag))
 
 
-def encode_entry(entry: Entry, config: bytes) -> bytes:
+def encode_record(entry: CacheRecord, config: bytes) -> bytes:
     """The manifest of an entry; ``config`` are the bytes of its config blob. Raises Nonsense for one too large."""
     return _manifest(
         _ENTRY, _descriptor(_LISTING, config), _layers(entry), [_write_entry(entry) | _write_natives(entry)]
     )
 
 
-def encode_roster(entries: Iterable[Entry], told: Told | None = None) -> bytes:
+def encode_stage_index(entries: Iterable[CacheRecord], told: Told | None = None) -> bytes:
     """The manifest of a roster; its config is the empty blob, `EMPTY`, and so is its layer where nothing is ``told``.
 
     Raises Nonsense likewise.
@@ -156,23 +156,23 @@ def encode_listing(contents: Iterable[tuple[str, str]] | None) -> bytes:
     return packed if len(packed) <= _READ_BYTES else zlib.compress(_UNTOLD)
 
 
-def decode_entries(manifest: bytes) -> dict[Key, Entry]:
+def decode_records(manifest: bytes) -> dict[Key, CacheRecord]:
     """What an entry or a roster describes; raises Nonsense."""
     try:
         value = json.loads(manifest)
         if value["artifactType"] not in (_ENTRY, _ROSTER):
-            raise Nonsense("it is no entry of a buildkit cache")
+            raise MalformedRecordError("it is no entry of a buildkit cache")
         packed = base64.b64decode(value["annotations"][_ANNOTATION], validate=True)
         listed = json.loads(_inflate(packed, _MOST_BYTES))
         if listed["format"] != _FORMAT:
-            raise Nonsense("it was written by another version of buildkit")
+            raise MalformedRecordError("it was written by another version of buildkit")
         entries = [_read_entry(row) for row in _listed(listed["layers"])]
         if value["artifactType"] == _ENTRY and value["layers"] != _layers(*entries):
-            raise Nonsense("its layers are not those that it describes")
-    except Nonsense:
+            raise MalformedRecordError("its layers are not those that it describes")
+    except MalformedRecordError:
         raise
     except _WRONG as error:
-        raise Nonsense(f"it cannot be read: {type(error).__name__}") from error
+        raise MalformedRecordError(f"it cannot be read: {type(error).__name__}") from error
     return {entry.key: entry for entry in entries}
 
 
@@ -191,15 +191,15 @@ def decode_natives(packed: bytes, digests: Iterable[Digest]) -> dict[Digest, byt
     try:
         value = json.loads(_inflate(packed, _MOST_BYTES))
         if value["format"] != _FORMAT:
-            raise Nonsense("it was written by another version of buildkit")
+            raise MalformedRecordError("it was written by another version of buildkit")
         untold = {Digest(name) for name in _listed(value["untold"])}
         facts = {Digest(name): base64.b64decode(_text(one), validate=True) for name, one in value["facts"].items()}
-    except Nonsense:
+    except MalformedRecordError:
         raise
     except _WRONG as error:
-        raise Nonsense(f"what it tells of native files cannot be read: {type(error).__name__}") from error
+        raise MalformedRecordError(f"what it tells of native files cannot be read: {type(error).__name__}") from error
     if not all(0 < len(data) <= MOST_NATIVES for data in facts.values()):
-        raise Nonsense("it tells too much of native files, or nothing")
+        raise MalformedRecordError("it tells too much of native files, or nothing")
     return {digest: facts.get(digest, NOTHING) for digest in digests if digest not in untold}
 
 
@@ -208,17 +208,17 @@ def decode_listing(config: bytes) -> list[tuple[str, str]]:
     try:
         data = _inflate(config, _MOST_LISTED)
         if data == _UNTOLD:
-            raise Nonsense("its listing is not shared")
+            raise MalformedRecordError("its listing is not shared")
         if data.count(b"\n") > _MOST_PATHS or (data and not data.endswith(b"\n")):
-            raise Nonsense("it lists more paths than a layer can have, or is cut off")
+            raise MalformedRecordError("it lists more paths than a layer can have, or is cut off")
         return [_read_line(line) for line in data.split(b"\n")[:-1]]
-    except Nonsense:
+    except MalformedRecordError:
         raise
     except _WRONG as error:
-        raise Nonsense(f"its listing cannot be read: {type(error).__name__}") from error
+        raise MalformedRecordError(f"its listing cannot be read: {type(error).__name__}") from error
 
 
-def _layers(entry: Entry) -> list[dict[str, Any]]:
+def _layers(entry: CacheRecord) -> list[dict[str, Any]]:
     return [
         {"mediaType": OCI_LAYER[blob.compression], "digest": str(blob.digest), "size": blob.size}
         for blob in entry.made.blobs
@@ -238,7 +238,7 @@ def _manifest(kind: str, config: dict[str, Any], layers: list[dict[str, Any]], t
     }
     manifest = json.dumps(value, separators=(",", ":")).encode()
     if len(manifest) > _READ_BYTES or len(listed) > _MOST_BYTES:
-        raise Nonsense("it is too large")
+        raise MalformedRecordError("it is too large")
     return manifest
 
 
@@ -250,15 +250,15 @@ def _inflate(packed: bytes, most: int) -> bytes:
     inflater = zlib.decompressobj()
     data = inflater.decompress(packed, most)
     if inflater.unconsumed_tail or not inflater.eof:
-        raise Nonsense("it is larger than it can be, or cut off")
+        raise MalformedRecordError("it is larger than it can be, or cut off")
     return data
 
 
-def _write_natives(entry: Entry) -> dict[str, Any]:
+def _write_natives(entry: CacheRecord) -> dict[str, Any]:
     return {"natives": [base64.b64encode(one).decode() for one in entry.natives]} if any(entry.natives) else {}
 
 
-def _write_entry(entry: Entry) -> dict[str, Any]:
+def _write_entry(entry: CacheRecord) -> dict[str, Any]:
     made = entry.made
     return {
         "key": entry.key.hex,
@@ -271,10 +271,10 @@ def _write_entry(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _read_entry(row: dict[str, Any]) -> Entry:
+def _read_entry(row: dict[str, Any]) -> CacheRecord:
     blobs = tuple(_read_blob(*_listed(fields)) for fields in _listed(row["blobs"]))
-    made = Made(blobs=blobs, seconds=_number(row["seconds"]), env=tuple(map(_text, _listed(row["env"]))))
-    return Entry(
+    made = LayerResult(blobs=blobs, seconds=_number(row["seconds"]), env=tuple(map(_text, _listed(row["env"]))))
+    return CacheRecord(
         key=Key(row["key"]),
         kind=_text(row["kind"]),
         name=_text(row["name"]),
@@ -287,7 +287,7 @@ def _read_entry(row: dict[str, Any]) -> Entry:
 def _read_blob(digest: str, diff_id: str, size: int, unpacked: int, compression: str) -> Blob:
     for number in (size, unpacked):
         if type(number) is not int or not 0 <= number <= _MOST_SIZE:
-            raise Nonsense("it names a blob of an impossible size")
+            raise MalformedRecordError("it names a blob of an impossible size")
     return Blob(
         digest=Digest(digest),
         diff_id=DiffId(diff_id),
@@ -299,38 +299,38 @@ def _read_blob(digest: str, diff_id: str, size: int, unpacked: int, compression:
 
 def _read_line(line: bytes) -> tuple[str, str]:
     if len(line) > 16 * _MOST_TEXT:
-        raise Nonsense("a line of its listing is impossible")
+        raise MalformedRecordError("a line of its listing is impossible")
     path, content = (_text(part) for part in _listed(json.loads(line)))
     _check_path(path)
     if not _CONTENT.fullmatch(content) or _UNREAL.search(content):
-        raise Nonsense("a content in its listing is impossible")
+        raise MalformedRecordError("a content in its listing is impossible")
     return path, content
 
 
 def _listed(value: object) -> list[Any]:
     if not isinstance(value, list):
-        raise Nonsense("a list is missing in it")
+        raise MalformedRecordError("a list is missing in it")
     return value
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise Nonsense("a text is missing in it")
+        raise MalformedRecordError("a text is missing in it")
     return value
 
 
 def _check_text(text: str) -> None:
     if _CONTROL.search(text) or len(text) > _MOST_TEXT:
-        raise Nonsense("a text in it is endless, or holds control characters")
+        raise MalformedRecordError("a text in it is endless, or holds control characters")
 
 
 def _check_path(path: str) -> None:
     _check_text(path)
     if _BAD_PATH.search(path):
-        raise Nonsense("a path in it leads out of the image")
+        raise MalformedRecordError("a path in it leads out of the image")
 
 
 def _number(value: object) -> float:
     if not isinstance(value, int | float) or not 0 <= value < 1e9:
-        raise Nonsense("a number in it is impossible")
+        raise MalformedRecordError("a number in it is impossible")
     return float(value)

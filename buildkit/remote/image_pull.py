@@ -7,13 +7,13 @@ from typing import Any
 
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError, MismatchError
-from buildkit.oci.blob import Made
+from buildkit.oci.blob import LayerResult
 from buildkit.store.blobs import Blobs
 from buildkit.store.ingest import take_blob, verify
 from buildkit.tools import skopeo
 
 
-def pull_image(ref: str, arch: str, blobs: Blobs) -> Made:
+def pull_image(ref: str, arch: str, blobs: Blobs) -> LayerResult:
     """Layers and environment of ``NAME@sha256:...`` for ``arch`` (Debian's word).
 
     Raises ToolError where the registry does not give it, MismatchError or BuildError for what is not an image.
@@ -39,7 +39,7 @@ def pull_image(ref: str, arch: str, blobs: Blobs) -> Made:
             raise BuildError(f"{ref}: the registry gave no layer {absent[0]}")
         pairs = zip(digests, diff_ids, strict=True)
         taken = (take_blob(folder / digest.hex, digest, diff_id, blobs) for digest, diff_id in pairs)
-        return Made(blobs=tuple(taken), env=env)
+        return LayerResult(blobs=tuple(taken), env=env)
 
 
 def _env(config: dict[str, Any]) -> tuple[str, ...]:

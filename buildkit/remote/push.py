@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.digest import Digest
 from buildkit.errors import DamagedError, RegistryError
 from buildkit.oci.image import Image
@@ -31,13 +31,13 @@ class Pushed:
 class Push:
     """One image to one or more names in registries."""
 
-    def __init__(self, shop: Shop, refs: Sequence[Ref], registries: Registries) -> None:
+    def __init__(self, context: BuildContext, refs: Sequence[Ref], registries: Registries) -> None:
         self._refs = refs
-        self._blobs = shop.blobs
+        self._blobs = context.blobs
         self._registries = registries
         self._found: dict[Ref, bytes | None] = {}
         self._brief = replace(registries, patience=_BRIEF)
-        self._sender = None if shop.sharing.writes else Sender(shop, refs[0], self._brief)
+        self._sender = None if context.remote_cache.writes else Sender(context, refs[0], self._brief)
 
     def tasks(self, building: Mapping[str, Spec]) -> Iterator[tuple[str, Task]]:
         """What to do while layers are built, by their tasks: ask what is named now, and send layers.

@@ -20,8 +20,8 @@ from buildkit.oci.image import OCI_MANIFEST
 from buildkit.oci.reference import Ref
 from buildkit.remote.artifact import (
     SIGNATURE,
-    Misshapen,
-    Part,
+    ArtifactPart,
+    MalformedArtifactError,
     Referrer,
     attestations_tag,
     decode_artifact,
@@ -60,13 +60,13 @@ _FOREIGN = ("artifactType", "data")  # what skopeo 1.9 would drop from a line of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class Attachment:
     """An attestation as it is pushed: its manifest and the one blob."""
 
     predicate_type: str
     manifest: bytes
     data: bytes
-    part: Part
+    part: ArtifactPart
 
     @property
     def digest(self) -> Digest:
@@ -74,12 +74,12 @@ class Said:
         return Digest.of(self.manifest)
 
 
-class Attacher:
+class ReferrerStore:
     """Attaches to one image of one repository. Methods raise RegistryError, ToolError, BuildError or Interrupted."""
 
     def __init__(self, repository: Ref, manifest: bytes, registries: Registries, blobs: Blobs) -> None:
         self._repository = replace(repository, tag="", digest=None)
-        self._subject = Part.of(OCI_MANIFEST, manifest)
+        self._subject = ArtifactPart.of(OCI_MANIFEST, manifest)
         self._registries = registries
         self._blobs = blobs
         self.size = 0  # bytes that went up
@@ -102,7 +102,7 @@ class Attacher:
             pause(_SETTLED)
         raise _contended(self._repository)
 
-    def _attest(self, said: Sequence[Said], signer: Signer | None) -> None:
+    def _attest(self, said: Sequence[Attachment], signer: Signer | None) -> None:
         tag = self._repository.tagged(referrers_tag(self._subject.digest))
         known = self._registries.manifest(tag)
         there = {one.digest for one in self._read_index(tag, known)}
@@ -119,14 +119,14 @@ class Attacher:
         """Put a signature of the image beside those that it has, unless this key has signed it."""
         claim = render_claim(self._repository.repository, self._subject.digest)
         signature = base64.b64encode(signer.sign(claim)).decode("ascii")
-        part = Part.of(SIMPLE_TYPE, claim, {SIGNATURE: signature})
+        part = ArtifactPart.of(SIMPLE_TYPE, claim, {SIGNATURE: signature})
 
-        def is_ours(known: Part) -> bool:
+        def is_ours(known: ArtifactPart) -> bool:
             return known.digest == part.digest and signer.public.verify(claim, read_signature(known))
 
         self._merge_parts(signatures_tag(self._subject.digest), [part], {part.digest: claim}, is_ours)
 
-    def _say(self, statement: Statement, signer: Signer | None) -> Said:
+    def _say(self, statement: Statement, signer: Signer | None) -> Attachment:
         body = render_statement(statement)
         data, kind = body, STATEMENT_TYPE
         if signer is not None:
@@ -134,11 +134,11 @@ class Attacher:
             data = render_envelope(Envelope(payload_type=STATEMENT_TYPE, payload=body, signatures=(signature,)))
             kind = ENVELOPE_TYPE
         words = {PREDICATE: statement.predicate_type, SIGNED_BY: signer.public.id if signer else ""}
-        part = Part.of(kind, data, {PREDICATE: statement.predicate_type})
+        part = ArtifactPart.of(kind, data, {PREDICATE: statement.predicate_type})
         manifest = encode_artifact(STATEMENT_TYPE, [part], self._subject, words)
-        return Said(predicate_type=statement.predicate_type, manifest=manifest, data=data, part=part)
+        return Attachment(predicate_type=statement.predicate_type, manifest=manifest, data=data, part=part)
 
-    def _list(self, tag: Ref, said: Sequence[Said]) -> None:
+    def _list(self, tag: Ref, said: Sequence[Attachment]) -> None:
         """List what was pushed in the index of referrers."""
         words = [decode_artifact(one.manifest).annotations for one in said]
         digests = {one.digest for one in said}
@@ -167,11 +167,15 @@ class Attacher:
     def _read_index(self, tag: Ref, index: bytes | None) -> Sequence[Referrer]:
         try:
             return () if index is None else decode_index(index)
-        except Misshapen as error:
+        except MalformedArtifactError as error:
             raise _unreadable(tag, error) from error
 
     def _merge_parts(
-        self, tag: str, parts: Sequence[Part], data: Mapping[Digest, bytes], is_ours: Callable[[Part], bool]
+        self,
+        tag: str,
+        parts: Sequence[ArtifactPart],
+        data: Mapping[Digest, bytes],
+        is_ours: Callable[[ArtifactPart], bool],
     ) -> None:
         """See to it that the manifest under one of cosign's tags has ``parts``, in place of those that are ours."""
         ref = self._repository.tagged(tag)
@@ -179,7 +183,7 @@ class Attacher:
             manifest = self._registries.manifest(ref)
             try:
                 known = () if manifest is None else decode_artifact(manifest).parts
-            except Misshapen as error:
+            except MalformedArtifactError as error:
                 raise _unreadable(ref, error) from error
             ours = [part for part in known if is_ours(part)]
             if {part.digest for part in ours} == {part.digest for part in parts} and len(ours) == len(parts):
@@ -188,7 +192,7 @@ class Attacher:
             self._push(ref, made, config, [data[part.digest] for part in parts])
         raise _contended(ref)
 
-    def _cosign_words(self, said: Said, signer: Signer) -> Mapping[str, str]:
+    def _cosign_words(self, said: Attachment, signer: Signer) -> Mapping[str, str]:
         return {SIGNATURE: "", "predicateType": said.predicate_type, SIGNED_BY: signer.public.id}
 
     def _push(self, ref: Ref, manifest: bytes, config: bytes, data: Sequence[bytes]) -> None:
@@ -201,7 +205,7 @@ class Attacher:
         self.size += len(manifest) + len(config) + sum(map(len, data))
 
 
-def read_signature(part: Part) -> bytes:
+def read_signature(part: ArtifactPart) -> bytes:
     """The signature that a part of cosign's carries; empty for none."""
     try:
         return base64.b64decode(part.annotations.get(SIGNATURE, ""), validate=True)
@@ -214,7 +218,7 @@ def _words(annotations: Mapping[str, str]) -> tuple[str, str] | None:
     return (annotations[PREDICATE], annotations[SIGNED_BY]) if {PREDICATE, SIGNED_BY} <= annotations.keys() else None
 
 
-def _is_ours(part: Part, parts: Sequence[Part]) -> bool:
+def _is_ours(part: ArtifactPart, parts: Sequence[ArtifactPart]) -> bool:
     kind, by = part.annotations.get("predicateType"), part.annotations.get(SIGNED_BY)
     return any(kind == p.annotations["predicateType"] and by == p.annotations[SIGNED_BY] for p in parts)
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from buildkit.digest import Digest, Key
 from buildkit.errors import BuildError, DamagedError, Interrupted, LackingError, RegistryError, SharedLostError
-from buildkit.events import Note, Say, StepFinished, StepStarted
+from buildkit.events import Emit, Note, StepFinished, StepStarted
 from buildkit.native import NOTHING
-from buildkit.report.text import say_count
+from buildkit.report.text import format_count
 from buildkit.store.blobs import Blobs
 
 if TYPE_CHECKING:
-    from buildkit.remote.cache_client import Contents, Fetched, Roster, SharedCache
-    from buildkit.remote.cache_record import Entry
+    from buildkit.remote.cache_client import CacheClient, Contents, Fetched, StageIndex
+    from buildkit.remote.cache_record import CacheRecord
 
 _Result = TypeVar("_Result")
 
@@ -26,17 +26,17 @@ _NOT_WRITTEN = "what is built here is not shared"
 _NEITHER = "layers are built here, and not shared"
 
 
-class Sharing:
+class RemoteCache:
     """What one run reads of shared caches, and what it writes; either may be none. Threads share it."""
 
-    def __init__(self, say: Say, read: SharedCache | None = None, write: SharedCache | None = None) -> None:
-        self._say = say
+    def __init__(self, emit: Emit, read: CacheClient | None = None, write: CacheClient | None = None) -> None:
+        self._emit = emit
         self._read = read  # none, once it has failed
         self._write = write
-        self._asked: dict[Key, Entry | None] = {}
+        self._asked: dict[Key, CacheRecord | None] = {}
         self._lost: set[Key] = set()
-        self._shared: dict[Key, Entry] = {}  # by this run
-        self._rosters: dict[tuple[str, str], Roster] = {}
+        self._shared: dict[Key, CacheRecord] = {}  # by this run
+        self._rosters: dict[tuple[str, str], StageIndex] = {}
         self._natives: dict[tuple[str, str], Mapping[Digest, bytes]] = {}
         self._lock = threading.Lock()
         self._asking = threading.Lock()  # for rosters
@@ -52,17 +52,17 @@ class Sharing:
         """Whether there is a cache to write to."""
         return self._write is not None
 
-    def ask(self, stage: str, keys: Iterable[Key]) -> dict[Key, Entry]:
+    def ask(self, stage: str, keys: Iterable[Key]) -> dict[Key, CacheRecord]:
         """What is shared of keys; each is asked for once in a run, most by one request for the stage, if it is said."""
         cache, wanted = self._read, list(keys)
         if cache is None:
             return {}
         if unknown := [key for key in wanted if key not in self._asked]:
             began, where = time.monotonic(), str(cache.repository)
-            self._say(StepStarted(step=where, phase="ask"))
+            self._emit(StepStarted(step=where, phase="ask"))
             found = self._attempt(cache, lambda: self._find(cache, stage, unknown))
-            note = f"{len(found or ())} of {say_count(len(unknown), 'layer')}"
-            self._say(StepFinished(step=where, phase="ask", seconds=time.monotonic() - began, note=note))
+            note = f"{len(found or ())} of {format_count(len(unknown), 'layer')}"
+            self._emit(StepFinished(step=where, phase="ask", seconds=time.monotonic() - began, note=note))
             if found is None:
                 return {}
             self._asked |= dict.fromkeys(unknown) | found
@@ -76,7 +76,7 @@ class Sharing:
         told = self._attempt(cache, lambda: self._tell(cache, stage, blobs)) or {}
         return {digest: told[digest] for digest in wanted if digest in told}
 
-    def entries(self, keys: Iterable[Key]) -> dict[Key, Entry]:
+    def entries(self, keys: Iterable[Key]) -> dict[Key, CacheRecord]:
         """All that is told of keys, one request each: what a roster does not tell."""
         cache, wanted = self._read, list(keys)
         if cache is None or not wanted:
@@ -86,7 +86,7 @@ class Sharing:
         self._say_refused(refused)
         return dict(found or {})
 
-    def fetch(self, key: Key, blobs: Blobs) -> tuple[Entry, Fetched]:
+    def fetch(self, key: Key, blobs: Blobs) -> tuple[CacheRecord, Fetched]:
         """Bring a layer's blobs into the cache, or raise SharedLostError and never say again that it is shared."""
         return self._take(key, lambda cache, entry: (entry, cache.fetch(entry, blobs)))
 
@@ -94,7 +94,7 @@ class Sharing:
         """The paths of a layer that another machine made; raises SharedLostError as ``fetch`` does."""
         return self._take(key, lambda cache, _entry: cache.listing(key))
 
-    def known(self, stage: str, keys: Iterable[Key]) -> dict[Key, Entry]:
+    def known(self, stage: str, keys: Iterable[Key]) -> dict[Key, CacheRecord]:
         """What the cache that is written to was seen to have, and has not lost."""
         cache = self._write
         if cache is None:
@@ -106,32 +106,32 @@ class Sharing:
         found = {key: entry for key, entry in found.items() if key not in self._lost} | self._shared
         return {key: found[key] for key in keys if key in found}
 
-    def publish(self, entry: Entry, contents: Contents | None, blobs: Blobs) -> tuple[Digest, ...] | None:
+    def publish(self, entry: CacheRecord, contents: Contents | None, blobs: Blobs) -> tuple[Digest, ...] | None:
         """Share a layer; returns the blobs that went up, None where it is not shared.
 
         Raises DamagedError for blobs that are not what they are named.
         """
-        from buildkit.remote.cache_record import Nonsense
+        from buildkit.remote.cache_record import MalformedRecordError
 
         cache = self._write
         if cache is None:
             return None
         try:
             went = self._attempt(cache, lambda: cache.publish(entry, contents, blobs), writing=True)
-        except Nonsense:
+        except MalformedRecordError:
             return None  # too large, and nothing else: an entry is well-formed
         if went is not None:
             self._shared[entry.key] = entry
         return went
 
     def publish_roster(
-        self, stage: str, entries: Sequence[Entry], natives: Mapping[Digest, bytes], blobs: Blobs
+        self, stage: str, entries: Sequence[CacheRecord], natives: Mapping[Digest, bytes], blobs: Blobs
     ) -> None:
         """Share of what a stage's image consists, unless that is known; ``natives`` are the facts that are known here.
 
         What else is told of native files is taken over from the roster before, by its name alone where that suffices.
         """
-        from buildkit.remote.cache_record import Nonsense
+        from buildkit.remote.cache_record import MalformedRecordError
 
         cache = self._write
         if cache is None:
@@ -141,11 +141,16 @@ class Sharing:
             return
         try:
             self._attempt(cache, lambda: self._write_roster(cache, stage, entries, natives, blobs), writing=True)
-        except Nonsense:
+        except MalformedRecordError:
             return  # too large: keys are asked for one by one
 
     def _write_roster(
-        self, cache: SharedCache, stage: str, entries: Sequence[Entry], natives: Mapping[Digest, bytes], blobs: Blobs
+        self,
+        cache: CacheClient,
+        stage: str,
+        entries: Sequence[CacheRecord],
+        natives: Mapping[Digest, bytes],
+        blobs: Blobs,
     ) -> None:
         from buildkit.remote.cache_record import encode_natives
 
@@ -159,7 +164,7 @@ class Sharing:
                 natives = {**self._tell(cache, stage, blobs), **natives}
         cache.publish_roster(stage, entries, encode_natives(natives, digests), blobs)
 
-    def _find(self, cache: SharedCache, stage: str, keys: Sequence[Key]) -> dict[Key, Entry]:
+    def _find(self, cache: CacheClient, stage: str, keys: Sequence[Key]) -> dict[Key, CacheRecord]:
         roster = self._roster(cache, stage).entries
         found = {key: roster[key] for key in keys if key in roster}
         refused: list[str] = []
@@ -167,19 +172,19 @@ class Sharing:
         self._say_refused(refused)
         return found
 
-    def _roster(self, cache: SharedCache, stage: str) -> Roster:
-        from buildkit.remote.cache_client import Roster
+    def _roster(self, cache: CacheClient, stage: str) -> StageIndex:
+        from buildkit.remote.cache_client import StageIndex
 
         place = (str(cache.repository), stage)
         with self._asking:
             if stage and place not in self._rosters:
-                self._rosters[place] = Roster()  # if it fails it is not asked for again
+                self._rosters[place] = StageIndex()  # if it fails it is not asked for again
                 refused: list[str] = []
                 self._rosters[place] = cache.roster(stage, refused.append)
                 self._say_refused(refused)
-            return self._rosters.get(place, Roster())
+            return self._rosters.get(place, StageIndex())
 
-    def _tell(self, cache: SharedCache, stage: str, blobs: Blobs) -> Mapping[Digest, bytes]:
+    def _tell(self, cache: CacheClient, stage: str, blobs: Blobs) -> Mapping[Digest, bytes]:
         """What a stage's roster tells of native files; one that cannot be had, or is nonsense, is said."""
         place = (str(cache.repository), stage)
         with self._telling:
@@ -197,9 +202,9 @@ class Sharing:
     def _say_refused(self, refused: Sequence[str]) -> None:
         if refused:
             more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
-            self._say(Note(text=f"refused from the shared cache: {refused[0]}{more}", warning=True))
+            self._emit(Note(text=f"refused from the shared cache: {refused[0]}{more}", warning=True))
 
-    def _take(self, key: Key, action: Callable[[SharedCache, Entry], _Result]) -> _Result:
+    def _take(self, key: Key, action: Callable[[CacheClient, CacheRecord], _Result]) -> _Result:
         cache, entry = self._read, self._asked.get(key)
         if cache is None or entry is None:
             raise SharedLostError("the shared cache is not asked any more", said=cache is None)
@@ -216,7 +221,7 @@ class Sharing:
             what = f"{entry.name} is not to be had from the shared cache: {error.message}"
             raise SharedLostError(what, said=failing) from error
 
-    def _attempt(self, cache: SharedCache, action: Callable[[], _Result], *, writing: bool = False) -> _Result | None:
+    def _attempt(self, cache: CacheClient, action: Callable[[], _Result], *, writing: bool = False) -> _Result | None:
         try:
             return action()
         except (Interrupted, DamagedError):
@@ -225,7 +230,7 @@ class Sharing:
             self._fail(cache, error, writing=writing)
             return None
 
-    def _fail(self, cache: SharedCache, error: BuildError, *, writing: bool) -> None:
+    def _fail(self, cache: CacheClient, error: BuildError, *, writing: bool) -> None:
         """Leave a cache alone from now on, and say so if nobody has.
 
         Who may not read may write: registries deny what is not there yet.
@@ -239,7 +244,7 @@ class Sharing:
         if reads or writes:
             what = _NEITHER if reads and writes else _NOT_READ if reads else _NOT_WRITTEN
             hint = f" ({error.hint})" if error.hint else ""
-            self._say(Note(text=f"shared cache: {error.message}; {what}{hint}", warning=True))
+            self._emit(Note(text=f"shared cache: {error.message}; {what}{hint}", warning=True))
 
 
 def _is_failing(error: BuildError) -> bool:
@@ -247,5 +252,5 @@ def _is_failing(error: BuildError) -> bool:
     return isinstance(error, RegistryError) and (error.down or error.denied)
 
 
-def _digests(entries: Iterable[Entry]) -> frozenset[Digest]:
+def _digests(entries: Iterable[CacheRecord]) -> frozenset[Digest]:
     return frozenset(blob.digest for entry in entries for blob in entry.made.blobs)

@@ -16,8 +16,8 @@ from buildkit.digest import Digest
 from buildkit.errors import BuildError, Interrupted, RegistryError, ToolError
 from buildkit.oci.reference import Ref
 from buildkit.remote.artifact import (
-    Misshapen,
-    Part,
+    ArtifactPart,
+    MalformedArtifactError,
     decode_artifact,
     decode_index,
     referrers_tag,
@@ -106,7 +106,7 @@ class Reader:
             return Proof(kind="signature", state=State.UNCHECKED, why="there is one: say whose it must be by --key")
         try:
             parts = decode_artifact(manifest).parts
-        except Misshapen as error:
+        except MalformedArtifactError as error:
             return Proof(kind="signature", state=State.REFUSED, why=f"signatures: {error}")
         # what was signed is known, so nothing needs to be fetched: another text has another digest
         claim = render_claim(self._repository.repository, self._image)
@@ -120,7 +120,7 @@ class Reader:
         """Judge attestations by their predicate types; raises RegistryError where the registry does not answer."""
         try:
             found = self._read()
-        except Misshapen as error:
+        except MalformedArtifactError as error:
             why = f"what is attached is listed in a way that cannot be read: {error}"
             return [Proof(kind=NAMES[kind], state=State.REFUSED, why=why) for kind in checks]
         return [self._judge(kind, check, [one for one in found if one.kind == kind]) for kind, check in checks.items()]
@@ -147,7 +147,7 @@ class Reader:
     def _open(self, digest: Digest, kind: str) -> Found:
         try:
             return self._open_artifact(replace(self._repository, digest=digest), kind)
-        except (Misshapen, Unbelievable) as error:
+        except (MalformedArtifactError, Unbelievable) as error:
             return Found(kind=kind, why=str(error))
         except Interrupted:
             raise
@@ -186,7 +186,7 @@ class Reader:
             return Found(kind=kind, why="it speaks of another image")
         return Found(kind=kind, statement=statement, signed=signed)
 
-    def _fetch(self, ref: Ref, part: Part) -> bytes:
+    def _fetch(self, ref: Ref, part: ArtifactPart) -> bytes:
         """The bytes of a part, as its digest says; raises Unbelievable for too many."""
         if part.size > MOST_BYTES:
             raise Unbelievable("it is larger than an attestation can be")

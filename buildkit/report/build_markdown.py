@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from buildkit.report.build_report import Report, render_last_line
-from buildkit.report.text import clean, say_bytes, say_seconds
+from buildkit.report.text import clean, format_bytes, format_seconds
 
 _MARKS = re.compile(r"([\\`*_\[\]|~])")
 
@@ -15,12 +15,12 @@ _MARKS = re.compile(r"([\\`*_\[\]|~])")
 def render_markdown(report: Report) -> str:
     """A heading, how it ended, and tables: what was built and why, what was pushed, seconds by phase."""
     built = [
-        (escape(x.name), say_bytes(x.size), say_seconds(x.seconds), escape(x.why))
+        (escape(x.name), format_bytes(x.size), format_seconds(x.seconds), escape(x.why))
         for x in report.layers
         if x.source == "built"
     ]
     pushed = [(_code(ref), _code(digest)) for ref, digest in report.pushed_as.items()]
-    phases = [(escape(name), say_seconds(spent.seconds)) for name, spent in sorted(report.phases.items())]
+    phases = [(escape(name), format_seconds(spent.seconds)) for name, spent in sorted(report.phases.items())]
     ended = render_last_line(report).partition("\n")[0].partition(": ")[2]
     blocks = [
         f"### {escape(report.stage)}\n\n{escape(ended)}\n",

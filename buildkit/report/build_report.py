@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from buildkit.report.table import print_table
-from buildkit.report.text import flat, say_bytes, say_seconds
+from buildkit.report.text import flat, format_bytes, format_seconds
 from buildkit.tools.usage import Spent
 
 
@@ -75,7 +75,7 @@ def print_report(report: Report, out: TextIO) -> None:
     """The short table: what was built and why, what was reused; one line where nothing was built."""
     built = [layer for layer in report.layers if layer.source == "built"]
     if built:
-        rows = [(x.name, say_bytes(x.size), say_seconds(x.seconds), x.why) for x in built]
+        rows = [(x.name, format_bytes(x.size), format_seconds(x.seconds), x.why) for x in built]
         print_table(f"{report.stage}: built", ("layer", "size", "seconds", "why"), rows, out)
     print(render_last_line(report), file=out, flush=True)
 
@@ -84,7 +84,13 @@ def print_timings(report: Report, out: TextIO) -> None:
     """A table of phases, the longest first."""
     ordered = sorted(report.phases.items(), key=lambda item: -item[1].seconds)
     rows = [
-        (name, say_seconds(x.seconds), say_seconds(x.usage.cpu), say_bytes(x.usage.read), say_bytes(x.usage.written))
+        (
+            name,
+            format_seconds(x.seconds),
+            format_seconds(x.usage.cpu),
+            format_bytes(x.usage.read),
+            format_bytes(x.usage.written),
+        )
         for name, x in ordered
     ]
     print_table(f"{report.stage}: timings", ("phase", "seconds", "cpu", "read", "written"), rows, out)
@@ -96,11 +102,11 @@ def render_last_line(report: Report) -> str:
     reused = [layer for layer in report.layers if layer.source != "built"]
     what = f"{built} built, " if built else ("nothing to build, " if report.imported else "nothing changed, ")
     parts = [
-        f"{report.stage}: {what}{len(reused)} reused ({say_bytes(sum(x.size for x in reused))})",
-        f"{say_bytes(report.fetched)} fetched" if report.fetched else "",
-        f"{say_bytes(report.imported)} imported" if report.imported else "nothing imported" * report.delivered,
-        f"{say_bytes(report.pushed)} pushed" if report.pushed else "nothing pushed" * bool(report.pushed_as),
-        say_seconds(report.seconds),
+        f"{report.stage}: {what}{len(reused)} reused ({format_bytes(sum(x.size for x in reused))})",
+        f"{format_bytes(report.fetched)} fetched" if report.fetched else "",
+        f"{format_bytes(report.imported)} imported" if report.imported else "nothing imported" * report.delivered,
+        f"{format_bytes(report.pushed)} pushed" if report.pushed else "nothing pushed" * bool(report.pushed_as),
+        format_seconds(report.seconds),
     ]
     lines = [", ".join(filter(None, parts))]
     if report.delivered or not report.pushed_as:

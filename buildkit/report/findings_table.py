@@ -9,7 +9,7 @@ from typing import Any
 
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.report.columns import Column
-from buildkit.report.text import flat, say_count
+from buildkit.report.text import flat, format_count
 
 COLUMNS = (
     Column(title="severity"),
@@ -79,7 +79,7 @@ def say_counts(findings: Sequence[Finding]) -> str:
         return "no findings"
     counts = Counter(one.severity for one in findings)
     parts = [f"{counts[severity]} {say_severity(severity)}" for severity in sorted(counts, reverse=True)]
-    return f"{say_count(len(findings), 'finding')} ({', '.join(parts)})"
+    return f"{format_count(len(findings), 'finding')} ({', '.join(parts)})"
 
 
 def say_severity(severity: Severity) -> str:

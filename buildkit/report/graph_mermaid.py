@@ -36,18 +36,18 @@ _CLASSES = {
 
 def render_mermaid(picture: Picture) -> str:
     """The text of a flowchart, to be put between ```` ```mermaid ```` and ```` ``` ````."""
-    names = {box.name: f"s{number}" for number, box in enumerate(picture.boxes)}
+    names = {box.name: f"s{number}" for number, box in enumerate(picture.containers)}
     lines = [
         "flowchart LR",
         f"accTitle: Stages and layers of {_plain(picture.project)}",
         f"accDescr: {say_head(picture)}, {say_state(picture)}",
     ]
-    for box in picture.boxes:
+    for box in picture.containers:
         lines += _stage(box, names[box.name])
-    for box in picture.boxes:
+    for box in picture.containers:
         lines += [f"{names[edge.stage]} {_ARROWS[edge.tie]} {names[box.name]}" for edge in box.edges]
     lines += [f"classDef {source} {look}" for source, look in _CLASSES.items()]
-    stages = ",".join(names[box.name] for box in picture.boxes if box.layers)
+    stages = ",".join(names[box.name] for box in picture.containers if box.layers)
     lines += ["classDef stage fill:none,stroke:#7d8590", *([f"class {stages} stage"] if stages else [])]
     return "\n".join(lines) + "\n"
 

@@ -40,7 +40,7 @@ from buildkit.report.svg_blocks import (
     text_width,
     wrap,
 )
-from buildkit.report.text import say_bytes
+from buildkit.report.text import format_bytes
 
 WIDTH = 800
 _EDGE = 20  # between the frame and what is in it
@@ -92,8 +92,8 @@ class _Page:
 
 
 def _lay_out(picture: Picture) -> _Page:
-    places = {box.name: number for number, box in enumerate(picture.boxes)}
-    edges = [(places[edge.stage], places[box.name], edge.tie) for box in picture.boxes for edge in box.edges]
+    places = {box.name: number for number, box in enumerate(picture.containers)}
+    edges = [(places[edge.stage], places[box.name], edge.tie) for box in picture.containers for edge in box.edges]
     trunks: dict[int, int] = {}
     for upper, lower, _ in edges:
         trunks[upper] = max(lower, trunks.get(upper, 0))
@@ -102,10 +102,10 @@ def _lay_out(picture: Picture) -> _Page:
     lane = min(11.0, 110 / max(count, 1))
     left = _EDGE + lane * count + (12 if count else 0)
     room = WIDTH - _EDGE - left - _NAMES
-    scale = find_scale([[layer.bytes for layer in box.layers] for box in picture.boxes], room, _RULE)
+    scale = find_scale([[layer.bytes for layer in box.layers] for box in picture.containers], room, _RULE)
     rows: list[_Row] = []
     top = float(_HEAD)
-    for box in picture.boxes:
+    for box in picture.containers:
         rows.append(_lay_row(box, top, scale, room))
         top += rows[-1].height
     spans = tuple((Span(upper=upper, lower=lower, lane=lanes[upper]), tie) for upper, lower, tie in edges)
@@ -162,7 +162,7 @@ def _enumerate(box: Box, layers: Sequence[Layer], start: str, room: float) -> st
 
 def _opening(picture: Picture, height: float) -> str:
     lines = [f"{say_head(picture)}; {say_state(picture)}."]
-    for box in picture.boxes:
+    for box in picture.containers:
         ties = f" ({', '.join(say_ties(box))})" if box.edges else ""
         lines.append(f"{say_name(box.name)}{ties}: {say_layers(len(box.layers))}, {sum_layers(box.layers)}.")
     return (
@@ -199,7 +199,7 @@ def _measure(scale: float) -> tuple[float, str]:
         for digit in (1, 2, 5):
             side = (digit * 10**exponent * scale) ** 0.5
             if 14 <= side <= 34:
-                return side, say_bytes(digit * 10**exponent).replace(".0", "")
+                return side, format_bytes(digit * 10**exponent).replace(".0", "")
     return 0.0, ""
 
 

@@ -33,11 +33,11 @@ _STYLES = {Source.BUILT: "bold yellow", Source.SHARED: "green", Source.CACHE: "c
 
 def render_tree(picture: Picture) -> list[Line]:
     """Lines of styled text. Bars are as long as bytes are many; those of layers to be built look otherwise."""
-    rows = [row for box in picture.boxes for row in _rows(box)]
+    rows = [row for box in picture.containers for row in _rows(box)]
     width = min(_LONGEST, max((len(label) for label, _ in rows), default=0))
     most = max((sum_layers(layers).bytes for _, layers in rows), default=0)
     lines: list[Line] = [[(say_name(picture.project), "bold"), (f": {say_head(picture)}; {say_state(picture)}", "")]]
-    for box in picture.boxes:
+    for box in picture.containers:
         lines += [[], *_stage(box, width, max(most, 1))]
     return lines
 

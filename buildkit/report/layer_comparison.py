@@ -10,10 +10,10 @@ from typing import Any, TextIO
 from buildkit.layers.tar.compare import Comparison
 from buildkit.oci.blob import Blob
 from buildkit.report.table import print_table
-from buildkit.report.text import clean, say_bytes, say_seconds
+from buildkit.report.text import clean, format_bytes, format_seconds
 
 
-class Verdict(StrEnum):
+class LayerComparison(StrEnum):
     """What is said of a layer."""
 
     AGREES = "agrees"
@@ -24,9 +24,9 @@ class Verdict(StrEnum):
 
 
 _WHY = {
-    Verdict.PINNED: "the stage file names its digest, nothing is made here",
-    Verdict.UNCLAIMED: "a command wrote it (-- --steps compares that, too)",
-    Verdict.BORROWED: "taken as it is (--no-root)",
+    LayerComparison.PINNED: "the stage file names its digest, nothing is made here",
+    LayerComparison.UNCLAIMED: "a command wrote it (-- --steps compares that, too)",
+    LayerComparison.BORROWED: "taken as it is (--no-root)",
 }
 
 
@@ -37,7 +37,7 @@ class Twice:
     name: str
     kind: str
     key: str
-    verdict: Verdict
+    verdict: LayerComparison
     first: Blob
     second: Blob | None = None
     comparison: Comparison = field(default_factory=Comparison)
@@ -67,9 +67,9 @@ class Agreement:
     @property
     def agrees(self) -> bool:
         """Whether no layer differs."""
-        return not self.having(Verdict.DIFFERS)
+        return not self.having(LayerComparison.DIFFERS)
 
-    def having(self, verdict: Verdict) -> tuple[Twice, ...]:
+    def having(self, verdict: LayerComparison) -> tuple[Twice, ...]:
         """Layers of which this is said."""
         return tuple(layer for layer in self.layers if layer.verdict is verdict)
 
@@ -87,7 +87,7 @@ class Agreement:
 def print_agreement(agreement: Agreement, out: TextIO) -> None:
     """A table of the layers, what differs in them, and how it ended."""
 
-    rows = [(x.name, say_bytes(x.first.size), _say_diff_ids(x), x.verdict) for x in agreement.layers]
+    rows = [(x.name, format_bytes(x.first.size), _say_diff_ids(x), x.verdict) for x in agreement.layers]
     print_table(f"{agreement.stage}: built twice", ("layer", "size", "diff_id", "verdict"), rows, out)
     lines = [
         f"{layer.name}: {line}" for layer in agreement.layers for line in str(layer.comparison).splitlines()
@@ -101,12 +101,12 @@ def _say_diff_ids(layer: Twice) -> str:
 
 
 def _last_lines(agreement: Agreement) -> Iterator[str]:
-    agree, differ = agreement.having(Verdict.AGREES), agreement.having(Verdict.DIFFERS)
-    size = say_bytes(sum(layer.first.size for layer in agree))
+    agree, differ = agreement.having(LayerComparison.AGREES), agreement.having(LayerComparison.DIFFERS)
+    size = format_bytes(sum(layer.first.size for layer in agree))
     parts = [f"{_count(differ)} differ{'s' * (len(differ) == 1)}" if differ else ""]
     parts.append(f"{_count(agree)} of {size} came out the same" if agree else "")
     what = ", ".join(filter(None, parts)) or "no layer is made here"
-    yield f"{agreement.stage}: {what}, {say_seconds(agreement.seconds)}"
+    yield f"{agreement.stage}: {what}, {format_seconds(agreement.seconds)}"
     yield from (f"{verdict}: {why}" for verdict, why in _WHY.items() if agreement.having(verdict))
     yield "the second time: " + ", ".join(f"{name} {value}" for name, value in agreement.varied.items())
 

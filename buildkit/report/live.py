@@ -15,7 +15,7 @@ from rich.text import Text
 from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
 from buildkit.report.columns import Column
 from buildkit.report.plain import render_event
-from buildkit.report.text import clean, flat, say_bytes, say_seconds
+from buildkit.report.text import clean, flat, format_bytes, format_seconds
 
 _TICK_SECONDS = 0.1
 
@@ -87,13 +87,13 @@ class _Amounts(ProgressColumn):
 def render_amounts(done: float, total: float | None, speed: float | None, elapsed: float) -> str:
     """``26.3 MB of 111 MB  213 MB/s  1.0 s left``; what is not known is left out."""
     if not done:
-        return say_seconds(elapsed) if elapsed >= 1 else ""
+        return format_seconds(elapsed) if elapsed >= 1 else ""
     total = total if total and total >= done else None  # a total may have been an estimate
-    parts = [f"{say_bytes(done)} of {say_bytes(total)}" if total else say_bytes(done)]
+    parts = [f"{format_bytes(done)} of {format_bytes(total)}" if total else format_bytes(done)]
     if speed:
-        parts.append(f"{say_bytes(speed)}/s")
+        parts.append(f"{format_bytes(speed)}/s")
         if total and total > done:
-            parts.append(f"{say_seconds((total - done) / speed)} left")
+            parts.append(f"{format_seconds((total - done) / speed)} left")
     return "  ".join(parts)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
-from buildkit.report.text import flat, say_bytes, say_seconds
+from buildkit.report.text import flat, format_bytes, format_seconds
 
 _EVERY_SECONDS = 10.0
 
@@ -47,17 +47,17 @@ class PlainView:
             return ""
         self._said[event.step] = now
         total = self._totals.get(event.step)
-        of = f" of {say_bytes(total)}" if total else ""
-        return f"{'…':>8}  {flat(event.step)}: {say_bytes(event.done)}{of}"
+        of = f" of {format_bytes(total)}" if total else ""
+        return f"{'…':>8}  {flat(event.step)}: {format_bytes(event.done)}{of}"
 
 
 def render_event(event: StepFinished | StepFailed | Note) -> str:
     """One line, clean, for a step that ended, or for a note; CI reads commands at the beginnings of lines."""
     match event:
         case StepFinished():
-            size = f"  {say_bytes(event.size)}" if event.size else ""
+            size = f"  {format_bytes(event.size)}" if event.size else ""
             note = f"  {flat(event.note)}" if event.note else ""
-            return f"{event.phase:>8}  {flat(event.step)}{size}  {say_seconds(event.seconds)}{note}"
+            return f"{event.phase:>8}  {flat(event.step)}{size}  {format_seconds(event.seconds)}{note}"
         case StepFailed():
             return f"{event.phase:>8}  {flat(event.step)}: failed: {flat(event.message)}"
         case Note():

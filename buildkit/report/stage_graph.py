@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from buildkit.plan.plan import Source
-from buildkit.report.text import clean, say_bytes
+from buildkit.report.text import clean, format_bytes
 
 PLACES = {
     Source.BUILT: "to be built",
@@ -65,7 +65,7 @@ class Sum:
     def __str__(self) -> str:
         if self.count and self.unknown == self.count:
             return "size not known"
-        return f"at least {say_bytes(self.bytes)}" if self.unknown else say_bytes(self.bytes)
+        return f"at least {format_bytes(self.bytes)}" if self.unknown else format_bytes(self.bytes)
 
     @property
     def known(self) -> int | None:
@@ -112,16 +112,16 @@ class Picture:
     """Stages of a project, each after those that it is made of."""
 
     project: str
-    boxes: tuple[Box, ...]
+    containers: tuple[Box, ...]
 
     @property
     def layers(self) -> tuple[Layer, ...]:
         """Every layer, once."""
-        return tuple(layer for box in self.boxes for layer in box.layers)
+        return tuple(layer for box in self.containers for layer in box.layers)
 
     def as_json(self) -> dict[str, Any]:
         """``{"project", "stages": […]}``, as docs/graph.md describes it."""
-        return {"project": self.project, "stages": [_box_json(box) for box in self.boxes]}
+        return {"project": self.project, "stages": [_box_json(box) for box in self.containers]}
 
 
 def add_up(sizes: Iterable[int | None]) -> Sum:
@@ -162,9 +162,9 @@ def say_place(layer: Layer) -> str:
 
 def say_head(picture: Picture) -> str:
     """``8 stages, 44 layers, 493 MB``."""
-    boxes = len(picture.boxes)
+    containers = len(picture.containers)
     layers = picture.layers
-    return f"{boxes} stage{'s' * (boxes != 1)}, {say_layers(len(layers))}, {sum_layers(layers)}"
+    return f"{containers} stage{'s' * (containers != 1)}, {say_layers(len(layers))}, {sum_layers(layers)}"
 
 
 def say_state(picture: Picture) -> str:

@@ -14,7 +14,7 @@ _ESCAPES = re.compile(
 _DECEIVING = re.compile("[\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def say_bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
     """``0 B``, ``1.5 MB``; decimal units, as registries and disks count."""
     for unit in ("B", "kB", "MB", "GB"):
         if abs(count) < 999.5:
@@ -23,7 +23,7 @@ def say_bytes(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def say_seconds(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """``0.04 s``, ``12.3 s``, ``3 min 05 s``."""
     if seconds < 1:
         return f"{seconds:.2f} s"
@@ -47,12 +47,12 @@ def flat(text: str) -> str:
     return " ".join(clean(text).split())
 
 
-def say_date(at: float) -> str:
+def format_date(at: float) -> str:
     """``2026-11-22 18:40``, in the user's time zone, of seconds since the epoch."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 
 
-def say_age(seconds: float) -> str:
+def format_age(seconds: float) -> str:
     """``now``, ``40 s``, ``5 min``, ``3 h``, ``12 d``; times in the future are now."""
     for limit, size, unit in ((1, 1, ""), (60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h")):
         if seconds < limit:
@@ -60,6 +60,6 @@ def say_age(seconds: float) -> str:
     return f"{int(seconds // 86400)} d"
 
 
-def say_count(count: int, what: str) -> str:
+def format_count(count: int, what: str) -> str:
     """``1 file``, ``3 files``."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"

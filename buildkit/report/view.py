@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from buildkit.events import Event, Say
+from buildkit.events import Emit, Event
 from buildkit.report.plain import PlainView
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def open_view(out: TextIO) -> Iterator[Say]:
+def open_view(out: TextIO) -> Iterator[Emit]:
     """A listener for a build's events.
 
     The live view is imported and drawn with the first event, for a build that does nothing must cost nothing.

@@ -19,22 +19,22 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from buildkit.build.context import Shop, open_shop
+from buildkit.build.context import BuildContext, open_context
 from buildkit.build.planner import Planner, check_stage
 from buildkit.cli.main import check_writable, write_text
-from buildkit.cli.options import Parser, ShareOptions, open_sharing, positive
+from buildkit.cli.options import Parser, RemoteCacheOptions, open_remote_cache, positive
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.errors import BuildError, LostError
-from buildkit.events import Say, StepFinished, StepStarted
+from buildkit.events import Emit, StepFinished, StepStarted
 from buildkit.layers.tar.compare import Comparison, Difference, compare_tars
 from buildkit.layers.tar.decompress import inflate
 from buildkit.oci.blob import Blob
 from buildkit.plan.spec import Kind, PackWheels, Spec
-from buildkit.report.layer_comparison import Agreement, Twice, Verdict, print_agreement
+from buildkit.report.layer_comparison import Agreement, LayerComparison, Twice, print_agreement
 from buildkit.report.view import open_view
 from buildkit.reproduce.sandbox import OTHER, NotingCheckout, copy_checkout, lend, other_environment, other_umask
-from buildkit.reproduce.worker import build_again, realise
+from buildkit.reproduce.worker import build_again, execute
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
 
@@ -89,35 +89,35 @@ def _parse(arguments: Sequence[str]) -> ReproduceOptions:
 def build_twice(folder: Path, options: ReproduceOptions) -> Agreement:
     """Build the stage's layers where they are missing, build them again elsewhere, and compare them."""
     project = load_project(folder)
-    with open_view(sys.stderr) as say, open_shop(project, say, options.jobs) as shop:
-        open_sharing(shop, ShareOptions(cache=options.cache, cache_read_only=True))
-        return _Twice(shop, options).run()
+    with open_view(sys.stderr) as emit, open_context(project, emit, options.jobs) as context:
+        open_remote_cache(context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
+        return _SecondBuild(context, options).run()
 
 
-class _Twice:
+class _SecondBuild:
     """Both builds of a stage, and how they compare."""
 
-    def __init__(self, shop: Shop, options: ReproduceOptions) -> None:
-        graph = load_graph(shop.project.folder)
-        self._checkout = NotingCheckout(shop.project, graph, shop.index, shop.say)
-        self._planner = Planner(shop, graph, self._checkout)
-        self._shop = shop
+    def __init__(self, context: BuildContext, options: ReproduceOptions) -> None:
+        graph = load_graph(context.project.folder)
+        self._checkout = NotingCheckout(context.project, graph, context.index, context.emit)
+        self._planner = Planner(context, graph, self._checkout)
+        self._context = context
         self._options = options
 
     def run(self) -> Agreement:
         """Build, build again, and compare."""
         began = time.monotonic()
-        shop, stage, jobs = self._shop, self._options.stage, self._options.jobs
+        context, stage, jobs = self._context, self._options.stage, self._options.jobs
         specs = self._planner.composer.compose(stage).specs
-        realise(self._planner, specs, jobs)
-        built = time.monotonic() if shop.tally.built else 0.0
+        execute(self._planner, specs, jobs)
+        built = time.monotonic() if context.tally.built else 0.0
         tools = self._tools(specs)
-        shop.made.update(self._planner.lookup(spec.key for spec in tools))
+        context.made.update(self._planner.lookup(spec.key for spec in tools))
         jobs, umask = (jobs // 2 if jobs > 1 else 2), other_umask()
-        with shop.blobs.working_folder() as work:
+        with context.blobs.working_folder() as work:
             place, env = self._prepare(work, specs, tools)
             time.sleep(max(0.0, built + _TICK_SECONDS - time.monotonic()))  # another time, also to a coarse clock
-            build_again(place, stage, env, shop.say, jobs=jobs, umask=umask)
+            build_again(place, stage, env, context.emit, jobs=jobs, umask=umask)
             layers = tuple(self._compare(specs, work / "cache"))
         varied = _say_varied(env, jobs, umask)
         return Agreement(stage=stage, layers=layers, varied=varied, seconds=time.monotonic() - began)
@@ -125,30 +125,30 @@ class _Twice:
     def _tools(self, specs: Iterable[Spec]) -> tuple[Spec, ...]:
         """What compiles for the stage: the root of the bytecode compiler, and the builder."""
         wheels = [spec.work for spec in specs if isinstance(spec.work, PackWheels)]
-        compiler = self._planner.composer.compiler if wheels and self._shop.project.bytecode else ()
+        compiler = self._planner.composer.compiler if wheels and self._context.project.bytecode else ()
         builder = self._planner.composer.builder.specs if any(work.compiled for work in wheels) else ()
         return (*compiler, *builder)
 
     def _prepare(self, work: Path, specs: Sequence[Spec], tools: Sequence[Spec]) -> tuple[Path, dict[str, str]]:
         """The other checkout and the environment to build it in."""
-        project, every = self._shop.project, {spec.key: spec for spec in (*specs, *tools)}
+        project, every = self._context.project, {spec.key: spec for spec in (*specs, *tools)}
         place = work / "another place" / project.folder.name  # images may be called by the folder's name
-        with _step(self._shop.say, "the checkout", "copy"):
+        with _step(self._context.emit, "the checkout", "copy"):
             git = copy_checkout(project.folder, self._checkout.noted, every.values(), place)
-            lend(self._shop, [spec for spec in every.values() if self._borrowed(spec)], work / "cache")
+            lend(self._context, [spec for spec in every.values() if self._borrowed(spec)], work / "cache")
         return place, other_environment(work) | git
 
-    def _borrowed(self, spec: Spec) -> Verdict | None:
+    def _borrowed(self, spec: Spec) -> LayerComparison | None:
         """What is said of a layer that the second build borrows; None for one that it makes."""
-        if spec.key not in self._shop.made:
+        if spec.key not in self._context.made:
             return None  # a part of what compiles, evicted since it was last of use
         match spec.kind:
             case Kind.IMAGE:
-                return Verdict.PINNED
+                return LayerComparison.PINNED
             case Kind.RUN if not self._options.steps:
-                return Verdict.UNCLAIMED
+                return LayerComparison.UNCLAIMED
             case Kind.ROOT if self._options.no_root:
-                return Verdict.BORROWED
+                return LayerComparison.BORROWED
             case _:
                 return None
 
@@ -161,25 +161,27 @@ class _Twice:
                     f"{spec.name}: the copy of the checkout came to another recipe",
                     hint="did files change meanwhile? run the same command again",
                 )
-            for first, second in zip(self._shop.made[spec.key].blobs, again[spec.key].blobs, strict=True):
-                twice = Twice(name=spec.name, kind=spec.kind, key=str(spec.key), verdict=Verdict.AGREES, first=first)
+            for first, second in zip(self._context.made[spec.key].blobs, again[spec.key].blobs, strict=True):
+                twice = Twice(
+                    name=spec.name, kind=spec.kind, key=str(spec.key), verdict=LayerComparison.AGREES, first=first
+                )
                 if verdict := self._borrowed(spec):
                     yield replace(twice, verdict=verdict)
                 elif (first.diff_id, first.digest) == (second.diff_id, second.digest):
                     yield replace(twice, second=second)
                 else:
                     found = self._differences(spec, first, second, Blobs(cache))
-                    yield replace(twice, verdict=Verdict.DIFFERS, second=second, comparison=found)
+                    yield replace(twice, verdict=LayerComparison.DIFFERS, second=second, comparison=found)
 
     def _differences(self, spec: Spec, first: Blob, second: Blob, others: Blobs) -> Comparison:
         """What differs, at least one thing."""
         if first.diff_id == second.diff_id:
             return _one_difference("compression", *(f"{b.compression}, {b.size} bytes" for b in (first, second)))
-        if self._shop.blobs.drop_damaged([first.digest]):
+        if self._context.blobs.drop_damaged([first.digest]):
             raise LostError(f"{spec.name}: the cached layer was damaged, and is removed", hint="build it again")
-        with _step(self._shop.say, spec.name, "compare"):
+        with _step(self._context.emit, spec.name, "compare"):
             found = compare_tars(
-                lambda: inflate(self._shop.blobs.path(first.digest), first.compression),
+                lambda: inflate(self._context.blobs.path(first.digest), first.compression),
                 lambda: inflate(others.path(second.digest), second.compression),
             )
         # the same bytes under two names: one of them is wrong
@@ -205,8 +207,8 @@ def _say_varied(env: Mapping[str, str], jobs: int, umask: int) -> dict[str, str]
 
 
 @contextmanager
-def _step(say: Say, name: str, phase: str) -> Iterator[None]:
+def _step(emit: Emit, name: str, phase: str) -> Iterator[None]:
     began = time.monotonic()
-    say(StepStarted(step=name, phase=phase))
+    emit(StepStarted(step=name, phase=phase))
     yield
-    say(StepFinished(step=name, phase=phase, seconds=time.monotonic() - began))
+    emit(StepFinished(step=name, phase=phase, seconds=time.monotonic() - began))

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import buildkit
-from buildkit.build.context import Shop
+from buildkit.build.context import BuildContext
 from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.errors import BuildError
 from buildkit.plan.spec import PackFiles, PackModel, PackWheels, RunStep, Spec, Tree
@@ -93,22 +93,22 @@ def _copy(old: Path, new: Path) -> None:
     os.utime(new, (_TIME, _TIME), follow_symlinks=False)
 
 
-def lend(shop: Shop, given: Iterable[Spec], cache: Path) -> None:
+def lend(context: BuildContext, given: Iterable[Spec], cache: Path) -> None:
     """Make a cache that has what was downloaded, and the layers ``given``, as links to what ``shop`` has."""
     blobs = Blobs(cache)
-    shop.blobs.notes.folder.mkdir(exist_ok=True)
-    blobs.notes.folder.symlink_to(shop.blobs.notes.folder)  # if we are killed, another build removes our containers
-    for file in shop.blobs.folder.glob("files/*/[!.]*"):
+    context.blobs.notes.folder.mkdir(exist_ok=True)
+    blobs.notes.folder.symlink_to(context.blobs.notes.folder)  # if we are killed, another build removes our containers
+    for file in context.blobs.folder.glob("files/*/[!.]*"):
         place = cache / "files" / file.parent.name
         place.mkdir(exist_ok=True)
         (place / file.name).symlink_to(file)
     with closing(Ledger(cache / "ledger.sqlite")) as ledger:
         for spec in given:
-            made = shop.made[spec.key]
+            made = context.made[spec.key]
             for blob in made.blobs:
                 if not blobs.path(blob.digest).is_symlink():
-                    blobs.path(blob.digest).symlink_to(shop.blobs.path(blob.digest))
-            ledger.add(spec.key, spec.kind, spec.name, spec.recipe, made, shop.ledger.contents(spec.key) or [])
+                    blobs.path(blob.digest).symlink_to(context.blobs.path(blob.digest))
+            ledger.add(spec.key, spec.kind, spec.name, spec.recipe, made, context.ledger.contents(spec.key) or [])
 
 
 def other_umask() -> int:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from buildkit import errors
 from buildkit.errors import BuildError, BuildkitError, LostError
-from buildkit.events import Event, Say, StepFailed, StepFinished, StepProgress, StepStarted
+from buildkit.events import Emit, Event, StepFailed, StepFinished, StepProgress, StepStarted
 from buildkit.plan.spec import Spec
 from buildkit.tasks.scheduler import Lane, run_tasks
 from buildkit.tools.interrupts import interruptible
@@ -36,7 +36,7 @@ _EVENTS = {kind.__name__: kind for kind in (StepStarted, StepProgress, StepFinis
 # here
 
 
-def build_again(folder: Path, stage: str, env: Mapping[str, str], say: Say, *, jobs: int, umask: int) -> None:
+def build_again(folder: Path, stage: str, env: Mapping[str, str], emit: Emit, *, jobs: int, umask: int) -> None:
     """Build the stage's layers at ``folder`` in another process; notes and warnings are not repeated.
 
     Raises what the build there raises, and ToolError where the process dies. When this is left it has ended.
@@ -50,7 +50,7 @@ def build_again(folder: Path, stage: str, env: Mapping[str, str], say: Say, *, j
             for kind, value in map(json.loads, lines):
                 if kind not in _EVENTS:
                     raise _error(kind, value)
-                say(_EVENTS[kind](**value))
+                emit(_EVENTS[kind](**value))
 
 
 def _error(kind: str, value: Mapping[str, str]) -> BuildkitError:
@@ -60,25 +60,25 @@ def _error(kind: str, value: Mapping[str, str]) -> BuildkitError:
     return error
 
 
-def realise(planner: Planner, specs: Sequence[Spec], jobs: int, *, backwards: bool = False) -> None:
+def execute(planner: Planner, specs: Sequence[Spec], jobs: int, *, backwards: bool = False) -> None:
     """Make the layers that the planner's cache lacks; ``backwards`` begins with the last. Raises as building does."""
     try:
-        _realise(planner, specs, jobs, backwards=backwards)
+        _execute(planner, specs, jobs, backwards=backwards)
     except LostError:  # what was damaged is removed, and is had anew
-        _realise(planner, specs, jobs, backwards=backwards)
+        _execute(planner, specs, jobs, backwards=backwards)
 
 
-def _realise(planner: Planner, specs: Sequence[Spec], jobs: int, *, backwards: bool) -> None:
-    from buildkit.build.containers import open_boxes
-    from buildkit.build.executor import Realiser
+def _execute(planner: Planner, specs: Sequence[Spec], jobs: int, *, backwards: bool) -> None:
+    from buildkit.build.containers import open_containers
+    from buildkit.build.executor import Executor
 
-    shop = planner.shop
-    shop.blobs.sweep()
-    with open_boxes(shop) as boxes:
-        realiser = Realiser(shop, boxes, planner.lookup, planner.composer)
-        realiser.want(specs)
-        tasks = dict(reversed(realiser.tasks.items())) if backwards else realiser.tasks
-        run_tasks(tasks, {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.BOX: 1}, shop.say, shop.stop, shop.meter)
+    context = planner.context
+    context.blobs.sweep()
+    with open_containers(context) as containers:
+        executor = Executor(context, containers, planner.lookup, planner.composer)
+        executor.require(specs)
+        tasks = dict(reversed(executor.tasks.items())) if backwards else executor.tasks
+        run_tasks(tasks, {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.BOX: 1}, context.emit, context.stop, context.meter)
 
 
 # there
@@ -91,13 +91,13 @@ def main(arguments: list[str]) -> int:
     stop = threading.Event()
     tell = _teller(stop)
 
-    def say(event: Event) -> None:
+    def emit(event: Event) -> None:
         if type(event).__name__ in _EVENTS:
             tell(type(event).__name__, asdict(event))
 
     try:
         with interruptible():
-            _build(Path(folder), stage, int(jobs), say, stop)
+            _build(Path(folder), stage, int(jobs), emit, stop)
     except KeyboardInterrupt:
         return 130
     except BuildkitError as error:
@@ -105,12 +105,12 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _build(folder: Path, stage: str, jobs: int, say: Say, stop: threading.Event) -> None:
+def _build(folder: Path, stage: str, jobs: int, emit: Emit, stop: threading.Event) -> None:
     from buildkit.build.planner import open_planner
 
-    with open_planner(folder, say, jobs) as planner:
-        planner.shop.stop = stop
-        realise(planner, planner.composer.compose(stage).specs, jobs, backwards=True)
+    with open_planner(folder, emit, jobs) as planner:
+        planner.context.stop = stop
+        execute(planner, planner.composer.compose(stage).specs, jobs, backwards=True)
 
 
 def _teller(gone: threading.Event) -> Callable[[str, Any], None]:

@@ -16,7 +16,7 @@ from functools import cached_property
 
 from buildkit.build.fetch import Fetcher
 from buildkit.errors import DefinitionError, Interrupted, Problem
-from buildkit.events import Say
+from buildkit.events import Emit
 from buildkit.resolve.apt import ResolveApt, find_stale_apt, lock_apt
 from buildkit.resolve.changes import describe_changes
 from buildkit.resolve.models import ModelLocker
@@ -32,7 +32,7 @@ from buildkit.tools.resolver import Resolution, resolve
 
 
 def lock_all(
-    request: LockRequest, *, upgrade: bool, check: bool, say: Say, stop: threading.Event | None = None
+    request: LockRequest, *, upgrade: bool, check: bool, emit: Emit, stop: threading.Event | None = None
 ) -> tuple[Change, ...]:
     """Make what is missing or stale, with ``upgrade`` everything anew; what changed, by file.
 
@@ -43,7 +43,7 @@ def lock_all(
     if check:
         return check_all(request, outside)
     with closing(outside):
-        run_jobs(_jobs(request, outside, say, upgrade), outside.stop)
+        run_jobs(_jobs(request, outside, emit, upgrade), outside.stop)
     changes = tuple(
         Change(file=file, details=describe_changes(outside.drafts.read_disk(file), outside.drafts.get(file)))
         for file in outside.drafts.changed()
@@ -100,7 +100,7 @@ def check_all(request: LockRequest, outside: _Outside) -> tuple[Change, ...]:
     return tuple(Change(file=problem.file, details=(problem.what,)) for problem in unique.values())
 
 
-def _jobs(request: LockRequest, outside: _Outside, say: Say, upgrade: bool) -> list[Callable[[], None]]:
+def _jobs(request: LockRequest, outside: _Outside, emit: Emit, upgrade: bool) -> list[Callable[[], None]]:
     """Work that needs nothing of each other."""
     drafts = outside.drafts
 
@@ -108,15 +108,15 @@ def _jobs(request: LockRequest, outside: _Outside, say: Say, upgrade: bool) -> l
         # what pip's settings say is told to uv, and the other way round: both count for downloads as well
         sources = outside.sources
         env = uv_environment(sources, default_index()) if request.locker == "uv" else pip_environment(sources)
-        lock_requirements(request, drafts, lambda asked: resolve(_within(asked, env)), say, upgrade=upgrade)
-        lock_wheels(request, drafts, make_choose(lambda: outside.indexes, request), say)
+        lock_requirements(request, drafts, lambda asked: resolve(_within(asked, env)), emit, upgrade=upgrade)
+        lock_wheels(request, drafts, make_choose(lambda: outside.indexes, request), emit)
 
     def debian() -> None:
-        lock_apt(request, drafts, outside.resolve_apt, say, upgrade=upgrade)
+        lock_apt(request, drafts, outside.resolve_apt, emit, upgrade=upgrade)
 
     def models() -> None:
         for file in request.models:
-            outside.models.lock(file, say, upgrade=upgrade)
+            outside.models.lock(file, emit, upgrade=upgrade)
 
     return [
         job for job, wanted in ((python, request.groups), (debian, request.apt), (models, request.models)) if wanted

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
-from buildkit.events import Say
+from buildkit.events import Emit
 from buildkit.locks.apt_lock import AptLock, apt_lock_path, parse_apt_list, parse_apt_lock, render_apt_lock
 from buildkit.locks.freshness import apt_inputs, check_fresh
 from buildkit.locks.pins import AptPin
@@ -18,7 +18,7 @@ from buildkit.tools.apt import AptResolution
 ResolveApt = Callable[[AptResolution], tuple[AptPin, ...]]
 
 
-def lock_apt(request: LockRequest, drafts: Drafts, resolve: ResolveApt, say: Say, *, upgrade: bool) -> None:
+def lock_apt(request: LockRequest, drafts: Drafts, resolve: ResolveApt, emit: Emit, *, upgrade: bool) -> None:
     """Decide every apt lock that is stale (with ``upgrade``, every one), those underneath first.
 
     Raises what ``resolve`` raises, and DefinitionError for a list that cannot be read.
@@ -28,7 +28,7 @@ def lock_apt(request: LockRequest, drafts: Drafts, resolve: ResolveApt, say: Say
             continue
         packages = parse_apt_list(drafts.get(wanted.file), wanted.file)
         kept = _base_pins(wanted, drafts)
-        with said(say, f"lock {wanted.file.rpartition('/')[2]}", "lock"):
+        with said(emit, f"lock {wanted.file.rpartition('/')[2]}", "lock"):
             resolved = resolve(
                 AptResolution(
                     packages=packages,

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, FetchError, Problem
-from buildkit.events import Say, StepProgress
+from buildkit.events import Emit, StepProgress
 from buildkit.layers.globs import compile_excludes
 from buildkit.locks.freshness import check_fresh, models_inputs
 from buildkit.locks.models_lock import (
@@ -50,7 +50,7 @@ class ModelLocker:
         self._fetcher = fetcher
         self._indexes = indexes
 
-    def lock(self, file: str, say: Say, *, upgrade: bool) -> None:
+    def lock(self, file: str, emit: Emit, *, upgrade: bool) -> None:
         """Decide the lock of a models file.
 
         Models whose request did not change are kept, except with ``upgrade``; the user's own (``path:``) are always
@@ -62,7 +62,7 @@ class ModelLocker:
         models, problems = [], list[Problem]()
         for request in requests:
             try:
-                models.append(kept.get(request_hash(request)) or self._lock_one(request, say))
+                models.append(kept.get(request_hash(request)) or self._lock_one(request, emit))
             except DefinitionError as error:
                 problems += [Problem(file=file, key=f"model {request.name}", what=error.message, hint=error.hint)]
         if problems:
@@ -97,13 +97,13 @@ class ModelLocker:
         pairs = zip(old.requests, old.models, strict=True)
         return {key: model for key, model in pairs if not model.source.startswith("path:")}
 
-    def _lock_one(self, request: ModelRequest, say: Say) -> Model:
+    def _lock_one(self, request: ModelRequest, emit: Emit) -> Model:
         step = f"lock {request.name}"
 
         def progress(done: int) -> None:
-            say(StepProgress(step=step, done=done))
+            emit(StepProgress(step=step, done=done))
 
-        with said(say, step, "lock"):
+        with said(emit, step, "lock"):
             if request.scheme == "pypi":
                 return self._lock_wheel(request, progress)
             if request.scheme == "https":

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem, ToolError
-from buildkit.events import Note, Say
+from buildkit.events import Emit, Note
 from buildkit.locks.freshness import check_fresh, render_header, requirements_inputs
 from buildkit.locks.pins import Pin
 from buildkit.locks.requirements_txt import applicable, check_agreement, parse_requirements
@@ -19,7 +19,7 @@ from buildkit.tools.resolver import Resolution
 Resolve = Callable[[Resolution], str]
 
 
-def lock_requirements(request: LockRequest, drafts: Drafts, resolve: Resolve, say: Say, *, upgrade: bool) -> None:
+def lock_requirements(request: LockRequest, drafts: Drafts, resolve: Resolve, emit: Emit, *, upgrade: bool) -> None:
     """Decide every requirements lock that is stale (with ``upgrade``, every one).
 
     Raises DefinitionError where locks cannot agree, and what ``resolve`` raises.
@@ -29,7 +29,7 @@ def lock_requirements(request: LockRequest, drafts: Drafts, resolve: Resolve, sa
         todo = [file for file in group if drafts.read(file) is not None and file not in decided]
         if not todo or not (upgrade or find_stale(request, drafts, group)):
             continue
-        _lock_group(_Group(request, drafts, resolve, upgrade), tuple(group), frozenset(decided), say)
+        _lock_group(_Group(request, drafts, resolve, upgrade), tuple(group), frozenset(decided), emit)
         decided.update(todo)
     for group in merge_groups(request.groups):
         if problems := check_group(request, drafts, group):
@@ -89,7 +89,7 @@ class _Group:
             )
         )  # fmt: skip
 
-    def resolve_together(self, inputs: tuple[str, ...], preferred: str, say: Say) -> str:
+    def resolve_together(self, inputs: tuple[str, ...], preferred: str, emit: Emit) -> str:
         """All inputs at once, keeping ``preferred`` versions where that is possible."""
         try:
             return self.resolve(inputs, preferred=preferred)
@@ -98,7 +98,7 @@ class _Group:
                 raise
         # uv cannot keep a version of which the first of several equal indexes lacks the fitting file
         text = self.resolve(inputs)
-        say(Note(text=f"{', '.join(inputs)}: resolved anew, for the old versions could not be kept", warning=True))
+        emit(Note(text=f"{', '.join(inputs)}: resolved anew, for the old versions could not be kept", warning=True))
         return text
 
     def resolve_part(self, file: str, together: str) -> str:
@@ -112,7 +112,7 @@ class _Group:
         return self.resolve((file,), constraints=limits)
 
 
-def _lock_group(group: _Group, files: tuple[str, ...], decided: frozenset[str], say: Say) -> None:
+def _lock_group(group: _Group, files: tuple[str, ...], decided: frozenset[str], emit: Emit) -> None:
     drafts = group.drafts
     todo = tuple(file for file in files if file not in decided and drafts.read(file) is not None)
     inputs = tuple(file for file in files if drafts.read(file) is not None)
@@ -120,14 +120,14 @@ def _lock_group(group: _Group, files: tuple[str, ...], decided: frozenset[str], 
     kept = [] if group.upgrade else [lock_of(file) for file in todo]
     preferred = _preferences(drafts, (*fixed, *kept))
     if len(files) > 1:
-        with said(say, f"lock {' + '.join(_short(file) for file in files)}", "lock"):
-            preferred = group.resolve_together(inputs, preferred, say)
+        with said(emit, f"lock {' + '.join(_short(file) for file in files)}", "lock"):
+            preferred = group.resolve_together(inputs, preferred, emit)
     for file in todo:
-        with said(say, f"lock {_short(file)}", "lock"):
+        with said(emit, f"lock {_short(file)}", "lock"):
             text = (
                 group.resolve_part(file, preferred)
                 if len(files) > 1
-                else group.resolve_together((file,), preferred, say)
+                else group.resolve_together((file,), preferred, emit)
             )
         header = render_header(_inputs(group.request, drafts, file))
         drafts.decide(lock_of(file), f"{header}# Made by `nox -s lock`.\n{text}")

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from buildkit.errors import BuildkitError
-from buildkit.events import Say, StepFailed, StepFinished, StepStarted
+from buildkit.events import Emit, StepFailed, StepFinished, StepStarted
 
 
 @contextmanager
-def said(say: Say, step: str, phase: str) -> Iterator[None]:
+def said(emit: Emit, step: str, phase: str) -> Iterator[None]:
     """A step that starts and ends with the block."""
-    say(StepStarted(step=step, phase=phase))
+    emit(StepStarted(step=step, phase=phase))
     began = time.monotonic()
     try:
         yield
     except BuildkitError as error:
-        say(StepFailed(step=step, phase=phase, message=error.message))
+        emit(StepFailed(step=step, phase=phase, message=error.message))
         raise
-    say(StepFinished(step=step, phase=phase, seconds=time.monotonic() - began))
+    emit(StepFinished(step=step, phase=phase, seconds=time.monotonic() - began))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, FetchError, Problem
-from buildkit.events import Say
+from buildkit.events import Emit
 from buildkit.locks.freshness import check_fresh, wheels_inputs
 from buildkit.locks.pins import Artifact, Pin
 from buildkit.locks.requirements_txt import applicable
@@ -26,7 +26,7 @@ _AT_ONCE = 8  # index pages asked for at the same time: waiting, not computing
 Choose = Callable[[Pin], Artifact | Problem]
 
 
-def lock_wheels(request: LockRequest, drafts: Drafts, choose: Choose, say: Say) -> None:
+def lock_wheels(request: LockRequest, drafts: Drafts, choose: Choose, emit: Emit) -> None:
     """Decide every wheels lock that is older than its requirements lock.
 
     Raises DefinitionError with every pin for which no file fits, and FetchError.
@@ -38,7 +38,7 @@ def lock_wheels(request: LockRequest, drafts: Drafts, choose: Choose, say: Say) 
     pins = {lock: applicable(read_pins(drafts, lock), request.target) for lock in stale}
     known = _known(request, drafts, stale)
     unique = {(pin.name, pin.version, pin.path): pin for found in pins.values() for pin in found}
-    with said(say, f"choose {len(unique)} files", "lock"), ThreadPoolExecutor(_AT_ONCE) as pool:
+    with said(emit, f"choose {len(unique)} files", "lock"), ThreadPoolExecutor(_AT_ONCE) as pool:
         answers = list(pool.map(lambda pin: _kept(pin, known) or choose(pin), unique.values()))
     chosen = dict(zip(unique, answers, strict=True))
     problems = [answer for answer in answers if isinstance(answer, Problem)]

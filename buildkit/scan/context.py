@@ -46,11 +46,11 @@ class Scan:
         return Verdict.PARTIAL if self.gaps else Verdict.CLEAN
 
 
-Examine = Callable[["Job", Source], None]
+Examine = Callable[["ScanContext", Source], None]
 
 
 @dataclass(slots=True)
-class Job:
+class ScanContext:
     """Collects findings for the file ``path``; ``member`` is where in it the scan is (``a.zip!b.pkl``).
 
     ``examine`` recognises content and scans it: formats that hold others call ``descend`` and need not know them.

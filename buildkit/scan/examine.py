@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from buildkit.scan.context import UNKNOWN, Job, Scan
+from buildkit.scan.context import UNKNOWN, Scan, ScanContext
 from buildkit.scan.limits import Budget, LimitError, Limits
 from buildkit.scan.source import Source
 
@@ -18,7 +18,7 @@ class Format:
 
     name: str
     recognise: Callable[[bytes, Source], bool]
-    scan: Callable[[Job, Source], None]
+    scan: Callable[[ScanContext, Source], None]
 
 
 def formats() -> tuple[Format, ...]:
@@ -30,7 +30,7 @@ def formats() -> tuple[Format, ...]:
     return (*PICKLES, *ARCHIVES, *OTHERS)
 
 
-def examine(job: Job, source: Source) -> None:
+def examine(job: ScanContext, source: Source) -> None:
     """Scan ``source`` as every format that recognises it; content that none knows is a gap.
 
     Raises:
@@ -50,7 +50,7 @@ def scan(path: str, source: Source, *, limits: Limits | None = None, allowed: fr
 
     ``path`` is only what findings call it; ``allowed`` are the globals that the user trusts beyond our list.
     """
-    job = Job(path, Budget(limits or Limits()), examine, allowed)
+    job = ScanContext(path, Budget(limits or Limits()), examine, allowed)
     try:
         examine(job, source)
     except LimitError as error:

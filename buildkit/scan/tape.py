@@ -11,7 +11,7 @@ class TornError(Exception):
     """The source ends inside something that should have gone on."""
 
 
-class Tape:
+class WindowedReader:
     """Where reading is in ``source``; what is skipped is not read."""
 
     __slots__ = ("at", "base", "buffer", "source")

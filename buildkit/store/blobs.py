@@ -24,7 +24,7 @@ from buildkit.digest import Digest, FileHash, Key
 from buildkit.errors import BuildError, Interrupted, disk_trouble
 
 if TYPE_CHECKING:
-    from buildkit.store.leases import Notes
+    from buildkit.store.leases import Leases
 
 _POLL_SECONDS = 0.05
 
@@ -42,11 +42,11 @@ class Blobs:
             made.mkdir(parents=True, exist_ok=True)
 
     @cached_property
-    def notes(self) -> Notes:
+    def notes(self) -> Leases:
         """Notes of what builds with this cache make elsewhere."""
-        from buildkit.store.leases import Notes
+        from buildkit.store.leases import Leases
 
-        return Notes(self.folder / "boxes")
+        return Leases(self.folder / "boxes")
 
     def path(self, digest: Digest) -> Path:
         """Where the blob is, or would be."""

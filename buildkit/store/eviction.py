@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Thing:
+class CacheItem:
     """Something that may be dropped: its files with their bytes, the seconds to have it again, when it was used."""
 
     id: str
@@ -37,7 +37,7 @@ class Rules:
 class Choice:
     """What goes, in this order; the files that go with it; bytes freed and left."""
 
-    things: tuple[Thing, ...]
+    things: tuple[CacheItem, ...]
     files: tuple[str, ...]
     freed: int
     left: int
@@ -45,7 +45,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    things: tuple[Thing, ...]
+    things: tuple[CacheItem, ...]
     files: Mapping[str, int]
 
     @property
@@ -58,7 +58,7 @@ class _Group:
         return seconds, max(thing.used for thing in self.things), self.things[0].id
 
 
-def choose(things: Iterable[Thing], rules: Rules, fixed: int = 0) -> Choice:
+def choose(things: Iterable[CacheItem], rules: Rules, fixed: int = 0) -> Choice:
     """Decide; ``fixed`` are bytes of the cache that are there whatever is dropped."""
     listed = sorted(things, key=lambda thing: thing.id)
     held: dict[str, int] = {}
@@ -82,12 +82,12 @@ def choose(things: Iterable[Thing], rules: Rules, fixed: int = 0) -> Choice:
     )
 
 
-def is_kept(thing: Thing, rules: Rules) -> bool:
+def is_kept(thing: CacheItem, rules: Rules) -> bool:
     """Whether a thing may not go. Times in the future, of a clock that was set back, count as now."""
     return thing.needed or (rules.keep is not None and rules.now - min(thing.used, rules.now) < rules.keep)
 
 
-def _groups(things: Sequence[Thing], held: Mapping[str, int]) -> list[_Group]:
+def _groups(things: Sequence[CacheItem], held: Mapping[str, int]) -> list[_Group]:
     """Things that share files which nobody holds, together; each with its files."""
     leaders = {thing.id: thing.id for thing in things}
 
@@ -101,7 +101,7 @@ def _groups(things: Sequence[Thing], held: Mapping[str, int]) -> list[_Group]:
     for thing in things:
         for path in thing.files.keys() - held.keys():
             leaders[lead(thing.id)] = lead(owners.setdefault(path, thing.id))
-    members: dict[str, list[Thing]] = {}
+    members: dict[str, list[CacheItem]] = {}
     for thing in things:
         members.setdefault(lead(thing.id), []).append(thing)
     return [

@@ -18,7 +18,7 @@ from buildkit.store.blobs import claim, explained
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Lease:
     """A note of ours. A program that inherits ``handle`` holds it too, and so outlives us without being forgotten."""
 
     path: Path
@@ -29,14 +29,14 @@ class Held:
         self.path.unlink(missing_ok=True)
 
 
-class Notes:
+class Leases:
     """The notes in a folder; the folder is made when something is noted."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @contextmanager
-    def hold(self, name: str) -> Iterator[Held]:
+    def hold(self, name: str) -> Iterator[Lease]:
         """Note a name that nobody else uses; unless it is struck off, the note outlives the block, and is swept."""
         path = self.folder / name
         with explained(self.folder):
@@ -46,7 +46,7 @@ class Notes:
                 try:
                     if not claim(handle, path):
                         continue
-                    yield Held(path, handle)
+                    yield Lease(path, handle)
                     return
                 finally:
                     os.close(handle)

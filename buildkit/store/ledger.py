@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 from buildkit.digest import DiffId, Digest, FileHash, Key, canonical_json
 from buildkit.layers.path_prefixes import claims_of
 from buildkit.layers.tar.member import Compression
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.store.database import Database, sum_of
 
 _TOUCH_SECONDS = 3600
@@ -76,11 +76,11 @@ class Layer(NamedTuple):
 class Ledger(Database):
     """What builds write down and look up."""
 
-    def find(self, keys: Iterable[Key]) -> dict[Key, Made]:
+    def find(self, keys: Iterable[Key]) -> dict[Key, LayerResult]:
         """What is known of these keys."""
         with self.decoding():
             return {
-                Key(row.key): Made(blobs=read_blobs(row.blobs), seconds=row.seconds, env=_texts(row.env))
+                Key(row.key): LayerResult(blobs=read_blobs(row.blobs), seconds=row.seconds, env=_texts(row.env))
                 for row in self._layers(keys)
             }
 
@@ -91,14 +91,24 @@ class Ledger(Database):
     def _layers(self, keys: Iterable[Key]) -> list[Layer]:
         return [Layer(*row) for row in self.whole("layers", "WHERE key IN", tuple(key.hex for key in keys))]
 
-    def add(self, key: Key, kind: str, name: str, recipe: str, made: Made, contents: Sequence[tuple[str, str]]) -> None:
+    def add(
+        self, key: Key, kind: str, name: str, recipe: str, made: LayerResult, contents: Sequence[tuple[str, str]]
+    ) -> None:
         """Record what a recipe came to; its blobs are on the disk already. ``contents`` lists owned paths."""
         listing = zlib.compress(canonical_json(contents).encode(), 1)
         claims = json.dumps(claims_of(path for path, _ in contents))
         self._add(key, (kind, name, recipe), made, listing, claims, built=1)
 
     def add_shared(
-        self, key: Key, kind: str, name: str, recipe: str, made: Made, claims: Sequence[str], *, only_at: str = ""
+        self,
+        key: Key,
+        kind: str,
+        name: str,
+        recipe: str,
+        made: LayerResult,
+        claims: Sequence[str],
+        *,
+        only_at: str = "",
     ) -> None:
         """Record what another machine made of a recipe; its paths are known by their claims alone.
 
@@ -116,7 +126,7 @@ class Ledger(Database):
             self.write("DELETE FROM tombstones WHERE key = ?", (key.hex,))
 
     def _add(
-        self, key: Key, about: tuple[str, str, str], made: Made, listing: bytes, claims: str, *, built: int
+        self, key: Key, about: tuple[str, str, str], made: LayerResult, listing: bytes, claims: str, *, built: int
     ) -> None:
         kind, name, recipe = about
         blobs = [[b.digest.hex, b.diff_id.hex, b.size, b.unpacked, b.compression.value] for b in made.blobs]

@@ -103,7 +103,7 @@ class Dropped:
     key: Key | None
 
 
-class Stock:
+class LedgerMaintenance:
     """What upkeep asks of a ledger, and does to it."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -142,7 +142,7 @@ class Stock:
     def drop_damaged(self) -> tuple[Dropped, ...]:
         """Remove the rows that were damaged, and say so of layers, for a build to say why it builds them anew."""
         found = [dropped for table in SUMMED for dropped in self._drop_damaged(table)]
-        self.bury([(one.key, one.name) for one in found if one.key], f"{ROW_DAMAGED}, found by verify")
+        self.record_tombstones([(one.key, one.name) for one in found if one.key], f"{ROW_DAMAGED}, found by verify")
         return tuple(found)
 
     def _drop_damaged(self, table: str) -> Iterator[Dropped]:
@@ -169,7 +169,7 @@ class Stock:
                 parts += [Part(image=image, started=started, source=x["source"], why=x["why"]) for x in layers[:1]]
         return tuple(parts)
 
-    def bury(self, graves: Iterable[tuple[Key, str]], why: str) -> None:
+    def record_tombstones(self, graves: Iterable[tuple[Key, str]], why: str) -> None:
         """Say of layers and wheels (key, name), before or after their files are removed, that this is on purpose.
 
         It is on the disk when this returns. Said of one whose files are still there it means nothing.

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, Interrupted
-from buildkit.events import Say, StepFailed, StepFinished, StepProgress, StepStarted, say_nothing
+from buildkit.events import Emit, StepFailed, StepFinished, StepProgress, StepStarted, ignore_event
 from buildkit.store.ledger import Ledger, StatKey
 
 _GRANULARITY_NS = 20_000_000  # kernels stamp files with the time of the last tick, at most 10 ms old
@@ -35,9 +35,9 @@ _LARGE = 128 << 20  # bytes whose reading takes long enough to be said
 class StatIndex:
     """File hashes, remembered in a ledger; ``say`` is told of large files that are read."""
 
-    def __init__(self, ledger: Ledger, say: Say = say_nothing) -> None:
+    def __init__(self, ledger: Ledger, emit: Emit = ignore_event) -> None:
         self._ledger = ledger
-        self._say = say
+        self._emit = emit
         self._stop = threading.Event()
 
     def learn(self, paths: Iterable[Path]) -> None:
@@ -101,13 +101,13 @@ class StatIndex:
             yield lambda _done: None
             return
         name, began = path.name, time.monotonic()
-        self._say(StepStarted(step=name, phase="hash", total=size))
+        self._emit(StepStarted(step=name, phase="hash", total=size))
         try:
-            yield lambda done: self._say(StepProgress(step=name, done=done))
+            yield lambda done: self._emit(StepProgress(step=name, done=done))
         except BaseException as error:
-            self._say(StepFailed(step=name, phase="hash", message=str(error)))
+            self._emit(StepFailed(step=name, phase="hash", message=str(error)))
             raise
-        self._say(StepFinished(step=name, phase="hash", seconds=time.monotonic() - began, size=size))
+        self._emit(StepFinished(step=name, phase="hash", seconds=time.monotonic() - began, size=size))
 
 
 def _key(stat: os.stat_result) -> StatKey:

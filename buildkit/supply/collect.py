@@ -11,10 +11,10 @@ from buildkit.digest import Digest, FileHash, Key
 from buildkit.layers.root.installed import Inside
 from buildkit.locks.pins import Artifact, Model
 from buildkit.locks.requirements_txt import normalise_name
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile, Kind, PackFiles, PackModel, PackWheels, Spec
-from buildkit.supply.components import Bill, BillLayer, Licence, Origin, Part, PartFile, PartKind, Place
+from buildkit.supply.components import Bill, BillLayer, Component, Licence, Origin, PartFile, PartKind, Place
 from buildkit.supply.licences import licence_of_metadata, spdx_expression
 from buildkit.supply.purl import pypi_purl, render_purl
 from buildkit.supply.root_components import root_parts
@@ -37,7 +37,7 @@ class Facts:
     version: str
     arch: str
     maker: str
-    made: Mapping[Key, Made] = field(default_factory=dict)
+    made: Mapping[Key, LayerResult] = field(default_factory=dict)
     inside: Inside | None = None
     metadata: Callable[[Artifact, Compile | None, Spec], Message | None] = lambda _artifact, _compile, _spec: None
     compiled: Callable[[Key], FileHash | None] = lambda _key: None
@@ -81,12 +81,12 @@ def _layer(spec: Spec, facts: Facts) -> BillLayer:
     return BillLayer(name=spec.name, kind=spec.kind, key=spec.key, blobs=made.blobs if made else (), known=known)
 
 
-def _wheels(spec: Spec, work: PackWheels, blob: Blob | None, facts: Facts) -> list[Part]:
+def _wheels(spec: Spec, work: PackWheels, blob: Blob | None, facts: Facts) -> list[Component]:
     compiled = {item.artifact.name: item for item in work.compiled}
     return [_wheel(spec, artifact, compiled.get(artifact.name), blob, facts) for artifact in work.wheels]
 
 
-def _wheel(spec: Spec, artifact: Artifact, item: Compile | None, blob: Blob | None, facts: Facts) -> Part:
+def _wheel(spec: Spec, artifact: Artifact, item: Compile | None, blob: Blob | None, facts: Facts) -> Component:
     metadata = facts.metadata(artifact, item, spec)
     version = artifact.version or (str(metadata.get("Version", "")) if metadata else "")
     origins: tuple[Origin, ...] = ()
@@ -101,7 +101,7 @@ def _wheel(spec: Spec, artifact: Artifact, item: Compile | None, blob: Blob | No
             notes.append(("path", artifact.path))
         else:
             origins = (Origin(what="sdist", url=_distribution(artifact), sha256=artifact.sha256),)
-    return Part(
+    return Component(
         kind=PartKind.WHEEL,
         ref=pypi_purl(artifact.name, version),
         name=artifact.name,
@@ -120,10 +120,10 @@ def _distribution(artifact: Artifact) -> str:
     return render_purl("pypi", normalise_name(artifact.name), artifact.version, file_name=artifact.file)
 
 
-def _model(spec: Spec, work: PackModel, blob: Blob | None) -> Part:
+def _model(spec: Spec, work: PackModel, blob: Blob | None) -> Component:
     model = work.model
     files = tuple(PartFile(path=posixpath.join(work.target, f.path), sha256=f.sha256) for f in work.files)
-    return Part(
+    return Component(
         kind=PartKind.MODEL,
         ref=f"model:{spec.name}",
         name=spec.name.partition("/")[2],
@@ -152,14 +152,14 @@ def _model_origins(work: PackModel) -> tuple[Origin, ...]:
     return ()
 
 
-def _application(spec: Spec, work: PackFiles, blob: Blob | None, facts: Facts) -> Part:
+def _application(spec: Spec, work: PackFiles, blob: Blob | None, facts: Facts) -> Component:
     target = work.copy.target
     files = tuple(
         PartFile(path=posixpath.normpath(posixpath.join(target, file.path)), sha256=None if file.link else file.sha256)
         for file in work.tree.files
     )
     commit = [("commit", facts.commit), ("dirty", "true" if facts.dirty else "false")] if facts.commit else []
-    return Part(
+    return Component(
         kind=PartKind.APPLICATION,
         ref=f"files:{spec.name}",
         name=spec.name,
@@ -171,9 +171,9 @@ def _application(spec: Spec, work: PackFiles, blob: Blob | None, facts: Facts) -
     )
 
 
-def _distinct(parts: list[Part]) -> list[Part]:
+def _distinct(parts: list[Component]) -> list[Component]:
     """Parts sorted by ref. The same file in two layers is one part; another one of that name has its own ref."""
-    found: dict[str, Part] = {}
+    found: dict[str, Component] = {}
     for part in sorted(parts, key=lambda part: (part.kind, part.ref, part.places[0].layer)):
         other = found.get(part.ref)
         if other is not None and replace(other, places=part.places) == part:
@@ -184,7 +184,7 @@ def _distinct(parts: list[Part]) -> list[Part]:
     return [found[ref] for ref in sorted(found)]
 
 
-def _with_needs(parts: list[Part], via: Mapping[str, tuple[str, ...]]) -> tuple[Part, ...]:
+def _with_needs(parts: list[Component], via: Mapping[str, tuple[str, ...]]) -> tuple[Component, ...]:
     """Wheels with what they need: a lock says of every pin who wants it."""
     wheels = {part.name: part for part in parts if part.kind is PartKind.WHEEL}
     paths = {dict(part.notes).get("path", ""): part.name for part in wheels.values()}

@@ -72,7 +72,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Component:
     """One thing in the image. ``ref`` is its name within the bill, ``sha256`` of the file that was installed.
 
     ``places`` are the layers that hold it: one, unless two stages brought the same file. ``needs`` are refs of parts
@@ -112,7 +112,7 @@ class Bill:
     version: str
     arch: str
     layers: tuple[BillLayer, ...]
-    parts: tuple[Part, ...]
+    parts: tuple[Component, ...]
     maker: str
     config: Digest | None = None
     commit: str = ""

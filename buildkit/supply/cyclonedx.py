@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from buildkit.digest import canonical_json
-from buildkit.supply.components import Bill, BillLayer, Licence, Origin, Part, PartFile, PartKind
+from buildkit.supply.components import Bill, BillLayer, Component, Licence, Origin, PartFile, PartKind
 from buildkit.supply.times import document_uuid, render_time
 
 _TYPES = {
@@ -69,7 +69,7 @@ def _layer(layer: BillLayer) -> dict[str, Any]:
     return {**component, "components": blobs} if blobs else component
 
 
-def _component(part: Part, bill: Bill) -> dict[str, Any]:
+def _component(part: Component, bill: Bill) -> dict[str, Any]:
     component: dict[str, Any] = {
         "type": _TYPES[part.kind],
         "bom-ref": part.ref,
@@ -87,7 +87,7 @@ def _component(part: Part, bill: Bill) -> dict[str, Any]:
     return {key: value for key, value in component.items() if value}
 
 
-def _notes(part: Part) -> Iterator[tuple[str, str]]:
+def _notes(part: Component) -> Iterator[tuple[str, str]]:
     yield "kind", part.kind
     for place in part.places:
         yield "layer:name", place.layer
@@ -110,7 +110,7 @@ def _reference(origin: Origin) -> dict[str, Any]:
     return {"type": _REFERENCES[origin.what], "url": origin.url, **hashes}
 
 
-def _file(file: PartFile, part: Part) -> dict[str, Any]:
+def _file(file: PartFile, part: Component) -> dict[str, Any]:
     hashes = {"hashes": [{"alg": "SHA-256", "content": file.sha256.hex}]} if file.sha256 else {}
     return {"type": "file", "bom-ref": f"{part.ref}:{file.path}", "name": file.path, **hashes}
 

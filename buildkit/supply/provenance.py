@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from buildkit.digest import Key
 from buildkit.locks.pins import Artifact, Model
-from buildkit.oci.blob import Made
+from buildkit.oci.blob import LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.roots import find_apt_pins
 from buildkit.plan.spec import Compile, MakeRoot, PackModel, PackWheels, PullImage, RunStep, Spec
@@ -48,7 +48,7 @@ class Builder:
 
 
 def make_provenance(
-    composition: Composition, tools: Iterable[Spec], made: Mapping[Key, Made], source: Source, builder: Builder
+    composition: Composition, tools: Iterable[Spec], made: Mapping[Key, LayerResult], source: Source, builder: Builder
 ) -> dict[str, Any]:
     """The predicate. ``tools`` are the layers of the stage in which wheels were compiled, if any were.
 
@@ -84,7 +84,7 @@ def resolved(composition: Composition, tools: Iterable[Spec]) -> list[dict[str, 
 
 
 def recipes(
-    composition: Composition, tools: Iterable[Spec], made: Mapping[Key, Made], *, told: bool = True
+    composition: Composition, tools: Iterable[Spec], made: Mapping[Key, LayerResult], *, told: bool = True
 ) -> Iterator[dict[str, Any]]:
     """Every recipe: of the image's layers, lowest first, then of what was compiled for it, and of the compiling stage.
 
@@ -177,7 +177,7 @@ def _compiled(spec: Spec) -> tuple[Compile, ...]:
     return spec.work.compiled if isinstance(spec.work, PackWheels) else ()
 
 
-def _recipe(name: str, kind: str, recipe: str, key: Key, made: Made | None = None) -> dict[str, Any]:
+def _recipe(name: str, kind: str, recipe: str, key: Key, made: LayerResult | None = None) -> dict[str, Any]:
     layers = [{"digest": str(blob.digest), "diff_id": str(blob.diff_id)} for blob in made.blobs] if made else []
     return {
         "name": name,

@@ -9,17 +9,19 @@ from buildkit.layers.globs import compile_excludes
 from buildkit.layers.root.dpkg import STATUS_FOLDER
 from buildkit.layers.root.installed import Deb, Inside
 from buildkit.locks.pins import AptPin
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.roots import find_apt_pins
 from buildkit.plan.spec import MakeRoot, PullImage, RunStep, Spec
-from buildkit.supply.components import Licence, Part, PartKind, Place
+from buildkit.supply.components import Component, Licence, PartKind, Place
 from buildkit.supply.licences import licence_of_copyright, licence_of_metadata, parse_metadata
 from buildkit.supply.purl import image_purl, pypi_purl, render_purl
 
 ROOT_NOT_READ = "the root's layers are not at hand: build the stage here"
 
 
-def root_parts(chain: Sequence[Spec], arch: str, made: Mapping[Key, Made], inside: Inside | None) -> Iterator[Part]:
+def root_parts(
+    chain: Sequence[Spec], arch: str, made: Mapping[Key, LayerResult], inside: Inside | None
+) -> Iterator[Component]:
     """The parts of a root, lowest layer first; ``inside`` is what was read of all its layers."""
     yield from _images(chain, arch, made)
     if inside is None or not inside.debs:  # not here, or a root that keeps no records
@@ -37,7 +39,7 @@ def root_parts(chain: Sequence[Spec], arch: str, made: Mapping[Key, Made], insid
         name, version = str(metadata.get("Name", "")), str(metadata.get("Version", ""))
         if name and version:
             spec, blob = layers[depth]
-            yield Part(
+            yield Component(
                 kind=PartKind.WHEEL,
                 ref=pypi_purl(name, version),
                 name=name,
@@ -49,11 +51,11 @@ def root_parts(chain: Sequence[Spec], arch: str, made: Mapping[Key, Made], insid
             )
 
 
-def _images(chain: Sequence[Spec], arch: str, made: Mapping[Key, Made]) -> Iterator[Part]:
+def _images(chain: Sequence[Spec], arch: str, made: Mapping[Key, LayerResult]) -> Iterator[Component]:
     for spec in chain:
         if isinstance(spec.work, PullImage):
             name, _, digest = spec.work.ref.partition("@")
-            yield Part(
+            yield Component(
                 kind=PartKind.IMAGE,
                 ref=f"image:{spec.work.ref}",
                 name=name,
@@ -64,7 +66,7 @@ def _images(chain: Sequence[Spec], arch: str, made: Mapping[Key, Made]) -> Itera
             )
 
 
-def _debs(chain: Sequence[Spec], layers: Sequence[tuple[Spec, Blob]], inside: Inside) -> Iterator[Part]:
+def _debs(chain: Sequence[Spec], layers: Sequence[tuple[Spec, Blob]], inside: Inside) -> Iterator[Component]:
     release = inside.release
     suites = [suite for spec in chain for _, suite in _locked(spec)]
     system = release.get("ID", "debian")
@@ -81,14 +83,14 @@ def _debs(chain: Sequence[Spec], layers: Sequence[tuple[Spec, Blob]], inside: In
         yield _deb(deb, spec, blob, licence, (system, suite))
 
 
-def _deb(deb: Deb, spec: Spec, blob: Blob | None, licence: Licence, system: tuple[str, str]) -> Part:
+def _deb(deb: Deb, spec: Spec, blob: Blob | None, licence: Licence, system: tuple[str, str]) -> Component:
     upstream = deb.source + (f"@{deb.source_version}" if deb.source_version else "")
     vendor, suite = system
     purl = render_purl(
         "deb", deb.name, deb.version, namespace=vendor, arch=deb.arch, distro=suite, upstream=upstream
     )  # fmt: skip
     notes = (("arch", deb.arch), ("source", deb.source), ("source-version", deb.source_version))
-    return Part(
+    return Component(
         kind=PartKind.DEBIAN,
         ref=purl,
         name=deb.name,
@@ -114,6 +116,6 @@ def _locked(spec: Spec) -> Iterator[tuple[AptPin, str]]:
             yield AptPin(name=name, version=version), suite
 
 
-def _lowest(spec: Spec, made: Mapping[Key, Made]) -> Blob | None:
+def _lowest(spec: Spec, made: Mapping[Key, LayerResult]) -> Blob | None:
     blobs = made[spec.key].blobs if spec.key in made else ()
     return blobs[0] if blobs else None

@@ -12,7 +12,7 @@ from typing import Any
 from buildkit.digest import DiffId, Digest
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
-from buildkit.supply.components import Bill, Part, PartKind
+from buildkit.supply.components import Bill, Component, PartKind
 from buildkit.supply.provenance import BUILD_TYPE, recipes, resolved
 
 Layers = Sequence[tuple[Digest, DiffId]]
@@ -97,7 +97,7 @@ def _check_parts(components: Any, bill: Bill, root: set[str]) -> str:  # noqa: A
     return f"it lacks {missing[0][0]} {missing[0][1]}" if missing else ""
 
 
-def _is_same(part: Part, component: Mapping[str, Any]) -> bool:
+def _is_same(part: Component, component: Mapping[str, Any]) -> bool:
     hashes = [one["content"] for one in component.get("hashes", ())]
     files = {one["name"]: [h["content"] for h in one.get("hashes", ())] for one in component.get("components", ())}
     known = {file.path: [file.sha256.hex] if file.sha256 else [] for file in part.files}

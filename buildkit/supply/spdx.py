@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from buildkit.digest import FileHash, canonical_json
-from buildkit.supply.components import Bill, BillLayer, Licence, Part, PartFile, PartKind, Place
+from buildkit.supply.components import Bill, BillLayer, Component, Licence, PartFile, PartKind, Place
 from buildkit.supply.times import document_uuid, render_time
 
 NOTHING = "NOASSERTION"
@@ -103,7 +103,7 @@ def _parts(bill: Bill, words: _Words) -> Iterator[dict[str, Any]]:
             yield _package(_file_id(part, file), file.path, "", "FILE", checksums=sums)
 
 
-def _part(part: Part, words: _Words) -> dict[str, Any]:
+def _part(part: Component, words: _Words) -> dict[str, Any]:
     purl = {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": part.purl}
     notes = [f"{name}: {value}" for name, value in part.notes]
     notes += [f"{o.what}: {o.url}" + (f" {o.sha256}" if o.sha256 else "") for o in part.origins]
@@ -151,7 +151,7 @@ def _relationships(bill: Bill) -> Iterator[dict[str, str]]:
         yield from (_related(_part_id(part), _DEPENDS_ON, _part_id(refs[need])) for need in part.needs)
 
 
-def _holder(layer: BillLayer, place: Place, part: Part) -> str:
+def _holder(layer: BillLayer, place: Place, part: Component) -> str:
     """The layer, or that blob of several which holds the part."""
     if place.blob is None or len(layer.blobs) < 2 or part.kind is PartKind.IMAGE:  # an image is all of its blobs
         return _layer_id(layer)
@@ -171,11 +171,11 @@ def _checksum(sha256: FileHash) -> dict[str, str]:
     return {"algorithm": "SHA256", "checksumValue": sha256.hex}
 
 
-def _part_id(part: Part) -> str:
+def _part_id(part: Component) -> str:
     return _id(part.kind, part.name, part.ref)
 
 
-def _file_id(part: Part, file: PartFile) -> str:
+def _file_id(part: Component, file: PartFile) -> str:
     return _id("file", file.path, f"{part.ref}:{file.path}")
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def beside(action: Callable[[], None]) -> Iterator[Future[None]]:
+def run_concurrently(action: Callable[[], None]) -> Iterator[Future[None]]:
     """Do ``action`` in a thread while the block runs, and wait for it; raises what it does, unless the block does."""
     with ThreadPoolExecutor(1) as pool:
         doing = pool.submit(action)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from buildkit.tools.usage import Spent, Usage, used_by_thread
 
 
-class Meter:
+class PhaseMeter:
     """Adds up phases; threads share it. A phase inside another counts for itself alone."""
 
     def __init__(self) -> None:

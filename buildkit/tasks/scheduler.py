@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from buildkit.errors import BuildError, BuildkitError, Interrupted, LostError, SharedLostError
-from buildkit.events import Say, StepFailed, StepFinished, StepStarted
-from buildkit.tasks.phase_meter import Meter
+from buildkit.events import Emit, StepFailed, StepFinished, StepStarted
+from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tools import process
 
 
@@ -56,7 +56,7 @@ class Task:
 
 
 def run_tasks(
-    tasks: Mapping[str, Task], places: Mapping[Lane, int], say: Say, stop: threading.Event, meter: Meter
+    tasks: Mapping[str, Task], places: Mapping[Lane, int], emit: Emit, stop: threading.Event, meter: PhaseMeter
 ) -> None:
     """Run all (by id), measured by their phases; of those that could begin, the first in order do.
 
@@ -73,7 +73,7 @@ def run_tasks(
                 for name in _next(waiting, done, free):
                     task = waiting.pop(name)
                     free[task.lane] -= 1
-                    running[pools[task.lane].submit(_run, task, say, meter)] = name
+                    running[pools[task.lane].submit(_run, task, emit, meter)] = name
                 if not running:
                     break  # what is left depends on a failure
                 for future in _wait(running):
@@ -107,27 +107,27 @@ def _wait(running: Mapping[Future[None], str]) -> set[Future[None]]:
     return finished
 
 
-def _run(task: Task, say: Say, meter: Meter) -> None:
+def _run(task: Task, emit: Emit, meter: PhaseMeter) -> None:
     if task.needless():
         return
     began = time.monotonic()
     if not task.quiet:
-        say(StepStarted(step=task.name, phase=task.phase, total=task.total))
+        emit(StepStarted(step=task.name, phase=task.phase, total=task.total))
     try:
         with meter.phase(task.phase):
             outcome = task.action()
     except SharedLostError:
         note = "not to be had, so it is made here"  # one line of why is said for all of them
-        say(StepFinished(step=task.name, phase=task.phase, seconds=time.monotonic() - began, note=note))
+        emit(StepFinished(step=task.name, phase=task.phase, seconds=time.monotonic() - began, note=note))
         raise
     except BaseException as error:
         message = str(error) or type(error).__name__
-        say(StepFailed(step=task.name, phase=task.phase, message=message.splitlines()[0]))
+        emit(StepFailed(step=task.name, phase=task.phase, message=message.splitlines()[0]))
         raise
     seconds = time.monotonic() - began
     finished = StepFinished(step=task.name, phase=task.phase, seconds=seconds, size=outcome.size, note=outcome.note)
     if not task.quiet:
-        say(finished)
+        emit(finished)
 
 
 def _raise(failures: Sequence[tuple[str, BaseException]]) -> None:

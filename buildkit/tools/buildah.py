@@ -87,7 +87,7 @@ def unnoted(_name: str) -> AbstractContextManager[None]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Box:
+class WorkingContainer:
     """A working container by its name."""
 
     name: str
@@ -95,13 +95,13 @@ class Box:
 
 
 @contextmanager
-def working_container(image: str, note: Note = unnoted) -> Iterator[Box]:
+def working_container(image: str, note: Note = unnoted) -> Iterator[WorkingContainer]:
     """A container of an image in local storage (``scratch`` for none); removed at the end, whatever happens.
 
     Raises ToolError; nothing is ever pulled.
     """
     # always a name of our own: two builds that start containers of one image at once would get the same one
-    box = Box(name=f"buildkit-{os.getpid()}-{secrets.token_hex(6)}", note=note)
+    box = WorkingContainer(name=f"buildkit-{os.getpid()}-{secrets.token_hex(6)}", note=note)
     argv = ("buildah", "from", "--pull=never", "--quiet", *own_limits(), "--name", box.name, "--", image)
     with note(box.name) as held:
         try:
@@ -123,7 +123,7 @@ def remove_containers(names: Sequence[str]) -> frozenset[str]:
 
 
 @contextmanager
-def passing_point(box: Box) -> Iterator[None]:
+def passing_point(box: WorkingContainer) -> Iterator[None]:
     """Have something mounted at ``/run/secrets`` of a container, and no trace of it left there afterwards.
 
     The runtime makes the folder, and it would be committed. Raises ToolError for a root without a folder ``/run``.
@@ -134,12 +134,14 @@ def passing_point(box: Box) -> Iterator[None]:
         run(Command(argv=_passing_argv(box, "tidy"), what=f"tidying {box.name}"))
 
 
-def _passing_argv(box: Box, action: str) -> tuple[str, ...]:
+def _passing_argv(box: WorkingContainer, action: str) -> tuple[str, ...]:
     argv = (sys.executable, "-I", "-c", _PASSING, box.name, action)
     return argv if os.geteuid() == 0 else ("buildah", "unshare", "--", *argv)
 
 
-def run_in(box: Box, argv: Sequence[str], *, env: Mapping[str, str], network: bool, mounts: Mounts = ()) -> Finished:
+def run_in(
+    box: WorkingContainer, argv: Sequence[str], *, env: Mapping[str, str], network: bool, mounts: Mounts = ()
+) -> Finished:
     """Run a command to its end; ``mounts`` (host path, path in the container) are bound read-only.
 
     With ``network`` it has the host's. A mount's target must exist in the image, or it appears in the layer.
@@ -164,7 +166,7 @@ def _looking_at_storage() -> Iterator[None]:
 
 
 @contextmanager
-def open_stream(box: Box, argv: Sequence[str], folder: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+def open_stream(box: WorkingContainer, argv: Sequence[str], folder: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """A running command's input and output, without network; it has ended on leaving.
 
     Both are named pipes in ``folder``, which is empty: the command must open the first of `PIPES` for writing and
@@ -209,7 +211,7 @@ def _await_reader(path: Path, said: BinaryIO) -> int | None:
             return None
 
 
-def commit(box: Box, ref: str, folder: Path) -> str:
+def commit(box: WorkingContainer, ref: str, folder: Path) -> str:
     """Commit what a container changed as ``ref``, with every time fixed; returns ``ref``. Raises ToolError.
 
     The layer is written to ``folder`` first; in /var/tmp it would stay if buildah is killed.
@@ -250,7 +252,9 @@ def isolation(note: Note = unnoted) -> str:
     return "oci" if _MISSED.search(finished.stderr) else "chroot"
 
 
-def _run_argv(box: Box, argv: Sequence[str], env: Mapping[str, str], network: bool, mounts: Mounts) -> tuple[str, ...]:
+def _run_argv(
+    box: WorkingContainer, argv: Sequence[str], env: Mapping[str, str], network: bool, mounts: Mounts
+) -> tuple[str, ...]:
     kind = isolation(box.note)
     chroot = kind == "chroot"
     return (

@@ -9,7 +9,7 @@ import pytest
 from buildkit.audit.capabilities import say_capabilities
 from buildkit.audit.config import parse_config
 from buildkit.audit.read import Limits
-from buildkit.audit.view import Entry, show
+from buildkit.audit.view import TarEntry, show
 from buildkit.errors import BuildError
 from tests.audit.crafted import GOOD, Member, audit, capable, file, folder, ids, link, make_view, tar
 from tests.native.elfmaker import make_elf
@@ -18,9 +18,9 @@ from tests.native.elfmaker import make_elf
 def test_entries_are_what_the_tar_says():
     view = make_view([file("a/b", b"12345", 0o4751, uid=7, gid=8), folder("a", 0o1777), link("l", "../x")])
     assert view.layers[0].entries == (
-        Entry(path="a/b", mode=0o4751, uid=7, gid=8, size=5, head=b"12345"),
-        Entry(path="a", kind="folder", mode=0o1777, name=""),
-        Entry(path="l", kind="symbolic link", mode=0o777, link="../x"),
+        TarEntry(path="a/b", mode=0o4751, uid=7, gid=8, size=5, head=b"12345"),
+        TarEntry(path="a", kind="folder", mode=0o1777, name=""),
+        TarEntry(path="l", kind="symbolic link", mode=0o777, link="../x"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from buildkit.bench.results import Results, Sample, Verdict
+from buildkit.bench.results import Results, Sample, SampleVerdict
 
 OURS = "xoe-buildkit"
 
@@ -15,7 +15,7 @@ def samples(
     *,
     scenario: str = "light-pin",
     until: str = "runnable",
-    verdict: Verdict = Verdict.RIGHT,
+    verdict: SampleVerdict = SampleVerdict.RIGHT,
     note: str = "",
     output: str = "",
     **more: object,

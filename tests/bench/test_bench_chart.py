@@ -9,7 +9,7 @@ import pytest
 
 from buildkit.bench.chart import WIDTH, render_chart
 from buildkit.bench.chart_style import PEERS, PHASES, style
-from buildkit.bench.results import Results, Verdict
+from buildkit.bench.results import Results, SampleVerdict
 from buildkit.report.svg_blocks import text_width
 from tests.bench.races import OURS, race, samples
 
@@ -52,8 +52,8 @@ def test_longer_is_slower_and_every_bar_is_named() -> None:
 def test_wrong_and_failed_have_no_bar_of_their_colour() -> None:
     results = race(
         samples((1.0,)),
-        samples((0.2,), "buildah", verdict=Verdict.WRONG),
-        samples((0.2,), "docker", verdict=Verdict.FAILED),
+        samples((0.2,), "buildah", verdict=SampleVerdict.WRONG),
+        samples((0.2,), "docker", verdict=SampleVerdict.FAILED),
         participants=FOUR,
     )
     text = render_chart(results, "runnable")

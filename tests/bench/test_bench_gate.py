@@ -9,7 +9,7 @@ import pytest
 
 from buildkit.bench.output import compare
 from buildkit.bench.regression_gate import Outcome, Row, check_workload, compare_rows
-from buildkit.bench.results import Results, Verdict
+from buildkit.bench.results import Results, SampleVerdict
 from buildkit.errors import BuildError, DefinitionError
 from tests.bench.races import OURS, race, samples
 
@@ -102,8 +102,16 @@ NEWER = _race((1.0,) * 3, (5.0,) * 3, version="1.41.0")
     [
         (OLD, ELSEWHERE, "the old results have no such row: one heavy pin until runnable"),
         (OLD, race(), "nothing was raced"),
-        (OLD, race(samples((1.0,), verdict=Verdict.WRONG)), "we did not build it right now: one light pin until run"),
-        (race(samples((1.0,), verdict=Verdict.FAILED)), OLD, "we did not build it right then: one light pin until run"),
+        (
+            OLD,
+            race(samples((1.0,), verdict=SampleVerdict.WRONG)),
+            "we did not build it right now: one light pin until run",
+        ),
+        (
+            race(samples((1.0,), verdict=SampleVerdict.FAILED)),
+            OLD,
+            "we did not build it right then: one light pin until run",
+        ),
         (replace(OLD, participants={"buildah": "1"}, samples=()), OLD, f"the old results have no {OURS} (but buildah)"),
         (
             replace(OLD, calibrations=()),

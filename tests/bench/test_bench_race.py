@@ -10,13 +10,13 @@ import pytest
 
 from buildkit.bench.counting_proxy import Toll
 from buildkit.bench.measure import Cost, Ran
-from buildkit.bench.participant import Built, Step, Until
+from buildkit.bench.participant import Built, Goal, Step
 from buildkit.bench.project_copy import Change
 from buildkit.bench.race import Race
-from buildkit.bench.results import Sample, Verdict
+from buildkit.bench.results import Sample, SampleVerdict
 from buildkit.bench.scenarios import Scenario
 from buildkit.errors import ToolError
-from buildkit.events import Note, say_nothing
+from buildkit.events import Note, ignore_event
 from buildkit.tools.process import Finished
 
 RIGHT = Finished(code=0, stdout=b"", stderr=b"")
@@ -27,7 +27,7 @@ class Runner:
 
     version = "1"
 
-    def __init__(self, name: str, arena: SimpleNamespace, untils=(Until.RUNNABLE,)) -> None:
+    def __init__(self, name: str, arena: SimpleNamespace, untils=(Goal.RUNNABLE,)) -> None:
         self.name = name
         self.untils = untils
         self.arena = arena
@@ -37,12 +37,12 @@ class Runner:
         self.kept: tuple[str, ...] = ()
         self.lost = ""
 
-    def clear(self, until: Until) -> None:
+    def clear(self, until: Goal) -> None:
         self.arena.turns.append(f"clear {self.name}")
         if self.lost:
             raise ToolError(self.lost, output="log: no")
 
-    def build(self, until: Until) -> Built:
+    def build(self, until: Goal) -> Built:
         self.arena.turns.append(self.name)
         self.arena.gate.toll = Toll(self.arena.gate.toll.up + 10, 0)
         cost = Cost(seconds=1.0, cpu=0.5, memory=100)
@@ -51,12 +51,12 @@ class Runner:
             ran = Ran(finished=None, output="STEP 1\nno space left", cost=cost, error="exit code 1")
         return Built(ran=ran, kinds=self.kinds, steps=self.steps, kept=self.kept)
 
-    def look(self, until: Until, paths: Iterable[str]) -> Mapping[str, str]:
+    def look(self, until: Goal, paths: Iterable[str]) -> Mapping[str, str]:
         if self.stale == "gone":
             raise ToolError("no such image", output="localhost/x: not known")
         return {} if self.stale else dict(self.arena.content)
 
-    def space(self, until: Until) -> int:
+    def space(self, until: Goal) -> int:
         return 5
 
     def close(self) -> None:
@@ -96,14 +96,14 @@ NOTHING = Scenario(name="nothing", title="nothing changed")
 LINE = Scenario(name="app-line", title="one line", change=edit)
 
 
-def run(arena, runners, scenarios, untils=(Until.RUNNABLE,), repeat=1, skipped=None, say=say_nothing) -> list[Sample]:
+def run(arena, runners, scenarios, untils=(Goal.RUNNABLE,), repeat=1, skipped=None, emit=ignore_event) -> list[Sample]:
     race = Race(
         workload=Place(arena=arena),
         participants=runners,
         scenarios=scenarios,
         untils=untils,
         repeat=repeat,
-        say=say,
+        emit=emit,
         calibrate=lambda: {"hash": 1.0},
         calibrations=[],
         skipped=[] if skipped is None else skipped,
@@ -130,8 +130,8 @@ def test_without_cold_everybody_warms_up_unmeasured(arena) -> None:
 
 
 def test_a_fresh_runner_has_nothing_each_time(arena) -> None:
-    runner = Runner("a", arena, untils=(Until.FRESH,))
-    run(arena, [runner], [COLD, LINE], untils=(Until.RUNNABLE, Until.FRESH), repeat=2)
+    runner = Runner("a", arena, untils=(Goal.FRESH,))
+    run(arena, [runner], [COLD, LINE], untils=(Goal.RUNNABLE, Goal.FRESH), repeat=2)
     assert arena.turns[-5:-1] == ["clear a", "a", "clear a", "a"]
 
 
@@ -139,7 +139,7 @@ def test_a_stale_image_is_wrong_however_fast(arena) -> None:
     good, bad = Runner("a", arena), Runner("b", arena)
     bad.stale = True
     first, second = run(arena, [good, bad], [LINE])
-    assert (first.verdict, second.verdict) == (Verdict.RIGHT, Verdict.WRONG)
+    assert (first.verdict, second.verdict) == (SampleVerdict.RIGHT, SampleVerdict.WRONG)
     assert second.note == "/app is missing"
     assert not second.counts
 
@@ -149,7 +149,9 @@ def test_a_cold_image_is_looked_into(arena, stale) -> None:
     runner = Runner("a", arena)
     runner.stale = stale
     (sample,) = run(arena, [runner], [COLD])
-    assert (sample.verdict, sample.note) == ((Verdict.WRONG, "/model is missing") if stale else (Verdict.RIGHT, ""))
+    assert (sample.verdict, sample.note) == (
+        (SampleVerdict.WRONG, "/model is missing") if stale else (SampleVerdict.RIGHT, "")
+    )
 
 
 ELSEWHERE = Scenario(name="elsewhere", title="elsewhere", cleared=True)
@@ -162,8 +164,8 @@ def test_who_finds_something_where_nothing_was_is_wrong(arena, scenario) -> None
     peer.steps = (Step(text="FROM root", cached=True), Step(text="COPY model /m", cached=True))
     samples = [one for one in run(arena, [ours, peer], [scenario]) if one.scenario == scenario.name]
     assert [(one.verdict, one.note) for one in samples] == [
-        (Verdict.WRONG, "found, where nothing was: deps/bulk"),
-        (Verdict.WRONG, "found, where nothing was: COPY model /m"),
+        (SampleVerdict.WRONG, "found, where nothing was: deps/bulk"),
+        (SampleVerdict.WRONG, "found, where nothing was: COPY model /m"),
     ]
 
 
@@ -178,19 +180,19 @@ def test_a_peer_whose_output_says_nothing_is_wrong(arena) -> None:
     runner.steps = ()
     samples = run(arena, [runner], [COLD, LINE])
     assert {(one.verdict, one.note) for one in samples} == {
-        (Verdict.WRONG, "what it did cannot be read from its output")
+        (SampleVerdict.WRONG, "what it did cannot be read from its output")
     }
 
 
-@pytest.mark.parametrize("until", Until)
+@pytest.mark.parametrize("until", Goal)
 def test_who_cannot_begin_has_failed_and_the_others_race(arena, until) -> None:
     good, bad = Runner("a", arena, untils=(until,)), Runner("b", arena, untils=(until,))
     bad.lost = "the daemon does not answer"
     skipped = []
     samples = run(arena, [good, bad], [LINE], untils=(until,), skipped=skipped)
     assert [(one.participant, one.verdict, one.note, one.output) for one in samples] == [
-        ("b", Verdict.FAILED, "the daemon does not answer: log: no", "log: no"),
-        ("a", Verdict.RIGHT, "", ""),
+        ("b", SampleVerdict.FAILED, "the daemon does not answer: log: no", "log: no"),
+        ("a", SampleVerdict.RIGHT, "", ""),
     ]
     assert [(one.participant, one.why) for one in skipped] == [("b", "its first build failed")]
 
@@ -202,14 +204,14 @@ def test_who_cannot_be_cleared_at_the_end_is_said(arena) -> None:
         runner.lost = "no room"
         return Change()
 
-    run(arena, [runner], [Scenario(name="x", title="x", change=lose)], say=said.append)
+    run(arena, [runner], [Scenario(name="x", title="x", change=lose)], emit=said.append)
     assert [event.text for event in said if isinstance(event, Note)] == ["a could not be cleared: no room"]
 
 
 def test_each_repetition_is_another_change_and_older_ones_count(arena) -> None:
     samples = run(arena, [Runner("a", arena)], [LINE, NOTHING], repeat=3)
     assert arena.content["app"] == "3"
-    assert {one.verdict for one in samples} == {Verdict.RIGHT}
+    assert {one.verdict for one in samples} == {SampleVerdict.RIGHT}
 
 
 @pytest.mark.parametrize("kinds", [{"files": 2}, {"files": 1, "model": 1}, {}])
@@ -217,14 +219,14 @@ def test_more_or_less_than_had_to_be_built_is_said(arena, kinds) -> None:
     runner = Runner("a", arena)
     runner.kinds = kinds
     (sample,) = run(arena, [runner], [LINE])
-    assert (sample.verdict, sample.note.startswith("layers:")) == (Verdict.EXCESS, True)
+    assert (sample.verdict, sample.note.startswith("layers:")) == (SampleVerdict.EXCESS, True)
 
 
 def test_a_peer_that_repeats_what_did_not_change_is_said(arena) -> None:
     runner = Runner("a", arena)
     runner.steps = (Step(text="COPY model /m", cached=False), Step(text="COPY app /app", cached=False))
     (sample,) = run(arena, [runner], [LINE])
-    assert (sample.verdict, sample.note) == (Verdict.EXCESS, "done again without need: COPY model /m")
+    assert (sample.verdict, sample.note) == (SampleVerdict.EXCESS, "done again without need: COPY model /m")
 
 
 def test_a_failure_is_a_result_with_its_output(arena) -> None:
@@ -232,12 +234,12 @@ def test_a_failure_is_a_result_with_its_output(arena) -> None:
     bad.fails = True
     skipped = []
     samples = run(arena, [good, bad], [COLD, NOTHING], skipped=skipped)
-    (failed,) = (one for one in samples if one.verdict is Verdict.FAILED)
+    (failed,) = (one for one in samples if one.verdict is SampleVerdict.FAILED)
     assert (failed.scenario, failed.participant) == ("cold", "b")
     assert (failed.note, failed.output) == ("exit code 1: no space left", "STEP 1\nno space left")
     assert [(one.participant, one.why) for one in skipped] == [("b", "its first build failed")]
     assert [one.scenario for one in samples if one.participant == "a"] == ["cold", "nothing"]
-    assert {one.verdict for one in samples if one.participant == "a"} == {Verdict.RIGHT}
+    assert {one.verdict for one in samples if one.participant == "a"} == {SampleVerdict.RIGHT}
 
 
 def test_who_fails_later_may_try_again(arena) -> None:
@@ -248,14 +250,16 @@ def test_who_fails_later_may_try_again(arena) -> None:
         return edit(workload, number)
 
     samples = run(arena, [runner], [COLD, Scenario(name="x", title="x", change=fail_once)], repeat=2)
-    assert [one.verdict for one in samples[2:]] == [Verdict.FAILED, Verdict.RIGHT]
+    assert [one.verdict for one in samples[2:]] == [SampleVerdict.FAILED, SampleVerdict.RIGHT]
 
 
 def test_an_image_that_cannot_be_looked_into_failed(arena) -> None:
     runner = Runner("a", arena)
     runner.stale = "gone"
     samples = run(arena, [runner], [COLD])
-    assert [(one.verdict, one.note) for one in samples] == [(Verdict.FAILED, "no such image localhost/x: not known")]
+    assert [(one.verdict, one.note) for one in samples] == [
+        (SampleVerdict.FAILED, "no such image localhost/x: not known")
+    ]
 
 
 def test_what_a_workload_lacks_is_skipped_with_its_reason(arena) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from buildkit.bench.output import compare, judge
 from buildkit.bench.race_markdown import render_markdown
-from buildkit.bench.results import Skipped, Verdict, figure, parse_results, render_results, spread
+from buildkit.bench.results import SampleVerdict, Skipped, figure, parse_results, render_results, spread
 from buildkit.bench.tables import make_tables, say_cell, say_notes, say_ratio
 from buildkit.errors import DefinitionError
 from tests.bench.races import OURS, race, samples
@@ -25,17 +25,17 @@ def test_medians_and_spread() -> None:
 
 
 def test_what_was_wrong_has_no_figures() -> None:
-    mixed = [*samples((1.0, 2.0)), *samples((0.1,), verdict=Verdict.WRONG)]
+    mixed = [*samples((1.0, 2.0)), *samples((0.1,), verdict=SampleVerdict.WRONG)]
     figures = figure(mixed)
     assert figures is not None
     assert figures.least == 1.0
-    assert figure(samples((0.1,), verdict=Verdict.WRONG)) is None
-    assert figure(samples((0.1,), verdict=Verdict.FAILED)) is None
-    assert figure(samples((0.1,), verdict=Verdict.EXCESS)) is not None
+    assert figure(samples((0.1,), verdict=SampleVerdict.WRONG)) is None
+    assert figure(samples((0.1,), verdict=SampleVerdict.FAILED)) is None
+    assert figure(samples((0.1,), verdict=SampleVerdict.EXCESS)) is not None
 
 
 def test_a_peer_that_is_fast_because_it_is_wrong_is_no_match() -> None:
-    quick = samples((0.1,), "buildah", verdict=Verdict.WRONG, note="/app/main.py is not what it should be")
+    quick = samples((0.1,), "buildah", verdict=SampleVerdict.WRONG, note="/app/main.py is not what it should be")
     docker = samples((4.0,), "docker")
     results = race(samples((1.0,)), quick, docker, participants={OURS: "1", "buildah": "1.28.2", "docker": "20.10"})
     assert say_ratio(results, "runnable", "light-pin") == "4.0× faster than BuildKit of docker"
@@ -44,7 +44,9 @@ def test_a_peer_that_is_fast_because_it_is_wrong_is_no_match() -> None:
 
 
 def test_one_wrong_repetition_taints_the_cell() -> None:
-    results = race(samples((1.0,)), [*samples((3.0,), "buildah"), *samples((1.0,), "buildah", verdict=Verdict.WRONG)])
+    results = race(
+        samples((1.0,)), [*samples((3.0,), "buildah"), *samples((1.0,), "buildah", verdict=SampleVerdict.WRONG)]
+    )
     assert say_cell(results, "runnable", "light-pin", "buildah").startswith("wrong")
 
 
@@ -57,7 +59,7 @@ def test_whoever_wins_is_said(peer: float, words: str) -> None:
 
 def test_a_peer_is_called_the_same_everywhere() -> None:
     peers = {OURS: "0.1.0", "buildkitd": "0.32.0", "buildkitd-stages": "0.32.0"}
-    bad = samples((3.0,), "buildkitd-stages", until="pushed", verdict=Verdict.FAILED, note="exit")
+    bad = samples((3.0,), "buildkitd-stages", until="pushed", verdict=SampleVerdict.FAILED, note="exit")
     results = race(
         samples((1.0,)), samples((3.0,), "buildkitd"), samples((2.0,), "buildkitd-stages"), bad, participants=peers
     )
@@ -75,7 +77,7 @@ def test_a_peer_is_called_the_same_everywhere() -> None:
 def test_json_and_back() -> None:
     results = race(
         samples((1.0, 2.0), phases={"pack": 0.5}, up=5, space=7),
-        samples((3.0,), "buildah", verdict=Verdict.FAILED, note="exit", output="boom"),
+        samples((3.0,), "buildah", verdict=SampleVerdict.FAILED, note="exit", output="boom"),
     )
     assert json.loads(render_results(results))["format"] == 1
     assert render_results(parse_results(render_results(results), "x")) == render_results(results)
@@ -108,7 +110,7 @@ def test_other_files_are_refused_with_their_name(text: str) -> None:
 
 
 def test_markdown_has_tables_failures_and_what_was_not_raced() -> None:
-    failed = samples((3.0,), "buildah", verdict=Verdict.FAILED, note="exit code 1", output="a\n```\nboom\x1b[1m")
+    failed = samples((3.0,), "buildah", verdict=SampleVerdict.FAILED, note="exit code 1", output="a\n```\nboom\x1b[1m")
     results = race(samples((1.0,)), failed)
     skipped = Skipped(until="", scenario="", participant="docker", why="docker is not installed")
     text = render_markdown(replace(results, skipped=(skipped,)), ("runnable.svg",))
@@ -131,8 +133,8 @@ def test_tables_of_bytes_are_of_pushes_alone() -> None:
 
 
 def test_our_own_mistakes_fail_the_race(capsys: pytest.CaptureFixture[str]) -> None:
-    assert judge(race(samples((1.0,)), samples((1.0,), "buildah", verdict=Verdict.WRONG))) == 0
-    assert judge(race(samples((1.0,), verdict=Verdict.EXCESS, note="layers: 1 of model too many"))) == 1
+    assert judge(race(samples((1.0,)), samples((1.0,), "buildah", verdict=SampleVerdict.WRONG))) == 0
+    assert judge(race(samples((1.0,), verdict=SampleVerdict.EXCESS, note="layers: 1 of model too many"))) == 1
     assert "error: one light pin, runnable: excess: layers: 1 of model too many" in capsys.readouterr().err
 
 

@@ -11,7 +11,7 @@ from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.build.planner import open_planner
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
-from buildkit.events import say_nothing
+from buildkit.events import ignore_event
 from buildkit.plan.spec import PackModel, PackWheels
 from buildkit.store.stat_index import StatIndex
 
@@ -27,7 +27,7 @@ def test_every_wheel_and_model_is_in_the_plan(
     make_project(project, wheels, gigabytes)
     assert load_graph(project).stages.keys() == {"base", "app"}
     assert load_project(project).name == "scale"
-    with open_planner(project, say_nothing) as planner:
+    with open_planner(project, ignore_event) as planner:
         specs = planner.composer.compose("app").specs
     works = [spec.work for spec in specs]
     assert sum(len(work.wheels) for work in works if isinstance(work, PackWheels)) == wheels

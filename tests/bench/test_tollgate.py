@@ -11,13 +11,13 @@ from contextlib import suppress
 
 import pytest
 
-from buildkit.bench.counting_proxy import Toll, Tollgate, open_tollgate
+from buildkit.bench.counting_proxy import CountingProxy, Toll, open_counting_proxy
 
 ANSWER = random.Random(1).randbytes(3_000_000)
 
 
 @pytest.fixture
-def gate() -> Iterator[Tollgate]:
+def gate() -> Iterator[CountingProxy]:
     """A gate before a server that reads to the end and then answers with `ANSWER`, and the length of what it read."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -34,12 +34,12 @@ def gate() -> Iterator[Tollgate]:
                     connection.sendall(ANSWER + b"%d" % count)
 
         threading.Thread(target=serve, daemon=True).start()
-        with open_tollgate(server.getsockname()[:2]) as opened:
+        with open_counting_proxy(server.getsockname()[:2]) as opened:
             yield opened
         server.shutdown(socket.SHUT_RDWR)
 
 
-def _ask(gate: Tollgate, data: bytes) -> bytes:
+def _ask(gate: CountingProxy, data: bytes) -> bytes:
     host, _, port = gate.host.partition(":")
     with socket.create_connection((host, int(port))) as client:
         client.sendall(data)
@@ -47,13 +47,13 @@ def _ask(gate: Tollgate, data: bytes) -> bytes:
         return b"".join(iter(lambda: client.recv(1 << 16), b""))
 
 
-def test_both_ways_are_counted(gate: Tollgate) -> None:
+def test_both_ways_are_counted(gate: CountingProxy) -> None:
     sent = random.Random(2).randbytes(5_000_000)
     assert _ask(gate, sent) == ANSWER + b"5000000"
     assert gate.toll == Toll(len(sent), len(ANSWER) + 7)
 
 
-def test_several_at_once_add_up(gate: Tollgate) -> None:
+def test_several_at_once_add_up(gate: CountingProxy) -> None:
     before = gate.toll
     threads = [threading.Thread(target=_ask, args=(gate, b"x" * 1000)) for _ in range(8)]
     for thread in threads:
@@ -63,7 +63,7 @@ def test_several_at_once_add_up(gate: Tollgate) -> None:
     assert gate.toll - before == Toll(8000, 8 * (len(ANSWER) + 4))
 
 
-def test_who_hangs_up_early_leaves_the_gate_open(gate: Tollgate) -> None:
+def test_who_hangs_up_early_leaves_the_gate_open(gate: CountingProxy) -> None:
     host, _, port = gate.host.partition(":")
     for _ in range(3):
         socket.create_connection((host, int(port))).close()
@@ -73,7 +73,7 @@ def test_who_hangs_up_early_leaves_the_gate_open(gate: Tollgate) -> None:
 def test_a_server_that_is_not_there_hangs_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         behind = free.getsockname()[:2]
-    with open_tollgate(behind) as gate:
+    with open_counting_proxy(behind) as gate:
         host, _, port = gate.host.partition(":")
         with socket.create_connection((host, int(port)), timeout=10) as client:
             assert client.recv(1) == b""

@@ -16,7 +16,7 @@ from buildkit.digest import DiffId, Digest, FileHash, Key
 from buildkit.errors import CollisionError, DefinitionError
 from buildkit.layers.tar.member import Compression
 from buildkit.locks.pins import Artifact
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Kind, PackPrefix, PackWheels, Spec
 from buildkit.store.blobs import Blobs
@@ -58,11 +58,11 @@ def check(composition: Composition, ledger: Ledger, blobs: Blobs | None = None, 
 
 def own(ledger: Ledger, **contents: list[tuple[str, str]]) -> None:
     for name, owned in contents.items():
-        ledger.add(spec(name).key, "wheels", name, "{}", Made(blobs=(blob(name),)), owned)
+        ledger.add(spec(name).key, "wheels", name, "{}", LayerResult(blobs=(blob(name),)), owned)
 
 
 def test_layers_lie_in_the_order_of_their_specs_with_all_their_blobs() -> None:
-    made = {ROOT.key: Made(blobs=(blob("1"), blob("2"))), LOW.key: Made(blobs=(blob("3"),))}
+    made = {ROOT.key: LayerResult(blobs=(blob("1"), blob("2"))), LOW.key: LayerResult(blobs=(blob("3"),))}
     image = assemble((ROOT, LOW), Config(user="u"), made, "arm64")
     assert [(layer.blob, layer.history) for layer in image.layers] == [
         (blob("1"), "of root"), (blob("2"), "of root"), (blob("3"), "of low"),
@@ -71,9 +71,12 @@ def test_layers_lie_in_the_order_of_their_specs_with_all_their_blobs() -> None:
     assert image.config == Config(user="u")
 
 
-def brought(count: int) -> dict[Key, Made]:
+def brought(count: int) -> dict[Key, LayerResult]:
     """A registry's image of so many layers below one of ours."""
-    return {ROOT.key: Made(blobs=tuple(blob(str(n)) for n in range(count))), LOW.key: Made(blobs=(blob("low"),))}
+    return {
+        ROOT.key: LayerResult(blobs=tuple(blob(str(n)) for n in range(count))),
+        LOW.key: LayerResult(blobs=(blob("low"),)),
+    }
 
 
 def test_an_image_of_more_layers_than_can_be_run_is_refused_when_they_are_counted() -> None:
@@ -92,7 +95,7 @@ def test_a_project_may_allow_fewer() -> None:
 
 
 def env_of(said: dict[str, str], *brought: str) -> dict[str, str]:
-    made = {ROOT.key: Made(blobs=(), env=brought)}
+    made = {ROOT.key: LayerResult(blobs=(), env=brought)}
     return dict(assemble((ROOT,), Config(env=tuple(said.items())), made, "amd64").config.env)
 
 
@@ -167,7 +170,7 @@ def test_a_set_of_layers_is_checked_once_and_another_set_anew(ledger: Ledger) ->
 
 
 def share(ledger: Ledger, name: str, *claims: str) -> None:
-    ledger.add_shared(spec(name).key, "wheels", name, "{}", Made(blobs=(blob(name),)), claims)
+    ledger.add_shared(spec(name).key, "wheels", name, "{}", LayerResult(blobs=(blob(name),)), claims)
 
 
 def test_of_a_layer_made_elsewhere_the_listing_is_asked_for_only_where_claims_meet(ledger: Ledger) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from buildkit.build.containers import Boxes
+from buildkit.build.containers import ContainerRunner
 from buildkit.errors import BuildError
 from buildkit.store.blobs import Blobs
 
@@ -35,12 +35,12 @@ def test_what_makes_a_root_is_ended_with_the_failure(tmp_path: Path, monkeypatch
     monkeypatch.setattr("buildkit.tools.mmdebstrap.stream_root", make)
     monkeypatch.setattr("buildkit.layers.root.pack.pack_root", pack)
     project = SimpleNamespace(compression="zstd", target=SimpleNamespace(deb_arch="amd64"), bytecode=False)
-    shop: Any = SimpleNamespace(project=project, blobs=Blobs(tmp_path))
+    context: Any = SimpleNamespace(project=project, blobs=Blobs(tmp_path))
     debian = SimpleNamespace(
         suite="trixie", variant="extract", components=("main",), exclude=(), users=(), drop_setuid=False
     )
     work: Any = SimpleNamespace(debian=debian, pins=())
     with ExitStack() as stack, pytest.raises(BuildError, match="full"):
-        Boxes(shop, stack).make_root(work, lambda _done: None)
+        ContainerRunner(context, stack).make_root(work, lambda _done: None)
     assert seen == ["ended"]
     assert list((tmp_path / "tmp").iterdir()) == []

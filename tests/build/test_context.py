@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.build.context import Shop, open_shop
+from buildkit.build.context import BuildContext, open_context
 from buildkit.declare.project import parse_project
 from buildkit.digest import FileHash, Key
 from buildkit.errors import Interrupted, LostError
@@ -26,16 +26,16 @@ def said() -> list[Event]:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[Event]) -> Iterator[Shop]:
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[Event]) -> Iterator[BuildContext]:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
-    with open_shop(parse_project("", tmp_path), said.append, 1) as made:
+    with open_context(parse_project("", tmp_path), said.append, 1) as made:
         yield made
 
 
-def test_a_step_ends_soon_after_a_stop_was_asked_for(shop: Shop, said: list[Event]) -> None:
-    report = shop.progress("pack")
+def test_a_step_ends_soon_after_a_stop_was_asked_for(context: BuildContext, said: list[Event]) -> None:
+    report = context.progress("pack")
     report(1)
-    shop.stop.set()
+    context.stop.set()
     with pytest.raises(Interrupted):
         report(2)
     assert said == [StepProgress(step="pack", done=1)]
@@ -49,11 +49,11 @@ def test_who_waits_is_told_for_whom(
     blobs, other = Blobs(tmp_path), ExitStack()
     other.enter_context(blobs.in_use(alone=not alone, waiting=pytest.fail, stopped=lambda: False))
 
-    def say(event: Event) -> None:
+    def emit(event: Event) -> None:
         said.append(event)
         other.close()
 
-    with other, open_shop(parse_project("", tmp_path), say, 1, alone=alone):
+    with other, open_context(parse_project("", tmp_path), emit, 1, alone=alone):
         pass
     (note,) = said
     assert isinstance(note, Note)
@@ -61,31 +61,31 @@ def test_who_waits_is_told_for_whom(
     assert ("`cache gc` or `cache verify`" in note.text) is not alone
 
 
-def test_a_file_is_held_against_its_hash_and_removed_where_it_was_damaged(shop: Shop) -> None:
-    path = shop.blobs.file_path(FileHash.of(DATA), "x.whl")
+def test_a_file_is_held_against_its_hash_and_removed_where_it_was_damaged(context: BuildContext) -> None:
+    path = context.blobs.file_path(FileHash.of(DATA), "x.whl")
     path.write_bytes(DATA)
-    assert shop.get_file("x 1.0", FileHash.of(DATA), "x.whl") == path
+    assert context.get_file("x 1.0", FileHash.of(DATA), "x.whl") == path
     path.write_bytes(DATA[:-1])
     with pytest.raises(LostError, match=r"x 1\.0: the cached x\.whl was damaged") as caught:
-        shop.get_file("x 1.0", FileHash.of(DATA), "x.whl")
+        context.get_file("x 1.0", FileHash.of(DATA), "x.whl")
     assert "build again" in caught.value.hint
     assert not path.exists()
 
 
-def test_a_file_that_is_gone_since_the_plan_is_planned_anew(shop: Shop) -> None:
+def test_a_file_that_is_gone_since_the_plan_is_planned_anew(context: BuildContext) -> None:
     with pytest.raises(LostError, match=r"x 1\.0: the cached x\.whl is gone") as caught:
-        shop.get_file("x 1.0", FileHash.of(DATA), "x.whl")
+        context.get_file("x 1.0", FileHash.of(DATA), "x.whl")
     assert "build again" in caught.value.hint
 
 
 @pytest.mark.parametrize("mended", [True, False])
 def test_another_build_that_finds_the_same_damage_loses_nothing(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, mended: bool
+    context: BuildContext, monkeypatch: pytest.MonkeyPatch, mended: bool
 ) -> None:
     """It removed the file, too, and may have fetched it again."""
-    path = shop.blobs.file_path(FileHash.of(DATA), "x.whl")
+    path = context.blobs.file_path(FileHash.of(DATA), "x.whl")
     path.write_bytes(DATA[:-1])
-    look = shop.index.hash
+    look = context.index.hash
 
     def look_slowly(path: Path) -> tuple[FileHash, os.stat_result]:
         found = look(path)
@@ -94,15 +94,15 @@ def test_another_build_that_finds_the_same_damage_loses_nothing(
             path.write_bytes(DATA)
         return found
 
-    monkeypatch.setattr(shop.index, "hash", look_slowly)
+    monkeypatch.setattr(context.index, "hash", look_slowly)
     with pytest.raises(LostError, match="damaged"):
-        shop.get_file("x 1.0", FileHash.of(DATA), "x.whl")
+        context.get_file("x 1.0", FileHash.of(DATA), "x.whl")
     assert path.exists() is mended
 
 
-def test_a_compiled_wheel_is_known_while_it_is_there(shop: Shop) -> None:
-    assert shop.find_wheel(KEY) is None
-    shop.ledger.add_wheel(KEY, "{}", "x.whl", FileHash.of(DATA), 1.0)
-    assert shop.find_wheel(KEY) is None
-    shop.blobs.file_path(FileHash.of(DATA), "x.whl").write_bytes(DATA)
-    assert shop.find_wheel(KEY) == ("x.whl", FileHash.of(DATA))
+def test_a_compiled_wheel_is_known_while_it_is_there(context: BuildContext) -> None:
+    assert context.find_wheel(KEY) is None
+    context.ledger.add_wheel(KEY, "{}", "x.whl", FileHash.of(DATA), 1.0)
+    assert context.find_wheel(KEY) is None
+    context.blobs.file_path(FileHash.of(DATA), "x.whl").write_bytes(DATA)
+    assert context.find_wheel(KEY) == ("x.whl", FileHash.of(DATA))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.build.containers import open_boxes
-from buildkit.build.context import Shop, open_shop
-from buildkit.build.inputs import Supplies
+from buildkit.build.containers import open_containers
+from buildkit.build.context import BuildContext, open_context
+from buildkit.build.inputs import InputTasks
 from buildkit.declare.project import parse_project
 from buildkit.digest import FileHash, Key
 from buildkit.errors import LostError
@@ -23,23 +23,23 @@ MODEL = Model(name="m", version="1", source="https://example.org", license="MIT"
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildContext]:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
-    with open_shop(parse_project("", tmp_path), lambda _event: None, 1) as made:
+    with open_context(parse_project("", tmp_path), lambda _event: None, 1) as made:
         yield made
 
 
 @pytest.fixture
-def supplies(shop: Shop) -> Iterator[Supplies]:
-    with open_boxes(shop) as boxes:
-        yield Supplies(shop, boxes, {}, pytest.fail, lambda _composition: ())
+def supplies(context: BuildContext) -> Iterator[InputTasks]:
+    with open_containers(context) as containers:
+        yield InputTasks(context, containers, {}, pytest.fail, lambda _composition: ())
 
 
-def test_a_compiled_wheel(shop: Shop, supplies: Supplies) -> None:
+def test_a_compiled_wheel(context: BuildContext, supplies: InputTasks) -> None:
     artifact = Artifact(name="x", version="1.0", file="x-1.0.tar.gz", sha256=SHA256)
     item = Compile(artifact=artifact, key=Key.of(b"k"), recipe="{}")
-    shop.ledger.add_wheel(item.key, "{}", "x-1.0-py3-none-any.whl", SHA256, 1.0)
-    path = shop.blobs.file_path(SHA256, "x-1.0-py3-none-any.whl")
+    context.ledger.add_wheel(item.key, "{}", "x-1.0-py3-none-any.whl", SHA256, 1.0)
+    path = context.blobs.file_path(SHA256, "x-1.0-py3-none-any.whl")
     path.write_bytes(DATA)
     assert supplies.wheel_path(artifact, item) == path
     path.unlink()
@@ -48,8 +48,8 @@ def test_a_compiled_wheel(shop: Shop, supplies: Supplies) -> None:
     assert caught.value.hint == "build again"
 
 
-def test_a_file_of_a_model(shop: Shop, supplies: Supplies) -> None:
-    path = shop.blobs.file_path(SHA256, "weights.bin")
+def test_a_file_of_a_model(context: BuildContext, supplies: InputTasks) -> None:
+    path = context.blobs.file_path(SHA256, "weights.bin")
     path.write_bytes(DATA)
     opened = supplies.open_model(MODEL)
     assert b"".join(opened(FILE)) == DATA

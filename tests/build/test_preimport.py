@@ -9,18 +9,18 @@ from hypothesis import strategies as st
 
 from buildkit.build.preimport import WORTH, find_depths
 from buildkit.digest import Key
-from buildkit.plan.plan import Entry, Source
+from buildkit.plan.plan import PlannedLayer, Source
 from buildkit.plan.spec import Kind, PackPrefix, Spec
 
 LITTLE = WORTH // 4
 SPEC = Spec(name="x", kind=Kind.WHEELS, recipe="", key=Key.of(b"x"), work=PackPrefix(), history="")
 
 
-def entry(source: Source, size: int = WORTH, kind: Kind = Kind.WHEELS) -> Entry:
-    return Entry(spec=replace(SPEC, kind=kind), source=source, unpacked=size)
+def entry(source: Source, size: int = WORTH, kind: Kind = Kind.WHEELS) -> PlannedLayer:
+    return PlannedLayer(spec=replace(SPEC, kind=kind), source=source, unpacked=size)
 
 
-def depths(*entries: Entry) -> list[int]:
+def depths(*entries: PlannedLayer) -> list[int]:
     return list(find_depths(entries))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from buildkit.declare.project import Project, load_project
 from buildkit.digest import DiffId, Digest, FileHash, Key
 from buildkit.layers.tar.member import Compression
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.spec import Kind, make_recipe
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
@@ -109,7 +109,7 @@ class Stocked:
     ) -> Key:
         for one in data:
             self.blob(one).write_bytes(one)
-        made = Made(blobs=tuple(map(_blob, data)), seconds=seconds)
+        made = LayerResult(blobs=tuple(map(_blob, data)), seconds=seconds)
         with closing(self.ledger()) as ledger:
             ledger.add(key, kind, name, recipe, made, [])
         self._date("layers", "key", key.hex, days)

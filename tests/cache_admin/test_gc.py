@@ -17,7 +17,7 @@ from buildkit.cache_admin import gc
 from buildkit.cache_admin.stored_images import Leftovers
 from buildkit.cli.cache import parse_size
 from buildkit.errors import BuildError, ToolError
-from buildkit.store.maintenance import Stock
+from buildkit.store.maintenance import LedgerMaintenance
 from buildkit.tools import storage as storage_tool
 from buildkit.tools.storage import StoredImage
 from tests.cache_admin.stocked import DAY, Stocked
@@ -258,7 +258,7 @@ def test_what_was_dropped_is_said_though_tidying_fails(
         raise BuildError("the ledger is locked")
 
     stocked.layer("app/app", b"old")
-    monkeypatch.setattr(Stock, "tidy", fail)
+    monkeypatch.setattr(LedgerMaintenance, "tidy", fail)
     assert names(ask("gc", code=1)) == ["app/app"]
 
 
@@ -302,7 +302,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from buildkit.store.database import Database
-from buildkit.store.maintenance import Stock
+from buildkit.store.maintenance import LedgerMaintenance
 from buildkit.cli.main import guarded
 from buildkit.cli.cache import cache
 
@@ -326,7 +326,7 @@ match point:
     case "commit":
         kill_before(Database, "write", lambda _, statement, *__: statement == "COMMIT")
     case "checkpoint":
-        kill_before(Stock, "_checkpoint")
+        kill_before(LedgerMaintenance, "_checkpoint")
     case "vacuum":
         kill_before(Database, "write", lambda _, statement, *__: statement == "VACUUM")
 sys.exit(guarded(lambda: cache(Path(sys.argv[1]), ["gc", "--keep-days", "0"])))
@@ -378,15 +378,15 @@ def test_killed_at_any_point_it_leaves_nothing_wrong(full: Stocked, ask: Ask, po
 
 def test_a_full_disk_gets_its_words_after_its_room(stocked: Stocked, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     stocked.layer("a/one", b"one")
-    bury, there = Stock.bury, []
+    record_tombstones, there = LedgerMaintenance.record_tombstones, []
 
-    def bury_where_there_is_room(self: Stock, *arguments: Any) -> None:
+    def bury_where_there_is_room(self: LedgerMaintenance, *arguments: Any) -> None:
         there.append(stocked.blob(b"one").exists())
         if there[-1]:
             raise BuildError("the disk is full")
-        bury(self, *arguments)
+        record_tombstones(self, *arguments)
 
-    monkeypatch.setattr(Stock, "bury", bury_where_there_is_room)
+    monkeypatch.setattr(LedgerMaintenance, "record_tombstones", bury_where_there_is_room)
     assert names(ask("gc")) == ["a/one"]
     assert there == [True, False]
     assert stocked.tombstones() == {"a/one": "evicted by gc"}

@@ -10,7 +10,7 @@ import pytest
 
 from buildkit.cache_admin.stored_images import Leftovers, choose_leftovers, find_dead, is_candidate
 from buildkit.oci.image import EPOCH
-from buildkit.store.leases import Notes
+from buildkit.store.leases import Leases
 from buildkit.tools.storage import StoredContainer, StoredImage
 
 ROOT = "localhost/tiny/base:root-0123456789ab"
@@ -103,7 +103,7 @@ def test_a_name_with_dots_is_not_a_pattern() -> None:
 
 
 def test_containers_of_the_dead(tmp_path: Path) -> None:
-    notes = Notes(tmp_path / "boxes")
+    notes = Leases(tmp_path / "boxes")
     nobody = 4_194_305  # more than a process number can be
     mine, gone, forgotten, far = (
         f"buildkit-{number}-{letter * 12}"
@@ -119,4 +119,4 @@ def test_containers_of_the_dead(tmp_path: Path) -> None:
 
 def test_containers_without_any_notes(tmp_path: Path) -> None:
     alive = f"buildkit-{os.getpid()}-0123456789ab"
-    assert find_dead([alive], Notes(tmp_path / "boxes")) == frozenset()
+    assert find_dead([alive], Leases(tmp_path / "boxes")) == frozenset()

@@ -10,8 +10,8 @@ from typing import cast
 import pytest
 
 from buildkit.build.assemble import set_key
-from buildkit.build.containers import Boxes
-from buildkit.build.context import Shop
+from buildkit.build.containers import ContainerRunner
+from buildkit.build.context import BuildContext
 from buildkit.cache_admin.needed_keys import Needed, needed_of
 from buildkit.digest import FileHash, Key
 from buildkit.errors import DefinitionError
@@ -78,9 +78,9 @@ def test_images_that_containers_start_from() -> None:
 
 def test_names_are_those_that_builds_use() -> None:
     made = composer()
-    shop = SimpleNamespace(project=made._project, blobs=SimpleNamespace(notes=SimpleNamespace(hold=None)))
-    boxes = Boxes(cast("Shop", shop), ExitStack())
-    assert {boxes._root_ref(made.compiler), boxes._whole_ref(made.builder)} <= needed().refs
+    context = SimpleNamespace(project=made._project, blobs=SimpleNamespace(notes=SimpleNamespace(hold=None)))
+    containers = ContainerRunner(cast("BuildContext", context), ExitStack())
+    assert {containers._root_ref(made.compiler), containers._whole_ref(made.builder)} <= needed().refs
 
 
 def test_sets_of_layers_that_were_checked() -> None:

@@ -27,10 +27,10 @@ def fill(text: str, contexts: Mapping[str, Any], functions: Functions) -> Any:
     whole = _WHOLE.fullmatch(text.strip())
     if whole:
         return evaluate(whole["inner"], contexts, functions)
-    return _WHOLE.sub(lambda found: say(evaluate(found["inner"], contexts, functions)), text)
+    return _WHOLE.sub(lambda found: emit(evaluate(found["inner"], contexts, functions)), text)
 
 
-def say(value: Any) -> str:
+def emit(value: Any) -> str:
     """A value as a string, as GitHub makes one."""
     if isinstance(value, (dict, list)):
         raise ExpressionError(f"{value} would be printed as its type: use toJSON")

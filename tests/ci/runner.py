@@ -16,7 +16,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tests.ci.expressions import Functions, evaluate, fill, is_true, say
+from tests.ci.expressions import Functions, emit, evaluate, fill, is_true
 
 _STATUS = re.compile(r"\b(success|failure|cancelled|always)\(\)")
 _WORKFLOW_KEYS = {"name", "on", "permissions", "concurrency", "env", "jobs"}
@@ -150,7 +150,7 @@ class _Runner:
         for path in files.values():
             path.touch()
         script = place / "script.sh"
-        script.write_text(say(fill(step["run"], self.contexts, {})))
+        script.write_text(emit(fill(step["run"], self.contexts, {})))
         own = self._texts(step.get("env", {}))
         env = {**self.machine.env, "CI": "true", **self.env, **own, **{name: str(path) for name, path in files.items()}}
         cwd = self.checkout / step.get("working-directory", ".")
@@ -164,7 +164,7 @@ class _Runner:
         return done.returncode == 0
 
     def _texts(self, values: Mapping[str, Any]) -> dict[str, str]:
-        return {name: say(fill(say(value), self.contexts, {})) for name, value in values.items()}
+        return {name: emit(fill(emit(value), self.contexts, {})) for name, value in values.items()}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _functions(results: Sequence[str]) -> Functions:
 
 
 def _wanted(condition: Any, contexts: Mapping[str, Any], functions: Functions) -> bool:
-    text = say(condition)
+    text = emit(condition)
     inner = text.strip().removeprefix("${{").removesuffix("}}") if "${{" in text else text
     wanted = is_true(evaluate(inner, contexts, functions))
     return wanted and (bool(_STATUS.search(inner)) or functions["success"]())

@@ -39,7 +39,7 @@ class FakeSharing:
 @dataclass
 class FakeShop:
     project: Project
-    sharing: FakeSharing
+    remote_cache: FakeSharing
     wheels: set[Key]
 
     def find_wheel(self, key: Key) -> object:
@@ -53,7 +53,7 @@ class FakePlanner:
         self.graph: Graph = make_graph_of(dict(stages))
         self.composer: Composer = composer(dict(stages), checkout or base_checkout(), settings)
         self.here: set[Key] = set()
-        self.shop = FakeShop(self.composer._project, FakeSharing(set()), set())
+        self.context = FakeShop(self.composer._project, FakeSharing(set()), set())
 
     def keys(self, *names: str) -> set[Key]:
         specs = [spec for stage in self.graph.stages for spec in self.composer.compose(stage).specs]
@@ -106,9 +106,9 @@ def test_the_builder_is_wanted_for_wheels_that_must_be_compiled() -> None:
     assert planner.waves("runtime") == [], "the builder is no part of the image"
     planner.here -= {compiled.key}
     assert planner.waves("runtime") == [["builder"], ["deps"]]
-    planner.shop.wheels = {compiled.work.compiled[0].key}  # type: ignore[union-attr]
+    planner.context.wheels = {compiled.work.compiled[0].key}  # type: ignore[union-attr]
     assert planner.waves("runtime") == [["deps"]]
-    planner.shop.sharing.has = planner.here
+    planner.context.remote_cache.has = planner.here
     assert planner.waves("runtime", only_shared=True) == [["builder"], ["deps"]], "a wheel that is here is not there"
 
 
@@ -139,9 +139,9 @@ def test_tools_that_are_made_of_what_they_make_are_no_circle() -> None:
 def test_what_is_shared_counts_and_is_asked_for_only_if_it_is_not_here() -> None:
     planner = FakePlanner()
     planner.here = planner.keys("base/root", "weights/vad", "weights/vad/big.bin")
-    planner.shop.sharing.has = planner.every() - planner.here - planner.keys("runtime/conf")
+    planner.context.remote_cache.has = planner.every() - planner.here - planner.keys("runtime/conf")
     assert planner.waves("runtime") == [["runtime"]]
-    assert not planner.here & set(planner.shop.sharing.asked)
+    assert not planner.here & set(planner.context.remote_cache.asked)
     assert planner.waves("runtime", only_shared=True) == [["base", "weights"], ["runtime"]]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from buildkit.doctor.checks import CHECKS, check_host
 from buildkit.doctor.facts import ContainerHost, Disk, Facts, Namespaces, Ranges, Storage, System, Tool
-from buildkit.doctor.finding import Finding, Status
+from buildkit.doctor.finding import Diagnosis, Status
 from buildkit.doctor.tool_checks import is_older
 from buildkit.tools.gpu import Gpu, Gpus
 
@@ -46,11 +46,11 @@ def with_tool(name: str, path: str = "/usr/bin/x", version: str = "") -> Facts:
     return having(tools=(*rest, Tool(name=name, path=path, version=version)))
 
 
-def bad(facts: Facts) -> list[Finding]:
+def bad(facts: Facts) -> list[Diagnosis]:
     return [finding for finding in check_host(facts) if finding.status is not Status.OK]
 
 
-def only(facts: Facts) -> Finding:
+def only(facts: Facts) -> Diagnosis:
     found = bad(facts)
     assert len(found) == 1, found
     return found[0]

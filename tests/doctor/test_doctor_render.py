@@ -3,7 +3,7 @@ import json
 import pytest
 
 from buildkit.cli import doctor as face
-from buildkit.doctor.finding import Finding, error, note, ok, warning
+from buildkit.doctor.finding import Diagnosis, error, note, ok, warning
 from buildkit.doctor.render import render_json, render_text
 
 FINDINGS = (
@@ -50,7 +50,7 @@ def test_long_texts_wrap_but_commands_do_not() -> None:
 
 @pytest.mark.parametrize("foreign", ["\x1b[2Jx", "\x1b]0;title\x07x", "a\rb", "a\x9b31mb", "a\nb"])
 def test_foreign_escapes_never_reach_a_terminal(foreign: str) -> None:
-    finding = Finding(id="x", status=ok("", "").status, what=foreign, cost=foreign, mend=foreign)
+    finding = Diagnosis(id="x", status=ok("", "").status, what=foreign, cost=foreign, mend=foreign)
     for text in (render_text([finding], width=80, colour=False), render_json([finding])):
         assert not {mark for mark in text if mark < " " or "\x7f" <= mark <= "\x9f"} - {"\n"}
     assert len(render_text([finding], width=80, colour=False).splitlines()) == 5

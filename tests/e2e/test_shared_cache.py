@@ -12,7 +12,14 @@ from pathlib import Path
 import pytest
 
 from buildkit.digest import Key
-from buildkit.remote.cache_record import EMPTY, Entry, decode_entries, encode_roster, entry_tag, roster_tag
+from buildkit.remote.cache_record import (
+    EMPTY,
+    CacheRecord,
+    decode_records,
+    encode_stage_index,
+    record_tag,
+    stage_index_tag,
+)
 from tests.e2e.conftest import add_wheel, new_tiny
 from tests.e2e.machines import (
     cut_off,
@@ -195,7 +202,7 @@ def test_a_fresh_runner_moves_one_line_of_the_application(runner: Tiny, place: P
     }
     there = manifest(runner, f"{place.repo}:next")
     config, layer = there["config"]["size"], there["layers"][-1]["size"]
-    listing = manifest(runner, f"{place.repo}:{entry_tag(Key.parse(ended.report['layers'][-1]['key']))}")["config"][
+    listing = manifest(runner, f"{place.repo}:{record_tag(Key.parse(ended.report['layers'][-1]['key']))}")["config"][
         "size"
     ]
     manifests = sum(one.up for one in requests if one.method == "PUT" and "/manifests/" in one.path)
@@ -354,8 +361,8 @@ def test_one_cache_is_read_and_another_written_to(
     assert set(sources(again).values()) == {"shared"}
 
 
-def read_roster(tiny: Tiny, repo: str, stage: str = "app") -> dict[Key, Entry]:
-    return decode_entries(tiny.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{roster_tag(stage)}").encode())
+def read_roster(tiny: Tiny, repo: str, stage: str = "app") -> dict[Key, CacheRecord]:
+    return decode_records(tiny.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag(stage)}").encode())
 
 
 def test_a_cache_in_another_repository_than_the_image(runner: Tiny, place: Place, warm: Warm, tmp_path: Path) -> None:
@@ -576,8 +583,8 @@ def test_entries_of_nonsense_are_refused_and_their_layers_built(
 
 
 def test_the_entry_of_another_key_is_refused(runner: Tiny, place: Place, warm: Warm) -> None:
-    other = f"/v2/{NAME}/manifests/{entry_tag(warm.key('models/speller'))}"
-    body = runner.tool("skopeo", "inspect", "--raw", f"docker://{place.repo}:{entry_tag(warm.key('models/greeter'))}")
+    other = f"/v2/{NAME}/manifests/{record_tag(warm.key('models/speller'))}"
+    body = runner.tool("skopeo", "inspect", "--raw", f"docker://{place.repo}:{record_tag(warm.key('models/greeter'))}")
     place.proxy.fault("GET", "/manifests/cache-of-app", Fault(status=404, body=b""))
     place.proxy.fault("GET", f"{other}$", Fault(status=200, body=body.encode()))
     ended = done(runner.run("push-app", f"{place.repo}:next", "--cache", place.repo))
@@ -593,8 +600,8 @@ def test_a_roster_that_promises_other_blobs_is_found_out_when_they_come(
     trust(tiny, warm.registry, place.proxy.host)
     roster = read_roster(tiny, place.repo)
     one, two = roster[warm.key("models/greeter")], roster[warm.key("models/speller")]
-    lie = Entry(key=one.key, kind=one.kind, name=one.name, made=two.made, claims=one.claims)
-    data = encode_roster((roster | {one.key: lie}).values())
+    lie = CacheRecord(key=one.key, kind=one.kind, name=one.name, made=two.made, claims=one.claims)
+    data = encode_stage_index((roster | {one.key: lie}).values())
     put_entry(tiny, tmp_path / "roster", f"{place.repo}:cache-of-app", data, EMPTY)
     ended = tiny.build("app", "--cache", place.repo)
     assert list(ended.built()) == ["models/greeter"]

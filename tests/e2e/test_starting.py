@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.digest import Digest
-from buildkit.remote.cache_record import EMPTY, Told, decode_entries, encode_roster, find_told
+from buildkit.remote.cache_record import EMPTY, Told, decode_records, encode_stage_index, find_told
 from tests.e2e.machines import manifest, put_entry, traffic, trust
 from tests.e2e.machines import warnings as all_warnings
 from tests.e2e.tinyproject import Ended, Tiny
@@ -215,16 +215,16 @@ def test_what_a_registry_lost_is_not_named_again(shared: Shared) -> None:
 
 @pytest.mark.parametrize("how", ["old", "nonsense", "another", "lost", "damaged"])
 def test_where_a_roster_tells_nothing_entries_are_asked_for(shared: Shared, tmp_path: Path, how: str) -> None:
-    entries = list(decode_entries(json.dumps(manifest(shared.tiny, shared.roster)).encode()).values())
+    entries = list(decode_records(json.dumps(manifest(shared.tiny, shared.roster)).encode()).values())
     told, nonsense = shared.told(), b"no zlib"
     assert told
     if how == "old":
-        put_entry(shared.tiny, tmp_path / "roster", shared.roster, encode_roster(entries), EMPTY)
+        put_entry(shared.tiny, tmp_path / "roster", shared.roster, encode_stage_index(entries), EMPTY)
     elif how == "nonsense":
-        data = encode_roster(entries, Told(Digest.of(nonsense), len(nonsense)))
+        data = encode_stage_index(entries, Told(Digest.of(nonsense), len(nonsense)))
         put_entry(shared.tiny, tmp_path / "roster", shared.roster, data, EMPTY, nonsense)
     elif how == "another":
-        data = encode_roster(entries, Told(Digest.of(nonsense), len(nonsense) + 1))
+        data = encode_stage_index(entries, Told(Digest.of(nonsense), len(nonsense) + 1))
         put_entry(shared.tiny, tmp_path / "roster", shared.roster, data, EMPTY, nonsense)
     else:
         fault = Fault(status=404, body=b"") if how == "lost" else Fault(flip=20)

@@ -22,17 +22,17 @@ from buildkit.cache_admin.inventory import take_stock
 from buildkit.cli.main import build
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError
-from buildkit.events import say_nothing
+from buildkit.events import ignore_event
 from buildkit.inspection import plan as plan_session
 from buildkit.inspection.timings import find_builds
-from buildkit.oci.blob import Made
+from buildkit.oci.blob import LayerResult
 from buildkit.plan.explain.causes import say_causes
 from buildkit.plan.forecast import forecast
 from buildkit.plan.plan import Source
 from buildkit.scan.context import Scan
 from buildkit.store import database
 from buildkit.store.build_history import find_built
-from buildkit.store.maintenance import Stock
+from buildkit.store.maintenance import LedgerMaintenance
 from buildkit.store.native_facts import Natives
 from buildkit.store.scan_verdicts import Verdicts
 from tests.e2e.survival import Doomed, Moment, left_behind, make_rng, unsound, wipe
@@ -172,24 +172,24 @@ class Believed:
     """What a build is led by: keys, which rest on the hashes of files, what they came to, and verdicts on models."""
 
     keys: dict[str, Key]
-    made: dict[str, Made]
+    made: dict[str, LayerResult]
     verdicts: dict[FileHash, Scan]
 
 
 def ask(tiny: Tiny, scanned: Sequence[tuple[str, str]]) -> Believed:
     """Plan in this process, and ask the ledger all that sessions ask: nothing is raised but BuildError."""
-    with open_planner(tiny.project, say_nothing) as planner:
-        held, stock, shop = planner.shop.ledger, Stock(planner.shop.ledger), planner.shop
+    with open_planner(tiny.project, ignore_event) as planner:
+        held, stock, context = planner.context.ledger, LedgerMaintenance(planner.context.ledger), planner.context
         plan = planner.plan("app", storage=False).plan
         specs, keys = [entry.spec for entry in plan.entries], [entry.spec.key for entry in plan.entries]
         forecast(plan, plan_session._paces(held), planner.to_fetch)
         assert all(say_causes(planner.reasons(plan.composition).find(spec)) for spec in specs)
         _ = find_built(held, [key.hex for key in keys]), [stock.parts(key) for key in keys], held.remote("r")
         _ = held.phases(5), held.tombstones(keys), Natives(held).said(set_key(plan.composition))
-        _ = find_builds(planner, ["app"], 5), take_stock(held, shop.blobs.folder, None)
+        _ = find_builds(planner, ["app"], 5), take_stock(held, context.blobs.folder, None)
         made = {x.spec.name: x.made for x in plan.entries if x.source is Source.CACHE and x.made}
         if len(made) == len(specs):
-            check_collisions(plan.composition, held, shop.blobs, lambda _key: pytest.fail("its blob is there"))
+            check_collisions(plan.composition, held, context.blobs, lambda _key: pytest.fail("its blob is there"))
         scans = [Verdicts(held).find([FileHash(sha256)], rules) for sha256, rules in scanned]
         verdicts = {sha256: scan for known in scans for sha256, scan in known.items()}
         return Believed(keys={spec.name: spec.key for spec in specs}, made=made, verdicts=verdicts)

@@ -531,21 +531,21 @@ def _layout(manifest: bytes, config: bytes) -> None:
 
 
 def _attached() -> list[bytes]:
-    from buildkit.remote.artifact import Part, encode_artifact, encode_cosign, encode_index
+    from buildkit.remote.artifact import ArtifactPart, encode_artifact, encode_cosign, encode_index
 
-    part = Part.of("application/vnd.in-toto+json", b"{}", {"in-toto.io/predicate-type": "x"})
+    part = ArtifactPart.of("application/vnd.in-toto+json", b"{}", {"in-toto.io/predicate-type": "x"})
     artifact = encode_artifact("application/vnd.in-toto+json", [part], part, {"a": "b"})
     return [artifact, encode_index((), (), [part.as_json()]), encode_cosign([part])[0]]
 
 
 @target("json", _attached)
 def attached(data: bytes) -> None:
-    from buildkit.remote.artifact import Misshapen, decode_artifact, decode_index, describe, encode_index
+    from buildkit.remote.artifact import MalformedArtifactError, decode_artifact, decode_index, describe, encode_index
 
     for read in (decode_artifact, partial(describe, kind=True), lambda data: encode_index(decode_index(data), (), ())):
         try:
             read(data)
-        except Misshapen as error:
+        except MalformedArtifactError as error:
             harmless(error)
 
 
@@ -553,13 +553,15 @@ def _entries() -> list[bytes]:
     from buildkit.digest import DiffId, Digest, Key
     from buildkit.layers.tar.member import Compression
     from buildkit.native import NOTHING
-    from buildkit.oci.blob import Blob, Made
-    from buildkit.remote.cache_record import Entry, encode_entry, encode_roster
+    from buildkit.oci.blob import Blob, LayerResult
+    from buildkit.remote.cache_record import CacheRecord, encode_record, encode_stage_index
 
     blob = Blob(digest=Digest.of(b"a"), diff_id=DiffId.of(b"b"), size=1, unpacked=2, compression=Compression.ZSTD)
-    made = Made(blobs=(blob,), seconds=1.5, env=("A=b",))
-    entry = Entry(key=Key.of(b"k"), kind="wheels", name="numpy", made=made, claims=("opt/venv",), natives=(NOTHING,))
-    return [encode_entry(entry, b"{}"), encode_roster([entry, entry])]
+    made = LayerResult(blobs=(blob,), seconds=1.5, env=("A=b",))
+    entry = CacheRecord(
+        key=Key.of(b"k"), kind="wheels", name="numpy", made=made, claims=("opt/venv",), natives=(NOTHING,)
+    )
+    return [encode_record(entry, b"{}"), encode_stage_index([entry, entry])]
 
 
 @target("json", _entries)
@@ -590,14 +592,14 @@ def cache_roster(data: bytes) -> None:
 
 def _decode_entries(data: bytes) -> None:
     from buildkit.layers.path_prefixes import find_meetings
-    from buildkit.remote.cache_record import Nonsense, decode_entries, encode_roster
+    from buildkit.remote.cache_record import MalformedRecordError, decode_records, encode_stage_index
 
     try:
-        found = decode_entries(data)
-    except Nonsense as error:
+        found = decode_records(data)
+    except MalformedRecordError as error:
         harmless(error)
         return
-    encode_roster(found.values())
+    encode_stage_index(found.values())
     find_meetings({key: entry.claims for key, entry in found.items()})
 
 
@@ -617,14 +619,14 @@ def cache_natives(data: bytes) -> None:
     import zlib
 
     from buildkit.digest import Digest
-    from buildkit.remote.cache_record import Nonsense, decode_natives, encode_natives, find_told
+    from buildkit.remote.cache_record import MalformedRecordError, decode_natives, encode_natives, find_told
 
     digests = [Digest(digit * 64) for digit in "123"]
     find_told(data)
     for packed in (data, zlib.compress(data)):
         try:
             encode_natives(decode_natives(packed, digests), digests)
-        except Nonsense as error:
+        except MalformedRecordError as error:
             harmless(error)
 
 
@@ -632,12 +634,12 @@ def cache_natives(data: bytes) -> None:
 def cache_listing(data: bytes) -> None:
     import zlib
 
-    from buildkit.remote.cache_record import Nonsense, decode_listing
+    from buildkit.remote.cache_record import MalformedRecordError, decode_listing
 
     for packed in (data, zlib.compress(data)):
         try:
             decode_listing(packed)
-        except Nonsense as error:
+        except MalformedRecordError as error:
             harmless(error)
 
 

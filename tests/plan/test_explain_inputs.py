@@ -19,7 +19,7 @@ from buildkit.build.layer_causes import CheckoutPlaces, Reasons
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.digest import FileHash
-from buildkit.oci.blob import Made
+from buildkit.oci.blob import LayerResult
 from buildkit.plan.compose import Composer
 from buildkit.plan.explain.causes import Cause, FirstBuild, Forgotten, SettingChanged, say_cause
 from buildkit.plan.spec import PackWheels
@@ -57,7 +57,7 @@ def note_builds(ledger: Ledger, seen: Seen) -> None:
     for name, composition in seen.stages.items():
         layers = []
         for spec in composition.specs:
-            ledger.add(spec.key, spec.kind, spec.name, spec.recipe, Made(blobs=()), [])
+            ledger.add(spec.key, spec.kind, spec.name, spec.recipe, LayerResult(blobs=()), [])
             layers.append({"name": spec.name, "key": str(spec.key), "source": "built", "why": "first build"})
             for item in spec.work.compiled if isinstance(spec.work, PackWheels) else ():
                 ledger.add_wheel(item.key, item.recipe, "x.whl", FileHash.of(b"x"), 1.0)

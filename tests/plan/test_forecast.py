@@ -9,16 +9,16 @@ from planfakes import composer
 
 from buildkit.digest import DiffId, Digest
 from buildkit.layers.tar.member import Compression
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.forecast import Cost, Pace, Paces, forecast, measure, total
-from buildkit.plan.plan import Entry, Plan, Source
+from buildkit.plan.plan import Plan, PlannedLayer, Source
 from buildkit.plan.spec import Kind
 
 COMPOSITION = composer().compose("runtime")
 WHEELS = next(spec for spec in COMPOSITION.specs if spec.kind is Kind.WHEELS)
 ROOT = COMPOSITION.specs[0]
 BLOB = Blob(digest=Digest.of(b"b"), diff_id=DiffId.of(b"b"), size=30, unpacked=100, compression=Compression.ZSTD)
-MADE = Made(blobs=(BLOB,))
+MADE = LayerResult(blobs=(BLOB,))
 PACES = Paces(
     build={
         Kind.WHEELS: Pace(size=9, seconds=9.0, per_byte=0.5, largest=100),
@@ -29,20 +29,22 @@ PACES = Paces(
 )
 
 
-def is_not_stored(entry: Entry) -> bool:
+def is_not_stored(entry: PlannedLayer) -> bool:
     return entry.source is not Source.STORAGE
 
 
-def cost(entry: Entry, paces: Paces = PACES, *, imports: bool = True, fetch: int | None = 0, **more: object) -> Cost:
+def cost(
+    entry: PlannedLayer, paces: Paces = PACES, *, imports: bool = True, fetch: int | None = 0, **more: object
+) -> Cost:
     plan = Plan(composition=COMPOSITION, entries=(entry,))
     is_imported = is_not_stored if imports else None
     (only,) = forecast(plan, paces, lambda _spec: fetch, is_imported=is_imported, **more)  # type: ignore[arg-type]
     return only
 
 
-def entry(source: Source, spec: object = WHEELS, unpacked: int = 100) -> Entry:
+def entry(source: Source, spec: object = WHEELS, unpacked: int = 100) -> PlannedLayer:
     made = None if source is Source.BUILT else MADE
-    return Entry(spec=spec, source=source, unpacked=unpacked, made=made)  # type: ignore[arg-type]
+    return PlannedLayer(spec=spec, source=source, unpacked=unpacked, made=made)  # type: ignore[arg-type]
 
 
 def test_what_storage_has_costs_nothing() -> None:

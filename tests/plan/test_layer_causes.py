@@ -14,7 +14,7 @@ from planfakes import STAGES, base_checkout, composer, make_graph_of
 
 from buildkit.build.layer_causes import CheckoutPlaces, LedgerHistory, Reasons, read_tombstone
 from buildkit.digest import FileHash, Key
-from buildkit.oci.blob import Made
+from buildkit.oci.blob import LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.explain.causes import (
     BlobGone,
@@ -30,7 +30,7 @@ from buildkit.plan.explain.causes import (
 from buildkit.plan.spec import PackWheels
 from buildkit.store.build_history import Built, find_built, find_recipe
 from buildkit.store.ledger import Ledger, Tombstone
-from buildkit.store.maintenance import Stock
+from buildkit.store.maintenance import LedgerMaintenance
 
 REFS = {name: f"localhost/p/{name}:latest" for name in STAGES}
 RUNTIME = composer().compose("runtime")
@@ -46,7 +46,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def note(ledger: Ledger, composition: Composition, stage: str = "") -> None:
     """Write down that layers were made, with the wheels that were compiled for them; as a build of ``stage``."""
     for spec in composition.specs:
-        ledger.add(spec.key, spec.kind, spec.name, spec.recipe, Made(blobs=()), [])
+        ledger.add(spec.key, spec.kind, spec.name, spec.recipe, LayerResult(blobs=()), [])
         for item in spec.work.compiled if isinstance(spec.work, PackWheels) else ():
             ledger.add_wheel(item.key, item.recipe, "x.whl", FileHash.of(b"x"), 1.0)
     if stage:
@@ -118,7 +118,7 @@ def test_of_several_images_that_had_a_layer_the_latest_counts(ledger: Ledger) ->
     for number, stage in enumerate(("runtime", "weights", "builder"), 1):
         recipe = f'{{"number":{number}}}'
         key = Key.of(recipe.encode())
-        ledger.add(key, "files", "x/x", recipe, Made(blobs=()), [])
+        ledger.add(key, "files", "x/x", recipe, LayerResult(blobs=()), [])
         layers = [{"name": "x/x", "key": str(key), "source": "built", "why": ""}]
         said = {"stage": stage, "image": REFS[stage], "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
         ledger.add_build(said, 100.0 + number)
@@ -146,7 +146,7 @@ def test_a_layer_whose_row_was_damaged(ledger: Ledger, change: str) -> None:
     spec = RUNTIME.specs[0]
     ledger.write(f"UPDATE layers SET {change} WHERE key = ?", (spec.key.hex,))
     assert reasons(ledger, RUNTIME).find(spec) == (RowDamaged(),)
-    (dropped,) = Stock(ledger).drop_damaged()
+    (dropped,) = LedgerMaintenance(ledger).drop_damaged()
     assert dropped.key == spec.key
     (cause,) = reasons(ledger, RUNTIME).find(spec)
     assert isinstance(cause, RowDamaged)

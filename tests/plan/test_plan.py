@@ -7,8 +7,8 @@ from planfakes import composer
 
 from buildkit.digest import DiffId, Digest, Key
 from buildkit.layers.tar.member import Compression
-from buildkit.oci.blob import Blob, Made
-from buildkit.plan.plan import Source, View, make_plan
+from buildkit.oci.blob import Blob, LayerResult
+from buildkit.plan.plan import LedgerView, Source, make_plan
 from buildkit.plan.spec import Spec
 
 COMPOSITION = composer().compose("runtime")
@@ -21,8 +21,8 @@ def blob(name: str) -> Blob:
     return Blob(digest=Digest.of(data), diff_id=DiffId.of(data), size=1, unpacked=1, compression=Compression.ZSTD)
 
 
-def made_of(key: Key, count: int = 1) -> Made:
-    return Made(blobs=tuple(blob(f"{key.hex} {number}") for number in range(count)))
+def made_of(key: Key, count: int = 1) -> LayerResult:
+    return LayerResult(blobs=tuple(blob(f"{key.hex} {number}") for number in range(count)))
 
 
 MADE = {key: made_of(key, 2 if number == 3 else 1) for number, key in enumerate(KEYS)}  # a root may have several
@@ -35,11 +35,11 @@ def say_name(spec: Spec) -> str:
 
 
 def sources(
-    known: dict[Key, Made] = MADE, present: bool = True, stored: list[DiffId] = STORED, lost: int | None = None
+    known: dict[Key, LayerResult] = MADE, present: bool = True, stored: list[DiffId] = STORED, lost: int | None = None
 ) -> list[Source]:
     gone = set() if lost is None else {blob.digest for blob in MADE[KEYS[lost]].blobs[-1:]}
     is_present = lambda blob: present and blob.digest not in gone  # noqa: E731
-    plan = make_plan(COMPOSITION, View(made=known, is_present=is_present, stored=stored, why=say_name))
+    plan = make_plan(COMPOSITION, LedgerView(made=known, is_present=is_present, stored=stored, why=say_name))
     assert [entry.spec for entry in plan.entries] == list(COMPOSITION.specs)
     assert all((entry.made is None) is (entry.spec.key not in known) or entry.source is BUILT for entry in plan.entries)
     assert plan.missing == tuple(entry for entry in plan.entries if entry.source is BUILT)
@@ -81,24 +81,24 @@ def test_a_blob_that_is_gone_is_built_again_and_says_so() -> None:
 
 
 def test_what_a_registry_has_is_neither_built_nor_preferred_to_what_is_here() -> None:
-    view = View(made=MADE, is_present=lambda _blob: False, stored=STORED[:2], shared=set(KEYS[:4]))
+    view = LedgerView(made=MADE, is_present=lambda _blob: False, stored=STORED[:2], shared=set(KEYS[:4]))
     entries = make_plan(COMPOSITION, view).entries
     assert [entry.source for entry in entries] == [STORAGE] * 2 + [SHARED] * 2 + [BUILT] * (COUNT - 4)
     assert all((entry.made is None) is (entry.source is BUILT) for entry in entries)
-    here = View(made=MADE, is_present=lambda _blob: True, shared=set(KEYS))
+    here = LedgerView(made=MADE, is_present=lambda _blob: True, shared=set(KEYS))
     assert {entry.source for entry in make_plan(COMPOSITION, here).entries} == {CACHE}
 
 
 def test_the_bytes_of_a_layer_are_known_once_it_was_made() -> None:
-    plan = make_plan(COMPOSITION, View(made=MADE, is_present=lambda _blob: False))
+    plan = make_plan(COMPOSITION, LedgerView(made=MADE, is_present=lambda _blob: False))
     assert [entry.unpacked for entry in plan.entries] == [len(MADE[key].blobs) for key in KEYS]
 
 
 @pytest.mark.parametrize("made", [{}, MADE])
-def test_what_must_be_built_says_why_and_nothing_else_is_asked(made: dict[Key, Made]) -> None:
-    plan = make_plan(COMPOSITION, View(made=made, is_present=lambda _blob: False, why=say_name))
+def test_what_must_be_built_says_why_and_nothing_else_is_asked(made: dict[Key, LayerResult]) -> None:
+    plan = make_plan(COMPOSITION, LedgerView(made=made, is_present=lambda _blob: False, why=say_name))
     assert [entry.why for entry in plan.entries] == [f"why {spec.name}" for spec in COMPOSITION.specs]
     asked: list[Spec] = []
-    view = View(made=MADE, is_present=lambda _blob: True, why=lambda spec: asked.append(spec) or "")
+    view = LedgerView(made=MADE, is_present=lambda _blob: True, why=lambda spec: asked.append(spec) or "")
     assert not make_plan(COMPOSITION, view).missing
     assert asked == []

@@ -18,7 +18,7 @@ from buildkit.layers.tar.header import BLOCK, DIRECTORY, FILE, SYMLINK, header_s
 from buildkit.layers.tar.member import Compression
 from buildkit.layers.tar.writer import write_layer
 from buildkit.locks.pins import Model, ModelFile
-from buildkit.plan.plan import View, make_plan
+from buildkit.plan.plan import LedgerView, make_plan
 from buildkit.plan.sizes import expect_size
 from buildkit.plan.spec import Kind, PackFiles, PackModel, Tree, TreeFile
 
@@ -91,7 +91,7 @@ def test_of_wheels_it_is_guessed_and_of_what_a_container_makes_not_known() -> No
 
 
 def test_a_plan_expects_it_and_the_order_of_layers_stays_that_of_weights() -> None:
-    entries = make_plan(COMPOSITION, View(made={}, is_present=lambda _blob: False)).entries
+    entries = make_plan(COMPOSITION, LedgerView(made={}, is_present=lambda _blob: False)).entries
     assert [entry.unpacked for entry in entries] == [expect_size(entry.spec) for entry in entries]
     assert isinstance(FILES.work, PackFiles)
     assert FILES.weight == sum(file.size for file in FILES.work.tree.files) < expect_size(FILES)

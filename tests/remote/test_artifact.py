@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from buildkit.digest import Digest
 from buildkit.remote.artifact import (
-    Misshapen,
-    Part,
+    ArtifactPart,
+    MalformedArtifactError,
     attestations_tag,
     decode_artifact,
     decode_index,
@@ -25,8 +25,8 @@ from buildkit.remote.artifact import (
     signatures_tag,
 )
 
-IMAGE = Part.of("application/vnd.oci.image.manifest.v1+json", b"image")
-PART = Part.of("application/vnd.in-toto+json", b"{}", {"in-toto.io/predicate-type": "x"})
+IMAGE = ArtifactPart.of("application/vnd.oci.image.manifest.v1+json", b"image")
+PART = ArtifactPart.of("application/vnd.in-toto+json", b"{}", {"in-toto.io/predicate-type": "x"})
 OURS = encode_artifact("application/vnd.in-toto+json", [PART], IMAGE, {"b": "2", "a": "1"})
 
 
@@ -45,7 +45,7 @@ def test_an_artifact_is_read_as_it_was_written() -> None:
 
 
 def test_a_manifest_of_cosigns_keeps_the_annotations_of_others() -> None:
-    theirs = Part.of(
+    theirs = ArtifactPart.of(
         "application/vnd.dev.cosign.simplesigning.v1+json", b"theirs", {"dev.sigstore.cosign/bundle": "{}"}
     )
     manifest, config = encode_cosign([theirs, PART])
@@ -94,7 +94,7 @@ def test_an_index_keeps_the_lines_of_others_as_they_stand() -> None:
 )
 def test_what_is_no_manifest_is_refused(data: bytes) -> None:
     for decode in (decode_artifact, decode_index):
-        with pytest.raises(Misshapen):
+        with pytest.raises(MalformedArtifactError):
             decode(data)
 
 
@@ -102,12 +102,12 @@ def test_impossible_sizes_and_endless_lists_are_refused() -> None:
     value = json.loads(OURS)
     for size in (-1, 1 << 50, "1", True, 1.5):
         value["layers"][0]["size"] = size
-        with pytest.raises(Misshapen):
+        with pytest.raises(MalformedArtifactError):
             decode_artifact(json.dumps(value).encode())
     many = [PART.as_json()] * 1001
-    with pytest.raises(Misshapen, match="longer"):
+    with pytest.raises(MalformedArtifactError, match="longer"):
         decode_index(json.dumps({"schemaVersion": 2, "manifests": many}).encode())
-    with pytest.raises(Misshapen, match="more than can be"):
+    with pytest.raises(MalformedArtifactError, match="more than can be"):
         decode_artifact(json.dumps({**json.loads(OURS), "layers": many[:101]}).encode())
 
 
@@ -122,7 +122,7 @@ _JSON = st.recursive(
 def test_nothing_else_comes_of_any_json(key: str, value: Any) -> None:
     good = {**json.loads(OURS), "manifests": [{**PART.as_json(), key: value}], key: value}
     for decode in (decode_artifact, decode_index):
-        with suppress(Misshapen):
+        with suppress(MalformedArtifactError):
             decode(json.dumps(good).encode())
 
 
@@ -130,5 +130,5 @@ def test_nothing_else_comes_of_any_json(key: str, value: Any) -> None:
 def test_lines_that_could_not_be_written_again_are_refused(value: object) -> None:
     """An index is written with the lines of others in it."""
     index = {"schemaVersion": 2, "manifests": [{**IMAGE.as_json(), "urls": [value]}]}
-    with pytest.raises(Misshapen, match="no JSON"):
+    with pytest.raises(MalformedArtifactError, match="no JSON"):
         decode_index(json.dumps(index).encode())

@@ -17,25 +17,25 @@ from buildkit.digest import DiffId, Digest, Key
 from buildkit.layers.path_prefixes import MOST
 from buildkit.layers.tar.member import Compression
 from buildkit.native import NOTHING
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.reference import Ref
 from buildkit.remote.cache_record import (
     EMPTY,
     MOST_NATIVES,
-    Entry,
-    Nonsense,
+    CacheRecord,
+    MalformedRecordError,
     Told,
-    decode_entries,
     decode_listing,
     decode_natives,
-    encode_entry,
+    decode_records,
     encode_listing,
     encode_natives,
-    encode_roster,
-    entry_tag,
+    encode_record,
+    encode_stage_index,
     find_told,
     is_cache_tag,
-    roster_tag,
+    record_tag,
+    stage_index_tag,
 )
 
 ANNOTATION = "io.xoe.buildkit.layers"
@@ -51,13 +51,13 @@ BLOBS = st.builds(
     compression=st.sampled_from(Compression),
 )
 MADE = st.builds(
-    Made,
+    LayerResult,
     blobs=st.lists(BLOBS, min_size=1, max_size=3).map(tuple),
     seconds=st.integers(0, 10**9).map(lambda n: n / 1000),
     env=st.lists(st.from_regex(r"[A-Z]{1,4}=[ -~äö\n\t]{0,8}", fullmatch=True), max_size=2).map(tuple),
 )
 ENTRIES = st.builds(
-    Entry,
+    CacheRecord,
     key=st.binary(max_size=2).map(Key.of),
     kind=WORDS,
     name=WORDS,
@@ -79,12 +79,13 @@ VALUES = st.recursive(
 )
 
 
-def entry(**changes: Any) -> Entry:
+def entry(**changes: Any) -> CacheRecord:
     blob = Blob(digest=Digest.of(b"1"), diff_id=DiffId.of(b"2"), size=3, unpacked=4, compression=Compression.ZSTD)
     fields: dict[str, Any] = {
-        "key": Key.of(b"key"), "kind": "wheels", "name": "deps/numpy", "made": Made(blobs=(blob,)), "claims": ("a/b",),
+        "key": Key.of(b"key"), "kind": "wheels", "name": "deps/numpy",
+        "made": LayerResult(blobs=(blob,)), "claims": ("a/b",),
     }  # fmt: skip
-    return Entry(**(fields | changes))
+    return CacheRecord(**(fields | changes))
 
 
 def described(manifest: bytes) -> Any:
@@ -105,8 +106,8 @@ def repack(manifest: bytes, packed: bytes) -> bytes:
 def decode_safely(manifest: bytes) -> None:
     """It is nonsense, or entries that hold nothing impossible; never another exception."""
     try:
-        entries = decode_entries(manifest)
-    except Nonsense:
+        entries = decode_records(manifest)
+    except MalformedRecordError:
         return
     for found in entries.values():
         json.dumps([found.name, found.kind, found.claims, found.made.env], ensure_ascii=False).encode()
@@ -119,10 +120,10 @@ def decode_safely(manifest: bytes) -> None:
 
 
 @given(ENTRIES, CONTENTS)
-def test_an_entry_is_read_as_it_was_written(one: Entry, contents: list[tuple[str, str]]) -> None:
+def test_an_entry_is_read_as_it_was_written(one: CacheRecord, contents: list[tuple[str, str]]) -> None:
     config = encode_listing(contents)
-    manifest = encode_entry(one, config)
-    assert decode_entries(manifest) == {one.key: one}
+    manifest = encode_record(one, config)
+    assert decode_records(manifest) == {one.key: one}
     assert decode_listing(config) == contents
     value = json.loads(manifest)
     assert value["config"]["digest"] == str(Digest.of(config))
@@ -131,18 +132,18 @@ def test_an_entry_is_read_as_it_was_written(one: Entry, contents: list[tuple[str
 
 
 @given(st.lists(ENTRIES, max_size=5, unique_by=lambda one: one.key))
-def test_a_roster_is_read_as_it_was_written_in_its_order(entries: list[Entry]) -> None:
-    manifest = encode_roster(entries)
-    assert list(decode_entries(manifest).items()) == [(one.key, one) for one in entries]
+def test_a_roster_is_read_as_it_was_written_in_its_order(entries: list[CacheRecord]) -> None:
+    manifest = encode_stage_index(entries)
+    assert list(decode_records(manifest).items()) == [(one.key, one) for one in entries]
     assert {layer["digest"] for layer in json.loads(manifest)["layers"]} == {str(Digest.of(EMPTY))}
 
 
 def test_what_is_told_of_native_files_is_read_as_it_was_written() -> None:
     told = entry(natives=(b"facts \0\xff",))
-    assert decode_entries(encode_entry(told, b""))[told.key].natives == told.natives
-    assert decode_entries(encode_roster([told]))[told.key].natives == ()
+    assert decode_records(encode_record(told, b""))[told.key].natives == told.natives
+    assert decode_records(encode_stage_index([told]))[told.key].natives == ()
     assert told == entry(), "or a roster would be written again and again"
-    assert "natives" not in described(encode_entry(entry(), b""))["layers"][0], "others' bytes stay what they were"
+    assert "natives" not in described(encode_record(entry(), b""))["layers"][0], "others' bytes stay what they were"
 
 
 @given(FACTS, st.sets(DIGESTS, max_size=4))
@@ -157,9 +158,9 @@ def test_what_a_roster_tells_of_native_files_is_read_as_it_was_written(
     assert decode_natives(data, digests) == known
     assert data == encode_natives(dict(reversed(known.items())), sorted(digests, key=str)), "in any order"
     told = Told(Digest.of(data), len(data))
-    manifest = encode_roster([entry()], told)
+    manifest = encode_stage_index([entry()], told)
     assert find_told(manifest) == told
-    assert decode_entries(manifest) == {entry().key: entry()}, "who does not know of it reads the rest"
+    assert decode_records(manifest) == {entry().key: entry()}, "who does not know of it reads the rest"
 
 
 def test_layers_without_native_files_change_nothing_of_what_is_told() -> None:
@@ -183,12 +184,12 @@ def test_nothing_is_told_where_nothing_is_known_or_too_much() -> None:
 
 def test_the_same_entry_gives_the_same_bytes() -> None:
     config = encode_listing([("a", "0" * 64)])
-    assert encode_entry(entry(), config) == encode_entry(entry(), config)
+    assert encode_record(entry(), config) == encode_record(entry(), config)
 
 
 def test_a_listing_that_is_not_known_is_not_an_empty_one() -> None:
     assert decode_listing(encode_listing([])) == []
-    with pytest.raises(Nonsense, match="not shared"):
+    with pytest.raises(MalformedRecordError, match="not shared"):
         decode_listing(encode_listing(None))
 
 
@@ -196,7 +197,7 @@ def test_a_listing_that_is_too_large_to_be_read_is_not_written() -> None:
     many = [(f"a/{n}", Digest.of(str(n).encode()).hex) for n in range(120_000)]
     config = encode_listing(many)
     assert len(config) < 100
-    with pytest.raises(Nonsense, match="not shared"):
+    with pytest.raises(MalformedRecordError, match="not shared"):
         decode_listing(config)
     assert decode_listing(encode_listing(many[:60_000])) == many[:60_000]
 
@@ -204,13 +205,13 @@ def test_a_listing_that_is_too_large_to_be_read_is_not_written() -> None:
 def test_a_roster_of_as_many_layers_as_an_image_may_have_is_small_enough() -> None:
     claims = tuple(f"opt/venv/lib/python3.13/site-packages/{n:060}" for n in range(MOST))
     entries = [entry(key=Key.of(str(n).encode()), claims=claims) for n in range(64)]
-    assert len(decode_entries(encode_roster(entries))) == 64
+    assert len(decode_records(encode_stage_index(entries))) == 64
 
 
 def test_a_roster_that_nobody_could_read_is_not_written() -> None:
     claims = tuple(f"{n:04}{'x' * 16_000}" for n in range(MOST))
-    with pytest.raises(Nonsense, match="too large"):
-        encode_roster([entry(claims=claims)])
+    with pytest.raises(MalformedRecordError, match="too large"):
+        encode_stage_index([entry(claims=claims)])
 
 
 @pytest.mark.parametrize(
@@ -219,14 +220,14 @@ def test_a_roster_that_nobody_could_read_is_not_written() -> None:
         {"name": "a\nb"}, {"name": "\x1b[31m"}, {"name": "\x9b31m"}, {"name": "\u2028"}, {"kind": "\x7f"},
         {"name": "\ud800"}, {"name": "n" * 20_000}, {"claims": ("/a",)}, {"claims": ("a/../b",)}, {"claims": ("..",)},
         {"claims": ("a//b",)}, {"claims": ("a/",)}, {"claims": ("",)}, {"claims": ("./a",)}, {"claims": ("a\0",)},
-        {"claims": ("a\nb",)}, {"claims": tuple(str(n) for n in range(MOST + 1))}, {"made": Made(blobs=())},
-        {"made": Made(blobs=entry().made.blobs, env=("A=\0",))},
-        {"made": Made(blobs=entry().made.blobs, env=("A=\udc80",))},
+        {"claims": ("a\nb",)}, {"claims": tuple(str(n) for n in range(MOST + 1))}, {"made": LayerResult(blobs=())},
+        {"made": LayerResult(blobs=entry().made.blobs, env=("A=\0",))},
+        {"made": LayerResult(blobs=entry().made.blobs, env=("A=\udc80",))},
     ],
     ids=repr,
 )  # fmt: skip
 def test_an_entry_that_nobody_would_believe_cannot_be(changes: dict[str, Any]) -> None:
-    with pytest.raises(Nonsense):
+    with pytest.raises(MalformedRecordError):
         entry(**changes)
 
 
@@ -235,24 +236,24 @@ def test_an_entry_that_nobody_would_believe_cannot_be(changes: dict[str, Any]) -
 
 @given(st.binary(max_size=200) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_nonsense(data: bytes) -> None:
-    with pytest.raises(Nonsense):
-        decode_entries(data)
-    with pytest.raises(Nonsense):
+    with pytest.raises(MalformedRecordError):
+        decode_records(data)
+    with pytest.raises(MalformedRecordError):
         decode_listing(data)
 
 
 @given(VALUES)
 def test_any_json_is_nonsense(value: Any) -> None:
-    with pytest.raises(Nonsense):
-        decode_entries(json.dumps(value).encode())
+    with pytest.raises(MalformedRecordError):
+        decode_records(json.dumps(value).encode())
 
 
 @settings(max_examples=300)
 @given(st.data())
 def test_any_part_of_a_manifest_may_be_anything(data: st.DataObject) -> None:
-    manifest = encode_roster([entry(), entry(key=Key.of(b"2"))])
+    manifest = encode_stage_index([entry(), entry(key=Key.of(b"2"))])
     if data.draw(st.booleans()):
-        manifest = encode_entry(entry(), b"")
+        manifest = encode_record(entry(), b"")
     if data.draw(st.booleans()):
         changed = described(manifest)
         change(changed, data)
@@ -265,7 +266,7 @@ def test_any_part_of_a_manifest_may_be_anything(data: st.DataObject) -> None:
 
 @given(st.data())
 def test_a_manifest_may_be_cut_and_overwritten_anywhere(data: st.DataObject) -> None:
-    manifest = bytearray(encode_entry(entry(), b""))
+    manifest = bytearray(encode_record(entry(), b""))
     at = data.draw(st.integers(0, len(manifest)))
     manifest[at : at + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=20))
     decode_safely(bytes(manifest))
@@ -279,7 +280,7 @@ def test_a_listing_may_be_cut_and_overwritten_anywhere(data: st.DataObject) -> N
     plain[at : at + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=20))
     try:
         found = decode_listing(zlib.compress(plain))
-    except Nonsense:
+    except MalformedRecordError:
         return
     assert not any({"", ".", ".."} & set(path.split("/")) for path, _ in found)
     json.dumps(found, ensure_ascii=False).encode()
@@ -315,10 +316,10 @@ def change(value: Any, data: st.DataObject) -> None:
     ],
 )
 def test_a_manifest_that_says_something_else_is_refused(mutate: Callable[[Any], None], why: str) -> None:
-    value = json.loads(encode_entry(entry(), b""))
+    value = json.loads(encode_record(entry(), b""))
     mutate(value)
-    with pytest.raises(Nonsense, match=why):
-        decode_entries(json.dumps(value).encode())
+    with pytest.raises(MalformedRecordError, match=why):
+        decode_records(json.dumps(value).encode())
 
 
 @pytest.mark.parametrize(
@@ -355,11 +356,11 @@ def test_a_manifest_that_says_something_else_is_refused(mutate: Callable[[Any], 
     ],
 )
 def test_a_description_that_is_impossible_is_refused(mutate: Callable[[Any], None], why: str) -> None:
-    manifest = encode_entry(entry(), b"")
+    manifest = encode_record(entry(), b"")
     value = described(manifest)
     mutate(value)
-    with pytest.raises(Nonsense, match=why):
-        decode_entries(redescribe(manifest, value))
+    with pytest.raises(MalformedRecordError, match=why):
+        decode_records(redescribe(manifest, value))
 
 
 @pytest.mark.parametrize(
@@ -371,7 +372,7 @@ def test_a_description_that_is_impossible_is_refused(mutate: Callable[[Any], Non
 def test_a_listing_with_an_impossible_line_is_refused(line: bytes) -> None:
     good = b'["b","-> c"]\n'
     assert decode_listing(zlib.compress(good)) == [("b", "-> c")]
-    with pytest.raises(Nonsense):
+    with pytest.raises(MalformedRecordError):
         decode_listing(zlib.compress(good + line + b"\n"))
 
 
@@ -401,7 +402,7 @@ def test_what_is_told_of_native_files_and_is_impossible_is_refused(mutate: Calla
     told = decode_natives(zlib.compress(json.dumps(value).encode()), digests)
     assert told == {digests[0]: b"x", digests[2]: NOTHING}
     mutate(value)
-    with pytest.raises(Nonsense, match=why):
+    with pytest.raises(MalformedRecordError, match=why):
         decode_natives(zlib.compress(json.dumps(value).encode()), digests)
 
 
@@ -415,26 +416,26 @@ def test_any_part_of_what_is_told_of_native_files_may_be_anything(data: st.DataO
         packed[at : at + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=20))
     try:
         told = decode_natives(bytes(packed), [Digest("0" * 64)])
-    except Nonsense:
+    except MalformedRecordError:
         return
     assert all(0 < len(facts) <= MOST_NATIVES for facts in told.values())
 
 
 @given(st.data())
 def test_the_layer_of_a_roster_may_be_anything(data: st.DataObject) -> None:
-    whole = json.loads(encode_roster([entry()], Told(Digest.of(b"1"), 5)))
+    whole = json.loads(encode_stage_index([entry()], Told(Digest.of(b"1"), 5)))
     change(whole["layers"], data)
     told = find_told(json.dumps(whole).encode())
     assert told is None or 0 < told.size <= 4 << 20
 
 
-@pytest.mark.parametrize("data", [b"", b"[]", b'{"layers":1}', b"[" * 100_000, b"\xff", encode_roster([entry()])])
+@pytest.mark.parametrize("data", [b"", b"[]", b'{"layers":1}', b"[" * 100_000, b"\xff", encode_stage_index([entry()])])
 def test_a_roster_may_name_nothing_that_tells_of_native_files(data: bytes) -> None:
     assert find_told(data) is None
 
 
 def test_bombs_are_small_explosions() -> None:
-    manifest = encode_entry(entry(), b"")
+    manifest = encode_record(entry(), b"")
     huge = 100 << 20
     bombs = {
         "zeros": zlib.compress(b"0" * huge),
@@ -450,16 +451,16 @@ def test_bombs_are_small_explosions() -> None:
     tracemalloc.start()
     try:
         for bomb in bombs.values():
-            with pytest.raises(Nonsense):
-                decode_entries(repack(manifest, bomb))
-            with pytest.raises(Nonsense):
+            with pytest.raises(MalformedRecordError):
+                decode_records(repack(manifest, bomb))
+            with pytest.raises(MalformedRecordError):
                 decode_natives(bomb, [])
-        with pytest.raises(Nonsense):
-            decode_entries(b"[" * (4 << 20))
-        with pytest.raises(Nonsense):
-            decode_entries(b"9" * (4 << 20))
+        with pytest.raises(MalformedRecordError):
+            decode_records(b"[" * (4 << 20))
+        with pytest.raises(MalformedRecordError):
+            decode_records(b"9" * (4 << 20))
         for bomb in listings.values():
-            with pytest.raises(Nonsense):
+            with pytest.raises(MalformedRecordError):
                 decode_listing(bomb)
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -472,14 +473,14 @@ def test_bombs_are_small_explosions() -> None:
 
 @given(st.from_regex(r"[a-z0-9]+(?:[._-][a-z0-9]+)*", fullmatch=True) | st.just("s" * 255))
 def test_every_stage_has_a_tag_for_its_roster(stage: str) -> None:
-    tag = roster_tag(stage)
+    tag = stage_index_tag(stage)
     assert Ref(host="a.b", path="c").tagged(tag).tag == tag
     assert is_cache_tag(tag)
 
 
 def test_tags_of_the_cache_are_told_from_those_of_images() -> None:
-    assert is_cache_tag(entry_tag(Key.of(b"")))
-    assert roster_tag("s" * 119) == "cache-of-" + "s" * 119
-    assert roster_tag("s" * 120) != roster_tag("s" * 121)
+    assert is_cache_tag(record_tag(Key.of(b"")))
+    assert stage_index_tag("s" * 119) == "cache-of-" + "s" * 119
+    assert stage_index_tag("s" * 120) != stage_index_tag("s" * 121)
     for tag in ("latest", "cache", "cache-1", "cache-" + "0" * 63, "xcache-of-app"):
         assert not is_cache_tag(tag)

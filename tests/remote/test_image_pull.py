@@ -14,7 +14,7 @@ import zstandard
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError, MismatchError
 from buildkit.layers.tar.member import Compression
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.remote.image_pull import pull_image
 from buildkit.store.blobs import Blobs
 from buildkit.tools import skopeo
@@ -62,15 +62,15 @@ def blobs(tmp_path: Path) -> Blobs:
 
 
 @pytest.fixture
-def pull(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> Callable[[Registry], Made]:
-    def pulled(registry: Registry) -> Made:
+def pull(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> Callable[[Registry], LayerResult]:
+    def pulled(registry: Registry) -> LayerResult:
         monkeypatch.setattr(skopeo, "copy_registry_to_dir", registry.copy)
         return pull_image(REF, "amd64", blobs)
 
     return pulled
 
 
-Pull = Callable[[Registry], Made]
+Pull = Callable[[Registry], LayerResult]
 
 
 @pytest.mark.parametrize("kind", PACKED)
@@ -79,7 +79,7 @@ def test_a_layer_is_kept_as_it_came_and_known_by_its_tar(pull: Pull, blobs: Blob
     made = pull(Registry(data, config={"Env": ["A=1", "PATH=/cuda"]}))
     digest = Digest.of(data)
     expected = Blob(digest=digest, diff_id=DiffId.of(TAR), size=len(data), unpacked=len(TAR), compression=compression)
-    assert made == Made(blobs=(expected,), env=("A=1", "PATH=/cuda"))
+    assert made == LayerResult(blobs=(expected,), env=("A=1", "PATH=/cuda"))
     assert blobs.path(digest).read_bytes() == data
     assert list((blobs.folder / "tmp").iterdir()) == []
 

@@ -13,7 +13,7 @@ from buildkit.digest import Digest
 from buildkit.errors import BuildError
 from buildkit.oci.reference import Ref, parse_ref
 from buildkit.remote.artifact import attestations_tag, referrers_tag, signatures_tag
-from buildkit.remote.referrers import Attacher
+from buildkit.remote.referrers import ReferrerStore
 from buildkit.store.blobs import Blobs
 from buildkit.supply.statement import PROVENANCE, Statement
 from buildkit.tools.keys import Signer
@@ -73,8 +73,8 @@ def signer() -> Signer:
     return Signer(ec.generate_private_key(ec.SECP256R1()))
 
 
-def attach(table: Table, blobs: Blobs) -> Attacher:
-    return Attacher(REF, IMAGE, cast("Registries", table), blobs)
+def attach(table: Table, blobs: Blobs) -> ReferrerStore:
+    return ReferrerStore(REF, IMAGE, cast("Registries", table), blobs)
 
 
 def at_once(_seconds: float) -> None:

@@ -47,7 +47,7 @@ def service() -> Picture:
     """A root, two wheels and a bin, an application that is to be built, and a stage without layers."""
     return Picture(
         project="speech",
-        boxes=(
+        containers=(
             box("base", layer("base/root", 118 * MB)),
             box(
                 "deps",
@@ -71,4 +71,4 @@ def service() -> Picture:
 def hostile() -> Picture:
     """Names as nobody should give them."""
     evil = layer(f"{HOSTILE}/{HOSTILE}", MB, Source.BUILT, HOSTILE, images=(HOSTILE,))
-    return Picture(project=HOSTILE, boxes=(box(HOSTILE, evil), box("other", base=HOSTILE, include=(HOSTILE,))))
+    return Picture(project=HOSTILE, containers=(box(HOSTILE, evil), box("other", base=HOSTILE, include=(HOSTILE,))))

@@ -7,7 +7,7 @@ import io
 import pytest
 
 from buildkit.report.columns import Column, print_columns, render_columns
-from buildkit.report.text import say_age
+from buildkit.report.text import format_age
 
 COLUMNS = (Column(title="layer"), Column(title="size", right=True), Column(title="needed by"))
 ROWS = [("models/encoder/large/weights.bin", "1.2 GB", "runtime, development, hardened"), ("app", "3 B", "")]
@@ -68,4 +68,4 @@ def test_no_rows_no_table() -> None:
     ],
 )
 def test_ages(seconds: float, said: str) -> None:
-    assert say_age(seconds) == said
+    assert format_age(seconds) == said

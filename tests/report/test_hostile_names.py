@@ -17,8 +17,7 @@ from buildkit import sessions
 from buildkit.cli.main import print_error
 from buildkit.declare.stage import Running
 from buildkit.digest import Digest
-from buildkit.doctor.finding import Finding as HostFinding
-from buildkit.doctor.finding import Status
+from buildkit.doctor.finding import Diagnosis, Status
 from buildkit.doctor.render import render_text
 from buildkit.errors import BuildError, DefinitionError, Problem
 from buildkit.events import Note, StepFailed, StepFinished, StepStarted
@@ -102,7 +101,7 @@ def advisories() -> str:
 def verdict() -> str:
     image = verify.Remote(ref=parse_ref("localhost:5/x", "x"), digest=Digest.of(b"x"), config=b"", layers=())
     proofs = tuple(Proof(kind="sbom", state=state, why=NAME) for state in State)
-    found = verify.Verdict(
+    found = verify.ImageVerification(
         image=image, stage="x", layers=(), absent=(NAME,), unknown=(NAME,), config=False, proofs=proofs
     )
     return "\n".join(verify.render_verdict(found))
@@ -160,7 +159,7 @@ PLACES: dict[str, Callable[[], str]] = {
     "audit-deps": advisories,
     "verify-image": verdict,
     "doctor": lambda: render_text(
-        [HostFinding(id="x", status=Status.ERROR, what=NAME, cost=NAME, mend=NAME)], width=80, colour=False
+        [Diagnosis(id="x", status=Status.ERROR, what=NAME, cost=NAME, mend=NAME)], width=80, colour=False
     ),
     "a problem": lambda: problems(1),
     "problems": lambda: problems(3),

@@ -27,9 +27,9 @@ def test_every_block_has_its_area_and_none_lies_on_another(groups: list[list[int
             assert block.width * block.height == pytest.approx(area)
             assert min(block.width, block.height) >= 3.9
         for before, after in pairwise(blocks):  # from left to right, from above to below
-            beside = after.x >= before.x + before.width - 1e-6 and after.y == 0
+            run_concurrently = after.x >= before.x + before.width - 1e-6 and after.y == 0
             below = after.x == before.x and after.y >= before.y + before.height - 1e-6
-            assert beside or below
+            assert run_concurrently or below
 
 
 def test_the_widest_group_fills_the_room() -> None:

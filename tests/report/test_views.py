@@ -11,7 +11,7 @@ from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress,
 from buildkit.report.live import LiveView, render_amounts
 from buildkit.report.plain import PlainView, render_event
 from buildkit.report.table import print_table
-from buildkit.report.text import clean, say_bytes, say_seconds
+from buildkit.report.text import clean, format_bytes, format_seconds
 from buildkit.report.view import open_view
 
 
@@ -40,7 +40,7 @@ HOSTILE = "evil\x1b[2J\x1b]0;title\x07\x1b[31m\r\x9b1m"
      (99_600_000, "100 MB"), (999_700, "1.0 MB"), (12_345_678_901, "12.3 GB"), (5e12, "5.0 TB")],
 )  # fmt: skip
 def test_bytes(count: float, text: str) -> None:
-    assert say_bytes(count) == text
+    assert format_bytes(count) == text
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_bytes(count: float, text: str) -> None:
     [(0.0412, "0.04 s"), (1, "1.0 s"), (59.4, "59.4 s"), (185, "3 min 05 s"), (119.7, "2 min 00 s")],
 )
 def test_seconds(seconds: float, text: str) -> None:
-    assert say_seconds(seconds) == text
+    assert format_seconds(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_a_log_is_clean_too() -> None:
 
 def test_an_output_that_is_no_terminal_gets_lines() -> None:
     out = io.StringIO()
-    with open_view(out) as say:
-        say(Note(text="x"))
+    with open_view(out) as emit:
+        emit(Note(text="x"))
     assert out.getvalue() == "    note  x\n"
 
 
@@ -187,9 +187,9 @@ def test_first_events_of_many_threads_open_one_view(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(LiveView, "__init__", init)
     out = Terminal()
-    with open_view(out) as say:
+    with open_view(out) as emit:
         threads = [
-            threading.Thread(target=say, args=(StepStarted(step=str(number), phase="fetch"),)) for number in range(6)
+            threading.Thread(target=emit, args=(StepStarted(step=str(number), phase="fetch"),)) for number in range(6)
         ]
         for thread in threads:
             thread.start()

@@ -10,7 +10,7 @@ import pytest
 
 from buildkit.declare.target import Target
 from buildkit.errors import BuildError, DefinitionError, FetchError, Interrupted, Problem
-from buildkit.events import say_nothing
+from buildkit.events import ignore_event
 from buildkit.resolve.all_locks import lock_all, run_jobs
 from buildkit.resolve.changes import describe_changes
 from buildkit.resolve.request import AptInput, Drafts, LockRequest
@@ -79,7 +79,7 @@ def test_check_names_everything_and_writes_nothing(tmp_path):
         apt=(AptInput(file="requirements/base.apt", suite="trixie", variant="minbase"),),
         models=("requirements/models.toml",),
     )
-    changes = lock_all(request, upgrade=False, check=True, say=say_nothing)
+    changes = lock_all(request, upgrade=False, check=True, emit=ignore_event)
     assert [change.file for change in changes] == [
         "requirements/api.txt", "requirements/base.apt.lock", "requirements/models.lock",
     ]  # fmt: skip
@@ -97,7 +97,7 @@ def test_a_failure_leaves_every_lock_as_it_was(tmp_path):
         models=("requirements/models.toml",),
     )
     with pytest.raises(DefinitionError):
-        lock_all(request, upgrade=False, check=False, say=say_nothing)
+        lock_all(request, upgrade=False, check=False, emit=ignore_event)
     assert sorted(path.name for path in (tmp_path / "requirements").iterdir()) == ["base.apt", "models.toml"]
 
 
@@ -110,7 +110,7 @@ def test_a_stop_leaves_every_lock_as_it_was(tmp_path):
     stop.set()
     request = LockRequest(root=tmp_path, target=TARGET, models=("requirements/models.toml",))
     with pytest.raises(Interrupted):
-        lock_all(request, upgrade=False, check=False, say=say_nothing, stop=stop)
+        lock_all(request, upgrade=False, check=False, emit=ignore_event, stop=stop)
     assert [path.name for path in (tmp_path / "requirements").iterdir()] == ["models.toml"]
 
 
@@ -176,7 +176,7 @@ def test_everything_with_the_real_tools(tmp_path):
         apt=(AptInput(file="requirements/base.apt", suite="trixie", variant="extract"),),
         models=("requirements/models.toml",),
     )
-    changes = lock_all(request, upgrade=False, check=False, say=say_nothing)
+    changes = lock_all(request, upgrade=False, check=False, emit=ignore_event)
     assert [change.file.removeprefix("requirements/") for change in changes] == [
         "api.txt", "api.wheels.toml", "base.apt.lock", "ml.txt", "ml.wheels.toml", "models.lock",
     ]  # fmt: skip
@@ -189,5 +189,5 @@ def test_everything_with_the_real_tools(tmp_path):
     for path in folder.glob("*.txt"):
         assert "://" not in path.read_text()
         assert str(tmp_path) not in path.read_text()
-    assert lock_all(request, upgrade=False, check=True, say=say_nothing) == ()
-    assert lock_all(request, upgrade=False, check=False, say=say_nothing) == ()
+    assert lock_all(request, upgrade=False, check=True, emit=ignore_event) == ()
+    assert lock_all(request, upgrade=False, check=False, emit=ignore_event) == ()

@@ -4,7 +4,7 @@ import pytest
 
 from buildkit.declare.target import Target
 from buildkit.errors import DefinitionError
-from buildkit.events import say_nothing
+from buildkit.events import ignore_event
 from buildkit.locks.apt_lock import parse_apt_lock
 from buildkit.locks.pins import AptPin
 from buildkit.resolve.apt import find_stale_apt, lock_apt
@@ -37,7 +37,7 @@ class Resolver:
 def lock(root, resolver, upgrade=False):
     request = LockRequest(root=root, target=TARGET, apt=(BASE, BUILDER))
     drafts = Drafts(root)
-    lock_apt(request, drafts, resolver, say_nothing, upgrade=upgrade)
+    lock_apt(request, drafts, resolver, ignore_event, upgrade=upgrade)
     changed = drafts.changed()
     drafts.write()
     return changed

@@ -11,7 +11,7 @@ from buildkit.build.fetch import Fetcher
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, FetchError
-from buildkit.events import StepFinished, say_nothing
+from buildkit.events import StepFinished, ignore_event
 from buildkit.locks.models_lock import parse_models_lock
 from buildkit.resolve.models import ModelLocker, read_wheel
 from buildkit.resolve.request import Drafts, LockRequest
@@ -41,8 +41,8 @@ def root(tmp_path):
 
 
 class Bench:
-    def __init__(self, root, say=say_nothing):
-        self.root, self.say = root, say
+    def __init__(self, root, emit=ignore_event):
+        self.root, self.emit = root, emit
         sources = Sources(pip=Settings(no_index=True, find_links=(str(root / "links"),)), uv=Settings())
         patience = Patience(threading.Event(), unit=0.01)
         self.session = Session(sources, patience)
@@ -54,7 +54,7 @@ class Bench:
 
     def lock(self, text, upgrade=False):
         (self.root / FILE).write_text(text)
-        self.locker.lock(FILE, self.say, upgrade=upgrade)
+        self.locker.lock(FILE, self.emit, upgrade=upgrade)
         self.drafts.write()
         self.session.close()
         return parse_models_lock((self.root / "requirements/models.lock").read_text(), "x").models

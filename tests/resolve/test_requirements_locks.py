@@ -7,7 +7,7 @@ import pytest
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, ToolError
-from buildkit.events import Note, say_nothing
+from buildkit.events import Note, ignore_event
 from buildkit.locks.freshness import find_inputs
 from buildkit.resolve.request import Drafts, LockRequest
 from buildkit.resolve.requirements import find_stale, lock_requirements, merge_groups
@@ -54,10 +54,10 @@ def resolver(root):
     return Resolver(root)
 
 
-def lock(root, resolver, *groups, upgrade=False, say=say_nothing, **more):
+def lock(root, resolver, *groups, upgrade=False, emit=ignore_event, **more):
     request = LockRequest(root=root, target=TARGET, groups=groups, **more)
     drafts = Drafts(root)
-    lock_requirements(request, drafts, resolver, say, upgrade=upgrade)
+    lock_requirements(request, drafts, resolver, emit, upgrade=upgrade)
     changed = drafts.changed()
     drafts.write()
     return changed
@@ -150,7 +150,7 @@ def test_old_versions_that_cannot_be_kept_are_given_up_with_a_word(root, resolve
     resolver.refuse_preferred = True
     (root / API).write_text("idna\nfastapi==2\n")
     said = []
-    lock(root, resolver, (API, ML), say=said.append)
+    lock(root, resolver, (API, ML), emit=said.append)
     assert versions(root, "api")["fastapi"] == "2"
     assert [event for event in said if isinstance(event, Note) and event.warning]
 

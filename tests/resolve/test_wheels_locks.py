@@ -7,7 +7,7 @@ import pytest
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, FetchError
-from buildkit.events import say_nothing
+from buildkit.events import ignore_event
 from buildkit.locks.wheels_lock import parse_wheels_lock
 from buildkit.resolve.request import Drafts, LockRequest
 from buildkit.resolve.wheels import find_stale_wheels, lock_wheels, make_choose
@@ -54,7 +54,7 @@ def lock(root, target=TARGET, choose=None):
     request = LockRequest(root=root, target=target, groups=(("requirements/api.in",),))
     indexes = Indexes(sources, Session(sources, Patience(threading.Event())), target)
     drafts = Drafts(root)
-    lock_wheels(request, drafts, choose or make_choose(lambda: indexes, request), say_nothing)
+    lock_wheels(request, drafts, choose or make_choose(lambda: indexes, request), ignore_event)
     drafts.write()
     path = root / "requirements/api.wheels.toml"
     return parse_wheels_lock(path.read_text(), "x") if path.exists() else None

@@ -5,7 +5,7 @@ import json
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.registry import FORMATS
 from buildkit.scan.limits import Budget, LimitError, Limits
 from buildkit.scan.source import BytesSource
@@ -54,7 +54,7 @@ def try_all(content: bytes) -> None:
     """Every format is given the content, also those that would not recognise it."""
     source = BytesSource(content)
     for one in FORMATS:
-        job = Job("x", Budget(TIGHT), lambda job, source: None)
+        job = ScanContext("x", Budget(TIGHT), lambda job, source: None)
         try:
             one.recognise(content[:4096], source)
             one.scan(job, source)

@@ -10,7 +10,7 @@ import pytest
 
 from buildkit.digest import DiffId, Digest, FileHash, Key
 from buildkit.layers.tar.member import Compression
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.store.ledger import Ledger
 
 KEY, SHA = Key.of(b"a"), FileHash.of(b"a")
@@ -30,7 +30,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     made = Ledger(tmp_path / "ledger.sqlite")
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: ahead)
-        made.add(KEY, "wheels", "n", "{}", Made(blobs=(BLOB,), seconds=2.0), [])
+        made.add(KEY, "wheels", "n", "{}", LayerResult(blobs=(BLOB,), seconds=2.0), [])
         made.add_wheel(KEY, "{}", "a.whl", SHA, 1.0)
         made.add_download(SHA, "a.whl", 3, 1.0)
     yield made

@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkit.store.eviction import Choice, Rules, Thing, choose, is_kept
+from buildkit.store.eviction import CacheItem, Choice, Rules, choose, is_kept
 
 DAY = 86400.0
 NOW = 1000 * DAY
 
 
-def thing(name: str, size: int = 100, *, seconds: float = 1.0, days: float = 100, needed: bool = False) -> Thing:
-    return Thing(id=name, files={f"{name}.blob": size}, seconds=seconds, used=NOW - days * DAY, needed=needed)
+def thing(name: str, size: int = 100, *, seconds: float = 1.0, days: float = 100, needed: bool = False) -> CacheItem:
+    return CacheItem(id=name, files={f"{name}.blob": size}, seconds=seconds, used=NOW - days * DAY, needed=needed)
 
 
 def names(choice: Choice) -> list[str]:
@@ -23,10 +23,10 @@ _FILES = {f"f{number}": size for number, size in enumerate((1, 10, 70, 500, 3000
 
 
 @st.composite
-def _things(draw: st.DrawFn) -> list[Thing]:
+def _things(draw: st.DrawFn) -> list[CacheItem]:
     count = draw(st.integers(0, 12))
     return [
-        Thing(
+        CacheItem(
             id=f"t{number}",
             files={path: _FILES[path] for path in draw(st.sets(st.sampled_from(sorted(_FILES)), max_size=3))},
             seconds=draw(st.floats(0, 1000)),
@@ -47,7 +47,7 @@ _RULES = st.builds(
 
 @settings(deadline=None)
 @given(_things(), _RULES, st.integers(0, 5000))
-def test_whatever_is_there_and_asked_for(things: list[Thing], rules: Rules, fixed: int) -> None:
+def test_whatever_is_there_and_asked_for(things: list[CacheItem], rules: Rules, fixed: int) -> None:
     choice = choose(things, rules, fixed)
     gone = set(choice.files)
     stays = [one for one in things if one not in choice.things]
@@ -70,7 +70,7 @@ def test_whatever_is_there_and_asked_for(things: list[Thing], rules: Rules, fixe
     assert choose(list(reversed(things)), rules, fixed) == choice, "the order in which things are listed matters"
 
 
-def _price(one: Thing) -> float:
+def _price(one: CacheItem) -> float:
     return one.seconds / sum(one.files.values())
 
 
@@ -105,20 +105,20 @@ def test_times_in_the_future_count_as_now() -> None:
 
 
 def test_a_file_that_something_kept_has_stays_and_what_else_is_there_goes() -> None:
-    old = Thing(id="old", files={"debian": 50, "python 3.12": 20}, seconds=9, used=0)
-    new = Thing(id="new", files={"debian": 50, "python 3.13": 21}, seconds=9, used=0, needed=True)
+    old = CacheItem(id="old", files={"debian": 50, "python 3.12": 20}, seconds=9, used=0)
+    new = CacheItem(id="new", files={"debian": 50, "python 3.13": 21}, seconds=9, used=0, needed=True)
     choice = choose([old, new], Rules(now=NOW, keep=DAY))
     assert (names(choice), choice.files, choice.freed, choice.left) == (["old"], ("python 3.12",), 20, 71)
 
 
 def test_what_gives_no_room_is_not_dropped() -> None:
-    twin = Thing(id="twin", files={"x": 50}, seconds=0, used=0)
-    needed = Thing(id="needed", files={"x": 50}, seconds=0, used=0, needed=True)
+    twin = CacheItem(id="twin", files={"x": 50}, seconds=0, used=0)
+    needed = CacheItem(id="needed", files={"x": 50}, seconds=0, used=0, needed=True)
     assert names(choose([twin, needed], Rules(now=NOW, keep=0))) == []
 
 
 def test_two_that_share_a_file_go_together_and_cost_together() -> None:
-    twins = [Thing(id=name, files={"x": 100}, seconds=3, used=0) for name in ("a", "b")]
+    twins = [CacheItem(id=name, files={"x": 100}, seconds=3, used=0) for name in ("a", "b")]
     other = thing("other", seconds=5)
     assert names(choose([*twins, other], Rules(now=NOW, keep=None, limit=150))) == ["other"]
     assert names(choose([*twins, other], Rules(now=NOW, keep=None, limit=50))) == ["other", "a", "b"]

@@ -15,14 +15,14 @@ import pytest
 from buildkit.digest import DiffId, Digest, FileHash, Key
 from buildkit.errors import BuildError
 from buildkit.layers.tar.member import Compression
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.store import database
 from buildkit.store.build_history import find_built, find_recipe
 from buildkit.store.database import VERSION
 from buildkit.store.ledger import Ledger, StatKey
 
 KEY, OTHER = Key.of(b"a"), Key.of(b"b")
-MADE = Made(
+MADE = LayerResult(
     blobs=(
         Blob(digest=Digest.of(b"1"), diff_id=DiffId.of(b"2"), size=3, unpacked=4, compression=Compression.ZSTD),
         Blob(digest=Digest.of(b"5"), diff_id=DiffId.of(b"6"), size=7, unpacked=8, compression=Compression.NONE),
@@ -76,8 +76,8 @@ def test_what_is_added_is_found_also_by_the_next_process(ledger: Ledger, path: P
 def test_adding_twice_keeps_the_last_and_takes_the_tombstone_away(ledger: Ledger, path: Path) -> None:
     ledger.put("tombstones", (KEY.hex, "n", "old", 0.0))
     ledger.add(KEY, "wheels", "w", "{}", MADE, [])
-    ledger.add(KEY, "wheels", "w", "{}", Made(blobs=()), [])
-    assert ledger.find([KEY]) == {KEY: Made(blobs=())}
+    ledger.add(KEY, "wheels", "w", "{}", LayerResult(blobs=()), [])
+    assert ledger.find([KEY]) == {KEY: LayerResult(blobs=())}
     assert rows(path, "SELECT * FROM tombstones") == []
 
 
@@ -179,7 +179,7 @@ def test_every_older_schema_is_brought_up_to_date_with_what_is_in_it(path: Path,
         db.executescript(FIRST_ROWS)
         db.execute(f"PRAGMA user_version = {version}")
     with closing(Ledger(path)) as ledger:
-        assert ledger.find([KEY]) == {KEY: Made(blobs=(), seconds=1.5)}
+        assert ledger.find([KEY]) == {KEY: LayerResult(blobs=(), seconds=1.5)}
         assert ledger.find_wheel(OTHER) == ("x.whl", FileHash.of(b"x"))
         assert ledger.find_file(StatKey(1, 2, 3, 4, 5)) == (FileHash.of(b"y"), 9)
         assert ledger.last_recipes("s", "i") == {"n": "a"}
@@ -199,7 +199,7 @@ def test_bringing_it_up_to_date_believes_no_row_that_was_not_believed_before(pat
                        "VALUES (?, 'files', 'n', 'a', '[]', '[]', x'', 1.5, 2, 3, ?)", (key.hex, total))  # fmt: skip
         db.execute("PRAGMA user_version = 4")
     with closing(Ledger(path)) as ledger:
-        assert ledger.find([KEY, OTHER]) == {OTHER: Made(blobs=(), seconds=1.5)}
+        assert ledger.find([KEY, OTHER]) == {OTHER: LayerResult(blobs=(), seconds=1.5)}
 
 
 def test_a_newer_buildkit_that_is_quicker_to_bring_it_up_to_date_is_not_undone(
@@ -355,7 +355,7 @@ def test_what_is_only_told_is_not_told_wrongly(path: Path, table: str, column: s
 
 def test_what_another_machine_took_is_not_how_long_it_takes_here(ledger: Ledger) -> None:
     """But better than nothing, of a kind that was never built here."""
-    shared, slow = Key.of(b"c"), Made(blobs=MADE.blobs, seconds=100.0)
+    shared, slow = Key.of(b"c"), LayerResult(blobs=MADE.blobs, seconds=100.0)
     ledger.add(KEY, "k", "n", "a", MADE, [])
     ledger.add_shared(OTHER, "k", "n", "b", slow, [])
     ledger.add_shared(shared, "other", "n", "c", slow, [])

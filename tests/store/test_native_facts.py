@@ -12,7 +12,7 @@ import pytest
 from buildkit.digest import Digest, Key
 from buildkit.native.facts import Facts, encode_facts
 from buildkit.store.ledger import Ledger
-from buildkit.store.maintenance import Still, Stock
+from buildkit.store.maintenance import LedgerMaintenance, Still
 from buildkit.store.native_facts import Natives
 
 ONE, TWO = Digest.of(b"one"), Digest.of(b"two")
@@ -70,9 +70,9 @@ def test_old_rows_are_forgotten(ledger: Ledger) -> None:
     natives.say(SET, ["one"])
     natives.add(ONE, b"facts")
     still = Still(present=(), needed=(), checked=(), downloads=(), files=())
-    counts = Stock(ledger).tidy(still, now=0)
+    counts = LedgerMaintenance(ledger).tidy(still, now=0)
     assert (counts["natives"], counts["starts"]) == (0, 0)
     ledger.write("UPDATE natives SET at = ?", (-YEAR,))
     ledger.write("UPDATE starts SET at = ?", (-YEAR,))
-    counts = Stock(ledger).tidy(still, now=0)
+    counts = LedgerMaintenance(ledger).tidy(still, now=0)
     assert (counts["natives"], counts["starts"]) == (1, 1)

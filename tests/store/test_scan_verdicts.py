@@ -14,7 +14,7 @@ from buildkit.findings import Finding, Rule, Severity
 from buildkit.scan.context import Gap, Scan, Verdict
 from buildkit.store import database
 from buildkit.store.ledger import Ledger
-from buildkit.store.maintenance import Still, Stock
+from buildkit.store.maintenance import LedgerMaintenance, Still
 from buildkit.store.scan_verdicts import Verdicts, at_path
 
 ONE, TWO = FileHash.of(b"1"), FileHash.of(b"2")
@@ -103,7 +103,7 @@ def test_gc_forgets_what_nobody_asked_for_in_half_a_year(ledger: Ledger) -> None
     verdicts.find([ONE], "v")  # it is of use
     still = Still(present=set(), needed=set(), checked=set(), downloads=set(), files=set())
     now = ledger.one("SELECT max(used) FROM verdicts")[0]
-    assert Stock(ledger).tidy(still, now)["verdicts"] == 1
+    assert LedgerMaintenance(ledger).tidy(still, now)["verdicts"] == 1
     assert verdicts.find([ONE, TWO], "v").keys() == {ONE}
 
 

@@ -14,9 +14,9 @@ from cyclonedx.validation.json import JsonStrictValidator
 from buildkit.digest import DiffId, Digest, FileHash
 from buildkit.layers.root.installed import Inside
 from buildkit.layers.tar.member import Compression
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.supply.collect import Facts, collect
-from buildkit.supply.components import Bill, Part, PartKind
+from buildkit.supply.components import Bill, Component, PartKind
 from buildkit.supply.cyclonedx import render_cyclonedx
 from buildkit.supply.licences import parse_metadata
 from buildkit.supply.spdx import render_spdx
@@ -44,7 +44,9 @@ def built(stage: str = "runtime", stages: dict[str, str] | None = None, several:
     """The bill of a stage whose layers were all made, with a root that was read."""
     composition = composer(stages).compose(stage)
     made = {
-        spec.key: Made(blobs=tuple(blob(f"{spec.name}{n}") for n in range(several if spec.kind == "image" else 1)))
+        spec.key: LayerResult(
+            blobs=tuple(blob(f"{spec.name}{n}") for n in range(several if spec.kind == "image" else 1))
+        )
         for spec in composition.specs
     }
     inside = Inside()
@@ -71,11 +73,11 @@ def built(stage: str = "runtime", stages: dict[str, str] | None = None, several:
     return bill, {spec.name: made[spec.key].blobs for spec in composition.specs}
 
 
-def by_name(bill: Bill) -> dict[str, Part]:
+def by_name(bill: Bill) -> dict[str, Component]:
     return {part.name: part for part in bill.parts}
 
 
-def layer_of(part: Part) -> str:
+def layer_of(part: Component) -> str:
     (place,) = part.places
     return place.layer
 
@@ -257,7 +259,7 @@ def test_foreign_words_do_no_harm() -> None:
     evil = "Name: a\x1b[31m\u202eb\x00\nVersion: 1\nLicense: x\x9by\n"
     raw = tar({"opt/a\udcff.dist-info/METADATA": evil, STATUS: stanza("li\x1bb", "1\u2028")})
     inside.add((raw,), "root")
-    made = {spec.key: Made(blobs=(blob(spec.name),)) for spec in composition.specs}
+    made = {spec.key: LayerResult(blobs=(blob(spec.name),)) for spec in composition.specs}
     bill = collect(composition, facts(made=made, inside=inside))
     assert {part.kind for part in bill.parts} == {PartKind.IMAGE, PartKind.WHEEL, PartKind.DEBIAN}
     for document in (render_cyclonedx(bill), render_spdx(bill)):

@@ -15,7 +15,7 @@ from in_toto_attestation.v1 import statement_pb2
 
 from buildkit.digest import DiffId, Digest, Key
 from buildkit.layers.tar.member import Compression
-from buildkit.oci.blob import Blob, Made
+from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
 from buildkit.supply.provenance import LOCAL_BUILDER, Builder, Source, bare_url, find_builder, make_provenance
@@ -27,7 +27,7 @@ BUILDER = Builder(id=LOCAL_BUILDER, version="1.0")
 SOURCE = Source(commit="a" * 40, dirty=False, url="https://me:hush@example.org/x.git?token=hush#y")
 
 
-def made_of(composition: Composition) -> dict[Key, Made]:
+def made_of(composition: Composition) -> dict[Key, LayerResult]:
     def blob(spec: Spec) -> Blob:
         number = spec.key.hex.encode()
         return Blob(
@@ -38,7 +38,7 @@ def made_of(composition: Composition) -> dict[Key, Made]:
             compression=Compression.ZSTD,
         )
 
-    return {spec.key: Made(blobs=(blob(spec),)) for spec in composition.specs}
+    return {spec.key: LayerResult(blobs=(blob(spec),)) for spec in composition.specs}
 
 
 @pytest.fixture(scope="module")

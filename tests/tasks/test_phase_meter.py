@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.tasks.phase_meter import Meter
+from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tools.process import Command, run
 from buildkit.tools.usage import Spent, Usage
 
@@ -22,7 +22,7 @@ def burn(seconds: float) -> None:
 
 
 def test_a_phase_has_its_own_cpu_time_and_bytes(tmp_path: Path) -> None:
-    meter = Meter()
+    meter = PhaseMeter()
     with meter.phase("pack"):
         (tmp_path / "x").write_bytes(b"x" * 1_000_000)
         (tmp_path / "x").read_bytes()
@@ -39,7 +39,7 @@ def test_a_phase_has_its_own_cpu_time_and_bytes(tmp_path: Path) -> None:
 
 
 def test_a_program_counts_for_the_phase_that_ran_it_with_all_its_children() -> None:
-    meter = Meter()
+    meter = PhaseMeter()
     with meter.phase("run"):
         run(Command(argv=("sh", "-c", f"python3 -c '{BURN}'; head -c 2000000 /dev/zero | tail -c 1")))
     with meter.phase("other"):
@@ -52,7 +52,7 @@ def test_a_program_counts_for_the_phase_that_ran_it_with_all_its_children() -> N
 
 
 def test_programs_of_threads_that_run_at_once_are_told_apart() -> None:
-    meter = Meter()
+    meter = PhaseMeter()
 
     def work(phase: str, count: int) -> None:
         with meter.phase(phase):
@@ -69,7 +69,7 @@ def test_programs_of_threads_that_run_at_once_are_told_apart() -> None:
 
 
 def test_a_phase_inside_another_counts_for_itself_alone() -> None:
-    meter = Meter()
+    meter = PhaseMeter()
     with meter.phase("run"):
         with meter.phase("commit"):
             burn(0.5)
@@ -80,14 +80,14 @@ def test_a_phase_inside_another_counts_for_itself_alone() -> None:
 
 
 def test_a_phase_that_fails_is_measured_too() -> None:
-    meter = Meter()
+    meter = PhaseMeter()
     with pytest.raises(ZeroDivisionError), meter.phase("pack"):
         _ = 1 / 0
     assert set(meter.read()) == {"pack"}
 
 
 def test_compressing_gets_the_cpu_time_of_threads_without_a_phase() -> None:
-    meter = Meter()
+    meter = PhaseMeter()
     thread = threading.Thread(target=burn, args=(0.1,))
     thread.start()
     thread.join()

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from buildkit.errors import BuildError, DefinitionError, ToolError
-from buildkit.events import Event, StepFailed, StepFinished, StepStarted, say_nothing
-from buildkit.tasks.phase_meter import Meter
+from buildkit.events import Event, StepFailed, StepFinished, StepStarted, ignore_event
+from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
 from buildkit.tools.usage import Spent
 
@@ -32,8 +32,8 @@ def task(
 
 
 def run(*tasks: Task, said: list[Event] | None = None) -> Mapping[str, Spent]:
-    by_id, meter = {task.name: task for task in tasks}, Meter()
-    run_tasks(by_id, PLACES, say_nothing if said is None else said.append, threading.Event(), meter)
+    by_id, meter = {task.name: task for task in tasks}, PhaseMeter()
+    run_tasks(by_id, PLACES, ignore_event if said is None else said.append, threading.Event(), meter)
     return meter.read()
 
 
@@ -169,7 +169,7 @@ def test_several_failures_are_one_error_with_each_ones_hint_and_output() -> None
 def test_failures_of_steps_with_one_name_are_all_said() -> None:
     tasks = {str(n): task("same", fail(BuildError(f"error {n}"))) for n in range(3)}
     with pytest.raises(BuildError, match="3 steps failed") as caught:
-        run_tasks(tasks, PLACES, say_nothing, threading.Event(), Meter())
+        run_tasks(tasks, PLACES, ignore_event, threading.Event(), PhaseMeter())
     assert all(f"error {n}" in caught.value.message for n in range(3))
 
 
@@ -189,7 +189,7 @@ def test_steps_that_could_never_run_are_a_defect_and_no_success(needs: tuple[str
 INTERRUPTED = """
 import os, signal, sys, threading, time
 from buildkit.tools.interrupts import interruptible
-from buildkit.tasks.phase_meter import Meter
+from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
 from buildkit.errors import Interrupted
 from buildkit.tools.process import Command, run
@@ -222,7 +222,7 @@ stop = threading.Event()
 began = time.monotonic()
 try:
     with interruptible():
-        run_tasks(tasks, {Lane.BOX: 1, Lane.CPU: 1}, lambda event: None, stop, Meter())
+        run_tasks(tasks, {Lane.BOX: 1, Lane.CPU: 1}, lambda event: None, stop, PhaseMeter())
 except Interrupted as error:
     print(error, error.exit_code, stop.is_set(), time.monotonic() - began < 30, log, sep="; ")
 """

@@ -15,7 +15,7 @@ import pytest
 
 from buildkit.digest import DiffId
 from buildkit.errors import ToolError
-from buildkit.store.leases import Notes
+from buildkit.store.leases import Leases
 from buildkit.tools import buildah
 from buildkit.tools.buildah import commit, open_stream, remove_image, run_in, working_container
 from buildkit.tools.process import Command, run
@@ -111,7 +111,7 @@ def test_where_storage_is_full_a_failure_says_so(layer: DiffId, monkeypatch: pyt
 
 
 def test_a_container_is_noted_before_it_is_made_and_until_it_is_gone(layer: DiffId, tmp_path: Path) -> None:
-    notes = Notes(tmp_path / "boxes")
+    notes = Leases(tmp_path / "boxes")
     with working_container(REF, notes.hold) as box:
         notes.sweep(buildah.remove_containers)
         assert box.name in containers()
@@ -125,7 +125,7 @@ def test_a_container_is_noted_before_it_is_made_and_until_it_is_gone(layer: Diff
 def test_a_container_that_could_not_be_removed_stays_noted(
     layer: DiffId, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    notes, real = Notes(tmp_path / "boxes"), os.environ["PATH"]
+    notes, real = Leases(tmp_path / "boxes"), os.environ["PATH"]
     with working_container(REF, notes.hold) as box:
         (tmp_path / "buildah").write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / "buildah").chmod(0o755)

@@ -28,13 +28,13 @@ def parse_packages(texts: Iterable[bytes]) -> tuple[AptPin, ...]:
 def verify_packages(installed: tuple[AptPin, ...], pins: tuple[AptPin, ...]) -> None:
     """Raise MismatchError naming every package that is missing, too many, or at another version than locked."""
     have = {pin.name: pin.version for pin in installed}
-    want = {pin.name: pin.version for pin in pins}
-    wrong = [f"{name} {want[name]} is locked and not installed" for name in sorted(want.keys() - have.keys())]
-    wrong += [f"{name} {have[name]} is installed and not locked" for name in sorted(have.keys() - want.keys())]
+    require = {pin.name: pin.version for pin in pins}
+    wrong = [f"{name} {require[name]} is locked and not installed" for name in sorted(require.keys() - have.keys())]
+    wrong += [f"{name} {have[name]} is installed and not locked" for name in sorted(have.keys() - require.keys())]
     wrong += [
-        f"{name} {have[name]} is installed, {want[name]} is locked"
-        for name in sorted(want.keys() & have.keys())
-        if want[name] != have[name]
+        f"{name} {have[name]} is installed, {require[name]} is locked"
+        for name in sorted(require.keys() & have.keys())
+        if require[name] != have[name]
     ]
     if wrong:
         raise MismatchError(

@@ -19,7 +19,7 @@ _USTAR = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class RootEntry:
     """One entry of a root: ``path`` without a slash at either end, the mode with its special bits, numeric owner.
 
     ``link`` is what a symbolic link says, or the path of the entry that a hard link repeats. ``xattrs`` are names
@@ -36,7 +36,7 @@ class Entry:
     xattrs: tuple[tuple[str, bytes], ...] = ()
 
 
-def render_entry(entry: Entry) -> bytes:
+def render_entry(entry: RootEntry) -> bytes:
     """The blocks that precede the entry's content."""
     path = f"{entry.path}/" if entry.kind == DIRECTORY else entry.path
     records = [
@@ -58,11 +58,11 @@ def render_entry(entry: Entry) -> bytes:
     if not records:
         return block
     data = b"".join(_record(key, value) for key, value in records)
-    head = _block(Entry(path="././@PaxHeader", kind=_EXTENDED, size=len(data)), "././@PaxHeader")
+    head = _block(RootEntry(path="././@PaxHeader", kind=_EXTENDED, size=len(data)), "././@PaxHeader")
     return head + data + padding(len(data)) + block
 
 
-def _block(entry: Entry, path: str) -> bytes:
+def _block(entry: RootEntry, path: str) -> bytes:
     block = _USTAR.pack(
         path.encode("ascii", "replace")[:_NAME],
         b"%07o\0" % entry.mode,

@@ -19,7 +19,7 @@ from buildkit.errors import BuildError
 from buildkit.layers.globs import compile_excludes
 from buildkit.layers.root import accounts
 from buildkit.layers.root.dpkg import STATUS, STATUS_FOLDER, parse_packages, verify_packages
-from buildkit.layers.root.header import DIRECTORY, FILE, HARDLINK, SYMLINK, Entry, render_entry
+from buildkit.layers.root.header import DIRECTORY, FILE, HARDLINK, SYMLINK, RootEntry, render_entry
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.header import END, padding
 from buildkit.layers.tar.member import Compression, Packed
@@ -153,9 +153,9 @@ class _Root:
         self._rules = rules
         self._excluded = compile_excludes(rules.exclude)
         self._blob = blob
-        self._waiting: dict[str, Entry] = {}  # folders that are left out unless something in them is kept
+        self._waiting: dict[str, RootEntry] = {}  # folders that are left out unless something in them is kept
         self._written: set[str] = {""}
-        self._held: dict[str, tuple[Entry, bytes]] = {}
+        self._held: dict[str, tuple[RootEntry, bytes]] = {}
         self._certificates: dict[str, bytes] = {}
         self._packages: list[bytes] = []
         self.contents: dict[str, str] = {}
@@ -177,9 +177,9 @@ class _Root:
             content = tar.extractfile(info) if kind == FILE else None
             self._write(entry, content)
 
-    def _entry(self, info: tarfile.TarInfo, path: str, kind: bytes) -> Entry:
+    def _entry(self, info: tarfile.TarInfo, path: str, kind: bytes) -> RootEntry:
         drop = self._rules.drop_setuid and kind in (FILE, HARDLINK)
-        return Entry(
+        return RootEntry(
             path=path,
             kind=kind,
             mode=0o777 if kind == SYMLINK else info.mode & (0o1777 if drop else 0o7777),
@@ -190,7 +190,7 @@ class _Root:
             xattrs=() if drop else _xattrs(info),
         )
 
-    def _hold(self, entry: Entry, info: tarfile.TarInfo, tar: tarfile.TarFile) -> bool:
+    def _hold(self, entry: RootEntry, info: tarfile.TarInfo, tar: tarfile.TarFile) -> bool:
         """Whether the file is kept back, to be written at the end; some are only looked at."""
         path = entry.path
         if path in _ACCOUNTS:
@@ -218,25 +218,25 @@ class _Root:
         if self._rules.pins:
             verify_packages(parse_packages(self._packages), self._rules.pins)
         for path in _EMPTIED:
-            self._held.setdefault(path, (Entry(path=path), b""))
+            self._held.setdefault(path, (RootEntry(path=path), b""))
         self._add_accounts()
         if self._certificates and CA_BUNDLE not in self.contents:
             bundle = b"".join(_ended(data) for _, data in sorted(self._certificates.items()))
-            self._held[CA_BUNDLE] = Entry(path=CA_BUNDLE), bundle
+            self._held[CA_BUNDLE] = RootEntry(path=CA_BUNDLE), bundle
         for _, (entry, data) in sorted(self._held.items()):
             self._write(replace(entry, size=len(data)), io.BytesIO(data))
         self._add_python()
         for user in self._rules.users:
             home = _checked(user.home)
             if home not in ("", _NO_HOME) and home not in self._written:
-                self._waiting[home] = Entry(path=home, kind=DIRECTORY, mode=0o750, uid=user.uid, gid=user.gid)
+                self._waiting[home] = RootEntry(path=home, kind=DIRECTORY, mode=0o750, uid=user.uid, gid=user.gid)
                 self._write_folder(home)
 
     def _add_accounts(self) -> None:
         texts = {path: self._held[path][1].decode("utf-8", "replace") for path in _ACCOUNTS if path in self._held}
         for path, text in accounts.add_users(texts, self._rules.users).items():
             secret = path in (accounts.SHADOW, accounts.GSHADOW)
-            entry = self._held[path][0] if path in self._held else Entry(path=path, mode=0o600 if secret else 0o644)
+            entry = self._held[path][0] if path in self._held else RootEntry(path=path, mode=0o600 if secret else 0o644)
             self._held[path] = entry, text.encode()
 
     def _add_python(self) -> None:
@@ -244,7 +244,7 @@ class _Root:
         pythons = [path for path in self.contents if _PYTHON.fullmatch(path)]
         if pythons and PYTHON not in self.contents:
             newest = max(pythons, key=lambda path: int(path.rpartition(".")[2]))
-            self._write(Entry(path=PYTHON, kind=SYMLINK, mode=0o777, link=newest.rpartition("/")[2]), None)
+            self._write(RootEntry(path=PYTHON, kind=SYMLINK, mode=0o777, link=newest.rpartition("/")[2]), None)
 
     def _write_folder(self, path: str) -> None:
         if path in self._written:
@@ -253,10 +253,10 @@ class _Root:
             raise BuildError(f"the root has {path} as a folder and as something else")
         self._write_folder(path.rpartition("/")[0])
         entry = self._waiting.pop(path, None)
-        self._blob.write(render_entry(entry or Entry(path=path, kind=DIRECTORY, mode=0o755)))
+        self._blob.write(render_entry(entry or RootEntry(path=path, kind=DIRECTORY, mode=0o755)))
         self._written.add(path)
 
-    def _write(self, entry: Entry, content: IO[bytes] | None) -> None:
+    def _write(self, entry: RootEntry, content: IO[bytes] | None) -> None:
         if entry.path in self.contents or entry.path in self._written:
             raise BuildError(f"the root's tar names {entry.path} twice")
         self._write_folder(entry.path.rpartition("/")[0])
@@ -268,7 +268,7 @@ class _Root:
             what = self._copy(entry, content)
         self.contents[entry.path] = what
 
-    def _linked(self, entry: Entry) -> str:
+    def _linked(self, entry: RootEntry) -> str:
         if entry.link not in self.contents:
             raise BuildError(
                 f"the root's {entry.path} is a hard link to {entry.link}, which is left out or not there",
@@ -276,7 +276,7 @@ class _Root:
             )
         return self.contents[entry.link]
 
-    def _copy(self, entry: Entry, content: IO[bytes]) -> str:
+    def _copy(self, entry: RootEntry, content: IO[bytes]) -> str:
         hasher = hashlib.sha256()
         left = entry.size
         while left and (chunk := content.read(min(_CHUNK, left))):

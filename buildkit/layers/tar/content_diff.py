@@ -81,8 +81,8 @@ def _explain_pyc(first: bytes, second: bytes) -> Found:
     return f"pyc code, {where}{', in marks of reference alone' if marks else ''}", one, two
 
 
-def _both(first: bytes, second: bytes, say: Callable[[bytes], str]) -> tuple[str, str]:
-    return say(first), say(second)
+def _both(first: bytes, second: bytes, emit: Callable[[bytes], str]) -> tuple[str, str]:
+    return emit(first), emit(second)
 
 
 def _word(data: bytes, at: int) -> int:

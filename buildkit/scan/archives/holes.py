@@ -5,7 +5,7 @@ from __future__ import annotations
 from buildkit.scan.archives import rules
 from buildkit.scan.archives.zipcontent import open_content, slice_of
 from buildkit.scan.archives.zipheaders import DESCRIPTOR, ENTRY, LOCAL, Header, read_local
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.source import RangeSource, Source
 
 WINDOW = 2**20
@@ -14,7 +14,7 @@ DESCRIPTORS = (12, 16, 20, 24)  # with and without a signature, with long sizes 
 MOST = 1000  # holes
 
 
-def scan_holes(job: Job, source: Source, covered: list[tuple[int, int]], described: set[int]) -> None:
+def scan_holes(job: ScanContext, source: Source, covered: list[tuple[int, int]], described: set[int]) -> None:
     """Scan what lies between, before and behind the spans ``covered``; spans that overlap are said.
 
     At an offset of ``described`` stands a checksum with sizes, of 12 to 24 bytes.
@@ -37,7 +37,7 @@ def scan_holes(job: Job, source: Source, covered: list[tuple[int, int]], describ
             scan_hole(job, source, start, end)
 
 
-def scan_hole(job: Job, source: Source, start: int, end: int) -> None:
+def scan_hole(job: ScanContext, source: Source, start: int, end: int) -> None:
     """Scan one hole."""
     at = find_header(job, source, start, end)
     if at is not None:
@@ -48,7 +48,7 @@ def scan_hole(job: Job, source: Source, start: int, end: int) -> None:
         scan_unnamed(job, source, start, end)
 
 
-def scan_unnamed(job: Job, source: Source, start: int, end: int) -> None:
+def scan_unnamed(job: ScanContext, source: Source, start: int, end: int) -> None:
     """Scan bytes that are no member: nothing, or another file before, between or behind."""
     if zeros(source, start, end) or source.read(start, 4) == ENTRY:
         return
@@ -62,7 +62,7 @@ def zeros(source: Source, start: int, end: int) -> bool:
     return all(not source.read(at, min(WINDOW, end - at)).strip(b"\0") for at in range(start, end, WINDOW))
 
 
-def find_header(job: Job, source: Source, start: int, end: int) -> int | None:
+def find_header(job: ScanContext, source: Source, start: int, end: int) -> int | None:
     """The first local header in a span."""
     stop = min(end, start + SEARCHED)
     if stop < end:
@@ -77,7 +77,9 @@ def find_header(job: Job, source: Source, start: int, end: int) -> int | None:
     return None
 
 
-def walk(job: Job, source: Source, start: int, end: int, covered: list[tuple[int, int]], *, hidden: bool) -> None:
+def walk(
+    job: ScanContext, source: Source, start: int, end: int, covered: list[tuple[int, int]], *, hidden: bool
+) -> None:
     """Scan members by their own headers, from one at ``start`` on.
 
     Raises:
@@ -98,7 +100,7 @@ def walk(job: Job, source: Source, start: int, end: int, covered: list[tuple[int
         at = find_header(job, source, at + local.length + size, end)
 
 
-def scan_walked(job: Job, source: Source, local: Header, end: int) -> int:
+def scan_walked(job: ScanContext, source: Source, local: Header, end: int) -> int:
     """Scan one member by its own header; gives the length of its packed content."""
     start = local.offset + local.length
     unknown = bool(local.flags & DESCRIPTOR) and not local.packed

@@ -15,7 +15,7 @@ from buildkit.scan.archives import member_names as names
 from buildkit.scan.archives.sevenzipheader import Files, Header, HeaderError, parse_header
 from buildkit.scan.archives.spill import Inflated, inflated
 from buildkit.scan.archives.streams import Packed
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
 from buildkit.scan.source import BytesSource, RangeSource, Source
 
@@ -50,7 +50,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return head.startswith(MAGIC) and source.size >= START
 
 
-def scan(job: Job, source: Source) -> None:
+def scan(job: ScanContext, source: Source) -> None:
     """Scan every member.
 
     Raises:
@@ -71,7 +71,7 @@ def scan(job: Job, source: Source) -> None:
         job.descend(f"rest@{end}", RangeSource(source, end, source.size - end))
 
 
-def read_header(job: Job, packed: Source, source: Source) -> Header:
+def read_header(job: ScanContext, packed: Source, source: Source) -> Header:
     """The header, unpacked as often as it is packed. Raises HeaderError."""
     for _ in range(4):
         if packed.size > job.budget.limits.header:
@@ -133,7 +133,7 @@ def bounded(size: int) -> int:
     return max(size, 4096)
 
 
-def scan_folders(job: Job, source: Source, header: Header) -> None:
+def scan_folders(job: ScanContext, source: Source, header: Header) -> None:
     """Scan the members of every folder."""
     files = header.files or Files()
     for name in files.names:
@@ -153,7 +153,7 @@ def scan_folders(job: Job, source: Source, header: Header) -> None:
                 job.gap(f"{name}: {error}")
 
 
-def scan_folder(job: Job, packed: Packed, content: Inflated, members: list[tuple[str, int]]) -> None:
+def scan_folder(job: ScanContext, packed: Packed, content: Inflated, members: list[tuple[str, int]]) -> None:
     """Scan the members that came out of one folder."""
     short = sum(size for _, size in members) > content.source.size
     if content.why or short:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from buildkit.scan.archives import codecs, lz4
 from buildkit.scan.archives.spill import inflated
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.source import RangeSource, Source
 
 BEGINNING = 64 * 2**10
@@ -48,7 +48,7 @@ class Codec:
         packed = self.open(RangeSource(source, 0, min(source.size, BEGINNING)))
         return next(packed.chunks(), b"") != b""
 
-    def scan(self, job: Job, source: Source) -> None:
+    def scan(self, job: ScanContext, source: Source) -> None:
         """Scan what comes out, and what lies behind."""
         packed = self.open(source)
         with inflated(job.budget, packed.chunks(), source.size) as content:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from buildkit.scan.archives import member_names as names
 from buildkit.scan.archives import rules
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle.rules import TORCH_TAR
 from buildkit.scan.source import RangeSource, Source
@@ -71,7 +71,7 @@ def number(digits: bytes) -> int | None:
         return None
 
 
-def scan(job: Job, source: Source) -> None:
+def scan(job: ScanContext, source: Source) -> None:
     """Scan every member.
 
     Raises:
@@ -96,7 +96,7 @@ def scan(job: Job, source: Source) -> None:
         job.find(TORCH_TAR, "has the members storages, tensors and pickle")
 
 
-def report_link(job: Job, member: Member) -> None:
+def report_link(job: ScanContext, member: Member) -> None:
     """A member that is no file."""
     if member.target and names.leads_out(member.name if member.kind == b"2" else "", member.target):
         job.find(rules.OUTSIDE, f"{member.name} is {LINKS[member.kind]} to {member.target}", offset=member.start)
@@ -104,7 +104,7 @@ def report_link(job: Job, member: Member) -> None:
         job.find(rules.LINK, f"{member.name} is {LINKS[member.kind]}", offset=member.start)
 
 
-def read_members(job: Job, source: Source) -> Iterator[Member]:
+def read_members(job: ScanContext, source: Source) -> Iterator[Member]:
     """Members in their order; what lies behind the end mark is handed on.
 
     Raises:
@@ -131,7 +131,7 @@ def read_members(job: Job, source: Source) -> Iterator[Member]:
     scan_rest(job, source, at)
 
 
-def scan_rest(job: Job, source: Source, at: int) -> None:
+def scan_rest(job: ScanContext, source: Source, at: int) -> None:
     """Scan what lies behind the end mark, if it is more than zeros."""
     for start in range(at, source.size, PIECE):
         part = source.read(start, PIECE)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from buildkit.scan.archives import rules
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.pickle.recognise import WINDOW, evidence
 from buildkit.scan.source import RangeSource, Source
 
@@ -47,7 +47,7 @@ def kind_of(members: Iterable[str]) -> Kind:
     return Kind(tuple(formats), roots)
 
 
-def known_member(job: Job, kind: Kind, name: str, content: Source) -> bool:
+def known_member(job: ScanContext, kind: Kind, name: str, content: Source) -> bool:
     """Whether a member is one of PyTorch's that no loader would run, and is scanned by that."""
     if not any(name.startswith(root) for root in kind.roots):
         return False
@@ -61,7 +61,7 @@ def known_member(job: Job, kind: Kind, name: str, content: Source) -> bool:
     return not evidence(RangeSource(content, 0, min(content.size, WINDOW + 1)), nested=True, numbers=True)
 
 
-def scan_code(job: Job, name: str, content: Source) -> bool:
+def scan_code(job: ScanContext, name: str, content: Source) -> bool:
     """TorchScript's code, which its own interpreter runs: it has no imports, but operators that touch files."""
     if content.size > LONGEST:
         return False

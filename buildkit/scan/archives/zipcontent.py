@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from buildkit.scan.archives import codecs
 from buildkit.scan.archives.spill import inflated
 from buildkit.scan.archives.streams import Packed
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.source import RangeSource, Source
 
 STORED, DEFLATED, BZIP2, LZMA, ZSTD, XZ = 0, 8, 12, 14, 93, 95
@@ -51,7 +51,7 @@ def zip_lzma(source: Source) -> Packed:
 
 
 @contextmanager
-def open_content(job: Job, source: Source, method: int, crc: int) -> Iterator[Content | None]:
+def open_content(job: ScanContext, source: Source, method: int, crc: int) -> Iterator[Content | None]:
     """The content of packed ``source``; None where the method is unknown."""
     if method == STORED:
         whole = checksum(source) == crc if source.size <= CHECKED else None

@@ -11,7 +11,7 @@ from buildkit.scan.archives.holes import scan_holes, walk
 from buildkit.scan.archives.torchzip import Kind, kind_of, known_member
 from buildkit.scan.archives.zipcontent import Content, open_content, slice_of
 from buildkit.scan.archives.zipheaders import DESCRIPTOR, END, LOCAL, End, Header, find_ends, read_directory, read_local
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.source import Source
 
 ENCRYPTED = 0x2041  # flags: encrypted, strongly encrypted, masked headers
@@ -27,7 +27,7 @@ class Archive:
     ``described`` are the ends of members behind which their sizes stand once more.
     """
 
-    job: Job
+    job: ScanContext
     source: Source
     kind: Kind = field(default_factory=Kind)
     covered: list[tuple[int, int]] = field(default_factory=list)
@@ -53,7 +53,7 @@ def plausible(source: Source, end: End) -> bool:
     return any(source.read(place, 4) == b"PK\x01\x02" for place in end.places)
 
 
-def scan(job: Job, source: Source) -> None:
+def scan(job: ScanContext, source: Source) -> None:
     """Scan every member that any reader could see.
 
     Raises:
@@ -104,7 +104,7 @@ def directory(archive: Archive, ends: list[End]) -> list[tuple[Header, int]]:
     return list(found.values())
 
 
-def report_duplicates(job: Job, entries: list[Header]) -> None:
+def report_duplicates(job: ScanContext, entries: list[Header]) -> None:
     """Names that two entries of one directory have."""
     seen: set[str] = set()
     for entry in entries:
@@ -192,7 +192,7 @@ def scan_content(archive: Archive, header: Header, local: Header, start: int) ->
                     job.descend(header.name, content.source)
 
 
-def judge_content(job: Job, header: Header, content: Content, claims: int) -> None:
+def judge_content(job: ScanContext, header: Header, content: Content, claims: int) -> None:
     """What a member's content says of its headers."""
     if claims:
         job.find(rules.FLAGS, f"{header.name} can be read without a key", offset=header.offset)

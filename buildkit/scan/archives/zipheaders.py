@@ -9,10 +9,10 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
 from buildkit.scan.source import Source
-from buildkit.scan.tape import Tape, TornError
+from buildkit.scan.tape import TornError, WindowedReader
 
 LOCAL = b"PK\x03\x04"
 ENTRY = b"PK\x01\x02"
@@ -128,7 +128,7 @@ def read_local(source: Source, at: int) -> tuple[Header, bool] | None:
     return Header(rest[:names], flags, method, crc, packed, size, at, 30 + names + extras), fixed[:4] == LOCAL
 
 
-def read_directory(job: Job, source: Source, at: int, size: int) -> Iterator[Header]:
+def read_directory(job: ScanContext, source: Source, at: int, size: int) -> Iterator[Header]:
     """Entries of the directory at ``at``; stops at what is none.
 
     Raises:
@@ -136,7 +136,7 @@ def read_directory(job: Job, source: Source, at: int, size: int) -> Iterator[Hea
     """
     if size > job.budget.limits.header:
         raise LimitError(f"the directory of a zip archive is larger than {job.budget.limits.header} bytes")
-    tape = Tape(source, at)
+    tape = WindowedReader(source, at)
     try:
         while tape.offset < at + size or size == 0:
             fixed = tape.take(46)

@@ -5,7 +5,7 @@ Specs: github.com/msgpack/msgpack/blob/master/spec.md; ubjson.org.
 
 from __future__ import annotations
 
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import Cursor, Malformed, Window
 from buildkit.scan.formats.polyglot import check_trailing
 from buildkit.scan.limits import LimitError
@@ -40,7 +40,7 @@ def recognise_msgpack(head: bytes, source: Source) -> bool:
     return len(key) > 0 and key.isascii() and key.decode("ascii").isprintable()
 
 
-def scan_msgpack(job: Job, source: Source) -> None:
+def scan_msgpack(job: ScanContext, source: Source) -> None:
     """Walk it to its end.
 
     Raises:
@@ -98,7 +98,7 @@ def recognise_ubjson(head: bytes, source: Source) -> bool:
     return 0 < length < 256 and len(key) == length and key.isascii() and key.decode("ascii").isprintable()
 
 
-def scan_ubjson(job: Job, source: Source) -> None:
+def scan_ubjson(job: ScanContext, source: Source) -> None:
     """Walk it to its end.
 
     Raises:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import shown
 from buildkit.scan.formats.danger import is_dangerous, words
 
@@ -55,7 +55,7 @@ _SKOPS_NAMES = words(
 )
 
 
-def check_object(job: Job, node: Mapping[str, object]) -> None:
+def check_object(job: ScanContext, node: Mapping[str, object]) -> None:
     """Look at one JSON object."""
     if "auto_map" in node:
         _check_auto_map(job, node["auto_map"])
@@ -80,7 +80,7 @@ def _texts(value: object) -> Iterator[str]:
             todo.extend(one)
 
 
-def _check_auto_map(job: Job, value: object) -> None:
+def _check_auto_map(job: ScanContext, value: object) -> None:
     names = list(dict.fromkeys(_texts(value)))
     if not names:
         return
@@ -91,7 +91,7 @@ def _check_auto_map(job: Job, value: object) -> None:
         job.find(REMOTE_CODE, f"auto_map names code: {listed}")
 
 
-def check_target(job: Job, target: str) -> None:
+def check_target(job: ScanContext, target: str) -> None:
     """Look at the dotted name that a configuration wants to be called."""
     module, _, name = target.rpartition(".")
     if is_dangerous(module or target, name):
@@ -100,7 +100,7 @@ def check_target(job: Job, target: str) -> None:
         job.find(TARGET, f"it calls {shown(target)}")
 
 
-def _check_skops(job: Job, module: str, name: str, loader: str) -> None:
+def _check_skops(job: ScanContext, module: str, name: str, loader: str) -> None:
     whole = shown(f"{module}.{name}")
     known = _SKOPS.fullmatch(module) and (module != "builtins" or name in _SKOPS_NAMES)
     if loader in ("OperatorFuncNode", "MethodNode") or (loader == "ReduceNode" and not known):

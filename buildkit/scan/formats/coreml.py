@@ -6,7 +6,7 @@ Field numbers: github.com/apple/coremltools/tree/main/mlmodel/format.
 from __future__ import annotations
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import shown
 from buildkit.scan.formats.paths import find_escape
 from buildkit.scan.formats.protobuf import BYTES, VARINT, Proto, Span, first_fields
@@ -43,7 +43,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return any(one.number in _KINDS and one.wire == BYTES for one in fields)
 
 
-def scan(job: Job, source: Source) -> None:
+def scan(job: ScanContext, source: Source) -> None:
     """Walk models in models, and the layers of networks.
 
     Raises:
@@ -54,7 +54,7 @@ def scan(job: Job, source: Source) -> None:
     _model(job, proto, proto.whole, 0)
 
 
-def _model(job: Job, proto: Proto, span: Span, depth: int) -> None:
+def _model(job: ScanContext, proto: Proto, span: Span, depth: int) -> None:
     if depth > 32:
         job.gap("models nested deeper than 32", offset=span.start)
         return
@@ -73,7 +73,7 @@ def _model(job: Job, proto: Proto, span: Span, depth: int) -> None:
             _pipeline(job, proto, one.span, depth)
 
 
-def _pipeline(job: Job, proto: Proto, span: Span, depth: int) -> None:
+def _pipeline(job: ScanContext, proto: Proto, span: Span, depth: int) -> None:
     for one in proto.fields(span):
         if one.wire == BYTES and one.number == 1:
             first = first_fields(proto.window.source, 1, one.span)
@@ -83,7 +83,7 @@ def _pipeline(job: Job, proto: Proto, span: Span, depth: int) -> None:
                 _model(job, proto, one.span, depth + 1)
 
 
-def _network(job: Job, proto: Proto, span: Span) -> None:
+def _network(job: ScanContext, proto: Proto, span: Span) -> None:
     for one in proto.fields(span):
         if one.wire != BYTES or one.number != 1:
             continue

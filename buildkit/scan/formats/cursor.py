@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
 from buildkit.scan.source import Source
 
@@ -101,10 +101,10 @@ class Cursor:
         self.at += count
 
 
-def guarded(name: str, scan: Callable[[Job, Source], None]) -> Callable[[Job, Source], None]:
+def guarded(name: str, scan: Callable[[ScanContext, Source], None]) -> Callable[[ScanContext, Source], None]:
     """``scan`` that never raises: malformed content and limits become gaps, and other formats have their turn."""
 
-    def run(job: Job, source: Source) -> None:
+    def run(job: ScanContext, source: Source) -> None:
         try:
             scan(job, source)
         except Malformed as error:

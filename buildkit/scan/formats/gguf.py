@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import jinja, jsontext
 from buildkit.scan.formats.cursor import Cursor, Malformed, Window, shown
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
@@ -42,7 +42,7 @@ _DEPTH = 8
 
 @dataclass(slots=True)
 class _File:
-    job: Job
+    job: ScanContext
     cursor: Cursor
     version: int
     values: int = 0
@@ -60,7 +60,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return head.startswith(MAGIC)
 
 
-def scan(job: Job, source: Source) -> None:
+def scan(job: ScanContext, source: Source) -> None:
     """Walk header, values and tensors.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import shown
 from buildkit.scan.formats.danger import words
 
@@ -58,7 +58,7 @@ _REMOTE = words(
 )
 
 
-def check_op(job: Job, name: str, where: str = "") -> bool:
+def check_op(job: ScanContext, name: str, where: str = "") -> bool:
     """Say what is wrong with an operator; whether anything was (a text format's lines have no ``where``)."""
     plain = name.removeprefix("Flex")
     place = f" as {shown(where)}" if where else ""

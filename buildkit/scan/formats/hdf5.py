@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import hdf5messages as messages
 from buildkit.scan.formats import hdf5store as store
 from buildkit.scan.formats.cursor import Cursor, Malformed, Window, shown
@@ -83,14 +83,14 @@ def recognise(head: bytes, source: Source) -> bool:
 
 @dataclass(slots=True)
 class _Walk:
-    job: Job
+    job: ScanContext
     window: Window
     layout: Layout
     seen: set[int] = field(default_factory=set)
     todo: list[tuple[int, str]] = field(default_factory=list)
 
 
-def scan(job: Job, source: Source) -> None:
+def scan(job: ScanContext, source: Source) -> None:
     """Walk from the root group to every object.
 
     Raises:
@@ -119,7 +119,7 @@ def scan(job: Job, source: Source) -> None:
         check_trailing(job, source, start + end, padding=4096)
 
 
-def _user_block(job: Job, source: Source, start: int) -> None:
+def _user_block(job: ScanContext, source: Source, start: int) -> None:
     head = source.read(0, min(start, 65536))
     if head.strip(b"\0"):
         what = "a MATLAB header" if head.startswith(b"MATLAB") else shown(head[:40])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import shown
 from buildkit.scan.formats.danger import words
 from buildkit.scan.limits import LimitError
@@ -120,7 +120,7 @@ def _is_wrong(block: list[Token], kind: str, value: str) -> bool:
     return all(one not in ("is", "not", ".") for _, one in block[-4:-1])
 
 
-def check(job: Job, text: str) -> None:
+def check(job: ScanContext, text: str) -> None:
     """Look at one text; one without delimiters is none.
 
     Raises:
@@ -141,7 +141,7 @@ def _around(block: list[Token], at: int) -> str:
     return shown("".join(value if kind != "name" else f" {value}" for kind, value in block[max(0, at - 6) : at + 7]))
 
 
-def _check_names(job: Job, block: list[Token]) -> None:
+def _check_names(job: ScanContext, block: list[Token]) -> None:
     if block[0][1] == "{%" and len(block) > 1:
         first = next((value for kind, value in block[1:] if kind == "name"), "")
         if first in _STATEMENTS:
@@ -165,7 +165,7 @@ def _maps_attr(block: list[Token], at: int) -> bool:
     return any(kind == "string" and value[1:-1] == "attr" for kind, value in block[at + 1 : at + 4])
 
 
-def _check_strings(job: Job, block: list[Token]) -> None:
+def _check_strings(job: ScanContext, block: list[Token]) -> None:
     joined = ""
     for at, (kind, value) in enumerate(block):
         if kind == "string":
@@ -203,7 +203,7 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{1,3})", lambda match: chr(int(match[1], 8)), text)
 
 
-def _check_burden(job: Job, block: list[Token]) -> None:
+def _check_burden(job: ScanContext, block: list[Token]) -> None:
     for at, (kind, value) in enumerate(block):
         if kind != "number" or len(value) < 5:
             continue

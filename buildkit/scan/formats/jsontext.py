@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import configs, jinja, keras
 from buildkit.scan.formats.cursor import Malformed, shown
 from buildkit.scan.limits import LimitError
@@ -58,7 +58,7 @@ def _is_text(head: bytes) -> bool:
     return True
 
 
-def scan(job: Job, source: Source) -> None:
+def scan(job: ScanContext, source: Source) -> None:
     """Read one value, or one a line, and check each.
 
     Raises:
@@ -79,7 +79,7 @@ def scan(job: Job, source: Source) -> None:
     check(job, value)
 
 
-def check_text(job: Job, content: bytes, *, base: int = 0) -> None:
+def check_text(job: ScanContext, content: bytes, *, base: int = 0) -> None:
     """Check JSON that lies inside another format; what is none is left alone.
 
     Raises:
@@ -95,7 +95,7 @@ def check_text(job: Job, content: bytes, *, base: int = 0) -> None:
         job.gap(f"malformed JSON: {error}", offset=error.offset)
 
 
-def parse(job: Job, content: bytes, *, base: int = 0) -> object:
+def parse(job: ScanContext, content: bytes, *, base: int = 0) -> object:
     """The value, or a list of values where several follow each other; keys given twice are found.
 
     Raises:
@@ -117,7 +117,7 @@ def parse(job: Job, content: bytes, *, base: int = 0) -> object:
         raise Malformed("a number of too many digits", base) from None
 
 
-def _decode(job: Job, text: str) -> object:
+def _decode(job: ScanContext, text: str) -> object:
     double: list[str] = []
 
     def make(pairs: list[tuple[str, object]]) -> Object:
@@ -142,7 +142,7 @@ def _decode(job: Job, text: str) -> object:
     return values[0] if len(values) == 1 else values
 
 
-def check(job: Job, value: object) -> None:
+def check(job: ScanContext, value: object) -> None:
     """Look at every object and text of a parsed value for what a loader of models would act on."""
     for node in _walk(value):
         if isinstance(node, dict):
@@ -152,7 +152,7 @@ def check(job: Job, value: object) -> None:
             jinja.check(job, node)
 
 
-def check_strings(job: Job, value: object) -> None:
+def check_strings(job: ScanContext, value: object) -> None:
     """Look at every text alone; one that is JSON itself is read as such."""
     for node in _walk(value):
         if isinstance(node, str):

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import shown
 from buildkit.scan.formats.danger import is_dangerous
 
@@ -91,7 +91,7 @@ _UNPICKLES = {"TorchModuleWrapper", "TorchModule"}
 _ELSEWHERE = {"TFSMLayer", "FlaxLayer", "JaxLayer"}
 
 
-def check_object(job: Job, node: Mapping[str, object]) -> None:
+def check_object(job: ScanContext, node: Mapping[str, object]) -> None:
     """Look at one JSON object: is it a Keras object, and would loading it do more than make a layer?"""
     if node.get("function_type") in ("lambda", "function") or node.get("output_shape_type") == "lambda":
         _check_legacy_lambda(job, node)
@@ -112,7 +112,7 @@ def check_object(job: Job, node: Mapping[str, object]) -> None:
             _check_layer(job, name, config)
 
 
-def _check_legacy_lambda(job: Job, node: Mapping[str, object]) -> None:
+def _check_legacy_lambda(job: ScanContext, node: Mapping[str, object]) -> None:
     if "lambda" in (node.get("function_type"), node.get("output_shape_type"), node.get("mask_type")):
         job.find(LAMBDA, f"a Lambda layer {shown(str(node.get('name')))} holds bytecode")
         return
@@ -122,7 +122,7 @@ def _check_legacy_lambda(job: Job, node: Mapping[str, object]) -> None:
         job.find(MODULE, f"a Lambda layer calls {whole}", severity=Severity.CRITICAL)
 
 
-def _check_name(job: Job, node: Mapping[str, object], module: object, name: object, *, function: bool) -> None:
+def _check_name(job: ScanContext, node: Mapping[str, object], module: object, name: object, *, function: bool) -> None:
     text = str(name)
     registered = str(node.get("registered_name") or "")
     if _LOADERS.fullmatch(text) or _LOADERS.fullmatch(registered.rpartition(">")[2]):
@@ -143,7 +143,7 @@ def _check_name(job: Job, node: Mapping[str, object], module: object, name: obje
                      severity=Severity.HIGH)  # fmt: skip
 
 
-def _check_module(job: Job, module: object, name: str, *, typespec: bool = False) -> None:
+def _check_module(job: ScanContext, module: object, name: str, *, typespec: bool = False) -> None:
     if not isinstance(module, str):
         if module is not None:
             job.find(MODULE, f"a module that is no text: {shown(str(module))}")
@@ -159,7 +159,7 @@ def _check_module(job: Job, module: object, name: str, *, typespec: bool = False
         job.find(MODULE, f"it names {whole}")
 
 
-def _check_layer(job: Job, name: str, config: Mapping[str, object]) -> None:
+def _check_layer(job: ScanContext, name: str, config: Mapping[str, object]) -> None:
     if name == "Lambda":
         function = config.get("function")
         inner = function.get("class_name") if isinstance(function, Mapping) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import shown
 
 ENTITY = Rule(
@@ -40,7 +40,7 @@ _SCRIPT = re.compile(
 _LAYER = re.compile(r"<layer\b[^>]{0,500}\bversion=[\"'](?!opset\d)([^\"']{1,60})[\"']")
 
 
-def check(job: Job, text: str, *, first: bool = True) -> None:
+def check(job: ScanContext, text: str, *, first: bool = True) -> None:
     """Look at a text; one that does not begin as markup is none (``first``: this is its beginning)."""
     if first and _XML.match(text[:200]):
         _check_xml(job, text)
@@ -48,7 +48,7 @@ def check(job: Job, text: str, *, first: bool = True) -> None:
         job.find(ACTIVE, f"a page or drawing that has {shown(script.group().strip())}")
 
 
-def _check_xml(job: Job, text: str) -> None:
+def _check_xml(job: ScanContext, text: str) -> None:
     for match in _DECLARED.finditer(text):
         told = match.group()
         name = told.split(None, 2)[1] if len(told.split(None, 2)) > 1 else ""

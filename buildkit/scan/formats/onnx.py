@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, field
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import Malformed, shown
 from buildkit.scan.formats.danger import words
 from buildkit.scan.formats.paths import find_escape
@@ -71,7 +71,7 @@ _GRAPH, _OPSET, _FUNCTIONS, _TRAINING = 7, 8, 25, 20
 
 @dataclass(slots=True)
 class _Walk:
-    job: Job
+    job: ScanContext
     proto: Proto
     functions: set[str] = field(default_factory=set)
     operators: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -102,7 +102,7 @@ def recognise_tensor(head: bytes, source: Source) -> bool:
     return typed and any(one.number in (4, 5, 7, 9, 10, 11) and one.wire == BYTES for one in fields)
 
 
-def scan_tensor(job: Job, source: Source) -> None:
+def scan_tensor(job: ScanContext, source: Source) -> None:
     """Look at a tensor that stands alone.
 
     Raises:
@@ -115,7 +115,7 @@ def scan_tensor(job: Job, source: Source) -> None:
         job.gap("it has fields that are not a tensor's")
 
 
-def scan(job: Job, source: Source) -> None:
+def scan(job: ScanContext, source: Source) -> None:
     """Walk every graph, function and tensor.
 
     Raises:

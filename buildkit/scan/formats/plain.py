@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import Cursor, Malformed, Window
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
 from buildkit.scan.formats.protobuf import BYTES, FIXED32, VARINT, Proto, first_fields
@@ -29,7 +29,7 @@ def recognise_png(head: bytes, source: Source) -> bool:
     return head.startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def scan_png(job: Job, source: Source) -> None:
+def scan_png(job: ScanContext, source: Source) -> None:
     """Walk the chunks to the last one.
 
     Raises:
@@ -49,7 +49,7 @@ def recognise_gif(head: bytes, source: Source) -> bool:
     return head.startswith((b"GIF87a", b"GIF89a"))
 
 
-def scan_gif(job: Job, source: Source) -> None:
+def scan_gif(job: ScanContext, source: Source) -> None:
     """Walk the blocks to the last one.
 
     Raises:
@@ -78,7 +78,7 @@ def recognise_jpeg(head: bytes, source: Source) -> bool:
     return head.startswith(b"\xff\xd8\xff")
 
 
-def scan_jpeg(job: Job, source: Source) -> None:
+def scan_jpeg(job: ScanContext, source: Source) -> None:
     """Walk the segments, and the coded data up to the end of the image.
 
     Raises:
@@ -121,7 +121,7 @@ def recognise_riff(head: bytes, source: Source) -> bool:
     return head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"WAVE")
 
 
-def scan_riff(job: Job, source: Source) -> None:
+def scan_riff(job: ScanContext, source: Source) -> None:
     """Compare the said size with the file's."""
     size = int.from_bytes(source.read(4, 4), "little") + 8
     if size > source.size:
@@ -141,7 +141,7 @@ def recognise_arrow(head: bytes, source: Source) -> bool:
     )
 
 
-def scan_parquet(job: Job, source: Source) -> None:
+def scan_parquet(job: ScanContext, source: Source) -> None:
     """Look at the footer for a type that is unpickled.
 
     Raises:
@@ -154,7 +154,7 @@ def scan_parquet(job: Job, source: Source) -> None:
     check_zip(job, source)
 
 
-def scan_arrow(job: Job, source: Source) -> None:
+def scan_arrow(job: ScanContext, source: Source) -> None:
     """Look at the schema, at the beginning and at the end, for a type that is unpickled."""
     _check_arrow(job, source.read(0, _FOOTER))
     if source.size > _FOOTER:
@@ -162,7 +162,7 @@ def scan_arrow(job: Job, source: Source) -> None:
     check_zip(job, source)
 
 
-def _check_arrow(job: Job, content: bytes) -> None:
+def _check_arrow(job: ScanContext, content: bytes) -> None:
     coded = (base64.b64encode(bytes(shift) + _TYPE)[4 if shift else 0 : -4] for shift in range(3))
     if _TYPE in content or any(one in content for one in coded):
         job.find(ARROW, "a column is of the type arrow.py_extension_type")
@@ -179,7 +179,7 @@ def recognise_sentencepiece(head: bytes, source: Source) -> bool:
     return bool(inner) and [(one.number, one.wire) for one in inner or ()][:2] == [(1, BYTES), (2, FIXED32)]
 
 
-def scan_sentencepiece(job: Job, source: Source) -> None:
+def scan_sentencepiece(job: ScanContext, source: Source) -> None:
     """Walk every piece; a field that has no place there is told.
 
     Raises:
@@ -202,7 +202,7 @@ def recognise_catboost(head: bytes, source: Source) -> bool:
     return head[:4] == b"CBM1" and source.size >= 8
 
 
-def scan_catboost(job: Job, source: Source) -> None:
+def scan_catboost(job: ScanContext, source: Source) -> None:
     """Compare the said size with the file's; trees are numbers."""
     size = int.from_bytes(source.read(4, 4), "little") + 8
     if size > source.size:
@@ -216,7 +216,7 @@ def recognise_checkpoint_index(head: bytes, source: Source) -> bool:
     return source.size >= 48 and source.read(source.size - 8, 8) == bytes.fromhex("57fb808b247547db")
 
 
-def scan_checkpoint_index(job: Job, source: Source) -> None:
+def scan_checkpoint_index(job: ScanContext, source: Source) -> None:
     """It names tensors and where they are; nothing in it acts, but something may stand before it."""
     check_zip(job, source)
 
@@ -245,6 +245,6 @@ def recognise_sealed(head: bytes, source: Source) -> bool:
     return find_sealed(head) is not None
 
 
-def scan_sealed(job: Job, source: Source) -> None:
+def scan_sealed(job: ScanContext, source: Source) -> None:
     """Say that it is not scanned, and why."""
     job.gap(find_sealed(source.read(0, 64)) or "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import shown
 from buildkit.scan.source import Source
 
@@ -69,7 +69,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return find_program(head, source) is not None
 
 
-def scan(job: Job, source: Source) -> None:
+def scan(job: ScanContext, source: Source) -> None:
     """Say what it is; that is the finding."""
     name = find_program(source.read(0, 4096), source)
     job.find(PROGRAM, f"it is {name}", offset=0)

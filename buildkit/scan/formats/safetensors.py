@@ -9,7 +9,7 @@ import math
 import re
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import Malformed, shown
 from buildkit.scan.formats.jsontext import Object, check_strings, parse
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
@@ -54,7 +54,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return length <= source.size - 8 or (length < 2**40 and head[9:10] in b'" \n}')
 
 
-def scan(job: Job, source: Source) -> None:
+def scan(job: ScanContext, source: Source) -> None:
     """Compare header, sizes and content.
 
     Raises:
@@ -79,7 +79,7 @@ def scan(job: Job, source: Source) -> None:
     check_trailing(job, source, data + end)
 
 
-def _check_metadata(job: Job, metadata: object) -> None:
+def _check_metadata(job: ScanContext, metadata: object) -> None:
     if not isinstance(metadata, dict):
         job.find(METADATA, "__metadata__ is no object")
         return
@@ -92,7 +92,7 @@ def _check_metadata(job: Job, metadata: object) -> None:
     check_strings(job, metadata)
 
 
-def _check_tensors(job: Job, header: dict[str, object], size: int) -> int:
+def _check_tensors(job: ScanContext, header: dict[str, object], size: int) -> int:
     spans = []
     for name, entry in header.items():
         if name == "__metadata__":
@@ -110,7 +110,7 @@ def _check_tensors(job: Job, header: dict[str, object], size: int) -> int:
     return end
 
 
-def _check_tensor(job: Job, name: str, entry: object, size: int) -> tuple[int, int] | None:
+def _check_tensor(job: ScanContext, name: str, entry: object, size: int) -> tuple[int, int] | None:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         job.find(BENT, f"tensor {shown(name)} has not just dtype, shape and data_offsets")
         return None

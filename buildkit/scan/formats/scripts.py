@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import shown
 
 SCRIPT = Rule(
@@ -45,7 +45,7 @@ _QUOTED = re.compile(r'"""(?:[^\\]|\\.)*?(?:"""|\\?\Z)|' + r"'''(?:[^\\]|\\.)*?(
 _LINES = 400
 
 
-def check(job: Job, text: str) -> None:
+def check(job: ScanContext, text: str) -> None:
     """Look at the beginning of a text."""
     begin = _BEGIN.match(text)
     if begin:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import graphops, jsontext
 from buildkit.scan.formats.cursor import shown
 from buildkit.scan.formats.danger import words
@@ -95,7 +95,7 @@ def recognise_keras(head: bytes, source: Source) -> bool:
     return bool(fields) and all(one.number == 1 and one.wire == BYTES for one in fields or ())
 
 
-def scan_saved_model(job: Job, source: Source) -> None:
+def scan_saved_model(job: ScanContext, source: Source) -> None:
     """Walk every meta graph.
 
     Raises:
@@ -107,7 +107,7 @@ def scan_saved_model(job: Job, source: Source) -> None:
         _meta(job, proto, meta.span)
 
 
-def scan_graph(job: Job, source: Source) -> None:
+def scan_graph(job: ScanContext, source: Source) -> None:
     """Walk a graph, or a meta graph that stands alone.
 
     Raises:
@@ -121,7 +121,7 @@ def scan_graph(job: Job, source: Source) -> None:
         _graph(job, proto, proto.whole)
 
 
-def scan_keras(job: Job, source: Source) -> None:
+def scan_keras(job: ScanContext, source: Source) -> None:
     """Read the JSON of every Keras object of a SavedModel.
 
     Raises:
@@ -134,12 +134,12 @@ def scan_keras(job: Job, source: Source) -> None:
             _json(job, proto, one.span)
 
 
-def _json(job: Job, proto: Proto, span: Span) -> None:
+def _json(job: ScanContext, proto: Proto, span: Span) -> None:
     content = proto.window.read(span.start, min(span.size, job.budget.limits.json + 1))
     jsontext.check_text(job, content, base=span.start)
 
 
-def _meta(job: Job, proto: Proto, span: Span) -> None:
+def _meta(job: ScanContext, proto: Proto, span: Span) -> None:
     for one in _parts(proto, span, 2, 6, 7):
         if one.number == 2:
             _graph(job, proto, one.span)
@@ -153,12 +153,12 @@ def _meta(job: Job, proto: Proto, span: Span) -> None:
                         _json(job, proto, text.span)
 
 
-def _check_path(job: Job, path: str, what: str, at: int) -> None:
+def _check_path(job: ScanContext, path: str, what: str, at: int) -> None:
     if reason := find_escape(path):
         job.find(graphops.PATH, f"{what} is at {shown(path)}, which {reason}", offset=at)
 
 
-def _graph(job: Job, proto: Proto, span: Span) -> None:
+def _graph(job: ScanContext, proto: Proto, span: Span) -> None:
     seen = _Graph()
     for one in _parts(proto, span, 1, 2):
         if one.number == 1:
@@ -172,7 +172,7 @@ def _graph(job: Job, proto: Proto, span: Span) -> None:
     _check_uses(job, seen)
 
 
-def _node(job: Job, proto: Proto, span: Span, seen: _Graph) -> None:
+def _node(job: ScanContext, proto: Proto, span: Span, seen: _Graph) -> None:
     texts = {1: "", 2: ""}
     spans: dict[int, list[Span]] = {3: [], 5: []}
     for one in _parts(proto, span, 1, 2, 3, 5):
@@ -202,7 +202,7 @@ def _constant(proto: Proto, entry: Span) -> str:
     return ""
 
 
-def _reaches(job: Job, proto: Proto, entry: Span, what: str) -> None:
+def _reaches(job: ScanContext, proto: Proto, entry: Span, what: str) -> None:
     """Attributes that are addresses: where PrintV2 writes, to whom DebugIdentity sends, whose schema is read."""
     fields = list(_parts(proto, entry, 1, 2))
     key = next((proto.text(one.span, 100) for one in fields if one.number == 1), "")
@@ -219,7 +219,7 @@ def _reaches(job: Job, proto: Proto, entry: Span, what: str) -> None:
                 job.find(graphops.FILE_OP, f"{what} has its {key} at {shown(text)}")
 
 
-def _check_uses(job: Job, seen: _Graph) -> None:
+def _check_uses(job: ScanContext, seen: _Graph) -> None:
     for op, name, inputs in seen.uses:
         for one in inputs:
             text = seen.texts.get(one.lstrip("^").partition(":")[0])
@@ -239,6 +239,6 @@ def recognise_fingerprint(head: bytes, source: Source) -> bool:
     return plain and numbers <= {*range(1, 9)} and numbers >= {1, 2, 3, 4}
 
 
-def nothing(job: Job, source: Source) -> None:
+def nothing(job: ScanContext, source: Source) -> None:
     """Recognised to the last byte: there is nothing in it that acts."""
     del job, source

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import configs, graphops, jinja, jsontext, markup, scripts
 from buildkit.scan.formats.cursor import Malformed, shown
 from buildkit.scan.source import Source
@@ -66,7 +66,7 @@ def _blocks(source: Source) -> Iterator[tuple[int, str]]:
         yield at, text
 
 
-def scan(job: Job, source: Source) -> None:
+def scan(job: ScanContext, source: Source) -> None:
     """Read all of it, a megabyte at a time; what straddles two blocks is seen in their overlap.
 
     Raises:
@@ -86,14 +86,14 @@ def scan(job: Job, source: Source) -> None:
         jinja.check(job, "".join(block for _, block in _blocks(source)))
 
 
-def _check_beginning(job: Job, text: str) -> None:
+def _check_beginning(job: ScanContext, text: str) -> None:
     if pointer := _POINTER.match(text):
         job.gap(f"only a Git LFS pointer to {pointer[2]} bytes; fetch the content (`git lfs pull`) and scan that")
     scripts.check(job, text)
     markup.check(job, text)
 
 
-def _check_block(job: Job, text: str) -> None:
+def _check_block(job: ScanContext, text: str) -> None:
     if tag := _TAG.search(text):
         job.find(YAML_TAG, f"it has {shown(tag.group().strip())}")
     if "_target_" in text:

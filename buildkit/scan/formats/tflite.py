@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import graphops
 from buildkit.scan.formats.cursor import Malformed, Window, shown
 from buildkit.scan.limits import LimitError
@@ -38,7 +38,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return head[4:8] == b"TFL3" and source.size > 16
 
 
-def scan(job: Job, source: Source) -> None:
+def scan(job: ScanContext, source: Source) -> None:
     """Look at the operators' names and the buffers' places.
 
     Raises:
@@ -55,7 +55,7 @@ def scan(job: Job, source: Source) -> None:
         _check_buffer(job, window, buffer)
 
 
-def _check_buffer(job: Job, window: Window, buffer: int) -> None:
+def _check_buffer(job: ScanContext, window: Window, buffer: int) -> None:
     data = _field(window, buffer, 0)
     if data is not None:
         at = data + window.number(data, 4)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.pickle.nested import LARGEST
 from buildkit.scan.pickle.python2_names import modern
 from buildkit.scan.pickle.values import UNKNOWN, Blob, Global, Made, Text, Value
@@ -15,7 +15,7 @@ LARGE = 2**30
 CHECKED = frozenset({("_codecs", "encode"), ("torch.storage", "_load_from_bytes")})  # allowed with some arguments only
 
 
-def argument_trouble(callee: Global, args: Value, job: Job, source: Source) -> str:
+def argument_trouble(callee: Global, args: Value, job: ScanContext, source: Source) -> str:
     """Why these arguments are not what ``callee`` is allowed for; empty where they are."""
     name = modern(callee.module, callee.name)
     given = args if isinstance(args, tuple) else (UNKNOWN,)
@@ -47,7 +47,7 @@ def loaded(callee: Global, args: Value) -> int | str:
     return given if isinstance(given, str) else ""
 
 
-def encoded(made: Made, job: Job, source: Source) -> str:
+def encoded(made: Made, job: ScanContext, source: Source) -> str:
     """Scan bytes that protocol 2 wrote as a text; why they cannot be scanned, if so."""
     name = made.callee.path if isinstance(made.callee, Global) else ""
     text = made.args[0] if isinstance(made.args, tuple) and made.args else UNKNOWN

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle.machine import Ending, Machine
 from buildkit.scan.pickle.recognise import WINDOW, evidence
@@ -23,7 +23,7 @@ OBJECTS = 1  # NumPy's NPY_ITEM_HASOBJECT in a dtype's flags
 SIZES = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "l": 8, "L": 8, "q": 8, "Q": 8, "e": 2, "f": 4, "d": 8}
 
 
-def follow_array(machine: Machine, job: Job, source: Source, made: Made) -> None:
+def follow_array(machine: Machine, job: ScanContext, source: Source, made: Made) -> None:
     """Move the machine's tape over the array that follows, if ``made`` announces one.
 
     Raises:
@@ -49,14 +49,14 @@ def follow_array(machine: Machine, job: Job, source: Source, made: Made) -> None
     machine.tape.skip(count * width)
 
 
-def try_opcodes(job: Job, source: Source, start: int) -> None:
+def try_opcodes(job: ScanContext, source: Source, start: int) -> None:
     """Scan what is at ``start`` as opcodes, if it does something within the first bytes."""
     near = RangeSource(source, start, min(source.size - start, WINDOW + 1))
     if evidence(near, nested=True, numbers=True):
         scan_inner(job, source, start)
 
 
-def follow_objects(machine: Machine, job: Job, source: Source) -> None:
+def follow_objects(machine: Machine, job: ScanContext, source: Source) -> None:
     """Scan the pickle that stands where an array of objects is, and go on behind it."""
     ending = scan_inner(job, source, machine.tape.offset)
     if ending.why:
@@ -64,7 +64,7 @@ def follow_objects(machine: Machine, job: Job, source: Source) -> None:
     machine.tape.skip(ending.offset - machine.tape.offset)
 
 
-def scan_inner(job: Job, source: Source, start: int) -> Ending:
+def scan_inner(job: ScanContext, source: Source, start: int) -> Ending:
     """Scan a stream that lies within one. Raises LimitError where they are nested too deep."""
     from buildkit.scan.pickle.streams import scan_stream
 

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle.values import UNKNOWN, Blob, Global, Items, Made, Text, Value
-from buildkit.scan.tape import Tape, TornError
+from buildkit.scan.tape import TornError, WindowedReader
 
 BATCH = 4096
 ODD = 64  # places where a stream may be unsound before it counts as broken
@@ -79,7 +79,7 @@ class Machine:
 
     __slots__ = ("made", "marks", "memo", "most", "odd", "operate", "proto", "stack", "start", "tape", "watcher")
 
-    def __init__(self, tape: Tape, watcher: Watcher, operate: Callable[[int], None], most: int) -> None:
+    def __init__(self, tape: WindowedReader, watcher: Watcher, operate: Callable[[int], None], most: int) -> None:
         """``operate`` is told of opcodes in batches and raises LimitError; ``most`` bounds stack and memo."""
         self.tape = tape
         self.watcher = watcher

@@ -7,7 +7,7 @@ import binascii
 import re
 from dataclasses import dataclass
 
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.pickle.recognise import evidence
 from buildkit.scan.pickle.values import Blob, Text
 from buildkit.scan.source import BytesSource, RangeSource, Source
@@ -43,7 +43,7 @@ def holds(source: Source) -> str:
 class Constants:
     """Looks into the constants of a pickle in ``source``; what each holds is given back, empty for nothing."""
 
-    job: Job
+    job: ScanContext
     source: Source
 
     def look(self, value: Blob | Text | str, offset: int) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.pickle.recognise import WINDOW, evidence
 from buildkit.scan.pickle.streams import scan_rest
 from buildkit.scan.source import RangeSource, Source
@@ -21,7 +21,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return head.startswith(MAGIC) and source.size >= 10
 
 
-def scan(job: Job, source: Source) -> None:
+def scan(job: ScanContext, source: Source) -> None:
     """Scan the objects of an array; numbers are nothing to scan."""
     major = source.read(6, 1)[0]
     width = 2 if major < 2 else 4

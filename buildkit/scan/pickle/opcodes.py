@@ -11,7 +11,7 @@ from buildkit.scan.pickle.constants import WHOLE
 from buildkit.scan.pickle.machine import Ending, Handler, Machine, Watcher, follow, listed
 from buildkit.scan.pickle.values import UNKNOWN, Global, Items, Value
 from buildkit.scan.source import Source
-from buildkit.scan.tape import Tape
+from buildkit.scan.tape import WindowedReader
 
 STOP = 0x2E
 
@@ -257,4 +257,4 @@ def run(source: Source, start: int, watcher: Watcher, operate: Callable[[int], N
     Raises:
         LimitError: a limit ended it.
     """
-    return follow(Machine(Tape(source, start), watcher, operate, limits.memo), TABLE, STOP)
+    return follow(Machine(WindowedReader(source, start), watcher, operate, limits.memo), TABLE, STOP)

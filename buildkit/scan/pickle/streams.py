@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.pickle.legacy import MAGIC, STREAMS, Storages
 from buildkit.scan.pickle.machine import Ending
 from buildkit.scan.pickle.opcodes import run
 from buildkit.scan.pickle.recognise import evidence
-from buildkit.scan.pickle.watcher import Judge
+from buildkit.scan.pickle.watcher import PickleWatcher
 from buildkit.scan.source import RangeSource, Source
 
 PADDING = 2**16  # zeros at the end that mean nothing
@@ -18,7 +18,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return bool(head) and evidence(source)
 
 
-def scan(job: Job, source: Source) -> None:
+def scan(job: ScanContext, source: Source) -> None:
     """Scan every pickle of ``source``, and hand what lies behind them on."""
     offset, count, legacy = 0, 0, False
     storages = Storages()
@@ -40,14 +40,14 @@ def scan(job: Job, source: Source) -> None:
     scan_rest(job, source, offset)
 
 
-def scan_stream(job: Job, source: Source, start: int, storages: Storages | None = None) -> Ending:
+def scan_stream(job: ScanContext, source: Source, start: int, storages: Storages | None = None) -> Ending:
     """Scan the stream at ``start``; what breaks it off is a gap, and what was found before counts.
 
     Raises:
         LimitError: the job's budget is used up.
     """
     job.budget.operate(0)
-    judge = Judge(job, source)
+    judge = PickleWatcher(job, source)
     if storages is not None:
         judge.storages = storages
     try:
@@ -61,7 +61,7 @@ def scan_stream(job: Job, source: Source, start: int, storages: Storages | None 
     return ending
 
 
-def scan_storages(job: Job, source: Source, offset: int, storages: Storages) -> None:
+def scan_storages(job: ScanContext, source: Source, offset: int, storages: Storages) -> None:
     """Legacy PyTorch: numbers of tensors follow; what is more than they need is scanned."""
     total = storages.total()
     left = source.size - offset
@@ -73,7 +73,7 @@ def scan_storages(job: Job, source: Source, offset: int, storages: Storages) -> 
         scan_rest(job, source, offset + total)
 
 
-def scan_rest(job: Job, source: Source, offset: int) -> None:
+def scan_rest(job: ScanContext, source: Source, offset: int) -> None:
     """What lies behind the last pickle: padding, or a file of its own."""
     left = source.size - offset
     if left <= PADDING and not source.read(offset, left).strip(b"\0"):

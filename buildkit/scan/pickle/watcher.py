@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from buildkit.findings import Rule, Severity
-from buildkit.scan.context import Job
+from buildkit.scan.context import ScanContext
 from buildkit.scan.pickle import rules
 from buildkit.scan.pickle.calls import CHECKED, argument_trouble, loaded, outcome
 from buildkit.scan.pickle.joblib import follow_array
@@ -31,10 +31,10 @@ class Use:
 
 
 @dataclass(slots=True)
-class Judge:
+class PickleWatcher:
     """The watcher of one stream of ``source``; call ``report`` when the stream has ended, however it did."""
 
-    job: Job
+    job: ScanContext
     source: Source
     uses: dict[tuple[str, str], Use] = field(default_factory=dict)
     others: dict[tuple[str, str], tuple[Rule, str, int, Severity | None]] = field(default_factory=dict)
