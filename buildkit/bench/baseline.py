@@ -64,13 +64,13 @@ def render_containerfile(
     return Containerfile(texts=tuple(texts), groups=groups)
 
 
-def write_containerfile(sheet: Containerfile, folder: Path, links: Path) -> tuple[str, ...]:
+def write_containerfile(containerfile: Containerfile, folder: Path, links: Path) -> tuple[str, ...]:
     """Lay the Containerfile and what it reads into the checkout: pins, wheels, uv. What did not change stays.
 
     Returns the lists of pins that changed.
     """
     place, changed = folder / "bench", []
-    for name, artifacts in sheet.groups:
+    for name, artifacts in containerfile.groups:
         if _write(place / f"{name}.txt", "".join(map(_pin, artifacts))):
             changed.append(f"bench/{name}.txt")
         wheels = place / "wheels" / name
@@ -82,10 +82,10 @@ def write_containerfile(sheet: Containerfile, folder: Path, links: Path) -> tupl
         for file in sorted(wanted - {path.name for path in wheels.iterdir()}):
             (wheels / file).hardlink_to(links / file)
     tool = place / "tools/uv"
-    if sheet.groups and not tool.exists():
+    if containerfile.groups and not tool.exists():
         tool.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(find_uv(), tool)
-    for name, text in sheet.texts:
+    for name, text in containerfile.texts:
         _write(folder / name, text)
     return tuple(changed)
 

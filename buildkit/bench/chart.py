@@ -13,7 +13,15 @@ from xml.sax.saxutils import escape
 
 from buildkit.bench.chart_style import DEFS, OTHER, PEERS, PHASES, style
 from buildkit.bench.results import Figures, Results, figure
-from buildkit.bench.tables import GOALS, say_cell, say_figures, say_meanings, say_ratio, say_scenario, titles_of
+from buildkit.bench.tables import (
+    GOALS,
+    format_cell,
+    format_figures,
+    format_meanings,
+    format_ratio,
+    participant_titles,
+    scenario_title,
+)
 from buildkit.report.stage_graph import say_name
 from buildkit.report.svg_blocks import clip, text_width
 from buildkit.report.text import format_seconds
@@ -75,7 +83,7 @@ def _find_scale(results: Results, goal: str, names: list[str], racing: list[str]
 
 
 def _opening(results: Results, goal: str, names: list[str], height: float) -> str:
-    lines = [f"{say_scenario(name)}: {say_ratio(results, goal, name) or 'no peer'}" for name in names]
+    lines = [f"{scenario_title(name)}: {format_ratio(results, goal, name) or 'no peer'}" for name in names]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{_n(height)}" '
         f'viewBox="0 0 {WIDTH} {_n(height)}" role="img" aria-labelledby="bk-title bk-desc">\n'
@@ -92,10 +100,10 @@ def _head(results: Results, goal: str, racing: list[str]) -> Iterator[str]:
     name = say_name(str(results.workload.get("name", "")))
     count = max((one.repetition + 1 for one in results.samples if one.until == goal), default=0)
     of = f"medians of {count}, least to most as a line; " if count > 1 else ""
-    rest = "; ".join((f"{of}logarithmic scale", *say_meanings(racing)))
+    rest = "; ".join((f"{of}logarithmic scale", *format_meanings(racing)))
     room = WIDTH - 2 * _EDGE - text_width(f"workload ; {rest}", _TEXT)
     yield _text(_EDGE, 52, f"workload {clip(name, room, _TEXT)}; {rest}", "quiet")
-    x, titles = float(_EDGE), titles_of(results)
+    x, titles = float(_EDGE), participant_titles(results)
     for who in racing:
         yield f'<rect class="{_bar_class(results, who)}" x="{_n(x)}" y="62" width="11" height="11" rx="2"/>'
         yield _text(x + 16, 71.5, titles[who], "plain")
@@ -110,8 +118,8 @@ def _grid(scale: _Scale, top: float, bottom: float) -> Iterator[str]:
 
 
 def _group(results: Results, goal: str, name: str, racing: list[str], scale: _Scale, y: float) -> Iterator[str]:
-    ratio = say_ratio(results, goal, name)
-    yield _text(_LEFT - 10, y + 10, say_scenario(name), "name end")
+    ratio = format_ratio(results, goal, name)
+    yield _text(_LEFT - 10, y + 10, scenario_title(name), "name end")
     fits = text_width(ratio, _TEXT) <= _LEFT - 10 - _EDGE
     for line, words in enumerate([ratio] if fits else ratio.replace(" than ", "\nthan ").split("\n")):
         yield _text(_LEFT - 10, y + 24 + 14 * line, words, f"{'gain' if 'faster' in ratio else 'quiet'} end")
@@ -121,7 +129,7 @@ def _group(results: Results, goal: str, name: str, racing: list[str], scale: _Sc
 
 def _bar(results: Results, cell: tuple[str, str, str], scale: _Scale, y: float) -> Iterator[str]:
     goal, name, who = cell
-    title, words = titles_of(results)[who], say_cell(results, goal, name, who)
+    title, words = participant_titles(results)[who], format_cell(results, goal, name, who)
     samples = results.of(goal, name, who)
     figures = figure(samples) if all(sample.counts for sample in samples) else None
     yield f"<g><title>{escape(f'{title}: {words}')}</title>"
@@ -149,7 +157,7 @@ def _measured(results: Results, who: str, figures: Figures, scale: _Scale, y: fl
         low, edge = scale.x(figures.least), max(scale.x(figures.most), end)
         yield f'<path class="range" d="M{_n(low)} {_n(y + _BAR / 2)}H{_n(edge)}"/>'
     ours = who == next(iter(results.participants))
-    yield _text(edge + 6, y + 10, say_figures(figures), f"value{' strong' if ours else ''}")
+    yield _text(edge + 6, y + 10, format_figures(figures), f"value{' strong' if ours else ''}")
 
 
 def _phases(results: Results, goal: str, names: list[str], y: float) -> tuple[list[str], float]:
@@ -199,7 +207,7 @@ def _legend_lines(order: list[str]) -> int:
 
 
 def _stack(name: str, phases: dict[str, float], order: list[str], y: float) -> Iterator[str]:
-    yield _text(_LEFT - 10, y + 11, say_scenario(name), "plain end")
+    yield _text(_LEFT - 10, y + 11, scenario_title(name), "plain end")
     whole = sum(phases.values())
     if not whole:
         yield _text(_LEFT + 6, y + 11, "nothing to speak of", "quiet")

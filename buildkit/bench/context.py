@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from buildkit.bench.baseline import render_containerfile, write_containerfile, write_models
-from buildkit.bench.project_copy import Checkout
+from buildkit.bench.project_copy import ProjectCopy
 from buildkit.build.planner import open_planner
 from buildkit.events import ignore_event
 
 
-def write_context(checkout: Checkout) -> tuple[str, ...]:
+def write_context(checkout: ProjectCopy) -> tuple[str, ...]:
     """Write it into the checkout; returns the files of it, beside the Containerfile, that changed.
 
     Raises DefinitionError for a stage that has what the race does not know.
@@ -17,7 +17,7 @@ def write_context(checkout: Checkout) -> tuple[str, ...]:
         composition = planner.composer.compose(checkout.stage)
     write_models(composition, checkout.folder, checkout.links)
     project, root = checkout.project, composition.root[0].work
-    sheet = render_containerfile(
+    containerfile = render_containerfile(
         composition, getattr(root, "ref", ""), project.heavy, project.target.interpreter, project.target.prefix
     )
-    return write_containerfile(sheet, checkout.folder, checkout.links)
+    return write_containerfile(containerfile, checkout.folder, checkout.links)

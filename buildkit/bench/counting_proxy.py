@@ -17,14 +17,14 @@ _PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Toll:
+class Traffic:
     """Bytes that went up (to the registry) and came down, requests and headers included."""
 
     up: int = 0
     down: int = 0
 
-    def __sub__(self, other: Toll) -> Toll:
-        return Toll(self.up - other.up, self.down - other.down)
+    def __sub__(self, other: Traffic) -> Traffic:
+        return Traffic(self.up - other.up, self.down - other.down)
 
 
 class CountingProxy:
@@ -38,10 +38,10 @@ class CountingProxy:
         self.host = f"127.0.0.1:{server.getsockname()[1]}"
 
     @property
-    def toll(self) -> Toll:
+    def traffic(self) -> Traffic:
         """What has passed so far."""
         with self._lock:
-            return Toll(**self._passed)
+            return Traffic(**self._passed)
 
     def serve(self) -> None:
         """Accept connections until the server is shut."""
@@ -98,11 +98,11 @@ class _Pair:
 def open_counting_proxy(behind: tuple[str, int]) -> Iterator[CountingProxy]:
     """A gate before the server at ``behind`` (address and port)."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        gate = CountingProxy(server, behind)
-        thread = threading.Thread(target=gate.serve, daemon=True)
+        proxy = CountingProxy(server, behind)
+        thread = threading.Thread(target=proxy.serve, daemon=True)
         thread.start()
         try:
-            yield gate
+            yield proxy
         finally:
             server.shutdown(socket.SHUT_RDWR)
             thread.join()

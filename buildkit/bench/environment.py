@@ -38,7 +38,7 @@ _PATIENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lane:
+class ParticipantLane:
     """What one participant has to itself: a folder, and the environment that makes tools stay in it."""
 
     folder: Path
@@ -48,20 +48,20 @@ class Lane:
 class RaceEnvironment:
     """The folder and its registry, as ``gate.host``; ``data`` is where the registry keeps what was pushed."""
 
-    def __init__(self, folder: Path, gate: CountingProxy) -> None:
+    def __init__(self, folder: Path, proxy: CountingProxy) -> None:
         self.folder = folder
-        self.gate = gate
+        self.proxy = proxy
         self.data = folder / "registry/data"
         self._containers = render_containers_conf(probe_containers())
 
-    def lane(self, name: str) -> Lane:
+    def lane(self, name: str) -> ParticipantLane:
         """An empty lane; one of this name that was there is removed."""
         folder = self.folder / name
         remove_tree(folder)
         for part in ("home/.config/containers", "tmp"):
             (folder / part).mkdir(parents=True)
         (folder / "run").mkdir(mode=0o700)
-        (folder / "home/.config/containers/registries.conf").write_text(_REGISTRIES.format(host=self.gate.host))
+        (folder / "home/.config/containers/registries.conf").write_text(_REGISTRIES.format(host=self.proxy.host))
         (folder / "home/auth.json").write_text("{}\n")
         env = {
             "HOME": str(folder / "home"),
@@ -81,7 +81,7 @@ class RaceEnvironment:
         if self._containers:
             (folder / "containers.conf").write_text(self._containers)
             env["CONTAINERS_CONF"] = str(folder / "containers.conf")
-        return Lane(folder=folder, env=env)
+        return ParticipantLane(folder=folder, env=env)
 
     def forget(self, repository: str) -> None:
         """Let the registry have nothing of a repository: it takes every blob of it again."""
@@ -93,8 +93,8 @@ def open_environment() -> Iterator[RaceEnvironment]:
     """A new arena below ``$TMPDIR``, or /var/tmp for a race writes gigabytes. Raises MissingTool and BuildError."""
     folder = Path(tempfile.mkdtemp(prefix="bkb-", dir=os.environ.get("TMPDIR") or "/var/tmp"))  # noqa: S108
     try:
-        with _open_registry(folder / "registry") as behind, open_counting_proxy(behind) as gate:
-            yield RaceEnvironment(folder, gate)
+        with _open_registry(folder / "registry") as behind, open_counting_proxy(behind) as proxy:
+            yield RaceEnvironment(folder, proxy)
     finally:
         remove_tree(folder)
 

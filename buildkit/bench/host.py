@@ -28,7 +28,7 @@ def describe_machine(folder: Path) -> dict[str, Any]:
     }
 
 
-def find_versions() -> dict[str, str]:
+def find_tool_versions() -> dict[str, str]:
     """Versions of tools that take part in everybody's work."""
     found = {}
     for name, option in _TOOLS:

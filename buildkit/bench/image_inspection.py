@@ -29,7 +29,7 @@ _ENDINGS = {"gzip": Compression.GZIP, "zstd": Compression.ZSTD}
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 
 
-def look_in_storage(env: Mapping[str, str], image: str, paths: Iterable[str]) -> dict[str, str]:
+def inspect_in_storage(env: Mapping[str, str], image: str, paths: Iterable[str]) -> dict[str, str]:
     """Of ``paths`` those that an image in local storage has, with their SHA-256. Raises ToolError."""
     asked = tuple(paths)
     if not asked:
@@ -40,7 +40,7 @@ def look_in_storage(env: Mapping[str, str], image: str, paths: Iterable[str]) ->
     return {name: digits for digits, _, name in (line.partition("  ") for line in lines) if name}
 
 
-def look_in_registry(data: Path, repository: str, tag: str, paths: Iterable[str]) -> dict[str, str]:
+def inspect_in_registry(data: Path, repository: str, tag: str, paths: Iterable[str]) -> dict[str, str]:
     """The same for an image in a registry whose files are in ``data``; each layer is read once.
 
     The topmost layer that has a path decides, as in a container. Raises OSError where there is no such image.

@@ -18,7 +18,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class RunCost:
     """Wall-clock and CPU seconds, and the peak of anonymous memory in bytes (None where the kernel does not tell).
 
     Memory is added up over all processes at one time, looked at every tenth of a second.
@@ -30,16 +30,16 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ran:
+class MeasuredRun:
     """A command that ended: how (None if it failed), with what output, and its cost; ``error`` says how it failed."""
 
     finished: Finished | None
     output: str
-    cost: Cost
+    cost: RunCost
     error: str = ""
 
 
-def measure(commands: Sequence[Command], daemons: Sequence[int] = ()) -> Ran:
+def measure(commands: Sequence[Command], daemons: Sequence[int] = ()) -> MeasuredRun:
     """Run commands one after another until one fails; ``daemons`` are processes that work for them.
 
     Raises Interrupted alone: a command that fails is a result.
@@ -59,8 +59,8 @@ def measure(commands: Sequence[Command], daemons: Sequence[int] = ()) -> Ran:
             finished, output, failure = None, f"{output}{error.output}".strip(), error.message
     seconds = time.monotonic() - began
     cpu = (used_by_thread() - used).cpu + sum(map(_tree_cpu, daemons)) - before
-    cost = Cost(seconds=seconds, cpu=cpu, memory=watch.peak)
-    return Ran(finished=finished, output=output, cost=cost, error=failure)
+    cost = RunCost(seconds=seconds, cpu=cpu, memory=watch.peak)
+    return MeasuredRun(finished=finished, output=output, cost=cost, error=failure)
 
 
 def _text(finished: Finished) -> str:

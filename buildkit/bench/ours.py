@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from buildkit.bench.environment import Lane, RaceEnvironment, used_space
-from buildkit.bench.image_inspection import look_in_registry, look_in_storage
+from buildkit.bench.environment import ParticipantLane, RaceEnvironment, used_space
+from buildkit.bench.image_inspection import inspect_in_registry, inspect_in_storage
 from buildkit.bench.measure import measure
-from buildkit.bench.participant import Built, Goal
-from buildkit.bench.project_copy import Checkout
+from buildkit.bench.participant import BuildOutcome, Goal
+from buildkit.bench.project_copy import ProjectCopy
 from buildkit.bench.workload import OUR_PYTHON, nox_argv
 from buildkit.tools.process import Command
 
@@ -23,53 +23,53 @@ class Ours:
     """Builds by ``nox -s build-STAGE`` and ``push-STAGE``."""
 
     name = NAME
-    untils = (Goal.RUNNABLE, Goal.PUSHED, Goal.FRESH)
+    goals = (Goal.RUNNABLE, Goal.PUSHED, Goal.FRESH)
 
-    def __init__(self, arena: RaceEnvironment, checkout: Checkout) -> None:
-        self._arena = arena
+    def __init__(self, environment: RaceEnvironment, checkout: ProjectCopy) -> None:
+        self._environment = environment
         self._checkout = checkout
-        self._lanes: dict[Goal, Lane] = {}
+        self._lanes: dict[Goal, ParticipantLane] = {}
         self.version = find_version()
 
-    def clear(self, until: Goal) -> None:
+    def clear(self, goal: Goal) -> None:
         """Have nothing."""
-        self._lanes[until] = self._arena.lane(f"{NAME}-{until}")
+        self._lanes[goal] = self._environment.lane(f"{NAME}-{goal}")
 
-    def build(self, until: Goal) -> Built:
+    def build(self, goal: Goal) -> BuildOutcome:
         """Run the session."""
-        lane, stage = self._lanes[until], self._checkout.stage
+        lane, stage = self._lanes[goal], self._checkout.stage
         report = lane.folder / "report.json"
         report.unlink(missing_ok=True)
-        ref = f"{self._arena.gate.host}/{self._repository(until)}"
+        ref = f"{self._environment.proxy.host}/{self._repository(goal)}"
         arguments = {
             Goal.RUNNABLE: (f"build-{stage}",),
             Goal.PUSHED: (f"push-{stage}", f"{ref}:latest"),
             Goal.FRESH: (f"push-{stage}", f"{ref}:latest", "--cache-write", ref),
-        }[until]
+        }[goal]
         argv = nox_argv(self._checkout.folder, *arguments, "--json", str(report))
         ran = measure([Command(argv=argv, env={**lane.env, **self._sources()}, what="buildkit")])
         if ran.finished is None:
-            return Built(ran=ran)
+            return BuildOutcome(ran=ran)
         made: dict[str, Any] = json.loads(report.read_text("utf-8"))
         kinds = Counter(layer["kind"] for layer in made["layers"] if layer["source"] == "built")
         kept = tuple(layer["name"] for layer in made["layers"] if layer["source"] != "built")
-        return Built(ran=ran, kinds=kinds, kept=kept, phases=made["phases"])
+        return BuildOutcome(ran=ran, kinds=kinds, kept=kept, phases=made["phases"])
 
-    def look(self, until: Goal, paths: Iterable[str]) -> Mapping[str, str]:
+    def inspect(self, goal: Goal, paths: Iterable[str]) -> Mapping[str, str]:
         """What the image has."""
-        if until is Goal.RUNNABLE:
-            return look_in_storage(self._lanes[until].env, self._checkout.project.ref(self._checkout.stage), paths)
-        return look_in_registry(self._arena.data, self._repository(until), "latest", paths)
+        if goal is Goal.RUNNABLE:
+            return inspect_in_storage(self._lanes[goal].env, self._checkout.project.ref(self._checkout.stage), paths)
+        return inspect_in_registry(self._environment.data, self._repository(goal), "latest", paths)
 
-    def space(self, until: Goal) -> int:
+    def space(self, goal: Goal) -> int:
         """Cache and storage."""
-        return used_space(self._lanes[until].folder)
+        return used_space(self._lanes[goal].folder)
 
     def close(self) -> None:
         """Nothing runs in the background."""
 
-    def _repository(self, until: Goal) -> str:
-        return f"{NAME}/{until}"
+    def _repository(self, goal: Goal) -> str:
+        return f"{NAME}/{goal}"
 
     def _sources(self) -> dict[str, str]:
         """Wheels come from the arena alone."""

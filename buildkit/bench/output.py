@@ -8,9 +8,9 @@ from pathlib import Path
 
 from buildkit.bench.chart import render_chart
 from buildkit.bench.race_markdown import render_markdown
-from buildkit.bench.regression_gate import Outcome, Row, compare_rows
+from buildkit.bench.regression_gate import ComparedRow, RegressionOutcome, compare_rows
 from buildkit.bench.results import HINT, Results, SampleVerdict, parse_results, render_results
-from buildkit.bench.tables import make_tables, say_notes, say_scenario
+from buildkit.bench.tables import format_notes, make_tables, scenario_title
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.report.table import print_table
 from buildkit.report.text import clean, format_count
@@ -64,7 +64,7 @@ def print_results(results: Results) -> None:
     """The tables, and what to know beside them."""
     for table in make_tables(results):
         print_table(table.title, table.columns, table.rows, sys.stdout)
-    for note in say_notes(results):
+    for note in format_notes(results):
         sys.stdout.write(f"{clean(note)}\n")
 
 
@@ -73,7 +73,7 @@ def judge(results: Results) -> int:
     ours = next(iter(results.participants))
     bad = [one for one in results.samples if one.participant == ours and one.verdict is not SampleVerdict.RIGHT]
     for one in bad:
-        sys.stderr.write(f"error: {say_scenario(one.scenario)}, {one.until}: {one.verdict}: {clean(one.note)}\n")
+        sys.stderr.write(f"error: {scenario_title(one.scenario)}, {one.until}: {one.verdict}: {clean(one.note)}\n")
     return 1 if bad else 0
 
 
@@ -83,7 +83,7 @@ def compare(old: Results, new: Results, limit: float) -> int:
     Raises BuildError where nothing can be said of any row: that is no pass.
     """
     rows = compare_rows(old, new, limit)
-    slower, fine, noisy, unmet = ([row for row in rows if row.outcome is outcome] for outcome in Outcome)
+    slower, fine, noisy, unmet = ([row for row in rows if row.outcome is outcome] for outcome in RegressionOutcome)
     lacking = [
         f"{why}: {_names(row for row in unmet if row.why == why)}" for why in dict.fromkeys(r.why for r in unmet)
     ]
@@ -103,5 +103,5 @@ def compare(old: Results, new: Results, limit: float) -> int:
     return 1 if slower else 0
 
 
-def _names(rows: Iterable[Row]) -> str:
+def _names(rows: Iterable[ComparedRow]) -> str:
     return ", ".join(row.name for row in rows)

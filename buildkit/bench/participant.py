@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from buildkit.bench.measure import Ran
-from buildkit.bench.project_copy import Change
+from buildkit.bench.measure import MeasuredRun
+from buildkit.bench.project_copy import ProjectChange
 
 EVERYTHING = "*"  # in place of paths: nothing can be kept
 
@@ -35,10 +35,10 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
+class BuildOutcome:
     """What a participant did: its cost, and what it made anew by its own account."""
 
-    ran: Ran
+    ran: MeasuredRun
     steps: tuple[Step, ...] = ()  # of peers
     kinds: Mapping[str, int] | None = None  # of ours: layers built, by kind
     kept: tuple[str, ...] = ()  # of ours: layers that were not built
@@ -60,26 +60,26 @@ class Participant(Protocol):
         """Which it is."""
 
     @property
-    def untils(self) -> tuple[Goal, ...]:
+    def goals(self) -> tuple[Goal, ...]:
         """Where it takes part."""
 
-    def clear(self, until: Goal) -> None:
+    def clear(self, goal: Goal) -> None:
         """Have nothing: no image, no cache, nothing fetched. Raises BuildError."""
 
-    def build(self, until: Goal) -> Built:
+    def build(self, goal: Goal) -> BuildOutcome:
         """Build the checkout as it is; a failure is a result."""
 
-    def look(self, until: Goal, paths: Iterable[str]) -> Mapping[str, str]:
+    def inspect(self, goal: Goal, paths: Iterable[str]) -> Mapping[str, str]:
         """Of these paths those that the image has, with the SHA-256 of each."""
 
-    def space(self, until: Goal) -> int:
+    def space(self, goal: Goal) -> int:
         """Bytes on the disk: images, caches, and what was fetched."""
 
     def close(self) -> None:
         """End what runs in the background."""
 
 
-class Absence(Exception):
+class PeerUnavailable(Exception):
     """A peer cannot take part here; the message says why."""
 
 
@@ -90,7 +90,7 @@ class Expectation:
     files: dict[str, str] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
 
-    def add(self, change: Change) -> None:
+    def add(self, change: ProjectChange) -> None:
         """The change was made."""
         self.files |= dict(change.files)
         self.gone = (self.gone | set(change.gone)) - set(self.files)
@@ -138,7 +138,7 @@ def check_steps(steps: Iterable[Step], changed: Iterable[str]) -> str:
     return ""
 
 
-def check_cold(built: Built) -> str:
+def check_cold(built: BuildOutcome) -> str:
     """What was found where nothing was, by the participant's own account; empty for nothing."""
     found = [
         *built.kept,

@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from buildkit.bench.baseline import FILE, LINKED
-from buildkit.bench.environment import Lane, RaceEnvironment, used_space
-from buildkit.bench.image_inspection import look_in_registry, look_in_storage
+from buildkit.bench.environment import ParticipantLane, RaceEnvironment, used_space
+from buildkit.bench.image_inspection import inspect_in_registry, inspect_in_storage
 from buildkit.bench.measure import measure
-from buildkit.bench.participant import Absence, Built, Goal, Step
-from buildkit.bench.project_copy import Checkout
+from buildkit.bench.participant import BuildOutcome, Goal, PeerUnavailable, Step
+from buildkit.bench.project_copy import ProjectCopy
 from buildkit.errors import BuildError
 from buildkit.tools.process import Command, find_tool, run
 
@@ -25,27 +25,27 @@ class Buildah:
     """Builds the expert's Containerfile with a cache of layers."""
 
     name = NAME
-    untils = (Goal.RUNNABLE, Goal.PUSHED, Goal.FRESH)
+    goals = (Goal.RUNNABLE, Goal.PUSHED, Goal.FRESH)
 
-    def __init__(self, arena: RaceEnvironment, checkout: Checkout) -> None:
+    def __init__(self, environment: RaceEnvironment, checkout: ProjectCopy) -> None:
         if find_tool("buildah") is None:
-            raise Absence("buildah is not installed")
+            raise PeerUnavailable("buildah is not installed")
         self.version = run(Command(argv=("buildah", "--version"))).text.split(" ")[2]
         self._linked = [int(part) for part in self.version.split(".")[:2]] >= _LINKS_SINCE
-        self._arena = arena
+        self._environment = environment
         self._checkout = checkout
-        self._lanes: dict[Goal, Lane] = {}
+        self._lanes: dict[Goal, ParticipantLane] = {}
         self._isolation = os.environ.get("BUILDAH_ISOLATION") or "chroot"  # works everywhere, and starts soonest
 
-    def clear(self, until: Goal) -> None:
+    def clear(self, goal: Goal) -> None:
         """Have nothing."""
-        self._lanes[until] = self._arena.lane(f"{NAME}-{until}")
+        self._lanes[goal] = self._environment.lane(f"{NAME}-{goal}")
 
-    def build(self, until: Goal) -> Built:
+    def build(self, goal: Goal) -> BuildOutcome:
         """Build, and push where that is asked for."""
-        env, host = self._lanes[until].env, self._arena.gate.host
+        env, host = self._lanes[goal].env, self._environment.proxy.host
         cache = f"{host}/{NAME}/cache"
-        shared = ("--cache-from", cache, "--cache-to", cache) if until is Goal.FRESH else ()
+        shared = ("--cache-from", cache, "--cache-to", cache) if goal is Goal.FRESH else ()
         argv = (
             "buildah", "build", "--layers",
             "--tls-verify=false",
@@ -59,24 +59,24 @@ class Buildah:
         push = (
             "buildah", "push", "--quiet", "--tls-verify=false",
             "--format", "oci", "--compression-format", "zstd",  # quicker than gzip, and smaller
-            "--", _IMAGE, f"docker://{host}/{NAME}/{until}:latest",
+            "--", _IMAGE, f"docker://{host}/{NAME}/{goal}:latest",
         )  # fmt: skip
-        argvs = [argv] if until is Goal.RUNNABLE else [argv, push]
+        argvs = [argv] if goal is Goal.RUNNABLE else [argv, push]
         ran = measure([Command(argv=one, env=env, what="buildah") for one in argvs])
-        return Built(ran=ran, steps=tuple(read_steps(ran.output)))
+        return BuildOutcome(ran=ran, steps=tuple(read_steps(ran.output)))
 
-    def look(self, until: Goal, paths: Iterable[str]) -> Mapping[str, str]:
+    def inspect(self, goal: Goal, paths: Iterable[str]) -> Mapping[str, str]:
         """What the image has."""
-        if until is Goal.RUNNABLE:
-            return look_in_storage(self._lanes[until].env, _IMAGE, paths)
+        if goal is Goal.RUNNABLE:
+            return inspect_in_storage(self._lanes[goal].env, _IMAGE, paths)
         try:
-            return look_in_registry(self._arena.data, f"{NAME}/{until}", "latest", paths)
+            return inspect_in_registry(self._environment.data, f"{NAME}/{goal}", "latest", paths)
         except OSError as error:
             raise BuildError(f"the image was not pushed: {error}") from error
 
-    def space(self, until: Goal) -> int:
+    def space(self, goal: Goal) -> int:
         """Storage, with the cache's layers."""
-        return used_space(self._lanes[until].folder)
+        return used_space(self._lanes[goal].folder)
 
     def close(self) -> None:
         """Nothing runs in the background."""

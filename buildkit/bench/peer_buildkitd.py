@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 
 from buildkit.bench.baseline import LINKED, STAGED
-from buildkit.bench.environment import Lane, RaceEnvironment
-from buildkit.bench.participant import Absence, Goal
+from buildkit.bench.environment import ParticipantLane, RaceEnvironment
+from buildkit.bench.participant import Goal, PeerUnavailable
 from buildkit.bench.peer_daemon import DaemonPeer
-from buildkit.bench.project_copy import Checkout
+from buildkit.bench.project_copy import ProjectCopy
 from buildkit.tools.process import Command, find_tool, run
 
 NAME = "buildkitd"
@@ -27,21 +27,21 @@ class Buildkitd(DaemonPeer):
     name = NAME
     file = LINKED
 
-    def __init__(self, arena: RaceEnvironment, checkout: Checkout) -> None:
-        super().__init__(arena, checkout)
+    def __init__(self, environment: RaceEnvironment, checkout: ProjectCopy) -> None:
+        super().__init__(environment, checkout)
         if os.geteuid() != 0:
-            raise Absence("its daemon needs root")
+            raise PeerUnavailable("its daemon needs root")
         for tool in ("buildkitd", "buildctl"):
             if find_tool(tool) is None:
-                raise Absence(f"{tool} is not installed")
+                raise PeerUnavailable(f"{tool} is not installed")
         said = run(Command(argv=("buildkitd", "--version"))).text
         found = re.search(r"v?(\d+\.\d+\S*)", said)
         self.version = found[1] if found else said
 
-    def daemon(self, lane: Lane) -> tuple[str, ...]:
+    def daemon(self, lane: ParticipantLane) -> tuple[str, ...]:
         """buildkitd with runc, which leaves the host's network alone."""
         config = lane.folder / "buildkitd.toml"
-        config.write_text(_CONFIG.format(host=self.arena.gate.host), "utf-8")
+        config.write_text(_CONFIG.format(host=self.environment.proxy.host), "utf-8")
         return (
             "buildkitd",
             "--config", str(config),
@@ -50,9 +50,9 @@ class Buildkitd(DaemonPeer):
             "--oci-worker=true", "--oci-worker-net=host", "--containerd-worker=false",
         )  # fmt: skip
 
-    def commands(self, until: Goal, ref: str) -> Sequence[Command]:
+    def commands(self, goal: Goal, ref: str) -> Sequence[Command]:
         """Build and push, in one."""
-        cache = f"type=registry,ref={self.arena.gate.host}/{self.name}/cache:latest"
+        cache = f"type=registry,ref={self.environment.proxy.host}/{self.name}/cache:latest"
         shared = ("--import-cache", cache, "--export-cache", f"{cache},mode=max,compression=zstd")
         folder = self.checkout.folder
         argv = (
@@ -61,17 +61,17 @@ class Buildkitd(DaemonPeer):
             "--local", f"context={folder}",
             "--local", f"dockerfile={folder}",
             "--opt", f"filename={self.file}",
-            *(shared if until is Goal.FRESH else ()),
+            *(shared if goal is Goal.FRESH else ()),
             "--output", f"type=image,name={ref},push=true,compression=zstd,oci-mediatypes=true",
         )  # fmt: skip
-        return (self._buildctl(until, *argv),)
+        return (self._buildctl(goal, *argv),)
 
-    def probe(self, until: Goal) -> Command:
+    def probe(self, goal: Goal) -> Command:
         """Whether it answers."""
-        return self._buildctl(until, "debug", "workers")
+        return self._buildctl(goal, "debug", "workers")
 
-    def _buildctl(self, until: Goal, *arguments: str) -> Command:
-        lane = self.lanes[until]
+    def _buildctl(self, goal: Goal, *arguments: str) -> Command:
+        lane = self.lanes[goal]
         argv = ("buildctl", "--addr", f"unix://{lane.folder / 'sock'}", *arguments)
         return Command(argv=argv, env=lane.env, what="buildctl")
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from buildkit.bench.environment import Lane, RaceEnvironment, background, used_space
-from buildkit.bench.image_inspection import look_in_registry
+from buildkit.bench.environment import ParticipantLane, RaceEnvironment, background, used_space
+from buildkit.bench.image_inspection import inspect_in_registry
 from buildkit.bench.measure import measure
-from buildkit.bench.participant import Built, Goal, Step
-from buildkit.bench.project_copy import Checkout
+from buildkit.bench.participant import BuildOutcome, Goal, Step
+from buildkit.bench.project_copy import ProjectCopy
 from buildkit.errors import BuildError
 from buildkit.tools.process import Command, run
 
@@ -27,63 +27,63 @@ class DaemonPeer:
 
     name = ""
     version = ""
-    untils: tuple[Goal, ...] = (Goal.PUSHED, Goal.FRESH)
+    goals: tuple[Goal, ...] = (Goal.PUSHED, Goal.FRESH)
 
-    def __init__(self, arena: RaceEnvironment, checkout: Checkout) -> None:
-        self.arena = arena
+    def __init__(self, environment: RaceEnvironment, checkout: ProjectCopy) -> None:
+        self.environment = environment
         self.checkout = checkout
-        self.lanes: dict[Goal, Lane] = {}
+        self.lanes: dict[Goal, ParticipantLane] = {}
         self._daemons: dict[Goal, tuple[AbstractContextManager[int], int]] = {}
 
-    def daemon(self, lane: Lane) -> tuple[str, ...]:
+    def daemon(self, lane: ParticipantLane) -> tuple[str, ...]:
         """The daemon's command line, listening at ``sock`` in the lane."""
         raise NotImplementedError
 
-    def commands(self, until: Goal, ref: str) -> Sequence[Command]:
+    def commands(self, goal: Goal, ref: str) -> Sequence[Command]:
         """What builds the checkout and pushes it as ``ref``."""
         raise NotImplementedError
 
-    def probe(self, until: Goal) -> Command:
+    def probe(self, goal: Goal) -> Command:
         """What succeeds as soon as the daemon answers."""
         raise NotImplementedError
 
-    def clear(self, until: Goal) -> None:
+    def clear(self, goal: Goal) -> None:
         """A daemon without images and cache, in place of the one before. Raises BuildError."""
-        self._stop(until)
-        lane = self.lanes[until] = self.arena.lane(f"{self.name}-{until}")
+        self._stop(goal)
+        lane = self.lanes[goal] = self.environment.lane(f"{self.name}-{goal}")
         log = lane.folder / "log"
         daemon = background(Command(argv=self.daemon(lane), env=lane.env, patience=_PATIENCE), log)
-        self._daemons[until] = daemon, daemon.__enter__()
-        self._await(self.probe(until), log)
+        self._daemons[goal] = daemon, daemon.__enter__()
+        self._await(self.probe(goal), log)
 
     def close(self) -> None:
         """End the daemons."""
-        for until in list(self._daemons):
-            self._stop(until)
+        for goal in list(self._daemons):
+            self._stop(goal)
 
-    def build(self, until: Goal) -> Built:
+    def build(self, goal: Goal) -> BuildOutcome:
         """Build and push."""
-        ran = measure(self.commands(until, self.ref(until)), (self._daemons[until][1],))
-        return Built(ran=ran, steps=tuple(read_steps(ran.output)))
+        ran = measure(self.commands(goal, self.ref(goal)), (self._daemons[goal][1],))
+        return BuildOutcome(ran=ran, steps=tuple(read_steps(ran.output)))
 
-    def look(self, until: Goal, paths: Iterable[str]) -> Mapping[str, str]:
+    def inspect(self, goal: Goal, paths: Iterable[str]) -> Mapping[str, str]:
         """What the image has."""
         try:
-            return look_in_registry(self.arena.data, f"{self.name}/{until}", "latest", paths)
+            return inspect_in_registry(self.environment.data, f"{self.name}/{goal}", "latest", paths)
         except OSError as error:
             raise BuildError(f"the image was not pushed: {error}") from error
 
-    def space(self, until: Goal) -> int:
+    def space(self, goal: Goal) -> int:
         """All that the daemon keeps."""
-        return used_space(self.lanes[until].folder / "data")
+        return used_space(self.lanes[goal].folder / "data")
 
-    def ref(self, until: Goal) -> str:
+    def ref(self, goal: Goal) -> str:
         """The name that its images get."""
-        return f"{self.arena.gate.host}/{self.name}/{until}:latest"
+        return f"{self.environment.proxy.host}/{self.name}/{goal}:latest"
 
-    def _stop(self, until: Goal) -> None:
-        if until in self._daemons:
-            self._daemons.pop(until)[0].__exit__(None, None, None)
+    def _stop(self, goal: Goal) -> None:
+        if goal in self._daemons:
+            self._daemons.pop(goal)[0].__exit__(None, None, None)
 
     def _await(self, probe: Command, log: Path) -> None:
         end = time.monotonic() + _PATIENCE

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buildkit.bench.baseline import FILE, LINKED
-from buildkit.bench.environment import Lane, RaceEnvironment
-from buildkit.bench.participant import Absence, Goal
+from buildkit.bench.environment import ParticipantLane, RaceEnvironment
+from buildkit.bench.participant import Goal, PeerUnavailable
 from buildkit.bench.peer_daemon import ANY, DaemonPeer
-from buildkit.bench.project_copy import Checkout
+from buildkit.bench.project_copy import ProjectCopy
 from buildkit.tools.process import Command, find_tool, run
 
 NAME = "docker"
@@ -23,16 +23,16 @@ class Docker(DaemonPeer):
 
     name = NAME
 
-    def __init__(self, arena: RaceEnvironment, checkout: Checkout) -> None:
-        super().__init__(arena, checkout)
+    def __init__(self, environment: RaceEnvironment, checkout: ProjectCopy) -> None:
+        super().__init__(environment, checkout)
         if os.geteuid() != 0:
-            raise Absence("its daemon needs root")
+            raise PeerUnavailable("its daemon needs root")
         if find_tool("dockerd") is None:
-            raise Absence("dockerd is not installed")
+            raise PeerUnavailable("dockerd is not installed")
         self._client = find_client()
         self.version = run(Command(argv=("dockerd", "--version"))).text.split(" ")[2].rstrip(",")
 
-    def daemon(self, lane: Lane) -> tuple[str, ...]:
+    def daemon(self, lane: ParticipantLane) -> tuple[str, ...]:
         """dockerd, which leaves the host's network alone."""
         return (
             "dockerd", "--iptables=false", "--bridge=none",
@@ -42,21 +42,21 @@ class Docker(DaemonPeer):
             "--host", f"unix://{lane.folder / 'sock'}",
         )  # fmt: skip
 
-    def commands(self, until: Goal, ref: str) -> Sequence[Command]:
+    def commands(self, goal: Goal, ref: str) -> Sequence[Command]:
         """Build, then push."""
-        shared = ("--cache-from", ref, "--build-arg", "BUILDKIT_INLINE_CACHE=1") if until is Goal.FRESH else ()
+        shared = ("--cache-from", ref, "--build-arg", "BUILDKIT_INLINE_CACHE=1") if goal is Goal.FRESH else ()
         linked = int(self.version.partition(".")[0]) >= _LINKS_SINCE
         folder = self.checkout.folder
         options = ("--progress=plain", "--network=host", *shared, "--tag", ref)
         build = ("build", *options, "--file", str(folder / (LINKED if linked else FILE)), str(folder))
-        return self._docker(until, *build), self._docker(until, "push", "--quiet", ref)
+        return self._docker(goal, *build), self._docker(goal, "push", "--quiet", ref)
 
-    def probe(self, until: Goal) -> Command:
+    def probe(self, goal: Goal) -> Command:
         """Whether it answers."""
-        return self._docker(until, "version")
+        return self._docker(goal, "version")
 
-    def _docker(self, until: Goal, *arguments: str) -> Command:
-        lane = self.lanes[until]
+    def _docker(self, goal: Goal, *arguments: str) -> Command:
+        lane = self.lanes[goal]
         argv = (self._client, "--host", f"unix://{lane.folder / 'sock'}", *arguments)
         return Command(argv=argv, env={**lane.env, "DOCKER_BUILDKIT": "1"}, what="docker")
 
@@ -70,4 +70,4 @@ def find_client() -> str:
         old = version is not None and int(version[1]) < 23
         if old or run(Command(argv=(str(path), "buildx", "version"), accept=ANY)).code == 0:
             return str(path)
-    raise Absence("docker is there, but without buildx" if found else "docker is not installed")
+    raise PeerUnavailable("docker is there, but without buildx" if found else "docker is not installed")

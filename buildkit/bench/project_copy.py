@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.bench.lock_changes import add_pin, change_wheels, replace_pin
-from buildkit.bench.synthetic_wheels import forge_version, forge_wheel, marker_file
+from buildkit.bench.synthetic_wheels import make_small_wheel, make_version, marker_file
 from buildkit.declare.graph import Graph, load_graph
 from buildkit.declare.project import Project, load_project
 from buildkit.digest import FileHash
@@ -27,7 +27,7 @@ _PIECE = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class ProjectChange:
     """What a change means for an image: files by their SHA-256, paths that are gone, layers of ours by their kind."""
 
     files: tuple[tuple[str, str], ...] = ()
@@ -37,7 +37,7 @@ class Change:
     what: str = ""
 
 
-class Checkout:
+class ProjectCopy:
     """A project in ``folder`` of which ``stage`` is built; ``links`` holds every wheel that it ever pins."""
 
     def __init__(self, folder: Path, stage: str, links: Path) -> None:
@@ -78,9 +78,9 @@ class Checkout:
                 found += [(m, file) for m in lock.models if m.source.startswith("path:") for file in m.files]
         return tuple(sorted(found, key=lambda pair: (-pair[1].size, pair[1].source)))
 
-    def whole(self) -> Change:
-        """All that an image of the checkout must hold: what every wheel says of itself, models, the application."""
-        found = [self._metadata(wheel) for wheel in self._wheels()]
+    def whole(self) -> ProjectChange:
+        """Return what an image of the checkout must hold now: METADATA of every pinned wheel, models, the application."""
+        found = [self._metadata(artifact) for artifact in self.artifacts() if artifact.is_wheel]
         for part in self.graph.resolve(self.stage).parts:
             for copy in part.copy:
                 source = self.folder / part.folder / copy.source
@@ -88,48 +88,50 @@ class Checkout:
                 paths = [path for path in source.rglob("*") if path.is_file()] if source.is_dir() else [source]
                 found += [(str(Path(inside, path.relative_to(source))), _hash(path)) for path in paths]
         found += [(self._model_path(model, file), file.sha256.hex) for model, file in self.models()]
-        return Change(files=tuple(found))
+        return ProjectChange(files=tuple(found))
 
     # changes
 
-    def change_line(self, number: int) -> Change:
+    def change_line(self, number: int) -> ProjectChange:
         """One line more in a file of the application."""
         source, target, path = self._application()
         place = self.folder / source / path
         with place.open("a", encoding="utf-8") as file:
             file.write(f"# line {number} of the race\n")
         inside = f"{target.strip('/')}/{path}"
-        return Change(files=((inside, _hash(place)),), kinds=(("files", 1),), inputs=(source,), what=f"{source}/{path}")
+        return ProjectChange(
+            files=((inside, _hash(place)),), kinds=(("files", 1),), inputs=(source,), what=f"{source}/{path}"
+        )
 
-    def change_pin(self, artifact: Artifact, number: int) -> Change:
+    def change_pin(self, artifact: Artifact, number: int) -> ProjectChange:
         """Another version of a wheel."""
         before = self._current(artifact.name)
         original = self._originals[artifact.name]
-        forged = forge_version(self.links / original.file, original, number, self.links)
+        wheel = make_version(self.links / original.file, original, number, self.links)
         lock = next(lock for lock, known in self._pinned() if known.name == artifact.name)
-        self._repin(lock, forged, replace_pin(self._text(lock), forged))
+        self._repin(lock, wheel, replace_pin(self._text(lock), wheel))
         old = f"{before.file.split('-')[0]}-{before.version}.dist-info/METADATA"
-        return Change(
-            files=(self._marker(forged),),
+        return ProjectChange(
+            files=(self._marker(wheel),),
             gone=(f"{self.site}/{old}",),
             kinds=(("wheels", 1),),
             inputs=(lock,),
-            what=f"{forged.name} {before.version} → {forged.version}",
+            what=f"{wheel.name} {before.version} → {wheel.version}",
         )
 
-    def add_wheel(self, number: int) -> Change:
+    def add_wheel(self, number: int) -> ProjectChange:
         """A wheel more, of 64 kB."""
-        forged = forge_wheel(f"bench-addition-{number}", "1.0", _LIGHT, self.links)
+        wheel = make_small_wheel(f"bench-addition-{number}", "1.0", _LIGHT, self.links)
         lock = self.locks()[-1]
-        self._repin(lock, forged, add_pin(self._text(lock), forged))
-        return Change(
-            files=(self._marker(forged),),
+        self._repin(lock, wheel, add_pin(self._text(lock), wheel))
+        return ProjectChange(
+            files=(self._marker(wheel),),
             kinds=(("wheels", 1),),
             inputs=(lock,),
-            what=f"{forged.name} {forged.version}",
+            what=f"{wheel.name} {wheel.version}",
         )
 
-    def change_model(self, number: int) -> Change:
+    def change_model(self, number: int) -> ProjectChange:
         """Other bytes in a file of a model: each of the large ones in turn, for the lowest costs most."""
         models = self.models()
         large = [pair for pair in models if 2 * pair[1].size >= models[0][1].size]
@@ -138,7 +140,7 @@ class Checkout:
         write_random(path, file.size, f"{file.source} {number}")
         self._relock_model(file, _hash(path))
         files = ((self._model_path(model, file), _hash(path)),)
-        return Change(files=files, kinds=(("model", 1),), inputs=(file.source,), what=file.source)
+        return ProjectChange(files=files, kinds=(("model", 1),), inputs=(file.source,), what=file.source)
 
     def set_root(self, ref: str) -> None:
         """Let the stage that has the root start from an image."""
@@ -176,8 +178,8 @@ class Checkout:
         (self.folder / lock).write_text(text, "utf-8")
         (self.folder / wheels_lock_path(lock)).write_text(changed, "utf-8")
 
-    def _marker(self, forged: Artifact) -> tuple[str, str]:
-        return f"{self.site}/{marker_file(forged.name)}", FileHash.of(f"{forged.version}\n".encode()).hex
+    def _marker(self, wheel: Artifact) -> tuple[str, str]:
+        return f"{self.site}/{marker_file(wheel.name)}", FileHash.of(f"{wheel.version}\n".encode()).hex
 
     def _metadata(self, wheel: Artifact) -> tuple[str, str]:
         with zipfile.ZipFile(self.links / wheel.file) as archive:

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from buildkit.bench.counting_proxy import Toll
-from buildkit.bench.measure import Cost, Ran
+from buildkit.bench.counting_proxy import Traffic
+from buildkit.bench.measure import MeasuredRun, RunCost
 from buildkit.bench.participant import (
-    Built,
+    BuildOutcome,
     Expectation,
     Goal,
     Participant,
@@ -23,7 +23,7 @@ from buildkit.bench.participant import (
     check_kinds,
     check_steps,
 )
-from buildkit.bench.project_copy import Change
+from buildkit.bench.project_copy import ProjectChange
 from buildkit.bench.results import Sample, SampleVerdict, Skipped
 from buildkit.bench.scenarios import Scenario
 from buildkit.bench.workload import Workload
@@ -40,7 +40,7 @@ class Race:
     workload: Workload
     participants: Sequence[Participant]
     scenarios: Sequence[Scenario]
-    untils: Sequence[Goal]
+    goals: Sequence[Goal]
     repeat: int
     emit: Emit
     calibrate: Callable[[], dict[str, float]]
@@ -50,67 +50,67 @@ class Race:
 
     def run(self) -> Iterator[Sample]:
         """Race until each goal in turn. Raises Interrupted; failures of participants are samples."""
-        for until in self.untils:
-            racing = [one for one in self.participants if until in one.untils]
+        for goal in self.goals:
+            racing = [one for one in self.participants if goal in one.goals]
             if racing:
-                yield from self._run_until(until, racing)
+                yield from self._run_until(goal, racing)
 
-    def _run_until(self, until: Goal, racing: Sequence[Participant]) -> Iterator[Sample]:
+    def _run_until(self, goal: Goal, racing: Sequence[Participant]) -> Iterator[Sample]:
         expected = Expectation()
         chosen = [
-            scenario for scenario in self.scenarios if until in scenario.untils and not self._lacks(scenario, until)
+            scenario for scenario in self.scenarios if goal in scenario.goals and not self._skip_reason(scenario, goal)
         ]
         cold = next((scenario for scenario in chosen if scenario.cold), None)
         self.workload.prepare_peers()
         failed: set[str] = set()
-        for sample in self._start(until, racing, cold):
+        for sample in self._start(goal, racing, cold):
             failed |= {sample.participant} if sample.verdict is SampleVerdict.FAILED else set()
             yield sample
         for name in sorted(failed):
-            self.skipped.append(Skipped(until=until, scenario="", participant=name, why="its first build failed"))
+            self.skipped.append(Skipped(until=goal, scenario="", participant=name, why="its first build failed"))
         left = [one for one in racing if one.name not in failed]
         for scenario in chosen:
             if left and not scenario.cold:
-                yield from self._run_scenario(until, left, scenario, expected)
+                yield from self._run_scenario(goal, left, scenario, expected)
         for one in left:
-            self._tidy(one, until)
+            self._clear(one, goal)
 
-    def _tidy(self, one: Participant, until: Goal) -> None:
+    def _clear(self, one: Participant, goal: Goal) -> None:
         """Remove gigabytes of images that nobody asks for any more."""
         try:
-            one.clear(until)
+            one.clear(goal)
         except BuildError as error:
             self.emit(Note(text=f"{one.name} could not be cleared: {error.message}", warning=True))
 
-    def _lacks(self, scenario: Scenario, until: Goal) -> str:
+    def _skip_reason(self, scenario: Scenario, goal: Goal) -> str:
         why = scenario.lacks(self.workload)
         if why:
-            self.skipped.append(Skipped(until=until, scenario=scenario.name, participant="", why=why))
+            self.skipped.append(Skipped(until=goal, scenario=scenario.name, participant="", why=why))
         return why
 
-    def _start(self, until: Goal, racing: Sequence[Participant], cold: Scenario | None) -> Iterator[Sample]:
+    def _start(self, goal: Goal, racing: Sequence[Participant], cold: Scenario | None) -> Iterator[Sample]:
         """Cold builds; where they are not asked for, one of each, unmeasured, for the others to follow."""
         expected = Expectation()
         expected.add(self.workload.whole())
         for repetition in range(self.repeat if cold else 1):
             self._calibrate()
-            for one in _turn(racing, repetition):
-                self.workload.arena.forget(f"{one.name}/{until}")
-                sample = self._sample(one, cold or _WARM_UP, until, repetition, expected, _NOTHING)
+            for one in _rotate(racing, repetition):
+                self.workload.environment.forget(f"{one.name}/{goal}")
+                sample = self._sample(one, cold or _WARM_UP, goal, repetition, expected, _NOTHING)
                 if cold or sample.verdict is SampleVerdict.FAILED:
                     yield sample
 
     def _run_scenario(
-        self, until: Goal, racing: Sequence[Participant], scenario: Scenario, expected: Expectation
+        self, goal: Goal, racing: Sequence[Participant], scenario: Scenario, expected: Expectation
     ) -> Iterator[Sample]:
         for repetition in range(self.repeat):
             self._calibrate()
             change = self._change(scenario)
             expected.add(change)
-            for one in _turn(racing, repetition):
-                yield self._sample(one, scenario, until, repetition, expected, change)
+            for one in _rotate(racing, repetition):
+                yield self._sample(one, scenario, goal, repetition, expected, change)
 
-    def _change(self, scenario: Scenario) -> Change:
+    def _change(self, scenario: Scenario) -> ProjectChange:
         if scenario.change is None:
             return _NOTHING
         self._number += 1
@@ -124,60 +124,68 @@ class Race:
         self,
         one: Participant,
         scenario: Scenario,
-        until: Goal,
+        goal: Goal,
         repetition: int,
         expected: Expectation,
-        change: Change,
+        change: ProjectChange,
     ) -> Sample:
-        step = f"{scenario.title}, {until}, {one.name} {repetition + 1}"
+        step = f"{scenario.title}, {goal}, {one.name} {repetition + 1}"
         self.emit(StepStarted(step=step, phase="race"))
-        built, toll = self._build(one, until, clear=scenario.cold or scenario.cleared or until is Goal.FRESH)
-        verdict, note = self._judge(one, until, built, expected, change, scenario)
+        built, traffic = self._build(one, goal, clear=scenario.cold or scenario.cleared or goal is Goal.FRESH)
+        verdict, note = self._judge(one, goal, built, expected, change, scenario)
         cost = built.ran.cost
         if verdict is SampleVerdict.FAILED:
             self.emit(StepFailed(step=step, phase="race", message=note))
         else:
             self.emit(StepFinished(step=step, phase="race", seconds=cost.seconds, note=note and f"{verdict}: {note}"))
         return Sample(
-            until=until,
+            until=goal,
             scenario=scenario.name,
             participant=one.name,
             repetition=repetition,
             seconds=cost.seconds,
             cpu=cost.cpu,
             memory=cost.memory,
-            up=toll.up,
-            down=toll.down,
-            space=one.space(until) if scenario.cold and verdict is not SampleVerdict.FAILED else None,
+            up=traffic.up,
+            down=traffic.down,
+            space=one.space(goal) if scenario.cold and verdict is not SampleVerdict.FAILED else None,
             phases=dict(built.phases),
             verdict=verdict,
             note=note,
             output=built.ran.output[-_KEPT_OUTPUT:] if verdict is SampleVerdict.FAILED else "",
         )
 
-    def _build(self, one: Participant, until: Goal, *, clear: bool) -> tuple[Built, Toll]:
+    def _build(self, one: Participant, goal: Goal, *, clear: bool) -> tuple[BuildOutcome, Traffic]:
         """A turn, and what passed the registry's gate; one that cannot even begin has failed."""
-        gate = self.workload.arena.gate
+        proxy = self.workload.environment.proxy
         try:
             if clear:
-                one.clear(until)
+                one.clear(goal)
         except BuildError as error:
-            return Built(ran=Ran(finished=None, output=error.output, cost=_NO_COST, error=error.message)), Toll()
+            return BuildOutcome(
+                ran=MeasuredRun(finished=None, output=error.output, cost=_NO_COST, error=error.message)
+            ), Traffic()
         os.sync()
-        before = gate.toll
-        built = one.build(until)
+        before = proxy.traffic
+        built = one.build(goal)
         time.sleep(0.05)  # the gate's threads count what has passed
-        return built, gate.toll - before
+        return built, proxy.traffic - before
 
     def _judge(
-        self, one: Participant, until: Goal, built: Built, expected: Expectation, change: Change, scenario: Scenario
+        self,
+        one: Participant,
+        goal: Goal,
+        built: BuildOutcome,
+        expected: Expectation,
+        change: ProjectChange,
+        scenario: Scenario,
     ) -> tuple[SampleVerdict, str]:
         """Whether the image is right, and whether no more was made anew than had to be."""
         if built.ran.finished is None:
             last = built.ran.output.strip().splitlines()[-1:]
             return SampleVerdict.FAILED, ": ".join([built.ran.error, *last])
         try:
-            wrong = expected.check(one.look(until, expected.paths))
+            wrong = expected.check(one.inspect(goal, expected.paths))
         except Interrupted:
             raise
         except BuildError as error:
@@ -196,12 +204,12 @@ class Race:
         return (SampleVerdict.EXCESS, excess) if excess else (SampleVerdict.RIGHT, "")
 
 
-_NO_COST = Cost(seconds=0.0, cpu=0.0, memory=None)
-_NOTHING = Change()
+_NO_COST = RunCost(seconds=0.0, cpu=0.0, memory=None)
+_NOTHING = ProjectChange()
 _WARM_UP = Scenario(name="warm-up", title="warm-up", cold=True)
 
 
-def _turn(participants: Sequence[Participant], repetition: int) -> list[Participant]:
+def _rotate(participants: Sequence[Participant], repetition: int) -> list[Participant]:
     """Everybody once, another one first each time."""
     first = repetition % len(participants)
     return [*participants[first:], *participants[:first]]

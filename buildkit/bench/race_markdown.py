@@ -6,7 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from buildkit.bench.results import Results, SampleVerdict, median_calibrations
-from buildkit.bench.tables import Table, make_tables, say_notes, say_participant, say_scenario, titles_of
+from buildkit.bench.tables import (
+    Table,
+    format_notes,
+    make_tables,
+    participant_title,
+    participant_titles,
+    scenario_title,
+)
 from buildkit.report.build_markdown import escape
 from buildkit.report.text import clean, format_bytes, format_seconds
 
@@ -20,12 +27,12 @@ def render_markdown(results: Results, pictures: Sequence[str] = ()) -> str:
     blocks += [f"![Bars for every scenario]({picture})" for picture in pictures]
     blocks.append("Medians of seconds, least and most in brackets; every figure is of one run on one machine.")
     blocks += [_table(table) for table in make_tables(results)]
-    if notes := list(say_notes(results)):
+    if notes := list(format_notes(results)):
         blocks.append("## Beside the figures\n\n" + "\n".join(f"- {escape(note)}" for note in notes))
     blocks += _failures(results)
     blocks.append(_facts("Machine", results.machine))
     blocks.append(_facts("Workload", results.workload))
-    racing = {say_participant(name): version for name, version in results.participants.items()}
+    racing = {participant_title(name): version for name, version in results.participants.items()}
     blocks.append(_facts("Versions", {**racing, **results.versions}))
     fixed = {name: format_seconds(seconds) for name, seconds in median_calibrations(results).items()}
     blocks.append(_facts("Fixed work, medians", fixed))
@@ -41,13 +48,13 @@ def _table(table: Table) -> str:
 
 def _failures(results: Results) -> Iterator[str]:
     """The end of what those said who failed, once for each row."""
-    titles, said = titles_of(results), set()
+    titles, said = participant_titles(results), set()
     for sample in results.samples:
         cell = (sample.until, sample.scenario, sample.participant)
         if sample.verdict is SampleVerdict.FAILED and cell not in said:
             said.add(cell)
             text = clean(sample.output)[-_SHOWN_OUTPUT:].replace("```", "'''")
-            who = f"{titles[sample.participant]}, {say_scenario(sample.scenario)}, {sample.until}"
+            who = f"{titles[sample.participant]}, {scenario_title(sample.scenario)}, {sample.until}"
             yield f"### {escape(who)}: failed\n\n```text\n{text.strip()}\n```"
 
 

@@ -16,14 +16,14 @@ from typing import Any
 
 from buildkit.bench.calibrate import FIXED
 from buildkit.bench.results import Figures, Results, figure, median_calibrations
-from buildkit.bench.tables import say_participant, say_scenario
+from buildkit.bench.tables import participant_title, scenario_title
 from buildkit.errors import DefinitionError
 
 _LEAST_SECONDS = 0.1  # what nobody notices is no regression
 _NOISE = 2.0  # how many times the spread an effect must be
 
 
-class Outcome(StrEnum):
+class RegressionOutcome(StrEnum):
     """What a comparison of one row came to."""
 
     SLOWER = "slower"
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ComparedRow:
     """A row of the new results, compared: by which share we grew, by the mildest of the measures, ``against``.
 
     ``why`` says why it was not compared.
@@ -41,7 +41,7 @@ class Row:
 
     until: str
     scenario: str
-    outcome: Outcome = Outcome.UNMET
+    outcome: RegressionOutcome = RegressionOutcome.UNMET
     growth: float = 0.0
     against: str = ""
     why: str = ""
@@ -49,14 +49,14 @@ class Row:
     @property
     def name(self) -> str:
         """``one light pin until runnable``."""
-        return f"{say_scenario(self.scenario)} until {self.until}"
+        return f"{scenario_title(self.scenario)} until {self.until}"
 
     def __str__(self) -> str:
         return f"{self.name}: {self.growth:.0%} slower, against {self.against}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Measure:
+class _Reference:
     """By how much slower everything is now, the spread of that, and by what it was measured."""
 
     scale: float
@@ -64,9 +64,9 @@ class _Measure:
     against: str
 
 
-def compare_rows(old: Results, new: Results, limit: float) -> list[Row]:
+def compare_rows(old: Results, new: Results, limit: float) -> list[ComparedRow]:
     """Every row of ``new``: slower is by more than ``limit`` (0.15 is 15 %), by more than noise, and to be noticed."""
-    return [_compare(old, new, Row(until=until, scenario=scenario), limit) for until, scenario in new.rows()]
+    return [_compare(old, new, ComparedRow(until=until, scenario=scenario), limit) for until, scenario in new.rows()]
 
 
 def check_workload(old: Results, workload: Mapping[str, Any]) -> None:
@@ -84,7 +84,7 @@ def check_workload(old: Results, workload: Mapping[str, Any]) -> None:
         )
 
 
-def _compare(old: Results, new: Results, row: Row, limit: float) -> Row:
+def _compare(old: Results, new: Results, row: ComparedRow, limit: float) -> ComparedRow:
     ours = next(iter(new.participants))
     cell = (row.until, row.scenario, ours)
     before, after = figure(old.of(*cell)), figure(new.of(*cell))
@@ -96,47 +96,47 @@ def _compare(old: Results, new: Results, row: Row, limit: float) -> Row:
         return replace(row, why=f"we did not build it right {'now' if before else 'then'}")
     measures = list(_measures(old, new, row))
     if not measures:
-        return replace(row, why=f"neither fixed work nor a peer of the same version ({_say_peers(old, new)})")
+        return replace(row, why=f"neither fixed work nor a peer of the same version ({_format_peers(old, new)})")
     judged = [_judge(row, before, after, measure, limit) for measure in measures]
     mildest = min(judged, key=lambda one: one.growth)
-    fine = any(one.outcome is Outcome.FINE for one in judged)
-    return replace(mildest, outcome=Outcome.FINE) if fine else mildest
+    fine = any(one.outcome is RegressionOutcome.FINE for one in judged)
+    return replace(mildest, outcome=RegressionOutcome.FINE) if fine else mildest
 
 
-def _judge(row: Row, before: Figures, after: Figures, measure: _Measure, limit: float) -> Row:
+def _judge(row: ComparedRow, before: Figures, after: Figures, measure: _Reference, limit: float) -> ComparedRow:
     expected = before.median * measure.scale  # what the machine alone explains
     growth = after.median / expected - 1
     spread = _NOISE * (before.spread + after.spread + measure.noise)
     allowed = max(limit, _LEAST_SECONDS / expected)
     if growth > max(allowed, spread):
-        outcome = Outcome.SLOWER
+        outcome = RegressionOutcome.SLOWER
     elif growth <= allowed and min(spread, growth + spread) <= allowed:
-        outcome = Outcome.FINE
+        outcome = RegressionOutcome.FINE
     else:
-        outcome = Outcome.NOISY  # what was to be found could hide in it
+        outcome = RegressionOutcome.NOISY  # what was to be found could hide in it
     return replace(row, outcome=outcome, growth=growth, against=measure.against)
 
 
-def _measures(old: Results, new: Results, row: Row) -> Iterator[_Measure]:
+def _measures(old: Results, new: Results, row: ComparedRow) -> Iterator[_Reference]:
     ours = next(iter(new.participants))
     for peer, version in new.participants.items():
         before, after = (figure(one.of(row.until, row.scenario, peer)) for one in (old, new))
         same = old.participants.get(peer) == version  # a peer of another version is no measure
         if peer != ours and before and after and same:
-            yield _Measure(
-                scale=after.median / before.median, noise=before.spread + after.spread, against=say_participant(peer)
+            yield _Reference(
+                scale=after.median / before.median, noise=before.spread + after.spread, against=participant_title(peer)
             )
     fixed = _fixed(old, new)
     if fixed:
-        yield _Measure(scale=fixed, noise=0.0, against="fixed work")
+        yield _Reference(scale=fixed, noise=0.0, against="fixed work")
 
 
-def _say_peers(old: Results, new: Results) -> str:
+def _format_peers(old: Results, new: Results) -> str:
     ours = next(iter(new.participants))
     names = [name for name in dict.fromkeys((*old.participants, *new.participants)) if name != ours]
     then, now = old.participants, new.participants
     said = (
-        f"{say_participant(name)} "
+        f"{participant_title(name)} "
         + ", ".join(f"{one[name]} {when}" for one, when in ((then, "then"), (now, "now")) if name in one)
         for name in names
     )

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from buildkit.bench.participant import EVERYTHING, Goal
-from buildkit.bench.project_copy import Change
+from buildkit.bench.project_copy import ProjectChange
 from buildkit.bench.root_images import RELEASE, release
 from buildkit.bench.workload import Workload
 from buildkit.digest import FileHash
 
-Make = Callable[[Workload, int], Change]
+Make = Callable[[Workload, int], ProjectChange]
 Lack = Callable[[Workload], str]
 
 
@@ -28,41 +28,41 @@ class Scenario:
 
     name: str
     title: str
-    untils: tuple[Goal, ...] = tuple(Goal)
+    goals: tuple[Goal, ...] = tuple(Goal)
     change: Make | None = None
     lacks: Lack = field(default=_always)
     cold: bool = False
     cleared: bool = False
 
 
-def _line(workload: Workload, number: int) -> Change:
+def _line(workload: Workload, number: int) -> ProjectChange:
     return workload.checkout.change_line(number)
 
 
-def _light(workload: Workload, number: int) -> Change:
+def _light(workload: Workload, number: int) -> ProjectChange:
     wheel = workload.checkout.light()
     assert wheel is not None  # noqa: S101 - `lacks` was asked
     return workload.checkout.change_pin(wheel, number)
 
 
-def _heavy(workload: Workload, number: int) -> Change:
+def _heavy(workload: Workload, number: int) -> ProjectChange:
     wheel = workload.checkout.heavy()
     assert wheel is not None  # noqa: S101 - `lacks` was asked
     return workload.checkout.change_pin(wheel, number)
 
 
-def _added(workload: Workload, number: int) -> Change:
+def _added(workload: Workload, number: int) -> ProjectChange:
     return workload.checkout.add_wheel(number)
 
 
-def _model(workload: Workload, number: int) -> Change:
+def _model(workload: Workload, number: int) -> ProjectChange:
     return workload.checkout.change_model(number)
 
 
-def _base(workload: Workload, number: int) -> Change:
+def _base(workload: Workload, number: int) -> ProjectChange:
     workload.use_root(number)
     digits = FileHash.of(release(number)).hex
-    return Change(files=((RELEASE, digits),), kinds=(("image", workload.root_layers),), inputs=(EVERYTHING,))
+    return ProjectChange(files=((RELEASE, digits),), kinds=(("image", workload.root_layers),), inputs=(EVERYTHING,))
 
 
 def _no_wheels(workload: Workload) -> str:
@@ -78,8 +78,8 @@ def _no_model(workload: Workload) -> str:
 
 
 SCENARIOS = (
-    Scenario(name="cold", title="cold", untils=(Goal.RUNNABLE, Goal.PUSHED), cold=True),
-    Scenario(name="elsewhere", title="the same, elsewhere", untils=(Goal.PUSHED,), cleared=True),
+    Scenario(name="cold", title="cold", goals=(Goal.RUNNABLE, Goal.PUSHED), cold=True),
+    Scenario(name="elsewhere", title="the same, elsewhere", goals=(Goal.PUSHED,), cleared=True),
     Scenario(name="nothing", title="nothing changed"),
     Scenario(name="app-line", title="one application line", change=_line),
     Scenario(name="light-pin", title="one light pin", change=_light, lacks=_no_wheels),

@@ -24,7 +24,7 @@ def marker_file(name: str) -> str:
     return f"bench_{normalise_name(name).replace('-', '_')}.txt"
 
 
-def forge_version(wheel: Path, artifact: Artifact, number: int, folder: Path) -> Artifact:
+def make_version(wheel: Path, artifact: Artifact, number: int, folder: Path) -> Artifact:
     """Another version of a wheel, as an upgrade would bring it, in ``folder``.
 
     All of its files are there, under a new version, and one more, `marker_file`.
@@ -39,10 +39,10 @@ def forge_version(wheel: Path, artifact: Artifact, number: int, folder: Path) ->
         marker = marker_file(artifact.name)
         files = _renamed(old, info, fresh, version, marker)
         _write(path, fresh, (*files, (marker, f"{version}\n".encode(), 0o644)))
-    return describe(path, artifact.name, version)
+    return describe_wheel(path, artifact.name, version)
 
 
-def forge_wheel(name: str, version: str, size: int, folder: Path, *, seed: int = 0) -> Artifact:
+def make_small_wheel(name: str, version: str, size: int, folder: Path, *, seed: int = 0) -> Artifact:
     """A wheel of our own with one module and about ``size`` bytes of data that do not compress."""
     distribution = normalise_name(name).replace("-", "_")
     info = f"{distribution}-{version}.dist-info"
@@ -56,10 +56,10 @@ def forge_wheel(name: str, version: str, size: int, folder: Path, *, seed: int =
     )
     path = folder / f"{distribution}-{version}-py3-none-any.whl"
     _write(path, info, files)
-    return describe(path, name, version)
+    return describe_wheel(path, name, version)
 
 
-def describe(path: Path, name: str, version: str) -> Artifact:
+def describe_wheel(path: Path, name: str, version: str) -> Artifact:
     """A wheel's file as a lock says it."""
     with path.open("rb") as file:
         digest = FileHash(hashlib.file_digest(file, "sha256").hexdigest())

@@ -34,17 +34,17 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def say_participant(name: str) -> str:
+def participant_title(name: str) -> str:
     """``staged BuildKit``; ourselves by our own name."""
     return _PEERS.get(name, name)
 
 
-def say_meanings(racing: Iterable[str]) -> Iterator[str]:
+def format_meanings(racing: Iterable[str]) -> Iterator[str]:
     """What a reader cannot guess of those that race."""
     return (_MEANINGS[name] for name in racing if name in _MEANINGS)
 
 
-def say_scenario(name: str) -> str:
+def scenario_title(name: str) -> str:
     """``one light pin``."""
     return _SCENARIOS.get(name, name)
 
@@ -59,7 +59,7 @@ def make_tables(results: Results) -> tuple[Table, ...]:
     return tuple(table for table in tables if table.rows)
 
 
-def say_ratio(results: Results, until: str, scenario: str) -> str:
+def format_ratio(results: Results, until: str, scenario: str) -> str:
     """``3.2× faster than buildah``: ourselves against the best peer that was right; empty where none was."""
     ours, *peers = results.participants
     mine = figure(results.of(until, scenario, ours))
@@ -68,13 +68,13 @@ def say_ratio(results: Results, until: str, scenario: str) -> str:
         return ""
     best = min(found, key=lambda peer: found[peer].median)
     ratio = found[best].median / mine.median
-    title = say_participant(best)
+    title = participant_title(best)
     if 1 / _ALIKE < ratio < _ALIKE:
         return f"as {title}"
     return f"{ratio:.1f}× faster than {title}" if ratio > 1 else f"{1 / ratio:.1f}× slower than {title}"
 
 
-def say_cell(results: Results, until: str, scenario: str, participant: str) -> str:
+def format_cell(results: Results, until: str, scenario: str, participant: str) -> str:
     """``3.9 s (3.7–4.4)``; what was wrong or failed; a dash for what was not raced."""
     samples = results.of(until, scenario, participant)
     if not samples:
@@ -85,35 +85,39 @@ def say_cell(results: Results, until: str, scenario: str, participant: str) -> s
         return "failed" if failed else f"wrong ({format_seconds(bad[0].seconds)})"
     figures = figure(samples)
     assert figures is not None  # noqa: S101 - there are samples, and they count
-    return say_figures(figures)
+    return format_figures(figures)
 
 
-def say_figures(figures: Figures) -> str:
+def format_figures(figures: Figures) -> str:
     """The median of seconds, with least and most in brackets."""
     if figures.count == 1:
         return format_seconds(figures.median)
     return f"{format_seconds(figures.median)} ({_bare(figures.least)}–{_bare(figures.most)})"
 
 
-def say_notes(results: Results) -> Iterator[str]:
+def format_notes(results: Results) -> Iterator[str]:
     """What to know beside the figures: names, and who was wrong, did more than needed, failed, or took no part."""
-    yield from say_meanings(results.participants)
-    titles = titles_of(results)
+    yield from format_meanings(results.participants)
+    titles = participant_titles(results)
     for until, scenario in results.rows():
         for name, title in titles.items():
             bad = [sample for sample in results.of(until, scenario, name) if sample.verdict is not SampleVerdict.RIGHT]
             if bad:
                 last = (bad[0].note.strip().splitlines() or [""])[-1]
-                yield f"{title}, {say_scenario(scenario)}, {until}: {bad[0].verdict}, {last}"
+                yield f"{title}, {scenario_title(scenario)}, {until}: {bad[0].verdict}, {last}"
     for one in dict.fromkeys(results.skipped):
-        words = (titles.get(one.participant, say_participant(one.participant)), say_scenario(one.scenario), one.until)
+        words = (
+            titles.get(one.participant, participant_title(one.participant)),
+            scenario_title(one.scenario),
+            one.until,
+        )
         yield f"{', '.join(filter(None, words))}: not raced, {one.why}"
 
 
-def titles_of(results: Results) -> Mapping[str, str]:
+def participant_titles(results: Results) -> Mapping[str, str]:
     """How each participant is called, with its version: ``buildah 1.28.2``; ourselves by name alone."""
     return {
-        name: f"{say_participant(name)} {version}" if name in _PEERS else name
+        name: f"{participant_title(name)} {version}" if name in _PEERS else name
         for name, version in results.participants.items()
     }
 
@@ -131,26 +135,30 @@ def _racing(results: Results, goal: str) -> list[str]:
 def _seconds(results: Results, goal: str) -> Table:
     racing = _racing(results, goal)
     rows = tuple(
-        (say_scenario(name), *(say_cell(results, goal, name, who) for who in racing), say_ratio(results, goal, name))
+        (
+            scenario_title(name),
+            *(format_cell(results, goal, name, who) for who in racing),
+            format_ratio(results, goal, name),
+        )
         for name in _scenarios(results, goal)
     )
-    titles = titles_of(results)
+    titles = participant_titles(results)
     return Table(title=GOALS.get(goal, goal), columns=("", *(titles[who] for who in racing), ""), rows=rows)
 
 
 def _bytes(results: Results, goal: str) -> Table:
-    racing, titles = _racing(results, goal), titles_of(results)
+    racing, titles = _racing(results, goal), participant_titles(results)
     rows = [
-        (say_scenario(name), *(_moved(figure(results.of(goal, name, who))) for who in racing))
+        (scenario_title(name), *(_moved(figure(results.of(goal, name, who))) for who in racing))
         for name in _scenarios(results, goal)
     ]
     return Table(title=f"{goal}: bytes up, down", columns=("", *(titles[who] for who in racing)), rows=tuple(rows))
 
 
 def _machine(results: Results, goal: str) -> Table:
-    racing, titles = _racing(results, goal), titles_of(results)
+    racing, titles = _racing(results, goal), participant_titles(results)
     rows = [
-        (say_scenario(name), *(_use(figure(results.of(goal, name, who))) for who in racing))
+        (scenario_title(name), *(_use(figure(results.of(goal, name, who))) for who in racing))
         for name in _scenarios(results, goal)
     ]
     spaces = {who: _space(results, goal, who) for who in racing}

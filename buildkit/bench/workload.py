@@ -20,7 +20,7 @@ from typing import Any
 
 import buildkit
 from buildkit.bench.environment import RaceEnvironment
-from buildkit.bench.project_copy import Change, Checkout, copy_file, only_root
+from buildkit.bench.project_copy import ProjectChange, ProjectCopy, copy_file, only_root
 from buildkit.bench.root_images import fetch_root, keep_root, push_root
 from buildkit.errors import DefinitionError
 from buildkit.events import Emit, Note, StepFinished, StepStarted
@@ -47,9 +47,9 @@ class Workload:
     """A checkout to race with, and the layout of the root that it starts from."""
 
     name: str
-    checkout: Checkout
+    checkout: ProjectCopy
     root: Path
-    arena: RaceEnvironment
+    environment: RaceEnvironment
 
     @property
     def root_layers(self) -> int:
@@ -74,21 +74,24 @@ class Workload:
         argv = nox_argv(self.checkout.folder, "empty")
         return Command(argv=argv, env=OUR_PYTHON, what="an empty session")
 
-    def prepare_peers(self, change: Change | None = None) -> Change:
+    def prepare_peers(self, change: ProjectChange | None = None) -> ProjectChange:
         """Bring what peers build from up to date, and add to a change what of it differs now."""
         from buildkit.bench.context import write_context
 
         written = write_context(self.checkout)
-        return replace(change, inputs=(*change.inputs, *written)) if change else Change()
+        return replace(change, inputs=(*change.inputs, *written)) if change else ProjectChange()
 
-    def whole(self) -> Change:
+    def whole(self) -> ProjectChange:
         """All that an image must hold."""
         return self.checkout.whole()
 
     def use_root(self, number: int) -> str:
         """Push a variant of the root, and let the checkout start from it; its name pinned by digest."""
         ref = push_root(
-            self.root, self.arena.folder / "root-work", f"{self.arena.gate.host}/bench/root:{number}", number
+            self.root,
+            self.environment.folder / "root-work",
+            f"{self.environment.proxy.host}/bench/root:{number}",
+            number,
         )
         self.checkout.set_root(ref)
         return ref
@@ -103,24 +106,24 @@ def nox_argv(folder: Path, session: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-m", "nox", "-f", str(folder / "noxfile.py"), "-s", session, "--", *arguments)
 
 
-def make_workload(source: Path, stage: str, arena: RaceEnvironment, keep: Path, emit: Emit) -> Workload:
+def make_workload(source: Path, stage: str, environment: RaceEnvironment, keep: Path, emit: Emit) -> Workload:
     """Copy the project in ``source`` into the arena, with all that ``stage`` is made of, and its root.
 
     Raises DefinitionError, FetchError and ToolError.
     """
-    folder, links = arena.folder / "checkout", arena.folder / "links"
+    folder, links = environment.folder / "checkout", environment.folder / "links"
     links.mkdir()
     _copy_project(source, folder)
     _settle(folder)
-    checkout = Checkout(folder, stage, links)
+    checkout = ProjectCopy(folder, stage, links)
     models = [file.source for _, file in checkout.models()]
     for path in models:
         copy_file(source / path, folder / path)
     _fetch(checkout, keep / "wheels", emit)
     _commit(folder, models)
-    root = arena.folder / "root"
-    _make_root(checkout, root, keep, arena, emit)
-    workload = Workload(name=source.name, checkout=checkout, root=root, arena=arena)
+    root = environment.folder / "root"
+    _make_root(checkout, root, keep, environment, emit)
+    workload = Workload(name=source.name, checkout=checkout, root=root, environment=environment)
     workload.use_root(0)
     return workload
 
@@ -174,7 +177,7 @@ def _commit(folder: Path, models: Iterable[str]) -> None:
         run(Command(argv=(*git, *argv), cwd=folder, what="git"))
 
 
-def _fetch(checkout: Checkout, kept: Path, emit: Emit) -> None:
+def _fetch(checkout: ProjectCopy, kept: Path, emit: Emit) -> None:
     """Every wheel that the locks name, from the kept folder, or from the index into it."""
     from buildkit.build.fetch import make_fetcher
     from buildkit.locks.models_lock import parse_models_lock
@@ -208,7 +211,7 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _make_root(checkout: Checkout, folder: Path, keep: Path, arena: RaceEnvironment, emit: Emit) -> None:
+def _make_root(checkout: ProjectCopy, folder: Path, keep: Path, environment: RaceEnvironment, emit: Emit) -> None:
     """The root as a layout: fetched, or built by ourselves with a cache that is kept."""
     stage = checkout.graph.resolve(checkout.stage).chain[0]
     arch = checkout.project.target.deb_arch
@@ -217,12 +220,12 @@ def _make_root(checkout: Checkout, folder: Path, keep: Path, arena: RaceEnvironm
     if stage.image:
         fetch_root(stage.image, folder, arch)
     else:
-        keep_root(_build_root(checkout, keep, arena), keep / "cache", folder, arch)
+        keep_root(_build_root(checkout, keep, environment), keep / "cache", folder, arch)
     emit(StepFinished(step="root", phase="prepare", seconds=time.monotonic() - began))
 
 
-def _build_root(checkout: Checkout, keep: Path, arena: RaceEnvironment) -> list[dict[str, Any]]:
-    work, report = arena.folder / "root-project", arena.folder / "root.json"
+def _build_root(checkout: ProjectCopy, keep: Path, environment: RaceEnvironment) -> list[dict[str, Any]]:
+    work, report = environment.folder / "root-project", environment.folder / "root.json"
     stage = checkout.graph.resolve(checkout.stage).chain[0]
     shutil.copytree(checkout.folder / "requirements", work / "requirements")
     (work / f"stages/{_ROOT_STAGE}").mkdir(parents=True)

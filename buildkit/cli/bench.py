@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from buildkit.bench.calibrate import calibrate
 from buildkit.bench.environment import RaceEnvironment, open_environment
 from buildkit.bench.heavy import STAGE, ensure_heavy
-from buildkit.bench.host import describe_machine, find_versions
+from buildkit.bench.host import describe_machine, find_tool_versions
 from buildkit.bench.ours import NAME, find_version
 from buildkit.bench.output import compare, judge, print_results, read_results, write_output, write_results
 from buildkit.bench.participant import Goal
@@ -61,25 +61,25 @@ def run_race(folder: Path, options: argparse.Namespace, old: Results | None, whe
     """
     keep = cache_folder() / "bench"
     skipped: list[Skipped] = []
-    with open_environment() as arena, _own_cache(arena):
-        workload = _prepare(folder, options, arena, keep, emit)
+    with open_environment() as environment, _own_cache(environment):
+        workload = _prepare(folder, options, environment, keep, emit)
         if old:
             check_workload(old, workload.describe())
-        with open_participants(arena, workload.checkout, options.peer, skipped, emit) as racing:
+        with open_participants(environment, workload.checkout, options.peer, skipped, emit) as racing:
             race = Race(
                 workload=workload,
                 participants=racing,
                 scenarios=[one for one in SCENARIOS if options.scenario is None or one.name in options.scenario],
-                untils=options.until or tuple(Goal),
+                goals=options.until or tuple(Goal),
                 repeat=options.repeat,
                 emit=emit,
-                calibrate=lambda: calibrate(arena.folder, workload.empty_session()),
+                calibrate=lambda: calibrate(environment.folder, workload.empty_session()),
                 calibrations=[],
                 skipped=skipped,
             )
             results = Results(
-                machine=describe_machine(arena.folder),
-                versions=find_versions(),
+                machine=describe_machine(environment.folder),
+                versions=find_tool_versions(),
                 participants={one.name: one.version for one in racing},
                 workload=workload.describe(),
                 samples=(),
@@ -98,7 +98,7 @@ def run_scale(options: argparse.Namespace, emit: Emit) -> Results:
         scale = tuple(measure_scale(Path(name), options.repeat, emit))
         return Results(
             machine=describe_machine(Path(name)),
-            versions=find_versions(),
+            versions=find_tool_versions(),
             participants={NAME: find_version()},
             workload={"name": "scale"},
             samples=(),
@@ -106,7 +106,9 @@ def run_scale(options: argparse.Namespace, emit: Emit) -> Results:
         )
 
 
-def _prepare(folder: Path, options: argparse.Namespace, arena: RaceEnvironment, keep: Path, emit: Emit) -> Workload:
+def _prepare(
+    folder: Path, options: argparse.Namespace, environment: RaceEnvironment, keep: Path, emit: Emit
+) -> Workload:
     source, stage = folder, options.stage
     if options.workload == "heavy":
         source, stage = keep / "heavy", stage or STAGE
@@ -118,15 +120,15 @@ def _prepare(folder: Path, options: argparse.Namespace, arena: RaceEnvironment, 
     stages = load_graph(source).stages
     if options.workload == "reference" and not stage and _REFERENCE in stages:
         stage = _REFERENCE
-    made = make_workload(source, choose_stage(stages, stage), arena, keep, emit)
+    made = make_workload(source, choose_stage(stages, stage), environment, keep, emit)
     return replace(made, name="reference") if options.workload == "reference" else made  # whatever its folder's name
 
 
 @contextmanager
-def _own_cache(arena: RaceEnvironment) -> Iterator[None]:
+def _own_cache(environment: RaceEnvironment) -> Iterator[None]:
     """What we plan with is in the arena: the user's cache learns nothing of a race."""
     before = os.environ.get("BUILDKIT_CACHE")
-    os.environ["BUILDKIT_CACHE"] = str(arena.folder / "planning")
+    os.environ["BUILDKIT_CACHE"] = str(environment.folder / "planning")
     try:
         yield
     finally:

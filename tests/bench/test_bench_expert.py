@@ -9,8 +9,8 @@ import pytest
 from buildkit.bench.baseline import FILE, LINKED, STAGED
 from buildkit.bench.context import write_context
 from buildkit.bench.lock_changes import render_pin
-from buildkit.bench.project_copy import Checkout
-from buildkit.bench.synthetic_wheels import forge_wheel
+from buildkit.bench.project_copy import ProjectCopy
+from buildkit.bench.synthetic_wheels import make_small_wheel
 from buildkit.declare.project import load_project
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError
@@ -60,7 +60,7 @@ user = "me"
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ProjectCopy:
     """A project of a heavy and two light wheels, two models and a file."""
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
     folder, links = tmp_path / "project", tmp_path / "links"
@@ -70,7 +70,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     _write(folder / "stages/app/app/main.py", "print()\n")
     _write(folder / "pyproject.toml", "[tool.buildkit]\nbytecode = false\nheavy = 50000\n")
     sizes = {"big": 80_000, "one": 9, "two": 9}
-    artifacts = tuple(forge_wheel(name, "1.0", size, links) for name, size in sizes.items())
+    artifacts = tuple(make_small_wheel(name, "1.0", size, links) for name, size in sizes.items())
     target = load_project(folder).target
     lock = render_header(FileHash.of(b"x")) + "".join(map(render_pin, artifacts))
     _write(folder / "requirements/app.txt", lock)
@@ -79,7 +79,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
     models = tuple(_model(folder, name) for name in ("m1", "m2"))
     locked = ModelsLock(inputs=models_inputs(""), models=models, requests=tuple(FileHash.of(b"r") for _ in models))
     _write(folder / "requirements/models.lock", render_models_lock(locked))
-    return Checkout(folder, "app", links)
+    return ProjectCopy(folder, "app", links)
 
 
 def _write(path: Path, text: str) -> None:
@@ -94,11 +94,11 @@ def _model(folder: Path, name: str) -> Model:
     return Model(name=name, version="", source=f"path:models/{name}", license="", files=(file,))
 
 
-def _lines(checkout: Checkout, file: str = FILE) -> list[str]:
+def _lines(checkout: ProjectCopy, file: str = FILE) -> list[str]:
     return (checkout.folder / file).read_text().splitlines()
 
 
-def test_heavy_before_light_before_models_before_the_application(checkout: Checkout) -> None:
+def test_heavy_before_light_before_models_before_the_application(checkout: ProjectCopy) -> None:
     write_context(checkout)
     lines = _lines(checkout)
     order = ["FROM 127", "WORKDIR", "uv venv", "COPY bench/heavy.txt", "heavy.txt", "COPY bench/light.txt", "light.txt"]
@@ -123,7 +123,7 @@ def _pairs(lines: list[str], words: list[str]) -> list[tuple[int, str]]:
     return found
 
 
-def test_forms_for_builders_that_know_more(checkout: Checkout) -> None:
+def test_forms_for_builders_that_know_more(checkout: ProjectCopy) -> None:
     write_context(checkout)
     linked, staged = _lines(checkout, LINKED), _lines(checkout, STAGED)
     assert [line.replace("COPY --link", "COPY") for line in linked] == _lines(checkout)
@@ -136,7 +136,7 @@ def test_forms_for_builders_that_know_more(checkout: Checkout) -> None:
     assert all("--prefix /out/opt/venv" in line for line in staged if "pip install" in line)
 
 
-def test_wheels_lie_apart_and_only_the_group_that_changed_differs(checkout: Checkout) -> None:
+def test_wheels_lie_apart_and_only_the_group_that_changed_differs(checkout: ProjectCopy) -> None:
     assert set(write_context(checkout)) == {"bench/heavy.txt", "bench/light.txt"}
     assert write_context(checkout) == ()
     wheels = checkout.folder / "bench/wheels"
@@ -151,7 +151,7 @@ def test_wheels_lie_apart_and_only_the_group_that_changed_differs(checkout: Chec
     assert write_context(checkout) == ("bench/heavy.txt",), "64 kB are heavy here"
 
 
-def test_the_same_wheel_stands_for_its_kind_in_every_repetition(checkout: Checkout) -> None:
+def test_the_same_wheel_stands_for_its_kind_in_every_repetition(checkout: ProjectCopy) -> None:
     for number in range(1, 4):
         light, heavy = checkout.light(), checkout.heavy()
         assert light is not None
@@ -161,7 +161,7 @@ def test_the_same_wheel_stands_for_its_kind_in_every_repetition(checkout: Checko
         checkout.add_wheel(number)
 
 
-def test_changes_say_what_an_image_must_hold(checkout: Checkout) -> None:
+def test_changes_say_what_an_image_must_hold(checkout: ProjectCopy) -> None:
     write_context(checkout)
     site = "opt/venv/lib/python3.13/site-packages"
     line = checkout.change_line(3)
@@ -178,13 +178,13 @@ def test_changes_say_what_an_image_must_hold(checkout: Checkout) -> None:
     write_context(checkout)
 
 
-def test_models_that_are_small_beside_others_stand_for_none(checkout: Checkout) -> None:
+def test_models_that_are_small_beside_others_stand_for_none(checkout: ProjectCopy) -> None:
     lock = checkout.folder / "requirements/models.lock"
     lock.write_text(lock.read_text().replace("size = 2", "size = 10", 1))
     assert {checkout.change_model(number).what for number in range(4)} == {"models/m1/weights.bin"}
 
 
-def test_all_that_an_image_must_hold(checkout: Checkout) -> None:
+def test_all_that_an_image_must_hold(checkout: ProjectCopy) -> None:
     site = "opt/venv/lib/python3.13/site-packages"
     whole = dict(checkout.whole().files)
     assert set(whole) == {
@@ -196,7 +196,7 @@ def test_all_that_an_image_must_hold(checkout: Checkout) -> None:
     assert whole["app/main.py"] == FileHash.of(b"print()\n").hex
 
 
-def test_what_was_changed_before_belongs_to_the_whole(checkout: Checkout) -> None:
+def test_what_was_changed_before_belongs_to_the_whole(checkout: ProjectCopy) -> None:
     """A race until another goal begins with the checkout as the one before left it."""
     before = dict(checkout.whole().files)
     changes = [
@@ -215,11 +215,11 @@ def test_what_was_changed_before_belongs_to_the_whole(checkout: Checkout) -> Non
         assert dict(change.files).items() <= whole.items()
 
 
-def test_the_root_can_be_another_and_the_stage_is_still_one(checkout: Checkout) -> None:
+def test_the_root_can_be_another_and_the_stage_is_still_one(checkout: ProjectCopy) -> None:
     other = ROOT.replace("0" * 64, "1" * 64)
     path = checkout.folder / "stages/base/stage.toml"
     path.write_text(DEBIAN)
-    checkout.graph = Checkout(checkout.folder, "app", checkout.links).graph
+    checkout.graph = ProjectCopy(checkout.folder, "app", checkout.links).graph
     checkout.set_root(other)
     base = checkout.graph.stages["base"]
     assert (base.image, base.debian, base.config.user) == (other, None, "me")
@@ -227,9 +227,9 @@ def test_the_root_can_be_another_and_the_stage_is_still_one(checkout: Checkout) 
     assert _lines(checkout)[0] == f"FROM {other} AS venv"
 
 
-def test_what_a_race_does_not_know_is_refused(checkout: Checkout) -> None:
+def test_what_a_race_does_not_know_is_refused(checkout: ProjectCopy) -> None:
     path = checkout.folder / "stages/app/stage.toml"
     path.write_text(path.read_text() + '\n[[run]]\ncommand = ["true"]\n')
-    checkout.graph = Checkout(checkout.folder, "app", checkout.links).graph
+    checkout.graph = ProjectCopy(checkout.folder, "app", checkout.links).graph
     with pytest.raises(DefinitionError, match="runs steps"):
         write_context(checkout)

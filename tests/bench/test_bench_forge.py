@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.bench.lock_changes import add_pin, change_wheels, replace_pin
-from buildkit.bench.synthetic_wheels import describe, forge_version, forge_wheel, marker_file
+from buildkit.bench.synthetic_wheels import describe_wheel, make_small_wheel, make_version, marker_file
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.layers.wheel.layer import wheel_members
@@ -39,10 +39,10 @@ def _original(folder: Path) -> Path:
 
 def test_another_version_has_all_files_and_a_marker(tmp_path: Path) -> None:
     wheel = _original(tmp_path)
-    forged = forge_version(wheel, describe(wheel, "demo-pkg", "1.0"), 7, tmp_path)
-    assert forged.file == "demo_pkg-1.0+bench7-py3-none-any.whl"
-    path = tmp_path / forged.file
-    assert forged.sha256 == FileHash(hashlib.sha256(path.read_bytes()).hexdigest())
+    wheel = make_version(wheel, describe_wheel(wheel, "demo-pkg", "1.0"), 7, tmp_path)
+    assert wheel.file == "demo_pkg-1.0+bench7-py3-none-any.whl"
+    path = tmp_path / wheel.file
+    assert wheel.sha256 == FileHash(hashlib.sha256(path.read_bytes()).hexdigest())
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
         metadata = archive.read("demo_pkg-1.0+bench7.dist-info/METADATA").decode()
@@ -54,19 +54,25 @@ def test_another_version_has_all_files_and_a_marker(tmp_path: Path) -> None:
 
 def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
     wheel = _original(tmp_path)
-    once = [forge_version(wheel, describe(wheel, "demo-pkg", "1.0"), 7, tmp_path), forge_wheel("x", "1", 99, tmp_path)]
-    again = [forge_version(wheel, describe(wheel, "demo-pkg", "1.0"), 7, tmp_path), forge_wheel("x", "1", 99, tmp_path)]
+    once = [
+        make_version(wheel, describe_wheel(wheel, "demo-pkg", "1.0"), 7, tmp_path),
+        make_small_wheel("x", "1", 99, tmp_path),
+    ]
+    again = [
+        make_version(wheel, describe_wheel(wheel, "demo-pkg", "1.0"), 7, tmp_path),
+        make_small_wheel("x", "1", 99, tmp_path),
+    ]
     assert once == again
-    assert forge_version(wheel, describe(wheel, "demo-pkg", "1.0"), 8, tmp_path).sha256 != once[0].sha256
+    assert make_version(wheel, describe_wheel(wheel, "demo-pkg", "1.0"), 8, tmp_path).sha256 != once[0].sha256
 
 
 @pytest.mark.parametrize("small", [True, False])
 def test_the_installer_accepts_them(tmp_path: Path, small: bool) -> None:
     wheel = _original(tmp_path)
     made = (
-        forge_wheel("bench-addition-1", "1.0", 64_000, tmp_path)
+        make_small_wheel("bench-addition-1", "1.0", 64_000, tmp_path)
         if small
-        else forge_version(wheel, describe(wheel, "demo-pkg", "1.0"), 7, tmp_path)
+        else make_version(wheel, describe_wheel(wheel, "demo-pkg", "1.0"), 7, tmp_path)
     )
     members = {member.path for member in wheel_members(tmp_path / made.file, TARGET)}
     assert f"{TARGET.site_packages}/{marker_file(made.name)}" in members
@@ -75,12 +81,12 @@ def test_the_installer_accepts_them(tmp_path: Path, small: bool) -> None:
 
 
 def test_a_pin_for_another() -> None:
-    forged = describe_one("alpha", "1.0+bench1")
-    changed = replace_pin(LOCK, forged)
+    wheel = describe_one("alpha", "1.0+bench1")
+    changed = replace_pin(LOCK, wheel)
     assert [(pin.name, pin.version) for pin in parse_requirements(changed, "x")] == [
         ("alpha", "1.0+bench1"), ("alpha-beta", "2.0"), ("gamma", "3.0"),
     ]  # fmt: skip
-    assert parse_requirements(changed, "x")[0].hashes == (forged.sha256,)
+    assert parse_requirements(changed, "x")[0].hashes == (wheel.sha256,)
     assert find_inputs(changed) == find_inputs(LOCK), "what it was made from did not change"
     again = replace_pin(changed, describe_one("alpha", "1.0+bench2"))
     assert parse_requirements(again, "x")[0].version == "1.0+bench2"
@@ -98,10 +104,10 @@ def test_the_last_pin_and_one_more() -> None:
 def test_the_wheels_lock_follows() -> None:
     artifacts = (describe_one("alpha", "1.0"), describe_one("gamma", "3.0"))
     old = make_wheels_lock(wheels_inputs(LOCK, TARGET), TARGET, artifacts)
-    forged = describe_one("gamma", "3.1")
-    text = replace_pin(LOCK, forged)
-    new = parse_wheels_lock(change_wheels(old, text, forged, TARGET), "x")
-    assert new.artifacts == (artifacts[0], forged)
+    wheel = describe_one("gamma", "3.1")
+    text = replace_pin(LOCK, wheel)
+    new = parse_wheels_lock(change_wheels(old, text, wheel, TARGET), "x")
+    assert new.artifacts == (artifacts[0], wheel)
     assert new.inputs == wheels_inputs(text, TARGET) != old.inputs
     added = parse_wheels_lock(change_wheels(old, text, describe_one("delta", "1"), TARGET), "x")
     assert [one.name for one in added.artifacts] == ["alpha", "gamma", "delta"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from buildkit.bench.output import compare
-from buildkit.bench.regression_gate import Outcome, Row, check_workload, compare_rows
+from buildkit.bench.regression_gate import ComparedRow, RegressionOutcome, check_workload, compare_rows
 from buildkit.bench.results import Results, SampleVerdict
 from buildkit.errors import BuildError, DefinitionError
 from tests.bench.races import OURS, race, samples
@@ -24,8 +24,8 @@ OLD = _race((1.0, 1.02, 0.98), (5.0, 5.1, 4.9))
 NOISY = _race((1.0, 1.35, 1.9), (5.0, 5.1, 4.9))
 
 
-def find_regressions(old: Results, new: Results, limit: float) -> list[Row]:
-    return [row for row in compare_rows(old, new, limit) if row.outcome is Outcome.SLOWER]
+def find_regressions(old: Results, new: Results, limit: float) -> list[ComparedRow]:
+    return [row for row in compare_rows(old, new, limit) if row.outcome is RegressionOutcome.SLOWER]
 
 
 @pytest.mark.parametrize(
@@ -76,21 +76,24 @@ def test_what_nobody_notices_is_no_regression() -> None:
 @pytest.mark.parametrize(
     ("new", "outcome"),
     [
-        (OLD, Outcome.FINE),
-        (NOISY, Outcome.NOISY),
-        (_race((0.5, 0.6, 0.7), (5.0, 5.1, 4.9)), Outcome.FINE),  # as wide, but faster by more than that
-        (_race((1.0, 1.02, 0.98), (6.5, 2.5, 9.9)), Outcome.FINE),  # by the fixed work; the peer says nothing
-        (_race((1.9, 1.91, 1.89), (5.5, 2.5, 9.9)), Outcome.NOISY),  # the mildest measure, the peer, says nothing
-        (race(samples((1.0, 1.01, 0.99), scenario="heavy-pin")), Outcome.UNMET),
+        (OLD, RegressionOutcome.FINE),
+        (NOISY, RegressionOutcome.NOISY),
+        (_race((0.5, 0.6, 0.7), (5.0, 5.1, 4.9)), RegressionOutcome.FINE),  # as wide, but faster by more than that
+        (_race((1.0, 1.02, 0.98), (6.5, 2.5, 9.9)), RegressionOutcome.FINE),  # by the fixed work; the peer says nothing
+        (
+            _race((1.9, 1.91, 1.89), (5.5, 2.5, 9.9)),
+            RegressionOutcome.NOISY,
+        ),  # the mildest measure, the peer, says nothing
+        (race(samples((1.0, 1.01, 0.99), scenario="heavy-pin")), RegressionOutcome.UNMET),
     ],
 )
-def test_each_row_is_slower_or_not_or_cannot_say(new: Results, outcome: Outcome) -> None:
+def test_each_row_is_slower_or_not_or_cannot_say(new: Results, outcome: RegressionOutcome) -> None:
     assert [row.outcome for row in compare_rows(OLD, new, 0.15)] == [outcome]
 
 
 def test_noise_that_nobody_notices_is_none() -> None:
     old = race(samples((0.05, 0.06, 0.04)))
-    assert [row.outcome for row in compare_rows(old, old, 0.15)] == [Outcome.FINE]
+    assert [row.outcome for row in compare_rows(old, old, 0.15)] == [RegressionOutcome.FINE]
 
 
 ELSEWHERE = race(samples((9.0,) * 3, scenario="heavy-pin"))

@@ -7,7 +7,7 @@ import pytest
 from buildkit.bench.participant import EVERYTHING, Expectation, Step, check_kinds, check_steps
 from buildkit.bench.peer_buildah import read_steps as read_buildah
 from buildkit.bench.peer_daemon import read_steps as read_buildkit
-from buildkit.bench.project_copy import Change
+from buildkit.bench.project_copy import ProjectChange
 
 BUILDAH = """STEP 1/5: FROM 127.0.0.1:5000/bench/root@sha256:00
 Trying to pull 127.0.0.1:5000/bench/root...
@@ -84,8 +84,8 @@ def test_which_instruction_reads_a_path(text: str, path: str, named: bool) -> No
 
 def test_older_changes_must_still_be_there() -> None:
     expected = Expectation()
-    expected.add(Change(files=(("a", "1"), ("b", "2"))))
-    expected.add(Change(files=(("a", "3"),), gone=("old",)))
+    expected.add(ProjectChange(files=(("a", "1"), ("b", "2"))))
+    expected.add(ProjectChange(files=(("a", "3"),), gone=("old",)))
     assert expected.paths == ("a", "b", "old")
     assert expected.check({"a": "3", "b": "2"}) == ""
     assert expected.check({"a": "1", "b": "2"}) == "/a is not what it should be"
@@ -95,8 +95,8 @@ def test_older_changes_must_still_be_there() -> None:
 
 def test_what_comes_back_is_not_gone_any_more() -> None:
     expected = Expectation()
-    expected.add(Change(gone=("a",)))
-    expected.add(Change(files=(("a", "1"),)))
+    expected.add(ProjectChange(gone=("a",)))
+    expected.add(ProjectChange(files=(("a", "1"),)))
     assert expected.check({"a": "1"}) == ""
 
 

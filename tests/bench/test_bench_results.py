@@ -10,7 +10,7 @@ import pytest
 from buildkit.bench.output import compare, judge
 from buildkit.bench.race_markdown import render_markdown
 from buildkit.bench.results import SampleVerdict, Skipped, figure, parse_results, render_results, spread
-from buildkit.bench.tables import make_tables, say_cell, say_notes, say_ratio
+from buildkit.bench.tables import format_cell, format_notes, format_ratio, make_tables
 from buildkit.errors import DefinitionError
 from tests.bench.races import OURS, race, samples
 
@@ -38,23 +38,25 @@ def test_a_peer_that_is_fast_because_it_is_wrong_is_no_match() -> None:
     quick = samples((0.1,), "buildah", verdict=SampleVerdict.WRONG, note="/app/main.py is not what it should be")
     docker = samples((4.0,), "docker")
     results = race(samples((1.0,)), quick, docker, participants={OURS: "1", "buildah": "1.28.2", "docker": "20.10"})
-    assert say_ratio(results, "runnable", "light-pin") == "4.0× faster than BuildKit of docker"
-    assert say_cell(results, "runnable", "light-pin", "buildah") == "wrong (0.10 s)"
-    assert "buildah 1.28.2, one light pin, runnable: wrong, /app/main.py is not what it should be" in say_notes(results)
+    assert format_ratio(results, "runnable", "light-pin") == "4.0× faster than BuildKit of docker"
+    assert format_cell(results, "runnable", "light-pin", "buildah") == "wrong (0.10 s)"
+    assert "buildah 1.28.2, one light pin, runnable: wrong, /app/main.py is not what it should be" in format_notes(
+        results
+    )
 
 
 def test_one_wrong_repetition_taints_the_cell() -> None:
     results = race(
         samples((1.0,)), [*samples((3.0,), "buildah"), *samples((1.0,), "buildah", verdict=SampleVerdict.WRONG)]
     )
-    assert say_cell(results, "runnable", "light-pin", "buildah").startswith("wrong")
+    assert format_cell(results, "runnable", "light-pin", "buildah").startswith("wrong")
 
 
 @pytest.mark.parametrize(
     ("peer", "words"), [(0.5, "2.0× slower than buildah"), (1.02, "as buildah"), (2.5, "2.5× faster than buildah")]
 )
 def test_whoever_wins_is_said(peer: float, words: str) -> None:
-    assert say_ratio(race(samples((1.0,)), samples((peer,), "buildah")), "runnable", "light-pin") == words
+    assert format_ratio(race(samples((1.0,)), samples((peer,), "buildah")), "runnable", "light-pin") == words
 
 
 def test_a_peer_is_called_the_same_everywhere() -> None:
@@ -64,14 +66,14 @@ def test_a_peer_is_called_the_same_everywhere() -> None:
         samples((1.0,)), samples((3.0,), "buildkitd"), samples((2.0,), "buildkitd-stages"), bad, participants=peers
     )
     assert make_tables(results)[0].columns == ("", OURS, "BuildKit 0.32.0", "staged BuildKit 0.32.0", "")
-    assert say_ratio(results, "runnable", "light-pin") == "2.0× faster than staged BuildKit"
-    notes = list(say_notes(results))
+    assert format_ratio(results, "runnable", "light-pin") == "2.0× faster than staged BuildKit"
+    notes = list(format_notes(results))
     assert notes[0] == "staged: each group of wheels in a stage of its own"
     assert notes[1].startswith("staged BuildKit 0.32.0, one light pin, pushed: failed")
     text = render_markdown(results)
     assert "- staged BuildKit: 0.32.0" in text
     assert "buildkitd" not in text
-    assert not any("staged" in note for note in say_notes(race(samples((1.0,)))))
+    assert not any("staged" in note for note in format_notes(race(samples((1.0,)))))
 
 
 def test_json_and_back() -> None:

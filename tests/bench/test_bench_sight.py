@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from buildkit.bench.image_inspection import look_in_registry
+from buildkit.bench.image_inspection import inspect_in_registry
 
 OCI = "application/vnd.oci.image"
 
@@ -60,7 +60,7 @@ def test_layers_of_every_compression(tmp_path: Path, index: bool) -> None:
         (gzip.compress(_layer(d="d")), "application/vnd.docker.image.rootfs.diff.tar.gzip"),
     ]
     _push(tmp_path, layers, index=index)
-    found = look_in_registry(tmp_path, "a/b", "latest", ["etc/a", "etc/b", "c", "d", "none"])
+    found = inspect_in_registry(tmp_path, "a/b", "latest", ["etc/a", "etc/b", "c", "d", "none"])
     assert found == {"etc/a": _sha("new"), "etc/b": _sha("b"), "c": _sha("c"), "d": _sha("d")}
 
 
@@ -69,10 +69,10 @@ def test_what_was_removed_is_gone_and_may_come_back(tmp_path: Path) -> None:
     middle = _layer(**{"x/.wh.a": "", "y/.wh..wh..opq": "", ".wh.z": ""})
     above = _layer(**{"z/d": "5"})
     _push(tmp_path, [(blob, f"{OCI}.layer.v1.tar") for blob in (below, middle, above)])
-    found = look_in_registry(tmp_path, "a/b", "latest", ["x/a", "x/b", "y/c", "z/d"])
+    found = inspect_in_registry(tmp_path, "a/b", "latest", ["x/a", "x/b", "y/c", "z/d"])
     assert found == {"x/b": _sha("2"), "z/d": _sha("5")}
 
 
 def test_an_image_that_was_not_pushed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="link"):
-        look_in_registry(tmp_path, "a/b", "latest", ["x"])
+        inspect_in_registry(tmp_path, "a/b", "latest", ["x"])

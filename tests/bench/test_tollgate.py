@@ -11,13 +11,13 @@ from contextlib import suppress
 
 import pytest
 
-from buildkit.bench.counting_proxy import CountingProxy, Toll, open_counting_proxy
+from buildkit.bench.counting_proxy import CountingProxy, Traffic, open_counting_proxy
 
 ANSWER = random.Random(1).randbytes(3_000_000)
 
 
 @pytest.fixture
-def gate() -> Iterator[CountingProxy]:
+def proxy() -> Iterator[CountingProxy]:
     """A gate before a server that reads to the end and then answers with `ANSWER`, and the length of what it read."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -39,43 +39,43 @@ def gate() -> Iterator[CountingProxy]:
         server.shutdown(socket.SHUT_RDWR)
 
 
-def _ask(gate: CountingProxy, data: bytes) -> bytes:
-    host, _, port = gate.host.partition(":")
+def _ask(proxy: CountingProxy, data: bytes) -> bytes:
+    host, _, port = proxy.host.partition(":")
     with socket.create_connection((host, int(port))) as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
         return b"".join(iter(lambda: client.recv(1 << 16), b""))
 
 
-def test_both_ways_are_counted(gate: CountingProxy) -> None:
+def test_both_ways_are_counted(proxy: CountingProxy) -> None:
     sent = random.Random(2).randbytes(5_000_000)
-    assert _ask(gate, sent) == ANSWER + b"5000000"
-    assert gate.toll == Toll(len(sent), len(ANSWER) + 7)
+    assert _ask(proxy, sent) == ANSWER + b"5000000"
+    assert proxy.traffic == Traffic(len(sent), len(ANSWER) + 7)
 
 
-def test_several_at_once_add_up(gate: CountingProxy) -> None:
-    before = gate.toll
-    threads = [threading.Thread(target=_ask, args=(gate, b"x" * 1000)) for _ in range(8)]
+def test_several_at_once_add_up(proxy: CountingProxy) -> None:
+    before = proxy.traffic
+    threads = [threading.Thread(target=_ask, args=(proxy, b"x" * 1000)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert gate.toll - before == Toll(8000, 8 * (len(ANSWER) + 4))
+    assert proxy.traffic - before == Traffic(8000, 8 * (len(ANSWER) + 4))
 
 
-def test_who_hangs_up_early_leaves_the_gate_open(gate: CountingProxy) -> None:
-    host, _, port = gate.host.partition(":")
+def test_who_hangs_up_early_leaves_the_gate_open(proxy: CountingProxy) -> None:
+    host, _, port = proxy.host.partition(":")
     for _ in range(3):
         socket.create_connection((host, int(port))).close()
-    assert _ask(gate, b"abc").endswith(b"3")
+    assert _ask(proxy, b"abc").endswith(b"3")
 
 
 def test_a_server_that_is_not_there_hangs_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         behind = free.getsockname()[:2]
-    with open_counting_proxy(behind) as gate:
-        host, _, port = gate.host.partition(":")
+    with open_counting_proxy(behind) as proxy:
+        host, _, port = proxy.host.partition(":")
         with socket.create_connection((host, int(port)), timeout=10) as client:
             assert client.recv(1) == b""
         time.sleep(0.01)
-        assert gate.toll == Toll(0, 0)
+        assert proxy.traffic == Traffic(0, 0)
