@@ -79,7 +79,7 @@ class ProjectCopy:
         return tuple(sorted(found, key=lambda pair: (-pair[1].size, pair[1].source)))
 
     def whole(self) -> ProjectChange:
-        """Return what an image of the checkout must hold now: METADATA of every pinned wheel, models, the application."""
+        """Return what an image must hold now: METADATA of every pinned wheel, models, the application."""
         found = [self._metadata(artifact) for artifact in self.artifacts() if artifact.is_wheel]
         for part in self.graph.resolve(self.stage).parts:
             for copy in part.copy:
