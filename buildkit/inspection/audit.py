@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from buildkit.build.planner import Planner, open_planner
 from buildkit.cli.main import check_writable, write_text
 from buildkit.cli.options import Parser
 from buildkit.errors import BuildError, DefinitionError, Interrupted
-from buildkit.events import StepFinished, StepStarted
+from buildkit.events import step
 from buildkit.findings import Finding, Severity
 from buildkit.report.findings_table import (
     findings_json,
@@ -109,13 +108,11 @@ def look(planner: Planner, target: str, parts: Sequence[str]) -> Audit:
     if AT_REST not in parts:
         found, why = _run(planner, target)
         return Audit(name=target, findings=found, parts={RUNNING: why})
-    emit, began = planner.context.emit, time.monotonic()
-    emit(StepStarted(step=target, phase="audit"))
-    with open_image(planner, target) as image:
-        view, stored = read_view(image, planner.context), image.stored
-    findings = check_image(view)
-    size = sum(layer.unpacked for layer in view.layers)
-    emit(StepFinished(step=target, phase="audit", seconds=time.monotonic() - began, size=size))
+    with step(planner.context.emit, target, "audit") as progress:
+        with open_image(planner, target) as image:
+            view, stored = read_view(image, planner.context), image.stored
+        findings = check_image(view)
+        progress.size = sum(layer.unpacked for layer in view.layers)
     looked = {AT_REST: ""}
     if RUNNING in parts:
         if target in planner.graph.stages and not stored:

@@ -14,7 +14,7 @@ from buildkit.build.model_scanner import Progress, Scanner, check_same, checksum
 from buildkit.declare.model_allowlist import Allow
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, Interrupted
-from buildkit.events import StepFailed, StepFinished, StepProgress, StepStarted
+from buildkit.events import StepProgress, step
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.inspection.scan_targets import Target
 from buildkit.scan.context import Scan, Verdict
@@ -132,15 +132,9 @@ class ScanRun:
 
         if size < LARGE:
             return work(progress)
-        began = time.monotonic()
-        context.emit(StepStarted(step=name, phase=phase, total=size))
-        try:
-            result = work(progress)
-        except BaseException as error:
-            context.emit(StepFailed(step=name, phase=phase, message=str(error) or type(error).__name__))
-            raise
-        context.emit(StepFinished(step=name, phase=phase, seconds=time.monotonic() - began, size=size))
-        return result
+        with step(context.emit, name, phase, total=size) as handle:
+            handle.size = size
+            return work(progress)
 
     def _ask(self, target: Target, file: BinaryIO) -> Iterator[Opinion]:
         if not self._engines:
