@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from buildkit.audit import rules
-from buildkit.audit.view import ImageView, TarEntry, show
+from buildkit.audit.layer_view import TarEntry
+from buildkit.audit.view import ImageView, show
 from buildkit.findings import Finding, Rule
 
 _PASSWD, _SHADOW = "etc/passwd", "etc/shadow"

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from buildkit.audit import rules
 from buildkit.audit.capabilities import HARMLESS, decode, say_capabilities
-from buildkit.audit.view import SETGID, SETUID, STICKY, ImageView, TarEntry, show
+from buildkit.audit.layer_view import TarEntry
+from buildkit.audit.view import SETGID, SETUID, STICKY, ImageView, show
 from buildkit.findings import Finding, Rule, Severity
 
 _HARMLESS_DEVICES = frozenset(("1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:1", "5:2"))  # null, zero, …, tty, ptmx

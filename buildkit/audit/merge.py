@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import posixpath
 
-from buildkit.audit.view import LayerView, TarEntry
+from buildkit.audit.layer_view import LayerView, TarEntry
 
 WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
 
 
-def merge(layers: tuple[LayerView, ...]) -> dict[str, TarEntry]:
+def merge_layers(layers: tuple[LayerView, ...]) -> dict[str, TarEntry]:
     """The members that the topmost layer leaves, by the image specification's rules for whiteouts."""
     final: dict[str, TarEntry] = {}
     parents: set[str] = set()  # folders that have, or had, something in them

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from buildkit.audit.layer_view import Kind, LayerView, TarEntry
 from buildkit.audit.secret_scan import Scanner
-from buildkit.audit.view import Kind, LayerView, TarEntry
 from buildkit.errors import BuildError
 from buildkit.layers.tar.reader import Header, TarReader
 from buildkit.native.collector import Survey

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from buildkit.audit.layer_view import Secret
 from buildkit.audit.secret_files import MOST, Trade, find_trade
 from buildkit.audit.secret_patterns import DISTINCT, IN_CODE, WRITTEN, Pattern, find_all
-from buildkit.audit.view import Secret
 
 TEXT_LIMIT = 64 << 20
 BINARY_LIMIT = 1 << 20

@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 
 from buildkit.audit import rules
+from buildkit.audit.layer_view import Secret
 from buildkit.audit.merge import is_gone, whiteouts
 from buildkit.audit.secret_files import is_test
 from buildkit.audit.secret_patterns import DISTINCT, WRITTEN, entropy, find_all, is_dummy_password
 from buildkit.audit.secret_scan import is_published, redact
-from buildkit.audit.view import ImageView, Secret, show
+from buildkit.audit.view import ImageView, show
 from buildkit.findings import Finding, Severity
 
 _GUESSED = frozenset(

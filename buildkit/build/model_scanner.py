@@ -89,12 +89,10 @@ class Scanner:
 
 def run_scan(name: str, source: Source, allow: Allow) -> Scan:
     """Scan a content. A scanner that fails at it has not scanned it: that is no traceback, and no clean file."""
-    from buildkit.scan.examine import formats  # only where something is scanned
-    from buildkit.scan.examine import scan as examine
+    from buildkit.scan.examine import scan  # only where something is scanned
 
-    formats()  # what cannot be imported is a defect of ours, not of the file
     try:
-        return examine(name, source, allowed=allow.globals)
+        return scan(name, source, allowed=allow.globals)
     except BuildkitError:
         raise
     except Exception as error:  # files are hostile, and made to make scanners fail

@@ -10,6 +10,7 @@ from buildkit.findings import Finding, Rule, Severity
 from buildkit.scan.limits import Budget, LimitError
 from buildkit.scan.source import Source
 
+HEAD = 4096  # bytes that formats are recognised by
 UNKNOWN = "no known format of model files"  # a gap of content that no loader we know would load
 
 
@@ -46,19 +47,31 @@ class Scan:
         return Verdict.PARTIAL if self.gaps else Verdict.CLEAN
 
 
-Examine = Callable[["ScanContext", Source], None]
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A file format.
+
+    ``recognise`` gets the first ``HEAD`` bytes and the whole content; ``scan`` reports to the context. ``is_archive``
+    marks formats that only hold other content.
+    """
+
+    name: str
+    recognise: Callable[[bytes, Source], bool]
+    scan: Callable[[ScanContext, Source], None]
+    is_archive: bool = False
 
 
 @dataclass(slots=True)
 class ScanContext:
-    """Collects findings for the file ``path``; ``member`` is where in it the scan is (``a.zip!b.pkl``).
+    """Collect the findings of the file ``path``; ``member`` is the current position in it (``a.zip!b.pkl``).
 
-    ``examine`` recognises content and scans it: formats that hold others call ``descend`` and need not know them.
+    ``registry`` lists every format. Formats that hold other content call ``descend`` and need not know which formats
+    exist.
     """
 
     path: str
     budget: Budget
-    examine: Examine
+    registry: tuple[Format, ...]
     allowed: frozenset[str] = frozenset()
     member: str = ""
     depth: int = 0
@@ -81,10 +94,31 @@ class ScanContext:
         """Keep that a part could not be scanned."""
         self.gaps.append(Gap(why, self.member, offset))
 
-    def descend(self, name: str, source: Source) -> None:
-        """Scan content that lies inside: a member ``name`` of an archive, or an embedded stream.
+    def examine(self, source: Source) -> None:
+        """Scan ``source`` as every format that recognises it; unrecognised content is a gap.
 
-        A limit that ends it is a gap of that member; what lies beside it is scanned all the same.
+        Content may be of several formats (a polyglot), and each of them scans it.
+
+        Raises:
+            LimitError: the budget is used up.
+        """
+        head = source.read(0, HEAD)
+        recognised = [candidate for candidate in self.registry if candidate.recognise(head, source)]
+        for candidate in recognised:
+            self.formats[candidate.name] = None
+            candidate.scan(self, source)
+        if not recognised and source.size:
+            self.gap(UNKNOWN)
+
+    def is_archive(self, source: Source) -> bool:
+        """Whether ``source`` is an archive or a compressed stream."""
+        head = source.read(0, HEAD)
+        return any(candidate.is_archive and candidate.recognise(head, source) for candidate in self.registry)
+
+    def descend(self, name: str, source: Source) -> None:
+        """Scan nested content: the member ``name`` of an archive, or an embedded stream.
+
+        A limit that ends the scan of this member is a gap of the member; its siblings are still scanned.
         """
         outer = self.member
         self.member = f"{outer}!{name}" if outer else name
@@ -92,7 +126,7 @@ class ScanContext:
         try:
             if self.depth > self.budget.limits.depth:
                 raise LimitError(f"nested deeper than {self.budget.limits.depth} levels")
-            self.examine(self, source)
+            self.examine(source)
         except LimitError as error:
             self.gap(str(error))
         finally:

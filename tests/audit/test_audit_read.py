@@ -8,8 +8,9 @@ import pytest
 
 from buildkit.audit.capabilities import say_capabilities
 from buildkit.audit.config import parse_config
+from buildkit.audit.layer_view import TarEntry
 from buildkit.audit.read import Limits
-from buildkit.audit.view import TarEntry, show
+from buildkit.audit.view import show
 from buildkit.errors import BuildError
 from tests.audit.crafted import GOOD, Member, audit, capable, file, folder, ids, link, make_view, tar
 from tests.native.elfmaker import make_elf

@@ -17,7 +17,7 @@ def copy(tmp_path: Path) -> Path:
     return Path(shutil.copytree(ours, tmp_path / "scan", ignore=shutil.ignore_patterns("__pycache__")))
 
 
-@pytest.mark.parametrize("name", ["job.py", "pickle/allowed.txt", "pickle/denied.txt", "formats/keras.py"])
+@pytest.mark.parametrize("name", ["context.py", "pickle/allowed.txt", "pickle/denied.txt", "formats/keras.py"])
 def test_any_source_and_any_list_counts(copy: Path, name: str) -> None:
     before = digest_of(str(copy))
     with (copy / name).open("a") as file:
@@ -29,9 +29,9 @@ def test_names_count_and_folders_and_compiled_files_do_not(copy: Path, tmp_path:
     before = digest_of(str(copy))
     assert digest_of(str(Path(buildkit.scan.__file__).parent)) == before, "wherever it is installed"
     (copy / "__pycache__").mkdir()
-    (copy / "__pycache__/job.pyc").write_bytes(b"x")
+    (copy / "__pycache__/context.pyc").write_bytes(b"x")
     assert digest_of(str(copy)) == before
-    (copy / "job.py").rename(copy / "jobs.py")
+    (copy / "context.py").rename(copy / "contexts.py")
     assert digest_of(str(copy)) != before
 
 

@@ -14,7 +14,7 @@ DESCRIPTORS = (12, 16, 20, 24)  # with and without a signature, with long sizes 
 MOST = 1000  # holes
 
 
-def scan_holes(job: ScanContext, source: Source, covered: list[tuple[int, int]], described: set[int]) -> None:
+def scan_holes(context: ScanContext, source: Source, covered: list[tuple[int, int]], described: set[int]) -> None:
     """Scan what lies between, before and behind the spans ``covered``; spans that overlap are said.
 
     At an offset of ``described`` stands a checksum with sizes, of 12 to 24 bytes.
@@ -29,30 +29,30 @@ def scan_holes(job: ScanContext, source: Source, covered: list[tuple[int, int]],
     if at < source.size:
         holes.append((at, source.size))
     if shared:
-        job.find(rules.OVERLAP, f"{shared} of its parts overlap others")
+        context.find(rules.OVERLAP, f"{shared} of its parts overlap others")
     if len(holes) > MOST:
-        job.gap(f"more than {MOST} gaps are between its members")
+        context.gap(f"more than {MOST} gaps are between its members")
     for start, end in holes[:MOST]:
         if start not in described or end - start not in DESCRIPTORS:
-            scan_hole(job, source, start, end)
+            scan_hole(context, source, start, end)
 
 
-def scan_hole(job: ScanContext, source: Source, start: int, end: int) -> None:
+def scan_hole(context: ScanContext, source: Source, start: int, end: int) -> None:
     """Scan one hole."""
-    at = find_header(job, source, start, end)
+    at = find_header(context, source, start, end)
     if at is not None:
         if at > start:
-            scan_unnamed(job, source, start, at)
-        walk(job, source, at, end, [], hidden=True)
+            scan_unnamed(context, source, start, at)
+        walk(context, source, at, end, [], hidden=True)
     else:
-        scan_unnamed(job, source, start, end)
+        scan_unnamed(context, source, start, end)
 
 
-def scan_unnamed(job: ScanContext, source: Source, start: int, end: int) -> None:
+def scan_unnamed(context: ScanContext, source: Source, start: int, end: int) -> None:
     """Scan bytes that are no member: nothing, or another file before, between or behind."""
     if zeros(source, start, end) or source.read(start, 4) == ENTRY:
         return
-    job.descend(f"hole@{start}", RangeSource(source, start, end - start))
+    context.descend(f"hole@{start}", RangeSource(source, start, end - start))
 
 
 def zeros(source: Source, start: int, end: int) -> bool:
@@ -62,11 +62,11 @@ def zeros(source: Source, start: int, end: int) -> bool:
     return all(not source.read(at, min(WINDOW, end - at)).strip(b"\0") for at in range(start, end, WINDOW))
 
 
-def find_header(job: ScanContext, source: Source, start: int, end: int) -> int | None:
+def find_header(context: ScanContext, source: Source, start: int, end: int) -> int | None:
     """The first local header in a span."""
     stop = min(end, start + SEARCHED)
     if stop < end:
-        job.gap(f"only the first {SEARCHED} bytes of a gap between members were searched", offset=start)
+        context.gap(f"only the first {SEARCHED} bytes of a gap between members were searched", offset=start)
     at = start
     while at < stop:
         part = source.read(at, min(WINDOW, stop - at) + 3)
@@ -78,7 +78,7 @@ def find_header(job: ScanContext, source: Source, start: int, end: int) -> int |
 
 
 def walk(
-    job: ScanContext, source: Source, start: int, end: int, covered: list[tuple[int, int]], *, hidden: bool
+    context: ScanContext, source: Source, start: int, end: int, covered: list[tuple[int, int]], *, hidden: bool
 ) -> None:
     """Scan members by their own headers, from one at ``start`` on.
 
@@ -89,34 +89,34 @@ def walk(
     while at is not None and at < end:
         found = read_local(source, at)
         if found is None:
-            job.gap("a header is cut off", offset=at)
+            context.gap("a header is cut off", offset=at)
             return
         local, _ = found
-        job.budget.member()
+        context.budget.member()
         if hidden:
-            job.find(rules.HIDDEN, f"{local.name} is in no directory", offset=at)
-        size = scan_walked(job, source, local, end)
+            context.find(rules.HIDDEN, f"{local.name} is in no directory", offset=at)
+        size = scan_walked(context, source, local, end)
         covered.append((at, at + local.length + size))
-        at = find_header(job, source, at + local.length + size, end)
+        at = find_header(context, source, at + local.length + size, end)
 
 
-def scan_walked(job: ScanContext, source: Source, local: Header, end: int) -> int:
+def scan_walked(context: ScanContext, source: Source, local: Header, end: int) -> int:
     """Scan one member by its own header; gives the length of its packed content."""
     start = local.offset + local.length
     unknown = bool(local.flags & DESCRIPTOR) and not local.packed
     if unknown and not local.method:
-        following = find_header(job, source, start, end)
+        following = find_header(context, source, start, end)
         local_size = (end if following is None else following) - start
     else:
         local_size = end - start if unknown else min(local.packed, max(0, end - start))
     if local_size <= 0:
         return 0
-    with open_content(job, slice_of(source, start, local_size), local.method, local.crc) as content:
+    with open_content(context, slice_of(source, start, local_size), local.method, local.crc) as content:
         if content is None:
-            job.gap(f"{local.name} is packed by method {local.method}, which is not read here")
+            context.gap(f"{local.name} is packed by method {local.method}, which is not read here")
             return local_size
         if content.why:
-            job.gap(f"{local.name} is not whole: {content.why}")
+            context.gap(f"{local.name} is not whole: {content.why}")
         if content.source.size:
-            job.descend(local.name, content.source)
+            context.descend(local.name, content.source)
         return content.packed if unknown else local_size

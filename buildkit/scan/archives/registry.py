@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from buildkit.scan.archives import sevenzip, tar, zipfiles
 from buildkit.scan.archives.streams import CODECS
-from buildkit.scan.examine import Format
+from buildkit.scan.context import Format
 
 FORMATS = (
-    Format("zip", zipfiles.recognise, zipfiles.scan),
-    Format("tar", tar.recognise, tar.scan),
-    Format("7z", sevenzip.recognise, sevenzip.scan),
-    *(Format(codec.name, codec.recognise, codec.scan) for codec in CODECS),
+    Format("zip", zipfiles.recognise, zipfiles.scan, is_archive=True),
+    Format("tar", tar.recognise, tar.scan, is_archive=True),
+    Format("7z", sevenzip.recognise, sevenzip.scan, is_archive=True),
+    *(Format(codec.name, codec.recognise, codec.scan, is_archive=True) for codec in CODECS),
 )

@@ -50,7 +50,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return head.startswith(MAGIC) and source.size >= START
 
 
-def scan(job: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: Source) -> None:
     """Scan every member.
 
     Raises:
@@ -59,31 +59,31 @@ def scan(job: ScanContext, source: Source) -> None:
     offset = int.from_bytes(source.read(12, 8), "little")
     size = int.from_bytes(source.read(20, 8), "little")
     if START + offset + size > source.size:
-        job.gap("the header of the 7z archive is missing")
+        context.gap("the header of the 7z archive is missing")
         return
     try:
-        header = read_header(job, RangeSource(source, START + offset, size), source)
-        scan_folders(job, source, header)
+        header = read_header(context, RangeSource(source, START + offset, size), source)
+        scan_folders(context, source, header)
     except HeaderError as error:
-        job.gap(f"the 7z archive cannot be read: {error}")
+        context.gap(f"the 7z archive cannot be read: {error}")
     end = START + offset + size
     if end < source.size:
-        job.descend(f"rest@{end}", RangeSource(source, end, source.size - end))
+        context.descend(f"rest@{end}", RangeSource(source, end, source.size - end))
 
 
-def read_header(job: ScanContext, packed: Source, source: Source) -> Header:
+def read_header(context: ScanContext, packed: Source, source: Source) -> Header:
     """The header, unpacked as often as it is packed. Raises HeaderError."""
     for _ in range(4):
-        if packed.size > job.budget.limits.header:
-            raise LimitError(f"the header of a 7z archive is larger than {job.budget.limits.header} bytes")
+        if packed.size > context.budget.limits.header:
+            raise LimitError(f"the header of a 7z archive is larger than {context.budget.limits.header} bytes")
         header = parse_header(packed.read(0, packed.size))
         if header.files is not None:
             return header
         if not header.folders:
             raise HeaderError("its header says nothing")
-        with inflated(job.budget, open_folder(header, 0, source).chunks(), source.size) as content:
+        with inflated(context.budget, open_folder(header, 0, source).chunks(), source.size) as content:
             packed = RangeSource(content.source, 0, content.source.size)
-            whole = packed.read(0, min(packed.size, job.budget.limits.header + 1))
+            whole = packed.read(0, min(packed.size, context.budget.limits.header + 1))
         packed = BytesSource(whole)
     raise HeaderError("its header is packed too often")
 
@@ -133,12 +133,12 @@ def bounded(size: int) -> int:
     return max(size, 4096)
 
 
-def scan_folders(job: ScanContext, source: Source, header: Header) -> None:
+def scan_folders(context: ScanContext, source: Source, header: Header) -> None:
     """Scan the members of every folder."""
     files = header.files or Files()
     for name in files.names:
         if names.escapes(name):
-            job.find(rules.OUTSIDE, f"names a member {name}")
+            context.find(rules.OUTSIDE, f"names a member {name}")
     contents = iter(name for name, empty in zip(files.names, files.empty, strict=False) if not empty)
     for index, folder in enumerate(header.folders):
         sizes = header.sizes[index] if index < len(header.sizes) else [folder.size]
@@ -146,24 +146,24 @@ def scan_folders(job: ScanContext, source: Source, header: Header) -> None:
         try:
             packed = open_folder(header, index, source)
             spent = header.packed[header.first[index]]
-            with inflated(job.budget, limited(packed, folder.size), spent) as content:
-                scan_folder(job, packed, content, list(zip(members, sizes, strict=True)))
+            with inflated(context.budget, limited(packed, folder.size), spent) as content:
+                scan_folder(context, packed, content, list(zip(members, sizes, strict=True)))
         except HeaderError as error:
             for name in members:
-                job.gap(f"{name}: {error}")
+                context.gap(f"{name}: {error}")
 
 
-def scan_folder(job: ScanContext, packed: Packed, content: Inflated, members: list[tuple[str, int]]) -> None:
+def scan_folder(context: ScanContext, packed: Packed, content: Inflated, members: list[tuple[str, int]]) -> None:
     """Scan the members that came out of one folder."""
     short = sum(size for _, size in members) > content.source.size
     if content.why or short:
-        job.gap(content.why or packed.why or "a folder of the 7z archive is cut off")
+        context.gap(content.why or packed.why or "a folder of the 7z archive is cut off")
     at = 0
     for name, size in members:
-        job.budget.member()
+        context.budget.member()
         if size:
             left = max(0, min(size, content.source.size - at))
-            job.descend(name, RangeSource(content.source, at, left))
+            context.descend(name, RangeSource(content.source, at, left))
         at += size
 
 

@@ -48,18 +48,18 @@ class Codec:
         packed = self.open(RangeSource(source, 0, min(source.size, BEGINNING)))
         return next(packed.chunks(), b"") != b""
 
-    def scan(self, job: ScanContext, source: Source) -> None:
+    def scan(self, context: ScanContext, source: Source) -> None:
         """Scan what comes out, and what lies behind."""
         packed = self.open(source)
-        with inflated(job.budget, packed.chunks(), source.size) as content:
+        with inflated(context.budget, packed.chunks(), source.size) as content:
             why = content.why or (packed.why and f"its {self.name} is broken: {packed.why}")
             if why:
-                job.gap(why)
-            job.descend(self.name, content.source)
+                context.gap(why)
+            context.descend(self.name, content.source)
         left = source.size - packed.end
         if why or left <= 0 or (left <= PADDING and not source.read(packed.end, left).strip(b"\0")):
             return
-        job.descend(f"rest@{packed.end}", RangeSource(source, packed.end, left))
+        context.descend(f"rest@{packed.end}", RangeSource(source, packed.end, left))
 
 
 def zlib_header(head: bytes) -> bool:

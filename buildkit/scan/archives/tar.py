@@ -71,40 +71,40 @@ def number(digits: bytes) -> int | None:
         return None
 
 
-def scan(job: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: Source) -> None:
     """Scan every member.
 
     Raises:
         LimitError: too many members.
     """
     seen: set[str] = set()
-    for member in read_members(job, source):
+    for member in read_members(context, source):
         plain = member.name.removeprefix("./")
         if plain in seen:
-            job.find(rules.DUPLICATE, f"names {plain} twice", offset=member.start)
+            context.find(rules.DUPLICATE, f"names {plain} twice", offset=member.start)
         seen.add(plain)
         if names.escapes(member.name):
-            job.find(rules.OUTSIDE, f"names a member {member.name}", offset=member.start)
+            context.find(rules.OUTSIDE, f"names a member {member.name}", offset=member.start)
         if member.kind in LINKS:
-            report_link(job, member)
+            report_link(context, member)
         elif member.kind in FILES and member.size:
-            job.descend(plain, RangeSource(source, member.start, member.size))
+            context.descend(plain, RangeSource(source, member.start, member.size))
         elif member.kind == b"S":
-            job.gap(f"{plain} is sparse, which is not read here", offset=member.start)
+            context.gap(f"{plain} is sparse, which is not read here", offset=member.start)
     if seen >= TORCH:
-        job.formats["PyTorch, tar"] = None
-        job.find(TORCH_TAR, "has the members storages, tensors and pickle")
+        context.formats["PyTorch, tar"] = None
+        context.find(TORCH_TAR, "has the members storages, tensors and pickle")
 
 
-def report_link(job: ScanContext, member: Member) -> None:
+def report_link(context: ScanContext, member: Member) -> None:
     """A member that is no file."""
     if member.target and names.leads_out(member.name if member.kind == b"2" else "", member.target):
-        job.find(rules.OUTSIDE, f"{member.name} is {LINKS[member.kind]} to {member.target}", offset=member.start)
+        context.find(rules.OUTSIDE, f"{member.name} is {LINKS[member.kind]} to {member.target}", offset=member.start)
     else:
-        job.find(rules.LINK, f"{member.name} is {LINKS[member.kind]}", offset=member.start)
+        context.find(rules.LINK, f"{member.name} is {LINKS[member.kind]}", offset=member.start)
 
 
-def read_members(job: ScanContext, source: Source) -> Iterator[Member]:
+def read_members(context: ScanContext, source: Source) -> Iterator[Member]:
     """Members in their order; what lies behind the end mark is handed on.
 
     Raises:
@@ -115,10 +115,10 @@ def read_members(job: ScanContext, source: Source) -> Iterator[Member]:
         block = source.read(at, BLOCK)
         if not valid(block):
             break
-        job.budget.member()
+        context.budget.member()
         member = read_member(block, at, extended)
         if member is None or member.start + member.size > source.size:
-            job.gap("a member is cut off", offset=at)
+            context.gap("a member is cut off", offset=at)
             if member is None:
                 return
             member = Member(member.name, member.kind, member.start, max(0, source.size - member.start), member.target)
@@ -128,16 +128,16 @@ def read_members(job: ScanContext, source: Source) -> Iterator[Member]:
             continue
         yield member
         extended.once.clear()
-    scan_rest(job, source, at)
+    scan_rest(context, source, at)
 
 
-def scan_rest(job: ScanContext, source: Source, at: int) -> None:
+def scan_rest(context: ScanContext, source: Source, at: int) -> None:
     """Scan what lies behind the end mark, if it is more than zeros."""
     for start in range(at, source.size, PIECE):
         part = source.read(start, PIECE)
         if part.strip(b"\0"):
             mark = start + (len(part) - len(part.lstrip(b"\0"))) // BLOCK * BLOCK
-            job.descend(f"rest@{mark}", RangeSource(source, mark, source.size - mark))
+            context.descend(f"rest@{mark}", RangeSource(source, mark, source.size - mark))
             return
 
 

@@ -47,12 +47,12 @@ def kind_of(members: Iterable[str]) -> Kind:
     return Kind(tuple(formats), roots)
 
 
-def known_member(job: ScanContext, kind: Kind, name: str, content: Source) -> bool:
+def known_member(context: ScanContext, kind: Kind, name: str, content: Source) -> bool:
     """Whether a member is one of PyTorch's that no loader would run, and is scanned by that."""
     if not any(name.startswith(root) for root in kind.roots):
         return False
     if CODE.fullmatch(name) and SCRIPT in kind.formats:
-        return scan_code(job, name, content)
+        return scan_code(context, name, content)
     if LABEL.fullmatch(name):
         text = content.read(0, LABEL_BYTES + 1)
         return len(text) <= LABEL_BYTES and text.isascii() and text.decode().strip().isprintable()
@@ -61,7 +61,7 @@ def known_member(job: ScanContext, kind: Kind, name: str, content: Source) -> bo
     return not evidence(RangeSource(content, 0, min(content.size, WINDOW + 1)), nested=True, numbers=True)
 
 
-def scan_code(job: ScanContext, name: str, content: Source) -> bool:
+def scan_code(context: ScanContext, name: str, content: Source) -> bool:
     """TorchScript's code, which its own interpreter runs: it has no imports, but operators that touch files."""
     if content.size > LONGEST:
         return False
@@ -69,5 +69,5 @@ def scan_code(job: ScanContext, name: str, content: Source) -> bool:
     if b"\0" in code:
         return False
     for found in FILE_OPERATORS.finditer(code):
-        job.find(rules.SCRIPT_FILES, f"{name} calls {found[0].decode()}", offset=found.start())
+        context.find(rules.SCRIPT_FILES, f"{name} calls {found[0].decode()}", offset=found.start())
     return True

@@ -51,7 +51,7 @@ def zip_lzma(source: Source) -> Packed:
 
 
 @contextmanager
-def open_content(job: ScanContext, source: Source, method: int, crc: int) -> Iterator[Content | None]:
+def open_content(context: ScanContext, source: Source, method: int, crc: int) -> Iterator[Content | None]:
     """The content of packed ``source``; None where the method is unknown."""
     if method == STORED:
         whole = checksum(source) == crc if source.size <= CHECKED else None
@@ -62,7 +62,7 @@ def open_content(job: ScanContext, source: Source, method: int, crc: int) -> Ite
         yield None
         return
     summed = Sum(packed)
-    with inflated(job.budget, summed.chunks(), source.size) as content:
+    with inflated(context.budget, summed.chunks(), source.size) as content:
         why = content.why or packed.why
         yield Content(content.source, summed.crc == crc if not why else False, why, packed.end)
 

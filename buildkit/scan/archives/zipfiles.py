@@ -27,7 +27,7 @@ class Archive:
     ``described`` are the ends of members behind which their sizes stand once more.
     """
 
-    job: ScanContext
+    context: ScanContext
     source: Source
     kind: Kind = field(default_factory=Kind)
     covered: list[tuple[int, int]] = field(default_factory=list)
@@ -53,27 +53,27 @@ def plausible(source: Source, end: End) -> bool:
     return any(source.read(place, 4) == b"PK\x01\x02" for place in end.places)
 
 
-def scan(job: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: Source) -> None:
     """Scan every member that any reader could see.
 
     Raises:
         LimitError: too many members.
     """
-    archive = Archive(job, source)
+    archive = Archive(context, source)
     ends = find_ends(source)
     headers = directory(archive, ends)
     if not headers and not any(end.count == 0 and end.size == 0 for end in ends):
-        job.gap("the zip archive has no directory that could be read")
+        context.gap("the zip archive has no directory that could be read")
         start = 0 if source.read(0, 4) == LOCAL else None
         if start is not None:
-            walk(archive.job, source, start, source.size, archive.covered, hidden=False)
+            walk(archive.context, source, start, source.size, archive.covered, hidden=False)
             return
     archive.kind = kind_of(header.name for header, _ in headers)
-    job.formats.update(dict.fromkeys(archive.kind.formats))
+    context.formats.update(dict.fromkeys(archive.kind.formats))
     check_names(archive, headers)
     for header, shift in headers:
         scan_member(archive, header, shift)
-    scan_holes(job, source, archive.covered, archive.described)
+    scan_holes(context, source, archive.covered, archive.described)
 
 
 def directory(archive: Archive, ends: list[End]) -> list[tuple[Header, int]]:
@@ -90,26 +90,26 @@ def directory(archive: Archive, ends: list[End]) -> list[tuple[Header, int]]:
                 continue
             read.add(place)
             shift = place - end.offset
-            entries = list(read_directory(archive.job, archive.source, place, end.size))
+            entries = list(read_directory(archive.context, archive.source, place, end.size))
             archive.covered.append((place, place + sum(entry.length for entry in entries)))
             keyed = {(entry.raw, entry.offset): (entry, shift) for entry in entries}
             if end.count not in (len(entries), len(entries) & 0xFFFF):
                 told = f"its end record counts {end.count} members, its directory has {len(entries)}"
-                archive.job.find(rules.DISAGREE, told, offset=end.at)
-            report_duplicates(archive.job, entries)
+                archive.context.find(rules.DISAGREE, told, offset=end.at)
+            report_duplicates(archive.context, entries)
             lists.append(frozenset(keyed))
             found = keyed | found
     if len(set(lists)) > 1:
-        archive.job.find(rules.DISAGREE, f"has {len(lists)} directories that differ")
+        archive.context.find(rules.DISAGREE, f"has {len(lists)} directories that differ")
     return list(found.values())
 
 
-def report_duplicates(job: ScanContext, entries: list[Header]) -> None:
+def report_duplicates(context: ScanContext, entries: list[Header]) -> None:
     """Names that two entries of one directory have."""
     seen: set[str] = set()
     for entry in entries:
         if entry.name in seen:
-            job.find(rules.DUPLICATE, f"names {entry.name} twice")
+            context.find(rules.DUPLICATE, f"names {entry.name} twice")
         seen.add(entry.name)
 
 
@@ -117,10 +117,10 @@ def check_names(archive: Archive, headers: list[tuple[Header, int]]) -> None:
     """Names and kinds that unpacking must not meet."""
     for header, _ in headers:
         if names.escapes(header.name):
-            archive.job.find(rules.OUTSIDE, f"names a member {header.name}")
+            archive.context.find(rules.OUTSIDE, f"names a member {header.name}")
         mode = header.attributes >> 16
         if mode and stat.S_ISLNK(mode):
-            archive.job.find(rules.LINK, f"{header.name} is a link")
+            archive.context.find(rules.LINK, f"{header.name} is a link")
 
 
 def locate(archive: Archive, header: Header, shift: int) -> tuple[Header, bool] | None:
@@ -132,10 +132,10 @@ def locate(archive: Archive, header: Header, shift: int) -> tuple[Header, bool] 
 
 def scan_member(archive: Archive, header: Header, shift: int) -> None:
     """Scan one entry of the directory."""
-    job, source = archive.job, archive.source
+    context, source = archive.context, archive.source
     found = locate(archive, header, shift)
     if found is None:
-        job.gap(f"{header.name} lies behind the end of the archive")
+        context.gap(f"{header.name} lies behind the end of the archive")
         return
     local, signed = found
     start = local.offset + local.length
@@ -144,9 +144,9 @@ def scan_member(archive: Archive, header: Header, shift: int) -> None:
         archive.described.add(start + header.packed)
     differences = compare(header, local, signed=signed)
     if differences:
-        job.find(rules.DISAGREE, f"{header.name}: {', '.join(differences)}", offset=local.offset)
+        context.find(rules.DISAGREE, f"{header.name}: {', '.join(differences)}", offset=local.offset)
     if start + header.packed > source.size:
-        job.gap(f"{header.name} is cut off", offset=start)
+        context.gap(f"{header.name} is cut off", offset=start)
     if local.offset in archive.seen:
         return
     archive.seen.add(local.offset)
@@ -174,35 +174,35 @@ def compare(header: Header, local: Header, *, signed: bool) -> list[str]:
 
 def scan_content(archive: Archive, header: Header, local: Header, start: int) -> None:
     """Scan a member's content as either header describes it."""
-    job = archive.job
+    context = archive.context
     if not header.packed and not local.packed:
         return
     raw = slice_of(archive.source, start, max(header.packed, 0 if local.flags & DESCRIPTOR else local.packed))
     claims = (header.flags | local.flags) & (ENCRYPTED | PATCH)
     for method in dict.fromkeys((header.method, local.method)):
-        with open_content(job, raw, method, header.crc) as content:
+        with open_content(context, raw, method, header.crc) as content:
             if content is None:
                 what = "encrypted" if method == AES else f"packed by method {method}, which is not read here"
-                job.gap(f"{header.name} is {what}")
+                context.gap(f"{header.name} is {what}")
             elif claims and not content.whole:
-                job.gap(f"{header.name} is encrypted")
+                context.gap(f"{header.name} is encrypted")
             else:
-                judge_content(job, header, content, claims)
-                if not known_member(job, archive.kind, header.name, content.source):
-                    job.descend(header.name, content.source)
+                judge_content(context, header, content, claims)
+                if not known_member(context, archive.kind, header.name, content.source):
+                    context.descend(header.name, content.source)
 
 
-def judge_content(job: ScanContext, header: Header, content: Content, claims: int) -> None:
+def judge_content(context: ScanContext, header: Header, content: Content, claims: int) -> None:
     """What a member's content says of its headers."""
     if claims:
-        job.find(rules.FLAGS, f"{header.name} can be read without a key", offset=header.offset)
+        context.find(rules.FLAGS, f"{header.name} can be read without a key", offset=header.offset)
     if content.why:
-        job.gap(f"{header.name} is not whole: {content.why}")
+        context.gap(f"{header.name} is not whole: {content.why}")
     elif content.whole is False:
-        job.find(rules.CHECKSUM, f"{header.name} has another checksum", offset=header.offset)
+        context.find(rules.CHECKSUM, f"{header.name} has another checksum", offset=header.offset)
     elif content.packed < header.packed:
         told = f"{header.packed - content.packed} bytes lie behind the end of {header.name} in its own place"
-        job.find(rules.DISAGREE, told, offset=header.offset)
+        context.find(rules.DISAGREE, told, offset=header.offset)
     elif content.source.size != header.size:
         told = f"{header.name} has {content.source.size} bytes, not {header.size}"
-        job.find(rules.DISAGREE, told, offset=header.offset)
+        context.find(rules.DISAGREE, told, offset=header.offset)

@@ -128,23 +128,23 @@ def read_local(source: Source, at: int) -> tuple[Header, bool] | None:
     return Header(rest[:names], flags, method, crc, packed, size, at, 30 + names + extras), fixed[:4] == LOCAL
 
 
-def read_directory(job: ScanContext, source: Source, at: int, size: int) -> Iterator[Header]:
+def read_directory(context: ScanContext, source: Source, at: int, size: int) -> Iterator[Header]:
     """Entries of the directory at ``at``; stops at what is none.
 
     Raises:
         LimitError: it is too large, or has too many entries.
     """
-    if size > job.budget.limits.header:
-        raise LimitError(f"the directory of a zip archive is larger than {job.budget.limits.header} bytes")
+    if size > context.budget.limits.header:
+        raise LimitError(f"the directory of a zip archive is larger than {context.budget.limits.header} bytes")
     tape = WindowedReader(source, at)
     try:
         while tape.offset < at + size or size == 0:
             fixed = tape.take(46)
             if fixed[:4] != ENTRY:
                 if fixed[:4] != END:
-                    job.gap("the directory of the zip archive is malformed", offset=tape.offset - 46)
+                    context.gap("the directory of the zip archive is malformed", offset=tape.offset - 46)
                 return
-            job.budget.member()
+            context.budget.member()
             flags, method, crc, packed, full, names, extras, comment, attributes, offset = struct.unpack(
                 "<8xHH4xIIIHHH4xII", fixed
             )
@@ -153,4 +153,4 @@ def read_directory(job: ScanContext, source: Source, at: int, size: int) -> Iter
             length = 46 + len(rest)
             yield Header(rest[:names], flags, method, crc, packed, full, offset, length, attributes)
     except TornError:
-        job.gap("the directory of the zip archive is cut off", offset=at)
+        context.gap("the directory of the zip archive is cut off", offset=at)

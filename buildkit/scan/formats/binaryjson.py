@@ -40,14 +40,14 @@ def recognise_msgpack(head: bytes, source: Source) -> bool:
     return len(key) > 0 and key.isascii() and key.decode("ascii").isprintable()
 
 
-def scan_msgpack(job: ScanContext, source: Source) -> None:
+def scan_msgpack(context: ScanContext, source: Source) -> None:
     """Walk it to its end.
 
     Raises:
         Malformed: it is none.
         LimitError: more values, or deeper, than we follow.
     """
-    cursor, left, stack = Cursor(Window(source), big=True), job.budget.limits.fields, [1]
+    cursor, left, stack = Cursor(Window(source), big=True), context.budget.limits.fields, [1]
     while stack:
         if stack[-1] == 0:
             stack.pop()
@@ -55,11 +55,11 @@ def scan_msgpack(job: ScanContext, source: Source) -> None:
         stack[-1] -= 1
         left -= 1
         if left < 0 or len(stack) > _DEPTH:
-            raise LimitError(f"MessagePack of more than {job.budget.limits.fields} values, or deeper than {_DEPTH}")
+            raise LimitError(f"MessagePack of more than {context.budget.limits.fields} values, or deeper than {_DEPTH}")
         inner = _msgpack_value(cursor)
         if inner:
             stack.append(inner)
-    check_trailing(job, source, cursor.at)
+    check_trailing(context, source, cursor.at)
 
 
 def _msgpack_value(cursor: Cursor) -> int:
@@ -98,20 +98,20 @@ def recognise_ubjson(head: bytes, source: Source) -> bool:
     return 0 < length < 256 and len(key) == length and key.isascii() and key.decode("ascii").isprintable()
 
 
-def scan_ubjson(job: ScanContext, source: Source) -> None:
+def scan_ubjson(context: ScanContext, source: Source) -> None:
     """Walk it to its end.
 
     Raises:
         Malformed: it is none.
         LimitError: more values, or deeper, than we follow.
     """
-    cursor, left = Cursor(Window(source), big=True), job.budget.limits.fields
+    cursor, left = Cursor(Window(source), big=True), context.budget.limits.fields
     stack: list[tuple[str, int]] = []  # what closes the container ("" for counted ones), values left
     _ubj_value(cursor, stack, cursor.take(1).decode("latin-1"))
     while stack:
         left -= 1
         if left < 0 or len(stack) > _DEPTH:
-            raise LimitError(f"UBJSON of more than {job.budget.limits.fields} values, or deeper than {_DEPTH}")
+            raise LimitError(f"UBJSON of more than {context.budget.limits.fields} values, or deeper than {_DEPTH}")
         close, count = stack[-1]
         if count == 0:
             stack.pop()
@@ -128,7 +128,7 @@ def scan_ubjson(job: ScanContext, source: Source) -> None:
             stack.pop()
         else:
             _ubj_value(cursor, stack, kind)
-    check_trailing(job, source, cursor.at)
+    check_trailing(context, source, cursor.at)
 
 
 def _ubj_integer(cursor: Cursor, kind: str) -> int:

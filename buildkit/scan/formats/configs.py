@@ -55,17 +55,17 @@ _SKOPS_NAMES = words(
 )
 
 
-def check_object(job: ScanContext, node: Mapping[str, object]) -> None:
+def check_object(context: ScanContext, node: Mapping[str, object]) -> None:
     """Look at one JSON object."""
     if "auto_map" in node:
-        _check_auto_map(job, node["auto_map"])
+        _check_auto_map(context, node["auto_map"])
     if node.get("trust_remote_code") in (True, "true", "True", 1):
-        job.find(TRUST, "trust_remote_code is set to true")
+        context.find(TRUST, "trust_remote_code is set to true")
     target = node.get("_target_")
     if isinstance(target, str):
-        check_target(job, target)
+        check_target(context, target)
     if "__module__" in node and "__class__" in node and "__loader__" in node:
-        _check_skops(job, str(node["__module__"]), str(node["__class__"]), str(node["__loader__"]))
+        _check_skops(context, str(node["__module__"]), str(node["__class__"]), str(node["__loader__"]))
 
 
 def _texts(value: object) -> Iterator[str]:
@@ -80,30 +80,30 @@ def _texts(value: object) -> Iterator[str]:
             todo.extend(one)
 
 
-def _check_auto_map(job: ScanContext, value: object) -> None:
+def _check_auto_map(context: ScanContext, value: object) -> None:
     names = list(dict.fromkeys(_texts(value)))
     if not names:
         return
     listed = ", ".join(shown(name) for name in names[:4])
     if any("--" in name for name in names):
-        job.find(REMOTE_CODE, f"auto_map names code of another repository: {listed}", severity=Severity.HIGH)
+        context.find(REMOTE_CODE, f"auto_map names code of another repository: {listed}", severity=Severity.HIGH)
     else:
-        job.find(REMOTE_CODE, f"auto_map names code: {listed}")
+        context.find(REMOTE_CODE, f"auto_map names code: {listed}")
 
 
-def check_target(job: ScanContext, target: str) -> None:
+def check_target(context: ScanContext, target: str) -> None:
     """Look at the dotted name that a configuration wants to be called."""
     module, _, name = target.rpartition(".")
     if is_dangerous(module or target, name):
-        job.find(TARGET, f"it calls {shown(target)}", severity=Severity.CRITICAL)
+        context.find(TARGET, f"it calls {shown(target)}", severity=Severity.CRITICAL)
     elif not _KNOWN.fullmatch(target):
-        job.find(TARGET, f"it calls {shown(target)}")
+        context.find(TARGET, f"it calls {shown(target)}")
 
 
-def _check_skops(job: ScanContext, module: str, name: str, loader: str) -> None:
+def _check_skops(context: ScanContext, module: str, name: str, loader: str) -> None:
     whole = shown(f"{module}.{name}")
     known = _SKOPS.fullmatch(module) and (module != "builtins" or name in _SKOPS_NAMES)
     if loader in ("OperatorFuncNode", "MethodNode") or (loader == "ReduceNode" and not known):
-        job.find(SKOPS, f"{whole} is called by {shown(loader)}", severity=Severity.HIGH)
+        context.find(SKOPS, f"{whole} is called by {shown(loader)}", severity=Severity.HIGH)
     elif not known:
-        job.find(SKOPS, f"{whole} is imported", severity=Severity.CRITICAL if is_dangerous(module, name) else None)
+        context.find(SKOPS, f"{whole} is imported", severity=Severity.CRITICAL if is_dangerous(module, name) else None)

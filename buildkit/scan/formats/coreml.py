@@ -43,53 +43,53 @@ def recognise(head: bytes, source: Source) -> bool:
     return any(one.number in _KINDS and one.wire == BYTES for one in fields)
 
 
-def scan(job: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: Source) -> None:
     """Walk models in models, and the layers of networks.
 
     Raises:
         Malformed: it is none.
         LimitError: more fields than we look at.
     """
-    proto = Proto(source, job.budget.limits.fields)
-    _model(job, proto, proto.whole, 0)
+    proto = Proto(source, context.budget.limits.fields)
+    _model(context, proto, proto.whole, 0)
 
 
-def _model(job: ScanContext, proto: Proto, span: Span, depth: int) -> None:
+def _model(context: ScanContext, proto: Proto, span: Span, depth: int) -> None:
     if depth > 32:
-        job.gap("models nested deeper than 32", offset=span.start)
+        context.gap("models nested deeper than 32", offset=span.start)
         return
     for one in proto.fields(span):
         if one.wire != BYTES:
             continue
         if one.number in _NETWORKS:
-            _network(job, proto, one.span)
+            _network(context, proto, one.span)
         elif one.number == 555:
-            job.find(CUSTOM, f"a custom model {shown(_first_text(proto, one.span))}", offset=one.span.start)
+            context.find(CUSTOM, f"a custom model {shown(_first_text(proto, one.span))}", offset=one.span.start)
         elif one.number == 556:
             name = _first_text(proto, one.span)
             severity = Severity.HIGH if find_escape(name) else None
-            job.find(LINKED, f"it leads to {shown(name)}", offset=one.span.start, severity=severity)
+            context.find(LINKED, f"it leads to {shown(name)}", offset=one.span.start, severity=severity)
         elif one.number in (200, 201, 202):
-            _pipeline(job, proto, one.span, depth)
+            _pipeline(context, proto, one.span, depth)
 
 
-def _pipeline(job: ScanContext, proto: Proto, span: Span, depth: int) -> None:
+def _pipeline(context: ScanContext, proto: Proto, span: Span, depth: int) -> None:
     for one in proto.fields(span):
         if one.wire == BYTES and one.number == 1:
             first = first_fields(proto.window.source, 1, one.span)
             if first and first[0].number == 1 and first[0].wire == BYTES:
-                _pipeline(job, proto, one.span, depth + 1)  # a pipeline's classifier holds a pipeline
+                _pipeline(context, proto, one.span, depth + 1)  # a pipeline's classifier holds a pipeline
             else:
-                _model(job, proto, one.span, depth + 1)
+                _model(context, proto, one.span, depth + 1)
 
 
-def _network(job: ScanContext, proto: Proto, span: Span) -> None:
+def _network(context: ScanContext, proto: Proto, span: Span) -> None:
     for one in proto.fields(span):
         if one.wire != BYTES or one.number != 1:
             continue
         for part in proto.fields(one.span):
             if part.wire == BYTES and part.number == _CUSTOM_LAYER:
-                job.find(CUSTOM, f"a custom layer {shown(_custom_class(proto, part.span))}", offset=part.span.start)
+                context.find(CUSTOM, f"a custom layer {shown(_custom_class(proto, part.span))}", offset=part.span.start)
 
 
 def _custom_class(proto: Proto, span: Span) -> str:

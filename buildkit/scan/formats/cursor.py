@@ -104,13 +104,13 @@ class Cursor:
 def guarded(name: str, scan: Callable[[ScanContext, Source], None]) -> Callable[[ScanContext, Source], None]:
     """``scan`` that never raises: malformed content and limits become gaps, and other formats have their turn."""
 
-    def run(job: ScanContext, source: Source) -> None:
+    def run(context: ScanContext, source: Source) -> None:
         try:
-            scan(job, source)
+            scan(context, source)
         except Malformed as error:
-            job.gap(f"malformed {name}: {error}", offset=error.offset)
+            context.gap(f"malformed {name}: {error}", offset=error.offset)
         except LimitError as error:
-            job.gap(str(error))
+            context.gap(str(error))
 
     return run
 

@@ -42,7 +42,7 @@ _DEPTH = 8
 
 @dataclass(slots=True)
 class _File:
-    job: ScanContext
+    context: ScanContext
     cursor: Cursor
     version: int
     values: int = 0
@@ -60,7 +60,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return head.startswith(MAGIC)
 
 
-def scan(job: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: Source) -> None:
     """Walk header, values and tensors.
 
     Raises:
@@ -69,7 +69,7 @@ def scan(job: ScanContext, source: Source) -> None:
     """
     window = Window(source)
     big = window.read(4, 4)[:3] == b"\0\0\0"
-    file = _File(job, Cursor(window, 8, big=big), window.number(4, 4, big=big))
+    file = _File(context, Cursor(window, 8, big=big), window.number(4, 4, big=big))
     if file.version not in (1, 2, 3):
         raise Malformed(f"version {file.version} is not known", 4)
     tensors, pairs = file.size(), file.size()
@@ -83,14 +83,14 @@ def scan(job: ScanContext, source: Source) -> None:
     _check_spans(file, known, start)
     if len(known) == len(spans):
         end = start + max(last for _, last, _ in known) if known else file.cursor.at
-        check_trailing(job, source, end, padding=file.alignment)
-    check_zip(job, source)
+        check_trailing(context, source, end, padding=file.alignment)
+    check_zip(context, source)
 
 
 def _check_count(file: _File, count: int, most: int, what: str) -> None:
     left = file.cursor.window.size - file.cursor.at
     if count * 8 > left:
-        file.job.find(BENT, f"{count} {what} are said to follow in {left} bytes", offset=file.cursor.at)
+        file.context.find(BENT, f"{count} {what} are said to follow in {left} bytes", offset=file.cursor.at)
         raise Malformed(f"too many {what}", file.cursor.at)
     if count > most:
         raise LimitError(f"more than {most} {what}")
@@ -99,7 +99,7 @@ def _check_count(file: _File, count: int, most: int, what: str) -> None:
 def _text(file: _File, most: int) -> bytes:
     length, at = file.size(), file.cursor.at
     if at + length > file.cursor.window.size:
-        file.job.find(BENT, f"a text of {length} bytes is said to follow", offset=at)
+        file.context.find(BENT, f"a text of {length} bytes is said to follow", offset=at)
         raise Malformed("a text ends behind the file", at)
     content = file.cursor.window.read(at, min(length, most))
     file.cursor.skip(length)
@@ -110,7 +110,7 @@ def _pair(file: _File) -> None:
     at = file.cursor.at
     key = _text(file, 65536).decode(errors="backslashreplace")
     if key in file.keys:
-        file.job.find(BENT, f"the key {shown(key)} is given more than once", offset=at)
+        file.context.find(BENT, f"the key {shown(key)} is given more than once", offset=at)
     file.keys.add(key)
     kind = file.cursor.number(4)
     if kind == _STRING:
@@ -118,7 +118,7 @@ def _pair(file: _File) -> None:
     elif key == "general.alignment":
         value = file.cursor.number(_WIDTHS.get(kind, 4))
         if kind != 4 or value < 1 or value & (value - 1) or value > 2**20:
-            file.job.find(BENT, f"the alignment is {value}", offset=at)
+            file.context.find(BENT, f"the alignment is {value}", offset=at)
         file.alignment = value if 0 < value <= 2**20 else 32
     else:
         _value(file, kind, 0, key)
@@ -128,10 +128,10 @@ def _check_text(file: _File, key: str) -> None:
     at = file.cursor.at
     content = _text(file, _TEXT + 1)
     if len(content) > _TEXT:
-        file.job.gap(f"the text of {shown(key)} is longer than {_TEXT} bytes", offset=at)
+        file.context.gap(f"the text of {shown(key)} is longer than {_TEXT} bytes", offset=at)
     text = content.decode(errors="backslashreplace")
-    jinja.check(file.job, text)
-    jsontext.check_text(file.job, content, base=at)
+    jinja.check(file.context, text)
+    jsontext.check_text(file.context, content, base=at)
 
 
 def _value(file: _File, kind: int, depth: int, key: str) -> None:
@@ -164,23 +164,29 @@ def _tensor(file: _File) -> tuple[int, int, str] | None:
     name = _text(file, 65536).decode(errors="backslashreplace")
     rank = file.cursor.number(4)
     if len(name) > 64 or rank > 4:
-        file.job.find(BENT, f"tensor {shown(name)} of {rank} dimensions: names have 64 bytes, tensors 4", offset=at)
+        file.context.find(BENT, f"tensor {shown(name)} of {rank} dimensions: names have 64 bytes, tensors 4", offset=at)
         if rank > 64:
             raise Malformed(f"a tensor of {rank} dimensions", at)
     dims = [file.size() for _ in range(rank)]
     kind, offset = file.cursor.number(4), file.cursor.number(8)
     if offset % file.alignment:
-        file.job.find(BENT, f"tensor {shown(name)} is at {offset}, which is not aligned to {file.alignment}", offset=at)
+        file.context.find(
+            BENT, f"tensor {shown(name)} is at {offset}, which is not aligned to {file.alignment}", offset=at
+        )
     count = math.prod(dims)
     if count >= 2**63 or any(one >= 2**63 for one in dims):
-        file.job.find(BENT, f"tensor {shown(name)} of shape {dims} has more elements than there are numbers", offset=at)
+        file.context.find(
+            BENT, f"tensor {shown(name)} of shape {dims} has more elements than there are numbers", offset=at
+        )
         return None
     if kind not in _TYPES:
-        file.job.gap(f"tensor {shown(name)} has the unknown type {kind}", offset=at)
+        file.context.gap(f"tensor {shown(name)} has the unknown type {kind}", offset=at)
         return None
     block, width = _TYPES[kind]
     if dims and dims[0] % block:
-        file.job.find(BENT, f"tensor {shown(name)} has rows of {dims[0]}, which are no blocks of {block}", offset=at)
+        file.context.find(
+            BENT, f"tensor {shown(name)} has rows of {dims[0]}, which are no blocks of {block}", offset=at
+        )
     return offset, offset + -(-count // block) * width, name
 
 
@@ -188,10 +194,16 @@ def _check_spans(file: _File, spans: list[tuple[int, int, str]], start: int) -> 
     end, size = 0, file.cursor.window.size
     for first, last, name in sorted(spans):
         if start + last > size:
-            file.job.find(BENT, f"tensor {shown(name)} ends at {start + last} of {size} bytes", offset=start + first)
+            file.context.find(
+                BENT, f"tensor {shown(name)} ends at {start + last} of {size} bytes", offset=start + first
+            )
         if first < end:
-            file.job.find(BENT, f"tensor {shown(name)} begins inside another one", offset=start + first)
+            file.context.find(BENT, f"tensor {shown(name)} begins inside another one", offset=start + first)
         elif first > -(-end // file.alignment) * file.alignment:
-            file.job.find(BENT, f"{first - end} bytes before tensor {shown(name)} belong to none", offset=start + end,
-                          severity=Severity.LOW)  # fmt: skip
+            file.context.find(
+                BENT,
+                f"{first - end} bytes before tensor {shown(name)} belong to none",
+                offset=start + end,
+                severity=Severity.LOW,
+            )
         end = max(end, last)

@@ -58,12 +58,12 @@ _REMOTE = words(
 )
 
 
-def check_op(job: ScanContext, name: str, where: str = "") -> bool:
+def check_op(context: ScanContext, name: str, where: str = "") -> bool:
     """Say what is wrong with an operator; whether anything was (a text format's lines have no ``where``)."""
     plain = name.removeprefix("Flex")
     place = f" as {shown(where)}" if where else ""
     for names, rule in ((_PYTHON, PYTHON_OP), (_FILES, FILE_OP), (_REMOTE, REMOTE_OP)):
         if plain in names:
-            job.find(rule, f"the operator {shown(name)} is used{place}")
+            context.find(rule, f"the operator {shown(name)} is used{place}")
             return True
     return False

@@ -18,7 +18,7 @@ from buildkit.scan.formats.hdf5store import Layout
 from buildkit.scan.formats.jsontext import check_text
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
 from buildkit.scan.limits import LimitError
-from buildkit.scan.pickle import streams
+from buildkit.scan.pickle.recognise import evidence
 from buildkit.scan.source import BytesSource, RangeSource, Source
 
 ELSEWHERE = Rule(
@@ -83,14 +83,14 @@ def recognise(head: bytes, source: Source) -> bool:
 
 @dataclass(slots=True)
 class _Walk:
-    job: ScanContext
+    context: ScanContext
     window: Window
     layout: Layout
     seen: set[int] = field(default_factory=set)
     todo: list[tuple[int, str]] = field(default_factory=list)
 
 
-def scan(job: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: Source) -> None:
     """Walk from the root group to every object.
 
     Raises:
@@ -99,10 +99,10 @@ def scan(job: ScanContext, source: Source) -> None:
     """
     start = _find_start(source) or 0
     if start:
-        _user_block(job, source, start)
+        _user_block(context, source, start)
     window = Window(RangeSource(source, start, source.size - start))
     layout, root, end = store.parse_superblock(window)
-    walk = _Walk(job, window, layout, todo=[(root, "/")])
+    walk = _Walk(context, window, layout, todo=[(root, "/")])
     while walk.todo:
         address, name = walk.todo.pop()
         if address in walk.seen:
@@ -113,20 +113,20 @@ def scan(job: ScanContext, source: Source) -> None:
         try:
             _object(walk, address, name)
         except Malformed as error:
-            job.gap(f"malformed HDF5 object {shown(name)}: {error}", offset=error.offset)
-    check_zip(job, source)
+            context.gap(f"malformed HDF5 object {shown(name)}: {error}", offset=error.offset)
+    check_zip(context, source)
     if start <= end <= source.size:
-        check_trailing(job, source, start + end, padding=4096)
+        check_trailing(context, source, start + end, padding=4096)
 
 
-def _user_block(job: ScanContext, source: Source, start: int) -> None:
+def _user_block(context: ScanContext, source: Source, start: int) -> None:
     head = source.read(0, min(start, 65536))
     if head.strip(b"\0"):
         what = "a MATLAB header" if head.startswith(b"MATLAB") else shown(head[:40])
         severity = Severity.NOTE if head.startswith(b"MATLAB") else None
-        job.find(USER_BLOCK, f"{start} bytes stand before it: {what}", offset=0, severity=severity)
+        context.find(USER_BLOCK, f"{start} bytes stand before it: {what}", offset=0, severity=severity)
         if not head.startswith(b"MATLAB"):
-            job.descend("bytes before the content", BytesSource(head.rstrip(b"\0")))
+            context.descend("bytes before the content", BytesSource(head.rstrip(b"\0")))
 
 
 def _object(walk: _Walk, address: int, name: str) -> None:
@@ -135,7 +135,7 @@ def _object(walk: _Walk, address: int, name: str) -> None:
     for message in store.messages(walk.window, walk.layout, address):
         cursor, kind = Cursor(walk.window, message.at), message.kind
         if message.shared and kind in (0x05, 0x0B, 0x0C):
-            walk.job.gap(f"a header message of {shown(name)} is shared and not followed", offset=message.at)
+            walk.context.gap(f"a header message of {shown(name)} is shared and not followed", offset=message.at)
         elif message.shared:
             continue
         elif kind == 0x01:
@@ -155,7 +155,7 @@ def _check_shape(walk: _Walk, name: str, dims: list[int], sizes: tuple[int, int]
     for one in dims:
         need *= one
     if need > _BOMB and need > 1000 * walk.window.size:
-        walk.job.find(
+        walk.context.find(
             SHAPE, f"{shown(name)} of shape {dims[:8]} would take {need} bytes, the file has {walk.window.size}"
         )
 
@@ -166,7 +166,7 @@ def _layout(walk: _Walk, cursor: Cursor, name: str) -> int | None:
         sources = store.virtual_sources(walk.window, walk.layout, stored)
         if sources != {"."}:
             listed = ", ".join(shown(one) for one in sorted(sources)[:4]) or "other files"
-            walk.job.find(ELSEWHERE, f"{shown(name)} is a virtual dataset of {listed}", offset=cursor.at)
+            walk.context.find(ELSEWHERE, f"{shown(name)} is a virtual dataset of {listed}", offset=cursor.at)
         return None
     return 0 if kind == 2 else stored
 
@@ -174,7 +174,7 @@ def _layout(walk: _Walk, cursor: Cursor, name: str) -> int | None:
 def _external_storage(walk: _Walk, cursor: Cursor, name: str) -> None:
     files = messages.parse_external_files(cursor, walk.layout)
     listed = ", ".join(shown(one) for one in files[:4])
-    walk.job.find(ELSEWHERE, f"{shown(name)} keeps its data in {listed or 'another file'}", offset=cursor.at)
+    walk.context.find(ELSEWHERE, f"{shown(name)} keeps its data in {listed or 'another file'}", offset=cursor.at)
 
 
 def _symbols(walk: _Walk, cursor: Cursor, name: str) -> None:
@@ -187,7 +187,7 @@ def _link(walk: _Walk, cursor: Cursor, name: str) -> None:
     link = messages.parse_link(cursor, walk.layout)
     if link.file is not None:
         told = f"{shown(name + link.name)} is a link into the file {shown(link.file)}"
-        walk.job.find(ELSEWHERE, told, offset=cursor.at)
+        walk.context.find(ELSEWHERE, told, offset=cursor.at)
     elif link.address is not None:
         _push(walk, link.address, name, link.name)
 
@@ -217,29 +217,29 @@ def _attribute(walk: _Walk, cursor: Cursor, name: str) -> None:
     at = cursor.at
     found = messages.parse_attribute(cursor, walk.layout)
     if found is None:
-        walk.job.gap(f"an attribute of {shown(name)} has a type of its own that is not followed", offset=at)
+        walk.context.gap(f"an attribute of {shown(name)} has a type of its own that is not followed", offset=at)
         return
-    most = walk.job.budget.limits.json + 1
+    most = walk.context.budget.limits.json + 1
     for place, size in store.strings(walk.window, walk.layout, found):
         content = walk.window.read(place, min(size, most)).strip(b"\0 ")
-        check_text(walk.job, content, base=place)
+        check_text(walk.context, content, base=place)
         _check_pickle(walk, name, found.name, content)
 
 
 def _check_pickle(walk: _Walk, name: str, key: str, content: bytes) -> None:
     """PyTables, and so pandas, unpickles attributes, and the rows of datasets that one attribute marks."""
     if key == "PSEUDOATOM" and content == b"object":
-        walk.job.find(OBJECTS, f"{shown(name)} holds pickled objects")
+        walk.context.find(OBJECTS, f"{shown(name)} holds pickled objects")
     elif content[:1] == b"\x80" or content.endswith(b"."):
         source = BytesSource(content)
-        if streams.recognise(content[:4096], source):
-            walk.job.descend(f"{name}{key}", source)
+        if evidence(source):
+            walk.context.descend(f"{name}{key}", source)
 
 
 def _filters(walk: _Walk, cursor: Cursor, name: str) -> None:
     for number in messages.parse_filters(cursor):
         if number not in _USUAL:
-            walk.job.find(FILTER, f"{shown(name)} is stored through the filter {number}", offset=cursor.at)
+            walk.context.find(FILTER, f"{shown(name)} is stored through the filter {number}", offset=cursor.at)
 
 
 _HANDLERS = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from buildkit.scan.formats.cursor import Cursor, Malformed
-from buildkit.scan.formats.hdf5store import Layout, heap_text
+from buildkit.scan.formats.hdf5store import Attribute, Layout, heap_text
 
 _NAME = 4096
 
@@ -17,18 +17,6 @@ class Link:
     name: str
     address: int | None = None
     file: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attribute:
-    """Where an attribute's value begins, how many elements of how many bytes it has, whether they lie elsewhere."""
-
-    name: str
-    at: int
-    count: int
-    width: int
-    text: bool
-    variable: bool
 
 
 def parse_dims(cursor: Cursor, layout: Layout) -> list[int]:

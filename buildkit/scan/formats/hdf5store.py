@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from buildkit.scan.formats.cursor import Cursor, Malformed, Window
 from buildkit.scan.limits import LimitError
-
-if TYPE_CHECKING:
-    from buildkit.scan.formats.hdf5messages import Attribute
 
 _MESSAGES = 100_000
 _NODES = 100_000
@@ -46,6 +43,18 @@ class Message(NamedTuple):
     at: int
     size: int
     shared: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribute:
+    """Where an attribute's value begins, how many elements of how many bytes it has, whether they lie elsewhere."""
+
+    name: str
+    at: int
+    count: int
+    width: int
+    text: bool
+    variable: bool
 
 
 def parse_superblock(window: Window) -> tuple[Layout, int, int]:

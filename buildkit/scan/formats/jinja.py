@@ -120,7 +120,7 @@ def _is_wrong(block: list[Token], kind: str, value: str) -> bool:
     return all(one not in ("is", "not", ".") for _, one in block[-4:-1])
 
 
-def check(job: ScanContext, text: str) -> None:
+def check(context: ScanContext, text: str) -> None:
     """Look at one text; one without delimiters is none.
 
     Raises:
@@ -128,54 +128,54 @@ def check(job: ScanContext, text: str) -> None:
     """
     if "{{" not in text and "{%" not in text:
         return
-    most = len(job.findings) + _MOST
+    most = len(context.findings) + _MOST
     for block in find_code(text):
-        if len(job.findings) > most:
+        if len(context.findings) > most:
             return
-        _check_names(job, block)
-        _check_strings(job, block)
-        _check_burden(job, block)
+        _check_names(context, block)
+        _check_strings(context, block)
+        _check_burden(context, block)
 
 
 def _around(block: list[Token], at: int) -> str:
     return shown("".join(value if kind != "name" else f" {value}" for kind, value in block[max(0, at - 6) : at + 7]))
 
 
-def _check_names(job: ScanContext, block: list[Token]) -> None:
+def _check_names(context: ScanContext, block: list[Token]) -> None:
     if block[0][1] == "{%" and len(block) > 1:
         first = next((value for kind, value in block[1:] if kind == "name"), "")
         if first in _STATEMENTS:
-            job.find(REACH, f"it loads another template: {_around(block, 1)}")
+            context.find(REACH, f"it loads another template: {_around(block, 1)}")
     for at, (kind, value) in enumerate(block):
         if kind != "name":
             continue
         before, after = block[at - 1][1], block[at + 1][1] if at + 1 < len(block) else ""
         if value.startswith("__") or (value.startswith("_") and before == "."):
             severity = None if value.startswith("__") else Severity.HIGH
-            job.find(ESCAPE, f"it uses {shown(value)}: {_around(block, at)}", severity=severity)
+            context.find(ESCAPE, f"it uses {shown(value)}: {_around(block, at)}", severity=severity)
         elif before == "|" and value in ("attr", "map") and (value == "attr" or _maps_attr(block, at)):
-            job.find(REACH, f"it takes an attribute by name: {_around(block, at)}")
+            context.find(REACH, f"it takes an attribute by name: {_around(block, at)}")
         elif before not in (".", "|") and (value in _HELPERS or (value in _MAKERS and after in (".", "[", "|"))):
-            job.find(REACH, f"it uses {shown(value)}: {_around(block, at)}")
+            context.find(REACH, f"it uses {shown(value)}: {_around(block, at)}")
         elif value in _CALLS and (after == "(" or (before == "." and after == ".")):
-            job.find(ESCAPE, f"it uses {shown(value)}: {_around(block, at)}")
+            context.find(ESCAPE, f"it uses {shown(value)}: {_around(block, at)}")
 
 
 def _maps_attr(block: list[Token], at: int) -> bool:
     return any(kind == "string" and value[1:-1] == "attr" for kind, value in block[at + 1 : at + 4])
 
 
-def _check_strings(job: ScanContext, block: list[Token]) -> None:
+def _check_strings(context: ScanContext, block: list[Token]) -> None:
     joined = ""
     for at, (kind, value) in enumerate(block):
         if kind == "string":
             joined = joined[-200:] + _unescape(value[1:-1])
             if _DUNDER.search(joined):
-                job.find(ESCAPE, f"it has the text {shown(joined)}: {_around(block, at)}")
+                context.find(ESCAPE, f"it has the text {shown(joined)}: {_around(block, at)}")
             elif "\\" in value and re.search(r"\\(?:x5f|u005f|137|N\{LOW LINE\})", value, re.IGNORECASE):
-                job.find(ESCAPE, f"it hides an underscore: {_around(block, at)}")
+                context.find(ESCAPE, f"it hides an underscore: {_around(block, at)}")
             elif _woven(block, at):
-                job.find(REACH, f"it puts a name with underscores together: {_around(block, at)}")
+                context.find(REACH, f"it puts a name with underscores together: {_around(block, at)}")
         elif value not in ("~", "+", "(", ")"):
             joined = ""
 
@@ -203,11 +203,11 @@ def _unescape(text: str) -> str:
     return re.sub(r"\\([0-7]{1,3})", lambda match: chr(int(match[1], 8)), text)
 
 
-def _check_burden(job: ScanContext, block: list[Token]) -> None:
+def _check_burden(context: ScanContext, block: list[Token]) -> None:
     for at, (kind, value) in enumerate(block):
         if kind != "number" or len(value) < 5:
             continue
         near = [text for _, text in block[max(0, at - 6) : at + 2]]
         large = len(value) > 24 or float(re.sub(r"[^\d]", "", value) or "0") > _LARGEST
         if large and ("range" in near or "*" in near or "**" in near):
-            job.find(BURDEN, f"it counts to {shown(value)}: {_around(block, at)}")
+            context.find(BURDEN, f"it counts to {shown(value)}: {_around(block, at)}")

@@ -58,28 +58,28 @@ def _is_text(head: bytes) -> bool:
     return True
 
 
-def scan(job: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: Source) -> None:
     """Read one value, or one a line, and check each.
 
     Raises:
         Malformed: an object that is none.
         LimitError: more of it than we read.
     """
-    most = job.budget.limits.json
+    most = context.budget.limits.json
     if source.size > most:
         raise LimitError(f"JSON of {source.size} bytes, more than {most}")
     content = source.read(0, source.size)
     try:
-        value = parse(job, content)
+        value = parse(context, content)
     except Malformed:
         if content.lstrip(_SPACE)[:1] == b"[":  # text that begins with a bracket; as text it is scanned all the same
-            jinja.check(job, content.decode(errors="replace"))
+            jinja.check(context, content.decode(errors="replace"))
             return
         raise
-    check(job, value)
+    check(context, value)
 
 
-def check_text(job: ScanContext, content: bytes, *, base: int = 0) -> None:
+def check_text(context: ScanContext, content: bytes, *, base: int = 0) -> None:
     """Check JSON that lies inside another format; what is none is left alone.
 
     Raises:
@@ -87,15 +87,15 @@ def check_text(job: ScanContext, content: bytes, *, base: int = 0) -> None:
     """
     if not recognise(content[:4096], BytesSource(content[:4096])):
         return
-    if len(content) > job.budget.limits.json:
-        raise LimitError(f"JSON of {len(content)} bytes, more than {job.budget.limits.json}")
+    if len(content) > context.budget.limits.json:
+        raise LimitError(f"JSON of {len(content)} bytes, more than {context.budget.limits.json}")
     try:
-        check(job, parse(job, content, base=base))
+        check(context, parse(context, content, base=base))
     except Malformed as error:
-        job.gap(f"malformed JSON: {error}", offset=error.offset)
+        context.gap(f"malformed JSON: {error}", offset=error.offset)
 
 
-def parse(job: ScanContext, content: bytes, *, base: int = 0) -> object:
+def parse(context: ScanContext, content: bytes, *, base: int = 0) -> object:
     """The value, or a list of values where several follow each other; keys given twice are found.
 
     Raises:
@@ -106,7 +106,7 @@ def parse(job: ScanContext, content: bytes, *, base: int = 0) -> object:
         raise LimitError(f"JSON of more than {_NODES} values")
     encoding = next((name for mark, name in _BOMS if content.startswith(mark)), "utf-8")
     try:
-        return _decode(job, content.decode(encoding))
+        return _decode(context, content.decode(encoding))
     except UnicodeDecodeError as error:
         raise Malformed("not Unicode text", base + error.start) from None
     except json.JSONDecodeError as error:
@@ -117,7 +117,7 @@ def parse(job: ScanContext, content: bytes, *, base: int = 0) -> object:
         raise Malformed("a number of too many digits", base) from None
 
 
-def _decode(job: ScanContext, text: str) -> object:
+def _decode(context: ScanContext, text: str) -> object:
     double: list[str] = []
 
     def make(pairs: list[tuple[str, object]]) -> Object:
@@ -138,27 +138,27 @@ def _decode(job: ScanContext, text: str) -> object:
         value, at = decoder.raw_decode(text, at)
         values.append(value)
     if double:
-        job.find(DOUBLE, f"{', '.join(shown(key) for key in dict.fromkeys(double[:3]))} is given more than once")
+        context.find(DOUBLE, f"{', '.join(shown(key) for key in dict.fromkeys(double[:3]))} is given more than once")
     return values[0] if len(values) == 1 else values
 
 
-def check(job: ScanContext, value: object) -> None:
+def check(context: ScanContext, value: object) -> None:
     """Look at every object and text of a parsed value for what a loader of models would act on."""
     for node in _walk(value):
         if isinstance(node, dict):
-            keras.check_object(job, node)
-            configs.check_object(job, node)
+            keras.check_object(context, node)
+            configs.check_object(context, node)
         elif isinstance(node, str):
-            jinja.check(job, node)
+            jinja.check(context, node)
 
 
-def check_strings(job: ScanContext, value: object) -> None:
+def check_strings(context: ScanContext, value: object) -> None:
     """Look at every text alone; one that is JSON itself is read as such."""
     for node in _walk(value):
         if isinstance(node, str):
-            jinja.check(job, node)
+            jinja.check(context, node)
             if node[:1] in "{[" and node[1:2] not in "%{":
-                check_text(job, node.encode(errors="surrogatepass"))
+                check_text(context, node.encode(errors="surrogatepass"))
 
 
 def _walk(value: object) -> Iterator[object]:

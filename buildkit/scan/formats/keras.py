@@ -91,88 +91,96 @@ _UNPICKLES = {"TorchModuleWrapper", "TorchModule"}
 _ELSEWHERE = {"TFSMLayer", "FlaxLayer", "JaxLayer"}
 
 
-def check_object(job: ScanContext, node: Mapping[str, object]) -> None:
+def check_object(context: ScanContext, node: Mapping[str, object]) -> None:
     """Look at one JSON object: is it a Keras object, and would loading it do more than make a layer?"""
     if node.get("function_type") in ("lambda", "function") or node.get("output_shape_type") == "lambda":
-        _check_legacy_lambda(job, node)
+        _check_legacy_lambda(context, node)
     if node.get("safe_mode") is False or "enable_unsafe_deserialization" in map(str, node.values()):
-        job.find(UNSAFE_MODE, "an object sets safe_mode to false, or names enable_unsafe_deserialization")
+        context.find(UNSAFE_MODE, "an object sets safe_mode to false, or names enable_unsafe_deserialization")
     name = node.get("class_name")
     if not isinstance(name, str) or not ("config" in node or "module" in node or "registered_name" in node):
         return
     config, module = node.get("config"), node.get("module")
     if name == "__lambda__":
-        job.find(LAMBDA, "a function is given as bytecode (`__lambda__`)")
+        context.find(LAMBDA, "a function is given as bytecode (`__lambda__`)")
     elif name == "__typespec__":
-        _check_module(job, module, str(node.get("spec_name")), typespec=True)
+        _check_module(context, module, str(node.get("spec_name")), typespec=True)
     elif name not in _SPECIAL:
         function = name == "function" and isinstance(config, str)
-        _check_name(job, node, module, config if function else name, function=function)
+        _check_name(context, node, module, config if function else name, function=function)
         if isinstance(config, Mapping):
-            _check_layer(job, name, config)
+            _check_layer(context, name, config)
 
 
-def _check_legacy_lambda(job: ScanContext, node: Mapping[str, object]) -> None:
+def _check_legacy_lambda(context: ScanContext, node: Mapping[str, object]) -> None:
     if "lambda" in (node.get("function_type"), node.get("output_shape_type"), node.get("mask_type")):
-        job.find(LAMBDA, f"a Lambda layer {shown(str(node.get('name')))} holds bytecode")
+        context.find(LAMBDA, f"a Lambda layer {shown(str(node.get('name')))} holds bytecode")
         return
     module = node.get("module")
     if isinstance(module, str) and is_dangerous(module, str(node.get("function"))):
         whole = shown(f"{module}.{node.get('function')}")
-        job.find(MODULE, f"a Lambda layer calls {whole}", severity=Severity.CRITICAL)
+        context.find(MODULE, f"a Lambda layer calls {whole}", severity=Severity.CRITICAL)
 
 
-def _check_name(job: ScanContext, node: Mapping[str, object], module: object, name: object, *, function: bool) -> None:
+def _check_name(
+    context: ScanContext, node: Mapping[str, object], module: object, name: object, *, function: bool
+) -> None:
     text = str(name)
     registered = str(node.get("registered_name") or "")
     if _LOADERS.fullmatch(text) or _LOADERS.fullmatch(registered.rpartition(">")[2]):
-        job.find(FUNCTION, f"it names {shown(f'{module}.{text}')}")
+        context.find(FUNCTION, f"it names {shown(f'{module}.{text}')}")
     elif module is None or module == "builtins":
         if is_dangerous("", text):
-            job.find(FUNCTION, f"it names {shown(text)}")
+            context.find(FUNCTION, f"it names {shown(text)}")
         elif ">" in registered or (function and "registered_name" in node and registered not in ("", "function", text)):
-            job.find(CUSTOM, f"{shown(registered)} is a registered object of somebody's")
+            context.find(CUSTOM, f"{shown(registered)} is a registered object of somebody's")
         elif module is None and "module" in node:
-            job.find(CUSTOM, f"{shown(text)} has no module")
+            context.find(CUSTOM, f"{shown(text)} has no module")
     else:
-        _check_module(job, module, text)
+        _check_module(context, module, text)
         if function and not re.search(
             r"\.(activations|losses|metrics|ops|initializers|regularizers|constraints)\b", str(module)
         ):
-            job.find(FUNCTION, f"{shown(f'{module}.{text}')} is a function from a place that has no layers' functions",
-                     severity=Severity.HIGH)  # fmt: skip
+            context.find(
+                FUNCTION,
+                f"{shown(f'{module}.{text}')} is a function from a place that has no layers' functions",
+                severity=Severity.HIGH,
+            )
 
 
-def _check_module(job: ScanContext, module: object, name: str, *, typespec: bool = False) -> None:
+def _check_module(context: ScanContext, module: object, name: str, *, typespec: bool = False) -> None:
     if not isinstance(module, str):
         if module is not None:
-            job.find(MODULE, f"a module that is no text: {shown(str(module))}")
+            context.find(MODULE, f"a module that is no text: {shown(str(module))}")
         return
     whole = shown(f"{module}.{name}")
     if _OURS.fullmatch(module) or (typespec and module.startswith("tensorflow.") and name.endswith("Spec")):
         return
     if is_dangerous(module, name):
-        job.find(MODULE, f"it names {whole}", severity=Severity.CRITICAL)
+        context.find(MODULE, f"it names {whole}", severity=Severity.CRITICAL)
     elif _FAMILY.fullmatch(module):
-        job.find(CUSTOM, f"{whole} is of a package that must be installed")
+        context.find(CUSTOM, f"{whole} is of a package that must be installed")
     else:
-        job.find(MODULE, f"it names {whole}")
+        context.find(MODULE, f"it names {whole}")
 
 
-def _check_layer(job: ScanContext, name: str, config: Mapping[str, object]) -> None:
+def _check_layer(context: ScanContext, name: str, config: Mapping[str, object]) -> None:
     if name == "Lambda":
         function = config.get("function")
         inner = function.get("class_name") if isinstance(function, Mapping) else None
         if inner not in ("function", None) or isinstance(function, list):
-            job.find(LAMBDA, f"a Lambda layer {shown(str(config.get('name')))} holds bytecode")
+            context.find(LAMBDA, f"a Lambda layer {shown(str(config.get('name')))} holds bytecode")
         else:
-            job.find(LAMBDA, f"a Lambda layer {shown(str(config.get('name')))} calls a named function",
-                     severity=Severity.HIGH)  # fmt: skip
+            context.find(
+                LAMBDA,
+                f"a Lambda layer {shown(str(config.get('name')))} calls a named function",
+                severity=Severity.HIGH,
+            )
     elif name in _UNPICKLES:
-        job.find(LAYER, f"a layer {shown(name)} unpickles a PyTorch module", severity=Severity.CRITICAL)
+        context.find(LAYER, f"a layer {shown(name)} unpickles a PyTorch module", severity=Severity.CRITICAL)
     elif name in _ELSEWHERE:
-        job.find(LAYER, f"a layer {shown(name)} brings what it runs from elsewhere")
+        context.find(LAYER, f"a layer {shown(name)} brings what it runs from elsewhere")
     for key in _FILES:
         value = config.get(key)
         if isinstance(value, str) and value and name not in _ELSEWHERE:
-            job.find(VOCABULARY, f"{shown(name)} reads its {key} from {shown(value)}")
+            context.find(VOCABULARY, f"{shown(name)} reads its {key} from {shown(value)}")

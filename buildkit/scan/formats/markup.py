@@ -40,22 +40,22 @@ _SCRIPT = re.compile(
 _LAYER = re.compile(r"<layer\b[^>]{0,500}\bversion=[\"'](?!opset\d)([^\"']{1,60})[\"']")
 
 
-def check(job: ScanContext, text: str, *, first: bool = True) -> None:
+def check(context: ScanContext, text: str, *, first: bool = True) -> None:
     """Look at a text; one that does not begin as markup is none (``first``: this is its beginning)."""
     if first and _XML.match(text[:200]):
-        _check_xml(job, text)
+        _check_xml(context, text)
     if first and _HTML.match(text[:200]) and (script := _SCRIPT.search(text)):
-        job.find(ACTIVE, f"a page or drawing that has {shown(script.group().strip())}")
+        context.find(ACTIVE, f"a page or drawing that has {shown(script.group().strip())}")
 
 
-def _check_xml(job: ScanContext, text: str) -> None:
+def _check_xml(context: ScanContext, text: str) -> None:
     for match in _DECLARED.finditer(text):
         told = match.group()
         name = told.split(None, 2)[1] if len(told.split(None, 2)) > 1 else ""
         known = _PLAIN.fullmatch(name) and ("://" not in told or re.search(r"w3\.org|apple\.com|dmg\.org", told))
         if not (told[:9].upper() == "<!DOCTYPE" and known):
-            job.find(ENTITY, f"it declares {shown(told)}")
+            context.find(ENTITY, f"it declares {shown(told)}")
             return
     if re.match(r"\s*(?:<\?xml[^>]{0,200}>\s*)?<net\b", text):
         for version in dict.fromkeys(_LAYER.findall(text)[:1000]):
-            job.find(EXTENSION, f"a layer is of the operator set {shown(version)}")
+            context.find(EXTENSION, f"a layer is of the operator set {shown(version)}")

@@ -71,7 +71,7 @@ _GRAPH, _OPSET, _FUNCTIONS, _TRAINING = 7, 8, 25, 20
 
 @dataclass(slots=True)
 class _Walk:
-    job: ScanContext
+    context: ScanContext
     proto: Proto
     functions: set[str] = field(default_factory=set)
     operators: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -102,27 +102,27 @@ def recognise_tensor(head: bytes, source: Source) -> bool:
     return typed and any(one.number in (4, 5, 7, 9, 10, 11) and one.wire == BYTES for one in fields)
 
 
-def scan_tensor(job: ScanContext, source: Source) -> None:
+def scan_tensor(context: ScanContext, source: Source) -> None:
     """Look at a tensor that stands alone.
 
     Raises:
         Malformed: what is there is no tensor.
         LimitError: it has more fields than we look at.
     """
-    walk = _Walk(job, Proto(source, job.budget.limits.fields))
+    walk = _Walk(context, Proto(source, context.budget.limits.fields))
     _tensor(walk, walk.proto.whole)
     if any(not 0 < one.number <= 16 for one in walk.proto.fields(walk.proto.whole)):
-        job.gap("it has fields that are not a tensor's")
+        context.gap("it has fields that are not a tensor's")
 
 
-def scan(job: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: Source) -> None:
     """Walk every graph, function and tensor.
 
     Raises:
         Malformed: what is there is no model.
         LimitError: it has more fields than we look at.
     """
-    walk = _Walk(job, Proto(source, job.budget.limits.fields))
+    walk = _Walk(context, Proto(source, context.budget.limits.fields))
     for one in walk.proto.fields(walk.proto.whole):
         if one.wire != BYTES:
             continue
@@ -135,15 +135,15 @@ def scan(job: ScanContext, source: Source) -> None:
                 if graph.wire == BYTES and graph.number in (1, 2):
                     _graph(walk, graph.span, 0)
     _tell_operators(walk)
-    check_zip(job, source)
+    check_zip(context, source)
 
 
 def _tell_operators(walk: _Walk) -> None:
     for (domain, name), at in walk.operators.items():
         if name in _PYTHON:
-            walk.job.find(PYTHON_OP, f"the operator {shown(f'{domain}.{name}')} is used", offset=at)
+            walk.context.find(PYTHON_OP, f"the operator {shown(f'{domain}.{name}')} is used", offset=at)
         elif domain not in _DOMAINS and domain not in walk.functions:
-            walk.job.find(DOMAIN, f"the operator {shown(f'{domain}.{name}')} is used", offset=at)
+            walk.context.find(DOMAIN, f"the operator {shown(f'{domain}.{name}')} is used", offset=at)
 
 
 def _function(walk: _Walk, span: Span) -> None:
@@ -201,7 +201,7 @@ def _context(walk: _Walk, attributes: list[Span]) -> None:
     mode, cache = values.get("embed_mode"), values.get("ep_cache_context")
     if cache is not None and cache.wire == BYTES and mode is not None and mode.value == 0:
         _check_location(walk, walk.proto.text(cache.span), cache.span.start)
-    walk.job.gap(
+    walk.context.gap(
         "a part is compiled for one accelerator (EPContext) and cannot be read", offset=cache and cache.span.start
     )
 
@@ -242,12 +242,12 @@ def _tensor(walk: _Walk, span: Span) -> None:
         elif one.number == 13 and one.wire == BYTES:
             _external(walk, one.span)
     if any(one < 0 for one in dims):
-        walk.job.find(SIZE, f"tensor {shown(name)} has a negative dimension", offset=span.start)
+        walk.context.find(SIZE, f"tensor {shown(name)} has a negative dimension", offset=span.start)
     elif raw is not None and not external and kind in _BITS:
         need = (math.prod(dims) * _BITS[kind] + 7) // 8 if len(dims) <= _DEPTH else -1
         if need != raw.size:
             told = f"tensor {shown(name)} of shape {dims[:8]} has {raw.size} bytes"
-            walk.job.find(SIZE, told, offset=raw.start)
+            walk.context.find(SIZE, told, offset=raw.start)
 
 
 def _packed(proto: Proto, one: Field) -> list[int]:
@@ -276,14 +276,14 @@ def _external(walk: _Walk, span: Span) -> None:
     if key == "location":
         _check_location(walk, value, span.start)
     elif key not in _KEYS:
-        walk.job.find(EXTERNAL_KEY, f"the key {shown(key)} with the value {shown(value)}", offset=span.start)
+        walk.context.find(EXTERNAL_KEY, f"the key {shown(key)} with the value {shown(value)}", offset=span.start)
     elif key == "basepath" and find_escape(value):
         _check_location(walk, value, span.start)
     elif key in ("offset", "length") and not (value.isascii() and value.isdigit() and len(value) < 20):
-        walk.job.find(SIZE, f"external data whose {key} is {shown(value)}", offset=span.start)
+        walk.context.find(SIZE, f"external data whose {key} is {shown(value)}", offset=span.start)
 
 
 def _check_location(walk: _Walk, value: str, at: int) -> None:
     reason = "is empty" if not value else find_escape(value)
     if reason:
-        walk.job.find(EXTERNAL, f"weights are in {shown(value)}, which {reason}", offset=at)
+        walk.context.find(EXTERNAL, f"weights are in {shown(value)}, which {reason}", offset=at)

@@ -29,7 +29,7 @@ def recognise_png(head: bytes, source: Source) -> bool:
     return head.startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def scan_png(job: ScanContext, source: Source) -> None:
+def scan_png(context: ScanContext, source: Source) -> None:
     """Walk the chunks to the last one.
 
     Raises:
@@ -40,7 +40,7 @@ def scan_png(job: ScanContext, source: Source) -> None:
     while kind != b"IEND":
         length, kind = cursor.number(4), cursor.take(4)
         cursor.skip(length + 4)
-    check_trailing(job, source, cursor.at)
+    check_trailing(context, source, cursor.at)
 
 
 def recognise_gif(head: bytes, source: Source) -> bool:
@@ -49,7 +49,7 @@ def recognise_gif(head: bytes, source: Source) -> bool:
     return head.startswith((b"GIF87a", b"GIF89a"))
 
 
-def scan_gif(job: ScanContext, source: Source) -> None:
+def scan_gif(context: ScanContext, source: Source) -> None:
     """Walk the blocks to the last one.
 
     Raises:
@@ -69,7 +69,7 @@ def scan_gif(job: ScanContext, source: Source) -> None:
             raise Malformed(f"a block of unknown kind {kind:#x}", cursor.at - 1)
         while size := cursor.number(1):
             cursor.skip(size)
-    check_trailing(job, source, cursor.at)
+    check_trailing(context, source, cursor.at)
 
 
 def recognise_jpeg(head: bytes, source: Source) -> bool:
@@ -78,7 +78,7 @@ def recognise_jpeg(head: bytes, source: Source) -> bool:
     return head.startswith(b"\xff\xd8\xff")
 
 
-def scan_jpeg(job: ScanContext, source: Source) -> None:
+def scan_jpeg(context: ScanContext, source: Source) -> None:
     """Walk the segments, and the coded data up to the end of the image.
 
     Raises:
@@ -98,7 +98,7 @@ def scan_jpeg(job: ScanContext, source: Source) -> None:
         cursor.skip(cursor.number(2) - 2)
         if marker == 0xDA:
             cursor.at = _coded_end(window, cursor.at)
-    check_trailing(job, source, cursor.at)
+    check_trailing(context, source, cursor.at)
 
 
 def _coded_end(window: Window, at: int) -> int:
@@ -121,12 +121,12 @@ def recognise_riff(head: bytes, source: Source) -> bool:
     return head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"WAVE")
 
 
-def scan_riff(job: ScanContext, source: Source) -> None:
+def scan_riff(context: ScanContext, source: Source) -> None:
     """Compare the said size with the file's."""
     size = int.from_bytes(source.read(4, 4), "little") + 8
     if size > source.size:
-        job.gap(f"{size} bytes are said to be in a file of {source.size}")
-    check_trailing(job, source, size, padding=1)
+        context.gap(f"{size} bytes are said to be in a file of {source.size}")
+    check_trailing(context, source, size, padding=1)
 
 
 def recognise_parquet(head: bytes, source: Source) -> bool:
@@ -141,7 +141,7 @@ def recognise_arrow(head: bytes, source: Source) -> bool:
     )
 
 
-def scan_parquet(job: ScanContext, source: Source) -> None:
+def scan_parquet(context: ScanContext, source: Source) -> None:
     """Look at the footer for a type that is unpickled.
 
     Raises:
@@ -150,22 +150,22 @@ def scan_parquet(job: ScanContext, source: Source) -> None:
     length = int.from_bytes(source.read(source.size - 8, 4), "little")
     if length > min(_FOOTER, source.size - 12):
         raise Malformed(f"a footer of {length} bytes", source.size - 8)
-    _check_arrow(job, source.read(source.size - 8 - length, length))
-    check_zip(job, source)
+    _check_arrow(context, source.read(source.size - 8 - length, length))
+    check_zip(context, source)
 
 
-def scan_arrow(job: ScanContext, source: Source) -> None:
+def scan_arrow(context: ScanContext, source: Source) -> None:
     """Look at the schema, at the beginning and at the end, for a type that is unpickled."""
-    _check_arrow(job, source.read(0, _FOOTER))
+    _check_arrow(context, source.read(0, _FOOTER))
     if source.size > _FOOTER:
-        _check_arrow(job, source.read(source.size - _FOOTER, _FOOTER))
-    check_zip(job, source)
+        _check_arrow(context, source.read(source.size - _FOOTER, _FOOTER))
+    check_zip(context, source)
 
 
-def _check_arrow(job: ScanContext, content: bytes) -> None:
+def _check_arrow(context: ScanContext, content: bytes) -> None:
     coded = (base64.b64encode(bytes(shift) + _TYPE)[4 if shift else 0 : -4] for shift in range(3))
     if _TYPE in content or any(one in content for one in coded):
-        job.find(ARROW, "a column is of the type arrow.py_extension_type")
+        context.find(ARROW, "a column is of the type arrow.py_extension_type")
 
 
 def recognise_sentencepiece(head: bytes, source: Source) -> bool:
@@ -179,21 +179,21 @@ def recognise_sentencepiece(head: bytes, source: Source) -> bool:
     return bool(inner) and [(one.number, one.wire) for one in inner or ()][:2] == [(1, BYTES), (2, FIXED32)]
 
 
-def scan_sentencepiece(job: ScanContext, source: Source) -> None:
+def scan_sentencepiece(context: ScanContext, source: Source) -> None:
     """Walk every piece; a field that has no place there is told.
 
     Raises:
         Malformed: it is none.
         LimitError: more fields than we look at.
     """
-    proto = Proto(source, job.budget.limits.fields)
+    proto = Proto(source, context.budget.limits.fields)
     wires = {1: BYTES, 2: FIXED32, 3: VARINT}
     for one in proto.fields(proto.whole):
         if one.number not in range(1, 6) or one.wire != BYTES:
-            job.gap(f"the field {one.number} is not SentencePiece's", offset=one.span.start)
+            context.gap(f"the field {one.number} is not SentencePiece's", offset=one.span.start)
             return
         if one.number == 1 and any(wires.get(inner.number) != inner.wire for inner in proto.fields(one.span)):
-            job.gap("a piece has fields that are not SentencePiece's", offset=one.span.start)
+            context.gap("a piece has fields that are not SentencePiece's", offset=one.span.start)
             return
 
 
@@ -202,12 +202,12 @@ def recognise_catboost(head: bytes, source: Source) -> bool:
     return head[:4] == b"CBM1" and source.size >= 8
 
 
-def scan_catboost(job: ScanContext, source: Source) -> None:
+def scan_catboost(context: ScanContext, source: Source) -> None:
     """Compare the said size with the file's; trees are numbers."""
     size = int.from_bytes(source.read(4, 4), "little") + 8
     if size > source.size:
-        job.gap(f"{size} bytes are said to be in a file of {source.size}")
-    check_zip(job, source)
+        context.gap(f"{size} bytes are said to be in a file of {source.size}")
+    check_zip(context, source)
 
 
 def recognise_checkpoint_index(head: bytes, source: Source) -> bool:
@@ -216,9 +216,9 @@ def recognise_checkpoint_index(head: bytes, source: Source) -> bool:
     return source.size >= 48 and source.read(source.size - 8, 8) == bytes.fromhex("57fb808b247547db")
 
 
-def scan_checkpoint_index(job: ScanContext, source: Source) -> None:
+def scan_checkpoint_index(context: ScanContext, source: Source) -> None:
     """It names tensors and where they are; nothing in it acts, but something may stand before it."""
-    check_zip(job, source)
+    check_zip(context, source)
 
 
 _SEALED = (
@@ -245,6 +245,6 @@ def recognise_sealed(head: bytes, source: Source) -> bool:
     return find_sealed(head) is not None
 
 
-def scan_sealed(job: ScanContext, source: Source) -> None:
+def scan_sealed(context: ScanContext, source: Source) -> None:
     """Say that it is not scanned, and why."""
-    job.gap(find_sealed(source.read(0, 64)) or "")
+    context.gap(find_sealed(source.read(0, 64)) or "")

@@ -23,7 +23,7 @@ ZIP = Rule(
 _ENDING = b"PK\x05\x06"
 
 
-def check_trailing(job: ScanContext, source: Source, end: int, *, padding: int = 0) -> None:
+def check_trailing(context: ScanContext, source: Source, end: int, *, padding: int = 0) -> None:
     """Say what lies behind ``end``, and scan it; up to ``padding`` zero bytes are fine."""
     rest = source.size - end
     if rest <= 0:
@@ -31,11 +31,11 @@ def check_trailing(job: ScanContext, source: Source, end: int, *, padding: int =
     head = source.read(end, min(rest, 4096))
     if rest <= padding and not head.strip(b"\0"):
         return
-    job.find(TRAILING, f"{rest} bytes follow where it ends", offset=end)
-    job.descend("bytes behind the end", RangeSource(source, end, rest))
+    context.find(TRAILING, f"{rest} bytes follow where it ends", offset=end)
+    context.descend("bytes behind the end", RangeSource(source, end, rest))
 
 
-def check_zip(job: ScanContext, source: Source) -> None:
+def check_zip(context: ScanContext, source: Source) -> None:
     """Say whether a file of another format ends as a zip archive does."""
     start = max(0, source.size - 22 - 65535)
     tail = source.read(start, source.size - start)
@@ -45,6 +45,6 @@ def check_zip(job: ScanContext, source: Source) -> None:
         if len(record) == 22 and at + 22 + int.from_bytes(record[20:22], "little") == len(tail):
             size = int.from_bytes(record[12:16], "little")
             if size <= start + at or size == 0xFFFFFFFF:
-                job.find(ZIP, "it ends with the directory of a zip archive", offset=start + at)
+                context.find(ZIP, "it ends with the directory of a zip archive", offset=start + at)
                 return
         at = tail.rfind(_ENDING, 0, at)

@@ -69,7 +69,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return find_program(head, source) is not None
 
 
-def scan(job: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: Source) -> None:
     """Say what it is; that is the finding."""
     name = find_program(source.read(0, 4096), source)
-    job.find(PROGRAM, f"it is {name}", offset=0)
+    context.find(PROGRAM, f"it is {name}", offset=0)

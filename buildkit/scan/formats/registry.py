@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from buildkit.scan.examine import Format
+from buildkit.scan.context import Format
 from buildkit.scan.formats import (
     binaryjson,
     coreml,

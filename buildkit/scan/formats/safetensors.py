@@ -54,7 +54,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return length <= source.size - 8 or (length < 2**40 and head[9:10] in b'" \n}')
 
 
-def scan(job: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: Source) -> None:
     """Compare header, sizes and content.
 
     Raises:
@@ -64,69 +64,71 @@ def scan(job: ScanContext, source: Source) -> None:
     length = int.from_bytes(source.read(0, 8), "little")
     if length > source.size - 8:
         raise Malformed(f"its header is said to have {length} bytes, the file has {source.size}", 0)
-    if length > min(MOST_HEADER, job.budget.limits.header):
+    if length > min(MOST_HEADER, context.budget.limits.header):
         raise LimitError(f"a safetensors header of {length} bytes, more than {MOST_HEADER}")
-    header = parse(job, source.read(8, length), base=8)
+    header = parse(context, source.read(8, length), base=8)
     if not isinstance(header, Object):
         raise Malformed("its header is no JSON object", 8)
     if header.shadowed:
         names = ", ".join(shown(key) for key, _ in header.shadowed[:3])
-        job.find(BENT, f"the header names {names} more than once", offset=8)
+        context.find(BENT, f"the header names {names} more than once", offset=8)
     data = 8 + length
-    check_zip(job, source)
-    _check_metadata(job, header.get("__metadata__", {}))
-    end = _check_tensors(job, header, source.size - data)
-    check_trailing(job, source, data + end)
+    check_zip(context, source)
+    _check_metadata(context, header.get("__metadata__", {}))
+    end = _check_tensors(context, header, source.size - data)
+    check_trailing(context, source, data + end)
 
 
-def _check_metadata(job: ScanContext, metadata: object) -> None:
+def _check_metadata(context: ScanContext, metadata: object) -> None:
     if not isinstance(metadata, dict):
-        job.find(METADATA, "__metadata__ is no object")
+        context.find(METADATA, "__metadata__ is no object")
         return
     for key, value in metadata.items():
         if not isinstance(value, str):
-            job.find(METADATA, f"__metadata__ has {shown(key)}, which is no text", severity=Severity.LOW)
+            context.find(METADATA, f"__metadata__ has {shown(key)}, which is no text", severity=Severity.LOW)
             continue
         if found := _SUSPECT.search(value):
-            job.find(METADATA, f"__metadata__ has {shown(key)} with {shown(found.group())}")
-    check_strings(job, metadata)
+            context.find(METADATA, f"__metadata__ has {shown(key)} with {shown(found.group())}")
+    check_strings(context, metadata)
 
 
-def _check_tensors(job: ScanContext, header: dict[str, object], size: int) -> int:
+def _check_tensors(context: ScanContext, header: dict[str, object], size: int) -> int:
     spans = []
     for name, entry in header.items():
         if name == "__metadata__":
             continue
-        span = _check_tensor(job, name, entry, size)
+        span = _check_tensor(context, name, entry, size)
         if span is not None:
             spans.append((*span, name))
     end = 0
     for start, stop, name in sorted(spans):
         if start < end:
-            job.find(BENT, f"tensor {shown(name)} begins at {start}, inside another one that ends at {end}")
+            context.find(BENT, f"tensor {shown(name)} begins at {start}, inside another one that ends at {end}")
         elif start > end:
-            job.find(BENT, f"{start - end} bytes before tensor {shown(name)} belong to none", offset=end)
+            context.find(BENT, f"{start - end} bytes before tensor {shown(name)} belong to none", offset=end)
         end = max(end, stop)
     return end
 
 
-def _check_tensor(job: ScanContext, name: str, entry: object, size: int) -> tuple[int, int] | None:
+def _check_tensor(context: ScanContext, name: str, entry: object, size: int) -> tuple[int, int] | None:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        job.find(BENT, f"tensor {shown(name)} has not just dtype, shape and data_offsets")
+        context.find(BENT, f"tensor {shown(name)} has not just dtype, shape and data_offsets")
         return None
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not _numbers(shape) or not _numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        job.find(BENT, f"tensor {shown(name)} has a shape or offsets that are none")
+        context.find(BENT, f"tensor {shown(name)} has a shape or offsets that are none")
         return None
     start, stop = offsets
     if stop > size:
-        job.find(BENT, f"tensor {shown(name)} ends at {stop}, but only {size} bytes follow the header")
+        context.find(BENT, f"tensor {shown(name)} ends at {stop}, but only {size} bytes follow the header")
         return None
     bits = _BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None:
-        job.gap(f"tensor {shown(name)} has the unknown type {shown(str(dtype))}")
+        context.gap(f"tensor {shown(name)} has the unknown type {shown(str(dtype))}")
     elif len(shape) > 64 or math.prod(shape) * bits != (stop - start) * 8:
-        job.find(BENT, f"tensor {shown(name)}: {dtype} of shape {str(shape)[:80]} does not have {stop - start} bytes")
+        context.find(
+            BENT, f"tensor {shown(name)}: {dtype} of shape {str(shape)[:80]} does not have {stop - start} bytes"
+        )
     return start, stop
 
 

@@ -45,13 +45,13 @@ _QUOTED = re.compile(r'"""(?:[^\\]|\\.)*?(?:"""|\\?\Z)|' + r"'''(?:[^\\]|\\.)*?(
 _LINES = 400
 
 
-def check(job: ScanContext, text: str) -> None:
+def check(context: ScanContext, text: str) -> None:
     """Look at the beginning of a text."""
     begin = _BEGIN.match(text)
     if begin:
-        job.find(SCRIPT, f"it begins with {shown(begin.group(), 40)}", offset=0)
+        context.find(SCRIPT, f"it begins with {shown(begin.group(), 40)}", offset=0)
     elif found := find_python(text):
-        job.find(PYTHON, f"it is Python source that has {shown(found, 60)}")
+        context.find(PYTHON, f"it is Python source that has {shown(found, 60)}")
 
 
 def find_python(text: str) -> str | None:

@@ -95,84 +95,84 @@ def recognise_keras(head: bytes, source: Source) -> bool:
     return bool(fields) and all(one.number == 1 and one.wire == BYTES for one in fields or ())
 
 
-def scan_saved_model(job: ScanContext, source: Source) -> None:
+def scan_saved_model(context: ScanContext, source: Source) -> None:
     """Walk every meta graph.
 
     Raises:
         Malformed: what is there is no SavedModel.
         LimitError: it has more fields than we look at.
     """
-    proto = Proto(source, job.budget.limits.fields)
+    proto = Proto(source, context.budget.limits.fields)
     for meta in _parts(proto, proto.whole, 2):
-        _meta(job, proto, meta.span)
+        _meta(context, proto, meta.span)
 
 
-def scan_graph(job: ScanContext, source: Source) -> None:
+def scan_graph(context: ScanContext, source: Source) -> None:
     """Walk a graph, or a meta graph that stands alone.
 
     Raises:
         Malformed: what is there is no graph.
         LimitError: it has more fields than we look at.
     """
-    proto = Proto(source, job.budget.limits.fields)
+    proto = Proto(source, context.budget.limits.fields)
     if _is_meta(source, None):
-        _meta(job, proto, proto.whole)
+        _meta(context, proto, proto.whole)
     else:
-        _graph(job, proto, proto.whole)
+        _graph(context, proto, proto.whole)
 
 
-def scan_keras(job: ScanContext, source: Source) -> None:
+def scan_keras(context: ScanContext, source: Source) -> None:
     """Read the JSON of every Keras object of a SavedModel.
 
     Raises:
         Malformed: what is there is not Keras's metadata.
         LimitError: more than we read.
     """
-    proto = Proto(source, job.budget.limits.fields)
+    proto = Proto(source, context.budget.limits.fields)
     for node in _parts(proto, proto.whole, 1):
         for one in _parts(proto, node.span, 5):
-            _json(job, proto, one.span)
+            _json(context, proto, one.span)
 
 
-def _json(job: ScanContext, proto: Proto, span: Span) -> None:
-    content = proto.window.read(span.start, min(span.size, job.budget.limits.json + 1))
-    jsontext.check_text(job, content, base=span.start)
+def _json(context: ScanContext, proto: Proto, span: Span) -> None:
+    content = proto.window.read(span.start, min(span.size, context.budget.limits.json + 1))
+    jsontext.check_text(context, content, base=span.start)
 
 
-def _meta(job: ScanContext, proto: Proto, span: Span) -> None:
+def _meta(context: ScanContext, proto: Proto, span: Span) -> None:
     for one in _parts(proto, span, 2, 6, 7):
         if one.number == 2:
-            _graph(job, proto, one.span)
+            _graph(context, proto, one.span)
         elif one.number == 6:
             for name in _parts(proto, one.span, 2):
-                _check_path(job, proto.text(name.span), "an asset", name.span.start)
+                _check_path(context, proto.text(name.span), "an asset", name.span.start)
         else:
             for node in _parts(proto, one.span, 1):  # SavedObject.user_object.metadata: Keras before TensorFlow 2.5
                 for user in _parts(proto, node.span, 4):
                     for text in _parts(proto, user.span, 3):
-                        _json(job, proto, text.span)
+                        _json(context, proto, text.span)
 
 
-def _check_path(job: ScanContext, path: str, what: str, at: int) -> None:
+def _check_path(context: ScanContext, path: str, what: str, at: int) -> None:
     if reason := find_escape(path):
-        job.find(graphops.PATH, f"{what} is at {shown(path)}, which {reason}", offset=at)
+        context.find(graphops.PATH, f"{what} is at {shown(path)}, which {reason}", offset=at)
 
 
-def _graph(job: ScanContext, proto: Proto, span: Span) -> None:
+def _graph(context: ScanContext, proto: Proto, span: Span) -> None:
     seen = _Graph()
     for one in _parts(proto, span, 1, 2):
         if one.number == 1:
-            _node(job, proto, one.span, seen)
+            _node(context, proto, one.span, seen)
             continue
         for function in _parts(proto, one.span, 1):
             inner = _Graph()
             for node in _parts(proto, function.span, 3):
-                _node(job, proto, node.span, inner)
-            _check_uses(job, inner)
-    _check_uses(job, seen)
+                _node(context, proto, node.span, inner)
+            _check_uses(context, inner)
+    _check_uses(context, seen)
 
 
-def _node(job: ScanContext, proto: Proto, span: Span, seen: _Graph) -> None:
+def _node(context: ScanContext, proto: Proto, span: Span, seen: _Graph) -> None:
     texts = {1: "", 2: ""}
     spans: dict[int, list[Span]] = {3: [], 5: []}
     for one in _parts(proto, span, 1, 2, 3, 5):
@@ -181,7 +181,7 @@ def _node(job: ScanContext, proto: Proto, span: Span, seen: _Graph) -> None:
         else:
             spans[one.number].append(one.span)
     name, op, attributes = texts[1], texts[2], spans[5]
-    graphops.check_op(job, op, name)
+    graphops.check_op(context, op, name)
     if op in _CHECKPOINTS:
         seen.uses.append((op, name, [proto.text(one, 1000) for one in spans[3][:8]]))
     elif op == "Const":
@@ -190,7 +190,7 @@ def _node(job: ScanContext, proto: Proto, span: Span, seen: _Graph) -> None:
                 seen.texts[name] = text
     elif op in ("PrintV2", "DebugIdentity", "DebugIdentityV2", "DecodeProtoV2", "EncodeProto"):
         for attribute in attributes:
-            _reaches(job, proto, attribute, f"{op} {shown(name)}")
+            _reaches(context, proto, attribute, f"{op} {shown(name)}")
 
 
 def _constant(proto: Proto, entry: Span) -> str:
@@ -202,7 +202,7 @@ def _constant(proto: Proto, entry: Span) -> str:
     return ""
 
 
-def _reaches(job: ScanContext, proto: Proto, entry: Span, what: str) -> None:
+def _reaches(context: ScanContext, proto: Proto, entry: Span, what: str) -> None:
     """Attributes that are addresses: where PrintV2 writes, to whom DebugIdentity sends, whose schema is read."""
     fields = list(_parts(proto, entry, 1, 2))
     key = next((proto.text(one.span, 100) for one in fields if one.number == 1), "")
@@ -216,15 +216,15 @@ def _reaches(job: ScanContext, proto: Proto, entry: Span, what: str) -> None:
             texts += [proto.text(text.span, 1000) for text in _parts(proto, listed.span, 2)]
         for text in texts:
             if ("://" in text and not text.startswith(("bytes://", "local://"))) or text.startswith("/"):
-                job.find(graphops.FILE_OP, f"{what} has its {key} at {shown(text)}")
+                context.find(graphops.FILE_OP, f"{what} has its {key} at {shown(text)}")
 
 
-def _check_uses(job: ScanContext, seen: _Graph) -> None:
+def _check_uses(context: ScanContext, seen: _Graph) -> None:
     for op, name, inputs in seen.uses:
         for one in inputs:
             text = seen.texts.get(one.lstrip("^").partition(":")[0])
             if text and _ABSOLUTE.match(text):
-                job.find(graphops.PATH, f"{op} {shown(name)} uses {shown(text)}")
+                context.find(graphops.PATH, f"{op} {shown(name)} uses {shown(text)}")
 
 
 def recognise_fingerprint(head: bytes, source: Source) -> bool:
@@ -239,6 +239,6 @@ def recognise_fingerprint(head: bytes, source: Source) -> bool:
     return plain and numbers <= {*range(1, 9)} and numbers >= {1, 2, 3, 4}
 
 
-def nothing(job: ScanContext, source: Source) -> None:
+def nothing(context: ScanContext, source: Source) -> None:
     """Recognised to the last byte: there is nothing in it that acts."""
-    del job, source
+    del context, source

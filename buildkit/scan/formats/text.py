@@ -66,7 +66,7 @@ def _blocks(source: Source) -> Iterator[tuple[int, str]]:
         yield at, text
 
 
-def scan(job: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: Source) -> None:
     """Read all of it, a megabyte at a time; what straddles two blocks is seen in their overlap.
 
     Raises:
@@ -77,30 +77,30 @@ def scan(job: ScanContext, source: Source) -> None:
     for at, block in _blocks(source):
         text = before + (block if at else block.removeprefix("\ufeff"))
         if at == 0:
-            _check_beginning(job, text)
-        _check_block(job, text)
+            _check_beginning(context, text)
+        _check_block(context, text)
         if template and source.size > _TEMPLATE:
-            jinja.check(job, text)
+            jinja.check(context, text)
         before = text[-_OVERLAP:]
     if template and source.size <= _TEMPLATE:
-        jinja.check(job, "".join(block for _, block in _blocks(source)))
+        jinja.check(context, "".join(block for _, block in _blocks(source)))
 
 
-def _check_beginning(job: ScanContext, text: str) -> None:
+def _check_beginning(context: ScanContext, text: str) -> None:
     if pointer := _POINTER.match(text):
-        job.gap(f"only a Git LFS pointer to {pointer[2]} bytes; fetch the content (`git lfs pull`) and scan that")
-    scripts.check(job, text)
-    markup.check(job, text)
+        context.gap(f"only a Git LFS pointer to {pointer[2]} bytes; fetch the content (`git lfs pull`) and scan that")
+    scripts.check(context, text)
+    markup.check(context, text)
 
 
-def _check_block(job: ScanContext, text: str) -> None:
+def _check_block(context: ScanContext, text: str) -> None:
     if tag := _TAG.search(text):
-        job.find(YAML_TAG, f"it has {shown(tag.group().strip())}")
+        context.find(YAML_TAG, f"it has {shown(tag.group().strip())}")
     if "_target_" in text:
         for target in dict.fromkeys(_TARGET.findall(text)):
-            configs.check_target(job, target)
+            configs.check_target(context, target)
     if escape := _ESCAPE.search(text):
-        job.find(ESCAPES, f"it has the control sequence {shown(escape.group())}")
+        context.find(ESCAPES, f"it has the control sequence {shown(escape.group())}")
     if "op" in text:
         for name in dict.fromkeys(_OP.findall(text)):
-            graphops.check_op(job, name)
+            graphops.check_op(context, name)

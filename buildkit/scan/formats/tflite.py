@@ -38,7 +38,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return head[4:8] == b"TFL3" and source.size > 16
 
 
-def scan(job: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: Source) -> None:
     """Look at the operators' names and the buffers' places.
 
     Raises:
@@ -49,21 +49,21 @@ def scan(job: ScanContext, source: Source) -> None:
     root = window.number(0, 4)
     for code in _tables(window, _field(window, root, 1)):
         name = _string(window, _field(window, code, 1))
-        if name and not graphops.check_op(job, name) and name not in _KNOWN and not name.startswith("Flex"):
-            job.find(CUSTOM, f"the operator {shown(name)} is used", offset=code)
+        if name and not graphops.check_op(context, name) and name not in _KNOWN and not name.startswith("Flex"):
+            context.find(CUSTOM, f"the operator {shown(name)} is used", offset=code)
     for buffer in _tables(window, _field(window, root, 4)):
-        _check_buffer(job, window, buffer)
+        _check_buffer(context, window, buffer)
 
 
-def _check_buffer(job: ScanContext, window: Window, buffer: int) -> None:
+def _check_buffer(context: ScanContext, window: Window, buffer: int) -> None:
     data = _field(window, buffer, 0)
     if data is not None:
         at = data + window.number(data, 4)
         if at + 4 > window.size or at + 4 + window.number(at, 4) > window.size:
-            job.find(BENT, "a buffer ends behind the file", offset=buffer)
+            context.find(BENT, "a buffer ends behind the file", offset=buffer)
     offset, size = (_field(window, buffer, number) for number in (1, 2))
     if offset is not None and size is not None and window.number(offset, 8) + window.number(size, 8) > window.size:
-        job.find(BENT, "a buffer outside of the tables ends behind the file", offset=buffer)
+        context.find(BENT, "a buffer outside of the tables ends behind the file", offset=buffer)
 
 
 def _field(window: Window, table: int, number: int) -> int | None:

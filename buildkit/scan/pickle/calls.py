@@ -15,7 +15,7 @@ LARGE = 2**30
 CHECKED = frozenset({("_codecs", "encode"), ("torch.storage", "_load_from_bytes")})  # allowed with some arguments only
 
 
-def argument_trouble(callee: Global, args: Value, job: ScanContext, source: Source) -> str:
+def argument_trouble(callee: Global, args: Value, context: ScanContext, source: Source) -> str:
     """Why these arguments are not what ``callee`` is allowed for; empty where they are."""
     name = modern(callee.module, callee.name)
     given = args if isinstance(args, tuple) else (UNKNOWN,)
@@ -25,10 +25,10 @@ def argument_trouble(callee: Global, args: Value, job: ScanContext, source: Sour
     if name == ("torch.storage", "_load_from_bytes"):
         blob = given[0] if len(given) == 1 else UNKNOWN
         if isinstance(blob, Made) and isinstance(blob.args, tuple) and isinstance(blob.callee, Global):
-            return encoded(blob, job, source)
+            return encoded(blob, context, source)
         if not isinstance(blob, Blob):
             return "it loads a file that is computed"
-        job.descend(f"bytes@{blob.start}", RangeSource(source, blob.start, blob.size))
+        context.descend(f"bytes@{blob.start}", RangeSource(source, blob.start, blob.size))
         return ""
     if name[0] == "builtins" and name[1] in ("bytearray", "bytes") and given:
         return "it takes memory" if isinstance(given[0], int) and given[0] > LARGE else ""
@@ -47,7 +47,7 @@ def loaded(callee: Global, args: Value) -> int | str:
     return given if isinstance(given, str) else ""
 
 
-def encoded(made: Made, job: ScanContext, source: Source) -> str:
+def encoded(made: Made, context: ScanContext, source: Source) -> str:
     """Scan bytes that protocol 2 wrote as a text; why they cannot be scanned, if so."""
     name = made.callee.path if isinstance(made.callee, Global) else ""
     text = made.args[0] if isinstance(made.args, tuple) and made.args else UNKNOWN
@@ -55,7 +55,7 @@ def encoded(made: Made, job: ScanContext, source: Source) -> str:
         text = source.read(text.start, text.size).decode("utf-8", "replace")
     if name != "_codecs.encode" or not isinstance(text, str):
         return "it loads a file that is computed"
-    job.descend("text", BytesSource(text.encode("latin-1", "replace")))
+    context.descend("text", BytesSource(text.encode("latin-1", "replace")))
     return ""
 
 

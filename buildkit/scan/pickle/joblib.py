@@ -8,6 +8,7 @@ would take the same bytes for opcodes, so they are tried as such, too.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
@@ -17,13 +18,15 @@ from buildkit.scan.pickle.values import Global, Items, Made, Value
 from buildkit.scan.source import RangeSource, Source
 from buildkit.scan.tape import TornError
 
+ScanStream = Callable[[ScanContext, Source, int], Ending]  # scans the pickle stream at an offset of a source
+
 WRAPPER = ("joblib.numpy_pickle", "NumpyArrayWrapper")
 KIND = re.compile(r"[<>|=]?([a-zA-Z?])(\d*)")
 OBJECTS = 1  # NumPy's NPY_ITEM_HASOBJECT in a dtype's flags
 SIZES = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "l": 8, "L": 8, "q": 8, "Q": 8, "e": 2, "f": 4, "d": 8}
 
 
-def follow_array(machine: Machine, job: ScanContext, source: Source, made: Made) -> None:
+def follow_array(machine: Machine, context: ScanContext, source: Source, made: Made, scan_stream: ScanStream) -> None:
     """Move the machine's tape over the array that follows, if ``made`` announces one.
 
     Raises:
@@ -36,45 +39,43 @@ def follow_array(machine: Machine, job: ScanContext, source: Source, made: Made)
         raise TornError(f"the array at byte {machine.tape.offset} has no state that could be read")
     count, (width, objects) = elements(state.get("shape")), item(state.get("dtype"))
     if objects:
-        follow_objects(machine, job, source)
+        follow_objects(machine, context, source, scan_stream)
         return
-    try_opcodes(job, source, machine.tape.offset)
+    try_opcodes(context, source, machine.tape.offset, scan_stream)
     if state.get("numpy_array_alignment_bytes") is not None:
         machine.tape.skip(machine.tape.byte())
     start = machine.tape.offset
     if count is None or width is None:
         raise TornError(f"the length of the array at byte {start} cannot be told")
     if count * width:
-        try_opcodes(job, source, start)
+        try_opcodes(context, source, start, scan_stream)
     machine.tape.skip(count * width)
 
 
-def try_opcodes(job: ScanContext, source: Source, start: int) -> None:
+def try_opcodes(context: ScanContext, source: Source, start: int, scan_stream: ScanStream) -> None:
     """Scan what is at ``start`` as opcodes, if it does something within the first bytes."""
     near = RangeSource(source, start, min(source.size - start, WINDOW + 1))
     if evidence(near, nested=True, numbers=True):
-        scan_inner(job, source, start)
+        scan_inner(context, source, start, scan_stream)
 
 
-def follow_objects(machine: Machine, job: ScanContext, source: Source) -> None:
+def follow_objects(machine: Machine, context: ScanContext, source: Source, scan_stream: ScanStream) -> None:
     """Scan the pickle that stands where an array of objects is, and go on behind it."""
-    ending = scan_inner(job, source, machine.tape.offset)
+    ending = scan_inner(context, source, machine.tape.offset, scan_stream)
     if ending.why:
         raise TornError(f"the objects of an array: {ending.why}")
     machine.tape.skip(ending.offset - machine.tape.offset)
 
 
-def scan_inner(job: ScanContext, source: Source, start: int) -> Ending:
+def scan_inner(context: ScanContext, source: Source, start: int, scan_stream: ScanStream) -> Ending:
     """Scan a stream that lies within one. Raises LimitError where they are nested too deep."""
-    from buildkit.scan.pickle.streams import scan_stream
-
-    job.depth += 1
+    context.depth += 1
     try:
-        if job.depth > job.budget.limits.depth:
-            raise LimitError(f"nested deeper than {job.budget.limits.depth} levels")
-        return scan_stream(job, source, start)
+        if context.depth > context.budget.limits.depth:
+            raise LimitError(f"nested deeper than {context.budget.limits.depth} levels")
+        return scan_stream(context, source, start)
     finally:
-        job.depth -= 1
+        context.depth -= 1
 
 
 def elements(shape: Value) -> int | None:

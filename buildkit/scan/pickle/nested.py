@@ -7,7 +7,7 @@ import binascii
 import re
 from dataclasses import dataclass
 
-from buildkit.scan.context import ScanContext
+from buildkit.scan.context import HEAD, ScanContext
 from buildkit.scan.pickle.recognise import evidence
 from buildkit.scan.pickle.values import Blob, Text
 from buildkit.scan.source import BytesSource, RangeSource, Source
@@ -22,28 +22,24 @@ MAGICS = (
     b"7z\xbc\xaf",
 )
 LARGEST = 32 * 2**20  # of text that is decoded in memory
-HEAD = 4096
 SHORTEST = 12
 LATIN = "\x80cPB\x1f("  # how a text begins whose characters may be the bytes of a file
 BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
 HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 
 
-def holds(source: Source) -> str:
-    """What content is that a loader takes: a pickle that does something, or an archive; empty for neither."""
-    head = source.read(0, HEAD)
-    if not head.startswith(MAGICS):
+def holds(context: ScanContext, source: Source) -> str:
+    """Name what ``source`` holds that a loader takes: a pickle that acts, or an archive; empty for neither."""
+    if not source.read(0, HEAD).startswith(MAGICS):
         return "a pickle" if evidence(source, nested=True) else ""
-    from buildkit.scan.archives.registry import FORMATS
-
-    return "an archive" if any(one.recognise(head, source) for one in FORMATS) else ""
+    return "an archive" if context.is_archive(source) else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Constants:
     """Looks into the constants of a pickle in ``source``; what each holds is given back, empty for nothing."""
 
-    job: ScanContext
+    context: ScanContext
     source: Source
 
     def look(self, value: Blob | Text | str, offset: int) -> str:
@@ -58,14 +54,14 @@ class Constants:
         if value.size <= LARGEST:
             return self.text(b"", inside.read(0, value.size).decode("utf-8", "replace"), offset)
         if value.head[0] == "\x80":
-            self.job.gap(f"a text of {value.size} bytes is too long to decode", offset=offset)
+            self.context.gap(f"a text of {value.size} bytes is too long to decode", offset=offset)
         return ""
 
     def descend(self, name: str, content: Source) -> str:
         """Scan content, if it is something to load."""
-        kind = holds(content)
+        kind = holds(self.context, content)
         if kind:
-            self.job.descend(name, content)
+            self.context.descend(name, content)
         return kind
 
     def text(self, raw: bytes, value: str, offset: int) -> str:
@@ -88,7 +84,7 @@ class Constants:
             if not begun.startswith((b"\x80", *MAGICS)) and not evidence(BytesSource(begun), nested=True):
                 continue
             if source.size > LARGEST:
-                self.job.gap(f"{kind} digits of {source.size} bytes are too many to decode", offset=offset)
+                self.context.gap(f"{kind} digits of {source.size} bytes are too many to decode", offset=offset)
                 return ""
             held = self.descend(f"{kind}@{offset}", BytesSource(decode(kind, source.read(0, source.size)) or begun))
             if held:

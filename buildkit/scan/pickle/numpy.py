@@ -21,7 +21,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return head.startswith(MAGIC) and source.size >= 10
 
 
-def scan(job: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: Source) -> None:
     """Scan the objects of an array; numbers are nothing to scan."""
     major = source.read(6, 1)[0]
     width = 2 if major < 2 else 4
@@ -29,23 +29,23 @@ def scan(job: ScanContext, source: Source) -> None:
     start = 8 + width + size
     header = parse_header(source.read(8 + width, min(size, LONGEST)).decode("latin-1")) if size <= LONGEST else None
     if header is None:
-        job.gap("the header of the array is malformed")
-        scan_rest(job, source, min(start, source.size) if size <= LONGEST else 8 + width)
+        context.gap("the header of the array is malformed")
+        scan_rest(context, source, min(start, source.size) if size <= LONGEST else 8 + width)
         return
     kind, shape = header
     if "O" in kind:
-        job.descend("objects", RangeSource(source, start, max(0, source.size - start)))
+        context.descend("objects", RangeSource(source, start, max(0, source.size - start)))
         return
     left = source.size - start
     if evidence(RangeSource(source, start, min(left, WINDOW + 1)), nested=True, numbers=True):
-        job.descend("items", RangeSource(source, start, left))
+        context.descend("items", RangeSource(source, start, left))
     length = bytes_of(kind, shape)
     if length is None:
         return
     if length > left:
-        job.gap(f"{length - left} bytes of the array are missing")
+        context.gap(f"{length - left} bytes of the array are missing")
     elif length < left:
-        scan_rest(job, source, start + length)
+        scan_rest(context, source, start + length)
 
 
 def parse_header(text: str) -> tuple[str, tuple[int, ...]] | None:

@@ -18,12 +18,12 @@ def recognise(head: bytes, source: Source) -> bool:
     return bool(head) and evidence(source)
 
 
-def scan(job: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: Source) -> None:
     """Scan every pickle of ``source``, and hand what lies behind them on."""
     offset, count, legacy = 0, 0, False
     storages = Storages()
     while True:
-        ending = scan_stream(job, source, offset, storages)
+        ending = scan_stream(context, source, offset, storages)
         if ending.why:
             return
         offset, count = ending.offset, count + 1
@@ -31,51 +31,51 @@ def scan(job: ScanContext, source: Source) -> None:
         if offset >= source.size:
             return
         if legacy and count == STREAMS:
-            job.formats["PyTorch, legacy"] = None
-            scan_storages(job, source, offset, storages)
+            context.formats["PyTorch, legacy"] = None
+            scan_storages(context, source, offset, storages)
             return
         if not evidence(source, offset, nested=False):
             break
-        job.budget.member()
-    scan_rest(job, source, offset)
+        context.budget.member()
+    scan_rest(context, source, offset)
 
 
-def scan_stream(job: ScanContext, source: Source, start: int, storages: Storages | None = None) -> Ending:
+def scan_stream(context: ScanContext, source: Source, start: int, storages: Storages | None = None) -> Ending:
     """Scan the stream at ``start``; what breaks it off is a gap, and what was found before counts.
 
     Raises:
-        LimitError: the job's budget is used up.
+        LimitError: the budget is used up.
     """
-    job.budget.operate(0)
-    judge = PickleWatcher(job, source)
+    context.budget.operate(0)
+    judge = PickleWatcher(context, source, scan_stream)
     if storages is not None:
         judge.storages = storages
     try:
-        ending = run(source, start, judge, job.budget.operate, job.budget.limits)
+        ending = run(source, start, judge, context.budget.operate, context.budget.limits)
     finally:
         judge.report()
     if ending.why:
-        job.gap(f"the pickle breaks off: {ending.why}", offset=ending.offset)
+        context.gap(f"the pickle breaks off: {ending.why}", offset=ending.offset)
     elif ending.odd:
-        job.gap(f"the pickle is bent: {ending.odd}")
+        context.gap(f"the pickle is bent: {ending.odd}")
     return ending
 
 
-def scan_storages(job: ScanContext, source: Source, offset: int, storages: Storages) -> None:
+def scan_storages(context: ScanContext, source: Source, offset: int, storages: Storages) -> None:
     """Legacy PyTorch: numbers of tensors follow; what is more than they need is scanned."""
     total = storages.total()
     left = source.size - offset
     if total is None:
-        job.gap("the sizes of the tensors cannot be told", offset=offset)
+        context.gap("the sizes of the tensors cannot be told", offset=offset)
     elif total > left:
-        job.gap(f"{total - left} bytes of the tensors are missing", offset=offset)
+        context.gap(f"{total - left} bytes of the tensors are missing", offset=offset)
     elif total < left:
-        scan_rest(job, source, offset + total)
+        scan_rest(context, source, offset + total)
 
 
-def scan_rest(job: ScanContext, source: Source, offset: int) -> None:
+def scan_rest(context: ScanContext, source: Source, offset: int) -> None:
     """What lies behind the last pickle: padding, or a file of its own."""
     left = source.size - offset
     if left <= PADDING and not source.read(offset, left).strip(b"\0"):
         return
-    job.descend(f"rest@{offset}", RangeSource(source, offset, left))
+    context.descend(f"rest@{offset}", RangeSource(source, offset, left))

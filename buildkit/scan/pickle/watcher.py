@@ -8,7 +8,7 @@ from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
 from buildkit.scan.pickle import rules
 from buildkit.scan.pickle.calls import CHECKED, argument_trouble, loaded, outcome
-from buildkit.scan.pickle.joblib import follow_array
+from buildkit.scan.pickle.joblib import ScanStream, follow_array
 from buildkit.scan.pickle.legacy import Storages
 from buildkit.scan.pickle.lists import Standing, stand
 from buildkit.scan.pickle.machine import Machine
@@ -34,8 +34,9 @@ class Use:
 class PickleWatcher:
     """The watcher of one stream of ``source``; call ``report`` when the stream has ended, however it did."""
 
-    job: ScanContext
+    context: ScanContext
     source: Source
+    scan_stream: ScanStream
     uses: dict[tuple[str, str], Use] = field(default_factory=dict)
     others: dict[tuple[str, str], tuple[Rule, str, int, Severity | None]] = field(default_factory=dict)
     storages: Storages = field(default_factory=Storages)
@@ -44,7 +45,7 @@ class PickleWatcher:
 
     def standing(self, one: Global) -> Standing:
         """How a global stands on the lists, under its name of today."""
-        return stand(*modern(one.module, one.name), self.job.allowed)
+        return stand(*modern(one.module, one.name), self.context.allowed)
 
     def note(self, rule: Rule, what: str, offset: int, severity: Severity | None = None) -> None:
         """Keep a finding that is not about one global's standing."""
@@ -94,7 +95,7 @@ class PickleWatcher:
         if isinstance(callee, Global):
             self.use(callee, "calls", f"{callee.path}{show(args)}")
             if self.standing(callee) is Standing.ALLOWED:
-                trouble = argument_trouble(callee, args, self.job, self.source)
+                trouble = argument_trouble(callee, args, self.context, self.source)
                 self.held.pop(loaded(callee, args), 0)
                 if trouble:
                     self.note(rules.ODD_ARGUMENTS, f"calls {callee.path}{show(args)}: {trouble}", offset)
@@ -111,7 +112,7 @@ class PickleWatcher:
             special = [key for key in attributes(state) if key.startswith("__") and key.endswith("__")]
             if set(special) - {"__dict__"}:
                 self.note(rules.SPECIAL_STATE, f"sets {', '.join(special[:4])} of {show(target)}", offset)
-            follow_array(machine, self.job, self.source, target)
+            follow_array(machine, self.context, self.source, target, self.scan_stream)
         elif isinstance(target, Global):
             self.note(rules.ALTERS, f"sets state of {target.path} itself", offset)
             self.use(target, "hands over", f"{target.path} to a change of its state")
@@ -134,25 +135,25 @@ class PickleWatcher:
 
     def constant(self, value: Blob | Text | str, offset: int) -> None:
         """As Watcher."""
-        kind = Constants(self.job, self.source).look(value, offset)
+        kind = Constants(self.context, self.source).look(value, offset)
         if kind == "a pickle" and len(self.held) < MOST:
             self.held[value if isinstance(value, str) else value.start] = offset
 
     def report(self) -> None:
-        """Tell the job what was found."""
+        """Report the findings to the context."""
         for (module, name), use in self.uses.items():
             rule, severity = weigh(use)
             seen = f"{module}.{name}" if name else module
             what = f"{use.how} {use.detail or seen}"
             if use.how != "imports" and seen not in use.detail:
                 what += f" (today {seen})"
-            self.job.find(rule, what, offset=use.offset, severity=severity)
+            self.context.find(rule, what, offset=use.offset, severity=severity)
         for rule, what, offset, severity in self.others.values():
-            self.job.find(rule, what, offset=offset, severity=severity)
+            self.context.find(rule, what, offset=offset, severity=severity)
         for offset in self.held.values():
-            self.job.find(rules.NESTED, "a constant is a pickle", offset=offset)
+            self.context.find(rules.NESTED, "a constant is a pickle", offset=offset)
         if self.crowded:
-            self.job.gap(f"more than {MOST} findings are in one pickle")
+            self.context.gap(f"more than {MOST} findings are in one pickle")
 
 
 def weigh(use: Use) -> tuple[Rule, Severity | None]:
