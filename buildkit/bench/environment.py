@@ -1,7 +1,6 @@
-"""Where a race is run: a folder of its own, with a registry on loopback; all of it is gone afterwards.
+"""Where a race runs: a temporary folder with a registry on loopback, removed afterwards.
 
-Nothing reaches the user's images, caches or settings: every participant has a home, a storage and caches here.
-"""
+Nothing touches the user's images, caches or settings: every participant has its own home, storage and caches here."""
 
 from __future__ import annotations
 
@@ -39,14 +38,14 @@ _PATIENCE = 20.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParticipantLane:
-    """What one participant has to itself: a folder, and the environment that makes tools stay in it."""
+    """One participant's own folder, and the environment variables that keep tools inside it."""
 
     folder: Path
     env: Mapping[str, str]
 
 
 class RaceEnvironment:
-    """The folder and its registry, as ``gate.host``; ``data`` is where the registry keeps what was pushed."""
+    """The folder and its registry at ``proxy.host``. ``data`` is the registry's storage folder."""
 
     def __init__(self, folder: Path, proxy: CountingProxy) -> None:
         self.folder = folder
@@ -55,7 +54,7 @@ class RaceEnvironment:
         self._containers = render_containers_conf(probe_containers())
 
     def lane(self, name: str) -> ParticipantLane:
-        """An empty lane; one of this name that was there is removed."""
+        """Create an empty lane, replacing an earlier one of the same name."""
         folder = self.folder / name
         remove_tree(folder)
         for part in ("home/.config/containers", "tmp"):
@@ -84,13 +83,13 @@ class RaceEnvironment:
         return ParticipantLane(folder=folder, env=env)
 
     def forget(self, repository: str) -> None:
-        """Let the registry have nothing of a repository: it takes every blob of it again."""
+        """Drop a repository from the registry, so that it accepts every blob of it again."""
         shutil.rmtree(self.data / "docker/registry/v2/repositories" / repository, ignore_errors=True)
 
 
 @contextmanager
 def open_environment() -> Iterator[RaceEnvironment]:
-    """A new arena below ``$TMPDIR``, or /var/tmp for a race writes gigabytes. Raises MissingTool and BuildError."""
+    """Create an environment below ``$TMPDIR`` or /var/tmp: a race writes gigabytes. Raises BuildError."""
     folder = Path(tempfile.mkdtemp(prefix="bkb-", dir=os.environ.get("TMPDIR") or "/var/tmp"))  # noqa: S108
     try:
         with _open_registry(folder / "registry") as behind, open_counting_proxy(behind) as proxy:
@@ -111,7 +110,7 @@ def _open_registry(folder: Path) -> Iterator[tuple[str, int]]:
         "http": {"addr": f"127.0.0.1:{port}"},
     }
     path = folder / "config.yml"
-    path.write_text(json.dumps(config))  # YAML holds JSON
+    path.write_text(json.dumps(config))  # JSON is valid YAML
     command = Command(argv=("docker-registry", "serve", str(path)), env={"OTEL_TRACES_EXPORTER": "none"})
     with background(command):
         _await_port(port)
@@ -120,7 +119,7 @@ def _open_registry(folder: Path) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def background(command: Command, log: Path | None = None) -> Iterator[int]:
-    """A daemon's process id; what it says goes to ``log``. It has ended on leaving. Raises MissingTool."""
+    """Run a daemon with its output in ``log``, yield its process id, and stop it at the end. Raises MissingTool."""
     with start(command) as child:
         for pipe in (child.stdout, child.stderr):
             threading.Thread(target=_drain, args=(pipe, log), daemon=True).start()
@@ -128,7 +127,7 @@ def background(command: Command, log: Path | None = None) -> Iterator[int]:
 
 
 def _drain(pipe: object, log: Path | None) -> None:
-    with suppress(ValueError, OSError):  # it is closed when the daemon has ended
+    with suppress(ValueError, OSError):  # the pipe is closed once the daemon has ended
         for line in pipe:  # type: ignore[attr-defined]
             if log is not None:
                 with log.open("ab") as file:
@@ -149,7 +148,7 @@ def _await_port(port: int) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder with what containers and daemons mounted in it, and files of subordinate ids."""
+    """Remove a folder, including mounts of containers and daemons in it and files of subordinate ids."""
     mounts = Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()
     for mount in sorted((line.split(" ")[1] for line in mounts), reverse=True):
         if mount.startswith(f"{folder}/"):
@@ -161,6 +160,6 @@ def remove_tree(folder: Path) -> None:
 
 
 def used_space(folder: Path) -> int:
-    """Bytes that a folder takes on the disk; a file with several names counts once."""
+    """Return the bytes a folder takes on disk. A file with several hard links counts once."""
     argv = ("du", "--summarize", "--block-size=1", "--one-file-system", "--", str(folder))
     return int(run(Command(argv=argv, accept=(0, 1), what="du")).text.split()[0])

@@ -1,7 +1,6 @@
-"""The heavy workload: an ML service of about sixty wheels and four models, made and locked once and kept.
+"""The heavy workload: an ML service of about sixty wheels and four models, created and locked once, then kept.
 
-Wheels unpack to about half a gigabyte; models are 128 MiB of random bytes each, for weights do not compress.
-"""
+Its wheels unpack to about half a gigabyte. Models are 128 MiB of random bytes each, because weights do not compress."""
 
 from __future__ import annotations
 
@@ -65,9 +64,9 @@ cmd = ["uvicorn", "main:app", "--host", "0.0.0.0"]
 
 
 def ensure_heavy(folder: Path, emit: Emit) -> None:
-    """Make the project in ``folder`` and lock it, unless that was done: races months apart have one workload.
+    """Create and lock the project in ``folder`` unless it exists, so that races months apart have the same workload.
 
-    Raises FetchError and ToolError where the package index or Debian's archive cannot be asked.
+    Raises FetchError and ToolError if the package index or Debian's archive is unreachable.
     """
     from buildkit.cli.lock import lock
 

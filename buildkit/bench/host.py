@@ -1,4 +1,4 @@
-"""The machine that a race ran on, and the versions of what ran."""
+"""The machine a race ran on, and the versions of the tools used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TOOLS = (("skopeo", "--version"), ("podman", "--version"), ("docker-registry", 
 
 
 def describe_machine(folder: Path) -> dict[str, Any]:
-    """Processor, memory and disk sizes in bytes, kernel, file system of ``folder``; no name of the host."""
+    """Return processor, memory and disk bytes, kernel, and file system of ``folder``; never the host name."""
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
@@ -29,7 +29,7 @@ def describe_machine(folder: Path) -> dict[str, Any]:
 
 
 def find_tool_versions() -> dict[str, str]:
-    """Versions of tools that take part in everybody's work."""
+    """Return the versions of tools that all participants share."""
     found = {}
     for name, option in _TOOLS:
         if find_tool(name):

@@ -1,4 +1,4 @@
-"""What an image really holds: who is fast because they are wrong is found here. Not part of any measured time."""
+"""What an image really contains, to catch participants that are fast because they are wrong. Never measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from buildkit.layers.tar.decompress import inflate
 from buildkit.layers.tar.member import Compression
 from buildkit.tools.process import Command, run
 
-# $1 is the image, the others are paths; sha256sum says nothing on standard output of a file that is not there
+# $1 is the image, the rest are paths; sha256sum prints nothing on standard output for a missing file
 _LOOK = """
 box=$(buildah from --pull=never --quiet -- "$1") || exit 1
 shift
@@ -30,7 +30,7 @@ _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.d
 
 
 def inspect_in_storage(env: Mapping[str, str], image: str, paths: Iterable[str]) -> dict[str, str]:
-    """Of ``paths`` those that an image in local storage has, with their SHA-256. Raises ToolError."""
+    """Return the SHA-256 of those ``paths`` that an image in local storage has. Raises ToolError."""
     asked = tuple(paths)
     if not asked:
         return {}
@@ -41,9 +41,9 @@ def inspect_in_storage(env: Mapping[str, str], image: str, paths: Iterable[str])
 
 
 def inspect_in_registry(data: Path, repository: str, tag: str, paths: Iterable[str]) -> dict[str, str]:
-    """The same for an image in a registry whose files are in ``data``; each layer is read once.
+    """Do the same for an image in a registry whose storage folder is ``data``. Each layer is read once.
 
-    The topmost layer that has a path decides, as in a container. Raises OSError where there is no such image.
+    As in a container, the topmost layer that has a path decides. Raises OSError if the image does not exist.
     """
     link = data / f"docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}/current/link"
     manifest = _manifest(data, link.read_text("ascii").strip())
@@ -79,7 +79,7 @@ def _blob(data: Path, digest: str) -> Path:
 
 @cache
 def _read_layer(blob: Path, media_type: str) -> tuple[dict[str, str], frozenset[str], frozenset[str]]:
-    """Files of a layer by their SHA-256, paths that it removes, and folders that it empties."""
+    """Return a layer's files by SHA-256, the paths it removes, and the folders it empties."""
     kind = _ENDINGS.get(media_type.rpartition(".")[2].rpartition("+")[2], Compression.NONE)
     files: dict[str, str] = {}
     removed, emptied = set(), set()
@@ -97,7 +97,7 @@ def _read_layer(blob: Path, media_type: str) -> tuple[dict[str, str], frozenset[
 
 
 class _Stream:
-    """Pieces as a file that can only be read on."""
+    """A forward-only file over pieces of bytes."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces

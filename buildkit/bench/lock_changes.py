@@ -1,4 +1,4 @@
-"""Changes of locks: a pin for another, and one more. Text to text, as `nox -s lock` would have written it."""
+"""Edits of locks: replace a pin, or add one. Text to text, exactly as `nox -s lock` would write it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from buildkit.locks.wheels_lock import WheelsLock, render_wheels_lock
 
 
 def replace_pin(lock: str, artifact: Artifact) -> str:
-    """A requirements lock with another version of one project, allowed by this one file's hash alone."""
+    """Return a requirements lock with another version of one project, pinned to this one file's hash."""
     block = re.compile(rf"^{re.escape(artifact.name)}(?:\[[^]]*\])?==.*?(?<!\\)$\n?", re.MULTILINE | re.DOTALL)
     changed, count = block.subn(lambda _found: render_pin(artifact), lock, count=1)
     if not count:
@@ -21,18 +21,18 @@ def replace_pin(lock: str, artifact: Artifact) -> str:
 
 
 def add_pin(lock: str, artifact: Artifact) -> str:
-    """A requirements lock with one project more."""
+    """Return a requirements lock with one more project."""
     return f"{lock.rstrip()}\n{render_pin(artifact)}"
 
 
 def render_pin(artifact: Artifact) -> str:
-    """The line, with its line break, that pins one file."""
+    """Return the line, with its newline, that pins one file."""
     digits = artifact.sha256.hex if artifact.sha256 else ""
     return f"{artifact.name}=={artifact.version} \\\n    --hash=sha256:{digits}\n"
 
 
 def change_wheels(old: WheelsLock, lock: str, artifact: Artifact, target: Target) -> str:
-    """The wheels lock for the text of a changed requirements lock."""
+    """Return the wheels lock that matches the changed requirements lock."""
     names = [known.name for known in old.artifacts]
     if artifact.name in names:
         artifacts = tuple(artifact if known.name == artifact.name else known for known in old.artifacts)

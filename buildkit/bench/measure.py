@@ -1,4 +1,4 @@
-"""What a command costs: seconds, CPU, peak memory; with the daemons that work for it. From proc(5)."""
+"""What a command costs: seconds, CPU and peak memory, including the daemons that work for it. From proc(5)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunCost:
-    """Wall-clock and CPU seconds, and the peak of anonymous memory in bytes (None where the kernel does not tell).
+    """Wall-clock and CPU seconds, and peak anonymous memory in bytes (None if the kernel does not report it).
 
-    Memory is added up over all processes at one time, looked at every tenth of a second.
+    Memory is the sum over all processes at one moment, sampled every tenth of a second.
     """
 
     seconds: float
@@ -31,7 +31,7 @@ class RunCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredRun:
-    """A command that ended: how (None if it failed), with what output, and its cost; ``error`` says how it failed."""
+    """A finished command: its result (None if it failed), output and cost. ``error`` tells how it failed."""
 
     finished: Finished | None
     output: str
@@ -40,9 +40,9 @@ class MeasuredRun:
 
 
 def measure(commands: Sequence[Command], daemons: Sequence[int] = ()) -> MeasuredRun:
-    """Run commands one after another until one fails; ``daemons`` are processes that work for them.
+    """Run commands one after another until one fails. ``daemons`` are processes that work for them.
 
-    Raises Interrupted alone: a command that fails is a result.
+    Raises only Interrupted: a failing command is a result.
     """
     before = sum(map(_tree_cpu, daemons))
     idle = frozenset(_children(os.getpid())) - set(daemons)
@@ -68,7 +68,7 @@ def _text(finished: Finished) -> str:
 
 
 class _Watch:
-    """Looks at memory until it is left: of our children but the ``idle`` ones, theirs, and the daemons."""
+    """Sample memory until the context ends: of our non-``idle`` children, their descendants, and the daemons."""
 
     def __init__(self, daemons: Iterable[int], idle: frozenset[int]) -> None:
         self._daemons = tuple(daemons)
@@ -100,7 +100,7 @@ def _tree(pid: int) -> Iterator[int]:
 
 
 def _children(pid: int) -> list[int]:
-    """Of all threads; none where the kernel was built without this file."""
+    """Return the children of all threads; none if the kernel was built without this file."""
     found: list[int] = []
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -122,7 +122,7 @@ def _anonymous(pid: int) -> int | None:
 
 
 def _tree_cpu(pid: int) -> float:
-    """Of living processes below ``pid``, with those that they waited for."""
+    """Return the CPU time of living processes below ``pid``, including children they have waited for."""
     return sum(map(_cpu, _tree(pid)))
 
 

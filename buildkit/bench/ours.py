@@ -1,4 +1,4 @@
-"""This project in the race: sessions of the checkout, as a user would type them."""
+"""This project as a participant: sessions of the checkout, as a user would type them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAME = "xoe-buildkit"
 
 
 class Ours:
-    """Builds by ``nox -s build-STAGE`` and ``push-STAGE``."""
+    """Builds with ``nox -s build-STAGE`` and ``push-STAGE``."""
 
     name = NAME
     goals = (Goal.RUNNABLE, Goal.PUSHED, Goal.FRESH)
@@ -32,7 +32,7 @@ class Ours:
         self.version = find_version()
 
     def clear(self, goal: Goal) -> None:
-        """Have nothing."""
+        """Remove cache, storage and downloads."""
         self._lanes[goal] = self._environment.lane(f"{NAME}-{goal}")
 
     def build(self, goal: Goal) -> BuildOutcome:
@@ -56,23 +56,23 @@ class Ours:
         return BuildOutcome(ran=ran, kinds=kinds, kept=kept, phases=made["phases"])
 
     def inspect(self, goal: Goal, paths: Iterable[str]) -> Mapping[str, str]:
-        """What the image has."""
+        """Return the SHA-256 of those paths that the image has."""
         if goal is Goal.RUNNABLE:
             return inspect_in_storage(self._lanes[goal].env, self._checkout.project.ref(self._checkout.stage), paths)
         return inspect_in_registry(self._environment.data, self._repository(goal), "latest", paths)
 
     def space(self, goal: Goal) -> int:
-        """Cache and storage."""
+        """Return the bytes of cache and storage."""
         return used_space(self._lanes[goal].folder)
 
     def close(self) -> None:
-        """Nothing runs in the background."""
+        """Do nothing: nothing runs in the background."""
 
     def _repository(self, goal: Goal) -> str:
         return f"{NAME}/{goal}"
 
     def _sources(self) -> dict[str, str]:
-        """Wheels come from the arena alone."""
+        """Return settings that allow wheels only from the race's own folder."""
         return {
             "PIP_CONFIG_FILE": os.devnull,
             "PIP_NO_INDEX": "1",
@@ -83,7 +83,7 @@ class Ours:
 
 
 def find_version() -> str:
-    """Our own version."""
+    """Return our own version."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:

@@ -1,4 +1,4 @@
-"""What a race leaves: results.json, a report, pictures; tables on the terminal; and whether it passes."""
+"""The output of a race: results.json, a report, charts, tables on the terminal, and the verdict."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from buildkit.report.table import print_table
 from buildkit.report.text import clean, format_count
 from buildkit.tools.process import Command, find_tool, run
 
-_PIXELS = "1.5"  # of a PNG, for each of the picture's
+_PIXELS = "1.5"  # PNG pixels per SVG pixel
 _MEET = "race the scenarios and goals of the old results (--scenario, --until), with a --peer of the same version"
 _QUIET = "race on a machine that does nothing else, more often (--repeat 9), or allow for more: --fail-over 30%"
 
 
 def write_output(results: Results, folder: Path) -> None:
-    """``results.json``, ``report.md``, ``GOAL.svg`` and, where rsvg-convert is, ``GOAL.png``.
+    """Write ``results.json``, ``report.md``, ``GOAL.svg`` and, if rsvg-convert is installed, ``GOAL.png``.
 
-    Raises DefinitionError for a folder that cannot be written to.
+    Raises DefinitionError if the folder is not writable.
     """
     write_results(results, folder)
     try:
@@ -42,7 +42,7 @@ def write_output(results: Results, folder: Path) -> None:
 
 
 def write_results(results: Results, folder: Path) -> None:
-    """``results.json`` alone: what a race has come to so far. Raises DefinitionError."""
+    """Write only ``results.json``, with the samples so far. Raises DefinitionError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "results.json").write_text(render_results(results), "utf-8")
@@ -51,7 +51,7 @@ def write_results(results: Results, folder: Path) -> None:
 
 
 def read_results(path: Path) -> Results:
-    """The ``results.json`` of another race; raises DefinitionError."""
+    """Read the ``results.json`` of another race. Raises DefinitionError."""
     try:
         return parse_results(path.read_text("utf-8"), str(path))
     except OSError as error:
@@ -61,7 +61,7 @@ def read_results(path: Path) -> Results:
 
 
 def print_results(results: Results) -> None:
-    """The tables, and what to know beside them."""
+    """Print the tables and their notes."""
     for table in make_tables(results):
         print_table(table.title, table.columns, table.rows, sys.stdout)
     for note in format_notes(results):
@@ -69,7 +69,7 @@ def print_results(results: Results) -> None:
 
 
 def judge(results: Results) -> int:
-    """1 where we ourselves failed, were wrong, or built more than had to be; it is said."""
+    """Print our own failures, wrong images and excess work; return 1 if there are any."""
     ours = next(iter(results.participants))
     bad = [one for one in results.samples if one.participant == ours and one.verdict is not SampleVerdict.RIGHT]
     for one in bad:
@@ -78,9 +78,9 @@ def judge(results: Results) -> int:
 
 
 def compare(old: Results, new: Results, limit: float) -> int:
-    """1 where we became slower by more than ``limit``; what was compared is said, and what was not.
+    """Print the comparison with older results; return 1 if we became slower by more than ``limit``.
 
-    Raises BuildError where nothing can be said of any row: that is no pass.
+    Raises BuildError if no row could be compared: that is not a pass.
     """
     rows = compare_rows(old, new, limit)
     slower, fine, noisy, unmet = ([row for row in rows if row.outcome is outcome] for outcome in RegressionOutcome)

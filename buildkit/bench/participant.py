@@ -1,4 +1,4 @@
-"""Who races: what every participant can be asked, and what it answers. Values and one protocol."""
+"""The protocol of participants, and the values they return."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Protocol
 from buildkit.bench.measure import MeasuredRun
 from buildkit.bench.project_copy import ProjectChange
 
-EVERYTHING = "*"  # in place of paths: nothing can be kept
+EVERYTHING = "*"  # stands for all paths: nothing can be reused
 
 
 class Goal(StrEnum):
-    """Where the clock stops, and from which state it starts."""
+    """When the clock stops, and from which state it starts."""
 
     RUNNABLE = "runnable"  # podman can run the image
     PUSHED = "pushed"  # the registry has it; nothing is imported
-    FRESH = "fresh"  # pushed, by a machine that has nothing but a warm shared cache
+    FRESH = "fresh"  # pushed from a machine that has nothing but a warm remote cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """An instruction of a Containerfile, and whether its result was found rather than made.
+    """A Containerfile instruction, and whether its result came from a cache.
 
-    ``stage`` is the name of its build stage, empty where there is one alone.
+    ``stage`` is the name of its build stage, empty if there is only one.
     """
 
     text: str
@@ -36,72 +36,72 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOutcome:
-    """What a participant did: its cost, and what it made anew by its own account."""
+    """One build: its cost, and what the participant reports to have built."""
 
     ran: MeasuredRun
-    steps: tuple[Step, ...] = ()  # of peers
-    kinds: Mapping[str, int] | None = None  # of ours: layers built, by kind
-    kept: tuple[str, ...] = ()  # of ours: layers that were not built
+    steps: tuple[Step, ...] = ()  # peers: instructions
+    kinds: Mapping[str, int] | None = None  # this project: number of layers built, by kind
+    kept: tuple[str, ...] = ()  # this project: layers that were reused
     phases: Mapping[str, float] = field(default_factory=dict)
 
 
 class Participant(Protocol):
-    """One of those who race. Every state (`Until`) has an image, caches and a storage of its own.
+    """A participant has an image, caches and storage of its own for every `Goal`.
 
-    It pushes to the repository ``NAME/UNTIL``.
+    It pushes to the repository ``NAME/GOAL``.
     """
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The name in results."""
 
     @property
     def version(self) -> str:
-        """Which it is."""
+        """The version in results."""
 
     @property
     def goals(self) -> tuple[Goal, ...]:
-        """Where it takes part."""
+        """The goals it can reach."""
 
     def clear(self, goal: Goal) -> None:
-        """Have nothing: no image, no cache, nothing fetched. Raises BuildError."""
+        """Remove everything: images, caches, downloads. Raises BuildError."""
 
     def build(self, goal: Goal) -> BuildOutcome:
-        """Build the checkout as it is; a failure is a result."""
+        """Build the current checkout. A failure is a result."""
 
     def inspect(self, goal: Goal, paths: Iterable[str]) -> Mapping[str, str]:
-        """Of these paths those that the image has, with the SHA-256 of each."""
+        """Return the SHA-256 of those paths that the image has."""
 
     def space(self, goal: Goal) -> int:
-        """Bytes on the disk: images, caches, and what was fetched."""
+        """Return the bytes on disk: images, caches, downloads."""
 
     def close(self) -> None:
-        """End what runs in the background."""
+        """Stop whatever runs in the background."""
 
 
 class PeerUnavailable(Exception):
-    """A peer cannot take part here; the message says why."""
+    """A peer cannot take part on this machine. The message gives the reason."""
 
 
 @dataclass(slots=True)
 class Expectation:
-    """What an image must hold after all changes so far; older ones must still be there."""
+    """What an image must contain after all changes so far, earlier ones included."""
 
     files: dict[str, str] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
 
     def add(self, change: ProjectChange) -> None:
-        """The change was made."""
+        """Add a change."""
         self.files |= dict(change.files)
         self.gone = (self.gone | set(change.gone)) - set(self.files)
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """What must be looked at."""
+        """The paths to check, sorted."""
         return tuple(sorted({*self.files, *self.gone}))
 
     def check(self, found: Mapping[str, str]) -> str:
-        """What is wrong with an image, in one line; empty if it is right."""
+        """Return what is wrong with an image in one line, or an empty string."""
         missing = [path for path in self.files if path not in found]
         stale = [path for path, digits in self.files.items() if found.get(path, digits) != digits]
         left = [path for path in sorted(self.gone) if path in found]
@@ -110,7 +110,7 @@ class Expectation:
 
 
 def check_kinds(kinds: Mapping[str, int], wanted: Mapping[str, int]) -> str:
-    """What we built beyond what had to be, or failed to build; empty for neither."""
+    """Return which layers were built without need or are missing, or an empty string."""
     more, less = Counter(kinds) - Counter(wanted), Counter(wanted) - Counter(kinds)
     words = [
         f"{count} of {kind} too {what}"
@@ -121,10 +121,10 @@ def check_kinds(kinds: Mapping[str, int], wanted: Mapping[str, int]) -> str:
 
 
 def check_steps(steps: Iterable[Step], changed: Iterable[str]) -> str:
-    """Whether a peer made more anew than a change asks for; empty if not.
+    """Return the first instruction that a peer repeated without need, or an empty string.
 
-    ``changed`` are paths of the context, or `EVERYTHING`. An instruction needs to be done again if it names one of
-    them, or copies from a stage that has such an instruction; and so do those after it in their stage.
+    ``changed`` holds paths of the build context, or `EVERYTHING`. An instruction must run again if it names one of
+    them or copies from a stage with such an instruction; so must the instructions after it in its stage.
     """
     known = list(changed)
     if EVERYTHING in known:
@@ -139,7 +139,7 @@ def check_steps(steps: Iterable[Step], changed: Iterable[str]) -> str:
 
 
 def check_cold(built: BuildOutcome) -> str:
-    """What was found where nothing was, by the participant's own account; empty for nothing."""
+    """Return what a cold build found in a cache, by the participant's own report, or an empty string."""
     found = [
         *built.kept,
         *(step.text[:60] for step in built.steps if step.cached and not step.text.startswith("FROM ")),
@@ -152,6 +152,6 @@ def _copied_from(instruction: str) -> set[str]:
 
 
 def _names(instruction: str, path: str) -> bool:
-    """Whether an instruction reads a path of the context, or a folder above it."""
+    """Return whether an instruction reads a path of the context or a folder above it."""
     words = instruction.replace("=", " ").replace(",", " ").split()
     return any(path == word or path.startswith(f"{word.rstrip('/')}/") for word in words if word != "/")

@@ -1,4 +1,4 @@
-"""buildah in the race: ``buildah build --layers``, and ``buildah push``."""
+"""buildah as a peer: ``buildah build --layers`` and ``buildah push``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STEP = re.compile(r"STEP \d+/\d+: (.*)")
 
 
 class Buildah:
-    """Builds the expert's Containerfile with a cache of layers."""
+    """Builds the baseline Containerfile with a layer cache."""
 
     name = NAME
     goals = (Goal.RUNNABLE, Goal.PUSHED, Goal.FRESH)
@@ -35,14 +35,14 @@ class Buildah:
         self._environment = environment
         self._checkout = checkout
         self._lanes: dict[Goal, ParticipantLane] = {}
-        self._isolation = os.environ.get("BUILDAH_ISOLATION") or "chroot"  # works everywhere, and starts soonest
+        self._isolation = os.environ.get("BUILDAH_ISOLATION") or "chroot"  # works everywhere and starts fastest
 
     def clear(self, goal: Goal) -> None:
-        """Have nothing."""
+        """Remove the storage."""
         self._lanes[goal] = self._environment.lane(f"{NAME}-{goal}")
 
     def build(self, goal: Goal) -> BuildOutcome:
-        """Build, and push where that is asked for."""
+        """Build, and push if the goal asks for it."""
         env, host = self._lanes[goal].env, self._environment.proxy.host
         cache = f"{host}/{NAME}/cache"
         shared = ("--cache-from", cache, "--cache-to", cache) if goal is Goal.FRESH else ()
@@ -50,7 +50,7 @@ class Buildah:
             "buildah", "build", "--layers",
             "--tls-verify=false",
             "--isolation", self._isolation,
-            "--format", "docker",  # an OCI image has no place for HEALTHCHECK
+            "--format", "docker",  # OCI images have no HEALTHCHECK
             *shared,
             "--tag", _IMAGE,
             "--file", str(self._checkout.folder / (LINKED if self._linked else FILE)),
@@ -58,7 +58,7 @@ class Buildah:
         )  # fmt: skip
         push = (
             "buildah", "push", "--quiet", "--tls-verify=false",
-            "--format", "oci", "--compression-format", "zstd",  # quicker than gzip, and smaller
+            "--format", "oci", "--compression-format", "zstd",  # faster and smaller than gzip
             "--", _IMAGE, f"docker://{host}/{NAME}/{goal}:latest",
         )  # fmt: skip
         argvs = [argv] if goal is Goal.RUNNABLE else [argv, push]
@@ -66,7 +66,7 @@ class Buildah:
         return BuildOutcome(ran=ran, steps=tuple(read_steps(ran.output)))
 
     def inspect(self, goal: Goal, paths: Iterable[str]) -> Mapping[str, str]:
-        """What the image has."""
+        """Return the SHA-256 of those paths that the image has."""
         if goal is Goal.RUNNABLE:
             return inspect_in_storage(self._lanes[goal].env, _IMAGE, paths)
         try:
@@ -75,15 +75,15 @@ class Buildah:
             raise BuildError(f"the image was not pushed: {error}") from error
 
     def space(self, goal: Goal) -> int:
-        """Storage, with the cache's layers."""
+        """Return the bytes of the storage, including cached layers."""
         return used_space(self._lanes[goal].folder)
 
     def close(self) -> None:
-        """Nothing runs in the background."""
+        """Do nothing: nothing runs in the background."""
 
 
 def read_steps(output: str) -> Iterator[Step]:
-    """Instructions of ``buildah build``'s output, in their order, and which were found in its cache."""
+    """Read the instructions from the output of ``buildah build``, in order, and which were cached."""
     text, cached = "", False
     for line in output.splitlines():
         if found := _STEP.match(line):

@@ -1,4 +1,4 @@
-"""BuildKit in the race by itself: ``buildctl build``, with a ``buildkitd`` of the race's own."""
+"""BuildKit alone as a peer: ``buildctl build`` with the race's own ``buildkitd``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CONFIG = """[registry."{host}"]
 
 
 class Buildkitd(DaemonPeer):
-    """Layers are zstd, as ours are; its shared cache holds every step (``mode=max``)."""
+    """Uses zstd layers as we do. Its registry cache holds every step (``mode=max``)."""
 
     name = NAME
     file = LINKED
@@ -39,7 +39,7 @@ class Buildkitd(DaemonPeer):
         self.version = found[1] if found else said
 
     def daemon(self, lane: ParticipantLane) -> tuple[str, ...]:
-        """buildkitd with runc, which leaves the host's network alone."""
+        """Return the command of a buildkitd with runc that leaves the host's network alone."""
         config = lane.folder / "buildkitd.toml"
         config.write_text(_CONFIG.format(host=self.environment.proxy.host), "utf-8")
         return (
@@ -51,7 +51,7 @@ class Buildkitd(DaemonPeer):
         )  # fmt: skip
 
     def commands(self, goal: Goal, ref: str) -> Sequence[Command]:
-        """Build and push, in one."""
+        """Return the command that builds and pushes."""
         cache = f"type=registry,ref={self.environment.proxy.host}/{self.name}/cache:latest"
         shared = ("--import-cache", cache, "--export-cache", f"{cache},mode=max,compression=zstd")
         folder = self.checkout.folder
@@ -67,7 +67,7 @@ class Buildkitd(DaemonPeer):
         return (self._buildctl(goal, *argv),)
 
     def probe(self, goal: Goal) -> Command:
-        """Whether it answers."""
+        """Return a command that succeeds once the daemon answers."""
         return self._buildctl(goal, "debug", "workers")
 
     def _buildctl(self, goal: Goal, *arguments: str) -> Command:
@@ -77,7 +77,7 @@ class Buildkitd(DaemonPeer):
 
 
 class StagedBuildkitd(Buildkitd):
-    """The same with each group of wheels in a stage of its own: they are made at once, and found one by one."""
+    """The same with a stage for each group of wheels, so that they run concurrently and are cached separately."""
 
     name = STAGES_NAME
     file = STAGED

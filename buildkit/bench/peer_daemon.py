@@ -1,4 +1,4 @@
-"""Peers with a daemon: started for the race alone, with all of its state in the peer's lane."""
+"""Peers with a daemon, which runs only for the race and keeps all state in the peer's lane."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STATE = re.compile(r"#(\d+) (CACHED|DONE|ERROR)\b")
 
 
 class DaemonPeer:
-    """Builds by BuildKit and pushes; its images are in a store that podman does not read."""
+    """Builds with BuildKit and pushes. Its images are in a store that podman cannot read."""
 
     name = ""
     version = ""
@@ -36,19 +36,19 @@ class DaemonPeer:
         self._daemons: dict[Goal, tuple[AbstractContextManager[int], int]] = {}
 
     def daemon(self, lane: ParticipantLane) -> tuple[str, ...]:
-        """The daemon's command line, listening at ``sock`` in the lane."""
+        """Return the daemon's command, listening at ``sock`` in the lane."""
         raise NotImplementedError
 
     def commands(self, goal: Goal, ref: str) -> Sequence[Command]:
-        """What builds the checkout and pushes it as ``ref``."""
+        """Return the commands that build the checkout and push it as ``ref``."""
         raise NotImplementedError
 
     def probe(self, goal: Goal) -> Command:
-        """What succeeds as soon as the daemon answers."""
+        """Return a command that succeeds once the daemon answers."""
         raise NotImplementedError
 
     def clear(self, goal: Goal) -> None:
-        """A daemon without images and cache, in place of the one before. Raises BuildError."""
+        """Replace the daemon by one without images and cache. Raises BuildError."""
         self._stop(goal)
         lane = self.lanes[goal] = self.environment.lane(f"{self.name}-{goal}")
         log = lane.folder / "log"
@@ -57,7 +57,7 @@ class DaemonPeer:
         self._await(self.probe(goal), log)
 
     def close(self) -> None:
-        """End the daemons."""
+        """Stop the daemons."""
         for goal in list(self._daemons):
             self._stop(goal)
 
@@ -67,18 +67,18 @@ class DaemonPeer:
         return BuildOutcome(ran=ran, steps=tuple(read_steps(ran.output)))
 
     def inspect(self, goal: Goal, paths: Iterable[str]) -> Mapping[str, str]:
-        """What the image has."""
+        """Return the SHA-256 of those paths that the image has."""
         try:
             return inspect_in_registry(self.environment.data, f"{self.name}/{goal}", "latest", paths)
         except OSError as error:
             raise BuildError(f"the image was not pushed: {error}") from error
 
     def space(self, goal: Goal) -> int:
-        """All that the daemon keeps."""
+        """Return the bytes of everything the daemon keeps."""
         return used_space(self.lanes[goal].folder / "data")
 
     def ref(self, goal: Goal) -> str:
-        """The name that its images get."""
+        """Return the reference of its images."""
         return f"{self.environment.proxy.host}/{self.name}/{goal}:latest"
 
     def _stop(self, goal: Goal) -> None:
@@ -96,7 +96,7 @@ class DaemonPeer:
 
 
 def read_steps(output: str) -> Iterator[Step]:
-    """Instructions of BuildKit's plain output, by stage and number, the last stage last, and which were cached."""
+    """Read the instructions of BuildKit's plain output and which were cached, the last stage last."""
     found: dict[str, tuple[str, int, str]] = {}
     cached: set[str] = set()
     for line in output.splitlines():

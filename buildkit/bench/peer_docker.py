@@ -1,4 +1,4 @@
-"""BuildKit in the race as docker has it: ``docker build`` and ``docker push``, with a daemon of the race's own."""
+"""Docker's BuildKit as a peer: ``docker build`` and ``docker push`` with the race's own daemon."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from buildkit.bench.project_copy import ProjectCopy
 from buildkit.tools.process import Command, find_tool, run
 
 NAME = "docker"
-_LINKS_SINCE = 23  # docker's first version whose BuildKit knows COPY --link without fetching a frontend
+_LINKS_SINCE = 23  # the first docker whose BuildKit supports COPY --link without fetching a frontend
 
 
 class Docker(DaemonPeer):
-    """docker's built-in BuildKit; its shared cache is what the image itself holds (inline)."""
+    """Docker's built-in BuildKit. Its registry cache is what the image itself holds (inline)."""
 
     name = NAME
 
@@ -33,7 +33,7 @@ class Docker(DaemonPeer):
         self.version = run(Command(argv=("dockerd", "--version"))).text.split(" ")[2].rstrip(",")
 
     def daemon(self, lane: ParticipantLane) -> tuple[str, ...]:
-        """dockerd, which leaves the host's network alone."""
+        """Return the command of a dockerd that leaves the host's network alone."""
         return (
             "dockerd", "--iptables=false", "--bridge=none",
             "--data-root", str(lane.folder / "data"),
@@ -43,7 +43,7 @@ class Docker(DaemonPeer):
         )  # fmt: skip
 
     def commands(self, goal: Goal, ref: str) -> Sequence[Command]:
-        """Build, then push."""
+        """Return the commands that build, then push."""
         shared = ("--cache-from", ref, "--build-arg", "BUILDKIT_INLINE_CACHE=1") if goal is Goal.FRESH else ()
         linked = int(self.version.partition(".")[0]) >= _LINKS_SINCE
         folder = self.checkout.folder
@@ -52,7 +52,7 @@ class Docker(DaemonPeer):
         return self._docker(goal, *build), self._docker(goal, "push", "--quiet", ref)
 
     def probe(self, goal: Goal) -> Command:
-        """Whether it answers."""
+        """Return a command that succeeds once the daemon answers."""
         return self._docker(goal, "version")
 
     def _docker(self, goal: Goal, *arguments: str) -> Command:
@@ -62,7 +62,7 @@ class Docker(DaemonPeer):
 
 
 def find_client() -> str:
-    """A docker that builds by BuildKit: one before 23, or one with buildx. Raises Absence."""
+    """Find a docker that builds with BuildKit: older than 23, or with buildx. Raises PeerUnavailable."""
     folders = os.environ.get("PATH", "").split(os.pathsep)
     found = [path for folder in folders if (path := Path(folder, "docker")).is_file() and os.access(path, os.X_OK)]
     for path in found:

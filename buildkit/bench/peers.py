@@ -1,4 +1,4 @@
-"""Who takes part here: ourselves, and every peer that is found."""
+"""The participants of a race: this project, and every peer that is installed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def open_participants(
     skipped: list[Skipped],
     emit: Emit,
 ) -> Iterator[list[Participant]]:
-    """Ourselves first; peers that are absent are said and added to ``skipped``. Their daemons end on leaving."""
+    """Yield this project first, then peers; stop their daemons at the end. Missing peers go into ``skipped``."""
     with ExitStack() as stack:
         found: list[Participant] = [Ours(environment, checkout)]
         for name in PEERS if wanted is None else wanted:

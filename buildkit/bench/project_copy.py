@@ -1,7 +1,6 @@
-"""The race's own copy of a project, and the changes that people make to one.
+"""The race's own copy of a project, and the changes people make to one.
 
-What others must not wait for is local: wheels are in ``links``, the root is an image of the arena's registry.
-"""
+All inputs are local: wheels are in ``links``, and the root is an image in the race's registry."""
 
 from __future__ import annotations
 
@@ -21,24 +20,24 @@ from buildkit.errors import BuildError
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.locks.wheels_lock import WheelsLock, parse_wheels_lock, wheels_lock_path
 
-_LIGHT = 64_000  # bytes of the wheel that stands for light ones
+_LIGHT = 64_000  # bytes of a typical light wheel
 _HEAVY = 24_000_000
 _PIECE = 1 << 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectChange:
-    """What a change means for an image: files by their SHA-256, paths that are gone, layers of ours by their kind."""
+    """What a change means for an image: files by SHA-256, removed paths, and our layers by kind."""
 
     files: tuple[tuple[str, str], ...] = ()
     gone: tuple[str, ...] = ()
     kinds: tuple[tuple[str, int], ...] = ()
-    inputs: tuple[str, ...] = ()  # paths of the checkout that differ, or folders of them
+    inputs: tuple[str, ...] = ()  # changed files or folders of the checkout
     what: str = ""
 
 
 class ProjectCopy:
-    """A project in ``folder`` of which ``stage`` is built; ``links`` holds every wheel that it ever pins."""
+    """A project in ``folder`` of which ``stage`` is built. ``links`` holds every wheel it ever pins."""
 
     def __init__(self, folder: Path, stage: str, links: Path) -> None:
         self.folder = folder
@@ -50,25 +49,25 @@ class ProjectCopy:
 
     @property
     def site(self) -> str:
-        """Where wheels are installed, relative to the image's root."""
+        """The site-packages folder, relative to the image's root."""
         return self.project.target.site_packages
 
     def locks(self) -> tuple[str, ...]:
-        """Requirements locks of the image, in order."""
+        """Return the requirements locks of the image, in order."""
         parts = self.graph.resolve(self.stage).parts
         return tuple(dict.fromkeys(lock for part in parts for lock in part.wheels))
 
     def light(self) -> Artifact | None:
-        """The wheel that stands for light ones: the one nearest to 64 kB."""
+        """Return the typical light wheel: the one nearest to 64 kB."""
         return min(self._wheels(), key=lambda wheel: abs(wheel.size - _LIGHT), default=None)
 
     def heavy(self) -> Artifact | None:
-        """The wheel that stands for heavy ones: the one nearest to 24 MB, if it has a layer alone."""
+        """Return the typical heavy wheel: the one nearest to 24 MB that has a layer of its own."""
         heavy = (wheel for wheel in self._wheels() if wheel.size >= self.project.heavy)
         return min(heavy, key=lambda wheel: abs(wheel.size - _HEAVY), default=None)
 
     def models(self) -> tuple[tuple[Model, ModelFile], ...]:
-        """Files of models that belong to the project itself, the largest first."""
+        """Return files of models in the project itself, largest first."""
         from buildkit.locks.models_lock import parse_models_lock
 
         found = []
@@ -90,10 +89,8 @@ class ProjectCopy:
         found += [(self._model_path(model, file), file.sha256.hex) for model, file in self.models()]
         return ProjectChange(files=tuple(found))
 
-    # changes
-
     def change_line(self, number: int) -> ProjectChange:
-        """One line more in a file of the application."""
+        """Append a line to a file of the application."""
         source, target, path = self._application()
         place = self.folder / source / path
         with place.open("a", encoding="utf-8") as file:
@@ -104,7 +101,7 @@ class ProjectCopy:
         )
 
     def change_pin(self, artifact: Artifact, number: int) -> ProjectChange:
-        """Another version of a wheel."""
+        """Pin another version of a wheel."""
         before = self._current(artifact.name)
         original = self._originals[artifact.name]
         wheel = make_version(self.links / original.file, original, number, self.links)
@@ -120,7 +117,7 @@ class ProjectCopy:
         )
 
     def add_wheel(self, number: int) -> ProjectChange:
-        """A wheel more, of 64 kB."""
+        """Add a wheel of 64 kB."""
         wheel = make_small_wheel(f"bench-addition-{number}", "1.0", _LIGHT, self.links)
         lock = self.locks()[-1]
         self._repin(lock, wheel, add_pin(self._text(lock), wheel))
@@ -132,7 +129,7 @@ class ProjectCopy:
         )
 
     def change_model(self, number: int) -> ProjectChange:
-        """Other bytes in a file of a model: each of the large ones in turn, for the lowest costs most."""
+        """Rewrite a model file: each of the large ones in turn, because the lowest layer costs most."""
         models = self.models()
         large = [pair for pair in models if 2 * pair[1].size >= models[0][1].size]
         model, file = large[number % len(large)]
@@ -143,7 +140,7 @@ class ProjectCopy:
         return ProjectChange(files=files, kinds=(("model", 1),), inputs=(file.source,), what=file.source)
 
     def set_root(self, ref: str) -> None:
-        """Let the stage that has the root start from an image."""
+        """Make the stage that has the root start from an image."""
         stage = self.graph.resolve(self.stage).chain[0]
         path = self.folder / stage.file
         lines = path.read_text("utf-8").splitlines()
@@ -151,13 +148,11 @@ class ProjectCopy:
         self.graph = load_graph(self.folder)
 
     def artifacts(self) -> tuple[Artifact, ...]:
-        """Everything that the image's locks name."""
+        """Return everything the image's locks pin."""
         return tuple(artifact for _, artifact in self._pinned())
 
-    # parts
-
     def _wheels(self) -> list[Artifact]:
-        """As they were before any change: each repetition takes the same one."""
+        """Return the wheels before any change, so that each repetition changes the same one."""
         return [artifact for artifact in self._originals.values() if artifact.is_wheel]
 
     def _pinned(self) -> list[tuple[str, Artifact]]:
@@ -197,7 +192,7 @@ class ProjectCopy:
                 path.write_text(path.read_text("utf-8").replace(file.sha256.hex, digits), "utf-8")
 
     def _application(self) -> tuple[str, str, str]:
-        """Source and target of the image's topmost copied folder, and a file of text in it."""
+        """Return source and target of the image's topmost copied folder, and a text file in it."""
         for part in reversed(self.graph.resolve(self.stage).parts):
             for copy in part.copy:
                 source = f"{part.folder}/{copy.source}"
@@ -213,7 +208,7 @@ class ProjectCopy:
 
 
 def write_random(path: Path, size: int, seed: str) -> None:
-    """A file of random bytes, the same for the same seed."""
+    """Write a file of random bytes. Equal seeds give equal bytes."""
     source = random.Random(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
@@ -222,13 +217,13 @@ def write_random(path: Path, size: int, seed: str) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy a file, its folder made before."""
+    """Copy a file, creating its folder."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(source, target, follow_symlinks=False)
 
 
 def only_root(lines: list[str]) -> list[str]:
-    """The lines of a stage file that belong to ``[root]`` and ``[[root.…]]``."""
+    """Return the lines of a stage file in ``[root]`` and ``[[root.…]]``."""
     return [line for line, inside in _sections(lines) if inside]
 
 
@@ -237,7 +232,7 @@ def _without_root(lines: list[str]) -> list[str]:
 
 
 def _sections(lines: list[str]) -> list[tuple[str, bool]]:
-    """Each line, and whether it belongs to the root."""
+    """Yield each line, and whether it belongs to the root."""
     found, inside = [], False
     for line in lines:
         if line.startswith("["):

@@ -1,8 +1,8 @@
-"""The race itself: who builds when, and what is written down.
+"""The race: who builds when, and what is recorded.
 
-Participants take turns, another one first in each repetition, so that whatever a machine does besides hits all of
-them. Between two turns written data is flushed, so that nobody pays for another's. After each turn the image is
-looked into.
+Participants take turns, with another one first in each repetition, so that whatever else the machine does hits all of
+them. Written data is flushed between turns, so that nobody pays for another's. After each turn the image is
+inspected.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _KEPT_OUTPUT = 4000
 
 @dataclass(slots=True, kw_only=True)
 class Race:
-    """A workload and its participants; `run` gives a sample at a time."""
+    """A workload and its participants. `run` yields one sample at a time."""
 
     workload: Workload
     participants: Sequence[Participant]
@@ -46,10 +46,10 @@ class Race:
     calibrate: Callable[[], dict[str, float]]
     calibrations: list[dict[str, float]]
     skipped: list[Skipped]
-    _number: int = 0  # of changes: each is another one
+    _number: int = 0  # of changes: no two are the same
 
     def run(self) -> Iterator[Sample]:
-        """Race until each goal in turn. Raises Interrupted; failures of participants are samples."""
+        """Race for each goal in turn. Raises Interrupted; a participant's failure is a sample."""
         for goal in self.goals:
             racing = [one for one in self.participants if goal in one.goals]
             if racing:
@@ -76,7 +76,7 @@ class Race:
             self._clear(one, goal)
 
     def _clear(self, one: Participant, goal: Goal) -> None:
-        """Remove gigabytes of images that nobody asks for any more."""
+        """Free the gigabytes of images that are no longer needed."""
         try:
             one.clear(goal)
         except BuildError as error:
@@ -89,7 +89,7 @@ class Race:
         return why
 
     def _start(self, goal: Goal, racing: Sequence[Participant], cold: Scenario | None) -> Iterator[Sample]:
-        """Cold builds; where they are not asked for, one of each, unmeasured, for the others to follow."""
+        """Run the cold builds. If they are not wanted, run one of each unmeasured, for the other scenarios."""
         expected = Expectation()
         expected.add(self.workload.whole())
         for repetition in range(self.repeat if cold else 1):
@@ -156,7 +156,7 @@ class Race:
         )
 
     def _build(self, one: Participant, goal: Goal, *, clear: bool) -> tuple[BuildOutcome, Traffic]:
-        """A turn, and what passed the registry's gate; one that cannot even begin has failed."""
+        """Run one turn and count the registry's traffic. A participant that cannot even be cleared has failed."""
         proxy = self.workload.environment.proxy
         try:
             if clear:
@@ -168,7 +168,7 @@ class Race:
         os.sync()
         before = proxy.traffic
         built = one.build(goal)
-        time.sleep(0.05)  # the gate's threads count what has passed
+        time.sleep(0.05)  # the proxy's threads finish counting
         return built, proxy.traffic - before
 
     def _judge(
@@ -180,7 +180,7 @@ class Race:
         change: ProjectChange,
         scenario: Scenario,
     ) -> tuple[SampleVerdict, str]:
-        """Whether the image is right, and whether no more was made anew than had to be."""
+        """Decide whether the image is right, and whether anything was built without need."""
         if built.ran.finished is None:
             last = built.ran.output.strip().splitlines()[-1:]
             return SampleVerdict.FAILED, ": ".join([built.ran.error, *last])
@@ -210,6 +210,6 @@ _WARM_UP = Scenario(name="warm-up", title="warm-up", cold=True)
 
 
 def _rotate(participants: Sequence[Participant], repetition: int) -> list[Participant]:
-    """Everybody once, another one first each time."""
+    """Return all participants, a different one first in each repetition."""
     first = repetition % len(participants)
     return [*participants[first:], *participants[:first]]

@@ -1,4 +1,4 @@
-"""The report of a race as Markdown: tables, the machine, the versions, and what to know beside them. Pure."""
+"""The Markdown report of a race: tables, machine, versions and notes. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SHOWN_OUTPUT = 1500
 
 
 def render_markdown(results: Results, pictures: Sequence[str] = ()) -> str:
-    """The report; ``pictures`` are file names of pictures beside it."""
+    """Return the report. ``pictures`` are file names in the same folder."""
     blocks = [f"# Race: {escape(str(results.workload.get('name', '')))}"]
     blocks += [f"![Bars for every scenario]({picture})" for picture in pictures]
     blocks.append("Medians of seconds, least and most in brackets; every figure is of one run on one machine.")
@@ -47,7 +47,7 @@ def _table(table: Table) -> str:
 
 
 def _failures(results: Results) -> Iterator[str]:
-    """The end of what those said who failed, once for each row."""
+    """Yield the end of the output of each failure, once per row."""
     titles, said = participant_titles(results), set()
     for sample in results.samples:
         cell = (sample.until, sample.scenario, sample.participant)

@@ -1,9 +1,9 @@
-"""Did we become slower? Decided by ratios within one run, so that runs on other machines can be compared.
+"""Did we become slower? The gate compares ratios within one run, so that runs on different machines are comparable.
 
-Seconds of two runs say nothing: machines differ, and so does the same machine at another hour. What is compared is
-our median over that of a peer in the same row, and over the fixed work of the same run. A row is slower only if we are
-slower by *every* such measure: a peer that became faster, or a disk that had a bad hour, is not our doing. It is no
-slower if *any* measure says so; where none can, for noise, or there is none, that is said, and is no pass.
+Seconds of two runs prove nothing: machines differ, and one machine differs from hour to hour. The gate compares our
+median with a peer's in the same row and with the fixed work of the same run. A row is slower only if it is slower by
+*every* such reference: a faster peer or a bad hour of the disk is not our doing. It is no slower if *any* reference
+says so. If none can tell, because of noise or because there is none, the row is reported as such and does not pass.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from buildkit.bench.results import Figures, Results, figure, median_calibrations
 from buildkit.bench.tables import participant_title, scenario_title
 from buildkit.errors import DefinitionError
 
-_LEAST_SECONDS = 0.1  # what nobody notices is no regression
-_NOISE = 2.0  # how many times the spread an effect must be
+_LEAST_SECONDS = 0.1  # nobody notices less
+_NOISE = 2.0  # an effect must exceed the spread this many times
 
 
 class RegressionOutcome(StrEnum):
-    """What a comparison of one row came to."""
+    """The result for one row."""
 
     SLOWER = "slower"
     FINE = "no slower"
@@ -34,9 +34,9 @@ class RegressionOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedRow:
-    """A row of the new results, compared: by which share we grew, by the mildest of the measures, ``against``.
+    """One compared row: ``growth`` is the share by which we grew, by the mildest reference, ``against``.
 
-    ``why`` says why it was not compared.
+    ``why`` is the reason if it was not compared.
     """
 
     until: str
@@ -57,7 +57,7 @@ class ComparedRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reference:
-    """By how much slower everything is now, the spread of that, and by what it was measured."""
+    """By how much everything is slower now, the spread of that factor, and what it was measured against."""
 
     scale: float
     noise: float
@@ -65,12 +65,12 @@ class _Reference:
 
 
 def compare_rows(old: Results, new: Results, limit: float) -> list[ComparedRow]:
-    """Every row of ``new``: slower is by more than ``limit`` (0.15 is 15 %), by more than noise, and to be noticed."""
+    """Compare every row of ``new``. Slower means by more than ``limit`` (0.15 is 15 %) and than noise."""
     return [_compare(old, new, ComparedRow(until=until, scenario=scenario), limit) for until, scenario in new.rows()]
 
 
 def check_workload(old: Results, workload: Mapping[str, Any]) -> None:
-    """Raise DefinitionError where ``old`` was raced with another workload than this, as `Workload.describe` says it."""
+    """Raise DefinitionError if ``old`` has another workload than this one (see `Workload.describe`)."""
     there = old.workload
     other = [
         f"{key} {there.get(key, 'unknown')} then, {value} now"
@@ -113,7 +113,7 @@ def _judge(row: ComparedRow, before: Figures, after: Figures, measure: _Referenc
     elif growth <= allowed and min(spread, growth + spread) <= allowed:
         outcome = RegressionOutcome.FINE
     else:
-        outcome = RegressionOutcome.NOISY  # what was to be found could hide in it
+        outcome = RegressionOutcome.NOISY  # noise could hide the effect
     return replace(row, outcome=outcome, growth=growth, against=measure.against)
 
 
@@ -121,7 +121,7 @@ def _measures(old: Results, new: Results, row: ComparedRow) -> Iterator[_Referen
     ours = next(iter(new.participants))
     for peer, version in new.participants.items():
         before, after = (figure(one.of(row.until, row.scenario, peer)) for one in (old, new))
-        same = old.participants.get(peer) == version  # a peer of another version is no measure
+        same = old.participants.get(peer) == version  # a peer of another version is no reference
         if peer != ours and before and after and same:
             yield _Reference(
                 scale=after.median / before.median, noise=before.spread + after.spread, against=participant_title(peer)

@@ -1,4 +1,4 @@
-"""What was asked for: the options of ``nox -s bench-build``."""
+"""The options of ``nox -s bench-build``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%?")
 
 
 def parse_request(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the options; raises DefinitionError."""
+    """Parse the options. Raises DefinitionError."""
     parser = Parser(prog="nox -s bench-build --")
     parser.add_argument(
         "--workload",

@@ -1,4 +1,4 @@
-"""What a race came to: samples, and figures made of them. Values, and their JSON (``results.json``)."""
+"""Samples of a race and figures computed from them, as values and as JSON (``results.json``)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ HINT = "name the results.json of a race, as --output FOLDER left it"
 
 
 class SampleVerdict(StrEnum):
-    """What became of one turn."""
+    """The verdict on one turn."""
 
     RIGHT = "right"
-    EXCESS = "excess"  # the image is right, but more was made anew than had to be
-    WRONG = "wrong"  # quick or not: the image is not what was asked for
+    EXCESS = "excess"  # the image is right, but something was built without need
+    WRONG = "wrong"  # the image is not what was asked for, however fast
     FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One turn of one participant. Seconds; bytes of memory, of the registry's traffic and of the disk."""
+    """One turn of one participant: seconds, and bytes of memory, registry traffic and disk."""
 
     until: str
     scenario: str
@@ -45,13 +45,13 @@ class Sample:
 
     @property
     def counts(self) -> bool:
-        """Whether its seconds mean anything."""
+        """Whether its seconds are meaningful."""
         return self.verdict in (SampleVerdict.RIGHT, SampleVerdict.EXCESS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """What was not raced, and why; an empty scenario or participant means any."""
+    """What was not raced, and why. An empty scenario or participant means any."""
 
     until: str
     scenario: str
@@ -61,9 +61,9 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """Samples of one participant in one row: median, least and most of the seconds, medians of the rest.
+    """One participant in one row: median, minimum and maximum seconds, and medians of the rest.
 
-    ``spread`` is the median absolute deviation of the seconds over their median.
+    ``spread`` is the median absolute deviation of the seconds divided by their median.
     """
 
     count: int
@@ -79,11 +79,11 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
-    """All of a race. ``calibrations`` are seconds of fixed work, measured between the turns."""
+    """A whole race. ``calibrations`` are seconds of fixed work, measured between turns."""
 
     machine: Mapping[str, Any]
-    versions: Mapping[str, str]  # of tools that everybody uses
-    participants: Mapping[str, str]  # and their versions, ourselves first
+    versions: Mapping[str, str]  # of tools that all participants use
+    participants: Mapping[str, str]  # name to version, this project first
     workload: Mapping[str, Any]
     samples: tuple[Sample, ...]
     skipped: tuple[Skipped, ...] = ()
@@ -91,25 +91,25 @@ class Results:
     scale: tuple[Mapping[str, float], ...] = ()
 
     def of(self, until: str, scenario: str, participant: str) -> list[Sample]:
-        """The samples of one cell."""
+        """Return the samples of one cell."""
         return [s for s in self.samples if (s.until, s.scenario, s.participant) == (until, scenario, participant)]
 
     def rows(self) -> list[tuple[str, str]]:
-        """Goals and scenarios that were raced, in order."""
+        """Return the raced goals and scenarios in order."""
         return list(dict.fromkeys((sample.until, sample.scenario) for sample in self.samples))
 
     def as_json(self) -> dict[str, Any]:
-        """As docs/benchmarks.md describes it."""
+        """Return the JSON value that docs/benchmarks.md describes."""
         return {"format": FORMAT, **asdict(self)}
 
 
 def render_results(results: Results) -> str:
-    """Text of results.json."""
+    """Return the text of results.json."""
     return json.dumps(results.as_json(), indent=1) + "\n"
 
 
 def parse_results(text: str, file: str) -> Results:
-    """Read results.json; raises DefinitionError."""
+    """Parse results.json. Raises DefinitionError."""
     try:
         value = json.loads(text)
         if value.pop("format") != FORMAT:
@@ -127,7 +127,7 @@ def parse_results(text: str, file: str) -> Results:
 
 
 def _check(results: Results) -> None:
-    """What a comparison relies on; raises ValueError or TypeError."""
+    """Check what a comparison relies on. Raises ValueError or TypeError."""
     facts = (results.machine, results.versions, results.participants, results.workload, *results.calibrations)
     if not results.participants or not all(isinstance(one, dict) for one in facts):
         raise ValueError("facts are lacking")
@@ -140,7 +140,7 @@ def _check(results: Results) -> None:
 
 
 def figure(samples: Iterable[Sample]) -> Figures | None:
-    """Figures of those samples that count; None for none."""
+    """Return the figures of the samples that count, or None if there are none."""
     counting = [sample for sample in samples if sample.counts]
     if not counting:
         return None
@@ -161,12 +161,12 @@ def figure(samples: Iterable[Sample]) -> Figures | None:
 
 
 def spread(values: Sequence[float]) -> float:
-    """The median absolute deviation over the median; 0 for a single value."""
+    """Return the median absolute deviation divided by the median; 0 for a single value."""
     middle = statistics.median(values)
     return statistics.median(abs(value - middle) for value in values) / middle if middle else 0.0
 
 
 def median_calibrations(results: Results) -> dict[str, float]:
-    """The median seconds of each kind of fixed work."""
+    """Return the median seconds of each kind of fixed work."""
     names = dict.fromkeys(name for one in results.calibrations for name in one)
     return {name: statistics.median(one[name] for one in results.calibrations if name in one) for name in names}

@@ -1,8 +1,7 @@
-"""The image that everybody starts from: made or fetched once, pushed to the arena's registry, and varied.
+"""The image every participant starts from: made or fetched once, pushed to the race's registry, and varied.
 
-Whatever a project's root is, for the race it is an image of the arena's registry. A variant is the same image with
-its lowest layer made anew, as a security update would: one file is different.
-"""
+Whatever a project's root is, the race uses an image in its own registry. A variant is the same image with its lowest
+layer rebuilt with one changed file, as a security update would."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ _ENDINGS = {"gzip": Compression.GZIP, "zstd": Compression.ZSTD}
 
 
 def fetch_root(ref: str, folder: Path, arch: str) -> None:
-    """An image of a registry as a ``dir:`` layout in ``folder``, which is made unless it is there."""
+    """Fetch a registry image as a ``dir:`` layout into ``folder``, unless it exists."""
     if not (folder / "manifest.json").exists():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -37,7 +36,7 @@ def fetch_root(ref: str, folder: Path, arch: str) -> None:
 
 
 def keep_root(layers: list[dict[str, Any]], cache: Path, folder: Path, arch: str) -> None:
-    """Layers of a build's report, whose blobs (gzip) are in ``cache``, as such a layout."""
+    """Write the layers of a build report, whose gzip blobs are in ``cache``, as such a layout."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     blobs = [
@@ -58,9 +57,9 @@ def keep_root(layers: list[dict[str, Any]], cache: Path, folder: Path, arch: str
 
 
 def push_root(folder: Path, work: Path, ref: str, number: int) -> str:
-    """Push variant ``number`` of the layout in ``folder`` as ``ref`` (with a tag); returns its name pinned by digest.
+    """Push variant ``number`` of the layout in ``folder`` as ``ref`` (with a tag); return its name pinned by digest.
 
-    ``work`` is a folder for what is written meanwhile. Raises ToolError.
+    ``work`` is a folder for temporary files. Raises ToolError.
     """
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
@@ -76,7 +75,9 @@ def push_root(folder: Path, work: Path, ref: str, number: int) -> str:
     config: dict[str, Any] = json.loads((folder / _digits(manifest["config"]["digest"])).read_bytes())
     config["rootfs"]["diff_ids"][0] = str(packed.diff_id)
     history = config.get("history") or [{"created_by": "root"}] * len(manifest["layers"])
-    config["history"] = [{"created": EPOCH, **one} for one in history]  # without times buildah finds no layer again
+    config["history"] = [
+        {"created": EPOCH, **one} for one in history
+    ]  # without times buildah never finds a cached layer
     encoded = json.dumps(config).encode()
     oci = "oci" in manifest.get("mediaType", "oci")
     lowest |= {"digest": str(packed.digest), "size": packed.size, "mediaType": _gzip_type(oci=oci)}
@@ -90,12 +91,12 @@ def push_root(folder: Path, work: Path, ref: str, number: int) -> str:
 
 
 def release(number: int) -> bytes:
-    """What `RELEASE` holds in a variant."""
+    """Return the content of `RELEASE` in a variant."""
     return f"bench root {number}\n".encode()
 
 
 def _vary(blob: Path, media_type: str, number: int) -> Iterator[bytes]:
-    """The tar with one file before all others; extraction makes its folder, whose own entry comes later."""
+    """Yield the tar with one file first. Extraction creates its folder, whose own entry comes later."""
     text = release(number)
     yield render_header(RELEASE, FILE, size=len(text)) + text + padding(len(text))
     yield from inflate(blob, _ENDINGS.get(media_type.rpartition(".")[2].rpartition("+")[2], Compression.NONE))

@@ -1,7 +1,7 @@
-"""How planning grows: projects of 10 to 400 wheels, and of 1 to 64 GB of models, of which nothing is built.
+"""How planning scales: projects of 10 to 400 wheels and 1 to 64 GB of models, of which nothing is built.
 
-Wheels are pins alone, for a plan needs no wheel. Models are up to 16 sparse files: their bytes are read once, when they
-are first hashed (``first``), and looked up by their stat ever after (``seconds``).
+Wheels are only pins, because a plan needs no wheel. Models are up to 16 sparse files: their bytes are read once, when
+they are first hashed (``first``), and later found by their stat (``seconds``).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from buildkit.tools.process import Command, run
 WHEELS = (10, 50, 100, 200, 400)
 GIGABYTES = (1, 4, 16, 64)
 _GIGABYTE = 1_000_000_000
-_FILES = 16  # at most: each has a layer of its own
+_FILES = 16  # at most, because each has its own layer
 _LARGE, _SMALL = 5_000_000, 60_000  # bytes of a wheel; every tenth is large
 _STAGES = {
     "stages/base/stage.toml": 'summary = "root"\n\n[root]\nimage = "localhost/base@sha256:' + "0" * 64 + '"\n',
@@ -39,7 +39,7 @@ _STAGES = {
 
 
 def measure_scale(folder: Path, repeat: int, emit: Emit) -> Iterator[dict[str, float]]:
-    """``{"wheels", "gigabytes", "first", "seconds"}`` of every project; seconds are whole sessions' medians."""
+    """Yield ``{"wheels", "gigabytes", "first", "seconds"}`` of every project. Seconds are medians of whole sessions."""
     sizes = [(count, 0) for count in WHEELS] + [(WHEELS[0], gigabytes) for gigabytes in GIGABYTES]
     for number, (wheels, gigabytes) in enumerate(sizes):
         place = folder / f"scale-{number}"
@@ -53,7 +53,7 @@ def measure_scale(folder: Path, repeat: int, emit: Emit) -> Iterator[dict[str, f
 
 
 def make_project(folder: Path, wheels: int, gigabytes: int) -> None:
-    """A project with so many pins, and sparse files of so many gigabytes. Raises BuildError where none can be."""
+    """Create a project with these pins and sparse files. Raises BuildError if the disk cannot hold them."""
     for path, text in _STAGES.items():
         _write(folder / path, text)
     artifacts = tuple(map(_artifact, range(wheels)))

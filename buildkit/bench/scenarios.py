@@ -1,4 +1,4 @@
-"""What is raced: a change of the checkout, and what it asks of an image."""
+"""The scenarios: a change of the checkout, and what it means for an image."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def _always(_workload: Workload) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """One row of the results. ``change`` is made before each repetition; ``lacks`` says why a workload has no such.
+    """A row of the results. ``change`` runs before each repetition; ``lacks`` returns why it cannot.
 
-    ``cold``: from nothing at all. ``cleared``: each has nothing but what the registry has of it.
+    ``cold`` starts from nothing at all. ``cleared`` starts from nothing but what the registry has.
     """
 
     name: str

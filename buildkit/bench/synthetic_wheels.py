@@ -1,4 +1,4 @@
-"""Wheels for changes: other versions of real ones, and small ones of our own. Same arguments, same bytes."""
+"""Wheels for changes: other versions of real wheels, and small new ones. Equal arguments give equal bytes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _WHEEL = "Wheel-Version: 1.0\nGenerator: bench\nRoot-Is-Purelib: true\nTag: py3-
 
 
 def marker_file(name: str) -> str:
-    """The file, relative to site-packages, by which an image shows which forged version of a wheel it has."""
+    """Return the file, relative to site-packages, that tells which version of a wheel an image has."""
     return f"bench_{normalise_name(name).replace('-', '_')}.txt"
 
 
 def make_version(wheel: Path, artifact: Artifact, number: int, folder: Path) -> Artifact:
-    """Another version of a wheel, as an upgrade would bring it, in ``folder``.
+    """Write another version of a wheel into ``folder``, as an upgrade would bring it.
 
-    All of its files are there, under a new version, and one more, `marker_file`.
+    It has all files of the original under a new version, and one more, `marker_file`.
     """
     version = f"{artifact.version.partition('+')[0]}+bench{number}"
     with zipfile.ZipFile(wheel) as old:
@@ -43,7 +43,7 @@ def make_version(wheel: Path, artifact: Artifact, number: int, folder: Path) -> 
 
 
 def make_small_wheel(name: str, version: str, size: int, folder: Path, *, seed: int = 0) -> Artifact:
-    """A wheel of our own with one module and about ``size`` bytes of data that do not compress."""
+    """Write a wheel with one module and about ``size`` bytes of incompressible data."""
     distribution = normalise_name(name).replace("-", "_")
     info = f"{distribution}-{version}.dist-info"
     data = random.Random(f"{name}{version}{seed}").randbytes(size)
@@ -60,7 +60,7 @@ def make_small_wheel(name: str, version: str, size: int, folder: Path, *, seed: 
 
 
 def describe_wheel(path: Path, name: str, version: str) -> Artifact:
-    """A wheel's file as a lock says it."""
+    """Return a wheel file as a lock describes it."""
     with path.open("rb") as file:
         digest = FileHash(hashlib.file_digest(file, "sha256").hexdigest())
     return Artifact(

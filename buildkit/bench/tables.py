@@ -1,4 +1,4 @@
-"""Results as tables of words: for the terminal, for Markdown, for the picture's labels. Pure."""
+"""Results as tables of text, for the terminal, Markdown and chart labels. Pure."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _PEERS = {
 }
 _MEANINGS = {"buildkitd-stages": "staged: each group of wheels in a stage of its own"}
 _SCENARIOS = {scenario.name: scenario.title for scenario in SCENARIOS}
-_ALIKE = 1.05  # ratios below this are no difference
+_ALIKE = 1.05  # smaller ratios count as equal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Words in rows; the first column is of text, the others of numbers."""
+    """Rows of text. The first column is text, the others are numbers."""
 
     title: str
     columns: tuple[str, ...]
@@ -35,22 +35,22 @@ class Table:
 
 
 def participant_title(name: str) -> str:
-    """``staged BuildKit``; ourselves by our own name."""
+    """Return ``staged BuildKit``, for example; this project keeps its own name."""
     return _PEERS.get(name, name)
 
 
 def format_meanings(racing: Iterable[str]) -> Iterator[str]:
-    """What a reader cannot guess of those that race."""
+    """Yield explanations of participants whose titles do not explain themselves."""
     return (_MEANINGS[name] for name in racing if name in _MEANINGS)
 
 
 def scenario_title(name: str) -> str:
-    """``one light pin``."""
+    """Return ``one light pin``, for example."""
     return _SCENARIOS.get(name, name)
 
 
 def make_tables(results: Results) -> tuple[Table, ...]:
-    """Seconds of every goal, bytes that went to and from the registry, and what else it took."""
+    """Return tables of seconds for every goal, registry traffic, and other resources."""
     goals = list(dict.fromkeys(until for until, _ in results.rows()))
     tables = [_seconds(results, goal) for goal in goals]
     tables += [_bytes(results, goal) for goal in goals if goal != "runnable"]
@@ -60,7 +60,7 @@ def make_tables(results: Results) -> tuple[Table, ...]:
 
 
 def format_ratio(results: Results, until: str, scenario: str) -> str:
-    """``3.2× faster than buildah``: ourselves against the best peer that was right; empty where none was."""
+    """Format ``3.2× faster than buildah``: this project against the best correct peer; empty if there is none."""
     ours, *peers = results.participants
     mine = figure(results.of(until, scenario, ours))
     found = {peer: one for peer in peers if (one := figure(results.of(until, scenario, peer)))}
@@ -75,7 +75,7 @@ def format_ratio(results: Results, until: str, scenario: str) -> str:
 
 
 def format_cell(results: Results, until: str, scenario: str, participant: str) -> str:
-    """``3.9 s (3.7–4.4)``; what was wrong or failed; a dash for what was not raced."""
+    """Format ``3.9 s (3.7–4.4)``, or that samples were wrong or failed, or a dash for a cell that was not raced."""
     samples = results.of(until, scenario, participant)
     if not samples:
         return "–"
@@ -89,14 +89,14 @@ def format_cell(results: Results, until: str, scenario: str, participant: str) -
 
 
 def format_figures(figures: Figures) -> str:
-    """The median of seconds, with least and most in brackets."""
+    """Format the median seconds with minimum and maximum in brackets."""
     if figures.count == 1:
         return format_seconds(figures.median)
     return f"{format_seconds(figures.median)} ({_bare(figures.least)}–{_bare(figures.most)})"
 
 
 def format_notes(results: Results) -> Iterator[str]:
-    """What to know beside the figures: names, and who was wrong, did more than needed, failed, or took no part."""
+    """Yield notes on the figures: titles, and who was wrong, did excess work, failed, or took no part."""
     yield from format_meanings(results.participants)
     titles = participant_titles(results)
     for until, scenario in results.rows():
@@ -115,7 +115,7 @@ def format_notes(results: Results) -> Iterator[str]:
 
 
 def participant_titles(results: Results) -> Mapping[str, str]:
-    """How each participant is called, with its version: ``buildah 1.28.2``; ourselves by name alone."""
+    """Return each participant's title with its version (``buildah 1.28.2``), and this project's name alone."""
     return {
         name: f"{participant_title(name)} {version}" if name in _PEERS else name
         for name, version in results.participants.items()

@@ -1,7 +1,6 @@
-"""What is built: the reference project, the heavy one, or any project of this kind, made ready for a race.
+"""The workload: the reference project, the heavy one, or any project of this kind, prepared for a race.
 
-Everything that comes from elsewhere is fetched before the clock starts, and kept for the next race.
-"""
+Everything from the network is fetched before the clock starts, and kept for the next race."""
 
 from __future__ import annotations
 
@@ -44,7 +43,7 @@ _ROOT_STAGE = "bench-root"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """A checkout to race with, and the layout of the root that it starts from."""
+    """A checkout to race with, and the layout of the root it starts from."""
 
     name: str
     checkout: ProjectCopy
@@ -53,11 +52,11 @@ class Workload:
 
     @property
     def root_layers(self) -> int:
-        """How many layers the root has."""
+        """The number of layers of the root."""
         return len(json.loads((self.root / "manifest.json").read_bytes())["layers"])
 
     def describe(self) -> dict[str, Any]:
-        """Name, stage, numbers of wheels and files of models, and their bytes."""
+        """Return name, stage, and numbers and bytes of wheels and model files."""
         wheels = self.checkout.artifacts()
         models = [file for _, file in self.checkout.models()]
         return {
@@ -70,23 +69,23 @@ class Workload:
         }
 
     def empty_session(self) -> Command:
-        """A session of the checkout that does nothing."""
+        """Return the command of an empty session of the checkout."""
         argv = nox_argv(self.checkout.folder, "empty")
         return Command(argv=argv, env=OUR_PYTHON, what="an empty session")
 
     def prepare_peers(self, change: ProjectChange | None = None) -> ProjectChange:
-        """Bring what peers build from up to date, and add to a change what of it differs now."""
+        """Update the peers' build context, and add its differences to the change."""
         from buildkit.bench.context import write_context
 
         written = write_context(self.checkout)
         return replace(change, inputs=(*change.inputs, *written)) if change else ProjectChange()
 
     def whole(self) -> ProjectChange:
-        """All that an image must hold."""
+        """Return everything an image must contain."""
         return self.checkout.whole()
 
     def use_root(self, number: int) -> str:
-        """Push a variant of the root, and let the checkout start from it; its name pinned by digest."""
+        """Push a variant of the root and make the checkout start from it, pinned by digest."""
         ref = push_root(
             self.root,
             self.environment.folder / "root-work",
@@ -97,17 +96,17 @@ class Workload:
         return ref
 
 
-# what sessions of ours run with: this package, and bytecode, as whoever installed us has it
+# our sessions use this package, with bytecode as any installation has it
 OUR_PYTHON = {"PYTHONPATH": str(Path(buildkit.__file__).parent.parent), "PYTHONDONTWRITEBYTECODE": ""}
 
 
 def nox_argv(folder: Path, session: str, *arguments: str) -> tuple[str, ...]:
-    """The command line of a session of the project in ``folder``."""
+    """Return the command of a session of the project in ``folder``."""
     return (sys.executable, "-m", "nox", "-f", str(folder / "noxfile.py"), "-s", session, "--", *arguments)
 
 
 def make_workload(source: Path, stage: str, environment: RaceEnvironment, keep: Path, emit: Emit) -> Workload:
-    """Copy the project in ``source`` into the arena, with all that ``stage`` is made of, and its root.
+    """Copy the project in ``source`` into the environment, with the inputs of ``stage`` and its root.
 
     Raises DefinitionError, FetchError and ToolError.
     """
@@ -129,7 +128,7 @@ def make_workload(source: Path, stage: str, environment: RaceEnvironment, keep: 
 
 
 def choose_stage(checkout_stages: Mapping[str, Any], wanted: str) -> str:
-    """The stage to build: the one that is asked for, or the only one that ships. Raises DefinitionError."""
+    """Return the wanted stage, or the only one that ships. Raises DefinitionError."""
     if wanted:
         if wanted not in checkout_stages:
             raise DefinitionError(f"there is no stage `{wanted}`", hint=f"stages: {', '.join(checkout_stages)}")
@@ -158,7 +157,7 @@ def _all_files(source: Path) -> Iterator[str]:
 
 
 def _settle(folder: Path) -> None:
-    """A noxfile of our own; no bytecode, which peers do not compile either; no shared cache."""
+    """Write our own noxfile, without bytecode (peers compile none either) and without a remote cache."""
     (folder / "noxfile.py").write_text(NOXFILE, "utf-8")
     path = folder / "pyproject.toml"
     text = path.read_text("utf-8") if path.exists() else ""
@@ -169,7 +168,7 @@ def _settle(folder: Path) -> None:
 
 
 def _commit(folder: Path, models: Iterable[str]) -> None:
-    """A repository of its own, without models and what peers build from."""
+    """Create a git repository without models and without the peers' context."""
     with (folder / ".gitignore").open("a", encoding="utf-8") as file:
         file.write("\n".join(["", "/bench/", *(f"/{path}" for path in models), ""]))
     git = ("git", "-c", "user.name=bench", "-c", "user.email=bench@localhost", "-c", "commit.gpgsign=false")
@@ -178,7 +177,7 @@ def _commit(folder: Path, models: Iterable[str]) -> None:
 
 
 def _fetch(checkout: ProjectCopy, kept: Path, emit: Emit) -> None:
-    """Every wheel that the locks name, from the kept folder, or from the index into it."""
+    """Fetch every locked wheel, from the kept folder, or from the index into it."""
     from buildkit.build.fetch import make_fetcher
     from buildkit.locks.models_lock import parse_models_lock
 
@@ -212,7 +211,7 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _make_root(checkout: ProjectCopy, folder: Path, keep: Path, environment: RaceEnvironment, emit: Emit) -> None:
-    """The root as a layout: fetched, or built by ourselves with a cache that is kept."""
+    """Return the root as a layout: fetched, or built by us with a cache that is kept."""
     stage = checkout.graph.resolve(checkout.stage).chain[0]
     arch = checkout.project.target.deb_arch
     began = time.monotonic()
