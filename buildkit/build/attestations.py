@@ -67,7 +67,7 @@ def make_statements(planner: Planner, composition: Composition, image: Digest, r
         dirty=bool(commit and commit.dirty),
         url=dict(composition.config.labels).get(_SOURCE, ""),
     )
-    made = planner.context.made
+    made = planner.context.state.results
     known = {spec.key: made[spec.key] for spec in composition.specs}
     builder = find_builder(os.environ, _version())
     provenance = make_provenance(composition, compiling(planner, composition), known, source, builder)

@@ -129,7 +129,7 @@ class ContainerRunner:
 
     def ensure_image(self, chain: tuple[Spec, ...]) -> int:
         """A root in local storage under its own name; returns bytes imported."""
-        image = assemble(chain, Config(), self._context.made, self._context.project.target.deb_arch)
+        image = assemble(chain, Config(), self._context.state.results, self._context.project.target.deb_arch)
         return self._ensure(image, self._root_ref(chain))
 
     def ensure_composition(self, composition: Composition) -> int:
@@ -138,14 +138,14 @@ class ContainerRunner:
         Of its config only the environment counts, as in the keys of what is compiled in it.
         """
         arch, config = self._context.project.target.deb_arch, Config(env=composition.config.env)
-        image = assemble(composition.specs, config, self._context.made, arch)
+        image = assemble(composition.specs, config, self._context.state.results, arch)
         return self._ensure(image, self._whole_ref(composition))
 
     def compile_wheel(self, item: Compile, builder: Composition) -> Outcome:
         """A wheel from an sdist or a tree, by pip in the builder, without network."""
         context, began = self._context, time.monotonic()
         with context.blobs.building(item.key, context.stop.is_set):
-            if context.find_wheel(item.key) is not None:
+            if context.files.find_wheel(item.key) is not None:
                 return Outcome(note="made by another build")
             file, data = self._compile(item, builder)
             sha256 = self._keep_wheel(file, data, item.artifact.name)
@@ -162,7 +162,7 @@ class ContainerRunner:
                 lay_out(context.project.folder, item.tree, folder / name)
             else:
                 assert artifact.sha256 is not None  # noqa: S101 - an sdist is pinned
-                shutil.copyfile(context.get_file(name, artifact.sha256, artifact.file), folder / name)
+                shutil.copyfile(context.files.get_file(name, artifact.sha256, artifact.file), folder / name)
             box = self._start(stack, self._whole_ref(builder))
             python = f"{context.project.target.prefix}/bin/python"
             argv = (python, "-I", "-c", _COMPILE, f"/mnt/{name}")
@@ -214,7 +214,7 @@ class ContainerRunner:
     def _export(self, image: str, chain: tuple[Spec, ...], watch: Callable[[bytes], None]) -> Blob:
         """The topmost layer of a committed image, as storage has it; ``watch`` sees all of it."""
         context = self._context
-        below = tuple(blob.diff_id for spec in chain for blob in context.made[spec.key].blobs)
+        below = tuple(blob.diff_id for spec in chain for blob in context.state.results[spec.key].blobs)
         with context.blobs.working_folder() as folder, context.blobs.writing() as out:
             diff_id, tar = skopeo.copy_top_layer(image, below, folder)
             with BlobStream(out, self._compression, lambda _done: None) as blob, tar.open("rb") as file:
@@ -225,7 +225,7 @@ class ContainerRunner:
             if packed.diff_id != diff_id:
                 raise MismatchError(f"local storage gave a layer of {packed.diff_id} for {diff_id}", hint="build again")
             context.blobs.keep(out, context.blobs.path(packed.digest))
-        context.count_packed(packed)
+        context.record_compression(packed)
         return Blob.of(packed)
 
     def _keep_wheel(self, file: str, data: bytes, name: str) -> FileHash:

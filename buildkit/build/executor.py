@@ -69,23 +69,25 @@ class Executor:
     def require(self, specs: Iterable[Spec]) -> tuple[str, ...]:
         """Add what makes ``specs``, or fetches what a shared cache has; returns the ids to wait for."""
         wanted, context = list(specs), self._context
-        unknown = [spec.key for spec in wanted if spec.key not in context.made]
+        unknown = [spec.key for spec in wanted if not context.state.is_known(spec.key)]
         found = self._lookup(unknown)
-        context.made.update(found)
-        context.tally.found.update(found)  # made by another process since the plan was
+        context.state.learn_found(found)
         self._ask([key for key in unknown if key not in found])
-        return tuple(self._add(spec) for spec in wanted if spec.key not in context.made or spec.key in context.remote)
+        return tuple(
+            self._add(spec)
+            for spec in wanted
+            if not context.state.is_known(spec.key) or context.state.is_only_remote(spec.key)
+        )
 
     def _ask(self, keys: Sequence[Key]) -> None:
         """Take over what a shared cache has of layers that serve to build others."""
         shared = self._context.remote_cache.ask(self._stage, keys) if keys else {}
-        self._context.made.update({key: entry.made for key, entry in shared.items()})
-        self._context.remote.update(shared)
+        self._context.state.learn({key: entry.made for key, entry in shared.items()}, only_remote=True)
 
     def _add(self, spec: Spec) -> str:
         name = f"layer:{spec.key.hex}"
         if name not in self.tasks:
-            self.tasks[name] = self._pull(spec) if spec.key in self._context.remote else self._task(spec)
+            self.tasks[name] = self._pull(spec) if self._context.state.is_only_remote(spec.key) else self._task(spec)
         return name
 
     def _pull(self, spec: Spec) -> Task:
@@ -96,9 +98,9 @@ class Executor:
             with context.blobs.building(key, context.stop.is_set):
                 found = self._lookup([key])
                 size = 0 if found else self._fetch(spec)
-                context.made.update(found)  # another process was quicker, and may have made it otherwise
-                context.remote.discard(key)
-                context.count(fetched=size)
+                # another process was quicker, and its blobs may differ from those of the remote cache
+                context.state.learn(found or {key: context.state.results[key]})
+                context.tally.add(fetched=size)
                 return Outcome(size=size, note="brought by another build" if found else "")
 
         return Task(name=spec.name, phase="pull", lane=Lane.NET, action=action)
@@ -108,8 +110,7 @@ class Executor:
         try:
             entry, fetched = context.remote_cache.fetch(key, context.blobs)
         except SharedLostError:
-            context.remote.discard(key)  # so that it is made, here or in the next plan
-            context.made.pop(key, None)
+            context.state.lose(key)  # so that this build or the next plan builds it
             context.ledger.forget_shared(key)
             raise
         context.ledger.add_shared(key, spec.kind, spec.name, spec.recipe, entry.made, entry.claims)
@@ -255,7 +256,7 @@ class Executor:
     ) -> Task:
         def make() -> tuple[LayerResult, Contents]:
             packed = write()
-            self._context.count_packed(packed)
+            self._context.record_compression(packed)
             owned: Contents = () if spec.kind is Kind.ROOT else packed.contents
             return LayerResult(blobs=(Blob.of(packed),)), owned
 
@@ -274,8 +275,7 @@ class Executor:
             with self._context.blobs.building(spec.key, self._context.stop.is_set):
                 found = self._lookup([spec.key]).get(spec.key)
                 if found is not None:  # another process was quicker
-                    self._context.made[spec.key] = found
-                    self._context.tally.found.add(spec.key)
+                    self._context.state.learn_found({spec.key: found})
                     return Outcome(note="made by another build")
                 return self._record(spec, make)
 
@@ -286,8 +286,7 @@ class Executor:
         made, owned = make()
         made = LayerResult(blobs=made.blobs, env=made.env, seconds=time.monotonic() - began)
         self._context.ledger.add(spec.key, spec.kind, spec.name, spec.recipe, made, owned)
-        self._context.made[spec.key] = made
-        self._context.fresh[spec.key] = spec
+        self._context.state.learn_built(spec, made)
         size = sum(blob.size for blob in made.blobs)
-        self._context.count(built=size)
+        self._context.tally.add(built=size)
         return Outcome(size=size)

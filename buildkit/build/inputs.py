@@ -47,7 +47,7 @@ class InputTasks:
             path,
             artifact.sha256,
             artifact.size,
-            lambda progress: self._context.fetcher.fetch(artifact, path, progress=progress),
+            lambda progress: self._context.files.fetcher.fetch(artifact, path, progress=progress),
         )
 
     def fetch_model_file(self, model: Model, file: ModelFile) -> str | None:
@@ -59,7 +59,7 @@ class InputTasks:
             path,
             file.sha256,
             file.size,
-            lambda progress: self._context.fetcher.fetch_url(file.source, wanted, path, progress=progress),
+            lambda progress: self._context.files.fetcher.fetch_url(file.source, wanted, path, progress=progress),
         )
 
     def _fetching(
@@ -71,7 +71,7 @@ class InputTasks:
         if name not in self._tasks:
 
             def action() -> Outcome:
-                size = self._context.download(sha256, path, lambda: fetch(self._context.progress(step)))
+                size = self._context.files.download(sha256, path, lambda: fetch(self._context.progress(step)))
                 return Outcome(note="fetched by another build") if size is None else Outcome(size=size)
 
             self._tasks[name] = Task(name=step, phase="fetch", lane=Lane.NET, action=action, total=size or None)
@@ -80,7 +80,7 @@ class InputTasks:
     def compile(self, item: Compile) -> str | None:
         """What compiles a wheel, likewise."""
         context = self._context
-        if context.find_wheel(item.key) is not None:
+        if context.files.find_wheel(item.key) is not None:
             return None
         name = f"compile:{item.key.hex}"
         if name not in self._tasks:
@@ -102,14 +102,14 @@ class InputTasks:
         what = f"{artifact.name} {artifact.version}".strip()
         if compiled is None:
             assert artifact.sha256 is not None  # noqa: S101 - locks are checked
-            return self._context.get_file(what, artifact.sha256, artifact.file)
-        return self._context.get_wheel(what, compiled.key)
+            return self._context.files.get_file(what, artifact.sha256, artifact.file)
+        return self._context.files.get_wheel(what, compiled.key)
 
     def check_downloads(self, model: Model, files: Iterable[ModelFile]) -> None:
         """Raise LostError for files of a model that were damaged since they were fetched, and removed, or are gone."""
         if model.source.startswith("https:"):
             for file in files:
-                self._context.get_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
+                self._context.files.get_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
 
     def open_model(self, model: Model) -> Callable[[ModelFile], Iterator[bytes]]:
         """What opens the files of a model; raises MismatchError where one of the repository's own is missing.
@@ -120,7 +120,7 @@ class InputTasks:
         if model.wheel is not None:
             return open_from_wheel(self.wheel_path(model.wheel, None))
         if model.source.startswith("https:"):
-            return lambda file: context.read_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
+            return lambda file: context.files.read_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
         for file in model.files:
             if not (context.project.folder / file.source).is_file():
                 raise missing(model, file)

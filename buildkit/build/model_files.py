@@ -27,16 +27,16 @@ def opened(context: BuildContext, model: Model, file: ModelFile) -> Iterator[Bin
     what = f"{model.name}: {file.path}"
     if model.wheel is not None:
         assert model.wheel.sha256 is not None  # noqa: S101 - locks are checked
-        with _unpacked(context, context.get_file(what, model.wheel.sha256, model.wheel.file), what, file) as out:
+        with _unpacked(context, context.files.get_file(what, model.wheel.sha256, model.wheel.file), what, file) as out:
             yield out
         return
     if model.source.startswith("https:"):
-        with context.get_file(what, file.sha256, Path(file.path).name).open("rb") as download:
+        with context.files.get_file(what, file.sha256, Path(file.path).name).open("rb") as download:
             yield download
         return
     path = context.project.folder / file.source
     with path.open("rb") as own:
-        sha256, status = context.index.hash(path)
+        sha256, status = context.stat_index.hash(path)
         if sha256 != file.sha256 or not os.path.samestat(os.fstat(own.fileno()), status):
             raise changed(file.source)
         yield own
@@ -80,11 +80,11 @@ def ensure_download(context: BuildContext, model: Model, file: ModelFile, progre
 
     def fetch() -> None:
         if wheel is not None:
-            context.fetcher.fetch(wheel, path, progress=progress)
+            context.files.fetcher.fetch(wheel, path, progress=progress)
         else:
             from buildkit.build.fetch import Wanted
 
             wanted = Wanted(what=f"{model.name}: {file.path}", sha256=sha256, size=file.size)
-            context.fetcher.fetch_url(file.source, wanted, path, progress=progress)
+            context.files.fetcher.fetch_url(file.source, wanted, path, progress=progress)
 
-    context.download(sha256, path, fetch)
+    context.files.download(sha256, path, fetch)

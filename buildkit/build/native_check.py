@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -72,36 +72,38 @@ def keep_natives(context: BuildContext, entry: CacheRecord) -> None:
                 natives.add(blob.digest, facts)
 
 
-def tell_natives(context: BuildContext, made: LayerResult) -> tuple[bytes, ...]:
+def tell_natives(context: BuildContext, made: LayerResult, check: Future[None] | None = None) -> tuple[bytes, ...]:
     """What a shared cache is told of a layer's native files: of each blob, as far as it is known and not too much."""
     from buildkit.remote.cache_record import MOST_NATIVES
 
-    known = known_natives(context, [blob.digest for blob in made.blobs])
+    known = known_natives(context, [blob.digest for blob in made.blobs], check)
     facts = tuple(known.get(blob.digest, b"") for blob in made.blobs)
     return facts if any(facts) and sum(map(len, facts)) <= MOST_NATIVES else ()
 
 
 def are_natives_unread(context: BuildContext, key: Key) -> bool:
     """Whether the native files of a layer that is made have still to be read; when we pack one we see them."""
-    digests = {blob.digest for blob in context.made[key].blobs}
+    digests = {blob.digest for blob in context.state.results[key].blobs}
     return not Natives(context.ledger).find(digests).keys() >= digests
 
 
-def known_natives(context: BuildContext, digests: Sequence[Digest]) -> dict[Digest, bytes]:
-    """What is known of native files by blob; what is just being read, or asked for, is awaited."""
+def known_natives(
+    context: BuildContext, digests: Sequence[Digest], check: Future[None] | None = None
+) -> dict[Digest, bytes]:
+    """Return the known native facts of blobs; where some are missing, wait for the running ``check`` to add them."""
     natives = Natives(context.ledger)
     known = natives.find(digests)
-    if context.looking and not known.keys() >= set(digests):
-        wait([context.looking])
+    if check and not known.keys() >= set(digests):
+        wait([check])
         known = natives.find(digests)
     return known
 
 
 @contextmanager
-def warning_of_start(composition: Composition, image: Image, context: BuildContext) -> Iterator[None]:
+def warning_of_start(composition: Composition, image: Image, context: BuildContext) -> Iterator[Future[None]]:
     """Beside the block, find out what keeps files of an image from being loaded, as far as its layers are here."""
-    with run_concurrently(lambda: _warn(composition, image, context)) as context.looking:
-        yield
+    with run_concurrently(lambda: _warn(composition, image, context)) as check:
+        yield check
 
 
 def _warn(composition: Composition, image: Image, context: BuildContext) -> None:
@@ -128,7 +130,7 @@ def _check(composition: Composition, env: dict[str, str], arch: str, context: Bu
     from buildkit.native.check import check_native
     from buildkit.native.facts import merge
 
-    owned = [(spec, blob) for spec in composition.specs for blob in context.made[spec.key].blobs]
+    owned = [(spec, blob) for spec in composition.specs for blob in context.state.results[spec.key].blobs]
     facts = _find_facts(composition.stage.name, owned, context)
     if facts is None:
         return None
@@ -148,10 +150,13 @@ def _find_facts(
     """
     from buildkit.native.facts import decode_facts, encode_facts
 
-    natives, elsewhere = Natives(context.ledger), [(spec, blob) for spec, blob in owned if spec.key in context.remote]
+    natives, elsewhere = (
+        Natives(context.ledger),
+        [(spec, blob) for spec, blob in owned if context.state.is_only_remote(spec.key)],
+    )
     known = natives.find(blob.digest for _, blob in owned)
     if elsewhere:
-        if all(known.get(blob.digest) == NOTHING for spec, blob in owned if spec.key not in context.remote):
+        if all(known.get(blob.digest) == NOTHING for spec, blob in owned if not context.state.is_only_remote(spec.key)):
             return None
         known |= _ask(stage, [(spec, blob) for spec, blob in elsewhere if blob.digest not in known], context)
     facts = {digest: found for digest, data in known.items() if (found := decode_facts(data)) is not None}

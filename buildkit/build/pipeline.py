@@ -28,10 +28,11 @@ from buildkit.plan.spec import Kind, Spec
 from buildkit.report.build_report import LayerLine, Report, print_report, print_timings
 from buildkit.report.text import format_count
 from buildkit.report.view import open_view
-from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.scheduler import Lane, Task, run_tasks
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from buildkit.build.attestations import AttestationRequest
     from buildkit.oci.reference import Ref
     from buildkit.remote.push import Push
@@ -50,7 +51,7 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
     saying = _open_saying(options)
     with (
         open_view(sys.stderr) as emit,
-        open_planner(folder, emit, options.jobs, frozen=options.frozen) as planner,
+        open_planner(folder, emit, frozen=options.frozen) as planner,
     ):
         _sweep(planner.context)
         chosen = names or shipping(planner.graph)
@@ -97,11 +98,11 @@ class _Build:
         self._options = options
         self._targets = targets
         self._saying = saying
-        self._meter = planner.context.meter = PhaseMeter()
+        self._meter = planner.context.meter
+        self._meter.restart()
         self._began = time.monotonic()
         self._started = time.time()
-        tally = planner.context.tally
-        self._before = tally.fetched, tally.built, tally.pushed
+        self._before = planner.context.tally.read()
         self._storage = not options.no_import  # layers that only storage has are left there
         self._wanted: set[Key] = set()  # shared layers whose bytes are needed here, though nothing is imported
         self._told: dict[Key, PlannedLayer] = {}  # what was done for each layer, whichever plan it was done by
@@ -114,8 +115,7 @@ class _Build:
             except LostError as error:
                 self._learn(error)
                 # the lost layer may be outside the plan: a builder's layer, or the compiler's root
-                self._context.made.clear()
-                self._context.remote.clear()
+                self._context.state.forget_results()
         return self._run(name)
 
     def _learn(self, error: LostError) -> None:
@@ -125,7 +125,12 @@ class _Build:
             self._record_tombstones(error.digests)
         if isinstance(error, LackingError):
             lacking = set(error.digests)
-            where = {key: {blob.digest.hex for blob in context.made[key].blobs} for key in context.remote}
+            results = context.state.results
+            where = {
+                key: {blob.digest.hex for blob in result.blobs}
+                for key, result in results.items()
+                if context.state.is_only_remote(key)
+            }
             self._wanted |= {key for key, digests in where.items() if digests & lacking}
             if lacking - set().union(*where.values()):
                 self._storage = False  # only storage has those
@@ -140,7 +145,7 @@ class _Build:
         """Note that layers were damaged, so that it can be said why they are made anew."""
         from buildkit.store.maintenance import LedgerMaintenance
 
-        made = {key: self._context.made[key] for key in self._told if key in self._context.made}
+        made = {key: self._context.state.results[key] for key in self._told if self._context.state.is_known(key)}
         hurt = [key for key, known in made.items() if any(blob.digest.hex in digests for blob in known.blobs)]
         LedgerMaintenance(self._context.ledger).record_tombstones(
             [(key, self._told[key].spec.name) for key in hurt], "damaged, found by a build"
@@ -157,20 +162,21 @@ class _Build:
             self._execute(plan, early, push)
             self._check_models(plan)
             image = self._assemble(plan)
-            with warning_of_start(plan.composition, image, context):
+            with warning_of_start(plan.composition, image, context) as check:
                 imported = self._deliver(image, planned.ref, planned.stored)
-                digest = self._hand_out(plan, image, push)
+                digest = self._hand_out(plan, image, push, check)
+        moved = context.tally.read() - self._before
         report = Report(
             stage=name,
             image=planned.ref,
             digest=str(Digest.of(image.docker_manifest())),
             seconds=time.monotonic() - self._began,
             phases=self._meter.read(),
-            layers=tuple(self._lines(told, context.made)),
-            fetched=context.tally.fetched - self._before[0],
-            built=context.tally.built - self._before[1],
+            layers=tuple(self._lines(told, context.state.results)),
+            fetched=moved.fetched,
+            built=moved.built,
             imported=imported,
-            pushed=context.tally.pushed - self._before[2],
+            pushed=moved.pushed,
             pushed_as={str(ref): digest for ref in self._targets},
             delivered=not self._options.no_import,
         )
@@ -182,22 +188,24 @@ class _Build:
         with self._meter.phase("assemble"):
             check_collisions(composed, context.ledger, context.blobs, self._listing)
             arch = context.project.target.deb_arch
-            return assemble(composed.specs, composed.config, context.made, arch, most=context.project.max_layers)
+            return assemble(
+                composed.specs, composed.config, context.state.results, arch, most=context.project.max_layers
+            )
 
-    def _hand_out(self, plan: Plan, image: Image, push: Push | None) -> str:
+    def _hand_out(self, plan: Plan, image: Image, push: Push | None, check: Future[None]) -> str:
         """Share and push; returns the digest of the manifest that was pushed, empty for none."""
-        with self._remote_cache(plan):
+        with self._remote_cache(plan, check):
             digest = self._push(image, push) if push else ""
         if push:
             self._say_of(plan, image)
         return digest
 
-    def _remote_cache(self, plan: Plan) -> AbstractContextManager[None]:
+    def _remote_cache(self, plan: Plan, check: Future[None]) -> AbstractContextManager[None]:
         if not self._context.remote_cache.writes:
             return nullcontext()
         from buildkit.remote.cache_export import publishing
 
-        return publishing(self._planner, plan)
+        return publishing(self._planner, plan, check)
 
     def _upward(self, building: Mapping[str, Spec], push: Push | None) -> Iterator[tuple[str, Task]]:
         """What goes up to registries while layers are built, by their tasks."""
@@ -216,19 +224,16 @@ class _Build:
             if shared or made is None or key not in self._told:
                 self._told[key] = entry
             if made is None:
-                context.made.pop(key, None)  # only another stage's image in storage had it
-                context.remote.discard(key)  # a shared cache lost it
+                context.state.lose(key)  # the remote cache lost it, or only another stage's image in storage had it
                 continue
-            context.made[key] = made
-            if shared and key not in context.remote:
+            newly_remote = shared and not context.state.is_only_remote(key)
+            context.state.learn({key: made}, only_remote=shared)
+            if newly_remote:
                 self._note_shared(entry.spec, made)
-            elif not shared:
-                context.remote.discard(key)
         return replace(plan, entries=tuple(self._told[entry.spec.key] for entry in plan.entries))
 
     def _note_shared(self, spec: Spec, made: LayerResult) -> None:
         remote_cache = self._context.remote_cache
-        self._context.remote.add(spec.key)
         entry, about = remote_cache.ask("", [spec.key])[spec.key], (spec.kind, spec.name, spec.recipe)
         self._context.ledger.add_shared(spec.key, *about, made, entry.claims, only_at=remote_cache.name)
         keep_natives(self._context, entry)
@@ -291,7 +296,7 @@ class _Build:
             except BuildError as error:
                 context.emit(StepFailed(step=ref, phase="push", message=error.message))
                 raise
-            context.count(pushed=pushed.size)
+            context.tally.add(pushed=pushed.size)
             context.emit(StepFinished(step=ref, phase="push", seconds=time.monotonic() - began, size=pushed.size))
         context.ledger.add_remote(self._targets[0].repository, (layer.blob.digest for layer in image.layers))
         return str(pushed.digest)
@@ -314,7 +319,7 @@ class _Build:
             except BuildError as error:
                 context.emit(StepFailed(step=ref, phase="attest", message=error.message))
                 raise
-            context.count(pushed=size)
+            context.tally.add(pushed=size)
             context.emit(StepFinished(step=ref, phase="attest", seconds=time.monotonic() - began, size=size))
 
     def _deliver(self, image: Image, ref: str, stored: Stored | None) -> int:
@@ -332,7 +337,7 @@ class _Build:
     def _lines(self, plan: Plan, made: Mapping[Key, LayerResult]) -> Iterator[LayerLine]:
         for entry in plan.entries:
             spec = entry.spec
-            found = entry.source is Source.BUILT and spec.key in self._context.tally.found  # by another process
+            found = entry.source is Source.BUILT and self._context.state.was_found(spec.key)  # by another process
             built = entry.source is Source.BUILT and not found
             for blob in made[spec.key].blobs:
                 yield LayerLine(

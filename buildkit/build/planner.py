@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -105,7 +106,7 @@ class Planner:
         specs: dict[Key, Spec] = {}
         if works and self.context.project.bytecode:
             specs |= {spec.key: spec for spec in self.composer.compiler}
-        if any(anew or self.context.find_wheel(item.key) is None for work in works for item in work.compiled):
+        if any(anew or self.context.files.find_wheel(item.key) is None for work in works for item in work.compiled):
             specs |= {spec.key: spec for spec in self.composer.builder.specs}
         return tuple(specs.values())
 
@@ -132,7 +133,7 @@ class Planner:
         match work:
             case PackWheels():
                 needed = [a for a in work.wheels if a.is_wheel]
-                needed += [c.artifact for c in work.compiled if self.context.find_wheel(c.key) is None]
+                needed += [c.artifact for c in work.compiled if self.context.files.find_wheel(c.key) is None]
                 return sum(a.size for a in needed if not self._has(a))
             case PackModel() if work.model.wheel is not None:
                 return 0 if self._has(work.model.wheel) else work.model.wheel.size
@@ -160,12 +161,14 @@ class Planner:
 
 
 @contextmanager
-def open_planner(folder: Path, emit: Emit, jobs: int = 1, *, frozen: bool = False) -> Iterator[Planner]:
+def open_planner(
+    folder: Path, emit: Emit, *, frozen: bool = False, stop: threading.Event | None = None
+) -> Iterator[Planner]:
     """A planner for the project in ``folder`` and the user's cache; raises DefinitionError and BuildError."""
     project = load_project(folder)
     graph = load_graph(folder)
-    with open_context(project, emit, jobs) as context:
-        yield Planner(context, graph, DiskCheckout(project, graph, context.index, emit, frozen=frozen))
+    with open_context(project, emit, stop=stop) as context:
+        yield Planner(context, graph, DiskCheckout(project, graph, context.stat_index, emit, frozen=frozen))
 
 
 def shipping(graph: Graph) -> tuple[str, ...]:

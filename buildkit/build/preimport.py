@@ -62,7 +62,7 @@ class Preimport:
     def _task(self, depth: int, following: int | None, needs: tuple[str, ...]) -> Task:
         def action() -> Outcome:
             arch = self._context.project.target.deb_arch
-            image = assemble(self._specs[:depth], self._config, self._context.made, arch)
+            image = assemble(self._specs[:depth], self._config, self._context.state.results, arch)
             self._brought.append(import_nameless(image, self._context.blobs))
             self._reached = depth
             return Outcome()
@@ -75,10 +75,13 @@ class Preimport:
         return Task(name=name, phase="import", lane=Lane.BOX, action=action, needs=needs, needless=needless)
 
     def _size(self, specs: Sequence[Spec]) -> int:
-        return sum(blob.unpacked for spec in specs for blob in self._context.made[spec.key].blobs)
+        return sum(blob.unpacked for spec in specs for blob in self._context.state.results[spec.key].blobs)
 
     def _has(self, specs: Sequence[Spec]) -> bool:
-        return all(spec.key in self._context.made and spec.key not in self._context.remote for spec in specs)
+        return all(
+            self._context.state.is_known(spec.key) and not self._context.state.is_only_remote(spec.key)
+            for spec in specs
+        )
 
 
 def find_depths(entries: Sequence[PlannedLayer]) -> Iterator[int]:

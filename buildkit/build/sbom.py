@@ -65,7 +65,7 @@ def make_bill(planner: Planner, stage: str) -> Bill:
         made=made,
         inside=_read_root(planner, composition.root, made),
         metadata=finder.find,
-        compiled=lambda key: known[1] if (known := planner.context.find_wheel(key)) else None,
+        compiled=lambda key: known[1] if (known := planner.context.files.find_wheel(key)) else None,
         via=_via(planner, stage),
         config=_config_digest(planner, composition, made),
         commit=commit.id if commit else "",
@@ -140,7 +140,7 @@ class _Metadata:
     def _file(self, artifact: Artifact, item: Compile | None) -> tuple[str, FileHash] | None:
         context = self._planner.context
         if item is not None:
-            return context.find_wheel(item.key)
+            return context.files.find_wheel(item.key)
         if artifact.sha256 is None or not context.blobs.has_file(artifact.sha256, artifact.file):
             return None
         return artifact.file, artifact.sha256
@@ -149,7 +149,7 @@ class _Metadata:
         from buildkit.layers.wheel.archive import WheelZip
 
         try:
-            wheel = WheelZip(self._planner.context.get_file(project, sha256, name))
+            wheel = WheelZip(self._planner.context.files.get_file(project, sha256, name))
             inside = [path for path in wheel.files if path.count("/") == 1 and path.endswith(".dist-info/METADATA")]
             return wheel.read(inside[0], _METADATA_LIMIT).decode("utf-8", "replace") if inside else None
         except (LostError, WheelError) as error:

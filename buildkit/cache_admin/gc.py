@@ -84,7 +84,7 @@ def gc(folder: Path, options: GcOptions, *, as_json: bool) -> int:
         with open_view(sys.stderr) as emit:
             project = load_project(folder)
             _look_first(project, folder, emit)
-            with open_context(project, emit, 1, alone=True) as context:
+            with open_context(project, emit, alone=True) as context:
                 needed = find_needed(context, load_graph(folder), emit)
                 now = time.time()
                 clearance = _decide(context, needed, options.rules(now), emit)
@@ -104,7 +104,7 @@ def gc(folder: Path, options: GcOptions, *, as_json: bool) -> int:
 def _look_first(project: Project, folder: Path, emit: Emit) -> None:
     """Find mistakes, and hash files, while builds may go on."""
     try:
-        with open_context(project, emit, 1) as context:
+        with open_context(project, emit) as context:
             find_needed(context, load_graph(folder), lambda _event: None)
     except Interrupted:
         raise

@@ -194,7 +194,7 @@ def open_holdings(folder: Path, emit: Emit) -> Iterator[tuple[BuildContext, Need
 
     Raises DefinitionError for wrong settings, BuildError for a cache that cannot be used.
     """
-    with open_context(load_project(folder), emit, 1) as context:
+    with open_context(load_project(folder), emit) as context:
         needed = ask_needed(context, folder, emit)
         yield context, needed, take_stock(context.ledger, context.blobs.folder, needed)
 

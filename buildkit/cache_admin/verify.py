@@ -69,7 +69,7 @@ def verify(folder: Path, *, as_json: bool) -> int:
     notes: tuple[Flaw, ...] = ()
     try:
         with open_view(sys.stderr) as emit:
-            with open_context(load_project(folder), emit, 1) as context:
+            with open_context(load_project(folder), emit) as context:
                 _look(context, emit, verdicts)
             notes = tuple(find_unknown(context.blobs))
     finally:

@@ -143,7 +143,6 @@ def open_remote_cache(context: BuildContext, options: RemoteCacheOptions) -> Non
         return
     from buildkit.oci.reference import parse_repository
     from buildkit.remote.cache_client import CacheClient
-    from buildkit.remote.remote_cache import RemoteCache
     from buildkit.tools.registry import Registries
 
     def open_cache(said: str, setting: str, key: str) -> CacheClient:
@@ -154,4 +153,4 @@ def open_remote_cache(context: BuildContext, options: RemoteCacheOptions) -> Non
     writes = open_cache(options.cache_write, project.cache_write, "cache-write") if write else None
     same = writes is not None and read in ("", write)
     reads = writes if same else open_cache(options.cache, project.cache, "cache")
-    context.remote_cache = RemoteCache(context.emit, reads, None if options.cache_read_only else writes)
+    context.remote_cache.connect(reads, None if options.cache_read_only else writes)

@@ -139,7 +139,7 @@ class _Finder:
             return
         if project.bytecode:
             yield project.bytecode_root, planner.composer.compiler
-        if any(self._only_shared or planner.context.find_wheel(item.key) is None for item in work.compiled):
+        if any(self._only_shared or planner.context.files.find_wheel(item.key) is None for item in work.compiled):
             builder: Composition = planner.composer.builder
             yield project.builder, builder.specs
 

@@ -49,7 +49,7 @@ def scan_models(folder: Path, arguments: Sequence[str]) -> int:
     if options.sarif is not None:
         check_writable(options.sarif)  # before the work, not after it
     allow = load_allow(folder, options.allow)
-    with open_view(sys.stderr) as emit, open_context(load_project(folder), emit, 1) as context:
+    with open_view(sys.stderr) as emit, open_context(load_project(folder), emit) as context:
         engines = _find_engines(emit) if options.second_opinion else ()
         targets = find_targets(context, options.what)
         run = ScanRun(context, allow, engines, fresh=options.no_cache)

@@ -109,7 +109,7 @@ class ScanRun:
 
     def _checksums(self, target: Target, file: BinaryIO, stat: os.stat_result) -> tuple[FileHash, str]:
         """Both hashes of a content: remembered, or read in one pass."""
-        index, verdicts = self._context.index, self.scanner.verdicts
+        index, verdicts = self._context.stat_index, self.scanner.verdicts
         known = None if self._fresh else target.sha256 or index.find(stat)
         if known is not None and (sha512 := verdicts.sha512(known)):
             return known, sha512

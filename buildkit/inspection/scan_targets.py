@@ -72,7 +72,7 @@ def _models(context: BuildContext, graph: Graph, stages: Sequence[str]) -> Itera
     """The files of the models of stages, and of the stages that those are made of."""
     parts = (part for name in stages for part in graph.resolve(name).parts)
     locks = dict.fromkeys(part.models.lock for part in parts if part.models is not None)
-    checkout = DiskCheckout(context.project, graph, context.index, context.emit)
+    checkout = DiskCheckout(context.project, graph, context.stat_index, context.emit)
     for lock in locks:
         models = checkout.models(lock)
         written = parse_models_lock(checkout.read(lock) or "", lock).models

@@ -47,13 +47,13 @@ class Sender:
 
     def _task(self, spec: Spec, others: Iterable[Spec], needs: tuple[str, ...]) -> Task:
         def needless() -> bool:
-            made = self._context.made
+            made = self._context.state.results
             last = all(other.key in made for other in others)  # the push is next
             return last or self.failed or sum(blob.size for blob in made[spec.key].blobs) < WORTH
 
         def action() -> Outcome:
             arch = self._context.project.target.deb_arch
-            size = self._send(assemble((spec,), Config(), self._context.made, arch))
+            size = self._send(assemble((spec,), Config(), self._context.state.results, arch))
             return Outcome(size=size, note="left to the push at the end" if self.failed else "")
 
         return Task(name=spec.name, phase="push", lane=Lane.UP, action=action, needs=needs, needless=needless)

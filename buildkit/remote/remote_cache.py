@@ -42,6 +42,10 @@ class RemoteCache:
         self._asking = threading.Lock()  # for rosters
         self._telling = threading.Lock()  # of native files
 
+    def connect(self, read: CacheClient | None, write: CacheClient | None) -> None:
+        """Read from and write to these repositories from now on."""
+        self._read, self._write = read, write
+
     @property
     def name(self) -> str:
         """The repository that is asked, empty for none."""

@@ -89,7 +89,7 @@ def _parse(arguments: Sequence[str]) -> ReproduceOptions:
 def build_twice(folder: Path, options: ReproduceOptions) -> Agreement:
     """Build the stage's layers where they are missing, build them again elsewhere, and compare them."""
     project = load_project(folder)
-    with open_view(sys.stderr) as emit, open_context(project, emit, options.jobs) as context:
+    with open_view(sys.stderr) as emit, open_context(project, emit) as context:
         open_remote_cache(context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
         return _SecondBuild(context, options).run()
 
@@ -99,7 +99,7 @@ class _SecondBuild:
 
     def __init__(self, context: BuildContext, options: ReproduceOptions) -> None:
         graph = load_graph(context.project.folder)
-        self._checkout = NotingCheckout(context.project, graph, context.index, context.emit)
+        self._checkout = NotingCheckout(context.project, graph, context.stat_index, context.emit)
         self._planner = Planner(context, graph, self._checkout)
         self._context = context
         self._options = options
@@ -110,9 +110,9 @@ class _SecondBuild:
         context, stage, jobs = self._context, self._options.stage, self._options.jobs
         specs = self._planner.composer.compose(stage).specs
         execute(self._planner, specs, jobs)
-        built = time.monotonic() if context.tally.built else 0.0
+        built = time.monotonic() if context.tally.read().built else 0.0
         tools = self._tools(specs)
-        context.made.update(self._planner.lookup(spec.key for spec in tools))
+        context.state.learn(self._planner.lookup(spec.key for spec in tools))
         jobs, umask = (jobs // 2 if jobs > 1 else 2), other_umask()
         with context.blobs.working_folder() as work:
             place, env = self._prepare(work, specs, tools)
@@ -140,7 +140,7 @@ class _SecondBuild:
 
     def _borrowed(self, spec: Spec) -> LayerComparison | None:
         """What is said of a layer that the second build borrows; None for one that it makes."""
-        if spec.key not in self._context.made:
+        if not self._context.state.is_known(spec.key):
             return None  # a part of what compiles, evicted since it was last of use
         match spec.kind:
             case Kind.IMAGE:
@@ -161,7 +161,7 @@ class _SecondBuild:
                     f"{spec.name}: the copy of the checkout came to another recipe",
                     hint="did files change meanwhile? run the same command again",
                 )
-            for first, second in zip(self._context.made[spec.key].blobs, again[spec.key].blobs, strict=True):
+            for first, second in zip(self._context.state.results[spec.key].blobs, again[spec.key].blobs, strict=True):
                 twice = Twice(
                     name=spec.name, kind=spec.kind, key=str(spec.key), verdict=LayerComparison.AGREES, first=first
                 )

@@ -104,7 +104,7 @@ def lend(context: BuildContext, given: Iterable[Spec], cache: Path) -> None:
         (place / file.name).symlink_to(file)
     with closing(Ledger(cache / "ledger.sqlite")) as ledger:
         for spec in given:
-            made = context.made[spec.key]
+            made = context.state.results[spec.key]
             for blob in made.blobs:
                 if not blobs.path(blob.digest).is_symlink():
                     blobs.path(blob.digest).symlink_to(context.blobs.path(blob.digest))

@@ -108,8 +108,7 @@ def main(arguments: list[str]) -> int:
 def _build(folder: Path, stage: str, jobs: int, emit: Emit, stop: threading.Event) -> None:
     from buildkit.build.planner import open_planner
 
-    with open_planner(folder, emit, jobs) as planner:
-        planner.context.stop = stop
+    with open_planner(folder, emit, stop=stop) as planner:
         execute(planner, planner.composer.compose(stage).specs, jobs, backwards=True)
 
 

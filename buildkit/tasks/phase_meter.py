@@ -20,6 +20,12 @@ class PhaseMeter:
         self._began = time.process_time()
         self._own = 0.0  # CPU seconds of our own threads, without the programs that they ran
 
+    def restart(self) -> None:
+        """Forget all phases: another build begins. No phase may be running."""
+        with self._lock:
+            self._phases.clear()
+            self._began, self._own = time.process_time(), 0.0
+
     def add(self, phase: str, spent: Spent) -> None:
         """Add to a phase."""
         with self._lock:

@@ -28,7 +28,7 @@ def said() -> list[Event]:
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: list[Event]) -> Iterator[BuildContext]:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
-    with open_context(parse_project("", tmp_path), said.append, 1) as made:
+    with open_context(parse_project("", tmp_path), said.append) as made:
         yield made
 
 
@@ -53,28 +53,28 @@ def test_who_waits_is_told_for_whom(
         said.append(event)
         other.close()
 
-    with other, open_context(parse_project("", tmp_path), emit, 1, alone=alone):
+    with other, open_context(parse_project("", tmp_path), emit, alone=alone):
         pass
     (note,) = said
     assert isinstance(note, Note)
-    assert ("the builds, and what else uses this cache," in note.text) is alone
+    assert ("all builds and other commands that use this cache" in note.text) is alone
     assert ("`cache gc` or `cache verify`" in note.text) is not alone
 
 
 def test_a_file_is_held_against_its_hash_and_removed_where_it_was_damaged(context: BuildContext) -> None:
     path = context.blobs.file_path(FileHash.of(DATA), "x.whl")
     path.write_bytes(DATA)
-    assert context.get_file("x 1.0", FileHash.of(DATA), "x.whl") == path
+    assert context.files.get_file("x 1.0", FileHash.of(DATA), "x.whl") == path
     path.write_bytes(DATA[:-1])
     with pytest.raises(LostError, match=r"x 1\.0: the cached x\.whl was damaged") as caught:
-        context.get_file("x 1.0", FileHash.of(DATA), "x.whl")
+        context.files.get_file("x 1.0", FileHash.of(DATA), "x.whl")
     assert "build again" in caught.value.hint
     assert not path.exists()
 
 
 def test_a_file_that_is_gone_since_the_plan_is_planned_anew(context: BuildContext) -> None:
     with pytest.raises(LostError, match=r"x 1\.0: the cached x\.whl is gone") as caught:
-        context.get_file("x 1.0", FileHash.of(DATA), "x.whl")
+        context.files.get_file("x 1.0", FileHash.of(DATA), "x.whl")
     assert "build again" in caught.value.hint
 
 
@@ -85,7 +85,7 @@ def test_another_build_that_finds_the_same_damage_loses_nothing(
     """It removed the file, too, and may have fetched it again."""
     path = context.blobs.file_path(FileHash.of(DATA), "x.whl")
     path.write_bytes(DATA[:-1])
-    look = context.index.hash
+    look = context.stat_index.hash
 
     def look_slowly(path: Path) -> tuple[FileHash, os.stat_result]:
         found = look(path)
@@ -94,15 +94,15 @@ def test_another_build_that_finds_the_same_damage_loses_nothing(
             path.write_bytes(DATA)
         return found
 
-    monkeypatch.setattr(context.index, "hash", look_slowly)
+    monkeypatch.setattr(context.stat_index, "hash", look_slowly)
     with pytest.raises(LostError, match="damaged"):
-        context.get_file("x 1.0", FileHash.of(DATA), "x.whl")
+        context.files.get_file("x 1.0", FileHash.of(DATA), "x.whl")
     assert path.exists() is mended
 
 
 def test_a_compiled_wheel_is_known_while_it_is_there(context: BuildContext) -> None:
-    assert context.find_wheel(KEY) is None
+    assert context.files.find_wheel(KEY) is None
     context.ledger.add_wheel(KEY, "{}", "x.whl", FileHash.of(DATA), 1.0)
-    assert context.find_wheel(KEY) is None
+    assert context.files.find_wheel(KEY) is None
     context.blobs.file_path(FileHash.of(DATA), "x.whl").write_bytes(DATA)
-    assert context.find_wheel(KEY) == ("x.whl", FileHash.of(DATA))
+    assert context.files.find_wheel(KEY) == ("x.whl", FileHash.of(DATA))

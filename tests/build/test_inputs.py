@@ -25,7 +25,7 @@ MODEL = Model(name="m", version="1", source="https://example.org", license="MIT"
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildContext]:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
-    with open_context(parse_project("", tmp_path), lambda _event: None, 1) as made:
+    with open_context(parse_project("", tmp_path), lambda _event: None) as made:
         yield made
 
 

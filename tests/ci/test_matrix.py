@@ -42,6 +42,10 @@ class FakeShop:
     remote_cache: FakeSharing
     wheels: set[Key]
 
+    @property
+    def files(self) -> FakeShop:
+        return self
+
     def find_wheel(self, key: Key) -> object:
         return key if key in self.wheels else None
 
