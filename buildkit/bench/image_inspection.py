@@ -52,7 +52,7 @@ def inspect_in_registry(data: Path, repository: str, tag: str, paths: Iterable[s
     wanted = set(paths)
     for layer in reversed(manifest["layers"]):
         files, removed, emptied = _read_layer(_blob(data, layer["digest"]), layer["mediaType"])
-        for path in wanted - found.keys() - hidden:
+        for path in sorted(wanted - found.keys() - hidden):
             if path in files:
                 found[path] = files[path]
         hidden |= {path for path in wanted - found.keys() if _covers(path, removed, emptied)}

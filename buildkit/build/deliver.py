@@ -55,7 +55,7 @@ def import_image(
     if own is not None and own.manifest == manifest:
         return 0
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-        others = pool.map(lambda other: _common(find_stored(other), wanted), {*relatives} - {ref})
+        others = pool.map(lambda other: _common(find_stored(other), wanted), sorted({*relatives} - {ref}))
         shared = _common(own, wanted) if own else max(others, default=0)
         if shared < len(wanted):
             import_nameless(image, blobs)  # the others answer meanwhile

@@ -224,7 +224,7 @@ def _by_name(files: Mapping[str, Elf]) -> dict[str, list[str]]:
     """Libraries under each name that could ask for them."""
     found: dict[str, list[str]] = {}
     for path, elf in files.items():
-        for name in {elf.soname, path.rpartition("/")[2]} - {""}:
+        for name in sorted({elf.soname, path.rpartition("/")[2]} - {""}):
             found.setdefault(name, []).append(path)
     return found
 

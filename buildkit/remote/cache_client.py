@@ -121,7 +121,7 @@ class CacheClient:
         config = encode_listing(contents)
         manifest = encode_record(entry, config)
         with blobs.working_folder() as folder:
-            for digest in {blob.digest for blob in entry.made.blobs}:
+            for digest in dict.fromkeys(blob.digest for blob in entry.made.blobs):
                 (folder / digest.hex).symlink_to(blobs.path(digest))
             try:
                 return self._push(folder, manifest, config, record_tag(entry.key))

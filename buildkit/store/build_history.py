@@ -45,7 +45,7 @@ def find_built(ledger: Database, keys: Iterable[str]) -> dict[str, Built]:
         with ledger.decoding():
             layers = [layer for layer in json.loads(report)["layers"] if layer["source"] == "built"]
             named = {layer["key"].removeprefix("sha256:"): layer["why"] for layer in layers}
-        for key in named.keys() & (wanted - told):
+        for key in sorted(named.keys() & (wanted - told)):
             found[key] = Built(at=started, stage=stage, why=named[key])
             told.add(key)
         if told == wanted:

@@ -99,7 +99,7 @@ def _groups(things: Sequence[CacheItem], held: Mapping[str, int]) -> list[_Group
 
     owners: dict[str, str] = {}
     for thing in things:
-        for path in thing.files.keys() - held.keys():
+        for path in sorted(thing.files.keys() - held.keys()):
             leaders[lead(thing.id)] = lead(owners.setdefault(path, thing.id))
     members: dict[str, list[CacheItem]] = {}
     for thing in things:

@@ -102,9 +102,10 @@ def _next(waiting: Mapping[str, Task], done: set[str], free: Mapping[Lane, int])
     return [name for names in found.values() for name in names]
 
 
-def _wait(running: Mapping[Future[None], str]) -> set[Future[None]]:
+def _wait(running: Mapping[Future[None], str]) -> list[Future[None]]:
+    """Block until at least one task has ended; those that have, in the order in which they were started."""
     finished, _ = wait(running, return_when=FIRST_COMPLETED)
-    return finished
+    return [future for future in running if future in finished]
 
 
 def _run(task: Task, emit: Emit, meter: PhaseMeter) -> None:

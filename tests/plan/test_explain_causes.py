@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -941,3 +944,27 @@ def test_a_recipe_without_a_part_says_which_is_new_and_shows_no_hash(part: str) 
         found = find_causes(spec, before, history, Spoken(composer(), composer().compose("runtime")))
         assert not re.search(r"[0-9a-f]{12}", say_causes(found))
         assert found != (causes.Forgotten(),)
+
+
+def users_from(uid: int) -> str:
+    """Five accounts, numbered from ``uid`` on."""
+    names = ("anna", "ben", "carl", "dora", "eve")
+    return "\n".join(f'[[root.user]]\nname = "{name}"\nuid = {uid + number}' for number, name in enumerate(names))
+
+
+def describe_all_changes() -> str:
+    """The causes of every change above, as JSON, in the order in which they are found."""
+    rows = [between(change.before(), change.after(), change.stage) for change in CHANGES]
+    before, after = (edited(stages=staged("base", "uid = 1000", "uid = 1000\n" + users_from(uid))) for uid in (7, 17))
+    rows.append(between(before, after))
+    return json.dumps([{name: [cause.as_json() for cause in found] for name, found in row.items()} for row in rows])
+
+
+def test_order_of_causes_does_not_depend_on_the_hash_seed() -> None:
+    code = "import test_explain_causes as t; print(t.describe_all_changes())"
+    outputs = set()
+    for seed in ("0", "1", "2", "3"):
+        env = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        done = subprocess.run((sys.executable, "-c", code), env=env, check=True, capture_output=True, text=True)
+        outputs.add(done.stdout)
+    assert len(outputs) == 1

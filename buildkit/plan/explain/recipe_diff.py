@@ -187,7 +187,7 @@ def _users(case: Case) -> Iterator[Cause]:
     old, new = ({name: rest for name, *rest in rows} for rows in (case.old["users"], case.new["users"]))
     if list(old) != list(new):
         yield compare_items("users", list(old), list(new), where=where)
-    for name in old.keys() & new.keys():
+    for name in sorted(old.keys() & new.keys()):
         (*ids, home, shell), (*ids_now, home_now, shell_now) = old[name], new[name]
         rows = [("home", home, home_now), ("shell", shell, shell_now)]
         as_uid = len({*ids}) == len({*ids_now}) == 1  # the group follows the account
