@@ -29,7 +29,7 @@ def _bars(text: str) -> dict[str, tuple[str, float]]:
     return found
 
 
-def test_longer_is_slower_and_every_bar_is_named() -> None:
+def test_longer_bars_mean_more_seconds_and_have_labels() -> None:
     results = race(
         samples((0.3, 0.2, 0.4)),
         samples((3.0,), "buildah"),
@@ -49,7 +49,7 @@ def test_longer_is_slower_and_every_bar_is_named() -> None:
     assert buildah - ours == pytest.approx(docker - buildah, abs=0.2), "ten times is as far everywhere"
 
 
-def test_wrong_and_failed_have_no_bar_of_their_colour() -> None:
+def test_wrong_and_failed_samples_have_no_coloured_bar() -> None:
     results = race(
         samples((1.0,)),
         samples((0.2,), "buildah", verdict=SampleVerdict.WRONG),
@@ -73,7 +73,7 @@ def _slices(results: Results) -> dict[str, tuple[str, float]]:
     return found
 
 
-def test_phases_are_stacked_to_the_same_length() -> None:
+def test_phase_bars_all_have_full_length() -> None:
     phases = {"import": 3.0, "pack": 1.0}
     results = race(samples((1.0,), phases=phases), samples((1.0,), scenario="cold", phases={"plan": 0.5}))
     widths = {title: width for title, (_, width) in _slices(results).items()}
@@ -82,7 +82,7 @@ def test_phases_are_stacked_to_the_same_length() -> None:
     assert widths["plan: 0.50 s"] == pytest.approx(widths["import: 3.0 s"] + widths["pack: 1.0 s"], abs=1.5)
 
 
-def test_a_phase_has_its_colour_whatever_others_take() -> None:
+def test_phase_colour_does_not_depend_on_other_phases() -> None:
     every = {phase: 1.0 + number for number, phase in enumerate(PHASES)}
     up = _slices(race(samples((1.0,), phases=every)))
     down = _slices(race(samples((1.0,), phases={phase: 20 - seconds for phase, seconds in every.items()})))
@@ -93,7 +93,7 @@ def test_a_phase_has_its_colour_whatever_others_take() -> None:
     assert len(set(found)) == len(PHASES), "no two are alike"
 
 
-def test_a_peer_has_its_colour_whoever_else_races() -> None:
+def test_peer_colour_does_not_depend_on_other_peers() -> None:
     groups = [samples((float(number),), who) for number, who in enumerate((OURS, "odd<&>", *PEERS), 1)]
     every = _bars(render_chart(race(*groups, participants=dict.fromkeys((OURS, "odd<&>", *PEERS), "1")), "runnable"))
     assert len({colour for colour, _ in every.values()}) == len(PEERS) + 2
@@ -106,12 +106,12 @@ def test_a_peer_has_its_colour_whoever_else_races() -> None:
         assert f".{colour}{{fill:#" in text
 
 
-def test_phases_without_a_colour_are_one_part() -> None:
+def test_phases_without_a_colour_are_merged() -> None:
     slices = _slices(race(samples((1.0,), phases={"pack": 2.0, "assemble": 0.5, "evil<&>": 0.25})))
     assert list(slices) == ["pack: 2.0 s", "other (assemble, evil<&>): 0.75 s"]
 
 
-def test_seconds_of_phases_can_be_read() -> None:
+def test_phase_seconds_are_in_titles() -> None:
     results = race(samples((9.0,), phases={"import": 30.0, "pack": 29.0, "plan": 0.1}))
     text = render_chart(results, "runnable")
     words = {str(node.text): str(node.get("class")) for node in ET.fromstring(text).iter(f"{SVG}text")}
@@ -121,7 +121,7 @@ def test_seconds_of_phases_can_be_read() -> None:
     assert "0.10 s" not in words
 
 
-def test_two_ways_with_one_builder_are_told_apart() -> None:
+def test_staged_and_plain_buildkit_have_different_labels() -> None:
     results = race(
         samples((1.0,)), samples((3.0,), "buildkitd"), samples((2.0,), "buildkitd-stages"), participants=STAGED
     )
@@ -132,7 +132,7 @@ def test_two_ways_with_one_builder_are_told_apart() -> None:
 
 @pytest.mark.parametrize("racing", [FOUR, STAGED, {OURS: "0.1", "buildkitd-stages": "0.32"}])
 @pytest.mark.parametrize("count", [1, 3])
-def test_nothing_leaves_the_frame_and_it_is_deterministic(count: int, racing: dict[str, str]) -> None:
+def test_chart_stays_in_its_frame_and_is_deterministic(count: int, racing: dict[str, str]) -> None:
     last = len(racing)
     many = [
         samples((float(last - n + (12 if n == 0 else 0)),) * count, who, scenario=name, phases={"pack": 7000.0})
@@ -155,6 +155,6 @@ def test_nothing_leaves_the_frame_and_it_is_deterministic(count: int, racing: di
         assert 0 <= left <= left + width <= WIDTH, node.text
 
 
-def test_foreign_words_stay_words() -> None:
+def test_chart_escapes_foreign_text() -> None:
     results = race(samples((1.0,)), samples((2.0,), "evil<&>", note="x"), participants={OURS: "1", "evil<&>": '"'})
     ET.fromstring(render_chart(results, "runnable"))

@@ -50,7 +50,7 @@ BUILDKIT = """#1 [internal] load build definition from Containerfile.stages
 """
 
 
-def test_instructions_of_buildah() -> None:
+def test_buildah_output_is_read_as_instructions() -> None:
     steps = list(read_buildah(BUILDAH))
     assert [step.cached for step in steps] == [True, True, True, False, False]
     assert check_steps(steps, ["models/m1/weights.bin"]) == ""
@@ -58,7 +58,7 @@ def test_instructions_of_buildah() -> None:
     assert check_steps(steps, [EVERYTHING]) == ""
 
 
-def test_instructions_of_buildkit_by_stage_and_number() -> None:
+def test_buildkit_output_is_read_by_stage_and_number() -> None:
     steps = list(read_buildkit(BUILDKIT))
     assert [step.text.split()[-1] for step in steps if step.stage == "stage-3"] == [
         "/", "/", "/models/m1/weights.bin", "/app/",
@@ -78,11 +78,11 @@ def test_instructions_of_buildkit_by_stage_and_number() -> None:
         ("COPY --link --from=light /out/ /", "bench/heavy.txt", False),
     ],
 )
-def test_which_instruction_reads_a_path(text: str, path: str, named: bool) -> None:
+def test_check_steps_finds_instructions_that_read_a_path(text: str, path: str, named: bool) -> None:
     assert (check_steps([Step(text=text, cached=False)], [path]) == "") is named
 
 
-def test_older_changes_must_still_be_there() -> None:
+def test_expectation_keeps_earlier_changes() -> None:
     expected = Expectation()
     expected.add(ProjectChange(files=(("a", "1"), ("b", "2"))))
     expected.add(ProjectChange(files=(("a", "3"),), gone=("old",)))
@@ -93,14 +93,14 @@ def test_older_changes_must_still_be_there() -> None:
     assert expected.check({"a": "3", "b": "2", "old": "9"}) == "/old should be gone"
 
 
-def test_what_comes_back_is_not_gone_any_more() -> None:
+def test_expectation_forgets_removal_of_a_restored_path() -> None:
     expected = Expectation()
     expected.add(ProjectChange(gone=("a",)))
     expected.add(ProjectChange(files=(("a", "1"),)))
     assert expected.check({"a": "1"}) == ""
 
 
-def test_layers_of_ours_by_kind() -> None:
+def test_check_kinds_counts_layers_by_kind() -> None:
     assert check_kinds({"wheels": 1}, {"wheels": 1}) == ""
     assert check_kinds({"wheels": 2, "model": 1}, {"wheels": 1}) == "layers: 1 of wheels too many, 1 of model too many"
     assert check_kinds({}, {"files": 1}) == "layers: 1 of files too few"

@@ -113,7 +113,7 @@ def run(
     return list(race.run())
 
 
-def test_turns_rotate_and_cold_begins_with_nothing(environment) -> None:
+def test_turns_rotate_and_cold_builds_start_cleared(environment) -> None:
     samples = run(environment, [Runner("a", environment), Runner("b", environment)], [COLD, NOTHING], repeat=2)
     cold = [word for name in "abba" for word in (f"forget {name}/runnable", f"clear {name}", name)]
     assert environment.turns == [*cold, "a", "b", "b", "a", "clear a", "clear b"]  # at the end, for what comes next
@@ -125,19 +125,19 @@ def test_turns_rotate_and_cold_begins_with_nothing(environment) -> None:
     assert [one.space for one in samples] == [5] * 4 + [None] * 4
 
 
-def test_without_cold_everybody_warms_up_unmeasured(environment) -> None:
+def test_race_without_cold_scenario_warms_up_unmeasured(environment) -> None:
     samples = run(environment, [Runner("a", environment)], [LINE])
     assert environment.turns == ["forget a/runnable", "clear a", "a", "a", "clear a"]
     assert [one.scenario for one in samples] == ["app-line"]
 
 
-def test_a_fresh_runner_has_nothing_each_time(environment) -> None:
+def test_fresh_goal_clears_before_every_turn(environment) -> None:
     runner = Runner("a", environment, goals=(Goal.FRESH,))
     run(environment, [runner], [COLD, LINE], goals=(Goal.RUNNABLE, Goal.FRESH), repeat=2)
     assert environment.turns[-5:-1] == ["clear a", "a", "clear a", "a"]
 
 
-def test_a_stale_image_is_wrong_however_fast(environment) -> None:
+def test_stale_image_is_wrong(environment) -> None:
     good, bad = Runner("a", environment), Runner("b", environment)
     bad.stale = True
     first, second = run(environment, [good, bad], [LINE])
@@ -147,7 +147,7 @@ def test_a_stale_image_is_wrong_however_fast(environment) -> None:
 
 
 @pytest.mark.parametrize("stale", [True, False])
-def test_a_cold_image_is_looked_into(environment, stale) -> None:
+def test_cold_image_is_inspected(environment, stale) -> None:
     runner = Runner("a", environment)
     runner.stale = stale
     (sample,) = run(environment, [runner], [COLD])
@@ -160,7 +160,7 @@ ELSEWHERE = Scenario(name="elsewhere", title="elsewhere", cleared=True)
 
 
 @pytest.mark.parametrize("scenario", [COLD, ELSEWHERE])
-def test_who_finds_something_where_nothing_was_is_wrong(environment, scenario) -> None:
+def test_cold_build_with_cache_hits_is_wrong(environment, scenario) -> None:
     ours, peer = Runner("a", environment), Runner("b", environment)
     ours.kinds, ours.kept = {}, ("deps/bulk",)
     peer.steps = (Step(text="FROM root", cached=True), Step(text="COPY model /m", cached=True))
@@ -171,13 +171,13 @@ def test_who_finds_something_where_nothing_was_is_wrong(environment, scenario) -
     ]
 
 
-def test_elsewhere_the_registry_has_it_and_nobody_else(environment) -> None:
+def test_cleared_scenario_keeps_only_the_registry(environment) -> None:
     run(environment, [Runner("a", environment)], [COLD, ELSEWHERE], repeat=2)
     cold = ["forget a/runnable", "clear a", "a"]
     assert environment.turns == [*cold, *cold, "clear a", "a", "clear a", "a", "clear a"]
 
 
-def test_a_peer_whose_output_says_nothing_is_wrong(environment) -> None:
+def test_peer_with_unreadable_output_is_wrong(environment) -> None:
     runner = Runner("a", environment)
     runner.steps = ()
     samples = run(environment, [runner], [COLD, LINE])
@@ -187,7 +187,7 @@ def test_a_peer_whose_output_says_nothing_is_wrong(environment) -> None:
 
 
 @pytest.mark.parametrize("goal", Goal)
-def test_who_cannot_begin_has_failed_and_the_others_race(environment, goal) -> None:
+def test_participant_that_cannot_start_fails_and_others_race(environment, goal) -> None:
     good, bad = Runner("a", environment, goals=(goal,)), Runner("b", environment, goals=(goal,))
     bad.lost = "the daemon does not answer"
     skipped = []
@@ -199,7 +199,7 @@ def test_who_cannot_begin_has_failed_and_the_others_race(environment, goal) -> N
     assert [(one.participant, one.why) for one in skipped] == [("b", "its first build failed")]
 
 
-def test_who_cannot_be_cleared_at_the_end_is_said(environment) -> None:
+def test_failed_final_clear_is_a_warning(environment) -> None:
     runner, said = Runner("a", environment), []
 
     def lose(_workload: Place, number: int) -> ProjectChange:
@@ -210,28 +210,28 @@ def test_who_cannot_be_cleared_at_the_end_is_said(environment) -> None:
     assert [event.text for event in said if isinstance(event, Note)] == ["a could not be cleared: no room"]
 
 
-def test_each_repetition_is_another_change_and_older_ones_count(environment) -> None:
+def test_each_repetition_makes_a_new_change_on_top_of_earlier_ones(environment) -> None:
     samples = run(environment, [Runner("a", environment)], [LINE, NOTHING], repeat=3)
     assert environment.content["app"] == "3"
     assert {one.verdict for one in samples} == {SampleVerdict.RIGHT}
 
 
 @pytest.mark.parametrize("kinds", [{"files": 2}, {"files": 1, "model": 1}, {}])
-def test_more_or_less_than_had_to_be_built_is_said(environment, kinds) -> None:
+def test_excess_and_missing_layers_are_reported(environment, kinds) -> None:
     runner = Runner("a", environment)
     runner.kinds = kinds
     (sample,) = run(environment, [runner], [LINE])
     assert (sample.verdict, sample.note.startswith("layers:")) == (SampleVerdict.EXCESS, True)
 
 
-def test_a_peer_that_repeats_what_did_not_change_is_said(environment) -> None:
+def test_peer_that_repeats_unchanged_steps_is_reported(environment) -> None:
     runner = Runner("a", environment)
     runner.steps = (Step(text="COPY model /m", cached=False), Step(text="COPY app /app", cached=False))
     (sample,) = run(environment, [runner], [LINE])
     assert (sample.verdict, sample.note) == (SampleVerdict.EXCESS, "done again without need: COPY model /m")
 
 
-def test_a_failure_is_a_result_with_its_output(environment) -> None:
+def test_failure_is_a_sample_with_output(environment) -> None:
     good, bad = Runner("a", environment), Runner("b", environment)
     bad.fails = True
     skipped = []
@@ -244,7 +244,7 @@ def test_a_failure_is_a_result_with_its_output(environment) -> None:
     assert {one.verdict for one in samples if one.participant == "a"} == {SampleVerdict.RIGHT}
 
 
-def test_who_fails_later_may_try_again(environment) -> None:
+def test_participant_that_fails_later_stays_in_the_race(environment) -> None:
     runner = Runner("a", environment)
 
     def fail_once(workload: Place, number: int) -> ProjectChange:
@@ -255,7 +255,7 @@ def test_who_fails_later_may_try_again(environment) -> None:
     assert [one.verdict for one in samples[2:]] == [SampleVerdict.FAILED, SampleVerdict.RIGHT]
 
 
-def test_an_image_that_cannot_be_looked_into_failed(environment) -> None:
+def test_image_that_cannot_be_inspected_is_failed(environment) -> None:
     runner = Runner("a", environment)
     runner.stale = "gone"
     samples = run(environment, [runner], [COLD])
@@ -264,7 +264,7 @@ def test_an_image_that_cannot_be_looked_into_failed(environment) -> None:
     ]
 
 
-def test_what_a_workload_lacks_is_skipped_with_its_reason(environment) -> None:
+def test_unsupported_scenario_is_skipped_with_a_reason(environment) -> None:
     skipped = []
     scenario = Scenario(name="one-model", title="one model", change=edit, lacks=lambda _workload: "no model")
     assert run(environment, [Runner("a", environment)], [scenario], skipped=skipped) == []

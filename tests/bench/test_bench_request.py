@@ -18,7 +18,7 @@ def no_race(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(main, name, lambda *_: pytest.fail("it raced"))
 
 
-def test_what_is_meant_where_nothing_is_said() -> None:
+def test_request_defaults() -> None:
     options = parse_request(())
     assert (options.workload, options.stage, options.repeat, options.compare) == ("reference", "", 3, None)
     assert parse_request(("--compare", "old.json")).fail_over == 0.15
@@ -42,7 +42,7 @@ def test_what_is_meant_where_nothing_is_said() -> None:
         (("--scale", "--stage", "app", "--no-push"), "--stage, --no-push", "without --scale"),
     ],
 )
-def test_what_does_not_go_together(tmp_path: Path, arguments: tuple[str, ...], words: str, hint: str) -> None:
+def test_conflicting_options_are_refused(tmp_path: Path, arguments: tuple[str, ...], words: str, hint: str) -> None:
     with pytest.raises(DefinitionError) as caught:
         bench(tmp_path, arguments)
     assert words in caught.value.message
@@ -52,7 +52,7 @@ def test_what_does_not_go_together(tmp_path: Path, arguments: tuple[str, ...], w
 
 @pytest.mark.usefixtures("no_race")
 @pytest.mark.parametrize("content", [None, b"", b"\xff", b"[]", b"folder"])
-def test_old_results_that_are_none(tmp_path: Path, content: bytes | None) -> None:
+def test_unreadable_old_results_are_refused(tmp_path: Path, content: bytes | None) -> None:
     file = tmp_path / "old.json"
     if content == b"folder":
         file.mkdir()

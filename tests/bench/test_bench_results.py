@@ -15,7 +15,7 @@ from buildkit.errors import DefinitionError
 from tests.bench.races import OURS, race, samples
 
 
-def test_medians_and_spread() -> None:
+def test_figures_have_medians_and_spread() -> None:
     figures = figure(samples((3.0, 1.0, 2.0, 10.0, 2.5)))
     assert figures is not None
     assert (figures.count, figures.median, figures.least, figures.most) == (5, 2.5, 1.0, 10.0)
@@ -24,7 +24,7 @@ def test_medians_and_spread() -> None:
     assert spread([4.0]) == 0
 
 
-def test_what_was_wrong_has_no_figures() -> None:
+def test_wrong_samples_have_no_figures() -> None:
     mixed = [*samples((1.0, 2.0)), *samples((0.1,), verdict=SampleVerdict.WRONG)]
     figures = figure(mixed)
     assert figures is not None
@@ -34,7 +34,7 @@ def test_what_was_wrong_has_no_figures() -> None:
     assert figure(samples((0.1,), verdict=SampleVerdict.EXCESS)) is not None
 
 
-def test_a_peer_that_is_fast_because_it_is_wrong_is_no_match() -> None:
+def test_wrong_peer_is_not_compared_with() -> None:
     quick = samples((0.1,), "buildah", verdict=SampleVerdict.WRONG, note="/app/main.py is not what it should be")
     docker = samples((4.0,), "docker")
     results = race(samples((1.0,)), quick, docker, participants={OURS: "1", "buildah": "1.28.2", "docker": "20.10"})
@@ -45,7 +45,7 @@ def test_a_peer_that_is_fast_because_it_is_wrong_is_no_match() -> None:
     )
 
 
-def test_one_wrong_repetition_taints_the_cell() -> None:
+def test_one_wrong_repetition_makes_the_cell_wrong() -> None:
     results = race(
         samples((1.0,)), [*samples((3.0,), "buildah"), *samples((1.0,), "buildah", verdict=SampleVerdict.WRONG)]
     )
@@ -55,11 +55,11 @@ def test_one_wrong_repetition_taints_the_cell() -> None:
 @pytest.mark.parametrize(
     ("peer", "words"), [(0.5, "2.0× slower than buildah"), (1.02, "as buildah"), (2.5, "2.5× faster than buildah")]
 )
-def test_whoever_wins_is_said(peer: float, words: str) -> None:
+def test_ratio_names_the_winner(peer: float, words: str) -> None:
     assert format_ratio(race(samples((1.0,)), samples((peer,), "buildah")), "runnable", "light-pin") == words
 
 
-def test_a_peer_is_called_the_same_everywhere() -> None:
+def test_participant_titles_agree_everywhere() -> None:
     peers = {OURS: "0.1.0", "buildkitd": "0.32.0", "buildkitd-stages": "0.32.0"}
     bad = samples((3.0,), "buildkitd-stages", until="pushed", verdict=SampleVerdict.FAILED, note="exit")
     results = race(
@@ -76,7 +76,7 @@ def test_a_peer_is_called_the_same_everywhere() -> None:
     assert not any("staged" in note for note in format_notes(race(samples((1.0,)))))
 
 
-def test_json_and_back() -> None:
+def test_results_round_trip_through_json() -> None:
     results = race(
         samples((1.0, 2.0), phases={"pack": 0.5}, up=5, space=7),
         samples((3.0,), "buildah", verdict=SampleVerdict.FAILED, note="exit", output="boom"),
@@ -105,13 +105,13 @@ def _bent(**changes: object) -> str:
         _bent(samples=[{**asdict(samples((1.0,))[0]), "until": ["pushed"]}]),
     ],
 )
-def test_other_files_are_refused_with_their_name(text: str) -> None:
+def test_malformed_results_are_refused_with_the_file_name(text: str) -> None:
     with pytest.raises(DefinitionError, match=r"old\.json") as caught:
         parse_results(text, "old.json")
     assert caught.value.hint
 
 
-def test_markdown_has_tables_failures_and_what_was_not_raced() -> None:
+def test_markdown_has_tables_failures_and_skipped_rows() -> None:
     failed = samples((3.0,), "buildah", verdict=SampleVerdict.FAILED, note="exit code 1", output="a\n```\nboom\x1b[1m")
     results = race(samples((1.0,)), failed)
     skipped = Skipped(until="", scenario="", participant="docker", why="docker is not installed")
@@ -127,7 +127,7 @@ def test_markdown_has_tables_failures_and_what_was_not_raced() -> None:
     assert "\x1b" not in text
 
 
-def test_tables_of_bytes_are_of_pushes_alone() -> None:
+def test_traffic_tables_cover_only_pushes() -> None:
     pushed = samples((1.0,), until="pushed", up=2_000_000, down=1000)
     titles = [table.title for table in make_tables(race(samples((1.0,)), pushed))]
     assert any("bytes up" in title and title.startswith("pushed") for title in titles)
@@ -140,7 +140,7 @@ def test_our_own_mistakes_fail_the_race(capsys: pytest.CaptureFixture[str]) -> N
     assert "error: one light pin, runnable: excess: layers: 1 of model too many" in capsys.readouterr().err
 
 
-def test_the_gate_names_the_scenario(capsys: pytest.CaptureFixture[str]) -> None:
+def test_comparison_names_the_slower_scenario(capsys: pytest.CaptureFixture[str]) -> None:
     old = race(samples((1.0,) * 3))
     assert compare(old, old, 0.15) == 0
     assert "no slower than before: 1 row, limit 15%" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from buildkit.store.stat_index import StatIndex
 
 
 @pytest.mark.parametrize(("wheels", "gigabytes"), [(10, 0), (400, 2), (10, 64)])
-def test_every_wheel_and_model_is_in_the_plan(
+def test_scale_project_plans_every_wheel_and_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wheels: int, gigabytes: int
 ) -> None:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))

@@ -52,7 +52,7 @@ def _sha(text: str) -> str:
 
 
 @pytest.mark.parametrize("index", [False, True])
-def test_layers_of_every_compression(tmp_path: Path, index: bool) -> None:
+def test_inspection_reads_layers_of_every_compression(tmp_path: Path, index: bool) -> None:
     layers = [
         (gzip.compress(_layer(**{"./etc/a": "old", "etc/b": "b"})), f"{OCI}.layer.v1.tar+gzip"),
         (zstandard.compress(_layer(**{"etc/a": "new"})), f"{OCI}.layer.v1.tar+zstd"),
@@ -64,7 +64,7 @@ def test_layers_of_every_compression(tmp_path: Path, index: bool) -> None:
     assert found == {"etc/a": _sha("new"), "etc/b": _sha("b"), "c": _sha("c"), "d": _sha("d")}
 
 
-def test_what_was_removed_is_gone_and_may_come_back(tmp_path: Path) -> None:
+def test_inspection_respects_whiteouts(tmp_path: Path) -> None:
     below = _layer(**{"x/a": "1", "x/b": "2", "y/c": "3", "z/d": "4"})
     middle = _layer(**{"x/.wh.a": "", "y/.wh..wh..opq": "", ".wh.z": ""})
     above = _layer(**{"z/d": "5"})
@@ -73,6 +73,6 @@ def test_what_was_removed_is_gone_and_may_come_back(tmp_path: Path) -> None:
     assert found == {"x/b": _sha("2"), "z/d": _sha("5")}
 
 
-def test_an_image_that_was_not_pushed(tmp_path: Path) -> None:
+def test_inspection_of_a_missing_image_raises(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="link"):
         inspect_in_registry(tmp_path, "a/b", "latest", ["x"])

@@ -37,7 +37,7 @@ def _original(folder: Path) -> Path:
     return make_wheel(folder, files, METADATA=metadata, executable=("demo_pkg/__init__.py",))
 
 
-def test_another_version_has_all_files_and_a_marker(tmp_path: Path) -> None:
+def test_make_version_keeps_all_files_and_adds_a_marker(tmp_path: Path) -> None:
     wheel = _original(tmp_path)
     wheel = make_version(wheel, describe_wheel(wheel, "demo-pkg", "1.0"), 7, tmp_path)
     assert wheel.file == "demo_pkg-1.0+bench7-py3-none-any.whl"
@@ -52,7 +52,7 @@ def test_another_version_has_all_files_and_a_marker(tmp_path: Path) -> None:
     assert "Version: 1.0 is what" in metadata
 
 
-def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
+def test_synthetic_wheels_are_deterministic(tmp_path: Path) -> None:
     wheel = _original(tmp_path)
     once = [
         make_version(wheel, describe_wheel(wheel, "demo-pkg", "1.0"), 7, tmp_path),
@@ -67,7 +67,7 @@ def test_the_same_arguments_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("small", [True, False])
-def test_the_installer_accepts_them(tmp_path: Path, small: bool) -> None:
+def test_synthetic_wheels_can_be_installed(tmp_path: Path, small: bool) -> None:
     wheel = _original(tmp_path)
     made = (
         make_small_wheel("bench-addition-1", "1.0", 64_000, tmp_path)
@@ -80,7 +80,7 @@ def test_the_installer_accepts_them(tmp_path: Path, small: bool) -> None:
         assert 60_000 < made.size < 70_000, "its data must not compress"
 
 
-def test_a_pin_for_another() -> None:
+def test_replace_pin_changes_one_pin() -> None:
     wheel = describe_one("alpha", "1.0+bench1")
     changed = replace_pin(LOCK, wheel)
     assert [(pin.name, pin.version) for pin in parse_requirements(changed, "x")] == [
@@ -92,7 +92,7 @@ def test_a_pin_for_another() -> None:
     assert parse_requirements(again, "x")[0].version == "1.0+bench2"
 
 
-def test_the_last_pin_and_one_more() -> None:
+def test_pins_can_be_replaced_at_the_end_and_added() -> None:
     changed = replace_pin(LOCK, describe_one("gamma", "3.1"))
     assert changed.count("gamma") == 1
     added = add_pin(changed, describe_one("delta", "1"))
@@ -101,7 +101,7 @@ def test_the_last_pin_and_one_more() -> None:
         replace_pin(LOCK, describe_one("beta", "1"))
 
 
-def test_the_wheels_lock_follows() -> None:
+def test_change_wheels_updates_the_wheels_lock() -> None:
     artifacts = (describe_one("alpha", "1.0"), describe_one("gamma", "3.0"))
     old = make_wheels_lock(wheels_inputs(LOCK, TARGET), TARGET, artifacts)
     wheel = describe_one("gamma", "3.1")

@@ -40,35 +40,35 @@ def find_regressions(old: Results, new: Results, limit: float) -> list[ComparedR
         ("we became faster", _race((0.5, 0.51, 0.49), (5.0, 5.1, 4.9))),
     ],
 )
-def test_what_is_no_regression(why: str, new: Results) -> None:
+def test_equal_or_faster_results_are_no_regression(why: str, new: Results) -> None:
     assert find_regressions(OLD, new, 0.15) == [], why
 
 
-def test_slower_by_every_measure_is_one_and_is_named() -> None:
+def test_slower_by_every_reference_is_a_regression_with_a_name() -> None:
     (found,) = find_regressions(OLD, _race((2.0, 2.05, 1.95), (5.0, 5.1, 4.9)), 0.15)
     assert (found.until, found.scenario) == ("runnable", "light-pin")
     assert found.growth == pytest.approx(1.0)
     assert str(found).startswith("one light pin until runnable: 100% slower, against ")
 
 
-def test_slower_on_a_machine_that_is_twice_as_fast() -> None:
+def test_regression_shows_on_a_machine_twice_as_fast() -> None:
     (found,) = find_regressions(OLD, _race((1.0, 1.02, 0.98), (2.5, 2.6, 2.4), fixed=0.05), 0.15)
     assert found.growth == pytest.approx(1.0)
 
 
-def test_a_peer_of_another_version_is_no_measure() -> None:
+def test_peer_of_another_version_is_no_reference() -> None:
     newer = _race((2.0, 2.05, 1.95), (10.0, 10.1, 9.9), version="1.41.0")
     (found,) = find_regressions(OLD, newer, 0.15)
     assert found.against == "fixed work"
 
 
-def test_without_a_peer_fixed_work_decides() -> None:
+def test_fixed_work_is_the_reference_without_a_peer() -> None:
     old, slow = race(samples((1.0,) * 3)), race(samples((2.0,) * 3))
     assert len(find_regressions(old, slow, 0.15)) == 1
     assert find_regressions(old, race(samples((2.0,) * 3), fixed=0.2), 0.15) == []
 
 
-def test_what_nobody_notices_is_no_regression() -> None:
+def test_unnoticeable_growth_is_no_regression() -> None:
     old, new = race(samples((0.05,) * 3)), race(samples((0.1,) * 3))
     assert find_regressions(old, new, 0.15) == []
 
@@ -87,11 +87,11 @@ def test_what_nobody_notices_is_no_regression() -> None:
         (race(samples((1.0, 1.01, 0.99), scenario="heavy-pin")), RegressionOutcome.UNMET),
     ],
 )
-def test_each_row_is_slower_or_not_or_cannot_say(new: Results, outcome: RegressionOutcome) -> None:
+def test_each_row_is_slower_fine_noisy_or_unmet(new: Results, outcome: RegressionOutcome) -> None:
     assert [row.outcome for row in compare_rows(OLD, new, 0.15)] == [outcome]
 
 
-def test_noise_that_nobody_notices_is_none() -> None:
+def test_unnoticeable_noise_is_ignored() -> None:
     old = race(samples((0.05, 0.06, 0.04)))
     assert [row.outcome for row in compare_rows(old, old, 0.15)] == [RegressionOutcome.FINE]
 
@@ -128,7 +128,7 @@ NEWER = _race((1.0,) * 3, (5.0,) * 3, version="1.41.0")
         ),
     ],
 )
-def test_nothing_to_compare_fails_and_says_why(old: Results, new: Results, words: str) -> None:
+def test_comparison_without_rows_fails_with_a_reason(old: Results, new: Results, words: str) -> None:
     with pytest.raises(BuildError, match="nothing to compare") as caught:
         compare(old, new, 0.15)
     assert words in caught.value.message
@@ -136,7 +136,7 @@ def test_nothing_to_compare_fails_and_says_why(old: Results, new: Results, words
     assert caught.value.exit_code == 1
 
 
-def test_noise_alone_is_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_noisy_rows_do_not_pass(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(BuildError, match="too noisy") as caught:
         compare(OLD, NOISY, 0.15)
     assert "--repeat" in caught.value.hint
@@ -145,7 +145,7 @@ def test_noise_alone_is_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
     assert "no slower" not in said
 
 
-def test_noisy_and_lacking_rows_are_said_apart_from_those_that_are_no_slower(
+def test_noisy_and_missing_rows_are_listed_separately(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     quiet = samples((1.0, 1.01, 0.99), scenario="heavy-pin") + samples((1.0, 1.0, 1.0), scenario="cold")
@@ -161,7 +161,7 @@ def test_noisy_and_lacking_rows_are_said_apart_from_those_that_are_no_slower(
 
 
 @pytest.mark.parametrize("other", [{"name": "mine"}, {"stage": "hardened"}, {"wheels": 68}, {"model bytes": 1}])
-def test_another_workload_is_refused(other: Mapping[str, object]) -> None:
+def test_results_of_another_workload_are_refused(other: Mapping[str, object]) -> None:
     ours = {"name": "heavy", "stage": "app", "wheels": 67, "wheel bytes": 5, "models": 4, "model bytes": 8}
     check_workload(replace(OLD, workload=ours), ours)
     key, value = next(iter(other.items()))
@@ -173,7 +173,7 @@ def test_another_workload_is_refused(other: Mapping[str, object]) -> None:
         check_workload(OLD, ours)
 
 
-def test_peers_are_called_as_in_the_tables() -> None:
+def test_regression_uses_peer_titles() -> None:
     peers = {OURS: "0.1.0", "buildkitd": "0.32.0"}
     old, new = (
         race(samples((n,) * 3), samples((m,) * 3, "buildkitd"), participants=peers) for n, m in ((1, 5), (3, 6))

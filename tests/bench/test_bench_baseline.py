@@ -98,7 +98,7 @@ def _lines(checkout: ProjectCopy, file: str = FILE) -> list[str]:
     return (checkout.folder / file).read_text().splitlines()
 
 
-def test_heavy_before_light_before_models_before_the_application(checkout: ProjectCopy) -> None:
+def test_containerfile_orders_heavy_light_models_application(checkout: ProjectCopy) -> None:
     write_context(checkout)
     lines = _lines(checkout)
     order = ["FROM 127", "WORKDIR", "uv venv", "COPY bench/heavy.txt", "heavy.txt", "COPY bench/light.txt", "light.txt"]
@@ -123,7 +123,7 @@ def _pairs(lines: list[str], words: list[str]) -> list[tuple[int, str]]:
     return found
 
 
-def test_forms_for_builders_that_know_more(checkout: ProjectCopy) -> None:
+def test_containerfile_has_link_and_staged_variants(checkout: ProjectCopy) -> None:
     write_context(checkout)
     linked, staged = _lines(checkout, LINKED), _lines(checkout, STAGED)
     assert [line.replace("COPY --link", "COPY") for line in linked] == _lines(checkout)
@@ -136,7 +136,7 @@ def test_forms_for_builders_that_know_more(checkout: ProjectCopy) -> None:
     assert all("--prefix /out/opt/venv" in line for line in staged if "pip install" in line)
 
 
-def test_wheels_lie_apart_and_only_the_group_that_changed_differs(checkout: ProjectCopy) -> None:
+def test_wheel_groups_are_separate_and_only_the_changed_one_differs(checkout: ProjectCopy) -> None:
     assert set(write_context(checkout)) == {"bench/heavy.txt", "bench/light.txt"}
     assert write_context(checkout) == ()
     wheels = checkout.folder / "bench/wheels"
@@ -151,7 +151,7 @@ def test_wheels_lie_apart_and_only_the_group_that_changed_differs(checkout: Proj
     assert write_context(checkout) == ("bench/heavy.txt",), "64 kB are heavy here"
 
 
-def test_the_same_wheel_stands_for_its_kind_in_every_repetition(checkout: ProjectCopy) -> None:
+def test_typical_wheel_is_the_same_in_every_repetition(checkout: ProjectCopy) -> None:
     for number in range(1, 4):
         light, heavy = checkout.light(), checkout.heavy()
         assert light is not None
@@ -161,7 +161,7 @@ def test_the_same_wheel_stands_for_its_kind_in_every_repetition(checkout: Projec
         checkout.add_wheel(number)
 
 
-def test_changes_say_what_an_image_must_hold(checkout: ProjectCopy) -> None:
+def test_changes_list_what_an_image_must_contain(checkout: ProjectCopy) -> None:
     write_context(checkout)
     site = "opt/venv/lib/python3.13/site-packages"
     line = checkout.change_line(3)
@@ -178,13 +178,13 @@ def test_changes_say_what_an_image_must_hold(checkout: ProjectCopy) -> None:
     write_context(checkout)
 
 
-def test_models_that_are_small_beside_others_stand_for_none(checkout: ProjectCopy) -> None:
+def test_small_models_are_never_changed(checkout: ProjectCopy) -> None:
     lock = checkout.folder / "requirements/models.lock"
     lock.write_text(lock.read_text().replace("size = 2", "size = 10", 1))
     assert {checkout.change_model(number).what for number in range(4)} == {"models/m1/weights.bin"}
 
 
-def test_all_that_an_image_must_hold(checkout: ProjectCopy) -> None:
+def test_whole_lists_wheels_models_and_application(checkout: ProjectCopy) -> None:
     site = "opt/venv/lib/python3.13/site-packages"
     whole = dict(checkout.whole().files)
     assert set(whole) == {
@@ -196,7 +196,7 @@ def test_all_that_an_image_must_hold(checkout: ProjectCopy) -> None:
     assert whole["app/main.py"] == FileHash.of(b"print()\n").hex
 
 
-def test_what_was_changed_before_belongs_to_the_whole(checkout: ProjectCopy) -> None:
+def test_whole_contains_earlier_changes(checkout: ProjectCopy) -> None:
     """A race until another goal begins with the checkout as the one before left it."""
     before = dict(checkout.whole().files)
     changes = [
@@ -215,7 +215,7 @@ def test_what_was_changed_before_belongs_to_the_whole(checkout: ProjectCopy) -> 
         assert dict(change.files).items() <= whole.items()
 
 
-def test_the_root_can_be_another_and_the_stage_is_still_one(checkout: ProjectCopy) -> None:
+def test_set_root_replaces_the_root_and_keeps_the_stage_valid(checkout: ProjectCopy) -> None:
     other = ROOT.replace("0" * 64, "1" * 64)
     path = checkout.folder / "stages/base/stage.toml"
     path.write_text(DEBIAN)
@@ -227,7 +227,7 @@ def test_the_root_can_be_another_and_the_stage_is_still_one(checkout: ProjectCop
     assert _lines(checkout)[0] == f"FROM {other} AS venv"
 
 
-def test_what_a_race_does_not_know_is_refused(checkout: ProjectCopy) -> None:
+def test_unsupported_stages_are_refused(checkout: ProjectCopy) -> None:
     path = checkout.folder / "stages/app/stage.toml"
     path.write_text(path.read_text() + '\n[[run]]\ncommand = ["true"]\n')
     checkout.graph = ProjectCopy(checkout.folder, "app", checkout.links).graph

@@ -47,13 +47,13 @@ def _ask(proxy: CountingProxy, data: bytes) -> bytes:
         return b"".join(iter(lambda: client.recv(1 << 16), b""))
 
 
-def test_both_ways_are_counted(proxy: CountingProxy) -> None:
+def test_proxy_counts_both_directions(proxy: CountingProxy) -> None:
     sent = random.Random(2).randbytes(5_000_000)
     assert _ask(proxy, sent) == ANSWER + b"5000000"
     assert proxy.traffic == Traffic(len(sent), len(ANSWER) + 7)
 
 
-def test_several_at_once_add_up(proxy: CountingProxy) -> None:
+def test_proxy_adds_up_concurrent_connections(proxy: CountingProxy) -> None:
     before = proxy.traffic
     threads = [threading.Thread(target=_ask, args=(proxy, b"x" * 1000)) for _ in range(8)]
     for thread in threads:
@@ -63,14 +63,14 @@ def test_several_at_once_add_up(proxy: CountingProxy) -> None:
     assert proxy.traffic - before == Traffic(8000, 8 * (len(ANSWER) + 4))
 
 
-def test_who_hangs_up_early_leaves_the_gate_open(proxy: CountingProxy) -> None:
+def test_proxy_survives_a_client_that_hangs_up(proxy: CountingProxy) -> None:
     host, _, port = proxy.host.partition(":")
     for _ in range(3):
         socket.create_connection((host, int(port))).close()
     assert _ask(proxy, b"abc").endswith(b"3")
 
 
-def test_a_server_that_is_not_there_hangs_up() -> None:
+def test_proxy_closes_connections_without_a_server() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         behind = free.getsockname()[:2]
     with open_counting_proxy(behind) as proxy:
