@@ -22,8 +22,7 @@ from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.spec import PackModel, Spec
 from buildkit.report.findings_table import say_counts, say_severity, say_where, worst_first
 from buildkit.report.text import format_count
-from buildkit.scan.context import Scan, Verdict
-from buildkit.scan.judgement import Judgement, judge
+from buildkit.scan import Judgement, Scan, Verdict, judge
 from buildkit.tasks.scheduler import Lane, Outcome, Task
 
 _SHOWN = 5

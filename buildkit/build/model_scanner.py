@@ -15,9 +15,7 @@ from buildkit.build.context import BuildContext
 from buildkit.declare.model_allowlist import Allow
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError, BuildkitError, MismatchError
-from buildkit.scan.context import Gap, Scan
-from buildkit.scan.source import FileSource, Source
-from buildkit.scan.version import rules_version
+from buildkit.scan import FileSource, Gap, Scan, Source, import_scanner, rules_version, scan
 from buildkit.store.scan_verdicts import Verdicts, at_path
 
 _CHUNK = 1 << 20
@@ -89,8 +87,7 @@ class Scanner:
 
 def run_scan(name: str, source: Source, allow: Allow) -> Scan:
     """Scan a content. A scanner that fails at it has not scanned it: that is no traceback, and no clean file."""
-    from buildkit.scan.examine import scan  # only where something is scanned
-
+    import_scanner()
     try:
         return scan(name, source, allowed=allow.globals)
     except BuildkitError:

@@ -28,7 +28,7 @@ from buildkit.report.findings_table import findings_json, render_findings, say_c
 from buildkit.report.sarif import SarifRun, render_sarif
 from buildkit.report.text import flat, format_bytes, format_count
 from buildkit.report.view import open_view
-from buildkit.scan.context import Verdict
+from buildkit.scan import Verdict
 from buildkit.tools.second_opinions import ENGINES, Engine, find_engines
 
 _COLUMNS = (

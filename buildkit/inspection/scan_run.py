@@ -17,8 +17,7 @@ from buildkit.errors import BuildError, DefinitionError, Interrupted
 from buildkit.events import StepProgress, step
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.inspection.scan_targets import Target
-from buildkit.scan.context import Scan, Verdict
-from buildkit.scan.judgement import DIFFERS, Judgement, judge
+from buildkit.scan import DIFFERS, Judgement, Scan, Verdict, judge
 from buildkit.store.scan_verdicts import at_path
 from buildkit.tools.second_opinions import Engine, Opinion, ask
 

@@ -1,1 +1,47 @@
-"""Model files: what is in them, told without loading or running anything."""
+"""Scan model files for code, without loading or running any of it.
+
+This module is the public interface of the package: everybody outside imports from here only, which an import contract
+enforces. The scanner itself is imported when something is scanned, because a build whose verdicts are all cached needs
+only the rules' version.
+"""
+
+from __future__ import annotations
+
+from buildkit.scan.context import UNKNOWN, Gap, Scan, Verdict
+from buildkit.scan.judgement import DIFFERS, Judgement, judge
+from buildkit.scan.limits import Limits
+from buildkit.scan.source import BytesSource, FileSource, Source
+from buildkit.scan.version import rules_version
+
+__all__ = [
+    "DIFFERS",
+    "UNKNOWN",
+    "BytesSource",
+    "FileSource",
+    "Gap",
+    "Judgement",
+    "Limits",
+    "Scan",
+    "Source",
+    "Verdict",
+    "import_scanner",
+    "judge",
+    "rules_version",
+    "scan",
+]
+
+
+def import_scanner() -> None:
+    """Import every format, so that an import error cannot be mistaken for a file that the scanner fails at."""
+    import buildkit.scan.examine  # noqa: F401
+
+
+def scan(path: str, source: Source, *, limits: Limits | None = None, allowed: frozenset[str] = frozenset()) -> Scan:
+    """Scan one file's content without loading or executing any of it.
+
+    ``path`` is only the name that findings use; ``allowed`` are the globals that the user trusts beyond the built-in
+    allow-list. A limit that ends the scan is a gap of the result.
+    """
+    from buildkit.scan.examine import examine
+
+    return examine(path, source, limits or Limits(), allowed)

@@ -15,13 +15,9 @@ from buildkit.scan.source import Source
 REGISTRY = (*PICKLES, *ARCHIVES, *OTHERS)  # in the order in which formats are asked
 
 
-def scan(path: str, source: Source, *, limits: Limits | None = None, allowed: frozenset[str] = frozenset()) -> Scan:
-    """Scan one file's content without loading or executing any of it.
-
-    ``path`` is only the name that findings use; ``allowed`` are the globals that the user trusts beyond the built-in
-    allow-list.
-    """
-    context = ScanContext(path, Budget(limits or Limits()), REGISTRY, allowed)
+def examine(path: str, source: Source, limits: Limits, allowed: frozenset[str]) -> Scan:
+    """Scan one file's content as ``buildkit.scan.scan`` documents."""
+    context = ScanContext(path, Budget(limits), REGISTRY, allowed)
     try:
         context.examine(source)
     except LimitError as error:

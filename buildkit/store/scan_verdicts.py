@@ -14,7 +14,7 @@ from typing import Any
 
 from buildkit.digest import FileHash
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.scan.context import Gap, Scan
+from buildkit.scan import Gap, Scan
 from buildkit.store.ledger import Ledger
 
 _TOUCH_SECONDS = 86400

@@ -29,7 +29,7 @@ from buildkit.oci.blob import LayerResult
 from buildkit.plan.explain.causes import say_causes
 from buildkit.plan.forecast import forecast
 from buildkit.plan.plan import Source
-from buildkit.scan.context import Scan
+from buildkit.scan import Scan
 from buildkit.store import database
 from buildkit.store.build_history import find_built
 from buildkit.store.maintenance import LedgerMaintenance

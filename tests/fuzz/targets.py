@@ -758,9 +758,7 @@ def model_files(data: bytes) -> None:
 
 
 def _scan(data: bytes) -> None:
-    from buildkit.scan.examine import scan
-    from buildkit.scan.limits import Limits
-    from buildkit.scan.source import BytesSource
+    from buildkit.scan import BytesSource, Limits, scan
     from buildkit.store.scan_verdicts import _parse, _render
 
     limits = Limits(

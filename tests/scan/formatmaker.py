@@ -7,10 +7,7 @@ import struct
 from collections.abc import Iterable
 
 from buildkit.findings import Severity
-from buildkit.scan.context import Scan
-from buildkit.scan.examine import scan
-from buildkit.scan.limits import Limits
-from buildkit.scan.source import BytesSource
+from buildkit.scan import BytesSource, Limits, Scan, scan
 
 
 def look(content: bytes, limits: Limits | None = None) -> Scan:

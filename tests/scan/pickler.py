@@ -5,10 +5,7 @@ from __future__ import annotations
 import struct
 
 from buildkit.findings import Severity
-from buildkit.scan.context import Scan
-from buildkit.scan.examine import scan
-from buildkit.scan.limits import Limits
-from buildkit.scan.source import BytesSource
+from buildkit.scan import BytesSource, Limits, Scan, scan
 
 PROTO = b"\x80\x04"
 STOP = b"."

@@ -12,10 +12,8 @@ import pytest
 import zstandard
 
 from buildkit.findings import Severity
+from buildkit.scan import BytesSource, Limits, Verdict
 from buildkit.scan.archives import lz4
-from buildkit.scan.context import Verdict
-from buildkit.scan.limits import Limits
-from buildkit.scan.source import BytesSource
 from tests.scan.pickler import evil, look, rules, said, text, whole
 
 GOOD = whole(text("x" * 200))

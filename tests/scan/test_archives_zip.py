@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from buildkit.findings import Severity
-from buildkit.scan.context import Verdict
-from buildkit.scan.examine import scan
+from buildkit.scan import Verdict, scan
 from tests.scan.pickler import call, evil, look, named, rules, said, text, whole
 from tests.scan.test_pickle_streams import tensor
 

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.scan.context import UNKNOWN, Scan, Verdict
-from buildkit.scan.examine import scan
-from buildkit.scan.source import BytesSource, FileSource
+from buildkit.scan import UNKNOWN, BytesSource, FileSource, Scan, Verdict, scan
 from tests.scan.benign import LIBRARIES
 
 # What is asked about on purpose: names beyond the allow-list, which their users put into the allow-file (the same

@@ -11,9 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.scan.context import Scan, Verdict
-from buildkit.scan.examine import scan
-from buildkit.scan.source import FileSource
+from buildkit.scan import FileSource, Scan, Verdict, scan
 
 MALICIOUS = (
     "picklescan/tests/data/malicious*",

@@ -5,10 +5,10 @@ import json
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from buildkit.scan import BytesSource
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.registry import FORMATS
 from buildkit.scan.limits import Budget, LimitError, Limits
-from buildkit.scan.source import BytesSource
 from tests.scan.formatmaker import (
     gguf,
     graph,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from buildkit.findings import Severity
-from buildkit.scan.context import Verdict
+from buildkit.scan import Verdict
 from tests.scan.formatmaker import (
     empty_zip_end,
     hdf5,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkit.scan.context import Verdict
+from buildkit.scan import Verdict
 from buildkit.scan.formats.jinja import find_code
 from tests.scan.formatmaker import look
 from tests.scan.test_formats_text import BENIGN, EVIL

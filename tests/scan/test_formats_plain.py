@@ -7,8 +7,7 @@ import zlib
 import pytest
 
 from buildkit.findings import Severity
-from buildkit.scan.context import Verdict
-from buildkit.scan.limits import Limits
+from buildkit.scan import Limits, Verdict
 from tests.scan.formatmaker import empty_zip_end, look, pb, rules
 
 

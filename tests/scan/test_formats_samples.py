@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.scan.context import Verdict
+from buildkit.scan import Verdict
 from tests.scan.formatmaker import look
 
 SAMPLES = sorted((Path(__file__).parent / "samples" / "formats").glob("*.gz"))

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from buildkit.findings import Severity
-from buildkit.scan.context import Verdict
+from buildkit.scan import Verdict
 from tests.scan.formatmaker import empty_zip_end, gguf, gguf_text, look, rules, safetensors, tensor, worst
 
 GOOD = {"a": tensor(0, 24, [2, 3], "F32"), "b": tensor(24, 25, [], "BOOL"), "e": tensor(25, 25, [0, 7], "I64")}

@@ -5,8 +5,7 @@ import json
 import pytest
 
 from buildkit.findings import Severity
-from buildkit.scan.context import Verdict
-from buildkit.scan.limits import Limits
+from buildkit.scan import Limits, Verdict
 from tests.scan.formatmaker import look, rules, worst
 
 BENIGN = {

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from buildkit.findings import Severity
-from buildkit.scan.context import Verdict
+from buildkit.scan import Verdict
 from tests.scan.pickler import (
     EVIL,
     PROTO,

@@ -9,8 +9,7 @@ import zipfile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from buildkit.scan.context import Verdict
-from buildkit.scan.limits import Limits
+from buildkit.scan import Limits, Verdict
 from tests.scan.pickler import evil, look, said, text, whole
 from tests.scan.test_archives_others import STREAMS, seven, tar
 from tests.scan.test_archives_zip import torch

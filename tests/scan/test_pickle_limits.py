@@ -4,9 +4,7 @@ import struct
 
 import pytest
 
-from buildkit.scan.context import Verdict
-from buildkit.scan.examine import scan
-from buildkit.scan.limits import Limits
+from buildkit.scan import Limits, Verdict, scan
 from tests.scan.pickler import EVIL, PROTO, data, look, rules, said, text, whole
 
 BITS = 2**60

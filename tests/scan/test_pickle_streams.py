@@ -13,9 +13,8 @@ import uuid
 import numpy as np
 import pytest
 
-from buildkit.scan.context import Verdict
+from buildkit.scan import BytesSource, Verdict
 from buildkit.scan.pickle.recognise import evidence
-from buildkit.scan.source import BytesSource
 from tests.scan.pickler import EVIL, PROTO, call, data, evil, look, named, number, rules, said, text, tuple_of, whole
 
 MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"

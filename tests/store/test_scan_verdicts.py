@@ -11,7 +11,7 @@ import pytest
 
 from buildkit.digest import FileHash
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.scan.context import Gap, Scan, Verdict
+from buildkit.scan import Gap, Scan, Verdict
 from buildkit.store import database
 from buildkit.store.ledger import Ledger
 from buildkit.store.maintenance import LedgerMaintenance, Still

@@ -9,8 +9,7 @@ import pytest
 
 from buildkit.findings import Severity
 from buildkit.inspection.scan_run import disagreements
-from buildkit.scan.examine import scan
-from buildkit.scan.source import BytesSource
+from buildkit.scan import BytesSource, scan
 from buildkit.tools.second_opinions import ENGINES, Engine, Opinion, ask, find_engines
 from tests.scan.craft import calling
 
