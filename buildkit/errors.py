@@ -1,36 +1,41 @@
-"""The error tree. A message says what and where, the hint says what to do; only the face exits.
+"""The error tree. The message says what is wrong and where, the hint says what to do; only the CLI exits.
 
 BuildkitError
 ├── DefinitionError      a stage file, a lock, a setting or a request is wrong     exit code 2
-└── BuildError           the build or a check failed                               exit code 1
-    ├── MissingTool      a program that the step needs is not installed
-    ├── ToolError        a program ran and failed; carries its output
-    ├── FetchError       something could not be downloaded
-    ├── MismatchError    bytes are not what a lock or a digest says
-    ├── WheelError       a wheel is malformed or hostile
-    ├── ModelError       a model file runs code when it is loaded, or could not be scanned
-    ├── CollisionError   two wheels own one path with different bytes
-    ├── RegistryError    a registry could not be asked, or refused
-    ├── LostError        something planned on is gone or damaged: a new plan mends it
-    │   ├── SharedLostError    a shared cache lacks what it said that it has
-    │   ├── LackingError       a registry lacks blobs that are not here either
-    │   └── DamagedError       the cache holds other bytes under a digest
-    └── Interrupted      Ctrl-C or SIGTERM                                         exit code 130
+├── BuildError           the build or a check failed                               exit code 1
+│   ├── MissingTool      a program that the step needs is not installed
+│   ├── ToolError        a program ran and failed; carries its output
+│   ├── FetchError       a download failed
+│   ├── MismatchError    bytes differ from what a lock or a digest names
+│   ├── WheelError       a wheel is malformed or hostile
+│   ├── ModelError       a model file runs code when it is loaded, or could not be scanned
+│   ├── CollisionError   two wheels own one path with different bytes
+│   ├── RegistryError    a registry is unreachable, or refused a request
+│   └── LostError        something that the plan relies on is gone or damaged; a new plan repairs it
+│       ├── RemoteLostError      the remote cache lacks a layer that it listed
+│       ├── BlobsMissingError    a registry lacks blobs that the local cache lacks, too
+│       └── DamagedError         the local cache holds other bytes under a digest
+└── Interrupted          Ctrl-C or SIGTERM                                         exit code 130
+
+``Interrupted`` is no ``BuildError``, so ``except BuildError`` handles failures and never swallows a stop.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 
 
 class BuildkitError(Exception):
-    """Anything that ends a request; ``exit_code`` is what the face exits with."""
+    """Any error that ends a request; ``exit_code`` is the exit code of the CLI."""
 
     exit_code = 1
+    details: ClassVar[tuple[str, ...]] = ("hint", "output")  # keyword arguments of the constructor, and attributes
 
     def __init__(self, message: str, *, hint: str = "", output: str = "") -> None:
         super().__init__(message)
@@ -38,10 +43,32 @@ class BuildkitError(Exception):
         self.hint = hint
         self.output = output
 
+    def as_json(self) -> dict[str, Any]:
+        """Return ``{"kind", "message", …}`` with every detail, for ``from_json`` in another process."""
+        details = {name: getattr(self, name) for name in self.details}
+        return {"kind": type(self).__name__, "message": self.message, **details}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> BuildkitError:
+        """Return the error that ``as_json`` described; a BuildError for a kind that this process has not imported."""
+        kind = {kind.__name__: kind for kind in _kinds(BuildkitError)}.get(value["kind"], BuildError)
+        details = {name: kind._parse_detail(name, value[name]) for name in kind.details if name in value}
+        return kind(value["message"], **details)
+
+    @classmethod
+    def _parse_detail(cls, _name: str, value: Any) -> Any:  # noqa: ANN401 - a JSON value
+        return tuple(value) if isinstance(value, list) else value
+
+
+def _kinds(base: type[BuildkitError]) -> Iterator[type[BuildkitError]]:
+    yield base
+    for kind in base.__subclasses__():
+        yield from _kinds(kind)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing wrong in a file: where (``stages/x/stage.toml``), at which key or line, what, and what to do."""
+    """One mistake in a file: the file (``stages/x/stage.toml``), the key or line, what is wrong, and what to do."""
 
     file: str
     what: str
@@ -50,18 +77,29 @@ class Problem:
 
     def __str__(self) -> str:
         place = f"{self.file}: `{self.key}`" if self.key else self.file
-        said = f"{place}: {self.what}" + (f" ({self.hint})" if self.hint else "")
-        return " ".join(said.splitlines())  # a name must not end the line that it stands in
+        text = f"{place}: {self.what}" + (f" ({self.hint})" if self.hint else "")
+        return " ".join(text.splitlines())  # a newline in a name must not end the line
 
 
 class DefinitionError(BuildkitError):
-    """What the user wrote is wrong; ``problems`` holds everything found, not only the first."""
+    """The user's input is wrong; ``problems`` holds everything found, not only the first mistake."""
 
     exit_code = 2
+    details = (*BuildkitError.details, "problems")
 
-    def __init__(self, message: str, *, hint: str = "", problems: tuple[Problem, ...] = ()) -> None:
-        super().__init__(message, hint=hint)
+    def __init__(self, message: str, *, hint: str = "", output: str = "", problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message, hint=hint, output=output)
         self.problems = problems
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the same as for any error; each problem is an object of its fields."""
+        return super().as_json() | {"problems": [asdict(problem) for problem in self.problems]}
+
+    @classmethod
+    def _parse_detail(cls, name: str, value: Any) -> Any:  # noqa: ANN401 - a JSON value
+        if name == "problems":
+            return tuple(Problem(**problem) for problem in value)
+        return super()._parse_detail(name, value)
 
     @classmethod
     def of(cls, problems: list[Problem]) -> DefinitionError:
@@ -87,35 +125,41 @@ class ToolError(BuildError):
 
 
 class FetchError(BuildError):
-    """Something could not be downloaded."""
+    """A download failed."""
 
 
 class MismatchError(BuildError):
-    """Bytes are not what a lock or a digest says they are."""
+    """Bytes differ from what a lock or a digest names."""
 
 
 class LostError(BuildError):
-    """The cache lost something that the plan relied on; planning again finds that, and mends it."""
+    """The cache lost something that the plan relies on; planning again notices that and repairs it."""
 
 
-class SharedLostError(LostError):
-    """A shared cache lost, or never had, what it said that it has; ``said`` where the user knows of it already."""
+class RemoteLostError(LostError):
+    """The remote cache lacks a layer that it listed; ``reported`` if the user has been told already."""
 
-    def __init__(self, message: str, *, said: bool = False) -> None:
-        super().__init__(message)
-        self.said = said
+    details = (*LostError.details, "reported")
+
+    def __init__(self, message: str, *, hint: str = "", output: str = "", reported: bool = False) -> None:
+        super().__init__(message, hint=hint, output=output)
+        self.reported = reported
 
 
-class LackingError(LostError):
-    """A registry lacks blobs that are not here either; ``digests`` are theirs, as hexadecimal digits."""
+class BlobsMissingError(LostError):
+    """A registry lacks blobs that the local cache lacks, too; ``digests`` are their hexadecimal digits."""
 
-    def __init__(self, message: str, *, digests: tuple[str, ...]) -> None:
-        super().__init__(message)
+    details = (*LostError.details, "digests")
+
+    def __init__(self, message: str, *, digests: tuple[str, ...], hint: str = "", output: str = "") -> None:
+        super().__init__(message, hint=hint, output=output)
         self.digests = digests
 
 
 class DamagedError(LostError):
-    """The cache holds other bytes under a digest; ``digests`` are those, as hexadecimal digits."""
+    """The local cache holds other bytes under a digest; ``digests`` are the hexadecimal digits of those."""
+
+    details = (*LostError.details, "digests")
 
     def __init__(self, message: str, *, digests: tuple[str, ...], hint: str = "", output: str = "") -> None:
         super().__init__(message, hint=hint, output=output)
@@ -123,10 +167,14 @@ class DamagedError(LostError):
 
 
 class RegistryError(BuildError):
-    """A registry could not be asked (``down``), or this log-in may not (``denied``), or it refused otherwise."""
+    """A registry is unreachable (``down``), denies these credentials (``denied``), or refused for another reason."""
 
-    def __init__(self, message: str, *, hint: str = "", denied: bool = False, down: bool = False) -> None:
-        super().__init__(message, hint=hint)
+    details = (*BuildError.details, "denied", "down")
+
+    def __init__(
+        self, message: str, *, hint: str = "", output: str = "", denied: bool = False, down: bool = False
+    ) -> None:
+        super().__init__(message, hint=hint, output=output)
         self.denied = denied
         self.down = down
 
@@ -136,30 +184,30 @@ class WheelError(BuildError):
 
 
 class ModelError(BuildError):
-    """A model file holds what runs code when it is loaded, or could not be scanned for it."""
+    """A model file contains code that runs when it is loaded, or could not be scanned for such code."""
 
 
 class CollisionError(BuildError):
     """Two wheels own one path with different bytes."""
 
 
-class Interrupted(BuildError):
+class Interrupted(BuildkitError):
     """The user or the system asked to stop."""
 
     exit_code = 130
 
 
-def changed(source: str | os.PathLike[str]) -> MismatchError:
-    """The error for a file of the repository that is not what it was when the build looked at it first."""
+def source_changed(source: str | os.PathLike[str]) -> MismatchError:
+    """Return the error for a file of the repository that changed after the build first read it."""
     return MismatchError(f"{source} has changed since the build began", hint="build again")
 
 
-def disk_trouble(error: OSError) -> str:
-    """Why nothing can be written, where that is the disk's fault: full, quota used up, or read-only; else empty."""
+def describe_disk_error(error: OSError) -> str:
+    """Return what is wrong with the disk: full, quota used up, or read-only; empty for any other error."""
     return {**_FULL, errno.EROFS: "the file system is read-only"}.get(error.errno or 0, "")
 
 
-def find_full_disk(output: str) -> str:
-    """The same, if a program's words say that its disk is full or the quota used up."""
-    said = output.lower()
-    return next((words for number, words in _FULL.items() if os.strerror(number).lower() in said), "")
+def describe_full_disk(output: str) -> str:
+    """Return the same for a program's output that reports a full disk or a used-up quota; else empty."""
+    text = output.lower()
+    return next((message for number, message in _FULL.items() if os.strerror(number).lower() in text), "")

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildkit.errors import BuildError, Interrupted
+from buildkit.errors import BuildError
 from buildkit.tools.process import Command, Finished, run
 from buildkit.tools.usage import used_by_thread
 
@@ -53,8 +53,6 @@ def measure(commands: Sequence[Command], daemons: Sequence[int] = ()) -> Measure
             for command in commands:
                 finished = run(command)
                 output += _text(finished)
-        except Interrupted:
-            raise
         except BuildError as error:
             finished, output, failure = None, f"{output}{error.output}".strip(), error.message
     seconds = time.monotonic() - began

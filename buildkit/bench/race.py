@@ -27,7 +27,7 @@ from buildkit.bench.project_copy import ProjectChange
 from buildkit.bench.results import Sample, SampleVerdict, Skipped
 from buildkit.bench.scenarios import Scenario
 from buildkit.bench.workload import Workload
-from buildkit.errors import BuildError, Interrupted
+from buildkit.errors import BuildError
 from buildkit.events import Emit, Note, StepFailed, StepFinished, StepStarted
 
 _KEPT_OUTPUT = 4000
@@ -186,8 +186,6 @@ class Race:
             return SampleVerdict.FAILED, ": ".join([built.ran.error, *last])
         try:
             wrong = expected.check(one.inspect(goal, expected.paths))
-        except Interrupted:
-            raise
         except BuildError as error:
             return SampleVerdict.FAILED, f"{error.message} {error.output}".strip()
         if wrong:

@@ -20,7 +20,7 @@ from buildkit.build.root_references import root_ref, whole_ref
 from buildkit.build.step_secrets import PLACE, SecretKeptError, Secrets, find_secrets
 from buildkit.declare.stage import Config, Run
 from buildkit.digest import FileHash
-from buildkit.errors import BuildError, LostError, MismatchError, ToolError, find_full_disk
+from buildkit.errors import BuildError, LostError, MismatchError, ToolError, describe_full_disk
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.member import Compression, Packed
 from buildkit.layers.wheel.bytecode import Compiler, worker_argv
@@ -170,7 +170,7 @@ class ContainerRunner:
             try:
                 done = buildah.run_in(box, argv, env=env, network=False, mounts=((folder, "/mnt"),))
             except ToolError as error:
-                full = find_full_disk(error.output)
+                full = describe_full_disk(error.output)
                 raise BuildError(
                     f"{artifact.name} {artifact.version}: its wheel could not be compiled in {builder.stage.name}"
                     + (f": {full}" if full else ""),

@@ -13,7 +13,7 @@ from buildkit.build.build_state import BuildState
 from buildkit.build.input_files import InputFiles
 from buildkit.build.tally import Tally
 from buildkit.declare.project import Project
-from buildkit.errors import BuildError, Interrupted, disk_trouble
+from buildkit.errors import BuildError, Interrupted, describe_disk_error
 from buildkit.events import Emit, Note, StepProgress
 from buildkit.layers.tar.member import Packed
 from buildkit.remote.remote_cache import RemoteCache
@@ -120,7 +120,7 @@ def open_context(
     try:
         blobs = Blobs(folder)
     except OSError as error:
-        trouble = disk_trouble(error)
+        trouble = describe_disk_error(error)
         hint = "free some room, or move the cache" if trouble else "move the cache"
         raise BuildError(f"{folder}: {trouble or error.strerror}", hint=f"{hint}: BUILDKIT_CACHE=/path") from error
     with (

@@ -13,7 +13,7 @@ from buildkit.build.context import BuildContext
 from buildkit.build.inputs import InputTasks
 from buildkit.build.native_check import keep_survey, watched
 from buildkit.digest import Key
-from buildkit.errors import MismatchError, SharedLostError
+from buildkit.errors import MismatchError, RemoteLostError
 from buildkit.layers.files import file_members
 from buildkit.layers.models import forward_reader, model_members, worth_compressing
 from buildkit.layers.tar.member import Compression, Member, Packed
@@ -109,7 +109,7 @@ class Executor:
         context, key = self._context, spec.key
         try:
             entry, fetched = context.remote_cache.fetch(key, context.blobs)
-        except SharedLostError:
+        except RemoteLostError:
             context.state.lose(key)  # so that this build or the next plan builds it
             context.ledger.forget_shared(key)
             raise

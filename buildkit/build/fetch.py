@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING
 
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
-from buildkit.errors import BuildError, BuildkitError, FetchError, MismatchError, disk_trouble
+from buildkit.errors import BuildError, BuildkitError, FetchError, MismatchError, describe_disk_error
 from buildkit.locks.pins import Artifact
 from buildkit.store.blobs import claimed_file
 from buildkit.tools.http import Dropped, Patience, Session, url_name
@@ -260,6 +260,6 @@ def _named_last(into: Path) -> Iterator[IO[bytes]]:
 
 
 def _disk_error(into: Path, error: OSError) -> BuildError:
-    trouble = disk_trouble(error)
+    trouble = describe_disk_error(error)
     hint = "free some room, or move the cache: BUILDKIT_CACHE=/path" if trouble else ""
     return BuildError(f"cannot write {into}: {trouble or error.strerror or error}", hint=hint)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from buildkit.build.context import BuildContext
-from buildkit.errors import MismatchError, changed
+from buildkit.errors import MismatchError, source_changed
 from buildkit.layers.models import open_from_wheel
 from buildkit.locks.pins import Model, ModelFile
 
@@ -38,7 +38,7 @@ def opened(context: BuildContext, model: Model, file: ModelFile) -> Iterator[Bin
     with path.open("rb") as own:
         sha256, status = context.stat_index.hash(path)
         if sha256 != file.sha256 or not os.path.samestat(os.fstat(own.fileno()), status):
-            raise changed(file.source)
+            raise source_changed(file.source)
         yield own
 
 

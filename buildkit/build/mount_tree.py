@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from buildkit.digest import FileHash
-from buildkit.errors import BuildError, changed
+from buildkit.errors import BuildError, source_changed
 from buildkit.plan.spec import Tree, TreeFile
 
 EPOCH = 315532800  # 1980-01-01: a zip knows no earlier time
@@ -50,6 +50,6 @@ def _copy(source: Path, file: TreeFile, target: Path) -> None:
                 hasher.update(chunk)
                 new.write(chunk)
         if FileHash(hasher.hexdigest()) != file.sha256:
-            raise changed(source)
+            raise source_changed(source)
         target.chmod(0o755 if file.executable else 0o644)
     os.utime(target, (EPOCH, EPOCH), follow_symlinks=False)

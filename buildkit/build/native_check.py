@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from buildkit.build.context import BuildContext
 from buildkit.digest import Digest, Key, canonical_json
-from buildkit.errors import BuildError, Interrupted
+from buildkit.errors import BuildError
 from buildkit.events import Note, StepFinished, StepStarted
 from buildkit.layers.tar.member import Chunks, Member
 from buildkit.native import NOTHING
@@ -166,8 +166,6 @@ def _find_facts(
     for digest, (name, blob) in missing.items():
         try:
             facts[digest] = _read(name, blob, context)
-        except Interrupted:
-            raise
         except (BuildError, OSError, ValueError):
             return None  # whoever needs the blob's bytes says what is wrong with it
         natives.add(digest, encode_facts(facts[digest]))

@@ -19,7 +19,7 @@ from buildkit.build.planner import Planner, open_planner, shipping
 from buildkit.build.preimport import Preimport
 from buildkit.cli.options import BuildOptions, open_remote_cache
 from buildkit.digest import Digest, Key
-from buildkit.errors import BuildError, DamagedError, LackingError, LostError, SharedLostError
+from buildkit.errors import BlobsMissingError, BuildError, BuildkitError, DamagedError, LostError, RemoteLostError
 from buildkit.events import Note, StepFailed, StepFinished, StepStarted
 from buildkit.oci.blob import LayerResult
 from buildkit.oci.image import Image
@@ -123,7 +123,7 @@ class _Build:
         context, text = self._context, f"{error.message}; planning again"
         if isinstance(error, DamagedError):
             self._record_tombstones(error.digests)
-        if isinstance(error, LackingError):
+        if isinstance(error, BlobsMissingError):
             lacking = set(error.digests)
             results = context.state.results
             where = {
@@ -135,11 +135,11 @@ class _Build:
             if lacking - set().union(*where.values()):
                 self._storage = False  # only storage has those
             text = f"{self._targets[0].repository} lacks {format_count(len(lacking), 'layer')} that must be had first"
-        elif not isinstance(error, SharedLostError):
+        elif not isinstance(error, RemoteLostError):
             self._storage = False
-        elif error.said:
+        elif error.reported:
             return
-        context.emit(Note(text=text, warning=not isinstance(error, LackingError)))
+        context.emit(Note(text=text, warning=not isinstance(error, BlobsMissingError)))
 
     def _record_tombstones(self, digests: Container[str]) -> None:
         """Note that layers were damaged, so that it can be said why they are made anew."""
@@ -241,7 +241,7 @@ class _Build:
     def _listing(self, key: Key) -> list[tuple[str, str]]:
         try:
             return self._context.remote_cache.listing(key)
-        except SharedLostError:
+        except RemoteLostError:
             self._context.ledger.forget_shared(key)
             raise
 
@@ -293,7 +293,7 @@ class _Build:
             context.emit(StepStarted(step=ref, phase="push"))
             try:
                 pushed = push.run(image)
-            except BuildError as error:
+            except BuildkitError as error:
                 context.emit(StepFailed(step=ref, phase="push", message=error.message))
                 raise
             context.tally.add(pushed=pushed.size)
@@ -316,7 +316,7 @@ class _Build:
                 size = attach_attestations(
                     self._planner, plan.composition, image.oci_manifest(), self._targets[0], saying
                 )
-            except BuildError as error:
+            except BuildkitError as error:
                 context.emit(StepFailed(step=ref, phase="attest", message=error.message))
                 raise
             context.tally.add(pushed=size)

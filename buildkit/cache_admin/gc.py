@@ -23,7 +23,7 @@ from buildkit.cache_admin.stored_images import Leftovers, choose_gone, find_left
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import Project, load_project
 from buildkit.digest import FileHash, Key
-from buildkit.errors import BuildError, Interrupted
+from buildkit.errors import BuildError
 from buildkit.events import Emit, Note
 from buildkit.report.columns import Column, print_columns
 from buildkit.report.text import format_age, format_bytes, format_count, format_seconds
@@ -106,8 +106,6 @@ def _look_first(project: Project, folder: Path, emit: Emit) -> None:
     try:
         with open_context(project, emit) as context:
             find_needed(context, load_graph(folder), lambda _event: None)
-    except Interrupted:
-        raise
     except BuildError:
         return  # a full disk opens the ledger only to one who is alone; whatever else it is, it is said then
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from buildkit.cli.options import Parser, parse_build_options
-from buildkit.errors import BuildError, BuildkitError, DefinitionError, disk_trouble
+from buildkit.errors import BuildError, BuildkitError, DefinitionError, describe_disk_error
 from buildkit.report.text import clean
 from buildkit.tools.interrupts import interruptible
 
@@ -79,7 +79,7 @@ def _guarded(action: Callable[[], int | None]) -> int:
     except OSError as error:
         if isinstance(error, BrokenPipeError) and _is_unread(sys.stdout):
             return 128 + signal.SIGPIPE
-        trouble = disk_trouble(error)
+        trouble = describe_disk_error(error)
         if error.filename is None and not trouble:
             raise  # not about a file: a defect of ours, with its traceback
         where = f"{error.filename}: " if error.filename else ""
@@ -139,7 +139,7 @@ def write_text(path: Path, text: str, *, append: bool = False) -> None:
         else:
             _write_beside(path, text)
     except OSError as error:
-        if trouble := disk_trouble(error):
+        if trouble := describe_disk_error(error):
             raise BuildError(f"{path}: {trouble}", hint="free some room, or name another file") from error
         raise DefinitionError(f"{path}: {error.strerror}", hint="name a file that can be written") from error
 

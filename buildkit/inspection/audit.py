@@ -17,7 +17,7 @@ from buildkit.build.image_sources import open_image, read_view
 from buildkit.build.planner import Planner, open_planner
 from buildkit.cli.main import check_writable, write_text
 from buildkit.cli.options import Parser
-from buildkit.errors import BuildError, DefinitionError, Interrupted
+from buildkit.errors import BuildError, DefinitionError
 from buildkit.events import step
 from buildkit.findings import Finding, Severity
 from buildkit.report.findings_table import (
@@ -135,8 +135,6 @@ def _run(planner: Planner, target: str) -> tuple[tuple[Finding, ...], str]:
         raise DefinitionError(f"{target}: an image of a layout or an archive is not started", hint=hint)
     try:
         return audit_running(planner, target), ""
-    except Interrupted:
-        raise
     except BuildError as error:
         return (), f"{error.message}{f' ({error.hint})' if error.hint else ''}"
 

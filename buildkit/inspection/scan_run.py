@@ -73,8 +73,6 @@ class ScanRun:
         for target in targets:
             try:
                 yield self._known(target) or self._read(target)
-            except Interrupted:
-                raise
             except OSError as error:
                 yield Unread(target=target, why=error.strerror or str(error))
             except (BuildError, DefinitionError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from buildkit.digest import FileHash
-from buildkit.errors import BuildError, changed
+from buildkit.errors import BuildError, source_changed
 from buildkit.layers.tar.member import Member
 
 CHUNK = 1 << 20
@@ -46,7 +46,7 @@ def _member(source: Path, place: str, *, executable: bool, sha256: FileHash | No
     if stat.S_ISLNK(status.st_mode):
         target = os.readlink(source)  # noqa: PTH115 - as it is written
         if sha256 is not None and sha256 != FileHash.of(os.fsencode(target)):
-            raise changed(source)
+            raise source_changed(source)
         return Member(path=place, kind="symlink", target=target)
     if not stat.S_ISREG(status.st_mode):
         raise BuildError(f"{source} is neither a file nor a symbolic link", hint="ignore it, or remove it")

@@ -134,7 +134,7 @@ class CacheClient:
     ) -> None:
         """Say of what the stage's image consists now, and what its native files need: a blob, or the name of one.
 
-        Raises Nonsense if that is too much, and LackingError if the registry has no blob of that name.
+        Raises Nonsense if that is too much, and BlobsMissingError if the registry has no blob of that name.
         """
         told = Told(Digest.of(natives), len(natives)) if isinstance(natives, bytes) else natives
         manifest = encode_stage_index(entries, told)

@@ -52,8 +52,8 @@ class Push:
     def run(self, image: Image) -> Pushed:
         """Make every name name the image; nothing is sent to those that do.
 
-        Raises LackingError for blobs that are neither there nor here, DamagedError for those that were damaged here
-        (they are removed), RegistryError, ToolError or Interrupted.
+        Raises BlobsMissingError for blobs that neither the registry nor the local cache has, DamagedError for those
+        that were damaged in the cache (they are removed), RegistryError, ToolError or Interrupted.
         """
         manifest = image.oci_manifest()
         lacking = {ref: there for ref in self._refs if (there := self._find(ref, self._registries)) != manifest}

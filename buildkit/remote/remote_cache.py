@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from buildkit.digest import Digest, Key
-from buildkit.errors import BuildError, DamagedError, Interrupted, LackingError, RegistryError, SharedLostError
+from buildkit.errors import BlobsMissingError, BuildError, DamagedError, RegistryError, RemoteLostError
 from buildkit.events import Emit, Note, StepFinished, StepStarted
 from buildkit.native import NOTHING
 from buildkit.report.text import format_count
@@ -91,11 +91,11 @@ class RemoteCache:
         return dict(found or {})
 
     def fetch(self, key: Key, blobs: Blobs) -> tuple[CacheRecord, Fetched]:
-        """Bring a layer's blobs into the cache, or raise SharedLostError and never say again that it is shared."""
+        """Bring a layer's blobs into the cache, or raise RemoteLostError and never say again that it is shared."""
         return self._take(key, lambda cache, entry: (entry, cache.fetch(entry, blobs)))
 
     def listing(self, key: Key) -> list[tuple[str, str]]:
-        """The paths of a layer that another machine made; raises SharedLostError as ``fetch`` does."""
+        """The paths of a layer that another machine made; raises RemoteLostError as ``fetch`` does."""
         return self._take(key, lambda cache, _entry: cache.listing(key))
 
     def known(self, stage: str, keys: Iterable[Key]) -> dict[Key, CacheRecord]:
@@ -161,7 +161,7 @@ class RemoteCache:
         digests, before = _digests(entries), self._roster(cache, stage)
         if before.told and digests - natives.keys():
             if all(natives.get(digest) == NOTHING for digest in digests - _digests(before.entries.values())):
-                with suppress(LackingError):
+                with suppress(BlobsMissingError):
                     cache.publish_roster(stage, entries, before.told, blobs)
                     return
             else:
@@ -198,7 +198,7 @@ class RemoteCache:
                     try:
                         self._natives[place] = cache.natives(stage, blobs)
                     except BuildError as error:
-                        if isinstance(error, Interrupted) or _is_failing(error):
+                        if _is_failing(error):
                             raise
                         self._say_refused([error.message])
             return self._natives[place]
@@ -211,11 +211,9 @@ class RemoteCache:
     def _take(self, key: Key, action: Callable[[CacheClient, CacheRecord], _Result]) -> _Result:
         cache, entry = self._read, self._asked.get(key)
         if cache is None or entry is None:
-            raise SharedLostError("the shared cache is not asked any more", said=cache is None)
+            raise RemoteLostError("the shared cache is not asked any more", reported=cache is None)
         try:
             return action(cache, entry)
-        except Interrupted:
-            raise
         except BuildError as error:
             self._asked[key] = None
             self._lost.add(key)
@@ -223,12 +221,12 @@ class RemoteCache:
             if failing:
                 self._fail(cache, error, writing=False)
             what = f"{entry.name} is not to be had from the shared cache: {error.message}"
-            raise SharedLostError(what, said=failing) from error
+            raise RemoteLostError(what, reported=failing) from error
 
     def _attempt(self, cache: CacheClient, action: Callable[[], _Result], *, writing: bool = False) -> _Result | None:
         try:
             return action()
-        except (Interrupted, DamagedError):
+        except DamagedError:
             raise
         except BuildError as error:
             self._fail(cache, error, writing=writing)

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from buildkit.digest import Digest
-from buildkit.errors import BuildError, Interrupted, RegistryError, ToolError
+from buildkit.errors import BuildError, RegistryError, ToolError
 from buildkit.oci.reference import Ref
 from buildkit.remote.artifact import (
     ArtifactPart,
@@ -149,8 +149,6 @@ class Reader:
             return self._open_artifact(replace(self._repository, digest=digest), kind)
         except (MalformedArtifactError, Unbelievable) as error:
             return Found(kind=kind, why=str(error))
-        except Interrupted:
-            raise
         except (RegistryError, ToolError) as error:
             if isinstance(error, RegistryError) and (error.down or error.denied):
                 raise

@@ -17,8 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from buildkit import errors
-from buildkit.errors import BuildError, BuildkitError, LostError
+from buildkit.errors import BuildkitError, LostError
 from buildkit.events import Emit, Event, StepFailed, StepFinished, StepProgress, StepStarted
 from buildkit.plan.spec import Spec
 from buildkit.tasks.scheduler import Lane, run_tasks
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 _PATIENCE = 120.0  # seconds to remove containers in, when it is interrupted
 _DOWNLOADS = 8
 _EVENTS = {kind.__name__: kind for kind in (StepStarted, StepProgress, StepFinished, StepFailed)}
+_ERROR = "error"
 
 
 # here
@@ -48,16 +48,9 @@ def build_again(folder: Path, stage: str, env: Mapping[str, str], emit: Emit, *,
         for chunk in chunks:
             *lines, rest = (rest + chunk).split(b"\n")
             for kind, value in map(json.loads, lines):
-                if kind not in _EVENTS:
-                    raise _error(kind, value)
+                if kind == _ERROR:
+                    raise BuildkitError.from_json(value | {"message": f"building again: {value['message']}"})
                 emit(_EVENTS[kind](**value))
-
-
-def _error(kind: str, value: Mapping[str, str]) -> BuildkitError:
-    found: type[BuildkitError] = getattr(errors, kind, BuildError)
-    error = found(f"building again: {value['message']}", hint=value["hint"])
-    error.output = value["output"]
-    return error
 
 
 def execute(planner: Planner, specs: Sequence[Spec], jobs: int, *, backwards: bool = False) -> None:
@@ -101,7 +94,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except BuildkitError as error:
-        tell(type(error).__name__, {"message": error.message, "hint": error.hint, "output": error.output})
+        tell(_ERROR, error.as_json())
     return 0
 
 

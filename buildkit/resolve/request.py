@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from buildkit.declare.target import Target
-from buildkit.errors import BuildError, DefinitionError, disk_trouble
+from buildkit.errors import BuildError, DefinitionError, describe_disk_error
 from buildkit.locks.local_package import make_describe_local
 from buildkit.locks.requirements_txt import DescribeLocal
 
@@ -114,8 +114,8 @@ class Drafts:
             for temporary, final in ready:
                 temporary.replace(final)
         except OSError as error:
-            hint = "free some room; no lock has changed" if disk_trouble(error) else ""
-            raise BuildError(f"cannot write the locks: {disk_trouble(error) or error}", hint=hint) from error
+            hint = "free some room; no lock has changed" if describe_disk_error(error) else ""
+            raise BuildError(f"cannot write the locks: {describe_disk_error(error) or error}", hint=hint) from error
         finally:
             for temporary, _ in ready:
                 temporary.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from buildkit.digest import Digest, FileHash, Key
-from buildkit.errors import BuildError, Interrupted, disk_trouble
+from buildkit.errors import BuildError, Interrupted, describe_disk_error
 
 if TYPE_CHECKING:
     from buildkit.store.leases import Leases
@@ -245,9 +245,9 @@ def explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not disk_trouble(error):
+        if not describe_disk_error(error):
             raise
         raise BuildError(
-            f"{folder}: {disk_trouble(error)}",
+            f"{folder}: {describe_disk_error(error)}",
             hint="free some room, or move the cache: BUILDKIT_CACHE=/path; nothing half-written is kept",
         ) from error

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 
-from buildkit.errors import BuildError, BuildkitError, Interrupted, LostError, SharedLostError
+from buildkit.errors import BuildError, BuildkitError, Interrupted, LostError, RemoteLostError
 from buildkit.events import Emit, StepFailed, StepFinished, StepStarted
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tools import process
@@ -117,7 +117,7 @@ def _run(task: Task, emit: Emit, meter: PhaseMeter) -> None:
     try:
         with meter.phase(task.phase):
             outcome = task.action()
-    except SharedLostError:
+    except RemoteLostError:
         note = "not to be had, so it is made here"  # one line of why is said for all of them
         emit(StepFinished(step=task.name, phase=task.phase, seconds=time.monotonic() - began, note=note))
         raise
@@ -136,6 +136,7 @@ def _raise(failures: Sequence[tuple[str, BaseException]]) -> None:
         if not isinstance(error, BuildkitError):
             raise error  # a defect of ours: with its traceback
     known = [(name, error) for name, error in failures if isinstance(error, BuildkitError)]
+    known = [(name, error) for name, error in known if not isinstance(error, Interrupted)] or known[:1]
     if len(known) == 1:
         raise known[0][1]
     if known:
@@ -143,9 +144,9 @@ def _raise(failures: Sequence[tuple[str, BaseException]]) -> None:
             f"{name}: {error.message}" + (f"\n  hint: {error.hint}" if error.hint else "") for name, error in known
         ]
         output = "\n".join(f"── {name}\n{error.output}" for name, error in known if error.output)
-        lost = [error for _, error in known if isinstance(error, SharedLostError)]
+        lost = [error for _, error in known if isinstance(error, RemoteLostError)]
         if len(lost) == len(known):
             message = f"{lost[0].message} (and {len(lost) - 1} more)"
-            raise SharedLostError(message, said=any(error.said for error in lost))
+            raise RemoteLostError(message, reported=any(error.reported for error in lost))
         kind = LostError if all(isinstance(error, LostError) for _, error in known) else BuildError
         raise kind(f"{len(known)} steps failed\n" + "\n".join(lines), output=output)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from buildkit.errors import Interrupted, MissingTool, ToolError, find_full_disk
+from buildkit.errors import Interrupted, MissingTool, ToolError, describe_full_disk
 from buildkit.tools.disk_full import is_full
 from buildkit.tools.usage import note_child
 
@@ -262,7 +262,7 @@ def _check(command: Command, code: int, stdout: bytes, stderr: bytes) -> Finishe
     what = command.what or f"`{command}`"
     how = f"was killed by {_signal_name(-code)}" if code < 0 else f"failed with exit code {code}"
     output = (stdout[-_KEPT_OUTPUT:] + stderr[-_KEPT_OUTPUT:]).decode("utf-8", "replace").strip()
-    if full := find_full_disk(output):
+    if full := describe_full_disk(output):
         hint = "the output says where; free some room there. nox -s cache -- gc removes what is not needed"
         raise ToolError(f"{what} {how}: {full}", hint=hint, output=output)
     for place in filter(is_full, command.writes):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from buildkit.digest import Digest
-from buildkit.errors import DamagedError, Interrupted, LackingError, RegistryError, ToolError
+from buildkit.errors import BlobsMissingError, DamagedError, Interrupted, RegistryError, ToolError
 from buildkit.oci.reference import Ref
 from buildkit.tools.process import Command, Finished, run, stop_all
 from buildkit.tools.skopeo import forgetful, skopeo_argv
@@ -130,7 +130,7 @@ class Registries:
 
         Without ``notes`` skopeo remembers no blob, to ask other repositories for it: that costs more than small ones.
 
-        Raises LackingError for absent ones that it has not, DamagedError for those that are not what they are named.
+        Raises BlobsMissingError for blobs that neither has, DamagedError for blobs that do not match their digest.
         """
         command = self._pushing(folder, ref, notes=notes)
         return self._try(ref, "pushing", lambda: _find_sent(run(command)), folder)
@@ -229,7 +229,7 @@ def _anonymous(said: str, ref: Ref) -> str:
 
 
 def _check_layers(folder: Path, message: str, output: str) -> None:
-    """Raise LackingError or DamagedError if the layout that was pushed is why that failed."""
+    """Raise BlobsMissingError or DamagedError if the layout that was pushed is why that failed."""
     if damaged := _DAMAGED.findall(output):
         raise DamagedError(message, digests=tuple(dict.fromkeys(damaged)))
     if not (_LACKING.search(output) or _UNKNOWN in output):
@@ -239,7 +239,7 @@ def _check_layers(folder: Path, message: str, output: str) -> None:
     absent = {digits for digits in layers if not (folder / digits).exists()}
     # skopeo names the first alone, but has asked for all
     if lacking := absent if _UNKNOWN in output else absent - set(_SKIPPING.findall(output)):
-        raise LackingError(message, digests=tuple(sorted(lacking)))
+        raise BlobsMissingError(message, digests=tuple(sorted(lacking)))
 
 
 def _error(ref: Ref, action: str, said: str) -> RegistryError:

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
-from buildkit.errors import Interrupted, ToolError
+from buildkit.errors import ToolError
 from buildkit.tools.process import Command, run
 
 ENGINES = {"picklescan": "picklescan", "modelaudit-picklescan": "modelaudit_picklescan"}
@@ -61,8 +61,6 @@ def ask(engine: Engine, path: Path, *, seconds: int = _SECONDS, memory: int = _M
         done = run(Command(argv=argv, what=engine.name))
         said = json.loads(done.stdout)
         unsafe, complete, issues = bool(said["unsafe"]), bool(said["complete"]), [str(one) for one in said["issues"]]
-    except Interrupted:
-        raise
     except ToolError as error:
         why = (error.output.splitlines() or [error.message])[-1]
         return Opinion(engine=engine, unsafe=None, why=f"{error.message}: {why}"[:_LONGEST])

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkit.errors import BuildError, DefinitionError, ToolError
+from buildkit.errors import BuildError, BuildkitError, DefinitionError, Interrupted, ToolError
 from buildkit.events import Event, StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
@@ -164,6 +164,21 @@ def test_several_failures_are_one_error_with_each_ones_hint_and_output() -> None
     assert lines[0] == "2 steps failed"
     assert sorted(lines[1:]) == ["  hint: do this", "fetch b: two", "pack a: one"]
     assert caught.value.output == "── pack a\nout of a"
+
+
+@pytest.mark.parametrize(
+    ("errors", "expected"),
+    [
+        ([Interrupted("interrupted"), Interrupted("interrupted")], Interrupted),
+        ([Interrupted("interrupted"), ToolError("no disk left")], ToolError),
+    ],
+)
+def test_interrupted_tasks_do_not_hide_the_failure_nor_become_one(
+    errors: list[BuildkitError], expected: type[BuildkitError]
+) -> None:
+    with pytest.raises(BuildkitError) as caught:
+        run(*(task(str(number), fail(error)) for number, error in enumerate(errors)))
+    assert type(caught.value) is expected
 
 
 def test_failures_of_steps_with_one_name_are_all_said() -> None:

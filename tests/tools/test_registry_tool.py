@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.digest import Digest
-from buildkit.errors import BuildError, DamagedError, Interrupted, LackingError, RegistryError
+from buildkit.errors import BlobsMissingError, BuildkitError, DamagedError, Interrupted, RegistryError
 from buildkit.oci.reference import Ref, parse_ref
 from buildkit.tools.registry import Patience, Registries
 from buildkit.tools.skopeo import write_layout
@@ -483,7 +483,7 @@ def test_all_blobs_that_a_registry_lacks_are_named_at_once(
     (tmp_path / "image/manifest.json").write_text(json.dumps(manifest))
     for digest in new:
         (tmp_path / "image" / digest.hex).unlink()
-    with pytest.raises(LackingError) as caught:
+    with pytest.raises(BlobsMissingError) as caught:
         registries().push(tmp_path / "image", place.ref("some/name:three"))
     assert set(caught.value.digests) == {digest.hex for digest in new}
     assert place.proxy.count("GET", "/v2/$") == 1
@@ -496,7 +496,7 @@ def test_a_registry_that_has_lost_what_it_says_it_has_is_sent_what_was_left_out(
     registries().fetch(place.ref(), tmp_path / "image")
     (tmp_path / "image" / pushed[0].hex).unlink()
     place.proxy.fault("PUT", "/manifests/", answer(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"))
-    with pytest.raises(LackingError) as caught:
+    with pytest.raises(BlobsMissingError) as caught:
         registries().push(tmp_path / "image", place.ref("some/name:four"))
     assert caught.value.digests == (pushed[0].hex,)
 
@@ -558,7 +558,7 @@ def test_a_stop_ends_the_waiting_at_once(place: Place) -> None:
     def ask() -> None:
         try:
             patient.manifest(place.ref())
-        except BuildError as error:
+        except BuildkitError as error:
             errors.append(error)
 
     thread = threading.Thread(target=ask)

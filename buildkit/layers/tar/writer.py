@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
 from buildkit.digest import FileHash
-from buildkit.errors import BuildError, CollisionError, MismatchError, WheelError, changed
+from buildkit.errors import BuildError, CollisionError, MismatchError, WheelError, source_changed
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.header import DIRECTORY, END, FILE, SYMLINK, padding, render_header
 from buildkit.layers.tar.member import Compression, Member, Packed
@@ -132,7 +132,7 @@ def _mismatch(member: Member, what: str) -> BuildError:
     if owner:
         return WheelError(f"{owner}: {member.path} {what}", hint="the wheel is damaged; fetch it again")
     if member.source:
-        return changed(member.source)
+        return source_changed(member.source)
     return MismatchError(f"{member.path} {what}")
 
 
