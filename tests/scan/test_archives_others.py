@@ -6,15 +6,18 @@ import io
 import lzma
 import struct
 import tarfile
+import zipfile
 import zlib
 
 import pytest
 import zstandard
 
+from buildkit.declare.model_allowlist import Allow
+from buildkit.digest import FileHash
 from buildkit.findings import Severity
-from buildkit.scan import BytesSource, Limits, Verdict
+from buildkit.scan import BytesSource, Limits, Verdict, judge
 from buildkit.scan.archives import lz4
-from tests.scan.pickler import evil, look, rules, said, text, whole
+from tests.scan.pickler import data, evil, look, rules, said, text, whole
 
 GOOD = whole(text("x" * 200))
 
@@ -157,58 +160,60 @@ def test_a_tars_size_may_be_a_lie():
     assert found.gaps
 
 
-def seven(content: bytes, name: str = "data.pkl", method: bytes = b"\x00", packed: bytes | None = None) -> bytes:
-    """A 7z archive of one member with the header stored; ``method`` is the identifier and its properties."""
-    identifier, _, properties = method.partition(b"|")
-    packed = content if packed is None else packed
+SEVEN_ZIP_MAGIC = b"7z\xbc\xaf\x27\x1c"
+
+
+def seven_zip(content: bytes) -> bytes:
+    """A 7z archive of one stored member ``data.pkl``."""
 
     def number(value: int) -> bytes:
         return b"\xf0" + struct.pack("<I", value)
 
-    coder = bytes((len(identifier) | (32 if properties else 0),)) + identifier
-    coder += bytes((len(properties),)) + properties if properties else b""
-    streams = b"\x06\x00\x01\x09" + number(len(packed)) + b"\x00"
-    streams += b"\x07\x0b\x01\x00\x01" + coder + b"\x0c" + number(len(content)) + b"\x00\x08\x00\x00"
-    names = b"\x00" + f"{name}\0".encode("utf-16-le")
+    streams = b"\x06\x00\x01\x09" + number(len(content)) + b"\x00"
+    streams += b"\x07\x0b\x01\x00\x01\x01\x00\x0c" + number(len(content)) + b"\x00\x08\x00\x00"
+    names = b"\x00" + "data.pkl\0".encode("utf-16-le")
     header = b"\x01\x04" + streams + b"\x05\x01\x11" + number(len(names)) + names + b"\x00\x00"
-    start = struct.pack("<QQI", len(packed), len(header), zlib.crc32(header))
-    return b"7z\xbc\xaf\x27\x1c\x00\x04" + struct.pack("<I", zlib.crc32(start)) + start + packed + header
+    start = struct.pack("<QQI", len(content), len(header), zlib.crc32(header))
+    return SEVEN_ZIP_MAGIC + b"\x00\x04" + struct.pack("<I", zlib.crc32(start)) + start + content + header
 
 
-def raw_lzma(content: bytes, kind: int) -> bytes:
-    return lzma.compress(
-        content, lzma.FORMAT_RAW, filters=[{"id": kind, "dict_size": 65536, "lc": 3, "lp": 0, "pb": 2}]
-    )
+SEVEN_ZIPS = {
+    "harmless": seven_zip(GOOD),
+    "malicious": seven_zip(evil()),
+    "magic alone": SEVEN_ZIP_MAGIC,
+    "cut off": seven_zip(evil())[:-5],
+    "with trailing pickle": seven_zip(GOOD) + evil(),
+    "in tar": tar({"data.7z": seven_zip(evil())}),
+    "in gzip": gzip.compress(seven_zip(evil())),
+    "in a pickle's bytes": whole(data(seven_zip(evil()))),
+}
 
 
-def test_members_of_7z_are_scanned():
-    one = raw_lzma(evil(), lzma.FILTER_LZMA1)
-    two = raw_lzma(evil(), lzma.FILTER_LZMA2)
-    deflate = zlib.compressobj(wbits=-15)
-    flat = deflate.compress(evil()) + deflate.flush()
-    for content in (
-        seven(evil()),
-        seven(evil(), method=b"\x03\x01\x01|\x5d\x00\x00\x01\x00", packed=one),
-        seven(evil(), method=b"\x21|\x08", packed=two),
-        seven(evil(), method=b"\x04\x01\x08", packed=flat),
-        seven(evil(), method=b"\x04\x02\x02", packed=bz2.compress(evil())),
-        seven(evil(), method=b"\x04\xf7\x11\x01", packed=zstandard.compress(evil())),
-    ):
-        found = look(content)
-        assert rules(found) == {"pickle-runs-code"}, said(found)
-        assert (found.findings[0].member, found.gaps) == ("data.pkl", ())
+@pytest.mark.parametrize("name", SEVEN_ZIPS)
+def test_7z_archive_is_not_fully_scanned_and_refused(name):
+    found = look(SEVEN_ZIPS[name])
+    assert found.verdict is Verdict.PARTIAL, said(found)
+    assert "7z" in found.formats
+    assert "7z archive" in said(found)
+    judgement = judge(found, "model.bin", FileHash("0" * 64), Allow())
+    assert judgement.is_refused("refuse")
+    assert judgement.is_refused("refuse-known")
 
 
-def test_7z_that_cannot_be_read_is_a_gap():
-    assert look(seven(GOOD)).verdict is Verdict.CLEAN
-    assert look(seven(GOOD, method=b"\x06\xf1\x07\x01|\x00")).verdict is Verdict.PARTIAL
-    assert look(seven(GOOD)[:-5]).verdict is Verdict.PARTIAL
-    assert look(seven(GOOD, method=b"\x21|\x28")).verdict is Verdict.PARTIAL
-    assert rules(look(seven(GOOD, "../x"))) == {"archive-path-escapes"}
-    for at in range(32 + len(GOOD), len(seven(GOOD))):
-        bent = bytearray(seven(GOOD))
-        bent[at] ^= 0xFF
-        look(bytes(bent))
+def test_7z_archive_does_not_hide_what_lies_beside_it():
+    found = look(tar({"data.7z": seven_zip(GOOD), "data.pkl": evil()}))
+    assert found.verdict is Verdict.FINDINGS
+    assert rules(found) == {"pickle-runs-code"}
+    assert found.gaps
+
+
+def test_zip_archive_behind_7z_magic_is_scanned():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as out:
+        out.writestr("data.pkl", evil())
+    found = look(SEVEN_ZIP_MAGIC + file.getvalue())
+    assert "pickle-runs-code" in rules(found)
+    assert found.gaps
 
 
 BOMBS = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from buildkit.scan import Limits, Verdict
 from tests.scan.pickler import evil, look, said, text, whole
-from tests.scan.test_archives_others import STREAMS, seven, tar
+from tests.scan.test_archives_others import STREAMS, seven_zip, tar
 from tests.scan.test_archives_zip import torch
 from tests.scan.test_pickle_streams import joblib, legacy, tensor
 
@@ -38,7 +38,7 @@ SAMPLES = [
     bytes(torch()),
     bytes(torch(evil())),
     tar({"a.pkl": evil(), "b": b"x"}),
-    seven(evil()),
+    seven_zip(evil()),
     *(pack(whole(text("x"))) for pack in STREAMS.values()),
 ]
 
@@ -90,7 +90,10 @@ def test_an_import_is_found_in_every_container(value, data):
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr("a", content)
     packed = {"zip": zipped.getvalue(), "gzip": gzip.compress(content), "tar": tar({"a": content})}
-    packed |= {"zip in tar": tar({"z": zipped.getvalue()}), "7z": seven(content), "bytes": pickle.dumps([content])}
+    packed |= {"zip in tar": tar({"z": zipped.getvalue()}), "7z": seven_zip(content), "bytes": pickle.dumps([content])}
     name = data.draw(st.sampled_from(sorted(packed)))
     found = look(packed[name])
+    if name == "7z":  # not read, and so never clean
+        assert found.verdict is Verdict.PARTIAL
+        return
     assert any(one.rule.id == "pickle-runs-code" for one in found.findings), said(found)

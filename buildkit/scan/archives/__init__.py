@@ -1,1 +1,1 @@
-"""Files that hold files: zip, tar, 7z and compressed streams, with their headers held against each other."""
+"""Files that hold files: zip, tar and compressed streams, with their headers held against each other."""
