@@ -35,10 +35,8 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run(*pytest, *session.posargs)
         return
-    alone = ("tests/docs", "tests/reference")  # they use the user's storage, and ports that documentation names
-    several = ("--numprocesses", "auto", "--maxprocesses", "4", "--dist", "loadfile")
-    session.run(*pytest, *several, *(f"--ignore={folder}" for folder in alone))
-    session.run(*pytest, *alone)
+    workers = max(3, os.cpu_count() or 1)  # many tests wait for tools and disks, not for a core
+    session.run(*pytest, "--numprocesses", str(min(workers, 6)), "--dist", "loadgroup", "--no-loadscope-reorder")
 
 
 @nox.session
