@@ -16,6 +16,7 @@ from pathlib import Path
 
 from buildkit.containerfile.config import render_config
 from buildkit.errors import DefinitionError, MissingTool
+from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import Artifact
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import PackFiles, PackModel, PackPrefix, PackWheels, PullImage, Spec
@@ -97,7 +98,7 @@ def write_models(composition: Composition, folder: Path, links: Path) -> None:
     Raises DefinitionError for models that are fetched from a URL.
     """
     for spec in composition.layers:
-        if not isinstance(spec.work, PackModel) or spec.work.model.source.startswith("path:"):
+        if not isinstance(spec.work, PackModel) or isinstance(spec.work.model.source, RepoSource):
             continue
         wheel = spec.work.model.wheel
         if wheel is None:
@@ -151,7 +152,7 @@ def _models(layers: Sequence[Spec]) -> Iterator[str]:
     works = [spec.work for spec in layers if isinstance(spec.work, PackModel)]
     for work in sorted(works, key=lambda work: work.target):
         for file in work.files:
-            own = work.model.source.startswith("path:")
+            own = isinstance(work.model.source, RepoSource)
             source = file.source if own else f"bench/models/{work.model.name}/{file.path}"
             yield f"{source} {posixpath.join(work.target, file.path)}"
 

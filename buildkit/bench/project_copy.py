@@ -17,6 +17,7 @@ from buildkit.declare.graph import Graph, load_graph
 from buildkit.declare.project import Project, load_project
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError
+from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.locks.wheels_lock import WheelsLock, parse_wheels_lock, wheels_lock_path
 
@@ -74,7 +75,7 @@ class ProjectCopy:
         for part in self.graph.resolve(self.stage).parts:
             if part.models is not None:
                 lock = parse_models_lock((self.folder / part.models.lock).read_text("utf-8"), part.models.lock)
-                found += [(m, file) for m in lock.models if m.source.startswith("path:") for file in m.files]
+                found += [(m, file) for m in lock.models if isinstance(m.source, RepoSource) for file in m.files]
         return tuple(sorted(found, key=lambda pair: (-pair[1].size, pair[1].source)))
 
     def whole(self) -> ProjectChange:

@@ -19,6 +19,7 @@ from buildkit.digest import FileHash
 from buildkit.errors import BuildError
 from buildkit.events import Emit, StepFinished, StepStarted
 from buildkit.locks.freshness import models_inputs, requirements_inputs, wheels_inputs
+from buildkit.locks.model_source import RepoSource
 from buildkit.locks.models_lock import ModelsLock, render_models_lock
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.locks.wheels_lock import make_wheels_lock, render_wheels_lock
@@ -65,7 +66,7 @@ def make_project(folder: Path, wheels: int, gigabytes: int) -> None:
         path, size = f"models/m{number}.bin", gigabytes * _GIGABYTE // count
         _make_sparse(folder / path, size)
         files.append(ModelFile(path=f"m{number}.bin", sha256=FileHash.of(path.encode()), size=size, source=path))
-    model = Model(name="m", version="", source="path:models", license="", files=tuple(files))
+    model = Model(name="m", version="", source=RepoSource(path="models"), license="", files=tuple(files))
     asked = '[[model]]\nname = "m"\nsource = "path:models"\n' if files else ""
     _write(folder / "requirements/models.toml", asked)
     lock = ModelsLock(

@@ -20,6 +20,7 @@ from buildkit.events import Emit, Note
 from buildkit.locks.apt_lists import find_apt_lists
 from buildkit.locks.apt_lock import apt_lock_path, parse_apt_lock
 from buildkit.locks.freshness import apt_inputs, check_fresh, models_inputs, requirements_inputs, wheels_inputs
+from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin
 from buildkit.locks.wheels_lock import parse_wheels_lock, wheels_lock_path
 from buildkit.plan.compose import LARGE_MODEL_FILE
@@ -131,13 +132,13 @@ class DiskCheckout:
         elif text is None:
             raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
         models = parse_models_lock(text or "", lock).models
-        own = (file for model in models if model.source.startswith("path:") for file in model.files)
+        own = (file for model in models if isinstance(model.source, RepoSource) for file in model.files)
         self._index.learn(self._project.folder / file.source for file in own if file.size >= LARGE_MODEL_FILE)
         return tuple(self._present(model, lock) for model in models)
 
     def _present(self, model: Model, lock: str) -> Model:
         """The model with the hashes that its files have now, where they are the user's own."""
-        if not model.source.startswith("path:"):
+        if not isinstance(model.source, RepoSource):
             return model
         return replace(model, files=tuple(self._present_file(model, file, lock) for file in model.files))
 

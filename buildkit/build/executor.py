@@ -19,6 +19,7 @@ from buildkit.layers.models import forward_reader, model_members, worth_compress
 from buildkit.layers.tar.member import Compression, Member, Packed
 from buildkit.layers.tar.writer import write_layer
 from buildkit.layers.wheel.layer import layer_of_wheels, prefix_members
+from buildkit.locks.model_source import UrlSource
 from buildkit.native.collector import Survey
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composer, Composition
@@ -161,7 +162,7 @@ class Executor:
         model = work.model
         if model.wheel is not None:
             needs = [self._inputs.fetch(model.wheel)]
-        elif model.source.startswith("https:"):
+        elif isinstance(model.source, UrlSource):
             needs = [self._inputs.fetch_model_file(model, file) for file in work.files]
         else:
             needs = []

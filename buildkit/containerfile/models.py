@@ -11,6 +11,7 @@ from buildkit.containerfile.parts import Build, Sheet
 from buildkit.containerfile.quoting import check_path, render_copy
 from buildkit.containerfile.tools import Tools
 from buildkit.containerfile.wheels import Wheels
+from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import ModelFile
 from buildkit.plan.spec import PackModel
 
@@ -27,7 +28,7 @@ class Models:
 
     def copies(self, work: PackModel) -> Iterator[str]:
         """The instructions for one layer of a model."""
-        if work.model.wheel is None and not work.model.source.startswith("https:"):
+        if work.model.wheel is None and not isinstance(work.model.source, UrlSource):
             yield from self._own(work)
             return
         build = self._fetch(work)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from buildkit.layers.files import read_file
 from buildkit.layers.tar.member import Member
+from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import Model, ModelFile
 
 OpenFile = Callable[[ModelFile], Iterator[bytes]]
@@ -24,7 +25,7 @@ def model_members(model: Model, open_file: OpenFile, target_dir: str) -> Iterato
     ``open_file`` gives a file's content in chunks; size and SHA-256 are verified as it is packed (MismatchError):
     those of the lock, or, of a file of the repository's own, those that it had when the build began.
     """
-    own = model.source.startswith("path:")
+    own = isinstance(model.source, RepoSource)
     folder = target_dir.strip("/")
     for file in sorted(model.files, key=lambda file: file.path):
         yield Member(

@@ -15,6 +15,7 @@ from buildkit.declare.toml import parse_toml, render_toml
 from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.freshness import find_inputs, render_header
+from buildkit.locks.model_source import ModelSource, PypiSource, UrlSource, parse_model_source
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.locks.wheels_lock import artifact_table
 
@@ -83,20 +84,10 @@ class ModelRequest:
     """One model as the user asks for it; ``files`` is empty where the source says which."""
 
     name: str
-    source: str
+    source: ModelSource
     version: str = ""
     files: tuple[str, ...] = ()
     license: str = ""
-
-    @property
-    def scheme(self) -> str:
-        """``pypi``, ``https`` or ``path``."""
-        return self.source.partition(":")[0]
-
-    @property
-    def rest(self) -> str:
-        """The source after ``pypi:`` or ``path:``."""
-        return self.source.partition(":")[2].rstrip("/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +111,7 @@ def models_source_path(lock: str) -> str:
 
 def request_hash(request: ModelRequest) -> FileHash:
     """What one locked model was made from."""
-    parts = (request.name, request.source, request.version, request.license, *request.files)
+    parts = (request.name, str(request.source), request.version, request.license, *request.files)
     return FileHash.of(canonical_json(parts).encode())
 
 
@@ -128,7 +119,11 @@ def parse_models(text: str, file: str) -> tuple[ModelRequest, ...]:
     """Read the user's models; raises DefinitionError with every problem found."""
     problems: list[Problem] = []
     table = MODELS_INPUT.read(parse_toml(text, file), Place(file, problems)) or {}
-    requests = [ModelRequest(**entry) for entry in table.get("model", ()) if {"name", "source"} <= entry.keys()]
+    requests = [
+        ModelRequest(**{**entry, "source": parse_model_source(entry["source"])})
+        for entry in table.get("model", ())
+        if {"name", "source"} <= entry.keys()
+    ]
     seen: set[str] = set()
     for request in requests:
         place = Place(file, problems, f"model {request.name}")
@@ -166,13 +161,13 @@ def render_models_lock(lock: ModelsLock) -> str:
 
 
 def _check_request(request: ModelRequest, place: Place) -> None:
-    if request.scheme == "pypi":
+    if isinstance(request.source, PypiSource):
         if not request.files:
             place.report("needs `files`: which members of the wheel are the model", 'such as ["pkg/data/*.onnx"]')
         if request.version and not _is_specifier(request.version):
             place.at("version").report(f"`{request.version}` is neither a version nor a specifier")
-    if request.scheme == "https":
-        if "@" in request.source.split("/")[2]:
+    if isinstance(request.source, UrlSource):
+        if "@" in request.source.url.split("/")[2]:
             place.at("source").report("holds credentials", "put them into netrc")
         for pattern in request.files:
             if re.search(r"[*?\[]", pattern):
@@ -200,7 +195,7 @@ def _model(entry: dict[str, Any]) -> Model:
     return Model(
         name=entry["name"],
         version=entry["version"],
-        source=entry["source"],
+        source=parse_model_source(entry["source"]),
         license=entry["license"],
         files=files,
         wheel=Artifact(**{**wheel, "sha256": FileHash(wheel["sha256"])}) if wheel else None,
@@ -209,7 +204,7 @@ def _model(entry: dict[str, Any]) -> Model:
 
 def _model_table(model: Model, request: FileHash) -> dict[str, Any]:
     table: dict[str, Any] = {
-        "name": model.name, "version": model.version, "source": model.source, "license": model.license,
+        "name": model.name, "version": model.version, "source": str(model.source), "license": model.license,
         "request": request.hex,
     }  # fmt: skip
     if model.wheel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from buildkit.digest import FileHash
+from buildkit.locks.model_source import ModelSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,8 @@ class AptPin:
 class ModelFile:
     """One file of a model: ``path`` below the model's folder in the image, content hash, size in bytes.
 
-    ``source`` says where in the model's source the bytes are: a member of the wheel (``pypi:``), a URL
-    (``https:``), or a path in the repository (``path:``).
+    ``source`` locates the bytes in the model's source: a member of the wheel (PypiSource), a URL (UrlSource), or a path
+    in the repository (RepoSource).
     """
 
     path: str
@@ -68,11 +69,11 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A locked model. ``source`` is ``pypi:NAME``, ``https:`` or ``path:``; for ``pypi:`` ``wheel`` is the file."""
+    """A locked model; ``wheel`` is the file that contains a model of a PypiSource."""
 
     name: str
     version: str
-    source: str
+    source: ModelSource
     license: str
     files: tuple[ModelFile, ...]
     wheel: Artifact | None = None

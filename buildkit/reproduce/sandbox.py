@@ -14,6 +14,7 @@ import buildkit
 from buildkit.build.context import BuildContext
 from buildkit.build.disk_checkout import DiskCheckout
 from buildkit.errors import BuildError
+from buildkit.locks.model_source import RepoSource
 from buildkit.plan.spec import PackFiles, PackModel, PackWheels, RunStep, Spec, Tree
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
@@ -57,7 +58,7 @@ def copy_checkout(source: Path, texts: Iterable[str], specs: Iterable[Spec], int
     models = {
         file.source
         for work in works
-        if isinstance(work, PackModel) and work.model.source.startswith("path:")
+        if isinstance(work, PackModel) and isinstance(work.model.source, RepoSource)
         for file in work.files
     }
     defined = {str(path.relative_to(source)) for pattern in _DEFINITIONS for path in source.glob(pattern)}

@@ -16,6 +16,7 @@ from buildkit.errors import BuildError, DefinitionError, FetchError, Problem
 from buildkit.events import Emit, StepProgress
 from buildkit.layers.globs import compile_excludes
 from buildkit.locks.freshness import check_fresh, models_inputs
+from buildkit.locks.model_source import PypiSource, RepoSource, UrlSource
 from buildkit.locks.models_lock import (
     ModelRequest,
     ModelsLock,
@@ -81,7 +82,7 @@ class ModelLocker:
             lock = parse_models_lock(text or "", path)
             for request in parse_models(source, file):
                 own = next((model for model in lock.models if model.name == request.name), None)
-                if request.scheme == "path" and own != self._lock_path(request):
+                if isinstance(request.source, RepoSource) and own != self._lock_path(request, request.source):
                     return Problem(file=path, key=f"model {request.name}", what="the files are not those of the lock")
         except DefinitionError as error:
             return error.problems[0] if error.problems else Problem(file=path, what=error.message)
@@ -95,7 +96,7 @@ class ModelLocker:
         except DefinitionError:
             return {}
         pairs = zip(old.requests, old.models, strict=True)
-        return {key: model for key, model in pairs if not model.source.startswith("path:")}
+        return {key: model for key, model in pairs if not isinstance(model.source, RepoSource)}
 
     def _lock_one(self, request: ModelRequest, emit: Emit) -> Model:
         step = f"lock {request.name}"
@@ -104,14 +105,16 @@ class ModelLocker:
             emit(StepProgress(step=step, done=done))
 
         with said(emit, step, "lock"):
-            if request.scheme == "pypi":
-                return self._lock_wheel(request, progress)
-            if request.scheme == "https":
-                return self._lock_urls(request, progress)
-            return self._lock_path(request)
+            match request.source:
+                case PypiSource():
+                    return self._lock_wheel(request, request.source, progress)
+                case UrlSource():
+                    return self._lock_urls(request, request.source, progress)
+                case RepoSource():
+                    return self._lock_path(request, request.source)
 
-    def _lock_wheel(self, request: ModelRequest, progress: Progress) -> Model:
-        indexes, project = self._indexes(), request.rest.partition("[")[0]
+    def _lock_wheel(self, request: ModelRequest, source: PypiSource, progress: Progress) -> Model:
+        indexes, project = self._indexes(), source.project.partition("[")[0]
         found = indexes.find_best(project, version_specifier(request.version))
         if found is None or not found.file.endswith(".whl"):
             raise DefinitionError(f"no index has a wheel of {project}{version_specifier(request.version)}")
@@ -127,12 +130,12 @@ class ModelLocker:
             self._fetcher().fetch(wheel, path, progress=progress)
             files, licence = read_wheel(path, request.files)
         return Model(
-            name=request.name, version=found.version, source=request.source,
+            name=request.name, version=found.version, source=source,
             license=request.license or licence, files=files, wheel=wheel,
         )  # fmt: skip
 
-    def _lock_urls(self, request: ModelRequest, progress: Progress) -> Model:
-        base = request.source.rstrip("/")
+    def _lock_urls(self, request: ModelRequest, source: UrlSource, progress: Progress) -> Model:
+        base = source.url.rstrip("/")
         urls = {path: f"{base}/{path}" for path in request.files} or {_last(base): base}
         files = []
         for path, url in sorted(urls.items()):
@@ -140,15 +143,16 @@ class ModelLocker:
             files.append(ModelFile(path=path, sha256=sha256, size=size, source=url))
         return _plain(request, tuple(files))
 
-    def _lock_path(self, request: ModelRequest) -> Model:
-        folder = self._request.root / request.rest
+    def _lock_path(self, request: ModelRequest, source: RepoSource) -> Model:
+        path = source.path.rstrip("/")
+        folder = self._request.root / path
         if not folder.exists():
-            raise DefinitionError(f"{request.rest}: there is no such file or folder", hint="git lfs pull?")
+            raise DefinitionError(f"{path}: there is no such file or folder", hint="git lfs pull?")
         names = dict(_below(folder))
         matches = compile_excludes(request.files) if request.files else (lambda _path: True)
         chosen = sorted(name for name in names if matches(name))
         if not chosen:
-            raise DefinitionError(f"{request.rest} has no file that `files` names")
+            raise DefinitionError(f"{path} has no file that `files` names")
         return _plain(request, tuple(self._own_file(name, names[name]) for name in chosen))
 
     def _own_file(self, name: str, path: Path) -> ModelFile:

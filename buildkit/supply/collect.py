@@ -9,6 +9,7 @@ from email.message import Message
 
 from buildkit.digest import Digest, FileHash, Key
 from buildkit.layers.root.installed import Inside
+from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import Artifact, Model
 from buildkit.locks.requirements_txt import normalise_name
 from buildkit.oci.blob import Blob, LayerResult
@@ -133,7 +134,7 @@ def _model(spec: Spec, work: PackModel, blob: Blob | None) -> Component:
         licence=_model_licence(model),
         files=files,
         origins=_model_origins(work),
-        notes=(("source", model.source),),
+        notes=(("source", str(model.source)),),
     )
 
 
@@ -147,7 +148,7 @@ def _model_origins(work: PackModel) -> tuple[Origin, ...]:
     model = work.model
     if model.wheel is not None:
         return (Origin(what="wheel", url=_distribution(model.wheel), sha256=model.wheel.sha256),)
-    if model.source.startswith("https:"):
+    if isinstance(model.source, UrlSource):
         return tuple(Origin(what="source", url=f.source, sha256=f.sha256) for f in work.files)
     return ()
 

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from buildkit.digest import Key
+from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import Artifact, Model
 from buildkit.oci.blob import LayerResult
 from buildkit.plan.compose import Composition
@@ -168,7 +169,7 @@ def _model(model: Model, work: PackModel) -> Iterator[dict[str, Any]]:
     if model.wheel is not None:
         yield _distribution(model.wheel)
     for file in work.files:
-        url = bare_url(file.source) if model.source.startswith("https:") else ""
+        url = bare_url(file.source) if isinstance(model.source, UrlSource) else ""
         place = {"uri": url} if url else {}
         yield {"name": f"{model.name}/{file.path}", "digest": {"sha256": file.sha256.hex}, **place}
 

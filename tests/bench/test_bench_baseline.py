@@ -15,6 +15,7 @@ from buildkit.declare.project import load_project
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError
 from buildkit.locks.freshness import models_inputs, render_header, wheels_inputs
+from buildkit.locks.model_source import RepoSource
 from buildkit.locks.models_lock import ModelsLock, render_models_lock
 from buildkit.locks.pins import Model, ModelFile
 from buildkit.locks.wheels_lock import make_wheels_lock, render_wheels_lock
@@ -91,7 +92,7 @@ def _model(folder: Path, name: str) -> Model:
     path = f"models/{name}/weights.bin"
     _write(folder / path, name)
     file = ModelFile(path="weights.bin", sha256=FileHash.of(name.encode()), size=2, source=path)
-    return Model(name=name, version="", source=f"path:models/{name}", license="", files=(file,))
+    return Model(name=name, version="", source=RepoSource(path=f"models/{name}"), license="", files=(file,))
 
 
 def _lines(checkout: ProjectCopy, file: str = FILE) -> list[str]:

@@ -17,6 +17,7 @@ from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError
 from buildkit.events import Event, Note
 from buildkit.locks.freshness import apt_inputs, models_inputs, render_header, requirements_inputs, wheels_inputs
+from buildkit.locks.model_source import RepoSource
 from buildkit.locks.models_lock import ModelRequest, ModelsLock, render_models_lock, request_hash
 from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.spec import Tree
@@ -75,10 +76,10 @@ class Place:
         listed = checkout.read("requirements/base.apt") or ""
         settings = {"suite": "trixie", "variant": "minbase", "components": "main", "arch": "amd64"}
         self.write("requirements/base.apt.lock", render_header(apt_inputs(listed, **settings)) + "dash=0.5\n")
-        request = ModelRequest(name="m", source="path:weights")
+        request = ModelRequest(name="m", source=RepoSource(path="weights"))
         data = (self.folder / "weights/w.bin").read_bytes()
         file = ModelFile(path="w.bin", sha256=FileHash.of(data), size=len(data), source="weights/w.bin")
-        model = Model(name="m", version="", source="path:weights", license="", files=(file,))
+        model = Model(name="m", version="", source=RepoSource(path="weights"), license="", files=(file,))
         asked = models_inputs(checkout.read("requirements/models.toml") or "")
         made = ModelsLock(inputs=asked, models=(model,), requests=(request_hash(request),))
         self.write("requirements/models.lock", render_models_lock(made))

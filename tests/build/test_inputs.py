@@ -13,13 +13,14 @@ from buildkit.build.inputs import InputTasks
 from buildkit.declare.project import parse_project
 from buildkit.digest import FileHash, Key
 from buildkit.errors import LostError
+from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.plan.spec import Compile
 
 DATA = b"some bytes"
 SHA256 = FileHash.of(DATA)
 FILE = ModelFile(path="weights.bin", sha256=SHA256, size=len(DATA), source="https://example.org/weights.bin")
-MODEL = Model(name="m", version="1", source="https://example.org", license="MIT", files=(FILE,))
+MODEL = Model(name="m", version="1", source=UrlSource(url="https://example.org"), license="MIT", files=(FILE,))
 
 
 @pytest.fixture

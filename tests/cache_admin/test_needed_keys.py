@@ -15,6 +15,7 @@ from buildkit.build.context import BuildContext
 from buildkit.cache_admin.needed_keys import Needed, needed_of
 from buildkit.digest import FileHash, Key
 from buildkit.errors import DefinitionError
+from buildkit.locks.model_source import PypiSource, UrlSource
 from buildkit.locks.pins import Model
 from tests.plan.planfakes import STAGES, FakeCheckout, base_checkout, composer, make_graph_of, model_file, sdist, wheel
 
@@ -48,10 +49,15 @@ def test_wheels_sdists_and_what_is_compiled_of_them() -> None:
 
 def test_models_of_the_web_and_in_wheels_are_downloads_and_those_of_the_repository_are_not() -> None:
     checkout = base_checkout()
-    far = Model(name="far", version="", source="https://x/y", license="", files=(model_file("far.bin"),))
+    far = Model(name="far", version="", source=UrlSource(url="https://x/y"), license="", files=(model_file("far.bin"),))
     packed = wheel("packed")
     inside = Model(
-        name="in", version="1", source="pypi:packed", license="", files=(model_file("in.bin"),), wheel=packed
+        name="in",
+        version="1",
+        source=PypiSource(project="packed"),
+        license="",
+        files=(model_file("in.bin"),),
+        wheel=packed,
     )
     checkout.locked = {"models.lock": (*checkout.locked["models.lock"], far, inside)}
     found = needed(checkout=checkout)

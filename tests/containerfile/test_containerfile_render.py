@@ -9,6 +9,7 @@ import pytest
 from buildkit.containerfile.parts import Export, ExportOptions
 from buildkit.containerfile.render import render_export
 from buildkit.errors import DefinitionError
+from buildkit.locks.model_source import PypiSource, UrlSource
 from buildkit.locks.pins import Model
 from tests.plan.planfakes import MB, STAGES, FakeCheckout, base_checkout, composer, model_file, tree_file, wheel
 
@@ -166,14 +167,14 @@ def test_models_of_an_index_and_of_a_url_are_fetched_and_checked_each_in_a_stage
     checkout = base_checkout()
     big = model_file("deep/big.bin", 9 * MB)
     url = Model(
-        name="far", version="", source="https://example.org/x", license="MIT",
+        name="far", version="", source=UrlSource(url="https://example.org/x"), license="MIT",
         files=(
             type(big)(path="deep/big.bin", sha256=big.sha256, size=big.size, source="https://example.org/x/big.bin?a=1&b"),
             type(big)(path="small.txt", sha256=big.sha256, size=1, source="https://example.org/x/small.txt"),
         ),
     )  # fmt: skip
     packed = Model(
-        name="packed", version="2", source="pypi:packed", license="MIT", wheel=wheel("packed"),
+        name="packed", version="2", source=PypiSource(project="packed"), license="MIT", wheel=wheel("packed"),
         files=(type(big)(path="m.onnx", sha256=big.sha256, size=1, source="packed/data/m.onnx"),),
     )  # fmt: skip
     checkout.locked = {"models.lock": (url, packed)}

@@ -5,20 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from stagegraphs import graph
 
-from buildkit.declare.graph import Graph, load_graph, make_graph
+from buildkit.declare.graph import load_graph, make_graph
 from buildkit.declare.stage import Config, Healthcheck, Running, Stage, parse_stage
 from buildkit.errors import DefinitionError
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def stage(name: str, text: str = "") -> Stage:
-    return parse_stage(f'summary = "{name}"\n{text}', name=name, file=f"stages/{name}/stage.toml")
-
-
-def graph(**texts: str) -> Graph:
-    return make_graph({name: stage(name, text) for name, text in texts.items()})
 
 
 def write(folder: Path, **texts: str | bytes) -> Path:

@@ -15,6 +15,7 @@ from buildkit.layers.models import (
     open_from_wheel,
     worth_compressing,
 )
+from buildkit.locks.model_source import PypiSource, RepoSource
 from buildkit.locks.pins import Model, ModelFile
 
 WEIGHTS = b"weights" * 300_000
@@ -23,7 +24,7 @@ TEXT = b"the same few words again and again, " * 40_000
 
 
 def model(*files):
-    return Model(name="demo", version="1.0", source="pypi:demo", license="MIT", files=files)
+    return Model(name="demo", version="1.0", source=PypiSource(project="demo"), license="MIT", files=files)
 
 
 def locked(path, data, source):
@@ -56,7 +57,7 @@ def test_bytes_that_the_lock_does_not_know_are_an_error(tmp_path):
 def test_a_file_of_the_repository_that_was_edited_meanwhile_is_said_to_be(tmp_path, later):
     """Its hash is what it had when the build began, whatever the lock says."""
     (tmp_path / "m.onnx").write_bytes(later)
-    own = replace(model(locked("m.onnx", WEIGHTS, "models/m.onnx")), source="path:models")
+    own = replace(model(locked("m.onnx", WEIGHTS, "models/m.onnx")), source=RepoSource(path="models"))
     with pytest.raises(MismatchError) as caught:
         read_layer(model_members(own, open_from_paths(lambda _file: tmp_path / "m.onnx"), "models"))
     assert caught.value.message == "models/m.onnx has changed since the build began"

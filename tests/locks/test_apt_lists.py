@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_graph import graph
+from stagegraphs import graph
 
 from buildkit.errors import DefinitionError
 from buildkit.locks.apt_lists import AptList, find_apt_lists

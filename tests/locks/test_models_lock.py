@@ -4,6 +4,7 @@ import pytest
 
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError
+from buildkit.locks.model_source import PypiSource, RepoSource, UrlSource, parse_model_source
 from buildkit.locks.models_lock import (
     ModelsLock,
     models_lock_path,
@@ -37,9 +38,10 @@ source = "path:models/own"
 
 def test_requests_are_read():
     vad, voice, own = parse_models(INPUT, "x")
-    assert (vad.scheme, vad.rest, vad.version) == ("pypi", "silero-vad", ">=6,<7")
-    assert (voice.scheme, voice.files, voice.license) == ("https", ("a.onnx", "sub/b.json"), "MIT")
-    assert (own.scheme, own.rest, own.files) == ("path", "models/own", ())
+    assert (vad.source, vad.version) == (PypiSource(project="silero-vad"), ">=6,<7")
+    assert voice.source == UrlSource(url="https://models.example/v1")
+    assert (voice.files, voice.license) == (("a.onnx", "sub/b.json"), "MIT")
+    assert (own.source, own.files) == (RepoSource(path="models/own"), ())
 
 
 def test_every_problem_is_reported():
@@ -73,12 +75,40 @@ source = "path:../outside"
         parse_models('[[model]]\nname="a"\nsource="path:x"\n[[model]]\nname="a"\nsource="path:y"\n', "x")
 
 
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("pypi:silero-vad", PypiSource(project="silero-vad")),
+        ("pypi:pkg[extra,other]", PypiSource(project="pkg[extra,other]")),
+        ("https://h.example/x:y/", UrlSource(url="https://h.example/x:y/")),
+        ("path:models/own/", RepoSource(path="models/own/")),
+        ("path:a:b", RepoSource(path="a:b")),
+    ],
+)
+def test_model_source_renders_the_text_that_it_was_parsed_from(text, source):
+    assert parse_model_source(text) == source
+    assert str(source) == text
+
+
+@pytest.mark.parametrize("text", ["", "models/own", "http://h.example/x", "ftp:x", "PYPI:x"])
+def test_model_source_of_unknown_scheme_is_refused(text):
+    with pytest.raises(ValueError, match="is not a model source"):
+        parse_model_source(text)
+
+
 def test_locks_are_read_back():
     wheel = Artifact(name="silero-vad", version="6.2.3", file="silero_vad-6.2.3-py3-none-any.whl", sha256=HASH, size=9)
     files = (ModelFile(path="vad.onnx", sha256=HASH, size=5, source="silero_vad/data/vad.onnx"),)
     models = (
-        Model(name="silero-vad", version="6.2.3", source="pypi:silero-vad", license="MIT", files=files, wheel=wheel),
-        Model(name="own", version="", source="path:models/own", license="", files=files * 2),
+        Model(
+            name="silero-vad",
+            version="6.2.3",
+            source=PypiSource(project="silero-vad"),
+            license="MIT",
+            files=files,
+            wheel=wheel,
+        ),
+        Model(name="own", version="", source=RepoSource(path="models/own"), license="", files=files * 2),
     )
     lock = ModelsLock(inputs=FileHash.of(b"i"), models=models, requests=(FileHash.of(b"1"), FileHash.of(b"2")))
     text = render_models_lock(lock)

@@ -9,6 +9,7 @@ from buildkit.declare.graph import Graph, make_graph
 from buildkit.declare.project import Project, parse_project
 from buildkit.declare.stage import parse_stage
 from buildkit.digest import FileHash
+from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile, Pin
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import Tree, TreeFile
@@ -116,7 +117,7 @@ def base_checkout() -> FakeCheckout:
     model = Model(
         name="vad",
         version="3",
-        source="path:m",
+        source=RepoSource(path="m"),
         license="MIT",
         files=(model_file("big.bin", 9 * MB), model_file("a.json"), model_file("b.json")),
     )

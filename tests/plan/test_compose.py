@@ -9,6 +9,7 @@ from planfakes import MB, STAGES, FakeCheckout, base_checkout, composer, keys, s
 
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError
+from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import AptPin, Model, Pin
 from buildkit.plan.spec import Compile, MakeRoot, PackFiles, PackModel, PackWheels, PullImage, RunStep
 
@@ -226,7 +227,9 @@ def test_only_the_models_that_are_named_are_taken() -> None:
 def test_a_model_without_small_files_has_no_empty_layer() -> None:
     checkout = base_checkout()
     (model,) = checkout.locked["models.lock"]
-    checkout.locked["models.lock"] = (Model(name="m", version="", source="path:", license="", files=model.files[:1]),)
+    checkout.locked["models.lock"] = (
+        Model(name="m", version="", source=RepoSource(path=""), license="", files=model.files[:1]),
+    )
     made = composer(checkout=checkout).compose("weights")
     assert [(spec.name, spec.history) for spec in made.layers] == [("weights/m/big.bin", "model: m/big.bin")]
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planfakes import STAGES, FakeCheckout, base_checkout, composer, keys, model_file, sdist, tree_file, wheel
 
+from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import AptPin
 from buildkit.plan.packing import bin_of
 
@@ -130,7 +131,7 @@ INPUTS: dict[str, tuple[Callable[[FakeCheckout], None], set[str]]] = {
         {"weights/vad"},
     ),
     "a model's folder": (_model(name="vad2"), MODELS | {"weights/vad2", "weights/vad2/big.bin"}),
-    "a model's version, license and source": (_model(version="4", license="X", source="path:n"), set()),
+    "a model's version, license and source": (_model(version="4", license="X", source=RepoSource(path="n")), set()),
     "the size of a file": (_file(APP, replace(MAIN, size=7), RUN), set()),
 }
 

@@ -17,6 +17,7 @@ from buildkit.layers.models import model_members
 from buildkit.layers.tar.header import BLOCK, DIRECTORY, FILE, SYMLINK, header_size, render_header
 from buildkit.layers.tar.member import Compression
 from buildkit.layers.tar.writer import write_layer
+from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.plan import LedgerView, make_plan
 from buildkit.plan.sizes import expect_size
@@ -78,7 +79,7 @@ def test_a_model(tmp_path: Path) -> None:
     files = tuple(
         ModelFile(path=path, sha256=FileHash.of(data), size=len(data), source=path) for path, data in contents.items()
     )
-    model = Model(name="m", version="", source="", license="", files=files)
+    model = Model(name="m", version="", source=RepoSource(path=""), license="", files=files)
     members = model_members(model, lambda file: iter([contents[file.path]]), "/models/m")
     packed = write_layer(members, io.BytesIO(), Compression.NONE)
     work = PackModel(model=model, files=files, target="/models/m")
