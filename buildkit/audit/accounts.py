@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from buildkit.audit import rules
 from buildkit.audit.layer_view import TarEntry
-from buildkit.audit.view import ImageView, show
+from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.findings import Finding, Rule
 
 _PASSWD, _SHADOW = "etc/passwd", "etc/shadow"
@@ -18,10 +18,10 @@ def check_user(view: ImageView) -> Iterator[Finding]:
     """The user of the config."""
     said, identity = view.config.user, view.identity
     if identity.uid is None:
-        shown = show(said.partition(":")[0])
+        shown = format_untrusted(said.partition(":")[0])
         yield Finding(rule=rules.USER_UNKNOWN, what=f"the user is `{shown}`, whom /etc/passwd has not", path=_PASSWD)
     elif identity.uid == 0:
-        what = f"the user is `{show(said)}`" if said else "no user is said, and so it is root"
+        what = f"the user is `{format_untrusted(said)}`" if said else "no user is said, and so it is root"
         yield Finding(rule=rules.USER_ROOT, what=what, path="")
 
 
@@ -40,14 +40,19 @@ def _check_passwd(view: ImageView) -> Iterator[Finding]:
     accounts = view.accounts
     for account in accounts:
         if account.uid == 0 and account.name != "root":
-            yield _finding(view, _PASSWD, rules.SECOND_ROOT, f"`{show(account.name)}` has uid 0")
+            yield _finding(view, _PASSWD, rules.SECOND_ROOT, f"`{format_untrusted(account.name)}` has uid 0")
         if not account.password:
-            yield _finding(view, _PASSWD, rules.EMPTY_PASSWORD, f"`{show(account.name)}` has an empty password")
+            yield _finding(
+                view, _PASSWD, rules.EMPTY_PASSWORD, f"`{format_untrusted(account.name)}` has an empty password"
+            )
     for what, values in (("name", [a.name for a in accounts]), ("uid", [str(a.uid) for a in accounts if a.uid])):
         for value, count in Counter(values).items():
             if count > 1:
                 yield _finding(
-                    view, _PASSWD, rules.DUPLICATE_ACCOUNT, f"{count} accounts have the {what} {show(value)}"
+                    view,
+                    _PASSWD,
+                    rules.DUPLICATE_ACCOUNT,
+                    f"{count} accounts have the {what} {format_untrusted(value)}",
                 )
 
 
@@ -56,9 +61,9 @@ def _check_shadow(view: ImageView) -> Iterator[Finding]:
         name, colon, rest = line.partition(":")
         password = rest.partition(":")[0]
         if colon and not password:
-            yield _finding(view, _SHADOW, rules.EMPTY_PASSWORD, f"`{show(name)}` has an empty password")
+            yield _finding(view, _SHADOW, rules.EMPTY_PASSWORD, f"`{format_untrusted(name)}` has an empty password")
         elif password and not password.startswith(_LOCKED):
-            yield _finding(view, _SHADOW, rules.PASSWORD, f"`{show(name)}` has a password")
+            yield _finding(view, _SHADOW, rules.PASSWORD, f"`{format_untrusted(name)}` has a password")
 
 
 def _finding(view: ImageView, path: str, rule: Rule, what: str) -> Finding:

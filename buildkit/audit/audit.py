@@ -12,7 +12,7 @@ from buildkit.audit.imports import check_imports
 from buildkit.audit.programs import check_programs
 from buildkit.audit.secrets import check_secrets
 from buildkit.audit.service import check_service
-from buildkit.audit.view import ImageView, show
+from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.findings import Finding
 from buildkit.native.check import check_native
 from buildkit.native.facts import merge
@@ -52,7 +52,7 @@ def _printable(finding: Finding) -> Finding:
     """Names of files are foreign: with escapes in place of what does not print."""
     if (finding.what + finding.path).isprintable():
         return finding
-    return replace(finding, what=show(finding.what, 4096), path=show(finding.path, 4096))
+    return replace(finding, what=format_untrusted(finding.what, 4096), path=format_untrusted(finding.path, 4096))
 
 
 def limit_findings(findings: Iterable[Finding], most: int = MOST) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ _SIZES = {1: 12, 2: 20, 3: 24}
 _EFFECTIVE = 1
 
 
-def decode(data: bytes) -> tuple[frozenset[str], frozenset[str], bool] | None:
+def decode_capabilities(data: bytes) -> tuple[frozenset[str], frozenset[str], bool] | None:
     """Permitted and inheritable capabilities by name, and whether they are effective at once; None for no such value.
 
     ``data`` is a ``struct vfs_cap_data``: revision 1 (one 32-bit set), 2 (two) or 3 (two, and the user namespace's
@@ -39,9 +39,9 @@ def decode(data: bytes) -> tuple[frozenset[str], frozenset[str], bool] | None:
     return _names(permitted), _names(inheritable), bool(magic & _EFFECTIVE)
 
 
-def say_capabilities(data: bytes) -> str:
+def format_capabilities(data: bytes) -> str:
     """As getcap(8) says it: ``cap_net_raw=ep``; or that it cannot be read."""
-    decoded = decode(data)
+    decoded = decode_capabilities(data)
     if decoded is None:
         return f"a value that cannot be read ({data[:32].hex()})"
     permitted, inheritable, effective = decoded

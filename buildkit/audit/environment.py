@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from buildkit.audit import rules
-from buildkit.audit.programs import folders_of_programs
-from buildkit.audit.view import ImageView, show
-from buildkit.audit.write_access import find_way_in
+from buildkit.audit.programs import program_folders
+from buildkit.audit.view import ImageView, format_untrusted
+from buildkit.audit.write_access import find_write_access
 from buildkit.findings import Finding, Severity
 
 _LIBRARIES = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib")
@@ -44,19 +44,22 @@ _INDEX = frozenset(("PIP_TRUSTED_HOST", "UV_INSECURE_HOST", "PIP_EXTRA_INDEX_URL
 def check_environment(view: ImageView) -> Iterator[Finding]:
     """Variables that load, look for, or trust something."""
     for name, value in view.config.env:
-        place = f"config: {show(name, 80)}"
+        place = f"config: {format_untrusted(name, 80)}"
         if name in _PRELOADS and value.strip():
             yield from _check_preload(view, name, value)
         elif name in _SEARCHED:
             yield from _check_search(view, name, value)
-        elif value and (words := _say_hook(name, value)):
-            yield Finding(rule=rules.HOOK_VARIABLE, what=f"{name}={show(value, 80)}: {words}", path=place)
+        elif value and (words := _find_hook(name, value)):
+            yield Finding(rule=rules.HOOK_VARIABLE, what=f"{name}={format_untrusted(value, 80)}: {words}", path=place)
     content = view.text("etc/ld.so.preload").split()
     if content:
         entry = view.find("etc/ld.so.preload")
         layer = view.layers[entry.layer].digest if entry else ""
         yield Finding(
-            rule=rules.PRELOAD, what=f"loads {show(' '.join(content), 200)}", path="etc/ld.so.preload", layer=layer
+            rule=rules.PRELOAD,
+            what=f"loads {format_untrusted(' '.join(content), 200)}",
+            path="etc/ld.so.preload",
+            layer=layer,
         )
 
 
@@ -65,21 +68,21 @@ def check_programs_writable(view: ImageView) -> Iterator[Finding]:
     identity = view.identity
     if not identity.uid:
         return
-    folders = tuple(f"{folder}/" for folder in (*folders_of_programs(view), *_LIBRARIES))
+    folders = tuple(f"{folder}/" for folder in (*program_folders(view), *_LIBRARIES))
     for entry in view.files.values():
         runs = entry.kind == "file" and (entry.mode & 0o111 or entry.is_elf)
         if runs and entry.path.startswith(folders) and identity.may_write(entry) and not _PACKAGES.search(entry.path):
             what = f"{identity.words} may change it: mode {entry.mode:04o}, of uid {entry.uid}"
             layer = view.layers[entry.layer].digest
-            yield Finding(rule=rules.WRITABLE_SEARCH, what=what, path=show(entry.path, 4096), layer=layer)
+            yield Finding(rule=rules.WRITABLE_SEARCH, what=what, path=format_untrusted(entry.path, 4096), layer=layer)
 
 
 def _check_preload(view: ImageView, name: str, value: str) -> Iterator[Finding]:
     """A library of the image that the user cannot change is somebody's choice (an allocator): less bad, still said."""
     libraries = value.replace(":", " ").split()
-    kept = all(path.startswith("/") and view.find(path) and not find_way_in(view, path) for path in libraries)
+    kept = all(path.startswith("/") and view.find(path) and not find_write_access(view, path) for path in libraries)
     override = Severity.MEDIUM if kept and name == "LD_PRELOAD" else None
-    what = f"{name}={show(value, 200)}"
+    what = f"{name}={format_untrusted(value, 200)}"
     yield Finding(rule=rules.PRELOAD, what=what, path=f"config: {name}", override=override)
 
 
@@ -89,17 +92,23 @@ def _check_search(view: ImageView, name: str, value: str) -> Iterator[Finding]:
         return  # counts as not set
     for part in value.split(":"):
         if not part.startswith("/"):
-            said = f"`{show(part, 80)}`" if part else "an empty entry"
-            yield Finding(rule=rules.RELATIVE_SEARCH, what=f"{name} has {said}: {show(value, 200)}", path=place)
-        elif name != "PYTHONPATH" and (way := find_way_in(view, part)):  # modules are looked at with all import paths
-            what = f"{view.identity.words} may write into {show(part, 200)} of {name}: {way}"
+            said = f"`{format_untrusted(part, 80)}`" if part else "an empty entry"
+            yield Finding(
+                rule=rules.RELATIVE_SEARCH, what=f"{name} has {said}: {format_untrusted(value, 200)}", path=place
+            )
+        elif name != "PYTHONPATH" and (
+            way := find_write_access(view, part)
+        ):  # modules are looked at with all import paths
+            what = f"{view.identity.words} may write into {format_untrusted(part, 200)} of {name}: {way}"
             yield Finding(rule=rules.WRITABLE_SEARCH, what=what, path=place)
         elif name == "PATH" and _is_open(view, part):
             yield Finding(
-                rule=rules.WRITABLE_SEARCH, what=f"anybody may write into {show(part, 200)} of PATH", path=place
+                rule=rules.WRITABLE_SEARCH,
+                what=f"anybody may write into {format_untrusted(part, 200)} of PATH",
+                path=place,
             )
     if name == "LD_LIBRARY_PATH" and value:
-        yield Finding(rule=rules.LIBRARY_PATH, what=f"{name}={show(value, 200)}", path=place)
+        yield Finding(rule=rules.LIBRARY_PATH, what=f"{name}={format_untrusted(value, 200)}", path=place)
 
 
 def _is_open(view: ImageView, folder: str) -> bool:
@@ -107,7 +116,7 @@ def _is_open(view: ImageView, folder: str) -> bool:
     return entry is not None and entry.kind == "folder" and bool(entry.mode & 0o002)
 
 
-def _say_hook(name: str, value: str) -> str:
+def _find_hook(name: str, value: str) -> str:
     if name in _UNVERIFIED:
         return "certificates are not verified" if _UNVERIFIED[name] in ("", value) else ""
     if name in _INDEX:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from buildkit.audit import rules
-from buildkit.audit.capabilities import HARMLESS, decode, say_capabilities
+from buildkit.audit.capabilities import HARMLESS, decode_capabilities, format_capabilities
 from buildkit.audit.layer_view import TarEntry
-from buildkit.audit.view import SETGID, SETUID, STICKY, ImageView, show
+from buildkit.audit.view import SETGID, SETUID, STICKY, ImageView, format_untrusted
 from buildkit.findings import Finding, Rule, Severity
 
 _HARMLESS_DEVICES = frozenset(("1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:1", "5:2"))  # null, zero, …, tty, ptmx
@@ -30,7 +30,7 @@ def check_rights(view: ImageView) -> Iterator[Finding]:
         if entry.capability:
             yield _capability(view, entry)
         if entry.mode & 0o002 and entry.kind in ("file", "folder", "hard link", "pipe"):
-            what = _say_writable(entry)
+            what = _format_writable(entry)
             if what:
                 yield _finding(view, entry, rules.WORLD_WRITABLE, what)
 
@@ -48,13 +48,13 @@ def _privileged(entry: TarEntry) -> tuple[str, Severity | None] | None:
 
 
 def _capability(view: ImageView, entry: TarEntry) -> Finding:
-    decoded = decode(entry.capability)
+    decoded = decode_capabilities(entry.capability)
     mild = decoded is not None and (decoded[0] | decoded[1]) <= HARMLESS
-    what = f"carries {say_capabilities(entry.capability)}"
+    what = f"carries {format_capabilities(entry.capability)}"
     return _finding(view, entry, rules.FILE_CAPABILITY, what, Severity.LOW if mild else None)
 
 
-def _say_writable(entry: TarEntry) -> str:
+def _format_writable(entry: TarEntry) -> str:
     if entry.kind == "folder":
         return "" if entry.mode & STICKY else f"a folder of mode {entry.mode:04o}, without the sticky bit"
     runs = ", and it runs" if entry.mode & 0o111 else ""
@@ -67,18 +67,18 @@ def check_members(view: ImageView) -> Iterator[Finding]:
         for kind, name in layer.oddities:
             rule, words = _ODDITIES[kind]
             override = Severity.MEDIUM if kind in _MILD else None
-            shown = show(name)
+            shown = format_untrusted(name)
             yield Finding(rule=rule, what=words.format(shown), path=shown, layer=layer.digest, override=override)
         for entry in layer.entries:
             if "device" in entry.kind:
                 mild = entry.kind == "character device" and entry.device in _HARMLESS_DEVICES
                 what = f"a {entry.kind} {entry.device}" + (", one that every container has" if mild else "")
                 yield _finding(view, entry, rules.DEVICE, what, Severity.LOW if mild else None)
-            elif entry.is_link and climbs(entry):
-                yield _finding(view, entry, rules.LINK_ESCAPES, f"leads to {show(entry.link)}")
+            elif entry.is_link and climbs_above_root(entry):
+                yield _finding(view, entry, rules.LINK_ESCAPES, f"leads to {format_untrusted(entry.link)}")
 
 
-def climbs(entry: TarEntry) -> bool:
+def climbs_above_root(entry: TarEntry) -> bool:
     """Whether a relative link has more ``..`` than there are folders above it."""
     if entry.link.startswith("/"):
         return False
@@ -91,5 +91,5 @@ def climbs(entry: TarEntry) -> bool:
 
 
 def _finding(view: ImageView, entry: TarEntry, rule: Rule, what: str, override: Severity | None = None) -> Finding:
-    path, digest = show(entry.path, 4096), view.layers[entry.layer].digest
+    path, digest = format_untrusted(entry.path, 4096), view.layers[entry.layer].digest
     return Finding(rule=rule, what=what, path=path, layer=digest, override=override)

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from buildkit.audit import rules
 from buildkit.audit.layer_view import TarEntry
-from buildkit.audit.view import ImageView, show
-from buildkit.audit.write_access import find_way_in
+from buildkit.audit.view import ImageView, format_untrusted
+from buildkit.audit.write_access import find_write_access
 from buildkit.findings import Finding
 
 _LIBRARY = re.compile(r"(?:^|/)lib(?:64)?/python3(?:\.[0-9]+)?$|(?:^|/)(?:site|dist)-packages$")
@@ -48,7 +48,7 @@ def import_paths(view: ImageView) -> dict[str, str]:
             for line in _lines(entry.content):
                 if not _is_code(line):
                     folder = posixpath.normpath(posixpath.join("/", posixpath.dirname(entry.path), line))
-                    found.setdefault(folder, show(entry.path))
+                    found.setdefault(folder, format_untrusted(entry.path))
     for folder in _own_folders(view):
         found.setdefault(folder, "the program's own folder")
     return found
@@ -89,20 +89,20 @@ def _check_writable(view: ImageView) -> Iterator[Finding]:
     paths = {view.resolve(path): (path, why) for path, why in import_paths(view).items()}
     seen: set[str] = set()
     for place, (path, why) in paths.items():
-        way = find_way_in(view, path)
+        way = find_write_access(view, path)
         if place is None or any(place.startswith(f"{other}/") or place == other for other in seen):
             continue
         if way:
             seen.add(place)
-            what = f"{identity.words} may put modules into /{show(place)} ({why}): {way}"
+            what = f"{identity.words} may put modules into /{format_untrusted(place)} ({why}): {way}"
             yield _finding(view, view.files.get(place), place, what)
             continue
         bad = [e for e in view.below(place) if _is_code_file(e) and identity.may_write(e)]
         if bad:
             seen.add(place)
-            names = ", ".join(f"/{show(entry.path)}" for entry in bad[:_SHOWN])
+            names = ", ".join(f"/{format_untrusted(entry.path)}" for entry in bad[:_SHOWN])
             more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-            what = f"{identity.words} may change {names}{more} in /{show(place)} ({why})"
+            what = f"{identity.words} may change {names}{more} in /{format_untrusted(place)} ({why})"
             yield _finding(view, bad[0], bad[0].path, what)
 
 
@@ -118,7 +118,7 @@ def _check_startup(view: ImageView) -> Iterator[Finding]:
             mark = _WELL_KNOWN.get(entry.path.rpartition("/")[2])
             code = [line for line in _lines(entry.content) if _is_code(line)]
             if code and not (mark and all(mark in line for line in code)):
-                yield _startup(view, entry, f"has code: {show(code[0], 80)}")
+                yield _startup(view, entry, f"has code: {format_untrusted(code[0], 80)}")
 
 
 def _is_debians(view: ImageView, entry: TarEntry) -> bool:
@@ -136,9 +136,9 @@ def _check_user_site(view: ImageView) -> Iterator[Finding]:
     if python is None or is_virtual(view, python):
         return
     home = identity.home.rstrip("/") or "/"
-    way = find_way_in(view, f"{home}/.local")
+    way = find_write_access(view, f"{home}/.local")
     if way:
-        what = f"/{python} imports from {show(home)}/.local, where {identity.words} may write: {way}"
+        what = f"/{python} imports from {format_untrusted(home)}/.local, where {identity.words} may write: {way}"
         yield Finding(rule=rules.USER_SITE, what=what, path=home.strip("/"))
 
 
@@ -171,9 +171,9 @@ def _is_code(line: str) -> bool:
 
 def _startup(view: ImageView, entry: TarEntry, what: str) -> Finding:
     layer = view.layers[entry.layer].digest
-    return Finding(rule=rules.STARTUP_CODE, what=what, path=show(entry.path, 4096), layer=layer)
+    return Finding(rule=rules.STARTUP_CODE, what=what, path=format_untrusted(entry.path, 4096), layer=layer)
 
 
 def _finding(view: ImageView, entry: TarEntry | None, path: str, what: str) -> Finding:
     layer = view.layers[entry.layer].digest if entry is not None else ""
-    return Finding(rule=rules.WRITABLE_CODE, what=what, path=show(path, 4096), layer=layer)
+    return Finding(rule=rules.WRITABLE_CODE, what=what, path=format_untrusted(path, 4096), layer=layer)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from buildkit.audit import rules
 from buildkit.audit.layer_view import TarEntry
-from buildkit.audit.view import ImageView, show
+from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.findings import Finding, Rule
 
 _WORDS: tuple[tuple[Rule, str], ...] = (
@@ -59,7 +59,7 @@ _WORDS: tuple[tuple[Rule, str], ...] = (
 )
 _NUMBERED = re.compile(r"(?:-?[0-9]+(?:\.[0-9]+)*)$")
 _PREFIXED = re.compile(r"^[a-z0-9_]{3,20}-(?:[a-z0-9]{2,10}-)?linux-(?:gnu|musl)[a-z0-9]{0,10}-")
-KINDS = {name: rule for rule, words in _WORDS for name in words.split()}
+RULE_BY_PROGRAM = {name: rule for rule, words in _WORDS for name in words.split()}
 STANDARD = (
     "usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "usr/games", "usr/local/games",
     "opt/conda/bin", "root/.local/bin", "root/.cargo/bin",
@@ -71,16 +71,16 @@ _SHOWN = 12
 def check_programs(view: ImageView) -> Iterator[Finding]:
     """A finding of each sort of program, naming all of it."""
     found: dict[str, dict[str, None]] = {}
-    kinds = {rule.id: rule for rule in KINDS.values()}
+    kinds = {rule.id: rule for rule in RULE_BY_PROGRAM.values()}
     for entry in executables(view):
         name = entry.path.rpartition("/")[2]
-        rule = find_kind(name)
+        rule = find_program_rule(name)
         if rule is not None:
             found.setdefault(rule.id, {})[entry.path] = None
-    for module in modules(view):
+    for module in package_manager_modules(view):
         found.setdefault(rules.PACKAGE_MANAGER.id, {})[module] = None
     for name, paths in found.items():
-        shown = ", ".join(f"/{show(path)}" for path in list(paths)[:_SHOWN])
+        shown = ", ".join(f"/{format_untrusted(path)}" for path in list(paths)[:_SHOWN])
         more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
         first = next(iter(paths))
         entry = view.files[first]
@@ -92,13 +92,13 @@ def check_programs(view: ImageView) -> Iterator[Finding]:
         )
 
 
-def find_kind(name: str) -> Rule | None:
+def find_program_rule(name: str) -> Rule | None:
     """What a program is for by its name, also with a version or a target (``gcc-14``, ``x86_64-linux-gnu-gcc``)."""
     plain = _PREFIXED.sub("", name)
-    return KINDS.get(name) or KINDS.get(plain) or KINDS.get(_NUMBERED.sub("", plain))
+    return RULE_BY_PROGRAM.get(name) or RULE_BY_PROGRAM.get(plain) or RULE_BY_PROGRAM.get(_NUMBERED.sub("", plain))
 
 
-def folders_of_programs(view: ImageView) -> list[str]:
+def program_folders(view: ImageView) -> list[str]:
     """Where programs are: the folders of PATH, and those that usually are in it."""
     said = [part for part in view.config.variables.get("PATH", "").split(":") if part.startswith("/")]
     found = (view.resolve(part) for part in (*said, *STANDARD))
@@ -107,7 +107,7 @@ def folders_of_programs(view: ImageView) -> list[str]:
 
 def executables(view: ImageView) -> Iterator[TarEntry]:
     """Programs in these folders, and links to programs; a link that leads nowhere is none."""
-    for folder in folders_of_programs(view):
+    for folder in program_folders(view):
         for name in view.folders[folder]:
             path = f"{folder}/{name}" if folder else name
             entry, target = view.files.get(path), view.find(path)
@@ -120,7 +120,7 @@ def executables(view: ImageView) -> Iterator[TarEntry]:
                 yield entry
 
 
-def modules(view: ImageView) -> Iterator[str]:
+def package_manager_modules(view: ImageView) -> Iterator[str]:
     """Package managers that Python starts by ``-m``."""
     for folder in view.folders:
         if folder.rpartition("/")[2] in ("site-packages", "dist-packages"):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from buildkit.audit.layer_view import Kind, LayerView, TarEntry
-from buildkit.audit.secret_scan import Scanner
+from buildkit.audit.secret_scan import SecretScanner
 from buildkit.errors import BuildError
 from buildkit.layers.tar.reader import Header, TarReader
 from buildkit.native.collector import Survey
@@ -41,7 +41,7 @@ _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ImageLimits:
     """What an image may be, beyond which it is not audited: members, and bytes unpacked, of all its layers."""
 
     members: int = 2_000_000
@@ -52,13 +52,13 @@ class Limits:
 class LayerReader:
     """Reads the layers of one image, lowest first."""
 
-    limits: Limits = Limits()
+    limits: ImageLimits = ImageLimits()
     _members: int = field(default=0)
     _unpacked: int = field(default=0)
 
     def read(self, chunks: Iterable[bytes], digest: str, layer: int) -> LayerView:
         """Read one layer, whose tar comes in ``chunks``. Raises BuildError for one that is damaged, or over limits."""
-        return _Layer(self, digest, layer).read(self._count(chunks, digest))
+        return _LayerParser(self, digest, layer).read(self._count(chunks, digest))
 
     def take_member(self, digest: str) -> None:
         """Count a member; raises BuildError for too many."""
@@ -78,7 +78,7 @@ class LayerReader:
 _HINT = "it is not audited: no honest image is like that"
 
 
-class _Layer:
+class _LayerParser:
     def __init__(self, reader: LayerReader, digest: str, layer: int) -> None:
         self._reader = reader
         self._digest = digest
@@ -87,7 +87,7 @@ class _Layer:
         self._oddities: list[tuple[str, str]] = []
         self._seen: dict[str, TarEntry] = {}
         self._links: set[str] = set()
-        self._scanner = Scanner(layer=layer)
+        self._scanner = SecretScanner(layer=layer)
         self._survey = Survey()
 
     def read(self, chunks: Iterable[bytes]) -> LayerView:
@@ -133,7 +133,7 @@ class _Layer:
             size=header.size,
             link=fields["link"][:_PATH_MAX] if kind in ("symbolic link", "hard link") else "",
             device=fields["device"] if "device" in kind else "",
-            capability=_raw(fields[_CAPABILITY][:1000]) if _CAPABILITY in fields else b"",
+            capability=_xattr_bytes(fields[_CAPABILITY][:1000]) if _CAPABILITY in fields else b"",
             layer=self._layer,
             head=head,
             content=content,
@@ -224,7 +224,7 @@ def _number(text: str) -> int:
     return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else -1
 
 
-def _raw(text: str) -> bytes:
+def _xattr_bytes(text: str) -> bytes:
     """The bytes of a record that `tarread.say` made text of."""
     out = bytearray()
     at = 0

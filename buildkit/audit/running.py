@@ -82,14 +82,14 @@ def _process(process: Process) -> Iterator[Finding]:
     for sort in CAPABILITY_SETS:
         bits = dict(process.capabilities).get(sort, 0)
         if bits:
-            yield _finding(rules.PROCESS_CAPABILITIES, f"{name} has {sort}: {_say_capabilities(bits)}")
+            yield _finding(rules.PROCESS_CAPABILITIES, f"{name} has {sort}: {_format_capability_bits(bits)}")
     if not process.no_new_privileges:
         yield _finding(rules.NEW_PRIVILEGES, f"{name} has NoNewPrivs 0")
     if process.seccomp != 2:
         yield _finding(rules.NO_SECCOMP, f"{name} has Seccomp {process.seccomp}, not 2")
 
 
-def _say_capabilities(bits: int) -> str:
+def _format_capability_bits(bits: int) -> str:
     names = [NAMES[number] if number < len(NAMES) else str(number) for number in range(64) if bits >> number & 1]
     return ", ".join(names) if len(names) < 8 else f"{len(names)} of them, {names[0]} and {names[-1]} too"
 

@@ -10,20 +10,20 @@ from dataclasses import dataclass
 
 from buildkit.audit.secret_patterns import entropy, is_dummy, is_dummy_password
 
-Look = Callable[[bytes], bytes | None]
+FindSecret = Callable[[bytes], bytes | None]
 """Given a file's content: the secret in it (empty where that is all of it), or None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trade:
+class SecretFileKind:
     """A sort of file: the end of its path, as a regular expression, and who finds the secret in it."""
 
     sort: str
     path: re.Pattern[str]
-    look: Look
+    look: FindSecret
 
 
-def _group(expression: bytes) -> Look:
+def _find_group(expression: bytes) -> FindSecret:
     compiled = re.compile(expression)
 
     def look(data: bytes) -> bytes | None:
@@ -35,7 +35,7 @@ def _group(expression: bytes) -> Look:
     return look
 
 
-def _look_docker(data: bytes) -> bytes | None:
+def _find_docker_login(data: bytes) -> bytes | None:
     """``{"auths": {HOST: {"auth": …}}}`` of docker, podman and skopeo, or docker's older form without ``auths``."""
     try:
         value = json.loads(data)
@@ -54,7 +54,7 @@ def _look_docker(data: bytes) -> bytes | None:
     return None
 
 
-def _look_env(data: bytes) -> bytes | None:
+def _find_env_secret(data: bytes) -> bytes | None:
     for found in re.finditer(
         rb"(?m)^[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]{0,80})=[\"']?([^\s\"'#]{1,300})", data
     ):
@@ -65,18 +65,18 @@ def _look_env(data: bytes) -> bytes | None:
     return None
 
 
-def _look_token(data: bytes) -> bytes | None:
+def _find_token(data: bytes) -> bytes | None:
     value = data.strip()
     fits = 16 <= len(value) <= 400 and b"\n" not in value and not is_dummy(value)
     return value if fits and entropy(value) >= 3.0 else None
 
 
-def _look_any(data: bytes) -> bytes | None:
+def _find_any(data: bytes) -> bytes | None:
     return b"" if data.strip() else None
 
 
-def _trade(sort: str, path: str, look: Look) -> Trade:
-    return Trade(sort=sort, path=re.compile(rf"(?:^|/){path}\Z"), look=look)
+def _kind(sort: str, path: str, look: FindSecret) -> SecretFileKind:
+    return SecretFileKind(sort=sort, path=re.compile(rf"(?:^|/){path}\Z"), look=look)
 
 
 _URL = rb"://[^\s:@/]{0,100}:(?P<secret>[^\s@/]{1,200})@"
@@ -84,37 +84,39 @@ _AWS = rb"(?m)^\s*aws_secret_access_key\s*=\s*(?P<secret>\S{1,200})"
 _CLUSTER = rb"(?m)^\s*(?:token|client-key-data|password):\s*(?P<secret>\S{1,300})"
 _GCLOUD = rb"\"(?:refresh_token|private_key)\"\s*:\s*\"(?P<secret>[^\"]{1,300})"
 
-TRADES = (
-    _trade("log-in of .netrc", r"[._]netrc", _group(rb"\bpassword\s+(?P<secret>\S{1,200})")),
-    _trade("log-in of an index", r"pip\.(?:conf|ini)|uv\.toml|\.condarc", _group(_URL)),
-    _trade("log-in of .pypirc", r"\.pypirc", _group(rb"(?m)^\s*password\s*[:=]\s*(?P<secret>\S{1,300})")),
-    _trade("log-in of a registry", r"\.docker/config\.json|\.dockercfg|containers/auth\.json", _look_docker),
-    _trade("log-in of git", r"\.git-credentials|git/credentials", _group(_URL)),
-    _trade("log-in of npm", r"\.npmrc", _group(rb"_(?:authToken|auth|password)\s*=\s*(?P<secret>[^\s$]{1,300})")),
-    _trade("cloud credentials", r"\.aws/credentials", _group(_AWS)),
-    _trade(
-        "cloud credentials", r"gcloud/(?:application_default_credentials|credentials)\.(?:json|db)", _group(_GCLOUD)
+SECRET_FILE_KINDS = (
+    _kind("log-in of .netrc", r"[._]netrc", _find_group(rb"\bpassword\s+(?P<secret>\S{1,200})")),
+    _kind("log-in of an index", r"pip\.(?:conf|ini)|uv\.toml|\.condarc", _find_group(_URL)),
+    _kind("log-in of .pypirc", r"\.pypirc", _find_group(rb"(?m)^\s*password\s*[:=]\s*(?P<secret>\S{1,300})")),
+    _kind("log-in of a registry", r"\.docker/config\.json|\.dockercfg|containers/auth\.json", _find_docker_login),
+    _kind("log-in of git", r"\.git-credentials|git/credentials", _find_group(_URL)),
+    _kind("log-in of npm", r"\.npmrc", _find_group(rb"_(?:authToken|auth|password)\s*=\s*(?P<secret>[^\s$]{1,300})")),
+    _kind("cloud credentials", r"\.aws/credentials", _find_group(_AWS)),
+    _kind(
+        "cloud credentials",
+        r"gcloud/(?:application_default_credentials|credentials)\.(?:json|db)",
+        _find_group(_GCLOUD),
     ),
-    _trade("cloud credentials", r"\.azure/(?:accessTokens|msal_token_cache)\.(?:json|bin)", _look_any),
-    _trade("log-in of a cluster", r"\.kube/config", _group(_CLUSTER)),
-    _trade("Hugging Face token", r"huggingface/(?:token|stored_tokens)|\.huggingface/token", _look_token),
-    _trade("variables of .env", r"\.env(?:\.[a-z]+)?", _look_env),
-    _trade("key store", r"[^/]+\.(?:p12|pfx|jks|keystore|kdbx)", _look_any),
-    _trade("host key of ssh", r"etc/ssh/ssh_host_[a-z0-9]+_key", _look_any),
-    _trade("history of a shell", r"\.(?:bash|zsh|python|sqlite|psql|mysql)_history", _look_any),
+    _kind("cloud credentials", r"\.azure/(?:accessTokens|msal_token_cache)\.(?:json|bin)", _find_any),
+    _kind("log-in of a cluster", r"\.kube/config", _find_group(_CLUSTER)),
+    _kind("Hugging Face token", r"huggingface/(?:token|stored_tokens)|\.huggingface/token", _find_token),
+    _kind("variables of .env", r"\.env(?:\.[a-z]+)?", _find_env_secret),
+    _kind("key store", r"[^/]+\.(?:p12|pfx|jks|keystore|kdbx)", _find_any),
+    _kind("host key of ssh", r"etc/ssh/ssh_host_[a-z0-9]+_key", _find_any),
+    _kind("history of a shell", r"\.(?:bash|zsh|python|sqlite|psql|mysql)_history", _find_any),
 )
 MOST = 1 << 20  # bytes of such a file that are looked into
-_NAMES = re.compile("|".join(f"(?:{trade.path.pattern})" for trade in TRADES))
+_NAMES = re.compile("|".join(f"(?:{trade.path.pattern})" for trade in SECRET_FILE_KINDS))
 
 
-def find_trade(path: str) -> Trade | None:
+def find_secret_file_kind(path: str) -> SecretFileKind | None:
     """What a file holds by its name (``etc/pip.conf``), or None."""
     if _NAMES.search(path) is None:
         return None
-    return next((trade for trade in TRADES if trade.path.search(path)), None)
+    return next((trade for trade in SECRET_FILE_KINDS if trade.path.search(path)), None)
 
 
-def is_test(path: str) -> bool:
+def is_published_test(path: str) -> bool:
     """Whether a file lies in a folder of tests or examples of an installed package: its keys are published."""
     inner = re.search(r"(?:site|dist)-packages/(.*)|/lib/python3[^/]*/(.*)|^usr/(?:lib|share)/(.*)", path)
     rest = next(filter(None, inner.groups()), "") if inner else ""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from buildkit.audit.layer_view import Secret
-from buildkit.audit.secret_files import MOST, Trade, find_trade
+from buildkit.audit.secret_files import MOST, SecretFileKind, find_secret_file_kind
 from buildkit.audit.secret_patterns import DISTINCT, IN_CODE, WRITTEN, Pattern, find_all
 
 TEXT_LIMIT = 64 << 20
@@ -28,7 +28,7 @@ _COMPILED = (".pyc", ".so", ".a", ".o")
 _CODE = (".py", ".pyi", ".js", ".mjs", ".ts", ".c", ".h", ".cc", ".cpp", ".go", ".rs", ".java", ".rb", ".lua")
 
 
-class Scanner:
+class SecretScanner:
     """Collects the secrets of one layer in ``found``; ``cut`` counts files that were not looked through to the end."""
 
     def __init__(self, *, layer: int, text_limit: int = TEXT_LIMIT) -> None:
@@ -40,12 +40,12 @@ class Scanner:
 
     def scan(self, path: str, size: int, chunks: Iterator[bytes]) -> None:
         """Look through one file's content; what is left of ``chunks`` is left alone."""
-        trade = find_trade(path)
+        trade = find_secret_file_kind(path)
         first = next(chunks, b"")
         text = b"\0" not in first[:_SNIFF]
         limit = self._text_limit if text else BINARY_LIMIT
         self.cut += text and size > limit
-        patterns = choose(path, text=text)
+        patterns = choose_patterns(path, text=text)
         if trade is not None:
             self._ask(trade, path, first[:MOST])
         at, tail, chunk = 0, b"", first
@@ -58,7 +58,7 @@ class Scanner:
             tail = data[-_OVERLAP:]
             chunk = next(chunks, b"") if at < limit else b""
 
-    def _ask(self, trade: Trade, path: str, data: bytes) -> None:
+    def _ask(self, trade: SecretFileKind, path: str, data: bytes) -> None:
         secret = trade.look(data)
         if secret is not None:
             self._add(trade.sort, path, secret, max(0, data.find(secret)))
@@ -79,7 +79,7 @@ class Scanner:
             known[1] = offset
 
 
-def choose(path: str, *, text: bool) -> tuple[Pattern, ...]:
+def choose_patterns(path: str, *, text: bool) -> tuple[Pattern, ...]:
     """Which patterns a file is searched for."""
     if not text or path.endswith(_COMPILED) or is_published(path):
         return DISTINCT

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from buildkit.audit import rules
 from buildkit.audit.layer_view import Secret
 from buildkit.audit.merge import is_gone, whiteouts
-from buildkit.audit.secret_files import is_test
+from buildkit.audit.secret_files import is_published_test
 from buildkit.audit.secret_patterns import DISTINCT, WRITTEN, entropy, find_all, is_dummy_password
 from buildkit.audit.secret_scan import is_published, redact
-from buildkit.audit.view import ImageView, show
+from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.findings import Finding, Severity
 
 _GUESSED = frozenset(
     ("secret value", "password in a URL", "JSON web token", "history of a shell", "key store", "variables of .env")
 )
-_SAID = re.compile(
+_SECRET_NAME = re.compile(
     r"(?:^|_)(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|APIKEY|CREDENTIALS?|(?:API|ACCESS|AUTH|PRIVATE|SECRET)_KEY)(?:_|$)",
     re.IGNORECASE,
 )
@@ -36,28 +36,30 @@ def check_secrets(view: ImageView) -> Iterator[Finding]:
             yield _in_layer(view, secret)
         for entry in layer.entries:
             if entry.kind == "folder" and _REPOSITORY.search(entry.path):
-                what = f"/{show(entry.path)}{_gone(view, entry.path, number)}"
-                yield Finding(rule=rules.REPOSITORY, what=what, path=show(entry.path, 4096), layer=layer.digest)
+                what = f"/{format_untrusted(entry.path)}{_format_removal(view, entry.path, number)}"
+                yield Finding(
+                    rule=rules.REPOSITORY, what=what, path=format_untrusted(entry.path, 4096), layer=layer.digest
+                )
     yield from _in_config(view)
 
 
 def _in_layer(view: ImageView, secret: Secret) -> Finding:
     layer = view.layers[secret.layer].digest
     more = f", and {secret.more} more" if secret.more else ""
-    what = f"{secret.sort} {secret.shown}".rstrip() + more + _gone(view, secret.place, secret.layer)
-    test = secret.sort in ("private key", "key store") and is_test(secret.place)
+    what = f"{secret.sort} {secret.shown}".rstrip() + more + _format_removal(view, secret.place, secret.layer)
+    test = secret.sort in ("private key", "key store") and is_published_test(secret.place)
     test = test or (secret.sort == "key store" and is_published(secret.place))
     return Finding(
         rule=rules.SECRET_KEYS if test else rules.SECRET_FILE,
         what=what,
-        path=show(secret.place, 4096),
+        path=format_untrusted(secret.place, 4096),
         offset=secret.offset,
         layer=layer,
         override=Severity.HIGH if secret.sort in _GUESSED and not test else None,
     )
 
 
-def _gone(view: ImageView, path: str, layer: int) -> str:
+def _format_removal(view: ImageView, path: str, layer: int) -> str:
     """Where a later layer deletes or replaces what this one holds, in words."""
     for above in view.layers[layer + 1 :]:
         gone, opaque = whiteouts(above)
@@ -70,16 +72,16 @@ def _gone(view: ImageView, path: str, layer: int) -> str:
 def _in_config(view: ImageView) -> Iterator[Finding]:
     config = view.config
     for name, value in config.env:
-        yield from _found(f"env {show(name, 80)}", f"{name}={value}", is_named_secret(name, value))
+        yield from _check_text(f"env {format_untrusted(name, 80)}", f"{name}={value}", is_named_secret(name, value))
     for name, value in config.labels:
-        yield from _found(f"label {show(name, 80)}", f"{name}={value}", is_named_secret(name, value))
+        yield from _check_text(f"label {format_untrusted(name, 80)}", f"{name}={value}", is_named_secret(name, value))
     for part, words in (("command", config.argv), ("healthcheck", config.healthcheck or ())):
-        yield from _found(part, " ".join(words), _has_named_secret(" ".join(words)))
+        yield from _check_text(part, " ".join(words), _has_named_secret(" ".join(words)))
     for number, line in enumerate(config.history, 1):
-        yield from _found(f"history {number}", line.created_by, _has_named_secret(line.created_by))
+        yield from _check_text(f"history {number}", line.created_by, _has_named_secret(line.created_by))
 
 
-def _found(part: str, text: str, named: str) -> Iterator[Finding]:
+def _check_text(part: str, text: str, named: str) -> Iterator[Finding]:
     """One finding for a text: what says what it is, else what its name says."""
     data = text[: 1 << 20].encode("utf-8", "replace")
     for sort, _, secret in find_all(data, DISTINCT + WRITTEN):
@@ -95,7 +97,7 @@ def _found(part: str, text: str, named: str) -> Iterator[Finding]:
 def is_named_secret(name: str, value: str) -> str:
     """The value, if its name says that it is secret and it stands for nothing else; else empty."""
     upper = name.upper().replace("-", "_").replace(".", "_")
-    if not _SAID.search(upper) or upper.endswith(_FILE) or len(value) < 6 or _NO_SECRET.fullmatch(value):
+    if not _SECRET_NAME.search(upper) or upper.endswith(_FILE) or len(value) < 6 or _NO_SECRET.fullmatch(value):
         return ""
     raw = value.encode("utf-8", "replace")
     return "" if is_dummy_password(raw) or entropy(raw) < 1.5 else value

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 
 from buildkit.audit import rules
-from buildkit.audit.view import ImageView, show
+from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.findings import Finding, Rule, Severity
 
 _RISKY = {
@@ -35,7 +35,7 @@ def check_service(view: ImageView) -> Iterator[Finding]:
     yield from _check_size(view)
     for volume in view.config.volumes:
         if volume.rstrip("/").endswith(("docker.sock", "podman.sock", "containerd.sock", "crio.sock")):
-            yield _finding(rules.SOCKET_VOLUME, f"the volume {show(volume)}", "volumes")
+            yield _finding(rules.SOCKET_VOLUME, f"the volume {format_untrusted(volume)}", "volumes")
 
 
 def _check_ports(view: ImageView) -> Iterator[Finding]:
@@ -44,9 +44,9 @@ def _check_ports(view: ImageView) -> Iterator[Finding]:
         port = int(number) if number.isascii() and number.isdecimal() and len(number) < 6 else 0
         if port in _RISKY:
             override = None if port in (22, 23, 512, 513, 514, 2222, 2375, 2376) else Severity.MEDIUM
-            yield _finding(rules.RISKY_PORT, f"{show(said)} is {_RISKY[port]}'s", "ports", override)
+            yield _finding(rules.RISKY_PORT, f"{format_untrusted(said)} is {_RISKY[port]}'s", "ports", override)
         elif 0 < port < 1024:
-            yield _finding(rules.PRIVILEGED_PORT, f"{show(said)}", "ports")
+            yield _finding(rules.PRIVILEGED_PORT, f"{format_untrusted(said)}", "ports")
 
 
 def _check_health(view: ImageView) -> Iterator[Finding]:
@@ -61,13 +61,17 @@ def _check_health(view: ImageView) -> Iterator[Finding]:
                 rules.COMMAND_MISSING, "the health check needs /bin/sh, which the image lacks", "healthcheck"
             )
     elif test[0] == "CMD" and len(test) > 1 and find_program(view, test[1]) is None:
-        yield _finding(rules.COMMAND_MISSING, f"the health check starts {show(test[1])}, which it lacks", "healthcheck")
+        yield _finding(
+            rules.COMMAND_MISSING, f"the health check starts {format_untrusted(test[1])}, which it lacks", "healthcheck"
+        )
 
 
 def _check_command(view: ImageView) -> Iterator[Finding]:
     argv = view.config.argv
     if argv and argv[0] and find_program(view, argv[0]) is None:
-        yield _finding(rules.COMMAND_MISSING, f"it starts {show(argv[0])}, which the image lacks", "command")
+        yield _finding(
+            rules.COMMAND_MISSING, f"it starts {format_untrusted(argv[0])}, which the image lacks", "command"
+        )
 
 
 def find_program(view: ImageView, name: str) -> str | None:
@@ -89,14 +93,14 @@ def _check_identity(view: ImageView) -> Iterator[Finding]:
     missing = [name for name in _LABELS if not labels.get(name)]
     if missing:
         yield _finding(rules.LABELS, f"without {', '.join(missing)}", "labels")
-    if not say_pinned(view):
+    if not find_base_pin(view):
         yield _finding(rules.UNPINNED, f"no label {_BASE}, and nobody else says it", "labels")
     tag = view.origin.tag
     if tag and "@" not in tag and (tag.endswith(":latest") or ":" not in tag.rpartition("/")[2]):
-        yield Finding(rule=rules.LATEST, what=f"it was asked for as {show(tag)}", path="")
+        yield Finding(rule=rules.LATEST, what=f"it was asked for as {format_untrusted(tag)}", path="")
 
 
-def say_pinned(view: ImageView) -> str:
+def find_base_pin(view: ImageView) -> str:
     """How the base is pinned, by whoever asks, by labels or by the history that buildkit writes; empty if unknown."""
     if view.origin.pinned:
         return view.origin.pinned
@@ -112,9 +116,9 @@ def _check_history(view: ImageView) -> Iterator[Finding]:
     for number, line in enumerate(view.config.history):
         text = line.created_by
         if number and _ADD.match(text):  # the first is how bases are made
-            yield _finding(rules.ADD_STEP, show(text, 120), "history")
+            yield _finding(rules.ADD_STEP, format_untrusted(text, 120), "history")
         if _UPDATE.search(text) and not _INSTALL.search(text):
-            yield _finding(rules.UPDATE_ALONE, show(text, 120), "history")
+            yield _finding(rules.UPDATE_ALONE, format_untrusted(text, 120), "history")
 
 
 def _check_size(view: ImageView) -> Iterator[Finding]:

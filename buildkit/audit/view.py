@@ -90,7 +90,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class ImageOrigin:
     """What is known of an image beside its bytes.
 
     ``pinned`` is how its base is pinned, empty where nothing says so; ``stage`` names a stage of the project;
@@ -111,7 +111,7 @@ class ImageView:
     name: str
     config: ImageConfig
     layers: tuple[LayerView, ...]
-    origin: Origin = Origin()
+    origin: ImageOrigin = ImageOrigin()
 
     @cached_property
     def files(self) -> Mapping[str, TarEntry]:
@@ -228,7 +228,7 @@ def clean_path(path: str) -> str:
     return "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
-def show(text: str, most: int = 200) -> str:
+def format_untrusted(text: str, most: int = 200) -> str:
     """Foreign text on one line for people: whatever does not print, and text that runs backwards, is escaped."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: most + 1])
     return shown if len(text) <= most else f"{shown[:most]}…"

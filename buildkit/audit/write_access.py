@@ -5,7 +5,7 @@ from __future__ import annotations
 from buildkit.audit.view import STICKY, ImageView
 
 
-def find_way_in(view: ImageView, path: str) -> str:
+def find_write_access(view: ImageView, path: str) -> str:
     """How the image's user may put something at ``path`` (absolute) of their own; empty if they may not.
 
     A folder that they may write, one that is not there and that they may make, or one above that they may write, so

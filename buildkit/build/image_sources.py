@@ -10,7 +10,7 @@ from pathlib import Path
 
 from buildkit.audit.config import parse_config
 from buildkit.audit.read import LayerReader
-from buildkit.audit.view import ImageView, Origin
+from buildkit.audit.view import ImageOrigin, ImageView
 from buildkit.build.assemble import assemble
 from buildkit.build.context import BuildContext
 from buildkit.build.deliver import find_stored
@@ -48,7 +48,7 @@ class FoundImage:
     name: str
     config: bytes
     layers: tuple[FoundLayer, ...]
-    origin: Origin
+    origin: ImageOrigin
     stored: str = ""
 
 
@@ -65,7 +65,7 @@ def open_image(planner: Planner, target: str) -> Iterator[FoundImage]:
         return
     with planner.context.blobs.working_folder() as folder:
         stored = _fetch(planner, target, folder)
-        yield read_layout(folder, target, Origin(tag="" if stored else _tag_of(target)), stored)
+        yield read_layout(folder, target, ImageOrigin(tag="" if stored else _tag_of(target)), stored)
 
 
 def read_view(image: FoundImage, context: BuildContext) -> ImageView:
@@ -94,7 +94,7 @@ def find_compression(path: Path) -> Compression:
     return Compression.GZIP if start.startswith(_GZIP) else Compression.NONE
 
 
-def read_layout(folder: Path, name: str, origin: Origin, stored: str = "") -> FoundImage:
+def read_layout(folder: Path, name: str, origin: ImageOrigin, stored: str = "") -> FoundImage:
     """The image of a ``dir:`` layout; raises BuildError for what is none."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
@@ -130,7 +130,7 @@ def _open_stage(planner: Planner, stage: str) -> Iterator[FoundImage]:
         yield read_layout(folder, stage, origin, stored)
 
 
-def _cached(image: Image, stage: str, origin: Origin, planner: Planner, stored: str) -> FoundImage:
+def _cached(image: Image, stage: str, origin: ImageOrigin, planner: Planner, stored: str) -> FoundImage:
     blobs = planner.context.blobs
     layers = tuple(
         FoundLayer(digest=str(layer.blob.digest), path=blobs.path(layer.blob.digest)) for layer in image.layers
@@ -138,7 +138,7 @@ def _cached(image: Image, stage: str, origin: Origin, planner: Planner, stored: 
     return FoundImage(name=stage, config=image.config_blob(), layers=layers, origin=origin, stored=stored)
 
 
-def _origin(planner: Planner, stage: str, composition: Composition) -> Origin:
+def _origin(planner: Planner, stage: str, composition: Composition) -> ImageOrigin:
     """How the root is pinned, and the images that this one includes, which it should not outgrow."""
     work = composition.root[0].work if composition.root else None
     pinned = work.ref if isinstance(work, PullImage) else ""
@@ -147,7 +147,7 @@ def _origin(planner: Planner, stage: str, composition: Composition) -> Origin:
     definition = planner.graph.stages[stage]
     sizes = ((name, _size(planner, name)) for name in definition.include if planner.graph.stages[name].ships)
     peers = tuple((name, size) for name, size in sizes if size)
-    return Origin(pinned=pinned, stage=stage, peers=peers)
+    return ImageOrigin(pinned=pinned, stage=stage, peers=peers)
 
 
 def _size(planner: Planner, stage: str) -> int:

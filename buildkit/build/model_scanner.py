@@ -15,7 +15,7 @@ from buildkit.build.context import BuildContext
 from buildkit.declare.model_allowlist import Allow
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError, BuildkitError, MismatchError
-from buildkit.scan import FileSource, Gap, Scan, Source, import_scanner, rules_version, scan
+from buildkit.scan import FileSource, Scan, ScanGap, ScanSource, import_scanner, rules_version, scan
 from buildkit.store.scan_verdicts import Verdicts, at_path
 
 _CHUNK = 1 << 20
@@ -28,7 +28,7 @@ Progress = Callable[[int], None]
 class Watched:
     """A source that tells how much of it was read, once for every mebibyte, and so can be stopped."""
 
-    source: Source
+    source: ScanSource
     progress: Progress
     done: int = 0
     said: int = 0
@@ -85,7 +85,7 @@ class Scanner:
         return at_path(found, name)
 
 
-def run_scan(name: str, source: Source, allow: Allow) -> Scan:
+def run_scan(name: str, source: ScanSource, allow: Allow) -> Scan:
     """Scan a content. A scanner that fails at it has not scanned it: that is no traceback, and no clean file."""
     import_scanner()
     try:
@@ -95,7 +95,7 @@ def run_scan(name: str, source: Source, allow: Allow) -> Scan:
     except Exception as error:  # files are hostile, and made to make scanners fail
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's, not a decompressor's
-        return Scan((), (Gap(f"{_FAILED} at it ({type(error).__name__})"),), ())
+        return Scan((), (ScanGap(f"{_FAILED} at it ({type(error).__name__})"),), ())
 
 
 def checksums(file: BinaryIO, progress: Progress) -> tuple[FileHash, str]:

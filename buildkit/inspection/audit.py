@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.audit.audit import check_image
-from buildkit.audit.service import say_pinned
-from buildkit.audit.view import ImageView, show
+from buildkit.audit.service import find_base_pin
+from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.build.image_sources import open_image, read_view
 from buildkit.build.planner import Planner, open_planner
 from buildkit.cli.main import check_writable, write_text
@@ -70,7 +70,7 @@ class Audit:
 def _view_json(view: ImageView) -> dict[str, Any]:
     return {
         "stage": view.origin.stage or None,
-        "pinned": say_pinned(view) or None,
+        "pinned": find_base_pin(view) or None,
         "user": view.config.user or None,
         "files": len(view.files),
         "bytes": sum(layer.unpacked for layer in view.layers),
@@ -144,10 +144,10 @@ def render_audit(found: Audit, gate: Severity | None) -> list[str]:
     lines = render_findings(found.findings)
     lines += [""] * bool(lines)
     looked = " and ".join(part for part, why in found.parts.items() if not why) or "nothing of it"
-    lines.append(f"{show(found.name)}, {looked}")
+    lines.append(f"{format_untrusted(found.name)}, {looked}")
     if found.view is not None:
         lines += _say_view(found.view)
-    lines += [f"not looked at {part}: {show(why, 1000)}" for part, why in found.parts.items() if why]
+    lines += [f"not looked at {part}: {format_untrusted(why, 1000)}" for part, why in found.parts.items() if why]
     lines.append(_say_sum(found, gate))
     return lines
 

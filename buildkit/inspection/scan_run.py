@@ -17,7 +17,7 @@ from buildkit.errors import BuildError, DefinitionError, Interrupted
 from buildkit.events import StepProgress, step
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.inspection.scan_targets import Target
-from buildkit.scan import DIFFERS, Judgement, Scan, Verdict, judge
+from buildkit.scan import DIFFERS_FROM_LOCK, Judgement, Scan, Verdict, judge
 from buildkit.store.scan_verdicts import at_path
 from buildkit.tools.second_opinions import Engine, Opinion, ask
 
@@ -148,7 +148,7 @@ class ScanRun:
         more = list(disagreements(target.name, scan, opinions))
         if target.locked is not None and target.locked != sha256:
             what = f"it has sha256 {sha256.hex}, and the lock says {target.locked.hex}"
-            more.append(Finding(rule=DIFFERS, what=what, path=target.name))
+            more.append(Finding(rule=DIFFERS_FROM_LOCK, what=what, path=target.name))
         judgement = judge(at_path(scan, target.name), target.name, sha256, self._allow, tuple(more))
         return Scanned(
             target=target, size=size, sha512=sha512, scan=scan, judgement=judgement, opinions=opinions, cached=True

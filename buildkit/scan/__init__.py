@@ -7,22 +7,22 @@ only the rules' version.
 
 from __future__ import annotations
 
-from buildkit.scan.context import UNKNOWN, Gap, Scan, Verdict
-from buildkit.scan.judgement import DIFFERS, Judgement, judge
-from buildkit.scan.limits import Limits
-from buildkit.scan.source import BytesSource, FileSource, Source
+from buildkit.scan.context import UNKNOWN_CONTENT, Scan, ScanGap, Verdict
+from buildkit.scan.judgement import DIFFERS_FROM_LOCK, Judgement, judge
+from buildkit.scan.limits import ScanLimits
+from buildkit.scan.source import BytesSource, FileSource, ScanSource
 from buildkit.scan.version import rules_version
 
 __all__ = [
-    "DIFFERS",
-    "UNKNOWN",
+    "DIFFERS_FROM_LOCK",
+    "UNKNOWN_CONTENT",
     "BytesSource",
     "FileSource",
-    "Gap",
     "Judgement",
-    "Limits",
     "Scan",
-    "Source",
+    "ScanGap",
+    "ScanLimits",
+    "ScanSource",
     "Verdict",
     "import_scanner",
     "judge",
@@ -36,7 +36,9 @@ def import_scanner() -> None:
     import buildkit.scan.examine  # noqa: F401
 
 
-def scan(path: str, source: Source, *, limits: Limits | None = None, allowed: frozenset[str] = frozenset()) -> Scan:
+def scan(
+    path: str, source: ScanSource, *, limits: ScanLimits | None = None, allowed: frozenset[str] = frozenset()
+) -> Scan:
     """Scan one file's content without loading or executing any of it.
 
     ``path`` is only the name that findings use; ``allowed`` are the globals that the user trusts beyond the built-in
@@ -44,4 +46,4 @@ def scan(path: str, source: Source, *, limits: Limits | None = None, allowed: fr
     """
     from buildkit.scan.examine import examine
 
-    return examine(path, source, limits or Limits(), allowed)
+    return examine(path, source, limits or ScanLimits(), allowed)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.scan.limits import Budget, LimitError
-from buildkit.scan.source import Source
+from buildkit.scan.limits import LimitError, ScanBudget
+from buildkit.scan.source import ScanSource
 
 HEAD = 4096  # bytes that formats are recognised by
-UNKNOWN = "no known format of model files"  # a gap of content that no loader we know would load
+UNKNOWN_CONTENT = "no known format of model files"  # a gap of content that no loader we know would load
 
 
 class Verdict(enum.Enum):
@@ -23,7 +23,7 @@ class Verdict(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class ScanGap:
     """A part that was not scanned, and why; ``member`` leads into archives, ``offset`` counts bytes there."""
 
     why: str
@@ -36,7 +36,7 @@ class Scan:
     """The outcome for one file; ``formats`` are what was recognised in it, outermost first, each once."""
 
     findings: tuple[Finding, ...]
-    gaps: tuple[Gap, ...]
+    gaps: tuple[ScanGap, ...]
     formats: tuple[str, ...]
 
     @property
@@ -56,8 +56,8 @@ class Format:
     """
 
     name: str
-    recognise: Callable[[bytes, Source], bool]
-    scan: Callable[[ScanContext, Source], None]
+    recognise: Callable[[bytes, ScanSource], bool]
+    scan: Callable[[ScanContext, ScanSource], None]
     is_archive: bool = False
 
 
@@ -70,13 +70,13 @@ class ScanContext:
     """
 
     path: str
-    budget: Budget
+    budget: ScanBudget
     registry: tuple[Format, ...]
     allowed: frozenset[str] = frozenset()
     member: str = ""
     depth: int = 0
     findings: list[Finding] = field(default_factory=list)
-    gaps: list[Gap] = field(default_factory=list)
+    gaps: list[ScanGap] = field(default_factory=list)
     formats: dict[str, None] = field(default_factory=dict)
 
     def find(self, rule: Rule, what: str, *, offset: int | None = None, severity: Severity | None = None) -> None:
@@ -92,9 +92,9 @@ class ScanContext:
 
     def gap(self, why: str, *, offset: int | None = None) -> None:
         """Keep that a part could not be scanned."""
-        self.gaps.append(Gap(why, self.member, offset))
+        self.gaps.append(ScanGap(why, self.member, offset))
 
-    def examine(self, source: Source) -> None:
+    def examine(self, source: ScanSource) -> None:
         """Scan ``source`` as every format that recognises it; unrecognised content is a gap.
 
         Content may be of several formats (a polyglot), and each of them scans it.
@@ -108,14 +108,14 @@ class ScanContext:
             self.formats[candidate.name] = None
             candidate.scan(self, source)
         if not recognised and source.size:
-            self.gap(UNKNOWN)
+            self.gap(UNKNOWN_CONTENT)
 
-    def is_archive(self, source: Source) -> bool:
+    def is_archive(self, source: ScanSource) -> bool:
         """Whether ``source`` is an archive or a compressed stream."""
         head = source.read(0, HEAD)
         return any(candidate.is_archive and candidate.recognise(head, source) for candidate in self.registry)
 
-    def descend(self, name: str, source: Source) -> None:
+    def descend(self, name: str, source: ScanSource) -> None:
         """Scan nested content: the member ``name`` of an archive, or an embedded stream.
 
         A limit that ends the scan of this member is a gap of the member; its siblings are still scanned.

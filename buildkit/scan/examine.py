@@ -8,16 +8,16 @@ from __future__ import annotations
 from buildkit.scan.archives.registry import FORMATS as ARCHIVES
 from buildkit.scan.context import Scan, ScanContext
 from buildkit.scan.formats.registry import FORMATS as OTHERS
-from buildkit.scan.limits import Budget, LimitError, Limits
+from buildkit.scan.limits import LimitError, ScanBudget, ScanLimits
 from buildkit.scan.pickle.registry import FORMATS as PICKLES
-from buildkit.scan.source import Source
+from buildkit.scan.source import ScanSource
 
 REGISTRY = (*PICKLES, *ARCHIVES, *OTHERS)  # in the order in which formats are asked
 
 
-def examine(path: str, source: Source, limits: Limits, allowed: frozenset[str]) -> Scan:
+def examine(path: str, source: ScanSource, limits: ScanLimits, allowed: frozenset[str]) -> Scan:
     """Scan one file's content as ``buildkit.scan.scan`` documents."""
-    context = ScanContext(path, Budget(limits), REGISTRY, allowed)
+    context = ScanContext(path, ScanBudget(limits), REGISTRY, allowed)
     try:
         context.examine(source)
     except LimitError as error:

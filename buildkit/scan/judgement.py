@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from buildkit.declare.model_allowlist import Allow
 from buildkit.digest import FileHash
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.scan.context import UNKNOWN, Scan, Verdict
+from buildkit.scan.context import UNKNOWN_CONTENT, Scan, Verdict
 
 NOT_SCANNED = Rule(
     id="not-fully-scanned",
@@ -16,7 +16,7 @@ NOT_SCANNED = Rule(
     why="What was not looked at may hold anything; a file is clean only if all of it was understood.",
     advice="Get it in a format that can be scanned (safetensors, ONNX), or look at it and accept it in the allow-file.",
 )
-DIFFERS = Rule(
+DIFFERS_FROM_LOCK = Rule(
     id="differs-from-lock",
     title="The file is not the one that the lock names",
     severity=Severity.HIGH,
@@ -68,5 +68,5 @@ def judge(scan: Scan, path: str, sha256: FileHash, allow: Allow, more: tuple[Fin
         findings=tuple(one for one in findings if one not in reasons),
         accepted=tuple(reasons.items()),
         formats=scan.formats,
-        unknown=all(gap.why == UNKNOWN for gap in scan.gaps),
+        unknown=all(gap.why == UNKNOWN_CONTENT for gap in scan.gaps),
     )

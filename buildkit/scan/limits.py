@@ -10,7 +10,7 @@ class LimitError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class ScanLimits:
     """Bytes, counts and depths; a file's own size is no limit, because files are read in place."""
 
     inflated: int = 64 * 2**30
@@ -27,10 +27,10 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Budget:
+class ScanBudget:
     """What is left of ``limits`` for one file, over all that is nested in it."""
 
-    limits: Limits
+    limits: ScanLimits
     inflated: int = field(default=0)
     members: int = field(default=0)
     opcodes: int = field(default=0)

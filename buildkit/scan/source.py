@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 
-class Source(Protocol):
+class ScanSource(Protocol):
     """Random access to ``size`` bytes; ``read`` gives fewer than asked only at the end."""
 
     @property
@@ -55,7 +55,7 @@ class BytesSource:
 class RangeSource:
     """``size`` bytes of another source from ``start``: a stored member of an archive."""
 
-    source: Source
+    source: ScanSource
     start: int
     size: int
 

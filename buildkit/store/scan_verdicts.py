@@ -14,7 +14,7 @@ from typing import Any
 
 from buildkit.digest import FileHash
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.scan import Gap, Scan
+from buildkit.scan import Scan, ScanGap
 from buildkit.store.ledger import Ledger
 
 _TOUCH_SECONDS = 86400
@@ -102,7 +102,7 @@ def _parse(text: str) -> Scan | None:
             )
             for rule, what, member, offset, override in value["findings"]
         )
-        gaps = tuple(Gap(*row) for row in value["gaps"])
+        gaps = tuple(ScanGap(*row) for row in value["gaps"])
         return Scan(findings, gaps, tuple(value["formats"]))
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return None

@@ -12,8 +12,8 @@ from typing import Any
 
 from buildkit.audit.audit import check_image
 from buildkit.audit.config import parse_config
-from buildkit.audit.read import LayerReader, Limits
-from buildkit.audit.view import ImageView, Origin
+from buildkit.audit.read import ImageLimits, LayerReader
+from buildkit.audit.view import ImageOrigin, ImageView
 from buildkit.findings import Finding
 
 PASSWD = b"root:x:0:0:root:/root:/usr/sbin/nologin\nmluser:x:1000:1000::/nonexistent:/usr/sbin/nologin\n"
@@ -108,11 +108,11 @@ def make_view(
     *layers: Iterable[Member] | bytes,
     config: dict[str, Any] | None = None,
     history: list[dict[str, Any]] | None = None,
-    origin: Origin | None = None,
-    limits: Limits | None = None,
+    origin: ImageOrigin | None = None,
+    limits: ImageLimits | None = None,
 ) -> ImageView:
     """The view of layers, lowest first; ``config`` replaces keys of CONFIG."""
-    reader = LayerReader(limits=limits or Limits())
+    reader = LayerReader(limits=limits or ImageLimits())
     views = []
     for number, layer in enumerate(layers):
         data = layer if isinstance(layer, bytes) else tar(layer)
@@ -121,7 +121,7 @@ def make_view(
     runs = {key: value for key, value in (CONFIG | (config or {})).items() if value is not None}
     whole = {"config": runs, "history": history or [], "architecture": "amd64"}
     parsed = parse_config(json.dumps(whole).encode(), "crafted")
-    return ImageView(name="crafted", config=parsed, layers=tuple(views), origin=origin or Origin())
+    return ImageView(name="crafted", config=parsed, layers=tuple(views), origin=origin or ImageOrigin())
 
 
 def audit(*layers: Iterable[Member] | bytes, **more: Any) -> tuple[Finding, ...]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from buildkit.audit.rules import RULES
-from buildkit.audit.view import Origin
+from buildkit.audit.view import ImageOrigin
 from buildkit.findings import Severity
 from tests.audit.crafted import CONFIG, PASSWD, Member, audit, capable, env, file, folder, ids, link, program
 from tests.audit.samples import PEM
@@ -105,10 +105,10 @@ PLANTED = {
     "base-unpinned": [[{"config": {"Labels": LABELS | {"org.opencontainers.image.base.digest": ""}}}]],
     "labels-missing": [[{"config": {"Labels": LABELS | {"org.opencontainers.image.title": ""}}}]],
     "latest-tag": [
-        [{"origin": Origin(tag="registry.internal:5000/app")}],
-        [{"origin": Origin(tag="r.internal/app:latest")}],
+        [{"origin": ImageOrigin(tag="registry.internal:5000/app")}],
+        [{"origin": ImageOrigin(tag="r.internal/app:latest")}],
     ],
-    "larger-than-peer": [[{"origin": Origin(peers=(("runtime", 100),))}]],
+    "larger-than-peer": [[{"origin": ImageOrigin(peers=(("runtime", 100),))}]],
     "device-node": [[Member(path="srv/disk", kind=tarfile.BLKTYPE, device=(8, 0))]],
     "hostile-member": [
         [file("../../etc/cron.d/x", b"x")],
@@ -254,7 +254,7 @@ def test_buildkits_own_history_says_how_the_base_is_pinned():
     ours = {"comment": "buildkit", "created_by": "Debian trixie: 12 packages of requirements/base.apt"}
     assert audit(config=labels, history=[ours]) == ()
     assert ids(audit(config=labels, history=[ours | {"comment": ""}])) == {"base-unpinned"}
-    assert audit(config=labels, origin=Origin(pinned="requirements/base.apt.lock")) == ()
+    assert audit(config=labels, origin=ImageOrigin(pinned="requirements/base.apt.lock")) == ()
 
 
 def test_well_known_startup_code_is_no_finding():

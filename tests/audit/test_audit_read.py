@@ -6,11 +6,11 @@ import tarfile
 
 import pytest
 
-from buildkit.audit.capabilities import say_capabilities
+from buildkit.audit.capabilities import format_capabilities
 from buildkit.audit.config import parse_config
 from buildkit.audit.layer_view import TarEntry
-from buildkit.audit.read import Limits
-from buildkit.audit.view import show
+from buildkit.audit.read import ImageLimits
+from buildkit.audit.view import format_untrusted
 from buildkit.errors import BuildError
 from tests.audit.crafted import GOOD, Member, audit, capable, file, folder, ids, link, make_view, tar
 from tests.native.elfmaker import make_elf
@@ -44,12 +44,12 @@ def test_folders_that_no_layer_lists_are_folders():
 def test_capabilities_survive_the_header():
     """The attribute is binary: a header that is read as text must give the same bytes back."""
     (entry,) = make_view([capable("x", 7, 8, 13, 31, 38)]).layers[0].entries
-    assert say_capabilities(entry.capability) == "cap_setuid,cap_setpcap,cap_net_raw,cap_setfcap,cap_perfmon=ep"
+    assert format_capabilities(entry.capability) == "cap_setuid,cap_setpcap,cap_net_raw,cap_setfcap,cap_perfmon=ep"
     assert (
-        say_capabilities(bytes.fromhex("0100000300040000000400000000000000000000e8030000"))
+        format_capabilities(bytes.fromhex("0100000300040000000400000000000000000000e8030000"))
         == "cap_net_bind_service=eip"
     )
-    assert "cannot be read" in say_capabilities(b"")
+    assert "cannot be read" in format_capabilities(b"")
 
 
 def test_native_files_are_surveyed():
@@ -84,9 +84,9 @@ def test_numbers_of_thousands_of_digits_are_an_error():
 def test_limits_end_the_reading():
     members = [file(str(number)) for number in range(50)]
     with pytest.raises(BuildError, match="more than 40 members"):
-        make_view(members, limits=Limits(members=40))
+        make_view(members, limits=ImageLimits(members=40))
     with pytest.raises(BuildError, match="unpacks to more"):
-        make_view(members, limits=Limits(unpacked=10_000))
+        make_view(members, limits=ImageLimits(unpacked=10_000))
 
 
 def test_hostile_names_stay_inside_and_are_shown_on_one_line():
@@ -107,9 +107,9 @@ def test_deep_trees_need_no_deep_stack():
 
 
 def test_show():
-    assert show("plain ünï") == "plain ünï"
-    assert show("a\nb\x1b\u202e") == "a\\nb\\x1b\\u202e"
-    assert show("x" * 300) == "x" * 200 + "…"
+    assert format_untrusted("plain ünï") == "plain ünï"
+    assert format_untrusted("a\nb\x1b\u202e") == "a\\nb\\x1b\\u202e"
+    assert format_untrusted("x" * 300) == "x" * 200 + "…"
 
 
 @pytest.mark.parametrize(
@@ -138,4 +138,4 @@ def test_layers_that_are_compressed_bombs_meet_the_limit(tmp_path):
     path = tmp_path / "layer"
     path.write_bytes(gzip.compress(tar([file("zeros", bytes(30 << 20))]), 9))
     with pytest.raises(BuildError, match="unpacks to more"):
-        make_view(b"".join(inflate(path, Compression.GZIP)), limits=Limits(unpacked=1 << 20))
+        make_view(b"".join(inflate(path, Compression.GZIP)), limits=ImageLimits(unpacked=1 << 20))

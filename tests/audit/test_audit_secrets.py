@@ -5,7 +5,7 @@ import re
 import pytest
 
 from buildkit.audit.secret_patterns import DISTINCT, entropy
-from buildkit.audit.secret_scan import BINARY_LIMIT, Scanner
+from buildkit.audit.secret_scan import BINARY_LIMIT, SecretScanner
 from buildkit.findings import Severity
 from tests.audit.crafted import audit, env, file, ids
 from tests.audit.samples import ENCRYPTED, INNOCENT, PEM, TOKENS, TRADES, WRITTEN, letters
@@ -82,14 +82,14 @@ def test_offset_and_count():
 def test_secrets_over_the_border_of_pieces_are_found_once():
     data = TOKENS["GitHub token"].encode()
     for split in (1, 10, 39):
-        scanner = Scanner(layer=0)
+        scanner = SecretScanner(layer=0)
         scanner.scan("srv/a", 1000, iter((b"y" * 500 + b"\n" + data[:split], data[split:] + b"\n", b"z" * 300)))
         assert [(one.offset, one.more) for one in scanner.found] == [(501, 0)]
 
 
 def test_large_files_are_searched_up_to_limits():
     def scan(first, size, limit):
-        scanner = Scanner(layer=0, text_limit=4 << 20)
+        scanner = SecretScanner(layer=0, text_limit=4 << 20)
         taken = 0
 
         def chunks():
@@ -152,7 +152,7 @@ def test_hostile_text_is_searched_in_linear_time():
     """Each of these made a careless pattern go back over everything; a hang is what pytest's timeout is for."""
     for piece in (b"eyJ", b"token=", b"a://b:", b"-----BEGIN ", b"secret: 'a", b"key" * 3, b"AKIA", b"aaaa_", b"key "):
         text = piece * ((1 << 18) // len(piece))
-        Scanner(layer=0).scan("app/x.txt", len(text), iter((text,)))
+        SecretScanner(layer=0).scan("app/x.txt", len(text), iter((text,)))
 
 
 def test_entropy():

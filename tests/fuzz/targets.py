@@ -511,7 +511,7 @@ def _split(data: bytes) -> tuple[bytes, bytes]:
 def _layout(manifest: bytes, config: bytes) -> None:
     from unittest.mock import patch
 
-    from buildkit.audit.view import Origin
+    from buildkit.audit.view import ImageOrigin
     from buildkit.build.image_sources import read_layout
     from buildkit.digest import Digest
     from buildkit.remote.image_pull import pull_image
@@ -525,7 +525,7 @@ def _layout(manifest: bytes, config: bytes) -> None:
         place = Path(folder, "layout")
         place.mkdir()
         give("", place, arch="")
-        ours(lambda: read_layout(place, "x", Origin()))
+        ours(lambda: read_layout(place, "x", ImageOrigin()))
         with patch("buildkit.remote.image_pull.skopeo.copy_registry_to_dir", give):
             ours(lambda: pull_image("localhost:5000/x", "amd64", Blobs(Path(folder, "blobs"))))
 
@@ -758,10 +758,10 @@ def model_files(data: bytes) -> None:
 
 
 def _scan(data: bytes) -> None:
-    from buildkit.scan import BytesSource, Limits, scan
+    from buildkit.scan import BytesSource, ScanLimits, scan
     from buildkit.store.scan_verdicts import _parse, _render
 
-    limits = Limits(
+    limits = ScanLimits(
         inflated=20_000_000,
         spill=5_000_000,
         members=500,

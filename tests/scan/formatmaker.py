@@ -7,10 +7,10 @@ import struct
 from collections.abc import Iterable
 
 from buildkit.findings import Severity
-from buildkit.scan import BytesSource, Limits, Scan, scan
+from buildkit.scan import BytesSource, Scan, ScanLimits, scan
 
 
-def look(content: bytes, limits: Limits | None = None) -> Scan:
+def look(content: bytes, limits: ScanLimits | None = None) -> Scan:
     return scan("model", BytesSource(content), limits=limits)
 
 

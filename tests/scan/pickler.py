@@ -5,14 +5,14 @@ from __future__ import annotations
 import struct
 
 from buildkit.findings import Severity
-from buildkit.scan import BytesSource, Limits, Scan, scan
+from buildkit.scan import BytesSource, Scan, ScanLimits, scan
 
 PROTO = b"\x80\x04"
 STOP = b"."
 EVIL = b"cos\nsystem\nX\x02\x00\x00\x00id\x85R"
 
 
-def look(content: bytes, *allowed: str, limits: Limits | None = None) -> Scan:
+def look(content: bytes, *allowed: str, limits: ScanLimits | None = None) -> Scan:
     """What a scan says of content."""
     return scan("model.bin", BytesSource(content), limits=limits, allowed=frozenset(allowed))
 

@@ -15,7 +15,7 @@ import zstandard
 from buildkit.declare.model_allowlist import Allow
 from buildkit.digest import FileHash
 from buildkit.findings import Severity
-from buildkit.scan import BytesSource, Limits, Verdict, judge
+from buildkit.scan import BytesSource, ScanLimits, Verdict, judge
 from buildkit.scan.archives import lz4
 from tests.scan.pickler import data, evil, look, rules, said, text, whole
 
@@ -95,20 +95,20 @@ def test_lz4_repeats_what_it_had():
     literals = b"\x40abcd" + b"\x04\x00"  # four literals, then four or more bytes from four back
     data = literals + b"\x10x"
     frame = lz4.MAGIC + b"\x60\x40\x00" + struct.pack("<I", len(data)) + data + bytes(4)
-    assert b"".join(lz4.Frame(BytesSource(frame), 0).chunks()) == b"abcdabcdx"
+    assert b"".join(lz4.Lz4Frame(BytesSource(frame), 0).chunks()) == b"abcdabcdx"
     overlapping = b"\x1fa\x01\x00\xff\x05" + b"\x00"
-    assert lz4.block(overlapping, b"", 65536) == b"a" * (1 + 4 + 15 + 255 + 5)
+    assert lz4.decode_block(overlapping, b"", 65536) == b"a" * (1 + 4 + 15 + 255 + 5)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xf0", b"\x1fa\x05\x00\x00\x00", b"\x10a\x00\x00", b"\x10a\x01", b"\x50a"])
 def test_lz4_that_is_malformed(data):
     with pytest.raises(lz4.Lz4Error):
-        lz4.block(data, b"", 65536)
+        lz4.decode_block(data, b"", 65536)
 
 
 def test_lz4_never_gives_more_than_a_block():
     with pytest.raises(lz4.Lz4Error):
-        lz4.block(b"\x1fa\x01\x00" + b"\xff" * 1000 + b"\x00\x00", b"", 65536)
+        lz4.decode_block(b"\x1fa\x01\x00" + b"\xff" * 1000 + b"\x00\x00", b"", 65536)
 
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT])
@@ -226,7 +226,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs_meet_a_limit(name):
-    found = look(BOMBS[name], limits=Limits(inflated=5_000_000))
+    found = look(BOMBS[name], limits=ScanLimits(inflated=5_000_000))
     assert found.verdict is Verdict.PARTIAL
     assert "5000000 bytes" in said(found)
 
@@ -244,5 +244,5 @@ def test_archives_nested_too_deep_are_a_gap():
 
 
 def test_too_many_members_are_a_gap():
-    found = look(tar({f"{i}.txt": b"x\n" for i in range(30)}), limits=Limits(members=20))
+    found = look(tar({f"{i}.txt": b"x\n" for i in range(30)}), limits=ScanLimits(members=20))
     assert "more than 20 members" in said(found)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.scan import UNKNOWN, BytesSource, FileSource, Scan, Verdict, scan
+from buildkit.scan import UNKNOWN_CONTENT, BytesSource, FileSource, Scan, Verdict, scan
 from tests.scan.benign import LIBRARIES
 
 # What is asked about on purpose: names beyond the allow-list, which their users put into the allow-file (the same
@@ -36,7 +36,7 @@ def check(scans: dict[str, Scan]) -> None:
         assert {one.rule.id for one in scans[name].findings} == {"pickle-unknown-global"}
     for name in RAW & scans.keys():
         assert not scans[name].findings
-        assert {gap.why for gap in scans[name].gaps} == {UNKNOWN}
+        assert {gap.why for gap in scans[name].gaps} == {UNKNOWN_CONTENT}
 
 
 # More than a hundred with the libraries of the tests' own dependency group alone.

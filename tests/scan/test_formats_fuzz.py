@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from buildkit.scan import BytesSource
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.registry import FORMATS
-from buildkit.scan.limits import Budget, LimitError, Limits
+from buildkit.scan.limits import LimitError, ScanBudget, ScanLimits
 from tests.scan.formatmaker import (
     gguf,
     graph,
@@ -47,14 +47,14 @@ SEEDS = [
     b"MZ" + bytes(58) + b"\x40\0\0\0PE\0\0", b"CBM1\4\0\0\0abcd", b"{{ 'a' ~ \"b\" }}{% raw %}",
     _png(), GIF, JPEG, WEBP, PIECES, PARQUET,
 ]  # fmt: skip
-TIGHT = Limits(fields=5000, findings=50, json=20_000, depth=4)
+TIGHT = ScanLimits(fields=5000, findings=50, json=20_000, depth=4)
 
 
 def try_all(content: bytes) -> None:
     """Every format is given the content, also those that would not recognise it."""
     source = BytesSource(content)
     for one in FORMATS:
-        context = ScanContext("x", Budget(TIGHT), registry=())
+        context = ScanContext("x", ScanBudget(TIGHT), registry=())
         try:
             one.recognise(content[:4096], source)
             one.scan(context, source)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from buildkit.findings import Severity
-from buildkit.scan import Limits, Verdict
+from buildkit.scan import ScanLimits, Verdict
 from tests.scan.formatmaker import (
     empty_zip_end,
     graph,
@@ -118,7 +118,7 @@ def test_graphs_nested_without_end_and_without_number_are_no_verdict():
     for _ in range(80):
         node = onnx_node("If", attributes=[_within(node)])
     assert look(onnx(node)).verdict is Verdict.PARTIAL
-    assert look(onnx(*[onnx_node("Add")] * 100), Limits(fields=200)).verdict is Verdict.PARTIAL
+    assert look(onnx(*[onnx_node("Add")] * 100), ScanLimits(fields=200)).verdict is Verdict.PARTIAL
 
 
 def test_cut_off_onnx_is_no_verdict():

@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from buildkit.findings import Severity
-from buildkit.scan import Limits, Verdict
+from buildkit.scan import ScanLimits, Verdict
 from tests.scan.formatmaker import empty_zip_end, look, pb, rules
 
 
@@ -141,4 +141,4 @@ def test_values_without_end_are_no_verdict():
         b"{i\1a[#L" + b"\x7f" * 8,
     ):
         assert look(content).verdict is Verdict.PARTIAL
-    assert look(b"\x81\xa1a\xdc\xff\xff" + b"\1" * 65535, Limits(fields=1000)).verdict is Verdict.PARTIAL
+    assert look(b"\x81\xa1a\xdc\xff\xff" + b"\1" * 65535, ScanLimits(fields=1000)).verdict is Verdict.PARTIAL

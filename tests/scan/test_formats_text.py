@@ -5,7 +5,7 @@ import json
 import pytest
 
 from buildkit.findings import Severity
-from buildkit.scan import Limits, Verdict
+from buildkit.scan import ScanLimits, Verdict
 from tests.scan.formatmaker import look, rules, worst
 
 BENIGN = {
@@ -129,7 +129,7 @@ def test_honest_settings_are_clean(settings):
 def test_json_that_is_none_too_deep_or_too_large_is_no_verdict():
     for content in (b'{"a": 1', b'{"a":' * 100_000, b'{"a": ' + b"1" * 5000 + b"}", b'{"a": "\xff"}'):
         assert look(content).verdict is Verdict.PARTIAL
-    assert look(b'{"a": "' + b"x" * 5000 + b'"}', Limits(json=4000)).verdict is Verdict.PARTIAL
+    assert look(b'{"a": "' + b"x" * 5000 + b'"}', ScanLimits(json=4000)).verdict is Verdict.PARTIAL
 
 
 def test_lines_of_json_and_other_encodings_are_read():
@@ -225,7 +225,7 @@ def test_text_that_stops_being_text_is_no_verdict():
 
 def test_no_more_findings_than_are_kept():
     found = look(b"{{ x.__a__ }}" * 20_000)
-    assert 0 < len(found.findings) <= Limits().findings
+    assert 0 < len(found.findings) <= ScanLimits().findings
 
 
 @pytest.mark.parametrize(

@@ -206,13 +206,13 @@ def test_the_users_list_allows_exactly_what_it_says():
 
 
 def test_the_allow_list_has_no_name_of_a_denied_one():
-    from buildkit.scan.pickle.lists import Standing, allowed_names, denial
+    from buildkit.scan.pickle.lists import Standing, allowed_names, find_denial
 
     bad = [
         f"{module}.{name}"
         for module, names in allowed_names().exact.items()
         for name in names
-        if denial(module, name) is not Standing.UNKNOWN
+        if find_denial(module, name) is not Standing.UNKNOWN
     ]
     assert bad == []
 

@@ -9,13 +9,13 @@ import zipfile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from buildkit.scan import Limits, Verdict
+from buildkit.scan import ScanLimits, Verdict
 from tests.scan.pickler import evil, look, said, text, whole
 from tests.scan.test_archives_others import STREAMS, seven_zip, tar
 from tests.scan.test_archives_zip import torch
 from tests.scan.test_pickle_streams import joblib, legacy, tensor
 
-SMALL = Limits(opcodes=100_000, memo=10_000, inflated=10_000_000, spill=5_000_000)
+SMALL = ScanLimits(opcodes=100_000, memo=10_000, inflated=10_000_000, spill=5_000_000)
 LEAF = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=40) | st.complex_numbers()
 )

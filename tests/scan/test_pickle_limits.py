@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from buildkit.scan import Limits, Verdict, scan
+from buildkit.scan import ScanLimits, Verdict, scan
 from tests.scan.pickler import EVIL, PROTO, data, look, rules, said, text, whole
 
 BITS = 2**60
@@ -32,7 +32,7 @@ def test_a_billion_laughs_are_counted_not_made():
 
 def test_opcodes_are_limited():
     content = whole(EVIL + b"N0" * 50_000)
-    found = look(content, limits=Limits(opcodes=20_000))
+    found = look(content, limits=ScanLimits(opcodes=20_000))
     assert "pickle-runs-code" in rules(found)
     assert "more than 20000 opcodes" in said(found)
 
@@ -40,7 +40,7 @@ def test_opcodes_are_limited():
 @pytest.mark.parametrize("body", [b"N" * 50_000, b"(" * 50_000, b"]0" * 50_000, b"N\x94" * 30_000, b"Nr%s" * 3])
 def test_stack_memo_and_objects_are_limited(body):
     body = b"".join(b"Nr" + struct.pack("<I", i) + b"0" for i in range(20_000)) if b"%" in body else body
-    found = look(PROTO + EVIL + body + b".", limits=Limits(memo=10_000))
+    found = look(PROTO + EVIL + body + b".", limits=ScanLimits(memo=10_000))
     assert "pickle-runs-code" in rules(found)
     assert "more than 10000 values" in said(found)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from buildkit.scan import BytesSource, Verdict
-from buildkit.scan.pickle.recognise import evidence
+from buildkit.scan.pickle.recognise import is_pickle
 from tests.scan.pickler import EVIL, PROTO, call, data, evil, look, named, number, rules, said, text, tuple_of, whole
 
 MAGIC = b"\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19"
@@ -273,6 +273,6 @@ def test_data_may_begin_like_an_archive():
 def test_numbers_that_compute_a_name_by_chance_are_numbers():
     """`STACK_GLOBAL` of two numbers: seen in a gradient boosting's trees, of which every training writes other ones."""
     chance = b"K\x01K\x02\x93K\x05\x85R."
-    assert evidence(BytesSource(chance + b"\x00" * 40), nested=True)
-    assert not evidence(BytesSource(chance + b"\x00" * 40), nested=True, numbers=True)
-    assert evidence(BytesSource(b"cposix\nsystem\n(X\x02\x00\x00\x00idtR."), nested=True, numbers=True)
+    assert is_pickle(BytesSource(chance + b"\x00" * 40), nested=True)
+    assert not is_pickle(BytesSource(chance + b"\x00" * 40), nested=True, numbers=True)
+    assert is_pickle(BytesSource(b"cposix\nsystem\n(X\x02\x00\x00\x00idtR."), nested=True, numbers=True)

@@ -11,7 +11,7 @@ import pytest
 
 from buildkit.digest import FileHash
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.scan import Gap, Scan, Verdict
+from buildkit.scan import Scan, ScanGap, Verdict
 from buildkit.store import database
 from buildkit.store.ledger import Ledger
 from buildkit.store.maintenance import LedgerMaintenance, Still
@@ -24,7 +24,7 @@ SCAN = Scan(
         Finding(rule=RULE, what="x", path="", member="a!b\udcff", offset=3),
         Finding(rule=RULE, what="y", path="", override=Severity.NOTE),
     ),
-    gaps=(Gap("too deep", "a!c", None),),
+    gaps=(ScanGap("too deep", "a!c", None),),
     formats=("zip", "pickle"),
 )
 

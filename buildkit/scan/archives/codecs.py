@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
 from buildkit.scan.archives import lz4
-from buildkit.scan.source import Source
+from buildkit.scan.source import ScanSource
 
 PIECE = 2**20
 INPUT = 64 * 2**10
@@ -37,7 +37,7 @@ class Decoder(Protocol):
         """At most ``max_length`` bytes."""
 
 
-class Deflate:
+class DeflateDecoder:
     """zlib's object with the others' manners."""
 
     def __init__(self, bits: int) -> None:
@@ -66,10 +66,10 @@ ERRORS = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, MemoryError
 
 
 @dataclass(slots=True)
-class Stream:
+class DecoderStream:
     """The compressed stream at ``start`` of ``source``; after ``chunks``, where it ended and what broke it."""
 
-    source: Source
+    source: ScanSource
     make: Callable[[], Decoder]
     start: int = 0
     again: bytes = b""
@@ -107,41 +107,41 @@ class Stream:
         self.end = at - (len(decoder.unused_data) if decoder.eof else 0)
 
 
-def lzma_alone() -> Decoder:
+def lzma_alone_decoder() -> Decoder:
     """The format of old ``lzma`` files."""
     return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=MEMORY)
 
 
-def xz() -> Decoder:
+def xz_decoder() -> Decoder:
     """The format of ``xz``."""
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY)
 
 
-def gzip() -> Decoder:
+def gzip_decoder() -> Decoder:
     """The format of ``gzip``."""
-    return Deflate(31)
+    return DeflateDecoder(31)
 
 
-def zlib_() -> Decoder:
+def zlib_decoder() -> Decoder:
     """The format of zlib."""
-    return Deflate(15)
+    return DeflateDecoder(15)
 
 
-def raw_deflate() -> Decoder:
+def deflate_decoder() -> Decoder:
     """Deflate without a wrapper, as in zip."""
-    return Deflate(-15)
+    return DeflateDecoder(-15)
 
 
-def bzip2() -> Decoder:
+def bzip2_decoder() -> Decoder:
     """The format of ``bzip2``."""
     return bz2.BZ2Decompressor()
 
 
 @dataclass(slots=True)
-class Zstd:
+class ZstdStream:
     """The zstd frames at ``start`` of ``source``; as Stream."""
 
-    source: Source
+    source: ScanSource
     start: int = 0
     end: int = 0
     why: str = ""
@@ -151,7 +151,7 @@ class Zstd:
         from zstandard import ZstdDecompressor, ZstdError
 
         reader = ZstdDecompressor(max_window_size=WINDOW).stream_reader(
-            cast("BinaryIO", Reader(self.source, self.start)), read_size=INPUT, read_across_frames=True
+            cast("BinaryIO", SourceFile(self.source, self.start)), read_size=INPUT, read_across_frames=True
         )
         try:
             while out := reader.read(PIECE):
@@ -162,17 +162,17 @@ class Zstd:
 
 
 @dataclass(slots=True)
-class Lz4:
+class Lz4Stream:
     """The lz4 frame at ``start`` of ``source``; as Stream."""
 
-    source: Source
+    source: ScanSource
     start: int = 0
     end: int = 0
     why: str = ""
 
     def chunks(self) -> Iterator[bytes]:
         """What comes out of it."""
-        frame = lz4.Frame(self.source, self.start)
+        frame = lz4.Lz4Frame(self.source, self.start)
         try:
             yield from frame.chunks()
         except lz4.Lz4Error as error:
@@ -181,10 +181,10 @@ class Lz4:
 
 
 @dataclass(slots=True)
-class Reader:
+class SourceFile:
     """A source as what zstandard reads from."""
 
-    source: Source
+    source: ScanSource
     at: int
 
     def read(self, size: int) -> bytes:
@@ -194,7 +194,7 @@ class Reader:
         return data
 
 
-def lzma1(properties: bytes) -> Decoder:
+def lzma1_decoder(properties: bytes) -> Decoder:
     """LZMA without any wrapper, with five bytes of properties; raises LZMAError for others."""
     if len(properties) < 5 or properties[0] >= 225:
         raise lzma.LZMAError("its properties are malformed")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from buildkit.scan.archives import rules
-from buildkit.scan.archives.zipcontent import open_content, slice_of
-from buildkit.scan.archives.zipheaders import DESCRIPTOR, ENTRY, LOCAL, Header, read_local
+from buildkit.scan.archives.zipcontent import clip_range, open_content
+from buildkit.scan.archives.zipheaders import DESCRIPTOR, ENTRY, LOCAL, ZipHeader, read_local
 from buildkit.scan.context import ScanContext
-from buildkit.scan.source import RangeSource, Source
+from buildkit.scan.source import RangeSource, ScanSource
 
 WINDOW = 2**20
 SEARCHED = 256 * 2**20  # bytes of one hole that are searched for headers
@@ -14,7 +14,7 @@ DESCRIPTORS = (12, 16, 20, 24)  # with and without a signature, with long sizes 
 MOST = 1000  # holes
 
 
-def scan_holes(context: ScanContext, source: Source, covered: list[tuple[int, int]], described: set[int]) -> None:
+def scan_holes(context: ScanContext, source: ScanSource, covered: list[tuple[int, int]], described: set[int]) -> None:
     """Scan what lies between, before and behind the spans ``covered``; spans that overlap are said.
 
     At an offset of ``described`` stands a checksum with sizes, of 12 to 24 bytes.
@@ -37,32 +37,32 @@ def scan_holes(context: ScanContext, source: Source, covered: list[tuple[int, in
             scan_hole(context, source, start, end)
 
 
-def scan_hole(context: ScanContext, source: Source, start: int, end: int) -> None:
+def scan_hole(context: ScanContext, source: ScanSource, start: int, end: int) -> None:
     """Scan one hole."""
-    at = find_header(context, source, start, end)
+    at = find_local_header(context, source, start, end)
     if at is not None:
         if at > start:
             scan_unnamed(context, source, start, at)
-        walk(context, source, at, end, [], hidden=True)
+        scan_by_local_headers(context, source, at, end, [], hidden=True)
     else:
         scan_unnamed(context, source, start, end)
 
 
-def scan_unnamed(context: ScanContext, source: Source, start: int, end: int) -> None:
+def scan_unnamed(context: ScanContext, source: ScanSource, start: int, end: int) -> None:
     """Scan bytes that are no member: nothing, or another file before, between or behind."""
-    if zeros(source, start, end) or source.read(start, 4) == ENTRY:
+    if is_zeros(source, start, end) or source.read(start, 4) == ENTRY:
         return
     context.descend(f"hole@{start}", RangeSource(source, start, end - start))
 
 
-def zeros(source: Source, start: int, end: int) -> bool:
+def is_zeros(source: ScanSource, start: int, end: int) -> bool:
     """Whether there is nothing but zeros."""
     if end - start > SEARCHED:
         return False
     return all(not source.read(at, min(WINDOW, end - at)).strip(b"\0") for at in range(start, end, WINDOW))
 
 
-def find_header(context: ScanContext, source: Source, start: int, end: int) -> int | None:
+def find_local_header(context: ScanContext, source: ScanSource, start: int, end: int) -> int | None:
     """The first local header in a span."""
     stop = min(end, start + SEARCHED)
     if stop < end:
@@ -77,8 +77,8 @@ def find_header(context: ScanContext, source: Source, start: int, end: int) -> i
     return None
 
 
-def walk(
-    context: ScanContext, source: Source, start: int, end: int, covered: list[tuple[int, int]], *, hidden: bool
+def scan_by_local_headers(
+    context: ScanContext, source: ScanSource, start: int, end: int, covered: list[tuple[int, int]], *, hidden: bool
 ) -> None:
     """Scan members by their own headers, from one at ``start`` on.
 
@@ -95,23 +95,23 @@ def walk(
         context.budget.member()
         if hidden:
             context.find(rules.HIDDEN, f"{local.name} is in no directory", offset=at)
-        size = scan_walked(context, source, local, end)
+        size = scan_local_member(context, source, local, end)
         covered.append((at, at + local.length + size))
-        at = find_header(context, source, at + local.length + size, end)
+        at = find_local_header(context, source, at + local.length + size, end)
 
 
-def scan_walked(context: ScanContext, source: Source, local: Header, end: int) -> int:
+def scan_local_member(context: ScanContext, source: ScanSource, local: ZipHeader, end: int) -> int:
     """Scan one member by its own header; gives the length of its packed content."""
     start = local.offset + local.length
     unknown = bool(local.flags & DESCRIPTOR) and not local.packed
     if unknown and not local.method:
-        following = find_header(context, source, start, end)
+        following = find_local_header(context, source, start, end)
         local_size = (end if following is None else following) - start
     else:
         local_size = end - start if unknown else min(local.packed, max(0, end - start))
     if local_size <= 0:
         return 0
-    with open_content(context, slice_of(source, start, local_size), local.method, local.crc) as content:
+    with open_content(context, clip_range(source, start, local_size), local.method, local.crc) as content:
         if content is None:
             context.gap(f"{local.name} is packed by method {local.method}, which is not read here")
             return local_size

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from buildkit.scan.source import Source
+from buildkit.scan.source import ScanSource
 
 MAGIC = b"\x04\x22\x4d\x18"
 SIZES = {4: 64 * 2**10, 5: 256 * 2**10, 6: 2**20, 7: 4 * 2**20}
@@ -22,10 +22,10 @@ class Lz4Error(Exception):
 
 
 @dataclass(slots=True)
-class Frame:
+class Lz4Frame:
     """The frame at ``at`` of ``source``; ``at`` moves on."""
 
-    source: Source
+    source: ScanSource
     at: int
 
     def take(self, count: int) -> bytes:
@@ -54,7 +54,7 @@ class Frame:
         before = b""
         while size := self.number():
             data = self.take(min(size & ~PLAIN, 2 * most))
-            out = data if size & PLAIN else block(data, before, most)
+            out = data if size & PLAIN else decode_block(data, before, most)
             if flags & 16:
                 self.take(4)
             yield out
@@ -63,7 +63,7 @@ class Frame:
             self.take(4)
 
 
-def block(data: bytes, before: bytes, most: int) -> bytes:
+def decode_block(data: bytes, before: bytes, most: int) -> bytes:
     """One block, which may repeat from ``before``; at most ``most`` bytes. Raises Lz4Error."""
     out = bytearray(before)
     start, at, limit = len(before), 0, len(before) + most
@@ -71,14 +71,14 @@ def block(data: bytes, before: bytes, most: int) -> bytes:
         while True:
             token = data[at]
             at += 1
-            count, at = length(data, at, token >> 4)
+            count, at = read_length(data, at, token >> 4)
             out += data[at : at + count]
             at += count
             if at >= len(data):
                 break
             back = data[at] | data[at + 1] << 8
-            count, at = length(data, at + 2, token & 15)
-            repeat(out, back, min(count + 4, limit - len(out) + 1))
+            count, at = read_length(data, at + 2, token & 15)
+            copy_match(out, back, min(count + 4, limit - len(out) + 1))
             if len(out) > limit:
                 raise Lz4Error("a block gives more than its frame says")
     except IndexError:
@@ -88,7 +88,7 @@ def block(data: bytes, before: bytes, most: int) -> bytes:
     return bytes(out[start:])
 
 
-def length(data: bytes, at: int, nibble: int) -> tuple[int, int]:
+def read_length(data: bytes, at: int, nibble: int) -> tuple[int, int]:
     """A length that a nibble begins and bytes of 255 go on with."""
     if nibble == 15:
         while data[at] == 255:
@@ -99,7 +99,7 @@ def length(data: bytes, at: int, nibble: int) -> tuple[int, int]:
     return nibble, at
 
 
-def repeat(out: bytearray, back: int, count: int) -> None:
+def copy_match(out: bytearray, back: int, count: int) -> None:
     """Copy ``count`` bytes from ``back`` bytes before the end, which may overlap what is written."""
     if not 0 < back <= len(out):
         raise Lz4Error("a match reaches back too far")

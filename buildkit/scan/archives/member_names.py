@@ -7,13 +7,13 @@ import re
 DRIVE = re.compile(r"[A-Za-z]:")
 
 
-def escapes(name: str) -> bool:
+def escapes_folder(name: str) -> bool:
     """Whether unpacking a member of this name would write outside of the folder."""
     slashes = name.replace("\\", "/")
     return slashes.startswith("/") or ".." in slashes.split("/") or bool(DRIVE.match(name)) or "\0" in name
 
 
-def leads_out(name: str, target: str) -> bool:
+def link_escapes_folder(name: str, target: str) -> bool:
     """Whether a link ``name`` to ``target`` leads outside of the folder."""
     if target.startswith("/") or DRIVE.match(target):
         return True

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Protocol
 
 from buildkit.scan.archives import codecs, lz4
-from buildkit.scan.archives.spill import inflated
+from buildkit.scan.archives.spill import inflate
 from buildkit.scan.context import ScanContext
-from buildkit.scan.source import RangeSource, Source
+from buildkit.scan.source import RangeSource, ScanSource
 
 BEGINNING = 64 * 2**10
 PADDING = 2**16
@@ -18,7 +18,7 @@ ZF = b"ZF"  # joblib before 0.10: these, the length in hexadecimal digits padded
 ZF_HEADER = 21
 
 
-class Packed(Protocol):
+class CompressedStream(Protocol):
     """A compressed stream that was begun."""
 
     why: str
@@ -28,7 +28,7 @@ class Packed(Protocol):
         """What comes out."""
 
 
-Open = Callable[[Source], Packed]
+Open = Callable[[ScanSource], CompressedStream]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +39,19 @@ class Codec:
     magic: bytes
     open: Open
 
-    def recognise(self, head: bytes, source: Source) -> bool:
+    def recognise(self, head: bytes, source: ScanSource) -> bool:
         """Whether something comes out of what begins so."""
-        if not head.startswith(self.magic) or (self.name == "zlib" and not zlib_header(head)):
+        if not head.startswith(self.magic) or (self.name == "zlib" and not is_zlib_header(head)):
             return False
         if len(self.magic) >= 4:
             return True
         packed = self.open(RangeSource(source, 0, min(source.size, BEGINNING)))
         return next(packed.chunks(), b"") != b""
 
-    def scan(self, context: ScanContext, source: Source) -> None:
+    def scan(self, context: ScanContext, source: ScanSource) -> None:
         """Scan what comes out, and what lies behind."""
         packed = self.open(source)
-        with inflated(context.budget, packed.chunks(), source.size) as content:
+        with inflate(context.budget, packed.chunks(), source.size) as content:
             why = content.why or (packed.why and f"its {self.name} is broken: {packed.why}")
             if why:
                 context.gap(why)
@@ -62,7 +62,7 @@ class Codec:
         context.descend(f"rest@{packed.end}", RangeSource(source, packed.end, left))
 
 
-def zlib_header(head: bytes) -> bool:
+def is_zlib_header(head: bytes) -> bool:
     """Whether two bytes are such as RFC 1950 has them, without a dictionary."""
     return (
         len(head) > 2
@@ -73,18 +73,20 @@ def zlib_header(head: bytes) -> bool:
     )
 
 
-def open_stream(source: Source, make: Callable[[], codecs.Decoder], again: bytes = b"", start: int = 0) -> Packed:
+def open_stream(
+    source: ScanSource, make: Callable[[], codecs.Decoder], again: bytes = b"", start: int = 0
+) -> CompressedStream:
     """A stream of the standard library's decoders."""
-    return codecs.Stream(source, make, start, again)
+    return codecs.DecoderStream(source, make, start, again)
 
 
 CODECS = (
-    Codec("gzip", b"\x1f\x8b\x08", partial(open_stream, make=codecs.gzip, again=b"\x1f\x8b\x08")),
-    Codec("zlib", b"", partial(open_stream, make=codecs.zlib_)),
-    Codec("zlib of old joblib", ZF, partial(open_stream, make=codecs.zlib_, start=ZF_HEADER)),
-    Codec("bzip2", b"BZh", partial(open_stream, make=codecs.bzip2, again=b"BZh")),
-    Codec("xz", b"\xfd7zXZ\x00", partial(open_stream, make=codecs.xz, again=b"\xfd7zXZ\x00")),
-    Codec("lzma", b"\x5d\x00\x00", partial(open_stream, make=codecs.lzma_alone)),
-    Codec("zstd", b"\x28\xb5\x2f\xfd", codecs.Zstd),
-    Codec("lz4", lz4.MAGIC, codecs.Lz4),
+    Codec("gzip", b"\x1f\x8b\x08", partial(open_stream, make=codecs.gzip_decoder, again=b"\x1f\x8b\x08")),
+    Codec("zlib", b"", partial(open_stream, make=codecs.zlib_decoder)),
+    Codec("zlib of old joblib", ZF, partial(open_stream, make=codecs.zlib_decoder, start=ZF_HEADER)),
+    Codec("bzip2", b"BZh", partial(open_stream, make=codecs.bzip2_decoder, again=b"BZh")),
+    Codec("xz", b"\xfd7zXZ\x00", partial(open_stream, make=codecs.xz_decoder, again=b"\xfd7zXZ\x00")),
+    Codec("lzma", b"\x5d\x00\x00", partial(open_stream, make=codecs.lzma_alone_decoder)),
+    Codec("zstd", b"\x28\xb5\x2f\xfd", codecs.ZstdStream),
+    Codec("lz4", lz4.MAGIC, codecs.Lz4Stream),
 )

@@ -13,7 +13,7 @@ from buildkit.scan.archives import rules
 from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle.rules import TORCH_TAR
-from buildkit.scan.source import RangeSource, Source
+from buildkit.scan.source import RangeSource, ScanSource
 
 BLOCK = 512
 PIECE = 2**20
@@ -24,7 +24,7 @@ TORCH = {"storages", "tensors", "pickle"}
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class TarMember:
     """One member: its content is ``size`` bytes at ``start``."""
 
     name: str
@@ -35,7 +35,7 @@ class Member:
 
 
 @dataclass(slots=True)
-class Extended:
+class ExtendedHeaders:
     """What extended headers say of the members behind them."""
 
     once: dict[str, str] = field(default_factory=dict)
@@ -46,14 +46,14 @@ class Extended:
         return self.once.get(key, self.always.get(key, otherwise))
 
 
-def recognise(head: bytes, source: Source) -> bool:
+def recognise(head: bytes, source: ScanSource) -> bool:
     """Whether content begins with a tar header, told by its checksum."""
-    return source.size >= BLOCK and valid(head[:BLOCK])
+    return source.size >= BLOCK and is_header(head[:BLOCK])
 
 
-def valid(block: bytes) -> bool:
+def is_header(block: bytes) -> bool:
     """Whether a block is a header: its checksum is right, summed as either of the two kinds of tar do."""
-    told = number(block[148:156])
+    told = parse_number(block[148:156])
     if len(block) < BLOCK or told is None or not any(block):
         return False
     fields = block[:148] + b" " * 8 + block[156:]
@@ -61,7 +61,7 @@ def valid(block: bytes) -> bool:
     return told in (sum(fields), sum(fields) - 256 * high)
 
 
-def number(digits: bytes) -> int | None:
+def parse_number(digits: bytes) -> int | None:
     """A number of a header: octal digits, or binary with the first bit set; None for what is neither."""
     if digits[:1] and digits[0] & 0x80:
         return int.from_bytes(digits[1:], "big")
@@ -71,7 +71,7 @@ def number(digits: bytes) -> int | None:
         return None
 
 
-def scan(context: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: ScanSource) -> None:
     """Scan every member.
 
     Raises:
@@ -83,7 +83,7 @@ def scan(context: ScanContext, source: Source) -> None:
         if plain in seen:
             context.find(rules.DUPLICATE, f"names {plain} twice", offset=member.start)
         seen.add(plain)
-        if names.escapes(member.name):
+        if names.escapes_folder(member.name):
             context.find(rules.OUTSIDE, f"names a member {member.name}", offset=member.start)
         if member.kind in LINKS:
             report_link(context, member)
@@ -96,24 +96,24 @@ def scan(context: ScanContext, source: Source) -> None:
         context.find(TORCH_TAR, "has the members storages, tensors and pickle")
 
 
-def report_link(context: ScanContext, member: Member) -> None:
+def report_link(context: ScanContext, member: TarMember) -> None:
     """A member that is no file."""
-    if member.target and names.leads_out(member.name if member.kind == b"2" else "", member.target):
+    if member.target and names.link_escapes_folder(member.name if member.kind == b"2" else "", member.target):
         context.find(rules.OUTSIDE, f"{member.name} is {LINKS[member.kind]} to {member.target}", offset=member.start)
     else:
         context.find(rules.LINK, f"{member.name} is {LINKS[member.kind]}", offset=member.start)
 
 
-def read_members(context: ScanContext, source: Source) -> Iterator[Member]:
+def read_members(context: ScanContext, source: ScanSource) -> Iterator[TarMember]:
     """Members in their order; what lies behind the end mark is handed on.
 
     Raises:
         LimitError: too many members, or too long an extended header.
     """
-    at, extended = 0, Extended()
+    at, extended = 0, ExtendedHeaders()
     while at < source.size:
         block = source.read(at, BLOCK)
-        if not valid(block):
+        if not is_header(block):
             break
         context.budget.member()
         member = read_member(block, at, extended)
@@ -121,17 +121,19 @@ def read_members(context: ScanContext, source: Source) -> Iterator[Member]:
             context.gap("a member is cut off", offset=at)
             if member is None:
                 return
-            member = Member(member.name, member.kind, member.start, max(0, source.size - member.start), member.target)
+            member = TarMember(
+                member.name, member.kind, member.start, max(0, source.size - member.start), member.target
+            )
         at = member.start + -(-member.size // BLOCK) * BLOCK
         if member.kind in (b"x", b"g", b"L", b"K"):
-            extend(source, member, extended)
+            read_extended(source, member, extended)
             continue
         yield member
         extended.once.clear()
     scan_rest(context, source, at)
 
 
-def scan_rest(context: ScanContext, source: Source, at: int) -> None:
+def scan_rest(context: ScanContext, source: ScanSource, at: int) -> None:
     """Scan what lies behind the end mark, if it is more than zeros."""
     for start in range(at, source.size, PIECE):
         part = source.read(start, PIECE)
@@ -141,13 +143,13 @@ def scan_rest(context: ScanContext, source: Source, at: int) -> None:
             return
 
 
-def read_member(block: bytes, at: int, extended: Extended) -> Member | None:
+def read_member(block: bytes, at: int, extended: ExtendedHeaders) -> TarMember | None:
     """The member that a header describes; None where its size is no number."""
-    name = text(block[:100])
+    name = parse_text(block[:100])
     if block[257:262] == b"ustar" and block[345:346] not in (b"", b"\0") and block[263:265] == b"00":
-        name = f"{text(block[345:500])}/{name}"
+        name = f"{parse_text(block[345:500])}/{name}"
     kind = block[156:157]
-    size = number(block[124:136])
+    size = parse_number(block[124:136])
     told = extended.get("size", "")
     if told.isdecimal() and len(told) < 20 and kind not in (b"x", b"g", b"L", b"K"):
         size = int(told)
@@ -155,22 +157,22 @@ def read_member(block: bytes, at: int, extended: Extended) -> Member | None:
         return None
     if kind in LINKS or kind == b"5":
         size = 0
-    target = extended.get("linkpath", text(block[157:257]))
-    return Member(extended.get("path", name), kind, at + BLOCK, size, target)
+    target = extended.get("linkpath", parse_text(block[157:257]))
+    return TarMember(extended.get("path", name), kind, at + BLOCK, size, target)
 
 
-def text(raw: bytes) -> str:
+def parse_text(raw: bytes) -> str:
     """A field of a header up to its end mark."""
     return raw.partition(b"\0")[0].decode("utf-8", "replace")
 
 
-def extend(source: Source, member: Member, extended: Extended) -> None:
+def read_extended(source: ScanSource, member: TarMember, extended: ExtendedHeaders) -> None:
     """Take what an extended header says. Raises LimitError where it is too long."""
     if member.size > LONGEST:
         raise LimitError(f"an extended header of a tar archive is longer than {LONGEST} bytes")
     raw = source.read(member.start, member.size)
     if member.kind in (b"L", b"K"):
-        extended.once["path" if member.kind == b"L" else "linkpath"] = text(raw)
+        extended.once["path" if member.kind == b"L" else "linkpath"] = parse_text(raw)
         return
     values = extended.always if member.kind == b"g" else extended.once
     while raw:

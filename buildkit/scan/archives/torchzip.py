@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from buildkit.scan.archives import rules
 from buildkit.scan.context import ScanContext
-from buildkit.scan.pickle.recognise import WINDOW, evidence
-from buildkit.scan.source import RangeSource, Source
+from buildkit.scan.pickle.recognise import WINDOW, is_pickle
+from buildkit.scan.source import RangeSource, ScanSource
 
 TENSOR = re.compile(r"(.*/)?(data|constants|xl_data)/\d+")
 LABEL = re.compile(r"(.*/)?(version|byteorder|\.format_version|\.storage_alignment|\.data/(serialization_id|version))")
@@ -25,14 +25,14 @@ FILE_OPERATORS = re.compile(rb"\b(?:torch|ops\.aten)\.(?:save|load|from_file)\b"
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ArchiveKind:
     """What an archive is; ``roots`` are the folders in it that hold PyTorch's members."""
 
     formats: tuple[str, ...] = ()
     roots: frozenset[str] = frozenset()
 
 
-def kind_of(members: Iterable[str]) -> Kind:
+def detect_kind(members: Iterable[str]) -> ArchiveKind:
     """What an archive with these members is."""
     names = list(members)
     roots = frozenset(name.removesuffix("data.pkl") for name in names if name.rpartition("/")[2] == "data.pkl")
@@ -44,10 +44,10 @@ def kind_of(members: Iterable[str]) -> Kind:
         formats.append("TorchServe archive")
     if names and all(name.endswith(".npy") for name in names):
         formats.append("NumPy archive")
-    return Kind(tuple(formats), roots)
+    return ArchiveKind(tuple(formats), roots)
 
 
-def known_member(context: ScanContext, kind: Kind, name: str, content: Source) -> bool:
+def scan_known_member(context: ScanContext, kind: ArchiveKind, name: str, content: ScanSource) -> bool:
     """Whether a member is one of PyTorch's that no loader would run, and is scanned by that."""
     if not any(name.startswith(root) for root in kind.roots):
         return False
@@ -58,10 +58,10 @@ def known_member(context: ScanContext, kind: Kind, name: str, content: Source) -
         return len(text) <= LABEL_BYTES and text.isascii() and text.decode().strip().isprintable()
     if not TENSOR.fullmatch(name) or content.read(0, 4) == b"PK\x03\x04":
         return False
-    return not evidence(RangeSource(content, 0, min(content.size, WINDOW + 1)), nested=True, numbers=True)
+    return not is_pickle(RangeSource(content, 0, min(content.size, WINDOW + 1)), nested=True, numbers=True)
 
 
-def scan_code(context: ScanContext, name: str, content: Source) -> bool:
+def scan_code(context: ScanContext, name: str, content: ScanSource) -> bool:
     """TorchScript's code, which its own interpreter runs: it has no imports, but operators that touch files."""
     if content.size > LONGEST:
         return False

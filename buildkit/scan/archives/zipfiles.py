@@ -7,12 +7,21 @@ from dataclasses import dataclass, field
 
 from buildkit.scan.archives import member_names as names
 from buildkit.scan.archives import rules
-from buildkit.scan.archives.holes import scan_holes, walk
-from buildkit.scan.archives.torchzip import Kind, kind_of, known_member
-from buildkit.scan.archives.zipcontent import Content, open_content, slice_of
-from buildkit.scan.archives.zipheaders import DESCRIPTOR, END, LOCAL, End, Header, find_ends, read_directory, read_local
+from buildkit.scan.archives.holes import scan_by_local_headers, scan_holes
+from buildkit.scan.archives.torchzip import ArchiveKind, detect_kind, scan_known_member
+from buildkit.scan.archives.zipcontent import MemberContent, clip_range, open_content
+from buildkit.scan.archives.zipheaders import (
+    DESCRIPTOR,
+    END,
+    LOCAL,
+    EndRecord,
+    ZipHeader,
+    find_ends,
+    read_directory,
+    read_local,
+)
 from buildkit.scan.context import ScanContext
-from buildkit.scan.source import Source
+from buildkit.scan.source import ScanSource
 
 ENCRYPTED = 0x2041  # flags: encrypted, strongly encrypted, masked headers
 PATCH = 0x20
@@ -21,54 +30,56 @@ METHODS = 100  # no number of a compression method is higher
 
 
 @dataclass(slots=True)
-class Archive:
+class ZipArchive:
     """An archive while it is scanned: ``covered`` are the spans of bytes that headers account for.
 
     ``described`` are the ends of members behind which their sizes stand once more.
     """
 
     context: ScanContext
-    source: Source
-    kind: Kind = field(default_factory=Kind)
+    source: ScanSource
+    kind: ArchiveKind = field(default_factory=ArchiveKind)
     covered: list[tuple[int, int]] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)
     described: set[int] = field(default_factory=set)
 
 
-def recognise(head: bytes, source: Source) -> bool:
+def recognise(head: bytes, source: ScanSource) -> bool:
     """Whether content begins as a zip archive, or ends as one."""
-    if head.startswith(END) or (head.startswith(LOCAL) and sane(source)):
+    if head.startswith(END) or (head.startswith(LOCAL) and has_valid_local_header(source)):
         return True
-    return any(end.at + 22 + end.comment == source.size and plausible(source, end) for end in find_ends(source))
+    return any(
+        end.at + 22 + end.comment == source.size and leads_to_directory(source, end) for end in find_ends(source)
+    )
 
 
-def sane(source: Source) -> bool:
+def has_valid_local_header(source: ScanSource) -> bool:
     """Whether the header at the beginning could be one: its method is known, and its name a name."""
     found = read_local(source, 0)
     return found is not None and found[0].method < METHODS and bool(found[0].raw) and found[0].name.isprintable()
 
 
-def plausible(source: Source, end: End) -> bool:
+def leads_to_directory(source: ScanSource, end: EndRecord) -> bool:
     """Whether an end record leads to a directory."""
     return any(source.read(place, 4) == b"PK\x01\x02" for place in end.places)
 
 
-def scan(context: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: ScanSource) -> None:
     """Scan every member that any reader could see.
 
     Raises:
         LimitError: too many members.
     """
-    archive = Archive(context, source)
+    archive = ZipArchive(context, source)
     ends = find_ends(source)
-    headers = directory(archive, ends)
+    headers = read_directories(archive, ends)
     if not headers and not any(end.count == 0 and end.size == 0 for end in ends):
         context.gap("the zip archive has no directory that could be read")
         start = 0 if source.read(0, 4) == LOCAL else None
         if start is not None:
-            walk(archive.context, source, start, source.size, archive.covered, hidden=False)
+            scan_by_local_headers(archive.context, source, start, source.size, archive.covered, hidden=False)
             return
-    archive.kind = kind_of(header.name for header, _ in headers)
+    archive.kind = detect_kind(header.name for header, _ in headers)
     context.formats.update(dict.fromkeys(archive.kind.formats))
     check_names(archive, headers)
     for header, shift in headers:
@@ -76,9 +87,9 @@ def scan(context: ScanContext, source: Source) -> None:
     scan_holes(context, source, archive.covered, archive.described)
 
 
-def directory(archive: Archive, ends: list[End]) -> list[tuple[Header, int]]:
+def read_directories(archive: ZipArchive, ends: list[EndRecord]) -> list[tuple[ZipHeader, int]]:
     """Entries of all directories that end records lead to, each with how far its offsets are shifted."""
-    found: dict[tuple[bytes, int], tuple[Header, int]] = {}
+    found: dict[tuple[bytes, int], tuple[ZipHeader, int]] = {}
     lists: list[frozenset[tuple[bytes, int]]] = []
     read: set[int] = set()
     for end in ends:
@@ -104,7 +115,7 @@ def directory(archive: Archive, ends: list[End]) -> list[tuple[Header, int]]:
     return list(found.values())
 
 
-def report_duplicates(context: ScanContext, entries: list[Header]) -> None:
+def report_duplicates(context: ScanContext, entries: list[ZipHeader]) -> None:
     """Names that two entries of one directory have."""
     seen: set[str] = set()
     for entry in entries:
@@ -113,27 +124,27 @@ def report_duplicates(context: ScanContext, entries: list[Header]) -> None:
         seen.add(entry.name)
 
 
-def check_names(archive: Archive, headers: list[tuple[Header, int]]) -> None:
+def check_names(archive: ZipArchive, headers: list[tuple[ZipHeader, int]]) -> None:
     """Names and kinds that unpacking must not meet."""
     for header, _ in headers:
-        if names.escapes(header.name):
+        if names.escapes_folder(header.name):
             archive.context.find(rules.OUTSIDE, f"names a member {header.name}")
         mode = header.attributes >> 16
         if mode and stat.S_ISLNK(mode):
             archive.context.find(rules.LINK, f"{header.name} is a link")
 
 
-def locate(archive: Archive, header: Header, shift: int) -> tuple[Header, bool] | None:
+def find_local(archive: ZipArchive, header: ZipHeader, shift: int) -> tuple[ZipHeader, bool] | None:
     """The local header that readers find: with the shift of a prefix, or without."""
     places = [place for place in dict.fromkeys((header.offset + shift, header.offset)) if place >= 0]
     found = [local for local in (read_local(archive.source, place) for place in places) if local]
     return next((local for local in found if local[1]), found[0] if found else None)
 
 
-def scan_member(archive: Archive, header: Header, shift: int) -> None:
+def scan_member(archive: ZipArchive, header: ZipHeader, shift: int) -> None:
     """Scan one entry of the directory."""
     context, source = archive.context, archive.source
-    found = locate(archive, header, shift)
+    found = find_local(archive, header, shift)
     if found is None:
         context.gap(f"{header.name} lies behind the end of the archive")
         return
@@ -142,7 +153,7 @@ def scan_member(archive: Archive, header: Header, shift: int) -> None:
     archive.covered.append((local.offset, start + header.packed))
     if local.flags & DESCRIPTOR:
         archive.described.add(start + header.packed)
-    differences = compare(header, local, signed=signed)
+    differences = compare_headers(header, local, signed=signed)
     if differences:
         context.find(rules.DISAGREE, f"{header.name}: {', '.join(differences)}", offset=local.offset)
     if start + header.packed > source.size:
@@ -153,7 +164,7 @@ def scan_member(archive: Archive, header: Header, shift: int) -> None:
     scan_content(archive, header, local, start)
 
 
-def compare(header: Header, local: Header, *, signed: bool) -> list[str]:
+def compare_headers(header: ZipHeader, local: ZipHeader, *, signed: bool) -> list[str]:
     """What the directory's entry and the local header say differently."""
     found = []
     if not signed:
@@ -172,12 +183,12 @@ def compare(header: Header, local: Header, *, signed: bool) -> list[str]:
     return found
 
 
-def scan_content(archive: Archive, header: Header, local: Header, start: int) -> None:
+def scan_content(archive: ZipArchive, header: ZipHeader, local: ZipHeader, start: int) -> None:
     """Scan a member's content as either header describes it."""
     context = archive.context
     if not header.packed and not local.packed:
         return
-    raw = slice_of(archive.source, start, max(header.packed, 0 if local.flags & DESCRIPTOR else local.packed))
+    raw = clip_range(archive.source, start, max(header.packed, 0 if local.flags & DESCRIPTOR else local.packed))
     claims = (header.flags | local.flags) & (ENCRYPTED | PATCH)
     for method in dict.fromkeys((header.method, local.method)):
         with open_content(context, raw, method, header.crc) as content:
@@ -187,12 +198,12 @@ def scan_content(archive: Archive, header: Header, local: Header, start: int) ->
             elif claims and not content.whole:
                 context.gap(f"{header.name} is encrypted")
             else:
-                judge_content(context, header, content, claims)
-                if not known_member(context, archive.kind, header.name, content.source):
+                check_content(context, header, content, claims)
+                if not scan_known_member(context, archive.kind, header.name, content.source):
                     context.descend(header.name, content.source)
 
 
-def judge_content(context: ScanContext, header: Header, content: Content, claims: int) -> None:
+def check_content(context: ScanContext, header: ZipHeader, content: MemberContent, claims: int) -> None:
     """What a member's content says of its headers."""
     if claims:
         context.find(rules.FLAGS, f"{header.name} can be read without a key", offset=header.offset)

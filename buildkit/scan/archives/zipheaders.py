@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
-from buildkit.scan.source import Source
-from buildkit.scan.tape import TornError, WindowedReader
+from buildkit.scan.source import ScanSource
+from buildkit.scan.windowed_reader import TruncatedError, WindowedReader
 
 LOCAL = b"PK\x03\x04"
 ENTRY = b"PK\x01\x02"
@@ -27,7 +27,7 @@ MOST = 256  # end records that are looked at
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class EndRecord:
     """An end record at ``at``: where it says that the directory is, and how large."""
 
     at: int
@@ -45,7 +45,7 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
+class ZipHeader:
     """What one header says of a member; ``extra`` and ``raw`` are as they stand there."""
 
     raw: bytes
@@ -66,14 +66,14 @@ class Header:
         return self.raw.decode("cp437")
 
 
-def find_ends(source: Source) -> list[End]:
+def find_ends(source: ScanSource) -> list[EndRecord]:
     """The end records that readers go by: the last one, and one whose comment ends where the file does.
 
     Others lie in members that are archives themselves.
     """
     start = max(0, source.size - TAIL)
     tail = source.read(start, TAIL)
-    ends: list[End] = []
+    ends: list[EndRecord] = []
     at = tail.rfind(END)
     for _ in range(MOST):
         if at < 0:
@@ -86,7 +86,7 @@ def find_ends(source: Source) -> list[End]:
     return ends
 
 
-def read_end(source: Source, at: int, record: bytes) -> End:
+def read_end(source: ScanSource, at: int, record: bytes) -> EndRecord:
     """One end record, with the ZIP64 one before it where there is one."""
     count, size, offset, comment = struct.unpack("<10xHIIH", record)
     locator = source.read(at - 20, 20) if at >= 20 else b""
@@ -96,11 +96,11 @@ def read_end(source: Source, at: int, record: bytes) -> End:
             long = source.read(where, 56) if where >= 0 else b""
             if len(long) == 56 and long[:4] == END64:
                 count, size, offset = struct.unpack("<32xQQQ", long)
-                return End(at, offset, size, count, comment, where)
-    return End(at, offset, size, count, comment)
+                return EndRecord(at, offset, size, count, comment, where)
+    return EndRecord(at, offset, size, count, comment)
 
 
-def wide(extra: bytes, values: list[int]) -> list[int]:
+def apply_zip64(extra: bytes, values: list[int]) -> list[int]:
     """``values`` of which those that are all ones stand in the ZIP64 extra field, in their order."""
     at = 0
     while at + 4 <= len(extra):
@@ -117,18 +117,18 @@ def wide(extra: bytes, values: list[int]) -> list[int]:
     return values
 
 
-def read_local(source: Source, at: int) -> tuple[Header, bool] | None:
+def read_local(source: ScanSource, at: int) -> tuple[ZipHeader, bool] | None:
     """The local header at ``at``, and whether it has its signature; None behind the end."""
     fixed = source.read(at, 30)
     if len(fixed) < 30:
         return None
     flags, method, crc, packed, size, names, extras = struct.unpack("<6xHH4xIIIHH", fixed)
     rest = source.read(at + 30, names + extras)
-    size, packed = wide(rest[names:], [size, packed])
-    return Header(rest[:names], flags, method, crc, packed, size, at, 30 + names + extras), fixed[:4] == LOCAL
+    size, packed = apply_zip64(rest[names:], [size, packed])
+    return ZipHeader(rest[:names], flags, method, crc, packed, size, at, 30 + names + extras), fixed[:4] == LOCAL
 
 
-def read_directory(context: ScanContext, source: Source, at: int, size: int) -> Iterator[Header]:
+def read_directory(context: ScanContext, source: ScanSource, at: int, size: int) -> Iterator[ZipHeader]:
     """Entries of the directory at ``at``; stops at what is none.
 
     Raises:
@@ -136,21 +136,21 @@ def read_directory(context: ScanContext, source: Source, at: int, size: int) -> 
     """
     if size > context.budget.limits.header:
         raise LimitError(f"the directory of a zip archive is larger than {context.budget.limits.header} bytes")
-    tape = WindowedReader(source, at)
+    reader = WindowedReader(source, at)
     try:
-        while tape.offset < at + size or size == 0:
-            fixed = tape.take(46)
+        while reader.offset < at + size or size == 0:
+            fixed = reader.take(46)
             if fixed[:4] != ENTRY:
                 if fixed[:4] != END:
-                    context.gap("the directory of the zip archive is malformed", offset=tape.offset - 46)
+                    context.gap("the directory of the zip archive is malformed", offset=reader.offset - 46)
                 return
             context.budget.member()
             flags, method, crc, packed, full, names, extras, comment, attributes, offset = struct.unpack(
                 "<8xHH4xIIIHHH4xII", fixed
             )
-            rest = tape.take(names + extras + comment)
-            full, packed, offset = wide(rest[names : names + extras], [full, packed, offset])
+            rest = reader.take(names + extras + comment)
+            full, packed, offset = apply_zip64(rest[names : names + extras], [full, packed, offset])
             length = 46 + len(rest)
-            yield Header(rest[:names], flags, method, crc, packed, full, offset, length, attributes)
-    except TornError:
+            yield ZipHeader(rest[:names], flags, method, crc, packed, full, offset, length, attributes)
+    except TruncatedError:
         context.gap("the directory of the zip archive is cut off", offset=at)

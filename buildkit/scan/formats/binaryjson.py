@@ -6,10 +6,10 @@ Specs: github.com/msgpack/msgpack/blob/master/spec.md; ubjson.org.
 from __future__ import annotations
 
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats.cursor import Cursor, Malformed, Window
+from buildkit.scan.formats.cursor import Cursor, MalformedContentError, PagedSource
 from buildkit.scan.formats.polyglot import check_trailing
 from buildkit.scan.limits import LimitError
-from buildkit.scan.source import Source
+from buildkit.scan.source import ScanSource
 
 _DEPTH = 200
 _FIXED = {0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4,
@@ -21,7 +21,7 @@ _UBJ = {"Z": 0, "N": 0, "T": 0, "F": 0, "i": 1, "U": 1, "I": 2, "l": 4, "L": 8, 
 _INTEGERS = "iUIlL"
 
 
-def recognise_msgpack(head: bytes, source: Source) -> bool:
+def recognise_msgpack(head: bytes, source: ScanSource) -> bool:
     """A map whose first key is a short printable text: what Flax writes."""
     del source
     if len(head) < 4:
@@ -40,14 +40,14 @@ def recognise_msgpack(head: bytes, source: Source) -> bool:
     return len(key) > 0 and key.isascii() and key.decode("ascii").isprintable()
 
 
-def scan_msgpack(context: ScanContext, source: Source) -> None:
+def scan_msgpack(context: ScanContext, source: ScanSource) -> None:
     """Walk it to its end.
 
     Raises:
-        Malformed: it is none.
+        MalformedContentError: it is none.
         LimitError: more values, or deeper, than we follow.
     """
-    cursor, left, stack = Cursor(Window(source), big=True), context.budget.limits.fields, [1]
+    cursor, left, stack = Cursor(PagedSource(source), big=True), context.budget.limits.fields, [1]
     while stack:
         if stack[-1] == 0:
             stack.pop()
@@ -82,12 +82,12 @@ def _msgpack_value(cursor: Cursor) -> int:
         cursor.skip(cursor.number(width) + more)
         return 0
     if kind not in _COUNTED:
-        raise Malformed(f"a value of unknown kind {kind:#x}", cursor.at - 1)
+        raise MalformedContentError(f"a value of unknown kind {kind:#x}", cursor.at - 1)
     width, each = _COUNTED[kind]
     return cursor.number(width) * each
 
 
-def recognise_ubjson(head: bytes, source: Source) -> bool:
+def recognise_ubjson(head: bytes, source: ScanSource) -> bool:
     """An object whose first key has a length and printable text."""
     del source
     if head[:1] != b"{" or len(head) < 4 or chr(head[1]) not in _INTEGERS:
@@ -98,14 +98,14 @@ def recognise_ubjson(head: bytes, source: Source) -> bool:
     return 0 < length < 256 and len(key) == length and key.isascii() and key.decode("ascii").isprintable()
 
 
-def scan_ubjson(context: ScanContext, source: Source) -> None:
+def scan_ubjson(context: ScanContext, source: ScanSource) -> None:
     """Walk it to its end.
 
     Raises:
-        Malformed: it is none.
+        MalformedContentError: it is none.
         LimitError: more values, or deeper, than we follow.
     """
-    cursor, left = Cursor(Window(source), big=True), context.budget.limits.fields
+    cursor, left = Cursor(PagedSource(source), big=True), context.budget.limits.fields
     stack: list[tuple[str, int]] = []  # what closes the container ("" for counted ones), values left
     _ubj_value(cursor, stack, cursor.take(1).decode("latin-1"))
     while stack:
@@ -133,7 +133,7 @@ def scan_ubjson(context: ScanContext, source: Source) -> None:
 
 def _ubj_integer(cursor: Cursor, kind: str) -> int:
     if kind not in _INTEGERS:
-        raise Malformed(f"a length of kind {kind!r}", cursor.at)
+        raise MalformedContentError(f"a length of kind {kind!r}", cursor.at)
     return cursor.number(_UBJ[kind])
 
 
@@ -145,7 +145,7 @@ def _ubj_value(cursor: Cursor, stack: list[tuple[str, int]], kind: str) -> None:
     elif kind in ("[", "{"):
         _ubj_container(cursor, stack, kind)
     else:
-        raise Malformed(f"a value of unknown kind {kind!r}", cursor.at)
+        raise MalformedContentError(f"a value of unknown kind {kind!r}", cursor.at)
 
 
 def _ubj_container(cursor: Cursor, stack: list[tuple[str, int]], kind: str) -> None:
@@ -157,7 +157,7 @@ def _ubj_container(cursor: Cursor, stack: list[tuple[str, int]], kind: str) -> N
         typed = cursor.take(1).decode("latin-1")
         mark = cursor.window.peek(cursor.at, 1)
         if typed not in _UBJ or mark != b"#" or kind == "{":
-            raise Malformed("a typed container without a count, or of containers", cursor.at)
+            raise MalformedContentError("a typed container without a count, or of containers", cursor.at)
     if mark != b"#":
         stack.append((close, 2**62))
         return

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats.cursor import shown
-from buildkit.scan.formats.danger import is_dangerous, words
+from buildkit.scan.formats.cursor import quote
+from buildkit.scan.formats.danger import is_dangerous, word_set
 
 REMOTE_CODE = Rule(
     id="transformers-remote-code",
@@ -50,7 +50,7 @@ _KNOWN = re.compile(
 _SKOPS = re.compile(
     r"(sklearn|numpy|scipy|collections|builtins|datetime|quantile_forest|lightgbm|xgboost|catboost)(\..+)?"
 )
-_SKOPS_NAMES = words(
+_SKOPS_NAMES = word_set(
     "int float bool str bytes bytearray list tuple dict set frozenset slice complex type NoneType range object"
 )
 
@@ -84,7 +84,7 @@ def _check_auto_map(context: ScanContext, value: object) -> None:
     names = list(dict.fromkeys(_texts(value)))
     if not names:
         return
-    listed = ", ".join(shown(name) for name in names[:4])
+    listed = ", ".join(quote(name) for name in names[:4])
     if any("--" in name for name in names):
         context.find(REMOTE_CODE, f"auto_map names code of another repository: {listed}", severity=Severity.HIGH)
     else:
@@ -95,15 +95,15 @@ def check_target(context: ScanContext, target: str) -> None:
     """Look at the dotted name that a configuration wants to be called."""
     module, _, name = target.rpartition(".")
     if is_dangerous(module or target, name):
-        context.find(TARGET, f"it calls {shown(target)}", severity=Severity.CRITICAL)
+        context.find(TARGET, f"it calls {quote(target)}", severity=Severity.CRITICAL)
     elif not _KNOWN.fullmatch(target):
-        context.find(TARGET, f"it calls {shown(target)}")
+        context.find(TARGET, f"it calls {quote(target)}")
 
 
 def _check_skops(context: ScanContext, module: str, name: str, loader: str) -> None:
-    whole = shown(f"{module}.{name}")
+    whole = quote(f"{module}.{name}")
     known = _SKOPS.fullmatch(module) and (module != "builtins" or name in _SKOPS_NAMES)
     if loader in ("OperatorFuncNode", "MethodNode") or (loader == "ReduceNode" and not known):
-        context.find(SKOPS, f"{whole} is called by {shown(loader)}", severity=Severity.HIGH)
+        context.find(SKOPS, f"{whole} is called by {quote(loader)}", severity=Severity.HIGH)
     elif not known:
         context.find(SKOPS, f"{whole} is imported", severity=Severity.CRITICAL if is_dangerous(module, name) else None)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats.cursor import shown
+from buildkit.scan.formats.cursor import quote
 from buildkit.scan.formats.paths import find_escape
-from buildkit.scan.formats.protobuf import BYTES, VARINT, Proto, Span, first_fields
-from buildkit.scan.source import Source
+from buildkit.scan.formats.protobuf import BYTES, VARINT, ByteSpan, ProtoReader, first_fields
+from buildkit.scan.source import ScanSource
 
 CUSTOM = Rule(
     id="coreml-custom",
@@ -33,7 +33,7 @@ _CUSTOM_LAYER = 500
 _PARTS = {200: (1,), 201: (1,), 202: (1,)}
 
 
-def recognise(head: bytes, source: Source) -> bool:
+def recognise(head: bytes, source: ScanSource) -> bool:
     """A version below 20, a description, and one of the kinds of model."""
     if head[:1] != b"\x08":
         return False
@@ -43,18 +43,18 @@ def recognise(head: bytes, source: Source) -> bool:
     return any(one.number in _KINDS and one.wire == BYTES for one in fields)
 
 
-def scan(context: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: ScanSource) -> None:
     """Walk models in models, and the layers of networks.
 
     Raises:
-        Malformed: it is none.
+        MalformedContentError: it is none.
         LimitError: more fields than we look at.
     """
-    proto = Proto(source, context.budget.limits.fields)
+    proto = ProtoReader(source, context.budget.limits.fields)
     _model(context, proto, proto.whole, 0)
 
 
-def _model(context: ScanContext, proto: Proto, span: Span, depth: int) -> None:
+def _model(context: ScanContext, proto: ProtoReader, span: ByteSpan, depth: int) -> None:
     if depth > 32:
         context.gap("models nested deeper than 32", offset=span.start)
         return
@@ -64,16 +64,16 @@ def _model(context: ScanContext, proto: Proto, span: Span, depth: int) -> None:
         if one.number in _NETWORKS:
             _network(context, proto, one.span)
         elif one.number == 555:
-            context.find(CUSTOM, f"a custom model {shown(_first_text(proto, one.span))}", offset=one.span.start)
+            context.find(CUSTOM, f"a custom model {quote(_first_text(proto, one.span))}", offset=one.span.start)
         elif one.number == 556:
             name = _first_text(proto, one.span)
             severity = Severity.HIGH if find_escape(name) else None
-            context.find(LINKED, f"it leads to {shown(name)}", offset=one.span.start, severity=severity)
+            context.find(LINKED, f"it leads to {quote(name)}", offset=one.span.start, severity=severity)
         elif one.number in (200, 201, 202):
             _pipeline(context, proto, one.span, depth)
 
 
-def _pipeline(context: ScanContext, proto: Proto, span: Span, depth: int) -> None:
+def _pipeline(context: ScanContext, proto: ProtoReader, span: ByteSpan, depth: int) -> None:
     for one in proto.fields(span):
         if one.wire == BYTES and one.number == 1:
             first = first_fields(proto.window.source, 1, one.span)
@@ -83,20 +83,20 @@ def _pipeline(context: ScanContext, proto: Proto, span: Span, depth: int) -> Non
                 _model(context, proto, one.span, depth + 1)
 
 
-def _network(context: ScanContext, proto: Proto, span: Span) -> None:
+def _network(context: ScanContext, proto: ProtoReader, span: ByteSpan) -> None:
     for one in proto.fields(span):
         if one.wire != BYTES or one.number != 1:
             continue
         for part in proto.fields(one.span):
             if part.wire == BYTES and part.number == _CUSTOM_LAYER:
-                context.find(CUSTOM, f"a custom layer {shown(_custom_class(proto, part.span))}", offset=part.span.start)
+                context.find(CUSTOM, f"a custom layer {quote(_custom_class(proto, part.span))}", offset=part.span.start)
 
 
-def _custom_class(proto: Proto, span: Span) -> str:
+def _custom_class(proto: ProtoReader, span: ByteSpan) -> str:
     return next((proto.text(one.span) for one in proto.fields(span) if one.number == 10 and one.wire == BYTES), "")
 
 
-def _first_text(proto: Proto, span: Span) -> str:
+def _first_text(proto: ProtoReader, span: ByteSpan) -> str:
     for one in proto.fields(span):
         if one.wire == BYTES:
             inner = first_fields(proto.window.source, 2, one.span)

@@ -1,4 +1,4 @@
-"""Read numbers and strings from a source in small steps, through one page of it; what is missing is `Malformed`."""
+"""Read numbers and strings from a source in small steps; missing bytes raise `MalformedContentError`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
-from buildkit.scan.source import Source
+from buildkit.scan.source import ScanSource
 
 PAGE = 128 * 2**10
 
 
-class Malformed(Exception):
+class MalformedContentError(Exception):
     """The content is not what its format says; ``offset`` counts bytes from the beginning of the source."""
 
     def __init__(self, why: str, offset: int | None = None) -> None:
@@ -19,12 +19,12 @@ class Malformed(Exception):
         self.offset = offset
 
 
-class Window:
+class PagedSource:
     """Small reads of a source at the price of few large ones; never holds more than what is asked or a page."""
 
     __slots__ = ("_page", "_start", "size", "source")
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ScanSource) -> None:
         self.source = source
         self.size = source.size
         self._start = 0
@@ -44,20 +44,22 @@ class Window:
         """Exactly ``count`` bytes from ``offset``.
 
         Raises:
-            Malformed: the source ends before.
+            MalformedContentError: the source ends before.
         """
         if offset < 0 or count < 0 or offset + count > self.size:
-            raise Malformed(f"{count} bytes are said to be at {offset} of {self.size}", min(max(offset, 0), self.size))
+            raise MalformedContentError(
+                f"{count} bytes are said to be at {offset} of {self.size}", min(max(offset, 0), self.size)
+            )
         content = self.peek(offset, count)
         if len(content) != count:
-            raise Malformed("the content became shorter while it was read", offset)
+            raise MalformedContentError("the content became shorter while it was read", offset)
         return content
 
     def number(self, offset: int, width: int, *, big: bool = False) -> int:
         """An unsigned integer of ``width`` bytes.
 
         Raises:
-            Malformed: the source ends before.
+            MalformedContentError: the source ends before.
         """
         return int.from_bytes(self.read(offset, width), "big" if big else "little")
 
@@ -67,7 +69,7 @@ class Cursor:
 
     __slots__ = ("at", "big", "window")
 
-    def __init__(self, window: Window, at: int = 0, *, big: bool = False) -> None:
+    def __init__(self, window: PagedSource, at: int = 0, *, big: bool = False) -> None:
         self.window = window
         self.at = at
         self.big = big
@@ -76,7 +78,7 @@ class Cursor:
         """The next ``count`` bytes.
 
         Raises:
-            Malformed: there are fewer.
+            MalformedContentError: there are fewer.
         """
         content = self.window.read(self.at, count)
         self.at += count
@@ -86,7 +88,7 @@ class Cursor:
         """The next unsigned integer of ``width`` bytes.
 
         Raises:
-            Malformed: there are fewer bytes.
+            MalformedContentError: there are fewer bytes.
         """
         return int.from_bytes(self.take(width), "big" if self.big else "little")
 
@@ -94,20 +96,22 @@ class Cursor:
         """Move on without reading.
 
         Raises:
-            Malformed: that leads out of the source.
+            MalformedContentError: that leads out of the source.
         """
         if count < 0 or self.at + count > self.window.size:
-            raise Malformed(f"{count} bytes are said to follow at {self.at} of {self.window.size}", self.at)
+            raise MalformedContentError(f"{count} bytes are said to follow at {self.at} of {self.window.size}", self.at)
         self.at += count
 
 
-def guarded(name: str, scan: Callable[[ScanContext, Source], None]) -> Callable[[ScanContext, Source], None]:
+def report_errors_as_gaps(
+    name: str, scan: Callable[[ScanContext, ScanSource], None]
+) -> Callable[[ScanContext, ScanSource], None]:
     """``scan`` that never raises: malformed content and limits become gaps, and other formats have their turn."""
 
-    def run(context: ScanContext, source: Source) -> None:
+    def run(context: ScanContext, source: ScanSource) -> None:
         try:
             scan(context, source)
-        except Malformed as error:
+        except MalformedContentError as error:
             context.gap(f"malformed {name}: {error}", offset=error.offset)
         except LimitError as error:
             context.gap(str(error))
@@ -115,7 +119,7 @@ def guarded(name: str, scan: Callable[[ScanContext, Source], None]) -> Callable[
     return run
 
 
-def shown(text: str | bytes, most: int = 80) -> str:
+def quote(text: str | bytes, most: int = 80) -> str:
     """Foreign text inside a message: quoted, escaped, short."""
     if isinstance(text, bytes):
         text = text[: most * 4].decode(errors="backslashreplace")

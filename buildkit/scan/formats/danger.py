@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 
-def words(text: str) -> frozenset[str]:
+def word_set(text: str) -> frozenset[str]:
     """The words of a text, as a set."""
     return frozenset(text.split())
 
 
-_MODULES = words(
+_MODULES = word_set(
     "builtins __builtin__ os posix nt sys subprocess commands pty shutil socket socketserver ssl http urllib requests "
     "httpx ftplib smtplib telnetlib importlib imp runpy code codeop ctypes cffi marshal pickle _pickle dill "
     "cloudpickle joblib shelve signal multiprocessing threading asyncio pathlib tempfile webbrowser antigravity pdb "
@@ -16,7 +16,7 @@ _MODULES = words(
     "operator itertools atexit site venv ensurepip torch.hub torch.utils.cpp_extension torch.serialization torch.load "
     "numpy.testing numpy.f2py IPython paramiko fabric"
 )
-_NAMES = words(
+_NAMES = word_set(
     "eval exec compile open __import__ getattr setattr delattr globals locals vars breakpoint input execfile system "
     "popen spawn check_output check_call run_path run_module get_file load_model load_weights model_from_json "
     "load_url"

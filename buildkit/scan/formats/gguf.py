@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import jinja, jsontext
-from buildkit.scan.formats.cursor import Cursor, Malformed, Window, shown
+from buildkit.scan.formats.cursor import Cursor, MalformedContentError, PagedSource, quote
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
 from buildkit.scan.limits import LimitError
-from buildkit.scan.source import Source
+from buildkit.scan.source import ScanSource
 
 BENT = Rule(
     id="gguf-bent",
@@ -41,7 +41,7 @@ _DEPTH = 8
 
 
 @dataclass(slots=True)
-class _File:
+class _GgufReader:
     context: ScanContext
     cursor: Cursor
     version: int
@@ -54,24 +54,24 @@ class _File:
         return self.cursor.number(4 if self.version == 1 else 8)
 
 
-def recognise(head: bytes, source: Source) -> bool:
+def recognise(head: bytes, source: ScanSource) -> bool:
     """The four letters."""
     del source
     return head.startswith(MAGIC)
 
 
-def scan(context: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: ScanSource) -> None:
     """Walk header, values and tensors.
 
     Raises:
-        Malformed: it ends early, or has a type or version that is not known.
+        MalformedContentError: it ends early, or has a type or version that is not known.
         LimitError: more of anything than we look at.
     """
-    window = Window(source)
+    window = PagedSource(source)
     big = window.read(4, 4)[:3] == b"\0\0\0"
-    file = _File(context, Cursor(window, 8, big=big), window.number(4, 4, big=big))
+    file = _GgufReader(context, Cursor(window, 8, big=big), window.number(4, 4, big=big))
     if file.version not in (1, 2, 3):
-        raise Malformed(f"version {file.version} is not known", 4)
+        raise MalformedContentError(f"version {file.version} is not known", 4)
     tensors, pairs = file.size(), file.size()
     _check_count(file, tensors, _MOST_TENSORS, "tensors")
     _check_count(file, pairs, _MOST_KEYS, "values")
@@ -87,30 +87,30 @@ def scan(context: ScanContext, source: Source) -> None:
     check_zip(context, source)
 
 
-def _check_count(file: _File, count: int, most: int, what: str) -> None:
+def _check_count(file: _GgufReader, count: int, most: int, what: str) -> None:
     left = file.cursor.window.size - file.cursor.at
     if count * 8 > left:
         file.context.find(BENT, f"{count} {what} are said to follow in {left} bytes", offset=file.cursor.at)
-        raise Malformed(f"too many {what}", file.cursor.at)
+        raise MalformedContentError(f"too many {what}", file.cursor.at)
     if count > most:
         raise LimitError(f"more than {most} {what}")
 
 
-def _text(file: _File, most: int) -> bytes:
+def _text(file: _GgufReader, most: int) -> bytes:
     length, at = file.size(), file.cursor.at
     if at + length > file.cursor.window.size:
         file.context.find(BENT, f"a text of {length} bytes is said to follow", offset=at)
-        raise Malformed("a text ends behind the file", at)
+        raise MalformedContentError("a text ends behind the file", at)
     content = file.cursor.window.read(at, min(length, most))
     file.cursor.skip(length)
     return content
 
 
-def _pair(file: _File) -> None:
+def _pair(file: _GgufReader) -> None:
     at = file.cursor.at
     key = _text(file, 65536).decode(errors="backslashreplace")
     if key in file.keys:
-        file.context.find(BENT, f"the key {shown(key)} is given more than once", offset=at)
+        file.context.find(BENT, f"the key {quote(key)} is given more than once", offset=at)
     file.keys.add(key)
     kind = file.cursor.number(4)
     if kind == _STRING:
@@ -124,17 +124,17 @@ def _pair(file: _File) -> None:
         _value(file, kind, 0, key)
 
 
-def _check_text(file: _File, key: str) -> None:
+def _check_text(file: _GgufReader, key: str) -> None:
     at = file.cursor.at
     content = _text(file, _TEXT + 1)
     if len(content) > _TEXT:
-        file.context.gap(f"the text of {shown(key)} is longer than {_TEXT} bytes", offset=at)
+        file.context.gap(f"the text of {quote(key)} is longer than {_TEXT} bytes", offset=at)
     text = content.decode(errors="backslashreplace")
     jinja.check(file.context, text)
     jsontext.check_text(file.context, content, base=at)
 
 
-def _value(file: _File, kind: int, depth: int, key: str) -> None:
+def _value(file: _GgufReader, kind: int, depth: int, key: str) -> None:
     if kind in _WIDTHS:
         file.cursor.skip(_WIDTHS[kind])
         return
@@ -142,7 +142,7 @@ def _value(file: _File, kind: int, depth: int, key: str) -> None:
         file.cursor.skip(file.size())
         return
     if kind != _ARRAY or depth >= _DEPTH:
-        raise Malformed(f"a value of unknown type {kind}, or arrays deeper than {_DEPTH}", file.cursor.at)
+        raise MalformedContentError(f"a value of unknown type {kind}, or arrays deeper than {_DEPTH}", file.cursor.at)
     inner, count = file.cursor.number(4), file.size()
     file.values += 1 if inner in _WIDTHS else count
     if file.values > _MOST_VALUES:
@@ -153,56 +153,56 @@ def _value(file: _File, kind: int, depth: int, key: str) -> None:
         for _ in range(count):
             _check_text(file, key)
     elif count * 4 > file.cursor.window.size:
-        raise Malformed(f"an array of {count} values", file.cursor.at)
+        raise MalformedContentError(f"an array of {count} values", file.cursor.at)
     else:
         for _ in range(count):
             _value(file, inner, depth + 1, key)
 
 
-def _tensor(file: _File) -> tuple[int, int, str] | None:
+def _tensor(file: _GgufReader) -> tuple[int, int, str] | None:
     at = file.cursor.at
     name = _text(file, 65536).decode(errors="backslashreplace")
     rank = file.cursor.number(4)
     if len(name) > 64 or rank > 4:
-        file.context.find(BENT, f"tensor {shown(name)} of {rank} dimensions: names have 64 bytes, tensors 4", offset=at)
+        file.context.find(BENT, f"tensor {quote(name)} of {rank} dimensions: names have 64 bytes, tensors 4", offset=at)
         if rank > 64:
-            raise Malformed(f"a tensor of {rank} dimensions", at)
+            raise MalformedContentError(f"a tensor of {rank} dimensions", at)
     dims = [file.size() for _ in range(rank)]
     kind, offset = file.cursor.number(4), file.cursor.number(8)
     if offset % file.alignment:
         file.context.find(
-            BENT, f"tensor {shown(name)} is at {offset}, which is not aligned to {file.alignment}", offset=at
+            BENT, f"tensor {quote(name)} is at {offset}, which is not aligned to {file.alignment}", offset=at
         )
     count = math.prod(dims)
     if count >= 2**63 or any(one >= 2**63 for one in dims):
         file.context.find(
-            BENT, f"tensor {shown(name)} of shape {dims} has more elements than there are numbers", offset=at
+            BENT, f"tensor {quote(name)} of shape {dims} has more elements than there are numbers", offset=at
         )
         return None
     if kind not in _TYPES:
-        file.context.gap(f"tensor {shown(name)} has the unknown type {kind}", offset=at)
+        file.context.gap(f"tensor {quote(name)} has the unknown type {kind}", offset=at)
         return None
     block, width = _TYPES[kind]
     if dims and dims[0] % block:
         file.context.find(
-            BENT, f"tensor {shown(name)} has rows of {dims[0]}, which are no blocks of {block}", offset=at
+            BENT, f"tensor {quote(name)} has rows of {dims[0]}, which are no blocks of {block}", offset=at
         )
     return offset, offset + -(-count // block) * width, name
 
 
-def _check_spans(file: _File, spans: list[tuple[int, int, str]], start: int) -> None:
+def _check_spans(file: _GgufReader, spans: list[tuple[int, int, str]], start: int) -> None:
     end, size = 0, file.cursor.window.size
     for first, last, name in sorted(spans):
         if start + last > size:
             file.context.find(
-                BENT, f"tensor {shown(name)} ends at {start + last} of {size} bytes", offset=start + first
+                BENT, f"tensor {quote(name)} ends at {start + last} of {size} bytes", offset=start + first
             )
         if first < end:
-            file.context.find(BENT, f"tensor {shown(name)} begins inside another one", offset=start + first)
+            file.context.find(BENT, f"tensor {quote(name)} begins inside another one", offset=start + first)
         elif first > -(-end // file.alignment) * file.alignment:
             file.context.find(
                 BENT,
-                f"{first - end} bytes before tensor {shown(name)} belong to none",
+                f"{first - end} bytes before tensor {quote(name)} belong to none",
                 offset=start + end,
                 severity=Severity.LOW,
             )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats.cursor import shown
-from buildkit.scan.formats.danger import words
+from buildkit.scan.formats.cursor import quote
+from buildkit.scan.formats.danger import word_set
 
 PYTHON_OP = Rule(
     id="tensorflow-python-op",
@@ -40,7 +40,7 @@ PATH = Rule(
     references=("https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md",),
 )
 _PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction"})
-_FILES = words(
+_FILES = word_set(
     "ReadFile WriteFile MatchingFiles MatchingFilesDataset WholeFileReader WholeFileReaderV2 TextLineReader "
     "TextLineReaderV2 FixedLengthRecordReader FixedLengthRecordReaderV2 TFRecordReader TFRecordReaderV2 LMDBReader "
     "LMDBDataset TextLineDataset FixedLengthRecordDataset FixedLengthRecordDatasetV2 TFRecordDataset "
@@ -51,7 +51,7 @@ _FILES = words(
     "CreateSummaryFileWriter CreateSummaryDbWriter ImportEvent GenerateVocabRemapping LoadAndRemapMatrix "
     "FileSystemSetConfiguration LoadLibrary SaveSlices IgniteDataset"
 )
-_REMOTE = words(
+_REMOTE = word_set(
     "RemoteCall Rpc TryRpc RpcCall RpcClient RpcServer RpcServerStart DataServiceDataset DataServiceDatasetV2 "
     "DataServiceDatasetV3 DataServiceDatasetV4 RegisterDataset RegisterDatasetV2 RemoteFusedGraphExecute Abort "
     "ConfigureDistributedTPU BigQueryReader PubSubDataset KafkaDataset KinesisDataset BigtableTable"
@@ -61,9 +61,9 @@ _REMOTE = words(
 def check_op(context: ScanContext, name: str, where: str = "") -> bool:
     """Say what is wrong with an operator; whether anything was (a text format's lines have no ``where``)."""
     plain = name.removeprefix("Flex")
-    place = f" as {shown(where)}" if where else ""
+    place = f" as {quote(where)}" if where else ""
     for names, rule in ((_PYTHON, PYTHON_OP), (_FILES, FILE_OP), (_REMOTE, REMOTE_OP)):
         if plain in names:
-            context.find(rule, f"the operator {shown(name)} is used{place}")
+            context.find(rule, f"the operator {quote(name)} is used{place}")
             return True
     return False

@@ -12,16 +12,16 @@ from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import hdf5messages as messages
 from buildkit.scan.formats import hdf5store as store
-from buildkit.scan.formats.cursor import Cursor, Malformed, Window, shown
+from buildkit.scan.formats.cursor import Cursor, MalformedContentError, PagedSource, quote
 from buildkit.scan.formats.hdf5heap import find_messages
-from buildkit.scan.formats.hdf5store import Layout
+from buildkit.scan.formats.hdf5store import AddressLayout
 from buildkit.scan.formats.jsontext import check_text
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
 from buildkit.scan.limits import LimitError
-from buildkit.scan.pickle.recognise import evidence
-from buildkit.scan.source import BytesSource, RangeSource, Source
+from buildkit.scan.pickle.recognise import is_pickle
+from buildkit.scan.source import BytesSource, RangeSource, ScanSource
 
-ELSEWHERE = Rule(
+OTHER_FILE = Rule(
     id="hdf5-other-file",
     title="HDF5 content that lies in another file",
     severity=Severity.HIGH,
@@ -66,7 +66,7 @@ _PLACES = 200_000
 _BOMB = 4 * 2**30
 
 
-def _find_start(source: Source) -> int | None:
+def _find_start(source: ScanSource) -> int | None:
     """The superblock is at the beginning or at a doubled place from 512."""
     at = 0
     while at + 8 <= source.size and at < 2**40:
@@ -76,33 +76,33 @@ def _find_start(source: Source) -> int | None:
     return None
 
 
-def recognise(head: bytes, source: Source) -> bool:
+def recognise(head: bytes, source: ScanSource) -> bool:
     """The signature, at one of the places where readers look for it."""
     return head.startswith(MAGIC) or (source.size > 512 + 8 and _find_start(source) is not None)
 
 
 @dataclass(slots=True)
-class _Walk:
+class _Hdf5Walk:
     context: ScanContext
-    window: Window
-    layout: Layout
+    window: PagedSource
+    layout: AddressLayout
     seen: set[int] = field(default_factory=set)
     todo: list[tuple[int, str]] = field(default_factory=list)
 
 
-def scan(context: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: ScanSource) -> None:
     """Walk from the root group to every object.
 
     Raises:
-        Malformed: the superblock or the root cannot be read.
+        MalformedContentError: the superblock or the root cannot be read.
         LimitError: more objects than we follow.
     """
     start = _find_start(source) or 0
     if start:
         _user_block(context, source, start)
-    window = Window(RangeSource(source, start, source.size - start))
+    window = PagedSource(RangeSource(source, start, source.size - start))
     layout, root, end = store.parse_superblock(window)
-    walk = _Walk(context, window, layout, todo=[(root, "/")])
+    walk = _Hdf5Walk(context, window, layout, todo=[(root, "/")])
     while walk.todo:
         address, name = walk.todo.pop()
         if address in walk.seen:
@@ -112,30 +112,30 @@ def scan(context: ScanContext, source: Source) -> None:
             raise LimitError(f"more than {_OBJECTS} objects are in it")
         try:
             _object(walk, address, name)
-        except Malformed as error:
-            context.gap(f"malformed HDF5 object {shown(name)}: {error}", offset=error.offset)
+        except MalformedContentError as error:
+            context.gap(f"malformed HDF5 object {quote(name)}: {error}", offset=error.offset)
     check_zip(context, source)
     if start <= end <= source.size:
         check_trailing(context, source, start + end, padding=4096)
 
 
-def _user_block(context: ScanContext, source: Source, start: int) -> None:
+def _user_block(context: ScanContext, source: ScanSource, start: int) -> None:
     head = source.read(0, min(start, 65536))
     if head.strip(b"\0"):
-        what = "a MATLAB header" if head.startswith(b"MATLAB") else shown(head[:40])
+        what = "a MATLAB header" if head.startswith(b"MATLAB") else quote(head[:40])
         severity = Severity.NOTE if head.startswith(b"MATLAB") else None
         context.find(USER_BLOCK, f"{start} bytes stand before it: {what}", offset=0, severity=severity)
         if not head.startswith(b"MATLAB"):
             context.descend("bytes before the content", BytesSource(head.rstrip(b"\0")))
 
 
-def _object(walk: _Walk, address: int, name: str) -> None:
+def _object(walk: _Hdf5Walk, address: int, name: str) -> None:
     dims: list[int] | None = None
     width = stored = None
     for message in store.messages(walk.window, walk.layout, address):
         cursor, kind = Cursor(walk.window, message.at), message.kind
         if message.shared and kind in (0x05, 0x0B, 0x0C):
-            walk.context.gap(f"a header message of {shown(name)} is shared and not followed", offset=message.at)
+            walk.context.gap(f"a header message of {quote(name)} is shared and not followed", offset=message.at)
         elif message.shared:
             continue
         elif kind == 0x01:
@@ -150,74 +150,74 @@ def _object(walk: _Walk, address: int, name: str) -> None:
         _check_shape(walk, name, dims, (width, stored))
 
 
-def _check_shape(walk: _Walk, name: str, dims: list[int], sizes: tuple[int, int]) -> None:
+def _check_shape(walk: _Hdf5Walk, name: str, dims: list[int], sizes: tuple[int, int]) -> None:
     need = sizes[0]
     for one in dims:
         need *= one
     if need > _BOMB and need > 1000 * walk.window.size:
         walk.context.find(
-            SHAPE, f"{shown(name)} of shape {dims[:8]} would take {need} bytes, the file has {walk.window.size}"
+            SHAPE, f"{quote(name)} of shape {dims[:8]} would take {need} bytes, the file has {walk.window.size}"
         )
 
 
-def _layout(walk: _Walk, cursor: Cursor, name: str) -> int | None:
+def _layout(walk: _Hdf5Walk, cursor: Cursor, name: str) -> int | None:
     kind, stored = messages.parse_layout(cursor, walk.layout)
     if kind == 3:
         sources = store.virtual_sources(walk.window, walk.layout, stored)
         if sources != {"."}:
-            listed = ", ".join(shown(one) for one in sorted(sources)[:4]) or "other files"
-            walk.context.find(ELSEWHERE, f"{shown(name)} is a virtual dataset of {listed}", offset=cursor.at)
+            listed = ", ".join(quote(one) for one in sorted(sources)[:4]) or "other files"
+            walk.context.find(OTHER_FILE, f"{quote(name)} is a virtual dataset of {listed}", offset=cursor.at)
         return None
     return 0 if kind == 2 else stored
 
 
-def _external_storage(walk: _Walk, cursor: Cursor, name: str) -> None:
+def _external_storage(walk: _Hdf5Walk, cursor: Cursor, name: str) -> None:
     files = messages.parse_external_files(cursor, walk.layout)
-    listed = ", ".join(shown(one) for one in files[:4])
-    walk.context.find(ELSEWHERE, f"{shown(name)} keeps its data in {listed or 'another file'}", offset=cursor.at)
+    listed = ", ".join(quote(one) for one in files[:4])
+    walk.context.find(OTHER_FILE, f"{quote(name)} keeps its data in {listed or 'another file'}", offset=cursor.at)
 
 
-def _symbols(walk: _Walk, cursor: Cursor, name: str) -> None:
+def _symbols(walk: _Hdf5Walk, cursor: Cursor, name: str) -> None:
     tree, heap = walk.layout.address(cursor), walk.layout.address(cursor)
     for child, address in store.symbols(walk.window, walk.layout, tree, heap):
         _push(walk, address, name, child)
 
 
-def _link(walk: _Walk, cursor: Cursor, name: str) -> None:
+def _link(walk: _Hdf5Walk, cursor: Cursor, name: str) -> None:
     link = messages.parse_link(cursor, walk.layout)
     if link.file is not None:
-        told = f"{shown(name + link.name)} is a link into the file {shown(link.file)}"
-        walk.context.find(ELSEWHERE, told, offset=cursor.at)
+        told = f"{quote(name + link.name)} is a link into the file {quote(link.file)}"
+        walk.context.find(OTHER_FILE, told, offset=cursor.at)
     elif link.address is not None:
         _push(walk, link.address, name, link.name)
 
 
-def _push(walk: _Walk, address: int, parent: str, child: str) -> None:
+def _push(walk: _Hdf5Walk, address: int, parent: str, child: str) -> None:
     if len(walk.todo) > _PLACES:
         raise LimitError(f"more than {_PLACES} links wait to be followed")
     if address not in walk.seen:
         walk.todo.append((address, f"{parent}{child}/"[:1000]))
 
 
-def _link_info(walk: _Walk, cursor: Cursor, name: str) -> None:
+def _link_info(walk: _Hdf5Walk, cursor: Cursor, name: str) -> None:
     place = messages.parse_info(cursor, walk.layout, index=8)
     if place is not None:
         for at in find_messages(walk.window, walk.layout, *place):
             _link(walk, Cursor(walk.window, at), name)
 
 
-def _attribute_info(walk: _Walk, cursor: Cursor, name: str) -> None:
+def _attribute_info(walk: _Hdf5Walk, cursor: Cursor, name: str) -> None:
     place = messages.parse_info(cursor, walk.layout, index=2)
     if place is not None:
         for at in find_messages(walk.window, walk.layout, *place):
             _attribute(walk, Cursor(walk.window, at), name)
 
 
-def _attribute(walk: _Walk, cursor: Cursor, name: str) -> None:
+def _attribute(walk: _Hdf5Walk, cursor: Cursor, name: str) -> None:
     at = cursor.at
     found = messages.parse_attribute(cursor, walk.layout)
     if found is None:
-        walk.context.gap(f"an attribute of {shown(name)} has a type of its own that is not followed", offset=at)
+        walk.context.gap(f"an attribute of {quote(name)} has a type of its own that is not followed", offset=at)
         return
     most = walk.context.budget.limits.json + 1
     for place, size in store.strings(walk.window, walk.layout, found):
@@ -226,20 +226,20 @@ def _attribute(walk: _Walk, cursor: Cursor, name: str) -> None:
         _check_pickle(walk, name, found.name, content)
 
 
-def _check_pickle(walk: _Walk, name: str, key: str, content: bytes) -> None:
+def _check_pickle(walk: _Hdf5Walk, name: str, key: str, content: bytes) -> None:
     """PyTables, and so pandas, unpickles attributes, and the rows of datasets that one attribute marks."""
     if key == "PSEUDOATOM" and content == b"object":
-        walk.context.find(OBJECTS, f"{shown(name)} holds pickled objects")
+        walk.context.find(OBJECTS, f"{quote(name)} holds pickled objects")
     elif content[:1] == b"\x80" or content.endswith(b"."):
         source = BytesSource(content)
-        if evidence(source):
+        if is_pickle(source):
             walk.context.descend(f"{name}{key}", source)
 
 
-def _filters(walk: _Walk, cursor: Cursor, name: str) -> None:
+def _filters(walk: _Hdf5Walk, cursor: Cursor, name: str) -> None:
     for number in messages.parse_filters(cursor):
         if number not in _USUAL:
-            walk.context.find(FILTER, f"{shown(name)} is stored through the filter {number}", offset=cursor.at)
+            walk.context.find(FILTER, f"{quote(name)} is stored through the filter {number}", offset=cursor.at)
 
 
 _HANDLERS = {

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from buildkit.scan.formats.cursor import Cursor, Malformed, Window
-from buildkit.scan.formats.hdf5store import Layout
+from buildkit.scan.formats.cursor import Cursor, MalformedContentError, PagedSource
+from buildkit.scan.formats.hdf5store import AddressLayout
 from buildkit.scan.limits import LimitError
 
 _RECORDS = 1_000_000
@@ -23,8 +23,8 @@ def _width(limit: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Heap:
-    window: Window
-    layout: Layout
+    window: PagedSource
+    layout: AddressLayout
     id_length: int
     bits: int
     width: int
@@ -40,10 +40,10 @@ class _Heap:
         return self.direct.bit_length() - self.start.bit_length() + 2
 
 
-def _parse_heap(window: Window, layout: Layout, at: int) -> _Heap:
+def _parse_heap(window: PagedSource, layout: AddressLayout, at: int) -> _Heap:
     cursor = Cursor(window, at)
     if cursor.take(4) != b"FRHP":
-        raise Malformed("no fractal heap", at)
+        raise MalformedContentError("no fractal heap", at)
     cursor.skip(1)
     id_length, filters = cursor.number(2), cursor.number(2)
     cursor.skip(1)
@@ -56,25 +56,25 @@ def _parse_heap(window: Window, layout: Layout, at: int) -> _Heap:
     root, rows = layout.address(cursor), cursor.number(2)
     powers = all(0 < one <= 2**32 and not one & (one - 1) for one in (width, start, direct))
     if filters or not powers or not 8 <= bits <= 64 or rows > 128 or not 2 <= id_length <= 64:
-        raise Malformed("a fractal heap that is compressed, or of impossible sizes", at)
+        raise MalformedContentError("a fractal heap that is compressed, or of impossible sizes", at)
     return _Heap(window=window, layout=layout, id_length=id_length, bits=bits, width=width, start=start,
                  direct=direct, root=root, rows=rows, huge=huge)  # fmt: skip
 
 
-def find_messages(window: Window, layout: Layout, heap_at: int, tree: int) -> Iterator[int]:
+def find_messages(window: PagedSource, layout: AddressLayout, heap_at: int, tree: int) -> Iterator[int]:
     """Where the messages are that a heap keeps, in the order of the tree that names them.
 
     Raises:
-        Malformed: heap or tree is not what it should be.
+        MalformedContentError: heap or tree is not what it should be.
         LimitError: more of them than we look at.
     """
     heap = _parse_heap(window, layout, heap_at)
     huge: dict[int, int] | None = None
     for kind, record in _records(window, layout, tree):
         if kind not in (5, 8):
-            raise Malformed(f"a tree of kind {kind}", tree)
+            raise MalformedContentError(f"a tree of kind {kind}", tree)
         if kind == 8 and record[heap.id_length] & 2:
-            raise Malformed("an attribute that is kept elsewhere", tree)
+            raise MalformedContentError("an attribute that is kept elsewhere", tree)
         name = record[4:] if kind == 5 else record
         place = name[0] >> 4 & 3
         if place == 0:
@@ -83,10 +83,10 @@ def find_messages(window: Window, layout: Layout, heap_at: int, tree: int) -> It
             huge = _huge(heap) if huge is None else huge
             key = int.from_bytes(name[1 : heap.id_length], "little")
             if key not in huge:
-                raise Malformed("a large object that is nowhere", heap_at)
+                raise MalformedContentError("a large object that is nowhere", heap_at)
             yield huge[key]
         else:
-            raise Malformed("an object too small to be one", heap_at)
+            raise MalformedContentError("an object too small to be one", heap_at)
 
 
 def _huge(heap: _Heap) -> dict[int, int]:
@@ -95,7 +95,7 @@ def _huge(heap: _Heap) -> dict[int, int]:
     offsets, lengths = heap.layout.offsets, heap.layout.lengths
     for kind, record in _records(heap.window, heap.layout, heap.huge):
         if kind != 1:
-            raise Malformed(f"a tree of large objects of kind {kind}", heap.huge)
+            raise MalformedContentError(f"a tree of large objects of kind {kind}", heap.huge)
         key = int.from_bytes(record[offsets + lengths : offsets + 2 * lengths], "little")
         found[key] = heap.layout.base + int.from_bytes(record[:offsets], "little")
     return found
@@ -109,7 +109,7 @@ def _managed(heap: _Heap, offset: int) -> int:
     for _ in range(_DEPTH):
         cursor = Cursor(heap.window, block)
         if cursor.take(4) != b"FHIB":
-            raise Malformed("no table of a fractal heap", block)
+            raise MalformedContentError("no table of a fractal heap", block)
         row, size = 0, heap.start
         while row < rows and offset >= size * heap.width:
             offset -= size * heap.width
@@ -117,28 +117,28 @@ def _managed(heap: _Heap, offset: int) -> int:
             size = heap.start << max(row - 1, 0)
         column, offset = divmod(offset, size)
         if row >= rows:
-            raise Malformed("an object behind its heap", block)
+            raise MalformedContentError("an object behind its heap", block)
         cursor.skip(1 + heap.layout.offsets + (heap.bits + 7) // 8)
         cursor.skip((row * heap.width + column) * heap.layout.offsets)
         block = heap.layout.address(cursor)
         if row < heap.direct_rows:
             return block + offset
         rows = size.bit_length() - (heap.start * heap.width).bit_length() + 1
-    raise Malformed("a fractal heap nested too deeply", heap.root)
+    raise MalformedContentError("a fractal heap nested too deeply", heap.root)
 
 
-def _records(window: Window, layout: Layout, at: int) -> Iterator[tuple[int, bytes]]:
+def _records(window: PagedSource, layout: AddressLayout, at: int) -> Iterator[tuple[int, bytes]]:
     """Kind and bytes of every record of a version 2 tree."""
     cursor = Cursor(window, at)
     if cursor.take(4) != b"BTHD":
-        raise Malformed("no tree", at)
+        raise MalformedContentError("no tree", at)
     cursor.skip(1)
     kind, node, size, depth = cursor.number(1), cursor.number(4), cursor.number(2), cursor.number(2)
     cursor.skip(2)
     root, count = layout.address(cursor), cursor.number(2)
     least = {1: layout.offsets + 2 * layout.lengths, 5: 11, 8: 17}.get(kind, 1)
     if size < least or node < size + 10 or depth > _DEPTH:
-        raise Malformed(f"a tree of kind {kind} with records of {size} bytes, {depth} deep", at)
+        raise MalformedContentError(f"a tree of kind {kind} with records of {size} bytes, {depth} deep", at)
     widths = _pointer_widths(layout, node, size, depth)
     todo, left = [(root, count, depth)] if count else [], _RECORDS
     while todo:
@@ -148,7 +148,7 @@ def _records(window: Window, layout: Layout, at: int) -> Iterator[tuple[int, byt
             raise LimitError(f"more than {_RECORDS} links or attributes at one object")
         cursor = Cursor(window, place)
         if cursor.take(4) != (b"BTIN" if depth else b"BTLF"):
-            raise Malformed("no node of a tree", place)
+            raise MalformedContentError("no node of a tree", place)
         cursor.skip(2)
         for _ in range(count):
             yield kind, cursor.take(size)
@@ -158,7 +158,7 @@ def _records(window: Window, layout: Layout, at: int) -> Iterator[tuple[int, byt
             todo.append((child, inner, depth - 1))
 
 
-def _pointer_widths(layout: Layout, node: int, size: int, depth: int) -> list[int]:
+def _pointer_widths(layout: AddressLayout, node: int, size: int, depth: int) -> list[int]:
     """Bytes of a child's count of records, then by level those of the records below it."""
     most = total = (node - 10) // size
     widths = [_width(most)]

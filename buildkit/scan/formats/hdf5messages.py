@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from buildkit.scan.formats.cursor import Cursor, Malformed
-from buildkit.scan.formats.hdf5store import Attribute, Layout, heap_text
+from buildkit.scan.formats.cursor import Cursor, MalformedContentError
+from buildkit.scan.formats.hdf5store import AddressLayout, Hdf5Attribute, heap_text
 
 _NAME = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class Hdf5Link:
     """A name in a group: to an object's address, into another file, or (both None) to a path in this one."""
 
     name: str
@@ -19,15 +19,15 @@ class Link:
     file: str | None = None
 
 
-def parse_dims(cursor: Cursor, layout: Layout) -> list[int]:
+def parse_dims(cursor: Cursor, layout: AddressLayout) -> list[int]:
     """The dimensions of a dataspace; none for a scalar.
 
     Raises:
-        Malformed: no dataspace.
+        MalformedContentError: no dataspace.
     """
     version, rank = cursor.number(1), cursor.number(1)
     if version not in (1, 2) or rank > 32:
-        raise Malformed(f"a dataspace of version {version} and rank {rank}", cursor.at)
+        raise MalformedContentError(f"a dataspace of version {version} and rank {rank}", cursor.at)
     cursor.skip(6 if version == 1 else 1)
     if version == 2 and cursor.number(1) == 2:
         return [0]  # null: no element at all
@@ -38,27 +38,27 @@ def parse_width(cursor: Cursor) -> int:
     """The bytes of one element of a datatype.
 
     Raises:
-        Malformed: no datatype.
+        MalformedContentError: no datatype.
     """
     cursor.skip(4)
     return cursor.number(4)
 
 
-def parse_layout(cursor: Cursor, layout: Layout) -> tuple[int, int]:
+def parse_layout(cursor: Cursor, layout: AddressLayout) -> tuple[int, int]:
     """Class of a dataset's layout (0 compact, 1 contiguous, 2 chunked, 3 virtual), and its size or its heap.
 
     Raises:
-        Malformed: no layout that is known.
+        MalformedContentError: no layout that is known.
     """
     version = cursor.number(1)
     if version in (1, 2):
         rank, kind = cursor.number(1), cursor.number(1)
         if rank > 33:
-            raise Malformed(f"a layout of rank {rank}", cursor.at)
+            raise MalformedContentError(f"a layout of rank {rank}", cursor.at)
         return kind, 0
     kind = cursor.number(1)
     if version not in (3, 4, 5) or kind > 3:
-        raise Malformed(f"a layout of version {version} and class {kind}", cursor.at)
+        raise MalformedContentError(f"a layout of version {version} and class {kind}", cursor.at)
     if kind == 0:
         return kind, cursor.number(2)
     if kind == 1:
@@ -67,11 +67,11 @@ def parse_layout(cursor: Cursor, layout: Layout) -> tuple[int, int]:
     return kind, cursor.at if kind == 3 else 0
 
 
-def parse_external_files(cursor: Cursor, layout: Layout) -> list[str]:
+def parse_external_files(cursor: Cursor, layout: AddressLayout) -> list[str]:
     """The files in which a dataset keeps its data.
 
     Raises:
-        Malformed: no such list.
+        MalformedContentError: no such list.
     """
     cursor.skip(6)
     used, heap = cursor.number(2), layout.address(cursor)
@@ -82,34 +82,34 @@ def parse_external_files(cursor: Cursor, layout: Layout) -> list[str]:
     return names
 
 
-def parse_link(cursor: Cursor, layout: Layout) -> Link:
+def parse_link(cursor: Cursor, layout: AddressLayout) -> Hdf5Link:
     """A link as the newer groups keep it.
 
     Raises:
-        Malformed: no link.
+        MalformedContentError: no link.
     """
     version, flags = cursor.number(1), cursor.number(1)
     if version != 1:
-        raise Malformed(f"a link of version {version}", cursor.at)
+        raise MalformedContentError(f"a link of version {version}", cursor.at)
     kind = cursor.number(1) if flags & 8 else 0
     cursor.skip((8 if flags & 4 else 0) + (1 if flags & 16 else 0))
     length = cursor.number(1 << (flags & 3))
     if length > _NAME:
-        raise Malformed(f"a link's name of {length} bytes", cursor.at)
+        raise MalformedContentError(f"a link's name of {length} bytes", cursor.at)
     name = cursor.take(length).decode(errors="backslashreplace")
     if kind == 0:
-        return Link(name=name, address=layout.address(cursor))
+        return Hdf5Link(name=name, address=layout.address(cursor))
     value = cursor.take(cursor.number(2))
     if kind == 1:
-        return Link(name=name)
-    return Link(name=name, file=value[1:].split(b"\0")[0].decode(errors="backslashreplace"))
+        return Hdf5Link(name=name)
+    return Hdf5Link(name=name, file=value[1:].split(b"\0")[0].decode(errors="backslashreplace"))
 
 
-def parse_info(cursor: Cursor, layout: Layout, *, index: int) -> tuple[int, int] | None:
+def parse_info(cursor: Cursor, layout: AddressLayout, *, index: int) -> tuple[int, int] | None:
     """The fractal heap of a group's links or an object's attributes, and its tree; None where the header has them.
 
     Raises:
-        Malformed: no such message.
+        MalformedContentError: no such message.
     """
     cursor.skip(1)
     if cursor.number(1) & 1:
@@ -118,16 +118,16 @@ def parse_info(cursor: Cursor, layout: Layout, *, index: int) -> tuple[int, int]
     return None if heap == layout.undefined else (heap, layout.address(cursor))
 
 
-def parse_attribute(cursor: Cursor, layout: Layout) -> Attribute | None:
+def parse_attribute(cursor: Cursor, layout: AddressLayout) -> Hdf5Attribute | None:
     """An attribute's place and kind; None where its datatype is kept elsewhere.
 
     Raises:
-        Malformed: no attribute.
+        MalformedContentError: no attribute.
     """
     version, flags = cursor.number(1), cursor.number(1)
     sizes = [cursor.number(2) for _ in range(3)]
     if version not in (1, 2, 3):
-        raise Malformed(f"an attribute of version {version}", cursor.at)
+        raise MalformedContentError(f"an attribute of version {version}", cursor.at)
     cursor.skip(1 if version == 3 else 0)
     if version > 1 and flags & 3:
         return None
@@ -143,18 +143,18 @@ def parse_attribute(cursor: Cursor, layout: Layout) -> Attribute | None:
         count *= one
     name = cursor.window.read(places[0], min(sizes[0], _NAME)).split(b"\0")[0].decode(errors="backslashreplace")
     text = kind == 3 or (kind == 9 and bits & 15 == 1)
-    return Attribute(name=name, at=cursor.at, count=count, width=width, text=text, variable=kind == 9)
+    return Hdf5Attribute(name=name, at=cursor.at, count=count, width=width, text=text, variable=kind == 9)
 
 
 def parse_filters(cursor: Cursor) -> list[int]:
     """The numbers of a pipeline's filters.
 
     Raises:
-        Malformed: no pipeline.
+        MalformedContentError: no pipeline.
     """
     version, count = cursor.number(1), cursor.number(1)
     if version not in (1, 2) or count > 32:
-        raise Malformed(f"a pipeline of version {version} with {count} filters", cursor.at)
+        raise MalformedContentError(f"a pipeline of version {version} with {count} filters", cursor.at)
     cursor.skip(6 if version == 1 else 0)
     numbers = []
     for _ in range(count):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from buildkit.scan.formats.cursor import Cursor, Malformed, Window
+from buildkit.scan.formats.cursor import Cursor, MalformedContentError, PagedSource
 from buildkit.scan.limits import LimitError
 
 _MESSAGES = 100_000
@@ -15,7 +15,7 @@ _STRINGS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class AddressLayout:
     """How wide addresses (``offsets``) and lengths are, and where the addresses count from."""
 
     offsets: int
@@ -36,7 +36,7 @@ class Layout:
         return cursor.number(self.lengths)
 
 
-class Message(NamedTuple):
+class HeaderMessage(NamedTuple):
     """A header message: its kind, where its ``size`` bytes are, whether they are kept elsewhere."""
 
     kind: int
@@ -46,7 +46,7 @@ class Message(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Attribute:
+class Hdf5Attribute:
     """Where an attribute's value begins, how many elements of how many bytes it has, whether they lie elsewhere."""
 
     name: str
@@ -57,11 +57,11 @@ class Attribute:
     variable: bool
 
 
-def parse_superblock(window: Window) -> tuple[Layout, int, int]:
+def parse_superblock(window: PagedSource) -> tuple[AddressLayout, int, int]:
     """Layout, the root group's address, and where the content ends.
 
     Raises:
-        Malformed: a version that is not known.
+        MalformedContentError: a version that is not known.
     """
     version = window.number(8, 1)
     if version in (0, 1):
@@ -72,7 +72,7 @@ def parse_superblock(window: Window) -> tuple[Layout, int, int]:
         cursor.skip(layout.offsets)
         return layout, cursor.number(layout.offsets), places[2]
     if version not in (2, 3):
-        raise Malformed(f"a superblock of version {version}", 8)
+        raise MalformedContentError(f"a superblock of version {version}", 8)
     cursor = Cursor(window, 9)
     layout = _layout(cursor)
     cursor.skip(1)
@@ -80,18 +80,18 @@ def parse_superblock(window: Window) -> tuple[Layout, int, int]:
     return layout, places[3], places[2]
 
 
-def _layout(cursor: Cursor) -> Layout:
+def _layout(cursor: Cursor) -> AddressLayout:
     offsets, lengths = cursor.number(1), cursor.number(1)
     if offsets not in (2, 4, 8) or lengths not in (2, 4, 8):
-        raise Malformed(f"addresses of {offsets} and lengths of {lengths} bytes", cursor.at)
-    return Layout(offsets, lengths)
+        raise MalformedContentError(f"addresses of {offsets} and lengths of {lengths} bytes", cursor.at)
+    return AddressLayout(offsets, lengths)
 
 
-def messages(window: Window, layout: Layout, address: int) -> Iterator[Message]:
+def messages(window: PagedSource, layout: AddressLayout, address: int) -> Iterator[HeaderMessage]:
     """The messages of the object header at ``address``, its continuations among them.
 
     Raises:
-        Malformed: no header is there.
+        MalformedContentError: no header is there.
         LimitError: more messages than we look at.
     """
     modern = window.read(address, 4) == b"OHDR"
@@ -104,7 +104,7 @@ def messages(window: Window, layout: Layout, address: int) -> Iterator[Message]:
         size = cursor.number(1 << (flags & 3))
     else:
         if cursor.number(1) != 1:
-            raise Malformed("no object header", address)
+            raise MalformedContentError("no object header", address)
         cursor.skip(7)
         size = cursor.number(4)
         cursor.skip(4)
@@ -126,7 +126,7 @@ def messages(window: Window, layout: Layout, address: int) -> Iterator[Message]:
                 yield message
 
 
-def _chunk(window: Window, chunk: tuple[int, int], modern: bool, flags: int) -> Iterator[Message]:
+def _chunk(window: PagedSource, chunk: tuple[int, int], modern: bool, flags: int) -> Iterator[HeaderMessage]:
     cursor, end = Cursor(window, chunk[0]), chunk[0] + chunk[1]
     head = (4 + (2 if flags & 4 else 0)) if modern else 8
     while cursor.at + head <= end:
@@ -134,16 +134,16 @@ def _chunk(window: Window, chunk: tuple[int, int], modern: bool, flags: int) -> 
         size, bits = cursor.number(2), cursor.number(1)
         cursor.skip(head - 4 if modern else 3)
         if cursor.at + size > end:
-            raise Malformed("a message ends behind its header", cursor.at)
-        yield Message(kind, cursor.at, size, bool(bits & 2))
+            raise MalformedContentError("a message ends behind its header", cursor.at)
+        yield HeaderMessage(kind, cursor.at, size, bool(bits & 2))
         cursor.skip(size)
 
 
-def symbols(window: Window, layout: Layout, tree: int, heap: int) -> Iterator[tuple[str, int]]:
+def symbols(window: PagedSource, layout: AddressLayout, tree: int, heap: int) -> Iterator[tuple[str, int]]:
     """Names and addresses of a group as older files keep it: a tree of tables.
 
     Raises:
-        Malformed: no such tree.
+        MalformedContentError: no such tree.
         LimitError: more nodes than we look at.
     """
     todo, done = [tree], set()
@@ -174,30 +174,30 @@ def symbols(window: Window, layout: Layout, tree: int, heap: int) -> Iterator[tu
                 cursor.skip(layout.lengths)
                 todo.append(layout.address(cursor))
         else:
-            raise Malformed("no node of a group's tree", at)
+            raise MalformedContentError("no node of a group's tree", at)
 
 
-def heap_text(window: Window, layout: Layout, heap: int, offset: int) -> str:
+def heap_text(window: PagedSource, layout: AddressLayout, heap: int, offset: int) -> str:
     """A text of a local heap.
 
     Raises:
-        Malformed: no such heap.
+        MalformedContentError: no such heap.
     """
     cursor = Cursor(window, heap)
     if cursor.take(4) != b"HEAP":
-        raise Malformed("no local heap", heap)
+        raise MalformedContentError("no local heap", heap)
     cursor.skip(4 + 2 * layout.lengths)
     place = layout.address(cursor) + offset
     if place >= window.size:
-        raise Malformed("a name behind the end", heap)
+        raise MalformedContentError("a name behind the end", heap)
     return window.peek(place, min(1024, window.size - place)).split(b"\0")[0].decode(errors="backslashreplace")
 
 
-def _global(window: Window, layout: Layout, at: int, index: int) -> tuple[int, int]:
+def _global(window: PagedSource, layout: AddressLayout, at: int, index: int) -> tuple[int, int]:
     """Place and size of an object in the global heap's collection ``at``."""
     cursor = Cursor(window, at)
     if cursor.take(4) != b"GCOL":
-        raise Malformed("no collection of a global heap", at)
+        raise MalformedContentError("no collection of a global heap", at)
     cursor.skip(4)
     end = at + layout.length(cursor)
     count = 0
@@ -210,14 +210,14 @@ def _global(window: Window, layout: Layout, at: int, index: int) -> tuple[int, i
         if number == 0:
             break
         cursor.skip((size + 7) // 8 * 8)
-    raise Malformed(f"no object {index} in a global heap", at)
+    raise MalformedContentError(f"no object {index} in a global heap", at)
 
 
-def strings(window: Window, layout: Layout, value: Attribute) -> Iterator[tuple[int, int]]:
+def strings(window: PagedSource, layout: AddressLayout, value: Hdf5Attribute) -> Iterator[tuple[int, int]]:
     """Places and sizes of an attribute's texts; nothing for numbers.
 
     Raises:
-        Malformed: one is not where it should be.
+        MalformedContentError: one is not where it should be.
         LimitError: more than we look at.
     """
     if not value.text:
@@ -235,11 +235,11 @@ def strings(window: Window, layout: Layout, value: Attribute) -> Iterator[tuple[
             yield at, min(size, length)
 
 
-def virtual_sources(window: Window, layout: Layout, at: int) -> set[str]:
+def virtual_sources(window: PagedSource, layout: AddressLayout, at: int) -> set[str]:
     """The files of which a virtual dataset is put together; ``.`` is this file.
 
     Raises:
-        Malformed: its list is not there.
+        MalformedContentError: its list is not there.
     """
     cursor = Cursor(window, at)
     heap, index = layout.address(cursor), cursor.number(4)

@@ -9,8 +9,8 @@ import re
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats.cursor import shown
-from buildkit.scan.formats.danger import words
+from buildkit.scan.formats.cursor import quote
+from buildkit.scan.formats.danger import word_set
 from buildkit.scan.limits import LimitError
 
 ESCAPE = Rule(
@@ -52,11 +52,11 @@ _DUNDER = re.compile(
 )
 _HELPERS = frozenset({"lipsum", "get_flashed_messages", "url_for"})
 _MAKERS = frozenset({"cycler", "joiner", "namespace"})
-_CALLS = words("eval exec popen system subprocess builtins importlib os open __import__ getattr setattr compile")
+_CALLS = word_set("eval exec popen system subprocess builtins importlib os open __import__ getattr setattr compile")
 _STATEMENTS = frozenset({"import", "include", "extends", "from"})
 _WEAVE = frozenset({"format", "reverse", "replace", "join", "format_map"})
 _OPERANDS = frozenset({"name", "number", "string"})
-_KEYWORDS = words(
+_KEYWORDS = word_set(
     "and or not in is if else elif for set macro call block filter from import as with without context ignore missing "
     "include extends recursive do scoped required autoescape trans pluralize print continue break generation"
 )
@@ -137,28 +137,28 @@ def check(context: ScanContext, text: str) -> None:
         _check_burden(context, block)
 
 
-def _around(block: list[Token], at: int) -> str:
-    return shown("".join(value if kind != "name" else f" {value}" for kind, value in block[max(0, at - 6) : at + 7]))
+def _quote_around(block: list[Token], at: int) -> str:
+    return quote("".join(value if kind != "name" else f" {value}" for kind, value in block[max(0, at - 6) : at + 7]))
 
 
 def _check_names(context: ScanContext, block: list[Token]) -> None:
     if block[0][1] == "{%" and len(block) > 1:
         first = next((value for kind, value in block[1:] if kind == "name"), "")
         if first in _STATEMENTS:
-            context.find(REACH, f"it loads another template: {_around(block, 1)}")
+            context.find(REACH, f"it loads another template: {_quote_around(block, 1)}")
     for at, (kind, value) in enumerate(block):
         if kind != "name":
             continue
         before, after = block[at - 1][1], block[at + 1][1] if at + 1 < len(block) else ""
         if value.startswith("__") or (value.startswith("_") and before == "."):
             severity = None if value.startswith("__") else Severity.HIGH
-            context.find(ESCAPE, f"it uses {shown(value)}: {_around(block, at)}", severity=severity)
+            context.find(ESCAPE, f"it uses {quote(value)}: {_quote_around(block, at)}", severity=severity)
         elif before == "|" and value in ("attr", "map") and (value == "attr" or _maps_attr(block, at)):
-            context.find(REACH, f"it takes an attribute by name: {_around(block, at)}")
+            context.find(REACH, f"it takes an attribute by name: {_quote_around(block, at)}")
         elif before not in (".", "|") and (value in _HELPERS or (value in _MAKERS and after in (".", "[", "|"))):
-            context.find(REACH, f"it uses {shown(value)}: {_around(block, at)}")
+            context.find(REACH, f"it uses {quote(value)}: {_quote_around(block, at)}")
         elif value in _CALLS and (after == "(" or (before == "." and after == ".")):
-            context.find(ESCAPE, f"it uses {shown(value)}: {_around(block, at)}")
+            context.find(ESCAPE, f"it uses {quote(value)}: {_quote_around(block, at)}")
 
 
 def _maps_attr(block: list[Token], at: int) -> bool:
@@ -171,16 +171,16 @@ def _check_strings(context: ScanContext, block: list[Token]) -> None:
         if kind == "string":
             joined = joined[-200:] + _unescape(value[1:-1])
             if _DUNDER.search(joined):
-                context.find(ESCAPE, f"it has the text {shown(joined)}: {_around(block, at)}")
+                context.find(ESCAPE, f"it has the text {quote(joined)}: {_quote_around(block, at)}")
             elif "\\" in value and re.search(r"\\(?:x5f|u005f|137|N\{LOW LINE\})", value, re.IGNORECASE):
-                context.find(ESCAPE, f"it hides an underscore: {_around(block, at)}")
-            elif _woven(block, at):
-                context.find(REACH, f"it puts a name with underscores together: {_around(block, at)}")
+                context.find(ESCAPE, f"it hides an underscore: {_quote_around(block, at)}")
+            elif _is_assembled(block, at):
+                context.find(REACH, f"it puts a name with underscores together: {_quote_around(block, at)}")
         elif value not in ("~", "+", "(", ")"):
             joined = ""
 
 
-def _woven(block: list[Token], at: int) -> bool:
+def _is_assembled(block: list[Token], at: int) -> bool:
     text = block[at][1][1:-1]
     near = [value for _, value in block[max(0, at - 4) : at + 5]]
     if text == "_":
@@ -210,4 +210,4 @@ def _check_burden(context: ScanContext, block: list[Token]) -> None:
         near = [text for _, text in block[max(0, at - 6) : at + 2]]
         large = len(value) > 24 or float(re.sub(r"[^\d]", "", value) or "0") > _LARGEST
         if large and ("range" in near or "*" in near or "**" in near):
-            context.find(BURDEN, f"it counts to {shown(value)}: {_around(block, at)}")
+            context.find(BURDEN, f"it counts to {quote(value)}: {_quote_around(block, at)}")

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import configs, jinja, keras
-from buildkit.scan.formats.cursor import Malformed, shown
+from buildkit.scan.formats.cursor import MalformedContentError, quote
 from buildkit.scan.limits import LimitError
-from buildkit.scan.source import BytesSource, Source
+from buildkit.scan.source import BytesSource, ScanSource
 
 DOUBLE = Rule(
     id="json-double-key",
@@ -28,13 +28,13 @@ _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codec
 _NODES = 12_000_000
 
 
-class Object(dict[str, object]):
+class JsonObject(dict[str, object]):
     """A JSON object that remembers the values which a later equal key hid."""
 
     shadowed: tuple[tuple[str, object], ...] = ()
 
 
-def recognise(head: bytes, source: Source) -> bool:
+def recognise(head: bytes, source: ScanSource) -> bool:
     """An object's or array's beginning; Jinja and TOML begin similarly."""
     del source
     text = head
@@ -58,11 +58,11 @@ def _is_text(head: bytes) -> bool:
     return True
 
 
-def scan(context: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: ScanSource) -> None:
     """Read one value, or one a line, and check each.
 
     Raises:
-        Malformed: an object that is none.
+        MalformedContentError: an object that is none.
         LimitError: more of it than we read.
     """
     most = context.budget.limits.json
@@ -71,7 +71,7 @@ def scan(context: ScanContext, source: Source) -> None:
     content = source.read(0, source.size)
     try:
         value = parse(context, content)
-    except Malformed:
+    except MalformedContentError:
         if content.lstrip(_SPACE)[:1] == b"[":  # text that begins with a bracket; as text it is scanned all the same
             jinja.check(context, content.decode(errors="replace"))
             return
@@ -91,7 +91,7 @@ def check_text(context: ScanContext, content: bytes, *, base: int = 0) -> None:
         raise LimitError(f"JSON of {len(content)} bytes, more than {context.budget.limits.json}")
     try:
         check(context, parse(context, content, base=base))
-    except Malformed as error:
+    except MalformedContentError as error:
         context.gap(f"malformed JSON: {error}", offset=error.offset)
 
 
@@ -99,7 +99,7 @@ def parse(context: ScanContext, content: bytes, *, base: int = 0) -> object:
     """The value, or a list of values where several follow each other; keys given twice are found.
 
     Raises:
-        Malformed: no JSON; the offset counts from ``base`` before the content.
+        MalformedContentError: no JSON; the offset counts from ``base`` before the content.
         LimitError: more values than we keep.
     """
     if content.count(b",") + content.count(b"[") + content.count(b"{") > _NODES:
@@ -108,20 +108,22 @@ def parse(context: ScanContext, content: bytes, *, base: int = 0) -> object:
     try:
         return _decode(context, content.decode(encoding))
     except UnicodeDecodeError as error:
-        raise Malformed("not Unicode text", base + error.start) from None
+        raise MalformedContentError("not Unicode text", base + error.start) from None
     except json.JSONDecodeError as error:
-        raise Malformed(f"{error.msg} in line {error.lineno}", base + min(error.pos, len(content))) from None
+        raise MalformedContentError(
+            f"{error.msg} in line {error.lineno}", base + min(error.pos, len(content))
+        ) from None
     except RecursionError:
         raise LimitError("JSON nested deeper than we follow") from None
     except ValueError:
-        raise Malformed("a number of too many digits", base) from None
+        raise MalformedContentError("a number of too many digits", base) from None
 
 
 def _decode(context: ScanContext, text: str) -> object:
     double: list[str] = []
 
-    def make(pairs: list[tuple[str, object]]) -> Object:
-        made = Object(pairs)
+    def make(pairs: list[tuple[str, object]]) -> JsonObject:
+        made = JsonObject(pairs)
         if len(made) < len(pairs):
             last = {key: place for place, (key, _) in enumerate(pairs)}
             made.shadowed = tuple(pair for place, pair in enumerate(pairs) if last[pair[0]] != place)
@@ -138,7 +140,7 @@ def _decode(context: ScanContext, text: str) -> object:
         value, at = decoder.raw_decode(text, at)
         values.append(value)
     if double:
-        context.find(DOUBLE, f"{', '.join(shown(key) for key in dict.fromkeys(double[:3]))} is given more than once")
+        context.find(DOUBLE, f"{', '.join(quote(key) for key in dict.fromkeys(double[:3]))} is given more than once")
     return values[0] if len(values) == 1 else values
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats.cursor import shown
+from buildkit.scan.formats.cursor import quote
 from buildkit.scan.formats.danger import is_dangerous
 
 LAMBDA = Rule(
@@ -73,7 +73,7 @@ _PARTS = (
     "activations|callbacks|constraints|distillation|dtype_policies|engine|initializers|layers|losses|metrics"
     r"|backend\.(?:torch|jax|tensorflow)\.optimizers|mixed_precision|models|optimizers|ops|quantizers|random|regularizers|trainers"
 )
-_OURS = re.compile(
+_KERAS_MODULES = re.compile(
     rf"(?:(?:tensorflow\.(?:python\.)?)?keras|tf_keras)(?:\.src)?(?:\.api)?(?:\._tf_keras\.keras)?(?:\.(?:{_PARTS})(?:\..*)?)?"
 )
 _FAMILY = re.compile(
@@ -88,7 +88,7 @@ _LOADERS = re.compile(
 )
 _FILES = ("vocabulary", "idf_weights", "vocabulary_file", "vocabulary_path", "filepath", "proto", "merges")
 _UNPICKLES = {"TorchModuleWrapper", "TorchModule"}
-_ELSEWHERE = {"TFSMLayer", "FlaxLayer", "JaxLayer"}
+_EXTERNAL_LAYERS = {"TFSMLayer", "FlaxLayer", "JaxLayer"}
 
 
 def check_object(context: ScanContext, node: Mapping[str, object]) -> None:
@@ -114,11 +114,11 @@ def check_object(context: ScanContext, node: Mapping[str, object]) -> None:
 
 def _check_legacy_lambda(context: ScanContext, node: Mapping[str, object]) -> None:
     if "lambda" in (node.get("function_type"), node.get("output_shape_type"), node.get("mask_type")):
-        context.find(LAMBDA, f"a Lambda layer {shown(str(node.get('name')))} holds bytecode")
+        context.find(LAMBDA, f"a Lambda layer {quote(str(node.get('name')))} holds bytecode")
         return
     module = node.get("module")
     if isinstance(module, str) and is_dangerous(module, str(node.get("function"))):
-        whole = shown(f"{module}.{node.get('function')}")
+        whole = quote(f"{module}.{node.get('function')}")
         context.find(MODULE, f"a Lambda layer calls {whole}", severity=Severity.CRITICAL)
 
 
@@ -128,14 +128,14 @@ def _check_name(
     text = str(name)
     registered = str(node.get("registered_name") or "")
     if _LOADERS.fullmatch(text) or _LOADERS.fullmatch(registered.rpartition(">")[2]):
-        context.find(FUNCTION, f"it names {shown(f'{module}.{text}')}")
+        context.find(FUNCTION, f"it names {quote(f'{module}.{text}')}")
     elif module is None or module == "builtins":
         if is_dangerous("", text):
-            context.find(FUNCTION, f"it names {shown(text)}")
+            context.find(FUNCTION, f"it names {quote(text)}")
         elif ">" in registered or (function and "registered_name" in node and registered not in ("", "function", text)):
-            context.find(CUSTOM, f"{shown(registered)} is a registered object of somebody's")
+            context.find(CUSTOM, f"{quote(registered)} is a registered object of somebody's")
         elif module is None and "module" in node:
-            context.find(CUSTOM, f"{shown(text)} has no module")
+            context.find(CUSTOM, f"{quote(text)} has no module")
     else:
         _check_module(context, module, text)
         if function and not re.search(
@@ -143,7 +143,7 @@ def _check_name(
         ):
             context.find(
                 FUNCTION,
-                f"{shown(f'{module}.{text}')} is a function from a place that has no layers' functions",
+                f"{quote(f'{module}.{text}')} is a function from a place that has no layers' functions",
                 severity=Severity.HIGH,
             )
 
@@ -151,10 +151,10 @@ def _check_name(
 def _check_module(context: ScanContext, module: object, name: str, *, typespec: bool = False) -> None:
     if not isinstance(module, str):
         if module is not None:
-            context.find(MODULE, f"a module that is no text: {shown(str(module))}")
+            context.find(MODULE, f"a module that is no text: {quote(str(module))}")
         return
-    whole = shown(f"{module}.{name}")
-    if _OURS.fullmatch(module) or (typespec and module.startswith("tensorflow.") and name.endswith("Spec")):
+    whole = quote(f"{module}.{name}")
+    if _KERAS_MODULES.fullmatch(module) or (typespec and module.startswith("tensorflow.") and name.endswith("Spec")):
         return
     if is_dangerous(module, name):
         context.find(MODULE, f"it names {whole}", severity=Severity.CRITICAL)
@@ -169,18 +169,18 @@ def _check_layer(context: ScanContext, name: str, config: Mapping[str, object]) 
         function = config.get("function")
         inner = function.get("class_name") if isinstance(function, Mapping) else None
         if inner not in ("function", None) or isinstance(function, list):
-            context.find(LAMBDA, f"a Lambda layer {shown(str(config.get('name')))} holds bytecode")
+            context.find(LAMBDA, f"a Lambda layer {quote(str(config.get('name')))} holds bytecode")
         else:
             context.find(
                 LAMBDA,
-                f"a Lambda layer {shown(str(config.get('name')))} calls a named function",
+                f"a Lambda layer {quote(str(config.get('name')))} calls a named function",
                 severity=Severity.HIGH,
             )
     elif name in _UNPICKLES:
-        context.find(LAYER, f"a layer {shown(name)} unpickles a PyTorch module", severity=Severity.CRITICAL)
-    elif name in _ELSEWHERE:
-        context.find(LAYER, f"a layer {shown(name)} brings what it runs from elsewhere")
+        context.find(LAYER, f"a layer {quote(name)} unpickles a PyTorch module", severity=Severity.CRITICAL)
+    elif name in _EXTERNAL_LAYERS:
+        context.find(LAYER, f"a layer {quote(name)} brings what it runs from elsewhere")
     for key in _FILES:
         value = config.get(key)
-        if isinstance(value, str) and value and name not in _ELSEWHERE:
-            context.find(VOCABULARY, f"{shown(name)} reads its {key} from {shown(value)}")
+        if isinstance(value, str) and value and name not in _EXTERNAL_LAYERS:
+            context.find(VOCABULARY, f"{quote(name)} reads its {key} from {quote(value)}")

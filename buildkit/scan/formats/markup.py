@@ -6,7 +6,7 @@ import re
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats.cursor import shown
+from buildkit.scan.formats.cursor import quote
 
 ENTITY = Rule(
     id="xml-entity",
@@ -45,7 +45,7 @@ def check(context: ScanContext, text: str, *, first: bool = True) -> None:
     if first and _XML.match(text[:200]):
         _check_xml(context, text)
     if first and _HTML.match(text[:200]) and (script := _SCRIPT.search(text)):
-        context.find(ACTIVE, f"a page or drawing that has {shown(script.group().strip())}")
+        context.find(ACTIVE, f"a page or drawing that has {quote(script.group().strip())}")
 
 
 def _check_xml(context: ScanContext, text: str) -> None:
@@ -54,8 +54,8 @@ def _check_xml(context: ScanContext, text: str) -> None:
         name = told.split(None, 2)[1] if len(told.split(None, 2)) > 1 else ""
         known = _PLAIN.fullmatch(name) and ("://" not in told or re.search(r"w3\.org|apple\.com|dmg\.org", told))
         if not (told[:9].upper() == "<!DOCTYPE" and known):
-            context.find(ENTITY, f"it declares {shown(told)}")
+            context.find(ENTITY, f"it declares {quote(told)}")
             return
     if re.match(r"\s*(?:<\?xml[^>]{0,200}>\s*)?<net\b", text):
         for version in dict.fromkeys(_LAYER.findall(text)[:1000]):
-            context.find(EXTENSION, f"a layer is of the operator set {shown(version)}")
+            context.find(EXTENSION, f"a layer is of the operator set {quote(version)}")

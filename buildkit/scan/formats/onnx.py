@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats.cursor import Malformed, shown
-from buildkit.scan.formats.danger import words
+from buildkit.scan.formats.cursor import MalformedContentError, quote
+from buildkit.scan.formats.danger import word_set
 from buildkit.scan.formats.paths import find_escape
 from buildkit.scan.formats.polyglot import check_zip
-from buildkit.scan.formats.protobuf import BYTES, VARINT, Field, Proto, Span, first_fields, signed
+from buildkit.scan.formats.protobuf import BYTES, VARINT, ByteSpan, ProtoField, ProtoReader, first_fields, signed
 from buildkit.scan.limits import LimitError
-from buildkit.scan.source import Source
+from buildkit.scan.source import ScanSource
 
 EXTERNAL = Rule(
     id="onnx-external-path",
@@ -56,7 +56,7 @@ SIZE = Rule(
     advice="Do not load the model; ask its maker for a whole one.",
     references=("CVE-2026-34446",),
 )
-_DOMAINS = words(
+_DOMAINS = word_set(
     "ai.onnx ai.onnx.ml ai.onnx.training ai.onnx.preview ai.onnx.preview.training com.microsoft com.microsoft.nchwc "
     "com.microsoft.experimental com.ms.internal.nhwc com.microsoft.dml org.pytorch.aten pkg.onnxscript.torch_lib "
     "pkg.onnxscript.torch_lib.common this"
@@ -70,14 +70,14 @@ _GRAPH, _OPSET, _FUNCTIONS, _TRAINING = 7, 8, 25, 20
 
 
 @dataclass(slots=True)
-class _Walk:
+class _OnnxWalk:
     context: ScanContext
-    proto: Proto
+    proto: ProtoReader
     functions: set[str] = field(default_factory=set)
     operators: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
-def recognise(head: bytes, source: Source) -> bool:
+def recognise(head: bytes, source: ScanSource) -> bool:
     """A message with a graph and an operator set, or with the version of the format and either."""
     if not head or head[0] not in (0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72):
         return False
@@ -91,7 +91,7 @@ def recognise(head: bytes, source: Source) -> bool:
     return (graph and (opset or version)) or (version and opset and known)
 
 
-def recognise_tensor(head: bytes, source: Source) -> bool:
+def recognise_tensor(head: bytes, source: ScanSource) -> bool:
     """A tensor that stands alone, as test data do: a type, and numbers."""
     if not head or head[0] not in (0x08, 0x0A, 0x10):
         return False
@@ -102,27 +102,27 @@ def recognise_tensor(head: bytes, source: Source) -> bool:
     return typed and any(one.number in (4, 5, 7, 9, 10, 11) and one.wire == BYTES for one in fields)
 
 
-def scan_tensor(context: ScanContext, source: Source) -> None:
+def scan_tensor(context: ScanContext, source: ScanSource) -> None:
     """Look at a tensor that stands alone.
 
     Raises:
-        Malformed: what is there is no tensor.
+        MalformedContentError: what is there is no tensor.
         LimitError: it has more fields than we look at.
     """
-    walk = _Walk(context, Proto(source, context.budget.limits.fields))
+    walk = _OnnxWalk(context, ProtoReader(source, context.budget.limits.fields))
     _tensor(walk, walk.proto.whole)
     if any(not 0 < one.number <= 16 for one in walk.proto.fields(walk.proto.whole)):
         context.gap("it has fields that are not a tensor's")
 
 
-def scan(context: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: ScanSource) -> None:
     """Walk every graph, function and tensor.
 
     Raises:
-        Malformed: what is there is no model.
+        MalformedContentError: what is there is no model.
         LimitError: it has more fields than we look at.
     """
-    walk = _Walk(context, Proto(source, context.budget.limits.fields))
+    walk = _OnnxWalk(context, ProtoReader(source, context.budget.limits.fields))
     for one in walk.proto.fields(walk.proto.whole):
         if one.wire != BYTES:
             continue
@@ -134,19 +134,19 @@ def scan(context: ScanContext, source: Source) -> None:
             for graph in walk.proto.fields(one.span):
                 if graph.wire == BYTES and graph.number in (1, 2):
                     _graph(walk, graph.span, 0)
-    _tell_operators(walk)
+    _report_operators(walk)
     check_zip(context, source)
 
 
-def _tell_operators(walk: _Walk) -> None:
+def _report_operators(walk: _OnnxWalk) -> None:
     for (domain, name), at in walk.operators.items():
         if name in _PYTHON:
-            walk.context.find(PYTHON_OP, f"the operator {shown(f'{domain}.{name}')} is used", offset=at)
+            walk.context.find(PYTHON_OP, f"the operator {quote(f'{domain}.{name}')} is used", offset=at)
         elif domain not in _DOMAINS and domain not in walk.functions:
-            walk.context.find(DOMAIN, f"the operator {shown(f'{domain}.{name}')} is used", offset=at)
+            walk.context.find(DOMAIN, f"the operator {quote(f'{domain}.{name}')} is used", offset=at)
 
 
-def _function(walk: _Walk, span: Span) -> None:
+def _function(walk: _OnnxWalk, span: ByteSpan) -> None:
     for one in walk.proto.fields(span):
         if one.wire != BYTES:
             continue
@@ -158,7 +158,7 @@ def _function(walk: _Walk, span: Span) -> None:
             _attribute(walk, one.span, 0)
 
 
-def _graph(walk: _Walk, span: Span, depth: int) -> None:
+def _graph(walk: _OnnxWalk, span: ByteSpan, depth: int) -> None:
     if depth > _DEPTH:
         raise LimitError(f"graphs nested deeper than {_DEPTH}")
     for one in walk.proto.fields(span):
@@ -172,9 +172,9 @@ def _graph(walk: _Walk, span: Span, depth: int) -> None:
             _sparse(walk, one.span)
 
 
-def _node(walk: _Walk, span: Span, depth: int) -> None:
+def _node(walk: _OnnxWalk, span: ByteSpan, depth: int) -> None:
     domain = name = ""
-    attributes: list[Span] = []
+    attributes: list[ByteSpan] = []
     for one in walk.proto.fields(span):
         if one.wire != BYTES:
             continue
@@ -191,9 +191,9 @@ def _node(walk: _Walk, span: Span, depth: int) -> None:
         _context(walk, attributes)
 
 
-def _context(walk: _Walk, attributes: list[Span]) -> None:
+def _context(walk: _OnnxWalk, attributes: list[ByteSpan]) -> None:
     """An execution provider's compiled part may lie in a file of its own (`embed_mode` 0)."""
-    values: dict[str, Field] = {}
+    values: dict[str, ProtoField] = {}
     for attribute in attributes:
         fields = list(walk.proto.fields(attribute))
         name = next((walk.proto.text(one.span) for one in fields if one.number == 1 and one.wire == BYTES), "")
@@ -206,7 +206,7 @@ def _context(walk: _Walk, attributes: list[Span]) -> None:
     )
 
 
-def _attribute(walk: _Walk, span: Span, depth: int) -> None:
+def _attribute(walk: _OnnxWalk, span: ByteSpan, depth: int) -> None:
     for one in walk.proto.fields(span):
         if one.wire != BYTES:
             continue
@@ -218,13 +218,13 @@ def _attribute(walk: _Walk, span: Span, depth: int) -> None:
             _sparse(walk, one.span)
 
 
-def _sparse(walk: _Walk, span: Span) -> None:
+def _sparse(walk: _OnnxWalk, span: ByteSpan) -> None:
     for one in walk.proto.fields(span):
         if one.wire == BYTES and one.number in (1, 2):
             _tensor(walk, one.span)
 
 
-def _tensor(walk: _Walk, span: Span) -> None:
+def _tensor(walk: _OnnxWalk, span: ByteSpan) -> None:
     dims: list[int] = []
     kind = raw = None
     name = ""
@@ -242,15 +242,15 @@ def _tensor(walk: _Walk, span: Span) -> None:
         elif one.number == 13 and one.wire == BYTES:
             _external(walk, one.span)
     if any(one < 0 for one in dims):
-        walk.context.find(SIZE, f"tensor {shown(name)} has a negative dimension", offset=span.start)
+        walk.context.find(SIZE, f"tensor {quote(name)} has a negative dimension", offset=span.start)
     elif raw is not None and not external and kind in _BITS:
         need = (math.prod(dims) * _BITS[kind] + 7) // 8 if len(dims) <= _DEPTH else -1
         if need != raw.size:
-            told = f"tensor {shown(name)} of shape {dims[:8]} has {raw.size} bytes"
+            told = f"tensor {quote(name)} of shape {dims[:8]} has {raw.size} bytes"
             walk.context.find(SIZE, told, offset=raw.start)
 
 
-def _packed(proto: Proto, one: Field) -> list[int]:
+def _packed(proto: ProtoReader, one: ProtoField) -> list[int]:
     if one.wire == VARINT:
         return [signed(one.value)]
     content = proto.window.read(one.span.start, min(one.span.size, 10 * _DEPTH + 10))
@@ -262,11 +262,11 @@ def _packed(proto: Proto, one: Field) -> list[int]:
             numbers.append(signed(value & (2**64 - 1)))
             value = shift = 0
         elif shift > 63:
-            raise Malformed("a dimension that does not end", one.span.start)
+            raise MalformedContentError("a dimension that does not end", one.span.start)
     return numbers
 
 
-def _external(walk: _Walk, span: Span) -> None:
+def _external(walk: _OnnxWalk, span: ByteSpan) -> None:
     key = value = ""
     for one in walk.proto.fields(span):
         if one.wire == BYTES and one.number == 1:
@@ -276,14 +276,14 @@ def _external(walk: _Walk, span: Span) -> None:
     if key == "location":
         _check_location(walk, value, span.start)
     elif key not in _KEYS:
-        walk.context.find(EXTERNAL_KEY, f"the key {shown(key)} with the value {shown(value)}", offset=span.start)
+        walk.context.find(EXTERNAL_KEY, f"the key {quote(key)} with the value {quote(value)}", offset=span.start)
     elif key == "basepath" and find_escape(value):
         _check_location(walk, value, span.start)
     elif key in ("offset", "length") and not (value.isascii() and value.isdigit() and len(value) < 20):
-        walk.context.find(SIZE, f"external data whose {key} is {shown(value)}", offset=span.start)
+        walk.context.find(SIZE, f"external data whose {key} is {quote(value)}", offset=span.start)
 
 
-def _check_location(walk: _Walk, value: str, at: int) -> None:
+def _check_location(walk: _OnnxWalk, value: str, at: int) -> None:
     reason = "is empty" if not value else find_escape(value)
     if reason:
-        walk.context.find(EXTERNAL, f"weights are in {shown(value)}, which {reason}", offset=at)
+        walk.context.find(EXTERNAL, f"weights are in {quote(value)}, which {reason}", offset=at)

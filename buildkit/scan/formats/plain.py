@@ -6,10 +6,10 @@ import base64
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats.cursor import Cursor, Malformed, Window
+from buildkit.scan.formats.cursor import Cursor, MalformedContentError, PagedSource
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
-from buildkit.scan.formats.protobuf import BYTES, FIXED32, VARINT, Proto, first_fields
-from buildkit.scan.source import Source
+from buildkit.scan.formats.protobuf import BYTES, FIXED32, VARINT, ProtoReader, first_fields
+from buildkit.scan.source import ScanSource
 
 ARROW = Rule(
     id="arrow-python-type",
@@ -23,19 +23,19 @@ _TYPE = b"arrow.py_extension_type"
 _FOOTER = 64 * 2**20
 
 
-def recognise_png(head: bytes, source: Source) -> bool:
+def recognise_png(head: bytes, source: ScanSource) -> bool:
     """The signature."""
     del source
     return head.startswith(b"\x89PNG\r\n\x1a\n")
 
 
-def scan_png(context: ScanContext, source: Source) -> None:
+def scan_png(context: ScanContext, source: ScanSource) -> None:
     """Walk the chunks to the last one.
 
     Raises:
-        Malformed: a chunk ends behind the file.
+        MalformedContentError: a chunk ends behind the file.
     """
-    cursor = Cursor(Window(source), 8, big=True)
+    cursor = Cursor(PagedSource(source), 8, big=True)
     kind = b""
     while kind != b"IEND":
         length, kind = cursor.number(4), cursor.take(4)
@@ -43,19 +43,19 @@ def scan_png(context: ScanContext, source: Source) -> None:
     check_trailing(context, source, cursor.at)
 
 
-def recognise_gif(head: bytes, source: Source) -> bool:
+def recognise_gif(head: bytes, source: ScanSource) -> bool:
     """The signature."""
     del source
     return head.startswith((b"GIF87a", b"GIF89a"))
 
 
-def scan_gif(context: ScanContext, source: Source) -> None:
+def scan_gif(context: ScanContext, source: ScanSource) -> None:
     """Walk the blocks to the last one.
 
     Raises:
-        Malformed: a block of unknown kind, or behind the file.
+        MalformedContentError: a block of unknown kind, or behind the file.
     """
-    window = Window(source)
+    window = PagedSource(source)
     cursor, flags = Cursor(window, 13), window.number(10, 1)
     cursor.skip(3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0)
     while (kind := cursor.number(1)) != 0x3B:
@@ -66,29 +66,29 @@ def scan_gif(context: ScanContext, source: Source) -> None:
             flags = cursor.number(1)
             cursor.skip((3 * 2 ** ((flags & 7) + 1) if flags & 0x80 else 0) + 1)
         else:
-            raise Malformed(f"a block of unknown kind {kind:#x}", cursor.at - 1)
+            raise MalformedContentError(f"a block of unknown kind {kind:#x}", cursor.at - 1)
         while size := cursor.number(1):
             cursor.skip(size)
     check_trailing(context, source, cursor.at)
 
 
-def recognise_jpeg(head: bytes, source: Source) -> bool:
+def recognise_jpeg(head: bytes, source: ScanSource) -> bool:
     """Start of image, then a marker."""
     del source
     return head.startswith(b"\xff\xd8\xff")
 
 
-def scan_jpeg(context: ScanContext, source: Source) -> None:
+def scan_jpeg(context: ScanContext, source: ScanSource) -> None:
     """Walk the segments, and the coded data up to the end of the image.
 
     Raises:
-        Malformed: a segment ends behind the file.
+        MalformedContentError: a segment ends behind the file.
     """
-    window = Window(source)
+    window = PagedSource(source)
     cursor = Cursor(window, 2, big=True)
     while True:
         if cursor.number(1) != 0xFF:
-            raise Malformed("no marker where one should be", cursor.at - 1)
+            raise MalformedContentError("no marker where one should be", cursor.at - 1)
         while (marker := cursor.number(1)) == 0xFF:
             pass
         if marker == 0xD9:
@@ -97,11 +97,11 @@ def scan_jpeg(context: ScanContext, source: Source) -> None:
             continue
         cursor.skip(cursor.number(2) - 2)
         if marker == 0xDA:
-            cursor.at = _coded_end(window, cursor.at)
+            cursor.at = _find_coded_end(window, cursor.at)
     check_trailing(context, source, cursor.at)
 
 
-def _coded_end(window: Window, at: int) -> int:
+def _find_coded_end(window: PagedSource, at: int) -> int:
     while at < window.size:
         page = window.peek(at, 65536)
         mark = page.find(b"\xff")
@@ -112,16 +112,16 @@ def _coded_end(window: Window, at: int) -> int:
         if len(page) < 2 or at + len(page) >= window.size:
             break
         at += len(page) - 1
-    raise Malformed("the picture's data does not end", at)
+    raise MalformedContentError("the picture's data does not end", at)
 
 
-def recognise_riff(head: bytes, source: Source) -> bool:
+def recognise_riff(head: bytes, source: ScanSource) -> bool:
     """RIFF with pictures (WebP) or sound (WAVE)."""
     del source
     return head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"WAVE")
 
 
-def scan_riff(context: ScanContext, source: Source) -> None:
+def scan_riff(context: ScanContext, source: ScanSource) -> None:
     """Compare the said size with the file's."""
     size = int.from_bytes(source.read(4, 4), "little") + 8
     if size > source.size:
@@ -129,32 +129,32 @@ def scan_riff(context: ScanContext, source: Source) -> None:
     check_trailing(context, source, size, padding=1)
 
 
-def recognise_parquet(head: bytes, source: Source) -> bool:
+def recognise_parquet(head: bytes, source: ScanSource) -> bool:
     """The letters at both ends."""
     return head[:4] == b"PAR1" and source.size >= 12 and source.read(source.size - 4, 4) == b"PAR1"
 
 
-def recognise_arrow(head: bytes, source: Source) -> bool:
+def recognise_arrow(head: bytes, source: ScanSource) -> bool:
     """Arrow's file format (Feather), or a stream's first message."""
     return head.startswith((b"ARROW1\0\0", b"FEA1")) or (
         head[:4] == b"\xff\xff\xff\xff" and 0 < int.from_bytes(head[4:8], "little") < min(source.size, _FOOTER)
     )
 
 
-def scan_parquet(context: ScanContext, source: Source) -> None:
+def scan_parquet(context: ScanContext, source: ScanSource) -> None:
     """Look at the footer for a type that is unpickled.
 
     Raises:
-        Malformed: the footer is not there.
+        MalformedContentError: the footer is not there.
     """
     length = int.from_bytes(source.read(source.size - 8, 4), "little")
     if length > min(_FOOTER, source.size - 12):
-        raise Malformed(f"a footer of {length} bytes", source.size - 8)
+        raise MalformedContentError(f"a footer of {length} bytes", source.size - 8)
     _check_arrow(context, source.read(source.size - 8 - length, length))
     check_zip(context, source)
 
 
-def scan_arrow(context: ScanContext, source: Source) -> None:
+def scan_arrow(context: ScanContext, source: ScanSource) -> None:
     """Look at the schema, at the beginning and at the end, for a type that is unpickled."""
     _check_arrow(context, source.read(0, _FOOTER))
     if source.size > _FOOTER:
@@ -168,7 +168,7 @@ def _check_arrow(context: ScanContext, content: bytes) -> None:
         context.find(ARROW, "a column is of the type arrow.py_extension_type")
 
 
-def recognise_sentencepiece(head: bytes, source: Source) -> bool:
+def recognise_sentencepiece(head: bytes, source: ScanSource) -> bool:
     """Pieces: a text, a score, a kind."""
     if head[:1] != b"\x0a":
         return False
@@ -179,14 +179,14 @@ def recognise_sentencepiece(head: bytes, source: Source) -> bool:
     return bool(inner) and [(one.number, one.wire) for one in inner or ()][:2] == [(1, BYTES), (2, FIXED32)]
 
 
-def scan_sentencepiece(context: ScanContext, source: Source) -> None:
+def scan_sentencepiece(context: ScanContext, source: ScanSource) -> None:
     """Walk every piece; a field that has no place there is told.
 
     Raises:
-        Malformed: it is none.
+        MalformedContentError: it is none.
         LimitError: more fields than we look at.
     """
-    proto = Proto(source, context.budget.limits.fields)
+    proto = ProtoReader(source, context.budget.limits.fields)
     wires = {1: BYTES, 2: FIXED32, 3: VARINT}
     for one in proto.fields(proto.whole):
         if one.number not in range(1, 6) or one.wire != BYTES:
@@ -197,12 +197,12 @@ def scan_sentencepiece(context: ScanContext, source: Source) -> None:
             return
 
 
-def recognise_catboost(head: bytes, source: Source) -> bool:
+def recognise_catboost(head: bytes, source: ScanSource) -> bool:
     """The letters and the size of the core."""
     return head[:4] == b"CBM1" and source.size >= 8
 
 
-def scan_catboost(context: ScanContext, source: Source) -> None:
+def scan_catboost(context: ScanContext, source: ScanSource) -> None:
     """Compare the said size with the file's; trees are numbers."""
     size = int.from_bytes(source.read(4, 4), "little") + 8
     if size > source.size:
@@ -210,13 +210,13 @@ def scan_catboost(context: ScanContext, source: Source) -> None:
     check_zip(context, source)
 
 
-def recognise_checkpoint_index(head: bytes, source: Source) -> bool:
+def recognise_checkpoint_index(head: bytes, source: ScanSource) -> bool:
     """TensorFlow's `variables.index`: a table of LevelDB, told by its last bytes."""
     del head
     return source.size >= 48 and source.read(source.size - 8, 8) == bytes.fromhex("57fb808b247547db")
 
 
-def scan_checkpoint_index(context: ScanContext, source: Source) -> None:
+def scan_checkpoint_index(context: ScanContext, source: ScanSource) -> None:
     """It names tensors and where they are; nothing in it acts, but something may stand before it."""
     check_zip(context, source)
 
@@ -239,12 +239,12 @@ def find_sealed(head: bytes) -> str | None:
     return next((told for at, magics, told in _SEALED if head[at : at + 8].startswith(magics)), None)
 
 
-def recognise_sealed(head: bytes, source: Source) -> bool:
+def recognise_sealed(head: bytes, source: ScanSource) -> bool:
     """One of them."""
     del source
     return find_sealed(head) is not None
 
 
-def scan_sealed(context: ScanContext, source: Source) -> None:
+def scan_sealed(context: ScanContext, source: ScanSource) -> None:
     """Say that it is not scanned, and why."""
     context.gap(find_sealed(source.read(0, 64)) or "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.source import RangeSource, Source
+from buildkit.scan.source import RangeSource, ScanSource
 
 TRAILING = Rule(
     id="trailing-bytes",
@@ -23,7 +23,7 @@ ZIP = Rule(
 _ENDING = b"PK\x05\x06"
 
 
-def check_trailing(context: ScanContext, source: Source, end: int, *, padding: int = 0) -> None:
+def check_trailing(context: ScanContext, source: ScanSource, end: int, *, padding: int = 0) -> None:
     """Say what lies behind ``end``, and scan it; up to ``padding`` zero bytes are fine."""
     rest = source.size - end
     if rest <= 0:
@@ -35,7 +35,7 @@ def check_trailing(context: ScanContext, source: Source, end: int, *, padding: i
     context.descend("bytes behind the end", RangeSource(source, end, rest))
 
 
-def check_zip(context: ScanContext, source: Source) -> None:
+def check_zip(context: ScanContext, source: ScanSource) -> None:
     """Say whether a file of another format ends as a zip archive does."""
     start = max(0, source.size - 22 - 65535)
     tail = source.read(start, source.size - start)

@@ -6,8 +6,8 @@ import re
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats.cursor import shown
-from buildkit.scan.source import Source
+from buildkit.scan.formats.cursor import quote
+from buildkit.scan.source import ScanSource
 
 PROGRAM = Rule(
     id="program",
@@ -35,13 +35,13 @@ _SHEBANG = re.compile(rb"#![ \t]*/[\w./+-]{1,200}")
 _MACHO = {b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\xfa\xed\xfe"}
 
 
-def find_program(head: bytes, source: Source) -> str | None:
+def find_program(head: bytes, source: ScanSource) -> str | None:
     """What program a content is, in words; None for everything else."""
     for magic, name in _MAGIC:
         if head.startswith(magic):
             return name
     if shebang := _SHEBANG.match(head):
-        return f"a script for {shown(shebang.group()[2:].strip())}"
+        return f"a script for {quote(shebang.group()[2:].strip())}"
     if head[:4] in _MACHO:
         return "a macOS program or library"
     if head[:4] in (b"\xca\xfe\xba\xbe", b"\xca\xfe\xba\xbf") and len(head) >= 8:
@@ -64,12 +64,12 @@ def _compiled_python(head: bytes) -> str | None:
     return "compiled Python" if any(head[at : at + 1] in (b"\xe3", b"c") for at in code) else None
 
 
-def recognise(head: bytes, source: Source) -> bool:
+def recognise(head: bytes, source: ScanSource) -> bool:
     """Whether it is any of them."""
     return find_program(head, source) is not None
 
 
-def scan(context: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: ScanSource) -> None:
     """Say what it is; that is the finding."""
     name = find_program(source.read(0, 4096), source)
     context.find(PROGRAM, f"it is {name}", offset=0)

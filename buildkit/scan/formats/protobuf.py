@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from buildkit.scan.formats.cursor import Malformed, Window
+from buildkit.scan.formats.cursor import MalformedContentError, PagedSource
 from buildkit.scan.limits import LimitError
-from buildkit.scan.source import Source
+from buildkit.scan.source import ScanSource
 
 VARINT, FIXED64, BYTES, OPEN, CLOSE, FIXED32 = range(6)
 
 
-class Span(NamedTuple):
+class ByteSpan(NamedTuple):
     """The bytes of a message or a string: from ``start`` up to ``end``."""
 
     start: int
@@ -28,34 +28,34 @@ class Span(NamedTuple):
         return self.end - self.start
 
 
-class Field(NamedTuple):
+class ProtoField(NamedTuple):
     """One field: ``value`` of a number (0 for bytes), ``span`` of its bytes (empty for a varint)."""
 
     number: int
     wire: int
     value: int
-    span: Span
+    span: ByteSpan
 
 
-class Proto:
+class ProtoReader:
     """A source as messages; ``most`` fields in all are looked at."""
 
     __slots__ = ("left", "most", "window")
 
-    def __init__(self, source: Source, most: int) -> None:
-        self.window = Window(source)
+    def __init__(self, source: ScanSource, most: int) -> None:
+        self.window = PagedSource(source)
         self.most = self.left = most
 
     @property
-    def whole(self) -> Span:
+    def whole(self) -> ByteSpan:
         """All of the source."""
-        return Span(0, self.window.size)
+        return ByteSpan(0, self.window.size)
 
-    def fields(self, span: Span) -> Iterator[Field]:
+    def fields(self, span: ByteSpan) -> Iterator[ProtoField]:
         """The fields of the message in ``span``.
 
         Raises:
-            Malformed: what is there is no message.
+            MalformedContentError: what is there is no message.
             LimitError: more fields than ``most``.
         """
         at = span.start
@@ -67,18 +67,18 @@ class Proto:
             tag, used = _varint(head, 0, at)
             wire, number = tag & 7, tag >> 3
             if not 0 < number < 2**29:
-                raise Malformed("a field without a valid number", at)
+                raise MalformedContentError("a field without a valid number", at)
             value, found = _value(head, used, wire, at)
             at = found.end
             if at > span.end:
-                raise Malformed("a field ends behind its message", found.start)
-            yield Field(number, wire, value, found)
+                raise MalformedContentError("a field ends behind its message", found.start)
+            yield ProtoField(number, wire, value, found)
 
-    def text(self, span: Span, most: int = 4096) -> str:
+    def text(self, span: ByteSpan, most: int = 4096) -> str:
         """A string's text, at most ``most`` bytes of it; wrong UTF-8 is shown by escapes.
 
         Raises:
-            Malformed: the source became shorter.
+            MalformedContentError: the source became shorter.
         """
         return self.window.read(span.start, min(span.size, most)).decode(errors="backslashreplace")
 
@@ -91,32 +91,32 @@ def _varint(head: bytes, at: int, base: int) -> tuple[int, int]:
         if byte < 0x80:
             return value & (2**64 - 1), position + 1
         shift += 7
-    raise Malformed("a number that does not end", base)
+    raise MalformedContentError("a number that does not end", base)
 
 
-def _value(head: bytes, used: int, wire: int, base: int) -> tuple[int, Span]:
+def _value(head: bytes, used: int, wire: int, base: int) -> tuple[int, ByteSpan]:
     if wire == VARINT:
         value, used = _varint(head, used, base)
-        return value, Span(base + used, base + used)
+        return value, ByteSpan(base + used, base + used)
     if wire == BYTES:
         length, used = _varint(head, used, base)
-        return 0, Span(base + used, base + used + length)
+        return 0, ByteSpan(base + used, base + used + length)
     if wire in (FIXED32, FIXED64):
         width = 4 if wire == FIXED32 else 8
-        return int.from_bytes(head[used : used + width], "little"), Span(base + used, base + used + width)
+        return int.from_bytes(head[used : used + width], "little"), ByteSpan(base + used, base + used + width)
     if wire in (OPEN, CLOSE):
-        return 0, Span(base + used, base + used)
-    raise Malformed(f"a field of unknown wire type {wire}", base)
+        return 0, ByteSpan(base + used, base + used)
+    raise MalformedContentError(f"a field of unknown wire type {wire}", base)
 
 
-def first_fields(source: Source, count: int, span: Span | None = None) -> list[Field] | None:
+def first_fields(source: ScanSource, count: int, span: ByteSpan | None = None) -> list[ProtoField] | None:
     """The first ``count`` fields, or None where the bytes are no message: for recognising."""
-    proto = Proto(source, count)
-    found: list[Field] = []
+    proto = ProtoReader(source, count)
+    found: list[ProtoField] = []
     try:
         for field in proto.fields(span or proto.whole):
             found.append(field)  # noqa: PERF402 -- what came before an end by limit counts
-    except Malformed:
+    except MalformedContentError:
         return None
     except LimitError:
         pass

@@ -17,7 +17,7 @@ from buildkit.scan.formats import (
     text,
     tflite,
 )
-from buildkit.scan.formats.cursor import guarded
+from buildkit.scan.formats.cursor import report_errors_as_gaps
 
 _ALL = (
     ("program", programs.recognise, programs.scan),
@@ -30,7 +30,7 @@ _ALL = (
     ("TensorFlow graph", tensorflow.recognise_graph, tensorflow.scan_graph),
     ("Keras metadata", tensorflow.recognise_keras, tensorflow.scan_keras),
     ("TensorFlow Lite", tflite.recognise, tflite.scan),
-    ("TensorFlow fingerprint", tensorflow.recognise_fingerprint, tensorflow.nothing),
+    ("TensorFlow fingerprint", tensorflow.recognise_fingerprint, tensorflow.scan_nothing),
     ("TensorFlow checkpoint index", plain.recognise_checkpoint_index, plain.scan_checkpoint_index),
     ("Core ML", coreml.recognise, coreml.scan),
     ("SentencePiece", plain.recognise_sentencepiece, plain.scan_sentencepiece),
@@ -47,4 +47,4 @@ _ALL = (
     ("JSON", jsontext.recognise, jsontext.scan),
     ("text", text.recognise, text.scan),
 )
-FORMATS = tuple(Format(name, recognise, guarded(name, scan)) for name, recognise, scan in _ALL)
+FORMATS = tuple(Format(name, recognise, report_errors_as_gaps(name, scan)) for name, recognise, scan in _ALL)

@@ -10,11 +10,11 @@ import re
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats.cursor import Malformed, shown
-from buildkit.scan.formats.jsontext import Object, check_strings, parse
+from buildkit.scan.formats.cursor import MalformedContentError, quote
+from buildkit.scan.formats.jsontext import JsonObject, check_strings, parse
 from buildkit.scan.formats.polyglot import check_trailing, check_zip
 from buildkit.scan.limits import LimitError
-from buildkit.scan.source import Source
+from buildkit.scan.source import ScanSource
 
 BENT = Rule(
     id="safetensors-bent-header",
@@ -46,7 +46,7 @@ _BITS = {
 }  # fmt: skip
 
 
-def recognise(head: bytes, source: Source) -> bool:
+def recognise(head: bytes, source: ScanSource) -> bool:
     """A length, then a JSON object; a length behind the end is ours too, if it looks like one."""
     length = int.from_bytes(head[:8], "little")
     if len(head) < 10 or head[8:9] != b"{":
@@ -54,23 +54,23 @@ def recognise(head: bytes, source: Source) -> bool:
     return length <= source.size - 8 or (length < 2**40 and head[9:10] in b'" \n}')
 
 
-def scan(context: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: ScanSource) -> None:
     """Compare header, sizes and content.
 
     Raises:
-        Malformed: there is no readable header.
+        MalformedContentError: there is no readable header.
         LimitError: the header is longer than we read.
     """
     length = int.from_bytes(source.read(0, 8), "little")
     if length > source.size - 8:
-        raise Malformed(f"its header is said to have {length} bytes, the file has {source.size}", 0)
+        raise MalformedContentError(f"its header is said to have {length} bytes, the file has {source.size}", 0)
     if length > min(MOST_HEADER, context.budget.limits.header):
         raise LimitError(f"a safetensors header of {length} bytes, more than {MOST_HEADER}")
     header = parse(context, source.read(8, length), base=8)
-    if not isinstance(header, Object):
-        raise Malformed("its header is no JSON object", 8)
+    if not isinstance(header, JsonObject):
+        raise MalformedContentError("its header is no JSON object", 8)
     if header.shadowed:
-        names = ", ".join(shown(key) for key, _ in header.shadowed[:3])
+        names = ", ".join(quote(key) for key, _ in header.shadowed[:3])
         context.find(BENT, f"the header names {names} more than once", offset=8)
     data = 8 + length
     check_zip(context, source)
@@ -85,10 +85,10 @@ def _check_metadata(context: ScanContext, metadata: object) -> None:
         return
     for key, value in metadata.items():
         if not isinstance(value, str):
-            context.find(METADATA, f"__metadata__ has {shown(key)}, which is no text", severity=Severity.LOW)
+            context.find(METADATA, f"__metadata__ has {quote(key)}, which is no text", severity=Severity.LOW)
             continue
         if found := _SUSPECT.search(value):
-            context.find(METADATA, f"__metadata__ has {shown(key)} with {shown(found.group())}")
+            context.find(METADATA, f"__metadata__ has {quote(key)} with {quote(found.group())}")
     check_strings(context, metadata)
 
 
@@ -103,31 +103,31 @@ def _check_tensors(context: ScanContext, header: dict[str, object], size: int) -
     end = 0
     for start, stop, name in sorted(spans):
         if start < end:
-            context.find(BENT, f"tensor {shown(name)} begins at {start}, inside another one that ends at {end}")
+            context.find(BENT, f"tensor {quote(name)} begins at {start}, inside another one that ends at {end}")
         elif start > end:
-            context.find(BENT, f"{start - end} bytes before tensor {shown(name)} belong to none", offset=end)
+            context.find(BENT, f"{start - end} bytes before tensor {quote(name)} belong to none", offset=end)
         end = max(end, stop)
     return end
 
 
 def _check_tensor(context: ScanContext, name: str, entry: object, size: int) -> tuple[int, int] | None:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        context.find(BENT, f"tensor {shown(name)} has not just dtype, shape and data_offsets")
+        context.find(BENT, f"tensor {quote(name)} has not just dtype, shape and data_offsets")
         return None
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not _numbers(shape) or not _numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        context.find(BENT, f"tensor {shown(name)} has a shape or offsets that are none")
+        context.find(BENT, f"tensor {quote(name)} has a shape or offsets that are none")
         return None
     start, stop = offsets
     if stop > size:
-        context.find(BENT, f"tensor {shown(name)} ends at {stop}, but only {size} bytes follow the header")
+        context.find(BENT, f"tensor {quote(name)} ends at {stop}, but only {size} bytes follow the header")
         return None
     bits = _BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None:
-        context.gap(f"tensor {shown(name)} has the unknown type {shown(str(dtype))}")
+        context.gap(f"tensor {quote(name)} has the unknown type {quote(str(dtype))}")
     elif len(shape) > 64 or math.prod(shape) * bits != (stop - start) * 8:
         context.find(
-            BENT, f"tensor {shown(name)}: {dtype} of shape {str(shape)[:80]} does not have {stop - start} bytes"
+            BENT, f"tensor {quote(name)}: {dtype} of shape {str(shape)[:80]} does not have {stop - start} bytes"
         )
     return start, stop
 

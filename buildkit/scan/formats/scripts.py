@@ -6,7 +6,7 @@ import re
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
-from buildkit.scan.formats.cursor import shown
+from buildkit.scan.formats.cursor import quote
 
 SCRIPT = Rule(
     id="script",
@@ -49,9 +49,9 @@ def check(context: ScanContext, text: str) -> None:
     """Look at the beginning of a text."""
     begin = _BEGIN.match(text)
     if begin:
-        context.find(SCRIPT, f"it begins with {shown(begin.group(), 40)}", offset=0)
+        context.find(SCRIPT, f"it begins with {quote(begin.group(), 40)}", offset=0)
     elif found := find_python(text):
-        context.find(PYTHON, f"it is Python source that has {shown(found, 60)}")
+        context.find(PYTHON, f"it is Python source that has {quote(found, 60)}")
 
 
 def find_python(text: str) -> str | None:

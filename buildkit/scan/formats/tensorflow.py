@@ -12,15 +12,24 @@ from dataclasses import dataclass, field
 
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import graphops, jsontext
-from buildkit.scan.formats.cursor import shown
-from buildkit.scan.formats.danger import words
+from buildkit.scan.formats.cursor import quote
+from buildkit.scan.formats.danger import word_set
 from buildkit.scan.formats.paths import find_escape
-from buildkit.scan.formats.protobuf import BYTES, FIXED32, FIXED64, VARINT, Field, Proto, Span, first_fields
-from buildkit.scan.source import Source
+from buildkit.scan.formats.protobuf import (
+    BYTES,
+    FIXED32,
+    FIXED64,
+    VARINT,
+    ByteSpan,
+    ProtoField,
+    ProtoReader,
+    first_fields,
+)
+from buildkit.scan.source import ScanSource
 
 _NAME = re.compile(rb"[A-Za-z0-9_.\\/^>-]{1,1000}")
 _OP = re.compile(rb"[A-Za-z0-9_>]{1,200}")
-_CHECKPOINTS = words(
+_CHECKPOINTS = word_set(
     "Save SaveV2 Restore RestoreV2 RestoreSlice MergeV2Checkpoints ShardedFilename ShardedFilespec "
     "InitializeTableFromTextFile InitializeTableFromTextFileV2"
 )
@@ -35,13 +44,13 @@ class _Graph:
     uses: list[tuple[str, str, list[str]]] = field(default_factory=list)
 
 
-def _parts(proto: Proto, span: Span, *numbers: int) -> Iterator[Field]:
+def _parts(proto: ProtoReader, span: ByteSpan, *numbers: int) -> Iterator[ProtoField]:
     for one in proto.fields(span):
         if one.wire == BYTES and one.number in numbers:
             yield one
 
 
-def _is_node(source: Source, span: Span) -> bool:
+def _is_node(source: ScanSource, span: ByteSpan) -> bool:
     fields = first_fields(source, 8, span)
     if not fields:
         return False
@@ -49,14 +58,14 @@ def _is_node(source: Source, span: Span) -> bool:
     return bool(_NAME.fullmatch(texts.get(1, b"")) and _OP.fullmatch(texts.get(2, b"")))
 
 
-def _is_graph(source: Source, span: Span | None) -> bool:
+def _is_graph(source: ScanSource, span: ByteSpan | None) -> bool:
     fields = first_fields(source, 4, span)
     if not fields:
         return False
     return any(one.number == 1 and one.wire == BYTES and _is_node(source, one.span) for one in fields)
 
 
-def recognise_saved_model(head: bytes, source: Source) -> bool:
+def recognise_saved_model(head: bytes, source: ScanSource) -> bool:
     """A version and meta graphs."""
     if not head or head[0] not in (0x08, 0x12):
         return False
@@ -67,7 +76,7 @@ def recognise_saved_model(head: bytes, source: Source) -> bool:
     return any(_is_meta(source, one.span) for one in metas)
 
 
-def _is_meta(source: Source, span: Span | None) -> bool:
+def _is_meta(source: ScanSource, span: ByteSpan | None) -> bool:
     fields = first_fields(source, 16, span)
     if not fields or any(one.number > 8 or one.wire != BYTES for one in fields):
         return False
@@ -80,14 +89,14 @@ def _is_meta(source: Source, span: Span | None) -> bool:
     return (2 in numbers and graph) or (versioned and numbers.count(1) == 1 and len({*numbers} & {2, 3, 5, 7}) > 0)
 
 
-def recognise_graph(head: bytes, source: Source) -> bool:
+def recognise_graph(head: bytes, source: ScanSource) -> bool:
     """Nodes, each with a name and an operator; or a MetaGraphDef that holds such."""
     if not head or head[0] not in (0x0A, 0x12, 0x22):
         return False
     return _is_graph(source, None) or _is_meta(source, None)
 
 
-def recognise_keras(head: bytes, source: Source) -> bool:
+def recognise_keras(head: bytes, source: ScanSource) -> bool:
     """`keras_metadata.pb`: nodes whose identifiers are Keras's."""
     if not head or head[0] != 0x0A or b"_tf_keras" not in head:
         return False
@@ -95,51 +104,51 @@ def recognise_keras(head: bytes, source: Source) -> bool:
     return bool(fields) and all(one.number == 1 and one.wire == BYTES for one in fields or ())
 
 
-def scan_saved_model(context: ScanContext, source: Source) -> None:
+def scan_saved_model(context: ScanContext, source: ScanSource) -> None:
     """Walk every meta graph.
 
     Raises:
-        Malformed: what is there is no SavedModel.
+        MalformedContentError: what is there is no SavedModel.
         LimitError: it has more fields than we look at.
     """
-    proto = Proto(source, context.budget.limits.fields)
+    proto = ProtoReader(source, context.budget.limits.fields)
     for meta in _parts(proto, proto.whole, 2):
         _meta(context, proto, meta.span)
 
 
-def scan_graph(context: ScanContext, source: Source) -> None:
+def scan_graph(context: ScanContext, source: ScanSource) -> None:
     """Walk a graph, or a meta graph that stands alone.
 
     Raises:
-        Malformed: what is there is no graph.
+        MalformedContentError: what is there is no graph.
         LimitError: it has more fields than we look at.
     """
-    proto = Proto(source, context.budget.limits.fields)
+    proto = ProtoReader(source, context.budget.limits.fields)
     if _is_meta(source, None):
         _meta(context, proto, proto.whole)
     else:
         _graph(context, proto, proto.whole)
 
 
-def scan_keras(context: ScanContext, source: Source) -> None:
+def scan_keras(context: ScanContext, source: ScanSource) -> None:
     """Read the JSON of every Keras object of a SavedModel.
 
     Raises:
-        Malformed: what is there is not Keras's metadata.
+        MalformedContentError: what is there is not Keras's metadata.
         LimitError: more than we read.
     """
-    proto = Proto(source, context.budget.limits.fields)
+    proto = ProtoReader(source, context.budget.limits.fields)
     for node in _parts(proto, proto.whole, 1):
         for one in _parts(proto, node.span, 5):
             _json(context, proto, one.span)
 
 
-def _json(context: ScanContext, proto: Proto, span: Span) -> None:
+def _json(context: ScanContext, proto: ProtoReader, span: ByteSpan) -> None:
     content = proto.window.read(span.start, min(span.size, context.budget.limits.json + 1))
     jsontext.check_text(context, content, base=span.start)
 
 
-def _meta(context: ScanContext, proto: Proto, span: Span) -> None:
+def _meta(context: ScanContext, proto: ProtoReader, span: ByteSpan) -> None:
     for one in _parts(proto, span, 2, 6, 7):
         if one.number == 2:
             _graph(context, proto, one.span)
@@ -155,10 +164,10 @@ def _meta(context: ScanContext, proto: Proto, span: Span) -> None:
 
 def _check_path(context: ScanContext, path: str, what: str, at: int) -> None:
     if reason := find_escape(path):
-        context.find(graphops.PATH, f"{what} is at {shown(path)}, which {reason}", offset=at)
+        context.find(graphops.PATH, f"{what} is at {quote(path)}, which {reason}", offset=at)
 
 
-def _graph(context: ScanContext, proto: Proto, span: Span) -> None:
+def _graph(context: ScanContext, proto: ProtoReader, span: ByteSpan) -> None:
     seen = _Graph()
     for one in _parts(proto, span, 1, 2):
         if one.number == 1:
@@ -172,9 +181,9 @@ def _graph(context: ScanContext, proto: Proto, span: Span) -> None:
     _check_uses(context, seen)
 
 
-def _node(context: ScanContext, proto: Proto, span: Span, seen: _Graph) -> None:
+def _node(context: ScanContext, proto: ProtoReader, span: ByteSpan, seen: _Graph) -> None:
     texts = {1: "", 2: ""}
-    spans: dict[int, list[Span]] = {3: [], 5: []}
+    spans: dict[int, list[ByteSpan]] = {3: [], 5: []}
     for one in _parts(proto, span, 1, 2, 3, 5):
         if one.number in texts:
             texts[one.number] = proto.text(one.span, 1000)
@@ -190,10 +199,10 @@ def _node(context: ScanContext, proto: Proto, span: Span, seen: _Graph) -> None:
                 seen.texts[name] = text
     elif op in ("PrintV2", "DebugIdentity", "DebugIdentityV2", "DecodeProtoV2", "EncodeProto"):
         for attribute in attributes:
-            _reaches(context, proto, attribute, f"{op} {shown(name)}")
+            _check_address_attribute(context, proto, attribute, f"{op} {quote(name)}")
 
 
-def _constant(proto: Proto, entry: Span) -> str:
+def _constant(proto: ProtoReader, entry: ByteSpan) -> str:
     """The first text of a string constant: AttrValue.tensor.string_val."""
     for value in _parts(proto, entry, 2):
         for tensor in _parts(proto, value.span, 8):
@@ -202,7 +211,7 @@ def _constant(proto: Proto, entry: Span) -> str:
     return ""
 
 
-def _reaches(context: ScanContext, proto: Proto, entry: Span, what: str) -> None:
+def _check_address_attribute(context: ScanContext, proto: ProtoReader, entry: ByteSpan, what: str) -> None:
     """Attributes that are addresses: where PrintV2 writes, to whom DebugIdentity sends, whose schema is read."""
     fields = list(_parts(proto, entry, 1, 2))
     key = next((proto.text(one.span, 100) for one in fields if one.number == 1), "")
@@ -216,7 +225,7 @@ def _reaches(context: ScanContext, proto: Proto, entry: Span, what: str) -> None
             texts += [proto.text(text.span, 1000) for text in _parts(proto, listed.span, 2)]
         for text in texts:
             if ("://" in text and not text.startswith(("bytes://", "local://"))) or text.startswith("/"):
-                context.find(graphops.FILE_OP, f"{what} has its {key} at {shown(text)}")
+                context.find(graphops.FILE_OP, f"{what} has its {key} at {quote(text)}")
 
 
 def _check_uses(context: ScanContext, seen: _Graph) -> None:
@@ -224,10 +233,10 @@ def _check_uses(context: ScanContext, seen: _Graph) -> None:
         for one in inputs:
             text = seen.texts.get(one.lstrip("^").partition(":")[0])
             if text and _ABSOLUTE.match(text):
-                context.find(graphops.PATH, f"{op} {shown(name)} uses {shown(text)}")
+                context.find(graphops.PATH, f"{op} {quote(name)} uses {quote(text)}")
 
 
-def recognise_fingerprint(head: bytes, source: Source) -> bool:
+def recognise_fingerprint(head: bytes, source: ScanSource) -> bool:
     """`fingerprint.pb`: a handful of checksums and a version."""
     if not head or source.size > 400 or head[0] not in (0x08, 0x09):
         return False
@@ -239,6 +248,6 @@ def recognise_fingerprint(head: bytes, source: Source) -> bool:
     return plain and numbers <= {*range(1, 9)} and numbers >= {1, 2, 3, 4}
 
 
-def nothing(context: ScanContext, source: Source) -> None:
+def scan_nothing(context: ScanContext, source: ScanSource) -> None:
     """Recognised to the last byte: there is nothing in it that acts."""
     del context, source

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import configs, graphops, jinja, jsontext, markup, scripts
-from buildkit.scan.formats.cursor import Malformed, shown
-from buildkit.scan.source import Source
+from buildkit.scan.formats.cursor import MalformedContentError, quote
+from buildkit.scan.source import ScanSource
 
 YAML_TAG = Rule(
     id="yaml-python-tag",
@@ -47,7 +47,7 @@ def _encoding(head: bytes) -> str:
     return next((name for mark, name in _ENCODINGS if head.startswith(mark)), "utf-8")
 
 
-def recognise(head: bytes, source: Source) -> bool:
+def recognise(head: bytes, source: ScanSource) -> bool:
     """The beginning decodes, but for a few characters, and has no control characters."""
     if not head:
         return False
@@ -55,22 +55,22 @@ def recognise(head: bytes, source: Source) -> bool:
     return not _WRONG.search(text) and text.count("\ufffd") <= len(text) // _STRANGE
 
 
-def _blocks(source: Source) -> Iterator[tuple[int, str]]:
+def _blocks(source: ScanSource) -> Iterator[tuple[int, str]]:
     decoder = codecs.getincrementaldecoder(_encoding(source.read(0, 2)))(errors="replace")
     for at in range(0, source.size, _BLOCK):
         text = decoder.decode(source.read(at, _BLOCK), final=at + _BLOCK >= source.size)
         if text.count("\ufffd") > len(text) // _STRANGE:
-            raise Malformed("it begins as text and then is none", at)
+            raise MalformedContentError("it begins as text and then is none", at)
         if wrong := _WRONG.search(text):
-            raise Malformed("it begins as text and has control characters later", at + wrong.start())
+            raise MalformedContentError("it begins as text and has control characters later", at + wrong.start())
         yield at, text
 
 
-def scan(context: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: ScanSource) -> None:
     """Read all of it, a megabyte at a time; what straddles two blocks is seen in their overlap.
 
     Raises:
-        Malformed: bytes later on are no text.
+        MalformedContentError: bytes later on are no text.
     """
     before = ""
     template = not jsontext.recognise(source.read(0, 4096), source)  # in JSON they are read as the strings they are
@@ -95,12 +95,12 @@ def _check_beginning(context: ScanContext, text: str) -> None:
 
 def _check_block(context: ScanContext, text: str) -> None:
     if tag := _TAG.search(text):
-        context.find(YAML_TAG, f"it has {shown(tag.group().strip())}")
+        context.find(YAML_TAG, f"it has {quote(tag.group().strip())}")
     if "_target_" in text:
         for target in dict.fromkeys(_TARGET.findall(text)):
             configs.check_target(context, target)
     if escape := _ESCAPE.search(text):
-        context.find(ESCAPES, f"it has the control sequence {shown(escape.group())}")
+        context.find(ESCAPES, f"it has the control sequence {quote(escape.group())}")
     if "op" in text:
         for name in dict.fromkeys(_OP.findall(text)):
             graphops.check_op(context, name)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import graphops
-from buildkit.scan.formats.cursor import Malformed, Window, shown
+from buildkit.scan.formats.cursor import MalformedContentError, PagedSource, quote
 from buildkit.scan.limits import LimitError
-from buildkit.scan.source import Source
+from buildkit.scan.source import ScanSource
 
 CUSTOM = Rule(
     id="tflite-custom-op",
@@ -33,29 +33,29 @@ _MOST = 1_000_000
 _KNOWN = frozenset({"TFLite_Detection_PostProcess", "Convolution2DTransposeBias", "MaxPoolingWithArgmax2D"})
 
 
-def recognise(head: bytes, source: Source) -> bool:
+def recognise(head: bytes, source: ScanSource) -> bool:
     """The file identifier behind the root's offset."""
     return head[4:8] == b"TFL3" and source.size > 16
 
 
-def scan(context: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: ScanSource) -> None:
     """Look at the operators' names and the buffers' places.
 
     Raises:
-        Malformed: a table or vector is out of the file.
+        MalformedContentError: a table or vector is out of the file.
         LimitError: more of them than we look at.
     """
-    window = Window(source)
+    window = PagedSource(source)
     root = window.number(0, 4)
     for code in _tables(window, _field(window, root, 1)):
         name = _string(window, _field(window, code, 1))
         if name and not graphops.check_op(context, name) and name not in _KNOWN and not name.startswith("Flex"):
-            context.find(CUSTOM, f"the operator {shown(name)} is used", offset=code)
+            context.find(CUSTOM, f"the operator {quote(name)} is used", offset=code)
     for buffer in _tables(window, _field(window, root, 4)):
         _check_buffer(context, window, buffer)
 
 
-def _check_buffer(context: ScanContext, window: Window, buffer: int) -> None:
+def _check_buffer(context: ScanContext, window: PagedSource, buffer: int) -> None:
     data = _field(window, buffer, 0)
     if data is not None:
         at = data + window.number(data, 4)
@@ -66,7 +66,7 @@ def _check_buffer(context: ScanContext, window: Window, buffer: int) -> None:
         context.find(BENT, "a buffer outside of the tables ends behind the file", offset=buffer)
 
 
-def _field(window: Window, table: int, number: int) -> int | None:
+def _field(window: PagedSource, table: int, number: int) -> int | None:
     """Where a table's field is; None where it has none."""
     place = window.number(table, 4)
     vtable = table - (place - 2**32 if place >= 2**31 else place)
@@ -76,20 +76,20 @@ def _field(window: Window, table: int, number: int) -> int | None:
     return table + offset if offset else None
 
 
-def _tables(window: Window, vector: int | None) -> Iterator[int]:
+def _tables(window: PagedSource, vector: int | None) -> Iterator[int]:
     if vector is None:
         return
     at = vector + window.number(vector, 4)
     count = window.number(at, 4)
     if at + 4 + 4 * count > window.size:
-        raise Malformed(f"a vector of {count} tables", at)
+        raise MalformedContentError(f"a vector of {count} tables", at)
     if count > _MOST:
         raise LimitError(f"a vector of more than {_MOST} tables")
     for place in range(at + 4, at + 4 + 4 * count, 4):
         yield place + window.number(place, 4)
 
 
-def _string(window: Window, field: int | None) -> str:
+def _string(window: PagedSource, field: int | None) -> str:
     if field is None:
         return ""
     at = field + window.number(field, 4)

@@ -4,54 +4,58 @@ from __future__ import annotations
 
 from buildkit.scan.context import ScanContext
 from buildkit.scan.pickle.nested import LARGEST
-from buildkit.scan.pickle.python2_names import modern
-from buildkit.scan.pickle.values import UNKNOWN, Blob, Global, Made, Text, Value
-from buildkit.scan.source import BytesSource, RangeSource, Source
+from buildkit.scan.pickle.python2_names import python3_name
+from buildkit.scan.pickle.values import UNKNOWN, ByteString, CallResult, Global, LongText, Value
+from buildkit.scan.source import BytesSource, RangeSource, ScanSource
 
-PLAIN = frozenset({"latin1", "latin-1", "ascii", "utf-8", "utf8", "iso-8859-1"})
-GIVERS = frozenset({("builtins", "getattr"), ("builtins", "__import__"), ("importlib", "import_module")})
-ATTRIBUTE = frozenset({("operator", "attrgetter"), ("_operator", "attrgetter")})
-LARGE = 2**30
-CHECKED = frozenset({("_codecs", "encode"), ("torch.storage", "_load_from_bytes")})  # allowed with some arguments only
+TEXT_ENCODINGS = frozenset({"latin1", "latin-1", "ascii", "utf-8", "utf8", "iso-8859-1"})
+GLOBAL_GETTERS = frozenset({("builtins", "getattr"), ("builtins", "__import__"), ("importlib", "import_module")})
+ATTRIBUTE_GETTERS = frozenset({("operator", "attrgetter"), ("_operator", "attrgetter")})
+LARGEST_ALLOCATION = 2**30
+ARGUMENT_CHECKED = frozenset(
+    {("_codecs", "encode"), ("torch.storage", "_load_from_bytes")}
+)  # allowed with some arguments only
 
 
-def argument_trouble(callee: Global, args: Value, context: ScanContext, source: Source) -> str:
+def find_argument_problem(callee: Global, args: Value, context: ScanContext, source: ScanSource) -> str:
     """Why these arguments are not what ``callee`` is allowed for; empty where they are."""
-    name = modern(callee.module, callee.name)
+    name = python3_name(callee.module, callee.name)
     given = args if isinstance(args, tuple) else (UNKNOWN,)
     if name == ("_codecs", "encode"):
-        plain = len(given) == 1 or (len(given) == 2 and given[1] in PLAIN)
-        return "" if plain and isinstance(given[0], str | Text) else "it decodes something"
+        plain = len(given) == 1 or (len(given) == 2 and given[1] in TEXT_ENCODINGS)
+        return "" if plain and isinstance(given[0], str | LongText) else "it decodes something"
     if name == ("torch.storage", "_load_from_bytes"):
         blob = given[0] if len(given) == 1 else UNKNOWN
-        if isinstance(blob, Made) and isinstance(blob.args, tuple) and isinstance(blob.callee, Global):
-            return encoded(blob, context, source)
-        if not isinstance(blob, Blob):
+        if isinstance(blob, CallResult) and isinstance(blob.args, tuple) and isinstance(blob.callee, Global):
+            return scan_encoded_bytes(blob, context, source)
+        if not isinstance(blob, ByteString):
             return "it loads a file that is computed"
         context.descend(f"bytes@{blob.start}", RangeSource(source, blob.start, blob.size))
         return ""
     if name[0] == "builtins" and name[1] in ("bytearray", "bytes") and given:
-        return "it takes memory" if isinstance(given[0], int) and given[0] > LARGE else ""
+        return "it takes memory" if isinstance(given[0], int) and given[0] > LARGEST_ALLOCATION else ""
     return ""
 
 
-def loaded(callee: Global, args: Value) -> int | str:
+def find_loaded_constant(callee: Global, args: Value) -> int | str:
     """The constant that an allowed function loads: a short text itself, else where it begins; empty for none."""
     if callee.path != "torch.storage._load_from_bytes" or not isinstance(args, tuple) or not args:
         return ""
     given = (
-        args[0].args[0] if isinstance(args[0], Made) and isinstance(args[0].args, tuple) and args[0].args else args[0]
+        args[0].args[0]
+        if isinstance(args[0], CallResult) and isinstance(args[0].args, tuple) and args[0].args
+        else args[0]
     )
-    if isinstance(given, Blob | Text):
+    if isinstance(given, ByteString | LongText):
         return given.start
     return given if isinstance(given, str) else ""
 
 
-def encoded(made: Made, context: ScanContext, source: Source) -> str:
+def scan_encoded_bytes(made: CallResult, context: ScanContext, source: ScanSource) -> str:
     """Scan bytes that protocol 2 wrote as a text; why they cannot be scanned, if so."""
     name = made.callee.path if isinstance(made.callee, Global) else ""
     text = made.args[0] if isinstance(made.args, tuple) and made.args else UNKNOWN
-    if isinstance(text, Text) and text.size <= LARGEST:
+    if isinstance(text, LongText) and text.size <= LARGEST:
         text = source.read(text.start, text.size).decode("utf-8", "replace")
     if name != "_codecs.encode" or not isinstance(text, str):
         return "it loads a file that is computed"
@@ -59,25 +63,25 @@ def encoded(made: Made, context: ScanContext, source: Source) -> str:
     return ""
 
 
-def outcome(callee: Value, args: Value) -> Value:
+def infer_result(callee: Value, args: Value) -> Value:
     """The global that a call gives, where that can be told; UNKNOWN otherwise."""
     if not isinstance(args, tuple):
         return UNKNOWN
     if isinstance(callee, Global):
-        name = modern(callee.module, callee.name)
+        name = python3_name(callee.module, callee.name)
         if name == ("builtins", "getattr") and len(args) >= 2 and isinstance(args[1], str):
-            return attribute(args[0], args[1])
-        if name in GIVERS and args and isinstance(args[0], str):
+            return infer_attribute(args[0], args[1])
+        if name in GLOBAL_GETTERS and args and isinstance(args[0], str):
             return Global(args[0], "", callee.offset)
-    if isinstance(callee, Made) and isinstance(callee.callee, Global):
-        getter = modern(callee.callee.module, callee.callee.name)
+    if isinstance(callee, CallResult) and isinstance(callee.callee, Global):
+        getter = python3_name(callee.callee.module, callee.callee.name)
         known = callee.args
-        if getter in ATTRIBUTE and isinstance(known, tuple) and len(known) == 1 and isinstance(known[0], str):
-            return attribute(args[0], known[0]) if args else UNKNOWN
+        if getter in ATTRIBUTE_GETTERS and isinstance(known, tuple) and len(known) == 1 and isinstance(known[0], str):
+            return infer_attribute(args[0], known[0]) if args else UNKNOWN
     return UNKNOWN
 
 
-def attribute(target: Value, name: str) -> Value:
+def infer_attribute(target: Value, name: str) -> Value:
     """``target.name``, where target is a global."""
     if not isinstance(target, Global):
         return UNKNOWN

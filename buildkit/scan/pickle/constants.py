@@ -6,30 +6,30 @@ import codecs
 import warnings
 from functools import partial
 
-from buildkit.scan.pickle.machine import Handler, Machine
-from buildkit.scan.pickle.values import TEXT, UNKNOWN, Blob, Text, Value
+from buildkit.scan.pickle.machine import Handler, PickleMachine
+from buildkit.scan.pickle.values import TEXT, UNKNOWN, ByteString, LongText, Value
 
 WHOLE = 2**16  # bytes of a line that is an argument
 DIGITS = 60  # of a number worth knowing
 
 
-def text(machine: Machine, width: int) -> None:
+def text(machine: PickleMachine, width: int) -> None:
     """A UTF-8 text with a length of ``width`` bytes."""
-    size = machine.tape.number(width)
-    start = machine.tape.offset
+    size = machine.reader.number(width)
+    start = machine.reader.offset
     if size > TEXT:
-        head = machine.tape.take(TEXT)
-        machine.tape.skip(size - TEXT)
+        head = machine.reader.take(TEXT)
+        machine.reader.skip(size - TEXT)
         keep_long(machine, head, start, size)
         return
-    raw = machine.tape.take(size)
-    value = raw.decode("utf-8", "surrogatepass") if raw.isascii() else decode(machine, raw)
+    raw = machine.reader.take(size)
+    value = raw.decode("utf-8", "surrogatepass") if raw.isascii() else decode_utf8(machine, raw)
     machine.stack.append(value)
     if size > 8:
         machine.watcher.constant(value, start)
 
 
-def decode(machine: Machine, raw: bytes) -> str:
+def decode_utf8(machine: PickleMachine, raw: bytes) -> str:
     """UTF-8 as pickle writes it; what is not is strange."""
     try:
         return raw.decode("utf-8", "surrogatepass")
@@ -38,49 +38,49 @@ def decode(machine: Machine, raw: bytes) -> str:
         return raw.decode("latin-1")
 
 
-def keep_long(machine: Machine, head: bytes, start: int, size: int) -> None:
+def keep_long(machine: PickleMachine, head: bytes, start: int, size: int) -> None:
     """Push a text of which only the beginning is kept."""
-    value = Text(head.decode("utf-8", "replace"), start, size)
+    value = LongText(head.decode("utf-8", "replace"), start, size)
     machine.stack.append(value)
     machine.watcher.constant(value, start)
 
 
-def blob(machine: Machine, width: int) -> None:
+def blob(machine: PickleMachine, width: int) -> None:
     """Bytes with a length of ``width`` bytes, or a bytearray."""
-    size = machine.tape.number(width)
-    value = Blob(machine.tape.offset, size)
-    machine.tape.skip(size)
+    size = machine.reader.number(width)
+    value = ByteString(machine.reader.offset, size)
+    machine.reader.skip(size)
     machine.stack.append(value)
     if size > 1:
         machine.watcher.constant(value, value.start)
 
 
-def binstring(machine: Machine, width: int) -> None:
+def binstring(machine: PickleMachine, width: int) -> None:
     """Python 2's str: a text for loaders with an encoding, which is the default; it may hold any bytes."""
-    raw = machine.tape.take(width)
+    raw = machine.reader.take(width)
     size = int.from_bytes(raw, "little", signed=width == 4)
     if size < 0:
         machine.strange("a string has a negative length")
         size = 0
-    start = machine.tape.offset
+    start = machine.reader.offset
     if size > TEXT:
-        machine.tape.skip(size)
-        value: Value = Blob(start, size)
-        machine.watcher.constant(Blob(start, size), start)
+        machine.reader.skip(size)
+        value: Value = ByteString(start, size)
+        machine.watcher.constant(ByteString(start, size), start)
     else:
-        kept = machine.tape.take(size)
+        kept = machine.reader.take(size)
         value = kept.decode("latin-1")
         if size > 1:
-            machine.watcher.constant(Blob(start, size), start)
+            machine.watcher.constant(ByteString(start, size), start)
     machine.stack.append(value)
 
 
-def string(machine: Machine) -> None:
+def string(machine: PickleMachine) -> None:
     """A quoted string with escapes up to the end of the line."""
-    start = machine.tape.offset
-    raw, _ = machine.tape.line(WHOLE)
+    start = machine.reader.offset
+    raw, _ = machine.reader.line(WHOLE)
     if len(raw) >= WHOLE:
-        keep_long(machine, raw[1:TEXT], start + 1, machine.tape.offset - start - 2)
+        keep_long(machine, raw[1:TEXT], start + 1, machine.reader.offset - start - 2)
         return
     raw = raw.strip()
     if len(raw) < 2 or raw[:1] not in (b"'", b'"') or raw[-1:] != raw[:1]:
@@ -101,12 +101,12 @@ def unescape(raw: bytes) -> bytes:
         return codecs.escape_decode(raw)[0]
 
 
-def unicode_line(machine: Machine) -> None:
+def unicode_line(machine: PickleMachine) -> None:
     """A text in raw-unicode-escape up to the end of the line."""
-    start = machine.tape.offset
-    raw, _ = machine.tape.line(WHOLE)
+    start = machine.reader.offset
+    raw, _ = machine.reader.line(WHOLE)
     if len(raw) >= WHOLE:
-        keep_long(machine, raw[:TEXT], start, machine.tape.offset - start)
+        keep_long(machine, raw[:TEXT], start, machine.reader.offset - start)
         return
     try:
         value = raw.decode("raw-unicode-escape")
@@ -118,9 +118,9 @@ def unicode_line(machine: Machine) -> None:
         machine.watcher.constant(value, start)
 
 
-def integer(machine: Machine) -> None:
+def integer(machine: PickleMachine) -> None:
     """A number in decimal; ``00`` and ``01`` are the booleans of protocol 0, a long may end with ``L``."""
-    raw, _ = machine.tape.line(WHOLE)
+    raw, _ = machine.reader.line(WHOLE)
     if raw in (b"00", b"01"):
         machine.stack.append(raw == b"01")
         return
@@ -133,9 +133,9 @@ def integer(machine: Machine) -> None:
     machine.stack.append(known)
 
 
-def floating(machine: Machine) -> None:
+def floating(machine: PickleMachine) -> None:
     """A float in decimal."""
-    raw, _ = machine.tape.line(WHOLE)
+    raw, _ = machine.reader.line(WHOLE)
     try:
         machine.stack.append(float(raw[:DIGITS]))
     except ValueError:
@@ -143,38 +143,38 @@ def floating(machine: Machine) -> None:
         machine.stack.append(UNKNOWN)
 
 
-def binfloat(machine: Machine) -> None:
+def binfloat(machine: PickleMachine) -> None:
     """Eight bytes of float, whose value matters to nobody."""
-    machine.tape.take(8)
+    machine.reader.take(8)
     machine.stack.append(0.0)
 
 
-def unsigned(machine: Machine, width: int) -> None:
+def unsigned(machine: PickleMachine, width: int) -> None:
     """A number of ``width`` bytes."""
-    machine.stack.append(machine.tape.number(width))
+    machine.stack.append(machine.reader.number(width))
 
 
-def signed(machine: Machine) -> None:
+def signed(machine: PickleMachine) -> None:
     """A number of four bytes."""
-    machine.stack.append(int.from_bytes(machine.tape.take(4), "little", signed=True))
+    machine.stack.append(int.from_bytes(machine.reader.take(4), "little", signed=True))
 
 
-def long(machine: Machine, width: int) -> None:
+def long(machine: PickleMachine, width: int) -> None:
     """A number whose length has ``width`` bytes."""
-    size = machine.tape.number(width)
+    size = machine.reader.number(width)
     if size > DIGITS:
-        machine.tape.skip(size)
+        machine.reader.skip(size)
         machine.stack.append(UNKNOWN)
     else:
-        machine.stack.append(int.from_bytes(machine.tape.take(size), "little", signed=True))
+        machine.stack.append(int.from_bytes(machine.reader.take(size), "little", signed=True))
 
 
-def literal(machine: Machine, value: Value) -> None:
+def literal(machine: PickleMachine, value: Value) -> None:
     """A value without an argument."""
     machine.stack.append(value)
 
 
-def buffer(machine: Machine) -> None:
+def buffer(machine: PickleMachine) -> None:
     """Bytes that the loader has from elsewhere."""
     machine.stack.append(UNKNOWN)
 

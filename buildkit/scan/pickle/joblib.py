@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
-from buildkit.scan.pickle.machine import Ending, Machine
-from buildkit.scan.pickle.recognise import WINDOW, evidence
-from buildkit.scan.pickle.values import Global, Items, Made, Value
-from buildkit.scan.source import RangeSource, Source
-from buildkit.scan.tape import TornError
+from buildkit.scan.pickle.machine import PickleMachine, StreamEnd
+from buildkit.scan.pickle.recognise import WINDOW, is_pickle
+from buildkit.scan.pickle.values import CallResult, Container, Global, Value
+from buildkit.scan.source import RangeSource, ScanSource
+from buildkit.scan.windowed_reader import TruncatedError
 
-ScanStream = Callable[[ScanContext, Source, int], Ending]  # scans the pickle stream at an offset of a source
+ScanStream = Callable[[ScanContext, ScanSource, int], StreamEnd]  # scans the pickle stream at an offset of a source
 
 WRAPPER = ("joblib.numpy_pickle", "NumpyArrayWrapper")
 KIND = re.compile(r"[<>|=]?([a-zA-Z?])(\d*)")
@@ -26,48 +26,50 @@ OBJECTS = 1  # NumPy's NPY_ITEM_HASOBJECT in a dtype's flags
 SIZES = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "l": 8, "L": 8, "q": 8, "Q": 8, "e": 2, "f": 4, "d": 8}
 
 
-def follow_array(machine: Machine, context: ScanContext, source: Source, made: Made, scan_stream: ScanStream) -> None:
+def follow_array(
+    machine: PickleMachine, context: ScanContext, source: ScanSource, made: CallResult, scan_stream: ScanStream
+) -> None:
     """Move the machine's tape over the array that follows, if ``made`` announces one.
 
     Raises:
-        TornError: the array is longer than the file, or its length cannot be told.
+        TruncatedError: the array is longer than the file, or its length cannot be told.
     """
     if not (isinstance(made.callee, Global) and (made.callee.module, made.callee.name) == WRAPPER):
         return
     state = made.state
-    if not isinstance(state, Items) or state.kind != "dict" or not state.whole:
-        raise TornError(f"the array at byte {machine.tape.offset} has no state that could be read")
-    count, (width, objects) = elements(state.get("shape")), item(state.get("dtype"))
+    if not isinstance(state, Container) or state.kind != "dict" or not state.whole:
+        raise TruncatedError(f"the array at byte {machine.reader.offset} has no state that could be read")
+    count, (width, objects) = count_elements(state.get("shape")), find_item_size(state.get("dtype"))
     if objects:
         follow_objects(machine, context, source, scan_stream)
         return
-    try_opcodes(context, source, machine.tape.offset, scan_stream)
+    scan_if_opcodes(context, source, machine.reader.offset, scan_stream)
     if state.get("numpy_array_alignment_bytes") is not None:
-        machine.tape.skip(machine.tape.byte())
-    start = machine.tape.offset
+        machine.reader.skip(machine.reader.byte())
+    start = machine.reader.offset
     if count is None or width is None:
-        raise TornError(f"the length of the array at byte {start} cannot be told")
+        raise TruncatedError(f"the length of the array at byte {start} cannot be told")
     if count * width:
-        try_opcodes(context, source, start, scan_stream)
-    machine.tape.skip(count * width)
+        scan_if_opcodes(context, source, start, scan_stream)
+    machine.reader.skip(count * width)
 
 
-def try_opcodes(context: ScanContext, source: Source, start: int, scan_stream: ScanStream) -> None:
+def scan_if_opcodes(context: ScanContext, source: ScanSource, start: int, scan_stream: ScanStream) -> None:
     """Scan what is at ``start`` as opcodes, if it does something within the first bytes."""
     near = RangeSource(source, start, min(source.size - start, WINDOW + 1))
-    if evidence(near, nested=True, numbers=True):
-        scan_inner(context, source, start, scan_stream)
+    if is_pickle(near, nested=True, numbers=True):
+        scan_nested_stream(context, source, start, scan_stream)
 
 
-def follow_objects(machine: Machine, context: ScanContext, source: Source, scan_stream: ScanStream) -> None:
+def follow_objects(machine: PickleMachine, context: ScanContext, source: ScanSource, scan_stream: ScanStream) -> None:
     """Scan the pickle that stands where an array of objects is, and go on behind it."""
-    ending = scan_inner(context, source, machine.tape.offset, scan_stream)
+    ending = scan_nested_stream(context, source, machine.reader.offset, scan_stream)
     if ending.why:
-        raise TornError(f"the objects of an array: {ending.why}")
-    machine.tape.skip(ending.offset - machine.tape.offset)
+        raise TruncatedError(f"the objects of an array: {ending.why}")
+    machine.reader.skip(ending.offset - machine.reader.offset)
 
 
-def scan_inner(context: ScanContext, source: Source, start: int, scan_stream: ScanStream) -> Ending:
+def scan_nested_stream(context: ScanContext, source: ScanSource, start: int, scan_stream: ScanStream) -> StreamEnd:
     """Scan a stream that lies within one. Raises LimitError where they are nested too deep."""
     context.depth += 1
     try:
@@ -78,7 +80,7 @@ def scan_inner(context: ScanContext, source: Source, start: int, scan_stream: Sc
         context.depth -= 1
 
 
-def elements(shape: Value) -> int | None:
+def count_elements(shape: Value) -> int | None:
     """How many items an array of ``shape`` has."""
     if not isinstance(shape, tuple):
         return None
@@ -90,9 +92,9 @@ def elements(shape: Value) -> int | None:
     return count
 
 
-def item(dtype: Value) -> tuple[int | None, bool]:
+def find_item_size(dtype: Value) -> tuple[int | None, bool]:
     """Bytes of an item of ``dtype`` where they can be told, and whether items are objects."""
-    if not isinstance(dtype, Made) or not isinstance(dtype.args, tuple) or not dtype.args:
+    if not isinstance(dtype, CallResult) or not isinstance(dtype.args, tuple) or not dtype.args:
         return None, False
     if not isinstance(dtype.callee, Global) or dtype.callee.path != "numpy.dtype":
         return None, False

@@ -18,7 +18,7 @@ BYTES = {
 
 
 @dataclass(slots=True)
-class Storages:
+class TorchStorages:
     """The storages that a pickle refers to: bytes of each by key, or None where they cannot be told."""
 
     sizes: dict[str, int | None] = field(default_factory=dict)

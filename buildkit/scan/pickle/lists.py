@@ -33,7 +33,7 @@ class Standing(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class NameList:
     """Names by module; ``trees`` are modules of which everything is meant."""
 
     exact: dict[str, set[str]] = field(default_factory=dict)
@@ -48,10 +48,10 @@ class Names:
 
     def under(self, module: str) -> bool:
         """Whether a tree holds ``module``."""
-        return any(start in self.trees for start in starts(module))
+        return any(start in self.trees for start in dotted_prefixes(module))
 
 
-def starts(dotted: str) -> Iterator[str]:
+def dotted_prefixes(dotted: str) -> Iterator[str]:
     """``a``, ``a.b``, ``a.b.c`` of ``a.b.c``."""
     at = dotted.find(".")
     while at >= 0:
@@ -60,30 +60,30 @@ def starts(dotted: str) -> Iterator[str]:
     yield dotted
 
 
-def parse_names(text: str) -> dict[str, Names]:
+def parse_names(text: str) -> dict[str, NameList]:
     """Sections of a list: ``[title]``, then ``modules: names`` lines; ``#`` begins a comment."""
-    sections: dict[str, Names] = {}
-    names = Names()
+    sections: dict[str, NameList] = {}
+    names = NameList()
     for raw in text.splitlines():
         line = raw.partition("#")[0].strip()
         if line.startswith("["):
-            names = sections.setdefault(line.strip("[]"), Names())
+            names = sections.setdefault(line.strip("[]"), NameList())
         elif line:
             modules, _, listed = line.partition(": ")
             names.add(modules.split(), listed.split())
     return sections
 
 
-def read_list(name: str) -> dict[str, Names]:
+def load_list(name: str) -> dict[str, NameList]:
     """A list of this package."""
     return parse_names((files(__package__) / name).read_text(encoding="utf-8"))
 
 
 @cache
-def allowed_names() -> Names:
+def allowed_names() -> NameList:
     """The allow-list."""
-    merged = Names()
-    for names in read_list("allowed.txt").values():
+    merged = NameList()
+    for names in load_list("allowed.txt").values():
         for module, listed in names.exact.items():
             merged.exact.setdefault(module, set()).update(listed)
         merged.trees.update(names.trees)
@@ -91,20 +91,20 @@ def allowed_names() -> Names:
 
 
 @cache
-def denied_names() -> tuple[tuple[Standing, Names], ...]:
+def denied_names() -> tuple[tuple[Standing, NameList], ...]:
     """The deny-list, worst first."""
-    return tuple((Standing(title.partition(":")[0]), names) for title, names in read_list("denied.txt").items())
+    return tuple((Standing(title.partition(":")[0]), names) for title, names in load_list("denied.txt").items())
 
 
-def trusted(module: str, name: str, extra: frozenset[str]) -> bool:
+def is_user_trusted(module: str, name: str, extra: frozenset[str]) -> bool:
     """Whether the user's own list has it: ``module.name``, or ``module.*``, which never means dotted names."""
     if f"{module}.{name}" in extra:
         return True
     plain = "." not in name and not name.startswith("__")
-    return plain and any(f"{start}.*" in extra for start in starts(module))
+    return plain and any(f"{start}.*" in extra for start in dotted_prefixes(module))
 
 
-def denial(module: str, name: str) -> Standing:
+def find_denial(module: str, name: str) -> Standing:
     """The worst that the deny-list says of ``module.name`` or of anything on the way to it."""
     ways = [(module, name)]
     parts = f"{module}.{name}".split(".")[:16]
@@ -112,18 +112,18 @@ def denial(module: str, name: str) -> Standing:
     ways += [(part, ".".join(parts[at + 1 :])) for at, part in enumerate(parts) if at and part in HUBS]
     for standing, names in denied_names():
         for start, rest in ways:
-            if names.under(start) or not names.exact.get(start, set()).isdisjoint(starts(rest)):
+            if names.under(start) or not names.exact.get(start, set()).isdisjoint(dotted_prefixes(rest)):
                 return standing
     return Standing.UNKNOWN
 
 
-def stand(module: str, name: str, extra: frozenset[str] = frozenset()) -> Standing:
+def classify(module: str, name: str, extra: frozenset[str] = frozenset()) -> Standing:
     """How ``module.name`` stands; what the user trusts is allowed whatever our lists say."""
-    if trusted(module, name, extra):
+    if is_user_trusted(module, name, extra):
         return Standing.ALLOWED
     allowed = allowed_names()
     if name in allowed.exact.get(module, ()):
         return Standing.ALLOWED
     if name and "." not in name and not name.startswith("__") and allowed.under(module):
         return Standing.ALLOWED
-    return denial(module, name)
+    return find_denial(module, name)

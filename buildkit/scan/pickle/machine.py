@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from buildkit.scan.limits import LimitError
-from buildkit.scan.pickle.values import UNKNOWN, Blob, Global, Items, Made, Text, Value
-from buildkit.scan.tape import TornError, WindowedReader
+from buildkit.scan.pickle.values import UNKNOWN, ByteString, CallResult, Container, Global, LongText, Value
+from buildkit.scan.windowed_reader import TruncatedError, WindowedReader
 
 BATCH = 4096
 ODD = 64  # places where a stream may be unsound before it counts as broken
 
 
-class BrokenError(Exception):
+class BrokenPickleError(Exception):
     """No unpickler goes on from here."""
 
 
@@ -38,7 +38,7 @@ class Watcher(Protocol):
     def called(self, callee: Value, args: Value, offset: int) -> Value:
         """Something is called; gives what is known of the outcome, UNKNOWN where nothing is."""
 
-    def built(self, machine: Machine, target: Value, state: Value, offset: int) -> None:
+    def built(self, machine: PickleMachine, target: Value, state: Value, offset: int) -> None:
         """State is set; may move the machine's tape on (over an array in the stream)."""
 
     def filled(self, target: Value, values: list[Value], offset: int) -> None:
@@ -47,12 +47,12 @@ class Watcher(Protocol):
     def persistent(self, key: Value, offset: int) -> Value:
         """A persistent id is handed to the loader; gives what is known of its object."""
 
-    def constant(self, value: Blob | Text | str, offset: int) -> None:
+    def constant(self, value: ByteString | LongText | str, offset: int) -> None:
         """A text or bytes constant that may hold something."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class StreamEnd:
     """How a stream ended: behind STOP (``why`` is empty), or where and why it broke; ``top`` is what it gives.
 
     ``torn``: it broke because the source ends; ``odd`` is the first place where an unpickler would have given up.
@@ -71,17 +71,17 @@ class Ending:
         return not self.odd
 
 
-Handler = Callable[["Machine"], None]
+Handler = Callable[["PickleMachine"], None]
 
 
-class Machine:
+class PickleMachine:
     """Stack, marks and memo of one stream; ``table`` holds a handler for each opcode it knows."""
 
-    __slots__ = ("made", "marks", "memo", "most", "odd", "operate", "proto", "stack", "start", "tape", "watcher")
+    __slots__ = ("made", "marks", "memo", "most", "odd", "operate", "proto", "reader", "stack", "start", "watcher")
 
-    def __init__(self, tape: WindowedReader, watcher: Watcher, operate: Callable[[int], None], most: int) -> None:
+    def __init__(self, reader: WindowedReader, watcher: Watcher, operate: Callable[[int], None], most: int) -> None:
         """``operate`` is told of opcodes in batches and raises LimitError; ``most`` bounds stack and memo."""
-        self.tape = tape
+        self.reader = reader
         self.watcher = watcher
         self.operate = operate
         self.most = most
@@ -89,15 +89,15 @@ class Machine:
         self.marks: list[int] = []
         self.memo: dict[int, Value] = {}
         self.proto = 0
-        self.start = tape.offset
+        self.start = reader.offset
         self.made = 0
         self.odd: list[str] = []
 
     def strange(self, why: str) -> None:
-        """Keep that an unpickler would have refused this; raises BrokenError when that was too often."""
+        """Keep that an unpickler would have refused this; raises BrokenPickleError when that was too often."""
         self.odd.append(f"{why} at byte {self.start}")
         if len(self.odd) > ODD:
-            raise BrokenError(self.odd[0])
+            raise BrokenPickleError(self.odd[0])
 
     def pop(self) -> Value:
         """Take the top of the stack."""
@@ -133,7 +133,7 @@ class Machine:
         """Push what calling gives."""
         self.made += 1
         given = self.watcher.called(callee, args, self.start)
-        self.stack.append(Made(callee, args) if given is UNKNOWN else given)
+        self.stack.append(CallResult(callee, args) if given is UNKNOWN else given)
 
     def check(self) -> None:
         """Account for a batch of opcodes, of which each makes at most one object.
@@ -146,19 +146,19 @@ class Machine:
             raise LimitError(f"more than {self.most} values are in a pickle's memo and stack, or objects in it")
 
 
-def follow(machine: Machine, table: list[Handler | None], stop: int) -> Ending:
+def run_machine(machine: PickleMachine, table: list[Handler | None], stop: int) -> StreamEnd:
     """Run ``machine`` until the opcode ``stop`` or until the stream breaks.
 
     Raises:
         LimitError: a limit ended it.
     """
-    tape, count = machine.tape, 0
+    reader, count = machine.reader, 0
     why, torn = "", False
     top: Value = UNKNOWN
     try:
         while True:
-            machine.start = tape.base + tape.at
-            op = tape.byte()
+            machine.start = reader.base + reader.at
+            op = reader.byte()
             count += 1
             if not count % BATCH:
                 machine.check()
@@ -171,15 +171,15 @@ def follow(machine: Machine, table: list[Handler | None], stop: int) -> Ending:
             else:
                 why = f"byte {op:#04x} at byte {machine.start} is no opcode"
                 break
-    except (TornError, BrokenError) as error:
-        why, torn = str(error), isinstance(error, TornError)
+    except (TruncatedError, BrokenPickleError) as error:
+        why, torn = str(error), isinstance(error, TruncatedError)
     machine.operate(count % BATCH)
-    offset = machine.start if why else tape.offset
-    return Ending(offset, count, top, why, machine.odd[0] if machine.odd else "", torn)
+    offset = machine.start if why else reader.offset
+    return StreamEnd(offset, count, top, why, machine.odd[0] if machine.odd else "", torn)
 
 
-def listed(kind: str, values: list[Value]) -> Items:
+def make_container(kind: str, values: list[Value]) -> Container:
     """A new container of ``values``."""
-    items = Items(kind)
+    items = Container(kind)
     items.add(values)
     return items

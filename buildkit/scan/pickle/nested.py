@@ -8,9 +8,9 @@ import re
 from dataclasses import dataclass
 
 from buildkit.scan.context import HEAD, ScanContext
-from buildkit.scan.pickle.recognise import evidence
-from buildkit.scan.pickle.values import Blob, Text
-from buildkit.scan.source import BytesSource, RangeSource, Source
+from buildkit.scan.pickle.recognise import is_pickle
+from buildkit.scan.pickle.values import ByteString, LongText
+from buildkit.scan.source import BytesSource, RangeSource, ScanSource
 
 MAGICS = (
     b"PK\x03\x04",
@@ -28,26 +28,26 @@ BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
 HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 
 
-def holds(context: ScanContext, source: Source) -> str:
+def find_payload_kind(context: ScanContext, source: ScanSource) -> str:
     """Name what ``source`` holds that a loader takes: a pickle that acts, or an archive; empty for neither."""
     if not source.read(0, HEAD).startswith(MAGICS):
-        return "a pickle" if evidence(source, nested=True) else ""
+        return "a pickle" if is_pickle(source, nested=True) else ""
     return "an archive" if context.is_archive(source) else ""
 
 
 @dataclass(frozen=True, slots=True)
-class Constants:
+class ConstantScanner:
     """Looks into the constants of a pickle in ``source``; what each holds is given back, empty for nothing."""
 
     context: ScanContext
-    source: Source
+    source: ScanSource
 
-    def look(self, value: Blob | Text | str, offset: int) -> str:
+    def look(self, value: ByteString | LongText | str, offset: int) -> str:
         """Scan what ``value``, whose bytes begin at ``offset``, holds."""
         if isinstance(value, str):
             return self.text(value.encode("utf-8", "surrogatepass"), value, offset)
         inside = RangeSource(self.source, value.start, value.size)
-        if isinstance(value, Blob):
+        if isinstance(value, ByteString):
             return self.descend(f"bytes@{offset}", inside) or self.encoded(inside, offset)
         if value.head[:1].isascii():
             return self.encoded(inside, offset)
@@ -57,9 +57,9 @@ class Constants:
             self.context.gap(f"a text of {value.size} bytes is too long to decode", offset=offset)
         return ""
 
-    def descend(self, name: str, content: Source) -> str:
+    def descend(self, name: str, content: ScanSource) -> str:
         """Scan content, if it is something to load."""
-        kind = holds(self.context, content)
+        kind = find_payload_kind(self.context, content)
         if kind:
             self.context.descend(name, content)
         return kind
@@ -72,7 +72,7 @@ class Constants:
                 return kind
         return self.encoded(BytesSource(raw), offset)
 
-    def encoded(self, source: Source, offset: int) -> str:
+    def encoded(self, source: ScanSource, offset: int) -> str:
         """Content that is base64 or hexadecimal digits of something."""
         if source.size < SHORTEST:
             return ""
@@ -80,19 +80,21 @@ class Constants:
         for kind, form in (("hex", HEX), ("base64", BASE64)):
             if not form.fullmatch(head):
                 continue
-            begun = decode(kind, head if source.size <= HEAD else head[: len(head) // 4 * 4])
-            if not begun.startswith((b"\x80", *MAGICS)) and not evidence(BytesSource(begun), nested=True):
+            begun = decode_digits(kind, head if source.size <= HEAD else head[: len(head) // 4 * 4])
+            if not begun.startswith((b"\x80", *MAGICS)) and not is_pickle(BytesSource(begun), nested=True):
                 continue
             if source.size > LARGEST:
                 self.context.gap(f"{kind} digits of {source.size} bytes are too many to decode", offset=offset)
                 return ""
-            held = self.descend(f"{kind}@{offset}", BytesSource(decode(kind, source.read(0, source.size)) or begun))
+            held = self.descend(
+                f"{kind}@{offset}", BytesSource(decode_digits(kind, source.read(0, source.size)) or begun)
+            )
             if held:
                 return held
         return ""
 
 
-def decode(kind: str, digits: bytes) -> bytes:
+def decode_digits(kind: str, digits: bytes) -> bytes:
     """The bytes that ``digits`` stand for; none where they are no such digits."""
     try:
         if kind == "hex":

@@ -8,20 +8,20 @@ from __future__ import annotations
 import ast
 
 from buildkit.scan.context import ScanContext
-from buildkit.scan.pickle.recognise import WINDOW, evidence
+from buildkit.scan.pickle.recognise import WINDOW, is_pickle
 from buildkit.scan.pickle.streams import scan_rest
-from buildkit.scan.source import RangeSource, Source
+from buildkit.scan.source import RangeSource, ScanSource
 
 MAGIC = b"\x93NUMPY"
 LONGEST = 64 * 2**10  # of a header; NumPy itself refuses more than 10,000 bytes
 
 
-def recognise(head: bytes, source: Source) -> bool:
+def recognise(head: bytes, source: ScanSource) -> bool:
     """Whether content is an array of NumPy's."""
     return head.startswith(MAGIC) and source.size >= 10
 
 
-def scan(context: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: ScanSource) -> None:
     """Scan the objects of an array; numbers are nothing to scan."""
     major = source.read(6, 1)[0]
     width = 2 if major < 2 else 4
@@ -37,9 +37,9 @@ def scan(context: ScanContext, source: Source) -> None:
         context.descend("objects", RangeSource(source, start, max(0, source.size - start)))
         return
     left = source.size - start
-    if evidence(RangeSource(source, start, min(left, WINDOW + 1)), nested=True, numbers=True):
+    if is_pickle(RangeSource(source, start, min(left, WINDOW + 1)), nested=True, numbers=True):
         context.descend("items", RangeSource(source, start, left))
-    length = bytes_of(kind, shape)
+    length = find_array_size(kind, shape)
     if length is None:
         return
     if length > left:
@@ -60,10 +60,10 @@ def parse_header(text: str) -> tuple[str, tuple[int, ...]] | None:
     if not isinstance(shape, tuple) or not all(type(side) is int and side >= 0 for side in shape):
         return None
     kind = header["descr"]
-    return (kind if isinstance(kind, str) else " ".join(types(kind))), shape
+    return (kind if isinstance(kind, str) else " ".join(list_types(kind))), shape
 
 
-def types(kind: object) -> list[str]:
+def list_types(kind: object) -> list[str]:
     """The types of a structure's fields; ``O`` where they cannot be told, which is the worst."""
     found: list[str] = []
     todo = [kind]
@@ -78,7 +78,7 @@ def types(kind: object) -> list[str]:
     return found
 
 
-def bytes_of(kind: str, shape: tuple[int, ...]) -> int | None:
+def find_array_size(kind: str, shape: tuple[int, ...]) -> int | None:
     """Bytes of an array of a plain type; None for structures."""
     plain = kind.lstrip("<>|=")
     digits = plain[1:].partition("[")[0]

@@ -8,7 +8,7 @@ MODULES: dict[str, str] = dict(_compat_pickle.IMPORT_MAPPING)
 NAMES: dict[tuple[str, str], tuple[str, str]] = dict(_compat_pickle.NAME_MAPPING)
 
 
-def modern(module: str, name: str) -> tuple[str, str]:
+def python3_name(module: str, name: str) -> tuple[str, str]:
     """Where ``module.name`` is found today."""
     known = NAMES.get((module, name))
     return known or (MODULES.get(module, module), name)

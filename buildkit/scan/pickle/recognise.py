@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from buildkit.scan.limits import LimitError, Limits
-from buildkit.scan.pickle.lists import Standing, stand
-from buildkit.scan.pickle.machine import BrokenError, Ending, Machine
-from buildkit.scan.pickle.opcodes import HANDLERS, run
-from buildkit.scan.pickle.python2_names import modern
-from buildkit.scan.pickle.values import UNKNOWN, Blob, Global, Text, Value
-from buildkit.scan.source import RangeSource, Source
+from buildkit.scan.limits import LimitError, ScanLimits
+from buildkit.scan.pickle.lists import Standing, classify
+from buildkit.scan.pickle.machine import BrokenPickleError, PickleMachine, StreamEnd
+from buildkit.scan.pickle.opcodes import HANDLERS, run_pickle
+from buildkit.scan.pickle.python2_names import python3_name
+from buildkit.scan.pickle.values import UNKNOWN, ByteString, Global, LongText, Value
+from buildkit.scan.source import RangeSource, ScanSource
 
 WINDOW = 4096  # bytes of numbers that are tried
 TRIED = 5000  # opcodes of a stream that says its protocol
@@ -24,44 +24,46 @@ PLAIN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 BEGIN = frozenset(key[0] for key in HANDLERS) - frozenset(b"012pqrghjasetublod\x81\x85\x86\x87\x90\x91\x92\x93\x94R")
 
 
-class FoundError(Exception):
+class EvidenceFoundError(Exception):
     """Enough was seen."""
 
 
-def plausible(one: Global) -> bool:
+def has_plausible_name(one: Global) -> bool:
     """Whether its names are such as Python's modules have."""
     return bool(PLAIN.fullmatch(one.module)) and bool(PLAIN.fullmatch(one.name))
 
 
 @dataclass(slots=True)
-class Trial:
-    """The watcher of a dry run; raises FoundError at what no text does by accident."""
+class DryRunWatcher:
+    """The watcher of a dry run; raises EvidenceFoundError at what no text does by accident."""
 
     strong: bool
     names: bool = False  # that numbers of an array are taken for a computed name happens; for a known one it does not
 
     def imported(self, one: Global) -> None:
         """As Watcher."""
-        if plausible(one) and (self.strong or stand(*modern(one.module, one.name)) is not Standing.UNKNOWN):
-            raise FoundError
+        if has_plausible_name(one) and (
+            self.strong or classify(*python3_name(one.module, one.name)) is not Standing.UNKNOWN
+        ):
+            raise EvidenceFoundError
 
     def unresolved(self, module: Value, name: Value, offset: int) -> None:  # noqa: ARG002
         """As Watcher: in text, nothing was pushed that could be a name."""
         if self.strong or (not self.names and module is not UNKNOWN and name is not UNKNOWN):
-            raise FoundError
+            raise EvidenceFoundError
 
     def extension(self, code: int, offset: int) -> None:  # noqa: ARG002
         """As Watcher."""
         if self.strong:
-            raise FoundError
+            raise EvidenceFoundError
 
     def called(self, callee: Value, args: Value, offset: int) -> Value:  # noqa: ARG002
         """As Watcher."""
-        if isinstance(callee, Global) and plausible(callee):
-            raise FoundError
+        if isinstance(callee, Global) and has_plausible_name(callee):
+            raise EvidenceFoundError
         return UNKNOWN
 
-    def built(self, machine: Machine, target: Value, state: Value, offset: int) -> None:
+    def built(self, machine: PickleMachine, target: Value, state: Value, offset: int) -> None:
         """As Watcher."""
 
     def filled(self, target: Value, values: list[Value], offset: int) -> None:
@@ -70,30 +72,30 @@ class Trial:
     def persistent(self, key: Value, offset: int) -> Value:  # noqa: ARG002
         """As Watcher: the line of an id is text."""
         if not self.strong and isinstance(key, str) and not key.isprintable():
-            raise BrokenError("an id is no text")
+            raise BrokenPickleError("an id is no text")
         return UNKNOWN
 
-    def constant(self, value: Blob | Text | str, offset: int) -> None:
+    def constant(self, value: ByteString | LongText | str, offset: int) -> None:
         """As Watcher."""
 
 
-def dry_run(source: Source, start: int, trial: Trial, most: int) -> Ending | None:
+def dry_run(source: ScanSource, start: int, trial: DryRunWatcher, most: int) -> StreamEnd | None:
     """Follow the stream at ``start``; None where something convincing was seen, or it went on for long."""
     used = [0]
 
     def operate(count: int) -> None:
         used[0] += count
         if used[0] > most:
-            raise FoundError
+            raise EvidenceFoundError
 
     try:
-        return run(source, start, trial, operate, Limits(memo=MOST))
-    except (FoundError, LimitError):
+        return run_pickle(source, start, trial, operate, ScanLimits(memo=MOST))
+    except (EvidenceFoundError, LimitError):
         return None
 
 
-def evidence(
-    source: Source, start: int = 0, *, nested: bool = False, numbers: bool = False, more: int = FOLLOWERS
+def is_pickle(
+    source: ScanSource, start: int = 0, *, nested: bool = False, numbers: bool = False, more: int = FOLLOWERS
 ) -> bool:
     """Whether a pickle begins at ``start``.
 
@@ -106,7 +108,7 @@ def evidence(
     strong = head[0] == PROTO
     if strong and (len(head) < 2 or head[1] > HIGHEST):
         return False
-    ending = dry_run(source, start, Trial(strong, names=numbers), TRIED if strong else MOST)
+    ending = dry_run(source, start, DryRunWatcher(strong, names=numbers), TRIED if strong else MOST)
     if ending is None:
         return True
     if strong and not nested:
@@ -116,4 +118,4 @@ def evidence(
     if nested or ending.why or not ending.sound:
         return False
     rest = source.size - ending.offset
-    return rest <= 0 or more == 0 or evidence(RangeSource(source, ending.offset, rest), more=more - 1)
+    return rest <= 0 or more == 0 or is_pickle(RangeSource(source, ending.offset, rest), more=more - 1)

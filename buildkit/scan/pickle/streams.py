@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from buildkit.scan.context import ScanContext
-from buildkit.scan.pickle.legacy import MAGIC, STREAMS, Storages
-from buildkit.scan.pickle.machine import Ending
-from buildkit.scan.pickle.opcodes import run
-from buildkit.scan.pickle.recognise import evidence
+from buildkit.scan.pickle.legacy import MAGIC, STREAMS, TorchStorages
+from buildkit.scan.pickle.machine import StreamEnd
+from buildkit.scan.pickle.opcodes import run_pickle
+from buildkit.scan.pickle.recognise import is_pickle
 from buildkit.scan.pickle.watcher import PickleWatcher
-from buildkit.scan.source import RangeSource, Source
+from buildkit.scan.source import RangeSource, ScanSource
 
 PADDING = 2**16  # zeros at the end that mean nothing
 
 
-def recognise(head: bytes, source: Source) -> bool:
+def recognise(head: bytes, source: ScanSource) -> bool:
     """Whether content begins with a pickle of any protocol."""
-    return bool(head) and evidence(source)
+    return bool(head) and is_pickle(source)
 
 
-def scan(context: ScanContext, source: Source) -> None:
+def scan(context: ScanContext, source: ScanSource) -> None:
     """Scan every pickle of ``source``, and hand what lies behind them on."""
     offset, count, legacy = 0, 0, False
-    storages = Storages()
+    storages = TorchStorages()
     while True:
         ending = scan_stream(context, source, offset, storages)
         if ending.why:
@@ -34,13 +34,15 @@ def scan(context: ScanContext, source: Source) -> None:
             context.formats["PyTorch, legacy"] = None
             scan_storages(context, source, offset, storages)
             return
-        if not evidence(source, offset, nested=False):
+        if not is_pickle(source, offset, nested=False):
             break
         context.budget.member()
     scan_rest(context, source, offset)
 
 
-def scan_stream(context: ScanContext, source: Source, start: int, storages: Storages | None = None) -> Ending:
+def scan_stream(
+    context: ScanContext, source: ScanSource, start: int, storages: TorchStorages | None = None
+) -> StreamEnd:
     """Scan the stream at ``start``; what breaks it off is a gap, and what was found before counts.
 
     Raises:
@@ -51,7 +53,7 @@ def scan_stream(context: ScanContext, source: Source, start: int, storages: Stor
     if storages is not None:
         judge.storages = storages
     try:
-        ending = run(source, start, judge, context.budget.operate, context.budget.limits)
+        ending = run_pickle(source, start, judge, context.budget.operate, context.budget.limits)
     finally:
         judge.report()
     if ending.why:
@@ -61,7 +63,7 @@ def scan_stream(context: ScanContext, source: Source, start: int, storages: Stor
     return ending
 
 
-def scan_storages(context: ScanContext, source: Source, offset: int, storages: Storages) -> None:
+def scan_storages(context: ScanContext, source: ScanSource, offset: int, storages: TorchStorages) -> None:
     """Legacy PyTorch: numbers of tensors follow; what is more than they need is scanned."""
     total = storages.total()
     left = source.size - offset
@@ -73,7 +75,7 @@ def scan_storages(context: ScanContext, source: Source, offset: int, storages: S
         scan_rest(context, source, offset + total)
 
 
-def scan_rest(context: ScanContext, source: Source, offset: int) -> None:
+def scan_rest(context: ScanContext, source: ScanSource, offset: int) -> None:
     """What lies behind the last pickle: padding, or a file of its own."""
     left = source.size - offset
     if left <= PADDING and not source.read(offset, left).strip(b"\0"):

@@ -29,7 +29,7 @@ class Global:
 
 
 @dataclass(slots=True, eq=False)
-class Made:
+class CallResult:
     """What calling ``callee`` gave; ``state`` is what BUILD handed to it last."""
 
     callee: Value
@@ -38,7 +38,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Blob:
+class ByteString:
     """``size`` bytes at ``start`` of the source."""
 
     start: int
@@ -46,7 +46,7 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Text:
+class LongText:
     """A text too long to keep; ``head`` is how it begins."""
 
     head: str
@@ -55,7 +55,7 @@ class Text:
 
 
 @dataclass(slots=True, eq=False)
-class Items:
+class Container:
     """A list, set or dict (whose keys and values alternate): its first entries, and how many there are."""
 
     kind: str
@@ -85,13 +85,13 @@ class Items:
         return found
 
 
-class Unknown:
+class UnknownValue:
     """A value of which nothing is known."""
 
     __slots__ = ()
 
 
-UNKNOWN: Final = Unknown()
+UNKNOWN: Final = UnknownValue()
 
 
 def find_globals(value: Value, most: int = 256) -> Iterator[Global]:
@@ -110,27 +110,27 @@ def find_globals(value: Value, most: int = 256) -> Iterator[Global]:
             yield one
         elif isinstance(one, tuple):
             todo.extend(one[:KEPT])
-        elif isinstance(one, Items):
+        elif isinstance(one, Container):
             todo.extend(one.kept)
 
 
-def show(value: Value, width: int = 120, depth: int = 3) -> str:
+def format_value(value: Value, width: int = 120, depth: int = 3) -> str:
     """``value`` for a message: printable ASCII, at most about ``width`` characters."""
     if isinstance(value, Global):
         text = value.path
-    elif isinstance(value, Made):
-        text = f"{show(value.callee, 40, depth - 1)}(…)" if depth else "…"
-    elif isinstance(value, Blob):
+    elif isinstance(value, CallResult):
+        text = f"{format_value(value.callee, 40, depth - 1)}(…)" if depth else "…"
+    elif isinstance(value, ByteString):
         text = f"<{value.size} bytes>"
-    elif isinstance(value, Text):
+    elif isinstance(value, LongText):
         text = ascii(value.head)
-    elif isinstance(value, tuple | Items):
+    elif isinstance(value, tuple | Container):
         entries = value[:4] if isinstance(value, tuple) else value.kept[:4]
         more = ", …" if (len(value) if isinstance(value, tuple) else value.count) > 4 else ""
-        ends = BRACKETS[value.kind] if isinstance(value, Items) else "()"
-        inner = ", ".join(show(one, width // 2, depth - 1) for one in entries) if depth else "…"
+        ends = BRACKETS[value.kind] if isinstance(value, Container) else "()"
+        inner = ", ".join(format_value(one, width // 2, depth - 1) for one in entries) if depth else "…"
         text = f"{ends[0]}{inner}{more}{ends[1]}"
-    elif isinstance(value, Unknown):
+    elif isinstance(value, UnknownValue):
         text = "?"
     else:
         text = ascii(value) if not isinstance(value, int) or value.bit_length() < 200 else "<a large number>"

@@ -7,21 +7,31 @@ from dataclasses import dataclass, field
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
 from buildkit.scan.pickle import rules
-from buildkit.scan.pickle.calls import CHECKED, argument_trouble, loaded, outcome
+from buildkit.scan.pickle.calls import ARGUMENT_CHECKED, find_argument_problem, find_loaded_constant, infer_result
 from buildkit.scan.pickle.joblib import ScanStream, follow_array
-from buildkit.scan.pickle.legacy import Storages
-from buildkit.scan.pickle.lists import Standing, stand
-from buildkit.scan.pickle.machine import Machine
-from buildkit.scan.pickle.nested import Constants
-from buildkit.scan.pickle.python2_names import modern
-from buildkit.scan.pickle.values import UNKNOWN, Blob, Global, Items, Made, Text, Value, find_globals, show
-from buildkit.scan.source import Source
+from buildkit.scan.pickle.legacy import TorchStorages
+from buildkit.scan.pickle.lists import Standing, classify
+from buildkit.scan.pickle.machine import PickleMachine
+from buildkit.scan.pickle.nested import ConstantScanner
+from buildkit.scan.pickle.python2_names import python3_name
+from buildkit.scan.pickle.values import (
+    UNKNOWN,
+    ByteString,
+    CallResult,
+    Container,
+    Global,
+    LongText,
+    Value,
+    find_globals,
+    format_value,
+)
+from buildkit.scan.source import ScanSource
 
 MOST = 1000  # findings of a kind in one stream; more say nothing new
 
 
 @dataclass(slots=True)
-class Use:
+class GlobalUse:
     """What happens to one global in the stream."""
 
     offset: int
@@ -35,17 +45,17 @@ class PickleWatcher:
     """The watcher of one stream of ``source``; call ``report`` when the stream has ended, however it did."""
 
     context: ScanContext
-    source: Source
+    source: ScanSource
     scan_stream: ScanStream
-    uses: dict[tuple[str, str], Use] = field(default_factory=dict)
+    uses: dict[tuple[str, str], GlobalUse] = field(default_factory=dict)
     others: dict[tuple[str, str], tuple[Rule, str, int, Severity | None]] = field(default_factory=dict)
-    storages: Storages = field(default_factory=Storages)
+    storages: TorchStorages = field(default_factory=TorchStorages)
     held: dict[int | str, int] = field(default_factory=dict)
     crowded: bool = False
 
     def standing(self, one: Global) -> Standing:
         """How a global stands on the lists, under its name of today."""
-        return stand(*modern(one.module, one.name), self.context.allowed)
+        return classify(*python3_name(one.module, one.name), self.context.allowed)
 
     def note(self, rule: Rule, what: str, offset: int, severity: Severity | None = None) -> None:
         """Keep a finding that is not about one global's standing."""
@@ -56,19 +66,23 @@ class PickleWatcher:
 
     def imported(self, one: Global) -> None:
         """As Watcher."""
-        key = modern(one.module, one.name)
+        key = python3_name(one.module, one.name)
         if key in self.uses:
             return
         standing = self.standing(one)
         if standing is not Standing.ALLOWED:
             if len(self.uses) < MOST:
-                self.uses[key] = Use(one.offset, standing)
+                self.uses[key] = GlobalUse(one.offset, standing)
             else:
                 self.crowded = True
 
     def unresolved(self, module: Value, name: Value, offset: int) -> None:
         """As Watcher."""
-        self.note(rules.UNRESOLVED, f"imports {show(name)} from {show(module)}: names that are no constants", offset)
+        self.note(
+            rules.UNRESOLVED,
+            f"imports {format_value(name)} from {format_value(module)}: names that are no constants",
+            offset,
+        )
 
     def extension(self, code: int, offset: int) -> None:
         """As Watcher."""
@@ -77,7 +91,7 @@ class PickleWatcher:
     def use(self, one: Global, how: str, detail: str) -> None:
         """Keep that a global is called, or given to what is."""
         self.imported(one)
-        known = self.uses.get(modern(one.module, one.name))
+        known = self.uses.get(python3_name(one.module, one.name))
         if known and (known.how != "calls" or how == "calls"):
             known.how, known.detail = how, known.detail if known.how == how else detail
 
@@ -85,7 +99,7 @@ class PickleWatcher:
         """Keep which globals are given to something that may call them."""
         for one in find_globals(given):
             self.use(one, "hands over", f"{one.path} {where}")
-            if modern(one.module, one.name) in CHECKED and self.standing(one) is Standing.ALLOWED:
+            if python3_name(one.module, one.name) in ARGUMENT_CHECKED and self.standing(one) is Standing.ALLOWED:
                 self.note(
                     rules.ODD_ARGUMENTS, f"hands over {one.path} {where}: its arguments cannot be checked", offset
                 )
@@ -93,25 +107,25 @@ class PickleWatcher:
     def called(self, callee: Value, args: Value, offset: int) -> Value:
         """As Watcher."""
         if isinstance(callee, Global):
-            self.use(callee, "calls", f"{callee.path}{show(args)}")
+            self.use(callee, "calls", f"{callee.path}{format_value(args)}")
             if self.standing(callee) is Standing.ALLOWED:
-                trouble = argument_trouble(callee, args, self.context, self.source)
-                self.held.pop(loaded(callee, args), 0)
+                trouble = find_argument_problem(callee, args, self.context, self.source)
+                self.held.pop(find_loaded_constant(callee, args), 0)
                 if trouble:
-                    self.note(rules.ODD_ARGUMENTS, f"calls {callee.path}{show(args)}: {trouble}", offset)
+                    self.note(rules.ODD_ARGUMENTS, f"calls {callee.path}{format_value(args)}: {trouble}", offset)
         else:
-            self.note(rules.COMPUTED_CALL, f"calls {show(callee)} with {show(args)}", offset)
-        self.hand(args, f"to {show(callee)}", offset)
-        return outcome(callee, args)
+            self.note(rules.COMPUTED_CALL, f"calls {format_value(callee)} with {format_value(args)}", offset)
+        self.hand(args, f"to {format_value(callee)}", offset)
+        return infer_result(callee, args)
 
-    def built(self, machine: Machine, target: Value, state: Value, offset: int) -> None:
+    def built(self, machine: PickleMachine, target: Value, state: Value, offset: int) -> None:
         """As Watcher."""
         self.hand(state, "as state", offset)
-        if isinstance(target, Made):
+        if isinstance(target, CallResult):
             target.state = state
-            special = [key for key in attributes(state) if key.startswith("__") and key.endswith("__")]
+            special = [key for key in list_state_attributes(state) if key.startswith("__") and key.endswith("__")]
             if set(special) - {"__dict__"}:
-                self.note(rules.SPECIAL_STATE, f"sets {', '.join(special[:4])} of {show(target)}", offset)
+                self.note(rules.SPECIAL_STATE, f"sets {', '.join(special[:4])} of {format_value(target)}", offset)
             follow_array(machine, self.context, self.source, target, self.scan_stream)
         elif isinstance(target, Global):
             self.note(rules.ALTERS, f"sets state of {target.path} itself", offset)
@@ -130,19 +144,19 @@ class PickleWatcher:
         if isinstance(key, tuple) and len(key) > 1 and key[0] == "module":
             return key[1]
         if not self.storages.take(key):
-            self.note(rules.ODD_ID, f"the persistent id {show(key)} is not PyTorch's", offset)
+            self.note(rules.ODD_ID, f"the persistent id {format_value(key)} is not PyTorch's", offset)
         return UNKNOWN
 
-    def constant(self, value: Blob | Text | str, offset: int) -> None:
+    def constant(self, value: ByteString | LongText | str, offset: int) -> None:
         """As Watcher."""
-        kind = Constants(self.context, self.source).look(value, offset)
+        kind = ConstantScanner(self.context, self.source).look(value, offset)
         if kind == "a pickle" and len(self.held) < MOST:
             self.held[value if isinstance(value, str) else value.start] = offset
 
     def report(self) -> None:
         """Report the findings to the context."""
         for (module, name), use in self.uses.items():
-            rule, severity = weigh(use)
+            rule, severity = classify_use(use)
             seen = f"{module}.{name}" if name else module
             what = f"{use.how} {use.detail or seen}"
             if use.how != "imports" and seen not in use.detail:
@@ -156,7 +170,7 @@ class PickleWatcher:
             self.context.gap(f"more than {MOST} findings are in one pickle")
 
 
-def weigh(use: Use) -> tuple[Rule, Severity | None]:
+def classify_use(use: GlobalUse) -> tuple[Rule, Severity | None]:
     """Rule and severity for what happens to a global that is not allowed."""
     if use.standing is Standing.CRITICAL and use.how != "imports":
         return rules.RUNS_CODE, None
@@ -165,10 +179,10 @@ def weigh(use: Use) -> tuple[Rule, Severity | None]:
     return rules.UNKNOWN_GLOBAL, Severity.HIGH if use.how == "calls" else None
 
 
-def attributes(state: Value) -> list[str]:
+def list_state_attributes(state: Value) -> list[str]:
     """The attributes that a state sets, as far as they are known: of a dict, or of a pair of dict and slots."""
     found: list[str] = []
     for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
-        if isinstance(part, Items) and part.kind == "dict":
+        if isinstance(part, Container) and part.kind == "dict":
             found += [key for key in part.kept[::2] if isinstance(key, str)]
     return found

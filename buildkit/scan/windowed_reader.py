@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from buildkit.scan.source import Source
+from buildkit.scan.source import ScanSource
 
 WINDOW = 256 * 2**10
 
 
-class TornError(Exception):
+class TruncatedError(Exception):
     """The source ends inside something that should have gone on."""
 
 
@@ -16,7 +16,7 @@ class WindowedReader:
 
     __slots__ = ("at", "base", "buffer", "source")
 
-    def __init__(self, source: Source, start: int = 0) -> None:
+    def __init__(self, source: ScanSource, start: int = 0) -> None:
         self.source = source
         self.base = start
         self.buffer = b""
@@ -28,35 +28,35 @@ class WindowedReader:
         return self.base + self.at
 
     def _fill(self, need: int) -> None:
-        """Have at least ``need`` bytes in the window; raises TornError where the source ends before."""
+        """Have at least ``need`` bytes in the window; raises TruncatedError where the source ends before."""
         self.base += self.at
         self.buffer = self.source.read(self.base, max(need, WINDOW))
         self.at = 0
         if len(self.buffer) < need:
-            raise TornError(f"ends at byte {self.base + len(self.buffer)}, inside an opcode or its argument")
+            raise TruncatedError(f"ends at byte {self.base + len(self.buffer)}, inside an opcode or its argument")
 
     def byte(self) -> int:
-        """The next byte. Raises TornError at the end."""
+        """The next byte. Raises TruncatedError at the end."""
         if self.at >= len(self.buffer):
             self._fill(1)
         self.at += 1
         return self.buffer[self.at - 1]
 
     def take(self, count: int) -> bytes:
-        """The next ``count`` bytes, which the caller bounds. Raises TornError where there are fewer."""
+        """The next ``count`` bytes, which the caller bounds. Raises TruncatedError where there are fewer."""
         if self.at + count > len(self.buffer):
             self._fill(count)
         self.at += count
         return self.buffer[self.at - count : self.at]
 
     def number(self, count: int) -> int:
-        """The next ``count`` bytes as an unsigned number, little endian. Raises TornError."""
+        """The next ``count`` bytes as an unsigned number, little endian. Raises TruncatedError."""
         return int.from_bytes(self.take(count), "little")
 
     def skip(self, count: int) -> None:
-        """Go on ``count`` bytes without reading them. Raises TornError where the source ends before."""
+        """Go on ``count`` bytes without reading them. Raises TruncatedError where the source ends before."""
         if self.offset + count > self.source.size:
-            raise TornError(
+            raise TruncatedError(
                 f"{count} bytes are announced at byte {self.offset}, {self.source.size - self.offset} are there"
             )
         self.at += count
