@@ -22,7 +22,7 @@ from buildkit.errors import BuildError
 from buildkit.events import Note, StepFinished, StepStarted
 from buildkit.layers.tar.member import Chunks, Member
 from buildkit.native import NOTHING
-from buildkit.oci.blob import Blob, LayerResult
+from buildkit.oci.blob import Blob
 from buildkit.oci.image import Image
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
@@ -70,21 +70,6 @@ def keep_natives(context: BuildContext, entry: CacheRecord) -> None:
         for blob, facts in zip(blobs, entry.natives, strict=True):
             if facts:
                 natives.add(blob.digest, facts)
-
-
-def tell_natives(context: BuildContext, made: LayerResult, check: Future[None] | None = None) -> tuple[bytes, ...]:
-    """What a shared cache is told of a layer's native files: of each blob, as far as it is known and not too much."""
-    from buildkit.remote.cache_record import MOST_NATIVES
-
-    known = known_natives(context, [blob.digest for blob in made.blobs], check)
-    facts = tuple(known.get(blob.digest, b"") for blob in made.blobs)
-    return facts if any(facts) and sum(map(len, facts)) <= MOST_NATIVES else ()
-
-
-def are_natives_unread(context: BuildContext, key: Key) -> bool:
-    """Whether the native files of a layer that is made have still to be read; when we pack one we see them."""
-    digests = {blob.digest for blob in context.state.results[key].blobs}
-    return not Natives(context.ledger).find(digests).keys() >= digests
 
 
 def known_natives(

@@ -24,7 +24,7 @@ from buildkit.events import Note, StepFailed, StepFinished, StepStarted
 from buildkit.oci.blob import LayerResult
 from buildkit.oci.image import Image
 from buildkit.plan.plan import Plan, PlannedLayer, Source
-from buildkit.plan.spec import Kind, Spec
+from buildkit.plan.spec import Kind, PackWheels, Spec
 from buildkit.report.build_report import LayerLine, Report, print_report, print_timings
 from buildkit.report.text import format_count
 from buildkit.report.view import open_view
@@ -203,18 +203,21 @@ class _Build:
     def _remote_cache(self, plan: Plan, check: Future[None]) -> AbstractContextManager[None]:
         if not self._context.remote_cache.writes:
             return nullcontext()
-        from buildkit.remote.cache_export import publishing
+        from buildkit.build.uploads import open_cache_export
 
-        return publishing(self._planner, plan, check)
+        works = [spec.work for spec in plan.composition.layers if isinstance(spec.work, PackWheels)]
+        specs = (*plan.composition.specs, *self._planner.tools(works))
+        built = self._context.state.built_now.values()
+        return open_cache_export(self._planner, check).publishing(plan.composition.stage.name, specs, built)
 
     def _upward(self, building: Mapping[str, Spec], push: Push | None) -> Iterator[tuple[str, Task]]:
         """What goes up to registries while layers are built, by their tasks."""
         if push:
             yield from push.tasks(building)
         if self._context.remote_cache.writes:
-            from buildkit.remote.cache_export import share_early
+            from buildkit.build.uploads import open_cache_export
 
-            yield from share_early(self._context, building)
+            yield from open_cache_export(self._planner).early_tasks(building)
 
     def _take_over(self, plan: Plan) -> Plan:
         """What the plan knows is known from now on; returns it as it will be told, earlier plans included."""
@@ -280,10 +283,9 @@ class _Build:
     def _open_push(self) -> Push | None:
         if not self._targets:
             return None
-        from buildkit.remote.push import Push
-        from buildkit.tools.registry import Registries
+        from buildkit.build.uploads import open_push
 
-        return Push(self._context, self._targets, Registries(self._context.stop))
+        return open_push(self._context, self._targets)
 
     def _push(self, image: Image, push: Push) -> str:
         """Returns the digest of the manifest that was pushed."""

@@ -1,79 +1,90 @@
-"""Layers into a registry, while others are still made.
+"""Upload layers while others are still being built.
 
-They go up without a manifest, so nothing names them, and a build that fails leaves nothing behind but blobs that the
-registry collects. The push at the end finds them there.
+They go up without a manifest, so nothing names them: a build that fails leaves only blobs that the registry's garbage
+collection removes. The push at the end of the build finds them there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from buildkit.build.assemble import assemble
-from buildkit.build.context import BuildContext
 from buildkit.declare.stage import Config
-from buildkit.digest import Digest
+from buildkit.digest import Digest, Key
 from buildkit.errors import LostError, RegistryError
-from buildkit.oci.image import Image
+from buildkit.oci.blob import LayerResult
+from buildkit.oci.image import Image, Layer
 from buildkit.oci.reference import Ref
 from buildkit.plan.spec import Spec
 from buildkit.store.blobs import Blobs
 from buildkit.tasks.scheduler import Lane, Outcome, Task
-from buildkit.tools.registry import Registries
+from buildkit.tools.registry import Patience, Registries
 from buildkit.tools.skopeo import write_layout
 
-WORTH = 8 << 20
-"""Bytes of a layer that are worth a skopeo of its own, which takes a tenth of a second whatever it sends."""
+MIN_UPLOAD_BYTES = 8 << 20
+"""Size from which a layer gets a skopeo process of its own, which takes a tenth of a second whatever it sends."""
+
+_IMPATIENT = Patience(look=10.0, waits=())
 
 
-class Sender:
-    """Sends layers to ``ref``. Whatever fails is left to the push at the end, which says why.
+def without_retries(registries: Registries) -> Registries:
+    """Return the same access with short time limits and no retries, for work that is repeated later if it fails."""
+    return replace(registries, patience=_IMPATIENT)
 
-    ``sent`` are the blobs that went up; nothing more goes up where it has ``failed``.
+
+class LayerUpload:
+    """Uploads single layers to the repository of ``ref``. A failure is left to the push at the end, which reports it.
+
+    ``results`` is a live view of the layers that are built. ``uploaded`` lists the digests that went up. Once
+    ``failed`` is true, nothing more is uploaded.
     """
 
-    def __init__(self, context: BuildContext, ref: Ref, registries: Registries) -> None:
-        self._context = context
+    def __init__(self, ref: Ref, blobs: Blobs, registries: Registries, results: Mapping[Key, LayerResult]) -> None:
         self._ref = ref
-        self._registries = registries
+        self._blobs = blobs
+        self._registries = without_retries(registries)
+        self._results = results
         self.failed = False
-        self.sent: list[Digest] = []
+        self.uploaded: list[Digest] = []
 
     def tasks(self, building: Mapping[str, Spec], *needs: str) -> Iterator[tuple[str, Task]]:
-        """Send each layer that is built, by its task, when it is there; all after ``needs``."""
+        """Yield a task for each layer that is built, by the id of the task that builds it; all wait for ``needs``."""
         specs = building.values()
-        for layer, spec in building.items():
-            yield f"send:{spec.key.hex}", self._task(spec, specs, (layer, *needs))
+        for layer_task, spec in building.items():
+            yield f"send:{spec.key.hex}", self._task(spec, specs, (layer_task, *needs))
 
-    def _task(self, spec: Spec, others: Iterable[Spec], needs: tuple[str, ...]) -> Task:
+    def _task(self, spec: Spec, others: Collection[Spec], needs: tuple[str, ...]) -> Task:
         def needless() -> bool:
-            made = self._context.state.results
-            last = all(other.key in made for other in others)  # the push is next
-            return last or self.failed or sum(blob.size for blob in made[spec.key].blobs) < WORTH
+            is_last = all(other.key in self._results for other in others)  # the push comes next
+            size = sum(blob.size for blob in self._results[spec.key].blobs)
+            return is_last or self.failed or size < MIN_UPLOAD_BYTES
 
         def action() -> Outcome:
-            arch = self._context.project.target.deb_arch
-            size = self._send(assemble((spec,), Config(), self._context.state.results, arch))
+            size = self._upload(spec)
             return Outcome(size=size, note="left to the push at the end" if self.failed else "")
 
         return Task(name=spec.name, phase="push", lane=Lane.UP, action=action, needs=needs, needless=needless)
 
-    def _send(self, image: Image) -> int:
-        """Returns the bytes that went up."""
+    def _upload(self, spec: Spec) -> int:
+        """Return the number of bytes that went up."""
+        layers = tuple(Layer(blob=blob, history=spec.history) for blob in self._results[spec.key].blobs)
+        # No registry has a config without an architecture. If it had this one, skopeo would tag the manifest.
+        image = Image(layers=layers, config=Config(), arch="")
         try:
-            with self._context.blobs.working_folder() as folder:
+            with self._blobs.working_folder() as folder:
                 write_layout(folder, image.oci_manifest())
-                link_layers(folder, image, self._context.blobs)
-                sent = self._registries.send(folder, self._ref)
+                link_layers(folder, image, self._blobs)
+                uploaded = self._registries.send(folder, self._ref)
         except (RegistryError, LostError):
             self.failed = True
             return 0
-        self.sent += sent
-        return sum(layer.blob.size for layer in image.layers if layer.blob.digest in sent)
+        self.uploaded += uploaded
+        return sum(layer.blob.size for layer in layers if layer.blob.digest in uploaded)
 
 
 def link_layers(folder: Path, image: Image, blobs: Blobs) -> None:
-    """The layers of a ``dir:`` layout that are here; of others the registry is expected to have them."""
+    """Link the layers that the cache has into a ``dir:`` layout; the registry is expected to have the others."""
     for blob in dict.fromkeys(layer.blob for layer in image.layers):
         if blobs.has(blob.digest, blob.size):
             (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))

@@ -1,85 +1,129 @@
-"""What a build made, into the shared cache that it may write to."""
+"""Publish the layers of a build to the remote cache that it may write to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
-from buildkit.build.context import BuildContext
-from buildkit.build.native_check import are_natives_unread, known_natives, tell_natives
-from buildkit.build.planner import Planner
-from buildkit.plan.plan import Plan
-from buildkit.plan.spec import PackWheels, Spec
-from buildkit.remote.cache_record import CacheRecord, MalformedRecordError
+from buildkit.digest import Digest, Key
+from buildkit.events import Emit
+from buildkit.oci.blob import LayerResult
+from buildkit.plan.spec import Spec
+from buildkit.remote.cache_record import MOST_NATIVES, CacheRecord, MalformedRecordError
+from buildkit.remote.remote_cache import RemoteCache
+from buildkit.store.blobs import Blobs
+from buildkit.store.ledger import Ledger
+from buildkit.store.native_facts import Natives
 from buildkit.tasks.concurrent import run_concurrently
+from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
 
 _UPLOADS = 4
 
 
-@contextmanager
-def publishing(planner: Planner, plan: Plan, check: Future[None]) -> Iterator[None]:
-    """Share an image's layers, and what is needed to build them; beside the block, say that it is the stage's image.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheExport:
+    """Publishes the layers of one build.
 
-    ``check`` is the running check of native files, whose facts are waited for. A cache that cannot be written to is
-    said, and changes nothing. Raises DamagedError for blobs that are not what they are named; they are removed.
+    ``results`` is a live view of the layers that the build knows; ``find_present`` returns those of keys whose blobs
+    are in the local cache. ``find_native_facts`` returns the encoded native facts of blobs, and waits for those that
+    are being read. ``count_pushed`` is told the bytes of each upload.
     """
-    with planner.context.meter.phase("share"):
-        shared = _share_layers(planner, plan, check)
-    with run_concurrently(lambda: _list(planner.context, plan.composition.stage.name, shared, check)):
-        yield
 
+    cache: RemoteCache
+    blobs: Blobs
+    ledger: Ledger
+    results: Mapping[Key, LayerResult]
+    find_present: Callable[[Iterable[Key]], Mapping[Key, LayerResult]]
+    find_native_facts: Callable[[Sequence[Digest]], Mapping[Digest, bytes]]
+    count_pushed: Callable[[int], None]
+    emit: Emit
+    stop: threading.Event
+    meter: PhaseMeter
 
-def _share_layers(planner: Planner, plan: Plan, check: Future[None]) -> list[CacheRecord]:
-    """Share what is not; returns what is shared by then."""
-    context, stage = planner.context, plan.composition.stage.name
-    works = [spec.work for spec in plan.composition.layers if isinstance(spec.work, PackWheels)]
-    told = {spec.key: spec for spec in (*plan.composition.specs, *planner.tools(works))}
-    known = context.remote_cache.known(stage, told)
-    unshared = {key: spec for key, spec in (told | context.state.built_now).items() if key not in known}
-    context.state.learn(planner.lookup(key for key in unshared if not context.state.is_known(key)))
-    if context.remote_cache.writes:
-        tasks = {key.hex: _share(context, unshared[key], check) for key in planner.lookup(unshared)}
-        run_tasks(tasks, {Lane.UP: _UPLOADS}, context.emit, context.stop, context.meter)
-        known = context.remote_cache.known(stage, told)
-    return [known[key] for key in told if key in known]
+    @contextmanager
+    def publishing(self, stage: str, specs: Iterable[Spec], built: Iterable[Spec]) -> Iterator[None]:
+        """Publish layers, then update the stage's index while the block runs.
 
+        ``specs`` are the layers of the stage's image and of what compiles for it: the index lists them. ``built`` are
+        all layers that this run built. A cache that cannot be written to is reported and changes nothing. Raises
+        DamagedError for blobs whose bytes do not match their digest; they are removed.
+        """
+        listed = {spec.key: spec for spec in specs}
+        with self.meter.phase("share"):
+            published = self._publish_layers(stage, listed, {spec.key: spec for spec in built})
+        with run_concurrently(lambda: self._publish_index(stage, published)):
+            yield
 
-def _list(context: BuildContext, stage: str, shared: Sequence[CacheRecord], check: Future[None]) -> None:
-    with context.meter.phase("share"):
-        natives = known_natives(context, [blob.digest for entry in shared for blob in entry.made.blobs], check)
-        context.remote_cache.publish_roster(stage, shared, natives, context.blobs)
+    def early_tasks(self, building: Mapping[str, Spec]) -> Iterator[tuple[str, Task]]:
+        """Yield a task that publishes each layer once it is built, unless its native files are not read by then.
 
+        ``building`` maps the ids of the tasks that build layers to their specs.
+        """
+        for layer_task, spec in building.items():
+            needless = partial(self._lacks_native_facts, spec.key)
+            yield (
+                f"share:{spec.key.hex}",
+                replace(self._task(spec, self.results), needs=(layer_task,), needless=needless),
+            )
 
-def share_early(context: BuildContext, building: Mapping[str, Spec]) -> Iterator[tuple[str, Task]]:
-    """Share each layer that is built, by its task, when it is there; but not one of which not all is known by then."""
-    for layer, spec in building.items():
-        unread = partial(are_natives_unread, context, spec.key)
-        yield f"share:{spec.key.hex}", replace(_share(context, spec), needs=(layer,), needless=unread)
+    def _publish_layers(self, stage: str, listed: Mapping[Key, Spec], built: Mapping[Key, Spec]) -> list[CacheRecord]:
+        """Publish what the cache lacks; return the records of ``listed`` that it then has."""
+        known = self.cache.known(stage, listed)
+        missing = {key: spec for key, spec in {**listed, **built}.items() if key not in known}
+        if self.cache.writes:
+            present = self.find_present(missing)
+            results = {**present, **self.results}
+            tasks = {key.hex: self._task(missing[key], results) for key in present}
+            run_tasks(tasks, {Lane.UP: _UPLOADS}, self.emit, self.stop, self.meter)
+            known = self.cache.known(stage, listed)
+        return [known[key] for key in listed if key in known]
 
+    def _publish_index(self, stage: str, records: Sequence[CacheRecord]) -> None:
+        with self.meter.phase("share"):
+            facts = self.find_native_facts([blob.digest for record in records for blob in record.made.blobs])
+            self.cache.publish_roster(stage, records, facts, self.blobs)
 
-def _share(context: BuildContext, spec: Spec, check: Future[None] | None = None) -> Task:
-    def action() -> Outcome:
-        entry = _describe(context, spec, check)
-        went = context.remote_cache.publish(entry, context.ledger.contents(entry.key), context.blobs) if entry else None
-        if entry is None or went is None:
-            return Outcome(note="not shared")
-        size = sum(blob.size for blob in entry.made.blobs if blob.digest in went)
-        context.tally.add(pushed=size)
-        return Outcome(size=size)
+    def _task(self, spec: Spec, results: Mapping[Key, LayerResult]) -> Task:
+        def action() -> Outcome:
+            record = self._describe(spec, results[spec.key])
+            uploaded = self._publish(record) if record else None
+            if record is None or uploaded is None:
+                return Outcome(note="not shared")
+            size = sum(blob.size for blob in record.made.blobs if blob.digest in uploaded)
+            self.count_pushed(size)
+            return Outcome(size=size)
 
-    return Task(name=spec.name, phase="share", lane=Lane.UP, action=action)
+        return Task(name=spec.name, phase="share", lane=Lane.UP, action=action)
 
+    def _publish(self, record: CacheRecord) -> tuple[Digest, ...] | None:
+        return self.cache.publish(record, self.ledger.contents(record.key), self.blobs)
 
-def _describe(context: BuildContext, spec: Spec, check: Future[None] | None) -> CacheRecord | None:
-    """The entry of a layer, or None where nobody would believe it."""
-    made = context.state.results[spec.key]
-    (claims,) = context.ledger.claims([spec.key]).values()
-    natives = tell_natives(context, made, check)
-    try:
-        return CacheRecord(key=spec.key, kind=spec.kind, name=spec.name, made=made, claims=claims, natives=natives)
-    except MalformedRecordError:
-        return None
+    def _describe(self, spec: Spec, result: LayerResult) -> CacheRecord | None:
+        """Return the record of a layer, or None where no reader would accept it."""
+        (claims,) = self.ledger.claims([spec.key]).values()
+        try:
+            return CacheRecord(
+                key=spec.key,
+                kind=spec.kind,
+                name=spec.name,
+                made=result,
+                claims=claims,
+                natives=self._native_facts(result),
+            )
+        except MalformedRecordError:
+            return None
+
+    def _native_facts(self, result: LayerResult) -> tuple[bytes, ...]:
+        """Return the native facts of each blob, empty for one that has none; empty for none at all, or too many."""
+        known = self.find_native_facts([blob.digest for blob in result.blobs])
+        facts = tuple(known.get(blob.digest, b"") for blob in result.blobs)
+        return facts if any(facts) and sum(map(len, facts)) <= MOST_NATIVES else ()
+
+    def _lacks_native_facts(self, key: Key) -> bool:
+        """Return whether the native files of a built layer have still to be read (those that are packed here are)."""
+        digests = {blob.digest for blob in self.results[key].blobs}
+        return not Natives(self.ledger).find(digests).keys() >= digests

@@ -1,75 +1,77 @@
-"""An image into a registry, straight from the blobs: only what the registry lacks is read."""
+"""Push an image to a registry, straight from the blobs: only what the registry lacks is read."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from buildkit.build.context import BuildContext
 from buildkit.digest import Digest
 from buildkit.errors import DamagedError, RegistryError
 from buildkit.oci.image import Image
 from buildkit.oci.reference import Ref
 from buildkit.plan.spec import Spec
-from buildkit.remote.blob_upload import Sender, link_layers
+from buildkit.remote.blob_upload import LayerUpload, link_layers, without_retries
+from buildkit.store.blobs import Blobs
 from buildkit.tasks.scheduler import Lane, Outcome, Task
-from buildkit.tools.registry import Patience, Registries
+from buildkit.tools.registry import Registries
 from buildkit.tools.skopeo import write_layout
 
-_LITTLE = 1 << 20
-_BRIEF = Patience(look=10.0, waits=())  # of what is done beside other work: it is done again if it fails
+_LARGE_PUSH = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pushed:
-    """What a push did: the manifest's digest, and the bytes that went up."""
+    """The result of a push: the manifest's digest, and the number of bytes that went up."""
 
     digest: Digest
     size: int
 
 
 class Push:
-    """One image to one or more names in registries."""
+    """One image to one or more names in registries.
 
-    def __init__(self, context: BuildContext, refs: Sequence[Ref], registries: Registries) -> None:
+    ``upload`` sends layers while others are built; None where they go to a remote cache, from which the registry
+    mounts them.
+    """
+
+    def __init__(self, refs: Sequence[Ref], blobs: Blobs, registries: Registries, upload: LayerUpload | None) -> None:
         self._refs = refs
-        self._blobs = context.blobs
+        self._blobs = blobs
         self._registries = registries
+        self._upload = upload
         self._found: dict[Ref, bytes | None] = {}
-        self._brief = replace(registries, patience=_BRIEF)
-        self._sender = None if context.remote_cache.writes else Sender(context, refs[0], self._brief)
 
     def tasks(self, building: Mapping[str, Spec]) -> Iterator[tuple[str, Task]]:
-        """What to do while layers are built, by their tasks: ask what is named now, and send layers.
+        """Yield what to do while layers are built: look up what each name names now, and upload layers.
 
-        But not where layers are shared: the registry takes them from there.
+        ``building`` maps the ids of the tasks that build layers to their specs.
         """
-        looks = {f"look:{ref}": self._look(ref) for ref in self._refs}
-        yield from looks.items()
-        if self._sender:
-            yield from self._sender.tasks(building, *looks)
+        lookups = {f"look:{ref}": self._lookup_task(ref) for ref in self._refs}
+        yield from lookups.items()
+        if self._upload:
+            yield from self._upload.tasks(building, *lookups)
 
     def run(self, image: Image) -> Pushed:
-        """Make every name name the image; nothing is sent to those that do.
+        """Make every name refer to the image; nothing is sent to those that already do.
 
         Raises BlobsMissingError for blobs that neither the registry nor the local cache has, DamagedError for those
         that were damaged in the cache (they are removed), RegistryError, ToolError or Interrupted.
         """
         manifest = image.oci_manifest()
-        lacking = {ref: there for ref in self._refs if (there := self._find(ref, self._registries)) != manifest}
-        early = self._sender.sent if self._sender else ()
-        sent = {*early, *(self._push(image, lacking) if lacking else ())}
+        outdated = {ref: found for ref in self._refs if (found := self._find(ref, self._registries)) != manifest}
+        uploaded_early = self._upload.uploaded if self._upload else ()
+        uploaded = {*uploaded_early, *(self._push(image, outdated) if outdated else ())}
         sizes = {layer.blob.digest: layer.blob.size for layer in image.layers}
-        size = len(manifest) * len(lacking) + (len(image.config_blob()) if lacking else 0)
-        return Pushed(digest=Digest.of(manifest), size=size + sum(sizes.get(digest, 0) for digest in sent))
+        size = len(manifest) * len(outdated) + (len(image.config_blob()) if outdated else 0)
+        return Pushed(digest=Digest.of(manifest), size=size + sum(sizes.get(digest, 0) for digest in uploaded))
 
-    def _look(self, ref: Ref) -> Task:
+    def _lookup_task(self, ref: Ref) -> Task:
         def action() -> Outcome:
             try:
-                self._find(ref, self._brief)
-            except RegistryError:  # it is asked again when all else is done
-                if self._sender:
-                    self._sender.failed = True
+                self._find(ref, without_retries(self._registries))
+            except RegistryError:  # `run` looks again, and reports what fails
+                if self._upload:
+                    self._upload.failed = True
             return Outcome()
 
         return Task(name=str(ref), phase="push", lane=Lane.NET, action=action, quiet=True)
@@ -81,24 +83,24 @@ class Push:
             except RegistryError as error:
                 if not error.denied:
                     raise
-                self._found[ref] = None  # some say so of what is not there yet; if we may not, pushing says it
+                self._found[ref] = None  # some registries deny what does not exist; if access is denied, the push fails
         return self._found[ref]
 
-    def _push(self, image: Image, lacking: Mapping[Ref, bytes | None]) -> tuple[Digest, ...]:
-        """Push to ``lacking``, each with the manifest that is there; the blobs that went up."""
-        sent: list[Digest] = []
+    def _push(self, image: Image, outdated: Mapping[Ref, bytes | None]) -> tuple[Digest, ...]:
+        """Push to each of ``outdated``, given with its present manifest; return the digests that went up."""
+        uploaded: list[Digest] = []
         with self._blobs.working_folder() as folder:
             write_layout(folder, image.oci_manifest(), image.config_blob())
             link_layers(folder, image, self._blobs)
-            for ref, there in lacking.items():
+            for ref, found in outdated.items():
                 try:
-                    sent += self._registries.push(folder, ref, notes=_missing(image, there) > _LITTLE)
+                    uploaded += self._registries.push(folder, ref, notes=_missing_bytes(image, found) > _LARGE_PUSH)
                 except DamagedError as error:
                     self._blobs.drop_damaged(map(Digest, error.digests))
                     raise
-        return tuple(sent)
+        return tuple(uploaded)
 
 
-def _missing(image: Image, found: bytes | None) -> int:
-    """Bytes of the layers that the manifest under the tag does not name."""
+def _missing_bytes(image: Image, found: bytes | None) -> int:
+    """Return the size of the layers that the manifest under the tag does not name."""
     return sum(layer.blob.size for layer in image.layers if str(layer.blob.digest).encode() not in (found or b""))

@@ -12,7 +12,6 @@ from buildkit.digest import Digest, Key
 from buildkit.errors import BlobsMissingError, BuildError, DamagedError, RegistryError, RemoteLostError
 from buildkit.events import Emit, Note, StepFinished, StepStarted
 from buildkit.native import NOTHING
-from buildkit.report.text import format_count
 from buildkit.store.blobs import Blobs
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class RemoteCache:
             began, where = time.monotonic(), str(cache.repository)
             self._emit(StepStarted(step=where, phase="ask"))
             found = self._attempt(cache, lambda: self._find(cache, stage, unknown))
-            note = f"{len(found or ())} of {format_count(len(unknown), 'layer')}"
+            note = f"{len(found or ())} of {len(unknown)} layer{'' if len(unknown) == 1 else 's'}"
             self._emit(StepFinished(step=where, phase="ask", seconds=time.monotonic() - began, note=note))
             if found is None:
                 return {}

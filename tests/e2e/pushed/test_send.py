@@ -16,7 +16,7 @@ from tests.registry import serve_registry
 pytestmark = pytest.mark.tools
 
 _EAGER = (
-    SLOW.replace("0.3", "0.6") + "from buildkit.engine import send; send.WORTH = 1; "
+    SLOW.replace("0.3", "0.6") + "from buildkit.remote import blob_upload; blob_upload.MIN_UPLOAD_BYTES = 1; "
 )  # tiny layers are worth it, too
 _REVISIONS = "data/docker/registry/v2/repositories/some/name/_manifests"
 _DENIED = Fault(status=403, body=b'{"errors":[{"code":"DENIED","message":"requested access is denied"}]}')

@@ -1,0 +1,42 @@
+"""Connect a build to what uploads its results: the push of the image, and the export to the remote cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from functools import partial
+
+from buildkit.build.context import BuildContext
+from buildkit.build.native_check import known_natives
+from buildkit.build.planner import Planner
+from buildkit.oci.reference import Ref
+from buildkit.remote.blob_upload import LayerUpload
+from buildkit.remote.cache_export import CacheExport
+from buildkit.remote.push import Push
+from buildkit.tools.registry import Registries
+
+
+def open_push(context: BuildContext, refs: Sequence[Ref]) -> Push:
+    """Return the push to ``refs``; it uploads layers early, unless they go to a remote cache while they are built."""
+    registries = Registries(context.stop)
+    upload = None
+    if not context.remote_cache.writes:
+        upload = LayerUpload(refs[0], context.blobs, registries, context.state.results)
+    return Push(refs, context.blobs, registries, upload)
+
+
+def open_cache_export(planner: Planner, check: Future[None] | None = None) -> CacheExport:
+    """Return the export of what the planner's build made; it waits for the native facts of a running ``check``."""
+    context = planner.context
+    return CacheExport(
+        cache=context.remote_cache,
+        blobs=context.blobs,
+        ledger=context.ledger,
+        results=context.state.results,
+        find_present=planner.lookup,
+        find_native_facts=partial(known_natives, context, check=check),
+        count_pushed=lambda size: context.tally.add(pushed=size),
+        emit=context.emit,
+        stop=context.stop,
+        meter=context.meter,
+    )
