@@ -34,7 +34,7 @@ def find_gpus() -> Gpus:
     try:
         import pynvml
     except ImportError:
-        return Gpus(problem="the package nvidia-ml-py is not installed")
+        return Gpus(problem="the package nvidia-ml-py is not installed: pip install 'xoe-buildkit[gpu]'")
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:

@@ -38,6 +38,9 @@ class Resolution:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
+_INSTALL = "run ci/bootstrap, or: pip install 'xoe-buildkit[pip-tools]'"
+
+
 def resolve(request: Resolution) -> str:
     """Text of the lock; raises ToolError with the resolver's own words, MissingTool or DefinitionError."""
     prefix = _uv(request) if request.locker == "uv" else _pip_compile(request)
@@ -105,7 +108,7 @@ def _python_with_pip_tools(version: str) -> tuple[str, ...]:
     here = "{}.{}".format(*sys.version_info[:2])
     if version == here:
         if importlib.util.find_spec("piptools") is None:
-            raise MissingTool("pip-tools is not installed", hint="run ci/bootstrap, or: pip install pip-tools")
+            raise MissingTool("pip-tools is not installed", hint=_INSTALL)
         return (sys.executable,)
     try:
         uv = uv_program()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,10 @@ backend-path = ["."]
 [project]
 name = "tiny"
 version = "1"
+
+[project.optional-dependencies]
+gpu = []
+pip-tools = []
 """
 
 # An editable install (PEP 660) without a download: the wheel holds one script, `nox`.
@@ -28,13 +33,18 @@ BACKEND = """\
 import time, zipfile
 from pathlib import Path
 
+METADATA = (
+    "Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n"
+    "Provides-Extra: gpu\\nProvides-Extra: pip-tools\\n"
+)
+
 def get_requires_for_build_editable(config_settings=None):
     return []
 
 def prepare_metadata_for_build_editable(folder, config_settings=None):
     info = Path(folder, "tiny-1.dist-info")
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n")
+    (info / "METADATA").write_text(METADATA)
     return info.name
 
 def build_editable(folder, config_settings=None, metadata_directory=None):
@@ -48,7 +58,7 @@ def build_editable(folder, config_settings=None, metadata_directory=None):
         script = zipfile.ZipInfo("tiny-1.data/scripts/nox")
         script.external_attr = 0o100755 << 16
         wheel.writestr(script, "#!python\\nimport sys\\nprint('nox', *sys.argv[1:])\\n")
-        wheel.writestr("tiny-1.dist-info/METADATA", "Metadata-Version: 2.1\\nName: tiny\\nVersion: 1\\n")
+        wheel.writestr("tiny-1.dist-info/METADATA", METADATA)
         wheel.writestr("tiny-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
         wheel.writestr("tiny-1.dist-info/RECORD", "")
     return name
@@ -197,6 +207,14 @@ def test_two_at_once_install_once(project: Project) -> None:
     stuck.unlink()
     assert [child.wait(timeout=60) for child in children] == [0, 0]
     assert project.installs == 1
+
+
+def test_installs_the_extras_that_pyproject_declares(project: Project) -> None:
+    project.bootstrap("true")
+    (install,) = [line for line in Path(f"{project.root}.uv-calls").read_text().splitlines() if "pip install" in line]
+    assert install.endswith(f"--editable {project.root}[gpu,pip-tools]")
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert {"gpu", "pip-tools"} <= declared.keys()
 
 
 def test_uses_uv_where_there_is_one(project: Project) -> None:

@@ -66,9 +66,9 @@ def test_a_device_that_is_lost_is_a_problem_not_a_crash(nvml: ModuleType) -> Non
     assert nvml.calls == ["init", "shutdown"]
 
 
-def test_without_the_binding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_binding_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert "nvidia-ml-py" in find_gpus().problem
+    assert find_gpus() == Gpus(problem="the package nvidia-ml-py is not installed: pip install 'xoe-buildkit[gpu]'")
 
 
 def test_the_real_binding_has_what_the_fake_has(nvml: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.errors import ToolError
+from buildkit.errors import MissingTool, ToolError
 from buildkit.locks.local_package import make_describe_local
 from buildkit.locks.requirements_txt import parse_requirements
 from buildkit.tools import resolver
@@ -60,6 +60,14 @@ def test_pip_tools_names_no_index(asked, tmp_path):
 def test_pip_tools_runs_on_the_targets_python(asked, tmp_path):
     resolve(Resolution(root=tmp_path, inputs=("a.in",), python="3.99", locker="pip-tools"))
     assert "--python 3.99 --with pip-tools" in options(asked[0])
+
+
+def test_missing_pip_tools_names_the_extra_to_install(asked, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingTool, match="pip-tools is not installed") as caught:
+        resolve(Resolution(root=tmp_path, inputs=("a.in",), python=HERE, locker="pip-tools"))
+    assert caught.value.hint == "run ci/bootstrap, or: pip install 'xoe-buildkit[pip-tools]'"
+    assert asked == []
 
 
 @pytest.mark.parametrize("name", ["project", "a project, ünd more", "100%"])
