@@ -1,4 +1,4 @@
-"""Every command of the documentation is run, in order, in a fresh copy of the repository."""
+"""Run every command of the documentation, in order, in a fresh copy of the repository."""
 
 import os
 import re
@@ -62,7 +62,7 @@ def blocks(page: str) -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory):
-    """A registry in place of the documentation's, and the environment in which skopeo takes it without TLS."""
+    """A registry that replaces the one in the documentation, and an environment in which skopeo uses it without TLS."""
     with serve_registry(tmp_path_factory.mktemp("registry")) as host:
         home = tmp_path_factory.mktemp("home")
         (home / ".config/containers").mkdir(parents=True)
@@ -75,7 +75,7 @@ def registry(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    """A commit of the working tree's files, somewhere else."""
+    """A repository with one commit that holds the files of the working tree."""
     folder = tmp_path_factory.mktemp("docs") / "checkout"
     command = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout
@@ -88,12 +88,12 @@ def checkout(tmp_path_factory):
     return folder
 
 
-def test_every_page_with_commands_is_run():
+def test_every_page_with_commands_is_listed():
     pages = {"README.md", *(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/*.md"))}
     assert {page for page in pages if blocks(page)} == set(PAGES)
 
 
-def test_what_is_not_run_is_known():
+def test_commands_left_out_are_listed_with_their_reason():
     left_out = {commands: reason for page in PAGES for commands, reason in blocks(page) if reason}
     assert left_out == NOT_RUN
 
@@ -101,7 +101,7 @@ def test_what_is_not_run_is_known():
 @pytest.mark.tools
 @pytest.mark.network
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_do_what_they_say(page, checkout, registry, tmp_path):
+def test_commands_of_a_page_succeed_in_order(page, checkout, registry, tmp_path):
     host, home = registry
     needs_registry = any(REGISTRY in commands for commands, _ in blocks(page))
     env = {**os.environ, **container_environment(tmp_path), **(home if needs_registry else {})}
@@ -116,14 +116,7 @@ def test_commands_do_what_they_say(page, checkout, registry, tmp_path):
         assert finished.returncode == 0, f"{page}:\n{commands}\n{finished.stdout.decode(errors='replace')}"
 
 
-@pytest.mark.parametrize("page", ["README.md", *sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("docs/*.md"))])
-def test_links_lead_somewhere(page):
-    folder = (ROOT / page).parent
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text("utf-8"))
-    assert [target for target in targets if not (folder / target).exists()] == []
-
-
-def test_examples_of_stage_files_are_valid():
+def test_stage_file_examples_parse_and_settings_example_shows_the_defaults():
     from buildkit.declare.project import parse_project
     from buildkit.declare.stage import parse_stage
 
@@ -135,4 +128,4 @@ def test_examples_of_stage_files_are_valid():
         parse_stage('summary = "x"\n' + root, name="x", file="docs/stages.md")
     (settings,) = (text for text in examples if "[tool.buildkit]" in text)
     defaults = parse_project('[tool.buildkit]\nname = "xoe"\n', ROOT)
-    assert parse_project(settings, ROOT) == defaults  # what is shown are the defaults
+    assert parse_project(settings, ROOT) == defaults
