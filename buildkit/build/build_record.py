@@ -1,29 +1,52 @@
-"""What a finished build writes into the ledger."""
+"""The record of a finished build: its report's lines, and what it writes into the ledger."""
 
 from __future__ import annotations
 
-from buildkit.plan.plan import Plan
+from collections.abc import Iterator
+
+from buildkit.build.build_state import BuildState
+from buildkit.plan.plan import Plan, Source
 from buildkit.plan.spec import PackWheels
-from buildkit.report.build_report import Report
+from buildkit.report.build_report import LayerLine, Report
 from buildkit.store.latest_build import is_latest
 from buildkit.store.ledger import Ledger
 
 
-def record_build(ledger: Ledger, plan: Plan, report: Report, started: float) -> None:
-    """Note what was used, and the build, unless it did nothing and the image is what the last one made of it.
+def report_lines(plan: Plan, state: BuildState) -> Iterator[LayerLine]:
+    """Yield the report's line of each blob of the image; a layer that another process built counts as cached."""
+    for layer in plan.entries:
+        spec, result = layer.spec, state.results[layer.spec.key]
+        was_found = layer.source is Source.BUILT and state.was_found(spec.key)
+        was_built = layer.source is Source.BUILT and not was_found
+        for blob in result.blobs:
+            yield LayerLine(
+                name=spec.name,
+                kind=spec.kind,
+                key=str(spec.key),
+                diff_id=str(blob.diff_id),
+                digest=str(blob.digest),
+                size=blob.size,
+                source=Source.CACHE if was_found else layer.source,
+                seconds=result.seconds if was_built else 0.0,
+                why=layer.why if was_built else "",
+            )
 
-    What was changed and taken back is the case in between: nothing is built, but ``explain`` must compare with this.
+
+def record_build(ledger: Ledger, plan: Plan, report: Report, started: float) -> None:
+    """Record what was used, and the build itself unless it did nothing and made the same image as the last one.
+
+    A change that was taken back lies between: nothing is built, but ``explain`` must compare with this build.
     """
-    _note_use(ledger, plan)
+    _record_use(ledger, plan)
     acted = plan.missing or report.imported or report.pushed
     if acted or not is_latest(ledger, report.stage, report.image, report.digest):
         ledger.add_build(report.as_json(), started)
 
 
-def _note_use(ledger: Ledger, plan: Plan) -> None:
-    """Layers were used, and what built layers were made of."""
-    works = [entry.spec.work for entry in plan.missing]
-    ledger.touch([entry.spec.key for entry in plan.entries])
+def _record_use(ledger: Ledger, plan: Plan) -> None:
+    """Record the use of all layers, and of the files that built layers were packed from."""
+    works = [layer.spec.work for layer in plan.missing]
+    ledger.touch([layer.spec.key for layer in plan.entries])
     wheels = [work for work in works if isinstance(work, PackWheels)]
     ledger.touch_wheels([item.key for work in wheels for item in work.compiled])
     ledger.touch_downloads([a.sha256 for work in wheels for a in work.wheels if a.sha256 is not None])

@@ -35,6 +35,7 @@ from buildkit.plan.spec import (
     Spec,
 )
 from buildkit.tasks.scheduler import Lane, Outcome, Task
+from buildkit.tasks.task_id import TaskId, TaskKind
 
 if TYPE_CHECKING:
     from buildkit.build.model_gate import Gate
@@ -64,10 +65,10 @@ class Executor:
         self._composer = composer
         self._stage = stage
         self._compression = Compression(context.project.compression)
-        self.tasks: dict[str, Task] = {}
+        self.tasks: dict[TaskId, Task] = {}
         self._inputs = InputTasks(context, containers, self.tasks, lambda: composer.builder, self._require_composition)
 
-    def require(self, specs: Iterable[Spec]) -> tuple[str, ...]:
+    def require(self, specs: Iterable[Spec]) -> tuple[TaskId, ...]:
         """Add what makes ``specs``, or fetches what a shared cache has; returns the ids to wait for."""
         wanted, context = list(specs), self._context
         unknown = [spec.key for spec in wanted if not context.state.is_known(spec.key)]
@@ -85,8 +86,8 @@ class Executor:
         shared = self._context.remote_cache.ask(self._stage, keys) if keys else {}
         self._context.state.learn({key: entry.made for key, entry in shared.items()}, only_remote=True)
 
-    def _add(self, spec: Spec) -> str:
-        name = f"layer:{spec.key.hex}"
+    def _add(self, spec: Spec) -> TaskId:
+        name = TaskId.of_key(TaskKind.LAYER, spec.key)
         if name not in self.tasks:
             self.tasks[name] = self._pull(spec) if self._context.state.is_only_remote(spec.key) else self._task(spec)
         return name
@@ -130,7 +131,7 @@ class Executor:
                 return self._simple(spec, "pull", Lane.NET, lambda: self._containers.pull(work))
             case RunStep():
                 below = self._require_image(work.chain)
-                return self._simple(spec, "run", Lane.BOX, lambda: self._containers.run_step(spec, work), below)
+                return self._simple(spec, "run", Lane.CONTAINER, lambda: self._containers.run_step(spec, work), below)
             case PackPrefix():
                 target = self._context.project.target
                 return self._packing(spec, "pack", self._layer(spec, lambda: prefix_members(target)))
@@ -188,9 +189,9 @@ class Executor:
 
         return Gate(self._context)
 
-    def _scanned(self, spec: Spec, work: PackModel, needs: tuple[str, ...]) -> tuple[str, ...]:
+    def _scanned(self, spec: Spec, work: PackModel, needs: tuple[TaskId, ...]) -> tuple[TaskId, ...]:
         """What to wait for, so that every file of a model is there and was found fit."""
-        task, name = self._gate.task(spec, work, needs), f"scan:{spec.key.hex}"
+        task, name = self._gate.task(spec, work, needs), TaskId.of_key(TaskKind.SCAN, spec.key)
         if task is None:
             return needs
         self.tasks[name] = task
@@ -201,38 +202,40 @@ class Executor:
         names = [("." if root.is_file() else f.path, f.executable, f.sha256) for f in work.tree.files]
         return file_members(root, names, work.copy.target)
 
-    def _require_image(self, chain: tuple[Spec, ...]) -> tuple[str, ...]:
+    def _require_image(self, chain: tuple[Spec, ...]) -> tuple[TaskId, ...]:
         """What puts a root into local storage, so that something can run in it."""
         return self._into_storage(chain[-1].name, chain[-1].key, chain, lambda: self._containers.ensure_image(chain))
 
-    def _require_composition(self, whole: Composition) -> tuple[str, ...]:
+    def _require_composition(self, whole: Composition) -> tuple[TaskId, ...]:
         """What puts a whole stage there."""
         return self._into_storage(
             whole.stage.name, whole.key, whole.specs, lambda: self._containers.ensure_composition(whole)
         )
 
-    def _into_storage(self, name: str, key: Key, specs: Iterable[Spec], ensure: Callable[[], int]) -> tuple[str, ...]:
-        task = f"image:{key.hex}"
+    def _into_storage(
+        self, name: str, key: Key, specs: Iterable[Spec], ensure: Callable[[], int]
+    ) -> tuple[TaskId, ...]:
+        task = TaskId.of_key(TaskKind.IMPORT, key)
         if task not in self.tasks:
             needs = self.require(specs)
             self.tasks[task] = Task(
                 name=f"{name} into storage",
                 phase="import",
-                lane=Lane.BOX,
+                lane=Lane.CONTAINER,
                 action=lambda: Outcome(size=ensure()),
                 needs=needs,
             )
         return (task,)
 
-    def _require_compiler(self) -> tuple[str, ...]:
+    def _require_compiler(self) -> tuple[TaskId, ...]:
         """What starts the bytecode compiler."""
-        chain, name = self._composer.compiler, "compiler"
+        chain, name = self._composer.compiler, TaskId(TaskKind.START_COMPILER)
         if name not in self.tasks:
             needs = self._require_image(chain)
             self.tasks[name] = Task(
                 name="bytecode compiler",
                 phase="start",
-                lane=Lane.BOX,
+                lane=Lane.CONTAINER,
                 action=lambda: self._containers.start_compiler(chain),
                 needs=needs,
             )
@@ -253,7 +256,7 @@ class Executor:
         return packed
 
     def _packing(
-        self, spec: Spec, phase: str, write: Write, needs: tuple[str, ...] = (), total: int | None = None
+        self, spec: Spec, phase: str, write: Write, needs: tuple[TaskId, ...] = (), total: int | None = None
     ) -> Task:
         def make() -> tuple[LayerResult, Contents]:
             packed = write()
@@ -269,7 +272,7 @@ class Executor:
         phase: str,
         lane: Lane,
         make: Callable[[], tuple[LayerResult, Contents]],
-        needs: tuple[str, ...] = (),
+        needs: tuple[TaskId, ...] = (),
         total: int | None = None,
     ) -> Task:
         def action() -> Outcome:

@@ -16,6 +16,7 @@ from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile
 from buildkit.tasks.scheduler import Lane, Outcome, Task
+from buildkit.tasks.task_id import TaskId, TaskKind
 
 
 class InputTasks:
@@ -29,9 +30,9 @@ class InputTasks:
         self,
         context: BuildContext,
         containers: ContainerRunner,
-        tasks: dict[str, Task],
+        tasks: dict[TaskId, Task],
         builder: Callable[[], Composition],
-        want_whole: Callable[[Composition], tuple[str, ...]],
+        want_whole: Callable[[Composition], tuple[TaskId, ...]],
     ) -> None:
         self._context = context
         self._containers = containers
@@ -39,7 +40,7 @@ class InputTasks:
         self._builder = builder
         self._require_composition = want_whole
 
-    def fetch(self, artifact: Artifact) -> str | None:
+    def fetch(self, artifact: Artifact) -> TaskId | None:
         """What fetches a wheel or an sdist: the id to wait for, None where it is there."""
         assert artifact.sha256 is not None  # noqa: S101 - locks are checked
         path = self._context.blobs.file_path(artifact.sha256, artifact.file)
@@ -51,7 +52,7 @@ class InputTasks:
             lambda progress: self._context.files.fetcher.fetch(artifact, path, progress=progress),
         )
 
-    def fetch_model_file(self, model: Model, file: ModelFile) -> str | None:
+    def fetch_model_file(self, model: Model, file: ModelFile) -> TaskId | None:
         """What fetches a file of a model, likewise."""
         path = self._context.blobs.file_path(file.sha256, Path(file.path).name)
         wanted = Wanted(what=f"{model.name}: {file.path}", sha256=file.sha256, size=file.size)
@@ -65,8 +66,8 @@ class InputTasks:
 
     def _fetching(
         self, step: str, path: Path, sha256: FileHash, size: int, fetch: Callable[[Callable[[int], None]], None]
-    ) -> str | None:
-        name = f"fetch:{path}"
+    ) -> TaskId | None:
+        name = TaskId(TaskKind.FETCH, str(path))
         if path.exists():
             return None
         if name not in self._tasks:
@@ -78,12 +79,12 @@ class InputTasks:
             self._tasks[name] = Task(name=step, phase="fetch", lane=Lane.NET, action=action, total=size or None)
         return name
 
-    def compile(self, item: Compile) -> str | None:
+    def compile(self, item: Compile) -> TaskId | None:
         """What compiles a wheel, likewise."""
         context = self._context
         if context.files.find_wheel(item.key) is not None:
             return None
-        name = f"compile:{item.key.hex}"
+        name = TaskId.of_key(TaskKind.COMPILE_WHEEL, item.key)
         if name not in self._tasks:
             builder = self._builder()
             needs = list(self._require_composition(builder))
@@ -92,7 +93,7 @@ class InputTasks:
             self._tasks[name] = Task(
                 name=f"{item.artifact.name} {item.artifact.version}".strip(),
                 phase="compile",
-                lane=Lane.BOX,
+                lane=Lane.CONTAINER,
                 action=lambda: self._containers.compile_wheel(item, builder),
                 needs=tuple(needs),
             )

@@ -25,6 +25,7 @@ from buildkit.report.findings_table import say_counts, say_severity, say_where, 
 from buildkit.report.text import format_count
 from buildkit.scan import Judgement, Scan, Verdict, judge
 from buildkit.tasks.scheduler import Lane, Outcome, Task
+from buildkit.tasks.task_id import TaskId
 
 _SHOWN = 5
 
@@ -43,7 +44,7 @@ class Gate:
     def _scanner(self) -> Scanner:
         return Scanner(self._context, self._allow)
 
-    def task(self, spec: Spec, work: PackModel, needs: tuple[str, ...]) -> Task | None:
+    def task(self, spec: Spec, work: PackModel, needs: tuple[TaskId, ...]) -> Task | None:
         """What scans the files of a layer before it is packed; None where all of their verdicts are known.
 
         Raises ModelError for a file whose verdict is known, and bad.

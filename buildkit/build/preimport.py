@@ -7,7 +7,7 @@ the lowest are there. What is imported early is an image without a name, and wit
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from types import TracebackType
 from typing import Self
@@ -19,7 +19,8 @@ from buildkit.declare.stage import Config
 from buildkit.oci.image import TITLE
 from buildkit.plan.plan import Plan, PlannedLayer, Source
 from buildkit.plan.spec import Kind, Spec
-from buildkit.tasks.scheduler import Lane, Outcome, Task
+from buildkit.tasks.scheduler import Lane, Outcome, Task, Tasks
+from buildkit.tasks.task_id import TaskId, TaskKind
 
 WORTH = 192 << 20
 """Bytes unpacked that are worth an import of their own, which takes a fifth of a second whatever it imports."""
@@ -50,16 +51,16 @@ class Preimport:
         while self._brought:
             storage.remove_image(self._brought.pop())
 
-    def tasks(self, making: Mapping[str, Task]) -> Iterator[tuple[str, Task]]:
+    def tasks(self, making: Tasks) -> Iterator[tuple[TaskId, Task]]:
         """What to do besides ``making``, the tasks by which layers come to be."""
-        before: tuple[str, ...] = ()
+        before: tuple[TaskId, ...] = ()
         for depth, following in zip_longest(self._depths, self._depths[1:]):
-            layers = (f"layer:{spec.key.hex}" for spec in self._specs[:depth])
+            layers = (TaskId.of_key(TaskKind.LAYER, spec.key) for spec in self._specs[:depth])
             needs = (*(name for name in layers if name in making), *before)
-            before = (f"early:{depth}",)
+            before = (TaskId(TaskKind.PREIMPORT, str(depth)),)
             yield before[0], self._task(depth, following, needs)
 
-    def _task(self, depth: int, following: int | None, needs: tuple[str, ...]) -> Task:
+    def _task(self, depth: int, following: int | None, needs: tuple[TaskId, ...]) -> Task:
         def action() -> Outcome:
             arch = self._context.project.target.deb_arch
             image = assemble(self._specs[:depth], self._config, self._context.state.results, arch)
@@ -72,7 +73,7 @@ class Preimport:
             return soon or self._size(self._specs[self._reached : depth]) < WORTH
 
         name = f"{self._stage}: {depth} of {len(self._specs)} layers"
-        return Task(name=name, phase="import", lane=Lane.BOX, action=action, needs=needs, needless=needless)
+        return Task(name=name, phase="import", lane=Lane.CONTAINER, action=action, needs=needs, is_needless=needless)
 
     def _size(self, specs: Sequence[Spec]) -> int:
         return sum(blob.unpacked for spec in specs for blob in self._context.state.results[spec.key].blobs)

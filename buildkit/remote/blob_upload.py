@@ -19,6 +19,7 @@ from buildkit.oci.reference import Ref
 from buildkit.plan.spec import Spec
 from buildkit.store.blobs import Blobs
 from buildkit.tasks.scheduler import Lane, Outcome, Task
+from buildkit.tasks.task_id import TaskId, TaskKind
 from buildkit.tools.registry import Patience, Registries
 from buildkit.tools.skopeo import write_layout
 
@@ -48,13 +49,13 @@ class LayerUpload:
         self.failed = False
         self.uploaded: list[Digest] = []
 
-    def tasks(self, building: Mapping[str, Spec], *needs: str) -> Iterator[tuple[str, Task]]:
+    def tasks(self, building: Mapping[TaskId, Spec], *needs: TaskId) -> Iterator[tuple[TaskId, Task]]:
         """Yield a task for each layer that is built, by the id of the task that builds it; all wait for ``needs``."""
         specs = building.values()
         for layer_task, spec in building.items():
-            yield f"send:{spec.key.hex}", self._task(spec, specs, (layer_task, *needs))
+            yield TaskId.of_key(TaskKind.UPLOAD, spec.key), self._task(spec, specs, (layer_task, *needs))
 
-    def _task(self, spec: Spec, others: Collection[Spec], needs: tuple[str, ...]) -> Task:
+    def _task(self, spec: Spec, others: Collection[Spec], needs: tuple[TaskId, ...]) -> Task:
         def needless() -> bool:
             is_last = all(other.key in self._results for other in others)  # the push comes next
             size = sum(blob.size for blob in self._results[spec.key].blobs)
@@ -64,7 +65,7 @@ class LayerUpload:
             size = self._upload(spec)
             return Outcome(size=size, note="left to the push at the end" if self.failed else "")
 
-        return Task(name=spec.name, phase="push", lane=Lane.UP, action=action, needs=needs, needless=needless)
+        return Task(name=spec.name, phase="push", lane=Lane.UP, action=action, needs=needs, is_needless=needless)
 
     def _upload(self, spec: Spec) -> int:
         """Return the number of bytes that went up."""

@@ -20,6 +20,7 @@ from buildkit.store.native_facts import Natives
 from buildkit.tasks.concurrent import run_concurrently
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
+from buildkit.tasks.task_id import TaskId, TaskKind
 
 _UPLOADS = 4
 
@@ -58,7 +59,7 @@ class CacheExport:
         with run_concurrently(lambda: self._publish_index(stage, published)):
             yield
 
-    def early_tasks(self, building: Mapping[str, Spec]) -> Iterator[tuple[str, Task]]:
+    def early_tasks(self, building: Mapping[TaskId, Spec]) -> Iterator[tuple[TaskId, Task]]:
         """Yield a task that publishes each layer once it is built, unless its native files are not read by then.
 
         ``building`` maps the ids of the tasks that build layers to their specs.
@@ -66,8 +67,8 @@ class CacheExport:
         for layer_task, spec in building.items():
             needless = partial(self._lacks_native_facts, spec.key)
             yield (
-                f"share:{spec.key.hex}",
-                replace(self._task(spec, self.results), needs=(layer_task,), needless=needless),
+                TaskId.of_key(TaskKind.SHARE, spec.key),
+                replace(self._task(spec, self.results), needs=(layer_task,), is_needless=needless),
             )
 
     def _publish_layers(self, stage: str, listed: Mapping[Key, Spec], built: Mapping[Key, Spec]) -> list[CacheRecord]:
@@ -77,7 +78,7 @@ class CacheExport:
         if self.cache.writes:
             present = self.find_present(missing)
             results = {**present, **self.results}
-            tasks = {key.hex: self._task(missing[key], results) for key in present}
+            tasks = {TaskId.of_key(TaskKind.SHARE, key): self._task(missing[key], results) for key in present}
             run_tasks(tasks, {Lane.UP: _UPLOADS}, self.emit, self.stop, self.meter)
             known = self.cache.known(stage, listed)
         return [known[key] for key in listed if key in known]

@@ -13,6 +13,7 @@ from buildkit.plan.spec import Spec
 from buildkit.remote.blob_upload import LayerUpload, link_layers, without_retries
 from buildkit.store.blobs import Blobs
 from buildkit.tasks.scheduler import Lane, Outcome, Task
+from buildkit.tasks.task_id import TaskId, TaskKind
 from buildkit.tools.registry import Registries
 from buildkit.tools.skopeo import write_layout
 
@@ -41,12 +42,12 @@ class Push:
         self._upload = upload
         self._found: dict[Ref, bytes | None] = {}
 
-    def tasks(self, building: Mapping[str, Spec]) -> Iterator[tuple[str, Task]]:
+    def tasks(self, building: Mapping[TaskId, Spec]) -> Iterator[tuple[TaskId, Task]]:
         """Yield what to do while layers are built: look up what each name names now, and upload layers.
 
         ``building`` maps the ids of the tasks that build layers to their specs.
         """
-        lookups = {f"look:{ref}": self._lookup_task(ref) for ref in self._refs}
+        lookups = {TaskId(TaskKind.LOOK_UP, str(ref)): self._lookup_task(ref) for ref in self._refs}
         yield from lookups.items()
         if self._upload:
             yield from self._upload.tasks(building, *lookups)

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from buildkit.errors import BuildkitError, LostError
 from buildkit.events import Emit, Event, StepFailed, StepFinished, StepProgress, StepStarted
 from buildkit.plan.spec import Spec
-from buildkit.tasks.scheduler import Lane, run_tasks
 from buildkit.tools.interrupts import interruptible
 from buildkit.tools.process import Command, stream
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from buildkit.build.planner import Planner
 
 _PATIENCE = 120.0  # seconds to remove containers in, when it is interrupted
-_DOWNLOADS = 8
 _EVENTS = {kind.__name__: kind for kind in (StepStarted, StepProgress, StepFinished, StepFailed)}
 _ERROR = "error"
 
@@ -55,23 +53,12 @@ def build_again(folder: Path, stage: str, env: Mapping[str, str], emit: Emit, *,
 
 def execute(planner: Planner, specs: Sequence[Spec], jobs: int, *, backwards: bool = False) -> None:
     """Make the layers that the planner's cache lacks; ``backwards`` begins with the last. Raises as building does."""
+    from buildkit.build.build_layers import build_layers
+
     try:
-        _execute(planner, specs, jobs, backwards=backwards)
+        build_layers(planner, specs, jobs, backwards=backwards)
     except LostError:  # what was damaged is removed, and is had anew
-        _execute(planner, specs, jobs, backwards=backwards)
-
-
-def _execute(planner: Planner, specs: Sequence[Spec], jobs: int, *, backwards: bool) -> None:
-    from buildkit.build.containers import open_containers
-    from buildkit.build.executor import Executor
-
-    context = planner.context
-    context.blobs.sweep()
-    with open_containers(context) as containers:
-        executor = Executor(context, containers, planner.lookup, planner.composer)
-        executor.require(specs)
-        tasks = dict(reversed(executor.tasks.items())) if backwards else executor.tasks
-        run_tasks(tasks, {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.BOX: 1}, context.emit, context.stop, context.meter)
+        build_layers(planner, specs, jobs, backwards=backwards)
 
 
 # there

@@ -1,4 +1,4 @@
-"""Two things at once, where neither needs the other."""
+"""Runs an action in a thread while a block runs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def run_concurrently(action: Callable[[], None]) -> Iterator[Future[None]]:
-    """Do ``action`` in a thread while the block runs, and wait for it; raises what it does, unless the block does."""
+    """Run ``action`` in a thread while the block runs, and wait for it.
+
+    Raises what the action raises, unless the block raises something itself.
+    """
     with ThreadPoolExecutor(1) as pool:
-        doing = pool.submit(action)
-        yield doing
-    doing.result()
+        running = pool.submit(action)
+        yield running
+    running.result()

@@ -1,4 +1,4 @@
-"""The phase ledger of a build: what each kind of work took."""
+"""Measures what each phase of a build takes: seconds, CPU time, and bytes read and written."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from buildkit.tools.usage import Spent, Usage, used_by_thread
 
 
 class PhaseMeter:
-    """Adds up phases; threads share it. A phase inside another counts for itself alone."""
+    """Adds up phases; threads share it. A phase that runs inside another is counted for itself alone."""
 
     def __init__(self) -> None:
         self._phases: dict[str, Spent] = {}
         self._lock = threading.Lock()
         self._local = threading.local()
         self._began = time.process_time()
-        self._own = 0.0  # CPU seconds of our own threads, without the programs that they ran
+        self._own = 0.0  # CPU seconds of our own threads within phases, without the programs that they ran
 
     def restart(self) -> None:
-        """Forget all phases: another build begins. No phase may be running."""
+        """Forget all phases, because another build begins. No phase may be running."""
         with self._lock:
             self._phases.clear()
             self._began, self._own = time.process_time(), 0.0
@@ -48,7 +48,10 @@ class PhaseMeter:
             self._local.inner = None if outer is None else outer + whole
 
     def read(self) -> Mapping[str, Spent]:
-        """All phases until now. What compresses has threads without a name: it gets the CPU time that no phase has."""
+        """Return all phases so far.
+
+        The compressor's threads cannot be measured by themselves: ``compress`` gets the CPU time that no phase has.
+        """
         with self._lock:
             phases = dict(self._phases)
         if "compress" in phases:

@@ -21,7 +21,7 @@ from tests.layers.wheelmaker import append
 pytestmark = pytest.mark.tools
 
 _EDIT = """from pathlib import Path
-from buildkit.build import pipeline as build
+from buildkit.build import build_layers as build
 kept = build.run_tasks
 def run_tasks(*args):
     path = Path({file!r})

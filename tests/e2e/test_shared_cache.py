@@ -372,7 +372,7 @@ def test_a_cache_in_another_repository_than_the_image(runner: Tiny, place: Place
         edit(runner)
         ended = done(runner.run("push-app", f"{host}/my/app:one", "--cache", place.repo))
         assert list(ended.built()) == ["app/app"]
-        assert f"{host}/my/app lacks {len(LAYERS) - 1} layers that must be had first" in ended.text
+        assert f"{host}/my/app lacks {len(LAYERS) - 1} layers that must be fetched or built here first" in ended.text
         assert warnings(ended) == []
         assert ended.report["bytes"]["fetched"] == sum(x["size"] for x in warm.first.report["layers"][:-1])
         assert len(manifest(runner, f"{host}/my/app:one")["layers"]) == len(LAYERS)

@@ -8,15 +8,15 @@ from tests.e2e.tinyproject import Tiny
 
 pytestmark = pytest.mark.tools
 
-_TAKE_AWAY = """from buildkit.build.containers import Boxes
+_TAKE_AWAY = """from buildkit.build.containers import ContainerRunner
 from buildkit.tools import buildah
-kept = Boxes.ensure_image
+kept = ContainerRunner.ensure_image
 def ensure_image(self, chain):
-    Boxes.ensure_image = kept
+    ContainerRunner.ensure_image = kept
     size = kept(self, chain)
     buildah.remove_image(self._root_ref(chain))
     return size
-Boxes.ensure_image = ensure_image
+ContainerRunner.ensure_image = ensure_image
 """
 
 

@@ -15,7 +15,7 @@ _HOW = ("truncated", "flipped", "deleted")
 _GONE = "its blob is gone from the cache"
 _DAMAGED = "its blob was damaged, and removed on DAY: found by a build"
 _TAKE_AWAY = """from pathlib import Path
-from buildkit.build import pipeline as build
+from buildkit.build import build_layers as build
 kept = build.run_tasks
 def run_tasks(*args):
     build.run_tasks = kept

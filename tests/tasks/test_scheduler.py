@@ -16,9 +16,10 @@ from buildkit.errors import BuildError, BuildkitError, DefinitionError, Interrup
 from buildkit.events import Event, StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
+from buildkit.tasks.task_id import TaskId, TaskKind
 from buildkit.tools.usage import Spent
 
-PLACES = {Lane.CPU: 2, Lane.NET: 4, Lane.UP: 3, Lane.BOX: 1}
+PLACES = {Lane.CPU: 2, Lane.NET: 4, Lane.UP: 3, Lane.CONTAINER: 1}
 
 
 def task(
@@ -28,11 +29,15 @@ def task(
         action()
         return Outcome(size=3, note="done")
 
-    return Task(name=name, phase=phase, lane=lane, action=outcome, needs=needs)
+    return Task(name=name, phase=phase, lane=lane, action=outcome, needs=tuple(map(task_id, needs)))
+
+
+def task_id(name: str) -> TaskId:
+    return TaskId(TaskKind.LAYER, name)
 
 
 def run(*tasks: Task, said: list[Event] | None = None) -> Mapping[str, Spent]:
-    by_id, meter = {task.name: task for task in tasks}, PhaseMeter()
+    by_id, meter = {task_id(task.name): task for task in tasks}, PhaseMeter()
     run_tasks(by_id, PLACES, ignore_event if said is None else said.append, threading.Event(), meter)
     return meter.read()
 
@@ -59,15 +64,17 @@ def test_every_task_runs_once_after_what_it_needs(shape: list[tuple[set[int], La
     run(*reversed(tasks))
     assert sorted(done) == sorted(found.name for found in tasks)
     for found in tasks:
-        assert all(done.index(need) < done.index(found.name) for need in found.needs)
+        assert all(done.index(need.name) < done.index(found.name) for need in found.needs)
 
 
 def test_of_those_that_could_begin_the_first_in_order_do() -> None:
     """Though others were ready before: what is built lies in order, and the lowest is wanted first."""
     begun: list[str] = []
-    late = [task(str(number), lambda n=str(number): begun.append(n), "gate", lane=Lane.BOX) for number in range(3)]
-    early = [task(name, lambda n=name: begun.append(n), lane=Lane.BOX) for name in "abc"]
-    gate = task("gate", lambda: None, "a", lane=Lane.BOX)
+    late = [
+        task(str(number), lambda n=str(number): begun.append(n), "gate", lane=Lane.CONTAINER) for number in range(3)
+    ]
+    early = [task(name, lambda n=name: begun.append(n), lane=Lane.CONTAINER) for name in "abc"]
+    gate = task("gate", lambda: None, "a", lane=Lane.CONTAINER)
     run(gate, *late, *early)
     assert begun == ["a", "0", "1", "2", "b", "c"]
 
@@ -84,14 +91,14 @@ def test_of_a_quiet_task_only_a_failure_is_said() -> None:
 def test_a_needless_task_is_done_as_soon_as_its_turn_comes() -> None:
     said: list[Event] = []
     before: list[str] = []
-    needless = replace(task("b", fail(BuildError("no")), "a"), needless=lambda: bool(before))
+    needless = replace(task("b", fail(BuildError("no")), "a"), is_needless=lambda: bool(before))
     run(needless, task("a", lambda: before.append("a")), task("c", lambda: before.append("c"), "b"), said=said)
     assert before == ["a", "c"]
     assert {event.step for event in said if isinstance(event, StepStarted)} == {"a", "c"}
 
 
 def test_lanes_run_side_by_side_each_with_its_places() -> None:
-    lanes = [Lane.CPU] * 2 + [Lane.NET] * 4 + [Lane.UP] * 3 + [Lane.BOX]
+    lanes = [Lane.CPU] * 2 + [Lane.NET] * 4 + [Lane.UP] * 3 + [Lane.CONTAINER]
     met = threading.Barrier(len(lanes), timeout=10)  # all at once, or it breaks
     run(*(task(str(number), met.wait, lane=lane) for number, lane in enumerate(lanes)))
 
@@ -182,7 +189,7 @@ def test_interrupted_tasks_do_not_hide_the_failure_nor_become_one(
 
 
 def test_failures_of_steps_with_one_name_are_all_said() -> None:
-    tasks = {str(n): task("same", fail(BuildError(f"error {n}"))) for n in range(3)}
+    tasks = {task_id(str(n)): task("same", fail(BuildError(f"error {n}"))) for n in range(3)}
     with pytest.raises(BuildError, match="3 steps failed") as caught:
         run_tasks(tasks, PLACES, ignore_event, threading.Event(), PhaseMeter())
     assert all(f"error {n}" in caught.value.message for n in range(3))
@@ -196,7 +203,7 @@ def test_a_defect_of_ours_comes_before_errors_that_are_explained() -> None:
 @pytest.mark.parametrize("needs", [("nobody",), ("self",)])
 def test_steps_that_could_never_run_are_a_defect_and_no_success(needs: tuple[str, ...]) -> None:
     done: list[str] = []
-    with pytest.raises(ValueError, match="wait for what nobody does: self"):
+    with pytest.raises(ValueError, match=r"never finish: layer:self$"):
         run(task("self", lambda: None, *needs), task("free", lambda: done.append("free")))
     assert done == ["free"]
 
@@ -206,11 +213,15 @@ import os, signal, sys, threading, time
 from buildkit.tools.interrupts import interruptible
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
+from buildkit.tasks.task_id import TaskId, TaskKind
 from buildkit.errors import Interrupted
 from buildkit.tools.process import Command, run
 
 started = threading.Event()
 log = []
+
+def task_id(name):
+    return TaskId(TaskKind.LAYER, name)
 
 def program():
     started.set()
@@ -229,15 +240,15 @@ def interrupt():
     time.sleep(0.2)
     os.kill(os.getpid(), getattr(signal, sys.argv[1]))
 
-tasks = {"a": Task(name="a", phase="run", lane=Lane.BOX, action=program)}
-tasks |= {str(n): Task(name=str(n), phase="run", lane=Lane.BOX, action=quiet) for n in range(5)}
-tasks["z"] = Task(name="z", phase="run", lane=Lane.CPU, action=quiet, needs=("a",))
+tasks = {task_id("a"): Task(name="a", phase="run", lane=Lane.CONTAINER, action=program)}
+tasks |= {task_id(str(n)): Task(name=str(n), phase="run", lane=Lane.CONTAINER, action=quiet) for n in range(5)}
+tasks[task_id("z")] = Task(name="z", phase="run", lane=Lane.CPU, action=quiet, needs=(task_id("a"),))
 threading.Thread(target=interrupt).start()
 stop = threading.Event()
 began = time.monotonic()
 try:
     with interruptible():
-        run_tasks(tasks, {Lane.BOX: 1, Lane.CPU: 1}, lambda event: None, stop, PhaseMeter())
+        run_tasks(tasks, {Lane.CONTAINER: 1, Lane.CPU: 1}, lambda event: None, stop, PhaseMeter())
 except Interrupted as error:
     print(error, error.exit_code, stop.is_set(), time.monotonic() - began < 30, log, sep="; ")
 """

@@ -256,7 +256,7 @@ def test_a_layer_that_only_storage_has(
     with serve_another(tiny, tmp_path / "another", registry, proxy.host) as host:
         lacking = tiny.build("app", "--push", f"{host}/fresh")
         assert list(lacking.built()) == ["models/greeter"]
-        assert f"{host}/fresh lacks 1 layer that must be had first" in lacking.text
+        assert f"{host}/fresh lacks 1 layer that must be fetched or built here first" in lacking.text
         assert digest(lacking) == digest(there)
         assert len(manifest(tiny, f"{host}/fresh")["layers"]) == 9
 

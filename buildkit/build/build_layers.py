@@ -1,0 +1,41 @@
+"""Builds layers: collects their tasks and runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from buildkit.build.containers import open_containers
+from buildkit.build.executor import Executor
+from buildkit.build.planner import Planner
+from buildkit.plan.spec import Spec
+from buildkit.tasks.scheduler import Lane, Tasks, run_tasks
+
+_DOWNLOADS = 8
+_UPLOADS = 2  # while layers are packed
+_NO_MORE: Tasks = {}
+
+
+def build_layers(
+    planner: Planner,
+    specs: Iterable[Spec],
+    jobs: int,
+    *,
+    stage: str = "",
+    backwards: bool = False,
+    also: Callable[[Tasks], Tasks] = lambda _tasks: _NO_MORE,
+) -> None:
+    """Build the layers that the cache lacks, or fetch them from the remote cache; ``jobs`` are packed at once.
+
+    ``stage`` is the stage that they are for, whose index the remote cache is asked for; ``backwards`` starts with the
+    last task. ``also`` is given the tasks that make layers and returns others to run with them. Raises the failure, one
+    BuildError for several failures, or Interrupted.
+    """
+    context = planner.context
+    context.blobs.sweep()
+    with open_containers(context) as containers:
+        executor = Executor(context, containers, planner.lookup, planner.composer, stage)
+        executor.require(specs)
+        tasks = dict(reversed(executor.tasks.items())) if backwards else dict(executor.tasks)
+        tasks |= also(tasks)
+        lanes = {Lane.CPU: jobs, Lane.NET: _DOWNLOADS, Lane.UP: _UPLOADS, Lane.CONTAINER: 1}
+        run_tasks(tasks, lanes, context.emit, context.stop, context.meter)

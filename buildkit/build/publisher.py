@@ -1,0 +1,92 @@
+"""What leaves this host: pushes to registries, layers for the remote cache, and attestations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from buildkit.build.planner import Planner
+from buildkit.events import step
+from buildkit.oci.image import Image
+from buildkit.plan.plan import Plan
+from buildkit.plan.spec import PackWheels, Spec
+from buildkit.tasks.scheduler import Task
+from buildkit.tasks.task_id import TaskId
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from buildkit.build.attestations import AttestationRequest
+    from buildkit.oci.reference import Ref
+    from buildkit.remote.push import Push
+
+
+class Publisher:
+    """Publishes the image of one attempt under ``targets``; there may be none."""
+
+    def __init__(self, planner: Planner, targets: tuple[Ref, ...], attestations: AttestationRequest | None) -> None:
+        self._planner = planner
+        self._context = planner.context
+        self._targets = targets
+        self._attestations = attestations
+
+    def tasks(self, building: Mapping[TaskId, Spec]) -> Iterator[tuple[TaskId, Task]]:
+        """Yield the tasks that upload layers while others are built; ``building`` are the layers by their tasks."""
+        if self._push:
+            yield from self._push.tasks(building)
+        if self._context.remote_cache.writes:
+            from buildkit.build.uploads import open_cache_export
+
+            yield from open_cache_export(self._planner).early_tasks(building)
+
+    def publish(self, plan: Plan, image: Image, check: Future[None]) -> str:
+        """Share layers, push the image and attest to it; return the digest of the pushed manifest, empty for none.
+
+        ``check`` is the running check of native files, whose facts are shared too.
+        """
+        with self._sharing(plan, check):
+            digest = self._run_push(self._push, image) if self._push else ""
+        if self._push:
+            self._attest(plan, image)
+        return digest
+
+    @cached_property
+    def _push(self) -> Push | None:
+        if not self._targets:
+            return None
+        from buildkit.build.uploads import open_push
+
+        return open_push(self._context, self._targets)
+
+    def _sharing(self, plan: Plan, check: Future[None]) -> AbstractContextManager[None]:
+        if not self._context.remote_cache.writes:
+            return nullcontext()
+        from buildkit.build.uploads import open_cache_export
+
+        works = [spec.work for spec in plan.composition.layers if isinstance(spec.work, PackWheels)]
+        specs = (*plan.composition.specs, *self._planner.tools(works))
+        built = self._context.state.built_now.values()
+        return open_cache_export(self._planner, check).publishing(plan.composition.stage.name, specs, built)
+
+    def _run_push(self, push: Push, image: Image) -> str:
+        context, target = self._context, self._targets[0]
+        with context.meter.phase("push"), step(context.emit, str(target), "push") as handle:
+            pushed = push.run(image)
+            context.tally.add(pushed=pushed.size)
+            handle.size = pushed.size
+        context.ledger.add_remote(target.repository, (layer.blob.digest for layer in image.layers))
+        return str(pushed.digest)
+
+    def _attest(self, plan: Plan, image: Image) -> None:
+        request, target = self._attestations, self._targets[0]
+        if request is None:
+            return
+        from buildkit.build.attestations import attach_attestations
+
+        context = self._context
+        with context.meter.phase("attest"), step(context.emit, str(target), "attest") as handle:
+            size = attach_attestations(self._planner, plan.composition, image.oci_manifest(), target, request)
+            context.tally.add(pushed=size)
+            handle.size = size

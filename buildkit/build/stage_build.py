@@ -1,0 +1,221 @@
+"""The build of one stage: plan, build layers, assemble, import, publish; planned again if something is lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from buildkit.build.assemble import assemble, check_collisions
+from buildkit.build.build_record import record_build, report_lines
+from buildkit.build.build_request import BuildRequest, Lost, describe_loss, merge_reported
+from buildkit.build.deliver import import_image
+from buildkit.build.native_check import keep_natives, warning_of_start
+from buildkit.build.planner import Planned, Planner
+from buildkit.build.preimport import Preimport
+from buildkit.build.publisher import Publisher
+from buildkit.cli.options import BuildOptions
+from buildkit.digest import Digest, Key
+from buildkit.errors import DamagedError, LostError, RemoteLostError
+from buildkit.events import step
+from buildkit.oci.blob import LayerResult
+from buildkit.oci.image import Image
+from buildkit.plan.plan import Plan, PlannedLayer, Source
+from buildkit.plan.spec import Kind, Spec
+from buildkit.report.build_report import Report
+from buildkit.tasks.scheduler import Tasks
+from buildkit.tasks.task_id import TaskId, TaskKind
+
+if TYPE_CHECKING:
+    from buildkit.build.attestations import AttestationRequest
+    from buildkit.oci.reference import Ref
+
+_ATTEMPTS = 5
+
+
+class StageBuild:
+    """One build of one stage, published under ``targets``; its time runs from the creation of this object."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        options: BuildOptions,
+        targets: tuple[Ref, ...],
+        attestations: AttestationRequest | None,
+    ) -> None:
+        self._planner = planner
+        self._context = planner.context
+        self._options = options
+        self._targets = targets
+        self._attestations = attestations
+        planner.context.meter.restart()
+        self._began, self._started = time.monotonic(), time.time()
+        self._moved_before = planner.context.tally.read()
+
+    def run(self, stage: str) -> Report:
+        """Build until nothing that was planned on is lost, in five attempts at most.
+
+        Raises DefinitionError or BuildError, LostError if the last attempt lost something too.
+        """
+        request = BuildRequest(stage=stage, use_storage=not self._options.no_import)
+        for _ in range(_ATTEMPTS - 1):
+            outcome = self.attempt(request)
+            if isinstance(outcome, Report):
+                return outcome
+            self._accept(outcome)
+            request = request.after(outcome)
+        outcome = self.attempt(request)
+        if isinstance(outcome, Lost):
+            raise outcome.error
+        return outcome
+
+    def attempt(self, request: BuildRequest) -> Report | Lost:
+        """Plan the stage and do what the plan says; return what was lost if the plan turns out not to work."""
+        context, reported = self._context, request.reported
+        try:
+            with context.meter.phase("plan"):
+                planned = self._planner.plan(request.stage, storage=request.use_storage)
+            reported = merge_reported(reported, planned.plan)
+            for layer in planned.plan.entries:
+                self._learn(layer)
+            return self._carry_out(planned, request.fetch, reported)
+        except LostError as error:
+            only_remote = {
+                key: frozenset(blob.digest.hex for blob in result.blobs)
+                for key, result in context.state.results.items()
+                if context.state.is_only_remote(key)
+            }
+            return Lost(error=error, reported=reported, only_remote=only_remote)
+
+    def _carry_out(self, planned: Planned, fetch: frozenset[Key], reported: Mapping[Key, PlannedLayer]) -> Report:
+        plan = planned.plan
+        publisher = Publisher(self._planner, self._targets, self._attestations)
+        with Preimport(self._context, plan, wanted=not self._options.no_import) as preimport:
+            self._build_layers(plan, fetch, preimport, publisher)
+            self._check_models(plan)
+            image = self._assemble(plan)
+            with warning_of_start(plan.composition, image, self._context) as check:
+                imported = self._import(image, planned)
+                digest = publisher.publish(plan, image, check)
+        done = replace(plan, entries=tuple(reported[layer.spec.key] for layer in plan.entries))
+        report = self._report(planned, done, image, imported, digest)
+        record_build(self._context.ledger, done, report, self._started)
+        return report
+
+    def _report(self, planned: Planned, done: Plan, image: Image, imported: int, pushed_digest: str) -> Report:
+        context = self._context
+        moved = context.tally.read() - self._moved_before
+        return Report(
+            stage=done.composition.stage.name,
+            image=planned.ref,
+            digest=str(Digest.of(image.docker_manifest())),
+            seconds=time.monotonic() - self._began,
+            phases=context.meter.read(),
+            layers=tuple(report_lines(done, context.state)),
+            fetched=moved.fetched,
+            built=moved.built,
+            imported=imported,
+            pushed=moved.pushed,
+            pushed_as={str(ref): pushed_digest for ref in self._targets},
+            delivered=not self._options.no_import,
+        )
+
+    # a loss
+
+    def _accept(self, lost: Lost) -> None:
+        """Tell the user about a loss and forget what the next plan must look up again."""
+        context = self._context
+        if isinstance(lost.error, DamagedError):
+            self._record_tombstones(lost, lost.error.digests)
+        note = describe_loss(lost.error, self._targets[0].repository if self._targets else "")
+        if note:
+            context.emit(note)
+        # all results: the lost layer may be outside the plan, in the builder or the root of the bytecode compiler
+        context.state.forget_results()
+
+    def _record_tombstones(self, lost: Lost, damaged: Collection[str]) -> None:
+        """Record which layers were damaged, so that the next plan can say why it builds them."""
+        from buildkit.store.maintenance import LedgerMaintenance
+
+        results = self._context.state.results
+        names = [
+            (key, layer.spec.name)
+            for key, layer in lost.reported.items()
+            if key in results and any(blob.digest.hex in damaged for blob in results[key].blobs)
+        ]
+        LedgerMaintenance(self._context.ledger).record_tombstones(names, "damaged, found by a build")
+
+    # the steps of a build
+
+    def _learn(self, layer: PlannedLayer) -> None:
+        """Take over what the plan knows of a layer."""
+        state, key, made = self._context.state, layer.spec.key, layer.made
+        if made is None:
+            state.lose(key)  # the remote cache lost it, or only another stage's image in storage had it
+            return
+        is_shared = layer.source is Source.SHARED
+        newly_shared = is_shared and not state.is_only_remote(key)
+        state.learn({key: made}, only_remote=is_shared)
+        if newly_shared:
+            self._record_shared(layer.spec, made)
+
+    def _record_shared(self, spec: Spec, made: LayerResult) -> None:
+        context = self._context
+        record = context.remote_cache.ask("", [spec.key])[spec.key]
+        context.ledger.add_shared(
+            spec.key, spec.kind, spec.name, spec.recipe, made, record.claims, only_at=context.remote_cache.name
+        )
+        keep_natives(context, record)
+
+    def _build_layers(self, plan: Plan, fetch: frozenset[Key], preimport: Preimport, publisher: Publisher) -> None:
+        """Build what is missing; fetch what a remote cache has where its bytes are needed here."""
+        every = not self._options.no_import
+        needed = [
+            layer.spec
+            for layer in plan.entries
+            if layer.source is Source.BUILT or (layer.source is Source.SHARED and (every or layer.spec.key in fetch))
+        ]
+        if not needed:
+            return
+        from buildkit.build.build_layers import build_layers
+
+        def also(tasks: Tasks) -> Tasks:
+            ids = {TaskId.of_key(TaskKind.LAYER, layer.spec.key): layer.spec for layer in plan.missing}
+            building = {task_id: spec for task_id, spec in ids.items() if task_id in tasks}
+            return dict(preimport.tasks(tasks)) | dict(publisher.tasks(building))
+
+        build_layers(self._planner, needed, self._options.jobs, stage=plan.composition.stage.name, also=also)
+
+    def _check_models(self, plan: Plan) -> None:
+        """Check models of reused layers against the present rules; raises ModelError."""
+        reused = [e.spec for e in plan.entries if e.source is not Source.BUILT and e.spec.kind is Kind.MODEL]
+        if reused:
+            from buildkit.build.model_gate import Gate
+
+            with self._context.meter.phase("scan"):
+                Gate(self._context).check_reused(reused)
+
+    def _assemble(self, plan: Plan) -> Image:
+        context, composition = self._context, plan.composition
+        with context.meter.phase("assemble"):
+            check_collisions(composition, context.ledger, context.blobs, self._fetch_listing)
+            arch, most = context.project.target.deb_arch, context.project.max_layers
+            return assemble(composition.specs, composition.config, context.state.results, arch, most=most)
+
+    def _fetch_listing(self, key: Key) -> list[tuple[str, str]]:
+        try:
+            return self._context.remote_cache.listing(key)
+        except RemoteLostError:
+            self._context.ledger.forget_shared(key)
+            raise
+
+    def _import(self, image: Image, planned: Planned) -> int:
+        """Import the image into local storage unless that has it; return the bytes imported."""
+        ref, stored, context = planned.ref, planned.stored, self._context
+        if self._options.no_import or (stored is not None and stored.manifest == image.docker_manifest()):
+            return 0
+        with context.meter.phase("import"), step(context.emit, ref, "import") as handle:
+            relatives = map(context.project.ref, self._planner.graph.stages)
+            handle.size = import_image(image, ref, context.blobs, relatives, stored)
+        return handle.size

@@ -1,0 +1,39 @@
+"""Identities of tasks, so that one task can name another that it waits for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from buildkit.digest import Key
+
+
+class TaskKind(StrEnum):
+    """What a task does."""
+
+    LAYER = "layer"  # build a layer, or pull it from a remote cache
+    FETCH = "fetch"
+    COMPILE_WHEEL = "compile-wheel"
+    SCAN = "scan"
+    IMPORT = "import"  # an image into local storage, to start containers from
+    PREIMPORT = "preimport"  # the lower layers of the image that is built
+    START_COMPILER = "start-compiler"  # of bytecode
+    LOOK_UP = "look-up"  # ask a registry what a tag names
+    UPLOAD = "upload"
+    SHARE = "share"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskId:
+    """A kind, and a name that is unique among tasks of that kind: a key's hexadecimal digits, a path or a reference."""
+
+    kind: TaskKind
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else str(self.kind)
+
+    @classmethod
+    def of_key(cls, kind: TaskKind, key: Key) -> TaskId:
+        """Return the identity of the task of this kind for the layer or wheel with ``key``."""
+        return cls(kind, key.hex)
