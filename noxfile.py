@@ -41,11 +41,14 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, formatting, and that imports point downward."""
+    """Check style, formatting, spelling, wording, and that imports point downward."""
     install(session, "lint")
     session.run(sys.executable, "-m", "ruff", "check")
     session.run(sys.executable, "-m", "ruff", "format", "--check")
     session.run(str(PYTHON.parent / "lint-imports"), silent=True)
+    spelled = ("buildkit", "tests", "docs", "ci", "stages", ".github", *map(str, Path().glob("*.md")))
+    session.run(sys.executable, "-m", "codespell_lib", *spelled)
+    session.run(sys.executable, "ci/check-words")
 
 
 @nox.session
@@ -53,6 +56,15 @@ def types(session: nox.Session) -> None:
     """Check types, strictly."""
     install(session, "lint")
     session.run(sys.executable, "-m", "mypy")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Measure how much of the package the unit tests reach; fails below the floor in pyproject.toml."""
+    install(session, "tests")
+    slow = (f"--ignore=tests/{folder}" for folder in ("ci", "containerfile", "docs", "e2e", "fuzz", "reference"))
+    pytest = (sys.executable, "-m", "pytest", "--cov", "--cov-report=term", "--numprocesses", "auto", "-q")
+    session.run(*pytest, "--maxprocesses", "4", "-m", "not tools and not network", *slow)
 
 
 @nox.session
