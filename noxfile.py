@@ -63,8 +63,8 @@ def coverage(session: nox.Session) -> None:
     """Measure how much of the package the unit tests reach; fails below the floor in pyproject.toml."""
     install(session, "tests")
     slow = (f"--ignore=tests/{folder}" for folder in ("ci", "containerfile", "docs", "e2e", "fuzz", "reference"))
-    pytest = (sys.executable, "-m", "pytest", "--cov", "--cov-report=term", "--numprocesses", "auto", "-q")
-    session.run(*pytest, "--maxprocesses", "4", "-m", "not tools and not network", *slow)
+    pytest = (sys.executable, "-m", "pytest", "--cov", "--cov-report=term", "-q", "--dist", "loadgroup")
+    session.run(*pytest, "--numprocesses", "auto", "-m", "not tools and not network", *slow)
 
 
 @nox.session
