@@ -7,12 +7,11 @@ from collections.abc import Callable
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
-from buildkit.events import Emit
+from buildkit.events import Emit, step
 from buildkit.locks.apt_lock import AptLock, apt_lock_path, parse_apt_list, parse_apt_lock, render_apt_lock
 from buildkit.locks.freshness import apt_inputs, check_fresh
 from buildkit.locks.pins import AptPin
 from buildkit.resolve.request import AptInput, Drafts, LockRequest
-from buildkit.resolve.steps import said
 from buildkit.tools.apt import AptResolution
 
 ResolveApt = Callable[[AptResolution], tuple[AptPin, ...]]
@@ -28,7 +27,7 @@ def lock_apt(request: LockRequest, drafts: Drafts, resolve: ResolveApt, emit: Em
             continue
         packages = parse_apt_list(drafts.get(wanted.file), wanted.file)
         kept = _base_pins(wanted, drafts)
-        with said(emit, f"lock {wanted.file.rpartition('/')[2]}", "lock"):
+        with step(emit, f"lock {wanted.file.rpartition('/')[2]}", "lock"):
             resolved = resolve(
                 AptResolution(
                     packages=packages,

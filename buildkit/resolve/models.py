@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, FetchError, Problem
-from buildkit.events import Emit, StepProgress
+from buildkit.events import Emit, step
 from buildkit.layers.globs import compile_excludes
 from buildkit.locks.freshness import check_fresh, models_inputs
 from buildkit.locks.model_source import PypiSource, RepoSource, UrlSource
@@ -30,7 +30,6 @@ from buildkit.locks.models_lock import (
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.locks.requirements_txt import normalise_name
 from buildkit.resolve.request import Drafts, LockRequest
-from buildkit.resolve.steps import said
 from buildkit.resolve.wheels import size_of
 
 if TYPE_CHECKING:
@@ -99,17 +98,12 @@ class ModelLocker:
         return {key: model for key, model in pairs if not isinstance(model.source, RepoSource)}
 
     def _lock_one(self, request: ModelRequest, emit: Emit) -> Model:
-        step = f"lock {request.name}"
-
-        def progress(done: int) -> None:
-            emit(StepProgress(step=step, done=done))
-
-        with said(emit, step, "lock"):
+        with step(emit, f"lock {request.name}", "lock") as running:
             match request.source:
                 case PypiSource():
-                    return self._lock_wheel(request, request.source, progress)
+                    return self._lock_wheel(request, request.source, running.progress)
                 case UrlSource():
-                    return self._lock_urls(request, request.source, progress)
+                    return self._lock_urls(request, request.source, running.progress)
                 case RepoSource():
                     return self._lock_path(request, request.source)
 

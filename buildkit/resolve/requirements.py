@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem, ToolError
-from buildkit.events import Emit, Note
+from buildkit.events import Emit, Note, step
 from buildkit.locks.freshness import check_fresh, render_header, requirements_inputs
 from buildkit.locks.pins import Pin
 from buildkit.locks.requirements_txt import applicable, check_agreement, parse_requirements
 from buildkit.resolve.request import Drafts, LockRequest, lock_of
-from buildkit.resolve.steps import said
 from buildkit.tools.resolver import Resolution
 
 Resolve = Callable[[Resolution], str]
@@ -120,10 +119,10 @@ def _lock_group(group: _Group, files: tuple[str, ...], decided: frozenset[str], 
     kept = [] if group.upgrade else [lock_of(file) for file in todo]
     preferred = _preferences(drafts, (*fixed, *kept))
     if len(files) > 1:
-        with said(emit, f"lock {' + '.join(_short(file) for file in files)}", "lock"):
+        with step(emit, f"lock {' + '.join(_short(file) for file in files)}", "lock"):
             preferred = group.resolve_together(inputs, preferred, emit)
     for file in todo:
-        with said(emit, f"lock {_short(file)}", "lock"):
+        with step(emit, f"lock {_short(file)}", "lock"):
             text = (
                 group.resolve_part(file, preferred)
                 if len(files) > 1

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, FetchError, Problem
-from buildkit.events import Emit
+from buildkit.events import Emit, step
 from buildkit.locks.freshness import check_fresh, wheels_inputs
 from buildkit.locks.pins import Artifact, Pin
 from buildkit.locks.requirements_txt import applicable
 from buildkit.locks.wheels_lock import make_wheels_lock, parse_wheels_lock, render_wheels_lock, wheels_lock_path
 from buildkit.resolve.request import Drafts, LockRequest, lock_of
 from buildkit.resolve.requirements import read_pins
-from buildkit.resolve.steps import said
 
 if TYPE_CHECKING:
     from buildkit.tools.indexes import Candidate, Indexes
@@ -38,12 +37,11 @@ def lock_wheels(request: LockRequest, drafts: Drafts, choose: Choose, emit: Emit
     pins = {lock: applicable(read_pins(drafts, lock), request.target) for lock in stale}
     known = _known(request, drafts, stale)
     unique = {(pin.name, pin.version, pin.path): pin for found in pins.values() for pin in found}
-    with said(emit, f"choose {len(unique)} files", "lock"), ThreadPoolExecutor(_AT_ONCE) as pool:
+    with step(emit, f"choose {len(unique)} files", "lock"), ThreadPoolExecutor(_AT_ONCE) as pool:
         answers = list(pool.map(lambda pin: _kept(pin, known) or choose(pin), unique.values()))
+        if problems := [answer for answer in answers if isinstance(answer, Problem)]:
+            raise DefinitionError.of(problems)
     chosen = dict(zip(unique, answers, strict=True))
-    problems = [answer for answer in answers if isinstance(answer, Problem)]
-    if problems:
-        raise DefinitionError.of(problems)
     for lock, found in pins.items():
         artifacts = tuple(a for pin in found if isinstance(a := chosen[pin.name, pin.version, pin.path], Artifact))
         made = make_wheels_lock(wheels_inputs(drafts.get(lock), request.target), request.target, artifacts)

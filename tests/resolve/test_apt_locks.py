@@ -3,8 +3,8 @@
 import pytest
 
 from buildkit.declare.target import Target
-from buildkit.errors import DefinitionError
-from buildkit.events import ignore_event
+from buildkit.errors import DefinitionError, ToolError
+from buildkit.events import StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.locks.apt_lock import parse_apt_lock
 from buildkit.locks.pins import AptPin
 from buildkit.resolve.apt import find_stale_apt, lock_apt
@@ -34,10 +34,10 @@ class Resolver:
         return tuple(kept.get(name) or AptPin(name=name, version=self.version) for name in sorted(names))
 
 
-def lock(root, resolver, upgrade=False):
+def lock(root, resolver, upgrade=False, emit=ignore_event):
     request = LockRequest(root=root, target=TARGET, apt=(BASE, BUILDER))
     drafts = Drafts(root)
-    lock_apt(request, drafts, resolver, ignore_event, upgrade=upgrade)
+    lock_apt(request, drafts, resolver, emit, upgrade=upgrade)
     changed = drafts.changed()
     drafts.write()
     return changed
@@ -55,6 +55,26 @@ def test_a_lock_on_top_keeps_what_lies_underneath_and_holds_only_its_own(root):
     assert pins(root, "builder") == {"gcc": "1"}
     assert [pin.name for pin in resolver.asked[1].kept] == ["libc6", "python3"]
     assert resolver.asked[0].arch == "amd64"
+
+
+def test_resolving_a_list_is_a_step_that_finishes_or_fails(root):
+    events = []
+
+    def refuse(request):
+        raise ToolError(f"cannot resolve {request.file}")
+
+    lock(root, Resolver(), emit=events.append)
+    with pytest.raises(ToolError):
+        lock(root, refuse, upgrade=True, emit=events.append)
+    assert [(type(event), event.step) for event in events] == [
+        (StepStarted, "lock base.apt"),
+        (StepFinished, "lock base.apt"),
+        (StepStarted, "lock builder.apt"),
+        (StepFinished, "lock builder.apt"),
+        (StepStarted, "lock base.apt"),
+        (StepFailed, "lock base.apt"),
+    ]
+    assert events[-1].message == "cannot resolve requirements/base.apt"
 
 
 def test_twice_asks_nobody(root):

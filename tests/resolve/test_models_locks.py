@@ -11,7 +11,7 @@ from buildkit.build.fetch import Fetcher
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, FetchError
-from buildkit.events import StepFinished, ignore_event
+from buildkit.events import StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.locks.models_lock import parse_models_lock
 from buildkit.resolve.models import ModelLocker, read_wheel
 from buildkit.resolve.request import Drafts, LockRequest
@@ -111,6 +111,19 @@ def test_everything_that_is_not_there_is_reported(root):
     for word in ("model v", "vad/nope/*", "model w", "vad==9", "model own", "models/none"):
         assert word in said
     assert not (root / "requirements/models.lock").exists()
+
+
+def test_locking_a_model_is_a_step_that_finishes_or_fails(root):
+    events = []
+    Bench(root, events.append).lock(OWN)
+    with pytest.raises(DefinitionError):
+        Bench(root, events.append).lock(OWN.replace("models/own", "models/none"))
+    assert [(type(event), event.step, event.phase) for event in events] == [
+        (StepStarted, "lock own", "lock"),
+        (StepFinished, "lock own", "lock"),
+        (StepStarted, "lock own", "lock"),
+        (StepFailed, "lock own", "lock"),
+    ]
 
 
 def test_a_truncated_wheel_is_said(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, ToolError
-from buildkit.events import Note, ignore_event
+from buildkit.events import Note, StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.locks.freshness import find_inputs
 from buildkit.resolve.request import Drafts, LockRequest
 from buildkit.resolve.requirements import find_stale, lock_requirements, merge_groups
@@ -96,6 +96,23 @@ def test_inputs_that_cannot_agree_are_named_and_nothing_is_written(root, resolve
     ):
         lock(root, resolver, (API, ML))
     assert not (root / "requirements/api.txt").exists()
+
+
+def test_resolving_is_a_step_that_finishes_or_fails(root, resolver):
+    events = []
+    lock(root, resolver, (API, ML), emit=events.append)
+    assert [(type(event), event.step) for event in events] == [
+        (kind, step) for step in ("lock api + ml", "lock api", "lock ml") for kind in (StepStarted, StepFinished)
+    ]
+    events.clear()
+
+    def refuse(_request):
+        raise ToolError("no such version")
+
+    with pytest.raises(ToolError):
+        lock(root, refuse, (API,), upgrade=True, emit=events.append)
+    assert [type(event) for event in events] == [StepStarted, StepFailed]
+    assert events[1].message == "no such version"
 
 
 def test_twice_changes_nothing_and_asks_nobody(root, resolver):

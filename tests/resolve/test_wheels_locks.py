@@ -7,7 +7,7 @@ import pytest
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, FetchError
-from buildkit.events import ignore_event
+from buildkit.events import StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.locks.wheels_lock import parse_wheels_lock
 from buildkit.resolve.request import Drafts, LockRequest
 from buildkit.resolve.wheels import find_stale_wheels, lock_wheels, make_choose
@@ -49,12 +49,12 @@ def write(root, *pins):
     (root / LOCK).write_text(text)
 
 
-def lock(root, target=TARGET, choose=None):
+def lock(root, target=TARGET, choose=None, emit=ignore_event):
     sources = Sources(pip=Settings(no_index=True, find_links=(str(root / "links"),)), uv=Settings())
     request = LockRequest(root=root, target=target, groups=(("requirements/api.in",),))
     indexes = Indexes(sources, Session(sources, Patience(threading.Event())), target)
     drafts = Drafts(root)
-    lock_wheels(request, drafts, choose or make_choose(lambda: indexes, request), ignore_event)
+    lock_wheels(request, drafts, choose or make_choose(lambda: indexes, request), emit)
     drafts.write()
     path = root / "requirements/api.wheels.toml"
     return parse_wheels_lock(path.read_text(), "x") if path.exists() else None
@@ -92,6 +92,20 @@ def test_all_pins_that_no_one_has_are_named(root):
         lock(root)
     assert len(caught.value.problems) == 2
     assert not (root / "requirements/api.wheels.toml").exists()
+
+
+def test_choosing_files_is_a_step_that_finishes_or_fails(root):
+    events = []
+    lock(root, emit=events.append)
+    assert [(type(event), event.step, event.phase) for event in events] == [
+        (StepStarted, "choose 4 files", "lock"),
+        (StepFinished, "choose 4 files", "lock"),
+    ]
+    events.clear()
+    with pytest.raises(DefinitionError):
+        lock(root, Target(python="3.12", glibc="2.41", arch="x86_64"), emit=events.append)
+    assert [type(event) for event in events] == [StepStarted, StepFailed]
+    assert "no wheel fits Python 3.12" in events[1].message
 
 
 def test_only_new_pins_are_asked_for(root):
