@@ -12,8 +12,6 @@ from buildkit.events import step
 from buildkit.oci.image import Image
 from buildkit.plan.plan import Plan
 from buildkit.plan.spec import PackWheels, Spec
-from buildkit.tasks.scheduler import Task
-from buildkit.tasks.task_id import TaskId
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -21,6 +19,8 @@ if TYPE_CHECKING:
     from buildkit.build.attestations import AttestationRequest
     from buildkit.oci.reference import Ref
     from buildkit.remote.push import Push
+    from buildkit.tasks.scheduler import Task
+    from buildkit.tasks.task_id import TaskId
 
 
 class Publisher:

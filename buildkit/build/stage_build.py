@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,6 @@ from buildkit.build.build_request import BuildRequest, Lost, describe_loss, merg
 from buildkit.build.deliver import import_image
 from buildkit.build.native_check import keep_natives, warning_of_start
 from buildkit.build.planner import Planned, Planner
-from buildkit.build.preimport import Preimport
 from buildkit.build.publisher import Publisher
 from buildkit.cli.options import BuildOptions
 from buildkit.digest import Digest, Key
@@ -24,12 +24,11 @@ from buildkit.oci.image import Image
 from buildkit.plan.plan import Plan, PlannedLayer, Source
 from buildkit.plan.spec import Kind, Spec
 from buildkit.report.build_report import Report
-from buildkit.tasks.scheduler import Tasks
-from buildkit.tasks.task_id import TaskId, TaskKind
 
 if TYPE_CHECKING:
     from buildkit.build.attestations import AttestationRequest
     from buildkit.oci.reference import Ref
+    from buildkit.tasks.scheduler import Tasks
 
 _ATTEMPTS = 5
 
@@ -91,8 +90,8 @@ class StageBuild:
     def _carry_out(self, planned: Planned, fetch: frozenset[Key], reported: Mapping[Key, PlannedLayer]) -> Report:
         plan = planned.plan
         publisher = Publisher(self._planner, self._targets, self._attestations)
-        with Preimport(self._context, plan, wanted=not self._options.no_import) as preimport:
-            self._build_layers(plan, fetch, preimport, publisher)
+        with ExitStack() as stack:
+            self._build_layers(plan, fetch, publisher, stack)
             self._check_models(plan)
             image = self._assemble(plan)
             with warning_of_start(plan.composition, image, self._context) as check:
@@ -168,8 +167,11 @@ class StageBuild:
         )
         keep_natives(context, record)
 
-    def _build_layers(self, plan: Plan, fetch: frozenset[Key], preimport: Preimport, publisher: Publisher) -> None:
-        """Build what is missing; fetch what a remote cache has where its bytes are needed here."""
+    def _build_layers(self, plan: Plan, fetch: frozenset[Key], publisher: Publisher, stack: ExitStack) -> None:
+        """Build what is missing; fetch what a remote cache has where its bytes are needed here.
+
+        What is imported early has no use once ``stack`` ends.
+        """
         every = not self._options.no_import
         needed = [
             layer.spec
@@ -179,6 +181,10 @@ class StageBuild:
         if not needed:
             return
         from buildkit.build.build_layers import build_layers
+        from buildkit.build.preimport import Preimport
+        from buildkit.tasks.task_id import TaskId, TaskKind
+
+        preimport = stack.enter_context(Preimport(self._context, plan, wanted=every))
 
         def also(tasks: Tasks) -> Tasks:
             ids = {TaskId.of_key(TaskKind.LAYER, layer.spec.key): layer.spec for layer in plan.missing}
