@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from buildkit.build.containers import ContainerRunner
 from buildkit.build.context import BuildContext
 from buildkit.build.inputs import InputTasks
-from buildkit.build.native_check import keep_survey, watched
+from buildkit.build.native_facts import observe_members, record_collected
 from buildkit.digest import Key
 from buildkit.errors import MismatchError, RemoteLostError
 from buildkit.layers.files import file_members
@@ -247,12 +247,12 @@ class Executor:
         return lambda: self._write(spec, members(), self._compression)
 
     def _write(self, spec: Spec, members: Iterator[Member], compression: Compression) -> Packed:
-        survey = Survey()
+        collector = Survey()
         with self._context.blobs.writing() as out:
-            seen = watched(members, survey)
-            packed = write_layer(seen, out, compression, progress=self._context.progress(spec.name))
+            observed = observe_members(members, collector)
+            packed = write_layer(observed, out, compression, progress=self._context.progress(spec.name))
             self._context.blobs.keep(out, self._context.blobs.path(packed.digest))
-        keep_survey(self._context, packed.digest, survey)
+        record_collected(self._context.ledger, packed.digest, collector)
         return packed
 
     def _packing(

@@ -1,26 +1,23 @@
-"""Will it start? A warning at the build of an image whose native files lack what they need; it stops nothing.
+"""Warns when native files of a built image lack what they need to start; it never stops the build.
 
-What a layer's files need is noted while the layer is packed, and kept by the digest of its blob; a blob that came
-otherwise (a root, a registry's image) is read once. A set of layers is checked once, and what was said of it is said
-again, so that a build with nothing to do looks up one row. A shared cache tells the same of its layers; where it does
-not, and their blobs are not here, nothing is said.
+The facts about a layer's native files are collected while it is packed; blobs that came otherwise (a root, a registry's
+image) are read once. A set of layers is checked once and the lines of the warning are kept: a build with nothing to do
+looks up one row. A remote cache has the facts of its layers, too; if it lacks some and their blobs are not here, there
+is no check.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from buildkit.build.context import BuildContext
+from buildkit.build.native_facts import record_remote_facts
 from buildkit.digest import Digest, Key, canonical_json
 from buildkit.errors import BuildError
-from buildkit.events import Note, StepFinished, StepStarted
-from buildkit.layers.tar.member import Chunks, Member
+from buildkit.events import Note, step
 from buildkit.native import NOTHING
 from buildkit.oci.blob import Blob
 from buildkit.oci.image import Image
@@ -30,87 +27,50 @@ from buildkit.store.native_facts import Natives
 from buildkit.tasks.concurrent import run_concurrently
 
 if TYPE_CHECKING:
-    from buildkit.native.collector import Survey
     from buildkit.native.facts import Facts
-    from buildkit.remote.cache_record import CacheRecord
 
-_RULES = 1  # raised when the same facts would be judged otherwise
-_SHOWN = 5
-_LARGE = 256 << 20  # bytes of a tar that take a while to read
+_RULES_VERSION = 1  # raised when the same facts would be judged otherwise
+_MAX_LINES = 5
+_LARGE_TAR_BYTES = 256 << 20  # takes a while to read, so progress is shown
 _VARIABLES = ("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD")
 
-
-def watched(members: Iterable[Member], survey: Survey) -> Iterator[Member]:
-    """The same members, whose native files the survey sees while their content is read."""
-    for member in members:
-        if member.kind == "symlink":
-            survey.link(member.path, member.target)
-        if member.content is not None and survey.wants(member.path, member.size):
-            yield replace(member, content=partial(_watch, member.path, member.content, survey))
-        else:
-            yield member
-
-
-def _watch(path: str, content: Chunks, survey: Survey) -> Iterator[bytes]:
-    return survey.watch(path, content())
-
-
-def keep_survey(context: BuildContext, digest: Digest, survey: Survey) -> None:
-    """Keep what was seen while a blob was packed; whatever hinders that is said by what matters more."""
-    from buildkit.native.facts import encode_facts
-
-    with suppress(BuildError):
-        Natives(context.ledger).add(digest, encode_facts(survey.facts()))
-
-
-def keep_natives(context: BuildContext, entry: CacheRecord) -> None:
-    """Keep what a shared cache tells of a layer's native files."""
-    if any(entry.natives):
-        natives, blobs = Natives(context.ledger), entry.made.blobs
-        for blob, facts in zip(blobs, entry.natives, strict=True):
-            if facts:
-                natives.add(blob.digest, facts)
-
-
-def known_natives(
-    context: BuildContext, digests: Sequence[Digest], check: Future[None] | None = None
-) -> dict[Digest, bytes]:
-    """Return the known native facts of blobs; where some are missing, wait for the running ``check`` to add them."""
-    natives = Natives(context.ledger)
-    known = natives.find(digests)
-    if check and not known.keys() >= set(digests):
-        wait([check])
-        known = natives.find(digests)
-    return known
+OwnedBlobs = Sequence[tuple[Spec, Blob]]
 
 
 @contextmanager
-def warning_of_start(composition: Composition, image: Image, context: BuildContext) -> Iterator[Future[None]]:
-    """Beside the block, find out what keeps files of an image from being loaded, as far as its layers are here."""
+def native_check_in_background(composition: Composition, image: Image, context: BuildContext) -> Iterator[Future[None]]:
+    """While the block runs, check whether native files of an image can be loaded, and warn of those that cannot."""
     with run_concurrently(lambda: _warn(composition, image, context)) as check:
         yield check
 
 
 def _warn(composition: Composition, image: Image, context: BuildContext) -> None:
     if not composition.root:
-        return  # layers for others to include
+        return  # layers for other stages to include: nothing starts in them
     env = {name: value for name, value in image.config.env if name in _VARIABLES}
-    natives, digests = Natives(context.ledger), [layer.blob.digest for layer in image.layers]
-    hollow = natives.hollow(digests)  # whatever an application's lines are
-    asked = [_RULES, image.arch, sorted(env.items()), [digest.hex for digest in digests if digest not in hollow]]
-    key = Key.of(canonical_json(asked).encode())
-    said = natives.said(key)
-    if said is None:
+    store = Natives(context.ledger)
+    key = _check_key(image, env, store)
+    lines = store.said(key)
+    if lines is None:
         with context.meter.phase("look"):
-            said = _check(composition, env, image.arch, context)
-        if said is None:
+            lines = _check(composition, env, image.arch, context)
+        if lines is None:
             return
-        natives.say(key, said)
-    for line in said:
+        store.say(key, lines)
+    for line in lines:
         context.emit(Note(text=line, warning=True))
 
 
+def _check_key(image: Image, env: Mapping[str, str], store: Natives) -> Key:
+    """Return the key of a check: the rules, and the layers that have native files, so that scripts do not matter."""
+    digests = [layer.blob.digest for layer in image.layers]
+    without_natives = store.hollow(digests)
+    layers = [digest.hex for digest in digests if digest not in without_natives]
+    return Key.of(canonical_json([_RULES_VERSION, image.arch, sorted(env.items()), layers]).encode())
+
+
 def _check(composition: Composition, env: dict[str, str], arch: str, context: BuildContext) -> tuple[str, ...] | None:
+    """Return the lines of the warning; None if the facts of some layer are not available."""
     from buildkit.findings import Severity
     from buildkit.native.check import check_native
     from buildkit.native.facts import merge
@@ -119,89 +79,86 @@ def _check(composition: Composition, env: dict[str, str], arch: str, context: Bu
     facts = _find_facts(composition.stage.name, owned, context)
     if facts is None:
         return None
-    found = [one for one in check_native(merge(facts), env, arch) if one.severity >= Severity.MEDIUM]
-    lines = [" ".join(f"may not start: /{one.path} of {one.layer}: {one.what}".split()) for one in found[:_SHOWN]]
-    if len(found) > _SHOWN:
-        lines.append(f"may not start: {len(found) - _SHOWN} more; nox -s audit -- {composition.stage.name} tells all")
+    findings = [finding for finding in check_native(merge(facts), env, arch) if finding.severity >= Severity.MEDIUM]
+    lines = [" ".join(f"may not start: /{f.path} of {f.layer}: {f.what}".split()) for f in findings[:_MAX_LINES]]
+    if len(findings) > _MAX_LINES:
+        more = len(findings) - _MAX_LINES
+        lines.append(f"may not start: {more} more; nox -s audit -- {composition.stage.name} lists all")
     return tuple(lines)
 
 
-def _find_facts(
-    stage: str, owned: Sequence[tuple[Spec, Blob]], context: BuildContext
-) -> list[tuple[str, Facts]] | None:
-    """What each blob holds, lowest first; None where one is neither known nor here, or cannot be read.
+def _find_facts(stage: str, owned: OwnedBlobs, context: BuildContext) -> list[tuple[str, Facts]] | None:
+    """Return the facts of each blob, lowest first; None if one is neither known nor here, or cannot be read.
 
-    Also None where nothing native was made here, and the rest came from a shared cache: it was said there.
+    Also None if nothing native was built here and the other layers came from a remote cache: whoever built them was
+    warned.
     """
     from buildkit.native.facts import decode_facts, encode_facts
 
-    natives, elsewhere = (
-        Natives(context.ledger),
-        [(spec, blob) for spec, blob in owned if context.state.is_only_remote(spec.key)],
-    )
-    known = natives.find(blob.digest for _, blob in owned)
-    if elsewhere:
-        if all(known.get(blob.digest) == NOTHING for spec, blob in owned if not context.state.is_only_remote(spec.key)):
+    store = Natives(context.ledger)
+    known = store.find(blob.digest for _, blob in owned)
+    remote = [(spec, blob) for spec, blob in owned if context.state.is_only_remote(spec.key)]
+    if remote:
+        local = (blob for spec, blob in owned if not context.state.is_only_remote(spec.key))
+        if all(known.get(blob.digest) == NOTHING for blob in local):
             return None
-        known |= _ask(stage, [(spec, blob) for spec, blob in elsewhere if blob.digest not in known], context)
+        known |= _ask_remote(stage, [(spec, blob) for spec, blob in remote if blob.digest not in known], context)
     facts = {digest: found for digest, data in known.items() if (found := decode_facts(data)) is not None}
     missing = {blob.digest: (spec.name, blob) for spec, blob in owned if blob.digest not in facts}
     if not all(context.blobs.has(blob.digest, blob.size) for _, blob in missing.values()):
         return None
     for digest, (name, blob) in missing.items():
         try:
-            facts[digest] = _read(name, blob, context)
+            facts[digest] = _read_blob(name, blob, context)
         except (BuildError, OSError, ValueError):
-            return None  # whoever needs the blob's bytes says what is wrong with it
-        natives.add(digest, encode_facts(facts[digest]))
+            return None  # whatever needs the blob's bytes reports what is wrong with it
+        store.add(digest, encode_facts(facts[digest]))
     return [(spec.name, facts[blob.digest]) for spec, blob in owned]
 
 
-def _ask(stage: str, wanted: Sequence[tuple[Spec, Blob]], context: BuildContext) -> dict[Digest, bytes]:
-    """What a shared cache tells of native files, by one request; it is asked one by one for what its roster lacks."""
-    natives, digests = Natives(context.ledger), [blob.digest for _, blob in wanted]
+def _ask_remote(stage: str, wanted: OwnedBlobs, context: BuildContext) -> dict[Digest, bytes]:
+    """Ask a remote cache for facts: by one request for the stage's index, then by one for each layer it lacks."""
+    store, digests = Natives(context.ledger), [blob.digest for _, blob in wanted]
     for digest, facts in context.remote_cache.natives(stage, digests, context.blobs).items():
-        natives.add(digest, facts)
-    known = natives.find(digests)
-    for entry in context.remote_cache.entries({s.key: None for s, blob in wanted if blob.digest not in known}).values():
-        keep_natives(context, entry)
-    return natives.find(digests)
+        store.add(digest, facts)
+    known = store.find(digests)
+    keys = dict.fromkeys(spec.key for spec, blob in wanted if blob.digest not in known)
+    for record in context.remote_cache.entries(keys).values():
+        record_remote_facts(context.ledger, record)
+    return store.find(digests)
 
 
-def _read(name: str, blob: Blob, context: BuildContext) -> Facts:
+def _read_blob(name: str, blob: Blob, context: BuildContext) -> Facts:
+    """Read the facts from a blob's tar; raises BuildError for a damaged one."""
     from buildkit.layers.tar.decompress import inflate
 
-    began, step = time.monotonic(), f"libraries of {name}"
-    if blob.unpacked >= _LARGE:
-        context.emit(StepStarted(step=step, phase="look", total=blob.unpacked))
-    facts = read_facts(_counted(inflate(context.blobs.path(blob.digest), blob.compression), step, context), name)
-    if blob.unpacked >= _LARGE:
-        context.emit(StepFinished(step=step, phase="look", seconds=time.monotonic() - began))
-    return facts
+    title, is_large = f"libraries of {name}", blob.unpacked >= _LARGE_TAR_BYTES
+    with step(context.emit, title, "look", blob.unpacked) if is_large else nullcontext():
+        chunks = inflate(context.blobs.path(blob.digest), blob.compression)
+        return _read_facts(_report_progress(chunks, title, context), name)
 
 
-def _counted(chunks: Iterator[bytes], step: str, context: BuildContext) -> Iterator[bytes]:
-    progress, done = context.progress(step), 0
+def _report_progress(chunks: Iterator[bytes], title: str, context: BuildContext) -> Iterator[bytes]:
+    progress, done = context.progress(title), 0
     for chunk in chunks:
         done += len(chunk)
         progress(done)
         yield chunk
 
 
-def read_facts(chunks: Iterable[bytes], name: str) -> Facts:
-    """What starting depends on in a layer whose tar comes in ``chunks``; raises BuildError for one that is damaged."""
+def _read_facts(chunks: Iterable[bytes], name: str) -> Facts:
     from buildkit.layers.tar.reader import TarReader
     from buildkit.native.collector import Survey
 
-    survey, reader = Survey(), TarReader(chunks, f"the layer {name}")
+    collector, reader = Survey(), TarReader(chunks, f"the layer {name}")
     for member in reader:
         path, kind = member.path.decode("utf-8", "replace"), member.fields["type"]
         if kind in ("file", "sparse file"):
-            survey.take(path, member.size, reader.content())
+            collector.take(path, member.size, reader.content())
         elif kind == "symbolic link":
-            survey.link(path, member.fields["link"])
+            collector.link(path, member.fields["link"])
         elif kind == "hard link":
-            survey.hardlink(path, member.fields["link"].strip("/"))
+            collector.hardlink(path, member.fields["link"].strip("/"))
         elif path:
-            survey.take(path, 0, ())  # a whiteout may be of any kind
-    return survey.facts()
+            collector.take(path, 0, ())  # a whiteout may be of any kind
+    return collector.facts()

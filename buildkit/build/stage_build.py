@@ -12,7 +12,8 @@ from buildkit.build.assemble import assemble, check_collisions
 from buildkit.build.build_record import record_build, report_lines
 from buildkit.build.build_request import BuildRequest, Lost, describe_loss, merge_reported
 from buildkit.build.deliver import import_image
-from buildkit.build.native_check import keep_natives, warning_of_start
+from buildkit.build.native_check import native_check_in_background
+from buildkit.build.native_facts import record_remote_facts
 from buildkit.build.planner import Planned, Planner
 from buildkit.build.publisher import Publisher
 from buildkit.cli.options import BuildOptions
@@ -94,7 +95,7 @@ class StageBuild:
             self._build_layers(plan, fetch, publisher, stack)
             self._check_models(plan)
             image = self._assemble(plan)
-            with warning_of_start(plan.composition, image, self._context) as check:
+            with native_check_in_background(plan.composition, image, self._context) as check:
                 imported = self._import(image, planned)
                 digest = publisher.publish(plan, image, check)
         done = replace(plan, entries=tuple(reported[layer.spec.key] for layer in plan.entries))
@@ -165,7 +166,7 @@ class StageBuild:
         context.ledger.add_shared(
             spec.key, spec.kind, spec.name, spec.recipe, made, record.claims, only_at=context.remote_cache.name
         )
-        keep_natives(context, record)
+        record_remote_facts(context.ledger, record)
 
     def _build_layers(self, plan: Plan, fetch: frozenset[Key], publisher: Publisher, stack: ExitStack) -> None:
         """Build what is missing; fetch what a remote cache has where its bytes are needed here.

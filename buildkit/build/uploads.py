@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from functools import partial
 
 from buildkit.build.context import BuildContext
-from buildkit.build.native_check import known_natives
+from buildkit.build.native_facts import find_native_facts
 from buildkit.build.planner import Planner
 from buildkit.oci.reference import Ref
 from buildkit.remote.blob_upload import LayerUpload
@@ -34,7 +34,7 @@ def open_cache_export(planner: Planner, check: Future[None] | None = None) -> Ca
         ledger=context.ledger,
         results=context.state.results,
         find_present=planner.lookup,
-        find_native_facts=partial(known_natives, context, check=check),
+        find_native_facts=partial(find_native_facts, context.ledger, check=check),
         count_pushed=lambda size: context.tally.add(pushed=size),
         emit=context.emit,
         stop=context.stop,

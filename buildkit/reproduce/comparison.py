@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from buildkit.cli.options import Parser, RemoteCacheOptions, open_remote_cache, 
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.errors import BuildError, LostError
-from buildkit.events import Emit, StepFinished, StepStarted
+from buildkit.events import step
 from buildkit.layers.tar.compare import Comparison, Difference, compare_tars
 from buildkit.layers.tar.decompress import inflate
 from buildkit.oci.blob import Blob
@@ -133,7 +133,7 @@ class _SecondBuild:
         """The other checkout and the environment to build it in."""
         project, every = self._context.project, {spec.key: spec for spec in (*specs, *tools)}
         place = work / "another place" / project.folder.name  # images may be called by the folder's name
-        with _step(self._context.emit, "the checkout", "copy"):
+        with step(self._context.emit, "the checkout", "copy"):
             git = copy_checkout(project.folder, self._checkout.noted, every.values(), place)
             lend(self._context, [spec for spec in every.values() if self._borrowed(spec)], work / "cache")
         return place, other_environment(work) | git
@@ -179,7 +179,7 @@ class _SecondBuild:
             return _one_difference("compression", *(f"{b.compression}, {b.size} bytes" for b in (first, second)))
         if self._context.blobs.drop_damaged([first.digest]):
             raise LostError(f"{spec.name}: the cached layer was damaged, and is removed", hint="build it again")
-        with _step(self._context.emit, spec.name, "compare"):
+        with step(self._context.emit, spec.name, "compare"):
             found = compare_tars(
                 lambda: inflate(self._context.blobs.path(first.digest), first.compression),
                 lambda: inflate(others.path(second.digest), second.compression),
@@ -204,11 +204,3 @@ def _say_varied(env: Mapping[str, str], jobs: int, umask: int) -> dict[str, str]
         **({"HOME": "another"} if "HOME" in env else {}),
         **{name: value for name, value in env.items() if name in OTHER},
     }
-
-
-@contextmanager
-def _step(emit: Emit, name: str, phase: str) -> Iterator[None]:
-    began = time.monotonic()
-    emit(StepStarted(step=name, phase=phase))
-    yield
-    emit(StepFinished(step=name, phase=phase, seconds=time.monotonic() - began))

@@ -1,0 +1,67 @@
+"""Facts about native files of layers: collected while layers are packed, kept in the ledger by the digests of blobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from buildkit.digest import Digest
+from buildkit.errors import BuildError
+from buildkit.layers.tar.member import Chunks, Member
+from buildkit.store.ledger import Ledger
+from buildkit.store.native_facts import Natives
+
+if TYPE_CHECKING:
+    from buildkit.native.collector import Survey
+    from buildkit.remote.cache_record import CacheRecord
+
+
+def observe_members(members: Iterable[Member], collector: Survey) -> Iterator[Member]:
+    """Yield the same members; the collector sees native files as their content is read."""
+    for member in members:
+        if member.kind == "symlink":
+            collector.link(member.path, member.target)
+        if member.content is not None and collector.wants(member.path, member.size):
+            yield replace(member, content=partial(_observe, member.path, member.content, collector))
+        else:
+            yield member
+
+
+def _observe(path: str, content: Chunks, collector: Survey) -> Iterator[bytes]:
+    return collector.watch(path, content())
+
+
+def record_collected(ledger: Ledger, digest: Digest, collector: Survey) -> None:
+    """Record what was collected while a blob was packed.
+
+    A ledger that cannot be written to is no reason to fail here: recording the layer itself reports it.
+    """
+    from buildkit.native.facts import encode_facts
+
+    with suppress(BuildError):
+        Natives(ledger).add(digest, encode_facts(collector.facts()))
+
+
+def record_remote_facts(ledger: Ledger, record: CacheRecord) -> None:
+    """Record what a remote cache knows about the native files of a layer."""
+    if any(record.natives):
+        store = Natives(ledger)
+        for blob, facts in zip(record.made.blobs, record.natives, strict=True):
+            if facts:
+                store.add(blob.digest, facts)
+
+
+def find_native_facts(
+    ledger: Ledger, digests: Sequence[Digest], check: Future[None] | None = None
+) -> dict[Digest, bytes]:
+    """Return the encoded facts of blobs that are known; if some are not, wait for the running ``check`` to add them."""
+    store = Natives(ledger)
+    known = store.find(digests)
+    if check and not known.keys() >= set(digests):
+        wait([check])
+        known = store.find(digests)
+    return known
