@@ -1,4 +1,4 @@
-"""Why layers of an image are built, asked of the ledger and the checkout; both are read when a cause needs them."""
+"""Why layers of an image are built, from the ledger and the checkout; both are read when a cause needs them."""
 
 from __future__ import annotations
 
@@ -15,43 +15,35 @@ from buildkit.locks.apt_lock import apt_lock_path
 from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import Model, Pin
 from buildkit.plan.compose import Composer, Composition
-from buildkit.plan.explain.causes import (
-    BlobGone,
-    Cause,
-    Damaged,
-    Evicted,
-    FirstBuild,
-    Forgotten,
-    OnlyShared,
-    RowDamaged,
-)
-from buildkit.plan.explain.find_causes import Past, find_causes
+from buildkit.plan.explain.causes import Cause, CauseKind
+from buildkit.plan.explain.comparison import PastRecipe
+from buildkit.plan.explain.find_causes import find_causes
 from buildkit.plan.spec import PackWheels, Spec
 from buildkit.store.build_history import find_recipe
 from buildkit.store.ledger import Ledger, Tombstone
 
 
 class Reasons:
-    """Why the layers of ``composition`` and of what it is built with must be built."""
+    """The causes for building the layers of ``composition`` and of the tools that build it."""
 
     def __init__(
-        self, ledger: Ledger, places: CheckoutPlaces, composition: Composition, refs: Mapping[str, str]
+        self, ledger: Ledger, locations: CheckoutLocations, composition: Composition, refs: Mapping[str, str]
     ) -> None:
         self._history = LedgerHistory(ledger, composition.stage.name, refs)
-        self._places = places
+        self._locations = locations
 
     def find(self, spec: Spec) -> tuple[Cause, ...]:
-        """The causes for a layer that must be built."""
+        """Return the causes for a layer that must be built."""
         history = self._history
         if spec.name in history.forgotten:
-            return (history.fate(spec.key) or Forgotten(),)
+            return (history.fate(spec.key) or Cause(CauseKind.FORGOTTEN),)
         if history.is_first(spec.name):
-            return (history.fate(spec.key) or FirstBuild(),)
-        return find_causes(spec, history.last.get(spec.name), history, self._places)
+            return (history.fate(spec.key) or Cause(CauseKind.FIRST_BUILD),)
+        return find_causes(spec, history.last.get(spec.name), history, self._locations)
 
 
 class LedgerHistory:
-    """What the ledger knows of earlier builds of a stage; ``refs`` are the images of all stages, by stage."""
+    """What the ledger knows about earlier builds of a stage; ``refs`` are the images of all stages, by stage."""
 
     def __init__(self, ledger: Ledger, stage: str, refs: Mapping[str, str]) -> None:
         self._ledger = ledger
@@ -60,42 +52,42 @@ class LedgerHistory:
 
     @cached_property
     def last(self) -> Mapping[str, str]:
-        """Recipes of the stage's last build by layer name, also of the builder that compiled its wheels.
+        """Recipes of the stage's last build by layer name, with those of the builder that compiled its wheels.
 
-        Of a stage that was never built itself, those of the last builds of all others: they may have layers of it, or
-        have it as their builder. The latest counts.
+        For a stage that was never built itself: the recipes of the last builds of all other stages, which may include
+        its layers or use it as their builder. The latest build counts.
         """
         made = [self._own] if self._own else self._others()
         return {name: recipe for own in made for name, recipe in (self._tools(own.values()) | own).items()}
 
     def is_first(self, layer: str) -> bool:
-        """Whether neither the stage nor any layer of the one that ``layer`` belongs to was built before."""
+        """Tell whether this stage was never built, nor any layer of the stage that ``layer`` belongs to."""
         stage = layer.partition("/")[0]
         return not self._own and not any(name.startswith(f"{stage}/") for name in self.last)
 
     @cached_property
     def forgotten(self) -> frozenset[str]:
-        """Layers of the stage's last build that the ledger says nothing of any more: it forgets what is old."""
+        """Layers of the stage's last build that the ledger no longer knows: it drops old rows."""
         builds = self._ledger.builds(self._stage, self._refs[self._stage], 1)
         names = (layer["name"] for _, report in builds for layer in report["layers"])
         return frozenset(name for name in names if name not in self.last)
 
-    def find(self, key: str) -> Past | None:
-        """What has the key."""
+    def find(self, key: str) -> PastRecipe | None:
+        """Find the layer or compiled wheel with a key."""
         found = find_recipe(self._ledger, key)
-        return Past(name=found[0], recipe=found[1]) if found else None
+        return PastRecipe(name=found[0], recipe=found[1]) if found else None
 
     def fate(self, key: Key) -> Cause | None:
-        """What happened to a layer whose blobs are not there."""
-        stone = self._ledger.tombstones([key]).get(key)
-        if stone is not None:
-            return read_tombstone(stone)
+        """Return what happened to a layer whose blobs are missing; None for a layer that was never built."""
+        tombstone = self._ledger.tombstones([key]).get(key)
+        if tombstone is not None:
+            return read_tombstone(tombstone)
         if self._ledger.is_damaged(key):
-            return RowDamaged()
-        return BlobGone() if find_recipe(self._ledger, key.hex) else None
+            return Cause(CauseKind.ROW_DAMAGED)
+        return Cause(CauseKind.BLOB_GONE) if find_recipe(self._ledger, key.hex) else None
 
     def _tools(self, recipes: Iterable[str]) -> dict[str, str]:
-        """Layers of the builder that compiled the wheels of these layers."""
+        """Return the recipes of the builder that compiled the wheels of these layers, by layer name."""
         wheels = (wheel for recipe in recipes for wheel in json.loads(recipe).get("wheels", ()))
         compiled = (self.find(wheel["compiled"]) for wheel in wheels if "compiled" in wheel)
         keys = {key for past in compiled if past for key in json.loads(past.recipe).get("builder", ())}
@@ -107,30 +99,32 @@ class LedgerHistory:
         return self._ledger.last_recipes(self._stage, self._refs[self._stage])
 
     def _others(self) -> list[dict[str, str]]:
-        """Recipes of the last build of every stage, the latest build last."""
+        """Return the recipes of the last build of every stage, the latest build last."""
         lasts = {pair: self._ledger.builds(*pair, 1) for pair in self._refs.items()}
         built = sorted((builds[0][0], pair) for pair, builds in lasts.items() if builds)
         return [self._ledger.last_recipes(*pair) for _, pair in built]
 
 
-def read_tombstone(stone: Tombstone) -> Cause:
-    """The cause that was written down by who took a layer away, or found that it is gone: gc or verify."""
-    what, _, more = stone.why.partition(", ")
-    match what:
+def read_tombstone(tombstone: Tombstone) -> Cause:
+    """Return the cause that gc or verify recorded when it removed a layer or found it missing."""
+    reason, _, detail = tombstone.why.partition(", ")
+    match reason:
         case "damaged":
-            return Damaged(at=stone.at, why=more)
+            return Cause(CauseKind.DAMAGED, at=tombstone.at, why=detail)
         case "row damaged":
-            return RowDamaged(at=stone.at, why=more)
+            return Cause(CauseKind.ROW_DAMAGED, at=tombstone.at, why=detail)
         case "missing":
-            return BlobGone()
+            return Cause(CauseKind.BLOB_GONE)
         case "shared":
-            return OnlyShared(repository=more)
+            return Cause(CauseKind.ONLY_SHARED, repository=detail)
         case _:
-            return Evicted(at=stone.at, why=stone.why.removeprefix("evicted by gc").lstrip(":, "))
+            return Cause(
+                CauseKind.EVICTED, at=tombstone.at, why=tombstone.why.removeprefix("evicted by gc").lstrip(":, ")
+            )
 
 
-class CheckoutPlaces:
-    """Where things stand in a checkout on disk."""
+class CheckoutLocations:
+    """Where the parts of recipes stand in a checkout on disk."""
 
     def __init__(self, graph: Graph, composer: Composer, checkout: DiskCheckout, composition: Composition) -> None:
         self._graph = graph
@@ -140,12 +134,12 @@ class CheckoutPlaces:
         self._pins = cache(self._read_pins)
 
     def stage(self, name: str) -> str:
-        """The file of a stage; of one that is gone, where it was."""
+        """Return the file of a stage, or where it was if the stage is gone."""
         found = self._graph.stages.get(name)
         return found.file if found else f"stages/{name}/stage.toml"
 
     def pin(self, stage: str, name: str, path: str = "") -> str:
-        """The line of a stage's locks that pins a wheel; the lock where no line does."""
+        """Return the line of a stage's locks that pins a wheel; the lock if no line does."""
         locks = self._graph.stages[stage].wheels if stage in self._graph.stages else ()
         for pin in (pin for lock in locks for pin in self._pins(lock)):
             same = posixpath.normpath(pin.path) == posixpath.normpath(path) if path else pin.name == name
@@ -154,7 +148,7 @@ class CheckoutPlaces:
         return locks[0] if len(locks) == 1 else f"{self.stage(stage)}: wheels.locks"
 
     def wheel_layer(self, stage: str, name: str) -> str:
-        """The layer of a stage that a wheel is in now."""
+        """Return the layer of a stage that holds a wheel now."""
         for spec in self._composition.layers:
             named = isinstance(spec.work, PackWheels) and any(wheel.name == name for wheel in spec.work.wheels)
             if named and spec.name.startswith(f"{stage}/"):
@@ -162,12 +156,12 @@ class CheckoutPlaces:
         return ""
 
     def package(self, packages: str, name: str) -> str:
-        """The line of an apt lock that pins a package."""
+        """Return the line of an apt lock that pins a package."""
         lock = apt_lock_path(packages)
         return self._line(lock, [f"{name}="])
 
     def model_file(self, stage: str, model: str, path: str) -> str:
-        """The file of a model that is the repository's own, or its line in the models lock."""
+        """Return the file of a model if the repository holds it, else its line in the models lock."""
         wanted = self._graph.stages[stage].models if stage in self._graph.stages else None
         if wanted is None:
             return ""
@@ -177,21 +171,21 @@ class CheckoutPlaces:
         return self._line(wanted.lock, [f'name = "{model}"', f'path = "{path}"'])
 
     def compiler(self) -> tuple[Spec, ...]:
-        """The root whose interpreter compiles bytecode."""
+        """Return the root whose interpreter compiles bytecode."""
         return self._composer.compiler
 
     def builder(self) -> tuple[Spec, ...]:
-        """The stage in which sdists are compiled."""
+        """Return the stage in which sdists are compiled."""
         return self._composer.builder.specs
 
     def _read_pins(self, lock: str) -> tuple[Pin, ...]:
         try:
             return self._checkout.pins(lock)
         except DefinitionError:
-            return ()  # layers are made from the lock of wheels beside it
+            return ()  # layers are made from the other lock, of wheels
 
     def _line(self, file: str, starts: list[str]) -> str:
-        """The line that begins with the last of ``starts``, after lines that begin with the others; else the file."""
+        """Return the line that begins with the last of ``starts``, after lines with the others; else the file."""
         wanted = iter(starts)
         start = next(wanted)
         for number, line in enumerate((self._checkout.read(file) or "").splitlines(), 1):

@@ -113,11 +113,11 @@ class Planner:
 
     def reasons(self, composition: Composition) -> Reasons:
         """Who knows why layers of an image, or of what it is built with, must be built."""
-        from buildkit.build.layer_causes import CheckoutPlaces, Reasons
+        from buildkit.build.layer_causes import CheckoutLocations, Reasons
 
-        places = CheckoutPlaces(self.graph, self.composer, self.checkout, composition)
+        locations = CheckoutLocations(self.graph, self.composer, self.checkout, composition)
         refs = {name: self.context.project.ref(name) for name in self.graph.stages}
-        return Reasons(self.context.ledger, places, composition, refs)
+        return Reasons(self.context.ledger, locations, composition, refs)
 
     def is_present(self, blob: Blob) -> bool:
         """Whether the cache has a blob; its bytes are not read."""
@@ -152,11 +152,11 @@ class Planner:
         reasons: list[Reasons] = []
 
         def why(spec: Spec) -> str:
-            from buildkit.plan.explain.causes import say_causes
+            from buildkit.plan.explain.causes import format_causes
 
             if not reasons:
                 reasons.append(self.reasons(composition))
-            return say_causes(reasons[0].find(spec))
+            return format_causes(reasons[0].find(spec))
 
         return why
 

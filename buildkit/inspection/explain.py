@@ -19,7 +19,7 @@ from buildkit.cli.options import Parser
 from buildkit.digest import DiffId
 from buildkit.errors import DefinitionError
 from buildkit.oci.blob import LayerResult
-from buildkit.plan.explain.causes import Cause, say_cause
+from buildkit.plan.explain.causes import Cause, format_cause
 from buildkit.plan.plan import PlannedLayer, Source
 from buildkit.report.text import flat, format_date
 from buildkit.report.view import open_view
@@ -145,7 +145,7 @@ def print_explanation(explanation: Explanation, out: TextIO, *, whole: bool = Tr
     for one in explanation.layers:
         print(f"{flat(one.entry.spec.name):{width}}  {flat(say_what(one, explanation.stage))}", file=out)
         for cause in one.causes:
-            print(f"    {flat(say_cause(cause))}", file=out)
+            print(f"    {flat(format_cause(cause))}", file=out)
     if whole:
         print(render_sum(explanation), file=out)
 

@@ -16,6 +16,7 @@ from buildkit.digest import FileHash, Key, canonical_json
 from buildkit.locks.pins import AptPin, Artifact, Model, ModelFile
 
 RECIPE_FORMAT = 2
+_READABLE_FORMATS = (1, RECIPE_FORMAT)  # 1 has the same parts, with wheels in another order
 
 
 class Kind(StrEnum):
@@ -150,6 +151,11 @@ def make_recipe(kind: str, **parts: Any) -> tuple[str, Key]:  # noqa: ANN401 - p
     """The recipe as canonical JSON, and its key."""
     recipe = canonical_json({"format": RECIPE_FORMAT, "kind": kind, **parts})
     return recipe, Key.of(recipe.encode())
+
+
+def is_readable_format(number: object) -> bool:
+    """Tell whether recipes of a format have the parts that recipes have now."""
+    return type(number) is int and number in _READABLE_FORMATS
 
 
 def make_spec(stage: Stage, part: str, kind: Kind, recipe: str, key: Key, *, work: Work, says: str) -> Spec:

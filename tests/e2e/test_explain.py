@@ -174,8 +174,8 @@ def test_a_root_that_changed_names_the_image_and_asks_no_registry(
     where = "(stages/base/stage.toml: root.image)"
     assert found == {
         "base/image": [f"{what} {where}"],
-        "tools/write": [f"below it, {what} {where}"],
-        "tools/link": [f"below it, {what} {where}"],
+        "tools/write": [f"a layer below: {what} {where}"],
+        "tools/link": [f"a layer below: {what} {where}"],
     }
     assert callers == []
 
@@ -211,7 +211,7 @@ def test_another_format_of_the_packer(built: Tiny) -> None:
 def test_a_layer_whose_blob_somebody_removed(built: Tiny) -> None:
     drop_layer(built, "models/greeter")
     layers, last = explain(built, "app")
-    assert layers["models/greeter"] == ["would be built again:", "its blob is gone from the cache"]
+    assert layers["models/greeter"] == ["would be built again:", "its blob is missing from the cache"]
     assert re.fullmatch(f"imported; built {DATE}: first build", layers["app/app"][0])
     assert last == "app: 1 of 9 layers would be built"
 
@@ -238,7 +238,7 @@ def test_a_layer_that_was_damaged(built: Tiny) -> None:
     assert built.run("cache", "verify").code == 1
     found = causes(built)
     assert len(found) == 9
-    line = r"its blob was damaged, and removed on 20\d\d-\d\d-\d\d: found by verify"
+    line = r"its blob was damaged and removed on 20\d\d-\d\d-\d\d: found by verify"
     assert all(re.fullmatch(line, only) for (only,) in found.values())
 
 

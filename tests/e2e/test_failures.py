@@ -291,7 +291,7 @@ def test_a_layer_that_was_damaged_in_the_cache(tiny: Tiny) -> None:
     assert path.name[:12] in mended.text
     assert "planning again" in mended.text
     (cause,) = mended.built().values()
-    assert re.fullmatch(r"its blob was damaged, and removed on \d{4}-\d\d-\d\d: found by a build", cause)
+    assert re.fullmatch(r"its blob was damaged and removed on \d{4}-\d\d-\d\d: found by a build", cause)
     assert hashlib.sha256(path.read_bytes()).hexdigest() == path.name
     assert tiny.run_image("app") == "hello from /app\n"
     assert tiny.left_over() == []

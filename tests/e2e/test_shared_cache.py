@@ -662,6 +662,6 @@ def test_layers_that_only_a_registry_has_confuse_nobody(runner: Tiny, place: Pla
     done(runner.run("cache", "gc"))
     ended = runner.build("app", "--no-import")  # without the cache
     assert list(ended.built()) == LAYERS
-    assert all(f"it is in the shared cache {place.repo} only" in why for why in ended.built().values()), ended.built()
+    assert all(f"it is only in the remote cache {place.repo}" in why for why in ended.built().values()), ended.built()
     assert ended.digests() == warm.first.digests()
     assert runner.build("app", "--no-import").built() == {}

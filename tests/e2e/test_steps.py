@@ -57,7 +57,7 @@ def test_a_mounted_file_that_changed_builds_the_step_again(tiny: Tiny) -> None:
     again = tiny.build("tools")
     assert again.built() == {
         "tools/write": "stages/tools/files/recipe.txt changed",
-        "tools/link": "below it, stages/tools/files/recipe.txt changed",
+        "tools/link": "a layer below: stages/tools/files/recipe.txt changed",
     }
     assert tiny.run_image("tools", "cat", "/opt/tools/copy") == "of another recipe\nsweet\n"
     tiny.write("stages/tools/files/recipe.txt", "of the recipe\n")

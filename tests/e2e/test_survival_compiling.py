@@ -18,7 +18,7 @@ from tests.registry import make_authority
 pytestmark = pytest.mark.tools
 
 _HOW = ("truncated", "flipped", "deleted")
-_GONE = "its blob is gone from the cache"
+_GONE = "its blob is missing from the cache"
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from tests.e2e.tinyproject import Ended, Tiny
 pytestmark = pytest.mark.tools
 
 _HOW = ("truncated", "flipped", "deleted")
-_GONE = "its blob is gone from the cache"
-_DAMAGED = "its blob was damaged, and removed on DAY: found by a build"
+_GONE = "its blob is missing from the cache"
+_DAMAGED = "its blob was damaged and removed on DAY: found by a build"
 _TAKE_AWAY = """from pathlib import Path
 from buildkit.build import build_layers as build
 kept = build.run_tasks

@@ -26,7 +26,7 @@ from buildkit.events import ignore_event
 from buildkit.inspection import plan as plan_session
 from buildkit.inspection.timings import find_builds
 from buildkit.oci.blob import LayerResult
-from buildkit.plan.explain.causes import say_causes
+from buildkit.plan.explain.causes import format_causes
 from buildkit.plan.forecast import forecast
 from buildkit.plan.plan import Source
 from buildkit.scan import Scan
@@ -183,7 +183,7 @@ def ask(tiny: Tiny, scanned: Sequence[tuple[str, str]]) -> Believed:
         plan = planner.plan("app", storage=False).plan
         specs, keys = [entry.spec for entry in plan.entries], [entry.spec.key for entry in plan.entries]
         forecast(plan, plan_session._paces(held), planner.to_fetch)
-        assert all(say_causes(planner.reasons(plan.composition).find(spec)) for spec in specs)
+        assert all(format_causes(planner.reasons(plan.composition).find(spec)) for spec in specs)
         _ = find_built(held, [key.hex for key in keys]), [stock.parts(key) for key in keys], held.remote("r")
         _ = held.phases(5), held.tombstones(keys), Natives(held).said(set_key(plan.composition))
         _ = find_builds(planner, ["app"], 5), take_stock(held, context.blobs.folder, None)

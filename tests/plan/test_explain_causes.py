@@ -19,10 +19,9 @@ from planfakes import STAGES, FakeCheckout, base_checkout, composer, model_file,
 from buildkit.digest import Key
 from buildkit.locks.pins import AptPin, Artifact
 from buildkit.plan.compose import Composer, Composition
-from buildkit.plan.explain import causes
-from buildkit.plan.explain import pin_causes as pincauses
-from buildkit.plan.explain.causes import Cause, say_cause, say_causes
-from buildkit.plan.explain.find_causes import Past, find_causes
+from buildkit.plan.explain.causes import Cause, CauseKind, format_cause, format_causes
+from buildkit.plan.explain.comparison import PastRecipe
+from buildkit.plan.explain.find_causes import find_causes
 from buildkit.plan.packing import bin_of
 from buildkit.plan.spec import PackWheels, Spec
 
@@ -35,10 +34,10 @@ class Remembered:
     """A history held in memory."""
 
     last: dict[str, str] = field(default_factory=dict)
-    pasts: dict[str, Past] = field(default_factory=dict)
+    pasts: dict[str, PastRecipe] = field(default_factory=dict)
     fates: dict[str, Cause] = field(default_factory=dict)
 
-    def find(self, key: str) -> Past | None:
+    def find(self, key: str) -> PastRecipe | None:
         return self.pasts.get(key)
 
     def fate(self, key: Key) -> Cause | None:
@@ -47,7 +46,7 @@ class Remembered:
 
 @dataclass
 class Spoken:
-    """Places that say what they were asked."""
+    """Locations that name what they were asked for."""
 
     composer: Composer
     composition: Composition
@@ -82,9 +81,9 @@ def remember(before: Composer, stage: str) -> Remembered:
     history = Remembered(last={spec.name: spec.recipe for spec in made.specs})
     tools = (*before.builder.specs, *before.compiler) if stage == "runtime" else ()
     for spec in (*made.specs, *tools):
-        history.pasts[spec.key.hex] = Past(name=spec.name, recipe=spec.recipe)
+        history.pasts[spec.key.hex] = PastRecipe(name=spec.name, recipe=spec.recipe)
         for item in spec.work.compiled if isinstance(spec.work, PackWheels) else ():
-            history.pasts[item.key.hex] = Past(name="", recipe=item.recipe)
+            history.pasts[item.key.hex] = PastRecipe(name="", recipe=item.recipe)
     return history
 
 
@@ -172,47 +171,58 @@ CHANGES = (
     # wheels
     Change(
         "deps/heavy",
-        pincauses.PinChanged(name="heavy", before="1.0", after="2.0", where="deps.txt:heavy"),
+        Cause(CauseKind.PIN_CHANGED, name="heavy", before="1.0", after="2.0", where="deps.txt:heavy"),
         "heavy 1.0 → 2.0",
         after=lambda: edited(wheels(wheel("heavy", "2.0", 5 << 20), LIGHT, THIN, NATIVE)),
     ),
     Change(
         BIN["minor"],
-        pincauses.PinAdded(name="minor", version="1.0", where="deps.txt:minor"),
+        Cause(CauseKind.PIN_ADDED, name="minor", version="1.0", where="deps.txt:minor"),
         "minor 1.0 added",
         after=lambda: edited(wheels(HEAVY, LIGHT, THIN, NATIVE, wheel("minor"))),
     ),
     Change(
         "deps/whale",  # a layer of its own
-        pincauses.PinAdded(name="whale", version="1.0", where="deps.txt:whale"),
+        Cause(CauseKind.PIN_ADDED, name="whale", version="1.0", where="deps.txt:whale"),
         "whale 1.0 added",
         after=lambda: edited(wheels(HEAVY, LIGHT, THIN, NATIVE, wheel("whale", size=5 << 20))),
     ),
     Change(
         BIN["minor"],
-        pincauses.PinRemoved(name="minor", version="1.0", where="deps.txt:minor"),
+        Cause(CauseKind.PIN_REMOVED, name="minor", version="1.0", where="deps.txt:minor"),
         "minor 1.0 removed",
         before=lambda: edited(wheels(HEAVY, LIGHT, THIN, NATIVE, wheel("minor"))),
     ),
     Change(
         BIN["light"],
-        pincauses.ArtifactChanged(
-            name="light", version="1.0", before="a wheel", after="a wheel", where="deps.txt:light"
+        Cause(
+            CauseKind.ARTIFACT_CHANGED,
+            name="light",
+            version="1.0",
+            before="a wheel",
+            after="a wheel",
+            where="deps.txt:light",
         ),
-        "light 1.0: another file",
+        "light 1.0: different file",
         after=lambda: edited(wheels(HEAVY, replace(LIGHT, sha256=THIN.sha256), THIN, NATIVE)),
     ),
     Change(
         BIN["light"],
-        pincauses.ArtifactChanged(
-            name="light", version="1.0", before="a wheel", after="compiled here", where="deps.txt:light"
+        Cause(
+            CauseKind.ARTIFACT_CHANGED,
+            name="light",
+            version="1.0",
+            before="a wheel",
+            after="compiled here",
+            where="deps.txt:light",
         ),
-        "light 1.0: compiled here, a wheel before",
+        "light 1.0: a wheel → compiled here",
         after=lambda: edited(wheels(HEAVY, sdist("light"), THIN, NATIVE)),
     ),
     Change(
         "deps/light",
-        pincauses.WheelMoved(
+        Cause(
+            CauseKind.WHEEL_MOVED,
             name="light",
             version="1.0",
             before=BIN["light"],
@@ -225,7 +235,8 @@ CHANGES = (
     ),
     Change(
         BIN["light"],
-        pincauses.WheelMoved(
+        Cause(
+            CauseKind.WHEEL_MOVED,
             name="light",
             version="1.0",
             before=BIN["light"],
@@ -238,7 +249,8 @@ CHANGES = (
     ),
     Change(
         f"deps/bin-{bin_of('light', 3)}",
-        pincauses.WheelMoved(
+        Cause(
+            CauseKind.WHEEL_MOVED,
             name="light",
             version="1.0",
             before=BIN["light"],
@@ -252,35 +264,44 @@ CHANGES = (
     # what is compiled
     Change(
         BIN["native"],
-        pincauses.CompiledAnew(
+        Cause(
+            CauseKind.COMPILED_ANEW,
             name="native",
             version="1.0",
             where="builder.apt.lock:gcc",
-            because=pincauses.PackageChanged(
-                name="gcc", before="14", after="15", stage="builder", where="builder.apt.lock:gcc"
+            because=Cause(
+                CauseKind.PACKAGE_CHANGED,
+                name="gcc",
+                before="14",
+                after="15",
+                stage="builder",
+                where="builder.apt.lock:gcc",
             ),
         ),
-        "native compiled anew: gcc 14 → 15 in builder",
+        "native recompiled: gcc 14 → 15 in builder",
         after=lambda: edited(apt("builder", gcc="15")),
     ),
     Change(
         BIN["native"],
-        pincauses.CompiledAnew(
+        Cause(
+            CauseKind.COMPILED_ANEW,
             name="native",
             version="1.0",
             where="deps.txt:native",
-            because=pincauses.SourceChanged(name="native-1.0.tar.gz", where="deps.txt:native"),
+            because=Cause(CauseKind.SOURCE_CHANGED, name="native-1.0.tar.gz", where="deps.txt:native"),
         ),
-        "native compiled anew: its sdist `native-1.0.tar.gz` is another file",
+        "native recompiled: its sdist `native-1.0.tar.gz` is a different file",
         after=lambda: edited(wheels(HEAVY, LIGHT, THIN, replace(NATIVE, sha256=THIN.sha256))),
     ),
     Change(
         BIN["native"],
-        pincauses.CompiledAnew(
+        Cause(
+            CauseKind.COMPILED_ANEW,
             name="native",
             version="1.0",
             where="stages/builder/stage.toml: config.env",
-            because=causes.SettingChanged(
+            because=Cause(
+                CauseKind.SETTING_CHANGED,
                 key="env CFLAGS",
                 before="-O2",
                 after="-O3",
@@ -288,29 +309,31 @@ CHANGES = (
                 where="stages/builder/stage.toml: config.env",
             ),
         ),
-        "native compiled anew: env CFLAGS of the stage builder -O2 → -O3",
+        "native recompiled: env CFLAGS of the stage builder -O2 → -O3",
         after=lambda: edited(stages=staged("builder", '"-O2"', '"-O3"')),
     ),
     Change(
         BIN["native"],
-        pincauses.CompiledAnew(
+        Cause(
+            CauseKind.COMPILED_ANEW,
             name="native",
             version="1.0",
             where="stages/builder/stage.toml: run",
-            because=pincauses.StepAdded(step="other", where="stages/builder/stage.toml: run"),
+            because=Cause(CauseKind.STEP_ADDED, step="other", where="stages/builder/stage.toml: run"),
         ),
-        "native compiled anew: step other added",
+        "native recompiled: step other added",
         after=lambda: edited(stages=staged("builder", "[config]", OTHER_RUN)),
     ),
     Change(
         BIN["fast"],
-        pincauses.CompiledAnew(
+        Cause(
+            CauseKind.COMPILED_ANEW,
             name="fast",
             version="1.0",
             where="libs/fast/src/fast.c",
-            because=causes.FileChanged(path="libs/fast/src/fast.c", where="libs/fast/src/fast.c"),
+            because=Cause(CauseKind.FILE_CHANGED, path="libs/fast/src/fast.c", where="libs/fast/src/fast.c"),
         ),
-        "fast compiled anew: libs/fast/src/fast.c changed",
+        "fast recompiled: libs/fast/src/fast.c changed",
         before=lambda: edited(wheels(FAST), FAST_TREE),
         after=lambda: edited(
             wheels(FAST), tree("./libs/fast", tree_file("src/fast.c", "new"), tree_file("pyproject.toml"))
@@ -318,61 +341,96 @@ CHANGES = (
     ),
     Change(
         BIN["native"],
-        pincauses.CompiledAnew(
+        Cause(
+            CauseKind.COMPILED_ANEW,
             name="native",
             version="1.0",
             where="pyproject.toml: [tool.buildkit] prefix",
-            because=causes.SettingChanged(
-                key="prefix", before="/opt/venv", after="/opt/v", where="pyproject.toml: [tool.buildkit] prefix"
+            because=Cause(
+                CauseKind.SETTING_CHANGED,
+                key="prefix",
+                before="/opt/venv",
+                after="/opt/v",
+                where="pyproject.toml: [tool.buildkit] prefix",
             ),
         ),
-        "native compiled anew: prefix /opt/venv → /opt/v",
+        "native recompiled: prefix /opt/venv → /opt/v",
         after=lambda: edited(settings="prefix = '/opt/v'"),
         more=1,
     ),
     # roots
     Change(
         "base/root",
-        pincauses.PackageChanged(name="libc6", before="2.41", after="2.42", stage="base", where="base.apt.lock:libc6"),
+        Cause(
+            CauseKind.PACKAGE_CHANGED,
+            name="libc6",
+            before="2.41",
+            after="2.42",
+            stage="base",
+            where="base.apt.lock:libc6",
+        ),
         "libc6 2.41 → 2.42 in base",
         after=lambda: edited(apt("base", libc6="2.42", python3_13="3.13.5")),
     ),
     Change(
         "base/root",
-        pincauses.PackageAdded(name="zlib", version="1", stage="base", where="base.apt.lock:zlib"),
+        Cause(CauseKind.PACKAGE_ADDED, name="zlib", version="1", stage="base", where="base.apt.lock:zlib"),
         "zlib 1 added in base",
         after=lambda: edited(apt("base", libc6="2.41", python3_13="3.13.5", zlib="1")),
     ),
     Change(
         "base/root",
-        pincauses.PackageRemoved(name="libc6", version="2.41", stage="base", where="base.apt.lock:libc6"),
+        Cause(CauseKind.PACKAGE_REMOVED, name="libc6", version="2.41", stage="base", where="base.apt.lock:libc6"),
         "libc6 2.41 removed in base",
         after=lambda: edited(apt("base", python3_13="3.13.5")),
     ),
     Change(
         "builder/apt builder.apt",
-        pincauses.PackageChanged(name="gcc", before="14", after="15", stage="builder", where="builder.apt.lock:gcc"),
+        Cause(
+            CauseKind.PACKAGE_CHANGED,
+            name="gcc",
+            before="14",
+            after="15",
+            stage="builder",
+            where="builder.apt.lock:gcc",
+        ),
         "gcc 14 → 15 in builder",
         after=lambda: edited(apt("builder", gcc="15")),
         stage="builder",
     ),
     Change(
         "base/root",
-        pincauses.InterpreterChanged(stage="base", before="3.13.5", after="3.13.7", where="base.apt.lock:python3.13"),
+        Cause(
+            CauseKind.INTERPRETER_CHANGED,
+            stage="base",
+            before="3.13.5",
+            after="3.13.7",
+            where="base.apt.lock:python3.13",
+        ),
         "python 3.13.5 → 3.13.7 in base",
         before=lambda: edited(apt("base", libpython3_13="3.13.5-2", python3_13="3.13.5-2")),
         after=lambda: edited(apt("base", libpython3_13="3.13.7-1", python3_13="3.13.7-1")),
     ),
     Change(
         "deps/heavy",
-        pincauses.InterpreterChanged(stage="base", before="3.13.5", after="3.13.7", where="base.apt.lock:python3.13"),
+        Cause(
+            CauseKind.INTERPRETER_CHANGED,
+            stage="base",
+            before="3.13.5",
+            after="3.13.7",
+            where="base.apt.lock:python3.13",
+        ),
         "python 3.13.5 → 3.13.7 in base",
         after=lambda: edited(apt("base", libc6="2.41", python3_13="3.13.7")),
     ),
     Change(
         "deps/heavy",
-        pincauses.InterpreterChanged(
-            stage="base", before="3.13.5-2", after="3.13.5-3", where="base.apt.lock:python3.13"
+        Cause(
+            CauseKind.INTERPRETER_CHANGED,
+            stage="base",
+            before="3.13.5-2",
+            after="3.13.5-3",
+            where="base.apt.lock:python3.13",
         ),
         "python 3.13.5-2 → 3.13.5-3 in base",
         before=lambda: edited(apt("base", python3_13="3.13.5-2")),
@@ -380,16 +438,24 @@ CHANGES = (
     ),
     Change(
         "deps/heavy",
-        pincauses.InterpreterChanged(stage="base", before="3.13.5", after="3.14.0", where="base.apt.lock:python3.14"),
+        Cause(
+            CauseKind.INTERPRETER_CHANGED,
+            stage="base",
+            before="3.13.5",
+            after="3.14.0",
+            where="base.apt.lock:python3.14",
+        ),
         "python 3.13.5 → 3.14.0 in base",
         after=lambda: edited(apt("base", libc6="2.41", python3_14="3.14.0")),
     ),
     Change(
         "deps/heavy",
-        pincauses.InterpreterChanged(
+        Cause(
+            CauseKind.INTERPRETER_CHANGED,
             stage="base",
             where="stages/builder/stage.toml: run.script",
-            because=causes.SettingChanged(
+            because=Cause(
+                CauseKind.SETTING_CHANGED,
                 key="script",
                 before="true",
                 after="false",
@@ -403,19 +469,21 @@ CHANGES = (
     ),
     Change(
         "base/image",
-        pincauses.ImageChanged(
+        Cause(
+            CauseKind.IMAGE_CHANGED,
             before="docker.io/library/python:3.12@sha256:" + "a" * 64,
             after="docker.io/library/python:3.12@sha256:" + "b" * 64,
             where="stages/base/stage.toml: root.image",
         ),
-        "image docker.io/library/python:3.12: another digest",
+        "image docker.io/library/python:3.12: new digest",
         before=lambda: edited(stages={"base": IMAGE}),
         after=lambda: edited(stages={"base": IMAGE.replace("a" * 64, "b" * 64)}),
         stage="base",
     ),
     Change(
         "base/image",
-        pincauses.ImageChanged(
+        Cause(
+            CauseKind.IMAGE_CHANGED,
             before="docker.io/library/python:3.12@sha256:" + "a" * 64,
             after="docker.io/library/python:3.13@sha256:" + "b" * 64,
             where="stages/base/stage.toml: root.image",
@@ -427,25 +495,32 @@ CHANGES = (
     ),
     Change(
         "builder/prepare",
-        pincauses.RootBelowChanged(
+        Cause(
+            CauseKind.ROOT_BELOW_CHANGED,
             layer="base/root",
             where="base.apt.lock:libc6",
-            because=pincauses.PackageChanged(
-                name="libc6", before="2.41", after="2.42", stage="base", where="base.apt.lock:libc6"
+            because=Cause(
+                CauseKind.PACKAGE_CHANGED,
+                name="libc6",
+                before="2.41",
+                after="2.42",
+                stage="base",
+                where="base.apt.lock:libc6",
             ),
         ),
-        "below it, libc6 2.41 → 2.42 in base",
+        "a layer below: libc6 2.41 → 2.42 in base",
         after=lambda: edited(apt("base", libc6="2.42", python3_13="3.13.5")),
         stage="builder",
     ),
     Change(
         "builder/other",
-        pincauses.RootBelowChanged(
+        Cause(
+            CauseKind.ROOT_BELOW_CHANGED,
             layer="builder/prepare",
             where="stages/builder/stage.toml: run",
-            because=pincauses.StepRemoved(step="prepare", where="stages/builder/stage.toml: run"),
+            because=Cause(CauseKind.STEP_REMOVED, step="prepare", where="stages/builder/stage.toml: run"),
         ),
-        "below it, step prepare removed",
+        "a layer below: step prepare removed",
         before=lambda: edited(stages=staged("builder", "[config]", OTHER_RUN)),
         after=lambda: edited(
             stages=STAGES | {"builder": 'summary = "b"\nfrom = "base"\n[apt]\npackages = "builder.apt"\n' + OTHER_RUN}
@@ -455,41 +530,63 @@ CHANGES = (
     # settings
     Change(
         "base/root",
-        causes.SettingChanged(key="suite", before="trixie", after="forky", where="stages/base/stage.toml: root.suite"),
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="suite",
+            before="trixie",
+            after="forky",
+            where="stages/base/stage.toml: root.suite",
+        ),
         "suite trixie → forky",
         after=lambda: edited(stages=staged("base", '"trixie"', '"forky"')),
     ),
     Change(
         "base/root",
-        causes.SettingChanged(
-            key="drop-setuid", before="false", after="true", where="stages/base/stage.toml: root.drop-setuid"
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="drop-setuid",
+            before="false",
+            after="true",
+            where="stages/base/stage.toml: root.drop-setuid",
         ),
         "drop-setuid false → true",
         after=lambda: edited(stages=staged("base", "[root]", "[root]\ndrop-setuid = true")),
     ),
     Change(
         "base/root",
-        causes.SettingChanged(key="arch", before="amd64", after="arm64", where="pyproject.toml: [tool.buildkit] arch"),
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="arch",
+            before="amd64",
+            after="arm64",
+            where="pyproject.toml: [tool.buildkit] arch",
+        ),
         "arch amd64 → arm64",
         after=lambda: edited(settings="arch = 'aarch64'"),
     ),
     Change(
         "base/root",
-        causes.SettingChanged(
-            key="uid", before="1000", after="7", of="user ml", where="stages/base/stage.toml: root.user"
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="uid",
+            before="1000",
+            after="7",
+            of="user ml",
+            where="stages/base/stage.toml: root.user",
         ),
         "uid of user ml 1000 → 7",
         after=lambda: edited(stages=staged("base", "uid = 1000", "uid = 7")),
     ),
     Change(
         "base/root",
-        causes.ItemsChanged(key="users", added=("sam",), where="stages/base/stage.toml: root.user"),
+        Cause(CauseKind.ITEMS_CHANGED, key="users", added=("sam",), where="stages/base/stage.toml: root.user"),
         "users: sam added",
         after=lambda: edited(stages=staged("base", "uid = 1000", 'uid = 1000\n[[root.user]]\nname = "sam"\nuid = 7')),
     ),
     Change(
         "base/root",
-        causes.ItemsChanged(
+        Cause(
+            CauseKind.ITEMS_CHANGED,
             key="exclude",
             added=("usr/share/doc/**",),
             removed=("usr/share/man/**",),
@@ -500,64 +597,97 @@ CHANGES = (
     ),
     Change(
         "base/root",
-        causes.SettingChanged(
-            key="bytecode", before="true", after="false", where="pyproject.toml: [tool.buildkit] bytecode"
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="bytecode",
+            before="true",
+            after="false",
+            where="pyproject.toml: [tool.buildkit] bytecode",
         ),
         "bytecode true → false",
         after=lambda: edited(settings="bytecode = false"),
     ),
     Change(
         "deps/heavy",
-        causes.SettingChanged(
-            key="bytecode", before="false", after="true", where="pyproject.toml: [tool.buildkit] bytecode"
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="bytecode",
+            before="false",
+            after="true",
+            where="pyproject.toml: [tool.buildkit] bytecode",
         ),
         "bytecode false → true",
         before=lambda: edited(settings="bytecode = false"),
     ),
     Change(
         "deps/heavy",
-        causes.SettingChanged(
-            key="prefix", before="/opt/venv", after="/opt/v", where="pyproject.toml: [tool.buildkit] prefix"
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="prefix",
+            before="/opt/venv",
+            after="/opt/v",
+            where="pyproject.toml: [tool.buildkit] prefix",
         ),
         "prefix /opt/venv → /opt/v",
         after=lambda: edited(settings="prefix = '/opt/v'"),
     ),
     Change(
         "/opt/v",
-        causes.SettingChanged(
-            key="prefix", before="/opt/venv", after="/opt/v", where="pyproject.toml: [tool.buildkit] prefix"
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="prefix",
+            before="/opt/venv",
+            after="/opt/v",
+            where="pyproject.toml: [tool.buildkit] prefix",
         ),
         "prefix /opt/venv → /opt/v",
         after=lambda: edited(settings="prefix = '/opt/v'"),
     ),
     Change(
         "/opt/venv",
-        causes.SettingChanged(
-            key="python", before="3.13", after="3.13.9", where="pyproject.toml: [tool.buildkit] python"
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="python",
+            before="3.13",
+            after="3.13.9",
+            where="pyproject.toml: [tool.buildkit] python",
         ),
         "python 3.13 → 3.13.9",
         after=lambda: edited(settings="python = '3.13.9'"),
     ),
     Change(
         "runtime/app",
-        causes.SettingChanged(
-            key="target", before="/app", after="/srv", where="stages/runtime/stage.toml: copy.target"
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="target",
+            before="/app",
+            after="/srv",
+            where="stages/runtime/stage.toml: copy.target",
         ),
         "target /app → /srv",
         after=lambda: edited(stages=staged("runtime", '"/app"', '"/srv"')),
     ),
     Change(
         "weights/vad",
-        causes.SettingChanged(
-            key="target", before="/models/vad", after="/m/vad", where="stages/weights/stage.toml: models.target"
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="target",
+            before="/models/vad",
+            after="/m/vad",
+            where="stages/weights/stage.toml: models.target",
         ),
         "target /models/vad → /m/vad",
         after=lambda: edited(stages=staged("weights", "[models]", '[models]\ntarget = "/m"')),
     ),
     Change(
         "builder/prepare",
-        causes.SettingChanged(
-            key="script", before="", after="", of="step prepare", where="stages/builder/stage.toml: run.script"
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="script",
+            before="",
+            after="",
+            of="step prepare",
+            where="stages/builder/stage.toml: run.script",
         ),
         "script of step prepare changed",
         after=lambda: edited(stages=staged("builder", '"true"', '"' + "echo a; " * 9 + '"')),
@@ -565,7 +695,8 @@ CHANGES = (
     ),
     Change(
         "builder/prepare",
-        causes.SettingChanged(
+        Cause(
+            CauseKind.SETTING_CHANGED,
             key="command",
             before="true",
             after="make all",
@@ -578,7 +709,8 @@ CHANGES = (
     ),
     Change(
         "builder/prepare",
-        causes.SettingChanged(
+        Cause(
+            CauseKind.SETTING_CHANGED,
             key="network",
             before="false",
             after="true",
@@ -591,8 +723,13 @@ CHANGES = (
     ),
     Change(
         "builder/prepare",
-        causes.SettingChanged(
-            key="env A", before="1", after="2", of="step prepare", where="stages/builder/stage.toml: run.env"
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="env A",
+            before="1",
+            after="2",
+            of="step prepare",
+            where="stages/builder/stage.toml: run.env",
         ),
         "env A of step prepare 1 → 2",
         after=lambda: edited(stages=staged("builder", 'A = "1"', 'A = "2"')),
@@ -600,8 +737,13 @@ CHANGES = (
     ),
     Change(
         "builder/prepare",
-        causes.ItemsChanged(
-            key="env", added=("B",), removed=("A",), of="step prepare", where="stages/builder/stage.toml: run.env"
+        Cause(
+            CauseKind.ITEMS_CHANGED,
+            key="env",
+            added=("B",),
+            removed=("A",),
+            of="step prepare",
+            where="stages/builder/stage.toml: run.env",
         ),
         "env of step prepare: B added, A removed",
         after=lambda: edited(stages=staged("builder", 'A = "1"', 'B = "1"')),
@@ -609,37 +751,41 @@ CHANGES = (
     ),
     Change(
         "builder/prepare",
-        causes.MountAdded(target="/srv", source="more", where="stages/builder/stage.toml: run.mount"),
+        Cause(CauseKind.MOUNT_ADDED, target="/srv", source="more", where="stages/builder/stage.toml: run.mount"),
         "mount more at /srv added",
         after=lambda: edited(MORE, stages=staged("builder", MOUNT, TWO_MOUNTS)),
         stage="builder",
     ),
     Change(
         "builder/prepare",
-        causes.MountRemoved(target="/srv", where="stages/builder/stage.toml: run.mount"),
+        Cause(CauseKind.MOUNT_REMOVED, target="/srv", where="stages/builder/stage.toml: run.mount"),
         "mount at /srv removed",
         before=lambda: edited(MORE, stages=staged("builder", MOUNT, TWO_MOUNTS)),
         stage="builder",
     ),
     Change(
         "builder/prepare",
-        causes.MountsReordered(where="stages/builder/stage.toml: run.mount"),
-        "mounts in another order",
+        Cause(CauseKind.MOUNTS_REORDERED, where="stages/builder/stage.toml: run.mount"),
+        "mounts reordered",
         before=lambda: edited(MORE, stages=staged("builder", MOUNT, TWO_MOUNTS)),
         after=lambda: edited(MORE, stages=staged("builder", MOUNT, TWO_TURNED)),
         stage="builder",
     ),
     Change(
         "builder/prepare",
-        causes.FileChanged(path="tools/t.sh", where="tools/t.sh"),
+        Cause(CauseKind.FILE_CHANGED, path="tools/t.sh", where="tools/t.sh"),
         "tools/t.sh changed",
         after=lambda: edited(tree("tools", tree_file("t.sh", "new"))),
         stage="builder",
     ),
     Change(
         "runtime/app",
-        causes.SettingChanged(
-            key="compression", before="zstd", after="gzip", where="pyproject.toml: [tool.buildkit] compression"
+        Cause(
+            CauseKind.SETTING_CHANGED,
+            key="compression",
+            before="zstd",
+            after="gzip",
+            where="pyproject.toml: [tool.buildkit] compression",
         ),
         "compression zstd → gzip",
         after=lambda: edited(settings="compression = 'gzip'"),
@@ -647,83 +793,83 @@ CHANGES = (
     # files
     Change(
         "runtime/app",
-        causes.FileChanged(path=f"{APP}/main.py", where=f"{APP}/main.py"),
+        Cause(CauseKind.FILE_CHANGED, path=f"{APP}/main.py", where=f"{APP}/main.py"),
         f"{APP}/main.py changed",
         after=lambda: edited(tree(APP, tree_file("main.py", "new"), RUN)),
     ),
     Change(
         "runtime/app",
-        causes.FileChanged(path=APP, where=APP),  # a tree of one file has no path below it
+        Cause(CauseKind.FILE_CHANGED, path=APP, where=APP),  # a tree of one file has no path below it
         f"{APP} changed",
         before=lambda: edited(tree(APP, tree_file("."))),
         after=lambda: edited(tree(APP, tree_file(".", "new"))),
     ),
     Change(
         "runtime/app",
-        causes.FileAdded(path=f"{APP}/a.py", where=f"{APP}/a.py"),
+        Cause(CauseKind.FILE_ADDED, path=f"{APP}/a.py", where=f"{APP}/a.py"),
         f"{APP}/a.py added",
         after=lambda: edited(tree(APP, MAIN, RUN, tree_file("a.py"))),
     ),
     Change(
         "runtime/app",
-        causes.FileRemoved(path=f"{APP}/run.sh", where=f"{APP}/run.sh"),
+        Cause(CauseKind.FILE_REMOVED, path=f"{APP}/run.sh", where=f"{APP}/run.sh"),
         f"{APP}/run.sh removed",
         after=lambda: edited(tree(APP, MAIN)),
     ),
     Change(
         "runtime/app",
-        causes.ModeChanged(path=f"{APP}/main.py", before="file", after="executable", where=f"{APP}/main.py"),
+        Cause(CauseKind.MODE_CHANGED, path=f"{APP}/main.py", before="file", after="executable", where=f"{APP}/main.py"),
         f"{APP}/main.py: file → executable",
         after=lambda: edited(tree(APP, replace(MAIN, executable=True), RUN)),
     ),
     Change(
         "runtime/app",
-        causes.ModeChanged(path=f"{APP}/main.py", before="file", after="link", where=f"{APP}/main.py"),
+        Cause(CauseKind.MODE_CHANGED, path=f"{APP}/main.py", before="file", after="link", where=f"{APP}/main.py"),
         f"{APP}/main.py: file → link",
         after=lambda: edited(tree(APP, LINK, RUN)),
     ),
     Change(
         "runtime/app",
-        causes.LinkChanged(path=f"{APP}/main.py", before="a.py", after="b.py", where=f"{APP}/main.py"),
-        f"{APP}/main.py: leads to b.py, not a.py",
+        Cause(CauseKind.LINK_CHANGED, path=f"{APP}/main.py", before="a.py", after="b.py", where=f"{APP}/main.py"),
+        f"{APP}/main.py: link to a.py → link to b.py",
         before=lambda: edited(tree(APP, LINK, RUN)),
         after=lambda: edited(tree(APP, replace(LINK, link="b.py"), RUN)),
     ),
     # models
     Change(
         "weights/vad/big.bin",
-        causes.ModelFileChanged(model="vad", path="big.bin", where="weights.lock:vad/big.bin"),
+        Cause(CauseKind.MODEL_FILE_CHANGED, model="vad", path="big.bin", where="weights.lock:vad/big.bin"),
         "big.bin of model vad changed",
         after=lambda: edited(model(model_file("big.bin", 9 << 20, "new"), A, B)),
     ),
     Change(
         "weights/vad/a.json",  # it grew, and has a layer of its own now
-        causes.ModelFileChanged(model="vad", path="a.json", where="weights.lock:vad/a.json"),
+        Cause(CauseKind.MODEL_FILE_CHANGED, model="vad", path="a.json", where="weights.lock:vad/a.json"),
         "a.json of model vad changed",
         after=lambda: edited(model(BIG, model_file("a.json", 9 << 20, "new"), B)),
     ),
     Change(
         "weights/vad",  # what it left
-        causes.ModelFileChanged(model="vad", path="a.json", where="weights.lock:vad/a.json"),
+        Cause(CauseKind.MODEL_FILE_CHANGED, model="vad", path="a.json", where="weights.lock:vad/a.json"),
         "a.json of model vad changed",
         after=lambda: edited(model(BIG, model_file("a.json", 9 << 20, "new"), B)),
     ),
     Change(
         "weights/vad/c.bin",
-        causes.ModelFileAdded(model="vad", path="c.bin", where="weights.lock:vad/c.bin"),
+        Cause(CauseKind.MODEL_FILE_ADDED, model="vad", path="c.bin", where="weights.lock:vad/c.bin"),
         "c.bin of model vad added",
         after=lambda: edited(model(BIG, A, B, model_file("c.bin", 9 << 20))),
     ),
     Change(
         "weights/vad",
-        causes.ModelFileRemoved(model="vad", path="b.json", where="weights.lock:vad/b.json"),
+        Cause(CauseKind.MODEL_FILE_REMOVED, model="vad", path="b.json", where="weights.lock:vad/b.json"),
         "b.json of model vad removed",
         after=lambda: edited(model(BIG, A)),
     ),
     # layers
     Change(
         "runtime/more",
-        causes.NewLayer(where="stages/runtime/stage.toml: copy"),
+        Cause(CauseKind.NEW_LAYER, where="stages/runtime/stage.toml: copy"),
         "new layer",
         after=lambda: edited(
             tree("stages/runtime/more", MAIN),
@@ -743,37 +889,49 @@ def test_a_change(change: Change) -> None:
 
 ONE = composer().compose("runtime").specs[-1]
 OTHERS: dict[str, tuple[Remembered, str | None, tuple[Cause, ...]]] = {
-    "first build": (Remembered(), None, (causes.FirstBuild(),)),
+    "first build": (Remembered(), None, (Cause(CauseKind.FIRST_BUILD),)),
     "packer format 0 → 2": (
-        Remembered(last={"x": "{}"}), with_format(0)(ONE.recipe), (causes.FormatChanged(before=0, after=2),),
+        Remembered(last={"x": "{}"}),
+        with_format(0)(ONE.recipe),
+        (Cause(CauseKind.FORMAT_CHANGED, before=0, after=2),),
     ),
-    "a layer of another kind: run → files": (
-        Remembered(last={"x": "{}"}), '{"format":1,"kind":"run"}', (causes.KindChanged(before="run", after="files"),),
+    "kind of layer run → files": (
+        Remembered(last={"x": "{}"}),
+        '{"format":1,"kind":"run"}',
+        (Cause(CauseKind.KIND_CHANGED, before="run", after="files"),),
     ),
-    "not in the cache any more": (Remembered(last={"x": "{}"}), ONE.recipe, (causes.Forgotten(),)),
-    "it is in the shared cache r.io/a only, which is not asked": (
-        Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.OnlyShared(repository="r.io/a")}), ONE.recipe,
-        (causes.OnlyShared(repository="r.io/a"),),
+    "no longer in the cache": (Remembered(last={"x": "{}"}), ONE.recipe, (Cause(CauseKind.FORGOTTEN),)),
+    "it is only in the remote cache r.io/a, which is not used here": (
+        Remembered(last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.ONLY_SHARED, repository="r.io/a")}),
+        ONE.recipe,
+        (Cause(CauseKind.ONLY_SHARED, repository="r.io/a"),),
     ),
-    "its blob is gone from the cache": (
-        Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.BlobGone()}), ONE.recipe, (causes.BlobGone(),),
+    "its blob is missing from the cache": (
+        Remembered(last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.BLOB_GONE)}),
+        ONE.recipe,
+        (Cause(CauseKind.BLOB_GONE),),
     ),
     "its row in the ledger was damaged": (
-        Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.RowDamaged()}), ONE.recipe, (causes.RowDamaged(),),
+        Remembered(last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.ROW_DAMAGED)}),
+        ONE.recipe,
+        (Cause(CauseKind.ROW_DAMAGED),),
     ),
-    "its row in the ledger was damaged, and removed on 2026-11-18: found by verify": (
-        Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.RowDamaged(at=AT, why="found by verify")}), ONE.recipe,
-        (causes.RowDamaged(at=AT, why="found by verify"),),
+    "its row in the ledger was damaged and removed on 2026-11-18: found by verify": (
+        Remembered(last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.ROW_DAMAGED, at=AT, why="found by verify")}),
+        ONE.recipe,
+        (Cause(CauseKind.ROW_DAMAGED, at=AT, why="found by verify"),),
     ),
     "evicted by gc on 2026-11-18: not used for 40 days": (
-        Remembered(fates={ONE.key.hex: causes.Evicted(at=AT, why="not used for 40 days")}),  # of a build of another
+        Remembered(fates={ONE.key.hex: Cause(CauseKind.EVICTED, at=AT, why="not used for 40 days")}),
         None,
-        (causes.Evicted(at=AT, why="not used for 40 days"),),
+        (Cause(CauseKind.EVICTED, at=AT, why="not used for 40 days"),),
     ),
-    "its blob was damaged, and removed on 2026-11-18": (
-        Remembered(last={"x": "{}"}, fates={ONE.key.hex: causes.Damaged(at=AT)}), ONE.recipe, (causes.Damaged(at=AT),),
+    "its blob was damaged and removed on 2026-11-18": (
+        Remembered(last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.DAMAGED, at=AT)}),
+        ONE.recipe,
+        (Cause(CauseKind.DAMAGED, at=AT),),
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("text", OTHERS)
@@ -781,7 +939,7 @@ def test_what_no_checkout_decides(text: str) -> None:
     history, before, expected = OTHERS[text]
     found = find_causes(ONE, before, history, Spoken(composer(), composer().compose("runtime")))
     assert found == expected
-    assert say_causes(found) == text
+    assert format_causes(found) == text
 
 
 def test_a_builder_whose_layers_nobody_remembers() -> None:
@@ -789,38 +947,97 @@ def test_a_builder_whose_layers_nobody_remembers() -> None:
     for spec in composer().builder.specs:
         del history.pasts[spec.key.hex]
     found = explain(history, edited(stages=staged("builder", '"true"', '"false"')), "runtime")
-    builder = pincauses.BuilderChanged(stage="builder", where="stages/builder/stage.toml")
+    builder = Cause(CauseKind.BUILDER_CHANGED, stage="builder", where="stages/builder/stage.toml")
     assert found[BIN["native"]] == (
-        pincauses.CompiledAnew(name="native", version="1.0", because=builder, where=builder.where),
+        Cause(CauseKind.COMPILED_ANEW, name="native", version="1.0", because=builder, where=builder.where),
     )
-    assert say_causes(found[BIN["native"]]) == (
-        "native compiled anew: the stage `builder` changed (stages/builder/stage.toml)"
+    assert format_causes(found[BIN["native"]]) == (
+        "native recompiled: stage `builder` changed (stages/builder/stage.toml)"
     )
 
 
 def test_every_cause_is_found_by_a_test() -> None:
-    def below(cause: Cause) -> set[str]:
-        inner = [getattr(cause, part.name) for part in fields(cause)]
-        return {type(cause).__name__}.union(*(below(value) for value in inner if isinstance(value, Cause)))
+    def kinds_of(cause: Cause) -> set[CauseKind]:
+        return {cause.kind} | (kinds_of(cause.because) if cause.because else set())
 
-    tested = {"BuilderChanged"}.union(*(below(change.expected) for change in CHANGES))
-    tested |= {type(cause).__name__ for _, _, expected in OTHERS.values() for cause in expected}
-    assert tested == {kind.__name__ for kind in Cause.__subclasses__()}
+    tested = {CauseKind.BUILDER_CHANGED}.union(*(kinds_of(change.expected) for change in CHANGES))
+    tested |= {cause.kind for _, _, expected in OTHERS.values() for cause in expected}
+    assert tested == set(CauseKind)
+
+
+JSON_FIELDS = {
+    "first-build": "",
+    "new-layer": "",
+    "kind-changed": "before after",
+    "format-changed": "before after",
+    "evicted": "at why",
+    "damaged": "at why",
+    "row-damaged": "at why",
+    "only-shared": "repository",
+    "blob-gone": "",
+    "forgotten": "",
+    "setting-changed": "key before after of",
+    "items-changed": "key added removed of",
+    "file-changed": "path",
+    "file-added": "path",
+    "file-removed": "path",
+    "mode-changed": "path before after",
+    "link-changed": "path before after",
+    "model-file-changed": "model path",
+    "model-file-added": "model path",
+    "model-file-removed": "model path",
+    "mount-added": "target source",
+    "mount-removed": "target",
+    "mounts-reordered": "",
+    "pin-changed": "name before after",
+    "pin-added": "name version",
+    "pin-removed": "name version",
+    "wheel-moved": "name version before after",
+    "artifact-changed": "name version before after",
+    "compiled-anew": "name version because",
+    "source-changed": "name",
+    "builder-changed": "stage",
+    "package-changed": "name before after stage",
+    "package-added": "name version stage",
+    "package-removed": "name version stage",
+    "interpreter-changed": "stage before after because",
+    "image-changed": "before after",
+    "step-added": "step",
+    "step-removed": "step",
+    "root-below-changed": "layer because",
+}
+
+
+@pytest.mark.parametrize("kind", CauseKind)
+def test_json_of_each_kind_has_its_own_fields(kind: CauseKind) -> None:
+    assert list(Cause(kind).as_json()) == ["cause", "text", "where", *JSON_FIELDS[kind].split()]
+
+
+def test_names_of_causes_in_json_do_not_change() -> None:
+    assert [str(kind) for kind in CauseKind] == list(JSON_FIELDS)
+
+
+def test_json_leaves_out_no_value_of_a_cause() -> None:
+    found = [causes for change in CHANGES for causes in between(change.before(), change.after(), change.stage).values()]
+    found += [expected for _, _, expected in OTHERS.values()]
+    for cause in (cause for causes in found for cause in causes):
+        given_fields = {part.name for part in fields(cause) if getattr(cause, part.name) != part.default}
+        assert given_fields - {"kind", "where"} <= set(cause.as_json())
 
 
 def test_what_happened_to_a_layer_stands_beside_what_changed_since() -> None:
     history = remember(edited(wheels(wheel("heavy", "2.0", 5 << 20), LIGHT, THIN, NATIVE)), "runtime")
     (heavy,) = (spec for spec in composer().compose("runtime").specs if spec.name == "deps/heavy")
-    history.fates[heavy.key.hex] = causes.Evicted(at=AT)
+    history.fates[heavy.key.hex] = Cause(CauseKind.EVICTED, at=AT)
     found = explain(history, composer(), "runtime")
-    assert say_causes(found["deps/heavy"]) == "heavy 2.0 → 1.0, evicted by gc on 2026-11-18"
+    assert format_causes(found["deps/heavy"]) == "heavy 2.0 → 1.0, evicted by gc on 2026-11-18"
 
 
 def test_causes_of_the_interpreter_and_of_the_builder_are_both_said() -> None:
     found = between(composer(), edited(apt("base", libc6="2.41", python3_13="3.13.6")))
     assert [str(cause) for cause in found[BIN["native"]]] == [
         "python 3.13.5 → 3.13.6 in base",
-        "native compiled anew: python 3.13.5 → 3.13.6 in base",
+        "native recompiled: python 3.13.5 → 3.13.6 in base",
     ]
 
 
@@ -834,9 +1051,9 @@ def test_a_version_that_changed_and_made_the_wheel_heavy() -> None:
 def test_an_interpreter_that_comes_from_elsewhere() -> None:
     found = between(edited(), edited(settings="interpreter = '/opt/python/bin/python3.13'"))["deps/heavy"]
     where = "pyproject.toml: [tool.buildkit] bytecode-root"
-    assert found[0] == pincauses.InterpreterChanged(stage="base", where=where)
+    assert found[0] == Cause(CauseKind.INTERPRETER_CHANGED, stage="base", where=where)
     assert [str(cause) for cause in found] == [
-        "another Python compiles bytecode in base",
+        "a different Python compiles bytecode in base",
         "interpreter /usr/bin/python3.13 → /opt/python/bin/python3.13",
     ]
 
@@ -846,17 +1063,17 @@ def test_every_layer_below_a_step_is_looked_at_and_each_cause_said_once() -> Non
     changed = staged("builder", "[config]", OTHER_RUN)
     changed["builder"] = changed["builder"].replace('"true"', '"false"')
     found = between(before, edited(apt("base", libc6="3", python3_13="3.13.5"), stages=changed), "builder")
-    assert [say_cause(cause) for cause in found["builder/other"]] == [
-        "below it, libc6 2.41 → 3 in base (base.apt.lock:libc6)",
-        "below it, script of step prepare true → false (stages/builder/stage.toml: run.script)",
+    assert [format_cause(cause) for cause in found["builder/other"]] == [
+        "a layer below: libc6 2.41 → 3 in base (base.apt.lock:libc6)",
+        "a layer below: script of step prepare true → false (stages/builder/stage.toml: run.script)",
     ]
 
 
 def test_another_root_below_a_step() -> None:
     root = edited(stages=STAGES | {"base": IMAGE}, settings="bytecode = false")
     found = between(edited(settings="bytecode = false"), root, "builder")
-    assert found["builder/prepare"][0] == pincauses.RootBelowChanged(
-        layer="base/image", because=causes.NewLayer(where="stages/base/stage.toml: root"),
+    assert found["builder/prepare"][0] == Cause(CauseKind.ROOT_BELOW_CHANGED,
+        layer="base/image", because=Cause(CauseKind.NEW_LAYER, where="stages/base/stage.toml: root"),
         where="stages/base/stage.toml: root",
     )  # fmt: skip
 
@@ -864,20 +1081,23 @@ def test_another_root_below_a_step() -> None:
 def test_a_line_says_three_causes_or_one_with_where_it_is() -> None:
     many = [tree_file(f"f{number}.py") for number in range(5)]
     found = between(composer(), edited(tree(APP, MAIN, RUN, *many)))["runtime/app"]
-    assert say_causes(found) == f"{APP}/f0.py added, {APP}/f1.py added, {APP}/f2.py added and 2 more"
-    assert say_causes(found[:1]) == f"{APP}/f0.py added"
-    pin = pincauses.PinAdded(name="a", version="1", where="x.txt:3")
-    assert say_causes([pin]) == "a 1 added (x.txt:3)"
-    assert say_causes([pin, replace(pin, name="b")]) == "a 1 added, b 1 added"
-    assert say_causes([pin, pincauses.PinAdded(name="a", version="1", where="y.txt:1")]) == "a 1 added (x.txt:3)"
+    assert format_causes(found) == f"{APP}/f0.py added, {APP}/f1.py added, {APP}/f2.py added and 2 more"
+    assert format_causes(found[:1]) == f"{APP}/f0.py added"
+    pin = Cause(CauseKind.PIN_ADDED, name="a", version="1", where="x.txt:3")
+    assert format_causes([pin]) == "a 1 added (x.txt:3)"
+    assert format_causes([pin, replace(pin, name="b")]) == "a 1 added, b 1 added"
+    assert (
+        format_causes([pin, Cause(CauseKind.PIN_ADDED, name="a", version="1", where="y.txt:1")])
+        == "a 1 added (x.txt:3)"
+    )
 
 
 def test_causes_as_json() -> None:
-    because = pincauses.PackageChanged(name="gcc", before="14", after="15", stage="builder", where="b.lock:3")
-    made = pincauses.CompiledAnew(name="native", version="1.0", because=because, where="b.lock:3")
+    because = Cause(CauseKind.PACKAGE_CHANGED, name="gcc", before="14", after="15", stage="builder", where="b.lock:3")
+    made = Cause(CauseKind.COMPILED_ANEW, name="native", version="1.0", because=because, where="b.lock:3")
     assert made.as_json() == {
         "cause": "compiled-anew",
-        "text": "native compiled anew: gcc 14 → 15 in builder",
+        "text": "native recompiled: gcc 14 → 15 in builder",
         "where": "b.lock:3",
         "name": "native",
         "version": "1.0",
@@ -925,12 +1145,12 @@ def test_whatever_differs_has_a_cause_and_no_cause_is_a_hash(data: st.DataObject
         history = replace(history, pasts=remember(composer(), "runtime").pasts)
     found = find_causes(spec, before, history, Spoken(composer(), composer().compose("runtime")))
     assert found
-    assert (json.loads(before) != recipe) is (found != (causes.Forgotten(),))
+    assert (json.loads(before) != recipe) is (found != (Cause(CauseKind.FORGOTTEN),))
     for cause in found:
-        assert "\n" not in say_cause(cause)
+        assert "\n" not in format_cause(cause)
         assert str(cause).strip()
         assert not re.search(
-            r"[0-9a-f]{12}", say_cause(cause).replace("a" * 64, "").replace("0123456789abcdef" * 4, "")
+            r"[0-9a-f]{12}", format_cause(cause).replace("a" * 64, "").replace("0123456789abcdef" * 4, "")
         )
 
 
@@ -942,8 +1162,8 @@ def test_a_recipe_without_a_part_says_which_is_new_and_shows_no_hash(part: str) 
         before = json.dumps({key: value for key, value in json.loads(spec.recipe).items() if key != part})
         history = Remembered(last={spec.name: before})
         found = find_causes(spec, before, history, Spoken(composer(), composer().compose("runtime")))
-        assert not re.search(r"[0-9a-f]{12}", say_causes(found))
-        assert found != (causes.Forgotten(),)
+        assert not re.search(r"[0-9a-f]{12}", format_causes(found))
+        assert found != (Cause(CauseKind.FORGOTTEN),)
 
 
 def users_from(uid: int) -> str:

@@ -15,13 +15,13 @@ from projectdisk import Disk, Seen, list_all
 from smallproject import Small, projects
 
 from buildkit.build import disk_checkout as checkout
-from buildkit.build.layer_causes import CheckoutPlaces, Reasons
+from buildkit.build.layer_causes import CheckoutLocations, Reasons
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.digest import FileHash
 from buildkit.oci.blob import LayerResult
 from buildkit.plan.compose import Composer
-from buildkit.plan.explain.causes import Cause, FirstBuild, Forgotten, SettingChanged, say_cause
+from buildkit.plan.explain.causes import Cause, CauseKind, format_cause
 from buildkit.plan.spec import PackWheels
 from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex
@@ -75,7 +75,7 @@ def explain(disk: Disk, ledger: Ledger, before: Seen, after: Seen) -> dict[str, 
     causes: dict[str, tuple[Cause, ...]] = {}
     for name in sorted(after.stages.keys() & before.stages.keys()):
         composition = composer.compose(name)
-        reasons = Reasons(ledger, CheckoutPlaces(graph, composer, read, composition), composition, refs)
+        reasons = Reasons(ledger, CheckoutLocations(graph, composer, read, composition), composition, refs)
         causes |= {spec.name: reasons.find(spec) for spec in composition.specs if spec.key not in had}
     return causes
 
@@ -91,15 +91,14 @@ def check_place(folder: Path, cause: Cause) -> None:
         ), f"{cause}: {line}"
     elif rest:
         assert (folder / file).is_file() or "stages/" in file, cause.where
-    elif type(cause).__name__ not in ("FileRemoved", "ModelFileRemoved") and "removed" not in str(cause):
+    elif cause.kind not in (CauseKind.FILE_REMOVED, CauseKind.MODEL_FILE_REMOVED) and "removed" not in str(cause):
         assert (folder / file).exists() or (folder / file).is_symlink(), cause.where
 
 
 def inner(cause: Cause) -> Iterator[Cause]:
     yield cause
-    because = getattr(cause, "because", None)
-    if because is not None:
-        yield from inner(because)
+    if cause.because is not None:
+        yield from inner(cause.because)
 
 
 def check(disk: Disk, folder: Path, small: Small, mutate: Mutate) -> None:
@@ -111,11 +110,13 @@ def check(disk: Disk, folder: Path, small: Small, mutate: Mutate) -> None:
         note_builds(ledger, before)
         after = disk.compose(other)
         for name, causes in explain(disk, ledger, before, after).items():
-            assert not {type(cause) for cause in causes} & {FirstBuild, Forgotten}, name
+            assert not {cause.kind for cause in causes} & {CauseKind.FIRST_BUILD, CauseKind.FORGOTTEN}, name
             for cause in causes:
                 parts = list(inner(cause))
-                assert not re.search(r"[0-9a-f]{12}", say_cause(cause)), say_cause(cause)
-                assert not [part for part in parts if isinstance(part, SettingChanged) and part.key in UNSAID], cause
+                assert not re.search(r"[0-9a-f]{12}", format_cause(cause)), format_cause(cause)
+                assert not [part for part in parts if part.kind is CauseKind.SETTING_CHANGED and part.key in UNSAID], (
+                    cause
+                )
                 assert cause.where, f"{name}: {cause}"
                 check_place(disk.folder, cause)
 

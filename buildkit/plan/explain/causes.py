@@ -1,315 +1,256 @@
-"""Why a layer is built: one class for every cause there is, each of which says itself in the user's words.
+"""The causes for which a layer is built, their sentences, and their JSON.
 
-``str`` of a cause is one line without a hash; ``where`` is what the user would open: a file, ``file:line``, or
-``file: key``, and empty where there is nothing to open.
+``str`` of a cause is one line without a hash. ``where`` is what the user would open: a file, ``file:line`` or
+``file: key``; it is empty where there is nothing to open.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from enum import StrEnum
 from typing import Any
 
-_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
-_MOST = 3
+_MOST_LISTED = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class CauseKind(StrEnum):
+    """The kinds of causes; the values are their names in JSON."""
+
+    FIRST_BUILD = "first-build"  # neither the stage nor, for another stage, any of its layers was ever built
+    NEW_LAYER = "new-layer"  # the last image had no layer of this name
+    KIND_CHANGED = "kind-changed"  # a layer of another kind had this name
+    FORMAT_CHANGED = "format-changed"  # this buildkit packs different bytes from the same recipe
+
+    EVICTED = "evicted"  # gc removed the layer
+    DAMAGED = "damaged"  # the layer's blob did not hold the bytes that it should
+    ROW_DAMAGED = (
+        "row-damaged"  # the ledger's row of the layer is not what was written; ``at`` is 0 until it is removed
+    )
+    ONLY_SHARED = "only-shared"  # another machine built the layer, and its bytes were never needed here
+    BLOB_GONE = "blob-gone"  # the layer was built before, and its blob has been removed since
+    FORGOTTEN = "forgotten"  # nothing changed, but the cache has no record of the layer any more
+
+    SETTING_CHANGED = "setting-changed"  # a key of a stage file or of the settings
+    ITEMS_CHANGED = "items-changed"  # a list or table of a stage file has other items, or another order
+    FILE_CHANGED = "file-changed"  # a file of the repository has other content
+    FILE_ADDED = "file-added"
+    FILE_REMOVED = "file-removed"
+    MODE_CHANGED = "mode-changed"  # a file became executable or a link, or stopped being one
+    LINK_CHANGED = "link-changed"  # a symbolic link has another target
+    MODEL_FILE_CHANGED = "model-file-changed"
+    MODEL_FILE_ADDED = "model-file-added"  # a file of a model is new, or had a layer of its own before
+    MODEL_FILE_REMOVED = "model-file-removed"  # a file of a model is gone, or has a layer of its own now
+    MOUNT_ADDED = "mount-added"  # a step sees files of the repository that it did not see before
+    MOUNT_REMOVED = "mount-removed"
+    MOUNTS_REORDERED = "mounts-reordered"
+
+    PIN_CHANGED = "pin-changed"  # a wheel has another version
+    PIN_ADDED = "pin-added"
+    PIN_REMOVED = "pin-removed"
+    WHEEL_MOVED = "wheel-moved"  # a wheel moved between a bin and a layer of its own, or between two bins
+    ARTIFACT_CHANGED = "artifact-changed"  # the same version is another file, or is compiled here now, or no longer
+    COMPILED_ANEW = "compiled-anew"  # a wheel is compiled again: its source or the builder changed
+    SOURCE_CHANGED = "source-changed"  # the sdist of a wheel is another file of the same version
+    BUILDER_CHANGED = "builder-changed"  # the stage that compiles sdists changed; how is no longer known
+    PACKAGE_CHANGED = "package-changed"  # a Debian package of a stage's root has another version
+    PACKAGE_ADDED = "package-added"
+    PACKAGE_REMOVED = "package-removed"
+    INTERPRETER_CHANGED = "interpreter-changed"  # the Python that a root holds and that compiles bytecode
+    IMAGE_CHANGED = "image-changed"  # a root is another image of a registry, often with only another digest
+    STEP_ADDED = "step-added"
+    STEP_REMOVED = "step-removed"
+    ROOT_BELOW_CHANGED = "root-below-changed"  # something changed that a step runs on
+
+
+@dataclass(frozen=True, slots=True)
 class Cause:
-    """What all causes have in common."""
+    """One cause; which fields apply depends on the kind.
 
+    ``name`` is a pin, a package or an sdist; ``path`` is relative to the project, or to the folder of ``model``.
+    ``before`` and ``after`` are versions or values, empty where they are too long to print. ``of`` names the step or
+    user that a ``key`` belongs to; ``at`` is in seconds since the epoch; ``because`` is the cause of this cause, where
+    it is still known.
+    """
+
+    kind: CauseKind
+    _: KW_ONLY
     where: str = ""
+    name: str = ""
+    version: str = ""
+    key: str = ""
+    before: str | int = ""
+    after: str | int = ""
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    of: str = ""
+    stage: str = ""
+    step: str = ""
+    layer: str = ""
+    path: str = ""
+    model: str = ""
+    source: str = ""
+    target: str = ""
+    repository: str = ""
+    at: float = 0.0
+    why: str = ""
+    because: Cause | None = None
 
     def __str__(self) -> str:
-        return one_line(self._words())
-
-    def _words(self) -> str:
-        raise NotImplementedError
+        message = _FORMS[self.kind].message
+        return one_line(message(self) if callable(message) else message.format_map(_values(self)))
 
     def as_json(self) -> dict[str, Any]:
-        """``{"cause": "pin-changed", "text", "where"}`` and the fields of the class."""
-        kind = _CAPITAL.sub("-", type(self).__name__).lower()
-        own = {part.name: getattr(self, part.name) for part in fields(self)}
-        values = {name: value.as_json() if isinstance(value, Cause) else value for name, value in own.items()}
-        return {"cause": kind, "text": str(self), **values}
+        """Return ``{"cause": "pin-changed", "text", "where"}`` and the fields of the kind."""
+        values = {field: getattr(self, field) for field in _FORMS[self.kind].fields}
+        values = {name: value.as_json() if isinstance(value, Cause) else value for name, value in values.items()}
+        return {"cause": str(self.kind), "text": str(self), "where": self.where, **values}
 
 
-def say_cause(cause: Cause) -> str:
-    """The line of one cause, with where it is: ``numpy 2.4.0 → 2.5.1 (requirements/ml.txt:46)``."""
+def format_cause(cause: Cause) -> str:
+    """Return the line of one cause and where it is: ``numpy 2.4.0 → 2.5.1 (requirements/ml.txt:46)``."""
     where = one_line(cause.where)
     return f"{cause} ({where})" if where and where not in str(cause) else str(cause)
 
 
-def say_causes(causes: Sequence[Cause]) -> str:
-    """One short line for a report: a single cause with where it is, of several the first three and how many more."""
+def format_causes(causes: Sequence[Cause]) -> str:
+    """Return one short line for a report: a single cause with its place, or the first three and a count of the rest."""
     lines = list(dict.fromkeys(map(str, causes)))
     if len(lines) == 1:
-        return say_cause(causes[0])
-    more = f" and {len(lines) - _MOST} more" if len(lines) > _MOST else ""
-    return ", ".join(lines[:_MOST]) + more
+        return format_cause(causes[0])
+    more = f" and {len(lines) - _MOST_LISTED} more" if len(lines) > _MOST_LISTED else ""
+    return ", ".join(lines[:_MOST_LISTED]) + more
 
 
 def one_line(text: str) -> str:
-    """Foreign words without line breaks and control characters: names of files may hold any."""
+    """Replace line breaks and control characters, which names of files may hold."""
     return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
-# layers
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FirstBuild(Cause):
-    """The stage was never built, nor any layer of it for another."""
+class _Form:
+    """The fields that a kind of cause shows in JSON, and its sentence: a template, or a function of the cause."""
 
-    def _words(self) -> str:
-        return "first build"
+    fields: tuple[str, ...] = ()
+    message: str | Callable[[Cause], str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewLayer(Cause):
-    """The image had no such layer."""
+def _form(fields: str, message: str | Callable[[Cause], str]) -> _Form:
+    return _Form(fields=tuple(fields.split()), message=message)
 
-    def _words(self) -> str:
-        return "new layer"
 
+def _values(cause: Cause) -> dict[str, object]:
+    """Return what templates may name: the fields of the kind, and phrases that are empty where their field is."""
+    return {
+        **{field: getattr(cause, field) for field in _FORMS[cause.kind].fields},
+        "pin": _pin(cause),
+        "in_stage": _in_stage(cause),
+        "day": _day(cause.at),
+        "reason": f": {cause.why}" if cause.why else "",
+        "because": f": {cause.because}" if cause.because else "",
+    }
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KindChanged(Cause):
-    """Another kind of layer had the name."""
 
-    before: str
-    after: str
+def _pin(cause: Cause) -> str:
+    return f"{cause.name} {cause.version}".rstrip()  # a package of the repository may have no known version
 
-    def _words(self) -> str:
-        return f"a layer of another kind: {self.before} → {self.after}"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FormatChanged(Cause):
-    """This buildkit packs other bytes from the same recipe."""
-
-    before: int
-    after: int
-
-    def _words(self) -> str:
-        return f"packer format {self.before} → {self.after}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evicted(Cause):
-    """The layer was made before, and gc took it away (``at``: seconds since the epoch)."""
-
-    at: float
-    why: str = ""
-
-    def _words(self) -> str:
-        return f"evicted by gc on {_day(self.at)}" + (f": {self.why}" if self.why else "")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Damaged(Cause):
-    """The layer was made before, and its blob did not hold the bytes that it should."""
-
-    at: float
-    why: str = ""
-
-    def _words(self) -> str:
-        return f"its blob was damaged, and removed on {_day(self.at)}" + (f": {self.why}" if self.why else "")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowDamaged(Cause):
-    """The layer was made before, and what the ledger says of it is not what was written; ``at`` is 0 until removed."""
-
-    at: float = 0.0
-    why: str = ""
-
-    def _words(self) -> str:
-        removed = f", and removed on {_day(self.at)}" if self.at else ""
-        return f"its row in the ledger was damaged{removed}" + (f": {self.why}" if self.why else "")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OnlyShared(Cause):
-    """Another machine made the layer, and its bytes were never needed here (``repository``: where they are)."""
-
-    repository: str
-
-    def _words(self) -> str:
-        return f"it is in the shared cache {self.repository} only, which is not asked"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlobGone(Cause):
-    """The layer was made before, and somebody removed its blob."""
-
-    def _words(self) -> str:
-        return "its blob is gone from the cache"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forgotten(Cause):
-    """Nothing changed, but the cache knows nothing of the layer any more."""
-
-    def _words(self) -> str:
-        return "not in the cache any more"
-
-
-# definitions and files
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettingChanged(Cause):
-    """A key of a stage file or of the settings.
-
-    ``before`` and ``after`` are empty where they are long; ``of`` names the step or user whose key it is.
-    """
-
-    key: str
-    before: str = ""
-    after: str = ""
-    of: str = ""
-
-    def _words(self) -> str:
-        key = f"{self.key} of {self.of}" if self.of else self.key
-        return f"{key} {self.before} → {self.after}" if self.before and self.after else f"{key} changed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemsChanged(Cause):
-    """A list or table of a stage file has other items, or the same ones in another order."""
-
-    key: str
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    of: str = ""
-
-    def _words(self) -> str:
-        key = f"{self.key} of {self.of}" if self.of else self.key
-        if not self.added and not self.removed:
-            return f"{key} in another order"
-        if len(self.added) + len(self.removed) > _MOST:
-            return f"{key}: {len(self.added)} added, {len(self.removed)} removed"
-        return f"{key}: " + ", ".join([f"{x} added" for x in self.added] + [f"{x} removed" for x in self.removed])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileChanged(Cause):
-    """A file of the repository has other content; ``path`` is relative to the project."""
-
-    path: str
-
-    def _words(self) -> str:
-        return f"{self.path} changed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileAdded(Cause):
-    """A file of the repository is new."""
-
-    path: str
-
-    def _words(self) -> str:
-        return f"{self.path} added"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileRemoved(Cause):
-    """A file of the repository is gone."""
-
-    path: str
-
-    def _words(self) -> str:
-        return f"{self.path} removed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModeChanged(Cause):
-    """A file of the repository became executable or no longer is, or became a link or no longer is."""
-
-    path: str
-    before: str
-    after: str
-
-    def _words(self) -> str:
-        return f"{self.path}: {self.before} → {self.after}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LinkChanged(Cause):
-    """A symbolic link of the repository leads elsewhere."""
-
-    path: str
-    before: str
-    after: str
-
-    def _words(self) -> str:
-        return f"{self.path}: leads to {self.after}, not {self.before}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFileChanged(Cause):
-    """A file of a model has other content; ``path`` is below the model's folder."""
-
-    model: str
-    path: str
-
-    def _words(self) -> str:
-        return f"{self.path} of model {self.model} changed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFileAdded(Cause):
-    """A file of a model is new, or came from a layer of its own."""
-
-    model: str
-    path: str
-
-    def _words(self) -> str:
-        return f"{self.path} of model {self.model} added"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFileRemoved(Cause):
-    """A file of a model is gone, or has a layer of its own now."""
-
-    model: str
-    path: str
-
-    def _words(self) -> str:
-        return f"{self.path} of model {self.model} removed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountAdded(Cause):
-    """A step sees files of the repository that it did not see."""
-
-    target: str
-    source: str
-
-    def _words(self) -> str:
-        return f"mount {self.source} at {self.target} added"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountRemoved(Cause):
-    """A step no longer sees files of the repository that it saw."""
-
-    target: str
-
-    def _words(self) -> str:
-        return f"mount at {self.target} removed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MountsReordered(Cause):
-    """A step sees the same files, mounted in another order."""
-
-    def _words(self) -> str:
-        return "mounts in another order"
+def _in_stage(cause: Cause) -> str:
+    return f" in {cause.stage}" if cause.stage else ""
 
 
 def _day(at: float) -> str:
-    return time.strftime("%Y-%m-%d", time.localtime(at))  # the user's day, as elsewhere
+    return time.strftime("%Y-%m-%d", time.localtime(at))  # the user's day, as in all output
+
+
+def _row_damaged(cause: Cause) -> str:
+    removed = f" and removed on {_day(cause.at)}" if cause.at else ""
+    return f"its row in the ledger was damaged{removed}" + (f": {cause.why}" if cause.why else "")
+
+
+def _key(cause: Cause) -> str:
+    return f"{cause.key} of {cause.of}" if cause.of else cause.key
+
+
+def _setting_changed(cause: Cause) -> str:
+    short = cause.before and cause.after
+    return f"{_key(cause)} {cause.before} → {cause.after}" if short else f"{_key(cause)} changed"
+
+
+def _items_changed(cause: Cause) -> str:
+    added, removed = cause.added, cause.removed
+    if not added and not removed:
+        return f"{_key(cause)} reordered"
+    if len(added) + len(removed) > _MOST_LISTED:
+        return f"{_key(cause)}: {len(added)} added, {len(removed)} removed"
+    return f"{_key(cause)}: " + ", ".join([f"{item} added" for item in added] + [f"{item} removed" for item in removed])
+
+
+def _pin_changed(cause: Cause) -> str:
+    return f"{cause.name} {cause.before or '?'} → {cause.after or '?'}"
+
+
+def _artifact_changed(cause: Cause) -> str:
+    change = f"{cause.before} → {cause.after}" if cause.before != cause.after else "different file"
+    return f"{_pin(cause)}: {change}"
+
+
+def _interpreter_changed(cause: Cause) -> str:
+    if cause.because:
+        return f"the root that compiles bytecode: {cause.because}"
+    if cause.before != cause.after:
+        return f"python {cause.before} → {cause.after}{_in_stage(cause)}"
+    return f"a different Python compiles bytecode{_in_stage(cause)}"
+
+
+def _image_changed(cause: Cause) -> str:
+    before, after = (str(ref).partition("@")[0] for ref in (cause.before, cause.after))
+    return f"image {before} → {after}" if before != after else f"image {after}: new digest"
+
+
+def _root_below_changed(cause: Cause) -> str:
+    return f"a layer below: {cause.because}" if cause.because else f"a layer below: {cause.layer} changed"
+
+
+_FORMS: Mapping[CauseKind, _Form] = {
+    CauseKind.FIRST_BUILD: _form("", "first build"),
+    CauseKind.NEW_LAYER: _form("", "new layer"),
+    CauseKind.KIND_CHANGED: _form("before after", "kind of layer {before} → {after}"),
+    CauseKind.FORMAT_CHANGED: _form("before after", "packer format {before} → {after}"),
+    CauseKind.EVICTED: _form("at why", "evicted by gc on {day}{reason}"),
+    CauseKind.DAMAGED: _form("at why", "its blob was damaged and removed on {day}{reason}"),
+    CauseKind.ROW_DAMAGED: _form("at why", _row_damaged),
+    CauseKind.ONLY_SHARED: _form("repository", "it is only in the remote cache {repository}, which is not used here"),
+    CauseKind.BLOB_GONE: _form("", "its blob is missing from the cache"),
+    CauseKind.FORGOTTEN: _form("", "no longer in the cache"),
+    CauseKind.SETTING_CHANGED: _form("key before after of", _setting_changed),
+    CauseKind.ITEMS_CHANGED: _form("key added removed of", _items_changed),
+    CauseKind.FILE_CHANGED: _form("path", "{path} changed"),
+    CauseKind.FILE_ADDED: _form("path", "{path} added"),
+    CauseKind.FILE_REMOVED: _form("path", "{path} removed"),
+    CauseKind.MODE_CHANGED: _form("path before after", "{path}: {before} → {after}"),
+    CauseKind.LINK_CHANGED: _form("path before after", "{path}: link to {before} → link to {after}"),
+    CauseKind.MODEL_FILE_CHANGED: _form("model path", "{path} of model {model} changed"),
+    CauseKind.MODEL_FILE_ADDED: _form("model path", "{path} of model {model} added"),
+    CauseKind.MODEL_FILE_REMOVED: _form("model path", "{path} of model {model} removed"),
+    CauseKind.MOUNT_ADDED: _form("target source", "mount {source} at {target} added"),
+    CauseKind.MOUNT_REMOVED: _form("target", "mount at {target} removed"),
+    CauseKind.MOUNTS_REORDERED: _form("", "mounts reordered"),
+    CauseKind.PIN_CHANGED: _form("name before after", _pin_changed),
+    CauseKind.PIN_ADDED: _form("name version", "{pin} added"),
+    CauseKind.PIN_REMOVED: _form("name version", "{pin} removed"),
+    CauseKind.WHEEL_MOVED: _form("name version before after", "{pin} moved from {before} to {after}"),
+    CauseKind.ARTIFACT_CHANGED: _form("name version before after", _artifact_changed),
+    CauseKind.COMPILED_ANEW: _form("name version because", "{name} recompiled{because}"),
+    CauseKind.SOURCE_CHANGED: _form("name", "its sdist `{name}` is a different file"),
+    CauseKind.BUILDER_CHANGED: _form("stage", "stage `{stage}` changed"),
+    CauseKind.PACKAGE_CHANGED: _form("name before after stage", "{name} {before} → {after}{in_stage}"),
+    CauseKind.PACKAGE_ADDED: _form("name version stage", "{name} {version} added{in_stage}"),
+    CauseKind.PACKAGE_REMOVED: _form("name version stage", "{name} {version} removed{in_stage}"),
+    CauseKind.INTERPRETER_CHANGED: _form("stage before after because", _interpreter_changed),
+    CauseKind.IMAGE_CHANGED: _form("before after", _image_changed),
+    CauseKind.STEP_ADDED: _form("step", "step {step} added"),
+    CauseKind.STEP_REMOVED: _form("step", "step {step} removed"),
+    CauseKind.ROOT_BELOW_CHANGED: _form("layer because", _root_below_changed),
+}

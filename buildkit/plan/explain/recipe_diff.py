@@ -1,279 +1,98 @@
-"""What differs between two recipes of one layer: settings, steps, files and models. Pure."""
+"""Compare the recipe of a layer with that of the last build, part by part."""
 
 from __future__ import annotations
 
 import json
-import posixpath
-import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
-from buildkit.plan.explain.causes import (
-    Cause,
-    FileAdded,
-    FileChanged,
-    FileRemoved,
-    FormatChanged,
-    ItemsChanged,
-    KindChanged,
-    LinkChanged,
-    ModeChanged,
-    ModelFileAdded,
-    ModelFileChanged,
-    ModelFileRemoved,
-    MountAdded,
-    MountRemoved,
-    MountsReordered,
-    NewLayer,
-    SettingChanged,
-)
-from buildkit.plan.explain.find_causes import History, Places
-from buildkit.plan.spec import Kind, PackFiles, PackModel, RunStep, Spec
+from buildkit.plan.explain import definition_diff, root_diff, wheel_diff
+from buildkit.plan.explain.causes import Cause, CauseKind
+from buildkit.plan.explain.comparison import History, LayerComparison, SourceLocations, in_file, in_settings, stage_of
+from buildkit.plan.explain.recipe_shape import has_known_shape
+from buildkit.plan.explain.value_diff import changed_format, changed_setting
+from buildkit.plan.spec import Kind, Spec, is_readable_format
 
-_OF_SETTINGS = ("arch", "bytecode", "compression", "interpreter", "prefix", "python")
-_DEFAULTS = {"compression": "zstd"}  # which recipes do not say
+_SETTINGS = ("arch", "bytecode", "compression", "interpreter", "prefix", "python")
+_DEFAULTS = {"compression": "zstd"}  # recipes leave these values out
 _TABLES = {Kind.ROOT: "root", Kind.IMAGE: "root", Kind.RUN: "run", Kind.FILES: "copy", Kind.MODEL: "models"}
-_MODES = {"file": "file", "exec": "executable", "link": "link"}
-_LONG = 40
 _ABSENT = object()
-_HEX = re.compile(r"[0-9a-f]{12}")
-_SCRIPT = ["/bin/sh", "-eu", "-c"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One layer, with what is known of the past and of the checkout; ``old`` and ``new`` are its recipes."""
+def compare_recipes(spec: Spec, before: str | None, history: History, locations: SourceLocations) -> Iterator[Cause]:
+    """Return the causes for a layer whose recipe was ``before``; none if that is still its recipe.
 
-    spec: Spec
-    history: History
-    places: Places
-    old: Mapping[str, Any] = field(default_factory=dict)
-    new: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def stage(self) -> str:
-        """The stage whose layer it is."""
-        return self.spec.name.partition("/")[0]
-
-    def key(self, key: str) -> str:
-        """Where a key of the stage's file is."""
-        return in_file(self.places.stage(self.stage), key)
+    ``before`` is None if the last build had no layer of that name.
+    """
+    if before is not None:
+        return _compare(spec, before, history, locations)
+    return _compare_new(spec, history, locations)
 
 
-def in_file(file: str, key: str) -> str:
-    """``stages/base/stage.toml: root.suite``; empty where the file is not known."""
-    return f"{file}: {key}" if file else ""
-
-
-def in_settings(key: str) -> str:
-    """Where a setting is."""
-    return f"pyproject.toml: [tool.buildkit] {key}"
-
-
-def compare(case: Case, before: str) -> Iterator[Cause]:
-    """The causes for a layer whose recipe was ``before``; none where that is its recipe still."""
-    old, new = json.loads(before), json.loads(case.spec.recipe)
-    made = Case(spec=case.spec, history=case.history, places=case.places, old=old, new=new)
+def _compare(spec: Spec, before: str, history: History, locations: SourceLocations) -> Iterator[Cause]:
+    old, new = json.loads(before), json.loads(spec.recipe)
     if old.get("kind") != new["kind"]:
-        yield KindChanged(before=str(old.get("kind")), after=new["kind"])
+        yield Cause(CauseKind.KIND_CHANGED, before=str(old.get("kind")), after=new["kind"])
         return
-    for part in sorted(old.keys() | new.keys(), key=lambda part: (part != "format", part)):
+    old_format, new_format = old.pop("format", None), new.pop("format")
+    if old_format != new_format:
+        yield changed_format(old_format, new_format)
+    if not is_readable_format(old_format):
+        return
+    layer = LayerComparison(
+        spec=spec, history=history, locations=locations, old=old, new=new,
+        compare_other=partial(compare_recipes, history=history, locations=locations),
+    )  # fmt: skip
+    for part in sorted(old.keys() | new.keys()):
         if old.get(part, _ABSENT) != new.get(part, _ABSENT):
-            yield from _compare_part(made, part)
+            yield from _compare_part(layer, part)
 
 
-def compare_new(case: Case) -> Iterator[Cause]:
-    """The causes for a layer whose name the last build did not know."""
-    kind = case.spec.kind
-    new = json.loads(case.spec.recipe)
-    if kind in (Kind.WHEELS, Kind.MODEL):  # a layer for what came in, or for what was elsewhere
-        yield from compare(case, json.dumps({**new, "wheels" if kind is Kind.WHEELS else "files": []}))
+def _compare_new(spec: Spec, history: History, locations: SourceLocations) -> Iterator[Cause]:
+    """Return the causes for a layer whose name the last build did not know."""
+    kind = spec.kind
+    new = json.loads(spec.recipe)
+    if kind in (Kind.WHEELS, Kind.MODEL):  # its content is new, or was in another layer
+        empty = json.dumps({**new, "wheels" if kind is Kind.WHEELS else "files": []})
+        yield from _compare(spec, empty, history, locations)
     elif kind is Kind.PREFIX:  # its name is a setting
-        others = (recipe for recipe in case.history.last.values() if json.loads(recipe).get("kind") == kind)
-        yield from compare(case, next(others, case.spec.recipe))
+        others = (recipe for recipe in history.last.values() if json.loads(recipe).get("kind") == kind)
+        yield from _compare(spec, next(others, spec.recipe), history, locations)
     else:
-        yield NewLayer(where=case.key(_TABLES[kind]))
+        where = in_file(locations.stage(stage_of(spec.name)), _TABLES[kind])
+        yield Cause(CauseKind.NEW_LAYER, where=where)
 
 
-def _compare_part(case: Case, part: str) -> tuple[Cause, ...]:
-    from buildkit.plan.explain import pin_diff as comparepins
-
-    compare: Callable[[Case], Iterator[Cause]] | None = (_PARTS | comparepins.PARTS).get(part)
-    alike = type(case.old.get(part)) is type(case.new.get(part)) or part == "bytecode"
-    try:
-        found = tuple(dict.fromkeys(compare(case))) if compare and alike else ()
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-        found = ()  # a recipe of another format has another shape
-    return found or (_setting(case, part),)
+def _compare_part(layer: LayerComparison, part: str) -> tuple[Cause, ...]:
+    compare = _PARTS.get(part)
+    recipes, kind = (layer.old, layer.new), layer.spec.kind
+    found: tuple[Cause, ...] = ()
+    if compare and all(part in recipe and has_known_shape(kind, part, recipe[part]) for recipe in recipes):
+        found = tuple(dict.fromkeys(compare(layer)))
+    return found or (_setting(layer, part),)
 
 
-def _setting(case: Case, part: str) -> Cause:
-    key, unsaid = part.replace("_", "-"), _DEFAULTS.get(part)
-    before, after = case.old.get(part, unsaid), case.new.get(part, unsaid)
-    if part in _OF_SETTINGS:
-        return changed(key, before, after, where=in_settings(key))
-    where = case.key(f"{_TABLES[case.spec.kind]}.{key}" if case.spec.kind in _TABLES else key)
-    return changed(key, before, after, where=where, of=_step(case))
+def _setting(layer: LayerComparison, part: str) -> Cause:
+    key, default = part.replace("_", "-"), _DEFAULTS.get(part)
+    before, after = layer.old.get(part, default), layer.new.get(part, default)
+    if part in _SETTINGS:
+        return changed_setting(key, before, after, where=in_settings(key))
+    table = _TABLES.get(layer.spec.kind)
+    where = layer.locate_key(f"{table}.{key}" if table else key)
+    return changed_setting(key, before, after, where=where, of=layer.step)
 
 
-def changed(key: str, before: object, after: object, *, where: str, of: str = "") -> SettingChanged:
-    """A setting with its values, where both are short."""
-    words = short(before), short(after)
-    said = words if all(words) else ("", "")
-    return SettingChanged(key=key, before=said[0], after=said[1], where=where, of=of)
-
-
-def short(value: object) -> str:
-    """A value as the user wrote it; empty where it is long, or no word."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    text = str(value) if isinstance(value, str | int) else ""
-    return text if len(text) <= _LONG and text.isprintable() and not _HEX.search(text) else ""
-
-
-def compare_items(key: str, old: Sequence[str], new: Sequence[str], *, where: str, of: str = "") -> ItemsChanged:
-    """Two lists of words."""
-    added = tuple(short(item) or "one" for item in new if item not in old)
-    removed = tuple(short(item) or "one" for item in old if item not in new)
-    return ItemsChanged(key=key, added=added, removed=removed, where=where, of=of)
-
-
-def compare_env(old: Mapping[str, str], new: Mapping[str, str], *, where: str, of: str = "") -> Iterator[Cause]:
-    """Two environments."""
-    if old.keys() != new.keys():
-        yield compare_items("env", sorted(old), sorted(new), where=where, of=of)
-    for name in sorted(old.keys() & new.keys()):
-        if old[name] != new[name]:
-            yield changed(f"env {name}", old[name], new[name], where=where, of=of)
-
-
-def compare_files(old: Iterable[Sequence[str]], new: Iterable[Sequence[str]], tree: str) -> Iterator[Cause]:
-    """Two listings (``[path, mode, hash or target]``) of the files below ``tree``."""
-    before, after = ({path: (mode, content) for path, mode, content in rows} for rows in (old, new))
-    for path in sorted(before.keys() | after.keys()):
-        name = posixpath.normpath(posixpath.join(tree, path))
-        if path not in after:
-            yield FileRemoved(path=name, where=name)
-        elif path not in before:
-            yield FileAdded(path=name, where=name)
-        elif before[path] != after[path]:
-            yield _compare_file(name, before[path], after[path])
-
-
-def _compare_file(name: str, old: tuple[str, str], new: tuple[str, str]) -> Cause:
-    modes = old[0], new[0]
-    if modes == ("link", "link"):
-        return LinkChanged(path=name, before=old[1], after=new[1], where=name)
-    if modes[0] != modes[1] and ("link" in modes or old[1] == new[1]):
-        return ModeChanged(path=name, before=_MODES[modes[0]], after=_MODES[modes[1]], where=name)
-    return FileChanged(path=name, where=name)
-
-
-def _format(case: Case) -> Iterator[Cause]:
-    yield FormatChanged(before=int(case.old["format"]), after=int(case.new["format"]))
-
-
-def _items(part: str) -> Callable[[Case], Iterator[Cause]]:
-    def compare(case: Case) -> Iterator[Cause]:
-        yield compare_items(part, case.old[part], case.new[part], where=case.key(f"root.{part}"))
-
-    return compare
-
-
-def _users(case: Case) -> Iterator[Cause]:
-    where = case.key("root.user")
-    old, new = ({name: rest for name, *rest in rows} for rows in (case.old["users"], case.new["users"]))
-    if list(old) != list(new):
-        yield compare_items("users", list(old), list(new), where=where)
-    for name in sorted(old.keys() & new.keys()):
-        (*ids, home, shell), (*ids_now, home_now, shell_now) = old[name], new[name]
-        rows = [("home", home, home_now), ("shell", shell, shell_now)]
-        as_uid = len({*ids}) == len({*ids_now}) == 1  # the group follows the account
-        rows += zip(("uid",) if as_uid else ("uid", "gid"), ids, ids_now, strict=False)
-        for key, before, after in rows:
-            if before != after:
-                yield changed(key, before, after, where=where, of=f"user {name}")
-
-
-def _step(case: Case) -> str:
-    return f"step {case.spec.work.run.name}" if isinstance(case.spec.work, RunStep) else ""
-
-
-def _env(case: Case) -> Iterator[Cause]:
-    yield from compare_env(case.old["env"], case.new["env"], where=case.key("run.env"), of=_step(case))
-
-
-def _command(case: Case) -> Iterator[Cause]:
-    from buildkit.plan.explain.pin_diff import compare_apt_step
-
-    old, new = case.old["command"], case.new["command"]
-    if found := list(compare_apt_step(case, old, new)):
-        yield from found
-        return
-    key = "script" if new[:3] == _SCRIPT else "command"
-    before, after = (words[3] if words[:3] == _SCRIPT else " ".join(words) for words in (old, new))
-    yield changed(key, before, after, where=case.key(f"run.{key}"), of=_step(case))
-
-
-def _files(case: Case) -> Iterator[Cause]:
-    work = case.spec.work
-    if isinstance(work, PackFiles):
-        yield from compare_files(case.old["files"], case.new["files"], work.tree.path)
-    elif isinstance(work, PackModel):
-        yield from _model_files(case, work)
-
-
-def _model_files(case: Case, work: PackModel) -> Iterator[Cause]:
-    """A large file has a layer of its own, so that one that grows or shrinks leaves a layer for another."""
-    old, new = (dict(case.old["files"]), dict(case.new["files"]))
-    recipes = map(json.loads, case.history.last.values())
-    had = {row[0] for r in recipes if r.get("kind") == Kind.MODEL and r["target"] == work.target for row in r["files"]}
-    has = {file.path for file in work.model.files}
-    for path in sorted(old.keys() | new.keys()):
-        where = case.places.model_file(case.stage, work.model.name, path)
-        if path not in new and path not in has:
-            yield ModelFileRemoved(model=work.model.name, path=path, where=where)
-        elif path not in old and path not in had:
-            yield ModelFileAdded(model=work.model.name, path=path, where=where)
-        elif old.get(path) != new.get(path):
-            yield ModelFileChanged(model=work.model.name, path=path, where=where)
-
-
-def _mounts(case: Case) -> Iterator[Cause]:
-    where = case.key("run.mount")
-    trees = [tree.path for tree, _ in case.spec.work.mounts] if isinstance(case.spec.work, RunStep) else []
-    old, new = (_by_target(mounts) for mounts in (case.old["mounts"], case.new["mounts"]))
-    sources = dict(zip(new, trees, strict=True))
-    found: list[Cause] = []
-    for place in [*old, *(place for place in new if place not in old)]:
-        if place not in new:
-            found.append(MountRemoved(target=place[0], where=where))
-        elif place not in old:
-            found.append(MountAdded(target=place[0], source=sources[place], where=where))
-        else:
-            found += compare_files(old[place], new[place], sources[place])
-    yield from found or [MountsReordered(where=where)]
-
-
-def _by_target(mounts: Iterable[Sequence[Any]]) -> dict[tuple[str, int], Any]:
-    """Listings by target, and which of the mounts there it is."""
-    seen: Counter[str] = Counter()
-    listings = {}
-    for target, listing in mounts:
-        listings[target, seen[target]] = listing
-        seen[target] += 1
-    return listings
-
-
-_PARTS: dict[str, Callable[[Case], Iterator[Cause]]] = {
-    "command": _command,
-    "components": _items("components"),
-    "env": _env,
-    "exclude": _items("exclude"),
-    "files": _files,
-    "format": _format,
-    "mounts": _mounts,
-    "users": _users,
+_PARTS: Mapping[str, Callable[[LayerComparison], Iterator[Cause]]] = {
+    "bytecode": root_diff.compare_bytecode,
+    "command": definition_diff.compare_command,
+    "components": partial(definition_diff.compare_root_items, part="components"),
+    "env": definition_diff.compare_step_env,
+    "exclude": partial(definition_diff.compare_root_items, part="exclude"),
+    "files": definition_diff.compare_layer_files,
+    "image": root_diff.compare_image,
+    "mounts": definition_diff.compare_mounts,
+    "packages": root_diff.compare_root_packages,
+    "parent": root_diff.compare_parent,
+    "users": definition_diff.compare_users,
+    "wheels": wheel_diff.compare_wheels,
 }
