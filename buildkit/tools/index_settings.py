@@ -90,12 +90,22 @@ def load_sources(root: Path, env: Mapping[str, str]) -> Sources:
 
 def load_pip_settings(env: Mapping[str, str]) -> Settings:
     """What pip's files and variables say."""
-    values: dict[str, str] = {}
-    for file in _pip_files(env):
-        values.update(_read_pip_file(file))
-    for name, value in env.items():
-        if name.startswith("PIP_") and value and name != "PIP_CONFIG_FILE":
-            values[name.removeprefix("PIP_").lower().replace("_", "-")] = value
+    sections: dict[str, dict[str, str]] = {"global": {}, "install": {}}
+    for file in pip_config_files(env):
+        for section, read in _read_pip_file(file).items():
+            sections[section].update(read)
+    variables = {
+        name.removeprefix("PIP_").lower().replace("_", "-"): value
+        for name, value in env.items()
+        if name.startswith("PIP_") and name != "PIP_CONFIG_FILE"
+    }
+    # [install] of any file overrides [global] of every file; an empty value overrides nothing of another section
+    values = {
+        key: value
+        for table in (sections["global"], sections["install"], variables)
+        for key, value in table.items()
+        if value
+    }
     many = {key: tuple(values.get(key, "").split()) for key in ("extra-index-url", "find-links", "trusted-host")}
     return Settings(
         index=values.get("index-url", ""),
@@ -208,7 +218,8 @@ def _expanded(link: str, folder: Path, env: Mapping[str, str]) -> str:
     return os.path.normpath(folder / link)
 
 
-def _pip_files(env: Mapping[str, str]) -> list[Path]:
+def pip_config_files(env: Mapping[str, str]) -> list[Path]:
+    """Return the files that pip reads, each overriding those before it; they need not exist."""
     named = env.get("PIP_CONFIG_FILE", "")
     if named == os.devnull:
         return []
@@ -220,7 +231,8 @@ def _pip_files(env: Mapping[str, str]) -> list[Path]:
     return [*files, Path(named)] if named else files
 
 
-def _read_pip_file(file: Path) -> dict[str, str]:
+def _read_pip_file(file: Path) -> dict[str, dict[str, str]]:
+    """Keys and values by section, those of a missing or unreadable file being none."""
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(file.read_text("utf-8"))
@@ -229,11 +241,11 @@ def _read_pip_file(file: Path) -> dict[str, str]:
     except (configparser.Error, UnicodeDecodeError) as error:
         what = f"pip's configuration cannot be read: {str(error).splitlines()[0]}"
         raise DefinitionError.of([Problem(file=str(file), what=what)]) from None
-    values: dict[str, str] = {}
-    for section in ("global", "install"):
-        if parser.has_section(section):
-            values.update({key.replace("_", "-"): value for key, value in parser.items(section)})
-    return values
+    return {
+        section: {key.replace("_", "-"): value for key, value in parser.items(section)}
+        for section in ("global", "install")
+        if parser.has_section(section)
+    }
 
 
 def _uv_files(root: Path, env: Mapping[str, str]) -> list[tuple[Path, Mapping[str, Any]]]:
