@@ -1,4 +1,4 @@
-"""The Nox face: which sessions a noxfile gets, and how they end."""
+"""The Nox sessions: which ones a noxfile gets, and how they end."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS
 from buildkit.declare.stage import stage_schema
 
 pytestmark = pytest.mark.tools
@@ -50,7 +52,7 @@ def listed(project: Path, noxfile: Path | None = None) -> dict[str, str]:
     return {found["session"]: found["description"] for found in json.loads(done.stdout)}
 
 
-def test_every_stage_and_every_request_has_a_session_with_one_clear_line(project: Path) -> None:
+def test_every_stage_and_every_command_has_a_session_with_one_line_of_summary(project: Path) -> None:
     found = listed(project)
     assert {name: line for name, line in found.items() if name.startswith("build")} == {
         "build-base": "Build base: no summary",
@@ -58,19 +60,21 @@ def test_every_stage_and_every_request_has_a_session_with_one_clear_line(project
         "build-web": "Build web: serves",
         "build": "Build every image that ships.",
     }
-    assert {"lock", "doctor", "schema"} <= found.keys()
+    assert {f"{command.name}-{stage}" for command in STAGE_COMMANDS for stage in STAGES} <= found.keys()
+    assert {command.name: command.summary for command in COMMANDS}.items() <= found.items()
+    assert len(found) == len(COMMANDS) + len(STAGE_COMMANDS) * len(STAGES)
     assert all(line and "\n" not in line for line in found.values())
 
 
-def test_a_stage_file_that_cannot_be_read_is_listed_all_the_same(project: Path) -> None:
+def test_unreadable_stage_file_is_listed_and_its_session_fails_without_traceback(project: Path) -> None:
     (project / "stages/wrong/stage.toml").mkdir(parents=True)
     assert listed(project)["build-wrong"] == "Build wrong: cannot be read"
     done = nox(project, "-s", "build-base")
     assert "Traceback" not in done.stderr
 
 
-def test_the_folder_is_the_noxfiles_or_the_one_that_is_named(project: Path) -> None:
-    other = project.parent / "elsewhere" / "noxfile.py"
+def test_register_uses_the_folder_of_the_noxfile_or_the_one_that_is_given(project: Path) -> None:
+    other = project.parent / "another" / "noxfile.py"
     other.parent.mkdir()
     other.write_text("from buildkit.sessions import register\n\nregister()\n")
     assert "build-base" not in listed(project, other)
@@ -78,25 +82,34 @@ def test_the_folder_is_the_noxfiles_or_the_one_that_is_named(project: Path) -> N
     assert "build-base" in listed(project, other)
 
 
-def test_listing_imports_nothing_heavy(project: Path) -> None:
-    heavy = (
-        "rich",
-        "sqlite3",
-        "zstandard",
-        "unearth",
-        "tomllib",
-        "buildkit.engine",
-        "buildkit.cache",
-        "buildkit.declare",
-    )
-    program = "import sys, nox\nbefore = set(sys.modules)\nimport buildkit.sessions\n"
-    program += f"buildkit.sessions.register({str(project)!r})\n"
-    program += f"print(*(name for name in {heavy!r} if name in sys.modules.keys() - before))\n"
+HEAVY = (
+    "rich",
+    "sqlite3",
+    "unearth",
+    "zstandard",
+    "buildkit.build",
+    "buildkit.cli.guard",
+    "buildkit.cli.options",
+    "buildkit.declare",
+    "buildkit.inspection",
+    "buildkit.oci",
+    "buildkit.plan",
+    "buildkit.report",
+    "buildkit.store",
+    "buildkit.tools",
+)
+
+
+def test_listing_sessions_imports_no_heavy_module(project: Path) -> None:
+    assert [name for name in HEAVY if find_spec(name) is None] == []  # else their absence would prove nothing
+    program = f"import sys\nimport buildkit.sessions\nbuildkit.sessions.register({str(project)!r})\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == ""
+    imported = set(done.stdout.split())
+    assert "buildkit.sessions" in imported
+    assert imported & set(HEAVY) == set()
 
 
-def test_a_wrong_definition_ends_with_two_and_every_problem(project: Path) -> None:
+def test_wrong_definition_exits_with_2_and_reports_every_problem(project: Path) -> None:
     done = nox(project, "-s", "build-web")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -105,14 +118,14 @@ def test_a_wrong_definition_ends_with_two_and_every_problem(project: Path) -> No
     assert not (project.parent / "cache").exists()
 
 
-def test_a_wrong_option_ends_with_two_and_the_usage(project: Path) -> None:
+def test_wrong_option_exits_with_2_and_prints_the_usage(project: Path) -> None:
     done = nox(project, "-s", "build", "--", "--no-such-option")
     assert done.returncode == 2
     assert "no-such-option" in done.stderr
     assert "usage: nox -s build --" in done.stderr
 
 
-def test_the_schema_is_printed_or_written_beside_the_noxfile(project: Path) -> None:
+def test_schema_is_printed_or_written_relative_to_the_noxfile(project: Path) -> None:
     text = json.dumps(stage_schema(), indent=2) + "\n"
     done = nox(project, "-s", "schema")
     assert (done.returncode, done.stdout) == (0, text)

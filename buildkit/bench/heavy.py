@@ -7,6 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from buildkit.bench.project_copy import write_random
+from buildkit.declare.graph import load_graph
+from buildkit.declare.project import load_project
 from buildkit.events import Emit, Note
 
 STAGE = "app"
@@ -68,7 +70,8 @@ def ensure_heavy(folder: Path, emit: Emit) -> None:
 
     Raises FetchError and ToolError if the package index or Debian's archive is unreachable.
     """
-    from buildkit.cli.lock import lock
+    from buildkit.resolve.all_locks import lock_all
+    from buildkit.resolve.project_locks import make_request
 
     for path, text in _TEXTS.items():
         place = folder / path
@@ -82,4 +85,5 @@ def ensure_heavy(folder: Path, emit: Emit) -> None:
             write_random(weights, _MODEL_BYTES, str(number))
     if not (folder / "requirements/models.lock").exists():
         emit(Note(text="locking the heavy workload, once"))
-        lock(folder, ())
+        request = make_request(load_project(folder), load_graph(folder))
+        lock_all(request, upgrade=False, check=False, emit=emit)

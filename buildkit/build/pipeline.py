@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit.build.context import BuildContext
+from buildkit.build.options import BuildOptions, open_remote_cache
 from buildkit.build.planner import open_planner, shipping
 from buildkit.build.stage_build import StageBuild
-from buildkit.cli.options import BuildOptions, open_remote_cache
 from buildkit.errors import BuildError
 from buildkit.report.build_report import Report, print_report, print_timings
 from buildkit.report.view import open_view

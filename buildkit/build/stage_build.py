@@ -14,9 +14,9 @@ from buildkit.build.build_request import BuildRequest, Lost, describe_loss, merg
 from buildkit.build.deliver import import_image
 from buildkit.build.native_check import native_check_in_background
 from buildkit.build.native_facts import record_remote_facts
+from buildkit.build.options import BuildOptions
 from buildkit.build.planner import Planned, Planner
 from buildkit.build.publisher import Publisher
-from buildkit.cli.options import BuildOptions
 from buildkit.digest import Digest, Key
 from buildkit.errors import DamagedError, LostError, RemoteLostError
 from buildkit.events import step

@@ -1,41 +1,29 @@
-"""``nox -s bench-build``: an honest race, its results, and a gate."""
+"""The session ``bench-build``: a race between builders, its results, and a gate against regressions."""
 
 from __future__ import annotations
 
 import argparse
-import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from buildkit.bench.calibrate import calibrate
-from buildkit.bench.environment import RaceEnvironment, open_environment
-from buildkit.bench.heavy import STAGE, ensure_heavy
-from buildkit.bench.host import describe_machine, find_tool_versions
-from buildkit.bench.ours import NAME, find_version
-from buildkit.bench.output import compare, judge, print_results, read_results, write_output, write_results
+from buildkit.bench.output import compare, judge, print_results, read_results, write_output
 from buildkit.bench.participant import Goal
-from buildkit.bench.peers import open_participants
-from buildkit.bench.race import Race
-from buildkit.bench.regression_gate import check_workload
-from buildkit.bench.request import parse_request
-from buildkit.bench.results import Results, Skipped, render_results
-from buildkit.bench.scale import measure_scale
-from buildkit.bench.scenarios import SCENARIOS
-from buildkit.bench.workload import Workload, choose_stage, make_workload
-from buildkit.build.context import cache_folder
-from buildkit.declare.graph import load_graph
+from buildkit.bench.peers import PEERS
+from buildkit.bench.request import RaceRequest
+from buildkit.bench.results import render_results
+from buildkit.bench.scenarios import NAMES
+from buildkit.bench.session import run_race, run_scale
+from buildkit.cli.options import Parser, make_parser, parse_positive
 from buildkit.errors import DefinitionError
-from buildkit.events import Emit
 from buildkit.report.view import open_view
 
-_REFERENCE = "runtime"  # of this repository two stages ship
+_OF_RACES = ("workload", "stage", "scenario", "until", "no-push", "peer", "compare", "fail-over")
+_PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%?")
 
 
-def bench(folder: Path, arguments: Sequence[str]) -> int:
+def run(folder: Path, arguments: Sequence[str]) -> int:
     """Race, write the results, print them; 1 where ``--compare`` finds us slower.
 
     Raises DefinitionError, BuildError.
@@ -54,85 +42,65 @@ def bench(folder: Path, arguments: Sequence[str]) -> int:
     return max(judge(results), compare(old, results, options.fail_over) if old else 0)
 
 
-def run_race(folder: Path, options: argparse.Namespace, old: Results | None, where: Path, emit: Emit) -> Results:
-    """The race that the options ask for; after every turn its results so far are in ``where``.
+def parse_request(arguments: Sequence[str]) -> RaceRequest:
+    """Parse the arguments; raises DefinitionError."""
+    options = _make_parser().parse_args(list(arguments))
+    _check(options)
+    return RaceRequest(
+        workload=options.workload or "reference",
+        stage=options.stage or "",
+        scenario=None if options.scenario is None else tuple(options.scenario),
+        until=(Goal.RUNNABLE,) if options.no_push else options.until and tuple(options.until),
+        peer=None if options.peer is None else tuple(options.peer),
+        repeat=options.repeat,
+        output=options.output,
+        json=options.json,
+        scale=options.scale,
+        compare=options.compare,
+        **({} if options.fail_over is None else {"fail_over": options.fail_over}),
+    )
 
-    Raises DefinitionError where it could not be compared with ``old``, for that is of another workload.
-    """
-    keep = cache_folder() / "bench"
-    skipped: list[Skipped] = []
-    with open_environment() as environment, _own_cache(environment):
-        workload = _prepare(folder, options, environment, keep, emit)
-        if old:
-            check_workload(old, workload.describe())
-        with open_participants(environment, workload.checkout, options.peer, skipped, emit) as racing:
-            race = Race(
-                workload=workload,
-                participants=racing,
-                scenarios=[one for one in SCENARIOS if options.scenario is None or one.name in options.scenario],
-                goals=options.until or tuple(Goal),
-                repeat=options.repeat,
-                emit=emit,
-                calibrate=lambda: calibrate(environment.folder, workload.empty_session()),
-                calibrations=[],
-                skipped=skipped,
+
+def _make_parser() -> Parser:
+    parser = make_parser("bench-build")
+    parser.add_argument("--workload", metavar="WORKLOAD", help="reference (default), heavy, or a project's folder")
+    parser.add_argument("--stage", metavar="STAGE", help="the stage to build, if several ship")
+    parser.add_argument(
+        "--scenario", nargs="+", choices=NAMES, metavar="NAME", help=f"only these of {', '.join(NAMES)}"
+    )
+    parser.add_argument(
+        "--until", nargs="+", choices=tuple(Goal), type=Goal, metavar="GOAL", help=f"only these of {', '.join(Goal)}"
+    )
+    parser.add_argument("--no-push", action="store_true", help="race only until the image is runnable")
+    parser.add_argument("--peer", nargs="*", choices=PEERS, metavar="NAME", help=f"only these of {', '.join(PEERS)}")
+    parser.add_argument("--repeat", type=parse_positive, default=3, metavar="N", help="repetitions (default: 3)")
+    parser.add_argument(
+        "--output", type=Path, metavar="FOLDER", help="for results and pictures (default: reports/bench)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument(
+        "--scale", action="store_true", help="measure planning with 10 to 400 wheels and 1 to 64 GB of models"
+    )
+    parser.add_argument("--compare", type=Path, metavar="OLD.json", help="fail if we are slower than in these results")
+    parser.add_argument("--fail-over", type=_share, metavar="PERCENT", help="slower by more than this (default: 15%%)")
+    return parser
+
+
+def _check(options: argparse.Namespace) -> None:
+    if options.scale:
+        given = [f"--{name}" for name in _OF_RACES if getattr(options, name.replace("-", "_")) not in (None, False)]
+        if given:
+            raise DefinitionError(
+                f"--scale races nothing, but {', '.join(given)} is about a race", hint="say that without --scale"
             )
-            results = Results(
-                machine=describe_machine(environment.folder),
-                versions=find_tool_versions(),
-                participants={one.name: one.version for one in racing},
-                workload=workload.describe(),
-                samples=(),
-            )
-            for sample in race.run():
-                more = (*results.samples, sample)
-                calibrations = tuple(race.calibrations)
-                results = replace(results, samples=more, skipped=tuple(skipped), calibrations=calibrations)
-                write_results(results, where)
-    return results
-
-
-def run_scale(options: argparse.Namespace, emit: Emit) -> Results:
-    """How long planning takes as projects grow."""
-    with TemporaryDirectory(prefix="bkb-", dir=os.environ.get("TMPDIR") or "/var/tmp") as name:  # noqa: S108
-        scale = tuple(measure_scale(Path(name), options.repeat, emit))
-        return Results(
-            machine=describe_machine(Path(name)),
-            versions=find_tool_versions(),
-            participants={NAME: find_version()},
-            workload={"name": "scale"},
-            samples=(),
-            scale=scale,
+    if options.fail_over is not None and options.compare is None:
+        raise DefinitionError(
+            "--fail-over says by how much --compare may find us slower", hint="say --compare OLD.json, too"
         )
 
 
-def _prepare(
-    folder: Path, options: argparse.Namespace, environment: RaceEnvironment, keep: Path, emit: Emit
-) -> Workload:
-    source, stage = folder, options.stage
-    if options.workload == "heavy":
-        source, stage = keep / "heavy", stage or STAGE
-        ensure_heavy(source, emit)
-    elif options.workload != "reference":
-        source = Path(options.workload)
-        if not (source / "stages").is_dir():
-            raise DefinitionError(f"--workload: {source} holds no stages/", hint="say reference, heavy, or a folder")
-    stages = load_graph(source).stages
-    if options.workload == "reference" and not stage and _REFERENCE in stages:
-        stage = _REFERENCE
-    made = make_workload(source, choose_stage(stages, stage), environment, keep, emit)
-    return replace(made, name="reference") if options.workload == "reference" else made  # whatever its folder's name
-
-
-@contextmanager
-def _own_cache(environment: RaceEnvironment) -> Iterator[None]:
-    """What we plan with is in the arena: the user's cache learns nothing of a race."""
-    before = os.environ.get("BUILDKIT_CACHE")
-    os.environ["BUILDKIT_CACHE"] = str(environment.folder / "planning")
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["BUILDKIT_CACHE"]
-        else:
-            os.environ["BUILDKIT_CACHE"] = before
+def _share(text: str) -> float:
+    found = _PERCENT.fullmatch(text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"must be a percentage, not {text!r}")
+    return float(found[1]) / 100

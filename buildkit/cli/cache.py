@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buildkit.cache_admin.inventory import DOWNLOAD, WHEEL
-from buildkit.cli.options import Parser
+from buildkit.cli.options import Parser, make_parser
 from buildkit.plan.spec import Kind
 
 _UNITS = {"": 1, "b": 1} | {
@@ -24,7 +24,7 @@ _UNITS = {"": 1, "b": 1} | {
 _SIZE_HELP = "drop until the cache is no larger; 10GB are 10 * 1000^3 bytes, 10GiB and 10G are 10 * 1024^3"
 
 
-def cache(folder: Path, arguments: Sequence[str]) -> int:
+def run(folder: Path, arguments: Sequence[str]) -> int:
     """Answer one request; returns the exit code. Raises DefinitionError for a wrong one, and BuildError."""
     options = parse_cache_options(arguments)
     match options.command:
@@ -53,7 +53,7 @@ def cache(folder: Path, arguments: Sequence[str]) -> int:
 
 def parse_cache_options(arguments: Sequence[str]) -> argparse.Namespace:
     """Read what stands after ``--``; raises DefinitionError."""
-    parser = Parser(prog="nox -s cache --")
+    parser = make_parser("cache")
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls | du | gc | verify | why")
     common = Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print the answer as JSON")

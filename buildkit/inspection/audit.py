@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from buildkit.audit.audit import check_image
 from buildkit.audit.service import find_base_pin
 from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.build.image_sources import open_image, read_view
-from buildkit.build.planner import Planner, open_planner
-from buildkit.cli.main import check_writable, write_text
-from buildkit.cli.options import Parser
+from buildkit.build.planner import Planner
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.events import step
 from buildkit.findings import Finding, Severity
 from buildkit.report.findings_table import (
     findings_json,
-    parse_severity,
     render_findings,
     say_counts,
     say_severity,
 )
 from buildkit.report.text import format_bytes, format_count
-from buildkit.report.view import open_view
 from buildkit.tools.transport import TRANSPORTS
 
 NEVER = "never"
@@ -79,28 +71,6 @@ def _view_json(view: ImageView) -> dict[str, Any]:
             {"digest": layer.digest, "bytes": layer.unpacked, "members": len(layer.entries)} for layer in view.layers
         ],
     }
-
-
-def audit(folder: Path, arguments: Sequence[str]) -> int:
-    """Print what is found; returns 1 where the gate closes, else 0. Raises DefinitionError and BuildError."""
-    options = _parse(arguments)
-    if options.sarif is not None:
-        check_writable(options.sarif)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        found = look(planner, options.target, _choose(planner, options))
-    if options.sarif is not None:
-        write_text(options.sarif, _sarif(found))
-    if options.json:
-        sys.stdout.write(json.dumps(found.as_json(options.fail_on), indent=2) + "\n")
-    else:
-        sys.stdout.write("\n".join(render_audit(found, options.fail_on)) + "\n")
-    return int(found.closes(options.fail_on))
-
-
-def _choose(planner: Planner, options: argparse.Namespace) -> tuple[str, ...]:
-    """What is asked for: for a stage both, unless one is; a foreign image is not started unless that is said."""
-    asked = tuple(part for part, said in ((AT_REST, options.at_rest), (RUNNING, options.running)) if said)
-    return asked or ((AT_REST, RUNNING) if options.target in planner.graph.stages else (AT_REST,))
 
 
 def look(planner: Planner, target: str, parts: Sequence[str]) -> Audit:
@@ -168,36 +138,3 @@ def _say_sum(found: Audit, gate: Severity | None) -> str:
     return (
         f"{said}: fails, for {say_severity(gate)} and worse do" if not any(found.parts.values()) else f"{said}: fails"
     )
-
-
-def _sarif(found: Audit) -> str:
-    from buildkit.report.sarif import SarifRun, render_sarif
-
-    says = "the root of the image's file system"
-    run = SarifRun.of("audit", base="IMAGE", base_says=says, inside=True, subject=found.name)
-    return render_sarif(found.findings, run)
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog="nox -s audit --")
-    parser.add_argument("target", metavar="STAGE|REF", help="a stage, or an image: its name, or oci:FOLDER")
-    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
-    parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the findings as SARIF 2.1.0")
-    parser.add_argument(
-        "--fail-on", type=_gate, default=Severity.HIGH, metavar="SEVERITY",
-        help="exit 1 for findings so bad: critical, high (unless said), medium, low, note, or never",
-    )  # fmt: skip
-    parser.add_argument("--at-rest", action="store_true", help="read the image; nothing is started unless said")
-    parser.add_argument(
-        "--running", action="store_true", help="start a container and look at it; stages are, unless said"
-    )
-    return parser.parse_args(list(arguments))
-
-
-def _gate(text: str) -> Severity | None:
-    if text.lower() == NEVER:
-        return None
-    try:
-        return parse_severity(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from buildkit.build.planner import Planner, check_stage, open_planner
-from buildkit.cli.main import print_error
-from buildkit.cli.options import Parser
+from buildkit.build.planner import Planner
 from buildkit.errors import FetchError
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.report.findings_table import render_findings
 from buildkit.report.text import flat, format_count
-from buildkit.report.view import open_view
-from buildkit.tools.auditor import Vulnerability, audit
+from buildkit.tools.auditor import Vulnerability
 
 _DEBIAN = "Debian's security tracker is not asked; take newer ones: nox -s lock -- --upgrade"
 CLEAN, VULNERABLE, UNCHECKED = "clean", "vulnerable", "could-not-check"
@@ -30,31 +23,6 @@ class Scope:
 
     pins: dict[tuple[str, str], tuple[str, ...]]
     left_out: tuple[tuple[str, int, str], ...]
-
-
-def audit_deps(folder: Path, arguments: Sequence[str]) -> int:
-    """Print what is known; returns 1 for a vulnerability, and where it could not be checked. Raises DefinitionError."""
-    options = _parse(arguments)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        stages = [check_stage(planner.graph, name) for name in options.stage] or list(planner.graph.stages)
-        scope = find_scope(planner, stages)
-        python = planner.context.project.target.minor
-    found: tuple[Vulnerability, ...] = ()
-    failure: FetchError | None = None
-    try:
-        found = audit(list(scope.pins), python, service=options.service)
-    except FetchError as error:
-        failure = error
-    ignored = frozenset(options.ignore)
-    counted = [one for one in found if not ignored & {one.id, *one.aliases}]
-    if options.json:
-        value = as_json(scope, found, counted, failure)
-        sys.stdout.write(json.dumps(value, indent=2) + "\n")
-    else:
-        sys.stdout.write("".join(f"{line}\n" for line in render(scope, found, counted, failure)))
-    if failure is not None:
-        print_error(failure)
-    return 1 if failure or counted else 0
 
 
 def find_scope(planner: Planner, stages: Iterable[str]) -> Scope:
@@ -149,14 +117,3 @@ def _locks(scope: Scope, one: Vulnerability) -> tuple[str, ...]:
         p for (name, version), p in scope.pins.items() if (name, version.partition("+")[0]) == (one.name, one.version)
     ]
     return tuple(sorted({lock for some in places for lock in some})) or ("",)
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog="nox -s audit-deps --")
-    parser.add_argument("stage", nargs="*", metavar="STAGE", help="the locks of these stages; of all unless said")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--ignore", action="append", default=[], metavar="ID", help="an advisory to live with; repeatable"
-    )
-    parser.add_argument("--service", default="", metavar="URL", help="an advisory service of the OSV format")
-    return parser.parse_args(list(arguments))

@@ -19,10 +19,10 @@ from typing import Any
 
 from buildkit.audit.running import Health, Observation, check_running
 from buildkit.build.planner import Planner
-from buildkit.cli.run import describe, lacking, prepared, report_lacks
 from buildkit.declare.stage import Config, Healthcheck, Running
 from buildkit.errors import BuildError
 from buildkit.findings import Finding
+from buildkit.inspection.stage_container import describe_container, missing_needs, prepare_network, warn_of_lacks
 from buildkit.running.flags import LOOPBACK, Container, Port, make_container, run_argv
 from buildkit.running.host import Host, find_lacks
 from buildkit.running.proc import (
@@ -78,7 +78,7 @@ def describe_target(planner: Planner, target: str) -> Container:
     """A container for the audit: of a stage, which must have been built, or of an image, which is pulled if need be."""
     name = f"buildkit-audit-{os.getpid()}-{secrets.token_hex(4)}"
     if target in planner.graph.stages:
-        container = describe(planner, target, name=name, host_port=0)
+        container = describe_container(planner, target, name=name, host_port=0)
         if podman.find_image_config(container.image) is None:
             raise BuildError(f"{container.image} is not in local storage", hint=f"nox -s build-{target}")
         return container
@@ -129,12 +129,12 @@ def observe(container: Container, without: frozenset[str] = frozenset()) -> Obse
 
     ``without`` leaves flags out, by what they need, to see what becomes of it.
     """
-    with prepared(container) as host:
+    with prepare_network(container) as host:
         lacks = find_lacks(container, host)
-        report_lacks([lack for lack in lacks if lack.needs != "health"], sys.stderr)  # that is run here
+        warn_of_lacks([lack for lack in lacks if lack.needs != "health"], sys.stderr)  # that is run here
         try:
             podman.start_detached(
-                run_argv(container, "--detach", lacking=lacking(lacks) | without, needed=host.options)
+                run_argv(container, "--detach", lacking=missing_needs(lacks) | without, needed=host.options)
             )
             return _Look(container, host).look()
         finally:

@@ -5,24 +5,18 @@ Nothing is built or changed, and nothing is asked of a network: what a shared ca
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, TextIO
 
-from buildkit.build.planner import Planner, check_stage, open_planner
-from buildkit.cli.options import Parser
+from buildkit.build.planner import Planner
 from buildkit.digest import DiffId
 from buildkit.errors import DefinitionError
 from buildkit.oci.blob import LayerResult
 from buildkit.plan.explain.causes import Cause, format_cause
 from buildkit.plan.plan import PlannedLayer, Source
 from buildkit.report.text import flat, format_date
-from buildkit.report.view import open_view
 from buildkit.store.build_history import Built, find_built
 
 _SHORTEST = 4  # digits of a key that say which is meant
@@ -71,17 +65,6 @@ class Explanation:
     def as_json(self) -> dict[str, Any]:
         """``{"stage", "image", "layers"}``."""
         return {"stage": self.stage, "image": self.image, "layers": [layer.as_json() for layer in self.layers]}
-
-
-def explain(folder: Path, arguments: Sequence[str]) -> None:
-    """Print why the layers of a stage will be built, or were; raises DefinitionError or BuildError."""
-    options = _parse(arguments)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        explanation = look(planner, check_stage(planner.graph, options.stage), options.layer)
-    if options.json:
-        sys.stdout.write(json.dumps(explanation.as_json(), indent=2) + "\n")
-    else:
-        print_explanation(explanation, sys.stdout, whole=not options.layer)
 
 
 def look(planner: Planner, stage: str, layer: str = "") -> Explanation:
@@ -175,13 +158,3 @@ def render_sum(explanation: Explanation) -> str:
     again = sum(one.again for one in layers)
     built = f"{count} of {len(layers)} layers would be built" if count else "nothing would be rebuilt"
     return f"{explanation.stage}: {built}" + (f", {again} imported again" if again else "")
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog="nox -s explain --")
-    parser.add_argument("stage", metavar="STAGE", help="a stage")
-    parser.add_argument(
-        "layer", nargs="?", default="", metavar="LAYER", help="its name, the end of it, or digits of its key"
-    )
-    parser.add_argument("--json", action="store_true", help="print the explanation as JSON")
-    return parser.parse_args(list(arguments))

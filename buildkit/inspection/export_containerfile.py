@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import posixpath
 import re
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from buildkit.build.disk_checkout import IGNORE_FILE
-from buildkit.build.planner import Planner, check_stage, open_planner
-from buildkit.cli.main import check_writable, write_text
-from buildkit.cli.options import Parser
+from buildkit.build.planner import Planner
 from buildkit.containerfile.parts import Export, ExportOptions, SideFile
 from buildkit.containerfile.render import MARK, ignore_path, render_export
 from buildkit.errors import DefinitionError
-from buildkit.report.view import open_view
+from buildkit.report.output_files import check_writable, write_text
 
-_FILE = "Podmanfile"
+DEFAULT_FILE = "Podmanfile"
 _UNSAID = re.compile(r"""[\s\x00-\x1f,$\\"'`*?\[\]#&;|<>()]""")
-
-
-def export(folder: Path, arguments: Sequence[str]) -> None:
-    """Write the Containerfile of a stage, and the files that it needs; raises DefinitionError or BuildError."""
-    options = _parse(arguments)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        name = check_stage(planner.graph, options.stage)
-        chosen = _choose(options, planner)
-        made = make_export(planner, name, chosen)
-    written = write_export(folder, chosen, made)
-    sys.stderr.write(f"{chosen.file}: {name}, with {len(made.files)} files beside it; {written} changed\n")
 
 
 def make_export(planner: Planner, name: str, options: ExportOptions) -> Export:
@@ -73,30 +57,16 @@ def _remove_others(folder: Path, kept: Iterable[Path]) -> None:
             path.unlink()
 
 
-def _choose(options: argparse.Namespace, planner: Planner) -> ExportOptions:
-    project = planner.context.project
-    bytecode = project.bytecode if options.bytecode is None else options.bytecode
-    return ExportOptions(
-        file=find_output(project.folder, options.output),
-        bytecode=bytecode,
-        link=options.link,
-        root=options.root,
-        find_links=find_links(project.folder, options.find_links) if options.find_links is not None else "",
-        uv=options.uv,
-        ignored=planner.checkout.read(IGNORE_FILE) or "",
-    )
-
-
 def find_output(folder: Path, path: str) -> str:
     """Where an export goes, relative to the project in ``folder``; raises DefinitionError where it cannot."""
     if path == "-":
-        hint = f"name a file below {folder}, or leave --output away for {_FILE}"
+        hint = f"name a file below {folder}, or leave --output away for {DEFAULT_FILE}"
         raise DefinitionError("--output: an export is several files, which cannot be printed", hint=hint)
     file = find_inside(folder, path, "--output", "file")
     options = ExportOptions(file=file)
     for name in (file, ignore_path(options)):
         if (folder / name).exists() and not (folder / name).is_file():
-            hint = f"name a file, such as {name}/{_FILE}" if name == file else "name another file"
+            hint = f"name a file, such as {name}/{DEFAULT_FILE}" if name == file else "name another file"
             raise DefinitionError(f"--output: `{name}` is no file", hint=hint)
     run_concurrently = folder / options.folder
     if run_concurrently.exists() and not run_concurrently.is_dir():
@@ -126,17 +96,3 @@ def find_inside(folder: Path, path: str, option: str, what: str) -> str:
         said = f"{option}: `{relative}` holds `{found[0]}`, which a Containerfile or a shell would not take as it is"
         raise DefinitionError(said, hint="give it a plainer name")
     return relative
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog="nox -s export-containerfile --")
-    parser.add_argument("stage", metavar="STAGE")
-    parser.add_argument("--output", default=_FILE, metavar="FILE", help=f"in the project; {_FILE} unless said")
-    parser.add_argument(
-        "--bytecode", action=argparse.BooleanOptionalAction, help="compile bytecode; as the project does unless said"
-    )
-    parser.add_argument("--link", action="store_true", help="COPY --link: BuildKit 0.10 or buildah 1.41, and later")
-    parser.add_argument("--root", default="", metavar="IMAGE", help="start from this image, not from one made here")
-    parser.add_argument("--find-links", metavar="FOLDER", help="wheels come from here, not from an index")
-    parser.add_argument("--uv", default="", metavar="IMAGE", help="install with /uv of this image, not with pip")
-    return parser.parse_args(list(arguments))

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from buildkit.build.planner import Planner, check_stage, open_planner
-from buildkit.cli.main import check_writable, write_text
-from buildkit.cli.options import Parser, RemoteCacheOptions, open_remote_cache
+from buildkit.build.planner import Planner
 from buildkit.declare.graph import Graph
 from buildkit.declare.stage import Stage
 from buildkit.digest import Key
@@ -20,39 +14,11 @@ from buildkit.plan.forecast import Cost
 from buildkit.plan.plan import PlannedLayer, Source
 from buildkit.plan.spec import Kind
 from buildkit.report.stage_graph import Box, Edge, Image, Layer, Picture, Tie, add_up
-from buildkit.report.view import open_view
 
 _FIRST = (Source.BUILT, Source.STORAGE, Source.CACHE, Source.SHARED)
 _OPEN = (Kind.ROOT, Kind.IMAGE, Kind.RUN)  # how large they get, nobody knows before they are made
 _SMALLEST = 1024  # an empty tar
 _NO_REASON = ("", "first build")  # what a stage says that has no past: another may know more
-
-
-def graph(folder: Path, arguments: Sequence[str]) -> None:
-    """Draw the stages that are named, or all of them; raises DefinitionError or BuildError."""
-    options = _parse(arguments)
-    if options.svg is not None:
-        check_writable(options.svg)  # before the work, not after it
-    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        names = [check_stage(planner.graph, name) for name in options.stages] or sorted(planner.graph.stages)
-        if options.shared or options.cache:  # else no network is touched
-            open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
-        picture = collect(planner, dict.fromkeys(names))
-    if options.svg is not None:
-        from buildkit.report.graph_svg import render_svg
-
-        write_text(options.svg, render_svg(picture))
-    elif options.mermaid:
-        from buildkit.report.graph_mermaid import render_mermaid
-
-        sys.stdout.write(render_mermaid(picture))
-    elif options.json:
-        sys.stdout.write(json.dumps(picture.as_json(), indent=2) + "\n")
-    else:
-        from buildkit.report.graph_tree import render_tree
-        from buildkit.report.live import print_lines
-
-        print_lines(render_tree(picture), sys.stdout)
 
 
 def collect(planner: Planner, asked: Iterable[str]) -> Picture:
@@ -168,15 +134,3 @@ def _image(outlook: Outlook) -> Image:
 def _size(entry: PlannedLayer, cost: Cost) -> int | None:
     known = entry.unpacked or cost.build or 0
     return known or (None if entry.spec.kind in _OPEN else _SMALLEST)
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog="nox -s graph --")
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage, with all it is made of; all unless said")
-    parser.add_argument("--shared", action="store_true", help="ask the shared cache of the settings, by network")
-    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="ask this shared cache, by network")
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--svg", type=Path, metavar="FILE", help="write a picture")
-    how.add_argument("--mermaid", action="store_true", help="print a Mermaid flowchart")
-    how.add_argument("--json", action="store_true", help="print what the picture shows as JSON")
-    return parser.parse_args(list(arguments))

@@ -6,30 +6,17 @@ read.
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TextIO
 
-from buildkit.build.context import open_context
-from buildkit.cli.main import check_writable, write_text
-from buildkit.cli.options import Parser
-from buildkit.declare.model_allowlist import ALLOW_FILE, load_allow
-from buildkit.declare.project import load_project
-from buildkit.events import Emit, Note
 from buildkit.findings import Finding
-from buildkit.inspection.scan_run import Scanned, ScanRun, Unread
-from buildkit.inspection.scan_targets import find_targets
+from buildkit.inspection.scan_run import Scanned, Unread
 from buildkit.report.columns import Column, print_columns
 from buildkit.report.findings_table import findings_json, render_findings, say_counts
 from buildkit.report.sarif import SarifRun, render_sarif
 from buildkit.report.text import flat, format_bytes, format_count
-from buildkit.report.view import open_view
 from buildkit.scan import Verdict
-from buildkit.tools.second_opinions import ENGINES, Engine, find_engines
 
 _COLUMNS = (
     Column(title="file"),
@@ -40,28 +27,6 @@ _COLUMNS = (
 )
 
 Outcome = Scanned | Unread
-
-
-def scan_models(folder: Path, arguments: Sequence[str]) -> int:
-    """Scan, print, and return the exit code; raises DefinitionError, BuildError and Interrupted."""
-    options = _parse(arguments)
-    folder = folder.absolute()
-    if options.sarif is not None:
-        check_writable(options.sarif)  # before the work, not after it
-    allow = load_allow(folder, options.allow)
-    with open_view(sys.stderr) as emit, open_context(load_project(folder), emit) as context:
-        engines = _find_engines(emit) if options.second_opinion else ()
-        targets = find_targets(context, options.what)
-        run = ScanRun(context, allow, engines, fresh=options.no_cache)
-        outcomes = list(run.run(targets))
-        rules = run.scanner.rules
-    if options.sarif is not None:
-        write_text(options.sarif, _sarif(outcomes))
-    if options.json:
-        sys.stdout.write(json.dumps(_as_json(outcomes, rules), indent=2) + "\n")
-    else:
-        print_outcomes(outcomes, sys.stdout)
-    return exit_code(outcomes)
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
@@ -114,7 +79,7 @@ def _scanned(outcomes: Sequence[Outcome]) -> list[Scanned]:
     return [one for one in outcomes if isinstance(one, Scanned)]
 
 
-def _as_json(outcomes: Sequence[Outcome], rules: str) -> dict[str, Any]:
+def scan_as_json(outcomes: Sequence[Outcome], rules: str) -> dict[str, Any]:
     """As docs/scanning.md describes it."""
     return {
         "rules": rules,
@@ -147,7 +112,8 @@ def _file_json(one: Scanned) -> dict[str, Any]:
     }
 
 
-def _sarif(outcomes: Sequence[Outcome]) -> str:
+def scan_as_sarif(outcomes: Sequence[Outcome]) -> str:
+    """Return all findings as SARIF 2.1.0, the accepted ones suppressed with their reasons."""
     findings: list[Finding] = []
     accepted: dict[Finding, str] = {}
     hashes: dict[str, dict[str, str]] = {}
@@ -156,22 +122,3 @@ def _sarif(outcomes: Sequence[Outcome]) -> str:
         findings += [*one.judgement.findings, *(finding for finding, _ in one.judgement.accepted)]
         hashes[one.target.name] = {"sha-256": one.judgement.sha256.hex, "sha-512": one.sha512}
     return render_sarif(findings, SarifRun.of("scan-models", hashes=hashes, accepted=accepted))
-
-
-def _find_engines(emit: Emit) -> tuple[Engine, ...]:
-    engines = find_engines()
-    for name in sorted(ENGINES.keys() - {engine.name for engine in engines}):
-        text = f"no second opinion by {name}: it is not installed (uv pip install {name})"
-        emit(Note(text=text, warning=True))
-    return engines
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog="nox -s scan-models --")
-    parser.add_argument("what", nargs="*", metavar="STAGE|PATH", help="all models of all stages unless said")
-    parser.add_argument("--json", action="store_true", help="print files, checksums and findings as JSON")
-    parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the findings as SARIF 2.1.0")
-    parser.add_argument("--second-opinion", action="store_true", help=f"ask {' and '.join(ENGINES)}, too")
-    parser.add_argument("--no-cache", action="store_true", help="read and scan everything again")
-    parser.add_argument("--allow", default="", metavar="FILE", help=f"the allow-file; {ALLOW_FILE} unless said")
-    return parser.parse_args(list(arguments))

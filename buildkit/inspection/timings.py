@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from buildkit.build.planner import Planner, check_stage, open_planner
-from buildkit.cli.options import Parser, positive
+from buildkit.build.planner import Planner
 from buildkit.report.columns import Column, print_columns
 from buildkit.report.text import format_bytes, format_date, format_seconds
-from buildkit.report.view import open_view
 
 _NAMED = 3
 _BUILDS = (
@@ -28,23 +23,6 @@ _PHASES = (
     Column(title="phase, in all"),
     *(Column(title=title, right=True) for title in ("seconds", "cpu", "read", "written")),
 )
-
-
-def timings(folder: Path, arguments: Sequence[str]) -> None:
-    """Print the last builds of a stage, or of all, and what each phase took on the whole.
-
-    Raises DefinitionError and BuildError.
-    """
-    options = _parse(arguments)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        names = [check_stage(planner.graph, name) for name in options.stages] or list(planner.graph.stages)
-        builds = find_builds(planner, names, options.last)
-    if options.json:
-        sys.stdout.write(json.dumps(builds, indent=2) + "\n")
-    elif not builds:
-        sys.stdout.write("no build of these stages is on record\n")
-    else:
-        _print(builds)
 
 
 def find_builds(planner: Planner, names: Sequence[str], count: int) -> list[dict[str, Any]]:
@@ -79,7 +57,8 @@ def sum_phases(builds: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, fl
     return sorted(sums.items(), key=lambda item: -item[1]["seconds"])
 
 
-def _print(builds: Sequence[dict[str, Any]]) -> None:
+def print_builds(builds: Sequence[dict[str, Any]]) -> None:
+    """Print a table of the builds, and one of the time that each phase took in all of them."""
     print_columns(_BUILDS, [_row(build) for build in builds], sys.stdout)
     sys.stdout.write("\n")
     rows = [
@@ -106,11 +85,3 @@ def _row(build: dict[str, Any]) -> tuple[str, ...]:
         *(format_bytes(moved[what]) if moved[what] else "" for what in ("fetched", "built", "imported", "pushed")),
         ", ".join(f"{name} {format_seconds(spent['seconds'])}" for name, spent in longest),
     )
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog="nox -s timings --")
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage; all of them unless said")
-    parser.add_argument("--last", type=positive, default=20, metavar="N", help="so many builds; 20 unless said")
-    parser.add_argument("--json", action="store_true", help="print the builds as JSON")
-    return parser.parse_args(list(arguments))

@@ -7,34 +7,28 @@ speak of it, and agree with the locks.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from buildkit.build.assemble import assemble
 from buildkit.build.attestations import compiling
-from buildkit.build.planner import Planner, check_stage, open_planner
-from buildkit.cli.options import Parser, RemoteCacheOptions, add_remote_cache_arguments, open_remote_cache
+from buildkit.build.planner import Planner
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.oci.blob import LayerResult
 from buildkit.oci.image import TITLE
-from buildkit.oci.reference import Ref, parse_ref
+from buildkit.oci.reference import Ref
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
-from buildkit.remote.verification import NAMES, Check, Proof, Reader, State
+from buildkit.remote.verification import Check, Proof, State
 from buildkit.report.text import clean, flat, format_bytes
-from buildkit.report.view import open_view
 from buildkit.supply.sbom_agreement import check_cyclonedx, check_provenance
 from buildkit.supply.statement import CYCLONEDX, PROVENANCE, Statement
 from buildkit.tools.registry import Registries
 
 if TYPE_CHECKING:
-    from buildkit.tools.keys import Verifier
+    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,27 +85,6 @@ class ImageVerification:
             "unknown": list(self.unknown),
             "attached": [proof.as_json() for proof in self.proofs],
         }
-
-
-def verify_image(folder: Path, arguments: Sequence[str]) -> int:
-    """Print what an image is; returns 0 if it is this checkout's, else 1. Raises DefinitionError and BuildError."""
-    options = _parse(arguments)
-    ref = parse_ref(options.ref, "the image")
-    key = _load_key(options.key)
-    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        open_remote_cache(planner.context, RemoteCacheOptions.of(options))
-        registries = Registries(planner.context.stop)
-        image = read_image(ref if ref.tag or ref.digest else ref.tagged("latest"), registries)
-        stage = check_stage(planner.graph, options.stage or _stage_of(image))
-        verdict = judge(planner, image, stage)
-        reader = Reader(image.ref, image.digest, registries, planner.context.blobs, key)
-        proofs = (reader.signature(), *reader.attestations(_checks(planner, image, stage)))
-        wanted = {"signature"} if key else set()
-        wanted |= set(NAMES.values()) if options.attested else set()
-        verdict = replace(verdict, proofs=proofs, wanted=frozenset(wanted))
-    text = json.dumps(verdict.as_json(), indent=2) if options.json else "\n".join(render_verdict(verdict))
-    sys.stdout.write(f"{text}\n")
-    return 0 if verdict.holds else 1
 
 
 def read_image(ref: Ref, registries: Registries) -> Remote:
@@ -200,7 +173,7 @@ def _config(planner: Planner, composition: Composition, made: dict[Spec, LayerRe
     return assemble(composition.specs, composition.config, by_key, arch).config_blob()
 
 
-def _checks(planner: Planner, image: Remote, stage: str) -> dict[str, Check]:
+def make_checks(planner: Planner, image: Remote, stage: str) -> dict[str, Check]:
     """What attestations are held against."""
     composition = planner.composer.compose(stage)
     pairs = [(digest, diff_id) for digest, diff_id, _ in image.layers]
@@ -216,15 +189,7 @@ def _checks(planner: Planner, image: Remote, stage: str) -> dict[str, Check]:
     return {CYCLONEDX: check_bill, PROVENANCE: check_origin}
 
 
-def _load_key(path: Path | None) -> Verifier | None:
-    if path is None:
-        return None
-    from buildkit.tools.keys import load_verifier
-
-    return load_verifier(path)
-
-
-def _stage_of(image: Remote) -> str:
+def find_stage_name(image: Remote) -> str:
     """The stage that the image's title names (``PROJECT/STAGE``)."""
     config = json.loads(image.config).get("config")
     labels = config.get("Labels") if isinstance(config, dict) else None
@@ -234,14 +199,3 @@ def _stage_of(image: Remote) -> str:
             f"{image.ref}: its labels name no stage", hint="say which one it should be: --stage STAGE"
         )
     return clean(title.rpartition("/")[2])
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = Parser(prog="nox -s verify-image --")
-    parser.add_argument("ref", metavar="REF", help="REGISTRY/NAME[:TAG][@DIGEST]")
-    parser.add_argument("--stage", default="", help="the stage that it should be; its labels say so unless said")
-    parser.add_argument("--key", type=Path, metavar="PUB", help="the public key that must have signed it")
-    parser.add_argument("--attested", action="store_true", help="bill of materials and provenance must be attached")
-    add_remote_cache_arguments(parser)
-    parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
-    return parser.parse_args(list(arguments))

@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+import buildkit
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.report.text import clean
 
@@ -61,13 +62,7 @@ class SarifRun:
     @classmethod
     def of(cls, check: str, **more: Any) -> SarifRun:  # noqa: ANN401 - the other fields
         """A run of a session of this version of buildkit; ``more`` are the other fields, by name."""
-        from importlib.metadata import PackageNotFoundError, version
-
-        try:
-            ours = version("xoe-buildkit")
-        except PackageNotFoundError:  # run from its sources
-            ours = "0"
-        return cls(check=check, version=ours, **{"hashes": {}, "accepted": {}, **more})
+        return cls(check=check, version=buildkit.__version__, **{"hashes": {}, "accepted": {}, **more})
 
 
 def render_sarif(findings: Sequence[Finding], run: SarifRun) -> str:

@@ -9,9 +9,6 @@ archive, and most of the time.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,9 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from buildkit.build.context import BuildContext, open_context
-from buildkit.build.planner import Planner, check_stage
-from buildkit.cli.main import check_writable, write_text
-from buildkit.cli.options import Parser, RemoteCacheOptions, open_remote_cache, positive
+from buildkit.build.options import RemoteCacheOptions, open_remote_cache
+from buildkit.build.planner import Planner
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.errors import BuildError, LostError
@@ -31,7 +27,7 @@ from buildkit.layers.tar.compare import Comparison, Difference, compare_tars
 from buildkit.layers.tar.decompress import inflate
 from buildkit.oci.blob import Blob
 from buildkit.plan.spec import Kind, PackWheels, Spec
-from buildkit.report.layer_comparison import Agreement, LayerComparison, Twice, print_agreement
+from buildkit.report.layer_comparison import Agreement, LayerComparison, Twice
 from buildkit.report.view import open_view
 from buildkit.reproduce.sandbox import OTHER, NotingCheckout, copy_checkout, lend, other_environment, other_umask
 from buildkit.reproduce.worker import build_again, execute
@@ -39,7 +35,7 @@ from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
 
 _TICK_SECONDS = 2.0  # the coarsest clock that an archive keeps: a zip's
-_STDOUT = "-"
+STDOUT = "-"  # as ``ReproduceOptions.json``: standard output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,38 +48,6 @@ class ReproduceOptions:
     no_root: bool = False
     cache: str = ""
     jobs: int = 2
-
-
-def reproduce(folder: Path, arguments: Sequence[str]) -> int:
-    """Build a stage's layers twice and print whether they agree; 0 if they do, 1 if not.
-
-    Raises DefinitionError and BuildError, as building does.
-    """
-    options = _parse(arguments)
-    check_stage(load_graph(folder), options.stage)
-    if options.json not in ("", _STDOUT):
-        check_writable(Path(options.json))
-    agreement = build_twice(folder, options)
-    text = json.dumps(agreement.as_json(), indent=2) + "\n"
-    if options.json == _STDOUT:
-        sys.stdout.write(text)
-    else:
-        print_agreement(agreement, sys.stdout)
-        if options.json:
-            write_text(Path(options.json), text)
-    return 0 if agreement.agrees else 1
-
-
-def _parse(arguments: Sequence[str]) -> ReproduceOptions:
-    parser = Parser(prog="nox -s reproduce --")
-    parser.add_argument("stage", help="whose layers are built again")
-    parser.add_argument("--json", nargs="?", const=_STDOUT, default="", metavar="FILE", help="the result as JSON")
-    parser.add_argument("--steps", action="store_true", help="compare what [[run]] and [apt] steps write, too")
-    parser.add_argument("--no-root", action="store_true", help="take Debian roots as they are: no archive is asked")
-    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="compare with what this shared cache has")
-    parser.add_argument("--jobs", type=positive, default=len(os.sched_getaffinity(0)), help="layers packed at once")
-    found: argparse.Namespace = parser.parse_args(list(arguments))
-    return ReproduceOptions(**vars(found))
 
 
 def build_twice(folder: Path, options: ReproduceOptions) -> Agreement:

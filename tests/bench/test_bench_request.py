@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.bench.request import parse_request
-from buildkit.cli import bench as main
-from buildkit.cli.bench import bench
+from buildkit.cli import bench
+from buildkit.cli.bench import parse_request
 from buildkit.errors import DefinitionError
 
 
 @pytest.fixture
 def no_race(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("run_race", "run_scale"):
-        monkeypatch.setattr(main, name, lambda *_: pytest.fail("it raced"))
+        monkeypatch.setattr(bench, name, lambda *_: pytest.fail("it raced"))
 
 
 def test_request_defaults() -> None:
@@ -44,7 +43,7 @@ def test_request_defaults() -> None:
 )
 def test_conflicting_options_are_refused(tmp_path: Path, arguments: tuple[str, ...], words: str, hint: str) -> None:
     with pytest.raises(DefinitionError) as caught:
-        bench(tmp_path, arguments)
+        bench.run(tmp_path, arguments)
     assert words in caught.value.message
     assert hint in caught.value.hint
     assert caught.value.exit_code == 2
@@ -59,5 +58,5 @@ def test_unreadable_old_results_are_refused(tmp_path: Path, content: bytes | Non
     elif content is not None:
         file.write_bytes(content)
     with pytest.raises(DefinitionError, match=r"old\.json") as caught:
-        bench(tmp_path, ("--compare", str(file)))
+        bench.run(tmp_path, ("--compare", str(file)))
     assert "results.json" in caught.value.hint

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from buildkit.cli.cache import cache
-from buildkit.cli.main import guarded
+from buildkit.cli.cache import run as run_cache
+from buildkit.cli.guard import guarded
 from tests.cache_admin.stocked import Stocked
 
 Ask = Callable[..., Any]
@@ -32,7 +32,7 @@ def ask(stocked: Stocked, capsys: pytest.CaptureFixture[str]) -> Ask:
 
     def run(*arguments: str, code: int = 0) -> Any:
         capsys.readouterr()
-        found = guarded(lambda: cache(stocked.project, [*arguments, "--json"]))
+        found = guarded(lambda: run_cache(stocked.project, [*arguments, "--json"]))
         output = capsys.readouterr()
         assert found == code, output.err
         return json.loads(output.out)
@@ -46,7 +46,7 @@ def read(stocked: Stocked, capsys: pytest.CaptureFixture[str]) -> Callable[..., 
 
     def run(*arguments: str, code: int = 0) -> tuple[str, str]:
         capsys.readouterr()
-        found = guarded(lambda: cache(stocked.project, list(arguments)))
+        found = guarded(lambda: run_cache(stocked.project, list(arguments)))
         output = capsys.readouterr()
         assert found == code, output.err
         return output.out, output.err

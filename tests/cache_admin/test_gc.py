@@ -303,8 +303,8 @@ import os, signal, sys
 from pathlib import Path
 from buildkit.store.database import Database
 from buildkit.store.maintenance import LedgerMaintenance
-from buildkit.cli.main import guarded
-from buildkit.cli.cache import cache
+from buildkit.cli.guard import guarded
+from buildkit.cli.cache import run as run_cache
 
 point, at = sys.argv[2].split(":")
 count = 0
@@ -329,7 +329,7 @@ match point:
         kill_before(LedgerMaintenance, "_checkpoint")
     case "vacuum":
         kill_before(Database, "write", lambda _, statement, *__: statement == "VACUUM")
-sys.exit(guarded(lambda: cache(Path(sys.argv[1]), ["gc", "--keep-days", "0"])))
+sys.exit(guarded(lambda: run_cache(Path(sys.argv[1]), ["gc", "--keep-days", "0"])))
 """
 _POINTS = [*(f"unlink:{n}" for n in range(1, 8)), "commit:1", "commit:2", "checkpoint:1", "checkpoint:2", "vacuum:1"]
 
@@ -401,8 +401,8 @@ def test_a_real_full_disk(full: Stocked, tmp_path: Path) -> None:
         mount -t tmpfs -o size=4m none "$BUILDKIT_CACHE"
         cp -a "$1"/. "$BUILDKIT_CACHE"
         dd if=/dev/zero of="$BUILDKIT_CACHE/filler" bs=1k count=9999 2>/dev/null || true
-        "$2" -c 'import sys; from pathlib import Path; from buildkit.cli.cache import cache
-        sys.exit(cache(Path(sys.argv[1]), ["gc", "--keep-days", "0"]))' "$3"
+        "$2" -c 'import sys; from pathlib import Path; from buildkit.cli.cache import run as run_cache
+        sys.exit(run_cache(Path(sys.argv[1]), ["gc", "--keep-days", "0"]))' "$3"
         ls "$BUILDKIT_CACHE"/sha256
         """
     )

@@ -65,7 +65,7 @@ def history(tiny: Tiny) -> Path:
         file.write(_STEADY)
     _git(folder, "init", "--quiet", "--initial-branch=main")
     _commit(folder, "14 days ago")
-    path = folder / "buildkit/cli/main.py"
+    path = folder / "buildkit/cli/build.py"
     path.write_text(path.read_text() + _SLOW)
     _commit(folder, "now")
     return folder

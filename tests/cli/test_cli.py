@@ -9,16 +9,17 @@ from pathlib import Path
 import pytest
 
 from buildkit.build.context import cache_folder
-from buildkit.cli.lock import lock
-from buildkit.cli.main import build, guarded, write_text
+from buildkit.cli import build, lock
+from buildkit.cli.guard import guarded
 from buildkit.cli.options import parse_build_options
 from buildkit.errors import BuildError, DefinitionError
+from buildkit.report.output_files import write_text
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "many", "1.5"])
 def test_jobs_are_a_number_from_one_on(number: str) -> None:
     with pytest.raises(DefinitionError, match="--jobs: must be a number from 1 on") as caught:
-        parse_build_options([f"--jobs={number}"], "build")
+        parse_build_options([f"--jobs={number}"])
     assert "_positive" not in caught.value.message
     assert "\n" not in caught.value.hint
 
@@ -26,7 +27,7 @@ def test_jobs_are_a_number_from_one_on(number: str) -> None:
 @pytest.mark.parametrize("argument", ["--upgrade=3", "--bogus", "stray"])
 def test_wrong_arguments_of_lock_are_a_wrong_definition(argument: str, tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match=argument.lstrip("-").partition("=")[0]):
-        lock(tmp_path, [argument])
+        lock.run(tmp_path, [argument])
 
 
 @pytest.mark.parametrize("name", ["no/such/report.json", "."])
@@ -34,7 +35,7 @@ def test_a_report_that_cannot_be_written_is_said_before_the_work(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "stages").write_text("reading this would be another error")
-    assert build(tmp_path, "x", ["--json", str(tmp_path / name)]) == 2
+    assert guarded(lambda: build.run_build(tmp_path, "x", ["--json", str(tmp_path / name)])) == 2
     assert "this file cannot be written" in capsys.readouterr().err
 
 

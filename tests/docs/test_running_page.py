@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from buildkit.cli.run import SHOWN
+from buildkit.cli.run import RENDERERS
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import load_project
 from buildkit.declare.stage import Running, parse_stage
@@ -22,12 +22,12 @@ def written() -> str:
     resolved = load_graph(ROOT).resolve("hardened")
     image = load_project(ROOT).ref("hardened")
     container = make_container(image, "xoe-hardened", resolved.config, resolved.running)
-    return _MADE.sub(lambda found: f"{found[1]}{found[2]}{SHOWN[found[1]](container)}", PAGE.read_text("utf-8"))
+    return _MADE.sub(lambda found: f"{found[1]}{found[2]}{RENDERERS[found[1]](container)}", PAGE.read_text("utf-8"))
 
 
 def test_the_page_shows_what_is_printed() -> None:
     text = PAGE.read_text("utf-8")
-    assert {found[1] for found in _MADE.finditer(text)} == set(SHOWN)
+    assert {found[1] for found in _MADE.finditer(text)} == set(RENDERERS)
     assert written() == text
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.cli.doctor import diagnose
 from buildkit.doctor.checks import check_host
+from buildkit.doctor.diagnose import diagnose
 from buildkit.doctor.facts import Storage
 from buildkit.doctor.probe import (
     auth_files,

@@ -1,11 +1,14 @@
 import json
+from pathlib import Path
 
 import pytest
 
-from buildkit.cli import doctor as face
+from buildkit.cli import doctor
+from buildkit.cli.guard import guarded
 from buildkit.doctor.finding import Diagnosis, error, note, ok, warning
 from buildkit.doctor.render import render_json, render_text
 
+FOLDER = Path()
 FINDINGS = (
     ok("git", "git 2.47"),
     note("log-ins", "no registry log-ins", "pushes need one", "skopeo login REGISTRY"),
@@ -69,15 +72,17 @@ def test_json_holds_everything() -> None:
 
 
 def test_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(face, "diagnose", lambda: FINDINGS)
-    assert face.main([]) == 0
+    monkeypatch.setattr(doctor, "diagnose", lambda: FINDINGS)
+    assert doctor.run(FOLDER, []) == 0
     assert capsys.readouterr().out == PLAIN
-    assert face.main(["--json"]) == 0
+    assert doctor.run(FOLDER, ["--json"]) == 0
     assert json.loads(capsys.readouterr().out)["findings"]
-    monkeypatch.setattr(face, "diagnose", lambda: (*FINDINGS, error("git", "gone", "all")))
-    assert face.main([]) == 1
-    assert face.main(["--wrong"]) == 2
-    assert face.main(["--help"]) == 0
+    monkeypatch.setattr(doctor, "diagnose", lambda: (*FINDINGS, error("git", "gone", "all")))
+    assert doctor.run(FOLDER, []) == 1
+    assert guarded(lambda: doctor.run(FOLDER, ["--wrong"])) == 2
+    with pytest.raises(SystemExit) as ended:
+        doctor.run(FOLDER, ["--help"])
+    assert ended.value.code == 0
 
 
 @pytest.mark.parametrize(("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
@@ -89,7 +94,7 @@ def test_colour_only_where_it_is_wanted(
 ) -> None:
     for name, value in {"TERM": "xterm", "NO_COLOR": "", **env}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(face, "diagnose", lambda: FINDINGS)
+    monkeypatch.setattr(doctor, "diagnose", lambda: FINDINGS)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    face.main([])
+    doctor.run(FOLDER, [])
     assert ("\x1b[" in capsys.readouterr().out) is coloured

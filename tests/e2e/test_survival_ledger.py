@@ -19,7 +19,8 @@ import pytest
 from buildkit.build.assemble import check_collisions, set_key
 from buildkit.build.planner import open_planner
 from buildkit.cache_admin.inventory import take_stock
-from buildkit.cli.main import build
+from buildkit.cli.build import run_build
+from buildkit.cli.guard import guarded
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError
 from buildkit.events import ignore_event
@@ -274,13 +275,13 @@ def test_locked_for_longer(
     monkeypatch.setattr(database, "_BUSY_SECONDS", 0.3)
     for name, value in tiny.env.items():
         monkeypatch.setenv(name, value)
-    assert build(tiny.project, "models", ["--no-import"]) == 1
+    assert guarded(lambda: run_build(tiny.project, "models", ["--no-import"])) == 1
     said = capsys.readouterr().err
     assert "ledger.sqlite: the ledger cannot be used: database is locked" in said
     assert "another process has held it for 0.3 s: find it, for instance with fuser" in said
     assert tiny.left_over() == []
     locked.execute("ROLLBACK")
-    assert build(tiny.project, "models", ["--no-import"]) == 0
+    assert guarded(lambda: run_build(tiny.project, "models", ["--no-import"])) == 0
     assert unsound(tiny) == []
 
 

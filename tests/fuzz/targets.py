@@ -491,7 +491,7 @@ def image(data: bytes) -> None:
 
     def read() -> None:
         found = verify.read_image(parse_ref("localhost:5000/x", "x"), Answers())  # type: ignore[arg-type]
-        verify._stage_of(found)
+        verify.find_stage_name(found)
 
     ours(read)
     _layout(manifest, config)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from buildkit import sessions
-from buildkit.cli.main import print_error
+from buildkit.cli.guard import print_error
 from buildkit.declare.stage import Running
 from buildkit.digest import Digest
 from buildkit.doctor.finding import Diagnosis, Status
@@ -141,7 +141,7 @@ def sarif() -> str:
 
 def listed() -> str:
     path = SimpleNamespace(read_text=lambda *_, **__: f'summary = "{NAME.splitlines()[0]}\x1b[31m\u202e\ud800"')
-    return sessions._summary(path)  # type: ignore[arg-type]
+    return sessions.read_summary(path)  # type: ignore[arg-type]
 
 
 PLACES: dict[str, Callable[[], str]] = {
@@ -185,7 +185,7 @@ def test_a_hostile_name_steers_nothing(place: str) -> None:
 
 def test_folders_that_are_no_names_are_no_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
-    monkeypatch.setattr(sessions, "_session", lambda name, *_: names.append(name))
+    monkeypatch.setattr(sessions, "_add_session", lambda name, *_: names.append(name))
     for folder in ("good", "a\nb", "c\x1b[31m"):
         (tmp_path / "stages" / folder).mkdir(parents=True)
         (tmp_path / "stages" / folder / "stage.toml").write_text('summary = "x"\n')

@@ -14,8 +14,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from buildkit.cli.main import guarded
-from buildkit.inspection.scan_models import scan_models
+from buildkit.cli import scan_models
+from buildkit.cli.guard import guarded
 from tests.scan.craft import calling, safetensors
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "report/schemas/sarif-schema-2.1.0.json").read_text("utf-8"))
@@ -38,7 +38,7 @@ class Session:
         self.folder, self._capfd = folder, capfd
 
     def __call__(self, *arguments: str, code: int) -> str:
-        found = guarded(lambda: scan_models(self.folder, arguments))
+        found = guarded(lambda: scan_models.run(self.folder, arguments))
         out, err = self._capfd.readouterr()
         assert found == code, out + err
         return out if code != 2 or out else err

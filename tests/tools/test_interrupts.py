@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from buildkit.cli.main import guarded
+from buildkit.cli.guard import guarded
 from buildkit.tools.interrupts import interruptible
 
 

@@ -355,7 +355,7 @@ def test_keys_that_cannot_be_used_are_found_before_anything_is_built(tiny: Tiny,
     assert "cannot be read with the password" in one_error(wrong, 2)
     assert "sesame" not in wrong.text
     assert "no private key" in one_error(tiny.run("push-app", f"{repo}:one", "--sign-by", str(keys / "one.pub")), 2)
-    assert "say --push too" in one_error(tiny.run("build-app", "--attest"), 2)
+    assert "give --push, too" in one_error(tiny.run("build-app", "--attest"), 2)
     assert not is_there(tiny, f"{repo}:one")
     done(tiny.run("push-app", f"{repo}:one", "--sign-by", str(locked), BUILDKIT_SIGN_PASSWORD="sesame-open"))
     assert verdict(tiny, f"{repo}:one", "--key", str(keys / "one.pub"))["holds"]

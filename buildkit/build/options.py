@@ -1,0 +1,92 @@
+"""The options of a build, and the remote cache that they and the settings name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from buildkit.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from buildkit.build.context import BuildContext
+    from buildkit.oci.reference import Ref
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteCacheOptions:
+    """Repositories of the remote cache; each overrides its setting in ``[tool.buildkit]``, and is empty by default."""
+
+    cache: str = ""
+    cache_write: str = ""
+    cache_read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """The options of a build; docs/delivery.md and docs/report.md describe them."""
+
+    frozen: bool = False
+    no_import: bool = False
+    json: Path | None = None
+    summary: Path | None = None
+    jobs: int = 2
+    push: str = ""
+    tags: tuple[str, ...] = ()
+    share: RemoteCacheOptions = RemoteCacheOptions()
+    timings: bool = False
+    attest: bool = False
+    sign_by: Path | None = None
+
+    def targets(self, stage: str, *, several: bool) -> tuple[Ref, ...]:
+        """Return the registry names to push a stage's image to; raises DefinitionError for a malformed one."""
+        if not self.push:
+            return ()
+        from buildkit.oci.reference import parse_ref, parse_repository
+
+        if several:
+            whole = parse_repository(self.push, "--push of several stages")
+            tags = (stage, *(f"{stage}-{tag}" for tag in self.tags))
+            return tuple(_image_ref(whole.tagged(tag)) for tag in dict.fromkeys(tags))
+        ref = parse_ref(self.push, "--push")
+        if ref.digest:
+            raise DefinitionError(
+                f"--push: `{self.push}` names a digest", hint="a digest follows from the image: name a tag"
+            )
+        tags = (ref.tag or "latest", *self.tags)
+        return tuple(_image_ref(ref.tagged(tag)) for tag in dict.fromkeys(tags))
+
+
+def _image_ref(ref: Ref) -> Ref:
+    from buildkit.remote.cache_record import is_cache_tag
+
+    if is_cache_tag(ref.tag):
+        raise DefinitionError(
+            f"{ref}: tags with this prefix belong to the remote cache", hint="give the image another tag"
+        )
+    return ref
+
+
+def open_remote_cache(context: BuildContext, options: RemoteCacheOptions) -> None:
+    """Connect ``context`` to the remote caches of the options and the settings, if any.
+
+    Raises DefinitionError for a malformed name.
+    """
+    project = context.project
+    read = options.cache or project.cache
+    write = options.cache_write or project.cache_write
+    if not (read or write):
+        return
+    from buildkit.oci.reference import parse_repository
+    from buildkit.remote.cache_client import CacheClient
+    from buildkit.tools.registry import Registries
+
+    def open_cache(option: str, setting: str, key: str) -> CacheClient:
+        origin = f"--{key}" if option else f"[tool.buildkit] {key}"
+        return CacheClient(parse_repository(option or setting, origin), registries)
+
+    registries = Registries(context.stop)
+    writes = open_cache(options.cache_write, project.cache_write, "cache-write") if write else None
+    same = writes is not None and read in ("", write)
+    reads = writes if same else open_cache(options.cache, project.cache, "cache")
+    context.remote_cache.connect(reads, None if options.cache_read_only else writes)

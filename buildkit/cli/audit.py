@@ -1,0 +1,74 @@
+"""The session ``audit``: find what is wrong with an image, at rest and running."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from buildkit.build.planner import Planner, open_planner
+from buildkit.cli.options import make_parser
+from buildkit.findings import Severity
+from buildkit.inspection.audit import AT_REST, NEVER, RUNNING, Audit, look, render_audit
+from buildkit.report.findings_table import (
+    parse_severity,
+)
+from buildkit.report.output_files import check_writable, write_text
+from buildkit.report.view import open_view
+
+
+def run(folder: Path, arguments: Sequence[str]) -> int:
+    """Print what is found; returns 1 where the gate closes, else 0. Raises DefinitionError and BuildError."""
+    options = _parse(arguments)
+    if options.sarif is not None:
+        check_writable(options.sarif)
+    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
+        found = look(planner, options.target, _choose(planner, options))
+    if options.sarif is not None:
+        write_text(options.sarif, _sarif(found))
+    if options.json:
+        sys.stdout.write(json.dumps(found.as_json(options.fail_on), indent=2) + "\n")
+    else:
+        sys.stdout.write("\n".join(render_audit(found, options.fail_on)) + "\n")
+    return int(found.closes(options.fail_on))
+
+
+def _choose(planner: Planner, options: argparse.Namespace) -> tuple[str, ...]:
+    """What is asked for: for a stage both, unless one is; a foreign image is not started unless that is said."""
+    asked = tuple(part for part, said in ((AT_REST, options.at_rest), (RUNNING, options.running)) if said)
+    return asked or ((AT_REST, RUNNING) if options.target in planner.graph.stages else (AT_REST,))
+
+
+def _sarif(found: Audit) -> str:
+    from buildkit.report.sarif import SarifRun, render_sarif
+
+    says = "the root of the image's file system"
+    run = SarifRun.of("audit", base="IMAGE", base_says=says, inside=True, subject=found.name)
+    return render_sarif(found.findings, run)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = make_parser("audit")
+    parser.add_argument("target", metavar="STAGE|REF", help="a stage, or an image: its name, or oci:FOLDER")
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the findings as SARIF 2.1.0")
+    parser.add_argument(
+        "--fail-on", type=_gate, default=Severity.HIGH, metavar="SEVERITY",
+        help="exit 1 for findings so bad: critical, high (unless said), medium, low, note, or never",
+    )  # fmt: skip
+    parser.add_argument("--at-rest", action="store_true", help="read the image; nothing is started unless said")
+    parser.add_argument(
+        "--running", action="store_true", help="start a container and look at it; stages are, unless said"
+    )
+    return parser.parse_args(list(arguments))
+
+
+def _gate(text: str) -> Severity | None:
+    if text.lower() == NEVER:
+        return None
+    try:
+        return parse_severity(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

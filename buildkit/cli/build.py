@@ -1,0 +1,41 @@
+"""The sessions ``build``, ``build-STAGE`` and ``push-STAGE``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from buildkit.build.options import BuildOptions
+from buildkit.cli.options import parse_build_options
+from buildkit.report.output_files import check_writable, write_text
+
+
+def run(folder: Path, arguments: Sequence[str]) -> None:
+    """Build every stage that ships. Raises DefinitionError, BuildError and Interrupted, as the others here."""
+    _build(folder, None, parse_build_options(arguments))
+
+
+def run_build(folder: Path, stage: str, arguments: Sequence[str]) -> None:
+    """Build one stage."""
+    _build(folder, stage, parse_build_options(arguments, stage))
+
+
+def run_push(folder: Path, stage: str, arguments: Sequence[str]) -> None:
+    """Build one stage and push its image; local storage stays as it is."""
+    _build(folder, stage, parse_build_options(arguments, stage, push=True))
+
+
+def _build(folder: Path, stage: str | None, options: BuildOptions) -> None:
+    from buildkit.build.pipeline import build_stages
+
+    for file in filter(None, (options.json, options.summary)):
+        check_writable(file)  # before the work, not after it
+    reports = build_stages(folder, (stage,) if stage else (), options)
+    if options.json is not None:
+        value = [report.as_json() for report in reports]
+        write_text(options.json, json.dumps(value[0] if stage else value, indent=2) + "\n")
+    if options.summary is not None:
+        from buildkit.report.build_markdown import render_markdown
+
+        write_text(options.summary, "".join(map(render_markdown, reports)), append=True)

@@ -1,0 +1,85 @@
+"""The commands: one table that the Nox sessions and the console script are made from.
+
+Only the standard library is imported here; the module that a command runs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command: ``target`` is the function (``module:name``) that runs it, ``summary`` a line for lists of commands.
+
+    The function takes the folder of the project, for a command of one stage its name, and the arguments.
+    It returns the exit code, or None for 0, and raises BuildkitError.
+    """
+
+    name: str
+    target: str
+    summary: str
+
+    def load(self) -> Callable[..., int | None]:
+        """Import and return the function."""
+        module, _, name = self.target.partition(":")
+        function: Callable[..., int | None] = getattr(import_module(module), name)
+        return function
+
+
+def _command(name: str, summary: str, target: str = "") -> Command:
+    return Command(name=name, target=target or f"buildkit.cli.{name.replace('-', '_')}:run", summary=summary)
+
+
+# the session is NAME-STAGE, the console command NAME STAGE; Nox lists `build-STAGE` with the summary of the stage
+STAGE_COMMANDS = (
+    _command("build", "Build {stage}: {summary}", "buildkit.cli.build:run_build"),
+    _command("push", "Build {stage} and push it to a registry (-- REF).", "buildkit.cli.build:run_push"),
+    _command("run", "Build {stage} and run it, hardened (-- --print, --port N)."),
+)
+
+COMMANDS = (
+    _command("build", "Build every image that ships."),
+    _command("plan", "Show where every layer will come from, and what it will cost (-- STAGE, --json)."),
+    _command("explain", "Show why layers will be rebuilt, or why they were built (-- STAGE [LAYER], --json)."),
+    _command("reproduce", "Rebuild a stage's layers in another environment and compare them (-- STAGE)."),
+    _command("timings", "Show how long recent builds took, and their slowest phases (-- STAGE, --last N)."),
+    _command("verify-image", "Check that an image in a registry matches this checkout's locks (-- REF)."),
+    _command("matrix", "Print the stages that need work, in waves, as JSON for CI (-- STAGE, --cache REPO)."),
+    _command("graph", "Draw stages and layers (-- STAGE, --svg FILE, --mermaid, --json)."),
+    _command(
+        "export-containerfile",
+        "Write a stage as a Containerfile that builds without this project (-- STAGE, --output FILE).",
+    ),
+    _command("sbom", "Print an image's SBOM as CycloneDX or SPDX (-- STAGE, --format spdx, --output FILE)."),
+    _command("audit-deps", "Look up advisories for what the locks pin (-- STAGE, --json, --ignore ID)."),
+    _command("lock", "Make or refresh the locks under requirements/ (-- --upgrade, -- --check)."),
+    _command("cache", "Inspect and clean the cache (-- ls, du, gc, verify, why KEY)."),
+    _command(
+        "scan-models", "Scan model files for code that runs when they are loaded (-- STAGE|PATH, --json, --sarif FILE)."
+    ),
+    _command("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs."),
+    Command(
+        name="bench-build",
+        target="buildkit.cli.bench:run",
+        summary="Race against buildah and BuildKit (-- --workload heavy, --repeat N).",
+    ),
+    _command(
+        "audit",
+        "Find security problems in an image (-- STAGE|REF, --json, --sarif FILE, --fail-on SEVERITY).",
+    ),
+    _command("schema", "Print the JSON Schema of stage.toml (-- FILE writes it)."),
+)
+
+
+def run_command(command: Command, folder: Path, *arguments: str | Sequence[str]) -> int:
+    """Run a command with its arguments, after the stage for one of STAGE_COMMANDS; return the exit code.
+
+    Errors are printed, with what to do.
+    """
+    from buildkit.cli.guard import guarded
+
+    return guarded(lambda: command.load()(folder, *arguments))

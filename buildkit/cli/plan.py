@@ -1,0 +1,46 @@
+"""The session ``plan``: where every layer of an image will come from, and what that costs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from buildkit.build.options import RemoteCacheOptions, open_remote_cache
+from buildkit.build.planner import check_stage, open_planner, shipping
+from buildkit.cli.options import make_parser
+from buildkit.inspection.plan import look, print_outlook
+from buildkit.oci.reference import parse_ref
+from buildkit.report.view import open_view
+
+
+def run(folder: Path, arguments: Sequence[str]) -> None:
+    """Print the plans of the stages that are named, or of all that ship; raises DefinitionError or BuildError."""
+    options = _parse(arguments)
+    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
+        names = [check_stage(planner.graph, name) for name in options.stages] or shipping(planner.graph)
+        if options.shared or options.cache:  # else no network is touched
+            open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
+        repository = parse_ref(options.push, "--push").repository if options.push else ""
+        outlooks = [look(planner, name, imports=not options.no_import, repository=repository) for name in names]
+    if options.json:
+        values = [outlook.as_json() for outlook in outlooks]
+        sys.stdout.write(json.dumps(values[0] if len(values) == 1 else values, indent=2) + "\n")
+        return
+    for number, outlook in enumerate(outlooks):
+        sys.stdout.write("\n" * bool(number))
+        print_outlook(outlook, sys.stdout, whole=options.all)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = make_parser("plan")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage; those that ship unless said")
+    parser.add_argument("--all", action="store_true", help="a row for every layer, also where nothing is to be done")
+    parser.add_argument("--no-import", action="store_true", help="plan a build that leaves local storage alone")
+    parser.add_argument("--shared", action="store_true", help="ask the shared cache of the settings, by network")
+    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="ask this shared cache, by network")
+    parser.add_argument("--push", default="", metavar="REF", help="what a push there would send, as far as is known")
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON")
+    return parser.parse_args(list(arguments))

@@ -1,0 +1,48 @@
+"""The session ``reproduce``: build the layers of a stage twice, and compare them byte by byte."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from buildkit.build.planner import check_stage
+from buildkit.cli.options import add_jobs_argument, make_parser
+from buildkit.declare.graph import load_graph
+from buildkit.report.layer_comparison import print_agreement
+from buildkit.report.output_files import check_writable, write_text
+from buildkit.reproduce.comparison import STDOUT, ReproduceOptions, build_twice
+
+
+def run(folder: Path, arguments: Sequence[str]) -> int:
+    """Build a stage's layers twice and print whether they agree; 0 if they do, 1 if not.
+
+    Raises DefinitionError and BuildError, as building does.
+    """
+    options = _parse(arguments)
+    check_stage(load_graph(folder), options.stage)
+    if options.json not in ("", STDOUT):
+        check_writable(Path(options.json))
+    agreement = build_twice(folder, options)
+    text = json.dumps(agreement.as_json(), indent=2) + "\n"
+    if options.json == STDOUT:
+        sys.stdout.write(text)
+    else:
+        print_agreement(agreement, sys.stdout)
+        if options.json:
+            write_text(Path(options.json), text)
+    return 0 if agreement.agrees else 1
+
+
+def _parse(arguments: Sequence[str]) -> ReproduceOptions:
+    parser = make_parser("reproduce")
+    parser.add_argument("stage", help="whose layers are built again")
+    parser.add_argument("--json", nargs="?", const=STDOUT, default="", metavar="FILE", help="the result as JSON")
+    parser.add_argument("--steps", action="store_true", help="compare what [[run]] and [apt] steps write, too")
+    parser.add_argument("--no-root", action="store_true", help="take Debian roots as they are: no archive is asked")
+    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="compare with what this shared cache has")
+    add_jobs_argument(parser)
+    found: argparse.Namespace = parser.parse_args(list(arguments))
+    return ReproduceOptions(**vars(found))

@@ -1,0 +1,63 @@
+"""The session ``verify-image``: check that an image in a registry matches the locks of this checkout."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from buildkit.build.options import open_remote_cache
+from buildkit.build.planner import check_stage, open_planner
+from buildkit.cli.options import add_remote_cache_arguments, make_parser, remote_cache_options
+from buildkit.inspection.verify_image import find_stage_name, judge, make_checks, read_image, render_verdict
+from buildkit.oci.reference import parse_ref
+from buildkit.remote.verification import NAMES, Reader
+from buildkit.report.view import open_view
+from buildkit.tools.registry import Registries
+
+if TYPE_CHECKING:
+    from buildkit.tools.keys import Verifier
+
+
+def run(folder: Path, arguments: Sequence[str]) -> int:
+    """Print what an image is; returns 0 if it is this checkout's, else 1. Raises DefinitionError and BuildError."""
+    options = _parse(arguments)
+    ref = parse_ref(options.ref, "the image")
+    key = _load_key(options.key)
+    with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
+        open_remote_cache(planner.context, remote_cache_options(options))
+        registries = Registries(planner.context.stop)
+        image = read_image(ref if ref.tag or ref.digest else ref.tagged("latest"), registries)
+        stage = check_stage(planner.graph, options.stage or find_stage_name(image))
+        verdict = judge(planner, image, stage)
+        reader = Reader(image.ref, image.digest, registries, planner.context.blobs, key)
+        proofs = (reader.signature(), *reader.attestations(make_checks(planner, image, stage)))
+        wanted = {"signature"} if key else set()
+        wanted |= set(NAMES.values()) if options.attested else set()
+        verdict = replace(verdict, proofs=proofs, wanted=frozenset(wanted))
+    text = json.dumps(verdict.as_json(), indent=2) if options.json else "\n".join(render_verdict(verdict))
+    sys.stdout.write(f"{text}\n")
+    return 0 if verdict.holds else 1
+
+
+def _load_key(path: Path | None) -> Verifier | None:
+    if path is None:
+        return None
+    from buildkit.tools.keys import load_verifier
+
+    return load_verifier(path)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = make_parser("verify-image")
+    parser.add_argument("ref", metavar="REF", help="REGISTRY/NAME[:TAG][@DIGEST]")
+    parser.add_argument("--stage", default="", help="the stage that it should be; its labels say so unless said")
+    parser.add_argument("--key", type=Path, metavar="PUB", help="the public key that must have signed it")
+    parser.add_argument("--attested", action="store_true", help="bill of materials and provenance must be attached")
+    add_remote_cache_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
+    return parser.parse_args(list(arguments))

@@ -1,0 +1,54 @@
+"""The container of a stage: its flags, its network, and what this host cannot apply of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TextIO
+
+from buildkit.build.planner import Planner
+from buildkit.report.text import clean
+from buildkit.running.flags import Container, make_container, network_argv
+from buildkit.running.host import Host, Lack
+from buildkit.tools import podman
+
+
+def describe_container(planner: Planner, stage: str, *, name: str = "", host_port: int | None = None) -> Container:
+    """Return the container of a stage from its definition, whether or not it was built; raises DefinitionError."""
+    config = planner.composer.compose(stage).config
+    project = planner.context.project
+    running = planner.graph.resolve(stage).running
+    name = name or f"{project.name}-{stage}"
+    return make_container(project.ref(stage), name, config, running, host_port=host_port)
+
+
+@contextmanager
+def prepare_network(container: Container, *, keep: bool = False) -> Iterator[Host]:
+    """Yield what the host supports, with the network of a closed container made.
+
+    The network is removed at the end, unless ``keep`` is set and nothing failed.
+    """
+    host = podman.probe_host()
+    if not container.closed:
+        yield host
+        return
+    closes = host.may_close and podman.ensure_network(network_argv(container))
+    done = False
+    try:
+        yield replace(host, closes=closes)
+        done = True
+    finally:
+        if closes and not (done and keep):
+            podman.remove_network(container.name)
+
+
+def warn_of_lacks(lacks: Sequence[Lack], out: TextIO) -> None:
+    """Print which protections this host cannot apply, with hints."""
+    out.writelines(f"warning: {clean(lack.what)}\nhint: {clean(lack.hint)}\n" for lack in lacks)
+    out.flush()
+
+
+def missing_needs(lacks: Sequence[Lack]) -> frozenset[str]:
+    """Return what flags need and this host lacks."""
+    return frozenset(lack.needs for lack in lacks)

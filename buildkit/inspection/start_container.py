@@ -1,0 +1,103 @@
+"""Start a container, pass its output on, and remove it when it ends."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import BinaryIO, TextIO
+
+from buildkit.errors import BuildError, Interrupted, ToolError
+from buildkit.inspection.stage_container import missing_needs, prepare_network, warn_of_lacks
+from buildkit.report.text import clean
+from buildkit.running.flags import Container, run_argv
+from buildkit.running.host import find_lacks
+from buildkit.tools import podman, process
+
+_KEPT_BYTES = 4096
+
+
+def start_container(container: Container, *, detach: bool = False, strict: bool = False) -> int:
+    """Start a container and print its command; return its exit code, or 0 if it is detached.
+
+    Warnings say what this host cannot apply; with ``strict`` they are an error. A container that is not detached is
+    removed at its end, with its network, whatever happens. Raises BuildError and Interrupted.
+    """
+    with prepare_network(container, keep=detach) as host:
+        lacks = find_lacks(container, host)
+        warn_of_lacks(lacks, sys.stderr)
+        if strict and lacks:
+            raise BuildError(f"this host cannot run {container.image} as strictly as it should be")
+        argv = run_argv(container, "--detach" if detach else "--rm", lacking=missing_needs(lacks), needed=host.options)
+        sys.stderr.write(f"$ {shlex.join(argv)}\n")
+        sys.stderr.flush()
+        if not detach:
+            return _attend(container, argv)
+        podman.start_detached(argv)
+        sys.stdout.write(f"{container.name}\n")
+        sys.stderr.write(f"{_format_addresses(container)}podman rm --force {container.name} ends it\n")
+        return 0
+
+
+def _attend(container: Container, argv: Sequence[str]) -> int:
+    """Pass the output of the container on until it ends; an interrupt stops and removes it."""
+    errors = bytearray()
+    patience = container.running.stop_seconds
+    began = False
+    try:
+        with process.start(process.Command(argv=tuple(argv), patience=patience + 10.0)) as child:
+            began = True
+            assert child.stdout is not None  # noqa: S101 - pipes
+            assert child.stderr is not None  # noqa: S101
+            pumps = (
+                threading.Thread(target=_pump, args=(child.stdout, sys.stdout, bytearray()), daemon=True),
+                threading.Thread(target=_pump, args=(child.stderr, sys.stderr, errors), daemon=True),
+            )
+            for pump in pumps:
+                pump.start()
+            try:
+                code = child.wait()
+            except KeyboardInterrupt:
+                sys.stderr.write(f"stopping {container.name}\n")
+                podman.stop(container.name, patience)
+                podman.remove(container.name)
+                child.wait()
+                raise Interrupted("interrupted") from None
+            for pump in pumps:
+                pump.join()
+    finally:
+        if began and _is_ours(errors):
+            podman.remove(container.name)
+    if code == podman.FAILED:
+        raise ToolError(
+            f"podman could not start {container.name}", hint=podman.explain(errors.decode("utf-8", "replace"))
+        )
+    return code if code >= 0 else 128 - code
+
+
+def _is_ours(errors: bytearray) -> bool:
+    """Return whether we started the container of this name: podman refuses a name that another container has."""
+    return b"is already in use" not in errors
+
+
+def _pump(pipe: BinaryIO, out: TextIO, tail: bytearray) -> None:
+    """Copy ``pipe`` to ``out`` unchanged, but without escapes to a terminal; keep the last bytes in ``tail``."""
+    terminal = out.isatty()
+    with suppress(BrokenPipeError, ValueError):  # the reader has left, or the interpreter is exiting
+        while chunk := pipe.read1(1 << 16) if hasattr(pipe, "read1") else pipe.read(1 << 16):
+            tail += chunk
+            del tail[:-_KEPT_BYTES]
+            if terminal:
+                out.write(clean(chunk.decode("utf-8", "replace")))
+            else:
+                out.buffer.write(chunk)
+            out.flush()
+
+
+def _format_addresses(container: Container) -> str:
+    if not container.ports:
+        return ""
+    published = podman.inspect_container(container.name)["NetworkSettings"]["Ports"]
+    return "".join(f"http://127.0.0.1:{bound[0]['HostPort']}/\n" for bound in published.values() if bound)

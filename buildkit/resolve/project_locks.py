@@ -1,0 +1,44 @@
+"""The request to lock everything that the stages of a project need."""
+
+from __future__ import annotations
+
+from buildkit.declare.graph import Graph
+from buildkit.declare.project import Project
+from buildkit.errors import DefinitionError
+from buildkit.locks.apt_lists import find_apt_lists
+from buildkit.locks.models_lock import models_source_path
+from buildkit.resolve.request import AptInput, LockRequest, input_of
+
+
+def make_request(project: Project, graph: Graph) -> LockRequest:
+    """Return what the stages need locked; requirements that share an image form a group. Raises DefinitionError."""
+    groups = []
+    for name in graph.stages:
+        locks = [lock for part in graph.resolve(name).parts for lock in part.wheels]
+        groups.append(tuple(input_of(lock) for lock in dict.fromkeys(locks) if _has_input(project, lock)))
+    models = [stage.models.lock for stage in graph.stages.values() if stage.models]
+    return LockRequest(
+        root=project.folder,
+        target=project.target,
+        locker=project.locker,
+        groups=tuple(dict.fromkeys(group for group in groups if group)),
+        apt=tuple(
+            AptInput(
+                file=entry.file,
+                suite=entry.suite,
+                variant=entry.variant,
+                components=entry.components,
+                base=entry.base,
+            )
+            for entry in find_apt_lists(graph)
+        ),
+        models=tuple(models_source_path(lock) for lock in dict.fromkeys(models)),
+    )
+
+
+def _has_input(project: Project, lock: str) -> bool:
+    if (project.folder / input_of(lock)).is_file():
+        return True
+    raise DefinitionError(
+        f"{lock}: there is no {input_of(lock)} to make it from", hint="list what the stage needs there"
+    )

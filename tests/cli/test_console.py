@@ -1,0 +1,103 @@
+"""The console script: the sessions as commands, with the same options and exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import buildkit
+from buildkit.cli import build, console, run
+from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS
+from buildkit.declare.stage import stage_schema
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_help_lists_every_command_with_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert console.main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "usage: xoe-buildkit COMMAND [ARGUMENT …]"
+    for name in {command.name for command in (*COMMANDS, *STAGE_COMMANDS)}:
+        assert sum(line.startswith(f"  {name} ") for line in lines) == 1
+    assert "(-- " not in "".join(lines)  # Nox separates the arguments of a session like this
+    assert console.main([]) == 0
+
+
+def test_version_is_that_of_the_installed_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    assert console.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"xoe-buildkit {version('xoe-buildkit')}\n"
+    assert buildkit.__version__ == version("xoe-buildkit")
+
+
+def test_command_runs_in_the_current_folder_and_returns_its_exit_code(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert console.main(["schema", "stage.schema.json"]) == 0
+    assert json.loads((folder / "stage.schema.json").read_text()) == stage_schema()
+    assert console.main(["schema", "no/such/folder.json"]) == 2
+    assert "no/such/folder.json: No such file or directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "function", "expected"),
+    [
+        (["build"], "run", ([],)),
+        (["build", "--frozen"], "run", (["--frozen"],)),
+        (["build", "app", "--frozen"], "run_build", ("app", ["--frozen"])),
+        (["push", "app", "localhost:5000/app"], "run_push", ("app", ["localhost:5000/app"])),
+    ],
+)
+def test_build_and_push_take_the_stage_as_first_argument(
+    words: list[str], function: str, expected: tuple[object, ...], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[object, ...]] = []
+    monkeypatch.setattr(build, function, lambda *arguments: calls.append(arguments))
+    assert console.main(words) == 0
+    assert calls == [(folder, *expected)]
+
+
+def test_run_passes_the_exit_code_of_the_container(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "run", lambda _folder, stage, arguments: 7 if (stage, arguments) == ("app", ["-x"]) else 0)
+    assert console.main(["run", "app", "-x"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "hint"),
+    [
+        (["fly"], "there is no command `fly`", "xoe-buildkit --help"),
+        (["push"], "push: the stage is missing", "xoe-buildkit push STAGE"),
+        (["run", "--print"], "run: the stage is missing", "xoe-buildkit run STAGE"),
+        (["build", "--bogus"], "--bogus", "usage: xoe-buildkit build ["),
+        (["build", "app", "--bogus"], "--bogus", "usage: xoe-buildkit build app ["),
+        (["plan", "--bogus"], "--bogus", "usage: xoe-buildkit plan ["),
+        (["cache", "gc", "--bogus"], "--bogus", "usage: xoe-buildkit cache"),
+    ],
+)
+def test_wrong_arguments_exit_with_2_and_name_the_console_script(
+    words: list[str], message: str, hint: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert console.main(words) == 2
+    error, _, rest = capsys.readouterr().err.partition("\n")
+    assert message in error
+    assert hint in rest
+    assert "nox" not in rest
+
+
+def test_python_m_buildkit_is_the_console_script() -> None:
+    done = subprocess.run((sys.executable, "-m", "buildkit", "--version"), capture_output=True, text=True, check=True)
+    assert done.stdout == f"xoe-buildkit {version('xoe-buildkit')}\n"
+
+
+def test_importing_the_package_does_not_look_up_the_version() -> None:
+    code = "import sys, buildkit; print('importlib.metadata' in sys.modules); print(buildkit.__version__)"
+    done = subprocess.run((sys.executable, "-S", "-c", code), capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == "False"
