@@ -1,5 +1,6 @@
 """The environment in which podman runs containers on this host, whatever its cgroups and limits."""
 
+from functools import cache
 from pathlib import Path
 
 from buildkit.doctor.containersconf import render_containers_conf
@@ -8,9 +9,15 @@ from buildkit.doctor.probe_containers import probe_containers
 
 def container_environment(folder: Path) -> dict[str, str]:
     """Additions to the environment: ``CONTAINERS_CONF`` naming a file in ``folder``, if one is needed."""
-    text = render_containers_conf(probe_containers())
+    text = _containers_conf()
     if not text:
         return {}
     path = folder / "containers.conf"
     path.write_text(text, "utf-8")
     return {"CONTAINERS_CONF": str(path)}
+
+
+@cache
+def _containers_conf() -> str:
+    """Probe the host once per process: podman takes a quarter of a second to answer."""
+    return render_containers_conf(probe_containers())
