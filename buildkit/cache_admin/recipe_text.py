@@ -1,4 +1,4 @@
-"""A recipe in words. Recipes are described in docs/design.md; what is not known here is shown as it stands."""
+"""A recipe as text for people, as docs/decisions/001-keys-from-locks.md describes; unknown parts are shown as JSON."""
 
 from __future__ import annotations
 
