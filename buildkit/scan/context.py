@@ -1,4 +1,4 @@
-"""One file's scan while it runs: what was found, what could not be looked at, and the way into nested content."""
+"""The state of one file's scan: findings, gaps, and the recursion into nested content."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from buildkit.scan.limits import LimitError, ScanBudget
 from buildkit.scan.source import ScanSource
 
 HEAD = 4096  # bytes that formats are recognised by
-UNKNOWN_CONTENT = "no known format of model files"  # a gap of content that no loader we know would load
+UNKNOWN_CONTENT = "no known format of model files"  # the gap of content that no known loader would load
 
 
 class Verdict(enum.Enum):
-    """What is known of a file: ``PARTIAL`` (not fully scanned) is never clean."""
+    """The result for a file; ``PARTIAL`` (not fully scanned) is never clean."""
 
     CLEAN = "clean"
     FINDINGS = "findings"
@@ -24,7 +24,7 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ScanGap:
-    """A part that was not scanned, and why; ``member`` leads into archives, ``offset`` counts bytes there."""
+    """A part that was not scanned, and why; ``member`` is the path into archives, ``offset`` counts bytes there."""
 
     why: str
     member: str = ""
@@ -33,7 +33,7 @@ class ScanGap:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The outcome for one file; ``formats`` are what was recognised in it, outermost first, each once."""
+    """The result for one file; ``formats`` are those recognised in it, outermost first, each once."""
 
     findings: tuple[Finding, ...]
     gaps: tuple[ScanGap, ...]
@@ -80,18 +80,18 @@ class ScanContext:
     formats: dict[str, None] = field(default_factory=dict)
 
     def find(self, rule: Rule, what: str, *, offset: int | None = None, severity: Severity | None = None) -> None:
-        """Keep a finding at the place where the scan is.
+        """Record a finding at the current position.
 
         Raises:
-            LimitError: more findings than are kept.
+            LimitError: there are more findings than are kept.
         """
         if len(self.findings) >= self.budget.limits.findings:
-            raise LimitError(f"more than {self.budget.limits.findings} findings; what else is in it is not told")
-        place = {"path": self.path, "member": self.member}
-        self.findings.append(Finding(rule=rule, what=what, offset=offset, override=severity, **place))
+            raise LimitError(f"more than {self.budget.limits.findings} findings; the rest is not reported")
+        position = {"path": self.path, "member": self.member}
+        self.findings.append(Finding(rule=rule, what=what, offset=offset, override=severity, **position))
 
     def gap(self, why: str, *, offset: int | None = None) -> None:
-        """Keep that a part could not be scanned."""
+        """Record that a part could not be scanned."""
         self.gaps.append(ScanGap(why, self.member, offset))
 
     def examine(self, source: ScanSource) -> None:
@@ -134,5 +134,5 @@ class ScanContext:
             self.depth -= 1
 
     def result(self) -> Scan:
-        """What came of it; the same thing found twice at one place is said once."""
+        """Return the result, without duplicates."""
         return Scan(tuple(dict.fromkeys(self.findings)), tuple(dict.fromkeys(self.gaps)), tuple(self.formats))

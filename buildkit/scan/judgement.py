@@ -1,4 +1,4 @@
-"""What a scan means for a user: findings less those that are accepted, and whether a gate closes."""
+"""Judge a scan for the user: findings that are accepted are set aside, and a gate closes or not."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ NOT_SCANNED = Rule(
     id="not-fully-scanned",
     title="A part of the file could not be scanned",
     severity=Severity.MEDIUM,
-    why="What was not looked at may hold anything; a file is clean only if all of it was understood.",
-    advice="Get it in a format that can be scanned (safetensors, ONNX), or look at it and accept it in the allow-file.",
+    why="What was not scanned may hold anything; a file is clean only if all of it was understood.",
+    advice="Get it in a format that can be scanned (safetensors, ONNX), or inspect it and accept it in the allow-file.",
 )
 DIFFERS_FROM_LOCK = Rule(
     id="differs-from-lock",
-    title="The file is not the one that the lock names",
+    title="The file differs from the one in the lock",
     severity=Severity.HIGH,
-    why="Somebody changed it after it was locked: what was reviewed is not what would be shipped.",
-    advice="Restore it, or run: nox -s lock, if the change is meant.",
+    why="It was changed after it was locked: what was reviewed is not what would be shipped.",
+    advice="Restore it, or run: nox -s lock, if the change is intended.",
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """A file's findings, gaps among them; ``accepted`` are those of them that the user lives with, and why.
+    """A file's findings, gaps included; ``accepted`` are those that the user accepts, each with its reason.
 
-    ``unknown`` says that all that is open is content of no format that is known.
+    ``unknown`` means that all gaps are content of no known format.
     """
 
     sha256: FileHash
@@ -40,17 +40,17 @@ class Judgement:
 
     @property
     def verdict(self) -> Verdict:
-        """Findings of at least low severity win over gaps; what is accepted counts for none."""
-        open_rules = [one.rule.id for one in self.findings if one.severity > Severity.NOTE]
+        """Findings of at least low severity outweigh gaps; accepted findings do not count."""
+        open_rules = [finding.rule.id for finding in self.findings if finding.severity > Severity.NOTE]
         if any(rule != NOT_SCANNED.id for rule in open_rules):
             return Verdict.FINDINGS
         return Verdict.PARTIAL if open_rules else Verdict.CLEAN
 
     def is_refused(self, policy: str) -> bool:
-        """Whether it may not become a layer.
+        """Whether the file must not become a layer.
 
-        ``policy`` is what is done about files that were not fully scanned: ``refuse``, ``warn``, or ``refuse-known``,
-        which lets through content that none of the formats is.
+        ``policy`` decides about files that were not fully scanned: ``refuse``, ``warn``, or ``refuse-known``, which
+        accepts content of no known format.
         """
         verdict = self.verdict
         if verdict is Verdict.PARTIAL:
@@ -59,13 +59,14 @@ class Judgement:
 
 
 def judge(scan: Scan, path: str, sha256: FileHash, allow: Allow, more: tuple[Finding, ...] = ()) -> Judgement:
-    """Hold a scan of the file ``path`` against what the user allows; ``more`` was found otherwise."""
+    """Judge a scan of the file ``path`` by what the user allows; ``more`` are findings from other checks."""
     gaps = [Finding(rule=NOT_SCANNED, what=g.why, path=path, member=g.member, offset=g.offset) for g in scan.gaps]
     findings = (*scan.findings, *more, *gaps)
-    reasons = {one: allow.accepted[one.rule.id, sha256] for one in findings if (one.rule.id, sha256) in allow.accepted}
+    keys = {finding: (finding.rule.id, sha256) for finding in findings}
+    reasons = {finding: allow.accepted[key] for finding, key in keys.items() if key in allow.accepted}
     return Judgement(
         sha256=sha256,
-        findings=tuple(one for one in findings if one not in reasons),
+        findings=tuple(finding for finding in findings if finding not in reasons),
         accepted=tuple(reasons.items()),
         formats=scan.formats,
         unknown=all(gap.why == UNKNOWN_CONTENT for gap in scan.gaps),

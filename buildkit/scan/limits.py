@@ -1,4 +1,4 @@
-"""What a scan may spend on one file. Where a limit ends it, the verdict is *not fully scanned*, never clean."""
+"""What a scan may spend on one file. If a limit ends it, the verdict is *not fully scanned*, never clean."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 
 
 class LimitError(Exception):
-    """A limit ended the scan of (a part of) a file; the message names the limit and its value."""
+    """A limit ended the scan of a file or of a part; the message names the limit and its value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanLimits:
-    """Bytes, counts and depths; a file's own size is no limit, because files are read in place."""
+    """Bytes, counts and depths. A file's own size is not limited, because files are read in place."""
 
     inflated: int = 64 * 2**30
     spill: int = 8 * 2**30
@@ -28,7 +28,7 @@ class ScanLimits:
 
 @dataclass(slots=True)
 class ScanBudget:
-    """What is left of ``limits`` for one file, over all that is nested in it."""
+    """The use of ``limits`` by one file, with all that is nested in it."""
 
     limits: ScanLimits
     inflated: int = field(default=0)
@@ -36,7 +36,7 @@ class ScanBudget:
     opcodes: int = field(default=0)
 
     def inflate(self, count: int) -> None:
-        """Take ``count`` bytes that a decompressor gave.
+        """Count ``count`` inflated bytes.
 
         Raises:
             LimitError: more than ``limits.inflated`` for this file.
@@ -46,7 +46,7 @@ class ScanBudget:
             raise LimitError(f"more than {self.limits.inflated} bytes come out of its compressed parts")
 
     def member(self) -> None:
-        """Take one member of an archive.
+        """Count one member of an archive.
 
         Raises:
             LimitError: more than ``limits.members`` in this file.
@@ -56,7 +56,7 @@ class ScanBudget:
             raise LimitError(f"more than {self.limits.members} members are in its archives")
 
     def operate(self, count: int) -> None:
-        """Take ``count`` opcodes of a pickle.
+        """Count ``count`` opcodes of a pickle.
 
         Raises:
             LimitError: more than ``limits.opcodes`` in this file.

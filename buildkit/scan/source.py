@@ -1,4 +1,4 @@
-"""Bytes to scan, read in place: a file, a range of one, or what came out of a compressed member."""
+"""Bytes to scan, read in place: a file, a range of another source, or an inflated member."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import BinaryIO, Protocol
 
 
 class ScanSource(Protocol):
-    """Random access to ``size`` bytes; ``read`` gives fewer than asked only at the end."""
+    """Random access to ``size`` bytes; ``read`` returns fewer than asked only at the end."""
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """Number of bytes."""
 
     def read(self, offset: int, count: int) -> bytes:
-        """``count`` bytes from ``offset``; fewer, or none, behind the end."""
+        """Return ``count`` bytes from ``offset``; fewer, or none, at the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """An open file; nothing is mapped, because a mapped file that shrinks kills its reader."""
+    """An open file. It is not mapped, because a mapped file that shrinks kills its reader."""
 
     file: BinaryIO
     size: int
 
     @classmethod
     def of(cls, file: BinaryIO) -> FileSource:
-        """The whole of an open regular file."""
+        """Return the whole of an open regular file."""
         return cls(file, os.fstat(file.fileno()).st_size)
 
     def read(self, offset: int, count: int) -> bytes:
-        """As ``Source.read``."""
+        """Implement ``ScanSource``."""
         return os.pread(self.file.fileno(), max(0, min(count, self.size - offset)), offset)
 
 
@@ -43,11 +43,11 @@ class BytesSource:
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """Number of bytes."""
         return len(self.content)
 
     def read(self, offset: int, count: int) -> bytes:
-        """As ``Source.read``."""
+        """Implement ``ScanSource``."""
         return self.content[offset : offset + max(0, count)]
 
 
@@ -60,5 +60,5 @@ class RangeSource:
     size: int
 
     def read(self, offset: int, count: int) -> bytes:
-        """As ``Source.read``."""
+        """Implement ``ScanSource``."""
         return self.source.read(self.start + offset, max(0, min(count, self.size - offset)))

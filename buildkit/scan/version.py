@@ -1,7 +1,7 @@
-"""Which rules a verdict was reached by: the scanner's own sources, and the names that a user allows beyond them.
+"""The version of the rules that a verdict was reached by: the scanner's sources, and the names that a user allows.
 
-A number that somebody must remember to raise would be forgotten once, and then old verdicts of a worse scanner would
-be believed. Sources that change without finding anything else cost one more scan of each file: the cheaper mistake.
+A number to be raised by hand would be forgotten once, and then verdicts of an older, weaker scanner would be trusted.
+An edit that finds nothing new costs one more scan of each file, which is the cheaper mistake.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cache
 
 
 def rules_version(allowed: Iterable[str] = ()) -> str:
-    """Sixteen hexadecimal digits; other ones where another scan could find something else."""
+    """Return sixteen hexadecimal digits that change whenever another scan could find something else."""
     digest = hashlib.sha256(_sources().encode())
     for name in sorted(allowed):
         digest.update(b"\0" + name.encode("utf-8", "surrogatepass"))
@@ -26,10 +26,10 @@ def _sources() -> str:
 
 
 def digest_of(folder: str) -> str:
-    """The SHA-256 of the names and contents of a package's sources and data."""
+    """Return the SHA-256 of the names and contents of a package's sources and data."""
     digest = hashlib.sha256()
     for path in sorted(_files(folder)):
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - in every build, of some hundred files
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - runs in every build, over a hundred files
             data = file.read()
         digest.update(f"{path[len(folder) :]}\0{len(data)}\0".encode() + data)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""A source read from front to back, a window at a time, whatever lengths its content claims."""
+"""Read a source from front to back, one window at a time, whatever lengths its content claims."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ WINDOW = 256 * 2**10
 
 
 class TruncatedError(Exception):
-    """The source ends inside something that should have gone on."""
+    """The source ends inside something that should continue."""
 
 
 class WindowedReader:
-    """Where reading is in ``source``; what is skipped is not read."""
+    """A position in ``source``; skipped bytes are not read."""
 
     __slots__ = ("at", "base", "buffer", "source")
 
@@ -24,11 +24,11 @@ class WindowedReader:
 
     @property
     def offset(self) -> int:
-        """The offset in the source of what is read next."""
+        """Offset in the source of the next byte."""
         return self.base + self.at
 
     def _fill(self, need: int) -> None:
-        """Have at least ``need`` bytes in the window; raises TruncatedError where the source ends before."""
+        """Load at least ``need`` bytes into the window; raises TruncatedError if the source ends before."""
         self.base += self.at
         self.buffer = self.source.read(self.base, max(need, WINDOW))
         self.at = 0
@@ -36,28 +36,28 @@ class WindowedReader:
             raise TruncatedError(f"ends at byte {self.base + len(self.buffer)}, inside an opcode or its argument")
 
     def byte(self) -> int:
-        """The next byte. Raises TruncatedError at the end."""
+        """Return the next byte. Raises TruncatedError at the end."""
         if self.at >= len(self.buffer):
             self._fill(1)
         self.at += 1
         return self.buffer[self.at - 1]
 
     def take(self, count: int) -> bytes:
-        """The next ``count`` bytes, which the caller bounds. Raises TruncatedError where there are fewer."""
+        """Return the next ``count`` bytes, which the caller bounds. Raises TruncatedError if there are fewer."""
         if self.at + count > len(self.buffer):
             self._fill(count)
         self.at += count
         return self.buffer[self.at - count : self.at]
 
     def number(self, count: int) -> int:
-        """The next ``count`` bytes as an unsigned number, little endian. Raises TruncatedError."""
+        """Return the next ``count`` bytes as an unsigned little-endian number. Raises TruncatedError."""
         return int.from_bytes(self.take(count), "little")
 
     def skip(self, count: int) -> None:
-        """Go on ``count`` bytes without reading them. Raises TruncatedError where the source ends before."""
+        """Advance ``count`` bytes without reading. Raises TruncatedError if the source ends before."""
         if self.offset + count > self.source.size:
             raise TruncatedError(
-                f"{count} bytes are announced at byte {self.offset}, {self.source.size - self.offset} are there"
+                f"{count} bytes are declared at byte {self.offset}, but only {self.source.size - self.offset} follow"
             )
         self.at += count
         if self.at > len(self.buffer):
@@ -65,9 +65,9 @@ class WindowedReader:
             self.buffer, self.at = b"", 0
 
     def line(self, limit: int) -> tuple[bytes, bool]:
-        """Up to ``limit`` bytes of the next line without its end, and whether the line has an end.
+        """Return up to ``limit`` bytes of the next line without its end, and whether the line has an end.
 
-        A longer line is read past in windows; only its beginning is kept.
+        A longer line is read through in windows; only its beginning is kept.
         """
         kept = b""
         while True:

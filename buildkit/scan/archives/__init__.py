@@ -1,1 +1,1 @@
-"""Files that hold files: zip, tar and compressed streams, with their headers held against each other."""
+"""Files that contain files: zip, tar and compressed streams, with their headers checked against each other."""

@@ -1,4 +1,4 @@
-"""Compressed streams in pieces: never more than a piece comes out at once, whatever the stream claims."""
+"""Decompress streams in pieces: no more than one piece is inflated at once, whatever the stream claims."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from buildkit.scan.source import ScanSource
 
 PIECE = 2**20
 INPUT = 64 * 2**10
-MEMORY = 192 * 2**20  # a decoder may take: the largest preset of xz needs 65 MiB
-WINDOW = 2**27  # zstd's largest window that needs no option to read
+MEMORY = 192 * 2**20  # bytes that a decoder may use; the largest preset of xz needs 65 MiB
+WINDOW = 2**27  # zstd's largest window that can be read without an option
 
 
 class Decoder(Protocol):
-    """What bz2 and lzma have in common."""
+    """The common interface of bz2 and lzma decompressors."""
 
     @property
     def eof(self) -> bool:
@@ -27,36 +27,36 @@ class Decoder(Protocol):
 
     @property
     def needs_input(self) -> bool:
-        """Whether there is nothing more to give without input."""
+        """Whether nothing more comes out without input."""
 
     @property
     def unused_data(self) -> bytes:
-        """What was given and lies behind the end."""
+        """Input that follows the end of the stream."""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """At most ``max_length`` bytes."""
+        """Return at most ``max_length`` bytes."""
 
 
 class DeflateDecoder:
-    """zlib's object with the others' manners."""
+    """zlib's decompressor with the interface of ``Decoder``."""
 
     def __init__(self, bits: int) -> None:
-        """``bits`` choose the wrapper as zlib's ``wbits`` do."""
+        """``bits`` select the wrapper as zlib's ``wbits``."""
         self.inner = zlib.decompressobj(bits)
         self.needs_input = True
 
     @property
     def eof(self) -> bool:
-        """As Decoder."""
+        """Implement ``Decoder``."""
         return self.inner.eof
 
     @property
     def unused_data(self) -> bytes:
-        """As Decoder."""
+        """Implement ``Decoder``."""
         return self.inner.unused_data
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """As Decoder."""
+        """Implement ``Decoder``."""
         out = self.inner.decompress(self.inner.unconsumed_tail + data, max_length)
         self.needs_input = not self.inner.unconsumed_tail and len(out) < max_length
         return out
@@ -72,20 +72,20 @@ class DecoderStream:
     source: ScanSource
     make: Callable[[], Decoder]
     start: int = 0
-    again: bytes = b""
+    next_magic: bytes = b""
     end: int = 0
     why: str = ""
 
     def chunks(self) -> Iterator[bytes]:
-        """What comes out; streams that follow each other are one where ``again`` begins the next."""
+        """Yield the content; a stream that follows and begins with ``next_magic`` continues it."""
         self.end = self.start
         while True:
-            yield from self.one()
-            if self.why or not self.again or self.source.read(self.end, len(self.again)) != self.again:
+            yield from self.single_stream()
+            if self.why or not self.next_magic or self.source.read(self.end, len(self.next_magic)) != self.next_magic:
                 return
 
-    def one(self) -> Iterator[bytes]:
-        """What comes out of one stream."""
+    def single_stream(self) -> Iterator[bytes]:
+        """Yield the content of one stream."""
         try:
             decoder, at = self.make(), self.end
         except ERRORS as error:
@@ -108,38 +108,38 @@ class DecoderStream:
 
 
 def lzma_alone_decoder() -> Decoder:
-    """The format of old ``lzma`` files."""
+    """Return a decoder of old ``lzma`` files."""
     return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=MEMORY)
 
 
 def xz_decoder() -> Decoder:
-    """The format of ``xz``."""
+    """Return a decoder of ``xz`` files."""
     return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY)
 
 
 def gzip_decoder() -> Decoder:
-    """The format of ``gzip``."""
+    """Return a decoder of ``gzip`` files."""
     return DeflateDecoder(31)
 
 
 def zlib_decoder() -> Decoder:
-    """The format of zlib."""
+    """Return a decoder of zlib streams."""
     return DeflateDecoder(15)
 
 
 def deflate_decoder() -> Decoder:
-    """Deflate without a wrapper, as in zip."""
+    """Return a decoder of deflate without a wrapper, as in zip."""
     return DeflateDecoder(-15)
 
 
 def bzip2_decoder() -> Decoder:
-    """The format of ``bzip2``."""
+    """Return a decoder of ``bzip2`` files."""
     return bz2.BZ2Decompressor()
 
 
 @dataclass(slots=True)
 class ZstdStream:
-    """The zstd frames at ``start`` of ``source``; as Stream."""
+    """The zstd frames at ``start`` of ``source``; see ``DecoderStream``."""
 
     source: ScanSource
     start: int = 0
@@ -147,7 +147,7 @@ class ZstdStream:
     why: str = ""
 
     def chunks(self) -> Iterator[bytes]:
-        """What comes out of all frames."""
+        """Yield the content of all frames."""
         from zstandard import ZstdDecompressor, ZstdError
 
         reader = ZstdDecompressor(max_window_size=WINDOW).stream_reader(
@@ -163,7 +163,7 @@ class ZstdStream:
 
 @dataclass(slots=True)
 class Lz4Stream:
-    """The lz4 frame at ``start`` of ``source``; as Stream."""
+    """The lz4 frame at ``start`` of ``source``; see ``DecoderStream``."""
 
     source: ScanSource
     start: int = 0
@@ -171,7 +171,7 @@ class Lz4Stream:
     why: str = ""
 
     def chunks(self) -> Iterator[bytes]:
-        """What comes out of it."""
+        """Yield the content."""
         frame = lz4.Lz4Frame(self.source, self.start)
         try:
             yield from frame.chunks()
@@ -182,20 +182,20 @@ class Lz4Stream:
 
 @dataclass(slots=True)
 class SourceFile:
-    """A source as what zstandard reads from."""
+    """A source as the file object that zstandard reads from."""
 
     source: ScanSource
     at: int
 
     def read(self, size: int) -> bytes:
-        """The next bytes."""
+        """Return the next bytes."""
         data = self.source.read(self.at, size)
         self.at += len(data)
         return data
 
 
 def lzma1_decoder(properties: bytes) -> Decoder:
-    """LZMA without any wrapper, with five bytes of properties; raises LZMAError for others."""
+    """Return a decoder of LZMA without a wrapper, by its five bytes of properties; raises LZMAError."""
     if len(properties) < 5 or properties[0] >= 225:
         raise lzma.LZMAError("its properties are malformed")
     rest, lc = divmod(properties[0], 9)

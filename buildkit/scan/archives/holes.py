@@ -1,4 +1,4 @@
-"""Bytes of a zip archive that no directory accounts for: members hidden there are found by their own headers."""
+"""Bytes of a zip archive that no directory accounts for; members hidden there are found by their local headers."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from buildkit.scan.source import RangeSource, ScanSource
 
 WINDOW = 2**20
 SEARCHED = 256 * 2**20  # bytes of one hole that are searched for headers
-DESCRIPTORS = (12, 16, 20, 24)  # with and without a signature, with long sizes and short
+DESCRIPTORS = (12, 16, 20, 24)  # with or without a signature, with long or short sizes
 MOST = 1000  # holes
 
 
 def scan_holes(context: ScanContext, source: ScanSource, covered: list[tuple[int, int]], described: set[int]) -> None:
-    """Scan what lies between, before and behind the spans ``covered``; spans that overlap are said.
+    """Scan the bytes before, between and after the ranges ``covered``; report ranges that overlap.
 
-    At an offset of ``described`` stands a checksum with sizes, of 12 to 24 bytes.
+    The offsets in ``described`` may be followed by a data descriptor of 12 to 24 bytes.
     """
     at, shared, holes = 0, 0, []
     for start, end in sorted(set(covered)):
@@ -31,7 +31,7 @@ def scan_holes(context: ScanContext, source: ScanSource, covered: list[tuple[int
     if shared:
         context.find(rules.OVERLAP, f"{shared} of its parts overlap others")
     if len(holes) > MOST:
-        context.gap(f"more than {MOST} gaps are between its members")
+        context.gap(f"more than {MOST} gaps lie between its members")
     for start, end in holes[:MOST]:
         if start not in described or end - start not in DESCRIPTORS:
             scan_hole(context, source, start, end)
@@ -49,24 +49,24 @@ def scan_hole(context: ScanContext, source: ScanSource, start: int, end: int) ->
 
 
 def scan_unnamed(context: ScanContext, source: ScanSource, start: int, end: int) -> None:
-    """Scan bytes that are no member: nothing, or another file before, between or behind."""
+    """Scan bytes that are not a member: padding, or another file before, between or after the members."""
     if is_zeros(source, start, end) or source.read(start, 4) == ENTRY:
         return
     context.descend(f"hole@{start}", RangeSource(source, start, end - start))
 
 
 def is_zeros(source: ScanSource, start: int, end: int) -> bool:
-    """Whether there is nothing but zeros."""
+    """Whether a range holds only zeros."""
     if end - start > SEARCHED:
         return False
     return all(not source.read(at, min(WINDOW, end - at)).strip(b"\0") for at in range(start, end, WINDOW))
 
 
 def find_local_header(context: ScanContext, source: ScanSource, start: int, end: int) -> int | None:
-    """The first local header in a span."""
+    """Return the offset of the first local header in a range, or None."""
     stop = min(end, start + SEARCHED)
     if stop < end:
-        context.gap(f"only the first {SEARCHED} bytes of a gap between members were searched", offset=start)
+        context.gap(f"only the first {SEARCHED} bytes between members were searched", offset=start)
     at = start
     while at < stop:
         part = source.read(at, min(WINDOW, stop - at) + 3)
@@ -80,7 +80,7 @@ def find_local_header(context: ScanContext, source: ScanSource, start: int, end:
 def scan_by_local_headers(
     context: ScanContext, source: ScanSource, start: int, end: int, covered: list[tuple[int, int]], *, hidden: bool
 ) -> None:
-    """Scan members by their own headers, from one at ``start`` on.
+    """Scan members by their local headers, from the one at ``start`` on.
 
     Raises:
         LimitError: too many members.
@@ -94,14 +94,14 @@ def scan_by_local_headers(
         local, _ = found
         context.budget.member()
         if hidden:
-            context.find(rules.HIDDEN, f"{local.name} is in no directory", offset=at)
+            context.find(rules.HIDDEN, f"{local.name} is not in any directory", offset=at)
         size = scan_local_member(context, source, local, end)
         covered.append((at, at + local.length + size))
         at = find_local_header(context, source, at + local.length + size, end)
 
 
 def scan_local_member(context: ScanContext, source: ScanSource, local: ZipHeader, end: int) -> int:
-    """Scan one member by its own header; gives the length of its packed content."""
+    """Scan one member by its local header; return the length of its compressed content."""
     start = local.offset + local.length
     unknown = bool(local.flags & DESCRIPTOR) and not local.packed
     if unknown and not local.method:
@@ -113,10 +113,10 @@ def scan_local_member(context: ScanContext, source: ScanSource, local: ZipHeader
         return 0
     with open_content(context, clip_range(source, start, local_size), local.method, local.crc) as content:
         if content is None:
-            context.gap(f"{local.name} is packed by method {local.method}, which is not read here")
+            context.gap(f"{local.name} is packed by method {local.method}, which this scanner does not read")
             return local_size
         if content.why:
-            context.gap(f"{local.name} is not whole: {content.why}")
+            context.gap(f"{local.name} is incomplete: {content.why}")
         if content.source.size:
             context.descend(local.name, content.source)
         return content.packed if unknown else local_size

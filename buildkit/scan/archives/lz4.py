@@ -1,7 +1,6 @@
-"""LZ4 frames, decoded here: hostile input meets Python, no library has to be installed.
+"""Decode LZ4 frames in Python: hostile input cannot corrupt memory, and no library is needed.
 
-After the LZ4 frame format 1.6.4 and block format of its authors. Checksums are not checked: a scan reads what is
-there.
+Follows the LZ4 frame format 1.6.4 and the block format. Checksums are not verified: a scan reads what is there.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ class Lz4Error(Exception):
 
 @dataclass(slots=True)
 class Lz4Frame:
-    """The frame at ``at`` of ``source``; ``at`` moves on."""
+    """The frame at ``at`` of ``source``; reading advances ``at``."""
 
     source: ScanSource
     at: int
 
     def take(self, count: int) -> bytes:
-        """The next bytes of the file; raises Lz4Error at its end."""
+        """Return the next ``count`` bytes; raises Lz4Error at the end of the file."""
         data = self.source.read(self.at, count)
         if len(data) < count:
             raise Lz4Error("it ends before its end mark")
@@ -37,13 +36,13 @@ class Lz4Frame:
         return data
 
     def number(self) -> int:
-        """Four bytes as a number."""
+        """Return the next four bytes as a number."""
         return int.from_bytes(self.take(4), "little")
 
     def chunks(self) -> Iterator[bytes]:
-        """What comes out, a block at a time. Raises Lz4Error."""
+        """Yield the content, one block at a time. Raises Lz4Error."""
         if self.take(4) != MAGIC:
-            raise Lz4Error("it is no LZ4 frame")
+            raise Lz4Error("it is not an LZ4 frame")
         flags, sizes = self.take(2)
         if flags >> 6 != 1 or (sizes >> 4 & 7) not in SIZES:
             raise Lz4Error("its frame is of an unknown version")
@@ -64,7 +63,7 @@ class Lz4Frame:
 
 
 def decode_block(data: bytes, before: bytes, most: int) -> bytes:
-    """One block, which may repeat from ``before``; at most ``most`` bytes. Raises Lz4Error."""
+    """Decode one block, which may repeat bytes of ``before``; at most ``most`` bytes. Raises Lz4Error."""
     out = bytearray(before)
     start, at, limit = len(before), 0, len(before) + most
     try:
@@ -80,7 +79,7 @@ def decode_block(data: bytes, before: bytes, most: int) -> bytes:
             count, at = read_length(data, at + 2, token & 15)
             copy_match(out, back, min(count + 4, limit - len(out) + 1))
             if len(out) > limit:
-                raise Lz4Error("a block gives more than its frame says")
+                raise Lz4Error("a block is larger than its frame declares")
     except IndexError:
         raise Lz4Error("a block ends inside a sequence") from None
     if at > len(data):
@@ -89,7 +88,7 @@ def decode_block(data: bytes, before: bytes, most: int) -> bytes:
 
 
 def read_length(data: bytes, at: int, nibble: int) -> tuple[int, int]:
-    """A length that a nibble begins and bytes of 255 go on with."""
+    """Return a length that begins in a nibble and continues in bytes, and the offset after it."""
     if nibble == 15:
         while data[at] == 255:
             nibble += 255
@@ -100,7 +99,7 @@ def read_length(data: bytes, at: int, nibble: int) -> tuple[int, int]:
 
 
 def copy_match(out: bytearray, back: int, count: int) -> None:
-    """Copy ``count`` bytes from ``back`` bytes before the end, which may overlap what is written."""
+    """Append ``count`` bytes from ``back`` bytes before the end; the ranges may overlap."""
     if not 0 < back <= len(out):
         raise Lz4Error("a match reaches back too far")
     if back >= count:

@@ -1,4 +1,4 @@
-"""The formats of this package."""
+"""The archive formats and compressions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes out of a decompressor, as a source: in memory while it is small, else in a file without a name."""
+"""Inflated content as a source: in memory while it is small, else in an unnamed temporary file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from buildkit.scan.limits import LimitError, ScanBudget
 from buildkit.scan.source import BytesSource, FileSource, ScanSource
 
 MEMORY = 8 * 2**20
-FREE = 64 * 2**20  # bytes that may come out of next to nothing: zeros of a small model shrink that much
+FREE = 64 * 2**20  # bytes exempt from the ratio: the zeros of a small model compress that well
 
 
 @dataclass(frozen=True, slots=True)
 class InflatedContent:
-    """Content that was inflated; ``why`` says what ended it early, empty where it is whole."""
+    """Inflated content; ``why`` is what ended it early, empty if it is complete."""
 
     source: ScanSource
     why: str = ""
@@ -25,7 +25,7 @@ class InflatedContent:
 
 @contextmanager
 def inflate(budget: ScanBudget, chunks: Iterable[bytes], packed: int) -> Iterator[InflatedContent]:
-    """Keep what ``chunks`` of ``packed`` bytes give, as far as the budget lets; a limit ends it early, not in vain."""
+    """Keep the content of ``chunks``, inflated from ``packed`` bytes; a limit ends it early, and what came is kept."""
     with ExitStack() as stack:
         memory, file, size, why = bytearray(), None, 0, ""
         try:
@@ -49,7 +49,7 @@ def inflate(budget: ScanBudget, chunks: Iterable[bytes], packed: int) -> Iterato
 
 
 def check_ratio(budget: ScanBudget, size: int, packed: int) -> None:
-    """Raises LimitError for what only a bomb does."""
+    """Raise LimitError for the ratio or size of a decompression bomb."""
     limits = budget.limits
     if size > FREE and size > limits.ratio * packed:
         raise LimitError(f"more than {limits.ratio} times as many bytes come out as went in")

@@ -1,4 +1,4 @@
-"""Compressed files, as joblib and tar write them: told by inflating their beginning, scanned as what comes out."""
+"""Compressed files, as joblib and tar write them: recognised by inflating their beginning, scanned inflated."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from buildkit.scan.source import RangeSource, ScanSource
 
 BEGINNING = 64 * 2**10
 PADDING = 2**16
-ZF = b"ZF"  # joblib before 0.10: these, the length in hexadecimal digits padded to 19 bytes, zlib
+ZF = b"ZF"  # joblib before 0.10: magic, length in hexadecimal digits padded to 19 bytes, zlib
 ZF_HEADER = 21
 
 
 class CompressedStream(Protocol):
-    """A compressed stream that was begun."""
+    """A compressed stream; ``end`` and ``why`` are set after ``chunks``."""
 
     why: str
     end: int
 
     def chunks(self) -> Iterator[bytes]:
-        """What comes out."""
+        """Yield the inflated content."""
 
 
 Open = Callable[[ScanSource], CompressedStream]
@@ -33,14 +33,14 @@ Open = Callable[[ScanSource], CompressedStream]
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    """A compression: the bytes that it begins with, and how it is read."""
+    """A compression: its magic, and how to open a stream of it."""
 
     name: str
     magic: bytes
     open: Open
 
     def recognise(self, head: bytes, source: ScanSource) -> bool:
-        """Whether something comes out of what begins so."""
+        """Whether content has the magic and something can be inflated."""
         if not head.startswith(self.magic) or (self.name == "zlib" and not is_zlib_header(head)):
             return False
         if len(self.magic) >= 4:
@@ -49,10 +49,10 @@ class Codec:
         return next(packed.chunks(), b"") != b""
 
     def scan(self, context: ScanContext, source: ScanSource) -> None:
-        """Scan what comes out, and what lies behind."""
+        """Scan the inflated content, and what follows the stream."""
         packed = self.open(source)
         with inflate(context.budget, packed.chunks(), source.size) as content:
-            why = content.why or (packed.why and f"its {self.name} is broken: {packed.why}")
+            why = content.why or (packed.why and f"its {self.name} stream is broken: {packed.why}")
             if why:
                 context.gap(why)
             context.descend(self.name, content.source)
@@ -63,7 +63,7 @@ class Codec:
 
 
 def is_zlib_header(head: bytes) -> bool:
-    """Whether two bytes are such as RFC 1950 has them, without a dictionary."""
+    """Whether two bytes are a zlib header (RFC 1950) without a dictionary."""
     return (
         len(head) > 2
         and head[0] & 15 == 8
@@ -74,18 +74,18 @@ def is_zlib_header(head: bytes) -> bool:
 
 
 def open_stream(
-    source: ScanSource, make: Callable[[], codecs.Decoder], again: bytes = b"", start: int = 0
+    source: ScanSource, make: Callable[[], codecs.Decoder], next_magic: bytes = b"", start: int = 0
 ) -> CompressedStream:
-    """A stream of the standard library's decoders."""
-    return codecs.DecoderStream(source, make, start, again)
+    """Open a stream with one of the standard library's decoders."""
+    return codecs.DecoderStream(source, make, start, next_magic)
 
 
 CODECS = (
-    Codec("gzip", b"\x1f\x8b\x08", partial(open_stream, make=codecs.gzip_decoder, again=b"\x1f\x8b\x08")),
+    Codec("gzip", b"\x1f\x8b\x08", partial(open_stream, make=codecs.gzip_decoder, next_magic=b"\x1f\x8b\x08")),
     Codec("zlib", b"", partial(open_stream, make=codecs.zlib_decoder)),
     Codec("zlib of old joblib", ZF, partial(open_stream, make=codecs.zlib_decoder, start=ZF_HEADER)),
-    Codec("bzip2", b"BZh", partial(open_stream, make=codecs.bzip2_decoder, again=b"BZh")),
-    Codec("xz", b"\xfd7zXZ\x00", partial(open_stream, make=codecs.xz_decoder, again=b"\xfd7zXZ\x00")),
+    Codec("bzip2", b"BZh", partial(open_stream, make=codecs.bzip2_decoder, next_magic=b"BZh")),
+    Codec("xz", b"\xfd7zXZ\x00", partial(open_stream, make=codecs.xz_decoder, next_magic=b"\xfd7zXZ\x00")),
     Codec("lzma", b"\x5d\x00\x00", partial(open_stream, make=codecs.lzma_alone_decoder)),
     Codec("zstd", b"\x28\xb5\x2f\xfd", codecs.ZstdStream),
     Codec("lz4", lz4.MAGIC, codecs.Lz4Stream),

@@ -1,6 +1,6 @@
-"""Tar archives, member by member in place.
+"""Tar archives, read member by member in place.
 
-After POSIX pax and GNU tar's headers: long names and sizes of ``x``, ``g``, ``L`` and ``K`` members are followed.
+Follows POSIX pax and GNU tar: long names and sizes of ``x``, ``g``, ``L`` and ``K`` members are applied.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from buildkit.scan.source import RangeSource, ScanSource
 
 BLOCK = 512
 PIECE = 2**20
-LONGEST = 2**20  # of an extended header
+LONGEST = 2**20  # bytes of an extended header
 FILES = (b"0", b"\0", b"7", b"")
 LINKS = {b"1": "a hard link", b"2": "a link", b"3": "a device", b"4": "a device", b"6": "a pipe"}
 TORCH = {"storages", "tensors", "pickle"}
@@ -25,7 +25,7 @@ TORCH = {"storages", "tensors", "pickle"}
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
-    """One member: its content is ``size`` bytes at ``start``."""
+    """One member; its content is ``size`` bytes at ``start``."""
 
     name: str
     kind: bytes
@@ -36,33 +36,33 @@ class TarMember:
 
 @dataclass(slots=True)
 class ExtendedHeaders:
-    """What extended headers say of the members behind them."""
+    """Values of extended headers for the members that follow."""
 
     once: dict[str, str] = field(default_factory=dict)
     always: dict[str, str] = field(default_factory=dict)
 
     def get(self, key: str, otherwise: str) -> str:
-        """A value, if one is said."""
+        """Return the value of ``key``, or ``otherwise``."""
         return self.once.get(key, self.always.get(key, otherwise))
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """Whether content begins with a tar header, told by its checksum."""
+    """Whether content begins with a tar header, by its checksum."""
     return source.size >= BLOCK and is_header(head[:BLOCK])
 
 
 def is_header(block: bytes) -> bool:
-    """Whether a block is a header: its checksum is right, summed as either of the two kinds of tar do."""
-    told = parse_number(block[148:156])
-    if len(block) < BLOCK or told is None or not any(block):
+    """Whether a block is a header: its checksum, of signed or unsigned bytes, is right."""
+    checksum = parse_number(block[148:156])
+    if len(block) < BLOCK or checksum is None or not any(block):
         return False
     fields = block[:148] + b" " * 8 + block[156:]
     high = sum(byte > 127 for byte in fields)
-    return told in (sum(fields), sum(fields) - 256 * high)
+    return checksum in (sum(fields), sum(fields) - 256 * high)
 
 
 def parse_number(digits: bytes) -> int | None:
-    """A number of a header: octal digits, or binary with the first bit set; None for what is neither."""
+    """Parse a number of a header: octal digits, or binary if the first bit is set; None if malformed."""
     if digits[:1] and digits[0] & 0x80:
         return int.from_bytes(digits[1:], "big")
     try:
@@ -90,14 +90,14 @@ def scan(context: ScanContext, source: ScanSource) -> None:
         elif member.kind in FILES and member.size:
             context.descend(plain, RangeSource(source, member.start, member.size))
         elif member.kind == b"S":
-            context.gap(f"{plain} is sparse, which is not read here", offset=member.start)
+            context.gap(f"{plain} is sparse, which this scanner does not read", offset=member.start)
     if seen >= TORCH:
         context.formats["PyTorch, tar"] = None
         context.find(TORCH_TAR, "has the members storages, tensors and pickle")
 
 
 def report_link(context: ScanContext, member: TarMember) -> None:
-    """A member that is no file."""
+    """Report a member that is not a file."""
     if member.target and names.link_escapes_folder(member.name if member.kind == b"2" else "", member.target):
         context.find(rules.OUTSIDE, f"{member.name} is {LINKS[member.kind]} to {member.target}", offset=member.start)
     else:
@@ -105,10 +105,10 @@ def report_link(context: ScanContext, member: TarMember) -> None:
 
 
 def read_members(context: ScanContext, source: ScanSource) -> Iterator[TarMember]:
-    """Members in their order; what lies behind the end mark is handed on.
+    """Yield the members in their order, then scan what follows the end mark.
 
     Raises:
-        LimitError: too many members, or too long an extended header.
+        LimitError: too many members, or an extended header is too long.
     """
     at, extended = 0, ExtendedHeaders()
     while at < source.size:
@@ -134,7 +134,7 @@ def read_members(context: ScanContext, source: ScanSource) -> Iterator[TarMember
 
 
 def scan_rest(context: ScanContext, source: ScanSource, at: int) -> None:
-    """Scan what lies behind the end mark, if it is more than zeros."""
+    """Scan what follows the end mark, unless it is zeros."""
     for start in range(at, source.size, PIECE):
         part = source.read(start, PIECE)
         if part.strip(b"\0"):
@@ -144,15 +144,15 @@ def scan_rest(context: ScanContext, source: ScanSource, at: int) -> None:
 
 
 def read_member(block: bytes, at: int, extended: ExtendedHeaders) -> TarMember | None:
-    """The member that a header describes; None where its size is no number."""
+    """Return the member that a header describes; None if its size is malformed."""
     name = parse_text(block[:100])
     if block[257:262] == b"ustar" and block[345:346] not in (b"", b"\0") and block[263:265] == b"00":
         name = f"{parse_text(block[345:500])}/{name}"
     kind = block[156:157]
     size = parse_number(block[124:136])
-    told = extended.get("size", "")
-    if told.isdecimal() and len(told) < 20 and kind not in (b"x", b"g", b"L", b"K"):
-        size = int(told)
+    declared = extended.get("size", "")
+    if declared.isdecimal() and len(declared) < 20 and kind not in (b"x", b"g", b"L", b"K"):
+        size = int(declared)
     if size is None:
         return None
     if kind in LINKS or kind == b"5":
@@ -162,12 +162,12 @@ def read_member(block: bytes, at: int, extended: ExtendedHeaders) -> TarMember |
 
 
 def parse_text(raw: bytes) -> str:
-    """A field of a header up to its end mark."""
+    """Parse a field of a header up to its NUL."""
     return raw.partition(b"\0")[0].decode("utf-8", "replace")
 
 
 def read_extended(source: ScanSource, member: TarMember, extended: ExtendedHeaders) -> None:
-    """Take what an extended header says. Raises LimitError where it is too long."""
+    """Apply an extended header. Raises LimitError if it is too long."""
     if member.size > LONGEST:
         raise LimitError(f"an extended header of a tar archive is longer than {LONGEST} bytes")
     raw = source.read(member.start, member.size)

@@ -1,7 +1,7 @@
-"""Kinds of zip archives, told by their members, and members that need no scan of their own.
+"""Kinds of zip archives, by their members, and members that need no scan of their own.
 
-PyTorch's (``torch/serialization.py``, ``caffe2/serialize``): ``PREFIX/data.pkl``, ``PREFIX/data/N`` for tensors; of
-TorchScript also ``PREFIX/code/…`` and ``PREFIX/constants.pkl`` with ``PREFIX/constants/N``.
+PyTorch's archives (``torch/serialization.py``, ``caffe2/serialize``) hold ``PREFIX/data.pkl`` and ``PREFIX/data/N`` for
+tensors; TorchScript's also ``PREFIX/code/…`` and ``PREFIX/constants.pkl`` with ``PREFIX/constants/N``.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ FILE_OPERATORS = re.compile(rb"\b(?:torch|ops\.aten)\.(?:save|load|from_file)\b"
 
 @dataclass(frozen=True, slots=True)
 class ArchiveKind:
-    """What an archive is; ``roots`` are the folders in it that hold PyTorch's members."""
+    """The formats that an archive's members reveal; ``roots`` are the folders that hold PyTorch's members."""
 
     formats: tuple[str, ...] = ()
     roots: frozenset[str] = frozenset()
 
 
 def detect_kind(members: Iterable[str]) -> ArchiveKind:
-    """What an archive with these members is."""
+    """Return the kind of an archive with these members."""
     names = list(members)
     roots = frozenset(name.removesuffix("data.pkl") for name in names if name.rpartition("/")[2] == "data.pkl")
     formats = []
@@ -48,7 +48,7 @@ def detect_kind(members: Iterable[str]) -> ArchiveKind:
 
 
 def scan_known_member(context: ScanContext, kind: ArchiveKind, name: str, content: ScanSource) -> bool:
-    """Whether a member is one of PyTorch's that no loader would run, and is scanned by that."""
+    """Scan a member of PyTorch's that no loader would run; False if the member is not such."""
     if not any(name.startswith(root) for root in kind.roots):
         return False
     if CODE.fullmatch(name) and SCRIPT in kind.formats:
@@ -62,7 +62,7 @@ def scan_known_member(context: ScanContext, kind: ArchiveKind, name: str, conten
 
 
 def scan_code(context: ScanContext, name: str, content: ScanSource) -> bool:
-    """TorchScript's code, which its own interpreter runs: it has no imports, but operators that touch files."""
+    """Scan TorchScript's code, which its own interpreter runs: no imports, but operators that access files."""
     if content.size > LONGEST:
         return False
     code = content.read(0, content.size)

@@ -1,4 +1,4 @@
-"""The content of one member of a zip archive, whatever its headers claim of it."""
+"""The content of one member of a zip archive, whatever its headers claim."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from buildkit.scan.context import ScanContext
 from buildkit.scan.source import RangeSource, ScanSource
 
 STORED, DEFLATED, BZIP2, LZMA, ZSTD, XZ = 0, 8, 12, 14, 93, 95
-CHECKED = 4 * 2**20  # bytes of a stored member whose checksum is worth reading it for
+CHECKED = 4 * 2**20  # the checksum of a larger stored member is not computed
 
 
 @dataclass(slots=True)
 class MemberContent:
-    """What a member holds; ``whole`` is whether its checksum is right, None where nobody looked."""
+    """A member's content; ``whole`` is whether its checksum is right, None if it was not computed."""
 
     source: ScanSource
     whole: bool | None = None
@@ -28,7 +28,7 @@ class MemberContent:
 
 
 def open_method(source: ScanSource, method: int) -> CompressedStream | None:
-    """The member's content, packed by ``method``; None for methods that nobody here reads."""
+    """Open content compressed by ``method``; None for an unsupported method."""
     if method == DEFLATED:
         return codecs.DecoderStream(source, codecs.deflate_decoder)
     if method == BZIP2:
@@ -43,7 +43,7 @@ def open_method(source: ScanSource, method: int) -> CompressedStream | None:
 
 
 def zip_lzma(source: ScanSource) -> CompressedStream:
-    """LZMA with the header that zip gives it: version, size of the properties, properties."""
+    """Open LZMA with zip's header: version, size of the properties, properties."""
     head = source.read(0, 4)
     size = int.from_bytes(head[2:4], "little")
     properties = source.read(4, size)
@@ -52,7 +52,7 @@ def zip_lzma(source: ScanSource) -> CompressedStream:
 
 @contextmanager
 def open_content(context: ScanContext, source: ScanSource, method: int, crc: int) -> Iterator[MemberContent | None]:
-    """The content of packed ``source``; None where the method is unknown."""
+    """Inflate the compressed ``source``; None for an unsupported method."""
     if method == STORED:
         whole = checksum(source) == crc if source.size <= CHECKED else None
         yield MemberContent(source, whole, packed=source.size)
@@ -69,23 +69,23 @@ def open_content(context: ScanContext, source: ScanSource, method: int, crc: int
 
 @dataclass(slots=True)
 class ChecksumStream:
-    """The checksum of what passes."""
+    """Computes the CRC-32 of a stream's content."""
 
     packed: CompressedStream
     crc: int = 0
 
     def chunks(self) -> Iterator[bytes]:
-        """What comes out."""
+        """Yield the content."""
         for chunk in self.packed.chunks():
             self.crc = zlib.crc32(chunk, self.crc)
             yield chunk
 
 
 def checksum(source: ScanSource) -> int:
-    """CRC-32 of a source that is small."""
+    """Return the CRC-32 of a small source."""
     return zlib.crc32(source.read(0, source.size))
 
 
 def clip_range(source: ScanSource, start: int, size: int) -> RangeSource:
-    """``size`` bytes at ``start``, or what there is of them."""
+    """Return ``size`` bytes at ``start``, or as many as exist."""
     return RangeSource(source, start, max(0, min(size, source.size - start)))

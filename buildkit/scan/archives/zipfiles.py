@@ -1,4 +1,4 @@
-"""Zip archives, with every header held against the others, and every byte accounted for."""
+"""Zip archives: every header is checked against the others, and every byte is accounted for."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from buildkit.scan.source import ScanSource
 ENCRYPTED = 0x2041  # flags: encrypted, strongly encrypted, masked headers
 PATCH = 0x20
 AES = 99
-METHODS = 100  # no number of a compression method is higher
+METHODS = 100  # every compression method has a lower number
 
 
 @dataclass(slots=True)
 class ZipArchive:
-    """An archive while it is scanned: ``covered`` are the spans of bytes that headers account for.
+    """An archive while it is scanned; ``covered`` are the byte ranges that headers account for.
 
-    ``described`` are the ends of members behind which their sizes stand once more.
+    ``described`` are the ends of members that a data descriptor may follow.
     """
 
     context: ScanContext
@@ -45,7 +45,7 @@ class ZipArchive:
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """Whether content begins as a zip archive, or ends as one."""
+    """Whether content begins or ends as a zip archive."""
     if head.startswith(END) or (head.startswith(LOCAL) and has_valid_local_header(source)):
         return True
     return any(
@@ -54,7 +54,7 @@ def recognise(head: bytes, source: ScanSource) -> bool:
 
 
 def has_valid_local_header(source: ScanSource) -> bool:
-    """Whether the header at the beginning could be one: its method is known, and its name a name."""
+    """Whether the header at the beginning is plausible: a known method and a printable name."""
     found = read_local(source, 0)
     return found is not None and found[0].method < METHODS and bool(found[0].raw) and found[0].name.isprintable()
 
@@ -74,7 +74,7 @@ def scan(context: ScanContext, source: ScanSource) -> None:
     ends = find_ends(source)
     headers = read_directories(archive, ends)
     if not headers and not any(end.count == 0 and end.size == 0 for end in ends):
-        context.gap("the zip archive has no directory that could be read")
+        context.gap("the zip archive has no readable directory")
         start = 0 if source.read(0, 4) == LOCAL else None
         if start is not None:
             scan_by_local_headers(archive.context, source, start, source.size, archive.covered, hidden=False)
@@ -88,7 +88,7 @@ def scan(context: ScanContext, source: ScanSource) -> None:
 
 
 def read_directories(archive: ZipArchive, ends: list[EndRecord]) -> list[tuple[ZipHeader, int]]:
-    """Entries of all directories that end records lead to, each with how far its offsets are shifted."""
+    """Return the entries of all directories that end records lead to, each with the shift of its offsets."""
     found: dict[tuple[bytes, int], tuple[ZipHeader, int]] = {}
     lists: list[frozenset[tuple[bytes, int]]] = []
     read: set[int] = set()
@@ -105,8 +105,8 @@ def read_directories(archive: ZipArchive, ends: list[EndRecord]) -> list[tuple[Z
             archive.covered.append((place, place + sum(entry.length for entry in entries)))
             keyed = {(entry.raw, entry.offset): (entry, shift) for entry in entries}
             if end.count not in (len(entries), len(entries) & 0xFFFF):
-                told = f"its end record counts {end.count} members, its directory has {len(entries)}"
-                archive.context.find(rules.DISAGREE, told, offset=end.at)
+                what = f"its end record counts {end.count} members, its directory has {len(entries)}"
+                archive.context.find(rules.DISAGREE, what, offset=end.at)
             report_duplicates(archive.context, entries)
             lists.append(frozenset(keyed))
             found = keyed | found
@@ -116,7 +116,7 @@ def read_directories(archive: ZipArchive, ends: list[EndRecord]) -> list[tuple[Z
 
 
 def report_duplicates(context: ScanContext, entries: list[ZipHeader]) -> None:
-    """Names that two entries of one directory have."""
+    """Report names that two entries of one directory share."""
     seen: set[str] = set()
     for entry in entries:
         if entry.name in seen:
@@ -125,7 +125,7 @@ def report_duplicates(context: ScanContext, entries: list[ZipHeader]) -> None:
 
 
 def check_names(archive: ZipArchive, headers: list[tuple[ZipHeader, int]]) -> None:
-    """Names and kinds that unpacking must not meet."""
+    """Report names and kinds of members that must not be extracted."""
     for header, _ in headers:
         if names.escapes_folder(header.name):
             archive.context.find(rules.OUTSIDE, f"names a member {header.name}")
@@ -135,7 +135,7 @@ def check_names(archive: ZipArchive, headers: list[tuple[ZipHeader, int]]) -> No
 
 
 def find_local(archive: ZipArchive, header: ZipHeader, shift: int) -> tuple[ZipHeader, bool] | None:
-    """The local header that readers find: with the shift of a prefix, or without."""
+    """Return the local header that readers find, with the shift of a prefix or without."""
     places = [place for place in dict.fromkeys((header.offset + shift, header.offset)) if place >= 0]
     found = [local for local in (read_local(archive.source, place) for place in places) if local]
     return next((local for local in found if local[1]), found[0] if found else None)
@@ -146,7 +146,7 @@ def scan_member(archive: ZipArchive, header: ZipHeader, shift: int) -> None:
     context, source = archive.context, archive.source
     found = find_local(archive, header, shift)
     if found is None:
-        context.gap(f"{header.name} lies behind the end of the archive")
+        context.gap(f"{header.name} lies beyond the end of the archive")
         return
     local, signed = found
     start = local.offset + local.length
@@ -165,16 +165,16 @@ def scan_member(archive: ZipArchive, header: ZipHeader, shift: int) -> None:
 
 
 def compare_headers(header: ZipHeader, local: ZipHeader, *, signed: bool) -> list[str]:
-    """What the directory's entry and the local header say differently."""
+    """List the differences between the directory's entry and the local header."""
     found = []
     if not signed:
-        found.append("the header beside the content has another signature")
+        found.append("the local header has another signature")
     if header.raw != local.raw:
-        found.append(f"the header beside the content calls it {local.name}")
+        found.append(f"the local header names it {local.name}")
     if header.method != local.method:
         found.append(f"its methods are {header.method} and {local.method}")
     if (header.flags ^ local.flags) & (ENCRYPTED | PATCH):
-        found.append("one header says that it is encrypted")
+        found.append("only one header marks it as encrypted")
     known = not local.flags & DESCRIPTOR or local.packed or local.size
     if known and (header.packed, header.size) != (local.packed, local.size):
         found.append(f"its sizes are {header.packed} and {header.size} or {local.packed} and {local.size}")
@@ -193,7 +193,7 @@ def scan_content(archive: ZipArchive, header: ZipHeader, local: ZipHeader, start
     for method in dict.fromkeys((header.method, local.method)):
         with open_content(context, raw, method, header.crc) as content:
             if content is None:
-                what = "encrypted" if method == AES else f"packed by method {method}, which is not read here"
+                what = "encrypted" if method == AES else f"packed by method {method}, which this scanner does not read"
                 context.gap(f"{header.name} is {what}")
             elif claims and not content.whole:
                 context.gap(f"{header.name} is encrypted")
@@ -204,16 +204,16 @@ def scan_content(archive: ZipArchive, header: ZipHeader, local: ZipHeader, start
 
 
 def check_content(context: ScanContext, header: ZipHeader, content: MemberContent, claims: int) -> None:
-    """What a member's content says of its headers."""
+    """Report how a member's content contradicts its headers."""
     if claims:
         context.find(rules.FLAGS, f"{header.name} can be read without a key", offset=header.offset)
     if content.why:
-        context.gap(f"{header.name} is not whole: {content.why}")
+        context.gap(f"{header.name} is incomplete: {content.why}")
     elif content.whole is False:
         context.find(rules.CHECKSUM, f"{header.name} has another checksum", offset=header.offset)
     elif content.packed < header.packed:
-        told = f"{header.packed - content.packed} bytes lie behind the end of {header.name} in its own place"
-        context.find(rules.DISAGREE, told, offset=header.offset)
+        what = f"{header.packed - content.packed} bytes follow the end of {header.name} within its range"
+        context.find(rules.DISAGREE, what, offset=header.offset)
     elif content.source.size != header.size:
-        told = f"{header.name} has {content.source.size} bytes, not {header.size}"
-        context.find(rules.DISAGREE, told, offset=header.offset)
+        what = f"{header.name} has {content.source.size} bytes, not {header.size}"
+        context.find(rules.DISAGREE, what, offset=header.offset)

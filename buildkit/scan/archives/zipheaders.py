@@ -1,6 +1,6 @@
-"""The headers of zip archives, read as they lie there: nothing is believed that another header could contradict.
+"""The headers of zip archives as they are; no value is trusted that another header could contradict.
 
-After PKWARE's APPNOTE 6.3.10: end records (4.3.16, 4.3.14, 4.3.15), directory (4.3.12), local headers (4.3.7).
+Follows PKWARE's APPNOTE 6.3.10: end records (4.3.16, 4.3.14, 4.3.15), directory (4.3.12), local headers (4.3.7).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ END64 = b"PK\x06\x06"
 LOCATOR = b"PK\x06\x07"
 TAIL = 22 + 65535
 FULL32 = 0xFFFFFFFF
-DESCRIPTOR = 8  # flag: sizes stand behind the content
+DESCRIPTOR = 8  # flag: sizes follow the content
 UTF8 = 0x800
-MOST = 256  # end records that are looked at
+MOST = 256  # end records that are read
 
 
 @dataclass(frozen=True, slots=True)
 class EndRecord:
-    """An end record at ``at``: where it says that the directory is, and how large."""
+    """An end record at ``at``: offset and size of the directory, by the record."""
 
     at: int
     offset: int
@@ -39,14 +39,14 @@ class EndRecord:
 
     @property
     def places(self) -> tuple[int, ...]:
-        """Where readers look for the directory: where the record says, or right before the records."""
+        """Where readers look for the directory: at the record's offset, or right before the records."""
         before = (self.at if self.zip64 is None else self.zip64) - self.size
         return tuple(dict.fromkeys(place for place in (before, self.offset) if place >= 0))
 
 
 @dataclass(frozen=True, slots=True)
 class ZipHeader:
-    """What one header says of a member; ``extra`` and ``raw`` are as they stand there."""
+    """The values of one header of a member; ``extra`` and ``raw`` are unparsed."""
 
     raw: bytes
     flags: int
@@ -60,16 +60,16 @@ class ZipHeader:
 
     @property
     def name(self) -> str:
-        """The name as text."""
+        """The name, decoded."""
         if self.flags & UTF8:
             return self.raw.decode("utf-8", "replace")
         return self.raw.decode("cp437")
 
 
 def find_ends(source: ScanSource) -> list[EndRecord]:
-    """The end records that readers go by: the last one, and one whose comment ends where the file does.
+    """Return the end records that readers use: the last one, and one whose comment ends with the file.
 
-    Others lie in members that are archives themselves.
+    Others belong to members that are archives themselves.
     """
     start = max(0, source.size - TAIL)
     tail = source.read(start, TAIL)
@@ -87,7 +87,7 @@ def find_ends(source: ScanSource) -> list[EndRecord]:
 
 
 def read_end(source: ScanSource, at: int, record: bytes) -> EndRecord:
-    """One end record, with the ZIP64 one before it where there is one."""
+    """Return one end record, with the ZIP64 record before it, if there is one."""
     count, size, offset, comment = struct.unpack("<10xHIIH", record)
     locator = source.read(at - 20, 20) if at >= 20 else b""
     if locator[:4] == LOCATOR:
@@ -101,7 +101,7 @@ def read_end(source: ScanSource, at: int, record: bytes) -> EndRecord:
 
 
 def apply_zip64(extra: bytes, values: list[int]) -> list[int]:
-    """``values`` of which those that are all ones stand in the ZIP64 extra field, in their order."""
+    """Replace ``values`` of all ones by those of the ZIP64 extra field, in their order."""
     at = 0
     while at + 4 <= len(extra):
         kind, size = struct.unpack_from("<HH", extra, at)
@@ -118,7 +118,7 @@ def apply_zip64(extra: bytes, values: list[int]) -> list[int]:
 
 
 def read_local(source: ScanSource, at: int) -> tuple[ZipHeader, bool] | None:
-    """The local header at ``at``, and whether it has its signature; None behind the end."""
+    """Return the local header at ``at`` and whether it has its signature; None beyond the end."""
     fixed = source.read(at, 30)
     if len(fixed) < 30:
         return None
@@ -129,7 +129,7 @@ def read_local(source: ScanSource, at: int) -> tuple[ZipHeader, bool] | None:
 
 
 def read_directory(context: ScanContext, source: ScanSource, at: int, size: int) -> Iterator[ZipHeader]:
-    """Entries of the directory at ``at``; stops at what is none.
+    """Yield the entries of the directory at ``at``, up to the first malformed one.
 
     Raises:
         LimitError: it is too large, or has too many entries.

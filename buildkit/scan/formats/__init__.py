@@ -1,1 +1,1 @@
-"""Formats that are read by our own bounded parsers: tensors, graphs, configurations, text, programs, plain data."""
+"""Formats read by our own bounded parsers: tensors, graphs, configurations, text, programs, plain data."""

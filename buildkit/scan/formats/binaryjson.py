@@ -1,4 +1,4 @@
-"""Two binary relatives of JSON: MessagePack (Flax) and UBJSON (XGBoost), walked value by value, nothing built.
+"""Two binary relatives of JSON, walked value by value without building objects: MessagePack (Flax), UBJSON (XGBoost).
 
 Specs: github.com/msgpack/msgpack/blob/master/spec.md; ubjson.org.
 """
@@ -22,7 +22,7 @@ _INTEGERS = "iUIlL"
 
 
 def recognise_msgpack(head: bytes, source: ScanSource) -> bool:
-    """A map whose first key is a short printable text: what Flax writes."""
+    """Recognise a map whose first key is a short printable text, which is what Flax writes."""
     del source
     if len(head) < 4:
         return False
@@ -44,8 +44,8 @@ def scan_msgpack(context: ScanContext, source: ScanSource) -> None:
     """Walk it to its end.
 
     Raises:
-        MalformedContentError: it is none.
-        LimitError: more values, or deeper, than we follow.
+        MalformedContentError: it is not MessagePack.
+        LimitError: there are more or deeper values than are followed.
     """
     cursor, left, stack = Cursor(PagedSource(source), big=True), context.budget.limits.fields, [1]
     while stack:
@@ -63,7 +63,7 @@ def scan_msgpack(context: ScanContext, source: ScanSource) -> None:
 
 
 def _msgpack_value(cursor: Cursor) -> int:
-    """Pass one value; how many values lie in it and follow."""
+    """Skip one value; return how many values it contains, which follow."""
     kind = cursor.number(1)
     if kind < 0x80 or kind >= 0xE0:
         return 0
@@ -88,7 +88,7 @@ def _msgpack_value(cursor: Cursor) -> int:
 
 
 def recognise_ubjson(head: bytes, source: ScanSource) -> bool:
-    """An object whose first key has a length and printable text."""
+    """Recognise an object whose first key has a length and printable text."""
     del source
     if head[:1] != b"{" or len(head) < 4 or chr(head[1]) not in _INTEGERS:
         return False
@@ -102,11 +102,11 @@ def scan_ubjson(context: ScanContext, source: ScanSource) -> None:
     """Walk it to its end.
 
     Raises:
-        MalformedContentError: it is none.
-        LimitError: more values, or deeper, than we follow.
+        MalformedContentError: it is not UBJSON.
+        LimitError: there are more or deeper values than are followed.
     """
     cursor, left = Cursor(PagedSource(source), big=True), context.budget.limits.fields
-    stack: list[tuple[str, int]] = []  # what closes the container ("" for counted ones), values left
+    stack: list[tuple[str, int]] = []  # end mark of the container ("" for counted ones), values left
     _ubj_value(cursor, stack, cursor.take(1).decode("latin-1"))
     while stack:
         left -= 1

@@ -1,4 +1,4 @@
-"""Settings in JSON that make a loader import or call something: transformers, Hydra, skops, LangChain."""
+"""JSON settings that make a loader import or call something: transformers, Hydra, skops, LangChain."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from buildkit.scan.formats.danger import is_dangerous, word_set
 
 REMOTE_CODE = Rule(
     id="transformers-remote-code",
-    title="A configuration that brings code along",
+    title="A configuration that comes with code",
     severity=Severity.MEDIUM,
-    why="`auto_map` names Python files beside the model, or in another repository, that loaders import with "
+    why="`auto_map` names Python files next to the model, or in another repository, that loaders import with "
     "`trust_remote_code`; some import them without asking.",
-    advice="Read the named files, pin their revision, or use a model that the library knows by itself.",
+    advice="Read the named files, pin their revision, or use a model that the library supports itself.",
     references=("CVE-2025-66448", "https://huggingface.co/docs/transformers/custom_models"),
 )
 TRUST = Rule(
     id="transformers-trust-switch",
-    title="A configuration that switches the question about code off",
+    title="A configuration that turns on trust in remote code",
     severity=Severity.HIGH,
-    why="A loader that takes the setting from the file runs the model's code without asking anyone.",
+    why="A loader that takes the setting from the file runs the model's code without asking.",
     advice="Remove the setting; decide about foreign code where the model is loaded.",
     references=("CVE-2025-66448",),
 )
@@ -31,16 +31,16 @@ TARGET = Rule(
     id="hydra-target",
     title="A configuration that names what to call",
     severity=Severity.LOW,
-    why="`_target_` is imported and called with arguments from the same file by Hydra, NeMo and those who use them.",
-    advice="Look at what is called; load only configurations whose targets you know.",
+    why="`_target_` is imported and called with arguments from the same file by Hydra, NeMo and their users.",
+    advice="Check what is called; load only configurations whose targets you know.",
     references=("CVE-2025-23304",),
 )
 SKOPS = Rule(
     id="skops-type",
-    title="A skops file with types beyond those it trusts",
+    title="A skops file with types beyond the trusted ones",
     severity=Severity.MEDIUM,
-    why="Types that are not scikit-learn's or NumPy's are imported, and functions called, when they are trusted.",
-    advice="Look at `skops.io.get_untrusted_types`, and load the file only if you know them all.",
+    why="Types beyond scikit-learn's and NumPy's are imported, and functions called, once they are trusted.",
+    advice="Check `skops.io.get_untrusted_types`, and load the file only if you know all of them.",
     references=("CVE-2025-54412", "CVE-2025-54413", "CVE-2025-54886"),
 )
 _KNOWN = re.compile(
@@ -56,7 +56,7 @@ _SKOPS_NAMES = word_set(
 
 
 def check_object(context: ScanContext, node: Mapping[str, object]) -> None:
-    """Look at one JSON object."""
+    """Check one JSON object."""
     if "auto_map" in node:
         _check_auto_map(context, node["auto_map"])
     if node.get("trust_remote_code") in (True, "true", "True", 1):
@@ -71,13 +71,13 @@ def check_object(context: ScanContext, node: Mapping[str, object]) -> None:
 def _texts(value: object) -> Iterator[str]:
     todo = [value]
     while todo:
-        one = todo.pop()
-        if isinstance(one, str):
-            yield one
-        elif isinstance(one, Mapping):
-            todo.extend(one.values())
-        elif isinstance(one, list):
-            todo.extend(one)
+        current = todo.pop()
+        if isinstance(current, str):
+            yield current
+        elif isinstance(current, Mapping):
+            todo.extend(current.values())
+        elif isinstance(current, list):
+            todo.extend(current)
 
 
 def _check_auto_map(context: ScanContext, value: object) -> None:
@@ -92,7 +92,7 @@ def _check_auto_map(context: ScanContext, value: object) -> None:
 
 
 def check_target(context: ScanContext, target: str) -> None:
-    """Look at the dotted name that a configuration wants to be called."""
+    """Check the dotted name that a configuration calls."""
     module, _, name = target.rpartition(".")
     if is_dangerous(module or target, name):
         context.find(TARGET, f"it calls {quote(target)}", severity=Severity.CRITICAL)

@@ -17,14 +17,14 @@ CUSTOM = Rule(
     title="A Core ML model that needs native code",
     severity=Severity.NOTE,
     why="Custom layers and models are classes of the application that loads the model.",
-    advice="Know where that class comes from.",
+    advice="Find out where that class comes from.",
 )
 LINKED = Rule(
     id="coreml-linked-model",
-    title="A Core ML model that leads to another one",
+    title="A Core ML model that refers to another one",
     severity=Severity.MEDIUM,
     why="The model is read from a path that the file names.",
-    advice="Scan that model as well, or ask for one in a single file.",
+    advice="Scan that model too, or ask for one in a single file.",
 )
 _KINDS = frozenset({*range(200, 207), *range(300, 310), *range(400, 404), *range(500, 504), 550, 551, 555, 556, 560,
                     *range(600, 610), 900, *range(2000, 2010), 3000})  # fmt: skip
@@ -34,7 +34,7 @@ _PARTS = {200: (1,), 201: (1,), 202: (1,)}
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """A version below 20, a description, and one of the kinds of model."""
+    """Recognise a version below 20, a description, and one of the kinds of model."""
     if head[:1] != b"\x08":
         return False
     fields = first_fields(source, 16)
@@ -44,11 +44,11 @@ def recognise(head: bytes, source: ScanSource) -> bool:
 
 
 def scan(context: ScanContext, source: ScanSource) -> None:
-    """Walk models in models, and the layers of networks.
+    """Walk nested models, and the layers of networks.
 
     Raises:
-        MalformedContentError: it is none.
-        LimitError: more fields than we look at.
+        MalformedContentError: it is not a model.
+        LimitError: there are more fields than are read.
     """
     proto = ProtoReader(source, context.budget.limits.fields)
     _model(context, proto, proto.whole, 0)
@@ -68,7 +68,7 @@ def _model(context: ScanContext, proto: ProtoReader, span: ByteSpan, depth: int)
         elif one.number == 556:
             name = _first_text(proto, one.span)
             severity = Severity.HIGH if find_escape(name) else None
-            context.find(LINKED, f"it leads to {quote(name)}", offset=one.span.start, severity=severity)
+            context.find(LINKED, f"it refers to {quote(name)}", offset=one.span.start, severity=severity)
         elif one.number in (200, 201, 202):
             _pipeline(context, proto, one.span, depth)
 

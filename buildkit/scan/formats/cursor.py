@@ -12,7 +12,7 @@ PAGE = 128 * 2**10
 
 
 class MalformedContentError(Exception):
-    """The content is not what its format says; ``offset`` counts bytes from the beginning of the source."""
+    """The content violates its format; ``offset`` counts bytes from the beginning of the source."""
 
     def __init__(self, why: str, offset: int | None = None) -> None:
         super().__init__(why)
@@ -20,7 +20,7 @@ class MalformedContentError(Exception):
 
 
 class PagedSource:
-    """Small reads of a source at the price of few large ones; never holds more than what is asked or a page."""
+    """Small reads at the cost of few large ones; holds at most a page, or as much as was asked for."""
 
     __slots__ = ("_page", "_start", "size", "source")
 
@@ -31,7 +31,7 @@ class PagedSource:
         self._page = b""
 
     def peek(self, offset: int, count: int) -> bytes:
-        """``count`` bytes from ``offset``, fewer at the end."""
+        """Return ``count`` bytes from ``offset``; fewer at the end."""
         at = offset - self._start
         if at >= 0 and at + count <= len(self._page):
             return self._page[at : at + count]
@@ -41,22 +41,22 @@ class PagedSource:
         return self._page[:count]
 
     def read(self, offset: int, count: int) -> bytes:
-        """Exactly ``count`` bytes from ``offset``.
+        """Return exactly ``count`` bytes from ``offset``.
 
         Raises:
             MalformedContentError: the source ends before.
         """
         if offset < 0 or count < 0 or offset + count > self.size:
             raise MalformedContentError(
-                f"{count} bytes are said to be at {offset} of {self.size}", min(max(offset, 0), self.size)
+                f"{count} bytes are declared at {offset} of {self.size}", min(max(offset, 0), self.size)
             )
         content = self.peek(offset, count)
         if len(content) != count:
-            raise MalformedContentError("the content became shorter while it was read", offset)
+            raise MalformedContentError("the content shrank while it was read", offset)
         return content
 
     def number(self, offset: int, width: int, *, big: bool = False) -> int:
-        """An unsigned integer of ``width`` bytes.
+        """Return an unsigned integer of ``width`` bytes.
 
         Raises:
             MalformedContentError: the source ends before.
@@ -65,7 +65,7 @@ class PagedSource:
 
 
 class Cursor:
-    """A place in a window that moves on with every read."""
+    """A position in a paged source that advances with every read."""
 
     __slots__ = ("at", "big", "window")
 
@@ -75,7 +75,7 @@ class Cursor:
         self.big = big
 
     def take(self, count: int) -> bytes:
-        """The next ``count`` bytes.
+        """Return the next ``count`` bytes.
 
         Raises:
             MalformedContentError: there are fewer.
@@ -85,7 +85,7 @@ class Cursor:
         return content
 
     def number(self, width: int) -> int:
-        """The next unsigned integer of ``width`` bytes.
+        """Return the next unsigned integer of ``width`` bytes.
 
         Raises:
             MalformedContentError: there are fewer bytes.
@@ -93,20 +93,20 @@ class Cursor:
         return int.from_bytes(self.take(width), "big" if self.big else "little")
 
     def skip(self, count: int) -> None:
-        """Move on without reading.
+        """Advance without reading.
 
         Raises:
-            MalformedContentError: that leads out of the source.
+            MalformedContentError: that leaves the source.
         """
         if count < 0 or self.at + count > self.window.size:
-            raise MalformedContentError(f"{count} bytes are said to follow at {self.at} of {self.window.size}", self.at)
+            raise MalformedContentError(f"{count} bytes are declared at {self.at} of {self.window.size}", self.at)
         self.at += count
 
 
 def report_errors_as_gaps(
     name: str, scan: Callable[[ScanContext, ScanSource], None]
 ) -> Callable[[ScanContext, ScanSource], None]:
-    """``scan`` that never raises: malformed content and limits become gaps, and other formats have their turn."""
+    """Wrap ``scan`` so that malformed content and limits become gaps, and other formats still get their turn."""
 
     def run(context: ScanContext, source: ScanSource) -> None:
         try:
@@ -120,7 +120,7 @@ def report_errors_as_gaps(
 
 
 def quote(text: str | bytes, most: int = 80) -> str:
-    """Foreign text inside a message: quoted, escaped, short."""
+    """Format foreign text for a message: quoted, escaped, short."""
     if isinstance(text, bytes):
         text = text[: most * 4].decode(errors="backslashreplace")
     return ascii(text) if len(text) <= most else ascii(text[:most]) + "…"

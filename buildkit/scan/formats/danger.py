@@ -1,10 +1,10 @@
-"""Python names that no description of a model has a reason to name: used for severity, never for trust."""
+"""Python names that no description of a model needs: used to rate severity, never to trust."""
 
 from __future__ import annotations
 
 
 def word_set(text: str) -> frozenset[str]:
-    """The words of a text, as a set."""
+    """Split a text into a set of words."""
     return frozenset(text.split())
 
 
@@ -24,6 +24,6 @@ _NAMES = word_set(
 
 
 def is_dangerous(module: str, name: str = "") -> bool:
-    """Whether a module, or a name out of it, runs code, starts programs, or reaches files and networks."""
+    """Whether a module, or a name of it, runs code, starts programs, or accesses files or networks."""
     parts = module.split(".")
     return name in _NAMES or any(".".join(parts[: count + 1]) in _MODULES for count in range(len(parts)))

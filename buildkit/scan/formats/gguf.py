@@ -1,6 +1,6 @@
-"""GGUF, versions 1 to 3: keys and values, tensors, alignment; chat templates among the values.
+"""GGUF, versions 1 to 3: keys and values, tensors, alignment, and chat templates among the values.
 
-Spec: github.com/ggml-org/ggml/blob/master/docs/gguf.md; block sizes of ggml/src/ggml-common.h.
+Spec: github.com/ggml-org/ggml/blob/master/docs/gguf.md; block sizes from ggml/src/ggml-common.h.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from buildkit.scan.source import ScanSource
 
 BENT = Rule(
     id="gguf-bent",
-    title="A GGUF file whose parts do not fit",
+    title="A GGUF file whose parts do not fit together",
     severity=Severity.HIGH,
-    why="Sizes, offsets and alignments out of place made readers of GGUF write and read beyond their memory.",
-    advice="Do not load the file; get it from its maker again.",
+    why="Inconsistent sizes, offsets and alignments have made GGUF readers read and write out of bounds.",
+    advice="Do not load the file; get it from its author again.",
     references=("CVE-2024-23496", "CVE-2024-23605", "CVE-2024-21802", "CVE-2025-53630"),
 )
 MAGIC = b"GGUF"
@@ -50,12 +50,12 @@ class _GgufReader:
     alignment: int = 32
 
     def size(self) -> int:
-        """The next length or count: 32 bits in version 1."""
+        """Return the next length or count: 32 bits in version 1, else 64."""
         return self.cursor.number(4 if self.version == 1 else 8)
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """The four letters."""
+    """Recognise the magic."""
     del source
     return head.startswith(MAGIC)
 
@@ -64,14 +64,14 @@ def scan(context: ScanContext, source: ScanSource) -> None:
     """Walk header, values and tensors.
 
     Raises:
-        MalformedContentError: it ends early, or has a type or version that is not known.
-        LimitError: more of anything than we look at.
+        MalformedContentError: it ends early, or has an unknown type or version.
+        LimitError: there is more of something than is read.
     """
     window = PagedSource(source)
     big = window.read(4, 4)[:3] == b"\0\0\0"
     file = _GgufReader(context, Cursor(window, 8, big=big), window.number(4, 4, big=big))
     if file.version not in (1, 2, 3):
-        raise MalformedContentError(f"version {file.version} is not known", 4)
+        raise MalformedContentError(f"version {file.version} is unknown", 4)
     tensors, pairs = file.size(), file.size()
     _check_count(file, tensors, _MOST_TENSORS, "tensors")
     _check_count(file, pairs, _MOST_KEYS, "values")
@@ -90,7 +90,7 @@ def scan(context: ScanContext, source: ScanSource) -> None:
 def _check_count(file: _GgufReader, count: int, most: int, what: str) -> None:
     left = file.cursor.window.size - file.cursor.at
     if count * 8 > left:
-        file.context.find(BENT, f"{count} {what} are said to follow in {left} bytes", offset=file.cursor.at)
+        file.context.find(BENT, f"{count} {what} are declared, but only {left} bytes follow", offset=file.cursor.at)
         raise MalformedContentError(f"too many {what}", file.cursor.at)
     if count > most:
         raise LimitError(f"more than {most} {what}")
@@ -99,8 +99,8 @@ def _check_count(file: _GgufReader, count: int, most: int, what: str) -> None:
 def _text(file: _GgufReader, most: int) -> bytes:
     length, at = file.size(), file.cursor.at
     if at + length > file.cursor.window.size:
-        file.context.find(BENT, f"a text of {length} bytes is said to follow", offset=at)
-        raise MalformedContentError("a text ends behind the file", at)
+        file.context.find(BENT, f"a text of {length} bytes is declared", offset=at)
+        raise MalformedContentError("a text ends beyond the file", at)
     content = file.cursor.window.read(at, min(length, most))
     file.cursor.skip(length)
     return content
@@ -110,7 +110,7 @@ def _pair(file: _GgufReader) -> None:
     at = file.cursor.at
     key = _text(file, 65536).decode(errors="backslashreplace")
     if key in file.keys:
-        file.context.find(BENT, f"the key {quote(key)} is given more than once", offset=at)
+        file.context.find(BENT, f"the key {quote(key)} occurs more than once", offset=at)
     file.keys.add(key)
     kind = file.cursor.number(4)
     if kind == _STRING:
@@ -164,7 +164,11 @@ def _tensor(file: _GgufReader) -> tuple[int, int, str] | None:
     name = _text(file, 65536).decode(errors="backslashreplace")
     rank = file.cursor.number(4)
     if len(name) > 64 or rank > 4:
-        file.context.find(BENT, f"tensor {quote(name)} of {rank} dimensions: names have 64 bytes, tensors 4", offset=at)
+        file.context.find(
+            BENT,
+            f"tensor {quote(name)} of {rank} dimensions: a name has at most 64 bytes, a tensor 4 dimensions",
+            offset=at,
+        )
         if rank > 64:
             raise MalformedContentError(f"a tensor of {rank} dimensions", at)
     dims = [file.size() for _ in range(rank)]
@@ -174,10 +178,8 @@ def _tensor(file: _GgufReader) -> tuple[int, int, str] | None:
             BENT, f"tensor {quote(name)} is at {offset}, which is not aligned to {file.alignment}", offset=at
         )
     count = math.prod(dims)
-    if count >= 2**63 or any(one >= 2**63 for one in dims):
-        file.context.find(
-            BENT, f"tensor {quote(name)} of shape {dims} has more elements than there are numbers", offset=at
-        )
+    if count >= 2**63 or any(dim >= 2**63 for dim in dims):
+        file.context.find(BENT, f"tensor {quote(name)} of shape {dims} has more than 2^63 elements", offset=at)
         return None
     if kind not in _TYPES:
         file.context.gap(f"tensor {quote(name)} has the unknown type {kind}", offset=at)
@@ -185,7 +187,7 @@ def _tensor(file: _GgufReader) -> tuple[int, int, str] | None:
     block, width = _TYPES[kind]
     if dims and dims[0] % block:
         file.context.find(
-            BENT, f"tensor {quote(name)} has rows of {dims[0]}, which are no blocks of {block}", offset=at
+            BENT, f"tensor {quote(name)} has rows of {dims[0]}, which is no multiple of a block of {block}", offset=at
         )
     return offset, offset + -(-count // block) * width, name
 
@@ -202,7 +204,7 @@ def _check_spans(file: _GgufReader, spans: list[tuple[int, int, str]], start: in
         elif first > -(-end // file.alignment) * file.alignment:
             file.context.find(
                 BENT,
-                f"{first - end} bytes before tensor {quote(name)} belong to none",
+                f"{first - end} bytes before tensor {quote(name)} belong to no tensor",
                 offset=start + end,
                 severity=Severity.LOW,
             )

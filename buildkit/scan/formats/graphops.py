@@ -1,4 +1,4 @@
-"""TensorFlow's operators that reach out of the graph: which they are, and what is said of them."""
+"""TensorFlow operators that reach outside the graph, and the rules for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PYTHON_OP = Rule(
     id="tensorflow-python-op",
     title="A graph that calls Python",
     severity=Severity.HIGH,
-    why="The operator calls a function of the process that runs the graph; a served model has none of its own to call.",
+    why="The operator calls a function of the process that runs the graph; a served model has none of its own.",
     advice="Ask for a model without Python operators.",
     references=("https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md",),
 )
@@ -19,13 +19,13 @@ FILE_OP = Rule(
     id="tensorflow-file-op",
     title="A graph that reads or writes files",
     severity=Severity.HIGH,
-    why="Running the graph reads or writes any file that the process may, and can send what it read as its answer.",
+    why="Running the graph reads or writes any file that the process can access, and may return its content.",
     advice="Do not serve the model; ask for one without file operators.",
     references=("https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md",),
 )
 REMOTE_OP = Rule(
     id="tensorflow-remote-op",
-    title="A graph that talks to others",
+    title="A graph that uses the network",
     severity=Severity.HIGH,
     why="Running the graph opens connections, sets up remote devices, or ends the process.",
     advice="Do not serve the model; ask for one without these operators.",
@@ -33,9 +33,9 @@ REMOTE_OP = Rule(
 )
 PATH = Rule(
     id="tensorflow-path",
-    title="A path out of the saved model",
+    title="A path that leaves the saved model",
     severity=Severity.HIGH,
-    why="An asset or a checkpoint is read from, or written to, a place that the model chose, outside of its folder.",
+    why="An asset or a checkpoint is read from, or written to, a path outside the model's folder.",
     advice="Do not load the model.",
     references=("https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md",),
 )
@@ -59,7 +59,7 @@ _REMOTE = word_set(
 
 
 def check_op(context: ScanContext, name: str, where: str = "") -> bool:
-    """Say what is wrong with an operator; whether anything was (a text format's lines have no ``where``)."""
+    """Report an operator that reaches outside; return whether it does (text formats give no ``where``)."""
     plain = name.removeprefix("Flex")
     place = f" as {quote(where)}" if where else ""
     for names, rule in ((_PYTHON, PYTHON_OP), (_FILES, FILE_OP), (_REMOTE, REMOTE_OP)):

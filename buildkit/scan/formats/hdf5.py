@@ -1,7 +1,7 @@
-"""HDF5: every object that can be reached, what its header says, and the texts in its attributes (Keras's model).
+"""HDF5: every reachable object, its header, and the texts in its attributes (Keras's model).
 
-Spec: HDF5 File Format Specification 3.0. Data of datasets is not read; only what names other files, other code, or
-more memory than the file has, and the attributes.
+Spec: HDF5 File Format Specification 3.0. The data of datasets is not read: only attributes, and what names other files,
+other code, or needs more memory than the file has.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from buildkit.scan.source import BytesSource, RangeSource, ScanSource
 
 OTHER_FILE = Rule(
     id="hdf5-other-file",
-    title="HDF5 content that lies in another file",
+    title="HDF5 content in another file",
     severity=Severity.HIGH,
-    why="External links, external storage and virtual datasets read any file of the machine as if it were weights.",
-    advice="Do not load the file; weights belong into it.",
+    why="External links, external storage and virtual datasets read any file of the host as if it were weights.",
+    advice="Do not load the file; ask for one that contains its weights.",
     references=("CVE-2026-1669",),
 )
 FILTER = Rule(
     id="hdf5-filter",
-    title="HDF5 data behind an unusual filter",
+    title="HDF5 data with an unusual filter",
     severity=Severity.LOW,
-    why="The library loads a plug-in by the filter's number to read the data.",
-    advice="Write the file anew without it, or know the plug-in.",
+    why="To read the data, the library loads a plug-in by the filter's number.",
+    advice="Write the file again without it, or make sure that you know the plug-in.",
 )
 USER_BLOCK = Rule(
     id="hdf5-user-block",
-    title="Something before the HDF5 content",
+    title="Bytes before the HDF5 content",
     severity=Severity.MEDIUM,
-    why="Another program that is given the file reads what stands at its beginning, and may run it.",
-    advice="Look at the first bytes; write the file anew without them.",
+    why="Another program reads, and may run, what the file begins with.",
+    advice="Inspect the first bytes; write the file again without them.",
 )
 SHAPE = Rule(
     id="hdf5-shape-bomb",
-    title="An HDF5 dataset far larger than its file",
+    title="An HDF5 dataset that is far larger than its file",
     severity=Severity.MEDIUM,
-    why="A small file makes its reader set aside gigabytes of memory.",
+    why="A small file makes its reader allocate gigabytes of memory.",
     advice="Do not load the file.",
     references=("CVE-2026-0897",),
 )
@@ -55,8 +55,8 @@ OBJECTS = Rule(
     id="hdf5-pickled-objects",
     title="An HDF5 dataset of pickled objects",
     severity=Severity.MEDIUM,
-    why="pandas and PyTables unpickle its rows when they are read, which runs whatever is in them.",
-    advice="Write the table anew with columns of numbers and texts.",
+    why="pandas and PyTables unpickle its rows when they are read, which runs any code in them.",
+    advice="Write the table again with columns of numbers and texts.",
     references=("https://www.pytables.org/usersguide/libref/declarative_classes.html#tables.ObjectAtom",),
 )
 MAGIC = b"\x89HDF\r\n\x1a\n"
@@ -67,7 +67,7 @@ _BOMB = 4 * 2**30
 
 
 def _find_start(source: ScanSource) -> int | None:
-    """The superblock is at the beginning or at a doubled place from 512."""
+    """Return the offset of the superblock: at the beginning, or at 512 and its doubles."""
     at = 0
     while at + 8 <= source.size and at < 2**40:
         if source.read(at, 8) == MAGIC:
@@ -77,7 +77,7 @@ def _find_start(source: ScanSource) -> int | None:
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """The signature, at one of the places where readers look for it."""
+    """Recognise the signature, at one of the offsets at which readers look for it."""
     return head.startswith(MAGIC) or (source.size > 512 + 8 and _find_start(source) is not None)
 
 
@@ -95,7 +95,7 @@ def scan(context: ScanContext, source: ScanSource) -> None:
 
     Raises:
         MalformedContentError: the superblock or the root cannot be read.
-        LimitError: more objects than we follow.
+        LimitError: there are more objects than are followed.
     """
     start = _find_start(source) or 0
     if start:
@@ -124,7 +124,7 @@ def _user_block(context: ScanContext, source: ScanSource, start: int) -> None:
     if head.strip(b"\0"):
         what = "a MATLAB header" if head.startswith(b"MATLAB") else quote(head[:40])
         severity = Severity.NOTE if head.startswith(b"MATLAB") else None
-        context.find(USER_BLOCK, f"{start} bytes stand before it: {what}", offset=0, severity=severity)
+        context.find(USER_BLOCK, f"{start} bytes precede it: {what}", offset=0, severity=severity)
         if not head.startswith(b"MATLAB"):
             context.descend("bytes before the content", BytesSource(head.rstrip(b"\0")))
 
@@ -156,7 +156,7 @@ def _check_shape(walk: _Hdf5Walk, name: str, dims: list[int], sizes: tuple[int, 
         need *= one
     if need > _BOMB and need > 1000 * walk.window.size:
         walk.context.find(
-            SHAPE, f"{quote(name)} of shape {dims[:8]} would take {need} bytes, the file has {walk.window.size}"
+            SHAPE, f"{quote(name)} of shape {dims[:8]} would need {need} bytes, the file has {walk.window.size}"
         )
 
 
@@ -174,27 +174,27 @@ def _layout(walk: _Hdf5Walk, cursor: Cursor, name: str) -> int | None:
 def _external_storage(walk: _Hdf5Walk, cursor: Cursor, name: str) -> None:
     files = messages.parse_external_files(cursor, walk.layout)
     listed = ", ".join(quote(one) for one in files[:4])
-    walk.context.find(OTHER_FILE, f"{quote(name)} keeps its data in {listed or 'another file'}", offset=cursor.at)
+    walk.context.find(OTHER_FILE, f"{quote(name)} stores its data in {listed or 'another file'}", offset=cursor.at)
 
 
 def _symbols(walk: _Hdf5Walk, cursor: Cursor, name: str) -> None:
     tree, heap = walk.layout.address(cursor), walk.layout.address(cursor)
     for child, address in store.symbols(walk.window, walk.layout, tree, heap):
-        _push(walk, address, name, child)
+        _enqueue(walk, address, name, child)
 
 
 def _link(walk: _Hdf5Walk, cursor: Cursor, name: str) -> None:
     link = messages.parse_link(cursor, walk.layout)
     if link.file is not None:
-        told = f"{quote(name + link.name)} is a link into the file {quote(link.file)}"
-        walk.context.find(OTHER_FILE, told, offset=cursor.at)
+        what = f"{quote(name + link.name)} is a link to the file {quote(link.file)}"
+        walk.context.find(OTHER_FILE, what, offset=cursor.at)
     elif link.address is not None:
-        _push(walk, link.address, name, link.name)
+        _enqueue(walk, link.address, name, link.name)
 
 
-def _push(walk: _Hdf5Walk, address: int, parent: str, child: str) -> None:
+def _enqueue(walk: _Hdf5Walk, address: int, parent: str, child: str) -> None:
     if len(walk.todo) > _PLACES:
-        raise LimitError(f"more than {_PLACES} links wait to be followed")
+        raise LimitError(f"more than {_PLACES} links are pending")
     if address not in walk.seen:
         walk.todo.append((address, f"{parent}{child}/"[:1000]))
 
@@ -217,7 +217,7 @@ def _attribute(walk: _Hdf5Walk, cursor: Cursor, name: str) -> None:
     at = cursor.at
     found = messages.parse_attribute(cursor, walk.layout)
     if found is None:
-        walk.context.gap(f"an attribute of {quote(name)} has a type of its own that is not followed", offset=at)
+        walk.context.gap(f"an attribute of {quote(name)} has a named type, which is not followed", offset=at)
         return
     most = walk.context.budget.limits.json + 1
     for place, size in store.strings(walk.window, walk.layout, found):
@@ -227,7 +227,7 @@ def _attribute(walk: _Hdf5Walk, cursor: Cursor, name: str) -> None:
 
 
 def _check_pickle(walk: _Hdf5Walk, name: str, key: str, content: bytes) -> None:
-    """PyTables, and so pandas, unpickles attributes, and the rows of datasets that one attribute marks."""
+    """Check what PyTables, and so pandas, unpickles: attributes, and rows of datasets marked by an attribute."""
     if key == "PSEUDOATOM" and content == b"object":
         walk.context.find(OBJECTS, f"{quote(name)} holds pickled objects")
     elif content[:1] == b"\x80" or content.endswith(b"."):

@@ -1,6 +1,6 @@
-"""Where HDF5 keeps the links and attributes of large groups and objects: fractal heaps, told apart by version 2 trees.
+"""HDF5's fractal heaps, which store the links and attributes of large objects, and the B-trees that index them.
 
-Spec: HDF5 File Format Specification 3.0, III.A.2 (trees) and III.G (heaps).
+Spec: HDF5 File Format Specification 3.0, III.A.2 (version 2 trees) and III.G (heaps).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _DEPTH = 16
 
 
 def _width(limit: int) -> int:
-    """How many bytes HDF5 takes for numbers up to ``limit``."""
+    """Return how many bytes HDF5 uses for numbers up to ``limit``."""
     return max(limit.bit_length() - 1, 0) // 8 + 1
 
 
@@ -36,14 +36,14 @@ class _Heap:
 
     @property
     def direct_rows(self) -> int:
-        """How many rows of a block's table hold blocks of data."""
+        """Number of rows of a block's table that hold data blocks."""
         return self.direct.bit_length() - self.start.bit_length() + 2
 
 
 def _parse_heap(window: PagedSource, layout: AddressLayout, at: int) -> _Heap:
     cursor = Cursor(window, at)
     if cursor.take(4) != b"FRHP":
-        raise MalformedContentError("no fractal heap", at)
+        raise MalformedContentError("not a fractal heap", at)
     cursor.skip(1)
     id_length, filters = cursor.number(2), cursor.number(2)
     cursor.skip(1)
@@ -54,7 +54,7 @@ def _parse_heap(window: PagedSource, layout: AddressLayout, at: int) -> _Heap:
     bits = cursor.number(2)
     cursor.skip(2)
     root, rows = layout.address(cursor), cursor.number(2)
-    powers = all(0 < one <= 2**32 and not one & (one - 1) for one in (width, start, direct))
+    powers = all(0 < size <= 2**32 and not size & (size - 1) for size in (width, start, direct))
     if filters or not powers or not 8 <= bits <= 64 or rows > 128 or not 2 <= id_length <= 64:
         raise MalformedContentError("a fractal heap that is compressed, or of impossible sizes", at)
     return _Heap(window=window, layout=layout, id_length=id_length, bits=bits, width=width, start=start,
@@ -62,11 +62,11 @@ def _parse_heap(window: PagedSource, layout: AddressLayout, at: int) -> _Heap:
 
 
 def find_messages(window: PagedSource, layout: AddressLayout, heap_at: int, tree: int) -> Iterator[int]:
-    """Where the messages are that a heap keeps, in the order of the tree that names them.
+    """Yield the offsets of the messages in a heap, in the order of the tree that names them.
 
     Raises:
-        MalformedContentError: heap or tree is not what it should be.
-        LimitError: more of them than we look at.
+        MalformedContentError: the heap or the tree is malformed.
+        LimitError: there are more messages than are read.
     """
     heap = _parse_heap(window, layout, heap_at)
     huge: dict[int, int] | None = None
@@ -74,7 +74,7 @@ def find_messages(window: PagedSource, layout: AddressLayout, heap_at: int, tree
         if kind not in (5, 8):
             raise MalformedContentError(f"a tree of kind {kind}", tree)
         if kind == 8 and record[heap.id_length] & 2:
-            raise MalformedContentError("an attribute that is kept elsewhere", tree)
+            raise MalformedContentError("a shared attribute", tree)
         name = record[4:] if kind == 5 else record
         place = name[0] >> 4 & 3
         if place == 0:
@@ -83,14 +83,14 @@ def find_messages(window: PagedSource, layout: AddressLayout, heap_at: int, tree
             huge = _huge(heap) if huge is None else huge
             key = int.from_bytes(name[1 : heap.id_length], "little")
             if key not in huge:
-                raise MalformedContentError("a large object that is nowhere", heap_at)
+                raise MalformedContentError("a large object that does not exist", heap_at)
             yield huge[key]
         else:
-            raise MalformedContentError("an object too small to be one", heap_at)
+            raise MalformedContentError("a tiny object", heap_at)
 
 
 def _huge(heap: _Heap) -> dict[int, int]:
-    """Numbers and places of what is too large for the heap's blocks."""
+    """Return the objects that are too large for the heap's blocks: number to offset."""
     found = {}
     offsets, lengths = heap.layout.offsets, heap.layout.lengths
     for kind, record in _records(heap.window, heap.layout, heap.huge):
@@ -102,14 +102,14 @@ def _huge(heap: _Heap) -> dict[int, int]:
 
 
 def _managed(heap: _Heap, offset: int) -> int:
-    """The place of what is at ``offset`` of the heap's own address space."""
+    """Return the offset of the object at ``offset`` of the heap's own address space."""
     block, rows = heap.root, heap.rows
     if rows == 0:
         return block + offset
     for _ in range(_DEPTH):
         cursor = Cursor(heap.window, block)
         if cursor.take(4) != b"FHIB":
-            raise MalformedContentError("no table of a fractal heap", block)
+            raise MalformedContentError("not a table of a fractal heap", block)
         row, size = 0, heap.start
         while row < rows and offset >= size * heap.width:
             offset -= size * heap.width
@@ -117,7 +117,7 @@ def _managed(heap: _Heap, offset: int) -> int:
             size = heap.start << max(row - 1, 0)
         column, offset = divmod(offset, size)
         if row >= rows:
-            raise MalformedContentError("an object behind its heap", block)
+            raise MalformedContentError("an object beyond its heap", block)
         cursor.skip(1 + heap.layout.offsets + (heap.bits + 7) // 8)
         cursor.skip((row * heap.width + column) * heap.layout.offsets)
         block = heap.layout.address(cursor)
@@ -128,10 +128,10 @@ def _managed(heap: _Heap, offset: int) -> int:
 
 
 def _records(window: PagedSource, layout: AddressLayout, at: int) -> Iterator[tuple[int, bytes]]:
-    """Kind and bytes of every record of a version 2 tree."""
+    """Yield kind and bytes of every record of a version 2 tree."""
     cursor = Cursor(window, at)
     if cursor.take(4) != b"BTHD":
-        raise MalformedContentError("no tree", at)
+        raise MalformedContentError("not a tree", at)
     cursor.skip(1)
     kind, node, size, depth = cursor.number(1), cursor.number(4), cursor.number(2), cursor.number(2)
     cursor.skip(2)
@@ -148,7 +148,7 @@ def _records(window: PagedSource, layout: AddressLayout, at: int) -> Iterator[tu
             raise LimitError(f"more than {_RECORDS} links or attributes at one object")
         cursor = Cursor(window, place)
         if cursor.take(4) != (b"BTIN" if depth else b"BTLF"):
-            raise MalformedContentError("no node of a tree", place)
+            raise MalformedContentError("not a node of a tree", place)
         cursor.skip(2)
         for _ in range(count):
             yield kind, cursor.take(size)
@@ -159,7 +159,7 @@ def _records(window: PagedSource, layout: AddressLayout, at: int) -> Iterator[tu
 
 
 def _pointer_widths(layout: AddressLayout, node: int, size: int, depth: int) -> list[int]:
-    """Bytes of a child's count of records, then by level those of the records below it."""
+    """Return the width of a child's record count, then by level the width of the count of all records below it."""
     most = total = (node - 10) // size
     widths = [_width(most)]
     below = 0

@@ -1,4 +1,4 @@
-"""Header messages of HDF5 objects: bytes to values. Spec: HDF5 File Format Specification 3.0, IV.A.2."""
+"""Parse header messages of HDF5 objects. Spec: HDF5 File Format Specification 3.0, IV.A.2."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAME = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hdf5Link:
-    """A name in a group: to an object's address, into another file, or (both None) to a path in this one."""
+    """A name in a group: an object's address, another file, or (both None) a path in this file."""
 
     name: str
     address: int | None = None
@@ -20,10 +20,10 @@ class Hdf5Link:
 
 
 def parse_dims(cursor: Cursor, layout: AddressLayout) -> list[int]:
-    """The dimensions of a dataspace; none for a scalar.
+    """Return the dimensions of a dataspace; none for a scalar.
 
     Raises:
-        MalformedContentError: no dataspace.
+        MalformedContentError: it is not a dataspace.
     """
     version, rank = cursor.number(1), cursor.number(1)
     if version not in (1, 2) or rank > 32:
@@ -35,20 +35,20 @@ def parse_dims(cursor: Cursor, layout: AddressLayout) -> list[int]:
 
 
 def parse_width(cursor: Cursor) -> int:
-    """The bytes of one element of a datatype.
+    """Return the bytes of one element of a datatype.
 
     Raises:
-        MalformedContentError: no datatype.
+        MalformedContentError: it is not a datatype.
     """
     cursor.skip(4)
     return cursor.number(4)
 
 
 def parse_layout(cursor: Cursor, layout: AddressLayout) -> tuple[int, int]:
-    """Class of a dataset's layout (0 compact, 1 contiguous, 2 chunked, 3 virtual), and its size or its heap.
+    """Return a layout's class (0 compact, 1 contiguous, 2 chunked, 3 virtual), and the size or the heap.
 
     Raises:
-        MalformedContentError: no layout that is known.
+        MalformedContentError: the layout is unknown.
     """
     version = cursor.number(1)
     if version in (1, 2):
@@ -68,10 +68,10 @@ def parse_layout(cursor: Cursor, layout: AddressLayout) -> tuple[int, int]:
 
 
 def parse_external_files(cursor: Cursor, layout: AddressLayout) -> list[str]:
-    """The files in which a dataset keeps its data.
+    """Return the files in which a dataset stores its data.
 
     Raises:
-        MalformedContentError: no such list.
+        MalformedContentError: it is not such a list.
     """
     cursor.skip(6)
     used, heap = cursor.number(2), layout.address(cursor)
@@ -83,10 +83,10 @@ def parse_external_files(cursor: Cursor, layout: AddressLayout) -> list[str]:
 
 
 def parse_link(cursor: Cursor, layout: AddressLayout) -> Hdf5Link:
-    """A link as the newer groups keep it.
+    """Return a link of the newer kind of group.
 
     Raises:
-        MalformedContentError: no link.
+        MalformedContentError: it is not a link.
     """
     version, flags = cursor.number(1), cursor.number(1)
     if version != 1:
@@ -106,10 +106,10 @@ def parse_link(cursor: Cursor, layout: AddressLayout) -> Hdf5Link:
 
 
 def parse_info(cursor: Cursor, layout: AddressLayout, *, index: int) -> tuple[int, int] | None:
-    """The fractal heap of a group's links or an object's attributes, and its tree; None where the header has them.
+    """Return the fractal heap of a group's links or an object's attributes, and its tree; None if there is no heap.
 
     Raises:
-        MalformedContentError: no such message.
+        MalformedContentError: it is not such a message.
     """
     cursor.skip(1)
     if cursor.number(1) & 1:
@@ -119,10 +119,10 @@ def parse_info(cursor: Cursor, layout: AddressLayout, *, index: int) -> tuple[in
 
 
 def parse_attribute(cursor: Cursor, layout: AddressLayout) -> Hdf5Attribute | None:
-    """An attribute's place and kind; None where its datatype is kept elsewhere.
+    """Return an attribute's position and type; None if its datatype is shared.
 
     Raises:
-        MalformedContentError: no attribute.
+        MalformedContentError: it is not an attribute.
     """
     version, flags = cursor.number(1), cursor.number(1)
     sizes = [cursor.number(2) for _ in range(3)]
@@ -139,18 +139,18 @@ def parse_attribute(cursor: Cursor, layout: AddressLayout) -> Hdf5Attribute | No
     kind, bits = datatype.number(1) & 15, datatype.number(3)
     width = datatype.number(4)
     count = 1
-    for one in parse_dims(Cursor(cursor.window, places[2]), layout) if sizes[2] else []:
-        count *= one
+    for dim in parse_dims(Cursor(cursor.window, places[2]), layout) if sizes[2] else []:
+        count *= dim
     name = cursor.window.read(places[0], min(sizes[0], _NAME)).split(b"\0")[0].decode(errors="backslashreplace")
     text = kind == 3 or (kind == 9 and bits & 15 == 1)
     return Hdf5Attribute(name=name, at=cursor.at, count=count, width=width, text=text, variable=kind == 9)
 
 
 def parse_filters(cursor: Cursor) -> list[int]:
-    """The numbers of a pipeline's filters.
+    """Return the numbers of a pipeline's filters.
 
     Raises:
-        MalformedContentError: no pipeline.
+        MalformedContentError: it is not a pipeline.
     """
     version, count = cursor.number(1), cursor.number(1)
     if version not in (1, 2) or count > 32:

@@ -1,4 +1,4 @@
-"""How HDF5 keeps things: superblock, object headers, trees, heaps. Spec: HDF5 File Format Specification 3.0, II-IV."""
+"""HDF5's storage: superblock, object headers, trees, heaps. Spec: HDF5 File Format Specification 3.0, II-IV."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STRINGS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class AddressLayout:
-    """How wide addresses (``offsets``) and lengths are, and where the addresses count from."""
+    """The width of addresses (``offsets``) and lengths, and the base of addresses."""
 
     offsets: int
     lengths: int
@@ -24,20 +24,20 @@ class AddressLayout:
 
     @property
     def undefined(self) -> int:
-        """The address that means none."""
+        """The undefined address."""
         return self.base + (1 << 8 * self.offsets) - 1
 
     def address(self, cursor: Cursor) -> int:
-        """The next address, as a place in the window."""
+        """Return the next address, as an offset in the source."""
         return self.base + cursor.number(self.offsets)
 
     def length(self, cursor: Cursor) -> int:
-        """The next length."""
+        """Return the next length."""
         return cursor.number(self.lengths)
 
 
 class HeaderMessage(NamedTuple):
-    """A header message: its kind, where its ``size`` bytes are, whether they are kept elsewhere."""
+    """A header message: its kind, the position of its ``size`` bytes, and whether they are shared."""
 
     kind: int
     at: int
@@ -47,7 +47,7 @@ class HeaderMessage(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hdf5Attribute:
-    """Where an attribute's value begins, how many elements of how many bytes it has, whether they lie elsewhere."""
+    """An attribute's value: position, count and width of its elements; ``variable`` if these lie in a heap."""
 
     name: str
     at: int
@@ -58,10 +58,10 @@ class Hdf5Attribute:
 
 
 def parse_superblock(window: PagedSource) -> tuple[AddressLayout, int, int]:
-    """Layout, the root group's address, and where the content ends.
+    """Return the layout, the root group's address, and the end of the content.
 
     Raises:
-        MalformedContentError: a version that is not known.
+        MalformedContentError: the version is unknown.
     """
     version = window.number(8, 1)
     if version in (0, 1):
@@ -88,23 +88,23 @@ def _layout(cursor: Cursor) -> AddressLayout:
 
 
 def messages(window: PagedSource, layout: AddressLayout, address: int) -> Iterator[HeaderMessage]:
-    """The messages of the object header at ``address``, its continuations among them.
+    """Yield the messages of the object header at ``address``, including its continuations.
 
     Raises:
-        MalformedContentError: no header is there.
-        LimitError: more messages than we look at.
+        MalformedContentError: there is no header.
+        LimitError: there are more messages than are read.
     """
-    modern = window.read(address, 4) == b"OHDR"
+    is_new = window.read(address, 4) == b"OHDR"
     cursor = Cursor(window, address)
     flags = 0
-    if modern:
+    if is_new:
         cursor.skip(5)
         flags = cursor.number(1)
         cursor.skip((16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0))
         size = cursor.number(1 << (flags & 3))
     else:
         if cursor.number(1) != 1:
-            raise MalformedContentError("no object header", address)
+            raise MalformedContentError("not an object header", address)
         cursor.skip(7)
         size = cursor.number(4)
         cursor.skip(4)
@@ -114,37 +114,37 @@ def messages(window: PagedSource, layout: AddressLayout, address: int) -> Iterat
         if start in done:
             continue
         done.add(start)
-        for message in _chunk(window, (start, size), modern, flags):
+        for message in _chunk(window, (start, size), is_new, flags):
             count += 1
             if count > _MESSAGES:
                 raise LimitError(f"more than {_MESSAGES} messages are in one object's header")
             if message.kind == 0x10:
                 place = Cursor(window, message.at)
                 at, size = layout.address(place), layout.length(place)
-                chunks.append((at + 4, size - 8) if modern else (at, size))
+                chunks.append((at + 4, size - 8) if is_new else (at, size))
             elif message.kind:
                 yield message
 
 
-def _chunk(window: PagedSource, chunk: tuple[int, int], modern: bool, flags: int) -> Iterator[HeaderMessage]:
+def _chunk(window: PagedSource, chunk: tuple[int, int], is_new: bool, flags: int) -> Iterator[HeaderMessage]:
     cursor, end = Cursor(window, chunk[0]), chunk[0] + chunk[1]
-    head = (4 + (2 if flags & 4 else 0)) if modern else 8
+    head = (4 + (2 if flags & 4 else 0)) if is_new else 8
     while cursor.at + head <= end:
-        kind = cursor.number(1 if modern else 2)
+        kind = cursor.number(1 if is_new else 2)
         size, bits = cursor.number(2), cursor.number(1)
-        cursor.skip(head - 4 if modern else 3)
+        cursor.skip(head - 4 if is_new else 3)
         if cursor.at + size > end:
-            raise MalformedContentError("a message ends behind its header", cursor.at)
+            raise MalformedContentError("a message ends beyond its header", cursor.at)
         yield HeaderMessage(kind, cursor.at, size, bool(bits & 2))
         cursor.skip(size)
 
 
 def symbols(window: PagedSource, layout: AddressLayout, tree: int, heap: int) -> Iterator[tuple[str, int]]:
-    """Names and addresses of a group as older files keep it: a tree of tables.
+    """Yield names and addresses of a group in older files, a tree of tables.
 
     Raises:
-        MalformedContentError: no such tree.
-        LimitError: more nodes than we look at.
+        MalformedContentError: it is not such a tree.
+        LimitError: there are more nodes than are read.
     """
     todo, done = [tree], set()
     while todo:
@@ -174,30 +174,30 @@ def symbols(window: PagedSource, layout: AddressLayout, tree: int, heap: int) ->
                 cursor.skip(layout.lengths)
                 todo.append(layout.address(cursor))
         else:
-            raise MalformedContentError("no node of a group's tree", at)
+            raise MalformedContentError("not a node of a group's tree", at)
 
 
 def heap_text(window: PagedSource, layout: AddressLayout, heap: int, offset: int) -> str:
-    """A text of a local heap.
+    """Return a text of a local heap.
 
     Raises:
-        MalformedContentError: no such heap.
+        MalformedContentError: it is not such a heap.
     """
     cursor = Cursor(window, heap)
     if cursor.take(4) != b"HEAP":
-        raise MalformedContentError("no local heap", heap)
+        raise MalformedContentError("not a local heap", heap)
     cursor.skip(4 + 2 * layout.lengths)
     place = layout.address(cursor) + offset
     if place >= window.size:
-        raise MalformedContentError("a name behind the end", heap)
+        raise MalformedContentError("a name beyond the end", heap)
     return window.peek(place, min(1024, window.size - place)).split(b"\0")[0].decode(errors="backslashreplace")
 
 
 def _global(window: PagedSource, layout: AddressLayout, at: int, index: int) -> tuple[int, int]:
-    """Place and size of an object in the global heap's collection ``at``."""
+    """Return position and size of an object in the global heap's collection ``at``."""
     cursor = Cursor(window, at)
     if cursor.take(4) != b"GCOL":
-        raise MalformedContentError("no collection of a global heap", at)
+        raise MalformedContentError("not a collection of a global heap", at)
     cursor.skip(4)
     end = at + layout.length(cursor)
     count = 0
@@ -214,11 +214,11 @@ def _global(window: PagedSource, layout: AddressLayout, at: int, index: int) -> 
 
 
 def strings(window: PagedSource, layout: AddressLayout, value: Hdf5Attribute) -> Iterator[tuple[int, int]]:
-    """Places and sizes of an attribute's texts; nothing for numbers.
+    """Yield positions and sizes of an attribute's texts; nothing for numbers.
 
     Raises:
-        MalformedContentError: one is not where it should be.
-        LimitError: more than we look at.
+        MalformedContentError: a text is missing.
+        LimitError: there are more than are read.
     """
     if not value.text:
         return
@@ -236,10 +236,10 @@ def strings(window: PagedSource, layout: AddressLayout, value: Hdf5Attribute) ->
 
 
 def virtual_sources(window: PagedSource, layout: AddressLayout, at: int) -> set[str]:
-    """The files of which a virtual dataset is put together; ``.`` is this file.
+    """Return the source files of a virtual dataset; ``.`` is this file.
 
     Raises:
-        MalformedContentError: its list is not there.
+        MalformedContentError: the list of sources is missing.
     """
     cursor = Cursor(window, at)
     heap, index = layout.address(cursor), cursor.number(4)

@@ -1,6 +1,6 @@
-"""Jinja templates (chat templates of tokenizers, in JSON, GGUF and files of their own): do they reach out?
+"""Jinja templates (chat templates of tokenizers, in JSON, GGUF and files of their own): do they escape?
 
-Only what stands between delimiters is looked at, as tokens; nothing is rendered or compiled, and no Jinja is needed.
+Only the tokens between delimiters are checked; nothing is rendered or compiled, and Jinja is not needed.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from buildkit.scan.limits import LimitError
 
 ESCAPE = Rule(
     id="jinja-escape",
-    title="A template that leaves its sandbox",
+    title="A template that escapes its sandbox",
     severity=Severity.CRITICAL,
-    why="Where templates are rendered without a sandbox, names with underscores lead from any value to the shell.",
-    advice="Do not use the template; take the one of the model's maker.",
+    why="If templates are rendered without a sandbox, names with underscores lead from any value to a shell.",
+    advice="Do not use the template; take the one of the model's author.",
     references=("CVE-2024-34359", "CVE-2026-5760"),
 )
 REACH = Rule(
     id="jinja-reach",
-    title="A template that uses more than messages",
+    title="A template that uses more than its messages",
     severity=Severity.HIGH,
-    why="The filter `attr`, Jinja's helpers and templates by name are ways out of a template; chats need none.",
-    advice="Read the template; take the one of the model's maker.",
+    why="The filter `attr`, Jinja's helpers and templates by name are ways out of a template; chats need none of them.",
+    advice="Read the template; take the one of the model's author.",
     references=("CVE-2024-34359",),
 )
 BURDEN = Rule(
     id="jinja-burden",
-    title="A template that works without end",
+    title="A template that takes excessive time or memory",
     severity=Severity.MEDIUM,
-    why="Rendering it takes the server's time or memory with every request.",
-    advice="Read the template; take the one of the model's maker.",
+    why="Rendering it costs the server time or memory with every request.",
+    advice="Read the template; take the one of the model's author.",
 )
 _CODE = re.compile(
     r"\{#.*?(?:#\}|\Z)"
@@ -54,7 +54,7 @@ _HELPERS = frozenset({"lipsum", "get_flashed_messages", "url_for"})
 _MAKERS = frozenset({"cycler", "joiner", "namespace"})
 _CALLS = word_set("eval exec popen system subprocess builtins importlib os open __import__ getattr setattr compile")
 _STATEMENTS = frozenset({"import", "include", "extends", "from"})
-_WEAVE = frozenset({"format", "reverse", "replace", "join", "format_map"})
+_ASSEMBLERS = frozenset({"format", "reverse", "replace", "join", "format_map"})
 _OPERANDS = frozenset({"name", "number", "string"})
 _KEYWORDS = word_set(
     "and or not in is if else elif for set macro call block filter from import as with without context ignore missing "
@@ -62,19 +62,19 @@ _KEYWORDS = word_set(
 )
 _TOKENS = 200_000
 _LARGEST = 10_000_000
-_MOST = 20  # findings in one text; one would do
+_MOST = 20  # findings in one text
 
 Token = tuple[str, str]
 
 
 def find_code(text: str) -> list[list[Token]]:
-    """The tokens of each expression and statement; comments and raw blocks are left out.
+    """Return the tokens of each expression and statement; comments and raw blocks are skipped.
 
-    What Jinja would refuse to compile is no template: a block that never ends, or words that follow each other without
-    an operator, as in a vocabulary that has brackets among its words.
+    Text that Jinja would refuse to compile is no template: a block without end, or consecutive words without operators,
+    as in a vocabulary that has brackets among its words.
 
     Raises:
-        LimitError: a block of more tokens than we look at.
+        LimitError: a block has more tokens than are read.
     """
     blocks: list[list[Token]] = []
     at = 0
@@ -88,7 +88,7 @@ def find_code(text: str) -> list[list[Token]]:
 
 
 def _read_block(text: str, at: int, begin: str) -> tuple[list[Token] | None, int]:
-    """One block's tokens and where it ends; as Jinja has it, it ends by its own mark outside of brackets alone."""
+    """Return one block's tokens and its end; as in Jinja, only its own mark outside brackets ends it."""
     block: list[Token] = [("begin", begin)]
     end = "}}" if begin == "{{" else "%}"
     depth = 0
@@ -102,7 +102,7 @@ def _read_block(text: str, at: int, begin: str) -> tuple[list[Token] | None, int
             depth += 1
         elif value in (")", "]", "}"):
             depth = max(depth - 1, 0)
-        if _is_wrong(block, kind, value):
+        if _cannot_follow(block, kind, value):
             return None, at
         block.append((kind, value))
         if len(block) > _TOKENS:
@@ -110,21 +110,21 @@ def _read_block(text: str, at: int, begin: str) -> tuple[list[Token] | None, int
     return None, len(text)
 
 
-def _is_wrong(block: list[Token], kind: str, value: str) -> bool:
-    """Whether a token cannot follow: two operands, but for texts (which are joined) and the argument of a test."""
+def _cannot_follow(block: list[Token], kind: str, value: str) -> bool:
+    """Whether a token cannot follow: two operands, except for texts (which are joined) and the argument of a test."""
     before, last = block[-1]
     if before not in _OPERANDS or kind not in _OPERANDS or before == kind == "string":
         return False
     if last in _KEYWORDS or value in _KEYWORDS or len(block) <= 2:
         return False
-    return all(one not in ("is", "not", ".") for _, one in block[-4:-1])
+    return all(word not in ("is", "not", ".") for _, word in block[-4:-1])
 
 
 def check(context: ScanContext, text: str) -> None:
-    """Look at one text; one without delimiters is none.
+    """Check one text; a text without delimiters is no template.
 
     Raises:
-        LimitError: a block of more tokens than we look at.
+        LimitError: a block has more tokens than are read.
     """
     if "{{" not in text and "{%" not in text:
         return
@@ -175,7 +175,7 @@ def _check_strings(context: ScanContext, block: list[Token]) -> None:
             elif "\\" in value and re.search(r"\\(?:x5f|u005f|137|N\{LOW LINE\})", value, re.IGNORECASE):
                 context.find(ESCAPE, f"it hides an underscore: {_quote_around(block, at)}")
             elif _is_assembled(block, at):
-                context.find(REACH, f"it puts a name with underscores together: {_quote_around(block, at)}")
+                context.find(REACH, f"it assembles a name with underscores: {_quote_around(block, at)}")
         elif value not in ("~", "+", "(", ")"):
             joined = ""
 
@@ -187,19 +187,19 @@ def _is_assembled(block: list[Token], at: int) -> bool:
         empty = any(value in ("''", '""') for _, value in block[max(0, at - 40) : at])
         return "*" in near or ("replace" in near and block[at - 1][1] == ",") or ("join" in near and empty)
     if "__" in text:
-        return "*" in near or (any(one in _WEAVE for one in near) and set(text) <= {"_"})
+        return "*" in near or (any(word in _ASSEMBLERS for word in near) and set(text) <= {"_"})
     if text.count("%c") > 1:
         return "format" in near or "%" in near
     return text[::-1].startswith("__") and "reverse" in near
 
 
 def _unescape(text: str) -> str:
-    def one(match: re.Match[str]) -> str:
+    def decode(match: re.Match[str]) -> str:
         digits = match[1] or match[2] or match[3]
         value = int(digits, 16)
         return chr(value) if value < 0x110000 else match[0]
 
-    text = re.sub(r"\\x([0-9a-fA-F]{2})|\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})", one, text)
+    text = re.sub(r"\\x([0-9a-fA-F]{2})|\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})", decode, text)
     return re.sub(r"\\([0-7]{1,3})", lambda match: chr(int(match[1], 8)), text)
 
 

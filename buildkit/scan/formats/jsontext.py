@@ -1,6 +1,6 @@
-"""JSON: read within bounds, as the loaders of models read it, and every object and text in it checked.
+"""JSON: parsed within limits, as the loaders of models parse it; every object and text in it is checked.
 
-Python's reader lets the last of two equal keys win, others the first, so values that are shadowed are checked as well.
+Python's parser lets the last of two equal keys win, other parsers the first, so shadowed values are checked as well.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from buildkit.scan.source import BytesSource, ScanSource
 
 DOUBLE = Rule(
     id="json-double-key",
-    title="A key twice in one JSON object",
+    title="A duplicate key in a JSON object",
     severity=Severity.LOW,
-    why="Readers differ in which of the two they take, so that what was checked need not be what is loaded.",
+    why="Parsers differ in which of the two they take: what was checked need not be what is loaded.",
     advice="Remove one of the two.",
 )
 _SPACE = b" \t\r\n"
@@ -29,13 +29,13 @@ _NODES = 12_000_000
 
 
 class JsonObject(dict[str, object]):
-    """A JSON object that remembers the values which a later equal key hid."""
+    """A JSON object that keeps the values that a later equal key shadowed."""
 
     shadowed: tuple[tuple[str, object], ...] = ()
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """An object's or array's beginning; Jinja and TOML begin similarly."""
+    """Recognise the beginning of an object or array; Jinja and TOML begin similarly."""
     del source
     text = head
     for mark, encoding in _BOMS:
@@ -50,7 +50,7 @@ def recognise(head: bytes, source: ScanSource) -> bool:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether these are the first bytes of UTF-8: a bracket and a digit alone are the beginning of anything."""
+    """Whether these are the first bytes of UTF-8: a bracket and a digit alone could begin anything."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
@@ -59,11 +59,11 @@ def _is_text(head: bytes) -> bool:
 
 
 def scan(context: ScanContext, source: ScanSource) -> None:
-    """Read one value, or one a line, and check each.
+    """Parse and check one value, or one per line.
 
     Raises:
-        MalformedContentError: an object that is none.
-        LimitError: more of it than we read.
+        MalformedContentError: an object is malformed.
+        LimitError: there is more of it than is read.
     """
     most = context.budget.limits.json
     if source.size > most:
@@ -72,7 +72,7 @@ def scan(context: ScanContext, source: ScanSource) -> None:
     try:
         value = parse(context, content)
     except MalformedContentError:
-        if content.lstrip(_SPACE)[:1] == b"[":  # text that begins with a bracket; as text it is scanned all the same
+        if content.lstrip(_SPACE)[:1] == b"[":  # text that begins with a bracket; it is also scanned as text
             jinja.check(context, content.decode(errors="replace"))
             return
         raise
@@ -80,10 +80,10 @@ def scan(context: ScanContext, source: ScanSource) -> None:
 
 
 def check_text(context: ScanContext, content: bytes, *, base: int = 0) -> None:
-    """Check JSON that lies inside another format; what is none is left alone.
+    """Check JSON inside another format; other text is ignored.
 
     Raises:
-        LimitError: more of it than we read.
+        LimitError: there is more of it than is read.
     """
     if not recognise(content[:4096], BytesSource(content[:4096])):
         return
@@ -96,11 +96,11 @@ def check_text(context: ScanContext, content: bytes, *, base: int = 0) -> None:
 
 
 def parse(context: ScanContext, content: bytes, *, base: int = 0) -> object:
-    """The value, or a list of values where several follow each other; keys given twice are found.
+    """Return the value, or a list if several follow each other; report duplicate keys.
 
     Raises:
-        MalformedContentError: no JSON; the offset counts from ``base`` before the content.
-        LimitError: more values than we keep.
+        MalformedContentError: it is not JSON; the offset counts from ``base`` before the content.
+        LimitError: there are more values than are kept.
     """
     if content.count(b",") + content.count(b"[") + content.count(b"{") > _NODES:
         raise LimitError(f"JSON of more than {_NODES} values")
@@ -123,12 +123,12 @@ def _decode(context: ScanContext, text: str) -> object:
     double: list[str] = []
 
     def make(pairs: list[tuple[str, object]]) -> JsonObject:
-        made = JsonObject(pairs)
-        if len(made) < len(pairs):
+        result = JsonObject(pairs)
+        if len(result) < len(pairs):
             last = {key: place for place, (key, _) in enumerate(pairs)}
-            made.shadowed = tuple(pair for place, pair in enumerate(pairs) if last[pair[0]] != place)
-            double.extend(key for key, _ in made.shadowed)
-        return made
+            result.shadowed = tuple(pair for place, pair in enumerate(pairs) if last[pair[0]] != place)
+            double.extend(key for key, _ in result.shadowed)
+        return result
 
     decoder = json.JSONDecoder(object_pairs_hook=make)
     values: list[object] = []
@@ -140,12 +140,12 @@ def _decode(context: ScanContext, text: str) -> object:
         value, at = decoder.raw_decode(text, at)
         values.append(value)
     if double:
-        context.find(DOUBLE, f"{', '.join(quote(key) for key in dict.fromkeys(double[:3]))} is given more than once")
+        context.find(DOUBLE, f"{', '.join(quote(key) for key in dict.fromkeys(double[:3]))} occurs more than once")
     return values[0] if len(values) == 1 else values
 
 
 def check(context: ScanContext, value: object) -> None:
-    """Look at every object and text of a parsed value for what a loader of models would act on."""
+    """Check every object and text of a parsed value for what a loader of models would act on."""
     for node in _walk(value):
         if isinstance(node, dict):
             keras.check_object(context, node)
@@ -155,7 +155,7 @@ def check(context: ScanContext, value: object) -> None:
 
 
 def check_strings(context: ScanContext, value: object) -> None:
-    """Look at every text alone; one that is JSON itself is read as such."""
+    """Check every text by itself; a text that is JSON is parsed as such."""
     for node in _walk(value):
         if isinstance(node, str):
             jinja.check(context, node)

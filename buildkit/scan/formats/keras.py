@@ -1,4 +1,4 @@
-"""Keras's descriptions of objects: `module`, `class_name`, `config`, `registered_name`; in `.keras` and in HDF5.
+"""Keras's descriptions of objects (`module`, `class_name`, `config`, `registered_name`), in `.keras` and in HDF5.
 
 Source: keras/src/saving/serialization_lib.py (`deserialize_keras_object`) and the advisories named in the rules.
 """
@@ -18,12 +18,12 @@ LAMBDA = Rule(
     title="A Keras Lambda layer with code",
     severity=Severity.CRITICAL,
     why="Its bytecode is unmarshalled and runs when the model is loaded (from HDF5 even in safe mode) or called.",
-    advice="Do not load the model; ask its maker for one whose layers are classes of their own.",
+    advice="Do not load the model; ask the author for one without Lambda layers.",
     references=("CVE-2024-3660", "CVE-2025-9905"),
 )
 MODULE = Rule(
     id="keras-module",
-    title="A Keras object from a module that is not Keras's",
+    title="A Keras object from a foreign module",
     severity=Severity.HIGH,
     why="Keras before 3.9 imports any module that a model names and calls what it finds there.",
     advice="Do not load the model; if the module is yours, register the class and save the model again.",
@@ -31,7 +31,7 @@ MODULE = Rule(
 )
 FUNCTION = Rule(
     id="keras-function",
-    title="A Keras function that models have no use for",
+    title="A Keras function that models do not need",
     severity=Severity.CRITICAL,
     why="Functions of Keras itself download files, load other models and turn the safe mode off.",
     advice="Do not load the model.",
@@ -42,22 +42,22 @@ LAYER = Rule(
     title="A Keras layer that loads something else",
     severity=Severity.HIGH,
     why="The layer unpickles a PyTorch module, or reads another saved model from a path, when the model is loaded.",
-    advice="Do not load the model unless you made it yourself.",
+    advice="Do not load the model unless you created it yourself.",
     references=("CVE-2025-49655", "CVE-2026-1462"),
 )
 VOCABULARY = Rule(
     id="keras-file-reference",
     title="A Keras layer that reads a file by its path",
     severity=Severity.HIGH,
-    why="The layer reads the path or address that its vocabulary names, on the machine that loads the model.",
-    advice="Save the model with the vocabulary inside it.",
+    why="The layer reads the path or address in its configuration, on the host that loads the model.",
+    advice="Save the model with the vocabulary in it.",
     references=("CVE-2025-12058",),
 )
 CUSTOM = Rule(
     id="keras-custom-object",
     title="A Keras object that needs your code",
     severity=Severity.NOTE,
-    why="The class is not part of Keras: whoever loads the model has to bring code, often what came with the model.",
+    why="The class is not part of Keras: loading the model needs code, often code that came with it.",
     advice="Read that code, and register the class yourself.",
 )
 UNSAFE_MODE = Rule(
@@ -92,7 +92,7 @@ _EXTERNAL_LAYERS = {"TFSMLayer", "FlaxLayer", "JaxLayer"}
 
 
 def check_object(context: ScanContext, node: Mapping[str, object]) -> None:
-    """Look at one JSON object: is it a Keras object, and would loading it do more than make a layer?"""
+    """Check one JSON object: is it a Keras object, and would loading it do more than create a layer?"""
     if node.get("function_type") in ("lambda", "function") or node.get("output_shape_type") == "lambda":
         _check_legacy_lambda(context, node)
     if node.get("safe_mode") is False or "enable_unsafe_deserialization" in map(str, node.values()):
@@ -133,7 +133,7 @@ def _check_name(
         if is_dangerous("", text):
             context.find(FUNCTION, f"it names {quote(text)}")
         elif ">" in registered or (function and "registered_name" in node and registered not in ("", "function", text)):
-            context.find(CUSTOM, f"{quote(registered)} is a registered object of somebody's")
+            context.find(CUSTOM, f"{quote(registered)} is a custom registered object")
         elif module is None and "module" in node:
             context.find(CUSTOM, f"{quote(text)} has no module")
     else:
@@ -143,7 +143,7 @@ def _check_name(
         ):
             context.find(
                 FUNCTION,
-                f"{quote(f'{module}.{text}')} is a function from a place that has no layers' functions",
+                f"{quote(f'{module}.{text}')} is a function from a module without layer functions",
                 severity=Severity.HIGH,
             )
 
@@ -151,7 +151,7 @@ def _check_name(
 def _check_module(context: ScanContext, module: object, name: str, *, typespec: bool = False) -> None:
     if not isinstance(module, str):
         if module is not None:
-            context.find(MODULE, f"a module that is no text: {quote(str(module))}")
+            context.find(MODULE, f"a module that is not text: {quote(str(module))}")
         return
     whole = quote(f"{module}.{name}")
     if _KERAS_MODULES.fullmatch(module) or (typespec and module.startswith("tensorflow.") and name.endswith("Spec")):
@@ -159,7 +159,7 @@ def _check_module(context: ScanContext, module: object, name: str, *, typespec: 
     if is_dangerous(module, name):
         context.find(MODULE, f"it names {whole}", severity=Severity.CRITICAL)
     elif _FAMILY.fullmatch(module):
-        context.find(CUSTOM, f"{whole} is of a package that must be installed")
+        context.find(CUSTOM, f"{whole} belongs to a package that must be installed")
     else:
         context.find(MODULE, f"it names {whole}")
 
@@ -179,7 +179,7 @@ def _check_layer(context: ScanContext, name: str, config: Mapping[str, object]) 
     elif name in _UNPICKLES:
         context.find(LAYER, f"a layer {quote(name)} unpickles a PyTorch module", severity=Severity.CRITICAL)
     elif name in _EXTERNAL_LAYERS:
-        context.find(LAYER, f"a layer {quote(name)} brings what it runs from elsewhere")
+        context.find(LAYER, f"a layer {quote(name)} loads its code from another place")
     for key in _FILES:
         value = config.get(key)
         if isinstance(value, str) and value and name not in _EXTERNAL_LAYERS:

@@ -20,17 +20,17 @@ from buildkit.scan.source import ScanSource
 
 EXTERNAL = Rule(
     id="onnx-external-path",
-    title="ONNX weights outside of the model's folder",
+    title="ONNX weights outside the model's folder",
     severity=Severity.HIGH,
-    why="A loader reads the named file as weights, and a saver overwrites it: any file of the machine.",
-    advice="Do not load the model; weights belong beside it, under a plain name.",
+    why="Loading reads the named file as weights, and saving overwrites it: any file of the host.",
+    advice="Do not load the model; its weights belong in its own folder, under a plain name.",
     references=("CVE-2022-25882", "CVE-2024-5187", "CVE-2024-27318", "CVE-2025-51480", "CVE-2026-27489"),
 )
 EXTERNAL_KEY = Rule(
     id="onnx-external-key",
     title="An unknown key in an ONNX tensor's external data",
     severity=Severity.MEDIUM,
-    why="onnx before 1.21 sets any attribute of its own object that the key names.",
+    why="onnx before 1.21 sets any attribute of its own object to the value of such a key.",
     advice="Do not load the model with an older onnx; ask for one that was saved with the library.",
     references=("CVE-2026-34445",),
 )
@@ -38,8 +38,8 @@ DOMAIN = Rule(
     id="onnx-custom-domain",
     title="ONNX operators of a custom domain",
     severity=Severity.MEDIUM,
-    why="They are run by a native library that whoever loads the model registers, often one that came along with it.",
-    advice="Know where that library comes from, or ask for a model of standard operators.",
+    why="A native library runs them, which the user of the model registers and which often comes with it.",
+    advice="Find out where that library comes from, or ask for a model of standard operators.",
 )
 PYTHON_OP = Rule(
     id="onnx-python-op",
@@ -52,8 +52,8 @@ SIZE = Rule(
     id="onnx-tensor-size",
     title="An ONNX tensor whose size does not fit its shape",
     severity=Severity.MEDIUM,
-    why="Readers that trust the shape read behind the data, or set aside far more memory than the file has.",
-    advice="Do not load the model; ask its maker for a whole one.",
+    why="Readers that trust the shape read beyond the data, or allocate far more memory than the file has.",
+    advice="Do not load the model; ask the author for an intact one.",
     references=("CVE-2026-34446",),
 )
 _DOMAINS = word_set(
@@ -78,7 +78,7 @@ class _OnnxWalk:
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """A message with a graph and an operator set, or with the version of the format and either."""
+    """Recognise a message with a graph and an operator set, or with a format version and either."""
     if not head or head[0] not in (0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72):
         return False
     fields = first_fields(source, 64)
@@ -92,7 +92,7 @@ def recognise(head: bytes, source: ScanSource) -> bool:
 
 
 def recognise_tensor(head: bytes, source: ScanSource) -> bool:
-    """A tensor that stands alone, as test data do: a type, and numbers."""
+    """Recognise a stand-alone tensor, as in test data: a type, and numbers."""
     if not head or head[0] not in (0x08, 0x0A, 0x10):
         return False
     fields = first_fields(source, 64)
@@ -103,24 +103,24 @@ def recognise_tensor(head: bytes, source: ScanSource) -> bool:
 
 
 def scan_tensor(context: ScanContext, source: ScanSource) -> None:
-    """Look at a tensor that stands alone.
+    """Check a stand-alone tensor.
 
     Raises:
-        MalformedContentError: what is there is no tensor.
-        LimitError: it has more fields than we look at.
+        MalformedContentError: it is not a tensor.
+        LimitError: it has more fields than are read.
     """
     walk = _OnnxWalk(context, ProtoReader(source, context.budget.limits.fields))
     _tensor(walk, walk.proto.whole)
     if any(not 0 < one.number <= 16 for one in walk.proto.fields(walk.proto.whole)):
-        context.gap("it has fields that are not a tensor's")
+        context.gap("it has fields that a tensor does not have")
 
 
 def scan(context: ScanContext, source: ScanSource) -> None:
     """Walk every graph, function and tensor.
 
     Raises:
-        MalformedContentError: what is there is no model.
-        LimitError: it has more fields than we look at.
+        MalformedContentError: it is not a model.
+        LimitError: it has more fields than are read.
     """
     walk = _OnnxWalk(context, ProtoReader(source, context.budget.limits.fields))
     for one in walk.proto.fields(walk.proto.whole):
@@ -192,7 +192,7 @@ def _node(walk: _OnnxWalk, span: ByteSpan, depth: int) -> None:
 
 
 def _context(walk: _OnnxWalk, attributes: list[ByteSpan]) -> None:
-    """An execution provider's compiled part may lie in a file of its own (`embed_mode` 0)."""
+    """Check an execution provider's compiled part, which may be in a separate file (`embed_mode` 0)."""
     values: dict[str, ProtoField] = {}
     for attribute in attributes:
         fields = list(walk.proto.fields(attribute))
@@ -202,7 +202,7 @@ def _context(walk: _OnnxWalk, attributes: list[ByteSpan]) -> None:
     if cache is not None and cache.wire == BYTES and mode is not None and mode.value == 0:
         _check_location(walk, walk.proto.text(cache.span), cache.span.start)
     walk.context.gap(
-        "a part is compiled for one accelerator (EPContext) and cannot be read", offset=cache and cache.span.start
+        "a part is compiled for an accelerator (EPContext) and cannot be read", offset=cache and cache.span.start
     )
 
 
@@ -246,8 +246,8 @@ def _tensor(walk: _OnnxWalk, span: ByteSpan) -> None:
     elif raw is not None and not external and kind in _BITS:
         need = (math.prod(dims) * _BITS[kind] + 7) // 8 if len(dims) <= _DEPTH else -1
         if need != raw.size:
-            told = f"tensor {quote(name)} of shape {dims[:8]} has {raw.size} bytes"
-            walk.context.find(SIZE, told, offset=raw.start)
+            what = f"tensor {quote(name)} of shape {dims[:8]} has {raw.size} bytes"
+            walk.context.find(SIZE, what, offset=raw.start)
 
 
 def _packed(proto: ProtoReader, one: ProtoField) -> list[int]:
@@ -262,7 +262,7 @@ def _packed(proto: ProtoReader, one: ProtoField) -> list[int]:
             numbers.append(signed(value & (2**64 - 1)))
             value = shift = 0
         elif shift > 63:
-            raise MalformedContentError("a dimension that does not end", one.span.start)
+            raise MalformedContentError("an unterminated dimension", one.span.start)
     return numbers
 
 

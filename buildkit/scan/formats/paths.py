@@ -1,4 +1,4 @@
-"""Paths that files name: which of them lead somewhere else."""
+"""Paths in files: which of them leave the file's folder."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def find_escape(path: str) -> str | None:
-    """Why ``path`` does not stay beside the file that names it; None where it does."""
+    """Return why ``path`` leaves the folder of the file that names it; None if it does not."""
     if "\0" in path:
-        return "holds a NUL"
+        return "contains a NUL"
     parts = re.split(r"[/\\]", path)
     if path.startswith(("/", "\\")):
         return "is absolute"
     if _SCHEME.match(path):
-        return "names a drive or an address"
+        return "names a drive or a URL"
     if ".." in parts:
         return "leads upward"
     if path.startswith("~"):
-        return "starts in somebody's home"
+        return "starts in a home folder"
     return None

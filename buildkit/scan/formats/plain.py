@@ -1,4 +1,4 @@
-"""Plain data that lies beside weights: pictures, sounds, tables, vocabularies, and models that only numbers are in."""
+"""Plain data that accompanies weights: images, audio, tables, vocabularies, and models that are only numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ARROW = Rule(
     title="An Arrow table with a pickled type",
     severity=Severity.CRITICAL,
     why="pyarrow before 14.0.1 unpickles the type of such a column when the file is opened.",
-    advice="Do not open the file; write the table anew without the extension type.",
+    advice="Do not open the file; write the table again without the extension type.",
     references=("CVE-2023-47248",),
 )
 _TYPE = b"arrow.py_extension_type"
@@ -24,7 +24,7 @@ _FOOTER = 64 * 2**20
 
 
 def recognise_png(head: bytes, source: ScanSource) -> bool:
-    """The signature."""
+    """Recognise the signature."""
     del source
     return head.startswith(b"\x89PNG\r\n\x1a\n")
 
@@ -33,7 +33,7 @@ def scan_png(context: ScanContext, source: ScanSource) -> None:
     """Walk the chunks to the last one.
 
     Raises:
-        MalformedContentError: a chunk ends behind the file.
+        MalformedContentError: a chunk ends beyond the file.
     """
     cursor = Cursor(PagedSource(source), 8, big=True)
     kind = b""
@@ -44,7 +44,7 @@ def scan_png(context: ScanContext, source: ScanSource) -> None:
 
 
 def recognise_gif(head: bytes, source: ScanSource) -> bool:
-    """The signature."""
+    """Recognise the signature."""
     del source
     return head.startswith((b"GIF87a", b"GIF89a"))
 
@@ -53,7 +53,7 @@ def scan_gif(context: ScanContext, source: ScanSource) -> None:
     """Walk the blocks to the last one.
 
     Raises:
-        MalformedContentError: a block of unknown kind, or behind the file.
+        MalformedContentError: a block is of unknown kind, or ends beyond the file.
     """
     window = PagedSource(source)
     cursor, flags = Cursor(window, 13), window.number(10, 1)
@@ -73,22 +73,22 @@ def scan_gif(context: ScanContext, source: ScanSource) -> None:
 
 
 def recognise_jpeg(head: bytes, source: ScanSource) -> bool:
-    """Start of image, then a marker."""
+    """Recognise a start of image and a marker."""
     del source
     return head.startswith(b"\xff\xd8\xff")
 
 
 def scan_jpeg(context: ScanContext, source: ScanSource) -> None:
-    """Walk the segments, and the coded data up to the end of the image.
+    """Walk the segments, and the coded data to the end of the image.
 
     Raises:
-        MalformedContentError: a segment ends behind the file.
+        MalformedContentError: a segment ends beyond the file.
     """
     window = PagedSource(source)
     cursor = Cursor(window, 2, big=True)
     while True:
         if cursor.number(1) != 0xFF:
-            raise MalformedContentError("no marker where one should be", cursor.at - 1)
+            raise MalformedContentError("no marker where one is expected", cursor.at - 1)
         while (marker := cursor.number(1)) == 0xFF:
             pass
         if marker == 0xD9:
@@ -112,40 +112,40 @@ def _find_coded_end(window: PagedSource, at: int) -> int:
         if len(page) < 2 or at + len(page) >= window.size:
             break
         at += len(page) - 1
-    raise MalformedContentError("the picture's data does not end", at)
+    raise MalformedContentError("the image's data does not end", at)
 
 
 def recognise_riff(head: bytes, source: ScanSource) -> bool:
-    """RIFF with pictures (WebP) or sound (WAVE)."""
+    """Recognise RIFF with an image (WebP) or audio (WAVE)."""
     del source
     return head[:4] == b"RIFF" and head[8:12] in (b"WEBP", b"WAVE")
 
 
 def scan_riff(context: ScanContext, source: ScanSource) -> None:
-    """Compare the said size with the file's."""
+    """Compare the declared size with the file's."""
     size = int.from_bytes(source.read(4, 4), "little") + 8
     if size > source.size:
-        context.gap(f"{size} bytes are said to be in a file of {source.size}")
+        context.gap(f"{size} bytes are declared in a file of {source.size}")
     check_trailing(context, source, size, padding=1)
 
 
 def recognise_parquet(head: bytes, source: ScanSource) -> bool:
-    """The letters at both ends."""
+    """Recognise the magic at both ends."""
     return head[:4] == b"PAR1" and source.size >= 12 and source.read(source.size - 4, 4) == b"PAR1"
 
 
 def recognise_arrow(head: bytes, source: ScanSource) -> bool:
-    """Arrow's file format (Feather), or a stream's first message."""
+    """Recognise Arrow's file format (Feather), or a stream's first message."""
     return head.startswith((b"ARROW1\0\0", b"FEA1")) or (
         head[:4] == b"\xff\xff\xff\xff" and 0 < int.from_bytes(head[4:8], "little") < min(source.size, _FOOTER)
     )
 
 
 def scan_parquet(context: ScanContext, source: ScanSource) -> None:
-    """Look at the footer for a type that is unpickled.
+    """Check the footer for a type that is unpickled.
 
     Raises:
-        MalformedContentError: the footer is not there.
+        MalformedContentError: the footer is missing.
     """
     length = int.from_bytes(source.read(source.size - 8, 4), "little")
     if length > min(_FOOTER, source.size - 12):
@@ -155,7 +155,7 @@ def scan_parquet(context: ScanContext, source: ScanSource) -> None:
 
 
 def scan_arrow(context: ScanContext, source: ScanSource) -> None:
-    """Look at the schema, at the beginning and at the end, for a type that is unpickled."""
+    """Check the schema, at the beginning and at the end, for a type that is unpickled."""
     _check_arrow(context, source.read(0, _FOOTER))
     if source.size > _FOOTER:
         _check_arrow(context, source.read(source.size - _FOOTER, _FOOTER))
@@ -169,7 +169,7 @@ def _check_arrow(context: ScanContext, content: bytes) -> None:
 
 
 def recognise_sentencepiece(head: bytes, source: ScanSource) -> bool:
-    """Pieces: a text, a score, a kind."""
+    """Recognise pieces: a text, a score, a kind."""
     if head[:1] != b"\x0a":
         return False
     fields = first_fields(source, 8)
@@ -180,44 +180,44 @@ def recognise_sentencepiece(head: bytes, source: ScanSource) -> bool:
 
 
 def scan_sentencepiece(context: ScanContext, source: ScanSource) -> None:
-    """Walk every piece; a field that has no place there is told.
+    """Walk every piece; report foreign fields.
 
     Raises:
-        MalformedContentError: it is none.
-        LimitError: more fields than we look at.
+        MalformedContentError: it is not a SentencePiece model.
+        LimitError: there are more fields than are read.
     """
     proto = ProtoReader(source, context.budget.limits.fields)
     wires = {1: BYTES, 2: FIXED32, 3: VARINT}
     for one in proto.fields(proto.whole):
         if one.number not in range(1, 6) or one.wire != BYTES:
-            context.gap(f"the field {one.number} is not SentencePiece's", offset=one.span.start)
+            context.gap(f"the field {one.number} is not part of SentencePiece", offset=one.span.start)
             return
         if one.number == 1 and any(wires.get(inner.number) != inner.wire for inner in proto.fields(one.span)):
-            context.gap("a piece has fields that are not SentencePiece's", offset=one.span.start)
+            context.gap("a piece has fields that are not part of SentencePiece", offset=one.span.start)
             return
 
 
 def recognise_catboost(head: bytes, source: ScanSource) -> bool:
-    """The letters and the size of the core."""
+    """Recognise the magic and the size of the core."""
     return head[:4] == b"CBM1" and source.size >= 8
 
 
 def scan_catboost(context: ScanContext, source: ScanSource) -> None:
-    """Compare the said size with the file's; trees are numbers."""
+    """Compare the declared size with the file's; trees are numbers."""
     size = int.from_bytes(source.read(4, 4), "little") + 8
     if size > source.size:
-        context.gap(f"{size} bytes are said to be in a file of {source.size}")
+        context.gap(f"{size} bytes are declared in a file of {source.size}")
     check_zip(context, source)
 
 
 def recognise_checkpoint_index(head: bytes, source: ScanSource) -> bool:
-    """TensorFlow's `variables.index`: a table of LevelDB, told by its last bytes."""
+    """Recognise TensorFlow's `variables.index`, a LevelDB table, by its last bytes."""
     del head
     return source.size >= 48 and source.read(source.size - 8, 8) == bytes.fromhex("57fb808b247547db")
 
 
 def scan_checkpoint_index(context: ScanContext, source: ScanSource) -> None:
-    """It names tensors and where they are; nothing in it acts, but something may stand before it."""
+    """Check for a zip archive; the index itself names tensors and their positions, and runs nothing."""
     check_zip(context, source)
 
 
@@ -228,23 +228,27 @@ _SEALED = (
         "a TensorRT engine: native code for one kind of GPU, which loads plug-ins and cannot be read",
     ),
     (4, (b"ET12", b"ET13"), "an ExecuTorch program: delegates in it are native code that cannot be read"),
-    (0, (b"lmgg", b"tjgg", b"fmgg", b"algg"), "an old GGML file, which has no description of itself to be read"),
+    (
+        0,
+        (b"lmgg", b"tjgg", b"fmgg", b"algg"),
+        "an old GGML file: it has no description of itself, so it cannot be read",
+    ),
     (0, (b"RKNN",), "a model compiled for an NPU (RKNN), which cannot be read"),
     (0, (b"BLOBs",), "a model compiled for an accelerator, which cannot be read"),
 )
 
 
 def find_sealed(head: bytes) -> str | None:
-    """Formats that are known and that nobody outside of their makers can look into, in words."""
-    return next((told for at, magics, told in _SEALED if head[at : at + 8].startswith(magics)), None)
+    """Return what a known but opaque format is, which only its vendor can read; None for others."""
+    return next((description for at, magics, description in _SEALED if head[at : at + 8].startswith(magics)), None)
 
 
 def recognise_sealed(head: bytes, source: ScanSource) -> bool:
-    """One of them."""
+    """Whether content is of an opaque format."""
     del source
     return find_sealed(head) is not None
 
 
 def scan_sealed(context: ScanContext, source: ScanSource) -> None:
-    """Say that it is not scanned, and why."""
+    """Report that it is not scanned, and why."""
     context.gap(find_sealed(source.read(0, 64)) or "")

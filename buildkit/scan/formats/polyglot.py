@@ -1,4 +1,4 @@
-"""One file that is two things: what a reader of one format ignores, a reader of another may load."""
+"""Polyglots: what a reader of one format ignores, a reader of another may load."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from buildkit.scan.source import RangeSource, ScanSource
 
 TRAILING = Rule(
     id="trailing-bytes",
-    title="Bytes behind the end",
+    title="Bytes after the end",
     severity=Severity.MEDIUM,
-    why="The format's reader ignores them; another reader, or a program that looks for them, does not.",
-    advice="Get the file from its maker again, or write it anew with the format's own library.",
+    why="Readers of the format ignore them; another reader, or a program that looks for them, does not.",
+    advice="Get the file from its author again, or write it again with the format's own library.",
 )
 ZIP = Rule(
     id="zip-polyglot",
     title="Also a zip archive",
     severity=Severity.HIGH,
-    why="torch.load, zipimport and others find an archive by its end, and load another thing than the file shows.",
-    advice="Do not load the file; write it anew with the format's own library.",
+    why="torch.load, zipimport and others find an archive by its end, and load something else than the file shows.",
+    advice="Do not load the file; write it again with the format's own library.",
 )
 _ENDING = b"PK\x05\x06"
 
 
 def check_trailing(context: ScanContext, source: ScanSource, end: int, *, padding: int = 0) -> None:
-    """Say what lies behind ``end``, and scan it; up to ``padding`` zero bytes are fine."""
+    """Report and scan what follows ``end``; up to ``padding`` zero bytes are accepted."""
     rest = source.size - end
     if rest <= 0:
         return
@@ -36,7 +36,7 @@ def check_trailing(context: ScanContext, source: ScanSource, end: int, *, paddin
 
 
 def check_zip(context: ScanContext, source: ScanSource) -> None:
-    """Say whether a file of another format ends as a zip archive does."""
+    """Report a file of another format that ends as a zip archive."""
     start = max(0, source.size - 22 - 65535)
     tail = source.read(start, source.size - start)
     at = tail.rfind(_ENDING)

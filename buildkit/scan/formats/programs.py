@@ -1,4 +1,4 @@
-"""Programs and libraries that lie among models: told by their first bytes, whatever they are called."""
+"""Programs and libraries among models, recognised by their first bytes, whatever their names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PROGRAM = Rule(
     id="program",
     title="A program, not a model",
     severity=Severity.HIGH,
-    why="Weights are data: a program or native library among them has no use but to be run, by name or by a loader.",
+    why="Weights are data: a program or native library among them can only serve to be run.",
     advice="Remove the file from the model; install libraries through a lock.",
 )
 _MAGIC = (
@@ -36,7 +36,7 @@ _MACHO = {b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe", b"\xcf\
 
 
 def find_program(head: bytes, source: ScanSource) -> str | None:
-    """What program a content is, in words; None for everything else."""
+    """Return what kind of program the content is; None for other content."""
     for magic, name in _MAGIC:
         if head.startswith(magic):
             return name
@@ -60,16 +60,16 @@ def _compiled_python(head: bytes) -> str | None:
     number = int.from_bytes(head[:2], "little")
     if head[2:4] != b"\r\n" or not (3000 <= number < 4000 or 62000 <= number < 62300 or 50000 < number < 61000):
         return None
-    code = {8, 12, 16}  # where the code begins, by age: with a time; with a size; with flags
+    code = {8, 12, 16}  # offset of the code, by age of the format: with a time; also a size; also flags
     return "compiled Python" if any(head[at : at + 1] in (b"\xe3", b"c") for at in code) else None
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """Whether it is any of them."""
+    """Whether content is a program."""
     return find_program(head, source) is not None
 
 
 def scan(context: ScanContext, source: ScanSource) -> None:
-    """Say what it is; that is the finding."""
+    """Report what program it is."""
     name = find_program(source.read(0, 4096), source)
     context.find(PROGRAM, f"it is {name}", offset=0)

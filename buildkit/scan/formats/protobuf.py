@@ -1,6 +1,6 @@
-"""The protocol buffers' wire format, walked in place: no schema is compiled, no library that loads models is asked.
+"""The protocol buffers' wire format, walked in place: no schema is compiled, and no library that loads models is used.
 
-Spec: protobuf.dev/programming-guides/encoding. A group is walked as if its fields lay in the message around it, which
+Spec: protobuf.dev/programming-guides/encoding. A group is walked as if its fields were in the enclosing message, which
 shows more than a decoder would see, never less.
 """
 
@@ -17,14 +17,14 @@ VARINT, FIXED64, BYTES, OPEN, CLOSE, FIXED32 = range(6)
 
 
 class ByteSpan(NamedTuple):
-    """The bytes of a message or a string: from ``start`` up to ``end``."""
+    """The bytes of a message or a string, from ``start`` up to ``end``."""
 
     start: int
     end: int
 
     @property
     def size(self) -> int:
-        """How many bytes there are."""
+        """Number of bytes."""
         return self.end - self.start
 
 
@@ -38,7 +38,7 @@ class ProtoField(NamedTuple):
 
 
 class ProtoReader:
-    """A source as messages; ``most`` fields in all are looked at."""
+    """A source as messages; at most ``most`` fields are read in all."""
 
     __slots__ = ("left", "most", "window")
 
@@ -48,15 +48,15 @@ class ProtoReader:
 
     @property
     def whole(self) -> ByteSpan:
-        """All of the source."""
+        """The span of the whole source."""
         return ByteSpan(0, self.window.size)
 
     def fields(self, span: ByteSpan) -> Iterator[ProtoField]:
-        """The fields of the message in ``span``.
+        """Yield the fields of the message in ``span``.
 
         Raises:
-            MalformedContentError: what is there is no message.
-            LimitError: more fields than ``most``.
+            MalformedContentError: it is not a message.
+            LimitError: there are more than ``most`` fields.
         """
         at = span.start
         while at < span.end:
@@ -71,14 +71,14 @@ class ProtoReader:
             value, found = _value(head, used, wire, at)
             at = found.end
             if at > span.end:
-                raise MalformedContentError("a field ends behind its message", found.start)
+                raise MalformedContentError("a field ends beyond its message", found.start)
             yield ProtoField(number, wire, value, found)
 
     def text(self, span: ByteSpan, most: int = 4096) -> str:
-        """A string's text, at most ``most`` bytes of it; wrong UTF-8 is shown by escapes.
+        """Return a string, at most ``most`` bytes of it; invalid UTF-8 is escaped.
 
         Raises:
-            MalformedContentError: the source became shorter.
+            MalformedContentError: the source shrank.
         """
         return self.window.read(span.start, min(span.size, most)).decode(errors="backslashreplace")
 
@@ -91,7 +91,7 @@ def _varint(head: bytes, at: int, base: int) -> tuple[int, int]:
         if byte < 0x80:
             return value & (2**64 - 1), position + 1
         shift += 7
-    raise MalformedContentError("a number that does not end", base)
+    raise MalformedContentError("an unterminated number", base)
 
 
 def _value(head: bytes, used: int, wire: int, base: int) -> tuple[int, ByteSpan]:
@@ -110,12 +110,12 @@ def _value(head: bytes, used: int, wire: int, base: int) -> tuple[int, ByteSpan]
 
 
 def first_fields(source: ScanSource, count: int, span: ByteSpan | None = None) -> list[ProtoField] | None:
-    """The first ``count`` fields, or None where the bytes are no message: for recognising."""
+    """Return the first ``count`` fields, or None if the bytes are not a message; for recognition."""
     proto = ProtoReader(source, count)
     found: list[ProtoField] = []
     try:
         for field in proto.fields(span or proto.whole):
-            found.append(field)  # noqa: PERF402 -- what came before an end by limit counts
+            found.append(field)  # noqa: PERF402 -- fields before a limit count
     except MalformedContentError:
         return None
     except LimitError:
@@ -124,5 +124,5 @@ def first_fields(source: ScanSource, count: int, span: ByteSpan | None = None) -
 
 
 def signed(value: int) -> int:
-    """A varint as int64."""
+    """Return a varint as int64."""
     return value - 2**64 if value >= 2**63 else value

@@ -1,4 +1,4 @@
-"""The formats of this package, in the order in which they are asked."""
+"""The other formats, in the order in which they are asked."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""safetensors: eight bytes of length, a JSON header, tensors without a gap.
+"""safetensors: eight bytes of length, a JSON header, tensors without gaps.
 
-Spec: github.com/huggingface/safetensors (README, "Format"). The library checks the same on load; other readers do not.
+Spec: github.com/huggingface/safetensors (README, "Format"). The library checks the same when it loads; other readers do
+not.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ from buildkit.scan.source import ScanSource
 
 BENT = Rule(
     id="safetensors-bent-header",
-    title="A safetensors header that readers understand differently",
+    title="A safetensors header that readers interpret differently",
     severity=Severity.HIGH,
-    why="Overlapping, hidden or doubly named tensors make one reader load other weights than another one checked.",
-    advice="Get the file from its maker again, or write it anew with the safetensors library.",
+    why="With overlapping, hidden or duplicate tensors, one reader loads other weights than another one checked.",
+    advice="Get the file from its author again, or write it again with the safetensors library.",
     references=("https://github.com/huggingface/safetensors#format",),
 )
 METADATA = Rule(
     id="safetensors-metadata",
-    title="Metadata of safetensors that is no plain text",
+    title="safetensors metadata that is not plain text",
     severity=Severity.MEDIUM,
-    why="Loaders read settings from the metadata; what is not text, or names code, is not what the format is for.",
-    advice="Look at the metadata, and write the file anew without it.",
+    why="Loaders read settings from the metadata; other values than text, or names of code, do not belong there.",
+    advice="Inspect the metadata, and write the file again without it.",
 )
 MOST_HEADER = 100_000_000  # the library refuses more
 _SUSPECT = re.compile(
@@ -47,7 +48,7 @@ _BITS = {
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """A length, then a JSON object; a length behind the end is ours too, if it looks like one."""
+    """Recognise a length and a JSON object; a length beyond the end also counts, if it is plausible."""
     length = int.from_bytes(head[:8], "little")
     if len(head) < 10 or head[8:9] != b"{":
         return False
@@ -59,16 +60,16 @@ def scan(context: ScanContext, source: ScanSource) -> None:
 
     Raises:
         MalformedContentError: there is no readable header.
-        LimitError: the header is longer than we read.
+        LimitError: the header is longer than is read.
     """
     length = int.from_bytes(source.read(0, 8), "little")
     if length > source.size - 8:
-        raise MalformedContentError(f"its header is said to have {length} bytes, the file has {source.size}", 0)
+        raise MalformedContentError(f"its header declares {length} bytes, the file has {source.size}", 0)
     if length > min(MOST_HEADER, context.budget.limits.header):
         raise LimitError(f"a safetensors header of {length} bytes, more than {MOST_HEADER}")
     header = parse(context, source.read(8, length), base=8)
     if not isinstance(header, JsonObject):
-        raise MalformedContentError("its header is no JSON object", 8)
+        raise MalformedContentError("its header is not a JSON object", 8)
     if header.shadowed:
         names = ", ".join(quote(key) for key, _ in header.shadowed[:3])
         context.find(BENT, f"the header names {names} more than once", offset=8)
@@ -81,11 +82,11 @@ def scan(context: ScanContext, source: ScanSource) -> None:
 
 def _check_metadata(context: ScanContext, metadata: object) -> None:
     if not isinstance(metadata, dict):
-        context.find(METADATA, "__metadata__ is no object")
+        context.find(METADATA, "__metadata__ is not an object")
         return
     for key, value in metadata.items():
         if not isinstance(value, str):
-            context.find(METADATA, f"__metadata__ has {quote(key)}, which is no text", severity=Severity.LOW)
+            context.find(METADATA, f"__metadata__ has {quote(key)}, which is not text", severity=Severity.LOW)
             continue
         if found := _SUSPECT.search(value):
             context.find(METADATA, f"__metadata__ has {quote(key)} with {quote(found.group())}")
@@ -105,18 +106,18 @@ def _check_tensors(context: ScanContext, header: dict[str, object], size: int) -
         if start < end:
             context.find(BENT, f"tensor {quote(name)} begins at {start}, inside another one that ends at {end}")
         elif start > end:
-            context.find(BENT, f"{start - end} bytes before tensor {quote(name)} belong to none", offset=end)
+            context.find(BENT, f"{start - end} bytes before tensor {quote(name)} belong to no tensor", offset=end)
         end = max(end, stop)
     return end
 
 
 def _check_tensor(context: ScanContext, name: str, entry: object, size: int) -> tuple[int, int] | None:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        context.find(BENT, f"tensor {quote(name)} has not just dtype, shape and data_offsets")
+        context.find(BENT, f"tensor {quote(name)} must have exactly dtype, shape and data_offsets")
         return None
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not _numbers(shape) or not _numbers(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        context.find(BENT, f"tensor {quote(name)} has a shape or offsets that are none")
+        context.find(BENT, f"tensor {quote(name)} has an invalid shape or invalid offsets")
         return None
     start, stop = offsets
     if stop > size:
@@ -133,4 +134,4 @@ def _check_tensor(context: ScanContext, name: str, entry: object, size: int) -> 
 
 
 def _numbers(value: object) -> bool:
-    return isinstance(value, list) and all(type(one) is int and 0 <= one < 2**63 for one in value)
+    return isinstance(value, list) and all(type(number) is int and 0 <= number < 2**63 for number in value)

@@ -1,4 +1,4 @@
-"""Scripts in text: told by how they begin, and Python by what its lines are."""
+"""Scripts in text, recognised by their beginning, and Python source, by its lines."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ SCRIPT = Rule(
     id="script",
     title="A script, not a model",
     severity=Severity.HIGH,
-    why="A file that begins like a script is run by a click or by its name; among weights it only pretends to be one.",
-    advice="Remove the file from the model; code belongs to the application's files.",
+    why="A file that begins like a script is run by a click or by its name; among weights it is disguised.",
+    advice="Remove the file from the model; code belongs with the application.",
 )
 PYTHON = Rule(
     id="python-source",
     title="Python source among model files",
     severity=Severity.MEDIUM,
-    why="Loaders with `trust_remote_code`, or a `handler` or `modeling` file that is imported, run it.",
-    advice="Read it; keep code that is needed with the application, not with the weights.",
+    why="Loaders with `trust_remote_code` run it, and so does the import of a `handler` or `modeling` file.",
+    advice="Read it; keep necessary code with the application, not with the weights.",
 )
 _BEGIN = re.compile(
     r"<\?php|@echo off\b|%!PS-Adobe|(?:powershell|cmd)(?:\.exe)?\s+[-/]"
@@ -46,7 +46,7 @@ _LINES = 400
 
 
 def check(context: ScanContext, text: str) -> None:
-    """Look at the beginning of a text."""
+    """Check the beginning of a text."""
     begin = _BEGIN.match(text)
     if begin:
         context.find(SCRIPT, f"it begins with {quote(begin.group(), 40)}", offset=0)
@@ -55,7 +55,7 @@ def check(context: ScanContext, text: str) -> None:
 
 
 def find_python(text: str) -> str | None:
-    """A telling statement, if the text's lines are Python's; prose around blocks of code is no source."""
+    """Return a telltale statement, if the text is Python source; prose around blocks of code is not."""
     telling = _IMPORT.search(text) or _CALL.search(text)
     if telling is None or _FENCE.search(text):
         return None

@@ -1,4 +1,4 @@
-"""TensorFlow's graphs: SavedModel, GraphDef (frozen), MetaGraphDef (`.meta`), Keras's part of a SavedModel.
+"""TensorFlow's graphs: SavedModel, GraphDef (frozen), MetaGraphDef (`.meta`), and Keras's part of a SavedModel.
 
 Field numbers: tensorflow/core/protobuf/{saved_model,meta_graph,saved_object_graph}.proto,
 core/framework/{graph,function,node_def}.proto, keras/protobuf/saved_metadata.proto.
@@ -38,7 +38,7 @@ _ABSOLUTE = re.compile(r"(?:[/\\~]|[A-Za-z]:[/\\]|[a-z][a-z0-9+.-]*://|(?:.*[/\\
 
 @dataclass(slots=True)
 class _Graph:
-    """What one graph or function showed: constants that are text, and who uses files by them."""
+    """What one graph or function contains: text constants, and operators that use them as paths."""
 
     texts: dict[str, str] = field(default_factory=dict)
     uses: list[tuple[str, str, list[str]]] = field(default_factory=list)
@@ -66,7 +66,7 @@ def _is_graph(source: ScanSource, span: ByteSpan | None) -> bool:
 
 
 def recognise_saved_model(head: bytes, source: ScanSource) -> bool:
-    """A version and meta graphs."""
+    """Recognise a version and meta graphs."""
     if not head or head[0] not in (0x08, 0x12):
         return False
     fields = first_fields(source, 16)
@@ -90,14 +90,14 @@ def _is_meta(source: ScanSource, span: ByteSpan | None) -> bool:
 
 
 def recognise_graph(head: bytes, source: ScanSource) -> bool:
-    """Nodes, each with a name and an operator; or a MetaGraphDef that holds such."""
+    """Recognise nodes, each with a name and an operator, or a MetaGraphDef of such."""
     if not head or head[0] not in (0x0A, 0x12, 0x22):
         return False
     return _is_graph(source, None) or _is_meta(source, None)
 
 
 def recognise_keras(head: bytes, source: ScanSource) -> bool:
-    """`keras_metadata.pb`: nodes whose identifiers are Keras's."""
+    """Recognise `keras_metadata.pb`: nodes with Keras's identifiers."""
     if not head or head[0] != 0x0A or b"_tf_keras" not in head:
         return False
     fields = first_fields(source, 4)
@@ -108,8 +108,8 @@ def scan_saved_model(context: ScanContext, source: ScanSource) -> None:
     """Walk every meta graph.
 
     Raises:
-        MalformedContentError: what is there is no SavedModel.
-        LimitError: it has more fields than we look at.
+        MalformedContentError: it is not a SavedModel.
+        LimitError: it has more fields than are read.
     """
     proto = ProtoReader(source, context.budget.limits.fields)
     for meta in _parts(proto, proto.whole, 2):
@@ -117,11 +117,11 @@ def scan_saved_model(context: ScanContext, source: ScanSource) -> None:
 
 
 def scan_graph(context: ScanContext, source: ScanSource) -> None:
-    """Walk a graph, or a meta graph that stands alone.
+    """Walk a graph, or a stand-alone meta graph.
 
     Raises:
-        MalformedContentError: what is there is no graph.
-        LimitError: it has more fields than we look at.
+        MalformedContentError: it is not a graph.
+        LimitError: it has more fields than are read.
     """
     proto = ProtoReader(source, context.budget.limits.fields)
     if _is_meta(source, None):
@@ -131,11 +131,11 @@ def scan_graph(context: ScanContext, source: ScanSource) -> None:
 
 
 def scan_keras(context: ScanContext, source: ScanSource) -> None:
-    """Read the JSON of every Keras object of a SavedModel.
+    """Check the JSON of every Keras object of a SavedModel.
 
     Raises:
-        MalformedContentError: what is there is not Keras's metadata.
-        LimitError: more than we read.
+        MalformedContentError: it is not Keras's metadata.
+        LimitError: there is more than is read.
     """
     proto = ProtoReader(source, context.budget.limits.fields)
     for node in _parts(proto, proto.whole, 1):
@@ -203,7 +203,7 @@ def _node(context: ScanContext, proto: ProtoReader, span: ByteSpan, seen: _Graph
 
 
 def _constant(proto: ProtoReader, entry: ByteSpan) -> str:
-    """The first text of a string constant: AttrValue.tensor.string_val."""
+    """Return the first text of a string constant: AttrValue.tensor.string_val."""
     for value in _parts(proto, entry, 2):
         for tensor in _parts(proto, value.span, 8):
             for text in _parts(proto, tensor.span, 8):
@@ -212,7 +212,7 @@ def _constant(proto: ProtoReader, entry: ByteSpan) -> str:
 
 
 def _check_address_attribute(context: ScanContext, proto: ProtoReader, entry: ByteSpan, what: str) -> None:
-    """Attributes that are addresses: where PrintV2 writes, to whom DebugIdentity sends, whose schema is read."""
+    """Check attributes that are addresses: PrintV2's output, DebugIdentity's receivers, a schema's source."""
     fields = list(_parts(proto, entry, 1, 2))
     key = next((proto.text(one.span, 100) for one in fields if one.number == 1), "")
     if key not in ("output_stream", "debug_urls", "descriptor_source", "tfdbg_run_id"):
@@ -237,7 +237,7 @@ def _check_uses(context: ScanContext, seen: _Graph) -> None:
 
 
 def recognise_fingerprint(head: bytes, source: ScanSource) -> bool:
-    """`fingerprint.pb`: a handful of checksums and a version."""
+    """Recognise `fingerprint.pb`: a few checksums and a version."""
     if not head or source.size > 400 or head[0] not in (0x08, 0x09):
         return False
     fields = first_fields(source, 16)
@@ -249,5 +249,5 @@ def recognise_fingerprint(head: bytes, source: ScanSource) -> bool:
 
 
 def scan_nothing(context: ScanContext, source: ScanSource) -> None:
-    """Recognised to the last byte: there is nothing in it that acts."""
+    """Scan nothing: the content was recognised to its last byte, and runs nothing."""
     del context, source

@@ -1,4 +1,4 @@
-"""Text: UTF-8 (or UTF-16 with its mark) to the end, and in it what a reader of text files would act on."""
+"""Text, UTF-8 or UTF-16 with a mark, and everything in it that a reader of text files would act on."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from buildkit.scan.source import ScanSource
 
 YAML_TAG = Rule(
     id="yaml-python-tag",
-    title="YAML that makes Python objects",
+    title="YAML that creates Python objects",
     severity=Severity.CRITICAL,
-    why="PyYAML's unsafe loaders call what the tag names, with the arguments that follow it.",
+    why="PyYAML's unsafe loaders call what the tag names, with the arguments that follow.",
     advice="Do not load the file; read YAML with `safe_load`.",
     references=("CVE-2020-14343", "https://pyyaml.org/wiki/PyYAMLDocumentation"),
 )
 ESCAPES = Rule(
     id="terminal-escape",
-    title="Text that talks to the terminal",
+    title="Text with terminal escape sequences",
     severity=Severity.LOW,
-    why="Shown on a terminal, the text hides lines, moves what was printed, or sets the title and clipboard.",
-    advice="Look at the file with an editor that shows control characters.",
+    why="On a terminal, the text can hide lines, move the cursor, or set the title and the clipboard.",
+    advice="Open the file in an editor that shows control characters.",
 )
 _BLOCK = 2**20
 _OVERLAP = 4096
 _TEMPLATE = 16 * 2**20
-_STRANGE = 20  # of so many characters one may be of another encoding: a name in Latin-1 does not make it binary
+_STRANGE = 20  # one of so many characters may be of another encoding: a Latin-1 name does not make it binary
 _WRONG = re.compile(r"[\0-\x06\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _TAG = re.compile(
     r"(?:^|[\s:,\-\[{])(?:!!python/|!<tag:yaml\.org,2002:python/|%TAG\s+\S+\s+tag:yaml\.org,2002:python)[\w/.:]*",
@@ -48,7 +48,7 @@ def _encoding(head: bytes) -> str:
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """The beginning decodes, but for a few characters, and has no control characters."""
+    """Recognise text: the beginning decodes, with few errors, and has no control characters."""
     if not head:
         return False
     text = codecs.getincrementaldecoder(_encoding(head))(errors="replace").decode(head, final=source.size <= len(head))
@@ -60,20 +60,20 @@ def _blocks(source: ScanSource) -> Iterator[tuple[int, str]]:
     for at in range(0, source.size, _BLOCK):
         text = decoder.decode(source.read(at, _BLOCK), final=at + _BLOCK >= source.size)
         if text.count("\ufffd") > len(text) // _STRANGE:
-            raise MalformedContentError("it begins as text and then is none", at)
+            raise MalformedContentError("it begins as text, but does not continue as text", at)
         if wrong := _WRONG.search(text):
-            raise MalformedContentError("it begins as text and has control characters later", at + wrong.start())
+            raise MalformedContentError("it begins as text, but has control characters later", at + wrong.start())
         yield at, text
 
 
 def scan(context: ScanContext, source: ScanSource) -> None:
-    """Read all of it, a megabyte at a time; what straddles two blocks is seen in their overlap.
+    """Read all of it, one megabyte at a time; matches across blocks are found in their overlap.
 
     Raises:
-        MalformedContentError: bytes later on are no text.
+        MalformedContentError: later bytes are not text.
     """
     before = ""
-    template = not jsontext.recognise(source.read(0, 4096), source)  # in JSON they are read as the strings they are
+    template = not jsontext.recognise(source.read(0, 4096), source)  # in JSON, templates are checked as strings
     for at, block in _blocks(source):
         text = before + (block if at else block.removeprefix("\ufeff"))
         if at == 0:
@@ -88,7 +88,7 @@ def scan(context: ScanContext, source: ScanSource) -> None:
 
 def _check_beginning(context: ScanContext, text: str) -> None:
     if pointer := _POINTER.match(text):
-        context.gap(f"only a Git LFS pointer to {pointer[2]} bytes; fetch the content (`git lfs pull`) and scan that")
+        context.gap(f"only a Git LFS pointer to {pointer[2]} bytes; fetch the content (`git lfs pull`) and scan it")
     scripts.check(context, text)
     markup.check(context, text)
 

@@ -1,4 +1,4 @@
-"""TensorFlow Lite: a flatbuffer whose operators and buffers are looked at.
+"""TensorFlow Lite: the operators and buffers of a flatbuffer.
 
 Schema: tensorflow/lite/schema/schema.fbs; layout: flatbuffers.dev/internals.
 """
@@ -18,14 +18,14 @@ CUSTOM = Rule(
     id="tflite-custom-op",
     title="A TensorFlow Lite operator that is not built in",
     severity=Severity.NOTE,
-    why="It is run by native code that the application has to register.",
-    advice="Know where that code comes from.",
+    why="Native code runs it, which the application has to register.",
+    advice="Find out where that code comes from.",
 )
 BENT = Rule(
     id="tflite-bent",
-    title="A TensorFlow Lite buffer out of the file",
+    title="A TensorFlow Lite buffer outside the file",
     severity=Severity.HIGH,
-    why="An interpreter that does not verify the model reads beyond its memory.",
+    why="An interpreter that does not verify the model reads out of bounds.",
     advice="Do not load the model.",
     references=("https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md",),
 )
@@ -34,16 +34,16 @@ _KNOWN = frozenset({"TFLite_Detection_PostProcess", "Convolution2DTransposeBias"
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """The file identifier behind the root's offset."""
+    """Recognise the file identifier after the root's offset."""
     return head[4:8] == b"TFL3" and source.size > 16
 
 
 def scan(context: ScanContext, source: ScanSource) -> None:
-    """Look at the operators' names and the buffers' places.
+    """Check the operators' names and the buffers' positions.
 
     Raises:
-        MalformedContentError: a table or vector is out of the file.
-        LimitError: more of them than we look at.
+        MalformedContentError: a table or vector is outside the file.
+        LimitError: there are more than are read.
     """
     window = PagedSource(source)
     root = window.number(0, 4)
@@ -60,14 +60,14 @@ def _check_buffer(context: ScanContext, window: PagedSource, buffer: int) -> Non
     if data is not None:
         at = data + window.number(data, 4)
         if at + 4 > window.size or at + 4 + window.number(at, 4) > window.size:
-            context.find(BENT, "a buffer ends behind the file", offset=buffer)
+            context.find(BENT, "a buffer ends beyond the file", offset=buffer)
     offset, size = (_field(window, buffer, number) for number in (1, 2))
     if offset is not None and size is not None and window.number(offset, 8) + window.number(size, 8) > window.size:
-        context.find(BENT, "a buffer outside of the tables ends behind the file", offset=buffer)
+        context.find(BENT, "a buffer outside the tables ends beyond the file", offset=buffer)
 
 
 def _field(window: PagedSource, table: int, number: int) -> int | None:
-    """Where a table's field is; None where it has none."""
+    """Return the position of a table's field; None if it is absent."""
     place = window.number(table, 4)
     vtable = table - (place - 2**32 if place >= 2**31 else place)
     if 4 + 2 * number + 2 > window.number(vtable, 2):

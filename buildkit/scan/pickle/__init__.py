@@ -1,1 +1,1 @@
-"""Pickles: what loading one would import and call, told by emulating the pickle machine on abstract values."""
+"""Pickles: find what loading one would import and call, by emulating the pickle machine on abstract values."""

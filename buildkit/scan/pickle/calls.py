@@ -1,4 +1,4 @@
-"""Calls whose arguments or outcome say more than their names."""
+"""Calls whose arguments or result tell more than the name of the function."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ ATTRIBUTE_GETTERS = frozenset({("operator", "attrgetter"), ("_operator", "attrge
 LARGEST_ALLOCATION = 2**30
 ARGUMENT_CHECKED = frozenset(
     {("_codecs", "encode"), ("torch.storage", "_load_from_bytes")}
-)  # allowed with some arguments only
+)  # allowed with certain arguments only
 
 
 def find_argument_problem(callee: Global, args: Value, context: ScanContext, source: ScanSource) -> str:
-    """Why these arguments are not what ``callee`` is allowed for; empty where they are."""
+    """Return why these arguments are not those that ``callee`` is allowed with; empty if they are."""
     name = python3_name(callee.module, callee.name)
     given = args if isinstance(args, tuple) else (UNKNOWN,)
     if name == ("_codecs", "encode"):
         plain = len(given) == 1 or (len(given) == 2 and given[1] in TEXT_ENCODINGS)
-        return "" if plain and isinstance(given[0], str | LongText) else "it decodes something"
+        return "" if plain and isinstance(given[0], str | LongText) else "it decodes something else than text"
     if name == ("torch.storage", "_load_from_bytes"):
         blob = given[0] if len(given) == 1 else UNKNOWN
         if isinstance(blob, CallResult) and isinstance(blob.args, tuple) and isinstance(blob.callee, Global):
             return scan_encoded_bytes(blob, context, source)
         if not isinstance(blob, ByteString):
-            return "it loads a file that is computed"
+            return "it loads a computed file"
         context.descend(f"bytes@{blob.start}", RangeSource(source, blob.start, blob.size))
         return ""
     if name[0] == "builtins" and name[1] in ("bytearray", "bytes") and given:
-        return "it takes memory" if isinstance(given[0], int) and given[0] > LARGEST_ALLOCATION else ""
+        return (
+            "it allocates more than a gibibyte" if isinstance(given[0], int) and given[0] > LARGEST_ALLOCATION else ""
+        )
     return ""
 
 
 def find_loaded_constant(callee: Global, args: Value) -> int | str:
-    """The constant that an allowed function loads: a short text itself, else where it begins; empty for none."""
+    """Return the constant that an allowed function loads: a short text itself, else its offset; empty for none."""
     if callee.path != "torch.storage._load_from_bytes" or not isinstance(args, tuple) or not args:
         return ""
     given = (
@@ -52,19 +54,19 @@ def find_loaded_constant(callee: Global, args: Value) -> int | str:
 
 
 def scan_encoded_bytes(made: CallResult, context: ScanContext, source: ScanSource) -> str:
-    """Scan bytes that protocol 2 wrote as a text; why they cannot be scanned, if so."""
+    """Scan bytes that protocol 2 wrote as text; return why they cannot be scanned, empty if they can."""
     name = made.callee.path if isinstance(made.callee, Global) else ""
     text = made.args[0] if isinstance(made.args, tuple) and made.args else UNKNOWN
     if isinstance(text, LongText) and text.size <= LARGEST:
         text = source.read(text.start, text.size).decode("utf-8", "replace")
     if name != "_codecs.encode" or not isinstance(text, str):
-        return "it loads a file that is computed"
+        return "it loads a computed file"
     context.descend("text", BytesSource(text.encode("latin-1", "replace")))
     return ""
 
 
 def infer_result(callee: Value, args: Value) -> Value:
-    """The global that a call gives, where that can be told; UNKNOWN otherwise."""
+    """Return the global that a call returns, if it can be inferred; else UNKNOWN."""
     if not isinstance(args, tuple):
         return UNKNOWN
     if isinstance(callee, Global):
@@ -82,7 +84,7 @@ def infer_result(callee: Value, args: Value) -> Value:
 
 
 def infer_attribute(target: Value, name: str) -> Value:
-    """``target.name``, where target is a global."""
+    """Return the global ``target.name``; UNKNOWN if ``target`` is not a global."""
     if not isinstance(target, Global):
         return UNKNOWN
     return Global(target.module, f"{target.name}.{name}" if target.name else name, target.offset)

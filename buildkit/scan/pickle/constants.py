@@ -1,4 +1,4 @@
-"""Opcodes that push constants; lengths are those of the stream and never allocated before the bytes are there."""
+"""Opcodes that push constants. Lengths come from the stream; nothing is allocated before the bytes are there."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import warnings
 from functools import partial
 
 from buildkit.scan.pickle.machine import Handler, PickleMachine
-from buildkit.scan.pickle.values import TEXT, UNKNOWN, ByteString, LongText, Value
+from buildkit.scan.pickle.values import KEPT_TEXT, UNKNOWN, ByteString, LongText, Value
 
-WHOLE = 2**16  # bytes of a line that is an argument
-DIGITS = 60  # of a number worth knowing
+LONGEST_LINE = 2**16  # bytes of a line that is an argument
+DIGITS = 60  # longer numbers are not kept
 
 
 def text(machine: PickleMachine, width: int) -> None:
-    """A UTF-8 text with a length of ``width`` bytes."""
+    """Push a UTF-8 text whose length takes ``width`` bytes."""
     size = machine.reader.number(width)
     start = machine.reader.offset
-    if size > TEXT:
-        head = machine.reader.take(TEXT)
-        machine.reader.skip(size - TEXT)
+    if size > KEPT_TEXT:
+        head = machine.reader.take(KEPT_TEXT)
+        machine.reader.skip(size - KEPT_TEXT)
         keep_long(machine, head, start, size)
         return
     raw = machine.reader.take(size)
@@ -30,11 +30,11 @@ def text(machine: PickleMachine, width: int) -> None:
 
 
 def decode_utf8(machine: PickleMachine, raw: bytes) -> str:
-    """UTF-8 as pickle writes it; what is not is strange."""
+    """Decode UTF-8 as pickle writes it; other bytes are an anomaly and are read as Latin-1."""
     try:
         return raw.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError:
-        machine.strange("a text is not UTF-8")
+        machine.note_anomaly("a text is not UTF-8")
         return raw.decode("latin-1")
 
 
@@ -46,7 +46,7 @@ def keep_long(machine: PickleMachine, head: bytes, start: int, size: int) -> Non
 
 
 def blob(machine: PickleMachine, width: int) -> None:
-    """Bytes with a length of ``width`` bytes, or a bytearray."""
+    """Push bytes, or a bytearray, whose length takes ``width`` bytes."""
     size = machine.reader.number(width)
     value = ByteString(machine.reader.offset, size)
     machine.reader.skip(size)
@@ -56,14 +56,14 @@ def blob(machine: PickleMachine, width: int) -> None:
 
 
 def binstring(machine: PickleMachine, width: int) -> None:
-    """Python 2's str: a text for loaders with an encoding, which is the default; it may hold any bytes."""
+    """Push a Python 2 str: text for loaders with an encoding, which is the default; it may hold any bytes."""
     raw = machine.reader.take(width)
     size = int.from_bytes(raw, "little", signed=width == 4)
     if size < 0:
-        machine.strange("a string has a negative length")
+        machine.note_anomaly("a string has a negative length")
         size = 0
     start = machine.reader.offset
-    if size > TEXT:
+    if size > KEPT_TEXT:
         machine.reader.skip(size)
         value: Value = ByteString(start, size)
         machine.watcher.constant(ByteString(start, size), start)
@@ -76,42 +76,42 @@ def binstring(machine: PickleMachine, width: int) -> None:
 
 
 def string(machine: PickleMachine) -> None:
-    """A quoted string with escapes up to the end of the line."""
+    """Push a quoted string with escapes that ends with the line."""
     start = machine.reader.offset
-    raw, _ = machine.reader.line(WHOLE)
-    if len(raw) >= WHOLE:
-        keep_long(machine, raw[1:TEXT], start + 1, machine.reader.offset - start - 2)
+    raw, _ = machine.reader.line(LONGEST_LINE)
+    if len(raw) >= LONGEST_LINE:
+        keep_long(machine, raw[1:KEPT_TEXT], start + 1, machine.reader.offset - start - 2)
         return
     raw = raw.strip()
     if len(raw) < 2 or raw[:1] not in (b"'", b'"') or raw[-1:] != raw[:1]:
-        machine.strange("a string has no quotes")
+        machine.note_anomaly("a string has no quotes")
     try:
         value = (unescape(raw[1:-1]) if b"\\" in raw else raw[1:-1]).decode("latin-1")
     except ValueError:
-        machine.strange("a string has a bad escape")
+        machine.note_anomaly("a string has a bad escape")
         value = raw.decode("latin-1")
     machine.stack.append(value)
     machine.watcher.constant(value, start)
 
 
 def unescape(raw: bytes) -> bytes:
-    """What escapes stand for, as unpickling takes them; one that is none stands for itself. Raises ValueError."""
+    """Resolve escapes as unpickling does; an invalid escape stays as it is. Raises ValueError."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of just that
+        warnings.simplefilter("ignore", DeprecationWarning)  # for invalid escapes
         return codecs.escape_decode(raw)[0]
 
 
 def unicode_line(machine: PickleMachine) -> None:
-    """A text in raw-unicode-escape up to the end of the line."""
+    """Push a text in raw-unicode-escape that ends with the line."""
     start = machine.reader.offset
-    raw, _ = machine.reader.line(WHOLE)
-    if len(raw) >= WHOLE:
-        keep_long(machine, raw[:TEXT], start, machine.reader.offset - start)
+    raw, _ = machine.reader.line(LONGEST_LINE)
+    if len(raw) >= LONGEST_LINE:
+        keep_long(machine, raw[:KEPT_TEXT], start, machine.reader.offset - start)
         return
     try:
         value = raw.decode("raw-unicode-escape")
     except UnicodeDecodeError:
-        machine.strange("a text has a bad escape")
+        machine.note_anomaly("a text has a bad escape")
         value = raw.decode("latin-1")
     machine.stack.append(value)
     if len(value) > 8:
@@ -119,8 +119,8 @@ def unicode_line(machine: PickleMachine) -> None:
 
 
 def integer(machine: PickleMachine) -> None:
-    """A number in decimal; ``00`` and ``01`` are the booleans of protocol 0, a long may end with ``L``."""
-    raw, _ = machine.reader.line(WHOLE)
+    """Push a decimal number; ``00`` and ``01`` are protocol 0's booleans, a long may end with ``L``."""
+    raw, _ = machine.reader.line(LONGEST_LINE)
     if raw in (b"00", b"01"):
         machine.stack.append(raw == b"01")
         return
@@ -129,38 +129,38 @@ def integer(machine: PickleMachine) -> None:
         try:
             known = int(raw.rstrip(b"L"), 0)
         except ValueError:
-            machine.strange("a number is none")
+            machine.note_anomaly("a number is none")
     machine.stack.append(known)
 
 
 def floating(machine: PickleMachine) -> None:
-    """A float in decimal."""
-    raw, _ = machine.reader.line(WHOLE)
+    """Push a decimal float."""
+    raw, _ = machine.reader.line(LONGEST_LINE)
     try:
         machine.stack.append(float(raw[:DIGITS]))
     except ValueError:
-        machine.strange("a number is none")
+        machine.note_anomaly("a number is none")
         machine.stack.append(UNKNOWN)
 
 
 def binfloat(machine: PickleMachine) -> None:
-    """Eight bytes of float, whose value matters to nobody."""
+    """Push a float of eight bytes; its value is irrelevant."""
     machine.reader.take(8)
     machine.stack.append(0.0)
 
 
 def unsigned(machine: PickleMachine, width: int) -> None:
-    """A number of ``width`` bytes."""
+    """Push an unsigned number of ``width`` bytes."""
     machine.stack.append(machine.reader.number(width))
 
 
 def signed(machine: PickleMachine) -> None:
-    """A number of four bytes."""
+    """Push a signed number of four bytes."""
     machine.stack.append(int.from_bytes(machine.reader.take(4), "little", signed=True))
 
 
 def long(machine: PickleMachine, width: int) -> None:
-    """A number whose length has ``width`` bytes."""
+    """Push a number whose length takes ``width`` bytes."""
     size = machine.reader.number(width)
     if size > DIGITS:
         machine.reader.skip(size)
@@ -170,12 +170,12 @@ def long(machine: PickleMachine, width: int) -> None:
 
 
 def literal(machine: PickleMachine, value: Value) -> None:
-    """A value without an argument."""
+    """Push ``value``; the opcode has no argument."""
     machine.stack.append(value)
 
 
 def buffer(machine: PickleMachine) -> None:
-    """Bytes that the loader has from elsewhere."""
+    """Push an out-of-band buffer, which the loader supplies."""
     machine.stack.append(UNKNOWN)
 
 

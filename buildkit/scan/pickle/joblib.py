@@ -1,8 +1,8 @@
-"""joblib's arrays: behind the BUILD of a NumpyArrayWrapper the array itself lies in the stream.
+"""joblib's arrays: after the BUILD of a NumpyArrayWrapper, the stream holds the array itself.
 
-After joblib 0.10 to 1.5, ``numpy_pickle.py``: arrays of objects are a pickle of their own there; others are their
-items, behind a count and as many bytes of padding where ``numpy_array_alignment_bytes`` is said. ``pickle.load``
-would take the same bytes for opcodes, so they are tried as such, too.
+Follows ``numpy_pickle.py`` of joblib 0.10 to 1.5: an array of objects is a nested pickle; any other array is its items,
+preceded by a count and that many bytes of padding if ``numpy_array_alignment_bytes`` is set. ``pickle.load`` would
+interpret the same bytes as opcodes, so they are also tried as such.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ SIZES = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "l": 8, "L": 8,
 def follow_array(
     machine: PickleMachine, context: ScanContext, source: ScanSource, made: CallResult, scan_stream: ScanStream
 ) -> None:
-    """Move the machine's tape over the array that follows, if ``made`` announces one.
+    """Move the machine past the array that follows, if ``made`` announces one.
 
     Raises:
-        TruncatedError: the array is longer than the file, or its length cannot be told.
+        TruncatedError: the array is longer than the file, or its length is unknown.
     """
     if not (isinstance(made.callee, Global) and (made.callee.module, made.callee.name) == WRAPPER):
         return
     state = made.state
     if not isinstance(state, Container) or state.kind != "dict" or not state.whole:
-        raise TruncatedError(f"the array at byte {machine.reader.offset} has no state that could be read")
-    count, (width, objects) = count_elements(state.get("shape")), find_item_size(state.get("dtype"))
-    if objects:
+        raise TruncatedError(f"the array at byte {machine.reader.offset} has no readable state")
+    count, (width, holds_objects) = count_elements(state.get("shape")), find_item_size(state.get("dtype"))
+    if holds_objects:
         follow_objects(machine, context, source, scan_stream)
         return
     scan_if_opcodes(context, source, machine.reader.offset, scan_stream)
@@ -48,21 +48,21 @@ def follow_array(
         machine.reader.skip(machine.reader.byte())
     start = machine.reader.offset
     if count is None or width is None:
-        raise TruncatedError(f"the length of the array at byte {start} cannot be told")
+        raise TruncatedError(f"the length of the array at byte {start} is unknown")
     if count * width:
         scan_if_opcodes(context, source, start, scan_stream)
     machine.reader.skip(count * width)
 
 
 def scan_if_opcodes(context: ScanContext, source: ScanSource, start: int, scan_stream: ScanStream) -> None:
-    """Scan what is at ``start`` as opcodes, if it does something within the first bytes."""
+    """Scan the bytes at ``start`` as opcodes, if they act within the first bytes."""
     near = RangeSource(source, start, min(source.size - start, WINDOW + 1))
     if is_pickle(near, nested=True, numbers=True):
         scan_nested_stream(context, source, start, scan_stream)
 
 
 def follow_objects(machine: PickleMachine, context: ScanContext, source: ScanSource, scan_stream: ScanStream) -> None:
-    """Scan the pickle that stands where an array of objects is, and go on behind it."""
+    """Scan the pickle that replaces an array of objects, and continue after it."""
     ending = scan_nested_stream(context, source, machine.reader.offset, scan_stream)
     if ending.why:
         raise TruncatedError(f"the objects of an array: {ending.why}")
@@ -70,7 +70,7 @@ def follow_objects(machine: PickleMachine, context: ScanContext, source: ScanSou
 
 
 def scan_nested_stream(context: ScanContext, source: ScanSource, start: int, scan_stream: ScanStream) -> StreamEnd:
-    """Scan a stream that lies within one. Raises LimitError where they are nested too deep."""
+    """Scan a stream within a stream. Raises LimitError if streams are nested too deeply."""
     context.depth += 1
     try:
         if context.depth > context.budget.limits.depth:
@@ -81,7 +81,7 @@ def scan_nested_stream(context: ScanContext, source: ScanSource, start: int, sca
 
 
 def count_elements(shape: Value) -> int | None:
-    """How many items an array of ``shape`` has."""
+    """Return how many items an array of ``shape`` has; None if that is unknown."""
     if not isinstance(shape, tuple):
         return None
     count = 1
@@ -93,7 +93,7 @@ def count_elements(shape: Value) -> int | None:
 
 
 def find_item_size(dtype: Value) -> tuple[int | None, bool]:
-    """Bytes of an item of ``dtype`` where they can be told, and whether items are objects."""
+    """Return the bytes of an item of ``dtype``, None if unknown, and whether items are objects."""
     if not isinstance(dtype, CallResult) or not isinstance(dtype.args, tuple) or not dtype.args:
         return None, False
     if not isinstance(dtype.callee, Global) or dtype.callee.path != "numpy.dtype":
@@ -109,6 +109,6 @@ def find_item_size(dtype: Value) -> tuple[int | None, bool]:
         return None, True
     width = int(found[2]) if found[2] else SIZES.get(found[1])
     width = width * 4 if width is not None and found[1] == "U" else width
-    said = state[5] if len(state) > 5 else -1
-    # NumPy takes the size from the state for some types and not for others: where they differ, nothing is sure
-    return (width if said in (-1, width) else None), False
+    item_size = state[5] if len(state) > 5 else -1
+    # NumPy takes the size from the state for some types only; if the two sizes differ, neither is certain
+    return (width if item_size in (-1, width) else None), False

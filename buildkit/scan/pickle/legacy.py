@@ -1,4 +1,4 @@
-"""PyTorch's persistent ids, and the storages that lie behind the pickles of its legacy format."""
+"""PyTorch's persistent ids, and the storages that follow the pickles of its legacy format."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BYTES = {
 
 @dataclass(slots=True)
 class TorchStorages:
-    """The storages that a pickle refers to: bytes of each by key, or None where they cannot be told."""
+    """The storages that a pickle refers to: the bytes of each by key, None if unknown."""
 
     sizes: dict[str, int | None] = field(default_factory=dict)
 
     def take(self, key: Value) -> bool:
-        """Keep a persistent id, if it is that of a storage."""
+        """Record a persistent id and return True, if it is that of a storage."""
         if not isinstance(key, tuple) or len(key) < 5 or key[0] != "storage":
             return False
         kind, name, count = key[1], key[2], key[4]
@@ -37,6 +37,6 @@ class TorchStorages:
         return True
 
     def total(self) -> int | None:
-        """Bytes of all of them in the legacy format, each behind a count of eight bytes."""
+        """Return the size of all storages in the legacy format, each with its eight-byte count; None if unknown."""
         known = [size for size in self.sizes.values() if size is not None]
         return sum(known) + 8 * len(known) if len(known) == len(self.sizes) else None

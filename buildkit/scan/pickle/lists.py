@@ -1,4 +1,4 @@
-"""What pickles may import and what they must not: the two lists of this package, and what the user trusts beyond."""
+"""The lists of globals that pickles may and must not import, and the user's additions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HUBS = frozenset({"os", "posix", "nt", "subprocess", "builtins", "sys", "importl
 
 
 class Standing(enum.Enum):
-    """How a global stands on the lists."""
+    """How a global is rated by the lists."""
 
     ALLOWED = "allowed"
     UNKNOWN = "unknown"
@@ -28,31 +28,31 @@ class Standing(enum.Enum):
 
     @property
     def severity(self) -> Severity:
-        """How bad it is where it is called."""
+        """Severity of a call."""
         return Severity.CRITICAL if self is Standing.CRITICAL else Severity.HIGH
 
 
 @dataclass(frozen=True, slots=True)
 class NameList:
-    """Names by module; ``trees`` are modules of which everything is meant."""
+    """Names by module; ``trees`` are modules whose names all count."""
 
     exact: dict[str, set[str]] = field(default_factory=dict)
     trees: set[str] = field(default_factory=set)
 
     def add(self, modules: list[str], names: list[str]) -> None:
-        """Take one line of a list."""
+        """Add one line of a list."""
         for module in modules:
             self.exact.setdefault(module, set()).update(name for name in names if name != "*")
             if "*" in names:
                 self.trees.add(module)
 
-    def under(self, module: str) -> bool:
-        """Whether a tree holds ``module``."""
+    def covers(self, module: str) -> bool:
+        """Whether one of the trees contains ``module``."""
         return any(start in self.trees for start in dotted_prefixes(module))
 
 
 def dotted_prefixes(dotted: str) -> Iterator[str]:
-    """``a``, ``a.b``, ``a.b.c`` of ``a.b.c``."""
+    """Yield ``a``, ``a.b`` and ``a.b.c`` for ``a.b.c``."""
     at = dotted.find(".")
     while at >= 0:
         yield dotted[:at]
@@ -61,7 +61,7 @@ def dotted_prefixes(dotted: str) -> Iterator[str]:
 
 
 def parse_names(text: str) -> dict[str, NameList]:
-    """Sections of a list: ``[title]``, then ``modules: names`` lines; ``#`` begins a comment."""
+    """Parse a list: sections ``[title]`` of lines ``modules: names``; ``#`` begins a comment."""
     sections: dict[str, NameList] = {}
     names = NameList()
     for raw in text.splitlines():
@@ -75,13 +75,13 @@ def parse_names(text: str) -> dict[str, NameList]:
 
 
 def load_list(name: str) -> dict[str, NameList]:
-    """A list of this package."""
+    """Load a list of this package by file name."""
     return parse_names((files(__package__) / name).read_text(encoding="utf-8"))
 
 
 @cache
 def allowed_names() -> NameList:
-    """The allow-list."""
+    """Return the allow-list."""
     merged = NameList()
     for names in load_list("allowed.txt").values():
         for module, listed in names.exact.items():
@@ -92,12 +92,12 @@ def allowed_names() -> NameList:
 
 @cache
 def denied_names() -> tuple[tuple[Standing, NameList], ...]:
-    """The deny-list, worst first."""
+    """Return the deny-list, worst first."""
     return tuple((Standing(title.partition(":")[0]), names) for title, names in load_list("denied.txt").items())
 
 
 def is_user_trusted(module: str, name: str, extra: frozenset[str]) -> bool:
-    """Whether the user's own list has it: ``module.name``, or ``module.*``, which never means dotted names."""
+    """Whether the user's list has ``module.name``, or ``module.*``, which never matches dotted names."""
     if f"{module}.{name}" in extra:
         return True
     plain = "." not in name and not name.startswith("__")
@@ -105,25 +105,25 @@ def is_user_trusted(module: str, name: str, extra: frozenset[str]) -> bool:
 
 
 def find_denial(module: str, name: str) -> Standing:
-    """The worst that the deny-list says of ``module.name`` or of anything on the way to it."""
-    ways = [(module, name)]
+    """Return the worst rating by the deny-list of ``module.name`` or of anything on the path to it."""
+    paths = [(module, name)]
     parts = f"{module}.{name}".split(".")[:16]
-    # a.b.os.system: what b imported
-    ways += [(part, ".".join(parts[at + 1 :])) for at, part in enumerate(parts) if at and part in HUBS]
+    # a.b.os.system reaches os, which b imported
+    paths += [(part, ".".join(parts[at + 1 :])) for at, part in enumerate(parts) if at and part in HUBS]
     for standing, names in denied_names():
-        for start, rest in ways:
-            if names.under(start) or not names.exact.get(start, set()).isdisjoint(dotted_prefixes(rest)):
+        for start, rest in paths:
+            if names.covers(start) or not names.exact.get(start, set()).isdisjoint(dotted_prefixes(rest)):
                 return standing
     return Standing.UNKNOWN
 
 
 def classify(module: str, name: str, extra: frozenset[str] = frozenset()) -> Standing:
-    """How ``module.name`` stands; what the user trusts is allowed whatever our lists say."""
+    """Rate ``module.name``; what the user trusts is allowed whatever the lists say."""
     if is_user_trusted(module, name, extra):
         return Standing.ALLOWED
     allowed = allowed_names()
     if name in allowed.exact.get(module, ()):
         return Standing.ALLOWED
-    if name and "." not in name and not name.startswith("__") and allowed.under(module):
+    if name and "." not in name and not name.startswith("__") and allowed.covers(module):
         return Standing.ALLOWED
     return find_denial(module, name)

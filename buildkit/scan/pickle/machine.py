@@ -1,8 +1,8 @@
-"""The pickle machine on abstract values: it follows a stream as an unpickler would and calls nothing.
+"""The pickle machine on abstract values: it follows a stream as an unpickler would, and calls nothing.
 
-After CPython's ``Modules/_pickle.c`` and ``Lib/pickle.py``, whose behaviours differ in places; where they do, and
-where a real unpickler would give up over a value that is only abstract here, this machine goes on with an unknown
-value (``sound`` becomes False), so that nothing behind the place is missed.
+Follows CPython's ``Modules/_pickle.c`` and ``Lib/pickle.py``, which differ in places. Where they do, or where a real
+unpickler would stop because of a value that is abstract here, this machine continues with an unknown value (``sound``
+becomes False), so that nothing after that point is missed.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from buildkit.scan.pickle.values import UNKNOWN, ByteString, CallResult, Contain
 from buildkit.scan.windowed_reader import TruncatedError, WindowedReader
 
 BATCH = 4096
-ODD = 64  # places where a stream may be unsound before it counts as broken
+ANOMALIES = 64  # a stream with more counts as broken
 
 
 class BrokenPickleError(Exception):
-    """No unpickler goes on from here."""
+    """No unpickler continues from here."""
 
 
 class Watcher(Protocol):
-    """Who is told what the stream does, in its order."""
+    """Receives what the stream does, in its order."""
 
     def imported(self, one: Global) -> None:
         """A global is fetched, which imports its module."""
@@ -36,26 +36,26 @@ class Watcher(Protocol):
         """A global is fetched by its number in the extension registry."""
 
     def called(self, callee: Value, args: Value, offset: int) -> Value:
-        """Something is called; gives what is known of the outcome, UNKNOWN where nothing is."""
+        """Something is called; returns what is known of the result, else UNKNOWN."""
 
     def built(self, machine: PickleMachine, target: Value, state: Value, offset: int) -> None:
-        """State is set; may move the machine's tape on (over an array in the stream)."""
+        """State is set; may advance the machine's reader over an array in the stream."""
 
     def filled(self, target: Value, values: list[Value], offset: int) -> None:
-        """Globals are put into a container, or entries into something that is not one of this stream."""
+        """Globals are put into a container, or entries into something that this stream did not make."""
 
     def persistent(self, key: Value, offset: int) -> Value:
-        """A persistent id is handed to the loader; gives what is known of its object."""
+        """A persistent id is passed to the loader; returns what is known of its object."""
 
     def constant(self, value: ByteString | LongText | str, offset: int) -> None:
-        """A text or bytes constant that may hold something."""
+        """A text or bytes constant, which may hold nested content."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEnd:
-    """How a stream ended: behind STOP (``why`` is empty), or where and why it broke; ``top`` is what it gives.
+    """How a stream ended: after STOP (``why`` is empty), or where and why it broke; ``top`` is its value.
 
-    ``torn``: it broke because the source ends; ``odd`` is the first place where an unpickler would have given up.
+    ``torn``: it broke because the source ends; ``odd`` is the first place at which an unpickler would have stopped.
     """
 
     offset: int
@@ -67,7 +67,7 @@ class StreamEnd:
 
     @property
     def sound(self) -> bool:
-        """Whether an unpickler would have come so far."""
+        """Whether an unpickler would have got this far."""
         return not self.odd
 
 
@@ -75,12 +75,12 @@ Handler = Callable[["PickleMachine"], None]
 
 
 class PickleMachine:
-    """Stack, marks and memo of one stream; ``table`` holds a handler for each opcode it knows."""
+    """Stack, marks and memo of one stream."""
 
     __slots__ = ("made", "marks", "memo", "most", "odd", "operate", "proto", "reader", "stack", "start", "watcher")
 
     def __init__(self, reader: WindowedReader, watcher: Watcher, operate: Callable[[int], None], most: int) -> None:
-        """``operate`` is told of opcodes in batches and raises LimitError; ``most`` bounds stack and memo."""
+        """``operate`` counts opcodes in batches and raises LimitError; ``most`` bounds stack and memo."""
         self.reader = reader
         self.watcher = watcher
         self.operate = operate
@@ -93,30 +93,30 @@ class PickleMachine:
         self.made = 0
         self.odd: list[str] = []
 
-    def strange(self, why: str) -> None:
-        """Keep that an unpickler would have refused this; raises BrokenPickleError when that was too often."""
+    def note_anomaly(self, why: str) -> None:
+        """Record that an unpickler would refuse this; raises BrokenPickleError after too many anomalies."""
         self.odd.append(f"{why} at byte {self.start}")
-        if len(self.odd) > ODD:
+        if len(self.odd) > ANOMALIES:
             raise BrokenPickleError(self.odd[0])
 
     def pop(self) -> Value:
-        """Take the top of the stack."""
+        """Remove and return the top of the stack."""
         if len(self.stack) > (self.marks[-1] if self.marks else 0):
             return self.stack.pop()
-        self.strange("the stack is empty")
+        self.note_anomaly("the stack is empty")
         return UNKNOWN
 
     def top(self) -> Value:
-        """Look at the top of the stack."""
+        """Return the top of the stack."""
         if len(self.stack) > (self.marks[-1] if self.marks else 0):
             return self.stack[-1]
-        self.strange("the stack is empty")
+        self.note_anomaly("the stack is empty")
         return UNKNOWN
 
     def pop_mark(self) -> list[Value]:
-        """Take everything above the last mark, and the mark."""
+        """Remove the last mark and everything above it; return the values."""
         if not self.marks:
-            self.strange("there is no mark")
+            self.note_anomaly("there is no mark")
             return []
         at = self.marks.pop()
         taken = self.stack[at:]
@@ -130,16 +130,16 @@ class PickleMachine:
         self.stack.append(one)
 
     def call(self, callee: Value, args: Value) -> None:
-        """Push what calling gives."""
+        """Push the result of a call."""
         self.made += 1
         given = self.watcher.called(callee, args, self.start)
         self.stack.append(CallResult(callee, args) if given is UNKNOWN else given)
 
-    def check(self) -> None:
-        """Account for a batch of opcodes, of which each makes at most one object.
+    def account_batch(self) -> None:
+        """Account for a batch of opcodes, each of which makes at most one object.
 
         Raises:
-            LimitError: too many opcodes, or too large a stack or memo.
+            LimitError: too many opcodes, or the stack or the memo is too large.
         """
         self.operate(BATCH)
         if len(self.stack) + len(self.marks) + len(self.memo) > self.most or self.made > self.most:
@@ -147,10 +147,12 @@ class PickleMachine:
 
 
 def run_machine(machine: PickleMachine, table: list[Handler | None], stop: int) -> StreamEnd:
-    """Run ``machine`` until the opcode ``stop`` or until the stream breaks.
+    """Run ``machine`` until the opcode ``stop``, or until the stream breaks.
+
+    ``table`` holds a handler for each known opcode.
 
     Raises:
-        LimitError: a limit ended it.
+        LimitError: a limit ended the run.
     """
     reader, count = machine.reader, 0
     why, torn = "", False
@@ -161,7 +163,7 @@ def run_machine(machine: PickleMachine, table: list[Handler | None], stop: int) 
             op = reader.byte()
             count += 1
             if not count % BATCH:
-                machine.check()
+                machine.account_batch()
             handler = table[op]
             if handler is not None:
                 handler(machine)
@@ -179,7 +181,7 @@ def run_machine(machine: PickleMachine, table: list[Handler | None], stop: int) 
 
 
 def make_container(kind: str, values: list[Value]) -> Container:
-    """A new container of ``values``."""
+    """Return a new container of ``values``."""
     items = Container(kind)
     items.add(values)
     return items

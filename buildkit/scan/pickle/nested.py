@@ -1,4 +1,4 @@
-"""Constants that hold something to load: bytes or text with a pickle or an archive in it, encoded or not."""
+"""Constants that hold loadable content: bytes or text with a pickle or an archive, encoded or not."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MAGICS = (
     b"\x04\x22\x4d\x18",
     b"7z\xbc\xaf",
 )
-LARGEST = 32 * 2**20  # of text that is decoded in memory
+LARGEST = 32 * 2**20  # bytes of text that is decoded in memory
 SHORTEST = 12
-LATIN = "\x80cPB\x1f("  # how a text begins whose characters may be the bytes of a file
+LATIN = "\x80cPB\x1f("  # first characters of texts whose characters may be the bytes of a file
 BASE64 = re.compile(rb"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
 HEX = re.compile(rb"(?:[0-9A-Fa-f]{2})+")
 
 
 def find_payload_kind(context: ScanContext, source: ScanSource) -> str:
-    """Name what ``source`` holds that a loader takes: a pickle that acts, or an archive; empty for neither."""
+    """Return what ``source`` holds that a loader takes: a pickle that acts, or an archive; empty for neither."""
     if not source.read(0, HEAD).startswith(MAGICS):
         return "a pickle" if is_pickle(source, nested=True) else ""
     return "an archive" if context.is_archive(source) else ""
@@ -37,65 +37,65 @@ def find_payload_kind(context: ScanContext, source: ScanSource) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ConstantScanner:
-    """Looks into the constants of a pickle in ``source``; what each holds is given back, empty for nothing."""
+    """Scans the constants of a pickle in ``source``."""
 
     context: ScanContext
     source: ScanSource
 
-    def look(self, value: ByteString | LongText | str, offset: int) -> str:
-        """Scan what ``value``, whose bytes begin at ``offset``, holds."""
+    def scan(self, value: ByteString | LongText | str, offset: int) -> str:
+        """Scan the constant at ``offset``; return what it holds, empty for nothing."""
         if isinstance(value, str):
-            return self.text(value.encode("utf-8", "surrogatepass"), value, offset)
+            return self.scan_text(value.encode("utf-8", "surrogatepass"), value, offset)
         inside = RangeSource(self.source, value.start, value.size)
         if isinstance(value, ByteString):
-            return self.descend(f"bytes@{offset}", inside) or self.encoded(inside, offset)
+            return self.descend(f"bytes@{offset}", inside) or self.scan_encoded(inside, offset)
         if value.head[:1].isascii():
-            return self.encoded(inside, offset)
+            return self.scan_encoded(inside, offset)
         if value.size <= LARGEST:
-            return self.text(b"", inside.read(0, value.size).decode("utf-8", "replace"), offset)
+            return self.scan_text(b"", inside.read(0, value.size).decode("utf-8", "replace"), offset)
         if value.head[0] == "\x80":
             self.context.gap(f"a text of {value.size} bytes is too long to decode", offset=offset)
         return ""
 
     def descend(self, name: str, content: ScanSource) -> str:
-        """Scan content, if it is something to load."""
+        """Scan ``content``, if it is loadable; return its kind, empty if it is not."""
         kind = find_payload_kind(self.context, content)
         if kind:
             self.context.descend(name, content)
         return kind
 
-    def text(self, raw: bytes, value: str, offset: int) -> str:
-        """A short text, or one whose characters are bytes."""
+    def scan_text(self, raw: bytes, value: str, offset: int) -> str:
+        """Scan a short text, or a text whose characters are bytes."""
         if value[:1] in LATIN and all(ord(char) < 256 for char in value[:64]):
             kind = self.descend(f"text@{offset}", BytesSource(value.encode("latin-1", "replace")))
             if kind:
                 return kind
-        return self.encoded(BytesSource(raw), offset)
+        return self.scan_encoded(BytesSource(raw), offset)
 
-    def encoded(self, source: ScanSource, offset: int) -> str:
-        """Content that is base64 or hexadecimal digits of something."""
+    def scan_encoded(self, source: ScanSource, offset: int) -> str:
+        """Scan content that is the base64 or hexadecimal encoding of something."""
         if source.size < SHORTEST:
             return ""
         head = source.read(0, HEAD)
         for kind, form in (("hex", HEX), ("base64", BASE64)):
             if not form.fullmatch(head):
                 continue
-            begun = decode_digits(kind, head if source.size <= HEAD else head[: len(head) // 4 * 4])
-            if not begun.startswith((b"\x80", *MAGICS)) and not is_pickle(BytesSource(begun), nested=True):
+            start = decode_digits(kind, head if source.size <= HEAD else head[: len(head) // 4 * 4])
+            if not start.startswith((b"\x80", *MAGICS)) and not is_pickle(BytesSource(start), nested=True):
                 continue
             if source.size > LARGEST:
                 self.context.gap(f"{kind} digits of {source.size} bytes are too many to decode", offset=offset)
                 return ""
-            held = self.descend(
-                f"{kind}@{offset}", BytesSource(decode_digits(kind, source.read(0, source.size)) or begun)
+            payload = self.descend(
+                f"{kind}@{offset}", BytesSource(decode_digits(kind, source.read(0, source.size)) or start)
             )
-            if held:
-                return held
+            if payload:
+                return payload
         return ""
 
 
 def decode_digits(kind: str, digits: bytes) -> bytes:
-    """The bytes that ``digits`` stand for; none where they are no such digits."""
+    """Decode base64 or hexadecimal digits; empty if they are invalid."""
     try:
         if kind == "hex":
             return binascii.unhexlify(digits)

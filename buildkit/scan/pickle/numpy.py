@@ -1,6 +1,6 @@
-"""NumPy's ``.npy``: an array of objects is a pickle behind the header.
+"""NumPy's ``.npy``: an array of objects is a pickle that follows the header.
 
-After NumPy's ``lib/format.py``: magic, version, length of the header, a Python literal of a dict, the items.
+Follows NumPy's ``lib/format.py``: magic, version, length of the header, a Python literal of a dict, the items.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from buildkit.scan.pickle.streams import scan_rest
 from buildkit.scan.source import RangeSource, ScanSource
 
 MAGIC = b"\x93NUMPY"
-LONGEST = 64 * 2**10  # of a header; NumPy itself refuses more than 10,000 bytes
+LONGEST = 64 * 2**10  # bytes of a header; NumPy refuses more than 10,000
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """Whether content is an array of NumPy's."""
+    """Whether content is a NumPy array."""
     return head.startswith(MAGIC) and source.size >= 10
 
 
 def scan(context: ScanContext, source: ScanSource) -> None:
-    """Scan the objects of an array; numbers are nothing to scan."""
+    """Scan an array of objects; numbers need no scan."""
     major = source.read(6, 1)[0]
     width = 2 if major < 2 else 4
     size = int.from_bytes(source.read(8, width), "little")
@@ -49,7 +49,7 @@ def scan(context: ScanContext, source: ScanSource) -> None:
 
 
 def parse_header(text: str) -> tuple[str, tuple[int, ...]] | None:
-    """The type, as text, and the shape; None where the header is no such literal."""
+    """Return the type as text, and the shape; None for a malformed header."""
     try:
         header = ast.literal_eval(text.strip())
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
@@ -64,7 +64,7 @@ def parse_header(text: str) -> tuple[str, tuple[int, ...]] | None:
 
 
 def list_types(kind: object) -> list[str]:
-    """The types of a structure's fields; ``O`` where they cannot be told, which is the worst."""
+    """Return the types of a structure's fields; ``O``, the worst case, for an unreadable one."""
     found: list[str] = []
     todo = [kind]
     while todo:
@@ -79,7 +79,7 @@ def list_types(kind: object) -> list[str]:
 
 
 def find_array_size(kind: str, shape: tuple[int, ...]) -> int | None:
-    """Bytes of an array of a plain type; None for structures."""
+    """Return the bytes of an array of a plain type; None for structures."""
     plain = kind.lstrip("<>|=")
     digits = plain[1:].partition("[")[0]
     if not plain or not digits.isdecimal() or len(digits) > 9 or " " in plain:

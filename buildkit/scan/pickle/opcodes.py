@@ -1,4 +1,4 @@
-"""Opcodes that move values, make containers, fetch globals and call; the table of them all."""
+"""Opcodes that move values, make containers, fetch globals and call; the table of all opcodes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 
 from buildkit.scan.limits import ScanLimits
 from buildkit.scan.pickle.constants import HANDLERS as CONSTANTS
-from buildkit.scan.pickle.constants import WHOLE
+from buildkit.scan.pickle.constants import LONGEST_LINE
 from buildkit.scan.pickle.machine import Handler, PickleMachine, StreamEnd, Watcher, make_container, run_machine
 from buildkit.scan.pickle.values import UNKNOWN, Container, Global, Value
 from buildkit.scan.source import ScanSource
@@ -17,23 +17,23 @@ STOP = 0x2E
 
 
 def ignore(machine: PickleMachine, width: int) -> None:
-    """An argument that steers only how an unpickler reads ahead (FRAME), or nothing (READONLY_BUFFER)."""
+    """Skip an argument that only steers how an unpickler reads ahead (FRAME), or none (READONLY_BUFFER)."""
     if width:
         machine.reader.take(width)
 
 
 def proto(machine: PickleMachine) -> None:
-    """The protocol that follows."""
+    """PROTO: the protocol's number follows."""
     machine.proto = machine.reader.byte()
 
 
 def mark(machine: PickleMachine) -> None:
-    """Begin a group."""
+    """MARK: begin a group."""
     machine.marks.append(len(machine.stack))
 
 
 def pop(machine: PickleMachine) -> None:
-    """Drop the top, or a mark that is there instead."""
+    """POP: drop the top of the stack, or the mark there."""
     if machine.marks and machine.marks[-1] == len(machine.stack):
         machine.marks.pop()
     else:
@@ -41,71 +41,71 @@ def pop(machine: PickleMachine) -> None:
 
 
 def pop_mark(machine: PickleMachine) -> None:
-    """Drop a group."""
+    """POP_MARK: drop a group."""
     machine.pop_mark()
 
 
 def dup(machine: PickleMachine) -> None:
-    """The top once more: the same object."""
+    """DUP: push the top again, the same object."""
     machine.stack.append(machine.top())
 
 
 def line_number(machine: PickleMachine) -> int:
-    """A number in decimal up to the end of the line."""
-    raw, _ = machine.reader.line(WHOLE)
+    """Read a decimal number that ends with the line."""
+    raw, _ = machine.reader.line(LONGEST_LINE)
     try:
         return int(raw[:40])
     except ValueError:
-        machine.strange("a number is none")
+        machine.note_anomaly("a number is none")
         return -1
 
 
 def put(machine: PickleMachine, width: int) -> None:
-    """Remember the top."""
+    """PUT, BINPUT, LONG_BINPUT: store the top in the memo."""
     at = machine.reader.number(width) if width else line_number(machine)
     machine.memo[at] = machine.top()
 
 
 def memoize(machine: PickleMachine) -> None:
-    """Remember the top under the next number."""
+    """MEMOIZE: store the top in the memo under the next number."""
     machine.memo[len(machine.memo)] = machine.top()
 
 
 def get(machine: PickleMachine, width: int) -> None:
-    """Push what was remembered."""
+    """GET, BINGET, LONG_BINGET: push a value of the memo."""
     at = machine.reader.number(width) if width else line_number(machine)
     if at not in machine.memo:
-        machine.strange(f"nothing is remembered as {at}")
+        machine.note_anomaly(f"the memo has no entry {at}")
     machine.stack.append(machine.memo.get(at, UNKNOWN))
 
 
 def empty(machine: PickleMachine, kind: str) -> None:
-    """A new container."""
+    """EMPTY_LIST, EMPTY_DICT, EMPTY_SET: push a new container."""
     machine.made += 1
     machine.stack.append(Container(kind))
 
 
 def group(machine: PickleMachine, kind: str) -> None:
-    """A container of a group."""
+    """LIST, DICT, FROZENSET: push a container of a group."""
     machine.made += 1
     machine.stack.append(make_container(kind, machine.pop_mark()))
 
 
 def group_tuple(machine: PickleMachine) -> None:
-    """A tuple of a group."""
+    """TUPLE: push a tuple of a group."""
     machine.made += 1
     machine.stack.append(tuple(machine.pop_mark()))
 
 
 def short_tuple(machine: PickleMachine, size: int) -> None:
-    """A tuple of the last ``size`` values."""
+    """TUPLE1 to TUPLE3: push a tuple of the last ``size`` values."""
     machine.made += 1
     values = [machine.pop() for _ in range(size)]
     machine.stack.append(tuple(reversed(values)))
 
 
 def fill(machine: PickleMachine, take: Callable[[PickleMachine], list[Value]]) -> None:
-    """Put values into the container below them; anything else is asked to take them by a method of its own."""
+    """APPEND, SETITEM and others: put values into the container below; another object is asked by its own method."""
     values = take(machine)
     target = machine.top()
     if isinstance(target, Container):
@@ -116,33 +116,33 @@ def fill(machine: PickleMachine, take: Callable[[PickleMachine], list[Value]]) -
 
 
 def pop_value(machine: PickleMachine) -> list[Value]:
-    """The top."""
+    """Pop one value."""
     return [machine.pop()]
 
 
 def pop_pair(machine: PickleMachine) -> list[Value]:
-    """A key and its value."""
+    """Pop a key and its value."""
     value = machine.pop()
     return [machine.pop(), value]
 
 
 def global_lines(machine: PickleMachine) -> tuple[str, str]:
-    """Module and name on a line each; an unpickler takes the last byte of an unended line for its end."""
+    """Read module and name, a line each; an unpickler takes the last byte of an unended line for its end."""
     words = []
     for _ in range(2):
-        raw, ended = machine.reader.line(WHOLE)
+        raw, ended = machine.reader.line(LONGEST_LINE)
         raw = raw if ended else raw[:-1]
         words.append(raw.decode("utf-8", "replace"))
     return words[0], words[1]
 
 
 def global_(machine: PickleMachine) -> None:
-    """A global named by lines."""
+    """GLOBAL: push a global named by lines."""
     machine.fetch(*global_lines(machine))
 
 
 def stack_global(machine: PickleMachine) -> None:
-    """A global named by what was pushed."""
+    """STACK_GLOBAL: push a global named by the stack."""
     name = machine.pop()
     module = machine.pop()
     if isinstance(module, str) and isinstance(name, str):
@@ -153,54 +153,54 @@ def stack_global(machine: PickleMachine) -> None:
 
 
 def extension(machine: PickleMachine, width: int) -> None:
-    """A global by its number."""
+    """EXT1, EXT2, EXT4: push a global by its number."""
     machine.watcher.extension(machine.reader.number(width), machine.start)
     machine.stack.append(UNKNOWN)
 
 
 def reduce(machine: PickleMachine) -> None:
-    """Call with arguments; NEWOBJ is ``callee.__new__`` with them."""
+    """REDUCE, NEWOBJ: call with arguments; NEWOBJ calls ``callee.__new__``."""
     args = machine.pop()
     machine.call(machine.pop(), args)
 
 
 def newobj_ex(machine: PickleMachine) -> None:
-    """Make with arguments by name, too."""
+    """NEWOBJ_EX: call with positional and keyword arguments."""
     names = machine.pop()
     args = machine.pop()
     machine.call(machine.pop(), (args, names))
 
 
 def inst(machine: PickleMachine) -> None:
-    """Call a global named by lines with a group."""
+    """INST: call a global named by lines with a group."""
     machine.fetch(*global_lines(machine))
     callee = machine.stack.pop()
     machine.call(callee, tuple(machine.pop_mark()))
 
 
 def obj(machine: PickleMachine) -> None:
-    """Call the first of a group with the others."""
+    """OBJ: call the first value of a group with the others."""
     values = machine.pop_mark()
     if not values:
-        machine.strange("there is nothing to call")
+        machine.note_anomaly("there is nothing to call")
         values = [UNKNOWN]
     machine.call(values[0], tuple(values[1:]))
 
 
 def build(machine: PickleMachine) -> None:
-    """Set state."""
+    """BUILD: set state."""
     state = machine.pop()
     machine.watcher.built(machine, machine.top(), state, machine.start)
 
 
 def persid(machine: PickleMachine) -> None:
-    """A persistent id on a line."""
-    raw, _ = machine.reader.line(WHOLE)
+    """PERSID: load a persistent id that is a line."""
+    raw, _ = machine.reader.line(LONGEST_LINE)
     machine.stack.append(machine.watcher.persistent(raw.decode("utf-8", "replace"), machine.start))
 
 
 def binpersid(machine: PickleMachine) -> None:
-    """A persistent id that was pushed."""
+    """BINPERSID: load a persistent id from the stack."""
     machine.stack.append(machine.watcher.persistent(machine.pop(), machine.start))
 
 
@@ -254,7 +254,7 @@ TABLE: list[Handler | None] = [HANDLERS.get(bytes((code,))) for code in range(25
 def run_pickle(
     source: ScanSource, start: int, watcher: Watcher, operate: Callable[[int], None], limits: ScanLimits
 ) -> StreamEnd:
-    """Follow the stream at ``start``; ``operate`` is told of its opcodes.
+    """Follow the stream at ``start``; ``operate`` counts its opcodes.
 
     Raises:
         LimitError: a limit ended it.

@@ -1,4 +1,4 @@
-"""Names of Python 2 that an unpickler maps to today's; protocols below 3 may hold them, every reader maps them."""
+"""Python 2 names that unpicklers map to Python 3 names. Protocols below 3 may hold them; every reader maps them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ NAMES: dict[tuple[str, str], tuple[str, str]] = dict(_compat_pickle.NAME_MAPPING
 
 
 def python3_name(module: str, name: str) -> tuple[str, str]:
-    """Where ``module.name`` is found today."""
+    """Return module and name of ``module.name`` in Python 3."""
     known = NAMES.get((module, name))
     return known or (MODULES.get(module, module), name)

@@ -1,4 +1,4 @@
-"""Tell a pickle by running it dry: protocols 0 and 1 have no magic, and text may begin with bytes that are opcodes."""
+"""Recognise a pickle by a dry run: protocols 0 and 1 have no magic, and text may begin with bytes that are opcodes."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from buildkit.scan.pickle.python2_names import python3_name
 from buildkit.scan.pickle.values import UNKNOWN, ByteString, Global, LongText, Value
 from buildkit.scan.source import RangeSource, ScanSource
 
-WINDOW = 4096  # bytes of numbers that are tried
-TRIED = 5000  # opcodes of a stream that says its protocol
-MOST = 2_000_000  # opcodes that are tried; what goes on so long is a pickle
-FEW = 8  # opcodes behind which a stream that breaks was one
-FOLLOWERS = 64  # streams behind each other that are tried; where all of them are whole, they are pickles
+WINDOW = 4096  # bytes of numbers that are tried as opcodes
+TRIED = 5000  # opcodes to try of a stream that states its protocol
+MOST = 2_000_000  # opcodes to try; a longer stream is a pickle
+FEW = 8  # a stream that breaks after so many opcodes was a pickle
+FOLLOWERS = 64  # consecutive streams to try; if all are whole, they are pickles
 PROTO = 0x80
 HIGHEST = 5
 PLAIN = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
@@ -25,11 +25,11 @@ BEGIN = frozenset(key[0] for key in HANDLERS) - frozenset(b"012pqrghjasetublod\x
 
 
 class EvidenceFoundError(Exception):
-    """Enough was seen."""
+    """The dry run saw enough."""
 
 
 def has_plausible_name(one: Global) -> bool:
-    """Whether its names are such as Python's modules have."""
+    """Whether module and name look like Python's."""
     return bool(PLAIN.fullmatch(one.module)) and bool(PLAIN.fullmatch(one.name))
 
 
@@ -38,49 +38,49 @@ class DryRunWatcher:
     """The watcher of a dry run; raises EvidenceFoundError at what no text does by accident."""
 
     strong: bool
-    names: bool = False  # that numbers of an array are taken for a computed name happens; for a known one it does not
+    names: bool = False  # an array's numbers may look like a computed name by accident, but not like a known one
 
     def imported(self, one: Global) -> None:
-        """As Watcher."""
+        """Implement ``Watcher``."""
         if has_plausible_name(one) and (
             self.strong or classify(*python3_name(one.module, one.name)) is not Standing.UNKNOWN
         ):
             raise EvidenceFoundError
 
     def unresolved(self, module: Value, name: Value, offset: int) -> None:  # noqa: ARG002
-        """As Watcher: in text, nothing was pushed that could be a name."""
+        """Implement ``Watcher``: text pushes nothing that could be a name."""
         if self.strong or (not self.names and module is not UNKNOWN and name is not UNKNOWN):
             raise EvidenceFoundError
 
     def extension(self, code: int, offset: int) -> None:  # noqa: ARG002
-        """As Watcher."""
+        """Implement ``Watcher``."""
         if self.strong:
             raise EvidenceFoundError
 
     def called(self, callee: Value, args: Value, offset: int) -> Value:  # noqa: ARG002
-        """As Watcher."""
+        """Implement ``Watcher``."""
         if isinstance(callee, Global) and has_plausible_name(callee):
             raise EvidenceFoundError
         return UNKNOWN
 
     def built(self, machine: PickleMachine, target: Value, state: Value, offset: int) -> None:
-        """As Watcher."""
+        """Implement ``Watcher``."""
 
     def filled(self, target: Value, values: list[Value], offset: int) -> None:
-        """As Watcher."""
+        """Implement ``Watcher``."""
 
     def persistent(self, key: Value, offset: int) -> Value:  # noqa: ARG002
-        """As Watcher: the line of an id is text."""
+        """Implement ``Watcher``: the line of an id is text."""
         if not self.strong and isinstance(key, str) and not key.isprintable():
-            raise BrokenPickleError("an id is no text")
+            raise BrokenPickleError("an id is not text")
         return UNKNOWN
 
     def constant(self, value: ByteString | LongText | str, offset: int) -> None:
-        """As Watcher."""
+        """Implement ``Watcher``."""
 
 
 def dry_run(source: ScanSource, start: int, trial: DryRunWatcher, most: int) -> StreamEnd | None:
-    """Follow the stream at ``start``; None where something convincing was seen, or it went on for long."""
+    """Follow the stream at ``start``; None if there was convincing evidence, or the stream is very long."""
     used = [0]
 
     def operate(count: int) -> None:
@@ -99,8 +99,9 @@ def is_pickle(
 ) -> bool:
     """Whether a pickle begins at ``start``.
 
-    ``nested``: of constants, only those that do something, or that say their protocol and are whole.
-    ``numbers``: what an array holds, unless it was made to be taken for opcodes, those before it among them.
+    ``nested``: content of a constant, which only counts if it acts, or is whole and states its protocol.
+    ``numbers``: content of an array, which only counts if it was made to be taken for opcodes.
+    ``more``: how many of the streams that follow one of protocol 0 or 1 must be pickles, too.
     """
     head = source.read(start, 2)
     if not head or (head[0] not in BEGIN and not numbers):

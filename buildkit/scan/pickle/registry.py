@@ -1,4 +1,4 @@
-"""The formats of this package."""
+"""The pickle formats."""
 
 from __future__ import annotations
 

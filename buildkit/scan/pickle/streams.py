@@ -1,4 +1,4 @@
-"""Pickles behind each other, as files hold them, and what lies behind the last."""
+"""Consecutive pickles, as files hold them, and the bytes after the last."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from buildkit.scan.pickle.recognise import is_pickle
 from buildkit.scan.pickle.watcher import PickleWatcher
 from buildkit.scan.source import RangeSource, ScanSource
 
-PADDING = 2**16  # zeros at the end that mean nothing
+PADDING = 2**16  # trailing zeros that are ignored
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
@@ -19,7 +19,7 @@ def recognise(head: bytes, source: ScanSource) -> bool:
 
 
 def scan(context: ScanContext, source: ScanSource) -> None:
-    """Scan every pickle of ``source``, and hand what lies behind them on."""
+    """Scan every pickle of ``source``, then whatever follows them."""
     offset, count, legacy = 0, 0, False
     storages = TorchStorages()
     while True:
@@ -43,32 +43,32 @@ def scan(context: ScanContext, source: ScanSource) -> None:
 def scan_stream(
     context: ScanContext, source: ScanSource, start: int, storages: TorchStorages | None = None
 ) -> StreamEnd:
-    """Scan the stream at ``start``; what breaks it off is a gap, and what was found before counts.
+    """Scan the stream at ``start``; if it breaks, that is a gap, and earlier findings count.
 
     Raises:
         LimitError: the budget is used up.
     """
     context.budget.operate(0)
-    judge = PickleWatcher(context, source, scan_stream)
+    watcher = PickleWatcher(context, source, scan_stream)
     if storages is not None:
-        judge.storages = storages
+        watcher.storages = storages
     try:
-        ending = run_pickle(source, start, judge, context.budget.operate, context.budget.limits)
+        ending = run_pickle(source, start, watcher, context.budget.operate, context.budget.limits)
     finally:
-        judge.report()
+        watcher.report()
     if ending.why:
         context.gap(f"the pickle breaks off: {ending.why}", offset=ending.offset)
     elif ending.odd:
-        context.gap(f"the pickle is bent: {ending.odd}")
+        context.gap(f"the pickle is malformed: {ending.odd}")
     return ending
 
 
 def scan_storages(context: ScanContext, source: ScanSource, offset: int, storages: TorchStorages) -> None:
-    """Legacy PyTorch: numbers of tensors follow; what is more than they need is scanned."""
+    """Legacy PyTorch: skip the tensors' numbers; scan bytes beyond them."""
     total = storages.total()
     left = source.size - offset
     if total is None:
-        context.gap("the sizes of the tensors cannot be told", offset=offset)
+        context.gap("the sizes of the tensors are unknown", offset=offset)
     elif total > left:
         context.gap(f"{total - left} bytes of the tensors are missing", offset=offset)
     elif total < left:
@@ -76,7 +76,7 @@ def scan_storages(context: ScanContext, source: ScanSource, offset: int, storage
 
 
 def scan_rest(context: ScanContext, source: ScanSource, offset: int) -> None:
-    """What lies behind the last pickle: padding, or a file of its own."""
+    """Scan what follows the last pickle as a file of its own, unless it is padding."""
     left = source.size - offset
     if left <= PADDING and not source.read(offset, left).strip(b"\0"):
         return

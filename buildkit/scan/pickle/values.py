@@ -1,4 +1,4 @@
-"""Abstract values of the pickle machine: as much of an object as can be told without making it."""
+"""Abstract values of the pickle machine: what is known of an object without making it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-KEPT = 64  # entries of a list or dict that are looked at; of longer ones the first
+KEPT = 64  # entries of a list or dict that are kept: the first
 BRACKETS = {"list": "[]", "dict": "{}", "set": "{}"}
-TEXT = 512  # bytes of a text that are kept
+KEPT_TEXT = 512  # bytes of a text that are kept
 
 Value: TypeAlias = object
 """``None``, bool, int, float, str and tuples stand for themselves; everything else is one of the classes here."""
@@ -16,7 +16,7 @@ Value: TypeAlias = object
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Global:
-    """What ``module.name`` is where it is loaded; ``name`` may be dotted. ``offset`` is where it is named."""
+    """The global ``module.name``; ``name`` may be dotted. ``offset`` is where the stream names it."""
 
     module: str
     name: str
@@ -24,13 +24,13 @@ class Global:
 
     @property
     def path(self) -> str:
-        """The way to it, dotted."""
+        """Dotted path, ``module.name``."""
         return f"{self.module}.{self.name}" if self.name else self.module
 
 
 @dataclass(slots=True, eq=False)
 class CallResult:
-    """What calling ``callee`` gave; ``state`` is what BUILD handed to it last."""
+    """The result of calling ``callee``; ``state`` is the last that BUILD set."""
 
     callee: Value
     args: Value
@@ -47,7 +47,7 @@ class ByteString:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LongText:
-    """A text too long to keep; ``head`` is how it begins."""
+    """A text too long to keep; ``head`` is its beginning."""
 
     head: str
     start: int
@@ -56,14 +56,14 @@ class LongText:
 
 @dataclass(slots=True, eq=False)
 class Container:
-    """A list, set or dict (whose keys and values alternate): its first entries, and how many there are."""
+    """A list, set or dict (keys and values alternate): its first entries, and how many there are."""
 
     kind: str
     kept: tuple[Value, ...] | list[Value] = ()
     count: int = 0
 
     def add(self, values: list[Value]) -> None:
-        """Put ``values`` into it."""
+        """Add ``values``."""
         self.count += len(values)
         if len(self.kept) < KEPT:
             if isinstance(self.kept, tuple):
@@ -76,7 +76,7 @@ class Container:
         return self.count == len(self.kept)
 
     def get(self, key: str) -> Value:
-        """The value of a dict's ``key``, as far as it was kept; None where there is none."""
+        """Return the value of a dict's ``key`` among the kept entries; None if there is none."""
         found: Value = None
         for at in range(0, len(self.kept) - 1, 2):
             known = self.kept[at]
@@ -95,27 +95,27 @@ UNKNOWN: Final = UnknownValue()
 
 
 def find_globals(value: Value, most: int = 256) -> Iterator[Global]:
-    """Globals that ``value`` holds, looking at no more than ``most`` values and none twice.
+    """Yield the globals that ``value`` holds, looking at no more than ``most`` values and at none twice.
 
-    What went into a call is no part of what came out of it: that was told when the call was.
+    Arguments of a call are not part of its result: they were reported with the call.
     """
     seen: set[int] = set()
     todo = [value]
     while todo and len(seen) < most:
-        one = todo.pop()
-        if id(one) in seen:
+        current = todo.pop()
+        if id(current) in seen:
             continue
-        seen.add(id(one))
-        if isinstance(one, Global):
-            yield one
-        elif isinstance(one, tuple):
-            todo.extend(one[:KEPT])
-        elif isinstance(one, Container):
-            todo.extend(one.kept)
+        seen.add(id(current))
+        if isinstance(current, Global):
+            yield current
+        elif isinstance(current, tuple):
+            todo.extend(current[:KEPT])
+        elif isinstance(current, Container):
+            todo.extend(current.kept)
 
 
 def format_value(value: Value, width: int = 120, depth: int = 3) -> str:
-    """``value`` for a message: printable ASCII, at most about ``width`` characters."""
+    """Format ``value`` for a message: printable ASCII, about ``width`` characters at most."""
     if isinstance(value, Global):
         text = value.path
     elif isinstance(value, CallResult):

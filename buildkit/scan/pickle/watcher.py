@@ -1,4 +1,4 @@
-"""Hold what a pickle does against the lists, and say each thing once."""
+"""Check what a pickle does against the lists, and report each thing once."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from buildkit.scan.pickle.values import (
 )
 from buildkit.scan.source import ScanSource
 
-MOST = 1000  # findings of a kind in one stream; more say nothing new
+MOST = 1000  # findings of a kind in one stream; more would tell nothing new
 
 
 @dataclass(slots=True)
@@ -42,30 +42,30 @@ class GlobalUse:
 
 @dataclass(slots=True)
 class PickleWatcher:
-    """The watcher of one stream of ``source``; call ``report`` when the stream has ended, however it did."""
+    """The watcher of one stream of ``source``; call ``report`` when the stream has ended, even if it broke."""
 
     context: ScanContext
     source: ScanSource
     scan_stream: ScanStream
     uses: dict[tuple[str, str], GlobalUse] = field(default_factory=dict)
-    others: dict[tuple[str, str], tuple[Rule, str, int, Severity | None]] = field(default_factory=dict)
+    notes: dict[tuple[str, str], tuple[Rule, str, int, Severity | None]] = field(default_factory=dict)
     storages: TorchStorages = field(default_factory=TorchStorages)
-    held: dict[int | str, int] = field(default_factory=dict)
-    crowded: bool = False
+    nested_pickles: dict[int | str, int] = field(default_factory=dict)
+    overflowed: bool = False
 
     def standing(self, one: Global) -> Standing:
-        """How a global stands on the lists, under its name of today."""
+        """Rate a global under its Python 3 name."""
         return classify(*python3_name(one.module, one.name), self.context.allowed)
 
     def note(self, rule: Rule, what: str, offset: int, severity: Severity | None = None) -> None:
-        """Keep a finding that is not about one global's standing."""
-        if len(self.others) < MOST:
-            self.others.setdefault((rule.id, what), (rule, what, offset, severity))
+        """Record a finding that is not about the rating of a global."""
+        if len(self.notes) < MOST:
+            self.notes.setdefault((rule.id, what), (rule, what, offset, severity))
         else:
-            self.crowded = True
+            self.overflowed = True
 
     def imported(self, one: Global) -> None:
-        """As Watcher."""
+        """Implement ``Watcher``."""
         key = python3_name(one.module, one.name)
         if key in self.uses:
             return
@@ -74,53 +74,53 @@ class PickleWatcher:
             if len(self.uses) < MOST:
                 self.uses[key] = GlobalUse(one.offset, standing)
             else:
-                self.crowded = True
+                self.overflowed = True
 
     def unresolved(self, module: Value, name: Value, offset: int) -> None:
-        """As Watcher."""
+        """Implement ``Watcher``."""
         self.note(
             rules.UNRESOLVED,
-            f"imports {format_value(name)} from {format_value(module)}: names that are no constants",
+            f"imports {format_value(name)} from {format_value(module)}: names that are not constants",
             offset,
         )
 
     def extension(self, code: int, offset: int) -> None:
-        """As Watcher."""
+        """Implement ``Watcher``."""
         self.note(rules.EXTENSION, f"imports number {code} of the extension registry", offset)
 
-    def use(self, one: Global, how: str, detail: str) -> None:
-        """Keep that a global is called, or given to what is."""
+    def note_use(self, one: Global, how: str, detail: str) -> None:
+        """Record that a global is called, or passed to something that is."""
         self.imported(one)
         known = self.uses.get(python3_name(one.module, one.name))
         if known and (known.how != "calls" or how == "calls"):
             known.how, known.detail = how, known.detail if known.how == how else detail
 
-    def hand(self, given: Value, where: str, offset: int) -> None:
-        """Keep which globals are given to something that may call them."""
-        for one in find_globals(given):
-            self.use(one, "hands over", f"{one.path} {where}")
+    def note_handover(self, value: Value, where: str, offset: int) -> None:
+        """Record the globals that are passed to something that may call them."""
+        for one in find_globals(value):
+            self.note_use(one, "hands over", f"{one.path} {where}")
             if python3_name(one.module, one.name) in ARGUMENT_CHECKED and self.standing(one) is Standing.ALLOWED:
                 self.note(
                     rules.ODD_ARGUMENTS, f"hands over {one.path} {where}: its arguments cannot be checked", offset
                 )
 
     def called(self, callee: Value, args: Value, offset: int) -> Value:
-        """As Watcher."""
+        """Implement ``Watcher``."""
         if isinstance(callee, Global):
-            self.use(callee, "calls", f"{callee.path}{format_value(args)}")
+            self.note_use(callee, "calls", f"{callee.path}{format_value(args)}")
             if self.standing(callee) is Standing.ALLOWED:
                 trouble = find_argument_problem(callee, args, self.context, self.source)
-                self.held.pop(find_loaded_constant(callee, args), 0)
+                self.nested_pickles.pop(find_loaded_constant(callee, args), 0)
                 if trouble:
                     self.note(rules.ODD_ARGUMENTS, f"calls {callee.path}{format_value(args)}: {trouble}", offset)
         else:
             self.note(rules.COMPUTED_CALL, f"calls {format_value(callee)} with {format_value(args)}", offset)
-        self.hand(args, f"to {format_value(callee)}", offset)
+        self.note_handover(args, f"to {format_value(callee)}", offset)
         return infer_result(callee, args)
 
     def built(self, machine: PickleMachine, target: Value, state: Value, offset: int) -> None:
-        """As Watcher."""
-        self.hand(state, "as state", offset)
+        """Implement ``Watcher``."""
+        self.note_handover(state, "as state", offset)
         if isinstance(target, CallResult):
             target.state = state
             special = [key for key in list_state_attributes(state) if key.startswith("__") and key.endswith("__")]
@@ -129,18 +129,18 @@ class PickleWatcher:
             follow_array(machine, self.context, self.source, target, self.scan_stream)
         elif isinstance(target, Global):
             self.note(rules.ALTERS, f"sets state of {target.path} itself", offset)
-            self.use(target, "hands over", f"{target.path} to a change of its state")
+            self.note_use(target, "hands over", f"{target.path} to a change of its state")
 
     def filled(self, target: Value, values: list[Value], offset: int) -> None:
-        """As Watcher."""
+        """Implement ``Watcher``."""
         for value in values:
             if isinstance(value, Global):
-                self.hand(value, "to a container", offset)
+                self.note_handover(value, "to a container", offset)
         if isinstance(target, Global):
             self.note(rules.ALTERS, f"puts entries into {target.path} itself", offset)
 
     def persistent(self, key: Value, offset: int) -> Value:
-        """As Watcher: PyTorch's legacy format has the classes of layers as ids, too."""
+        """Implement ``Watcher``: PyTorch's legacy format also uses the classes of layers as ids."""
         if isinstance(key, tuple) and len(key) > 1 and key[0] == "module":
             return key[1]
         if not self.storages.take(key):
@@ -148,30 +148,30 @@ class PickleWatcher:
         return UNKNOWN
 
     def constant(self, value: ByteString | LongText | str, offset: int) -> None:
-        """As Watcher."""
-        kind = ConstantScanner(self.context, self.source).look(value, offset)
-        if kind == "a pickle" and len(self.held) < MOST:
-            self.held[value if isinstance(value, str) else value.start] = offset
+        """Implement ``Watcher``."""
+        kind = ConstantScanner(self.context, self.source).scan(value, offset)
+        if kind == "a pickle" and len(self.nested_pickles) < MOST:
+            self.nested_pickles[value if isinstance(value, str) else value.start] = offset
 
     def report(self) -> None:
         """Report the findings to the context."""
         for (module, name), use in self.uses.items():
             rule, severity = classify_use(use)
-            seen = f"{module}.{name}" if name else module
-            what = f"{use.how} {use.detail or seen}"
-            if use.how != "imports" and seen not in use.detail:
-                what += f" (today {seen})"
+            path = f"{module}.{name}" if name else module
+            what = f"{use.how} {use.detail or path}"
+            if use.how != "imports" and path not in use.detail:
+                what += f" (in Python 3: {path})"
             self.context.find(rule, what, offset=use.offset, severity=severity)
-        for rule, what, offset, severity in self.others.values():
+        for rule, what, offset, severity in self.notes.values():
             self.context.find(rule, what, offset=offset, severity=severity)
-        for offset in self.held.values():
+        for offset in self.nested_pickles.values():
             self.context.find(rules.NESTED, "a constant is a pickle", offset=offset)
-        if self.crowded:
+        if self.overflowed:
             self.context.gap(f"more than {MOST} findings are in one pickle")
 
 
 def classify_use(use: GlobalUse) -> tuple[Rule, Severity | None]:
-    """Rule and severity for what happens to a global that is not allowed."""
+    """Return rule and severity for what happens to a global that is not allowed."""
     if use.standing is Standing.CRITICAL and use.how != "imports":
         return rules.RUNS_CODE, None
     if use.standing.denied:
@@ -180,7 +180,7 @@ def classify_use(use: GlobalUse) -> tuple[Rule, Severity | None]:
 
 
 def list_state_attributes(state: Value) -> list[str]:
-    """The attributes that a state sets, as far as they are known: of a dict, or of a pair of dict and slots."""
+    """Return the attributes that a state sets, as far as known: of a dict, or of a pair of dict and slots."""
     found: list[str] = []
     for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
         if isinstance(part, Container) and part.kind == "dict":
