@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from importlib.resources import files
 
 from buildkit.build.assemble import assemble
 from buildkit.build.context import BuildContext
@@ -33,25 +34,6 @@ from buildkit.tools import buildah, skopeo
 
 _CHUNK = 1 << 20
 _NO_IMAGE = "image not known"  # buildah's word
-
-_COMPILE = """
-import glob, os, shutil, subprocess, sys, tarfile
-source, work = sys.argv[1], "/tmp/buildkit"  # compilers write it into what they make: the same in every container
-if os.path.isdir(source):
-    source = shutil.copytree(source, work + "/source", symlinks=True)
-else:
-    safe = {} if source.endswith(".zip") or not hasattr(tarfile, "data_filter") else {"filter": "data"}
-    shutil.unpack_archive(source, work + "/source", **safe)
-    (source,) = glob.glob(work + "/source/*/")
-pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-index", "--no-build-isolation",
-       "--no-cache-dir", "--disable-pip-version-check", "--wheel-dir", work + "/out", source]
-if subprocess.call(pip, stdout=2):
-    sys.exit(1)
-(wheel,) = glob.glob(work + "/out/*.whl")
-sys.stdout.buffer.write(os.path.basename(wheel).encode() + b"\\n")
-with open(wheel, "rb") as file:
-    shutil.copyfileobj(file, sys.stdout.buffer)
-"""
 
 
 class ContainerRunner:
@@ -165,7 +147,8 @@ class ContainerRunner:
                 shutil.copyfile(context.files.get_file(name, artifact.sha256, artifact.file), folder / name)
             box = self._start(stack, self._whole_ref(builder))
             python = f"{context.project.target.prefix}/bin/python"
-            argv = (python, "-I", "-c", _COMPILE, f"/mnt/{name}")
+            script = (files("buildkit.build") / "wheel_script.py").read_text("utf-8")
+            argv = (python, "-I", "-c", script, f"/mnt/{name}")
             env = {"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0", "HOME": "/tmp"}  # noqa: S108 - the box's
             try:
                 done = buildah.run_in(box, argv, env=env, network=False, mounts=((folder, "/mnt"),))
