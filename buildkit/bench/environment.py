@@ -152,10 +152,10 @@ def remove_tree(folder: Path) -> None:
     mounts = Path("/proc/self/mounts").read_text("utf-8", "replace").splitlines()
     for mount in sorted((line.split(" ")[1] for line in mounts), reverse=True):
         if mount.startswith(f"{folder}/"):
-            run(Command(argv=("umount", "--lazy", mount), accept=tuple(range(256)), undoes=True))
+            run(Command(argv=("umount", "--lazy", mount), accept=tuple(range(256)), is_cleanup=True))
     if os.geteuid() != 0 and folder.exists():
         argv = ("buildah", "unshare", "rm", "-rf", "--", str(folder))
-        run(Command(argv=argv, accept=tuple(range(256)), undoes=True))
+        run(Command(argv=argv, accept=tuple(range(256)), is_cleanup=True))
     shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.errors import BuildError
-from buildkit.tools.process import Command, Finished, run
-from buildkit.tools.usage import used_by_thread
+from buildkit.tools.process import Command, CommandResult, run
+from buildkit.tools.usage import measure_thread
 
 _EVERY_SECONDS = 0.1
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -33,7 +33,7 @@ class RunCost:
 class MeasuredRun:
     """A finished command: its result (None if it failed), output and cost. ``error`` tells how it failed."""
 
-    finished: Finished | None
+    finished: CommandResult | None
     output: str
     cost: RunCost
     error: str = ""
@@ -46,7 +46,7 @@ def measure(commands: Sequence[Command], daemons: Sequence[int] = ()) -> Measure
     """
     before = sum(map(_tree_cpu, daemons))
     idle = frozenset(_children(os.getpid())) - set(daemons)
-    used, began = used_by_thread(), time.monotonic()
+    used, began = measure_thread(), time.monotonic()
     finished, output, failure = None, "", ""
     with _Watch(daemons, idle) as watch:
         try:
@@ -56,12 +56,12 @@ def measure(commands: Sequence[Command], daemons: Sequence[int] = ()) -> Measure
         except BuildError as error:
             finished, output, failure = None, f"{output}{error.output}".strip(), error.message
     seconds = time.monotonic() - began
-    cpu = (used_by_thread() - used).cpu + sum(map(_tree_cpu, daemons)) - before
+    cpu = (measure_thread() - used).cpu + sum(map(_tree_cpu, daemons)) - before
     cost = RunCost(seconds=seconds, cpu=cpu, memory=watch.peak)
     return MeasuredRun(finished=finished, output=output, cost=cost, error=failure)
 
 
-def _text(finished: Finished) -> str:
+def _text(finished: CommandResult) -> str:
     return (finished.stdout + finished.stderr).decode("utf-8", "replace")
 
 

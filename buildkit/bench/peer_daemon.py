@@ -52,7 +52,7 @@ class DaemonPeer:
         self._stop(goal)
         lane = self.lanes[goal] = self.environment.lane(f"{self.name}-{goal}")
         log = lane.folder / "log"
-        daemon = background(Command(argv=self.daemon(lane), env=lane.env, patience=_PATIENCE), log)
+        daemon = background(Command(argv=self.daemon(lane), env=lane.env, grace=_PATIENCE), log)
         self._daemons[goal] = daemon, daemon.__enter__()
         self._await(self.probe(goal), log)
 

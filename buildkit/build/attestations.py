@@ -18,7 +18,7 @@ from buildkit.remote.referrers import ReferrerStore
 from buildkit.supply.provenance import Source, find_builder, make_provenance
 from buildkit.supply.statement import CYCLONEDX, PROVENANCE, Statement
 from buildkit.tools.git import find_commit
-from buildkit.tools.registry import Registries
+from buildkit.tools.registry import RegistryClient
 
 if TYPE_CHECKING:
     from buildkit.oci.reference import Ref
@@ -52,7 +52,7 @@ def attach_attestations(
     Raises BuildError, RegistryError or Interrupted; the image itself has been pushed.
     """
     context = planner.context
-    attacher = ReferrerStore(ref, manifest, Registries(context.stop), context.blobs)
+    attacher = ReferrerStore(ref, manifest, RegistryClient(context.stop), context.blobs)
     statements = make_statements(planner, composition, Digest.of(manifest), ref) if saying.attest else []
     attacher.attach(statements, saying.signer, context.stop.wait)
     return attacher.size

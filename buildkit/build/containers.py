@@ -97,7 +97,7 @@ class ContainerRunner:
             secrets = find_secrets(spec.name, run.secrets, dict(self._context.project.secrets), os.environ)
             try:
                 if run.secrets:
-                    stack.enter_context(buildah.passing_point(box))
+                    stack.enter_context(buildah.mounted_secrets_folder(box))
                     mounts = (*mounts, (stack.enter_context(secrets.laid_out()), PLACE))
                 buildah.run_in(box, run.command, env=dict(run.env), network=run.network, mounts=mounts)
             except ToolError as error:

@@ -21,7 +21,7 @@ from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex
 from buildkit.tasks.phase_meter import PhaseMeter
-from buildkit.tools.usage import Spent, Usage
+from buildkit.tools.usage import ResourceUsage, WorkCost
 
 _WAITING = {
     True: "waiting until all builds and other commands that use this cache have ended",
@@ -61,8 +61,8 @@ class BuildContext:
 
     def record_compression(self, packed: Packed) -> None:
         """Add the time and bytes of compressing a layer to the meter, which cannot see the compressor's own thread."""
-        usage = Usage(read=packed.unpacked, written=packed.size)
-        self.meter.add("compress", Spent(seconds=packed.busy, usage=usage))
+        usage = ResourceUsage(read=packed.unpacked, written=packed.size)
+        self.meter.add("compress", WorkCost(seconds=packed.busy, usage=usage))
 
 
 def make_context(

@@ -21,7 +21,7 @@ from buildkit.digest import FileHash
 from buildkit.errors import BuildError, BuildkitError, FetchError, MismatchError, describe_disk_error
 from buildkit.locks.pins import Artifact
 from buildkit.store.blobs import claimed_file
-from buildkit.tools.http import Dropped, Patience, Session, url_name
+from buildkit.tools.http import HttpSession, RetryPolicy, TransientFailure, url_name
 from buildkit.tools.index_settings import host_of, load_sources
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ class Wanted:
 
 
 class Fetcher:
-    """Fetches distributions from ``indexes`` and files from URLs; ``patience`` bounds retries and carries the stop."""
+    """Fetches distributions and files; ``retry_policy`` bounds the retries and carries the stop."""
 
-    def __init__(self, session: Session, indexes: Indexes, patience: Patience) -> None:
+    def __init__(self, session: HttpSession, indexes: Indexes, retry_policy: RetryPolicy) -> None:
         self._session = session
         self._indexes = indexes
-        self._patience = patience
+        self._retry_policy = retry_policy
 
     def close(self) -> None:
         """Close idle connections; a later fetch opens new ones."""
@@ -113,7 +113,7 @@ class Fetcher:
         with stream, _named_last(into) as file:
             sink = _Sink(file, wanted, progress)
             while chunk := stream.read(_CHUNK):
-                self._patience.check()
+                self._retry_policy.check()
                 sink.take(chunk)
             sink.finish(str(source))
 
@@ -123,7 +123,7 @@ class Fetcher:
             tries += 1
             before = sink.done
             try:
-                self._patience.check()
+                self._retry_policy.check()
                 with self._session.open(url, start=sink.done) as response:
                     resumed = _resumes(response, sink)
                     self._drain(url, response, sink)
@@ -133,18 +133,18 @@ class Fetcher:
                     afresh = True
                     continue
                 sink.finish(url)
-            except Dropped as dropped:
+            except TransientFailure as dropped:
                 tries = 1 if sink.done > before else tries  # it moves: patience starts anew
-                self._patience.wait(dropped, tries)
+                self._retry_policy.wait(dropped, tries)
             else:
                 return
 
     def _drain(self, url: str, response: Response, sink: _Sink) -> None:
         if response.status_code == 416:  # we had asked for what lies behind the end
             sink.restart()
-            raise Dropped(FetchError(f"{host_of(url)} cannot resume {url_name(url)}"))
+            raise TransientFailure(FetchError(f"{host_of(url)} cannot resume {url_name(url)}"))
         for chunk in self._session.iter_body(url, response):
-            self._patience.check()
+            self._retry_policy.check()
             sink.take(chunk)
 
     def _nowhere(self, pin: str) -> FetchError:
@@ -200,7 +200,9 @@ class _Sink:
 
     def check_complete(self, url: str) -> None:
         if self._length is not None and self.done < self._length:
-            raise Dropped(FetchError(f"{host_of(url)} sent {self.done} of {self._length} bytes of {url_name(url)}"))
+            raise TransientFailure(
+                FetchError(f"{host_of(url)} sent {self.done} of {self._length} bytes of {url_name(url)}")
+            )
 
     def finish(self, source: str) -> None:
         """All bytes are there: verify, and bring them to the disk."""
@@ -216,9 +218,9 @@ def make_fetcher(root: Path, target: Target, stop: threading.Event) -> Fetcher:
     from buildkit.tools.indexes import Indexes
 
     sources = load_sources(root, os.environ)
-    patience = Patience(stop)
-    session = Session(sources, patience)
-    return Fetcher(session, Indexes(sources, session, target), patience)
+    retry_policy = RetryPolicy(stop)
+    session = HttpSession(sources, retry_policy)
+    return Fetcher(session, Indexes(sources, session, target), retry_policy)
 
 
 def _mismatch(wanted: Wanted, found: FileHash, source: str) -> MismatchError:
@@ -236,7 +238,7 @@ def _resumes(response: Response, sink: _Sink) -> bool:
             sink.expect(int(found[2]) if found[2].isdigit() else None)
             return True
         sink.restart()
-        raise Dropped(FetchError("the server resumed at another place than asked"))
+        raise TransientFailure(FetchError("the server resumed at another place than asked"))
     if response.status_code == 200:
         if sink.done:
             sink.restart()

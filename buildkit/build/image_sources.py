@@ -23,8 +23,8 @@ from buildkit.oci.image import Image
 from buildkit.oci.reference import parse_ref
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import MakeRoot, PullImage
-from buildkit.tools.registry import Registries
-from buildkit.tools.transport import TRANSPORTS, copy_to_dir
+from buildkit.tools.registry import RegistryClient
+from buildkit.tools.skopeo import TRANSPORTS, copy_to_dir
 
 _ZSTD, _GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
 _DOCKER = "docker://"
@@ -173,7 +173,7 @@ def _fetch(planner: Planner, target: str, folder: Path) -> str:
         known = ", ".join(planner.graph.stages)
         hint = f"name a stage ({known}), an image of local storage, REGISTRY/NAME[:TAG], or oci:FOLDER"
         raise DefinitionError(f"`{target[:200]}` is no stage, and no image", hint=hint) from error
-    Registries(planner.context.stop).fetch(ref if ref.tag or ref.digest else ref.tagged("latest"), folder)
+    RegistryClient(planner.context.stop).fetch(ref if ref.tag or ref.digest else ref.tagged("latest"), folder)
     return ""
 
 

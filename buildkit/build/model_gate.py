@@ -14,7 +14,7 @@ from typing import BinaryIO
 from buildkit.build.context import BuildContext
 from buildkit.build.model_files import missing, opened
 from buildkit.build.model_scanner import Scanner
-from buildkit.declare.model_allowlist import ALLOW_FILE, Allow, load_allow
+from buildkit.declare.model_allowlist import ALLOW_FILE, ModelAllowlist, load_allowlist
 from buildkit.errors import LostError, MismatchError, ModelError
 from buildkit.events import Note
 from buildkit.findings import Finding
@@ -37,8 +37,8 @@ class Gate:
         self._context = context
 
     @cached_property
-    def _allow(self) -> Allow:
-        return load_allow(self._context.project.folder)
+    def _allow(self) -> ModelAllowlist:
+        return load_allowlist(self._context.project.folder)
 
     @cached_property
     def _scanner(self) -> Scanner:

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import BinaryIO
 
 from buildkit.build.context import BuildContext
-from buildkit.declare.model_allowlist import Allow
+from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError, BuildkitError, MismatchError
 from buildkit.scan import FileSource, Scan, ScanGap, ScanSource, import_scanner, rules_version, scan
@@ -51,7 +51,7 @@ class Watched:
 class Scanner:
     """Scans with a user's ``allow``; verdicts are looked up and kept, unless ``fresh`` asks for new ones."""
 
-    def __init__(self, context: BuildContext, allow: Allow, *, fresh: bool = False) -> None:
+    def __init__(self, context: BuildContext, allow: ModelAllowlist, *, fresh: bool = False) -> None:
         self._context = context
         self._allow = allow
         self._fresh = fresh
@@ -85,7 +85,7 @@ class Scanner:
         return at_path(found, name)
 
 
-def run_scan(name: str, source: ScanSource, allow: Allow) -> Scan:
+def run_scan(name: str, source: ScanSource, allow: ModelAllowlist) -> Scan:
     """Scan a content. A scanner that fails at it has not scanned it: that is no traceback, and no clean file."""
     import_scanner()
     try:

@@ -79,13 +79,13 @@ def open_remote_cache(context: BuildContext, options: RemoteCacheOptions) -> Non
         return
     from buildkit.oci.reference import parse_repository
     from buildkit.remote.cache_client import CacheClient
-    from buildkit.tools.registry import Registries
+    from buildkit.tools.registry import RegistryClient
 
     def open_cache(option: str, setting: str, key: str) -> CacheClient:
         origin = f"--{key}" if option else f"[tool.buildkit] {key}"
         return CacheClient(parse_repository(option or setting, origin), registries)
 
-    registries = Registries(context.stop)
+    registries = RegistryClient(context.stop)
     writes = open_cache(options.cache_write, project.cache_write, "cache-write") if write else None
     same = writes is not None and read in ("", write)
     reads = writes if same else open_cache(options.cache, project.cache, "cache")

@@ -13,12 +13,12 @@ from buildkit.oci.reference import Ref
 from buildkit.remote.blob_upload import LayerUpload
 from buildkit.remote.cache_export import CacheExport
 from buildkit.remote.push import Push
-from buildkit.tools.registry import Registries
+from buildkit.tools.registry import RegistryClient
 
 
 def open_push(context: BuildContext, refs: Sequence[Ref]) -> Push:
     """Return the push to ``refs``; it uploads layers early, unless they go to a remote cache while they are built."""
-    registries = Registries(context.stop)
+    registries = RegistryClient(context.stop)
     upload = None
     if not context.remote_cache.writes:
         upload = LayerUpload(refs[0], context.blobs, registries, context.state.results)

@@ -10,7 +10,7 @@ from pathlib import Path
 from buildkit.build.disk_checkout import IGNORE_FILE
 from buildkit.build.planner import Planner, check_stage, open_planner
 from buildkit.cli.options import make_parser
-from buildkit.containerfile.parts import ExportOptions
+from buildkit.containerfile.builder import ExportOptions
 from buildkit.inspection.export_containerfile import DEFAULT_FILE, find_links, find_output, make_export, write_export
 from buildkit.report.view import open_view
 

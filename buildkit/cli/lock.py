@@ -14,7 +14,7 @@ from buildkit.errors import BuildError
 from buildkit.report.view import open_view
 from buildkit.resolve.all_locks import lock_all
 from buildkit.resolve.project_locks import make_request
-from buildkit.resolve.request import Change
+from buildkit.resolve.request import LockChange
 
 
 def run(folder: Path, arguments: Sequence[str]) -> None:
@@ -37,7 +37,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(list(arguments))
 
 
-def _summary(changes: Sequence[Change]) -> str:
+def _summary(changes: Sequence[LockChange]) -> str:
     if not changes:
         return "locks: nothing changed\n"
     return "".join(f"{change.file}: {', '.join(change.details) or 'made'}\n" for change in changes)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from buildkit.build.context import open_context
 from buildkit.cli.options import make_parser
-from buildkit.declare.model_allowlist import ALLOW_FILE, load_allow
+from buildkit.declare.model_allowlist import ALLOW_FILE, load_allowlist
 from buildkit.declare.project import load_project
 from buildkit.events import Emit, Note
 from buildkit.inspection.scan_models import exit_code, print_outcomes, scan_as_json, scan_as_sarif
@@ -31,7 +31,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     folder = folder.absolute()
     if options.sarif is not None:
         check_writable(options.sarif)  # before the work, not after it
-    allow = load_allow(folder, options.allow)
+    allow = load_allowlist(folder, options.allow)
     with open_view(sys.stderr) as emit, open_context(load_project(folder), emit) as context:
         engines = _find_engines(emit) if options.second_opinion else ()
         targets = find_targets(context, options.what)

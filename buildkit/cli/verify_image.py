@@ -17,7 +17,7 @@ from buildkit.inspection.verify_image import find_stage_name, judge, make_checks
 from buildkit.oci.reference import parse_ref
 from buildkit.remote.verification import NAMES, Reader
 from buildkit.report.view import open_view
-from buildkit.tools.registry import Registries
+from buildkit.tools.registry import RegistryClient
 
 if TYPE_CHECKING:
     from buildkit.tools.keys import Verifier
@@ -30,7 +30,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     key = _load_key(options.key)
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         open_remote_cache(planner.context, remote_cache_options(options))
-        registries = Registries(planner.context.stop)
+        registries = RegistryClient(planner.context.stop)
         image = read_image(ref if ref.tag or ref.digest else ref.tagged("latest"), registries)
         stage = check_stage(planner.graph, options.stage or find_stage_name(image))
         verdict = judge(planner, image, stage)

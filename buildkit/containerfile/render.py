@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from buildkit.containerfile.builder import ContainerfileBuilder, ContainerfileExport, ExportOptions, SideFile
 from buildkit.containerfile.config import render_config
-from buildkit.containerfile.models import Models
-from buildkit.containerfile.parts import Export, ExportOptions, Sheet, SideFile
+from buildkit.containerfile.model_stages import ModelStages
 from buildkit.containerfile.quoting import check_path, quote_word, render_copy
-from buildkit.containerfile.roots import Roots
-from buildkit.containerfile.tools import Tools
-from buildkit.containerfile.wheels import Wheels
+from buildkit.containerfile.root_stages import RootStages
+from buildkit.containerfile.tool_stages import ToolStages
+from buildkit.containerfile.wheel_stages import WheelStages
 from buildkit.declare.project import Project
 from buildkit.errors import DefinitionError
 from buildkit.locks.pins import Artifact
@@ -23,24 +23,30 @@ MARK = "# made by `nox -s export-containerfile"
 
 def render_export(
     composition: Composition, find_builder: Callable[[], Composition], project: Project, options: ExportOptions
-) -> Export:
+) -> ContainerfileExport:
     """The Containerfile of a stage; raises DefinitionError for what a Containerfile cannot say.
 
     ``find_builder`` is asked only where a wheel must be compiled. Pure: the same values give the same text.
     """
-    sheet = Sheet(options, reserved=(composition.stage.name,))
-    tools = Tools(sheet, project)
-    wheels = Wheels(sheet=sheet, project=project, tools=tools)
+    containerfile = ContainerfileBuilder(options, reserved=(composition.stage.name,))
+    tools = ToolStages(containerfile, project)
+    wheels = WheelStages(containerfile=containerfile, project=project, tools=tools)
     writer = _Writer(
         composition=composition,
         find_builder=find_builder,
-        sheet=sheet,
-        roots=Roots(sheet=sheet, project=project, tools=tools, known={}, name=_root_namer(composition.stage.name)),
+        containerfile=containerfile,
+        roots=RootStages(
+            containerfile=containerfile,
+            project=project,
+            tools=tools,
+            known={},
+            name=_root_namer(composition.stage.name),
+        ),
         wheels=wheels,
-        models=Models(sheet=sheet, tools=tools, wheels=wheels),
+        models=ModelStages(containerfile=containerfile, tools=tools, wheels=wheels),
     )
     writer.write()
-    return Export(text=_render(composition, project, sheet), files=tuple(sheet.files))
+    return ContainerfileExport(text=_render(composition, project, containerfile), files=tuple(containerfile.files))
 
 
 def ignore_path(options: ExportOptions) -> str:
@@ -52,18 +58,18 @@ def ignore_path(options: ExportOptions) -> str:
 class _Writer:
     composition: Composition
     find_builder: Callable[[], Composition]
-    sheet: Sheet
-    roots: Roots
-    wheels: Wheels
-    models: Models
+    containerfile: ContainerfileBuilder
+    roots: RootStages
+    wheels: WheelStages
+    models: ModelStages
 
     def write(self) -> None:
         composition = self.composition
         base = self.roots.add(composition.root)
         copies = list(self._layers())
         stage = composition.stage
-        build = self.sheet.add(stage.name, base, _one_line(stage.summary), own=True)
-        inherits = _inherits(composition) or bool(composition.root and self.sheet.options.root)
+        build = self.containerfile.add_stage(stage.name, base, _one_line(stage.summary), own=True)
+        inherits = _inherits(composition) or bool(composition.root and self.containerfile.options.root)
         heavy = [line for is_file, line in copies if not is_file]
         files = [line for is_file, line in copies if is_file]
         workdir, config = render_config(composition.config, stage.file, inherits=inherits)
@@ -104,14 +110,14 @@ class _Writer:
         copies = [self.wheels.copy(self.wheels.install("builder-wheels", artifacts))] if artifacts else []
         if any(isinstance(spec.work, PackPrefix) for spec in whole.layers):
             copies.insert(0, self.wheels.copy_venv())
-        build = self.sheet.add(whole.stage.name, base, "where wheels are compiled; never shipped")
+        build = self.containerfile.add_stage(whole.stage.name, base, "where wheels are compiled; never shipped")
         _, said = render_config(whole.config, whole.stage.file, inherits=_inherits(whole))
         build.lines += [*copies, *(line for line in said if line.startswith("ENV "))]
         return build.name
 
     def _copy(self, spec: Spec, work: PackFiles) -> str:
         file = f"stages/{spec.name.partition('/')[0]}/stage.toml"
-        source = self.sheet.read(check_path(work.tree.path, file, "copy.source"))
+        source = self.containerfile.add_source(check_path(work.tree.path, file, "copy.source"))
         target = check_path(work.copy.target, file, "copy.target")
         single = [tree_file for tree_file in work.tree.files if tree_file.path == "."]
         if single and single[0].link:
@@ -121,7 +127,7 @@ class _Writer:
             )
         place = (target.rstrip("/") or "/") if single else f"{target.rstrip('/')}/"
         flags = ("--chmod=0755",) if single and single[0].executable else ("--chmod=0644",) if single else ()
-        return render_copy((source,), place, *self.sheet.options.link_flags, *flags)
+        return render_copy((source,), place, *self.containerfile.options.link_flags, *flags)
 
 
 def _inherits(composition: Composition) -> bool:
@@ -140,8 +146,8 @@ def _root_namer(stage: str) -> Callable[[str], str]:
     return lambda name: f"{name}-root" if name == stage else name
 
 
-def _render(composition: Composition, project: Project, sheet: Sheet) -> str:
-    name, options = composition.stage.name, sheet.options
+def _render(composition: Composition, project: Project, containerfile: ContainerfileBuilder) -> str:
+    name, options = composition.stage.name, containerfile.options
     file, tag, ignore = options.file, f"{project.name}-{name}", ignore_path(options)
     head = (
         f"{MARK} -- {name}`, and yours to change: nothing here needs buildkit.\n"
@@ -152,18 +158,19 @@ def _render(composition: Composition, project: Project, sheet: Sheet) -> str:
         "# (--format docker: images of the OCI format have no place for HEALTHCHECK)\n"
     )
     arguments = "".join(
-        f"\n# {says}\nARG {name}={quote_word(default)}" for name, (default, says) in sheet.arguments.items()
+        f"\n# {comment}\nARG {name}={quote_word(default)}"
+        for name, (default, comment) in containerfile.arguments.items()
     )
-    builds = "\n".join(build.render() for build in sheet.builds)
-    sheet.files.append(SideFile(path=ignore, text=_ignore_file(sheet)))
+    builds = "\n".join(build.render() for build in containerfile.builds)
+    containerfile.files.append(SideFile(path=ignore, text=_ignore_file(containerfile)))
     return f"{head}{arguments}\n\n{builds}" if arguments else f"{head}\n{builds}"
 
 
-def _ignore_file(sheet: Sheet) -> str:
+def _ignore_file(containerfile: ContainerfileBuilder) -> str:
     """Everything is left out but what the Containerfile reads."""
-    reads = sorted({sheet.options.folder, *sheet.reads} if sheet.files else sheet.reads)
+    reads = sorted({containerfile.options.folder, *containerfile.reads} if containerfile.files else containerfile.reads)
     kept = "".join(f"!{path}\n" for path in reads)
-    return f"{MARK}`\n*\n{kept}**/.git\n**/__pycache__\n**/*.pyc\n{sheet.options.ignored}"
+    return f"{MARK}`\n*\n{kept}**/.git\n**/__pycache__\n**/*.pyc\n{containerfile.options.ignored}"
 
 
 def _one_line(text: str) -> str:

@@ -12,7 +12,7 @@ import posixpath
 import re
 from collections.abc import Callable
 
-from buildkit.declare.schema import shown
+from buildkit.declare.schema import format_value
 from buildkit.errors import DefinitionError
 
 _LONGEST = 4096  # PATH_MAX
@@ -35,7 +35,7 @@ def parse_ignore_file(text: str, file: str) -> Callable[[str], bool]:
                 raise re.error("longer than any path")
             rules.append((re.compile(_translate(clean) + r"(?:/.*)?", re.DOTALL), keeps))
         except re.error:
-            raise DefinitionError(f"{file}:{number}: `{shown(pattern)}` is not a pattern") from None
+            raise DefinitionError(f"{file}:{number}: `{format_value(pattern)}` is not a pattern") from None
 
     def is_ignored(path: str) -> bool:
         ignored = False

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
-from buildkit.declare.schema import nearest
+from buildkit.declare.schema import suggest_word
 from buildkit.declare.stage import Config, Running, Stage, parse_stage
 from buildkit.errors import DefinitionError, Problem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resolved:
+class ResolvedStage:
     """A stage with its inheritance worked out.
 
     ``chain`` are the stages that extend the root, lowest first; ``parts`` those whose own layers the image has;
@@ -38,7 +38,7 @@ class Graph:
             raise DefinitionError(f"there is no stage `{name}`", hint=_known(name, list(self.stages)))
         return self.stages[name]
 
-    def resolve(self, name: str) -> Resolved:
+    def resolve(self, name: str) -> ResolvedStage:
         """The stage with its inheritance worked out; raises DefinitionError for an unknown name."""
         stage = self.get(name)
         chain = self._chain(stage)
@@ -48,7 +48,7 @@ class Graph:
         running = next((link.running for link in reversed(chain) if link.running), Running())
         rooted = tuple(link for link in chain if link.image or link.debian or link.apt or link.run)
         parts = tuple(self._parts(stage))
-        return Resolved(stage=stage, chain=rooted, parts=parts, config=config, running=running)
+        return ResolvedStage(stage=stage, chain=rooted, parts=parts, config=config, running=running)
 
     def _chain(self, stage: Stage) -> tuple[Stage, ...]:
         below = self._chain(self.stages[stage.base]) if stage.base else ()
@@ -104,7 +104,7 @@ def _unknown(stage: Stage, key: str, name: str, names: list[str]) -> Problem:
 
 
 def _known(name: str, names: list[str]) -> str:
-    return nearest(name, names) or f"stages are {', '.join(names)}"
+    return suggest_word(name, names) or f"stages are {', '.join(names)}"
 
 
 def _cycles(stages: Mapping[str, Stage]) -> list[Problem]:

@@ -10,22 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from buildkit.declare.schema import Field, ListOf, Place, Table, Text
+from buildkit.declare.schema import KeySchema, ListSchema, TableSchema, TextSchema, ValueLocation
 from buildkit.declare.toml import parse_toml
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
 
 ALLOW_FILE = "requirements/models.allow.toml"
 
-_REASON = Field(Text(r"(?s).*\S.*", "a reason: who looked at it, and why it is fine"), "why it is fine", required=True)
-_ALLOW = Table(
+_REASON = KeySchema(
+    TextSchema(r"(?s).*\S.*", "a reason: who looked at it, and why it is fine"), "why it is fine", required=True
+)
+_ALLOW = TableSchema(
     {
-        "global": Field(
-            ListOf(
-                Table(
+        "global": KeySchema(
+            ListSchema(
+                TableSchema(
                     {
-                        "name": Field(
-                            Text(r"[^\W\d]\w*(\.[^\W\d]\w*)+", "MODULE.NAME, in full"),
+                        "name": KeySchema(
+                            TextSchema(r"[^\W\d]\w*(\.[^\W\d]\w*)+", "MODULE.NAME, in full"),
                             "MODULE.NAME that a pickle may use",
                             required=True,
                         ),
@@ -35,12 +37,14 @@ _ALLOW = Table(
             ),
             "names that pickles may use",
         ),
-        "accept": Field(
-            ListOf(
-                Table(
+        "accept": KeySchema(
+            ListSchema(
+                TableSchema(
                     {
-                        "rule": Field(Text(r"[a-z0-9]+(-[a-z0-9]+)*", "a rule's id"), "a rule's id", required=True),
-                        "sha256": Field(Text(r"[0-9a-f]{64}", "a SHA-256"), "of the file", required=True),
+                        "rule": KeySchema(
+                            TextSchema(r"[a-z0-9]+(-[a-z0-9]+)*", "a rule's id"), "a rule's id", required=True
+                        ),
+                        "sha256": KeySchema(TextSchema(r"[0-9a-f]{64}", "a SHA-256"), "of the file", required=True),
                         "reason": _REASON,
                     }
                 )
@@ -52,33 +56,33 @@ _ALLOW = Table(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Allow:
+class ModelAllowlist:
     """``globals`` as ``MODULE.NAME``; ``accepted`` is rule and file to the reason."""
 
     globals: frozenset[str] = frozenset()
     accepted: Mapping[tuple[str, FileHash], str] = field(default_factory=dict)
 
 
-def parse_allow(text: str, file: str) -> Allow:
+def parse_allowlist(text: str, file: str) -> ModelAllowlist:
     """Read an allow-file; raises DefinitionError with every problem found."""
     problems: list[Problem] = []
-    table = _ALLOW.read(parse_toml(text, file), Place(file, problems)) or {}
+    table = _ALLOW.read(parse_toml(text, file), ValueLocation(file, problems)) or {}
     if problems:
         raise DefinitionError.of(problems)
-    return Allow(
+    return ModelAllowlist(
         globals=frozenset(entry["name"] for entry in table.get("global", ())),
         accepted={(one["rule"], FileHash(one["sha256"])): one["reason"] for one in table.get("accept", ())},
     )
 
 
-def load_allow(folder: Path, file: str = "") -> Allow:
+def load_allowlist(folder: Path, file: str = "") -> ModelAllowlist:
     """Read the project's allow-file, which need not be there, or the one that is named; raises DefinitionError."""
     name = file or ALLOW_FILE
     try:
-        return parse_allow((folder / name).read_text("utf-8"), name)
+        return parse_allowlist((folder / name).read_text("utf-8"), name)
     except (FileNotFoundError, NotADirectoryError):
         if not file:
-            return Allow()
+            return ModelAllowlist()
         raise DefinitionError(f"{name}: there is no such allow-file") from None
     except UnicodeDecodeError:
         raise DefinitionError(f"{name}: not UTF-8 text") from None

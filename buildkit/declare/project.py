@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from buildkit.declare.schema import Field, Flag, MapOf, Place, Table, Text, Whole
+from buildkit.declare.schema import (
+    BooleanSchema,
+    IntegerSchema,
+    KeySchema,
+    MapSchema,
+    TableSchema,
+    TextSchema,
+    ValueLocation,
+)
 from buildkit.declare.stage import check_target
 from buildkit.declare.stage_schema import SECRET_NAME, STAGE_NAME
 from buildkit.declare.target import ARCHES, Target
@@ -15,41 +23,53 @@ from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
 
 _FILE = "pyproject.toml"
-_VERSION = Text(r"[0-9]+\.[0-9]+", "a version (2.41)")
+_VERSION = TextSchema(r"[0-9]+\.[0-9]+", "a version (2.41)")
 
-SETTINGS = Table(
+SETTINGS = TableSchema(
     {
-        "name": Field(
-            Text(STAGE_NAME, "an image name"),
+        "name": KeySchema(
+            TextSchema(STAGE_NAME, "an image name"),
             "images are localhost/NAME/STAGE; the project's name unless said",
         ),
-        "locker": Field(Text(choices=("uv", "pip-tools")), "what resolves requirements; uv unless said"),
-        "python": Field(
-            Text(r"3\.[0-9]+(\.[0-9]+)?", "a Python version (3.13)"), "the images' Python; 3.13 unless said"
+        "locker": KeySchema(TextSchema(choices=("uv", "pip-tools")), "what resolves requirements; uv unless said"),
+        "python": KeySchema(
+            TextSchema(r"3\.[0-9]+(\.[0-9]+)?", "a Python version (3.13)"), "the images' Python; 3.13 unless said"
         ),
-        "glibc": Field(_VERSION, "the images' C library; 2.41 (Debian 13) unless said"),
-        "arch": Field(Text(choices=ARCHES), "the images' processor; the host's unless said"),
-        "prefix": Field(Text(r"/[^\0:]+", "an absolute path"), "virtual environment; /opt/venv unless said"),
-        "interpreter": Field(Text(r"/[^\0 ]+", "an absolute path"), "the images' Python, e.g. /usr/bin/python3"),
-        "bytecode": Field(Flag(), "compile wheels' bytecode into their layers"),
-        "bytecode-root": Field(Text(STAGE_NAME, "a stage name"), "stage whose interpreter compiles; base unless said"),
-        "builder": Field(Text(STAGE_NAME, "a stage name"), "stage in which sdists are compiled; builder unless said"),
-        "heavy": Field(Whole(1, 1 << 40), "bytes of a wheel from which it has a layer alone; 1 MiB unless said"),
-        "bins": Field(Whole(1, 64), "layers that the other wheels of a stage share; 8 unless said"),
-        "max-layers": Field(Whole(2, 120), "layers an image may have; 64 unless said"),
-        "compression": Field(Text(choices=("zstd", "gzip")), "how layers are stored and pushed; zstd unless said"),
-        "unscanned-models": Field(
-            Text(choices=("refuse", "refuse-known", "warn")),
+        "glibc": KeySchema(_VERSION, "the images' C library; 2.41 (Debian 13) unless said"),
+        "arch": KeySchema(TextSchema(choices=ARCHES), "the images' processor; the host's unless said"),
+        "prefix": KeySchema(TextSchema(r"/[^\0:]+", "an absolute path"), "virtual environment; /opt/venv unless said"),
+        "interpreter": KeySchema(
+            TextSchema(r"/[^\0 ]+", "an absolute path"), "the images' Python, e.g. /usr/bin/python3"
+        ),
+        "bytecode": KeySchema(BooleanSchema(), "compile wheels' bytecode into their layers"),
+        "bytecode-root": KeySchema(
+            TextSchema(STAGE_NAME, "a stage name"), "stage whose interpreter compiles; base unless said"
+        ),
+        "builder": KeySchema(
+            TextSchema(STAGE_NAME, "a stage name"), "stage in which sdists are compiled; builder unless said"
+        ),
+        "heavy": KeySchema(
+            IntegerSchema(1, 1 << 40), "bytes of a wheel from which it has a layer alone; 1 MiB unless said"
+        ),
+        "bins": KeySchema(IntegerSchema(1, 64), "layers that the other wheels of a stage share; 8 unless said"),
+        "max-layers": KeySchema(IntegerSchema(2, 120), "layers an image may have; 64 unless said"),
+        "compression": KeySchema(
+            TextSchema(choices=("zstd", "gzip")), "how layers are stored and pushed; zstd unless said"
+        ),
+        "unscanned-models": KeySchema(
+            TextSchema(choices=("refuse", "refuse-known", "warn")),
             "model files that cannot be fully scanned; refuse-known unless said: unknown formats are warned of",
         ),
-        "cache": Field(Text(), "repository of a registry whose shared cache is read"),
-        "cache-write": Field(Text(), "repository that what is built is shared in"),
-        "secrets": Field(
-            MapOf(Text(r"env:[A-Za-z_][A-Za-z0-9_]*|file:[^\0]+", "env:NAME or file:PATH"), key_pattern=SECRET_NAME),
+        "cache": KeySchema(TextSchema(), "repository of a registry whose shared cache is read"),
+        "cache-write": KeySchema(TextSchema(), "repository that what is built is shared in"),
+        "secrets": KeySchema(
+            MapSchema(
+                TextSchema(r"env:[A-Za-z_][A-Za-z0-9_]*|file:[^\0]+", "env:NAME or file:PATH"), key_pattern=SECRET_NAME
+            ),
             "where secrets of steps are: env:NAME or file:PATH; a variable of that name in capitals unless said",
         ),
-        "labels": Field(
-            MapOf(Text(), key_pattern=r"[a-zA-Z0-9][a-zA-Z0-9._/-]*"), "labels of every image, over our own"
+        "labels": KeySchema(
+            MapSchema(TextSchema(), key_pattern=r"[a-zA-Z0-9][a-zA-Z0-9._/-]*"), "labels of every image, over our own"
         ),
     }
 )
@@ -103,7 +123,7 @@ def parse_project(text: str, folder: Path) -> Project:
     """As ``load_project``, given the text of pyproject.toml."""
     table = parse_toml(text, _FILE)
     problems: list[Problem] = []
-    place = Place(_FILE, problems).at("tool.buildkit")
+    place = ValueLocation(_FILE, problems).at("tool.buildkit")
     settings = SETTINGS.read(_table(table, "tool").get("buildkit", {}), place) or {}
     about = _table(table, "project")
     name = settings.pop("name", None) or _image_name(str(about.get("name", folder.name)))

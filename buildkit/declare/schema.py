@@ -20,12 +20,12 @@ _MOST_BITS = 128
 _NAMES = {dict: "a table", list: "a list", str: "a string", bool: "true or false", int: "a whole number"}
 
 
-def say_type(value: object) -> str:
+def format_type(value: object) -> str:
     """The value's type in TOML's words, for a message."""
     return _NAMES.get(type(value), f"a {type(value).__name__}")
 
 
-def nearest(word: str, words: list[str]) -> str:
+def suggest_word(word: str, words: list[str]) -> str:
     """A hint naming the nearest right word, or the empty string."""
     from difflib import get_close_matches
 
@@ -33,7 +33,7 @@ def nearest(word: str, words: list[str]) -> str:
     return f"did you mean `{close[0]}`?" if close else ""
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """A value for a message: of a long one, or a number of many digits, the beginning or the size."""
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
         return f"a number of {value.bit_length()} bits"
@@ -42,23 +42,23 @@ def shown(value: object) -> str:
 
 
 @dataclass(slots=True)
-class Place:
+class ValueLocation:
     """Where in which file something stands, and the list that problems go to."""
 
     file: str
     problems: list[Problem]
     key: str = ""
 
-    def at(self, key: str | int) -> Place:
+    def at(self, key: str | int) -> ValueLocation:
         """The place one step deeper."""
         if isinstance(key, int):
-            return Place(self.file, self.problems, f"{self.key}[{key}]")
-        return Place(self.file, self.problems, f"{self.key}.{key}" if self.key else key)
+            return ValueLocation(self.file, self.problems, f"{self.key}[{key}]")
+        return ValueLocation(self.file, self.problems, f"{self.key}.{key}" if self.key else key)
 
     def report(self, what: str, hint: str = "") -> None:
         """Note a problem here; of thousands the first will do."""
         if self.has_room:
-            self.problems.append(Problem(file=self.file, key=shown(self.key), what=what, hint=hint))
+            self.problems.append(Problem(file=self.file, key=format_value(self.key), what=what, hint=hint))
 
     @property
     def has_room(self) -> bool:
@@ -72,30 +72,32 @@ class Place:
         return any(problem.key == self.key or problem.key.startswith(below) for problem in self.problems)
 
 
-class Shape(Protocol):
+class ValueSchema(Protocol):
     """What a value must look like."""
 
-    def read(self, value: Any, place: Place) -> Any: ...  # noqa: ANN401, D102 - a TOML value is anything
+    def read(self, value: Any, place: ValueLocation) -> Any: ...  # noqa: ANN401, D102 - a TOML value is anything
 
     def schema(self) -> dict[str, Any]: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """A string; ``pattern`` must match all of it (``say`` puts it in words), or it is one of ``choices``."""
+class TextSchema:
+    """A string; ``pattern`` must match all of it (``expected`` describes it), or it is one of ``choices``."""
 
     pattern: str = ""
-    emit: str = ""
+    expected: str = ""
     choices: tuple[str, ...] = ()
 
-    def read(self, value: Any, place: Place) -> str | None:  # noqa: ANN401
+    def read(self, value: Any, place: ValueLocation) -> str | None:  # noqa: ANN401
         """The string, or None after a report."""
         if not isinstance(value, str):
-            place.report(f"must be a string, not {say_type(value)}")
+            place.report(f"must be a string, not {format_type(value)}")
         elif self.choices and value not in self.choices:
-            place.report(f"`{shown(value)}` is none of {', '.join(self.choices)}", nearest(value, list(self.choices)))
+            place.report(
+                f"`{format_value(value)}` is none of {', '.join(self.choices)}", suggest_word(value, list(self.choices))
+            )
         elif self.pattern and not re.fullmatch(self.pattern, value):
-            place.report(f"`{shown(value)}` is not {self.emit}")
+            place.report(f"`{format_value(value)}` is not {self.expected}")
         elif "\0" in value:
             place.report("must not hold a NUL character")
         else:
@@ -115,14 +117,14 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Flag:
+class BooleanSchema:
     """true or false."""
 
-    def read(self, value: Any, place: Place) -> bool | None:  # noqa: ANN401
+    def read(self, value: Any, place: ValueLocation) -> bool | None:  # noqa: ANN401
         """The flag, or None after a report."""
         if isinstance(value, bool):
             return value
-        place.report(f"must be true or false, not {say_type(value)}")
+        place.report(f"must be true or false, not {format_type(value)}")
         return None
 
     def schema(self) -> dict[str, Any]:
@@ -131,18 +133,18 @@ class Flag:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class IntegerSchema:
     """A whole number between ``least`` and ``most``."""
 
     least: int
     most: int
 
-    def read(self, value: Any, place: Place) -> int | None:  # noqa: ANN401
+    def read(self, value: Any, place: ValueLocation) -> int | None:  # noqa: ANN401
         """The number, or None after a report."""
         if not isinstance(value, int) or isinstance(value, bool):
-            place.report(f"must be a whole number, not {say_type(value)}")
+            place.report(f"must be a whole number, not {format_type(value)}")
         elif not self.least <= value <= self.most:
-            place.report(f"{shown(value)} is not between {self.least} and {self.most}")
+            place.report(f"{format_value(value)} is not between {self.least} and {self.most}")
         else:
             return value
         return None
@@ -153,16 +155,16 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True)
-class ListOf:
+class ListSchema:
     """A list whose items have one shape; read as a tuple."""
 
-    item: Shape
+    item: ValueSchema
     least: int = 0
 
-    def read(self, value: Any, place: Place) -> tuple[Any, ...]:  # noqa: ANN401
+    def read(self, value: Any, place: ValueLocation) -> tuple[Any, ...]:  # noqa: ANN401
         """The items that could be read."""
         if not isinstance(value, list):
-            place.report(f"must be a list, not {say_type(value)}")
+            place.report(f"must be a list, not {format_type(value)}")
             return ()
         if len(value) < self.least:
             place.report(f"needs at least {self.least} item" + ("s" if self.least > 1 else ""))
@@ -176,16 +178,16 @@ class ListOf:
 
 
 @dataclass(frozen=True, slots=True)
-class MapOf:
+class MapSchema:
     """A table with free keys whose values have one shape; read as sorted pairs."""
 
-    value: Shape
+    value: ValueSchema
     key_pattern: str = r"[A-Za-z_][A-Za-z0-9_]*"
 
-    def read(self, value: Any, place: Place) -> tuple[tuple[str, Any], ...]:  # noqa: ANN401
+    def read(self, value: Any, place: ValueLocation) -> tuple[tuple[str, Any], ...]:  # noqa: ANN401
         """The pairs that could be read, sorted by key."""
         if not isinstance(value, dict):
-            place.report(f"must be a table, not {say_type(value)}")
+            place.report(f"must be a table, not {format_type(value)}")
             return ()
         for key in value:
             if not re.fullmatch(self.key_pattern, key):
@@ -203,28 +205,28 @@ class MapOf:
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class KeySchema:
     """One key of a table: its shape, what it means, and whether it must be there."""
 
-    shape: Shape
+    shape: ValueSchema
     doc: str
     required: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableSchema:
     """A table with known keys; ``rules`` are what its JSON Schema says of several keys together."""
 
-    fields: Mapping[str, Field]
+    fields: Mapping[str, KeySchema]
     rules: Mapping[str, Any] = field(default_factory=dict)
 
-    def read(self, value: Any, place: Place) -> dict[str, Any] | None:  # noqa: ANN401
+    def read(self, value: Any, place: ValueLocation) -> dict[str, Any] | None:  # noqa: ANN401
         """Known keys, with ``-`` as ``_``; absent ones are absent."""
         if not isinstance(value, dict):
-            place.report(f"must be a table, not {say_type(value)}")
+            place.report(f"must be a table, not {format_type(value)}")
             return None
         for key in (key for key in value if key not in self.fields):
-            place.at(key).report("is an unknown key", nearest(key, list(self.fields)) if place.has_room else "")
+            place.at(key).report("is an unknown key", suggest_word(key, list(self.fields)) if place.has_room else "")
         read: dict[str, Any] = {}
         for key, known in self.fields.items():
             if key in value:

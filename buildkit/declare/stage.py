@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
-from buildkit.declare.schema import Place
+from buildkit.declare.schema import ValueLocation
 from buildkit.declare.stage_schema import SAY_STAGE_NAME, STAGE, STAGE_NAME
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
@@ -158,7 +158,7 @@ def parse_stage(text: str, *, name: str, file: str) -> Stage:
     """Read a stage file; raises DefinitionError with every problem found."""
     problems: list[Problem] = []
     table = parse_toml(text, file)
-    place = Place(file, problems)
+    place = ValueLocation(file, problems)
     if not re.fullmatch(STAGE_NAME, name):
         place.report(f"the folder's name `{name}` is not {SAY_STAGE_NAME}", "images are named after it")
     read = STAGE.read(table, place) or {}
@@ -168,7 +168,7 @@ def parse_stage(text: str, *, name: str, file: str) -> Stage:
     return stage
 
 
-def _stage(read: dict[str, Any], place: Place, name: str) -> Stage:
+def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
     root = read.get("root")
     if root is not None and "from" in read:
         place.at("root").report("stands beside `from`", "a stage inherits its root or makes one")
@@ -194,7 +194,7 @@ def _stage(read: dict[str, Any], place: Place, name: str) -> Stage:
     )
 
 
-def _debian(root: dict[str, Any], place: Place) -> Debian | None:
+def _debian(root: dict[str, Any], place: ValueLocation) -> Debian | None:
     if "image" in root:
         for key in sorted(root.keys() - {"image"}):
             place.at(key).report("means nothing beside `image`")
@@ -213,7 +213,7 @@ def _debian(root: dict[str, Any], place: Place) -> Debian | None:
     return Debian(suite=root.get("suite", ""), packages=root.get("packages", ""), users=users, **known)
 
 
-def _user(item: dict[str, Any], place: Place) -> User:
+def _user(item: dict[str, Any], place: ValueLocation) -> User:
     name, uid = item.get("name", ""), item.get("uid", 1)
     user = User(name=name, uid=uid, gid=item.get("gid", uid), home=item.get("home", f"/home/{name}"))
     if any(":" in part or "\n" in part for part in (user.home, item.get("shell", ""))):
@@ -221,7 +221,7 @@ def _user(item: dict[str, Any], place: Place) -> User:
     return replace(user, shell=item["shell"]) if "shell" in item else user
 
 
-def _run(item: dict[str, Any], place: Place) -> Run:
+def _run(item: dict[str, Any], place: ValueLocation) -> Run:
     faulty = place.at("command").faulty or place.at("script").faulty
     if ("command" in item) == ("script" in item) and not faulty:
         place.report("needs either `command` or `script`")
@@ -237,19 +237,19 @@ def _run(item: dict[str, Any], place: Place) -> Run:
     )
 
 
-def _models(item: dict[str, Any], place: Place) -> Models:
+def _models(item: dict[str, Any], place: ValueLocation) -> Models:
     models = Models(**item)
     check_target(models.target, place.at("target"))
     return models
 
 
-def _copy(item: dict[str, Any], place: Place) -> Copy:
+def _copy(item: dict[str, Any], place: ValueLocation) -> Copy:
     copy = Copy(source=item.get("source", "."), target=item.get("target", "/"))
     check_target(copy.target, place.at("target"))
     return copy
 
 
-def check_target(target: str, place: Place) -> None:
+def check_target(target: str, place: ValueLocation) -> None:
     """Refuse folders that a layer must not own: those that Debian links or the runtime mounts."""
     clean = posixpath.normpath(target).strip("/")
     if ".." in target.split("/"):
@@ -259,7 +259,7 @@ def check_target(target: str, place: Place) -> None:
             place.report(f"`{target}` is below /{reserved}", "use a folder such as /app, /opt or /usr/lib")
 
 
-def _config(read: dict[str, Any], place: Place) -> Config:
+def _config(read: dict[str, Any], place: ValueLocation) -> Config:
     health = read.pop("healthcheck", None)
     if health is not None and "test" in health:
         read = {**read, "healthcheck": Healthcheck(**health)}

@@ -21,7 +21,7 @@ from buildkit.report.findings_table import (
     say_severity,
 )
 from buildkit.report.text import format_bytes, format_count
-from buildkit.tools.transport import TRANSPORTS
+from buildkit.tools.skopeo import TRANSPORTS
 
 NEVER = "never"
 

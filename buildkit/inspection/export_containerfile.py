@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from buildkit.build.planner import Planner
-from buildkit.containerfile.parts import Export, ExportOptions, SideFile
+from buildkit.containerfile.builder import ContainerfileExport, ExportOptions, SideFile
 from buildkit.containerfile.render import MARK, ignore_path, render_export
 from buildkit.errors import DefinitionError
 from buildkit.report.output_files import check_writable, write_text
@@ -17,13 +17,13 @@ DEFAULT_FILE = "Podmanfile"
 _UNSAID = re.compile(r"""[\s\x00-\x1f,$\\"'`*?\[\]#&;|<>()]""")
 
 
-def make_export(planner: Planner, name: str, options: ExportOptions) -> Export:
+def make_export(planner: Planner, name: str, options: ExportOptions) -> ContainerfileExport:
     """The export of a stage; raises DefinitionError."""
     composer = planner.composer
     return render_export(composer.compose(name), lambda: composer.builder, planner.context.project, options)
 
 
-def write_export(folder: Path, options: ExportOptions, made: Export) -> int:
+def write_export(folder: Path, options: ExportOptions, made: ContainerfileExport) -> int:
     """Bring an export to the project's folder; returns how many files are not what they were.
 
     What an earlier export left and this one lacks is removed. Raises DefinitionError where a file of somebody

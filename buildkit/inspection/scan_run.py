@@ -11,7 +11,7 @@ from typing import BinaryIO, TypeVar
 
 from buildkit.build.context import BuildContext
 from buildkit.build.model_scanner import Progress, Scanner, check_same, checksums
-from buildkit.declare.model_allowlist import Allow
+from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, Interrupted
 from buildkit.events import StepProgress, step
@@ -60,7 +60,7 @@ class ScanRun:
     """Scans targets with a user's ``allow``, and asks ``engines`` for their opinions."""
 
     def __init__(
-        self, context: BuildContext, allow: Allow, engines: tuple[Engine, ...] = (), *, fresh: bool = False
+        self, context: BuildContext, allow: ModelAllowlist, engines: tuple[Engine, ...] = (), *, fresh: bool = False
     ) -> None:
         self._context = context
         self._allow = allow

@@ -47,7 +47,7 @@ def _attend(container: Container, argv: Sequence[str]) -> int:
     patience = container.running.stop_seconds
     began = False
     try:
-        with process.start(process.Command(argv=tuple(argv), patience=patience + 10.0)) as child:
+        with process.start(process.Command(argv=tuple(argv), grace=patience + 10.0)) as child:
             began = True
             assert child.stdout is not None  # noqa: S101 - pipes
             assert child.stderr is not None  # noqa: S101

@@ -25,7 +25,7 @@ from buildkit.remote.verification import Check, Proof, State
 from buildkit.report.text import clean, flat, format_bytes
 from buildkit.supply.sbom_agreement import check_cyclonedx, check_provenance
 from buildkit.supply.statement import CYCLONEDX, PROVENANCE, Statement
-from buildkit.tools.registry import Registries
+from buildkit.tools.registry import RegistryClient
 
 if TYPE_CHECKING:
     pass
@@ -87,7 +87,7 @@ class ImageVerification:
         }
 
 
-def read_image(ref: Ref, registries: Registries) -> Remote:
+def read_image(ref: Ref, registries: RegistryClient) -> Remote:
     """Manifest and config of an image; raises BuildError for what is none, and RegistryError."""
     manifest = registries.manifest(ref)
     if manifest is None:

@@ -58,20 +58,20 @@ def requirements_inputs(file: str, read: Read, target: Target, *, locker: str) -
 def wheels_inputs(lock: str, target: Target) -> FileHash:
     """What a wheels lock is made from: the pins of the requirements ``lock`` (its text) and the whole target."""
     words = {"python": target.python, "glibc": target.glibc, "arch": target.arch}
-    return _hash("wheels", [("lock", meaning(lock))], **words)
+    return _hash("wheels", [("lock", normalise_text(lock))], **words)
 
 
 def apt_inputs(text: str, *, base: str = "", **settings: str) -> FileHash:
     """What an apt lock is made from: its list, ``base`` (text of the lock under it) and settings such as ``suite``."""
-    return _hash("apt", [("list", meaning(text)), ("base", meaning(base))], **settings)
+    return _hash("apt", [("list", normalise_text(text)), ("base", normalise_text(base))], **settings)
 
 
 def models_inputs(text: str) -> FileHash:
     """What a models lock is made from: the models file. Bytes of ``path:`` models are checked where they are read."""
-    return _hash("models", [("models", meaning(text))])
+    return _hash("models", [("models", normalise_text(text))])
 
 
-def meaning(text: str) -> str:
+def normalise_text(text: str) -> str:
     """``text`` without comments, blank lines and surrounding spaces, continuation lines joined."""
     joined = re.sub(r"\\\r?\n\s*", " ", text)
     lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in joined.splitlines())
@@ -86,7 +86,7 @@ def _collect(file: str, read: Read, parts: list[tuple[str, str]], seen: set[str]
     if file in seen:
         return
     seen.add(file)
-    text = meaning(read(file) or "")
+    text = normalise_text(read(file) or "")
     parts.append((file, text))
     for line in text.splitlines():
         if include := _INCLUDE.match(line):

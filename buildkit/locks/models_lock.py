@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from buildkit.declare.schema import Field, ListOf, Place, Table, Text, Whole
+from buildkit.declare.schema import IntegerSchema, KeySchema, ListSchema, TableSchema, TextSchema, ValueLocation
 from buildkit.declare.toml import parse_toml, render_toml
 from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import DefinitionError, Problem
@@ -19,28 +19,34 @@ from buildkit.locks.model_source import ModelSource, PypiSource, UrlSource, pars
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.locks.wheels_lock import artifact_table
 
-_NAME = Text(pattern=r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", emit="a usable name")
-_PATH = Text(pattern=r"(?!.*(?:^|/)\.\.?(?:/|$))[^/\\].*", emit="a relative path")
-_SHA256 = Text(pattern=r"[0-9a-f]{64}", emit="a SHA-256")
-_SOURCE = Text(
+_NAME = TextSchema(pattern=r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", expected="a usable name")
+_PATH = TextSchema(pattern=r"(?!.*(?:^|/)\.\.?(?:/|$))[^/\\].*", expected="a relative path")
+_SHA256 = TextSchema(pattern=r"[0-9a-f]{64}", expected="a SHA-256")
+_SOURCE = TextSchema(
     pattern=r"pypi:[A-Za-z0-9][A-Za-z0-9._-]*(?:\[[^]]*\])?|https://\S+|path:(?!\.\.(?:/|$))(?!.*/\.\.(?:/|$))[^/\s].*",
-    emit="`pypi:NAME`, `https://…` or `path:FOLDER`",
+    expected="`pypi:NAME`, `https://…` or `path:FOLDER`",
 )
-_SIZE = Whole(least=0, most=1 << 50)
+_SIZE = IntegerSchema(least=0, most=1 << 50)
 
-MODELS_INPUT = Table(
+MODELS_INPUT = TableSchema(
     {
-        "model": Field(
-            ListOf(
-                Table(
+        "model": KeySchema(
+            ListSchema(
+                TableSchema(
                     {
-                        "name": Field(_NAME, "the model's folder below the models' folder of the image", required=True),
-                        "source": Field(_SOURCE, "`pypi:NAME`, `https://…` or `path:FOLDER`", required=True),
-                        "version": Field(Text(), "for pypi: a version or a specifier; else a word of your own"),
-                        "files": Field(
-                            ListOf(_PATH, least=1), "paths below the source; `*`, `?` and `**` for pypi and path"
+                        "name": KeySchema(
+                            _NAME, "the model's folder below the models' folder of the image", required=True
                         ),
-                        "license": Field(Text(), "an SPDX expression; for pypi taken from the wheel unless said"),
+                        "source": KeySchema(_SOURCE, "`pypi:NAME`, `https://…` or `path:FOLDER`", required=True),
+                        "version": KeySchema(
+                            TextSchema(), "for pypi: a version or a specifier; else a word of your own"
+                        ),
+                        "files": KeySchema(
+                            ListSchema(_PATH, least=1), "paths below the source; `*`, `?` and `**` for pypi and path"
+                        ),
+                        "license": KeySchema(
+                            TextSchema(), "an SPDX expression; for pypi taken from the wheel unless said"
+                        ),
                     }
                 )
             ),
@@ -48,35 +54,35 @@ MODELS_INPUT = Table(
         )
     }
 )
-_FILE = Table(
+_FILE = TableSchema(
     {
-        "path": Field(_PATH, "path below the model's folder", required=True),
-        "sha256": Field(_SHA256, "hash of the content", required=True),
-        "size": Field(_SIZE, "bytes", required=True),
-        "source": Field(Text(), "member of the wheel, URL, or path in the repository", required=True),
+        "path": KeySchema(_PATH, "path below the model's folder", required=True),
+        "sha256": KeySchema(_SHA256, "hash of the content", required=True),
+        "size": KeySchema(_SIZE, "bytes", required=True),
+        "source": KeySchema(TextSchema(), "member of the wheel, URL, or path in the repository", required=True),
     }
 )
-_WHEEL = Table(
+_WHEEL = TableSchema(
     {
-        "name": Field(Text(), "project", required=True),
-        "version": Field(Text(), "version", required=True),
-        "file": Field(Text(pattern=r"[^/]+\.whl", emit="the name of a wheel"), "file", required=True),
-        "sha256": Field(_SHA256, "hash", required=True),
-        "size": Field(_SIZE, "bytes", required=True),
+        "name": KeySchema(TextSchema(), "project", required=True),
+        "version": KeySchema(TextSchema(), "version", required=True),
+        "file": KeySchema(TextSchema(pattern=r"[^/]+\.whl", expected="the name of a wheel"), "file", required=True),
+        "sha256": KeySchema(_SHA256, "hash", required=True),
+        "size": KeySchema(_SIZE, "bytes", required=True),
     }
 )
-_LOCKED = Table(
+_LOCKED = TableSchema(
     {
-        "name": Field(_NAME, "name", required=True),
-        "version": Field(Text(), "version", required=True),
-        "source": Field(_SOURCE, "source", required=True),
-        "license": Field(Text(), "licence", required=True),
-        "request": Field(_SHA256, "hash of what was asked for", required=True),
-        "wheel": Field(_WHEEL, "the wheel that holds it"),
-        "file": Field(ListOf(_FILE, least=1), "files", required=True),
+        "name": KeySchema(_NAME, "name", required=True),
+        "version": KeySchema(TextSchema(), "version", required=True),
+        "source": KeySchema(_SOURCE, "source", required=True),
+        "license": KeySchema(TextSchema(), "licence", required=True),
+        "request": KeySchema(_SHA256, "hash of what was asked for", required=True),
+        "wheel": KeySchema(_WHEEL, "the wheel that holds it"),
+        "file": KeySchema(ListSchema(_FILE, least=1), "files", required=True),
     }
 )
-_LOCK = Table({"model": Field(ListOf(_LOCKED), "the models")})
+_LOCK = TableSchema({"model": KeySchema(ListSchema(_LOCKED), "the models")})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +124,7 @@ def request_hash(request: ModelRequest) -> FileHash:
 def parse_models(text: str, file: str) -> tuple[ModelRequest, ...]:
     """Read the user's models; raises DefinitionError with every problem found."""
     problems: list[Problem] = []
-    table = MODELS_INPUT.read(parse_toml(text, file), Place(file, problems)) or {}
+    table = MODELS_INPUT.read(parse_toml(text, file), ValueLocation(file, problems)) or {}
     requests = [
         ModelRequest(**{**entry, "source": parse_model_source(entry["source"])})
         for entry in table.get("model", ())
@@ -126,7 +132,7 @@ def parse_models(text: str, file: str) -> tuple[ModelRequest, ...]:
     ]
     seen: set[str] = set()
     for request in requests:
-        place = Place(file, problems, f"model {request.name}")
+        place = ValueLocation(file, problems, f"model {request.name}")
         if request.name in seen:
             place.report("stands here twice")
         seen.add(request.name)
@@ -142,7 +148,7 @@ def parse_models_lock(text: str, file: str) -> ModelsLock:
     inputs = find_inputs(text)
     if inputs is None:
         problems.append(Problem(file=file, what="does not say what it was made from", hint="run: nox -s lock"))
-    table = _LOCK.read(parse_toml(text, file), Place(file, problems)) or {}
+    table = _LOCK.read(parse_toml(text, file), ValueLocation(file, problems)) or {}
     if problems or inputs is None:
         raise DefinitionError.of(problems)
     entries = table.get("model", ())
@@ -160,7 +166,7 @@ def render_models_lock(lock: ModelsLock) -> str:
     return render_header(lock.inputs) + render_toml({"model": tables}, header=header)
 
 
-def _check_request(request: ModelRequest, place: Place) -> None:
+def _check_request(request: ModelRequest, place: ValueLocation) -> None:
     if isinstance(request.source, PypiSource):
         if not request.files:
             place.report("needs `files`: which members of the wheel are the model", 'such as ["pkg/data/*.onnx"]')

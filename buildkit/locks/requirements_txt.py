@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from buildkit.declare.schema import shown
+from buildkit.declare.schema import format_value
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, Problem
@@ -140,7 +140,7 @@ def _parse_line(line: str, place: tuple[str, int], require_hashes: bool, describ
         raise _explain(body)
     hashes = _parse_hashes(line)
     if require_hashes and not hashes:
-        raise _LineError(f"{shown(body)} has no sha256 hash", "run: nox -s lock")
+        raise _LineError(f"{format_value(body)} has no sha256 hash", "run: nox -s lock")
     return Pin(
         name=normalise_name(pinned[1]), version=pinned[3], hashes=hashes, file=file, line=number, marker=marker
     )  # fmt: skip
@@ -169,7 +169,7 @@ def _parse_hashes(line: str) -> tuple[FileHash, ...]:
 
 
 def _explain(body: str) -> _LineError:
-    body = shown(body)
+    body = format_value(body)
     word = re.split(r"[\s=]", body, maxsplit=1)[0]
     if word in _SOURCES:
         return _LineError(f"a lock names no index (`{word}`)", "configure pip or uv instead, then run: nox -s lock")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from buildkit.declare.schema import shown
+from buildkit.declare.schema import format_value
 from buildkit.declare.target import Target
 from buildkit.declare.toml import parse_toml, render_toml
 from buildkit.digest import FileHash
@@ -123,6 +123,6 @@ def _parse_artifact(entry: object, file: str, problems: list[Problem]) -> Artifa
         what = f"`{error.args[0]}` is missing"
     except (ValueError, TypeError) as error:
         what = str(error)
-    key = f"artifact {shown(entry.get('name', '?'))}"
+    key = f"artifact {format_value(entry.get('name', '?'))}"
     problems.append(Problem(file=file, key=key, what=what, hint="run: nox -s lock"))
     return None

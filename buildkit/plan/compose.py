@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from buildkit.declare.graph import Graph, Resolved
+from buildkit.declare.graph import Graph, ResolvedStage
 from buildkit.declare.project import Project
 from buildkit.declare.stage import Config, Models, Stage
 from buildkit.digest import Key, canonical_json
@@ -83,7 +83,7 @@ class Composer:
             )
         return composition
 
-    def _check_agreement(self, resolved: Resolved) -> None:
+    def _check_agreement(self, resolved: ResolvedStage) -> None:
         """Locks that meet in one image agree on every version."""
         locks = dict.fromkeys(lock for part in resolved.parts for lock in part.wheels)
         versions: dict[str, str] = {}
@@ -250,7 +250,7 @@ class Composer:
             spec = make_spec(stage, copy.source, Kind.FILES, recipe, key, work=work, says=says)
             yield replace(spec, weight=sum(f.size for f in tree.files))
 
-    def _config(self, resolved: Resolved, layers: tuple[Spec, ...]) -> Config:
+    def _config(self, resolved: ResolvedStage, layers: tuple[Spec, ...]) -> Config:
         config, target = resolved.config, self._project.target
         env = dict(config.env)
         path = "$PATH" if resolved.chain and resolved.chain[0].image else SYSTEM_PATH  # the image's, known when pulled
@@ -275,7 +275,7 @@ def _wheel_recipe(artifact: Artifact, compiled: Compile | None) -> dict[str, str
     return made | {"sha256": artifact.sha256.hex if artifact.sha256 else ""}
 
 
-def _base_labels(resolved: Resolved) -> dict[str, str]:
+def _base_labels(resolved: ResolvedStage) -> dict[str, str]:
     image = resolved.chain[0].image if resolved.chain else ""
     if not image:
         return {}

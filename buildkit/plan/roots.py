@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from buildkit.declare.graph import Resolved
+from buildkit.declare.graph import ResolvedStage
 from buildkit.declare.project import Project
 from buildkit.declare.stage import Run, Stage
 from buildkit.errors import DefinitionError, Problem
@@ -36,7 +36,7 @@ class Roots:
         self._project = project
         self._checkout = checkout
 
-    def chain(self, resolved: Resolved) -> tuple[Spec, ...]:
+    def chain(self, resolved: ResolvedStage) -> tuple[Spec, ...]:
         """The specs of a stage's root, lowest first; raises DefinitionError."""
         chain: tuple[Spec, ...] = ()
         for stage in resolved.chain:

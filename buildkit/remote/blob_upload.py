@@ -20,18 +20,18 @@ from buildkit.plan.spec import Spec
 from buildkit.store.blobs import Blobs
 from buildkit.tasks.scheduler import Lane, Outcome, Task
 from buildkit.tasks.task_id import TaskId, TaskKind
-from buildkit.tools.registry import Patience, Registries
+from buildkit.tools.registry import RegistryClient, RegistryTimeouts
 from buildkit.tools.skopeo import write_layout
 
 MIN_UPLOAD_BYTES = 8 << 20
 """Size from which a layer gets a skopeo process of its own, which takes a tenth of a second whatever it sends."""
 
-_IMPATIENT = Patience(look=10.0, waits=())
+_IMPATIENT = RegistryTimeouts(look=10.0, waits=())
 
 
-def without_retries(registries: Registries) -> Registries:
+def without_retries(registries: RegistryClient) -> RegistryClient:
     """Return the same access with short time limits and no retries, for work that is repeated later if it fails."""
-    return replace(registries, patience=_IMPATIENT)
+    return replace(registries, timeouts=_IMPATIENT)
 
 
 class LayerUpload:
@@ -41,7 +41,7 @@ class LayerUpload:
     ``failed`` is true, nothing more is uploaded.
     """
 
-    def __init__(self, ref: Ref, blobs: Blobs, registries: Registries, results: Mapping[Key, LayerResult]) -> None:
+    def __init__(self, ref: Ref, blobs: Blobs, registries: RegistryClient, results: Mapping[Key, LayerResult]) -> None:
         self._ref = ref
         self._blobs = blobs
         self._registries = without_retries(registries)

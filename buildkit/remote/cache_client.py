@@ -31,7 +31,7 @@ from buildkit.remote.cache_record import (
 )
 from buildkit.store.blobs import Blobs
 from buildkit.store.ingest import take_blob
-from buildkit.tools.registry import Registries
+from buildkit.tools.registry import RegistryClient
 from buildkit.tools.skopeo import write_layout
 
 Refused = Callable[[str], None]
@@ -57,7 +57,7 @@ class StageIndex:
 class CacheClient:
     """Entries of one repository. Methods raise RegistryError, BuildError for nonsense, or Interrupted."""
 
-    def __init__(self, repository: Ref, registries: Registries) -> None:
+    def __init__(self, repository: Ref, registries: RegistryClient) -> None:
         self.repository = repository
         self._registries = registries
 

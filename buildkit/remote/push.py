@@ -14,7 +14,7 @@ from buildkit.remote.blob_upload import LayerUpload, link_layers, without_retrie
 from buildkit.store.blobs import Blobs
 from buildkit.tasks.scheduler import Lane, Outcome, Task
 from buildkit.tasks.task_id import TaskId, TaskKind
-from buildkit.tools.registry import Registries
+from buildkit.tools.registry import RegistryClient
 from buildkit.tools.skopeo import write_layout
 
 _LARGE_PUSH = 1 << 20
@@ -35,7 +35,9 @@ class Push:
     mounts them.
     """
 
-    def __init__(self, refs: Sequence[Ref], blobs: Blobs, registries: Registries, upload: LayerUpload | None) -> None:
+    def __init__(
+        self, refs: Sequence[Ref], blobs: Blobs, registries: RegistryClient, upload: LayerUpload | None
+    ) -> None:
         self._refs = refs
         self._blobs = blobs
         self._registries = registries
@@ -77,7 +79,7 @@ class Push:
 
         return Task(name=str(ref), phase="push", lane=Lane.NET, action=action, quiet=True)
 
-    def _find(self, ref: Ref, registries: Registries) -> bytes | None:
+    def _find(self, ref: Ref, registries: RegistryClient) -> bytes | None:
         if ref not in self._found:
             try:
                 self._found[ref] = registries.manifest(ref)

@@ -46,7 +46,7 @@ from buildkit.supply.statement import (
     render_envelope,
     render_statement,
 )
-from buildkit.tools.registry import Registries
+from buildkit.tools.registry import RegistryClient
 from buildkit.tools.skopeo import write_layout
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Attachment:
 class ReferrerStore:
     """Attaches to one image of one repository. Methods raise RegistryError, ToolError, BuildError or Interrupted."""
 
-    def __init__(self, repository: Ref, manifest: bytes, registries: Registries, blobs: Blobs) -> None:
+    def __init__(self, repository: Ref, manifest: bytes, registries: RegistryClient, blobs: Blobs) -> None:
         self._repository = replace(repository, tag="", digest=None)
         self._subject = ArtifactPart.of(OCI_MANIFEST, manifest)
         self._registries = registries

@@ -38,7 +38,7 @@ from buildkit.supply.statement import (
     parse_statement,
     render_claim,
 )
-from buildkit.tools.registry import Registries
+from buildkit.tools.registry import RegistryClient
 
 if TYPE_CHECKING:
     from buildkit.tools.keys import Verifier
@@ -88,7 +88,7 @@ class Reader:
     """Reads what is attached to ``image`` in a repository; ``key`` is whose signatures count, None for anybody's."""
 
     def __init__(
-        self, repository: Ref, image: Digest, registries: Registries, blobs: Blobs, key: Verifier | None
+        self, repository: Ref, image: Digest, registries: RegistryClient, blobs: Blobs, key: Verifier | None
     ) -> None:
         self._repository = replace(repository, tag="", digest=None)
         self._image = image

@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from buildkit.report.table import print_table
 from buildkit.report.text import flat, format_bytes, format_seconds
-from buildkit.tools.usage import Spent
+from buildkit.tools.usage import WorkCost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Report:
     image: str
     digest: str
     seconds: float
-    phases: Mapping[str, Spent]
+    phases: Mapping[str, WorkCost]
     layers: tuple[LayerLine, ...]
     fetched: int
     built: int

@@ -40,7 +40,7 @@ def build_again(folder: Path, stage: str, env: Mapping[str, str], emit: Emit, *,
     Raises what the build there raises, and ToolError where the process dies. When this is left it has ended.
     """
     argv = (sys.executable, "-P", "-m", "buildkit.reproduce.worker", str(folder), stage, str(jobs), str(umask))
-    command = Command(argv=argv, env=env, cwd=folder, what="building again", patience=_PATIENCE)
+    command = Command(argv=argv, env=env, cwd=folder, what="building again", grace=_PATIENCE)
     rest = b""
     with closing(stream(command)) as chunks:
         for chunk in chunks:

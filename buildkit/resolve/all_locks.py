@@ -20,45 +20,45 @@ from buildkit.events import Emit
 from buildkit.resolve.apt import ResolveApt, find_stale_apt, lock_apt
 from buildkit.resolve.changes import describe_changes
 from buildkit.resolve.models import ModelLocker
-from buildkit.resolve.request import Change, Drafts, LockRequest, lock_of
+from buildkit.resolve.request import LockChange, LockDrafts, LockRequest, lock_of
 from buildkit.resolve.requirements import find_stale, lock_requirements, merge_groups
 from buildkit.resolve.wheels import find_stale_wheels, lock_wheels, make_choose
 from buildkit.tools.apt import resolve_apt
-from buildkit.tools.http import Patience, Session
-from buildkit.tools.index_settings import Sources, load_sources, pip_environment, uv_environment
+from buildkit.tools.http import HttpSession, RetryPolicy
+from buildkit.tools.index_settings import PackageSources, load_sources, pip_environment, uv_environment
 from buildkit.tools.indexes import Indexes, default_index
 from buildkit.tools.process import stop_all
-from buildkit.tools.resolver import Resolution, resolve
+from buildkit.tools.resolver import ResolveRequest, resolve
 
 
 def lock_all(
     request: LockRequest, *, upgrade: bool, check: bool, emit: Emit, stop: threading.Event | None = None
-) -> tuple[Change, ...]:
+) -> tuple[LockChange, ...]:
     """Make what is missing or stale, with ``upgrade`` everything anew; what changed, by file.
 
     With ``check`` nothing is written and no network is used; what is returned would be made. Raises DefinitionError,
     ToolError, FetchError or Interrupted (``stop``), and then no lock has changed.
     """
-    outside = _Outside(request, stop or threading.Event())
+    outside = _LockServices(request, stop or threading.Event())
     if check:
         return check_all(request, outside)
     with closing(outside):
         run_jobs(_jobs(request, outside, emit, upgrade), outside.stop)
     changes = tuple(
-        Change(file=file, details=describe_changes(outside.drafts.read_disk(file), outside.drafts.get(file)))
+        LockChange(file=file, details=describe_changes(outside.drafts.read_disk(file), outside.drafts.get(file)))
         for file in outside.drafts.changed()
     )
     outside.drafts.write()
     return changes
 
 
-class _Outside:
+class _LockServices:
     """The world as locking sees it, each part made when it is first wanted."""
 
     def __init__(self, request: LockRequest, stop: threading.Event) -> None:
         self.request = request
         self.stop = stop
-        self.drafts = Drafts(request.root)
+        self.drafts = LockDrafts(request.root)
         self.resolve_apt: ResolveApt = resolve_apt
 
     def close(self) -> None:
@@ -66,27 +66,27 @@ class _Outside:
             self.indexes.session.close()
 
     @cached_property
-    def sources(self) -> Sources:
+    def sources(self) -> PackageSources:
         return load_sources(self.request.root, os.environ)
 
     @cached_property
-    def patience(self) -> Patience:
-        return Patience(self.stop)
+    def retry_policy(self) -> RetryPolicy:
+        return RetryPolicy(self.stop)
 
     @cached_property
     def indexes(self) -> Indexes:
-        return Indexes(self.sources, Session(self.sources, self.patience), self.request.target)
+        return Indexes(self.sources, HttpSession(self.sources, self.retry_policy), self.request.target)
 
     @cached_property
     def fetcher(self) -> Fetcher:
-        return Fetcher(self.indexes.session, self.indexes, self.patience)
+        return Fetcher(self.indexes.session, self.indexes, self.retry_policy)
 
     @cached_property
     def models(self) -> ModelLocker:
         return ModelLocker(self.request, self.drafts, lambda: self.fetcher, lambda: self.indexes)
 
 
-def check_all(request: LockRequest, outside: _Outside) -> tuple[Change, ...]:
+def check_all(request: LockRequest, outside: _LockServices) -> tuple[LockChange, ...]:
     """Locks that are missing, stale or not in agreement, without network."""
     drafts, problems = outside.drafts, list[Problem]()
     for group in merge_groups(request.groups):
@@ -97,10 +97,10 @@ def check_all(request: LockRequest, outside: _Outside) -> tuple[Change, ...]:
     found += [outside.models.find_stale(file) for file in request.models]
     problems += [problem for problem in found if problem]
     unique = {str(problem): problem for problem in problems}
-    return tuple(Change(file=problem.file, details=(problem.what,)) for problem in unique.values())
+    return tuple(LockChange(file=problem.file, details=(problem.what,)) for problem in unique.values())
 
 
-def _jobs(request: LockRequest, outside: _Outside, emit: Emit, upgrade: bool) -> list[Callable[[], None]]:
+def _jobs(request: LockRequest, outside: _LockServices, emit: Emit, upgrade: bool) -> list[Callable[[], None]]:
     """Work that needs nothing of each other."""
     drafts = outside.drafts
 
@@ -123,7 +123,7 @@ def _jobs(request: LockRequest, outside: _Outside, emit: Emit, upgrade: bool) ->
     ]
 
 
-def _within(asked: Resolution, env: Mapping[str, str]) -> Resolution:
+def _within(asked: ResolveRequest, env: Mapping[str, str]) -> ResolveRequest:
     return replace(asked, env={**env, **asked.env})
 
 

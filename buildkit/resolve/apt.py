@@ -11,13 +11,13 @@ from buildkit.events import Emit, step
 from buildkit.locks.apt_lock import AptLock, apt_lock_path, parse_apt_list, parse_apt_lock, render_apt_lock
 from buildkit.locks.freshness import apt_inputs, check_fresh
 from buildkit.locks.pins import AptPin
-from buildkit.resolve.request import AptInput, Drafts, LockRequest
-from buildkit.tools.apt import AptResolution
+from buildkit.resolve.request import AptInput, LockDrafts, LockRequest
+from buildkit.tools.apt import AptResolveRequest
 
-ResolveApt = Callable[[AptResolution], tuple[AptPin, ...]]
+ResolveApt = Callable[[AptResolveRequest], tuple[AptPin, ...]]
 
 
-def lock_apt(request: LockRequest, drafts: Drafts, resolve: ResolveApt, emit: Emit, *, upgrade: bool) -> None:
+def lock_apt(request: LockRequest, drafts: LockDrafts, resolve: ResolveApt, emit: Emit, *, upgrade: bool) -> None:
     """Decide every apt lock that is stale (with ``upgrade``, every one), those underneath first.
 
     Raises what ``resolve`` raises, and DefinitionError for a list that cannot be read.
@@ -29,7 +29,7 @@ def lock_apt(request: LockRequest, drafts: Drafts, resolve: ResolveApt, emit: Em
         kept = _base_pins(wanted, drafts)
         with step(emit, f"lock {wanted.file.rpartition('/')[2]}", "lock"):
             resolved = resolve(
-                AptResolution(
+                AptResolveRequest(
                     packages=packages,
                     suite=wanted.suite,
                     variant=wanted.variant,
@@ -47,7 +47,7 @@ def lock_apt(request: LockRequest, drafts: Drafts, resolve: ResolveApt, emit: Em
         drafts.decide(apt_lock_path(wanted.file), text)
 
 
-def find_stale_apt(wanted: AptInput, drafts: Drafts, target: Target) -> Problem | None:
+def find_stale_apt(wanted: AptInput, drafts: LockDrafts, target: Target) -> Problem | None:
     """What is wrong with the lock of an apt list, or None."""
     path = apt_lock_path(wanted.file)
     text = drafts.read(path)
@@ -60,7 +60,7 @@ def find_stale_apt(wanted: AptInput, drafts: Drafts, target: Target) -> Problem 
     return None
 
 
-def _inputs(wanted: AptInput, drafts: Drafts, target: Target) -> FileHash:
+def _inputs(wanted: AptInput, drafts: LockDrafts, target: Target) -> FileHash:
     base = "".join(drafts.read(apt_lock_path(file)) or "" for file in wanted.base)
     return apt_inputs(
         drafts.get(wanted.file),
@@ -72,12 +72,12 @@ def _inputs(wanted: AptInput, drafts: Drafts, target: Target) -> FileHash:
     )
 
 
-def _base_pins(wanted: AptInput, drafts: Drafts) -> tuple[AptPin, ...]:
+def _base_pins(wanted: AptInput, drafts: LockDrafts) -> tuple[AptPin, ...]:
     locks = (apt_lock_path(file) for file in wanted.base)
     return tuple(pin for lock in locks for pin in parse_apt_lock(drafts.get(lock), lock).pins)
 
 
-def _old_pins(wanted: AptInput, drafts: Drafts) -> tuple[AptPin, ...]:
+def _old_pins(wanted: AptInput, drafts: LockDrafts) -> tuple[AptPin, ...]:
     path = apt_lock_path(wanted.file)
     try:
         return parse_apt_lock(drafts.read(path) or "", path).pins

@@ -29,7 +29,7 @@ from buildkit.locks.models_lock import (
 )
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.locks.requirements_txt import normalise_name
-from buildkit.resolve.request import Drafts, LockRequest
+from buildkit.resolve.request import LockDrafts, LockRequest
 from buildkit.resolve.wheels import size_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class ModelLocker:
     """Reads models where they come from. ``fetcher`` and ``indexes`` are made when the first is wanted."""
 
     def __init__(
-        self, request: LockRequest, drafts: Drafts, fetcher: Callable[[], Fetcher], indexes: Callable[[], Indexes]
+        self, request: LockRequest, drafts: LockDrafts, fetcher: Callable[[], Fetcher], indexes: Callable[[], Indexes]
     ) -> None:
         self._request = request
         self._drafts = drafts

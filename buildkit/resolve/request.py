@@ -48,7 +48,7 @@ class LockRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class LockChange:
     """One lock that changed, or with ``check`` would: its path, and in a few words how (``numpy 2.1 → 2.2``)."""
 
     file: str
@@ -56,7 +56,7 @@ class Change:
 
 
 @dataclass(slots=True)
-class Drafts:
+class LockDrafts:
     """The checkout as it will be: what was decided lies over what is on disk. Threads may share it."""
 
     root: Path

@@ -12,13 +12,13 @@ from buildkit.events import Emit, Note, step
 from buildkit.locks.freshness import check_fresh, render_header, requirements_inputs
 from buildkit.locks.pins import Pin
 from buildkit.locks.requirements_txt import applicable, check_agreement, parse_requirements
-from buildkit.resolve.request import Drafts, LockRequest, lock_of
-from buildkit.tools.resolver import Resolution
+from buildkit.resolve.request import LockDrafts, LockRequest, lock_of
+from buildkit.tools.resolver import ResolveRequest
 
-Resolve = Callable[[Resolution], str]
+Resolve = Callable[[ResolveRequest], str]
 
 
-def lock_requirements(request: LockRequest, drafts: Drafts, resolve: Resolve, emit: Emit, *, upgrade: bool) -> None:
+def lock_requirements(request: LockRequest, drafts: LockDrafts, resolve: Resolve, emit: Emit, *, upgrade: bool) -> None:
     """Decide every requirements lock that is stale (with ``upgrade``, every one).
 
     Raises DefinitionError where locks cannot agree, and what ``resolve`` raises.
@@ -28,7 +28,7 @@ def lock_requirements(request: LockRequest, drafts: Drafts, resolve: Resolve, em
         todo = [file for file in group if drafts.read(file) is not None and file not in decided]
         if not todo or not (upgrade or find_stale(request, drafts, group)):
             continue
-        _lock_group(_Group(request, drafts, resolve, upgrade), tuple(group), frozenset(decided), emit)
+        _lock_group(_GroupLocker(request, drafts, resolve, upgrade), tuple(group), frozenset(decided), emit)
         decided.update(todo)
     for group in merge_groups(request.groups):
         if problems := check_group(request, drafts, group):
@@ -41,7 +41,7 @@ def merge_groups(groups: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]
     return tuple(group for group in unique if not any(set(group) < set(other) for other in unique))
 
 
-def find_stale(request: LockRequest, drafts: Drafts, group: Sequence[str]) -> tuple[Problem, ...]:
+def find_stale(request: LockRequest, drafts: LockDrafts, group: Sequence[str]) -> tuple[Problem, ...]:
     """What is wrong with the locks of a group: missing, older than their input, unreadable, or not in agreement."""
     problems = [
         problem
@@ -57,23 +57,23 @@ def find_stale(request: LockRequest, drafts: Drafts, group: Sequence[str]) -> tu
         return error.problems
 
 
-def check_group(request: LockRequest, drafts: Drafts, group: Sequence[str]) -> tuple[Problem, ...]:
+def check_group(request: LockRequest, drafts: LockDrafts, group: Sequence[str]) -> tuple[Problem, ...]:
     """Versions on which the locks of a group differ; raises DefinitionError for a lock that cannot be read."""
     pins = {file: applicable(read_pins(drafts, lock_of(file)), request.target) for file in group}
     return check_agreement(pins)
 
 
-def read_pins(drafts: Drafts, lock: str) -> tuple[Pin, ...]:
+def read_pins(drafts: LockDrafts, lock: str) -> tuple[Pin, ...]:
     """Pins of a lock; raises DefinitionError."""
     return parse_requirements(drafts.get(lock), lock, describe_local=drafts.describe_local)
 
 
 @dataclass(frozen=True, slots=True)
-class _Group:
+class _GroupLocker:
     """What stays the same while a group is locked."""
 
     request: LockRequest
-    drafts: Drafts
+    drafts: LockDrafts
     ask: Resolve
     upgrade: bool
     env: tuple[tuple[str, str], ...] = ()
@@ -82,7 +82,7 @@ class _Group:
         """Text of the lock of ``inputs``."""
         request = self.request
         return self.ask(
-            Resolution(
+            ResolveRequest(
                 root=request.root, inputs=inputs, python=request.target.minor, locker=request.locker,
                 env=dict(self.env), **more,
             )
@@ -111,7 +111,7 @@ class _Group:
         return self.resolve((file,), constraints=limits)
 
 
-def _lock_group(group: _Group, files: tuple[str, ...], decided: frozenset[str], emit: Emit) -> None:
+def _lock_group(group: _GroupLocker, files: tuple[str, ...], decided: frozenset[str], emit: Emit) -> None:
     drafts = group.drafts
     todo = tuple(file for file in files if file not in decided and drafts.read(file) is not None)
     inputs = tuple(file for file in files if drafts.read(file) is not None)
@@ -132,7 +132,7 @@ def _lock_group(group: _Group, files: tuple[str, ...], decided: frozenset[str], 
         drafts.decide(lock_of(file), f"{header}# Made by `nox -s lock`.\n{text}")
 
 
-def _preferences(drafts: Drafts, locks: Sequence[str]) -> str:
+def _preferences(drafts: LockDrafts, locks: Sequence[str]) -> str:
     """What the resolver should keep: every pin once, the first lock's word first; broken locks have no say."""
     lines: dict[tuple[str, str], str] = {}
     names: dict[str, str] = {}
@@ -153,7 +153,7 @@ def _line(pin: Pin) -> str:
     return f"{pin.name}=={pin.version}{marker}{hashes}\n"
 
 
-def _inputs(request: LockRequest, drafts: Drafts, file: str) -> FileHash:
+def _inputs(request: LockRequest, drafts: LockDrafts, file: str) -> FileHash:
     return requirements_inputs(file, drafts.read, request.target, locker=request.locker)
 
 

@@ -14,7 +14,7 @@ from buildkit.locks.freshness import check_fresh, wheels_inputs
 from buildkit.locks.pins import Artifact, Pin
 from buildkit.locks.requirements_txt import applicable
 from buildkit.locks.wheels_lock import make_wheels_lock, parse_wheels_lock, render_wheels_lock, wheels_lock_path
-from buildkit.resolve.request import Drafts, LockRequest, lock_of
+from buildkit.resolve.request import LockDrafts, LockRequest, lock_of
 from buildkit.resolve.requirements import read_pins
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _AT_ONCE = 8  # index pages asked for at the same time: waiting, not computing
 Choose = Callable[[Pin], Artifact | Problem]
 
 
-def lock_wheels(request: LockRequest, drafts: Drafts, choose: Choose, emit: Emit) -> None:
+def lock_wheels(request: LockRequest, drafts: LockDrafts, choose: Choose, emit: Emit) -> None:
     """Decide every wheels lock that is older than its requirements lock.
 
     Raises DefinitionError with every pin for which no file fits, and FetchError.
@@ -48,7 +48,7 @@ def lock_wheels(request: LockRequest, drafts: Drafts, choose: Choose, emit: Emit
         drafts.decide(wheels_lock_path(lock), render_wheels_lock(made))
 
 
-def find_stale_wheels(request: LockRequest, drafts: Drafts, lock: str) -> Problem | None:
+def find_stale_wheels(request: LockRequest, drafts: LockDrafts, lock: str) -> Problem | None:
     """What is wrong with the wheels lock of the requirements ``lock``, or None."""
     path = wheels_lock_path(lock)
     text = drafts.read(path)
@@ -103,7 +103,7 @@ def _unfit(pin: Pin, indexes: Indexes, request: LockRequest) -> Problem:
     return Problem(file=f"{pin.file}:{pin.line}", what=what, hint=f"there are wheels for {shown}")
 
 
-def _known(request: LockRequest, drafts: Drafts, locks: list[str]) -> Mapping[tuple[str, str], Artifact]:
+def _known(request: LockRequest, drafts: LockDrafts, locks: list[str]) -> Mapping[tuple[str, str], Artifact]:
     """Wheels that were chosen before for the same target: they need not be asked for again."""
     known: dict[tuple[str, str], Artifact] = {}
     target = request.target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from buildkit.declare.model_allowlist import Allow
+from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.digest import FileHash
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.scan.context import UNKNOWN_CONTENT, Scan, Verdict
@@ -58,7 +58,7 @@ class Judgement:
         return verdict is Verdict.FINDINGS
 
 
-def judge(scan: Scan, path: str, sha256: FileHash, allow: Allow, more: tuple[Finding, ...] = ()) -> Judgement:
+def judge(scan: Scan, path: str, sha256: FileHash, allow: ModelAllowlist, more: tuple[Finding, ...] = ()) -> Judgement:
     """Judge a scan of the file ``path`` by what the user allows; ``more`` are findings from other checks."""
     gaps = [Finding(rule=NOT_SCANNED, what=g.why, path=path, member=g.member, offset=g.offset) for g in scan.gaps]
     findings = (*scan.findings, *more, *gaps)

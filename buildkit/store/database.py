@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.errors import BuildError
-from buildkit.tools.disk_full import is_full
+from buildkit.tools.disk_full import is_disk_full
 
 _BUSY_SECONDS = 30
 _DAMAGED = "it is damaged: remove it, and layers are built again"
@@ -269,7 +269,7 @@ def _explained(path: Path) -> Iterator[None]:
             sqlite3.SQLITE_NOTADB: _DAMAGED,
             sqlite3.SQLITE_ERROR: _DAMAGED,  # no such table, no such column
         }
-        if code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and is_full(path.parent):
+        if code & 0xFF in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and is_disk_full(path.parent):
             raise BuildError(f"{path}: the disk is full", hint=hints[sqlite3.SQLITE_FULL]) from error
         said = " ".join(str(error).split())  # it may quote the lines of a table's definition
         hint = hints.get(code & 0xFF, "is the disk full, or the file read-only? without it, layers are built again")

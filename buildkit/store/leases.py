@@ -24,7 +24,7 @@ class Lease:
     path: Path
     handle: int
 
-    def strike(self) -> None:
+    def release(self) -> None:
         """What was noted is gone."""
         self.path.unlink(missing_ok=True)
 

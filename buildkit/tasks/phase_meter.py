@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from buildkit.tools.usage import Spent, Usage, used_by_thread
+from buildkit.tools.usage import ResourceUsage, WorkCost, measure_thread
 
 
 class PhaseMeter:
     """Adds up phases; threads share it. A phase that runs inside another is counted for itself alone."""
 
     def __init__(self) -> None:
-        self._phases: dict[str, Spent] = {}
+        self._phases: dict[str, WorkCost] = {}
         self._lock = threading.Lock()
         self._local = threading.local()
         self._began = time.process_time()
@@ -26,28 +26,28 @@ class PhaseMeter:
             self._phases.clear()
             self._began, self._own = time.process_time(), 0.0
 
-    def add(self, phase: str, spent: Spent) -> None:
+    def add(self, phase: str, spent: WorkCost) -> None:
         """Add to a phase."""
         with self._lock:
-            self._phases[phase] = self._phases.get(phase, Spent()) + spent
+            self._phases[phase] = self._phases.get(phase, WorkCost()) + spent
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Measure the block, in this thread and in the programs that it runs."""
-        before, outer = used_by_thread(), getattr(self._local, "inner", None)
-        began, own, self._local.inner = time.monotonic(), time.thread_time(), Spent()
+        before, outer = measure_thread(), getattr(self._local, "inner", None)
+        began, own, self._local.inner = time.monotonic(), time.thread_time(), WorkCost()
         try:
             yield
         finally:
-            whole = Spent(seconds=time.monotonic() - began, usage=used_by_thread() - before)
-            inner: Spent = self._local.inner
-            self.add(name, Spent(seconds=whole.seconds - inner.seconds, usage=whole.usage - inner.usage))
+            whole = WorkCost(seconds=time.monotonic() - began, usage=measure_thread() - before)
+            inner: WorkCost = self._local.inner
+            self.add(name, WorkCost(seconds=whole.seconds - inner.seconds, usage=whole.usage - inner.usage))
             if outer is None:
                 with self._lock:
                     self._own += time.thread_time() - own
             self._local.inner = None if outer is None else outer + whole
 
-    def read(self) -> Mapping[str, Spent]:
+    def read(self) -> Mapping[str, WorkCost]:
         """Return all phases so far.
 
         The compressor's threads cannot be measured by themselves: ``compress`` gets the CPU time that no phase has.
@@ -56,5 +56,5 @@ class PhaseMeter:
             phases = dict(self._phases)
         if "compress" in phases:
             rest = time.process_time() - self._began - self._own
-            phases["compress"] += Spent(usage=Usage(cpu=max(rest, 0.0)))
+            phases["compress"] += WorkCost(usage=ResourceUsage(cpu=max(rest, 0.0)))
         return phases

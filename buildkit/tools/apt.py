@@ -26,7 +26,7 @@ _GONE = re.compile(r"E: Version '([^']+)' for '([^']+)' was not found")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AptResolution:
+class AptResolveRequest:
     """What to resolve: ``packages`` on top of a ``variant`` of ``suite``.
 
     ``kept`` are exact versions that must not change (the lock of the root underneath); ``preferred`` are kept where
@@ -44,7 +44,7 @@ class AptResolution:
     file: str = ""
 
 
-def resolve_apt(request: AptResolution) -> tuple[AptPin, ...]:
+def resolve_apt(request: AptResolveRequest) -> tuple[AptPin, ...]:
     """Every package that the root would have, sorted.
 
     Raises DefinitionError for packages that do not exist, BuildError when a kept version is gone, else ToolError.
@@ -73,7 +73,7 @@ def render_preferences(pins: Sequence[AptPin]) -> str:
     return "\n".join(f"Package: {pin.name}\nPin: version {pin.version}\nPin-Priority: 1001\n" for pin in pins)
 
 
-def _argv(request: AptResolution, preferences: Path) -> tuple[str, ...]:
+def _argv(request: AptResolveRequest, preferences: Path) -> tuple[str, ...]:
     kept = {pin.name for pin in request.kept}
     wanted = [f"{pin.name}={pin.version}" for pin in request.kept]
     wanted += [name for name in request.packages if name not in kept]
@@ -91,7 +91,7 @@ def _argv(request: AptResolution, preferences: Path) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _explain(error: ToolError, request: AptResolution) -> Exception:
+def _explain(error: ToolError, request: AptResolveRequest) -> Exception:
     problems = [
         Problem(file=request.file, key=name, what=f"{request.suite} has no such package")
         for name in sorted({first or second for first, second in _MISSING.findall(error.output)})

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.errors import FetchError
-from buildkit.tools.process import Command, Finished, run
+from buildkit.tools.process import Command, CommandResult, run
 from buildkit.tools.resolver import uv_program
 
 _NOTHING, _FOUND, _FAILED = 0, 1, 2  # uv's exit codes
@@ -82,7 +82,7 @@ def _render_lock(pins: Sequence[tuple[str, str]], python: str) -> str:
     return f'version = 1\nrevision = 3\nrequires-python = ">={python}"\n\n{packages}{root}'
 
 
-def _read(finished: Finished, count: int) -> tuple[Vulnerability, ...]:
+def _read(finished: CommandResult, count: int) -> tuple[Vulnerability, ...]:
     if finished.code == _FAILED:
         raise _no_answer(_reason(finished.stderr.decode("utf-8", "replace")))
     try:

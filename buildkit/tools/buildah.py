@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from buildkit.errors import ToolError
-from buildkit.tools.disk_full import is_full
-from buildkit.tools.process import Command, Finished, converse, find_tool, run
+from buildkit.tools.disk_full import is_disk_full
+from buildkit.tools.process import Command, CommandResult, converse, find_tool, run
 
 Mounts = Sequence[tuple[Path, str]]
 
@@ -66,22 +66,22 @@ finally:
 """
 
 
-class Held(Protocol):
+class ContainerLease(Protocol):
     """A note that a container is about to be made, for whoever must remove it if we are killed."""
 
     @property
     def handle(self) -> int:
         """A descriptor; who has it holds the note."""
 
-    def strike(self) -> None:
+    def release(self) -> None:
         """Take the note back: the container is gone."""
 
 
-Note = Callable[[str], AbstractContextManager[Held | None]]
-"""Notes the name of a container; `unnoted` does not."""
+LeaseContainer = Callable[[str], AbstractContextManager[ContainerLease | None]]
+"""Notes the name of a container; `without_lease` does not."""
 
 
-def unnoted(_name: str) -> AbstractContextManager[None]:
+def without_lease(_name: str) -> AbstractContextManager[None]:
     """Note nothing."""
     return nullcontext()
 
@@ -91,65 +91,67 @@ class WorkingContainer:
     """A working container by its name."""
 
     name: str
-    note: Note = unnoted
+    lease: LeaseContainer = without_lease
 
 
 @contextmanager
-def working_container(image: str, note: Note = unnoted) -> Iterator[WorkingContainer]:
+def working_container(image: str, lease: LeaseContainer = without_lease) -> Iterator[WorkingContainer]:
     """A container of an image in local storage (``scratch`` for none); removed at the end, whatever happens.
 
     Raises ToolError; nothing is ever pulled.
     """
     # always a name of our own: two builds that start containers of one image at once would get the same one
-    box = WorkingContainer(name=f"buildkit-{os.getpid()}-{secrets.token_hex(6)}", note=note)
-    argv = ("buildah", "from", "--pull=never", "--quiet", *own_limits(), "--name", box.name, "--", image)
-    with note(box.name) as held:
+    container = WorkingContainer(name=f"buildkit-{os.getpid()}-{secrets.token_hex(6)}", lease=lease)
+    argv = ("buildah", "from", "--pull=never", "--quiet", *own_limits(), "--name", container.name, "--", image)
+    with lease(container.name) as held:
         try:
             inherits = (held.handle,) if held else ()  # if we are killed, it may still make the container
             with _looking_at_storage():
                 run(Command(argv=argv, what=f"starting a container of {image}", inherits=inherits))
-            yield box
+            yield container
         finally:
-            removed = run(Command(argv=("buildah", "rm", "--", box.name), accept=(0, 1, 125), undoes=True))
+            removed = run(Command(argv=("buildah", "rm", "--", container.name), accept=(0, 1, 125), is_cleanup=True))
             if held and (removed.code == 0 or _UNKNOWN in removed.stderr):
-                held.strike()
+                held.release()
 
 
 def remove_containers(names: Sequence[str]) -> frozenset[str]:
     """Remove working containers, running ones too; those of ``names`` that are gone. Raises ToolError."""
-    run(Command(argv=("buildah", "rm", "--", *names), accept=(0, 1, 125), undoes=True))
+    run(Command(argv=("buildah", "rm", "--", *names), accept=(0, 1, 125), is_cleanup=True))
     there = run(Command(argv=("buildah", "containers", "--format", "{{.ContainerName}}"), what="listing containers"))
     return frozenset(names).difference(there.text.split())
 
 
 @contextmanager
-def passing_point(box: WorkingContainer) -> Iterator[None]:
+def mounted_secrets_folder(container: WorkingContainer) -> Iterator[None]:
     """Have something mounted at ``/run/secrets`` of a container, and no trace of it left there afterwards.
 
     The runtime makes the folder, and it would be committed. Raises ToolError for a root without a folder ``/run``.
     """
-    looked = run(Command(argv=_passing_argv(box, "look"), accept=(0, _THERE), what=f"looking into {box.name}"))
+    looked = run(
+        Command(argv=_passing_argv(container, "look"), accept=(0, _THERE), what=f"looking into {container.name}")
+    )
     yield
     if looked.code != _THERE:
-        run(Command(argv=_passing_argv(box, "tidy"), what=f"tidying {box.name}"))
+        run(Command(argv=_passing_argv(container, "tidy"), what=f"tidying {container.name}"))
 
 
-def _passing_argv(box: WorkingContainer, action: str) -> tuple[str, ...]:
-    argv = (sys.executable, "-I", "-c", _PASSING, box.name, action)
+def _passing_argv(container: WorkingContainer, action: str) -> tuple[str, ...]:
+    argv = (sys.executable, "-I", "-c", _PASSING, container.name, action)
     return argv if os.geteuid() == 0 else ("buildah", "unshare", "--", *argv)
 
 
 def run_in(
-    box: WorkingContainer, argv: Sequence[str], *, env: Mapping[str, str], network: bool, mounts: Mounts = ()
-) -> Finished:
+    container: WorkingContainer, argv: Sequence[str], *, env: Mapping[str, str], network: bool, mounts: Mounts = ()
+) -> CommandResult:
     """Run a command to its end; ``mounts`` (host path, path in the container) are bound read-only.
 
     With ``network`` it has the host's. A mount's target must exist in the image, or it appears in the layer.
     Raises ToolError with the command's output, MissingTool or Interrupted.
     """
-    what = f"`{_short(argv)}` in {box.name}"
+    what = f"`{_short(argv)}` in {container.name}"
     with _looking_at_storage():
-        return run(Command(argv=_run_argv(box, argv, env, network, mounts), what=what))
+        return run(Command(argv=_run_argv(container, argv, env, network, mounts), what=what))
 
 
 @contextmanager
@@ -159,14 +161,14 @@ def _looking_at_storage() -> Iterator[None]:
         yield
     except ToolError as error:
         asked = Command(argv=("buildah", "info", "--format", "{{.store.GraphRoot}}"), accept=tuple(range(256)))
-        if error.hint or not is_full(place := run(asked).text):
+        if error.hint or not is_disk_full(place := run(asked).text):
             raise
         hint = f"free some room at {place}; nox -s cache -- gc removes what is not needed"
         raise ToolError(f"{error.message}: the disk is full", hint=hint, output=error.output) from error
 
 
 @contextmanager
-def open_stream(box: WorkingContainer, argv: Sequence[str], folder: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+def open_stream(container: WorkingContainer, argv: Sequence[str], folder: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """A running command's input and output, without network; it has ended on leaving.
 
     Both are named pipes in ``folder``, which is empty: the command must open the first of `PIPES` for writing and
@@ -177,8 +179,8 @@ def open_stream(box: WorkingContainer, argv: Sequence[str], folder: Path) -> Ite
     for name in ("in", "out"):
         os.mkfifo(folder / name, 0o600)
     command = Command(
-        argv=_run_argv(box, argv, {"PYTHONHASHSEED": "0"}, network=False, mounts=((folder, "/mnt"),)),
-        what=f"`{_short(argv)}` in {box.name}",
+        argv=_run_argv(container, argv, {"PYTHONHASHSEED": "0"}, network=False, mounts=((folder, "/mnt"),)),
+        what=f"`{_short(argv)}` in {container.name}",
     )
     # without blocking, for there is no writer yet; there is one when the command waits for us at the other pipe
     with os.fdopen(os.open(folder / "out", os.O_RDONLY | os.O_NONBLOCK), "rb") as output:
@@ -211,7 +213,7 @@ def _await_reader(path: Path, said: BinaryIO) -> int | None:
             return None
 
 
-def commit(box: WorkingContainer, ref: str, folder: Path) -> str:
+def commit(container: WorkingContainer, ref: str, folder: Path) -> str:
     """Commit what a container changed as ``ref``, with every time fixed; returns ``ref``. Raises ToolError.
 
     The layer is written to ``folder`` first; in /var/tmp it would stay if buildah is killed.
@@ -221,7 +223,7 @@ def commit(box: WorkingContainer, ref: str, folder: Path) -> str:
         "--timestamp", "0",  # the same bytes whenever it runs
         "--identity-label=false",  # buildah's version must not reach the image
         "--quiet",
-        "--", box.name, ref,
+        "--", container.name, ref,
     )  # fmt: skip
     with _looking_at_storage():
         run(Command(argv=argv, env={"TMPDIR": str(folder)}, what=f"committing {ref}", writes=(folder,)))
@@ -230,11 +232,11 @@ def commit(box: WorkingContainer, ref: str, folder: Path) -> str:
 
 def remove_image(ref: str) -> None:
     """Remove an image from local storage; one that is not there, or in use, is left alone."""
-    run(Command(argv=("buildah", "rmi", "--", ref), accept=(0, 1, 2, 125), undoes=True))
+    run(Command(argv=("buildah", "rmi", "--", ref), accept=(0, 1, 2, 125), is_cleanup=True))
 
 
 @cache
-def isolation(note: Note = unnoted) -> str:
+def isolation(lease: LeaseContainer = without_lease) -> str:
     """``oci`` where a runtime works here, else ``chroot``, unless BUILDAH_ISOLATION says; found out once."""
     said = os.environ.get("BUILDAH_ISOLATION", "")
     if said:
@@ -242,10 +244,10 @@ def isolation(note: Note = unnoted) -> str:
     if not any(find_tool(runtime) for runtime in ("crun", "runc")):
         return "chroot"
     try:
-        with working_container("scratch", note) as box:
+        with working_container("scratch", lease) as container:
             # A runtime that works gets as far as to miss this program, and names it. One that does not (no cgroups
             # for it, no permission) gives up before, with words of its own.
-            argv = ("buildah", "run", "--isolation", "oci", "--network", "none", "--", box.name, _PROBE)
+            argv = ("buildah", "run", "--isolation", "oci", "--network", "none", "--", container.name, _PROBE)
             finished = run(Command(argv=argv, accept=tuple(range(256))))
     except ToolError:
         return "chroot"
@@ -253,9 +255,9 @@ def isolation(note: Note = unnoted) -> str:
 
 
 def _run_argv(
-    box: WorkingContainer, argv: Sequence[str], env: Mapping[str, str], network: bool, mounts: Mounts
+    container: WorkingContainer, argv: Sequence[str], env: Mapping[str, str], network: bool, mounts: Mounts
 ) -> tuple[str, ...]:
-    kind = isolation(box.note)
+    kind = isolation(container.lease)
     chroot = kind == "chroot"
     return (
         *(_without_network(os.geteuid()) if chroot and not network else ()),
@@ -264,7 +266,7 @@ def _run_argv(
         *(() if chroot else ("--network", "host" if network else "none")),
         *(part for name, value in sorted(env.items()) for part in ("--env", f"{name}={value}")),
         *(part for source, target in mounts for part in ("--volume", f"{source}:{target}:ro")),
-        "--", box.name, *argv,
+        "--", container.name, *argv,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 _LEAST_BYTES, _LEAST_FILES = 1 << 16, 2
 
 
-def is_full(place: Path | str) -> bool:
+def is_disk_full(place: Path | str) -> bool:
     """Whether the disk of ``place`` has no room to speak of, for bytes or for files; no where it does not tell."""
     with suppress(OSError):
         room = os.statvfs(place)

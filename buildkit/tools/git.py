@@ -16,7 +16,7 @@ _EMPTY = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # what git calls a file wi
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listing:
+class WorkTreeFiles:
     """Paths relative to the folder that was asked about: what git tracks, and what it neither tracks nor ignores."""
 
     tracked: tuple[str, ...]
@@ -50,7 +50,7 @@ def _ask(folder: Path, *words: str) -> bytes | None:
     return finished.stdout if finished.code == 0 else None
 
 
-def list_files(folder: Path, path: str) -> Listing | None:
+def list_files(folder: Path, path: str) -> WorkTreeFiles | None:
     """Files of a work tree below ``folder``/``path``, or None where ``folder`` is not inside one.
 
     Raises ToolError for a work tree that git cannot list: what belongs to it must not be guessed.
@@ -82,7 +82,7 @@ def list_files(folder: Path, path: str) -> Listing | None:
             output=finished.stderr.decode("utf-8", "replace").strip(),
         )
     rows = [os.fsdecode(row) for row in finished.stdout.split(b"\0") if row]
-    return Listing(
+    return WorkTreeFiles(
         tracked=_names(row for row in rows if row[0] != "?"),
         untracked=_names(row for row in rows if row[0] == "?"),
     )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit.errors import DefinitionError, FetchError, Interrupted
-from buildkit.tools.index_settings import Sources, host_of
+from buildkit.tools.index_settings import PackageSources, host_of
 
 if TYPE_CHECKING:
     import ssl
@@ -30,7 +30,7 @@ _LONGEST_PAUSE = 30.0  # seconds
 _DEFAULT_TIMEOUT = 20.0  # seconds without a byte
 
 
-class Dropped(Exception):
+class TransientFailure(Exception):
     """The connection broke or the server is busy: the same request may succeed later. ``wait`` is in seconds."""
 
     def __init__(self, error: FetchError, *, wait: float = 0.0, connecting: bool = False) -> None:
@@ -40,7 +40,7 @@ class Dropped(Exception):
         self.connecting = connecting
 
 
-class Patience:
+class RetryPolicy:
     """How often and how long to wait for something that was dropped; ``stop`` ends any wait with Interrupted."""
 
     def __init__(self, stop: threading.Event, *, unit: float = 0.5) -> None:
@@ -52,7 +52,7 @@ class Patience:
         if self.stop.is_set():
             raise Interrupted("interrupted")
 
-    def wait(self, dropped: Dropped, tries: int) -> None:
+    def wait(self, dropped: TransientFailure, tries: int) -> None:
         """Pause before try ``tries + 1``, longer each time, with jitter; raises the error when it was the last."""
         if tries >= (_TRIES_TO_CONNECT if dropped.connecting else _TRIES):
             raise dropped.error
@@ -61,12 +61,12 @@ class Patience:
             raise Interrupted("interrupted")
 
 
-class Session:
+class HttpSession:
     """HTTP as pip's and uv's settings want it. ``refused`` collects hosts that asked for other credentials."""
 
-    def __init__(self, sources: Sources, patience: Patience) -> None:
+    def __init__(self, sources: PackageSources, retry_policy: RetryPolicy) -> None:
         self._sources = sources
-        self._patience = patience
+        self._retry_policy = retry_policy
         self._lock = threading.Lock()
         self._made: PyPIClient | None = None
         self.refused: set[str] = set()
@@ -118,7 +118,7 @@ class Session:
         try:
             with self._translated(url), self.get_stream(url, headers=headers) as response:
                 total = response.headers.get("Content-Range", "").rpartition("/")[2]
-        except Dropped as dropped:
+        except TransientFailure as dropped:
             raise dropped.error from None
         return int(total) if response.status_code == 206 and total.isdigit() else None
 
@@ -140,15 +140,15 @@ class Session:
     def _whole(self, method: str, url: str, headers: Mapping[str, str] | None) -> Response:
         tries = 0
         while True:
-            self._patience.check()
+            self._retry_policy.check()
             tries += 1
             try:
                 with self._translated(url):
                     response = self.client.request(method, url, headers=headers)
                 if response.status_code in _PASSING:
                     raise self._failed(url, response)
-            except Dropped as dropped:
-                self._patience.wait(dropped, tries)
+            except TransientFailure as dropped:
+                self._retry_policy.wait(dropped, tries)
             else:
                 if response.status_code in _REFUSED:
                     self.refused.add(host_of(url))
@@ -171,11 +171,11 @@ class Session:
             if isinstance(error, httpx2.UnsupportedProtocol | httpx2.LocalProtocolError):
                 raise failure from None
             connecting = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
-            raise Dropped(failure, connecting=connecting) from None
+            raise TransientFailure(failure, connecting=connecting) from None
         except (httpx2.TooManyRedirects, httpx2.DecodingError, httpx2.InvalidURL) as error:
             raise FetchError(f"cannot download from {host}: {_reason(error)}", hint=hint) from None
 
-    def _failed(self, url: str, response: Response) -> FetchError | Dropped:
+    def _failed(self, url: str, response: Response) -> FetchError | TransientFailure:
         host, status = host_of(url), response.status_code
         if status in _REFUSED:
             self.refused.add(host)
@@ -185,7 +185,7 @@ class Session:
         if status not in _PASSING:
             return failure
         after = response.headers.get("Retry-After", "")
-        return Dropped(failure, wait=float(after) if after.isdigit() else 0.0)
+        return TransientFailure(failure, wait=float(after) if after.isdigit() else 0.0)
 
 
 def url_name(url: str) -> str:
@@ -193,7 +193,7 @@ def url_name(url: str) -> str:
     return url.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2]
 
 
-def make_client(sources: Sources) -> PyPIClient:
+def make_client(sources: PackageSources) -> PyPIClient:
     """unearth's HTTP client with certificates, proxy, time-outs and credentials (index URLs, netrc, keyring)."""
     from unearth.auth import MultiDomainBasicAuth
     from unearth.fetchers import PyPIClient

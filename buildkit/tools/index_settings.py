@@ -24,7 +24,7 @@ _ETC = Path("/etc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class IndexSettings:
     """What one tool's configuration says; empty where it is silent. URLs may hold credentials: never print them."""
 
     index: str = ""
@@ -40,11 +40,11 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
+class PackageSources:
     """Where to look: ``uv``'s settings, then ``pip``'s. ``env_cert`` is what other programs' variables say."""
 
-    pip: Settings
-    uv: Settings
+    pip: IndexSettings
+    uv: IndexSettings
     env_cert: str = ""
 
     @property
@@ -81,14 +81,14 @@ class Sources:
         return self.pip.cert or self.env_cert
 
 
-def load_sources(root: Path, env: Mapping[str, str]) -> Sources:
+def load_sources(root: Path, env: Mapping[str, str]) -> PackageSources:
     """Settings for the checkout ``root``; raises DefinitionError for a file that cannot be read."""
     certs = (env.get(name, "") for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
     env_cert = next((cert for cert in certs if cert), "")
-    return Sources(pip=load_pip_settings(env), uv=load_uv_settings(root, env), env_cert=env_cert)
+    return PackageSources(pip=load_pip_settings(env), uv=load_uv_settings(root, env), env_cert=env_cert)
 
 
-def load_pip_settings(env: Mapping[str, str]) -> Settings:
+def load_pip_settings(env: Mapping[str, str]) -> IndexSettings:
     """What pip's files and variables say."""
     sections: dict[str, dict[str, str]] = {"global": {}, "install": {}}
     for file in pip_config_files(env):
@@ -107,7 +107,7 @@ def load_pip_settings(env: Mapping[str, str]) -> Settings:
         if value
     }
     many = {key: tuple(values.get(key, "").split()) for key in ("extra-index-url", "find-links", "trusted-host")}
-    return Settings(
+    return IndexSettings(
         index=values.get("index-url", ""),
         extra=many["extra-index-url"],
         find_links=tuple(_expanded(link, Path.cwd(), env) for link in many["find-links"]),
@@ -120,12 +120,12 @@ def load_pip_settings(env: Mapping[str, str]) -> Settings:
     )
 
 
-def load_uv_settings(root: Path, env: Mapping[str, str]) -> Settings:
+def load_uv_settings(root: Path, env: Mapping[str, str]) -> IndexSettings:
     """What uv's files and variables say for the checkout ``root``."""
     made = [_uv_variables(env)]
     if not _truth(env.get("UV_NO_CONFIG", "")):
         made.extend(_uv_table(table, file.parent, env) for file, table in _uv_files(root, env))
-    return Settings(
+    return IndexSettings(
         index=next((one.index for one in made if one.index), ""),
         extra=_once(url for one in made for url in one.extra),
         find_links=_once(link for one in made for link in one.find_links),
@@ -136,7 +136,7 @@ def load_uv_settings(root: Path, env: Mapping[str, str]) -> Settings:
     )
 
 
-def uv_environment(sources: Sources, default_index: str) -> dict[str, str]:
+def uv_environment(sources: PackageSources, default_index: str) -> dict[str, str]:
     """Variables that tell uv what only pip's settings say; its own it reads itself.
 
     pip asks all its indexes and takes the best, the main one first. uv asks the extra ones first and stops at the
@@ -163,7 +163,7 @@ def uv_environment(sources: Sources, default_index: str) -> dict[str, str]:
     return added
 
 
-def pip_environment(sources: Sources) -> dict[str, str]:
+def pip_environment(sources: PackageSources) -> dict[str, str]:
     """Variables that tell pip and pip-compile what only uv's settings say."""
     uv, added = sources.uv, dict[str, str]()
     if uv.extra:
@@ -270,14 +270,14 @@ def _uv_file(file: Path) -> tuple[Path, Mapping[str, Any]] | None:
     return (file, parse_toml(file.read_text("utf-8"), str(file))) if file.is_file() else None
 
 
-def _uv_table(table: Mapping[str, Any], folder: Path, env: Mapping[str, str]) -> Settings:
+def _uv_table(table: Mapping[str, Any], folder: Path, env: Mapping[str, str]) -> IndexSettings:
     merged = {**table, **table.get("pip", {})}
     indexes = [entry for entry in merged.get("index", ()) if isinstance(entry, dict) and entry.get("url")]
     flat = [entry["url"] for entry in indexes if entry.get("format") == "flat"]
     simple = [entry for entry in indexes if entry.get("format") != "flat"]
     default = [_with_credentials(entry, env) for entry in simple if entry.get("default")]
     others = [_with_credentials(entry, env) for entry in simple if not entry.get("default")]
-    return Settings(
+    return IndexSettings(
         index=next(iter(default), str(merged.get("index-url", ""))),
         extra=(*others, *merged.get("extra-index-url", ())),
         find_links=tuple(_expanded(link, folder, env) for link in (*flat, *merged.get("find-links", ()))),
@@ -287,11 +287,11 @@ def _uv_table(table: Mapping[str, Any], folder: Path, env: Mapping[str, str]) ->
     )
 
 
-def _uv_variables(env: Mapping[str, str]) -> Settings:
+def _uv_variables(env: Mapping[str, str]) -> IndexSettings:
     named = [_named_index(word, env) for word in env.get("UV_INDEX", "").split()]
     default = env.get("UV_DEFAULT_INDEX", "")
     links = env.get("UV_FIND_LINKS", "").split(",")
-    return Settings(
+    return IndexSettings(
         index=_named_index(default, env) if default else env.get("UV_INDEX_URL", ""),
         extra=(*named, *env.get("UV_EXTRA_INDEX_URL", "").split()),
         find_links=tuple(_expanded(link.strip(), Path.cwd(), env) for link in links if link.strip()),

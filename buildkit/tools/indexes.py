@@ -14,8 +14,8 @@ from buildkit.digest import FileHash
 from buildkit.errors import FetchError
 from buildkit.locks.pins import Artifact, Pin
 from buildkit.locks.requirements_txt import normalise_name
-from buildkit.tools.http import Session
-from buildkit.tools.index_settings import Sources
+from buildkit.tools.http import HttpSession
+from buildkit.tools.index_settings import PackageSources
 
 if TYPE_CHECKING:
     from unearth import Link, PackageFinder, TargetPython
@@ -37,7 +37,7 @@ class Candidate:
 class Indexes:
     """All sources of distributions for one target; safe to share among threads."""
 
-    def __init__(self, sources: Sources, session: Session, target: Target) -> None:
+    def __init__(self, sources: PackageSources, session: HttpSession, target: Target) -> None:
         logging.getLogger("unearth").addHandler(logging.NullHandler())  # its warnings come from us, as errors
         self.session = session
         self._sources = sources
@@ -105,7 +105,7 @@ def _doubt(candidate: Candidate, artifact: Artifact) -> int:
     return 0 if candidate.sha256 == artifact.sha256 else 2
 
 
-def make_finder(sources: Sources, session: Session, target: Target) -> PackageFinder:
+def make_finder(sources: PackageSources, session: HttpSession, target: Target) -> PackageFinder:
     """unearth's finder for ``target`` over all ``sources``."""
     from unearth import PackageFinder
 
@@ -136,11 +136,11 @@ def make_target_python(target: Target) -> TargetPython:
     return TargetPython(py_ver=version, abis=[abi], impl="cp", platforms=list(target.platforms))
 
 
-def _fetcher(session: Session) -> Fetcher:
+def _fetcher(session: HttpSession) -> Fetcher:
     return cast("Fetcher", session)  # its protocol names a response that httpx2's own only nearly is
 
 
-def _named(session: Session, source: Source, artifact: Artifact) -> list[Candidate]:
+def _named(session: HttpSession, source: Source, artifact: Artifact) -> list[Candidate]:
     """Links to the artifact's file, without evaluating the thousands of others that a page may hold."""
     from unearth import Link
     from unearth.collector import collect_links_from_location

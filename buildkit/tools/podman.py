@@ -14,7 +14,7 @@ from buildkit.errors import BuildError, ToolError
 from buildkit.running.flags import NETWORK_OPTION
 from buildkit.running.host import Host, parse_host
 from buildkit.tools.buildah import own_limits
-from buildkit.tools.process import Command, Finished, find_tool, run
+from buildkit.tools.process import Command, CommandResult, find_tool, run
 from buildkit.tools.storage import find_config
 
 FAILED = 125  # podman's own exit code, where it could not start the container
@@ -86,7 +86,7 @@ def _find_network(name: str) -> dict[str, Any] | None:
 
 def remove_network(name: str) -> None:
     """Remove a network; one that is used, or is not there, is left alone."""
-    run(Command(argv=("podman", "network", "rm", "--", name), accept=_ANY, undoes=True))
+    run(Command(argv=("podman", "network", "rm", "--", name), accept=_ANY, is_cleanup=True))
 
 
 def start_detached(argv: Sequence[str]) -> None:
@@ -113,29 +113,29 @@ def inspect_container(name: str) -> dict[str, Any]:
     return found[0]
 
 
-def execute(name: str, argv: Sequence[str]) -> Finished:
+def execute(name: str, argv: Sequence[str]) -> CommandResult:
     """Run a command in a container, as its user; whatever it comes to. Raises MissingTool."""
     return run(Command(argv=("podman", "exec", "--", name, *argv), accept=_ANY))
 
 
-def check_health(name: str) -> Finished:
+def check_health(name: str) -> CommandResult:
     """Run the container's health check now: code 0 for well, 1 for unwell, 125 where it has none."""
     return run(Command(argv=("podman", "healthcheck", "run", name), accept=_ANY))
 
 
-def stop(name: str, seconds: int) -> Finished:
+def stop(name: str, seconds: int) -> CommandResult:
     """Ask a container to end, and kill it after so many seconds."""
-    return run(Command(argv=("podman", "stop", "--time", str(seconds), name), accept=_ANY, undoes=True))
+    return run(Command(argv=("podman", "stop", "--time", str(seconds), name), accept=_ANY, is_cleanup=True))
 
 
 def remove(name: str) -> None:
     """Remove a container, a running one too; one that is not there is left alone."""
-    run(Command(argv=("podman", "rm", "--force", "--time", "0", name), accept=_ANY, undoes=True))
+    run(Command(argv=("podman", "rm", "--force", "--time", "0", name), accept=_ANY, is_cleanup=True))
 
 
 def read_log(name: str) -> str:
     """What a container has said so far, both streams."""
-    finished = run(Command(argv=("podman", "logs", "--tail", "50", name), accept=_ANY, undoes=True))
+    finished = run(Command(argv=("podman", "logs", "--tail", "50", name), accept=_ANY, is_cleanup=True))
     return (finished.stdout + finished.stderr).decode("utf-8", "replace").strip()
 
 
@@ -174,4 +174,4 @@ def read_link(path: str, *, rootless: bool) -> str:
 def signal_pids(pids: Sequence[int], number: int, *, rootless: bool) -> None:
     """Send a signal to processes of a container; those that are gone are left alone."""
     before = ("podman", "unshare") if rootless else ()
-    run(Command(argv=(*before, "kill", f"-{number}", *map(str, pids)), accept=_ANY, undoes=True))
+    run(Command(argv=(*before, "kill", f"-{number}", *map(str, pids)), accept=_ANY, is_cleanup=True))

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from buildkit.errors import Interrupted, MissingTool, ToolError, describe_full_disk
-from buildkit.tools.disk_full import is_full
-from buildkit.tools.usage import note_child
+from buildkit.tools.disk_full import is_disk_full
+from buildkit.tools.usage import record_child
 
 _KEPT_OUTPUT = 64 * 1024
 _POLL_SECONDS = 0.002
@@ -38,18 +38,18 @@ class Command:
     accept: tuple[int, ...] = (0,)
     stdin: bytes | None = None
     what: str = ""
-    undoes: bool = False  # runs even after a stop was asked for: it removes what we made
-    patience: float = 10.0  # seconds that it has to end after SIGTERM
+    is_cleanup: bool = False  # runs even after a stop was asked for: it removes what we made
+    grace: float = 10.0  # seconds that it has to end after SIGTERM
     inherits: tuple[int, ...] = ()  # descriptors that it gets, and holds while it runs
     writes: tuple[Path | str, ...] = ()  # where; if it fails, and does not say why, is there room?
-    silence: float = 0.0  # seconds that it may neither read nor write a byte, in ``run``; 0: any
+    stall_seconds: float = 0.0  # seconds that it may neither read nor write a byte, in ``run``; 0: any
 
     def __str__(self) -> str:
         return shlex.join(self.argv)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class CommandResult:
     """How a command ended: its exit code, its standard output, and both streams' end for an error message."""
 
     code: int
@@ -62,12 +62,12 @@ class Finished:
         return self.stdout.decode("utf-8", "replace").strip()
 
 
-class _Child(subprocess.Popen[bytes]):
+class _MeteredChild(subprocess.Popen[bytes]):
     """A child whose use of the machine is noted for the thread that waits for it."""
 
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None and self._await_end(timeout):
-            note_child(self.pid)
+            record_child(self.pid)
             timeout = None
         return super().wait(timeout)
 
@@ -97,7 +97,7 @@ def require_tool(name: str) -> str:
     return path
 
 
-def run(command: Command) -> Finished:
+def run(command: Command) -> CommandResult:
     """Run to the end; raises MissingTool, ToolError (code not accepted) or Interrupted."""
     with start(command, stdin=subprocess.PIPE if command.stdin is not None else subprocess.DEVNULL) as child:
         stdout, stderr = _communicate(child, command)
@@ -108,9 +108,9 @@ def run(command: Command) -> Finished:
 def start(command: Command, *, stdin: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
     """A running child with pipes; on leaving, it has ended: killed with its process group if it had not."""
     require_tool(command.argv[0])
-    if _stopping.is_set() and not command.undoes:
+    if _stopping.is_set() and not command.is_cleanup:
         raise Interrupted("interrupted")
-    child = _Child(
+    child = _MeteredChild(
         command.argv,
         env=None if command.env is None else {**os.environ, **command.env},
         cwd=command.cwd,
@@ -124,7 +124,7 @@ def start(command: Command, *, stdin: int = subprocess.PIPE) -> Iterator[subproc
         _register(child, command)
         yield child
     finally:
-        _end(child, command.patience)
+        _end(child, command.grace)
         with _lock:
             _running.discard(child)
 
@@ -185,7 +185,7 @@ def stop_all() -> None:
 
 def _register(child: subprocess.Popen[bytes], command: Command) -> None:
     """Let ``stop_all`` know of the child; one that was started while it ran is stopped here."""
-    if command.undoes:
+    if command.is_cleanup:
         return
     with _lock:
         _running.add(child)
@@ -198,14 +198,14 @@ def _communicate(child: subprocess.Popen[bytes], command: Command) -> tuple[byte
     data, moved, since = command.stdin, -1, 0.0
     while True:
         try:
-            return child.communicate(data, timeout=command.silence / 8 if command.silence else None)
+            return child.communicate(data, timeout=command.stall_seconds / 8 if command.stall_seconds else None)
         except subprocess.TimeoutExpired:
             data = None  # communicate() keeps what is not sent yet
             now = _bytes_moved(child.pid)
             if now is None or now != moved:
                 moved, since = now or 0, time.monotonic()
-            elif time.monotonic() - since >= command.silence:
-                said = f"nothing came or went for {command.silence:.0f} s"
+            elif time.monotonic() - since >= command.stall_seconds:
+                said = f"nothing came or went for {command.stall_seconds:.0f} s"
                 raise ToolError(f"{command.what or f'`{command}`'} was ended: {said}", output=said) from None
 
 
@@ -224,11 +224,11 @@ def _keep_tail(pipe: BinaryIO, tail: bytearray) -> None:
             del tail[:-_KEPT_OUTPUT]
 
 
-def _end(child: subprocess.Popen[bytes], patience: float) -> None:
+def _end(child: subprocess.Popen[bytes], grace: float) -> None:
     if child.poll() is None:
         _signal(child, signal.SIGTERM)
         try:
-            child.wait(timeout=patience)
+            child.wait(timeout=grace)
         except subprocess.TimeoutExpired:
             _signal(child, signal.SIGKILL)
             child.wait()
@@ -254,9 +254,9 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"  # a real-time signal
 
 
-def _check(command: Command, code: int, stdout: bytes, stderr: bytes) -> Finished:
+def _check(command: Command, code: int, stdout: bytes, stderr: bytes) -> CommandResult:
     if code in command.accept:
-        return Finished(code=code, stdout=stdout, stderr=stderr)
+        return CommandResult(code=code, stdout=stdout, stderr=stderr)
     if _stopping.is_set():
         raise Interrupted("interrupted")
     what = command.what or f"`{command}`"
@@ -265,7 +265,7 @@ def _check(command: Command, code: int, stdout: bytes, stderr: bytes) -> Finishe
     if full := describe_full_disk(output):
         hint = "the output says where; free some room there. nox -s cache -- gc removes what is not needed"
         raise ToolError(f"{what} {how}: {full}", hint=hint, output=output)
-    for place in filter(is_full, command.writes):
+    for place in filter(is_disk_full, command.writes):
         hint = f"free some room at {place}; nox -s cache -- gc removes what is not needed"
         raise ToolError(f"{what} {how}: the disk is full", hint=hint, output=output)
     raise ToolError(f"{what} {how}", output=output)

@@ -18,8 +18,8 @@ from typing import TypeVar
 from buildkit.digest import Digest
 from buildkit.errors import BlobsMissingError, DamagedError, Interrupted, RegistryError, ToolError
 from buildkit.oci.reference import Ref
-from buildkit.tools.process import Command, Finished, run, stop_all
-from buildkit.tools.skopeo import forgetful, skopeo_argv
+from buildkit.tools.process import Command, CommandResult, run, stop_all
+from buildkit.tools.skopeo import skopeo_argv, skopeo_env_without_blob_cache
 
 _Result = TypeVar("_Result")
 
@@ -63,7 +63,7 @@ _HINTS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class RegistryTimeouts:
     """Seconds until a look-up must be answered, for which nothing may come or go while blobs are moved, and ``waits``
     before the second try and so on.
 
@@ -78,18 +78,18 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Registries:
+class RegistryClient:
     """Asks and moves; ``stop`` ends waiting between tries. All raise RegistryError, ToolError or Interrupted."""
 
     stop: threading.Event
-    patience: Patience = Patience()
+    timeouts: RegistryTimeouts = RegistryTimeouts()
 
     def manifest(self, ref: Ref) -> bytes | None:
         """The manifest under a tag or a digest, byte for byte, or None; what a digest names is held against it.
 
         Of one that is larger than manifests are, nothing is read.
         """
-        limit = f"{self.patience.look:.0f}s"
+        limit = f"{self.timeouts.look:.0f}s"
         argv = (*skopeo_argv(), "--command-timeout", limit, "inspect", "--raw", f"docker://{ref}")
         found = self._try(ref, _LOOKING, lambda: _find(argv))
         if found is not None and ref.digest and Digest.of(found) != ref.digest:
@@ -112,7 +112,7 @@ class Registries:
     def config(self, ref: Ref) -> bytes:
         """The config blob of the manifest under a tag or a digest; skopeo verifies it."""
         argv = (*skopeo_argv(), "inspect", "--raw", "--config", f"docker://{ref}")
-        command = Command(argv=argv, silence=self.patience.fetch)
+        command = Command(argv=argv, stall_seconds=self.timeouts.fetch)
         return self._try(ref, "reading the config of", lambda: run(command).stdout)
 
     def fetch(self, ref: Ref, folder: Path, *, most: int = 0) -> None:
@@ -122,7 +122,7 @@ class Registries:
         """
         limit = ("prlimit", f"--fsize={most}", "--") if most else ()
         argv = (*limit, *skopeo_argv(), "copy", "--quiet", "--preserve-digests", f"docker://{ref}", f"dir:{folder}")
-        command = Command(argv=argv, silence=self.patience.fetch)
+        command = Command(argv=argv, stall_seconds=self.timeouts.fetch)
         self._try(ref, "fetching", lambda: run(command))
 
     def push(self, folder: Path, ref: Ref, *, notes: bool = True) -> tuple[Digest, ...]:
@@ -152,7 +152,9 @@ class Registries:
 
     def _pushing(self, folder: Path, ref: Ref, *, notes: bool = True) -> Command:
         argv = (*skopeo_argv(), "--debug", "copy", "--preserve-digests", f"dir:{folder}", f"docker://{ref}")
-        return Command(argv=argv, env=None if notes else forgetful(), silence=self.patience.push)
+        return Command(
+            argv=argv, env=None if notes else skopeo_env_without_blob_cache(), stall_seconds=self.timeouts.push
+        )
 
     def push_index(self, folder: Path, ref: Ref) -> bool:
         """An index of a ``dir:`` layout to a tag, alone: the manifests that it lists must be there.
@@ -165,7 +167,7 @@ class Registries:
             "--multi-arch", "index-only",
             f"dir:{folder}", f"docker://{ref}",
         )  # fmt: skip
-        command = Command(argv=argv, silence=self.patience.push)
+        command = Command(argv=argv, stall_seconds=self.timeouts.push)
         try:
             self._try(ref, "pushing", lambda: run(command))
         except RegistryError as error:
@@ -177,7 +179,7 @@ class Registries:
     def _try(self, ref: Ref, action: str, attempt: Callable[[], _Result], folder: Path | None = None) -> _Result:
         """``folder`` is the layout that is pushed."""
         slow = 0
-        for wait in (*self.patience.waits, None):
+        for wait in (*self.timeouts.waits, None):
             try:
                 return attempt()
             except ToolError as error:
@@ -194,7 +196,7 @@ class Registries:
         raise AssertionError  # the last try has returned or raised
 
 
-def _find_sent(finished: Finished) -> tuple[Digest, ...]:
+def _find_sent(finished: CommandResult) -> tuple[Digest, ...]:
     """The blobs that a push says it copied."""
     copied = set(_COPYING.findall(finished.stdout.decode("utf-8", "replace")))
     skipped = set(_SKIPPING.findall(finished.stderr.decode("utf-8", "replace")))

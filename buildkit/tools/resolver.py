@@ -22,7 +22,7 @@ from buildkit.tools.process import Command, find_tool, run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resolution:
+class ResolveRequest:
     """What to resolve: ``inputs`` relative to ``root``, for Python ``python`` (``3.13``), by ``locker``.
 
     ``preferred`` is the text of an earlier lock whose versions are kept where they still fit; ``constraints`` are
@@ -41,7 +41,7 @@ class Resolution:
 _INSTALL = "run ci/bootstrap, or: pip install 'xoe-buildkit[pip-tools]'"
 
 
-def resolve(request: Resolution) -> str:
+def resolve(request: ResolveRequest) -> str:
     """Text of the lock; raises ToolError with the resolver's own words, MissingTool or DefinitionError."""
     prefix = _uv(request) if request.locker == "uv" else _pip_compile(request)
     with tempfile.TemporaryDirectory(prefix="buildkit-lock-") as folder:
@@ -68,7 +68,7 @@ _QUIET = {
 }
 
 
-def _uv(request: Resolution) -> tuple[str, ...]:
+def _uv(request: ResolveRequest) -> tuple[str, ...]:
     return (
         *uv_program(),
         "pip", "compile",
@@ -82,7 +82,7 @@ def _uv(request: Resolution) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _pip_compile(request: Resolution) -> tuple[str, ...]:
+def _pip_compile(request: ResolveRequest) -> tuple[str, ...]:
     return (
         *_python_with_pip_tools(request.python), "-m", "piptools", "compile",
         "--generate-hashes",

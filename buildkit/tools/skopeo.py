@@ -11,6 +11,9 @@ from buildkit.digest import DiffId, Digest
 from buildkit.errors import ToolError
 from buildkit.tools.process import Command, run
 
+TRANSPORTS = ("containers-storage", "oci", "oci-archive", "docker-archive", "dir")
+"""skopeo's transports that name an image on this host."""
+
 _ROOTS_LOGIN = Path("/run/containers/0/auth.json")
 _ANY_USER = 65534
 _POLICIES = ("/etc/containers/policy.json", "/usr/share/containers/policy.json")
@@ -31,7 +34,7 @@ def write_layout(folder: Path, manifest: bytes, config: bytes | None = None) -> 
         (folder / Digest.of(config).hex).write_bytes(config)
 
 
-def forgetful() -> dict[str, str]:
+def skopeo_env_without_blob_cache() -> dict[str, str]:
     """An environment in which skopeo notes nowhere which blobs it met: every note is flushed to the disk.
 
     From containers/image (blobinfocache, rootless): notes are kept below XDG_DATA_HOME, root's in /var unless it works
@@ -50,6 +53,15 @@ def copy_dir_to_storage(folder: Path, ref: str) -> None:
     """
     argv = (*skopeo_argv(temporary=folder), "copy", "--quiet", f"dir:{folder}", f"containers-storage:{ref}")
     run(Command(argv=argv, what=f"importing {ref}", writes=(folder,)))
+
+
+def copy_to_dir(source: str, folder: Path) -> None:
+    """Copy an image (``oci:PATH[:TAG]``) to a ``dir:`` layout, whose layer files are named by the digits of digests.
+
+    skopeo verifies what it reads. Raises ToolError for a source that does not exist or is no image.
+    """
+    argv = (*skopeo_argv(temporary=folder), "copy", "--quiet", source, f"dir:{folder}")
+    run(Command(argv=argv, what=f"reading {source}", writes=(folder,)))
 
 
 def copy_registry_to_dir(ref: str, folder: Path, *, arch: str) -> None:

@@ -84,7 +84,7 @@ def _ask(argv: tuple[str, ...], what: str) -> list[dict[str, Any]]:
 
 
 def _done(argv: tuple[str, ...]) -> bool:
-    return run(Command(argv=argv, accept=(0, 1, 2, 125), what=f"`{' '.join(argv)}`", undoes=True)).code == 0
+    return run(Command(argv=argv, accept=(0, 1, 2, 125), what=f"`{' '.join(argv)}`", is_cleanup=True)).code == 0
 
 
 def _parse_size(text: str) -> int:

@@ -17,29 +17,29 @@ _local = threading.local()
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class ResourceUsage:
     """CPU seconds, bytes read, bytes written."""
 
     cpu: float = 0.0
     read: int = 0
     written: int = 0
 
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(self.cpu + other.cpu, self.read + other.read, self.written + other.written)
+    def __add__(self, other: ResourceUsage) -> ResourceUsage:
+        return ResourceUsage(self.cpu + other.cpu, self.read + other.read, self.written + other.written)
 
-    def __sub__(self, other: Usage) -> Usage:
-        return Usage(self.cpu - other.cpu, self.read - other.read, self.written - other.written)
+    def __sub__(self, other: ResourceUsage) -> ResourceUsage:
+        return ResourceUsage(self.cpu - other.cpu, self.read - other.read, self.written - other.written)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
+class WorkCost:
     """Wall-clock seconds of work (of several threads at once, each counts) and what it used."""
 
     seconds: float = 0.0
-    usage: Usage = Usage()
+    usage: ResourceUsage = ResourceUsage()
 
-    def __add__(self, other: Spent) -> Spent:
-        return Spent(seconds=self.seconds + other.seconds, usage=self.usage + other.usage)
+    def __add__(self, other: WorkCost) -> WorkCost:
+        return WorkCost(seconds=self.seconds + other.seconds, usage=self.usage + other.usage)
 
     def as_json(self) -> dict[str, float]:
         """``{"seconds", "cpu", "read", "written"}``: seconds twice, and bytes."""
@@ -47,18 +47,18 @@ class Spent:
         return {"seconds": round(self.seconds, 3), "cpu": cpu, "read": self.usage.read, "written": self.usage.written}
 
 
-def used_by_thread() -> Usage:
+def measure_thread() -> ResourceUsage:
     """What this thread has used until now, with the programs that it started and waited for."""
-    return Usage(time.thread_time(), *_read_io(Path("/proc/thread-self/io"))) + _of_children()
+    return ResourceUsage(time.thread_time(), *_read_io(Path("/proc/thread-self/io"))) + _of_children()
 
 
-def note_child(pid: int) -> None:
+def record_child(pid: int) -> None:
     """Count an ended program, not yet waited for, and those that it waited for, as this thread's."""
-    _local.children = _of_children() + Usage(_read_cpu(pid), *_read_io(Path(f"/proc/{pid}/io")))
+    _local.children = _of_children() + ResourceUsage(_read_cpu(pid), *_read_io(Path(f"/proc/{pid}/io")))
 
 
-def _of_children() -> Usage:
-    found: Usage = getattr(_local, "children", Usage())
+def _of_children() -> ResourceUsage:
+    found: ResourceUsage = getattr(_local, "children", ResourceUsage())
     return found
 
 

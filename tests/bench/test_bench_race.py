@@ -17,9 +17,9 @@ from buildkit.bench.results import Sample, SampleVerdict
 from buildkit.bench.scenarios import Scenario
 from buildkit.errors import ToolError
 from buildkit.events import Note, ignore_event
-from buildkit.tools.process import Finished
+from buildkit.tools.process import CommandResult
 
-RIGHT = Finished(code=0, stdout=b"", stderr=b"")
+RIGHT = CommandResult(code=0, stdout=b"", stderr=b"")
 
 
 class Runner:

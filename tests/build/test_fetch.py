@@ -14,8 +14,8 @@ from buildkit.build.fetch import Fetcher, Wanted
 from buildkit.declare.target import Target
 from buildkit.errors import BuildError, DefinitionError, FetchError, Interrupted, MismatchError
 from buildkit.locks.pins import Artifact
-from buildkit.tools.http import Patience, Session
-from buildkit.tools.index_settings import Settings, Sources
+from buildkit.tools.http import HttpSession, RetryPolicy
+from buildkit.tools.index_settings import IndexSettings, PackageSources
 from buildkit.tools.indexes import Indexes
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
@@ -35,11 +35,13 @@ def server():
 @contextmanager
 def fetching(*, index="", find_links=(), stop=None, cert=""):
     links = tuple(map(str, find_links))
-    sources = Sources(pip=Settings(index=index, find_links=links, no_index=not index, cert=cert), uv=Settings())
-    patience = Patience(stop or threading.Event(), unit=0.01)
-    session = Session(sources, patience)
+    sources = PackageSources(
+        pip=IndexSettings(index=index, find_links=links, no_index=not index, cert=cert), uv=IndexSettings()
+    )
+    retry_policy = RetryPolicy(stop or threading.Event(), unit=0.01)
+    session = HttpSession(sources, retry_policy)
     try:
-        yield Fetcher(session, Indexes(sources, session, TARGET), patience)
+        yield Fetcher(session, Indexes(sources, session, TARGET), retry_policy)
     finally:
         session.close()
 
@@ -254,12 +256,14 @@ def test_a_stop_is_obeyed_between_chunks(server, tmp_path):
 
 def test_a_stop_ends_waiting(server, tmp_path):
     server.script, stop = [503] * 9, threading.Event()
-    sources = Sources(pip=Settings(), uv=Settings())
-    patience = Patience(stop, unit=20)
-    session = Session(sources, patience)
+    sources = PackageSources(pip=IndexSettings(), uv=IndexSettings())
+    retry_policy = RetryPolicy(stop, unit=20)
+    session = HttpSession(sources, retry_policy)
     threading.Timer(0.2, stop.set).start()
     with pytest.raises(Interrupted):
-        Fetcher(session, Indexes(sources, session, TARGET), patience).hash_url(f"{server.url}/files/x", progress=ignore)
+        Fetcher(session, Indexes(sources, session, TARGET), retry_policy).hash_url(
+            f"{server.url}/files/x", progress=ignore
+        )
     session.close()
 
 
@@ -298,10 +302,12 @@ def test_where_a_folder_has_other_bytes_an_index_is_asked(server, tmp_path):
 
 
 def test_a_source_out_of_reach_does_not_hide_another(tmp_path, server):
-    sources = Sources(pip=Settings(index=f"{server.url}/simple/", extra=("http://127.0.0.1:9/simple/",)), uv=Settings())
-    patience = Patience(threading.Event(), unit=0.01)
-    session = Session(sources, patience)
-    Fetcher(session, Indexes(sources, session, TARGET), patience).fetch(PIN, tmp_path / "one", progress=ignore)
+    sources = PackageSources(
+        pip=IndexSettings(index=f"{server.url}/simple/", extra=("http://127.0.0.1:9/simple/",)), uv=IndexSettings()
+    )
+    retry_policy = RetryPolicy(threading.Event(), unit=0.01)
+    session = HttpSession(sources, retry_policy)
+    Fetcher(session, Indexes(sources, session, TARGET), retry_policy).fetch(PIN, tmp_path / "one", progress=ignore)
     session.close()
     assert (tmp_path / "one").read_bytes() == BODY
 

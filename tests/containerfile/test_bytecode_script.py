@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.containerfile.wheels import bytecode_script
+from buildkit.containerfile.wheel_stages import bytecode_script
 
 _FOREIGN = {"old.py": 'print "x"\n', "template.py": "class {{name}}:\n", "nul.py": "x = '\0'\n", "deep.py": "(" * 999}
 

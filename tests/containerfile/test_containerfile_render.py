@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from buildkit.containerfile.parts import Export, ExportOptions
+from buildkit.containerfile.builder import ContainerfileExport, ExportOptions
 from buildkit.containerfile.render import render_export
 from buildkit.errors import DefinitionError
 from buildkit.locks.model_source import PypiSource, UrlSource
@@ -22,13 +22,13 @@ def export(
     checkout: FakeCheckout | None = None,
     settings: str = "",
     **options: object,
-) -> Export:
+) -> ContainerfileExport:
     made = composer(stages, checkout, settings)
     given = ExportOptions(**options)  # type: ignore[arg-type]
     return render_export(made.compose(name), lambda: made.builder, made._project, given)
 
 
-def builds(made: Export) -> dict[str, str]:
+def builds(made: ContainerfileExport) -> dict[str, str]:
     """The build stages by name, instructions joined into lines, without comments."""
     lines = [line for line in made.text.splitlines() if not line.startswith("#")]
     text = "\n".join(lines).replace("\\\n", " ")
@@ -37,7 +37,7 @@ def builds(made: Export) -> dict[str, str]:
     return dict(found)
 
 
-def side(made: Export, name: str) -> str:
+def side(made: ContainerfileExport, name: str) -> str:
     (text,) = (file.text for file in made.files if file.path.endswith(f"/{name}"))
     return text
 
@@ -235,6 +235,6 @@ def test_the_same_values_give_the_same_text() -> None:
     assert export() == export()
 
 
-def ignore_file(made: Export) -> str:
+def ignore_file(made: ContainerfileExport) -> str:
     (text,) = (file.text for file in made.files if file.path == "Podmanfile.dockerignore")
     return text

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.build.planner import open_planner
-from buildkit.containerfile.parts import Export, ExportOptions, SideFile
+from buildkit.containerfile.builder import ContainerfileExport, ExportOptions, SideFile
 from buildkit.containerfile.render import MARK
 from buildkit.containerfile.root_script import render_root_script
 from buildkit.errors import DefinitionError
@@ -19,7 +19,7 @@ from buildkit.plan.spec import MakeRoot
 from tests.plan.planfakes import composer
 
 ROOT = Path(__file__).resolve().parents[2]
-MADE = Export(
+MADE = ContainerfileExport(
     text=f"{MARK} -- x`\nFROM scratch AS x\n",
     files=(
         SideFile(path="Podmanfile.d/one.txt", text="1"),
@@ -35,7 +35,7 @@ def test_an_export_is_written_once_and_what_it_no_longer_has_is_removed(tmp_path
     before = old.stat()
     assert write_export(tmp_path, options, MADE) == 0
     assert old.stat().st_mtime_ns == before.st_mtime_ns
-    other = Export(text=MADE.text, files=(SideFile(path="Podmanfile.d/two.txt", text="2"), MADE.files[1]))
+    other = ContainerfileExport(text=MADE.text, files=(SideFile(path="Podmanfile.d/two.txt", text="2"), MADE.files[1]))
     assert write_export(tmp_path, options, other) == 1
     assert [path.name for path in (tmp_path / "Podmanfile.d").iterdir()] == ["two.txt"]
 

@@ -104,11 +104,11 @@ def _requirements() -> list[bytes]:
 @target("text", _requirements, DefinitionError)
 def requirements(data: bytes) -> None:
     from buildkit.declare.target import Target as Fits
-    from buildkit.locks.freshness import meaning
+    from buildkit.locks.freshness import normalise_text
     from buildkit.locks.lock_parents import parse_via
     from buildkit.locks.requirements_txt import applicable, parse_requirements
 
-    meaning(says(data))
+    normalise_text(says(data))
     parse_via(says(data))
     pins = parse_requirements(says(data), "x.txt", require_hashes=False, describe_local=lambda path: ("local", "1"))
     applicable(pins, Fits(python="3.13", glibc="2.41", arch="x86_64"))
@@ -154,9 +154,9 @@ def _allows() -> list[bytes]:
 
 @target("text", _allows, DefinitionError)
 def allow_file(data: bytes) -> None:
-    from buildkit.declare.model_allowlist import parse_allow
+    from buildkit.declare.model_allowlist import parse_allowlist
 
-    parse_allow(says(data), "models.allow.toml")
+    parse_allowlist(says(data), "models.allow.toml")
 
 
 @target("text", lambda: [b"# a\n*.pyc\n!keep.pyc\n/x/**/y\n[a-z]?\n"], DefinitionError)
@@ -724,9 +724,9 @@ def _advisories() -> list[bytes]:
 @target("json", _advisories, BuildError)
 def advisories(data: bytes) -> None:
     from buildkit.tools.auditor import _read
-    from buildkit.tools.process import Finished
+    from buildkit.tools.process import CommandResult
 
-    _read(Finished(code=1, stdout=data, stderr=b"error: " + data), 1)
+    _read(CommandResult(code=1, stdout=data, stderr=b"error: " + data), 1)
 
 
 # -- model files ------------------------------------------------------------------------------------------------------

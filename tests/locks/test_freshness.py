@@ -8,8 +8,8 @@ from buildkit.locks.freshness import (
     apt_inputs,
     check_fresh,
     find_inputs,
-    meaning,
     models_inputs,
+    normalise_text,
     render_header,
     requirements_inputs,
     wheels_inputs,
@@ -82,4 +82,4 @@ def test_header_is_found_and_judged():
 
 
 def test_a_hash_inside_a_word_is_no_comment():
-    assert meaning("x @ https://h/f#sha256=1  # why\n") == "x @ https://h/f#sha256=1"
+    assert normalise_text("x @ https://h/f#sha256=1  # why\n") == "x @ https://h/f#sha256=1"

@@ -20,7 +20,7 @@ from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import PackWheels, RunStep, Spec
 from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex
-from buildkit.tools.git import Listing
+from buildkit.tools.git import WorkTreeFiles
 
 PLAIN = Style(0, plain=True)
 
@@ -57,12 +57,12 @@ class Disk:
             return Seen(compose_all(self.folder, self._ledger))
 
 
-def list_all(folder: Path, path: str) -> Listing:
+def list_all(folder: Path, path: str) -> WorkTreeFiles:
     """In git's place: every file below ``path`` is tracked."""
     if (folder / path).is_file():
-        return Listing(tracked=(path,), untracked=())
+        return WorkTreeFiles(tracked=(path,), untracked=())
     names = [Path(parent) / name for parent, _, files in os.walk(folder / path) for name in files]
-    return Listing(tracked=tuple(sorted(str(name.relative_to(folder)) for name in names)), untracked=())
+    return WorkTreeFiles(tracked=tuple(sorted(str(name.relative_to(folder)) for name in names)), untracked=())
 
 
 @dataclass

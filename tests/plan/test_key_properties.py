@@ -22,7 +22,7 @@ from smallproject import File, Small, projects
 from tomlstyles import Style
 
 from buildkit.declare.project import SETTINGS
-from buildkit.declare.schema import ListOf, Shape, Table
+from buildkit.declare.schema import ListSchema, TableSchema, ValueSchema
 from buildkit.declare.stage_schema import STAGE
 from buildkit.locks import models_lock as modelslock
 from buildkit.locks import wheels_lock as wheelslock
@@ -90,13 +90,13 @@ def test_what_a_registrys_root_is_made_of(disk: Disk, what: str, small: Small, s
     check(disk, small, inputs.IMAGE[what], seed)
 
 
-def places(shape: Shape, path: str = "") -> Iterator[str]:
+def places(shape: ValueSchema, path: str = "") -> Iterator[str]:
     """Every place of a file that may hold something: ``root.user[].name``."""
-    if isinstance(shape, Table):
+    if isinstance(shape, TableSchema):
         for key, field in shape.fields.items():
             yield from places(field.shape, f"{path}.{key}" if path else key)
-    elif isinstance(shape, ListOf):
-        yield from places(shape.item, path + ("[]" if isinstance(shape.item, Table) else ""))
+    elif isinstance(shape, ListSchema):
+        yield from places(shape.item, path + ("[]" if isinstance(shape.item, TableSchema) else ""))
     else:
         yield path
 

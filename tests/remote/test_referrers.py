@@ -17,7 +17,7 @@ from buildkit.remote.referrers import ReferrerStore
 from buildkit.store.blobs import Blobs
 from buildkit.supply.statement import PROVENANCE, Statement
 from buildkit.tools.keys import Signer
-from buildkit.tools.registry import Registries
+from buildkit.tools.registry import RegistryClient
 
 REF = parse_ref("localhost:5000/x:one", "here")
 IMAGE = b'{"schemaVersion":2}'
@@ -74,7 +74,7 @@ def signer() -> Signer:
 
 
 def attach(table: Table, blobs: Blobs) -> ReferrerStore:
-    return ReferrerStore(REF, IMAGE, cast("Registries", table), blobs)
+    return ReferrerStore(REF, IMAGE, cast("RegistryClient", table), blobs)
 
 
 def at_once(_seconds: float) -> None:

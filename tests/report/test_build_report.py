@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from buildkit.report.build_report import LayerLine, Report, print_report, print_timings, render_last_line
-from buildkit.tools.usage import Spent, Usage
+from buildkit.tools.usage import ResourceUsage, WorkCost
 
 BUILT = LayerLine(
     name="runtime/app",
@@ -29,8 +29,8 @@ REPORT = Report(
     digest="sha256:m",
     seconds=1.23456,
     phases={
-        "plan": Spent(seconds=0.02049, usage=Usage(0.0101, 5, 6)),
-        "assemble": Spent(seconds=0.01),
+        "plan": WorkCost(seconds=0.02049, usage=ResourceUsage(0.0101, 5, 6)),
+        "assemble": WorkCost(seconds=0.01),
     },
     layers=(REUSED, replace(REUSED, source="cache"), BUILT),
     fetched=5_000_000,

@@ -13,7 +13,7 @@ from buildkit.errors import BuildError, DefinitionError, FetchError, Interrupted
 from buildkit.events import ignore_event
 from buildkit.resolve.all_locks import lock_all, run_jobs
 from buildkit.resolve.changes import describe_changes
-from buildkit.resolve.request import AptInput, Drafts, LockRequest
+from buildkit.resolve.request import AptInput, LockDrafts, LockRequest
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
 
@@ -30,7 +30,7 @@ def _no_settings_of_this_host(monkeypatch):
 def test_drafts_write_only_what_changed_and_leave_nothing_beside(tmp_path):
     (tmp_path / "a").write_text("same")
     before = (tmp_path / "a").stat().st_mtime_ns
-    drafts = Drafts(tmp_path)
+    drafts = LockDrafts(tmp_path)
     drafts.decide("a", "same")
     drafts.decide("sub/b", "new")
     assert drafts.read("sub/b") == "new"
@@ -42,7 +42,7 @@ def test_drafts_write_only_what_changed_and_leave_nothing_beside(tmp_path):
 
 def test_drafts_that_cannot_all_be_written_write_none(tmp_path):
     (tmp_path / "b").write_text("a file where a folder should be")
-    drafts = Drafts(tmp_path)
+    drafts = LockDrafts(tmp_path)
     drafts.decide("a", "new")
     drafts.decide("b/c", "new")
     with pytest.raises(BuildError, match="cannot write the locks"):

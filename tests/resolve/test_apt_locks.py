@@ -8,7 +8,7 @@ from buildkit.events import StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.locks.apt_lock import parse_apt_lock
 from buildkit.locks.pins import AptPin
 from buildkit.resolve.apt import find_stale_apt, lock_apt
-from buildkit.resolve.request import AptInput, Drafts, LockRequest
+from buildkit.resolve.request import AptInput, LockDrafts, LockRequest
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
 BASE = AptInput(file="requirements/base.apt", suite="trixie", variant="minbase")
@@ -36,7 +36,7 @@ class Resolver:
 
 def lock(root, resolver, upgrade=False, emit=ignore_event):
     request = LockRequest(root=root, target=TARGET, apt=(BASE, BUILDER))
-    drafts = Drafts(root)
+    drafts = LockDrafts(root)
     lock_apt(request, drafts, resolver, emit, upgrade=upgrade)
     changed = drafts.changed()
     drafts.write()
@@ -104,10 +104,10 @@ def test_upgrade_prefers_nothing(root):
 
 def test_settings_make_it_stale(root):
     lock(root, Resolver())
-    assert find_stale_apt(BASE, Drafts(root), TARGET) is None
+    assert find_stale_apt(BASE, LockDrafts(root), TARGET) is None
     other = AptInput(file=BASE.file, suite="bookworm", variant="minbase")
-    assert "older" in find_stale_apt(other, Drafts(root), TARGET).what
-    assert find_stale_apt(BASE, Drafts(root), Target(python="3.13", glibc="2.41", arch="aarch64"))
+    assert "older" in find_stale_apt(other, LockDrafts(root), TARGET).what
+    assert find_stale_apt(BASE, LockDrafts(root), Target(python="3.13", glibc="2.41", arch="aarch64"))
 
 
 def test_a_missing_list_is_named(tmp_path):

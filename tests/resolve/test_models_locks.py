@@ -14,9 +14,9 @@ from buildkit.errors import BuildError, DefinitionError, FetchError
 from buildkit.events import StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.locks.models_lock import parse_models_lock
 from buildkit.resolve.models import ModelLocker, read_wheel
-from buildkit.resolve.request import Drafts, LockRequest
-from buildkit.tools.http import Patience, Session
-from buildkit.tools.index_settings import Settings, Sources
+from buildkit.resolve.request import LockDrafts, LockRequest
+from buildkit.tools.http import HttpSession, RetryPolicy
+from buildkit.tools.index_settings import IndexSettings, PackageSources
 from buildkit.tools.indexes import Indexes
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
@@ -43,12 +43,14 @@ def root(tmp_path):
 class Bench:
     def __init__(self, root, emit=ignore_event):
         self.root, self.emit = root, emit
-        sources = Sources(pip=Settings(no_index=True, find_links=(str(root / "links"),)), uv=Settings())
-        patience = Patience(threading.Event(), unit=0.01)
-        self.session = Session(sources, patience)
+        sources = PackageSources(
+            pip=IndexSettings(no_index=True, find_links=(str(root / "links"),)), uv=IndexSettings()
+        )
+        retry_policy = RetryPolicy(threading.Event(), unit=0.01)
+        self.session = HttpSession(sources, retry_policy)
         indexes = Indexes(sources, self.session, TARGET)
-        fetcher = Fetcher(self.session, indexes, patience)
-        self.drafts = Drafts(root)
+        fetcher = Fetcher(self.session, indexes, retry_policy)
+        self.drafts = LockDrafts(root)
         request = LockRequest(root=root, target=TARGET, models=(FILE,))
         self.locker = ModelLocker(request, self.drafts, lambda: fetcher, lambda: indexes)
 
@@ -151,7 +153,7 @@ def server(tmp_path_factory):
 
 def test_urls(root, server, monkeypatch):
     # https needs a certificate; what is tested is what happens behind it
-    monkeypatch.setattr(Session, "open", _plainly(Session.open))
+    monkeypatch.setattr(HttpSession, "open", _plainly(HttpSession.open))
     base = server.replace("http:", "https:") + "/v1"
     (model,) = Bench(root).lock(f'[[model]]\nname = "m"\nsource = "{base}/a.onnx"\nversion = "1"\n')
     assert (model.files[0].path, model.files[0].sha256, model.files[0].size) == ("a.onnx", FileHash.of(b"served a"), 8)

@@ -9,7 +9,7 @@ from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, ToolError
 from buildkit.events import Note, StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.locks.freshness import find_inputs
-from buildkit.resolve.request import Drafts, LockRequest
+from buildkit.resolve.request import LockDrafts, LockRequest
 from buildkit.resolve.requirements import find_stale, lock_requirements, merge_groups
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
@@ -56,7 +56,7 @@ def resolver(root):
 
 def lock(root, resolver, *groups, upgrade=False, emit=ignore_event, **more):
     request = LockRequest(root=root, target=TARGET, groups=groups, **more)
-    drafts = Drafts(root)
+    drafts = LockDrafts(root)
     lock_requirements(request, drafts, resolver, emit, upgrade=upgrade)
     changed = drafts.changed()
     drafts.write()
@@ -144,7 +144,7 @@ def test_locks_that_came_to_disagree_are_made_anew(root, resolver):
     lock(root, resolver, (ML,))
     assert versions(root, "api")["idna"] != versions(root, "ml")["idna"]
     request = LockRequest(root=root, target=TARGET, groups=((API, ML),))
-    assert "must agree" in str(find_stale(request, Drafts(root), (API, ML))[0])
+    assert "must agree" in str(find_stale(request, LockDrafts(root), (API, ML))[0])
     lock(root, resolver, (API, ML))
     assert versions(root, "api")["idna"] == versions(root, "ml")["idna"]
 
@@ -152,9 +152,9 @@ def test_locks_that_came_to_disagree_are_made_anew(root, resolver):
 def test_another_target_or_locker_makes_it_stale(root, resolver):
     lock(root, resolver, (API,))
     other = LockRequest(root=root, target=Target(python="3.12", glibc="2.36", arch="x86_64"), groups=((API,),))
-    assert "older than its input" in find_stale(other, Drafts(root), (API,))[0].what
+    assert "older than its input" in find_stale(other, LockDrafts(root), (API,))[0].what
     other = LockRequest(root=root, target=TARGET, locker="pip-tools", groups=((API,),))
-    assert find_stale(other, Drafts(root), (API,))
+    assert find_stale(other, LockDrafts(root), (API,))
 
 
 def test_the_lock_says_what_it_was_made_from(root, resolver):

@@ -9,10 +9,10 @@ from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError, FetchError
 from buildkit.events import StepFailed, StepFinished, StepStarted, ignore_event
 from buildkit.locks.wheels_lock import parse_wheels_lock
-from buildkit.resolve.request import Drafts, LockRequest
+from buildkit.resolve.request import LockDrafts, LockRequest
 from buildkit.resolve.wheels import find_stale_wheels, lock_wheels, make_choose
-from buildkit.tools.http import Patience, Session
-from buildkit.tools.index_settings import Settings, Sources
+from buildkit.tools.http import HttpSession, RetryPolicy
+from buildkit.tools.index_settings import IndexSettings, PackageSources
 from buildkit.tools.indexes import Indexes
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
@@ -50,10 +50,10 @@ def write(root, *pins):
 
 
 def lock(root, target=TARGET, choose=None, emit=ignore_event):
-    sources = Sources(pip=Settings(no_index=True, find_links=(str(root / "links"),)), uv=Settings())
+    sources = PackageSources(pip=IndexSettings(no_index=True, find_links=(str(root / "links"),)), uv=IndexSettings())
     request = LockRequest(root=root, target=target, groups=(("requirements/api.in",),))
-    indexes = Indexes(sources, Session(sources, Patience(threading.Event())), target)
-    drafts = Drafts(root)
+    indexes = Indexes(sources, HttpSession(sources, RetryPolicy(threading.Event())), target)
+    drafts = LockDrafts(root)
     lock_wheels(request, drafts, choose or make_choose(lambda: indexes, request), emit)
     drafts.write()
     path = root / "requirements/api.wheels.toml"
@@ -130,6 +130,6 @@ def test_a_fresh_lock_asks_nobody(root):
 
     lock(root, choose=choose)
     request = LockRequest(root=root, target=TARGET, groups=())
-    assert find_stale_wheels(request, Drafts(root), LOCK) is None
+    assert find_stale_wheels(request, LockDrafts(root), LOCK) is None
     (root / LOCK).write_text((root / LOCK).read_text().replace("a==1.0", "a==1.1"))
-    assert "older than its input" in find_stale_wheels(request, Drafts(root), LOCK).what
+    assert "older than its input" in find_stale_wheels(request, LockDrafts(root), LOCK).what

@@ -12,7 +12,7 @@ import zlib
 import pytest
 import zstandard
 
-from buildkit.declare.model_allowlist import Allow
+from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.digest import FileHash
 from buildkit.findings import Severity
 from buildkit.scan import BytesSource, ScanLimits, Verdict, judge
@@ -195,7 +195,7 @@ def test_7z_archive_is_not_fully_scanned_and_refused(name):
     assert found.verdict is Verdict.PARTIAL, said(found)
     assert "7z" in found.formats
     assert "7z archive" in said(found)
-    judgement = judge(found, "model.bin", FileHash("0" * 64), Allow())
+    judgement = judge(found, "model.bin", FileHash("0" * 64), ModelAllowlist())
     assert judgement.is_refused("refuse")
     assert judgement.is_refused("refuse-known")
 

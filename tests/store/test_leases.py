@@ -53,7 +53,7 @@ def test_what_is_struck_off_is_forgotten(notes: Leases) -> None:
     assert sweep(notes) == []
     with notes.hold("a") as held:
         assert names(notes) == ["a"]
-        held.strike()
+        held.release()
         assert names(notes) == []
     assert sweep(notes) == []
 

@@ -403,7 +403,7 @@ def test_where_there_is_no_room_for_what_lies_beside_it_the_disk_is_said_to_be_f
     path.mkdir()  # SQLite cannot open it, as where the last inode is taken
     with pytest.raises(BuildError, match="unable to open database file"):
         Ledger(path)
-    monkeypatch.setattr(database, "is_full", lambda _place: True)
+    monkeypatch.setattr(database, "is_disk_full", lambda _place: True)
     with pytest.raises(BuildError, match=r"ledger\.sqlite: the disk is full") as caught:
         Ledger(path)
     assert "free some room" in caught.value.hint

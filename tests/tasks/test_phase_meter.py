@@ -10,7 +10,7 @@ import pytest
 
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tools.process import Command, run
-from buildkit.tools.usage import Spent, Usage
+from buildkit.tools.usage import ResourceUsage, WorkCost
 
 BURN = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass"
 
@@ -92,7 +92,7 @@ def test_compressing_gets_the_cpu_time_of_threads_without_a_phase() -> None:
     thread.start()
     thread.join()
     assert meter.read() == {}
-    meter.add("compress", Spent(seconds=1.0, usage=Usage(read=10, written=5)))
+    meter.add("compress", WorkCost(seconds=1.0, usage=ResourceUsage(read=10, written=5)))
     found = meter.read()["compress"]
     assert found.usage.cpu >= 0.1
     assert (found.seconds, found.usage.read, found.usage.written) == (1.0, 10, 5)

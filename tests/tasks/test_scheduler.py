@@ -17,7 +17,7 @@ from buildkit.events import Event, StepFailed, StepFinished, StepStarted, ignore
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
 from buildkit.tasks.task_id import TaskId, TaskKind
-from buildkit.tools.usage import Spent
+from buildkit.tools.usage import WorkCost
 
 PLACES = {Lane.CPU: 2, Lane.NET: 4, Lane.UP: 3, Lane.CONTAINER: 1}
 
@@ -36,7 +36,7 @@ def task_id(name: str) -> TaskId:
     return TaskId(TaskKind.LAYER, name)
 
 
-def run(*tasks: Task, said: list[Event] | None = None) -> Mapping[str, Spent]:
+def run(*tasks: Task, said: list[Event] | None = None) -> Mapping[str, WorkCost]:
     by_id, meter = {task_id(task.name): task for task in tasks}, PhaseMeter()
     run_tasks(by_id, PLACES, ignore_event if said is None else said.append, threading.Event(), meter)
     return meter.read()
@@ -228,7 +228,7 @@ def program():
     try:
         run(Command(argv=("sleep", "60")))
     finally:
-        log.append(run(Command(argv=("echo", "undone"), undoes=True)).text)
+        log.append(run(Command(argv=("echo", "undone"), is_cleanup=True)).text)
     return Outcome()
 
 def quiet():

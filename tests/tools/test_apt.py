@@ -5,8 +5,8 @@ import pytest
 from buildkit.errors import BuildError, DefinitionError, ToolError
 from buildkit.locks.pins import AptPin
 from buildkit.tools import apt
-from buildkit.tools.apt import AptResolution, parse_simulation, render_preferences, resolve_apt
-from buildkit.tools.process import Finished
+from buildkit.tools.apt import AptResolveRequest, parse_simulation, render_preferences, resolve_apt
+from buildkit.tools.process import CommandResult
 
 OUTPUT = """\
 I: automatically chosen mode: root
@@ -31,7 +31,7 @@ def test_simulations_are_read():
 
 def request(**more):
     given = {"packages": ("gcc", "libc6"), "suite": "trixie", "variant": "minbase", "arch": "amd64", "file": "b.apt"}
-    return AptResolution(**{**given, **more})
+    return AptResolveRequest(**{**given, **more})
 
 
 def test_kept_versions_are_asked_for_exactly(monkeypatch):
@@ -39,7 +39,7 @@ def test_kept_versions_are_asked_for_exactly(monkeypatch):
 
     def run(command):
         seen.append(command.argv)
-        return Finished(code=0, stdout=b"", stderr=OUTPUT.encode())
+        return CommandResult(code=0, stdout=b"", stderr=OUTPUT.encode())
 
     monkeypatch.setattr(apt, "run", run)
     assert len(resolve_apt(request(kept=(BASE,), components=("main", "contrib")))) == 4

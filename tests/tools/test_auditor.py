@@ -7,7 +7,7 @@ import pytest
 from buildkit.errors import FetchError
 from buildkit.tools import auditor
 from buildkit.tools.auditor import Vulnerability, audit
-from buildkit.tools.process import Finished
+from buildkit.tools.process import CommandResult
 from tests.tools.advisories import serve_advisories
 
 NOBODY = "http://127.0.0.1:1/"
@@ -63,7 +63,7 @@ KNOWN = {"dependency": {"name": "a", "version": "1"}, "id": "PYSEC-1", "display_
 
 def answered(monkeypatch, value, code=0, said=b""):
     text = value if isinstance(value, bytes) else json.dumps(value).encode()
-    monkeypatch.setattr(auditor, "run", lambda _command: Finished(code=code, stdout=text, stderr=said))
+    monkeypatch.setattr(auditor, "run", lambda _command: CommandResult(code=code, stdout=text, stderr=said))
     return audit([("a", "1")], "3.13")
 
 

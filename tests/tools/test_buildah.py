@@ -104,7 +104,7 @@ def test_the_container_goes_when_something_fails(isolation: str) -> None:
 
 def test_where_storage_is_full_a_failure_says_so(layer: DiffId, monkeypatch: pytest.MonkeyPatch) -> None:
     """buildah itself does not always."""
-    monkeypatch.setattr(buildah, "is_full", lambda _place: True)
+    monkeypatch.setattr(buildah, "is_disk_full", lambda _place: True)
     with pytest.raises(ToolError, match="exit code 3: the disk is full") as caught, working_container(REF) as box:
         run_in(box, bash("exit 3"), env={}, network=False)
     assert "free some room at /" in caught.value.hint

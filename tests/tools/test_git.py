@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.errors import ToolError
-from buildkit.tools.git import Listing, find_commit, list_files, make_repository
+from buildkit.tools.git import WorkTreeFiles, find_commit, list_files, make_repository
 
 pytestmark = pytest.mark.tools
 ODD = ("a b.txt", "line\nbreak", "tab\there", "ünï.txt", "-dash", "* [x]", ' "quoted"', "back\\slash", ":(glob)x")
@@ -40,7 +40,9 @@ def write(folder: Path, *names: str) -> None:
 def test_odd_names_come_as_they_are(repository: Path) -> None:
     write(repository, *(f"app/{name}" for name in ODD))
     git(repository, "add", ".")
-    assert list_files(repository, "app") == Listing(tracked=tuple(sorted(f"app/{name}" for name in ODD)), untracked=())
+    assert list_files(repository, "app") == WorkTreeFiles(
+        tracked=tuple(sorted(f"app/{name}" for name in ODD)), untracked=()
+    )
 
 
 def test_a_name_that_is_not_utf8_comes_too(repository: Path) -> None:
@@ -56,16 +58,18 @@ def test_tracked_untracked_and_ignored_are_told_apart(repository: Path) -> None:
     write(repository, "app/tracked", "app/new", "app/x.pyc", "other/tracked", "other/new")
     (repository / ".gitignore").write_text("*.pyc\n")
     git(repository, "add", "app/tracked", "other/tracked")
-    assert list_files(repository, "app") == Listing(tracked=("app/tracked",), untracked=("app/new",))
+    assert list_files(repository, "app") == WorkTreeFiles(tracked=("app/tracked",), untracked=("app/new",))
     whole = list_files(repository, ".")
-    assert whole == Listing(tracked=("app/tracked", "other/tracked"), untracked=(".gitignore", "app/new", "other/new"))
+    assert whole == WorkTreeFiles(
+        tracked=("app/tracked", "other/tracked"), untracked=(".gitignore", "app/new", "other/new")
+    )
 
 
 def test_a_path_is_a_path_and_never_a_pattern(repository: Path) -> None:
     write(repository, "a*/x", "ab/x", "[a]/x", "a/x", ":(top)/x")
     git(repository, "add", ".")
     for folder in ("a*", "[a]", ":(top)"):
-        assert list_files(repository, folder) == Listing(tracked=(f"{folder}/x",), untracked=())
+        assert list_files(repository, folder) == WorkTreeFiles(tracked=(f"{folder}/x",), untracked=())
 
 
 def test_one_file_and_what_is_deleted_or_in_conflict_are_listed_once(repository: Path) -> None:
@@ -80,14 +84,14 @@ def test_one_file_and_what_is_deleted_or_in_conflict_are_listed_once(repository:
     git(repository, "commit", "-a", "-m", "3")
     git(repository, "merge", "other", check=False)
     (repository / "app/one").unlink()
-    assert list_files(repository, "app") == Listing(tracked=("app/both", "app/one"), untracked=())
-    assert list_files(repository, "app/both") == Listing(tracked=("app/both",), untracked=())
+    assert list_files(repository, "app") == WorkTreeFiles(tracked=("app/both", "app/one"), untracked=())
+    assert list_files(repository, "app/both") == WorkTreeFiles(tracked=("app/both",), untracked=())
 
 
 def test_a_folder_below_the_repositorys_is_asked_in_its_own_words(repository: Path) -> None:
     write(repository, "images/app/x", "app/y")
     git(repository, "add", ".")
-    assert list_files(repository / "images", "app") == Listing(tracked=("app/x",), untracked=())
+    assert list_files(repository / "images", "app") == WorkTreeFiles(tracked=("app/x",), untracked=())
 
 
 def test_a_folder_that_is_no_work_tree_has_no_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +106,7 @@ def test_a_checkout_of_somebody_else_is_listed_all_the_same(
     git(repository, "add", "app/x")
     monkeypatch.setenv("HOME", str(tmp_path))  # no settings of the user's that allow it
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own switch
-    assert list_files(repository, "app") == Listing(tracked=("app/x",), untracked=("app/new",))
+    assert list_files(repository, "app") == WorkTreeFiles(tracked=("app/x",), untracked=("app/new",))
 
 
 def test_what_git_cannot_list_is_an_error_and_never_guessed(repository: Path) -> None:
@@ -148,7 +152,7 @@ def test_a_repository_tracks_what_it_is_made_with_and_touches_no_other(
     for name, value in make_repository(copy, (*ODD, "folder/one")).items():
         monkeypatch.setenv(name, value)
     listing = list_files(copy, ".")
-    assert listing == Listing(tracked=tuple(sorted((*ODD, "folder/one"))), untracked=("not tracked",))
+    assert listing == WorkTreeFiles(tracked=tuple(sorted((*ODD, "folder/one"))), untracked=("not tracked",))
     assert {path: path.read_bytes() for path in before} == before
 
 

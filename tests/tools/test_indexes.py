@@ -8,16 +8,16 @@ from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import FetchError
 from buildkit.locks.pins import Artifact, Pin
-from buildkit.tools.http import Patience, Session
-from buildkit.tools.index_settings import Settings, Sources
+from buildkit.tools.http import HttpSession, RetryPolicy
+from buildkit.tools.index_settings import IndexSettings, PackageSources
 from buildkit.tools.indexes import Indexes, default_index, make_finder, make_target_python
 
 TARGET = Target(python="3.13", glibc="2.41", arch="x86_64")
 
 
 def indexes(target=TARGET, **settings):
-    sources = Sources(pip=Settings(**{"no_index": True, **settings}), uv=Settings())
-    return Indexes(sources, Session(sources, Patience(threading.Event())), target)
+    sources = PackageSources(pip=IndexSettings(**{"no_index": True, **settings}), uv=IndexSettings())
+    return Indexes(sources, HttpSession(sources, RetryPolicy(threading.Event())), target)
 
 
 @pytest.fixture
@@ -131,10 +131,10 @@ def test_a_free_threaded_host_changes_nothing(monkeypatch):
 
 
 def test_extra_indexes_do_not_replace_the_default_one():
-    session = Session(Sources(pip=Settings(), uv=Settings()), Patience(threading.Event()))
+    session = HttpSession(PackageSources(pip=IndexSettings(), uv=IndexSettings()), RetryPolicy(threading.Event()))
 
     def urls(**settings):
-        finder = make_finder(Sources(pip=Settings(**settings), uv=Settings()), session, TARGET)
+        finder = make_finder(PackageSources(pip=IndexSettings(**settings), uv=IndexSettings()), session, TARGET)
         return [source["url"] for source in finder.sources]
 
     assert urls() == [default_index()]
@@ -149,7 +149,7 @@ def test_a_size_that_cannot_be_asked_for_is_a_failed_download(monkeypatch):
     def refuse(*_args, **_more):
         raise httpx2.ReadError("reset")
 
-    asked = Session(Sources(pip=Settings(), uv=Settings()), Patience(threading.Event()))
+    asked = HttpSession(PackageSources(pip=IndexSettings(), uv=IndexSettings()), RetryPolicy(threading.Event()))
     monkeypatch.setattr(asked, "head", lambda *_args, **_more: httpx2.Response(501))
     monkeypatch.setattr(asked, "get_stream", refuse)
     with pytest.raises(FetchError, match=r"index\.example"):
@@ -163,7 +163,7 @@ def test_the_default_index_answers(tmp_path):
     from buildkit.tools.index_settings import load_sources
 
     sources = load_sources(tmp_path, {**os.environ, "PIP_CONFIG_FILE": "/dev/null", "PIP_FIND_LINKS": ""})
-    asked = Indexes(sources, Session(sources, Patience(threading.Event())), TARGET)
+    asked = Indexes(sources, HttpSession(sources, RetryPolicy(threading.Event())), TARGET)
     found = asked.find_best("cryptography", "==44.0.0")
     assert found.file == "cryptography-44.0.0-cp39-abi3-manylinux_2_28_x86_64.whl"
     assert asked.session.find_size(found.url) == 4_155_160

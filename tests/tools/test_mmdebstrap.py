@@ -13,7 +13,7 @@ from buildkit.layers.root.pack import RootRules, pack_root
 from buildkit.layers.tar.member import Compression, Packed
 from buildkit.locks.pins import AptPin
 from buildkit.tools import mmdebstrap
-from buildkit.tools.apt import AptResolution, resolve_apt
+from buildkit.tools.apt import AptResolveRequest, resolve_apt
 from buildkit.tools.mmdebstrap import RootSpec, render_argv, stream_root
 from buildkit.tools.process import Command
 
@@ -91,7 +91,7 @@ def test_what_went_wrong_is_said_in_our_words(
 def pins() -> tuple[AptPin, ...]:
     """Two small packages and what they need, at the versions of today."""
     return resolve_apt(
-        AptResolution(packages=("netbase", "ca-certificates"), suite="trixie", variant="extract", arch="amd64")
+        AptResolveRequest(packages=("netbase", "ca-certificates"), suite="trixie", variant="extract", arch="amd64")
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from buildkit.errors import MissingTool, ToolError
 from buildkit.tools import process
-from buildkit.tools.disk_full import is_full
+from buildkit.tools.disk_full import is_disk_full
 from buildkit.tools.process import Command, find_tool, require_tool, run, start
 
 pytestmark = pytest.mark.tools
@@ -86,7 +86,7 @@ def test_a_program_that_found_no_room_is_said_to(number: int, words: str) -> Non
 
 
 def test_a_program_that_says_nothing_of_the_full_disk_it_writes_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "is_full", lambda place: place == "/full")
+    monkeypatch.setattr(process, "is_disk_full", lambda place: place == "/full")
     for places, words in ((("/a",), "code 3$"), (("/a", "/full"), "code 3: the disk is full$")):
         with pytest.raises(ToolError, match=words) as caught:
             run(Command(argv=("sh", "-c", "exit 3"), writes=places))
@@ -102,12 +102,12 @@ def test_a_disk_is_full_where_it_has_no_blocks_or_no_files_left(
     names = ("f_blocks", "f_bavail", "f_files", "f_favail")
     found = SimpleNamespace(f_frsize=1 << 20, **dict(zip(names, room, strict=True)))
     monkeypatch.setattr(os, "statvfs", lambda _place: found)
-    assert is_full("/x") is full
+    assert is_disk_full("/x") is full
 
 
 def test_a_disk_that_cannot_be_asked_is_not_called_full(tmp_path: Path) -> None:
-    assert not is_full(tmp_path / "no")
-    assert not is_full(tmp_path)
+    assert not is_disk_full(tmp_path / "no")
+    assert not is_disk_full(tmp_path)
 
 
 def test_only_the_end_of_a_long_output_is_kept() -> None:
@@ -156,13 +156,13 @@ def test_a_block_that_fails_ends_the_child_and_its_whole_group() -> None:
     assert all(gone(pid) for pid in pids)
 
 
-@pytest.mark.parametrize("patience", [0.2, 30.0])
-def test_a_child_has_the_time_it_is_given_to_end(tmp_path: Path, patience: float) -> None:
+@pytest.mark.parametrize("grace", [0.2, 30.0])
+def test_a_child_has_the_time_it_is_given_to_end(tmp_path: Path, grace: float) -> None:
     script = f"trap 'sleep 1; touch {tmp_path}/done; exit' TERM; echo ready; while :; do sleep 0.05; done"
-    with start(shell(script, patience=patience)) as child:
+    with start(shell(script, grace=grace)) as child:
         assert child.stdout is not None
         child.stdout.readline()
-    assert (tmp_path / "done").exists() is (patience == 30)
+    assert (tmp_path / "done").exists() is (grace == 30)
 
 
 def test_a_child_has_a_session_of_its_own_so_that_ctrl_c_reaches_us_alone() -> None:
@@ -184,7 +184,7 @@ def later():
 
 ended = []
 def undo():
-    run(shell("sleep 1; echo undone", undoes=True))
+    run(shell("sleep 1; echo undone", is_cleanup=True))
     ended.append("undo")
 
 undoing = threading.Thread(target=undo)
@@ -200,7 +200,7 @@ try:
     run(shell("true"))
 except Interrupted:
     ended.append("nothing starts")
-print(run(shell("echo removed", undoes=True)).text)
+print(run(shell("echo removed", is_cleanup=True)).text)
 undoing.join()
 print(*sorted(ended), sep=", ")
 """
@@ -224,10 +224,10 @@ def test_many_programs_at_once() -> None:
 
 def test_a_program_that_neither_reads_nor_writes_is_ended() -> None:
     with pytest.raises(ToolError, match=r"^waiting was ended: nothing came or went for 1 s$") as caught:
-        run(Command(argv=("sleep", "300"), what="waiting", silence=1))
+        run(Command(argv=("sleep", "300"), what="waiting", stall_seconds=1))
     assert caught.value.output == "nothing came or went for 1 s"
 
 
 def test_a_program_that_moves_bytes_takes_the_time_it_needs() -> None:
-    done = run(shell("for n in 1 2 3 4 5 6 7 8; do sleep 0.5; echo $n; done; cat", stdin=b"in", silence=3))
+    done = run(shell("for n in 1 2 3 4 5 6 7 8; do sleep 0.5; echo $n; done; cat", stdin=b"in", stall_seconds=3))
     assert done.text == "1\n2\n3\n4\n5\n6\n7\n8\nin"

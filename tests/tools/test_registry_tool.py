@@ -17,14 +17,14 @@ import pytest
 from buildkit.digest import Digest
 from buildkit.errors import BlobsMissingError, BuildkitError, DamagedError, Interrupted, RegistryError
 from buildkit.oci.reference import Ref, parse_ref
-from buildkit.tools.registry import Patience, Registries
+from buildkit.tools.registry import RegistryClient, RegistryTimeouts
 from buildkit.tools.skopeo import write_layout
 from tests.faultyproxy import Fault, FaultyProxy
 from tests.registry import PASSWORD, USER, make_authority, serve_registry, write_login
 
 pytestmark = pytest.mark.tools
 
-QUICK = Patience(look=30, fetch=30, push=30, waits=(0.01, 0.02, 0.03))
+QUICK = RegistryTimeouts(look=30, fetch=30, push=30, waits=(0.01, 0.02, 0.03))
 TRIES = 4
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
@@ -68,8 +68,8 @@ def insecure(folder: Path, *hosts: str) -> None:
     (folder / "home/.config/containers/registries.conf").write_text(text)
 
 
-def registries(patience: Patience = QUICK) -> Registries:
-    return Registries(threading.Event(), patience)
+def registries(timeouts: RegistryTimeouts = QUICK) -> RegistryClient:
+    return RegistryClient(threading.Event(), timeouts)
 
 
 def make_image(folder: Path, seed: int, size: int = 300_000) -> tuple[Digest, ...]:
@@ -307,7 +307,7 @@ def test_a_certificate_of_an_authority_that_nobody_knows(place: Place, home: Pat
 
 def test_a_registry_that_says_nothing_is_left_at_the_time_limit(place: Place) -> None:
     place.proxy.fault("GET", "/manifests/", Fault(delay=3600))
-    error = refusal(lambda: registries(Patience(look=3, waits=(0.01,))).manifest(place.ref()))
+    error = refusal(lambda: registries(RegistryTimeouts(look=3, waits=(0.01,))).manifest(place.ref()))
     assert "deadline exceeded" in error.message
     assert "is it running" in error.hint
     assert error.down
@@ -377,7 +377,7 @@ def test_a_blob_that_was_cut_once_is_fetched_whole(place: Place, pushed: tuple[D
 def test_a_blob_that_stops_coming_is_tried_once_more(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
     blob = f"/blobs/{pushed[0]}"
     place.proxy.fault("GET", blob, Fault(delay=3600))
-    impatient = registries(Patience(fetch=3, waits=(0.01, 0.01, 0.01)))
+    impatient = registries(RegistryTimeouts(fetch=3, waits=(0.01, 0.01, 0.01)))
     error = refusal(lambda: impatient.fetch(place.ref(), tmp_path / "fetched"))
     assert "nothing came or went for 3 s" in error.message
     assert error.down
@@ -386,7 +386,7 @@ def test_a_blob_that_stops_coming_is_tried_once_more(place: Place, pushed: tuple
 
 def test_a_slow_blob_is_waited_for(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
     place.proxy.fault("GET", f"/blobs/{pushed[0]}", Fault(rate=60_000))  # 5 s, never 3 s without a byte
-    registries(Patience(fetch=3, waits=())).fetch(place.ref(), tmp_path / "fetched")
+    registries(RegistryTimeouts(fetch=3, waits=())).fetch(place.ref(), tmp_path / "fetched")
 
 
 # pushing
@@ -456,7 +456,7 @@ def test_a_push_that_was_disturbed_once_works(
 def test_a_registry_that_stops_taking_is_tried_once_more(place: Place, tmp_path: Path) -> None:
     make_image(tmp_path / "image", 70)
     place.proxy.fault("PATCH", "/uploads/", Fault(delay=3600))
-    impatient = registries(Patience(push=3, waits=(0.01, 0.01, 0.01)))
+    impatient = registries(RegistryTimeouts(push=3, waits=(0.01, 0.01, 0.01)))
     error = refusal(lambda: impatient.push(tmp_path / "image", place.ref("hung/here:one")))
     assert "nothing came or went for 3 s" in error.message
     assert error.down
@@ -551,7 +551,7 @@ def test_the_query_of_an_address_is_not_said_for_it_may_be_signed(place: Place, 
 
 def test_a_stop_ends_the_waiting_at_once(place: Place) -> None:
     stop = threading.Event()
-    patient = Registries(stop, Patience(waits=(3600,)))
+    patient = RegistryClient(stop, RegistryTimeouts(waits=(3600,)))
     place.proxy.fault("GET", "/manifests/", Fault(status=503, body=b""))
     errors: list[BaseException] = []
 

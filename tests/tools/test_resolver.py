@@ -9,9 +9,9 @@ from buildkit.errors import MissingTool, ToolError
 from buildkit.locks.local_package import make_describe_local
 from buildkit.locks.requirements_txt import parse_requirements
 from buildkit.tools import resolver
-from buildkit.tools.index_settings import Settings, Sources, uv_environment
-from buildkit.tools.process import Command, Finished
-from buildkit.tools.resolver import Resolution, resolve
+from buildkit.tools.index_settings import IndexSettings, PackageSources, uv_environment
+from buildkit.tools.process import Command, CommandResult
+from buildkit.tools.resolver import ResolveRequest, resolve
 from tests.layers.wheelmaker import make_wheel
 
 HERE = "{}.{}".format(*sys.version_info[:2])
@@ -32,7 +32,7 @@ def asked(monkeypatch):
                 "anyio==4 \\\n    --hash=sha256:00\n    # via\n    #   -c ../../tmp/x/constraints.txt\n    #   httpx\n"
                 "# WARNING: pip install will require the following package to be hashed.\n# Consider using a URL.\n"
             )
-        return Finished(code=0, stdout=b"", stderr=b"")
+        return CommandResult(code=0, stdout=b"", stderr=b"")
 
     monkeypatch.setattr(resolver, "run", run)
     return seen
@@ -43,7 +43,7 @@ def options(command):
 
 
 def test_uv_resolves_for_every_platform_and_the_targets_python(asked, tmp_path):
-    resolve(Resolution(root=tmp_path, inputs=("a.in", "b.in"), python="3.13"))
+    resolve(ResolveRequest(root=tmp_path, inputs=("a.in", "b.in"), python="3.13"))
     said = options(asked[0])
     for word in ("--universal", "--python-version 3.13", "--generate-hashes", "--no-header", "a.in b.in"):
         assert word in said
@@ -52,20 +52,20 @@ def test_uv_resolves_for_every_platform_and_the_targets_python(asked, tmp_path):
 
 
 def test_pip_tools_names_no_index(asked, tmp_path):
-    resolve(Resolution(root=tmp_path, inputs=("a.in",), python=HERE, locker="pip-tools"))
+    resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python=HERE, locker="pip-tools"))
     for word in ("--no-emit-index-url", "--no-emit-find-links", "--no-emit-trusted-host", "--generate-hashes"):
         assert word in asked[0].argv
 
 
 def test_pip_tools_runs_on_the_targets_python(asked, tmp_path):
-    resolve(Resolution(root=tmp_path, inputs=("a.in",), python="3.99", locker="pip-tools"))
+    resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python="3.99", locker="pip-tools"))
     assert "--python 3.99 --with pip-tools" in options(asked[0])
 
 
 def test_missing_pip_tools_names_the_extra_to_install(asked, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingTool, match="pip-tools is not installed") as caught:
-        resolve(Resolution(root=tmp_path, inputs=("a.in",), python=HERE, locker="pip-tools"))
+        resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python=HERE, locker="pip-tools"))
     assert caught.value.hint == "run ci/bootstrap, or: pip install 'xoe-buildkit[pip-tools]'"
     assert asked == []
 
@@ -73,7 +73,7 @@ def test_missing_pip_tools_names_the_extra_to_install(asked, tmp_path, monkeypat
 @pytest.mark.parametrize("name", ["project", "a project, ünd more", "100%"])
 def test_nothing_of_this_machine_reaches_a_lock(asked, tmp_path, name):
     root = tmp_path / name
-    text = resolve(Resolution(root=root, inputs=("a.in",), python="3.13", constraints="anyio==4"))
+    text = resolve(ResolveRequest(root=root, inputs=("a.in",), python="3.13", constraints="anyio==4"))
     assert str(tmp_path) not in text
     assert "./libs/textkit\n-e ./libs/b\n" in text
     assert "constraints" not in text
@@ -82,7 +82,7 @@ def test_nothing_of_this_machine_reaches_a_lock(asked, tmp_path, name):
 
 
 def test_preferred_versions_lie_where_the_resolver_looks(asked, tmp_path):
-    text = resolve(Resolution(root=tmp_path, inputs=("a.in",), python="3.13", preferred="old==1\n"))
+    text = resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python="3.13", preferred="old==1\n"))
     assert text.startswith("old==1\n")
     assert "--constraint" not in asked[0].argv
 
@@ -92,10 +92,12 @@ def test_preferred_versions_lie_where_the_resolver_looks(asked, tmp_path):
 def test_where_no_index_is_wanted_none_is_asked(tmp_path, locker):
     (tmp_path / "a.in").write_text("alpha\n")
     make_wheel(tmp_path / "links", name="alpha", METADATA="Metadata-Version: 2.1\nName: alpha\nVersion: 1.0\n\n")
-    sources = Sources(pip=Settings(no_index=True, find_links=(str(tmp_path / "links"),)), uv=Settings())
+    sources = PackageSources(
+        pip=IndexSettings(no_index=True, find_links=(str(tmp_path / "links"),)), uv=IndexSettings()
+    )
     env = {**PLAIN, "UV_DEFAULT_INDEX": "http://127.0.0.1:9/", "PIP_INDEX_URL": "http://127.0.0.1:9/"}
     env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path / "links"), **uv_environment(sources, "")}
-    text = resolve(Resolution(root=tmp_path, inputs=("a.in",), python=HERE, locker=locker, env=env))
+    text = resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python=HERE, locker=locker, env=env))
     assert text.startswith("alpha==1.0 \\\n    --hash=sha256:")
 
 
@@ -119,7 +121,7 @@ def project(tmp_path):
 @pytest.mark.tools
 @pytest.mark.parametrize("locker", ["uv", "pip-tools"])
 def test_the_real_resolvers_write_locks_that_are_read(project, locker):
-    request = Resolution(
+    request = ResolveRequest(
         root=project, inputs=("requirements/a.in",), python=HERE, locker=locker, preferred="idna==3.6\n", env=PLAIN
     )
     text = resolve(request)
@@ -133,7 +135,7 @@ def test_the_real_resolvers_write_locks_that_are_read(project, locker):
     assert pins["idna"].version == "3.6"  # the preferred one
     if locker == "uv":
         assert pins["colorama"].marker == "sys_platform == 'win32'"
-    again = resolve(Resolution(root=project, inputs=("requirements/a.in",), python=HERE, locker=locker,
+    again = resolve(ResolveRequest(root=project, inputs=("requirements/a.in",), python=HERE, locker=locker,
                                constraints="idna==3.7\n", env=PLAIN))  # fmt: skip
     assert "idna==3.7" in again
     assert "constraints.txt" not in again
@@ -144,5 +146,5 @@ def test_the_real_resolvers_write_locks_that_are_read(project, locker):
 def test_the_resolvers_own_words_are_kept(project):
     (project / "requirements/a.in").write_text("idna==3.6\nidna==3.7\n")
     with pytest.raises(ToolError, match=r"locking requirements/a\.in") as caught:
-        resolve(Resolution(root=project, inputs=("requirements/a.in",), python="3.13", env=PLAIN))
+        resolve(ResolveRequest(root=project, inputs=("requirements/a.in",), python="3.13", env=PLAIN))
     assert "idna==3.6" in caught.value.output

@@ -111,7 +111,7 @@ def test_notes_of_blobs_are_kept_in_memory_where_none_are_wanted(tmp_path: Path,
     refs.append(REF)
     (tmp_path / "in").mkdir()
     import_tiny_image(tmp_path / "in", REF)
-    for env, kept in ((skopeo.forgetful(), False), (None, True)):
+    for env, kept in ((skopeo.skopeo_env_without_blob_cache(), False), (None, True)):
         argv = (*skopeo.skopeo_argv(), "--debug", "copy", f"dir:{tmp_path}/in", f"dir:{tmp_path}/{kept}")
         said = run(Command(argv=argv, env=env)).stderr.decode()
         assert ("using a memory-only cache" in said) != kept
@@ -122,6 +122,6 @@ def test_roots_own_log_in_is_worth_more_than_speed(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr(skopeo, "_ROOTS_LOGIN", tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert skopeo.forgetful() == {}
+    assert skopeo.skopeo_env_without_blob_cache() == {}
     monkeypatch.setenv("REGISTRY_AUTH_FILE", str(tmp_path / "auth.json"))
-    assert skopeo.forgetful()
+    assert skopeo.skopeo_env_without_blob_cache()

@@ -3,7 +3,14 @@
 import pytest
 
 from buildkit.errors import DefinitionError
-from buildkit.tools.index_settings import Settings, Sources, host_of, load_sources, pip_environment, uv_environment
+from buildkit.tools.index_settings import (
+    IndexSettings,
+    PackageSources,
+    host_of,
+    load_sources,
+    pip_environment,
+    uv_environment,
+)
 
 MAIN = "https://main.example/simple"
 
@@ -53,7 +60,7 @@ def test_the_named_file_replaces_the_users(env, root, tmp_path):
 
 def test_dev_null_means_no_files(env, root, tmp_path):
     (tmp_path / "home/.config/pip/pip.conf").write_text(f"[global]\nindex-url = {MAIN}\n")
-    assert load_sources(root, {**env, "PIP_CONFIG_FILE": "/dev/null"}).pip == Settings()
+    assert load_sources(root, {**env, "PIP_CONFIG_FILE": "/dev/null"}).pip == IndexSettings()
 
 
 def test_a_broken_pip_file_is_named(env, root, tmp_path):
@@ -94,18 +101,20 @@ def test_uvs_default_index_variable_wins(env, root):
 
 
 def test_both_count_and_missing_folders_do_not(tmp_path):
-    sources = Sources(
-        pip=Settings(extra=("https://p.example/s",), find_links=(str(tmp_path), "/nowhere")),
-        uv=Settings(extra=("https://u.example/s", "https://p.example/s")),
+    sources = PackageSources(
+        pip=IndexSettings(extra=("https://p.example/s",), find_links=(str(tmp_path), "/nowhere")),
+        uv=IndexSettings(extra=("https://u.example/s", "https://p.example/s")),
     )
     assert sources.index_urls == ("https://u.example/s", "https://p.example/s")
     assert sources.find_links == (str(tmp_path),)
     assert sources.needs_default
-    assert not Sources(pip=Settings(index=MAIN), uv=Settings()).needs_default
+    assert not PackageSources(pip=IndexSettings(index=MAIN), uv=IndexSettings()).needs_default
 
 
 def test_no_index_forbids_all_indexes():
-    sources = Sources(pip=Settings(no_index=True, extra=("https://p.example/s",)), uv=Settings(index=MAIN))
+    sources = PackageSources(
+        pip=IndexSettings(no_index=True, extra=("https://p.example/s",)), uv=IndexSettings(index=MAIN)
+    )
     assert sources.index_urls == ()
     assert not sources.needs_default
 
@@ -116,23 +125,25 @@ def test_certificates(env, root, name):
 
 
 def test_uv_is_told_of_pips_indexes_in_pips_order():
-    added = uv_environment(Sources(pip=Settings(extra=("https://a/s", "https://b/s")), uv=Settings()), MAIN)
+    added = uv_environment(
+        PackageSources(pip=IndexSettings(extra=("https://a/s", "https://b/s")), uv=IndexSettings()), MAIN
+    )
     assert added["UV_INDEX"].split() == [MAIN, "https://a/s"]
     assert added["UV_DEFAULT_INDEX"] == "https://b/s"
     assert added["UV_INDEX_STRATEGY"] == "unsafe-best-match"
 
 
 def test_uvs_own_settings_keep_their_meaning():
-    uv = Settings(extra=("https://u/s",), strategy="first-index")
-    assert uv_environment(Sources(pip=Settings(), uv=uv), MAIN) == {}
-    added = uv_environment(Sources(pip=Settings(extra=("https://a/s",)), uv=uv), MAIN)
+    uv = IndexSettings(extra=("https://u/s",), strategy="first-index")
+    assert uv_environment(PackageSources(pip=IndexSettings(), uv=uv), MAIN) == {}
+    added = uv_environment(PackageSources(pip=IndexSettings(extra=("https://a/s",)), uv=uv), MAIN)
     assert "UV_INDEX_STRATEGY" not in added
     assert added["UV_INDEX"].split() == ["https://u/s", MAIN]
 
 
 def test_pip_is_told_of_uvs_indexes():
-    uv = Settings(index=MAIN, extra=("https://u/s",), trusted_hosts=("u",))
-    added = pip_environment(Sources(pip=Settings(extra=("https://a/s",)), uv=uv))
+    uv = IndexSettings(index=MAIN, extra=("https://u/s",), trusted_hosts=("u",))
+    added = pip_environment(PackageSources(pip=IndexSettings(extra=("https://a/s",)), uv=uv))
     assert added == {"PIP_EXTRA_INDEX_URL": "https://u/s https://a/s", "PIP_INDEX_URL": MAIN, "PIP_TRUSTED_HOST": "u"}
 
 

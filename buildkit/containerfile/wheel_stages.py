@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-from buildkit.containerfile.parts import Build, Sheet
+from buildkit.containerfile.builder import BuildStage, ContainerfileBuilder
 from buildkit.containerfile.quoting import check_path, render_copy
-from buildkit.containerfile.tools import PIP, Tools
+from buildkit.containerfile.tool_stages import PIP, ToolStages
 from buildkit.declare.project import Project
 from buildkit.locks.pins import Artifact
 from buildkit.plan.spec import Compile, PackWheels, Spec
@@ -21,12 +21,12 @@ _EPOCH = 315532800  # 1980-01-01: a zip knows no earlier time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wheels:
+class WheelStages:
     """Adds build stages that install wheels."""
 
-    sheet: Sheet
+    containerfile: ContainerfileBuilder
     project: Project
-    tools: Tools
+    tools: ToolStages
 
     def group(self, specs: Iterable[Spec]) -> dict[str, str]:
         """The group (``heavy``, ``light``) of every layer of wheels by its name."""
@@ -38,11 +38,13 @@ class Wheels:
 
     def install(self, label: str, artifacts: Sequence[Artifact]) -> str:
         """A stage whose ``/wheels`` holds these wheels; returns its name."""
-        copied = [self.sheet.put(f"{label}.txt", render_requirements(artifacts)), *self._put_compiler()]
+        copied = [self.containerfile.add_file(f"{label}.txt", render_requirements(artifacts)), *self._put_compiler()]
         uv = self._copy_uv()
-        build = self.sheet.add(label, self.tools.venv(), f"{label}: {_count(artifacts)}, and no other bytes than these")
+        build = self.containerfile.add_stage(
+            label, self.tools.venv(), f"{label}: {_count(artifacts)}, and no other bytes than these"
+        )
         build.lines += [*uv, f"COPY {' '.join(copied)} /tmp/"]
-        mounts = _cache("uv" if self.sheet.options.uv else "pip") + self._mount
+        mounts = _cache("uv" if self.containerfile.options.uv else "pip") + self._mount
         self._run(build, f"--require-hashes --only-binary=:all:{self._index} -r /tmp/{label}.txt", mounts)
         return build.name
 
@@ -51,7 +53,7 @@ class Wheels:
         made = [self._compile(item, builder) for item in items]
         names = ", ".join(item.artifact.name for item in items)
         uv = self._copy_uv()
-        build = self.sheet.add(label, self.tools.venv(), f"{label}: {names}")
+        build = self.containerfile.add_stage(label, self.tools.venv(), f"{label}: {names}")
         build.lines += [*uv, *(f"COPY {file} /tmp/" for file in self._put_compiler())]
         build.lines += [f"COPY --from={name} {_OUT}/ /compiled/" for name in made]
         self._run(build, "--no-index /compiled/*.whl", "")
@@ -60,66 +62,74 @@ class Wheels:
     def copy(self, build: str) -> str:
         """The instruction that brings an installed group into an image."""
         prefix = self.project.target.prefix
-        flags = (f"--from={build}", *self.sheet.options.link_flags)
+        flags = (f"--from={build}", *self.containerfile.options.link_flags)
         return render_copy((f"{_OUT}{prefix}",), prefix, *flags)
 
     def copy_venv(self) -> str:
         """The instruction that brings the virtual environment itself."""
         prefix = self.project.target.prefix
-        return render_copy((prefix,), prefix, f"--from={self.tools.venv()}", *self.sheet.options.link_flags)
+        return render_copy((prefix,), prefix, f"--from={self.tools.venv()}", *self.containerfile.options.link_flags)
 
-    def _run(self, build: Build, what: str, mounts: str) -> None:
+    def _run(self, build: BuildStage, what: str, mounts: str) -> None:
         python = shlex.quote(f"{self.project.target.prefix}/bin/python")
-        if self.sheet.options.uv:
+        if self.containerfile.options.uv:
             prefix = shlex.quote(f"{_OUT}{self.project.target.prefix}")
             command = f"uv pip install --python {python} --prefix {prefix} --link-mode=copy --no-deps"
         else:
             command = f"{PIP} --python {python} install --root {_OUT} --no-deps --no-compile"
         lines = [f"RUN {mounts}{command}", f"    {what}"]
-        if self.sheet.options.bytecode:
+        if self.containerfile.options.bytecode:
             lines[1] += f" \\\n && {python} /tmp/{_COMPILER} {_OUT}"
         build.lines.append(" \\\n    ".join(lines))
 
     def _put_compiler(self) -> tuple[str, ...]:
         """The script that compiles bytecode, where that is wanted; it must lie in ``/tmp``."""
-        return (self.sheet.put(_COMPILER, bytecode_script()),) if self.sheet.options.bytecode else ()
+        return (
+            (self.containerfile.add_file(_COMPILER, bytecode_script()),) if self.containerfile.options.bytecode else ()
+        )
 
     def _copy_uv(self) -> tuple[str, ...]:
         """The instruction that brings uv into a build stage, where it is to install."""
-        if not self.sheet.options.uv:
+        if not self.containerfile.options.uv:
             return ()
-        image = self.sheet.ask("UV", self.sheet.options.uv, "an image that holds /uv, which installs wheels")
-        known = [build.name for build in self.sheet.builds if build.base == image]
-        name = known[0] if known else self.sheet.add("uv", image, "uv, in place of pip").name
+        image = self.containerfile.add_argument(
+            "UV", self.containerfile.options.uv, "an image that holds /uv, which installs wheels"
+        )
+        known = [build.name for build in self.containerfile.builds if build.base == image]
+        name = known[0] if known else self.containerfile.add_stage("uv", image, "uv, in place of pip").name
         return (f"COPY --from={name} /uv /usr/local/bin/",)
 
     def fetch(self, label: str, artifacts: Sequence[Artifact], folder: str) -> tuple[str, str]:
         """A requirements file, and what downloads it to ``folder`` where pip is; the file must lie in ``/tmp``."""
-        file = self.sheet.put(f"{label}.txt", render_requirements(artifacts))
+        file = self.containerfile.add_file(f"{label}.txt", render_requirements(artifacts))
         options = f"--no-deps --require-hashes --only-binary=:all:{self._index} -r /tmp/{label}.txt"
         return file, f"{_cache('pip')}{self._mount}{PIP} download {options} -d {folder}"
 
     @property
     def _mount(self) -> str:
         """The folder of wheels that takes an index's place."""
-        links = self.sheet.options.find_links
-        return f"--mount=type=bind,source={self.sheet.read(links)},target={_LINKS} \\\n    " if links else ""
+        links = self.containerfile.options.find_links
+        return (
+            f"--mount=type=bind,source={self.containerfile.add_source(links)},target={_LINKS} \\\n    " if links else ""
+        )
 
     @property
     def _index(self) -> str:
-        return f" --no-index --find-links {_LINKS}" if self.sheet.options.find_links else ""
+        return f" --no-index --find-links {_LINKS}" if self.containerfile.options.find_links else ""
 
     def _compile(self, item: Compile, builder: str) -> str:
         artifact = item.artifact
-        build = self.sheet.add(f"compile-{artifact.name}", builder, f"{artifact.name}, compiled in `{builder}`")
+        build = self.containerfile.add_stage(
+            f"compile-{artifact.name}", builder, f"{artifact.name}, compiled in `{builder}`"
+        )
         python = shlex.quote(f"{self.project.target.prefix}/bin/python")
         env = f"SOURCE_DATE_EPOCH={_EPOCH} PYTHONHASHSEED=0"
         wheel = f"{env} {python} -m pip wheel --no-deps --no-build-isolation --wheel-dir {_OUT}"
         if item.tree is not None:
-            path = self.sheet.read(check_path(item.tree.path, f"requirements of {artifact.name}", ""))
+            path = self.containerfile.add_source(check_path(item.tree.path, f"requirements of {artifact.name}", ""))
             build.lines += [render_copy((path,), "/tmp/source"), f"RUN {wheel} --no-index /tmp/source"]  # noqa: S108
             return build.name
-        listed = self.sheet.put(f"{build.name}.txt", render_requirements((artifact,)))
+        listed = self.containerfile.add_file(f"{build.name}.txt", render_requirements((artifact,)))
         there = f"/tmp/{build.name}.txt"  # noqa: S108 - of the build stage
         options = f"--no-binary={artifact.name} --require-hashes{self._index} -r {there}"
         build.lines += [f"COPY {listed} {there}", f"RUN {self._mount}{wheel} {options}"]

@@ -44,7 +44,7 @@ class SideFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Export:
+class ContainerfileExport:
     """A Containerfile, and the files that it needs besides those of the repository."""
 
     text: str
@@ -52,53 +52,53 @@ class Export:
 
 
 @dataclass(slots=True)
-class Build:
+class BuildStage:
     """A build stage of the Containerfile: instructions on top of ``base``."""
 
     name: str
     base: str
-    says: str
+    comment: str
     lines: list[str] = field(default_factory=list)
 
     def render(self) -> str:
         """Its text, with a comment above."""
-        comment = "".join(f"# {line}\n" for line in self.says.splitlines())
+        comment = "".join(f"# {line}\n" for line in self.comment.splitlines())
         return f"{comment}FROM {self.base} AS {self.name}\n" + "".join(f"{line}\n" for line in self.lines)
 
 
-class Sheet:
+class ContainerfileBuilder:
     """The Containerfile while it is written: arguments, build stages in order, side files, and what is read."""
 
     def __init__(self, options: ExportOptions, reserved: Iterable[str]) -> None:
         self.options = options
         self.arguments: dict[str, tuple[str, str]] = {}
-        self.builds: list[Build] = []
+        self.builds: list[BuildStage] = []
         self.files: list[SideFile] = []
         self.reads: dict[str, None] = {}
         self._taken = {"scratch", *reserved}
 
-    def add(self, name: str, base: str, says: str, *, own: bool = False) -> Build:
+    def add_stage(self, name: str, base: str, comment: str, *, own: bool = False) -> BuildStage:
         """A new build stage; ``own`` names are those of the project's stages, others are numbered where taken."""
         wanted = name if name[0].isalpha() else f"s-{name}"
         numbered = (wanted if turn == 1 else f"{wanted}-{turn}" for turn in range(1, len(self._taken) + 3))
         chosen = wanted if own else next(given for given in numbered if given not in self._taken)
         self._taken.add(chosen)
-        self.builds.append(Build(name=chosen, base=base, says=says))
+        self.builds.append(BuildStage(name=chosen, base=base, comment=comment))
         return self.builds[-1]
 
-    def ask(self, name: str, default: str, says: str) -> str:
+    def add_argument(self, name: str, default: str, comment: str) -> str:
         """A build argument that stands before every stage; returns how FROM names it."""
-        self.arguments[name] = (default, says)
+        self.arguments[name] = (default, comment)
         return f"${{{name}}}"
 
-    def put(self, name: str, text: str) -> str:
+    def add_file(self, name: str, text: str) -> str:
         """A file beside the Containerfile, once for all who need it; returns its path in the context."""
         file = SideFile(path=f"{self.options.folder}/{name}", text=text)
         if file not in self.files:
             self.files.append(file)
         return file.path
 
-    def read(self, path: str) -> str:
+    def add_source(self, path: str) -> str:
         """Note that the build reads a file or folder of the repository; returns it."""
         self.reads[path] = None
         return path

@@ -5,32 +5,34 @@ from __future__ import annotations
 import posixpath
 import shlex
 
-from buildkit.containerfile.parts import Build, Sheet
+from buildkit.containerfile.builder import BuildStage, ContainerfileBuilder
 from buildkit.declare.project import Project
 
 PIP = "/pip/bin/pip"
 _SUITES = {"3.9": "bullseye", "3.11": "bookworm", "3.13": "trixie"}  # Debian's releases by their Python
-_REASON = "at no fixed versions: no file of these packages is in the image"
+_UNPINNED = "at no fixed versions: no file of these packages is in the image"
 
-_OURS = "no file of it is in the image"
-_SAYS = "tools: what they make and fetch goes on, they themselves stay here"
+_NO_FILE = "no file of it is in the image"
+_COMMENT = "tools: what they make and fetch goes on, they themselves stay here"
 
 
-class Tools:
+class ToolStages:
     """Adds tool stages to a sheet, each once."""
 
-    def __init__(self, sheet: Sheet, project: Project) -> None:
-        self._sheet = sheet
+    def __init__(self, containerfile: ContainerfileBuilder, project: Project) -> None:
+        self._containerfile = containerfile
         self._target = project.target
-        self._suites: dict[str, tuple[Build, list[str]]] = {}
+        self._suites: dict[str, tuple[BuildStage, list[str]]] = {}
         self._venv = ""
 
     def debian(self, suite: str, *packages: str) -> str:
         """A stage of this Debian suite with ``packages``."""
         if suite not in self._suites:
             name = "DEBIAN" if not self._suites else f"DEBIAN_{suite.upper()}"
-            image = self._sheet.ask(name, f"docker.io/library/debian:{suite}-slim", f"where tools come from; {_OURS}")
-            build = self._sheet.add("tools", image, _SAYS)
+            image = self._containerfile.add_argument(
+                name, f"docker.io/library/debian:{suite}-slim", f"where tools come from; {_NO_FILE}"
+            )
+            build = self._containerfile.add_stage("tools", image, _COMMENT)
             self._suites[suite] = build, []
         build, wanted = self._suites[suite]
         wanted += [package for package in packages if package not in wanted]
@@ -46,7 +48,9 @@ class Tools:
         if not self._venv:
             target = self._target
             base = self._python("python3-venv") if self._is_debians else self._python()
-            build = self._sheet.add("venv", base, "pip, and the virtual environment that wheels are installed for")
+            build = self._containerfile.add_stage(
+                "venv", base, "pip, and the virtual environment that wheels are installed for"
+            )
             build.lines.append(
                 "ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_WARN_SCRIPT_LOCATION=1"
             )
@@ -65,11 +69,11 @@ class Tools:
         if self._is_debians:
             return self.debian(_SUITES[self._target.minor], *packages)
         image = f"docker.io/library/python:{self._target.minor}-slim"
-        asked = self._sheet.ask("PYTHON", image, f"who installs wheels; {_OURS}")
+        asked = self._containerfile.add_argument("PYTHON", image, f"who installs wheels; {_NO_FILE}")
         if not packages:
             return asked
         if "python" not in self._suites:
-            self._suites["python"] = self._sheet.add("python-tools", asked, _SAYS), []
+            self._suites["python"] = self._containerfile.add_stage("python-tools", asked, _COMMENT), []
         build, wanted = self._suites["python"]
         wanted += [package for package in packages if package not in wanted]
         build.lines[:] = _install(wanted)
@@ -82,7 +86,7 @@ def _install(packages: list[str]) -> list[str]:
         f" && apt-get install -qq --yes --no-install-recommends {' '.join(sorted(packages))} \\\n"
         " && rm -rf /var/lib/apt/lists/*"
     )
-    return [f"# {_REASON}\n# hadolint ignore=DL3008", install]
+    return [f"# {_UNPINNED}\n# hadolint ignore=DL3008", install]
 
 
 def _link(interpreter: str, minor: str) -> str:
