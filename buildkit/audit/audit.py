@@ -15,7 +15,7 @@ from buildkit.audit.service import check_service
 from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.findings import Finding
 from buildkit.native.check import check_native
-from buildkit.native.facts import merge
+from buildkit.native.facts import merge_layers
 
 Check = Callable[[ImageView], Iterator[Finding]]
 
@@ -23,7 +23,7 @@ Check = Callable[[ImageView], Iterator[Finding]]
 def check_start(view: ImageView) -> Iterator[Finding]:
     """Whether every library that native files need is there."""
     layers = ((layer.digest, layer.native) for layer in view.layers)
-    yield from check_native(merge(layers), view.config.variables, view.config.arch)
+    yield from check_native(merge_layers(layers), view.config.variables, view.config.arch)
 
 
 CHECKS: tuple[Check, ...] = (

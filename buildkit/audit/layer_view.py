@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from buildkit.native.facts import Facts
+from buildkit.native.facts import NativeFacts
 
 Kind = Literal["file", "folder", "symbolic link", "hard link", "character device", "block device", "pipe", "other"]
 
-_NO_FACTS = Facts()
+_NO_FACTS = NativeFacts()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,4 +77,4 @@ class LayerView:
     oddities: tuple[tuple[str, str], ...] = ()
     unpacked: int = 0
     cut: int = 0
-    native: Facts = _NO_FACTS
+    native: NativeFacts = _NO_FACTS

@@ -5,8 +5,7 @@ from __future__ import annotations
 import posixpath
 
 from buildkit.audit.layer_view import LayerView, TarEntry
-
-WHITEOUT, OPAQUE = ".wh.", ".wh..wh..opq"
+from buildkit.layers.tar.whiteout import OPAQUE_MARKER, WHITEOUT_PREFIX
 
 
 def merge_layers(layers: tuple[LayerView, ...]) -> dict[str, TarEntry]:
@@ -15,7 +14,11 @@ def merge_layers(layers: tuple[LayerView, ...]) -> dict[str, TarEntry]:
     parents: set[str] = set()  # folders that have, or had, something in them
     for layer in layers:
         gone, opaque = whiteouts(layer)
-        own = {entry.path: entry for entry in layer.entries if not posixpath.basename(entry.path).startswith(WHITEOUT)}
+        own = {
+            entry.path: entry
+            for entry in layer.entries
+            if not posixpath.basename(entry.path).startswith(WHITEOUT_PREFIX)
+        }
         gone |= {path for path, entry in own.items() if path in parents and entry.kind != "folder"}
         if gone or opaque:
             final = {path: e for path, e in final.items() if not is_gone(path, gone, opaque)}
@@ -34,10 +37,10 @@ def whiteouts(layer: LayerView) -> tuple[set[str], set[str]]:
     opaque: set[str] = set()
     for entry in layer.entries:
         folder, _, name = entry.path.rpartition("/")
-        if name == OPAQUE:
+        if name == OPAQUE_MARKER:
             opaque.add(folder)
-        elif name.startswith(WHITEOUT):
-            hidden = name.removeprefix(WHITEOUT)
+        elif name.startswith(WHITEOUT_PREFIX):
+            hidden = name.removeprefix(WHITEOUT_PREFIX)
             gone.add(f"{folder}/{hidden}" if folder else hidden)
     return gone, opaque
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from buildkit.audit.layer_view import Kind, LayerView, TarEntry
 from buildkit.audit.secret_scan import SecretScanner
 from buildkit.errors import BuildError
-from buildkit.layers.tar.reader import Header, TarReader
-from buildkit.native.collector import Survey
+from buildkit.layers.tar.reader import TarHeader, TarReader
+from buildkit.native.collector import NativeCollector
 from buildkit.native.elf import MAGIC
 from buildkit.native.facts import is_text
 
@@ -88,7 +88,7 @@ class _LayerParser:
         self._seen: dict[str, TarEntry] = {}
         self._links: set[str] = set()
         self._scanner = SecretScanner(layer=layer)
-        self._survey = Survey()
+        self._survey = NativeCollector()
 
     def read(self, chunks: Iterable[bytes]) -> LayerView:
         size = 0
@@ -116,7 +116,7 @@ class _LayerParser:
             native=self._survey.facts(),
         )
 
-    def _take(self, header: Header, tar: TarReader) -> None:
+    def _take(self, header: TarHeader, tar: TarReader) -> None:
         path = header.path.decode("utf-8", "backslashreplace")
         self._note_oddities(header, path)
         path = _inside(path)[:_PATH_MAX]
@@ -154,7 +154,7 @@ class _LayerParser:
             self._links.add(entry.path)
         self._entries.append(entry)
 
-    def _look(self, header: Header, path: str, kind: Kind, tar: TarReader) -> tuple[bytes, bytes | None]:
+    def _look(self, header: TarHeader, path: str, kind: Kind, tar: TarReader) -> tuple[bytes, bytes | None]:
         """The first bytes of a file, and all of them where checks want them; what is secret in it is noted."""
         if kind != "file" or not header.size:
             if kind == "file":
@@ -176,7 +176,7 @@ class _LayerParser:
                 pass
         return head, content
 
-    def _note_oddities(self, header: Header, path: str) -> None:
+    def _note_oddities(self, header: TarHeader, path: str) -> None:
         name = header.fields["name"]
         parts = path.split("/")
         if ".." in parts:

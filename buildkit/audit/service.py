@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from buildkit.audit import rules
 from buildkit.audit.view import ImageView, format_untrusted
+from buildkit.declare.target import SYSTEM_PATH
 from buildkit.findings import Finding, Rule, Severity
 
 _RISKY = {
@@ -79,7 +80,7 @@ def find_program(view: ImageView, name: str) -> str | None:
     if "/" in name:
         places = [posixpath.join("/", view.config.workdir, name)]
     else:
-        path = view.config.variables.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        path = view.config.variables.get("PATH", SYSTEM_PATH)
         places = [posixpath.join("/", view.config.workdir, folder, name) for folder in path.split(":")]
     for place in places:
         entry = view.find(place)

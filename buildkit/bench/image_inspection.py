@@ -13,6 +13,7 @@ from typing import IO, Any, cast
 
 from buildkit.layers.tar.decompress import inflate
 from buildkit.layers.tar.member import Compression
+from buildkit.layers.tar.whiteout import find_removed_path
 from buildkit.tools.process import Command, run
 
 # $1 is the image, the rest are paths; sha256sum prints nothing on standard output for a missing file
@@ -24,7 +25,6 @@ cd /
 buildah umount -- "$box" > /dev/null
 buildah rm -- "$box" > /dev/null
 """
-_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _ENDINGS = {"gzip": Compression.GZIP, "zstd": Compression.ZSTD}
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 
@@ -86,11 +86,10 @@ def _read_layer(blob: Path, media_type: str) -> tuple[dict[str, str], frozenset[
     with tarfile.open(fileobj=cast("IO[bytes]", _Stream(inflate(blob, kind))), mode="r|") as tar:
         for entry in tar:
             path = entry.name.removeprefix("./").strip("/")
-            folder, _, name = path.rpartition("/")
-            if name == _OPAQUE:
-                emptied.add(folder)
-            elif name.startswith(_WHITEOUT):
-                removed.add(f"{folder}/{name.removeprefix(_WHITEOUT)}".lstrip("/"))
+            if (gone := find_removed_path(path)).endswith("/"):
+                emptied.add(gone.removesuffix("/"))
+            elif gone:
+                removed.add(gone)
             elif entry.isfile() and (content := tar.extractfile(entry)) is not None:
                 files[path] = hashlib.file_digest(cast("Any", content), "sha256").hexdigest()
     return files, frozenset(removed), frozenset(emptied)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from buildkit.declare.stage import Config
+from buildkit.declare.target import SYSTEM_PATH
 from buildkit.digest import DiffId, Digest
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.decompress import inflate
@@ -19,7 +20,6 @@ from buildkit.layers.tar.header import FILE, padding, render_header
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob
 from buildkit.oci.image import EPOCH, Image, Layer
-from buildkit.plan.compose import SYSTEM_PATH
 from buildkit.tools.process import Command, run
 from buildkit.tools.skopeo import copy_registry_to_dir, skopeo_argv, write_layout
 

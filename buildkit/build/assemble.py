@@ -7,12 +7,13 @@ from contextlib import suppress
 from dataclasses import replace
 
 from buildkit.declare.stage import Config
+from buildkit.declare.target import SYSTEM_PATH
 from buildkit.digest import Key, canonical_json
 from buildkit.errors import CollisionError, DefinitionError
 from buildkit.layers.path_prefixes import find_meetings
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.image import Image, Layer
-from buildkit.plan.compose import SYSTEM_PATH, Composition
+from buildkit.plan.compose import Composition
 from buildkit.plan.spec import PackWheels, Spec
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger

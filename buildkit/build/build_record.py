@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from buildkit.build.build_state import BuildState
-from buildkit.plan.plan import Plan, Source
+from buildkit.plan.plan import LayerSource, Plan
 from buildkit.plan.spec import PackWheels
 from buildkit.report.build_report import LayerLine, Report
 from buildkit.store.latest_build import is_latest
@@ -16,8 +16,8 @@ def report_lines(plan: Plan, state: BuildState) -> Iterator[LayerLine]:
     """Yield the report's line of each blob of the image; a layer that another process built counts as cached."""
     for layer in plan.entries:
         spec, result = layer.spec, state.results[layer.spec.key]
-        was_found = layer.source is Source.BUILT and state.was_found(spec.key)
-        was_built = layer.source is Source.BUILT and not was_found
+        was_found = layer.source is LayerSource.BUILT and state.was_found(spec.key)
+        was_built = layer.source is LayerSource.BUILT and not was_found
         for blob in result.blobs:
             yield LayerLine(
                 name=spec.name,
@@ -26,7 +26,7 @@ def report_lines(plan: Plan, state: BuildState) -> Iterator[LayerLine]:
                 diff_id=str(blob.diff_id),
                 digest=str(blob.digest),
                 size=blob.size,
-                source=Source.CACHE if was_found else layer.source,
+                source=LayerSource.CACHE if was_found else layer.source,
                 seconds=result.seconds if was_built else 0.0,
                 why=layer.why if was_built else "",
             )

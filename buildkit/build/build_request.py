@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from buildkit.digest import Key
 from buildkit.errors import BlobsMissingError, LostError, RemoteLostError
 from buildkit.events import Note
-from buildkit.plan.plan import Plan, PlannedLayer, Source
+from buildkit.plan.plan import LayerSource, Plan, PlannedLayer
 from buildkit.report.text import format_count
 
 
@@ -71,6 +71,6 @@ def merge_reported(before: Mapping[Key, PlannedLayer], plan: Plan) -> dict[Key, 
     """
     merged = dict(before)
     for layer in plan.entries:
-        if layer.source is Source.SHARED or layer.made is None or layer.spec.key not in merged:
+        if layer.source is LayerSource.SHARED or layer.made is None or layer.spec.key not in merged:
             merged[layer.spec.key] = layer
     return merged

@@ -23,7 +23,7 @@ from buildkit.declare.stage import Config, Run
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, LostError, MismatchError, ToolError, describe_full_disk
 from buildkit.layers.tar.blob_stream import BlobStream
-from buildkit.layers.tar.member import Compression, Packed
+from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.layers.wheel.bytecode import Compiler, worker_argv
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.image import Image
@@ -46,7 +46,7 @@ class ContainerRunner:
         self._compiler: Compiler | None = None
         self._compression = Compression(context.project.compression)
 
-    def make_root(self, work: MakeRoot, progress: Callable[[int], None]) -> Packed:
+    def make_root(self, work: MakeRoot, progress: Callable[[int], None]) -> PackedLayer:
         """A Debian root, normalised, as a blob."""
         from buildkit.layers.root.pack import RootRules, pack_root  # few builds make one
         from buildkit.tools.mmdebstrap import RootSpec, stream_root

@@ -15,7 +15,7 @@ from buildkit.build.tally import Tally
 from buildkit.declare.project import Project
 from buildkit.errors import BuildError, Interrupted, describe_disk_error
 from buildkit.events import Emit, Note, StepProgress
-from buildkit.layers.tar.member import Packed
+from buildkit.layers.tar.member import PackedLayer
 from buildkit.remote.remote_cache import RemoteCache
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
@@ -59,7 +59,7 @@ class BuildContext:
 
         return report
 
-    def record_compression(self, packed: Packed) -> None:
+    def record_compression(self, packed: PackedLayer) -> None:
         """Add the time and bytes of compressing a layer to the meter, which cannot see the compressor's own thread."""
         usage = ResourceUsage(read=packed.unpacked, written=packed.size)
         self.meter.add("compress", WorkCost(seconds=packed.busy, usage=usage))

@@ -16,11 +16,12 @@ from buildkit.digest import Key
 from buildkit.errors import MismatchError, RemoteLostError
 from buildkit.layers.files import file_members
 from buildkit.layers.models import forward_reader, model_members, worth_compressing
-from buildkit.layers.tar.member import Compression, Member, Packed
+from buildkit.layers.tar.member import Compression, Member, PackedLayer
 from buildkit.layers.tar.writer import write_layer
-from buildkit.layers.wheel.layer import layer_of_wheels, prefix_members
+from buildkit.layers.wheel.layer import layer_of_wheels
+from buildkit.layers.wheel.prefix import prefix_members
 from buildkit.locks.model_source import UrlSource
-from buildkit.native.collector import Survey
+from buildkit.native.collector import NativeCollector
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import (
@@ -40,7 +41,7 @@ from buildkit.tasks.task_id import TaskId, TaskKind
 if TYPE_CHECKING:
     from buildkit.build.model_gate import Gate
 
-Write = Callable[[], Packed]
+Write = Callable[[], PackedLayer]
 Contents = Sequence[tuple[str, str]]
 
 
@@ -168,7 +169,7 @@ class Executor:
         else:
             needs = []
 
-        def write() -> Packed:
+        def write() -> PackedLayer:
             opened = self._inputs.open_model(model)
             small = replace(model, files=work.files)
             largest = max(work.files, key=lambda file: file.size)
@@ -246,8 +247,8 @@ class Executor:
     def _layer(self, spec: Spec, members: Callable[[], Iterator[Member]]) -> Write:
         return lambda: self._write(spec, members(), self._compression)
 
-    def _write(self, spec: Spec, members: Iterator[Member], compression: Compression) -> Packed:
-        collector = Survey()
+    def _write(self, spec: Spec, members: Iterator[Member], compression: Compression) -> PackedLayer:
+        collector = NativeCollector()
         with self._context.blobs.writing() as out:
             observed = observe_members(members, collector)
             packed = write_layer(observed, out, compression, progress=self._context.progress(spec.name))

@@ -18,7 +18,7 @@ from buildkit.build.planner import Planner
 from buildkit.digest import Digest
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.layers.tar.decompress import inflate
-from buildkit.layers.tar.member import Compression
+from buildkit.layers.tar.member import MAGIC_SIZE, Compression
 from buildkit.oci.image import Image
 from buildkit.oci.reference import parse_ref
 from buildkit.plan.compose import Composition
@@ -26,7 +26,6 @@ from buildkit.plan.spec import MakeRoot, PullImage
 from buildkit.tools.registry import RegistryClient
 from buildkit.tools.skopeo import TRANSPORTS, copy_to_dir
 
-_ZSTD, _GZIP = b"\x28\xb5\x2f\xfd", b"\x1f\x8b"
 _DOCKER = "docker://"
 
 
@@ -86,12 +85,9 @@ def find_compression(path: Path) -> Compression:
     """How a blob is stored, by its first bytes; raises BuildError for one that is not there."""
     try:
         with path.open("rb") as file:
-            start = file.read(4)
+            return Compression.detect(file.read(MAGIC_SIZE))
     except FileNotFoundError:
         raise BuildError(f"the layer {path.name} is not there") from None
-    if start == _ZSTD:
-        return Compression.ZSTD
-    return Compression.GZIP if start.startswith(_GZIP) else Compression.NONE
 
 
 def read_layout(folder: Path, name: str, origin: ImageOrigin, stored: str = "") -> FoundImage:

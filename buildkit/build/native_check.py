@@ -27,7 +27,7 @@ from buildkit.store.native_facts import Natives
 from buildkit.tasks.concurrent import run_concurrently
 
 if TYPE_CHECKING:
-    from buildkit.native.facts import Facts
+    from buildkit.native.facts import NativeFacts
 
 _RULES_VERSION = 1  # raised when the same facts would be judged otherwise
 _MAX_LINES = 5
@@ -73,13 +73,15 @@ def _check(composition: Composition, env: dict[str, str], arch: str, context: Bu
     """Return the lines of the warning; None if the facts of some layer are not available."""
     from buildkit.findings import Severity
     from buildkit.native.check import check_native
-    from buildkit.native.facts import merge
+    from buildkit.native.facts import merge_layers
 
     owned = [(spec, blob) for spec in composition.specs for blob in context.state.results[spec.key].blobs]
     facts = _find_facts(composition.stage.name, owned, context)
     if facts is None:
         return None
-    findings = [finding for finding in check_native(merge(facts), env, arch) if finding.severity >= Severity.MEDIUM]
+    findings = [
+        finding for finding in check_native(merge_layers(facts), env, arch) if finding.severity >= Severity.MEDIUM
+    ]
     lines = [" ".join(f"may not start: /{f.path} of {f.layer}: {f.what}".split()) for f in findings[:_MAX_LINES]]
     if len(findings) > _MAX_LINES:
         more = len(findings) - _MAX_LINES
@@ -87,7 +89,7 @@ def _check(composition: Composition, env: dict[str, str], arch: str, context: Bu
     return tuple(lines)
 
 
-def _find_facts(stage: str, owned: OwnedBlobs, context: BuildContext) -> list[tuple[str, Facts]] | None:
+def _find_facts(stage: str, owned: OwnedBlobs, context: BuildContext) -> list[tuple[str, NativeFacts]] | None:
     """Return the facts of each blob, lowest first; None if one is neither known nor here, or cannot be read.
 
     Also None if nothing native was built here and the other layers came from a remote cache: whoever built them was
@@ -128,7 +130,7 @@ def _ask_remote(stage: str, wanted: OwnedBlobs, context: BuildContext) -> dict[D
     return store.find(digests)
 
 
-def _read_blob(name: str, blob: Blob, context: BuildContext) -> Facts:
+def _read_blob(name: str, blob: Blob, context: BuildContext) -> NativeFacts:
     """Read the facts from a blob's tar; raises BuildError for a damaged one."""
     from buildkit.layers.tar.decompress import inflate
 
@@ -146,11 +148,11 @@ def _report_progress(chunks: Iterator[bytes], title: str, context: BuildContext)
         yield chunk
 
 
-def _read_facts(chunks: Iterable[bytes], name: str) -> Facts:
+def _read_facts(chunks: Iterable[bytes], name: str) -> NativeFacts:
     from buildkit.layers.tar.reader import TarReader
-    from buildkit.native.collector import Survey
+    from buildkit.native.collector import NativeCollector
 
-    collector, reader = Survey(), TarReader(chunks, f"the layer {name}")
+    collector, reader = NativeCollector(), TarReader(chunks, f"the layer {name}")
     for member in reader:
         path, kind = member.path.decode("utf-8", "replace"), member.fields["type"]
         if kind in ("file", "sparse file"):

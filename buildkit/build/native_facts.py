@@ -16,11 +16,11 @@ from buildkit.store.ledger import Ledger
 from buildkit.store.native_facts import Natives
 
 if TYPE_CHECKING:
-    from buildkit.native.collector import Survey
+    from buildkit.native.collector import NativeCollector
     from buildkit.remote.cache_record import CacheRecord
 
 
-def observe_members(members: Iterable[Member], collector: Survey) -> Iterator[Member]:
+def observe_members(members: Iterable[Member], collector: NativeCollector) -> Iterator[Member]:
     """Yield the same members; the collector sees native files as their content is read."""
     for member in members:
         if member.kind == "symlink":
@@ -31,11 +31,11 @@ def observe_members(members: Iterable[Member], collector: Survey) -> Iterator[Me
             yield member
 
 
-def _observe(path: str, content: Chunks, collector: Survey) -> Iterator[bytes]:
+def _observe(path: str, content: Chunks, collector: NativeCollector) -> Iterator[bytes]:
     return collector.watch(path, content())
 
 
-def record_collected(ledger: Ledger, digest: Digest, collector: Survey) -> None:
+def record_collected(ledger: Ledger, digest: Digest, collector: NativeCollector) -> None:
     """Record what was collected while a blob was packed.
 
     A ledger that cannot be written to is no reason to fail here: recording the layer itself reports it.

@@ -23,7 +23,7 @@ from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import Artifact
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composer, Composition
-from buildkit.plan.plan import LedgerView, Plan, PlannedLayer, Source, make_plan, plan_layer
+from buildkit.plan.plan import LayerSource, LedgerView, Plan, PlannedLayer, make_plan, plan_layer
 from buildkit.plan.spec import Kind, PackModel, PackWheels, Spec
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class Planner:
     def stored_keys(self, planned: Planned) -> frozenset[Key]:
         """Layers that need no import: storage has them as this image needs them, in whichever stage's image."""
         entries = planned.plan.entries
-        known = {entry.spec.key for entry in entries if entry.source is Source.STORAGE}
-        first = next((entry for entry in entries if entry.source is not Source.STORAGE), None)
+        known = {entry.spec.key for entry in entries if entry.source is LayerSource.STORAGE}
+        first = next((entry for entry in entries if entry.source is not LayerSource.STORAGE), None)
         if first is None or first.made is None:  # what was never made is nowhere, and nothing above it
             return frozenset(known)
         made = {entry.spec.key: entry.made for entry in entries if entry.made is not None}
@@ -86,7 +86,7 @@ class Planner:
             for stored in filter(None, pool.map(self._find_stored, refs)):
                 view = LedgerView(made=made, is_present=lambda _blob: False, stored=stored.diff_ids)
                 plan = make_plan(planned.plan.composition, view)
-                known |= {entry.spec.key for entry in plan.entries if entry.source is Source.STORAGE}
+                known |= {entry.spec.key for entry in plan.entries if entry.source is LayerSource.STORAGE}
         return frozenset(known)
 
     def plan_tools(self, plan: Plan) -> tuple[PlannedLayer, ...]:

@@ -17,7 +17,7 @@ from buildkit.build.context import BuildContext
 from buildkit.build.deliver import import_nameless
 from buildkit.declare.stage import Config
 from buildkit.oci.image import TITLE
-from buildkit.plan.plan import Plan, PlannedLayer, Source
+from buildkit.plan.plan import LayerSource, Plan, PlannedLayer
 from buildkit.plan.spec import Kind, Spec
 from buildkit.tasks.scheduler import Lane, Outcome, Task, Tasks
 from buildkit.tasks.task_id import TaskId, TaskKind
@@ -35,7 +35,7 @@ class Preimport:
         self._specs = plan.composition.specs
         self._depths = list(find_depths(plan.entries)) if wanted else []
         self._brought: list[str] = []
-        self._reached = next((n for n, one in enumerate(plan.entries) if one.source is not Source.STORAGE), 0)
+        self._reached = next((n for n, one in enumerate(plan.entries) if one.source is not LayerSource.STORAGE), 0)
         # an id of its own, so that no other build takes away what this one stands on
         title = (TITLE, f"{context.project.name}/{self._stage}")
         self._config = Config(labels=(title, ("buildkit.early", os.urandom(8).hex())))
@@ -87,10 +87,12 @@ class Preimport:
 
 def find_depths(entries: Sequence[PlannedLayer]) -> Iterator[int]:
     """How many layers, from the lowest, to import early: each time they are worth it, and some above are to be made."""
-    last = max((n for n, entry in enumerate(entries) if entry.source in (Source.BUILT, Source.SHARED)), default=0)
+    last = max(
+        (n for n, entry in enumerate(entries) if entry.source in (LayerSource.BUILT, LayerSource.SHARED)), default=0
+    )
     size = 0
     for depth, entry in enumerate(entries[:last], 1):
-        if entry.source is not Source.STORAGE:
+        if entry.source is not LayerSource.STORAGE:
             unknown = WORTH if entry.spec.kind in (Kind.ROOT, Kind.IMAGE) else 0
             size += entry.unpacked or unknown
         if size >= WORTH:

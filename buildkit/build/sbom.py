@@ -14,7 +14,7 @@ from buildkit.build.planner import Planner
 from buildkit.digest import Digest, FileHash, Key
 from buildkit.errors import BuildError, LostError, WheelError
 from buildkit.events import Note
-from buildkit.layers.root.installed import Inside
+from buildkit.layers.root.installed import InstalledPackages
 from buildkit.layers.tar.decompress import inflate
 from buildkit.locks.pins import Artifact
 from buildkit.oci.blob import Blob, LayerResult
@@ -90,7 +90,7 @@ def _config_digest(planner: Planner, composition: Composition, made: Mapping[Key
     return Digest.of(assemble(composition.specs, composition.config, made, arch).config_blob())
 
 
-def _read_root(planner: Planner, chain: Iterable[Spec], made: Mapping[Key, LayerResult]) -> Inside | None:
+def _read_root(planner: Planner, chain: Iterable[Spec], made: Mapping[Key, LayerResult]) -> InstalledPackages | None:
     """What the layers of a root say is installed; None where one of them is not here."""
     known = [made.get(spec.key) for spec in chain]
     blobs = [blob for one in known if one for blob in one.blobs]
@@ -99,9 +99,9 @@ def _read_root(planner: Planner, chain: Iterable[Spec], made: Mapping[Key, Layer
     return _look_inside(planner, blobs)
 
 
-def _look_inside(planner: Planner, blobs: Iterable[Blob]) -> Inside:
+def _look_inside(planner: Planner, blobs: Iterable[Blob]) -> InstalledPackages:
     """What layers of the cache hold, the lowest first; raises BuildError for one that is damaged."""
-    inside = Inside()
+    inside = InstalledPackages()
     for blob in blobs:
         what = f"the layer {blob.digest.short} of the cache"
         found = hashlib.sha256()

@@ -22,7 +22,7 @@ from buildkit.errors import DamagedError, LostError, RemoteLostError
 from buildkit.events import step
 from buildkit.oci.blob import LayerResult
 from buildkit.oci.image import Image
-from buildkit.plan.plan import Plan, PlannedLayer, Source
+from buildkit.plan.plan import LayerSource, Plan, PlannedLayer
 from buildkit.plan.spec import Kind, Spec
 from buildkit.report.build_report import Report
 
@@ -154,7 +154,7 @@ class StageBuild:
         if made is None:
             state.lose(key)  # the remote cache lost it, or only another stage's image in storage had it
             return
-        is_shared = layer.source is Source.SHARED
+        is_shared = layer.source is LayerSource.SHARED
         newly_shared = is_shared and not state.is_only_remote(key)
         state.learn({key: made}, only_remote=is_shared)
         if newly_shared:
@@ -177,7 +177,8 @@ class StageBuild:
         needed = [
             layer.spec
             for layer in plan.entries
-            if layer.source is Source.BUILT or (layer.source is Source.SHARED and (every or layer.spec.key in fetch))
+            if layer.source is LayerSource.BUILT
+            or (layer.source is LayerSource.SHARED and (every or layer.spec.key in fetch))
         ]
         if not needed:
             return
@@ -196,7 +197,7 @@ class StageBuild:
 
     def _check_models(self, plan: Plan) -> None:
         """Check models of reused layers against the present rules; raises ModelError."""
-        reused = [e.spec for e in plan.entries if e.source is not Source.BUILT and e.spec.kind is Kind.MODEL]
+        reused = [e.spec for e in plan.entries if e.source is not LayerSource.BUILT and e.spec.kind is Kind.MODEL]
         if reused:
             from buildkit.build.model_gate import Gate
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from buildkit.containerfile.quoting import check_line, check_path, quote_argv, quote_word
 from buildkit.declare.stage import Config, Healthcheck
-from buildkit.plan.compose import SYSTEM_PATH
+from buildkit.declare.target import SYSTEM_PATH
 
 
 def render_config(config: Config, file: str, *, inherits: bool) -> tuple[list[str], list[str]]:

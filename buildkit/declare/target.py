@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 _DEB_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 ARCHES = tuple(_DEB_ARCH)
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""PATH of a container whose image sets none, as container runtimes have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

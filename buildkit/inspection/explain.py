@@ -15,7 +15,7 @@ from buildkit.digest import DiffId
 from buildkit.errors import DefinitionError
 from buildkit.oci.blob import LayerResult
 from buildkit.plan.explain.causes import Cause, format_cause
-from buildkit.plan.plan import PlannedLayer, Source
+from buildkit.plan.plan import LayerSource, PlannedLayer
 from buildkit.report.text import flat, format_date
 from buildkit.store.build_history import Built, find_built
 
@@ -71,7 +71,9 @@ def look(planner: Planner, stage: str, layer: str = "") -> Explanation:
     """Explain the layers of a stage, or the one of this name, of the only name that ends so, or of a key's digits."""
     planned = planner.plan(stage)
     explained = list(_explain_entries(planned.plan.entries, set(planned.stored.diff_ids if planned.stored else ())))
-    explained += [Explained(entry=e, tool=True) for e in planner.plan_tools(planned.plan) if e.source is Source.BUILT]
+    explained += [
+        Explained(entry=e, tool=True) for e in planner.plan_tools(planned.plan) if e.source is LayerSource.BUILT
+    ]
     chosen = _choose(explained, layer) if layer else explained
     reasons = planner.reasons(planned.plan.composition)
     built = find_built(planner.context.ledger, [one.entry.spec.key.hex for one in chosen])
@@ -81,7 +83,7 @@ def look(planner: Planner, stage: str, layer: str = "") -> Explanation:
         layers=tuple(
             replace(
                 one,
-                causes=reasons.find(one.entry.spec) if one.entry.source is Source.BUILT else (),
+                causes=reasons.find(one.entry.spec) if one.entry.source is LayerSource.BUILT else (),
                 built=built.get(one.entry.spec.key.hex),
             )
             for one in chosen
@@ -93,8 +95,8 @@ def _explain_entries(entries: Sequence[PlannedLayer], stored: Set[DiffId]) -> It
     """Local storage knows a layer by all that lie below it, so what lies above a change is imported again."""
     below = ""
     for entry in entries:
-        imported = entry.source is not Source.STORAGE
-        again = imported and entry.source is not Source.BUILT and _is_in(entry.made, stored)
+        imported = entry.source is not LayerSource.STORAGE
+        again = imported and entry.source is not LayerSource.BUILT and _is_in(entry.made, stored)
         yield Explained(entry=entry, again=again, below=below if again else "")
         below = below or (entry.spec.name if imported else "")
 
@@ -135,14 +137,14 @@ def print_explanation(explanation: Explanation, out: TextIO, *, whole: bool = Tr
 
 def say_what(one: Explained, stage: str) -> str:
     """What would be done with a layer; of one that is there, when it was built and why."""
-    if one.entry.source is Source.BUILT:
+    if one.entry.source is LayerSource.BUILT:
         return "would be built" + " again" * bool(one.built) + ", as a tool for others" * one.tool + ":"
     if one.again:
         what = f"imported again, because {one.below} below it changes"
-    elif one.entry.source is Source.STORAGE:
+    elif one.entry.source is LayerSource.STORAGE:
         what = "stays as it is"
     else:
-        what = "imported" if one.entry.source is Source.CACHE else "fetched and imported"
+        what = "imported" if one.entry.source is LayerSource.CACHE else "fetched and imported"
     return what + (f"; {_say_built(one.built, stage)}" if one.built else "")
 
 
@@ -154,7 +156,7 @@ def _say_built(built: Built, stage: str) -> str:
 def render_sum(explanation: Explanation) -> str:
     """The last line."""
     layers = [one for one in explanation.layers if not one.tool]
-    count = sum(one.entry.source is Source.BUILT for one in layers)
+    count = sum(one.entry.source is LayerSource.BUILT for one in layers)
     again = sum(one.again for one in layers)
     built = f"{count} of {len(layers)} layers would be built" if count else "nothing would be rebuilt"
     return f"{explanation.stage}: {built}" + (f", {again} imported again" if again else "")

@@ -11,11 +11,11 @@ from buildkit.declare.stage import Stage
 from buildkit.digest import Key
 from buildkit.inspection.plan import Outlook, look
 from buildkit.plan.forecast import Cost
-from buildkit.plan.plan import PlannedLayer, Source
+from buildkit.plan.plan import LayerSource, PlannedLayer
 from buildkit.plan.spec import Kind
 from buildkit.report.stage_graph import Box, Edge, Image, Layer, Picture, Tie, add_up
 
-_FIRST = (Source.BUILT, Source.STORAGE, Source.CACHE, Source.SHARED)
+_FIRST = (LayerSource.BUILT, LayerSource.STORAGE, LayerSource.CACHE, LayerSource.SHARED)
 _OPEN = (Kind.ROOT, Kind.IMAGE, Kind.RUN)  # how large they get, nobody knows before they are made
 _SMALLEST = 1024  # an empty tar
 _NO_REASON = ("", "first build")  # what a stage says that has no past: another may know more
@@ -25,7 +25,7 @@ def collect(planner: Planner, asked: Iterable[str]) -> Picture:
     """The picture of stages and of all that their images need; raises DefinitionError, and ToolError from storage."""
     outlooks = {name: look(planner, name) for name in sorted(asked)}
     order = arrange(planner.graph, outlooks)
-    if any(entry.source is Source.BUILT for outlook in outlooks.values() for entry in outlook.tools):
+    if any(entry.source is LayerSource.BUILT for outlook in outlooks.values() for entry in outlook.tools):
         project = planner.context.project
         helpers = {name for name in (project.builder, project.bytecode_root) if name in planner.graph.stages}
         order = list(dict.fromkeys((*arrange(planner.graph, helpers - set(order)), *order)))
@@ -96,7 +96,7 @@ def _see(graph: Graph, order: Sequence[str], outlook: Outlook) -> Iterator[_Seen
         for entry, cost in zip(entries, costs, strict=True):
             stage = entry.spec.name.partition("/")[0]
             owner = stage if stage in order else shared  # the virtual environment belongs to every stage with wheels
-            if image or entry.source is Source.BUILT:
+            if image or entry.source is LayerSource.BUILT:
                 yield _Seen(owner=owner, image=image, entry=entry, bytes=_size(entry, cost))
 
 
@@ -126,8 +126,8 @@ def _image(outlook: Outlook) -> Image:
     pairs = list(zip(outlook.plan.entries, outlook.costs, strict=True))
     return Image(
         whole=add_up(_size(entry, cost) for entry, cost in pairs),
-        build=add_up(_size(entry, cost) for entry, cost in pairs if entry.source is Source.BUILT),
-        imports=add_up(_size(entry, cost) for entry, cost in pairs if entry.source is not Source.STORAGE),
+        build=add_up(_size(entry, cost) for entry, cost in pairs if entry.source is LayerSource.BUILT),
+        imports=add_up(_size(entry, cost) for entry, cost in pairs if entry.source is not LayerSource.STORAGE),
     )
 
 

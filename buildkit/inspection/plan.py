@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from buildkit.build.planner import Planner
 from buildkit.digest import Digest
 from buildkit.plan.forecast import Cost, Paces, forecast, measure, measure_kinds, total
-from buildkit.plan.plan import Plan, PlannedLayer, Source
+from buildkit.plan.plan import LayerSource, Plan, PlannedLayer
 from buildkit.report.columns import Column, print_columns
 from buildkit.report.text import format_bytes, format_seconds
 from buildkit.store.ledger import Ledger
@@ -74,7 +74,7 @@ def look(planner: Planner, name: str, *, imports: bool = True, repository: str =
 
 def _lacks(entry: PlannedLayer, planner: Planner, pushed: Container[Digest]) -> bool:
     """Whether a push needs the blobs of a layer that local storage has, and the cache has not."""
-    blobs = entry.made.blobs if entry.made and entry.source is Source.STORAGE else ()
+    blobs = entry.made.blobs if entry.made and entry.source is LayerSource.STORAGE else ()
     return not all(blob.digest in pushed or planner.is_present(blob) for blob in blobs)
 
 
@@ -93,8 +93,8 @@ _COLUMNS = (
 def print_outlook(outlook: Outlook, out: TextIO, *, whole: bool = False) -> None:
     """A table of what must be done, or of the ``whole`` image; a line for what is there, and the sum."""
     pairs = zip(outlook.plan.entries, outlook.costs, strict=True)
-    busy = [(e, c) for e, c in pairs if whole or e.source is Source.BUILT or c.fetch or c.imports or c.push]
-    busy += [(e, c) for e, c in zip(outlook.tools, outlook.tool_costs, strict=True) if e.source is Source.BUILT]
+    busy = [(e, c) for e, c in pairs if whole or e.source is LayerSource.BUILT or c.fetch or c.imports or c.push]
+    busy += [(e, c) for e, c in zip(outlook.tools, outlook.tool_costs, strict=True) if e.source is LayerSource.BUILT]
     print_columns(_COLUMNS, [_row(entry, cost, pushes=outlook.pushes) for entry, cost in busy], out)
     print(render_sum(outlook), file=out)
 
@@ -108,7 +108,7 @@ def render_sum(outlook: Outlook) -> str:
         return f"{outlook.stage}: nothing to build or to import: {counts}"
     seconds = outlook.total.seconds
     work = "time not known yet" if seconds is None else f"about {format_seconds(seconds)} of work"
-    expected = "about " * (Source.BUILT in sources)  # sizes of what was never made
+    expected = "about " * (LayerSource.BUILT in sources)  # sizes of what was never made
     amounts = {
         "fetch": _sum([c.fetch for c in costs]),
         "build": _sum([c.build for c in costs], expected),
@@ -128,10 +128,10 @@ def _sum(sizes: Sequence[int | None], expected: str = "") -> str:
 
 
 _SOURCES = {
-    Source.STORAGE: "in local storage",
-    Source.CACHE: "in the cache",
-    Source.SHARED: "in the shared cache",
-    Source.BUILT: "to be built",
+    LayerSource.STORAGE: "in local storage",
+    LayerSource.CACHE: "in the cache",
+    LayerSource.SHARED: "in the shared cache",
+    LayerSource.BUILT: "to be built",
 }
 
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from buildkit.declare.target import SYSTEM_PATH
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.native import known_libraries as known
-from buildkit.native import rules
+from buildkit.native import known_libraries, rules
 from buildkit.native.debian_packages import find_package, find_suite
 from buildkit.native.elf import SHARED, Elf
-from buildkit.native.facts import PRELOAD, RELEASE, View
-from buildkit.native.linker import Linker, Loaded, TooMuch
+from buildkit.native.facts import PRELOAD, RELEASE, NativeView
+from buildkit.native.linker import Linker, LinkLimitError, LoadedFiles
 
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ARCHITECTURES = {
     "amd64": (62, 64), "arm64": (183, 64), "386": (3, 32), "i386": (3, 32), "arm": (40, 32), "armhf": (40, 32),
     "riscv64": (243, 64), "s390x": (22, 64), "ppc64le": (21, 64), "ppc64el": (21, 64), "loong64": (258, 64),
@@ -29,7 +28,7 @@ _PYTHON = ("python3", "python")
 _COUNTED = 999  # files that one finding counts
 
 
-def check_native(view: View, env: Mapping[str, str], arch: str = "") -> list[Finding]:
+def check_native(view: NativeView, env: Mapping[str, str], arch: str = "") -> list[Finding]:
     """All that keeps files of an image from being loaded, the worst first.
 
     ``env`` is the environment of the image's config; ``arch`` its architecture (``amd64``), or that of most of its
@@ -39,7 +38,7 @@ def check_native(view: View, env: Mapping[str, str], arch: str = "") -> list[Fin
 
 
 @dataclass(slots=True)
-class _Case:
+class _Problem:
     """One name, and the files that ask for it, the most severe first."""
 
     rule: Rule
@@ -50,14 +49,14 @@ class _Case:
 
 
 class _Check:
-    def __init__(self, view: View, env: Mapping[str, str], arch: str) -> None:
+    def __init__(self, view: NativeView, env: Mapping[str, str], arch: str) -> None:
         self._view = view
         self._facts = view.facts
         self._files = view.facts.files
         self._env = env
         self._linker = Linker(view.facts, env)
         self._machine = ARCHITECTURES.get(arch) or _most_common(self._files.values())
-        self._cases: dict[tuple[str, str], _Case] = {}
+        self._problems: dict[tuple[str, str], _Problem] = {}
         self._judged: dict[tuple[str, str], tuple[str, ...]] = {}
         self._suite = self._find_suite()
         self._names = _by_name(self._files)
@@ -68,16 +67,16 @@ class _Check:
             self._add(rules.UNREAD, path, why, f"it cannot be read: {why}", Severity.NOTE)
         try:
             self._start_all()
-        except TooMuch:
+        except LinkLimitError:
             what = "what the image's native files need could not be followed to its end"
             self._add(rules.UNFINISHED, next(iter(self._files)), "", what, Severity.MEDIUM)
-        found = [self._finding(case) for case in self._cases.values()]
+        found = [self._finding(problem) for problem in self._problems.values()]
         return sorted(found, key=lambda one: (-one.severity, one.rule.id, one.path, one.what))
 
     # what is started
 
     def _start_all(self) -> None:
-        programs, modules = self._programs(), [path for path in self._files if known.is_module(path)]
+        programs, modules = self._programs(), [path for path in self._files if known_libraries.is_module(path)]
         own = [path for path in (*programs, *modules) if self._fits(path)]
         for path in own:
             self._check_file(path)
@@ -85,15 +84,15 @@ class _Check:
         for path in own:
             self._start(path, None if path in programs else python, Severity.HIGH)
         for path in self._files:
-            if path not in self._reached and not known.is_foreign(path) and self._fits(path):
+            if path not in self._reached and not known_libraries.is_foreign(path) and self._fits(path):
                 self._check_file(path)
-                packaged = known.is_packaged(path)
+                packaged = known_libraries.is_packaged(path)
                 self._start(path, python if packaged else None, Severity.MEDIUM)
 
-    def _start(self, path: str, before: Loaded | None, severity: Severity) -> None:
+    def _start(self, path: str, before: LoadedFiles | None, severity: Severity) -> None:
         """Load one file; all that it brings along has been looked at then."""
         loaded = self._linker.load(path, before)
-        severity = Severity.LOW if known.is_chosen(path) else severity
+        severity = Severity.LOW if known_libraries.is_chosen(path) else severity
         for lacking in loaded.lacking:
             self._add_lacking(lacking.path, lacking.name, path, severity)
         for at in loaded.order[len(before.order) if before else 0 :]:
@@ -110,7 +109,7 @@ class _Check:
         loaded = (self._linker.find(word) for word in words if word.startswith("/"))
         return dict.fromkeys((*found, *(file for file in loaded if file is not None and file in self._files)))
 
-    def _python(self, programs: Iterable[str]) -> Loaded | None:
+    def _python(self, programs: Iterable[str]) -> LoadedFiles | None:
         """What is in memory when a module is imported: the interpreter and its libraries."""
         for path in programs:
             if path.rpartition("/")[2].startswith(_PYTHON) and self._files[path].interpreter:
@@ -125,7 +124,7 @@ class _Check:
         if (elf.machine, elf.bits) == self._machine:
             return True
         if elf.kind == SHARED or elf.interpreter:  # others are objects, firmware, or programs of their own
-            module = known.is_module(path) and known.is_tagged(path)
+            module = known_libraries.is_module(path) and known_libraries.is_tagged(path)
             severity = Severity.HIGH if module else Severity.NOTE
             what = f"it is for {elf.architecture}, unlike the image"
             self._add(rules.MACHINE, path, elf.architecture, what, severity)
@@ -135,14 +134,14 @@ class _Check:
         elf = self._files[path]
         program = bool(elf.interpreter) and not elf.soname
         if program and self._linker.find(elf.interpreter) is None:
-            severity = Severity.NOTE if known.is_packaged(path) else Severity.HIGH
+            severity = Severity.NOTE if known_libraries.is_packaged(path) else Severity.HIGH
             what = f"its dynamic linker {elf.interpreter} is not in the image"
             self._add(rules.INTERPRETER, path, elf.interpreter, what, severity)
         if self._linker.musl and any(name.startswith("GLIBC_") for _, names in elf.versions for name in names):
-            severity = Severity.HIGH if known.is_module(path) or program else Severity.LOW
+            severity = Severity.HIGH if known_libraries.is_module(path) or program else Severity.LOW
             self._add(rules.LIBC, path, "", "it was built for glibc, and the image has musl", severity)
 
-    def _check_versions(self, path: str, loaded: Loaded, severity: Severity) -> None:
+    def _check_versions(self, path: str, loaded: LoadedFiles, severity: Severity) -> None:
         for name, versions in self._files[path].versions:
             found = loaded.names.get(name)
             lacking = self._lacking_versions(path, found, versions) if found in self._files else ()
@@ -163,16 +162,16 @@ class _Check:
 
     def _add_lacking(self, path: str, name: str, started: str, severity: Severity) -> None:
         """Say that a name is not found, as severely as what is known of it asks for."""
-        if known.is_driver(name):
+        if known_libraries.is_driver(name):
             self._add(rules.DRIVER, path, name, f"it needs {name} of the GPU's driver", Severity.NOTE)
             return
         there = [at for at in self._names.get(name, ()) if self._same_machine(at, path)]
         if there:
-            inside = known.is_packaged(there[0]) and known.is_packaged(path)
+            inside = known_libraries.is_packaged(there[0]) and known_libraries.is_packaged(path)
             rule, said = (rules.BEFORE, Severity.NOTE) if inside else (rules.OFF_PATH, Severity.LOW)
             self._add(rule, path, name, f"it needs {name}, which is {there[0]}, where it does not look", said)
             return
-        if severity < Severity.HIGH and known.is_accelerator(name):
+        if severity < Severity.HIGH and known_libraries.is_accelerator(name):
             severity = Severity.LOW
         for_whom = "" if started == path else f" (loaded for {started})"
         what = f"it needs {name}{for_whom}, which is nowhere in the image{self._advise(name)}"
@@ -180,7 +179,7 @@ class _Check:
 
     def _advise(self, name: str) -> str:
         found = find_package(name, self._suite) if self._suite is not None else None
-        if found is None or (known.is_accelerator(name) and not found.known):
+        if found is None or (known_libraries.is_accelerator(name) and not found.known):
             return ""
         return f"; the Debian package {found.name} has it" if found.known else f"; Debian's is probably {found.name}"
 
@@ -195,22 +194,22 @@ class _Check:
     # what is told
 
     def _add(self, rule: Rule, path: str, name: str, what: str, severity: Severity) -> None:
-        case = self._cases.get((rule.id, name))
-        if case is None:
-            self._cases[(rule.id, name)] = _Case(rule, what, severity, path)
-        elif path != case.path and severity > case.severity:
-            case.others[case.path] = None
-            case.rule, case.what, case.severity, case.path = rule, what, severity, path
-        elif path != case.path and len(case.others) < _COUNTED:
-            case.others[path] = None
+        problem = self._problems.get((rule.id, name))
+        if problem is None:
+            self._problems[(rule.id, name)] = _Problem(rule, what, severity, path)
+        elif path != problem.path and severity > problem.severity:
+            problem.others[problem.path] = None
+            problem.rule, problem.what, problem.severity, problem.path = rule, what, severity, path
+        elif path != problem.path and len(problem.others) < _COUNTED:
+            problem.others[path] = None
 
-    def _finding(self, case: _Case) -> Finding:
-        count = len(case.others)
+    def _finding(self, problem: _Problem) -> Finding:
+        count = len(problem.others)
         least = "at least " if count >= _COUNTED else ""
         more = f" (and {least}{count} other file{'s' if count > 1 else ''})" if count else ""
-        override = None if case.severity == case.rule.severity else case.severity
-        layer = self._view.layers.get(case.path, "")
-        return Finding(rule=case.rule, what=case.what + more, path=case.path, layer=layer, override=override)
+        override = None if problem.severity == problem.rule.severity else problem.severity
+        layer = self._view.layers.get(problem.path, "")
+        return Finding(rule=problem.rule, what=problem.what + more, path=problem.path, layer=layer, override=override)
 
 
 def _most_common(files: Iterable[Elf]) -> tuple[int, int]:

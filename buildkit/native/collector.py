@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from buildkit.layers.tar.whiteout import find_removed_path
 from buildkit.native.elf import MAGIC, Elf, ElfError
-from buildkit.native.elf_stream import Passing
-from buildkit.native.facts import Facts, is_text, whiteout
+from buildkit.native.elf_stream import ElfStream
+from buildkit.native.facts import NativeFacts, is_text
 
 _SMALLEST = 52  # bytes of an ELF header of 32 bits
 _TEXT = 1 << 16  # bytes that are kept of a text
@@ -16,10 +17,10 @@ _NO_LIBRARIES = re.compile(r"(?:usr/share|etc/ssl|usr/lib/ssl|proc|sys|dev|usr/s
 _FILES = 200_000  # native files of a layer
 
 
-class Survey:
-    """Takes the members of one layer, in any order. Several threads need one each.
+class NativeCollector:
+    """Collects the native facts of one layer from its members, in any order; every thread needs its own.
 
-    Damage is never raised: a file that cannot be read is told in ``Facts.unread``. Whatever ``chunks`` raise passes.
+    Damage raises nothing: a file that cannot be read is listed in ``NativeFacts.unread``. Errors of ``chunks`` pass.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,7 @@ class Survey:
 
     def take(self, path: str, size: int, chunks: Iterable[bytes]) -> None:
         """A regular file; ``chunks`` are read to their end only where it is a native one, or a text that is kept."""
-        if gone := whiteout(path):
+        if gone := find_removed_path(path):
             self._gone.append(gone)
         elif is_text(path) or size >= _SMALLEST:
             for _ in self._watch(path, chunks, whole=False):
@@ -54,9 +55,9 @@ class Survey:
         """A second name, for a file that has come (``target`` is a path)."""
         self.link(path, f"/{target}")
 
-    def facts(self) -> Facts:
+    def facts(self) -> NativeFacts:
         """What was found."""
-        return Facts(
+        return NativeFacts(
             files=dict(sorted(self._files.items())),
             links=dict(sorted(self._links.items())),
             texts=dict(sorted(self._texts.items())),
@@ -86,7 +87,7 @@ class Survey:
         self._texts[path] = "" if path.endswith(".cache") else text[:_TEXT].decode("utf-8", "replace")
 
     def _read(self, path: str, start: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-        passing = Passing()
+        passing = ElfStream()
         passing.add(start)
         for chunk in rest:
             passing.add(chunk)

@@ -17,7 +17,7 @@ _HEADERS = 1 << 16  # bytes in which program headers are expected
 Windows = tuple[tuple[int, int], ...]
 
 
-class Passing:
+class ElfStream:
     """Give it the file's bytes, in order, by `add`; then `finish` says what it is. Memory is at most twice `MOST`."""
 
     def __init__(self, most: int = MOST) -> None:

@@ -23,14 +23,13 @@ CACHE = "etc/ld.so.cache"
 PRELOAD = "etc/ld.so.preload"
 RELEASE = ("etc/os-release", "usr/lib/os-release")
 _MOST = 32 << 20  # bytes of facts, unpacked
-_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _TEXT = re.compile(
     r"etc/ld\.so\.(?:conf|preload)|etc/ld\.so\.conf\.d/[^/]+|etc/ld-musl-[^/]+\.path|(?:etc|usr/lib)/os-release"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class NativeFacts:
     """``files`` by path, ``links`` (symbolic, by path), ``texts`` of the linker's settings and the distribution's name.
 
     ``unread`` are files that begin like native ones and could not be read, with the reason. ``gone`` are paths that a
@@ -45,10 +44,10 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class NativeView:
     """An image's file system as far as it matters here; ``layers`` names the layer of each native file."""
 
-    facts: Facts
+    facts: NativeFacts
     layers: Mapping[str, str]
 
 
@@ -57,15 +56,7 @@ def is_text(path: str) -> bool:
     return path == CACHE or bool(_TEXT.fullmatch(path))
 
 
-def whiteout(path: str) -> str:
-    """What a member of a layer takes away, as ``gone`` has it; empty for an ordinary member."""
-    folder, _, name = path.rpartition("/")
-    if name == _OPAQUE:
-        return f"{folder}/"
-    return f"{folder}/{name.removeprefix(_WHITEOUT)}".lstrip("/") if name.startswith(_WHITEOUT) else ""
-
-
-def merge(layers: Iterable[tuple[str, Facts]]) -> View:
+def merge_layers(layers: Iterable[tuple[str, NativeFacts]]) -> NativeView:
     """What is seen of layers (name, facts), lowest first."""
     seen: _Seen = {}
     for name, facts in layers:
@@ -76,8 +67,10 @@ def merge(layers: Iterable[tuple[str, Facts]]) -> View:
     def of(kind: str) -> dict[str, Any]:
         return {path: what for path, (one, _, what) in seen.items() if one == kind}
 
-    facts = Facts(files=of("file"), links=of("link"), texts=of("text"), unread=of("?"))
-    return View(facts=facts, layers={path: name for path, (kind, name, _) in seen.items() if kind in ("file", "?")})
+    facts = NativeFacts(files=of("file"), links=of("link"), texts=of("text"), unread=of("?"))
+    return NativeView(
+        facts=facts, layers={path: name for path, (kind, name, _) in seen.items() if kind in ("file", "?")}
+    )
 
 
 _Seen = dict[str, tuple[str, str, Any]]
@@ -95,7 +88,7 @@ def _take_away(seen: _Seen, gone: Iterable[str]) -> None:
         seen.clear()
 
 
-def encode_facts(facts: Facts) -> bytes:
+def encode_facts(facts: NativeFacts) -> bytes:
     """Compressed JSON of what there is, `NOTHING` for nothing; the same facts give the same bytes."""
     parts = {
         "files": {path: _write(elf) for path, elf in facts.files.items()},
@@ -108,16 +101,16 @@ def encode_facts(facts: Facts) -> bytes:
     return zlib.compress(canonical_json({"format": FORMAT, **found}).encode(), 9) if found else NOTHING
 
 
-def decode_facts(data: bytes) -> Facts | None:
+def decode_facts(data: bytes) -> NativeFacts | None:
     """Facts as they were written; None for what is damaged, empty, or of another format."""
     if data == NOTHING:
-        return Facts()
+        return NativeFacts()
     with suppress(AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError, zlib.error):
         unpacker = zlib.decompressobj()
         text = unpacker.decompress(data, _MOST)
         value: dict[str, Any] = json.loads(text) if unpacker.eof else {}
         if value["format"] == FORMAT:
-            return Facts(
+            return NativeFacts(
                 files={_name(path): _parse(row) for path, row in value.get("files", {}).items()},
                 links=_texts(value.get("links", {})),
                 texts=_texts(value.get("texts", {})),

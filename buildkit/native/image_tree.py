@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 _LINKS = 40  # the kernel's limit (path_resolution(7))
 
 
-class Tree:
+class ImageTree:
     """Files and symbolic links of an image; folders are whatever lies above them. Paths have no slash in front."""
 
     def __init__(self, files: Collection[str], links: Mapping[str, str]) -> None:

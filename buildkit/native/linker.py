@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from buildkit.native.elf import Elf
-from buildkit.native.facts import CACHE, Facts
-from buildkit.native.image_tree import Tree
+from buildkit.native.facts import CACHE, NativeFacts
+from buildkit.native.image_tree import ImageTree
 
 TRIPLETS = {
     (3, 32): "i386-linux-gnu", (22, 64): "s390x-linux-gnu", (21, 64): "powerpc64le-linux-gnu",
@@ -29,12 +29,12 @@ _OBJECTS = 5000  # of one program
 _STEPS = 5_000_000  # of a whole image; one with a thousand native files takes a hundredth
 
 
-class TooMuch(Exception):
+class LinkLimitError(Exception):
     """The image's files ask for more steps than any real one does: somebody made them to."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lacking:
+class MissingLibrary:
     """A name that ``path`` needs and that is not found; ``path`` is loaded for the sake of what was started."""
 
     path: str
@@ -42,22 +42,22 @@ class Lacking:
 
 
 @dataclass(slots=True)
-class Loaded:
+class LoadedFiles:
     """What starting one file brings into memory: paths by the names they are known under, and what is lacking."""
 
     names: dict[str, str] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
-    lacking: list[Lacking] = field(default_factory=list)
+    lacking: list[MissingLibrary] = field(default_factory=list)
 
 
 class Linker:
     """Finds and loads, in an image; ``env`` is the environment of its config."""
 
-    def __init__(self, facts: Facts, env: Mapping[str, str]) -> None:
+    def __init__(self, facts: NativeFacts, env: Mapping[str, str]) -> None:
         self.files = facts.files
         self.musl = any(path.rpartition("/")[2].startswith("ld-musl-") for path in (*facts.files, *facts.links))
         self._facts = facts
-        self._tree = Tree({*facts.files, *facts.unread}, facts.links)
+        self._tree = ImageTree({*facts.files, *facts.unread}, facts.links)
         self._library_path = [one for one in env.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":") if one]
         self._configured = self._read_folders()
         self._direct: dict[tuple[str, str], str | None] = {}
@@ -72,12 +72,12 @@ class Linker:
         """The real path of a folder."""
         return self._tree.folder(path)
 
-    def load(self, path: str, before: Loaded | None = None) -> Loaded:
+    def load(self, path: str, before: LoadedFiles | None = None) -> LoadedFiles:
         """Load a file and all it needs, breadth first as the linker does; ``before`` is in memory already.
 
-        Raises TooMuch.
+        Raises LinkLimitError.
         """
-        loaded = Loaded(dict(before.names), list(before.order)) if before else Loaded()
+        loaded = LoadedFiles(dict(before.names), list(before.order)) if before else LoadedFiles()
         parents: dict[str, str | None] = {path: None}  # a tree, however files need one another
         seen = set(loaded.order)
         queue = deque([path])
@@ -99,7 +99,7 @@ class Linker:
                     loaded.names.setdefault(name, found)
                     queue.append(found)
                 elif not (self.musl and name.startswith(_MUSL_OWN)):
-                    loaded.lacking.append(Lacking(at, name))
+                    loaded.lacking.append(MissingLibrary(at, name))
         return loaded
 
     def _search(self, path: str, name: str, parents: Mapping[str, str | None]) -> str | None:
@@ -158,7 +158,7 @@ class Linker:
     def _count(self, steps: int) -> None:
         self._steps += steps
         if self._steps > _STEPS:
-            raise TooMuch
+            raise LinkLimitError
 
     def _expand(self, path: str, folders: tuple[str, ...] | list[str]) -> Iterator[str]:
         """Folders with the linker's words replaced; one that is not absolute depends on where a program is started."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from buildkit.digest import DiffId, Digest
-from buildkit.layers.tar.member import Compression, Packed
+from buildkit.layers.tar.member import Compression, PackedLayer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +19,7 @@ class Blob:
     compression: Compression
 
     @classmethod
-    def of(cls, packed: Packed) -> Blob:
+    def of(cls, packed: PackedLayer) -> Blob:
         """The blob of a layer that was written."""
         return cls(
             digest=packed.digest,

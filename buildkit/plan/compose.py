@@ -10,13 +10,14 @@ from functools import cached_property
 from buildkit.declare.graph import Graph, ResolvedStage
 from buildkit.declare.project import Project
 from buildkit.declare.stage import Config, Models, Stage
+from buildkit.declare.target import SYSTEM_PATH
 from buildkit.digest import Key, canonical_json
 from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.pins import Artifact, Model, ModelFile
 from buildkit.oci.image import TITLE
 from buildkit.plan.checkout import Checkout
 from buildkit.plan.packing import group_wheels, order_layers
-from buildkit.plan.roots import Roots, step_names
+from buildkit.plan.roots import RootComposer, step_names
 from buildkit.plan.spec import (
     Compile,
     Kind,
@@ -34,7 +35,6 @@ from buildkit.plan.spec import (
 LARGE_MODEL_FILE = 8 << 20
 _UNPACK_RATIO = 4  # wheels unpack to about three to four times their size
 _DEBIANS_PYTHON = "/usr/bin/python3"
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class Composer:
         self._project = project
         self._graph = graph
         self._checkout = checkout
-        self._roots = Roots(project, checkout)
+        self._roots = RootComposer(project, checkout)
         self._own: dict[str, tuple[Spec, ...]] = {}
         self._compiling = False
 

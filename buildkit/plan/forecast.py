@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from buildkit.oci.blob import Blob, LayerResult
-from buildkit.plan.plan import Plan, PlannedLayer, Source
+from buildkit.plan.plan import LayerSource, Plan, PlannedLayer
 from buildkit.plan.spec import Spec
 
 SLOW = 1e-7  # seconds a byte, at most, of what was never done at such a size: 10 MB/s
@@ -140,9 +140,9 @@ def _cost(
 ) -> Cost:
     pace = paces.build.get(entry.spec.kind)
     unpacked = _unpacked(entry, paces)
-    builds = entry.source is Source.BUILT
+    builds = entry.source is LayerSource.BUILT
     brings = is_imported is not None and is_imported(entry)
-    fetches = entry.source is Source.SHARED and is_imported is not None
+    fetches = entry.source is LayerSource.SHARED and is_imported is not None
     fetch = to_fetch(entry.spec) if builds else _size(entry.made) if fetches else 0
     return Cost(
         fetch=fetch,

@@ -12,7 +12,7 @@ from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
 
 
-class Source(StrEnum):
+class LayerSource(StrEnum):
     """Where a layer comes from."""
 
     STORAGE = "storage"
@@ -41,11 +41,11 @@ class LedgerView:
 class PlannedLayer:
     """One layer of the plan; ``made`` is known unless it is to be built, ``why`` says why it is.
 
-    ``unpacked`` are its bytes as a tar: known if it was ever made, else expected (``sizes.expect_size``).
+    ``unpacked`` are its bytes as a tar: known if it was ever made, else expected (``sizes.estimate_size``).
     """
 
     spec: Spec
-    source: Source
+    source: LayerSource
     unpacked: int
     why: str = ""
     made: LayerResult | None = None
@@ -61,7 +61,7 @@ class Plan:
     @property
     def missing(self) -> tuple[PlannedLayer, ...]:
         """What must be built."""
-        return tuple(entry for entry in self.entries if entry.source is Source.BUILT)
+        return tuple(entry for entry in self.entries if entry.source is LayerSource.BUILT)
 
 
 def make_plan(composition: Composition, view: LedgerView) -> Plan:
@@ -79,17 +79,17 @@ def plan_layer(spec: Spec, view: LedgerView, *, stored: bool = False) -> Planned
     """Decide for one layer; ``stored`` where local storage has it, and all that lie below it."""
     made = view.made.get(spec.key)
     if made is None:
-        from buildkit.plan.sizes import expect_size  # where nothing changed nobody asks
+        from buildkit.plan.sizes import estimate_size  # where nothing changed nobody asks
 
-        return PlannedLayer(spec=spec, source=Source.BUILT, unpacked=expect_size(spec), why=view.why(spec))
+        return PlannedLayer(spec=spec, source=LayerSource.BUILT, unpacked=estimate_size(spec), why=view.why(spec))
     unpacked = sum(blob.unpacked for blob in made.blobs)
     if stored:
-        return PlannedLayer(spec=spec, source=Source.STORAGE, unpacked=unpacked, made=made)
+        return PlannedLayer(spec=spec, source=LayerSource.STORAGE, unpacked=unpacked, made=made)
     if all(view.is_present(blob) for blob in made.blobs):
-        return PlannedLayer(spec=spec, source=Source.CACHE, unpacked=unpacked, made=made)
+        return PlannedLayer(spec=spec, source=LayerSource.CACHE, unpacked=unpacked, made=made)
     if spec.key in view.shared:
-        return PlannedLayer(spec=spec, source=Source.SHARED, unpacked=unpacked, made=made)
-    return PlannedLayer(spec=spec, source=Source.BUILT, unpacked=unpacked, why=view.why(spec))
+        return PlannedLayer(spec=spec, source=LayerSource.SHARED, unpacked=unpacked, made=made)
+    return PlannedLayer(spec=spec, source=LayerSource.BUILT, unpacked=unpacked, why=view.why(spec))
 
 
 def _advance(depth: int, made: LayerResult, stored: Sequence[DiffId]) -> int:

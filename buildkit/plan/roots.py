@@ -29,7 +29,7 @@ def step_names(stage: Stage) -> list[str]:
     return names
 
 
-class Roots:
+class RootComposer:
     """Composes roots of one checkout."""
 
     def __init__(self, project: Project, checkout: Checkout) -> None:

@@ -8,7 +8,7 @@ from buildkit.layers.tar.header import BLOCK, END, header_size
 from buildkit.plan.spec import PackFiles, PackModel, Spec
 
 
-def expect_size(spec: Spec) -> int:
+def estimate_size(spec: Spec) -> int:
     """Bytes of the tar: exact for files and models, a guess for wheels, 0 where nobody knows."""
     work = spec.work
     match work:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from buildkit.plan.plan import Source
+from buildkit.plan.plan import LayerSource
 from buildkit.report.stage_graph import (
     PLACES,
     Box,
@@ -27,10 +27,10 @@ _SHOWN = 4
 _LONG = 60
 _ARROWS = {Tie.FROM: "-->", Tie.INCLUDE: "-.->"}
 _CLASSES = {
-    Source.BUILT: "fill:#ffb877,stroke:#bc4c00,stroke-width:2px,stroke-dasharray:5 3,color:#1f2328",
-    Source.SHARED: "fill:#8fd0b5,stroke:#3a7d63,color:#1f2328",
-    Source.CACHE: "fill:#b3d4f0,stroke:#4a7ba6,color:#1f2328",
-    Source.STORAGE: "fill:#e4e9ee,stroke:#7d8590,color:#1f2328",
+    LayerSource.BUILT: "fill:#ffb877,stroke:#bc4c00,stroke-width:2px,stroke-dasharray:5 3,color:#1f2328",
+    LayerSource.SHARED: "fill:#8fd0b5,stroke:#3a7d63,color:#1f2328",
+    LayerSource.CACHE: "fill:#b3d4f0,stroke:#4a7ba6,color:#1f2328",
+    LayerSource.STORAGE: "fill:#e4e9ee,stroke:#7d8590,color:#1f2328",
 }
 
 

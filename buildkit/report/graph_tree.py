@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from buildkit.plan.plan import Source
+from buildkit.plan.plan import LayerSource
 from buildkit.report.stage_graph import (
     PLACES,
     Box,
@@ -28,7 +28,12 @@ _SHOWN = 12
 _BAR = 24
 _LONGEST = 32
 _EIGHTHS = " ▏▎▍▌▋▊▉"
-_STYLES = {Source.BUILT: "bold yellow", Source.SHARED: "green", Source.CACHE: "cyan", Source.STORAGE: ""}
+_STYLES = {
+    LayerSource.BUILT: "bold yellow",
+    LayerSource.SHARED: "green",
+    LayerSource.CACHE: "cyan",
+    LayerSource.STORAGE: "",
+}
 
 
 def render_tree(picture: Picture) -> list[Line]:
@@ -75,5 +80,5 @@ def _bar(layers: Sequence[Layer], most: int) -> str:
         return " " * (_BAR + 2)
     eighths = max(1, round(sum_layers(layers).bytes * _BAR * 8 / most))
     solid = "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
-    bar = "▒" * max(1, eighths // 8) if layers[0].source is Source.BUILT else solid
+    bar = "▒" * max(1, eighths // 8) if layers[0].source is LayerSource.BUILT else solid
     return f"{bar:<{_BAR + 2}}"

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from buildkit.plan.plan import Source
+from buildkit.plan.plan import LayerSource
 from buildkit.report.text import clean, format_bytes
 
 PLACES = {
-    Source.BUILT: "to be built",
-    Source.SHARED: "in the shared cache",
-    Source.CACHE: "in the cache",
-    Source.STORAGE: "in local storage",
+    LayerSource.BUILT: "to be built",
+    LayerSource.SHARED: "in the shared cache",
+    LayerSource.CACHE: "in the cache",
+    LayerSource.STORAGE: "in local storage",
 }
 _UNFIT = re.compile("[\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")  # not in XML, or turn the text around
 
@@ -48,7 +48,7 @@ class Layer:
     name: str
     kind: str
     key: str
-    source: Source
+    source: LayerSource
     bytes: int | None
     why: str = ""
     images: tuple[str, ...] = ()
@@ -148,7 +148,7 @@ def say_name(text: str) -> str:
 def say_layer(layer: Layer) -> str:
     """All of a layer on a few lines: name, kind and size, where it comes from and why."""
     size = str(sum_layers([layer]))
-    expected = " expected" if layer.source is Source.BUILT and layer.bytes is not None else ""
+    expected = " expected" if layer.source is LayerSource.BUILT and layer.bytes is not None else ""
     lines = [say_name(layer.name), f"{layer.kind}, {size}{expected}", say_place(layer)]
     if layer.images:
         lines.append("part of " + ", ".join(map(say_name, layer.images)))
@@ -169,7 +169,7 @@ def say_head(picture: Picture) -> str:
 
 def say_state(picture: Picture) -> str:
     """``1 layer to be built (73.2 kB)``, or that there is nothing."""
-    missing = [layer for layer in picture.layers if layer.source is Source.BUILT]
+    missing = [layer for layer in picture.layers if layer.source is LayerSource.BUILT]
     return f"{say_layers(len(missing))} to be built ({sum_layers(missing)})" if missing else "nothing to be built"
 
 
@@ -189,7 +189,7 @@ def say_work(box: Box) -> str:
     if box.image is None:
         return ""
     build, imports = box.image.build, box.image.imports
-    own = sum(layer.source is Source.BUILT for layer in box.layers)
+    own = sum(layer.source is LayerSource.BUILT for layer in box.layers)
     if build.count == imports.count:
         return "" if own == build.count else f"{say_layers(build.count)} to build and import ({build})"
     works = ((build, "to build"), (imports, "to import"))
@@ -200,8 +200,8 @@ def say_why(box: Box, most: int) -> list[tuple[str, tuple[Layer, ...]]]:
     """Lines that say why layers are to be built, and of which they speak: one for each reason, ``most`` at most."""
     groups: dict[str, list[Layer]] = {}
     for layer in box.layers:
-        if layer.source is Source.BUILT:
-            groups.setdefault(say_name(layer.why) or PLACES[Source.BUILT], []).append(layer)
+        if layer.source is LayerSource.BUILT:
+            groups.setdefault(say_name(layer.why) or PLACES[LayerSource.BUILT], []).append(layer)
     reasons = list(groups.items())
     shown = reasons if len(reasons) <= most else reasons[: most - 1]
     lines = []
@@ -222,7 +222,7 @@ def fold(layers: Sequence[Layer], most: int) -> tuple[list[Layer], list[list[Lay
     """
 
     def weight(layer: Layer) -> tuple[bool, int]:
-        return layer.source is Source.BUILT, 1 << 62 if layer.bytes is None else layer.bytes
+        return layer.source is LayerSource.BUILT, 1 << 62 if layer.bytes is None else layer.bytes
 
     kept = sorted(layers, key=weight, reverse=True)[:most]
     rest = {source: [x for x in layers if x.source is source and x not in kept] for source in PLACES}

@@ -8,11 +8,9 @@ from pathlib import Path
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import MismatchError
 from buildkit.layers.tar.decompress import inflate
-from buildkit.layers.tar.member import Compression
+from buildkit.layers.tar.member import MAGIC_SIZE, Compression
 from buildkit.oci.blob import Blob
 from buildkit.store.blobs import Blobs
-
-_MAGIC = {b"\x1f\x8b": Compression.GZIP, b"\x28\xb5": Compression.ZSTD}
 
 
 def take_blob(path: Path, digest: Digest, diff_id: DiffId, blobs: Blobs, *, most: int | None = None) -> Blob:
@@ -22,7 +20,7 @@ def take_blob(path: Path, digest: Digest, diff_id: DiffId, blobs: Blobs, *, most
     """
     verify(path, digest)
     with path.open("rb") as file:
-        compression = _MAGIC.get(file.read(2), Compression.NONE)
+        compression = Compression.detect(file.read(MAGIC_SIZE))
     found, unpacked = hashlib.sha256(), 0
     try:
         for chunk in inflate(path, compression):

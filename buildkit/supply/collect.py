@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from email.message import Message
 
 from buildkit.digest import Digest, FileHash, Key
-from buildkit.layers.root.installed import Inside
+from buildkit.layers.root.installed import InstalledPackages
 from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import Artifact, Model
 from buildkit.locks.requirements_txt import normalise_name
@@ -39,7 +39,7 @@ class Facts:
     arch: str
     maker: str
     made: Mapping[Key, LayerResult] = field(default_factory=dict)
-    inside: Inside | None = None
+    inside: InstalledPackages | None = None
     metadata: Callable[[Artifact, Compile | None, Spec], Message | None] = lambda _artifact, _compile, _spec: None
     compiled: Callable[[Key], FileHash | None] = lambda _key: None
     via: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

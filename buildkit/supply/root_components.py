@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from buildkit.digest import Key
 from buildkit.layers.globs import compile_excludes
 from buildkit.layers.root.dpkg import STATUS_FOLDER
-from buildkit.layers.root.installed import Deb, Inside
+from buildkit.layers.root.installed import Deb, InstalledPackages
 from buildkit.locks.pins import AptPin
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.roots import find_apt_pins
@@ -20,7 +20,7 @@ ROOT_NOT_READ = "the root's layers are not at hand: build the stage here"
 
 
 def root_parts(
-    chain: Sequence[Spec], arch: str, made: Mapping[Key, LayerResult], inside: Inside | None
+    chain: Sequence[Spec], arch: str, made: Mapping[Key, LayerResult], inside: InstalledPackages | None
 ) -> Iterator[Component]:
     """The parts of a root, lowest layer first; ``inside`` is what was read of all its layers."""
     yield from _images(chain, arch, made)
@@ -66,7 +66,7 @@ def _images(chain: Sequence[Spec], arch: str, made: Mapping[Key, LayerResult]) -
             )
 
 
-def _debs(chain: Sequence[Spec], layers: Sequence[tuple[Spec, Blob]], inside: Inside) -> Iterator[Component]:
+def _debs(chain: Sequence[Spec], layers: Sequence[tuple[Spec, Blob]], inside: InstalledPackages) -> Iterator[Component]:
     release = inside.release
     suites = [suite for spec in chain for _, suite in _locked(spec)]
     system = release.get("ID", "debian")

@@ -8,7 +8,7 @@ from buildkit.build.build_request import BuildRequest, Lost, describe_loss, merg
 from buildkit.errors import BlobsMissingError, DamagedError, LostError, RemoteLostError
 from buildkit.events import Note
 from buildkit.oci.blob import LayerResult
-from buildkit.plan.plan import Plan, PlannedLayer, Source
+from buildkit.plan.plan import LayerSource, Plan, PlannedLayer
 from tests.plan.planfakes import composer
 
 COMPOSITION = composer().compose("base")
@@ -18,13 +18,13 @@ RESULT = LayerResult(blobs=())
 REQUEST = BuildRequest(stage="base")
 
 
-def planned(source: Source, *, why: str = "") -> PlannedLayer:
-    made = None if source is Source.BUILT else RESULT
+def planned(source: LayerSource, *, why: str = "") -> PlannedLayer:
+    made = None if source is LayerSource.BUILT else RESULT
     return PlannedLayer(spec=SPEC, source=source, unpacked=1, made=made, why=why)
 
 
 def lost(error: LostError) -> Lost:
-    return Lost(error=error, reported={KEY: planned(Source.SHARED)}, only_remote={KEY: frozenset({"aa", "bb"})})
+    return Lost(error=error, reported={KEY: planned(LayerSource.SHARED)}, only_remote={KEY: frozenset({"aa", "bb"})})
 
 
 @pytest.mark.parametrize("error", [LostError("gone"), DamagedError("damaged", digests=("aa",))])
@@ -65,13 +65,13 @@ def test_the_user_is_told_of_each_loss_once() -> None:
 
 
 def test_what_a_layer_was_built_for_is_reported_though_a_later_plan_finds_it() -> None:
-    built, found = planned(Source.BUILT, why="first build"), planned(Source.CACHE)
+    built, found = planned(LayerSource.BUILT, why="first build"), planned(LayerSource.CACHE)
     first = merge_reported({}, Plan(composition=COMPOSITION, entries=(built,)))
     assert merge_reported(first, Plan(composition=COMPOSITION, entries=(found,))) == {KEY: built}
 
 
-@pytest.mark.parametrize("source", [Source.BUILT, Source.SHARED])
-def test_what_a_later_plan_does_to_a_layer_is_reported(source: Source) -> None:
-    first = merge_reported({}, Plan(composition=COMPOSITION, entries=(planned(Source.STORAGE),)))
+@pytest.mark.parametrize("source", [LayerSource.BUILT, LayerSource.SHARED])
+def test_what_a_later_plan_does_to_a_layer_is_reported(source: LayerSource) -> None:
+    first = merge_reported({}, Plan(composition=COMPOSITION, entries=(planned(LayerSource.STORAGE),)))
     later = planned(source)
     assert merge_reported(first, Plan(composition=COMPOSITION, entries=(later,))) == {KEY: later}

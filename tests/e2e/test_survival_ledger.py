@@ -29,7 +29,7 @@ from buildkit.inspection.timings import find_builds
 from buildkit.oci.blob import LayerResult
 from buildkit.plan.explain.causes import format_causes
 from buildkit.plan.forecast import forecast
-from buildkit.plan.plan import Source
+from buildkit.plan.plan import LayerSource
 from buildkit.scan import Scan
 from buildkit.store import database
 from buildkit.store.build_history import find_built
@@ -188,7 +188,7 @@ def ask(tiny: Tiny, scanned: Sequence[tuple[str, str]]) -> Believed:
         _ = find_built(held, [key.hex for key in keys]), [stock.parts(key) for key in keys], held.remote("r")
         _ = held.phases(5), held.tombstones(keys), Natives(held).said(set_key(plan.composition))
         _ = find_builds(planner, ["app"], 5), take_stock(held, context.blobs.folder, None)
-        made = {x.spec.name: x.made for x in plan.entries if x.source is Source.CACHE and x.made}
+        made = {x.spec.name: x.made for x in plan.entries if x.source is LayerSource.CACHE and x.made}
         if len(made) == len(specs):
             check_collisions(plan.composition, held, context.blobs, lambda _key: pytest.fail("its blob is there"))
         scans = [Verdicts(held).find([FileHash(sha256)], rules) for sha256, rules in scanned]

@@ -331,11 +331,11 @@ def root_tar(data: bytes) -> None:
 
 @target("bytes", _tars, BuildError)
 def layer_inside(data: bytes) -> None:
-    from buildkit.layers.root.installed import Inside
+    from buildkit.layers.root.installed import InstalledPackages
     from buildkit.supply.licences import licence_of_copyright, licence_of_metadata, parse_metadata
 
     for content in (data, with_checksums(data)):
-        inside = Inside()
+        inside = InstalledPackages()
         ours(lambda content=content, inside=inside: inside.add(_chunks(content), "the layer x"))
         for deb in inside.debs:
             licence_of_copyright(inside.copyright(deb.name) or "")
@@ -406,9 +406,9 @@ def _elf(**more: Any) -> bytes:
 @target("bytes", lambda: [_elf(), _elf(big=True, bits=32), _elf(interpreter="/lib/ld.so", kind=2)])
 def elf(data: bytes) -> None:
     from buildkit.native.elf import ElfError, parse_elf
-    from buildkit.native.elf_stream import Passing
+    from buildkit.native.elf_stream import ElfStream
 
-    passing = Passing(5000)
+    passing = ElfStream(5000)
     for read in (lambda: parse_elf(lambda at, count: data[max(at, 0) : max(at, 0) + count]), passing.finish):
         if read == passing.finish:
             for chunk in _chunks(data):
@@ -421,11 +421,11 @@ def _facts() -> list[bytes]:
     import zlib
 
     from buildkit.native.elf import parse_elf
-    from buildkit.native.facts import Facts, encode_facts
+    from buildkit.native.facts import NativeFacts, encode_facts
 
     content = _elf()
     made = parse_elf(lambda at, count: content[at : at + count])
-    facts = Facts(
+    facts = NativeFacts(
         files={"a/x.so": made},
         links={"b": "a/x.so"},
         texts={"etc/ld.so.conf": "/a\n"},
@@ -441,13 +441,13 @@ def native_facts(data: bytes) -> None:
     import zlib
 
     from buildkit.native.check import check_native
-    from buildkit.native.facts import decode_facts, encode_facts, merge
+    from buildkit.native.facts import decode_facts, encode_facts, merge_layers
 
     decode_facts(data)
     facts = decode_facts(zlib.compress(data))
     if facts is not None:
         encode_facts(facts)
-        check_native(merge([("layer", facts)]), {})
+        check_native(merge_layers([("layer", facts)]), {})
 
 
 # -- what a registry answers ------------------------------------------------------------------------------------------
@@ -673,13 +673,13 @@ def statement(data: bytes) -> None:
 
 @cache
 def _agreement() -> tuple[Any, ...]:
-    from buildkit.supply.collect import Facts, collect
+    from buildkit.supply.collect import NativeFacts, collect
     from tests.plan.planfakes import composer
     from tests.supply.test_provenance import made_of
 
     runtime = composer().compose("runtime")
     made = made_of(runtime)
-    bill = collect(runtime, Facts(image="x/runtime", version="1", arch="amd64", maker="1", made=made))
+    bill = collect(runtime, NativeFacts(image="x/runtime", version="1", arch="amd64", maker="1", made=made))
     layers = [(blob.digest, blob.diff_id) for one in made.values() for blob in one.blobs]
     return runtime, composer().builder.specs, bill, layers
 

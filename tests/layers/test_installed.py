@@ -6,7 +6,7 @@ import tarfile
 import pytest
 
 from buildkit.errors import BuildError
-from buildkit.layers.root.installed import Deb, Inside
+from buildkit.layers.root.installed import Deb, InstalledPackages
 
 STATUS = "var/lib/dpkg/status"
 
@@ -32,7 +32,7 @@ def tar(files=None, links=None, hard=None):
 
 
 def inside(*layers):
-    found = Inside()
+    found = InstalledPackages()
     for layer in layers:
         found.add((layer,), "the layer")
     return found

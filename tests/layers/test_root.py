@@ -12,7 +12,7 @@ from buildkit.declare.stage import User
 from buildkit.errors import BuildError, MismatchError, ToolError
 from buildkit.layers.globs import compile_excludes
 from buildkit.layers.root.pack import CA_BUNDLE, RootRules, pack_root
-from buildkit.layers.tar.member import Compression, Packed
+from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.locks.pins import AptPin
 
 PASSWD = "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/usr/sbin:/usr/sbin/nologin\n"
@@ -40,7 +40,7 @@ def make_tar(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
     return out.getvalue()
 
 
-def pack(tar: bytes | Iterable[bytes], rules: RootRules | None = None) -> tuple[Packed, bytes]:
+def pack(tar: bytes | Iterable[bytes], rules: RootRules | None = None) -> tuple[PackedLayer, bytes]:
     out = io.BytesIO()
     chunks = [tar[i : i + 1000] for i in range(0, len(tar), 1000)] if isinstance(tar, bytes) else tar
     return pack_root(chunks, rules or RootRules(), out, Compression.NONE), out.getvalue()

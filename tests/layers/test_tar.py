@@ -19,7 +19,6 @@ from buildkit.errors import BuildError, CollisionError, MismatchError, WheelErro
 from buildkit.layers.tar.blob_stream import BLOCK
 from buildkit.layers.tar.header import FILE, render_header
 from buildkit.layers.tar.member import Compression, Member
-from buildkit.layers.tar.owned_member import OwnedMember
 from buildkit.layers.tar.writer import write_layer
 from buildkit.tools.process import Command, run
 
@@ -29,7 +28,7 @@ def file(path, data=b"", **more):
 
 
 def owned(path, data, owner):
-    return OwnedMember(path=path, size=len(data), content=lambda: iter((data,)), owner=owner)
+    return Member(path=path, size=len(data), content=lambda: iter((data,)), wheel=owner)
 
 
 def link(path, target):
@@ -170,11 +169,11 @@ def test_content_is_held_against_size_and_hash():
     with pytest.raises(MismatchError, match="more than the 3 bytes"):
         layer(Member(path="f", size=3, content=lambda: iter((b"data",))))
     with pytest.raises(WheelError, match=r"a\.whl: f has SHA-256"):
-        layer(OwnedMember(path="f", size=4, content=lambda: iter((b"date",)), sha256=right, owner="a.whl"))
+        layer(Member(path="f", size=4, content=lambda: iter((b"date",)), sha256=right, wheel="a.whl"))
 
 
 def test_a_second_copy_is_verified_too():
-    wrong = OwnedMember(path="f", size=1, content=lambda: iter((b"x",)), sha256=FileHash.of(b"y"), owner="b.whl")
+    wrong = Member(path="f", size=1, content=lambda: iter((b"x",)), sha256=FileHash.of(b"y"), wheel="b.whl")
     with pytest.raises(WheelError, match=r"b\.whl"):
         layer(owned("f", b"x", "a.whl"), wrong)
 

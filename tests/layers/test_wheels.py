@@ -9,7 +9,8 @@ from wheelmaker import DATA, INFO, append, hashed, make_wheel, patch_headers, re
 
 from buildkit.declare.target import Target
 from buildkit.errors import CollisionError, WheelError
-from buildkit.layers.wheel.layer import layer_of_wheels, prefix_members, wheel_members
+from buildkit.layers.wheel.layer import layer_of_wheels, wheel_members
+from buildkit.layers.wheel.prefix import prefix_members
 from buildkit.tools.process import Command, run
 
 TARGET = Target(python="3.13.5", glibc="2.41", arch="x86_64")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from buildkit.findings import Finding
 from buildkit.native.check import check_native
-from buildkit.native.collector import Survey
-from buildkit.native.facts import Facts, View, merge
+from buildkit.native.collector import NativeCollector
+from buildkit.native.facts import NativeFacts, NativeView, merge_layers
 from tests.native.elfmaker import make_elf
 
 TRIXIE = b'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nVERSION_CODENAME=trixie\nID=debian\n'
@@ -19,9 +19,9 @@ Content = bytes | str | None
 """Of a path: bytes of a file, the target of a link, or None for one that is taken away."""
 
 
-def survey(content: Mapping[str, Content]) -> Facts:
+def survey(content: Mapping[str, Content]) -> NativeFacts:
     """What is known of a layer with these members."""
-    found = Survey()
+    found = NativeCollector()
     for path, what in content.items():
         if isinstance(what, str):
             found.link(path, what)
@@ -49,9 +49,9 @@ def root(**more: Content) -> dict[str, Content]:
     }
 
 
-def view(*layers: Mapping[str, Content]) -> View:
+def view(*layers: Mapping[str, Content]) -> NativeView:
     """The image of these layers, which are called 0, 1 …"""
-    return merge((str(number), survey(layer)) for number, layer in enumerate(layers))
+    return merge_layers((str(number), survey(layer)) for number, layer in enumerate(layers))
 
 
 def check(*layers: Mapping[str, Content], arch: str = "amd64", **env: str) -> list[Finding]:

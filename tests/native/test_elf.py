@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit.native.elf import Elf, ElfError, Read, parse_elf
-from buildkit.native.elf_stream import Passing
+from buildkit.native.elf_stream import ElfStream
 from tests.native.elfmaker import AARCH64, I386, X86_64, make_elf
 
 FULL = {
@@ -28,7 +28,7 @@ def reader(data: bytes) -> Read:
 
 
 def passed(data: bytes, step: int, most: int = 1 << 30) -> Elf:
-    passing = Passing(most)
+    passing = ElfStream(most)
     for at in range(0, len(data), step):
         passing.add(data[at : at + step])
     return passing.finish()
@@ -81,7 +81,7 @@ def test_a_file_in_pieces_says_the_same_as_a_whole_one(late: bool, step: int) ->
 
 
 def test_of_a_large_file_only_what_is_read_is_kept() -> None:
-    passing = Passing()
+    passing = ElfStream()
     data = make_elf(before=100_000, **FULL)
     passing.add(data)
     for _ in range(100):

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.native.collector import Survey
-from buildkit.native.facts import Facts
+from buildkit.native.collector import NativeCollector
+from buildkit.native.facts import NativeFacts
 from buildkit.native.linker import Linker
 from tests.native.elfmaker import AARCH64, make_elf
 from tests.native.native_images import LIB, Content, survey
@@ -149,9 +149,9 @@ def test_the_hosts_own_linker_agrees_on_the_modules_of_this_environment() -> Non
             assert Path("/", loaded.names[name]).resolve() == Path(there).resolve(), path
 
 
-def _survey_host() -> Facts:
+def _survey_host() -> NativeFacts:
     """The host's libraries, and this environment's, as a layer would have them."""
-    found = Survey()
+    found = NativeCollector()
     for link in ("lib", "lib64", "lib32", "libx32"):
         if Path("/", link).is_symlink():
             found.link(link, str(Path("/", link).readlink()))
@@ -163,7 +163,7 @@ def _survey_host() -> Facts:
     return found.facts()
 
 
-def _take(found: Survey, path: Path) -> None:
+def _take(found: NativeCollector, path: Path) -> None:
     name = str(path).lstrip("/")
     if path.is_symlink():
         found.link(name, str(path.readlink()))

@@ -11,7 +11,7 @@ from buildkit.digest import DiffId, Digest
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.forecast import Cost, Pace, Paces, forecast, measure, total
-from buildkit.plan.plan import Plan, PlannedLayer, Source
+from buildkit.plan.plan import LayerSource, Plan, PlannedLayer
 from buildkit.plan.spec import Kind
 
 COMPOSITION = composer().compose("runtime")
@@ -30,7 +30,7 @@ PACES = Paces(
 
 
 def is_not_stored(entry: PlannedLayer) -> bool:
-    return entry.source is not Source.STORAGE
+    return entry.source is not LayerSource.STORAGE
 
 
 def cost(
@@ -42,43 +42,43 @@ def cost(
     return only
 
 
-def entry(source: Source, spec: object = WHEELS, unpacked: int = 100) -> PlannedLayer:
-    made = None if source is Source.BUILT else MADE
+def entry(source: LayerSource, spec: object = WHEELS, unpacked: int = 100) -> PlannedLayer:
+    made = None if source is LayerSource.BUILT else MADE
     return PlannedLayer(spec=spec, source=source, unpacked=unpacked, made=made)  # type: ignore[arg-type]
 
 
 def test_what_storage_has_costs_nothing() -> None:
-    assert cost(entry(Source.STORAGE)) == Cost(seconds=0.0)
+    assert cost(entry(LayerSource.STORAGE)) == Cost(seconds=0.0)
 
 
 def test_what_the_cache_has_is_imported_only() -> None:
-    assert cost(entry(Source.CACHE)) == Cost(imports=100, seconds=1.0)
-    assert cost(entry(Source.CACHE), imports=False) == Cost(seconds=0.0)
+    assert cost(entry(LayerSource.CACHE)) == Cost(imports=100, seconds=1.0)
+    assert cost(entry(LayerSource.CACHE), imports=False) == Cost(seconds=0.0)
 
 
 def test_what_a_registry_has_is_fetched_where_it_is_imported() -> None:
-    assert cost(entry(Source.SHARED)) == Cost(fetch=30, imports=100, seconds=30 * 0.25 + 1.0)
-    assert cost(entry(Source.SHARED), imports=False) == Cost(seconds=0.0)
+    assert cost(entry(LayerSource.SHARED)) == Cost(fetch=30, imports=100, seconds=30 * 0.25 + 1.0)
+    assert cost(entry(LayerSource.SHARED), imports=False) == Cost(seconds=0.0)
 
 
 def test_what_is_built_is_fetched_built_and_imported() -> None:
-    assert cost(entry(Source.BUILT), fetch=40) == Cost(fetch=40, build=100, imports=100, seconds=10.0 + 50.0 + 1.0)
+    assert cost(entry(LayerSource.BUILT), fetch=40) == Cost(fetch=40, build=100, imports=100, seconds=10.0 + 50.0 + 1.0)
 
 
 def test_where_bytes_are_not_known_the_kinds_median_stands_for_them() -> None:
-    assert cost(entry(Source.BUILT, ROOT, 0), fetch=0) == Cost(build=7, imports=7, seconds=14.0 + 0.07)
+    assert cost(entry(LayerSource.BUILT, ROOT, 0), fetch=0) == Cost(build=7, imports=7, seconds=14.0 + 0.07)
 
 
 def test_what_was_never_done_before_has_no_time_and_what_nobody_knows_no_bytes() -> None:
-    never = cost(entry(Source.BUILT, ROOT, 0), Paces(build={}), fetch=None)
+    never = cost(entry(LayerSource.BUILT, ROOT, 0), Paces(build={}), fetch=None)
     assert never == Cost(fetch=None, build=None, imports=None, seconds=None)
 
 
 def test_a_push_sends_what_the_registry_is_not_known_to_have() -> None:
-    assert cost(entry(Source.CACHE)).push is None
-    assert cost(entry(Source.CACHE), is_pushed=lambda _blob: False).push == 30
-    assert cost(entry(Source.CACHE), is_pushed=lambda blob: blob is BLOB).push == 0
-    assert cost(entry(Source.BUILT), is_pushed=lambda _blob: False).push is None
+    assert cost(entry(LayerSource.CACHE)).push is None
+    assert cost(entry(LayerSource.CACHE), is_pushed=lambda _blob: False).push == 30
+    assert cost(entry(LayerSource.CACHE), is_pushed=lambda blob: blob is BLOB).push == 0
+    assert cost(entry(LayerSource.BUILT), is_pushed=lambda _blob: False).push is None
 
 
 def test_a_sum_knows_only_what_all_know() -> None:
@@ -119,6 +119,9 @@ def test_small_runs_alone_say_little_of_large_ones() -> None:
 
 def test_layers_are_imported_in_one_run() -> None:
     pace = Pace(size=1, seconds=1.0, fixed=2.0, per_byte=0.01, largest=1000)
-    plan = Plan(composition=COMPOSITION, entries=(entry(Source.CACHE), entry(Source.STORAGE), entry(Source.CACHE)))
+    plan = Plan(
+        composition=COMPOSITION,
+        entries=(entry(LayerSource.CACHE), entry(LayerSource.STORAGE), entry(LayerSource.CACHE)),
+    )
     costs = forecast(plan, Paces(build={}, imports=pace), lambda _spec: 0, is_imported=is_not_stored)
     assert [cost.seconds for cost in costs] == [2.0, 0.0, 2.0]

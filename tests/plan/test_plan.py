@@ -8,12 +8,12 @@ from planfakes import composer
 from buildkit.digest import DiffId, Digest, Key
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
-from buildkit.plan.plan import LedgerView, Source, make_plan
+from buildkit.plan.plan import LayerSource, LedgerView, make_plan
 from buildkit.plan.spec import Spec
 
 COMPOSITION = composer().compose("runtime")
 KEYS = [spec.key for spec in COMPOSITION.specs]
-STORAGE, CACHE, SHARED, BUILT = Source.STORAGE, Source.CACHE, Source.SHARED, Source.BUILT
+STORAGE, CACHE, SHARED, BUILT = LayerSource.STORAGE, LayerSource.CACHE, LayerSource.SHARED, LayerSource.BUILT
 
 
 def blob(name: str) -> Blob:
@@ -36,7 +36,7 @@ def say_name(spec: Spec) -> str:
 
 def sources(
     known: dict[Key, LayerResult] = MADE, present: bool = True, stored: list[DiffId] = STORED, lost: int | None = None
-) -> list[Source]:
+) -> list[LayerSource]:
     gone = set() if lost is None else {blob.digest for blob in MADE[KEYS[lost]].blobs[-1:]}
     is_present = lambda blob: present and blob.digest not in gone  # noqa: E731
     plan = make_plan(COMPOSITION, LedgerView(made=known, is_present=is_present, stored=stored, why=say_name))

@@ -20,7 +20,7 @@ from buildkit.layers.tar.writer import write_layer
 from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.plan import LedgerView, make_plan
-from buildkit.plan.sizes import expect_size
+from buildkit.plan.sizes import estimate_size
 from buildkit.plan.spec import Kind, PackFiles, PackModel, Tree, TreeFile
 
 COMPOSITION = composer().compose("runtime")
@@ -62,7 +62,7 @@ def test_files_of_the_repository(tmp_path: Path, name: str, target: str) -> None
     packed = write_layer(members, io.BytesIO(), Compression.NONE)
     files = tuple(sized(*pair) for pair in sorted(tree.items()))
     work = PackFiles(tree=Tree(path="x", files=files), copy=Copy(source="x", target=target))
-    assert expect_size(replace(FILES, work=work)) == packed.unpacked
+    assert estimate_size(replace(FILES, work=work)) == packed.unpacked
 
 
 def test_one_file_that_is_copied_by_its_name(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_one_file_that_is_copied_by_its_name(tmp_path: Path) -> None:
     packed = write_layer(file_members(source, [(".", False, None)], "/etc/ours/words"), io.BytesIO(), Compression.NONE)
     tree = Tree(path="x/words.txt", files=(sized(".", b"w" * 700),))
     work = PackFiles(tree=tree, copy=Copy(source="words.txt", target="/etc/ours/words"))
-    assert expect_size(replace(FILES, work=work)) == packed.unpacked
+    assert estimate_size(replace(FILES, work=work)) == packed.unpacked
 
 
 def test_a_model(tmp_path: Path) -> None:
@@ -83,19 +83,19 @@ def test_a_model(tmp_path: Path) -> None:
     members = model_members(model, lambda file: iter([contents[file.path]]), "/models/m")
     packed = write_layer(members, io.BytesIO(), Compression.NONE)
     work = PackModel(model=model, files=files, target="/models/m")
-    assert expect_size(replace(MODEL, work=work)) == packed.unpacked
+    assert estimate_size(replace(MODEL, work=work)) == packed.unpacked
 
 
 def test_of_wheels_it_is_guessed_and_of_what_a_container_makes_not_known() -> None:
-    assert expect_size(WHEELS) == WHEELS.weight > 0
-    assert expect_size(PREFIX) == 0
+    assert estimate_size(WHEELS) == WHEELS.weight > 0
+    assert estimate_size(PREFIX) == 0
 
 
 def test_a_plan_expects_it_and_the_order_of_layers_stays_that_of_weights() -> None:
     entries = make_plan(COMPOSITION, LedgerView(made={}, is_present=lambda _blob: False)).entries
-    assert [entry.unpacked for entry in entries] == [expect_size(entry.spec) for entry in entries]
+    assert [entry.unpacked for entry in entries] == [estimate_size(entry.spec) for entry in entries]
     assert isinstance(FILES.work, PackFiles)
-    assert FILES.weight == sum(file.size for file in FILES.work.tree.files) < expect_size(FILES)
+    assert FILES.weight == sum(file.size for file in FILES.work.tree.files) < estimate_size(FILES)
 
 
 @pytest.mark.parametrize("size", [0, 1, 8**11 - 1, 8**11, 1 << 45])

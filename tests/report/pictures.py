@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from buildkit.plan.plan import Source
+from buildkit.plan.plan import LayerSource
 from buildkit.report.stage_graph import Box, Edge, Image, Layer, Picture, Tie, sum_layers
 
 MB = 1_000_000
@@ -12,7 +12,11 @@ HOSTILE = '<b onload="x">&amp;\'\x1b[31m]]>\x00\ud800\u202e`#quot;\n-->end'
 
 
 def layer(
-    name: str, size: int | None = MB, source: Source = Source.STORAGE, why: str = "", images: Sequence[str] = ("app",)
+    name: str,
+    size: int | None = MB,
+    source: LayerSource = LayerSource.STORAGE,
+    why: str = "",
+    images: Sequence[str] = ("app",),
 ) -> Layer:
     return Layer(
         name=name, kind="wheels", key=f"sha256:{name}", source=source, bytes=size, why=why, images=tuple(images)
@@ -23,8 +27,8 @@ def image_of(layers: Iterable[Layer]) -> Image:
     listed = list(layers)
     return Image(
         whole=sum_layers(listed),
-        build=sum_layers(x for x in listed if x.source is Source.BUILT),
-        imports=sum_layers(x for x in listed if x.source is not Source.STORAGE),
+        build=sum_layers(x for x in listed if x.source is LayerSource.BUILT),
+        imports=sum_layers(x for x in listed if x.source is not LayerSource.STORAGE),
     )
 
 
@@ -52,13 +56,13 @@ def service() -> Picture:
             box(
                 "deps",
                 layer("/opt/venv", 7680),
-                layer("deps/torch", 900 * MB, Source.CACHE),
-                layer("deps/numpy", 60 * MB, Source.SHARED),
-                layer("deps/bin-1", MB, Source.CACHE),
+                layer("deps/torch", 900 * MB, LayerSource.CACHE),
+                layer("deps/numpy", 60 * MB, LayerSource.SHARED),
+                layer("deps/bin-1", MB, LayerSource.CACHE),
             ),
             box(
                 "app",
-                layer("app/app", 60_166, Source.BUILT, "main.py changed"),
+                layer("app/app", 60_166, LayerSource.BUILT, "main.py changed"),
                 base="base",
                 include=("deps",),
                 ships=True,
@@ -70,5 +74,5 @@ def service() -> Picture:
 
 def hostile() -> Picture:
     """Names as nobody should give them."""
-    evil = layer(f"{HOSTILE}/{HOSTILE}", MB, Source.BUILT, HOSTILE, images=(HOSTILE,))
+    evil = layer(f"{HOSTILE}/{HOSTILE}", MB, LayerSource.BUILT, HOSTILE, images=(HOSTILE,))
     return Picture(project=HOSTILE, containers=(box(HOSTILE, evil), box("other", base=HOSTILE, include=(HOSTILE,))))

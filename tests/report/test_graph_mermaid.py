@@ -8,7 +8,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit.plan.plan import Source
+from buildkit.plan.plan import LayerSource
 from buildkit.report.graph_mermaid import render_mermaid
 from buildkit.report.stage_graph import Picture, say_name, say_place
 from tests.report.pictures import MB, box, hostile, layer, service
@@ -73,20 +73,20 @@ def test_every_class_is_defined_and_what_is_to_be_built_differs_in_its_line_too(
 
 def test_many_layers_are_folded_the_largest_and_those_to_be_built_are_shown() -> None:
     layers = [layer(f"deps/w{n:02}", (n + 1) * MB) for n in range(20)]
-    layers.insert(3, layer("deps/tiny", 1000, Source.BUILT, "why"))
+    layers.insert(3, layer("deps/tiny", 1000, LayerSource.BUILT, "why"))
     shown = [
         label.split(",")[0] for _, label, _ in of("node", Picture(project="p", containers=(box("deps", *layers),)))
     ]
     assert shown == ["tiny", "w17", "w18", "w19", "17 layers more"]
 
 
-@given(st.lists(st.tuples(st.integers(1, 9), st.sampled_from(list(Source))), min_size=1, max_size=60))
-def test_folding_loses_no_layer_and_no_byte(sizes: list[tuple[int, Source]]) -> None:
+@given(st.lists(st.tuples(st.integers(1, 9), st.sampled_from(list(LayerSource))), min_size=1, max_size=60))
+def test_folding_loses_no_layer_and_no_byte(sizes: list[tuple[int, LayerSource]]) -> None:
     layers = [layer(f"deps/w{n}", size * MB, source) for n, (size, source) in enumerate(sizes)]
     nodes = of("node", Picture(project="p", containers=(box("deps", *layers),)))
     counts = [int(m[1]) if (m := re.match(r"(\d+) layers more", label)) else 1 for _, label, _ in nodes]
     assert sum(counts) == len(layers)
-    for source in Source:
+    for source in LayerSource:
         said = sum(float(re.search(r", ([\d.]+) MB\n", label)[1]) for _, label, kind in nodes if kind == source)  # type: ignore[index]
         assert said == sum((one.bytes or 0) / MB for one in layers if one.source is source)
 

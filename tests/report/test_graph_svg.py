@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit.plan.plan import Source
+from buildkit.plan.plan import LayerSource
 from buildkit.report.graph_style import COLOURS, DEFS, style
 from buildkit.report.graph_svg import WIDTH, render_svg
 from buildkit.report.stage_graph import PLACES, Picture, say_layer
@@ -106,10 +106,10 @@ def test_what_is_to_be_built_is_marked_and_said_with_its_reason() -> None:
 
 
 def test_reasons_that_layers_share_are_said_once_and_many_are_counted() -> None:
-    same = [layer(f"deps/a{n}", MB, Source.BUILT, "first build") for n in range(5)]
+    same = [layer(f"deps/a{n}", MB, LayerSource.BUILT, "first build") for n in range(5)]
     drawn = Drawn(Picture(project="p", containers=(box("deps", *same),)))
     assert "5 layers, 5.0 MB: first build" in drawn.lines
-    other = [layer(f"deps/b{n}", MB, Source.BUILT, f"b{n} is new") for n in range(9)]
+    other = [layer(f"deps/b{n}", MB, LayerSource.BUILT, f"b{n} is new") for n in range(9)]
     drawn = Drawn(Picture(project="p", containers=(box("deps", *same, *other),)))
     assert "b0, 1.0 MB: b0 is new" in drawn.lines
     assert "8 layers more, 8.0 MB, for 8 other reasons" in drawn.lines
@@ -119,7 +119,7 @@ def test_reasons_that_layers_share_are_said_once_and_many_are_counted() -> None:
 @given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=60))
 def test_the_bytes_that_are_said_add_up(sizes: list[tuple[int, bool]]) -> None:
     layers = [layer(f"deps/w{n}", size * MB) for n, (size, _) in enumerate(sizes)]
-    layers += [layer(f"deps/b{n}", 3 * MB, Source.BUILT, f"reason {n}") for n in range(2)]
+    layers += [layer(f"deps/b{n}", 3 * MB, LayerSource.BUILT, f"reason {n}") for n in range(2)]
     drawn = Drawn(Picture(project="p", containers=(box("deps", *layers, asked=False),)))
     inside = [text for group in drawn.layers for text in ("".join(t.itertext()) for t in group.iter(f"{SVG}text"))]
     below = [line for line in drawn.lines if re.match(r"(and )?w\d+ |\d+ layers, ", line) and line not in inside]
@@ -130,7 +130,7 @@ def test_the_bytes_that_are_said_add_up(sizes: list[tuple[int, bool]]) -> None:
 
 def test_unknown_sizes_are_said_to_be_unknown() -> None:
     drawn = Drawn(
-        Picture(project="p", containers=(box("base", layer("base/root", None, Source.BUILT, "first build")),))
+        Picture(project="p", containers=(box("base", layer("base/root", None, LayerSource.BUILT, "first build")),))
     )
     assert drawn.rect(drawn.layers[0]).get("class") == "unknown"
     assert "size ?" in drawn.lines
@@ -139,7 +139,7 @@ def test_unknown_sizes_are_said_to_be_unknown() -> None:
 
 @given(st.text(), st.text(), st.text())
 def test_any_text_is_well_formed_and_on_one_line(name: str, why: str, project: str) -> None:
-    one = layer(f"s/{name}", MB, Source.BUILT, why)
+    one = layer(f"s/{name}", MB, LayerSource.BUILT, why)
     drawn = Drawn(Picture(project=project, containers=(box("s", one), box(name, base="s"))))
     assert drawn.tooltips == [say_layer(one)]
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e]", drawn.text)
@@ -187,7 +187,7 @@ def test_lines_lead_from_stages_to_what_is_made_of_them() -> None:
 def test_the_key_fits_on_the_page() -> None:
     containers = (
         box("a", *(layer(f"a/{source}", 999 * MB, source) for source in PLACES)),
-        box("b", layer("b/root", None, Source.BUILT)),
+        box("b", layer("b/root", None, LayerSource.BUILT)),
     )
     drawn = Drawn(Picture(project="p", containers=containers))
     (last,) = [text for text in drawn.svg.iter(f"{SVG}text") if text.text == "in local storage: 999 MB"]

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from buildkit.plan.plan import Source
+from buildkit.plan.plan import LayerSource
 from buildkit.report.graph_tree import render_tree
 from buildkit.report.live import print_lines
 from buildkit.report.stage_graph import Picture
@@ -45,8 +45,10 @@ def test_the_tree_is_this() -> None:
 
 
 def test_many_layers_are_folded_by_where_they_are() -> None:
-    layers = [layer(f"deps/w{n:02}", (n + 1) * MB, Source.CACHE if n % 2 else Source.STORAGE) for n in range(60)]
-    layers.append(layer("deps/tiny", 1000, Source.BUILT, "why"))
+    layers = [
+        layer(f"deps/w{n:02}", (n + 1) * MB, LayerSource.CACHE if n % 2 else LayerSource.STORAGE) for n in range(60)
+    ]
+    layers.append(layer("deps/tiny", 1000, LayerSource.BUILT, "why"))
     text = plain(Picture(project="p", containers=(box("deps", *layers, asked=False),)))
     rows = [line.split() for line in text.splitlines()[3:]]
     assert [row[1] for row in rows] == [*(f"w{n}" for n in range(49, 60)), "tiny", "24", "25"]
@@ -57,7 +59,7 @@ def test_many_layers_are_folded_by_where_they_are() -> None:
 
 
 def test_what_only_helps_and_what_nobody_knows_is_said() -> None:
-    helper = layer("base/root", None, Source.BUILT, "first build", images=())
+    helper = layer("base/root", None, LayerSource.BUILT, "first build", images=())
     text = plain(Picture(project="p", containers=(box("base", helper, asked=False),)))
     assert "base  only helps to build" in text
     assert text.splitlines()[-1].split() == ["└─", "root", "?", "to", "be", "built:", "first", "build"]

@@ -29,7 +29,7 @@ from buildkit.inspection import verify_image as verify
 from buildkit.inspection.scan_run import Unread
 from buildkit.inspection.scan_targets import Target
 from buildkit.oci.reference import parse_ref
-from buildkit.plan.plan import Source
+from buildkit.plan.plan import LayerSource
 from buildkit.remote.verification import Proof, State
 from buildkit.report.build_markdown import render_markdown
 from buildkit.report.build_report import LayerLine, Report, print_report
@@ -86,7 +86,7 @@ def report() -> Report:
 
 def explained() -> str:
     layer = SimpleNamespace(
-        entry=SimpleNamespace(spec=SimpleNamespace(name=NAME), source=Source.STORAGE),
+        entry=SimpleNamespace(spec=SimpleNamespace(name=NAME), source=LayerSource.STORAGE),
         causes=(), tool=False, again=True, below=NAME, built=explain.Built(at=0, stage=NAME, why=NAME),
     )  # fmt: skip
     return printed(lambda out: explain.print_explanation(SimpleNamespace(stage="x", layers=(layer,)), out))  # type: ignore[arg-type]

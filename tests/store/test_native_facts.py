@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.digest import Digest, Key
-from buildkit.native.facts import Facts, encode_facts
+from buildkit.native.facts import NativeFacts, encode_facts
 from buildkit.store.ledger import Ledger
 from buildkit.store.maintenance import LedgerMaintenance, Still
 from buildkit.store.native_facts import Natives
@@ -35,8 +35,8 @@ def test_facts_are_found_by_the_digest_of_a_blob(ledger: Ledger) -> None:
 
 def test_blobs_that_hold_nothing_native_are_known(ledger: Ledger) -> None:
     natives = Natives(ledger)
-    natives.add(ONE, encode_facts(Facts()))
-    natives.add(TWO, encode_facts(Facts(links={"usr/lib/a.so": "b.so"})))
+    natives.add(ONE, encode_facts(NativeFacts()))
+    natives.add(TWO, encode_facts(NativeFacts(links={"usr/lib/a.so": "b.so"})))
     assert natives.hollow([ONE, TWO, Digest.of(b"unknown")]) == {ONE}
 
 
@@ -60,7 +60,7 @@ def test_a_damaged_row_counts_for_none(ledger: Ledger, tmp_path: Path, said: str
         db.commit()
     assert natives.said(SET) is None
     assert natives.find([ONE]) == {}
-    natives.add(TWO, encode_facts(Facts()))
+    natives.add(TWO, encode_facts(NativeFacts()))
     ledger.write("UPDATE natives SET digest = ? WHERE digest = ?", (Digest.of(b"other").hex, TWO.hex))
     assert natives.hollow([ONE, TWO, Digest.of(b"other")]) == frozenset()
 

@@ -12,7 +12,7 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 from buildkit.digest import DiffId, Digest, FileHash
-from buildkit.layers.root.installed import Inside
+from buildkit.layers.root.installed import InstalledPackages
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.supply.collect import Facts, collect
@@ -49,7 +49,7 @@ def built(stage: str = "runtime", stages: dict[str, str] | None = None, several:
         )
         for spec in composition.specs
     }
-    inside = Inside()
+    inside = InstalledPackages()
     for number in range(sum(len(made[spec.key].blobs) for spec in composition.root)):
         status = stanza("libc6", "2.41", Source="glibc (2.41)") + stanza("python3.13", "3.13.5")
         status += stanza("later", "1.0") if number else ""
@@ -255,7 +255,7 @@ def test_foreign_words_do_no_harm() -> None:
     """Names and licences of a registry's image are whatever somebody wrote."""
     stages = STAGES | {"base": f'summary = "b"\n[root]\nimage = "{IMAGE}"\n'}
     composition = composer(stages).compose("base")
-    inside = Inside()
+    inside = InstalledPackages()
     evil = "Name: a\x1b[31m\u202eb\x00\nVersion: 1\nLicense: x\x9by\n"
     raw = tar({"opt/a\udcff.dist-info/METADATA": evil, STATUS: stanza("li\x1bb", "1\u2028")})
     inside.add((raw,), "root")

@@ -10,7 +10,7 @@ import pytest
 
 from buildkit.errors import BuildError, FetchError, ToolError
 from buildkit.layers.root.pack import RootRules, pack_root
-from buildkit.layers.tar.member import Compression, Packed
+from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.locks.pins import AptPin
 from buildkit.tools import mmdebstrap
 from buildkit.tools.apt import AptResolveRequest, resolve_apt
@@ -95,7 +95,7 @@ def pins() -> tuple[AptPin, ...]:
     )
 
 
-def pack(pins: tuple[AptPin, ...]) -> tuple[Packed, set[str]]:
+def pack(pins: tuple[AptPin, ...]) -> tuple[PackedLayer, set[str]]:
     out = io.BytesIO()
     spec = RootSpec(suite="trixie", arch="amd64", pins=pins, variant="extract")
     packed = pack_root(stream_root(spec), RootRules(pins=pins), out, Compression.NONE)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from buildkit.layers.root.dpkg import STATUS, STATUS_FOLDER
 from buildkit.layers.tar.reader import TarReader
+from buildkit.layers.tar.whiteout import find_removed_path
 
 _LARGEST = 32 << 20  # bytes of one file: dpkg's status has less than ten million in the largest of systems
 _MOST = 256 << 20  # of all files
@@ -20,7 +21,6 @@ _WANTED = re.compile(
     r"|usr/share/doc/[^/]+(?:/copyright)?"
     r"|(?:.+/)?[^/]+\.(?:dist-info/METADATA|egg-info/PKG-INFO|egg-info)"
 )
-_WHITEOUT, _OPAQUE = ".wh.", ".wh..wh..opq"
 _FIELD = re.compile(r"^(Package|Version|Status|Architecture|Source):[ \t]*(.*)$", re.MULTILINE)
 _RELEASE = re.compile(r"^(ID|VERSION_CODENAME|VERSION_ID)=[\"']?([^\"'\n]*)", re.MULTILINE)
 _DEBIANS_PYTHON = re.compile(r"usr/lib/python3[^/]*/dist-packages/")
@@ -37,7 +37,7 @@ class Deb:
     source_version: str = ""
 
 
-class Inside:
+class InstalledPackages:
     """The files of interest after each layer, and since which layer each package is there (0 is the lowest)."""
 
     def __init__(self) -> None:
@@ -55,16 +55,13 @@ class Inside:
         links: dict[str, str] = {}
         for member in reader:
             path = member.path.decode("utf-8", "replace")
-            folder, _, name = path.rpartition("/")
-            if name == _OPAQUE:
-                hidden.append(f"{folder}/")
-            elif name.startswith(_WHITEOUT):
-                hidden.append(posixpath.join(folder, name.removeprefix(_WHITEOUT)))
+            if removed := find_removed_path(path):
+                hidden.append(removed)
             elif _WANTED.fullmatch(path):
                 kind = member.fields["type"]
                 if kind in ("symbolic link", "hard link"):
                     target = member.fields["link"]
-                    links[path] = target if kind == "hard link" else _follow(folder, target)
+                    links[path] = target if kind == "hard link" else _follow(posixpath.dirname(path), target)
                 elif kind == "file" and member.size <= _LARGEST:
                     added[path] = b"".join(reader.content())
         self._apply(hidden, added, links)

@@ -22,7 +22,8 @@ from buildkit.layers.root.dpkg import STATUS, STATUS_FOLDER, parse_packages, ver
 from buildkit.layers.root.header import DIRECTORY, FILE, HARDLINK, SYMLINK, RootEntry, render_entry
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.header import END, padding
-from buildkit.layers.tar.member import Compression, Packed
+from buildkit.layers.tar.member import Compression, PackedLayer
+from buildkit.layers.tar.whiteout import WHITEOUT_PREFIX
 from buildkit.locks.pins import AptPin
 
 CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
@@ -79,7 +80,7 @@ class RootRules:
     pins: tuple[AptPin, ...] = ()
 
 
-def pack_root(chunks: Iterable[bytes], rules: RootRules, out: BinaryIO, compression: Compression) -> Packed:
+def pack_root(chunks: Iterable[bytes], rules: RootRules, out: BinaryIO, compression: Compression) -> PackedLayer:
     """Write the root whose tar is ``chunks`` to ``out`` as a layer.
 
     Memory is a few mebibytes. Raises BuildError for a tar that is damaged or hostile, for accounts that clash and
@@ -295,7 +296,7 @@ def _is_volatile(path: str, kind: bytes) -> bool:
 
 def _checked(name: str) -> str:
     parts = [part for part in name.split("/") if part not in ("", ".")]
-    if ".." in parts or any(part.startswith(".wh.") for part in parts):
+    if ".." in parts or any(part.startswith(WHITEOUT_PREFIX) for part in parts):
         raise BuildError(f"the root's tar names a path that a layer cannot hold: {name!r}")
     try:
         name.encode()

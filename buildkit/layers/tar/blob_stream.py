@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
 from buildkit.digest import DiffId, Digest
-from buildkit.layers.tar.member import Compression, Packed
+from buildkit.layers.tar.member import Compression, PackedLayer
 
 BLOCK = 1 << 20
 ZSTD_LEVEL = 3
@@ -102,14 +102,14 @@ class BlobStream:
         if self._waiting >= BLOCK:
             self._hand_over()
 
-    def finish(self, contents: tuple[tuple[str, str], ...] = ()) -> Packed:
+    def finish(self, contents: tuple[tuple[str, str], ...] = ()) -> PackedLayer:
         """End the blob; returns what was stored, which owns ``contents``."""
         self._hand_over()
         self._blocks.put(None)
         self._thread.join()
         if self._failure is not None:
             raise self._failure
-        return Packed(
+        return PackedLayer(
             digest=Digest(self._blob.hexdigest()),
             diff_id=DiffId(self._tar.hexdigest()),
             size=self._stored,

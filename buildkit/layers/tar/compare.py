@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from buildkit.layers.tar.content_diff import READ, Found, explain_bytes, explain_content, kind_of, shorten
+from buildkit.layers.tar.content_diff import READ, ContentDifference, explain_bytes, explain_content, kind_of, shorten
 from buildkit.layers.tar.header import BLOCK
-from buildkit.layers.tar.reader import HEADER, Header, TarReader, say
+from buildkit.layers.tar.reader import HEADER, TarHeader, TarReader, format_raw_text
 
 Open = Callable[[], Iterator[bytes]]
 """Opens an uncompressed tar; called again for a second look."""
@@ -135,7 +135,7 @@ class _Found:
                 self.add(_name(place), "order", before, f"after {_name(two[there - 1])}")
                 return
 
-    def explain(self, place: _Place, found: Found) -> None:
+    def explain(self, place: _Place, found: ContentDifference) -> None:
         """Put what a second look told where the first one stands."""
         at = self._found.index((place, self.unexplained[place]))
         field, first, second = found
@@ -172,7 +172,7 @@ def _index(opened: Open, what: str) -> tuple[dict[_Place, _Seen], str]:
     return members, reader.end
 
 
-def _places(reader: TarReader) -> Iterator[tuple[_Place, Header]]:
+def _places(reader: TarReader) -> Iterator[tuple[_Place, TarHeader]]:
     times: Counter[bytes] = Counter()
     for header in reader:
         yield (header.path, times[header.path]), header
@@ -181,7 +181,7 @@ def _places(reader: TarReader) -> Iterator[tuple[_Place, Header]]:
 
 def _explain(
     first: Open, second: Open, wanted: dict[_Place, str], order: list[_Place]
-) -> Iterator[tuple[_Place, Found]]:
+) -> Iterator[tuple[_Place, ContentDifference]]:
     """What differs in the contents of ``wanted`` (in the order of the first tar), or in how a header is written.
 
     The second tar is read on as long as its members come in the same order, and again from its beginning where not.
@@ -208,7 +208,9 @@ def _explain(
             return
 
 
-def _explain_header(_path: str, one: tuple[Header, TarReader], two: tuple[Header, TarReader]) -> Found:
+def _explain_header(
+    _path: str, one: tuple[TarHeader, TarReader], two: tuple[TarHeader, TarReader]
+) -> ContentDifference:
     formats = one[0].format, two[0].format
     if formats[0] != formats[1]:
         return "header", *formats
@@ -220,7 +222,7 @@ def _explain_header(_path: str, one: tuple[Header, TarReader], two: tuple[Header
     return f"header, {where}", first_byte, second_byte
 
 
-def _explain_member(path: str, one: tuple[Header, TarReader], two: tuple[Header, TarReader]) -> Found:
+def _explain_member(path: str, one: tuple[TarHeader, TarReader], two: tuple[TarHeader, TarReader]) -> ContentDifference:
     contents = one[1].content(), two[1].content()
     if max(one[0].size, two[0].size) > READ:
         return explain_bytes(*contents)
@@ -229,7 +231,7 @@ def _explain_member(path: str, one: tuple[Header, TarReader], two: tuple[Header,
 
 def _name(place: _Place) -> str:
     path, time = place
-    return say(path) + (f" (entry {time + 1} of this name)" if time else "")
+    return format_raw_text(path) + (f" (entry {time + 1} of this name)" if time else "")
 
 
 def _render(field: str, first: str, second: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ _HEADER = 16  # PEP 552: magic number, flags, and either time and size of the so
 _FLAGS = {0: "time and size", 1: "unchecked hash", 3: "checked hash"}
 _REFERENCE = 0x80  # marshal's mark of an object that may be referred to again
 
-Found = tuple[str, str, str]
+ContentDifference = tuple[str, str, str]
 """Field, and what it is on either side."""
 
 
@@ -26,7 +26,7 @@ def kind_of(path: str) -> str:
     return "RECORD" if name == "RECORD" and folder.endswith(".dist-info") else "content"
 
 
-def explain_content(path: str, first: bytes, second: bytes) -> Found:
+def explain_content(path: str, first: bytes, second: bytes) -> ContentDifference:
     """How two different contents of ``path`` differ."""
     kind = kind_of(path)
     if kind == "pyc" and min(len(first), len(second)) >= _HEADER:
@@ -40,7 +40,7 @@ def explain_content(path: str, first: bytes, second: bytes) -> Found:
     return f"line {number + 1}", *_show(_at(one, number), _at(two, number))
 
 
-def explain_bytes(first: Iterator[bytes], second: Iterator[bytes]) -> Found:
+def explain_bytes(first: Iterator[bytes], second: Iterator[bytes]) -> ContentDifference:
     """The first byte in which two streams differ; memory is that of a chunk of each."""
     offset = 0
     one = two = b""
@@ -67,7 +67,7 @@ def shorten(first: str, second: str) -> tuple[str, str]:
     return cut(first), cut(second)
 
 
-def _explain_pyc(first: bytes, second: bytes) -> Found:
+def _explain_pyc(first: bytes, second: bytes) -> ContentDifference:
     if first[:4] != second[:4]:
         return "pyc header", *_both(first, second, lambda data: f"magic number {_word(data, 0) & 0xFFFF}")
     if first[4:8] != second[4:8]:
@@ -89,7 +89,7 @@ def _word(data: bytes, at: int) -> int:
     return int.from_bytes(data[at : at + 4], "little")
 
 
-def _explain_record(first: list[str], second: list[str]) -> Found:
+def _explain_record(first: list[str], second: list[str]) -> ContentDifference:
     gone, new = Counter(first) - Counter(second), Counter(second) - Counter(first)
     if not gone and not new:
         number = _first_difference(first, second)

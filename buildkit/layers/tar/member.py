@@ -1,4 +1,4 @@
-"""What a layer is made of, before it is a tar, and what is known of it afterwards."""
+"""The members of a layer before they are written, and the facts of a layer that was written."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Chunks = Callable[[], Iterator[bytes]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One entry of a layer tar.
+    """One entry of a layer's tar, before it is written.
 
     ``path`` is relative to the image's root, POSIX, without a leading slash (``opt/venv/bin/uvicorn``). A file has
-    ``size`` bytes, which ``content`` yields in chunks when called (once). ``sha256``, where given, is verified
-    while the bytes pass. ``source``, for messages, is the file of the repository that it is a copy of. Owner, times
-    and every mode bit but the executable one are not the member's to say.
+    ``size`` bytes, which ``content`` yields in chunks when called (once). ``sha256``, if given, is verified while the
+    bytes pass. For messages, ``source`` is the file of the repository that it is a copy of, and ``wheel`` the file name
+    of the wheel that it comes from. The writer fixes the owner, the times and every mode bit but the executable one.
     """
 
     path: str
@@ -30,6 +30,7 @@ class Member:
     target: str = ""
     sha256: FileHash | None = None
     source: str = ""
+    wheel: str = ""
 
 
 class Compression(StrEnum):
@@ -39,14 +40,23 @@ class Compression(StrEnum):
     GZIP = "gzip"
     ZSTD = "zstd"
 
+    @classmethod
+    def detect(cls, start: bytes) -> Compression:
+        """Return the compression of a blob by its first bytes, of which `MAGIC_SIZE` suffice."""
+        return next((compression for magic, compression in _MAGIC.items() if start.startswith(magic)), cls.NONE)
+
+
+_MAGIC = {b"\x1f\x8b": Compression.GZIP, b"\x28\xb5\x2f\xfd": Compression.ZSTD}  # RFC 1952, RFC 8878
+MAGIC_SIZE = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Packed:
-    """A layer as it was written: ``size`` bytes stored under ``digest``, ``unpacked`` bytes of tar under ``diff_id``.
+class PackedLayer:
+    """A written layer: ``size`` bytes stored under ``digest``, ``unpacked`` bytes of tar under ``diff_id``.
 
-    ``contents`` lists what the layer owns, for collision checks and bills of materials: path and the SHA-256 of a
-    file's content (``-> TARGET`` for a symbolic link); directories are not owned. ``busy`` are the seconds that
-    compressing, hashing and writing took, beside reading.
+    ``contents`` lists the paths that the layer owns, for collision checks and SBOMs, with the SHA-256 of a file's
+    content (``-> TARGET`` for a symbolic link); directories are not owned. ``busy`` are the seconds spent on
+    compressing, hashing and writing, while another thread read.
     """
 
     digest: Digest

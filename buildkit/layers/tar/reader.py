@@ -33,7 +33,7 @@ _RECORDS = ("path", "linkpath", "size", "uid", "gid", "uname", "gname", "mtime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class TarHeader:
     """One member: ``path`` without a slash at either end, ``fields`` (name to value as text), ``raw`` all its blocks.
 
     ``fields`` has ``name`` (the path as it is written), ``type``, ``mode`` (octal), ``uid``, ``gid``, ``uname``,
@@ -72,7 +72,7 @@ class TarReader:
         self._globals: dict[str, bytes] = {}
         self.end = ""  # what follows the last member, in words
 
-    def __iter__(self) -> Iterator[Header]:
+    def __iter__(self) -> Iterator[TarHeader]:
         while (header := self._next()) is not None:
             yield header
 
@@ -90,7 +90,7 @@ class TarReader:
         size, self._size = self._size, 0
         return self._exactly(-size % BLOCK)
 
-    def _next(self) -> Header | None:
+    def _next(self) -> TarHeader | None:
         self.padding()
         raw = bytearray()
         records = dict(self._globals)
@@ -135,31 +135,31 @@ class TarReader:
             key, equals, value = data[at + len(length) + 1 : end - 1].partition(b"=")
             if end <= at or end > len(data) or not equals:
                 raise self._damaged("a pax record that is none")
-            records[say(key)] = value
+            records[format_raw_text(key)] = value
             at = end
         return records
 
-    def _header(self, block: bytes, records: dict[str, bytes], raw: bytes) -> Header:
+    def _header(self, block: bytes, records: dict[str, bytes], raw: bytes) -> TarHeader:
         kind = block[HEADER["type"]]
         prefix = _text(block[HEADER["prefix"]]) if block[HEADER["magic"]].startswith(b"ustar\0") else b""
         name = records.get("path") or b"/".join(filter(None, (prefix, _text(block[HEADER["name"]]))))
         size = int(records["size"]) if records.get("size", b"").isdigit() else self._number(block[HEADER["size"]])
         self._size = self._left = 0 if kind in _NO_CONTENT else size
         fields = {
-            "name": say(name),
+            "name": format_raw_text(name),
             "type": _KINDS.get(kind, repr(kind)),
             "mode": f"{self._number(block[HEADER['mode']]):04o}",
             "size": str(size),
             "device": f"{self._number(block[HEADER['devmajor']])}:{self._number(block[HEADER['devminor']])}",
-            "link": say(records.get("linkpath") or _text(block[HEADER["link"]])),
+            "link": format_raw_text(records.get("linkpath") or _text(block[HEADER["link"]])),
         }
         for key in ("uid", "gid", "mtime"):
-            fields[key] = say(records[key]) if key in records else str(self._number(block[HEADER[key]]))
+            fields[key] = format_raw_text(records[key]) if key in records else str(self._number(block[HEADER[key]]))
         for key in ("uname", "gname"):
-            fields[key] = say(records.get(key) or _text(block[HEADER[key]]))
-        fields |= {f"pax {key}": say(value) for key, value in records.items() if key not in _RECORDS}
+            fields[key] = format_raw_text(records.get(key) or _text(block[HEADER[key]]))
+        fields |= {f"pax {key}": format_raw_text(value) for key, value in records.items() if key not in _RECORDS}
         path = b"/".join(part for part in name.split(b"/") if part not in (b"", b"."))
-        return Header(path=path, fields=fields, size=self._size, raw=raw)
+        return TarHeader(path=path, fields=fields, size=self._size, raw=raw)
 
     def _check(self, block: bytes) -> None:
         if self._number(block[HEADER["checksum"]]) != sum(block[:148]) + sum(block[156:]) + 8 * 32:
@@ -201,7 +201,7 @@ class TarReader:
         return BuildError(f"{self._what} is damaged: {why}")
 
 
-def say(data: bytes) -> str:
+def format_raw_text(data: bytes) -> str:
     """Foreign bytes as text; different bytes give different text, but for those that are written as escapes."""
     return data.decode("utf-8", "backslashreplace")
 

@@ -16,8 +16,7 @@ from buildkit.digest import FileHash
 from buildkit.errors import BuildError, CollisionError, MismatchError, WheelError, source_changed
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.header import DIRECTORY, END, FILE, SYMLINK, padding, render_header
-from buildkit.layers.tar.member import Compression, Member, Packed
-from buildkit.layers.tar.owned_member import find_owner
+from buildkit.layers.tar.member import Compression, Member, PackedLayer
 
 _BAD_PATH = re.compile(r"\0|(?:^|/)\.{0,2}(?:/|\Z)")
 
@@ -32,7 +31,7 @@ def write_layer(
     compression: Compression,
     *,
     progress: Callable[[int], None] = _ignore,
-) -> Packed:
+) -> PackedLayer:
     """Write ``members`` to ``out`` as a layer and say what was written.
 
     Memory is a few mebibytes whatever the layer's size. ``progress`` is called with the bytes of tar so far.
@@ -65,18 +64,18 @@ class _Layer:
             return
         _check_path(member.path)
         if member.path in self._directories:
-            raise _collision(member.path, find_owner(member), "", "it is a directory elsewhere")
+            raise _collision(member.path, member.wheel, "", "it is a directory elsewhere")
         if member.path in self.owned:
             self._compare(member)
         elif member.kind == "symlink":
             self._blob.write(render_header(member.path, SYMLINK, mode=0o755, link=member.target))
-            self.owned[member.path] = _link(member), find_owner(member)
+            self.owned[member.path] = _link(member), member.wheel
         else:
             mode = 0o755 if member.executable else 0o644
             self._blob.write(render_header(member.path, FILE, size=member.size, mode=mode))
             content = _pass(member, self._blob.write)
             self._blob.write(padding(member.size))
-            self.owned[member.path] = content, find_owner(member)
+            self.owned[member.path] = content, member.wheel
 
     def _add_directory(self, path: str, member: Member) -> None:
         if path in self._directories:
@@ -84,7 +83,7 @@ class _Layer:
         _check_path(path)
         self._add_directory(path.rpartition("/")[0], member)
         if path in self.owned:
-            raise _collision(path, self.owned[path][1], find_owner(member), "the other needs a directory there")
+            raise _collision(path, self.owned[path][1], member.wheel, "the other needs a directory there")
         self._blob.write(render_header(path + "/", DIRECTORY, mode=0o755))
         self._directories.add(path)
 
@@ -93,7 +92,7 @@ class _Layer:
         content, owner = self.owned[member.path]
         again = _link(member) if member.kind == "symlink" else _pass(member, _drop)
         if again != content:
-            raise _collision(member.path, owner, find_owner(member), "their bytes differ")
+            raise _collision(member.path, owner, member.wheel, "their bytes differ")
 
 
 def _pass(member: Member, write: Callable[[bytes], None]) -> str:
@@ -128,9 +127,8 @@ def _check_path(path: str) -> None:
 
 
 def _mismatch(member: Member, what: str) -> BuildError:
-    owner = find_owner(member)
-    if owner:
-        return WheelError(f"{owner}: {member.path} {what}", hint="the wheel is damaged; fetch it again")
+    if member.wheel:
+        return WheelError(f"{member.wheel}: {member.path} {what}", hint="the wheel is damaged; fetch it again")
     if member.source:
         return source_changed(member.source)
     return MismatchError(f"{member.path} {what}")

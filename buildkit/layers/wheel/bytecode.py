@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from buildkit.errors import BuildError
-from buildkit.layers.tar.owned_member import OwnedMember
+from buildkit.layers.tar.member import Member
 
 _REQUEST = struct.Struct(">II")
 _REPLY = struct.Struct(">IBI")
@@ -38,7 +38,7 @@ _BATCH_FILES = 64
 _BATCH_BYTES = 1 << 20
 _AHEAD = 8
 
-Batch = list[tuple[OwnedMember, bytes]]
+Batch = list[tuple[Member, bytes]]
 
 
 def worker_argv(interpreter: str, *pipes: str) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ class Compiler:
         future.set_result(tuple(compiled))
 
 
-def compiled_members(members: Iterable[OwnedMember], compiler: Compiler) -> Iterator[OwnedMember]:
+def compiled_members(members: Iterable[Member], compiler: Compiler) -> Iterator[Member]:
     """All ``members``, those that are no Python first, and after each module its bytecode, if it compiles.
 
     A few batches are compiled ahead, so the worker is busy while what is not Python is packed; memory holds
@@ -173,7 +173,7 @@ def _fill(ahead: deque[tuple[Batch, Future[tuple[bytes, ...]]]], batches: Iterat
         ahead.append((batch, compiler.submit(sources)))
 
 
-def _batches(modules: Iterator[OwnedMember]) -> Iterator[Batch]:
+def _batches(modules: Iterator[Member]) -> Iterator[Batch]:
     """Cut by number and declared size, so the same wheel is always cut in the same places."""
     batch: Batch = []
     size = 0
@@ -188,15 +188,15 @@ def _batches(modules: Iterator[OwnedMember]) -> Iterator[Batch]:
         yield batch
 
 
-def _held(module: OwnedMember, path: str, data: bytes) -> OwnedMember:
+def _held(module: Member, path: str, data: bytes) -> Member:
     same = path == module.path
-    return OwnedMember(
+    return Member(
         path=path,
         size=module.size if same else len(data),  # what it should be, for the tar to verify
         content=lambda: iter((data,)),
         executable=module.executable and same,
         sha256=module.sha256 if same else None,
-        owner=module.owner,
+        wheel=module.wheel,
     )
 
 

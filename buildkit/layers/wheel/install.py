@@ -27,10 +27,9 @@ from packaging.version import InvalidVersion, Version
 from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import WheelError
-from buildkit.layers.tar.member import Chunks
-from buildkit.layers.tar.owned_member import OwnedMember
+from buildkit.layers.tar.member import Chunks, Member
 from buildkit.layers.wheel.archive import WheelZip, find_path_problem
-from buildkit.layers.wheel.layer import prefix_members
+from buildkit.layers.wheel.prefix import prefix_members
 
 if TYPE_CHECKING:
     from installer.scripts import ScriptSection
@@ -55,18 +54,18 @@ if __name__ == '__main__':
 class InstalledWheel:
     """What a wheel installs: its members without RECORD, RECORD's rows, and where RECORD goes."""
 
-    members: tuple[OwnedMember, ...]
+    members: tuple[Member, ...]
     rows: tuple[tuple[str, str, str], ...]
     record_path: str
     site_packages: str
-    owner: str
+    wheel: str
 
-    def record(self, unhashed: Sequence[str]) -> OwnedMember:
+    def record(self, unhashed: Sequence[str]) -> Member:
         """RECORD with rows for ``unhashed`` paths too (bytecode), sorted as pip sorts."""
         rows = {*self.rows, *((_relative(path, self.site_packages), "", "") for path in unhashed)}
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(sorted(rows))
-        return _held(self.record_path, text.getvalue().encode(), self.owner)
+        return _held(self.record_path, text.getvalue().encode(), self.wheel)
 
 
 def read_wheel(wheel: Path, target: Target) -> InstalledWheel:
@@ -183,7 +182,7 @@ class _Destination(WheelDestination):
     def __init__(self, source: _Source, target: Target) -> None:
         self._source = source
         self._archive = source.archive
-        self._owner = source.archive.path.name
+        self._wheel = source.archive.path.name
         self._target = target
         prefix = target.prefix.lstrip("/")
         headers = source.distribution.replace("_", "-")
@@ -197,7 +196,7 @@ class _Destination(WheelDestination):
         self._lib64 = f"{prefix}/lib64/"
         self._reserved = {member.path for member in prefix_members(target) if member.kind != "directory"}
         self._wrappers: set[str] = set()
-        self._members: list[OwnedMember] = []
+        self._members: list[Member] = []
         self._rows: list[tuple[str, str, str]] = []
         self._record_path = ""
 
@@ -207,7 +206,7 @@ class _Destination(WheelDestination):
             rows=tuple(self._rows),
             record_path=self._record_path,
             site_packages=self._target.site_packages,
-            owner=self._owner,
+            wheel=self._wheel,
         )
 
     def write_script(  # pip, too, makes the same script for both sections
@@ -268,13 +267,13 @@ class _Destination(WheelDestination):
         size = self._archive.files[member].file_size
         path = self._place(scheme, place)
         self._members.append(
-            OwnedMember(
+            Member(
                 path=path,
                 size=size,
                 content=content,
                 executable=executable,
                 sha256=sha256,
-                owner=self._owner,
+                wheel=self._wheel,
             )
         )
         self._rows.append((_relative(path, self._target.site_packages), *self._source.recorded.get(member, ("", ""))))
@@ -282,7 +281,7 @@ class _Destination(WheelDestination):
 
     def _add_held(self, scheme: str, place: str, data: bytes, *, executable: bool) -> RecordEntry:
         path = self._place(scheme, place)
-        self._members.append(_held(path, data, self._owner, executable=executable))
+        self._members.append(_held(path, data, self._wheel, executable=executable))
         row = (f"sha256={_encoded(hashlib.sha256(data).digest())}", str(len(data)))
         self._rows.append((_relative(path, self._target.site_packages), *row))
         return RecordEntry(place, None, None)
@@ -329,8 +328,8 @@ class _Destination(WheelDestination):
             raise self._archive.refuse("has other bytes than RECORD says", member)
 
 
-def _held(path: str, data: bytes, owner: str, *, executable: bool = False) -> OwnedMember:
-    return OwnedMember(path=path, size=len(data), content=lambda: iter((data,)), executable=executable, owner=owner)
+def _held(path: str, data: bytes, wheel: str, *, executable: bool = False) -> Member:
+    return Member(path=path, size=len(data), content=lambda: iter((data,)), executable=executable, wheel=wheel)
 
 
 def _encoded(digest: bytes) -> str:

@@ -20,23 +20,6 @@ if TYPE_CHECKING:
     from buildkit.layers.wheel.bytecode import Compiler
 
 
-def prefix_members(target: Target) -> Iterator[Member]:
-    """The virtual environment itself (PEP 405), as ``python -m venv --without-pip`` makes it, less activation."""
-    prefix = target.prefix.lstrip("/")
-    home = target.interpreter.rpartition("/")[0]
-    version = target.python if target.python.count(".") == 2 else target.minor
-    config = (
-        f"home = {home}\ninclude-system-site-packages = false\nversion = {version}\nexecutable = {target.interpreter}\n"
-    ).encode()
-    yield Member(path=f"{prefix}/bin/python", kind="symlink", target=target.interpreter)
-    yield Member(path=f"{prefix}/bin/python3", kind="symlink", target="python")
-    yield Member(path=f"{prefix}/bin/python{target.minor}", kind="symlink", target="python")
-    yield Member(path=f"{prefix}/include", kind="directory")
-    yield Member(path=target.site_packages, kind="directory")
-    yield Member(path=f"{prefix}/lib64", kind="symlink", target="lib")
-    yield Member(path=f"{prefix}/pyvenv.cfg", size=len(config), content=lambda: iter((config,)))
-
-
 def wheel_members(wheel: Path, target: Target, compiler: Compiler | None = None) -> Iterator[Member]:
     """What ``wheel`` installs for ``target``, RECORD last; with a ``compiler``, bytecode beside each module.
 
