@@ -1,16 +1,28 @@
-"""What tests do to ledgers behind buildkit's back."""
+"""Write to ledgers in tests: layers without a spec, and rows that pass for intact after a change."""
 
 from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
-from buildkit.store.database import SUMMED, sum_of
+from buildkit.digest import Key
+from buildkit.store.database import sum_of
+from buildkit.store.schema import SUMMED
 
 
-def believe(path: Path) -> None:
-    """Let every row have the sum of what it says now: as if it had been written so."""
+class LayerId(NamedTuple):
+    """What a layer is recorded under."""
+
+    key: Key
+    kind: str
+    name: str
+    recipe: str
+
+
+def update_checksums(path: Path) -> None:
+    """Give every row the checksum of its present values, as if they had been written by buildkit."""
     with closing(sqlite3.connect(path)) as db, db:
         db.create_function("sum_of", -1, sum_of)
         for table, columns in SUMMED.items():

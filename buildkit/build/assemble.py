@@ -59,9 +59,9 @@ def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask
     ``ask`` gives the listing of a layer that another machine has: it is wanted only where claims meet.
     """
     checked = set_key(composition)
-    if ledger.is_checked(checked):
+    if ledger.collision_checks.has(checked):
         return
-    met = find_meetings(ledger.claims(spec.key for spec in composition.layers))
+    met = find_meetings(ledger.layers.path_prefixes(spec.key for spec in composition.layers))
     owners: dict[str, tuple[Spec, str]] = {}
     for spec in composition.layers:
         for path, content in _contents(spec.key, ledger, blobs, ask) if spec.key in met else ():
@@ -73,16 +73,16 @@ def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask
     for path in sorted(folders.keys() & owners.keys()):
         one, two = _name_owner(owners[path][0], path, blobs), _name_owner(folders[path], f"{path}/", blobs)
         raise _collision(f"/{path} is a file in {one}, and a folder in {two}")
-    ledger.add_checked(checked)
+    ledger.collision_checks.add(checked)
 
 
 def _contents(key: Key, ledger: Ledger, blobs: Blobs, ask: Listing) -> list[tuple[str, str]]:
-    known = ledger.contents(key)
+    known = ledger.layers.contents(key)
     if known is None:
-        made = ledger.find([key])[key].blobs
+        made = ledger.layers.find([key])[key].blobs
         here = all(blobs.has(blob.digest, blob.size) for blob in made)
         known = [pair for blob in made for pair in _read(blob, blobs)] if here else ask(key)
-        ledger.add_contents(key, known)
+        ledger.layers.add_contents(key, known)
     return known
 
 

@@ -8,7 +8,6 @@ from buildkit.build.build_state import BuildState
 from buildkit.plan.plan import LayerSource, Plan
 from buildkit.plan.spec import PackWheels
 from buildkit.report.build_report import LayerLine, Report
-from buildkit.store.latest_build import is_latest
 from buildkit.store.ledger import Ledger
 
 
@@ -39,14 +38,14 @@ def record_build(ledger: Ledger, plan: Plan, report: Report, started: float) -> 
     """
     _record_use(ledger, plan)
     acted = plan.missing or report.imported or report.pushed
-    if acted or not is_latest(ledger, report.stage, report.image, report.digest):
-        ledger.add_build(report.as_json(), started)
+    if acted or not ledger.builds.is_latest(report.stage, report.image, report.digest):
+        ledger.builds.add(report.as_json(), started)
 
 
 def _record_use(ledger: Ledger, plan: Plan) -> None:
     """Record the use of all layers, and of the files that built layers were packed from."""
     works = [layer.spec.work for layer in plan.missing]
-    ledger.touch([layer.spec.key for layer in plan.entries])
+    ledger.layers.touch([layer.spec.key for layer in plan.entries])
     wheels = [work for work in works if isinstance(work, PackWheels)]
-    ledger.touch_wheels([item.key for work in wheels for item in work.compiled])
-    ledger.touch_downloads([a.sha256 for work in wheels for a in work.wheels if a.sha256 is not None])
+    ledger.wheels.touch([item.key for work in wheels for item in work.compiled])
+    ledger.downloads.touch([a.sha256 for work in wheels for a in work.wheels if a.sha256 is not None])

@@ -131,7 +131,7 @@ class ContainerRunner:
                 return Outcome(note="made by another build")
             file, data = self._compile(item, builder)
             sha256 = self._keep_wheel(file, data, item.artifact.name)
-            context.ledger.add_wheel(item.key, item.recipe, file, sha256, time.monotonic() - began)
+            context.ledger.wheels.add(item.key, item.recipe, file, sha256, time.monotonic() - began)
         return Outcome(size=len(data), note=file)
 
     def _compile(self, item: Compile, builder: Composition) -> tuple[str, bytes]:

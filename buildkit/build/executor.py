@@ -114,11 +114,11 @@ class Executor:
             entry, fetched = context.remote_cache.fetch(key, context.blobs)
         except RemoteLostError:
             context.state.lose(key)  # so that this build or the next plan builds it
-            context.ledger.forget_shared(key)
+            context.ledger.forget_remote_layer(key)
             raise
-        context.ledger.add_shared(key, spec.kind, spec.name, spec.recipe, entry.made, entry.claims)
+        context.ledger.add_remote_layer(spec, entry.made, entry.claims)
         if fetched.contents is not None:
-            context.ledger.add_contents(key, fetched.contents)
+            context.ledger.layers.add_contents(key, fetched.contents)
         return fetched.size
 
     def _task(self, spec: Spec) -> Task:
@@ -290,7 +290,7 @@ class Executor:
         began = time.monotonic()
         made, owned = make()
         made = LayerResult(blobs=made.blobs, env=made.env, seconds=time.monotonic() - began)
-        self._context.ledger.add(spec.key, spec.kind, spec.name, spec.recipe, made, owned)
+        self._context.ledger.add_layer(spec, made, owned)
         self._context.state.learn_built(spec, made)
         size = sum(blob.size for blob in made.blobs)
         self._context.tally.add(built=size)

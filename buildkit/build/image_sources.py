@@ -107,7 +107,7 @@ def _open_stage(planner: Planner, stage: str) -> Iterator[FoundImage]:
     """From the cache, and where that lacks a layer from local storage, if it has this very image."""
     context, composition = planner.context, planner.composer.compose(stage)
     hint = f"run: nox -s build-{stage}"
-    made = context.ledger.find(spec.key for spec in composition.specs)
+    made = context.ledger.layers.find(spec.key for spec in composition.specs)
     unknown = [spec.name for spec in composition.specs if spec.key not in made]
     if unknown:
         raise BuildError(f"`{stage}` is not built as it is now: {unknown[0]} is not here", hint=hint)
@@ -149,7 +149,7 @@ def _origin(planner: Planner, stage: str, composition: Composition) -> ImageOrig
 def _size(planner: Planner, stage: str) -> int:
     """Bytes of a stage's image unpacked; 0 where that is not known here."""
     specs = planner.composer.compose(stage).specs
-    made = planner.context.ledger.find(spec.key for spec in specs)
+    made = planner.context.ledger.layers.find(spec.key for spec in specs)
     known = [blob.unpacked for spec in specs if spec.key in made for blob in made[spec.key].blobs]
     return sum(known) if all(spec.key in made for spec in specs) else 0
 

@@ -70,7 +70,7 @@ class InputFiles:
 
     def find_wheel(self, key: Key) -> tuple[str, FileHash] | None:
         """Return file name and hash of a compiled wheel if the cache has it."""
-        known = self.ledger.find_wheel(key)
+        known = self.ledger.wheels.find(key)
         return known if known and self.blobs.file_path(known[1], known[0]).exists() else None
 
     def get_wheel(self, what: str, key: Key) -> Path:
@@ -92,5 +92,5 @@ class InputFiles:
             fetch()
             size = path.stat().st_size
             self.tally.add(fetched=size)
-            self.ledger.add_download(sha256, path.name, size, time.monotonic() - began)
+            self.ledger.downloads.add(sha256, path.name, size, time.monotonic() - began)
             return size

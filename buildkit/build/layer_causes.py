@@ -20,7 +20,8 @@ from buildkit.plan.explain.comparison import PastRecipe
 from buildkit.plan.explain.find_causes import find_causes
 from buildkit.plan.spec import PackWheels, Spec
 from buildkit.store.build_history import find_recipe
-from buildkit.store.ledger import Ledger, Tombstone
+from buildkit.store.ledger import Ledger
+from buildkit.store.tables.tombstones import Tombstone
 
 
 class Reasons:
@@ -68,7 +69,7 @@ class LedgerHistory:
     @cached_property
     def forgotten(self) -> frozenset[str]:
         """Layers of the stage's last build that the ledger no longer knows: it drops old rows."""
-        builds = self._ledger.builds(self._stage, self._refs[self._stage], 1)
+        builds = self._ledger.builds.last(self._stage, self._refs[self._stage], 1)
         names = (layer["name"] for _, report in builds for layer in report["layers"])
         return frozenset(name for name in names if name not in self.last)
 
@@ -79,10 +80,10 @@ class LedgerHistory:
 
     def fate(self, key: Key) -> Cause | None:
         """Return what happened to a layer whose blobs are missing; None for a layer that was never built."""
-        tombstone = self._ledger.tombstones([key]).get(key)
+        tombstone = self._ledger.tombstones.find([key]).get(key)
         if tombstone is not None:
             return read_tombstone(tombstone)
-        if self._ledger.is_damaged(key):
+        if self._ledger.layers.is_damaged(key):
             return Cause(CauseKind.ROW_DAMAGED)
         return Cause(CauseKind.BLOB_GONE) if find_recipe(self._ledger, key.hex) else None
 
@@ -100,7 +101,7 @@ class LedgerHistory:
 
     def _others(self) -> list[dict[str, str]]:
         """Return the recipes of the last build of every stage, the latest build last."""
-        lasts = {pair: self._ledger.builds(*pair, 1) for pair in self._refs.items()}
+        lasts = {pair: self._ledger.builds.last(*pair, 1) for pair in self._refs.items()}
         built = sorted((builds[0][0], pair) for pair, builds in lasts.items() if builds)
         return [self._ledger.last_recipes(*pair) for _, pair in built]
 

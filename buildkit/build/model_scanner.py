@@ -16,7 +16,7 @@ from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError, BuildkitError, MismatchError
 from buildkit.scan import FileSource, Scan, ScanGap, ScanSource, import_scanner, rules_version, scan
-from buildkit.store.scan_verdicts import Verdicts, at_path
+from buildkit.store.scan_verdicts import ScanVerdicts, at_path
 
 _CHUNK = 1 << 20
 _FAILED = "the scanner failed"
@@ -55,7 +55,7 @@ class Scanner:
         self._context = context
         self._allow = allow
         self._fresh = fresh
-        self.verdicts = Verdicts(context.ledger)
+        self.verdicts = ScanVerdicts(context.ledger)
 
     @cached_property
     def rules(self) -> str:

@@ -23,7 +23,7 @@ from buildkit.oci.blob import Blob
 from buildkit.oci.image import Image
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
-from buildkit.store.native_facts import Natives
+from buildkit.store.tables.natives import NativeTable
 from buildkit.tasks.concurrent import run_concurrently
 
 if TYPE_CHECKING:
@@ -48,23 +48,23 @@ def _warn(composition: Composition, image: Image, context: BuildContext) -> None
     if not composition.root:
         return  # layers for other stages to include: nothing starts in them
     env = {name: value for name, value in image.config.env if name in _VARIABLES}
-    store = Natives(context.ledger)
-    key = _check_key(image, env, store)
-    lines = store.said(key)
+    store = context.ledger.starts
+    key = _check_key(image, env, context.ledger.natives)
+    lines = store.find(key)
     if lines is None:
         with context.meter.phase("look"):
             lines = _check(composition, env, image.arch, context)
         if lines is None:
             return
-        store.say(key, lines)
+        store.add(key, lines)
     for line in lines:
         context.emit(Note(text=line, warning=True))
 
 
-def _check_key(image: Image, env: Mapping[str, str], store: Natives) -> Key:
+def _check_key(image: Image, env: Mapping[str, str], store: NativeTable) -> Key:
     """Return the key of a check: the rules, and the layers that have native files, so that scripts do not matter."""
     digests = [layer.blob.digest for layer in image.layers]
-    without_natives = store.hollow(digests)
+    without_natives = store.find_equal(digests, NOTHING)
     layers = [digest.hex for digest in digests if digest not in without_natives]
     return Key.of(canonical_json([_RULES_VERSION, image.arch, sorted(env.items()), layers]).encode())
 
@@ -97,7 +97,7 @@ def _find_facts(stage: str, owned: OwnedBlobs, context: BuildContext) -> list[tu
     """
     from buildkit.native.facts import decode_facts, encode_facts
 
-    store = Natives(context.ledger)
+    store = context.ledger.natives
     known = store.find(blob.digest for _, blob in owned)
     remote = [(spec, blob) for spec, blob in owned if context.state.is_only_remote(spec.key)]
     if remote:
@@ -120,7 +120,7 @@ def _find_facts(stage: str, owned: OwnedBlobs, context: BuildContext) -> list[tu
 
 def _ask_remote(stage: str, wanted: OwnedBlobs, context: BuildContext) -> dict[Digest, bytes]:
     """Ask a remote cache for facts: by one request for the stage's index, then by one for each layer it lacks."""
-    store, digests = Natives(context.ledger), [blob.digest for _, blob in wanted]
+    store, digests = context.ledger.natives, [blob.digest for _, blob in wanted]
     for digest, facts in context.remote_cache.natives(stage, digests, context.blobs).items():
         store.add(digest, facts)
     known = store.find(digests)

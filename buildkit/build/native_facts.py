@@ -13,7 +13,6 @@ from buildkit.digest import Digest
 from buildkit.errors import BuildError
 from buildkit.layers.tar.member import Chunks, Member
 from buildkit.store.ledger import Ledger
-from buildkit.store.native_facts import Natives
 
 if TYPE_CHECKING:
     from buildkit.native.collector import NativeCollector
@@ -43,13 +42,13 @@ def record_collected(ledger: Ledger, digest: Digest, collector: NativeCollector)
     from buildkit.native.facts import encode_facts
 
     with suppress(BuildError):
-        Natives(ledger).add(digest, encode_facts(collector.facts()))
+        ledger.natives.add(digest, encode_facts(collector.facts()))
 
 
 def record_remote_facts(ledger: Ledger, record: CacheRecord) -> None:
     """Record what a remote cache knows about the native files of a layer."""
     if any(record.natives):
-        store = Natives(ledger)
+        store = ledger.natives
         for blob, facts in zip(record.made.blobs, record.natives, strict=True):
             if facts:
                 store.add(blob.digest, facts)
@@ -59,7 +58,7 @@ def find_native_facts(
     ledger: Ledger, digests: Sequence[Digest], check: Future[None] | None = None
 ) -> dict[Digest, bytes]:
     """Return the encoded facts of blobs that are known; if some are not, wait for the running ``check`` to add them."""
-    store = Natives(ledger)
+    store = ledger.natives
     known = store.find(digests)
     if check and not known.keys() >= set(digests):
         wait([check])

@@ -61,7 +61,7 @@ class Planner:
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(find_stored, ref) if storage else None  # while we read locks
             composition = self.composer.compose(name)
-            made = self.context.ledger.find(spec.key for spec in composition.specs)
+            made = self.context.ledger.layers.find(spec.key for spec in composition.specs)
             stored = asked.result() if asked else None
         view = LedgerView(made=made, is_present=self.is_present, stored=stored.diff_ids if stored else ())
         shared = self._ask_shared(name, make_plan(composition, view))
@@ -94,7 +94,7 @@ class Planner:
         own = {spec.key for spec in plan.composition.specs}
         wheels = [e.spec.work for e in plan.missing if isinstance(e.spec.work, PackWheels)]
         others = [spec for spec in self.tools(wheels, anew=False) if spec.key not in own]
-        made = self.context.ledger.find(spec.key for spec in others)
+        made = self.context.ledger.layers.find(spec.key for spec in others)
         view = LedgerView(made=made, is_present=self.is_present, why=self._why(plan.composition))
         return tuple(plan_layer(spec, view) for spec in others)
 
@@ -125,7 +125,7 @@ class Planner:
 
     def lookup(self, keys: Iterable[Key]) -> Mapping[Key, LayerResult]:
         """What is made of keys and still in the cache."""
-        known = self.context.ledger.find(keys)
+        known = self.context.ledger.layers.find(keys)
         return {key: made for key, made in known.items() if all(map(self.is_present, made.blobs))}
 
     def to_fetch(self, spec: Spec) -> int | None:

@@ -76,7 +76,7 @@ class Publisher:
             pushed = push.run(image)
             context.tally.add(pushed=pushed.size)
             handle.size = pushed.size
-        context.ledger.add_remote(target.repository, (layer.blob.digest for layer in image.layers))
+        context.ledger.remote_blobs.add(target.repository, (layer.blob.digest for layer in image.layers))
         return str(pushed.digest)
 
     def _attest(self, plan: Plan, image: Image) -> None:

@@ -77,7 +77,7 @@ def make_bill(planner: Planner, stage: str) -> Bill:
 
 def _made(planner: Planner, composition: Composition) -> Mapping[Key, LayerResult]:
     """What the keys came to, here or as a shared cache says."""
-    made = planner.context.ledger.find(spec.key for spec in composition.specs)
+    made = planner.context.ledger.layers.find(spec.key for spec in composition.specs)
     unknown = [spec.key for spec in composition.specs if spec.key not in made]
     shared = planner.context.remote_cache.ask(composition.stage.name, unknown) if unknown else {}
     return made | {key: entry.made for key, entry in shared.items()}

@@ -163,9 +163,7 @@ class StageBuild:
     def _record_shared(self, spec: Spec, made: LayerResult) -> None:
         context = self._context
         record = context.remote_cache.ask("", [spec.key])[spec.key]
-        context.ledger.add_shared(
-            spec.key, spec.kind, spec.name, spec.recipe, made, record.claims, only_at=context.remote_cache.name
-        )
+        context.ledger.add_remote_layer(spec, made, record.claims, only_at=context.remote_cache.name)
         record_remote_facts(context.ledger, record)
 
     def _build_layers(self, plan: Plan, fetch: frozenset[Key], publisher: Publisher, stack: ExitStack) -> None:
@@ -215,7 +213,7 @@ class StageBuild:
         try:
             return self._context.remote_cache.listing(key)
         except RemoteLostError:
-            self._context.ledger.forget_shared(key)
+            self._context.ledger.forget_remote_layer(key)
             raise
 
     def _import(self, image: Image, planned: Planned) -> int:

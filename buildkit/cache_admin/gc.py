@@ -30,7 +30,7 @@ from buildkit.report.text import format_age, format_bytes, format_count, format_
 from buildkit.report.view import open_view
 from buildkit.store.cache_files import Found, remove
 from buildkit.store.eviction import Choice, Rules, choose
-from buildkit.store.maintenance import LedgerMaintenance, Still
+from buildkit.store.maintenance import LedgerMaintenance, RetainedRows
 
 KEEP_DAYS = 14.0
 WHY = "evicted by gc"
@@ -112,7 +112,7 @@ def _look_first(project: Project, folder: Path, emit: Emit) -> None:
 
 def _decide(context: BuildContext, needed: Needed, rules: Rules, emit: Emit) -> Clearance:
     holdings = take_stock(context.ledger, context.blobs.folder, needed)
-    ahead, layers = LedgerMaintenance(context.ledger).count_ahead(rules.now)
+    ahead, layers = LedgerMaintenance(context.ledger).count_used_in_future(rules.now)
     if 2 * ahead > layers:
         emit(
             Note(
@@ -165,23 +165,23 @@ def _choose_gone(folder: Path, clearance: Clearance, gone: Collection[str]) -> C
 
 
 def _clear(context: BuildContext, needed: Needed, clearance: Clearance, now: float, gone: set[str]) -> None:
-    folder, stock = context.blobs.folder, LedgerMaintenance(context.ledger)
+    folder, maintenance = context.blobs.folder, LedgerMaintenance(context.ledger)
     remove(folder, (found.path for found in (*clearance.trash, *clearance.locks)))
     graves = [(Key(one.hash), one.name) for one in clearance.items if one.kind != DOWNLOAD]
     try:
-        stock.record_tombstones(graves, WHY)
+        maintenance.record_tombstones(graves, WHY)
     except BuildError:  # a full disk has room for words only when the files are gone
         remove(folder, clearance.choice.files)
-        stock.record_tombstones(graves, WHY)
+        maintenance.record_tombstones(graves, WHY)
     remove(folder, clearance.choice.files)
     left = take_stock(context.ledger, folder, needed)
-    stock.tidy(_still(left, needed), now)
+    maintenance.prune(_still(left, needed), now)
     remove_leftovers(clearance.leftovers, context.blobs.notes, gone)
 
 
-def _still(left: Holdings, needed: Needed) -> Still:
+def _still(left: Holdings, needed: Needed) -> RetainedRows:
     there = [one for one in left.items if one.state is State.PRESENT]
-    return Still(
+    return RetainedRows(
         present={Key(one.hash) for one in there if one.kind != DOWNLOAD},
         needed=needed.layers.keys(),
         checked=needed.checked,

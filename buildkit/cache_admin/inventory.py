@@ -16,8 +16,11 @@ from buildkit.events import Emit
 from buildkit.plan.forecast import SLOW, Pace, measure, measure_kinds
 from buildkit.store.cache_files import Found, Inventory, take_inventory
 from buildkit.store.eviction import CacheItem
-from buildkit.store.ledger import Ledger, Tombstone
-from buildkit.store.maintenance import DownloadRow, LayerRow, LedgerMaintenance, WheelRow
+from buildkit.store.ledger import Ledger
+from buildkit.store.tables.downloads import RecordedDownload
+from buildkit.store.tables.layers import RecordedLayer
+from buildkit.store.tables.tombstones import Tombstone
+from buildkit.store.tables.wheels import RecordedWheel
 
 DOWNLOAD, WHEEL = "download", "wheel"
 
@@ -86,9 +89,8 @@ def take_stock(ledger: Ledger, folder: Path, needed: Needed | None) -> Holdings:
 
     In this order: a row is written when its blobs are there, so that a build under way makes nothing look missing.
     """
-    stock = LedgerMaintenance(ledger)
-    stones = stock.tombstones()
-    layers, wheels, downloads = stock.layers(), stock.wheels(), stock.downloads()
+    stones = ledger.tombstones.all()
+    layers, wheels, downloads = ledger.layers.all(), ledger.wheels.all(), ledger.downloads.all()
     inventory = take_inventory(folder)
     on_disk = {found.hex: found for found in inventory.blobs}
     claimed = {blob.digest.hex: blob.size for row in layers for blob in row.blobs}
@@ -100,7 +102,7 @@ def take_stock(ledger: Ledger, folder: Path, needed: Needed | None) -> Holdings:
 
 
 def _layer(
-    row: LayerRow,
+    row: RecordedLayer,
     on_disk: Mapping[str, Found],
     needed: Needed | None,
     stones: Mapping[Key, Tombstone],
@@ -135,8 +137,8 @@ def _state(gone: Tombstone | None, *, present: bool) -> State:
 
 def _files(
     files: Iterable[Found],
-    wheels: Sequence[WheelRow],
-    downloads: Sequence[DownloadRow],
+    wheels: Sequence[RecordedWheel],
+    downloads: Sequence[RecordedDownload],
     needed: Needed | None,
     stones: Mapping[Key, Tombstone],
 ) -> Iterator[Holding]:
@@ -152,7 +154,7 @@ def _files(
             yield _download(found, known.get(found.hex), needed, pace)
 
 
-def _wheel(row: WheelRow, found: Found | None, needed: Needed | None, stones: Mapping[Key, Tombstone]) -> Holding:
+def _wheel(row: RecordedWheel, found: Found | None, needed: Needed | None, stones: Mapping[Key, Tombstone]) -> Holding:
     gone = None if found else stones.get(row.key)
     return Holding(
         kind=WHEEL,
@@ -170,7 +172,7 @@ def _wheel(row: WheelRow, found: Found | None, needed: Needed | None, stones: Ma
     )
 
 
-def _download(found: Found, row: DownloadRow | None, needed: Needed | None, pace: Pace | None) -> Holding:
+def _download(found: Found, row: RecordedDownload | None, needed: Needed | None, pace: Pace | None) -> Holding:
     known = row is not None and row.size == found.size
     guess = pace.takes(found.size) if pace else found.size * SLOW
     return Holding(

@@ -20,7 +20,10 @@ from buildkit.errors import DefinitionError
 from buildkit.report.columns import Column, print_columns
 from buildkit.report.text import clean, format_age, format_bytes, format_date, format_seconds
 from buildkit.report.view import open_view
-from buildkit.store.maintenance import LayerRow, LedgerMaintenance, Part
+from buildkit.store.build_history import find_recipe
+from buildkit.store.ledger import Ledger
+from buildkit.store.tables.builds import LayerUse
+from buildkit.store.tables.layers import RecordedLayer
 
 _LEAST = 4  # digits that a prefix must have
 _MOST = 5  # builds that are shown
@@ -35,9 +38,9 @@ class Subject:
     hash: str
     stages: tuple[str, ...] | None
     held: Holding | None = None
-    row: LayerRow | None = None
+    row: RecordedLayer | None = None
     recipe: str = ""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[LayerUse, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """As docs/cache.md describes it."""
@@ -71,7 +74,7 @@ class Subject:
 def why(folder: Path, asked: str, *, as_json: bool) -> int:
     """Print what is known of ``asked``, or a list of what it may mean; returns 0. Raises DefinitionError."""
     with open_view(sys.stderr) as emit, open_holdings(folder, emit) as (context, needed, holdings):
-        subjects = find_subjects(asked, holdings, needed, LedgerMaintenance(context.ledger))
+        subjects = find_subjects(asked, holdings, needed, context.ledger)
     if not subjects:
         hint = "say at least four digits of a key, digest or diff_id, or a name that nox -s cache -- ls shows"
         raise DefinitionError(f"nothing here is called `{asked}`", hint=hint)
@@ -90,7 +93,7 @@ def why(folder: Path, asked: str, *, as_json: bool) -> int:
     return 0
 
 
-def find_subjects(asked: str, holdings: Holdings, needed: Needed | None, stock: LedgerMaintenance) -> list[Subject]:
+def find_subjects(asked: str, holdings: Holdings, needed: Needed | None, ledger: Ledger) -> list[Subject]:
     """Things of that name, or of a hash that begins so; what is needed first, then the newest."""
     digits = asked.removeprefix("sha256:").lower()
     by_hash = re.fullmatch(rf"[0-9a-f]{{{_LEAST},64}}", digits) is not None
@@ -98,13 +101,13 @@ def find_subjects(asked: str, holdings: Holdings, needed: Needed | None, stock: 
     def meant(name: str, hashes: Iterable[str]) -> bool:
         return name == asked or (by_hash and any(text.startswith(digits) for text in hashes))
 
-    rows = {row.key.hex: row for row in stock.layers()}
+    rows = {row.key.hex: row for row in ledger.layers.all()}
     found = []
     for one in holdings.items:
         row = rows.get(one.hash) if one.kind != DOWNLOAD else None
         diff_ids = {blob.diff_id.hex for blob in row.blobs} if row else set()
         if meant(one.name, {one.hash, *(path.split("/")[1] for path in one.paths), *diff_ids}):
-            found.append(_subject(one, row, stock))
+            found.append(_subject(one, row, ledger))
     known = {one.hash for one in holdings.items}
     for key, spec in needed.specs.items() if needed else ():
         if key.hex not in known and meant(spec.name, {key.hex}):
@@ -113,7 +116,7 @@ def find_subjects(asked: str, holdings: Holdings, needed: Needed | None, stock: 
     return sorted(found, key=lambda one: (not one.stages, -(one.held.built if one.held else 0.0), one.hash))
 
 
-def _subject(one: Holding, row: LayerRow | None, stock: LedgerMaintenance) -> Subject:
+def _subject(one: Holding, row: RecordedLayer | None, ledger: Ledger) -> Subject:
     is_download = one.kind == DOWNLOAD
     return Subject(
         name=one.name,
@@ -122,8 +125,8 @@ def _subject(one: Holding, row: LayerRow | None, stock: LedgerMaintenance) -> Su
         stages=one.stages,
         held=one,
         row=row,
-        recipe="" if is_download else stock.recipe(Key(one.hash)),
-        parts=() if is_download else stock.parts(Key(one.hash)),
+        recipe="" if is_download else (find_recipe(ledger, one.hash) or ("", ""))[1],
+        parts=() if is_download else ledger.builds.uses_of(Key(one.hash)),
     )
 
 
@@ -165,7 +168,7 @@ def _ago(seconds: float) -> str:
     return age if age == "now" else f"{age} ago"
 
 
-def _say_part(part: Part) -> str:
+def _say_part(part: LayerUse) -> str:
     if part.source == "built":
         return f"built: {part.why}" if part.why else "built"
     return f"taken from {'local storage' if part.source == 'storage' else f'the {part.source}'}"

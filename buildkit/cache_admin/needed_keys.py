@@ -19,8 +19,8 @@ from buildkit.events import Emit, Note
 from buildkit.locks.model_source import UrlSource
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import Compile, PackModel, PackWheels, RunStep, Spec
-from buildkit.store.ledger import StatKey
 from buildkit.store.stat_index import StatIndex
+from buildkit.store.tables.files import StatKey
 
 Names = tuple[str, ...]
 

@@ -25,9 +25,10 @@ from buildkit.report.columns import Column, print_columns
 from buildkit.report.text import format_bytes, format_count, format_seconds
 from buildkit.report.view import open_view
 from buildkit.store.blobs import Blobs
+from buildkit.store.damaged_rows import DamagedRow
 from buildkit.store.integrity import Reader
 from buildkit.store.ledger import Ledger
-from buildkit.store.maintenance import Dropped, LedgerMaintenance
+from buildkit.store.maintenance import LedgerMaintenance
 
 DAMAGED, MISSING = "damaged, found by verify", "missing, found by verify"
 _STEP = "blobs and downloads"
@@ -80,11 +81,11 @@ def verify(folder: Path, *, as_json: bool) -> int:
 
 def _look(context: BuildContext, emit: Emit, verdicts: list[CacheVerification]) -> None:
     """Read everything; the verdict is there also if it is interrupted."""
-    began, stock = time.monotonic(), LedgerMaintenance(context.ledger)
+    began, maintenance = time.monotonic(), LedgerMaintenance(context.ledger)
     anew = "remove ledger.sqlite: layers are built again"
-    flaws = [Flaw(name="ledger", what=text, then=anew) for text in stock.check()]
+    flaws = [Flaw(name="ledger", what=text, then=anew) for text in context.ledger.database.find_corruption()]
     if not flaws:
-        flaws += [_dropped_row(row) for row in stock.drop_damaged()]
+        flaws += [_dropped_row(row) for row in maintenance.delete_damaged_rows()]
     holdings = take_stock(context.ledger, context.blobs.folder, None)
     files = (*holdings.inventory.blobs, *holdings.inventory.files)
     emit(StepStarted(step=_STEP, phase="verify", total=sum(found.size for found in files)))
@@ -101,11 +102,11 @@ def _look(context: BuildContext, emit: Emit, verdicts: list[CacheVerification]) 
         verdicts.append(
             CacheVerification(files=reader.files, of=len(files), size=reader.size, seconds=seconds, flaws=tuple(flaws))
         )
-        stock.record_tombstones(_graves(hurt), DAMAGED)  # so that a build can say why it builds
-        stock.record_tombstones(_graves(lost), MISSING)
+        maintenance.record_tombstones(_graves(hurt), DAMAGED)  # so that a build can say why it builds
+        maintenance.record_tombstones(_graves(lost), MISSING)
 
 
-def _dropped_row(row: Dropped) -> Flaw:
+def _dropped_row(row: DamagedRow) -> Flaw:
     if row.table == "layers":
         return Flaw(name=row.name, what="its row in the ledger is damaged", then=f"removed; {_ANEW}")
     name = f"a row of `{row.table}` in the ledger"

@@ -17,7 +17,7 @@ from buildkit.oci.blob import LayerResult
 from buildkit.plan.explain.causes import Cause, format_cause
 from buildkit.plan.plan import LayerSource, PlannedLayer
 from buildkit.report.text import flat, format_date
-from buildkit.store.build_history import Built, find_built
+from buildkit.store.build_history import BuiltRecord, find_built
 
 _SHORTEST = 4  # digits of a key that say which is meant
 _MOST = 5  # layers that are proposed
@@ -33,7 +33,7 @@ class Explained:
 
     entry: PlannedLayer
     causes: tuple[Cause, ...] = ()
-    built: Built | None = None
+    built: BuiltRecord | None = None
     again: bool = False
     below: str = ""
     tool: bool = False
@@ -148,7 +148,7 @@ def say_what(one: Explained, stage: str) -> str:
     return what + (f"; {_say_built(one.built, stage)}" if one.built else "")
 
 
-def _say_built(built: Built, stage: str) -> str:
+def _say_built(built: BuiltRecord, stage: str) -> str:
     of = f" for {built.stage}" if built.stage and built.stage != stage else ""
     return f"built {format_date(built.at)}{of}" + (f": {built.why}" if built.why else "")
 

@@ -48,7 +48,7 @@ class Outlook:
 
 def look(planner: Planner, name: str, *, imports: bool = True, repository: str = "") -> Outlook:
     """Plan a stage and forecast its costs, with those of a push to ``repository``, as far as it is known from here."""
-    pushed = planner.context.ledger.remote(repository) if repository else frozenset()
+    pushed = planner.context.ledger.remote_blobs.find(repository) if repository else frozenset()
     planned = planner.plan(name, storage=imports)
     stored = planner.stored_keys(planned) if imports else frozenset()
     if repository and any(_lacks(entry, planner, pushed) for entry in planned.plan.entries):
@@ -137,9 +137,9 @@ _SOURCES = {
 
 def _paces(ledger: Ledger) -> Paces:
     return Paces(
-        build=measure_kinds(ledger.times_to_build()),
-        fetch=measure(ledger.times_to_fetch()),
-        imports=measure(ledger.times_to_import()),
+        build=measure_kinds(ledger.layers.build_times()),
+        fetch=measure(ledger.downloads.fetch_times()),
+        imports=measure(ledger.builds.import_times()),
     )
 
 

@@ -83,7 +83,7 @@ class ScanRun:
         if target.file is None or self._engines:
             return None
         scan = self.scanner.known([target.file.sha256]).get(target.file.sha256)
-        sha512 = self.scanner.verdicts.sha512(target.file.sha256)
+        sha512 = self._context.ledger.checksums.find(target.file.sha256)
         if scan is None or not sha512 or self._fresh:
             return None
         return self._judge(target, target.file.sha256, target.file.size, sha512, scan)
@@ -106,15 +106,15 @@ class ScanRun:
 
     def _checksums(self, target: Target, file: BinaryIO, stat: os.stat_result) -> tuple[FileHash, str]:
         """Both hashes of a content: remembered, or read in one pass."""
-        index, verdicts = self._context.stat_index, self.scanner.verdicts
+        index, known_sums = self._context.stat_index, self._context.ledger.checksums
         known = None if self._fresh else target.sha256 or index.find(stat)
-        if known is not None and (sha512 := verdicts.sha512(known)):
+        if known is not None and (sha512 := known_sums.find(known)):
             return known, sha512
         began = time.time_ns()
         sha256, sha512 = self._watched(target, "hash", stat.st_size, lambda to: checksums(file, to))
         if target.path is not None:
             index.note(stat, os.fstat(file.fileno()), sha256, began)
-        verdicts.add_sha512(sha256, sha512)
+        known_sums.add(sha256, sha512)
         return sha256, sha512
 
     def _watched(self, target: Target, phase: str, size: int, work: Callable[[Progress], T]) -> T:

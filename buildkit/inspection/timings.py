@@ -41,7 +41,7 @@ def find_builds(planner: Planner, names: Sequence[str], count: int) -> list[dict
             "timings": report.get("timings", {}),
         }
         for name in names
-        for started, report in ledger.builds(name, project.ref(name), count)
+        for started, report in ledger.builds.last(name, project.ref(name), count)
     ]
     return sorted(found, key=lambda build: build["started"])[-count:]
 

@@ -156,7 +156,7 @@ def _render_layers(verdict: ImageVerification) -> list[str]:
 
 def _find(planner: Planner, stage: str, spec: Spec, wanted: set[tuple[Digest, DiffId]]) -> LayerResult | None:
     """What a key came to: as the image has it, if here or the shared cache says so, else as either knows it."""
-    here = planner.context.ledger.find([spec.key]).get(spec.key)
+    here = planner.context.ledger.layers.find([spec.key]).get(spec.key)
     if here is not None and _is_in(here, wanted):
         return here
     shared = planner.context.remote_cache.ask(stage, [spec.key]).get(spec.key)

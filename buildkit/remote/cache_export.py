@@ -16,7 +16,6 @@ from buildkit.remote.cache_record import MOST_NATIVES, CacheRecord, MalformedRec
 from buildkit.remote.remote_cache import RemoteCache
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
-from buildkit.store.native_facts import Natives
 from buildkit.tasks.concurrent import run_concurrently
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
@@ -101,11 +100,11 @@ class CacheExport:
         return Task(name=spec.name, phase="share", lane=Lane.UP, action=action)
 
     def _publish(self, record: CacheRecord) -> tuple[Digest, ...] | None:
-        return self.cache.publish(record, self.ledger.contents(record.key), self.blobs)
+        return self.cache.publish(record, self.ledger.layers.contents(record.key), self.blobs)
 
     def _describe(self, spec: Spec, result: LayerResult) -> CacheRecord | None:
         """Return the record of a layer, or None where no reader would accept it."""
-        (claims,) = self.ledger.claims([spec.key]).values()
+        (claims,) = self.ledger.layers.path_prefixes([spec.key]).values()
         try:
             return CacheRecord(
                 key=spec.key,
@@ -127,4 +126,4 @@ class CacheExport:
     def _lacks_native_facts(self, key: Key) -> bool:
         """Return whether the native files of a built layer have still to be read (those that are packed here are)."""
         digests = {blob.digest for blob in self.results[key].blobs}
-        return not Natives(self.ledger).find(digests).keys() >= digests
+        return not self.ledger.natives.find(digests).keys() >= digests

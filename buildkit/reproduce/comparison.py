@@ -118,7 +118,7 @@ class _SecondBuild:
 
     def _compare(self, specs: Iterable[Spec], cache: Path) -> Iterator[Twice]:
         with closing(Ledger(cache / "ledger.sqlite")) as ledger:
-            again = ledger.find(spec.key for spec in specs)
+            again = ledger.layers.find(spec.key for spec in specs)
         for spec in specs:
             if spec.key not in again:
                 raise BuildError(

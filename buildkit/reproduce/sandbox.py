@@ -109,7 +109,7 @@ def lend(context: BuildContext, given: Iterable[Spec], cache: Path) -> None:
             for blob in made.blobs:
                 if not blobs.path(blob.digest).is_symlink():
                     blobs.path(blob.digest).symlink_to(context.blobs.path(blob.digest))
-            ledger.add(spec.key, spec.kind, spec.name, spec.recipe, made, context.ledger.contents(spec.key) or [])
+            ledger.add_layer(spec, made, context.ledger.layers.contents(spec.key) or [])
 
 
 def other_umask() -> int:

@@ -1,4 +1,4 @@
-"""What the ledger remembers of earlier builds, for those who ask why: recipes by key, and when a key was built."""
+"""Why and when layers were built: recipes by key, and the builds that built a layer."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from buildkit.store.database import Database
-from buildkit.store.ledger import Layer, is_recipe_of
-
-_BUILDS = 1000
+from buildkit.store.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Built:
-    """When a layer was built here (seconds since the epoch), for which stage, and why, as the report said it.
+class BuiltRecord:
+    """When a layer was built here (seconds since the epoch), for which stage, and why, according to the report.
 
-    Stage and reason are empty where no report tells: the layer was made on the way to another, as builders are.
+    Stage and reason are empty if no report has them: the layer was built for another one, as builders are.
     """
 
     at: float
@@ -24,30 +21,30 @@ class Built:
     why: str = ""
 
 
-def find_recipe(ledger: Database, key: str) -> tuple[str, str] | None:
-    """Name and recipe of a layer, or the recipe of a compiled wheel under no name; None for an unknown key.
+def find_recipe(ledger: Ledger, key: str) -> tuple[str, str] | None:
+    """Return name and recipe of a layer, or an empty name and the recipe of a compiled wheel.
 
-    A recipe that was altered since counts for none.
+    None for an unknown key, and for a recipe that was altered.
     """
-    query = "SELECT name, recipe FROM layers WHERE key = ? UNION ALL SELECT '', recipe FROM wheels WHERE key = ?"
-    rows = ledger.select(query, (key, key))
-    return next(((str(name), recipe) for name, recipe in rows if is_recipe_of(key, recipe)), None)
+    layer = ledger.layers.recipe(key)
+    if layer is not None:
+        return layer
+    recipe = ledger.wheels.recipe(key)
+    return None if recipe is None else ("", recipe)
 
 
-def find_built(ledger: Database, keys: Iterable[str]) -> dict[str, Built]:
-    """When layers were last built here, of those that were."""
+def find_built(ledger: Ledger, keys: Iterable[str]) -> dict[str, BuiltRecord]:
+    """Return when layers were last built here, for those that were."""
     wanted = set(keys)
-    rows = ledger.whole("layers", "WHERE times > 0 AND key IN", tuple(sorted(wanted)))
-    found = {row.key: Built(at=row.built) for row in (Layer(*row) for row in rows)}
-    told: set[str] = set()
-    condition = "WHERE instr(report, '\"built\"') ORDER BY id DESC LIMIT ?"
-    for stage, _image, _digest, started, _seconds, report in ledger.whole("builds", condition, (_BUILDS,)):
-        with ledger.decoding():
-            layers = [layer for layer in json.loads(report)["layers"] if layer["source"] == "built"]
-            named = {layer["key"].removeprefix("sha256:"): layer["why"] for layer in layers}
-        for key in sorted(named.keys() & (wanted - told)):
-            found[key] = Built(at=started, stage=stage, why=named[key])
-            told.add(key)
-        if told == wanted:
+    found = {key: BuiltRecord(at=at) for key, at in ledger.layers.built_times(wanted).items()}
+    explained: set[str] = set()
+    for row in ledger.builds.builds_with_new_layers():
+        with ledger.database.decoding():
+            layers = [layer for layer in json.loads(row.report)["layers"] if layer["source"] == "built"]
+            reasons = {layer["key"].removeprefix("sha256:"): layer["why"] for layer in layers}
+        for key in sorted(reasons.keys() & (wanted - explained)):
+            found[key] = BuiltRecord(at=row.started, stage=row.stage, why=reasons[key])
+            explained.add(key)
+        if explained == wanted:
             break
     return found

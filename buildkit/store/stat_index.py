@@ -24,7 +24,8 @@ from pathlib import Path
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, Interrupted
 from buildkit.events import Emit, StepFailed, StepFinished, StepProgress, StepStarted, ignore_event
-from buildkit.store.ledger import Ledger, StatKey
+from buildkit.store.ledger import Ledger
+from buildkit.store.tables.files import StatKey
 
 _GRANULARITY_NS = 20_000_000  # kernels stamp files with the time of the last tick, at most 10 ms old
 _COARSE_NS = 2_000_000_000  # and some file systems (FAT, NFS servers) keep whole seconds
@@ -36,7 +37,7 @@ class StatIndex:
     """File hashes, remembered in a ledger; ``say`` is told of large files that are read."""
 
     def __init__(self, ledger: Ledger, emit: Emit = ignore_event) -> None:
-        self._ledger = ledger
+        self._files = ledger.files
         self._emit = emit
         self._stop = threading.Event()
 
@@ -76,7 +77,7 @@ class StatIndex:
 
     def find(self, stat: os.stat_result) -> FileHash | None:
         """The hash of a file that is unchanged since it was hashed."""
-        known = self._ledger.find_file(_key(stat))
+        known = self._files.find(_key(stat))
         settled = known is not None and _settled(stat, known[1]) and known[1] <= time.time_ns()
         return known[0] if known is not None and settled else None
 
@@ -84,7 +85,7 @@ class StatIndex:
         """Remember what a file was hashed to, if it did not change meanwhile; hashing ``began`` at that time (ns)."""
         if _key(after) == _key(before):
             with suppress(BuildError):  # what a full disk cannot remember is read again
-                self._ledger.add_file(_key(before), sha256, began)
+                self._files.add(_key(before), sha256, began)
 
     def _unless_stopped(self, progress: Callable[[int], None]) -> Callable[[int], None]:
         def report(done: int) -> None:

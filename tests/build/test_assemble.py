@@ -21,6 +21,7 @@ from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Kind, PackPrefix, PackWheels, Spec
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
+from tests.ledgers import LayerId
 
 
 def spec(name: str) -> Spec:
@@ -58,7 +59,7 @@ def check(composition: Composition, ledger: Ledger, blobs: Blobs | None = None, 
 
 def own(ledger: Ledger, **contents: list[tuple[str, str]]) -> None:
     for name, owned in contents.items():
-        ledger.add(spec(name).key, "wheels", name, "{}", LayerResult(blobs=(blob(name),)), owned)
+        ledger.add_layer(LayerId(spec(name).key, "wheels", name, "{}"), LayerResult(blobs=(blob(name),)), owned)
 
 
 def test_layers_lie_in_the_order_of_their_specs_with_all_their_blobs() -> None:
@@ -170,7 +171,7 @@ def test_a_set_of_layers_is_checked_once_and_another_set_anew(ledger: Ledger) ->
 
 
 def share(ledger: Ledger, name: str, *claims: str) -> None:
-    ledger.add_shared(spec(name).key, "wheels", name, "{}", LayerResult(blobs=(blob(name),)), claims)
+    ledger.add_remote_layer(LayerId(spec(name).key, "wheels", name, "{}"), LayerResult(blobs=(blob(name),)), claims)
 
 
 def test_of_a_layer_made_elsewhere_the_listing_is_asked_for_only_where_claims_meet(ledger: Ledger) -> None:

@@ -102,7 +102,7 @@ def test_another_build_that_finds_the_same_damage_loses_nothing(
 
 def test_a_compiled_wheel_is_known_while_it_is_there(context: BuildContext) -> None:
     assert context.files.find_wheel(KEY) is None
-    context.ledger.add_wheel(KEY, "{}", "x.whl", FileHash.of(DATA), 1.0)
+    context.ledger.wheels.add(KEY, "{}", "x.whl", FileHash.of(DATA), 1.0)
     assert context.files.find_wheel(KEY) is None
     context.blobs.file_path(FileHash.of(DATA), "x.whl").write_bytes(DATA)
     assert context.files.find_wheel(KEY) == ("x.whl", FileHash.of(DATA))

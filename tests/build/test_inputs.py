@@ -39,7 +39,7 @@ def supplies(context: BuildContext) -> Iterator[InputTasks]:
 def test_a_compiled_wheel(context: BuildContext, supplies: InputTasks) -> None:
     artifact = Artifact(name="x", version="1.0", file="x-1.0.tar.gz", sha256=SHA256)
     item = Compile(artifact=artifact, key=Key.of(b"k"), recipe="{}")
-    context.ledger.add_wheel(item.key, "{}", "x-1.0-py3-none-any.whl", SHA256, 1.0)
+    context.ledger.wheels.add(item.key, "{}", "x-1.0-py3-none-any.whl", SHA256, 1.0)
     path = context.blobs.file_path(SHA256, "x-1.0-py3-none-any.whl")
     path.write_bytes(DATA)
     assert supplies.wheel_path(artifact, item) == path

@@ -16,6 +16,7 @@ from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.spec import Kind, make_recipe
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
+from tests.ledgers import LayerId
 
 DAY = 86400.0
 
@@ -59,7 +60,7 @@ class Stocked:
         file, sha256 = f"{name}-1.0-py3-none-any.whl", FileHash.of(data)
         self.blobs.file_path(sha256, file).write_bytes(data)
         with closing(self.ledger()) as ledger:
-            ledger.add_wheel(key, recipe, file, sha256, seconds)
+            ledger.wheels.add(key, recipe, file, sha256, seconds)
         self._date("wheels", "key", key.hex, days)
         return key
 
@@ -71,7 +72,7 @@ class Stocked:
         os.utime(path, (at, at))
         if seconds is not None:
             with closing(self.ledger()) as ledger:
-                ledger.add_download(FileHash.of(data), name, len(data), seconds)
+                ledger.downloads.add(FileHash.of(data), name, len(data), seconds)
             self._date("downloads", "sha256", FileHash.of(data).hex, days)
         return path
 
@@ -111,7 +112,7 @@ class Stocked:
             self.blob(one).write_bytes(one)
         made = LayerResult(blobs=tuple(map(_blob, data)), seconds=seconds)
         with closing(self.ledger()) as ledger:
-            ledger.add(key, kind, name, recipe, made, [])
+            ledger.add_layer(LayerId(key, kind, name, recipe), made, [])
         self._date("layers", "key", key.hex, days)
         return key
 

@@ -258,7 +258,7 @@ def test_what_was_dropped_is_said_though_tidying_fails(
         raise BuildError("the ledger is locked")
 
     stocked.layer("app/app", b"old")
-    monkeypatch.setattr(LedgerMaintenance, "tidy", fail)
+    monkeypatch.setattr(LedgerMaintenance, "prune", fail)
     assert names(ask("gc", code=1)) == ["app/app"]
 
 
@@ -302,7 +302,6 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from buildkit.store.database import Database
-from buildkit.store.maintenance import LedgerMaintenance
 from buildkit.cli.guard import guarded
 from buildkit.cli.cache import run as run_cache
 
@@ -324,11 +323,11 @@ match point:
     case "unlink":
         kill_before(Path, "unlink")
     case "commit":
-        kill_before(Database, "write", lambda _, statement, *__: statement == "COMMIT")
+        kill_before(Database, "execute", lambda _, statement, *__: statement == "COMMIT")
     case "checkpoint":
-        kill_before(LedgerMaintenance, "_checkpoint")
+        kill_before(Database, "checkpoint")
     case "vacuum":
-        kill_before(Database, "write", lambda _, statement, *__: statement == "VACUUM")
+        kill_before(Database, "execute", lambda _, statement, *__: statement == "VACUUM")
 sys.exit(guarded(lambda: run_cache(Path(sys.argv[1]), ["gc", "--keep-days", "0"])))
 """
 _POINTS = [*(f"unlink:{n}" for n in range(1, 8)), "commit:1", "commit:2", "checkpoint:1", "checkpoint:2", "vacuum:1"]

@@ -20,7 +20,7 @@ def record(stocked: Stocked, key: Key, source: str, why: str) -> None:
     layer = {"name": "app/app", "key": str(key), "source": source, "why": why}
     report = json.dumps({"layers": [layer]}, separators=(",", ":"))
     with closing(stocked.ledger()) as ledger:
-        ledger.put("builds", ("app", "localhost/p/app:latest", "d", 1_700_000_000.0, 1.0, report))
+        ledger.database.put("builds", ("app", "localhost/p/app:latest", "d", 1_700_000_000.0, 1.0, report))
 
 
 def test_any_of_its_hashes_leads_to_a_layer(stocked: Stocked, ask: Ask) -> None:

@@ -16,7 +16,7 @@ import pytest
 from buildkit.digest import Key
 from tests.e2e.conftest import new_tiny
 from tests.e2e.tinyproject import Tiny, one_error
-from tests.ledgers import believe
+from tests.ledgers import update_checksums
 
 pytestmark = pytest.mark.tools
 DATE = r"20\d\d-\d\d-\d\d \d\d:\d\d"
@@ -86,7 +86,7 @@ def change_ledger(tiny: Tiny, *statements: tuple[str, tuple[object, ...]]) -> No
     with closing(sqlite3.connect(tiny.cache / "ledger.sqlite")) as db, db:
         for statement, values in statements:
             db.execute(statement, values)
-    believe(tiny.cache / "ledger.sqlite")
+    update_checksums(tiny.cache / "ledger.sqlite")
 
 
 def drop_layer(tiny: Tiny, name: str) -> str:

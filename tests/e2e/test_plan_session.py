@@ -147,7 +147,7 @@ def test_models_are_planned_without_reading_them_again(tiny: Tiny) -> None:
     stat = big.stat()
     times = (stat.st_mtime_ns, stat.st_ctime_ns, "0" * 64, time.time_ns())
     with closing(Ledger(tiny.cache / "ledger.sqlite")) as ledger:
-        ledger.put("files", (stat.st_dev, stat.st_ino, stat.st_size, *times))
+        ledger.database.put("files", (stat.st_dev, stat.st_ino, stat.st_size, *times))
     found = plan(tiny)
     (layer,) = [x for x in found["layers"] if x["name"].startswith("models/greeter/")]
     assert 1 << 40 < layer["build"] < (1 << 40) + 10_000

@@ -22,7 +22,7 @@ import zstandard
 
 from tests.e2e.conftest import new_tiny
 from tests.e2e.tinyproject import Ended, Tiny, one_error, wait_until
-from tests.ledgers import believe
+from tests.ledgers import update_checksums
 
 pytestmark = pytest.mark.tools
 MADE = (
@@ -91,7 +91,7 @@ def plant(tiny: Tiny, name: str, change: Callable[[bytearray], None]) -> None:
         row = [hashlib.sha256(stored).hexdigest(), hashlib.sha256(tar).hexdigest(), len(stored), len(tar), "zstd"]
         (tiny.cache / "sha256" / row[0]).write_bytes(stored)
         db.execute("UPDATE layers SET blobs = ? WHERE key = ?", (json.dumps([row]), key))
-    believe(tiny.cache / "ledger.sqlite")
+    update_checksums(tiny.cache / "ledger.sqlite")
 
 
 def set_field(member: str, field: slice, value: bytes) -> Callable[[bytearray], None]:

@@ -31,11 +31,9 @@ from buildkit.plan.explain.causes import format_causes
 from buildkit.plan.forecast import forecast
 from buildkit.plan.plan import LayerSource
 from buildkit.scan import Scan
-from buildkit.store import database
+from buildkit.store import database, schema
 from buildkit.store.build_history import find_built
-from buildkit.store.maintenance import LedgerMaintenance
-from buildkit.store.native_facts import Natives
-from buildkit.store.scan_verdicts import Verdicts
+from buildkit.store.scan_verdicts import ScanVerdicts
 from tests.e2e.survival import Doomed, Moment, left_behind, make_rng, unsound, wipe
 from tests.e2e.tinyproject import Tiny, one_error, wait_until
 
@@ -180,18 +178,19 @@ class Believed:
 def ask(tiny: Tiny, scanned: Sequence[tuple[str, str]]) -> Believed:
     """Plan in this process, and ask the ledger all that sessions ask: nothing is raised but BuildError."""
     with open_planner(tiny.project, ignore_event) as planner:
-        held, stock, context = planner.context.ledger, LedgerMaintenance(planner.context.ledger), planner.context
+        held, context = planner.context.ledger, planner.context
         plan = planner.plan("app", storage=False).plan
         specs, keys = [entry.spec for entry in plan.entries], [entry.spec.key for entry in plan.entries]
         forecast(plan, plan_session._paces(held), planner.to_fetch)
         assert all(format_causes(planner.reasons(plan.composition).find(spec)) for spec in specs)
-        _ = find_built(held, [key.hex for key in keys]), [stock.parts(key) for key in keys], held.remote("r")
-        _ = held.phases(5), held.tombstones(keys), Natives(held).said(set_key(plan.composition))
+        _ = find_built(held, [key.hex for key in keys]), [held.builds.uses_of(key) for key in keys]
+        _ = held.remote_blobs.find("r")
+        _ = held.builds.phases(5), held.tombstones.find(keys), held.starts.find(set_key(plan.composition))
         _ = find_builds(planner, ["app"], 5), take_stock(held, context.blobs.folder, None)
         made = {x.spec.name: x.made for x in plan.entries if x.source is LayerSource.CACHE and x.made}
         if len(made) == len(specs):
             check_collisions(plan.composition, held, context.blobs, lambda _key: pytest.fail("its blob is there"))
-        scans = [Verdicts(held).find([FileHash(sha256)], rules) for sha256, rules in scanned]
+        scans = [ScanVerdicts(held).find([FileHash(sha256)], rules) for sha256, rules in scanned]
         verdicts = {sha256: scan for known in scans for sha256, scan in known.items()}
         return Believed(keys={spec.name: spec.key for spec in specs}, made=made, verdicts=verdicts)
 
@@ -292,7 +291,7 @@ def test_of_the_first_schema(tiny: Tiny) -> None:
     again = tiny.build("app")
     assert again.built() == {}
     assert "nothing changed" in again.text
-    assert version(tiny) == database.VERSION
+    assert version(tiny) == schema.VERSION
     assert (tiny.rows("layers"), tiny.rows("builds")) == before
     assert unsound(tiny) == []
     tiny.write("stages/app/app/main.sh", "echo new\n")
@@ -306,17 +305,17 @@ def test_of_the_first_schema_brought_up_to_date_by_several_at_once(tiny: Tiny) -
     many = [subprocess.Popen(argv, cwd=tiny.folder, env=tiny.env, stderr=subprocess.PIPE) for _ in range(4)]
     said = [child.communicate(timeout=60)[1] for child in many]
     assert [child.returncode for child in many] == [0] * 4, said
-    assert version(tiny) == database.VERSION
+    assert version(tiny) == schema.VERSION
     assert tiny.build("app").built() == {}
 
 
 def test_of_a_newer_schema(tiny: Tiny) -> None:
     tiny.build("app")
     with closing(sqlite3.connect(ledger(tiny))) as db:
-        db.execute(f"PRAGMA user_version={database.VERSION + 1}")
+        db.execute(f"PRAGMA user_version={schema.VERSION + 1}")
     before = ledger(tiny).read_bytes()
     message = tiny.refuse("app", code=1)
     assert f"{ledger(tiny)}: written by a newer buildkit" in message
-    assert "upgrade buildkit, or give this one a cache of its own: BUILDKIT_CACHE=/path" in message
+    assert "upgrade buildkit, or use a separate cache: BUILDKIT_CACHE=/path" in message
     assert ledger(tiny).read_bytes() == before
     tiny.build("app", BUILDKIT_CACHE=str(tiny.folder / "another"))

@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.conftest import new_tiny
 from tests.e2e.survival import find_blob, left_behind, unsound
 from tests.e2e.tinyproject import Tiny, wait_until
-from tests.ledgers import believe
+from tests.ledgers import update_checksums
 
 pytestmark = pytest.mark.tools
 
@@ -151,7 +151,7 @@ def test_a_clock_that_was_set_back_a_day(tiny: Tiny) -> None:
         db.execute(f"UPDATE downloads SET fetched = fetched + {_DAY}, used = used + {_DAY}")
         db.execute(f"UPDATE builds SET started = started + {_DAY}")
         db.execute(f"UPDATE files SET hashed_ns = hashed_ns + {_DAY * 10**9}")
-    believe(tiny.cache / "ledger.sqlite")
+    update_checksums(tiny.cache / "ledger.sqlite")
     later = time.time() + _DAY
     for path in (*tiny.cache.rglob("*"), *(tiny.project / "stages").rglob("*"), *(tiny.project / "models").rglob("*")):
         os.utime(path, (later, later))

@@ -759,7 +759,7 @@ def model_files(data: bytes) -> None:
 
 def _scan(data: bytes) -> None:
     from buildkit.scan import BytesSource, ScanLimits, scan
-    from buildkit.store.scan_verdicts import _parse, _render
+    from buildkit.store.scan_verdicts import _parse_scan, _render_scan
 
     limits = ScanLimits(
         inflated=20_000_000,
@@ -776,7 +776,7 @@ def _scan(data: bytes) -> None:
     told(found.findings)
     for gap in found.gaps:
         printable(f"{gap.member} {gap.why}")
-    assert _parse(_render(found)) is not None
+    assert _parse_scan(_render_scan(found)) is not None
 
 
 # -- what was kept ----------------------------------------------------------------------------------------------------

@@ -57,12 +57,12 @@ def note_builds(ledger: Ledger, seen: Seen) -> None:
     for name, composition in seen.stages.items():
         layers = []
         for spec in composition.specs:
-            ledger.add(spec.key, spec.kind, spec.name, spec.recipe, LayerResult(blobs=()), [])
+            ledger.add_layer(spec, LayerResult(blobs=()), [])
             layers.append({"name": spec.name, "key": str(spec.key), "source": "built", "why": "first build"})
             for item in spec.work.compiled if isinstance(spec.work, PackWheels) else ():
-                ledger.add_wheel(item.key, item.recipe, "x.whl", FileHash.of(b"x"), 1.0)
+                ledger.wheels.add(item.key, item.recipe, "x.whl", FileHash.of(b"x"), 1.0)
         said = {"stage": name, "image": ref(name), "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
-        ledger.add_build(said, 0.0)
+        ledger.builds.add(said, 0.0)
 
 
 def explain(disk: Disk, ledger: Ledger, before: Seen, after: Seen) -> dict[str, tuple[Cause, ...]]:

@@ -19,9 +19,11 @@ from buildkit.oci.blob import LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.explain.causes import Cause, CauseKind, format_causes
 from buildkit.plan.spec import PackWheels
-from buildkit.store.build_history import Built, find_built, find_recipe
-from buildkit.store.ledger import Ledger, Tombstone
+from buildkit.store.build_history import BuiltRecord, find_built, find_recipe
+from buildkit.store.ledger import Ledger
 from buildkit.store.maintenance import LedgerMaintenance
+from buildkit.store.tables.tombstones import Tombstone
+from tests.ledgers import LayerId
 
 REFS = {name: f"localhost/p/{name}:latest" for name in STAGES}
 RUNTIME = composer().compose("runtime")
@@ -37,16 +39,16 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def note(ledger: Ledger, composition: Composition, stage: str = "") -> None:
     """Write down that layers were made, with the wheels that were compiled for them; as a build of ``stage``."""
     for spec in composition.specs:
-        ledger.add(spec.key, spec.kind, spec.name, spec.recipe, LayerResult(blobs=()), [])
+        ledger.add_layer(spec, LayerResult(blobs=()), [])
         for item in spec.work.compiled if isinstance(spec.work, PackWheels) else ():
-            ledger.add_wheel(item.key, item.recipe, "x.whl", FileHash.of(b"x"), 1.0)
+            ledger.wheels.add(item.key, item.recipe, "x.whl", FileHash.of(b"x"), 1.0)
     if stage:
         layers = [
             {"name": spec.name, "key": str(spec.key), "source": "built", "why": f"why {spec.name}"}
             for spec in composition.specs
         ]
         said = {"stage": stage, "image": REFS[stage], "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
-        ledger.add_build(said, 100.0)
+        ledger.builds.add(said, 100.0)
 
 
 def reasons(ledger: Ledger, composition: Composition) -> Reasons:
@@ -109,10 +111,10 @@ def test_of_several_images_that_had_a_layer_the_latest_counts(ledger: Ledger) ->
     for number, stage in enumerate(("runtime", "weights", "builder"), 1):
         recipe = f'{{"number":{number}}}'
         key = Key.of(recipe.encode())
-        ledger.add(key, "files", "x/x", recipe, LayerResult(blobs=()), [])
+        ledger.add_layer(LayerId(key, "files", "x/x", recipe), LayerResult(blobs=()), [])
         layers = [{"name": "x/x", "key": str(key), "source": "built", "why": ""}]
         said = {"stage": stage, "image": REFS[stage], "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
-        ledger.add_build(said, 100.0 + number)
+        ledger.builds.add(said, 100.0 + number)
     assert LedgerHistory(ledger, "deps", REFS).last == {"x/x": '{"number":3}'}
     assert LedgerHistory(ledger, "weights", REFS).last == {"x/x": '{"number":2}'}
 
@@ -120,7 +122,7 @@ def test_of_several_images_that_had_a_layer_the_latest_counts(ledger: Ledger) ->
 def test_what_the_ledger_has_forgotten_is_not_called_new(ledger: Ledger) -> None:
     note(ledger, RUNTIME, "runtime")
     gone = RUNTIME.specs[-1]
-    ledger.write("DELETE FROM layers WHERE key = ?", (gone.key.hex,))
+    ledger.database.execute("DELETE FROM layers WHERE key = ?", (gone.key.hex,))
     assert reasons(ledger, RUNTIME).find(gone) == (Cause(CauseKind.FORGOTTEN),)
 
 
@@ -135,9 +137,9 @@ def test_a_layer_whose_row_was_damaged(ledger: Ledger, change: str) -> None:
     """Its blob may well be there: until verify removes the row, and after that."""
     note(ledger, RUNTIME, "runtime")
     spec = RUNTIME.specs[0]
-    ledger.write(f"UPDATE layers SET {change} WHERE key = ?", (spec.key.hex,))
+    ledger.database.execute(f"UPDATE layers SET {change} WHERE key = ?", (spec.key.hex,))
     assert reasons(ledger, RUNTIME).find(spec) == (Cause(CauseKind.ROW_DAMAGED),)
-    (dropped,) = LedgerMaintenance(ledger).drop_damaged()
+    (dropped,) = LedgerMaintenance(ledger).delete_damaged_rows()
     assert dropped.key == spec.key
     (cause,) = reasons(ledger, RUNTIME).find(spec)
     assert cause.kind is CauseKind.ROW_DAMAGED
@@ -150,7 +152,7 @@ def test_a_layer_whose_row_was_damaged(ledger: Ledger, change: str) -> None:
 def test_a_recipe_that_was_damaged_is_not_compared(ledger: Ledger) -> None:
     note(ledger, RUNTIME, "runtime")
     spec = RUNTIME.specs[-1]
-    ledger.write("UPDATE layers SET recipe = x'ff' WHERE key = ?", (spec.key.hex,))
+    ledger.database.execute("UPDATE layers SET recipe = x'ff' WHERE key = ?", (spec.key.hex,))
     assert reasons(ledger, RUNTIME).find(spec) == (Cause(CauseKind.FORGOTTEN),)
     assert find_recipe(ledger, spec.key.hex) is None
 
@@ -180,7 +182,7 @@ def test_recipes_and_builds_by_key(ledger: Ledger) -> None:
     assert find_recipe(ledger, compiled.key.hex) == ("", compiled.recipe)
     assert find_recipe(ledger, "0" * 64) is None
     found = find_built(ledger, [first.key.hex, other.key.hex, "0" * 64])
-    assert found[first.key.hex] == Built(at=100.0, stage="runtime", why=f"why {first.name}")
+    assert found[first.key.hex] == BuiltRecord(at=100.0, stage="runtime", why=f"why {first.name}")
     assert (found[other.key.hex].stage, found[other.key.hex].why) == ("", "")  # made on the way
     assert found.keys() == {first.key.hex, other.key.hex}
 

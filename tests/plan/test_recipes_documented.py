@@ -11,8 +11,8 @@ import pytest
 from planfakes import STAGES, base_checkout, composer
 
 from buildkit.plan.spec import RECIPE_FORMAT, PackWheels
-from buildkit.store.database import VERSION
 from buildkit.store.ledger import Ledger
+from buildkit.store.schema import VERSION
 
 DECISIONS = Path(__file__).parents[2] / "docs/decisions"
 RECIPES = (DECISIONS / "001-keys-from-locks.md").read_text("utf-8")
@@ -58,7 +58,7 @@ def test_every_part_of_every_kind_of_recipe_is_described() -> None:
 
 def test_every_table_of_the_ledger_is_described(tmp_path: Path) -> None:
     with closing(Ledger(tmp_path / "ledger.sqlite")) as ledger:
-        tables = {name for (name,) in ledger.select("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = {name for (name,) in ledger.database.select("SELECT name FROM sqlite_master WHERE type = 'table'")}
     assert rows(LEDGER).keys() == tables
     assert f"schema version, {VERSION}, in `PRAGMA user_version`" in " ".join(LEDGER.split())
 

@@ -87,7 +87,7 @@ def report() -> Report:
 def explained() -> str:
     layer = SimpleNamespace(
         entry=SimpleNamespace(spec=SimpleNamespace(name=NAME), source=LayerSource.STORAGE),
-        causes=(), tool=False, again=True, below=NAME, built=explain.Built(at=0, stage=NAME, why=NAME),
+        causes=(), tool=False, again=True, below=NAME, built=explain.BuiltRecord(at=0, stage=NAME, why=NAME),
     )  # fmt: skip
     return printed(lambda out: explain.print_explanation(SimpleNamespace(stage="x", layers=(layer,)), out))  # type: ignore[arg-type]
 

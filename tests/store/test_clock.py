@@ -12,14 +12,15 @@ from buildkit.digest import DiffId, Digest, FileHash, Key
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.store.ledger import Ledger
+from tests.ledgers import LayerId
 
 KEY, SHA = Key.of(b"a"), FileHash.of(b"a")
 BLOB = Blob(digest=Digest.of(b"1"), diff_id=DiffId.of(b"2"), size=3, unpacked=4, compression=Compression.ZSTD)
 DAY = 86_400.0
 TOUCHED: dict[str, Callable[[Ledger], None]] = {
-    "layers": lambda ledger: ledger.touch([KEY]),
-    "wheels": lambda ledger: ledger.touch_wheels([KEY]),
-    "downloads": lambda ledger: ledger.touch_downloads([SHA]),
+    "layers": lambda ledger: ledger.layers.touch([KEY]),
+    "wheels": lambda ledger: ledger.wheels.touch([KEY]),
+    "downloads": lambda ledger: ledger.downloads.touch([SHA]),
 }
 
 
@@ -30,21 +31,21 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     made = Ledger(tmp_path / "ledger.sqlite")
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", lambda: ahead)
-        made.add(KEY, "wheels", "n", "{}", LayerResult(blobs=(BLOB,), seconds=2.0), [])
-        made.add_wheel(KEY, "{}", "a.whl", SHA, 1.0)
-        made.add_download(SHA, "a.whl", 3, 1.0)
+        made.add_layer(LayerId(KEY, "wheels", "n", "{}"), LayerResult(blobs=(BLOB,), seconds=2.0), [])
+        made.wheels.add(KEY, "{}", "a.whl", SHA, 1.0)
+        made.downloads.add(SHA, "a.whl", 3, 1.0)
     yield made
     made.close()
 
 
 @pytest.mark.parametrize("table", TOUCHED)
 def test_what_was_used_in_the_future_is_used_now_when_it_is_used_again(ledger: Ledger, table: str) -> None:
-    assert ledger.one(f"SELECT used FROM {table}", ())[0] > time.time() + DAY / 2
+    assert ledger.database.select_one(f"SELECT used FROM {table}", ())[0] > time.time() + DAY / 2
     TOUCHED[table](ledger)
-    assert ledger.one(f"SELECT used FROM {table}", ())[0] <= time.time()
+    assert ledger.database.select_one(f"SELECT used FROM {table}", ())[0] <= time.time()
 
 
 def test_it_is_found_all_the_same(ledger: Ledger) -> None:
-    assert ledger.find([KEY])[KEY].blobs == (BLOB,)
-    assert ledger.find_wheel(KEY) == ("a.whl", SHA)
-    assert [seconds for _, _, seconds in ledger.times_to_build()] == [2.0]
+    assert ledger.layers.find([KEY])[KEY].blobs == (BLOB,)
+    assert ledger.wheels.find(KEY) == ("a.whl", SHA)
+    assert [seconds for _, _, seconds in ledger.layers.build_times()] == [2.0]

@@ -16,10 +16,12 @@ from buildkit.digest import DiffId, Digest, FileHash, Key
 from buildkit.errors import BuildError
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
-from buildkit.store import database
+from buildkit.store import database, schema
 from buildkit.store.build_history import find_built, find_recipe
-from buildkit.store.database import VERSION
-from buildkit.store.ledger import Ledger, StatKey
+from buildkit.store.ledger import Ledger
+from buildkit.store.schema import VERSION
+from buildkit.store.tables.files import StatKey
+from tests.ledgers import LayerId
 
 KEY, OTHER = Key.of(b"a"), Key.of(b"b")
 MADE = LayerResult(
@@ -62,95 +64,95 @@ def report(stage: str, *layers: tuple[str, Key], image: str = "i") -> dict[str, 
 
 
 def test_what_is_added_is_found_also_by_the_next_process(ledger: Ledger, path: Path) -> None:
-    assert ledger.find([KEY]) == {}
-    ledger.add(KEY, "wheels", "w/x", '{"a":1}', MADE, [("p/é", "h")])
-    assert ledger.find([KEY, OTHER]) == {KEY: MADE}
+    assert ledger.layers.find([KEY]) == {}
+    ledger.add_layer(LayerId(KEY, "wheels", "w/x", '{"a":1}'), MADE, [("p/é", "h")])
+    assert ledger.layers.find([KEY, OTHER]) == {KEY: MADE}
     ledger.close()
     again = Ledger(path)
-    assert again.find([KEY]) == {KEY: MADE}
-    assert again.contents(KEY) == [("p/é", "h")]
-    assert again.contents(OTHER) is None
+    assert again.layers.find([KEY]) == {KEY: MADE}
+    assert again.layers.contents(KEY) == [("p/é", "h")]
+    assert again.layers.contents(OTHER) is None
     again.close()
 
 
 def test_adding_twice_keeps_the_last_and_takes_the_tombstone_away(ledger: Ledger, path: Path) -> None:
-    ledger.put("tombstones", (KEY.hex, "n", "old", 0.0))
-    ledger.add(KEY, "wheels", "w", "{}", MADE, [])
-    ledger.add(KEY, "wheels", "w", "{}", LayerResult(blobs=()), [])
-    assert ledger.find([KEY]) == {KEY: LayerResult(blobs=())}
+    ledger.database.put("tombstones", (KEY.hex, "n", "old", 0.0))
+    ledger.add_layer(LayerId(KEY, "wheels", "w", "{}"), MADE, [])
+    ledger.add_layer(LayerId(KEY, "wheels", "w", "{}"), LayerResult(blobs=()), [])
+    assert ledger.layers.find([KEY]) == {KEY: LayerResult(blobs=())}
     assert rows(path, "SELECT * FROM tombstones") == []
 
 
 def test_more_keys_than_a_query_may_hold(ledger: Ledger) -> None:
     keys = [Key.of(str(number).encode()) for number in range(1201)]
-    ledger.add(keys[0], "k", "n", "{}", MADE, [])
-    ledger.add(keys[-1], "k", "n", "{}", MADE, [])
-    assert set(ledger.find(keys)) == {keys[0], keys[-1]}
-    assert ledger.find([]) == {}
+    ledger.add_layer(LayerId(keys[0], "k", "n", "{}"), MADE, [])
+    ledger.add_layer(LayerId(keys[-1], "k", "n", "{}"), MADE, [])
+    assert set(ledger.layers.find(keys)) == {keys[0], keys[-1]}
+    assert ledger.layers.find([]) == {}
 
 
 def test_use_is_noted_but_not_more_than_once_an_hour(ledger: Ledger, path: Path) -> None:
     for key in (KEY, OTHER):
-        ledger.add(key, "k", "n", "{}", MADE, [])
+        ledger.add_layer(LayerId(key, "k", "n", "{}"), MADE, [])
     rows(path, f"UPDATE layers SET used = 5 WHERE key = '{KEY.hex}'")
     recent = rows(path, f"SELECT used FROM layers WHERE key = '{OTHER.hex}'")
-    ledger.touch([KEY, OTHER])
+    ledger.layers.touch([KEY, OTHER])
     assert rows(path, f"SELECT used > 1000000000 FROM layers WHERE key = '{KEY.hex}'") == [(1,)]
     assert rows(path, f"SELECT used FROM layers WHERE key = '{OTHER.hex}'") == recent
 
 
 def test_wheels_files_and_checks(ledger: Ledger) -> None:
-    assert ledger.find_wheel(KEY) is None
-    ledger.add_wheel(KEY, "{}", "x.whl", FileHash.of(b"x"), 1.0)
-    assert ledger.find_wheel(KEY) == ("x.whl", FileHash.of(b"x"))
-    assert not ledger.is_checked(KEY)
-    ledger.add_checked(KEY)
-    ledger.add_checked(KEY)
-    assert ledger.is_checked(KEY)
-    assert not ledger.is_checked(OTHER)
+    assert ledger.wheels.find(KEY) is None
+    ledger.wheels.add(KEY, "{}", "x.whl", FileHash.of(b"x"), 1.0)
+    assert ledger.wheels.find(KEY) == ("x.whl", FileHash.of(b"x"))
+    assert not ledger.collision_checks.has(KEY)
+    ledger.collision_checks.add(KEY)
+    ledger.collision_checks.add(KEY)
+    assert ledger.collision_checks.has(KEY)
+    assert not ledger.collision_checks.has(OTHER)
 
 
 @pytest.mark.parametrize("field", ["device", "inode", "size", "mtime_ns", "ctime_ns"])
 def test_a_file_is_known_only_if_nothing_of_its_stat_changed(ledger: Ledger, field: str) -> None:
     stat = {"device": 1, "inode": (1 << 64) - 1, "size": 3, "mtime_ns": 4, "ctime_ns": 5}
-    ledger.add_file(StatKey(**stat), FileHash.of(b"x"), 9)
-    assert ledger.find_file(StatKey(**stat)) == (FileHash.of(b"x"), 9)
-    assert ledger.find_file(StatKey(**{**stat, field: 77})) is None
+    ledger.files.add(StatKey(**stat), FileHash.of(b"x"), 9)
+    assert ledger.files.find(StatKey(**stat)) == (FileHash.of(b"x"), 9)
+    assert ledger.files.find(StatKey(**{**stat, field: 77})) is None
 
 
 def test_builds_tell_the_recipes_of_the_last_one_of_a_stage(ledger: Ledger, path: Path) -> None:
     assert ledger.last_recipes("s", "i") == {}
-    ledger.add(KEY, "k", "n", "a", MADE, [])
-    ledger.add(OTHER, "k", "n", "b", MADE, [])
-    ledger.add_build(report("s", ("a", KEY)), 1.0)
-    ledger.add_build(report("other", ("a", KEY)), 2.0)
-    ledger.add_build(report("s", ("a", OTHER), ("gone", Key.of(b"c"))), 3.0)
-    ledger.add_build(report("s", ("a", KEY)) | {"image": "of another project"}, 4.0)
+    ledger.add_layer(LayerId(KEY, "k", "n", "a"), MADE, [])
+    ledger.add_layer(LayerId(OTHER, "k", "n", "b"), MADE, [])
+    ledger.builds.add(report("s", ("a", KEY)), 1.0)
+    ledger.builds.add(report("other", ("a", KEY)), 2.0)
+    ledger.builds.add(report("s", ("a", OTHER), ("gone", Key.of(b"c"))), 3.0)
+    ledger.builds.add(report("s", ("a", KEY)) | {"image": "of another project"}, 4.0)
     assert ledger.last_recipes("s", "i") == {"a": "b"}
     assert ledger.last_recipes("s", "of another project") == {"a": "a"}
-    ledger.add_build(report("s", ("a", KEY), image="another project's"), 4.0)
-    ledger.add_build(report("s", ("a", KEY)) | {"image": "of another project"}, 4.0)
+    ledger.builds.add(report("s", ("a", KEY), image="another project's"), 4.0)
+    ledger.builds.add(report("s", ("a", KEY)) | {"image": "of another project"}, 4.0)
     assert ledger.last_recipes("s", "i") == {"a": "b"}
     assert ledger.last_recipes("s", "of another project") == {"a": "a"}
     assert rows(path, "SELECT * FROM phases WHERE build = 3") == [(3, "plan", 1.0, 0.5, 2, 3)]
-    assert [row[:2] + row[3:] for row in ledger.phases(1)] == [("s", "plan", 1.0, 0.5, 2, 3)]
-    assert len(ledger.phases(2)) == 2
+    assert [row[:2] + row[3:] for row in ledger.builds.phases(1)] == [("s", "plan", 1.0, 0.5, 2, 3)]
+    assert len(ledger.builds.phases(2)) == 2
     assert rows(path, "SELECT stage, started, seconds FROM builds WHERE id = 2") == [("other", 2.0, 2.5)]
 
 
 def test_a_build_is_recorded_wholly_or_not_at_all_and_nobody_is_locked_out(ledger: Ledger, path: Path) -> None:
     bad = report("s") | {"timings": {"plan": PLAN | {"seconds": None}}}  # seconds must not be null
     with pytest.raises(BuildError, match="NOT NULL"):
-        ledger.add_build(bad, 1.0)
+        ledger.builds.add(bad, 1.0)
     assert rows(path, "SELECT * FROM builds") == []
-    ledger.add_build(report("s"), 1.0)
+    ledger.builds.add(report("s"), 1.0)
     assert len(rows(path, "SELECT * FROM builds")) == 1
 
 
 def test_a_schema_from_the_future_is_named_and_left_alone(path: Path) -> None:
     Ledger(path).close()
     rows(path, f"PRAGMA user_version = {VERSION + 1}")
-    said = rf"written by a newer buildkit \(schema {VERSION + 1}, this one knows {VERSION}\)"
+    said = rf"written by a newer buildkit \(schema {VERSION + 1}, this one supports {VERSION}\)"
     with pytest.raises(BuildError, match=said) as caught:
         Ledger(path)
     assert "BUILDKIT_CACHE" in caught.value.hint
@@ -174,17 +176,17 @@ INSERT INTO builds VALUES (NULL, 's', 'i', 'd', 1, 1, '{{"layers":[{{"key":"sha2
 @pytest.mark.parametrize("version", range(1, VERSION))
 def test_every_older_schema_is_brought_up_to_date_with_what_is_in_it(path: Path, version: int, tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as db, db:
-        for step in database._STEPS[:version]:
+        for step in schema.MIGRATIONS[:version]:
             db.executescript(step)
         db.executescript(FIRST_ROWS)
         db.execute(f"PRAGMA user_version = {version}")
     with closing(Ledger(path)) as ledger:
-        assert ledger.find([KEY]) == {KEY: LayerResult(blobs=(), seconds=1.5)}
-        assert ledger.find_wheel(OTHER) == ("x.whl", FileHash.of(b"x"))
-        assert ledger.find_file(StatKey(1, 2, 3, 4, 5)) == (FileHash.of(b"y"), 9)
+        assert ledger.layers.find([KEY]) == {KEY: LayerResult(blobs=(), seconds=1.5)}
+        assert ledger.wheels.find(OTHER) == ("x.whl", FileHash.of(b"x"))
+        assert ledger.files.find(StatKey(1, 2, 3, 4, 5)) == (FileHash.of(b"y"), 9)
         assert ledger.last_recipes("s", "i") == {"n": "a"}
-        ledger.add(OTHER, "k", "n", "b", MADE, [])
-        assert ledger.find([OTHER]) == {OTHER: MADE}
+        ledger.add_layer(LayerId(OTHER, "k", "n", "b"), MADE, [])
+        assert ledger.layers.find([OTHER]) == {OTHER: MADE}
     Ledger(tmp_path / "new.sqlite").close()
     assert shape(path) == shape(tmp_path / "new.sqlite")
     assert rows(path, "PRAGMA user_version") == [(VERSION,)]
@@ -192,14 +194,14 @@ def test_every_older_schema_is_brought_up_to_date_with_what_is_in_it(path: Path,
 
 def test_bringing_it_up_to_date_believes_no_row_that_was_not_believed_before(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db, db:
-        for step in database._STEPS[:4]:
+        for step in schema.MIGRATIONS[:4]:
             db.executescript(step)
         for key, total in ((KEY, "0" * 16), (OTHER, FileHash.of(f"{OTHER.hex}\0[]\0[]".encode()).hex[:16])):
             db.execute("INSERT INTO layers (key, kind, name, recipe, blobs, env, contents, seconds, built, used, sum) "
                        "VALUES (?, 'files', 'n', 'a', '[]', '[]', x'', 1.5, 2, 3, ?)", (key.hex, total))  # fmt: skip
         db.execute("PRAGMA user_version = 4")
     with closing(Ledger(path)) as ledger:
-        assert ledger.find([KEY, OTHER]) == {OTHER: LayerResult(blobs=(), seconds=1.5)}
+        assert ledger.layers.find([KEY, OTHER]) == {OTHER: LayerResult(blobs=(), seconds=1.5)}
 
 
 def test_a_newer_buildkit_that_is_quicker_to_bring_it_up_to_date_is_not_undone(
@@ -225,13 +227,14 @@ def test_a_file_that_is_no_ledger_is_said_with_what_to_do(path: Path, data: byte
 
 def test_damage_inside_the_file_is_said_with_what_to_do(path: Path) -> None:
     first = Ledger(path)
-    first.add(KEY, "k", "n", "{}", MADE, [("p", "h")] * 1000)
+    first.add_layer(LayerId(KEY, "k", "n", "{}"), MADE, [("p", "h")] * 1000)
     first.close()
     data = bytearray(path.read_bytes())
     data[4096:] = b"\xa5" * (len(data) - 4096)  # the first page, with the schema, stays
     path.write_bytes(data)
     ledger = Ledger(path)
-    for ask in (lambda: ledger.find([KEY]), lambda: ledger.contents(KEY), lambda: ledger.touch([KEY])):
+    layers = ledger.layers
+    for ask in (lambda: layers.find([KEY]), lambda: layers.contents(KEY), lambda: layers.touch([KEY])):
         with pytest.raises(BuildError, match="the ledger cannot be used: database disk image is malformed"):
             ask()
     ledger.close()
@@ -241,7 +244,7 @@ def test_damage_inside_the_file_is_said_with_what_to_do(path: Path) -> None:
 def test_tables_of_another_shape_are_said_with_what_to_do(ledger: Ledger, path: Path, statement: str) -> None:
     rows(path, statement)
     with pytest.raises(BuildError, match="the ledger cannot be used: no such") as caught:
-        ledger.find([KEY])
+        ledger.layers.find([KEY])
     assert "remove it" in caught.value.hint
 
 
@@ -251,18 +254,17 @@ def test_tables_of_another_shape_are_said_with_what_to_do(ledger: Ledger, path: 
     "claims = '[\"q\"]'", "sum = ''", "sum = 'x'", "sum = '', blobs = '[[\"zz\", 1'",
 ])  # fmt: skip
 def test_a_layer_that_was_altered_is_as_if_there_were_none(ledger: Ledger, path: Path, change: str) -> None:
-    ledger.add(KEY, "k", "n", "a", MADE, [("p", "h")])
-    assert not ledger.is_damaged(KEY)
+    ledger.add_layer(LayerId(KEY, "k", "n", "a"), MADE, [("p", "h")])
+    assert not ledger.layers.is_damaged(KEY)
     rows(path, f"UPDATE layers SET {change}")
-    assert ledger.find([KEY, OTHER]) == {}
-    assert ledger.claims([KEY, OTHER]) == {}
-    assert ledger.describe([KEY, OTHER]) == {}
-    assert ledger.times_to_build() == []
+    assert ledger.layers.find([KEY, OTHER]) == {}
+    assert ledger.layers.path_prefixes([KEY, OTHER]) == {}
+    assert ledger.layers.build_times() == []
     assert find_built(ledger, [KEY.hex, OTHER.hex]) == {}
-    assert ledger.is_damaged(OTHER if "key" in change else KEY)
-    ledger.add(KEY, "k", "n", "a", MADE, [("p", "h")])
-    assert ledger.find([KEY, OTHER]) == {KEY: MADE}
-    assert not ledger.is_damaged(KEY)
+    assert ledger.layers.is_damaged(OTHER if "key" in change else KEY)
+    ledger.add_layer(LayerId(KEY, "k", "n", "a"), MADE, [("p", "h")])
+    assert ledger.layers.find([KEY, OTHER]) == {KEY: MADE}
+    assert not ledger.layers.is_damaged(KEY)
 
 
 @pytest.mark.parametrize("change", [
@@ -270,34 +272,34 @@ def test_a_layer_that_was_altered_is_as_if_there_were_none(ledger: Ledger, path:
 ])  # fmt: skip
 def test_a_file_whose_row_was_altered_is_not_known(ledger: Ledger, path: Path, change: str) -> None:
     stat = StatKey(1, (1 << 64) - 1, 3, 4, 5)
-    ledger.add_file(stat, FileHash.of(b"x"), 9)
+    ledger.files.add(stat, FileHash.of(b"x"), 9)
     rows(path, f"UPDATE files SET {change}")
-    assert ledger.find_file(stat) is None
-    assert ledger.find_file(StatKey(1, (1 << 64) - 1, 1, 4, 5)) is None
-    ledger.add_file(stat, FileHash.of(b"x"), 9)
-    assert ledger.find_file(stat) == (FileHash.of(b"x"), 9)
+    assert ledger.files.find(stat) is None
+    assert ledger.files.find(StatKey(1, (1 << 64) - 1, 1, 4, 5)) is None
+    ledger.files.add(stat, FileHash.of(b"x"), 9)
+    assert ledger.files.find(stat) == (FileHash.of(b"x"), 9)
 
 
 @pytest.mark.parametrize("change", ["file = 'y.whl'", "sha256 = 'no hash'", f"sha256 = '{'0' * 64}'", "sum = ''"])
 def test_a_wheel_whose_row_was_altered_is_not_known(ledger: Ledger, path: Path, change: str) -> None:
-    ledger.add_wheel(KEY, "{}", "x.whl", FileHash.of(b"x"), 1)
-    assert ledger.find_wheel(KEY) == ("x.whl", FileHash.of(b"x"))
+    ledger.wheels.add(KEY, "{}", "x.whl", FileHash.of(b"x"), 1)
+    assert ledger.wheels.find(KEY) == ("x.whl", FileHash.of(b"x"))
     rows(path, f"UPDATE wheels SET {change}")
-    assert ledger.find_wheel(KEY) is None
+    assert ledger.wheels.find(KEY) is None
 
 
 @pytest.mark.parametrize("change", ["report = '{'", "report = replace(report, 'layers', 'lbyers')", "sum = ''"])
 def test_a_build_whose_row_was_altered_gives_way_to_the_one_before(ledger: Ledger, path: Path, change: str) -> None:
-    ledger.add(KEY, "k", "n", "a", MADE, [])
+    ledger.add_layer(LayerId(KEY, "k", "n", "a"), MADE, [])
     told = {"bytes": {"imported": 5}, "phases": {"import": 0.5}}
-    ledger.add_build(report("s", ("a", KEY)) | told, 1.0)
-    ledger.add_build(report("s", ("b", KEY)) | told | {"seconds": 3}, 2.0)
+    ledger.builds.add(report("s", ("a", KEY)) | told, 1.0)
+    ledger.builds.add(report("s", ("b", KEY)) | told | {"seconds": 3}, 2.0)
     assert ledger.last_recipes("s", "i") == {"b": "a"}
-    assert ledger.times_to_import() == [(5, 0.5), (5, 0.5)]
+    assert ledger.builds.import_times() == [(5, 0.5), (5, 0.5)]
     rows(path, f"UPDATE builds SET {change} WHERE id = 2")
-    assert [started for started, _ in ledger.builds("s", "i", 2)] == [1.0]
+    assert [started for started, _ in ledger.builds.last("s", "i", 2)] == [1.0]
     assert ledger.last_recipes("s", "i") == {"a": "a"}
-    assert len(ledger.times_to_import()) == (1 if change == "report = '{'" else 2)
+    assert len(ledger.builds.import_times()) == (1 if change == "report = '{'" else 2)
 
 
 def store(path: Path, table: str, column: str, value: object) -> None:
@@ -322,13 +324,15 @@ def store(path: Path, table: str, column: str, value: object) -> None:
 def test_a_value_of_another_type_is_damage_too(path: Path, column: str, value: object) -> None:
     key = Key.of(b"a")
     with closing(Ledger(path)) as ledger:
-        ledger.add(key, "k", "n", "a", MADE, [])
-        ledger.add_build(report("s", ("a", key)), 1.0)
+        ledger.add_layer(LayerId(key, "k", "n", "a"), MADE, [])
+        ledger.builds.add(report("s", ("a", key)), 1.0)
     store(path, "layers", column, value)
     with closing(Ledger(path)) as ledger:
-        assert ledger.one(f"SELECT typeof({column}) FROM layers") == ({5: "integer", 1.5: "real", None: "null"}.get(
-            value, "blob"),) or column in ("seconds", "built")  # fmt: skip
-        assert ledger.find([key]) == ({key: MADE} if column == "recipe" or (column, value) == ("seconds", 1.5) else {})
+        kind = {5: "integer", 1.5: "real", None: "null"}.get(value, "blob")
+        stored = ledger.database.select_one(f"SELECT typeof({column}) FROM layers")
+        assert stored == (kind,) or column in ("seconds", "built")
+        is_intact = column == "recipe" or (column, value) == ("seconds", 1.5)
+        assert ledger.layers.find([key]) == ({key: MADE} if is_intact else {})
         recipe = {} if column == "recipe" else {"a": "a"}
         assert ledger.last_recipes("s", "i") == recipe
         assert (find_recipe(ledger, key.hex) is None) == (column == "recipe")
@@ -340,13 +344,13 @@ def test_a_value_of_another_type_is_damage_too(path: Path, column: str, value: o
 ])  # fmt: skip
 def test_what_is_only_told_is_not_told_wrongly(path: Path, table: str, column: str, value: object) -> None:
     def told(ledger: Ledger) -> dict[str, object]:
-        there = ("tombstones", ledger.tombstones([KEY])), ("remote", ledger.remote("r/x"))
-        return {name: found for name, found in (*there, ("downloads", ledger.times_to_fetch())) if found}
+        there = ("tombstones", ledger.tombstones.find([KEY])), ("remote", ledger.remote_blobs.find("r/x"))
+        return {name: found for name, found in (*there, ("downloads", ledger.downloads.fetch_times())) if found}
 
     with closing(Ledger(path)) as ledger:
-        ledger.add_shared(KEY, "k", "n", "a", MADE, [], only_at="r/x")
-        ledger.add_remote("r/x", [Digest.of(b"1")])
-        ledger.add_download(FileHash.of(b"1"), "n", 1, 1)
+        ledger.add_remote_layer(LayerId(KEY, "k", "n", "a"), MADE, [], only_at="r/x")
+        ledger.remote_blobs.add("r/x", [Digest.of(b"1")])
+        ledger.downloads.add(FileHash.of(b"1"), "n", 1, 1)
         assert told(ledger).keys() == {"tombstones", "remote", "downloads"}
     store(path, table, column, value)
     with closing(Ledger(path)) as ledger:
@@ -356,42 +360,42 @@ def test_what_is_only_told_is_not_told_wrongly(path: Path, table: str, column: s
 def test_what_another_machine_took_is_not_how_long_it_takes_here(ledger: Ledger) -> None:
     """But better than nothing, of a kind that was never built here."""
     shared, slow = Key.of(b"c"), LayerResult(blobs=MADE.blobs, seconds=100.0)
-    ledger.add(KEY, "k", "n", "a", MADE, [])
-    ledger.add_shared(OTHER, "k", "n", "b", slow, [])
-    ledger.add_shared(shared, "other", "n", "c", slow, [])
-    assert sorted(ledger.times_to_build()) == [("k", 12, 1.5), ("other", 12, 100.0)]
-    ledger.add_shared(KEY, "k", "n", "a", slow, [])  # its blobs were gone
-    assert sorted(ledger.times_to_build()) == [("k", 12, 1.5), ("other", 12, 100.0)]
-    ledger.add(shared, "other", "n", "c", MADE, [])
-    assert sorted(ledger.times_to_build()) == [("k", 12, 1.5), ("other", 12, 1.5)]
+    ledger.add_layer(LayerId(KEY, "k", "n", "a"), MADE, [])
+    ledger.add_remote_layer(LayerId(OTHER, "k", "n", "b"), slow, [])
+    ledger.add_remote_layer(LayerId(shared, "other", "n", "c"), slow, [])
+    assert sorted(ledger.layers.build_times()) == [("k", 12, 1.5), ("other", 12, 100.0)]
+    ledger.add_remote_layer(LayerId(KEY, "k", "n", "a"), slow, [])  # its blobs were gone
+    assert sorted(ledger.layers.build_times()) == [("k", 12, 1.5), ("other", 12, 100.0)]
+    ledger.add_layer(LayerId(shared, "other", "n", "c"), MADE, [])
+    assert sorted(ledger.layers.build_times()) == [("k", 12, 1.5), ("other", 12, 1.5)]
 
 
 @pytest.mark.parametrize("data", ["not JSON", b"\xff\xfe", "{}"])
 def test_what_cannot_be_read_is_said_with_what_to_do(ledger: Ledger, path: Path, data: object) -> None:
-    ledger.add(KEY, "k", "n", "a", MADE, [("p", "h")])
+    ledger.add_layer(LayerId(KEY, "k", "n", "a"), MADE, [("p", "h")])
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE layers SET contents = ?, recipe = 'not it'", (data,))
     with pytest.raises(BuildError, match=r"ledger\.sqlite: the ledger cannot be used: ") as caught:
-        ledger.contents(KEY)
+        ledger.layers.contents(KEY)
     assert "remove it" in caught.value.hint
-    ledger.add_build(report("s", ("a", KEY)), 1.0)
+    ledger.builds.add(report("s", ("a", KEY)), 1.0)
     assert ledger.last_recipes("s", "i") == {}  # its recipe is not the key's
 
 
 def test_a_ledger_that_is_removed_while_it_is_used_is_begun_anew_by_whoever_opens_it(path: Path) -> None:
     old = Ledger(path)
-    old.add(KEY, "k", "n", "{}", MADE, [("p", "h")] * 100)
+    old.add_layer(LayerId(KEY, "k", "n", "{}"), MADE, [("p", "h")] * 100)
     path.unlink()  # what SQLite keeps beside it stays, and is still in use
     new = Ledger(path)
-    assert new.find([KEY]) == {}
+    assert new.layers.find([KEY]) == {}
     for number in range(50):
-        old.add(Key.of(b"old %d" % number), "k", "n", "{}", MADE, [("p", "h")] * number)
-        new.add(Key.of(b"new %d" % number), "k", "n", "{}", MADE, [("p", "h")] * number)
+        old.add_layer(LayerId(Key.of(b"old %d" % number), "k", "n", "{}"), MADE, [("p", "h")] * number)
+        new.add_layer(LayerId(Key.of(b"new %d" % number), "k", "n", "{}"), MADE, [("p", "h")] * number)
     old.close()
-    new.add(OTHER, "k", "n", "{}", MADE, [])
+    new.add_layer(LayerId(OTHER, "k", "n", "{}"), MADE, [])
     again = Ledger(path)
-    assert len(again.find(Key.of(b"new %d" % number) for number in range(50))) == 50
-    assert list(again.find([OTHER, KEY])) == [OTHER]
+    assert len(again.layers.find(Key.of(b"new %d" % number) for number in range(50))) == 50
+    assert list(again.layers.find([OTHER, KEY])) == [OTHER]
     again.close()
     new.close()
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
@@ -417,9 +421,9 @@ def test_a_folder_that_is_missing_is_an_error_of_ours(tmp_path: Path) -> None:
 def test_threads_share_one_ledger(ledger: Ledger) -> None:
     def work(number: int) -> None:
         key = Key.of(str(number).encode())
-        ledger.add(key, "k", "n", str(number), MADE, [("p", str(number))])
-        ledger.add_build(report(str(number), ("n", key)), 1.0)
-        assert ledger.contents(key) == [("p", str(number))]
+        ledger.add_layer(LayerId(key, "k", "n", str(number)), MADE, [("p", str(number))])
+        ledger.builds.add(report(str(number), ("n", key)), 1.0)
+        assert ledger.layers.contents(key) == [("p", str(number))]
         assert ledger.last_recipes(str(number), "i") == {"n": str(number)}
 
     with ThreadPoolExecutor(6) as pool:
@@ -430,8 +434,8 @@ def _process(path: Path, number: int, barrier: threading.Barrier) -> None:
     barrier.wait()
     ledger = Ledger(path)  # the first of them makes the tables
     for step in range(5):
-        ledger.add(Key.of(f"{number} {step}".encode()), "k", "n", "{}", MADE, [])
-        ledger.add_build(report(str(number)), 1.0)
+        ledger.add_layer(LayerId(Key.of(f"{number} {step}".encode()), "k", "n", "{}"), MADE, [])
+        ledger.builds.add(report(str(number)), 1.0)
     ledger.close()
 
 

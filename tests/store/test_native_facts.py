@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from buildkit.digest import Digest, Key
+from buildkit.native import NOTHING
 from buildkit.native.facts import NativeFacts, encode_facts
 from buildkit.store.ledger import Ledger
-from buildkit.store.maintenance import LedgerMaintenance, Still
-from buildkit.store.native_facts import Natives
+from buildkit.store.maintenance import LedgerMaintenance, RetainedRows
 
 ONE, TWO = Digest.of(b"one"), Digest.of(b"two")
 SET = Key.of(b"a set of layers")
@@ -27,52 +27,51 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def test_facts_are_found_by_the_digest_of_a_blob(ledger: Ledger) -> None:
-    natives = Natives(ledger)
+    natives = ledger.natives
     natives.add(ONE, b"facts")
     natives.add(ONE, b"other facts")
     assert natives.find([ONE, TWO]) == {ONE: b"other facts"}
 
 
 def test_blobs_that_hold_nothing_native_are_known(ledger: Ledger) -> None:
-    natives = Natives(ledger)
+    natives = ledger.natives
     natives.add(ONE, encode_facts(NativeFacts()))
     natives.add(TWO, encode_facts(NativeFacts(links={"usr/lib/a.so": "b.so"})))
-    assert natives.hollow([ONE, TWO, Digest.of(b"unknown")]) == {ONE}
+    assert natives.find_equal([ONE, TWO, Digest.of(b"unknown")], NOTHING) == {ONE}
 
 
 def test_what_was_said_of_a_set_is_said_again_also_that_it_was_nothing(ledger: Ledger) -> None:
-    natives = Natives(ledger)
-    assert natives.said(SET) is None
-    natives.say(SET, [])
-    assert natives.said(SET) == ()
-    natives.say(SET, ["one", "two"])
-    assert natives.said(SET) == ("one", "two")
+    assert ledger.starts.find(SET) is None
+    ledger.starts.add(SET, [])
+    assert ledger.starts.find(SET) == ()
+    ledger.starts.add(SET, ["one", "two"])
+    assert ledger.starts.find(SET) == ("one", "two")
 
 
 @pytest.mark.parametrize("said", ["", "{", '"text"', "7", "[]", '["twp"]'])
 def test_a_damaged_row_counts_for_none(ledger: Ledger, tmp_path: Path, said: str) -> None:
-    natives = Natives(ledger)
-    natives.say(SET, ["one"])
+    natives = ledger.natives
+    ledger.starts.add(SET, ["one"])
     natives.add(ONE, b"facts")
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as db:
         db.execute("UPDATE starts SET said = ?", (said,))
         db.execute("UPDATE natives SET facts = ?", (said,))
         db.commit()
-    assert natives.said(SET) is None
+    assert ledger.starts.find(SET) is None
     assert natives.find([ONE]) == {}
     natives.add(TWO, encode_facts(NativeFacts()))
-    ledger.write("UPDATE natives SET digest = ? WHERE digest = ?", (Digest.of(b"other").hex, TWO.hex))
-    assert natives.hollow([ONE, TWO, Digest.of(b"other")]) == frozenset()
+    ledger.database.execute("UPDATE natives SET digest = ? WHERE digest = ?", (Digest.of(b"other").hex, TWO.hex))
+    assert natives.find_equal([ONE, TWO, Digest.of(b"other")], NOTHING) == frozenset()
 
 
 def test_old_rows_are_forgotten(ledger: Ledger) -> None:
-    natives = Natives(ledger)
-    natives.say(SET, ["one"])
+    natives = ledger.natives
+    ledger.starts.add(SET, ["one"])
     natives.add(ONE, b"facts")
-    still = Still(present=(), needed=(), checked=(), downloads=(), files=())
-    counts = LedgerMaintenance(ledger).tidy(still, now=0)
+    still = RetainedRows(present=(), needed=(), checked=(), downloads=(), files=())
+    counts = LedgerMaintenance(ledger).prune(still, now=0)
     assert (counts["natives"], counts["starts"]) == (0, 0)
-    ledger.write("UPDATE natives SET at = ?", (-YEAR,))
-    ledger.write("UPDATE starts SET at = ?", (-YEAR,))
-    counts = LedgerMaintenance(ledger).tidy(still, now=0)
+    ledger.database.execute("UPDATE natives SET at = ?", (-YEAR,))
+    ledger.database.execute("UPDATE starts SET at = ?", (-YEAR,))
+    counts = LedgerMaintenance(ledger).prune(still, now=0)
     assert (counts["natives"], counts["starts"]) == (1, 1)

@@ -12,10 +12,10 @@ import pytest
 from buildkit.digest import FileHash
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.scan import Scan, ScanGap, Verdict
-from buildkit.store import database
+from buildkit.store import schema
 from buildkit.store.ledger import Ledger
-from buildkit.store.maintenance import LedgerMaintenance, Still
-from buildkit.store.scan_verdicts import Verdicts, at_path
+from buildkit.store.maintenance import LedgerMaintenance, RetainedRows
+from buildkit.store.scan_verdicts import ScanVerdicts, at_path
 
 ONE, TWO = FileHash.of(b"1"), FileHash.of(b"2")
 RULE = Rule(id="r", title="t", severity=Severity.HIGH, why="w", advice="a", references=("CVE-1-2",))
@@ -36,19 +36,19 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def change(ledger: Ledger, statement: str) -> None:
-    with closing(sqlite3.connect(ledger._path)) as db, db:
+    with closing(sqlite3.connect(ledger.database.path)) as db, db:
         db.execute(statement)
 
 
 def test_a_scan_is_found_as_it_was(ledger: Ledger) -> None:
-    verdicts = Verdicts(ledger)
+    verdicts = ScanVerdicts(ledger)
     verdicts.add(ONE, "v1", SCAN, 0.5)
     assert verdicts.find([ONE, TWO], "v1") == {ONE: SCAN}
-    assert Verdicts(ledger).find([ONE], "v1")[ONE].verdict is Verdict.FINDINGS
+    assert ScanVerdicts(ledger).find([ONE], "v1")[ONE].verdict is Verdict.FINDINGS
 
 
 def test_other_rules_know_nothing(ledger: Ledger) -> None:
-    verdicts = Verdicts(ledger)
+    verdicts = ScanVerdicts(ledger)
     verdicts.add(ONE, "v1", SCAN, 0.5)
     assert verdicts.find([ONE], "v2") == {}
     verdicts.add(ONE, "v2", Scan((), (), ()), 0.5)
@@ -56,8 +56,8 @@ def test_other_rules_know_nothing(ledger: Ledger) -> None:
 
 
 def test_the_path_is_the_asker_s(ledger: Ledger) -> None:
-    Verdicts(ledger).add(ONE, "v", at_path(SCAN, "old/path"), 0.1)
-    found = at_path(Verdicts(ledger).find([ONE], "v")[ONE], "new/path")
+    ScanVerdicts(ledger).add(ONE, "v", at_path(SCAN, "old/path"), 0.1)
+    found = at_path(ScanVerdicts(ledger).find([ONE], "v")[ONE], "new/path")
     assert {one.path for one in found.findings} == {"new/path"}
 
 
@@ -65,9 +65,9 @@ def test_the_path_is_the_asker_s(ledger: Ledger) -> None:
     "text", ["", "{}", "[]", '{"rules": [], "findings": [["r","",1,1,1]], "gaps": [], "formats": []}']
 )
 def test_a_damaged_row_is_none(ledger: Ledger, text: str) -> None:
-    Verdicts(ledger).add(ONE, "v", SCAN, 0.1)
+    ScanVerdicts(ledger).add(ONE, "v", SCAN, 0.1)
     change(ledger, f"UPDATE verdicts SET scan = '{text}'")
-    assert Verdicts(ledger).find([ONE], "v") == {}
+    assert ScanVerdicts(ledger).find([ONE], "v") == {}
 
 
 @pytest.mark.parametrize("change_", [
@@ -75,46 +75,45 @@ def test_a_damaged_row_is_none(ledger: Ledger, text: str) -> None:
     """scan = '{"rules": [], "findings": [], "gaps": [], "formats": []}'""",
 ])  # fmt: skip
 def test_a_verdict_that_says_something_else_now_is_none(ledger: Ledger, change_: str) -> None:
-    Verdicts(ledger).add(ONE, "v", SCAN, 1)
-    assert Verdicts(ledger).find([ONE], "v") == {ONE: SCAN}
+    ScanVerdicts(ledger).add(ONE, "v", SCAN, 1)
+    assert ScanVerdicts(ledger).find([ONE], "v") == {ONE: SCAN}
     change(ledger, f"UPDATE verdicts SET {change_}")
-    assert Verdicts(ledger).find([ONE, TWO], "v") == {}
-    assert Verdicts(ledger).find([ONE, TWO], "v2") == {}
+    assert ScanVerdicts(ledger).find([ONE, TWO], "v") == {}
+    assert ScanVerdicts(ledger).find([ONE, TWO], "v2") == {}
 
 
 def test_a_checksum_that_was_altered_is_not_known(ledger: Ledger) -> None:
-    Verdicts(ledger).add_sha512(ONE, "ab")
+    ledger.checksums.add(ONE, "ab")
     change(ledger, "UPDATE checksums SET sha512 = 'aa'")
-    assert Verdicts(ledger).sha512(ONE) == ""
+    assert ledger.checksums.find(ONE) == ""
 
 
 def test_checksums_are_kept_by_content(ledger: Ledger) -> None:
-    verdicts = Verdicts(ledger)
-    assert verdicts.sha512(ONE) == ""
-    verdicts.add_sha512(ONE, "ab")
-    assert verdicts.sha512(ONE) == "ab"
+    assert ledger.checksums.find(ONE) == ""
+    ledger.checksums.add(ONE, "ab")
+    assert ledger.checksums.find(ONE) == "ab"
 
 
 def test_gc_forgets_what_nobody_asked_for_in_half_a_year(ledger: Ledger) -> None:
-    verdicts = Verdicts(ledger)
+    verdicts = ScanVerdicts(ledger)
     verdicts.add(ONE, "v", SCAN, 0.1)
     verdicts.add(TWO, "v", SCAN, 0.1)
     change(ledger, "UPDATE verdicts SET used = used - 400 * 86400")
     verdicts.find([ONE], "v")  # it is of use
-    still = Still(present=set(), needed=set(), checked=set(), downloads=set(), files=set())
-    now = ledger.one("SELECT max(used) FROM verdicts")[0]
-    assert LedgerMaintenance(ledger).tidy(still, now)["verdicts"] == 1
+    still = RetainedRows(present=set(), needed=set(), checked=set(), downloads=set(), files=set())
+    now = ledger.database.select_one("SELECT max(used) FROM verdicts")[0]
+    assert LedgerMaintenance(ledger).prune(still, now)["verdicts"] == 1
     assert verdicts.find([ONE, TWO], "v").keys() == {ONE}
 
 
 def test_a_ledger_of_schema_2_learns_to_keep_them(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with closing(sqlite3.connect(path)) as old, old:
-        for step in database._STEPS[:2]:
+        for step in schema.MIGRATIONS[:2]:
             old.executescript(step)
         old.execute("INSERT INTO downloads VALUES (?, 'kept', 1, 1, 1, 1)", (ONE.hex,))
         old.execute("PRAGMA user_version = 2")
     with closing(Ledger(path)) as new:
-        Verdicts(new).add(ONE, "v", SCAN, 0.1)
-        assert Verdicts(new).find([ONE], "v") == {ONE: SCAN}
-        assert new.one("SELECT name FROM downloads") == ("kept",)
+        ScanVerdicts(new).add(ONE, "v", SCAN, 0.1)
+        assert ScanVerdicts(new).find([ONE], "v") == {ONE: SCAN}
+        assert new.database.select_one("SELECT name FROM downloads") == ("kept",)

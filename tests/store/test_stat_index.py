@@ -18,8 +18,9 @@ from buildkit.digest import FileHash
 from buildkit.errors import Interrupted
 from buildkit.events import Event, StepFinished, StepProgress, StepStarted
 from buildkit.store import stat_index as statindex
-from buildkit.store.ledger import Ledger, StatKey
+from buildkit.store.ledger import Ledger
 from buildkit.store.stat_index import StatIndex
+from buildkit.store.tables.files import StatKey
 
 SECOND = 1_000_000_000
 
@@ -44,10 +45,15 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Reads:
 
 
 @pytest.fixture
-def index(tmp_path: Path) -> Iterator[StatIndex]:
-    ledger = Ledger(tmp_path / "ledger.sqlite")
-    yield StatIndex(ledger)
-    ledger.close()
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(tmp_path / "ledger.sqlite")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def index(ledger: Ledger) -> StatIndex:
+    return StatIndex(ledger)
 
 
 @pytest.fixture
@@ -197,43 +203,39 @@ def test_what_is_stored_through_a_mapping_is_noticed(index: StatIndex, file: Pat
     assert sha(index, file) == FileHash.of(b"two")
 
 
-def remember(file: Path, content: bytes, hashed_ns: int, **other: int) -> StatIndex:
+def remember(ledger: Ledger, file: Path, content: bytes, hashed_ns: int, **other: int) -> StatIndex:
     """An index in which ``file``, as it is, stands with a hash of something else."""
     stat = file.stat()
     key = StatKey(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
     moved = {name: getattr(key, name) + by for name, by in other.items()}
-    ledger = Ledger(file.parent / "ledger.sqlite")
-    ledger.add_file(replace(key, **moved), FileHash.of(content), hashed_ns)
+    ledger.files.add(replace(key, **moved), FileHash.of(content), hashed_ns)
     return StatIndex(ledger)
 
 
-def test_a_hash_that_was_taken_in_the_future_is_not_believed_but_taken_anew(file: Path, reads: Reads) -> None:
+def test_hash_taken_in_the_future_is_not_trusted_and_taken_again(ledger: Ledger, file: Path, reads: Reads) -> None:
     """The clock was a day ahead then; since it was set back, a file may get stamps that another content had."""
-    index = remember(file, b"old", time.time_ns() + 86_400 * SECOND)
+    index = remember(ledger, file, b"old", time.time_ns() + 86_400 * SECOND)
     settle()
     assert sha(index, file) == sha(index, file) == FileHash.of(b"one")
     assert reads.count == 1
-    index._ledger.close()
 
 
-def test_a_hash_that_was_taken_before_now_is_believed(file: Path, reads: Reads) -> None:
+def test_a_hash_that_was_taken_before_now_is_believed(ledger: Ledger, file: Path, reads: Reads) -> None:
     os.utime(file, ns=(SECOND, SECOND))
     settle()
-    index = remember(file, b"believed", time.time_ns())
+    index = remember(ledger, file, b"believed", time.time_ns())
     settle()
     assert sha(index, file) == FileHash.of(b"believed")
     assert reads.count == 0
-    index._ledger.close()
 
 
 @pytest.mark.parametrize("field", ["device", "inode", "size", "mtime_ns", "ctime_ns"])
-def test_a_file_that_differs_in_one_of_these_is_another(file: Path, field: str) -> None:
+def test_a_file_that_differs_in_one_of_these_is_another(ledger: Ledger, file: Path, field: str) -> None:
     """Above all the same inode number on another device."""
     settle()
-    index = remember(file, b"other", time.time_ns(), **{field: 1})
+    index = remember(ledger, file, b"other", time.time_ns(), **{field: 1})
     settle()
     assert sha(index, file) == FileHash.of(b"one")
-    index._ledger.close()
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_remembered(
@@ -250,7 +252,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
     before = statindex._key(file.stat())
     monkeypatch.setattr(statindex, "_hash", change)
     assert index.hash(file)[0] == FileHash.of(b"one")
-    assert index._ledger.find_file(before) is None
+    assert index._files.find(before) is None
     monkeypatch.setattr(statindex, "_hash", real)
     settle()
     assert sha(index, file) == FileHash.of(b"longer")
@@ -273,10 +275,10 @@ def test_long_files_are_hashed_whole(index: StatIndex, tmp_path: Path) -> None:
     assert sha(index, path) == FileHash.of(data)
 
 
-def test_reading_a_large_file_is_said(index: StatIndex, tmp_path: Path) -> None:
+def test_reading_a_large_file_is_said(ledger: Ledger, tmp_path: Path) -> None:
     """Else a new model of some gigabytes looks like a program that hangs."""
     said: list[Event] = []
-    index = StatIndex(index._ledger, said.append)
+    index = StatIndex(ledger, said.append)
     large, small = tmp_path / "large.onnx", tmp_path / "small"
     with large.open("wb") as file:
         file.truncate(200 << 20)

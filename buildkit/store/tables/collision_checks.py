@@ -1,0 +1,30 @@
+"""The table ``checked``: sets of layers that have no path collisions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from buildkit.digest import Key
+from buildkit.store.database import Database
+
+
+class CollisionCheckTable:
+    """Keys of sets of layers. A row is nothing but the key, so it needs no checksum."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def has(self, key: Key) -> bool:
+        """Whether this set of layers was found free of collisions."""
+        return self._database.select_one("SELECT 1 FROM checked WHERE key = ?", (key.hex,)) is not None
+
+    def add(self, key: Key) -> None:
+        """Record that a set of layers is free of collisions."""
+        self._database.execute("INSERT OR IGNORE INTO checked VALUES (?)", (key.hex,))
+
+    def delete_except(self, kept: Collection[Key]) -> int:
+        """Delete all sets but the ``kept`` ones; return how many."""
+        hexes = {key.hex for key in kept}
+        rows = self._database.select("SELECT key FROM checked")
+        statement = "DELETE FROM checked WHERE key = ?"
+        return sum(self._database.execute(statement, (key,)) for (key,) in rows if key not in hexes)

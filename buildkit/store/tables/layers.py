@@ -1,0 +1,214 @@
+"""The table ``layers``: the blobs, owned paths and build times of every recipe that was built or fetched."""
+
+from __future__ import annotations
+
+import json
+import time
+import zlib
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from buildkit.digest import DiffId, Digest, Key, canonical_json
+from buildkit.layers.path_prefixes import claims_of
+from buildkit.layers.tar.member import Compression
+from buildkit.oci.blob import Blob, LayerResult
+from buildkit.store.database import Database
+from buildkit.store.tables.table import Table, is_recipe_of
+
+_SAMPLE = 400  # rows that a median is taken of
+
+
+class LayerRow(NamedTuple):
+    """The summed columns, as they are stored: ``blobs``, ``env`` and ``claims`` (path prefixes) are JSON."""
+
+    key: str
+    kind: str
+    name: str
+    blobs: str
+    env: str
+    seconds: float
+    built: float
+    times: int
+    claims: str
+
+
+class RecordedLayer(NamedTuple):
+    """A layer that was built ``times`` times, the last time in ``seconds``, whether or not its blobs still exist."""
+
+    key: Key
+    kind: str
+    name: str
+    blobs: tuple[Blob, ...]
+    seconds: float
+    built: float
+    used: float
+    times: int
+
+    @property
+    def unpacked(self) -> int:
+        """Bytes of its tars."""
+        return sum(blob.unpacked for blob in self.blobs)
+
+
+class LayerIdentity(Protocol):
+    """What a layer is recorded under: its key, the recipe that the key is made of, its kind and its name."""
+
+    @property
+    def key(self) -> Key: ...  # noqa: D102
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def recipe(self) -> str: ...  # noqa: D102
+
+
+class LayerTable:
+    """Rows of layers by key."""
+
+    def __init__(self, database: Database) -> None:
+        self._table = Table(database, "layers", LayerRow)
+        self._database = database
+
+    def find(self, keys: Iterable[Key]) -> dict[Key, LayerResult]:
+        """Return the recorded layers of these keys."""
+        with self._database.decoding():
+            return {
+                Key(row.key): LayerResult(blobs=_parse_blobs(row.blobs), seconds=row.seconds, env=_texts(row.env))
+                for row in self._table.find([key.hex for key in keys])
+            }
+
+    def all(self) -> tuple[RecordedLayer, ...]:
+        """Return every recorded layer."""
+        with self._database.decoding():
+            return tuple(
+                RecordedLayer(
+                    key=Key(row.key),
+                    kind=row.kind,
+                    name=row.name,
+                    blobs=_parse_blobs(row.blobs),
+                    seconds=row.seconds,
+                    built=row.built,
+                    used=float(used),
+                    times=row.times,
+                )
+                for row, used in self._table.select_with("used")
+            )
+
+    def is_damaged(self, key: Key) -> bool:
+        """Whether there is a row of a layer, but not an intact one."""
+        query = "SELECT 1 FROM layers WHERE key = ?"
+        return not self._table.find([key.hex]) and self._database.select_one(query, (key.hex,)) is not None
+
+    def put(
+        self, layer: LayerIdentity, result: LayerResult, listing: bytes, prefixes: Sequence[str], *, built: bool
+    ) -> None:
+        """Record a layer; ``listing`` as of `pack_listing`, or empty.
+
+        Unless it was ``built`` here, the seconds and the count of earlier builds here stay.
+        """
+        blobs = [[b.digest.hex, b.diff_id.hex, b.size, b.unpacked, b.compression.value] for b in result.blobs]
+        before = next((row for row in self._table.find([layer.key.hex]) if row.times), None)
+        now = time.time()
+        row = LayerRow(
+            key=layer.key.hex,
+            kind=layer.kind,
+            name=layer.name,
+            blobs=json.dumps(blobs),
+            env=json.dumps(result.env),
+            seconds=before.seconds if before and not built else float(result.seconds),
+            built=now,
+            times=built + (before.times if before else 0),
+            claims=json.dumps(prefixes),
+        )
+        self._table.put(row, recipe=layer.recipe, contents=listing, used=now)
+
+    def delete(self, key: Key) -> None:
+        """Delete the row of a layer."""
+        self._table.delete([key.hex])
+
+    def contents(self, key: Key) -> list[tuple[str, str]] | None:
+        """Return the paths that a layer owns, with their content hashes; None if they are unknown."""
+        row = self._database.select_one("SELECT contents FROM layers WHERE key = ?", (key.hex,))
+        if row is None or not row[0]:
+            return None
+        with self._database.decoding():
+            return [(path, sha256) for path, sha256 in json.loads(zlib.decompress(row[0]))]
+
+    def add_contents(self, key: Key, contents: Sequence[tuple[str, str]]) -> None:
+        """Record the owned paths of a layer that another machine built."""
+        self._database.execute("UPDATE layers SET contents = ? WHERE key = ?", (pack_listing(contents), key.hex))
+
+    def path_prefixes(self, keys: Iterable[Key]) -> dict[Key, tuple[str, ...]]:
+        """Return the path prefixes (layers/path_prefixes.py) of layers."""
+        rows = self._table.select_with("contents", "WHERE key IN", tuple(key.hex for key in keys))
+        with self._database.decoding():
+            return {Key(row.key): _parse_prefixes(row.claims, listing) for row, listing in rows}
+
+    def recipe(self, key: str) -> tuple[str, str] | None:
+        """Return name and recipe of a layer; None if there is none, or the recipe is damaged."""
+        row = self._database.select_one("SELECT name, recipe FROM layers WHERE key = ?", (key,))
+        return (str(row[0]), row[1]) if row and is_recipe_of(key, row[1]) else None
+
+    def recipes(self, keys: Sequence[str]) -> dict[str, str]:
+        """Return the intact recipes of layers, by key."""
+        rows = self._database.select_in("SELECT key, recipe FROM layers WHERE key IN", keys)
+        return {key: recipe for key, recipe in rows if is_recipe_of(key, recipe)}
+
+    def built_times(self, keys: Iterable[str]) -> dict[str, float]:
+        """Return when layers were last built here, for those that were."""
+        rows = self._table.select("WHERE times > 0 AND key IN", tuple(sorted(keys)))
+        return {row.key: row.built for row in rows}
+
+    def build_times(self) -> list[tuple[str, int, float]]:
+        """Return kind, unpacked bytes and seconds of recently built layers.
+
+        Another machine's seconds count only for kinds that were never built here.
+        """
+        rows = self._table.select(
+            "WHERE seconds > 0 AND (times > 0 OR kind NOT IN (SELECT kind FROM layers WHERE times > 0 AND seconds > 0))"
+            " ORDER BY built DESC LIMIT ?",
+            (_SAMPLE,),
+        )
+        with self._database.decoding():
+            return [(row.kind, sum(blob.unpacked for blob in _parse_blobs(row.blobs)), row.seconds) for row in rows]
+
+    def touch(self, keys: Sequence[Key]) -> None:
+        """Record the use of layers, at most once an hour."""
+        self._table.touch([key.hex for key in keys])
+
+    def cap_last_use(self, limit: float, now: float) -> None:
+        """Set the last use of layers to ``now`` if it is later than ``limit``."""
+        self._table.cap_last_use(limit, now)
+
+    def count_used_after(self, limit: float) -> tuple[int, int]:
+        """Return how many layers were last used later than ``limit``, and how many there are."""
+        row = self._database.select_one("SELECT COALESCE(SUM(used > ?), 0), COUNT(*) FROM layers", (limit,))
+        return row[0], row[1]
+
+    def delete_unused(self, before: float, kept: Collection[Key]) -> int:
+        """Delete layers that were last used earlier than ``before``, except ``kept`` ones; return how many."""
+        return self._table.delete_unused(before, {key.hex for key in kept})
+
+
+def pack_listing(contents: Sequence[tuple[str, str]]) -> bytes:
+    """Compress owned paths and their content hashes for the column ``contents``."""
+    return zlib.compress(canonical_json(contents).encode(), 1)
+
+
+def _parse_blobs(text: str) -> tuple[Blob, ...]:
+    """Parse the column ``blobs``: ``[digest, diff_id, size, unpacked, compression]`` of each, lowest first."""
+    return tuple(
+        Blob(digest=Digest(d), diff_id=DiffId(i), size=size, unpacked=unpacked, compression=Compression(how))
+        for d, i, size, unpacked, how in json.loads(text)
+    )
+
+
+def _parse_prefixes(text: str, listing: bytes) -> tuple[str, ...]:
+    if text:
+        return _texts(text)
+    return claims_of(path for path, _ in json.loads(zlib.decompress(listing)))  # a row of schema 1
+
+
+def _texts(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))

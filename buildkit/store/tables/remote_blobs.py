@@ -1,0 +1,37 @@
+"""The table ``remote``: blobs that a registry's repository is known to have."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from buildkit.digest import Digest
+from buildkit.store.database import Database
+from buildkit.store.tables.table import Table
+
+
+class RemoteBlobRow(NamedTuple):
+    """The summed columns, as they are stored."""
+
+    repository: str
+    digest: str
+    seen: float
+
+
+class RemoteBlobTable:
+    """Rows of blobs by repository."""
+
+    def __init__(self, database: Database) -> None:
+        self._table = Table(database, "remote", RemoteBlobRow)
+
+    def add(self, repository: str, digests: Iterable[Digest]) -> None:
+        """Record that a repository has blobs."""
+        now = time.time()
+        with self._table.database.transaction():
+            for digest in digests:
+                self._table.put(RemoteBlobRow(repository, digest.hex, now))
+
+    def find(self, repository: str) -> frozenset[Digest]:
+        """Return the blobs that a repository was seen to have."""
+        return frozenset(Digest(row.digest) for row in self._table.find([repository]))
