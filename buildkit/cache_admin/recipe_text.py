@@ -1,4 +1,4 @@
-"""A recipe as text for people, as docs/decisions/001-keys-from-locks.md describes; unknown parts are shown as JSON."""
+"""A recipe as text for people, as docs/decisions/001-keys-from-locks.md describes; unknown parts are shown unchanged."""
 
 from __future__ import annotations
 

@@ -70,6 +70,6 @@ def test_agents_read_the_guide_for_contributors() -> None:
 def test_files_that_a_page_names_exist(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     named = set(re.findall(r"`([\w.-]+/[\w./-]*|[A-Z]+\.md|\.[a-z-]+(?:\.yaml)?)`", text))
-    invented = {"buildkit/scan/formats/toy.py", "buildkit/inspection/stages.py"}
+    invented = {"buildkit/scan/formats/toy.py", "buildkit/cli/stages.py"}
     missing = {name for name in named - invented if not ((ROOT / name).exists() or (ROOT / "buildkit" / name).exists())}
     assert missing <= {".venv"}
