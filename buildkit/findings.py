@@ -1,4 +1,4 @@
-"""What a check found: a value that scans and audits share, and that reports render.
+"""Findings: values that scans and audits share, and that reports render.
 
 Identifiers and levels follow SARIF 2.1.0 (``ruleId``, ``level``); severities are CVSS's qualitative ratings.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 class Severity(enum.IntEnum):
-    """How bad it is; ordered, so ``finding.severity >= Severity.HIGH`` asks whether a gate closes."""
+    """How bad a finding is; ordered, so that ``finding.severity >= Severity.HIGH`` decides whether a gate closes."""
 
     NOTE = 0
     LOW = 1
@@ -23,8 +23,8 @@ class Severity(enum.IntEnum):
 class Rule:
     """A kind of finding.
 
-    ``id`` is kebab-case and never changes; ``why`` says why it matters, ``advice`` what to do; ``references`` are
-    ``CVE-…`` numbers, ``CIS Docker Benchmark 4.1`` sections, or addresses.
+    ``id`` is kebab-case and never changes; ``why`` explains why it matters, ``advice`` what to do; ``references`` are
+    ``CVE-…`` numbers, ``CIS Docker Benchmark 4.1`` sections, or URLs.
     """
 
     id: str
@@ -37,10 +37,10 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing found: ``what`` is a sentence about this case, ``path`` the file (of a checkout or an image).
+    """One finding: ``what`` describes this case, ``path`` is the file (of a checkout or an image).
 
-    ``member`` leads into an archive (``weights.zip!data.pkl``'s part behind the mark), ``offset`` counts bytes in it,
-    ``layer`` is the digest of the layer, where the file is in an image. ``severity`` overrides the rule's.
+    ``member`` is the path into an archive (``data.pkl`` of ``weights.zip!data.pkl``), ``offset`` counts bytes in it,
+    and ``layer`` is the digest of the layer, if the file is in an image. ``override`` replaces the rule's severity.
     """
 
     rule: Rule
@@ -53,5 +53,5 @@ class Finding:
 
     @property
     def severity(self) -> Severity:
-        """How bad this case is."""
+        """Severity of this case."""
         return self.rule.severity if self.override is None else self.override

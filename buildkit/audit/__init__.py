@@ -1,1 +1,1 @@
-"""What an image is made of, checked without running it. Pure, given a config and the streams of layers."""
+"""Check what an image is made of, without running it. Pure: given a config and the streams of layers."""

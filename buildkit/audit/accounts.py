@@ -1,4 +1,4 @@
-"""Who the container runs as, and the accounts of the image."""
+"""The user that the container runs as, and the accounts of the image."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _LOCKED = ("!", "*", "x")
 
 
 def check_user(view: ImageView) -> Iterator[Finding]:
-    """The user of the config."""
-    said, identity = view.config.user, view.identity
+    """Check the config's user."""
+    user, identity = view.config.user, view.identity
     if identity.uid is None:
-        shown = format_untrusted(said.partition(":")[0])
-        yield Finding(rule=rules.USER_UNKNOWN, what=f"the user is `{shown}`, whom /etc/passwd has not", path=_PASSWD)
+        shown = format_untrusted(user.partition(":")[0])
+        yield Finding(rule=rules.USER_UNKNOWN, what=f"the user is `{shown}`, which is not in /etc/passwd", path=_PASSWD)
     elif identity.uid == 0:
-        what = f"the user is `{format_untrusted(said)}`" if said else "no user is said, and so it is root"
+        what = f"the user is `{format_untrusted(user)}`" if user else "no user is set, so it is root"
         yield Finding(rule=rules.USER_ROOT, what=what, path="")
 
 
 def check_accounts(view: ImageView) -> Iterator[Finding]:
-    """/etc/passwd and /etc/shadow: other roots, doubles, passwords, and who may write them."""
+    """Check /etc/passwd and /etc/shadow: other roots, duplicates, passwords, and write access."""
     yield from _check_passwd(view)
     yield from _check_shadow(view)
     for path in (_PASSWD, _SHADOW, "etc/group", "etc/sudoers"):
         entry = view.find(path)
         if entry is not None and view.identity.uid and view.identity.may_write(entry):
-            what = f"{view.identity.words} may write it (mode {entry.mode:04o}, of uid {entry.uid})"
+            what = f"{view.identity.description} may write it (mode {entry.mode:04o}, of uid {entry.uid})"
             yield _finding(view, path, rules.ACCOUNTS_WRITABLE, what)
 
 

@@ -1,4 +1,4 @@
-"""All checks of an image at rest: a view to findings."""
+"""All checks of an image at rest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Check = Callable[[ImageView], Iterator[Finding]]
 
 
 def check_start(view: ImageView) -> Iterator[Finding]:
-    """Whether every library that native files need is there."""
+    """Check that every library that native files need is present."""
     layers = ((layer.digest, layer.native) for layer in view.layers)
     yield from check_native(merge_layers(layers), view.config.variables, view.config.arch)
 
@@ -39,24 +39,24 @@ CHECKS: tuple[Check, ...] = (
     check_secrets,
     check_start,
 )
-MOST = 100  # of a rule: an image with ten thousand such files has one problem
+MOST = 100  # findings of a rule: an image with ten thousand such files has one problem
 
 
 def check_image(view: ImageView) -> tuple[Finding, ...]:
-    """Everything that the checks find, each thing once, in words that print."""
+    """Return all findings of the checks, without duplicates and printable."""
     found = (_printable(finding) for check in CHECKS for finding in check(view))
     return tuple(limit_findings(dict.fromkeys(found)))
 
 
 def _printable(finding: Finding) -> Finding:
-    """Names of files are foreign: with escapes in place of what does not print."""
+    """Escape unprintable characters: names of files are foreign."""
     if (finding.what + finding.path).isprintable():
         return finding
     return replace(finding, what=format_untrusted(finding.what, 4096), path=format_untrusted(finding.path, 4096))
 
 
 def limit_findings(findings: Iterable[Finding], most: int = MOST) -> Iterator[Finding]:
-    """The first ``most`` of each rule, and one more that counts the rest, as bad as the worst of them."""
+    """Yield the first ``most`` of each rule, and one that counts the rest, as severe as the worst of them."""
     counts: dict[str, int] = {}
     rest: dict[str, list[Finding]] = {}
     for finding in findings:
@@ -66,6 +66,6 @@ def limit_findings(findings: Iterable[Finding], most: int = MOST) -> Iterator[Fi
         else:
             rest.setdefault(finding.rule.id, []).append(finding)
     for left in rest.values():
-        worst = max(left, key=lambda one: one.severity)
+        worst = max(left, key=lambda finding: finding.severity)
         what = f"and {len(left)} more of this rule, which are not listed"
         yield replace(worst, what=what, path="", offset=None, layer="", override=worst.severity)

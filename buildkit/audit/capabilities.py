@@ -1,4 +1,4 @@
-"""File capabilities: the extended attribute ``security.capability`` in words (linux/capability.h, capabilities(7))."""
+"""File capabilities: parse and format ``security.capability`` (linux/capability.h, capabilities(7))."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ NAMES = (
     "mac_override", "mac_admin", "syslog", "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf",
     "checkpoint_restore",
 )  # fmt: skip
-"""By number."""
+"""Names of capabilities, by number."""
 
 HARMLESS = frozenset(("net_bind_service",))
-"""Those that services are given on purpose, and that lead nowhere."""
+"""Capabilities that services are given on purpose, and that lead nowhere."""
 
 _SIZES = {1: 12, 2: 20, 3: 24}
 _EFFECTIVE = 1
 
 
 def decode_capabilities(data: bytes) -> tuple[frozenset[str], frozenset[str], bool] | None:
-    """Permitted and inheritable capabilities by name, and whether they are effective at once; None for no such value.
+    """Return permitted and inheritable capabilities by name, and whether they are effective at once; None if malformed.
 
-    ``data`` is a ``struct vfs_cap_data``: revision 1 (one 32-bit set), 2 (two) or 3 (two, and the user namespace's
-    root), little-endian.
+    ``data`` is a ``struct vfs_cap_data``, little-endian: revision 1 (one 32-bit set), 2 (two), or 3 (two, and the root
+    of the user namespace).
     """
     if len(data) < 4:
         return None
@@ -40,7 +40,7 @@ def decode_capabilities(data: bytes) -> tuple[frozenset[str], frozenset[str], bo
 
 
 def format_capabilities(data: bytes) -> str:
-    """As getcap(8) says it: ``cap_net_raw=ep``; or that it cannot be read."""
+    """Format as getcap(8) does, ``cap_net_raw=ep``; an unreadable value is described."""
     decoded = decode_capabilities(data)
     if decoded is None:
         return f"a value that cannot be read ({data[:32].hex()})"

@@ -1,4 +1,4 @@
-"""The JSON of an image's config to values: distrusted, so what has another shape than it should counts as absent."""
+"""Parse the JSON of an image's config. It is not trusted: values of a wrong type count as absent."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from buildkit.audit.view import HistoryLine, ImageConfig
 from buildkit.errors import BuildError
 
-_MOST = 2000  # of any list; an honest config has far fewer
+_MOST = 2000  # entries of any list; an honest config has far fewer
 
 
 def parse_config(data: bytes, name: str) -> ImageConfig:
-    """The config (OCI image specification, with Docker's Healthcheck); raises BuildError for what is none."""
+    """Parse a config (OCI image specification, with Docker's Healthcheck); raises BuildError if it is malformed."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise BuildError(f"{name}: its config is not JSON that can be read: {type(error).__name__}") from error
+        raise BuildError(f"{name}: its config is not readable JSON: {type(error).__name__}") from error
     if not isinstance(value, dict):
         raise BuildError(f"{name}: its config is not an object")
     runs = _object(value.get("config"))
@@ -29,19 +29,19 @@ def parse_config(data: bytes, name: str) -> ImageConfig:
         env=tuple((line.partition("=")[0], line.partition("=")[2]) for line in _texts(runs.get("Env"))),
         ports=tuple(sorted(map(str, _object(runs.get("ExposedPorts")))))[:_MOST],
         volumes=tuple(sorted(map(str, _object(runs.get("Volumes")))))[:_MOST],
-        labels=tuple((key, _text(said)) for key, said in _object(runs.get("Labels")).items())[:_MOST],
-        healthcheck=(_texts(health) or None) if isinstance(health, list) else None,  # of no words is none
-        history=tuple(_line(one) for one in _list(value.get("history"))),
+        labels=tuple((key, _text(text)) for key, text in _object(runs.get("Labels")).items())[:_MOST],
+        healthcheck=(_texts(health) or None) if isinstance(health, list) else None,  # an empty list is no check
+        history=tuple(_line(entry) for entry in _list(value.get("history"))),
         arch=_text(value.get("architecture")),
     )
 
 
 def _line(value: Any) -> HistoryLine:  # noqa: ANN401 - JSON
-    said = _object(value)
+    entry = _object(value)
     return HistoryLine(
-        created_by=_text(said.get("created_by")),
-        comment=_text(said.get("comment")),
-        empty=said.get("empty_layer") is True,
+        created_by=_text(entry.get("created_by")),
+        comment=_text(entry.get("comment")),
+        empty=entry.get("empty_layer") is True,
     )
 
 
@@ -56,7 +56,7 @@ def _list(value: Any) -> list[Any]:  # noqa: ANN401 - JSON
 def _texts(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - JSON
     if isinstance(value, str):
         return (value,)
-    return tuple(one for one in _list(value) if isinstance(one, str))
+    return tuple(text for text in _list(value) if isinstance(text, str))
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - JSON

@@ -1,4 +1,4 @@
-"""The environment that the image gives its processes, and where it makes them look for programs and libraries."""
+"""The environment that the image sets, and the search paths for programs and libraries in it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from buildkit.audit.write_access import find_write_access
 from buildkit.findings import Finding, Severity
 
 _LIBRARIES = ("lib", "lib64", "usr/lib", "usr/lib64", "usr/local/lib")
-_PACKAGES = re.compile(r"/(?:site|dist)-packages/")  # looked at with all that is imported
-_PRELOADS = ("LD_PRELOAD", "LD_AUDIT")
-_SEARCHED = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
+_PACKAGES = re.compile(r"/(?:site|dist)-packages/")  # checked with the import paths
+_PRELOAD_VARIABLES = ("LD_PRELOAD", "LD_AUDIT")
+_SEARCH_PATHS = ("PATH", "LD_LIBRARY_PATH", "PYTHONPATH")
 _HOOKS = {
     "PYTHONSTARTUP": "Python runs the file that it names",
     "PYTHONHOME": "Python takes its library from there",
-    "PYTHONINSPECT": "Python asks for commands when the program has ended",
+    "PYTHONINSPECT": "Python prompts for commands when the program has ended",
     "PYTHONBREAKPOINT": "Python calls what it names",
     "BASH_ENV": "bash runs the file that it names",
     "ENV": "sh runs the file that it names",
@@ -29,7 +29,7 @@ _HOOKS = {
     "NODE_OPTIONS": "node takes options from it",
     "JAVA_TOOL_OPTIONS": "java takes options from it",
     "GCONV_PATH": "glibc loads libraries from there",
-    "GLIBC_TUNABLES": "glibc's own settings, of which one was a way to root",
+    "GLIBC_TUNABLES": "glibc's settings, one of which has led to root access",
     "GIT_SSH_COMMAND": "git runs it",
 }
 _UNVERIFIED = {
@@ -42,15 +42,15 @@ _INDEX = frozenset(("PIP_TRUSTED_HOST", "UV_INSECURE_HOST", "PIP_EXTRA_INDEX_URL
 
 
 def check_environment(view: ImageView) -> Iterator[Finding]:
-    """Variables that load, look for, or trust something."""
+    """Check variables that load, search for, or trust something."""
     for name, value in view.config.env:
         place = f"config: {format_untrusted(name, 80)}"
-        if name in _PRELOADS and value.strip():
+        if name in _PRELOAD_VARIABLES and value.strip():
             yield from _check_preload(view, name, value)
-        elif name in _SEARCHED:
+        elif name in _SEARCH_PATHS:
             yield from _check_search(view, name, value)
-        elif value and (words := _find_hook(name, value)):
-            yield Finding(rule=rules.HOOK_VARIABLE, what=f"{name}={format_untrusted(value, 80)}: {words}", path=place)
+        elif value and (effect := _find_hook(name, value)):
+            yield Finding(rule=rules.HOOK_VARIABLE, what=f"{name}={format_untrusted(value, 80)}: {effect}", path=place)
     content = view.text("etc/ld.so.preload").split()
     if content:
         entry = view.find("etc/ld.so.preload")
@@ -64,7 +64,7 @@ def check_environment(view: ImageView) -> Iterator[Finding]:
 
 
 def check_programs_writable(view: ImageView) -> Iterator[Finding]:
-    """Programs, and libraries of the system, that the user may change though it may not write into their folders."""
+    """Check programs and system libraries that the user may change although it cannot write to their folders."""
     identity = view.identity
     if not identity.uid:
         return
@@ -72,13 +72,13 @@ def check_programs_writable(view: ImageView) -> Iterator[Finding]:
     for entry in view.files.values():
         runs = entry.kind == "file" and (entry.mode & 0o111 or entry.is_elf)
         if runs and entry.path.startswith(folders) and identity.may_write(entry) and not _PACKAGES.search(entry.path):
-            what = f"{identity.words} may change it: mode {entry.mode:04o}, of uid {entry.uid}"
+            what = f"{identity.description} may change it: mode {entry.mode:04o}, of uid {entry.uid}"
             layer = view.layers[entry.layer].digest
             yield Finding(rule=rules.WRITABLE_SEARCH, what=what, path=format_untrusted(entry.path, 4096), layer=layer)
 
 
 def _check_preload(view: ImageView, name: str, value: str) -> Iterator[Finding]:
-    """A library of the image that the user cannot change is somebody's choice (an allocator): less bad, still said."""
+    """Check a preloaded library; one that the user cannot change was chosen (an allocator), so it is less severe."""
     libraries = value.replace(":", " ").split()
     kept = all(path.startswith("/") and view.find(path) and not find_write_access(view, path) for path in libraries)
     override = Severity.MEDIUM if kept and name == "LD_PRELOAD" else None
@@ -89,22 +89,22 @@ def _check_preload(view: ImageView, name: str, value: str) -> Iterator[Finding]:
 def _check_search(view: ImageView, name: str, value: str) -> Iterator[Finding]:
     place = f"config: {name}"
     if name == "PYTHONPATH" and not value:
-        return  # counts as not set
+        return  # the same as not set
     for part in value.split(":"):
         if not part.startswith("/"):
-            said = f"`{format_untrusted(part, 80)}`" if part else "an empty entry"
+            entry = f"`{format_untrusted(part, 80)}`" if part else "an empty entry"
             yield Finding(
-                rule=rules.RELATIVE_SEARCH, what=f"{name} has {said}: {format_untrusted(value, 200)}", path=place
+                rule=rules.RELATIVE_SEARCH, what=f"{name} has {entry}: {format_untrusted(value, 200)}", path=place
             )
         elif name != "PYTHONPATH" and (
             way := find_write_access(view, part)
-        ):  # modules are looked at with all import paths
-            what = f"{view.identity.words} may write into {format_untrusted(part, 200)} of {name}: {way}"
+        ):  # modules are checked with the import paths
+            what = f"{view.identity.description} may write into {format_untrusted(part, 200)} of {name}: {way}"
             yield Finding(rule=rules.WRITABLE_SEARCH, what=what, path=place)
         elif name == "PATH" and _is_open(view, part):
             yield Finding(
                 rule=rules.WRITABLE_SEARCH,
-                what=f"anybody may write into {format_untrusted(part, 200)} of PATH",
+                what=f"anyone may write into {format_untrusted(part, 200)} of PATH",
                 path=place,
             )
     if name == "LD_LIBRARY_PATH" and value:

@@ -1,4 +1,4 @@
-"""Files of the final view, and members of every layer: rights that they give, and what no honest tar has."""
+"""Files of the final view and members of every layer: rights that they grant, and what no honest tar has."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from buildkit.findings import Finding, Rule, Severity
 
 _HARMLESS_DEVICES = frozenset(("1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:1", "5:2"))  # null, zero, …, tty, ptmx
 _ODDITIES: dict[str, tuple[Rule, str]] = {
-    "path-escapes": (rules.HOSTILE_MEMBER, "{} leads out of the root by `..`"),
+    "path-escapes": (rules.HOSTILE_MEMBER, "{} leaves the root by `..`"),
     "absolute-member": (rules.HOSTILE_MEMBER, "{} is absolute"),
-    "duplicate-member": (rules.HOSTILE_MEMBER, "{} comes twice in one layer"),
+    "duplicate-member": (rules.HOSTILE_MEMBER, "{} occurs twice in one layer"),
     "member-through-link": (rules.HOSTILE_MEMBER, "{} lies below a symbolic link of the same layer"),
     "odd-name": (rules.ODD_NAME, "{}"),
 }
@@ -22,7 +22,7 @@ _MILD = frozenset(("absolute-member", "duplicate-member"))
 
 
 def check_rights(view: ImageView) -> Iterator[Finding]:
-    """setuid and setgid, capabilities, and what anybody may write."""
+    """Check setuid and setgid, capabilities, and what anyone may write."""
     for entry in view.files.values():
         found = _privileged(entry)
         if found is not None:
@@ -36,14 +36,14 @@ def check_rights(view: ImageView) -> Iterator[Finding]:
 
 
 def _privileged(entry: TarEntry) -> tuple[str, Severity | None] | None:
-    """setgid of a folder gives no rights: files in it have its group, no more; nor does a file that nobody runs."""
+    """Return how a file grants rights. setgid on a folder grants none, nor does a file that no one may execute."""
     if entry.kind not in ("file", "hard link") or not entry.mode & (SETUID | SETGID):
         return None
     bits = " and ".join(name for bit, name in ((SETUID, "setuid"), (SETGID, "setgid")) if entry.mode & bit)
-    who = f"uid {entry.uid}" if entry.mode & SETUID else f"gid {entry.gid}"
-    what = f"{bits}, of {who}, mode {entry.mode:04o}"
+    owner = f"uid {entry.uid}" if entry.mode & SETUID else f"gid {entry.gid}"
+    what = f"{bits}, of {owner}, mode {entry.mode:04o}"
     if not entry.mode & 0o111:
-        return f"{what}, though nobody may run it", Severity.LOW
+        return f"{what}, though no one may execute it", Severity.LOW
     return what, None if entry.mode & SETUID else Severity.MEDIUM
 
 
@@ -57,18 +57,18 @@ def _capability(view: ImageView, entry: TarEntry) -> Finding:
 def _format_writable(entry: TarEntry) -> str:
     if entry.kind == "folder":
         return "" if entry.mode & STICKY else f"a folder of mode {entry.mode:04o}, without the sticky bit"
-    runs = ", and it runs" if entry.mode & 0o111 else ""
+    runs = ", and it is executable" if entry.mode & 0o111 else ""
     return f"a {'pipe' if entry.kind == 'pipe' else 'file'} of mode {entry.mode:04o}{runs}"
 
 
 def check_members(view: ImageView) -> Iterator[Finding]:
-    """Every layer's own members, the deleted ones too: devices, links that climb, and tricks of tars."""
+    """Check every layer's members, including deleted ones: devices, links that climb, and hostile names."""
     for layer in view.layers:
         for kind, name in layer.oddities:
-            rule, words = _ODDITIES[kind]
+            rule, template = _ODDITIES[kind]
             override = Severity.MEDIUM if kind in _MILD else None
             shown = format_untrusted(name)
-            yield Finding(rule=rule, what=words.format(shown), path=shown, layer=layer.digest, override=override)
+            yield Finding(rule=rule, what=template.format(shown), path=shown, layer=layer.digest, override=override)
         for entry in layer.entries:
             if "device" in entry.kind:
                 mild = entry.kind == "character device" and entry.device in _HARMLESS_DEVICES

@@ -1,4 +1,4 @@
-"""Where Python imports code from in this image, and whether the image's user may change it."""
+"""The paths that Python imports code from in this image, and whether the image's user may change them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PYTHON = re.compile(r"(?:^|/)python(?:3(?:\.[0-9]+)?)?$")
 _CUSTOM = re.compile(
     r"(?:^|/)(?:(?:site|dist)-packages|python3(?:\.[0-9]+)?)/(?:sitecustomize|usercustomize)(?:\.py|/__init__\.py)$"
 )
-_DEBIANS = b"apport_python_hook"  # what its own sitecustomize asks for, which images do not have
+_DEBIANS = b"apport_python_hook"  # Debian's own sitecustomize imports it; images do not have it
 _DEBIANS_SIZE = 300
 _WELL_KNOWN = {
     "distutils-precedence.pth": "SETUPTOOLS_USE_DISTUTILS",
@@ -28,14 +28,14 @@ _SHOWN = 3
 
 
 def check_imports(view: ImageView) -> Iterator[Finding]:
-    """Import paths that the user may change, code at every start, and the user's own site-packages."""
+    """Check for writable import paths, code at every start, and the user's own site-packages."""
     yield from _check_writable(view)
     yield from _check_startup(view)
     yield from _check_user_site(view)
 
 
 def import_paths(view: ImageView) -> dict[str, str]:
-    """Absolute paths that modules are looked for in, and why: libraries, PYTHONPATH, ``.pth``, the program's own."""
+    """Return absolute import paths, and why: libraries, PYTHONPATH, ``.pth`` files, the program's own folder."""
     found: dict[str, str] = {}
     for folder in view.folders:
         if _LIBRARY.search(folder):
@@ -55,16 +55,16 @@ def import_paths(view: ImageView) -> dict[str, str]:
 
 
 def _own_folders(view: ImageView) -> Iterator[str]:
-    """The first entry of sys.path: the script's folder, or the working folder for ``-m`` and ``-c``."""
+    """Yield the first entry of sys.path: the script's folder, or the working folder for ``-m`` and ``-c``."""
     argv, workdir = view.config.argv, posixpath.join("/", view.config.workdir)
     for number, word in enumerate(argv):
         if not _PYTHON.search(word):
             continue
         rest = argv[number + 1 :]
-        isolated = any(re.fullmatch(r"-[A-Za-z]*[IP][A-Za-z]*", one) for one in rest[:3])
+        isolated = any(re.fullmatch(r"-[A-Za-z]*[IP][A-Za-z]*", word) for word in rest[:3])
         if isolated or view.config.variables.get("PYTHONSAFEPATH"):
             return
-        script = next((one for one in rest if not one.startswith("-")), "")
+        script = next((word for word in rest if not word.startswith("-")), "")
         if script.endswith(".py"):
             yield posixpath.dirname(posixpath.normpath(posixpath.join(workdir, script)))
             return
@@ -94,7 +94,7 @@ def _check_writable(view: ImageView) -> Iterator[Finding]:
             continue
         if way:
             seen.add(place)
-            what = f"{identity.words} may put modules into /{format_untrusted(place)} ({why}): {way}"
+            what = f"{identity.description} may put modules into /{format_untrusted(place)} ({why}): {way}"
             yield _finding(view, view.files.get(place), place, what)
             continue
         bad = [e for e in view.below(place) if _is_code_file(e) and identity.may_write(e)]
@@ -102,7 +102,7 @@ def _check_writable(view: ImageView) -> Iterator[Finding]:
             seen.add(place)
             names = ", ".join(f"/{format_untrusted(entry.path)}" for entry in bad[:_SHOWN])
             more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-            what = f"{identity.words} may change {names}{more} in /{format_untrusted(place)} ({why})"
+            what = f"{identity.description} may change {names}{more} in /{format_untrusted(place)} ({why})"
             yield _finding(view, bad[0], bad[0].path, what)
 
 
@@ -122,7 +122,7 @@ def _check_startup(view: ImageView) -> Iterator[Finding]:
 
 
 def _is_debians(view: ImageView, entry: TarEntry) -> bool:
-    """Whether it is Debian's own file, or a link to that, or to nothing."""
+    """Whether it is Debian's own file, or a link to that file, or a dangling link."""
     target = view.find(entry.path)
     content = (target.content or b"") if target is not None else b""
     return target is None or (_DEBIANS in content and len(content) < _DEBIANS_SIZE)
@@ -138,12 +138,12 @@ def _check_user_site(view: ImageView) -> Iterator[Finding]:
     home = identity.home.rstrip("/") or "/"
     way = find_write_access(view, f"{home}/.local")
     if way:
-        what = f"/{python} imports from {format_untrusted(home)}/.local, where {identity.words} may write: {way}"
+        what = f"/{python} imports from {format_untrusted(home)}/.local, where {identity.description} may write: {way}"
         yield Finding(rule=rules.USER_SITE, what=what, path=home.strip("/"))
 
 
 def find_python(view: ImageView) -> str | None:
-    """The path of the interpreter that ``python3`` or ``python`` means, by PATH; links are not followed."""
+    """Return the path of the interpreter that ``python3`` or ``python`` means by PATH; links are not followed."""
     for folder in view.config.variables.get("PATH", "").split(":"):
         for name in ("python3", "python"):
             if folder.startswith("/") and view.find(f"{folder}/{name}") is not None:
@@ -152,7 +152,7 @@ def find_python(view: ImageView) -> str | None:
 
 
 def is_virtual(view: ImageView, python: str) -> bool:
-    """Whether an interpreter is that of a virtual environment without the system's packages."""
+    """Whether an interpreter belongs to a virtual environment without the system's packages."""
     folder = posixpath.dirname(posixpath.dirname(python))
     marks = [entry for path in (folder, posixpath.dirname(python)) if (entry := view.find(f"{path}/pyvenv.cfg"))]
     text = (marks[0].content or b"").decode("utf-8", "replace").lower() if marks else ""
@@ -165,7 +165,7 @@ def _lines(content: bytes) -> list[str]:
 
 
 def _is_code(line: str) -> bool:
-    """As site.py decides."""
+    """Whether site.py would run a line."""
     return line.startswith(("import ", "import\t"))
 
 

@@ -1,4 +1,4 @@
-"""One layer as checks see it: its members, the secrets in it, and what native files need."""
+"""One layer as checks see it: its members, its secrets, and what its native files need."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _NO_FACTS = NativeFacts()
 class TarEntry:
     """One member of a layer.
 
-    ``path`` is relative to the root, without ``.`` parts; ``name`` is how the tar writes it, where that differs.
-    ``mode`` holds the twelve permission bits. ``layer`` counts layers from the lowest, 0. ``head`` are the first bytes
-    of a file, ``content`` all of a small file that checks read (accounts, ``.pth`` …), else None. ``capability`` is the
+    ``path`` is relative to the root, without ``.`` parts; ``name`` is the tar's spelling, if it differs. ``mode`` holds
+    the twelve permission bits. ``layer`` counts layers from the lowest, 0. ``head`` are the first bytes of a file,
+    ``content`` is all of a small file that checks read (accounts, ``.pth`` …), else None. ``capability`` is the
     extended attribute ``security.capability``.
     """
 
@@ -43,16 +43,16 @@ class TarEntry:
 
     @property
     def is_elf(self) -> bool:
-        """Whether it is a program or a library of machine code."""
+        """Whether it is a native program or library."""
         return self.head.startswith(b"\x7fELF")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """Something secret that a layer or the config holds; ``shown`` is what may be printed of it.
+    """A secret in a layer or in the config; ``shown`` is the part that may be printed.
 
-    ``place`` is the file, or ``config: …``; ``layer`` counts from 0, -1 for the config; ``more`` are others of the same
-    sort in the same place.
+    ``place`` is the file, or ``config: …``; ``layer`` counts from 0, -1 is the config; ``more`` counts others of the
+    same kind in the same place.
     """
 
     sort: str
@@ -65,10 +65,10 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerView:
-    """One layer as it is stored: its digest, its members in their order, and what its tar does that none should.
+    """One layer as stored: its digest, its members in their order, and the oddities of its tar.
 
-    ``unpacked`` are the bytes of its tar, ``cut`` counts files that were not searched for secrets to their end, and
-    ``native`` is what loading its programs and libraries depends on.
+    ``unpacked`` is the size of its tar in bytes, ``cut`` counts files that were not searched for secrets to their end,
+    and ``native`` holds the facts that loading its native files depends on.
     """
 
     digest: str

@@ -1,4 +1,4 @@
-"""Layers on one another, by the image specification's rules for whiteouts."""
+"""Stack layers by the image specification's rules for whiteouts."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from buildkit.layers.tar.whiteout import OPAQUE_MARKER, WHITEOUT_PREFIX
 
 
 def merge_layers(layers: tuple[LayerView, ...]) -> dict[str, TarEntry]:
-    """The members that the topmost layer leaves, by the image specification's rules for whiteouts."""
+    """Return the members that remain above all layers, by path."""
     final: dict[str, TarEntry] = {}
-    parents: set[str] = set()  # folders that have, or had, something in them
+    parents: set[str] = set()  # folders that have or had content
     for layer in layers:
         gone, opaque = whiteouts(layer)
         own = {
@@ -32,7 +32,7 @@ def merge_layers(layers: tuple[LayerView, ...]) -> dict[str, TarEntry]:
 
 
 def whiteouts(layer: LayerView) -> tuple[set[str], set[str]]:
-    """Paths that a layer removes from those below it, and folders that it empties of what lies below it."""
+    """Return the paths that a layer removes from lower layers, and the folders whose lower content it hides."""
     gone: set[str] = set()
     opaque: set[str] = set()
     for entry in layer.entries:

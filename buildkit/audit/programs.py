@@ -1,4 +1,4 @@
-"""Programs that help whoever breaks in, by their names."""
+"""Programs that help an intruder, by name."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ _SHOWN = 12
 
 
 def check_programs(view: ImageView) -> Iterator[Finding]:
-    """A finding of each sort of program, naming all of it."""
+    """Yield one finding for each kind of program, naming all of that kind."""
     found: dict[str, dict[str, None]] = {}
     kinds = {rule.id: rule for rule in RULE_BY_PROGRAM.values()}
     for entry in executables(view):
@@ -93,20 +93,20 @@ def check_programs(view: ImageView) -> Iterator[Finding]:
 
 
 def find_program_rule(name: str) -> Rule | None:
-    """What a program is for by its name, also with a version or a target (``gcc-14``, ``x86_64-linux-gnu-gcc``)."""
+    """Return the rule for a program's name, with or without version and target (``x86_64-linux-gnu-gcc-14``)."""
     plain = _PREFIXED.sub("", name)
     return RULE_BY_PROGRAM.get(name) or RULE_BY_PROGRAM.get(plain) or RULE_BY_PROGRAM.get(_NUMBERED.sub("", plain))
 
 
 def program_folders(view: ImageView) -> list[str]:
-    """Where programs are: the folders of PATH, and those that usually are in it."""
-    said = [part for part in view.config.variables.get("PATH", "").split(":") if part.startswith("/")]
-    found = (view.resolve(part) for part in (*said, *STANDARD))
+    """Return the folders that contain programs: those of PATH, and the usual ones."""
+    folders = [part for part in view.config.variables.get("PATH", "").split(":") if part.startswith("/")]
+    found = (view.resolve(part) for part in (*folders, *STANDARD))
     return list(dict.fromkeys(part for part in found if part is not None and part in view.folders))
 
 
 def executables(view: ImageView) -> Iterator[TarEntry]:
-    """Programs in these folders, and links to programs; a link that leads nowhere is none."""
+    """Yield programs in these folders, and links to programs; a dangling link is none."""
     for folder in program_folders(view):
         for name in view.folders[folder]:
             path = f"{folder}/{name}" if folder else name
@@ -121,7 +121,7 @@ def executables(view: ImageView) -> Iterator[TarEntry]:
 
 
 def package_manager_modules(view: ImageView) -> Iterator[str]:
-    """Package managers that Python starts by ``-m``."""
+    """Yield package managers that Python starts with ``-m``."""
     for folder in view.folders:
         if folder.rpartition("/")[2] in ("site-packages", "dist-packages"):
             for name in _MODULES:

@@ -1,6 +1,6 @@
-"""Layers to views, each read once: members as they are, small files that checks need, and what looks secret.
+"""Read each layer once into a view: its members, small files that checks need, and possible secrets.
 
-What is read is distrusted: counts, sizes and names have limits, and a path that no honest tar has is noted.
+The input is not trusted: counts, sizes and names are limited, and a path that no honest tar has is recorded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from buildkit.native.elf import MAGIC
 from buildkit.native.facts import is_text
 
 _HEAD = 64
-_PATH_MAX = 4096  # no Linux has longer ones
+_PATH_MAX = 4096  # Linux's limit
 _KEPT_SIZE = 256 << 10
 _KEPT_NAMES = (
     "*/sitecustomize.py", "*/usercustomize.py", "*.pth", "*pyvenv.cfg",
@@ -42,7 +42,7 @@ _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLimits:
-    """What an image may be, beyond which it is not audited: members, and bytes unpacked, of all its layers."""
+    """Limits beyond which an image is not audited: members and unpacked bytes of all layers."""
 
     members: int = 2_000_000
     unpacked: int = 256 << 30
@@ -57,11 +57,11 @@ class LayerReader:
     _unpacked: int = field(default=0)
 
     def read(self, chunks: Iterable[bytes], digest: str, layer: int) -> LayerView:
-        """Read one layer, whose tar comes in ``chunks``. Raises BuildError for one that is damaged, or over limits."""
+        """Read one layer from the ``chunks`` of its tar. Raises BuildError if it is damaged or exceeds the limits."""
         return _LayerParser(self, digest, layer).read(self._count(chunks, digest))
 
     def take_member(self, digest: str) -> None:
-        """Count a member; raises BuildError for too many."""
+        """Count a member; raises BuildError if there are too many."""
         self._members += 1
         if self._members > self.limits.members:
             raise BuildError(f"the layer {digest}: the image has more than {self.limits.members} members", hint=_HINT)
@@ -75,7 +75,7 @@ class LayerReader:
             yield chunk
 
 
-_HINT = "it is not audited: no honest image is like that"
+_HINT = "it is not audited: no honest image exceeds this limit"
 
 
 class _LayerParser:
@@ -104,7 +104,7 @@ class _LayerParser:
             for header in tar:
                 self._reader.take_member(self._digest)
                 self._take(header, tar)
-        except ValueError as error:  # also numbers of thousands of digits
+        except ValueError as error:  # also from numbers of thousands of digits
             raise BuildError(f"the layer {self._digest} cannot be read: {error}") from error
         return LayerView(
             digest=self._digest,
@@ -122,7 +122,7 @@ class _LayerParser:
         path = _inside(path)[:_PATH_MAX]
         fields = header.fields
         kind = _KINDS.get(fields["type"], "other")
-        head, content = self._look(header, path, kind, tar)
+        head, content = self._read_content(header, path, kind, tar)
         entry = TarEntry(
             path=path,
             kind=kind,
@@ -139,13 +139,13 @@ class _LayerParser:
             content=content,
         )
         if path:
-            self._keep(entry)
+            self._add(entry)
             if entry.is_link:
                 self._survey.link(path, entry.link)
             elif kind == "hard link":
                 self._survey.hardlink(path, _inside(entry.link)[:_PATH_MAX])
 
-    def _keep(self, entry: TarEntry) -> None:
+    def _add(self, entry: TarEntry) -> None:
         known = self._seen.get(entry.path)
         if known is not None and not (known.kind == entry.kind == "folder"):
             self._oddities.append(("duplicate-member", entry.path))
@@ -154,8 +154,8 @@ class _LayerParser:
             self._links.add(entry.path)
         self._entries.append(entry)
 
-    def _look(self, header: TarHeader, path: str, kind: Kind, tar: TarReader) -> tuple[bytes, bytes | None]:
-        """The first bytes of a file, and all of them where checks want them; what is secret in it is noted."""
+    def _read_content(self, header: TarHeader, path: str, kind: Kind, tar: TarReader) -> tuple[bytes, bytes | None]:
+        """Return the first bytes of a file, and all of it if a check needs that; record its secrets."""
         if kind != "file" or not header.size:
             if kind == "file":
                 self._survey.take(path, 0, ())
@@ -200,7 +200,7 @@ def _prepend(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _inside(path: str) -> str:
-    """The path as a careful unpacker takes it: ``..`` never leads out of the root."""
+    """Normalise a path as a careful unpacker does: ``..`` never leaves the root."""
     if ".." not in path:
         return path
     done: list[str] = []
@@ -225,7 +225,7 @@ def _number(text: str) -> int:
 
 
 def _xattr_bytes(text: str) -> bytes:
-    """The bytes of a record that `tarread.say` made text of."""
+    """Return the bytes of a record that the tar reader decoded to text."""
     out = bytearray()
     at = 0
     for found in _ESCAPED.finditer(text):

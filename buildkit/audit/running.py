@@ -1,4 +1,4 @@
-"""A running container, as it was observed from the host and from inside: observations to findings. Pure."""
+"""Findings about a running container, from observations by the host and from inside. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KILLED = 137
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """How the health check went: exit code and words, and its code while the service was halted (None: not tried)."""
+    """The health check's exit code, output, and exit code while the service was halted (None: not tried)."""
 
     code: int
     output: str = ""
@@ -30,13 +30,13 @@ class Health:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """What was seen of a container under the recommended flags.
+    """Observations of a container under the recommended flags.
 
-    ``ended`` is its exit code and the end of its log, where it ended before it could be observed; then the rest is
-    empty. ``tmpfs`` are the folders that were given to it for writing, ``written`` the paths at which writing was
-    tried and worked (None: nothing to try it with). Limits are bytes and processes, None for none. ``ports`` are those
-    that the image names (``8000/tcp``), ``silent`` those of them that nobody answers. ``stopped`` is its exit code
-    after it was asked to end, and ``stop_seconds`` how long it had.
+    ``ended`` is its exit code and the end of its log, if it ended before it could be observed; the rest is then empty.
+    ``tmpfs`` are the writable folders that it was given, ``written`` the paths at which a write succeeded (None: no
+    interpreter to try it with). Limits are bytes and processes, None for none. ``ports`` are those that the image
+    exposes (``8000/tcp``), ``silent`` those on which nothing answers. ``stopped`` is its exit code after the stop
+    signal, and ``stop_seconds`` the grace period.
     """
 
     ended: tuple[int, str] | None = None
@@ -59,11 +59,11 @@ class Observation:
 
 
 def check_running(seen: Observation) -> tuple[Finding, ...]:
-    """What is wrong with a container."""
+    """Return all findings about a container."""
     if seen.ended is not None:
         code, log = seen.ended
-        said = f": {log[-400:]}" if log else ""
-        return (Finding(rule=rules.DOES_NOT_RUN, what=f"it ended with {code}{said}", path="/"),)
+        end = f": {log[-400:]}" if log else ""
+        return (Finding(rule=rules.DOES_NOT_RUN, what=f"it ended with {code}{end}", path="/"),)
     return tuple(finding for check in _CHECKS for finding in check(seen))
 
 
@@ -77,7 +77,7 @@ def _process(process: Process) -> Iterator[Finding]:
     if 0 in process.uids:
         yield _finding(rules.PROCESS_ROOT, f"{name} runs with uid 0")
     elif 0 in process.gids:
-        what = f"{name} is in the group of root (gid 0), as any uid that the image has no account for"
+        what = f"{name} is in root's group (gid 0), as is any uid without an account in the image"
         yield Finding(rule=rules.PROCESS_ROOT, what=what, path=_STATUS, override=Severity.MEDIUM)
     for sort in CAPABILITY_SETS:
         bits = dict(process.capabilities).get(sort, 0)
@@ -91,7 +91,7 @@ def _process(process: Process) -> Iterator[Finding]:
 
 def _format_capability_bits(bits: int) -> str:
     names = [NAMES[number] if number < len(NAMES) else str(number) for number in range(64) if bits >> number & 1]
-    return ", ".join(names) if len(names) < 8 else f"{len(names)} of them, {names[0]} and {names[-1]} too"
+    return ", ".join(names) if len(names) < 8 else f"{len(names)} of them, {names[0]} and {names[-1]} among them"
 
 
 def _secrets(seen: Observation) -> Iterator[Finding]:
@@ -116,10 +116,10 @@ def _mounts(seen: Observation) -> Iterator[Finding]:
 
 def _writable(mount: Mounted, tmpfs: tuple[str, ...]) -> Iterator[Finding]:
     if mount.target in _NODES or _within(mount.target, ["/proc", "/sys"]):
-        return  # devices, which an ordinary user's runtime binds one by one; what is laid over files of the kernel
+        return  # devices, which a rootless runtime binds one by one; mounts over the kernel's files
     named = mount.target in tmpfs or _within(mount.target, [_DEVICES])
     if not named:
-        what = f"{mount.target} ({mount.kind}) can be written to"
+        what = f"{mount.target} ({mount.kind}) is writable"
         yield Finding(rule=rules.WRITABLE_PLACE, what=what, path=mount.target)
     missing = sorted({"noexec", "nosuid"} - mount.options)
     if missing:
@@ -144,13 +144,13 @@ def _limits(seen: Observation) -> Iterator[Finding]:
 
 
 def _network(seen: Observation) -> Iterator[Finding]:
-    for one in dict.fromkeys(seen.listening):
-        name = f"{one.port}/{one.protocol}"
-        if name not in seen.ports and not one.is_loopback:
-            where = f"/proc/1/net/{one.protocol}"
-            yield Finding(rule=rules.UNDECLARED_PORT, what=f"{name} is open on {one.address}", path=where)
+    for socket in dict.fromkeys(seen.listening):
+        name = f"{socket.port}/{socket.protocol}"
+        if name not in seen.ports and not socket.is_loopback:
+            where = f"/proc/1/net/{socket.protocol}"
+            yield Finding(rule=rules.UNDECLARED_PORT, what=f"{name} is open on {socket.address}", path=where)
     for port in seen.silent:
-        yield Finding(rule=rules.SILENT_PORT, what=f"nobody answers on {port}", path="/proc/1/net/tcp")
+        yield Finding(rule=rules.SILENT_PORT, what=f"nothing answers on {port}", path="/proc/1/net/tcp")
     if seen.ways_out and not seen.outgoing:
         what = f"there is a default route by {', '.join(seen.ways_out)}"
         yield Finding(rule=rules.WAY_OUT, what=what, path="/proc/1/net/route")
@@ -165,8 +165,8 @@ def _health(seen: Observation) -> Iterator[Finding]:
     if health is None:
         yield Finding(rule=rules.HEALTH_MISSING, what="it has no health check", path="/")
     elif health.code != 0:
-        said = f": {health.output[-400:]}" if health.output else ""
-        yield Finding(rule=rules.HEALTH_FAILS, what=f"the health check ends with {health.code}{said}", path="/")
+        end = f": {health.output[-400:]}" if health.output else ""
+        yield Finding(rule=rules.HEALTH_FAILS, what=f"the health check ends with {health.code}{end}", path="/")
     elif health.code_halted == 0:
         yield Finding(rule=rules.HEALTH_BLIND, what="it passes while every process is halted", path="/")
 

@@ -1,4 +1,4 @@
-"""Files that hold secrets by trade: what they are called, and what in them is secret."""
+"""Files that are made to hold secrets: their names, and how to find the secret in them."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from dataclasses import dataclass
 from buildkit.audit.secret_patterns import entropy, is_dummy, is_dummy_password
 
 FindSecret = Callable[[bytes], bytes | None]
-"""Given a file's content: the secret in it (empty where that is all of it), or None."""
+"""Find the secret in a file's content; empty if all of the file is secret, None if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretFileKind:
-    """A sort of file: the end of its path, as a regular expression, and who finds the secret in it."""
+    """A kind of file: the end of its path, as a regular expression, and the function that finds its secret."""
 
     sort: str
     path: re.Pattern[str]
-    look: FindSecret
+    find: FindSecret
 
 
 def _find_group(expression: bytes) -> FindSecret:
     compiled = re.compile(expression)
 
-    def look(data: bytes) -> bytes | None:
+    def find(data: bytes) -> bytes | None:
         for found in compiled.finditer(data):
             if not is_dummy_password(found["secret"]):
                 return found["secret"]
         return None
 
-    return look
+    return find
 
 
 def _find_docker_login(data: bytes) -> bytes | None:
-    """``{"auths": {HOST: {"auth": …}}}`` of docker, podman and skopeo, or docker's older form without ``auths``."""
+    """Find a login of docker, podman or skopeo: ``{"auths": {HOST: {"auth": …}}}``, or the same without ``auths``."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
         return None
     hosts = value.get("auths", value) if isinstance(value, dict) else None
     for login in hosts.values() if isinstance(hosts, dict) else ():
-        said = (
+        values = (
             [login.get(key) for key in ("auth", "identitytoken", "password", "registrytoken")]
             if isinstance(login, dict)
             else []
         )
-        for secret in said:
+        for secret in values:
             if isinstance(secret, str) and secret:
                 return secret.encode("utf-8", "replace")
     return None
@@ -75,8 +75,8 @@ def _find_any(data: bytes) -> bytes | None:
     return b"" if data.strip() else None
 
 
-def _kind(sort: str, path: str, look: FindSecret) -> SecretFileKind:
-    return SecretFileKind(sort=sort, path=re.compile(rf"(?:^|/){path}\Z"), look=look)
+def _kind(sort: str, path: str, find: FindSecret) -> SecretFileKind:
+    return SecretFileKind(sort=sort, path=re.compile(rf"(?:^|/){path}\Z"), find=find)
 
 
 _URL = rb"://[^\s:@/]{0,100}:(?P<secret>[^\s@/]{1,200})@"
@@ -85,12 +85,12 @@ _CLUSTER = rb"(?m)^\s*(?:token|client-key-data|password):\s*(?P<secret>\S{1,300}
 _GCLOUD = rb"\"(?:refresh_token|private_key)\"\s*:\s*\"(?P<secret>[^\"]{1,300})"
 
 SECRET_FILE_KINDS = (
-    _kind("log-in of .netrc", r"[._]netrc", _find_group(rb"\bpassword\s+(?P<secret>\S{1,200})")),
-    _kind("log-in of an index", r"pip\.(?:conf|ini)|uv\.toml|\.condarc", _find_group(_URL)),
-    _kind("log-in of .pypirc", r"\.pypirc", _find_group(rb"(?m)^\s*password\s*[:=]\s*(?P<secret>\S{1,300})")),
-    _kind("log-in of a registry", r"\.docker/config\.json|\.dockercfg|containers/auth\.json", _find_docker_login),
-    _kind("log-in of git", r"\.git-credentials|git/credentials", _find_group(_URL)),
-    _kind("log-in of npm", r"\.npmrc", _find_group(rb"_(?:authToken|auth|password)\s*=\s*(?P<secret>[^\s$]{1,300})")),
+    _kind("login in .netrc", r"[._]netrc", _find_group(rb"\bpassword\s+(?P<secret>\S{1,200})")),
+    _kind("login to a package index", r"pip\.(?:conf|ini)|uv\.toml|\.condarc", _find_group(_URL)),
+    _kind("login in .pypirc", r"\.pypirc", _find_group(rb"(?m)^\s*password\s*[:=]\s*(?P<secret>\S{1,300})")),
+    _kind("login to a registry", r"\.docker/config\.json|\.dockercfg|containers/auth\.json", _find_docker_login),
+    _kind("git login", r"\.git-credentials|git/credentials", _find_group(_URL)),
+    _kind("npm login", r"\.npmrc", _find_group(rb"_(?:authToken|auth|password)\s*=\s*(?P<secret>[^\s$]{1,300})")),
     _kind("cloud credentials", r"\.aws/credentials", _find_group(_AWS)),
     _kind(
         "cloud credentials",
@@ -98,26 +98,26 @@ SECRET_FILE_KINDS = (
         _find_group(_GCLOUD),
     ),
     _kind("cloud credentials", r"\.azure/(?:accessTokens|msal_token_cache)\.(?:json|bin)", _find_any),
-    _kind("log-in of a cluster", r"\.kube/config", _find_group(_CLUSTER)),
+    _kind("cluster login", r"\.kube/config", _find_group(_CLUSTER)),
     _kind("Hugging Face token", r"huggingface/(?:token|stored_tokens)|\.huggingface/token", _find_token),
-    _kind("variables of .env", r"\.env(?:\.[a-z]+)?", _find_env_secret),
+    _kind("variable in .env", r"\.env(?:\.[a-z]+)?", _find_env_secret),
     _kind("key store", r"[^/]+\.(?:p12|pfx|jks|keystore|kdbx)", _find_any),
-    _kind("host key of ssh", r"etc/ssh/ssh_host_[a-z0-9]+_key", _find_any),
-    _kind("history of a shell", r"\.(?:bash|zsh|python|sqlite|psql|mysql)_history", _find_any),
+    _kind("SSH host key", r"etc/ssh/ssh_host_[a-z0-9]+_key", _find_any),
+    _kind("shell history", r"\.(?:bash|zsh|python|sqlite|psql|mysql)_history", _find_any),
 )
-MOST = 1 << 20  # bytes of such a file that are looked into
-_NAMES = re.compile("|".join(f"(?:{trade.path.pattern})" for trade in SECRET_FILE_KINDS))
+MOST = 1 << 20  # bytes of such a file that are searched
+_NAMES = re.compile("|".join(f"(?:{kind.path.pattern})" for kind in SECRET_FILE_KINDS))
 
 
 def find_secret_file_kind(path: str) -> SecretFileKind | None:
-    """What a file holds by its name (``etc/pip.conf``), or None."""
+    """Return the kind of secret file by its path (``etc/pip.conf``), or None."""
     if _NAMES.search(path) is None:
         return None
-    return next((trade for trade in SECRET_FILE_KINDS if trade.path.search(path)), None)
+    return next((kind for kind in SECRET_FILE_KINDS if kind.path.search(path)), None)
 
 
 def is_published_test(path: str) -> bool:
-    """Whether a file lies in a folder of tests or examples of an installed package: its keys are published."""
+    """Whether a file is among an installed package's tests or examples: its keys are published."""
     inner = re.search(r"(?:site|dist)-packages/(.*)|/lib/python3[^/]*/(.*)|^usr/(?:lib|share)/(.*)", path)
     rest = next(filter(None, inner.groups()), "") if inner else ""
     return any(part in _TESTS for part in posixpath.dirname(rest).lower().split("/"))

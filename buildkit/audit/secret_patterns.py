@@ -1,8 +1,8 @@
-"""What secrets look like: tokens that say what they are, keys, and values that only their names and entropy give away.
+"""Patterns of secrets: self-describing tokens, keys, and values that only their names and entropy give away.
 
-A pattern is *distinct* if hardly anything else looks like it; then it is looked for in every file. The others are
-looked for where people write (configuration, environment, their own code), not in what a distribution or an index
-publishes, whose examples and tests are full of passwords that are none.
+A pattern is *distinct* if hardly anything else matches it; it is then searched for in every file. The others are
+searched for in what people write (configuration, environment, their own code), not in what a distribution or an index
+publishes, whose examples and tests are full of passwords that are not real.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ Match = re.Match[bytes]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
-    """``needles`` are lower-case bytes of which one must be there before the slower ``regex`` is asked.
+    """A kind of secret; one of the lower-case ``needles`` must occur before the slower ``regex`` is tried.
 
-    Its group ``secret``, else the whole match, is what is secret; ``accept`` may say that a match is none.
+    The secret is its group ``secret``, else the whole match; ``accept`` may reject a match.
     """
 
     sort: str
@@ -34,7 +34,7 @@ class Pattern:
 
 
 def entropy(value: bytes) -> float:
-    """Shannon's, in bits a byte: words have about 3, random letters and digits of this length more than 3.5."""
+    """Return Shannon entropy in bits a byte: words have about 3, random letters and digits of such length over 3.5."""
     counts = Counter(value)
     return -sum(n / len(value) * math.log2(n / len(value)) for n in counts.values()) if value else 0.0
 
@@ -46,7 +46,7 @@ _DUMMY = re.compile(
 
 
 def is_dummy(value: bytes) -> bool:
-    """Whether a value only stands for one: an example, a variable, a row of the same letter."""
+    """Whether a value is a placeholder: an example, a variable, a run of the same letter."""
     return bool(_DUMMY.search(value)) or len(set(value)) < 6
 
 
@@ -55,7 +55,7 @@ def _real(match: Match) -> bool:
 
 
 def find_secret(match: Match) -> bytes:
-    """The part of a match that is secret."""
+    """Return the secret part of a match."""
     return match["secret"] if "secret" in match.re.groupindex else match[0]
 
 
@@ -67,9 +67,9 @@ _BODY = re.compile(rb"[A-Za-z0-9+/=]")
 
 
 def _has_body(match: Match) -> bool:
-    """Whether a key follows its first line: programs that read keys hold that line alone.
+    """Whether a key follows its first line: programs that read keys contain only that line.
 
-    Header lines (``Proc-Type: …``) may stand between; in JSON and in variables line breaks are written ``\\n``.
+    Header lines (``Proc-Type: …``) may come between; in JSON and in variables, line breaks are written ``\\n``.
     """
     text = match.string[match.end() : match.end() + 600].replace(b"\\n", b"\n")
     end = text.find(b"-----")
@@ -79,14 +79,14 @@ def _has_body(match: Match) -> bool:
 
 
 def _is_jwt(match: Match) -> bool:
-    """Whether the header of three parts names an algorithm."""
+    """Whether the first of the three parts names an algorithm."""
     head, claims, _ = match[0].split(b".", 2)
     try:
         decoded = json.loads(base64.urlsafe_b64decode(head + b"=" * (-len(head) % 4)))
         base64.urlsafe_b64decode(claims + b"=" * (-len(claims) % 4))
     except (ValueError, binascii.Error, RecursionError):
         return False
-    jwt_io = b"IkpvaG4gRG9l"  # "John Doe", everybody's example
+    jwt_io = b"IkpvaG4gRG9l"  # "John Doe", the example of jwt.io
     return isinstance(decoded, dict) and "alg" in decoded and jwt_io not in match[0]
 
 
@@ -195,7 +195,7 @@ _NO_VALUE = re.compile(
 
 
 def _is_value(match: Match) -> bool:
-    """Whether a value looks made by a machine: digits and letters of both cases, or hexadecimal, and much entropy."""
+    """Whether a value looks generated: digits and letters of both cases, or hexadecimal, with high entropy."""
     value = find_secret(match)
     if is_dummy(value) or _NO_VALUE.fullmatch(value) or b"public" in match[0].lower():
         return False
@@ -214,7 +214,7 @@ def _is_login(match: Match) -> bool:
 
 
 def is_dummy_password(value: bytes) -> bool:
-    """As `is_dummy`, for passwords, which may be short."""
+    """Whether a password is a placeholder; see ``is_dummy``, but passwords may be short."""
     return bool(_DUMMY.search(value)) or value.lower() in _PLAIN_PASSWORDS
 
 
@@ -231,11 +231,11 @@ WRITTEN = (
     Pattern(sort="secret value", needles=_NAMES, regex=_BARE, distinct=False, accept=_is_value),
 )
 IN_CODE = WRITTEN[:-1]
-"""Of those, for languages in which a value without quotes is a name."""
+"""The patterns for programming languages, in which a value without quotes is a name."""
 
 
 def find_all(data: bytes, patterns: tuple[Pattern, ...]) -> Iterator[tuple[str, int, bytes]]:
-    """Sort, offset and bytes of what is secret in ``data``."""
+    """Yield kind, offset and bytes of the secrets in ``data``."""
     low = data.lower()
     for pattern in patterns:
         if not any(needle in low for needle in pattern.needles):

@@ -1,8 +1,8 @@
-"""The content of a layer's files searched for secrets, as it streams by.
+"""Search the content of a layer's files for secrets while it streams by.
 
-Bounded: text is read whole up to 64 MiB of a file, of anything else the first mebibyte (weights are no place where
-people write); values that only their names give away are looked for in the first 8 MiB. Nothing that is found is
-kept, but for a few letters.
+Limits: text is searched up to 64 MiB of a file, other content up to the first mebibyte (people do not write in
+weights); values that only their names give away are searched for in the first 8 MiB. Of what is found, only a few
+letters are kept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _CODE = (".py", ".pyi", ".js", ".mjs", ".ts", ".c", ".h", ".cc", ".cpp", ".go", 
 
 
 class SecretScanner:
-    """Collects the secrets of one layer in ``found``; ``cut`` counts files that were not looked through to the end."""
+    """Collects the secrets of one layer in ``found``; ``cut`` counts files that were not searched to the end."""
 
     def __init__(self, *, layer: int, text_limit: int = TEXT_LIMIT) -> None:
         self._layer = layer
@@ -39,31 +39,31 @@ class SecretScanner:
         self.cut = 0
 
     def scan(self, path: str, size: int, chunks: Iterator[bytes]) -> None:
-        """Look through one file's content; what is left of ``chunks`` is left alone."""
-        trade = find_secret_file_kind(path)
+        """Search one file's content; ``chunks`` is read only as far as needed."""
+        kind = find_secret_file_kind(path)
         first = next(chunks, b"")
         text = b"\0" not in first[:_SNIFF]
         limit = self._text_limit if text else BINARY_LIMIT
         self.cut += text and size > limit
         patterns = choose_patterns(path, text=text)
-        if trade is not None:
-            self._ask(trade, path, first[:MOST])
+        if kind is not None:
+            self._check_file_kind(kind, path, first[:MOST])
         at, tail, chunk = 0, b"", first
         while chunk:
             data = tail + chunk
-            self._look(path, data, at - len(tail), patterns)
+            self._search(path, data, at - len(tail), patterns)
             at += len(chunk)
             if at >= WRITTEN_LIMIT:
                 patterns = DISTINCT
             tail = data[-_OVERLAP:]
             chunk = next(chunks, b"") if at < limit else b""
 
-    def _ask(self, trade: SecretFileKind, path: str, data: bytes) -> None:
-        secret = trade.look(data)
+    def _check_file_kind(self, kind: SecretFileKind, path: str, data: bytes) -> None:
+        secret = kind.find(data)
         if secret is not None:
-            self._add(trade.sort, path, secret, max(0, data.find(secret)))
+            self._add(kind.sort, path, secret, max(0, data.find(secret)))
 
-    def _look(self, path: str, data: bytes, start: int, patterns: tuple[Pattern, ...]) -> None:
+    def _search(self, path: str, data: bytes, start: int, patterns: tuple[Pattern, ...]) -> None:
         for sort, offset, secret in find_all(data, patterns):
             self._add(sort, path, secret, start + offset)
 
@@ -73,26 +73,26 @@ class SecretScanner:
             if len(self.found) < _MOST_IN_LAYER:
                 self._known[sort, path] = [len(self.found), offset]
                 self.found.append(Secret(sort=sort, place=path, shown=redact(secret), layer=self._layer, offset=offset))
-        elif offset > known[1]:  # pieces overlap: what was seen is not counted again
+        elif offset > known[1]:  # pieces overlap: a secret is counted once
             first = self.found[known[0]]
             self.found[known[0]] = replace(first, more=first.more + 1)
             known[1] = offset
 
 
 def choose_patterns(path: str, *, text: bool) -> tuple[Pattern, ...]:
-    """Which patterns a file is searched for."""
+    """Return the patterns that a file is searched for."""
     if not text or path.endswith(_COMPILED) or is_published(path):
         return DISTINCT
     return DISTINCT + (IN_CODE if path.endswith(_CODE) else WRITTEN)
 
 
 def is_published(path: str) -> bool:
-    """Whether a file is one that a distribution or an index brings, by its place."""
+    """Whether a distribution or an index provides the file, by its path."""
     return _PUBLISHED.search(path) is not None
 
 
 def redact(secret: bytes) -> str:
-    """What may be said of a secret: its first letters where it is long, and its length."""
+    """Return what may be printed of a secret: its first letters if it is long, and its length."""
     if not secret:
         return ""
     if secret.startswith(b"-----"):

@@ -1,4 +1,4 @@
-"""What looks secret, as findings: in every layer, the deleted files too, and in the config."""
+"""Findings about secrets: in every layer, including deleted files, and in the config."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from buildkit.audit.view import ImageView, format_untrusted
 from buildkit.findings import Finding, Severity
 
 _GUESSED = frozenset(
-    ("secret value", "password in a URL", "JSON web token", "history of a shell", "key store", "variables of .env")
+    ("secret value", "password in a URL", "JSON web token", "shell history", "key store", "variable in .env")
 )
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|APIKEY|CREDENTIALS?|(?:API|ACCESS|AUTH|PRIVATE|SECRET)_KEY)(?:_|$)",
@@ -30,7 +30,7 @@ _REPOSITORY = re.compile(r"(?:^|/)\.(?:git|hg|svn)$")
 
 
 def check_secrets(view: ImageView) -> Iterator[Finding]:
-    """Secrets of layers and config, and the history of repositories."""
+    """Check for secrets in layers and config, and for the history of repositories."""
     for number, layer in enumerate(view.layers):
         for secret in layer.secrets:
             yield _in_layer(view, secret)
@@ -60,13 +60,13 @@ def _in_layer(view: ImageView, secret: Secret) -> Finding:
 
 
 def _format_removal(view: ImageView, path: str, layer: int) -> str:
-    """Where a later layer deletes or replaces what this one holds, in words."""
+    """Describe where a later layer deletes or replaces the file of this one; empty if none does."""
     for above in view.layers[layer + 1 :]:
         gone, opaque = whiteouts(above)
         if (gone or opaque) and is_gone(path, gone, opaque):
-            return f"; layer {above.digest.removeprefix('sha256:')[:12]} deletes it, and yet everybody has it"
+            return f"; layer {above.digest.removeprefix('sha256:')[:12]} deletes it, but it remains in the image"
     entry = view.files.get(path)
-    return "; a later layer replaces it, and yet everybody has it" if entry and entry.layer > layer else ""
+    return "; a later layer replaces it, but it remains in the image" if entry and entry.layer > layer else ""
 
 
 def _in_config(view: ImageView) -> Iterator[Finding]:
@@ -82,7 +82,7 @@ def _in_config(view: ImageView) -> Iterator[Finding]:
 
 
 def _check_text(part: str, text: str, named: str) -> Iterator[Finding]:
-    """One finding for a text: what says what it is, else what its name says."""
+    """Yield at most one finding for a text: a self-describing secret, else a value named as one."""
     data = text[: 1 << 20].encode("utf-8", "replace")
     for sort, _, secret in find_all(data, DISTINCT + WRITTEN):
         override = Severity.HIGH if sort in _GUESSED else None
@@ -90,12 +90,12 @@ def _check_text(part: str, text: str, named: str) -> Iterator[Finding]:
         yield Finding(rule=rules.SECRET_CONFIG, what=what, path=f"config: {part}", override=override)
         return
     if named:
-        what = f"a value {redact(named.encode('utf-8', 'replace'))} by the name of a secret"
+        what = f"a value {redact(named.encode('utf-8', 'replace'))} with the name of a secret"
         yield Finding(rule=rules.SECRET_CONFIG, what=what, path=f"config: {part}", override=Severity.HIGH)
 
 
 def is_named_secret(name: str, value: str) -> str:
-    """The value, if its name says that it is secret and it stands for nothing else; else empty."""
+    """Return the value if its name marks it as secret and it is no placeholder; else empty."""
     upper = name.upper().replace("-", "_").replace(".", "_")
     if not _SECRET_NAME.search(upper) or upper.endswith(_FILE) or len(value) < 6 or _NO_SECRET.fullmatch(value):
         return ""

@@ -1,4 +1,4 @@
-"""What the config says of the service: ports, health check, commands, labels, base, name, history, size."""
+"""The config of the service: ports, health check, commands, labels, base, tag, history, size."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from buildkit.findings import Finding, Rule, Severity
 
 _RISKY = {
     21: "ftp", 22: "ssh", 23: "telnet", 111: "rpcbind", 512: "rexec", 513: "rlogin", 514: "rsh", 873: "rsync",
-    2222: "ssh", 2375: "docker's engine", 2376: "docker's engine", 3389: "rdp", 5678: "debugpy", 5900: "vnc",
+    2222: "ssh", 2375: "the Docker engine", 2376: "the Docker engine", 3389: "rdp", 5678: "debugpy", 5900: "vnc",
     6006: "TensorBoard", 8265: "Ray's dashboard", 8888: "Jupyter", 9229: "node's inspector", 10250: "kubelet",
 }  # fmt: skip
 _LABELS = ("org.opencontainers.image.title", "org.opencontainers.image.description")
 _BASE = "org.opencontainers.image.base.digest"
 _OURS = "buildkit"
-_ROOTS = re.compile(r"Debian \S+: [0-9]+ packages of |\S+@sha256:[0-9a-f]{64}$")
+_PINNED_ROOT = re.compile(r"Debian \S+: [0-9]+ packages of |\S+@sha256:[0-9a-f]{64}$")
 _SHELL = "/bin/sh"
 _UPDATE = re.compile(r"\b(?:apt-get|apt|yum|dnf|apk|zypper)\s+(?:-\S+\s+)*(?:update|makecache|refresh)\b")
 _INSTALL = re.compile(r"\b(?:apt-get|apt|yum|dnf|apk|zypper)\s+(?:-\S+\s+)*(?:install|upgrade|dist-upgrade|add|in)\b")
@@ -27,7 +27,7 @@ _ADD = re.compile(r"^(?:/bin/sh -c #\(nop\)\s+)?ADD\s")
 
 
 def check_service(view: ImageView) -> Iterator[Finding]:
-    """All of the config but user, environment and secrets."""
+    """Check the config, except for user, environment and secrets."""
     yield from _check_ports(view)
     yield from _check_health(view)
     yield from _check_command(view)
@@ -40,22 +40,22 @@ def check_service(view: ImageView) -> Iterator[Finding]:
 
 
 def _check_ports(view: ImageView) -> Iterator[Finding]:
-    for said in view.config.ports:
-        number = said.partition("/")[0].partition("-")[0]
+    for entry in view.config.ports:
+        number = entry.partition("/")[0].partition("-")[0]
         port = int(number) if number.isascii() and number.isdecimal() and len(number) < 6 else 0
         if port in _RISKY:
             override = None if port in (22, 23, 512, 513, 514, 2222, 2375, 2376) else Severity.MEDIUM
-            yield _finding(rules.RISKY_PORT, f"{format_untrusted(said)} is {_RISKY[port]}'s", "ports", override)
+            yield _finding(
+                rules.RISKY_PORT, f"{format_untrusted(entry)} is the port of {_RISKY[port]}", "ports", override
+            )
         elif 0 < port < 1024:
-            yield _finding(rules.PRIVILEGED_PORT, f"{format_untrusted(said)}", "ports")
+            yield _finding(rules.PRIVILEGED_PORT, f"{format_untrusted(entry)}", "ports")
 
 
 def _check_health(view: ImageView) -> Iterator[Finding]:
     test = view.config.healthcheck
     if test is None or test[0] == "NONE":
-        yield _finding(
-            rules.NO_HEALTHCHECK, "the config has none" if test is None else "it is switched off", "healthcheck"
-        )
+        yield _finding(rules.NO_HEALTHCHECK, "the config has none" if test is None else "it is disabled", "healthcheck")
     elif test[0] == "CMD-SHELL":
         if find_program(view, _SHELL) is None:
             yield _finding(
@@ -63,7 +63,9 @@ def _check_health(view: ImageView) -> Iterator[Finding]:
             )
     elif test[0] == "CMD" and len(test) > 1 and find_program(view, test[1]) is None:
         yield _finding(
-            rules.COMMAND_MISSING, f"the health check starts {format_untrusted(test[1])}, which it lacks", "healthcheck"
+            rules.COMMAND_MISSING,
+            f"the health check starts {format_untrusted(test[1])}, which the image lacks",
+            "healthcheck",
         )
 
 
@@ -76,7 +78,7 @@ def _check_command(view: ImageView) -> Iterator[Finding]:
 
 
 def find_program(view: ImageView, name: str) -> str | None:
-    """The path of a program as the runtime finds it: by the working folder, or by PATH; None where it cannot run."""
+    """Return the path of a program as the runtime finds it, by the working folder or by PATH; None if it cannot run."""
     if "/" in name:
         places = [posixpath.join("/", view.config.workdir, name)]
     else:
@@ -95,20 +97,20 @@ def _check_identity(view: ImageView) -> Iterator[Finding]:
     if missing:
         yield _finding(rules.LABELS, f"without {', '.join(missing)}", "labels")
     if not find_base_pin(view):
-        yield _finding(rules.UNPINNED, f"no label {_BASE}, and nobody else says it", "labels")
+        yield _finding(rules.UNPINNED, f"no label {_BASE}, and no other pin", "labels")
     tag = view.origin.tag
     if tag and "@" not in tag and (tag.endswith(":latest") or ":" not in tag.rpartition("/")[2]):
-        yield Finding(rule=rules.LATEST, what=f"it was asked for as {format_untrusted(tag)}", path="")
+        yield Finding(rule=rules.LATEST, what=f"it was requested as {format_untrusted(tag)}", path="")
 
 
 def find_base_pin(view: ImageView) -> str:
-    """How the base is pinned, by whoever asks, by labels or by the history that buildkit writes; empty if unknown."""
+    """Return how the base is pinned: by the caller, by labels, or by buildkit's history; empty if unknown."""
     if view.origin.pinned:
         return view.origin.pinned
     labels, history = dict(view.config.labels), view.config.history
     if re.fullmatch(r"sha256:[0-9a-f]{64}", labels.get(_BASE, "")):
         return labels[_BASE]
-    if history and history[0].comment == _OURS and _ROOTS.match(history[0].created_by):
+    if history and history[0].comment == _OURS and _PINNED_ROOT.match(history[0].created_by):
         return history[0].created_by
     return ""
 
@@ -116,7 +118,7 @@ def find_base_pin(view: ImageView) -> str:
 def _check_history(view: ImageView) -> Iterator[Finding]:
     for number, line in enumerate(view.config.history):
         text = line.created_by
-        if number and _ADD.match(text):  # the first is how bases are made
+        if number and _ADD.match(text):  # the first step makes the base
             yield _finding(rules.ADD_STEP, format_untrusted(text, 120), "history")
         if _UPDATE.search(text) and not _INSTALL.search(text):
             yield _finding(rules.UPDATE_ALONE, format_untrusted(text, 120), "history")

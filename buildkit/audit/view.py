@@ -10,13 +10,13 @@ from functools import cached_property
 from buildkit.audit.layer_view import LayerView, TarEntry
 from buildkit.audit.merge import merge_layers
 
-_LINKS = 40  # as many as Linux follows
+_LINKS = 40  # Linux's limit
 SETUID, SETGID, STICKY = 0o4000, 0o2000, 0o1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryLine:
-    """What one step of the build says of itself."""
+    """One step of the build, by the image's history."""
 
     created_by: str
     comment: str = ""
@@ -25,7 +25,7 @@ class HistoryLine:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageConfig:
-    """The config of an image; ``healthcheck`` is its command (``CMD …``), None where there is none."""
+    """The config of an image; ``healthcheck`` is its command (``CMD …``), None if there is none."""
 
     user: str = ""
     workdir: str = ""
@@ -41,12 +41,12 @@ class ImageConfig:
 
     @cached_property
     def variables(self) -> Mapping[str, str]:
-        """The environment; the last word on a name counts."""
+        """The environment; the last value of a name counts."""
         return dict(self.env)
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """What is started."""
+        """The command that is started."""
         return self.entrypoint + self.cmd
 
 
@@ -64,20 +64,20 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """Who the container's process is: ids, and the groups that /etc/group gives it."""
+    """The container's user: ids, and the groups that /etc/group gives it."""
 
-    said: str
+    name: str
     uid: int | None
     gids: frozenset[int]
     home: str = ""
 
     @property
-    def words(self) -> str:
-        """For people: ``mluser (uid 1000)``."""
-        return f"{self.said} (uid {self.uid})" if self.said and self.said != str(self.uid) else f"uid {self.uid}"
+    def description(self) -> str:
+        """For messages: ``mluser (uid 1000)``."""
+        return f"{self.name} (uid {self.uid})" if self.name and self.name != str(self.uid) else f"uid {self.uid}"
 
     def may_write(self, entry: TarEntry) -> bool:
-        """Whether the permission bits let it write (uid 0 always may; links have no permissions)."""
+        """Whether the permission bits allow writing (uid 0 always may; links have no permissions)."""
         if entry.is_link:
             return False
         if self.uid == 0:
@@ -91,11 +91,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageOrigin:
-    """What is known of an image beside its bytes.
+    """What is known of an image besides its bytes.
 
-    ``pinned`` is how its base is pinned, empty where nothing says so; ``stage`` names a stage of the project;
-    ``peers`` are the sizes, in bytes unpacked, of images that it should not be larger than; ``tag`` is the name that
-    a registry or an archive was asked for.
+    ``pinned`` is how its base is pinned, empty if unknown; ``stage`` names a stage of the project; ``peers`` are the
+    unpacked sizes, in bytes, of images that it should not exceed; ``tag`` is the name that was requested of a registry
+    or an archive.
     """
 
     pinned: str = ""
@@ -106,7 +106,7 @@ class ImageOrigin:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageView:
-    """All that checks are given; ``name`` is what the image is called."""
+    """Everything that the checks receive; ``name`` is the image's name."""
 
     name: str
     config: ImageConfig
@@ -120,7 +120,7 @@ class ImageView:
 
     @cached_property
     def folders(self) -> Mapping[str, tuple[str, ...]]:
-        """Names in each folder of the final view, also of folders that no layer lists."""
+        """Names in each folder of the final view, including folders that no layer lists."""
         found: dict[str, dict[str, None]] = {"": {}}
         for path in self.files:
             parts = path.split("/")
@@ -133,7 +133,7 @@ class ImageView:
         return {folder: tuple(names) for folder, names in found.items()}
 
     def resolve(self, path: str) -> str | None:
-        """Where a path of the container leads, links followed within the image; None for circles.
+        """Return where a path of the container leads, links followed within the image; None for a loop.
 
         The last part need not exist.
         """
@@ -153,11 +153,11 @@ class ImageView:
             if links > _LINKS:
                 return None
             done = [] if entry.link.startswith("/") else done
-            todo += [one for one in entry.link.split("/") if one not in ("", ".")][::-1]
+            todo += [part for part in entry.link.split("/") if part not in ("", ".")][::-1]
         return "/".join(done)
 
     def find(self, path: str) -> TarEntry | None:
-        """The file or folder that a path leads to, links followed, hard links too."""
+        """Return the file or folder that a path leads to, symbolic and hard links followed; None if there is none."""
         place = self.resolve(path)
         entry = self.files.get(place) if place is not None else None
         if entry is not None and entry.kind == "hard link":
@@ -166,12 +166,12 @@ class ImageView:
         return entry
 
     def is_folder(self, path: str) -> bool:
-        """Whether a path leads to a folder, also one that no layer lists."""
+        """Whether a path leads to a folder, even one that no layer lists."""
         place = self.resolve(path)
         return place is not None and place in self.folders
 
     def below(self, folder: str) -> Iterator[TarEntry]:
-        """Everything below a folder of the final view (a resolved path without slashes around it)."""
+        """Yield everything below a folder of the final view (a resolved path without leading or trailing slash)."""
         todo = [folder]
         while todo:
             parent = todo.pop()
@@ -184,19 +184,19 @@ class ImageView:
 
     @cached_property
     def accounts(self) -> tuple[Account, ...]:
-        """/etc/passwd, what can be read of it."""
+        """The readable lines of /etc/passwd."""
         return tuple(_accounts(self.text("etc/passwd")))
 
     def text(self, path: str) -> str:
-        """A small file that is kept; empty where there is none."""
+        """Return the text of a small file that was kept; empty if there is none."""
         entry = self.find(path)
         return (entry.content or b"").decode("utf-8", "replace") if entry is not None else ""
 
     @cached_property
     def identity(self) -> Identity:
-        """Who the config's ``User`` is, by the image's own accounts; uid None for a name that it does not know."""
+        """The config's ``User``, by the image's accounts; uid None for an unknown name."""
         name, _, group = self.config.user.partition(":")
-        account = next((one for one in self.accounts if name in (one.name, str(one.uid))), None)
+        account = next((known for known in self.accounts if name in (known.name, str(known.uid))), None)
         uid = int(name) if _ID.fullmatch(name) else account.uid if account else None if name else 0
         groups = _groups(self.text("etc/group"))
         gids = {gid for gid, _, members in groups if account and account.name in members}
@@ -204,7 +204,7 @@ class ImageView:
         if group:
             own = int(group) if _ID.fullmatch(group) else next((g for g, n, _ in groups if n == group), own)
         home = account.home if account else "/"
-        return Identity(said=name or "root", uid=uid, gids=frozenset(gids | {own}), home=home)
+        return Identity(name=name or "root", uid=uid, gids=frozenset(gids | {own}), home=home)
 
 
 _ID = re.compile(r"[0-9]{1,10}")
@@ -224,11 +224,11 @@ def _groups(text: str) -> list[tuple[int, str, tuple[str, ...]]]:
 
 
 def clean_path(path: str) -> str:
-    """A path as entries have it: no slashes around it, no ``.`` parts."""
+    """Return a path as entries have it: no leading or trailing slash, no ``.`` parts."""
     return "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def format_untrusted(text: str, most: int = 200) -> str:
-    """Foreign text on one line for people: whatever does not print, and text that runs backwards, is escaped."""
+    """Format foreign text on one line: unprintable characters, and those that reverse text, are escaped."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: most + 1])
     return shown if len(text) <= most else f"{shown[:most]}…"

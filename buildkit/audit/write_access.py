@@ -6,10 +6,10 @@ from buildkit.audit.view import STICKY, ImageView
 
 
 def find_write_access(view: ImageView, path: str) -> str:
-    """How the image's user may put something at ``path`` (absolute) of their own; empty if they may not.
+    """Return how the image's user may put something at the absolute path ``path``; empty if it may not.
 
-    A folder that they may write, one that is not there and that they may make, or one above that they may write, so
-    that they can put another in its place. uid 0 may do so anywhere, which is said elsewhere.
+    It may write to the folder, create it if it is missing, or write to a folder above and so replace it. uid 0 may
+    always; another check reports that.
     """
     identity = view.identity
     place = view.resolve(path)
