@@ -1,4 +1,4 @@
-"""A recipe as text for people, as docs/decisions/001-keys-from-locks.md describes; unknown parts are shown unchanged."""
+"""A recipe as text for people, as docs/decisions/001-keys-from-locks.md describes; unknown parts stay unchanged."""
 
 from __future__ import annotations
 
