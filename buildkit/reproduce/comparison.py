@@ -1,10 +1,10 @@
-"""``nox -s reproduce``: a stage's layers, built a second time elsewhere and otherwise, and compared byte by byte.
+"""``nox -s reproduce``: build a stage's layers a second time under different conditions, and compare them byte by byte.
 
-The first side are the layers as the user's cache has them, or a shared one; they are built where they are missing. The
-second side is built from a copy of the checkout, in an empty cache that borrows only what is pinned by hash (downloads,
-images of registries), in a process with another umask, environment and order. What `[[run]]` and `[apt]` steps write is
-not claimed to be the same, so it is borrowed unless it is asked for. A Debian root may be, too: to make it takes the
-archive, and most of the time.
+The first side are the layers of the user's cache or of a remote cache; missing ones are built. The second side is built
+from a copy of the checkout, in an empty cache that borrows only what is pinned by hash (downloads, registry images), in
+a process with a different umask, environment and order of tasks. What `[[run]]` and `[apt]` steps write is not claimed
+to be reproducible, so it is borrowed unless requested. A Debian root may be borrowed, too: building it takes the
+archive and most of the time.
 """
 
 from __future__ import annotations
@@ -29,18 +29,25 @@ from buildkit.oci.blob import Blob
 from buildkit.plan.spec import Kind, PackWheels, Spec
 from buildkit.report.layer_comparison import Agreement, LayerComparison, Twice
 from buildkit.report.view import open_view
-from buildkit.reproduce.sandbox import OTHER, NotingCheckout, copy_checkout, lend, other_environment, other_umask
-from buildkit.reproduce.worker import build_again, execute
+from buildkit.reproduce.sandbox import (
+    VARIED_VARIABLES,
+    RecordingCheckout,
+    copy_checkout,
+    create_borrowing_cache,
+    different_environment,
+    different_umask,
+)
+from buildkit.reproduce.worker import build_in_process, build_missing
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
 
-_TICK_SECONDS = 2.0  # the coarsest clock that an archive keeps: a zip's
+_TICK_SECONDS = 2.0  # resolution of the coarsest clock in an archive: zip's
 STDOUT = "-"  # as ``ReproduceOptions.json``: standard output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReproduceOptions:
-    """What may stand after ``--``; ``json`` is a file, or ``-`` for standard output."""
+    """The session's options; ``json`` is a file, or ``-`` for standard output."""
 
     stage: str
     json: str = ""
@@ -51,61 +58,62 @@ class ReproduceOptions:
 
 
 def build_twice(folder: Path, options: ReproduceOptions) -> Agreement:
-    """Build the stage's layers where they are missing, build them again elsewhere, and compare them."""
+    """Build the stage's missing layers, build all layers again under different conditions, and compare the two."""
     project = load_project(folder)
     with open_view(sys.stderr) as emit, open_context(project, emit) as context:
         open_remote_cache(context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
-        return _SecondBuild(context, options).run()
+        return _DoubleBuild(context, options).run()
 
 
-class _SecondBuild:
-    """Both builds of a stage, and how they compare."""
+class _DoubleBuild:
+    """Builds the layers of one stage twice and compares them."""
 
     def __init__(self, context: BuildContext, options: ReproduceOptions) -> None:
         graph = load_graph(context.project.folder)
-        self._checkout = NotingCheckout(context.project, graph, context.stat_index, context.emit)
+        self._checkout = RecordingCheckout(context.project, graph, context.stat_index, context.emit)
         self._planner = Planner(context, graph, self._checkout)
         self._context = context
         self._options = options
 
     def run(self) -> Agreement:
-        """Build, build again, and compare."""
+        """Build twice and compare. Raises what building raises."""
         began = time.monotonic()
         context, stage, jobs = self._context, self._options.stage, self._options.jobs
         specs = self._planner.composer.compose(stage).specs
-        execute(self._planner, specs, jobs)
+        build_missing(self._planner, specs, jobs)
         built = time.monotonic() if context.tally.read().built else 0.0
         tools = self._tools(specs)
         context.state.learn(self._planner.lookup(spec.key for spec in tools))
-        jobs, umask = (jobs // 2 if jobs > 1 else 2), other_umask()
+        jobs, umask = (jobs // 2 if jobs > 1 else 2), different_umask()
         with context.blobs.working_folder() as work:
             place, env = self._prepare(work, specs, tools)
-            time.sleep(max(0.0, built + _TICK_SECONDS - time.monotonic()))  # another time, also to a coarse clock
-            build_again(place, stage, env, context.emit, jobs=jobs, umask=umask)
+            time.sleep(max(0.0, built + _TICK_SECONDS - time.monotonic()))  # so that a coarse clock differs, too
+            build_in_process(place, stage, env, context.emit, jobs=jobs, umask=umask)
             layers = tuple(self._compare(specs, work / "cache"))
-        varied = _say_varied(env, jobs, umask)
+        varied = _describe_varied(env, jobs, umask)
         return Agreement(stage=stage, layers=layers, varied=varied, seconds=time.monotonic() - began)
 
     def _tools(self, specs: Iterable[Spec]) -> tuple[Spec, ...]:
-        """What compiles for the stage: the root of the bytecode compiler, and the builder."""
+        """Return the layers that compile for the stage: the root of the bytecode compiler, and the builder."""
         wheels = [spec.work for spec in specs if isinstance(spec.work, PackWheels)]
         compiler = self._planner.composer.compiler if wheels and self._context.project.bytecode else ()
         builder = self._planner.composer.builder.specs if any(work.compiled for work in wheels) else ()
         return (*compiler, *builder)
 
     def _prepare(self, work: Path, specs: Sequence[Spec], tools: Sequence[Spec]) -> tuple[Path, dict[str, str]]:
-        """The other checkout and the environment to build it in."""
+        """Return the copy of the checkout and the environment to build it in."""
         project, every = self._context.project, {spec.key: spec for spec in (*specs, *tools)}
-        place = work / "another place" / project.folder.name  # images may be called by the folder's name
+        place = work / "another place" / project.folder.name  # images may be named after the folder
         with step(self._context.emit, "the checkout", "copy"):
-            git = copy_checkout(project.folder, self._checkout.noted, every.values(), place)
-            lend(self._context, [spec for spec in every.values() if self._borrowed(spec)], work / "cache")
-        return place, other_environment(work) | git
+            git = copy_checkout(project.folder, self._checkout.read_paths, every.values(), place)
+            borrowed = [spec for spec in every.values() if self._borrowing_verdict(spec)]
+            create_borrowing_cache(self._context, borrowed, work / "cache")
+        return place, different_environment(work) | git
 
-    def _borrowed(self, spec: Spec) -> LayerComparison | None:
-        """What is said of a layer that the second build borrows; None for one that it makes."""
+    def _borrowing_verdict(self, spec: Spec) -> LayerComparison | None:
+        """Return why the second build borrows a layer; None for a layer that it builds."""
         if not self._context.state.is_known(spec.key):
-            return None  # a part of what compiles, evicted since it was last of use
+            return None  # a layer of the builder that was evicted, because nothing needed it
         match spec.kind:
             case Kind.IMAGE:
                 return LayerComparison.PINNED
@@ -118,18 +126,18 @@ class _SecondBuild:
 
     def _compare(self, specs: Iterable[Spec], cache: Path) -> Iterator[Twice]:
         with closing(Ledger(cache / "ledger.sqlite")) as ledger:
-            again = ledger.layers.find(spec.key for spec in specs)
+            rebuilt = ledger.layers.find(spec.key for spec in specs)
         for spec in specs:
-            if spec.key not in again:
+            if spec.key not in rebuilt:
                 raise BuildError(
-                    f"{spec.name}: the copy of the checkout came to another recipe",
+                    f"{spec.name}: the copy of the checkout gave another recipe",
                     hint="did files change meanwhile? run the same command again",
                 )
-            for first, second in zip(self._context.state.results[spec.key].blobs, again[spec.key].blobs, strict=True):
+            for first, second in zip(self._context.state.results[spec.key].blobs, rebuilt[spec.key].blobs, strict=True):
                 twice = Twice(
                     name=spec.name, kind=spec.kind, key=str(spec.key), verdict=LayerComparison.AGREES, first=first
                 )
-                if verdict := self._borrowed(spec):
+                if verdict := self._borrowing_verdict(spec):
                     yield replace(twice, verdict=verdict)
                 elif (first.diff_id, first.digest) == (second.diff_id, second.digest):
                     yield replace(twice, second=second)
@@ -138,7 +146,7 @@ class _SecondBuild:
                     yield replace(twice, verdict=LayerComparison.DIFFERS, second=second, comparison=found)
 
     def _differences(self, spec: Spec, first: Blob, second: Blob, others: Blobs) -> Comparison:
-        """What differs, at least one thing."""
+        """Return at least one difference between two blobs of a layer."""
         if first.diff_id == second.diff_id:
             return _one_difference("compression", *(f"{b.compression}, {b.size} bytes" for b in (first, second)))
         if self._context.blobs.drop_damaged([first.digest]):
@@ -148,7 +156,7 @@ class _SecondBuild:
                 lambda: inflate(self._context.blobs.path(first.digest), first.compression),
                 lambda: inflate(others.path(second.digest), second.compression),
             )
-        # the same bytes under two names: one of them is wrong
+        # equal tars with two diff_ids: one of these is wrong
         return found if found.differences else _one_difference("diff_id", first.diff_id.short, second.diff_id.short)
 
 
@@ -156,8 +164,8 @@ def _one_difference(field: str, first: str, second: str) -> Comparison:
     return Comparison(differences=(Difference(member="", field=field, first=first, second=second),))
 
 
-def _say_varied(env: Mapping[str, str], jobs: int, umask: int) -> dict[str, str]:
-    """What was another the second time, for people."""
+def _describe_varied(env: Mapping[str, str], jobs: int, umask: int) -> dict[str, str]:
+    """Return what differs in the second build, for people."""
     return {
         "folder": "another",
         "files": "of 2001 and mode 0600",
@@ -166,5 +174,5 @@ def _say_varied(env: Mapping[str, str], jobs: int, umask: int) -> dict[str, str]
         "jobs": str(jobs),
         "order": "reversed",
         **({"HOME": "another"} if "HOME" in env else {}),
-        **{name: value for name, value in env.items() if name in OTHER},
+        **{name: value for name, value in env.items() if name in VARIED_VARIABLES},
     }

@@ -1,4 +1,4 @@
-"""Another place to build in: a copy of the checkout, a cache with nothing but what is given, another environment."""
+"""A second place to build in: a copy of the checkout, a cache that borrows layers, and a different environment."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
 from buildkit.tools.git import make_repository
 
-_TIME = 1_000_000_000  # 2001-09-09: when the copy's files were changed, as it seems
-# what is read without asking the checkout
+_MODIFIED = 1_000_000_000  # 2001-09-09: modification time of the copied files
+# files that are read without asking the checkout
 _DEFINITIONS = ("pyproject.toml", "uv.toml", "stages/*/stage.toml")
-# two values each, for one of them may be what the user has
-OTHER = {
+# two values each, because one may be the user's own
+VARIED_VARIABLES = {
     "TZ": ("Pacific/Kiritimati", "America/St_Johns"),
     "LANG": ("tr_TR.UTF-8", "C"),
     "LC_ALL": ("tr_TR.UTF-8", "C"),
@@ -33,24 +33,25 @@ OTHER = {
 }
 
 
-class NotingCheckout(DiskCheckout):
-    """A checkout that notes which files were read for their text."""
+class RecordingCheckout(DiskCheckout):
+    """A checkout that records which files are read as text."""
 
     @cached_property
-    def noted(self) -> dict[str, None]:
-        """Paths of what was read, in that order."""
+    def read_paths(self) -> dict[str, None]:
+        """The paths of files that were read, in that order."""
         return {}
 
     def read(self, path: str) -> str | None:
-        """As ``DiskCheckout.read``."""
-        self.noted[path] = None
+        """Record the path, then read as ``DiskCheckout.read`` does."""
+        self.read_paths[path] = None
         return super().read(path)
 
 
 def copy_checkout(source: Path, texts: Iterable[str], specs: Iterable[Spec], into: Path) -> dict[str, str]:
-    """Copy what composing and building ``specs`` reads to the new folder ``into``; the environment for git there.
+    """Copy the files that composing and building ``specs`` reads to the new folder ``into``.
 
-    Modes and times are others; only the executable bit is kept. Raises BuildError for a file that is gone.
+    Modes and times differ from the source's; only the executable bit is kept. Returns environment variables for git in
+    the copy. Raises BuildError for a file that is gone.
     """
     works = [spec.work for spec in specs]
     trees = list(_trees(works))
@@ -83,61 +84,64 @@ def _join(tree: str, name: str) -> str:
     return os.path.normpath(f"{tree}/{name}")
 
 
-def _copy(old: Path, new: Path) -> None:
-    new.parent.mkdir(parents=True, exist_ok=True)
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        shutil.copyfile(old, new, follow_symlinks=False)
+        shutil.copyfile(source, target, follow_symlinks=False)
     except FileNotFoundError:
-        raise BuildError(f"{old}: removed while it was being copied", hint="run the same command again") from None
-    if not new.is_symlink():
-        new.chmod(0o700 if old.stat().st_mode & 0o100 else 0o600)
-    os.utime(new, (_TIME, _TIME), follow_symlinks=False)
+        raise BuildError(f"{source}: removed while it was being copied", hint="run the same command again") from None
+    if not target.is_symlink():
+        target.chmod(0o700 if source.stat().st_mode & 0o100 else 0o600)
+    os.utime(target, (_MODIFIED, _MODIFIED), follow_symlinks=False)
 
 
-def lend(context: BuildContext, given: Iterable[Spec], cache: Path) -> None:
-    """Make a cache that has what was downloaded, and the layers ``given``, as links to what ``shop`` has."""
+def create_borrowing_cache(context: BuildContext, borrowed: Iterable[Spec], cache: Path) -> None:
+    """Create a cache whose downloads and ``borrowed`` layers are links to those of the context's cache."""
     blobs = Blobs(cache)
     context.blobs.notes.folder.mkdir(exist_ok=True)
-    blobs.notes.folder.symlink_to(context.blobs.notes.folder)  # if we are killed, another build removes our containers
+    blobs.notes.folder.symlink_to(
+        context.blobs.notes.folder
+    )  # so that another build removes our containers if we are killed
     for file in context.blobs.folder.glob("files/*/[!.]*"):
-        place = cache / "files" / file.parent.name
-        place.mkdir(exist_ok=True)
-        (place / file.name).symlink_to(file)
+        folder = cache / "files" / file.parent.name
+        folder.mkdir(exist_ok=True)
+        (folder / file.name).symlink_to(file)
     with closing(Ledger(cache / "ledger.sqlite")) as ledger:
-        for spec in given:
-            made = context.state.results[spec.key]
-            for blob in made.blobs:
+        for spec in borrowed:
+            result = context.state.results[spec.key]
+            for blob in result.blobs:
                 if not blobs.path(blob.digest).is_symlink():
                     blobs.path(blob.digest).symlink_to(context.blobs.path(blob.digest))
-            ledger.add_layer(spec, made, context.ledger.layers.contents(spec.key) or [])
+            ledger.add_layer(spec, result, context.ledger.layers.contents(spec.key) or [])
 
 
-def other_umask() -> int:
-    """Not the umask that we have."""
-    found = re.search(r"^Umask:\s*0*77$", Path("/proc/self/status").read_text("ascii", "replace"), re.MULTILINE)
-    return 0o027 if found else 0o077
+def different_umask() -> int:
+    """Return a umask that this process does not have."""
+    is_077 = re.search(r"^Umask:\s*0*77$", Path("/proc/self/status").read_text("ascii", "replace"), re.MULTILINE)
+    return 0o027 if is_077 else 0o077
 
 
-def other_environment(work: Path) -> dict[str, str]:
-    """Variables that shall not matter, with other values than here; the cache below ``work``."""
-    env = {name: values[os.environ.get(name) == values[0]] for name, values in OTHER.items()}
+def different_environment(work: Path) -> dict[str, str]:
+    """Return variables that must not matter, with other values than here; the cache is below ``work``."""
+    env = {name: values[os.environ.get(name) == values[0]] for name, values in VARIED_VARIABLES.items()}
     package = str(Path(buildkit.__file__).parents[1])
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
     env["BUILDKIT_CACHE"] = str(work / "cache")
-    home = _other_home(work / "home")
+    home = _create_home(work / "home")
     return env | ({"HOME": str(home)} if home else {})
 
 
-def _other_home(place: Path) -> Path | None:
-    """A home folder with links to all that is in the user's, for tools keep settings and images there.
+def _create_home(folder: Path) -> Path | None:
+    """Create a home folder with links to all that is in the user's, because tools keep settings and images there.
 
-    None for an ordinary user without ``.local``: a tool would make it, and images in it, in what will be removed.
+    Returns None for an ordinary user without ``.local``: a tool would create it, with images, in a folder that is
+    removed afterwards.
     """
     home = Path.home()
-    place.mkdir()
+    folder.mkdir()
     entries = list(home.iterdir()) if home.is_dir() else []
     if os.geteuid() != 0 and home / ".local" not in entries:
         return None
     for entry in entries:
-        (place / entry.name).symlink_to(entry)
-    return place
+        (folder / entry.name).symlink_to(entry)
+    return folder

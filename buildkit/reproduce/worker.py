@@ -1,8 +1,9 @@
-"""Building a stage's layers again, in a process of its own: ``python -m buildkit.reproduce.worker``.
+"""Builds a stage's layers in a process of its own: ``python -m buildkit.reproduce.worker FOLDER STAGE JOBS UMASK``.
 
-Its arguments are the folder, the stage, how many layers are packed at once, and the umask (decimal). `build_again`
-starts it, and hears of it by lines of JSON on its standard output: events, or an error of ours. What was made stands
-in the ledger there. Another umask, and the steps in another order, are seen to here; the rest is the environment's.
+JOBS is how many layers are packed at once, UMASK is decimal. `build_in_process` starts the process, which writes lines
+of JSON to its standard output: ``[EVENT, FIELDS]``, or ``["error", ERROR]`` at the end. The results are in the ledger
+of its cache. The process sets the umask and reverses the order of tasks; its caller sets everything else by the
+environment.
 """
 
 from __future__ import annotations
@@ -26,21 +27,22 @@ from buildkit.tools.process import Command, stream
 if TYPE_CHECKING:
     from buildkit.build.planner import Planner
 
-_PATIENCE = 120.0  # seconds to remove containers in, when it is interrupted
+_STOP_SECONDS = 120.0  # for removing containers after an interrupt
 _EVENTS = {kind.__name__: kind for kind in (StepStarted, StepProgress, StepFinished, StepFailed)}
 _ERROR = "error"
 
 
-# here
+# the caller
 
 
-def build_again(folder: Path, stage: str, env: Mapping[str, str], emit: Emit, *, jobs: int, umask: int) -> None:
-    """Build the stage's layers at ``folder`` in another process; notes and warnings are not repeated.
+def build_in_process(folder: Path, stage: str, env: Mapping[str, str], emit: Emit, *, jobs: int, umask: int) -> None:
+    """Build a stage of the checkout ``folder`` in another process, which has ended when this returns or raises.
 
-    Raises what the build there raises, and ToolError where the process dies. When this is left it has ended.
+    Steps are passed on to ``emit``, notes and warnings are not: the first build emitted them. Raises what the build
+    raises, and ToolError if the process dies.
     """
     argv = (sys.executable, "-P", "-m", "buildkit.reproduce.worker", str(folder), stage, str(jobs), str(umask))
-    command = Command(argv=argv, env=env, cwd=folder, what="building again", grace=_PATIENCE)
+    command = Command(argv=argv, env=env, cwd=folder, what="building again", grace=_STOP_SECONDS)
     rest = b""
     with closing(stream(command)) as chunks:
         for chunk in chunks:
@@ -51,29 +53,32 @@ def build_again(folder: Path, stage: str, env: Mapping[str, str], emit: Emit, *,
                 emit(_EVENTS[kind](**value))
 
 
-def execute(planner: Planner, specs: Sequence[Spec], jobs: int, *, backwards: bool = False) -> None:
-    """Make the layers that the planner's cache lacks; ``backwards`` begins with the last. Raises as building does."""
+def build_missing(planner: Planner, specs: Sequence[Spec], jobs: int, *, backwards: bool = False) -> None:
+    """Build the layers that the planner's cache lacks; ``backwards`` starts with the last task.
+
+    Raises what `build_layers` raises.
+    """
     from buildkit.build.build_layers import build_layers
 
     try:
         build_layers(planner, specs, jobs, backwards=backwards)
-    except LostError:  # what was damaged is removed, and is had anew
+    except LostError:  # damaged files are removed by now, so they are fetched or built again
         build_layers(planner, specs, jobs, backwards=backwards)
 
 
-# there
+# the process
 
 
 def main(arguments: list[str]) -> int:
-    """Build, and say on standard output how it went."""
+    """Build, and write events and errors to standard output; return the exit code, 130 after an interrupt."""
     folder, stage, jobs, umask = arguments
     os.umask(int(umask))
     stop = threading.Event()
-    tell = _teller(stop)
+    write = _line_writer(stop)
 
     def emit(event: Event) -> None:
         if type(event).__name__ in _EVENTS:
-            tell(type(event).__name__, asdict(event))
+            write(type(event).__name__, asdict(event))
 
     try:
         with interruptible():
@@ -81,7 +86,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     except BuildkitError as error:
-        tell(_ERROR, error.as_json())
+        write(_ERROR, error.as_json())
     return 0
 
 
@@ -89,24 +94,24 @@ def _build(folder: Path, stage: str, jobs: int, emit: Emit, stop: threading.Even
     from buildkit.build.planner import open_planner
 
     with open_planner(folder, emit, stop=stop) as planner:
-        execute(planner, planner.composer.compose(stage).specs, jobs, backwards=True)
+        build_missing(planner, planner.composer.compose(stage).specs, jobs, backwards=True)
 
 
-def _teller(gone: threading.Event) -> Callable[[str, Any], None]:
-    """What writes a line; once nobody reads them any more, ``gone`` is set."""
+def _line_writer(closed: threading.Event) -> Callable[[str, Any], None]:
+    """Return a thread-safe function that writes a line; ``closed`` is set once the caller no longer reads them."""
     lock = threading.Lock()
     out = sys.stdout.buffer
 
-    def tell(kind: str, value: Any) -> None:  # noqa: ANN401 - a JSON value
+    def write(kind: str, value: Any) -> None:  # noqa: ANN401 - a JSON value
         line = json.dumps([kind, value]).encode() + b"\n"
         try:
             with lock:
                 out.write(line)
                 out.flush()
         except BrokenPipeError:
-            gone.set()
+            closed.set()
 
-    return tell
+    return write
 
 
 if __name__ == "__main__":
