@@ -128,7 +128,7 @@ class ContainerRunner:
         context, began = self._context, time.monotonic()
         with context.blobs.building(item.key, context.stop.is_set):
             if context.files.find_wheel(item.key) is not None:
-                return Outcome(note="made by another build")
+                return Outcome(note="built by another build")
             file, data = self._compile(item, builder)
             sha256 = self._keep_wheel(file, data, item.artifact.name)
             context.ledger.wheels.add(item.key, item.recipe, file, sha256, time.monotonic() - began)

@@ -1,4 +1,4 @@
-"""Plan entries to tasks: how each kind of layer comes to be, and what it waits for."""
+"""Turns layers into tasks: how each kind of layer is built, and which tasks it waits for."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ Contents = Sequence[tuple[str, str]]
 
 
 class Executor:
-    """Collects tasks for specs; each layer, download and image once, whoever asks for it.
+    """Collects the tasks that build layers: one for each layer, download and image, however many need it.
 
-    ``lookup`` finds what is already made of keys (ledger and blobs agree); ``compiler`` and ``builder`` are asked
-    for only where bytecode or a wheel must be compiled. ``stage`` is whose image this is for, empty for none.
+    ``lookup`` finds results whose blobs are in the cache. The composer is asked for compiler and builder only if
+    bytecode or a wheel must be compiled. ``stage`` is the stage that is built, empty for none.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Executor:
         self._inputs = InputTasks(context, containers, self.tasks, lambda: composer.builder, self._require_composition)
 
     def require(self, specs: Iterable[Spec]) -> tuple[TaskId, ...]:
-        """Add what makes ``specs``, or fetches what a shared cache has; returns the ids to wait for."""
+        """Add the tasks that build ``specs`` or fetch them from the remote cache; return the tasks to wait for."""
         wanted, context = list(specs), self._context
         unknown = [spec.key for spec in wanted if not context.state.is_known(spec.key)]
         found = self._lookup(unknown)
@@ -83,9 +83,9 @@ class Executor:
         )
 
     def _ask(self, keys: Sequence[Key]) -> None:
-        """Take over what a shared cache has of layers that serve to build others."""
+        """Learn what the remote cache has of layers that only serve to build others."""
         shared = self._context.remote_cache.ask(self._stage, keys) if keys else {}
-        self._context.state.learn({key: entry.made for key, entry in shared.items()}, only_remote=True)
+        self._context.state.learn({key: record.made for key, record in shared.items()}, only_remote=True)
 
     def _add(self, spec: Spec) -> TaskId:
         name = TaskId.of_key(TaskKind.LAYER, spec.key)
@@ -94,7 +94,7 @@ class Executor:
         return name
 
     def _pull(self, spec: Spec) -> Task:
-        """The blobs of a layer from a shared cache."""
+        """Return the task that fetches a layer's blobs from the remote cache."""
         context, key = self._context, spec.key
 
         def action() -> Outcome:
@@ -104,19 +104,19 @@ class Executor:
                 # another process was quicker, and its blobs may differ from those of the remote cache
                 context.state.learn(found or {key: context.state.results[key]})
                 context.tally.add(fetched=size)
-                return Outcome(size=size, note="brought by another build" if found else "")
+                return Outcome(size=size, note="fetched by another build" if found else "")
 
         return Task(name=spec.name, phase="pull", lane=Lane.NET, action=action)
 
     def _fetch(self, spec: Spec) -> int:
         context, key = self._context, spec.key
         try:
-            entry, fetched = context.remote_cache.fetch(key, context.blobs)
+            record, fetched = context.remote_cache.fetch(key, context.blobs)
         except RemoteLostError:
             context.state.lose(key)  # so that this build or the next plan builds it
             context.ledger.forget_remote_layer(key)
             raise
-        context.ledger.add_remote_layer(spec, entry.made, entry.claims)
+        context.ledger.add_remote_layer(spec, record.made, record.claims)
         if fetched.contents is not None:
             context.ledger.layers.add_contents(key, fetched.contents)
         return fetched.size
@@ -143,7 +143,7 @@ class Executor:
             case PackFiles():
                 return self._packing(spec, "pack", self._layer(spec, lambda: self._files(work)))
 
-    # what each kind waits for
+    # what each kind of layer waits for
 
     def _wheels(self, spec: Spec, work: PackWheels) -> Task:
         context = self._context
@@ -178,20 +178,22 @@ class Executor:
                 compression = self._compression if pays else Compression.NONE
                 return self._write(spec, model_members(small, opened, work.target), compression)
             except MismatchError:
-                self._inputs.check_downloads(model, work.files)  # it may be the cache's fault, which is mended
+                self._inputs.check_downloads(
+                    model, work.files
+                )  # a damaged download is the better error: planning again repairs it
                 raise
 
-        there = tuple(filter(None, needs))
-        return self._packing(spec, "pack", write, self._scanned(spec, work, there), total=spec.weight)
+        fetched = tuple(filter(None, needs))
+        return self._packing(spec, "pack", write, self._scanned(spec, work, fetched), total=spec.weight)
 
     @cached_property
     def _gate(self) -> Gate:
-        from buildkit.build.model_gate import Gate  # a build that packs no model need not load it
+        from buildkit.build.model_gate import Gate  # a build that packs no model does not load it
 
         return Gate(self._context)
 
     def _scanned(self, spec: Spec, work: PackModel, needs: tuple[TaskId, ...]) -> tuple[TaskId, ...]:
-        """What to wait for, so that every file of a model is there and was found fit."""
+        """Return the tasks to wait for, so that every file of a model is in the cache and passed the scan."""
         task, name = self._gate.task(spec, work, needs), TaskId.of_key(TaskKind.SCAN, spec.key)
         if task is None:
             return needs
@@ -204,11 +206,11 @@ class Executor:
         return file_members(root, names, work.copy.target)
 
     def _require_image(self, chain: tuple[Spec, ...]) -> tuple[TaskId, ...]:
-        """What puts a root into local storage, so that something can run in it."""
+        """Return the task that imports a root into local storage, so that containers can start from it."""
         return self._into_storage(chain[-1].name, chain[-1].key, chain, lambda: self._containers.ensure_image(chain))
 
     def _require_composition(self, whole: Composition) -> tuple[TaskId, ...]:
-        """What puts a whole stage there."""
+        """Return the task that imports a whole stage."""
         return self._into_storage(
             whole.stage.name, whole.key, whole.specs, lambda: self._containers.ensure_composition(whole)
         )
@@ -229,7 +231,7 @@ class Executor:
         return (task,)
 
     def _require_compiler(self) -> tuple[TaskId, ...]:
-        """What starts the bytecode compiler."""
+        """Return the task that starts the bytecode compiler."""
         chain, name = self._composer.compiler, TaskId(TaskKind.START_COMPILER)
         if name not in self.tasks:
             needs = self._require_image(chain)
@@ -259,39 +261,39 @@ class Executor:
     def _packing(
         self, spec: Spec, phase: str, write: Write, needs: tuple[TaskId, ...] = (), total: int | None = None
     ) -> Task:
-        def make() -> tuple[LayerResult, Contents]:
+        def build() -> tuple[LayerResult, Contents]:
             packed = write()
             self._context.record_compression(packed)
             owned: Contents = () if spec.kind is Kind.ROOT else packed.contents
             return LayerResult(blobs=(Blob.of(packed),)), owned
 
-        return self._simple(spec, phase, Lane.CPU, make, needs, total)
+        return self._simple(spec, phase, Lane.CPU, build, needs, total)
 
     def _simple(
         self,
         spec: Spec,
         phase: str,
         lane: Lane,
-        make: Callable[[], tuple[LayerResult, Contents]],
+        build: Callable[[], tuple[LayerResult, Contents]],
         needs: tuple[TaskId, ...] = (),
         total: int | None = None,
     ) -> Task:
         def action() -> Outcome:
             with self._context.blobs.building(spec.key, self._context.stop.is_set):
                 found = self._lookup([spec.key]).get(spec.key)
-                if found is not None:  # another process was quicker
+                if found is not None:  # another process built it meanwhile
                     self._context.state.learn_found({spec.key: found})
-                    return Outcome(note="made by another build")
-                return self._record(spec, make)
+                    return Outcome(note="built by another build")
+                return self._record(spec, build)
 
         return Task(name=spec.name, phase=phase, lane=lane, action=action, needs=needs, total=total)
 
-    def _record(self, spec: Spec, make: Callable[[], tuple[LayerResult, Contents]]) -> Outcome:
+    def _record(self, spec: Spec, build: Callable[[], tuple[LayerResult, Contents]]) -> Outcome:
         began = time.monotonic()
-        made, owned = make()
-        made = LayerResult(blobs=made.blobs, env=made.env, seconds=time.monotonic() - began)
-        self._context.ledger.add_layer(spec, made, owned)
-        self._context.state.learn_built(spec, made)
-        size = sum(blob.size for blob in made.blobs)
+        result, owned = build()
+        result = replace(result, seconds=time.monotonic() - began)
+        self._context.ledger.add_layer(spec, result, owned)
+        self._context.state.learn_built(spec, result)
+        size = sum(blob.size for blob in result.blobs)
         self._context.tally.add(built=size)
         return Outcome(size=size)

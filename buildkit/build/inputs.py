@@ -1,4 +1,4 @@
-"""What layers are packed from: downloads, and wheels that are compiled here."""
+"""Tasks for the inputs of layers: downloads, and wheels that are compiled here."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from buildkit.tasks.task_id import TaskId, TaskKind
 
 
 class InputTasks:
-    """Adds a task for each download and each wheel to be compiled, once, whoever wants it.
+    """Adds one task to ``tasks`` for each download and each wheel to compile, however many layers need it.
 
-    ``builder`` is asked for only where something must be compiled; ``want_whole`` gives the ids of what puts it into
-    storage.
+    ``get_builder`` is called only if something must be compiled; ``require_composition`` returns the tasks that import
+    it into local storage.
     """
 
     def __init__(
@@ -31,17 +31,17 @@ class InputTasks:
         context: BuildContext,
         containers: ContainerRunner,
         tasks: dict[TaskId, Task],
-        builder: Callable[[], Composition],
-        want_whole: Callable[[Composition], tuple[TaskId, ...]],
+        get_builder: Callable[[], Composition],
+        require_composition: Callable[[Composition], tuple[TaskId, ...]],
     ) -> None:
         self._context = context
         self._containers = containers
         self._tasks = tasks
-        self._builder = builder
-        self._require_composition = want_whole
+        self._get_builder = get_builder
+        self._require_composition = require_composition
 
     def fetch(self, artifact: Artifact) -> TaskId | None:
-        """What fetches a wheel or an sdist: the id to wait for, None where it is there."""
+        """Return the task that fetches a wheel or an sdist; None if the cache has it."""
         assert artifact.sha256 is not None  # noqa: S101 - locks are checked
         path = self._context.blobs.file_path(artifact.sha256, artifact.file)
         return self._fetching(
@@ -53,7 +53,7 @@ class InputTasks:
         )
 
     def fetch_model_file(self, model: Model, file: ModelFile) -> TaskId | None:
-        """What fetches a file of a model, likewise."""
+        """Return the task that fetches a file of a model; None if the cache has it."""
         path = self._context.blobs.file_path(file.sha256, Path(file.path).name)
         wanted = Wanted(what=f"{model.name}: {file.path}", sha256=file.sha256, size=file.size)
         return self._fetching(
@@ -80,13 +80,13 @@ class InputTasks:
         return name
 
     def compile(self, item: Compile) -> TaskId | None:
-        """What compiles a wheel, likewise."""
+        """Return the task that compiles a wheel; None if the cache has it."""
         context = self._context
         if context.files.find_wheel(item.key) is not None:
             return None
         name = TaskId.of_key(TaskKind.COMPILE_WHEEL, item.key)
         if name not in self._tasks:
-            builder = self._builder()
+            builder = self._get_builder()
             needs = list(self._require_composition(builder))
             if item.artifact.sha256 is not None:
                 needs += filter(None, [self.fetch(item.artifact)])
@@ -100,7 +100,7 @@ class InputTasks:
         return name
 
     def wheel_path(self, artifact: Artifact, compiled: Compile | None) -> Path:
-        """A wheel that was fetched or compiled; raises LostError for one that was damaged or removed since."""
+        """Return the path of a fetched or compiled wheel; raises LostError if it was damaged or removed since."""
         what = f"{artifact.name} {artifact.version}".strip()
         if compiled is None:
             assert artifact.sha256 is not None  # noqa: S101 - locks are checked
@@ -108,15 +108,16 @@ class InputTasks:
         return self._context.files.get_wheel(what, compiled.key)
 
     def check_downloads(self, model: Model, files: Iterable[ModelFile]) -> None:
-        """Raise LostError for files of a model that were damaged since they were fetched, and removed, or are gone."""
+        """Raise LostError if downloads of a model were damaged since, which also removes them, or are gone."""
         if isinstance(model.source, UrlSource):
             for file in files:
                 self._context.files.get_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
 
     def open_model(self, model: Model) -> Callable[[ModelFile], Iterator[bytes]]:
-        """What opens the files of a model; raises MismatchError where one of the repository's own is missing.
+        """Return a function that opens files of a model.
 
-        What is opened raises LostError for a download that was removed since.
+        Raises MismatchError if one of the repository's own files is missing. Reading raises LostError if a download was
+        removed since.
         """
         context = self._context
         if model.wheel is not None:

@@ -1,4 +1,4 @@
-"""Planning on this host: what the ledger, the blobs and local storage know, put together. Builds nothing."""
+"""Plans builds from what the ledger, the blobs, local storage and the remote cache know. Builds nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _ASKED_AT_ONCE = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """A plan, the name of the image that it makes, and what local storage holds under that name."""
+    """A plan, the reference of its image, and what local storage holds under that reference."""
 
     plan: Plan
     ref: str
@@ -43,76 +43,77 @@ class Planned:
 
 
 class Planner:
-    """Plans stages of one checkout on this host."""
+    """Plans the stages of one checkout on this host."""
 
     def __init__(self, context: BuildContext, graph: Graph, checkout: DiskCheckout) -> None:
         self.context = context
         self.graph = graph
         self.checkout = checkout
         self.composer = Composer(context.project, graph, checkout)
-        self._find_stored = cache(find_stored)  # for looks at several stages
+        self._find_stored = cache(find_stored)  # asked for several stages
 
     def plan(self, name: str, *, storage: bool = True) -> Planned:
-        """The plan of a stage's image; with ``storage`` layers that local storage has are left there.
+        """Return the plan of a stage's image; with ``storage``, layers that local storage has are left there.
 
-        Raises DefinitionError, and ToolError where local storage cannot be asked.
+        Raises DefinitionError, and ToolError if local storage cannot be read.
         """
         ref = self.context.project.ref(name)
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(find_stored, ref) if storage else None  # while we read locks
+            asked = pool.submit(find_stored, ref) if storage else None  # while the locks are read
             composition = self.composer.compose(name)
             made = self.context.ledger.layers.find(spec.key for spec in composition.specs)
             stored = asked.result() if asked else None
         view = LedgerView(made=made, is_present=self.is_present, stored=stored.diff_ids if stored else ())
         shared = self._ask_shared(name, make_plan(composition, view))
-        made |= {key: entry.made for key, entry in shared.items()}
+        made |= {key: record.made for key, record in shared.items()}
         view = replace(view, made=made, shared=shared, why=self._why(composition))
         return Planned(plan=make_plan(composition, view), ref=ref, stored=stored)
 
     def _ask_shared(self, name: str, plan: Plan) -> dict[Key, Shared]:
-        """What shared caches have of what would have to be built."""
+        """Ask the remote cache for the layers that would have to be built."""
         return self.context.remote_cache.ask(name, [entry.spec.key for entry in plan.missing])
 
     def stored_keys(self, planned: Planned) -> frozenset[Key]:
-        """Layers that need no import: storage has them as this image needs them, in whichever stage's image."""
-        entries = planned.plan.entries
-        known = {entry.spec.key for entry in entries if entry.source is LayerSource.STORAGE}
-        first = next((entry for entry in entries if entry.source is not LayerSource.STORAGE), None)
-        if first is None or first.made is None:  # what was never made is nowhere, and nothing above it
+        """Return the layers that need no import: local storage has them in the image of this or another stage."""
+        layers = planned.plan.entries
+        known = {layer.spec.key for layer in layers if layer.source is LayerSource.STORAGE}
+        first = next((layer for layer in layers if layer.source is not LayerSource.STORAGE), None)
+        if first is None or first.made is None:  # storage cannot have a layer that was never built, nor any above it
             return frozenset(known)
-        made = {entry.spec.key: entry.made for entry in entries if entry.made is not None}
+        made = {layer.spec.key: layer.made for layer in layers if layer.made is not None}
         refs = sorted({self.context.project.ref(name) for name in self.graph.stages} - {planned.ref})
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
             for stored in filter(None, pool.map(self._find_stored, refs)):
                 view = LedgerView(made=made, is_present=lambda _blob: False, stored=stored.diff_ids)
                 plan = make_plan(planned.plan.composition, view)
-                known |= {entry.spec.key for entry in plan.entries if entry.source is LayerSource.STORAGE}
+                known |= {layer.spec.key for layer in plan.entries if layer.source is LayerSource.STORAGE}
         return frozenset(known)
 
     def plan_tools(self, plan: Plan) -> tuple[PlannedLayer, ...]:
-        """What building ``plan`` needs that is no part of its image: the compiler's root, and the builder."""
+        """Return the layers that building needs besides those of the image: the compiler's root, and the builder."""
         own = {spec.key for spec in plan.composition.specs}
         wheels = [e.spec.work for e in plan.missing if isinstance(e.spec.work, PackWheels)]
-        others = [spec for spec in self.tools(wheels, anew=False) if spec.key not in own]
+        others = [spec for spec in self.tools(wheels, only_missing=True) if spec.key not in own]
         made = self.context.ledger.layers.find(spec.key for spec in others)
         view = LedgerView(made=made, is_present=self.is_present, why=self._why(plan.composition))
         return tuple(plan_layer(spec, view) for spec in others)
 
-    def tools(self, works: Sequence[PackWheels], *, anew: bool = True) -> tuple[Spec, ...]:
-        """What is needed to pack these layers: the compiler's root, and the builder.
+    def tools(self, works: Sequence[PackWheels], *, only_missing: bool = False) -> tuple[Spec, ...]:
+        """Return the layers needed to pack wheels: the root of the bytecode compiler, and the builder.
 
-        The builder is needed if a wheel must be compiled: any of those that are compiled at all, or with ``anew`` false
-        only one that is not here.
+        The builder is needed if the lock has a wheel that is compiled here; with ``only_missing``, if such a wheel is
+        not in the cache.
         """
         specs: dict[Key, Spec] = {}
         if works and self.context.project.bytecode:
             specs |= {spec.key: spec for spec in self.composer.compiler}
-        if any(anew or self.context.files.find_wheel(item.key) is None for work in works for item in work.compiled):
+        compiled = [item for work in works for item in work.compiled]
+        if any(not only_missing or self.context.files.find_wheel(item.key) is None for item in compiled):
             specs |= {spec.key: spec for spec in self.composer.builder.specs}
         return tuple(specs.values())
 
     def reasons(self, composition: Composition) -> Reasons:
-        """Who knows why layers of an image, or of what it is built with, must be built."""
+        """Return what finds the causes for building layers of an image and of its tools."""
         from buildkit.build.layer_causes import CheckoutLocations, Reasons
 
         locations = CheckoutLocations(self.graph, self.composer, self.checkout, composition)
@@ -120,16 +121,16 @@ class Planner:
         return Reasons(self.context.ledger, locations, composition, refs)
 
     def is_present(self, blob: Blob) -> bool:
-        """Whether the cache has a blob; its bytes are not read."""
+        """Return whether the cache has a blob; its bytes are not read."""
         return self.context.blobs.has(blob.digest, blob.size)
 
     def lookup(self, keys: Iterable[Key]) -> Mapping[Key, LayerResult]:
-        """What is made of keys and still in the cache."""
+        """Return the results of those keys whose blobs are all in the cache."""
         known = self.context.ledger.layers.find(keys)
-        return {key: made for key, made in known.items() if all(map(self.is_present, made.blobs))}
+        return {key: result for key, result in known.items() if all(map(self.is_present, result.blobs))}
 
     def to_fetch(self, spec: Spec) -> int | None:
-        """Bytes that building a layer must download; None where they are known afterwards only."""
+        """Return how many bytes building a layer downloads; None if only the build can tell."""
         work = spec.work
         match work:
             case PackWheels():
@@ -148,7 +149,7 @@ class Planner:
         return artifact.sha256 is None or self.context.blobs.has_file(artifact.sha256, artifact.file)
 
     def _why(self, composition: Composition) -> Callable[[Spec], str]:
-        """Says why in one line; nothing is read or imported for it before it is asked."""
+        """Return a function that gives the causes in one line; it reads and imports what it needs when it is called."""
         reasons: list[Reasons] = []
 
         def why(spec: Spec) -> str:
@@ -165,7 +166,7 @@ class Planner:
 def open_planner(
     folder: Path, emit: Emit, *, frozen: bool = False, stop: threading.Event | None = None
 ) -> Iterator[Planner]:
-    """A planner for the project in ``folder`` and the user's cache; raises DefinitionError and BuildError."""
+    """Open a planner for the project in ``folder`` and the user's cache; raises DefinitionError and BuildError."""
     project = load_project(folder)
     graph = load_graph(folder)
     with open_context(project, emit, stop=stop) as context:
@@ -173,15 +174,15 @@ def open_planner(
 
 
 def shipping(graph: Graph) -> tuple[str, ...]:
-    """Names of the stages that ship; raises DefinitionError for none."""
+    """Return the names of the stages that ship; raises DefinitionError if there are none."""
     names = tuple(name for name, stage in graph.stages.items() if stage.ships)
     if not names:
-        raise DefinitionError("no stage ships", hint="say `ships = true` in a stage file, or build one by name")
+        raise DefinitionError("no stage ships", hint="set `ships = true` in a stage file, or build a stage by name")
     return names
 
 
 def check_stage(graph: Graph, name: str) -> str:
-    """``name`` if there is such a stage; raises DefinitionError with those that are meant perhaps."""
+    """Return ``name`` if there is such a stage; raises DefinitionError with similar names otherwise."""
     if name not in graph.stages:
         from difflib import get_close_matches
 

@@ -1,7 +1,7 @@
-"""The lower layers of an image into local storage, while those above them are still made.
+"""Imports the lower layers of an image into local storage while the layers above are still being built.
 
-Storage takes layers one after another, the lowest first, and keeps one core busy with it: so it begins as soon as
-the lowest are there. What is imported early is an image without a name, and without use once the whole image is there.
+Storage takes layers one after another, the lowest first, and keeps one core busy: so the import starts as soon as the
+lowest are built. An early import is an image without a name, which has no use once the whole image is imported.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from buildkit.plan.spec import Kind, Spec
 from buildkit.tasks.scheduler import Lane, Outcome, Task, Tasks
 from buildkit.tasks.task_id import TaskId, TaskKind
 
-WORTH = 192 << 20
-"""Bytes unpacked that are worth an import of their own, which takes a fifth of a second whatever it imports."""
+MIN_IMPORT_BYTES = 192 << 20
+"""Unpacked size from which layers get an import of their own, which takes a fifth of a second whatever it imports."""
 
 
 class Preimport:
-    """Early imports for one plan; a context manager, for what they brought has no use afterwards."""
+    """The early imports of one plan; a context manager that removes the imported images at its end."""
 
-    def __init__(self, context: BuildContext, plan: Plan, *, wanted: bool) -> None:
+    def __init__(self, context: BuildContext, plan: Plan, *, enabled: bool) -> None:
         self._context = context
         self._stage = plan.composition.stage.name
         self._specs = plan.composition.specs
-        self._depths = list(find_depths(plan.entries)) if wanted else []
-        self._brought: list[str] = []
-        self._reached = next((n for n, one in enumerate(plan.entries) if one.source is not LayerSource.STORAGE), 0)
-        # an id of its own, so that no other build takes away what this one stands on
+        self._depths = list(find_depths(plan.entries)) if enabled else []
+        self._imported: list[str] = []
+        self._reached = next((n for n, layer in enumerate(plan.entries) if layer.source is not LayerSource.STORAGE), 0)
+        # an image id of its own, so that no other build removes the image
         title = (TITLE, f"{context.project.name}/{self._stage}")
         self._config = Config(labels=(title, ("buildkit.early", os.urandom(8).hex())))
 
@@ -46,17 +46,17 @@ class Preimport:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        from buildkit.tools import storage  # most builds import nothing early
+        from buildkit.tools import storage  # few builds import anything early
 
-        while self._brought:
-            storage.remove_image(self._brought.pop())
+        while self._imported:
+            storage.remove_image(self._imported.pop())
 
-    def tasks(self, making: Tasks) -> Iterator[tuple[TaskId, Task]]:
-        """What to do besides ``making``, the tasks by which layers come to be."""
+    def tasks(self, building: Tasks) -> Iterator[tuple[TaskId, Task]]:
+        """Yield the tasks to run besides those of ``building``, which build layers."""
         before: tuple[TaskId, ...] = ()
         for depth, following in zip_longest(self._depths, self._depths[1:]):
             layers = (TaskId.of_key(TaskKind.LAYER, spec.key) for spec in self._specs[:depth])
-            needs = (*(name for name in layers if name in making), *before)
+            needs = (*(name for name in layers if name in building), *before)
             before = (TaskId(TaskKind.PREIMPORT, str(depth)),)
             yield before[0], self._task(depth, following, needs)
 
@@ -64,13 +64,13 @@ class Preimport:
         def action() -> Outcome:
             arch = self._context.project.target.deb_arch
             image = assemble(self._specs[:depth], self._config, self._context.state.results, arch)
-            self._brought.append(import_nameless(image, self._context.blobs))
+            self._imported.append(import_nameless(image, self._context.blobs))
             self._reached = depth
             return Outcome()
 
         def needless() -> bool:
             soon = following is not None and self._has(self._specs[depth:following])
-            return soon or self._size(self._specs[self._reached : depth]) < WORTH
+            return soon or self._size(self._specs[self._reached : depth]) < MIN_IMPORT_BYTES
 
         name = f"{self._stage}: {depth} of {len(self._specs)} layers"
         return Task(name=name, phase="import", lane=Lane.CONTAINER, action=action, needs=needs, is_needless=needless)
@@ -86,15 +86,15 @@ class Preimport:
 
 
 def find_depths(entries: Sequence[PlannedLayer]) -> Iterator[int]:
-    """How many layers, from the lowest, to import early: each time they are worth it, and some above are to be made."""
+    """Yield how many layers, from the lowest, to import early: whenever enough bytes add up below a layer to build."""
     last = max(
         (n for n, entry in enumerate(entries) if entry.source in (LayerSource.BUILT, LayerSource.SHARED)), default=0
     )
     size = 0
     for depth, entry in enumerate(entries[:last], 1):
         if entry.source is not LayerSource.STORAGE:
-            unknown = WORTH if entry.spec.kind in (Kind.ROOT, Kind.IMAGE) else 0
+            unknown = MIN_IMPORT_BYTES if entry.spec.kind in (Kind.ROOT, Kind.IMAGE) else 0
             size += entry.unpacked or unknown
-        if size >= WORTH:
+        if size >= MIN_IMPORT_BYTES:
             yield depth
             size = 0

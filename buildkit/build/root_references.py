@@ -1,4 +1,4 @@
-"""Names of the images in local storage that only serve to start containers: by key, so that none is ever moved."""
+"""References of images in local storage that only serve to start containers: by key, so that none is ever moved."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from buildkit.plan.spec import Spec
 
 
 def root_ref(project: Project, chain: tuple[Spec, ...]) -> str:
-    """What the root that ``chain`` makes is called: ``localhost/NAME/STAGE:root-KEY``."""
+    """Return the reference of the root that ``chain`` makes: ``localhost/NAME/STAGE:root-KEY``."""
     key = Key.of(canonical_json([spec.key.hex for spec in chain]).encode())
     return project.ref(chain[-1].name.split("/")[0], f"root-{key.short}")
 
 
 def whole_ref(project: Project, composition: Composition) -> str:
-    """What a whole stage is called in which something is compiled: ``localhost/NAME/STAGE:whole-KEY``."""
+    """Return the reference of a whole stage that wheels are compiled in: ``localhost/NAME/STAGE:whole-KEY``."""
     key = Key.of(canonical_json([composition.key.hex, composition.config.env]).encode())
     return project.ref(composition.stage.name, f"whole-{key.short}")

@@ -184,7 +184,7 @@ class StageBuild:
         from buildkit.build.preimport import Preimport
         from buildkit.tasks.task_id import TaskId, TaskKind
 
-        preimport = stack.enter_context(Preimport(self._context, plan, wanted=every))
+        preimport = stack.enter_context(Preimport(self._context, plan, enabled=every))
 
         def also(tasks: Tasks) -> Tasks:
             ids = {TaskId.of_key(TaskKind.LAYER, layer.spec.key): layer.spec for layer in plan.missing}

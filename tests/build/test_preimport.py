@@ -7,16 +7,16 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit.build.preimport import WORTH, find_depths
+from buildkit.build.preimport import MIN_IMPORT_BYTES, find_depths
 from buildkit.digest import Key
 from buildkit.plan.plan import LayerSource, PlannedLayer
 from buildkit.plan.spec import Kind, PackPrefix, Spec
 
-LITTLE = WORTH // 4
+LITTLE = MIN_IMPORT_BYTES // 4
 SPEC = Spec(name="x", kind=Kind.WHEELS, recipe="", key=Key.of(b"x"), work=PackPrefix(), history="")
 
 
-def entry(source: LayerSource, size: int = WORTH, kind: Kind = Kind.WHEELS) -> PlannedLayer:
+def entry(source: LayerSource, size: int = MIN_IMPORT_BYTES, kind: Kind = Kind.WHEELS) -> PlannedLayer:
     return PlannedLayer(spec=replace(SPEC, kind=kind), source=source, unpacked=size)
 
 
@@ -48,12 +48,12 @@ def test_the_last_one_to_be_made_ends_it() -> None:
     assert depths(CACHE, entry(LayerSource.SHARED), CACHE) == [1]
 
 
-@given(st.lists(st.tuples(st.sampled_from(list(LayerSource)), st.integers(0, 2 * WORTH))))
+@given(st.lists(st.tuples(st.sampled_from(list(LayerSource)), st.integers(0, 2 * MIN_IMPORT_BYTES))))
 def test_each_is_worth_it_and_has_something_above(shape: list[tuple[LayerSource, int]]) -> None:
     entries = [entry(source, size) for source, size in shape]
     found = depths(*entries)
     assert found == sorted(set(found))
     for below, depth in zip([0, *found], found, strict=False):
         sizes = [one.unpacked for one in entries[below:depth] if one.source is not LayerSource.STORAGE]
-        assert sum(sizes) >= WORTH > sum(sizes[:-1])
+        assert sum(sizes) >= MIN_IMPORT_BYTES > sum(sizes[:-1])
         assert any(one.source in (LayerSource.BUILT, LayerSource.SHARED) for one in entries[depth:])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tests.e2e.tinyproject import SLOW, Ended, Tiny, one_error
 
-_EAGER = SLOW + "from buildkit.build import preimport; preimport.WORTH = 1; "
+_EAGER = SLOW + "from buildkit.build import preimport; preimport.MIN_IMPORT_BYTES = 1; "
 _FORGETFUL = _EAGER + "from buildkit.tools import storage; kept, storage.remove_image = storage.remove_image, print; "
 
 
