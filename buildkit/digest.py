@@ -1,7 +1,7 @@
-"""One type per kind of hash, so that a digest, a diff_id and a key never compare equal.
+"""One type for each kind of hash, so that a digest, a diff_id and a key never compare equal.
 
 All are SHA-256, kept as 64 lower-case hexadecimal digits, and written ``sha256:HEX`` where the OCI image
-specification asks for it.
+specification requires it.
 """
 
 from __future__ import annotations
@@ -46,29 +46,29 @@ class _Sha256:
 
 
 class Digest(_Sha256):
-    """Of stored bytes: a blob, a manifest, a config."""
+    """The hash of stored bytes: a blob, a manifest, a config."""
 
     __slots__ = ()
 
 
 class DiffId(_Sha256):
-    """Of a layer's uncompressed tar."""
+    """The hash of a layer's uncompressed tar."""
 
     __slots__ = ()
 
 
 class Key(_Sha256):
-    """Of a recipe: everything that a layer depends on."""
+    """The hash of a recipe, which holds everything that a layer depends on."""
 
     __slots__ = ()
 
 
 class FileHash(_Sha256):
-    """Of a file's content as a lock or a git tree names it."""
+    """The hash of a file's content as a lock or a git tree names it."""
 
     __slots__ = ()
 
 
 def canonical_json(value: Any) -> str:  # noqa: ANN401
-    """JSON with sorted keys and no spaces: equal values give equal text."""
+    """Return JSON with sorted keys and no spaces: equal values give equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""Native files (ELF): what they need of an image so that the dynamic linker can load them; told without running any."""
+"""Native files (ELF): what the dynamic linker needs in an image to load them, found without running anything."""
 
 NOTHING = b"-"
-"""The facts of a layer that holds nothing of the sort; most do."""
+"""The encoded facts of a layer without native files, which most layers are."""

@@ -1,7 +1,7 @@
-"""Will it start? Every native file of an image, loaded on paper as the dynamic linker would; nothing is run.
+"""Check whether every native file of an image can be loaded, by simulating the dynamic linker; nothing is run.
 
-A file is *started* if it is a program in a folder of PATH, or a module that Python imports; what is missing then is
-severe. Other files are loaded by name at run time, if at all, and count for less. The same name missing for many files
+A file is *started* if it is a program in a folder of PATH or a module that Python imports; a library missing there is
+severe. Other files are loaded by name at run time, if at all, and count for less. A name that is missing for many files
 is one finding, which names the first of them.
 """
 
@@ -22,24 +22,24 @@ ARCHITECTURES = {
     "amd64": (62, 64), "arm64": (183, 64), "386": (3, 32), "i386": (3, 32), "arm": (40, 32), "armhf": (40, 32),
     "riscv64": (243, 64), "s390x": (22, 64), "ppc64le": (21, 64), "ppc64el": (21, 64), "loong64": (258, 64),
 }  # fmt: skip
-"""Machine and class by the words of OCI and of Debian."""
+"""ELF machine and class, by the architecture names of OCI and Debian."""
 _FAMILIES = ("GLIBC_", "GLIBCXX_", "CXXABI_", "GCC_", "GFORTRAN_", "GOMP_")
 _PYTHON = ("python3", "python")
-_COUNTED = 999  # files that one finding counts
+_COUNTED = 999  # files that one finding counts at most
 
 
 def check_native(view: NativeView, env: Mapping[str, str], arch: str = "") -> list[Finding]:
-    """All that keeps files of an image from being loaded, the worst first.
+    """Return everything that keeps files of an image from being loaded, the most severe first.
 
-    ``env`` is the environment of the image's config; ``arch`` its architecture (``amd64``), or that of most of its
-    files where it is empty or unknown. Findings' ``layer`` is what the view calls the layer.
+    ``env`` is the environment of the image's config and ``arch`` its architecture (``amd64``); if that is empty or
+    unknown, the architecture of most of its files counts. ``layer`` of a finding is the view's name of the layer.
     """
     return _Check(view, env, arch).run()
 
 
 @dataclass(slots=True)
 class _Problem:
-    """One name, and the files that ask for it, the most severe first."""
+    """One missing name and the files that need it, the most severe first."""
 
     rule: Rule
     what: str
@@ -57,7 +57,7 @@ class _Check:
         self._linker = Linker(view.facts, env)
         self._machine = ARCHITECTURES.get(arch) or _most_common(self._files.values())
         self._problems: dict[tuple[str, str], _Problem] = {}
-        self._judged: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._lacking_by_file: dict[tuple[str, str], tuple[str, ...]] = {}
         self._suite = self._find_suite()
         self._names = _by_name(self._files)
         self._reached: set[str] = set()
@@ -68,12 +68,12 @@ class _Check:
         try:
             self._start_all()
         except LinkLimitError:
-            what = "what the image's native files need could not be followed to its end"
+            what = "the check of its native files stopped at a limit of steps"
             self._add(rules.UNFINISHED, next(iter(self._files)), "", what, Severity.MEDIUM)
         found = [self._finding(problem) for problem in self._problems.values()]
-        return sorted(found, key=lambda one: (-one.severity, one.rule.id, one.path, one.what))
+        return sorted(found, key=lambda finding: (-finding.severity, finding.rule.id, finding.path, finding.what))
 
-    # what is started
+    # started files
 
     def _start_all(self) -> None:
         programs, modules = self._programs(), [path for path in self._files if known_libraries.is_module(path)]
@@ -90,18 +90,18 @@ class _Check:
                 self._start(path, python if packaged else None, Severity.MEDIUM)
 
     def _start(self, path: str, before: LoadedFiles | None, severity: Severity) -> None:
-        """Load one file; all that it brings along has been looked at then."""
+        """Load one file and check everything that it loads."""
         loaded = self._linker.load(path, before)
-        severity = Severity.LOW if known_libraries.is_chosen(path) else severity
-        for lacking in loaded.lacking:
-            self._add_lacking(lacking.path, lacking.name, path, severity)
-        for at in loaded.order[len(before.order) if before else 0 :]:
-            if at in self._files:
-                self._reached.add(at)
-                self._check_versions(at, loaded, severity)
+        severity = Severity.LOW if known_libraries.is_optional(path) else severity
+        for missing in loaded.missing:
+            self._add_missing(missing.path, missing.name, path, severity)
+        for file in loaded.order[len(before.order) if before else 0 :]:
+            if file in self._files:
+                self._reached.add(file)
+                self._check_versions(file, loaded, severity)
 
     def _programs(self) -> dict[str, None]:
-        """Real paths of the programs that a shell would find, and of what is loaded before any of them."""
+        """Return the real paths of the programs that a shell would find, and of the files preloaded into them."""
         path = self._env.get("PATH", "") or SYSTEM_PATH
         folders = {self._linker.folder(folder) for folder in path.split(":") if folder.startswith("/")}
         found = [file for file in self._files if file.rpartition("/")[0] in folders]
@@ -110,20 +110,20 @@ class _Check:
         return dict.fromkeys((*found, *(file for file in loaded if file is not None and file in self._files)))
 
     def _python(self, programs: Iterable[str]) -> LoadedFiles | None:
-        """What is in memory when a module is imported: the interpreter and its libraries."""
+        """Return the files in memory when a module is imported: the interpreter and its libraries."""
         for path in programs:
             if path.rpartition("/")[2].startswith(_PYTHON) and self._files[path].interpreter:
                 return self._linker.load(path)
         return None
 
-    # what is wrong with one file
+    # problems of one file
 
     def _fits(self, path: str) -> bool:
-        """Whether a file is for the image's machine; one that is not is told."""
+        """Tell whether a file is for the image's machine; report one that is not."""
         elf = self._files[path]
         if (elf.machine, elf.bits) == self._machine:
             return True
-        if elf.kind == SHARED or elf.interpreter:  # others are objects, firmware, or programs of their own
+        if elf.kind == SHARED or elf.interpreter:  # others are objects, firmware or stand-alone programs
             module = known_libraries.is_module(path) and known_libraries.is_tagged(path)
             severity = Severity.HIGH if module else Severity.NOTE
             what = f"it is for {elf.architecture}, unlike the image"
@@ -151,30 +151,31 @@ class _Check:
                 what = f"it needs {version}, and {name} of the image ({found}) {has}"
                 self._add(rule, path, f"{name} {version}", what, severity)
 
-    def _lacking_versions(self, path: str, found: str | None, wanted: tuple[str, ...]) -> tuple[str, ...]:
-        """The newest version that ``found`` lacks; a library without any versions passes, as it does for the linker."""
+    def _lacking_versions(self, path: str, found: str | None, needed: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the newest version that ``found`` lacks; a library without versions passes, as for the linker."""
         key = (path, found or "")
-        if key not in self._judged:
+        if key not in self._lacking_by_file:
             has = self._files[found or ""].defines
-            lacking = {version for version in wanted if version not in has} if has else set()
-            self._judged[key] = tuple(sorted(lacking, key=lambda one: (_numbers(one), one))[-1:])
-        return self._judged[key]
+            lacking = {version for version in needed if version not in has} if has else set()
+            self._lacking_by_file[key] = tuple(sorted(lacking, key=lambda version: (_numbers(version), version))[-1:])
+        return self._lacking_by_file[key]
 
-    def _add_lacking(self, path: str, name: str, started: str, severity: Severity) -> None:
-        """Say that a name is not found, as severely as what is known of it asks for."""
+    def _add_missing(self, path: str, name: str, started: str, severity: Severity) -> None:
+        """Report that a name is not found, with the severity that fits the library."""
         if known_libraries.is_driver(name):
             self._add(rules.DRIVER, path, name, f"it needs {name} of the GPU's driver", Severity.NOTE)
             return
-        there = [at for at in self._names.get(name, ()) if self._same_machine(at, path)]
-        if there:
-            inside = known_libraries.is_packaged(there[0]) and known_libraries.is_packaged(path)
-            rule, said = (rules.BEFORE, Severity.NOTE) if inside else (rules.OFF_PATH, Severity.LOW)
-            self._add(rule, path, name, f"it needs {name}, which is {there[0]}, where it does not look", said)
+        candidates = [file for file in self._names.get(name, ()) if self._same_machine(file, path)]
+        if candidates:
+            packaged = known_libraries.is_packaged(candidates[0]) and known_libraries.is_packaged(path)
+            rule, level = (rules.BEFORE, Severity.NOTE) if packaged else (rules.OFF_PATH, Severity.LOW)
+            what = f"it needs {name}, which is at {candidates[0]}, outside its search path"
+            self._add(rule, path, name, what, level)
             return
         if severity < Severity.HIGH and known_libraries.is_accelerator(name):
             severity = Severity.LOW
-        for_whom = "" if started == path else f" (loaded for {started})"
-        what = f"it needs {name}{for_whom}, which is nowhere in the image{self._advise(name)}"
+        loaded_for = "" if started == path else f" (loaded for {started})"
+        what = f"it needs {name}{loaded_for}, which is nowhere in the image{self._advise(name)}"
         self._add(rules.MISSING, path, name, what, severity)
 
     def _advise(self, name: str) -> str:
@@ -191,7 +192,7 @@ class _Check:
         first, second = self._files[one], self._files[other]
         return (first.machine, first.bits) == (second.machine, second.bits)
 
-    # what is told
+    # findings
 
     def _add(self, rule: Rule, path: str, name: str, what: str, severity: Severity) -> None:
         problem = self._problems.get((rule.id, name))
@@ -220,7 +221,7 @@ def _most_common(files: Iterable[Elf]) -> tuple[int, int]:
 
 
 def _by_name(files: Mapping[str, Elf]) -> dict[str, list[str]]:
-    """Libraries under each name that could ask for them."""
+    """Return the libraries by each name that a file could need them under."""
     found: dict[str, list[str]] = {}
     for path, elf in files.items():
         for name in sorted({elf.soname, path.rpartition("/")[2]} - {""}):
@@ -229,7 +230,7 @@ def _by_name(files: Mapping[str, Elf]) -> dict[str, list[str]]:
 
 
 def _newest(defines: Iterable[str], version: str) -> str:
-    """What a library has instead of a version."""
+    """Describe what a library has instead of a version."""
     family = version.rpartition("_")[0] + "_"
     same = [name for name in defines if name.startswith(family) and _numbers(name)]
     return f"has no more than {max(same, key=_numbers)}" if same and _numbers(version) else "does not have it"

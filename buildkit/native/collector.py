@@ -1,4 +1,4 @@
-"""A layer's members, as they go by, to what starting depends on; native files are known by their bytes."""
+"""Collect the native facts of a layer while its members are streamed; native files are recognised by their bytes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from buildkit.native.elf_stream import ElfStream
 from buildkit.native.facts import NativeFacts, is_text
 
 _SMALLEST = 52  # bytes of an ELF header of 32 bits
-_TEXT = 1 << 16  # bytes that are kept of a text
-_NEVER = (".py", ".pyc", ".pyi", ".h", ".txt", ".json")  # not worth a look while a layer is packed
+_TEXT = 1 << 16  # bytes kept of a text
+_NEVER = (".py", ".pyc", ".pyi", ".h", ".txt", ".json")  # never native: not inspected while a layer is packed
 _NO_LIBRARIES = re.compile(r"(?:usr/share|etc/ssl|usr/lib/ssl|proc|sys|dev|usr/src|var/(?!lib/)|var/lib/dpkg)/")
 _FILES = 200_000  # native files of a layer
 
@@ -31,7 +31,7 @@ class NativeCollector:
         self._gone: list[str] = []
 
     def take(self, path: str, size: int, chunks: Iterable[bytes]) -> None:
-        """A regular file; ``chunks`` are read to their end only where it is a native one, or a text that is kept."""
+        """Add a regular file; ``chunks`` are read to the end only for a native file or a text that is kept."""
         if gone := find_removed_path(path):
             self._gone.append(gone)
         elif is_text(path) or size >= _SMALLEST:
@@ -39,24 +39,24 @@ class NativeCollector:
                 pass
 
     def wants(self, path: str, size: int) -> bool:
-        """Whether a file may be one to look at, by its name and its size in bytes alone."""
+        """Tell by name and size in bytes alone whether a file may be of interest."""
         return is_text(path) or (size >= _SMALLEST and not path.endswith(_NEVER))
 
     def watch(self, path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """The same chunks, on their way to somebody else who reads them all."""
+        """Add a regular file while another consumer reads it: yield the same chunks, all of which must be read."""
         return self._watch(path, chunks, whole=True)
 
     def link(self, path: str, target: str) -> None:
-        """A symbolic link."""
+        """Add a symbolic link."""
         if not _NO_LIBRARIES.match(path):
             self._links[path] = target
 
     def hardlink(self, path: str, target: str) -> None:
-        """A second name, for a file that has come (``target`` is a path)."""
+        """Add a hard link to a file that was added before (``target`` is its path)."""
         self.link(path, f"/{target}")
 
     def facts(self) -> NativeFacts:
-        """What was found."""
+        """Return what was collected."""
         return NativeFacts(
             files=dict(sorted(self._files.items())),
             links=dict(sorted(self._links.items())),
@@ -87,12 +87,12 @@ class NativeCollector:
         self._texts[path] = "" if path.endswith(".cache") else text[:_TEXT].decode("utf-8", "replace")
 
     def _read(self, path: str, start: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-        passing = ElfStream()
-        passing.add(start)
+        stream = ElfStream()
+        stream.add(start)
         for chunk in rest:
-            passing.add(chunk)
+            stream.add(chunk)
             yield chunk
         try:
-            self._files[path] = passing.finish()
+            self._files[path] = stream.finish()
         except ElfError as error:
             self._unread[path] = str(error)

@@ -1,4 +1,4 @@
-"""Which Debian package has a library: a table of what images lack most, else Debian's own rule for names."""
+"""Find the Debian package that ships a library: by a table of common ones, else by Debian's naming rule."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _VERSIONED = re.compile(r"lib[^/\s]+\.so\.\d[^/\s]*|lib[^/\s]+-\d[\d.]*\.so")
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A package, and whether it is known to have the library or only named after it."""
+    """A package, and whether it is known to ship the library or only guessed from the name."""
 
     name: str
     known: bool
 
 
 def find_suite(release: str) -> str | None:
-    """The suite that a text of os-release(5) names, empty for an unnamed one; None for what is not of Debian's kind."""
+    """Return the suite of an os-release(5) text, empty if it names none; None if the system is not Debian-like."""
     pairs = (line.partition("=") for line in release.splitlines())
     fields = {key.strip(): value.strip().strip("\"'") for key, _, value in pairs}
     if "debian" not in (fields.get("ID", ""), *fields.get("ID_LIKE", "").split()):
@@ -30,7 +30,7 @@ def find_suite(release: str) -> str | None:
 
 
 def find_package(soname: str, suite: str) -> Package | None:
-    """Who has ``soname`` in a suite; None for a name that no Debian library would have."""
+    """Find the package with ``soname`` in a suite; None for a name that no Debian library would have."""
     if (row := _find_row(soname)) is None:
         return Package(_name(soname), known=False) if _VERSIONED.fullmatch(soname) else None
     if suite in row:
@@ -39,15 +39,15 @@ def find_package(soname: str, suite: str) -> Package | None:
 
 
 def _find_row(soname: str) -> Mapping[str, str] | None:
-    """What is known of a name, or of the name without the last numbers of its version (``libgomp.so.1.0.0``)."""
+    """Find the row of a name, or of the name without the last numbers of its version (``libgomp.so.1.0.0``)."""
     name, mark, version = soname.partition(".so.")
     numbers = version.split(".") if mark else []
     names = (soname, *(f"{name}.so.{'.'.join(numbers[:count])}" for count in range(len(numbers) - 1, 0, -1)))
-    return next((_table()[one] for one in names if one in _table()), None)
+    return next((_table()[candidate] for candidate in names if candidate in _table()), None)
 
 
 def _name(soname: str) -> str:
-    """Debian Policy, section 8.1."""
+    """Return the package name by Debian Policy, section 8.1."""
     name = re.sub(r"([0-9])\.so\.", r"\1-", soname)
     return re.sub(r"\.so(?:\.|\Z)", "", name).replace("_", "-").lower()
 

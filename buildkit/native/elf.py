@@ -1,8 +1,8 @@
-"""What the dynamic linker reads of an ELF file, and nothing else: pure, bounded, given bytes at offsets.
+"""Parse what the dynamic linker reads of an ELF file, and nothing else; pure and bounded, given bytes at offsets.
 
 Sources: System V ABI (gABI 4.1, chapters 4 and 5), and the Linux Standard Base's "Symbol Versioning". Section headers
-are not looked at: the linker does not, they are often stripped, and a file may lie with them. Lists in it only lead
-forward, and their lengths have limits, so hostile content costs a bounded time and ends in `ElfError`.
+are ignored, as the linker ignores them: they are often stripped, and may be false. Lists are only followed forward and
+have length limits, so hostile content takes bounded time and ends in `ElfError`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 Read = Callable[[int, int], bytes]
-"""``read(offset, count)``: that many bytes of a file, fewer only at its end."""
+"""``read(offset, count)`` returns that many bytes of a file, fewer only at its end."""
 
 MAGIC = b"\x7fELF"
-EXECUTABLE, SHARED = 2, 3  # e_type; position-independent programs are SHARED, too
+EXECUTABLE, SHARED = 2, 3  # e_type; position-independent programs are SHARED as well
 MACHINES = {
     3: "i386", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86-64", 183: "aarch64", 243: "riscv",
     258: "loongarch",
@@ -28,13 +28,13 @@ _BASE, _WEAK = 1, 2  # flags of versions
 
 _SEGMENTS = 1024  # real files have about a dozen
 _DYNAMIC_BYTES = 1 << 20
-_STRING = 4096  # PATH_MAX; C++ symbols may be longer, but no name that is read here is one
-_NAMES = 20_000  # of a file, all lists together
-VERSIONS = 1 << 18  # bytes of a version table that are looked at
+_STRING = 4096  # PATH_MAX; only C++ symbols are longer, and those are not read
+_NAMES = 20_000  # of one file, in all lists together
+VERSIONS = 1 << 18  # bytes read of a version table
 
 
 class ElfError(ValueError):
-    """Content that begins like an ELF file and is none that could be loaded, or is beyond a limit; says why."""
+    """The content starts like an ELF file but cannot be loaded, or exceeds a limit; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +42,8 @@ class Elf:
     """One file, as the dynamic linker sees it.
 
     ``machine`` is e_machine, ``bits`` 32 or 64, ``kind`` e_type. ``rpath`` and ``runpath`` are as written, with
-    ``$ORIGIN``. ``versions`` are pairs of a needed file and the symbol versions that must be in it (weak ones are left
-    out); ``defines`` are the versions that it has itself.
+    ``$ORIGIN``. ``versions`` are pairs of a needed file and the symbol versions required of it (without weak ones);
+    ``defines`` are the versions that the file defines.
     """
 
     machine: int
@@ -59,13 +59,13 @@ class Elf:
 
     @property
     def architecture(self) -> str:
-        """Machine and class in words."""
+        """Machine and class for people: ``x86-64, 64 bits``."""
         return f"{MACHINES.get(self.machine, f'machine {self.machine}')}, {self.bits} bits"
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One program header: what it is, and where it lies in the file and in memory, in bytes."""
+    """One program header: its type, and its position in the file and in memory, in bytes."""
 
     kind: int
     offset: int
@@ -75,7 +75,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the file's header and program headers say; ``order`` is ``struct``'s sign for the byte order."""
+    """The header and program headers of a file; ``order`` is the byte order as ``struct`` writes it."""
 
     order: str
     bits: int
@@ -84,30 +84,30 @@ class Head:
     segments: tuple[Segment, ...]
 
     def find(self, kind: int) -> Segment | None:
-        """The first segment of a kind that has content."""
-        return next((one for one in self.segments if one.kind == kind and one.size), None)
+        """Find the first segment of a kind that has content."""
+        return next((segment for segment in self.segments if segment.kind == kind and segment.size), None)
 
     @property
     def dynamic(self) -> Segment | None:
-        """Where the linker's instructions are; None for what is not linked dynamically."""
+        """The dynamic section; None for a file that is not linked dynamically."""
         return self.find(_DYNAMIC)
 
     @property
     def interpreter(self) -> Segment | None:
-        """Where the linker's path is."""
+        """The segment with the path of the dynamic linker."""
         return self.find(_INTERPRETER)
 
     def offset(self, address: int) -> int:
-        """The place in the file of what is at an address in memory."""
-        for one in self.segments:
-            if one.kind == _LOAD and one.address <= address < one.address + one.size:
-                return address - one.address + one.offset
-        raise ElfError("an address in it is in none of its segments")
+        """Convert an address in memory to an offset in the file; raises ElfError if no segment holds it."""
+        for segment in self.segments:
+            if segment.kind == _LOAD and segment.address <= address < segment.address + segment.size:
+                return address - segment.address + segment.offset
+        raise ElfError("one of its addresses is in none of its segments")
 
 
 @dataclass(frozen=True, slots=True)
 class Dynamic:
-    """The linker's instructions: places and lengths in bytes, counts of version records, offsets of names."""
+    """The dynamic section: offsets and lengths in bytes, counts of version records, offsets of names."""
 
     strings: tuple[int, int] = (0, 0)
     needs: tuple[int, int] = (0, 0)
@@ -116,13 +116,13 @@ class Dynamic:
 
     @property
     def windows(self) -> tuple[tuple[int, int], ...]:
-        """Places (offset, bytes) of the file that have all that is told of it."""
+        """The parts (offset, bytes) of the file that are needed to parse it completely."""
         tables = ((place, VERSIONS) for place, count in (self.needs, self.defines) if count)
         return (self.strings, *tables)
 
 
 def parse_elf(read: Read) -> Elf:
-    """What a file says; raises ElfError for one that is damaged or beyond a limit."""
+    """Parse a file; raises ElfError if it is damaged or exceeds a limit."""
     head = parse_head(read)
     interpreter = ""
     if (found := head.interpreter) is not None:
@@ -135,11 +135,11 @@ def parse_elf(read: Read) -> Elf:
 
 
 def parse_head(read: Read) -> Head:
-    """The headers at a file's beginning; raises ElfError likewise."""
+    """Parse the headers at the start of a file; raises ElfError if they are damaged or exceed a limit."""
     ident = read(0, 64)
     bits, order = {b"\1": 32, b"\2": 64}.get(ident[4:5]), {b"\1": "<", b"\2": ">"}.get(ident[5:6])
     if ident[:4] != MAGIC or bits is None or order is None:
-        raise ElfError("its header is of no known class or byte order")
+        raise ElfError("its header has an unknown class or byte order")
     kind, machine = _unpack(f"{order}HH", ident, 16)
     if bits == 64:
         (place,), (size, count) = _unpack(f"{order}Q", ident, 32), _unpack(f"{order}HH", ident, 54)
@@ -156,7 +156,7 @@ def parse_head(read: Read) -> Head:
 
 
 def parse_dynamic(head: Head, data: bytes) -> Dynamic:
-    """The linker's instructions in ``data``; raises ElfError for addresses that are nowhere."""
+    """Parse the dynamic section in ``data``; raises ElfError for addresses outside of all segments."""
     form = f"{head.order}{'qQ' if head.bits == 64 else 'iI'}"
     size = struct.calcsize(form)
     single: dict[int, int] = {}
@@ -181,7 +181,7 @@ def parse_dynamic(head: Head, data: bytes) -> Dynamic:
 
 
 class _Reading:
-    """Names and versions of one file; all of them together are bounded."""
+    """Reads the names and versions of one file, up to a limit for all together."""
 
     def __init__(self, read: Read, order: str, dynamic: Dynamic) -> None:
         self._read = read
@@ -190,24 +190,24 @@ class _Reading:
         self._left = _NAMES
 
     def complete(self, elf: Elf) -> Elf:
-        told: dict[int, list[str]] = {_NEEDED: [], _SONAME: [], _RPATH: [], _RUNPATH: []}
+        names: dict[int, list[str]] = {_NEEDED: [], _SONAME: [], _RPATH: [], _RUNPATH: []}
         for tag, offset in self._dynamic.names:
-            told[tag].append(self._name(offset))
+            names[tag].append(self._name(offset))
         return Elf(
             machine=elf.machine,
             bits=elf.bits,
             kind=elf.kind,
             interpreter=elf.interpreter,
-            soname=next(iter(told[_SONAME]), ""),
-            needed=tuple(dict.fromkeys(filter(None, told[_NEEDED]))),
-            rpath=_folders(told[_RPATH]),
-            runpath=_folders(told[_RUNPATH]),
+            soname=next(iter(names[_SONAME]), ""),
+            needed=tuple(dict.fromkeys(filter(None, names[_NEEDED]))),
+            rpath=_folders(names[_RPATH]),
+            runpath=_folders(names[_RUNPATH]),
             versions=tuple(self._versions_needed()),
             defines=tuple(self._versions_defined()),
         )
 
     def _versions_needed(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Records of files (version, count, file, first, next), each with versions (hash, flags, other, name, next)."""
+        """Read records of files (version, count, file, first, next) with versions (hash, flags, other, name, next)."""
         place, count = self._dynamic.needs
         data = self._read(place, VERSIONS) if count else b""
         for at, (_, inner, file, first, _) in self._chain(data, "HHIII", 0, count):
@@ -219,16 +219,16 @@ class _Reading:
             yield self._name(file), tuple(names)
 
     def _versions_defined(self) -> Iterator[str]:
-        """Records of versions (version, flags, index, count, hash, first, next), each with names (name, next)."""
+        """Read records of versions (version, flags, index, count, hash, first, next) with names (name, next)."""
         place, count = self._dynamic.defines
         data = self._read(place, VERSIONS) if count else b""
         for at, (_, flags, _, inner, _, first, _) in self._chain(data, "HHHHIII", 0, count):
-            if not flags & _BASE:  # that is the file's own name
+            if not flags & _BASE:  # the base version is the file's own name
                 for _, (name, _) in self._chain(data, "II", at + first, min(inner, 1)):
                     yield self._name(name)
 
     def _chain(self, data: bytes, form: str, at: int, count: int) -> Iterator[tuple[int, tuple[int, ...]]]:
-        """Records that name the distance to the next one at their end; it is never negative, so this ends."""
+        """Follow records whose last field is the distance to the next one, which is never negative."""
         for _ in range(count):
             row = _unpack(f"{self._order}{form}", data, at)
             yield at, row
@@ -242,12 +242,12 @@ class _Reading:
         if self._left < 0:
             raise ElfError(f"it has more than {_NAMES} names")
         if offset >= size:
-            raise ElfError("a name in it is outside of its table of names")
+            raise ElfError("one of its names is outside its string table")
         for count in (64, _STRING):  # nearly all are short
             name, end, _ = self._read(start + offset, min(count, size - offset)).partition(b"\0")
             if end:
                 return _text(name)
-        raise ElfError("a name in it has no end")
+        raise ElfError("one of its names is not terminated")
 
 
 def _unpack(form: str, data: bytes, at: int) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
-"""An ELF file that goes by in pieces, on its way into a layer or out of one: only what its linker reads is kept.
+"""Read an ELF file from a stream of chunks and keep only the parts that the dynamic linker reads.
 
-Files of a gigabyte are common (GPU libraries), and what is to be read is spread over them: program headers in front,
-names near the front (or at the end, where a tool has lengthened them), the linker's instructions behind the code. So
-the front is kept until the instructions have come by, which say what else is wanted, and all the rest is let go.
+Files of a gigabyte are common (GPU libraries), and the parts to read are spread over them: program headers at the
+front, names near the front (or at the end, if a tool has lengthened them), the dynamic section behind the code. So the
+front is kept until the dynamic section has arrived, which tells what else is needed; the rest is dropped.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 from buildkit.native.elf import Elf, ElfError, Head, parse_dynamic, parse_elf, parse_head
 
-MOST = 64 << 20  # bytes of a file's front that are kept: more than the names of the largest libraries
+MOST = 64 << 20  # bytes kept of a file's front: more than the names of the largest libraries
 _HEADERS = 1 << 16  # bytes in which program headers are expected
 Windows = tuple[tuple[int, int], ...]
 
 
 class ElfStream:
-    """Give it the file's bytes, in order, by `add`; then `finish` says what it is. Memory is at most twice `MOST`."""
+    """Takes the bytes of a file in order by `add`; `finish` returns the parsed file. Memory is at most twice `MOST`."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
@@ -27,60 +27,64 @@ class ElfStream:
         self._size = 0
         self._kept = 0
         self._head: Head | None = None
-        self._wanted: Windows = ()  # places that are known to be read
-        self._chosen = False  # whether these are all
-        self._blind = False  # whether the headers, or the instructions, are of no use
-        self._hopeless = False
+        self._windows: Windows = ()  # parts known to be needed
+        self._complete = False  # whether these are all
+        self._unusable = False  # whether the headers or the dynamic section cannot be used
+        self._too_large = False
 
     def add(self, chunk: bytes) -> None:
-        """The next bytes."""
+        """Add the next bytes."""
         start, self._size = self._size, self._size + len(chunk)
-        front = not self._chosen and start < self._most
-        if self._hopeless or not (front or _meets(start, self._size, self._wanted)):
+        front = not self._complete and start < self._most
+        if self._too_large or not (front or _meets(start, self._size, self._windows)):
             return
         self._starts.append(start)
         self._parts.append(chunk)
         self._kept += len(chunk)
-        if not self._chosen and not self._blind:
-            self._look()
+        if not self._complete and not self._unusable:
+            self._find_windows()
         if self._kept > 2 * self._most:
-            self._hopeless = True
+            self._too_large = True
             self._parts.clear()
 
     def finish(self) -> Elf:
-        """What the linker reads of it; raises ElfError, also for a file that spreads its parts too far."""
-        if self._hopeless:
-            raise ElfError(f"what is read of it is spread over more than {2 * self._most} bytes")
+        """Return what the linker reads; raises ElfError, also for a file whose parts are spread too far."""
+        if self._too_large:
+            raise ElfError(f"the parts to read are spread over more than {2 * self._most} bytes")
         return parse_elf(self._read)
 
-    def _look(self) -> None:
-        """Learn what is wanted as soon as it is to be known."""
+    def _find_windows(self) -> None:
+        """Find out which parts are needed, as soon as the headers or the dynamic section are complete."""
         try:
             if self._head is None and self._size >= _HEADERS:
                 self._head = head = parse_head(self._read)
-                places = [(one.offset, one.size) for one in (head.dynamic, head.interpreter) if one is not None]
-                self._wanted = (*places, (0, _HEADERS))
+                places = [
+                    (segment.offset, segment.size)
+                    for segment in (head.dynamic, head.interpreter)
+                    if segment is not None
+                ]
+                self._windows = (*places, (0, _HEADERS))
             if self._head is not None:
                 place = self._head.dynamic
                 if place is None or self._size >= place.offset + place.size:
-                    self._choose(self._head)
+                    self._keep_windows(self._head)
         except ElfError:
-            self._blind = True  # what is read may still be among what is kept
+            self._unusable = True  # the needed parts may still be among those kept
 
-    def _choose(self, head: Head) -> None:
+    def _keep_windows(self, head: Head) -> None:
         if (place := head.dynamic) is not None:
-            self._wanted += parse_dynamic(head, self._read(place.offset, place.size)).windows
-        self._chosen = True
+            self._windows += parse_dynamic(head, self._read(place.offset, place.size)).windows
+        self._complete = True
         kept = [
             (start, part)
             for start, part in zip(self._starts, self._parts, strict=True)
-            if _meets(start, start + len(part), self._wanted)
+            if _meets(start, start + len(part), self._windows)
         ]
         self._starts, self._parts = [start for start, _ in kept], [part for _, part in kept]
         self._kept = sum(map(len, self._parts))
 
     def _read(self, offset: int, count: int) -> bytes:
-        """Bytes that were kept, as of a file."""
+        """Read from the kept bytes as from a file."""
         end = min(offset + count, self._size)
         number = bisect_right(self._starts, offset) - 1
         pieces = []
@@ -88,7 +92,7 @@ class ElfStream:
             within = offset - self._starts[number] if 0 <= number < len(self._parts) else -1
             piece = self._parts[number][within : within + end - offset] if within >= 0 else b""
             if not piece:
-                raise ElfError("what is read of it is not where its headers lead to expect it")
+                raise ElfError("its parts are not where its headers say")
             pieces.append(piece)
             offset += len(piece)
             number += 1

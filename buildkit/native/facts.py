@@ -1,6 +1,6 @@
-"""What a layer holds that starting a program depends on: a value that is made once for each layer, kept, and merged.
+"""Native facts: what a layer holds that starting a program depends on, computed once per layer, stored and merged.
 
-Paths are relative to the image's root, without a slash in front, as in the layer's tar.
+Paths are relative to the image's root, without a leading slash, as in the layer's tar.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FORMAT = 1
 CACHE = "etc/ld.so.cache"
 PRELOAD = "etc/ld.so.preload"
 RELEASE = ("etc/os-release", "usr/lib/os-release")
-_MOST = 32 << 20  # bytes of facts, unpacked
+_MOST = 32 << 20  # bytes of uncompressed facts
 _TEXT = re.compile(
     r"etc/ld\.so\.(?:conf|preload)|etc/ld\.so\.conf\.d/[^/]+|etc/ld-musl-[^/]+\.path|(?:etc|usr/lib)/os-release"
 )
@@ -30,10 +30,11 @@ _TEXT = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeFacts:
-    """``files`` by path, ``links`` (symbolic, by path), ``texts`` of the linker's settings and the distribution's name.
+    """The native facts of one layer, or of an image.
 
-    ``unread`` are files that begin like native ones and could not be read, with the reason. ``gone`` are paths that a
-    layer takes away from those below it; one that ends in a slash is a folder whose former content is taken away.
+    ``files`` are native files, ``links`` symbolic links, ``texts`` the linker's settings and os-release(5), by path.
+    ``unread`` are files that start like native ones but could not be parsed, with the reason. ``gone`` are paths that
+    the layer removes from those below; one with a trailing slash is a folder that it only empties.
     """
 
     files: Mapping[str, Elf] = field(default_factory=dict)
@@ -45,27 +46,27 @@ class NativeFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NativeView:
-    """An image's file system as far as it matters here; ``layers`` names the layer of each native file."""
+    """The merged facts of an image; ``layers`` names the layer of each native file."""
 
     facts: NativeFacts
     layers: Mapping[str, str]
 
 
 def is_text(path: str) -> bool:
-    """Whether a file is one whose text is kept."""
+    """Tell whether the text of a file is kept."""
     return path == CACHE or bool(_TEXT.fullmatch(path))
 
 
 def merge_layers(layers: Iterable[tuple[str, NativeFacts]]) -> NativeView:
-    """What is seen of layers (name, facts), lowest first."""
+    """Merge the facts of layers (name, facts), lowest first, as a container sees them."""
     seen: _Seen = {}
     for name, facts in layers:
-        _take_away(seen, facts.gone)
-        for kind, found in (("file", facts.files), ("link", facts.links), ("text", facts.texts), ("?", facts.unread)):
-            seen |= {path: (kind, name, what) for path, what in found.items()}
+        _remove(seen, facts.gone)
+        for kind, values in (("file", facts.files), ("link", facts.links), ("text", facts.texts), ("?", facts.unread)):
+            seen |= {path: (kind, name, value) for path, value in values.items()}
 
     def of(kind: str) -> dict[str, Any]:
-        return {path: what for path, (one, _, what) in seen.items() if one == kind}
+        return {path: value for path, (found, _, value) in seen.items() if found == kind}
 
     facts = NativeFacts(files=of("file"), links=of("link"), texts=of("text"), unread=of("?"))
     return NativeView(
@@ -74,22 +75,22 @@ def merge_layers(layers: Iterable[tuple[str, NativeFacts]]) -> NativeView:
 
 
 _Seen = dict[str, tuple[str, str, Any]]
-"""Path to kind, layer, and what is there."""
+"""Path to kind, layer and value."""
 
 
-def _take_away(seen: _Seen, gone: Iterable[str]) -> None:
+def _remove(seen: _Seen, gone: Iterable[str]) -> None:
     exact = {path for path in gone if not path.endswith("/")}
     below = tuple(f"{path.rstrip('/')}/" for path in gone)
     if not below:
         return
     for path in [path for path in seen if path in exact or path.startswith(below)]:
         del seen[path]
-    if "/" in below:  # all of the image's root
+    if "/" in below:  # the whole root of the image
         seen.clear()
 
 
 def encode_facts(facts: NativeFacts) -> bytes:
-    """Compressed JSON of what there is, `NOTHING` for nothing; the same facts give the same bytes."""
+    """Encode facts as compressed JSON, `NOTHING` if there are none; the same facts give the same bytes."""
     parts = {
         "files": {path: _write(elf) for path, elf in facts.files.items()},
         "links": dict(facts.links),
@@ -102,7 +103,7 @@ def encode_facts(facts: NativeFacts) -> bytes:
 
 
 def decode_facts(data: bytes) -> NativeFacts | None:
-    """Facts as they were written; None for what is damaged, empty, or of another format."""
+    """Decode facts; None if the data is damaged, empty or of another format."""
     if data == NOTHING:
         return NativeFacts()
     with suppress(AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError, zlib.error):
@@ -153,6 +154,6 @@ def _names(value: list[Any]) -> tuple[str, ...]:
 
 def _name(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError("a text is expected")
-    value.encode()  # ValueError for what could not be written again
+        raise TypeError("expected a text")
+    value.encode()  # ValueError for text that cannot be encoded again
     return value

@@ -1,4 +1,4 @@
-"""Paths of an image as the kernel resolves them, links and all, inside the image's root."""
+"""Resolve paths of an image, with symbolic links, as the kernel does inside the image's root."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _LINKS = 40  # the kernel's limit (path_resolution(7))
 
 
 class ImageTree:
-    """Files and symbolic links of an image; folders are whatever lies above them. Paths have no slash in front."""
+    """The files and symbolic links of an image, and the folders above them. Paths have no leading slash."""
 
     def __init__(self, files: Collection[str], links: Mapping[str, str]) -> None:
         self._files = files
@@ -16,7 +16,7 @@ class ImageTree:
         self._folders: dict[str, str | None] = {"": ""}
 
     def find(self, path: str) -> str | None:
-        """The real path of a file, by whichever way; None where there is none that is known."""
+        """Return the real path of a file; None if the file is not known."""
         folder, _, name = path.strip("/").rpartition("/")
         for _ in range(_LINKS):
             real = self.folder(folder)
@@ -29,7 +29,7 @@ class ImageTree:
         return None
 
     def folder(self, path: str) -> str | None:
-        """The real path of a folder, which need not be there; None for links in a circle."""
+        """Return the real path of a folder, which need not exist; None for circular links."""
         path = path.strip("/")
         if path not in self._folders:
             self._folders[path] = self._walk(path)

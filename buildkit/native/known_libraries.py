@@ -1,4 +1,4 @@
-"""What is known of files and names by experience: drivers, what is loaded only on request, what is a Python module."""
+"""Recognise files by their names: GPU drivers, accelerator libraries, optional variants, Python modules."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ACCELERATORS = re.compile(
     r"|nvrtc|nvshmem|nvToolsExt|nvtiff|nvjpeg|npp|amdhip|hip|hsa|roc|rccl|MIOpen|migraphx|openvino|OpenCL|ze_|sycl|mkl_|dnnl"
     r"|ibverbs|rdmacm|mlx[45]|fabric|efa|mpi|oshmem|pmix|ucp|ucs|uct|ucm|psm|gdrapi|QnnHtp|vulkan|tbb)[A-Za-z0-9_+-]*\.so(?:\..*)?"
 )
-_CHOSEN = (  # files that are one of several for the same thing, of which that is loaded which fits
+_OPTIONAL = (  # variants of one file, of which only the fitting one is loaded
     re.compile(r"(?:torio|torchaudio|torchcodec|torchvision)/(?:.*/)?[^/]*(?:ffmpeg|sox|torchcodec|video)[^/]*\.so"),
     re.compile(r"numba/np/ufunc/(?:tbb|omp)pool\.[^/]+\.so"),
     re.compile(r"onnxruntime/capi/libonnxruntime_providers_[^/]+\.so"),
@@ -26,27 +26,27 @@ _DEBUG = re.compile(r"usr/lib/debug/")
 
 
 def is_driver(name: str) -> bool:
-    """Whether a library belongs to a GPU's driver: the host's is mounted into containers when they start (CDI)."""
+    """Tell whether a library belongs to a GPU driver, which the host mounts into containers at start (CDI)."""
     return bool(_DRIVERS.fullmatch(name))
 
 
 def is_accelerator(name: str) -> bool:
-    """Whether a library belongs to an accelerator or a fast network that few machines have."""
+    """Tell whether a library is for an accelerator or a fast network that few machines have."""
     return bool(_ACCELERATORS.fullmatch(name))
 
 
-def is_chosen(path: str) -> bool:
-    """Whether a file is loaded only where its owner has found that all it needs is there."""
-    return any(pattern.search(path) for pattern in _CHOSEN)
+def is_optional(path: str) -> bool:
+    """Tell whether a file is loaded only after its package has found everything that it needs."""
+    return any(pattern.search(path) for pattern in _OPTIONAL)
 
 
 def is_packaged(path: str) -> bool:
-    """Whether a file is in a folder that Python imports from."""
+    """Tell whether a file is in a folder that Python imports from."""
     return bool(_MODULE_FOLDER.match(path))
 
 
 def is_module(path: str) -> bool:
-    """Whether Python imports the file as a module: by its name, for this version of Python."""
+    """Tell whether Python imports the file as a module, by its name and for this version of Python."""
     found = _MODULE_FOLDER.match(path)
     if found is None or not path.endswith(".so") or ".libs/" in path:
         return False
@@ -57,12 +57,12 @@ def is_module(path: str) -> bool:
 
 
 def is_tagged(path: str) -> bool:
-    """Whether a file's name says that it is a Python module, for a certain Python or for all."""
+    """Tell whether a file's name has a tag of Python modules, for one Python version or for all."""
     return bool(_TAG.search(path))
 
 
 def is_foreign(path: str) -> bool:
-    """Whether a file is none that this image loads: symbols for a debugger, a module for another Python."""
+    """Tell whether this image never loads a file: debug symbols, or a module for another Python."""
     found = _MODULE_FOLDER.match(path)
     tag = _TAG.search(path)
     other = found is not None and tag is not None and tag[2] is not None and found[1] not in (None, tag[2])

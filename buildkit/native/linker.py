@@ -1,8 +1,8 @@
-"""Where the dynamic linker finds what a file needs: ld.so(8) of glibc, and musl's where an image has that.
+"""Find the libraries that a file needs as the dynamic linker does: ld.so(8) of glibc, or musl's if the image has it.
 
-For each needed name: what is loaded under it already; DT_RPATH of the file and of those that loaded it (unless it has
-DT_RUNPATH); LD_LIBRARY_PATH; DT_RUNPATH; the folders of ld.so.conf, if there is a cache of them; the default folders.
-A file for another machine is passed over, as the linker does.
+The search order for each needed name: a file already loaded under it; DT_RPATH of the file and of those that loaded it
+(unless it has DT_RUNPATH); LD_LIBRARY_PATH; DT_RUNPATH; the folders of ld.so.conf, if ldconfig has cached them; the
+default folders. A file for another machine is skipped.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ TRIPLETS = {
 _MUSL_FOLDERS = ("lib", "usr/local/lib", "usr/lib")
 _MUSL_OWN = tuple(f"lib{name}." for name in ("c", "pthread", "rt", "m", "dl", "util", "xnet"))
 _FOLDERS = 1000
-_OBJECTS = 5000  # of one program
-_STEPS = 5_000_000  # of a whole image; one with a thousand native files takes a hundredth
+_OBJECTS = 5000  # loaded for one program
+_STEPS = 5_000_000  # for a whole image; one with a thousand native files takes a hundredth of them
 
 
 class LinkLimitError(Exception):
-    """The image's files ask for more steps than any real one does: somebody made them to."""
+    """The files of an image take more steps to check than those of any real one: they are crafted."""
 
 
 @dataclass(frozen=True, slots=True)
 class MissingLibrary:
-    """A name that ``path`` needs and that is not found; ``path`` is loaded for the sake of what was started."""
+    """A name that is not found and that ``path`` needs, which is the started file or loaded for it."""
 
     path: str
     name: str
@@ -43,42 +43,44 @@ class MissingLibrary:
 
 @dataclass(slots=True)
 class LoadedFiles:
-    """What starting one file brings into memory: paths by the names they are known under, and what is lacking."""
+    """The files that starting one file loads: paths by name, in order, and the names that are missing."""
 
     names: dict[str, str] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
-    lacking: list[MissingLibrary] = field(default_factory=list)
+    missing: list[MissingLibrary] = field(default_factory=list)
 
 
 class Linker:
-    """Finds and loads, in an image; ``env`` is the environment of its config."""
+    """Finds and loads files of an image; ``env`` is the environment of its config."""
 
     def __init__(self, facts: NativeFacts, env: Mapping[str, str]) -> None:
         self.files = facts.files
         self.musl = any(path.rpartition("/")[2].startswith("ld-musl-") for path in (*facts.files, *facts.links))
         self._facts = facts
         self._tree = ImageTree({*facts.files, *facts.unread}, facts.links)
-        self._library_path = [one for one in env.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":") if one]
+        self._library_path = [
+            folder for folder in env.get("LD_LIBRARY_PATH", "").replace(";", ":").split(":") if folder
+        ]
         self._configured = self._read_folders()
         self._direct: dict[tuple[str, str], str | None] = {}
         self._preset: dict[tuple[int, int], tuple[str, ...]] = {}
         self._steps = 0
 
     def find(self, path: str) -> str | None:
-        """The real path of a native file, whether or not it could be read."""
+        """Find the real path of a native file, whether or not it could be parsed."""
         return self._tree.find(path)
 
     def folder(self, path: str) -> str | None:
-        """The real path of a folder."""
+        """Return the real path of a folder."""
         return self._tree.folder(path)
 
     def load(self, path: str, before: LoadedFiles | None = None) -> LoadedFiles:
-        """Load a file and all it needs, breadth first as the linker does; ``before`` is in memory already.
+        """Load a file and everything it needs, breadth first as the linker does; ``before`` is already in memory.
 
-        Raises LinkLimitError.
+        Raises LinkLimitError if the image takes too many steps.
         """
         loaded = LoadedFiles(dict(before.names), list(before.order)) if before else LoadedFiles()
-        parents: dict[str, str | None] = {path: None}  # a tree, however files need one another
+        parents: dict[str, str | None] = {path: None}  # a tree, even if files need one another
         seen = set(loaded.order)
         queue = deque([path])
         while queue and len(seen) < _OBJECTS:
@@ -99,7 +101,7 @@ class Linker:
                     loaded.names.setdefault(name, found)
                     queue.append(found)
                 elif not (self.musl and name.startswith(_MUSL_OWN)):
-                    loaded.lacking.append(MissingLibrary(at, name))
+                    loaded.missing.append(MissingLibrary(at, name))
         return loaded
 
     def _search(self, path: str, name: str, parents: Mapping[str, str | None]) -> str | None:
@@ -107,7 +109,7 @@ class Linker:
         if own is not None or self.files[path].runpath:
             return own
         at = parents.get(path)
-        while at is not None:  # DT_RPATH of whoever loaded it; hardly any file has one
+        while at is not None:  # DT_RPATH of the files that loaded it; hardly any has one
             elf = self.files[at]
             if elf.rpath and not elf.runpath:
                 found = self._try(self._expand(at, elf.rpath), name, self.files[path])
@@ -117,7 +119,7 @@ class Linker:
         return None
 
     def _find_directly(self, path: str, name: str) -> str | None:
-        """Without what those that load ``path`` add."""
+        """Find a name without the search paths of the files that load ``path``."""
         key = (path, name)
         if key not in self._direct:
             elf = self.files[path]
@@ -144,14 +146,14 @@ class Linker:
             self._preset[kind] = (*self._configured, *default)
         return self._preset[kind]
 
-    def _try(self, folders: Iterator[str] | tuple[str, ...], name: str, wanting: Elf) -> str | None:
+    def _try(self, folders: Iterator[str] | tuple[str, ...], name: str, needed_by: Elf) -> str | None:
         for folder in folders:
             self._count(1)
             found = self._tree.find(f"{folder}/{name}")
             if found is None:
                 continue
             elf = self.files.get(found)
-            if elf is None or (elf.machine, elf.bits) == (wanting.machine, wanting.bits):
+            if elf is None or (elf.machine, elf.bits) == (needed_by.machine, needed_by.bits):
                 return found
         return None
 
@@ -161,7 +163,7 @@ class Linker:
             raise LinkLimitError
 
     def _expand(self, path: str, folders: tuple[str, ...] | list[str]) -> Iterator[str]:
-        """Folders with the linker's words replaced; one that is not absolute depends on where a program is started."""
+        """Replace the linker's variables; skip relative folders, which depend on the working directory."""
         origin = posixpath.dirname(path)
         elf = self.files[path]
         for folder in folders:
@@ -178,7 +180,7 @@ class Linker:
         if self.musl:
             paths = (text for path, text in texts.items() if path.startswith("etc/ld-musl-"))
             return tuple(part for text in paths for part in text.replace("\n", ":").split(":") if part)[:_FOLDERS]
-        if CACHE not in texts:  # ldconfig never ran: the linker knows its default folders alone
+        if CACHE not in texts:  # ldconfig never ran: the linker knows only its default folders
             return ()
         return tuple(dict.fromkeys(self._read_conf("etc/ld.so.conf", set())))[:_FOLDERS]
 
