@@ -1,4 +1,4 @@
-"""What an export is made of: build stages, and files beside the Containerfile."""
+"""The parts of an export: the Containerfile under construction, its build stages and its side files."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class ExportOptions:
 
     @property
     def folder(self) -> str:
-        """Where the files beside the Containerfile are."""
+        """The folder of the side files."""
         return f"{self.file}.d"
 
     @property
     def link_flags(self) -> tuple[str, ...]:
-        """What a COPY into the image says, so that it does not depend on the layers below."""
+        """The flags that make a COPY into the image independent of the layers below."""
         return ("--link",) if self.link else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideFile:
-    """A file beside the Containerfile: path relative to the project, and text."""
+    """A file next to the Containerfile: path relative to the project, and text."""
 
     path: str
     text: str
@@ -45,7 +45,7 @@ class SideFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerfileExport:
-    """A Containerfile, and the files that it needs besides those of the repository."""
+    """A Containerfile, and the side files that it needs."""
 
     text: str
     files: tuple[SideFile, ...]
@@ -61,13 +61,13 @@ class BuildStage:
     lines: list[str] = field(default_factory=list)
 
     def render(self) -> str:
-        """Its text, with a comment above."""
+        """Return the text, with the comment above."""
         comment = "".join(f"# {line}\n" for line in self.comment.splitlines())
         return f"{comment}FROM {self.base} AS {self.name}\n" + "".join(f"{line}\n" for line in self.lines)
 
 
 class ContainerfileBuilder:
-    """The Containerfile while it is written: arguments, build stages in order, side files, and what is read."""
+    """A Containerfile under construction: arguments, ordered build stages, side files, and the sources it reads."""
 
     def __init__(self, options: ExportOptions, reserved: Iterable[str]) -> None:
         self.options = options
@@ -78,7 +78,7 @@ class ContainerfileBuilder:
         self._taken = {"scratch", *reserved}
 
     def add_stage(self, name: str, base: str, comment: str, *, own: bool = False) -> BuildStage:
-        """A new build stage; ``own`` names are those of the project's stages, others are numbered where taken."""
+        """Add a build stage. Names of the project's own stages (``own``) are kept, others get a number if taken."""
         wanted = name if name[0].isalpha() else f"s-{name}"
         numbered = (wanted if turn == 1 else f"{wanted}-{turn}" for turn in range(1, len(self._taken) + 3))
         chosen = wanted if own else next(given for given in numbered if given not in self._taken)
@@ -87,18 +87,18 @@ class ContainerfileBuilder:
         return self.builds[-1]
 
     def add_argument(self, name: str, default: str, comment: str) -> str:
-        """A build argument that stands before every stage; returns how FROM names it."""
+        """Add a global build argument; return how FROM refers to it."""
         self.arguments[name] = (default, comment)
         return f"${{{name}}}"
 
     def add_file(self, name: str, text: str) -> str:
-        """A file beside the Containerfile, once for all who need it; returns its path in the context."""
+        """Add a side file, once for all its users; return its path in the build context."""
         file = SideFile(path=f"{self.options.folder}/{name}", text=text)
         if file not in self.files:
             self.files.append(file)
         return file.path
 
     def add_source(self, path: str) -> str:
-        """Note that the build reads a file or folder of the repository; returns it."""
+        """Record that the build reads a file or folder of the repository; return its path."""
         self.reads[path] = None
         return path

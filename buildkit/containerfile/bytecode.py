@@ -1,7 +1,8 @@
-"""Compiles the Python files below a folder to bytecode, as they will lie below ``/``.
+"""Compiles the Python files below a folder to bytecode, with the paths that they will have below ``/``.
 
-It is by hash, which Python trusts unread. Templates and files for other Pythons do not compile and stay as they are;
-``compileall`` alone ends with 1 for those, for a full disk and for a dead worker alike. Runs on Python 3.9 to 3.14.
+The bytecode is checked by hash, which Python does not verify. Templates and files for other Pythons do not compile and
+are skipped; ``compileall`` alone exits with 1 for those, for a full disk and for a dead worker. Runs on Python 3.9 to
+3.14.
 """
 
 import compileall
@@ -13,17 +14,17 @@ from py_compile import PycInvalidationMode
 
 
 def compile_folder(folder: str) -> None:
-    """Exits with what is wrong where a source that compiles has no bytecode in the end."""
+    """Compile ``folder``. Exits with a message if a source that compiles has no bytecode in the end."""
     mode = PycInvalidationMode.UNCHECKED_HASH
     options = {"quiet": 1, "workers": 0, "stripdir": folder, "prependdir": "/"}
     if not compileall.compile_dir(folder, invalidation_mode=mode, **options):  # type: ignore[arg-type]
         for source in find_uncompiled(Path(folder)):
             if compiles(source.read_bytes()):
-                sys.exit(f"{source}: no bytecode came of it")
+                sys.exit(f"{source}: could not write its bytecode")
 
 
 def find_uncompiled(folder: Path) -> Iterator[Path]:
-    """The sources that have no bytecode."""
+    """Yield the sources that have no bytecode."""
     for source in sorted(folder.rglob("*.py")):
         if "__pycache__" in source.parts or not source.is_file():
             continue
@@ -32,10 +33,10 @@ def find_uncompiled(folder: Path) -> Iterator[Path]:
 
 
 def compiles(source: bytes) -> bool:
-    """Whether it is this Python's."""
+    """Whether the source is valid for this Python."""
     try:
         compile(source, "source", "exec", dont_inherit=True)
-    except Exception:  # noqa: BLE001 - whatever a template or a test's broken source makes of the compiler
+    except Exception:  # noqa: BLE001 - templates and broken test sources make the compiler raise anything
         return False
     return True
 

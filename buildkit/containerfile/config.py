@@ -1,4 +1,4 @@
-"""The image config as instructions."""
+"""Render the image config as instructions."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from buildkit.declare.target import SYSTEM_PATH
 
 
 def render_config(config: Config, file: str, *, inherits: bool) -> tuple[list[str], list[str]]:
-    """Instructions for ``config``; ``inherits`` where a registry's image below says what we must say otherwise.
+    """Return two lists of instructions for ``config``; with ``inherits`` they override a registry image's config.
 
-    Those to begin with: WORKDIR makes a folder, so BuildKit must have all that lies below it, also what COPY --link
-    would leave where it is. And those that only say something. ``file`` is the stage file, for messages. Raises
-    DefinitionError for what a Containerfile cannot say.
+    The first list comes before the layers: WORKDIR makes a folder, for which BuildKit needs all layers below, even
+    those that COPY --link would leave in the registry. The second only sets the config. ``file`` is the stage file, for
+    messages. Raises DefinitionError for values that a Containerfile cannot express.
     """
     workdir = check_line(config.workdir, file, "config.workdir") or ("/" if inherits else "")
-    said = [*_metadata(config, file, inherits=inherits), *_process(config, file, inherits=inherits)]
-    return [f"WORKDIR {quote_word(workdir)}"] if workdir else [], said
+    config_lines = [*_metadata(config, file, inherits=inherits), *_process(config, file, inherits=inherits)]
+    return [f"WORKDIR {quote_word(workdir)}"] if workdir else [], config_lines
 
 
 def _metadata(config: Config, file: str, *, inherits: bool) -> Iterator[str]:
-    """What others read: environment, labels, ports, volumes."""
+    """Yield the environment, labels, ports and volumes."""
     if config.env:
         yield _pairs("ENV", [(name, _env(name, value, file, inherits=inherits)) for name, value in config.env])
     if config.labels:
@@ -36,7 +36,7 @@ def _metadata(config: Config, file: str, *, inherits: bool) -> Iterator[str]:
 
 
 def _process(config: Config, file: str, *, inherits: bool) -> Iterator[str]:
-    """What runs: as whom, how it is asked and stopped."""
+    """Yield the user, entry point, command, health check and stop signal."""
     stop = config.stop_signal or ("SIGTERM" if inherits else "")
     user = check_line(config.user, file, "config.user") or ("0" if inherits else "")
     if stop:
@@ -68,5 +68,5 @@ def _pairs(instruction: str, pairs: list[tuple[str, str]]) -> str:
 
 def _healthcheck(check: Healthcheck) -> str:
     times = {"interval": check.interval, "timeout": check.timeout, "start-period": check.start_period}
-    said = [f"--{name}={seconds}s" for name, seconds in times.items() if seconds]  # buildah refuses 0s, the default
-    return f"HEALTHCHECK {' '.join(said)} --retries={check.retries} \\\n    CMD {quote_argv(check.test)}"
+    options = [f"--{name}={seconds}s" for name, seconds in times.items() if seconds]  # buildah refuses 0s, the default
+    return f"HEALTHCHECK {' '.join(options)} --retries={check.retries} \\\n    CMD {quote_argv(check.test)}"

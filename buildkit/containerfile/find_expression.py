@@ -1,4 +1,4 @@
-"""Patterns of paths (``layers.globs``) as an expression of find(1), with its extended regular expressions."""
+"""Render path patterns (``layers.globs``) as an expression of find(1) with extended regular expressions."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _WORDS = {"**/": "(.*/)?", "/**": "/.+", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 
 
 def render_find(patterns: Sequence[str]) -> str:
-    """What find(1), run in the folder as ``find .``, must match for a path to be left out.
+    """Return the expression by which ``find .``, run in the folder, matches the paths to leave out.
 
-    As with the patterns themselves, the last that matches decides, and ``!`` keeps. Needs ``-regextype
+    As with the patterns themselves, the last match decides, and ``!`` keeps a path. Requires ``-regextype
     posix-extended`` before it.
     """
     expression = ""

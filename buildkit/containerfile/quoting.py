@@ -1,4 +1,4 @@
-"""Values as Containerfiles write them: words of ENV and LABEL, argument lists, paths.
+"""Quoting of Containerfile values: words of ENV and LABEL, argument lists, paths.
 
 The rules are those that BuildKit and buildah share: within double quotes a backslash stands for itself unless a
 quote, a dollar or a backslash follows it, and no escape makes a line break.
@@ -18,22 +18,22 @@ _EXPANDED = re.compile(r"[$\\\"'*?\[\]]")
 
 
 def check_line(value: str, file: str, key: str) -> str:
-    """``value``, if a Containerfile can say it; raises DefinitionError for line breaks and control characters."""
+    """Return ``value``. Raises DefinitionError for line breaks and control characters, which cannot be expressed."""
     if _CONTROL.search(value):
-        what = "holds a line break or a control character, which a Containerfile cannot say"
+        what = "contains a line break or a control character, which a Containerfile cannot express"
         raise DefinitionError.of([Problem(file=file, key=key, what=what, hint="set it where the container is started")])
     return value
 
 
 def quote_word(value: str) -> str:
-    """A word of ENV, LABEL, USER or WORKDIR that stands for ``value`` to the letter."""
+    """Return the word of ENV, LABEL, USER or WORKDIR that means exactly ``value``."""
     if _BARE.fullmatch(value):
         return value
     return '"' + re.sub(r'([\\"$])', r"\\\1", value) + '"'
 
 
 def quote_argv(argv: Sequence[str]) -> str:
-    """An argument list (exec form), which nothing expands; a line of its own for every line of an argument."""
+    """Return an argument list (exec form), which nothing expands, with one line for each line of an argument."""
     return "[" + ", ".join(map(_quote_argument, argv)) + "]"
 
 
@@ -43,21 +43,21 @@ def _quote_argument(argument: str) -> str:
 
 
 def _hide_comment(line: str) -> str:
-    """A line that begins with ``#`` would be a comment to the builder, so that letter is written by its number."""
+    """Escape a leading ``#``, because the builder would take the line for a comment."""
     return re.sub(r"^(\s*)#", r"\1\\u0023", line)
 
 
 def check_path(path: str, file: str, key: str) -> str:
-    """A path that COPY or VOLUME may name; raises DefinitionError where the builders would expand it."""
+    """Return ``path``. Raises DefinitionError if the builders would expand it in COPY or VOLUME."""
     check_line(path, file, key)
     if found := _EXPANDED.search(path):
-        what = f"`{path}` holds `{found[0]}`, which a Containerfile expands"
-        raise DefinitionError.of([Problem(file=file, key=key, what=what, hint="give it a plainer name")])
+        what = f"`{path}` contains `{found[0]}`, which a Containerfile expands"
+        raise DefinitionError.of([Problem(file=file, key=key, what=what, hint="rename it")])
     return path
 
 
 def render_copy(sources: Sequence[str], target: str, *flags: str) -> str:
-    """A COPY of ``sources`` to ``target``; paths with spaces make it an argument list."""
+    """Return a COPY of ``sources`` to ``target``; paths with spaces make it an argument list."""
     start = " ".join(("COPY", *flags))
     paths = (*sources, target)
     if all(_BARE.fullmatch(path) for path in paths):

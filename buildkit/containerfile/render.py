@@ -1,4 +1,4 @@
-"""A composition as a Containerfile: roots, wheels, models and files as build stages, brought together in the last."""
+"""Render a composition as a Containerfile: build stages for roots, wheels, models and files, combined in the last."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ MARK = "# made by `nox -s export-containerfile"
 def render_export(
     composition: Composition, find_builder: Callable[[], Composition], project: Project, options: ExportOptions
 ) -> ContainerfileExport:
-    """The Containerfile of a stage; raises DefinitionError for what a Containerfile cannot say.
+    """Return the Containerfile of a stage. Raises DefinitionError for anything that it cannot express.
 
-    ``find_builder`` is asked only where a wheel must be compiled. Pure: the same values give the same text.
+    ``find_builder`` is called only if a wheel must be compiled. Pure: equal values give equal text.
     """
     containerfile = ContainerfileBuilder(options, reserved=(composition.stage.name,))
     tools = ToolStages(containerfile, project)
@@ -50,7 +50,7 @@ def render_export(
 
 
 def ignore_path(options: ExportOptions) -> str:
-    """The ignore file of the export: docker finds it by this name, buildah and podman by ``--ignorefile``."""
+    """Return the path of the export's ignore file: docker finds it by name, buildah and podman by ``--ignorefile``."""
     return f"{options.file}.dockerignore"
 
 
@@ -76,7 +76,7 @@ class _Writer:
         build.lines += [*workdir, *heavy, *config, *files]
 
     def _layers(self) -> Iterator[tuple[bool, str]]:
-        """An instruction for every layer, and whether it holds files of the repository, which change most often."""
+        """Yield an instruction for every layer, and whether it copies the repository's files, which change often."""
         installed: set[str] = set()
         groups = self.wheels.group(self.composition.layers)
         for spec in self.composition.layers:
@@ -95,7 +95,7 @@ class _Writer:
                     yield True, self._copy(spec, work)
 
     def _install(self, label: str, specs: Sequence[Spec], builder: Callable[[], str]) -> Iterator[str]:
-        """Wheels as they are, then those that must be compiled."""
+        """Yield the COPYs of ready wheels, then of those that must be compiled."""
         artifacts, compiled = _wheels_of(specs)
         if artifacts:
             yield self.wheels.copy(self.wheels.install(label, artifacts))
@@ -103,7 +103,7 @@ class _Writer:
             yield self.wheels.copy(self.wheels.install_compiled("compiled-wheels", builder(), compiled))
 
     def _builder(self) -> str:
-        """The stage in which wheels are compiled: its root, its wheels and its environment."""
+        """Add the stage in which wheels are compiled (root, wheels and environment); return its name."""
         whole = self.find_builder()
         base = self.roots.add(whole.root)
         artifacts, _ = _wheels_of(whole.layers)
@@ -111,8 +111,8 @@ class _Writer:
         if any(isinstance(spec.work, PackPrefix) for spec in whole.layers):
             copies.insert(0, self.wheels.copy_venv())
         build = self.containerfile.add_stage(whole.stage.name, base, "where wheels are compiled; never shipped")
-        _, said = render_config(whole.config, whole.stage.file, inherits=_inherits(whole))
-        build.lines += [*copies, *(line for line in said if line.startswith("ENV "))]
+        _, config_lines = render_config(whole.config, whole.stage.file, inherits=_inherits(whole))
+        build.lines += [*copies, *(line for line in config_lines if line.startswith("ENV "))]
         return build.name
 
     def _copy(self, spec: Spec, work: PackFiles) -> str:
@@ -131,7 +131,7 @@ class _Writer:
 
 
 def _inherits(composition: Composition) -> bool:
-    """Whether a registry's image lies below, which brings a config of its own."""
+    """Whether a registry image with its own config is underneath."""
     return bool(composition.root) and not isinstance(composition.root[0].work, MakeRoot)
 
 
@@ -142,7 +142,7 @@ def _wheels_of(specs: Sequence[Spec]) -> tuple[list[Artifact], list[Compile]]:
 
 
 def _root_namer(stage: str) -> Callable[[str], str]:
-    """The image has its stage's name; where that stage has a root or steps of its own, they are called otherwise."""
+    """Return a function that names root stages: the image keeps the stage's name, so its own root gets a suffix."""
     return lambda name: f"{name}-root" if name == stage else name
 
 
@@ -167,7 +167,7 @@ def _render(composition: Composition, project: Project, containerfile: Container
 
 
 def _ignore_file(containerfile: ContainerfileBuilder) -> str:
-    """Everything is left out but what the Containerfile reads."""
+    """Render the ignore file: it excludes everything that the Containerfile does not read."""
     reads = sorted({containerfile.options.folder, *containerfile.reads} if containerfile.files else containerfile.reads)
     kept = "".join(f"!{path}\n" for path in reads)
     return f"{MARK}`\n*\n{kept}**/.git\n**/__pycache__\n**/*.pyc\n{containerfile.options.ignored}"

@@ -1,4 +1,4 @@
-"""The script that makes a Debian root in a build stage, as the project itself makes it (``layers.root.pack``)."""
+"""The script that makes a Debian root in a build stage as the project itself does (``layers.root.pack``)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ fi
 
 
 def render_root_script(work: MakeRoot, arch: str, packages: str, *, bytecode: bool) -> str:
-    """A script for /bin/sh that makes the root in ``/rootfs``; ``packages`` is where the list of pins lies."""
+    """Return a script for /bin/sh that makes the root in ``/rootfs``; ``packages`` is the path of the list of pins."""
     debian = work.debian
     parts = [
         _HEAD,
@@ -100,7 +100,7 @@ def _mmdebstrap(work: MakeRoot, arch: str, packages: str, *, bytecode: bool) -> 
 
 
 def _snapshot(debian: Debian) -> str:
-    """Where the archive's versions of another day are, for when it has dropped those of the lock."""
+    """Render the optional use of snapshot.debian.org, for versions that the archive has dropped."""
     suites = [("debian", debian.suite)]
     if debian.suite not in _ROLLING:
         suites += [("debian", f"{debian.suite}-updates"), ("debian-security", f"{debian.suite}-security")]
@@ -113,7 +113,7 @@ def _snapshot(debian: Debian) -> str:
 
 
 def _compile() -> str:
-    """The standard library's bytecode, trusted without a look at its sources: start-up is quicker by far."""
+    """Render the compilation of the standard library, with unchecked hashes: start-up is several times faster."""
     return (
         '    for python in "$1"/usr/bin/python3.*; do\n'
         "        name=${python##*/}\n"
@@ -140,7 +140,7 @@ def _account(user: User) -> str:
 
 def _home(user: User) -> str:
     home = user.home.strip("/")
-    if home in ("", "nonexistent"):  # Debian's word for a user without one
+    if home in ("", "nonexistent"):  # Debian's convention for a user without a home
         return ""
     quoted = shlex.quote(home)
     return f"[ -e {quoted} ] || install -d -m 0750 -o {user.uid} -g {user.gid} {quoted}\n"
@@ -166,7 +166,7 @@ def _drop_setuid() -> str:
 
 
 def root_tools(work: MakeRoot) -> Iterator[str]:
-    """Debian packages that the script needs."""
+    """Yield the Debian packages that the script needs."""
     yield "mmdebstrap"
     if work.debian.drop_setuid:
         yield "libcap2-bin"

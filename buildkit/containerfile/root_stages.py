@@ -1,4 +1,4 @@
-"""The chain of a root as build stages: made by mmdebstrap in one of its own, or an image, and steps on top."""
+"""Build stages of a root: made by mmdebstrap in its own stage, or a registry image, with steps on top."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TIDY = "rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archive
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootStages:
-    """Adds the build stages of roots to a sheet; what two chains have in common is added once."""
+    """Adds the build stages of roots; stages that two chains share are added once."""
 
     containerfile: ContainerfileBuilder
     project: Project
@@ -28,7 +28,7 @@ class RootStages:
     name: Callable[[str], str]
 
     def add(self, chain: Sequence[Spec]) -> str:
-        """What an image with this root is built FROM: ``scratch`` for none."""
+        """Add the stages of ``chain``; return what an image with this root is built FROM (``scratch`` for none)."""
         base = "scratch"
         build: BuildStage | None = None
         for spec in chain:
@@ -54,10 +54,10 @@ class RootStages:
             return self.containerfile.add_stage(self.name(stage), image, comment)
         if isinstance(spec.work, PullImage):
             return self.containerfile.add_stage(self.name(stage), spec.work.ref, comment)
-        assert isinstance(spec.work, MakeRoot)  # noqa: S101 - a chain starts with one of both
-        made = self._make(stage, spec.work)
+        assert isinstance(spec.work, MakeRoot)  # noqa: S101 - a chain starts with one of the two
+        rootfs = self._make(stage, spec.work)
         build = self.containerfile.add_stage(self.name(stage), "scratch", comment)
-        build.lines.append(f"COPY --from={made} {ROOT}/ /")
+        build.lines.append(f"COPY --from={rootfs} {ROOT}/ /")
         return build
 
     def _make(self, stage: str, work: MakeRoot) -> str:
@@ -67,8 +67,8 @@ class RootStages:
         build = self.containerfile.add_stage(f"{stage}-rootfs", tools, comment)
         pins = "".join(f"{pin.name}={pin.version}\n" for pin in work.pins)
         packages = self.containerfile.add_file(f"{stage}.packages", f"# Debian {debian.suite}, {arch}\n{pins}")
-        there = f"/tmp/{stage}.packages"  # noqa: S108 - of the build stage
-        text = render_root_script(work, arch, there, bytecode=self.containerfile.options.bytecode)
+        packages_path = f"/tmp/{stage}.packages"  # noqa: S108 - of the build stage
+        text = render_root_script(work, arch, packages_path, bytecode=self.containerfile.options.bytecode)
         script = self.containerfile.add_file(f"{stage}-root.sh", text)
         build.lines += [
             "# a day of snapshot.debian.org (20261122T000000Z), once the archive has dropped these versions",

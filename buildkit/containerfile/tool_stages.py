@@ -1,4 +1,4 @@
-"""Build stages that hold tools, of whose packages no file reaches the image: mmdebstrap, pip, venv, curl."""
+"""Build stages with tools (mmdebstrap, pip, venv, curl) whose own files never reach the image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMMENT = "tools: what they make and fetch goes on, they themselves stay here"
 
 
 class ToolStages:
-    """Adds tool stages to a sheet, each once."""
+    """Adds tool stages, each once."""
 
     def __init__(self, containerfile: ContainerfileBuilder, project: Project) -> None:
         self._containerfile = containerfile
@@ -26,7 +26,7 @@ class ToolStages:
         self._venv = ""
 
     def debian(self, suite: str, *packages: str) -> str:
-        """A stage of this Debian suite with ``packages``."""
+        """Add a stage of this Debian suite with ``packages``; return its name."""
         if suite not in self._suites:
             name = "DEBIAN" if not self._suites else f"DEBIAN_{suite.upper()}"
             image = self._containerfile.add_argument(
@@ -40,11 +40,11 @@ class ToolStages:
         return build.name
 
     def fetcher(self) -> str:
-        """A stage with curl."""
+        """Add a stage with curl; return its name."""
         return self._python("ca-certificates", "curl")
 
     def venv(self) -> str:
-        """A stage with pip in ``/pip`` and an empty virtual environment at the target's prefix."""
+        """Add a stage with pip in ``/pip`` and an empty virtual environment at the prefix; return its name."""
         if not self._venv:
             target = self._target
             base = self._python("python3-venv") if self._is_debians else self._python()
@@ -90,14 +90,14 @@ def _install(packages: list[str]) -> list[str]:
 
 
 def _link(interpreter: str, minor: str) -> str:
-    """The image's interpreter may lie elsewhere than this stage's."""
+    """Link the path of the image's interpreter to this stage's, which may differ."""
     folder = shlex.quote(posixpath.dirname(interpreter))
-    there = shlex.quote(interpreter)
-    return f'RUN [ -e {there} ] || {{ mkdir -p {folder} && ln -s "$(command -v python{minor})" {there}; }}'
+    path = shlex.quote(interpreter)
+    return f'RUN [ -e {path} ] || {{ mkdir -p {folder} && ln -s "$(command -v python{minor})" {path}; }}'
 
 
 def _make_venv(python: str, prefix: str) -> str:
-    """Nobody activates an environment in a container: what serves that is left out."""
+    """Make the environments, without the activation scripts: containers run the interpreter directly."""
     return (
         f"RUN {python} -m venv /pip \\\n"
         f" && {python} -m venv --without-pip {prefix} \\\n"

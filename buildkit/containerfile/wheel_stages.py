@@ -1,4 +1,4 @@
-"""Wheels as build stages: heavy ones, light ones and compiled ones apart, each installed into a tree of its own."""
+"""Build stages of wheels: heavy, light and compiled wheels are installed into separate trees."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from buildkit.plan.spec import Compile, PackWheels, Spec
 _OUT = "/wheels"
 _LINKS = "/links"
 _COMPILER = "bytecode.py"
-_EPOCH = 315532800  # 1980-01-01: a zip knows no earlier time
+_EPOCH = 315532800  # 1980-01-01, the earliest time in a zip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class WheelStages:
     tools: ToolStages
 
     def group(self, specs: Iterable[Spec]) -> dict[str, str]:
-        """The group (``heavy``, ``light``) of every layer of wheels by its name."""
+        """Return the group (``heavy``, ``light``) of every layer of wheels, by layer name."""
         works = {spec.name: spec.work for spec in specs if isinstance(spec.work, PackWheels)}
         return {name: "heavy" if self._is_heavy(work) else "light" for name, work in works.items()}
 
@@ -37,7 +37,7 @@ class WheelStages:
         return len(work.wheels) == 1 and work.wheels[0].is_wheel and work.wheels[0].size >= self.project.heavy
 
     def install(self, label: str, artifacts: Sequence[Artifact]) -> str:
-        """A stage whose ``/wheels`` holds these wheels; returns its name."""
+        """Add a stage with these wheels installed below ``/wheels``; return its name."""
         copied = [self.containerfile.add_file(f"{label}.txt", render_requirements(artifacts)), *self._put_compiler()]
         uv = self._copy_uv()
         build = self.containerfile.add_stage(
@@ -49,24 +49,24 @@ class WheelStages:
         return build.name
 
     def install_compiled(self, label: str, builder: str, items: Sequence[Compile]) -> str:
-        """A stage whose ``/wheels`` holds what is compiled of ``items`` in the stage ``builder``."""
-        made = [self._compile(item, builder) for item in items]
+        """Add a stage with ``items``, compiled in the stage ``builder``, below ``/wheels``; return its name."""
+        stages = [self._compile(item, builder) for item in items]
         names = ", ".join(item.artifact.name for item in items)
         uv = self._copy_uv()
         build = self.containerfile.add_stage(label, self.tools.venv(), f"{label}: {names}")
         build.lines += [*uv, *(f"COPY {file} /tmp/" for file in self._put_compiler())]
-        build.lines += [f"COPY --from={name} {_OUT}/ /compiled/" for name in made]
+        build.lines += [f"COPY --from={name} {_OUT}/ /compiled/" for name in stages]
         self._run(build, "--no-index /compiled/*.whl", "")
         return build.name
 
     def copy(self, build: str) -> str:
-        """The instruction that brings an installed group into an image."""
+        """Return the instruction that copies an installed group into an image."""
         prefix = self.project.target.prefix
         flags = (f"--from={build}", *self.containerfile.options.link_flags)
         return render_copy((f"{_OUT}{prefix}",), prefix, *flags)
 
     def copy_venv(self) -> str:
-        """The instruction that brings the virtual environment itself."""
+        """Return the instruction that copies the virtual environment itself."""
         prefix = self.project.target.prefix
         return render_copy((prefix,), prefix, f"--from={self.tools.venv()}", *self.containerfile.options.link_flags)
 
@@ -83,13 +83,13 @@ class WheelStages:
         build.lines.append(" \\\n    ".join(lines))
 
     def _put_compiler(self) -> tuple[str, ...]:
-        """The script that compiles bytecode, where that is wanted; it must lie in ``/tmp``."""
+        """Add the script that compiles bytecode, if enabled; it is used in ``/tmp``."""
         return (
             (self.containerfile.add_file(_COMPILER, bytecode_script()),) if self.containerfile.options.bytecode else ()
         )
 
     def _copy_uv(self) -> tuple[str, ...]:
-        """The instruction that brings uv into a build stage, where it is to install."""
+        """Return the instruction that copies uv into a build stage, if uv is to install."""
         if not self.containerfile.options.uv:
             return ()
         image = self.containerfile.add_argument(
@@ -100,14 +100,14 @@ class WheelStages:
         return (f"COPY --from={name} /uv /usr/local/bin/",)
 
     def fetch(self, label: str, artifacts: Sequence[Artifact], folder: str) -> tuple[str, str]:
-        """A requirements file, and what downloads it to ``folder`` where pip is; the file must lie in ``/tmp``."""
+        """Return a requirements file and the command that downloads it to ``folder``; the file is used in ``/tmp``."""
         file = self.containerfile.add_file(f"{label}.txt", render_requirements(artifacts))
         options = f"--no-deps --require-hashes --only-binary=:all:{self._index} -r /tmp/{label}.txt"
         return file, f"{_cache('pip')}{self._mount}{PIP} download {options} -d {folder}"
 
     @property
     def _mount(self) -> str:
-        """The folder of wheels that takes an index's place."""
+        """The mount of the folder of wheels that replaces an index."""
         links = self.containerfile.options.find_links
         return (
             f"--mount=type=bind,source={self.containerfile.add_source(links)},target={_LINKS} \\\n    " if links else ""
@@ -130,19 +130,19 @@ class WheelStages:
             build.lines += [render_copy((path,), "/tmp/source"), f"RUN {wheel} --no-index /tmp/source"]  # noqa: S108
             return build.name
         listed = self.containerfile.add_file(f"{build.name}.txt", render_requirements((artifact,)))
-        there = f"/tmp/{build.name}.txt"  # noqa: S108 - of the build stage
-        options = f"--no-binary={artifact.name} --require-hashes{self._index} -r {there}"
-        build.lines += [f"COPY {listed} {there}", f"RUN {self._mount}{wheel} {options}"]
+        path = f"/tmp/{build.name}.txt"  # noqa: S108 - of the build stage
+        options = f"--no-binary={artifact.name} --require-hashes{self._index} -r {path}"
+        build.lines += [f"COPY {listed} {path}", f"RUN {self._mount}{wheel} {options}"]
         return build.name
 
 
 def bytecode_script() -> str:
-    """What compiles bytecode, as text."""
+    """Return the text of the script that compiles bytecode."""
     return (files("buildkit.containerfile") / _COMPILER).read_text("utf-8")
 
 
 def render_requirements(artifacts: Iterable[Artifact]) -> str:
-    """A requirements file that allows one file for each of ``artifacts``."""
+    """Render a requirements file that allows exactly one file for each of ``artifacts``."""
     ordered = sorted(artifacts, key=lambda artifact: artifact.name)
     return "".join(f"{a.name}=={a.version} \\\n    --hash={a.sha256}\n" for a in ordered)
 

@@ -1,1 +1,1 @@
-"""Stage files, locks and the graph: text to values, pure given text."""
+"""Stage files, settings and the graph of stages: pure functions from text to values."""

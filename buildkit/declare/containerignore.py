@@ -1,9 +1,9 @@
-"""``.containerignore``: which files of a checkout stay out of images.
+"""``.containerignore``: the files of a checkout that stay out of images.
 
 The rules are those of ``.dockerignore`` (https://docs.docker.com/build/concepts/context/#dockerignore-files), as
 podman and buildah read them, and not git's: a pattern is anchored at the folder of the file, ``*`` and ``?`` stop at
-``/``, ``**`` does not, a folder that matches takes what is below it along, and the last pattern that matches decides,
-``!`` keeping what an earlier one left out.
+``/``, ``**`` does not, a folder that matches includes everything below it, and the last pattern that matches decides,
+``!`` keeping a file that an earlier one left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _TOKENS = re.compile(r"(?:\*\*/)+(?:\*\*)?|\*{2,}|\*|\?|\[[^\]]*\]|\\.|.", re.DO
 
 
 def parse_ignore_file(text: str, file: str) -> Callable[[str], bool]:
-    """A function that tells whether a path (relative, POSIX) is left out; raises DefinitionError."""
+    """Return a function that decides whether a path (relative, POSIX) is left out. Raises DefinitionError."""
     rules: list[tuple[re.Pattern[str], bool]] = []
     for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
         pattern = line.strip()
@@ -52,7 +52,7 @@ def _translate(pattern: str) -> str:
 
 
 def _token(token: str) -> str:
-    if token.startswith("**"):  # several of them mean what one does, and would take a regular expression ages
+    if token.startswith("**"):  # several mean the same as one, and would make matching exponential
         return r"(?:.*/)?" if token.endswith("/") else r".*"
     match token:
         case "*":

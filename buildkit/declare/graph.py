@@ -1,4 +1,4 @@
-"""The graph of stages: what ``from`` and ``include`` come to."""
+"""The graph of stages that ``from`` and ``include`` define."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from buildkit.errors import DefinitionError, Problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedStage:
-    """A stage with its inheritance worked out.
+    """A stage with its inheritance resolved.
 
     ``chain`` are the stages that extend the root, lowest first; ``parts`` those whose own layers the image has;
-    ``config`` is merged along ``from``; ``running`` is that of the nearest stage along it that says any.
+    ``config`` is merged along ``from``; ``running`` is that of the nearest stage along ``from`` that sets it.
     """
 
     stage: Stage
@@ -33,13 +33,13 @@ class Graph:
     stages: Mapping[str, Stage]
 
     def get(self, name: str) -> Stage:
-        """The stage; raises DefinitionError naming the nearest right word."""
+        """Return the stage. Raises DefinitionError, with the most similar name as the hint."""
         if name not in self.stages:
-            raise DefinitionError(f"there is no stage `{name}`", hint=_known(name, list(self.stages)))
+            raise DefinitionError(f"there is no stage `{name}`", hint=_suggest_stage(name, list(self.stages)))
         return self.stages[name]
 
     def resolve(self, name: str) -> ResolvedStage:
-        """The stage with its inheritance worked out; raises DefinitionError for an unknown name."""
+        """Return the stage with its inheritance resolved. Raises DefinitionError for an unknown name."""
         stage = self.get(name)
         chain = self._chain(stage)
         config = Config()
@@ -84,9 +84,9 @@ def load_graph(folder: Path) -> Graph:
 
 
 def make_graph(stages: Mapping[str, Stage], problems: Iterable[Problem] = (), known: Set[str] = frozenset()) -> Graph:
-    """Check names and cycles; raises DefinitionError with them and with ``problems`` found before.
+    """Check names and cycles. Raises DefinitionError with everything found, and the ``problems`` found before.
 
-    ``known`` are names of stages that exist, though their files may hold a problem: others may name them.
+    ``known`` are the names of stages that exist, even if their files have problems: other stages may refer to them.
     """
     found = list(problems)
     for stage in stages.values():
@@ -100,10 +100,10 @@ def make_graph(stages: Mapping[str, Stage], problems: Iterable[Problem] = (), kn
 
 
 def _unknown(stage: Stage, key: str, name: str, names: list[str]) -> Problem:
-    return Problem(file=stage.file, key=key, what=f"there is no stage `{name}`", hint=_known(name, names))
+    return Problem(file=stage.file, key=key, what=f"there is no stage `{name}`", hint=_suggest_stage(name, names))
 
 
-def _known(name: str, names: list[str]) -> str:
+def _suggest_stage(name: str, names: list[str]) -> str:
     return suggest_word(name, names) or f"stages are {', '.join(names)}"
 
 
@@ -114,7 +114,7 @@ def _cycles(stages: Mapping[str, Stage]) -> list[Problem]:
     def visit(name: str, path: tuple[str, ...]) -> None:
         if name in path:
             loop = " → ".join((*path[path.index(name) :], name))
-            problems.append(Problem(file=stages[name].file, what=f"stages inherit in a circle: {loop}"))
+            problems.append(Problem(file=stages[name].file, what=f"stages inherit from each other in a cycle: {loop}"))
         elif name not in done:
             for below in (stages[name].base, *stages[name].include):
                 if below in stages:
@@ -127,12 +127,12 @@ def _cycles(stages: Mapping[str, Stage]) -> list[Problem]:
 
 
 def _merge(below: Config, above: Config) -> Config:
-    said = {field.name: getattr(above, field.name) for field in fields(above)}
-    changed = {key: value for key, value in said.items() if value}
+    own = {field.name: getattr(above, field.name) for field in fields(above)}
+    changed = {key: value for key, value in own.items() if value}
     for key in ("env", "labels"):
-        changed[key] = tuple((dict(getattr(below, key)) | dict(said[key])).items())
+        changed[key] = tuple((dict(getattr(below, key)) | dict(own[key])).items())
     for key in ("ports", "volumes"):
-        changed[key] = tuple(dict.fromkeys((*getattr(below, key), *said[key])))
+        changed[key] = tuple(dict.fromkeys((*getattr(below, key), *own[key])))
     if above.entrypoint:
         changed["cmd"] = above.cmd  # an inherited command was meant for the inherited entrypoint
     return replace(below, **changed)

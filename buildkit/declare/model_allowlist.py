@@ -1,7 +1,7 @@
-"""What the user lives with in model files: ``requirements/models.allow.toml``.
+"""The allowlist of the model scan: ``requirements/models.allow.toml``.
 
-``[[global]]`` are names that a pickle may use beyond our own list, ``[[accept]]`` findings of one file that were
-looked at. Both need a reason, for whoever reads the file next.
+``[[global]]`` are names that a pickle may use in addition to the built-in list; ``[[accept]]`` are findings of one
+file that somebody has reviewed. Both require a reason, for the next reader of the file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from buildkit.errors import DefinitionError, Problem
 ALLOW_FILE = "requirements/models.allow.toml"
 
 _REASON = KeySchema(
-    TextSchema(r"(?s).*\S.*", "a reason: who looked at it, and why it is fine"), "why it is fine", required=True
+    TextSchema(r"(?s).*\S.*", "a reason: who reviewed it, and why it is harmless"), "why it is harmless", required=True
 )
 _ALLOW = TableSchema(
     {
@@ -49,7 +49,7 @@ _ALLOW = TableSchema(
                     }
                 )
             ),
-            "findings that were looked at",
+            "findings that were reviewed",
         ),
     }
 )
@@ -57,26 +57,26 @@ _ALLOW = TableSchema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelAllowlist:
-    """``globals`` as ``MODULE.NAME``; ``accepted`` is rule and file to the reason."""
+    """``globals`` are ``MODULE.NAME``; ``accepted`` maps rule and file to the reason."""
 
     globals: frozenset[str] = frozenset()
     accepted: Mapping[tuple[str, FileHash], str] = field(default_factory=dict)
 
 
 def parse_allowlist(text: str, file: str) -> ModelAllowlist:
-    """Read an allow-file; raises DefinitionError with every problem found."""
+    """Parse an allowlist. Raises DefinitionError with every problem found."""
     problems: list[Problem] = []
     table = _ALLOW.read(parse_toml(text, file), ValueLocation(file, problems)) or {}
     if problems:
         raise DefinitionError.of(problems)
     return ModelAllowlist(
         globals=frozenset(entry["name"] for entry in table.get("global", ())),
-        accepted={(one["rule"], FileHash(one["sha256"])): one["reason"] for one in table.get("accept", ())},
+        accepted={(entry["rule"], FileHash(entry["sha256"])): entry["reason"] for entry in table.get("accept", ())},
     )
 
 
 def load_allowlist(folder: Path, file: str = "") -> ModelAllowlist:
-    """Read the project's allow-file, which need not be there, or the one that is named; raises DefinitionError."""
+    """Load ``file``, or the project's allowlist, which need not exist. Raises DefinitionError."""
     name = file or ALLOW_FILE
     try:
         return parse_allowlist((folder / name).read_text("utf-8"), name)

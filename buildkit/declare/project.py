@@ -1,4 +1,4 @@
-"""The project's settings: ``[tool.buildkit]`` in ``pyproject.toml``, and what its images are called."""
+"""The settings of a project (``[tool.buildkit]`` in ``pyproject.toml``) and the names of its images."""
 
 from __future__ import annotations
 
@@ -31,45 +31,46 @@ SETTINGS = TableSchema(
             TextSchema(STAGE_NAME, "an image name"),
             "images are localhost/NAME/STAGE; the project's name unless said",
         ),
-        "locker": KeySchema(TextSchema(choices=("uv", "pip-tools")), "what resolves requirements; uv unless said"),
+        "locker": KeySchema(TextSchema(choices=("uv", "pip-tools")), "what resolves requirements (default: uv)"),
         "python": KeySchema(
-            TextSchema(r"3\.[0-9]+(\.[0-9]+)?", "a Python version (3.13)"), "the images' Python; 3.13 unless said"
+            TextSchema(r"3\.[0-9]+(\.[0-9]+)?", "a Python version (3.13)"), "the images' Python (default: 3.13)"
         ),
-        "glibc": KeySchema(_VERSION, "the images' C library; 2.41 (Debian 13) unless said"),
+        "glibc": KeySchema(_VERSION, "the images' C library (default: 2.41 (Debian 13))"),
         "arch": KeySchema(TextSchema(choices=ARCHES), "the images' processor; the host's unless said"),
-        "prefix": KeySchema(TextSchema(r"/[^\0:]+", "an absolute path"), "virtual environment; /opt/venv unless said"),
+        "prefix": KeySchema(TextSchema(r"/[^\0:]+", "an absolute path"), "virtual environment (default: /opt/venv)"),
         "interpreter": KeySchema(
             TextSchema(r"/[^\0 ]+", "an absolute path"), "the images' Python, e.g. /usr/bin/python3"
         ),
         "bytecode": KeySchema(BooleanSchema(), "compile wheels' bytecode into their layers"),
         "bytecode-root": KeySchema(
-            TextSchema(STAGE_NAME, "a stage name"), "stage whose interpreter compiles; base unless said"
+            TextSchema(STAGE_NAME, "a stage name"), "stage whose interpreter compiles (default: base)"
         ),
         "builder": KeySchema(
-            TextSchema(STAGE_NAME, "a stage name"), "stage in which sdists are compiled; builder unless said"
+            TextSchema(STAGE_NAME, "a stage name"), "stage in which sdists are compiled (default: builder)"
         ),
         "heavy": KeySchema(
-            IntegerSchema(1, 1 << 40), "bytes of a wheel from which it has a layer alone; 1 MiB unless said"
+            IntegerSchema(1, 1 << 40), "bytes from which a wheel gets a layer of its own (default: 1 MiB)"
         ),
-        "bins": KeySchema(IntegerSchema(1, 64), "layers that the other wheels of a stage share; 8 unless said"),
-        "max-layers": KeySchema(IntegerSchema(2, 120), "layers an image may have; 64 unless said"),
+        "bins": KeySchema(IntegerSchema(1, 64), "layers that the other wheels of a stage share (default: 8)"),
+        "max-layers": KeySchema(IntegerSchema(2, 120), "layers an image may have (default: 64)"),
         "compression": KeySchema(
-            TextSchema(choices=("zstd", "gzip")), "how layers are stored and pushed; zstd unless said"
+            TextSchema(choices=("zstd", "gzip")), "how layers are stored and pushed (default: zstd)"
         ),
         "unscanned-models": KeySchema(
             TextSchema(choices=("refuse", "refuse-known", "warn")),
-            "model files that cannot be fully scanned; refuse-known unless said: unknown formats are warned of",
+            "model files that cannot be fully scanned (default: refuse-known, which warns of unknown formats)",
         ),
-        "cache": KeySchema(TextSchema(), "repository of a registry whose shared cache is read"),
-        "cache-write": KeySchema(TextSchema(), "repository that what is built is shared in"),
+        "cache": KeySchema(TextSchema(), "registry repository of the remote cache that is read"),
+        "cache-write": KeySchema(TextSchema(), "registry repository of the remote cache that is written"),
         "secrets": KeySchema(
             MapSchema(
                 TextSchema(r"env:[A-Za-z_][A-Za-z0-9_]*|file:[^\0]+", "env:NAME or file:PATH"), key_pattern=SECRET_NAME
             ),
-            "where secrets of steps are: env:NAME or file:PATH; a variable of that name in capitals unless said",
+            "where the secrets of steps are: env:NAME or file:PATH (default: the variable of that name in capitals)",
         ),
         "labels": KeySchema(
-            MapSchema(TextSchema(), key_pattern=r"[a-zA-Z0-9][a-zA-Z0-9._/-]*"), "labels of every image, over our own"
+            MapSchema(TextSchema(), key_pattern=r"[a-zA-Z0-9][a-zA-Z0-9._/-]*"),
+            "labels of every image, over the derived ones",
         ),
     }
 )
@@ -77,7 +78,7 @@ SETTINGS = TableSchema(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """A repository that builds images with us: its folder, its settings, and what its images say of it."""
+    """A repository that builds images: its folder, its settings, and the labels of its images."""
 
     folder: Path
     name: str
@@ -98,11 +99,11 @@ class Project:
 
     @property
     def stored(self) -> dict[str, str]:
-        """What recipes say of how layers are stored: nothing for zstd."""
+        """The entries of a recipe for the storage of layers: none for zstd."""
         return {} if self.compression == "zstd" else {"compression": self.compression}
 
     def ref(self, stage: str, tag: str = "latest") -> str:
-        """The image's name in local storage."""
+        """Return the name of a stage's image in local storage."""
         return f"localhost/{self.name}/{stage}:{tag}"
 
 
@@ -120,7 +121,7 @@ def load_project(folder: Path) -> Project:
 
 
 def parse_project(text: str, folder: Path) -> Project:
-    """As ``load_project``, given the text of pyproject.toml."""
+    """Parse the text of pyproject.toml; see ``load_project``."""
     table = parse_toml(text, _FILE)
     problems: list[Problem] = []
     place = ValueLocation(_FILE, problems).at("tool.buildkit")
@@ -131,7 +132,7 @@ def parse_project(text: str, folder: Path) -> Project:
     check_target(target.prefix, place.at("prefix"))
     if target.arch not in ARCHES:
         place.at("arch").report(
-            f"this host is `{target.arch}`, and images are made for {' or '.join(ARCHES)}", "say one"
+            f"this host is `{target.arch}`, and images are made for {' or '.join(ARCHES)}", "set `arch` to one of them"
         )
     labels = tuple(sorted((_labels(about) | dict(settings.pop("labels", ()))).items()))
     if problems:
@@ -152,7 +153,7 @@ def _target(settings: dict[str, Any]) -> Target:
 
 
 def _table(above: dict[str, Any], key: str) -> dict[str, Any]:
-    """A table that others define: what is no table is theirs to report."""
+    """Return a table that other tools define; they report a value that is no table."""
     value = above.get(key)
     return value if isinstance(value, dict) else {}
 
@@ -163,7 +164,7 @@ def _image_name(text: str) -> str:
 
 
 def _labels(about: dict[str, Any]) -> dict[str, str]:
-    """Labels of the image specification's annotations that pyproject.toml can answer."""
+    """Return labels for the annotations of the image specification that pyproject.toml answers."""
     urls = {key.lower(): value for key, value in _table(about, "urls").items()}
     known = {
         "version": about.get("version"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from buildkit.declare.schema import ValueLocation
-from buildkit.declare.stage_schema import SAY_STAGE_NAME, STAGE, STAGE_NAME
+from buildkit.declare.stage_schema import STAGE, STAGE_NAME, STAGE_NAME_WORDS
 from buildkit.declare.toml import parse_toml
 from buildkit.errors import DefinitionError, Problem
 
@@ -18,7 +18,7 @@ _RESERVED = ("bin", "lib", "lib32", "lib64", "libx32", "sbin", "proc", "sys", "d
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """An account of the image: ``uid`` and ``gid`` are equal unless said, the home belongs to it."""
+    """An account of the image; it owns its home. ``gid`` equals ``uid`` by default."""
 
     name: str
     uid: int
@@ -29,7 +29,7 @@ class User:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Debian:
-    """A root made by mmdebstrap from the lock beside ``packages`` (an apt list)."""
+    """A root made by mmdebstrap from the lock of ``packages`` (an apt list)."""
 
     suite: str
     packages: str
@@ -50,7 +50,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A step that runs inside the root and extends it; of ``secrets`` there are names alone."""
+    """A step that runs inside the root and extends it; ``secrets`` are names, never values."""
 
     name: str
     command: tuple[str, ...]
@@ -62,7 +62,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """Models of a lock, each in a folder of its own below ``target``; all of them unless ``names`` says which."""
+    """Models of a lock, each in its own folder below ``target``: those in ``names``, or all if it is empty."""
 
     lock: str
     target: str = "/models"
@@ -71,7 +71,7 @@ class Models:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """Files that git tracks below ``source`` (beside the stage file), at ``target`` in the image."""
+    """The files that git tracks below ``source`` (relative to the stage file), at ``target`` in the image."""
 
     source: str
     target: str
@@ -79,7 +79,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Healthcheck:
-    """How a container is asked whether it is well; times in seconds."""
+    """The health check of a container; times in seconds."""
 
     test: tuple[str, ...]
     interval: int = 30
@@ -90,7 +90,7 @@ class Healthcheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What the image config says; empty where the stage does not say it, and then inherited."""
+    """The image config of a stage; empty values are inherited."""
 
     user: str = ""
     workdir: str = ""
@@ -106,9 +106,9 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """What a container of the image may use; no part of the image, nor of any recipe.
+    """The resources of a container; neither part of the image nor of any recipe.
 
-    Sizes are podman's (``512m``); ``tmpfs`` are folders in memory, and ``memory`` counts what is in them, too.
+    Sizes are written as podman does (``512m``); ``tmpfs`` are folders in memory, which count towards ``memory``.
     """
 
     memory: str = "1g"
@@ -120,7 +120,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A stage as its file says it; ``file`` is relative to the project."""
+    """A stage as its file defines it; ``file`` is relative to the project."""
 
     name: str
     file: str
@@ -145,7 +145,7 @@ class Stage:
 
 
 def stage_schema() -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a stage file."""
+    """Return the JSON Schema (2020-12) of a stage file."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "buildkit stage",
@@ -160,7 +160,7 @@ def parse_stage(text: str, *, name: str, file: str) -> Stage:
     table = parse_toml(text, file)
     place = ValueLocation(file, problems)
     if not re.fullmatch(STAGE_NAME, name):
-        place.report(f"the folder's name `{name}` is not {SAY_STAGE_NAME}", "images are named after it")
+        place.report(f"the folder's name `{name}` is not {STAGE_NAME_WORDS}", "images are named after it")
     read = STAGE.read(table, place) or {}
     stage = _stage(read, place, name)
     if problems:
@@ -171,7 +171,7 @@ def parse_stage(text: str, *, name: str, file: str) -> Stage:
 def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
     root = read.get("root")
     if root is not None and "from" in read:
-        place.at("root").report("stands beside `from`", "a stage inherits its root or makes one")
+        place.at("root").report("conflicts with `from`", "a stage either inherits its root or makes one")
     for key in ("run", "apt"):
         if key in read and root is None and "from" not in read:
             place.at(key).report("needs a root", "add `from` or `[root]`")
@@ -197,7 +197,7 @@ def _stage(read: dict[str, Any], place: ValueLocation, name: str) -> Stage:
 def _debian(root: dict[str, Any], place: ValueLocation) -> Debian | None:
     if "image" in root:
         for key in sorted(root.keys() - {"image"}):
-            place.at(key).report("means nothing beside `image`")
+            place.at(key).report("has no effect with `image`")
         return None
     if place.at("image").faulty:
         return None
@@ -206,8 +206,8 @@ def _debian(root: dict[str, Any], place: ValueLocation) -> Debian | None:
             place.at(key).report("is missing", "a root is `image`, or `suite` and `packages`")
     users = tuple(_user(item, place.at("user").at(n)) for n, item in enumerate(root.get("user", ())))
     for what in ("name", "uid"):
-        said = [getattr(user, what) for user in users]
-        for twice in sorted(value for value, count in Counter(said).items() if count > 1):
+        values = [getattr(user, what) for user in users]
+        for twice in sorted(value for value, count in Counter(values).items() if count > 1):
             place.at("user").report(f"two accounts have the {what} {twice}")
     known = {key: root[key] for key in ("variant", "components", "exclude", "drop_setuid") if key in root}
     return Debian(suite=root.get("suite", ""), packages=root.get("packages", ""), users=users, **known)
@@ -250,7 +250,7 @@ def _copy(item: dict[str, Any], place: ValueLocation) -> Copy:
 
 
 def check_target(target: str, place: ValueLocation) -> None:
-    """Refuse folders that a layer must not own: those that Debian links or the runtime mounts."""
+    """Report a target that a layer must not own: folders that Debian links or the runtime mounts."""
     clean = posixpath.normpath(target).strip("/")
     if ".." in target.split("/"):
         place.report(f"`{target}` must not hold `..`")

@@ -1,4 +1,4 @@
-"""What a stage file may hold: the shapes of its tables, for the reader and for the JSON Schema."""
+"""The schema of stage files, for the parser and for the JSON Schema."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from buildkit.declare.schema import (
 )
 
 STAGE_NAME = r"[a-z0-9]+(?:[._-][a-z0-9]+)*"
-SAY_STAGE_NAME = "a stage name (lower case letters, digits, `.`, `_`, `-`)"
+STAGE_NAME_WORDS = "a stage name (lower case letters, digits, `.`, `_`, `-`)"
 PINNED_IMAGE = r"[a-z0-9][A-Za-z0-9./:_-]*@sha256:[0-9a-f]{64}"
 VARIANTS = ("extract", "custom", "essential", "apt", "minbase")
 
 _TEXT = TextSchema()
 _ABSOLUTE = TextSchema(r"/[^\0]*", "an absolute path in the image")
 _RELATIVE = TextSchema(r"(?!/)(?!(?:[^\0]*/)?\.\.(?:/|$))[^\0]+", "a path in the repository (relative, without `..`)")
-_STAGE = TextSchema(STAGE_NAME, SAY_STAGE_NAME)
+_STAGE = TextSchema(STAGE_NAME, STAGE_NAME_WORDS)
 _ARGV = ListSchema(_TEXT, least=1)
 _NAME = TextSchema(r"[a-z_][a-z0-9_-]*", "an account name")
 _ID = IntegerSchema(1, 65533)
 _SECONDS = IntegerSchema(0, 86400)
-SECRET_NAME = r"[a-z][a-z0-9_-]{0,63}"  # noqa: S105 - what names look like
+SECRET_NAME = r"[a-z][a-z0-9_-]{0,63}"  # noqa: S105 - a pattern of names
 _SECRET = TextSchema(SECRET_NAME, "a secret's name (lower case letters, digits, `_`, `-`)")
 
 _USER = TableSchema(
     {
         "name": KeySchema(_NAME, "account and group name", required=True),
         "uid": KeySchema(_ID, "user id", required=True),
-        "gid": KeySchema(_ID, "group id; the user id unless said"),
-        "home": KeySchema(_ABSOLUTE, "home folder; /home/NAME unless said"),
-        "shell": KeySchema(_ABSOLUTE, "login shell; /usr/sbin/nologin unless said"),
+        "gid": KeySchema(_ID, "group id (default: the user id)"),
+        "home": KeySchema(_ABSOLUTE, "home folder (default: /home/NAME)"),
+        "shell": KeySchema(_ABSOLUTE, "login shell (default: /usr/sbin/nologin)"),
     }
 )
 _ROOT = TableSchema(
@@ -43,9 +43,9 @@ _ROOT = TableSchema(
             TextSchema(PINNED_IMAGE, "an image pinned by digest (NAME@sha256:...)"), "a registry image, by digest"
         ),
         "suite": KeySchema(TextSchema(r"[a-z0-9][a-z0-9.-]*", "a Debian suite"), "Debian suite, e.g. trixie"),
-        "packages": KeySchema(_RELATIVE, "apt list; its lock stands beside it as LIST.lock"),
-        "variant": KeySchema(TextSchema(choices=VARIANTS), "mmdebstrap variant; minbase unless said"),
-        "components": KeySchema(ListSchema(_TEXT, least=1), 'archive components; ["main"] unless said'),
+        "packages": KeySchema(_RELATIVE, "apt list; its lock is LIST.lock in the same folder"),
+        "variant": KeySchema(TextSchema(choices=VARIANTS), "mmdebstrap variant (default: minbase)"),
+        "components": KeySchema(ListSchema(_TEXT, least=1), 'archive components (default: ["main"])'),
         "exclude": KeySchema(ListSchema(_TEXT), "glob patterns of paths to leave out"),
         "drop-setuid": KeySchema(BooleanSchema(), "clear every setuid and setgid bit"),
         "user": KeySchema(ListSchema(_USER), "accounts to add"),
@@ -63,7 +63,7 @@ _RUN = TableSchema(
         "name": KeySchema(_TEXT, "what people see"),
         "command": KeySchema(_ARGV, "argument list"),
         "script": KeySchema(_TEXT, "text for /bin/sh -eu -c"),
-        "network": KeySchema(BooleanSchema(), "whether the step may use the network; false unless said"),
+        "network": KeySchema(BooleanSchema(), "whether the step may use the network (default: false)"),
         "env": KeySchema(MapSchema(_TEXT), "environment of this step alone"),
         "secrets": KeySchema(ListSchema(_SECRET), "secrets that this step alone sees, each as /run/secrets/NAME"),
         "mount": KeySchema(ListSchema(_MOUNT), "read-only bind mounts"),
@@ -72,7 +72,7 @@ _RUN = TableSchema(
 )
 _HEALTH = TableSchema(
     {
-        "test": KeySchema(_ARGV, "argument list; exit code 0 means well", required=True),
+        "test": KeySchema(_ARGV, "argument list; exit code 0 means healthy", required=True),
         "interval": KeySchema(_SECONDS, "seconds between two checks"),
         "timeout": KeySchema(_SECONDS, "seconds until a check counts as failed"),
         "start-period": KeySchema(_SECONDS, "seconds in which failures do not count"),
@@ -98,27 +98,27 @@ _CONFIG = TableSchema(
 _MODELS = TableSchema(
     {
         "lock": KeySchema(_RELATIVE, "models lock", required=True),
-        "target": KeySchema(_ABSOLUTE, "folder above the models' own folders; /models unless said"),
-        "names": KeySchema(ListSchema(_TEXT), "which models; all of the lock unless said"),
+        "target": KeySchema(_ABSOLUTE, "folder above the models' own folders (default: /models)"),
+        "names": KeySchema(ListSchema(_TEXT), "which models (default: all of the lock)"),
     }
 )
 _COPY = TableSchema(
     {
-        "source": KeySchema(_RELATIVE, "folder or file beside the stage file", required=True),
+        "source": KeySchema(_RELATIVE, "folder or file, relative to the stage file", required=True),
         "target": KeySchema(_ABSOLUTE, "where it goes", required=True),
     }
 )
 _SIZE = TextSchema(r"[1-9][0-9]{0,11}[kmg]?", "a size (512m, 2g; bytes without a letter)")
 _RUNNING = TableSchema(
     {
-        "memory": KeySchema(_SIZE, "most memory, swap included; 1g unless said"),
-        "pids": KeySchema(IntegerSchema(1, 4194304), "most processes and threads; 256 unless said"),
+        "memory": KeySchema(_SIZE, "most memory, swap included (default: 1g)"),
+        "pids": KeySchema(IntegerSchema(1, 4194304), "most processes and threads (default: 256)"),
         "tmpfs": KeySchema(
             MapSchema(_SIZE, key_pattern=r"/[A-Za-z0-9._/-]+"),
-            "folders in memory that may be written; /tmp = 64m unless said",
+            "folders in memory that may be written (default: /tmp = 64m)",
         ),
-        "outgoing": KeySchema(BooleanSchema(), "whether it may open connections to elsewhere; false unless said"),
-        "stop-seconds": KeySchema(IntegerSchema(1, 3600), "seconds that it has to end when asked; 10 unless said"),
+        "outgoing": KeySchema(BooleanSchema(), "whether it may open outgoing connections (default: false)"),
+        "stop-seconds": KeySchema(IntegerSchema(1, 3600), "seconds to end after the stop signal (default: 10)"),
     }
 )
 STAGE = TableSchema(
@@ -126,7 +126,7 @@ STAGE = TableSchema(
         "summary": KeySchema(_TEXT, "one line that says what the stage is", required=True),
         "from": KeySchema(_STAGE, "stage whose root, layers and config this one inherits"),
         "include": KeySchema(ListSchema(_STAGE), "stages whose layers are added"),
-        "ships": KeySchema(BooleanSchema(), "whether `nox -s build` builds it; false unless said"),
+        "ships": KeySchema(BooleanSchema(), "whether `nox -s build` builds it (default: false)"),
         "root": KeySchema(_ROOT, "the operating system, for a stage without `from`"),
         "apt": KeySchema(TableSchema({"packages": KeySchema(_RELATIVE, "apt list", required=True)}), "packages on top"),
         "run": KeySchema(ListSchema(_RUN), "steps inside the root"),

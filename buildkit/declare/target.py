@@ -1,4 +1,4 @@
-"""The target: what a wheel must fit. It is declared, never the host's own Python."""
+"""The target that wheels must fit; it is declared, and never the host's own Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Target:
     """Python, C library and processor of the images.
 
-    ``python`` is ``3.13`` or ``3.13.5``; ``glibc`` is ``2.41``; ``arch`` is the kernel's word (``x86_64``,
+    ``python`` is ``3.13`` or ``3.13.5``; ``glibc`` is ``2.41``; ``arch`` is the kernel's name (``x86_64``,
     ``aarch64``). Wheels are installed into the virtual environment ``prefix`` and run by ``interpreter``.
     """
 
@@ -26,23 +26,23 @@ class Target:
 
     @property
     def minor(self) -> str:
-        """``3.13``."""
+        """The version without the patch level: ``3.13``."""
         return ".".join(self.python.split(".")[:2])
 
     @property
     def version(self) -> tuple[int, int]:
-        """``(3, 13)``."""
+        """The version as numbers: ``(3, 13)``."""
         major, minor = self.minor.split(".")
         return int(major), int(minor)
 
     @property
     def deb_arch(self) -> str:
-        """The processor in Debian's and OCI's words: ``amd64``, ``arm64``."""
+        """The processor as Debian and OCI name it: ``amd64``, ``arm64``."""
         return _DEB_ARCH[self.arch]
 
     @property
     def site_packages(self) -> str:
-        """Where pure and platform modules go, relative to the image's root."""
+        """The folder of pure and platform modules, relative to the image's root."""
         return f"{self.prefix.lstrip('/')}/lib/python{self.minor}/site-packages"
 
     @property

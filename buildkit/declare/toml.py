@@ -1,4 +1,4 @@
-"""Reading TOML with its file named in every error, and writing it; the only importer of ``tomlkit``."""
+"""Parse TOML with errors that name the file, and render it; the only importer of ``tomlkit``."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ _TOO_LONG = re.compile(rf"(?:{_PART}[ \t]*+\.[ \t]*+){{{_MOST_PARTS}}}")
 
 
 def parse_toml(text: str, file: str) -> dict[str, Any]:
-    """Read TOML 1.0; raises DefinitionError naming ``file`` and the line, also for what would use up this host."""
+    """Parse TOML 1.0. Raises DefinitionError with ``file`` and line, also for text that would exhaust the host."""
     try:
         if len(text) > _MOST:
             what = f"is longer than {_MOST} characters"
         elif any(
             _TOO_LONG.fullmatch(found[0]) for found in _DOTTED.finditer(text)
-        ):  # the parser's time grows with the square of a key's parts
+        ):  # parsing time grows with the square of the number of parts
             what = f"has a key of more than {_MOST_PARTS} parts"
         else:
             return tomllib.loads(text)
     except RecursionError:
         what = "is nested too deeply"
-    except ValueError as error:  # no TOML, or a whole number of thousands of digits
+    except ValueError as error:  # invalid TOML, or an integer of thousands of digits
         what = f"is not TOML: {error}"
     raise DefinitionError.of([Problem(file=file, what=what)])
 
 
 def render_toml(table: Table, *, header: Sequence[str] = ()) -> str:
-    """Text of ``table`` below the comment lines ``header``; equal values give equal bytes."""
+    """Render ``table`` below the comment lines ``header``; equal values give equal bytes."""
     import tomlkit  # only locking writes
 
     lines = "".join(f"# {line}".rstrip() + "\n" for line in header)

@@ -1,4 +1,4 @@
-"""Which apt lists a graph has, for which Debian each is locked, and which locks lie underneath."""
+"""The apt lists of a graph, the Debian release each is locked for, and the locks underneath."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from buildkit.errors import DefinitionError, Problem
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AptList:
-    """An apt list (``requirements/base.apt``), its Debian, and the lists whose locks it adds to, lowest first."""
+    """An apt list (``requirements/base.apt``), its Debian release, and the lists that it extends, lowest first."""
 
     file: str
     suite: str
@@ -21,7 +21,7 @@ class AptList:
 
 
 def find_apt_lists(graph: Graph) -> tuple[AptList, ...]:
-    """Every list once, after those in its ``base``; raises DefinitionError where one list has two meanings."""
+    """Return every list once, after those in its ``base``. Raises DefinitionError if two roots differ over one list."""
     found: dict[str, AptList] = {}
     problems: list[Problem] = []
     for stage in graph.stages.values():
@@ -30,7 +30,7 @@ def find_apt_lists(graph: Graph) -> tuple[AptList, ...]:
         for link in graph.resolve(stage.name).chain:
             debian = link.debian or debian
             for file in filter(None, (link.debian.packages if link.debian else "", link.apt)):
-                _note(found, _listed(file, debian, below, link), link, problems)
+                _add(found, _listed(file, debian, below, link), link, problems)
                 below.append(file)
     if problems:
         raise DefinitionError.of(list(dict.fromkeys(problems)))
@@ -40,7 +40,7 @@ def find_apt_lists(graph: Graph) -> tuple[AptList, ...]:
 def _listed(file: str, debian: Debian | None, below: list[str], stage: Stage) -> AptList:
     if debian is None:
         raise DefinitionError(
-            f"{stage.file}: `apt` needs a Debian root made here; an image of a registry has no lock to add to",
+            f"{stage.file}: `apt` needs a Debian root made from a lock; a registry image has no lock to extend",
             hint="use a [[run]] step with `network = true`",
         )
     return AptList(
@@ -48,7 +48,7 @@ def _listed(file: str, debian: Debian | None, below: list[str], stage: Stage) ->
     )
 
 
-def _note(found: dict[str, AptList], listed: AptList, stage: Stage, problems: list[Problem]) -> None:
+def _add(found: dict[str, AptList], listed: AptList, stage: Stage, problems: list[Problem]) -> None:
     if found.setdefault(listed.file, listed) != listed:
-        what = f"{listed.file} is locked for another root already"
+        what = f"{listed.file} is already locked for another root"
         problems.append(Problem(file=stage.file, what=what, hint="give each root an apt list of its own"))

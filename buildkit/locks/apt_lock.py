@@ -1,4 +1,4 @@
-"""Debian packages: lists (``requirements/NAME.apt``, one package a line) and their locks (``NAME.apt.lock``)."""
+"""Debian packages: lists (``requirements/NAME.apt``, one package per line) and their locks (``NAME.apt.lock``)."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _VERSION = re.compile(r"[0-9][A-Za-z0-9.+:~-]*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AptLock:
-    """What an apt lock says: the hash of its inputs, and the packages sorted by name."""
+    """An apt lock: the hash of its inputs, and the packages sorted by name."""
 
     inputs: FileHash
     pins: tuple[AptPin, ...]
 
 
 def apt_lock_path(file: str) -> str:
-    """``requirements/base.apt.lock`` for ``requirements/base.apt``."""
+    """Return ``requirements/base.apt.lock`` for ``requirements/base.apt``."""
     return f"{file}.lock"
 
 
 def parse_apt_list(text: str, file: str) -> tuple[str, ...]:
-    """Names of packages, sorted, each once; raises DefinitionError with every line that is not a name."""
+    """Return package names, sorted, each once. Raises DefinitionError with every line that is not a name."""
     lines, problems = _lines(text), list[Problem]()
     for number, line in lines:
         if not _NAME.fullmatch(line):
-            hint = "one package a line; versions come from the lock" if "=" in line or " " in line else ""
+            hint = "one package per line; versions come from the lock" if "=" in line or " " in line else ""
             problems.append(Problem(file=f"{file}:{number}", what=f"`{line[:80]}` is not a Debian package", hint=hint))
     if problems:
         raise DefinitionError.of(problems)
@@ -41,7 +41,7 @@ def parse_apt_list(text: str, file: str) -> tuple[str, ...]:
 
 
 def parse_apt_lock(text: str, file: str) -> AptLock:
-    """Read an apt lock; raises DefinitionError with every problem found."""
+    """Parse an apt lock. Raises DefinitionError with every problem found."""
     problems: list[Problem] = []
     inputs = find_inputs(text)
     if inputs is None:
@@ -52,7 +52,7 @@ def parse_apt_lock(text: str, file: str) -> AptLock:
         if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
             what = f"`{line[:80]}` is not name=version"
         elif name in pins:
-            what = f"{name} stands here twice"
+            what = f"{name} is listed twice"
         else:
             pins[name] = AptPin(name=name, version=version)
             continue
@@ -63,13 +63,13 @@ def parse_apt_lock(text: str, file: str) -> AptLock:
 
 
 def render_apt_lock(lock: AptLock) -> str:
-    """Text of ``lock``; equal locks give equal bytes."""
+    """Render ``lock``; equal locks give equal bytes."""
     lines = "".join(f"{pin.name}={pin.version}\n" for pin in sort_apt_pins(lock.pins))
     return f"{render_header(lock.inputs)}# Made by `nox -s lock`: Debian packages at their exact versions.\n{lines}"
 
 
 def sort_apt_pins(pins: tuple[AptPin, ...]) -> tuple[AptPin, ...]:
-    """By name."""
+    """Return the pins sorted by name."""
     return tuple(sorted(pins, key=lambda pin: pin.name))
 
 

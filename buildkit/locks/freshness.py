@@ -1,7 +1,7 @@
-"""Whether a lock is older than its input, decided by content: every lock names the hash of what it was made from.
+"""Whether a lock is older than its inputs, decided by content: every lock names the hash of its inputs.
 
-The hash is over meaning, not bytes: comments, blank lines and trailing spaces do not count; files that a
-requirements input includes (``-r``, ``-c``) and the metadata of packages of the repository do.
+The hash ignores comments, blank lines and trailing spaces. It covers the files that a requirements input includes
+(``-r``, ``-c``) and the metadata of packages of the repository.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from buildkit.digest import FileHash, canonical_json
 from buildkit.errors import Problem
 
 Read = Callable[[str], str | None]
-"""Text of a file by its path relative to the checkout, or None where there is none."""
+"""Return the text of a file by its path relative to the checkout, or None if it does not exist."""
 
 _HEADER = re.compile(r"^# buildkit inputs sha256:([0-9a-f]{64})\s*$", re.MULTILINE)
 _INCLUDE = re.compile(r"^(?:-r|-c|--requirement|--constraint)(?:\s*=\s*|\s+)(\S+)$")
@@ -26,18 +26,18 @@ _METADATA = ("pyproject.toml", "setup.cfg", "setup.py")
 
 
 def render_header(inputs: FileHash) -> str:
-    """The comment line, with its newline, that stands first in a lock made from ``inputs``."""
+    """Render the first line of a lock made from ``inputs``, with its newline."""
     return f"# buildkit inputs {inputs}\n"
 
 
 def find_inputs(lock: str) -> FileHash | None:
-    """The hash that the lock's header names, or None."""
+    """Return the hash in the lock's header, or None."""
     found = _HEADER.search(lock[:4096])
     return FileHash(found[1]) if found else None
 
 
 def check_fresh(file: str, lock: str | None, expected: FileHash) -> Problem | None:
-    """What is wrong with ``file``, whose text is ``lock`` (None: missing), if it should be made from ``expected``."""
+    """Return the problem of ``file``, whose text is ``lock`` (None: missing), unless it was made from ``expected``."""
     if lock is None:
         return Problem(file=file, what="the lock is missing", hint="run: nox -s lock")
     found = find_inputs(lock)
@@ -49,30 +49,30 @@ def check_fresh(file: str, lock: str | None, expected: FileHash) -> Problem | No
 
 
 def requirements_inputs(file: str, read: Read, target: Target, *, locker: str) -> FileHash:
-    """What a requirements lock is made from: its input, what that includes, the target's Python and the locker."""
+    """Hash the inputs of a requirements lock: its input and included files, the target's Python and the locker."""
     parts: list[tuple[str, str]] = []
     _collect(file, read, parts, set())
     return _hash("requirements", parts, python=target.minor, locker=locker)
 
 
 def wheels_inputs(lock: str, target: Target) -> FileHash:
-    """What a wheels lock is made from: the pins of the requirements ``lock`` (its text) and the whole target."""
+    """Hash the inputs of a wheels lock: the pins of the requirements ``lock`` (its text) and the whole target."""
     words = {"python": target.python, "glibc": target.glibc, "arch": target.arch}
     return _hash("wheels", [("lock", normalise_text(lock))], **words)
 
 
 def apt_inputs(text: str, *, base: str = "", **settings: str) -> FileHash:
-    """What an apt lock is made from: its list, ``base`` (text of the lock under it) and settings such as ``suite``."""
+    """Hash the inputs of an apt lock: list, ``base`` (text of the lock underneath) and settings such as ``suite``."""
     return _hash("apt", [("list", normalise_text(text)), ("base", normalise_text(base))], **settings)
 
 
 def models_inputs(text: str) -> FileHash:
-    """What a models lock is made from: the models file. Bytes of ``path:`` models are checked where they are read."""
+    """Hash the input of a models lock. The bytes of ``path:`` models are checked when they are read."""
     return _hash("models", [("models", normalise_text(text))])
 
 
 def normalise_text(text: str) -> str:
-    """``text`` without comments, blank lines and surrounding spaces, continuation lines joined."""
+    """Return ``text`` without comments, blank lines and surrounding spaces, continuation lines joined."""
     joined = re.sub(r"\\\r?\n\s*", " ", text)
     lines = (re.sub(r"(^|\s)#.*", "", line).strip() for line in joined.splitlines())
     return "\n".join(line for line in lines if line)

@@ -1,4 +1,4 @@
-"""Packages of the repository itself (``./libs/x``): their name and version, from their own pyproject.toml."""
+"""Packages of the repository itself (``./libs/x``): name and version from their own pyproject.toml."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from buildkit.locks.requirements_txt import DescribeLocal
 
 
 def make_describe_local(read: Read) -> DescribeLocal:
-    """A function from a path to name and version (empty where the build backend computes it).
+    """Return a function from a path to name and version (empty if the build backend computes it).
 
     It raises DefinitionError for a path without a pyproject.toml that names its project (PEP 621).
     """

@@ -1,4 +1,4 @@
-"""Who asked for a pin: the ``# via`` comments that uv and pip-compile write below each pin of a lock."""
+"""The parents of each pin, from the ``# via`` comments that uv and pip-compile write below it."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 def parse_via(text: str) -> dict[str, tuple[str, ...]]:
-    """Normalised names of what needs each pin, by the pin's normalised name (or its path, for the repository's own).
+    """Return the normalised names of each pin's parents, by the pin's normalised name (a local package's path).
 
-    A pin that an input asks for itself (``-r requirements/api.in``) is there with what else needs it, maybe nothing.
+    A pin that only an input requires (``-r requirements/api.in``) has no parents.
     """
     needed: dict[str, list[str]] = {}
     current: list[str] | None = None
-    told = False
+    in_comment = False
     for line in text.splitlines():
         if pin := _PIN.match(line):
             current = needed.setdefault(normalise_name(pin[1]) if pin[1] else pin[2].rstrip("/"), [])
-            told = False
+            in_comment = False
         elif via := _VIA.fullmatch(line):
-            told = True
+            in_comment = True
             _add(current, via[1] or "")
-        elif told and (more := _MORE.fullmatch(line)):
+        elif in_comment and (more := _MORE.fullmatch(line)):
             _add(current, more[1])
     return {name: tuple(sorted(set(parents))) for name, parents in needed.items()}
 

@@ -1,7 +1,7 @@
-"""Models: what the user asks for (``requirements/models.toml``) and its lock (``requirements/models.lock``).
+"""Models: the user's requests (``requirements/models.toml``) and their lock (``requirements/models.lock``).
 
-A request names a source: ``pypi:NAME`` for models that are distributed inside wheels, ``https://…`` for a file or
-a folder of files, ``path:FOLDER`` for the user's own in the repository.
+A request names a source: ``pypi:NAME`` for models distributed inside wheels, ``https://…`` for a file or a folder of
+files, ``path:FOLDER`` for files of the repository.
 """
 
 from __future__ import annotations
@@ -38,14 +38,12 @@ MODELS_INPUT = TableSchema(
                             _NAME, "the model's folder below the models' folder of the image", required=True
                         ),
                         "source": KeySchema(_SOURCE, "`pypi:NAME`, `https://…` or `path:FOLDER`", required=True),
-                        "version": KeySchema(
-                            TextSchema(), "for pypi: a version or a specifier; else a word of your own"
-                        ),
+                        "version": KeySchema(TextSchema(), "for pypi: a version or a specifier; else any text"),
                         "files": KeySchema(
                             ListSchema(_PATH, least=1), "paths below the source; `*`, `?` and `**` for pypi and path"
                         ),
                         "license": KeySchema(
-                            TextSchema(), "an SPDX expression; for pypi taken from the wheel unless said"
+                            TextSchema(), "an SPDX expression (default: for pypi taken from the wheel)"
                         ),
                     }
                 )
@@ -77,7 +75,7 @@ _LOCKED = TableSchema(
         "version": KeySchema(TextSchema(), "version", required=True),
         "source": KeySchema(_SOURCE, "source", required=True),
         "license": KeySchema(TextSchema(), "licence", required=True),
-        "request": KeySchema(_SHA256, "hash of what was asked for", required=True),
+        "request": KeySchema(_SHA256, "hash of the request", required=True),
         "wheel": KeySchema(_WHEEL, "the wheel that holds it"),
         "file": KeySchema(ListSchema(_FILE, least=1), "files", required=True),
     }
@@ -87,7 +85,7 @@ _LOCK = TableSchema({"model": KeySchema(ListSchema(_LOCKED), "the models")})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
-    """One model as the user asks for it; ``files`` is empty where the source says which."""
+    """A model as the user requests it; ``files`` is empty if the source implies them."""
 
     name: str
     source: ModelSource
@@ -98,31 +96,31 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelsLock:
-    """What a models lock says: the hash of its inputs, and the models in the input's order."""
+    """A models lock: the hash of its inputs, and the models in the order of the requests."""
 
     inputs: FileHash
     models: tuple[Model, ...]
-    requests: tuple[FileHash, ...] = ()  # of what each model was made from, so that others are not fetched again
+    requests: tuple[FileHash, ...] = ()  # the hash of each model's request: unchanged models are not fetched again
 
 
 def models_lock_path(file: str) -> str:
-    """``requirements/models.lock`` for ``requirements/models.toml``."""
+    """Return ``requirements/models.lock`` for ``requirements/models.toml``."""
     return file.rpartition(".")[0] + ".lock"
 
 
 def models_source_path(lock: str) -> str:
-    """``requirements/models.toml`` for ``requirements/models.lock``."""
+    """Return ``requirements/models.toml`` for ``requirements/models.lock``."""
     return lock.rpartition(".")[0] + ".toml"
 
 
 def request_hash(request: ModelRequest) -> FileHash:
-    """What one locked model was made from."""
+    """Hash the request of one model."""
     parts = (request.name, str(request.source), request.version, request.license, *request.files)
     return FileHash.of(canonical_json(parts).encode())
 
 
 def parse_models(text: str, file: str) -> tuple[ModelRequest, ...]:
-    """Read the user's models; raises DefinitionError with every problem found."""
+    """Parse the user's models file. Raises DefinitionError with every problem found."""
     problems: list[Problem] = []
     table = MODELS_INPUT.read(parse_toml(text, file), ValueLocation(file, problems)) or {}
     requests = [
@@ -134,7 +132,7 @@ def parse_models(text: str, file: str) -> tuple[ModelRequest, ...]:
     for request in requests:
         place = ValueLocation(file, problems, f"model {request.name}")
         if request.name in seen:
-            place.report("stands here twice")
+            place.report("is listed twice")
         seen.add(request.name)
         _check_request(request, place)
     if problems:
@@ -143,7 +141,7 @@ def parse_models(text: str, file: str) -> tuple[ModelRequest, ...]:
 
 
 def parse_models_lock(text: str, file: str) -> ModelsLock:
-    """Read a models lock; raises DefinitionError with every problem found."""
+    """Parse a models lock. Raises DefinitionError with every problem found."""
     problems: list[Problem] = []
     inputs = find_inputs(text)
     if inputs is None:
@@ -160,7 +158,7 @@ def parse_models_lock(text: str, file: str) -> ModelsLock:
 
 
 def render_models_lock(lock: ModelsLock) -> str:
-    """Text of ``lock``; equal locks give equal bytes."""
+    """Render ``lock``; equal locks give equal bytes."""
     header = ("Made by `nox -s lock`: models, their files and hashes.",)
     tables = [_model_table(*pair) for pair in zip(lock.models, lock.requests, strict=True)]
     return render_header(lock.inputs) + render_toml({"model": tables}, header=header)
@@ -174,7 +172,7 @@ def _check_request(request: ModelRequest, place: ValueLocation) -> None:
             place.at("version").report(f"`{request.version}` is neither a version nor a specifier")
     if isinstance(request.source, UrlSource):
         if "@" in request.source.url.split("/")[2]:
-            place.at("source").report("holds credentials", "put them into netrc")
+            place.at("source").report("contains credentials", "put them into netrc")
         for pattern in request.files:
             if re.search(r"[*?\[]", pattern):
                 place.at("files").report(f"`{pattern}` is a pattern", "an https source needs the names of its files")
@@ -191,7 +189,7 @@ def _is_specifier(text: str) -> bool:
 
 
 def version_specifier(version: str) -> str:
-    """A PEP 440 specifier for what the user wrote: ``5.1`` means ``==5.1``; the empty string, any version."""
+    """Return the PEP 440 specifier of a requested version: ``5.1`` means ``==5.1``, the empty string any version."""
     return f"=={version}" if version[:1].isalnum() else version
 
 

@@ -1,4 +1,4 @@
-"""What locks say, as values."""
+"""The contents of locks as values."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from buildkit.locks.model_source import ModelSource
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pin:
-    """One pin of a requirements lock: ``name`` is normalised (PEP 503), ``file:line`` is where it stands.
+    """One pin of a requirements lock: ``name`` is normalised (PEP 503), ``file:line`` is its place.
 
-    ``path`` is set for a package of the repository itself (``./libs/textkit``); it has no hashes and its version
-    is what its own metadata says. ``marker`` is PEP 508 text, empty where there is none.
+    ``path`` is set for a package of the repository itself (``./libs/textkit``); it has no hashes, and its version
+    comes from its own metadata. ``marker`` is PEP 508 text, empty if there is none.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Pin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """The one distribution file that a pin resolves to for the target: a wheel, or an sdist to be compiled.
+    """The distribution file of a pin for the target: a wheel, or an sdist to be compiled.
 
     ``size`` is the file's, in bytes. A package of the repository has ``path`` instead of file, hash and size.
     """
@@ -41,7 +41,7 @@ class Artifact:
 
     @property
     def is_wheel(self) -> bool:
-        """Whether it can be installed as it is."""
+        """Whether it can be installed without compiling."""
         return self.file.endswith(".whl")
 
 

@@ -1,8 +1,8 @@
 """Requirements locks (``requirements/NAME.txt``) as uv and pip-compile write them: text to pins.
 
-The format is pip's requirements file, of which a lock uses a part: ``name==version`` with hashes and an optional
-marker, and paths of packages of the repository (``./libs/x``). Everything else in a lock is a mistake, and every
-mistake of a file is reported at once.
+The format is a subset of pip's requirements file: ``name==version`` with hashes and an optional marker, and paths of
+packages of the repository (``./libs/x``). Everything else in a lock is an error, and all errors of a file are reported
+at once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from buildkit.errors import DefinitionError, Problem
 from buildkit.locks.pins import Pin
 
 DescribeLocal = Callable[[str], tuple[str, str]]
-"""Name and version of the package of the repository at a path (``./libs/x``); raises DefinitionError."""
+"""Return name and version of the repository's package at a path (``./libs/x``). Raises DefinitionError."""
 
 _HASH = re.compile(r"\s--hash[=\s]\s*(\w+):(\S+)")
 _PIN = re.compile(r"([A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*+(?:\[[^]]*+\])?\s*+(===?)\s*([^\s;,]+)")
@@ -39,9 +39,9 @@ class _LineError(Exception):
 def parse_requirements(
     text: str, file: str, *, require_hashes: bool = True, describe_local: DescribeLocal | None = None
 ) -> tuple[Pin, ...]:
-    """Pins of a lock in their order; raises DefinitionError with every problem found.
+    """Parse the pins of a lock, in order. Raises DefinitionError with every problem found.
 
-    ``describe_local`` gives name and version of packages of the repository; without it a path is a problem.
+    ``describe_local`` returns name and version of packages of the repository; without it a path is a problem.
     """
     pins: list[Pin] = []
     problems: list[Problem] = []
@@ -58,7 +58,7 @@ def parse_requirements(
 
 
 def applicable(pins: Sequence[Pin], target: Target) -> tuple[Pin, ...]:
-    """The pins whose markers hold on ``target``, in order; raises DefinitionError where one name has two versions."""
+    """Return the pins whose markers hold on ``target``, in order. Raises DefinitionError if a name has two versions."""
     environment = {**target.markers, "extra": ""}
     kept = tuple(pin for pin in pins if not pin.marker or _holds(pin.marker, environment))
     first: dict[str, Pin] = {}
@@ -67,7 +67,7 @@ def applicable(pins: Sequence[Pin], target: Target) -> tuple[Pin, ...]:
         other = first.setdefault(pin.name, pin)
         if other.version != pin.version:
             what = (
-                f"{pin.name}=={pin.version}, but line {other.line} says {pin.name}=={other.version} for the same target"
+                f"{pin.name}=={pin.version}, but line {other.line} pins {pin.name}=={other.version} for the same target"
             )
             problems.append(Problem(file=f"{pin.file}:{pin.line}", what=what, hint="run: nox -s lock"))
     if problems:
@@ -76,27 +76,27 @@ def applicable(pins: Sequence[Pin], target: Target) -> tuple[Pin, ...]:
 
 
 def check_agreement(pins_by_file: Mapping[str, Sequence[Pin]]) -> tuple[Problem, ...]:
-    """Names that locks which meet in one image pin to different versions: one problem for each, naming both places.
+    """Return one problem for each name that locks of one image pin to different versions, with both places.
 
-    Give it the pins that apply to the target.
+    ``pins_by_file`` contains only the pins that apply to the target.
     """
     first: dict[str, Pin] = {}
     problems = []
     for pin in (pin for pins in pins_by_file.values() for pin in pins):
         other = first.setdefault(pin.name, pin)
         if (other.version, other.path) != (pin.version, pin.path):
-            what = f"{_described(pin)}, but {other.file}:{other.line} says {_described(other)}"
-            hint = "locks that meet in one image must agree; run: nox -s lock"
+            what = f"{_format_pin(pin)}, but {other.file}:{other.line} pins {_format_pin(other)}"
+            hint = "locks used in one image must agree; run: nox -s lock"
             problems.append(Problem(file=f"{pin.file}:{pin.line}", what=what, hint=hint))
     return tuple(problems)
 
 
 def normalise_name(name: str) -> str:
-    """A project's name as PEP 503 compares it."""
+    """Return a project's name as PEP 503 normalises it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _described(pin: Pin) -> str:
+def _format_pin(pin: Pin) -> str:
     return f"{pin.name} from {pin.path}" if pin.path else f"{pin.name}=={pin.version}"
 
 
@@ -107,7 +107,7 @@ def _holds(marker: str, environment: Mapping[str, str]) -> bool:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines without comments, continuation lines joined; the number is that of the first."""
+    """Yield lines without comments, continuation lines joined, with the number of the first."""
     start, parts = 0, list[str]()
     for number, raw in enumerate(text.splitlines(), 1):
         line = re.sub(r"(^|\s)#.*", "", raw).rstrip()
@@ -129,7 +129,7 @@ def _parse_line(line: str, place: tuple[str, int], require_hashes: bool, describ
     file, number = place
     if local := _LOCAL.fullmatch(body):
         if describe is None:
-            raise _LineError(f"a package of the repository ({local[1]}) cannot stand here")
+            raise _LineError(f"a package of the repository ({local[1]}) is not allowed here")
         name, version = describe(local[1])
         return Pin(
             name=normalise_name(name), version=version, hashes=(), file=file, line=number, marker=marker,
@@ -161,7 +161,7 @@ def _parse_hashes(line: str) -> tuple[FileHash, ...]:
     found = []
     for algorithm, digits in _HASH.findall(line):
         if algorithm != "sha256":
-            continue  # uv and pip-compile may add others; sha256 is the one that is verified
+            continue  # uv and pip-compile may add others; only sha256 is verified
         if not _HEX.fullmatch(digits):
             raise _LineError(f"`{digits[:80]}` is not a SHA-256")
         found.append(FileHash(digits))
@@ -172,12 +172,12 @@ def _explain(body: str) -> _LineError:
     body = format_value(body)
     word = re.split(r"[\s=]", body, maxsplit=1)[0]
     if word in _SOURCES:
-        return _LineError(f"a lock names no index (`{word}`)", "configure pip or uv instead, then run: nox -s lock")
+        return _LineError(f"a lock must not name an index (`{word}`)", "configure pip or uv, then run: nox -s lock")
     if _URL.search(body):
         bare = re.sub(r"//[^/@\s]*@", "//", body)
         return _LineError(f"`{bare}` is a URL", "pin a version from an index, or put the package under ./libs")
     if body.startswith("-"):
-        return _LineError(f"unknown option `{word}`", "a lock holds only pins; run: nox -s lock")
+        return _LineError(f"unknown option `{word}`", "a lock contains only pins; run: nox -s lock")
     if body.startswith(("/", "file:")):
         return _LineError(f"`{body}` is an absolute path", "write it relative to the repository: ./libs/NAME")
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*+\s*+(\[[^]]*+\])?\s*+([<>!=~].*)?", body):

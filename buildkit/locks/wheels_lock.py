@@ -1,7 +1,7 @@
-"""Wheels locks (``requirements/NAME.wheels.toml``): for one target, the one distribution file of every pin.
+"""Wheels locks (``requirements/NAME.wheels.toml``): for one target, the distribution file of every pin.
 
-A requirements lock allows every file of a version; a wheels lock says which of them the image gets, so that the key
-of every layer can be computed from the checkout alone.
+A requirements lock allows every file of a version; a wheels lock chooses the one that the image gets, so that the key
+of every layer follows from the checkout alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KEYS = frozenset(("name", "version", "file", "sha256", "size", "path"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelsLock:
-    """What a wheels lock says: the hash of its inputs, the target it was made for, and the files in the pins' order."""
+    """A wheels lock: the hash of its inputs, its target, and the files in the order of the pins."""
 
     inputs: FileHash
     python: str
@@ -33,19 +33,19 @@ class WheelsLock:
 
 
 def wheels_lock_path(lock: str) -> str:
-    """``requirements/api.wheels.toml`` for ``requirements/api.txt`` (or ``.in``)."""
+    """Return ``requirements/api.wheels.toml`` for ``requirements/api.txt`` (or ``.in``)."""
     return lock.rpartition(".")[0] + ".wheels.toml"
 
 
 def make_wheels_lock(inputs: FileHash, target: Target, artifacts: tuple[Artifact, ...]) -> WheelsLock:
-    """The value of a new lock."""
+    """Return a new lock for ``target``."""
     return WheelsLock(
         inputs=inputs, python=target.python, glibc=target.glibc, arch=target.arch, artifacts=artifacts
     )  # fmt: skip
 
 
 def parse_wheels_lock(text: str, file: str) -> WheelsLock:
-    """Read a wheels lock; raises DefinitionError with every problem found."""
+    """Parse a wheels lock. Raises DefinitionError with every problem found."""
     inputs = find_inputs(text)
     table = parse_toml(text, file)
     target, entries = table.get("target", {}), table.get("artifact", [])
@@ -73,7 +73,7 @@ def parse_wheels_lock(text: str, file: str) -> WheelsLock:
 
 
 def render_wheels_lock(lock: WheelsLock) -> str:
-    """Text of ``lock``; equal locks give equal bytes."""
+    """Render ``lock``; equal locks give equal bytes."""
     table = {
         "target": {"python": lock.python, "glibc": lock.glibc, "arch": lock.arch},
         "artifact": [artifact_table(artifact) for artifact in lock.artifacts],
@@ -83,7 +83,7 @@ def render_wheels_lock(lock: WheelsLock) -> str:
 
 
 def artifact_table(artifact: Artifact) -> dict[str, Any]:
-    """The TOML table of ``artifact``."""
+    """Return the TOML table of ``artifact``."""
     named = {"name": artifact.name, "version": artifact.version}
     if artifact.path:
         return {**named, "path": artifact.path}
@@ -92,7 +92,7 @@ def artifact_table(artifact: Artifact) -> dict[str, Any]:
 
 
 def parse_artifact(entry: dict[str, Any]) -> Artifact:
-    """Read such a table; raises ValueError, KeyError or TypeError."""
+    """Parse the TOML table of an artifact. Raises ValueError, KeyError or TypeError."""
     if unknown := entry.keys() - _KEYS:
         raise ValueError(f"unknown key `{min(unknown)}`")
     name, version = _text(entry, "name"), _text(entry, "version")

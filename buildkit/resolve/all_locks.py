@@ -1,7 +1,7 @@
-"""``nox -s lock``: every lock of a checkout, decided first and written together at the end.
+"""``nox -s lock``: all locks of a checkout, decided first and written together at the end.
 
-A lock that is not older than its input is left alone, so locking twice does nothing and needs no network. Whatever
-fails or is interrupted leaves all locks as they were.
+A lock that is not older than its input is left alone, so locking twice does nothing and needs no network. A failure or
+an interrupt leaves all locks as they were.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from buildkit.tools.resolver import ResolveRequest, resolve
 def lock_all(
     request: LockRequest, *, upgrade: bool, check: bool, emit: Emit, stop: threading.Event | None = None
 ) -> tuple[LockChange, ...]:
-    """Make what is missing or stale, with ``upgrade`` everything anew; what changed, by file.
+    """Make the locks that are missing or stale, with ``upgrade`` all of them; return the changes by file.
 
-    With ``check`` nothing is written and no network is used; what is returned would be made. Raises DefinitionError,
-    ToolError, FetchError or Interrupted (``stop``), and then no lock has changed.
+    With ``check`` nothing is written, no network is used, and the changes are those still to be made. Raises
+    DefinitionError, ToolError, FetchError or Interrupted (``stop``), and then no lock has changed.
     """
-    outside = _LockServices(request, stop or threading.Event())
+    services = _LockServices(request, stop or threading.Event())
     if check:
-        return check_all(request, outside)
-    with closing(outside):
-        run_jobs(_jobs(request, outside, emit, upgrade), outside.stop)
+        return check_all(request, services)
+    with closing(services):
+        run_jobs(_jobs(request, services, emit, upgrade), services.stop)
     changes = tuple(
-        LockChange(file=file, details=describe_changes(outside.drafts.read_disk(file), outside.drafts.get(file)))
-        for file in outside.drafts.changed()
+        LockChange(file=file, details=describe_changes(services.drafts.read_disk(file), services.drafts.get(file)))
+        for file in services.drafts.changed()
     )
-    outside.drafts.write()
+    services.drafts.write()
     return changes
 
 
 class _LockServices:
-    """The world as locking sees it, each part made when it is first wanted."""
+    """The services that locking uses, each made on first use."""
 
     def __init__(self, request: LockRequest, stop: threading.Event) -> None:
         self.request = request
@@ -86,51 +86,51 @@ class _LockServices:
         return ModelLocker(self.request, self.drafts, lambda: self.fetcher, lambda: self.indexes)
 
 
-def check_all(request: LockRequest, outside: _LockServices) -> tuple[LockChange, ...]:
-    """Locks that are missing, stale or not in agreement, without network."""
-    drafts, problems = outside.drafts, list[Problem]()
+def check_all(request: LockRequest, services: _LockServices) -> tuple[LockChange, ...]:
+    """Return the locks that are missing, stale or in conflict with each other; uses no network."""
+    drafts, problems = services.drafts, list[Problem]()
     for group in merge_groups(request.groups):
         problems += find_stale(request, drafts, group)
     locks = sorted({lock_of(file) for group in request.groups for file in group})
     found = [find_stale_wheels(request, drafts, lock) for lock in locks if drafts.read(lock) is not None]
     found += [find_stale_apt(wanted, drafts, request.target) for wanted in request.apt]
-    found += [outside.models.find_stale(file) for file in request.models]
+    found += [services.models.find_stale(file) for file in request.models]
     problems += [problem for problem in found if problem]
     unique = {str(problem): problem for problem in problems}
     return tuple(LockChange(file=problem.file, details=(problem.what,)) for problem in unique.values())
 
 
-def _jobs(request: LockRequest, outside: _LockServices, emit: Emit, upgrade: bool) -> list[Callable[[], None]]:
-    """Work that needs nothing of each other."""
-    drafts = outside.drafts
+def _jobs(request: LockRequest, services: _LockServices, emit: Emit, upgrade: bool) -> list[Callable[[], None]]:
+    """Return jobs that are independent of each other."""
+    drafts = services.drafts
 
     def python() -> None:
-        # what pip's settings say is told to uv, and the other way round: both count for downloads as well
-        sources = outside.sources
+        # each tool is also given the other's settings, because downloads use both
+        sources = services.sources
         env = uv_environment(sources, default_index()) if request.locker == "uv" else pip_environment(sources)
-        lock_requirements(request, drafts, lambda asked: resolve(_within(asked, env)), emit, upgrade=upgrade)
-        lock_wheels(request, drafts, make_choose(lambda: outside.indexes, request), emit)
+        lock_requirements(request, drafts, lambda asked: resolve(_add_environment(asked, env)), emit, upgrade=upgrade)
+        lock_wheels(request, drafts, make_choose(lambda: services.indexes, request), emit)
 
     def debian() -> None:
-        lock_apt(request, drafts, outside.resolve_apt, emit, upgrade=upgrade)
+        lock_apt(request, drafts, services.resolve_apt, emit, upgrade=upgrade)
 
     def models() -> None:
         for file in request.models:
-            outside.models.lock(file, emit, upgrade=upgrade)
+            services.models.lock(file, emit, upgrade=upgrade)
 
     return [
         job for job, wanted in ((python, request.groups), (debian, request.apt), (models, request.models)) if wanted
     ]
 
 
-def _within(asked: ResolveRequest, env: Mapping[str, str]) -> ResolveRequest:
+def _add_environment(asked: ResolveRequest, env: Mapping[str, str]) -> ResolveRequest:
     return replace(asked, env={**env, **asked.env})
 
 
 def run_jobs(jobs: Sequence[Callable[[], None]], stop: threading.Event) -> None:
-    """All jobs at once; wrong definitions are reported together, any other failure as it is.
+    """Run all jobs at once; definition errors are reported together, any other failure as it is.
 
-    KeyboardInterrupt ends children and downloads, and becomes Interrupted.
+    KeyboardInterrupt ends child processes and downloads, and becomes Interrupted.
     """
     with ThreadPoolExecutor(max(len(jobs), 1)) as pool:
         try:

@@ -1,4 +1,4 @@
-"""Apt lists to apt locks."""
+"""Make apt locks from apt lists."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ ResolveApt = Callable[[AptResolveRequest], tuple[AptPin, ...]]
 
 
 def lock_apt(request: LockRequest, drafts: LockDrafts, resolve: ResolveApt, emit: Emit, *, upgrade: bool) -> None:
-    """Decide every apt lock that is stale (with ``upgrade``, every one), those underneath first.
+    """Decide every stale apt lock (with ``upgrade``, every one), the lowest first.
 
-    Raises what ``resolve`` raises, and DefinitionError for a list that cannot be read.
+    Raises what ``resolve`` raises, and DefinitionError for an invalid list.
     """
-    for wanted in request.apt:
-        if not upgrade and not find_stale_apt(wanted, drafts, request.target):
+    for apt_list in request.apt:
+        if not upgrade and not find_stale_apt(apt_list, drafts, request.target):
             continue
-        packages = parse_apt_list(drafts.get(wanted.file), wanted.file)
-        kept = _base_pins(wanted, drafts)
-        with step(emit, f"lock {wanted.file.rpartition('/')[2]}", "lock"):
+        packages = parse_apt_list(drafts.get(apt_list.file), apt_list.file)
+        kept = _base_pins(apt_list, drafts)
+        with step(emit, f"lock {apt_list.file.rpartition('/')[2]}", "lock"):
             resolved = resolve(
                 AptResolveRequest(
                     packages=packages,
-                    suite=wanted.suite,
-                    variant=wanted.variant,
+                    suite=apt_list.suite,
+                    variant=apt_list.variant,
                     arch=request.target.deb_arch,
-                    components=wanted.components,
-                    mirrors=wanted.mirrors,
+                    components=apt_list.components,
+                    mirrors=apt_list.mirrors,
                     kept=kept,
-                    preferred=() if upgrade else _old_pins(wanted, drafts),
-                    file=wanted.file,
+                    preferred=() if upgrade else _old_pins(apt_list, drafts),
+                    file=apt_list.file,
                 )
             )
         names = {pin.name for pin in kept}
         pins = tuple(pin for pin in resolved if pin.name not in names)
-        text = render_apt_lock(AptLock(inputs=_inputs(wanted, drafts, request.target), pins=pins))
-        drafts.decide(apt_lock_path(wanted.file), text)
+        text = render_apt_lock(AptLock(inputs=_inputs(apt_list, drafts, request.target), pins=pins))
+        drafts.decide(apt_lock_path(apt_list.file), text)
 
 
-def find_stale_apt(wanted: AptInput, drafts: LockDrafts, target: Target) -> Problem | None:
-    """What is wrong with the lock of an apt list, or None."""
-    path = apt_lock_path(wanted.file)
+def find_stale_apt(apt_list: AptInput, drafts: LockDrafts, target: Target) -> Problem | None:
+    """Return the problem of an apt list's lock, or None."""
+    path = apt_lock_path(apt_list.file)
     text = drafts.read(path)
-    if problem := check_fresh(path, text, _inputs(wanted, drafts, target)):
+    if problem := check_fresh(path, text, _inputs(apt_list, drafts, target)):
         return problem
     try:
         parse_apt_lock(text or "", path)
@@ -60,25 +60,25 @@ def find_stale_apt(wanted: AptInput, drafts: LockDrafts, target: Target) -> Prob
     return None
 
 
-def _inputs(wanted: AptInput, drafts: LockDrafts, target: Target) -> FileHash:
-    base = "".join(drafts.read(apt_lock_path(file)) or "" for file in wanted.base)
+def _inputs(apt_list: AptInput, drafts: LockDrafts, target: Target) -> FileHash:
+    base = "".join(drafts.read(apt_lock_path(file)) or "" for file in apt_list.base)
     return apt_inputs(
-        drafts.get(wanted.file),
+        drafts.get(apt_list.file),
         base=base,
-        suite=wanted.suite,
-        variant=wanted.variant,
-        components=",".join(wanted.components),
+        suite=apt_list.suite,
+        variant=apt_list.variant,
+        components=",".join(apt_list.components),
         arch=target.deb_arch,
     )
 
 
-def _base_pins(wanted: AptInput, drafts: LockDrafts) -> tuple[AptPin, ...]:
-    locks = (apt_lock_path(file) for file in wanted.base)
+def _base_pins(apt_list: AptInput, drafts: LockDrafts) -> tuple[AptPin, ...]:
+    locks = (apt_lock_path(file) for file in apt_list.base)
     return tuple(pin for lock in locks for pin in parse_apt_lock(drafts.get(lock), lock).pins)
 
 
-def _old_pins(wanted: AptInput, drafts: LockDrafts) -> tuple[AptPin, ...]:
-    path = apt_lock_path(wanted.file)
+def _old_pins(apt_list: AptInput, drafts: LockDrafts) -> tuple[AptPin, ...]:
+    path = apt_lock_path(apt_list.file)
     try:
         return parse_apt_lock(drafts.read(path) or "", path).pins
     except DefinitionError:

@@ -1,4 +1,4 @@
-"""What changed from one lock to the next, in a few words."""
+"""Short descriptions of the changes from one lock to the next."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NAMED = re.compile(r'^name = "([^"]+)"\nversion = "([^"]*)"', re.MULTILINE)
 
 
 def describe_changes(old: str | None, new: str) -> tuple[str, ...]:
-    """``name 1 → 2``, ``+ name 2`` and ``- name`` for every pin that differs; sorted by name."""
+    """Return ``name 1 → 2``, ``+ name 2`` or ``- name`` for every pin that differs, sorted by name."""
     if old is None:
         return ("new",)
     before, after = _versions(old), _versions(new)

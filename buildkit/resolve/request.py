@@ -1,4 +1,4 @@
-"""What is to be locked, what came of it, and the drafts that are written when everything is decided."""
+"""The request to lock a checkout, the resulting changes, and the drafts that are written at the end."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from buildkit.locks.requirements_txt import DescribeLocal
 class AptInput:
     """An apt list, and the root that its packages are for.
 
-    ``base`` names the lists whose locks lie underneath, the lowest first; their versions are kept, and the lock
-    holds only what comes on top of them.
+    ``base`` names the lists whose locks are underneath, the lowest first; their versions are kept, and the lock
+    contains only the packages added to them.
     """
 
     file: str
@@ -35,7 +35,7 @@ class AptInput:
 class LockRequest:
     """Everything that a checkout locks; paths are relative to ``root``.
 
-    Each of ``groups`` holds requirements inputs (``requirements/api.in``) that meet in one image and must agree.
+    Each of ``groups`` contains requirements inputs (``requirements/api.in``) that one image uses and that must agree.
     ``apt`` is ordered: a list comes after those in its ``base``. ``models`` are models files.
     """
 
@@ -49,7 +49,7 @@ class LockRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockChange:
-    """One lock that changed, or with ``check`` would: its path, and in a few words how (``numpy 2.1 → 2.2``)."""
+    """A lock that changed, or with ``check`` would: its path and short details (``numpy 2.1 → 2.2``)."""
 
     file: str
     details: tuple[str, ...] = ()
@@ -57,21 +57,21 @@ class LockChange:
 
 @dataclass(slots=True)
 class LockDrafts:
-    """The checkout as it will be: what was decided lies over what is on disk. Threads may share it."""
+    """The checkout as it will be: decided texts take precedence over files on disk. Safe to share among threads."""
 
     root: Path
     _texts: dict[str, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def read(self, file: str) -> str | None:
-        """Text of ``file``, decided or on disk; None where there is none. Raises DefinitionError."""
+        """Return the text of ``file``, decided or on disk, or None if it does not exist. Raises DefinitionError."""
         with self._lock:
             if file in self._texts:
                 return self._texts[file]
         return self.read_disk(file)
 
     def read_disk(self, file: str) -> str | None:
-        """Text of ``file`` as it was."""
+        """Return the text of ``file`` on disk, or None if it does not exist. Raises DefinitionError."""
         try:
             return (self.root / file).read_text("utf-8")
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -82,39 +82,39 @@ class LockDrafts:
             raise DefinitionError(f"{file}: cannot be read: {error.strerror}") from error
 
     def get(self, file: str) -> str:
-        """As ``read``; raises DefinitionError where there is none."""
+        """Return the text of ``file``. Raises DefinitionError if it does not exist."""
         text = self.read(file)
         if text is None:
             raise DefinitionError(f"{file}: there is no such file")
         return text
 
     def decide(self, file: str, text: str) -> None:
-        """Let ``file`` be ``text``."""
+        """Decide that ``file`` will contain ``text``."""
         with self._lock:
             self._texts[file] = text
 
     def changed(self) -> tuple[str, ...]:
-        """Files that will differ, sorted."""
+        """Return the files that will differ, sorted."""
         with self._lock:
             texts = dict(self._texts)
         return tuple(sorted(file for file, text in texts.items() if self.read_disk(file) != text))
 
     @property
     def describe_local(self) -> DescribeLocal:
-        """Name and version of packages of the repository."""
+        """The function that describes packages of the repository; see ``make_describe_local``."""
         return make_describe_local(self.read)
 
     def write(self) -> None:
-        """Write what changed: every file whole beside its place, then all renames; raises BuildError."""
+        """Write the changed files: each to a temporary file in its folder, then rename all. Raises BuildError."""
         ready: list[tuple[Path, Path]] = []
         try:
             for file in self.changed():
-                temporary = _write_beside(self.root / file, self._texts[file])
+                temporary = _write_temporary(self.root / file, self._texts[file])
                 ready.append((temporary, self.root / file))
             for temporary, final in ready:
                 temporary.replace(final)
         except OSError as error:
-            hint = "free some room; no lock has changed" if describe_disk_error(error) else ""
+            hint = "free some disk space; no lock has changed" if describe_disk_error(error) else ""
             raise BuildError(f"cannot write the locks: {describe_disk_error(error) or error}", hint=hint) from error
         finally:
             for temporary, _ in ready:
@@ -122,16 +122,16 @@ class LockDrafts:
 
 
 def input_of(lock: str) -> str:
-    """``requirements/api.in`` for ``requirements/api.txt``."""
+    """Return ``requirements/api.in`` for ``requirements/api.txt``."""
     return posixpath.splitext(lock)[0] + ".in"
 
 
 def lock_of(source: str) -> str:
-    """``requirements/api.txt`` for ``requirements/api.in``."""
+    """Return ``requirements/api.txt`` for ``requirements/api.in``."""
     return posixpath.splitext(source)[0] + ".txt"
 
 
-def _write_beside(final: Path, text: str) -> Path:
+def _write_temporary(final: Path, text: str) -> Path:
     final.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{final.name}.", dir=final.parent)
     try:

@@ -1,4 +1,4 @@
-"""Requirements inputs to locks: those that meet in one image are resolved together first, so that they agree."""
+"""Make requirements locks from inputs: inputs used in one image are first resolved together, so that they agree."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Resolve = Callable[[ResolveRequest], str]
 
 
 def lock_requirements(request: LockRequest, drafts: LockDrafts, resolve: Resolve, emit: Emit, *, upgrade: bool) -> None:
-    """Decide every requirements lock that is stale (with ``upgrade``, every one).
+    """Decide every stale requirements lock (with ``upgrade``, every one).
 
-    Raises DefinitionError where locks cannot agree, and what ``resolve`` raises.
+    Raises DefinitionError if locks cannot agree, and what ``resolve`` raises.
     """
     decided: set[str] = set()
     for group in merge_groups(request.groups):
@@ -36,13 +36,13 @@ def lock_requirements(request: LockRequest, drafts: LockDrafts, resolve: Resolve
 
 
 def merge_groups(groups: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
-    """The groups without repetition and without those that another one holds whole, larger ones first."""
+    """Return the groups, larger ones first, without duplicates and without subsets of other groups."""
     unique = sorted({tuple(sorted(set(group))) for group in groups if group}, key=lambda group: (-len(group), group))
     return tuple(group for group in unique if not any(set(group) < set(other) for other in unique))
 
 
 def find_stale(request: LockRequest, drafts: LockDrafts, group: Sequence[str]) -> tuple[Problem, ...]:
-    """What is wrong with the locks of a group: missing, older than their input, unreadable, or not in agreement."""
+    """Return the problems of a group's locks: missing, older than their input, unreadable, or in conflict."""
     problems = [
         problem
         for file in group
@@ -58,19 +58,19 @@ def find_stale(request: LockRequest, drafts: LockDrafts, group: Sequence[str]) -
 
 
 def check_group(request: LockRequest, drafts: LockDrafts, group: Sequence[str]) -> tuple[Problem, ...]:
-    """Versions on which the locks of a group differ; raises DefinitionError for a lock that cannot be read."""
+    """Return the versions on which a group's locks differ. Raises DefinitionError for an invalid lock."""
     pins = {file: applicable(read_pins(drafts, lock_of(file)), request.target) for file in group}
     return check_agreement(pins)
 
 
 def read_pins(drafts: LockDrafts, lock: str) -> tuple[Pin, ...]:
-    """Pins of a lock; raises DefinitionError."""
+    """Return the pins of a lock. Raises DefinitionError."""
     return parse_requirements(drafts.get(lock), lock, describe_local=drafts.describe_local)
 
 
 @dataclass(frozen=True, slots=True)
 class _GroupLocker:
-    """What stays the same while a group is locked."""
+    """Resolves the files of a group."""
 
     request: LockRequest
     drafts: LockDrafts
@@ -79,7 +79,7 @@ class _GroupLocker:
     env: tuple[tuple[str, str], ...] = ()
 
     def resolve(self, inputs: tuple[str, ...], **more: str) -> str:
-        """Text of the lock of ``inputs``."""
+        """Return the text of the lock of ``inputs``."""
         request = self.request
         return self.ask(
             ResolveRequest(
@@ -89,7 +89,7 @@ class _GroupLocker:
         )  # fmt: skip
 
     def resolve_together(self, inputs: tuple[str, ...], preferred: str, emit: Emit) -> str:
-        """All inputs at once, keeping ``preferred`` versions where that is possible."""
+        """Resolve all inputs at once, keeping ``preferred`` versions if possible."""
         try:
             return self.resolve(inputs, preferred=preferred)
         except ToolError:
@@ -97,15 +97,22 @@ class _GroupLocker:
                 raise
         # uv cannot keep a version of which the first of several equal indexes lacks the fitting file
         text = self.resolve(inputs)
-        emit(Note(text=f"{', '.join(inputs)}: resolved anew, for the old versions could not be kept", warning=True))
+        emit(
+            Note(
+                text=f"{', '.join(inputs)}: the old versions could not be kept, so all were resolved again",
+                warning=True,
+            )
+        )
         return text
 
     def resolve_part(self, file: str, together: str) -> str:
-        """One of the files that were resolved together, at exactly those versions."""
+        """Resolve one of the files that were resolved together, at exactly those versions."""
         pins = parse_requirements(together, "the common lock", describe_local=self.drafts.describe_local)
         limits = "".join(_line(replace(pin, hashes=())) for pin in pins if not pin.path)
         if self.request.locker == "uv":
-            warm = replace(self, env=(("UV_OFFLINE", "1"),))  # all was just asked for: once more takes seconds
+            warm = replace(
+                self, env=(("UV_OFFLINE", "1"),)
+            )  # everything was just fetched: asking the indexes again takes seconds
             with suppress(ToolError):
                 return warm.resolve((file,), constraints=limits)
         return self.resolve((file,), constraints=limits)
@@ -115,7 +122,7 @@ def _lock_group(group: _GroupLocker, files: tuple[str, ...], decided: frozenset[
     drafts = group.drafts
     todo = tuple(file for file in files if file not in decided and drafts.read(file) is not None)
     inputs = tuple(file for file in files if drafts.read(file) is not None)
-    fixed = [lock_of(file) for file in sorted(decided)]  # of other groups too: a third may hold both
+    fixed = [lock_of(file) for file in sorted(decided)]  # of other groups too: a third group may contain both
     kept = [] if group.upgrade else [lock_of(file) for file in todo]
     preferred = _preferences(drafts, (*fixed, *kept))
     if len(files) > 1:
@@ -133,7 +140,7 @@ def _lock_group(group: _GroupLocker, files: tuple[str, ...], decided: frozenset[
 
 
 def _preferences(drafts: LockDrafts, locks: Sequence[str]) -> str:
-    """What the resolver should keep: every pin once, the first lock's word first; broken locks have no say."""
+    """Return the pins that the resolver should keep, each once; earlier locks win, invalid ones are ignored."""
     lines: dict[tuple[str, str], str] = {}
     names: dict[str, str] = {}
     for lock in locks:

@@ -1,4 +1,4 @@
-"""Requirements locks to wheels locks: for the target, which file of every pin the image gets."""
+"""Make wheels locks from requirements locks: the file of every pin that the target's images get."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from buildkit.resolve.requirements import read_pins
 if TYPE_CHECKING:
     from buildkit.tools.indexes import Candidate, Indexes
 
-_AT_ONCE = 8  # index pages asked for at the same time: waiting, not computing
+_CONCURRENT_REQUESTS = 8  # index pages fetched at the same time
 
 Choose = Callable[[Pin], Artifact | Problem]
 
@@ -28,7 +28,7 @@ Choose = Callable[[Pin], Artifact | Problem]
 def lock_wheels(request: LockRequest, drafts: LockDrafts, choose: Choose, emit: Emit) -> None:
     """Decide every wheels lock that is older than its requirements lock.
 
-    Raises DefinitionError with every pin for which no file fits, and FetchError.
+    Raises DefinitionError with every pin that has no fitting file, and FetchError.
     """
     locks = sorted({lock_of(file) for group in request.groups for file in group})
     stale = [lock for lock in locks if find_stale_wheels(request, drafts, lock)]
@@ -37,19 +37,19 @@ def lock_wheels(request: LockRequest, drafts: LockDrafts, choose: Choose, emit: 
     pins = {lock: applicable(read_pins(drafts, lock), request.target) for lock in stale}
     known = _known(request, drafts, stale)
     unique = {(pin.name, pin.version, pin.path): pin for found in pins.values() for pin in found}
-    with step(emit, f"choose {len(unique)} files", "lock"), ThreadPoolExecutor(_AT_ONCE) as pool:
+    with step(emit, f"choose {len(unique)} files", "lock"), ThreadPoolExecutor(_CONCURRENT_REQUESTS) as pool:
         answers = list(pool.map(lambda pin: _kept(pin, known) or choose(pin), unique.values()))
         if problems := [answer for answer in answers if isinstance(answer, Problem)]:
             raise DefinitionError.of(problems)
     chosen = dict(zip(unique, answers, strict=True))
     for lock, found in pins.items():
         artifacts = tuple(a for pin in found if isinstance(a := chosen[pin.name, pin.version, pin.path], Artifact))
-        made = make_wheels_lock(wheels_inputs(drafts.get(lock), request.target), request.target, artifacts)
-        drafts.decide(wheels_lock_path(lock), render_wheels_lock(made))
+        wheels_lock = make_wheels_lock(wheels_inputs(drafts.get(lock), request.target), request.target, artifacts)
+        drafts.decide(wheels_lock_path(lock), render_wheels_lock(wheels_lock))
 
 
 def find_stale_wheels(request: LockRequest, drafts: LockDrafts, lock: str) -> Problem | None:
-    """What is wrong with the wheels lock of the requirements ``lock``, or None."""
+    """Return the problem of the wheels lock of the requirements ``lock``, or None."""
     path = wheels_lock_path(lock)
     text = drafts.read(path)
     if problem := check_fresh(path, text, wheels_inputs(drafts.get(lock), request.target)):
@@ -62,7 +62,7 @@ def find_stale_wheels(request: LockRequest, drafts: LockDrafts, lock: str) -> Pr
 
 
 def make_choose(indexes: Callable[[], Indexes], request: LockRequest) -> Choose:
-    """A function that asks the indexes which file of a pin fits the target, and its size."""
+    """Return a function that finds, in the indexes, the file of a pin that fits the target, and its size."""
     lock = threading.Lock()
 
     def choose(pin: Pin) -> Artifact | Problem:
@@ -75,19 +75,19 @@ def make_choose(indexes: Callable[[], Indexes], request: LockRequest) -> Choose:
             return _unfit(pin, found, request)
         sha256 = best.sha256 or (pin.hashes[0] if len(pin.hashes) == 1 else None)
         if sha256 is None:
-            raise FetchError(f"{pin.name}=={pin.version}: the index names no sha256 for {best.file}")
+            raise FetchError(f"{pin.name}=={pin.version}: the index gives no sha256 for {best.file}")
         return Artifact(name=pin.name, version=pin.version, file=best.file, sha256=sha256, size=size_of(best, found))
 
     return choose
 
 
 def size_of(candidate: Candidate, indexes: Indexes) -> int:
-    """Bytes of the candidate's file; raises FetchError where its server does not say."""
+    """Return the bytes of the candidate's file. Raises FetchError if its server does not report them."""
     if candidate.path is not None:
         return candidate.path.stat().st_size
     size = indexes.session.find_size(candidate.url)
     if size is None:
-        raise FetchError(f"the server does not say how large {candidate.file} is")
+        raise FetchError(f"the server does not report the size of {candidate.file}")
     return size
 
 
@@ -104,7 +104,7 @@ def _unfit(pin: Pin, indexes: Indexes, request: LockRequest) -> Problem:
 
 
 def _known(request: LockRequest, drafts: LockDrafts, locks: list[str]) -> Mapping[tuple[str, str], Artifact]:
-    """Wheels that were chosen before for the same target: they need not be asked for again."""
+    """Return the wheels chosen before for the same target, which need not be looked up again."""
     known: dict[tuple[str, str], Artifact] = {}
     target = request.target
     for lock in locks:

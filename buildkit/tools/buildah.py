@@ -20,12 +20,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from buildkit.errors import ToolError
 from buildkit.tools.disk_full import is_disk_full
 from buildkit.tools.process import Command, CommandResult, converse, find_tool, run
+from buildkit.tools.secrets_folder_worker import FOUND
 
 Mounts = Sequence[tuple[Path, str]]
 
@@ -35,35 +37,6 @@ _POLL_SECONDS = 0.01
 _UNKNOWN = b"container not known"
 _PROBE = "/buildkit-probe"
 _MISSED = re.compile(rb"(?:exec: \\?.|executable file .)" + _PROBE.encode())  # runc's words; crun's
-
-# A new network namespace has its loopback down, and build systems and tests talk to themselves. No ip(8) is needed:
-# SIOCSIFFLAGS of netdevice(7) with IFF_UP and IFF_RUNNING on a struct ifreq, then the command takes this one's place.
-_LOOPBACK = (
-    "import fcntl, os, socket, struct, sys;"
-    "fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sH22x', b'lo', 0x41));"
-    "os.execvp(sys.argv[1], sys.argv[1:])"
-)
-
-
-_THERE = 3
-# what a root has at /run may be a link that leads out of it, so none is followed
-_PASSING = f"""
-import os, subprocess, sys
-box, action = sys.argv[1:]
-place = subprocess.run(("buildah", "mount", "--", box), stdout=subprocess.PIPE, check=True).stdout.decode()
-try:
-    root = os.open(place.rstrip("\\n"), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        folder = os.open("run", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=root)
-    except OSError as error:
-        sys.exit(f"this root has no folder /run: {{error.strerror}}")
-    if action == "tidy":
-        os.rmdir("secrets", dir_fd=folder)
-    elif "secrets" in os.listdir(folder):
-        sys.exit({_THERE})
-finally:
-    subprocess.run(("buildah", "umount", "--", box), stdout=subprocess.DEVNULL)
-"""
 
 
 class ContainerLease(Protocol):
@@ -129,15 +102,15 @@ def mounted_secrets_folder(container: WorkingContainer) -> Iterator[None]:
     The runtime makes the folder, and it would be committed. Raises ToolError for a root without a folder ``/run``.
     """
     looked = run(
-        Command(argv=_passing_argv(container, "look"), accept=(0, _THERE), what=f"looking into {container.name}")
+        Command(argv=_passing_argv(container, "look"), accept=(0, FOUND), what=f"looking into {container.name}")
     )
     yield
-    if looked.code != _THERE:
+    if looked.code != FOUND:
         run(Command(argv=_passing_argv(container, "tidy"), what=f"tidying {container.name}"))
 
 
 def _passing_argv(container: WorkingContainer, action: str) -> tuple[str, ...]:
-    argv = (sys.executable, "-I", "-c", _PASSING, container.name, action)
+    argv = (sys.executable, "-I", "-c", _worker("secrets_folder_worker"), container.name, action)
     return argv if os.geteuid() == 0 else ("buildah", "unshare", "--", *argv)
 
 
@@ -284,9 +257,16 @@ def own_limits() -> tuple[str, ...]:
 
 def _without_network(uid: int) -> tuple[str, ...]:
     """What starts a command in an empty network namespace, where only loopback answers."""
-    alone = ("unshare", "--net", "--", sys.executable, "-I", "-c", _LOOPBACK)
+    # its loopback is down at first, and build systems and tests talk to themselves
+    alone = ("unshare", "--net", "--", sys.executable, "-I", "-c", _worker("loopback_worker"))
     return alone if uid == 0 else ("buildah", "unshare", "--", *alone)
 
 
 def _short(argv: Sequence[str]) -> str:
     return " ".join(argv)[:80].replace("\n", " ")
+
+
+@cache
+def _worker(name: str) -> str:
+    """Return the text of a program of this package, which runs in an interpreter of its own."""
+    return (files("buildkit.tools") / f"{name}.py").read_text("utf-8")

@@ -63,7 +63,7 @@ def test_a_full_disk_is_an_error(wheels: Path, foreign: dict[str, str]) -> None:
     )
     assert done.returncode == 1
     assert "OSError: [Errno 28] No space left on device" in done.stdout
-    assert "good.py: no bytecode came of it" in done.stderr
+    assert "good.py: could not write its bytecode" in done.stderr
 
 
 def compile_wheels(wheels: Path, *before: str) -> subprocess.CompletedProcess[str]:

@@ -60,7 +60,7 @@ def test_a_script_keeps_its_lines_and_its_comments() -> None:
 
 @pytest.mark.parametrize("value", ["two\nlines", "a\rb", "bell\a", "\x7f"])
 def test_what_no_containerfile_can_say_is_refused_with_its_place(value: str) -> None:
-    with pytest.raises(DefinitionError, match=r"stages/x/stage\.toml: `config\.env\.A`: holds a line break"):
+    with pytest.raises(DefinitionError, match=r"stages/x/stage\.toml: `config\.env\.A`: contains a line break"):
         check_line(value, "stages/x/stage.toml", "config.env.A")
 
 

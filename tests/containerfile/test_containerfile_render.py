@@ -213,9 +213,9 @@ def test_only_what_is_read_is_sent_to_the_builder() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('MODE = "x"', 'MODE = "x\\ny"', r"stages/runtime/stage\.toml: `config\.env\.MODE`: holds a line break"),
+        ('MODE = "x"', 'MODE = "x\\ny"', r"stages/runtime/stage\.toml: `config\.env\.MODE`: contains a line break"),
         ('target = "/app"', 'target = "/$app"', r"`copy\.target`: `/\$app` holds `\$`"),
-        ('user = "ml"', 'user = "m\\u0007"', r"`config\.user`: holds a line break or a control"),
+        ('user = "ml"', 'user = "m\\u0007"', r"`config\.user`: contains a line break or a control"),
     ],
 )
 def test_what_a_containerfile_cannot_say_is_refused(old: str, new: str, said: str) -> None:

@@ -126,7 +126,9 @@ def test_asking_for_an_unknown_stage_names_the_nearest() -> None:
 def test_circles_are_shown(texts: dict[str, str], loops: list[str]) -> None:
     with pytest.raises(DefinitionError) as caught:
         graph(**texts)
-    assert [p.what for p in caught.value.problems] == [f"stages inherit in a circle: {loop}" for loop in loops]
+    assert [p.what for p in caught.value.problems] == [
+        f"stages inherit from each other in a cycle: {loop}" for loop in loops
+    ]
 
 
 def test_a_circle_and_an_unknown_stage_are_reported_together() -> None:
@@ -134,7 +136,7 @@ def test_a_circle_and_an_unknown_stage_are_reported_together() -> None:
         graph(a='from = "a"', b='from = "zzz"')
     assert [p.what for p in caught.value.problems] == [
         "there is no stage `zzz`",
-        "stages inherit in a circle: a → a",
+        "stages inherit from each other in a cycle: a → a",
     ]
 
 

@@ -213,11 +213,11 @@ DIGEST = "sha256:" + "a" * 64
 BAD = {
     "run without a root": (SAY + '[[run]]\nscript = "x"', "run", "needs a root"),
     "apt without a root": (SAY + '[apt]\npackages = "x"', "apt", "needs a root"),
-    "root beside from": (SAY + f'from = "a"\n[root]\nimage = "x@{DIGEST}"', "root", "stands beside `from`"),
+    "root beside from": (SAY + f'from = "a"\n[root]\nimage = "x@{DIGEST}"', "root", "conflicts with `from`"),
     "image beside suite": (
         SAY + f'[root]\nimage = "x@{DIGEST}"\nsuite = "trixie"',
         "root.suite",
-        "means nothing beside `image`",
+        "has no effect with `image`",
     ),
     "image by tag": (
         SAY + '[root]\nimage = "debian:trixie"',

@@ -36,12 +36,12 @@ def test_a_list_that_two_roots_share_alike_is_one() -> None:
     [BASE.replace("trixie", "bookworm"), BASE + '\nvariant = "apt"', 'from = "a"\n[apt]\npackages = "base.apt"'],
 )
 def test_a_list_with_two_meanings_is_an_error(other: str) -> None:
-    with pytest.raises(DefinitionError, match=r"stages/b/stage\.toml: base\.apt is locked for another root already"):
+    with pytest.raises(DefinitionError, match=r"stages/b/stage\.toml: base\.apt is already locked for another root"):
         find_apt_lists(graph(a=BASE, b=other, c='from = "b"'))
 
 
 def test_apt_on_top_of_a_registrys_image_has_no_lock_to_add_to() -> None:
     image = f'[root]\nimage = "x@sha256:{"0" * 64}"\n'
-    with pytest.raises(DefinitionError, match=r"stages/b/stage\.toml: `apt` needs a Debian root made here") as caught:
+    with pytest.raises(DefinitionError, match=r"stages/b/stage\.toml: `apt` needs a Debian root") as caught:
         find_apt_lists(graph(a=image, b='from = "a"\n[apt]\npackages = "b.apt"'))
     assert "network = true" in caught.value.hint

@@ -106,7 +106,7 @@ fork==2 ; python_version >= '3.12' --hash=sha256:{A}
 
 def test_one_name_has_one_version_on_a_target():
     pins = parse(f"a==1 --hash=sha256:{A}\na==2 --hash=sha256:{B}\n")
-    with pytest.raises(DefinitionError, match=r"a==2, but line 1 says a==1"):
+    with pytest.raises(DefinitionError, match=r"a==2, but line 1 pins a==1"):
         applicable(pins, TARGET)
 
 

@@ -95,7 +95,7 @@ def test_the_users_own_files_are_read_again(root):
     ]  # fmt: skip
     assert Bench(root).locker.find_stale(FILE) is None
     (root / "models/own/a.bin").write_bytes(b"new a")
-    assert "not those of the lock" in Bench(root).locker.find_stale(FILE).what
+    assert "differ from those of the lock" in Bench(root).locker.find_stale(FILE).what
     assert Bench(root).lock(OWN)[0].files[0].sha256 == FileHash.of(b"new a")
     (model,) = Bench(root).lock(f'{OWN}files = ["sub/*"]\n')
     assert [file.path for file in model.files] == ["sub/b.bin"]

@@ -219,7 +219,7 @@ def test_a_gap_can_be_accepted(session: Session, folder: Path) -> None:
     ("text", "said"),
     [
         ('[[global]]\nname = "a.b"\n', "`global[0].reason`: is missing"),
-        ('[[global]]\nname = "a.b"\nreason = " "\n', "a reason: who looked at it"),
+        ('[[global]]\nname = "a.b"\nreason = " "\n', "a reason: who reviewed it"),
         ('[[global]]\nname = "eval"\nreason = "x"\n', "`eval` is not MODULE.NAME"),
         ('[[accept]]\nrule = "r"\nsha256 = "ab"\nreason = "x"\n', "`ab` is not a SHA-256"),
         ("[[globals]]\n", "did you mean `global`?"),
