@@ -73,10 +73,19 @@ class JsonValue:
             raise self.error(f"has no `{key}`")
         return self._child(members[key], key)
 
+    def has(self, key: str) -> bool:
+        """Return whether an object has a member, null included."""
+        return key in self._typed(dict, "an object")
+
     def find(self, key: str) -> JsonValue | None:
         """Return a member of an object; None if it is missing or null."""
         raw = self._typed(dict, "an object").get(key)
         return None if raw is None else self._child(raw, key)
+
+    def raw_object(self) -> dict[str, Any]:
+        """Return an object as it is, its members unchecked."""
+        members: dict[str, Any] = self._typed(dict, "an object")
+        return members
 
     def members(self, limit: int) -> dict[str, JsonValue]:
         """Return all members of an object."""
@@ -105,9 +114,9 @@ class JsonValue:
         """Return the items of a list of texts."""
         return tuple(item.text() for item in self.items(limit))
 
-    def text_table(self, limit: int) -> dict[str, str]:
-        """Return the members of an object whose values are texts."""
-        return {key: value.text() for key, value in self.members(limit).items()}
+    def text_table(self, limit: int, text_limit: int = MAX_TEXT) -> dict[str, str]:
+        """Return the members of an object whose values are texts of at most ``text_limit`` characters."""
+        return {key: value.text(text_limit) for key, value in self.members(limit).items()}
 
     def integer(self, low: int, high: int) -> int:
         """Return an integer between ``low`` and ``high``, both included; true and 1.0 are none."""

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from buildkit.audit.view import HistoryLine, ImageConfig
 from buildkit.errors import BuildError
+from buildkit.hostile_json import MalformedError, parse_json
 
+_MAX_CONFIG = 64 << 20  # bytes
 _MOST = 2000  # entries of any list; an honest config has far fewer
 
 
 def parse_config(data: bytes, name: str) -> ImageConfig:
     """Parse a config (OCI image specification, with Docker's Healthcheck); raises BuildError if it is malformed."""
     try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BuildError(f"{name}: its config is not readable JSON: {type(error).__name__}") from error
-    if not isinstance(value, dict):
-        raise BuildError(f"{name}: its config is not an object")
+        value = parse_json(data, limit=_MAX_CONFIG, what="its config").raw_object()
+    except MalformedError as error:
+        raise BuildError(f"{name}: {error}") from error
     runs = _object(value.get("config"))
     health = _object(runs.get("Healthcheck")).get("Test")
     return ImageConfig(

@@ -10,7 +10,7 @@ from buildkit.declare.stage import Config
 from buildkit.declare.target import SYSTEM_PATH
 from buildkit.digest import Key, canonical_json
 from buildkit.errors import CollisionError, DefinitionError
-from buildkit.layers.path_prefixes import find_meetings
+from buildkit.layers.path_prefixes import find_overlaps
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.image import Image, Layer
 from buildkit.plan.compose import Composition
@@ -61,7 +61,7 @@ def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask
     checked = set_key(composition)
     if ledger.collision_checks.has(checked):
         return
-    met = find_meetings(ledger.layers.path_prefixes(spec.key for spec in composition.layers))
+    met = find_overlaps(ledger.layers.path_prefixes(spec.key for spec in composition.layers))
     owners: dict[str, tuple[Spec, str]] = {}
     for spec in composition.layers:
         for path, content in _contents(spec.key, ledger, blobs, ask) if spec.key in met else ():

@@ -84,8 +84,8 @@ class Executor:
 
     def _ask(self, keys: Sequence[Key]) -> None:
         """Learn what the remote cache has of layers that only serve to build others."""
-        shared = self._context.remote_cache.ask(self._stage, keys) if keys else {}
-        self._context.state.learn({key: record.made for key, record in shared.items()}, only_remote=True)
+        shared = self._context.remote_cache.find_records(self._stage, keys) if keys else {}
+        self._context.state.learn({key: record.result for key, record in shared.items()}, only_remote=True)
 
     def _add(self, spec: Spec) -> TaskId:
         name = TaskId.of_key(TaskKind.LAYER, spec.key)
@@ -111,12 +111,12 @@ class Executor:
     def _fetch(self, spec: Spec) -> int:
         context, key = self._context, spec.key
         try:
-            record, fetched = context.remote_cache.fetch(key, context.blobs)
+            record, fetched = context.remote_cache.fetch_layer(key, context.blobs)
         except RemoteLostError:
             context.state.lose(key)  # so that this build or the next plan builds it
             context.ledger.forget_remote_layer(key)
             raise
-        context.ledger.add_remote_layer(spec, record.made, record.claims)
+        context.ledger.add_remote_layer(spec, record.result, record.path_prefixes)
         if fetched.contents is not None:
             context.ledger.layers.add_contents(key, fetched.contents)
         return fetched.size

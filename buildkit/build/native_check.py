@@ -121,11 +121,11 @@ def _find_facts(stage: str, owned: OwnedBlobs, context: BuildContext) -> list[tu
 def _ask_remote(stage: str, wanted: OwnedBlobs, context: BuildContext) -> dict[Digest, bytes]:
     """Ask a remote cache for facts: by one request for the stage's index, then by one for each layer it lacks."""
     store, digests = context.ledger.natives, [blob.digest for _, blob in wanted]
-    for digest, facts in context.remote_cache.natives(stage, digests, context.blobs).items():
+    for digest, facts in context.remote_cache.find_native_facts(stage, digests, context.blobs).items():
         store.add(digest, facts)
     known = store.find(digests)
     keys = dict.fromkeys(spec.key for spec, blob in wanted if blob.digest not in known)
-    for record in context.remote_cache.entries(keys).values():
+    for record in context.remote_cache.find_full_records(keys).values():
         record_remote_facts(context.ledger, record)
     return store.find(digests)
 

@@ -47,9 +47,9 @@ def record_collected(ledger: Ledger, digest: Digest, collector: NativeCollector)
 
 def record_remote_facts(ledger: Ledger, record: CacheRecord) -> None:
     """Record what a remote cache knows about the native files of a layer."""
-    if any(record.natives):
+    if any(record.native_facts):
         store = ledger.natives
-        for blob, facts in zip(record.made.blobs, record.natives, strict=True):
+        for blob, facts in zip(record.result.blobs, record.native_facts, strict=True):
             if facts:
                 store.add(blob.digest, facts)
 

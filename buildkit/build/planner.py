@@ -65,13 +65,13 @@ class Planner:
             stored = asked.result() if asked else None
         view = LedgerView(made=made, is_present=self.is_present, stored=stored.diff_ids if stored else ())
         shared = self._ask_shared(name, make_plan(composition, view))
-        made |= {key: record.made for key, record in shared.items()}
+        made |= {key: record.result for key, record in shared.items()}
         view = replace(view, made=made, shared=shared, why=self._why(composition))
         return Planned(plan=make_plan(composition, view), ref=ref, stored=stored)
 
     def _ask_shared(self, name: str, plan: Plan) -> dict[Key, Shared]:
         """Ask the remote cache for the layers that would have to be built."""
-        return self.context.remote_cache.ask(name, [entry.spec.key for entry in plan.missing])
+        return self.context.remote_cache.find_records(name, [entry.spec.key for entry in plan.missing])
 
     def stored_keys(self, planned: Planned) -> frozenset[Key]:
         """Return the layers that need no import: local storage has them in the image of this or another stage."""

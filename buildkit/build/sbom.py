@@ -79,8 +79,8 @@ def _made(planner: Planner, composition: Composition) -> Mapping[Key, LayerResul
     """What the keys came to, here or as a shared cache says."""
     made = planner.context.ledger.layers.find(spec.key for spec in composition.specs)
     unknown = [spec.key for spec in composition.specs if spec.key not in made]
-    shared = planner.context.remote_cache.ask(composition.stage.name, unknown) if unknown else {}
-    return made | {key: entry.made for key, entry in shared.items()}
+    shared = planner.context.remote_cache.find_records(composition.stage.name, unknown) if unknown else {}
+    return made | {key: record.result for key, record in shared.items()}
 
 
 def _config_digest(planner: Planner, composition: Composition, made: Mapping[Key, LayerResult]) -> Digest | None:

@@ -162,8 +162,8 @@ class StageBuild:
 
     def _record_shared(self, spec: Spec, made: LayerResult) -> None:
         context = self._context
-        record = context.remote_cache.ask("", [spec.key])[spec.key]
-        context.ledger.add_remote_layer(spec, made, record.claims, only_at=context.remote_cache.name)
+        record = context.remote_cache.find_records("", [spec.key])[spec.key]
+        context.ledger.add_remote_layer(spec, made, record.path_prefixes, only_at=context.remote_cache.name)
         record_remote_facts(context.ledger, record)
 
     def _build_layers(self, plan: Plan, fetch: frozenset[Key], publisher: Publisher, stack: ExitStack) -> None:

@@ -102,7 +102,7 @@ class _Finder:
     def _find_missing(self, stage: str, specs: Sequence[Spec]) -> list[Spec]:
         planner, keys = self._planner, [spec.key for spec in specs]
         here = {} if self._only_shared else planner.lookup(keys)
-        shared = planner.context.remote_cache.ask(stage, [key for key in keys if key not in here])
+        shared = planner.context.remote_cache.find_records(stage, [key for key in keys if key not in here])
         return [spec for spec in specs if spec.key not in here and spec.key not in shared]
 
     def _find_tools(self, spec: Spec) -> Iterator[tuple[str, Iterable[Spec]]]:

@@ -159,8 +159,8 @@ def _find(planner: Planner, stage: str, spec: Spec, wanted: set[tuple[Digest, Di
     here = planner.context.ledger.layers.find([spec.key]).get(spec.key)
     if here is not None and _is_in(here, wanted):
         return here
-    shared = planner.context.remote_cache.ask(stage, [spec.key]).get(spec.key)
-    return shared.made if shared is not None and (here is None or _is_in(shared.made, wanted)) else here
+    shared = planner.context.remote_cache.find_records(stage, [spec.key]).get(spec.key)
+    return shared.result if shared is not None and (here is None or _is_in(shared.result, wanted)) else here
 
 
 def _is_in(made: LayerResult, wanted: set[tuple[Digest, DiffId]]) -> bool:

@@ -1,8 +1,8 @@
-"""What a layer claims of the file system, in short: enough to tell most layers apart without their listings.
+"""Path prefixes: which part of the file system a layer owns, short enough to compare layers without their listings.
 
-A claim is a path, cut to its first parts, and stands for all that lies at it or below (six parts unless that comes to
-too many claims: ``opt/venv/lib/python3.13/site-packages/numpy``, so that a wheel comes to a handful). Layers whose
-claims do not meet cannot own one path, nor can a file of one be a folder of the other.
+A prefix is a path cut to its first parts. It stands for everything at that path and below it. A layer's paths are cut
+to six parts (``opt/venv/lib/python3.13/site-packages/numpy``), or fewer if that gives too many prefixes; a wheel has a
+handful. Layers whose prefixes do not overlap cannot own the same path, nor can a file of one be a folder of the other.
 """
 
 from __future__ import annotations
@@ -11,41 +11,42 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from buildkit.digest import Key
 
-MOST = 1000  # claims of a layer; the entries of 64 layers must fit into a manifest
+MAX_PREFIXES = 1000
+"""Prefixes of a layer; the records of 64 layers must fit into a manifest."""
 _PARTS = 6
 
 
-def claims_of(paths: Iterable[str]) -> tuple[str, ...]:
-    """The claims of a layer that owns ``paths`` (relative, no folders among them), sorted."""
-    claims = set(paths)
+def path_prefixes_of(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return the sorted prefixes of a layer that owns ``paths`` (relative, without folders)."""
+    prefixes = set(paths)
     for parts in range(_PARTS, 0, -1):
-        claims = {_cut(path, parts) for path in claims}
-        if len(claims) <= MOST:
+        prefixes = {_cut(path, parts) for path in prefixes}
+        if len(prefixes) <= MAX_PREFIXES:
             break
-    return tuple(sorted(claims))
+    return tuple(sorted(prefixes))
 
 
 def _cut(path: str, parts: int) -> str:
     names = path.split("/", parts + 1)
-    shared = names[parts - 1 : parts] == ["__pycache__"]  # of modules that are one file, side by side
-    return "/".join(names[: parts + shared])
+    in_bytecode = names[parts - 1 : parts] == ["__pycache__"]  # modules of one file share that folder
+    return "/".join(names[: parts + in_bytecode])
 
 
-def find_meetings(layers: Mapping[Key, Iterable[str]]) -> set[Key]:
-    """Those layers whose claims meet another layer's: only their listings can tell whether they collide."""
+def find_overlaps(layers: Mapping[Key, Iterable[str]]) -> set[Key]:
+    """Return the layers whose prefixes overlap those of another layer: only their listings show if they collide."""
     owners: dict[str, set[Key]] = {}
-    for key, claims in layers.items():
-        for claim in claims:
-            owners.setdefault(claim, set()).add(key)
-    met: set[Key] = set()
-    for claim, keys in owners.items():
-        together = keys.union(*(owners[above] for above in _above(claim) if above in owners))
+    for key, prefixes in layers.items():
+        for prefix in prefixes:
+            owners.setdefault(prefix, set()).add(key)
+    overlapping: set[Key] = set()
+    for prefix, keys in owners.items():
+        together = keys.union(*(owners[parent] for parent in _parents(prefix) if parent in owners))
         if len(together) > 1:
-            met |= together
-    return met
+            overlapping |= together
+    return overlapping
 
 
-def _above(path: str) -> Iterator[str]:
+def _parents(path: str) -> Iterator[str]:
     while "/" in path:
         path = path.rpartition("/")[0]
         yield path

@@ -5,7 +5,6 @@ Paths are relative to the image's root, without a leading slash, as in the layer
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from buildkit.digest import canonical_json
+from buildkit.hostile_json import JsonValue, MalformedError, inflate_limited, parse_json
 from buildkit.native import NOTHING
 from buildkit.native.elf import Elf
 
@@ -22,7 +22,9 @@ FORMAT = 1
 CACHE = "etc/ld.so.cache"
 PRELOAD = "etc/ld.so.preload"
 RELEASE = ("etc/os-release", "usr/lib/os-release")
-_MOST = 32 << 20  # bytes of uncompressed facts
+_MAX_UNPACKED = 32 << 20  # bytes of uncompressed facts
+_MAX_PATHS = 1_000_000
+_MAX_NUMBER = 1 << 32
 _TEXT = re.compile(
     r"etc/ld\.so\.(?:conf|preload)|etc/ld\.so\.conf\.d/[^/]+|etc/ld-musl-[^/]+\.path|(?:etc|usr/lib)/os-release"
 )
@@ -103,20 +105,18 @@ def encode_facts(facts: NativeFacts) -> bytes:
 
 
 def decode_facts(data: bytes) -> NativeFacts | None:
-    """Decode facts; None if the data is damaged, empty or of another format."""
+    """Return the facts that `encode_facts` encoded; None for data that is damaged, empty, or of another format."""
     if data == NOTHING:
         return NativeFacts()
-    with suppress(AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError, zlib.error):
-        unpacker = zlib.decompressobj()
-        text = unpacker.decompress(data, _MOST)
-        value: dict[str, Any] = json.loads(text) if unpacker.eof else {}
-        if value["format"] == FORMAT:
+    with suppress(MalformedError):
+        value = parse_json(inflate_limited(data, limit=_MAX_UNPACKED), limit=_MAX_UNPACKED)
+        if value.member("format").integer(0, _MAX_NUMBER) == FORMAT:
             return NativeFacts(
-                files={_name(path): _parse(row) for path, row in value.get("files", {}).items()},
-                links=_texts(value.get("links", {})),
-                texts=_texts(value.get("texts", {})),
-                unread=_texts(value.get("unread", {})),
-                gone=_names(value.get("gone", [])),
+                files={path: _parse(row) for path, row in _members(value, "files").items()},
+                links=_text_table(value, "links"),
+                texts=_text_table(value, "texts"),
+                unread=_text_table(value, "unread"),
+                gone=value.member("gone").texts(_MAX_PATHS) if value.has("gone") else (),
             )
     return None
 
@@ -128,32 +128,30 @@ def _write(elf: Elf) -> list[Any]:
     ]  # fmt: skip
 
 
-def _parse(row: list[Any]) -> Elf:
-    machine, bits, kind, soname, interpreter, needed, rpath, runpath, versions, defines = row
+def _parse(row: JsonValue) -> Elf:
+    machine, bits, kind, soname, interpreter, needed, rpath, runpath, versions, defines = row.row(10)
     return Elf(
-        machine=int(machine),
-        bits=int(bits),
-        kind=int(kind),
-        soname=_name(soname),
-        interpreter=_name(interpreter),
-        needed=_names(needed),
-        rpath=_names(rpath),
-        runpath=_names(runpath),
-        versions=tuple((_name(file), _names(names)) for file, names in versions),
-        defines=_names(defines),
+        machine=machine.integer(0, _MAX_NUMBER),
+        bits=bits.integer(0, _MAX_NUMBER),
+        kind=kind.integer(0, _MAX_NUMBER),
+        soname=soname.text(),
+        interpreter=interpreter.text(),
+        needed=needed.texts(_MAX_PATHS),
+        rpath=rpath.texts(_MAX_PATHS),
+        runpath=runpath.texts(_MAX_PATHS),
+        versions=tuple(map(_parse_version, versions.items(_MAX_PATHS))),
+        defines=defines.texts(_MAX_PATHS),
     )
 
 
-def _texts(value: dict[str, Any]) -> dict[str, str]:
-    return {_name(path): _name(text) for path, text in value.items()}
+def _parse_version(value: JsonValue) -> tuple[str, tuple[str, ...]]:
+    file, names = value.row(2)
+    return file.text(), names.texts(_MAX_PATHS)
 
 
-def _names(value: list[Any]) -> tuple[str, ...]:
-    return tuple(map(_name, value))
+def _members(value: JsonValue, key: str) -> dict[str, JsonValue]:
+    return value.member(key).members(_MAX_PATHS) if value.has(key) else {}
 
 
-def _name(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("expected a text")
-    value.encode()  # ValueError for text that cannot be encoded again
-    return value
+def _text_table(value: JsonValue, key: str) -> dict[str, str]:
+    return value.member(key).text_table(_MAX_PATHS, _MAX_UNPACKED) if value.has(key) else {}

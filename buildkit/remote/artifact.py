@@ -13,22 +13,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from buildkit.digest import Digest
+from buildkit.hostile_json import JsonValue, MalformedError, parse_json
 from buildkit.oci.image import OCI_MANIFEST
-from buildkit.remote.cache_record import EMPTY, EMPTY_TYPE
+from buildkit.remote.cache_manifest import EMPTY, EMPTY_TYPE
 
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 _IMAGE_CONFIG = "application/vnd.oci.image.config.v1+json"
-_READ_BYTES = 4 << 20  # that skopeo reads of a manifest
-_MOST_LISTED = 1000
-_MOST_LAYERS = 100
-_MOST_SIZE = 1 << 40
-_WRONG = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
+_MAX_MANIFEST = 4 << 20  # skopeo reads no larger ones
+_MAX_REFERRERS = 1000
+_MAX_LAYERS = 100
+_MAX_ANNOTATIONS = 1000
+_MAX_SIZE = 1 << 40
 
 SIGNATURE = "dev.cosignproject.cosign/signature"
-
-
-class MalformedArtifactError(ValueError):
-    """What is no manifest or index, or none that can be believed; the message says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,45 +114,21 @@ def encode_cosign(parts: Sequence[ArtifactPart]) -> tuple[bytes, bytes]:
 
 
 def decode_artifact(manifest: bytes) -> Artifact:
-    """Read a manifest; raises Misshapen."""
-    value = _load(manifest, OCI_MANIFEST)
-    try:
-        layers = value["layers"]
-        if not isinstance(layers, list) or len(layers) > _MOST_LAYERS:
-            raise MalformedArtifactError("it has no list of layers, or more than can be")
-        subject = value.get("subject")
-        return Artifact(
-            kind=_text(value.get("artifactType") or value["config"]["mediaType"]),
-            subject=None if subject is None else Digest.parse(subject["digest"]),
-            parts=tuple(_read_part(layer) for layer in layers),
-            annotations=_texts(value.get("annotations")),
-        )
-    except MalformedArtifactError:
-        raise
-    except _WRONG as error:
-        raise MalformedArtifactError(f"it cannot be read: {type(error).__name__}") from error
+    """Read the manifest of an artifact; raises MalformedError."""
+    value = _parse(manifest, OCI_MANIFEST, "the manifest")
+    kind, subject = value.find("artifactType"), value.find("subject")
+    return Artifact(
+        kind=(kind.text() if kind else "") or value.member("config").member("mediaType").text(),
+        subject=_digest(subject) if subject else None,
+        parts=tuple(map(_read_part, value.member("layers").items(_MAX_LAYERS))),
+        annotations=_annotations(value),
+    )
 
 
 def decode_index(index: bytes) -> tuple[Referrer, ...]:
-    """Read an index of referrers; raises Misshapen."""
-    value = _load(index, OCI_INDEX)
-    try:
-        listed = value["manifests"]
-        if not isinstance(listed, list) or len(listed) > _MOST_LISTED:
-            raise MalformedArtifactError("it has no list of manifests, or a longer one than can be")
-        return tuple(
-            Referrer(
-                digest=Digest.parse(one["digest"]),
-                kind=_text(one.get("artifactType") or ""),
-                annotations=_texts(one.get("annotations")),
-                raw=one,
-            )
-            for one in listed
-        )
-    except MalformedArtifactError:
-        raise
-    except _WRONG as error:
-        raise MalformedArtifactError(f"it cannot be read: {type(error).__name__}") from error
+    """Read an index of referrers; raises MalformedError."""
+    value = _parse(index, OCI_INDEX, "the index")
+    return tuple(map(_read_referrer, value.member("manifests").items(_MAX_REFERRERS)))
 
 
 def describe(manifest: bytes, *, kind: bool) -> dict[str, Any]:
@@ -174,49 +147,42 @@ def encode_index(known: Iterable[Referrer], dropped: Collection[Digest], added: 
     return _encode(value)
 
 
-def _read_part(layer: dict[str, Any]) -> ArtifactPart:
-    size = layer["size"]
-    if type(size) is not int or not 0 <= size <= _MOST_SIZE:
-        raise MalformedArtifactError("a layer of it has an impossible size")
+def _read_part(layer: JsonValue) -> ArtifactPart:
     return ArtifactPart(
-        media_type=_text(layer["mediaType"]),
-        digest=Digest.parse(layer["digest"]),
-        size=size,
-        annotations=_texts(layer.get("annotations")),
+        media_type=layer.member("mediaType").text(),
+        digest=_digest(layer),
+        size=layer.member("size").integer(0, _MAX_SIZE),
+        annotations=_annotations(layer),
     )
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise MalformedArtifactError("a text is missing in it")
-    return value
+def _read_referrer(line: JsonValue) -> Referrer:
+    kind = line.find("artifactType")
+    return Referrer(
+        digest=_digest(line), kind=kind.text() if kind else "", annotations=_annotations(line), raw=line.raw
+    )
 
 
-def _texts(value: object) -> dict[str, str]:
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise MalformedArtifactError("its annotations are no table")
-    return {key: _text(text) for key, text in value.items()}
+def _digest(descriptor: JsonValue) -> Digest:
+    return descriptor.member("digest").parsed(Digest.parse, "a digest")
 
 
-def _load(data: bytes, kind: str) -> dict[str, Any]:
-    if len(data) > _READ_BYTES:
-        raise MalformedArtifactError("it is larger than a manifest can be")
+def _annotations(value: JsonValue) -> dict[str, str]:
+    annotations = value.find("annotations")
+    return annotations.text_table(_MAX_ANNOTATIONS) if annotations else {}
+
+
+def _parse(data: bytes, media_type: str, what: str) -> JsonValue:
+    value = parse_json(data, limit=_MAX_MANIFEST, what=what)
+    if value.member("schemaVersion").integer(0, 1 << 31) != 2:
+        raise MalformedError(f"{what} has another schema version")
+    if value.has("mediaType") and value.member("mediaType").text() != media_type:
+        raise MalformedError(f"{what} has another media type")
     try:
-        value = json.loads(data, parse_constant=_refuse)
-        _encode(value)  # lines of others are written again, and JSON may escape what is no text
-    except (ValueError, RecursionError) as error:
-        raise MalformedArtifactError(f"it is no JSON: {type(error).__name__}") from error
-    if not isinstance(value, dict) or value.get("schemaVersion") != 2:
-        raise MalformedArtifactError("it is no manifest")
-    if value.get("mediaType", kind) != kind:
-        raise MalformedArtifactError("it is a manifest of another type")
+        _encode(value.raw)  # the lines of others are written again, and JSON can escape what is not Unicode
+    except UnicodeEncodeError as error:
+        raise MalformedError(f"{what} contains a text that is not Unicode") from error
     return value
-
-
-def _refuse(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
 
 
 def _encode(value: dict[str, Any]) -> bytes:

@@ -1,32 +1,29 @@
-"""The shared cache: any OCI registry, through skopeo. Entries are described in ``remote/cache_record.py``.
+"""Raw access to one remote cache: any OCI registry, through skopeo.
 
-What it says is believed as far as the registry is: whoever may write there says what a key came to. Every blob is
-held against its digest, its diff_id and its sizes when it is fetched.
+The registry is believed as far as the people who may write to it are: a record says what a key was built to. Every blob
+is checked against its digest, its diff_id and its sizes when it is fetched.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.digest import Digest, Key
 from buildkit.errors import BuildError, DamagedError, MismatchError
+from buildkit.hostile_json import MalformedError
+from buildkit.oci.manifest import parse_manifest
 from buildkit.oci.reference import Ref
-from buildkit.remote.cache_record import (
-    EMPTY,
-    CacheRecord,
-    MalformedRecordError,
-    Told,
-    decode_listing,
-    decode_natives,
-    decode_records,
-    encode_listing,
-    encode_record,
+from buildkit.remote.cache_manifest import EMPTY
+from buildkit.remote.cache_record import CacheRecord, decode_record, encode_record, record_tag
+from buildkit.remote.listing import decode_listing, encode_listing
+from buildkit.remote.stage_index import (
+    FactsBlob,
+    StageIndex,
+    decode_stage_facts,
+    decode_stage_index,
     encode_stage_index,
-    find_told,
-    record_tag,
     stage_index_tag,
 )
 from buildkit.store.blobs import Blobs
@@ -34,113 +31,124 @@ from buildkit.store.ingest import take_blob
 from buildkit.tools.registry import RegistryClient
 from buildkit.tools.skopeo import write_layout
 
-Refused = Callable[[str], None]
+ReportRefused = Callable[[str], None]
 Contents = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
-    """What came: bytes, and the paths with their hashes, None where they are not told."""
+class FetchedLayer:
+    """The bytes that were fetched, and the layer's paths with their contents; None where the cache lacks those."""
 
     size: int
     contents: Contents | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageIndex:
-    """The layers of a stage's image, and the blob that tells what their native files need, if there is one."""
-
-    entries: Mapping[Key, CacheRecord] = field(default_factory=dict)
-    told: Told | None = None
-
-
 class CacheClient:
-    """Entries of one repository. Methods raise RegistryError, BuildError for nonsense, or Interrupted."""
+    """Reads and writes the records and stage indexes of one repository.
+
+    Every failure is raised: RegistryError, BuildError for a malformed document, or Interrupted. `RemoteCache` wraps
+    clients for a build, which must not fail because a cache does.
+    """
 
     def __init__(self, repository: Ref, registries: RegistryClient) -> None:
         self.repository = repository
         self._registries = registries
 
-    def roster(self, stage: str, refused: Refused) -> StageIndex:
-        """The layers of the stage's image that was shared last: one request. ``refused`` is told of nonsense."""
+    def stage_index(self, stage: str, report_refused: ReportRefused) -> StageIndex:
+        """Return the index of the stage's image that was published last, by one request.
+
+        An index that is malformed counts as empty; ``report_refused`` is called with the reason.
+        """
         ref = self.repository.tagged(stage_index_tag(stage))
         manifest = self._registries.manifest(ref)
-        entries = _decode(ref, manifest, refused)
-        return StageIndex(entries=entries, told=find_told(manifest) if manifest and entries else None)
+        try:
+            return StageIndex() if manifest is None else decode_stage_index(manifest)
+        except MalformedError as error:
+            report_refused(f"{ref}: {error}")
+            return StageIndex()
 
-    def natives(self, stage: str, blobs: Blobs) -> dict[Digest, bytes]:
-        """What the stage's roster, as it is now, tells of native files by blob: one request."""
+    def native_facts(self, stage: str, blobs: Blobs) -> dict[Digest, bytes]:
+        """Return the native facts by blob of the stage's index as it is now, by one request."""
         ref = self.repository.tagged(stage_index_tag(stage))
         with blobs.working_folder() as folder:
-            self._registries.fetch(ref, folder)  # skopeo holds the blob against its digest
+            self._registries.fetch(ref, folder)  # skopeo checks the blob against its digest
             try:
-                return _read_natives(folder)
-            except MalformedRecordError as error:
+                return _read_stage_facts(folder)
+            except MalformedError as error:
                 raise BuildError(f"{ref}: {error}") from error
 
-    def find(self, keys: Iterable[Key], refused: Refused) -> dict[Key, CacheRecord]:
-        """What is shared of keys: one request each, several at once. ``refused`` is told of nonsense."""
+    def find(self, keys: Iterable[Key], report_refused: ReportRefused) -> dict[Key, CacheRecord]:
+        """Return the records of keys, by one request each, several at once.
+
+        A record that is malformed counts as missing; ``report_refused`` is called with the reason.
+        """
         refs = {self.repository.tagged(record_tag(key)): key for key in keys}
         found: dict[Key, CacheRecord] = {}
         for ref, manifest in self._registries.manifests(refs).items():
-            entries = _decode(ref, manifest, refused)
-            if entries.keys() - {refs[ref]}:
-                refused(f"{ref}: it is the entry of another key")
+            if manifest is None:
+                continue
+            try:
+                record = decode_record(manifest)
+            except MalformedError as error:
+                report_refused(f"{ref}: {error}")
+                continue
+            if record.key == refs[ref]:
+                found[record.key] = record
             else:
-                found |= entries
+                report_refused(f"{ref}: it is the record of another key")
         return found
 
     def listing(self, key: Key) -> list[tuple[str, str]]:
-        """The paths that a layer owns, with their content hashes."""
+        """Return the paths that a layer owns, with their contents."""
         ref = self.repository.tagged(record_tag(key))
         try:
             return decode_listing(self._registries.config(ref))
-        except MalformedRecordError as error:
+        except MalformedError as error:
             raise BuildError(f"{ref}: {error}") from error
 
-    def fetch(self, entry: CacheRecord, blobs: Blobs) -> Fetched:
-        """Bring an entry's blobs into the cache. Raises MismatchError for other bytes too."""
-        ref = self.repository.tagged(record_tag(entry.key))
+    def fetch(self, record: CacheRecord, blobs: Blobs) -> FetchedLayer:
+        """Store a record's blobs in the local cache; also raises MismatchError for bytes that differ from it."""
+        ref = self.repository.tagged(record_tag(record.key))
         with blobs.working_folder() as folder:
             self._registries.fetch(ref, folder)
-            for blob in entry.made.blobs:
+            for blob in record.result.blobs:
                 path = folder / blob.digest.hex
                 if not path.is_file():
                     raise BuildError(f"{ref}: it has no layer {blob.digest.short}")
                 if take_blob(path, blob.digest, blob.diff_id, blobs, most=blob.unpacked) != blob:
                     raise MismatchError(f"{ref}: layer {blob.digest.short} is of another size or compression")
             contents = _read_listing(folder)
-        return Fetched(size=sum(blob.size for blob in entry.made.blobs), contents=contents)
+        return FetchedLayer(size=sum(blob.size for blob in record.result.blobs), contents=contents)
 
-    def publish(self, entry: CacheRecord, contents: Contents | None, blobs: Blobs) -> tuple[Digest, ...]:
-        """Share what a key came to; returns the blobs that the registry had not.
+    def publish(self, record: CacheRecord, contents: Contents | None, blobs: Blobs) -> tuple[Digest, ...]:
+        """Publish a layer; return the digests of the blobs that the registry lacked.
 
-        Raises Nonsense for what would not be believed, and DamagedError for blobs that are not what they are named:
-        they are removed.
+        Raises MalformedError for a record that no reader would accept, and DamagedError for blobs whose bytes do not
+        match their digest: they are removed.
         """
-        config = encode_listing(contents)
-        manifest = encode_record(entry, config)
+        listing = encode_listing(contents)
+        manifest = encode_record(record, listing)
         with blobs.working_folder() as folder:
-            for digest in dict.fromkeys(blob.digest for blob in entry.made.blobs):
+            for digest in dict.fromkeys(blob.digest for blob in record.result.blobs):
                 (folder / digest.hex).symlink_to(blobs.path(digest))
             try:
-                return self._push(folder, manifest, config, record_tag(entry.key))
+                return self._push(folder, manifest, listing, record_tag(record.key))
             except DamagedError as error:
                 blobs.drop_damaged(map(Digest, error.digests))
                 raise
 
-    def publish_roster(
-        self, stage: str, entries: Iterable[CacheRecord], natives: bytes | Told | None, blobs: Blobs
+    def publish_stage_index(
+        self, stage: str, records: Iterable[CacheRecord], facts: bytes | FactsBlob | None, blobs: Blobs
     ) -> None:
-        """Say of what the stage's image consists now, and what its native files need: a blob, or the name of one.
+        """Replace the index of a stage; ``facts`` is the blob of native facts, or the name of one in the registry.
 
-        Raises Nonsense if that is too much, and BlobsMissingError if the registry has no blob of that name.
+        Raises MalformedError if the index is too large, and BlobsMissingError if the registry has no blob of that name.
         """
-        told = Told(Digest.of(natives), len(natives)) if isinstance(natives, bytes) else natives
-        manifest = encode_stage_index(entries, told)
+        named = FactsBlob(Digest.of(facts), len(facts)) if isinstance(facts, bytes) else facts
+        manifest = encode_stage_index(records, named)
         with blobs.working_folder() as folder:
-            if told and isinstance(natives, bytes):
-                (folder / told.digest.hex).write_bytes(natives)
+            if named and isinstance(facts, bytes):
+                (folder / named.digest.hex).write_bytes(facts)
             self._push(folder, manifest, EMPTY, stage_index_tag(stage))
 
     def _push(self, folder: Path, manifest: bytes, config: bytes, tag: str) -> tuple[Digest, ...]:
@@ -148,30 +156,22 @@ class CacheClient:
         return self._registries.push(folder, self.repository.tagged(tag))
 
 
-def _decode(ref: Ref, manifest: bytes | None, refused: Refused) -> dict[Key, CacheRecord]:
-    try:
-        return {} if manifest is None else decode_records(manifest)
-    except MalformedRecordError as error:
-        refused(f"{ref}: {error}")
+def _read_stage_facts(folder: Path) -> dict[Digest, bytes]:
+    """Return the native facts of a stage index that was fetched; raises MalformedError."""
+    index = decode_stage_index((folder / "manifest.json").read_bytes())
+    if index.facts is None:
         return {}
-
-
-def _read_natives(folder: Path) -> dict[Digest, bytes]:
-    """What a roster that was fetched tells of native files; raises Nonsense."""
-    manifest = (folder / "manifest.json").read_bytes()
-    entries, told = decode_records(manifest), find_told(manifest)
-    if told is None:
-        return {}
-    path = folder / told.digest.hex
-    if path.stat().st_size != told.size:
-        raise MalformedRecordError("what it tells of native files is of another size")
-    return decode_natives(path.read_bytes(), [blob.digest for one in entries.values() for blob in one.made.blobs])
+    path = folder / index.facts.digest.hex
+    if path.stat().st_size != index.facts.size:
+        raise MalformedError("the native facts are of another size")
+    digests = [blob.digest for record in index.records.values() for blob in record.result.blobs]
+    return decode_stage_facts(path.read_bytes(), digests)
 
 
 def _read_listing(folder: Path) -> Contents | None:
-    """The listing of an entry that was fetched."""
+    """Return the listing of a record that was fetched; None if it is not there, or malformed."""
     try:
-        digest = Digest.parse(json.loads((folder / "manifest.json").read_bytes())["config"]["digest"])
-        return decode_listing((folder / digest.hex).read_bytes())
-    except (KeyError, TypeError, ValueError, RecursionError, OSError):  # ValueError: or nonsense
+        manifest = parse_manifest((folder / "manifest.json").read_bytes())
+        return decode_listing((folder / manifest.config.hex).read_bytes())
+    except (MalformedError, OSError):
         return None

@@ -10,9 +10,10 @@ from functools import partial
 
 from buildkit.digest import Digest, Key
 from buildkit.events import Emit
+from buildkit.hostile_json import MalformedError
 from buildkit.oci.blob import LayerResult
 from buildkit.plan.spec import Spec
-from buildkit.remote.cache_record import MOST_NATIVES, CacheRecord, MalformedRecordError
+from buildkit.remote.cache_record import MAX_NATIVE_FACTS, CacheRecord
 from buildkit.remote.remote_cache import RemoteCache
 from buildkit.store.blobs import Blobs
 from buildkit.store.ledger import Ledger
@@ -72,20 +73,20 @@ class CacheExport:
 
     def _publish_layers(self, stage: str, listed: Mapping[Key, Spec], built: Mapping[Key, Spec]) -> list[CacheRecord]:
         """Publish what the cache lacks; return the records of ``listed`` that it then has."""
-        known = self.cache.known(stage, listed)
+        known = self.cache.find_published(stage, listed)
         missing = {key: spec for key, spec in {**listed, **built}.items() if key not in known}
         if self.cache.writes:
             present = self.find_present(missing)
             results = {**present, **self.results}
             tasks = {TaskId.of_key(TaskKind.SHARE, key): self._task(missing[key], results) for key in present}
             run_tasks(tasks, {Lane.UP: _UPLOADS}, self.emit, self.stop, self.meter)
-            known = self.cache.known(stage, listed)
+            known = self.cache.find_published(stage, listed)
         return [known[key] for key in listed if key in known]
 
     def _publish_index(self, stage: str, records: Sequence[CacheRecord]) -> None:
         with self.meter.phase("share"):
-            facts = self.find_native_facts([blob.digest for record in records for blob in record.made.blobs])
-            self.cache.publish_roster(stage, records, facts, self.blobs)
+            facts = self.find_native_facts([blob.digest for record in records for blob in record.result.blobs])
+            self.cache.publish_stage_index(stage, records, facts, self.blobs)
 
     def _task(self, spec: Spec, results: Mapping[Key, LayerResult]) -> Task:
         def action() -> Outcome:
@@ -93,7 +94,7 @@ class CacheExport:
             uploaded = self._publish(record) if record else None
             if record is None or uploaded is None:
                 return Outcome(note="not shared")
-            size = sum(blob.size for blob in record.made.blobs if blob.digest in uploaded)
+            size = sum(blob.size for blob in record.result.blobs if blob.digest in uploaded)
             self.count_pushed(size)
             return Outcome(size=size)
 
@@ -104,24 +105,24 @@ class CacheExport:
 
     def _describe(self, spec: Spec, result: LayerResult) -> CacheRecord | None:
         """Return the record of a layer, or None where no reader would accept it."""
-        (claims,) = self.ledger.layers.path_prefixes([spec.key]).values()
+        (prefixes,) = self.ledger.layers.path_prefixes([spec.key]).values()
         try:
             return CacheRecord(
                 key=spec.key,
                 kind=spec.kind,
                 name=spec.name,
-                made=result,
-                claims=claims,
-                natives=self._native_facts(result),
+                result=result,
+                path_prefixes=prefixes,
+                native_facts=self._native_facts(result),
             )
-        except MalformedRecordError:
+        except MalformedError:
             return None
 
     def _native_facts(self, result: LayerResult) -> tuple[bytes, ...]:
         """Return the native facts of each blob, empty for one that has none; empty for none at all, or too many."""
         known = self.find_native_facts([blob.digest for blob in result.blobs])
         facts = tuple(known.get(blob.digest, b"") for blob in result.blobs)
-        return facts if any(facts) and sum(map(len, facts)) <= MOST_NATIVES else ()
+        return facts if any(facts) and sum(map(len, facts)) <= MAX_NATIVE_FACTS else ()
 
     def _lacks_native_facts(self, key: Key) -> bool:
         """Return whether the native files of a built layer have still to be read (those that are packed here are)."""

@@ -1,38 +1,36 @@
-"""A root from a registry: an image's layers as blobs, every byte verified against its digest and diff_id."""
+"""Pull a root from a registry: the layers of an image as blobs, verified against their digests and diff_ids."""
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError, MismatchError
+from buildkit.hostile_json import JsonValue, MalformedError
 from buildkit.oci.blob import LayerResult
+from buildkit.oci.manifest import parse_config, parse_manifest
 from buildkit.store.blobs import Blobs
 from buildkit.store.ingest import take_blob, verify
 from buildkit.tools import skopeo
 
+_MAX_VARIABLES = 10_000
+
 
 def pull_image(ref: str, arch: str, blobs: Blobs) -> LayerResult:
-    """Layers and environment of ``NAME@sha256:...`` for ``arch`` (Debian's word).
+    """Return layers and environment of ``NAME@sha256:...`` for ``arch``, in Debian's terms.
 
-    Raises ToolError where the registry does not give it, MismatchError or BuildError for what is not an image.
+    Raises ToolError if the registry does not deliver it, MismatchError or BuildError if it is not such an image.
     """
     with blobs.working_folder() as folder:
         skopeo.copy_registry_to_dir(ref, folder, arch=arch)
         try:
-            manifest = json.loads((folder / "manifest.json").read_bytes())
-            config_digest = Digest.parse(manifest["config"]["digest"])
-            verify(folder / config_digest.hex, config_digest)
-            config = json.loads((folder / config_digest.hex).read_bytes())
-            diff_ids = [DiffId.parse(text) for text in config["rootfs"]["diff_ids"]]
-            digests = [Digest.parse(layer["digest"]) for layer in manifest["layers"]]
-            env = _env(config)
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
-            raise BuildError(f"{ref}: not an image that can be read: {type(error).__name__}") from error
-        if config.get("architecture") != arch:
-            found = config.get("architecture")
+            manifest = parse_manifest((folder / "manifest.json").read_bytes())
+            verify(folder / manifest.config.hex, manifest.config)
+            config, diff_ids = parse_config((folder / manifest.config.hex).read_bytes())
+            env, found = _environment(config), _architecture(config)
+        except (MalformedError, OSError) as error:
+            reason = type(error).__name__ if isinstance(error, OSError) else str(error)
+            raise BuildError(f"{ref}: not an image that can be read: {reason}") from error
+        if found != arch:
             raise MismatchError(f"{ref} is for {found}, not for {arch}", hint="pin the image of the right architecture")
+        digests = [digest for digest, _ in manifest.layers]
         if len(digests) != len(diff_ids):
             raise BuildError(f"{ref}: {len(digests)} layers, but {len(diff_ids)} diff_ids")
         if absent := [digest.short for digest in digests if not (folder / digest.hex).is_file()]:
@@ -42,8 +40,15 @@ def pull_image(ref: str, arch: str, blobs: Blobs) -> LayerResult:
         return LayerResult(blobs=tuple(taken), env=env)
 
 
-def _env(config: dict[str, Any]) -> tuple[str, ...]:
-    lines = tuple(str(line) for line in (config.get("config") or {}).get("Env") or ())
-    if any("\0" in line or line != line.encode("utf-8", "replace").decode() for line in lines):
-        raise ValueError("a variable that no process can have, or no config can hold")
+def _environment(config: JsonValue) -> tuple[str, ...]:
+    runs = config.find("config")
+    env = runs.find("Env") if runs else None
+    lines = env.texts(_MAX_VARIABLES) if env else ()
+    if any("\0" in line for line in lines):
+        raise MalformedError("a variable contains a zero byte")
     return lines
+
+
+def _architecture(config: JsonValue) -> str:
+    arch = config.find("architecture")
+    return arch.text() if arch else "no known architecture"

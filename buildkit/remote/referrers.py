@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from buildkit.digest import Digest
 from buildkit.errors import BuildError
+from buildkit.hostile_json import MalformedError
 from buildkit.oci.image import OCI_MANIFEST
 from buildkit.oci.reference import Ref
 from buildkit.remote.artifact import (
     SIGNATURE,
     ArtifactPart,
-    MalformedArtifactError,
     Referrer,
     attestations_tag,
     decode_artifact,
@@ -33,7 +33,7 @@ from buildkit.remote.artifact import (
     referrers_tag,
     signatures_tag,
 )
-from buildkit.remote.cache_record import EMPTY
+from buildkit.remote.cache_manifest import EMPTY
 from buildkit.store.blobs import Blobs
 from buildkit.supply.statement import (
     ENVELOPE_TYPE,
@@ -167,7 +167,7 @@ class ReferrerStore:
     def _read_index(self, tag: Ref, index: bytes | None) -> Sequence[Referrer]:
         try:
             return () if index is None else decode_index(index)
-        except MalformedArtifactError as error:
+        except MalformedError as error:
             raise _unreadable(tag, error) from error
 
     def _merge_parts(
@@ -183,7 +183,7 @@ class ReferrerStore:
             manifest = self._registries.manifest(ref)
             try:
                 known = () if manifest is None else decode_artifact(manifest).parts
-            except MalformedArtifactError as error:
+            except MalformedError as error:
                 raise _unreadable(ref, error) from error
             ours = [part for part in known if is_ours(part)]
             if {part.digest for part in ours} == {part.digest for part in parts} and len(ours) == len(parts):

@@ -1,4 +1,4 @@
-"""The shared cache in a build: a failing one is said once and passed over, never a reason to fail."""
+"""The remote cache of a build. A cache that fails is reported once and then skipped; it never fails a build."""
 
 from __future__ import annotations
 
@@ -11,35 +11,42 @@ from typing import TYPE_CHECKING, TypeVar
 from buildkit.digest import Digest, Key
 from buildkit.errors import BlobsMissingError, BuildError, DamagedError, RegistryError, RemoteLostError
 from buildkit.events import Emit, Note, StepFinished, StepStarted
+from buildkit.hostile_json import MalformedError
 from buildkit.native import NOTHING
 from buildkit.store.blobs import Blobs
 
 if TYPE_CHECKING:
-    from buildkit.remote.cache_client import CacheClient, Contents, Fetched, StageIndex
+    from buildkit.remote.cache_client import CacheClient, Contents, FetchedLayer
     from buildkit.remote.cache_record import CacheRecord
+    from buildkit.remote.stage_index import StageIndex
 
 _Result = TypeVar("_Result")
 
 _NOT_READ = "layers are built here"
-_NOT_WRITTEN = "what is built here is not shared"
-_NEITHER = "layers are built here, and not shared"
+_NOT_WRITTEN = "layers built here are not published"
+_NEITHER = "layers are built here and not published"
 
 
 class RemoteCache:
-    """What one run reads of shared caches, and what it writes; either may be none. Threads share it."""
+    """The repositories that one run reads from and writes to; either may be none, or both the same.
+
+    `CacheClient` raises every failure of its registry. This class tolerates them: the first failure is emitted as a
+    warning, and the cache is not used again in this run. It also remembers the answers, so that each key and each stage
+    is looked up once. Threads share it.
+    """
 
     def __init__(self, emit: Emit, read: CacheClient | None = None, write: CacheClient | None = None) -> None:
         self._emit = emit
         self._read = read  # none, once it has failed
         self._write = write
-        self._asked: dict[Key, CacheRecord | None] = {}
+        self._records: dict[Key, CacheRecord | None] = {}  # looked up in this run; None for a key that was not found
         self._lost: set[Key] = set()
-        self._shared: dict[Key, CacheRecord] = {}  # by this run
-        self._rosters: dict[tuple[str, str], StageIndex] = {}
-        self._natives: dict[tuple[str, str], Mapping[Digest, bytes]] = {}
+        self._published: dict[Key, CacheRecord] = {}  # by this run
+        self._indexes: dict[tuple[str, str], StageIndex] = {}
+        self._facts: dict[tuple[str, str], Mapping[Digest, bytes]] = {}
         self._lock = threading.Lock()
-        self._asking = threading.Lock()  # for rosters
-        self._telling = threading.Lock()  # of native files
+        self._index_lock = threading.Lock()
+        self._facts_lock = threading.Lock()
 
     def connect(self, read: CacheClient | None, write: CacheClient | None) -> None:
         """Read from and write to these repositories from now on."""
@@ -47,7 +54,7 @@ class RemoteCache:
 
     @property
     def name(self) -> str:
-        """The repository that is asked, empty for none."""
+        """The repository that is read, empty for none."""
         return str(self._read.repository) if self._read else ""
 
     @property
@@ -55,172 +62,173 @@ class RemoteCache:
         """Whether there is a cache to write to."""
         return self._write is not None
 
-    def ask(self, stage: str, keys: Iterable[Key]) -> dict[Key, CacheRecord]:
-        """What is shared of keys; each is asked for once in a run, most by one request for the stage, if it is said."""
+    def find_records(self, stage: str, keys: Iterable[Key]) -> dict[Key, CacheRecord]:
+        """Return the records of keys that the cache has; each key is looked up once in a run.
+
+        Most keys are answered by one request for the index of ``stage``, unless that is empty.
+        """
         cache, wanted = self._read, list(keys)
         if cache is None:
             return {}
-        if unknown := [key for key in wanted if key not in self._asked]:
-            began, where = time.monotonic(), str(cache.repository)
-            self._emit(StepStarted(step=where, phase="ask"))
-            found = self._attempt(cache, lambda: self._find(cache, stage, unknown))
+        if unknown := [key for key in wanted if key not in self._records]:
+            began, repository = time.monotonic(), str(cache.repository)
+            self._emit(StepStarted(step=repository, phase="ask"))
+            found = self._attempt(cache, lambda: self._look_up(cache, stage, unknown))
             note = f"{len(found or ())} of {len(unknown)} layer{'' if len(unknown) == 1 else 's'}"
-            self._emit(StepFinished(step=where, phase="ask", seconds=time.monotonic() - began, note=note))
+            self._emit(StepFinished(step=repository, phase="ask", seconds=time.monotonic() - began, note=note))
             if found is None:
                 return {}
-            self._asked |= dict.fromkeys(unknown) | found
-        return {key: entry for key in wanted if (entry := self._asked[key]) is not None}
+            self._records |= dict.fromkeys(unknown) | found
+        return {key: record for key in wanted if (record := self._records[key]) is not None}
 
-    def natives(self, stage: str, digests: Iterable[Digest], blobs: Blobs) -> dict[Digest, bytes]:
-        """What the stage's roster tells of the native files of blobs: one request in a run."""
+    def find_native_facts(self, stage: str, digests: Iterable[Digest], blobs: Blobs) -> dict[Digest, bytes]:
+        """Return the native facts of blobs that the stage's index has, by one request in a run."""
         cache, wanted = self._read, list(digests)
         if cache is None or not wanted:
             return {}
-        told = self._attempt(cache, lambda: self._tell(cache, stage, blobs)) or {}
-        return {digest: told[digest] for digest in wanted if digest in told}
+        known = self._attempt(cache, lambda: self._stage_facts(cache, stage, blobs)) or {}
+        return {digest: known[digest] for digest in wanted if digest in known}
 
-    def entries(self, keys: Iterable[Key]) -> dict[Key, CacheRecord]:
-        """All that is told of keys, one request each: what a roster does not tell."""
+    def find_full_records(self, keys: Iterable[Key]) -> dict[Key, CacheRecord]:
+        """Return the records of keys with their native facts, which a stage index lacks, by one request each."""
         cache, wanted = self._read, list(keys)
         if cache is None or not wanted:
             return {}
         refused: list[str] = []
         found = self._attempt(cache, lambda: cache.find(wanted, refused.append))
-        self._say_refused(refused)
+        self._report_refused(refused)
         return dict(found or {})
 
-    def fetch(self, key: Key, blobs: Blobs) -> tuple[CacheRecord, Fetched]:
-        """Bring a layer's blobs into the cache, or raise RemoteLostError and never say again that it is shared."""
-        return self._take(key, lambda cache, entry: (entry, cache.fetch(entry, blobs)))
+    def fetch_layer(self, key: Key, blobs: Blobs) -> tuple[CacheRecord, FetchedLayer]:
+        """Store a layer's blobs in the local cache.
+
+        Raises RemoteLostError if they cannot be fetched; the key then counts as not found for the rest of the run.
+        """
+        return self._use_record(key, lambda cache, record: (record, cache.fetch(record, blobs)))
 
     def listing(self, key: Key) -> list[tuple[str, str]]:
-        """The paths of a layer that another machine made; raises RemoteLostError as ``fetch`` does."""
-        return self._take(key, lambda cache, _entry: cache.listing(key))
+        """Return the paths of a layer that another machine built; raises RemoteLostError as ``fetch_layer`` does."""
+        return self._use_record(key, lambda cache, _record: cache.listing(key))
 
-    def known(self, stage: str, keys: Iterable[Key]) -> dict[Key, CacheRecord]:
-        """What the cache that is written to was seen to have, and has not lost."""
+    def find_published(self, stage: str, keys: Iterable[Key]) -> dict[Key, CacheRecord]:
+        """Return the records of keys that the cache that is written to has, as far as this run knows."""
         cache = self._write
         if cache is None:
             return {}
-        roster = self._attempt(cache, lambda: self._roster(cache, stage))
-        found = dict(roster.entries) if roster else {}
+        index = self._attempt(cache, lambda: self._stage_index(cache, stage))
+        found = dict(index.records) if index else {}
         if cache is self._read:
-            found |= {key: entry for key, entry in self._asked.items() if entry is not None}
-        found = {key: entry for key, entry in found.items() if key not in self._lost} | self._shared
+            found |= {key: record for key, record in self._records.items() if record is not None}
+        found = {key: record for key, record in found.items() if key not in self._lost} | self._published
         return {key: found[key] for key in keys if key in found}
 
-    def publish(self, entry: CacheRecord, contents: Contents | None, blobs: Blobs) -> tuple[Digest, ...] | None:
-        """Share a layer; returns the blobs that went up, None where it is not shared.
+    def publish(self, record: CacheRecord, contents: Contents | None, blobs: Blobs) -> tuple[Digest, ...] | None:
+        """Publish a layer; return the digests that went up, or None if it is not published.
 
-        Raises DamagedError for blobs that are not what they are named.
+        Raises DamagedError for blobs whose bytes do not match their digest.
         """
-        from buildkit.remote.cache_record import MalformedRecordError
-
         cache = self._write
         if cache is None:
             return None
         try:
-            went = self._attempt(cache, lambda: cache.publish(entry, contents, blobs), writing=True)
-        except MalformedRecordError:
-            return None  # too large, and nothing else: an entry is well-formed
-        if went is not None:
-            self._shared[entry.key] = entry
-        return went
+            uploaded = self._attempt(cache, lambda: cache.publish(record, contents, blobs), writing=True)
+        except MalformedError:
+            return None  # the manifest is too large
+        if uploaded is not None:
+            self._published[record.key] = record
+        return uploaded
 
-    def publish_roster(
-        self, stage: str, entries: Sequence[CacheRecord], natives: Mapping[Digest, bytes], blobs: Blobs
+    def publish_stage_index(
+        self, stage: str, records: Sequence[CacheRecord], facts: Mapping[Digest, bytes], blobs: Blobs
     ) -> None:
-        """Share of what a stage's image consists, unless that is known; ``natives`` are the facts that are known here.
+        """Publish the index of a stage's image unless it is unchanged; ``facts`` are the native facts known here.
 
-        What else is told of native files is taken over from the roster before, by its name alone where that suffices.
+        Other facts are kept from the index before. If none of them changes, only the name of their blob is repeated.
         """
-        from buildkit.remote.cache_record import MalformedRecordError
-
         cache = self._write
         if cache is None:
             return
-        known = self._rosters.get((str(cache.repository), stage))
-        if list(known.entries.values() if known else ()) == list(entries):
+        known = self._indexes.get((str(cache.repository), stage))
+        if list(known.records.values() if known else ()) == list(records):
             return
-        try:
-            self._attempt(cache, lambda: self._write_roster(cache, stage, entries, natives, blobs), writing=True)
-        except MalformedRecordError:
-            return  # too large: keys are asked for one by one
+        with suppress(MalformedError):  # the index is too large: keys are looked up one by one
+            self._attempt(cache, lambda: self._replace_index(cache, stage, records, facts, blobs), writing=True)
 
-    def _write_roster(
+    def _replace_index(
         self,
         cache: CacheClient,
         stage: str,
-        entries: Sequence[CacheRecord],
-        natives: Mapping[Digest, bytes],
+        records: Sequence[CacheRecord],
+        facts: Mapping[Digest, bytes],
         blobs: Blobs,
     ) -> None:
-        from buildkit.remote.cache_record import encode_natives
+        from buildkit.remote.stage_index import encode_stage_facts
 
-        digests, before = _digests(entries), self._roster(cache, stage)
-        if before.told and digests - natives.keys():
-            if all(natives.get(digest) == NOTHING for digest in digests - _digests(before.entries.values())):
+        digests, before = _digests(records), self._stage_index(cache, stage)
+        if before.facts and digests - facts.keys():
+            new_digests = digests - _digests(before.records.values())
+            if all(facts.get(digest) == NOTHING for digest in new_digests):
                 with suppress(BlobsMissingError):
-                    cache.publish_roster(stage, entries, before.told, blobs)
+                    cache.publish_stage_index(stage, records, before.facts, blobs)
                     return
             else:
-                natives = {**self._tell(cache, stage, blobs), **natives}
-        cache.publish_roster(stage, entries, encode_natives(natives, digests), blobs)
+                facts = {**self._stage_facts(cache, stage, blobs), **facts}
+        cache.publish_stage_index(stage, records, encode_stage_facts(facts, digests), blobs)
 
-    def _find(self, cache: CacheClient, stage: str, keys: Sequence[Key]) -> dict[Key, CacheRecord]:
-        roster = self._roster(cache, stage).entries
-        found = {key: roster[key] for key in keys if key in roster}
+    def _look_up(self, cache: CacheClient, stage: str, keys: Sequence[Key]) -> dict[Key, CacheRecord]:
+        indexed = self._stage_index(cache, stage).records
+        found = {key: indexed[key] for key in keys if key in indexed}
         refused: list[str] = []
         found |= cache.find([key for key in keys if key not in found], refused.append)
-        self._say_refused(refused)
+        self._report_refused(refused)
         return found
 
-    def _roster(self, cache: CacheClient, stage: str) -> StageIndex:
-        from buildkit.remote.cache_client import StageIndex
+    def _stage_index(self, cache: CacheClient, stage: str) -> StageIndex:
+        from buildkit.remote.stage_index import StageIndex
 
         place = (str(cache.repository), stage)
-        with self._asking:
-            if stage and place not in self._rosters:
-                self._rosters[place] = StageIndex()  # if it fails it is not asked for again
+        with self._index_lock:
+            if stage and place not in self._indexes:
+                self._indexes[place] = StageIndex()  # if the request fails, it is not repeated
                 refused: list[str] = []
-                self._rosters[place] = cache.roster(stage, refused.append)
-                self._say_refused(refused)
-            return self._rosters.get(place, StageIndex())
+                self._indexes[place] = cache.stage_index(stage, refused.append)
+                self._report_refused(refused)
+            return self._indexes.get(place, StageIndex())
 
-    def _tell(self, cache: CacheClient, stage: str, blobs: Blobs) -> Mapping[Digest, bytes]:
-        """What a stage's roster tells of native files; one that cannot be had, or is nonsense, is said."""
+    def _stage_facts(self, cache: CacheClient, stage: str, blobs: Blobs) -> Mapping[Digest, bytes]:
+        """Return the native facts of a stage's index; facts that are malformed or missing are reported."""
         place = (str(cache.repository), stage)
-        with self._telling:
-            if place not in self._natives:
-                self._natives[place] = {}  # likewise
-                if self._roster(cache, stage).told:
+        with self._facts_lock:
+            if place not in self._facts:
+                self._facts[place] = {}  # if the request fails, it is not repeated
+                if self._stage_index(cache, stage).facts:
                     try:
-                        self._natives[place] = cache.natives(stage, blobs)
+                        self._facts[place] = cache.native_facts(stage, blobs)
                     except BuildError as error:
                         if _is_failing(error):
                             raise
-                        self._say_refused([error.message])
-            return self._natives[place]
+                        self._report_refused([error.message])
+            return self._facts[place]
 
-    def _say_refused(self, refused: Sequence[str]) -> None:
+    def _report_refused(self, refused: Sequence[str]) -> None:
         if refused:
             more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
-            self._emit(Note(text=f"refused from the shared cache: {refused[0]}{more}", warning=True))
+            self._emit(Note(text=f"refused from the remote cache: {refused[0]}{more}", warning=True))
 
-    def _take(self, key: Key, action: Callable[[CacheClient, CacheRecord], _Result]) -> _Result:
-        cache, entry = self._read, self._asked.get(key)
-        if cache is None or entry is None:
-            raise RemoteLostError("the shared cache is not asked any more", reported=cache is None)
+    def _use_record(self, key: Key, action: Callable[[CacheClient, CacheRecord], _Result]) -> _Result:
+        cache, record = self._read, self._records.get(key)
+        if cache is None or record is None:
+            raise RemoteLostError("the remote cache is not used any more", reported=cache is None)
         try:
-            return action(cache, entry)
+            return action(cache, record)
         except BuildError as error:
-            self._asked[key] = None
+            self._records[key] = None
             self._lost.add(key)
             failing = _is_failing(error)
             if failing:
-                self._fail(cache, error, writing=False)
-            what = f"{entry.name} is not to be had from the shared cache: {error.message}"
-            raise RemoteLostError(what, reported=failing) from error
+                self._stop_using(cache, error, writing=False)
+            message = f"the remote cache did not deliver {record.name}: {error.message}"
+            raise RemoteLostError(message, reported=failing) from error
 
     def _attempt(self, cache: CacheClient, action: Callable[[], _Result], *, writing: bool = False) -> _Result | None:
         try:
@@ -228,13 +236,13 @@ class RemoteCache:
         except DamagedError:
             raise
         except BuildError as error:
-            self._fail(cache, error, writing=writing)
+            self._stop_using(cache, error, writing=writing)
             return None
 
-    def _fail(self, cache: CacheClient, error: BuildError, *, writing: bool) -> None:
-        """Leave a cache alone from now on, and say so if nobody has.
+    def _stop_using(self, cache: CacheClient, error: BuildError, *, writing: bool) -> None:
+        """Stop using a cache that failed, and report it the first time.
 
-        Who may not read may write: registries deny what is not there yet.
+        A cache that denies reading may still be written to: some registries deny what does not exist yet.
         """
         denied = isinstance(error, RegistryError) and error.denied
         with self._lock:
@@ -243,15 +251,15 @@ class RemoteCache:
             self._read = None if reads else self._read
             self._write = None if writes else self._write
         if reads or writes:
-            what = _NEITHER if reads and writes else _NOT_READ if reads else _NOT_WRITTEN
+            effect = _NEITHER if reads and writes else _NOT_READ if reads else _NOT_WRITTEN
             hint = f" ({error.hint})" if error.hint else ""
-            self._emit(Note(text=f"shared cache: {error.message}; {what}{hint}", warning=True))
+            self._emit(Note(text=f"remote cache: {error.message}; {effect}{hint}", warning=True))
 
 
 def _is_failing(error: BuildError) -> bool:
-    """Whether it is the cache that fails, and not what is asked of it."""
+    """Return whether the cache itself fails, rather than the one request."""
     return isinstance(error, RegistryError) and (error.down or error.denied)
 
 
-def _digests(entries: Iterable[CacheRecord]) -> frozenset[Digest]:
-    return frozenset(blob.digest for entry in entries for blob in entry.made.blobs)
+def _digests(records: Iterable[CacheRecord]) -> frozenset[Digest]:
+    return frozenset(blob.digest for record in records for blob in record.result.blobs)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from buildkit.digest import Digest
 from buildkit.errors import BuildError, RegistryError, ToolError
+from buildkit.hostile_json import MalformedError
 from buildkit.oci.reference import Ref
 from buildkit.remote.artifact import (
     ArtifactPart,
-    MalformedArtifactError,
     decode_artifact,
     decode_index,
     referrers_tag,
@@ -28,12 +28,11 @@ from buildkit.store.blobs import Blobs
 from buildkit.supply.statement import (
     CYCLONEDX,
     ENVELOPE_TYPE,
-    MOST_BYTES,
+    MAX_BYTES,
     PROVENANCE,
     SIMPLE_TYPE,
     STATEMENT_TYPE,
     Statement,
-    Unbelievable,
     parse_envelope,
     parse_statement,
     render_claim,
@@ -106,7 +105,7 @@ class Reader:
             return Proof(kind="signature", state=State.UNCHECKED, why="there is one: say whose it must be by --key")
         try:
             parts = decode_artifact(manifest).parts
-        except MalformedArtifactError as error:
+        except MalformedError as error:
             return Proof(kind="signature", state=State.REFUSED, why=f"signatures: {error}")
         # what was signed is known, so nothing needs to be fetched: another text has another digest
         claim = render_claim(self._repository.repository, self._image)
@@ -120,7 +119,7 @@ class Reader:
         """Judge attestations by their predicate types; raises RegistryError where the registry does not answer."""
         try:
             found = self._read()
-        except MalformedArtifactError as error:
+        except MalformedError as error:
             why = f"what is attached is listed in a way that cannot be read: {error}"
             return [Proof(kind=NAMES[kind], state=State.REFUSED, why=why) for kind in checks]
         return [self._judge(kind, check, [one for one in found if one.kind == kind]) for kind, check in checks.items()]
@@ -147,7 +146,7 @@ class Reader:
     def _open(self, digest: Digest, kind: str) -> Found:
         try:
             return self._open_artifact(replace(self._repository, digest=digest), kind)
-        except (MalformedArtifactError, Unbelievable) as error:
+        except MalformedError as error:
             return Found(kind=kind, why=str(error))
         except (RegistryError, ToolError) as error:
             if isinstance(error, RegistryError) and (error.down or error.denied):
@@ -185,16 +184,16 @@ class Reader:
         return Found(kind=kind, statement=statement, signed=signed)
 
     def _fetch(self, ref: Ref, part: ArtifactPart) -> bytes:
-        """The bytes of a part, as its digest says; raises Unbelievable for too many."""
-        if part.size > MOST_BYTES:
-            raise Unbelievable("it is larger than an attestation can be")
+        """The bytes of a part, as its digest says; raises MalformedError for too many."""
+        if part.size > MAX_BYTES:
+            raise MalformedError("it is larger than an attestation can be")
         with self._blobs.working_folder() as folder:
-            self._registries.fetch(ref, folder, most=MOST_BYTES)
+            self._registries.fetch(ref, folder, most=MAX_BYTES)
             try:
                 with (folder / part.digest.hex).open("rb") as file:
-                    data = file.read(MOST_BYTES + 1)
+                    data = file.read(MAX_BYTES + 1)
             except OSError as error:
                 raise BuildError(f"{ref}: it has no blob {part.digest.short}") from error
-        if len(data) > MOST_BYTES or Digest.of(data) != part.digest:
-            raise Unbelievable("its bytes are not those that its digest names")
+        if len(data) > MAX_BYTES or Digest.of(data) != part.digest:
+            raise MalformedError("its bytes are not those that its digest names")
         return data

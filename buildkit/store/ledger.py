@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit.digest import Key
-from buildkit.layers.path_prefixes import claims_of
+from buildkit.layers.path_prefixes import path_prefixes_of
 from buildkit.oci.blob import LayerResult
 from buildkit.store.database import Database
 from buildkit.store.tables.builds import BuildTable
@@ -93,7 +93,7 @@ class Ledger:
 
     def add_layer(self, layer: LayerIdentity, result: LayerResult, contents: Sequence[tuple[str, str]]) -> None:
         """Record a layer that was built here; ``contents`` lists owned paths and content hashes."""
-        prefixes = claims_of(path for path, _ in contents)
+        prefixes = path_prefixes_of(path for path, _ in contents)
         with self.database.transaction():
             self.layers.put(layer, result, pack_listing(contents), prefixes, built=True)
             self.tombstones.delete([layer.key])

@@ -10,12 +10,12 @@ What is read comes from a registry and is distrusted: sizes, nesting and types h
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 from dataclasses import dataclass
 from typing import Any
 
 from buildkit.digest import Digest, canonical_json
+from buildkit.hostile_json import JsonValue, MalformedError, parse_json
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 STATEMENT_TYPE = "application/vnd.in-toto+json"
@@ -23,14 +23,10 @@ ENVELOPE_TYPE = "application/vnd.dsse.envelope.v1+json"
 SIMPLE_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 PROVENANCE = "https://slsa.dev/provenance/v1"
 CYCLONEDX = "https://cyclonedx.org/bom"
-MOST_BYTES = 32 << 20  # of a statement or an envelope: a bill of materials of a large image has some megabytes
-_MOST_SUBJECTS = 64
-_MOST_SIGNATURES = 16
-_WRONG = (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError)
-
-
-class Unbelievable(ValueError):
-    """What is no statement, or none that can be believed; the message says why."""
+MAX_BYTES = 32 << 20  # of a statement or an envelope: a bill of materials of a large image has some megabytes
+_MAX_SUBJECTS = 64
+_MAX_SIGNATURES = 16
+_MAX_SIGNATURE = 1 << 16  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,22 +68,23 @@ def render_statement(statement: Statement) -> bytes:
 
 
 def parse_statement(data: bytes) -> Statement:
-    """Read a statement; raises Unbelievable."""
-    value = _load(data, "statement")
-    try:
-        if value["_type"] != STATEMENT:
-            raise Unbelievable("it is no in-toto statement of version 1")
-        kind, predicate, subjects = value["predicateType"], value["predicate"], value["subject"]
-        if not (isinstance(kind, str) and isinstance(predicate, dict) and isinstance(subjects, list)):
-            raise Unbelievable("its parts are not what a statement's are")
-        if not 1 <= len(subjects) <= _MOST_SUBJECTS:
-            raise Unbelievable("it is about nothing, or about more than can be")
-        about = tuple((str(one.get("name", "")), Digest(one["digest"]["sha256"])) for one in subjects)
-    except Unbelievable:
-        raise
-    except _WRONG as error:
-        raise Unbelievable(f"it cannot be read: {type(error).__name__}") from error
-    return Statement(subjects=about, predicate_type=kind, predicate=predicate)
+    """Read a statement; raises MalformedError."""
+    value = parse_json(data, limit=MAX_BYTES, what="the statement")
+    if value.member("_type").text() != STATEMENT:
+        raise MalformedError("it is not an in-toto statement of version 1")
+    subjects = value.member("subject").items(_MAX_SUBJECTS)
+    if not subjects:
+        raise MalformedError("the statement has no subject")
+    return Statement(
+        subjects=tuple(map(_read_subject, subjects)),
+        predicate_type=value.member("predicateType").text(),
+        predicate=value.member("predicate").raw_object(),
+    )
+
+
+def _read_subject(value: JsonValue) -> tuple[str, Digest]:
+    name, digest = value.find("name"), value.member("digest").member("sha256")
+    return (name.text() if name else "", digest.parsed(Digest, "a SHA-256"))
 
 
 def pre_authenticate(kind: str, body: bytes) -> bytes:
@@ -106,22 +103,19 @@ def render_envelope(envelope: Envelope) -> bytes:
 
 
 def parse_envelope(data: bytes) -> Envelope:
-    """Read an envelope; raises Unbelievable. Nothing is verified."""
-    value = _load(data, "envelope")
-    try:
-        signatures = value["signatures"]
-        if not isinstance(signatures, list) or not 1 <= len(signatures) <= _MOST_SIGNATURES:
-            raise Unbelievable("it has no signatures, or more than can be")
-        kind = value["payloadType"]
-        if kind != STATEMENT_TYPE:
-            raise Unbelievable("what it holds is no in-toto statement")
-        payload = _decode(value["payload"])
-        found = tuple(_decode(one["sig"]) for one in signatures)
-    except Unbelievable:
-        raise
-    except _WRONG as error:
-        raise Unbelievable(f"it cannot be read: {type(error).__name__}") from error
-    return Envelope(payload_type=kind, payload=payload, signatures=found)
+    """Read an envelope, without verifying anything; raises MalformedError."""
+    value = parse_json(data, limit=MAX_BYTES, what="the envelope")
+    signatures = value.member("signatures").items(_MAX_SIGNATURES)
+    if not signatures:
+        raise MalformedError("the envelope has no signature")
+    payload_type = value.member("payloadType").text()
+    if payload_type != STATEMENT_TYPE:
+        raise MalformedError("the envelope's payload is not an in-toto statement")
+    return Envelope(
+        payload_type=payload_type,
+        payload=value.member("payload").base64(MAX_BYTES, url_safe=True),
+        signatures=tuple(one.member("sig").base64(_MAX_SIGNATURE, url_safe=True) for one in signatures),
+    )
 
 
 def render_claim(repository: str, digest: Digest) -> bytes:
@@ -139,25 +133,3 @@ def render_claim(repository: str, digest: Digest) -> bytes:
         "optional": None,
     }
     return json.dumps(value, separators=(",", ":")).encode()
-
-
-def _decode(text: object) -> bytes:
-    """Base64 of either alphabet, as DSSE allows."""
-    if not isinstance(text, str):
-        raise Unbelievable("a text is missing in it")
-    try:
-        return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
-    except binascii.Error as error:
-        raise Unbelievable("it holds what is no base64") from error
-
-
-def _load(data: bytes, what: str) -> dict[str, Any]:
-    if len(data) > MOST_BYTES:
-        raise Unbelievable(f"the {what} is larger than one can be")
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise Unbelievable(f"the {what} is no JSON: {type(error).__name__}") from error
-    if not isinstance(value, dict):
-        raise Unbelievable(f"the {what} is no JSON object")
-    return value

@@ -30,7 +30,7 @@ class FakeSharing:
     has: set[Key]
     asked: list[Key] = field(default_factory=list)
 
-    def ask(self, _stage: str, keys: Iterable[Key]) -> dict[Key, object]:
+    def find_records(self, _stage: str, keys: Iterable[Key]) -> dict[Key, object]:
         wanted = list(keys)
         self.asked += wanted
         return {key: object() for key in wanted if key in self.has}
@@ -241,7 +241,7 @@ def test_only_what_is_neither_here_nor_shared_needs_work(tiny: Tiny, registry: s
 def test_a_cache_that_is_down_is_said_and_everything_needs_work(tiny: Tiny) -> None:
     text, said = run(tiny, "--cache", "127.0.0.1:1/none", "--only-shared")
     assert stages(text) == [["base", "deps", "models"], ["app"]]
-    assert said.count("shared cache: 127.0.0.1:1: looking up") == 1
+    assert said.count("remote cache: 127.0.0.1:1: looking up") == 1
     assert "connection refused" in said
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,9 @@ from pathlib import Path
 import pytest
 
 from buildkit.digest import Key
-from buildkit.remote.cache_record import (
-    EMPTY,
-    CacheRecord,
-    decode_records,
-    encode_stage_index,
-    record_tag,
-    stage_index_tag,
-)
+from buildkit.remote.cache_manifest import EMPTY
+from buildkit.remote.cache_record import CacheRecord, record_tag
+from buildkit.remote.stage_index import decode_stage_index, encode_stage_index, stage_index_tag
 from tests.e2e.conftest import add_wheel, new_tiny
 from tests.e2e.machines import (
     cut_off,
@@ -361,8 +356,9 @@ def test_one_cache_is_read_and_another_written_to(
     assert set(sources(again).values()) == {"shared"}
 
 
-def read_roster(tiny: Tiny, repo: str, stage: str = "app") -> dict[Key, CacheRecord]:
-    return decode_records(tiny.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag(stage)}").encode())
+def read_roster(tiny: Tiny, repo: str, stage: str = "app") -> Mapping[Key, CacheRecord]:
+    manifest = tiny.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag(stage)}")
+    return decode_stage_index(manifest.encode()).records
 
 
 def test_a_cache_in_another_repository_than_the_image(runner: Tiny, place: Place, warm: Warm, tmp_path: Path) -> None:
@@ -408,9 +404,9 @@ def test_another_project_may_share_the_repository(
 @pytest.mark.parametrize(
     ("method", "path", "fault", "says"),
     [
-        ("", "/v2/", Fault(status=503, body=b""), "layers are built here, and not shared"),
-        ("GET", "/manifests/", Fault(status=500, body=b"<html>"), "layers are built here, and not shared"),
-        ("GET", "/manifests/cache-[0-9a-f]", Fault(cut_down=0), "layers are built here, and not shared"),
+        ("", "/v2/", Fault(status=503, body=b""), "layers are built here and not published"),
+        ("GET", "/manifests/", Fault(status=500, body=b"<html>"), "layers are built here and not published"),
+        ("GET", "/manifests/cache-[0-9a-f]", Fault(cut_down=0), "layers are built here and not published"),
         (
             "GET",
             "/manifests/",
@@ -422,14 +418,14 @@ def test_another_project_may_share_the_repository(
             "GET",
             "/manifests/",
             Fault(status=429, body=b'{"errors":[{"code":"TOOMANYREQUESTS"}]}', headers={"Retry-After": "1"}),
-            "layers are built here, and not shared (it limits requests",
+            "layers are built here and not published (it limits requests",
         ),
-        ("", "/v2/.", Fault(status=404, body=b""), "what is built here is not shared"),
+        ("", "/v2/.", Fault(status=404, body=b""), "layers built here are not published"),
         (
             "POST",
             "/uploads/",
             Fault(status=403, body=b'{"errors":[{"code":"DENIED"}]}'),
-            "what is built here is not shared",
+            "layers built here are not published",
         ),
     ],
     ids=["down", "500", "cut", "401", "403", "429", "404", "read-only"],
@@ -448,7 +444,7 @@ def test_a_cache_that_fails_is_said_once_and_fails_no_build(
         edit(runner)
     ended = runner.build("app", "--no-import", "--cache", place.repo, "--cache-write", place.repo)
     (warning,) = warnings(ended)
-    assert "shared cache: " in warning
+    assert "remote cache: " in warning
     assert place.proxy.host in warning
     assert place.repo in warning
     assert says in warning
@@ -509,7 +505,7 @@ def test_a_blob_that_the_registry_lost_is_made_again(runner: Tiny, place: Place,
     assert list(ended.built()) == ["/opt/venv", "deps/bin-1", "models/voice", "app/app"]
     assert digest(ended) == digest(warm.first)
     assert len(warnings(ended)) == 1
-    assert "is not to be had from the shared cache" in warnings(ended)[0]
+    assert "the remote cache did not deliver" in warnings(ended)[0]
     assert "(and 3 more)" in warnings(ended)[0]
     # and it is shared again
     forget(runner)
@@ -565,7 +561,7 @@ def test_a_roster_of_nonsense_is_refused_and_keys_are_asked_for(
     assert digest(ended) == digest(warm.first)
     assert set(sources(ended).values()) == {"shared"}
     assert len(warnings(ended)) == 1
-    assert f"refused from the shared cache: {place.repo}:cache-of-app" in warnings(ended)[0]
+    assert f"refused from the remote cache: {place.repo}:cache-of-app" in warnings(ended)[0]
     assert place.proxy.count("GET", "/manifests/cache-[0-9a-f]{64}$") == len(LAYERS)
 
 
@@ -590,7 +586,7 @@ def test_the_entry_of_another_key_is_refused(runner: Tiny, place: Place, warm: W
     ended = done(runner.run("push-app", f"{place.repo}:next", "--cache", place.repo))
     assert list(ended.built()) == ["models/speller"]
     assert digest(ended) == digest(warm.first)
-    assert "it is the entry of another key" in warnings(ended)[0]
+    assert "it is the record of another key" in warnings(ended)[0]
 
 
 def test_a_roster_that_promises_other_blobs_is_found_out_when_they_come(
@@ -600,8 +596,8 @@ def test_a_roster_that_promises_other_blobs_is_found_out_when_they_come(
     trust(tiny, warm.registry, place.proxy.host)
     roster = read_roster(tiny, place.repo)
     one, two = roster[warm.key("models/greeter")], roster[warm.key("models/speller")]
-    lie = CacheRecord(key=one.key, kind=one.kind, name=one.name, made=two.made, claims=one.claims)
-    data = encode_stage_index((roster | {one.key: lie}).values())
+    lie = CacheRecord(key=one.key, kind=one.kind, name=one.name, result=two.result, path_prefixes=one.path_prefixes)
+    data = encode_stage_index(({**roster, one.key: lie}).values())
     put_entry(tiny, tmp_path / "roster", f"{place.repo}:cache-of-app", data, EMPTY)
     ended = tiny.build("app", "--cache", place.repo)
     assert list(ended.built()) == ["models/greeter"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from buildkit.digest import Key
-from buildkit.remote.cache_record import decode_records, stage_index_tag
+from buildkit.remote.stage_index import decode_stage_index, stage_index_tag
 from tests.e2e.conftest import short_folder
 from tests.e2e.machines import digest, done, downloaded, pull, sources, traffic, trust, warnings
 from tests.e2e.test_compiling import write_sdist
@@ -86,10 +86,13 @@ def test_a_roster_tells_of_what_compiles(first: tuple[Tiny, Ended], repo: str) -
     tiny, ended = first
     assert warnings(ended) == []
     text = tiny.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag('app')}")
-    names = [entry.name for entry in decode_records(text.encode()).values()]
+    records = decode_stage_index(text.encode()).records
+    names = [record.name for record in records.values()]
     assert names[: len(ended.report["layers"])] == [layer["name"] for layer in ended.report["layers"]]
     assert [name for name in names if name.startswith("builder/")]
-    assert {Key.parse(layer["key"]) for layer in ended.report["layers"]} <= set(decode_records(text.encode()))
+    assert {Key.parse(layer["key"]) for layer in ended.report["layers"]} <= set(
+        decode_stage_index(text.encode()).records
+    )
 
 
 def test_where_nothing_is_compiled_nothing_is_fetched_to_compile(runner: Tiny, proxy: FaultyProxy, repo: str) -> None:
@@ -101,7 +104,7 @@ def test_where_nothing_is_compiled_nothing_is_fetched_to_compile(runner: Tiny, p
     assert runner.images() == {}
     assert traffic(proxy.requests)["GET manifest"] == 3  # the roster, the new layer's key, the tag
     roster = runner.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag('app')}")
-    names = [entry.name for entry in decode_records(roster.encode()).values()]
+    names = [entry.name for entry in decode_stage_index(roster.encode()).records.values()]
     assert [name for name in names if name.startswith("builder/")]  # which this machine never had
     assert python(runner, f"{repo}:two", "/app/main.py") == "two\n"
 
@@ -131,9 +134,8 @@ def test_a_changed_source_is_compiled_in_a_builder_from_the_cache(
 def test_a_builder_that_the_registry_lost_is_made_here_where_it_can_be(
     first: tuple[Tiny, Ended], runner: Tiny, proxy: FaultyProxy, repo: str
 ) -> None:
-    roster = decode_records(
-        runner.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag('app')}").encode()
-    )
+    index = runner.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag('app')}")
+    roster = decode_stage_index(index.encode()).records
     lost = [entry for entry in roster.values() if entry.name.startswith("builder/")]
     assert lost
     for entry in lost:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from buildkit.digest import Digest
-from buildkit.remote.cache_record import EMPTY, Told, decode_records, encode_stage_index, find_told
+from buildkit.remote.cache_manifest import EMPTY
+from buildkit.remote.stage_index import FactsBlob, decode_stage_index, encode_stage_index
 from tests.e2e.machines import manifest, put_entry, traffic, trust
 from tests.e2e.machines import warnings as all_warnings
 from tests.e2e.tinyproject import Ended, Tiny
@@ -155,8 +156,8 @@ class Shared:
         self.proxy.requests.clear()
         return self.tiny.build("native", "--no-import", "--cache", self.cache, "--cache-write", self.cache)
 
-    def told(self) -> Told | None:
-        return find_told(json.dumps(manifest(self.tiny, self.roster)).encode())
+    def told(self) -> FactsBlob | None:
+        return decode_stage_index(json.dumps(manifest(self.tiny, self.roster)).encode()).facts
 
 
 @pytest.fixture
@@ -215,16 +216,16 @@ def test_what_a_registry_lost_is_not_named_again(shared: Shared) -> None:
 
 @pytest.mark.parametrize("how", ["old", "nonsense", "another", "lost", "damaged"])
 def test_where_a_roster_tells_nothing_entries_are_asked_for(shared: Shared, tmp_path: Path, how: str) -> None:
-    entries = list(decode_records(json.dumps(manifest(shared.tiny, shared.roster)).encode()).values())
+    entries = list(decode_stage_index(json.dumps(manifest(shared.tiny, shared.roster)).encode()).records.values())
     told, nonsense = shared.told(), b"no zlib"
     assert told
     if how == "old":
         put_entry(shared.tiny, tmp_path / "roster", shared.roster, encode_stage_index(entries), EMPTY)
     elif how == "nonsense":
-        data = encode_stage_index(entries, Told(Digest.of(nonsense), len(nonsense)))
+        data = encode_stage_index(entries, FactsBlob(Digest.of(nonsense), len(nonsense)))
         put_entry(shared.tiny, tmp_path / "roster", shared.roster, data, EMPTY, nonsense)
     elif how == "another":
-        data = encode_stage_index(entries, Told(Digest.of(nonsense), len(nonsense) + 1))
+        data = encode_stage_index(entries, FactsBlob(Digest.of(nonsense), len(nonsense) + 1))
         put_entry(shared.tiny, tmp_path / "roster", shared.roster, data, EMPTY, nonsense)
     else:
         fault = Fault(status=404, body=b"") if how == "lost" else Fault(flip=20)
@@ -234,5 +235,5 @@ def test_where_a_roster_tells_nothing_entries_are_asked_for(shared: Shared, tmp_
     (said,) = warnings(ended)
     assert "libmore.so.1" in said
     assert shared.proxy.count("GET", _ENTRIES) == len(entries), "the new layer's, and those of the others"
-    refused = [line for line in all_warnings(ended) if "refused from the shared cache" in line]
+    refused = [line for line in all_warnings(ended) if "refused from the remote cache" in line]
     assert len(refused) == (0 if how == "old" else 1), ended.text

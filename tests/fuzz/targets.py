@@ -540,12 +540,13 @@ def _attached() -> list[bytes]:
 
 @target("json", _attached)
 def attached(data: bytes) -> None:
-    from buildkit.remote.artifact import MalformedArtifactError, decode_artifact, decode_index, describe, encode_index
+    from buildkit.hostile_json import MalformedError
+    from buildkit.remote.artifact import decode_artifact, decode_index, describe, encode_index
 
     for read in (decode_artifact, partial(describe, kind=True), lambda data: encode_index(decode_index(data), (), ())):
         try:
             read(data)
-        except MalformedArtifactError as error:
+        except MalformedError as error:
             harmless(error)
 
 
@@ -554,14 +555,20 @@ def _entries() -> list[bytes]:
     from buildkit.layers.tar.member import Compression
     from buildkit.native import NOTHING
     from buildkit.oci.blob import Blob, LayerResult
-    from buildkit.remote.cache_record import CacheRecord, encode_record, encode_stage_index
+    from buildkit.remote.cache_record import CacheRecord, encode_record
+    from buildkit.remote.stage_index import encode_stage_index
 
     blob = Blob(digest=Digest.of(b"a"), diff_id=DiffId.of(b"b"), size=1, unpacked=2, compression=Compression.ZSTD)
-    made = LayerResult(blobs=(blob,), seconds=1.5, env=("A=b",))
-    entry = CacheRecord(
-        key=Key.of(b"k"), kind="wheels", name="numpy", made=made, claims=("opt/venv",), natives=(NOTHING,)
+    result = LayerResult(blobs=(blob,), seconds=1.5, env=("A=b",))
+    record = CacheRecord(
+        key=Key.of(b"k"),
+        kind="wheels",
+        name="numpy",
+        result=result,
+        path_prefixes=("opt/venv",),
+        native_facts=(NOTHING,),
     )
-    return [encode_record(entry, b"{}"), encode_stage_index([entry, entry])]
+    return [encode_record(record, b"{}"), encode_stage_index([record, record])]
 
 
 @target("json", _entries)
@@ -591,16 +598,22 @@ def cache_roster(data: bytes) -> None:
 
 
 def _decode_entries(data: bytes) -> None:
-    from buildkit.layers.path_prefixes import find_meetings
-    from buildkit.remote.cache_record import MalformedRecordError, decode_records, encode_stage_index
+    from buildkit.hostile_json import MalformedError
+    from buildkit.layers.path_prefixes import find_overlaps
+    from buildkit.remote.cache_record import decode_record, encode_record
+    from buildkit.remote.stage_index import decode_stage_index, encode_stage_index
 
     try:
-        found = decode_records(data)
-    except MalformedRecordError as error:
+        encode_record(decode_record(data), b"{}")
+    except MalformedError as error:
+        harmless(error)
+    try:
+        index = decode_stage_index(data)
+    except MalformedError as error:
         harmless(error)
         return
-    encode_stage_index(found.values())
-    find_meetings({key: entry.claims for key, entry in found.items()})
+    encode_stage_index(index.records.values(), index.facts)
+    find_overlaps({key: record.path_prefixes for key, record in index.records.items()})
 
 
 def _natives() -> list[bytes]:
@@ -608,10 +621,10 @@ def _natives() -> list[bytes]:
 
     from buildkit.digest import Digest
     from buildkit.native import NOTHING
-    from buildkit.remote.cache_record import encode_natives
+    from buildkit.remote.stage_index import encode_stage_facts
 
     one, two, three = (Digest(digit * 64) for digit in "123")
-    return [zlib.decompress(encode_natives({one: b"facts", two: NOTHING}, (one, two, three)) or b"")]
+    return [zlib.decompress(encode_stage_facts({one: b"facts", two: NOTHING}, (one, two, three)) or b"")]
 
 
 @target("json", _natives)
@@ -619,14 +632,14 @@ def cache_natives(data: bytes) -> None:
     import zlib
 
     from buildkit.digest import Digest
-    from buildkit.remote.cache_record import MalformedRecordError, decode_natives, encode_natives, find_told
+    from buildkit.hostile_json import MalformedError
+    from buildkit.remote.stage_index import decode_stage_facts, encode_stage_facts
 
     digests = [Digest(digit * 64) for digit in "123"]
-    find_told(data)
     for packed in (data, zlib.compress(data)):
         try:
-            encode_natives(decode_natives(packed, digests), digests)
-        except MalformedRecordError as error:
+            encode_stage_facts(decode_stage_facts(packed, digests), digests)
+        except MalformedError as error:
             harmless(error)
 
 
@@ -634,12 +647,13 @@ def cache_natives(data: bytes) -> None:
 def cache_listing(data: bytes) -> None:
     import zlib
 
-    from buildkit.remote.cache_record import MalformedRecordError, decode_listing
+    from buildkit.hostile_json import MalformedError
+    from buildkit.remote.listing import decode_listing
 
     for packed in (data, zlib.compress(data)):
         try:
             decode_listing(packed)
-        except MalformedRecordError as error:
+        except MalformedError as error:
             harmless(error)
 
 
@@ -662,12 +676,13 @@ def _statements() -> list[bytes]:
 
 @target("json", _statements)
 def statement(data: bytes) -> None:
-    from buildkit.supply.statement import Unbelievable, parse_envelope, parse_statement
+    from buildkit.hostile_json import MalformedError
+    from buildkit.supply.statement import parse_envelope, parse_statement
 
     for parse in (lambda: parse_statement(data), lambda: parse_envelope(data).signed):
         try:
             parse()
-        except Unbelievable as error:
+        except MalformedError as error:
             harmless(error)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from buildkit.digest import Key
 from buildkit.layers import path_prefixes as claims
-from buildkit.layers.path_prefixes import MOST, claims_of, find_meetings
+from buildkit.layers.path_prefixes import MAX_PREFIXES, find_overlaps, path_prefixes_of
 
 NAMES = st.sampled_from(["a", "b", "ab", "a.b", "a-b", "__pycache__"])
 PATHS = st.lists(NAMES, min_size=1, max_size=9).map("/".join)
@@ -28,7 +28,7 @@ def meet(one: Iterable[str], other: Iterable[str]) -> bool:
 
 @given(LAYERS)
 def test_layers_that_meet_are_found_by_their_claims(layers: list[set[str]]) -> None:
-    found = find_meetings({key(n): claims_of(paths) for n, paths in enumerate(layers)})
+    found = find_overlaps({key(n): path_prefixes_of(paths) for n, paths in enumerate(layers)})
     for (n, one), (m, other) in itertools.combinations(enumerate(layers), 2):
         if meet(one, other):
             assert {key(n), key(m)} <= found
@@ -36,8 +36,8 @@ def test_layers_that_meet_are_found_by_their_claims(layers: list[set[str]]) -> N
 
 @given(LAYERS)
 def test_layers_whose_claims_do_not_meet_are_not_found(layers: list[set[str]]) -> None:
-    short = [claims_of(paths) for paths in layers]
-    found = find_meetings({key(n): claimed for n, claimed in enumerate(short)})
+    short = [path_prefixes_of(paths) for paths in layers]
+    found = find_overlaps({key(n): claimed for n, claimed in enumerate(short)})
     for n, claimed in enumerate(short):
         others = [path for m, other in enumerate(short) if m != n for path in other]
         assert (key(n) in found) == meet(claimed, others)
@@ -47,12 +47,12 @@ def test_layers_whose_claims_do_not_meet_are_not_found(layers: list[set[str]]) -
 def test_layers_of_very_many_paths_have_few_claims_and_are_found_too(shapes: list[tuple[int, int]], most: int) -> None:
     layers = [{"/".join(("x" * shift, *"abcdefghi"[:depth], str(n))) for n in range(50)} for depth, shift in shapes]
     layers = [{path.lstrip("/") for path in paths} for paths in layers]
-    before, claims.MOST = claims.MOST, most
+    before, claims.MAX_PREFIXES = claims.MAX_PREFIXES, most
     try:
-        short = [claims_of(paths) for paths in layers]
+        short = [path_prefixes_of(paths) for paths in layers]
     finally:
-        claims.MOST = before
-    found = find_meetings({key(n): claimed for n, claimed in enumerate(short)})
+        claims.MAX_PREFIXES = before
+    found = find_overlaps({key(n): claimed for n, claimed in enumerate(short)})
     for (n, one), (m, other) in itertools.combinations(enumerate(layers), 2):
         if meet(one, other):
             assert {key(n), key(m)} <= found
@@ -64,21 +64,21 @@ def test_layers_of_very_many_paths_have_few_claims_and_are_found_too(shapes: lis
 def test_a_wheel_comes_to_a_handful() -> None:
     place = "opt/venv/lib/python3.13/site-packages"
     paths = [f"{place}/numpy/core/{n}.py" for n in range(9000)] + [f"{place}/numpy-2.0.dist-info/RECORD"]
-    assert claims_of(paths) == (f"{place}/numpy", f"{place}/numpy-2.0.dist-info")
+    assert path_prefixes_of(paths) == (f"{place}/numpy", f"{place}/numpy-2.0.dist-info")
 
 
 def test_modules_that_are_one_file_do_not_meet_for_their_bytecode() -> None:
     place = "opt/venv/lib/python3.13/site-packages"
     one, two = ([f"{place}/{name}.py", f"{place}/__pycache__/{name}.cpython-313.pyc"] for name in ("six", "cffi"))
-    assert claims_of(one) == (f"{place}/__pycache__/six.cpython-313.pyc", f"{place}/six.py")
-    assert find_meetings({key(1): claims_of(one), key(2): claims_of(two)}) == set()
+    assert path_prefixes_of(one) == (f"{place}/__pycache__/six.cpython-313.pyc", f"{place}/six.py")
+    assert find_overlaps({key(1): path_prefixes_of(one), key(2): path_prefixes_of(two)}) == set()
 
 
 def test_files_side_by_side_come_to_their_folder_once_they_are_too_many() -> None:
-    assert len(claims_of(f"app/data/{n}" for n in range(MOST))) == MOST
-    assert claims_of(f"app/data/{n}" for n in range(MOST + 1)) == ("app/data",)
+    assert len(path_prefixes_of(f"app/data/{n}" for n in range(MAX_PREFIXES))) == MAX_PREFIXES
+    assert path_prefixes_of(f"app/data/{n}" for n in range(MAX_PREFIXES + 1)) == ("app/data",)
 
 
 def test_no_paths_no_claims() -> None:
-    assert claims_of([]) == ()
-    assert find_meetings({}) == set()
+    assert path_prefixes_of([]) == ()
+    assert find_overlaps({}) == set()

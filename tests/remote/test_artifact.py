@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit.digest import Digest
+from buildkit.hostile_json import MalformedError
 from buildkit.remote.artifact import (
     ArtifactPart,
-    MalformedArtifactError,
     attestations_tag,
     decode_artifact,
     decode_index,
@@ -94,7 +94,7 @@ def test_an_index_keeps_the_lines_of_others_as_they_stand() -> None:
 )
 def test_what_is_no_manifest_is_refused(data: bytes) -> None:
     for decode in (decode_artifact, decode_index):
-        with pytest.raises(MalformedArtifactError):
+        with pytest.raises(MalformedError):
             decode(data)
 
 
@@ -102,12 +102,12 @@ def test_impossible_sizes_and_endless_lists_are_refused() -> None:
     value = json.loads(OURS)
     for size in (-1, 1 << 50, "1", True, 1.5):
         value["layers"][0]["size"] = size
-        with pytest.raises(MalformedArtifactError):
+        with pytest.raises(MalformedError):
             decode_artifact(json.dumps(value).encode())
     many = [PART.as_json()] * 1001
-    with pytest.raises(MalformedArtifactError, match="longer"):
+    with pytest.raises(MalformedError, match="manifests has more than 1000 items"):
         decode_index(json.dumps({"schemaVersion": 2, "manifests": many}).encode())
-    with pytest.raises(MalformedArtifactError, match="more than can be"):
+    with pytest.raises(MalformedError, match="layers has more than 100 items"):
         decode_artifact(json.dumps({**json.loads(OURS), "layers": many[:101]}).encode())
 
 
@@ -122,7 +122,7 @@ _JSON = st.recursive(
 def test_nothing_else_comes_of_any_json(key: str, value: Any) -> None:
     good = {**json.loads(OURS), "manifests": [{**PART.as_json(), key: value}], key: value}
     for decode in (decode_artifact, decode_index):
-        with suppress(MalformedArtifactError):
+        with suppress(MalformedError):
             decode(json.dumps(good).encode())
 
 
@@ -130,5 +130,5 @@ def test_nothing_else_comes_of_any_json(key: str, value: Any) -> None:
 def test_lines_that_could_not_be_written_again_are_refused(value: object) -> None:
     """An index is written with the lines of others in it."""
     index = {"schemaVersion": 2, "manifests": [{**IMAGE.as_json(), "urls": [value]}]}
-    with pytest.raises(MalformedArtifactError, match="no JSON"):
+    with pytest.raises(MalformedError, match=r"not JSON|not Unicode"):
         decode_index(json.dumps(index).encode())

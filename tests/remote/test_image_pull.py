@@ -43,14 +43,14 @@ class Registry:
         self.files = {Digest.of(layer).hex: layer for layer in layers}
         known = diff_ids if diff_ids is not None else [str(DiffId.of(TAR))] * len(layers)
         self.config: object = {"architecture": "amd64", "rootfs": {"diff_ids": known}, **config}
-        self.layers = [{"digest": str(Digest.of(layer))} for layer in layers]
+        self.layers = [{"digest": str(Digest.of(layer)), "size": len(layer)} for layer in layers]
         self.manifest: object = None
 
     def copy(self, ref: str, folder: Path, *, arch: str) -> None:
         assert (ref, arch) == (REF, "amd64")
         config = json.dumps(self.config).encode()
         digest = Digest.of(config)
-        manifest = self.manifest or {"config": {"digest": str(digest)}, "layers": self.layers}
+        manifest = self.manifest or {"config": {"digest": str(digest), "size": len(config)}, "layers": self.layers}
         (folder / "manifest.json").write_text(json.dumps(manifest))
         for name, data in {digest.hex: config, **self.files}.items():
             (folder / name).write_bytes(data)

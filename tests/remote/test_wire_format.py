@@ -14,14 +14,9 @@ from buildkit.layers.tar.member import Compression
 from buildkit.native import NOTHING
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.remote.artifact import ArtifactPart, decode_index, encode_artifact, encode_cosign, encode_index
-from buildkit.remote.cache_record import (
-    CacheRecord,
-    Told,
-    encode_listing,
-    encode_natives,
-    encode_record,
-    encode_stage_index,
-)
+from buildkit.remote.cache_record import CacheRecord, encode_record
+from buildkit.remote.listing import encode_listing
+from buildkit.remote.stage_index import FactsBlob, encode_stage_facts, encode_stage_index
 from buildkit.supply.statement import Envelope, Statement, render_envelope, render_statement
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
@@ -29,7 +24,7 @@ RECORD = CacheRecord(
     key=Key(A),
     kind="wheels",
     name="deps/größe",
-    made=LayerResult(
+    result=LayerResult(
         blobs=(
             Blob(digest=Digest(B), diff_id=DiffId(C), size=3, unpacked=4, compression=Compression.ZSTD),
             Blob(digest=Digest(C), diff_id=DiffId(A), size=5, unpacked=6, compression=Compression.GZIP),
@@ -38,8 +33,8 @@ RECORD = CacheRecord(
         seconds=1.23456,
         env=("A=1",),
     ),
-    claims=("opt/venv",),
-    natives=(b"facts", b"", NOTHING),
+    path_prefixes=("opt/venv",),
+    native_facts=(b"facts", b"", NOTHING),
 )
 DESCRIPTION = (
     f'{{"blobs":[["{B}","{C}",3,4,"zstd"],["{C}","{A}",5,6,"gzip"],["{A}","{B}",7,7,"none"]],'
@@ -78,7 +73,7 @@ def test_cache_record_has_golden_bytes() -> None:
 
 
 def test_stage_index_has_golden_bytes() -> None:
-    manifest, description = split(encode_stage_index([RECORD], Told(Digest(A), 9)))
+    manifest, description = split(encode_stage_index([RECORD], FactsBlob(Digest(A), 9)))
     begin = (
         f'{{"schemaVersion":2,"mediaType":"{MANIFEST_TYPE}",'
         f'"artifactType":"application/vnd.xoe.buildkit.roster.v1+json","config":{EMPTY_JSON},"layers":['
@@ -91,7 +86,7 @@ def test_stage_index_has_golden_bytes() -> None:
 
 
 def test_native_facts_of_a_stage_have_golden_bytes() -> None:
-    packed = encode_natives({Digest(A): b"facts", Digest(B): NOTHING}, [Digest(C), Digest(B), Digest(A)])
+    packed = encode_stage_facts({Digest(A): b"facts", Digest(B): NOTHING}, [Digest(C), Digest(B), Digest(A)])
     assert packed is not None
     assert zlib.decompress(packed).decode() == f'{{"facts":{{"{A}":"ZmFjdHM="}},"format":1,"untold":["{C}"]}}'
 

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buildkit.digest import Digest
+from buildkit.hostile_json import MalformedError
 from buildkit.supply.statement import (
-    MOST_BYTES,
+    MAX_BYTES,
     PROVENANCE,
     STATEMENT,
     STATEMENT_TYPE,
     Envelope,
     Statement,
-    Unbelievable,
     parse_envelope,
     parse_statement,
     pre_authenticate,
@@ -68,7 +68,7 @@ def changed(**parts: Any) -> bytes:
         b"[]",
         b"\xff\xfe",
         b'{"_type": ' + b"[" * 50_000,
-        b" " * (MOST_BYTES + 1),
+        b" " * (MAX_BYTES + 1),
         changed(_type="https://in-toto.io/Statement/v0.1"),
         changed(predicateType=None),
         changed(predicate=[]),
@@ -81,7 +81,7 @@ def changed(**parts: Any) -> bytes:
     ],
 )
 def test_what_is_no_statement_is_refused(data: bytes) -> None:
-    with pytest.raises(Unbelievable):
+    with pytest.raises(MalformedError):
         parse_statement(data)
 
 
@@ -105,7 +105,7 @@ def test_what_is_no_envelope_is_refused(parts: dict[str, Any]) -> None:
         "signatures": [{"sig": "AA=="}],
     }
     assert parse_envelope(json.dumps(good).encode()).payload == b"\xff\xff"
-    with pytest.raises(Unbelievable):
+    with pytest.raises(MalformedError):
         parse_envelope(json.dumps({**good, **parts}).encode())
 
 
@@ -125,5 +125,5 @@ _JSON = st.recursive(
 def test_nothing_else_comes_of_any_json(value: dict[str, Any]) -> None:
     data = json.dumps(value).encode()
     for parse in (parse_statement, parse_envelope):
-        with suppress(Unbelievable):
+        with suppress(MalformedError):
             parse(data)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from buildkit.digest import DiffId, Digest, Key, canonical_json
-from buildkit.layers.path_prefixes import claims_of
+from buildkit.layers.path_prefixes import path_prefixes_of
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.store.database import Database
@@ -207,7 +207,7 @@ def _parse_blobs(text: str) -> tuple[Blob, ...]:
 def _parse_prefixes(text: str, listing: bytes) -> tuple[str, ...]:
     if text:
         return _texts(text)
-    return claims_of(path for path, _ in json.loads(zlib.decompress(listing)))  # a row of schema 1
+    return path_prefixes_of(path for path, _ in json.loads(zlib.decompress(listing)))  # a row of schema 1
 
 
 def _texts(text: str) -> tuple[str, ...]:
