@@ -1,4 +1,4 @@
-"""Layers and config to an image; two layers that own one path are found here."""
+"""Assembles an image from layers and config, and finds paths that two layers own."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ MOST_LAYERS = 127  # containerd refuses more
 def assemble(
     specs: Iterable[Spec], config: Config, made: Mapping[Key, LayerResult], arch: str, *, most: int = MOST_LAYERS
 ) -> Image:
-    """The image of ``specs``, lowest first, all of which are made; ``arch`` in Debian's words.
+    """Return the image of ``specs``, lowest first; ``made`` has all of their results. ``arch`` is Debian's name of it.
 
-    ``$PATH`` in the config's PATH stands for that of the registry's image below, or for Debian's own. Raises
-    DefinitionError where there are more than ``most`` layers: how many an image of a registry has is known by now.
+    ``$PATH`` in the config's PATH stands for the PATH of the registry's image below, or for Debian's own. Raises
+    DefinitionError for more than ``most`` layers, which cannot be checked before a registry's image is known.
     """
     pairs = [(spec, made[spec.key]) for spec in specs]
     layers = tuple(Layer(blob=blob, history=spec.history) for spec, known in pairs for blob in known.blobs)
@@ -46,17 +46,17 @@ def assemble(
 
 
 def _too_many(pairs: Iterable[tuple[Spec, LayerResult]], found: int, most: int) -> DefinitionError:
-    brought = [f"{spec.name} brings {len(known.blobs)}" for spec, known in pairs if len(known.blobs) > 1]
+    shares = [f"{spec.name} has {len(known.blobs)}" for spec, known in pairs if len(known.blobs) > 1]
     return DefinitionError(
-        f"the image would have {found} layers, more than {most}" + "".join(f"; {said}" for said in brought),
+        f"the image would have {found} layers, more than {most}" + "".join(f"; {share}" for share in shares),
         hint="start from an image of fewer layers, or raise `heavy`, or lower `bins`, in [tool.buildkit]",
     )
 
 
 def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask: Listing) -> None:
-    """Layers above the root are disjoint, or agree; raises CollisionError naming both. A set is checked once.
+    """Raise CollisionError if two layers above the root own one path with different content; check each set once.
 
-    ``ask`` gives the listing of a layer that another machine has: it is wanted only where claims meet.
+    ``ask`` returns the listing of a layer that only a remote cache has; it is called only if path prefixes overlap.
     """
     checked = set_key(composition)
     if ledger.collision_checks.has(checked):
@@ -67,12 +67,12 @@ def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask
         for path, content in _contents(spec.key, ledger, blobs, ask) if spec.key in met else ():
             first, other = owners.setdefault(path, (spec, content))
             if other != content:
-                one, two = _name_owner(first, path, blobs), _name_owner(spec, path, blobs)
-                raise _collision(f"/{path} is in {one} and in {two} with different content")
+                owner, rival = _name_owner(first, path, blobs), _name_owner(spec, path, blobs)
+                raise _collision(f"/{path} is in {owner} and in {rival} with different content")
     folders = _folders(owners)
     for path in sorted(folders.keys() & owners.keys()):
-        one, two = _name_owner(owners[path][0], path, blobs), _name_owner(folders[path], f"{path}/", blobs)
-        raise _collision(f"/{path} is a file in {one}, and a folder in {two}")
+        owner, rival = _name_owner(owners[path][0], path, blobs), _name_owner(folders[path], f"{path}/", blobs)
+        raise _collision(f"/{path} is a file in {owner} and a folder in {rival}")
     ledger.collision_checks.add(checked)
 
 
@@ -93,12 +93,12 @@ def _read(blob: Blob, blobs: Blobs) -> list[tuple[str, str]]:
 
 
 def set_key(composition: Composition) -> Key:
-    """The key under which layers are known to be free of collisions, in whatever order."""
+    """Return the key under which a set of layers, in any order, is recorded as free of collisions."""
     return Key.of(canonical_json(sorted(spec.key.hex for spec in composition.layers)).encode())
 
 
 def _folders(owners: Mapping[str, tuple[Spec, str]]) -> dict[str, Spec]:
-    """Folders above the paths, each with a layer that has something in it."""
+    """Return the folders above the paths, each with a layer that has a file in it."""
     folders: dict[str, Spec] = {}
     for path, (spec, _) in owners.items():
         folder = path.rpartition("/")[0]
@@ -109,7 +109,7 @@ def _folders(owners: Mapping[str, tuple[Spec, str]]) -> dict[str, Spec]:
 
 
 def _name_owner(spec: Spec, path: str, blobs: Blobs) -> str:
-    """The wheel in a layer that holds ``path`` (a folder ends in a slash), if it is still in the cache; the layer."""
+    """Name the wheel of a layer that installs ``path`` (a folder ends in a slash) if it is cached, else the layer."""
     import zipfile
 
     for wheel in spec.work.wheels if isinstance(spec.work, PackWheels) else ():
@@ -122,7 +122,7 @@ def _name_owner(spec: Spec, path: str, blobs: Blobs) -> str:
 
 
 def _installs(member: str, path: str) -> bool:
-    """Whether a wheel's member becomes ``path``, or comes to lie in it; ``NAME.data/SCHEME/`` is another folder."""
+    """Return whether a wheel's member is installed at ``path`` or in it; ``NAME.data/SCHEME/`` is not in its path."""
     _, data, rest = member.partition(".data/")
     name = rest.partition("/")[2] if data else member
     if not path.endswith("/"):

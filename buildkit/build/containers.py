@@ -1,7 +1,7 @@
-"""What runs in containers, and the images in local storage that they start from.
+"""Runs steps and compilers in containers, and imports the images that containers start from.
 
-Everything here goes through buildah, skopeo or mmdebstrap. Images that only serve to start containers are
-tagged by their key (``localhost/NAME/STAGE:root-KEY``), so that builds at the same time never move one another's.
+All of this goes through buildah, skopeo or mmdebstrap. Images that only serve to start containers are tagged by their
+key (``localhost/NAME/STAGE:root-KEY``), so that concurrent builds never move each other's tags.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from buildkit.tasks.scheduler import Outcome
 from buildkit.tools import buildah, skopeo
 
 _CHUNK = 1 << 20
-_NO_IMAGE = "image not known"  # buildah's word
+_NO_IMAGE = "image not known"  # in buildah's output
 
 
 class ContainerRunner:
-    """The containers of one build."""
+    """Runs the containers of one build."""
 
     def __init__(self, context: BuildContext, stack: ExitStack) -> None:
         self._context = context
@@ -47,8 +47,8 @@ class ContainerRunner:
         self._compression = Compression(context.project.compression)
 
     def make_root(self, work: MakeRoot, progress: Callable[[int], None]) -> PackedLayer:
-        """A Debian root, normalised, as a blob."""
-        from buildkit.layers.root.pack import RootRules, pack_root  # few builds make one
+        """Make a Debian root and keep it, normalised, as a blob."""
+        from buildkit.layers.root.pack import RootRules, pack_root  # few builds make a root
         from buildkit.tools.mmdebstrap import RootSpec, stream_root
 
         debian, context = work.debian, self._context
@@ -67,23 +67,23 @@ class ContainerRunner:
         return packed
 
     def pull(self, work: PullImage) -> tuple[LayerResult, Sequence[tuple[str, str]]]:
-        """A registry's image as blobs."""
+        """Fetch a registry's image as blobs."""
         from buildkit.remote.image_pull import pull_image
 
         return pull_image(work.ref, self._context.project.target.deb_arch, self._context.blobs), ()
 
     def run_step(self, spec: Spec, work: RunStep) -> tuple[LayerResult, Sequence[tuple[str, str]]]:
-        """Run a command in the root below, and keep what it changed as a blob."""
+        """Run a command in the root below, and keep its changes as a blob."""
         context = self._context
         with ExitStack() as stack:
             folder = stack.enter_context(context.blobs.working_folder())
             mounts = tuple(
                 (lay_out(context.project.folder, tree, folder / str(n)), to) for n, (tree, to) in enumerate(work.mounts)
             )
-            box = self._start(stack, self._root_ref(work.chain))
-            secrets = self._run(box, spec, work.run, mounts)
+            container = self._start(stack, self._root_ref(work.chain))
+            secrets = self._run(container, spec, work.run, mounts)
             with context.meter.phase("commit"):
-                image = buildah.commit(box, self._root_ref((*work.chain, spec)), folder)
+                image = buildah.commit(container, self._root_ref((*work.chain, spec)), folder)
                 try:
                     blob = self._export(image, work.chain, secrets.watch(spec.name))
                 except SecretKeptError:
@@ -91,40 +91,40 @@ class ContainerRunner:
                     raise
         return LayerResult(blobs=(blob,)), ()
 
-    def _run(self, box: buildah.WorkingContainer, spec: Spec, run: Run, mounts: buildah.Mounts) -> Secrets:
-        """Run a step's command with its secrets, and return those."""
+    def _run(self, container: buildah.WorkingContainer, spec: Spec, run: Run, mounts: buildah.Mounts) -> Secrets:
+        """Run a step's command with its secrets, and return them."""
         with ExitStack() as stack:
             secrets = find_secrets(spec.name, run.secrets, dict(self._context.project.secrets), os.environ)
             try:
                 if run.secrets:
-                    stack.enter_context(buildah.mounted_secrets_folder(box))
+                    stack.enter_context(buildah.mounted_secrets_folder(container))
                     mounts = (*mounts, (stack.enter_context(secrets.laid_out()), PLACE))
-                buildah.run_in(box, run.command, env=dict(run.env), network=run.network, mounts=mounts)
+                buildah.run_in(container, run.command, env=dict(run.env), network=run.network, mounts=mounts)
             except ToolError as error:
-                hint = "" if run.network else "a step has no network unless it says `network = true`"
+                hint = "" if run.network else "a step has no network unless it sets `network = true`"
                 raise BuildError(
                     f"{spec.name}: {secrets.hide(error.message)}",
                     hint=error.hint or hint,
                     output=secrets.hide(error.output),
-                ) from None  # what it said is not to be told by a traceback either
+                ) from None  # a traceback would show the unredacted output
         return secrets
 
     def ensure_image(self, chain: tuple[Spec, ...]) -> int:
-        """A root in local storage under its own name; returns bytes imported."""
+        """Import a root into local storage under its own reference; return the bytes imported."""
         image = assemble(chain, Config(), self._context.state.results, self._context.project.target.deb_arch)
         return self._ensure(image, self._root_ref(chain))
 
     def ensure_composition(self, composition: Composition) -> int:
-        """A whole stage in local storage, to run something in it as root; returns bytes imported.
+        """Import a whole stage into local storage, to run something in it as root; return the bytes imported.
 
-        Of its config only the environment counts, as in the keys of what is compiled in it.
+        Only the environment of its config counts, as it does in the keys of the wheels that are compiled in it.
         """
         arch, config = self._context.project.target.deb_arch, Config(env=composition.config.env)
         image = assemble(composition.specs, config, self._context.state.results, arch)
         return self._ensure(image, self._whole_ref(composition))
 
     def compile_wheel(self, item: Compile, builder: Composition) -> Outcome:
-        """A wheel from an sdist or a tree, by pip in the builder, without network."""
+        """Compile a wheel from an sdist or a tree with pip in the builder, without network."""
         context, began = self._context, time.monotonic()
         with context.blobs.building(item.key, context.stop.is_set):
             if context.files.find_wheel(item.key) is not None:
@@ -135,7 +135,7 @@ class ContainerRunner:
         return Outcome(size=len(data), note=file)
 
     def _compile(self, item: Compile, builder: Composition) -> tuple[str, bytes]:
-        """The wheel's name and bytes."""
+        """Return the wheel's file name and bytes."""
         context, artifact = self._context, item.artifact
         with ExitStack() as stack:
             folder = stack.enter_context(context.blobs.working_folder())
@@ -145,20 +145,20 @@ class ContainerRunner:
             else:
                 assert artifact.sha256 is not None  # noqa: S101 - an sdist is pinned
                 shutil.copyfile(context.files.get_file(name, artifact.sha256, artifact.file), folder / name)
-            box = self._start(stack, self._whole_ref(builder))
+            container = self._start(stack, self._whole_ref(builder))
             python = f"{context.project.target.prefix}/bin/python"
             script = (files("buildkit.build") / "wheel_script.py").read_text("utf-8")
             argv = (python, "-I", "-c", script, f"/mnt/{name}")
-            env = {"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0", "HOME": "/tmp"}  # noqa: S108 - the box's
+            env = {"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0", "HOME": "/tmp"}  # noqa: S108 - in the container
             try:
-                done = buildah.run_in(box, argv, env=env, network=False, mounts=((folder, "/mnt"),))
+                done = buildah.run_in(container, argv, env=env, network=False, mounts=((folder, "/mnt"),))
             except ToolError as error:
                 full = describe_full_disk(error.output)
                 raise BuildError(
                     f"{artifact.name} {artifact.version}: its wheel could not be compiled in {builder.stage.name}"
                     + (f": {full}" if full else ""),
                     hint=error.hint
-                    or "does the builder hold its build system (and pip)? see requirements of the builder's stage",
+                    or "does the builder have its build system, and pip? see the requirements of the builder's stage",
                     output=error.output,
                 ) from error
         file, _, data = done.stdout.partition(b"\n")
@@ -166,23 +166,23 @@ class ContainerRunner:
 
     def start_compiler(self, chain: tuple[Spec, ...]) -> Outcome:
         """Start the bytecode compiler of a root's interpreter; one process serves every layer of the build."""
-        box = self._start(self._stack, self._root_ref(chain))
+        container = self._start(self._stack, self._root_ref(chain))
         folder = self._stack.enter_context(self._context.blobs.working_folder())
         argv = worker_argv(self._context.project.target.interpreter, *buildah.PIPES)
-        stdin, stdout = self._stack.enter_context(buildah.open_stream(box, argv, folder))
+        stdin, stdout = self._stack.enter_context(buildah.open_stream(container, argv, folder))
         self._compiler = self._stack.enter_context(Compiler(stdin, stdout))
         return Outcome(note=self._compiler.tag)
 
     @property
     def compiler(self) -> Compiler:
-        """The compiler that was started."""
+        """The bytecode compiler, which a task has started."""
         assert self._compiler is not None  # noqa: S101 - who asks waited for the task that starts it
         return self._compiler
 
     def _start(self, stack: ExitStack, ref: str) -> buildah.WorkingContainer:
-        """A container of an image that we brought into storage, until ``stack`` ends.
+        """Start a container of an image that this build imported; it is removed when ``stack`` ends.
 
-        Raises LostError where somebody has removed that since, who need not share our cache and its locks.
+        Raises LostError if the image was removed since, by somebody who may use another cache with other locks.
         """
         try:
             return stack.enter_context(buildah.working_container(ref, self._note))
@@ -195,7 +195,7 @@ class ContainerRunner:
         return import_image(image, ref, self._context.blobs)
 
     def _export(self, image: str, chain: tuple[Spec, ...], watch: Callable[[bytes], None]) -> Blob:
-        """The topmost layer of a committed image, as storage has it; ``watch`` sees all of it."""
+        """Return the topmost layer of a committed image as a blob; ``watch`` sees all of its bytes."""
         context = self._context
         below = tuple(blob.diff_id for spec in chain for blob in context.state.results[spec.key].blobs)
         with context.blobs.working_folder() as folder, context.blobs.writing() as out:
@@ -217,9 +217,11 @@ class ContainerRunner:
         try:
             found = parse_wheel_filename(file)[0]
         except InvalidWheelFilename as error:
-            raise BuildError(f"{name}: pip made no wheel but `{file[:80]}`") from error
+            raise BuildError(f"{name}: pip built `{file[:80]}`, which is no wheel") from error
         if found != canonicalize_name(name):
-            raise MismatchError(f"{name}: its source builds a wheel of `{found}`", hint="mend the name in its metadata")
+            raise MismatchError(
+                f"{name}: its source builds a wheel of `{found}`", hint="correct the name in its metadata"
+            )
         sha256 = FileHash.of(data)
         with self._context.blobs.writing() as out:
             out.write(data)
@@ -243,6 +245,6 @@ def _counted(chunks: Iterator[bytes], progress: Callable[[int], None]) -> Iterat
 
 @contextmanager
 def open_containers(context: BuildContext) -> Iterator[ContainerRunner]:
-    """Containers for one build; all are removed at the end."""
+    """Open containers for one build; all are removed at the end."""
     with ExitStack() as stack:
         yield ContainerRunner(context, stack)

@@ -1,4 +1,4 @@
-"""A tree of the checkout, laid out for a container: the same names, modes and times whoever builds."""
+"""Lays out a tree of the checkout for a container, with the same names, modes and times on every host."""
 
 from __future__ import annotations
 
@@ -10,37 +10,37 @@ from buildkit.digest import FileHash
 from buildkit.errors import BuildError, source_changed
 from buildkit.plan.spec import Tree, TreeFile
 
-EPOCH = 315532800  # 1980-01-01: a zip knows no earlier time
+EPOCH = 315532800  # 1980-01-01, the earliest time that a zip can hold
 _CHUNK = 1 << 20
 
 
-def lay_out(root: Path, tree: Tree, place: Path) -> Path:
-    """Copy the files of ``tree``, a tree of the project at ``root``, to ``place``, which must not be there yet.
+def lay_out(root: Path, tree: Tree, target: Path) -> Path:
+    """Copy the files of ``tree``, a tree of the project at ``root``, to ``target``, a new path; return that.
 
-    Only what the tree lists: what git does not track must not reach a build. Raises MismatchError for a file that
-    has changed since it was hashed, BuildError where the tree is one symbolic link.
+    Copies only the files that the tree lists, so that untracked files never reach a build. Raises MismatchError for a
+    file that changed since it was hashed, BuildError for a tree that is a symbolic link.
     """
     source = root / tree.path
     if [file.path for file in tree.files] == ["."]:
-        _copy(source, tree.files[0], place)
-        return place
-    _make_folder(place)
+        _copy(source, tree.files[0], target)
+        return target
+    _make_folder(target)
     for file in tree.files:
-        target = place / file.path
-        for folder in reversed(target.relative_to(place).parents):
-            _make_folder(place / folder)
-        _copy(source / file.path, file, target)
-    return place
+        copy = target / file.path
+        for folder in reversed(copy.relative_to(target).parents):
+            _make_folder(target / folder)
+        _copy(source / file.path, file, copy)
+    return target
 
 
 def _make_folder(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    folder.chmod(0o755)  # whatever the umask
+    folder.chmod(0o755)  # independent of the umask
 
 
 def _copy(source: Path, file: TreeFile, target: Path) -> None:
     if file.link and file.path == ".":
-        raise BuildError(f"{source}: is a symbolic link, which cannot be mounted", hint="name what it leads to")
+        raise BuildError(f"{source}: a symbolic link cannot be mounted", hint="name its target instead")
     if file.link:
         target.symlink_to(file.link)
     else:

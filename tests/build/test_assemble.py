@@ -83,7 +83,7 @@ def brought(count: int) -> dict[Key, LayerResult]:
 def test_an_image_of_more_layers_than_can_be_run_is_refused_when_they_are_counted() -> None:
     assert len(assemble((ROOT, LOW), Config(), brought(126), "amd64").layers) == 127
     with pytest.raises(
-        DefinitionError, match=r"^the image would have 128 layers, more than 127; root brings 127$"
+        DefinitionError, match=r"^the image would have 128 layers, more than 127; root has 127$"
     ) as caught:
         assemble((ROOT, LOW), Config(), brought(127), "amd64")
     assert "fewer layers" in caught.value.hint
@@ -91,7 +91,7 @@ def test_an_image_of_more_layers_than_can_be_run_is_refused_when_they_are_counte
 
 def test_a_project_may_allow_fewer() -> None:
     assert len(assemble((ROOT, LOW), Config(), brought(8), "amd64", most=9).layers) == 9
-    with pytest.raises(DefinitionError, match=r"^the image would have 9 layers, more than 8; root brings 8$"):
+    with pytest.raises(DefinitionError, match=r"^the image would have 9 layers, more than 8; root has 8$"):
         assemble((ROOT, LOW), Config(), brought(8), "amd64", most=8)
 
 
@@ -151,7 +151,7 @@ def test_a_file_where_another_layer_has_a_folder_is_found(ledger: Ledger, turned
     own(ledger, low=folder if turned else file, high=file if turned else folder)
     names = ("high", "low") if turned else ("low", "high")
     with pytest.raises(
-        CollisionError, match=rf"^/opt/a is a file in the layer {names[0]}, and a folder in the layer {names[1]}$"
+        CollisionError, match=rf"^/opt/a is a file in the layer {names[0]} and a folder in the layer {names[1]}$"
     ):
         check(COMPOSITION, ledger)
 
@@ -195,5 +195,5 @@ def test_of_a_layer_made_elsewhere_the_listing_is_asked_for_only_where_claims_me
 def test_a_file_of_a_layer_made_elsewhere_may_not_be_a_folder_here(ledger: Ledger) -> None:
     own(ledger, low=[("a/b/x", "1")])
     share(ledger, "high", "a/b")
-    with pytest.raises(CollisionError, match="/a/b is a file in the layer high, and a folder in the layer low"):
+    with pytest.raises(CollisionError, match="/a/b is a file in the layer high and a folder in the layer low"):
         check(COMPOSITION, ledger, ask=lambda _key: [("a/b", "1")])
