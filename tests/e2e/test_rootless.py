@@ -63,7 +63,7 @@ def theirs(make_tiny: Callable[[], Tiny], user: pwd.struct_passwd, interpreter: 
     if os.geteuid() == 0:
         subprocess.run(("chown", "--recursive", f"{user.pw_uid}:{user.pw_gid}", str(tiny.folder)), check=True)
         tiny.before = ("setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups", "--")
-    tiny.python = interpreter
+    tiny.python, tiny.by_nox = interpreter, True
     return tiny
 
 

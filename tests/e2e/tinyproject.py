@@ -24,7 +24,6 @@ from tests.containers import container_environment
 
 _KEPT = (
     "PATH",
-    "PYTHONPATH",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "http_proxy",
@@ -32,6 +31,8 @@ _KEPT = (
     "no_proxy",
     "BUILDAH_ISOLATION",
 )
+_ROOT = Path(__file__).parents[2]
+_SESSION = Path(__file__).with_name("session.py")
 _NOX = "import runpy, sys; sys.argv = ['nox', *sys.argv[4:]]; runpy.run_module('nox', run_name='__main__')"
 SLOW = """import time
 from buildkit.build import executor as realise
@@ -85,6 +86,7 @@ class Tiny:
         self.cache = folder / "cache"
         self.python = sys.executable
         self.before: tuple[str, ...] = ()  # what makes a command another user's
+        self.by_nox = False  # whether `run` starts Nox, as `argv` does
         containers = folder / "home/.config/containers"
         containers.mkdir(parents=True)
         (folder / "storage.conf").write_text(_STORAGE.format(folder=folder))
@@ -101,6 +103,7 @@ class Tiny:
             "PIP_CONFIG_FILE": os.devnull,
             "UV_NO_CONFIG": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))),
         }
         (folder / "tmp").mkdir()
         (folder / "run").mkdir(mode=0o700)
@@ -131,17 +134,21 @@ class Tiny:
     def after(self, code: str) -> Iterator[None]:
         """Run sessions meanwhile in an interpreter that ran ``code`` before: what is worth something to us is large."""
         before, self.before = self.before, (sys.executable, "-c", code + _NOX)
+        self.by_nox = True
         try:
             yield
         finally:
-            self.before = before
+            self.before, self.by_nox = before, False
+
+    def _direct(self, session: str, *arguments: str) -> tuple[str, ...]:
+        return (*self.before, self.python, str(_SESSION), str(self.project), session, *arguments)
 
     def run(self, session: str, *arguments: str, **env: str) -> Ended:
         """Run a session to its end, whatever that is; builds report."""
         file = self.folder / "report.json"
         file.unlink(missing_ok=True)
         report = ("--json", str(file)) if session.startswith(("build", "push")) else ()
-        argv = self.argv(session, *report, *arguments)
+        argv = (self.argv if self.by_nox else self._direct)(session, *report, *arguments)
         done = subprocess.run(argv, cwd=self.folder, env=self.env | env, capture_output=True, timeout=300, text=True)
         made = json.loads(file.read_text()) if file.exists() else None
         return Ended(code=done.returncode, text=done.stdout + done.stderr, report=made)
@@ -275,7 +282,7 @@ def one_error(ended: Ended, code: int) -> str:
     assert ended.code == code, ended.text
     assert "Traceback" not in ended.text, ended.text
     assert len(ended.errors) == 1, ended.text
-    return ended.text[ended.text.index("\nerror: ") + 1 :].partition("nox >")[0]
+    return "error: " + ("\n" + ended.text).partition("\nerror: ")[2].partition("nox >")[0]
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
