@@ -18,7 +18,7 @@ from pathlib import Path
 
 import nox
 
-from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS, Command, run_command
+from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS, CliCommand, run_command
 
 __all__ = ["register"]
 
@@ -46,11 +46,11 @@ def register(folder: Path | str | None = None) -> None:
 Action = Callable[[list[str]], int]
 
 
-def _action(command: Command, root: Path) -> Action:
+def _action(command: CliCommand, root: Path) -> Action:
     return lambda arguments: run_command(command, root, arguments)
 
 
-def _stage_action(command: Command, root: Path, stage: str) -> Action:
+def _stage_action(command: CliCommand, root: Path, stage: str) -> Action:
     return lambda arguments: run_command(command, root, stage, arguments)
 
 

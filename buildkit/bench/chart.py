@@ -21,7 +21,7 @@ from buildkit.bench.tables import (
     participant_titles,
     scenario_title,
 )
-from buildkit.report.stage_graph import say_name
+from buildkit.report.stage_graph import format_name
 from buildkit.report.svg_blocks import clip, text_width
 from buildkit.report.text import format_seconds
 
@@ -96,7 +96,7 @@ def _opening(results: Results, goal: str, names: list[str], height: float) -> st
 def _head(results: Results, goal: str, racing: list[str]) -> Iterator[str]:
     words = GOALS.get(goal, goal)
     yield _text(_EDGE, 34, f"Seconds {words}", "title")
-    name = say_name(str(results.workload.get("name", "")))
+    name = format_name(str(results.workload.get("name", "")))
     count = max((one.repetition + 1 for one in results.samples if one.until == goal), default=0)
     of = f"medians of {count}, least to most as a line; " if count > 1 else ""
     rest = "; ".join((f"{of}logarithmic scale", *format_meanings(racing)))

@@ -13,7 +13,7 @@ from buildkit.bench.results import HINT, Results, SampleVerdict, parse_results, 
 from buildkit.bench.tables import format_notes, make_tables, scenario_title
 from buildkit.errors import BuildError, DefinitionError
 from buildkit.report.table import print_table
-from buildkit.report.text import clean, format_count
+from buildkit.report.text import format_count, sanitize
 from buildkit.tools.process import Command, find_tool, run
 
 _PIXELS = "1.5"  # PNG pixels per SVG pixel
@@ -65,7 +65,7 @@ def print_results(results: Results) -> None:
     for table in make_tables(results):
         print_table(table.title, table.columns, table.rows, sys.stdout)
     for note in format_notes(results):
-        sys.stdout.write(f"{clean(note)}\n")
+        sys.stdout.write(f"{sanitize(note)}\n")
 
 
 def judge(results: Results) -> int:
@@ -73,7 +73,7 @@ def judge(results: Results) -> int:
     ours = next(iter(results.participants))
     bad = [one for one in results.samples if one.participant == ours and one.verdict is not SampleVerdict.RIGHT]
     for one in bad:
-        sys.stderr.write(f"error: {scenario_title(one.scenario)}, {one.until}: {one.verdict}: {clean(one.note)}\n")
+        sys.stderr.write(f"error: {scenario_title(one.scenario)}, {one.until}: {one.verdict}: {sanitize(one.note)}\n")
     return 1 if bad else 0
 
 
@@ -95,7 +95,7 @@ def compare(old: Results, new: Results, limit: float) -> int:
     if noisy:
         sys.stderr.write(f"{format_count(len(noisy), 'row')} too noisy to say: {_names(noisy)}\n")
     for line in lacking:
-        sys.stderr.write(f"not compared: {clean(line)}\n")
+        sys.stderr.write(f"not compared: {sanitize(line)}\n")
     if not slower + fine:
         raise BuildError("every row that can be compared is too noisy to say whether we became slower", hint=_QUIET)
     if not slower:

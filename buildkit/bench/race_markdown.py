@@ -15,7 +15,7 @@ from buildkit.bench.tables import (
     scenario_title,
 )
 from buildkit.report.build_markdown import escape
-from buildkit.report.text import clean, format_bytes, format_seconds
+from buildkit.report.text import format_bytes, format_seconds, sanitize
 
 _BYTES = ("memory", "disk", "wheel bytes", "model bytes")
 _SHOWN_OUTPUT = 1500
@@ -53,7 +53,7 @@ def _failures(results: Results) -> Iterator[str]:
         cell = (sample.until, sample.scenario, sample.participant)
         if sample.verdict is SampleVerdict.FAILED and cell not in said:
             said.add(cell)
-            text = clean(sample.output)[-_SHOWN_OUTPUT:].replace("```", "'''")
+            text = sanitize(sample.output)[-_SHOWN_OUTPUT:].replace("```", "'''")
             who = f"{titles[sample.participant]}, {scenario_title(sample.scenario)}, {sample.until}"
             yield f"### {escape(who)}: failed\n\n```text\n{text.strip()}\n```"
 

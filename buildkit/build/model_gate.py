@@ -21,7 +21,7 @@ from buildkit.findings import Finding
 from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.spec import PackModel, Spec
-from buildkit.report.findings_table import say_counts, say_severity, say_where, worst_first
+from buildkit.report.findings_table import format_finding_counts, format_location, format_severity, sort_worst_first
 from buildkit.report.text import format_count
 from buildkit.scan import Judgement, Scan, Verdict, judge
 from buildkit.tasks.scheduler import Lane, Outcome, Task
@@ -123,9 +123,9 @@ def name_of(model: Model, file: ModelFile) -> str:
 
 def refusal(name: str, judgement: Judgement) -> ModelError:
     """The error that stops a build: which file, what was found and why that matters; the hint says what to do."""
-    open_ones = worst_first(judgement.findings)
+    open_ones = sort_worst_first(judgement.findings)
     partial = judgement.verdict is Verdict.PARTIAL
-    head = "it could not be fully scanned" if partial else say_counts(open_ones)
+    head = "it could not be fully scanned" if partial else format_finding_counts(open_ones)
     lines = [f"{name}: refused: {head}", *(_line(one) for one in open_ones[:_SHOWN])]
     if len(open_ones) > _SHOWN:
         lines.append(f"  … and {len(open_ones) - _SHOWN} more (nox -s scan-models)")
@@ -136,4 +136,4 @@ def refusal(name: str, judgement: Judgement) -> ModelError:
 
 
 def _line(one: Finding) -> str:
-    return f"  {say_severity(one.severity)} {one.rule.id}: {say_where(one)}: {one.what}"
+    return f"  {format_severity(one.severity)} {one.rule.id}: {format_location(one)}: {one.what}"

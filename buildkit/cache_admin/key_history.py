@@ -18,7 +18,7 @@ from buildkit.cache_admin.recipe_text import describe_recipe
 from buildkit.digest import Key
 from buildkit.errors import DefinitionError
 from buildkit.report.columns import Column, print_columns
-from buildkit.report.text import clean, format_age, format_bytes, format_date, format_seconds
+from buildkit.report.text import format_age, format_bytes, format_date, format_seconds, sanitize
 from buildkit.report.view import open_view
 from buildkit.store.build_history import find_recipe
 from buildkit.store.ledger import Ledger
@@ -83,7 +83,7 @@ def why(folder: Path, asked: str, *, as_json: bool) -> int:
         return 0
     first, *others = subjects
     if not others or first.name == asked:  # a name means the version that is needed, or the newest
-        sys.stdout.write(clean("\n".join(render_subject(first, time.time()))) + "\n")
+        sys.stdout.write(sanitize("\n".join(render_subject(first, time.time()))) + "\n")
         title = "other versions of it"
     else:
         title = f"`{asked}` may be"
@@ -179,5 +179,5 @@ def _print_list(title: str, subjects: Sequence[Subject]) -> None:
     rows = [
         (one.hash[:12], one.name, one.kind, say_state(one.held) if one.held else "not made yet") for one in subjects
     ]
-    sys.stdout.write(f"{clean(title)}:\n")
+    sys.stdout.write(f"{sanitize(title)}:\n")
     print_columns(columns, rows, sys.stdout)

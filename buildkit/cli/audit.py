@@ -11,7 +11,7 @@ from pathlib import Path
 from buildkit.build.planner import Planner, open_planner
 from buildkit.cli.options import make_parser
 from buildkit.findings import Severity
-from buildkit.inspection.audit import AT_REST, NEVER, RUNNING, Audit, look, render_audit
+from buildkit.inspection.audit import AT_REST, NEVER, RUNNING, Audit, audit_target, render_audit
 from buildkit.report.findings_table import (
     parse_severity,
 )
@@ -25,7 +25,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     if options.sarif is not None:
         check_writable(options.sarif)
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        found = look(planner, options.target, _choose(planner, options))
+        found = audit_target(planner, options.target, _choose(planner, options))
     if options.sarif is not None:
         write_text(options.sarif, _sarif(found))
     if options.json:
@@ -44,8 +44,8 @@ def _choose(planner: Planner, options: argparse.Namespace) -> tuple[str, ...]:
 def _sarif(found: Audit) -> str:
     from buildkit.report.sarif import SarifRun, render_sarif
 
-    says = "the root of the image's file system"
-    run = SarifRun.of("audit", base="IMAGE", base_says=says, inside=True, subject=found.name)
+    description = "the root of the image's file system"
+    run = SarifRun.of("audit", base="IMAGE", base_description=description, inside=True, subject=found.name)
     return render_sarif(found.findings, run)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class CliCommand:
     """A command: ``target`` is the function (``module:name``) that runs it, ``summary`` a line for lists of commands.
 
     The function takes the folder of the project, for a command of one stage its name, and the arguments.
@@ -30,8 +30,8 @@ class Command:
         return function
 
 
-def _command(name: str, summary: str, target: str = "") -> Command:
-    return Command(name=name, target=target or f"buildkit.cli.{name.replace('-', '_')}:run", summary=summary)
+def _command(name: str, summary: str, target: str = "") -> CliCommand:
+    return CliCommand(name=name, target=target or f"buildkit.cli.{name.replace('-', '_')}:run", summary=summary)
 
 
 # the session is NAME-STAGE, the console command NAME STAGE; Nox lists `build-STAGE` with the summary of the stage
@@ -62,7 +62,7 @@ COMMANDS = (
         "scan-models", "Scan model files for code that runs when they are loaded (-- STAGE|PATH, --json, --sarif FILE)."
     ),
     _command("doctor", "Check this host: tools, storage, user namespaces, disk, log-ins, GPUs."),
-    Command(
+    CliCommand(
         name="bench-build",
         target="buildkit.cli.bench:run",
         summary="Race against buildah and BuildKit (-- --workload heavy, --repeat N).",
@@ -75,7 +75,7 @@ COMMANDS = (
 )
 
 
-def run_command(command: Command, folder: Path, *arguments: str | Sequence[str]) -> int:
+def run_command(command: CliCommand, folder: Path, *arguments: str | Sequence[str]) -> int:
     """Run a command with its arguments, after the stage for one of STAGE_COMMANDS; return the exit code.
 
     Errors are printed, with what to do.

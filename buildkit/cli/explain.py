@@ -10,7 +10,7 @@ from pathlib import Path
 
 from buildkit.build.planner import check_stage, open_planner
 from buildkit.cli.options import make_parser
-from buildkit.inspection.explain import look, print_explanation
+from buildkit.inspection.explain import explain_stage, print_explanation
 from buildkit.report.view import open_view
 
 
@@ -18,7 +18,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     """Print why the layers of a stage will be built, or were; raises DefinitionError or BuildError."""
     options = _parse(arguments)
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        explanation = look(planner, check_stage(planner.graph, options.stage), options.layer)
+        explanation = explain_stage(planner, check_stage(planner.graph, options.stage), options.layer)
     if options.json:
         sys.stdout.write(json.dumps(explanation.as_json(), indent=2) + "\n")
     else:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from buildkit.errors import BuildError, BuildkitError, describe_disk_error
-from buildkit.report.text import clean
+from buildkit.report.text import sanitize
 from buildkit.tools.interrupts import interruptible
 
 
@@ -62,7 +62,7 @@ def _is_unread(out: TextIO) -> bool:
 
 def print_error(error: BuildkitError) -> None:
     """The failing step's own output, then what is wrong, then what to do."""
-    lines = [clean(error.output)] if error.output else []
+    lines = [sanitize(error.output)] if error.output else []
     lines.append(f"error: {_below(error.message)}")
     if error.hint:
         lines.append(f"hint: {_below(error.hint)}")
@@ -72,4 +72,4 @@ def print_error(error: BuildkitError) -> None:
 
 def _below(text: str) -> str:
     """Lines after the first are marked, unless they are items of a list: what is in them is no line of ours."""
-    return re.sub(r"\n(?!  - )", "\n  | ", clean(text))
+    return re.sub(r"\n(?!  - )", "\n  | ", sanitize(text))

@@ -11,7 +11,7 @@ from pathlib import Path
 from buildkit.build.options import RemoteCacheOptions, open_remote_cache
 from buildkit.build.planner import check_stage, open_planner, shipping
 from buildkit.cli.options import make_parser
-from buildkit.inspection.plan import look, print_outlook
+from buildkit.inspection.plan import forecast_stage, print_forecast
 from buildkit.oci.reference import parse_ref
 from buildkit.report.view import open_view
 
@@ -24,14 +24,15 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
         if options.shared or options.cache:  # else no network is touched
             open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
         repository = parse_ref(options.push, "--push").repository if options.push else ""
-        outlooks = [look(planner, name, imports=not options.no_import, repository=repository) for name in names]
+        imports = not options.no_import
+        forecasts = [forecast_stage(planner, name, imports=imports, repository=repository) for name in names]
     if options.json:
-        values = [outlook.as_json() for outlook in outlooks]
+        values = [forecast.as_json() for forecast in forecasts]
         sys.stdout.write(json.dumps(values[0] if len(values) == 1 else values, indent=2) + "\n")
         return
-    for number, outlook in enumerate(outlooks):
+    for number, forecast in enumerate(forecasts):
         sys.stdout.write("\n" * bool(number))
-        print_outlook(outlook, sys.stdout, whole=options.all)
+        print_forecast(forecast, sys.stdout, whole=options.all)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

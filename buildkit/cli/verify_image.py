@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 from buildkit.build.options import open_remote_cache
 from buildkit.build.planner import check_stage, open_planner
 from buildkit.cli.options import add_remote_cache_arguments, make_parser, remote_cache_options
-from buildkit.inspection.verify_image import find_stage_name, judge, make_checks, read_image, render_verdict
+from buildkit.inspection.verify_image import (
+    compare_with_stage,
+    find_stage_name,
+    make_checks,
+    read_image,
+    render_verdict,
+)
 from buildkit.oci.reference import parse_ref
 from buildkit.remote.verification import NAMES, Reader
 from buildkit.report.view import open_view
@@ -33,7 +39,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
         registries = RegistryClient(planner.context.stop)
         image = read_image(ref if ref.tag or ref.digest else ref.tagged("latest"), registries)
         stage = check_stage(planner.graph, options.stage or find_stage_name(image))
-        verdict = judge(planner, image, stage)
+        verdict = compare_with_stage(planner, image, stage)
         reader = Reader(image.ref, image.digest, registries, planner.context.blobs, key)
         proofs = (reader.signature(), *reader.attestations(make_checks(planner, image, stage)))
         wanted = {"signature"} if key else set()

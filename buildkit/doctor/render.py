@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from buildkit.doctor.finding import Diagnosis, Status
-from buildkit.report.text import clean
+from buildkit.report.text import sanitize
 
 _MARKS = {Status.OK: "ok", Status.NOTE: "note", Status.WARNING: "warning", Status.ERROR: "ERROR"}
 _COLOURS = {Status.OK: "32", Status.NOTE: "36", Status.WARNING: "33", Status.ERROR: "1;31"}
@@ -63,7 +63,7 @@ def _wrap(text: str, width: int, first: str = "") -> list[str]:
 
 def _flat(text: str) -> str:
     """One line without control characters, those of C1 (0x80 to 0x9f) included: some terminals obey them."""
-    return " ".join("".join(mark for mark in clean(text) if not "\x80" <= mark <= "\x9f").split())
+    return " ".join("".join(mark for mark in sanitize(text) if not "\x80" <= mark <= "\x9f").split())
 
 
 def _plural(status: Status, count: int) -> str:

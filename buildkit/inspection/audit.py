@@ -16,9 +16,9 @@ from buildkit.events import step
 from buildkit.findings import Finding, Severity
 from buildkit.report.findings_table import (
     findings_json,
+    format_finding_counts,
+    format_severity,
     render_findings,
-    say_counts,
-    say_severity,
 )
 from buildkit.report.text import format_bytes, format_count
 from buildkit.tools.skopeo import TRANSPORTS
@@ -54,7 +54,7 @@ class Audit:
             "parts": {part: why or None for part, why in self.parts.items()},
             **(_view_json(self.view) if self.view is not None else {}),
             "findings": findings_json(self.findings),
-            "fail_on": say_severity(gate) if gate is not None else NEVER,
+            "fail_on": format_severity(gate) if gate is not None else NEVER,
             "failed": self.closes(gate),
         }
 
@@ -73,7 +73,7 @@ def _view_json(view: ImageView) -> dict[str, Any]:
     }
 
 
-def look(planner: Planner, target: str, parts: Sequence[str]) -> Audit:
+def audit_target(planner: Planner, target: str, parts: Sequence[str]) -> Audit:
     """Look at the parts of an image that are asked for, each once."""
     if AT_REST not in parts:
         found, why = _run(planner, target)
@@ -116,13 +116,13 @@ def render_audit(found: Audit, gate: Severity | None) -> list[str]:
     looked = " and ".join(part for part, why in found.parts.items() if not why) or "nothing of it"
     lines.append(f"{format_untrusted(found.name)}, {looked}")
     if found.view is not None:
-        lines += _say_view(found.view)
+        lines += _format_view(found.view)
     lines += [f"not looked at {part}: {format_untrusted(why, 1000)}" for part, why in found.parts.items() if why]
-    lines.append(_say_sum(found, gate))
+    lines.append(_format_sum(found, gate))
     return lines
 
 
-def _say_view(view: ImageView) -> Iterator[str]:
+def _format_view(view: ImageView) -> Iterator[str]:
     size = sum(layer.unpacked for layer in view.layers)
     yield f"{format_bytes(size)} in {format_count(len(view.layers), 'layer')}, {format_count(len(view.files), 'file')}"
     for name, other in view.origin.peers:
@@ -131,10 +131,10 @@ def _say_view(view: ImageView) -> Iterator[str]:
         yield f"{format_count(cut, 'large text')} searched for secrets in the first 64 MiB alone"
 
 
-def _say_sum(found: Audit, gate: Severity | None) -> str:
-    said = say_counts(found.findings)
+def _format_sum(found: Audit, gate: Severity | None) -> str:
+    counts = format_finding_counts(found.findings)
     if gate is None or not found.closes(gate):
-        return said
-    return (
-        f"{said}: fails, for {say_severity(gate)} and worse do" if not any(found.parts.values()) else f"{said}: fails"
-    )
+        return counts
+    if any(found.parts.values()):
+        return f"{counts}: fails"
+    return f"{counts}: fails, for {format_severity(gate)} and worse do"

@@ -10,7 +10,7 @@ from buildkit.build.planner import Planner
 from buildkit.errors import FetchError
 from buildkit.findings import Finding, Rule, Severity
 from buildkit.report.findings_table import render_findings
-from buildkit.report.text import flat, format_count
+from buildkit.report.text import format_count, sanitize_line
 from buildkit.tools.auditor import Vulnerability
 
 _DEBIAN = "Debian's security tracker is not asked; take newer ones: nox -s lock -- --upgrade"
@@ -84,17 +84,17 @@ def render(
     """Lines for people."""
     lines = render_findings([finding for one in counted for finding in _findings(scope, one)])
     lines += [""] if lines else []
-    lines += [flat(f"ignored: {one.id} of {one.name} {one.version}") for one in found if one not in counted]
+    lines += [sanitize_line(f"ignored: {one.id} of {one.name} {one.version}") for one in found if one not in counted]
     packages = format_count(len(scope.pins), "Python package")
     if failure is None:
-        lines.append(f"{packages} checked: {_say_found(len(counted))}")
+        lines.append(f"{packages} checked: {_format_found(len(counted))}")
     else:
         lines.append(f"{packages} NOT checked")
-    lines += [flat(f"not checked: {format_count(count, what)} ({why})") for what, count, why in scope.left_out]
+    lines += [sanitize_line(f"not checked: {format_count(count, what)} ({why})") for what, count, why in scope.left_out]
     return lines
 
 
-def _say_found(count: int) -> str:
+def _format_found(count: int) -> str:
     return f"{count} known vulnerabilit{'y' if count == 1 else 'ies'}" if count else "no known vulnerability"
 
 

@@ -16,7 +16,7 @@ from buildkit.errors import DefinitionError
 from buildkit.oci.blob import LayerResult
 from buildkit.plan.explain.causes import Cause, format_cause
 from buildkit.plan.plan import LayerSource, PlannedLayer
-from buildkit.report.text import flat, format_date
+from buildkit.report.text import format_date, sanitize_line
 from buildkit.store.build_history import BuiltRecord, find_built
 
 _SHORTEST = 4  # digits of a key that say which is meant
@@ -67,7 +67,7 @@ class Explanation:
         return {"stage": self.stage, "image": self.image, "layers": [layer.as_json() for layer in self.layers]}
 
 
-def look(planner: Planner, stage: str, layer: str = "") -> Explanation:
+def explain_stage(planner: Planner, stage: str, layer: str = "") -> Explanation:
     """Explain the layers of a stage, or the one of this name, of the only name that ends so, or of a key's digits."""
     planned = planner.plan(stage)
     explained = list(_explain_entries(planned.plan.entries, set(planned.stored.diff_ids if planned.stored else ())))
@@ -126,16 +126,19 @@ def _choose(explained: Iterable[Explained], layer: str) -> list[Explained]:
 
 def print_explanation(explanation: Explanation, out: TextIO, *, whole: bool = True) -> None:
     """Lines for every layer, and for the ``whole`` of an image one that says how many would be built."""
-    width = max((len(flat(one.entry.spec.name)) for one in explanation.layers), default=0)
+    width = max((len(sanitize_line(one.entry.spec.name)) for one in explanation.layers), default=0)
     for one in explanation.layers:
-        print(f"{flat(one.entry.spec.name):{width}}  {flat(say_what(one, explanation.stage))}", file=out)
+        print(
+            f"{sanitize_line(one.entry.spec.name):{width}}  {sanitize_line(format_action(one, explanation.stage))}",
+            file=out,
+        )
         for cause in one.causes:
-            print(f"    {flat(format_cause(cause))}", file=out)
+            print(f"    {sanitize_line(format_cause(cause))}", file=out)
     if whole:
         print(render_sum(explanation), file=out)
 
 
-def say_what(one: Explained, stage: str) -> str:
+def format_action(one: Explained, stage: str) -> str:
     """What would be done with a layer; of one that is there, when it was built and why."""
     if one.entry.source is LayerSource.BUILT:
         return "would be built" + " again" * bool(one.built) + ", as a tool for others" * one.tool + ":"
@@ -145,10 +148,10 @@ def say_what(one: Explained, stage: str) -> str:
         what = "stays as it is"
     else:
         what = "imported" if one.entry.source is LayerSource.CACHE else "fetched and imported"
-    return what + (f"; {_say_built(one.built, stage)}" if one.built else "")
+    return what + (f"; {_format_built(one.built, stage)}" if one.built else "")
 
 
-def _say_built(built: BuiltRecord, stage: str) -> str:
+def _format_built(built: BuiltRecord, stage: str) -> str:
     of = f" for {built.stage}" if built.stage and built.stage != stage else ""
     return f"built {format_date(built.at)}{of}" + (f": {built.why}" if built.why else "")
 

@@ -9,11 +9,11 @@ from buildkit.build.planner import Planner
 from buildkit.declare.graph import Graph
 from buildkit.declare.stage import Stage
 from buildkit.digest import Key
-from buildkit.inspection.plan import Outlook, look
+from buildkit.inspection.plan import StageForecast, forecast_stage
 from buildkit.plan.forecast import Cost
 from buildkit.plan.plan import LayerSource, PlannedLayer
 from buildkit.plan.spec import Kind
-from buildkit.report.stage_graph import Box, Edge, Image, Layer, Picture, Tie, add_up
+from buildkit.report.stage_graph import Edge, EdgeKind, GraphLayer, ImageTotals, Picture, StageNode, sum_sizes
 
 _FIRST = (LayerSource.BUILT, LayerSource.STORAGE, LayerSource.CACHE, LayerSource.SHARED)
 _OPEN = (Kind.ROOT, Kind.IMAGE, Kind.RUN)  # how large they get, nobody knows before they are made
@@ -23,28 +23,30 @@ _NO_REASON = ("", "first build")  # what a stage says that has no past: another 
 
 def collect(planner: Planner, asked: Iterable[str]) -> Picture:
     """The picture of stages and of all that their images need; raises DefinitionError, and ToolError from storage."""
-    outlooks = {name: look(planner, name) for name in sorted(asked)}
-    order = arrange(planner.graph, outlooks)
-    if any(entry.source is LayerSource.BUILT for outlook in outlooks.values() for entry in outlook.tools):
+    forecasts = {name: forecast_stage(planner, name) for name in sorted(asked)}
+    order = arrange(planner.graph, forecasts)
+    if any(
+        entry.source is LayerSource.BUILT for stage_forecast in forecasts.values() for entry in stage_forecast.tools
+    ):
         project = planner.context.project
         helpers = {name for name in (project.builder, project.bytecode_root) if name in planner.graph.stages}
         order = list(dict.fromkeys((*arrange(planner.graph, helpers - set(order)), *order)))
-    places = _place(planner.graph, order, outlooks)
-    containers: dict[str, Box] = {}
+    places = _place(planner.graph, order, forecasts)
+    stages: dict[str, StageNode] = {}
     for name in order:
         stage = planner.graph.stages[name]
-        edges = tuple(edge for edge in _edges(stage) if edge.stage in containers)
+        edges = tuple(edge for edge in _edges(stage) if edge.stage in stages)
         layers = tuple(places.get(name, ()))
-        if layers or edges or name in outlooks:
-            containers[name] = Box(
+        if layers or edges or name in forecasts:
+            stages[name] = StageNode(
                 name=name,
                 summary=stage.summary,
                 ships=stage.ships,
                 edges=edges,
                 layers=layers,
-                image=_image(outlooks[name]) if name in outlooks else None,
+                image=_image(forecasts[name]) if name in forecasts else None,
             )
-    return Picture(project=planner.context.project.name, containers=tuple(containers.values()))
+    return Picture(project=planner.context.project.name, stages=tuple(stages.values()))
 
 
 def arrange(graph: Graph, names: Iterable[str]) -> list[str]:
@@ -63,7 +65,7 @@ def arrange(graph: Graph, names: Iterable[str]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Seen:
+class _PlannedUse:
     """A layer as one image plans it; ``image`` is empty where it only helps to build that image."""
 
     owner: str
@@ -72,39 +74,39 @@ class _Seen:
     bytes: int | None
 
 
-def _place(graph: Graph, order: Sequence[str], outlooks: Mapping[str, Outlook]) -> dict[str, list[Layer]]:
+def _place(graph: Graph, order: Sequence[str], forecasts: Mapping[str, StageForecast]) -> dict[str, list[GraphLayer]]:
     """Every layer once, by the first stage that brings it."""
-    seen: dict[Key, list[_Seen]] = {}
+    seen: dict[Key, list[_PlannedUse]] = {}
     for name in order:
-        if name in outlooks:
-            for one in _see(graph, order, outlooks[name]):
+        if name in forecasts:
+            for one in _see(graph, order, forecasts[name]):
                 seen.setdefault(one.entry.spec.key, []).append(one)
-    places: dict[str, list[Layer]] = {}
+    places: dict[str, list[GraphLayer]] = {}
     for group in seen.values():
         owner = min((one.owner for one in group), key=order.index)
         places.setdefault(owner, []).append(_merge(group, owner))
     return places
 
 
-def _see(graph: Graph, order: Sequence[str], outlook: Outlook) -> Iterator[_Seen]:
-    parts = {part.name for part in graph.resolve(outlook.stage).parts}
-    shared = next((name for name in order if name in parts and graph.stages[name].wheels), outlook.stage)
+def _see(graph: Graph, order: Sequence[str], stage_forecast: StageForecast) -> Iterator[_PlannedUse]:
+    parts = {part.name for part in graph.resolve(stage_forecast.stage).parts}
+    shared = next((name for name in order if name in parts and graph.stages[name].wheels), stage_forecast.stage)
     for image, entries, costs in (
-        (outlook.stage, outlook.plan.entries, outlook.costs),
-        ("", outlook.tools, outlook.tool_costs),
+        (stage_forecast.stage, stage_forecast.plan.entries, stage_forecast.costs),
+        ("", stage_forecast.tools, stage_forecast.tool_costs),
     ):
         for entry, cost in zip(entries, costs, strict=True):
             stage = entry.spec.name.partition("/")[0]
             owner = stage if stage in order else shared  # the virtual environment belongs to every stage with wheels
             if image or entry.source is LayerSource.BUILT:
-                yield _Seen(owner=owner, image=image, entry=entry, bytes=_size(entry, cost))
+                yield _PlannedUse(owner=owner, image=image, entry=entry, bytes=_size(entry, cost))
 
 
-def _merge(group: Sequence[_Seen], owner: str) -> Layer:
+def _merge(group: Sequence[_PlannedUse], owner: str) -> GraphLayer:
     """One layer as several images see it: to be built if one of them must build it, else where it is nearest."""
     first = min(group, key=lambda one: (_FIRST.index(one.entry.source), one.entry.why in _NO_REASON))
     spec = next(one.entry.spec for one in group if one.owner == owner)
-    return Layer(
+    return GraphLayer(
         name=spec.name,
         kind=str(spec.kind),
         key=str(spec.key),
@@ -117,17 +119,17 @@ def _merge(group: Sequence[_Seen], owner: str) -> Layer:
 
 def _edges(stage: Stage) -> Iterator[Edge]:
     if stage.base:
-        yield Edge(tie=Tie.FROM, stage=stage.base)
+        yield Edge(kind=EdgeKind.FROM, stage=stage.base)
     for name in stage.include:
-        yield Edge(tie=Tie.INCLUDE, stage=name)
+        yield Edge(kind=EdgeKind.INCLUDE, stage=name)
 
 
-def _image(outlook: Outlook) -> Image:
-    pairs = list(zip(outlook.plan.entries, outlook.costs, strict=True))
-    return Image(
-        whole=add_up(_size(entry, cost) for entry, cost in pairs),
-        build=add_up(_size(entry, cost) for entry, cost in pairs if entry.source is LayerSource.BUILT),
-        imports=add_up(_size(entry, cost) for entry, cost in pairs if entry.source is not LayerSource.STORAGE),
+def _image(stage_forecast: StageForecast) -> ImageTotals:
+    pairs = list(zip(stage_forecast.plan.entries, stage_forecast.costs, strict=True))
+    return ImageTotals(
+        whole=sum_sizes(_size(entry, cost) for entry, cost in pairs),
+        build=sum_sizes(_size(entry, cost) for entry, cost in pairs if entry.source is LayerSource.BUILT),
+        imports=sum_sizes(_size(entry, cost) for entry, cost in pairs if entry.source is not LayerSource.STORAGE),
     )
 
 

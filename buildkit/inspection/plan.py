@@ -16,7 +16,7 @@ from buildkit.store.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class StageForecast:
     """A stage's plan with its costs; ``tools`` are needed to build it, but no part of its image."""
 
     stage: str
@@ -46,7 +46,7 @@ class Outlook:
         }
 
 
-def look(planner: Planner, name: str, *, imports: bool = True, repository: str = "") -> Outlook:
+def forecast_stage(planner: Planner, name: str, *, imports: bool = True, repository: str = "") -> StageForecast:
     """Plan a stage and forecast its costs, with those of a push to ``repository``, as far as it is known from here."""
     pushed = planner.context.ledger.remote_blobs.find(repository) if repository else frozenset()
     planned = planner.plan(name, storage=imports)
@@ -54,8 +54,8 @@ def look(planner: Planner, name: str, *, imports: bool = True, repository: str =
     if repository and any(_lacks(entry, planner, pushed) for entry in planned.plan.entries):
         planned = planner.plan(name, storage=False)
     tools = planner.plan_tools(planned.plan)
-    paces = _paces(planner.context.ledger)
-    return Outlook(
+    paces = measure_paces(planner.context.ledger)
+    return StageForecast(
         stage=name,
         image=planned.ref,
         plan=planned.plan,
@@ -90,33 +90,37 @@ _COLUMNS = (
 )
 
 
-def print_outlook(outlook: Outlook, out: TextIO, *, whole: bool = False) -> None:
+def print_forecast(stage_forecast: StageForecast, out: TextIO, *, whole: bool = False) -> None:
     """A table of what must be done, or of the ``whole`` image; a line for what is there, and the sum."""
-    pairs = zip(outlook.plan.entries, outlook.costs, strict=True)
+    pairs = zip(stage_forecast.plan.entries, stage_forecast.costs, strict=True)
     busy = [(e, c) for e, c in pairs if whole or e.source is LayerSource.BUILT or c.fetch or c.imports or c.push]
-    busy += [(e, c) for e, c in zip(outlook.tools, outlook.tool_costs, strict=True) if e.source is LayerSource.BUILT]
-    print_columns(_COLUMNS, [_row(entry, cost, pushes=outlook.pushes) for entry, cost in busy], out)
-    print(render_sum(outlook), file=out)
+    busy += [
+        (e, c)
+        for e, c in zip(stage_forecast.tools, stage_forecast.tool_costs, strict=True)
+        if e.source is LayerSource.BUILT
+    ]
+    print_columns(_COLUMNS, [_row(entry, cost, pushes=stage_forecast.pushes) for entry, cost in busy], out)
+    print(render_sum(stage_forecast), file=out)
 
 
-def render_sum(outlook: Outlook) -> str:
+def render_sum(stage_forecast: StageForecast) -> str:
     """The last lines: how many layers come from where, the bytes, and the time of the work."""
-    sources = [entry.source for entry in outlook.plan.entries]
+    sources = [entry.source for entry in stage_forecast.plan.entries]
     counts = ", ".join(f"{sources.count(source)} {words}" for source, words in _SOURCES.items() if source in sources)
-    costs = [*outlook.costs, *outlook.tool_costs]
+    costs = [*stage_forecast.costs, *stage_forecast.tool_costs]
     if all((cost.fetch, cost.build, cost.imports, cost.push or 0) == (0, 0, 0, 0) for cost in costs):
-        return f"{outlook.stage}: nothing to build or to import: {counts}"
-    seconds = outlook.total.seconds
+        return f"{stage_forecast.stage}: nothing to build or to import: {counts}"
+    seconds = stage_forecast.total.seconds
     work = "time not known yet" if seconds is None else f"about {format_seconds(seconds)} of work"
     expected = "about " * (LayerSource.BUILT in sources)  # sizes of what was never made
     amounts = {
         "fetch": _sum([c.fetch for c in costs]),
         "build": _sum([c.build for c in costs], expected),
         "import": _sum([c.imports for c in costs], expected),
-        "push": _sum([c.push for c in outlook.costs]) if outlook.pushes else "",
+        "push": _sum([c.push for c in stage_forecast.costs]) if stage_forecast.pushes else "",
     }
     said = ", ".join(f"to {what} {amount}" for what, amount in amounts.items() if amount)
-    return f"{outlook.stage}: {counts}\n{said}; {work}"
+    return f"{stage_forecast.stage}: {counts}\n{said}; {work}"
 
 
 def _sum(sizes: Sequence[int | None], expected: str = "") -> str:
@@ -135,7 +139,8 @@ _SOURCES = {
 }
 
 
-def _paces(ledger: Ledger) -> Paces:
+def measure_paces(ledger: Ledger) -> Paces:
+    """Return how fast earlier builds built, fetched and imported layers."""
     return Paces(
         build=measure_kinds(ledger.layers.build_times()),
         fetch=measure(ledger.downloads.fetch_times()),

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any, TextIO
 
 from buildkit.findings import Finding
-from buildkit.inspection.scan_run import Scanned, Unread
+from buildkit.inspection.scan_run import ScannedFile, UnreadableFile
 from buildkit.report.columns import Column, print_columns
-from buildkit.report.findings_table import findings_json, render_findings, say_counts
+from buildkit.report.findings_table import findings_json, format_finding_counts, render_findings
 from buildkit.report.sarif import SarifRun, render_sarif
-from buildkit.report.text import flat, format_bytes, format_count
+from buildkit.report.text import format_bytes, format_count, sanitize_line
 from buildkit.scan import Verdict
 
 _COLUMNS = (
@@ -26,14 +26,14 @@ _COLUMNS = (
     Column(title="sha256", extra=True),
 )
 
-Outcome = Scanned | Unread
+Outcome = ScannedFile | UnreadableFile
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
     """What the session says of what came of all files."""
-    if any(isinstance(one, Unread) for one in outcomes):
+    if any(isinstance(one, UnreadableFile) for one in outcomes):
         return 2
-    return int(any(one.judgement.verdict is not Verdict.CLEAN for one in outcomes if isinstance(one, Scanned)))
+    return int(any(one.judgement.verdict is not Verdict.CLEAN for one in outcomes if isinstance(one, ScannedFile)))
 
 
 def print_outcomes(outcomes: Sequence[Outcome], out: TextIO) -> None:
@@ -44,7 +44,7 @@ def print_outcomes(outcomes: Sequence[Outcome], out: TextIO) -> None:
         out.write("\n" + "\n".join(render_findings(findings)) + "\n\n")
     pairs = [pair for one in _scanned(outcomes) for pair in one.judgement.accepted]
     lines = (f"accepted: {found.path}: {found.rule.id}: {found.what} ({reason})" for found, reason in pairs)
-    out.writelines(f"{flat(line)}\n" for line in lines)
+    out.writelines(f"{sanitize_line(line)}\n" for line in lines)
     out.write(f"{render_sum(outcomes)}\n")
 
 
@@ -57,7 +57,7 @@ def render_sum(outcomes: Sequence[Outcome]) -> str:
     findings = [finding for one in _scanned(outcomes) for finding in one.judgement.findings]
     known = sum(one.cached for one in _scanned(outcomes))
     tail = f"; {known} known from before" if known else ""
-    return f"{format_count(len(outcomes), 'file')}: {said}; {say_counts(findings)}{tail}"
+    return f"{format_count(len(outcomes), 'file')}: {said}; {format_finding_counts(findings)}{tail}"
 
 
 _ORDER = ("clean", "findings", "not fully scanned", "unreadable")
@@ -65,18 +65,18 @@ _SAID = {"findings": "with findings"}
 
 
 def _verdict(one: Outcome) -> str:
-    return "unreadable" if isinstance(one, Unread) else one.judgement.verdict.value
+    return "unreadable" if isinstance(one, UnreadableFile) else one.judgement.verdict.value
 
 
 def _row(one: Outcome) -> tuple[str, ...]:
-    if isinstance(one, Unread):
+    if isinstance(one, UnreadableFile):
         return one.target.name, "unreadable", "", one.why, ""
     formats, sha256 = ", ".join(one.judgement.formats), one.judgement.sha256.hex[:12]
     return one.target.name, _verdict(one), format_bytes(one.size), formats, sha256
 
 
-def _scanned(outcomes: Sequence[Outcome]) -> list[Scanned]:
-    return [one for one in outcomes if isinstance(one, Scanned)]
+def _scanned(outcomes: Sequence[Outcome]) -> list[ScannedFile]:
+    return [one for one in outcomes if isinstance(one, ScannedFile)]
 
 
 def scan_as_json(outcomes: Sequence[Outcome], rules: str) -> dict[str, Any]:
@@ -84,12 +84,14 @@ def scan_as_json(outcomes: Sequence[Outcome], rules: str) -> dict[str, Any]:
     return {
         "rules": rules,
         "files": [_file_json(one) for one in _scanned(outcomes)],
-        "unreadable": [{"path": one.target.name, "why": one.why} for one in outcomes if isinstance(one, Unread)],
+        "unreadable": [
+            {"path": one.target.name, "why": one.why} for one in outcomes if isinstance(one, UnreadableFile)
+        ],
         "exit_code": exit_code(outcomes),
     }
 
 
-def _file_json(one: Scanned) -> dict[str, Any]:
+def _file_json(one: ScannedFile) -> dict[str, Any]:
     judgement, locked = one.judgement, one.target.locked
     return {
         "path": one.target.name,

@@ -16,7 +16,7 @@ from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, Interrupted
 from buildkit.events import StepProgress, step
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.inspection.scan_targets import Target
+from buildkit.inspection.scan_targets import ScanTarget
 from buildkit.scan import DIFFERS_FROM_LOCK, Judgement, Scan, Verdict, judge
 from buildkit.store.scan_verdicts import at_path
 from buildkit.tools.second_opinions import Engine, Opinion, ask
@@ -35,10 +35,10 @@ DISAGREE = Rule(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scanned:
+class ScannedFile:
     """A file that was judged; ``cached`` where the verdict was known already. ``seconds`` are of the scan itself."""
 
-    target: Target
+    target: ScanTarget
     size: int
     sha512: str
     scan: Scan
@@ -49,10 +49,10 @@ class Scanned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unread:
+class UnreadableFile:
     """A file that could not be read, and why."""
 
-    target: Target
+    target: ScanTarget
     why: str
 
 
@@ -68,17 +68,17 @@ class ScanRun:
         self._fresh = fresh
         self.scanner = Scanner(context, allow, fresh=fresh)
 
-    def run(self, targets: list[Target]) -> Iterator[Scanned | Unread]:
+    def run(self, targets: list[ScanTarget]) -> Iterator[ScannedFile | UnreadableFile]:
         """What comes of each, in their order; raises Interrupted."""
         for target in targets:
             try:
                 yield self._known(target) or self._read(target)
             except OSError as error:
-                yield Unread(target=target, why=error.strerror or str(error))
+                yield UnreadableFile(target=target, why=error.strerror or str(error))
             except (BuildError, DefinitionError) as error:
-                yield Unread(target=target, why=error.message)
+                yield UnreadableFile(target=target, why=error.message)
 
-    def _known(self, target: Target) -> Scanned | None:
+    def _known(self, target: ScanTarget) -> ScannedFile | None:
         """A locked model of which everything is known: it need not even be here."""
         if target.file is None or self._engines:
             return None
@@ -88,7 +88,7 @@ class ScanRun:
             return None
         return self._judge(target, target.file.sha256, target.file.size, sha512, scan)
 
-    def _read(self, target: Target) -> Scanned:
+    def _read(self, target: ScanTarget) -> ScannedFile:
         with target.open(self._context) as file:
             stat = os.fstat(file.fileno())
             sha256, sha512 = self._checksums(target, file, stat)
@@ -101,10 +101,10 @@ class ScanRun:
         found = self._judge(target, sha256, stat.st_size, sha512, scan, opinions)
         return replace(found, cached=known is not None, seconds=seconds)
 
-    def _scan(self, target: Target, sha256: FileHash, file: BinaryIO, to: Progress) -> Scan:
+    def _scan(self, target: ScanTarget, sha256: FileHash, file: BinaryIO, to: Progress) -> Scan:
         return self.scanner.scan(target.name, sha256, file, to)
 
-    def _checksums(self, target: Target, file: BinaryIO, stat: os.stat_result) -> tuple[FileHash, str]:
+    def _checksums(self, target: ScanTarget, file: BinaryIO, stat: os.stat_result) -> tuple[FileHash, str]:
         """Both hashes of a content: remembered, or read in one pass."""
         index, known_sums = self._context.stat_index, self._context.ledger.checksums
         known = None if self._fresh else target.sha256 or index.find(stat)
@@ -117,7 +117,7 @@ class ScanRun:
         known_sums.add(sha256, sha512)
         return sha256, sha512
 
-    def _watched(self, target: Target, phase: str, size: int, work: Callable[[Progress], T]) -> T:
+    def _watched(self, target: ScanTarget, phase: str, size: int, work: Callable[[Progress], T]) -> T:
         """Do something that takes long for a large file, and say so; a stop is heard in between."""
         context, name = self._context, target.name
 
@@ -133,7 +133,7 @@ class ScanRun:
             handle.size = size
             return work(progress)
 
-    def _ask(self, target: Target, file: BinaryIO) -> Iterator[Opinion]:
+    def _ask(self, target: ScanTarget, file: BinaryIO) -> Iterator[Opinion]:
         if not self._engines:
             return
         with self._context.blobs.working_folder() as folder:
@@ -143,14 +143,20 @@ class ScanRun:
                 yield ask(engine, there)
 
     def _judge(
-        self, target: Target, sha256: FileHash, size: int, sha512: str, scan: Scan, opinions: tuple[Opinion, ...] = ()
-    ) -> Scanned:
+        self,
+        target: ScanTarget,
+        sha256: FileHash,
+        size: int,
+        sha512: str,
+        scan: Scan,
+        opinions: tuple[Opinion, ...] = (),
+    ) -> ScannedFile:
         more = list(disagreements(target.name, scan, opinions))
         if target.locked is not None and target.locked != sha256:
             what = f"it has sha256 {sha256.hex}, and the lock says {target.locked.hex}"
             more.append(Finding(rule=DIFFERS_FROM_LOCK, what=what, path=target.name))
         judgement = judge(at_path(scan, target.name), target.name, sha256, self._allow, tuple(more))
-        return Scanned(
+        return ScannedFile(
             target=target, size=size, sha512=sha512, scan=scan, judgement=judgement, opinions=opinions, cached=True
         )
 

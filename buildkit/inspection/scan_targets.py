@@ -24,7 +24,7 @@ _SKIPPED = (".git", "__pycache__")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class ScanTarget:
     """A file to scan: what findings call it, and where it is: a path, or a file of a locked model.
 
     ``sha256`` is known of a model's files; ``locked`` is what the lock says, which may differ for the repository's own.
@@ -51,7 +51,7 @@ class Target:
         return opened(context, self.model, self.file)
 
 
-def find_targets(context: BuildContext, words: Sequence[str]) -> list[Target]:
+def find_targets(context: BuildContext, words: Sequence[str]) -> list[ScanTarget]:
     """What the words name, each file once: stages, files and folders; all stages' models for none.
 
     Raises DefinitionError for a word that is nothing, and for locks that are wrong or stale.
@@ -59,7 +59,7 @@ def find_targets(context: BuildContext, words: Sequence[str]) -> list[Target]:
     folder = context.project.folder
     graph = load_graph(folder) if not words or any((folder / "stages" / word).is_dir() for word in words) else None
     stages = [word for word in words if graph is not None and word in graph.stages]
-    targets: dict[str, Target] = {}
+    targets: dict[str, ScanTarget] = {}
     if graph is not None and (stages or not words):
         targets |= {one.name: one for one in _models(context, graph, stages or list(graph.stages))}
     for word in words:
@@ -68,7 +68,7 @@ def find_targets(context: BuildContext, words: Sequence[str]) -> list[Target]:
     return list(targets.values())
 
 
-def _models(context: BuildContext, graph: Graph, stages: Sequence[str]) -> Iterator[Target]:
+def _models(context: BuildContext, graph: Graph, stages: Sequence[str]) -> Iterator[ScanTarget]:
     """The files of the models of stages, and of the stages that those are made of."""
     parts = (part for name in stages for part in graph.resolve(name).parts)
     locks = dict.fromkeys(part.models.lock for part in parts if part.models is not None)
@@ -78,10 +78,10 @@ def _models(context: BuildContext, graph: Graph, stages: Sequence[str]) -> Itera
         written = parse_models_lock(checkout.read(lock) or "", lock).models
         for model, said in zip(models, written, strict=True):
             for file, line in zip(model.files, said.files, strict=True):
-                yield Target(name=name_of(model, file), model=model, file=file, locked=line.sha256)
+                yield ScanTarget(name=name_of(model, file), model=model, file=file, locked=line.sha256)
 
 
-def _files(folder: Path, word: str) -> Iterator[Target]:
+def _files(folder: Path, word: str) -> Iterator[ScanTarget]:
     path = folder / word
     try:
         mode = path.stat().st_mode
@@ -97,10 +97,10 @@ def _files(folder: Path, word: str) -> Iterator[Target]:
         raise DefinitionError(f"{word}: neither a file nor a folder")
 
 
-def _file(folder: Path, path: Path) -> Target:
+def _file(folder: Path, path: Path) -> ScanTarget:
     whole = Path(os.path.normpath(path))
     inside = whole.is_relative_to(folder)
-    return Target(name=str(whole.relative_to(folder) if inside else whole), path=whole)
+    return ScanTarget(name=str(whole.relative_to(folder) if inside else whole), path=whole)
 
 
 def _walk(folder: Path) -> Iterator[Path]:

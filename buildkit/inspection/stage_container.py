@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TextIO
 
 from buildkit.build.planner import Planner
-from buildkit.report.text import clean
+from buildkit.report.text import sanitize
 from buildkit.running.flags import Container, make_container, network_argv
 from buildkit.running.host import Host, Lack
 from buildkit.tools import podman
@@ -45,7 +45,7 @@ def prepare_network(container: Container, *, keep: bool = False) -> Iterator[Hos
 
 def warn_of_lacks(lacks: Sequence[Lack], out: TextIO) -> None:
     """Print which protections this host cannot apply, with hints."""
-    out.writelines(f"warning: {clean(lack.what)}\nhint: {clean(lack.hint)}\n" for lack in lacks)
+    out.writelines(f"warning: {sanitize(lack.what)}\nhint: {sanitize(lack.hint)}\n" for lack in lacks)
     out.flush()
 
 

@@ -11,7 +11,7 @@ from typing import BinaryIO, TextIO
 
 from buildkit.errors import BuildError, Interrupted, ToolError
 from buildkit.inspection.stage_container import missing_needs, prepare_network, warn_of_lacks
-from buildkit.report.text import clean
+from buildkit.report.text import sanitize
 from buildkit.running.flags import Container, run_argv
 from buildkit.running.host import find_lacks
 from buildkit.tools import podman, process
@@ -90,7 +90,7 @@ def _pump(pipe: BinaryIO, out: TextIO, tail: bytearray) -> None:
             tail += chunk
             del tail[:-_KEPT_BYTES]
             if terminal:
-                out.write(clean(chunk.decode("utf-8", "replace")))
+                out.write(sanitize(chunk.decode("utf-8", "replace")))
             else:
                 out.buffer.write(chunk)
             out.flush()

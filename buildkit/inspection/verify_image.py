@@ -22,7 +22,7 @@ from buildkit.oci.reference import Ref
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
 from buildkit.remote.verification import Check, Proof, State
-from buildkit.report.text import clean, flat, format_bytes
+from buildkit.report.text import format_bytes, sanitize, sanitize_line
 from buildkit.supply.sbom_agreement import check_cyclonedx, check_provenance
 from buildkit.supply.statement import CYCLONEDX, PROVENANCE, Statement
 from buildkit.tools.registry import RegistryClient
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Remote:
+class RegistryImage:
     """An image as its registry shows it: the digest of its manifest, its config, and a pair for every layer."""
 
     ref: Ref
@@ -50,7 +50,7 @@ class ImageVerification:
     ``config`` says whether everything else is as the stage says: order, environment, user, command, labels.
     """
 
-    image: Remote
+    image: RegistryImage
     stage: str
     layers: tuple[tuple[Digest, int, str], ...]
     absent: tuple[str, ...]
@@ -87,7 +87,7 @@ class ImageVerification:
         }
 
 
-def read_image(ref: Ref, registries: RegistryClient) -> Remote:
+def read_image(ref: Ref, registries: RegistryClient) -> RegistryImage:
     """Manifest and config of an image; raises BuildError for what is none, and RegistryError."""
     manifest = registries.manifest(ref)
     if manifest is None:
@@ -104,10 +104,10 @@ def read_image(ref: Ref, registries: RegistryClient) -> Remote:
         pairs = tuple((d, i, size) for (d, size), i in zip(layers, diff_ids, strict=True))
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RecursionError) as error:
         raise BuildError(f"{ref}: not an image that can be read: {type(error).__name__}") from error
-    return Remote(ref=ref, digest=Digest.of(manifest), config=config, layers=pairs)
+    return RegistryImage(ref=ref, digest=Digest.of(manifest), config=config, layers=pairs)
 
 
-def judge(planner: Planner, image: Remote, stage: str) -> ImageVerification:
+def compare_with_stage(planner: Planner, image: RegistryImage, stage: str) -> ImageVerification:
     """Hold an image against a stage of the checkout."""
     composition = planner.composer.compose(stage)
     wanted = {(digest, diff_id) for digest, diff_id, _ in image.layers}
@@ -125,18 +125,18 @@ def judge(planner: Planner, image: Remote, stage: str) -> ImageVerification:
 
 def render_verdict(verdict: ImageVerification) -> list[str]:
     """The lines for people."""
-    return [*_render_layers(verdict), *(f"  {_say_proof(proof)}" for proof in verdict.proofs)]
+    return [*_render_layers(verdict), *(f"  {_format_proof(proof)}" for proof in verdict.proofs)]
 
 
-def _say_proof(proof: Proof) -> str:
+def _format_proof(proof: Proof) -> str:
     match proof.state:
         case State.GOOD:
             agreed = "good" if proof.kind == "signature" else "agrees with image and locks"
             return f"{proof.kind}: {agreed}" + (", signed by this key" if proof.signed and agreed != "good" else "")
         case State.REFUSED:
-            return f"{proof.kind}: refused: {flat(proof.why)}"
+            return f"{proof.kind}: refused: {sanitize_line(proof.why)}"
         case _:
-            return f"{proof.kind}: {flat(proof.why)}"
+            return f"{proof.kind}: {sanitize_line(proof.why)}"
 
 
 def _render_layers(verdict: ImageVerification) -> list[str]:
@@ -146,9 +146,9 @@ def _render_layers(verdict: ImageVerification) -> list[str]:
     foreign = f"no lock of `{stage}` produces it" if not verdict.unknown else "it is none that is known here"
     lines = [f"{image}: not what `{stage}` of this checkout makes"]
     lines += [f"  {digest} ({format_bytes(size)}): {foreign}" for digest, size, name in verdict.layers if not name]
-    lines += [f"  {flat(name)}: the image has it otherwise, or not at all" for name in verdict.absent]
+    lines += [f"  {sanitize_line(name)}: the image has it otherwise, or not at all" for name in verdict.absent]
     hint = "not known here: build it, or name a shared cache (--cache REPOSITORY)"
-    lines += [f"  {flat(name)}: {hint}" for name in verdict.unknown]
+    lines += [f"  {sanitize_line(name)}: {hint}" for name in verdict.unknown]
     if not verdict.config and len(lines) == 1:
         lines.append("  the layers agree; their order or the config (command, environment, user, labels …) does not")
     return lines
@@ -173,7 +173,7 @@ def _config(planner: Planner, composition: Composition, made: dict[Spec, LayerRe
     return assemble(composition.specs, composition.config, by_key, arch).config_blob()
 
 
-def make_checks(planner: Planner, image: Remote, stage: str) -> dict[str, Check]:
+def make_checks(planner: Planner, image: RegistryImage, stage: str) -> dict[str, Check]:
     """What attestations are held against."""
     composition = planner.composer.compose(stage)
     pairs = [(digest, diff_id) for digest, diff_id, _ in image.layers]
@@ -189,7 +189,7 @@ def make_checks(planner: Planner, image: Remote, stage: str) -> dict[str, Check]
     return {CYCLONEDX: check_bill, PROVENANCE: check_origin}
 
 
-def find_stage_name(image: Remote) -> str:
+def find_stage_name(image: RegistryImage) -> str:
     """The stage that the image's title names (``PROJECT/STAGE``)."""
     config = json.loads(image.config).get("config")
     labels = config.get("Labels") if isinstance(config, dict) else None
@@ -198,4 +198,4 @@ def find_stage_name(image: Remote) -> str:
         raise DefinitionError(
             f"{image.ref}: its labels name no stage", hint="say which one it should be: --stage STAGE"
         )
-    return clean(title.rpartition("/")[2])
+    return sanitize(title.rpartition("/")[2])

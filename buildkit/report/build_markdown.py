@@ -1,4 +1,4 @@
-"""The report of a build as Markdown, for a job's summary and other pages."""
+"""Render the report of a build as Markdown, for the summary of a CI job."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 from collections.abc import Iterable, Sequence
 
 from buildkit.report.build_report import Report, render_last_line
-from buildkit.report.text import clean, format_bytes, format_seconds
+from buildkit.report.text import format_bytes, format_seconds, sanitize
 
 _MARKS = re.compile(r"([\\`*_\[\]|~])")
 
 
 def render_markdown(report: Report) -> str:
-    """A heading, how it ended, and tables: what was built and why, what was pushed, seconds by phase."""
+    """Return a heading, the summary, and tables: what was built and why, what was pushed, seconds by phase."""
     built = [
         (escape(x.name), format_bytes(x.size), format_seconds(x.seconds), escape(x.why))
         for x in report.layers
@@ -32,16 +32,16 @@ def render_markdown(report: Report) -> str:
 
 
 def escape(text: str) -> str:
-    """Foreign text that shows as it is, in one line: no mark-up, no HTML, no end of a table's cell."""
-    return _MARKS.sub(r"\\\1", html.escape(" ".join(clean(text).split()), quote=False))
+    """Escape foreign text so that it shows literally, on one line: no markup, no HTML, no end of a table cell."""
+    return _MARKS.sub(r"\\\1", html.escape(" ".join(sanitize(text).split()), quote=False))
 
 
 def _code(text: str) -> str:
-    return f"<code>{escape(text)}</code>"  # back-ticks would show the marks that escape
+    return f"<code>{escape(text)}</code>"  # within back-ticks, escapes would show
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, or nothing for no rows; columns whose name ends in a colon lie right."""
+    """Return a table, or nothing if there are no rows; a colon at the end of a name aligns the column right."""
     lines = [f"| {' | '.join(row)} |\n" for row in rows]
     if not lines:
         return ""

@@ -1,4 +1,4 @@
-"""The report of a build: a value, its JSON (``--json``), and the short table at the end."""
+"""The report of a build: a value, its JSON (``--json``), and the table printed at the end."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from buildkit.report.table import print_table
-from buildkit.report.text import flat, format_bytes, format_seconds
+from buildkit.report.text import format_bytes, format_seconds, sanitize_line
 from buildkit.tools.usage import WorkCost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerLine:
-    """One layer of a finished build; ``seconds`` and ``why`` speak of layers that were built."""
+    """One layer of a finished build; ``seconds`` and ``why`` apply to layers that were built."""
 
     name: str
     kind: str
@@ -28,7 +28,7 @@ class LayerLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a build did. ``digest`` is that of the manifest in local storage; bytes are explained in docs/report.md."""
+    """What a build did. ``digest`` is of the manifest in local storage; docs/report.md explains the bytes."""
 
     stage: str
     image: str
@@ -44,7 +44,7 @@ class Report:
     delivered: bool = True
 
     def as_json(self) -> dict[str, Any]:
-        """The stable form, as docs/report.md describes it."""
+        """Return the stable form that docs/report.md describes."""
         return {
             "stage": self.stage,
             "image": self.image,
@@ -72,7 +72,7 @@ class Report:
 
 
 def print_report(report: Report, out: TextIO) -> None:
-    """The short table: what was built and why, what was reused; one line where nothing was built."""
+    """Print a table of what was built and why, and a last line; only that line if nothing was built."""
     built = [layer for layer in report.layers if layer.source == "built"]
     if built:
         rows = [(x.name, format_bytes(x.size), format_seconds(x.seconds), x.why) for x in built]
@@ -81,7 +81,7 @@ def print_report(report: Report, out: TextIO) -> None:
 
 
 def print_timings(report: Report, out: TextIO) -> None:
-    """A table of phases, the longest first."""
+    """Print a table of phases, the longest first."""
     ordered = sorted(report.phases.items(), key=lambda item: -item[1].seconds)
     rows = [
         (
@@ -97,7 +97,7 @@ def print_timings(report: Report, out: TextIO) -> None:
 
 
 def render_last_line(report: Report) -> str:
-    """The line that says how it ended."""
+    """Return the line that summarizes the build."""
     built = sum(layer.source == "built" for layer in report.layers)
     reused = [layer for layer in report.layers if layer.source != "built"]
     what = f"{built} built, " if built else ("nothing to build, " if report.imported else "nothing changed, ")
@@ -113,4 +113,4 @@ def render_last_line(report: Report) -> str:
         where = report.image if report.delivered else f"not imported as {report.image}"
         lines += [where, report.digest]
     lines += [f"pushed {ref}@{digest}" for ref, digest in report.pushed_as.items()]
-    return "\n".join(map(flat, lines))
+    return "\n".join(map(sanitize_line, lines))

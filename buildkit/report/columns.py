@@ -1,4 +1,4 @@
-"""Plain columns: as wide as they must be in a file, no wider than the terminal on one. Nothing is ever wrapped."""
+"""Plain columns: as wide as needed in a file, at most as wide as the terminal on one. Nothing is wrapped."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
-from buildkit.report.text import flat
+from buildkit.report.text import sanitize_line
 
 _GAP = "  "
-_LEAST = 8  # words are not cut shorter than this
-_COMFORT = 20  # before they are cut shorter than this, columns that may be left out are
+_LEAST = 8  # characters: words are not cut shorter
+_COMFORT = 20  # characters: extra columns are dropped before words are cut shorter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """A column: its head; numbers lie ``right``; one that is ``extra`` is left out where there is little room."""
+    """A column with its title; ``right`` aligns numbers; an ``extra`` column is dropped if there is little room."""
 
     title: str
     right: bool = False
@@ -24,18 +24,18 @@ class Column:
 
 
 def print_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]], out: TextIO) -> None:
-    """Print rows below their heads; nothing for none."""
+    """Print rows below the titles; print nothing if there are no rows."""
     width = shutil.get_terminal_size().columns if out.isatty() else None
     if rows:
         print("\n".join(render_columns(columns, rows, width)), file=out)
 
 
 def render_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """Lines of at most ``width`` characters, if it is given and words can be shortened so far.
+    """Return lines of at most ``width`` characters, if it is given and words can be shortened that far.
 
-    A column with nothing in it is left out.
+    An empty column is dropped.
     """
-    cells = [[column.title for column in columns], *([flat(cell) for cell in row] for row in rows)]
+    cells = [[column.title for column in columns], *([sanitize_line(cell) for cell in row] for row in rows)]
     widths = [max(len(row[n]) for row in cells) for n in range(len(columns))]
     shown = [n for n in range(len(columns)) if any(row[n] for row in cells[1:])]
     if width is not None:
@@ -48,7 +48,7 @@ def render_columns(columns: Sequence[Column], rows: Sequence[Sequence[str]], wid
 
 
 def _choose(shown: list[int], columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
-    """Leave out what may be, until the others have room."""
+    """Drop extra columns until the others fit."""
     left = list(shown)
     for n in (n for n in reversed(shown) if columns[n].extra):
         least = [widths[m] if columns[m].right else min(widths[m], _COMFORT) for m in left]
@@ -59,7 +59,7 @@ def _choose(shown: list[int], columns: Sequence[Column], widths: Sequence[int], 
 
 
 def _fit(widths: list[int], may_shrink: Sequence[bool], width: int) -> list[int]:
-    """The widest columns of words give way first."""
+    """Shrink the widest columns of words first."""
     fitted = list(widths)
     while sum(fitted) + len(_GAP) * (len(fitted) - 1) > width:
         wide = [n for n, may in enumerate(may_shrink) if may and fitted[n] > _LEAST]
@@ -78,7 +78,7 @@ def _line(row: Sequence[str], columns: Sequence[Column], widths: Sequence[int]) 
 
 
 def _shorten(text: str, width: int) -> str:
-    """Cut in the middle: both ends of a name say something."""
+    """Cut text in the middle: both ends of a name carry information."""
     if len(text) <= width:
         return text
     head = width // 2

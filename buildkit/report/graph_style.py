@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# what is drawn, its colour on a light page, and on a dark one
+# the colour of each shape on a light page, and on a dark one
 COLOURS: Mapping[str, tuple[str, str]] = {
     "ground": ("#ffffff", "#0d1117"),
     "frame": ("#d1d9e0", "#3d444d"),
@@ -44,7 +44,7 @@ text{{font-family:{_FONT};font-size:11px}}
 
 
 def style() -> str:
-    """The style sheet: shapes, colours for light pages, and for dark ones where the reader's system is dark."""
+    """Return the style sheet: shapes, colours for light pages, and for dark ones if the reader prefers them."""
     return f"{_SHAPES}{_colours(0)}@media (prefers-color-scheme:dark){{\n{_colours(1)}}}\n"
 
 

@@ -1,4 +1,4 @@
-"""What came of building a stage's layers twice: a value, its JSON (``--json``), and what is printed."""
+"""The result of building the layers of a stage twice: a value, its JSON (``--json``), and its table."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from typing import Any, TextIO
 from buildkit.layers.tar.compare import Comparison
 from buildkit.oci.blob import Blob
 from buildkit.report.table import print_table
-from buildkit.report.text import clean, format_bytes, format_seconds
+from buildkit.report.text import format_bytes, format_seconds, sanitize
 
 
-class LayerComparison(StrEnum):
-    """What is said of a layer."""
+class LayerVerdict(StrEnum):
+    """The verdict on a layer."""
 
     AGREES = "agrees"
     DIFFERS = "differs"
-    PINNED = "pinned"  # a registry's: its digest is in the stage file, nothing is made
+    PINNED = "pinned"  # of a registry: the stage file names its digest, nothing is built
     UNCLAIMED = "not claimed"  # a command wrote it
-    BORROWED = "borrowed"  # as it was asked for
+    BORROWED = "borrowed"  # at the user's request
 
 
 _WHY = {
-    LayerComparison.PINNED: "the stage file names its digest, nothing is made here",
-    LayerComparison.UNCLAIMED: "a command wrote it (-- --steps compares that, too)",
-    LayerComparison.BORROWED: "taken as it is (--no-root)",
+    LayerVerdict.PINNED: "the stage file names its digest, nothing is made here",
+    LayerVerdict.UNCLAIMED: "a command wrote it (-- --steps compares that, too)",
+    LayerVerdict.BORROWED: "taken as it is (--no-root)",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Twice:
-    """One layer: ``first`` is the cache's, ``second`` was built again (None where that was not done)."""
+class ComparedLayer:
+    """One layer: ``first`` is that of the cache, ``second`` was rebuilt (None if it was not)."""
 
     name: str
     kind: str
     key: str
-    verdict: LayerComparison
+    verdict: LayerVerdict
     first: Blob
     second: Blob | None = None
     comparison: Comparison = field(default_factory=Comparison)
 
     def as_json(self) -> dict[str, Any]:
-        """The stable form, as docs/cache.md describes it."""
+        """Return the stable form that docs/cache.md describes."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -57,24 +57,24 @@ class Twice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """What came of a stage; ``varied`` is what was another the second time, by name."""
+    """The result for a stage; ``varied`` lists what was different in the second build, by name."""
 
     stage: str
-    layers: tuple[Twice, ...]
+    layers: tuple[ComparedLayer, ...]
     varied: Mapping[str, str]
     seconds: float
 
     @property
     def agrees(self) -> bool:
         """Whether no layer differs."""
-        return not self.having(LayerComparison.DIFFERS)
+        return not self.having(LayerVerdict.DIFFERS)
 
-    def having(self, verdict: LayerComparison) -> tuple[Twice, ...]:
-        """Layers of which this is said."""
+    def having(self, verdict: LayerVerdict) -> tuple[ComparedLayer, ...]:
+        """Return the layers with this verdict."""
         return tuple(layer for layer in self.layers if layer.verdict is verdict)
 
     def as_json(self) -> dict[str, Any]:
-        """The stable form, as docs/cache.md describes it."""
+        """Return the stable form that docs/cache.md describes."""
         return {
             "stage": self.stage,
             "agrees": self.agrees,
@@ -85,23 +85,22 @@ class Agreement:
 
 
 def print_agreement(agreement: Agreement, out: TextIO) -> None:
-    """A table of the layers, what differs in them, and how it ended."""
-
-    rows = [(x.name, format_bytes(x.first.size), _say_diff_ids(x), x.verdict) for x in agreement.layers]
+    """Print a table of the layers, their differences, and the summary."""
+    rows = [(x.name, format_bytes(x.first.size), _format_diff_ids(x), x.verdict) for x in agreement.layers]
     print_table(f"{agreement.stage}: built twice", ("layer", "size", "diff_id", "verdict"), rows, out)
     lines = [
         f"{layer.name}: {line}" for layer in agreement.layers for line in str(layer.comparison).splitlines()
     ] + list(_last_lines(agreement))
-    print("\n".join(clean(line) for line in lines), file=out, flush=True)
+    print("\n".join(sanitize(line) for line in lines), file=out, flush=True)
 
 
-def _say_diff_ids(layer: Twice) -> str:
+def _format_diff_ids(layer: ComparedLayer) -> str:
     ids = dict.fromkeys(blob.diff_id.short for blob in (layer.first, layer.second) if blob)
     return " ≠ ".join(ids)
 
 
 def _last_lines(agreement: Agreement) -> Iterator[str]:
-    agree, differ = agreement.having(LayerComparison.AGREES), agreement.having(LayerComparison.DIFFERS)
+    agree, differ = agreement.having(LayerVerdict.AGREES), agreement.having(LayerVerdict.DIFFERS)
     size = format_bytes(sum(layer.first.size for layer in agree))
     parts = [f"{_count(differ)} differ{'s' * (len(differ) == 1)}" if differ else ""]
     parts.append(f"{_count(agree)} of {size} came out the same" if agree else "")
@@ -111,7 +110,7 @@ def _last_lines(agreement: Agreement) -> Iterator[str]:
     yield "the second time: " + ", ".join(f"{name} {value}" for name, value in agreement.varied.items())
 
 
-def _count(layers: tuple[Twice, ...]) -> str:
+def _count(layers: tuple[ComparedLayer, ...]) -> str:
     return f"{len(layers)} layer{'s' * (len(layers) != 1)}"
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
 from buildkit.report.columns import Column
 from buildkit.report.plain import render_event
-from buildkit.report.text import clean, flat, format_bytes, format_seconds
+from buildkit.report.text import format_bytes, format_seconds, sanitize, sanitize_line
 
 _TICK_SECONDS = 0.1
 
@@ -50,7 +50,7 @@ class LiveView:
         with self._lock:
             match event:
                 case StepStarted():
-                    row = self._progress.add_task(flat(event.step), total=event.total, phase=event.phase)
+                    row = self._progress.add_task(sanitize_line(event.step), total=event.total, phase=event.phase)
                     self._rows[event.step] = row
                 case StepProgress():
                     if event.step in self._rows:
@@ -99,11 +99,11 @@ def render_amounts(done: float, total: float | None, speed: float | None, elapse
 
 def draw_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], out: TextIO) -> None:
     """A table; no colours under NO_COLOR."""
-    table = Table(title=Text(flat(title)), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=Text(sanitize_line(title)), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(flat(cell)) for cell in row))
+        table.add_row(*(Text(sanitize_line(cell)) for cell in row))
     Console(file=out).print(table)
 
 
@@ -111,4 +111,4 @@ def print_lines(lines: Sequence[Sequence[tuple[str, str]]], out: TextIO) -> None
     """Lines of texts, each with its style; as long as they are. Colours only on a terminal, and not under NO_COLOR."""
     console = Console(file=out, highlight=False)
     for line in lines:
-        console.print(Text.assemble(*((clean(text), style) for text, style in line)), soft_wrap=True)
+        console.print(Text.assemble(*((sanitize(text), style) for text, style in line)), soft_wrap=True)

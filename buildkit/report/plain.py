@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress, StepStarted
-from buildkit.report.text import flat, format_bytes, format_seconds
+from buildkit.report.text import format_bytes, format_seconds, sanitize_line
 
 _EVERY_SECONDS = 10.0
 
@@ -48,7 +48,7 @@ class PlainView:
         self._said[event.step] = now
         total = self._totals.get(event.step)
         of = f" of {format_bytes(total)}" if total else ""
-        return f"{'…':>8}  {flat(event.step)}: {format_bytes(event.done)}{of}"
+        return f"{'…':>8}  {sanitize_line(event.step)}: {format_bytes(event.done)}{of}"
 
 
 def render_event(event: StepFinished | StepFailed | Note) -> str:
@@ -56,9 +56,9 @@ def render_event(event: StepFinished | StepFailed | Note) -> str:
     match event:
         case StepFinished():
             size = f"  {format_bytes(event.size)}" if event.size else ""
-            note = f"  {flat(event.note)}" if event.note else ""
-            return f"{event.phase:>8}  {flat(event.step)}{size}  {format_seconds(event.seconds)}{note}"
+            note = f"  {sanitize_line(event.note)}" if event.note else ""
+            return f"{event.phase:>8}  {sanitize_line(event.step)}{size}  {format_seconds(event.seconds)}{note}"
         case StepFailed():
-            return f"{event.phase:>8}  {flat(event.step)}: failed: {flat(event.message)}"
+            return f"{event.phase:>8}  {sanitize_line(event.step)}: failed: {sanitize_line(event.message)}"
         case Note():
-            return f"{'warning' if event.warning else 'note':>8}  {flat(event.text)}"
+            return f"{'warning' if event.warning else 'note':>8}  {sanitize_line(event.text)}"

@@ -1,8 +1,8 @@
-"""Findings as SARIF 2.1.0 (OASIS, errata 1), which code hosts and editors read.
+"""Render findings as SARIF 2.1.0 (OASIS, errata 1), which code hosts and editors read.
 
-A place in a file is ``region.byteOffset``. A place in a member of an archive is not the file's: there the location
-names the file alone, with the member as a logical location, and a related location leads into the member, which is an
-artifact whose parent is the file.
+A place in a file is ``region.byteOffset``. An offset in a member of an archive is no offset in the file: there the
+location names the file only, with the member as a logical location, and a related location leads into the member,
+which is an artifact whose parent is the file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import buildkit
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.report.text import clean
+from buildkit.report.text import sanitize
 
 _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {
@@ -42,18 +42,18 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SarifRun:
-    """What the findings are of.
+    """The run that findings belong to.
 
-    ``check`` is the session; paths that are not absolute, or all of them where ``inside`` is true (they are an
-    image's), lie below what ``base`` names (``SRCROOT``). ``subject`` stands for findings that have no path: an
-    image's name. ``hashes`` are algorithm to hexadecimal digits of files, by path; ``accepted`` are findings that the
-    user lives with, and why.
+    ``check`` is the session. Relative paths, or all paths if ``inside`` is true (they are of an image), are relative
+    to what ``base`` names (``SRCROOT``); ``base_description`` describes it. ``subject``, the name of an image, stands
+    for findings without a path. ``hashes`` maps paths of files to hexadecimal digits by algorithm; ``accepted`` maps
+    findings that the user accepted to the reason.
     """
 
     check: str
     version: str
     base: str = "SRCROOT"
-    base_says: str = "the folder of the repository"
+    base_description: str = "the folder of the repository"
     inside: bool = False
     subject: str = ""
     hashes: Mapping[str, Mapping[str, str]]
@@ -61,17 +61,17 @@ class SarifRun:
 
     @classmethod
     def of(cls, check: str, **more: Any) -> SarifRun:  # noqa: ANN401 - the other fields
-        """A run of a session of this version of buildkit; ``more`` are the other fields, by name."""
+        """Return a run of a session of this version; ``more`` are the other fields, by name."""
         return cls(check=check, version=buildkit.__version__, **{"hashes": {}, "accepted": {}, **more})
 
 
 def render_sarif(findings: Sequence[Finding], run: SarifRun) -> str:
-    """A log with one run; equal findings give equal text. It is ASCII, so no escape reaches a terminal."""
+    """Return a log with one run; equal findings give equal text. It is ASCII, so no escape reaches a terminal."""
     return json.dumps(sarif_log(findings, run), indent=2) + "\n"
 
 
 def sarif_log(findings: Sequence[Finding], run: SarifRun) -> Json:
-    """As ``render_sarif``, before it is text."""
+    """Return the log of ``render_sarif`` as a JSON value."""
     rules = {one.rule.id: one.rule for one in sorted(findings, key=lambda one: one.rule.id)}
     order = {name: number for number, name in enumerate(rules)}
     artifacts = _Artifacts(run)
@@ -88,7 +88,7 @@ def sarif_log(findings: Sequence[Finding], run: SarifRun) -> Json:
                 "tool": {"driver": driver},
                 "automationDetails": {"id": f"{run.check}/"},
                 "invocations": [{"executionSuccessful": True}],
-                "originalUriBaseIds": {run.base: {"description": _message(run.base_says)}},
+                "originalUriBaseIds": {run.base: {"description": _message(run.base_description)}},
                 "artifacts": artifacts.listed,
                 "results": results,
             }
@@ -99,7 +99,7 @@ def sarif_log(findings: Sequence[Finding], run: SarifRun) -> Json:
 def _rule(rule: Rule) -> Json:
     links = [(name, _address(name)) for name in rule.references]
     see = "".join(f"\n- [{name}]({link})" if link else f"\n- {name}" for name, link in links)
-    told: Json = {
+    value: Json = {
         "id": rule.id,
         "name": "".join(part.capitalize() for part in rule.id.split("-")),
         "shortDescription": _message(rule.title),
@@ -117,7 +117,7 @@ def _rule(rule: Rule) -> Json:
         },
     }
     address = next((link for _, link in links if link), "")
-    return {**told, "helpUri": address} if address else told
+    return {**value, "helpUri": address} if address else value
 
 
 def _result(finding: Finding, index: int, artifacts: _Artifacts, prints: _Fingerprints, run: SarifRun) -> Json:
@@ -135,7 +135,7 @@ def _result(finding: Finding, index: int, artifacts: _Artifacts, prints: _Finger
         ]
     if finding.layer:
         properties["layer"] = finding.layer
-    told: Json = {
+    value: Json = {
         "ruleId": finding.rule.id,
         "ruleIndex": index,
         "level": _LEVELS[finding.severity],
@@ -147,14 +147,14 @@ def _result(finding: Finding, index: int, artifacts: _Artifacts, prints: _Finger
     if finding.member:
         region = {} if finding.offset is None else {"region": {"byteOffset": finding.offset}}
         inner = artifacts.place(finding.path, finding.member)
-        told["relatedLocations"] = [{"physicalLocation": {"artifactLocation": inner, **region}}]
+        value["relatedLocations"] = [{"physicalLocation": {"artifactLocation": inner, **region}}]
     if finding in run.accepted:
-        told["suppressions"] = [{"kind": "external", "justification": _plain(run.accepted[finding])}]
-    return told
+        value["suppressions"] = [{"kind": "external", "justification": _plain(run.accepted[finding])}]
+    return value
 
 
 class _Artifacts:
-    """The files that are named, each once; a member's parent is what holds it."""
+    """The files that results name, each once; the parent of a member is its archive."""
 
     def __init__(self, run: SarifRun) -> None:
         self._run = run
@@ -162,7 +162,7 @@ class _Artifacts:
         self.listed: list[Json] = []
 
     def add(self, path: str, member: str) -> int:
-        """The index of a file, or of a member in it."""
+        """Return the index of a file, or of a member of it."""
         known = self._known.get((path, member))
         if known is not None:
             return known
@@ -176,7 +176,7 @@ class _Artifacts:
         return len(self.listed) - 1
 
     def place(self, path: str, member: str) -> Json:
-        """What a location says of it."""
+        """Return the ``artifactLocation`` of a file or member."""
         where = {"uri": _inner(member)} if member else self._location(path)
         return {**where, "index": self.add(path, member)}
 
@@ -190,13 +190,13 @@ class _Artifacts:
 
 
 class _Fingerprints:
-    """What tells a finding from others though the bytes around it move: rule, place and words, not the offset."""
+    """Fingerprints that survive changes of nearby bytes: of the rule, place and text, but not of the offset."""
 
     def __init__(self) -> None:
         self._seen: dict[str, int] = {}
 
     def of(self, finding: Finding) -> str:
-        """``HEX:N``: the n-th of those that are alike."""
+        """Return ``HEX:N`` for the n-th finding of equal rule, place and text."""
         parts = (finding.rule.id, finding.path, finding.member, finding.what)
         text = "\0".join(parts).encode("utf-8", "surrogatepass")
         digest = hashlib.sha256(text).hexdigest()[:32]
@@ -205,13 +205,13 @@ class _Fingerprints:
 
 
 def _inner(member: str) -> str:
-    """The address of a member within what holds it; SARIF has it begin with a slash."""
+    """Return the URI of a member within its archive, which SARIF wants to begin with a slash."""
     name = member.rpartition("!")[2]
     return _quote(str(PurePosixPath("/") / name.lstrip("/")))
 
 
 def _quote(path: str) -> str:
-    """A path as part of an address: names of files are bytes, and those of members may be anything."""
+    """Quote a path for a URI: file names are bytes, and names of members may be anything."""
     try:
         return quote(path.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
@@ -219,13 +219,13 @@ def _quote(path: str) -> str:
 
 
 def _message(text: str) -> Json:
-    """SARIF's placeholders and links are made of braces and brackets: what is foreign must not become one."""
+    """Return a message; escape braces and brackets, so that foreign text forms no placeholder or link of SARIF."""
     plain = _plain(text).replace("{", "{{").replace("}", "}}")
     return {"text": plain.replace("[", "\\[").replace("]", "\\]") if "](" in plain else plain}
 
 
 def _plain(text: str) -> str:
-    return clean(text)
+    return sanitize(text)
 
 
 def _at(offset: int | None) -> str:

@@ -1,6 +1,6 @@
-"""What a picture of stages shows, as a value: every layer once, in the stage that brings it. Pure.
+"""The picture of stages as a value: every layer once, in the stage that adds it. Pure.
 
-It is drawn as SVG (``graphsvg``), as Mermaid (``mermaid``) and as a tree for a terminal (``tree``).
+``graph_svg``, ``graph_mermaid`` and ``graph_tree`` (for a terminal) draw it.
 """
 
 from __future__ import annotations
@@ -12,19 +12,21 @@ from enum import StrEnum
 from typing import Any
 
 from buildkit.plan.plan import LayerSource
-from buildkit.report.text import clean, format_bytes
+from buildkit.report.text import format_bytes, sanitize
 
-PLACES = {
+SOURCE_LABELS = {
     LayerSource.BUILT: "to be built",
     LayerSource.SHARED: "in the shared cache",
     LayerSource.CACHE: "in the cache",
     LayerSource.STORAGE: "in local storage",
 }
-_UNFIT = re.compile("[\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")  # not in XML, or turn the text around
+_UNFIT = re.compile(
+    "[\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]"
+)  # not allowed in XML, or reverse the text direction
 
 
-class Tie(StrEnum):
-    """Why a stage is drawn below another."""
+class EdgeKind(StrEnum):
+    """Why a stage is drawn below another: it is built ``from`` it, or includes it."""
 
     FROM = "from"
     INCLUDE = "include"
@@ -32,17 +34,17 @@ class Tie(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """A stage that another is made from (``from``) or includes."""
+    """The stage that another is built from or includes."""
 
-    tie: Tie
+    kind: EdgeKind
     stage: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """A layer; ``bytes`` are of its tar: expected ones where it is to be built, None where nobody knows.
+class GraphLayer:
+    """A layer; ``bytes`` is the size of its tar: an estimate if it is to be built, None if unknown.
 
-    ``images`` are the stages of the picture whose images have it; none where it only serves to build them.
+    ``images`` are the stages of the picture whose images contain it; empty if it only helps to build them.
     """
 
     name: str
@@ -55,8 +57,8 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sum:
-    """A number of layers and their bytes; ``unknown`` of them have bytes that nobody knows."""
+class LayerTotal:
+    """A number of layers and their bytes; the size of ``unknown`` layers is not known."""
 
     count: int
     bytes: int
@@ -69,175 +71,178 @@ class Sum:
 
     @property
     def known(self) -> int | None:
-        """The bytes, or None where some are not known."""
+        """The bytes, or None if the size of a layer is not known."""
         return None if self.unknown else self.bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    """What a stage's image comes to: all of its layers, those to be built, and those to be imported."""
+class ImageTotals:
+    """Totals of an image: all layers, layers to be built, and layers to be imported."""
 
-    whole: Sum
-    build: Sum
-    imports: Sum
+    whole: LayerTotal
+    build: LayerTotal
+    imports: LayerTotal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Box:
-    """A stage with the layers that it brings, lowest first; ``image`` is None for one that was not asked for."""
+class StageNode:
+    """A stage with the layers that it adds, lowest first; ``image`` is None for a stage that was not requested."""
 
     name: str
     summary: str = ""
     ships: bool = False
     edges: tuple[Edge, ...] = ()
-    layers: tuple[Layer, ...] = ()
-    image: Image | None = None
+    layers: tuple[GraphLayer, ...] = ()
+    image: ImageTotals | None = None
 
     @property
     def helps(self) -> bool:
-        """Whether it is drawn only because its layers serve to build those of others."""
+        """Whether the stage is drawn only because its layers help to build those of others."""
         return bool(self.layers) and not any(layer.images for layer in self.layers)
 
-    def label(self, layer: Layer) -> str:
-        """The layer's name without the stage's."""
-        return say_name(layer.name.removeprefix(f"{self.name}/"))
+    def label(self, layer: GraphLayer) -> str:
+        """Return the name of a layer without the name of the stage."""
+        return format_name(layer.name.removeprefix(f"{self.name}/"))
 
-    def named(self, tie: Tie) -> tuple[str, ...]:
-        """The stages that it is tied to in this way."""
-        return tuple(edge.stage for edge in self.edges if edge.tie is tie)
+    def related(self, kind: EdgeKind) -> tuple[str, ...]:
+        """Return the stages that this one is built from, or includes."""
+        return tuple(edge.stage for edge in self.edges if edge.kind is kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """Stages of a project, each after those that it is made of."""
+    """Stages of a project, each after the stages that it is made of."""
 
     project: str
-    containers: tuple[Box, ...]
+    stages: tuple[StageNode, ...]
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
-        """Every layer, once."""
-        return tuple(layer for box in self.containers for layer in box.layers)
+    def layers(self) -> tuple[GraphLayer, ...]:
+        """Every layer once."""
+        return tuple(layer for node in self.stages for layer in node.layers)
 
     def as_json(self) -> dict[str, Any]:
-        """``{"project", "stages": […]}``, as docs/graph.md describes it."""
-        return {"project": self.project, "stages": [_box_json(box) for box in self.containers]}
+        """Return ``{"project", "stages": […]}``, as docs/graph.md describes it."""
+        return {"project": self.project, "stages": [_node_json(node) for node in self.stages]}
 
 
-def add_up(sizes: Iterable[int | None]) -> Sum:
-    """The sum of the bytes of layers."""
+def sum_sizes(sizes: Iterable[int | None]) -> LayerTotal:
+    """Return the total of the sizes of layers."""
     listed = list(sizes)
-    return Sum(count=len(listed), bytes=sum(size or 0 for size in listed), unknown=listed.count(None))
+    return LayerTotal(count=len(listed), bytes=sum(size or 0 for size in listed), unknown=listed.count(None))
 
 
-def sum_layers(layers: Iterable[Layer]) -> Sum:
-    """The sum of layers."""
-    return add_up(layer.bytes for layer in layers)
+def sum_layers(layers: Iterable[GraphLayer]) -> LayerTotal:
+    """Return the total of layers."""
+    return sum_sizes(layer.bytes for layer in layers)
 
 
-def say_layers(count: int) -> str:
-    """``1 layer``, ``12 layers``."""
+def format_layer_count(count: int) -> str:
+    """Return ``1 layer`` or ``12 layers``."""
     return f"{count} layer" if count == 1 else f"{count} layers"
 
 
-def say_name(text: str) -> str:
-    """Foreign text on one line, with nothing in it that XML may not hold or that turns the text around."""
-    return " ".join(_UNFIT.sub("�", clean(text)).split())
+def format_name(text: str) -> str:
+    """Return foreign text on one line, without characters that XML forbids or that reverse the text direction."""
+    return " ".join(_UNFIT.sub("�", sanitize(text)).split())
 
 
-def say_layer(layer: Layer) -> str:
-    """All of a layer on a few lines: name, kind and size, where it comes from and why."""
+def format_layer(layer: GraphLayer) -> str:
+    """Return a layer on a few lines: name, kind and size, source and reason."""
     size = str(sum_layers([layer]))
     expected = " expected" if layer.source is LayerSource.BUILT and layer.bytes is not None else ""
-    lines = [say_name(layer.name), f"{layer.kind}, {size}{expected}", say_place(layer)]
+    lines = [format_name(layer.name), f"{layer.kind}, {size}{expected}", format_source(layer)]
     if layer.images:
-        lines.append("part of " + ", ".join(map(say_name, layer.images)))
+        lines.append("part of " + ", ".join(map(format_name, layer.images)))
     return "\n".join(lines)
 
 
-def say_place(layer: Layer) -> str:
-    """``in the cache``; ``to be built: main.py changed``."""
-    return PLACES[layer.source] + (f": {say_name(layer.why)}" if layer.why else "")
+def format_source(layer: GraphLayer) -> str:
+    """Return ``in the cache`` or ``to be built: main.py changed``."""
+    return SOURCE_LABELS[layer.source] + (f": {format_name(layer.why)}" if layer.why else "")
 
 
-def say_head(picture: Picture) -> str:
-    """``8 stages, 44 layers, 493 MB``."""
-    containers = len(picture.containers)
+def format_summary(picture: Picture) -> str:
+    """Return ``8 stages, 44 layers, 493 MB``."""
+    stages = len(picture.stages)
     layers = picture.layers
-    return f"{containers} stage{'s' * (containers != 1)}, {say_layers(len(layers))}, {sum_layers(layers)}"
+    return f"{stages} stage{'s' * (stages != 1)}, {format_layer_count(len(layers))}, {sum_layers(layers)}"
 
 
-def say_state(picture: Picture) -> str:
-    """``1 layer to be built (73.2 kB)``, or that there is nothing."""
+def format_pending(picture: Picture) -> str:
+    """Return ``1 layer to be built (73.2 kB)`` or ``nothing to be built``."""
     missing = [layer for layer in picture.layers if layer.source is LayerSource.BUILT]
-    return f"{say_layers(len(missing))} to be built ({sum_layers(missing)})" if missing else "nothing to be built"
+    return (
+        f"{format_layer_count(len(missing))} to be built ({sum_layers(missing)})" if missing else "nothing to be built"
+    )
 
 
-def say_ties(box: Box) -> tuple[str, ...]:
-    """``from base`` and ``includes wheels, models``, where there are such."""
-    words = {Tie.FROM: "from", Tie.INCLUDE: "includes"}
-    return tuple(f"{word} {', '.join(map(say_name, box.named(tie)))}" for tie, word in words.items() if box.named(tie))
+def format_edges(node: StageNode) -> tuple[str, ...]:
+    """Return ``from base`` and ``includes wheels, models``, as far as they apply."""
+    words = {EdgeKind.FROM: "from", EdgeKind.INCLUDE: "includes"}
+    related = ((word, node.related(kind)) for kind, word in words.items())
+    return tuple(f"{word} {', '.join(map(format_name, names))}" for word, names in related if names)
 
 
-def say_image(image: Image) -> str:
-    """``20 layers, 293 MB``."""
-    return f"{say_layers(image.whole.count)}, {image.whole}"
+def format_image(image: ImageTotals) -> str:
+    """Return ``20 layers, 293 MB``."""
+    return f"{format_layer_count(image.whole.count)}, {image.whole}"
 
 
-def say_work(box: Box) -> str:
-    """What building a stage's image does beside building the stage's own layers; empty for nothing."""
-    if box.image is None:
+def format_work(node: StageNode) -> str:
+    """Return the work for the image of a stage beyond building the stage's own layers; empty if there is none."""
+    if node.image is None:
         return ""
-    build, imports = box.image.build, box.image.imports
-    own = sum(layer.source is LayerSource.BUILT for layer in box.layers)
+    build, imports = node.image.build, node.image.imports
+    own = sum(layer.source is LayerSource.BUILT for layer in node.layers)
     if build.count == imports.count:
-        return "" if own == build.count else f"{say_layers(build.count)} to build and import ({build})"
+        return "" if own == build.count else f"{format_layer_count(build.count)} to build and import ({build})"
     works = ((build, "to build"), (imports, "to import"))
-    return ", ".join(f"{say_layers(work.count)} {what} ({work})" for work, what in works[own == build.count :])
+    return ", ".join(f"{format_layer_count(work.count)} {what} ({work})" for work, what in works[own == build.count :])
 
 
-def say_why(box: Box, most: int) -> list[tuple[str, tuple[Layer, ...]]]:
-    """Lines that say why layers are to be built, and of which they speak: one for each reason, ``most`` at most."""
-    groups: dict[str, list[Layer]] = {}
-    for layer in box.layers:
+def format_reasons(node: StageNode, most: int) -> list[tuple[str, tuple[GraphLayer, ...]]]:
+    """Return at most ``most`` lines, one per reason to build layers, each with its layers."""
+    groups: dict[str, list[GraphLayer]] = {}
+    for layer in node.layers:
         if layer.source is LayerSource.BUILT:
-            groups.setdefault(say_name(layer.why) or PLACES[LayerSource.BUILT], []).append(layer)
+            groups.setdefault(format_name(layer.why) or SOURCE_LABELS[LayerSource.BUILT], []).append(layer)
     reasons = list(groups.items())
     shown = reasons if len(reasons) <= most else reasons[: most - 1]
     lines = []
     for why, layers in shown:
-        name = box.label(layers[0]) if len(layers) == 1 else say_layers(len(layers))
+        name = node.label(layers[0]) if len(layers) == 1 else format_layer_count(len(layers))
         lines.append((f"{name}, {sum_layers(layers)}: {why}", tuple(layers)))
     rest = [layer for _, layers in reasons[len(shown) :] for layer in layers]
     if rest:
         others = f"for {len(reasons) - len(shown)} other reasons"
-        lines.append((f"{say_layers(len(rest))} more, {sum_layers(rest)}, {others}", tuple(rest)))
+        lines.append((f"{format_layer_count(len(rest))} more, {sum_layers(rest)}, {others}", tuple(rest)))
     return lines
 
 
-def fold(layers: Sequence[Layer], most: int) -> tuple[list[Layer], list[list[Layer]]]:
-    """Layers worth a line of their own, in their order, and the others by where they come from.
+def select_layers(layers: Sequence[GraphLayer], most: int) -> tuple[list[GraphLayer], list[list[GraphLayer]]]:
+    """Return the layers to show individually, in their order, and the others grouped by source.
 
-    Those to be built come first, then the largest; about ``most`` have a line, for nothing is folded alone.
+    Layers to be built have priority, then the largest. About ``most`` are shown: no group has a single layer.
     """
 
-    def weight(layer: Layer) -> tuple[bool, int]:
+    def weight(layer: GraphLayer) -> tuple[bool, int]:
         return layer.source is LayerSource.BUILT, 1 << 62 if layer.bytes is None else layer.bytes
 
     kept = sorted(layers, key=weight, reverse=True)[:most]
-    rest = {source: [x for x in layers if x.source is source and x not in kept] for source in PLACES}
+    rest = {source: [x for x in layers if x.source is source and x not in kept] for source in SOURCE_LABELS}
     alone = [group[0] for group in rest.values() if len(group) == 1]
     shown = [layer for layer in layers if layer in kept or layer in alone]
     return shown, [group for group in rest.values() if len(group) > 1]
 
 
-def _box_json(box: Box) -> dict[str, Any]:
-    image = box.image
+def _node_json(node: StageNode) -> dict[str, Any]:
+    image = node.image
     return {
-        "name": box.name,
-        "summary": box.summary,
-        "ships": box.ships,
-        "edges": [{"tie": str(edge.tie), "stage": edge.stage} for edge in box.edges],
+        "name": node.name,
+        "summary": node.summary,
+        "ships": node.ships,
+        "edges": [{"tie": str(edge.kind), "stage": edge.stage} for edge in node.edges],
         "image": None
         if image is None
         else {
@@ -256,6 +261,6 @@ def _box_json(box: Box) -> dict[str, Any]:
                 "why": layer.why,
                 "images": list(layer.images),
             }
-            for layer in box.layers
+            for layer in node.layers
         ],
     }

@@ -1,4 +1,4 @@
-"""Where things lie in a drawing: blocks whose areas are bytes, lanes for lines, text cut to a width. Pure."""
+"""The layout of a drawing: blocks with areas for bytes, lanes for lines, text clipped to a width. Pure."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 _NARROW = frozenset("ijlI.,:;'|!` ")
 _SLIM = frozenset('frt()[]/-"*')
 _WIDE = frozenset("mwMW@%→…—")
-_ASIAN = 0x1100  # from here on letters may be as wide as they are high
+_ASIAN = 0x1100  # from here on, letters may be as wide as high
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rect:
-    """A rectangle in pixels; ``x`` and ``y`` are of its upper left corner."""
+    """A rectangle in pixels; ``x`` and ``y`` are its upper left corner."""
 
     x: float
     y: float
@@ -22,54 +22,58 @@ class Rect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """How blocks are drawn: the height of a full row, the least area, and the area of what has no known size."""
+class BlockRule:
+    """How blocks are drawn: the height of a full row, the smallest area, and the area for an unknown size."""
 
     height: float
     least: float
     unknown: float
 
     def areas(self, sizes: Sequence[float | None], scale: float) -> list[float]:
-        """The areas of bytes, at this area a byte."""
+        """Return the areas of blocks; ``scale`` is the area of a byte."""
         return [self.unknown if size is None else max(self.least, size * scale) for size in sizes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """A line from one row to a lower one, in a lane; lane 0 is next to the rows."""
+    """A line from a row to a lower one, in a lane; lane 0 is next to the rows."""
 
     upper: int
     lower: int
     lane: int
 
 
-def find_scale(groups: Sequence[Sequence[float | None]], room: float, rule: Rule) -> float:
-    """The area of a byte with which the blocks of every group, side by side, come as near to ``room`` as they can.
+def find_scale(groups: Sequence[Sequence[float | None]], room: float, rule: BlockRule) -> float:
+    """Return the largest area of a byte for which the blocks of every group still fit into the width ``room``.
 
-    Groups are of bytes; None stands for a block whose bytes are not known.
+    Groups hold bytes; None stands for an unknown size.
     """
     most = max((sum(size or 0 for size in group) for group in groups), default=0)
     low, high = 0.0, room * rule.height / max(most, 1)
-    for _ in range(40):  # blocks grow with the scale, so halving finds it
+    for _ in range(40):  # widths grow with the scale: bisection
         middle = (low + high) / 2
-        fits = all(breadth(pack(rule.areas(group, middle), rule)) <= room for group in groups)
+        fits = all(find_right_edge(pack(rule.areas(group, middle), rule)) <= room for group in groups)
         low, high = (middle, high) if fits else (low, middle)
     return low
 
 
-def pack(areas: Sequence[float], rule: Rule) -> list[Rect]:
-    """Blocks of these areas, in columns from left to right, in their order.
+def pack(areas: Sequence[float], rule: BlockRule) -> list[Rect]:
+    """Place blocks of these areas in columns from left to right, in their order.
 
-    A block joins the column before it if that makes the blocks more like squares: large ones stand alone, small
-    ones lie upon one another (an ordered treemap by strips: Bederson, Shneiderman and Wattenberg 2002). Groups that
-    are small as a whole are squares themselves, lower than a full row.
+    A block joins the previous column if that makes the blocks squarer: large blocks stand alone, small ones are
+    stacked (an ordered strip treemap: Bederson, Shneiderman and Wattenberg 2002). A group with a small total is a
+    square, lower than a full row.
     """
     side = rule.least**0.5
     height = min(rule.height, max(side, sum(areas) ** 0.5))
     columns: list[list[float]] = []
     for area in areas:
         joined = [*columns[-1], area] if columns else []
-        if joined and _thinnest(joined, height) > side / 2 and _slant(joined, height) <= _slant(columns[-1], height):
+        if (
+            joined
+            and _min_height(joined, height) > side / 2
+            and _aspect_ratio(joined, height) <= _aspect_ratio(columns[-1], height)
+        ):
             columns[-1].append(area)
         else:
             columns.append([area])
@@ -84,18 +88,18 @@ def pack(areas: Sequence[float], rule: Rule) -> list[Rect]:
     return placed
 
 
-def breadth(blocks: Sequence[Rect]) -> float:
-    """How wide blocks lie."""
+def find_right_edge(blocks: Sequence[Rect]) -> float:
+    """Return the right edge of the rightmost block."""
     return max((block.x + block.width for block in blocks), default=0.0)
 
 
-def depth(blocks: Sequence[Rect]) -> float:
-    """How deep blocks reach."""
+def find_bottom(blocks: Sequence[Rect]) -> float:
+    """Return the bottom of the lowest block."""
     return max((block.y + block.height for block in blocks), default=0.0)
 
 
 def find_lanes(spans: Sequence[tuple[int, int]]) -> list[Span]:
-    """A lane for each pair of rows, so that no two lines run over one another; short lines lie next to the rows."""
+    """Assign a lane to each pair of rows, so that no two lines overlap; short lines lie next to the rows."""
     taken: list[list[tuple[int, int]]] = []
     lanes: dict[int, int] = {}
     for index in sorted(range(len(spans)), key=lambda index: (spans[index][1] - spans[index][0], index)):
@@ -110,12 +114,12 @@ def find_lanes(spans: Sequence[tuple[int, int]]) -> list[Span]:
 
 
 def text_width(text: str, size: float) -> float:
-    """About how wide a sans-serif font of ``size`` sets a text, in pixels; rather more than less."""
+    """Estimate the width of a text in a sans-serif font of ``size``, in pixels; rather too large than too small."""
     return size * sum(_em(letter) for letter in text)
 
 
 def clip(text: str, room: float, size: float) -> str:
-    """The text, or as much of it as there is room for, and ``…``; empty where there is none."""
+    """Return the text, or as much of it as fits with ``…``; empty if nothing fits."""
     if text_width(text, size) <= room:
         return text
     width = text_width("…", size)
@@ -129,7 +133,7 @@ def clip(text: str, room: float, size: float) -> str:
 
 
 def wrap(words: Sequence[str], room: float, size: float, most: int) -> list[str]:
-    """Words on lines of this width, at most so many; the last one is cut where there is more."""
+    """Wrap words into at most ``most`` lines of this width; the last line is clipped."""
     lines: list[str] = []
     for word in words:
         joined = f"{lines[-1]} {word}" if lines else word
@@ -140,12 +144,12 @@ def wrap(words: Sequence[str], room: float, size: float, most: int) -> list[str]
     return [clip(line, room, size) for line in lines]
 
 
-def _thinnest(column: Sequence[float], height: float) -> float:
+def _min_height(column: Sequence[float], height: float) -> float:
     return height * min(column) / sum(column)
 
 
-def _slant(column: Sequence[float], height: float) -> float:
-    """How far the blocks of a column are from squares, on average."""
+def _aspect_ratio(column: Sequence[float], height: float) -> float:
+    """Return the average aspect ratio of the blocks of a column; 1 for squares."""
     width = sum(column) / height
     ratios = [width / (area / width) for area in column]
     return sum(max(ratio, 1 / ratio) for ratio in ratios) / len(ratios)

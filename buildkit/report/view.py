@@ -1,4 +1,4 @@
-"""Which view suits an output: live on a terminal, plain lines elsewhere."""
+"""Choose the view for an output: live on a terminal, plain lines otherwise."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_view(out: TextIO) -> Iterator[Emit]:
-    """A listener for a build's events.
+    """Yield a listener for the events of a build.
 
-    The live view is imported and drawn with the first event, for a build that does nothing must cost nothing.
+    The live view is imported and drawn with the first event, so that a build without work stays fast.
     """
     if not out.isatty():
         yield PlainView(out)

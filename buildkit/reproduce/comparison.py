@@ -27,7 +27,7 @@ from buildkit.layers.tar.compare import Comparison, Difference, compare_tars
 from buildkit.layers.tar.decompress import inflate
 from buildkit.oci.blob import Blob
 from buildkit.plan.spec import Kind, PackWheels, Spec
-from buildkit.report.layer_comparison import Agreement, LayerComparison, Twice
+from buildkit.report.layer_comparison import Agreement, ComparedLayer, LayerVerdict
 from buildkit.report.view import open_view
 from buildkit.reproduce.sandbox import (
     VARIED_VARIABLES,
@@ -110,21 +110,21 @@ class _DoubleBuild:
             create_borrowing_cache(self._context, borrowed, work / "cache")
         return place, different_environment(work) | git
 
-    def _borrowing_verdict(self, spec: Spec) -> LayerComparison | None:
+    def _borrowing_verdict(self, spec: Spec) -> LayerVerdict | None:
         """Return why the second build borrows a layer; None for a layer that it builds."""
         if not self._context.state.is_known(spec.key):
             return None  # a layer of the builder that was evicted, because nothing needed it
         match spec.kind:
             case Kind.IMAGE:
-                return LayerComparison.PINNED
+                return LayerVerdict.PINNED
             case Kind.RUN if not self._options.steps:
-                return LayerComparison.UNCLAIMED
+                return LayerVerdict.UNCLAIMED
             case Kind.ROOT if self._options.no_root:
-                return LayerComparison.BORROWED
+                return LayerVerdict.BORROWED
             case _:
                 return None
 
-    def _compare(self, specs: Iterable[Spec], cache: Path) -> Iterator[Twice]:
+    def _compare(self, specs: Iterable[Spec], cache: Path) -> Iterator[ComparedLayer]:
         with closing(Ledger(cache / "ledger.sqlite")) as ledger:
             rebuilt = ledger.layers.find(spec.key for spec in specs)
         for spec in specs:
@@ -134,8 +134,8 @@ class _DoubleBuild:
                     hint="did files change meanwhile? run the same command again",
                 )
             for first, second in zip(self._context.state.results[spec.key].blobs, rebuilt[spec.key].blobs, strict=True):
-                twice = Twice(
-                    name=spec.name, kind=spec.kind, key=str(spec.key), verdict=LayerComparison.AGREES, first=first
+                twice = ComparedLayer(
+                    name=spec.name, kind=spec.kind, key=str(spec.key), verdict=LayerVerdict.AGREES, first=first
                 )
                 if verdict := self._borrowing_verdict(spec):
                     yield replace(twice, verdict=verdict)
@@ -143,7 +143,7 @@ class _DoubleBuild:
                     yield replace(twice, second=second)
                 else:
                     found = self._differences(spec, first, second, Blobs(cache))
-                    yield replace(twice, verdict=LayerComparison.DIFFERS, second=second, comparison=found)
+                    yield replace(twice, verdict=LayerVerdict.DIFFERS, second=second, comparison=found)
 
     def _differences(self, spec: Spec, first: Blob, second: Blob, others: Blobs) -> Comparison:
         """Return at least one difference between two blobs of a layer."""

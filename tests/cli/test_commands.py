@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS, Command
+from buildkit.cli.commands import COMMANDS, STAGE_COMMANDS, CliCommand
 
 SESSIONS = {
     "audit",
@@ -38,13 +38,13 @@ def test_names_of_commands_are_those_that_noxfiles_and_ci_rely_on() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_command_loads_a_function_of_folder_and_arguments(command: Command) -> None:
+def test_command_loads_a_function_of_folder_and_arguments(command: CliCommand) -> None:
     assert len(inspect.signature(command.load()).parameters) == 2
     assert command.summary.partition(" (")[0].rstrip(".")
     assert "\n" not in command.summary
 
 
 @pytest.mark.parametrize("command", STAGE_COMMANDS, ids=lambda command: command.name)
-def test_command_of_a_stage_loads_a_function_of_folder_stage_and_arguments(command: Command) -> None:
+def test_command_of_a_stage_loads_a_function_of_folder_stage_and_arguments(command: CliCommand) -> None:
     assert list(inspect.signature(command.load()).parameters)[1:] == ["stage", "arguments"]
     assert "{stage}" in command.summary

@@ -181,7 +181,7 @@ def ask(tiny: Tiny, scanned: Sequence[tuple[str, str]]) -> Believed:
         held, context = planner.context.ledger, planner.context
         plan = planner.plan("app", storage=False).plan
         specs, keys = [entry.spec for entry in plan.entries], [entry.spec.key for entry in plan.entries]
-        forecast(plan, plan_session._paces(held), planner.to_fetch)
+        forecast(plan, plan_session.measure_paces(held), planner.to_fetch)
         assert all(format_causes(planner.reasons(plan.composition).find(spec)) for spec in specs)
         _ = find_built(held, [key.hex for key in keys]), [held.builds.uses_of(key) for key in keys]
         _ = held.remote_blobs.find("r")

@@ -844,17 +844,17 @@ def ours(act: Callable[[], object]) -> None:
 
 def harmless(error: Exception) -> None:
     """An error's words are harmless as the face prints them."""
-    from buildkit.report.text import clean
+    from buildkit.report.text import sanitize
 
     texts = (error.message, error.hint, error.output) if isinstance(error, BuildkitError) else (str(error),)
     for text in texts:
-        assert not _CONTROL.search(clean(text)), ascii(text)
+        assert not _CONTROL.search(sanitize(text)), ascii(text)
 
 
 def printable(text: str) -> None:
-    from buildkit.report.text import clean
+    from buildkit.report.text import sanitize
 
-    assert not _CONTROL.search(clean(text)), ascii(text)
+    assert not _CONTROL.search(sanitize(text)), ascii(text)
 
 
 def told(findings: Any) -> None:

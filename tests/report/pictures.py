@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from buildkit.plan.plan import LayerSource
-from buildkit.report.stage_graph import Box, Edge, Image, Layer, Picture, Tie, sum_layers
+from buildkit.report.stage_graph import Edge, EdgeKind, GraphLayer, ImageTotals, Picture, StageNode, sum_layers
 
 MB = 1_000_000
 HOSTILE = '<b onload="x">&amp;\'\x1b[31m]]>\x00\ud800\u202e`#quot;\n-->end'
@@ -17,15 +17,15 @@ def layer(
     source: LayerSource = LayerSource.STORAGE,
     why: str = "",
     images: Sequence[str] = ("app",),
-) -> Layer:
-    return Layer(
+) -> GraphLayer:
+    return GraphLayer(
         name=name, kind="wheels", key=f"sha256:{name}", source=source, bytes=size, why=why, images=tuple(images)
     )
 
 
-def image_of(layers: Iterable[Layer]) -> Image:
+def image_of(layers: Iterable[GraphLayer]) -> ImageTotals:
     listed = list(layers)
-    return Image(
+    return ImageTotals(
         whole=sum_layers(listed),
         build=sum_layers(x for x in listed if x.source is LayerSource.BUILT),
         imports=sum_layers(x for x in listed if x.source is not LayerSource.STORAGE),
@@ -33,11 +33,11 @@ def image_of(layers: Iterable[Layer]) -> Image:
 
 
 def box(
-    name: str, *layers: Layer, base: str = "", include: Sequence[str] = (), ships: bool = False, asked: bool = True
-) -> Box:
-    edges = [Edge(tie=Tie.FROM, stage=base)] if base else []
-    edges += [Edge(tie=Tie.INCLUDE, stage=other) for other in include]
-    return Box(
+    name: str, *layers: GraphLayer, base: str = "", include: Sequence[str] = (), ships: bool = False, asked: bool = True
+) -> StageNode:
+    edges = [Edge(kind=EdgeKind.FROM, stage=base)] if base else []
+    edges += [Edge(kind=EdgeKind.INCLUDE, stage=other) for other in include]
+    return StageNode(
         name=name,
         summary=f"what {name} is",
         ships=ships,
@@ -51,7 +51,7 @@ def service() -> Picture:
     """A root, two wheels and a bin, an application that is to be built, and a stage without layers."""
     return Picture(
         project="speech",
-        containers=(
+        stages=(
             box("base", layer("base/root", 118 * MB)),
             box(
                 "deps",
@@ -75,4 +75,4 @@ def service() -> Picture:
 def hostile() -> Picture:
     """Names as nobody should give them."""
     evil = layer(f"{HOSTILE}/{HOSTILE}", MB, LayerSource.BUILT, HOSTILE, images=(HOSTILE,))
-    return Picture(project=HOSTILE, containers=(box(HOSTILE, evil), box("other", base=HOSTILE, include=(HOSTILE,))))
+    return Picture(project=HOSTILE, stages=(box(HOSTILE, evil), box("other", base=HOSTILE, include=(HOSTILE,))))

@@ -10,10 +10,10 @@ from buildkit.report.findings_table import (
     COLUMNS,
     findings_json,
     findings_rows,
+    format_finding_counts,
+    format_location,
     parse_severity,
     render_findings,
-    say_counts,
-    say_where,
 )
 
 BAD = Rule(
@@ -63,12 +63,12 @@ def test_json_has_everything() -> None:
 
 
 def test_counts_and_places() -> None:
-    assert say_counts(FINDINGS) == "3 findings (2 critical, 1 low)"
-    assert say_counts(()) == "no findings"
-    assert say_where(Finding(rule=ODD, what="", path="a", layer="sha256:0123456789abcdef")) == (
+    assert format_finding_counts(FINDINGS) == "3 findings (2 critical, 1 low)"
+    assert format_finding_counts(()) == "no findings"
+    assert format_location(Finding(rule=ODD, what="", path="a", layer="sha256:0123456789abcdef")) == (
         "a in layer 0123456789ab"
     )
-    assert say_where(Finding(rule=ODD, what="", path="a\n\x1b[31mb\udcff")) == r"a b\udcff"
+    assert format_location(Finding(rule=ODD, what="", path="a\n\x1b[31mb\udcff")) == r"a b\udcff"
 
 
 def test_severities_are_read_as_they_are_said() -> None:

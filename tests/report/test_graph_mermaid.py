@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from buildkit.plan.plan import LayerSource
 from buildkit.report.graph_mermaid import render_mermaid
-from buildkit.report.stage_graph import Picture, say_name, say_place
+from buildkit.report.stage_graph import Picture, format_name, format_source
 from tests.report.pictures import MB, box, hostile, layer, service
 
 LABEL = r'\["((?:[^"<>\[\]{}|`\\]|<br/>)*)"\]'
@@ -74,16 +74,14 @@ def test_every_class_is_defined_and_what_is_to_be_built_differs_in_its_line_too(
 def test_many_layers_are_folded_the_largest_and_those_to_be_built_are_shown() -> None:
     layers = [layer(f"deps/w{n:02}", (n + 1) * MB) for n in range(20)]
     layers.insert(3, layer("deps/tiny", 1000, LayerSource.BUILT, "why"))
-    shown = [
-        label.split(",")[0] for _, label, _ in of("node", Picture(project="p", containers=(box("deps", *layers),)))
-    ]
+    shown = [label.split(",")[0] for _, label, _ in of("node", Picture(project="p", stages=(box("deps", *layers),)))]
     assert shown == ["tiny", "w17", "w18", "w19", "17 layers more"]
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.sampled_from(list(LayerSource))), min_size=1, max_size=60))
 def test_folding_loses_no_layer_and_no_byte(sizes: list[tuple[int, LayerSource]]) -> None:
     layers = [layer(f"deps/w{n}", size * MB, source) for n, (size, source) in enumerate(sizes)]
-    nodes = of("node", Picture(project="p", containers=(box("deps", *layers),)))
+    nodes = of("node", Picture(project="p", stages=(box("deps", *layers),)))
     counts = [int(m[1]) if (m := re.match(r"(\d+) layers more", label)) else 1 for _, label, _ in nodes]
     assert sum(counts) == len(layers)
     for source in LayerSource:
@@ -94,13 +92,13 @@ def test_folding_loses_no_layer_and_no_byte(sizes: list[tuple[int, LayerSource]]
 def test_hostile_names_stay_in_their_labels() -> None:
     picture = hostile()
     (node,) = of("node", picture)
-    cut = say_place(picture.containers[0].layers[0])[:59]
-    assert node[1].endswith(f"\n{cut}…") or node[1].endswith(f"\n{say_place(picture.containers[0].layers[0])}")
+    cut = format_source(picture.stages[0].layers[0])[:59]
+    assert node[1].endswith(f"\n{cut}…") or node[1].endswith(f"\n{format_source(picture.stages[0].layers[0])}")
     assert "s0" in of("stage", picture)[0]
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
 def test_any_text_reads_as_it_was(name: str, project: str) -> None:
-    picture = Picture(project=project, containers=(box("s", layer(f"s/{name}", MB)), box(name)))
-    assert of("node", picture) == [("s0l0", f"{say_name(name)}, 1.0 MB\nin local storage", "storage")]
-    assert of("empty", picture) == [("s1", f"{say_name(name)}\nno layers of its own")]
+    picture = Picture(project=project, stages=(box("s", layer(f"s/{name}", MB)), box(name)))
+    assert of("node", picture) == [("s0l0", f"{format_name(name)}, 1.0 MB\nin local storage", "storage")]
+    assert of("empty", picture) == [("s1", f"{format_name(name)}\nno layers of its own")]

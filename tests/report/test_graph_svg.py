@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from buildkit.plan.plan import LayerSource
 from buildkit.report.graph_style import COLOURS, DEFS, style
 from buildkit.report.graph_svg import WIDTH, render_svg
-from buildkit.report.stage_graph import PLACES, Picture, say_layer
+from buildkit.report.stage_graph import SOURCE_LABELS, Picture, format_layer
 from tests.report.pictures import HOSTILE, MB, box, hostile, layer, service
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -58,8 +58,8 @@ class Drawn:
 
 def test_every_layer_is_drawn_once_in_its_order_and_says_all_of_itself() -> None:
     picture = service()
-    assert Drawn(picture).tooltips == [say_layer(one) for one in picture.layers]
-    assert say_layer(picture.containers[2].layers[0]) == (
+    assert Drawn(picture).tooltips == [format_layer(one) for one in picture.layers]
+    assert format_layer(picture.stages[2].layers[0]) == (
         "app/app\nwheels, 60.2 kB expected\nto be built: main.py changed\npart of app"
     )
 
@@ -73,7 +73,7 @@ def test_areas_are_as_bytes_are_and_what_is_small_can_be_seen() -> None:
 
 def test_blocks_stay_on_the_page_however_many_there_are() -> None:
     many = [layer(f"deps/w{n}", (n % 7) ** 5 * 20_000) for n in range(118)]
-    drawn = Drawn(Picture(project="p", containers=(box("deps", *many, layer("deps/x", None)),)))
+    drawn = Drawn(Picture(project="p", stages=(box("deps", *many, layer("deps/x", None)),)))
     rects = [drawn.rect(group) for group in drawn.layers]
     assert len(rects) == 119
     assert all(float(r.get("x", 0)) + float(r.get("width", 0)) <= WIDTH - 20 for r in rects)
@@ -107,10 +107,10 @@ def test_what_is_to_be_built_is_marked_and_said_with_its_reason() -> None:
 
 def test_reasons_that_layers_share_are_said_once_and_many_are_counted() -> None:
     same = [layer(f"deps/a{n}", MB, LayerSource.BUILT, "first build") for n in range(5)]
-    drawn = Drawn(Picture(project="p", containers=(box("deps", *same),)))
+    drawn = Drawn(Picture(project="p", stages=(box("deps", *same),)))
     assert "5 layers, 5.0 MB: first build" in drawn.lines
     other = [layer(f"deps/b{n}", MB, LayerSource.BUILT, f"b{n} is new") for n in range(9)]
-    drawn = Drawn(Picture(project="p", containers=(box("deps", *same, *other),)))
+    drawn = Drawn(Picture(project="p", stages=(box("deps", *same, *other),)))
     assert "b0, 1.0 MB: b0 is new" in drawn.lines
     assert "8 layers more, 8.0 MB, for 8 other reasons" in drawn.lines
     assert drawn.text.count('class="mark"') == 3
@@ -120,7 +120,7 @@ def test_reasons_that_layers_share_are_said_once_and_many_are_counted() -> None:
 def test_the_bytes_that_are_said_add_up(sizes: list[tuple[int, bool]]) -> None:
     layers = [layer(f"deps/w{n}", size * MB) for n, (size, _) in enumerate(sizes)]
     layers += [layer(f"deps/b{n}", 3 * MB, LayerSource.BUILT, f"reason {n}") for n in range(2)]
-    drawn = Drawn(Picture(project="p", containers=(box("deps", *layers, asked=False),)))
+    drawn = Drawn(Picture(project="p", stages=(box("deps", *layers, asked=False),)))
     inside = [text for group in drawn.layers for text in ("".join(t.itertext()) for t in group.iter(f"{SVG}text"))]
     below = [line for line in drawn.lines if re.match(r"(and )?w\d+ |\d+ layers, ", line) and line not in inside]
     reasons = [line for line in drawn.lines if ": reason " in line and line.split(",")[0] not in inside]
@@ -130,7 +130,7 @@ def test_the_bytes_that_are_said_add_up(sizes: list[tuple[int, bool]]) -> None:
 
 def test_unknown_sizes_are_said_to_be_unknown() -> None:
     drawn = Drawn(
-        Picture(project="p", containers=(box("base", layer("base/root", None, LayerSource.BUILT, "first build")),))
+        Picture(project="p", stages=(box("base", layer("base/root", None, LayerSource.BUILT, "first build")),))
     )
     assert drawn.rect(drawn.layers[0]).get("class") == "unknown"
     assert "size ?" in drawn.lines
@@ -140,8 +140,8 @@ def test_unknown_sizes_are_said_to_be_unknown() -> None:
 @given(st.text(), st.text(), st.text())
 def test_any_text_is_well_formed_and_on_one_line(name: str, why: str, project: str) -> None:
     one = layer(f"s/{name}", MB, LayerSource.BUILT, why)
-    drawn = Drawn(Picture(project=project, containers=(box("s", one), box(name, base="s"))))
-    assert drawn.tooltips == [say_layer(one)]
+    drawn = Drawn(Picture(project=project, stages=(box("s", one), box(name, base="s"))))
+    assert drawn.tooltips == [format_layer(one)]
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e]", drawn.text)
     drawn.text.encode()
 
@@ -160,7 +160,7 @@ def test_hostile_names_stay_text() -> None:
 def test_nothing_is_taken_from_elsewhere() -> None:
     text = render_svg(service())
     assert re.findall(r"https?://[^\"]*", text) == ["http://www.w3.org/2000/svg"]
-    assert set(re.findall(r"url\(([^)]*)\)", text)) == {f"#bk-{source}" for source in PLACES}
+    assert set(re.findall(r"url\(([^)]*)\)", text)) == {f"#bk-{source}" for source in SOURCE_LABELS}
     assert not re.search(r"@import|@font-face|<script|<image|<use|href", text)
 
 
@@ -185,11 +185,11 @@ def test_lines_lead_from_stages_to_what_is_made_of_them() -> None:
 
 
 def test_the_key_fits_on_the_page() -> None:
-    containers = (
-        box("a", *(layer(f"a/{source}", 999 * MB, source) for source in PLACES)),
+    stages = (
+        box("a", *(layer(f"a/{source}", 999 * MB, source) for source in SOURCE_LABELS)),
         box("b", layer("b/root", None, LayerSource.BUILT)),
     )
-    drawn = Drawn(Picture(project="p", containers=containers))
+    drawn = Drawn(Picture(project="p", stages=stages))
     (last,) = [text for text in drawn.svg.iter(f"{SVG}text") if text.text == "in local storage: 999 MB"]
     assert float(last.get("x", 0)) + 6.6 * len(last.text or "") <= WIDTH
 

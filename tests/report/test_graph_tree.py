@@ -49,7 +49,7 @@ def test_many_layers_are_folded_by_where_they_are() -> None:
         layer(f"deps/w{n:02}", (n + 1) * MB, LayerSource.CACHE if n % 2 else LayerSource.STORAGE) for n in range(60)
     ]
     layers.append(layer("deps/tiny", 1000, LayerSource.BUILT, "why"))
-    text = plain(Picture(project="p", containers=(box("deps", *layers, asked=False),)))
+    text = plain(Picture(project="p", stages=(box("deps", *layers, asked=False),)))
     rows = [line.split() for line in text.splitlines()[3:]]
     assert [row[1] for row in rows] == [*(f"w{n}" for n in range(49, 60)), "tiny", "24", "25"]
     assert [" ".join(row[1:6]) for row in rows[-2:]] == ["24 layers more 600 MB", "25 layers more 625 MB"]
@@ -60,7 +60,7 @@ def test_many_layers_are_folded_by_where_they_are() -> None:
 
 def test_what_only_helps_and_what_nobody_knows_is_said() -> None:
     helper = layer("base/root", None, LayerSource.BUILT, "first build", images=())
-    text = plain(Picture(project="p", containers=(box("base", helper, asked=False),)))
+    text = plain(Picture(project="p", stages=(box("base", helper, asked=False),)))
     assert "base  only helps to build" in text
     assert text.splitlines()[-1].split() == ["└─", "root", "?", "to", "be", "built:", "first", "build"]
 

@@ -26,8 +26,8 @@ from buildkit.inspection import audit_deps as auditdeps
 from buildkit.inspection import explain
 from buildkit.inspection import scan_models as scan
 from buildkit.inspection import verify_image as verify
-from buildkit.inspection.scan_run import Unread
-from buildkit.inspection.scan_targets import Target
+from buildkit.inspection.scan_run import UnreadableFile
+from buildkit.inspection.scan_targets import ScanTarget
 from buildkit.oci.reference import parse_ref
 from buildkit.plan.plan import LayerSource
 from buildkit.remote.verification import Proof, State
@@ -99,7 +99,7 @@ def advisories() -> str:
 
 
 def verdict() -> str:
-    image = verify.Remote(ref=parse_ref("localhost:5/x", "x"), digest=Digest.of(b"x"), config=b"", layers=())
+    image = verify.RegistryImage(ref=parse_ref("localhost:5/x", "x"), digest=Digest.of(b"x"), config=b"", layers=())
     proofs = tuple(Proof(kind="sbom", state=state, why=NAME) for state in State)
     found = verify.ImageVerification(
         image=image, stage="x", layers=(), absent=(NAME,), unknown=(NAME,), config=False, proofs=proofs
@@ -108,7 +108,7 @@ def verdict() -> str:
 
 
 def accepted() -> str:
-    unread = Unread(target=Target(name=NAME), why=NAME)
+    unread = UnreadableFile(target=ScanTarget(name=NAME), why=NAME)
     return printed(lambda out: scan.print_outcomes([unread], out))
 
 

@@ -110,7 +110,7 @@ def test_what_is_accepted_is_suppressed_with_the_reason() -> None:
 def test_paths_of_the_host_and_of_an_image_are_told_apart() -> None:
     absolute = Finding(rule=RULE, what="x", path="/etc/x")
     (host,) = only(absolute)["artifacts"]
-    (image,) = only(absolute, inside=True, base="IMAGE", base_says="the image")["artifacts"]
+    (image,) = only(absolute, inside=True, base="IMAGE", base_description="the image")["artifacts"]
     assert host["location"] == {"uri": "file:///etc/x"}
     assert image["location"] == {"uri": "etc/x", "uriBaseId": "IMAGE"}
 

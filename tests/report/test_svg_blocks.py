@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buildkit.report.svg_blocks import Rule, breadth, clip, depth, find_lanes, find_scale, pack, text_width, wrap
+from buildkit.report.svg_blocks import (
+    BlockRule,
+    clip,
+    find_bottom,
+    find_lanes,
+    find_right_edge,
+    find_scale,
+    pack,
+    text_width,
+    wrap,
+)
 
-RULE = Rule(height=52, least=64, unknown=3000)
+RULE = BlockRule(height=52, least=64, unknown=3000)
 SIZES = st.lists(st.none() | st.integers(0, 3_000_000_000), max_size=120)
 
 
@@ -20,8 +30,8 @@ def test_every_block_has_its_area_and_none_lies_on_another(groups: list[list[int
     for group in groups:
         blocks = pack(RULE.areas(group, scale), RULE)
         assert len(blocks) == len(group)
-        assert breadth(blocks) <= 9000
-        assert depth(blocks) <= RULE.height + 1e-6
+        assert find_right_edge(blocks) <= 9000
+        assert find_bottom(blocks) <= RULE.height + 1e-6
         for size, block in zip(group, blocks, strict=True):
             area = RULE.unknown if size is None else max(RULE.least, size * scale)
             assert block.width * block.height == pytest.approx(area)
@@ -35,7 +45,7 @@ def test_every_block_has_its_area_and_none_lies_on_another(groups: list[list[int
 def test_the_widest_group_fills_the_room() -> None:
     groups = [[80_000_000, 60_000_000, 3_000_000, 900_000], [1_000_000]]
     scale = find_scale(groups, 560, RULE)
-    assert 550 < breadth(pack(RULE.areas(groups[0], scale), RULE)) <= 560
+    assert 550 < find_right_edge(pack(RULE.areas(groups[0], scale), RULE)) <= 560
 
 
 def test_without_bytes_there_is_a_picture_all_the_same() -> None:

@@ -11,7 +11,7 @@ from buildkit.events import Event, Note, StepFailed, StepFinished, StepProgress,
 from buildkit.report.live import LiveView, render_amounts
 from buildkit.report.plain import PlainView, render_event
 from buildkit.report.table import print_table
-from buildkit.report.text import clean, format_bytes, format_seconds
+from buildkit.report.text import format_bytes, format_seconds, sanitize
 from buildkit.report.view import open_view
 
 
@@ -67,7 +67,7 @@ def test_seconds(seconds: float, text: str) -> None:
     ],
 )
 def test_foreign_text_loses_everything_that_steers_a_terminal(text: str, kept: str) -> None:
-    assert clean(text) == kept
+    assert sanitize(text) == kept
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_terminal_shows_a_row_for_each_step_with_its_bytes() -> None:
         view(StepFinished(step="never started", phase="run", seconds=1.0))
     finally:
         view.close()
-    after = clean(out.getvalue()[before:])
+    after = sanitize(out.getvalue()[before:])
     assert "   fetch  ml-deps/torch  200 MB  2.0 s" in after
     assert "    root  base/root: failed: no mirror" in after
     assert "never started" in after
@@ -147,7 +147,7 @@ def test_a_terminal_shows_a_row_for_each_step_with_its_bytes() -> None:
 def wait_for(out: Terminal, text: str) -> None:
     tick = threading.Event()
     for _ in range(200):
-        if text in clean(out.getvalue()):
+        if text in sanitize(out.getvalue()):
             return
         tick.wait(0.02)
     pytest.fail(f"never shown: {text}")
@@ -163,7 +163,7 @@ def test_names_of_steps_cannot_steer_the_terminal_or_rich() -> None:
     finally:
         view.close()
     text = out.getvalue()
-    assert "[red]evil[/red]: failed: evil" in clean(text)
+    assert "[red]evil[/red]: failed: evil" in sanitize(text)
     assert "\x1b[2J" not in text
     assert "\x1b]0" not in text
     assert "\x9b" not in text
