@@ -26,7 +26,7 @@ def wheels(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_bytecode_is_that_of_compileall(wheels: Path) -> None:
+def test_compiled_bytecode_equals_that_of_compileall(wheels: Path) -> None:
     root = wheels.parents[3]
     argv = ("-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash", "-s", str(root), "-p", "/", str(root))
     subprocess.run((sys.executable, *argv), check=True)
@@ -40,7 +40,7 @@ def test_the_bytecode_is_that_of_compileall(wheels: Path) -> None:
     assert marshal.loads(wanted["good"][16:]).co_filename == "/opt/venv/lib/pack/good.py"
 
 
-def test_files_in_another_syntax_are_left_alone(wheels: Path) -> None:
+def test_files_in_another_syntax_are_skipped(wheels: Path) -> None:
     for name, text in _FOREIGN.items():
         (wheels / name).write_text(text)
     (wheels / "folder.py").mkdir()
@@ -51,7 +51,7 @@ def test_files_in_another_syntax_are_left_alone(wheels: Path) -> None:
 
 @pytest.mark.tools
 @pytest.mark.parametrize("foreign", [{}, _FOREIGN], ids=["alone", "beside files in another syntax"])
-def test_a_full_disk_is_an_error(wheels: Path, foreign: dict[str, str]) -> None:
+def test_full_disk_fails_the_compilation(wheels: Path, foreign: dict[str, str]) -> None:
     for name, text in foreign.items():
         (wheels / name).write_text(text)
     root = wheels.parents[3]

@@ -45,12 +45,12 @@ def read_instruction(text: str) -> str:
 
 
 @given(ODD)
-def test_words_stand_for_themselves(value: str) -> None:
+def test_quoted_words_are_taken_literally(value: str) -> None:
     assert read_word(quote_word(value)) == value
 
 
 @given(st.lists(st.text(st.sampled_from(list("ab \n\t#\\\"'$é\r")), max_size=20), max_size=4))
-def test_argument_lists_stand_for_themselves(argv: list[str]) -> None:
+def test_quoted_argument_lists_are_taken_literally(argv: list[str]) -> None:
     assert json.loads(read_instruction(f"RUN {quote_argv(argv)}").removeprefix("RUN ")) == argv
 
 
@@ -59,7 +59,7 @@ def test_a_script_keeps_its_lines_and_its_comments() -> None:
 
 
 @pytest.mark.parametrize("value", ["two\nlines", "a\rb", "bell\a", "\x7f"])
-def test_what_no_containerfile_can_say_is_refused_with_its_place(value: str) -> None:
+def test_values_that_a_containerfile_cannot_express_are_refused_with_their_key(value: str) -> None:
     with pytest.raises(DefinitionError, match=r"stages/x/stage\.toml: `config\.env\.A`: contains a line break"):
         check_line(value, "stages/x/stage.toml", "config.env.A")
 
@@ -70,7 +70,7 @@ def test_paths_that_a_builder_would_expand_are_refused(path: str) -> None:
         check_path(path, "stages/x/stage.toml", "copy.source")
 
 
-def test_paths_with_spaces_make_a_list() -> None:
+def test_copy_of_paths_with_spaces_uses_the_list_form() -> None:
     assert render_copy(("app",), "/app/", "--link") == "COPY --link app /app/"
     assert render_copy(("my app",), "/app/") == 'COPY ["my app", "/app/"]'
 
@@ -87,7 +87,7 @@ PATTERNS = (
 
 @pytest.mark.tools
 @pytest.mark.parametrize("patterns", PATTERNS)
-def test_find_leaves_out_what_our_own_patterns_leave_out(patterns: tuple[str, ...], tmp_path: Path) -> None:
+def test_find_expression_matches_the_same_paths_as_the_patterns(patterns: tuple[str, ...], tmp_path: Path) -> None:
     for path in sorted(PATHS, key=len, reverse=True):
         (tmp_path / path).mkdir(parents=True, exist_ok=True)
     script = f"find . -mindepth 1 -regextype posix-extended \\( {render_find(patterns)} \\)"

@@ -42,7 +42,7 @@ def side(made: ContainerfileExport, name: str) -> str:
     return text
 
 
-def test_the_image_is_put_together_of_heavy_then_light_then_config_then_files() -> None:
+def test_image_copies_heavy_wheels_then_light_then_config_then_files() -> None:
     last = list(builds(export()).items())[-1]
     assert last[0] == "runtime"
     copies = [line for line in last[1].splitlines() if line.startswith(("COPY", "CMD"))]
@@ -70,7 +70,7 @@ def test_every_requirement_names_the_one_file_that_is_locked() -> None:
         assert "--mount=type=cache,target=/root/.cache/pip" in builds(made)[build]
 
 
-def test_a_root_is_made_by_mmdebstrap_at_exact_versions_and_no_tool_reaches_the_image() -> None:
+def test_root_is_made_by_mmdebstrap_at_exact_versions_without_tools_in_the_image() -> None:
     made = export()
     found = builds(made)
     assert side(made, "base.packages").endswith("libc6=2.41\npython3.13=3.13.5\n")
@@ -83,7 +83,7 @@ def test_a_root_is_made_by_mmdebstrap_at_exact_versions_and_no_tool_reaches_the_
     assert "FROM base AS runtime" in made.text
 
 
-def test_the_builder_brings_its_root_its_step_and_its_environment() -> None:
+def test_builder_stage_has_its_root_steps_and_environment() -> None:
     made = export()
     found = builds(made)
     assert "apt-get install" in found["builder"]
@@ -97,7 +97,7 @@ def test_the_builder_brings_its_root_its_step_and_its_environment() -> None:
     assert side(made, "compile-native.txt").startswith("native==1.0 \\\n    --hash=sha256:")
 
 
-def test_bytecode_is_compiled_as_asked() -> None:
+def test_bytecode_option_controls_compilation() -> None:
     made = export(bytecode=True)
     found = builds(made)
     for build in ("heavy-wheels", "light-wheels", "compiled-wheels"):
@@ -110,7 +110,7 @@ def test_bytecode_is_compiled_as_asked() -> None:
     assert not [file for file in without.files if "bytecode" in file.path]
 
 
-def test_no_comment_says_that_nothing_of_the_tools_reaches_the_image_where_their_work_does() -> None:
+def test_comments_about_tools_do_not_claim_that_their_output_is_left_out() -> None:
     text = export().text
     assert "COPY --from=venv /opt/venv /opt/venv" in text
     assert not re.search(r"^#.*\b(nothing|none)\b.*\b(reach|image)", text, re.MULTILINE)
@@ -118,13 +118,13 @@ def test_no_comment_says_that_nothing_of_the_tools_reaches_the_image_where_their
     assert text.count("what they make and fetch goes on") == 1
 
 
-def test_link_stands_at_every_copy_into_the_image_and_nowhere_unless_asked() -> None:
+def test_link_option_is_set_on_every_copy_into_the_image_only_if_requested() -> None:
     last = builds(export(link=True))["runtime"]
     assert all("--link" in line for line in last.splitlines() if line.startswith("COPY"))
     assert "--link" not in export().text
 
 
-def test_wheels_come_from_a_folder_where_asked() -> None:
+def test_find_links_option_installs_wheels_from_a_folder() -> None:
     made = export(find_links="wheels")
     assert "--mount=type=bind,source=wheels,target=/links" in builds(made)["light-wheels"]
     assert "--no-index --find-links /links" in builds(made)["light-wheels"]
@@ -137,14 +137,14 @@ def test_wheels_come_from_a_folder_where_asked() -> None:
     assert uv.text.count("FROM ${UV} AS uv") == 1
 
 
-def test_another_root_takes_the_place_of_ours_and_its_config_is_reset() -> None:
+def test_root_option_replaces_the_root_and_resets_its_config() -> None:
     made = export(root="localhost/ready:1")
     assert "mmdebstrap" not in made.text
     assert "ARG ROOT=localhost/ready:1" in made.text
     assert "ENTRYPOINT []" in builds(made)["runtime"]
 
 
-def test_a_registrys_image_is_the_root_and_its_config_is_said_otherwise() -> None:
+def test_registry_image_root_has_its_config_overridden() -> None:
     base = f'summary = "base"\n[root]\nimage = "{_IMAGE}"\n'
     stages = {"base": base, "runtime": 'summary = "r"\nfrom = "base"\ninclude = ["deps"]\n', "deps": STAGES["deps"]}
     checkout = base_checkout()
@@ -159,11 +159,11 @@ def test_a_registrys_image_is_the_root_and_its_config_is_said_otherwise() -> Non
         assert line in lines
 
 
-def test_a_stage_without_a_root_is_its_layers_alone() -> None:
+def test_stage_without_a_root_starts_from_scratch() -> None:
     assert "FROM scratch AS weights" in export("weights").text
 
 
-def test_models_of_an_index_and_of_a_url_are_fetched_and_checked_each_in_a_stage_of_its_own() -> None:
+def test_remote_models_are_fetched_and_verified_in_separate_stages() -> None:
     checkout = base_checkout()
     big = model_file("deep/big.bin", 9 * MB)
     url = Model(
@@ -194,7 +194,7 @@ def test_models_of_an_index_and_of_a_url_are_fetched_and_checked_each_in_a_stage
         assert "sha256sum --check --strict" in found[name]
 
 
-def test_stages_called_like_ours_keep_their_names_and_ours_are_numbered() -> None:
+def test_project_stage_names_are_kept_and_generated_ones_numbered() -> None:
     stages = {**STAGES, "venv": STAGES["runtime"].replace('"base"', '"tools"'), "tools": STAGES["base"]}
     checkout = base_checkout()
     checkout.trees |= {path.replace("runtime", "venv"): files for path, files in checkout.trees.items()}
@@ -203,7 +203,7 @@ def test_stages_called_like_ours_keep_their_names_and_ours_are_numbered() -> Non
     assert {"venv-2", "tools", "tools-2"} <= found.keys()
 
 
-def test_only_what_is_read_is_sent_to_the_builder() -> None:
+def test_ignore_file_admits_only_the_sources_that_are_read() -> None:
     text = ignore_file(export(ignored="**/*.md\n"))
     assert text.index("\n*\n") < text.index("!Podmanfile.d\n") < text.index("!stages/runtime/app\n")
     assert text.endswith("**/*.md\n")
@@ -214,24 +214,24 @@ def test_only_what_is_read_is_sent_to_the_builder() -> None:
     ("old", "new", "said"),
     [
         ('MODE = "x"', 'MODE = "x\\ny"', r"stages/runtime/stage\.toml: `config\.env\.MODE`: contains a line break"),
-        ('target = "/app"', 'target = "/$app"', r"`copy\.target`: `/\$app` holds `\$`"),
+        ('target = "/app"', 'target = "/$app"', r"`copy\.target`: `/\$app` contains `\$`"),
         ('user = "ml"', 'user = "m\\u0007"', r"`config\.user`: contains a line break or a control"),
     ],
 )
-def test_what_a_containerfile_cannot_say_is_refused(old: str, new: str, said: str) -> None:
+def test_stage_values_that_a_containerfile_cannot_express_are_refused(old: str, new: str, said: str) -> None:
     assert old in STAGES["runtime"]
     with pytest.raises(DefinitionError, match=said):
         export(stages={**STAGES, "runtime": STAGES["runtime"].replace(old, new)})
 
 
-def test_a_tree_that_is_one_link_is_refused() -> None:
+def test_copy_of_a_single_symbolic_link_is_refused() -> None:
     checkout = base_checkout()
     checkout.trees["stages/runtime/app"] = (tree_file(".", link="elsewhere"),)
     with pytest.raises(DefinitionError, match="is a symbolic link"):
         export(checkout=checkout)
 
 
-def test_the_same_values_give_the_same_text() -> None:
+def test_equal_values_render_equal_text() -> None:
     assert export() == export()
 
 

@@ -73,7 +73,7 @@ stop-signal = "SIGINT"
     tiny.remove()
 
 
-def test_an_export_holds_the_same_files_and_says_the_same(hostile: Tiny, builder: Builder) -> None:
+def test_exported_image_has_the_same_files_and_config(hostile: Tiny, builder: Builder) -> None:
     builder.build(hostile.project, "Podmanfile", "exported/tools", DEBIAN=TOOLS)
     image = "localhost/tiny/tools:latest"
     ours, theirs = tree_of(hostile, image), builder.tree("exported/tools")
@@ -85,7 +85,7 @@ def test_an_export_holds_the_same_files_and_says_the_same(hostile: Tiny, builder
     assert builder.config("exported/tools") == config
 
 
-def test_uv_installs_what_pip_does(hostile: Tiny, workshop: Tiny) -> None:
+def test_uv_and_pip_install_the_same_files(hostile: Tiny, workshop: Tiny) -> None:
     box = workshop.tool("buildah", "from", "scratch").strip()
     workshop.tool("buildah", "copy", "--quiet", box, find_uv_bin(), "/uv")
     workshop.tool("buildah", "commit", "--quiet", "--rm", box, "localhost/uv:latest")
@@ -117,7 +117,7 @@ def native() -> Iterator[Tiny]:
     tiny.remove()
 
 
-def test_debian_roots_and_compiled_wheels_come_out_the_same(native: Tiny, workshop: Tiny) -> None:
+def test_debian_roots_and_compiled_wheels_are_the_same(native: Tiny, workshop: Tiny) -> None:
     builder = Buildah(workshop=workshop)
     builder.build(native.project, "Podmanfile", "exported/native", DEBIAN=TOOLS)
     code = "import fast, source_only as s, source_native as n; print(fast.add(40, 2), s.WORD, n.add(1, 1))"

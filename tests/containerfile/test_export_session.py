@@ -28,7 +28,7 @@ MADE = ContainerfileExport(
 )
 
 
-def test_an_export_is_written_once_and_what_it_no_longer_has_is_removed(tmp_path: Path) -> None:
+def test_unchanged_export_is_not_rewritten_and_obsolete_files_are_removed(tmp_path: Path) -> None:
     options = ExportOptions()
     assert write_export(tmp_path, options, MADE) == 3
     old = tmp_path / "Podmanfile.d/one.txt"
@@ -41,7 +41,7 @@ def test_an_export_is_written_once_and_what_it_no_longer_has_is_removed(tmp_path
 
 
 @pytest.mark.parametrize("name", ["Podmanfile", "Podmanfile.dockerignore"])
-def test_a_file_of_somebody_else_is_left_alone(name: str, tmp_path: Path) -> None:
+def test_foreign_file_is_not_overwritten(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("FROM mine\n")
     with pytest.raises(DefinitionError, match=f"{name} is there already, and is no export") as caught:
         write_export(tmp_path, ExportOptions(), MADE)
@@ -66,7 +66,7 @@ def test_a_file_of_somebody_else_is_left_alone(name: str, tmp_path: Path) -> Non
     ],
 )
 @pytest.mark.parametrize(("option", "what"), [("--output", "file"), ("--find-links", "folder")])
-def test_what_no_builder_could_name_is_refused(path: str, said: str, option: str, what: str) -> None:
+def test_paths_that_a_builder_cannot_name_are_refused(path: str, said: str, option: str, what: str) -> None:
     with pytest.raises(DefinitionError, match=f"^{option}: .*{said}") as caught:
         find_inside(Path("/project"), path, option, what)
     assert caught.value.hint.startswith(
@@ -75,11 +75,11 @@ def test_what_no_builder_could_name_is_refused(path: str, said: str, option: str
 
 
 @pytest.mark.parametrize("path", ["/project/ci/Podmanfile", "ci/Podmanfile", "./ci//Podmanfile", "x/../ci/Podmanfile"])
-def test_paths_within_the_project_are_taken(path: str) -> None:
+def test_paths_within_the_project_are_normalised(path: str) -> None:
     assert find_inside(Path("/project"), path, "--output", "file") == "ci/Podmanfile"
 
 
-def test_a_whole_export_is_no_text_that_could_be_printed(tmp_path: Path) -> None:
+def test_export_to_standard_output_is_refused(tmp_path: Path) -> None:
     message = refuse_output(tmp_path, "-")
     assert message == (
         "--output: an export is several files, which cannot be printed",
@@ -87,7 +87,7 @@ def test_a_whole_export_is_no_text_that_could_be_printed(tmp_path: Path) -> None
     )
 
 
-def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+def test_folder_in_place_of_the_containerfile_is_refused(tmp_path: Path) -> None:
     for taken in ("stages", "one.dockerignore", "two.d"):
         (tmp_path / taken).mkdir()
     assert refuse_output(tmp_path, "stages") == (
@@ -98,13 +98,13 @@ def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
     assert find_output(tmp_path, "two") == "two"
 
 
-def test_a_file_in_the_place_of_the_folder_beside_is_refused(tmp_path: Path) -> None:
+def test_file_in_place_of_the_side_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "one.d").write_text("")
     assert refuse_output(tmp_path, "one") == ("--output: `one.d` is no folder", "name another file")
 
 
 @pytest.mark.parametrize("path", ["no/such/Podmanfile", "setup.cfg/Podmanfile"])
-def test_a_file_in_no_folder_is_refused(path: str, tmp_path: Path) -> None:
+def test_output_in_a_missing_folder_is_refused(path: str, tmp_path: Path) -> None:
     (tmp_path / "setup.cfg").write_text("")
     assert refuse_output(tmp_path, path) == (
         f"{tmp_path / path}: this file cannot be written",
@@ -113,7 +113,7 @@ def test_a_file_in_no_folder_is_refused(path: str, tmp_path: Path) -> None:
     assert [found.name for found in tmp_path.iterdir()] == ["setup.cfg"]
 
 
-def test_wheels_come_from_a_folder_that_is_there(tmp_path: Path) -> None:
+def test_missing_find_links_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "wheels").mkdir()
     (tmp_path / "file").write_text("")
     assert find_links(tmp_path, "wheels") == "wheels"
@@ -136,7 +136,7 @@ def refuse_output(folder: Path, path: str) -> tuple[str, str]:
     [ExportOptions(), ExportOptions(link=True, bytecode=False, find_links="wheels", uv="localhost/uv:1")],
     ids=["plain", "options"],
 )
-def test_every_stage_of_the_reference_exports_and_pleases_the_linters(
+def test_every_reference_stage_exports_and_passes_the_linters(
     options: ExportOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
@@ -153,7 +153,7 @@ def test_every_stage_of_the_reference_exports_and_pleases_the_linters(
 
 @pytest.mark.tools
 @pytest.mark.parametrize("day", ["", "20261122T000000Z"])
-def test_versions_of_another_day_come_from_the_snapshots_of_that_day(day: str, tmp_path: Path) -> None:
+def test_snapshot_argument_installs_versions_of_that_day(day: str, tmp_path: Path) -> None:
     """With a program in mmdebstrap's place that keeps what it was asked."""
     made = composer()
     debian = made.compose("base").root[0].work

@@ -46,12 +46,12 @@ def test_from_inherits_root_layers_and_config_and_include_only_layers() -> None:
     assert names(found.resolve("wheels").chain) == []
 
 
-def test_a_part_that_is_reached_twice_counts_once() -> None:
+def test_stage_included_twice_contributes_its_layers_once() -> None:
     found = graph(a="", b='include = ["a"]', c='include = ["a"]', d='from = "b"\ninclude = ["c", "a"]')
     assert names(found.resolve("d").parts) == ["a", "b", "c", "d"]
 
 
-def test_running_is_what_the_nearest_stage_says_and_has_defaults() -> None:
+def test_running_comes_from_nearest_stage_or_defaults() -> None:
     low = '[running]\nmemory = "2g"\npids = 9'
     found = graph(low=low, high='from = "low"', top='from = "high"\n[running]\nmemory = "3g"', own='include = ["low"]')
     assert found.resolve("high").running == Running(memory="2g", pids=9)
@@ -95,7 +95,7 @@ def test_config_is_merged_along_from() -> None:
     assert found.resolve("low").config.cmd == ("a",)
 
 
-def test_unknown_stages_are_all_named_with_the_nearest() -> None:
+def test_all_unknown_stages_are_reported_with_similar_names() -> None:
     with pytest.raises(DefinitionError) as caught:
         graph(base="", runtime='from = "bases"\ninclude = ["zzz"]')
     found = [(p.file, p.key, p.what, p.hint) for p in caught.value.problems]
@@ -105,7 +105,7 @@ def test_unknown_stages_are_all_named_with_the_nearest() -> None:
     ]
 
 
-def test_asking_for_an_unknown_stage_names_the_nearest() -> None:
+def test_getting_an_unknown_stage_suggests_a_similar_name() -> None:
     with pytest.raises(DefinitionError, match="there is no stage `runtme`") as caught:
         graph(runtime="").resolve("runtme")
     assert caught.value.hint == "did you mean `runtime`?"
@@ -123,7 +123,7 @@ def test_asking_for_an_unknown_stage_names_the_nearest() -> None:
         ),
     ],
 )
-def test_circles_are_shown(texts: dict[str, str], loops: list[str]) -> None:
+def test_inheritance_cycles_are_reported(texts: dict[str, str], loops: list[str]) -> None:
     with pytest.raises(DefinitionError) as caught:
         graph(**texts)
     assert [p.what for p in caught.value.problems] == [
@@ -131,7 +131,7 @@ def test_circles_are_shown(texts: dict[str, str], loops: list[str]) -> None:
     ]
 
 
-def test_a_circle_and_an_unknown_stage_are_reported_together() -> None:
+def test_cycle_and_unknown_stage_are_reported_together() -> None:
     with pytest.raises(DefinitionError) as caught:
         graph(a='from = "a"', b='from = "zzz"')
     assert [p.what for p in caught.value.problems] == [
@@ -153,14 +153,14 @@ def test_the_problems_of_every_file_are_reported_at_once(tmp_path: Path) -> None
     assert caught.value.exit_code == 2
 
 
-def test_a_stage_whose_file_is_wrong_is_not_called_unknown_by_those_above(tmp_path: Path) -> None:
+def test_stage_with_invalid_file_is_not_reported_as_unknown(tmp_path: Path) -> None:
     write(tmp_path, base="typo = 1", runtime='from = "base"')
     with pytest.raises(DefinitionError) as caught:
         load_graph(tmp_path)
     assert [p.key for p in caught.value.problems] == ["typo"]
 
 
-def test_a_project_without_stages_says_where_they_belong(tmp_path: Path) -> None:
+def test_project_without_stages_is_told_where_to_put_them(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match=r"no stages: .*/stages holds no NAME/stage\.toml"):
         load_graph(tmp_path)
 
@@ -175,7 +175,7 @@ def test_the_repositorys_own_stages_load_in_order() -> None:
     assert found.resolve("development").config.ports == ("8000", "8888", "5678")
 
 
-def test_an_entrypoint_of_its_own_does_not_get_the_inherited_command() -> None:
+def test_own_entrypoint_drops_inherited_command() -> None:
     below = parse_stage('summary = "x"\n[config]\nentrypoint = ["a"]\ncmd = ["b"]\n', name="below", file="below")
     above = 'summary = "x"\nfrom = "below"\n[config]\nentrypoint = ["c"]\n'
     graph = make_graph({"below": below, "above": parse_stage(above, name="above", file="above")})

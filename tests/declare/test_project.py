@@ -18,7 +18,7 @@ def problems_of(text: str) -> dict[str, str]:
     return {problem.key: problem.what for problem in caught.value.problems}
 
 
-def test_a_folder_without_settings_has_defaults(tmp_path: Path) -> None:
+def test_project_without_settings_uses_defaults(tmp_path: Path) -> None:
     folder = tmp_path / "My  Çool_Project"
     folder.mkdir()
     project = load_project(folder)
@@ -57,7 +57,7 @@ def test_every_setting_is_read() -> None:
     assert project.labels == (("a", "1"), ("b", "2"))
 
 
-def test_labels_come_from_the_projects_own_metadata_and_settings_win() -> None:
+def test_labels_come_from_project_metadata_and_settings_override_them() -> None:
     text = """
     [project]
     name = "N.ame"
@@ -113,15 +113,15 @@ def test_every_problem_is_reported_at_once() -> None:
         "[project]\ndynamic = ['version']",
     ],
 )
-def test_what_belongs_to_other_tools_is_not_ours_to_judge(text: str) -> None:
+def test_invalid_tables_of_other_tools_are_ignored(text: str) -> None:
     assert parse_project(text, Path("/x")).labels == ()
 
 
-def test_settings_that_are_no_table_are_refused() -> None:
+def test_settings_that_are_not_a_table_are_refused() -> None:
     assert problems_of("tool.buildkit = 3") == {"tool.buildkit": "must be a table, not a whole number"}
 
 
-def test_a_host_of_another_kind_must_say_what_it_builds_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_with_unsupported_processor_must_set_arch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("platform.machine", lambda: "riscv64")
     assert problems_of("") == {
         "tool.buildkit.arch": "this host is `riscv64`, and images are made for x86_64 or aarch64"
@@ -130,7 +130,7 @@ def test_a_host_of_another_kind_must_say_what_it_builds_for(monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"x ="])
-def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, data: bytes) -> None:
+def test_unreadable_file_is_named_in_the_error(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "pyproject.toml").write_bytes(data)
     with pytest.raises(DefinitionError, match=r"^pyproject\.toml: (not UTF-8|is not TOML)"):
         load_project(tmp_path)

@@ -69,7 +69,9 @@ CASES: list[tuple[ValueSchema, Any, tuple[str, str] | None]] = [
 
 
 @pytest.mark.parametrize(("shape", "value", "problem"), CASES)
-def test_reader_and_schema_agree(shape: ValueSchema, value: object, problem: tuple[str, str] | None) -> None:
+def test_parser_and_json_schema_accept_the_same_values(
+    shape: ValueSchema, value: object, problem: tuple[str, str] | None
+) -> None:
     found: list[Problem] = []
     shape.read(value, ValueLocation("f.toml", found, "k"))
     assert [(p.file, p.key, p.what) for p in found] == ([("f.toml", *problem)] if problem else [])
@@ -78,7 +80,7 @@ def test_reader_and_schema_agree(shape: ValueSchema, value: object, problem: tup
     assert jsonschema.Draft202012Validator(schema).is_valid(value) is (problem is None)
 
 
-def test_what_is_read_is_a_value() -> None:
+def test_valid_table_is_read_as_plain_values() -> None:
     found: list[Problem] = []
     place = ValueLocation("f", found)
     assert TABLE.read({"a-b": False, "n": 3}, place) == {"a_b": False, "n": 3}
@@ -87,7 +89,7 @@ def test_what_is_read_is_a_value() -> None:
     assert not found
 
 
-def test_every_problem_is_found_and_what_is_well_is_kept() -> None:
+def test_all_problems_are_reported_and_valid_keys_are_kept() -> None:
     found: list[Problem] = []
     shape = ListSchema(TABLE)
     read = shape.read([{"n": "x", "zz": 1}, {"a-b": True, "n": 3}, 4], ValueLocation("f", found, "t"))
@@ -95,14 +97,14 @@ def test_every_problem_is_found_and_what_is_well_is_kept() -> None:
     assert read == ({}, {"a_b": True, "n": 3})
 
 
-def test_unknown_keys_are_named_in_the_order_of_the_file() -> None:
+def test_unknown_keys_are_reported_in_file_order() -> None:
     found: list[Problem] = []
     keys = [f"x{number}" for number in range(20)]
     TableSchema({}).read(dict.fromkeys(keys, 1), ValueLocation("f", found))
     assert [p.key for p in found] == keys
 
 
-def test_the_nearest_word_is_named_only_where_one_is_near() -> None:
+def test_suggestion_is_made_only_for_similar_words() -> None:
     assert suggest_word("form", ["from", "include"]) == "did you mean `from`?"
     assert suggest_word("banana", ["from", "include"]) == ""
     found: list[Problem] = []
@@ -111,7 +113,7 @@ def test_the_nearest_word_is_named_only_where_one_is_near() -> None:
     assert [p.hint for p in found] == ["did you mean `a-b`?", "did you mean `minbase`?"]
 
 
-def test_what_is_long_is_said_short() -> None:
+def test_long_values_are_shortened_in_messages() -> None:
     problems: list[Problem] = []
     place = ValueLocation("x", problems)
     IntegerSchema(0, 9).read(16**5000, place.at("n"))
@@ -121,7 +123,7 @@ def test_what_is_long_is_said_short() -> None:
     assert all(len(str(problem)) < 500 for problem in problems)
 
 
-def test_of_thousands_of_problems_the_first_will_do() -> None:
+def test_number_of_reported_problems_is_limited() -> None:
     problems: list[Problem] = []
     TABLE.read({f"key{number}": 1 for number in range(20_000)}, ValueLocation("x", problems))
     assert 100 < len(problems) <= 500

@@ -93,7 +93,7 @@ def problems_of(text: str, name: str = "x") -> list[tuple[str, str, str]]:
     return [(problem.key, problem.what, problem.hint) for problem in caught.value.problems]
 
 
-def test_everything_that_a_stage_can_say() -> None:
+def test_stage_with_every_key_is_parsed() -> None:
     assert parse(FULL) == Stage(
         name="x",
         file=FILE,
@@ -148,7 +148,7 @@ def test_everything_that_a_stage_can_say() -> None:
     )
 
 
-def test_a_stage_may_say_almost_nothing() -> None:
+def test_minimal_stage_is_parsed_with_defaults() -> None:
     stage = parse('summary = "x"\nfrom = "base"')
     assert stage == Stage(name="x", file=FILE, summary="x", base="base")
     assert stage.folder == "stages/x"
@@ -290,18 +290,18 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_one_problem(case: str) -> None:
+def test_each_mistake_is_reported_at_its_key(case: str) -> None:
     text, key, what = BAD[case]
     assert [(k, w) for k, w, _ in problems_of(text)] == [(key, what)]
 
 
 @pytest.mark.parametrize("target", ["/app", "/usr/lib/x", "/", "/binary", "/models", "/var/lib", "/opt/bin"])
-def test_folders_that_a_layer_may_own(target: str) -> None:
+def test_reserved_target_folders_are_refused_and_others_allowed(target: str) -> None:
     assert parse(f'{SAY}[[copy]]\nsource = "a"\ntarget = "{target}"').copy[0].target == target
 
 
 @pytest.mark.parametrize("name", ["Bad", "a b", "-a", "a--b", "a/b", "ä"])
-def test_a_folder_whose_name_cannot_be_an_image_is_refused(name: str) -> None:
+def test_stage_folder_with_invalid_image_name_is_refused(name: str) -> None:
     ((key, what, hint),) = problems_of(SAY, name)
     assert (key, hint) == ("", "images are named after it")
     assert what == f"the folder's name `{name}` is not a stage name (lower case letters, digits, `.`, `_`, `-`)"
@@ -316,7 +316,7 @@ def test_a_folder_whose_name_cannot_be_an_image_is_refused(name: str) -> None:
         ("x = " + "1" * 5_000, "is not TOML: Exceeds the limit"),
     ],
 )
-def test_text_that_is_no_toml_names_file_and_place(text: str, what: str) -> None:
+def test_invalid_toml_is_reported_with_file_and_line(text: str, what: str) -> None:
     with pytest.raises(DefinitionError) as caught:
         parse(text)
     assert caught.value.message.startswith(f"{FILE}: {what}")

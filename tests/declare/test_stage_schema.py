@@ -27,11 +27,11 @@ READER_ONLY = {
 }
 
 
-def test_the_schema_is_one() -> None:
+def test_stage_schema_is_a_valid_json_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(stage_schema())
 
 
-def test_the_committed_schema_is_the_readers() -> None:
+def test_committed_schema_matches_the_parser() -> None:
     text = json.dumps(stage_schema(), indent=2) + "\n"
     assert (ROOT / "docs" / "stage.schema.json").read_text("utf-8") == text, (
         "run: nox -s schema -- docs/stage.schema.json"
@@ -46,22 +46,22 @@ def test_every_stage_of_the_repository_is_valid_and_names_the_schema(path: Path)
     assert (path.parent / named).resolve() == ROOT / "docs" / "stage.schema.json"
 
 
-def test_there_are_eight_stages() -> None:
+def test_repository_has_eight_stages() -> None:
     names = {path.parent.name for path in STAGES}
     assert names == {"base", "builder", "wheels", "ml-deps", "models", "runtime", "development", "hardened"}
 
 
-def test_what_the_reader_takes_the_schema_takes() -> None:
+def test_schema_accepts_what_the_parser_accepts() -> None:
     VALIDATOR.validate(tomllib.loads(FULL))
     VALIDATOR.validate(tomllib.loads(SAY))
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_the_reader_refuses_the_schema_refuses(case: str) -> None:
+def test_schema_refuses_what_the_parser_refuses(case: str) -> None:
     assert VALIDATOR.is_valid(tomllib.loads(BAD[case][0])) is (case in READER_ONLY)
 
 
-def test_every_key_says_what_it_means() -> None:
+def test_every_schema_key_has_a_description() -> None:
     silent: list[str] = []
 
     def visit(schema: object, path: str) -> None:

@@ -7,7 +7,7 @@ from buildkit.declare.target import Target
 X86 = Target(python="3.13", glibc="2.18", arch="x86_64")
 
 
-def test_words_of_the_target() -> None:
+def test_target_derives_versions_paths_and_debian_architecture() -> None:
     assert (X86.minor, X86.version, X86.deb_arch) == ("3.13", (3, 13), "amd64")
     assert X86.site_packages == "opt/venv/lib/python3.13/site-packages"
     exact = Target(python="3.12.7", glibc="2.36", arch="aarch64", prefix="/srv/e")
@@ -15,7 +15,7 @@ def test_words_of_the_target() -> None:
     assert exact.site_packages == "srv/e/lib/python3.12/site-packages"
 
 
-def test_platforms_go_from_the_newest_to_the_oldest_with_their_old_names() -> None:
+def test_platform_tags_go_from_newest_to_oldest_with_legacy_aliases() -> None:
     assert X86.platforms[:4] == (
         "manylinux_2_18_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux_2_16_x86_64",
     )  # fmt: skip
@@ -27,7 +27,7 @@ def test_platforms_go_from_the_newest_to_the_oldest_with_their_old_names() -> No
     )  # fmt: skip
 
 
-def test_markers_are_those_of_the_image() -> None:
+def test_markers_describe_the_image_and_not_the_host() -> None:
     assert X86.markers == {
         "implementation_name": "cpython",
         "implementation_version": "3.13.0",

@@ -19,11 +19,11 @@ nested = st.dictionaries(texts, values | tables | st.lists(tables, min_size=1, m
 
 
 @given(nested)
-def test_what_is_written_is_read_back(table):
+def test_rendered_text_parses_to_the_same_value(table):
     assert tomllib.loads(render_toml(table, header=("one", ""))) == table
 
 
-def test_layout_is_stable():
+def test_rendered_layout_is_stable():
     table = {"a": 1, "t": {"x": "y"}, "l": [{"n": "1"}, {"n": "2", "in": {"deep": True}}]}
     assert render_toml(table, header=("note",)) == (
         '# note\n\na = 1\n\n[t]\nx = "y"\n\n[[l]]\nn = "1"\n\n[[l]]\nn = "2"\n\n[l.in]\ndeep = true\n'
@@ -47,11 +47,11 @@ def test_errors_name_the_file():
         ("# " + "x" * (4 << 20), "is longer than"),
     ],
 )
-def test_bombs_are_refused_by_what_they_are(text, why):
+def test_toml_that_would_exhaust_the_host_is_refused_with_the_reason(text, why):
     with pytest.raises(DefinitionError, match=rf"x\.toml: {why}"):
         parse_toml(text, "x.toml")
 
 
-def test_long_words_are_no_long_keys():
+def test_long_words_are_not_mistaken_for_long_keys():
     text = 'a = "' + "a." * 40 + '"\nb = "' + "-" * 100_000 + '"\n' + "c.d = 1\ne.f = 2\n"
     assert set(parse_toml(text, "x")) == {"a", "b", "c", "e"}

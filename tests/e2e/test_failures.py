@@ -60,7 +60,7 @@ def unharmed(tiny: Tiny) -> None:
 @pytest.mark.parametrize(
     ("stage", "path"), [("app", "stages/app/app/main.sh"), ("models", "models/greeter/weights.txt")]
 )
-def test_a_file_of_the_repository_that_is_edited_while_the_build_runs(tiny: Tiny, stage: str, path: str) -> None:
+def test_repository_file_edited_during_the_build_fails_it(tiny: Tiny, stage: str, path: str) -> None:
     with tiny.after(_EDIT.format(file=str(tiny.project / path))):
         message = tiny.refuse(stage, "--no-import", code=1)
     assert f"{path} has changed since the build began\n" in message
@@ -69,7 +69,7 @@ def test_a_file_of_the_repository_that_is_edited_while_the_build_runs(tiny: Tiny
     tiny.build(stage, "--no-import")
 
 
-def test_bytes_that_are_not_those_of_the_lock(tiny: Tiny) -> None:
+def test_download_with_wrong_hash_is_refused(tiny: Tiny) -> None:
     wheel = tiny.folder / "links/alpha-1.0-py3-none-any.whl"
     data = wheel.read_bytes()
     wheel.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
@@ -81,7 +81,7 @@ def test_bytes_that_are_not_those_of_the_lock(tiny: Tiny) -> None:
     tiny.build("app")
 
 
-def test_a_download_that_is_longer_or_shorter(tiny: Tiny) -> None:
+def test_download_of_wrong_length_is_refused(tiny: Tiny) -> None:
     wheel = tiny.folder / "links/alpha-1.0-py3-none-any.whl"
     data = wheel.read_bytes()
     for wrong in (data + b"more", data[:100]):
@@ -90,7 +90,7 @@ def test_a_download_that_is_longer_or_shorter(tiny: Tiny) -> None:
         unharmed(tiny)
 
 
-def test_a_wheel_whose_paths_escape(tiny: Tiny) -> None:
+def test_wheel_with_escaping_paths_is_refused(tiny: Tiny) -> None:
     append(add_wheel(tiny.folder / "links", "hostile", "1.0"), "../../../../etc/cron.d/x", b"* * * * *")
     require(tiny, "alpha==1.0", "hostile==1.0")
     message = tiny.refuse("app", code=1)
@@ -100,7 +100,7 @@ def test_a_wheel_whose_paths_escape(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize("how", ["damaged", "truncated"])
-def test_a_wheel_that_is_locked_but_broken(tiny: Tiny, how: str) -> None:
+def test_locked_but_corrupt_wheel_is_refused(tiny: Tiny, how: str) -> None:
     wheel = tiny.folder / "links/alpha-1.0-py3-none-any.whl"
     data = bytearray(wheel.read_bytes())
     at = data.index(b"alpha/__init__.py") + len(b"alpha/__init__.py")
@@ -112,7 +112,7 @@ def test_a_wheel_that_is_locked_but_broken(tiny: Tiny, how: str) -> None:
 
 
 @pytest.mark.parametrize(("one", "other"), [("alpha", "beta"), ("beta", "delta")], ids=["two bins", "one bin"])
-def test_two_wheels_that_collide(tiny: Tiny, one: str, other: str) -> None:
+def test_colliding_wheels_are_reported(tiny: Tiny, one: str, other: str) -> None:
     for name in (one, other):
         add_wheel(tiny.folder / "links", name, "3.0", {"shared/thing.py": name.encode()})
     require(tiny, f"{one}==3.0", f"{other}==3.0")
@@ -124,14 +124,14 @@ def test_two_wheels_that_collide(tiny: Tiny, one: str, other: str) -> None:
     unharmed(tiny)
 
 
-def test_two_wheels_that_own_one_file_alike_are_fine(tiny: Tiny) -> None:
+def test_wheels_sharing_an_identical_file_are_accepted(tiny: Tiny) -> None:
     for name in ("alpha", "beta"):
         add_wheel(tiny.folder / "links", name, "3.0", {"shared/thing.py": b"the same"})
     require(tiny, "alpha==3.0", "beta==3.0")
     tiny.build("app")
 
 
-def test_a_wheel_and_a_file_that_collide(tiny: Tiny) -> None:
+def test_wheel_colliding_with_a_copied_file_is_reported(tiny: Tiny) -> None:
     target = "/opt/venv/lib/python3.13/site-packages/alpha"
     tiny.replace("stages/app/stage.toml", 'target = "/app"', f'target = "{target}"')
     tiny.write("stages/app/app/__init__.py", "other")
@@ -142,7 +142,7 @@ def test_a_wheel_and_a_file_that_collide(tiny: Tiny) -> None:
     unharmed(tiny)
 
 
-def test_a_model_that_is_missing(tiny: Tiny) -> None:
+def test_missing_model_file_is_reported(tiny: Tiny) -> None:
     (tiny.project / "models/speller/weights.txt").unlink()
     message = tiny.refuse("app", code=1)
     assert "models/speller/weights.txt" in message
@@ -151,13 +151,13 @@ def test_a_model_that_is_missing(tiny: Tiny) -> None:
     unharmed(tiny)
 
 
-def test_a_model_that_is_missing_is_not_missed_where_its_layer_is_known(tiny: Tiny) -> None:
+def test_missing_model_file_is_not_needed_if_its_layer_is_cached(tiny: Tiny) -> None:
     tiny.build("app")
     (tiny.project / "models/speller/weights.txt").unlink()
     assert tiny.build("app").built() == {}
 
 
-def test_several_failures_are_one_message(tiny: Tiny) -> None:
+def test_several_failures_are_reported_in_one_message(tiny: Tiny) -> None:
     (tiny.project / "models/speller/weights.txt").unlink()
     (tiny.project / "models/greeter/weights.txt").unlink()
     message = tiny.refuse("models", code=1)
@@ -166,14 +166,14 @@ def test_several_failures_are_one_message(tiny: Tiny) -> None:
     assert tiny.left_over() == []
 
 
-def test_what_does_not_depend_on_a_failure_is_finished(tiny: Tiny) -> None:
+def test_layers_independent_of_a_failure_are_finished(tiny: Tiny) -> None:
     (tiny.project / "models/speller/weights.txt").unlink()
     tiny.refuse("app", code=1)
     (tiny.project / "models/speller/weights.txt").write_text("weights again")
     assert list(tiny.build("app").built()) == ["models/speller"]
 
 
-def test_a_full_disk(tiny: Tiny) -> None:
+def test_full_disk_is_reported(tiny: Tiny) -> None:
     (tiny.project / "models/greeter/large.bin").write_bytes(random.Random(2).randbytes(6 << 20))
     tiny.lock()
     tiny.cache.mkdir()
@@ -191,7 +191,7 @@ def test_a_full_disk(tiny: Tiny) -> None:
     assert not [line for line in done.stdout.splitlines() if "/tmp/" in line.removeprefix(str(tiny.cache))]
 
 
-def test_a_cache_folder_that_cannot_be(tiny: Tiny) -> None:
+def test_unusable_cache_folder_is_reported(tiny: Tiny) -> None:
     (tiny.folder / "file").write_text("")
     message = tiny.refuse("app", code=1, BUILDKIT_CACHE=str(tiny.folder / "file/cache"))
     assert "file/cache" in message
@@ -199,7 +199,9 @@ def test_a_cache_folder_that_cannot_be(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_step(tiny: Tiny, listener: tuple[int, list[object]], number: signal.Signals) -> None:
+def test_interrupted_step_leaves_nothing_behind(
+    tiny: Tiny, listener: tuple[int, list[object]], number: signal.Signals
+) -> None:
     port, callers = listener
     script = f"echo here > /dev/tcp/127.0.0.1/{port}; sleep 60"
     step = f'summary = "slow"\nfrom = "app"\n[[run]]\nname = "slow"\nnetwork = true\nscript = "{script}"\n'
@@ -215,7 +217,7 @@ def test_an_interrupted_step(tiny: Tiny, listener: tuple[int, list[object]], num
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_download(tiny: Tiny, number: signal.Signals) -> None:
+def test_interrupted_download_leaves_nothing_behind(tiny: Tiny, number: signal.Signals) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.01)
         asked: list[socket.socket] = []
@@ -238,7 +240,7 @@ def test_an_interrupted_download(tiny: Tiny, number: signal.Signals) -> None:
     tiny.build("app")
 
 
-def test_no_index_answers(tiny: Tiny) -> None:
+def test_unreachable_index_is_reported(tiny: Tiny) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
     index = f"http://127.0.0.1:{closed}/simple"
@@ -248,7 +250,7 @@ def test_no_index_answers(tiny: Tiny) -> None:
     unharmed(tiny)
 
 
-def test_no_registry_answers(tiny: Tiny) -> None:
+def test_unreachable_registry_fails_the_build_with_its_name(tiny: Tiny) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         closed = server.getsockname()[1]
     image = f"127.0.0.1:{closed}/tiny/root@sha256:{'0' * 64}"
@@ -258,7 +260,7 @@ def test_no_registry_answers(tiny: Tiny) -> None:
     unharmed(tiny)
 
 
-def test_an_image_that_the_registry_does_not_have(tiny: Tiny, registry: str) -> None:
+def test_image_missing_from_the_registry_is_reported(tiny: Tiny, registry: str) -> None:
     image = f"{registry}/tiny/root@sha256:{'0' * 64}"
     tiny.write("stages/base/stage.toml", f'summary = "x"\n[root]\nimage = "{image}"\n')
     message = tiny.refuse("app", code=1)
@@ -267,7 +269,7 @@ def test_an_image_that_the_registry_does_not_have(tiny: Tiny, registry: str) -> 
 
 
 @pytest.mark.parametrize(("tool", "stage"), [("skopeo", "app"), ("buildah", "tools")])
-def test_a_missing_tool(tiny: Tiny, tool: str, stage: str) -> None:
+def test_missing_tool_is_reported(tiny: Tiny, tool: str, stage: str) -> None:
     folder = tiny.folder / "bin"
     folder.mkdir()
     for place in tiny.env["PATH"].split(":"):
@@ -280,7 +282,7 @@ def test_a_missing_tool(tiny: Tiny, tool: str, stage: str) -> None:
     assert tiny.left_over() == []
 
 
-def test_a_layer_that_was_damaged_in_the_cache(tiny: Tiny) -> None:
+def test_layer_damaged_in_the_cache_is_repaired(tiny: Tiny) -> None:
     tiny.build("app")
     tiny.tool("buildah", "rmi", "--all", "--force")
     path = max(tiny.cache.glob("sha256/*"), key=lambda one: one.stat().st_size)
@@ -297,7 +299,7 @@ def test_a_layer_that_was_damaged_in_the_cache(tiny: Tiny) -> None:
     assert tiny.left_over() == []
 
 
-def test_an_image_that_was_saved_and_loaded(tiny: Tiny) -> None:
+def test_image_that_was_saved_and_loaded_is_handled(tiny: Tiny) -> None:
     """Storage then finds its layers by their zstd digests no more, unless it remembers which tars they were."""
     tiny.build("app")
     archive = tiny.folder / "app.tar"
@@ -312,7 +314,7 @@ def test_an_image_that_was_saved_and_loaded(tiny: Tiny) -> None:
     assert tiny.left_over() == []
 
 
-def test_a_layer_that_only_another_image_had(tiny: Tiny) -> None:
+def test_layer_that_only_another_image_had_is_handled(tiny: Tiny) -> None:
     tiny.build("app")
     tiny.build("models")
     tiny.tool("buildah", "rmi", "localhost/tiny/models:latest")

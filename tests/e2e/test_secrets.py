@@ -111,7 +111,7 @@ def test_a_secret_reaches_its_step_and_nothing_else(
     wait_until(lambda: not list(Path("/dev/shm").glob(f"buildkit-secrets-{os.geteuid()}-*")))  # others build, too
 
 
-def test_a_layer_is_what_it_would_be_without_the_secret(tiny: Tiny, planted: dict[str, str]) -> None:
+def test_secret_does_not_change_the_layer(tiny: Tiny, planted: dict[str, str]) -> None:
     env = {"BUILDAH_ISOLATION": "chroot"}  # which has other ways to mount
     step = 'summary = "a step"\nfrom = "app"\n[[run]]\nname = "use"\nscript = "mkdir -p /opt/used"\n'
     tiny.write("stages/tools/stage.toml", f'{step}secrets = ["api-token", "filed"]\n')
@@ -122,7 +122,7 @@ def test_a_layer_is_what_it_would_be_without_the_secret(tiny: Tiny, planted: dic
     assert without.digests() == with_secrets
 
 
-def test_a_failing_step_tells_no_secret_and_a_layer_may_hold_none(tiny: Tiny, planted: dict[str, str]) -> None:
+def test_secret_is_masked_in_failures_and_refused_in_layers(tiny: Tiny, planted: dict[str, str]) -> None:
     write_stage(tiny, "cat /run/secrets/filed; echo https://me:$(cat /run/secrets/api-token)@host >&2; exit 3")
     failing = tiny.run("build-tools", **planted)
     assert failing.code == 1
@@ -175,7 +175,7 @@ def private_index(links: Path, password: str) -> Iterator[str]:
         server.shutdown()
 
 
-def test_credentials_of_a_private_index_are_nowhere(tiny: Tiny, links: Path) -> None:
+def test_credentials_of_a_private_index_are_not_stored(tiny: Tiny, links: Path) -> None:
     netrc = tiny.folder / "home/.netrc"
     with private_index(links, SECRET) as host:
         url = f"http://tester:{SECRET}@{host}/simple/"

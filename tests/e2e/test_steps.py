@@ -20,7 +20,7 @@ ContainerRunner.ensure_image = ensure_image
 """
 
 
-def test_steps_extend_the_root_underneath_the_layers(tiny: Tiny) -> None:
+def test_steps_extend_the_root_below_the_layers(tiny: Tiny) -> None:
     app = tiny.build("app")
     tools = tiny.build("tools")
     assert tools.built() == {"tools/write": "first build", "tools/link": "first build"}
@@ -33,7 +33,7 @@ def test_steps_extend_the_root_underneath_the_layers(tiny: Tiny) -> None:
     assert tiny.left_over() == []
 
 
-def test_a_root_that_somebody_removes_before_the_step_starts_in_it_is_had_again(tiny: Tiny) -> None:
+def test_root_removed_before_its_step_starts_is_made_again(tiny: Tiny) -> None:
     """`cache gc` of another cache may, where both use one local storage."""
     with tiny.after(_TAKE_AWAY):
         ended = tiny.build("tools")
@@ -51,7 +51,7 @@ def test_the_environment_and_the_mounts_of_a_step_stay_out_of_the_image(tiny: Ti
     assert "FLAVOUR" not in tiny.run_image("tools", "env")
 
 
-def test_a_mounted_file_that_changed_builds_the_step_again(tiny: Tiny) -> None:
+def test_changed_mounted_file_rebuilds_the_step(tiny: Tiny) -> None:
     first = tiny.build("tools")
     tiny.write("stages/tools/files/recipe.txt", "of another recipe\n")
     again = tiny.build("tools")
@@ -67,7 +67,7 @@ def test_a_mounted_file_that_changed_builds_the_step_again(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize("old", ["network = false", ""])
-def test_a_step_has_no_network_unless_it_asks(tiny: Tiny, listener: tuple[int, list[object]], old: str) -> None:
+def test_step_has_no_network_unless_requested(tiny: Tiny, listener: tuple[int, list[object]], old: str) -> None:
     port, callers = listener
     tiny.write("stages/tools/stage.toml", _step(f"echo hello > /dev/tcp/127.0.0.1/{port}", old))
     message = tiny.refuse("tools", code=1)
@@ -79,7 +79,7 @@ def test_a_step_has_no_network_unless_it_asks(tiny: Tiny, listener: tuple[int, l
     assert len(callers) == 1
 
 
-def test_a_failing_step_shows_its_output_once_and_leaves_nothing(tiny: Tiny) -> None:
+def test_failing_step_prints_its_output_once_and_leaves_nothing(tiny: Tiny) -> None:
     tiny.build("app")
     before = tiny.snapshot()
     tiny.write("stages/tools/stage.toml", _step("echo this went well; echo but this is broken >&2; exit 3"))
@@ -95,7 +95,7 @@ def test_a_failing_step_shows_its_output_once_and_leaves_nothing(tiny: Tiny) -> 
     assert without_roots(after) == without_roots(before)
 
 
-def test_a_step_of_an_unknown_program_is_named(tiny: Tiny) -> None:
+def test_step_with_unknown_program_is_named(tiny: Tiny) -> None:
     tiny.write("stages/tools/stage.toml", _step("no-such-program --now"))
     ended = tiny.run("build-tools")
     assert ended.code == 1
@@ -104,7 +104,7 @@ def test_a_step_of_an_unknown_program_is_named(tiny: Tiny) -> None:
     assert tiny.left_over() == []
 
 
-def test_a_step_that_mounts_what_is_not_there(tiny: Tiny) -> None:
+def test_step_with_missing_mount_source_is_reported(tiny: Tiny) -> None:
     tiny.replace("stages/tools/stage.toml", 'source = "stages/tools/files"', 'source = "stages/tools/fils"')
     message = tiny.refuse("tools", code=2)
     assert "stages/tools/fils" in message

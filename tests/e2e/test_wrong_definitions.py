@@ -34,7 +34,7 @@ def untouched(built: Tiny) -> Iterator[Tiny]:
     built.git("clean", "--quiet", "-fd")
 
 
-def test_every_wrong_key_and_type_of_every_stage_is_named_at_once(untouched: Tiny) -> None:
+def test_wrong_keys_and_types_of_all_stages_are_reported_together(untouched: Tiny) -> None:
     untouched.replace("stages/app/stage.toml", 'from = "base"', 'form = "base"')
     untouched.replace("stages/app/stage.toml", "ships = true", 'ships = "yes"')
     untouched.replace("stages/models/stage.toml", "summary =", "sumary =")
@@ -45,44 +45,44 @@ def test_every_wrong_key_and_type_of_every_stage_is_named_at_once(untouched: Tin
     assert "stages/models/stage.toml: `sumary`" in message
 
 
-def test_text_that_is_not_toml(untouched: Tiny) -> None:
+def test_invalid_toml_is_reported(untouched: Tiny) -> None:
     untouched.write("stages/app/stage.toml", 'summary = "x\n')
     message = untouched.refuse("app", code=2)
     assert "stages/app/stage.toml: is not TOML" in message
     assert "line 1" in message
 
 
-def test_a_wrong_setting(untouched: Tiny) -> None:
+def test_invalid_setting_is_reported(untouched: Tiny) -> None:
     untouched.replace("pyproject.toml", "bins = 4", "bin = 4")
     message = untouched.refuse("app", code=2)
     assert "pyproject.toml: `tool.buildkit.bin`" in message
     assert "did you mean `bins`" in message
 
 
-def test_stages_that_inherit_in_a_circle(untouched: Tiny) -> None:
+def test_inheritance_cycle_is_reported(untouched: Tiny) -> None:
     untouched.replace("stages/deps/stage.toml", "[wheels]", 'include = ["app"]\n[wheels]')
     message = untouched.refuse("app", code=2)
     assert "app → deps → app" in message
     assert ".toml" in message
 
 
-def test_an_unknown_stage(untouched: Tiny) -> None:
+def test_unknown_stage_is_reported(untouched: Tiny) -> None:
     untouched.replace("stages/app/stage.toml", '"models"', '"model"')
     message = untouched.refuse("app", code=2)
     assert "stages/app/stage.toml: `include`: there is no stage `model`" in message
     assert "models" in message.partition("hint:")[2]
 
 
-def test_an_unknown_option(untouched: Tiny) -> None:
+def test_unknown_option_is_reported(untouched: Tiny) -> None:
     assert "--forzen" in untouched.refuse("app", "--forzen", code=2)
 
 
-def test_a_number_of_jobs_that_is_none(untouched: Tiny) -> None:
+def test_invalid_number_of_jobs_is_reported(untouched: Tiny) -> None:
     assert "--jobs" in untouched.refuse("app", "--jobs", "many", code=2)
 
 
 @pytest.mark.parametrize("lock", ["requirements/app.txt", "requirements/app.wheels.toml", "requirements/models.lock"])
-def test_a_lock_that_is_missing(untouched: Tiny, lock: str) -> None:
+def test_missing_lock_is_reported(untouched: Tiny, lock: str) -> None:
     (untouched.project / lock).unlink()
     message = untouched.refuse("app", code=2)
     assert f"{lock}: the lock is missing" in message
@@ -97,7 +97,7 @@ def test_a_lock_that_is_missing(untouched: Tiny, lock: str) -> None:
         ("pyproject.toml", 'python = "3.13"', 'python = "3.12"', "requirements/app.txt"),
     ],
 )
-def test_a_lock_that_is_older_than_its_input(untouched: Tiny, file: str, old: str, new: str, lock: str) -> None:
+def test_stale_lock_is_reported(untouched: Tiny, file: str, old: str, new: str, lock: str) -> None:
     untouched.replace(file, old, new)
     message = untouched.refuse("app", code=2)
     assert f"{lock}: the lock is older than its input" in message
@@ -106,7 +106,7 @@ def test_a_lock_that_is_older_than_its_input(untouched: Tiny, file: str, old: st
     assert lock in checked
 
 
-def test_a_pin_without_a_hash(untouched: Tiny) -> None:
+def test_pin_without_hash_is_reported(untouched: Tiny) -> None:
     text = (untouched.project / "requirements/app.txt").read_text()
     start = text.index("beta==1.0")
     end = text.index("gamma==1.0")
@@ -116,7 +116,7 @@ def test_a_pin_without_a_hash(untouched: Tiny) -> None:
     assert "beta==1.0 has no sha256 hash" in message
 
 
-def test_two_locks_that_disagree(untouched: Tiny) -> None:
+def test_conflicting_locks_are_reported(untouched: Tiny) -> None:
     untouched.write("requirements/more.in", "alpha==1.1\n")
     untouched.write("stages/more/stage.toml", 'summary = "more"\n[wheels]\nlocks = ["requirements/more.txt"]\n')
     untouched.lock()  # nothing has both yet
@@ -128,7 +128,7 @@ def test_two_locks_that_disagree(untouched: Tiny) -> None:
     assert "requirements/more.txt" in message
 
 
-def test_locks_that_cannot_agree(untouched: Tiny) -> None:
+def test_inputs_that_cannot_agree_are_reported(untouched: Tiny) -> None:
     untouched.write("requirements/more.in", "alpha==1.1\n")
     untouched.write("stages/more/stage.toml", 'summary = "more"\n[wheels]\nlocks = ["requirements/more.txt"]\n')
     untouched.replace("stages/app/stage.toml", '"models"', '"models", "more"')
@@ -139,7 +139,7 @@ def test_locks_that_cannot_agree(untouched: Tiny) -> None:
     assert not (untouched.project / "requirements/more.txt").exists()
 
 
-def test_no_wheel_for_the_target_and_no_sdist(untouched: Tiny) -> None:
+def test_pin_without_fitting_wheel_or_sdist_is_reported(untouched: Tiny) -> None:
     links = untouched.folder / "links"
     metadata = "Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n\n"
     wheel = "Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: cp313-cp313-win_amd64\n"
@@ -151,7 +151,7 @@ def test_no_wheel_for_the_target_and_no_sdist(untouched: Tiny) -> None:
     assert "win_amd64" in message
 
 
-def test_a_requirement_that_nobody_has(untouched: Tiny) -> None:
+def test_requirement_missing_from_all_indexes_is_reported(untouched: Tiny) -> None:
     untouched.write("requirements/app.in", "alpha==7.0\n")
     ended = untouched.run("lock")
     assert ended.code in (1, 2)
@@ -161,7 +161,7 @@ def test_a_requirement_that_nobody_has(untouched: Tiny) -> None:
 
 
 @pytest.mark.parametrize("change", ["changed", "missing"])
-def test_a_model_that_is_not_as_locked_is_an_error_where_all_is_frozen(untouched: Tiny, change: str) -> None:
+def test_changed_model_is_an_error_with_frozen(untouched: Tiny, change: str) -> None:
     path = untouched.project / "models/greeter/weights.txt"
     path.unlink() if change == "missing" else path.write_text("other weights")
     message = untouched.refuse("app", "--frozen", code=2)
@@ -170,26 +170,26 @@ def test_a_model_that_is_not_as_locked_is_an_error_where_all_is_frozen(untouched
     assert "hint:" in message
 
 
-def test_a_copied_folder_that_is_not_there(untouched: Tiny) -> None:
+def test_missing_copy_source_is_reported(untouched: Tiny) -> None:
     untouched.replace("stages/app/stage.toml", 'source = "app"', 'source = "ap"')
     message = untouched.refuse("app", code=2)
     assert "stages/app/ap: there is no such file or folder" in message
 
 
-def test_an_image_that_is_not_pinned(untouched: Tiny) -> None:
+def test_unpinned_root_image_is_reported(untouched: Tiny) -> None:
     untouched.write("stages/base/stage.toml", 'summary = "x"\n[root]\nimage = "127.0.0.1:5000/tiny/root:latest"\n')
     message = untouched.refuse("app", code=2)
     assert "stages/base/stage.toml: `root.image`" in message
     assert "sha256" in message
 
 
-def test_too_many_layers(untouched: Tiny) -> None:
+def test_too_many_layers_are_reported(untouched: Tiny) -> None:
     untouched.replace("pyproject.toml", "bins = 4", "bins = 4\nmax-layers = 4")
     message = untouched.refuse("app", code=2)
     assert "9 layers, more than 4" in message
 
 
-def test_an_upgrade_says_what_it_did(untouched: Tiny) -> None:
+def test_upgrade_reports_its_changes(untouched: Tiny) -> None:
     untouched.write("requirements/app.in", "alpha\nbeta\ngamma\nbulk\n")
     assert "same versions" in untouched.lock().text
     add_wheel(untouched.folder / "links", "beta", "2.0")
@@ -207,7 +207,7 @@ def test_an_upgrade_says_what_it_did(untouched: Tiny) -> None:
         (("--find-links", "nowhere"), "there is no folder `nowhere`", "name a folder of wheels below"),
     ],
 )
-def test_an_export_that_cannot_be(untouched: Tiny, options: tuple[str, str], said: str, hint: str) -> None:
+def test_impossible_export_is_reported(untouched: Tiny, options: tuple[str, str], said: str, hint: str) -> None:
     before = sorted(untouched.project.iterdir())
     message = one_error(untouched.run("export-containerfile", "app", *options), 2)
     assert said in message

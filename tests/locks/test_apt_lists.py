@@ -11,7 +11,7 @@ from buildkit.locks.apt_lists import AptList, find_apt_lists
 BASE = '[root]\nsuite = "trixie"\npackages = "base.apt"'
 
 
-def test_every_list_once_after_those_it_adds_to() -> None:
+def test_apt_lists_follow_the_lists_they_extend_and_appear_once() -> None:
     found = graph(
         a='from = "z"\n[apt]\npackages = "a.apt"',
         b='from = "a"\n[apt]\npackages = "b.apt"',
@@ -27,7 +27,7 @@ def test_every_list_once_after_those_it_adds_to() -> None:
     )
 
 
-def test_a_list_that_two_roots_share_alike_is_one() -> None:
+def test_list_shared_by_two_equal_roots_appears_once() -> None:
     assert len(find_apt_lists(graph(x=BASE, y=BASE))) == 1
 
 
@@ -35,12 +35,12 @@ def test_a_list_that_two_roots_share_alike_is_one() -> None:
     "other",
     [BASE.replace("trixie", "bookworm"), BASE + '\nvariant = "apt"', 'from = "a"\n[apt]\npackages = "base.apt"'],
 )
-def test_a_list_with_two_meanings_is_an_error(other: str) -> None:
+def test_list_used_by_two_different_roots_is_an_error(other: str) -> None:
     with pytest.raises(DefinitionError, match=r"stages/b/stage\.toml: base\.apt is already locked for another root"):
         find_apt_lists(graph(a=BASE, b=other, c='from = "b"'))
 
 
-def test_apt_on_top_of_a_registrys_image_has_no_lock_to_add_to() -> None:
+def test_apt_on_top_of_a_registry_image_is_refused() -> None:
     image = f'[root]\nimage = "x@sha256:{"0" * 64}"\n'
     with pytest.raises(DefinitionError, match=r"stages/b/stage\.toml: `apt` needs a Debian root") as caught:
         find_apt_lists(graph(a=image, b='from = "a"\n[apt]\npackages = "b.apt"'))

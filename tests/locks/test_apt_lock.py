@@ -13,26 +13,26 @@ LOCK = AptLock(
 )
 
 
-def test_list_is_sorted_without_comments():
+def test_apt_list_is_sorted_without_comments():
     assert parse_apt_list("python3 # the interpreter\n\n# tls\nca-certificates\npython3\n", "x") == (
         "ca-certificates",
         "python3",
     )
 
 
-def test_list_reports_every_line():
+def test_apt_list_reports_every_invalid_line():
     with pytest.raises(DefinitionError) as caught:
         parse_apt_list("gcc\ngcc g++\nlibc6=2.41\nÜ\n--no-install-recommends\n", "requirements/base.apt")
     assert [problem.file for problem in caught.value.problems] == [f"requirements/base.apt:{n}" for n in (2, 3, 4, 5)]
 
 
-def test_lock_is_read_back_whatever_the_order():
+def test_apt_lock_is_read_back_in_any_order():
     text = render_apt_lock(AptLock(inputs=LOCK.inputs, pins=LOCK.pins[::-1]))
     assert parse_apt_lock(text, "x") == LOCK
     assert text.splitlines()[2:] == ["bsdutils=1:2.41.5-0+deb13u1", "libstdc++6=14.2.0-19"]
 
 
-def test_lock_reports_every_line():
+def test_apt_lock_reports_every_invalid_line():
     with pytest.raises(DefinitionError) as caught:
         parse_apt_lock("a\nbb=\nlibc6=2.41\nlibc6=2.42\ncc=1;rm\n", "x.lock")
     assert len(caught.value.problems) == 5  # four lines and the header

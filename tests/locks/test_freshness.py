@@ -29,7 +29,7 @@ def inputs(target=TARGET, locker="uv", **changed):
     return requirements_inputs("requirements/api.in", files.get, target, locker=locker)
 
 
-def test_comments_and_blank_lines_do_not_count():
+def test_comments_and_blank_lines_do_not_change_the_hash():
     assert (
         inputs(requirements__api_dot_in="# hello\nfastapi>=1\n-r common.in\n-c limits.in\n./libs/textkit") == inputs()
     )
@@ -46,16 +46,16 @@ def test_comments_and_blank_lines_do_not_count():
         {"target": Target(python="3.12", glibc="2.41", arch="x86_64")},
     ],
 )
-def test_everything_that_resolution_reads_counts(changed):
+def test_every_input_of_the_resolution_changes_the_hash(changed):
     assert inputs(**changed) != inputs()
 
 
-def test_includes_that_turn_in_circles_end():
+def test_circular_includes_terminate():
     files = {"a.in": "-r b.in\nx", "b.in": "-r a.in\ny"}
     assert requirements_inputs("a.in", files.get, TARGET, locker="uv")
 
 
-def test_wheels_depend_on_pins_and_the_whole_target():
+def test_wheels_hash_depends_on_pins_and_the_whole_target():
     base = wheels_inputs("a==1 \\\n    --hash=x\n    # via b\n", TARGET)
     assert wheels_inputs("# new\na==1 \\\n  --hash=x\n", TARGET) == base
     assert wheels_inputs("a==2 \\\n    --hash=x\n", TARGET) != base
@@ -63,7 +63,7 @@ def test_wheels_depend_on_pins_and_the_whole_target():
     assert wheels_inputs("a==1 --hash=x\n", Target(python="3.13", glibc="2.41", arch="aarch64")) != base
 
 
-def test_apt_and_models():
+def test_apt_and_models_hashes_depend_on_their_inputs():
     assert apt_inputs("a # x\nb\n", suite="trixie") == apt_inputs("a\nb", suite="trixie")
     assert apt_inputs("a", suite="trixie") != apt_inputs("a", suite="bookworm")
     assert apt_inputs("a", base="x=1", suite="trixie") != apt_inputs("a", base="x=2", suite="trixie")
@@ -71,7 +71,7 @@ def test_apt_and_models():
     assert models_inputs("a = 1") != models_inputs("a = 2")
 
 
-def test_header_is_found_and_judged():
+def test_header_decides_whether_a_lock_is_fresh():
     one, two = FileHash.of(b"1"), FileHash.of(b"2")
     lock = render_header(one) + "a==1\n"
     assert find_inputs(lock) == one
@@ -81,5 +81,5 @@ def test_header_is_found_and_judged():
     assert "nox -s lock" in check_fresh("x.txt", "a==1\n", one).hint
 
 
-def test_a_hash_inside_a_word_is_no_comment():
+def test_hash_sign_inside_a_word_starts_no_comment():
     assert normalise_text("x @ https://h/f#sha256=1  # why\n") == "x @ https://h/f#sha256=1"

@@ -27,7 +27,7 @@ lonely==1.0
 """
 
 
-def test_parents_are_told_by_name_and_inputs_are_not():
+def test_parents_are_returned_by_name_without_inputs():
     assert parse_via(UV) == {
         "anyio": ("fast-api", "starlette"),
         "cffi": ("soundfile",),
@@ -37,7 +37,7 @@ def test_parents_are_told_by_name_and_inputs_are_not():
     }
 
 
-def test_the_locks_here_tell_of_every_pin():
+def test_locks_of_this_repository_name_the_parents_of_every_pin():
     for path in ROOT.glob("requirements/*.txt"):
         text = path.read_text("utf-8")
         found = parse_via(text)

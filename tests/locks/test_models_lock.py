@@ -36,7 +36,7 @@ source = "path:models/own"
 """
 
 
-def test_requests_are_read():
+def test_model_requests_are_parsed():
     vad, voice, own = parse_models(INPUT, "x")
     assert (vad.source, vad.version) == (PypiSource(project="silero-vad"), ">=6,<7")
     assert voice.source == UrlSource(url="https://models.example/v1")
@@ -96,7 +96,7 @@ def test_model_source_of_unknown_scheme_is_refused(text):
         parse_model_source(text)
 
 
-def test_locks_are_read_back():
+def test_models_lock_parses_back_to_the_same_value():
     wheel = Artifact(name="silero-vad", version="6.2.3", file="silero_vad-6.2.3-py3-none-any.whl", sha256=HASH, size=9)
     files = (ModelFile(path="vad.onnx", sha256=HASH, size=5, source="silero_vad/data/vad.onnx"),)
     models = (
@@ -119,13 +119,13 @@ def test_locks_are_read_back():
         parse_models_lock(text.replace("size = 5", 'size = "5"', 1), "x")
 
 
-def test_a_request_is_known_by_all_it_says():
+def test_request_hash_covers_every_field():
     vad, voice, own = parse_models(INPUT, "x")
     changed = parse_models(INPUT.replace(">=6,<7", ">=6"), "x")
     assert request_hash(changed[0]) != request_hash(vad)
     assert [request_hash(one) for one in changed[1:]] == [request_hash(voice), request_hash(own)]
 
 
-def test_paths():
+def test_paths_of_models_lock_and_input_correspond():
     assert models_lock_path("requirements/models.toml") == "requirements/models.lock"
     assert models_source_path("requirements/models.lock") == "requirements/models.toml"

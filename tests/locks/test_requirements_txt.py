@@ -34,7 +34,7 @@ def problems_of(text, **more):
     return caught.value.problems
 
 
-def test_reads_what_uv_writes():
+def test_lock_written_by_uv_is_parsed():
     pins = parse(UV)
     assert [(pin.name, pin.version, len(pin.hashes)) for pin in pins] == [
         ("anyio", "4.16.0", 2),
@@ -52,7 +52,7 @@ def test_reads_what_uv_writes():
     ["./libs/textkit", "-e ./libs/textkit", "Text_Kit @ ./libs/textkit", "text-kit[extra] @ file:./libs/textkit",
      "--editable=./libs/textkit/", "./libs/textkit ; python_version > '3'"],
 )  # fmt: skip
-def test_reads_packages_of_the_repository(line):
+def test_packages_of_the_repository_are_parsed(line):
     (pin,) = parse(line, describe_local=lambda path: ("Text_Kit", "1.2"))
     assert (pin.name, pin.version, pin.path, pin.hashes) == ("text-kit", "1.2", "./libs/textkit", ())
 
@@ -82,12 +82,12 @@ odd==1 ; nonsense --hash=sha256:{A}
     assert "secret" not in said
 
 
-def test_hashes_can_be_left_out_where_allowed():
+def test_missing_hashes_are_accepted_only_if_allowed():
     (pin,) = parse("a==1", require_hashes=False)
     assert pin.hashes == ()
 
 
-def test_markers_are_the_targets():
+def test_markers_are_evaluated_for_the_target():
     text = f"""\
 old==1 ; python_version < '3.12' --hash=sha256:{A}
 new==1 ; python_version >= '3.12' --hash=sha256:{A}
@@ -104,13 +104,13 @@ fork==2 ; python_version >= '3.12' --hash=sha256:{A}
     ]  # fmt: skip
 
 
-def test_one_name_has_one_version_on_a_target():
+def test_two_versions_of_a_name_on_one_target_are_an_error():
     pins = parse(f"a==1 --hash=sha256:{A}\na==2 --hash=sha256:{B}\n")
     with pytest.raises(DefinitionError, match=r"a==2, but line 1 pins a==1"):
         applicable(pins, TARGET)
 
 
-def test_locks_that_disagree_are_named_with_both_lines():
+def test_conflicting_locks_are_reported_with_both_lines():
     one = parse_requirements(f"a==1 --hash=sha256:{A}\nb==1 --hash=sha256:{A}", "one.txt")
     two = parse_requirements(f"\nb==1 --hash=sha256:{A}\na==2 --hash=sha256:{A}", "two.txt")
     (problem,) = check_agreement({"one.txt": one, "two.txt": two})
@@ -119,7 +119,7 @@ def test_locks_that_disagree_are_named_with_both_lines():
     assert check_agreement({"one.txt": one}) == ()
 
 
-def test_local_packages_name_themselves():
+def test_local_package_name_and_version_come_from_its_pyproject():
     files = {"libs/x/pyproject.toml": '[project]\nname = "X_y"\nversion = "1.2"\n', "libs/z/pyproject.toml": "a = 1"}
     describe = make_describe_local(files.get)
     assert describe("./libs/x") == ("X_y", "1.2")
@@ -137,6 +137,6 @@ def test_local_packages_name_themselves():
         ("a" * 300_000 + "!", "cannot read"),
     ],
 )
-def test_lines_made_to_use_up_the_host_are_mistakes(line, said):
+def test_pathological_lines_are_refused_quickly(line, said):
     with pytest.raises(DefinitionError, match=said):
         parse_requirements(line, "x.txt", describe_local=lambda path: ("a", "1"))

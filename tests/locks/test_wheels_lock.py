@@ -21,14 +21,14 @@ LOCK = make_wheels_lock(
 )
 
 
-def test_what_is_written_is_read_back():
+def test_rendered_text_parses_to_the_same_value():
     text = render_wheels_lock(LOCK)
     assert parse_wheels_lock(text, "x") == LOCK
     assert render_wheels_lock(parse_wheels_lock(text, "x")) == text
     assert text.startswith(f"# buildkit inputs {LOCK.inputs}\n")
 
 
-def test_path_stands_beside_the_lock():
+def test_wheels_lock_path_derives_from_the_requirements_lock():
     assert wheels_lock_path("requirements/api.txt") == "requirements/api.wheels.toml"
 
 
@@ -60,7 +60,7 @@ def test_a_lock_without_header_is_refused():
         ("size = 10", f"size = {'0x' + 'f' * 5000}", "artifact numpy"),
     ],
 )
-def test_other_shapes_are_refused(old, new, key):
+def test_values_of_wrong_type_are_refused(old, new, key):
     text = render_wheels_lock(LOCK)
     broken = text.replace(old, new, 1)
     if key == "artifact":

@@ -27,7 +27,7 @@ def _no_settings_of_this_host(monkeypatch):
     monkeypatch.setenv("UV_NO_CONFIG", "1")
 
 
-def test_drafts_write_only_what_changed_and_leave_nothing_beside(tmp_path):
+def test_drafts_write_only_changed_files_and_leave_no_temporary_files(tmp_path):
     (tmp_path / "a").write_text("same")
     before = (tmp_path / "a").stat().st_mtime_ns
     drafts = LockDrafts(tmp_path)
@@ -50,7 +50,7 @@ def test_drafts_that_cannot_all_be_written_write_none(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_one_failure_stops_nothing_else_and_definitions_are_reported_together():
+def test_failed_job_does_not_stop_others_and_definition_errors_are_reported_together():
     ran = []
 
     def fails(error):
@@ -67,7 +67,7 @@ def test_one_failure_stops_nothing_else_and_definitions_are_reported_together():
         run_jobs([lambda: fails(FetchError("x")), wrong("one")], threading.Event())
 
 
-def test_check_names_everything_and_writes_nothing(tmp_path):
+def test_check_reports_every_stale_lock_and_writes_nothing(tmp_path):
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements/api.in").write_text("idna\n")
     (tmp_path / "requirements/base.apt").write_text("python3\n")
@@ -101,7 +101,7 @@ def test_a_failure_leaves_every_lock_as_it_was(tmp_path):
     assert sorted(path.name for path in (tmp_path / "requirements").iterdir()) == ["base.apt", "models.toml"]
 
 
-def test_a_stop_leaves_every_lock_as_it_was(tmp_path):
+def test_interrupt_leaves_every_lock_as_it_was(tmp_path):
     (tmp_path / "requirements").mkdir()
     (tmp_path / "requirements/models.toml").write_text(
         '[[model]]\nname = "m"\nsource = "https://127.0.0.1:9/x"\n[[model]]\nname = "o"\nsource = "path:requirements"\n'
@@ -136,7 +136,7 @@ except Interrupted:
     assert done.stdout == "interrupted True\n", done.stderr
 
 
-def test_changes_are_told_in_a_few_words():
+def test_changes_are_described_by_pin():
     old = "# x\na==1 \\\n    --hash=sha256:0\nb==1\nlibc6==2\n"
     assert describe_changes(old, "a==2 \\\n    --hash=sha256:1\nlibc6==2\nnew==3 ; x\n") == (
         "a 1 → 2",
@@ -152,7 +152,7 @@ def test_changes_are_told_in_a_few_words():
 
 @pytest.mark.network
 @pytest.mark.tools
-def test_everything_with_the_real_tools(tmp_path):
+def test_all_kinds_of_locks_are_made_with_the_real_tools(tmp_path):
     package = tmp_path / "libs/textkit"
     (package / "textkit").mkdir(parents=True)
     (package / "textkit/__init__.py").write_text("")

@@ -48,7 +48,7 @@ def pins(root, name):
     return {pin.name: pin.version for pin in parse_apt_lock(text, "x").pins}
 
 
-def test_a_lock_on_top_keeps_what_lies_underneath_and_holds_only_its_own(root):
+def test_extending_apt_lock_keeps_base_versions_and_contains_only_additions(root):
     resolver = Resolver()
     lock(root, resolver)
     assert pins(root, "base") == {"libc6": "1", "python3": "1"}
@@ -77,14 +77,14 @@ def test_resolving_a_list_is_a_step_that_finishes_or_fails(root):
     assert events[-1].message == "cannot resolve requirements/base.apt"
 
 
-def test_twice_asks_nobody(root):
+def test_locking_apt_twice_resolves_once(root):
     resolver = Resolver()
     lock(root, resolver)
     assert lock(root, resolver) == ()
     assert len(resolver.asked) == 2
 
 
-def test_a_changed_list_keeps_versions_and_relocks_what_stands_on_it(root):
+def test_changed_apt_list_keeps_versions_and_relocks_lists_that_extend_it(root):
     resolver = Resolver()
     lock(root, resolver)
     resolver.version = "2"
@@ -94,7 +94,7 @@ def test_a_changed_list_keeps_versions_and_relocks_what_stands_on_it(root):
     assert pins(root, "builder") == {"gcc": "1"}
 
 
-def test_upgrade_prefers_nothing(root):
+def test_upgrade_ignores_locked_versions(root):
     resolver = Resolver()
     lock(root, resolver)
     resolver.version = "2"
@@ -102,7 +102,7 @@ def test_upgrade_prefers_nothing(root):
     assert pins(root, "base") == {"libc6": "2", "python3": "2"}
 
 
-def test_settings_make_it_stale(root):
+def test_changed_root_settings_make_apt_lock_stale(root):
     lock(root, Resolver())
     assert find_stale_apt(BASE, LockDrafts(root), TARGET) is None
     other = AptInput(file=BASE.file, suite="bookworm", variant="minbase")

@@ -66,7 +66,7 @@ VAD = '[[model]]\nname = "v"\nsource = "pypi:vad"\nversion = "6.1"\nfiles = ["va
 OWN = '[[model]]\nname = "own"\nsource = "path:models/own"\n'
 
 
-def test_members_of_a_wheel(root):
+def test_model_files_are_locked_from_members_of_a_wheel(root):
     (model,) = Bench(root).lock(VAD)
     assert (model.version, model.license, model.wheel.file) == ("6.1", "MIT", WHEEL)
     assert model.wheel.sha256 == FileHash.of((root / "links" / WHEEL).read_bytes())
@@ -78,7 +78,7 @@ def test_members_of_a_wheel(root):
     assert model.files[1].sha256 == FileHash.of(b"one 6.1")
 
 
-def test_a_specifier_takes_the_newest_and_a_fresh_model_is_kept(root):
+def test_specifier_selects_newest_version_and_unchanged_model_is_kept(root):
     text = VAD.replace('"6.1"', '">=6"')
     assert Bench(root).lock(text)[0].version == "7.0"
     (root / "links/vad-7.1-py3-none-any.whl").write_bytes((root / "links/vad-7.0-py3-none-any.whl").read_bytes())
@@ -88,7 +88,7 @@ def test_a_specifier_takes_the_newest_and_a_fresh_model_is_kept(root):
     assert Bench(root).lock(text, upgrade=True)[0].version == "7.1"
 
 
-def test_the_users_own_files_are_read_again(root):
+def test_repository_model_files_are_always_read_again(root):
     (model,) = Bench(root).lock(OWN)
     assert [(file.path, file.source) for file in model.files] == [
         ("a.bin", "models/own/a.bin"), ("sub/b.bin", "models/own/sub/b.bin"),
@@ -101,7 +101,7 @@ def test_the_users_own_files_are_read_again(root):
     assert [file.path for file in model.files] == ["sub/b.bin"]
 
 
-def test_everything_that_is_not_there_is_reported(root):
+def test_all_missing_model_sources_are_reported_together(root):
     text = (
         VAD.replace("vad/data/**", "vad/nope/*")
         + VAD.replace('"v"', '"w"').replace("6.1", "9")
@@ -128,7 +128,7 @@ def test_locking_a_model_is_a_step_that_finishes_or_fails(root):
     ]
 
 
-def test_a_truncated_wheel_is_said(tmp_path):
+def test_truncated_wheel_is_reported(tmp_path):
     (tmp_path / WHEEL).write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(BuildError, match=WHEEL):
         read_wheel(tmp_path / WHEEL, ("*",))
@@ -151,7 +151,7 @@ def server(tmp_path_factory):
     made.server_close()
 
 
-def test_urls(root, server, monkeypatch):
+def test_model_files_are_locked_from_urls(root, server, monkeypatch):
     # https needs a certificate; what is tested is what happens behind it
     monkeypatch.setattr(HttpSession, "open", _plainly(HttpSession.open))
     base = server.replace("http:", "https:") + "/v1"

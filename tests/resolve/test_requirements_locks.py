@@ -67,7 +67,7 @@ def versions(root, name):
     return dict(re.findall(r"^([\w-]+)==(\S+)", (root / f"requirements/{name}.txt").read_text(), re.MULTILINE))
 
 
-def test_what_meets_agrees(root, resolver):
+def test_inputs_used_together_agree_on_versions(root, resolver):
     resolver.newest = {"idna": "9"}
     lock(root, resolver, (API, ML), (API, ML, DEV))
     assert versions(root, "api")["idna"] == versions(root, "ml")["idna"] == versions(root, "dev")["idna"] == "3"
@@ -75,20 +75,20 @@ def test_what_meets_agrees(root, resolver):
     assert resolver.asked[0].inputs == (API, DEV, ML)
 
 
-def test_what_never_meets_may_differ(root, resolver):
+def test_inputs_never_used_together_may_differ(root, resolver):
     (root / DEV).write_text("idna==4\n")
     lock(root, resolver, (API, ML), (DEV,))
     assert (versions(root, "ml")["idna"], versions(root, "dev")["idna"]) == ("3", "4")
 
 
-def test_groups_that_overlap_in_a_ring_agree(root, resolver):
+def test_cyclically_overlapping_groups_agree(root, resolver):
     (root / ML).write_text("numpy\n")
     (root / DEV).write_text("numpy==2\nidna\n")
     lock(root, resolver, (API, ML), (API, DEV), (ML, DEV))
     assert versions(root, "ml")["numpy"] == versions(root, "dev")["numpy"] == "2"
 
 
-def test_inputs_that_cannot_agree_are_named_and_nothing_is_written(root, resolver):
+def test_conflicting_inputs_are_reported_and_nothing_is_written(root, resolver):
     (root / API).write_text("numpy==1\n")
     (root / ML).write_text("numpy==2\n")
     with pytest.raises(
@@ -115,7 +115,7 @@ def test_resolving_is_a_step_that_finishes_or_fails(root, resolver):
     assert events[1].message == "no such version"
 
 
-def test_twice_changes_nothing_and_asks_nobody(root, resolver):
+def test_locking_requirements_twice_changes_nothing_and_resolves_once(root, resolver):
     lock(root, resolver, (API, ML))
     asked = len(resolver.asked)
     assert lock(root, resolver, (API, ML)) == ()
@@ -137,7 +137,7 @@ def test_upgrade_takes_the_newest(root, resolver):
     assert (versions(root, "api")["fastapi"], versions(root, "ml")["numpy"]) == ("2", "2")
 
 
-def test_locks_that_came_to_disagree_are_made_anew(root, resolver):
+def test_conflicting_locks_are_resolved_again(root, resolver):
     (root / ML).write_text("idna\n")
     lock(root, resolver, (API,))
     resolver.newest = {"idna": "9"}
@@ -157,12 +157,12 @@ def test_another_target_or_locker_makes_it_stale(root, resolver):
     assert find_stale(other, LockDrafts(root), (API,))
 
 
-def test_the_lock_says_what_it_was_made_from(root, resolver):
+def test_lock_header_names_the_hash_of_its_inputs(root, resolver):
     lock(root, resolver, (API,))
     assert find_inputs((root / "requirements/api.txt").read_text())
 
 
-def test_old_versions_that_cannot_be_kept_are_given_up_with_a_word(root, resolver):
+def test_versions_that_cannot_be_kept_are_replaced_with_a_warning(root, resolver):
     lock(root, resolver, (API, ML))
     resolver.refuse_preferred = True
     (root / API).write_text("idna\nfastapi==2\n")
@@ -177,5 +177,5 @@ def test_parts_are_resolved_without_network_first(root, resolver):
     assert [request.env.get("UV_OFFLINE") for request in resolver.asked] == [None, "1", "1"]
 
 
-def test_groups_inside_groups_are_one():
+def test_groups_contained_in_other_groups_are_merged():
     assert merge_groups((("b", "a"), ("a", "b"), ("a",), ("c",), ())) == (("a", "b"), ("c",))

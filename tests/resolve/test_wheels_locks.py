@@ -77,7 +77,7 @@ def test_another_target_gets_other_files(root):
     assert made.artifacts[1].file.endswith("aarch64.whl")
 
 
-def test_a_pin_without_a_fitting_file_is_named_with_what_there_is(root):
+def test_pin_without_fitting_file_is_reported_with_available_tags(root):
     with pytest.raises(DefinitionError) as caught:
         lock(root, Target(python="3.12", glibc="2.41", arch="x86_64"))
     problem = caught.value.problems[0]
@@ -86,7 +86,7 @@ def test_a_pin_without_a_fitting_file_is_named_with_what_there_is(root):
     assert "cp313-cp313-manylinux_2_28_x86_64" in problem.hint
 
 
-def test_all_pins_that_no_one_has_are_named(root):
+def test_all_pins_missing_from_the_indexes_are_reported(root):
     (root / LOCK).write_text(f"x==1 --hash=sha256:{'0' * 64}\ny==1 --hash=sha256:{'0' * 64}\n")
     with pytest.raises(DefinitionError) as caught:
         lock(root)
@@ -108,7 +108,7 @@ def test_choosing_files_is_a_step_that_finishes_or_fails(root):
     assert "no wheel fits Python 3.12" in events[1].message
 
 
-def test_only_new_pins_are_asked_for(root):
+def test_only_new_pins_are_looked_up(root):
     before = lock(root)
     write(root, "native==2", "a==1.0", "old==3")
     asked = []
@@ -122,7 +122,7 @@ def test_only_new_pins_are_asked_for(root):
     assert [one.name for one in made.artifacts] == ["native", "a", "old", "textkit"]
 
 
-def test_a_fresh_lock_asks_nobody(root):
+def test_fresh_wheels_lock_looks_nothing_up(root):
     lock(root)
 
     def choose(_pin):

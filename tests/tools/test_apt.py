@@ -20,7 +20,7 @@ Inst gcc-14-base (14.2.0-19 Debian:13.7/stable [amd64])
 BASE = AptPin(name="libc6", version="2.41-12")
 
 
-def test_simulations_are_read():
+def test_simulation_output_is_parsed():
     assert [(pin.name, pin.version) for pin in parse_simulation(OUTPUT)] == [
         ("bsdutils", "1:2.41.5-0+deb13u1"),
         ("gcc-14-base", "14.2.0-19"),
@@ -34,7 +34,7 @@ def request(**more):
     return AptResolveRequest(**{**given, **more})
 
 
-def test_kept_versions_are_asked_for_exactly(monkeypatch):
+def test_kept_versions_are_requested_exactly(monkeypatch):
     seen = []
 
     def run(command):
@@ -61,7 +61,7 @@ def test_kept_versions_are_asked_for_exactly(monkeypatch):
         ("E: something else", ToolError, ("mmdebstrap failed",)),
     ],
 )
-def test_failures_are_explained(monkeypatch, output, error, words):
+def test_apt_failures_are_explained(monkeypatch, output, error, words):
     def run(_command):
         raise ToolError("mmdebstrap failed", output=output)
 
@@ -71,13 +71,13 @@ def test_failures_are_explained(monkeypatch, output, error, words):
     assert all(word in str(caught.value) for word in words)
 
 
-def test_preferences():
+def test_preferences_pin_the_exact_versions():
     assert render_preferences((BASE,)) == "Package: libc6\nPin: version 2.41-12\nPin-Priority: 1001\n"
 
 
 @pytest.mark.network
 @pytest.mark.tools
-def test_the_real_mmdebstrap():
+def test_real_mmdebstrap_resolves_packages():
     wanted = request(packages=("python3.13-minimal",), variant="extract")
     pins = resolve_apt(wanted)
     names = [pin.name for pin in pins]

@@ -19,7 +19,7 @@ def _impatient(monkeypatch):
     monkeypatch.setenv("UV_NO_CONFIG", "1")
 
 
-def test_what_is_known_of_a_version_is_told_and_every_pin_is_asked_about():
+def test_advisories_are_reported_and_every_pin_is_audited():
     pins = [("alpha", "1.0"), ("alpha", "2.0+cpu"), ("beta", "1!0.5rc1"), ("alpha", "1.0")]
     with serve_advisories({("alpha", "2.0"): ["GHSA-x"]}) as service:
         found = audit(pins, "3.13", service=service.url)
@@ -30,29 +30,29 @@ def test_what_is_known_of_a_version_is_told_and_every_pin_is_asked_about():
     assert one.link.endswith("GHSA-x")
 
 
-def test_nothing_known_is_nothing_found():
+def test_no_advisories_give_an_empty_result():
     with serve_advisories({}) as service:
         assert audit([("alpha", "1.0")], "3.13", service=service.url) == ()
 
 
-def test_without_pins_nobody_is_asked():
+def test_audit_without_pins_does_not_run_uv():
     assert audit([], "3.13", service=NOBODY) == ()
 
 
-def test_a_service_that_is_not_reached_is_no_pass():
+def test_unreachable_advisory_service_is_an_error():
     with pytest.raises(FetchError, match="could not check") as caught:
         audit([("alpha", "1.0")], "3.13", service=NOBODY)
     assert "not a pass" in caught.value.hint
     assert "refused" in caught.value.message
 
 
-def test_nor_is_being_offline(monkeypatch):
+def test_offline_audit_is_an_error(monkeypatch):
     monkeypatch.setenv("UV_OFFLINE", "1")
     with pytest.raises(FetchError, match=r"could not check .* network"):
         audit([("alpha", "1.0")], "3.13")
 
 
-def test_nor_is_a_service_that_is_another():
+def test_answer_of_a_different_service_is_an_error():
     with serve_advisories({}, broken=True) as service, pytest.raises(FetchError, match="could not check"):
         audit([("alpha", "1.0")], "3.13", service=service.url)
 
@@ -78,17 +78,17 @@ def answered(monkeypatch, value, code=0, said=b""):
         (ANSWER | {"vulnerabilities": [KNOWN]}, 0, "differ"),
     ],
 )
-def test_half_an_answer_is_none(monkeypatch, value, code, words):
+def test_incomplete_answer_is_an_error(monkeypatch, value, code, words):
     with pytest.raises(FetchError, match=words):
         answered(monkeypatch, value, code)
 
 
-def test_a_uv_that_cannot_audit_says_so(monkeypatch):
+def test_uv_without_audit_is_reported(monkeypatch):
     with pytest.raises(FetchError, match="newer one is needed"):
         answered(monkeypatch, b"", 2, b"error: unrecognized subcommand 'audit'\n")
 
 
-def test_a_project_that_its_index_marks_is_found_too(monkeypatch):
+def test_project_marked_by_its_index_is_reported(monkeypatch):
     marked = {"dependency": {"name": "a", "version": "1"}, "status": "quarantined", "reason": "malware"}
     found = answered(monkeypatch, ANSWER | {"vulnerabilities": [KNOWN], "adverse_statuses": [marked]}, 1)
     assert found == (

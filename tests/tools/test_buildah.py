@@ -88,21 +88,21 @@ def containers() -> str:
     return run(Command(argv=("buildah", "containers", "--format", "{{.ContainerName}}"))).text
 
 
-def test_a_command_runs_with_its_environment_and_the_container_goes(isolation: str) -> None:
+def test_command_runs_with_its_environment_and_container_is_removed(isolation: str) -> None:
     with working_container(REF) as box:
         assert box.name in containers()
         assert run_in(box, bash('echo "$SAID"'), env={"SAID": "a b=c"}, network=False).text == "a b=c"
     assert box.name not in containers()
 
 
-def test_the_container_goes_when_something_fails(isolation: str) -> None:
+def test_container_is_removed_after_a_failure(isolation: str) -> None:
     with pytest.raises(ToolError, match="exit code 3") as caught, working_container(REF) as box:
         run_in(box, bash("echo said before >&2; exit 3"), env={}, network=False)
     assert "said before" in caught.value.output
     assert box.name not in containers()
 
 
-def test_where_storage_is_full_a_failure_says_so(layer: DiffId, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_on_full_storage_mentions_the_disk(layer: DiffId, monkeypatch: pytest.MonkeyPatch) -> None:
     """buildah itself does not always."""
     monkeypatch.setattr(buildah, "is_disk_full", lambda _place: True)
     with pytest.raises(ToolError, match="exit code 3: the disk is full") as caught, working_container(REF) as box:
@@ -110,7 +110,7 @@ def test_where_storage_is_full_a_failure_says_so(layer: DiffId, monkeypatch: pyt
     assert "free some room at /" in caught.value.hint
 
 
-def test_a_container_is_noted_before_it_is_made_and_until_it_is_gone(layer: DiffId, tmp_path: Path) -> None:
+def test_container_is_leased_before_creation_and_until_removal(layer: DiffId, tmp_path: Path) -> None:
     notes = Leases(tmp_path / "boxes")
     with working_container(REF, notes.hold) as box:
         notes.sweep(buildah.remove_containers)
@@ -122,7 +122,7 @@ def test_a_container_is_noted_before_it_is_made_and_until_it_is_gone(layer: Diff
     assert list(notes.folder.iterdir()) == []
 
 
-def test_a_container_that_could_not_be_removed_stays_noted(
+def test_container_that_could_not_be_removed_stays_leased(
     layer: DiffId, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     notes, real = Leases(tmp_path / "boxes"), os.environ["PATH"]
@@ -137,7 +137,7 @@ def test_a_container_that_could_not_be_removed_stays_noted(
     assert list(notes.folder.iterdir()) == []
 
 
-def test_containers_are_removed_by_name_and_those_that_are_not_there_are_gone(layer: DiffId) -> None:
+def test_containers_are_removed_by_name_and_missing_ones_count_as_removed(layer: DiffId) -> None:
     names = [f"buildkit-test-{os.getpid()}-{n}" for n in (1, 2)]
     for name in names:
         run(Command(argv=("buildah", "from", "--pull=never", "--name", name, "--", REF)))
@@ -145,12 +145,12 @@ def test_containers_are_removed_by_name_and_those_that_are_not_there_are_gone(la
     assert not any(name in containers() for name in names)
 
 
-def test_an_image_that_is_not_there_is_not_pulled() -> None:
+def test_missing_image_is_not_pulled() -> None:
     with pytest.raises(ToolError), working_container(f"{REF}-missing"):
         pass
 
 
-def test_the_host_cannot_be_reached_unless_a_step_asks_for_the_network(isolation: str, port: int) -> None:
+def test_host_is_unreachable_unless_network_is_requested(isolation: str, port: int) -> None:
     connect = bash(f"exec 3<>/dev/tcp/127.0.0.1/{port} && cat <&3")
     with working_container(REF) as box:
         assert run_in(box, connect, env={}, network=True).text == "hello"
@@ -162,7 +162,7 @@ def test_the_host_cannot_be_reached_unless_a_step_asks_for_the_network(isolation
         assert "Network is unreachable" in caught.value.output
 
 
-def test_mounts_can_be_read_and_not_written(isolation: str, tmp_path: Path) -> None:
+def test_mounts_are_read_only(isolation: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("from the host")
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
@@ -174,7 +174,7 @@ def test_mounts_can_be_read_and_not_written(isolation: str, tmp_path: Path) -> N
     assert (tmp_path / "file").read_text() == "from the host"
 
 
-def test_a_commit_holds_only_what_changed_and_its_bytes_do_not_depend_on_the_hour(
+def test_commit_contains_only_changes_and_is_independent_of_time(
     isolation: str, layer: DiffId, tmp_path: Path, refs: list[str]
 ) -> None:
     found = []
@@ -208,7 +208,7 @@ def test_a_step_that_changes_nothing_still_makes_a_layer(layer: DiffId, tmp_path
         assert not tar.getnames()
 
 
-def test_megabytes_pass_through_a_stream_in_both_directions(isolation: str, tmp_path: Path) -> None:
+def test_stream_transfers_megabytes_in_both_directions(isolation: str, tmp_path: Path) -> None:
     data = os.urandom(1 << 20)
     with working_container(REF) as box, open_stream(box, piped("exec cat"), tmp_path) as (stdin, stdout):
         writer = threading.Thread(target=lambda: ([stdin.write(data) for _ in range(16)], stdin.close()))
@@ -255,7 +255,7 @@ def test_a_stream_answers_line_by_line_and_has_no_network(isolation: str, port: 
     assert answers == [b"got one\n", b"got two\n"]
 
 
-def test_a_stream_that_is_left_by_an_error_ends(isolation: str, tmp_path: Path) -> None:
+def test_stream_ends_if_its_block_raises(isolation: str, tmp_path: Path) -> None:
     with (
         pytest.raises(KeyError),
         working_container(REF) as box,
@@ -265,7 +265,9 @@ def test_a_stream_that_is_left_by_an_error_ends(isolation: str, tmp_path: Path) 
     assert box.name not in containers()
 
 
-def test_the_isolation_is_the_environment_s_or_one_that_works(monkeypatch: pytest.MonkeyPatch, layer: DiffId) -> None:
+def test_isolation_comes_from_environment_or_from_a_working_runtime(
+    monkeypatch: pytest.MonkeyPatch, layer: DiffId
+) -> None:
     buildah.isolation.cache_clear()
     monkeypatch.setenv("BUILDAH_ISOLATION", "chroot")
     assert buildah.isolation() == "chroot"

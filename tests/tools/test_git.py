@@ -37,7 +37,7 @@ def write(folder: Path, *names: str) -> None:
         path.write_text(name)
 
 
-def test_odd_names_come_as_they_are(repository: Path) -> None:
+def test_unusual_file_names_are_listed_unchanged(repository: Path) -> None:
     write(repository, *(f"app/{name}" for name in ODD))
     git(repository, "add", ".")
     assert list_files(repository, "app") == WorkTreeFiles(
@@ -45,7 +45,7 @@ def test_odd_names_come_as_they_are(repository: Path) -> None:
     )
 
 
-def test_a_name_that_is_not_utf8_comes_too(repository: Path) -> None:
+def test_file_name_that_is_not_utf8_is_listed(repository: Path) -> None:
     (repository / "app").mkdir()
     Path(os.fsdecode(os.fsencode(repository) + b"/app/\xff")).write_text("x")
     git(repository, "add", ".")
@@ -54,7 +54,7 @@ def test_a_name_that_is_not_utf8_comes_too(repository: Path) -> None:
     assert [os.fsencode(name) for name in found.tracked] == [b"app/\xff"]
 
 
-def test_tracked_untracked_and_ignored_are_told_apart(repository: Path) -> None:
+def test_tracked_untracked_and_ignored_files_are_distinguished(repository: Path) -> None:
     write(repository, "app/tracked", "app/new", "app/x.pyc", "other/tracked", "other/new")
     (repository / ".gitignore").write_text("*.pyc\n")
     git(repository, "add", "app/tracked", "other/tracked")
@@ -65,7 +65,7 @@ def test_tracked_untracked_and_ignored_are_told_apart(repository: Path) -> None:
     )
 
 
-def test_a_path_is_a_path_and_never_a_pattern(repository: Path) -> None:
+def test_path_is_never_taken_as_a_pattern(repository: Path) -> None:
     write(repository, "a*/x", "ab/x", "[a]/x", "a/x", ":(top)/x")
     git(repository, "add", ".")
     for folder in ("a*", "[a]", ":(top)"):
@@ -88,20 +88,18 @@ def test_one_file_and_what_is_deleted_or_in_conflict_are_listed_once(repository:
     assert list_files(repository, "app/both") == WorkTreeFiles(tracked=("app/both",), untracked=())
 
 
-def test_a_folder_below_the_repositorys_is_asked_in_its_own_words(repository: Path) -> None:
+def test_paths_are_relative_to_the_requested_folder(repository: Path) -> None:
     write(repository, "images/app/x", "app/y")
     git(repository, "add", ".")
     assert list_files(repository / "images", "app") == WorkTreeFiles(tracked=("app/x",), untracked=())
 
 
-def test_a_folder_that_is_no_work_tree_has_no_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_outside_a_work_tree_has_no_listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     assert list_files(tmp_path, ".") is None
 
 
-def test_a_checkout_of_somebody_else_is_listed_all_the_same(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_checkout_of_another_user_is_listed(repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write(repository, "app/x", "app/new")
     git(repository, "add", "app/x")
     monkeypatch.setenv("HOME", str(tmp_path))  # no settings of the user's that allow it
@@ -109,7 +107,7 @@ def test_a_checkout_of_somebody_else_is_listed_all_the_same(
     assert list_files(repository, "app") == WorkTreeFiles(tracked=("app/x",), untracked=("app/new",))
 
 
-def test_what_git_cannot_list_is_an_error_and_never_guessed(repository: Path) -> None:
+def test_work_tree_that_git_cannot_list_is_an_error(repository: Path) -> None:
     write(repository, "app/x")
     git(repository, "add", ".")
     (repository / ".git" / "index").write_bytes(b"damaged")
@@ -118,9 +116,7 @@ def test_what_git_cannot_list_is_an_error_and_never_guessed(repository: Path) ->
     assert "index file" in caught.value.output
 
 
-def test_a_repository_that_is_lost_or_damaged_is_not_taken_for_none(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_damaged_repository_is_not_taken_for_a_missing_one(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(repository, "tracked")
     git(repository, "add", ".")
     git(repository, "commit", "--quiet", "--message=x")
@@ -138,7 +134,7 @@ def test_a_repository_that_is_lost_or_damaged_is_not_taken_for_none(
         list_files(repository.parent, ".")
 
 
-def test_a_repository_tracks_what_it_is_made_with_and_touches_no_other(
+def test_new_repository_tracks_its_names_and_touches_no_other(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(repository, "theirs")
@@ -156,7 +152,7 @@ def test_a_repository_tracks_what_it_is_made_with_and_touches_no_other(
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_the_commit_is_told_with_its_time_and_whether_files_differ(repository: Path, monkeypatch) -> None:
+def test_commit_has_id_time_and_dirty_flag(repository: Path, monkeypatch) -> None:
     assert find_commit(repository) is None  # nothing is committed yet
     monkeypatch.setenv("GIT_COMMITTER_DATE", "1700000000 +0900")
     write(repository, "a/one.txt", "b/two.txt")
@@ -175,5 +171,5 @@ def test_the_commit_is_told_with_its_time_and_whether_files_differ(repository: P
     assert elsewhere == commit
 
 
-def test_no_repository_has_no_commit(tmp_path: Path) -> None:
+def test_folder_without_repository_has_no_commit(tmp_path: Path) -> None:
     assert find_commit(tmp_path) is None

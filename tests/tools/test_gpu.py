@@ -40,7 +40,7 @@ def fail(value: int) -> object:
     return call
 
 
-def test_lists_devices_and_shuts_down(nvml: ModuleType) -> None:
+def test_devices_are_listed_and_nvml_is_shut_down(nvml: ModuleType) -> None:
     assert find_gpus() == Gpus(
         devices=(
             Gpu(index=0, name="L4", uuid="GPU-0", memory=1000),
@@ -53,14 +53,14 @@ def test_lists_devices_and_shuts_down(nvml: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(("value", "found"), [(12, False), (9, False), (18, True)])
-def test_no_driver_differs_from_one_that_fails(nvml: ModuleType, value: int, found: bool) -> None:
+def test_missing_driver_differs_from_failing_driver(nvml: ModuleType, value: int, found: bool) -> None:
     nvml.nvmlInit = fail(value)
     gpus = find_gpus()
     assert (gpus.devices, gpus.driver_found, gpus.problem) == ((), found, f"error {value}")
     assert nvml.calls == []
 
 
-def test_a_device_that_is_lost_is_a_problem_not_a_crash(nvml: ModuleType) -> None:
+def test_lost_device_is_reported_as_a_problem(nvml: ModuleType) -> None:
     nvml.nvmlDeviceGetName = fail(15)
     assert find_gpus() == Gpus(problem="error 15", driver_found=True)
     assert nvml.calls == ["init", "shutdown"]
@@ -71,7 +71,7 @@ def test_missing_binding_names_the_extra_to_install(monkeypatch: pytest.MonkeyPa
     assert find_gpus() == Gpus(problem="the package nvidia-ml-py is not installed: pip install 'xoe-buildkit[gpu]'")
 
 
-def test_the_real_binding_has_what_the_fake_has(nvml: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_binding_has_every_name_of_the_fake(nvml: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "pynvml")
     import pynvml
 

@@ -66,12 +66,12 @@ def test_the_most_specific_wheel_wins(links):
         "other-1.0-py3-none-any.whl",
     ],
 )
-def test_what_does_not_fit_is_not_taken(links, other):
+def test_incompatible_files_are_not_chosen(links, other):
     assert best(links(other)) is None
     assert best(links(SDIST)) == SDIST
 
 
-def test_the_target_decides_not_the_host(links):
+def test_target_decides_compatibility_and_not_the_host(links):
     folder = links(CP313, "thing-1.0-cp311-cp311-manylinux_2_28_aarch64.whl", SDIST)
     assert best(folder, Target(python="3.11", glibc="2.36", arch="aarch64")).startswith("thing-1.0-cp311")
     assert best(folder, Target(python="3.11", glibc="2.36", arch="x86_64")) == SDIST
@@ -84,7 +84,7 @@ def test_only_files_with_an_allowed_hash_count(links):
     assert best(folder, hashes=(FileHash.of(b"none of them"),)) is None
 
 
-def test_an_index_on_disk_says_hashes_and_yanked_and_required_python(tmp_path):
+def test_local_index_gives_hashes_yanked_and_requires_python(tmp_path):
     page = tmp_path / "simple/thing"
     page.mkdir(parents=True)
     digest = FileHash.of(b"x")
@@ -96,7 +96,7 @@ def test_an_index_on_disk_says_hashes_and_yanked_and_required_python(tmp_path):
     assert (found.file, found.sha256) == (NONE, digest)
 
 
-def test_a_file_is_found_by_its_name_the_right_hash_first(tmp_path):
+def test_file_is_found_by_name_with_matching_hash_first(tmp_path):
     one, two = FileHash.of(b"1"), FileHash.of(b"2")
     for name, digest in (("a", one), ("b", two)):
         page = tmp_path / name / "thing"
@@ -108,7 +108,7 @@ def test_a_file_is_found_by_its_name_the_right_hash_first(tmp_path):
     assert both.find_file(Artifact(name="thing", version="1.0", file="gone.whl", sha256=one)) == ()
 
 
-def test_tags_of_what_does_not_fit_are_told(links):
+def test_tags_of_incompatible_wheels_are_returned(links):
     name = "thing-1.0-cp311-cp311-win_amd64.whl"
     pin = Pin(name="thing", version="1.0", hashes=(FileHash.of(name.encode()),), file="x", line=1)
     assert indexes(find_links=(links(name),)).find_wheel_tags(pin) == ("cp311-cp311-win_amd64",)
@@ -157,7 +157,7 @@ def test_a_size_that_cannot_be_asked_for_is_a_failed_download(monkeypatch):
 
 
 @pytest.mark.network
-def test_the_default_index_answers(tmp_path):
+def test_default_index_is_reachable(tmp_path):
     import os
 
     from buildkit.tools.index_settings import load_sources

@@ -11,14 +11,14 @@ from buildkit.cli.guard import guarded
 from buildkit.tools.interrupts import interruptible
 
 
-def test_sigterm_means_what_ctrl_c_means_only_while_it_lasts() -> None:
+def test_sigterm_interrupts_only_inside_the_context() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), interruptible():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_threads_may_not_set_signals_and_need_not() -> None:
+def test_other_threads_leave_signal_handlers_alone() -> None:
     errors: list[BaseException] = []
 
     def work() -> None:
@@ -35,7 +35,7 @@ def test_threads_may_not_set_signals_and_need_not() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_request_is_interrupted_wherever_it_is(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sigterm_interrupts_a_request_at_any_point(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
     before = signal.getsignal(signal.SIGTERM)
     assert guarded(lambda: signal.raise_signal(number)) == 130
     assert capsys.readouterr().err == "interrupted\n"

@@ -21,7 +21,7 @@ PINS = (AptPin(name="libc6", version="2.41-12"), AptPin(name="base-files", versi
 SPEC = RootSpec(suite="trixie", arch="amd64", pins=PINS)
 
 
-def test_every_package_is_asked_for_by_its_version_and_in_one_order() -> None:
+def test_packages_are_requested_by_version_in_stable_order() -> None:
     argv = render_argv(SPEC, uid=0)
     assert "--include=base-files=13.8,libc6=2.41-12" in argv
     assert argv == render_argv(RootSpec(suite="trixie", arch="amd64", pins=PINS[::-1]), uid=0)
@@ -46,7 +46,7 @@ def test_the_mode_follows_the_user_and_mirrors_come_last() -> None:
         ("extract", "extract", ["extract", "extract"]),
     ],
 )
-def test_pins_make_every_variant_custom_but_extract(variant: str, given: str, hooks: list[str]) -> None:
+def test_every_variant_but_extract_becomes_custom(variant: str, given: str, hooks: list[str]) -> None:
     argv = render_argv(RootSpec(suite="trixie", arch="amd64", pins=PINS, variant=variant), uid=0)
     assert f"--variant={given}" in argv
     assert [part.split("-")[2] for part in argv if "-hook=" in part] == hooks
@@ -70,7 +70,7 @@ def test_pins_make_every_variant_custom_but_extract(variant: str, given: str, ho
         ("E: something else\n", ToolError, "exit code 25", ""),
     ],
 )
-def test_what_went_wrong_is_said_in_our_words(
+def test_mmdebstrap_failures_are_explained(
     monkeypatch: pytest.MonkeyPatch, output: str, kind: type[BuildError], message: str, hint: str
 ) -> None:
     def failing(command: Command) -> Iterator[bytes]:
@@ -105,7 +105,7 @@ def pack(pins: tuple[AptPin, ...]) -> tuple[PackedLayer, set[str]]:
 
 @pytest.mark.tools
 @pytest.mark.network
-def test_a_root_has_the_locked_packages_and_the_same_bytes_in_another_place_and_time(
+def test_root_has_the_locked_packages_and_is_reproducible(
     pins: tuple[AptPin, ...], monkeypatch: pytest.MonkeyPatch, umask: Callable[[int], None]
 ) -> None:
     first, names = pack(pins)
@@ -129,13 +129,13 @@ def umask() -> Iterator[Callable[[int], None]]:
 
 @pytest.mark.tools
 @pytest.mark.network
-def test_a_version_that_is_gone_is_named() -> None:
+def test_version_missing_from_the_archive_is_named() -> None:
     with pytest.raises(FetchError, match=r"no longer has netbase=0\.0 in trixie"):
         pack((AptPin(name="netbase", version="0.0"),))
 
 
 @pytest.mark.tools
-def test_an_archive_that_cannot_be_reached_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_archive_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     with pytest.raises(FetchError, match="could not be reached"):
         pack((AptPin(name="netbase", version="6.5"),))

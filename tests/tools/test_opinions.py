@@ -29,7 +29,7 @@ def test_both_engines_are_found_with_their_versions() -> None:
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_an_engine_says_unsafe_and_safe(name: str, tmp_path: Path) -> None:
+def test_engine_distinguishes_unsafe_and_safe_files(name: str, tmp_path: Path) -> None:
     engine = Engine(name=name, version="")
     bad = ask(engine, write(tmp_path, calling()))
     assert bad.unsafe is True
@@ -70,7 +70,7 @@ def found(data: bytes, *, unsafe: bool | None) -> list[tuple[str, Severity]]:
     return [(one.rule.id, one.severity) for one in disagreements("m", scanned, (opinion,))]
 
 
-def test_disagreement_is_a_finding_and_agreement_is_none() -> None:
+def test_only_disagreement_between_scanners_is_a_finding() -> None:
     assert found(GOOD, unsafe=True) == [("engines-disagree", Severity.HIGH)]
     assert found(calling(), unsafe=False) == [("engines-disagree", Severity.NOTE)]
     assert found(GOOD, unsafe=False) == found(calling(), unsafe=True) == []

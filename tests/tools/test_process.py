@@ -39,21 +39,21 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_output_and_code_of_a_program() -> None:
+def test_run_returns_output_and_exit_code() -> None:
     done = run(shell("echo ' out '; echo err >&2; exit 3", accept=(0, 3)))
     assert (done.code, done.text, done.stdout, done.stderr) == (3, "out", b" out \n", b"err\n")
 
 
-def test_input_environment_and_folder(tmp_path: Path) -> None:
+def test_run_passes_input_environment_and_folder(tmp_path: Path) -> None:
     command = shell('cat; echo "$A $HOME"; pwd', stdin=b"in\n", env={"A": "1"}, cwd=tmp_path)
     assert run(command).text.splitlines() == ["in", f"1 {os.environ['HOME']}", str(tmp_path)]
 
 
-def test_a_program_without_input_reads_none_of_ours() -> None:
+def test_program_without_input_does_not_read_standard_input() -> None:
     assert run(Command(argv=("cat",))).stdout == b""
 
 
-def test_a_failure_names_program_and_code_and_keeps_what_it_said() -> None:
+def test_failure_names_program_and_code_and_keeps_the_output() -> None:
     with pytest.raises(
         ToolError, match=r"^`bash -c 'echo out; echo why >&2; exit 4'` failed with exit code 4$"
     ) as caught:
@@ -64,7 +64,7 @@ def test_a_failure_names_program_and_code_and_keeps_what_it_said() -> None:
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
-def test_a_child_that_was_killed_is_said_to_be_with_the_signals_name(name: str) -> None:
+def test_killed_child_is_reported_with_the_signal_name(name: str) -> None:
     with pytest.raises(ToolError, match=rf"^x was killed by {name}$"):
         run(shell(f"ulimit -c 0; kill -{name[3:]} $$", what="x"))
 
@@ -77,7 +77,7 @@ def test_a_real_time_signal_has_a_number() -> None:
 @pytest.mark.parametrize(
     ("number", "words"), [(errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "the disk quota is used up")]
 )
-def test_a_program_that_found_no_room_is_said_to(number: int, words: str) -> None:
+def test_program_output_about_a_full_disk_is_recognised(number: int, words: str) -> None:
     script = f"echo writing it: {os.strerror(number)} >&2; exit 3"
     with pytest.raises(ToolError) as caught:
         run(Command(argv=("sh", "-c", script), what="making it"))
@@ -85,7 +85,7 @@ def test_a_program_that_found_no_room_is_said_to(number: int, words: str) -> Non
     assert "free some room" in caught.value.hint
 
 
-def test_a_program_that_says_nothing_of_the_full_disk_it_writes_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silent_failure_on_a_full_disk_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "is_disk_full", lambda place: place == "/full")
     for places, words in ((("/a",), "code 3$"), (("/a", "/full"), "code 3: the disk is full$")):
         with pytest.raises(ToolError, match=words) as caught:
@@ -96,7 +96,7 @@ def test_a_program_that_says_nothing_of_the_full_disk_it_writes_to(monkeypatch: 
 @pytest.mark.parametrize(
     ("room", "full"), [((9, 9, 9, 9), False), ((9, 0, 9, 9), True), ((9, 9, 9, 0), True), ((0, 0, 0, 0), False)]
 )
-def test_a_disk_is_full_where_it_has_no_blocks_or_no_files_left(
+def test_disk_without_free_blocks_or_inodes_is_full(
     monkeypatch: pytest.MonkeyPatch, room: tuple[int, ...], full: bool
 ) -> None:
     names = ("f_blocks", "f_bavail", "f_files", "f_favail")
@@ -105,7 +105,7 @@ def test_a_disk_is_full_where_it_has_no_blocks_or_no_files_left(
     assert is_disk_full("/x") is full
 
 
-def test_a_disk_that_cannot_be_asked_is_not_called_full(tmp_path: Path) -> None:
+def test_unreadable_disk_is_not_reported_as_full(tmp_path: Path) -> None:
     assert not is_disk_full(tmp_path / "no")
     assert not is_disk_full(tmp_path)
 
@@ -118,13 +118,13 @@ def test_only_the_end_of_a_long_output_is_kept() -> None:
     assert len(caught.value.output) <= 64 * 1024
 
 
-def test_output_that_is_no_text_does_not_break_the_message() -> None:
+def test_undecodable_output_does_not_break_the_message() -> None:
     with pytest.raises(ToolError) as caught:
         run(shell("printf '\\377ok' >&2; exit 1"))
     assert caught.value.output == "�ok"
 
 
-def test_a_missing_tool_is_named_with_what_installs_it() -> None:
+def test_missing_tool_is_reported_with_its_install_command() -> None:
     assert find_tool("no-such-program") is None
     with pytest.raises(MissingTool, match="newuidmap-x is not installed") as caught:
         require_tool("newuidmap-x")
@@ -133,7 +133,7 @@ def test_a_missing_tool_is_named_with_what_installs_it() -> None:
         run(Command(argv=("no-such-program",)))
 
 
-def test_a_tool_that_another_package_brings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_tool_names_the_package_that_contains_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingTool) as caught:
         require_tool("newuidmap")
@@ -157,7 +157,7 @@ def test_a_block_that_fails_ends_the_child_and_its_whole_group() -> None:
 
 
 @pytest.mark.parametrize("grace", [0.2, 30.0])
-def test_a_child_has_the_time_it_is_given_to_end(tmp_path: Path, grace: float) -> None:
+def test_child_has_its_grace_period_to_end(tmp_path: Path, grace: float) -> None:
     script = f"trap 'sleep 1; touch {tmp_path}/done; exit' TERM; echo ready; while :; do sleep 0.05; done"
     with start(shell(script, grace=grace)) as child:
         assert child.stdout is not None
@@ -206,13 +206,13 @@ print(*sorted(ended), sep=", ")
 """
 
 
-def test_stopping_ends_what_runs_starts_nothing_new_and_lets_undoing_be_done() -> None:
+def test_stop_ends_running_children_refuses_new_ones_and_allows_cleanup() -> None:
     done = subprocess.run([sys.executable, "-c", STOP], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["removed", "interrupted, nothing starts, undo"]
 
 
-def test_many_programs_at_once() -> None:
+def test_many_programs_run_concurrently() -> None:
     found: list[str] = []
     threads = [threading.Thread(target=lambda n=n: found.append(run(shell(f"echo {n}")).text)) for n in range(8)]
     for thread in threads:
@@ -222,12 +222,12 @@ def test_many_programs_at_once() -> None:
     assert sorted(found) == [str(number) for number in range(8)]
 
 
-def test_a_program_that_neither_reads_nor_writes_is_ended() -> None:
+def test_stalled_program_is_ended() -> None:
     with pytest.raises(ToolError, match=r"^waiting was ended: nothing came or went for 1 s$") as caught:
         run(Command(argv=("sleep", "300"), what="waiting", stall_seconds=1))
     assert caught.value.output == "nothing came or went for 1 s"
 
 
-def test_a_program_that_moves_bytes_takes_the_time_it_needs() -> None:
+def test_program_that_moves_bytes_is_not_ended() -> None:
     done = run(shell("for n in 1 2 3 4 5 6 7 8; do sleep 0.5; echo $n; done; cat", stdin=b"in", stall_seconds=3))
     assert done.text == "1\n2\n3\n4\n5\n6\n7\n8\nin"

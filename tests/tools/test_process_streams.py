@@ -26,7 +26,7 @@ def test_a_stream_that_is_left_early_lets_the_child_clean_up_though_its_pipe_is_
     assert not mark.exists()
 
 
-def test_a_stream_fails_at_its_end_with_what_the_child_said() -> None:
+def test_stream_raises_at_its_end_with_the_error_output() -> None:
     chunks = stream(shell("echo out; echo why >&2; exit 3"))
     assert next(chunks) == b"out\n"
     with pytest.raises(ToolError, match="the child failed with exit code 3") as caught:
@@ -34,20 +34,20 @@ def test_a_stream_fails_at_its_end_with_what_the_child_said() -> None:
     assert caught.value.output == "why"
 
 
-def test_a_conversation_ends_with_the_input_and_the_rest_is_thrown_away() -> None:
+def test_conversation_ends_with_the_input_and_discards_the_rest() -> None:
     with converse(shell("cat; head -c 1000000 /dev/zero; echo done >&2")) as (stdin, stdout):
         stdin.write(b"hello\n")
         stdin.flush()
         assert stdout.readline() == b"hello\n"
 
 
-def test_a_conversation_with_a_child_that_fails_says_so_whether_or_not_it_read_everything() -> None:
+def test_conversation_reports_a_failed_child_even_if_input_was_left() -> None:
     with pytest.raises(ToolError, match="exit code 4") as caught, converse(shell("echo why >&2; exit 4")) as (stdin, _):
         stdin.write(b"never read")
     assert caught.value.output == "why"
 
 
-def test_a_much_talking_standard_error_does_not_block_a_conversation() -> None:
+def test_large_standard_error_does_not_block_a_conversation() -> None:
     with converse(shell("head -c 10000000 /dev/zero | tr '\\0' 'x\\n' >&2; cat")) as (stdin, stdout):
         stdin.write(b"still here\n")
         stdin.flush()

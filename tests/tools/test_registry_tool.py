@@ -122,7 +122,7 @@ def answer(status: int, code: str, message: str = "", **headers: str) -> Fault:
 # what works
 
 
-def test_what_was_pushed_is_found_fetched_and_pushed_no_more(
+def test_pushed_image_is_found_fetched_and_not_pushed_again(
     place: Place, pushed: tuple[Digest, ...], tmp_path: Path
 ) -> None:
     there = registries()
@@ -142,7 +142,7 @@ def test_what_was_pushed_is_found_fetched_and_pushed_no_more(
     assert there.manifest(place.ref("some/name:two")) == manifest
 
 
-def test_layers_go_up_alone(place: Place, tmp_path: Path) -> None:
+def test_send_uploads_only_layers(place: Place, tmp_path: Path) -> None:
     """What skopeo does where a config is not there is no promise: it is held here."""
     digests = make_image(tmp_path / "image", 77)
     manifest = json.loads((tmp_path / "image/manifest.json").read_bytes())
@@ -159,7 +159,7 @@ def test_layers_go_up_alone(place: Place, tmp_path: Path) -> None:
     assert place.proxy.count("PATCH") == 1  # of the config
 
 
-def test_layers_that_go_up_alone_may_be_damaged_or_refused(place: Place, tmp_path: Path) -> None:
+def test_send_reports_damaged_and_refused_layers(place: Place, tmp_path: Path) -> None:
     one, two = make_image(tmp_path / "image", 78)
     manifest = json.loads((tmp_path / "image/manifest.json").read_bytes())
     (tmp_path / "image" / Digest.parse(manifest["config"]["digest"]).hex).unlink()
@@ -173,7 +173,7 @@ def test_layers_that_go_up_alone_may_be_damaged_or_refused(place: Place, tmp_pat
     assert one.hex not in caught.value.digests
 
 
-def test_only_blobs_that_went_up_are_said_to_have(place: Place, tmp_path: Path) -> None:
+def test_push_returns_only_the_uploaded_blobs(place: Place, tmp_path: Path) -> None:
     first, second = make_image(tmp_path / "image", 50)
     registries().push(tmp_path / "image", place.ref("counted/here:one"))
     manifest = json.loads((tmp_path / "image/manifest.json").read_bytes())
@@ -187,7 +187,7 @@ def test_only_blobs_that_went_up_are_said_to_have(place: Place, tmp_path: Path) 
     assert first != second
 
 
-def test_what_is_not_there_is_none(place: Place, pushed: tuple[Digest, ...]) -> None:
+def test_missing_manifest_is_none(place: Place, pushed: tuple[Digest, ...]) -> None:
     there = registries()
     assert there.manifest(place.ref("some/name:other")) is None
     assert there.manifest(place.ref("nobody/knows:this")) is None
@@ -200,7 +200,7 @@ def test_what_is_not_there_is_none(place: Place, pushed: tuple[Digest, ...]) -> 
         assert place.proxy.count("GET", "/manifests/") == 1
 
 
-def test_many_are_looked_up_at_once(place: Place, pushed: tuple[Digest, ...]) -> None:
+def test_manifests_are_looked_up_concurrently(place: Place, pushed: tuple[Digest, ...]) -> None:
     refs = [place.ref(f"some/name:{name}") for name in ("one", *map(str, range(20)))]
     found = registries().manifests(refs)
     assert list(found) == refs
@@ -227,7 +227,7 @@ def test_many_are_looked_up_at_once(place: Place, pushed: tuple[Digest, ...]) ->
     ],
     ids=lambda value: f"{value.status or 'cut'}-{value.body[:20]!r}" if isinstance(value, Fault) else None,
 )
-def test_a_look_up_that_fails_is_tried_again_where_that_can_help(
+def test_lookup_is_retried_after_transient_failures(
     place: Place, pushed: tuple[Digest, ...], fault: Fault, tries: int, says: str, hints: str, denied: int, down: int
 ) -> None:
     place.proxy.fault("GET", "/manifests/", fault)
@@ -241,13 +241,13 @@ def test_a_look_up_that_fails_is_tried_again_where_that_can_help(
 
 
 @pytest.mark.parametrize("fault", [Fault(status=503, body=b""), Fault(cut_down=0), Fault(cut_down=100)])
-def test_what_passes_is_not_even_noticed(place: Place, pushed: tuple[Digest, ...], fault: Fault) -> None:
+def test_transient_lookup_failure_is_not_reported(place: Place, pushed: tuple[Digest, ...], fault: Fault) -> None:
     place.proxy.fault("GET", "/manifests/", fault, times=2)
     assert registries().manifest(place.ref())
     assert place.proxy.count("GET", "/manifests/") == 3
 
 
-def test_a_registry_that_is_not_well_is_said_to_be_so(place: Place) -> None:
+def test_failing_registry_is_reported(place: Place) -> None:
     place.proxy.fault("GET", "/v2/$", Fault(status=500, body=b""))
     error = refusal(lambda: registries().manifest(place.ref()))
     assert re.search("(status code from registry|HTTP status:) 500", error.message)
@@ -255,7 +255,7 @@ def test_a_registry_that_is_not_well_is_said_to_be_so(place: Place) -> None:
     assert place.proxy.count("GET", "/v2/$") == TRIES
 
 
-def test_a_registry_that_limits_requests_is_asked_by_skopeo_as_it_wants(place: Place) -> None:
+def test_rate_limited_registry_is_retried_by_skopeo(place: Place) -> None:
     place.proxy.fault("GET", "/manifests/", answer(429, "TOOMANYREQUESTS", "slow down", **{"Retry-After": "1"}))
     error = refusal(lambda: registries().manifest(place.ref()))
     assert "too many requests" in error.message.replace("toomanyrequests", "too many requests")
@@ -264,7 +264,7 @@ def test_a_registry_that_limits_requests_is_asked_by_skopeo_as_it_wants(place: P
     assert place.proxy.count("GET", "/manifests/") == 5  # it is skopeo that tries again
 
 
-def test_a_registry_that_is_not_there(place: Place, home: Path) -> None:
+def test_unreachable_registry_is_reported(place: Place, home: Path) -> None:
     insecure(home, "127.0.0.1:1")
     error = refusal(lambda: registries().manifest(parse_ref("127.0.0.1:1/a/b:c", "it")))
     assert "127.0.0.1:1: looking up 127.0.0.1:1/a/b:c failed: " in error.message
@@ -273,7 +273,7 @@ def test_a_registry_that_is_not_there(place: Place, home: Path) -> None:
     assert error.down
 
 
-def test_a_registry_without_tls_that_nobody_said_has_none(place: Place, home: Path) -> None:
+def test_undeclared_registry_without_tls_is_reported(place: Place, home: Path) -> None:
     insecure(home, "127.0.0.1:1")
     error = refusal(lambda: registries().manifest(place.ref()))
     assert "does not look like a TLS handshake" in error.message
@@ -281,7 +281,7 @@ def test_a_registry_without_tls_that_nobody_said_has_none(place: Place, home: Pa
     assert error.down
 
 
-def test_a_real_registry_without_tls_that_nobody_said_has_none(place: Place, home: Path) -> None:
+def test_undeclared_real_registry_without_tls_is_reported(place: Place, home: Path) -> None:
     insecure(home, "127.0.0.1:1")
     error = refusal(lambda: registries().manifest(parse_ref(f"{place.upstream}/some/name:one", "it")))
     assert "HTTP response to HTTPS client" in error.message
@@ -289,7 +289,7 @@ def test_a_real_registry_without_tls_that_nobody_said_has_none(place: Place, hom
     assert error.down
 
 
-def test_a_certificate_of_an_authority_that_nobody_knows(place: Place, home: Path, tmp_path: Path) -> None:
+def test_unknown_certificate_authority_is_reported(place: Place, home: Path, tmp_path: Path) -> None:
     (tmp_path / "ca").mkdir()
     authority = make_authority(tmp_path / "ca")
     with FaultyProxy(place.upstream, authority) as proxy:
@@ -305,7 +305,7 @@ def test_a_certificate_of_an_authority_that_nobody_knows(place: Place, home: Pat
         assert registries().manifest(parse_ref(f"{proxy.host}/no/such:one", "it")) is None
 
 
-def test_a_registry_that_says_nothing_is_left_at_the_time_limit(place: Place) -> None:
+def test_silent_registry_is_given_up_at_the_timeout(place: Place) -> None:
     place.proxy.fault("GET", "/manifests/", Fault(delay=3600))
     error = refusal(lambda: registries(RegistryTimeouts(look=3, waits=(0.01,))).manifest(place.ref()))
     assert "deadline exceeded" in error.message
@@ -321,7 +321,7 @@ def test_another_manifest_than_a_digest_names_is_refused(place: Place, pushed: t
     assert "it gave another manifest" in error.message
 
 
-def test_words_in_a_name_are_no_causes(place: Place) -> None:
+def test_words_in_names_are_not_taken_for_causes(place: Place) -> None:
     place.proxy.fault("GET", "/manifests/", answer(400, "UNKNOWN", "odd"))
     for name in ("denied/quota-timeout:503", "x509/unauthorized:EOF"):
         place.proxy.requests.clear()
@@ -330,12 +330,12 @@ def test_words_in_a_name_are_no_causes(place: Place) -> None:
         assert place.proxy.count("GET", "/manifests/") == 1
 
 
-def test_of_a_manifest_that_is_too_large_nothing_is_read(place: Place) -> None:
+def test_oversized_manifest_is_not_read(place: Place) -> None:
     place.proxy.fault("GET", "/manifests/", Fault(status=200, body=b" " * (5 << 20)))
     assert registries().manifest(place.ref()) == b""
 
 
-def test_the_first_failure_of_many_ends_them(place: Place) -> None:
+def test_first_failed_lookup_cancels_the_others(place: Place) -> None:
     place.proxy.fault("GET", "/manifests/", answer(403, "DENIED"))
     error = refusal(lambda: registries().manifests([place.ref(f"some/name:{n}") for n in range(200)]))
     assert error.denied
@@ -355,7 +355,7 @@ def test_the_first_failure_of_many_ends_them(place: Place) -> None:
     ],
     ids=["gone", "503", "cut", "flipped"],
 )
-def test_a_fetch_that_fails_is_tried_again_where_that_can_help(
+def test_fetch_is_retried_after_transient_failures(
     place: Place, pushed: tuple[Digest, ...], tmp_path: Path, fault: Fault, tries: int, says: str, down: bool
 ) -> None:
     blob = f"/blobs/{pushed[0]}"
@@ -367,14 +367,14 @@ def test_a_fetch_that_fails_is_tried_again_where_that_can_help(
     assert place.proxy.count("GET", blob) in {tries, 2 * tries}  # since 1.17 skopeo tries a blob that was cut once more
 
 
-def test_a_blob_that_was_cut_once_is_fetched_whole(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
+def test_blob_truncated_once_is_fetched_completely(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
     place.proxy.fault("GET", "/blobs/", Fault(cut_down=100_000), times=1)
     registries().fetch(place.ref(), tmp_path / "fetched")
     for digest in pushed:
         assert hashlib.sha256((tmp_path / "fetched" / digest.hex).read_bytes()).hexdigest() == digest.hex
 
 
-def test_a_blob_that_stops_coming_is_tried_once_more(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
+def test_stalled_blob_is_retried_once(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
     blob = f"/blobs/{pushed[0]}"
     place.proxy.fault("GET", blob, Fault(delay=3600))
     impatient = registries(RegistryTimeouts(fetch=3, waits=(0.01, 0.01, 0.01)))
@@ -418,7 +418,7 @@ def test_a_slow_blob_is_waited_for(place: Place, pushed: tuple[Digest, ...], tmp
     ],
     ids=lambda value: f"{value.status or 'cut'}" if isinstance(value, Fault) else None,
 )
-def test_a_push_that_fails_is_tried_again_where_that_can_help(
+def test_push_is_retried_after_transient_failures(
     place: Place, tmp_path: Path, method: str, path: str, fault: Fault, tries: int, says: str, hint: str
 ) -> None:
     make_image(tmp_path / "image", random.randrange(1 << 30))
@@ -443,7 +443,7 @@ def test_a_push_that_fails_is_tried_again_where_that_can_help(
         ("PUT", "/manifests/", answer(429, "TOOMANYREQUESTS", "slow down")),
     ],
 )
-def test_a_push_that_was_disturbed_once_works(
+def test_push_succeeds_after_one_disturbance(
     place: Place, tmp_path: Path, method: str, path: str, fault: Fault
 ) -> None:
     make_image(tmp_path / "image", random.randrange(1 << 30))
@@ -453,7 +453,7 @@ def test_a_push_that_was_disturbed_once_works(
     assert registries().manifest(ref) == (tmp_path / "image/manifest.json").read_bytes()
 
 
-def test_a_registry_that_stops_taking_is_tried_once_more(place: Place, tmp_path: Path) -> None:
+def test_stalled_push_is_retried_once(place: Place, tmp_path: Path) -> None:
     make_image(tmp_path / "image", 70)
     place.proxy.fault("PATCH", "/uploads/", Fault(delay=3600))
     impatient = registries(RegistryTimeouts(push=3, waits=(0.01, 0.01, 0.01)))
@@ -463,7 +463,7 @@ def test_a_registry_that_stops_taking_is_tried_once_more(place: Place, tmp_path:
     assert place.proxy.count("PATCH") == 2
 
 
-def test_a_registry_that_cannot_be_written_to(place: Place, home: Path, tmp_path: Path) -> None:
+def test_unwritable_registry_is_reported(place: Place, home: Path, tmp_path: Path) -> None:
     (tmp_path / "sealed").mkdir()
     make_image(tmp_path / "image", 80)
     with serve_registry(tmp_path / "sealed", writable=False) as host:
@@ -473,9 +473,7 @@ def test_a_registry_that_cannot_be_written_to(place: Place, home: Path, tmp_path
     assert f"skopeo login {host}" in error.hint
 
 
-def test_all_blobs_that_a_registry_lacks_are_named_at_once(
-    place: Place, pushed: tuple[Digest, ...], tmp_path: Path
-) -> None:
+def test_all_missing_blobs_are_named_together(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
     new = make_image(tmp_path / "image", 90)
     manifest = json.loads((tmp_path / "image/manifest.json").read_bytes())
     old = {"mediaType": "application/vnd.oci.image.layer.v1.tar", "size": 300_000, "digest": str(pushed[1])}
@@ -490,9 +488,7 @@ def test_all_blobs_that_a_registry_lacks_are_named_at_once(
     assert place.proxy.count("POST") == 0
 
 
-def test_a_registry_that_has_lost_what_it_says_it_has_is_sent_what_was_left_out(
-    place: Place, pushed: tuple[Digest, ...], tmp_path: Path
-) -> None:
+def test_blobs_lost_by_the_registry_are_pushed_again(place: Place, pushed: tuple[Digest, ...], tmp_path: Path) -> None:
     registries().fetch(place.ref(), tmp_path / "image")
     (tmp_path / "image" / pushed[0].hex).unlink()
     place.proxy.fault("PUT", "/manifests/", answer(400, "MANIFEST_BLOB_UNKNOWN", "blob unknown to registry"))
@@ -501,7 +497,7 @@ def test_a_registry_that_has_lost_what_it_says_it_has_is_sent_what_was_left_out(
     assert caught.value.digests == (pushed[0].hex,)
 
 
-def test_a_blob_of_other_bytes_is_named(place: Place, tmp_path: Path) -> None:
+def test_blob_with_wrong_bytes_is_named(place: Place, tmp_path: Path) -> None:
     first, second = make_image(tmp_path / "image", 100)
     (tmp_path / "image" / second.hex).write_bytes(b"x" * 300_000)
     with pytest.raises(DamagedError) as caught:
@@ -514,9 +510,7 @@ def test_a_blob_of_other_bytes_is_named(place: Place, tmp_path: Path) -> None:
 # log-ins and secrets
 
 
-def test_a_password_is_skopeos_to_know_and_is_never_said(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_password_is_never_printed(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "closed").mkdir()
     make_image(tmp_path / "image", 110)
     with serve_registry(tmp_path / "closed", password=True) as host:
@@ -537,7 +531,7 @@ def test_a_password_is_skopeos_to_know_and_is_never_said(
         assert len(registries().push(tmp_path / "image", ref)) == 2
 
 
-def test_the_query_of_an_address_is_not_said_for_it_may_be_signed(place: Place, tmp_path: Path) -> None:
+def test_url_query_is_never_printed(place: Place, tmp_path: Path) -> None:
     make_image(tmp_path / "image", 120)
     place.proxy.fault("PATCH", "/uploads/", Fault(cut_up=0))
     error = refusal(lambda: registries().push(tmp_path / "image", place.ref("signed/here:one")))
@@ -549,7 +543,7 @@ def test_the_query_of_an_address_is_not_said_for_it_may_be_signed(place: Place, 
 # stopping
 
 
-def test_a_stop_ends_the_waiting_at_once(place: Place) -> None:
+def test_stop_ends_waiting_between_retries(place: Place) -> None:
     stop = threading.Event()
     patient = RegistryClient(stop, RegistryTimeouts(waits=(3600,)))
     place.proxy.fault("GET", "/manifests/", Fault(status=503, body=b""))

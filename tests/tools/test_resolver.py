@@ -71,7 +71,7 @@ def test_missing_pip_tools_names_the_extra_to_install(asked, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("name", ["project", "a project, ünd more", "100%"])
-def test_nothing_of_this_machine_reaches_a_lock(asked, tmp_path, name):
+def test_lock_contains_no_host_paths(asked, tmp_path, name):
     root = tmp_path / name
     text = resolve(ResolveRequest(root=root, inputs=("a.in",), python="3.13", constraints="anyio==4"))
     assert str(tmp_path) not in text
@@ -81,7 +81,7 @@ def test_nothing_of_this_machine_reaches_a_lock(asked, tmp_path, name):
     assert "#   httpx" in text
 
 
-def test_preferred_versions_lie_where_the_resolver_looks(asked, tmp_path):
+def test_preferred_versions_are_written_to_the_output_file(asked, tmp_path):
     text = resolve(ResolveRequest(root=tmp_path, inputs=("a.in",), python="3.13", preferred="old==1\n"))
     assert text.startswith("old==1\n")
     assert "--constraint" not in asked[0].argv
@@ -89,7 +89,7 @@ def test_preferred_versions_lie_where_the_resolver_looks(asked, tmp_path):
 
 @pytest.mark.tools
 @pytest.mark.parametrize("locker", ["uv", "pip-tools"])
-def test_where_no_index_is_wanted_none_is_asked(tmp_path, locker):
+def test_no_index_setting_contacts_no_index(tmp_path, locker):
     (tmp_path / "a.in").write_text("alpha\n")
     make_wheel(tmp_path / "links", name="alpha", METADATA="Metadata-Version: 2.1\nName: alpha\nVersion: 1.0\n\n")
     sources = PackageSources(
@@ -120,7 +120,7 @@ def project(tmp_path):
 @pytest.mark.network
 @pytest.mark.tools
 @pytest.mark.parametrize("locker", ["uv", "pip-tools"])
-def test_the_real_resolvers_write_locks_that_are_read(project, locker):
+def test_locks_of_the_real_resolvers_are_parsed(project, locker):
     request = ResolveRequest(
         root=project, inputs=("requirements/a.in",), python=HERE, locker=locker, preferred="idna==3.6\n", env=PLAIN
     )
@@ -143,7 +143,7 @@ def test_the_real_resolvers_write_locks_that_are_read(project, locker):
 
 @pytest.mark.network
 @pytest.mark.tools
-def test_the_resolvers_own_words_are_kept(project):
+def test_resolver_output_is_kept_in_the_error(project):
     (project / "requirements/a.in").write_text("idna==3.6\nidna==3.7\n")
     with pytest.raises(ToolError, match=r"locking requirements/a\.in") as caught:
         resolve(ResolveRequest(root=project, inputs=("requirements/a.in",), python="3.13", env=PLAIN))

@@ -27,7 +27,7 @@ def write(path: Path, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, passw
     return path
 
 
-def test_a_signature_is_of_these_bytes_by_this_key_and_always_the_same(tmp_path: Path) -> None:
+def test_signature_is_deterministic_and_bound_to_bytes_and_key(tmp_path: Path) -> None:
     path = write(tmp_path / "key", ec.generate_private_key(ec.SECP256R1()))
     signer, verifier = load_signer(path, ""), load_verifier(path.with_suffix(".pub"))
     signature = signer.sign(b"text")
@@ -41,7 +41,7 @@ def test_a_signature_is_of_these_bytes_by_this_key_and_always_the_same(tmp_path:
     assert other.id != verifier.id
 
 
-def test_the_example_of_dsse() -> None:
+def test_dsse_example_is_verified() -> None:
     number = 97358161215184420915383655311931858321456579547487070936769975997791359926199
     signer = Signer(ec.derive_private_key(number, ec.SECP256R1()))
     made = signer.sign(b"DSSEv1 29 http://example.com/HelloWorld 11 hello world")
@@ -50,7 +50,7 @@ def test_the_example_of_dsse() -> None:
     assert base64.b64encode(raw).decode() == expected
 
 
-def test_passwords(tmp_path: Path) -> None:
+def test_wrong_or_missing_key_password_is_reported(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     locked, plain = write(tmp_path / "locked", key, b"sesame"), write(tmp_path / "plain", key)
     assert load_signer(locked, "sesame").public.id == load_signer(plain, "").public.id
@@ -65,7 +65,7 @@ def test_passwords(tmp_path: Path) -> None:
     assert "sesame" not in repr(load_signer(locked, "sesame"))
 
 
-def test_keys_that_are_none(tmp_path: Path) -> None:
+def test_files_that_are_not_keys_are_refused(tmp_path: Path) -> None:
     cosign = tmp_path / "cosign.key"
     cosign.write_text(
         "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\neA==\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n"
@@ -87,7 +87,7 @@ def test_keys_that_are_none(tmp_path: Path) -> None:
         load_signer(tmp_path / "none", "")
 
 
-def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_cryptography_names_the_extra_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cryptography", None)
     for load in (lambda: load_signer(tmp_path, ""), lambda: load_verifier(tmp_path)):
         with pytest.raises(MissingTool) as caught:
@@ -95,7 +95,7 @@ def test_without_the_extra_it_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         assert "pip install 'xoe-buildkit[sign]'" in caught.value.hint
 
 
-def test_the_face_and_pushing_do_not_load_it() -> None:
+def test_cli_and_push_do_not_import_cryptography() -> None:
     names = "buildkit.sessions, buildkit.build.attestations, buildkit.cli.build, buildkit.cli.verify_image"
     code = f"import sys, {names}; print('cryptography' in sys.modules)"
     done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, check=True)

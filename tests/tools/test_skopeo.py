@@ -32,14 +32,14 @@ def refs() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_an_imported_image_has_the_manifest_that_was_given(refs: list[str], tmp_path: Path, compressed: bool) -> None:
+def test_imported_image_keeps_its_manifest(refs: list[str], tmp_path: Path, compressed: bool) -> None:
     assert raw_manifest(REF) is None
     refs.append(REF)
     import_tiny_image(tmp_path, REF, compressed=compressed)
     assert raw_manifest(REF) == (tmp_path / "manifest.json").read_bytes()
 
 
-def test_a_blob_that_storage_has_is_not_read_again(refs: list[str], tmp_path: Path) -> None:
+def test_blob_in_storage_is_not_read_again(refs: list[str], tmp_path: Path) -> None:
     refs += [REF, f"{REF}-again"]
     layer = import_tiny_image(tmp_path, REF)
     (tmp_path / layer.hex).unlink()
@@ -47,7 +47,7 @@ def test_a_blob_that_storage_has_is_not_read_again(refs: list[str], tmp_path: Pa
     assert raw_manifest(f"{REF}-again") == raw_manifest(REF)
 
 
-def test_a_blob_that_storage_lacks_must_be_there(tmp_path: Path, refs: list[str]) -> None:
+def test_blob_missing_from_storage_and_layout_is_an_error(tmp_path: Path, refs: list[str]) -> None:
     refs.append(REF)
     layer = import_tiny_image(tmp_path, REF)
     remove_image(REF)
@@ -70,7 +70,7 @@ def test_the_top_layer_is_copied_alone_and_uncompressed(refs: list[str], tmp_pat
     assert sum(file.stat().st_size for file in (tmp_path / "out").rglob("*") if file.is_file()) < 100_000
 
 
-def test_layers_that_are_not_the_expected_ones_are_refused(refs: list[str], tmp_path: Path) -> None:
+def test_unexpected_layers_are_refused(refs: list[str], tmp_path: Path) -> None:
     refs.append(REF)
     (tmp_path / "in").mkdir()
     layer = import_tiny_image(tmp_path / "in", REF)
@@ -79,7 +79,7 @@ def test_layers_that_are_not_the_expected_ones_are_refused(refs: list[str], tmp_
             copy_top_layer(REF, below, tmp_path / str(number))
 
 
-def test_a_missing_policy_is_worked_around_and_a_present_one_is_obeyed(
+def test_missing_policy_is_bypassed_and_present_policy_is_obeyed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, refs: list[str]
 ) -> None:
     (tmp_path / "in").mkdir()
@@ -102,11 +102,11 @@ def test_a_missing_policy_is_worked_around_and_a_present_one_is_obeyed(
         ("host/b:tag", "host/b:tag"),
     ],
 )
-def test_a_digest_makes_the_tag_needless(ref: str, asked: str) -> None:
+def test_tag_is_dropped_from_a_digest_reference(ref: str, asked: str) -> None:
     assert skopeo.drop_tag(ref) == asked
 
 
-def test_notes_of_blobs_are_kept_in_memory_where_none_are_wanted(tmp_path: Path, refs: list[str]) -> None:
+def test_blob_info_cache_is_kept_in_memory_if_disabled(tmp_path: Path, refs: list[str]) -> None:
     """Of every version: else a push of one line flushes a note of each layer to the disk."""
     refs.append(REF)
     (tmp_path / "in").mkdir()
@@ -117,7 +117,9 @@ def test_notes_of_blobs_are_kept_in_memory_where_none_are_wanted(tmp_path: Path,
         assert ("using a memory-only cache" in said) != kept
 
 
-def test_roots_own_log_in_is_worth_more_than_speed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_root_login_is_preferred_over_disabling_the_blob_info_cache(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr(skopeo, "_ROOTS_LOGIN", tmp_path)

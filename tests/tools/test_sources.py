@@ -35,7 +35,7 @@ def root(tmp_path):
     return tmp_path / "root"
 
 
-def test_pip_reads_files_then_variables(env, root, tmp_path):
+def test_pip_variables_override_files(env, root, tmp_path):
     user = tmp_path / "home/.config/pip/pip.conf"
     user.write_text(
         f"[global]\nindex-url = {MAIN}\nextra-index-url =\n    https://a.example/s\n    https://b.example/s\n"
@@ -51,25 +51,25 @@ def test_pip_reads_files_then_variables(env, root, tmp_path):
     assert len(pip.extra) == 2
 
 
-def test_the_named_file_replaces_the_users(env, root, tmp_path):
+def test_pip_config_file_replaces_user_files(env, root, tmp_path):
     (tmp_path / "home/.config/pip/pip.conf").write_text(f"[global]\nindex-url = {MAIN}\n")
     (tmp_path / "named.conf").write_text("[global]\nextra-index-url = https://n.example/s\n")
     pip = load_sources(root, env).pip
     assert (pip.index, pip.extra) == ("", ("https://n.example/s",))
 
 
-def test_dev_null_means_no_files(env, root, tmp_path):
+def test_pip_config_file_dev_null_disables_files(env, root, tmp_path):
     (tmp_path / "home/.config/pip/pip.conf").write_text(f"[global]\nindex-url = {MAIN}\n")
     assert load_sources(root, {**env, "PIP_CONFIG_FILE": "/dev/null"}).pip == IndexSettings()
 
 
-def test_a_broken_pip_file_is_named(env, root, tmp_path):
+def test_invalid_pip_file_is_named(env, root, tmp_path):
     (tmp_path / "named.conf").write_text("index-url = x\n")
     with pytest.raises(DefinitionError, match=r"named\.conf"):
         load_sources(root, env)
 
 
-def test_uv_reads_the_project_the_user_and_variables(env, root, tmp_path):
+def test_uv_settings_combine_variables_project_and_user_files(env, root, tmp_path):
     (root / "pyproject.toml").write_text(
         '[tool.uv]\nfind-links = ["vendor"]\n[[tool.uv.index]]\nname = "team-a"\nurl = "https://team.example/s"\n'
         f'[[tool.uv.index]]\nurl = "{MAIN}"\ndefault = true\n'
@@ -95,12 +95,12 @@ def test_uv_reads_the_project_the_user_and_variables(env, root, tmp_path):
     assert load_sources(root, {**env, **more, "UV_NO_CONFIG": "1"}).uv.index == ""
 
 
-def test_uvs_default_index_variable_wins(env, root):
+def test_uv_default_index_variable_overrides_files(env, root):
     (root / "uv.toml").write_text('index-url = "https://file.example/s"\n')
     assert load_sources(root, {**env, "UV_DEFAULT_INDEX": MAIN}).uv.index == MAIN
 
 
-def test_both_count_and_missing_folders_do_not(tmp_path):
+def test_indexes_of_pip_and_uv_are_combined_and_missing_folders_ignored(tmp_path):
     sources = PackageSources(
         pip=IndexSettings(extra=("https://p.example/s",), find_links=(str(tmp_path), "/nowhere")),
         uv=IndexSettings(extra=("https://u.example/s", "https://p.example/s")),
@@ -120,11 +120,11 @@ def test_no_index_forbids_all_indexes():
 
 
 @pytest.mark.parametrize("name", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT"])
-def test_certificates(env, root, name):
+def test_certificate_variables_are_read_in_order(env, root, name):
     assert load_sources(root, {**env, "CURL_CA_BUNDLE": "/other", name: "/ca.pem"}).cert == "/ca.pem"
 
 
-def test_uv_is_told_of_pips_indexes_in_pips_order():
+def test_uv_environment_has_pip_indexes_in_pip_order():
     added = uv_environment(
         PackageSources(pip=IndexSettings(extra=("https://a/s", "https://b/s")), uv=IndexSettings()), MAIN
     )
@@ -133,7 +133,7 @@ def test_uv_is_told_of_pips_indexes_in_pips_order():
     assert added["UV_INDEX_STRATEGY"] == "unsafe-best-match"
 
 
-def test_uvs_own_settings_keep_their_meaning():
+def test_uv_environment_keeps_uv_settings():
     uv = IndexSettings(extra=("https://u/s",), strategy="first-index")
     assert uv_environment(PackageSources(pip=IndexSettings(), uv=uv), MAIN) == {}
     added = uv_environment(PackageSources(pip=IndexSettings(extra=("https://a/s",)), uv=uv), MAIN)
@@ -141,12 +141,12 @@ def test_uvs_own_settings_keep_their_meaning():
     assert added["UV_INDEX"].split() == ["https://u/s", MAIN]
 
 
-def test_pip_is_told_of_uvs_indexes():
+def test_pip_environment_has_uv_indexes():
     uv = IndexSettings(index=MAIN, extra=("https://u/s",), trusted_hosts=("u",))
     added = pip_environment(PackageSources(pip=IndexSettings(extra=("https://a/s",)), uv=uv))
     assert added == {"PIP_EXTRA_INDEX_URL": "https://u/s https://a/s", "PIP_INDEX_URL": MAIN, "PIP_TRUSTED_HOST": "u"}
 
 
-def test_what_is_shown_holds_no_secrets():
+def test_host_of_url_contains_no_credentials():
     url = "https://me:secret@h.example:8080/a/b.whl?token=secret#sha256=secret"
     assert host_of(url) == "h.example:8080"

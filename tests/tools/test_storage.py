@@ -45,7 +45,7 @@ def test_images_are_listed_with_names_sizes_and_configs(tiny: str) -> None:
     assert storage.find_config("0" * 64) is None
 
 
-def test_a_step_that_was_committed_says_what_it_lies_on(tiny: str, tmp_path: Path) -> None:
+def test_committed_step_config_names_its_base(tiny: str, tmp_path: Path) -> None:
     with working_container(REF) as box:
         commit(box, f"{REF}-step", tmp_path)
     image = next(one.id for one in storage.list_images() if f"{REF}-step" in one.names)
@@ -65,13 +65,13 @@ def test_containers_are_listed_and_keep_their_image(tiny: str) -> None:
     assert box.name not in {one.name for one in storage.list_containers()}
 
 
-def test_a_name_is_taken_while_there_is_another(tiny: str) -> None:
+def test_removing_one_of_two_names_keeps_the_image(tiny: str) -> None:
     run(Command(argv=("buildah", "tag", REF, f"{REF}-more")))
     assert storage.remove_name(REF)
     assert names(tiny) == {f"{REF}-more"}
 
 
-def test_an_image_goes_and_those_above_it_stay_whole(tiny: str, tmp_path: Path) -> None:
+def test_removing_an_image_keeps_images_built_on_it(tiny: str, tmp_path: Path) -> None:
     with working_container(REF) as box:
         run(Command(argv=("buildah", "config", "--env", "A=1", "--", box.name)))
         commit(box, f"{REF}-step", tmp_path)
@@ -86,5 +86,5 @@ def test_an_image_goes_and_those_above_it_stay_whole(tiny: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("text", "size"), [("5.15 MB", 5_150_000), ("812 B", 812), ("1.2 GB", 1_200_000_000), ("3 kB", 3000), ("many", 0)]
 )
-def test_sizes_as_buildah_says_them(text: str, size: int) -> None:
+def test_buildah_sizes_are_parsed(text: str, size: int) -> None:
     assert storage._parse_size(text) == size
