@@ -1,4 +1,4 @@
-"""syft, a scanner that knows nothing of us: which packages it finds in an image, and in which layer."""
+"""syft, an independent scanner: which packages it finds in an image, and in which layer."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def syft_command(source: str, *options: str) -> tuple[str, ...]:
 
 
 def scan_image(source: str, folder: Path, *options: str) -> Scanned:
-    """Scan ``registry:REF`` (without TLS), ``oci-dir:PATH`` or ``dir:PATH``; it asks nobody else."""
+    """Scan ``registry:REF`` (without TLS), ``oci-dir:PATH`` or ``dir:PATH``, offline."""
     settings = {"SYFT_CHECK_FOR_APP_UPDATE": "false", "SYFT_REGISTRY_INSECURE_USE_HTTP": "true", "HOME": str(folder)}
     argv = syft_command(source, *options)
     done = subprocess.run(argv, env=os.environ | settings, capture_output=True, text=True, cwd=folder, timeout=300)

@@ -1,4 +1,4 @@
-"""Images for the audit, made of crafted tars: a good one, and what is planted in it."""
+"""Images for the audit, made of crafted tars: a good one, and additions that cause findings."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ GOOD = (
 
 
 def tar(members: Iterable[Member]) -> bytes:
-    """A tar of members; their names stay as they are, whatever they are."""
+    """Return a tar of members, with their names unchanged."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for one in members:
@@ -111,7 +111,7 @@ def make_view(
     origin: ImageOrigin | None = None,
     limits: ImageLimits | None = None,
 ) -> ImageView:
-    """The view of layers, lowest first; ``config`` replaces keys of CONFIG."""
+    """Return the view of layers, lowest first; ``config`` replaces keys of CONFIG."""
     reader = LayerReader(limits=limits or ImageLimits())
     views = []
     for number, layer in enumerate(layers):
@@ -125,7 +125,7 @@ def make_view(
 
 
 def audit(*layers: Iterable[Member] | bytes, **more: Any) -> tuple[Finding, ...]:
-    """What is found in the good image with more layers on it."""
+    """Return the findings of the good image with more layers on it."""
     return check_image(make_view(GOOD, *layers, **more))
 
 
@@ -134,5 +134,5 @@ def ids(findings: Iterable[Finding]) -> set[str]:
 
 
 def env(*lines: str) -> dict[str, Any]:
-    """A config with more environment."""
+    """Return a config with more environment."""
     return {"Env": [*CONFIG["Env"], *lines]}

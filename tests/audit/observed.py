@@ -1,4 +1,4 @@
-"""What the kernel said of the reference's hardened image under the recommended flags, recorded."""
+"""Recorded output of the kernel for the reference's hardened image under the recommended flags."""
 
 STATUS = """Name:\tpython
 Umask:\t0022

@@ -1,4 +1,4 @@
-"""Secrets that open nothing, put together here so that no scanner of this repository takes them for real ones."""
+"""Fake secrets, assembled here so that no scanner of this repository takes them for real ones."""
 
 import base64
 import json
@@ -62,14 +62,14 @@ TOKENS = {
     "age key": "AGE-SECRET-KEY-1" + BASE32,
     "PuTTY private key": "PuTTY-User-Key-File-3: ssh-ed25519\nEncryption: none\n",
 }
-"""By what the audit calls them; each is found in any file."""
+"""By the audit's name for them; each is found in any file."""
 
 WRITTEN = {
     "JSON web token": jwt(),
     "password in a URL": "DATABASE = postgresql://service:" + "hun" + "ter22@db.internal:5432/app",
     "secret value": 'client_secret = "' + letters(32) + '"',
 }
-"""Found where people write, not in what is published."""
+"""Found in what people write, not in what is published."""
 
 TRADES = {
     "root/.netrc": "machine api.internal login me password " + letters(10),
@@ -87,7 +87,7 @@ TRADES = {
     "etc/ssh/ssh_host_rsa_key": "key",
     "root/.bash_history": "mysql -psecret\n",
 }
-"""Files that hold secrets by trade, by their paths."""
+"""Files made to hold secrets, by their paths."""
 
 INNOCENT = {
     "app/settings.py": 'API_KEY = os.environ["API_KEY"]\ntoken = get_token(request.headers)\nsecret = "${SECRET}"\n',
@@ -107,4 +107,4 @@ INNOCENT = {
     "etc/pip.conf": "[global]\nindex-url = https://pypi.internal/simple\n",
     "root/.docker/config.json": '{"auths": {"registry.internal": {}}, "credsStore": "pass"}',
 }  # fmt: skip
-"""Looks like secrets, and is none."""
+"""Looks like a secret, but is not."""

@@ -1,4 +1,4 @@
-"""Whatever a layer or a config is made of, there is an answer or an error of ours, harmless to read."""
+"""Any layer or config gives findings or a BuildError, with printable text."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def members(draw: st.DrawFn) -> Member:
 
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, len(SEED) - 1), st.binary(min_size=1, max_size=12))
-def test_bent_tars_give_findings_or_an_error(at: int, noise: bytes) -> None:
+def test_mutated_tar_gives_findings_or_an_error(at: int, noise: bytes) -> None:
     with suppress(BuildError):
         check_image(make_view(SEED[:at] + noise + SEED[at + len(noise) :]))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.lists(members(), max_size=8), max_size=3))
-def test_any_members_give_findings_of_one_line(layers: list[list[Member]]) -> None:
+def test_findings_of_any_members_are_single_lines(layers: list[list[Member]]) -> None:
     try:
         view = make_view(GOOD, *(tar([one for one in layer if one.path.strip("/")]) for layer in layers))
     except BuildError:
@@ -63,7 +63,7 @@ def test_any_members_give_findings_of_one_line(layers: list[list[Member]]) -> No
 
 @settings(max_examples=150, deadline=None)
 @given(st.dictionaries(KEYS, JSON), JSON)
-def test_any_config_is_checked(runs: dict[str, object], history: object) -> None:
+def test_any_config_can_be_checked(runs: dict[str, object], history: object) -> None:
     config = parse_config(json.dumps({"config": runs, "history": history}).encode(), "x")
     for finding in check_image(ImageView(name="x", config=config, layers=())):
         assert (finding.what + finding.path).isprintable(), finding

@@ -1,4 +1,4 @@
-"""A good image has no findings; whatever is planted in it is found, and nothing else."""
+"""A good image has no findings; each planted problem is found, and nothing else."""
 
 import tarfile
 from dataclasses import replace
@@ -149,12 +149,12 @@ def plant(case):
     return audit(*([members] if members else []), **more)
 
 
-def test_a_good_image_has_no_findings():
+def test_good_image_has_no_findings():
     assert audit() == ()
 
 
 @pytest.mark.parametrize(("rule", "case"), CASES, ids=[f"{rule}-{number}" for number, (rule, _) in enumerate(CASES)])
-def test_what_is_planted_is_found_and_nothing_else(rule, case):
+def test_planted_problem_is_the_only_finding(rule, case):
     assert ids(plant(case)) == {rule}
 
 
@@ -163,14 +163,14 @@ def test_every_rule_has_a_sample():
     assert len({rule.id for rule in RULES}) == len(RULES)
 
 
-def test_rules_say_why_and_what_to_do():
+def test_every_rule_has_reason_and_advice():
     for rule in RULES:
         assert rule.why.endswith(".")
         assert rule.advice.endswith(".")
         assert not rule.title.endswith(".")
 
 
-def test_findings_name_path_and_layer():
+def test_finding_has_path_and_layer():
     (finding,) = audit([setuid("usr/libexec/helper", 0o4755)])
     assert finding.path == "usr/libexec/helper"
     assert finding.layer == f"sha256:{1:064x}"
@@ -178,27 +178,27 @@ def test_findings_name_path_and_layer():
     assert "4755" in finding.what
 
 
-def test_what_a_later_layer_deletes_is_not_in_the_final_view():
+def test_file_deleted_by_later_layer_is_not_in_final_view():
     bad = [setuid("usr/libexec/helper", 0o4755), program("usr/bin/bash"), folder("var/spool", 0o777)]
     gone = [file("usr/libexec/.wh.helper"), file("usr/bin/.wh.bash"), file("var/.wh..wh..opq")]
     assert ids(audit(bad)) == {"setuid-file", "shell", "world-writable"}
     assert audit(bad, gone) == ()
 
 
-def test_what_a_later_layer_makes_harmless_is():
+def test_file_made_harmless_by_later_layer_is_not_found():
     assert audit([setuid("usr/libexec/helper", 0o4755)], [program("usr/libexec/helper")]) == ()
 
 
-def test_a_file_in_place_of_a_folder_hides_what_was_in_it():
+def test_file_that_replaces_folder_hides_its_content():
     assert audit([program("usr/sbin/sshd")], [file("usr/sbin", b"x")]) == ()
 
 
-def test_devices_of_lower_layers_are_found():
+def test_device_in_lower_layer_is_found():
     disk = Member(path="srv/disk", kind=tarfile.BLKTYPE, device=(8, 0))
     assert ids(audit([disk], [file("srv/.wh.disk")])) == {"device-node"}
 
 
-def test_severities_tell_cases_apart():
+def test_severity_depends_on_case():
     def worst(*members, **more):
         return max(finding.severity for finding in audit(list(members), **more))
 
@@ -213,43 +213,43 @@ def test_severities_tell_cases_apart():
     assert worst(library, config=env("LD_PRELOAD=/usr/lib/libjemalloc.so.2")) == Severity.MEDIUM
 
 
-def test_capabilities_are_decoded():
+def test_capabilities_are_formatted_like_getcap():
     (finding,) = audit([capable("usr/libexec/x", 13, 21, 39)])
     assert finding.what == "carries cap_net_raw,cap_sys_admin,cap_bpf=ep"
     (odd,) = audit([replace(program("x"), pax={"SCHILY.xattr.security.capability": b"\x99\x00"})])
     assert "cannot be read" in odd.what
 
 
-def test_a_member_of_the_group_may_write():
+def test_group_member_may_write():
     more = file("etc/group", b"root:x:0:\nmluser:x:1000:\nstaff:x:50:a,mluser\n")
     assert ids(audit([more, folder("app", 0o775, gid=50)])) == {"writable-code"}
     assert audit([folder("app", 0o775, gid=50)]) == ()
 
 
-def test_the_number_of_a_user_is_its_account():
+def test_numeric_user_is_resolved_to_account():
     assert ids(audit([folder("app", uid=1000)], config={"User": "1000"})) == {"writable-code"}
     assert audit(config={"User": "4711"}) == ()
 
 
-def test_hard_links_are_what_they_lead_to():
+def test_hard_link_is_resolved_to_its_target():
     data = [program("srv/x"), Member(path="usr/bin/bash", kind=tarfile.LNKTYPE, link="srv/x", mode=0o755)]
     assert ids(audit(data)) == {"shell"}
 
 
-def test_sticky_folders_above_protect_what_is_there():
+def test_sticky_parent_protects_existing_entries():
     there = [folder("tmp/lib"), file("tmp/lib/x.py", b"x")]
     assert audit(there, config=env("PYTHONPATH=/tmp/lib")) == ()
     assert ids(audit(config=env("PYTHONPATH=/tmp/lib"))) == {"writable-code"}
 
 
-def test_scripts_that_are_isolated_import_nothing_from_their_folder():
+def test_isolated_script_imports_nothing_from_its_folder():
     writable = [folder("srv/w", 0o755, uid=1000), file("srv/w/x.py", b"x", uid=1000)]
     run = {"WorkingDir": "/srv/w", "Cmd": ["python3", "x.py"]}
     assert ids(audit(writable, config=run)) == {"writable-code"}
     assert audit(writable, config=run | {"Cmd": ["python3", "-I", "x.py"]}) == ()
 
 
-def test_buildkits_own_history_says_how_the_base_is_pinned():
+def test_buildkit_history_pins_the_base():
     labels = {"Labels": {key: LABELS[key] for key in list(LABELS)[:2]}}
     ours = {"comment": "buildkit", "created_by": "Debian trixie: 12 packages of requirements/base.apt"}
     assert audit(config=labels, history=[ours]) == ()
@@ -257,20 +257,20 @@ def test_buildkits_own_history_says_how_the_base_is_pinned():
     assert audit(config=labels, origin=ImageOrigin(pinned="requirements/base.apt.lock")) == ()
 
 
-def test_well_known_startup_code_is_no_finding():
+def test_well_known_startup_code_is_not_found():
     line = b"import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var)\n"
     assert audit([file(f"{SITE}/distutils-precedence.pth", line)]) == ()
     hidden = audit([file(f"{SITE}/distutils-precedence.pth", line + b"import evil\n")])
     assert ids(hidden) == {"startup-code"}
 
 
-def test_debians_own_startup_code_is_no_finding():
+def test_debian_startup_code_is_not_found():
     code = b"# install the apport exception handler\ntry:\n    import apport_python_hook\nexcept ImportError:\n"
     to_it = link("usr/lib/python3.13/sitecustomize.py", "/etc/python3.13/sitecustomize.py")
     assert audit([file("etc/python3.13/sitecustomize.py", code), to_it]) == ()
 
 
-def test_thousands_of_findings_are_counted_not_listed():
+def test_excess_findings_are_counted_not_listed():
     found = audit([file(f"srv/{number}", b"x", 0o666) for number in range(500)])
     assert len(found) == 101
     assert "400 more" in found[-1].what

@@ -1,4 +1,4 @@
-"""Layers are read as they are, whatever is in them."""
+"""Layers are read as they are, whatever they contain."""
 
 import gzip
 import io
@@ -16,7 +16,7 @@ from tests.audit.crafted import GOOD, Member, audit, capable, file, folder, ids,
 from tests.native.elfmaker import make_elf
 
 
-def test_entries_are_what_the_tar_says():
+def test_entries_match_the_tar():
     view = make_view([file("a/b", b"12345", 0o4751, uid=7, gid=8), folder("a", 0o1777), link("l", "../x")])
     assert view.layers[0].entries == (
         TarEntry(path="a/b", mode=0o4751, uid=7, gid=8, size=5, head=b"12345"),
@@ -25,7 +25,7 @@ def test_entries_are_what_the_tar_says():
     )
 
 
-def test_links_are_followed_inside_the_image():
+def test_links_are_resolved_inside_the_image():
     view = make_view([link("a", "b/c"), link("b", "/d"), folder("d"), file("d/c", b"x"), link("up", "../../../d/c")])
     assert view.resolve("/a") == "d/c"
     assert view.find("up") == view.files["d/c"]
@@ -35,13 +35,13 @@ def test_links_are_followed_inside_the_image():
     assert circle.find("a/x") is None
 
 
-def test_folders_that_no_layer_lists_are_folders():
+def test_unlisted_parent_folder_is_a_folder():
     view = make_view([file("opt/venv/bin/x", b"x")])
     assert view.is_folder("/opt/venv")
     assert [entry.path for entry in view.below("opt")] == ["opt/venv/bin/x"]
 
 
-def test_capabilities_survive_the_header():
+def test_capability_is_read_from_tar_header():
     """The attribute is binary: a header that is read as text must give the same bytes back."""
     (entry,) = make_view([capable("x", 7, 8, 13, 31, 38)]).layers[0].entries
     assert format_capabilities(entry.capability) == "cap_setuid,cap_setpcap,cap_net_raw,cap_setfcap,cap_perfmon=ep"
@@ -52,7 +52,7 @@ def test_capabilities_survive_the_header():
     assert "cannot be read" in format_capabilities(b"")
 
 
-def test_native_files_are_surveyed():
+def test_native_files_are_checked():
     data = make_elf(needed=("libnowhere.so.1",))
     view = make_view([*GOOD, file("usr/bin/tool", data, 0o755)])
     assert set(view.layers[0].native.files) == {"usr/bin/tool"}
@@ -60,18 +60,18 @@ def test_native_files_are_surveyed():
 
 
 @pytest.mark.parametrize("cut", [100, 600, 1500])
-def test_damaged_layers_are_an_error(cut):
+def test_damaged_layer_raises(cut):
     data = tar([file("a", b"x" * 1000)])
     with pytest.raises(BuildError, match="damaged"):
         make_view(data[:cut])
 
 
-def test_noise_is_an_error():
+def test_random_bytes_raise_build_error():
     with pytest.raises(BuildError, match="damaged"):
         make_view(b"noise" * 1000)
 
 
-def test_numbers_of_thousands_of_digits_are_an_error():
+def test_number_of_thousands_of_digits_raises():
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as archive:
         info = tarfile.TarInfo("a")
@@ -81,7 +81,7 @@ def test_numbers_of_thousands_of_digits_are_an_error():
         make_view(out.getvalue())
 
 
-def test_limits_end_the_reading():
+def test_limits_stop_reading():
     members = [file(str(number)) for number in range(50)]
     with pytest.raises(BuildError, match="more than 40 members"):
         make_view(members, limits=ImageLimits(members=40))
@@ -89,7 +89,7 @@ def test_limits_end_the_reading():
         make_view(members, limits=ImageLimits(unpacked=10_000))
 
 
-def test_hostile_names_stay_inside_and_are_shown_on_one_line():
+def test_hostile_names_stay_inside_root_and_print_on_one_line():
     view = make_view([file("../../etc/x\ny", b"x"), Member(path="a/" * 3000 + "z"), file("b/../../c", b"x")])
     assert all(not path.startswith("..") for path in view.files)
     elf = file("usr/bin/a\nb", make_elf(needed=("libnowhere.so",)), 0o755)
@@ -101,12 +101,12 @@ def test_hostile_names_stay_inside_and_are_shown_on_one_line():
         assert (finding.path + finding.what).isprintable()
 
 
-def test_deep_trees_need_no_deep_stack():
+def test_deep_tree_needs_no_recursion():
     view = make_view([folder("/".join("a" * 2000))])
     assert len(list(view.below("a"))) == 1
 
 
-def test_show():
+def test_untrusted_text_is_escaped_and_cut():
     assert format_untrusted("plain ünï") == "plain ünï"
     assert format_untrusted("a\nb\x1b\u202e") == "a\\nb\\x1b\\u202e"
     assert format_untrusted("x" * 300) == "x" * 200 + "…"
@@ -121,17 +121,17 @@ def test_show():
         '{"history": {"a": 1}}',
     ],
 )
-def test_configs_of_other_shapes_are_read_as_far_as_they_go(text):
+def test_config_values_of_wrong_type_are_ignored(text):
     parse_config(text.encode(), "x")
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff", b"[" * 100_000])
-def test_configs_that_are_none_are_an_error(data):
+def test_malformed_config_raises(data):
     with pytest.raises(BuildError):
         parse_config(data, "x")
 
 
-def test_layers_that_are_compressed_bombs_meet_the_limit(tmp_path):
+def test_layer_bomb_exceeds_limit(tmp_path):
     from buildkit.layers.tar.decompress import inflate
     from buildkit.layers.tar.member import Compression
 

@@ -1,4 +1,4 @@
-"""The audit of a running container: nothing where all is as recommended, and each finding where it is not."""
+"""The audit of a running container: no findings as recommended, and one finding for each deviation."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ PLANTED = {
 }  # fmt: skip
 
 
-def test_nothing_is_found_where_all_is_as_recommended() -> None:
+def test_recommended_container_has_no_findings() -> None:
     assert check_running(GOOD) == ()
     assert check_running(replace(GOOD, ways_out=("eth0",), outgoing=True, stopped=143)) == ()
     bound = parse_mounts("1 2 0:6 /null /dev/null rw,nosuid,relatime - devtmpfs devtmpfs rw,size=9k")
@@ -91,14 +91,14 @@ def test_nothing_is_found_where_all_is_as_recommended() -> None:
 
 
 @pytest.mark.parametrize("case", PLANTED)
-def test_each_kind_is_found_and_nothing_else(case: str) -> None:
+def test_each_observation_gives_only_its_finding(case: str) -> None:
     seen, rule, words = PLANTED[case]
     (finding,) = check_running(seen)
     assert finding.rule.id == rule
     assert words in finding.what
 
 
-def test_every_rule_is_planted_and_says_why_and_what_to_do() -> None:
+def test_every_running_rule_has_sample_reason_and_advice() -> None:
     from buildkit.audit import running_rules as runningrules
     from buildkit.findings import Rule
 
@@ -109,7 +109,7 @@ def test_every_rule_is_planted_and_says_why_and_what_to_do() -> None:
     assert {name for name, rule in rules.items() if not rule.references} == unnumbered
 
 
-def test_a_secret_is_never_printed() -> None:
+def test_secret_in_environment_is_not_printed() -> None:
     (finding,) = check_running(PLANTED["a secret"][0])
     assert TOKEN[-20:] not in finding.what
     assert finding.severity is Severity.HIGH

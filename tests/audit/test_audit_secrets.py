@@ -1,4 +1,4 @@
-"""Secrets of every sort are found in any layer, what only looks like one is not; nothing is given away."""
+"""Secrets of every kind are found in any layer, placeholders are not, and no secret is revealed."""
 
 import re
 
@@ -18,7 +18,7 @@ def sorts(findings):
 
 
 @pytest.mark.parametrize("sort", TOKENS)
-def test_tokens_are_found_in_any_file(sort):
+def test_token_is_found_in_any_file(sort):
     text = f"value: {TOKENS[sort]}\n".encode()
     for path, content in ((f"{SITE}/config.py", text), ("srv/a.bin", b"\0\1" * 20 + text)):
         findings = audit([file(path, content)])
@@ -27,21 +27,21 @@ def test_tokens_are_found_in_any_file(sort):
 
 
 @pytest.mark.parametrize("sort", WRITTEN)
-def test_what_people_write_is_searched_for_more(sort):
+def test_weak_patterns_are_searched_in_user_files_only(sort):
     text = WRITTEN[sort].encode()
     assert sort in sorts(audit([file("app/config.py", text)]))
     assert audit([file(f"{SITE}/config.py", text)]) == ()
 
 
 @pytest.mark.parametrize("path", TRADES)
-def test_files_that_hold_secrets_by_trade_are_looked_into(path):
+def test_secret_files_are_searched(path):
     findings = audit([file(path, TRADES[path].encode())])
     assert ids(findings) == {"secret-in-layer"}
     assert findings[0].path == path
 
 
 @pytest.mark.parametrize("path", INNOCENT)
-def test_what_only_looks_like_a_secret_is_none(path):
+def test_placeholder_is_not_a_secret(path):
     assert audit([file(path, INNOCENT[path].encode())]) == ()
 
 
@@ -49,13 +49,13 @@ def test_every_pattern_has_a_sample():
     assert {pattern.sort for pattern in DISTINCT} == set(TOKENS)
 
 
-def test_other_writings_of_keys():
+def test_keys_in_other_encodings_are_found():
     assert sorts(audit([file("srv/a", ENCRYPTED.encode())])) == {"private key"}
     service = '{"type": "service_account", "private_key": "' + PEM.replace("\n", "\\n") + '"}'
     assert sorts(audit([file("srv/gcp.json", service.encode())])) == {"private key"}
 
 
-def test_deleted_files_are_found_and_said_to_be_deleted():
+def test_secret_in_deleted_file_is_found_and_marked_as_deleted():
     (finding,) = audit([file("srv/key", PEM.encode())], [file("srv/.wh.key")])
     assert finding.layer == f"sha256:{1:064x}"
     assert "deletes it" in finding.what
@@ -63,7 +63,7 @@ def test_deleted_files_are_found_and_said_to_be_deleted():
     assert "replaces it" in replaced.what
 
 
-def test_what_is_said_does_not_give_the_secret_away():
+def test_finding_does_not_reveal_the_secret():
     token = TOKENS["GitHub token"]
     (finding,) = audit([file("srv/a", token.encode())])
     assert token[:8] not in finding.what
@@ -72,14 +72,14 @@ def test_what_is_said_does_not_give_the_secret_away():
     assert "Zq8v" not in short.what
 
 
-def test_offset_and_count():
+def test_secret_has_offset_and_count():
     text = b"x" * 100 + b"\n" + TOKENS["GitHub token"].encode() + b"\n" + TOKENS["GitHub token"].encode() + b"\n"
     (finding,) = audit([file("srv/a", text)])
     assert finding.offset == 101
     assert "and 1 more" in finding.what
 
 
-def test_secrets_over_the_border_of_pieces_are_found_once():
+def test_secret_across_chunks_is_found_once():
     data = TOKENS["GitHub token"].encode()
     for split in (1, 10, 39):
         scanner = SecretScanner(layer=0)
@@ -87,7 +87,7 @@ def test_secrets_over_the_border_of_pieces_are_found_once():
         assert [(one.offset, one.more) for one in scanner.found] == [(501, 0)]
 
 
-def test_large_files_are_searched_up_to_limits():
+def test_large_file_is_searched_up_to_limit():
     def scan(first, size, limit):
         scanner = SecretScanner(layer=0, text_limit=4 << 20)
         taken = 0
@@ -116,12 +116,12 @@ def test_large_files_are_searched_up_to_limits():
         ({"Healthcheck": {"Test": ["CMD", "python3", TOKENS["GitHub token"]]}}, "config: healthcheck"),
     ],
 )
-def test_secrets_of_the_config(config, place):
+def test_secret_in_config_environment_is_found(config, place):
     (finding,) = audit(config=config)
     assert (finding.rule.id, finding.path) == ("secret-in-config", place)
 
 
-def test_secrets_of_history_and_labels():
+def test_secret_in_history_and_labels_is_found():
     line = {"created_by": "|1 GIT_TOKEN=Zq8vTr4mLw2x /bin/sh -c make"}
     (finding,) = audit(history=[{"created_by": "COPY . ."}, line])
     assert finding.path == "config: history 2"
@@ -144,7 +144,7 @@ def test_secrets_of_history_and_labels():
         "SECRET_KEY=",
     ],
 )
-def test_variables_that_are_no_secrets(line):
+def test_harmless_variable_is_not_found(line):
     assert audit(config=env(line)) == ()
 
 
@@ -155,14 +155,14 @@ def test_hostile_text_is_searched_in_linear_time():
         SecretScanner(layer=0).scan("app/x.txt", len(text), iter((text,)))
 
 
-def test_entropy():
+def test_entropy_separates_words_from_random_text():
     assert entropy(b"") == 0
     assert entropy(b"aaaa") == 0
     assert entropy(b"ab") == 1
     assert entropy(letters(64).encode()) > 4.5
 
 
-def test_needles_are_lower_case_and_in_what_they_are_for():
+def test_needles_are_lower_case_and_match_their_samples():
     for pattern in DISTINCT:
         assert all(needle == needle.lower() for needle in pattern.needles)
         assert any(needle in TOKENS[pattern.sort].lower().encode() for needle in pattern.needles)

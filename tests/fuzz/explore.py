@@ -1,4 +1,4 @@
-"""Drives one target: hypothesis draws, limits hold, and what is found is kept."""
+"""Fuzz one target: hypothesis draws inputs, limits apply, and failing inputs are saved."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Hang(BaseException):
 
 
 def attempt(target: Target, content: bytes) -> None:
-    """Give it one input; AssertionError for what must not come out of it."""
+    """Pass one input to the target; AssertionError if it breaks the rules."""
     try:
         with limits():
             target.run(content)
@@ -44,7 +44,7 @@ def attempt(target: Target, content: bytes) -> None:
 
 
 def explore(target: Target, *, examples: int = 0, seconds: float = 0.0, reports: Path | None = None) -> int:
-    """Bend its seeds: ``examples`` times, always alike, or anew for ``seconds``; returns how many were tried."""
+    """Mutate the seeds ``examples`` times, deterministically, or for ``seconds``, at random; return how many inputs."""
     tried = 0
     until = time.monotonic() + seconds
     rounds = settings(
@@ -64,11 +64,11 @@ def explore(target: Target, *, examples: int = 0, seconds: float = 0.0, reports:
         if seconds and time.monotonic() > until:
             return
         tried += 1
-        with kept(target, content, reports):
+        with save_failing_input(target, content, reports):
             attempt(target, content)
 
     for content in (*_known(target, reports), *target.seeds):
-        with kept(target, content, reports):
+        with save_failing_input(target, content, reports):
             attempt(target, content)
     throw()
     while time.monotonic() < until:
@@ -77,8 +77,8 @@ def explore(target: Target, *, examples: int = 0, seconds: float = 0.0, reports:
 
 
 @contextmanager
-def kept(target: Target, content: bytes, reports: Path | None) -> Iterator[None]:
-    """An input that fails is written to the reports, named by its hash."""
+def save_failing_input(target: Target, content: bytes, reports: Path | None) -> Iterator[None]:
+    """Write a failing input to the reports, named by its hash."""
     try:
         yield
     except BaseException as error:
@@ -97,7 +97,7 @@ def _known(target: Target, reports: Path | None) -> list[bytes]:
 
 @contextmanager
 def limits() -> Iterator[None]:
-    """Bound the processor's seconds and the memory of what is done inside; main thread only."""
+    """Limit CPU seconds and memory of the enclosed code; main thread only."""
 
     def ring(_signal: int, _frame: FrameType | None) -> None:
         raise Hang

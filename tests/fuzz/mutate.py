@@ -1,4 +1,4 @@
-"""Valid inputs bent a little, as hypothesis draws it: bytes, lines and words of text, and values in JSON."""
+"""Slightly mutated valid inputs, drawn by hypothesis: bytes, lines and words of text, and values in JSON."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _TOKEN = re.compile(r"\w+|[ \t]+|[^\w \t]")
 
 
 def mutated(kind: str, seeds: Sequence[bytes]) -> st.SearchStrategy[bytes]:
-    """Inputs made of ``seeds``; ``kind`` is ``bytes``, ``text`` or ``json``."""
-    return {"bytes": _bent_bytes, "text": _bent_text, "json": _bent_json}[kind](tuple(seeds))
+    """Return inputs made from ``seeds``; ``kind`` is ``bytes``, ``text`` or ``json``."""
+    return {"bytes": _mutate_bytes, "text": _mutate_text, "json": _mutate_json}[kind](tuple(seeds))
 
 
 @st.composite
-def _bent_bytes(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:  # noqa: C901 - a table of ways
+def _mutate_bytes(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:  # noqa: C901 - a table of ways
     content = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, 6))):
         at = draw(st.integers(0, len(content)))
@@ -63,7 +63,7 @@ def _bent_bytes(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:  # noqa: C9
 
 
 @st.composite
-def _bent_text(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
+def _mutate_text(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
     lines = draw(st.sampled_from(seeds)).decode().splitlines(keepends=True)
     for _ in range(draw(st.integers(0, 5))):
         at = draw(st.integers(0, max(len(lines) - 1, 0)))
@@ -85,11 +85,11 @@ def _bent_text(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
             case "swap" if lines:
                 lines[at], lines[-1] = lines[-1], lines[at]
     content = "".join(lines).encode("utf-8", "surrogatepass")
-    return content[:MOST] if draw(st.integers(0, 9)) else draw(_bent_bytes((content[:MOST] or b"x",)))
+    return content[:MOST] if draw(st.integers(0, 9)) else draw(_mutate_bytes((content[:MOST] or b"x",)))
 
 
 @st.composite
-def _bent_json(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
+def _mutate_json(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
     value = json.loads(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, 4))):
         places = list(_places(value))
@@ -113,7 +113,7 @@ def _bent_json(draw: st.DrawFn, seeds: tuple[bytes, ...]) -> bytes:
     if chosen == 0:
         depth = draw(st.sampled_from((900, 20_000)))
         return b'{"a":' * depth + content[:1000] + b"}" * depth
-    return content[:MOST] if chosen > 3 else draw(_bent_bytes((content[:MOST],)))
+    return content[:MOST] if chosen > 3 else draw(_mutate_bytes((content[:MOST],)))
 
 
 def _has(place: tuple[Any, Any]) -> bool:

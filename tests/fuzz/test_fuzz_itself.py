@@ -1,4 +1,4 @@
-"""The fuzzing finds what it is for: other errors, hangs, memory, and words that steer a terminal."""
+"""The fuzzing finds what it is meant to: unexpected errors, hangs, memory use, and text that controls a terminal."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def spin(data: bytes) -> None:
         pass
 
 
-def test_an_error_of_ours_is_an_answer() -> None:
+def test_buildkit_error_is_accepted() -> None:
     attempt(target(refuse), b"x")
 
 
-def test_words_are_as_the_face_prints_them() -> None:
+def test_messages_match_printed_form() -> None:
     attempt(target(steer), b"\x1b[31m")  # cleaned on the way
 
 
@@ -54,12 +54,12 @@ def test_words_are_as_the_face_prints_them() -> None:
         (lambda data: bytearray(2 * engine.MEMORY), "takes more than 1024 MiB"),
     ],
 )
-def test_what_takes_too_much_fails(run: Callable[[bytes], object], said: str) -> None:
+def test_excessive_time_or_memory_fails(run: Callable[[bytes], object], said: str) -> None:
     with pytest.raises(AssertionError, match=said):
         attempt(target(run), b"x")
 
 
-def test_another_error_fails_and_its_input_is_kept_and_tried_first(tmp_path: Path) -> None:
+def test_other_error_fails_and_its_input_is_saved_and_retried_first(tmp_path: Path) -> None:
     def run(data: bytes) -> None:
         if data != b"valid":
             raise ValueError("bent")
@@ -72,7 +72,7 @@ def test_another_error_fails_and_its_input_is_kept_and_tried_first(tmp_path: Pat
     assert tried[0] == kept.read_bytes() != b"valid"
 
 
-def test_the_time_is_kept() -> None:
+def test_fuzzing_stops_at_time_limit() -> None:
     count = explore(target(lambda data: None), seconds=0.5)
     assert 0 < count < 1_000_000
 
@@ -80,7 +80,7 @@ def test_the_time_is_kept() -> None:
 @pytest.mark.parametrize(
     ("kind", "seed"), [("bytes", b"ab"), ("text", b'a = "b"\nc = 1\n'), ("json", b'{"a": [1, {"b": "c"}]}')]
 )
-def test_inputs_are_bent_and_bounded(kind: str, seed: bytes) -> None:
+def test_inputs_are_mutated_and_bounded(kind: str, seed: bytes) -> None:
     seen: set[bytes] = set()
 
     @settings(max_examples=60, derandomize=True, database=None)

@@ -1,4 +1,4 @@
-"""Model files for tests: made here, never loaded."""
+"""Model files for tests; they are never loaded."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import struct
 
 
 def calling(module: str = "os", name: str = "system", argument: str = "true") -> bytes:
-    """A pickle that calls ``module.name(argument)`` when it is loaded."""
+    """Return a pickle that calls ``module.name(argument)`` when it is loaded."""
     text = argument.encode()
     return b"\x80\x04c" + f"{module}\n{name}\n".encode() + b"X" + struct.pack("<I", len(text)) + text + b"\x85R."
 
 
 def safetensors(**metadata: str) -> bytes:
-    """A tensor of two floats."""
+    """Return a tensor of two floats."""
     header = {"__metadata__": metadata} if metadata else {}
     header |= {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
     text = json.dumps(header).encode()

@@ -1,4 +1,4 @@
-"""Small writers of model files, honest and hostile: bytes put together by hand, no library of the formats."""
+"""Small writers of model files, valid and hostile; the bytes are assembled by hand, without the formats' libraries."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from buildkit.findings import Severity
 from buildkit.scan import BytesSource, Scan, ScanLimits, scan
 
 
-def look(content: bytes, limits: ScanLimits | None = None) -> Scan:
+def scan_bytes(content: bytes, limits: ScanLimits | None = None) -> Scan:
     return scan("model", BytesSource(content), limits=limits)
 
 
 def rules(content: bytes) -> set[str]:
-    """The findings' rules, notes among them."""
-    return {finding.rule.id for finding in look(content).findings}
+    """Return the rule ids of all findings, including notes."""
+    return {finding.rule.id for finding in scan_bytes(content).findings}
 
 
 def worst(content: bytes) -> Severity:
-    return max((finding.severity for finding in look(content).findings), default=Severity.NOTE)
+    return max((finding.severity for finding in scan_bytes(content).findings), default=Severity.NOTE)
 
 
 # -- protocol buffers
@@ -152,7 +152,7 @@ def hdf5_external_link(name: str, file: str, path: str = "/x") -> bytes:
 
 
 def hdf5(*messages: bytes, children: tuple[bytes, ...] = ()) -> bytes:
-    """A file whose root has these messages, and links to further objects made of messages."""
+    """Return a file whose root has these messages and links to further objects made of messages."""
     links = sum(len(hdf5_link(f"o{n}", 0)) for n in range(len(children)))
     place = 48 + len(hdf5_header(*messages)) + links
     placed, bodies = [], b""
@@ -185,5 +185,5 @@ def hdf5_chunked() -> bytes:
 
 
 def empty_zip_end(size: int = 0) -> bytes:
-    """The end of a zip archive, as its readers look for it."""
+    """Return the end of a zip archive, as its readers look for it."""
     return b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, 1, 1, size, 0, 0)

@@ -1,4 +1,4 @@
-"""Pickles for tests, written an opcode at a time: what no honest pickler would write."""
+"""Pickles for tests, written opcode by opcode, as no ordinary pickler writes them."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ STOP = b"."
 EVIL = b"cos\nsystem\nX\x02\x00\x00\x00id\x85R"
 
 
-def look(content: bytes, *allowed: str, limits: ScanLimits | None = None) -> Scan:
-    """What a scan says of content."""
+def scan_bytes(content: bytes, *allowed: str, limits: ScanLimits | None = None) -> Scan:
+    """Scan content."""
     return scan("model.bin", BytesSource(content), limits=limits, allowed=frozenset(allowed))
 
 
 def rules(found: Scan) -> set[str]:
-    """The rules of all findings."""
+    """Return the rule ids of all findings."""
     return {one.rule.id for one in found.findings}
 
 
 def worst(found: Scan) -> Severity:
-    """The worst severity of all findings."""
+    """Return the worst severity of all findings."""
     return max((one.severity for one in found.findings), default=Severity.NOTE)
 
 
-def said(found: Scan) -> str:
-    """All findings and gaps as text."""
+def describe(found: Scan) -> str:
+    """Format all findings and gaps."""
     return "\n".join(
         [f"{one.member} {one.what}" for one in found.findings] + [f"{gap.member} {gap.why}" for gap in found.gaps]
     )
@@ -66,15 +66,15 @@ def tuple_of(*values: bytes) -> bytes:
 
 
 def call(callee: bytes, *args: bytes) -> bytes:
-    """Push what a call gives."""
+    """Push the result of a call."""
     return callee + tuple_of(*args) + b"R"
 
 
-def whole(body: bytes) -> bytes:
-    """A stream."""
+def pickle_stream(body: bytes) -> bytes:
+    """Return a whole stream."""
     return PROTO + body + STOP
 
 
-def evil(module: str = "os", name: str = "system", argument: str = "id") -> bytes:
-    """A stream that runs a command."""
-    return whole(call(named(module, name), text(argument)))
+def malicious_pickle(module: str = "os", name: str = "system", argument: str = "id") -> bytes:
+    """Return a stream that runs a command."""
+    return pickle_stream(call(named(module, name), text(argument)))

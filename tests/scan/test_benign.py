@@ -47,7 +47,7 @@ LEAST = {
 
 @pytest.mark.filterwarnings("ignore")  # the libraries' own, of versions to come and of models that learn nothing
 @pytest.mark.parametrize("library", LEAST)
-def test_what_a_library_writes_is_clean(library: str, tmp_path: Path) -> None:
+def test_file_written_by_library_is_clean(library: str, tmp_path: Path) -> None:
     _, make = LIBRARIES[library]
     make(tmp_path)
     scans = scan_folder(tmp_path)
@@ -55,11 +55,11 @@ def test_what_a_library_writes_is_clean(library: str, tmp_path: Path) -> None:
     check(scans)
 
 
-def test_what_all_of_them_write_is_clean() -> None:
-    said = os.environ.get("BUILDKIT_BENIGN")
-    if not said:
+def test_files_written_by_all_libraries_are_clean() -> None:
+    folder_name = os.environ.get("BUILDKIT_BENIGN")
+    if not folder_name:
         pytest.skip("BUILDKIT_BENIGN names no folder that tests/scan/benign.py filled")
-    scans = scan_folder(Path(said))
+    scans = scan_folder(Path(folder_name))
     check(scans)
     clean = [name for name, one in scans.items() if one.verdict is Verdict.CLEAN]
     print(f"{len(clean)} of {len(scans)} files of real libraries are clean")
@@ -67,7 +67,7 @@ def test_what_all_of_them_write_is_clean() -> None:
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax", "tensorflow"])
-def test_the_optimiser_of_a_keras_backend_is_keras_s_own(backend: str) -> None:
+def test_keras_backend_optimizer_is_not_a_foreign_module(backend: str) -> None:
     model = {
         "module": "keras", "class_name": "Sequential", "config": {"name": "s", "layers": []}, "registered_name": None,
         "compile_config": {"optimizer": {

@@ -55,10 +55,10 @@ BENIGN = (
 
 @pytest.fixture(scope="module")
 def corpora() -> Path:
-    said = os.environ.get("BUILDKIT_CORPORA")
-    if not said:
+    folder_name = os.environ.get("BUILDKIT_CORPORA")
+    if not folder_name:
         pytest.skip("BUILDKIT_CORPORA names no folder with checkouts of picklescan and modelaudit")
-    return Path(said)
+    return Path(folder_name)
 
 
 def scan_all(corpora: Path, patterns: tuple[str, ...]) -> dict[str, Scan]:
@@ -72,7 +72,7 @@ def scan_all(corpora: Path, patterns: tuple[str, ...]) -> dict[str, Scan]:
     return found
 
 
-def test_the_malicious_are_found(corpora: Path) -> None:
+def test_malicious_corpus_samples_are_found(corpora: Path) -> None:
     scans = scan_all(corpora, MALICIOUS)
     missed = [path for path, one in scans.items() if one.verdict is not Verdict.FINDINGS]
     print(f"{len(scans) - len(missed)} of {len(scans)} malicious files found")
@@ -80,7 +80,7 @@ def test_the_malicious_are_found(corpora: Path) -> None:
     assert len(missed) <= len(scans) // 118, f"missed: {missed}"
 
 
-def test_the_benign_are_clean(corpora: Path) -> None:
+def test_benign_corpus_samples_are_clean(corpora: Path) -> None:
     scans = scan_all(corpora, BENIGN)
     wrong = {path: one for path, one in scans.items() if one.verdict is not Verdict.CLEAN}
     print(f"{len(scans) - len(wrong)} of {len(scans)} benign files clean")

@@ -1,4 +1,4 @@
-"""Whatever bytes come, a format's scan ends: nothing is raised but a limit."""
+"""For any bytes, a format's scan ends and raises nothing but a limit."""
 
 import json
 
@@ -51,7 +51,7 @@ TIGHT = ScanLimits(fields=5000, findings=50, json=20_000, depth=4)
 
 
 def try_all(content: bytes) -> None:
-    """Every format is given the content, also those that would not recognise it."""
+    """Pass the content to every format, even those that would not recognise it."""
     source = BytesSource(content)
     for one in FORMATS:
         context = ScanContext("x", ScanBudget(TIGHT), registry=())
@@ -66,13 +66,13 @@ def try_all(content: bytes) -> None:
 @given(st.binary(max_size=600))
 @example(b"")
 @example(b"\0")
-def test_any_bytes(content):
+def test_any_bytes_raise_nothing_but_limits(content):
     try_all(content)
 
 
 @settings(max_examples=400)
 @given(st.data())
-def test_mutated_files(data):
+def test_mutated_files_raise_nothing_but_limits(data):
     content = bytearray(data.draw(st.sampled_from(SEEDS)))
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(0, max(len(content) - 1, 0)))
@@ -92,6 +92,6 @@ def test_mutated_files(data):
 
 @settings(max_examples=200)
 @given(st.text(alphabet="{}%#|'\"\\_~+*[]().:, \nabx5f0-rawendimportclass<!>@", max_size=200))
-def test_any_text(text):
+def test_any_text_raises_nothing_but_limits(text):
     try_all(text.encode(errors="surrogatepass"))
     try_all(b"{{ " + text.encode(errors="surrogatepass"))

@@ -1,4 +1,4 @@
-"""Keras's descriptions of models, as `.keras` and HDF5 hold them, and HDF5 itself."""
+"""Keras's descriptions of models, in `.keras` and HDF5, and HDF5 itself."""
 
 import json
 
@@ -15,8 +15,8 @@ from tests.scan.formatmaker import (
     hdf5_dims,
     hdf5_external_link,
     hdf5_filters,
-    look,
     rules,
+    scan_bytes,
     worst,
 )
 
@@ -36,11 +36,11 @@ def function(module: str, name: str) -> dict[str, object]:
 
 
 def model(*layers: object) -> bytes:
-    whole = layer("Functional", {"name": "m", "layers": layers}, "keras.src.models.functional")
-    return json.dumps(whole).encode()
+    model = layer("Functional", {"name": "m", "layers": layers}, "keras.src.models.functional")
+    return json.dumps(model).encode()
 
 
-def test_honest_models_are_clean():
+def test_valid_keras_model_is_clean():
     dense = layer(
         "Dense",
         {
@@ -54,8 +54,8 @@ def test_honest_models_are_clean():
     )
     lookup = layer("StringLookup", {"vocabulary": ["a", "b"], "idf_weights": None})
     content = model(layer("InputLayer"), dense, lookup, layer("Sequential", {"layers": [dense]}, "keras"))
-    assert look(content).findings == ()
-    assert look(content).verdict is Verdict.CLEAN
+    assert scan_bytes(content).findings == ()
+    assert scan_bytes(content).verdict is Verdict.CLEAN
 
 
 @pytest.mark.parametrize(
@@ -68,11 +68,11 @@ def test_honest_models_are_clean():
         {"a": [{"class_name": "__lambda__", "config": None}]},
     ],
 )
-def test_bytecode_is_found(one):
+def test_keras_bytecode_is_found(one):
     assert (rules(model(one)), worst(model(one))) == ({"keras-lambda"}, Severity.CRITICAL)
 
 
-def test_bytecode_behind_an_equal_key_is_found():
+def test_keras_bytecode_under_shadowed_key_is_found():
     text = '{"class_name":"Lambda","config":{"function":["4wAA"]},"config":{},"class_name":"Dense"}'
     inner = '{"x": {"class_name": "__lambda__", "config": {}}, "x": 1}'
     assert "json-double-key" in rules(text.encode())
@@ -87,7 +87,7 @@ def test_bytecode_behind_an_equal_key_is_found():
         ("torch.hub", "load"), ("ctypes", "CDLL"),
     ],
 )  # fmt: skip
-def test_modules_that_run_things_are_found(module, name):
+def test_keras_dangerous_module_is_critical(module, name):
     for one in (function(module, name), layer(name, {}, module), layer("Lambda", {"function": function(module, name)})):
         assert worst(model(one)) is Severity.CRITICAL
         assert rules(model(one)) & {"keras-module", "keras-function"}
@@ -96,7 +96,7 @@ def test_modules_that_run_things_are_found(module, name):
 @pytest.mark.parametrize(
     "module", ["evil", "kerasevil.layers", "keras.utils.evil", "keras.src.saving.x", "my_package.layers"]
 )
-def test_other_modules_are_found(module):
+def test_keras_foreign_module_is_found(module):
     assert worst(model(layer("Thing", {}, module))) is Severity.HIGH
 
 
@@ -109,32 +109,32 @@ def test_other_modules_are_found(module):
         ("keras", "custom_object_scope"),
     ],
 )  # fmt: skip
-def test_kerass_own_gadgets_are_found(module, name):
+def test_keras_loader_function_is_found(module, name):
     assert worst(model(function(module, name))) is Severity.CRITICAL
     assert worst(model(layer(name, {}, module))) is Severity.CRITICAL
     assert worst(model(layer("Fine", {}, None, registered_name=f"x>{name}"))) is Severity.CRITICAL
 
 
-def test_functions_of_layers_places_are_suspect():
+def test_keras_function_outside_layer_modules_is_found():
     assert worst(model(function("keras.models", "clone"))) is Severity.HIGH
 
 
-def test_switching_the_safe_mode_off_is_found():
+def test_keras_disabled_safe_mode_is_found():
     assert "keras-unsafe-mode" in rules(model(layer("Dense", {"arguments": {"safe_mode": False}})))
 
 
 @pytest.mark.parametrize("key", ["vocabulary", "idf_weights"])
-def test_vocabularies_that_are_paths_are_found(key):
+def test_keras_vocabulary_path_is_found(key):
     assert rules(model(layer("StringLookup", {key: "/etc/passwd"}))) == {"keras-file-reference"}
 
 
-def test_layers_that_load_something_else_are_found():
+def test_keras_layer_that_loads_other_content_is_found():
     assert worst(model(layer("TorchModuleWrapper", {"module": "gASV"}))) is Severity.CRITICAL
     assert rules(model(layer("TFSMLayer", {"filepath": "/tmp/evil"}))) == {"keras-unsafe-layer"}
 
 
-def test_somebodys_own_layer_is_a_note():
-    found = look(model(layer("Mine", {}, None, registered_name="my>Mine")))
+def test_keras_custom_layer_is_a_note():
+    found = scan_bytes(model(layer("Mine", {}, None, registered_name="my>Mine")))
     assert [one.rule.id for one in found.findings] == ["keras-custom-object"]
     assert found.verdict is Verdict.CLEAN
 
@@ -142,32 +142,32 @@ def test_somebodys_own_layer_is_a_note():
 LAMBDA = model(layer("Lambda", {"function": ["4wAA", None, None], "function_type": "lambda"}))
 
 
-def test_honest_hdf5_is_clean():
+def test_valid_hdf5_is_clean():
     content = hdf5(hdf5_attribute("model_config", model(layer("Dense"))), children=(hdf5_dims(3, 4) + hdf5_datatype(),))
-    found = look(content)
+    found = scan_bytes(content)
     assert (found.verdict, found.formats, found.gaps) == (Verdict.CLEAN, ("HDF5",), ())
 
 
-def test_the_model_in_an_attribute_is_looked_at():
+def test_keras_model_in_hdf5_attribute_is_checked():
     assert rules(hdf5(hdf5_attribute("model_config", LAMBDA))) == {"keras-lambda"}
     assert rules(hdf5(children=(hdf5_attribute("anything", LAMBDA),))) == {"keras-lambda"}
 
 
-def test_links_into_other_files_are_found():
+def test_hdf5_external_link_is_found():
     assert rules(hdf5(hdf5_external_link("w", "/etc/passwd"))) == {"hdf5-other-file"}
 
 
-def test_shapes_that_fill_the_memory_are_found():
+def test_hdf5_shape_bomb_is_found():
     assert rules(hdf5(children=(hdf5_dims(2**20, 2**20) + hdf5_datatype() + hdf5_chunked(),))) == {"hdf5-shape-bomb"}
     assert rules(hdf5(children=(hdf5_dims(20, 20) + hdf5_datatype() + hdf5_chunked(),))) == set()
 
 
-def test_filters_that_load_plugins_are_found():
+def test_hdf5_unusual_filter_is_found():
     assert rules(hdf5(hdf5_filters(1, 2, 32000))) == set()
     assert rules(hdf5(hdf5_filters(1, 31337))) == {"hdf5-filter"}
 
 
-def test_what_stands_before_and_behind_is_found():
+def test_bytes_before_and_after_hdf5_are_found():
     content = hdf5()
     assert rules(b"#!/bin/sh\nid\n".ljust(512, b"\0") + content) == {"hdf5-user-block", "program"}
     assert rules(bytes(512) + content) == set()
@@ -175,15 +175,17 @@ def test_what_stands_before_and_behind_is_found():
     assert "zip-polyglot" in rules(content + empty_zip_end())
 
 
-def test_pickles_that_pandas_would_load_are_found():
-    evil = b"cos\nsystem\n(S'id'\ntR."
+def test_hdf5_attribute_pickle_is_found():
+    payload = b"cos\nsystem\n(S'id'\ntR."
     assert rules(hdf5(hdf5_attribute("PSEUDOATOM", b"object"))) == {"hdf5-pickled-objects"}
-    assert worst(hdf5(hdf5_attribute("x", evil))) is Severity.CRITICAL
-    assert look(hdf5(hdf5_attribute("name", b"N."), hdf5_attribute("TITLE", b"A table."))).verdict is Verdict.CLEAN
+    assert worst(hdf5(hdf5_attribute("x", payload))) is Severity.CRITICAL
+    assert (
+        scan_bytes(hdf5(hdf5_attribute("name", b"N."), hdf5_attribute("TITLE", b"A table."))).verdict is Verdict.CLEAN
+    )
 
 
-def test_objects_that_are_none_are_no_verdict():
+def test_malformed_hdf5_object_is_a_gap():
     content = hdf5(children=(hdf5_dims(3),))
     place = content.rindex(b"OHDR")
-    assert look(content[:place] + b"oops" + content[place + 4 :]).verdict is Verdict.PARTIAL
-    assert look(content[:60]).verdict is Verdict.PARTIAL
+    assert scan_bytes(content[:place] + b"oops" + content[place + 4 :]).verdict is Verdict.PARTIAL
+    assert scan_bytes(content[:60]).verdict is Verdict.PARTIAL

@@ -1,4 +1,4 @@
-"""What the real libraries write, as chance has it, is clean; where one is not installed, samples stand in for it."""
+"""Random files of the real libraries are clean; samples replace a library that is not installed."""
 
 import json
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from buildkit.scan import Verdict
 from buildkit.scan.formats.jinja import find_code
-from tests.scan.formatmaker import look
+from tests.scan.formatmaker import scan_bytes
 from tests.scan.test_formats_text import BENIGN, EVIL
 
 PARTS = [
@@ -77,18 +77,18 @@ TYPES = ["float64", "float32", "float16", "int64", "int32", "int16", "int8", "ui
 
 @settings(max_examples=60)
 @given(st.dictionaries(NAMES, st.tuples(SHAPES, st.sampled_from(TYPES)), max_size=6), st.dictionaries(NAMES, NAMES))
-def test_safetensors(tensors, metadata):
+def test_any_safetensors_of_library_is_clean(tensors, metadata):
     library = pytest.importorskip("safetensors.numpy")
     numpy = pytest.importorskip("numpy")
     arrays = {name: numpy.zeros(shape, kind) for name, (shape, kind) in tensors.items() if name != "__metadata__"}
-    found = look(library.save(arrays, metadata or None))
+    found = scan_bytes(library.save(arrays, metadata or None))
     assert [one.rule.id for one in found.findings if not one.rule.id.startswith("jinja")] == []
     assert found.gaps == ()
 
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(SHAPES, st.sampled_from(TYPES)), max_size=5))
-def test_onnx(tensors):
+def test_any_onnx_of_library_is_clean(tensors):
     onnx = pytest.importorskip("onnx")
     numpy = pytest.importorskip("numpy")
     arrays = [
@@ -101,7 +101,7 @@ def test_onnx(tensors):
         else onnx.helper.make_node("Abs", ["x"], ["y"])
     )
     value = onnx.helper.make_tensor_value_info("x", 1, [None])
-    found = look(
+    found = scan_bytes(
         onnx.helper.make_model(onnx.helper.make_graph([node], "g", [value], [value], arrays)).SerializeToString()
     )
     assert (found.verdict, found.formats) == (Verdict.CLEAN, ("ONNX",))
@@ -109,11 +109,11 @@ def test_onnx(tensors):
 
 @settings(max_examples=60)
 @given(st.data())
-def test_hdf5(tmp_path_factory, data):
+def test_any_hdf5_of_library_is_clean(tmp_path_factory, data):
     h5py = pytest.importorskip("h5py")
     numpy = pytest.importorskip("numpy")
     path = tmp_path_factory.mktemp("hdf5") / "x.h5"
-    evil = json.dumps({"class_name": "__lambda__", "config": {"value": "4w=="}})
+    keras_lambda = json.dumps({"class_name": "__lambda__", "config": {"value": "4w=="}})
     count = data.draw(st.sampled_from([0, 1, 5, 9, 50, 400]))
     options = {
         "libver": data.draw(st.sampled_from(["earliest", "v108", "v110", "v112", "latest"])),
@@ -135,15 +135,15 @@ def test_hdf5(tmp_path_factory, data):
                 data.draw(st.sampled_from(["x" * number, number, [1.5, 2], ["a", "b"], b"c", None])) or 0
             )
         if hidden := data.draw(st.booleans()):
-            group.attrs["model_config"] = evil
-    found = look(path.read_bytes())
+            group.attrs["model_config"] = keras_lambda
+    found = scan_bytes(path.read_bytes())
     assert found.gaps == ()
     assert [one.rule.id for one in found.findings] == (["keras-lambda"] if hidden else [])
 
 
 @settings(max_examples=40)
 @given(st.lists(st.tuples(SHAPES.filter(bool), st.sampled_from(["float32", "float16", "int8", "int32"])), max_size=5))
-def test_gguf(tmp_path_factory, tensors):
+def test_any_gguf_of_library_is_clean(tmp_path_factory, tensors):
     gguf = pytest.importorskip("gguf")
     numpy = pytest.importorskip("numpy")
     path = tmp_path_factory.mktemp("gguf") / "x.gguf"
@@ -154,14 +154,14 @@ def test_gguf(tmp_path_factory, tensors):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    assert look(path.read_bytes()).verdict is Verdict.CLEAN
+    assert scan_bytes(path.read_bytes()).verdict is Verdict.CLEAN
 
 
 def _names(text: str) -> list[str]:
     return [value for block in find_code(text) for kind, value in block if kind == "name"]
 
 
-def test_jinja_sees_the_names_that_we_see():
+def test_template_tokens_match_jinja():
     jinja = pytest.importorskip("jinja2")
     for template in [*BENIGN.values(), *EVIL]:
         jinja.Environment().parse(template)
@@ -176,7 +176,7 @@ def test_jinja_sees_the_names_that_we_see():
         max_size=14,
     )
 )
-def test_no_name_that_jinja_sees_is_missed(parts):
+def test_every_name_that_jinja_sees_is_found(parts):
     jinja = pytest.importorskip("jinja2")
     template = " ".join(parts)
     try:
@@ -189,7 +189,7 @@ def test_no_name_that_jinja_sees_is_missed(parts):
 
 @settings(max_examples=1000)
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=10), st.booleans())
-def test_no_template_that_jinja_compiles_is_taken_for_none(parts, statement):
+def test_every_template_that_jinja_compiles_is_recognised(parts, statement):
     jinja = pytest.importorskip("jinja2")
     template = "{% " + " ".join(parts) + " %}" if statement else "{{ " + " ".join(parts) + " }}"
     try:

@@ -1,4 +1,4 @@
-"""Programs that pretend, and plain data: what is one, what only looks like one, and what hides behind it."""
+"""Programs and plain data: what is one, what only looks like one, and what is hidden after it."""
 
 import base64
 import struct
@@ -8,7 +8,7 @@ import pytest
 
 from buildkit.findings import Severity
 from buildkit.scan import ScanLimits, Verdict
-from tests.scan.formatmaker import empty_zip_end, look, pb, rules
+from tests.scan.formatmaker import empty_zip_end, pb, rules, scan_bytes
 
 
 def _png(more: bytes = b"") -> bytes:
@@ -46,13 +46,13 @@ PARQUET = b"PAR1" + b"data" + b"footer" + struct.pack("<I", 6) + b"PAR1"
     ],
     ids=lambda content: repr(content[:6]),
 )
-def test_programs_are_found_whatever_they_are_called(content):
-    found = look(content)
+def test_program_is_found(content):
+    found = scan_bytes(content)
     assert {one.rule.id for one in found.findings} == {"program"}
     assert found.findings[0].severity is Severity.HIGH
 
 
-def test_what_only_begins_like_a_program_is_none():
+def test_content_that_only_begins_like_a_program_is_not_one():
     for content in (b"MZ and so on, a text\n", b"#!markdown\n", b"BC\n", b"\x0d\x0d\r\n" + bytes(40)):
         assert "program" not in rules(content)
 
@@ -71,23 +71,23 @@ def test_what_only_begins_like_a_program_is_none():
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_plain_data_is_clean(content, name):
-    found = look(content)
+    found = scan_bytes(content)
     assert (found.verdict, found.findings, found.gaps) == (Verdict.CLEAN, (), ())
     assert name in found.formats
 
 
 @pytest.mark.parametrize("content", [_png(), GIF, JPEG, WEBP], ids=["png", "gif", "jpeg", "webp"])
-def test_what_hides_behind_a_picture_is_found(content):
+def test_bytes_after_image_are_found(content):
     assert rules(content + b"\x7fELF" + bytes(60)) == {"trailing-bytes", "program"}
 
 
-def test_what_hides_behind_values_is_found():
+def test_bytes_after_binary_json_are_found():
     assert rules(b"\x81\xa1a\1" + b"\x7fELF" + bytes(60)) == {"trailing-bytes", "program"}
     assert "zip-polyglot" in rules(b"CBM1" + struct.pack("<I", 4) + bytes(40) + empty_zip_end())
 
 
 @pytest.mark.parametrize("shift", range(3))
-def test_pickled_types_of_arrow_are_found(shift):
+def test_arrow_pickled_type_is_found(shift):
     name = b"arrow.py_extension_type"
     plain = b"ARROW1\0\0" + bytes(9) + name + bytes(9)
     coded = base64.b64encode(bytes(shift) + b"x" * 3 + name + b"yyy")
@@ -99,14 +99,14 @@ def test_pickled_types_of_arrow_are_found(shift):
 @pytest.mark.parametrize(
     "content", [_png()[:40], GIF[:-3], JPEG[:-2], WEBP[:-2], PIECES + pb((9, "x")), b"\x81\xa1a\x99\1"]
 )
-def test_plain_data_cut_off_or_with_more_is_no_verdict(content):
-    assert look(content).verdict is Verdict.PARTIAL
+def test_truncated_or_extended_plain_data_is_not_clean(content):
+    assert scan_bytes(content).verdict is Verdict.PARTIAL
 
 
-def test_graphs_hidden_as_vocabularies_are_no_vocabularies():
+def test_graph_disguised_as_vocabulary_is_not_a_vocabulary():
     """A reader of ONNX passes over pieces it does not know; a scan that did not would call the file clean."""
     assert (
-        look(
+        scan_bytes(
             PIECES * 80
             + pb(
                 (
@@ -118,27 +118,27 @@ def test_graphs_hidden_as_vocabularies_are_no_vocabularies():
         ).verdict
         is Verdict.PARTIAL
     )
-    assert look(pb(*((1, pb((1, "a"), (2, 1.0), (4, b"x"))) for _ in range(3)))).verdict is Verdict.PARTIAL
+    assert scan_bytes(pb(*((1, pb((1, "a"), (2, 1.0), (4, b"x"))) for _ in range(3)))).verdict is Verdict.PARTIAL
 
 
 @pytest.mark.parametrize("content", [b"ptrt" + bytes(40), b"\0\0\0\0ET12" + bytes(40), b"lmgg" + bytes(40)])
-def test_sealed_formats_say_why_they_are_no_verdict(content):
-    found = look(content)
+def test_opaque_format_is_a_gap_with_reason(content):
+    found = scan_bytes(content)
     assert found.verdict is Verdict.PARTIAL
     assert "cannot be read" in found.gaps[0].why
 
 
-def test_nothing_and_noise():
-    assert look(b"").verdict is Verdict.CLEAN
-    assert look(b"\xfe\xdc\xba\x98" * 50).verdict is Verdict.PARTIAL
+def test_empty_content_is_clean_and_noise_is_not_fully_scanned():
+    assert scan_bytes(b"").verdict is Verdict.CLEAN
+    assert scan_bytes(b"\xfe\xdc\xba\x98" * 50).verdict is Verdict.PARTIAL
 
 
-def test_values_without_end_are_no_verdict():
+def test_endless_binary_json_is_a_gap():
     for content in (
         b"\x81\xa1a" + b"\x91" * 500,
         b"{i\1a" + b"[" * 500,
         b"\x81\xa1a\xdd\xff\xff\xff\xff",
         b"{i\1a[#L" + b"\x7f" * 8,
     ):
-        assert look(content).verdict is Verdict.PARTIAL
-    assert look(b"\x81\xa1a\xdc\xff\xff" + b"\1" * 65535, ScanLimits(fields=1000)).verdict is Verdict.PARTIAL
+        assert scan_bytes(content).verdict is Verdict.PARTIAL
+    assert scan_bytes(b"\x81\xa1a\xdc\xff\xff" + b"\1" * 65535, ScanLimits(fields=1000)).verdict is Verdict.PARTIAL

@@ -1,4 +1,4 @@
-"""Files that the real libraries wrote (samples/formats/make.py): honest ones are clean, hostile ones are found."""
+"""Files written by the real libraries (samples/formats/make.py): benign ones are clean, malicious ones are found."""
 
 import gzip
 from pathlib import Path
@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 
 from buildkit.scan import Verdict
-from tests.scan.formatmaker import look
+from tests.scan.formatmaker import scan_bytes
 
 SAMPLES = sorted((Path(__file__).parent / "samples" / "formats").glob("*.gz"))
 
 
-def test_there_are_samples_of_both_kinds():
+def test_samples_include_malicious_and_benign_files():
     assert sum(path.name.startswith("ok-") for path in SAMPLES) >= 30
     assert sum(path.name.startswith("bad--") for path in SAMPLES) >= 20
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
-def test_samples_of_the_real_libraries(path):
-    found = look(gzip.decompress(path.read_bytes()))
+def test_sample_of_real_library_gets_expected_verdict(path):
+    found = scan_bytes(gzip.decompress(path.read_bytes()))
     if path.name.startswith("ok-"):
         assert (found.findings, found.gaps, found.verdict) == ((), (), Verdict.CLEAN)
         assert found.formats
@@ -27,7 +27,7 @@ def test_samples_of_the_real_libraries(path):
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
-def test_a_sample_cut_off_is_scanned_to_its_end_all_the_same(path):
+def test_truncated_sample_raises_nothing(path):
     content = gzip.decompress(path.read_bytes())
     for part in range(1, 8):
-        look(content[: len(content) * part // 8])
+        scan_bytes(content[: len(content) * part // 8])

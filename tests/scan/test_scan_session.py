@@ -1,4 +1,4 @@
-"""``scan-models`` as its user meets it: verdicts, exit codes, checksums, SARIF, the allow-file, what is remembered."""
+"""``scan-models`` end to end: verdicts, exit codes, checksums, SARIF, the allow-file, the cache of verdicts."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def allow(folder: Path, text: str) -> None:
 # verdicts and exit codes
 
 
-def test_a_clean_file_is_0(session: Session, folder: Path) -> None:
+def test_clean_file_exits_with_0(session: Session, folder: Path) -> None:
     file = session.one(write(folder, "a.bin", GOOD), code=0)
     assert (file["verdict"], file["findings"], file["formats"]) == ("clean", [], ["safetensors"])
 
 
-def test_findings_are_1_and_say_where_what_why_and_what_to_do(session: Session, folder: Path) -> None:
+def test_findings_exit_with_1_and_explain_themselves(session: Session, folder: Path) -> None:
     text = session(write(folder, "innocent.safetensors", BAD), code=1)
     assert "findings" in text
     assert "models/innocent.safetensors, byte" in text
@@ -90,7 +90,7 @@ def test_findings_are_1_and_say_where_what_why_and_what_to_do(session: Session, 
     assert text.rstrip().splitlines()[-1].startswith("1 file: 1 with findings; ")
 
 
-def test_what_nobody_knows_is_not_clean(session: Session, folder: Path) -> None:
+def test_unknown_format_is_not_clean(session: Session, folder: Path) -> None:
     file = session.one(write(folder, "weights.bin", UNKNOWN), code=1)
     assert file["verdict"] == "not fully scanned"
     assert [one["rule"] for one in file["findings"]] == ["not-fully-scanned"]
@@ -99,13 +99,11 @@ def test_what_nobody_knows_is_not_clean(session: Session, folder: Path) -> None:
 @pytest.mark.parametrize(
     "arguments", [("missing.bin",), ("--jsn",), ("--allow", "missing.toml"), ("--sarif", "no/such/folder/x.sarif")]
 )
-def test_wrong_usage_is_2(session: Session, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_exits_with_2(session: Session, arguments: tuple[str, ...]) -> None:
     assert "error: " in session(*arguments, code=2)
 
 
-def test_a_file_that_cannot_be_read_is_2_and_the_others_are_scanned_all_the_same(
-    session: Session, folder: Path
-) -> None:
+def test_unreadable_file_exits_with_2_and_others_are_scanned(session: Session, folder: Path) -> None:
     write(folder, "b.bin", GOOD)
     (folder / "models/a.bin").symlink_to("nowhere")
     found = session.json("models", code=2)
@@ -113,18 +111,18 @@ def test_a_file_that_cannot_be_read_is_2_and_the_others_are_scanned_all_the_same
     assert [one["path"] for one in found["files"]] == ["models/b.bin"]
 
 
-def test_a_pipe_is_not_waited_for(session: Session, folder: Path) -> None:
+def test_pipe_is_not_read(session: Session, folder: Path) -> None:
     os.mkfifo(folder / "models/pipe")
     write(folder, "b.bin", GOOD)
     assert session.one("models", code=0)["path"] == "models/b.bin", "in a folder it is no model"
     assert "neither a file nor a folder" in session("models/pipe", code=2)
 
 
-def test_without_stages_there_is_nothing_to_scan_by_default(session: Session) -> None:
+def test_scan_without_stages_or_paths_exits_with_2(session: Session) -> None:
     assert "no stages" in session(code=2)
 
 
-def test_names_reach_a_terminal_without_their_escapes(session: Session, folder: Path) -> None:
+def test_file_names_are_escaped_for_terminal(session: Session, folder: Path) -> None:
     for name in ("line\nbreak.bin", "\x1b[31mred.bin", os.fsdecode(b"\xff\xfe.bin")):
         write(folder, name, BAD)
     text = session("models", code=1)
@@ -135,7 +133,7 @@ def test_names_reach_a_terminal_without_their_escapes(session: Session, folder: 
 # checksums
 
 
-def test_checksums_are_those_of_the_bytes(session: Session, folder: Path) -> None:
+def test_json_has_checksums_of_content(session: Session, folder: Path) -> None:
     data = GOOD + bytes(3_000_000)
     file = session.one(write(folder, "a.bin", data), code=1)
     assert (file["sha256"], file["size"]) == (sha256(data), len(data))
@@ -150,7 +148,7 @@ def scanned(folder: Path) -> list[tuple[str, str, float]]:
         return db.execute("SELECT sha256, rules, scanned FROM verdicts ORDER BY scanned").fetchall()
 
 
-def test_a_content_is_scanned_once_whatever_it_is_called(session: Session, folder: Path) -> None:
+def test_content_is_scanned_once_under_any_name(session: Session, folder: Path) -> None:
     write(folder, "a.bin", BAD)
     first = session.one("models", code=1)
     write(folder, "b.bin", BAD)
@@ -161,13 +159,13 @@ def test_a_content_is_scanned_once_whatever_it_is_called(session: Session, folde
     assert {**again[0], "cached": 0, "seconds": 0} == {**first, "cached": 0, "seconds": 0}
 
 
-def test_a_changed_file_is_another_content(session: Session, folder: Path) -> None:
+def test_changed_file_is_scanned_again(session: Session, folder: Path) -> None:
     assert session.one(write(folder, "a.bin", GOOD), code=0)["verdict"] == "clean"
     file = session.one(write(folder, "a.bin", BAD), code=1)
     assert (file["verdict"], file["cached"]) == ("findings", False)
 
 
-def test_other_rules_scan_again(session: Session, folder: Path) -> None:
+def test_changed_rules_cause_new_scan(session: Session, folder: Path) -> None:
     path = write(folder, "a.bin", calling("mine.layers", "Block"))
     session.one(path, code=1)
     allow(folder, '[[global]]\nname = "mine.layers.Block"\nreason = "ours"\n')
@@ -176,7 +174,7 @@ def test_other_rules_scan_again(session: Session, folder: Path) -> None:
     assert len({rules for _, rules, _ in scanned(folder)}) == 2
 
 
-def test_no_cache_scans_again(session: Session, folder: Path) -> None:
+def test_no_cache_option_causes_new_scan(session: Session, folder: Path) -> None:
     path = write(folder, "a.bin", GOOD)
     session.one(path, code=0)
     before = scanned(folder)
@@ -191,7 +189,7 @@ def accept(rule: str, data: bytes, reason: str = "seen by Ada") -> str:
     return f'[[accept]]\nrule = "{rule}"\nsha256 = "{sha256(data)}"\nreason = "{reason}"\n'
 
 
-def test_what_is_accepted_is_clean_and_said_with_its_reason(session: Session, folder: Path) -> None:
+def test_accepted_finding_is_clean_and_reported_with_reason(session: Session, folder: Path) -> None:
     path = write(folder, "a.bin", BAD)
     rules = {one["rule"] for one in session.one(path, code=1)["findings"]}
     allow(folder, "".join(accept(rule, BAD) for rule in rules))
@@ -201,14 +199,14 @@ def test_what_is_accepted_is_clean_and_said_with_its_reason(session: Session, fo
     assert "accepted: models/a.bin: " in session(path, code=0)
 
 
-def test_another_file_is_not_accepted_with_it(session: Session, folder: Path) -> None:
+def test_acceptance_does_not_cover_other_files(session: Session, folder: Path) -> None:
     path = write(folder, "a.bin", BAD)
     rules = {one["rule"] for one in session.one(path, code=1)["findings"]}
     allow(folder, "".join(accept(rule, GOOD) for rule in rules))
     assert session.one(path, code=1)["verdict"] == "findings"
 
 
-def test_a_gap_can_be_accepted(session: Session, folder: Path) -> None:
+def test_gap_can_be_accepted(session: Session, folder: Path) -> None:
     path = write(folder, "a.bin", UNKNOWN)
     (folder / "other.toml").write_text(accept("not-fully-scanned", UNKNOWN))
     assert session.one(path, code=1)["verdict"] == "not fully scanned"
@@ -216,7 +214,7 @@ def test_a_gap_can_be_accepted(session: Session, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ('[[global]]\nname = "a.b"\n', "`global[0].reason`: is missing"),
         ('[[global]]\nname = "a.b"\nreason = " "\n', "a reason: who reviewed it"),
@@ -226,17 +224,19 @@ def test_a_gap_can_be_accepted(session: Session, folder: Path) -> None:
         ("[[", "is not TOML"),
     ],
 )
-def test_a_bad_allow_file_is_2_and_names_the_place(session: Session, folder: Path, text: str, said: str) -> None:
+def test_malformed_allow_file_exits_with_2_and_names_position(
+    session: Session, folder: Path, text: str, expected: str
+) -> None:
     allow(folder, text)
     message = session(write(folder, "a.bin", GOOD), code=2)
     assert "requirements/models.allow.toml" in message
-    assert said in message
+    assert expected in message
 
 
 # SARIF
 
 
-def test_sarif_is_valid_and_knows_what_is_accepted(session: Session, folder: Path) -> None:
+def test_sarif_is_valid_and_marks_accepted_findings(session: Session, folder: Path) -> None:
     file = folder / "out.sarif"
     path = write(folder, "a.bin", BAD)
     rule = session.one(path, "--sarif", str(file), code=1)["findings"][0]["rule"]
@@ -253,7 +253,7 @@ def test_sarif_is_valid_and_knows_what_is_accepted(session: Session, folder: Pat
     }
 
 
-def test_what_begins_like_json_and_is_no_text_is_not_clean(session: Session, folder: Path) -> None:
+def test_binary_that_begins_like_json_is_not_clean(session: Session, folder: Path) -> None:
     data = b"[7\xe5\x0c\xb1\x83N7\x102\x0fLJ" + bytes(range(256)) * 8
     assert session.one(write(folder, "a.bin", data), code=1)["verdict"] == "not fully scanned"
 
@@ -261,7 +261,7 @@ def test_what_begins_like_json_and_is_no_text_is_not_clean(session: Session, fol
 # second opinions
 
 
-def test_second_opinions_agree_on_what_is_plain_and_a_disagreement_is_a_finding(
+def test_second_opinions_are_compared_and_disagreement_is_a_finding(
     session: Session, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(folder, "bad.pkl", BAD)

@@ -1,4 +1,4 @@
-"""The rules' version changes with whatever another scan could find more by, and with nothing else."""
+"""The version of the rules changes exactly when another scan could find something else."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def copy(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["context.py", "pickle/allowed.txt", "pickle/denied.txt", "formats/keras.py"])
-def test_any_source_and_any_list_counts(copy: Path, name: str) -> None:
+def test_change_of_any_source_or_list_changes_version(copy: Path, name: str) -> None:
     before = digest_of(str(copy))
     with (copy / name).open("a") as file:
         file.write("\n# more\n")
     assert digest_of(str(copy)) != before
 
 
-def test_names_count_and_folders_and_compiled_files_do_not(copy: Path, tmp_path: Path) -> None:
+def test_file_names_change_version_but_location_and_bytecode_do_not(copy: Path, tmp_path: Path) -> None:
     before = digest_of(str(copy))
     assert digest_of(str(Path(buildkit.scan.__file__).parent)) == before, "wherever it is installed"
     (copy / "__pycache__").mkdir()
@@ -35,6 +35,6 @@ def test_names_count_and_folders_and_compiled_files_do_not(copy: Path, tmp_path:
     assert digest_of(str(copy)) != before
 
 
-def test_the_user_s_names_count_in_any_order() -> None:
+def test_allowed_names_change_version_in_any_order() -> None:
     assert rules_version(["a.b", "c.d"]) == rules_version(["c.d", "a.b"]) != rules_version(["a.b"])
     assert rules_version() not in {rules_version(["a.b"]), rules_version([""])}
