@@ -1,4 +1,4 @@
-"""Attestations of a built image: its bill of materials and its provenance, signed if a key is given."""
+"""Attests to a built image: attaches its SBOM and provenance, signed if a key is given."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buildkit.build.planner import Planner
-from buildkit.build.sbom import sbom
+from buildkit.build.sbom import make_sbom
 from buildkit.digest import Digest
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import PackWheels, Spec
@@ -29,14 +29,14 @@ _SOURCE = "org.opencontainers.image.source"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttestationRequest:
-    """What is to be said of images that are pushed: attestations, and whose signature is put under everything."""
+    """How pushed images are attested: whether SBOM and provenance are attached, and who signs."""
 
     attest: bool = False
     signer: Signer | None = None
 
 
 def open_attestations(*, attest: bool, key: Path | None) -> AttestationRequest | None:
-    """What options ask for, None for nothing; the key is read now. Raises DefinitionError, MissingTool."""
+    """Return the request of the options, None for none; loads the key. Raises DefinitionError, MissingTool."""
     if key is None:
         return AttestationRequest(attest=True) if attest else None
     from buildkit.tools.keys import PASSWORD, load_signer
@@ -45,21 +45,21 @@ def open_attestations(*, attest: bool, key: Path | None) -> AttestationRequest |
 
 
 def attach_attestations(
-    planner: Planner, composition: Composition, manifest: bytes, ref: Ref, saying: AttestationRequest
+    planner: Planner, composition: Composition, manifest: bytes, ref: Ref, request: AttestationRequest
 ) -> int:
-    """Attach and sign what is asked for, once for a repository; returns the bytes that went up.
+    """Attach the requested statements and signatures, once for a repository; return the bytes uploaded.
 
-    Raises BuildError, RegistryError or Interrupted; the image itself has been pushed.
+    The image itself was pushed before. Raises BuildError, RegistryError or Interrupted.
     """
     context = planner.context
-    attacher = ReferrerStore(ref, manifest, RegistryClient(context.stop), context.blobs)
-    statements = make_statements(planner, composition, Digest.of(manifest), ref) if saying.attest else []
-    attacher.attach(statements, saying.signer, context.stop.wait)
-    return attacher.size
+    referrers = ReferrerStore(ref, manifest, RegistryClient(context.stop), context.blobs)
+    statements = make_statements(planner, composition, Digest.of(manifest), ref) if request.attest else []
+    referrers.attach(statements, request.signer, context.stop.wait)
+    return referrers.size
 
 
 def make_statements(planner: Planner, composition: Composition, image: Digest, ref: Ref) -> list[Statement]:
-    """The bill of materials and the provenance of an image whose layers are all made."""
+    """Return the SBOM and the provenance of an image whose layers are all built."""
     project, stage = planner.context.project, composition.stage.name
     commit = find_commit(project.folder)
     source = Source(
@@ -70,13 +70,13 @@ def make_statements(planner: Planner, composition: Composition, image: Digest, r
     made = planner.context.state.results
     known = {spec.key: made[spec.key] for spec in composition.specs}
     builder = find_builder(os.environ, _version())
-    provenance = make_provenance(composition, compiling(planner, composition), known, source, builder)
+    provenance = make_provenance(composition, find_builder_specs(planner, composition), known, source, builder)
     statement = Statement(
         subjects=((replace(ref, tag="", digest=None).repository, image),),
         predicate_type=PROVENANCE,
         predicate=provenance,
     )
-    bill = json.loads(sbom(planner, stage, "cyclonedx"))
+    bill = json.loads(make_sbom(planner, stage, "cyclonedx"))
     return [replace(statement, predicate_type=CYCLONEDX, predicate=bill), statement]
 
 
@@ -87,8 +87,8 @@ def _version() -> str:
         return "0"
 
 
-def compiling(planner: Planner, composition: Composition) -> tuple[Spec, ...]:
-    """Layers of the stage in which wheels of an image were compiled; none where it has no such wheel."""
+def find_builder_specs(planner: Planner, composition: Composition) -> tuple[Spec, ...]:
+    """Return the layers of the stage that compiled wheels of an image; none if it has no compiled wheel."""
     works = (spec.work for spec in composition.specs)
     if any(isinstance(work, PackWheels) and work.compiled for work in works):
         return planner.composer.builder.specs

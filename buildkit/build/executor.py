@@ -39,7 +39,7 @@ from buildkit.tasks.scheduler import Lane, Outcome, Task
 from buildkit.tasks.task_id import TaskId, TaskKind
 
 if TYPE_CHECKING:
-    from buildkit.build.model_gate import Gate
+    from buildkit.build.model_gate import ModelGate
 
 Write = Callable[[], PackedLayer]
 Contents = Sequence[tuple[str, str]]
@@ -187,10 +187,10 @@ class Executor:
         return self._packing(spec, "pack", write, self._scanned(spec, work, fetched), total=spec.weight)
 
     @cached_property
-    def _gate(self) -> Gate:
-        from buildkit.build.model_gate import Gate  # a build that packs no model does not load it
+    def _gate(self) -> ModelGate:
+        from buildkit.build.model_gate import ModelGate  # a build that packs no model does not load it
 
-        return Gate(self._context)
+        return ModelGate(self._context)
 
     def _scanned(self, spec: Spec, work: PackModel, needs: tuple[TaskId, ...]) -> tuple[TaskId, ...]:
         """Return the tasks to wait for, so that every file of a model is in the cache and passed the scan."""

@@ -37,7 +37,7 @@ _TEMPORARY = ".part"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class ExpectedFile:
     """What must arrive: a name for messages, the hash, and the size in bytes where it is known."""
 
     what: str
@@ -66,7 +66,7 @@ class Fetcher:
         if artifact.sha256 is None:
             raise ValueError(f"{artifact.name} is a package of the repository: nothing to fetch")
         pin = f"{artifact.name}=={artifact.version} ({artifact.file})"
-        wanted = Wanted(what=pin, sha256=artifact.sha256, size=artifact.size or None)
+        wanted = ExpectedFile(what=pin, sha256=artifact.sha256, size=artifact.size or None)
         if (local := self._indexes.find_local(artifact)) is not None:
             with suppress(FetchError, MismatchError):  # then it is looked for everywhere, and said what is wrong
                 self._take_local(local, wanted, into, progress)
@@ -76,7 +76,7 @@ class Fetcher:
             raise self._nowhere(pin)
         self._fetch_any(candidates, wanted, into, progress)
 
-    def fetch_url(self, url: str, wanted: Wanted, into: Path, *, progress: Progress) -> None:
+    def fetch_url(self, url: str, wanted: ExpectedFile, into: Path, *, progress: Progress) -> None:
         """Make ``into`` the file behind ``url``; raises as ``fetch`` does."""
         with _named_last(into) as file:
             self._download(url, _Sink(file, wanted, progress))
@@ -87,7 +87,9 @@ class Fetcher:
         self._download(url, sink)
         return sink.sha256, sink.done
 
-    def _fetch_any(self, candidates: tuple[Candidate, ...], wanted: Wanted, into: Path, progress: Progress) -> None:
+    def _fetch_any(
+        self, candidates: tuple[Candidate, ...], wanted: ExpectedFile, into: Path, progress: Progress
+    ) -> None:
         """The first candidate that gives the wanted bytes; the first candidate's failure if none does."""
         failures: list[BuildkitError] = []
         for candidate in candidates:
@@ -104,7 +106,7 @@ class Fetcher:
                 return
         raise failures[0]
 
-    def _take_local(self, source: Path, wanted: Wanted, into: Path, progress: Progress) -> None:
+    def _take_local(self, source: Path, wanted: ExpectedFile, into: Path, progress: Progress) -> None:
         """Copy a file of this machine. A hard link would let a later change of it reach us behind the hash."""
         try:
             stream = source.open("rb")
@@ -158,7 +160,7 @@ class Fetcher:
 class _Sink:
     """A temporary file, or none, and the hash of what was given so far."""
 
-    def __init__(self, file: IO[bytes] | None, wanted: Wanted | None, progress: Progress) -> None:
+    def __init__(self, file: IO[bytes] | None, wanted: ExpectedFile | None, progress: Progress) -> None:
         self._file = file
         self._wanted = wanted
         self._progress = progress
@@ -223,7 +225,7 @@ def make_fetcher(root: Path, target: Target, stop: threading.Event) -> Fetcher:
     return Fetcher(session, Indexes(sources, session, target), retry_policy)
 
 
-def _mismatch(wanted: Wanted, found: FileHash, source: str) -> MismatchError:
+def _mismatch(wanted: ExpectedFile, found: FileHash, source: str) -> MismatchError:
     return MismatchError(
         f"{wanted.what}: the lock says {wanted.sha256}, but {host_of(source)} has {found}",
         hint="the file was replaced or altered; if that is meant, run: nox -s lock -- --upgrade",

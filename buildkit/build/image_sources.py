@@ -1,4 +1,4 @@
-"""Images to be looked into: a stage's from the cache, or any from local storage, a registry, a layout or an archive."""
+"""Opens images to inspect: a stage's from the cache, or any from local storage, a registry, a layout or an archive."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DOCKER = "docker://"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundLayer:
-    """A layer's blob: digest, and the file that holds it."""
+    """A layer's blob: its digest, and the file with its bytes."""
 
     digest: str
     path: Path
@@ -39,9 +39,9 @@ class FoundLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FoundImage:
-    """An image whose bytes are on this host: what it is called, its config, its layers, lowest first.
+    """An image whose bytes are on this host: its name, config and layers, lowest first.
 
-    ``stored`` is the name that local storage has it by, empty where it has not, or nobody has asked.
+    ``stored`` is its reference in local storage; empty if it is not there, or was not looked up.
     """
 
     name: str
@@ -53,10 +53,10 @@ class FoundImage:
 
 @contextmanager
 def open_image(planner: Planner, target: str) -> Iterator[FoundImage]:
-    """A stage's image, or the one that a name means; what must be copied for it is gone at the end.
+    """Open a stage's image, or the image of a reference; copies made for that are removed at the end.
 
-    Names are those of local storage, ``REGISTRY/NAME[:TAG][@DIGEST]``, or have skopeo's transport in front.
-    Raises DefinitionError for what is no name, and BuildError for what is not there, or no image.
+    A reference is one of local storage, ``REGISTRY/NAME[:TAG][@DIGEST]``, or starts with one of skopeo's transports.
+    Raises DefinitionError for a malformed reference, and BuildError if it names nothing, or no image.
     """
     if target in planner.graph.stages:
         with _open_stage(planner, target) as found:
@@ -68,7 +68,7 @@ def open_image(planner: Planner, target: str) -> Iterator[FoundImage]:
 
 
 def read_view(image: FoundImage, context: BuildContext) -> ImageView:
-    """Read each layer of an image once, from the lowest; raises BuildError for one that is damaged."""
+    """Read each layer of an image once, from the lowest; raises BuildError for a damaged one."""
     reader, done = LayerReader(), 0
     progress = context.progress(image.name)
     layers = []
@@ -82,16 +82,16 @@ def read_view(image: FoundImage, context: BuildContext) -> ImageView:
 
 
 def find_compression(path: Path) -> Compression:
-    """How a blob is stored, by its first bytes; raises BuildError for one that is not there."""
+    """Detect a blob's compression by its first bytes; raises BuildError for a missing blob."""
     try:
         with path.open("rb") as file:
             return Compression.detect(file.read(MAGIC_SIZE))
     except FileNotFoundError:
-        raise BuildError(f"the layer {path.name} is not there") from None
+        raise BuildError(f"the layer {path.name} is missing") from None
 
 
 def read_layout(folder: Path, name: str, origin: ImageOrigin, stored: str = "") -> FoundImage:
-    """The image of a ``dir:`` layout; raises BuildError for what is none."""
+    """Read the image of a ``dir:`` layout; raises BuildError for a malformed one."""
     try:
         manifest = json.loads((folder / "manifest.json").read_bytes())
         config = (folder / Digest.parse(manifest["config"]["digest"]).hex).read_bytes()
@@ -104,13 +104,13 @@ def read_layout(folder: Path, name: str, origin: ImageOrigin, stored: str = "") 
 
 @contextmanager
 def _open_stage(planner: Planner, stage: str) -> Iterator[FoundImage]:
-    """From the cache, and where that lacks a layer from local storage, if it has this very image."""
+    """Open a stage's image from the cache or, if that lacks a layer, from local storage if it has the same image."""
     context, composition = planner.context, planner.composer.compose(stage)
     hint = f"run: nox -s build-{stage}"
     made = context.ledger.layers.find(spec.key for spec in composition.specs)
     unknown = [spec.name for spec in composition.specs if spec.key not in made]
     if unknown:
-        raise BuildError(f"`{stage}` is not built as it is now: {unknown[0]} is not here", hint=hint)
+        raise BuildError(f"`{stage}` is not built in its present state: {unknown[0]} is missing", hint=hint)
     arch, ref = context.project.target.deb_arch, context.project.ref(stage)
     image = assemble(composition.specs, composition.config, made, arch)
     origin = _origin(planner, stage, composition)
@@ -120,7 +120,9 @@ def _open_stage(planner: Planner, stage: str) -> Iterator[FoundImage]:
         yield _cached(image, stage, origin, planner, stored)
         return
     if not stored:
-        raise BuildError(f"`{stage}` is not here as it is now: the cache lacks layers of it", hint=hint)
+        raise BuildError(
+            f"`{stage}` is not available in its present state: the cache lacks some of its layers", hint=hint
+        )
     with context.blobs.working_folder() as folder:
         copy_to_dir(f"containers-storage:{ref}", folder)
         yield read_layout(folder, stage, origin, stored)
@@ -135,7 +137,7 @@ def _cached(image: Image, stage: str, origin: ImageOrigin, planner: Planner, sto
 
 
 def _origin(planner: Planner, stage: str, composition: Composition) -> ImageOrigin:
-    """How the root is pinned, and the images that this one includes, which it should not outgrow."""
+    """Return how the root is pinned, and the images that this one includes, which it should not outgrow."""
     work = composition.root[0].work if composition.root else None
     pinned = work.ref if isinstance(work, PullImage) else ""
     if isinstance(work, MakeRoot):
@@ -147,7 +149,7 @@ def _origin(planner: Planner, stage: str, composition: Composition) -> ImageOrig
 
 
 def _size(planner: Planner, stage: str) -> int:
-    """Bytes of a stage's image unpacked; 0 where that is not known here."""
+    """Return the unpacked size of a stage's image; 0 if it is not known."""
     specs = planner.composer.compose(stage).specs
     made = planner.context.ledger.layers.find(spec.key for spec in specs)
     known = [blob.unpacked for spec in specs if spec.key in made for blob in made[spec.key].blobs]
@@ -155,7 +157,7 @@ def _size(planner: Planner, stage: str) -> int:
 
 
 def _fetch(planner: Planner, target: str, folder: Path) -> str:
-    """Copy an image into ``folder``; returns the name that local storage has it by."""
+    """Copy an image into ``folder``; return its reference in local storage, empty if it comes from elsewhere."""
     transport = target.partition(":")[0]
     if transport in TRANSPORTS:
         copy_to_dir(target, folder)
@@ -168,11 +170,11 @@ def _fetch(planner: Planner, target: str, folder: Path) -> str:
     except DefinitionError as error:
         known = ", ".join(planner.graph.stages)
         hint = f"name a stage ({known}), an image of local storage, REGISTRY/NAME[:TAG], or oci:FOLDER"
-        raise DefinitionError(f"`{target[:200]}` is no stage, and no image", hint=hint) from error
+        raise DefinitionError(f"`{target[:200]}` is neither a stage nor an image", hint=hint) from error
     RegistryClient(planner.context.stop).fetch(ref if ref.tag or ref.digest else ref.tagged("latest"), folder)
     return ""
 
 
 def _tag_of(target: str) -> str:
-    """The name in a registry that was asked for; storage, layouts and archives have tags for their own use."""
+    """Return the requested name in a registry; tags of storage, layouts and archives mean nothing elsewhere."""
     return "" if target.partition(":")[0] in TRANSPORTS else target.removeprefix(_DOCKER)

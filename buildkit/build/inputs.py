@@ -7,8 +7,8 @@ from pathlib import Path
 
 from buildkit.build.containers import ContainerRunner
 from buildkit.build.context import BuildContext
-from buildkit.build.fetch import Wanted
-from buildkit.build.model_files import missing
+from buildkit.build.fetch import ExpectedFile
+from buildkit.build.model_files import missing_model_file
 from buildkit.digest import FileHash
 from buildkit.layers.models import open_from_paths, open_from_wheel
 from buildkit.locks.model_source import UrlSource
@@ -55,7 +55,7 @@ class InputTasks:
     def fetch_model_file(self, model: Model, file: ModelFile) -> TaskId | None:
         """Return the task that fetches a file of a model; None if the cache has it."""
         path = self._context.blobs.file_path(file.sha256, Path(file.path).name)
-        wanted = Wanted(what=f"{model.name}: {file.path}", sha256=file.sha256, size=file.size)
+        wanted = ExpectedFile(what=f"{model.name}: {file.path}", sha256=file.sha256, size=file.size)
         return self._fetching(
             wanted.what,
             path,
@@ -126,5 +126,5 @@ class InputTasks:
             return lambda file: context.files.read_file(f"{model.name}: {file.path}", file.sha256, Path(file.path).name)
         for file in model.files:
             if not (context.project.folder / file.source).is_file():
-                raise missing(model, file)
+                raise missing_model_file(model, file)
         return open_from_paths(lambda file: context.project.folder / file.source)

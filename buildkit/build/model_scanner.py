@@ -1,4 +1,4 @@
-"""Scans of model files on this host: each content once under the same rules, whoever asks, and what came of it kept."""
+"""Scans model files on this host: each content once under the same rules. The verdicts are kept in the ledger."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ Progress = Callable[[int], None]
 
 
 @dataclass(slots=True, kw_only=True)
-class Watched:
-    """A source that tells how much of it was read, once for every mebibyte, and so can be stopped."""
+class MonitoredSource:
+    """A source that reports its progress every mebibyte, so that a scan can be stopped."""
 
     source: ScanSource
     progress: Progress
     done: int = 0
-    said: int = 0
+    reported: int = 0
 
     @property
     def size(self) -> int:
-        """As ``Source.size``."""
+        """Return the size as ``ScanSource.size`` does."""
         return self.source.size
 
     def read(self, offset: int, count: int) -> bytes:
-        """As ``Source.read``."""
+        """Read as ``ScanSource.read`` does, and report progress."""
         data = self.source.read(offset, count)
         self.done += len(data)
-        if self.done - self.said >= _CHUNK:
-            self.said = self.done
+        if self.done - self.reported >= _CHUNK:
+            self.reported = self.done
             self.progress(min(self.done, self.size))
         return data
 
 
-class Scanner:
-    """Scans with a user's ``allow``; verdicts are looked up and kept, unless ``fresh`` asks for new ones."""
+class ModelScanner:
+    """Scans with a user's allowlist. Known verdicts are reused, unless ``fresh`` is set."""
 
     def __init__(self, context: BuildContext, allow: ModelAllowlist, *, fresh: bool = False) -> None:
         self._context = context
@@ -59,47 +59,47 @@ class Scanner:
 
     @cached_property
     def rules(self) -> str:
-        """What verdicts are kept under."""
+        """The version of the rules, under which verdicts are kept."""
         return rules_version(self._allow.globals)
 
     def known(self, hashes: Iterable[FileHash]) -> dict[FileHash, Scan]:
-        """What is known of contents already."""
+        """Return the known verdicts of contents."""
         return {} if self._fresh else self.verdicts.find(hashes, self.rules)
 
     def scan(self, name: str, sha256: FileHash, file: BinaryIO, progress: Progress) -> Scan:
-        """Scan an open file whose content has this hash, unless another process was quicker.
+        """Scan an open file whose content has this hash, unless another process does so first.
 
-        Raises MismatchError for a file that changes meanwhile, and Interrupted.
+        Raises MismatchError for a file that changes during the scan, and Interrupted.
         """
         context = self._context
         with context.blobs.building(Key.of(f"scan {sha256}".encode()), context.stop.is_set):
             found = self.known([sha256]).get(sha256)
             if found is None:
                 began, before = time.monotonic(), os.fstat(file.fileno())
-                found = run_scan(name, Watched(source=FileSource.of(file), progress=progress), self._allow)
-                check_same(name, before, os.fstat(file.fileno()))
+                found = run_scan(name, MonitoredSource(source=FileSource.of(file), progress=progress), self._allow)
+                verify_unchanged(name, before, os.fstat(file.fileno()))
                 if any(gap.why.startswith(_FAILED) for gap in found.gaps):
-                    return at_path(found, name)  # perhaps for want of memory: not for good
-                with suppress(BuildError):  # what a full disk cannot remember is scanned again
+                    return at_path(found, name)  # perhaps for lack of memory, so this is not kept
+                with suppress(BuildError):  # with a full disk, the content is scanned again the next time
                     self.verdicts.add(sha256, self.rules, found, time.monotonic() - began)
         return at_path(found, name)
 
 
 def run_scan(name: str, source: ScanSource, allow: ModelAllowlist) -> Scan:
-    """Scan a content. A scanner that fails at it has not scanned it: that is no traceback, and no clean file."""
+    """Scan a content. If the scanner itself fails, the result is a gap: neither a traceback nor a clean file."""
     import_scanner()
     try:
         return scan(name, source, allowed=allow.globals)
     except BuildkitError:
         raise
-    except Exception as error:  # files are hostile, and made to make scanners fail
+    except Exception as error:  # hostile files are made to break scanners
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's, not a decompressor's
+            raise  # raised by the disk, not by a decompressor
         return Scan((), (ScanGap(f"{_FAILED} at it ({type(error).__name__})"),), ())
 
 
-def checksums(file: BinaryIO, progress: Progress) -> tuple[FileHash, str]:
-    """SHA-256 and SHA-512 (hexadecimal digits) of an open file, read once from its beginning."""
+def read_checksums(file: BinaryIO, progress: Progress) -> tuple[FileHash, str]:
+    """Return SHA-256 and SHA-512 (hexadecimal digits) of an open file, read once from its start."""
     sha256, sha512, done = hashlib.sha256(), hashlib.sha512(), 0
     while chunk := os.pread(file.fileno(), _CHUNK, done):
         sha256.update(chunk)
@@ -109,8 +109,10 @@ def checksums(file: BinaryIO, progress: Progress) -> tuple[FileHash, str]:
     return FileHash(sha256.hexdigest()), sha512.hexdigest()
 
 
-def check_same(name: str, before: os.stat_result, after: os.stat_result) -> None:
-    """Raise MismatchError for a file that was written to between two looks."""
-    first, second = ((one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in (before, after))
+def verify_unchanged(name: str, before: os.stat_result, after: os.stat_result) -> None:
+    """Raise MismatchError if a file was written to between two calls of fstat(2)."""
+    first, second = ((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in (before, after))
     if first != second:
-        raise MismatchError(f"{name}: it changed while it was scanned", hint="let nobody write to it, and try again")
+        raise MismatchError(
+            f"{name}: the file changed while it was scanned", hint="let nothing write to it, and try again"
+        )

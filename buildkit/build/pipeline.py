@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from buildkit.build.context import BuildContext
 from buildkit.build.options import BuildOptions, open_remote_cache
-from buildkit.build.planner import open_planner, shipping
+from buildkit.build.planner import open_planner, shipping_stages
 from buildkit.build.stage_build import StageBuild
 from buildkit.errors import BuildError
 from buildkit.report.build_report import Report, print_report, print_timings
@@ -29,7 +29,7 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
     attestations = _open_attestations(options)
     with open_view(sys.stderr) as emit, open_planner(folder, emit, frozen=options.frozen) as planner:
         _sweep(planner.context)
-        stages = names or shipping(planner.graph)
+        stages = names or shipping_stages(planner.graph)
         open_remote_cache(planner.context, options.share)
         targets = {stage: options.targets(stage, several=not names) for stage in stages}
         reports = [StageBuild(planner, options, targets[stage], attestations).run(stage) for stage in stages]

@@ -173,7 +173,7 @@ def open_planner(
         yield Planner(context, graph, DiskCheckout(project, graph, context.stat_index, emit, frozen=frozen))
 
 
-def shipping(graph: Graph) -> tuple[str, ...]:
+def shipping_stages(graph: Graph) -> tuple[str, ...]:
     """Return the names of the stages that ship; raises DefinitionError if there are none."""
     names = tuple(name for name, stage in graph.stages.items() if stage.ships)
     if not names:

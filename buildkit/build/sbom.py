@@ -1,4 +1,4 @@
-"""The bill of materials of a stage on this host: what its locks say, and what its layers and wheels add to that."""
+"""Collects a stage's bill of materials (SBOM) on this host, from its locks, layers and wheels."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _DAMAGED = "run: nox -s cache -- verify"
 _METADATA_LIMIT = 16 << 20
 
 
-def sbom(planner: Planner, stage: str, form: str = "cyclonedx") -> bytes:
-    """The document of a stage in one of FORMATS: equal for equal checkouts and caches. Raises as ``make_bill``."""
-    return render_bill(make_bill(planner, stage), form)
+def make_sbom(planner: Planner, stage: str, form: str = "cyclonedx") -> bytes:
+    """Return a stage's SBOM in one of FORMATS, equal for equal checkouts and caches. Raises as ``collect_bill``."""
+    return render_bill(collect_bill(planner, stage), form)
 
 
 def render_bill(bill: Bill, form: str) -> bytes:
-    """A bill in one of FORMATS."""
+    """Render an SBOM in one of FORMATS."""
     if form == "spdx":
         from buildkit.supply.spdx import render_spdx
 
@@ -47,26 +47,26 @@ def render_bill(bill: Bill, form: str) -> bytes:
     return render_cyclonedx(bill)
 
 
-def make_bill(planner: Planner, stage: str) -> Bill:
-    """What a stage's image is made of, built or not; nothing is built, and nothing fetched but what caches say.
+def collect_bill(planner: Planner, stage: str) -> Bill:
+    """Collect the components of a stage's image, built or not. Builds nothing, and fetches only records of caches.
 
-    Raises DefinitionError, and BuildError for a layer of the cache that is damaged.
+    Raises DefinitionError, and BuildError for a damaged layer of the cache.
     """
     composition, project = planner.composer.compose(stage), planner.context.project
     made = _made(planner, composition)
-    finder = _Metadata(planner, made)
+    finder = _MetadataFinder(planner, made)
     commit = find_commit(project.folder)
     labels = dict(composition.config.labels)
     facts = Facts(
         image=f"{project.name}/{stage}",
         version=labels.get("org.opencontainers.image.version", ""),
         arch=project.target.deb_arch,
-        maker=_maker(),
+        maker=_buildkit_version(),
         made=made,
         inside=_read_root(planner, composition.root, made),
         metadata=finder.find,
         compiled=lambda key: known[1] if (known := planner.context.files.find_wheel(key)) else None,
-        via=_via(planner, stage),
+        via=_lock_parents(planner, stage),
         config=_config_digest(planner, composition, made),
         commit=commit.id if commit else "",
         dirty=bool(commit and commit.dirty),
@@ -76,7 +76,7 @@ def make_bill(planner: Planner, stage: str) -> Bill:
 
 
 def _made(planner: Planner, composition: Composition) -> Mapping[Key, LayerResult]:
-    """What the keys came to, here or as a shared cache says."""
+    """Return the known results of layers, from the ledger or the remote cache."""
     made = planner.context.ledger.layers.find(spec.key for spec in composition.specs)
     unknown = [spec.key for spec in composition.specs if spec.key not in made]
     shared = planner.context.remote_cache.find_records(composition.stage.name, unknown) if unknown else {}
@@ -91,16 +91,16 @@ def _config_digest(planner: Planner, composition: Composition, made: Mapping[Key
 
 
 def _read_root(planner: Planner, chain: Iterable[Spec], made: Mapping[Key, LayerResult]) -> InstalledPackages | None:
-    """What the layers of a root say is installed; None where one of them is not here."""
+    """Return the packages installed in a root; None if one of its layers is not on this host."""
     known = [made.get(spec.key) for spec in chain]
-    blobs = [blob for one in known if one for blob in one.blobs]
+    blobs = [blob for result in known if result for blob in result.blobs]
     if not blobs or None in known or not all(map(planner.is_present, blobs)):
         return None
-    return _look_inside(planner, blobs)
+    return _read_layers(planner, blobs)
 
 
-def _look_inside(planner: Planner, blobs: Iterable[Blob]) -> InstalledPackages:
-    """What layers of the cache hold, the lowest first; raises BuildError for one that is damaged."""
+def _read_layers(planner: Planner, blobs: Iterable[Blob]) -> InstalledPackages:
+    """Read cached layers, lowest first; raises BuildError for a damaged one."""
     inside = InstalledPackages()
     for blob in blobs:
         what = f"the layer {blob.digest.short} of the cache"
@@ -120,8 +120,8 @@ def _hashed(chunks: Iterable[bytes], update: Callable[[bytes], None]) -> Iterato
         yield chunk
 
 
-class _Metadata:
-    """Finds METADATA of wheels: in the wheel if it is here, else in the layer that holds it."""
+class _MetadataFinder:
+    """Finds the METADATA of wheels: in the wheel if it is cached, else in the layer that has it installed."""
 
     def __init__(self, planner: Planner, made: Mapping[Key, LayerResult]) -> None:
         self._planner = planner
@@ -129,7 +129,7 @@ class _Metadata:
         self._in_layer = cache(self._read_layer)
 
     def find(self, artifact: Artifact, item: Compile | None, spec: Spec) -> Message | None:
-        """What a wheel says of itself; None where neither is at hand."""
+        """Return a wheel's METADATA; None if neither wheel nor layer is on this host."""
         from buildkit.locks.requirements_txt import normalise_name
 
         file = self._file(artifact, item)
@@ -157,18 +157,18 @@ class _Metadata:
             return None
 
     def _read_layer(self, key: Key) -> dict[str, Message]:
-        """METADATA by normalised name of what a layer holds, if its blob is here."""
+        """Return METADATA by normalised name of the packages in a layer; empty if its blobs are not cached."""
         from buildkit.locks.requirements_txt import normalise_name
 
         blobs = self._made[key].blobs if key in self._made else ()
         if not blobs or not all(map(self._planner.is_present, blobs)):
             return {}
-        found = [parse_metadata(text) for text, _ in _look_inside(self._planner, blobs).python.values()]
+        found = [parse_metadata(text) for text, _ in _read_layers(self._planner, blobs).python.values()]
         return {normalise_name(str(metadata.get("Name", ""))): metadata for metadata in found}
 
 
-def _via(planner: Planner, stage: str) -> dict[str, tuple[str, ...]]:
-    """Who needs each pin, over all locks of a stage."""
+def _lock_parents(planner: Planner, stage: str) -> dict[str, tuple[str, ...]]:
+    """Return the packages that require each pin, over all locks of a stage."""
     from buildkit.locks.lock_parents import parse_via
 
     locks = dict.fromkeys(lock for part in planner.graph.resolve(stage).parts for lock in part.wheels)
@@ -180,12 +180,12 @@ def _via(planner: Planner, stage: str) -> dict[str, tuple[str, ...]]:
 
 
 def _time(committed: int | None) -> int | None:
-    """SOURCE_DATE_EPOCH where it is said (reproducible-builds.org), else the commit's, else none."""
-    said = os.environ.get("SOURCE_DATE_EPOCH", "")
-    return int(said) if said.isascii() and said.isdecimal() and len(said) < 12 else committed
+    """Return SOURCE_DATE_EPOCH (reproducible-builds.org) if it is set, else the commit's time, else None."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return int(epoch) if epoch.isascii() and epoch.isdecimal() and len(epoch) < 12 else committed
 
 
-def _maker() -> str:
+def _buildkit_version() -> str:
     try:
         return version("xoe-buildkit")
     except PackageNotFoundError:

@@ -197,10 +197,10 @@ class StageBuild:
         """Check models of reused layers against the present rules; raises ModelError."""
         reused = [e.spec for e in plan.entries if e.source is not LayerSource.BUILT and e.spec.kind is Kind.MODEL]
         if reused:
-            from buildkit.build.model_gate import Gate
+            from buildkit.build.model_gate import ModelGate
 
             with self._context.meter.phase("scan"):
-                Gate(self._context).check_reused(reused)
+                ModelGate(self._context).check_reused(reused)
 
     def _assemble(self, plan: Plan) -> Image:
         context, composition = self._context, plan.composition

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buildkit.build.options import RemoteCacheOptions, open_remote_cache
-from buildkit.build.planner import check_stage, open_planner, shipping
+from buildkit.build.planner import check_stage, open_planner, shipping_stages
 from buildkit.cli.options import make_parser, parse_positive
 from buildkit.errors import DefinitionError
 from buildkit.events import Emit, Note
@@ -24,7 +24,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         asked = tuple(dict.fromkeys(check_stage(planner.graph, name) for name in options.stages))
-        images = asked or shipping(planner.graph)
+        images = asked or shipping_stages(planner.graph)
         open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
         if options.only_shared and not planner.context.remote_cache.name:
             raise DefinitionError(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from buildkit.build.options import RemoteCacheOptions, open_remote_cache
-from buildkit.build.planner import check_stage, open_planner, shipping
+from buildkit.build.planner import check_stage, open_planner, shipping_stages
 from buildkit.cli.options import make_parser
 from buildkit.inspection.plan import forecast_stage, print_forecast
 from buildkit.oci.reference import parse_ref
@@ -20,7 +20,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     """Print the plans of the stages that are named, or of all that ship; raises DefinitionError or BuildError."""
     options = _parse(arguments)
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        names = [check_stage(planner.graph, name) for name in options.stages] or shipping(planner.graph)
+        names = [check_stage(planner.graph, name) for name in options.stages] or shipping_stages(planner.graph)
         if options.shared or options.cache:  # else no network is touched
             open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
         repository = parse_ref(options.push, "--push").repository if options.push else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from buildkit.build.options import open_remote_cache
 from buildkit.build.planner import check_stage, open_planner
-from buildkit.build.sbom import FORMATS, make_bill, render_bill
+from buildkit.build.sbom import FORMATS, collect_bill, render_bill
 from buildkit.cli.options import add_remote_cache_arguments, make_parser, remote_cache_options
 from buildkit.inspection.sbom import render_summary
 from buildkit.report.output_files import check_writable, write_text
@@ -23,7 +23,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
         check_writable(options.output)
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         open_remote_cache(planner.context, remote_cache_options(options))
-        bill = make_bill(planner, check_stage(planner.graph, options.stage))
+        bill = collect_bill(planner, check_stage(planner.graph, options.stage))
     text = render_bill(bill, options.format).decode()
     if options.output is None:
         sys.stdout.write(text)

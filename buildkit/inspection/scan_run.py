@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, TypeVar
 
 from buildkit.build.context import BuildContext
-from buildkit.build.model_scanner import Progress, Scanner, check_same, checksums
+from buildkit.build.model_scanner import ModelScanner, Progress, read_checksums, verify_unchanged
 from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, DefinitionError, Interrupted
@@ -66,7 +66,7 @@ class ScanRun:
         self._allow = allow
         self._engines = engines
         self._fresh = fresh
-        self.scanner = Scanner(context, allow, fresh=fresh)
+        self.scanner = ModelScanner(context, allow, fresh=fresh)
 
     def run(self, targets: list[ScanTarget]) -> Iterator[ScannedFile | UnreadableFile]:
         """What comes of each, in their order; raises Interrupted."""
@@ -97,7 +97,7 @@ class ScanRun:
             scan = known or self._watched(target, "scan", stat.st_size, lambda to: self._scan(target, sha256, file, to))
             seconds = 0.0 if known else time.monotonic() - began
             opinions = tuple(self._ask(target, file))
-            check_same(target.name, stat, os.fstat(file.fileno()))
+            verify_unchanged(target.name, stat, os.fstat(file.fileno()))
         found = self._judge(target, sha256, stat.st_size, sha512, scan, opinions)
         return replace(found, cached=known is not None, seconds=seconds)
 
@@ -111,7 +111,7 @@ class ScanRun:
         if known is not None and (sha512 := known_sums.find(known)):
             return known, sha512
         began = time.time_ns()
-        sha256, sha512 = self._watched(target, "hash", stat.st_size, lambda to: checksums(file, to))
+        sha256, sha512 = self._watched(target, "hash", stat.st_size, lambda to: read_checksums(file, to))
         if target.path is not None:
             index.note(stat, os.fstat(file.fileno()), sha256, began)
         known_sums.add(sha256, sha512)

@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 from buildkit.build.context import BuildContext
 from buildkit.build.disk_checkout import DiskCheckout
-from buildkit.build.model_files import ensure_download, opened
-from buildkit.build.model_gate import name_of
+from buildkit.build.model_files import ensure_download, open_model_file
+from buildkit.build.model_gate import model_file_name
 from buildkit.declare.graph import Graph, load_graph
 from buildkit.digest import FileHash
 from buildkit.errors import DefinitionError
@@ -48,7 +48,7 @@ class ScanTarget:
         assert self.model is not None  # noqa: S101 - it is one or the other
         assert self.file is not None  # noqa: S101
         ensure_download(context, self.model, self.file, context.progress(f"{self.model.name}: {self.file.path}"))
-        return opened(context, self.model, self.file)
+        return open_model_file(context, self.model, self.file)
 
 
 def find_targets(context: BuildContext, words: Sequence[str]) -> list[ScanTarget]:
@@ -78,7 +78,7 @@ def _models(context: BuildContext, graph: Graph, stages: Sequence[str]) -> Itera
         written = parse_models_lock(checkout.read(lock) or "", lock).models
         for model, said in zip(models, written, strict=True):
             for file, line in zip(model.files, said.files, strict=True):
-                yield ScanTarget(name=name_of(model, file), model=model, file=file, locked=line.sha256)
+                yield ScanTarget(name=model_file_name(model, file), model=model, file=file, locked=line.sha256)
 
 
 def _files(folder: Path, word: str) -> Iterator[ScanTarget]:

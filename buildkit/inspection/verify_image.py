@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from buildkit.build.assemble import assemble
-from buildkit.build.attestations import compiling
+from buildkit.build.attestations import find_builder_specs
 from buildkit.build.planner import Planner
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError, DefinitionError
@@ -179,12 +179,12 @@ def make_checks(planner: Planner, image: RegistryImage, stage: str) -> dict[str,
     pairs = [(digest, diff_id) for digest, diff_id, _ in image.layers]
 
     def check_bill(statement: Statement) -> str:
-        from buildkit.build.sbom import make_bill
+        from buildkit.build.sbom import collect_bill
 
-        return check_cyclonedx(statement.predicate, make_bill(planner, stage), composition, pairs)
+        return check_cyclonedx(statement.predicate, collect_bill(planner, stage), composition, pairs)
 
     def check_origin(statement: Statement) -> str:
-        return check_provenance(statement.predicate, composition, compiling(planner, composition), pairs)
+        return check_provenance(statement.predicate, composition, find_builder_specs(planner, composition), pairs)
 
     return {CYCLONEDX: check_bill, PROVENANCE: check_origin}
 

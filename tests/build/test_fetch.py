@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 from fileserver import BODY, HASH, NAME, Server
 
-from buildkit.build.fetch import Fetcher, Wanted
+from buildkit.build.fetch import ExpectedFile, Fetcher
 from buildkit.declare.target import Target
 from buildkit.errors import BuildError, DefinitionError, FetchError, Interrupted, MismatchError
 from buildkit.locks.pins import Artifact
@@ -313,7 +313,7 @@ def test_a_source_out_of_reach_does_not_hide_another(tmp_path, server):
 
 
 def test_urls_of_models(server, tmp_path):
-    wanted = Wanted(what="model voice: a.onnx", sha256=HASH, size=len(BODY))
+    wanted = ExpectedFile(what="model voice: a.onnx", sha256=HASH, size=len(BODY))
     server.script = ["drop"]
     with fetching(index=f"{server.url}/simple/") as fetcher:
         fetcher.fetch_url(f"{server.url}/files/a.onnx?token=secret", wanted, tmp_path / "one", progress=ignore)

@@ -121,7 +121,7 @@ def refused(done: Ended, code: int, words: str) -> None:
 
 
 def test_what_is_no_image_is_refused(tiny: Tiny, tmp_path: Path) -> None:
-    refused(tiny.run("audit", "no image"), 2, "is no stage, and no image")
+    refused(tiny.run("audit", "no image"), 2, "is neither a stage nor an image")
     refused(tiny.run("audit", "app", "--fail-on", "awful"), 2, "not one of")
     layout = tmp_path / "layout"
     write_layout(layout, CONFIG, ("", b"noise" * 1000))

@@ -70,7 +70,7 @@ def test_a_file_is_scanned_once_by_whoever_comes_first(tiny: Tiny) -> None:
 def test_content_of_no_known_format_is_warned_of_or_refused_as_the_settings_say(tiny: Tiny) -> None:
     add_model(tiny, UNKNOWN)
     warned = tiny.build("models", "--no-import")
-    assert "warning  models/greeter/net.bin: no format that is known, so not scanned" in warned.text
+    assert "warning  models/greeter/net.bin: unknown format, so not scanned" in warned.text
     pyproject = (tiny.project / "pyproject.toml").read_text()
     tiny.write("pyproject.toml", pyproject.replace("[tool.buildkit]", '[tool.buildkit]\nunscanned-models = "refuse"'))
     message = tiny.refuse("models", "--no-import", code=1)
