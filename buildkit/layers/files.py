@@ -1,4 +1,4 @@
-"""Files of a repository → members, as they are; of the mode only the executable bit survives."""
+"""Files of a repository as members of a layer; of the mode only the executable bit is kept."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SourceFile = tuple[str, bool, FileHash | None]
 
 
 def file_members(source_root: Path, files: Sequence[SourceFile], target: str) -> Iterator[Member]:
-    """Members for ``files`` (path below ``source_root``, executable, hash if known), sorted, below ``target``.
+    """Yield members for ``files`` (path below ``source_root``, executable, hash if known), sorted, below ``target``.
 
-    ``target`` is absolute in the image (``/app``); the path ``.`` is ``source_root`` itself as one file, which
-    then becomes ``target``. Symbolic links stay links and lead where they led; their hash is that of this text.
-    Raises BuildError for what is neither file nor link, and MismatchError, at the latest while the content is read,
-    if a file changes under us.
+    ``target`` is absolute in the image (``/app``). The path ``.`` means that ``source_root`` is one file, which becomes
+    ``target``. Symbolic links stay links with the same target; their hash is that of the target's text. Raises
+    BuildError for anything but a file or link, and MismatchError, at the latest while the content is read, if a file
+    has changed since it was hashed.
     """
     folder = target.strip("/")
     for path, executable, sha256 in sorted(files, key=lambda file: file[0]):
@@ -32,7 +32,7 @@ def file_members(source_root: Path, files: Sequence[SourceFile], target: str) ->
 
 
 def read_file(path: Path) -> Iterator[bytes]:
-    """The content of ``path`` in chunks of a mebibyte."""
+    """Yield the content of ``path`` in chunks of a mebibyte."""
     with path.open("rb", buffering=0) as file:
         while chunk := file.read(CHUNK):
             yield chunk
@@ -44,7 +44,7 @@ def _member(source: Path, place: str, *, executable: bool, sha256: FileHash | No
     except OSError as error:
         raise BuildError(f"{source} cannot be read: {error.strerror}") from error
     if stat.S_ISLNK(status.st_mode):
-        target = os.readlink(source)  # noqa: PTH115 - as it is written
+        target = os.readlink(source)  # noqa: PTH115 - the target exactly as written
         if sha256 is not None and sha256 != FileHash.of(os.fsencode(target)):
             raise source_changed(source)
         return Member(path=place, kind="symlink", target=target)

@@ -1,4 +1,4 @@
-"""Patterns of paths to leave out: ``*`` and ``?`` stay within a folder, ``**`` crosses folders, ``!`` takes back."""
+"""Patterns of paths to exclude: ``*`` and ``?`` stay within a folder, ``**`` crosses folders, ``!`` includes again."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import cache
 
 
 def compile_excludes(patterns: tuple[str, ...]) -> Callable[[str], bool]:
-    """Whether a path (relative, no leading slash) is left out: the last pattern that matches decides.
+    """Return a test whether a path (relative, no leading slash) is excluded; the last matching pattern decides.
 
-    Patterns are relative to the image's root; a leading slash is tolerated. One that matches a folder matches all
-    below it; ``usr/share/man/**`` leaves the folder itself. ``!usr/share/doc/*/copyright`` keeps what an earlier
-    one left out.
+    Patterns are relative to the image's root; a leading slash is accepted. A pattern that matches a folder matches
+    everything below it; ``usr/share/man/**`` keeps the folder itself. ``!usr/share/doc/*/copyright`` keeps files that
+    an earlier pattern excludes.
     """
     rules = [(not pattern.startswith("!"), _regex(pattern.removeprefix("!").strip("/"))) for pattern in patterns]
 
@@ -27,7 +27,7 @@ def _regex(pattern: str) -> re.Pattern[str]:
     parts: list[str] = []
     for token in re.findall(r"(?:\*\*/)+|/\*\*$|\*\*|\*|\?|\[[^]/]+\]|[^*?[]+|\[", pattern):
         match token:
-            case _ if token.startswith("**/"):  # several of them mean what one does, and would take ages
+            case _ if token.startswith("**/"):  # several in a row mean the same as one, but would match very slowly
                 parts.append(r"(?:.*/)?")
             case "/**":
                 parts.append(r"/.+")

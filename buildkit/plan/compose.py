@@ -1,4 +1,4 @@
-"""A stage to its composition: root, layers and config. Pure, given a checkout."""
+"""Compose a stage: its root, layers and config. Pure, given a checkout."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _DEBIANS_PYTHON = "/usr/bin/python3"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composition:
-    """What an image is made of: ``root`` lowest first, then ``layers`` in their order."""
+    """The contents of an image: the layers of ``root``, lowest first, then ``layers`` in order."""
 
     stage: Stage
     root: tuple[Spec, ...]
@@ -48,17 +48,17 @@ class Composition:
 
     @property
     def specs(self) -> tuple[Spec, ...]:
-        """Everything, lowest first."""
+        """All layers, lowest first."""
         return self.root + self.layers
 
     @property
     def key(self) -> Key:
-        """One key for all layers, for what depends on the whole (a compiled wheel on its builder)."""
+        """One key for all layers, for results that depend on all of them (a compiled wheel on its builder)."""
         return Key.of(canonical_json([spec.key.hex for spec in self.specs]).encode())
 
 
 class Composer:
-    """Composes stages of one checkout; each lock and tree is asked for once."""
+    """Composes stages of one checkout; each lock and tree is read once."""
 
     def __init__(self, project: Project, graph: Graph, checkout: Checkout) -> None:
         self._project = project
@@ -69,7 +69,7 @@ class Composer:
         self._compiling = False
 
     def compose(self, name: str) -> Composition:
-        """The composition of a stage; raises DefinitionError."""
+        """Return the composition of a stage; raises DefinitionError."""
         resolved = self._graph.resolve(name)
         self._check_agreement(resolved)
         root = self._roots.chain(resolved)
@@ -84,13 +84,15 @@ class Composer:
         return composition
 
     def _check_agreement(self, resolved: ResolvedStage) -> None:
-        """Locks that meet in one image agree on every version."""
+        """Raise DefinitionError if the locks of one image pin different versions of a project."""
         locks = dict.fromkeys(lock for part in resolved.parts for lock in part.wheels)
         versions: dict[str, str] = {}
         for lock in locks:
             for artifact in self._checkout.artifacts(lock):
                 if versions.setdefault(artifact.name, artifact.version) != artifact.version:
-                    from buildkit.locks.requirements_txt import check_agreement  # markers: seldom needed, slow to load
+                    from buildkit.locks.requirements_txt import (
+                        check_agreement,  # slow to load and seldom needed (markers)
+                    )
 
                     problems = check_agreement({lock: self._checkout.pins(lock) for lock in locks})
                     what = f"has {artifact.name} {artifact.version}, another lock {versions[artifact.name]}"
@@ -140,7 +142,7 @@ class Composer:
             taken = step_names(stage)
             own: list[Spec] = []
             for spec in (*self._wheels(stage), *models, *self._files(stage)):
-                taken.append(distinct(spec.name, taken))  # a wheel and a folder may be called alike
+                taken.append(distinct(spec.name, taken))  # a wheel and a folder may have the same name
                 own.append(replace(spec, name=taken[-1]))
             self._own[stage.name] = tuple(own)
         return self._own[stage.name]
@@ -163,9 +165,9 @@ class Composer:
             python=target.python,
             **self._project.stored,
         )
-        says = f"virtual environment {target.prefix} of Python {target.minor}"
-        spec = make_spec(stage, "", Kind.PREFIX, recipe, key, work=PackPrefix(), says=says)
-        return replace(spec, name=target.prefix)  # that of one stage is that of all
+        history = f"virtual environment {target.prefix} of Python {target.minor}"
+        spec = make_spec(stage, "", Kind.PREFIX, recipe, key, work=PackPrefix(), history=history)
+        return replace(spec, name=target.prefix)  # all stages share one
 
     def _wheel_layer(self, stage: Stage, name: str, members: tuple[Artifact, ...]) -> Spec:
         target = self._project.target
@@ -180,9 +182,9 @@ class Composer:
             wheels=[_wheel_recipe(a, builds.get(a.name)) for a in members],
             **self._project.stored,
         )
-        says = "wheels: " + ", ".join(f"{a.name} {a.version}" for a in members)
+        history = "wheels: " + ", ".join(f"{a.name} {a.version}" for a in members)
         work = PackWheels(wheels=members, compiled=compiled)
-        spec = make_spec(stage, name, Kind.WHEELS, recipe, key, work=work, says=says)
+        spec = make_spec(stage, name, Kind.WHEELS, recipe, key, work=work, history=history)
         return replace(spec, weight=_UNPACK_RATIO * sum(a.size for a in members), rate=spec.rate * len(members))
 
     def _compile(self, artifact: Artifact) -> Compile:
@@ -193,14 +195,14 @@ class Composer:
             name=artifact.name,
             builder=[spec.key.hex for spec in self.builder.specs],
             env=dict(self.builder.config.env),
-            prefix=self._project.target.prefix,  # its Python runs pip, whoever brought it
+            prefix=self._project.target.prefix,  # its Python runs pip, whether an image or a package brought it
             **source,
         )
         return Compile(artifact=artifact, recipe=recipe, key=key, tree=tree)
 
     @cached_property
     def _bytecode(self) -> list[str] | None:
-        """What identifies the compiling interpreter in recipes, or None without bytecode."""
+        """The identity of the compiling interpreter in recipes; None without bytecode."""
         if not self._project.bytecode:
             return None
         first = self.compiler[0].work
@@ -208,23 +210,23 @@ class Composer:
         pythons = [f"{pin.name}={pin.version}" for pin in pins if pin.name.startswith(("python3", "libpython3"))]
         if pythons and self._project.target.interpreter.startswith(_DEBIANS_PYTHON):
             return pythons
-        return [spec.key.hex for spec in self.compiler]  # a later step brings the interpreter
+        return [spec.key.hex for spec in self.compiler]  # a later step installs the interpreter
 
-    def _models(self, stage: Stage, wanted: Models) -> Iterator[Spec]:
-        models = {model.name: model for model in self._checkout.models(wanted.lock)}
-        missing = [name for name in wanted.names if name not in models]
+    def _models(self, stage: Stage, models_of_stage: Models) -> Iterator[Spec]:
+        models = {model.name: model for model in self._checkout.models(models_of_stage.lock)}
+        missing = [name for name in models_of_stage.names if name not in models]
         if missing:
             raise DefinitionError.of(
                 [
-                    Problem(file=stage.file, key="models.names", what=f"{wanted.lock} has no model `{name}`")
+                    Problem(file=stage.file, key="models.names", what=f"{models_of_stage.lock} has no model `{name}`")
                     for name in missing
                 ]
             )
-        for name in wanted.names or models:
-            yield from self._model(stage, models[name], wanted.target)
+        for name in models_of_stage.names or models:
+            yield from self._model(stage, models[name], models_of_stage.target)
 
     def _model(self, stage: Stage, model: Model, target: str) -> Iterator[Spec]:
-        files = sorted(model.files, key=lambda f: f.path)  # as the packer lays them down, whatever the lock's order
+        files = sorted(model.files, key=lambda f: f.path)  # in the packer's order, which does not depend on the lock's
         small = tuple(f for f in files if f.size < LARGE_MODEL_FILE)
         large = (f for f in files if f.size >= LARGE_MODEL_FILE)
         groups: list[tuple[str, tuple[ModelFile, ...]]] = [(f"{model.name}/{f.path}", (f,)) for f in large]
@@ -237,23 +239,25 @@ class Composer:
     def _model_layer(self, stage: Stage, name: str, work: PackModel) -> Spec:
         files = [[f.path, f.sha256.hex] for f in work.files]
         recipe, key = make_recipe(Kind.MODEL, target=work.target, files=files, **self._project.stored)
-        says = f"model: {name} {work.model.version}".rstrip()
-        spec = make_spec(stage, name, Kind.MODEL, recipe, key, work=work, says=says)
+        history = f"model: {name} {work.model.version}".rstrip()
+        spec = make_spec(stage, name, Kind.MODEL, recipe, key, work=work, history=history)
         return replace(spec, weight=sum(f.size for f in work.files))
 
     def _files(self, stage: Stage) -> Iterator[Spec]:
         for copy in stage.copy:
             tree = self._checkout.tree(posixpath.normpath(posixpath.join(stage.folder, copy.source)))
             recipe, key = make_recipe(Kind.FILES, target=copy.target, files=tree.listing(), **self._project.stored)
-            says = f"files: {tree.path} → {copy.target}"
+            history = f"files: {tree.path} → {copy.target}"
             work = PackFiles(tree=tree, copy=copy)
-            spec = make_spec(stage, copy.source, Kind.FILES, recipe, key, work=work, says=says)
+            spec = make_spec(stage, copy.source, Kind.FILES, recipe, key, work=work, history=history)
             yield replace(spec, weight=sum(f.size for f in tree.files))
 
     def _config(self, resolved: ResolvedStage, layers: tuple[Spec, ...]) -> Config:
         config, target = resolved.config, self._project.target
         env = dict(config.env)
-        path = "$PATH" if resolved.chain and resolved.chain[0].image else SYSTEM_PATH  # the image's, known when pulled
+        path = (
+            "$PATH" if resolved.chain and resolved.chain[0].image else SYSTEM_PATH
+        )  # the image's PATH is known when it is pulled
         if any(spec.kind is Kind.PREFIX for spec in layers):
             env = {"PATH": f"{target.prefix}/bin:{path}", "VIRTUAL_ENV": target.prefix} | env
         elif resolved.chain:
@@ -269,10 +273,10 @@ class Composer:
 
 
 def _wheel_recipe(artifact: Artifact, compiled: Compile | None) -> dict[str, str]:
-    made: dict[str, str] = {"name": artifact.name, "version": artifact.version}
+    pin = {"name": artifact.name, "version": artifact.version}
     if compiled:
-        return made | {"compiled": compiled.key.hex}
-    return made | {"sha256": artifact.sha256.hex if artifact.sha256 else ""}
+        return pin | {"compiled": compiled.key.hex}
+    return pin | {"sha256": artifact.sha256.hex if artifact.sha256 else ""}
 
 
 def _base_labels(resolved: ResolvedStage) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a plan will cost, from what earlier builds took: bytes, and seconds by the median of each kind. Pure."""
+"""Forecast the cost of a plan from earlier builds: bytes, and seconds by the median of each kind. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.plan import LayerSource, Plan, PlannedLayer
 from buildkit.plan.spec import Spec
 
-SLOW = 1e-7  # seconds a byte, at most, of what was never done at such a size: 10 MB/s
+SLOW = 1e-7  # most seconds per byte for sizes beyond any earlier run: 10 MB/s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How long one kind of work took: the medians of bytes and seconds of a run.
+    """The speed of one kind of work: the medians of bytes and seconds of a run.
 
-    A run takes ``fixed`` seconds, and ``per_byte`` more; ``largest`` are the bytes of the largest run.
+    A run takes ``fixed`` seconds plus ``per_byte`` for each byte; ``largest`` are the bytes of the largest run.
     """
 
     size: int
@@ -28,9 +28,9 @@ class Pace:
     largest: int
 
     def takes(self, size: int) -> float:
-        """Seconds for ``size`` bytes, or those of a run where the size is not known (0).
+        """Return the seconds for ``size`` bytes, or those of a median run if the size is not known (0).
 
-        Small runs say little of what a byte takes, so beyond the largest a byte takes ``SLOW`` at most.
+        Small runs tell little about the time per byte, so beyond the largest run a byte takes ``SLOW`` at most.
         """
         if not size:
             return self.seconds
@@ -38,13 +38,13 @@ class Pace:
         return self.fixed + (size - beyond) * self.per_byte + beyond * min(self.per_byte, SLOW)
 
     def share(self, size: int) -> Pace:
-        """The pace of the parts of one run of ``size`` bytes."""
+        """Return the pace of the parts of one run of ``size`` bytes."""
         return replace(self, per_byte=self.takes(size) / size, fixed=0.0, largest=size) if size else self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Paces:
-    """The paces of building (by kind of layer), fetching and importing; what was never done has none."""
+    """The paces of building (by kind of layer), fetching and importing; None if there was no earlier run."""
 
     build: Mapping[str, Pace]
     fetch: Pace | None = None
@@ -53,10 +53,10 @@ class Paces:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one layer will cost.
+    """The cost of one layer.
 
-    Bytes to fetch and to push are of compressed files, to build and to import of unpacked tars; ``seconds`` are for
-    all of it but pushing. None stands for what cannot be known before it is done.
+    Bytes to fetch and to push are those of compressed files, bytes to build and to import those of unpacked tars.
+    ``seconds`` cover everything but pushing. None means that the value cannot be known beforehand.
     """
 
     fetch: int | None = 0
@@ -66,7 +66,7 @@ class Cost:
     seconds: float | None = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """``{"fetch", "build", "import", "push", "seconds"}``; null for what is not known."""
+        """Return ``{"fetch", "build", "import", "push", "seconds"}``; null for unknown values."""
         seconds = None if self.seconds is None else round(self.seconds, 3)
         return {
             "fetch": self.fetch,
@@ -78,7 +78,7 @@ class Cost:
 
 
 def measure(runs: Iterable[tuple[int, float]]) -> Pace | None:
-    """The pace of ``(bytes, seconds)`` of earlier runs; None for none."""
+    """Return the pace of earlier runs ``(bytes, seconds)``; None if there were none."""
     listed = [(size, seconds) for size, seconds in runs if size > 0]
     if not listed:
         return None
@@ -93,11 +93,11 @@ def measure(runs: Iterable[tuple[int, float]]) -> Pace | None:
 
 
 def measure_kinds(runs: Iterable[tuple[str, int, float]]) -> dict[str, Pace]:
-    """The pace of each kind of layer, from ``(kind, bytes, seconds)``."""
-    sorts: dict[str, list[tuple[int, float]]] = {}
+    """Return the pace of each kind of layer, from ``(kind, bytes, seconds)``."""
+    runs_by_kind: dict[str, list[tuple[int, float]]] = {}
     for kind, size, seconds in runs:
-        sorts.setdefault(kind, []).append((size, seconds))
-    paces = {kind: measure(timed) for kind, timed in sorts.items()}
+        runs_by_kind.setdefault(kind, []).append((size, seconds))
+    paces = {kind: measure(timed) for kind, timed in runs_by_kind.items()}
     return {kind: pace for kind, pace in paces.items() if pace}
 
 
@@ -109,10 +109,10 @@ def forecast(
     is_imported: Callable[[PlannedLayer], bool] | None = None,
     is_pushed: Callable[[Blob], bool] | None = None,
 ) -> tuple[Cost, ...]:
-    """The cost of every entry. ``to_fetch`` says what building a layer must download, in bytes.
+    """Return the cost of every entry. ``to_fetch`` returns the bytes that building a layer must download.
 
-    ``is_imported`` says whether local storage lacks a layer; without it nothing is imported. ``is_pushed`` says whether
-    the registry that the image goes to has a blob; without it nothing is pushed.
+    ``is_imported`` tells whether local storage lacks a layer; without it nothing is imported. ``is_pushed`` tells
+    whether the target registry already has a blob; without it nothing is pushed.
     """
     if is_imported is not None and paces.imports is not None:  # in one run
         brought = sum(_unpacked(entry, paces) or 0 for entry in plan.entries if is_imported(entry))
@@ -121,7 +121,7 @@ def forecast(
 
 
 def total(costs: Sequence[Cost]) -> Cost:
-    """The sum; what is not known of one is not known of all."""
+    """Return the sum; a value that is unknown for one is unknown for all."""
     return Cost(
         fetch=_sum([c.fetch for c in costs]),
         build=_sum([c.build for c in costs]),
@@ -160,7 +160,7 @@ def _cost(
 
 
 def _unpacked(entry: PlannedLayer, paces: Paces) -> int | None:
-    """Bytes of a layer's tar; the median of its kind where nobody can say."""
+    """Return the bytes of a layer's tar, or the median of its kind if they are unknown."""
     pace = paces.build.get(entry.spec.kind)
     return entry.unpacked or (pace.size if pace else None)
 
@@ -191,7 +191,7 @@ def _median(values: Sequence[float]) -> float:
 
 
 def _median_by_byte(runs: Sequence[tuple[int, float]]) -> float:
-    """Seconds a byte, at which half of all bytes took less: many small runs do not outvote a large one."""
+    """Return the median seconds per byte, weighted by bytes: many small runs do not outvote a large one."""
     paces = sorted((seconds / size, size) for size, seconds in runs)
     sums = accumulate(size for _, size in paces)
     half = sum(size for size, _ in runs) / 2

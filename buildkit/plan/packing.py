@@ -1,9 +1,9 @@
-"""Which wheels share a layer, and in which order layers lie.
+"""Group wheels into layers, and order layers.
 
-Local storage extracts everything above a changed layer again, so layers are ordered by change rate over size: what
-is large and seldom changes lies low. That order minimises the expected bytes extracted again when layers change
-independently (the exchange argument of Smith's rule). Sizes and rates count by powers of two, so that a new version
-of a wheel, a little larger than the last, does not move, nor a bin that holds one wheel more.
+Local storage extracts everything above a changed layer again, so layers are ordered by change rate over size: large
+layers that seldom change lie low. That order minimises the expected bytes to extract again when layers change
+independently (the exchange argument of Smith's rule). Sizes and rates count by powers of two, so that neither a
+slightly larger version of a wheel nor one more wheel in a bin moves a layer.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _RANK = {Kind.ROOT: 0, Kind.IMAGE: 0, Kind.RUN: 0, Kind.PREFIX: 1}
 
 
 def group_wheels(artifacts: Sequence[Artifact], *, heavy: int, bins: int) -> list[tuple[str, tuple[Artifact, ...]]]:
-    """Named groups: every wheel of at least ``heavy`` bytes alone (at most the 32 heaviest), the others in ``bins``.
+    """Return named groups: each wheel of at least ``heavy`` bytes alone (at most the 32 heaviest), others in ``bins``.
 
-    A wheel's bin depends on its name alone, so that adding, removing or upgrading one touches one bin. What must
-    be compiled here counts as light, because its size is not known beforehand.
+    A wheel's bin depends only on its name, so that adding, removing or upgrading one changes one bin. Wheels that are
+    compiled here count as light, because their size is not known beforehand.
     """
     ordered = sorted(artifacts, key=lambda a: a.name)
     weighty = [a for a in ordered if a.is_wheel and a.size >= heavy]
@@ -37,12 +37,12 @@ def group_wheels(artifacts: Sequence[Artifact], *, heavy: int, bins: int) -> lis
 
 
 def bin_of(name: str, bins: int) -> int:
-    """The bin of a normalised project name, 0 to ``bins`` - 1."""
+    """Return the bin of a normalised project name, 0 to ``bins`` - 1."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % bins
 
 
 def order_layers(specs: Iterable[Spec]) -> tuple[Spec, ...]:
-    """Layers from the lowest to the topmost; each key once, by the first of its names, whoever includes whom first."""
+    """Sort layers from the lowest up; each key once, under the first of its names in alphabetical order."""
     unique = {spec.key: spec for spec in sorted(specs, key=lambda spec: spec.name, reverse=True)}
     return tuple(sorted(unique.values(), key=_position))
 

@@ -1,4 +1,4 @@
-"""The plan is a value: where every layer of an image will come from, and why."""
+"""The plan of a build: where every layer of an image will come from, and why, as a value."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class LayerSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerView:
-    """What is known of an image's layers while a plan is made.
+    """The facts about an image's layers from which a plan is made.
 
-    ``made`` is what the ledger knows of the keys, ``is_present`` whether a blob is in the cache, ``stored`` the
-    diff_ids of the image that local storage holds under this stage's name, ``shared`` the keys whose blobs a
-    registry has; ``why`` says in one line why a layer must be built.
+    ``made`` are the ledger's results by key, ``is_present`` tells whether a blob is in the cache, ``stored`` are the
+    diff_ids of the image in local storage under this stage's name, ``shared`` the keys whose blobs a registry has;
+    ``why`` returns one line on why a layer must be built.
     """
 
     made: Mapping[Key, LayerResult]
@@ -39,9 +39,9 @@ class LedgerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedLayer:
-    """One layer of the plan; ``made`` is known unless it is to be built, ``why`` says why it is.
+    """One layer of the plan; ``made`` is its known result unless it must be built, ``why`` then says why.
 
-    ``unpacked`` are its bytes as a tar: known if it was ever made, else expected (``sizes.estimate_size``).
+    ``unpacked`` are the bytes of its tar: known if it was ever built, else estimated (``sizes.estimate_size``).
     """
 
     spec: Spec
@@ -53,19 +53,19 @@ class PlannedLayer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a build of one stage will do."""
+    """The plan of a build of one stage."""
 
     composition: Composition
     entries: tuple[PlannedLayer, ...]
 
     @property
     def missing(self) -> tuple[PlannedLayer, ...]:
-        """What must be built."""
+        """The layers that must be built."""
         return tuple(entry for entry in self.entries if entry.source is LayerSource.BUILT)
 
 
 def make_plan(composition: Composition, view: LedgerView) -> Plan:
-    """Decide for every layer. Storage knows layers by their chain: it has one if it has all those below it too."""
+    """Decide for every layer. Local storage knows a layer only on top of all those below it."""
     entries: list[PlannedLayer] = []
     depth = 0  # how many blobs of ``stored`` agree with the image so far; -1 once they do not
     for spec in composition.specs:
@@ -76,10 +76,10 @@ def make_plan(composition: Composition, view: LedgerView) -> Plan:
 
 
 def plan_layer(spec: Spec, view: LedgerView, *, stored: bool = False) -> PlannedLayer:
-    """Decide for one layer; ``stored`` where local storage has it, and all that lie below it."""
+    """Decide for one layer; ``stored`` if local storage has it and all those below it."""
     made = view.made.get(spec.key)
     if made is None:
-        from buildkit.plan.sizes import estimate_size  # where nothing changed nobody asks
+        from buildkit.plan.sizes import estimate_size  # not needed if nothing changed
 
         return PlannedLayer(spec=spec, source=LayerSource.BUILT, unpacked=estimate_size(spec), why=view.why(spec))
     unpacked = sum(blob.unpacked for blob in made.blobs)

@@ -1,4 +1,4 @@
-"""Roots: the chain of a stage's operating system, step by step. Pure, given a checkout."""
+"""Compose roots: the chain of layers of a stage's operating system, step by step. Pure, given a checkout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TIDY = "; rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archi
 
 
 def step_names(stage: Stage) -> list[str]:
-    """What a stage's own steps are called: its other layers must be called otherwise."""
+    """Return the layer names of a stage's own steps, which its other layers must not take."""
     first = ["image"] if stage.image else ["root"] if stage.debian else []
     steps = [*first, *([_apt_name(stage)] if stage.apt else ()), *(run.name for run in stage.run)]
     names: list[str] = []
@@ -37,7 +37,7 @@ class RootComposer:
         self._checkout = checkout
 
     def chain(self, resolved: ResolvedStage) -> tuple[Spec, ...]:
-        """The specs of a stage's root, lowest first; raises DefinitionError."""
+        """Return the specs of a stage's root, lowest first; raises DefinitionError."""
         chain: tuple[Spec, ...] = ()
         for stage in resolved.chain:
             first = self._start(stage)
@@ -53,7 +53,9 @@ class RootComposer:
     def _start(self, stage: Stage) -> Spec | None:
         if stage.image:
             recipe, key = make_recipe(Kind.IMAGE, image=stage.image, arch=self._project.target.deb_arch)
-            return make_spec(stage, "image", Kind.IMAGE, recipe, key, work=PullImage(ref=stage.image), says=stage.image)
+            return make_spec(
+                stage, "image", Kind.IMAGE, recipe, key, work=PullImage(ref=stage.image), history=stage.image
+            )
         debian = stage.debian
         if debian is None:
             return None
@@ -71,8 +73,10 @@ class RootComposer:
             bytecode=self._project.bytecode,
             **self._project.stored,
         )
-        says = f"Debian {debian.suite}: {len(pins)} packages of {debian.packages}"
-        return make_spec(stage, "root", Kind.ROOT, recipe, key, work=MakeRoot(debian=debian, pins=pins), says=says)
+        history = f"Debian {debian.suite}: {len(pins)} packages of {debian.packages}"
+        return make_spec(
+            stage, "root", Kind.ROOT, recipe, key, work=MakeRoot(debian=debian, pins=pins), history=history
+        )
 
     def _apt_step(self, stage: Stage) -> Run:
         pins = self._checkout.apt(stage.apt)
@@ -92,12 +96,12 @@ class RootComposer:
             **self._project.stored,
         )
         work = RunStep(chain=chain, run=run, mounts=mounts)
-        spec = make_spec(stage, run.name, Kind.RUN, recipe, key, work=work, says=f"run: {run.name}")
+        spec = make_spec(stage, run.name, Kind.RUN, recipe, key, work=work, history=f"run: {run.name}")
         return replace(spec, name=distinct(spec.name, [below.name for below in chain]))
 
 
 def find_apt_pins(command: Sequence[str]) -> list[str] | None:
-    """The packages (``gcc=14.2``) that the command of an ``[apt]`` step installs; None for any other command."""
+    """Return the packages (``gcc=14.2``) that the command of an ``[apt]`` step installs; None for other commands."""
     *shell, script = command
     if tuple(shell) != _SHELL or not (script.startswith(_INSTALL) and script.endswith(_TIDY)):
         return None

@@ -1,4 +1,4 @@
-"""How large a layer will be as a tar, before there is one. The order of layers goes by `Spec.weight` instead."""
+"""Estimate the size of a layer's tar before it is built. The order of layers uses `Spec.weight` instead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from buildkit.plan.spec import PackFiles, PackModel, Spec
 
 
 def estimate_size(spec: Spec) -> int:
-    """Bytes of the tar: exact for files and models, a guess for wheels, 0 where nobody knows."""
+    """Return the bytes of the tar: exact for files and models, an estimate for wheels, 0 if unknown."""
     work = spec.work
     match work:
         case PackFiles():
@@ -29,7 +29,7 @@ def _files(work: PackFiles) -> Iterator[tuple[str, int, str]]:
 
 
 def _tar_size(members: Iterable[tuple[str, int, str]]) -> int:
-    """Bytes of the tar of files: their paths, sizes, and where they lead if they are links."""
+    """Return the bytes of a tar of files, given their paths, sizes and, for links, targets."""
     size = len(END)
     parents = {""}
     for path, length, link in members:

@@ -1,4 +1,4 @@
-"""Layers before they exist: what each is made of (its work), its recipe, and its key.
+"""Layers before they are built: their work, recipe and key.
 
 A recipe is canonical JSON holding everything that the layer's bytes depend on; its SHA-256 is the key. Recipes
 come from committed text and file contents alone, so that every key can be computed in a fresh checkout.
@@ -20,7 +20,7 @@ _READABLE_FORMATS = (1, RECIPE_FORMAT)  # 1 has the same parts, with wheels in a
 
 
 class Kind(StrEnum):
-    """What a layer holds."""
+    """The kind of a layer."""
 
     ROOT = "root"
     IMAGE = "image"
@@ -35,7 +35,7 @@ class Kind(StrEnum):
 class TreeFile:
     """A file of a checkout: path below its tree, content hash (or ``link`` for a symbolic link), size in bytes.
 
-    The path is ``.`` where the tree is this one file: it is laid down differently from a folder that holds one.
+    The path is ``.`` if the tree is this one file, which is placed differently from a folder with one file.
     """
 
     path: str
@@ -53,7 +53,7 @@ class Tree:
     files: tuple[TreeFile, ...]
 
     def listing(self) -> list[list[str]]:
-        """``[path, mode, hash or target]`` of each file, as recipes hold it."""
+        """Return ``[path, mode, hash or target]`` of each file, as in recipes."""
         return [
             [f.path, "link" if f.link else "exec" if f.executable else "file", f.link or f.sha256.hex]
             for f in self.files
@@ -62,7 +62,7 @@ class Tree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MakeRoot:
-    """A Debian root by mmdebstrap."""
+    """Make a Debian root with mmdebstrap."""
 
     debian: Debian
     pins: tuple[AptPin, ...]
@@ -70,14 +70,14 @@ class MakeRoot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PullImage:
-    """A root from a registry, pinned by digest."""
+    """Pull a root from a registry, pinned by digest."""
 
     ref: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStep:
-    """A command inside the root that ``chain`` makes, with the trees that it sees."""
+    """Run a command in the root made of ``chain``, with the trees mounted into it."""
 
     chain: tuple[Spec, ...]
     run: Run
@@ -86,12 +86,12 @@ class RunStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackPrefix:
-    """The virtual environment that wheels go into."""
+    """Pack the virtual environment that wheels are installed into."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compile:
-    """A wheel to be compiled in the builder from an sdist or from a tree of the repository."""
+    """Compile a wheel in the builder, from an sdist or from a tree of the repository."""
 
     artifact: Artifact
     recipe: str
@@ -101,7 +101,7 @@ class Compile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackWheels:
-    """Wheels installed into the prefix: one heavy wheel, or a bin of lighter ones."""
+    """Pack wheels installed into the prefix: one heavy wheel, or a bin of lighter ones."""
 
     wheels: tuple[Artifact, ...]
     compiled: tuple[Compile, ...] = ()
@@ -109,7 +109,7 @@ class PackWheels:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackModel:
-    """Files of one model below ``target``."""
+    """Pack files of one model below ``target``."""
 
     model: Model
     files: tuple[ModelFile, ...]
@@ -118,23 +118,23 @@ class PackModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackFiles:
-    """Files of the repository."""
+    """Pack files of the repository."""
 
     tree: Tree
     copy: Copy
 
 
-_RATES = {Kind.PREFIX: 0.01, Kind.WHEELS: 1.0, Kind.MODEL: 1.0, Kind.FILES: 100.0}  # changes, relative
+_RATES = {Kind.PREFIX: 0.01, Kind.WHEELS: 1.0, Kind.MODEL: 1.0, Kind.FILES: 100.0}  # relative change rates
 
 Work = MakeRoot | PullImage | RunStep | PackPrefix | PackWheels | PackModel | PackFiles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """A layer to be (or a root of several layers, for an image of a registry).
+    """The definition of a layer (or of a root of several layers, for an image of a registry).
 
-    ``name`` is what people see (``ml-deps/numpy``); ``weight`` are the expected bytes unpacked and ``rate`` how
-    often such a layer changes, for the order; ``history`` is the image's history line.
+    ``name`` is for people (``ml-deps/numpy``). The order of layers depends on ``weight``, the expected bytes unpacked,
+    and ``rate``, how often such a layer changes. ``history`` is its line in the image's history.
     """
 
     name: str
@@ -148,7 +148,7 @@ class Spec:
 
 
 def make_recipe(kind: str, **parts: Any) -> tuple[str, Key]:  # noqa: ANN401 - parts are JSON values
-    """The recipe as canonical JSON, and its key."""
+    """Return the recipe as canonical JSON, and its key."""
     recipe = canonical_json({"format": RECIPE_FORMAT, "kind": kind, **parts})
     return recipe, Key.of(recipe.encode())
 
@@ -158,13 +158,13 @@ def is_readable_format(number: object) -> bool:
     return type(number) is int and number in _READABLE_FORMATS
 
 
-def make_spec(stage: Stage, part: str, kind: Kind, recipe: str, key: Key, *, work: Work, says: str) -> Spec:
-    """A layer of ``stage`` with the rate of its kind."""
+def make_spec(stage: Stage, part: str, kind: Kind, recipe: str, key: Key, *, work: Work, history: str) -> Spec:
+    """Return a layer of ``stage`` with the change rate of its kind."""
     rate = _RATES.get(kind, 0.0)
-    return Spec(name=f"{stage.name}/{part}", kind=kind, recipe=recipe, key=key, work=work, history=says, rate=rate)
+    return Spec(name=f"{stage.name}/{part}", kind=kind, recipe=recipe, key=key, work=work, history=history, rate=rate)
 
 
 def distinct(name: str, taken: Collection[str]) -> str:
-    """``name``, or ``name (2)`` where it is taken: people and reports tell layers by their names."""
+    """Return ``name``, or ``name (2)`` if it is taken: people and reports tell layers apart by name."""
     numbered = (f"{name} ({number})" for number in range(2, len(taken) + 3))
     return next(candidate for candidate in (name, *numbered) if candidate not in taken)

@@ -96,9 +96,9 @@ def test_members_that_only_one_has() -> None:
     one = tar(entry("a"), entry("b/", type=tarfile.DIRTYPE), entry("c"))
     two = tar(entry("a"), entry("c"), entry("d"), entry("a"))
     assert compare(one, two) == [
-        "b: missing: folder ≠ not there",
-        "d: missing: not there ≠ file",
-        "a (entry 2 of this name): missing: not there ≠ file",
+        "b: missing: folder ≠ absent",
+        "d: missing: absent ≠ file",
+        "a (entry 2 of this name): missing: absent ≠ file",
     ]
 
 
@@ -108,7 +108,7 @@ def test_members_in_another_order() -> None:
     assert compare(one, tar(*(entry(name) for name in ("a", "c", "d", "b")))) == ["b: order: after a ≠ after d"]
     assert compare(one, tar(*(entry(name) for name in ("b", "a", "c", "d")))) == ["a: order: the first ≠ after b"]
     # what only one of them has does not disturb the others' order
-    assert compare(one, tar(entry("x"), *(entry(name) for name in names))) == ["x: missing: not there ≠ file"]
+    assert compare(one, tar(entry("x"), *(entry(name) for name in names))) == ["x: missing: absent ≠ file"]
 
 
 def test_contents_are_told_apart_where_the_order_differs_too() -> None:
@@ -163,7 +163,7 @@ PYCS = {
     "pyc header: unchecked hash ≠ flags 8": pyc(flags=8),
     "pyc header: source hash 4841534848415348 ≠ source hash 3132333435363738": pyc(word=b"12345678"),
     "pyc code, byte 17: 0x63 ≠ 0x78": pyc(code=b"\xe3xode"),
-    "pyc code, byte 16, in marks of reference alone: 0xe3 ≠ 0x63": pyc(code=b"\x63code"),
+    "pyc code, byte 16, in reference flags only: 0xe3 ≠ 0x63": pyc(code=b"\x63code"),
 }
 
 
@@ -273,7 +273,7 @@ def test_as_json() -> None:
 def test_names_that_are_not_utf_8() -> None:
     one = tar(entry("a\udcff", mode=0o600), how=tarfile.GNU_FORMAT)
     two = tar(entry("a\udcff"), entry("a\\xff"), how=tarfile.GNU_FORMAT)
-    assert compare(one, two) == ["a\\xff: mode: 0600 ≠ 0644", "a\\xff: missing: not there ≠ file"]
+    assert compare(one, two) == ["a\\xff: mode: 0600 ≠ 0644", "a\\xff: missing: absent ≠ file"]
     print(*compare(one, two))  # what cannot be printed would raise
 
 

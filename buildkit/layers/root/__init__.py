@@ -1,1 +1,1 @@
-"""The tar of a fresh Debian root to the same tar on every machine."""
+"""Debian roots: a normalised tar that is the same on every machine, and the packages in it."""

@@ -1,4 +1,4 @@
-"""``etc/passwd``, ``etc/group`` and ``etc/shadow`` with accounts added: text to text."""
+"""Add accounts to the texts of ``etc/passwd``, ``etc/group`` and ``etc/shadow``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from buildkit.errors import BuildError
 
 PASSWD, GROUP, SHADOW, GSHADOW = "etc/passwd", "etc/group", "etc/shadow", "etc/gshadow"
 
-# What a root has that no package's script gave accounts: uid 0 for the runtime, nobody for those who drop to it.
+# The accounts of a root to which no package script added any: uid 0 for the runtime, nobody for dropped privileges.
 _BARE = {
     PASSWD: "root:x:0:0:root:/root:/usr/sbin/nologin\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
     GROUP: "root:x:0:\nnogroup:x:65534:\n",
@@ -19,11 +19,11 @@ _LAST_CHANGE = 2  # the field of shadow(5) that holds the day of the last change
 
 
 def add_users(texts: Mapping[str, str], users: tuple[User, ...]) -> dict[str, str]:
-    """The account files (by path) with ``users`` added, and no day of a last change in ``etc/shadow``.
+    """Return the account files (by path) with ``users`` added, and without dates of last changes in ``etc/shadow``.
 
-    A file that ``texts`` lacks is made: the shadow files only where there is a ``passwd`` to match. Raises
-    BuildError where a name or a uid is taken by another account. An account that is there already, with the same
-    ids, home and shell, is left alone. Formats: passwd(5), group(5), shadow(5), gshadow(5).
+    A file that ``texts`` lacks is created, except ``etc/gshadow``. Raises BuildError if another account has the name or
+    uid. An existing account with the same ids, home and shell is left alone. Formats: passwd(5), group(5), shadow(5),
+    gshadow(5).
     """
     files = {path: texts.get(path, text) for path, text in _BARE.items()}
     if GSHADOW in texts:
@@ -35,17 +35,17 @@ def add_users(texts: Mapping[str, str], users: tuple[User, ...]) -> dict[str, st
 
 
 def _add(files: dict[str, str], user: User) -> None:
-    wanted = f"{user.name}:x:{user.uid}:{user.gid}::{user.home}:{user.shell}"
+    line_to_add = f"{user.name}:x:{user.uid}:{user.gid}::{user.home}:{user.shell}"
     for line in files[PASSWD].splitlines():
         name, uid = [*line.split(":"), "", "", ""][0:3:2]
-        if line == wanted:
+        if line == line_to_add:
             return
         if name == user.name or uid == str(user.uid):
             raise BuildError(
                 f"cannot add the user {user.name} (uid {user.uid}): the root has `{line}`",
                 hint="choose another name or uid",
             )
-    files[PASSWD] += f"{wanted}\n"
+    files[PASSWD] += f"{line_to_add}\n"
     files[SHADOW] += f"{user.name}:!::0:99999:7:::\n"
     groups = [line.split(":") for line in files[GROUP].splitlines() if line.count(":") >= 3]
     if any(group[2] == str(user.gid) for group in groups):

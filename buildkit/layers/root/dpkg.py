@@ -1,4 +1,4 @@
-"""What dpkg says is installed, held against the lock."""
+"""Parse the packages that dpkg lists as installed, and compare them with the lock."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from buildkit.errors import MismatchError
 from buildkit.locks.pins import AptPin
 
 STATUS = "var/lib/dpkg/status"
-STATUS_FOLDER = "var/lib/dpkg/status.d/"  # one file a package, where no dpkg keeps the other; scanners read both
+STATUS_FOLDER = "var/lib/dpkg/status.d/"  # one file per package in roots without dpkg; scanners read both
 
 _FIELD = re.compile(rb"^(Package|Version|Status):[ \t]*(.*)$", re.MULTILINE)
 
 
 def parse_packages(texts: Iterable[bytes]) -> tuple[AptPin, ...]:
-    """The installed packages of status files (deb822 stanzas); one without a Status counts as installed."""
+    """Return the installed packages of status files (deb822 stanzas); one without a Status counts as installed."""
     found = set()
     for text in texts:
         for stanza in re.split(rb"\n[ \t]*\n", text):
@@ -26,7 +26,7 @@ def parse_packages(texts: Iterable[bytes]) -> tuple[AptPin, ...]:
 
 
 def verify_packages(installed: tuple[AptPin, ...], pins: tuple[AptPin, ...]) -> None:
-    """Raise MismatchError naming every package that is missing, too many, or at another version than locked."""
+    """Raise MismatchError that names every package that is missing, additional or at another version than locked."""
     have = {pin.name: pin.version for pin in installed}
     require = {pin.name: pin.version for pin in pins}
     wrong = [f"{name} {require[name]} is locked and not installed" for name in sorted(require.keys() - have.keys())]

@@ -1,7 +1,7 @@
 """Tar headers of a root's entries, which have owners, special modes, hard links and extended attributes.
 
-The format is ``tarheader``'s: POSIX.1-2001 (pax), time 0, no owner names; extended attributes are ``SCHILY.xattr.``
-records, as GNU tar, star and every container engine read them.
+The format is that of ``layers.tar.header``: POSIX.1-2001 (pax), time 0, no owner names; extended attributes are
+``SCHILY.xattr.`` records, as GNU tar, star and every container engine read them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _USTAR = struct.Struct("100s8s8s8s12s12s8sc100s8s32s32s8s8s155s12x")
 class RootEntry:
     """One entry of a root: ``path`` without a slash at either end, the mode with its special bits, numeric owner.
 
-    ``link`` is what a symbolic link says, or the path of the entry that a hard link repeats. ``xattrs`` are names
-    and values, sorted.
+    ``link`` is the target of a symbolic link, or the path of the entry that a hard link refers to. ``xattrs`` are
+    names and values, sorted.
     """
 
     path: str
@@ -37,7 +37,7 @@ class RootEntry:
 
 
 def render_entry(entry: RootEntry) -> bytes:
-    """The blocks that precede the entry's content."""
+    """Return the blocks that precede the entry's content."""
     path = f"{entry.path}/" if entry.kind == DIRECTORY else entry.path
     records = [
         (key, text.encode())
@@ -68,7 +68,7 @@ def _block(entry: RootEntry, path: str) -> bytes:
         b"%07o\0" % entry.mode,
         _octal(entry.uid, 7), _octal(entry.gid, 7), _octal(entry.size, 11),
         b"00000000000\0",  # time 0
-        b" " * 8,  # the checksum is taken with blanks in its place
+        b" " * 8,  # the checksum is computed with blanks in its place
         entry.kind,
         entry.link.encode("ascii", "replace")[:_NAME],
         b"ustar\x0000", b"", b"", b"0000000\0", b"0000000\0", b"",

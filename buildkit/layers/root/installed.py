@@ -1,6 +1,6 @@
-"""What is installed in a chain of layers, read from their tars: dpkg's records, copyright files, Python's metadata.
+"""Find the packages installed in a chain of layers by reading their tars: dpkg records, copyright, Python metadata.
 
-Layers are applied from the lowest on, with the whiteouts of the OCI image specification, and nothing is unpacked.
+Layers are applied from the lowest up, with the whiteouts of the OCI image specification; nothing is unpacked to disk.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from buildkit.layers.root.dpkg import STATUS, STATUS_FOLDER
 from buildkit.layers.tar.reader import TarReader
 from buildkit.layers.tar.whiteout import find_removed_path
 
-_LARGEST = 32 << 20  # bytes of one file: dpkg's status has less than ten million in the largest of systems
-_MOST = 256 << 20  # of all files
+_LARGEST = 32 << 20  # bytes of one file: dpkg's status of the largest systems has less than ten million
+_MOST = 256 << 20  # bytes of all files
 _WANTED = re.compile(
     rf"{re.escape(STATUS)}|{re.escape(STATUS_FOLDER)}[^/]+|(?:etc|usr/lib)/os-release"
     r"|usr/share/doc/[^/]+(?:/copyright)?"
@@ -28,7 +28,7 @@ _DEBIANS_PYTHON = re.compile(r"usr/lib/python3[^/]*/dist-packages/")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deb:
-    """An installed Debian package; ``source`` and its version are empty where they are the package's own."""
+    """An installed Debian package; ``source`` and its version are empty if they equal the package's own."""
 
     name: str
     version: str
@@ -38,7 +38,7 @@ class Deb:
 
 
 class InstalledPackages:
-    """The files of interest after each layer, and since which layer each package is there (0 is the lowest)."""
+    """The packages after each applied layer, with the layer that brought each (0 is the lowest)."""
 
     def __init__(self) -> None:
         self._files: dict[str, bytes] = {}
@@ -48,7 +48,7 @@ class InstalledPackages:
         self._depth = 0
 
     def add(self, chunks: Iterable[bytes], what: str) -> None:
-        """Apply the tar of the next layer; raises BuildError, naming it as ``what``, for a damaged one."""
+        """Apply the tar of the next layer; raises BuildError, which names it as ``what``, if it is damaged."""
         reader = TarReader(chunks, what)
         hidden: list[str] = []
         added: dict[str, bytes] = {}
@@ -78,7 +78,7 @@ class InstalledPackages:
         self._links |= links
         self._files |= added
         while sum(map(len, self._files.values())) > _MOST:
-            self._files.popitem()  # more than any system has: somebody means harm, and is not believed to the end
+            self._files.popitem()  # no real system has as much: the layer is hostile, and its last files are dropped
         self._python |= {path: self._depth for path in added if path.endswith(("/METADATA", "-INFO", ".egg-info"))}
         present = _parse_debs(self._files)
         self._debs = {deb: self._debs.get(deb, self._depth) for deb in present}
@@ -86,12 +86,12 @@ class InstalledPackages:
 
     @property
     def debs(self) -> dict[Deb, int]:
-        """Installed Debian packages, by name, and the layer that each came with."""
+        """Installed Debian packages, sorted by name, with the layer that brought each."""
         return dict(sorted(self._debs.items(), key=lambda pair: (pair[0].name, pair[0].arch)))
 
     @property
     def python(self) -> dict[str, tuple[str, int]]:
-        """Metadata of installed Python packages by path, and the layer that has it; not those that dpkg installed."""
+        """Metadata of installed Python packages by path, with its layer, except for those that dpkg installed."""
         own = bool(self._debs)
         return {
             path: (self._files[path].decode("utf-8", "replace"), depth)
@@ -106,7 +106,7 @@ class InstalledPackages:
         return dict(_RELEASE.findall(data.decode("utf-8", "replace")))
 
     def copyright(self, package: str) -> str | None:
-        """The copyright file of a Debian package; None where the layers hold none."""
+        """Return the copyright file of a Debian package; None if the layers hold none."""
         folder = f"usr/share/doc/{package}"
         data = self._read(f"{self._resolve(folder)}/copyright")
         return None if data is None else data.decode("utf-8", "replace")
@@ -123,7 +123,7 @@ class InstalledPackages:
 
 
 def _parse_debs(files: dict[str, bytes]) -> list[Deb]:
-    """What dpkg's records say is installed; one without a Status counts as installed."""
+    """Return the packages that dpkg's records list as installed; one without a Status counts as installed."""
     texts = [data for path, data in files.items() if path == STATUS or path.startswith(STATUS_FOLDER)]
     found = []
     for stanza in (stanza for data in texts for stanza in re.split(r"\n[ \t]*\n", data.decode("utf-8", "replace"))):
@@ -147,5 +147,5 @@ def _is_hidden(path: str, hidden: list[str]) -> bool:
 
 
 def _follow(folder: str, target: str) -> str:
-    """The path that a symbolic link in ``folder`` leads to, below the root."""
+    """Return the path, relative to the root, that a symbolic link in ``folder`` leads to."""
     return posixpath.normpath(posixpath.join("/", folder, target)).lstrip("/")

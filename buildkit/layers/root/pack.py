@@ -1,7 +1,7 @@
-"""From the tar of a fresh Debian root to the same tar for everyone: nothing of the host or the hour stays in it.
+"""Normalise the tar of a fresh Debian root, so that it depends on neither the host nor the time.
 
-Entries pass through in the order in which they come (mmdebstrap sorts them), so memory stays small; a few small
-files that others are made of (accounts, certificates, what dpkg knows) are held back and written last.
+Entries pass through in their order (mmdebstrap sorts them), so memory stays small. A few small files from which others
+are derived (accounts, certificates, dpkg's records) are held back and written last.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 PYTHON = "usr/bin/python3"
 
 _CHUNK = 1 << 20
-_NO_HOME = "nonexistent"  # Debian's word for a user without one (policy 9.2.3): it must not exist
+_NO_HOME = "nonexistent"  # Debian's home of a user without one (policy 9.2.3): it must not exist
 _KINDS = {
     tarfile.REGTYPE: FILE,
     tarfile.AREGTYPE: FILE,
@@ -41,17 +41,17 @@ _KINDS = {
 _ACCOUNTS = (accounts.PASSWD, accounts.GROUP, accounts.SHADOW, accounts.GSHADOW)
 _PYTHON = re.compile(r"usr/bin/python3\.\d+")
 _CERTIFICATES = "usr/share/ca-certificates/"
-# A runtime mounts its own over these. They are there, and empty, so that mounting them adds nothing to a layer.
+# A runtime mounts its own over these. They exist and are empty, so that mounting them adds nothing to a layer.
 _EMPTIED = ("etc/hostname", "etc/hosts", "etc/resolv.conf")
-# Emptied where a root has it: an empty machine-id means "not set yet" (machine-id(5)).
+# Emptied if the root has it: an empty machine-id means "not set yet" (machine-id(5)).
 _BLANKED = "etc/machine-id"
-# Written by the host or the hour of the build, or backups and locks; folders stay.
+# Dependent on the host or the time of the build, or backups and locks; folders stay.
 _VOLATILE = compile_excludes(
     (
         "dev/**", "proc/**", "sys/**",
         "etc/passwd-", "etc/group-", "etc/shadow-", "etc/gshadow-", "etc/subuid-", "etc/subgid-", "etc/.pwd.lock",
         "var/cache/apt/archives/partial", "var/lib/apt/lists/partial", "var/lib/dbus/machine-id",
-        # compiled by whoever imported first, with or without times; the standard library's are made on purpose
+        # compiled by the first import, with or without times; the standard library's are compiled on purpose
         "**/__pycache__", "!usr/lib/python3.*/**/__pycache__", "!usr/lib/python3.*/__pycache__",
     )
 )  # fmt: skip
@@ -68,10 +68,10 @@ _XATTRS = ("security.capability", "user.")  # others (security.selinux, trusted.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootRules:
-    """What to leave out of a root and what to add; patterns as in ``globs``.
+    """What to exclude from a root and what to add; patterns as in ``layers.globs``.
 
-    ``drop_setuid`` clears setuid and setgid bits of files, and file capabilities. ``pins`` are the packages that
-    must be there, no more and no fewer; empty does not check.
+    ``drop_setuid`` clears setuid and setgid bits of files, and file capabilities. ``pins`` are exactly the packages
+    that the root must hold; if empty, packages are not checked.
     """
 
     exclude: tuple[str, ...] = ()
@@ -83,9 +83,9 @@ class RootRules:
 def pack_root(chunks: Iterable[bytes], rules: RootRules, out: BinaryIO, compression: Compression) -> PackedLayer:
     """Write the root whose tar is ``chunks`` to ``out`` as a layer.
 
-    Memory is a few mebibytes. Raises BuildError for a tar that is damaged or hostile, for accounts that clash and
-    for a hard link whose file is left out; MismatchError where the packages are not those of ``rules.pins``; and
-    whatever ``chunks`` raises, at the latest after its last byte.
+    Memory is a few mebibytes. Raises BuildError for a damaged or hostile tar, for accounts that clash, and for a hard
+    link to an excluded file; MismatchError if the packages are not those of ``rules.pins``. Errors of ``chunks`` pass,
+    at the latest after its last byte.
     """
     with BlobStream(out, compression, lambda _done: None) as blob:
         root = _Root(rules, blob)
@@ -103,19 +103,19 @@ def _read(chunks: Iterable[bytes], root: _Root) -> None:
         with tarfile.open(fileobj=cast("IO[bytes]", reader), mode="r|", bufsize=_CHUNK) as tar:
             for info in tar:
                 root.add(info, tar)
-                tar.members.clear()  # type: ignore[attr-defined]  # or it keeps every header it has seen
+                tar.members.clear()  # type: ignore[attr-defined]  # else it keeps every header
             if not reader.is_end(tar.offset):
                 damage = "it ends, or is not a tar any more, before its end marker"
     except (tarfile.TarError, EOFError, OverflowError, ValueError) as error:
         damage = str(error)
     for _ in source:
-        pass  # a producer that failed says so when it is read to its end, and knows better what is wrong
+        pass  # a producer that failed raises when it is read to its end, with a better message
     if damage:
         raise BuildError(f"the root's tar is damaged: {damage}")
 
 
 class _Reader:
-    """Chunks as the file that tarfile reads from."""
+    """A file for tarfile to read chunks from."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
         self._chunks = chunks
@@ -137,9 +137,9 @@ class _Reader:
         return data
 
     def is_end(self, offset: int) -> bool:
-        """Whether the header at which tarfile stopped is the end marker.
+        """Tell whether the header at which tarfile stopped is the end marker.
 
-        For tarfile itself a damaged or missing header, if it is not the first, is the end of the archive as well.
+        tarfile itself also takes a damaged or missing header, unless it is the first, for the end of the archive.
         """
         kept = b"".join(self._last)
         start = offset - (self._done - len(kept))
@@ -148,7 +148,7 @@ class _Reader:
 
 
 class _Root:
-    """What was written so far, and what is held back until the end."""
+    """The entries written so far, and those held back until the end."""
 
     def __init__(self, rules: RootRules, blob: BlobStream) -> None:
         self._rules = rules
@@ -165,7 +165,7 @@ class _Root:
         path = _checked(info.name)
         kind = _KINDS.get(info.type, FILE if info.issparse() else None)
         if not path or kind is None or _is_volatile(path, kind):
-            return  # device nodes and pipes are the runtime's to make
+            return  # the runtime creates device nodes and pipes
         entry = self._entry(info, path, kind)
         if kind == DIRECTORY:
             self._waiting.setdefault(path, entry)
@@ -192,7 +192,7 @@ class _Root:
         )
 
     def _hold(self, entry: RootEntry, info: tarfile.TarInfo, tar: tarfile.TarFile) -> bool:
-        """Whether the file is kept back, to be written at the end; some are only looked at."""
+        """Hold a file back to be written at the end, or record its content; tell whether it must not be written now."""
         path = entry.path
         if path in _ACCOUNTS:
             self._held[path] = entry, _content(tar, info)
@@ -215,7 +215,7 @@ class _Root:
         return False
 
     def finish(self) -> None:
-        """Write what was held back, and what the rules add."""
+        """Write the files that were held back and those that the rules add."""
         if self._rules.pins:
             verify_packages(parse_packages(self._packages), self._rules.pins)
         for path in _EMPTIED:
@@ -241,7 +241,7 @@ class _Root:
             self._held[path] = entry, text.encode()
 
     def _add_python(self) -> None:
-        """``/usr/bin/python3``, which otherwise only comes with a package that needs dpkg."""
+        """Add ``/usr/bin/python3``, which otherwise comes only with a package that needs dpkg."""
         pythons = [path for path in self.contents if _PYTHON.fullmatch(path)]
         if pythons and PYTHON not in self.contents:
             newest = max(pythons, key=lambda path: int(path.rpartition(".")[2]))

@@ -1,1 +1,1 @@
-"""Deterministic tars: written, read, compressed, compared."""
+"""Write, read, compress and compare deterministic tars."""

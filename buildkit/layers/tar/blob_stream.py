@@ -1,8 +1,8 @@
-"""From the bytes of a tar to a stored blob: hash, compress, hash again, write, in a thread of its own.
+"""Turn the bytes of a tar into a stored blob: hash, compress, hash again and write, in a separate thread.
 
-The thread that reads and inflates wheels hands over blocks of about a mebibyte; the queue between the two is
-short, so memory stays small however long the layer is. hashlib, zstandard and isal let go of the interpreter
-lock, so both sides run at once.
+The thread that reads and inflates wheels hands over blocks of about a mebibyte. The queue between the two is short, so
+memory stays small for layers of any size. hashlib, zstandard and isal release the interpreter lock, so both threads run
+at the same time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Plain:
 
 
 def _make_zstd() -> _Compressor:
-    import zstandard  # a build that packs nothing must not pay for it
+    import zstandard  # slow to load: only builds that pack a layer need it
 
     # one worker compresses while this thread hashes; the bytes are the same for any number of workers
     # except none, so they do not depend on the host's cores
@@ -61,9 +61,9 @@ _MAKERS: dict[Compression, Callable[[], _Compressor]] = {
 
 
 class BlobStream:
-    """Takes a tar in pieces and stores it in ``out``; a context manager, and `finish` gives what was stored.
+    """Takes a tar in pieces and stores it in ``out``; a context manager. `finish` returns what was stored.
 
-    ``progress`` is told the bytes of tar so far. Whatever the thread raises (a full disk) is raised by the next
+    ``progress`` is called with the bytes of tar so far. An error of the thread (a full disk) is raised by the next
     `write` or by `finish`.
     """
 
@@ -81,7 +81,7 @@ class BlobStream:
         self._parts: list[bytes] = []
         self._waiting = 0
         self.unpacked = 0
-        self._busy = 0.0  # seconds that the thread compressed, hashed and wrote, rather than waited
+        self._busy = 0.0  # seconds that the thread compressed, hashed and wrote
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -91,7 +91,7 @@ class BlobStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._thread.is_alive():
-            self._failure = self._failure or error  # tells the thread to drop what is still queued
+            self._failure = self._failure or error  # the thread then drops the queued blocks
             self._blocks.put(None)
             self._thread.join()
 
@@ -103,7 +103,7 @@ class BlobStream:
             self._hand_over()
 
     def finish(self, contents: tuple[tuple[str, str], ...] = ()) -> PackedLayer:
-        """End the blob; returns what was stored, which owns ``contents``."""
+        """End the blob and return what was stored; ``contents`` are the paths that the layer owns."""
         self._hand_over()
         self._blocks.put(None)
         self._thread.join()

@@ -1,9 +1,8 @@
-"""Two tars of one layer, compared: in which member they differ, and in which of its fields.
+"""Compare two tars of one layer: which members differ, and in which fields.
 
-Pure, given streams. Both are read once for what each member says and the hash of its content, and once more, where
-contents differ, up to the last member that is to be explained: contents are never held, but for small ones, two at a
-time. Two tars that differ in a byte differ in something that is named: fields, content, the way a header is written,
-padding, order, or the end.
+Pure, given streams. Both tars are read once for the fields of each member and the hash of its content, and a second
+time up to the last difference to explain. Only small contents are held in memory, two at a time. Every differing byte
+shows up in a named difference: fields, content, the encoding of a header, padding, order, or the end.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from buildkit.layers.tar.header import BLOCK
 from buildkit.layers.tar.reader import HEADER, TarHeader, TarReader, format_raw_text
 
 Open = Callable[[], Iterator[bytes]]
-"""Opens an uncompressed tar; called again for a second look."""
+"""Opens an uncompressed tar; called again for the second pass."""
 
-EACH = 5  # differences told of each field
+EACH = 5  # differences reported of each field
 _Place = tuple[bytes, int]  # a path, and which of the members of that path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What differs: the member (empty for the tar as a whole), the field, and what it is on either side."""
+    """One difference: the member (empty for the tar as a whole), the field, and its value on either side."""
 
     member: str
     field: str
@@ -41,13 +40,13 @@ class Difference:
         return f"{where}{self.field}: {self.first} ≠ {self.second}"
 
     def as_json(self) -> dict[str, str]:
-        """All four, under their names."""
+        """Return ``{"member", "field", "first", "second"}``."""
         return {"member": self.member, "field": self.field, "first": self.first, "second": self.second}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The first differences of each field, in the order of members, and how many more there are by field."""
+    """The first differences of each field, in the order of members, and the number of further ones by field."""
 
     differences: tuple[Difference, ...] = ()
     more: tuple[tuple[str, int], ...] = ()
@@ -58,12 +57,12 @@ class Comparison:
         return "\n".join(lines)
 
     def as_json(self) -> dict[str, Any]:
-        """``{"differences": [...], "more": {FIELD: COUNT}}``."""
-        return {"differences": [one.as_json() for one in self.differences], "more": dict(self.more)}
+        """Return ``{"differences": [...], "more": {FIELD: COUNT}}``."""
+        return {"differences": [found.as_json() for found in self.differences], "more": dict(self.more)}
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _MemberRecord:
     fields: dict[str, str]
     header: bytes
     content: bytes
@@ -71,32 +70,32 @@ class _Seen:
 
 
 def compare_tars(first: Open, second: Open, *, each: int = EACH) -> Comparison:
-    """What differs between two layers' tars; no differences if all of their bytes agree.
+    """Return the differences between two layers' tars; none if all their bytes agree.
 
-    At most ``each`` differences of a field are told. Raises BuildError for a tar that is damaged, and whatever the
-    streams raise.
+    At most ``each`` differences of a field are reported. Raises BuildError for a damaged tar; errors of the streams
+    pass.
     """
     one, end = _index(first, "the first tar")
     two, other_end = _index(second, "the second tar")
-    found = _Found(each)
+    found = _Differences(each)
     for place, seen in one.items():
         if place not in two:
-            found.add(_name(place), "missing", seen.fields["type"], "not there")
+            found.add(_name(place), "missing", seen.fields["type"], "absent")
         else:
             found.compare(place, seen, two[place])
     for place, seen in two.items():
         if place not in one:
-            found.add(_name(place), "missing", "not there", seen.fields["type"])
+            found.add(_name(place), "missing", "absent", seen.fields["type"])
     found.compare_order([place for place in one if place in two], [place for place in two if place in one])
-    if end != other_end and not found.any:  # sizes above move it
+    if end != other_end and not found.any:  # other sizes would move the end
         found.add("", "end", end, other_end)
     for place, difference in _explain(first, second, found.unexplained, list(two)):
         found.explain(place, difference)
     return found.result()
 
 
-class _Found:
-    """Differences so far, and those of which only a second look tells more."""
+class _Differences:
+    """The differences so far, and those that need a second pass to be explained."""
 
     def __init__(self, each: int) -> None:
         self._each = each
@@ -112,31 +111,31 @@ class _Found:
         if self._counted(field):
             self._found.append(Difference(member=member, field=field, first=first, second=second))
 
-    def compare(self, place: _Place, one: _Seen, two: _Seen) -> None:
+    def compare(self, place: _Place, one: _MemberRecord, two: _MemberRecord) -> None:
         for field in sorted({**one.fields, **two.fields}):
             values = one.fields.get(field, "none"), two.fields.get(field, "none")
             if values[0] != values[1]:
                 self.add(_name(place), field, *_render(field, *values))
         name = _name(place)
         if one.content != two.content:
-            self._look_again(place, kind_of(name))
+            self._explain_later(place, kind_of(name))
         elif one.header != two.header and one.fields == two.fields:
-            self._look_again(place, "header")
+            self._explain_later(place, "header")
         elif one.padding != two.padding:
             where, first, second = explain_bytes(iter((one.padding,)), iter((two.padding,)))
             self.add(name, "padding", f"{first} at {where}", second)
 
     def compare_order(self, one: list[_Place], two: list[_Place]) -> None:
-        """Name the first member that is not where the other tar has it, counting those that both have."""
+        """Report the first member that is in another position, among the members that both tars have."""
         for number, (place, other) in enumerate(zip(one, two, strict=True)):
             if place != other:
                 before = f"after {_name(one[number - 1])}" if number else "the first"
-                there = two.index(place)
-                self.add(_name(place), "order", before, f"after {_name(two[there - 1])}")
+                position = two.index(place)
+                self.add(_name(place), "order", before, f"after {_name(two[position - 1])}")
                 return
 
     def explain(self, place: _Place, found: ContentDifference) -> None:
-        """Put what a second look told where the first one stands."""
+        """Replace a difference that the first pass found by its explanation."""
         at = self._found.index((place, self.unexplained[place]))
         field, first, second = found
         self._found[at] = Difference(member=_name(place), field=field, first=first, second=second)
@@ -145,7 +144,7 @@ class _Found:
         more = tuple((field, count - self._each) for field, count in self._counts.items() if count > self._each)
         return Comparison(differences=tuple(one for one in self._found if isinstance(one, Difference)), more=more)
 
-    def _look_again(self, place: _Place, kind: str) -> None:
+    def _explain_later(self, place: _Place, kind: str) -> None:
         if self._counted(kind):
             self._found.append((place, kind))
             self.unexplained[place] = kind
@@ -155,15 +154,15 @@ class _Found:
         return self._counts[field] <= self._each
 
 
-def _index(opened: Open, what: str) -> tuple[dict[_Place, _Seen], str]:
-    members: dict[_Place, _Seen] = {}
+def _index(opened: Open, what: str) -> tuple[dict[_Place, _MemberRecord], str]:
+    members: dict[_Place, _MemberRecord] = {}
     reader = TarReader(opened(), what)
     for place, header in _places(reader):
         hasher = hashlib.sha256()
         for chunk in reader.content():
             hasher.update(chunk)
         padding = reader.padding()
-        members[place] = _Seen(
+        members[place] = _MemberRecord(
             header.fields,
             hashlib.sha256(header.raw).digest(),
             hasher.digest(),
@@ -180,29 +179,30 @@ def _places(reader: TarReader) -> Iterator[tuple[_Place, TarHeader]]:
 
 
 def _explain(
-    first: Open, second: Open, wanted: dict[_Place, str], order: list[_Place]
+    first: Open, second: Open, unexplained: dict[_Place, str], order: list[_Place]
 ) -> Iterator[tuple[_Place, ContentDifference]]:
-    """What differs in the contents of ``wanted`` (in the order of the first tar), or in how a header is written.
+    """Explain the differences of ``unexplained`` members in their contents or the encoding of their headers.
 
-    The second tar is read on as long as its members come in the same order, and again from its beginning where not.
+    They come in the order of the first tar. The second tar is read on while its members come in the same order, else
+    again from its start.
     """
-    if not wanted:
+    if not unexplained:
         return
     where = {place: number for number, place in enumerate(order)}
     reader, other = TarReader(first(), "the first tar"), TarReader(second(), "the second tar")
     others = _places(other)
     passed = -1
-    left = len(wanted)
+    left = len(unexplained)
     for place, header in _places(reader):
-        if place not in wanted:
+        if place not in unexplained:
             continue
         if where[place] <= passed:
             other = TarReader(second(), "the second tar")
             others = _places(other)
         passed = where[place]
-        there = next(found for key, found in others if key == place)
-        look = _explain_header if wanted[place] == "header" else _explain_member
-        yield place, look(_name(place), (header, reader), (there, other))
+        counterpart = next(found for key, found in others if key == place)
+        explain = _explain_header if unexplained[place] == "header" else _explain_member
+        yield place, explain(_name(place), (header, reader), (counterpart, other))
         left -= 1
         if not left:
             return
@@ -236,12 +236,12 @@ def _name(place: _Place) -> str:
 
 def _render(field: str, first: str, second: str) -> tuple[str, str]:
     if field == "mtime":
-        return _say_time(first), _say_time(second)
+        return _format_time(first), _format_time(second)
     one, two = shorten(first, second)
     return one or "empty", two or "empty"
 
 
-def _say_time(seconds: str) -> str:
+def _format_time(seconds: str) -> str:
     with suppress(ValueError, OverflowError, OSError):
         moment = dt.datetime.fromtimestamp(float(seconds), dt.UTC)
         return f"{seconds} ({moment:%Y-%m-%d %H:%M:%S} UTC)"

@@ -1,4 +1,4 @@
-"""Where two contents of one file differ: bytecode, RECORD and text are looked into, else the first byte is named."""
+"""Explain how two contents of one file differ: by structure for bytecode, RECORD and text, else by the first byte."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-READ = 8 << 20  # contents up to this many bytes are looked into
+READ = 8 << 20  # contents up to this many bytes are compared by structure
 _SHOWN = 60
 _BEFORE = 20
 _HEADER = 16  # PEP 552: magic number, flags, and either time and size of the source or its hash
@@ -15,11 +15,11 @@ _FLAGS = {0: "time and size", 1: "unchecked hash", 3: "checked hash"}
 _REFERENCE = 0x80  # marshal's mark of an object that may be referred to again
 
 ContentDifference = tuple[str, str, str]
-"""Field, and what it is on either side."""
+"""The field, and its value on either side."""
 
 
 def kind_of(path: str) -> str:
-    """What a file is for this comparison: ``pyc``, ``RECORD`` or ``content``."""
+    """Return how a file is compared: as ``pyc``, ``RECORD`` or ``content``."""
     if path.endswith(".pyc"):
         return "pyc"
     folder, name = posixpath.split(path)
@@ -27,7 +27,7 @@ def kind_of(path: str) -> str:
 
 
 def explain_content(path: str, first: bytes, second: bytes) -> ContentDifference:
-    """How two different contents of ``path`` differ."""
+    """Explain how two different contents of ``path`` differ."""
     kind = kind_of(path)
     if kind == "pyc" and min(len(first), len(second)) >= _HEADER:
         return _explain_pyc(first, second)
@@ -41,7 +41,7 @@ def explain_content(path: str, first: bytes, second: bytes) -> ContentDifference
 
 
 def explain_bytes(first: Iterator[bytes], second: Iterator[bytes]) -> ContentDifference:
-    """The first byte in which two streams differ; memory is that of a chunk of each."""
+    """Return the first byte in which two streams differ; holds one chunk of each in memory."""
     offset = 0
     one = two = b""
     while True:
@@ -57,7 +57,7 @@ def explain_bytes(first: Iterator[bytes], second: Iterator[bytes]) -> ContentDif
 
 
 def shorten(first: str, second: str) -> tuple[str, str]:
-    """Two different texts, cut to where they first differ."""
+    """Cut two different texts to the part where they first differ."""
     same = len(posixpath.commonprefix((first, second)))
     start = max(0, same - _BEFORE) if max(len(first), len(second)) > _SHOWN else 0
 
@@ -78,11 +78,11 @@ def _explain_pyc(first: bytes, second: bytes) -> ContentDifference:
         return "pyc header", *_both(first, second, lambda data: f"source of time {_word(data, 8)}, {_word(data, 12)} B")
     where, one, two = explain_bytes(iter((first,)), iter((second,)))
     marks = len(first) == len(second) and all(a ^ b in (0, _REFERENCE) for a, b in zip(first, second, strict=True))
-    return f"pyc code, {where}{', in marks of reference alone' if marks else ''}", one, two
+    return f"pyc code, {where}{', in reference flags only' if marks else ''}", one, two
 
 
-def _both(first: bytes, second: bytes, emit: Callable[[bytes], str]) -> tuple[str, str]:
-    return emit(first), emit(second)
+def _both(first: bytes, second: bytes, describe: Callable[[bytes], str]) -> tuple[str, str]:
+    return describe(first), describe(second)
 
 
 def _word(data: bytes, at: int) -> int:

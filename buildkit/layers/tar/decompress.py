@@ -1,4 +1,4 @@
-"""Stored blobs back to tars, in pieces."""
+"""Decompress stored blobs to tars, in pieces."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import BinaryIO, cast
 from buildkit.layers.tar.member import Compression
 
 _CHUNK = 1 << 20
-_WRAPPED = 31  # window bits: of a gzip file
+_WRAPPED = 31  # window bits of a gzip file
 
 
 def inflate(path: Path, compression: Compression) -> Iterator[bytes]:
-    """The tar in pieces of about a mebibyte, however well it is compressed; ValueError for no such."""
+    """Yield the tar in pieces of about a mebibyte; raises ValueError for a damaged blob."""
     with path.open("rb") as file:
         if compression is Compression.ZSTD:
             yield from _unzstd(file)
@@ -38,7 +38,7 @@ class _Gzip:
     """Inflates a gzip file of any number of members."""
 
     def __init__(self) -> None:
-        from isal import isal_zlib  # twice as fast as zlib, and a build that reads no blob must not pay for it
+        from isal import isal_zlib  # twice as fast as zlib; slow to load, and only needed to read blobs
 
         self._new = isal_zlib.decompressobj
         self._damage = cast("type[Exception]", isal_zlib.error)  # its stub takes the class for an instance

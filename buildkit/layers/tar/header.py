@@ -1,9 +1,9 @@
-"""Tar headers as bytes: POSIX.1-2001 (pax) interchange format, of which a layer needs three kinds of entry.
+"""Tar headers as bytes, in the POSIX.1-2001 (pax) interchange format; a layer needs three types of entry.
 
-Every field that a host could colour is fixed: owner 0:0 without names, time 0, devices 0. What ``ustar`` can
-say is said in one block of 512 bytes, long ASCII paths by its prefix field; only a path or link that is not
-ASCII or does not fit, or a size of 8 GiB and more, is preceded by an extended header. Written here rather than
-by ``tarfile``, whose headers are much slower (a layer of wheels has thousands) and vary with its version.
+Every field that could depend on the host is fixed: owner 0:0 without names, time 0, devices 0. What fits into ``ustar``
+takes one block of 512 bytes, with long ASCII paths split into its prefix field. Only a path or link that is not ASCII
+or does not fit, or a size of 8 GiB or more, gets an extended header. ``tarfile`` is not used because its headers are
+much slower (a layer of wheels has thousands) and vary with its version.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BLANK_CHECKSUM = b" " * 8
 
 
 def render_header(path: str, typeflag: bytes, *, size: int = 0, mode: int = 0o644, link: str = "") -> bytes:
-    """The blocks that precede an entry's content; ``path`` of a directory ends in ``/``."""
+    """Return the blocks that precede an entry's content; the ``path`` of a directory ends in ``/``."""
     extended: list[tuple[str, str]] = []
     fitted = _fit(path)
     if fitted is None:
@@ -43,18 +43,18 @@ def render_header(path: str, typeflag: bytes, *, size: int = 0, mode: int = 0o64
 
 
 def header_size(path: str, *, size: int = 0, link: str = "") -> int:
-    """The bytes of `render_header`, of whatever type."""
+    """Return the number of bytes of `render_header`, which does not depend on the type."""
     is_plain = len(path) <= _NAME and path.isascii() and len(link) <= _LINK and link.isascii() and size <= _BIGGEST
     return BLOCK if is_plain else len(render_header(path, FILE, size=size, link=link))
 
 
 def padding(size: int) -> bytes:
-    """Zeros that fill ``size`` bytes of content up to whole blocks."""
+    """Return the zeros that fill ``size`` bytes of content up to whole blocks."""
     return bytes(-size % BLOCK)
 
 
 def _fit(path: str) -> tuple[bytes, bytes] | None:
-    """``path`` as ustar's prefix and name, or None where it needs an extended header."""
+    """Split ``path`` into ustar's prefix and name; None if it needs an extended header."""
     if not path.isascii():
         return None
     raw = path.encode("ascii")

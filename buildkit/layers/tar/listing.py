@@ -1,4 +1,4 @@
-"""The paths of a layer that is stored, with their content, read from its blob."""
+"""Read the paths of a stored layer and their contents from its blob."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from buildkit.layers.tar.reader import TarReader
 
 
 def read_listing(path: Path, compression: Compression) -> list[tuple[str, str]]:
-    """Files with their SHA-256 and links (``-> TARGET``), sorted, as packing a layer says; folders belong to nobody.
+    """Return files with their SHA-256 and links (``-> TARGET``), sorted, as packing lists them; folders are not owned.
 
-    Raises BuildError for a blob that is damaged.
+    Raises BuildError for a damaged blob.
     """
     found: dict[str, str] = {}
     try:

@@ -14,9 +14,9 @@ from buildkit.errors import BuildError
 from buildkit.layers.tar.header import BLOCK
 
 _CHUNK = 1 << 20
-_MOST = 16 << 20  # of an extended header: a hostile one must not fill the memory
+_MOST = 16 << 20  # bytes of an extended header: a hostile one must not fill the memory
 _EXTENDED, _GLOBAL, _LONG_NAME, _LONG_LINK, _SPARSE = b"x", b"g", b"L", b"K", b"S"
-_NO_CONTENT = b"123456"  # links, devices, folders and pipes: whatever their size field says
+_NO_CONTENT = b"123456"  # links, devices, folders and pipes have no content, even if their size field is not 0
 _KINDS = {
     b"0": "file", b"\0": "file", b"7": "file", b"1": "hard link", b"2": "symbolic link", b"3": "character device",
     b"4": "block device", b"5": "folder", b"6": "pipe", b"S": "sparse file",
@@ -27,16 +27,16 @@ HEADER = {
     "magic": slice(257, 265), "uname": slice(265, 297), "gname": slice(297, 329), "devmajor": slice(329, 337),
     "devminor": slice(337, 345), "prefix": slice(345, 500), "rest": slice(500, 512), "checksum": slice(148, 156),
 }  # fmt: skip
-"""Where the fields of a header's block are; the checksum, which follows from the others, comes last."""
+"""The positions of the fields in a header block; the checksum comes last, as it follows from the others."""
 
 _RECORDS = ("path", "linkpath", "size", "uid", "gid", "uname", "gname", "mtime")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TarHeader:
-    """One member: ``path`` without a slash at either end, ``fields`` (name to value as text), ``raw`` all its blocks.
+    """A member's header: ``path`` without a slash at either end, ``fields`` as text by name, ``raw`` all its blocks.
 
-    ``fields`` has ``name`` (the path as it is written), ``type``, ``mode`` (octal), ``uid``, ``gid``, ``uname``,
+    ``fields`` has ``name`` (the path as written), ``type``, ``mode`` (octal), ``uid``, ``gid``, ``uname``,
     ``gname``, ``size`` in bytes, ``mtime`` in seconds, ``link``, ``device``, and ``pax KEY`` for every other record of
     an extended header.
     """
@@ -48,7 +48,7 @@ class TarHeader:
 
     @property
     def format(self) -> str:
-        """How the header is written, for people: ``ustar``, ``GNU with long name`` …"""
+        """The encoding of the header, for people: ``ustar``, ``GNU with long name`` …"""
         last = self.raw[-BLOCK:]
         magic = {b"ustar\x0000": "ustar", b"ustar  \0": "GNU"}.get(last[HEADER["magic"]], "old")
         extensions = {_EXTENDED: "pax records", _GLOBAL: "global pax records", _LONG_NAME: "long name"}
@@ -57,9 +57,9 @@ class TarHeader:
 
 
 class TarReader:
-    """Members of a tar that comes in ``chunks``, in their order. Iterate once; memory is a few mebibytes.
+    """Reads the members of a tar in ``chunks``, in order. Iterate once; memory is a few mebibytes.
 
-    Raises BuildError, naming the tar as ``what``, for one that is damaged.
+    Raises BuildError, which names the tar as ``what``, if it is damaged.
     """
 
     def __init__(self, chunks: Iterable[bytes], what: str) -> None:
@@ -67,24 +67,24 @@ class TarReader:
         self._what = what
         self._buffer = b""
         self._at = 0
-        self._left = 0  # content of the present member that nobody has read
+        self._left = 0  # unread content of the current member
         self._size = 0
         self._globals: dict[str, bytes] = {}
-        self.end = ""  # what follows the last member, in words
+        self.end = ""  # a description of what follows the last member
 
     def __iter__(self) -> Iterator[TarHeader]:
         while (header := self._next()) is not None:
             yield header
 
     def content(self) -> Iterator[bytes]:
-        """The present member's content, what is left of it, in chunks of at most a mebibyte."""
+        """Yield the unread content of the current member in chunks of at most a mebibyte."""
         while self._left:
             chunk = self._exactly(min(self._left, _CHUNK))
             self._left -= len(chunk)
             yield chunk
 
     def padding(self) -> bytes:
-        """What fills the present member's content up to whole blocks; zeros, usually. Once, after the content."""
+        """Return the bytes, usually zeros, that fill the current content up to whole blocks. Call once, after it."""
         for _ in self.content():
             pass
         size, self._size = self._size, 0
@@ -134,7 +134,7 @@ class TarReader:
             end = at + int(length) if length.isdigit() and blank else 0
             key, equals, value = data[at + len(length) + 1 : end - 1].partition(b"=")
             if end <= at or end > len(data) or not equals:
-                raise self._damaged("a pax record that is none")
+                raise self._damaged("a pax record is malformed")
             records[format_raw_text(key)] = value
             at = end
         return records
@@ -166,13 +166,13 @@ class TarReader:
             raise self._damaged("a header's checksum is wrong")
 
     def _number(self, field: bytes) -> int:
-        if field[:1] in (b"\x80", b"\xff"):  # GNU's base 256, for what octal digits cannot say
+        if field[:1] in (b"\x80", b"\xff"):  # GNU's base 256, for numbers too large for octal digits
             return int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else int.from_bytes(field[1:], "big")
         digits = field.split(b"\0")[0].strip()
         try:
             return int(digits or b"0", 8)
         except ValueError:
-            raise self._damaged(f"a number that is none: {digits!r}") from None
+            raise self._damaged(f"{digits!r} is not an octal number") from None
 
     def _read_end(self, block: bytes) -> None:
         found, size, zeros = hashlib.sha256(block), len(block), True
@@ -189,7 +189,7 @@ class TarReader:
         return data
 
     def _up_to(self, size: int) -> bytes:
-        """The next ``size`` bytes, fewer only at the end."""
+        """Return the next ``size`` bytes, fewer only at the end."""
         data = self._buffer[self._at : self._at + size]
         self._at += len(data)
         while len(data) < size and (chunk := next(self._chunks, None)) is not None:
@@ -202,7 +202,7 @@ class TarReader:
 
 
 def format_raw_text(data: bytes) -> str:
-    """Foreign bytes as text; different bytes give different text, but for those that are written as escapes."""
+    """Decode bytes for people; different bytes give different text, except for bytes that spell an escape."""
     return data.decode("utf-8", "backslashreplace")
 
 

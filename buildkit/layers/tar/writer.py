@@ -1,7 +1,7 @@
-"""Members → one deterministic layer tar, hashed and compressed while it is written.
+"""Write members as one deterministic layer tar, hashed and compressed on the way.
 
-The format is the OCI image specification's layer (a pax tar; no whiteouts, for a layer here only adds). The
-same members in the same order give the same bytes on every host: see ``tarheader`` for what is fixed. Parents
+The format is the OCI image specification's layer: a pax tar, here without whiteouts, because a layer only adds. The
+same members in the same order give the same bytes on every host; ``layers.tar.header`` describes what is fixed. Parents
 are written explicitly, as directories of mode 0755, each before its first member.
 """
 
@@ -32,12 +32,12 @@ def write_layer(
     *,
     progress: Callable[[int], None] = _ignore,
 ) -> PackedLayer:
-    """Write ``members`` to ``out`` as a layer and say what was written.
+    """Write ``members`` to ``out`` as a layer and return what was written.
 
-    Memory is a few mebibytes whatever the layer's size. ``progress`` is called with the bytes of tar so far.
-    A path that comes twice with the same content is written once. Raises CollisionError if the contents
-    differ (or one is a file where another needs a directory), MismatchError (WheelError for a member out of a
-    wheel) if content has another size or hash than the member says, and whatever ``out.write`` raises.
+    Memory is a few mebibytes for a layer of any size. ``progress`` is called with the bytes of tar so far. A path that
+    comes twice with the same content is written once. Raises CollisionError if the contents differ, or if one is a file
+    where another needs a directory; MismatchError (WheelError for a member of a wheel) if content does not have the
+    member's size or hash. Errors of ``out.write`` pass.
     """
     with BlobStream(out, compression, progress) as blob:
         layer = _Layer(blob)
@@ -48,7 +48,7 @@ def write_layer(
 
 
 class _Layer:
-    """The entries of one tar so far: directories, and what is at every other path with the owner of it."""
+    """The entries of one tar so far: its directories, and the content and wheel of every other path."""
 
     def __init__(self, blob: BlobStream) -> None:
         self._blob = blob
@@ -64,7 +64,7 @@ class _Layer:
             return
         _check_path(member.path)
         if member.path in self._directories:
-            raise _collision(member.path, member.wheel, "", "it is a directory elsewhere")
+            raise _collision(member.path, member.wheel, "", "one of them has a directory there")
         if member.path in self.owned:
             self._compare(member)
         elif member.kind == "symlink":
@@ -73,7 +73,7 @@ class _Layer:
         else:
             mode = 0o755 if member.executable else 0o644
             self._blob.write(render_header(member.path, FILE, size=member.size, mode=mode))
-            content = _pass(member, self._blob.write)
+            content = _copy(member, self._blob.write)
             self._blob.write(padding(member.size))
             self.owned[member.path] = content, member.wheel
 
@@ -88,15 +88,15 @@ class _Layer:
         self._directories.add(path)
 
     def _compare(self, member: Member) -> None:
-        """The path is taken: fine if what comes now is the same."""
+        """Compare a member with the one already at its path; raises CollisionError if they differ."""
         content, owner = self.owned[member.path]
-        again = _link(member) if member.kind == "symlink" else _pass(member, _drop)
-        if again != content:
+        new_content = _link(member) if member.kind == "symlink" else _copy(member, _drop)
+        if new_content != content:
             raise _collision(member.path, owner, member.wheel, "their bytes differ")
 
 
-def _pass(member: Member, write: Callable[[bytes], None]) -> str:
-    """Give the member's bytes to ``write``; their SHA-256, after it and their number were found right."""
+def _copy(member: Member, write: Callable[[bytes], None]) -> str:
+    """Pass the member's bytes to ``write`` and return their SHA-256; raises MismatchError for another size or hash."""
     hasher = hashlib.sha256()
     size = 0
     for chunk in member.content() if member.content is not None else ():

@@ -1,7 +1,7 @@
-"""A wheel's archive, read with suspicion: every name is judged before a byte of content is used.
+"""Read the archive of an untrusted wheel: every name is checked before any content is used.
 
-ZIP as in PKWARE's APPNOTE, of which wheels use stored and deflated members. The standard library reads the
-directory; the content is inflated by ISA-L, twice as fast as zlib and without the interpreter lock.
+ZIP as in PKWARE's APPNOTE, of which wheels use stored and deflated members. The standard library reads the directory;
+ISA-L inflates the content, twice as fast as zlib and without the interpreter lock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from buildkit.errors import WheelError
 
 CHUNK = 1 << 20
 _READ = 1 << 18
-_EXTRA_GUESS = 64  # what most writers put between a name and its content, at most
+_EXTRA_GUESS = 64  # most writers put no more bytes between a name and its content
 _LOCAL = struct.Struct("<4s5H3I2H")
 _ENCRYPTED = 0x1
 _UTF8 = 0x800
@@ -29,11 +29,11 @@ _LONGEST_NAME = 255
 
 
 class WheelZip:
-    """The files of one wheel's archive by name, in the archive's order; directories are left out.
+    """The files of one wheel's archive by name, in the archive's order, without directories.
 
-    Raises WheelError if the file is no complete archive, or a name or kind of member is not what a wheel may
-    hold: a path that is absolute, climbs, uses backslashes or unprintable characters, or comes twice; a link or
-    device; an encrypted member; a compression other than deflate.
+    Raises WheelError if the file is not a complete archive, or holds a member that a wheel may not hold: a path that is
+    absolute, leaves its folder, has backslashes or unprintable characters, or comes twice; a link or device; an
+    encrypted member; a compression other than deflate.
     """
 
     def __init__(self, path: Path) -> None:
@@ -53,17 +53,17 @@ class WheelZip:
                 self.files[entry.filename] = entry
 
     def refuse(self, what: str, member: str = "") -> WheelError:
-        """An error that names the wheel and, where there is one, the member."""
+        """Return an error that names the wheel and, if given, the member."""
         place = f"{self.path.name}: {member!r}" if member else self.path.name
         return WheelError(f"{place} {what}", hint="do not install it, unless you know who built it and why")
 
     def is_executable(self, name: str) -> bool:
-        """Whether the member's Unix mode has an executable bit."""
+        """Tell whether the member's Unix mode has an executable bit."""
         mode = self.files[name].external_attr >> 16
         return stat.S_ISREG(mode) and bool(mode & 0o111)
 
     def read(self, name: str, limit: int) -> bytes:
-        """The whole of a small member; WheelError if it is missing or larger than ``limit`` bytes."""
+        """Return the content of a small member; raises WheelError if it is missing or larger than ``limit`` bytes."""
         entry = self.files.get(name)
         if entry is None:
             raise self.refuse("is missing", name)
@@ -72,8 +72,8 @@ class WheelZip:
         return b"".join(self.stream(name))
 
     def stream(self, name: str) -> Iterator[bytes]:
-        """The member's content in chunks of at most a mebibyte; size and CRC are checked on the way."""
-        from isal import isal_zlib  # a build that packs nothing must not pay for it
+        """Yield the member's content in chunks of at most a mebibyte; size and CRC are checked on the way."""
+        from isal import isal_zlib  # slow to load: only builds that pack a layer need it
 
         entry = self.files[name]
         crc = size = 0
@@ -102,14 +102,14 @@ class WheelZip:
                 while raw and not inflater.eof:
                     if chunk := inflater.decompress(raw, CHUNK):
                         yield chunk
-                    raw = inflater.unconsumed_tail  # noqa: PLW2901 - what is left of it
+                    raw = inflater.unconsumed_tail  # noqa: PLW2901 - the rest of it
             if not inflater.eof and (rest := inflater.flush()):
                 yield rest
         except damaged as error:
             raise self.refuse(f"is damaged: {error}", entry.filename) from error
 
     def _raw(self, entry: zipfile.ZipInfo) -> Iterator[bytes]:
-        """The stored bytes of a member; those of a small one come in a single read, header and all."""
+        """Yield the stored bytes of a member; a small one takes a single read, with its header."""
         handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             guess = _LOCAL.size + len(entry.orig_filename) + _EXTRA_GUESS + min(entry.compress_size, _READ)
@@ -130,14 +130,14 @@ class WheelZip:
             os.close(handle)
 
     def _content_offset(self, start: bytes, entry: zipfile.ZipInfo) -> int:
-        """Where the content is after the local header, which must agree with the directory's name and method."""
+        """Return the offset of the content; the local header must agree with the directory's name and method."""
         if len(start) < _LOCAL.size or not start.startswith(b"PK\3\4"):
             raise self.refuse("is damaged: it has no local header", entry.filename)
         _, _, flags, method, _, _, _, _, _, name_length, extra_length = _LOCAL.unpack_from(start)
         end = _LOCAL.size + name_length
         name = start[_LOCAL.size : end].decode("utf-8" if flags & _UTF8 else "cp437", "replace")
         if name != entry.orig_filename or method != entry.compress_type or flags & _ENCRYPTED:
-            raise self.refuse("is not what the archive's directory says", entry.filename)
+            raise self.refuse("does not match the archive's directory", entry.filename)
         return int(end + extra_length)
 
     def _check(self, entry: zipfile.ZipInfo, seen: set[str]) -> None:
@@ -149,7 +149,7 @@ class WheelZip:
         if entry.flag_bits & _ENCRYPTED:
             raise self.refuse("is encrypted", name)
         if entry.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
-            raise self.refuse("is compressed by something else than deflate", name)
+            raise self.refuse("is compressed by another method than deflate", name)
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in {0, stat.S_IFREG, stat.S_IFDIR}:
             raise self.refuse("is a symbolic link or a device, which a wheel may not hold", name)
@@ -159,7 +159,7 @@ class WheelZip:
 
 
 def find_path_problem(path: str) -> str:
-    """What is wrong with ``path`` as a path below some folder, or nothing."""
+    """Return what is wrong with ``path`` as a path below a folder; empty for nothing."""
     if path.startswith("/"):
         return "has an absolute path"
     if "\\" in path:

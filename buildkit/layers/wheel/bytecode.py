@@ -1,7 +1,7 @@
-"""Bytecode by the image's own interpreter: the other end of ``pyc_worker``.
+"""Compile bytecode with the image's own interpreter: the client of ``pyc_worker``.
 
-A ``.pyc`` is laid out as PEP 552 says, with an unchecked hash: Python then trusts it without looking at the
-source's time or bytes, as it can in a layer where neither changes. The paths inside are those of the image.
+A ``.pyc`` has an unchecked hash (PEP 552): Python then trusts it without checking the time or bytes of the source,
+which is right in a layer, where neither changes. The paths inside are those of the image.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _REQUEST = struct.Struct(">II")
 _REPLY = struct.Struct(">IBI")
 _WORD = struct.Struct(">I")
 _GREETING = "buildkit-pyc 1 "
-# -I ignores the image's environment but also the seed, so the worker is started a second time with the seed alone.
-# Whoever started it may have been killed: then the first pipe has no reader, or nobody ever opens the second.
+# -I ignores the image's environment but also the seed, so the worker is started a second time with only the seed.
+# If the parent was killed, the first pipe has no reader, or nothing ever opens the second: the alarm ends the worker.
 _START = (
     "import os, signal, sys\n"
     "signal.alarm(60)\n"
@@ -42,19 +42,19 @@ Batch = list[tuple[Member, bytes]]
 
 
 def worker_argv(interpreter: str, *pipes: str) -> tuple[str, ...]:
-    """What to run where the image's ``interpreter`` is; its two streams are for `Compiler`.
+    """Return the command that starts the worker under the image's ``interpreter``; `Compiler` takes its two streams.
 
-    ``pipes`` are the paths of its output and its input, where they are not to be the standard ones.
+    ``pipes`` are the paths of its output and its input, if they are not the standard streams.
     """
     source = (files("buildkit.layers.wheel") / "pyc_worker.py").read_text("utf-8")
     return (interpreter, "-I", "-S", "-c", _START, source, *pipes)
 
 
 class Compiler:
-    """Compiles batches of sources in a running worker; may be used by several threads at once.
+    """Compiles batches of sources in a running worker; several threads may use it at once.
 
-    ``stdin`` and ``stdout`` are the worker's. A context manager: on leaving, the worker's input is closed, upon
-    which it ends. Raises BuildError if the worker says nothing sensible or ends too early.
+    ``stdin`` and ``stdout`` are the worker's. A context manager: leaving it closes the worker's input, which ends the
+    worker. Raises BuildError if the worker's answer is not the protocol's or it ends too early.
     """
 
     def __init__(self, stdin: BinaryIO, stdout: BinaryIO) -> None:
@@ -84,16 +84,16 @@ class Compiler:
         self.close()
 
     def close(self) -> None:
-        """Let the worker end; what it was still asked for is answered or fails."""
-        with suppress(BrokenPipeError):  # it has ended already
+        """End the worker; batches in flight are answered or fail."""
+        with suppress(BrokenPipeError):  # it has already ended
             self._stdin.close()
         self._reader.join()
 
     def submit(self, sources: Sequence[tuple[str, bytes]]) -> Future[tuple[bytes, ...]]:
         """Compile ``(absolute path in the image, source)`` pairs as one batch.
 
-        The result has a ``.pyc`` for each, empty where the source does not compile. The bytes depend on the
-        batch alone, not on what else the worker compiles.
+        The result has a ``.pyc`` for each, empty if the source does not compile. The bytes depend on the batch alone,
+        not on what else the worker compiles.
         """
         payload = b"".join(
             part
@@ -103,17 +103,17 @@ class Compiler:
         future: Future[tuple[bytes, ...]] = Future()
         with self._lock:
             if self._ended:
-                raise _gone()
+                raise _worker_ended()
             number, self._next = self._next, self._next + 1
             self._pending[number] = future
-        # not under the same lock: the worker may have to hand over answers before it takes more
-        with self._writing, suppress(BrokenPipeError, ValueError):  # it ended: the reader fails the future
+        # not under the same lock: the worker may have to deliver answers before it takes more
+        with self._writing, suppress(BrokenPipeError, ValueError):  # the worker ended: the reader fails the future
             self._stdin.write(_REQUEST.pack(number, len(payload)) + payload)
             self._stdin.flush()
         return future
 
     def _read_replies(self) -> None:
-        with suppress(OSError, ValueError):  # the stream was closed under us: what is pending fails below
+        with suppress(OSError, ValueError):  # the stream was closed: pending batches fail below
             while len(head := self._stdout.read(_REPLY.size)) == _REPLY.size:
                 number, state, size = _REPLY.unpack(head)
                 self._answer(number, state, self._stdout.read(size))
@@ -121,13 +121,13 @@ class Compiler:
             self._ended = True
             pending, self._pending = self._pending, {}
         for future in pending.values():
-            future.set_exception(_gone())
+            future.set_exception(_worker_ended())
 
     def _answer(self, number: int, state: int, answer: bytes) -> None:
         with self._lock:
             future = self._pending.pop(number, None)
         if future is None:
-            return  # nobody asked: not our protocol, and the end of the stream will say so
+            return  # an answer to no request: not our protocol, so the stream ends soon
         if state:
             future.set_exception(BuildError("the image's Python died while compiling a batch of modules"))
             return
@@ -142,10 +142,10 @@ class Compiler:
 
 
 def compiled_members(members: Iterable[Member], compiler: Compiler) -> Iterator[Member]:
-    """All ``members``, those that are no Python first, and after each module its bytecode, if it compiles.
+    """Yield all ``members``, other files first, then each module followed by its bytecode, if it compiles.
 
-    A few batches are compiled ahead, so the worker is busy while what is not Python is packed; memory holds
-    those batches and no more.
+    A few batches are compiled ahead, so that the worker is busy while other files are packed; only those batches are
+    held in memory.
     """
     batches = _batches(member for member in members if member.path.endswith(".py"))
     ahead: deque[tuple[Batch, Future[tuple[bytes, ...]]]] = deque()
@@ -162,7 +162,7 @@ def compiled_members(members: Iterable[Member], compiler: Compiler) -> Iterator[
 
 
 def cache_path(path: str, tag: str) -> str:
-    """Where the bytecode of the module at ``path`` lies (PEP 3147)."""
+    """Return the path of the bytecode of the module at ``path`` (PEP 3147)."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/__pycache__/{name.removesuffix('.py')}.{tag}.pyc"
 
@@ -174,7 +174,7 @@ def _fill(ahead: deque[tuple[Batch, Future[tuple[bytes, ...]]]], batches: Iterat
 
 
 def _batches(modules: Iterator[Member]) -> Iterator[Batch]:
-    """Cut by number and declared size, so the same wheel is always cut in the same places."""
+    """Split by number and declared size, so that a wheel is always split at the same places."""
     batch: Batch = []
     size = 0
     for module in modules:
@@ -192,7 +192,7 @@ def _held(module: Member, path: str, data: bytes) -> Member:
     same = path == module.path
     return Member(
         path=path,
-        size=module.size if same else len(data),  # what it should be, for the tar to verify
+        size=module.size if same else len(data),  # the declared size, which the tar verifies
         content=lambda: iter((data,)),
         executable=module.executable and same,
         sha256=module.sha256 if same else None,
@@ -200,5 +200,5 @@ def _held(module: Member, path: str, data: bytes) -> Member:
     )
 
 
-def _gone() -> BuildError:
+def _worker_ended() -> BuildError:
     return BuildError("the image's Python ended before it had compiled everything")

@@ -1,4 +1,4 @@
-"""One wheel through the ``installer`` library: source → rule → destination, see ``wheels``."""
+"""Install one wheel through the ``installer`` library into members of a layer; see ``layers.wheel.layer``."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from installer.scripts import ScriptSection
 
 INSTALLER = b"buildkit\n"
-_TEXT_LIMIT = 64 << 20  # RECORD of a wheel with half a million files
+_TEXT_LIMIT = 64 << 20  # bytes: RECORD of a wheel with half a million files
 _SCRIPT_LIMIT = 64 << 20
 _HASHES = {"sha256", "sha384", "sha512"}  # the specification: sha256 or better
 _LONGEST_SHEBANG = 127  # what every kernel reads
-# pip's since 25.1; it has no import that a start-up must wait for
+# pip's since 25.1; it has no import that slows the start
 _SCRIPT = """\
 #!{shebang}
 import sys
@@ -52,7 +52,7 @@ if __name__ == '__main__':
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstalledWheel:
-    """What a wheel installs: its members without RECORD, RECORD's rows, and where RECORD goes."""
+    """The files that a wheel installs: its members without RECORD, and RECORD's rows and path."""
 
     members: tuple[Member, ...]
     rows: tuple[tuple[str, str, str], ...]
@@ -61,7 +61,7 @@ class InstalledWheel:
     wheel: str
 
     def record(self, unhashed: Sequence[str]) -> Member:
-        """RECORD with rows for ``unhashed`` paths too (bytecode), sorted as pip sorts."""
+        """Return RECORD, with rows for ``unhashed`` paths too (bytecode), sorted as pip sorts."""
         rows = {*self.rows, *((_relative(path, self.site_packages), "", "") for path in unhashed)}
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(sorted(rows))
@@ -69,7 +69,7 @@ class InstalledWheel:
 
 
 def read_wheel(wheel: Path, target: Target) -> InstalledWheel:
-    """Judge and install ``wheel`` without inflating more than its metadata and scripts; raises WheelError."""
+    """Check and install ``wheel`` without inflating more than its metadata and scripts; raises WheelError."""
     archive = WheelZip(wheel)
     try:
         source = _Source(archive)
@@ -83,7 +83,7 @@ def read_wheel(wheel: Path, target: Target) -> InstalledWheel:
 
 
 class _Lazy(io.RawIOBase):
-    """Stands for a member's content between source and destination, which reads it by name, later."""
+    """A placeholder for a member's content, which the destination reads later by name."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class _Lazy(io.RawIOBase):
 
 
 class _Source(WheelSource):
-    """The library's view of a wheel: its names and metadata, checked, and where its contents are."""
+    """The library's view of a wheel: its checked names and metadata, and its contents."""
 
     def __init__(self, archive: WheelZip) -> None:
         self.archive = archive
@@ -209,7 +209,7 @@ class _Destination(WheelDestination):
             wheel=self._wheel,
         )
 
-    def write_script(  # pip, too, makes the same script for both sections
+    def write_script(  # as in pip, both sections get the same script
         self,
         name: str,
         module: str,
@@ -236,7 +236,7 @@ class _Destination(WheelDestination):
         self,
         scheme: Scheme,
         record_file_path: str,
-        records: object,  # noqa: ARG002 - rows are kept as they come
+        records: object,  # noqa: ARG002 - rows are collected as members are added
     ) -> None:
         self._record_path = self._place(scheme, record_file_path)
         self._rows.append((_relative(self._record_path, self._target.site_packages), "", ""))
@@ -249,11 +249,11 @@ class _Destination(WheelDestination):
         return f"/bin/sh\n'''exec' {quoted} \"$0\" \"$@\"\n' '''"
 
     def _write_given_script(self, place: str, member: str, *, executable: bool) -> RecordEntry:
-        """A file of ``.data/scripts``: ``#!python`` becomes the image's; setuptools' own wrappers are dropped."""
+        """Add a file of ``.data/scripts``: ``#!python`` becomes the image's; setuptools' own wrappers are dropped."""
         name = posixpath.basename(place)
         stem = name.removesuffix("-script.py") if name.endswith("-script.py") else name.removesuffix(".exe")
         if stem in self._wrappers:
-            return RecordEntry(place, None, None)  # the entry point's script takes its place, as in pip
+            return RecordEntry(place, None, None)  # the entry point's script replaces it, as in pip
         head = next(self._archive.stream(member), b"")
         if not head.startswith(b"#!python"):
             return self._add_lazy("scripts", place, member, executable=executable)
@@ -288,14 +288,14 @@ class _Destination(WheelDestination):
 
     def _place(self, scheme: str, place: str) -> str:
         path = f"{self._folders[scheme]}/{place}"
-        if path.startswith(self._lib64):  # a link to lib in a virtual environment: never a folder of its own
+        if path.startswith(self._lib64):  # lib64 is a link to lib in a virtual environment, never a folder
             path = f"{self._lib64.removesuffix('64/')}/{path.removeprefix(self._lib64)}"
         if path in self._reserved:
             raise self._archive.refuse("would replace a file of the virtual environment", place)
         return path
 
     def _checked(self, member: str) -> tuple[FileHash | None, Chunks]:
-        """The member's SHA-256 by RECORD where it gives one, and a reader that verifies any other hash."""
+        """Return the member's SHA-256 if RECORD has one, and a reader that verifies any other hash."""
         stated, size = self._source.recorded.get(member, ("", ""))
         declared = self._archive.files[member].file_size
         if size and size != str(declared):
@@ -304,14 +304,14 @@ class _Destination(WheelDestination):
             return None, lambda: self._archive.stream(member)
         algorithm, _, value = stated.partition("=")
         if algorithm not in _HASHES:
-            raise self._archive.refuse(f"has a hash in RECORD that proves nothing: {algorithm}", member)
+            raise self._archive.refuse(f"has a hash in RECORD that is too weak: {algorithm}", member)
         if algorithm != "sha256":
             return None, lambda: self._verified(member, Hash(algorithm, value))
         try:
             digest = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
             return FileHash(digest.hex()), lambda: self._archive.stream(member)
         except ValueError as error:
-            raise self._archive.refuse("has a hash in RECORD that is none", member) from error
+            raise self._archive.refuse("has a malformed hash in RECORD", member) from error
 
     def _verified(self, member: str, expected: Hash) -> Iterator[bytes]:
         hasher = hashlib.new(expected.name)
@@ -337,6 +337,6 @@ def _encoded(digest: bytes) -> str:
 
 
 def _relative(path: str, site_packages: str) -> str:
-    """``path`` as RECORD writes it: relative to the folder that holds the .dist-info."""
+    """Return ``path`` as RECORD writes it: relative to the folder that holds the .dist-info."""
     inside = path.removeprefix(f"{site_packages}/")
     return inside if inside != path else posixpath.relpath(path, site_packages)

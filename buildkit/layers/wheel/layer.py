@@ -1,10 +1,10 @@
-"""Wheels → members of a layer: what an installer would have put into the image's virtual environment.
+"""Wheels as members of a layer: the files that an installer would put into the image's virtual environment.
 
-By the binary distribution format (PyPA specifications; PEP 427, 376, 627) through the ``installer`` library: our
-source reads the wheel, its rules say what goes where, our destination collects members. Nothing is unpacked:
-content is inflated when the tar asks for it, and RECORD's hashes are verified on the way. Where the
-specification leaves room, this does as pip does in a virtual environment, save that bytecode inside a wheel is
-not installed (another interpreter made it).
+Implements the binary distribution format (PyPA specifications; PEP 427, 376, 627) through the ``installer`` library:
+our source reads the wheel, the library decides the paths, our destination collects members. Nothing is unpacked to
+disk: content is inflated while the tar is written, and RECORD's hashes are verified on the way. Where the specification
+leaves a choice, this does as pip does in a virtual environment, except that bytecode inside a wheel is not installed,
+because another interpreter compiled it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 
 def wheel_members(wheel: Path, target: Target, compiler: Compiler | None = None) -> Iterator[Member]:
-    """What ``wheel`` installs for ``target``, RECORD last; with a ``compiler``, bytecode beside each module.
+    """Yield what ``wheel`` installs for ``target``, RECORD last; with a ``compiler``, the bytecode of each module too.
 
-    Everything that can be judged without inflating is judged before the first member is given. Raises WheelError,
-    naming the wheel and the member, if the wheel is malformed, would write outside the prefix or over the virtual
-    environment's own files, or holds other bytes than its RECORD says.
+    Everything that can be checked without inflating is checked before the first member is yielded. Raises WheelError,
+    which names the wheel and the member, if the wheel is malformed, would write outside the prefix or over the virtual
+    environment's own files, or does not hold the bytes that its RECORD lists.
     """
-    from buildkit.layers.wheel.install import read_wheel  # heavy: only where something is packed
+    from buildkit.layers.wheel.install import read_wheel  # slow to load: only builds that pack a layer need it
 
     installed = read_wheel(wheel, target)
     extra: list[str] = []
@@ -45,16 +45,16 @@ def wheel_members(wheel: Path, target: Target, compiler: Compiler | None = None)
 
 
 def layer_of_wheels(wheels: Sequence[Path], target: Target, compiler: Compiler | None = None) -> Iterator[Member]:
-    """The members of a layer that holds ``wheels``, in the order of their projects' names, whatever order they come in.
+    """Yield the members of a layer that holds ``wheels``, sorted by their projects' names.
 
-    Two wheels that own one path with different bytes are found by `write_layer`, which knows both by name.
+    `write_layer` finds two wheels that own one path with different bytes, and names both.
     """
     for wheel in sorted(wheels, key=_project_name):
         yield from wheel_members(wheel, target, compiler)
 
 
 def _project_name(wheel: Path) -> str:
-    """Normalised, for that alone is in the recipe: one index may write another file name than the next."""
-    from packaging.utils import canonicalize_name  # a build that packs nothing must not pay for it
+    """Return the normalised name, which the recipe holds: indexes may spell file names differently."""
+    from packaging.utils import canonicalize_name  # slow to load: only builds that pack a layer need it
 
     return canonicalize_name(wheel.name.partition("-")[0])
