@@ -9,7 +9,7 @@ VENV = Path(__file__).parent / ".venv"
 PYTHON = VENV / "bin" / "python"
 
 if Path(sys.prefix) != VENV and PYTHON.exists():
-    # a nox from elsewhere lacks what building needs: continue in the environment that ci/bootstrap made
+    # another nox lacks what builds need: continue in the environment that ci/bootstrap made
     os.execv(PYTHON, [str(PYTHON), "-m", "nox", *sys.argv[1:]])  # noqa: S606 - no shell is meant
 
 import nox  # noqa: E402 - not before the right environment runs
@@ -23,7 +23,7 @@ register()
 
 
 def install(session: nox.Session, group: str) -> None:
-    """Install a dependency group of pyproject.toml into the environment; quick where it is there already."""
+    """Install a dependency group of pyproject.toml into the environment; quick if it is installed already."""
     session.run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable, "--group", group)
 
 
@@ -69,12 +69,10 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Throw bent input at everything that reads foreign bytes (-- TARGET..., --seconds N for all; 60 unless said)."""
+    """Fuzz everything that reads foreign bytes (-- TARGET..., --seconds N for all of them, 60 by default)."""
     parser = argparse.ArgumentParser(prog="nox -s fuzz --")
-    parser.add_argument(
-        "targets", nargs="*", metavar="TARGET", help="a target of tests/fuzz/targets.py; all unless said"
-    )
-    parser.add_argument("--seconds", type=float, default=60.0, help="for all of them together; 60 unless said")
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help="a target of tests/fuzz/targets.py (default: all)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="for all of them together (default: 60)")
     options = parser.parse_args(session.posargs)
     install(session, "tests")
     listing = (sys.executable, "-c", "from tests.fuzz.targets import TARGETS; print(*TARGETS)")

@@ -12,15 +12,13 @@ from buildkit.build.planner import Planner, open_planner
 from buildkit.cli.options import make_parser
 from buildkit.findings import Severity
 from buildkit.inspection.audit import AT_REST, NEVER, RUNNING, Audit, audit_target, render_audit
-from buildkit.report.findings_table import (
-    parse_severity,
-)
+from buildkit.report.findings_table import parse_severity
 from buildkit.report.output_files import check_writable, write_text
 from buildkit.report.view import open_view
 
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
-    """Print what is found; returns 1 where the gate closes, else 0. Raises DefinitionError and BuildError."""
+    """Print the findings; return 1 if the gate fails, else 0. Raises DefinitionError and BuildError."""
     options = _parse(arguments)
     if options.sarif is not None:
         check_writable(options.sarif)
@@ -36,8 +34,8 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
 
 
 def _choose(planner: Planner, options: argparse.Namespace) -> tuple[str, ...]:
-    """What is asked for: for a stage both, unless one is; a foreign image is not started unless that is said."""
-    asked = tuple(part for part, said in ((AT_REST, options.at_rest), (RUNNING, options.running)) if said)
+    """Return the parts to audit: by default both for a stage; a foreign image is started only with ``--running``."""
+    asked = tuple(part for part, chosen in ((AT_REST, options.at_rest), (RUNNING, options.running)) if chosen)
     return asked or ((AT_REST, RUNNING) if options.target in planner.graph.stages else (AT_REST,))
 
 
@@ -56,12 +54,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the findings as SARIF 2.1.0")
     parser.add_argument(
         "--fail-on", type=_gate, default=Severity.HIGH, metavar="SEVERITY",
-        help="exit 1 for findings so bad: critical, high (unless said), medium, low, note, or never",
+        help="exit with 1 from this severity on: critical, high (default), medium, low, note, or never",
     )  # fmt: skip
-    parser.add_argument("--at-rest", action="store_true", help="read the image; nothing is started unless said")
-    parser.add_argument(
-        "--running", action="store_true", help="start a container and look at it; stages are, unless said"
-    )
+    parser.add_argument("--at-rest", action="store_true", help="only read the image; start no container")
+    parser.add_argument("--running", action="store_true", help="only inspect a running container")
     return parser.parse_args(list(arguments))
 
 

@@ -18,7 +18,10 @@ from buildkit.tools.auditor import Vulnerability, audit
 
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
-    """Print what is known; returns 1 for a vulnerability, and where it could not be checked. Raises DefinitionError."""
+    """Print known vulnerabilities; return 1 if there are any, or if the service gave no answer.
+
+    Raises DefinitionError.
+    """
     options = _parse(arguments)
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         stages = [check_stage(planner.graph, name) for name in options.stage] or list(planner.graph.stages)
@@ -31,7 +34,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     except FetchError as error:
         failure = error
     ignored = frozenset(options.ignore)
-    counted = [one for one in found if not ignored & {one.id, *one.aliases}]
+    counted = [entry for entry in found if not ignored & {entry.id, *entry.aliases}]
     if options.json:
         value = as_json(scope, found, counted, failure)
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
@@ -44,10 +47,8 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("audit-deps")
-    parser.add_argument("stage", nargs="*", metavar="STAGE", help="the locks of these stages; of all unless said")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--ignore", action="append", default=[], metavar="ID", help="an advisory to live with; repeatable"
-    )
+    parser.add_argument("stage", nargs="*", metavar="STAGE", help="check the locks of this stage (default: of all)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.add_argument("--ignore", action="append", default=[], metavar="ID", help="ignore this advisory; repeatable")
     parser.add_argument("--service", default="", metavar="URL", help="an advisory service of the OSV format")
     return parser.parse_args(list(arguments))

@@ -1,4 +1,4 @@
-"""The requests of ``nox -s cache``: arguments in, exit code out."""
+"""The session ``cache``: list, measure, clean and verify the cache, and explain keys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SIZE_HELP = "drop until the cache is no larger; 10GB are 10 * 1000^3 bytes, 10G
 
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
-    """Answer one request; returns the exit code. Raises DefinitionError for a wrong one, and BuildError."""
+    """Run a sub-command; return the exit code. Raises DefinitionError and BuildError."""
     options = parse_cache_options(arguments)
     match options.command:
         case "ls":
@@ -52,27 +52,27 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
 
 
 def parse_cache_options(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read what stands after ``--``; raises DefinitionError."""
+    """Parse the arguments; raises DefinitionError."""
     parser = make_parser("cache")
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls | du | gc | verify | why")
     common = Parser(add_help=False)
     common.add_argument("--json", action="store_true", help="print the answer as JSON")
     ls = commands.add_parser("ls", parents=[common], help="every layer, wheel and download")
-    ls.add_argument("stage", nargs="?", metavar="STAGE", help="only what this stage needs, or has made")
+    ls.add_argument("stage", nargs="?", metavar="STAGE", help="only what this stage needs or built")
     ls.add_argument("--kind", choices=(*map(str, Kind), DOWNLOAD, WHEEL), help="only things of this kind")
-    commands.add_parser("du", parents=[common], help="how much room what takes")
+    commands.add_parser("du", parents=[common], help="disk usage by kind and stage")
     gc = commands.add_parser("gc", parents=[common], help="drop what no stage needs")
     gc.add_argument("--max-size", type=parse_size, metavar="10GB", help=_SIZE_HELP)
-    gc.add_argument("--keep-days", type=_parse_days, metavar="N", help="keep what was used in the last N days (14)")
-    gc.add_argument("--dry-run", action="store_true", help="say what would be dropped")
-    commands.add_parser("verify", parents=[common], help="read everything again, and drop what is damaged")
-    why = commands.add_parser("why", parents=[common], help="what a key stands for")
+    gc.add_argument("--keep-days", type=_parse_days, metavar="N", help="keep what was used in N days (default: 14)")
+    gc.add_argument("--dry-run", action="store_true", help="only print what would be dropped")
+    commands.add_parser("verify", parents=[common], help="re-read everything, and drop what is damaged")
+    why = commands.add_parser("why", parents=[common], help="explain a key")
     why.add_argument("key", metavar="KEY", help="the beginning of a key, digest or diff_id, or a layer's name")
     return parser.parse_args(list(arguments))
 
 
 def parse_size(text: str) -> int:
-    """Bytes of ``10GB``, ``1.5 GiB``, ``10G`` (GiB) or ``5000``; raises ArgumentTypeError."""
+    """Return the bytes of ``10GB``, ``1.5 GiB``, ``10G`` (GiB) or ``5000``; raises ArgumentTypeError."""
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", text.lower())
     if found is None or found[2] not in _UNITS:
         raise argparse.ArgumentTypeError(f"must be a size such as 10GB, 500MB, 1.5GiB, 10G or 5000, not {text!r}")

@@ -15,7 +15,7 @@ from buildkit.report.view import open_view
 
 
 def run(folder: Path, arguments: Sequence[str]) -> None:
-    """Print why the layers of a stage will be built, or were; raises DefinitionError or BuildError."""
+    """Print why the layers of a stage will be built, or were built; raises DefinitionError or BuildError."""
     options = _parse(arguments)
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         explanation = explain_stage(planner, check_stage(planner.graph, options.stage), options.layer)
@@ -29,7 +29,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("explain")
     parser.add_argument("stage", metavar="STAGE", help="a stage")
     parser.add_argument(
-        "layer", nargs="?", default="", metavar="LAYER", help="its name, the end of it, or digits of its key"
+        "layer",
+        nargs="?",
+        default="",
+        metavar="LAYER",
+        help="its name, the end of it, or digits of its key",
     )
     parser.add_argument("--json", action="store_true", help="print the explanation as JSON")
     return parser.parse_args(list(arguments))

@@ -42,15 +42,15 @@ def _choose(options: argparse.Namespace, planner: Planner) -> ExportOptions:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("export-containerfile")
-    parser.add_argument("stage", metavar="STAGE")
+    parser.add_argument("stage", metavar="STAGE", help="a stage")
     parser.add_argument(
         "--output", default=DEFAULT_FILE, metavar="FILE", help=f"in the project (default: {DEFAULT_FILE})"
     )
     parser.add_argument(
         "--bytecode", action=argparse.BooleanOptionalAction, help="compile bytecode (default: as the project does)"
     )
-    parser.add_argument("--link", action="store_true", help="COPY --link: BuildKit 0.10 or buildah 1.41, and later")
-    parser.add_argument("--root", default="", metavar="IMAGE", help="start from this image, not from one made here")
-    parser.add_argument("--find-links", metavar="FOLDER", help="wheels come from here, not from an index")
+    parser.add_argument("--link", action="store_true", help="COPY --link (BuildKit 0.10, buildah 1.41 and later)")
+    parser.add_argument("--root", default="", metavar="IMAGE", help="start from this image, build no root")
+    parser.add_argument("--find-links", metavar="FOLDER", help="install wheels from this folder, not from an index")
     parser.add_argument("--uv", default="", metavar="IMAGE", help="install with /uv of this image, not with pip")
     return parser.parse_args(list(arguments))

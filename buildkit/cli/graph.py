@@ -17,7 +17,7 @@ from buildkit.report.view import open_view
 
 
 def run(folder: Path, arguments: Sequence[str]) -> None:
-    """Draw the stages that are named, or all of them; raises DefinitionError or BuildError."""
+    """Draw the named stages, or all of them; raises DefinitionError or BuildError."""
     options = _parse(arguments)
     if options.svg is not None:
         check_writable(options.svg)  # before the work, not after it
@@ -45,11 +45,11 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("graph")
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage, with all it is made of; all unless said")
-    parser.add_argument("--shared", action="store_true", help="ask the shared cache of the settings, by network")
-    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="ask this shared cache, by network")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage with all that it is made of (default: all)")
+    parser.add_argument("--shared", action="store_true", help="ask the remote cache of the settings over the network")
+    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="ask this remote cache over the network")
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--svg", type=Path, metavar="FILE", help="write a picture")
+    how.add_argument("--svg", type=Path, metavar="FILE", help="write an SVG picture to a file")
     how.add_argument("--mermaid", action="store_true", help="print a Mermaid flowchart")
-    how.add_argument("--json", action="store_true", help="print what the picture shows as JSON")
+    how.add_argument("--json", action="store_true", help="print the data of the picture as JSON")
     return parser.parse_args(list(arguments))

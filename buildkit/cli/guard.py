@@ -1,4 +1,4 @@
-"""The requests of the face: arguments in, exit code out; errors are printed here, once, with what to do."""
+"""Run a command: errors are printed once, with what to do, and become exit codes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from buildkit.tools.interrupts import interruptible
 
 
 def guarded(action: Callable[[], int | None]) -> int:
-    """Run ``action``; print an error of ours for people and return its exit code, else what ``action`` says, or 0.
+    """Run ``action`` and return its exit code (None is 0), or print its error and return that of the error.
 
-    It is 130 where Ctrl-C or SIGTERM ended it, and 141, as for any program of a shell's, where whoever reads what is
-    printed has seen enough (``| head``).
+    The exit code is 130 after Ctrl-C or SIGTERM, and 141 if the reader of standard output has left (``| head``), as
+    for other programs.
     """
     with interruptible():
         return _guarded(action)
@@ -36,7 +36,7 @@ def _guarded(action: Callable[[], int | None]) -> int:
             return 128 + signal.SIGPIPE
         trouble = describe_disk_error(error)
         if error.filename is None and not trouble:
-            raise  # not about a file: a defect of ours, with its traceback
+            raise  # not about a file: a defect of buildkit, shown with its traceback
         where = f"{error.filename}: " if error.filename else ""
         print_error(BuildError(f"{where}{trouble or error.strerror}", hint="free some room" if trouble else ""))
         return BuildError.exit_code
@@ -47,12 +47,12 @@ def _guarded(action: Callable[[], int | None]) -> int:
 
 
 def _is_unread(out: TextIO) -> bool:
-    """Whether nobody reads a stream any more; then what is still to be written to it goes nowhere, in silence."""
+    """Return whether the reader of a stream has left; if so, discard what is still buffered for it."""
     import select
 
-    looking = select.poll()
-    looking.register(out.fileno(), 0)  # it always says when the other end is closed
-    if not looking.poll(0):
+    poll = select.poll()
+    poll.register(out.fileno(), 0)  # the closed end is always reported
+    if not poll.poll(0):
         return False
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, out.fileno())
@@ -61,15 +61,15 @@ def _is_unread(out: TextIO) -> bool:
 
 
 def print_error(error: BuildkitError) -> None:
-    """The failing step's own output, then what is wrong, then what to do."""
+    """Print the output of the failed step, then what is wrong, then what to do."""
     lines = [sanitize(error.output)] if error.output else []
-    lines.append(f"error: {_below(error.message)}")
+    lines.append(f"error: {_mark_continuation(error.message)}")
     if error.hint:
-        lines.append(f"hint: {_below(error.hint)}")
+        lines.append(f"hint: {_mark_continuation(error.hint)}")
     sys.stderr.write("\n".join(lines) + "\n")
     sys.stderr.flush()
 
 
-def _below(text: str) -> str:
-    """Lines after the first are marked, unless they are items of a list: what is in them is no line of ours."""
+def _mark_continuation(text: str) -> str:
+    """Mark the lines after the first, except list items: foreign text in them must not look like our lines."""
     return re.sub(r"\n(?!  - )", "\n  | ", sanitize(text))

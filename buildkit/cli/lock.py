@@ -18,7 +18,7 @@ from buildkit.resolve.request import LockChange
 
 
 def run(folder: Path, arguments: Sequence[str]) -> None:
-    """Make or refresh every lock; raises DefinitionError, or BuildError where ``--check`` finds something."""
+    """Make or refresh every lock; raises DefinitionError, or BuildError if ``--check`` finds something."""
     options = _parse(arguments)
     project = load_project(folder)
     request = make_request(project, load_graph(folder))
@@ -33,7 +33,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("lock")
     parser.add_argument("--upgrade", action="store_true", help="take the newest versions that the inputs allow")
-    parser.add_argument("--check", action="store_true", help="write nothing; fail where a lock is missing or stale")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a lock is missing or stale")
     return parser.parse_args(list(arguments))
 
 

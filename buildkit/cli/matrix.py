@@ -28,32 +28,34 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
         open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
         if options.only_shared and not planner.context.remote_cache.name:
             raise DefinitionError(
-                "--only-shared: there is no shared cache",
+                "--only-shared: there is no remote cache",
                 hint="name one: --cache REPOSITORY, or `cache` in [tool.buildkit]",
             )
         work = find_work(planner, images, only_shared=options.only_shared)
         waves = arrange_waves(work.needs, most=options.waves, keep=images)
-        _tell(work, waves, emit)
+        _report_waves(work, waves, emit)
     found = Matrix(waves=waves, images=images)
     sys.stdout.write(found.as_gitlab() if options.gitlab else json.dumps(found.as_json()) + "\n")
 
 
-def _tell(work: Work, waves: Sequence[Sequence[str]], emit: Emit) -> None:
+def _report_waves(work: Work, waves: Sequence[Sequence[str]], emit: Emit) -> None:
     if not work.layers:
         emit(Note(text="nothing to build: every layer is there"))
     for number, wave in enumerate(waves, 1):
         for name in wave:
             layers = work.layers[name]
-            named = ", ".join(layers[:_MOST_NAMED]) + (", …" if len(layers) > _MOST_NAMED else "")
+            names = ", ".join(layers[:_MOST_NAMED]) + (", …" if len(layers) > _MOST_NAMED else "")
             count = "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
-            emit(Note(text=f"wave {number}: {name}: {count} to build: {named}"))
+            emit(Note(text=f"wave {number}: {name}: {count} to build: {names}"))
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("matrix")
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage; those that ship unless said")
-    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="ask this shared cache")
-    parser.add_argument("--only-shared", action="store_true", help="what is here alone does not count")
-    parser.add_argument("--waves", type=parse_positive, default=0, metavar="N", help="at most so many waves")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage (default: those that ship)")
+    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="ask this remote cache")
+    parser.add_argument("--only-shared", action="store_true", help="ignore layers that only this machine has")
+    parser.add_argument(
+        "--waves", type=parse_positive, default=0, metavar="N", help="at most N waves (default: any number)"
+    )
     parser.add_argument("--gitlab", action="store_true", help="print a child pipeline for GitLab")
     return parser.parse_args(list(arguments))

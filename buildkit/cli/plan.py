@@ -37,11 +37,11 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("plan")
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage; those that ship unless said")
-    parser.add_argument("--all", action="store_true", help="a row for every layer, also where nothing is to be done")
-    parser.add_argument("--no-import", action="store_true", help="plan a build that leaves local storage alone")
-    parser.add_argument("--shared", action="store_true", help="ask the shared cache of the settings, by network")
-    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="ask this shared cache, by network")
-    parser.add_argument("--push", default="", metavar="REF", help="what a push there would send, as far as is known")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage (default: those that ship)")
+    parser.add_argument("--all", action="store_true", help="show every layer, also those without work")
+    parser.add_argument("--no-import", action="store_true", help="plan a build that imports no image")
+    parser.add_argument("--shared", action="store_true", help="ask the remote cache of the settings over the network")
+    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="ask this remote cache over the network")
+    parser.add_argument("--push", default="", metavar="REF", help="estimate what a push to this reference would send")
     parser.add_argument("--json", action="store_true", help="print the plan as JSON")
     return parser.parse_args(list(arguments))

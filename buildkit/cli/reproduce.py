@@ -17,7 +17,7 @@ from buildkit.reproduce.comparison import STDOUT, ReproduceOptions, build_twice
 
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
-    """Build a stage's layers twice and print whether they agree; 0 if they do, 1 if not.
+    """Build the layers of a stage twice and print whether they agree; return 0 if they do, else 1.
 
     Raises DefinitionError and BuildError, as building does.
     """
@@ -38,11 +38,18 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> ReproduceOptions:
     parser = make_parser("reproduce")
-    parser.add_argument("stage", help="whose layers are built again")
-    parser.add_argument("--json", nargs="?", const=STDOUT, default="", metavar="FILE", help="the result as JSON")
-    parser.add_argument("--steps", action="store_true", help="compare what [[run]] and [apt] steps write, too")
-    parser.add_argument("--no-root", action="store_true", help="take Debian roots as they are: no archive is asked")
-    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="compare with what this shared cache has")
+    parser.add_argument("stage", metavar="STAGE", help="the stage to build twice")
+    parser.add_argument(
+        "--json",
+        nargs="?",
+        const=STDOUT,
+        default="",
+        metavar="FILE",
+        help="write the result as JSON",
+    )
+    parser.add_argument("--steps", action="store_true", help="also compare what [[run]] and [apt] steps write")
+    parser.add_argument("--no-root", action="store_true", help="do not rebuild Debian roots, which needs the archive")
+    parser.add_argument("--cache", default="", metavar="REPOSITORY", help="compare with this remote cache")
     add_jobs_argument(parser)
     found: argparse.Namespace = parser.parse_args(list(arguments))
     return ReproduceOptions(**vars(found))

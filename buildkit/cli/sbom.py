@@ -34,8 +34,8 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("sbom")
-    parser.add_argument("stage", metavar="STAGE")
+    parser.add_argument("stage", metavar="STAGE", help="a stage")
     parser.add_argument("--format", choices=FORMATS, default=FORMATS[0], help="CycloneDX 1.6 or SPDX 2.3, as JSON")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write it there; printed unless said")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write it to a file (default: print it)")
     add_remote_cache_arguments(parser)
     return parser.parse_args(list(arguments))

@@ -57,10 +57,10 @@ def _find_engines(emit: Emit) -> tuple[Engine, ...]:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("scan-models")
-    parser.add_argument("what", nargs="*", metavar="STAGE|PATH", help="all models of all stages unless said")
+    parser.add_argument("what", nargs="*", metavar="STAGE|PATH", help="(default: all models of all stages)")
     parser.add_argument("--json", action="store_true", help="print files, checksums and findings as JSON")
     parser.add_argument("--sarif", type=Path, metavar="FILE", help="write the findings as SARIF 2.1.0")
     parser.add_argument("--second-opinion", action="store_true", help=f"ask {' and '.join(ENGINES)}, too")
-    parser.add_argument("--no-cache", action="store_true", help="read and scan everything again")
-    parser.add_argument("--allow", default="", metavar="FILE", help=f"the allow-file; {ALLOW_FILE} unless said")
+    parser.add_argument("--no-cache", action="store_true", help="ignore earlier scans")
+    parser.add_argument("--allow", default="", metavar="FILE", help=f"the allow-file (default: {ALLOW_FILE})")
     return parser.parse_args(list(arguments))

@@ -33,7 +33,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("timings")
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage; all of them unless said")
-    parser.add_argument("--last", type=parse_positive, default=20, metavar="N", help="so many builds; 20 unless said")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="a stage (default: all stages)")
+    parser.add_argument("--last", type=parse_positive, default=20, metavar="N", help="show N builds (default: 20)")
     parser.add_argument("--json", action="store_true", help="print the builds as JSON")
     return parser.parse_args(list(arguments))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
-    """Print what an image is; returns 0 if it is this checkout's, else 1. Raises DefinitionError and BuildError."""
+    """Print whether an image is of this checkout; return 0 if it is, else 1. Raises DefinitionError and BuildError."""
     options = _parse(arguments)
     ref = parse_ref(options.ref, "the image")
     key = _load_key(options.key)
@@ -61,9 +61,9 @@ def _load_key(path: Path | None) -> Verifier | None:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("verify-image")
     parser.add_argument("ref", metavar="REF", help="REGISTRY/NAME[:TAG][@DIGEST]")
-    parser.add_argument("--stage", default="", help="the stage that it should be; its labels say so unless said")
-    parser.add_argument("--key", type=Path, metavar="PUB", help="the public key that must have signed it")
-    parser.add_argument("--attested", action="store_true", help="bill of materials and provenance must be attached")
+    parser.add_argument("--stage", default="", help="the stage to compare with (default: the one that its labels name)")
+    parser.add_argument("--key", type=Path, metavar="PUB", help="require a signature by this public key")
+    parser.add_argument("--attested", action="store_true", help="require an attached SBOM and provenance")
     add_remote_cache_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print the verdict as JSON")
     return parser.parse_args(list(arguments))

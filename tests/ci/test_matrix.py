@@ -250,7 +250,7 @@ def test_a_cache_that_is_down_is_said_and_everything_needs_work(tiny: Tiny) -> N
     ("arguments", "what"),
     [
         (("ap",), "there is no stage `ap`"),
-        (("--only-shared",), "--only-shared: there is no shared cache"),
+        (("--only-shared",), "--only-shared: there is no remote cache"),
         (("--waves", "0"), "--waves: must be a number from 1 on"),
         (("--cache", "No Such/Name"), "is no name in a registry"),
     ],
