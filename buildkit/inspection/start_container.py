@@ -72,7 +72,7 @@ def _attend(container: Container, argv: Sequence[str]) -> int:
             podman.remove(container.name)
     if code == podman.FAILED:
         raise ToolError(
-            f"podman could not start {container.name}", hint=podman.explain(errors.decode("utf-8", "replace"))
+            f"podman could not start {container.name}", hint=podman.find_hint(errors.decode("utf-8", "replace"))
         )
     return code if code >= 0 else 128 - code
 

@@ -114,7 +114,7 @@ class LockDrafts:
             for temporary, final in ready:
                 temporary.replace(final)
         except OSError as error:
-            hint = "free some disk space; no lock has changed" if describe_disk_error(error) else ""
+            hint = "free some room; no lock has changed" if describe_disk_error(error) else ""
             raise BuildError(f"cannot write the locks: {describe_disk_error(error) or error}", hint=hint) from error
         finally:
             for temporary, _ in ready:

@@ -1,1 +1,1 @@
-"""One foreign thing a file: processes, buildah, skopeo, mmdebstrap, resolvers, indexes, GPUs."""
+"""Adapters to external tools, one per module: processes, buildah, skopeo, mmdebstrap, resolvers, indexes, GPUs."""

@@ -1,7 +1,7 @@
-"""Resolving Debian packages: what ``mmdebstrap --simulate`` would install, with exact versions.
+"""Resolve Debian packages: what ``mmdebstrap --simulate`` would install, with exact versions.
 
-The same program with the same suite and variant later makes the root, so lock and root agree on what a variant
-holds and which mirrors count. Nothing is installed, and only package lists are downloaded.
+The same program with the same suite and variant later makes the root, so lock and root agree on the packages of a
+variant and on the mirrors. Nothing is installed, and only package lists are downloaded.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _GONE = re.compile(r"E: Version '([^']+)' for '([^']+)' was not found")
 class AptResolveRequest:
     """What to resolve: ``packages`` on top of a ``variant`` of ``suite``.
 
-    ``kept`` are exact versions that must not change (the lock of the root underneath); ``preferred`` are kept where
-    the mirrors still have them. ``mirrors`` are sources.list lines; empty means mmdebstrap's own for the suite.
+    ``kept`` are exact versions that must not change (the lock of the root underneath); ``preferred`` are kept if
+    the mirrors still have them. ``mirrors`` are sources.list lines; empty means mmdebstrap's default for the suite.
     """
 
     packages: tuple[str, ...]
@@ -45,9 +45,9 @@ class AptResolveRequest:
 
 
 def resolve_apt(request: AptResolveRequest) -> tuple[AptPin, ...]:
-    """Every package that the root would have, sorted.
+    """Return every package that the root would have, sorted.
 
-    Raises DefinitionError for packages that do not exist, BuildError when a kept version is gone, else ToolError.
+    Raises DefinitionError for packages that do not exist, BuildError if a kept version is gone, else ToolError.
     """
     with tempfile.TemporaryDirectory(prefix="buildkit-apt-") as folder:
         preferences = Path(folder) / "preferences"
@@ -56,34 +56,34 @@ def resolve_apt(request: AptResolveRequest) -> tuple[AptPin, ...]:
         for path in (Path(folder), preferences):
             path.chmod(0o755)  # apt reads it as another user
         try:
-            done = run(Command(argv=_argv(request, preferences), what=f"resolving {request.file or 'packages'}"))
+            result = run(Command(argv=_argv(request, preferences), what=f"resolving {request.file or 'packages'}"))
         except ToolError as error:
             raise _explain(error, request) from None
-    return parse_simulation((done.stdout + done.stderr).decode("utf-8", "replace"))
+    return parse_simulation((result.stdout + result.stderr).decode("utf-8", "replace"))
 
 
 def parse_simulation(output: str) -> tuple[AptPin, ...]:
-    """Packages that apt's simulation would install, sorted by name, each once."""
+    """Parse the packages that apt's simulation would install, sorted by name, each once."""
     found = {name: AptPin(name=name, version=version) for name, version in _INST.findall(output)}
     return sort_apt_pins(tuple(found.values()))
 
 
 def render_preferences(pins: Sequence[AptPin]) -> str:
-    """apt_preferences(5) that prefer exactly these versions while a mirror has them."""
+    """Render apt_preferences(5) that prefer exactly these versions while a mirror has them."""
     return "\n".join(f"Package: {pin.name}\nPin: version {pin.version}\nPin-Priority: 1001\n" for pin in pins)
 
 
 def _argv(request: AptResolveRequest, preferences: Path) -> tuple[str, ...]:
     kept = {pin.name for pin in request.kept}
-    wanted = [f"{pin.name}={pin.version}" for pin in request.kept]
-    wanted += [name for name in request.packages if name not in kept]
+    includes = [f"{pin.name}={pin.version}" for pin in request.kept]
+    includes += [name for name in request.packages if name not in kept]
     return (
         "mmdebstrap",
         "--simulate", "--verbose",                                  # apt's own list of what it would do
         "--variant", request.variant,
         "--architectures", request.arch,
         "--components", ",".join(request.components),
-        *(("--include", ",".join(wanted)) if wanted else ()),
+        *(("--include", ",".join(includes)) if includes else ()),
         "--aptopt", f'Dir::Etc::PreferencesParts "{preferences}"',
         "--format", "null",
         "--skip", "check/qemu",                                     # nothing is run

@@ -1,8 +1,8 @@
-"""Known vulnerabilities of Python packages, asked of an advisory service through ``uv audit``.
+"""Known vulnerabilities of Python packages, from an advisory service through ``uv audit``.
 
-uv audits projects with its own kind of lock, so one is written for the pins, into a temporary folder. It asks a
-service of the OSV format (https://google.github.io/osv.dev/api/). Whatever keeps uv from a whole answer is an error:
-no answer is not a good answer.
+uv audits projects with its own lock format, so such a lock is written for the pins, in a temporary folder. The service
+speaks the OSV format (https://google.github.io/osv.dev/api/). An incomplete answer is an error: it must never look like
+a pass.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from buildkit.tools.process import Command, CommandResult, run
 from buildkit.tools.resolver import uv_program
 
 _NOTHING, _FOUND, _FAILED = 0, 1, 2  # uv's exit codes
-_INDEX = "https://pypi.org/simple"  # a word in the lock that is written; nothing is fetched from it
+_INDEX = "https://pypi.org/simple"  # required by the lock format; nothing is fetched from it
 _PREVIEW = "audit-command,json-output"
 _QUIET = {"VIRTUAL_ENV": "", "NO_COLOR": "1"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vulnerability:
-    """An advisory that holds for a package: ``fixed`` are versions without it, ``link`` where it is written."""
+    """An advisory for a package: ``fixed`` are versions without it, ``link`` is its page."""
 
     id: str
     name: str
@@ -38,10 +38,9 @@ class Vulnerability:
 
 
 def audit(pins: Sequence[tuple[str, str]], python: str, *, service: str = "") -> tuple[Vulnerability, ...]:
-    """What is known of names and versions that ``python`` (``3.13``) runs, sorted.
+    """Return the known vulnerabilities of names and versions for ``python`` (``3.13``), sorted.
 
-    ``service`` is the address of another advisory service. Raises FetchError where the answer is not whole, and
-    MissingTool.
+    ``service`` is the URL of another advisory service. Raises FetchError for an incomplete answer, and MissingTool.
     """
     wanted = sorted({(name, version.partition("+")[0]) for name, version in pins})  # advisories name public versions
     if not wanted:
@@ -58,9 +57,9 @@ def _argv(place: Path, service: str) -> tuple[str, ...]:
     return (
         *uv_program(),
         "audit",
-        "--project", str(place), "--directory", str(place),  # whatever the environment says
-        "--frozen",                          # the lock as it is written
-        "--no-cache",                        # an old answer is no answer
+        "--project", str(place), "--directory", str(place),  # over the environment
+        "--frozen",                          # do not update the lock
+        "--no-cache",                        # never an outdated answer
         "--no-python-downloads",
         "--no-progress",
         "--output-format", "json",
@@ -96,7 +95,7 @@ def _read(finished: CommandResult, count: int) -> tuple[Vulnerability, ...]:
         raise _no_answer(f"uv looked at {asked} of {count} packages")
     if bool(found or adverse) != (finished.code == _FOUND):
         raise _no_answer(f"uv's exit code {finished.code} and its answer differ")
-    return tuple(sorted((*found, *adverse), key=lambda one: (one.name, one.version, one.id)))
+    return tuple(sorted((*found, *adverse), key=lambda found: (found.name, found.version, found.id)))
 
 
 def _vulnerability(entry: dict[str, Any]) -> Vulnerability:
@@ -114,23 +113,25 @@ def _vulnerability(entry: dict[str, Any]) -> Vulnerability:
 
 
 def _adverse(entry: dict[str, Any]) -> Vulnerability:
-    """A project that its index marks (PEP 792): quarantined, deprecated or archived."""
-    said = entry.get("dependency", entry)
+    """Return the status of a project by its index (PEP 792): quarantined, deprecated or archived."""
+    dependency = entry.get("dependency", entry)
     status = str(entry.get("status") or "adverse status")
     summary = str(entry.get("reason") or "its index says so of the whole project")
-    return Vulnerability(id=status, name=str(said["name"]), version=str(said.get("version") or ""), summary=summary)
+    return Vulnerability(
+        id=status, name=str(dependency["name"]), version=str(dependency.get("version") or ""), summary=summary
+    )
 
 
-def _reason(said: str) -> str:
-    """uv's error, its first line and its last cause."""
-    if "unrecognized subcommand" in said:
+def _reason(output: str) -> str:
+    """Return the first line and the last cause of uv's error."""
+    if "unrecognized subcommand" in output:
         return "this uv has no `audit`: a newer one is needed"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     causes = [line.removeprefix("cause: ").removeprefix("Caused by: ") for line in lines if line[:5].lower() == "cause"]
     return "; ".join([*errors[:1], *causes[-1:]]) or "uv audit failed"
 
 
 def _no_answer(why: str) -> FetchError:
-    hint = "this is not a pass: ask again where there is a network, or name a service that is reached: --service URL"
+    hint = "this is not a pass: try again with a network, or name a service that is reachable: --service URL"
     return FetchError(f"could not check for known vulnerabilities: {why}", hint=hint)

@@ -1,6 +1,6 @@
-"""buildah: working containers that something runs in.
+"""buildah: working containers and the commands that run in them.
 
-A command has no network unless its step asks for it. How that is enforced depends on the isolation:
+A command has no network unless its step requests it. How that is enforced depends on the isolation:
 
 - ``oci`` (and ``rootless``): the runtime makes an empty network namespace (``--network none``).
 - ``chroot``: shares the network of buildah's own process and refuses ``--network``; so buildah is started inside an
@@ -40,28 +40,28 @@ _MISSED = re.compile(rb"(?:exec: \\?.|executable file .)" + _PROBE.encode())  # 
 
 
 class ContainerLease(Protocol):
-    """A note that a container is about to be made, for whoever must remove it if we are killed."""
+    """A record of a container about to be made, so that another process removes it if this one is killed."""
 
     @property
     def handle(self) -> int:
-        """A descriptor; who has it holds the note."""
+        """A file descriptor; the lease lasts while any process has it open."""
 
     def release(self) -> None:
-        """Take the note back: the container is gone."""
+        """End the lease: the container is gone."""
 
 
 LeaseContainer = Callable[[str], AbstractContextManager[ContainerLease | None]]
-"""Notes the name of a container; `without_lease` does not."""
+"""Records the name of a container; `without_lease` does not."""
 
 
 def without_lease(_name: str) -> AbstractContextManager[None]:
-    """Note nothing."""
+    """Record nothing."""
     return nullcontext()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkingContainer:
-    """A working container by its name."""
+    """A working container: its name, and how its lease is taken."""
 
     name: str
     lease: LeaseContainer = without_lease
@@ -69,47 +69,48 @@ class WorkingContainer:
 
 @contextmanager
 def working_container(image: str, lease: LeaseContainer = without_lease) -> Iterator[WorkingContainer]:
-    """A container of an image in local storage (``scratch`` for none); removed at the end, whatever happens.
+    """Make a container of an image in local storage (``scratch`` for none), and remove it at the end in any case.
 
-    Raises ToolError; nothing is ever pulled.
+    Raises ToolError. Nothing is ever pulled.
     """
-    # always a name of our own: two builds that start containers of one image at once would get the same one
+    # an explicit name: buildah would give two builds that start containers of one image at once the same name
     container = WorkingContainer(name=f"buildkit-{os.getpid()}-{secrets.token_hex(6)}", lease=lease)
     argv = ("buildah", "from", "--pull=never", "--quiet", *own_limits(), "--name", container.name, "--", image)
-    with lease(container.name) as held:
+    with lease(container.name) as held_lease:
         try:
-            inherits = (held.handle,) if held else ()  # if we are killed, it may still make the container
-            with _looking_at_storage():
+            # buildah may make the container after this process is killed
+            inherits = (held_lease.handle,) if held_lease else ()
+            with _explain_full_storage():
                 run(Command(argv=argv, what=f"starting a container of {image}", inherits=inherits))
             yield container
         finally:
             removed = run(Command(argv=("buildah", "rm", "--", container.name), accept=(0, 1, 125), is_cleanup=True))
-            if held and (removed.code == 0 or _UNKNOWN in removed.stderr):
-                held.release()
+            if held_lease and (removed.code == 0 or _UNKNOWN in removed.stderr):
+                held_lease.release()
 
 
 def remove_containers(names: Sequence[str]) -> frozenset[str]:
-    """Remove working containers, running ones too; those of ``names`` that are gone. Raises ToolError."""
+    """Remove working containers, even running ones; return those of ``names`` that are gone. Raises ToolError."""
     run(Command(argv=("buildah", "rm", "--", *names), accept=(0, 1, 125), is_cleanup=True))
-    there = run(Command(argv=("buildah", "containers", "--format", "{{.ContainerName}}"), what="listing containers"))
-    return frozenset(names).difference(there.text.split())
+    listed = run(Command(argv=("buildah", "containers", "--format", "{{.ContainerName}}"), what="listing containers"))
+    return frozenset(names).difference(listed.text.split())
 
 
 @contextmanager
 def mounted_secrets_folder(container: WorkingContainer) -> Iterator[None]:
-    """Have something mounted at ``/run/secrets`` of a container, and no trace of it left there afterwards.
+    """Allow a mount at ``/run/secrets`` of a container, and remove the folder afterwards if it did not exist.
 
     The runtime makes the folder, and it would be committed. Raises ToolError for a root without a folder ``/run``.
     """
     looked = run(
-        Command(argv=_passing_argv(container, "look"), accept=(0, FOUND), what=f"looking into {container.name}")
+        Command(argv=_secrets_folder_argv(container, "look"), accept=(0, FOUND), what=f"looking into {container.name}")
     )
     yield
     if looked.code != FOUND:
-        run(Command(argv=_passing_argv(container, "tidy"), what=f"tidying {container.name}"))
+        run(Command(argv=_secrets_folder_argv(container, "tidy"), what=f"tidying {container.name}"))
 
 
-def _passing_argv(container: WorkingContainer, action: str) -> tuple[str, ...]:
+def _secrets_folder_argv(container: WorkingContainer, action: str) -> tuple[str, ...]:
     argv = (sys.executable, "-I", "-c", _worker("secrets_folder_worker"), container.name, action)
     return argv if os.geteuid() == 0 else ("buildah", "unshare", "--", *argv)
 
@@ -117,19 +118,19 @@ def _passing_argv(container: WorkingContainer, action: str) -> tuple[str, ...]:
 def run_in(
     container: WorkingContainer, argv: Sequence[str], *, env: Mapping[str, str], network: bool, mounts: Mounts = ()
 ) -> CommandResult:
-    """Run a command to its end; ``mounts`` (host path, path in the container) are bound read-only.
+    """Run a command to its end; ``mounts`` (host path, path in the container) are read-only bind mounts.
 
-    With ``network`` it has the host's. A mount's target must exist in the image, or it appears in the layer.
+    With ``network`` it uses the host's. A mount's target must exist in the image, or it appears in the layer.
     Raises ToolError with the command's output, MissingTool or Interrupted.
     """
     what = f"`{_short(argv)}` in {container.name}"
-    with _looking_at_storage():
+    with _explain_full_storage():
         return run(Command(argv=_run_argv(container, argv, env, network, mounts), what=what))
 
 
 @contextmanager
-def _looking_at_storage() -> Iterator[None]:
-    """Say of a failure that the disk of local storage is full; buildah does not always say so (1.28 panics)."""
+def _explain_full_storage() -> Iterator[None]:
+    """Report a failure caused by a full disk of local storage; buildah does not always say so (1.28 panics)."""
     try:
         yield
     except ToolError as error:
@@ -142,12 +143,12 @@ def _looking_at_storage() -> Iterator[None]:
 
 @contextmanager
 def open_stream(container: WorkingContainer, argv: Sequence[str], folder: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """A running command's input and output, without network; it has ended on leaving.
+    """Start a command without network and give its input and output; it has ended when the block is left.
 
-    Both are named pipes in ``folder``, which is empty: the command must open the first of `PIPES` for writing and
-    then the second for reading. (Standard input and output pass through buildah, which sleeps for 100 ms whenever a
-    pipe is full: a few megabytes take seconds.) On leaving, its input ends; raises ToolError with what it said on
-    standard error if it fails, then or before it opened them, and kills it if the block raised.
+    Both are named pipes in the empty ``folder``: the command must open the first of `PIPES` for writing and then the
+    second for reading. (Standard input and output pass through buildah, which sleeps for 100 ms whenever a pipe is
+    full: a few megabytes take seconds.) On leaving, its input ends. Raises ToolError with its error output if it fails,
+    even before it opens the pipes, and kills it if the block raised.
     """
     for name in ("in", "out"):
         os.mkfifo(folder / name, 0o600)
@@ -155,10 +156,10 @@ def open_stream(container: WorkingContainer, argv: Sequence[str], folder: Path) 
         argv=_run_argv(container, argv, {"PYTHONHASHSEED": "0"}, network=False, mounts=((folder, "/mnt"),)),
         what=f"`{_short(argv)}` in {container.name}",
     )
-    # without blocking, for there is no writer yet; there is one when the command waits for us at the other pipe
+    # non-blocking: there is no writer until the command has opened this pipe and waits at the other one
     with os.fdopen(os.open(folder / "out", os.O_RDONLY | os.O_NONBLOCK), "rb") as output:
-        with converse(command) as (_, said):
-            handle = _await_reader(folder / "in", said)
+        with converse(command) as (_, stdout):
+            handle = _await_reader(folder / "in", stdout)
             if handle is not None:
                 os.set_blocking(output.fileno(), True)
                 with os.fdopen(handle, "wb") as requests:
@@ -168,11 +169,11 @@ def open_stream(container: WorkingContainer, argv: Sequence[str], folder: Path) 
                 while output.read(1 << 20):
                     pass
         if handle is None:
-            raise ToolError(f"{command.what}: ended before it began")
+            raise ToolError(f"{command.what}: ended before it opened its pipes")
 
 
-def _await_reader(path: Path, said: BinaryIO) -> int | None:
-    """The writing end of a named pipe as soon as somebody reads it; None where ``said`` ends before."""
+def _await_reader(path: Path, stdout: BinaryIO) -> int | None:
+    """Return the writing end of a named pipe once it has a reader; None if ``stdout`` ends before."""
     while True:
         try:
             handle = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
@@ -182,14 +183,14 @@ def _await_reader(path: Path, said: BinaryIO) -> int | None:
         else:
             os.set_blocking(handle, True)
             return handle
-        if select.select([said], [], [], _POLL_SECONDS)[0] and not os.read(said.fileno(), 1 << 16):
+        if select.select([stdout], [], [], _POLL_SECONDS)[0] and not os.read(stdout.fileno(), 1 << 16):
             return None
 
 
 def commit(container: WorkingContainer, ref: str, folder: Path) -> str:
-    """Commit what a container changed as ``ref``, with every time fixed; returns ``ref``. Raises ToolError.
+    """Commit the changes of a container as ``ref``, with all times fixed; return ``ref``. Raises ToolError.
 
-    The layer is written to ``folder`` first; in /var/tmp it would stay if buildah is killed.
+    The layer is first written to ``folder``: in /var/tmp it would stay if buildah is killed.
     """
     argv = (
         "buildah", "commit",
@@ -198,28 +199,28 @@ def commit(container: WorkingContainer, ref: str, folder: Path) -> str:
         "--quiet",
         "--", container.name, ref,
     )  # fmt: skip
-    with _looking_at_storage():
+    with _explain_full_storage():
         run(Command(argv=argv, env={"TMPDIR": str(folder)}, what=f"committing {ref}", writes=(folder,)))
     return ref
 
 
 def remove_image(ref: str) -> None:
-    """Remove an image from local storage; one that is not there, or in use, is left alone."""
+    """Remove an image from local storage, unless it is missing or in use."""
     run(Command(argv=("buildah", "rmi", "--", ref), accept=(0, 1, 2, 125), is_cleanup=True))
 
 
 @cache
 def isolation(lease: LeaseContainer = without_lease) -> str:
-    """``oci`` where a runtime works here, else ``chroot``, unless BUILDAH_ISOLATION says; found out once."""
-    said = os.environ.get("BUILDAH_ISOLATION", "")
-    if said:
-        return said
+    """Return BUILDAH_ISOLATION, else ``oci`` if a runtime works here, else ``chroot``; probed once."""
+    chosen = os.environ.get("BUILDAH_ISOLATION", "")
+    if chosen:
+        return chosen
     if not any(find_tool(runtime) for runtime in ("crun", "runc")):
         return "chroot"
     try:
         with working_container("scratch", lease) as container:
-            # A runtime that works gets as far as to miss this program, and names it. One that does not (no cgroups
-            # for it, no permission) gives up before, with words of its own.
+            # A working runtime gets as far as missing this program, and names it. Any other one (no cgroups, no
+            # permission) fails before that, with another message.
             argv = ("buildah", "run", "--isolation", "oci", "--network", "none", "--", container.name, _PROBE)
             finished = run(Command(argv=argv, accept=tuple(range(256))))
     except ToolError:
@@ -244,9 +245,9 @@ def _run_argv(
 
 
 def own_limits() -> tuple[str, ...]:
-    """Our own limits for the container: buildah asks for higher ones, which not every host grants.
+    """Return this process's limits as options: buildah requests higher ones, which not every host grants.
 
-    Older versions lower their processes to the kernel's highest process id first, and cannot go back.
+    Older versions first lower the number of processes to the kernel's highest process id, and cannot raise it again.
     """
     files, processes = (resource.getrlimit(kind) for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC))
     highest = int(Path("/proc/sys/kernel/pid_max").read_text("ascii"))
@@ -256,10 +257,10 @@ def own_limits() -> tuple[str, ...]:
 
 
 def _without_network(uid: int) -> tuple[str, ...]:
-    """What starts a command in an empty network namespace, where only loopback answers."""
+    """Return the prefix that runs a command in an empty network namespace with only a loopback."""
     # its loopback is down at first, and build systems and tests talk to themselves
-    alone = ("unshare", "--net", "--", sys.executable, "-I", "-c", _worker("loopback_worker"))
-    return alone if uid == 0 else ("buildah", "unshare", "--", *alone)
+    isolated = ("unshare", "--net", "--", sys.executable, "-I", "-c", _worker("loopback_worker"))
+    return isolated if uid == 0 else ("buildah", "unshare", "--", *isolated)
 
 
 def _short(argv: Sequence[str]) -> str:

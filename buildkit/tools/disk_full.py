@@ -1,4 +1,4 @@
-"""Whether there is room on a disk: programs do not always say that it was full."""
+"""Detect a full disk, because programs do not always report it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _LEAST_BYTES, _LEAST_FILES = 1 << 16, 2
 
 
 def is_disk_full(place: Path | str) -> bool:
-    """Whether the disk of ``place`` has no room to speak of, for bytes or for files; no where it does not tell."""
+    """Whether the disk of ``place`` has next to no free blocks or inodes; false if that is unknown."""
     with suppress(OSError):
-        room = os.statvfs(place)
-        bytes_are_out = room.f_blocks > 0 and room.f_bavail * room.f_frsize < _LEAST_BYTES
-        return bytes_are_out or (room.f_files > 0 and room.f_favail < _LEAST_FILES)
+        disk = os.statvfs(place)
+        bytes_are_out = disk.f_blocks > 0 and disk.f_bavail * disk.f_frsize < _LEAST_BYTES
+        return bytes_are_out or (disk.f_files > 0 and disk.f_favail < _LEAST_FILES)
     return False

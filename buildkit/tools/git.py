@@ -1,4 +1,4 @@
-"""git: which files belong to the checkout, and which commit it is at."""
+"""git: the files of a checkout and its commit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _EMPTY = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # what git calls a file wi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkTreeFiles:
-    """Paths relative to the folder that was asked about: what git tracks, and what it neither tracks nor ignores."""
+    """Paths relative to the listed folder: files that git tracks, and files that it neither tracks nor ignores."""
 
     tracked: tuple[str, ...]
     untracked: tuple[str, ...]
@@ -25,7 +25,7 @@ class WorkTreeFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """What is checked out: the commit's id, its time (seconds since the epoch), and whether tracked files differ."""
+    """The checked-out commit: id, time (seconds since the epoch), and whether tracked files differ."""
 
     id: str
     time: int
@@ -33,7 +33,7 @@ class Commit:
 
 
 def find_commit(folder: Path) -> Commit | None:
-    """The commit that a work tree is at, held against its files below ``folder``; None without git or a commit."""
+    """Return the commit of a work tree, compared with its files below ``folder``; None without git or a commit."""
     log = _ask(folder, "log", "-1", "--format=%H %ct", "HEAD")
     if log is None:
         return None
@@ -43,7 +43,7 @@ def find_commit(folder: Path) -> Commit | None:
 
 
 def _ask(folder: Path, *words: str) -> bytes | None:
-    """What git answers about a work tree; None where it has no answer."""
+    """Return git's output about a work tree, or None if it fails."""
     safe = ("-c", "safe.directory=*", "-c", "core.fsmonitor=false", "-c", "log.showSignature=false")
     env = {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C.UTF-8"}
     finished = run(Command(argv=("git", *safe, *words), cwd=folder, env=env, accept=(0, 128), what=f"git {words[0]}"))
@@ -51,16 +51,16 @@ def _ask(folder: Path, *words: str) -> bytes | None:
 
 
 def list_files(folder: Path, path: str) -> WorkTreeFiles | None:
-    """Files of a work tree below ``folder``/``path``, or None where ``folder`` is not inside one.
+    """Return the files of a work tree below ``folder``/``path``, or None if ``folder`` is not inside one.
 
-    Raises ToolError for a work tree that git cannot list: what belongs to it must not be guessed.
+    Raises ToolError for a work tree that git cannot list, because its files must not be guessed.
     """
     command = Command(
         argv=(
             "git",
             "--literal-pathspecs",  # a folder may be called `*`
-            "-c", "safe.directory=*",  # whose checkout it is does not change what is tracked
-            "-c", "core.fsmonitor=false",  # nor do we start what its configuration names
+            "-c", "safe.directory=*",  # the owner of a checkout does not change what is tracked
+            "-c", "core.fsmonitor=false",  # never start a program that its configuration names
             "ls-files",
             "-z",  # names may hold anything
             "-t",  # H: tracked, ?: not
@@ -74,11 +74,11 @@ def list_files(folder: Path, path: str) -> WorkTreeFiles | None:
     )  # fmt: skip
     finished = run(command)
     if finished.code == 128:
-        if _NO_REPOSITORY in finished.stderr and not _claims_to_be_one(folder):
+        if _NO_REPOSITORY in finished.stderr and not _has_git_folder(folder):
             return None
         raise ToolError(
             f"{command.what} failed",
-            hint="mend the repository: without it, files that it ignores would get into images",
+            hint="repair the repository: otherwise ignored files would get into images",
             output=finished.stderr.decode("utf-8", "replace").strip(),
         )
     rows = [os.fsdecode(row) for row in finished.stdout.split(b"\0") if row]
@@ -89,10 +89,10 @@ def list_files(folder: Path, path: str) -> WorkTreeFiles | None:
 
 
 def make_repository(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Make ``folder`` a work tree that tracks ``names``; the environment in which git sees it as that.
+    """Make ``folder`` a work tree that tracks ``names``; return the environment in which git uses it.
 
-    Contents are not read: the index says of every file that it was empty. The environment matters where another
-    repository's is set, as it is in git's hooks. Raises ToolError.
+    Contents are not read: the index lists every file as empty. The environment matters if another repository's is set,
+    as in git's hooks. Raises ToolError.
     """
     place = folder / ".git"
     env = {
@@ -109,11 +109,11 @@ def make_repository(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return env
 
 
-def _claims_to_be_one(folder: Path) -> bool:
-    """Whether there is a ``.git`` that git takes for none: it is damaged."""
+def _has_git_folder(folder: Path) -> bool:
+    """Whether there is a ``.git`` that git does not recognise, and that is damaged."""
     return any(os.path.lexists(place / ".git") for place in (folder, *folder.resolve().parents))
 
 
 def _names(rows: Iterable[str]) -> tuple[str, ...]:
-    """Sorted, each once: a file in conflict is listed with every stage of its merge."""
+    """Return the names sorted, each once: a file in conflict is listed with every stage of its merge."""
     return tuple(sorted({row[2:] for row in rows}))

@@ -1,4 +1,4 @@
-"""GPUs by NVIDIA's management library (NVML). The only importer of ``pynvml`` (distribution ``nvidia-ml-py``)."""
+"""GPUs, from NVIDIA's management library (NVML). The only importer of ``pynvml`` (extra ``gpu``)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpus:
-    """All devices and the driver's version; ``problem`` says why there are none where NVML could not be asked.
+    """All devices and the driver's version; ``problem`` is why there are none if NVML could not be queried.
 
-    ``driver_found`` tells a machine without a driver (usual, no fault) from a driver that does not answer.
+    ``driver_found`` distinguishes a driver that does not answer from a machine without one, which is no fault.
     """
 
     devices: tuple[Gpu, ...] = ()
@@ -30,7 +30,7 @@ class Gpus:
 
 
 def find_gpus() -> Gpus:
-    """Ask NVML (https://docs.nvidia.com/deploy/nvml-api/); never raises: what went wrong is in the value."""
+    """Query NVML (https://docs.nvidia.com/deploy/nvml-api/). Never raises: a failure is in ``problem``."""
     try:
         import pynvml
     except ImportError:
@@ -64,5 +64,5 @@ def _list(nvml: Any) -> Gpus:  # noqa: ANN401 - a module without types
 
 
 def _text(value: str | bytes) -> str:
-    """Some releases of the binding answer bytes."""
+    """Decode ``value``, which some releases of the binding return as bytes."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -1,6 +1,6 @@
 """HTTP: the only importer of httpx2, through unearth's client: retries, certificates, credentials, proxies.
 
-A ``Session`` is what unearth asks of a fetcher (``get``, ``head``, ``get_stream``), so index pages are retried as
+``HttpSession`` implements unearth's fetcher protocol (``get``, ``head``, ``get_stream``), so index pages are retried as
 downloads are. It is safe to share among threads. No message holds more of a URL than its host.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from httpx2 import Response
     from unearth.fetchers import PyPIClient
 
-_PASSING = frozenset((408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 527))
+_TRANSIENT = frozenset((408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 527))
 _REFUSED = frozenset((401, 403, 407))
 _TRIES = 5
 _TRIES_TO_CONNECT = 3
@@ -31,7 +31,7 @@ _DEFAULT_TIMEOUT = 20.0  # seconds without a byte
 
 
 class TransientFailure(Exception):
-    """The connection broke or the server is busy: the same request may succeed later. ``wait`` is in seconds."""
+    """A broken connection or a busy server: the same request may succeed later. ``wait`` is in seconds."""
 
     def __init__(self, error: FetchError, *, wait: float = 0.0, connecting: bool = False) -> None:
         super().__init__(str(error))
@@ -41,28 +41,28 @@ class TransientFailure(Exception):
 
 
 class RetryPolicy:
-    """How often and how long to wait for something that was dropped; ``stop`` ends any wait with Interrupted."""
+    """How often and after which pauses to retry a transient failure; ``stop`` ends any pause with Interrupted."""
 
     def __init__(self, stop: threading.Event, *, unit: float = 0.5) -> None:
         self.stop = stop
         self._unit = unit
 
     def check(self) -> None:
-        """Raise Interrupted if a stop was asked for."""
+        """Raise Interrupted if a stop was requested."""
         if self.stop.is_set():
             raise Interrupted("interrupted")
 
-    def wait(self, dropped: TransientFailure, tries: int) -> None:
-        """Pause before try ``tries + 1``, longer each time, with jitter; raises the error when it was the last."""
-        if tries >= (_TRIES_TO_CONNECT if dropped.connecting else _TRIES):
-            raise dropped.error
+    def wait(self, failure: TransientFailure, tries: int) -> None:
+        """Pause before try ``tries + 1``, longer each time, with jitter. Raises the error after the last try."""
+        if tries >= (_TRIES_TO_CONNECT if failure.connecting else _TRIES):
+            raise failure.error
         pause = self._unit * 2 ** (tries - 1) * random.uniform(0.5, 1.5)
-        if self.stop.wait(min(max(pause, dropped.wait), _LONGEST_PAUSE)):
+        if self.stop.wait(min(max(pause, failure.wait), _LONGEST_PAUSE)):
             raise Interrupted("interrupted")
 
 
 class HttpSession:
-    """HTTP as pip's and uv's settings want it. ``refused`` collects hosts that asked for other credentials."""
+    """HTTP with pip's and uv's settings. ``refused`` collects the hosts that refused the credentials."""
 
     def __init__(self, sources: PackageSources, retry_policy: RetryPolicy) -> None:
         self._sources = sources
@@ -72,28 +72,28 @@ class HttpSession:
         self.refused: set[str] = set()
 
     def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Response:
-        """The whole answer, whatever its status; raises FetchError when the server is out of reach or broken."""
+        """Return the whole response, whatever its status. Raises FetchError if the server is unreachable or broken."""
         return self._whole("GET", url, headers)
 
     def head(self, url: str, *, headers: Mapping[str, str] | None = None) -> Response:
-        """As ``get``, without a body."""
+        """Return the response to HEAD; see ``get``."""
         return self._whole("HEAD", url, headers)
 
     @contextmanager
     def get_stream(self, url: str, *, headers: Mapping[str, str] | None = None) -> Iterator[Response]:
-        """The answer with its body still to be read, for unearth; ``open`` is for downloads."""
+        """Give a response whose body is still to be read, for unearth; downloads use ``open``."""
         with self.client.stream("GET", url, headers=headers) as response:
             yield response
 
     def iter_secure_origins(self) -> Iterable[tuple[str, str, str]]:
-        """Scheme, host and port of what may be used, for unearth."""
+        """Return scheme, host and port of the secure origins, for unearth."""
         return self.client.iter_secure_origins()
 
     @contextmanager
     def open(self, url: str, *, start: int = 0) -> Iterator[Response]:
-        """One try to read ``url`` from byte ``start`` on, answered 200, 206 or 416.
+        """Try once to read ``url`` from byte ``start`` on; the status is 200, 206 or 416.
 
-        The body is read by ``iter_body``. Raises Dropped where another try makes sense, else FetchError.
+        ``iter_body`` reads the body. Raises TransientFailure if another try may succeed, else FetchError.
         """
         headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
         with ExitStack() as stack:
@@ -104,12 +104,12 @@ class HttpSession:
             yield response
 
     def iter_body(self, url: str, response: Response) -> Iterator[bytes]:
-        """The body as it was stored on the server, in chunks; raises Dropped when it breaks off."""
+        """Yield the body as stored on the server, in chunks. Raises TransientFailure if it breaks off."""
         with self._translated(url):
             yield from response.iter_raw()
 
     def find_size(self, url: str) -> int | None:
-        """Bytes of the file behind ``url`` without downloading it, or None where the server does not say."""
+        """Return the size of the file at ``url`` without downloading it, or None if the server does not report it."""
         response = self.head(url, headers={"Accept-Encoding": "identity"})
         length = response.headers.get("Content-Length", "")
         if response.status_code == 200 and length.isdigit():
@@ -118,8 +118,8 @@ class HttpSession:
         try:
             with self._translated(url), self.get_stream(url, headers=headers) as response:
                 total = response.headers.get("Content-Range", "").rpartition("/")[2]
-        except TransientFailure as dropped:
-            raise dropped.error from None
+        except TransientFailure as failure:
+            raise failure.error from None
         return int(total) if response.status_code == 206 and total.isdigit() else None
 
     def close(self) -> None:
@@ -145,10 +145,10 @@ class HttpSession:
             try:
                 with self._translated(url):
                     response = self.client.request(method, url, headers=headers)
-                if response.status_code in _PASSING:
+                if response.status_code in _TRANSIENT:
                     raise self._failed(url, response)
-            except TransientFailure as dropped:
-                self._retry_policy.wait(dropped, tries)
+            except TransientFailure as failure:
+                self._retry_policy.wait(failure, tries)
             else:
                 if response.status_code in _REFUSED:
                     self.refused.add(host_of(url))
@@ -182,19 +182,19 @@ class HttpSession:
             hint = "put credentials for it into netrc, a keyring, or the index settings of pip or uv"
             return FetchError(f"{host} refused with {status}", hint=hint)
         failure = FetchError(f"{host} answered {status} for {url_name(url)}")
-        if status not in _PASSING:
+        if status not in _TRANSIENT:
             return failure
         after = response.headers.get("Retry-After", "")
         return TransientFailure(failure, wait=float(after) if after.isdigit() else 0.0)
 
 
 def url_name(url: str) -> str:
-    """The file's name at the end of ``url``."""
+    """Return the file name at the end of ``url``."""
     return url.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2]
 
 
 def make_client(sources: PackageSources) -> PyPIClient:
-    """unearth's HTTP client with certificates, proxy, time-outs and credentials (index URLs, netrc, keyring)."""
+    """Return unearth's HTTP client with certificates, proxy, time-outs and credentials (index URLs, netrc, keyring)."""
     from unearth.auth import MultiDomainBasicAuth
     from unearth.fetchers import PyPIClient
 
@@ -211,7 +211,7 @@ def make_client(sources: PackageSources) -> PyPIClient:
 
 
 def _verification(cert: str, client_cert: str) -> ssl.SSLContext | bool:
-    import ssl  # not where nothing is fetched
+    import ssl  # only needed to fetch
 
     hint = "see PIP_CERT, PIP_CLIENT_CERT, SSL_CERT_FILE and pip's configuration"
     for path in (cert, client_cert):

@@ -1,9 +1,10 @@
-"""Where distributions come from: the settings that pip and uv already have, read as they read them.
+"""The index settings of pip and uv, read as they read them.
 
-pip: `global`, `user`, `site` files and ``PIP_CONFIG_FILE``, each over the one before, then ``PIP_*``
+pip: `global`, `user`, `site` files and ``PIP_CONFIG_FILE``, each overriding those before, then ``PIP_*``
 (https://pip.pypa.io/en/stable/topics/configuration/). uv: ``/etc/uv``, the user's and the project's ``uv.toml`` or
-``[tool.uv]``, then ``UV_*`` (https://docs.astral.sh/uv/concepts/configuration-files/). Both count: a file that a
-lock pins by hash may come from any of them.
+``[tool.uv]``, then ``UV_*`` (https://docs.astral.sh/uv/concepts/configuration-files/). Both are used: a file that a
+lock pins by hash may come from any of them. tests/tools/test_settings_contract.py compares every setting with the
+installed pip and uv.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _ETC = Path("/etc")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexSettings:
-    """What one tool's configuration says; empty where it is silent. URLs may hold credentials: never print them."""
+    """The settings of one tool; empty if not set. URLs may contain credentials: never print them."""
 
     index: str = ""
     extra: tuple[str, ...] = ()
@@ -41,7 +42,7 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageSources:
-    """Where to look: ``uv``'s settings, then ``pip``'s. ``env_cert`` is what other programs' variables say."""
+    """The settings of ``uv``, then of ``pip``. ``env_cert`` is the certificate file of other programs' variables."""
 
     pip: IndexSettings
     uv: IndexSettings
@@ -49,7 +50,7 @@ class PackageSources:
 
     @property
     def no_index(self) -> bool:
-        """Whether only find-links are allowed."""
+        """Whether only find-links may be used."""
         return self.pip.no_index or self.uv.no_index
 
     @property
@@ -61,13 +62,13 @@ class PackageSources:
 
     @property
     def find_links(self) -> tuple[str, ...]:
-        """Folders, files and pages with links; folders that do not exist are left out, as pip does."""
+        """Folders, files and pages with links; missing folders are left out, as pip does."""
         links = _once((*self.uv.find_links, *self.pip.find_links))
         return tuple(link for link in links if "://" in link or Path(link).exists())
 
     @property
     def needs_default(self) -> bool:
-        """Whether the default index counts: nobody replaced or forbade it."""
+        """Whether the default index is used, because no setting replaces or forbids it."""
         return not (self.no_index or self.uv.index or self.pip.index)
 
     @property
@@ -77,19 +78,19 @@ class PackageSources:
 
     @property
     def cert(self) -> str:
-        """File or folder of certificate authorities, or the empty string for the system's."""
+        """The file or folder of certificate authorities, or the empty string for the system's."""
         return self.pip.cert or self.env_cert
 
 
 def load_sources(root: Path, env: Mapping[str, str]) -> PackageSources:
-    """Settings for the checkout ``root``; raises DefinitionError for a file that cannot be read."""
+    """Load the settings for the checkout ``root``. Raises DefinitionError for an invalid file."""
     certs = (env.get(name, "") for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"))
     env_cert = next((cert for cert in certs if cert), "")
     return PackageSources(pip=load_pip_settings(env), uv=load_uv_settings(root, env), env_cert=env_cert)
 
 
 def load_pip_settings(env: Mapping[str, str]) -> IndexSettings:
-    """What pip's files and variables say."""
+    """Load pip's settings from its files and variables."""
     sections: dict[str, dict[str, str]] = {"global": {}, "install": {}}
     for file in pip_config_files(env):
         for section, read in _read_pip_file(file).items():
@@ -121,33 +122,33 @@ def load_pip_settings(env: Mapping[str, str]) -> IndexSettings:
 
 
 def load_uv_settings(root: Path, env: Mapping[str, str]) -> IndexSettings:
-    """What uv's files and variables say for the checkout ``root``."""
-    made = [_uv_variables(env)]
+    """Load uv's settings for the checkout ``root`` from its files and variables."""
+    layers = [_uv_variables(env)]
     if not _truth(env.get("UV_NO_CONFIG", "")):
-        made.extend(_uv_table(table, file.parent, env) for file, table in _uv_files(root, env))
+        layers.extend(_uv_table(table, file.parent, env) for file, table in _uv_files(root, env))
     return IndexSettings(
-        index=next((one.index for one in made if one.index), ""),
-        extra=_once(url for one in made for url in one.extra),
-        find_links=_once(link for one in made for link in one.find_links),
-        trusted_hosts=_once(host for one in made for host in one.trusted_hosts),
+        index=next((layer.index for layer in layers if layer.index), ""),
+        extra=_once(url for layer in layers for url in layer.extra),
+        find_links=_once(link for layer in layers for link in layer.find_links),
+        trusted_hosts=_once(host for layer in layers for host in layer.trusted_hosts),
         client_cert=env.get("SSL_CLIENT_CERT", ""),
-        no_index=any(one.no_index for one in made),
-        strategy=next((one.strategy for one in made if one.strategy), ""),
+        no_index=any(layer.no_index for layer in layers),
+        strategy=next((layer.strategy for layer in layers if layer.strategy), ""),
     )
 
 
 def uv_environment(sources: PackageSources, default_index: str) -> dict[str, str]:
-    """Variables that tell uv what only pip's settings say; its own it reads itself.
+    """Return the variables that give uv the settings that only pip has.
 
-    pip asks all its indexes and takes the best, the main one first. uv asks the extra ones first and stops at the
-    first that has a name, which fails where that one mirrors only some files of a version; so where only pip names
-    extra indexes, uv is told of them in pip's order and of pip's choice.
+    pip queries all indexes, the main one first, and takes the best file. uv queries the extra ones first and stops at
+    the first that has the project, which fails if that index mirrors only some files of a version. So if only pip has
+    extra indexes, uv gets them in pip's order and with pip's strategy.
     """
     pip, uv, added = sources.pip, sources.uv, dict[str, str]()
     if pip.extra and not sources.no_index:
         ordered = _once((*uv.extra, uv.index or pip.index or default_index, *pip.extra))
         added["UV_INDEX"] = " ".join(ordered[:-1])
-        added["UV_DEFAULT_INDEX"] = ordered[-1]  # uv's word for the one that is asked last
+        added["UV_DEFAULT_INDEX"] = ordered[-1]  # the index that uv queries last
         if not (uv.extra or uv.strategy):
             added["UV_INDEX_STRATEGY"] = "unsafe-best-match"
     elif pip.index and not uv.index:
@@ -164,7 +165,7 @@ def uv_environment(sources: PackageSources, default_index: str) -> dict[str, str
 
 
 def pip_environment(sources: PackageSources) -> dict[str, str]:
-    """Variables that tell pip and pip-compile what only uv's settings say."""
+    """Return the variables that give pip and pip-compile the settings that only uv has."""
     uv, added = sources.uv, dict[str, str]()
     if uv.extra:
         added["PIP_EXTRA_INDEX_URL"] = " ".join(_once((*uv.extra, *sources.pip.extra)))
@@ -180,7 +181,7 @@ def pip_environment(sources: PackageSources) -> dict[str, str]:
 
 
 def host_of(url: str) -> str:
-    """Host and port of ``url``, or its path for a local one: all of a URL that may be shown."""
+    """Return host and port of ``url``, or the path of a local one: the only parts that may be printed."""
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2] or parts.path
 
@@ -249,7 +250,7 @@ def _read_pip_file(file: Path) -> dict[str, dict[str, str]]:
 
 
 def _uv_files(root: Path, env: Mapping[str, str]) -> list[tuple[Path, Mapping[str, Any]]]:
-    """The files that count, first the strongest: named or project's, user's, system's."""
+    """Return uv's files, the strongest first: named or project's, user's, system's."""
     user, system = _config_homes(env)
     shared = [user / "uv/uv.toml", *(folder / "uv/uv.toml" for folder in system), _ETC / "uv/uv.toml"]
     if named := env.get("UV_CONFIG_FILE"):
@@ -309,7 +310,7 @@ def _named_index(word: str, env: Mapping[str, str]) -> str:
 
 
 def _with_credentials(entry: Mapping[str, Any], env: Mapping[str, str]) -> str:
-    """The index's URL with what ``UV_INDEX_NAME_USERNAME`` and ``…_PASSWORD`` say."""
+    """Return the index's URL with the credentials of ``UV_INDEX_NAME_USERNAME`` and ``…_PASSWORD``."""
     url = str(entry["url"])
     word = "".join(char if char.isalnum() else "_" for char in str(entry.get("name", ""))).upper()
     user, password = env.get(f"UV_INDEX_{word}_USERNAME", ""), env.get(f"UV_INDEX_{word}_PASSWORD", "")

@@ -1,4 +1,4 @@
-"""Finding distributions: the only importer of unearth's finder. Which file fits a target is its answer, not ours."""
+"""Find distributions: the only importer of unearth's finder, which decides what fits a target."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """A distribution file that some source offers. ``url`` may hold credentials: never print it."""
+    """A distribution file that a source offers. ``url`` may contain credentials: never print it."""
 
     file: str
     version: str
     url: str
     sha256: FileHash | None = None
-    path: Path | None = None  # where it is a local file
+    path: Path | None = None  # of a local file
 
 
 class Indexes:
     """All sources of distributions for one target; safe to share among threads."""
 
     def __init__(self, sources: PackageSources, session: HttpSession, target: Target) -> None:
-        logging.getLogger("unearth").addHandler(logging.NullHandler())  # its warnings come from us, as errors
+        logging.getLogger("unearth").addHandler(logging.NullHandler())  # its warnings become our errors
         self.session = session
         self._sources = sources
         self._target = target
@@ -48,9 +48,9 @@ class Indexes:
         return make_finder(self._sources, self.session, self._target)
 
     def find_best(self, name: str, specifier: str, hashes: Sequence[FileHash] = ()) -> Candidate | None:
-        """The file that fits the target best, wheels before sdists; None where nothing fits.
+        """Return the file that fits the target best, wheels before sdists, or None if nothing fits.
 
-        ``specifier`` is PEP 440 (``==5.1``); with ``hashes`` only files that have one of them count. Raises
+        ``specifier`` is PEP 440 (``==5.1``); with ``hashes`` only files with one of them are considered. Raises
         FetchError.
         """
         allowed = {"sha256": [item.hex for item in hashes]} if hashes else None
@@ -64,7 +64,7 @@ class Indexes:
         return _candidate(best.link, best.version or "") if best is not None else None
 
     def find_wheel_tags(self, pin: Pin) -> tuple[str, ...]:
-        """Tags of the wheels that the pin's hashes allow, whatever they fit, for a message."""
+        """Return the tags of all wheels that the pin's hashes allow, for a message."""
         from unearth import PackageFinder
 
         finder = PackageFinder(_fetcher(self.session), ignore_compatibility=True)
@@ -75,14 +75,14 @@ class Indexes:
         return tuple(sorted({name.removesuffix(".whl").split("-", 2)[2] for name in wheels}))
 
     def find_local(self, artifact: Artifact) -> Path | None:
-        """A file of the artifact's name in a folder of find-links, whatever is in it; nothing else is asked."""
+        """Return the file with the artifact's name in a folder of find-links, unverified, or None; uses no network."""
         folders = (Path(link) for link in self._sources.find_links if "://" not in link)
         return next((path for folder in folders if (path := folder / artifact.file).is_file()), None)
 
     def find_file(self, artifact: Artifact) -> tuple[Candidate, ...]:
-        """Where the artifact's file is offered, the surest first: right hash, then hash unknown, then wrong hash.
+        """Return the sources of the artifact's file: right hash first, then unknown hash, then wrong hash.
 
-        Sources are asked in turn until one has the right hash. Raises FetchError if none has the file and one of
+        Sources are queried in turn until one has the right hash. Raises FetchError if none has the file and one of
         them could not be reached.
         """
         found: list[Candidate] = []
@@ -96,23 +96,23 @@ class Indexes:
                 break
         if not found and failure:
             raise failure
-        return tuple(sorted(found, key=lambda one: _doubt(one, artifact)))
+        return tuple(sorted(found, key=lambda candidate: _rank(candidate, artifact)))
 
 
-def _doubt(candidate: Candidate, artifact: Artifact) -> int:
+def _rank(candidate: Candidate, artifact: Artifact) -> int:
     if candidate.sha256 is None:
         return 1
     return 0 if candidate.sha256 == artifact.sha256 else 2
 
 
 def make_finder(sources: PackageSources, session: HttpSession, target: Target) -> PackageFinder:
-    """unearth's finder for ``target`` over all ``sources``."""
+    """Return unearth's finder for ``target`` over all ``sources``."""
     from unearth import PackageFinder
 
     fetcher = _fetcher(session)
     finder = PackageFinder(fetcher, index_urls=sources.index_urls, target_python=make_target_python(target))
     if sources.no_index:
-        finder.sources.clear()  # unearth adds the default index where it is given none
+        finder.sources.clear()  # unearth adds the default index if it gets none
     elif sources.index_urls and sources.needs_default:
         finder.add_index_url(default_index())
     for number, link in enumerate(sources.find_links):
@@ -121,14 +121,14 @@ def make_finder(sources: PackageSources, session: HttpSession, target: Target) -
 
 
 def default_index() -> str:
-    """The index that counts where nobody names another, as the library knows it."""
+    """Return unearth's default index."""
     from unearth import PackageFinder
 
     return str(PackageFinder().sources[0]["url"])
 
 
 def make_target_python(target: Target) -> TargetPython:
-    """The target in unearth's words. The ABI is named: left out, it would be guessed from the host's Python."""
+    """Return the target for unearth. The ABI is explicit; unearth would guess it from the host's Python."""
     from unearth import TargetPython
 
     version = tuple(int(part) for part in target.python.split("."))
@@ -137,11 +137,11 @@ def make_target_python(target: Target) -> TargetPython:
 
 
 def _fetcher(session: HttpSession) -> Fetcher:
-    return cast("Fetcher", session)  # its protocol names a response that httpx2's own only nearly is
+    return cast("Fetcher", session)  # httpx2's response differs slightly from the protocol's
 
 
 def _named(session: HttpSession, source: Source, artifact: Artifact) -> list[Candidate]:
-    """Links to the artifact's file, without evaluating the thousands of others that a page may hold."""
+    """Return links to the artifact's file, without evaluating the thousands of others on a page."""
     from unearth import Link
     from unearth.collector import collect_links_from_location
 

@@ -1,4 +1,4 @@
-"""SIGTERM, as runners of CI and service managers send it, ends a request as Ctrl-C does."""
+"""Make SIGTERM, which CI runners and service managers send, end a request as Ctrl-C does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Make SIGTERM mean what Ctrl-C means while this lasts (in the main thread; elsewhere it changes nothing)."""
+    """Make SIGTERM raise KeyboardInterrupt inside the block (in the main thread; no effect in others)."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,7 +1,7 @@
-"""Keys that sign and verify: ECDSA on P-256 with SHA-256, in PEM; what cosign and containers/image take by default.
+"""Keys that sign and verify: ECDSA on P-256 with SHA-256, in PEM, the default of cosign and containers/image.
 
-The only importer of ``cryptography``, an optional extra. No network, no clock: a signature depends on key and bytes
-alone (RFC 6979), so that signing again changes nothing.
+The only importer of ``cryptography``, an optional extra. No network, no clock: a signature depends only on key and
+bytes (RFC 6979), so that signing again changes nothing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Verifier:
 
     @property
     def id(self) -> str:
-        """SHA-256 of the key (DER, SubjectPublicKeyInfo), as hexadecimal digits: its name among others."""
+        """SHA-256 of the key (DER, SubjectPublicKeyInfo), as hexadecimal digits; it identifies the key."""
         import hashlib
 
         from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -37,7 +37,7 @@ class Verifier:
         return hashlib.sha256(self._key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
     def verify(self, data: bytes, signature: bytes) -> bool:
-        """Whether ``signature`` (DER) is this key's, of ``data``."""
+        """Whether ``signature`` (DER) is a signature of ``data`` by this key."""
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
         from cryptography.hazmat.primitives.hashes import SHA256
@@ -60,23 +60,23 @@ class Signer:
 
     @property
     def public(self) -> Verifier:
-        """Its public half."""
+        """The public key."""
         return Verifier(self._key.public_key())
 
     def sign(self, data: bytes) -> bytes:
-        """A signature (DER)."""
+        """Return a signature (DER) of ``data``."""
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
         from cryptography.hazmat.primitives.hashes import SHA256
 
         try:
             return self._key.sign(data, ECDSA(SHA256(), deterministic_signing=True))
-        except UnsupportedAlgorithm:  # an OpenSSL before 3.2: another signature every time, which is as good
+        except UnsupportedAlgorithm:  # OpenSSL before 3.2: the signature differs every time and is equally valid
             return self._key.sign(data, ECDSA(SHA256()))
 
 
 def load_signer(path: Path, password: str) -> Signer:
-    """Read a private key; ``password`` is empty for none. Raises DefinitionError, and MissingTool without the extra."""
+    """Load a private key; ``password`` may be empty. Raises DefinitionError, and MissingTool without the extra."""
     _require()
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
@@ -104,7 +104,7 @@ def load_signer(path: Path, password: str) -> Signer:
 
 
 def load_verifier(path: Path) -> Verifier:
-    """Read a public key. Raises DefinitionError, and MissingTool without the extra."""
+    """Load a public key. Raises DefinitionError, and MissingTool without the extra."""
     _require()
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey

@@ -11,8 +11,8 @@ from buildkit.errors import BuildError, FetchError, ToolError
 from buildkit.locks.pins import AptPin
 from buildkit.tools.process import Command, stream
 
-# $1 is the root. dpkg writes no records in this variant, so they are taken from the packages: one file each in
-# status.d, where scanners look for them.
+# $1 is the root. dpkg writes no records in this variant, so each package's own is copied to status.d, where scanners
+# look for it.
 _RECORD = """
 mkdir -p "$1/var/lib/dpkg/status.d"
 for deb in "$1"/var/cache/apt/archives/*.deb; do
@@ -20,8 +20,8 @@ for deb in "$1"/var/cache/apt/archives/*.deb; do
 done
 """
 
-# The standard library's bytecode: start-up is several times slower without, and Debian's own is checked against
-# the sources at every start (or not there at all: no script of a package runs in the extract variant).
+# Compiles the standard library: start-up is several times slower without bytecode, and Debian's own is checked against
+# the sources at every start (or missing: no package script runs in the extract variant).
 _COMPILE = """
 for python in "$1"/usr/bin/python3.*; do
     name=${python##*/}
@@ -43,11 +43,11 @@ _UNMAPPED = re.compile(r"newuidmap|newgidmap|/etc/subuid|/etc/subgid|unprivilege
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootSpec:
-    """A root: every package by its exact version, essential ones and dependencies too.
+    """A root: every package at its exact version, including essential ones and dependencies.
 
-    ``variant`` ``extract`` unpacks and runs no script of any package; every other one installs. ``arch`` is in
-    Debian's words (``amd64``). ``mirrors`` are URLs or lines of sources.list; without any, mmdebstrap's own for the
-    suite, updates and security included. ``bytecode`` compiles Python's standard library.
+    The ``variant`` ``extract`` unpacks without running package scripts; every other one installs. ``arch`` is Debian's
+    name (``amd64``). ``mirrors`` are URLs or lines of sources.list; the default is mmdebstrap's for the suite, with
+    updates and security. ``bytecode`` compiles Python's standard library.
     """
 
     suite: str
@@ -60,11 +60,11 @@ class RootSpec:
 
 
 def stream_root(spec: RootSpec) -> Generator[bytes, None, None]:
-    """The root as an uncompressed tar, in chunks, while it is made; closing it ends what makes it.
+    """Yield the root as an uncompressed tar, in chunks, while it is made; closing the generator ends mmdebstrap.
 
-    Works as root and, by user namespaces, for an ordinary user with a range in /etc/subuid. Raises MissingTool;
-    FetchError where a pinned version is no longer in the archive (naming every such pin) or the archive cannot be
-    reached; ToolError otherwise. The errors come with the last chunk: only a tar read to its end is whole.
+    Works as root and, with user namespaces, for an ordinary user with a range in /etc/subuid. Raises MissingTool;
+    FetchError if pinned versions are no longer in the archive (naming every one) or the archive is unreachable;
+    ToolError otherwise. Errors come after the last chunk: only a tar read to its end is complete.
     """
     command = Command(
         argv=render_argv(spec, uid=os.geteuid()),
@@ -78,20 +78,20 @@ def stream_root(spec: RootSpec) -> Generator[bytes, None, None]:
 
 
 def render_argv(spec: RootSpec, *, uid: int) -> tuple[str, ...]:
-    """The command line for a user with this id."""
+    """Return the command line for a user with this id."""
     extract = spec.variant == "extract"
     pins = ",".join(f"{pin.name}={pin.version}" for pin in sorted(spec.pins, key=lambda pin: pin.name))
     return (
         "mmdebstrap",
         f"--mode={'root' if uid == 0 else 'unshare'}",
-        # with every package pinned, `custom` is every other variant too; those would first install the newest
-        # essential packages, and then fail on a pin that is older
+        # with every package pinned, `custom` equals every other variant; those would first install the newest
+        # essential packages, and then fail on an older pin
         f"--variant={'extract' if extract else 'custom'}",
         f"--architectures={spec.arch}",
         f"--components={','.join(spec.components)}",
         f"--include={pins}",
         *((f"--extract-hook={_RECORD}",) if extract else ()),
-        # the hook that a variant runs last: extract runs no others
+        # the last hook of each variant; extract runs no others
         *((f"--{'extract' if extract else 'customize'}-hook={_COMPILE}",) if spec.bytecode else ()),
         "--format=tar",
         "--",
@@ -109,7 +109,7 @@ def _explain(error: ToolError, spec: RootSpec) -> BuildError:
     if gone:
         return FetchError(
             f"the archive no longer has {', '.join(gone)} in {spec.suite}",
-            hint="nox -s lock -- --upgrade takes the versions that it has now",
+            hint="nox -s lock -- --upgrade takes the current versions",
             output=error.output,
         )
     if _UNREACHED.search(error.output):
@@ -125,7 +125,7 @@ def _find_hint(output: str) -> str:
     if _UNSIGNED.search(output):
         return "install Debian's keys: sudo apt-get install debian-archive-keyring"
     if _UNMAPPED.search(output):
-        return "an ordinary user needs a range in /etc/subuid and /etc/subgid: nox -s doctor says how"
+        return "an ordinary user needs a range in /etc/subuid and /etc/subgid: nox -s doctor explains how"
     if "unmet dependencies" in output:
-        return "the lock does not fit together any more: nox -s lock -- --upgrade"
+        return "the locked versions no longer fit together: nox -s lock -- --upgrade"
     return ""

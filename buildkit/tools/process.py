@@ -1,4 +1,4 @@
-"""The only importer of ``subprocess``: a command is a value, failure is "not in the accepted set"."""
+"""Run child processes; the only importer of ``subprocess``. An exit code that is not accepted is a failure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _stopping = threading.Event()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A program to run: ``argv`` as it would be typed, additions to the environment, accepted exit codes."""
+    """A program to run: arguments, additions to the environment, accepted exit codes and limits."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str] | None = None
@@ -38,11 +38,11 @@ class Command:
     accept: tuple[int, ...] = (0,)
     stdin: bytes | None = None
     what: str = ""
-    is_cleanup: bool = False  # runs even after a stop was asked for: it removes what we made
-    grace: float = 10.0  # seconds that it has to end after SIGTERM
-    inherits: tuple[int, ...] = ()  # descriptors that it gets, and holds while it runs
-    writes: tuple[Path | str, ...] = ()  # where; if it fails, and does not say why, is there room?
-    stall_seconds: float = 0.0  # seconds that it may neither read nor write a byte, in ``run``; 0: any
+    is_cleanup: bool = False  # runs even after a stop, because it removes what this process made
+    grace: float = 10.0  # seconds to end after SIGTERM
+    inherits: tuple[int, ...] = ()  # file descriptors that it keeps open
+    writes: tuple[Path | str, ...] = ()  # the disks to check for free space if it fails without a reason
+    stall_seconds: float = 0.0  # seconds without a byte read or written until ``run`` ends it; 0: never
 
     def __str__(self) -> str:
         return shlex.join(self.argv)
@@ -50,7 +50,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandResult:
-    """How a command ended: its exit code, its standard output, and both streams' end for an error message."""
+    """The result of a command: exit code, standard output and standard error."""
 
     code: int
     stdout: bytes
@@ -63,7 +63,7 @@ class CommandResult:
 
 
 class _MeteredChild(subprocess.Popen[bytes]):
-    """A child whose use of the machine is noted for the thread that waits for it."""
+    """A child whose resource usage is recorded for the thread that waits for it."""
 
     def wait(self, timeout: float | None = None) -> int:
         if self.returncode is None and self._await_end(timeout):
@@ -72,9 +72,9 @@ class _MeteredChild(subprocess.Popen[bytes]):
         return super().wait(timeout)
 
     def _await_end(self, timeout: float | None) -> bool:
-        """Whether it has ended within ``timeout``; it is not waited for yet, so that it can be asked what it used."""
+        """Whether it ended within ``timeout``; it is not reaped yet, so that its resource usage can be read."""
         end = None if timeout is None else time.monotonic() + timeout
-        with suppress(ChildProcessError):  # somebody has waited for it
+        with suppress(ChildProcessError):  # already reaped
             while not os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | (os.WNOHANG if end else 0)):
                 if end is not None and time.monotonic() > end:
                     return False
@@ -84,12 +84,12 @@ class _MeteredChild(subprocess.Popen[bytes]):
 
 
 def find_tool(name: str) -> str | None:
-    """The program's path, or None."""
+    """Return the program's path, or None."""
     return shutil.which(name)
 
 
 def require_tool(name: str) -> str:
-    """The program's path; raises MissingTool with the command that installs it."""
+    """Return the program's path. Raises MissingTool with the command that installs it."""
     path = find_tool(name)
     if path is None:
         package = _APT_NAMES.get(name, name)
@@ -98,7 +98,7 @@ def require_tool(name: str) -> str:
 
 
 def run(command: Command) -> CommandResult:
-    """Run to the end; raises MissingTool, ToolError (code not accepted) or Interrupted."""
+    """Run to the end. Raises MissingTool, ToolError (exit code not accepted) or Interrupted."""
     with start(command, stdin=subprocess.PIPE if command.stdin is not None else subprocess.DEVNULL) as child:
         stdout, stderr = _communicate(child, command)
     return _check(command, child.returncode, stdout, stderr)
@@ -106,7 +106,7 @@ def run(command: Command) -> CommandResult:
 
 @contextmanager
 def start(command: Command, *, stdin: int = subprocess.PIPE) -> Iterator[subprocess.Popen[bytes]]:
-    """A running child with pipes; on leaving, it has ended: killed with its process group if it had not."""
+    """Start a child with pipes; on leaving, it is killed with its process group unless it has ended."""
     require_tool(command.argv[0])
     if _stopping.is_set() and not command.is_cleanup:
         raise Interrupted("interrupted")
@@ -118,7 +118,7 @@ def start(command: Command, *, stdin: int = subprocess.PIPE) -> Iterator[subproc
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         pass_fds=command.inherits,
-        start_new_session=True,  # Ctrl-C reaches us alone: we decide in which order things stop
+        start_new_session=True,  # Ctrl-C reaches only this process, which decides the order of stopping
     )
     try:
         _register(child, command)
@@ -130,9 +130,9 @@ def start(command: Command, *, stdin: int = subprocess.PIPE) -> Iterator[subproc
 
 
 def stream(command: Command) -> Generator[bytes, None, None]:
-    """Standard output in chunks while the command runs; raises as ``run`` does, at the end.
+    """Yield standard output in chunks while the command runs. Raises as ``run`` does, at the end.
 
-    Closing it ends the command.
+    Closing the generator ends the command.
     """
     with start(command, stdin=subprocess.DEVNULL) as child:
         tail = bytearray()
@@ -143,7 +143,7 @@ def stream(command: Command) -> Generator[bytes, None, None]:
             while chunk := child.stdout.read(1 << 20):
                 yield chunk
         finally:
-            child.stdout.close()  # a child that is left early must not hang on a full pipe while it cleans up
+            child.stdout.close()  # an abandoned child must not hang on a full pipe while it cleans up
         child.wait()
         reader.join()
     _check(command, child.returncode, b"", bytes(tail))
@@ -151,9 +151,9 @@ def stream(command: Command) -> Generator[bytes, None, None]:
 
 @contextmanager
 def converse(command: Command) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """Standard input and output of a running child; on leaving, its input ends and its exit code is checked.
+    """Give standard input and output of a running child; on leaving, close its input and check its exit code.
 
-    What it has still to say is thrown away. Raises as ``run`` does; if the block raises, the child is killed.
+    The rest of its output is discarded. Raises as ``run`` does; if the block raises, the child is killed.
     """
     with start(command) as child:
         tail = bytearray()
@@ -162,7 +162,7 @@ def converse(command: Command) -> Iterator[tuple[BinaryIO, BinaryIO]]:
         assert child.stdin is not None  # noqa: S101 - start() made the pipes
         assert child.stdout is not None  # noqa: S101
         yield cast("BinaryIO", child.stdin), cast("BinaryIO", child.stdout)
-        with suppress(BrokenPipeError):  # it ended before it read everything: its exit code says more
+        with suppress(BrokenPipeError):  # it ended before reading everything: its exit code is reported
             child.stdin.close()
         while child.stdout.read(1 << 20):
             pass
@@ -172,9 +172,9 @@ def converse(command: Command) -> Iterator[tuple[BinaryIO, BinaryIO]]:
 
 
 def stop_all() -> None:
-    """Ask every running child, with its process group, to end; later starts raise Interrupted.
+    """Terminate every running child with its process group; later starts raise Interrupted.
 
-    Not those that undo what we made: they are waited for.
+    Commands with ``is_cleanup`` are exempt and are waited for.
     """
     _stopping.set()
     with _lock:
@@ -184,7 +184,7 @@ def stop_all() -> None:
 
 
 def _register(child: subprocess.Popen[bytes], command: Command) -> None:
-    """Let ``stop_all`` know of the child; one that was started while it ran is stopped here."""
+    """Register the child for ``stop_all``; a child started during a stop is stopped here."""
     if command.is_cleanup:
         return
     with _lock:
@@ -205,12 +205,12 @@ def _communicate(child: subprocess.Popen[bytes], command: Command) -> tuple[byte
             if now is None or now != moved:
                 moved, since = now or 0, time.monotonic()
             elif time.monotonic() - since >= command.stall_seconds:
-                said = f"nothing came or went for {command.stall_seconds:.0f} s"
-                raise ToolError(f"{command.what or f'`{command}`'} was ended: {said}", output=said) from None
+                reason = f"nothing came or went for {command.stall_seconds:.0f} s"
+                raise ToolError(f"{command.what or f'`{command}`'} was ended: {reason}", output=reason) from None
 
 
 def _bytes_moved(pid: int) -> int | None:
-    """What a process has read and written so far, of files and of the network; None where the host does not say."""
+    """Return the bytes that a process has read and written, files and network; None if that is unknown."""
     with suppress(OSError, ValueError):
         fields = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
         return int(fields["rchar"]) + int(fields["wchar"])
@@ -218,7 +218,7 @@ def _bytes_moved(pid: int) -> int | None:
 
 
 def _keep_tail(pipe: BinaryIO, tail: bytearray) -> None:
-    with suppress(ValueError):  # closed beside us: the block was left by an error, and nobody wants the rest
+    with suppress(ValueError):  # closed by another thread after an error: the rest is not needed
         for line in pipe:
             tail += line
             del tail[:-_KEPT_OUTPUT]
@@ -237,7 +237,7 @@ def _end(child: subprocess.Popen[bytes], grace: float) -> None:
             try:
                 pipe.close()
             except BrokenPipeError:
-                continue  # the child ended before it read everything: its exit code says more
+                continue  # the child ended before reading everything: its exit code is reported
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:

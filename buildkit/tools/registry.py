@@ -1,7 +1,7 @@
-"""Registries through skopeo, which does log-in, TLS, mirrors, proxies and credential helpers.
+"""Registries through skopeo, which handles log-in, TLS, mirrors, proxies and credential helpers.
 
-skopeo retries little of what may pass (a 503, a connection cut in mid-blob) and waits for ever, so both are seen to
-here, and its words are made into an error that names the host, the repository and the action.
+skopeo retries few transient failures (a 503, a connection cut in mid-blob) and has no time-outs, so this module adds
+both, and turns its output into an error that names the host, the repository and the action.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from buildkit.tools.skopeo import skopeo_argv, skopeo_env_without_blob_cache
 
 _Result = TypeVar("_Result")
 
-_LOOKING = "looking up"
+_LOOKUP = "looking up"
 _ASKED_AT_ONCE = 8
 _MISSES = ("manifest unknown", "name unknown", "StatusCode: 404")
 _TOO_LARGE = "exceeded maximum allowed size"
-_PASSING = re.compile(
+_TRANSIENT = re.compile(
     r"\b50[0-9] |StatusCode: 5|invalid status code from registry 5|\bEOF\b|connection re(?:fused|set)|broken pipe"
     r"|use of closed network connection|[Tt]emporary failure|blob upload (?:unknown|invalid)|digest invalid"
 )
@@ -43,10 +43,12 @@ _DROPPING = "Manifest list must be converted"
 _COPYING = re.compile(r"^Copying blob sha256:([0-9a-f]{64})", re.MULTILINE)
 _SKIPPING = re.compile(r"Skipping blob sha256:([0-9a-f]{64}) \(already present\)")
 _ENDED = re.compile(r"reading config blob sha256:[0-9a-f]{64}: open .*: no such file or directory")
-_SAYING = re.compile(r'^time=\S+ level=fatal msg="(.*)"$', re.MULTILINE)
-_PARSING = re.compile(r'^Error parsing image name "[^"]*": ')  # so begins whatever fails
+_FATAL = re.compile(r'^time=\S+ level=fatal msg="(.*)"$', re.MULTILINE)
+_PARSING = re.compile(r'^Error parsing image name "[^"]*": ')  # the prefix of every failure
 _CHATTER = re.compile(r"^(?:time=\S+ level=(?:debug|info|trace) .*|Copying .*|Getting .*|Storing .*)\n?", re.MULTILINE)
-_SECRETS = re.compile(r"(?<=://)[^/@\s\"]+@|(?<=[\w/=-])\?[^\s\"]+")  # of a URL: who, and a query that may be signed
+_SECRETS = re.compile(
+    r"(?<=://)[^/@\s\"]+@|(?<=[\w/=-])\?[^\s\"]+"
+)  # of a URL: the user, and a query that may be signed
 _MOST_WORDS = 600
 _HINTS = (
     (r"unauthorized|authentication required|invalid username", "log in: skopeo login {host}"),
@@ -55,20 +57,19 @@ _HINTS = (
     (r"x509|certificate", "put its authority into /etc/containers/certs.d/{host}/ca.crt, see containers-certs.d(5)"),
     (r"no such host", "is the name right, and does this network resolve it?"),
     (_LIMITED.pattern, "it limits requests: log in, or wait"),
-    (r"file too large", "whoever may write there has put something else in its place"),
+    (r"file too large", "somebody with write access has replaced it"),
     (r"connection refused|deadline exceeded|timeout|came or went", "is it running, and reachable from here?"),
     (r"no space|quota|\b413\b", "is its storage full, or a layer larger than it takes?"),
-    (_UNKNOWN, "it says that it has blobs which it has lost: ask who runs it, or push to another repository"),
+    (_UNKNOWN, "it has lost blobs that it claims to have: ask its operator, or push to another repository"),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryTimeouts:
-    """Seconds until a look-up must be answered, for which nothing may come or go while blobs are moved, and ``waits``
-    before the second try and so on.
+    """Time limits in seconds: of a look-up, of a stall while blobs are moved, and ``waits`` before each retry.
 
-    What skopeo waits for itself, where a registry limits requests, must fit in. A registry may think about a large
-    blob for long after it has it.
+    The limits include skopeo's own waiting for a registry that limits requests. A registry may process a large blob
+    for a long time after receiving it.
     """
 
     look: float = 60.0
@@ -79,46 +80,49 @@ class RegistryTimeouts:
 
 @dataclass(frozen=True, slots=True)
 class RegistryClient:
-    """Asks and moves; ``stop`` ends waiting between tries. All raise RegistryError, ToolError or Interrupted."""
+    """Reads from and writes to registries; ``stop`` ends waiting between tries.
+
+    All methods raise RegistryError, ToolError or Interrupted.
+    """
 
     stop: threading.Event
     timeouts: RegistryTimeouts = RegistryTimeouts()
 
     def manifest(self, ref: Ref) -> bytes | None:
-        """The manifest under a tag or a digest, byte for byte, or None; what a digest names is held against it.
+        """Return the manifest of a tag or a digest, byte for byte, or None; a digest is verified.
 
-        Of one that is larger than manifests are, nothing is read.
+        A manifest that is too large is not read, and the result is empty.
         """
         limit = f"{self.timeouts.look:.0f}s"
         argv = (*skopeo_argv(), "--command-timeout", limit, "inspect", "--raw", f"docker://{ref}")
-        found = self._try(ref, _LOOKING, lambda: _find(argv))
+        found = self._try(ref, _LOOKUP, lambda: _find(argv))
         if found is not None and ref.digest and Digest.of(found) != ref.digest:
-            raise RegistryError(f"{ref.host}: looking up {ref} failed: it gave another manifest")
+            raise RegistryError(f"{ref.host}: looking up {ref} failed: the registry returned another manifest")
         return found
 
     def manifests(self, refs: Iterable[Ref]) -> dict[Ref, bytes | None]:
-        """Manifests of many, several at once; the first failure ends it."""
+        """Return the manifests of many references, concurrently; the first failure cancels the rest."""
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
             asked = {ref: pool.submit(self.manifest, ref) for ref in refs}
             try:
                 return {ref: future.result() for ref, future in asked.items()}
             except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
-                if isinstance(error, KeyboardInterrupt):  # nobody else would end what the threads have started
+                if isinstance(error, KeyboardInterrupt):  # the processes that the threads have started
                     self.stop.set()
                     stop_all()
                 raise
 
     def config(self, ref: Ref) -> bytes:
-        """The config blob of the manifest under a tag or a digest; skopeo verifies it."""
+        """Return the config blob of the manifest of a tag or a digest; skopeo verifies it."""
         argv = (*skopeo_argv(), "inspect", "--raw", "--config", f"docker://{ref}")
         command = Command(argv=argv, stall_seconds=self.timeouts.fetch)
         return self._try(ref, "reading the config of", lambda: run(command).stdout)
 
     def fetch(self, ref: Ref, folder: Path, *, most: int = 0) -> None:
-        """Manifest, config and blobs into a ``dir:`` layout; skopeo verifies their digests.
+        """Fetch manifest, config and blobs into a ``dir:`` layout; skopeo verifies their digests.
 
-        With ``most`` no file may have more bytes: a registry may send more than a manifest says.
+        ``most`` limits the bytes of each file, because a registry may send more than the manifest declares.
         """
         limit = ("prlimit", f"--fsize={most}", "--") if most else ()
         argv = (*limit, *skopeo_argv(), "copy", "--quiet", "--preserve-digests", f"docker://{ref}", f"dir:{folder}")
@@ -126,9 +130,9 @@ class RegistryClient:
         self._try(ref, "fetching", lambda: run(command))
 
     def push(self, folder: Path, ref: Ref, *, notes: bool = True) -> tuple[Digest, ...]:
-        """A ``dir:`` layout to a tag; returns the blobs that the registry had not. Blobs it has may be absent.
+        """Push a ``dir:`` layout to a tag; return the blobs that the registry did not have. Others may be absent.
 
-        Without ``notes`` skopeo remembers no blob, to ask other repositories for it: that costs more than small ones.
+        Without ``notes`` skopeo keeps no blob info cache, which for small blobs costs more than it saves.
 
         Raises BlobsMissingError for blobs that neither has, DamagedError for blobs that do not match their digest.
         """
@@ -136,9 +140,9 @@ class RegistryClient:
         return self._try(ref, "pushing", lambda: _find_sent(run(command)), folder)
 
     def send(self, folder: Path, ref: Ref) -> tuple[Digest, ...]:
-        """The layers alone of a ``dir:`` layout without a config; returns and raises as ``push`` does.
+        """Push only the layers of a ``dir:`` layout without a config; returns and raises as ``push`` does.
 
-        That the config is not there ends skopeo when it has copied all layers, and before it names anything.
+        The missing config ends skopeo after it has copied all layers and before it writes a tag.
         """
         command = self._pushing(folder, ref)
 
@@ -157,10 +161,10 @@ class RegistryClient:
         )
 
     def push_index(self, folder: Path, ref: Ref) -> bool:
-        """An index of a ``dir:`` layout to a tag, alone: the manifests that it lists must be there.
+        """Push only the index of a ``dir:`` layout to a tag; the registry must have the manifests that it lists.
 
-        False where this skopeo would drop what it does not understand (1.9: `artifactType` in lines of an index; 1.18
-        keeps all); then nothing was pushed.
+        Returns False, without pushing, if this skopeo would drop fields that it does not know (1.9 drops
+        `artifactType` in entries of an index; 1.18 keeps everything).
         """
         argv = (
             *skopeo_argv(), "copy", "--quiet", "--preserve-digests",
@@ -177,7 +181,7 @@ class RegistryClient:
         return True
 
     def _try(self, ref: Ref, action: str, attempt: Callable[[], _Result], folder: Path | None = None) -> _Result:
-        """``folder`` is the layout that is pushed."""
+        """Attempt an action with retries; ``folder`` is the layout that is pushed, if any."""
         slow = 0
         for wait in (*self.timeouts.waits, None):
             try:
@@ -188,8 +192,8 @@ class RegistryClient:
                     _check_layers(folder, f"{ref.host}: {action} {ref} failed: {said}", error.output)
                 words = _anonymous(said, ref)
                 slow += bool(_SLOW.search(words))
-                passes = _PASSING.search(words) or (folder and _LIMITED.search(words))
-                if wait is None or not (passes or slow) or slow > (action != _LOOKING):
+                passes = _TRANSIENT.search(words) or (folder and _LIMITED.search(words))
+                if wait is None or not (passes or slow) or slow > (action != _LOOKUP):
                     raise _error(ref, action, said) from error
             if self.stop.wait(wait):
                 raise Interrupted("interrupted")
@@ -197,7 +201,7 @@ class RegistryClient:
 
 
 def _find_sent(finished: CommandResult) -> tuple[Digest, ...]:
-    """The blobs that a push says it copied."""
+    """Return the blobs that a push reports as copied."""
     copied = set(_COPYING.findall(finished.stdout.decode("utf-8", "replace")))
     skipped = set(_SKIPPING.findall(finished.stderr.decode("utf-8", "replace")))
     return tuple(sorted(Digest(digits) for digits in copied - skipped))
@@ -216,15 +220,15 @@ def _find(argv: tuple[str, ...]) -> bytes | None:
 
 
 def _explain(error: ToolError) -> str:
-    """What skopeo says at last, without its marks, what it says for debugging, and what nobody else must see."""
-    said = _SAYING.findall(error.output)
+    """Return skopeo's last message, without log markup, debug output and secrets."""
+    said = _FATAL.findall(error.output)
     text: str = said[-1] if said else _CHATTER.sub("", error.output)[-_MOST_WORDS:]
     text = text.replace('\\"', '"').replace("\\n", " ").strip() or error.message
     return _SECRETS.sub("", _PARSING.sub("", text))[:_MOST_WORDS]
 
 
 def _anonymous(said: str, ref: Ref) -> str:
-    """Without names, which are no causes."""
+    """Return the message without names, which must not be taken for causes."""
     for name in (str(ref), ref.repository, ref.path, ref.host, f"manifest {ref.tag} "):
         said = said.replace(name, "")
     return said
@@ -239,7 +243,7 @@ def _check_layers(folder: Path, message: str, output: str) -> None:
     manifest = json.loads((folder / "manifest.json").read_bytes())
     layers = {layer["digest"].removeprefix("sha256:") for layer in manifest["layers"]}
     absent = {digits for digits in layers if not (folder / digits).exists()}
-    # skopeo names the first alone, but has asked for all
+    # skopeo names only the first, but has checked all
     if lacking := absent if _UNKNOWN in output else absent - set(_SKIPPING.findall(output)):
         raise BlobsMissingError(message, digests=tuple(sorted(lacking)))
 
@@ -251,5 +255,5 @@ def _error(ref: Ref, action: str, said: str) -> RegistryError:
         f"{ref.host}: {action} {ref} failed: {said}",
         hint=hint.format(host=ref.host),
         denied=bool(_DENIED.search(words)),
-        down=any(marks.search(words) for marks in (_PASSING, _SLOW, _LIMITED, _UNREACHABLE)),
+        down=any(marks.search(words) for marks in (_TRANSIENT, _SLOW, _LIMITED, _UNREACHABLE)),
     )

@@ -1,8 +1,8 @@
-"""Resolving requirements to locks: ``uv pip compile`` or pip-tools, behind one function.
+"""Resolve requirements to locks with ``uv pip compile`` or pip-tools, behind one function.
 
 Neither may write an index, a host or a path of this machine into a lock; packages of the repository stay
-``./libs/x``. uv resolves for every platform at once (markers tell them apart); pip-compile only for the Python that
-it runs on, which therefore must be the target's.
+``./libs/x``. uv resolves for all platforms at once (with markers); pip-compile only for the Python that it runs on,
+which therefore must be the target's.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from buildkit.tools.process import Command, find_tool, run
 class ResolveRequest:
     """What to resolve: ``inputs`` relative to ``root``, for Python ``python`` (``3.13``), by ``locker``.
 
-    ``preferred`` is the text of an earlier lock whose versions are kept where they still fit; ``constraints`` are
-    requirements that must hold for whatever is pinned; ``env`` is added to the environment.
+    ``preferred`` is the text of an earlier lock whose versions are kept if they still fit; ``constraints`` are
+    requirements that every pin must meet; ``env`` is added to the environment.
     """
 
     root: Path
@@ -42,7 +42,7 @@ _INSTALL = "run ci/bootstrap, or: pip install 'xoe-buildkit[pip-tools]'"
 
 
 def resolve(request: ResolveRequest) -> str:
-    """Text of the lock; raises ToolError with the resolver's own words, MissingTool or DefinitionError."""
+    """Return the text of the lock. Raises ToolError with the resolver's output, MissingTool or DefinitionError."""
     prefix = _uv(request) if request.locker == "uv" else _pip_compile(request)
     with tempfile.TemporaryDirectory(prefix="buildkit-lock-") as folder:
         output = Path(folder) / "lock.txt"
@@ -59,7 +59,7 @@ def resolve(request: ResolveRequest) -> str:
         return _without_host(output.read_text("utf-8"), request.root)
 
 
-# what the caller's shell may say about the output must not reach a lock
+# settings of the caller's shell must not reach a lock
 _QUIET = {
     "UV_CUSTOM_COMPILE_COMMAND": "nox -s lock",
     "CUSTOM_COMPILE_COMMAND": "nox -s lock",
@@ -95,7 +95,7 @@ def _pip_compile(request: ResolveRequest) -> tuple[str, ...]:
 
 
 def uv_program() -> tuple[str, ...]:
-    """How to run uv: our own environment's, else the one on PATH; raises MissingTool."""
+    """Return the command of uv: from this environment, else from PATH. Raises MissingTool."""
     if importlib.util.find_spec("uv") is not None:
         return (sys.executable, "-m", "uv")
     if path := find_tool("uv"):
@@ -104,7 +104,7 @@ def uv_program() -> tuple[str, ...]:
 
 
 def _python_with_pip_tools(version: str) -> tuple[str, ...]:
-    """An interpreter of the target's version that has pip-tools: this one, or one that uv provides."""
+    """Return the command of a Python of the target's version with pip-tools: this one, or one that uv provides."""
     here = "{}.{}".format(*sys.version_info[:2])
     if version == here:
         if importlib.util.find_spec("piptools") is None:
@@ -119,9 +119,9 @@ def _python_with_pip_tools(version: str) -> tuple[str, ...]:
 
 
 def _without_host(text: str, root: Path) -> str:
-    """``text`` with paths of the checkout relative, and without the warnings that pip-compile adds for them."""
+    """Return ``text`` with relative paths of the checkout, without the warnings that pip-compile adds for them."""
     places = {str(root), os.path.realpath(root)}
-    for place in sorted({*places, *map(quote, places)}):  # URLs quote spaces and letters beyond ASCII
+    for place in sorted({*places, *map(quote, places)}):  # URLs quote spaces and non-ASCII characters
         text = re.sub(rf"(?:[\w.-]+(?:\[[^]]*\])? @ )?file://{re.escape(place)}/", "./", text)
     text = re.sub(r"^ +#   -c \S*constraints\.txt\n", "", text, flags=re.MULTILINE)  # a temporary file
     return re.sub(r"^# WARNING: .*\n(?:# .*\n)*", "", text, flags=re.MULTILINE)

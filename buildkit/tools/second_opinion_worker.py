@@ -1,4 +1,4 @@
-"""Runs in a process of its own, with limits: another scanner's opinion of a file, as JSON on standard output.
+"""Another scanner's verdict on a file, as JSON on standard output; runs in its own process with resource limits.
 
 ``python second_opinion_worker.py ENGINE FILE SECONDS BYTES``. Imports nothing of buildkit and never loads the file.
 """
@@ -12,29 +12,29 @@ import sys
 
 
 def picklescan(path: str) -> tuple[bool, bool, list[str]]:
-    """Whether it calls the file unsafe, whether it read all of it, and what it names."""
+    """Return whether picklescan finds the file unsafe, whether it read all of it, and the names it reports."""
     from picklescan.scanner import scan_file_path
 
     result = scan_file_path(path)
-    named = [f"{one.module}.{one.name}" for one in result.globals if one.safety.value == "dangerous"]
+    named = [f"{used.module}.{used.name}" for used in result.globals if used.safety.value == "dangerous"]
     return result.issues_count > 0, not result.scan_err and result.scanned_files > 0, named
 
 
 def modelaudit_picklescan(path: str) -> tuple[bool, bool, list[str]]:
-    """Likewise."""
+    """Return the same for modelaudit-picklescan."""
     from modelaudit_picklescan import scan_file
 
     report = scan_file(path)
-    named = [f"{one.rule_code}: {one.message}" for one in report.findings]
+    named = [f"{found.rule_code}: {found.message}" for found in report.findings]
     return report.verdict.value == "malicious", report.status.value == "complete", named
 
 
 def main(engine: str, path: str, seconds: int, memory: int) -> None:
-    """Limit this process, ask, and print."""
+    """Limit this process, run the scanner and print its verdict."""
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.alarm(2 * seconds)  # it may also wait
+    signal.alarm(2 * seconds)  # time spent waiting counts too
     ask = {"picklescan": picklescan, "modelaudit-picklescan": modelaudit_picklescan}[engine]
     unsafe, complete, issues = ask(path)
     sys.stdout.write(json.dumps({"unsafe": unsafe, "complete": complete, "issues": issues[:100]}))

@@ -1,6 +1,6 @@
-"""Second opinions on model files: ``picklescan`` and ``modelaudit-picklescan``, where they are installed.
+"""Second opinions on model files from ``picklescan`` and ``modelaudit-picklescan``, if installed.
 
-They are asked in a process of their own with limits of time and memory: they read hostile files, too.
+Each runs in its own process with limits on time and memory, because it reads hostile files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LONGEST = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """Another scanner: distribution and version."""
+    """Another scanner: name and version of its distribution."""
 
     name: str
     version: str
@@ -32,7 +32,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opinion:
-    """What another scanner says of a file: ``unsafe``, or None where it has no opinion, and ``why``."""
+    """Another scanner's verdict on a file: ``unsafe`` (None: no verdict), and ``why``."""
 
     engine: Engine
     unsafe: bool | None
@@ -40,7 +40,7 @@ class Opinion:
 
 
 def find_engines() -> tuple[Engine, ...]:
-    """Those that can be imported here."""
+    """Return the scanners that can be imported."""
     found = []
     for name, module in ENGINES.items():
         if find_spec(module) is not None:
@@ -52,15 +52,19 @@ def find_engines() -> tuple[Engine, ...]:
 
 
 def ask(engine: Engine, path: Path, *, seconds: int = _SECONDS, memory: int = _MEMORY) -> Opinion:
-    """An engine's opinion of a file, within ``seconds`` of processor time and ``memory`` bytes; raises Interrupted.
+    """Return an engine's verdict within ``seconds`` of processor time and ``memory`` bytes. Raises Interrupted.
 
-    picklescan goes by the name's end: give the file the name that it has.
+    picklescan depends on the suffix, so ``path`` must have the file's real name.
     """
     argv = (sys.executable, "-P", str(_WORKER), engine.name, str(path), str(seconds), str(memory))
     try:
         done = run(Command(argv=argv, what=engine.name))
-        said = json.loads(done.stdout)
-        unsafe, complete, issues = bool(said["unsafe"]), bool(said["complete"]), [str(one) for one in said["issues"]]
+        answer = json.loads(done.stdout)
+        unsafe, complete, issues = (
+            bool(answer["unsafe"]),
+            bool(answer["complete"]),
+            [str(issue) for issue in answer["issues"]],
+        )
     except ToolError as error:
         why = (error.output.splitlines() or [error.message])[-1]
         return Opinion(engine=engine, unsafe=None, why=f"{error.message}: {why}"[:_LONGEST])

@@ -1,4 +1,4 @@
-"""skopeo: moves images between folders, local storage and registries, without the bytes that are there already."""
+"""skopeo: copy images between folders, local storage and registries, skipping blobs that the target has."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _POLICIES = ("/etc/containers/policy.json", "/usr/share/containers/policy.json")
 
 
 def raw_manifest(ref: str) -> bytes | None:
-    """The manifest that local storage holds under ``ref`` (a name or an image id), byte for byte, or None."""
-    argv = (*skopeo_argv(), "inspect", "--raw", f"containers-storage:{ref}")  # not there: 1, since skopeo 1.16 2
+    """Return the manifest of ``ref`` (a name or an image id) in local storage, byte for byte, or None."""
+    argv = (*skopeo_argv(), "inspect", "--raw", f"containers-storage:{ref}")  # missing: 1, or 2 since skopeo 1.16
     finished = run(Command(argv=argv, accept=(0, 1, 2), what=f"looking {ref} up in local storage"))
     return finished.stdout if finished.code == 0 else None
 
 
 def write_layout(folder: Path, manifest: bytes, config: bytes | None = None) -> None:
-    """A ``dir:`` layout but for its layers, whose files are named by their digests' digits; ``config`` may lack too."""
+    """Write a ``dir:`` layout without its layers, which are named by digest digits; ``config`` is optional."""
     (folder / "version").write_text("Directory Transport Version: 1.1\n")
     (folder / "manifest.json").write_bytes(manifest)
     if config is not None:
@@ -35,13 +35,13 @@ def write_layout(folder: Path, manifest: bytes, config: bytes | None = None) -> 
 
 
 def skopeo_env_without_blob_cache() -> dict[str, str]:
-    """An environment in which skopeo notes nowhere which blobs it met: every note is flushed to the disk.
+    """Return an environment in which skopeo keeps its blob info cache in memory: on disk, every entry is flushed.
 
-    From containers/image (blobinfocache, rootless): notes are kept below XDG_DATA_HOME, root's in /var unless it works
-    for a user, and in memory where a folder cannot be made. Who works for a user does not see root's own log-in.
+    From containers/image (blobinfocache, rootless): the cache is below XDG_DATA_HOME, root's in /var unless it works
+    for a user, and in memory if the folder cannot be made. Working for a user hides root's own log-in.
     """
-    elsewhere = os.environ.keys() & {"REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"}
-    if os.geteuid() == 0 and not elsewhere and _ROOTS_LOGIN.exists():
+    configured = os.environ.keys() & {"REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"}
+    if os.geteuid() == 0 and not configured and _ROOTS_LOGIN.exists():
         return {}
     return {"XDG_DATA_HOME": os.devnull, "_CONTAINERS_ROOTLESS_UID": str(os.geteuid() or _ANY_USER)}
 
@@ -49,7 +49,7 @@ def skopeo_env_without_blob_cache() -> dict[str, str]:
 def copy_dir_to_storage(folder: Path, ref: str) -> None:
     """Import the ``dir:`` layout in ``folder`` as ``ref``; blobs that storage has are not read. Raises ToolError.
 
-    What it writes meanwhile, up to all layers unpacked, is in ``folder`` too.
+    Its temporary files, up to all layers unpacked, are in ``folder`` too.
     """
     argv = (*skopeo_argv(temporary=folder), "copy", "--quiet", f"dir:{folder}", f"containers-storage:{ref}")
     run(Command(argv=argv, what=f"importing {ref}", writes=(folder,)))
@@ -65,7 +65,7 @@ def copy_to_dir(source: str, folder: Path) -> None:
 
 
 def copy_registry_to_dir(ref: str, folder: Path, *, arch: str) -> None:
-    """Fetch an image of a registry, for ``arch`` (Debian's word), as a ``dir:`` layout. Raises ToolError."""
+    """Fetch a registry image for ``arch`` (Debian's name) as a ``dir:`` layout. Raises ToolError."""
     argv = (
         *skopeo_argv(),
         "--override-arch", arch,
@@ -77,18 +77,18 @@ def copy_registry_to_dir(ref: str, folder: Path, *, arch: str) -> None:
 
 
 def drop_tag(ref: str) -> str:
-    """``NAME@DIGEST`` for ``NAME:TAG@DIGEST``: skopeo takes one of the two, and the tag is there for people."""
+    """Return ``NAME@DIGEST`` for ``NAME:TAG@DIGEST``: skopeo accepts only one, and the tag is for people."""
     name, at, digest = ref.partition("@")
     folder, slash, last = name.rpartition("/")
     return f"{folder}{slash}{last.partition(':')[0]}{at}{digest}" if at else ref
 
 
 def copy_top_layer(ref: str, below: Sequence[DiffId], folder: Path) -> tuple[DiffId, Path]:
-    """The uncompressed tar of the topmost layer of an image in local storage, written below ``folder``.
+    """Write the uncompressed tar of an image's topmost layer below ``folder``; return its diff id and path.
 
-    ``below`` are the layers underneath, which are not copied: the destination takes any file that has a blob's name
-    for that blob, so empty ones stand in for them. (An ``oci:`` layout, for ``dir:`` empties its folder first.)
-    Raises ToolError, also where the image's layers are not those below and one more.
+    ``below`` are the layers underneath, which are not copied: skopeo takes any file with a blob's name for that blob,
+    so empty files stand in for them. (An ``oci:`` layout, because ``dir:`` empties its folder first.) Raises
+    ToolError, also if the image's layers are not those below and one more.
     """
     blobs = folder / "blobs/sha256"
     blobs.mkdir(parents=True, exist_ok=True)
@@ -118,8 +118,8 @@ def _blob(folder: Path, digest: str) -> Path:
 
 
 def skopeo_argv(*, temporary: Path | None = None) -> tuple[str, ...]:
-    """How skopeo is started. Large temporary files go to /var/tmp, where they stay if it is killed, unless said."""
-    # without a policy skopeo refuses to work at all; where there is one it is the host's to say
+    """Return the start of a skopeo command; without ``temporary`` large files go to /var/tmp, even if it is killed."""
+    # skopeo refuses to work without a policy; an existing one is obeyed
     home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "containers/policy.json"
     known = any(Path(path).exists() for path in (*_POLICIES, home))
     return (

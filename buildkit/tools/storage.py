@@ -1,4 +1,4 @@
-"""What local storage holds, by buildah and skopeo: images and containers, whoever made them."""
+"""Images and containers in local storage, through buildah and skopeo, whatever made them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNITS = {"B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredImage:
-    """An image: its id (64 digits), its names, and about how many bytes its layers have, shared or not."""
+    """An image: its id (64 digits), its names, and the approximate bytes of its layers, shared or not."""
 
     id: str
     names: tuple[str, ...]
@@ -25,7 +25,7 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredContainer:
-    """A container: of buildah's own kind (``working``), or one that podman knows; and the id of its image."""
+    """A container and the id of its image; ``working`` if buildah made it."""
 
     name: str
     image: str
@@ -33,7 +33,7 @@ class StoredContainer:
 
 
 def list_images() -> tuple[StoredImage, ...]:
-    """Every image that can be removed (there may be stores that are only read). Raises ToolError or MissingTool."""
+    """Return every removable image (there may be read-only stores). Raises ToolError or MissingTool."""
     argv = ("buildah", "images", "--all", "--no-trunc", "--json")
     return tuple(
         StoredImage(
@@ -45,17 +45,17 @@ def list_images() -> tuple[StoredImage, ...]:
 
 
 def list_containers() -> tuple[StoredContainer, ...]:
-    """Every container. Raises ToolError or MissingTool."""
+    """Return every container. Raises ToolError or MissingTool."""
     argv = ("buildah", "containers", "--all", "--json")
     return tuple(
-        StoredContainer(name=one["containername"], image=one["imageid"], working=one["builder"])
-        for one in _ask(argv, "listing the containers of local storage")
+        StoredContainer(name=entry["containername"], image=entry["imageid"], working=entry["builder"])
+        for entry in _ask(argv, "listing the containers of local storage")
     )
 
 
 def find_config(image: str) -> dict[str, Any] | None:
-    """The config of an image by its id; None where it is gone."""
-    argv = (*skopeo_argv(), "inspect", "--raw", "--config", f"containers-storage:@{image}")  # raw: HEALTHCHECK stays
+    """Return the config of an image by its id, or None if it is gone."""
+    argv = (*skopeo_argv(), "inspect", "--raw", "--config", f"containers-storage:@{image}")  # --raw keeps HEALTHCHECK
     finished = run(Command(argv=argv, accept=(0, 1, 2), what=f"looking image {image[:12]} up"))
     if finished.code != 0:
         return None
@@ -64,14 +64,14 @@ def find_config(image: str) -> dict[str, Any] | None:
 
 
 def remove_name(name: str) -> bool:
-    """Take a name from an image, and remove the image if that was its only one; whether it went."""
+    """Remove a name of an image, and the image with its last name; return whether it succeeded."""
     return _done(("buildah", "rmi", "--", name))
 
 
 def remove_image(image: str) -> bool:
-    """Remove an image by its id, whatever its names; whether it went: one that a container uses stays.
+    """Remove an image by its id, with all names; return whether it succeeded: one that a container uses stays.
 
-    Layers that other images have stay with these. (``buildah rmi`` would also remove images that it descends from.)
+    Layers shared with other images stay. (``buildah rmi`` would also remove images that it descends from.)
     """
     return _done((*skopeo_argv(), "delete", f"containers-storage:@{image}"))
 
@@ -88,6 +88,6 @@ def _done(argv: tuple[str, ...]) -> bool:
 
 
 def _parse_size(text: str) -> int:
-    """``5.15 MB``, as buildah says it."""
+    """Parse a size as buildah prints it (``5.15 MB``)."""
     found = re.fullmatch(r"([0-9.]+) ?([kKMGT]?B)", text)
     return round(float(found[1]) * _UNITS[found[2].upper()]) if found else 0

@@ -1,7 +1,7 @@
-"""What work costs: CPU seconds, and bytes read and written, of this thread and of the programs that it waited for.
+"""CPU seconds and bytes read and written by this thread and the programs that it waited for.
 
-From proc(5): ``/proc/PID/stat`` and ``/proc/PID/io`` (all reads and writes of files and pipes, cached or not). Where
-the kernel does not tell, bytes count as none.
+From proc(5): ``/proc/PID/stat`` and ``/proc/PID/io`` (all reads and writes of files and pipes, cached or not). Bytes
+that the kernel does not report count as 0.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class ResourceUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkCost:
-    """Wall-clock seconds of work (of several threads at once, each counts) and what it used."""
+    """Wall-clock seconds of work (concurrent threads are added up) and its resource usage."""
 
     seconds: float = 0.0
     usage: ResourceUsage = ResourceUsage()
@@ -42,18 +42,18 @@ class WorkCost:
         return WorkCost(seconds=self.seconds + other.seconds, usage=self.usage + other.usage)
 
     def as_json(self) -> dict[str, float]:
-        """``{"seconds", "cpu", "read", "written"}``: seconds twice, and bytes."""
+        """Return ``{"seconds", "cpu", "read", "written"}``: two times in seconds and two sizes in bytes."""
         cpu = round(self.usage.cpu, 3)
         return {"seconds": round(self.seconds, 3), "cpu": cpu, "read": self.usage.read, "written": self.usage.written}
 
 
 def measure_thread() -> ResourceUsage:
-    """What this thread has used until now, with the programs that it started and waited for."""
+    """Return the usage of this thread so far, with the programs that it started and waited for."""
     return ResourceUsage(time.thread_time(), *_read_io(Path("/proc/thread-self/io"))) + _of_children()
 
 
 def record_child(pid: int) -> None:
-    """Count an ended program, not yet waited for, and those that it waited for, as this thread's."""
+    """Add an ended program that is not reaped yet, and its own children, to this thread's usage."""
     _local.children = _of_children() + ResourceUsage(_read_cpu(pid), *_read_io(Path(f"/proc/{pid}/io")))
 
 
@@ -63,7 +63,7 @@ def _of_children() -> ResourceUsage:
 
 
 def _read_cpu(pid: int) -> float:
-    """utime, stime, cutime and cstime: fields 14 to 17; the name before them may hold anything."""
+    """Read utime, stime, cutime and cstime (fields 14 to 17); the name before them may contain anything."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     except OSError:

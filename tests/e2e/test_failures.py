@@ -299,7 +299,7 @@ def test_layer_damaged_in_the_cache_is_repaired(tiny: Tiny) -> None:
     assert tiny.left_over() == []
 
 
-def test_image_that_was_saved_and_loaded_is_handled(tiny: Tiny) -> None:
+def test_image_that_was_saved_and_loaded_can_be_rebuilt(tiny: Tiny) -> None:
     """Storage then finds its layers by their zstd digests no more, unless it remembers which tars they were."""
     tiny.build("app")
     archive = tiny.folder / "app.tar"
@@ -314,7 +314,7 @@ def test_image_that_was_saved_and_loaded_is_handled(tiny: Tiny) -> None:
     assert tiny.left_over() == []
 
 
-def test_layer_that_only_another_image_had_is_handled(tiny: Tiny) -> None:
+def test_layer_known_only_from_a_removed_image_is_made_again(tiny: Tiny) -> None:
     tiny.build("app")
     tiny.build("models")
     tiny.tool("buildah", "rmi", "localhost/tiny/models:latest")

@@ -231,7 +231,7 @@ def test_a_stream_whose_reader_pauses_is_not_slowed_down(isolation: str, tmp_pat
 
 @pytest.mark.parametrize("script", ["exit 3", "exit 0"])
 def test_a_stream_whose_command_never_opens_it_fails(isolation: str, tmp_path: Path, script: str) -> None:
-    said = "exit code 3" if script == "exit 3" else "ended before it began"
+    said = "exit code 3" if script == "exit 3" else "ended before it opened its pipes"
     with (
         pytest.raises(ToolError, match=said),
         working_container(REF) as box,

@@ -318,7 +318,7 @@ def test_another_manifest_than_a_digest_names_is_refused(place: Place, pushed: t
     manifest = registries().manifest(place.ref())
     place.proxy.fault("GET", "/manifests/", Fault(flip=30))
     error = refusal(lambda: registries().manifest(place.ref(f"some/name@{Digest.of(manifest or b'')}")))
-    assert "it gave another manifest" in error.message
+    assert "the registry returned another manifest" in error.message
 
 
 def test_words_in_names_are_not_taken_for_causes(place: Place) -> None:
@@ -413,7 +413,7 @@ def test_a_slow_blob_is_waited_for(place: Place, pushed: tuple[Digest, ...], tmp
             answer(400, "MANIFEST_BLOB_UNKNOWN", "x"),
             1,
             "manifest blob unknown",
-            "which it has lost",
+            "it has lost blobs",
         ),
     ],
     ids=lambda value: f"{value.status or 'cut'}" if isinstance(value, Fault) else None,
