@@ -1,6 +1,6 @@
-"""What reads foreign bytes: a function for each, which errors may come out of it, and valid inputs to bend.
+"""Fuzz targets: a function for each parser of foreign bytes, the errors it may raise, and valid seeds to mutate.
 
-A target's function raises nothing but its ``errors``; where one is ours, its words must be harmless to print.
+A target raises nothing but its ``errors``; the text of a BuildkitError must be harmless to print.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SHORT = 3000  # bytes of a seed that is text
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """``seeds`` are made when they are asked for; ``kind`` says how they are bent (`mutate.mutated`)."""
+    """``seeds`` are made on first use; ``kind`` selects how they are mutated (`mutate.mutated`)."""
 
     name: str
     run: Callable[[bytes], object]
@@ -59,17 +59,17 @@ def target(
 
 
 def files(*patterns: str) -> list[bytes]:
-    """Files of this repository, each cut to its first lines."""
+    """Return files of this repository, each cut to its first lines."""
     found = [path.read_text("utf-8") for pattern in patterns for path in sorted(ROOT.glob(pattern))]
     assert found, patterns
     return [(text[:_SHORT].rpartition("\n")[0] + "\n").encode() for text in found]
 
 
-def says(data: bytes) -> str:
+def as_text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-# -- what is committed ------------------------------------------------------------------------------------------------
+# -- committed files --------------------------------------------------------------------------------------------------
 
 
 @target("text", partial(files, "stages/*/stage.toml"), DefinitionError)
@@ -77,7 +77,7 @@ def stage(data: bytes) -> None:
     from buildkit.declare.graph import make_graph
     from buildkit.declare.stage import parse_stage
 
-    make_graph({"x": parse_stage(says(data), name="x", file="stages/x/stage.toml")}).resolve("x")
+    make_graph({"x": parse_stage(as_text(data), name="x", file="stages/x/stage.toml")}).resolve("x")
 
 
 def _settings() -> list[bytes]:
@@ -89,7 +89,7 @@ def _settings() -> list[bytes]:
 def settings(data: bytes) -> None:
     from buildkit.declare.project import parse_project
 
-    parse_project(says(data), Path("/nowhere"))
+    parse_project(as_text(data), Path("/nowhere"))
 
 
 def _requirements() -> list[bytes]:
@@ -108,9 +108,9 @@ def requirements(data: bytes) -> None:
     from buildkit.locks.lock_parents import parse_via
     from buildkit.locks.requirements_txt import applicable, parse_requirements
 
-    normalise_text(says(data))
-    parse_via(says(data))
-    pins = parse_requirements(says(data), "x.txt", require_hashes=False, describe_local=lambda path: ("local", "1"))
+    normalise_text(as_text(data))
+    parse_via(as_text(data))
+    pins = parse_requirements(as_text(data), "x.txt", require_hashes=False, describe_local=lambda path: ("local", "1"))
     applicable(pins, Fits(python="3.13", glibc="2.41", arch="x86_64"))
 
 
@@ -118,7 +118,7 @@ def requirements(data: bytes) -> None:
 def wheels_lock(data: bytes) -> None:
     from buildkit.locks.wheels_lock import parse_wheels_lock, render_wheels_lock
 
-    render_wheels_lock(parse_wheels_lock(says(data), "x.wheels.toml"))
+    render_wheels_lock(parse_wheels_lock(as_text(data), "x.wheels.toml"))
 
 
 @target("text", partial(files, "requirements/*.apt", "requirements/*.apt.lock"), DefinitionError)
@@ -126,17 +126,17 @@ def apt(data: bytes) -> None:
     from buildkit.locks.apt_lock import parse_apt_list, parse_apt_lock
 
     try:
-        parse_apt_list(says(data), "x.apt")
+        parse_apt_list(as_text(data), "x.apt")
     except DefinitionError as error:
         harmless(error)
-    parse_apt_lock(says(data), "x.apt.lock")
+    parse_apt_lock(as_text(data), "x.apt.lock")
 
 
 @target("text", partial(files, "requirements/models.toml"), DefinitionError)
 def models(data: bytes) -> None:
     from buildkit.locks.models_lock import parse_models, request_hash
 
-    for request in parse_models(says(data), "models.toml"):
+    for request in parse_models(as_text(data), "models.toml"):
         request_hash(request)
 
 
@@ -144,7 +144,7 @@ def models(data: bytes) -> None:
 def models_lock(data: bytes) -> None:
     from buildkit.locks.models_lock import parse_models_lock, render_models_lock
 
-    render_models_lock(parse_models_lock(says(data), "models.lock"))
+    render_models_lock(parse_models_lock(as_text(data), "models.lock"))
 
 
 def _allows() -> list[bytes]:
@@ -156,14 +156,14 @@ def _allows() -> list[bytes]:
 def allow_file(data: bytes) -> None:
     from buildkit.declare.model_allowlist import parse_allowlist
 
-    parse_allowlist(says(data), "models.allow.toml")
+    parse_allowlist(as_text(data), "models.allow.toml")
 
 
 @target("text", lambda: [b"# a\n*.pyc\n!keep.pyc\n/x/**/y\n[a-z]?\n"], DefinitionError)
 def ignore_file(data: bytes) -> None:
     from buildkit.declare.containerignore import parse_ignore_file
 
-    is_ignored = parse_ignore_file(says(data), ".containerignore")
+    is_ignored = parse_ignore_file(as_text(data), ".containerignore")
     is_ignored("a/b/x/y.pyc")
 
 
@@ -171,7 +171,7 @@ def ignore_file(data: bytes) -> None:
 def local_package(data: bytes) -> None:
     from buildkit.locks.local_package import make_describe_local
 
-    make_describe_local(lambda path: says(data))("./libs/x")
+    make_describe_local(lambda path: as_text(data))("./libs/x")
 
 
 @target(
@@ -180,7 +180,7 @@ def local_package(data: bytes) -> None:
 def image_ref(data: bytes) -> None:
     from buildkit.oci.reference import parse_ref
 
-    parse_ref(says(data).rstrip("\n"), "the image")
+    parse_ref(as_text(data).rstrip("\n"), "the image")
 
 
 # -- wheels and layers ------------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def wheel(data: bytes) -> None:
 
 
 def _members() -> list[bytes]:
-    """Wheels as JSON: path to text, from which a well-formed archive is made."""
+    """Wheels as JSON, path to text, from which a well-formed archive is built."""
     from tests.layers.wheelmaker import INFO, METADATA, WHEEL
 
     rows = f"demo_pkg/__init__.py,,\n{INFO}/RECORD,,\n{INFO}/WHEEL,,\n{INFO}/METADATA,,\n{INFO}/entry_points.txt,,\n"
@@ -241,25 +241,25 @@ def _pairs(data: bytes) -> list[tuple[str, str]]:
 
 @target("text", lambda: [b"demo_pkg/__init__.py,,\ndemo_pkg-1.0.dist-info/RECORD,,\n", b"x,sha256=abc,1\n"], BuildError)
 def wheel_record(data: bytes) -> None:
-    _from_parts(RECORD=says(data))
+    _from_parts(RECORD=as_text(data))
 
 
 @target("text", lambda: [b"Metadata-Version: 2.1\nName: demo-pkg\nVersion: 1.0\nLicense: MIT\n\nWords.\n"], BuildError)
 def wheel_metadata(data: bytes) -> None:
     from buildkit.supply.licences import licence_of_metadata, parse_metadata
 
-    licence_of_metadata(parse_metadata(says(data)))
-    _from_parts(METADATA=says(data))
+    licence_of_metadata(parse_metadata(as_text(data)))
+    _from_parts(METADATA=as_text(data))
 
 
 @target("text", lambda: [b"[console_scripts]\ndemo = demo_pkg:main\n[gui_scripts]\na = b.c:d.e [x]\n"], BuildError)
 def wheel_entry_points(data: bytes) -> None:
-    _from_parts(**{"entry_points.txt": says(data)})
+    _from_parts(**{"entry_points.txt": as_text(data)})
 
 
 @target("text", lambda: [b"Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"], BuildError)
 def wheel_file(data: bytes) -> None:
-    _from_parts(WHEEL=says(data))
+    _from_parts(WHEEL=as_text(data))
 
 
 def _from_parts(**texts: str) -> None:
@@ -310,7 +310,7 @@ def _tars() -> list[bytes]:
 
 
 def with_checksums(data: bytes) -> bytes:
-    """A tar whose headers are believed again, whatever is in them."""
+    """Return the tar with its checksums corrected, so that its headers are accepted."""
     found = bytearray(data)
     for at in range(0, len(found) - 511, 512):
         if found[at + 257 : at + 262] == b"ustar":
@@ -376,7 +376,7 @@ def dpkg(data: bytes) -> None:
 def copyright_file(data: bytes) -> None:
     from buildkit.supply.licences import licence_of_copyright
 
-    licence_of_copyright(says(data))
+    licence_of_copyright(as_text(data))
 
 
 @target("text", lambda: [b"root:x:0:0:root:/root:/bin/sh\nml:x:1000:1000::/home/ml:/bin/sh\n"], BuildError)
@@ -384,7 +384,7 @@ def accounts(data: bytes) -> None:
     from buildkit.declare.stage import User
     from buildkit.layers.root.accounts import add_users
 
-    texts = dict.fromkeys(("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow"), says(data))
+    texts = dict.fromkeys(("etc/passwd", "etc/group", "etc/shadow", "etc/gshadow"), as_text(data))
     add_users(texts, (User(name="ml", uid=1000, gid=1000, home="/home/ml"),))
 
 
@@ -437,7 +437,7 @@ def _facts() -> list[bytes]:
 
 @target("json", _facts)
 def native_facts(data: bytes) -> None:
-    """As a shared cache gives them."""
+    """Native facts as a remote cache returns them."""
     import zlib
 
     from buildkit.native.check import check_native
@@ -450,7 +450,7 @@ def native_facts(data: bytes) -> None:
         check_native(merge_layers([("layer", facts)]), {})
 
 
-# -- what a registry answers ------------------------------------------------------------------------------------------
+# -- registry responses -----------------------------------------------------------------------------------------------
 
 
 def _images() -> list[bytes]:
@@ -471,7 +471,7 @@ def _images() -> list[bytes]:
 
 @target("json", _images, BuildkitError)
 def image(data: bytes) -> None:
-    """Manifest and config as a registry gives them, in a pair; digests are those of the bytes where they may be."""
+    """A pair of manifest and config as a registry returns them; digests match the bytes where possible."""
     from buildkit.audit.audit import check_image
     from buildkit.audit.config import parse_config
     from buildkit.audit.view import ImageView
@@ -588,7 +588,7 @@ def _described() -> list[bytes]:
 
 @target("json", _described)
 def cache_roster(data: bytes) -> None:
-    """What lies packed in an annotation of it."""
+    """The compressed content of one of its annotations."""
     import base64
     import zlib
 
@@ -709,7 +709,7 @@ def _predicates() -> list[bytes]:
 
 @target("json", _predicates)
 def agreement(data: bytes) -> None:
-    """Predicates of statements that were read."""
+    """Predicates of parsed statements."""
     from buildkit.supply.sbom_agreement import check_cyclonedx, check_provenance
 
     try:
@@ -794,7 +794,7 @@ def _scan(data: bytes) -> None:
     assert _parse_scan(_render_scan(found)) is not None
 
 
-# -- what was kept ----------------------------------------------------------------------------------------------------
+# -- stored records ----------------------------------------------------------------------------------------------------
 
 
 def _races() -> list[bytes]:
@@ -826,16 +826,16 @@ def _races() -> list[bytes]:
 def race_results(data: bytes) -> None:
     from buildkit.bench.results import parse_results
 
-    parse_results(says(data), "results.json")
+    parse_results(as_text(data), "results.json")
 
 
-# -- words ------------------------------------------------------------------------------------------------------------
+# -- messages ---------------------------------------------------------------------------------------------------------
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def ours(act: Callable[[], object]) -> None:
-    """Do it; an error of ours is an answer."""
+    """Run it; a BuildkitError is an accepted answer."""
     try:
         act()
     except BuildkitError as error:
@@ -843,7 +843,7 @@ def ours(act: Callable[[], object]) -> None:
 
 
 def harmless(error: Exception) -> None:
-    """An error's words are harmless as the face prints them."""
+    """Assert that an error is harmless in its printed form."""
     from buildkit.report.text import sanitize
 
     texts = (error.message, error.hint, error.output) if isinstance(error, BuildkitError) else (str(error),)
@@ -858,7 +858,7 @@ def printable(text: str) -> None:
 
 
 def told(findings: Any) -> None:
-    """Findings can be shown, in every way that there is."""
+    """Assert that findings can be rendered in every output form."""
     from buildkit.report.findings_table import findings_json, render_findings
     from buildkit.report.sarif import SarifRun, render_sarif
 

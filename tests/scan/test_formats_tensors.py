@@ -93,7 +93,7 @@ def test_json_and_templates_in_metadata_are_checked():
 def test_bytes_after_tensors_are_found_and_scanned():
     found = scan_bytes(safetensors(GOOD, bytes(25) + b"\x7fELF" + bytes(60)))
     assert {one.rule.id for one in found.findings} == {"trailing-bytes", "program"}
-    assert {one.member for one in found.findings} == {"", "bytes behind the end"}
+    assert {one.member for one in found.findings} == {"", "bytes after the end"}
 
 
 def test_zip_archive_in_last_tensor_is_found():

@@ -43,7 +43,7 @@ def scan_hole(context: ScanContext, source: ScanSource, start: int, end: int) ->
     if at is not None:
         if at > start:
             scan_unnamed(context, source, start, at)
-        scan_by_local_headers(context, source, at, end, [], hidden=True)
+        scan_by_local_headers(context, source, at, end)
     else:
         scan_unnamed(context, source, start, end)
 
@@ -78,9 +78,11 @@ def find_local_header(context: ScanContext, source: ScanSource, start: int, end:
 
 
 def scan_by_local_headers(
-    context: ScanContext, source: ScanSource, start: int, end: int, covered: list[tuple[int, int]], *, hidden: bool
+    context: ScanContext, source: ScanSource, start: int, end: int, covered: list[tuple[int, int]] | None = None
 ) -> None:
     """Scan members by their local headers, from the one at ``start`` on.
+
+    ``covered`` collects their byte ranges; without it, the members are hidden ones, and reported.
 
     Raises:
         LimitError: too many members.
@@ -93,10 +95,11 @@ def scan_by_local_headers(
             return
         local, _ = found
         context.budget.member()
-        if hidden:
+        if covered is None:
             context.find(rules.HIDDEN, f"{local.name} is not in any directory", offset=at)
         size = scan_local_member(context, source, local, end)
-        covered.append((at, at + local.length + size))
+        if covered is not None:
+            covered.append((at, at + local.length + size))
         at = find_local_header(context, source, at + local.length + size, end)
 
 

@@ -77,7 +77,7 @@ def scan(context: ScanContext, source: ScanSource) -> None:
         context.gap("the zip archive has no readable directory")
         start = 0 if source.read(0, 4) == LOCAL else None
         if start is not None:
-            scan_by_local_headers(archive.context, source, start, source.size, archive.covered, hidden=False)
+            scan_by_local_headers(archive.context, source, start, source.size, archive.covered)
             return
     archive.kind = detect_kind(header.name for header, _ in headers)
     context.formats.update(dict.fromkeys(archive.kind.formats))

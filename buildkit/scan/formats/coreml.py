@@ -40,7 +40,7 @@ def recognise(head: bytes, source: ScanSource) -> bool:
     fields = first_fields(source, 16)
     if not fields or fields[0].wire != VARINT or not 0 < fields[0].value < 20:
         return False
-    return any(one.number in _KINDS and one.wire == BYTES for one in fields)
+    return any(item.number in _KINDS and item.wire == BYTES for item in fields)
 
 
 def scan(context: ScanContext, source: ScanSource) -> None:
@@ -58,48 +58,48 @@ def _model(context: ScanContext, proto: ProtoReader, span: ByteSpan, depth: int)
     if depth > 32:
         context.gap("models nested deeper than 32", offset=span.start)
         return
-    for one in proto.fields(span):
-        if one.wire != BYTES:
+    for item in proto.fields(span):
+        if item.wire != BYTES:
             continue
-        if one.number in _NETWORKS:
-            _network(context, proto, one.span)
-        elif one.number == 555:
-            context.find(CUSTOM, f"a custom model {quote(_first_text(proto, one.span))}", offset=one.span.start)
-        elif one.number == 556:
-            name = _first_text(proto, one.span)
+        if item.number in _NETWORKS:
+            _network(context, proto, item.span)
+        elif item.number == 555:
+            context.find(CUSTOM, f"a custom model {quote(_first_text(proto, item.span))}", offset=item.span.start)
+        elif item.number == 556:
+            name = _first_text(proto, item.span)
             severity = Severity.HIGH if find_escape(name) else None
-            context.find(LINKED, f"it refers to {quote(name)}", offset=one.span.start, severity=severity)
-        elif one.number in (200, 201, 202):
-            _pipeline(context, proto, one.span, depth)
+            context.find(LINKED, f"it refers to {quote(name)}", offset=item.span.start, severity=severity)
+        elif item.number in (200, 201, 202):
+            _pipeline(context, proto, item.span, depth)
 
 
 def _pipeline(context: ScanContext, proto: ProtoReader, span: ByteSpan, depth: int) -> None:
-    for one in proto.fields(span):
-        if one.wire == BYTES and one.number == 1:
-            first = first_fields(proto.window.source, 1, one.span)
+    for item in proto.fields(span):
+        if item.wire == BYTES and item.number == 1:
+            first = first_fields(proto.window.source, 1, item.span)
             if first and first[0].number == 1 and first[0].wire == BYTES:
-                _pipeline(context, proto, one.span, depth + 1)  # a pipeline's classifier holds a pipeline
+                _pipeline(context, proto, item.span, depth + 1)  # a pipeline's classifier holds a pipeline
             else:
-                _model(context, proto, one.span, depth + 1)
+                _model(context, proto, item.span, depth + 1)
 
 
 def _network(context: ScanContext, proto: ProtoReader, span: ByteSpan) -> None:
-    for one in proto.fields(span):
-        if one.wire != BYTES or one.number != 1:
+    for item in proto.fields(span):
+        if item.wire != BYTES or item.number != 1:
             continue
-        for part in proto.fields(one.span):
+        for part in proto.fields(item.span):
             if part.wire == BYTES and part.number == _CUSTOM_LAYER:
                 context.find(CUSTOM, f"a custom layer {quote(_custom_class(proto, part.span))}", offset=part.span.start)
 
 
 def _custom_class(proto: ProtoReader, span: ByteSpan) -> str:
-    return next((proto.text(one.span) for one in proto.fields(span) if one.number == 10 and one.wire == BYTES), "")
+    return next((proto.text(item.span) for item in proto.fields(span) if item.number == 10 and item.wire == BYTES), "")
 
 
 def _first_text(proto: ProtoReader, span: ByteSpan) -> str:
-    for one in proto.fields(span):
-        if one.wire == BYTES:
-            inner = first_fields(proto.window.source, 2, one.span)
+    for item in proto.fields(span):
+        if item.wire == BYTES:
+            inner = first_fields(proto.window.source, 2, item.span)
             deeper = next((sub for sub in inner or () if sub.wire == BYTES), None)
-            return proto.text(deeper.span if deeper and deeper.number < 100 and deeper.span.size else one.span, 300)
+            return proto.text(deeper.span if deeper and deeper.number < 100 and deeper.span.size else item.span, 300)
     return ""

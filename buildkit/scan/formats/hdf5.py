@@ -152,8 +152,8 @@ def _object(walk: _Hdf5Walk, address: int, name: str) -> None:
 
 def _check_shape(walk: _Hdf5Walk, name: str, dims: list[int], sizes: tuple[int, int]) -> None:
     need = sizes[0]
-    for one in dims:
-        need *= one
+    for dim in dims:
+        need *= dim
     if need > _BOMB and need > 1000 * walk.window.size:
         walk.context.find(
             SHAPE, f"{quote(name)} of shape {dims[:8]} would need {need} bytes, the file has {walk.window.size}"

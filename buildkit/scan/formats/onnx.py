@@ -84,10 +84,10 @@ def recognise(head: bytes, source: ScanSource) -> bool:
     fields = first_fields(source, 64)
     if not fields:
         return False
-    seen = {(one.number, one.wire) for one in fields}
+    seen = {(item.number, item.wire) for item in fields}
     graph, opset = (_GRAPH, BYTES) in seen, (_OPSET, BYTES) in seen
-    version = any(one.number == 1 and one.wire == VARINT and one.value < 1000 for one in fields)
-    known = all(one.number in {*range(1, 9), 14, _TRAINING, _FUNCTIONS, 26} for one in fields)
+    version = any(item.number == 1 and item.wire == VARINT and item.value < 1000 for item in fields)
+    known = all(item.number in {*range(1, 9), 14, _TRAINING, _FUNCTIONS, 26} for item in fields)
     return (graph and (opset or version)) or (version and opset and known)
 
 
@@ -96,10 +96,10 @@ def recognise_tensor(head: bytes, source: ScanSource) -> bool:
     if not head or head[0] not in (0x08, 0x0A, 0x10):
         return False
     fields = first_fields(source, 64)
-    if not fields or any(not 0 < one.number <= 16 for one in fields):
+    if not fields or any(not 0 < item.number <= 16 for item in fields):
         return False
-    typed = any(one.number == 2 and one.wire == VARINT and one.value in _BITS for one in fields)
-    return typed and any(one.number in (4, 5, 7, 9, 10, 11) and one.wire == BYTES for one in fields)
+    typed = any(item.number == 2 and item.wire == VARINT and item.value in _BITS for item in fields)
+    return typed and any(item.number in (4, 5, 7, 9, 10, 11) and item.wire == BYTES for item in fields)
 
 
 def scan_tensor(context: ScanContext, source: ScanSource) -> None:
@@ -111,7 +111,7 @@ def scan_tensor(context: ScanContext, source: ScanSource) -> None:
     """
     walk = _OnnxWalk(context, ProtoReader(source, context.budget.limits.fields))
     _tensor(walk, walk.proto.whole)
-    if any(not 0 < one.number <= 16 for one in walk.proto.fields(walk.proto.whole)):
+    if any(not 0 < item.number <= 16 for item in walk.proto.fields(walk.proto.whole)):
         context.gap("it has fields that a tensor does not have")
 
 
@@ -123,15 +123,15 @@ def scan(context: ScanContext, source: ScanSource) -> None:
         LimitError: it has more fields than are read.
     """
     walk = _OnnxWalk(context, ProtoReader(source, context.budget.limits.fields))
-    for one in walk.proto.fields(walk.proto.whole):
-        if one.wire != BYTES:
+    for item in walk.proto.fields(walk.proto.whole):
+        if item.wire != BYTES:
             continue
-        if one.number == _GRAPH:
-            _graph(walk, one.span, 0)
-        elif one.number == _FUNCTIONS:
-            _function(walk, one.span)
-        elif one.number == _TRAINING:
-            for graph in walk.proto.fields(one.span):
+        if item.number == _GRAPH:
+            _graph(walk, item.span, 0)
+        elif item.number == _FUNCTIONS:
+            _function(walk, item.span)
+        elif item.number == _TRAINING:
+            for graph in walk.proto.fields(item.span):
                 if graph.wire == BYTES and graph.number in (1, 2):
                     _graph(walk, graph.span, 0)
     _report_operators(walk)
@@ -147,43 +147,43 @@ def _report_operators(walk: _OnnxWalk) -> None:
 
 
 def _function(walk: _OnnxWalk, span: ByteSpan) -> None:
-    for one in walk.proto.fields(span):
-        if one.wire != BYTES:
+    for item in walk.proto.fields(span):
+        if item.wire != BYTES:
             continue
-        if one.number == 10:
-            walk.functions.add(walk.proto.text(one.span))
-        elif one.number == 7:
-            _node(walk, one.span, 0)
-        elif one.number == 11:
-            _attribute(walk, one.span, 0)
+        if item.number == 10:
+            walk.functions.add(walk.proto.text(item.span))
+        elif item.number == 7:
+            _node(walk, item.span, 0)
+        elif item.number == 11:
+            _attribute(walk, item.span, 0)
 
 
 def _graph(walk: _OnnxWalk, span: ByteSpan, depth: int) -> None:
     if depth > _DEPTH:
         raise LimitError(f"graphs nested deeper than {_DEPTH}")
-    for one in walk.proto.fields(span):
-        if one.wire != BYTES:
+    for item in walk.proto.fields(span):
+        if item.wire != BYTES:
             continue
-        if one.number == 1:
-            _node(walk, one.span, depth)
-        elif one.number == 5:
-            _tensor(walk, one.span)
-        elif one.number == 15:
-            _sparse(walk, one.span)
+        if item.number == 1:
+            _node(walk, item.span, depth)
+        elif item.number == 5:
+            _tensor(walk, item.span)
+        elif item.number == 15:
+            _sparse(walk, item.span)
 
 
 def _node(walk: _OnnxWalk, span: ByteSpan, depth: int) -> None:
     domain = name = ""
     attributes: list[ByteSpan] = []
-    for one in walk.proto.fields(span):
-        if one.wire != BYTES:
+    for item in walk.proto.fields(span):
+        if item.wire != BYTES:
             continue
-        if one.number == 4:
-            name = walk.proto.text(one.span)
-        elif one.number == 7:
-            domain = walk.proto.text(one.span)
-        elif one.number == 5:
-            attributes.append(one.span)
+        if item.number == 4:
+            name = walk.proto.text(item.span)
+        elif item.number == 7:
+            domain = walk.proto.text(item.span)
+        elif item.number == 5:
+            attributes.append(item.span)
     walk.operators.setdefault((domain, name), span.start)
     for attribute in attributes:
         _attribute(walk, attribute, depth)
@@ -196,8 +196,8 @@ def _context(walk: _OnnxWalk, attributes: list[ByteSpan]) -> None:
     values: dict[str, ProtoField] = {}
     for attribute in attributes:
         fields = list(walk.proto.fields(attribute))
-        name = next((walk.proto.text(one.span) for one in fields if one.number == 1 and one.wire == BYTES), "")
-        values.update((name, one) for one in fields if one.number in (3, 4))
+        name = next((walk.proto.text(item.span) for item in fields if item.number == 1 and item.wire == BYTES), "")
+        values.update((name, item) for item in fields if item.number in (3, 4))
     mode, cache = values.get("embed_mode"), values.get("ep_cache_context")
     if cache is not None and cache.wire == BYTES and mode is not None and mode.value == 0:
         _check_location(walk, walk.proto.text(cache.span), cache.span.start)
@@ -207,21 +207,21 @@ def _context(walk: _OnnxWalk, attributes: list[ByteSpan]) -> None:
 
 
 def _attribute(walk: _OnnxWalk, span: ByteSpan, depth: int) -> None:
-    for one in walk.proto.fields(span):
-        if one.wire != BYTES:
+    for item in walk.proto.fields(span):
+        if item.wire != BYTES:
             continue
-        if one.number in (6, 11):
-            _graph(walk, one.span, depth + 1)
-        elif one.number in (5, 10):
-            _tensor(walk, one.span)
-        elif one.number in (22, 23):
-            _sparse(walk, one.span)
+        if item.number in (6, 11):
+            _graph(walk, item.span, depth + 1)
+        elif item.number in (5, 10):
+            _tensor(walk, item.span)
+        elif item.number in (22, 23):
+            _sparse(walk, item.span)
 
 
 def _sparse(walk: _OnnxWalk, span: ByteSpan) -> None:
-    for one in walk.proto.fields(span):
-        if one.wire == BYTES and one.number in (1, 2):
-            _tensor(walk, one.span)
+    for item in walk.proto.fields(span):
+        if item.wire == BYTES and item.number in (1, 2):
+            _tensor(walk, item.span)
 
 
 def _tensor(walk: _OnnxWalk, span: ByteSpan) -> None:
@@ -229,19 +229,19 @@ def _tensor(walk: _OnnxWalk, span: ByteSpan) -> None:
     kind = raw = None
     name = ""
     external = False
-    for one in walk.proto.fields(span):
-        if one.number == 1:
-            dims += _packed(walk.proto, one)
-        elif one.wire == VARINT:
-            kind = one.value if one.number == 2 else kind
-            external = external or (one.number == 14 and one.value == 1)
-        elif one.number == 8 and one.wire == BYTES:
-            name = walk.proto.text(one.span, 200)
-        elif one.number == 9 and one.wire == BYTES:
-            raw = one.span
-        elif one.number == 13 and one.wire == BYTES:
-            _external(walk, one.span)
-    if any(one < 0 for one in dims):
+    for item in walk.proto.fields(span):
+        if item.number == 1:
+            dims += _packed(walk.proto, item)
+        elif item.wire == VARINT:
+            kind = item.value if item.number == 2 else kind
+            external = external or (item.number == 14 and item.value == 1)
+        elif item.number == 8 and item.wire == BYTES:
+            name = walk.proto.text(item.span, 200)
+        elif item.number == 9 and item.wire == BYTES:
+            raw = item.span
+        elif item.number == 13 and item.wire == BYTES:
+            _external(walk, item.span)
+    if any(item < 0 for item in dims):
         walk.context.find(SIZE, f"tensor {quote(name)} has a negative dimension", offset=span.start)
     elif raw is not None and not external and kind in _BITS:
         need = (math.prod(dims) * _BITS[kind] + 7) // 8 if len(dims) <= _DEPTH else -1
@@ -250,10 +250,10 @@ def _tensor(walk: _OnnxWalk, span: ByteSpan) -> None:
             walk.context.find(SIZE, what, offset=raw.start)
 
 
-def _packed(proto: ProtoReader, one: ProtoField) -> list[int]:
-    if one.wire == VARINT:
-        return [signed(one.value)]
-    content = proto.window.read(one.span.start, min(one.span.size, 10 * _DEPTH + 10))
+def _packed(proto: ProtoReader, item: ProtoField) -> list[int]:
+    if item.wire == VARINT:
+        return [signed(item.value)]
+    content = proto.window.read(item.span.start, min(item.span.size, 10 * _DEPTH + 10))
     numbers, value, shift = [], 0, 0
     for byte in content:
         value |= (byte & 0x7F) << shift
@@ -262,17 +262,17 @@ def _packed(proto: ProtoReader, one: ProtoField) -> list[int]:
             numbers.append(signed(value & (2**64 - 1)))
             value = shift = 0
         elif shift > 63:
-            raise MalformedContentError("an unterminated dimension", one.span.start)
+            raise MalformedContentError("an unterminated dimension", item.span.start)
     return numbers
 
 
 def _external(walk: _OnnxWalk, span: ByteSpan) -> None:
     key = value = ""
-    for one in walk.proto.fields(span):
-        if one.wire == BYTES and one.number == 1:
-            key = walk.proto.text(one.span)
-        elif one.wire == BYTES and one.number == 2:
-            value = walk.proto.text(one.span)
+    for item in walk.proto.fields(span):
+        if item.wire == BYTES and item.number == 1:
+            key = walk.proto.text(item.span)
+        elif item.wire == BYTES and item.number == 2:
+            value = walk.proto.text(item.span)
     if key == "location":
         _check_location(walk, value, span.start)
     elif key not in _KEYS:

@@ -164,7 +164,7 @@ def scan_arrow(context: ScanContext, source: ScanSource) -> None:
 
 def _check_arrow(context: ScanContext, content: bytes) -> None:
     coded = (base64.b64encode(bytes(shift) + _TYPE)[4 if shift else 0 : -4] for shift in range(3))
-    if _TYPE in content or any(one in content for one in coded):
+    if _TYPE in content or any(item in content for item in coded):
         context.find(ARROW, "a column is of the type arrow.py_extension_type")
 
 
@@ -173,10 +173,10 @@ def recognise_sentencepiece(head: bytes, source: ScanSource) -> bool:
     if head[:1] != b"\x0a":
         return False
     fields = first_fields(source, 8)
-    if not fields or any(one.number != 1 or one.wire != BYTES or one.span.size > 1000 for one in fields[:2]):
+    if not fields or any(item.number != 1 or item.wire != BYTES or item.span.size > 1000 for item in fields[:2]):
         return False
     inner = first_fields(source, 4, fields[0].span)
-    return bool(inner) and [(one.number, one.wire) for one in inner or ()][:2] == [(1, BYTES), (2, FIXED32)]
+    return bool(inner) and [(item.number, item.wire) for item in inner or ()][:2] == [(1, BYTES), (2, FIXED32)]
 
 
 def scan_sentencepiece(context: ScanContext, source: ScanSource) -> None:
@@ -188,12 +188,12 @@ def scan_sentencepiece(context: ScanContext, source: ScanSource) -> None:
     """
     proto = ProtoReader(source, context.budget.limits.fields)
     wires = {1: BYTES, 2: FIXED32, 3: VARINT}
-    for one in proto.fields(proto.whole):
-        if one.number not in range(1, 6) or one.wire != BYTES:
-            context.gap(f"the field {one.number} is not part of SentencePiece", offset=one.span.start)
+    for item in proto.fields(proto.whole):
+        if item.number not in range(1, 6) or item.wire != BYTES:
+            context.gap(f"the field {item.number} is not part of SentencePiece", offset=item.span.start)
             return
-        if one.number == 1 and any(wires.get(inner.number) != inner.wire for inner in proto.fields(one.span)):
-            context.gap("a piece has fields that are not part of SentencePiece", offset=one.span.start)
+        if item.number == 1 and any(wires.get(inner.number) != inner.wire for inner in proto.fields(item.span)):
+            context.gap("a piece has fields that are not part of SentencePiece", offset=item.span.start)
             return
 
 

@@ -32,7 +32,7 @@ def check_trailing(context: ScanContext, source: ScanSource, end: int, *, paddin
     if rest <= padding and not head.strip(b"\0"):
         return
     context.find(TRAILING, f"{rest} bytes follow where it ends", offset=end)
-    context.descend("bytes behind the end", RangeSource(source, end, rest))
+    context.descend("bytes after the end", RangeSource(source, end, rest))
 
 
 def check_zip(context: ScanContext, source: ScanSource) -> None:

@@ -45,16 +45,18 @@ class _Graph:
 
 
 def _parts(proto: ProtoReader, span: ByteSpan, *numbers: int) -> Iterator[ProtoField]:
-    for one in proto.fields(span):
-        if one.wire == BYTES and one.number in numbers:
-            yield one
+    for item in proto.fields(span):
+        if item.wire == BYTES and item.number in numbers:
+            yield item
 
 
 def _is_node(source: ScanSource, span: ByteSpan) -> bool:
     fields = first_fields(source, 8, span)
     if not fields:
         return False
-    texts = {one.number: source.read(one.span.start, min(one.span.size, 1001)) for one in fields if one.wire == BYTES}
+    texts = {
+        item.number: source.read(item.span.start, min(item.span.size, 1001)) for item in fields if item.wire == BYTES
+    }
     return bool(_NAME.fullmatch(texts.get(1, b"")) and _OP.fullmatch(texts.get(2, b"")))
 
 
@@ -62,7 +64,7 @@ def _is_graph(source: ScanSource, span: ByteSpan | None) -> bool:
     fields = first_fields(source, 4, span)
     if not fields:
         return False
-    return any(one.number == 1 and one.wire == BYTES and _is_node(source, one.span) for one in fields)
+    return any(item.number == 1 and item.wire == BYTES and _is_node(source, item.span) for item in fields)
 
 
 def recognise_saved_model(head: bytes, source: ScanSource) -> bool:
@@ -70,22 +72,22 @@ def recognise_saved_model(head: bytes, source: ScanSource) -> bool:
     if not head or head[0] not in (0x08, 0x12):
         return False
     fields = first_fields(source, 16)
-    if not fields or {one.number for one in fields} - {1, 2}:
+    if not fields or {item.number for item in fields} - {1, 2}:
         return False
-    metas = [one for one in fields if one.number == 2 and one.wire == BYTES]
-    return any(_is_meta(source, one.span) for one in metas)
+    metas = [item for item in fields if item.number == 2 and item.wire == BYTES]
+    return any(_is_meta(source, item.span) for item in metas)
 
 
 def _is_meta(source: ScanSource, span: ByteSpan | None) -> bool:
     fields = first_fields(source, 16, span)
-    if not fields or any(one.number > 8 or one.wire != BYTES for one in fields):
+    if not fields or any(item.number > 8 or item.wire != BYTES for item in fields):
         return False
-    numbers = [one.number for one in fields]
-    info = next((one for one in fields if one.number == 1), None)
+    numbers = [item.number for item in fields]
+    info = next((item for item in fields if item.number == 1), None)
     versioned = info is not None and any(
-        one.number in (1, 2, 4, 5, 6) for one in first_fields(source, 8, info.span) or ()
+        item.number in (1, 2, 4, 5, 6) for item in first_fields(source, 8, info.span) or ()
     )
-    graph = any(one.number == 2 and _is_graph(source, one.span) for one in fields)
+    graph = any(item.number == 2 and _is_graph(source, item.span) for item in fields)
     return (2 in numbers and graph) or (versioned and numbers.count(1) == 1 and len({*numbers} & {2, 3, 5, 7}) > 0)
 
 
@@ -101,7 +103,7 @@ def recognise_keras(head: bytes, source: ScanSource) -> bool:
     if not head or head[0] != 0x0A or b"_tf_keras" not in head:
         return False
     fields = first_fields(source, 4)
-    return bool(fields) and all(one.number == 1 and one.wire == BYTES for one in fields or ())
+    return bool(fields) and all(item.number == 1 and item.wire == BYTES for item in fields or ())
 
 
 def scan_saved_model(context: ScanContext, source: ScanSource) -> None:
@@ -139,8 +141,8 @@ def scan_keras(context: ScanContext, source: ScanSource) -> None:
     """
     proto = ProtoReader(source, context.budget.limits.fields)
     for node in _parts(proto, proto.whole, 1):
-        for one in _parts(proto, node.span, 5):
-            _json(context, proto, one.span)
+        for item in _parts(proto, node.span, 5):
+            _json(context, proto, item.span)
 
 
 def _json(context: ScanContext, proto: ProtoReader, span: ByteSpan) -> None:
@@ -149,14 +151,14 @@ def _json(context: ScanContext, proto: ProtoReader, span: ByteSpan) -> None:
 
 
 def _meta(context: ScanContext, proto: ProtoReader, span: ByteSpan) -> None:
-    for one in _parts(proto, span, 2, 6, 7):
-        if one.number == 2:
-            _graph(context, proto, one.span)
-        elif one.number == 6:
-            for name in _parts(proto, one.span, 2):
+    for item in _parts(proto, span, 2, 6, 7):
+        if item.number == 2:
+            _graph(context, proto, item.span)
+        elif item.number == 6:
+            for name in _parts(proto, item.span, 2):
                 _check_path(context, proto.text(name.span), "an asset", name.span.start)
         else:
-            for node in _parts(proto, one.span, 1):  # SavedObject.user_object.metadata: Keras before TensorFlow 2.5
+            for node in _parts(proto, item.span, 1):  # SavedObject.user_object.metadata: Keras before TensorFlow 2.5
                 for user in _parts(proto, node.span, 4):
                     for text in _parts(proto, user.span, 3):
                         _json(context, proto, text.span)
@@ -169,11 +171,11 @@ def _check_path(context: ScanContext, path: str, what: str, at: int) -> None:
 
 def _graph(context: ScanContext, proto: ProtoReader, span: ByteSpan) -> None:
     seen = _Graph()
-    for one in _parts(proto, span, 1, 2):
-        if one.number == 1:
-            _node(context, proto, one.span, seen)
+    for item in _parts(proto, span, 1, 2):
+        if item.number == 1:
+            _node(context, proto, item.span, seen)
             continue
-        for function in _parts(proto, one.span, 1):
+        for function in _parts(proto, item.span, 1):
             inner = _Graph()
             for node in _parts(proto, function.span, 3):
                 _node(context, proto, node.span, inner)
@@ -184,15 +186,15 @@ def _graph(context: ScanContext, proto: ProtoReader, span: ByteSpan) -> None:
 def _node(context: ScanContext, proto: ProtoReader, span: ByteSpan, seen: _Graph) -> None:
     texts = {1: "", 2: ""}
     spans: dict[int, list[ByteSpan]] = {3: [], 5: []}
-    for one in _parts(proto, span, 1, 2, 3, 5):
-        if one.number in texts:
-            texts[one.number] = proto.text(one.span, 1000)
+    for item in _parts(proto, span, 1, 2, 3, 5):
+        if item.number in texts:
+            texts[item.number] = proto.text(item.span, 1000)
         else:
-            spans[one.number].append(one.span)
+            spans[item.number].append(item.span)
     name, op, attributes = texts[1], texts[2], spans[5]
     graphops.check_op(context, op, name)
     if op in _CHECKPOINTS:
-        seen.uses.append((op, name, [proto.text(one, 1000) for one in spans[3][:8]]))
+        seen.uses.append((op, name, [proto.text(item, 1000) for item in spans[3][:8]]))
     elif op == "Const":
         for attribute in attributes:
             if text := _constant(proto, attribute):
@@ -214,14 +216,14 @@ def _constant(proto: ProtoReader, entry: ByteSpan) -> str:
 def _check_address_attribute(context: ScanContext, proto: ProtoReader, entry: ByteSpan, what: str) -> None:
     """Check attributes that are addresses: PrintV2's output, DebugIdentity's receivers, a schema's source."""
     fields = list(_parts(proto, entry, 1, 2))
-    key = next((proto.text(one.span, 100) for one in fields if one.number == 1), "")
+    key = next((proto.text(item.span, 100) for item in fields if item.number == 1), "")
     if key not in ("output_stream", "debug_urls", "descriptor_source", "tfdbg_run_id"):
         return
-    for one in fields:
-        if one.number != 2:
+    for item in fields:
+        if item.number != 2:
             continue
-        texts = [proto.text(text.span, 1000) for text in _parts(proto, one.span, 2)]
-        for listed in _parts(proto, one.span, 1):
+        texts = [proto.text(text.span, 1000) for text in _parts(proto, item.span, 2)]
+        for listed in _parts(proto, item.span, 1):
             texts += [proto.text(text.span, 1000) for text in _parts(proto, listed.span, 2)]
         for text in texts:
             if ("://" in text and not text.startswith(("bytes://", "local://"))) or text.startswith("/"):
@@ -230,8 +232,8 @@ def _check_address_attribute(context: ScanContext, proto: ProtoReader, entry: By
 
 def _check_uses(context: ScanContext, seen: _Graph) -> None:
     for op, name, inputs in seen.uses:
-        for one in inputs:
-            text = seen.texts.get(one.lstrip("^").partition(":")[0])
+        for item in inputs:
+            text = seen.texts.get(item.lstrip("^").partition(":")[0])
             if text and _ABSOLUTE.match(text):
                 context.find(graphops.PATH, f"{op} {quote(name)} uses {quote(text)}")
 
@@ -243,8 +245,10 @@ def recognise_fingerprint(head: bytes, source: ScanSource) -> bool:
     fields = first_fields(source, 16)
     if not fields or len(fields) < 5:
         return False
-    numbers = {one.number for one in fields}
-    plain = all(one.wire in (VARINT, FIXED32, FIXED64) or (one.number >= 6 and one.span.size < 100) for one in fields)
+    numbers = {item.number for item in fields}
+    plain = all(
+        item.wire in (VARINT, FIXED32, FIXED64) or (item.number >= 6 and item.span.size < 100) for item in fields
+    )
     return plain and numbers <= {*range(1, 9)} and numbers >= {1, 2, 3, 4}
 
 

@@ -129,7 +129,7 @@ def integer(machine: PickleMachine) -> None:
         try:
             known = int(raw.rstrip(b"L"), 0)
         except ValueError:
-            machine.note_anomaly("a number is none")
+            machine.note_anomaly("a number is malformed")
     machine.stack.append(known)
 
 
@@ -139,7 +139,7 @@ def floating(machine: PickleMachine) -> None:
     try:
         machine.stack.append(float(raw[:DIGITS]))
     except ValueError:
-        machine.note_anomaly("a number is none")
+        machine.note_anomaly("a number is malformed")
         machine.stack.append(UNKNOWN)
 
 

@@ -14,7 +14,7 @@ from buildkit.scan.context import ScanContext
 from buildkit.scan.limits import LimitError
 from buildkit.scan.pickle.machine import PickleMachine, StreamEnd
 from buildkit.scan.pickle.recognise import WINDOW, is_pickle
-from buildkit.scan.pickle.values import CallResult, Container, Global, Value
+from buildkit.scan.pickle.values import CallResult, ContainerValue, Global, Value
 from buildkit.scan.source import RangeSource, ScanSource
 from buildkit.scan.windowed_reader import TruncatedError
 
@@ -37,7 +37,7 @@ def follow_array(
     if not (isinstance(made.callee, Global) and (made.callee.module, made.callee.name) == WRAPPER):
         return
     state = made.state
-    if not isinstance(state, Container) or state.kind != "dict" or not state.whole:
+    if not isinstance(state, ContainerValue) or state.kind != "dict" or not state.whole:
         raise TruncatedError(f"the array at byte {machine.reader.offset} has no readable state")
     count, (width, holds_objects) = count_elements(state.get("shape")), find_item_size(state.get("dtype"))
     if holds_objects:

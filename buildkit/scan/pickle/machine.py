@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from buildkit.scan.limits import LimitError
-from buildkit.scan.pickle.values import UNKNOWN, ByteString, CallResult, Container, Global, LongText, Value
+from buildkit.scan.pickle.values import UNKNOWN, ByteString, CallResult, ContainerValue, Global, LongText, Value
 from buildkit.scan.windowed_reader import TruncatedError, WindowedReader
 
 BATCH = 4096
@@ -26,7 +26,7 @@ class BrokenPickleError(Exception):
 class Watcher(Protocol):
     """Receives what the stream does, in its order."""
 
-    def imported(self, one: Global) -> None:
+    def imported(self, symbol: Global) -> None:
         """A global is fetched, which imports its module."""
 
     def unresolved(self, module: Value, name: Value, offset: int) -> None:
@@ -125,9 +125,9 @@ class PickleMachine:
 
     def fetch(self, module: str, name: str) -> None:
         """Push a global."""
-        one = Global(module, name, self.start)
-        self.watcher.imported(one)
-        self.stack.append(one)
+        symbol = Global(module, name, self.start)
+        self.watcher.imported(symbol)
+        self.stack.append(symbol)
 
     def call(self, callee: Value, args: Value) -> None:
         """Push the result of a call."""
@@ -180,8 +180,8 @@ def run_machine(machine: PickleMachine, table: list[Handler | None], stop: int) 
     return StreamEnd(offset, count, top, why, machine.odd[0] if machine.odd else "", torn)
 
 
-def make_container(kind: str, values: list[Value]) -> Container:
+def make_container(kind: str, values: list[Value]) -> ContainerValue:
     """Return a new container of ``values``."""
-    items = Container(kind)
+    items = ContainerValue(kind)
     items.add(values)
     return items

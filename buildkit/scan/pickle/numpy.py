@@ -68,13 +68,13 @@ def list_types(kind: object) -> list[str]:
     found: list[str] = []
     todo = [kind]
     while todo:
-        one = todo.pop()
-        if isinstance(one, list):
-            todo.extend(one)
-        elif isinstance(one, tuple) and len(one) >= 2:
-            todo.append(one[1])
+        current = todo.pop()
+        if isinstance(current, list):
+            todo.extend(current)
+        elif isinstance(current, tuple) and len(current) >= 2:
+            todo.append(current[1])
         else:
-            found.append(one if isinstance(one, str) else "O")
+            found.append(current if isinstance(current, str) else "O")
     return found
 
 

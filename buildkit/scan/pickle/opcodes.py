@@ -9,7 +9,7 @@ from buildkit.scan.limits import ScanLimits
 from buildkit.scan.pickle.constants import HANDLERS as CONSTANTS
 from buildkit.scan.pickle.constants import LONGEST_LINE
 from buildkit.scan.pickle.machine import Handler, PickleMachine, StreamEnd, Watcher, make_container, run_machine
-from buildkit.scan.pickle.values import UNKNOWN, Container, Global, Value
+from buildkit.scan.pickle.values import UNKNOWN, ContainerValue, Global, Value
 from buildkit.scan.source import ScanSource
 from buildkit.scan.windowed_reader import WindowedReader
 
@@ -56,7 +56,7 @@ def line_number(machine: PickleMachine) -> int:
     try:
         return int(raw[:40])
     except ValueError:
-        machine.note_anomaly("a number is none")
+        machine.note_anomaly("a number is malformed")
         return -1
 
 
@@ -82,7 +82,7 @@ def get(machine: PickleMachine, width: int) -> None:
 def empty(machine: PickleMachine, kind: str) -> None:
     """EMPTY_LIST, EMPTY_DICT, EMPTY_SET: push a new container."""
     machine.made += 1
-    machine.stack.append(Container(kind))
+    machine.stack.append(ContainerValue(kind))
 
 
 def group(machine: PickleMachine, kind: str) -> None:
@@ -108,7 +108,7 @@ def fill(machine: PickleMachine, take: Callable[[PickleMachine], list[Value]]) -
     """APPEND, SETITEM and others: put values into the container below; another object is asked by its own method."""
     values = take(machine)
     target = machine.top()
-    if isinstance(target, Container):
+    if isinstance(target, ContainerValue):
         target.add(values)
         if not any(isinstance(value, Global) for value in values):
             return

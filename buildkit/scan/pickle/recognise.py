@@ -28,9 +28,9 @@ class EvidenceFoundError(Exception):
     """The dry run saw enough."""
 
 
-def has_plausible_name(one: Global) -> bool:
+def has_plausible_name(symbol: Global) -> bool:
     """Whether module and name look like Python's."""
-    return bool(PLAIN.fullmatch(one.module)) and bool(PLAIN.fullmatch(one.name))
+    return bool(PLAIN.fullmatch(symbol.module)) and bool(PLAIN.fullmatch(symbol.name))
 
 
 @dataclass(slots=True)
@@ -40,10 +40,10 @@ class DryRunWatcher:
     strong: bool
     names: bool = False  # an array's numbers may look like a computed name by accident, but not like a known one
 
-    def imported(self, one: Global) -> None:
+    def imported(self, symbol: Global) -> None:
         """Implement ``Watcher``."""
-        if has_plausible_name(one) and (
-            self.strong or classify(*python3_name(one.module, one.name)) is not Standing.UNKNOWN
+        if has_plausible_name(symbol) and (
+            self.strong or classify(*python3_name(symbol.module, symbol.name)) is not Standing.UNKNOWN
         ):
             raise EvidenceFoundError
 

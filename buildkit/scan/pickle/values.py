@@ -55,7 +55,7 @@ class LongText:
 
 
 @dataclass(slots=True, eq=False)
-class Container:
+class ContainerValue:
     """A list, set or dict (keys and values alternate): its first entries, and how many there are."""
 
     kind: str
@@ -110,7 +110,7 @@ def find_globals(value: Value, most: int = 256) -> Iterator[Global]:
             yield current
         elif isinstance(current, tuple):
             todo.extend(current[:KEPT])
-        elif isinstance(current, Container):
+        elif isinstance(current, ContainerValue):
             todo.extend(current.kept)
 
 
@@ -124,10 +124,10 @@ def format_value(value: Value, width: int = 120, depth: int = 3) -> str:
         text = f"<{value.size} bytes>"
     elif isinstance(value, LongText):
         text = ascii(value.head)
-    elif isinstance(value, tuple | Container):
+    elif isinstance(value, tuple | ContainerValue):
         entries = value[:4] if isinstance(value, tuple) else value.kept[:4]
         more = ", …" if (len(value) if isinstance(value, tuple) else value.count) > 4 else ""
-        ends = BRACKETS[value.kind] if isinstance(value, Container) else "()"
+        ends = BRACKETS[value.kind] if isinstance(value, ContainerValue) else "()"
         inner = ", ".join(format_value(one, width // 2, depth - 1) for one in entries) if depth else "…"
         text = f"{ends[0]}{inner}{more}{ends[1]}"
     elif isinstance(value, UnknownValue):

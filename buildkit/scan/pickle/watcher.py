@@ -18,7 +18,7 @@ from buildkit.scan.pickle.values import (
     UNKNOWN,
     ByteString,
     CallResult,
-    Container,
+    ContainerValue,
     Global,
     LongText,
     Value,
@@ -53,9 +53,9 @@ class PickleWatcher:
     nested_pickles: dict[int | str, int] = field(default_factory=dict)
     overflowed: bool = False
 
-    def standing(self, one: Global) -> Standing:
+    def standing(self, symbol: Global) -> Standing:
         """Rate a global under its Python 3 name."""
-        return classify(*python3_name(one.module, one.name), self.context.allowed)
+        return classify(*python3_name(symbol.module, symbol.name), self.context.allowed)
 
     def note(self, rule: Rule, what: str, offset: int, severity: Severity | None = None) -> None:
         """Record a finding that is not about the rating of a global."""
@@ -64,15 +64,15 @@ class PickleWatcher:
         else:
             self.overflowed = True
 
-    def imported(self, one: Global) -> None:
+    def imported(self, symbol: Global) -> None:
         """Implement ``Watcher``."""
-        key = python3_name(one.module, one.name)
+        key = python3_name(symbol.module, symbol.name)
         if key in self.uses:
             return
-        standing = self.standing(one)
+        standing = self.standing(symbol)
         if standing is not Standing.ALLOWED:
             if len(self.uses) < MOST:
-                self.uses[key] = GlobalUse(one.offset, standing)
+                self.uses[key] = GlobalUse(symbol.offset, standing)
             else:
                 self.overflowed = True
 
@@ -88,20 +88,23 @@ class PickleWatcher:
         """Implement ``Watcher``."""
         self.note(rules.EXTENSION, f"imports number {code} of the extension registry", offset)
 
-    def note_use(self, one: Global, how: str, detail: str) -> None:
+    def note_use(self, symbol: Global, how: str, detail: str) -> None:
         """Record that a global is called, or passed to something that is."""
-        self.imported(one)
-        known = self.uses.get(python3_name(one.module, one.name))
+        self.imported(symbol)
+        known = self.uses.get(python3_name(symbol.module, symbol.name))
         if known and (known.how != "calls" or how == "calls"):
             known.how, known.detail = how, known.detail if known.how == how else detail
 
     def note_handover(self, value: Value, where: str, offset: int) -> None:
         """Record the globals that are passed to something that may call them."""
-        for one in find_globals(value):
-            self.note_use(one, "hands over", f"{one.path} {where}")
-            if python3_name(one.module, one.name) in ARGUMENT_CHECKED and self.standing(one) is Standing.ALLOWED:
+        for symbol in find_globals(value):
+            self.note_use(symbol, "hands over", f"{symbol.path} {where}")
+            if (
+                python3_name(symbol.module, symbol.name) in ARGUMENT_CHECKED
+                and self.standing(symbol) is Standing.ALLOWED
+            ):
                 self.note(
-                    rules.ODD_ARGUMENTS, f"hands over {one.path} {where}: its arguments cannot be checked", offset
+                    rules.ODD_ARGUMENTS, f"hands over {symbol.path} {where}: its arguments cannot be checked", offset
                 )
 
     def called(self, callee: Value, args: Value, offset: int) -> Value:
@@ -183,6 +186,6 @@ def list_state_attributes(state: Value) -> list[str]:
     """Return the attributes that a state sets, as far as known: of a dict, or of a pair of dict and slots."""
     found: list[str] = []
     for part in state if isinstance(state, tuple) and len(state) == 2 else (state,):
-        if isinstance(part, Container) and part.kind == "dict":
+        if isinstance(part, ContainerValue) and part.kind == "dict":
             found += [key for key in part.kept[::2] if isinstance(key, str)]
     return found
