@@ -68,7 +68,7 @@ def test_sdists_and_packages_of_the_repository_are_compiled_once(fresh: Tiny) ->
     assert fresh.left_over() == []
 
 
-def test_a_changed_source_compiles_its_package_alone(fresh: Tiny) -> None:
+def test_changed_source_recompiles_only_its_package(fresh: Tiny) -> None:
     first = fresh.build("app")
     fresh.replace("libs/fast/src/fast.c", "one + other", "one * other")
     changed = fresh.build("app")
@@ -98,7 +98,7 @@ def test_a_compiled_wheel_is_the_same_anywhere(fresh: Tiny) -> None:
     assert again.digests() == first.digests()
 
 
-def test_a_builder_has_no_network(fresh: Tiny, listener: tuple[int, list[object]]) -> None:
+def test_builder_has_no_network(fresh: Tiny, listener: tuple[int, list[object]]) -> None:
     port, callers = listener
     call = f'import socket\nsocket.create_connection(("127.0.0.1", {port})).close()\n'
     fresh.write("libs/fast/setup.py", f"{call}from setuptools import setup\nsetup()\n")
@@ -113,7 +113,7 @@ def test_a_builder_has_no_network(fresh: Tiny, listener: tuple[int, list[object]
     assert fresh.left_over() == []
 
 
-def test_source_that_does_not_compile_is_shown(fresh: Tiny) -> None:
+def test_compiler_error_is_shown(fresh: Tiny) -> None:
     fresh.build("app")
     before = fresh.snapshot()
     fresh.replace("libs/fast/src/fast.c", "long one", "lung one")
@@ -134,7 +134,7 @@ def test_bytecode_is_compiled_by_the_interpreter_of_the_image(fresh: Tiny) -> No
     assert "there is no stage `nothing`" in fresh.refuse("app", code=2)
 
 
-def test_a_root_without_its_tool(fresh: Tiny) -> None:
+def test_missing_mmdebstrap_is_reported_with_a_hint(fresh: Tiny) -> None:
     folder = fresh.folder / "bin"
     folder.mkdir()
     for place in fresh.env["PATH"].split(":"):
@@ -147,7 +147,7 @@ def test_a_root_without_its_tool(fresh: Tiny) -> None:
     assert "apt-get install mmdebstrap" in message
 
 
-def test_a_pin_that_the_archive_no_longer_has(fresh: Tiny) -> None:
+def test_pin_missing_from_the_archive_is_reported(fresh: Tiny) -> None:
     lock = fresh.project / "requirements/base.apt.lock"
     lock.write_text(re.sub(r"^dash=\S+", "dash=0.0.1-1", lock.read_text(), flags=re.MULTILINE))
     message = fresh.refuse("base", "--no-import", code=1)

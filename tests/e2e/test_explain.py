@@ -100,14 +100,14 @@ def drop_layer(tiny: Tiny, name: str) -> str:
     return key
 
 
-def test_before_the_first_build(tiny: Tiny) -> None:
+def test_explain_before_the_first_build(tiny: Tiny) -> None:
     layers, last = explain(tiny, "app")
     assert list(layers) == [*LOWEST, "deps/bin-2", *UPPER]
     assert all(lines == ["would be built:", "first build"] for lines in layers.values())
     assert last == "app: 9 of 9 layers would be built"
 
 
-def test_when_nothing_would_be_rebuilt_it_says_so_and_when_it_was(same: Tiny) -> None:
+def test_explain_of_an_up_to_date_image_tells_when_layers_were_built(same: Tiny) -> None:
     layers, last = explain(same, "app")
     assert last == "app: nothing would be rebuilt"
     assert len(layers) == 9
@@ -117,7 +117,7 @@ def test_when_nothing_would_be_rebuilt_it_says_so_and_when_it_was(same: Tiny) ->
     assert all(re.fullmatch(f"imported; built {DATE} for app: first build", line) for (line,) in other.values())
 
 
-def test_an_application_line_that_changed(built: Tiny) -> None:
+def test_changed_application_file_is_the_cause(built: Tiny) -> None:
     built.write("stages/app/app/main.sh", "echo new\n")
     layers, last = explain(built, "app")
     assert layers["app/app"] == ["would be built:", "stages/app/app/main.sh changed"]
@@ -131,7 +131,7 @@ def test_an_application_line_that_changed(built: Tiny) -> None:
 
 
 @pytest.mark.parametrize("how", [("--no-import",), ()], ids=["not imported", "there already"])
-def test_what_was_changed_and_taken_back_is_not_blamed(built: Tiny, how: tuple[str, ...]) -> None:
+def test_reverted_change_is_no_cause(built: Tiny, how: tuple[str, ...]) -> None:
     """A build that finds all of it made says what an image is made of now, as any other does."""
     words = (built.project / "stages/app/app/words.txt").read_text()
     built.write("stages/app/app/words.txt", "other words")
@@ -145,7 +145,7 @@ def test_what_was_changed_and_taken_back_is_not_blamed(built: Tiny, how: tuple[s
     assert causes(built) == {"app/app": ["stages/app/app/main.sh changed"]}
 
 
-def test_a_pin_is_named_with_the_line_of_its_lock_and_what_lies_above_is_imported_again(same: Tiny) -> None:
+def test_changed_pin_has_its_lock_line_and_layers_above_are_imported_again(same: Tiny) -> None:
     same.replace("requirements/app.in", "alpha==1.0", "alpha==1.1")
     same.lock()
     layers, last = explain(same, "app")
@@ -161,9 +161,7 @@ def test_a_pin_is_named_with_the_line_of_its_lock_and_what_lies_above_is_importe
     assert [layer["below"] for layer in whole(same)["layers"]] == [""] * 6 + ["deps/bin-2"] * 3
 
 
-def test_a_root_that_changed_names_the_image_and_asks_no_registry(
-    same: Tiny, listener: tuple[int, list[object]]
-) -> None:
+def test_changed_root_image_is_explained_without_a_registry(same: Tiny, listener: tuple[int, list[object]]) -> None:
     port, callers = listener
     stage = same.project / "stages/base/stage.toml"
     (image,) = re.findall(r'image = "(.*)@', stage.read_text())
@@ -180,14 +178,14 @@ def test_a_root_that_changed_names_the_image_and_asks_no_registry(
     assert callers == []
 
 
-def test_a_setting_that_changed(same: Tiny) -> None:
+def test_changed_setting_is_the_cause(same: Tiny) -> None:
     same.replace("pyproject.toml", "bytecode = false", 'bytecode = false\ninterpreter = "/usr/local/bin/python3"')
     line = "interpreter /usr/bin/python3.13 → /usr/local/bin/python3 (pyproject.toml: [tool.buildkit] interpreter)"
     names = ["/opt/venv", "deps/bulk", "deps/bin-0", "deps/bin-1", "deps/bin-2"]
     assert causes(same) == {name: [line] for name in names}
 
 
-def test_a_wheel_that_has_a_layer_of_its_own_now(same: Tiny) -> None:
+def test_wheel_moved_to_its_own_layer_is_the_cause(same: Tiny) -> None:
     same.replace("pyproject.toml", "heavy = 50_000", "heavy = 1_000_000")
     found = causes(same)
     moved = [line for lines in found.values() for line in lines if line.startswith("bulk 1.0 moved from deps/bulk to ")]
@@ -195,7 +193,7 @@ def test_a_wheel_that_has_a_layer_of_its_own_now(same: Tiny) -> None:
     assert moved[0].endswith("(pyproject.toml: [tool.buildkit] heavy)")
 
 
-def test_another_format_of_the_packer(built: Tiny) -> None:
+def test_changed_recipe_format_is_the_cause(built: Tiny) -> None:
     with closing(sqlite3.connect(built.cache / "ledger.sqlite")) as db:
         ((old, text),) = db.execute("SELECT key, recipe FROM layers WHERE name = 'app/app'").fetchall()
     recipe = json.dumps({**json.loads(text), "format": 0})
@@ -208,7 +206,7 @@ def test_another_format_of_the_packer(built: Tiny) -> None:
     assert causes(built) == {"app/app": ["packer format 0 → 2"]}
 
 
-def test_a_layer_whose_blob_somebody_removed(built: Tiny) -> None:
+def test_removed_blob_is_the_cause(built: Tiny) -> None:
     drop_layer(built, "models/greeter")
     layers, last = explain(built, "app")
     assert layers["models/greeter"] == ["would be built again:", "its blob is missing from the cache"]
@@ -216,7 +214,7 @@ def test_a_layer_whose_blob_somebody_removed(built: Tiny) -> None:
     assert last == "app: 1 of 9 layers would be built"
 
 
-def test_a_layer_that_gc_took_away(built: Tiny) -> None:
+def test_eviction_by_gc_is_a_cause(built: Tiny) -> None:
     text = (built.project / "stages/app/app/main.sh").read_text()
     built.write("stages/app/app/main.sh", "echo new\n")
     built.build("app")
@@ -231,7 +229,7 @@ def test_a_layer_that_gc_took_away(built: Tiny) -> None:
     assert causes(built) == {}
 
 
-def test_a_layer_that_was_damaged(built: Tiny) -> None:
+def test_damaged_blob_is_the_cause(built: Tiny) -> None:
     for path in built.cache.glob("sha256/*"):
         path.write_bytes(b"other bytes")
     built.tool("podman", "rmi", "localhost/tiny/app:latest")
@@ -243,7 +241,7 @@ def test_a_layer_that_was_damaged(built: Tiny) -> None:
 
 
 @pytest.mark.parametrize("how", ["key", "sha256", "capitals"])
-def test_a_layer_is_named_by_its_key_too(same: Tiny, how: str) -> None:
+def test_layer_can_be_selected_by_key(same: Tiny, how: str) -> None:
     key = whole(same)["layers"][-1]["key"]
     digits = key[7 : 7 + 8]
     asked = {"key": digits, "sha256": f"sha256:{digits}", "capitals": digits.upper()}
@@ -252,12 +250,12 @@ def test_a_layer_is_named_by_its_key_too(same: Tiny, how: str) -> None:
 
 
 @pytest.mark.parametrize(("asked", "name"), [("bulk", "deps/bulk"), ("venv", "/opt/venv"), ("app", "app/app")])
-def test_a_layer_is_named_by_the_end_of_its_name_where_no_other_ends_so(same: Tiny, asked: str, name: str) -> None:
+def test_layer_can_be_selected_by_a_unique_name_ending(same: Tiny, asked: str, name: str) -> None:
     layers, _ = explain(same, "app", asked)
     assert list(layers) == [name]
 
 
-def test_the_end_of_several_names_is_refused_with_all_of_them(same: Tiny) -> None:
+def test_ambiguous_name_ending_is_refused_with_all_candidates(same: Tiny) -> None:
     same.git("mv", "stages/app/app", "stages/app/bulk")
     same.replace("stages/app/stage.toml", 'source = "app"', 'source = "bulk"')
     message = one_error(same.run("explain", "app", "bulk"), 2)
@@ -274,13 +272,15 @@ def test_the_end_of_several_names_is_refused_with_all_of_them(same: Tiny) -> Non
         ((), "the following arguments are required: STAGE", "usage: nox -s explain"),
     ],
 )
-def test_what_cannot_be_explained(same: Tiny, arguments: tuple[str, ...], error: str, hint: str) -> None:
+def test_unknown_layer_or_stage_is_refused_with_a_suggestion(
+    same: Tiny, arguments: tuple[str, ...], error: str, hint: str
+) -> None:
     message = one_error(same.run("explain", *arguments), 2)
     assert error in message
     assert f"hint: {hint}" in message
 
 
-def test_the_name_of_a_file_cannot_reach_the_terminal(same: Tiny) -> None:
+def test_control_characters_of_file_names_do_not_reach_the_terminal(same: Tiny) -> None:
     same.git("mv", "stages/app/app/words.txt", "stages/app/app/\x1b[31mwords.txt")
     same.write("stages/app/app/\x1b[31mwords.txt", "red words")
     assert causes(same) == {"app/app": ["stages/app/app/�[31mwords.txt added", "stages/app/app/words.txt removed"]}

@@ -25,7 +25,7 @@ def plan(tiny: Tiny, *arguments: str, **env: str) -> dict[str, Any]:
     return value
 
 
-def test_a_plan_says_what_the_build_then_does(tiny: Tiny) -> None:
+def test_plan_matches_the_following_build(tiny: Tiny) -> None:
     first = plan(tiny)
     assert {layer["source"] for layer in first["layers"]} == {"built"}
     assert {layer["why"] for layer in first["layers"]} == {"first build"}
@@ -43,7 +43,7 @@ def test_a_plan_says_what_the_build_then_does(tiny: Tiny) -> None:
     assert sum(layer["fetch"] or 0 for layer in first["layers"]) == downloads == built.report["bytes"]["fetched"]
 
 
-def test_after_a_change_only_that_is_to_be_done_and_times_are_known(tiny: Tiny) -> None:
+def test_plan_after_a_change_has_only_that_work_and_known_times(tiny: Tiny) -> None:
     tiny.build("app")
     again = plan(tiny)
     assert {layer["source"] for layer in again["layers"]} == {"storage"}
@@ -81,7 +81,7 @@ def rows(tiny: Tiny, *arguments: str) -> dict[str, list[str]]:
     return {name: found for name, *found in cells[1:]}
 
 
-def test_all_layers_have_a_row_if_that_is_asked_for(tiny: Tiny) -> None:
+def test_plan_lists_all_layers_on_request(tiny: Tiny) -> None:
     tiny.build("app")
     names = [layer["name"] for layer in plan(tiny)["layers"]]
     assert rows(tiny) == {}
@@ -97,7 +97,7 @@ def test_all_layers_have_a_row_if_that_is_asked_for(tiny: Tiny) -> None:
     assert {cells[0] for cells in rows(tiny, "--all", "--no-import").values()} == {"cache", "built"}
 
 
-def test_a_plan_asks_no_network_and_no_storage_that_it_need_not(tiny: Tiny, listener: tuple[int, list[object]]) -> None:
+def test_plan_uses_no_network_and_no_unneeded_storage(tiny: Tiny, listener: tuple[int, list[object]]) -> None:
     port, callers = listener
     tiny.replace("pyproject.toml", "[tool.buildkit]", f'[tool.buildkit]\ncache = "127.0.0.1:{port}/cache"')
     proxies = {"http_proxy": f"http://127.0.0.1:{port}", "https_proxy": f"http://127.0.0.1:{port}", "no_proxy": ""}
@@ -107,7 +107,7 @@ def test_a_plan_asks_no_network_and_no_storage_that_it_need_not(tiny: Tiny, list
     assert callers != []
 
 
-def test_what_another_image_has_in_storage_is_not_imported(tiny: Tiny) -> None:
+def test_layer_in_storage_of_another_image_is_not_imported(tiny: Tiny) -> None:
     tiny.build("tools")
     planned = plan(tiny)
     assert {layer["source"] for layer in planned["layers"]} == {"cache"}
@@ -115,7 +115,7 @@ def test_what_another_image_has_in_storage_is_not_imported(tiny: Tiny) -> None:
     assert planned["bytes"]["import"] == tiny.build("app").report["bytes"]["imported"] > 0
 
 
-def test_a_push_imports_nothing_that_storage_has(tiny: Tiny, registry: str) -> None:
+def test_plan_of_a_push_imports_nothing_that_storage_has(tiny: Tiny, registry: str) -> None:
     tiny.build("app")
     repository = f"{registry}/plan/pushed"
     first = plan(tiny, "--push", repository)
@@ -127,7 +127,7 @@ def test_a_push_imports_nothing_that_storage_has(tiny: Tiny, registry: str) -> N
     assert plan(tiny, "--push", repository)["bytes"]["push"] == 0
 
 
-def test_what_a_push_lacks_is_built(tiny: Tiny, registry: str) -> None:
+def test_plan_of_a_push_builds_missing_layers(tiny: Tiny, registry: str) -> None:
     """Storage has the layers, but a push needs the blobs."""
     tiny.build("app")
     for path in tiny.cache.glob("sha256/*"):
@@ -138,7 +138,7 @@ def test_what_a_push_lacks_is_built(tiny: Tiny, registry: str) -> None:
     assert {layer["source"] for layer in plan(tiny)["layers"]} == {"storage"}
 
 
-def test_models_are_planned_without_reading_them_again(tiny: Tiny) -> None:
+def test_plan_does_not_read_models_again(tiny: Tiny) -> None:
     big = tiny.project / "models/greeter/weights.txt"
     with big.open("wb") as file:
         file.truncate(1 << 40)  # no machine hashes a tebibyte in the time that a test has
@@ -161,7 +161,7 @@ def test_models_are_planned_without_reading_them_again(tiny: Tiny) -> None:
         (("--wrong",), "usage"),
     ],
 )
-def test_wrong_requests_say_what_is_meant(tiny: Tiny, arguments: tuple[str, ...], words: str) -> None:
+def test_wrong_request_is_refused_with_a_hint(tiny: Tiny, arguments: tuple[str, ...], words: str) -> None:
     done = tiny.run("plan", *arguments)
     assert done.code == 2
     assert words in done.text

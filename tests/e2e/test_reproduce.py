@@ -126,7 +126,7 @@ def find(tar: bytearray, member: str) -> tarfile.TarInfo:
         return opened.getmember(member)
 
 
-def test_a_stage_comes_out_the_same(tiny: Tiny) -> None:
+def test_stage_is_reproduced(tiny: Tiny) -> None:
     found, said = reproduce(tiny, "app")
     assert found["stage"] == "app"
     assert found["agrees"] is True
@@ -145,7 +145,7 @@ def test_a_stage_comes_out_the_same(tiny: Tiny) -> None:
     assert tiny.images() == {}
 
 
-def test_what_differs_is_named_by_layer_member_and_field(built: Tiny) -> None:
+def test_difference_is_reported_by_layer_member_and_field(built: Tiny) -> None:
     plant(built, "app/app", set_field("app/main.sh", MTIME, b"14524770400\0"))
     plant(built, "models/greeter", set_field("models/greeter", MODE, b"0000700\0"))
     plant(built, "deps/bin-2", rewrite(f"{SITE}/alpha-1.0.dist-info/RECORD", reverse_lines))
@@ -174,7 +174,7 @@ def reverse_lines(data: bytes) -> bytes:
     return b"".join(reversed(data.splitlines(keepends=True)))
 
 
-def test_the_result_alone_is_on_standard_output_where_json_is_asked_for(built: Tiny) -> None:
+def test_json_output_holds_only_the_result(built: Tiny) -> None:
     plant(built, "app/app", set_field("app/words.txt", MODE, b"0000600\0"))
     argv = built.argv("reproduce", "app", "--json")
     done = subprocess.run(argv, cwd=built.folder, env=built.env, capture_output=True, text=True, timeout=300)
@@ -182,14 +182,14 @@ def test_the_result_alone_is_on_standard_output_where_json_is_asked_for(built: T
     assert differences(json.loads(done.stdout)) == [("app/app", "app/words.txt", "mode", "0600", "0644")]
 
 
-def test_a_tar_that_is_compressed_otherwise_differs(built: Tiny) -> None:
+def test_different_compression_is_a_difference(built: Tiny) -> None:
     plant(built, "models/greeter", lambda tar: None)
     found, _ = reproduce(built, "models", code=1)
     ((layer, member, field, *_),) = differences(found)
     assert (layer, member, field) == ("models/greeter", "", "compression")
 
 
-def test_steps_are_borrowed_unless_they_are_asked_for(tiny: Tiny) -> None:
+def test_steps_are_reused_unless_requested(tiny: Tiny) -> None:
     tiny.build("tools", "--no-import")
     plant(tiny, "tools/write", set_field("opt/tools/made", MODE, b"0100600\0"))
     found, said = reproduce(tiny, "tools")
@@ -201,7 +201,7 @@ def test_steps_are_borrowed_unless_they_are_asked_for(tiny: Tiny) -> None:
     assert ("tools/write", "opt/tools/made", "mode", "100600", "100644") in differences(found)
 
 
-def test_what_another_machine_shared_is_compared(tiny: Tiny, registry: str, make_tiny: Callable[[], Tiny]) -> None:
+def test_layers_of_a_remote_cache_are_compared(tiny: Tiny, registry: str, make_tiny: Callable[[], Tiny]) -> None:
     repository = f"{registry}/reproduce/shared"
     tiny.build("app", "--no-import")
     plant(tiny, "app/app", set_field("app/main.sh", MODE, b"0000700\0"))
@@ -213,7 +213,7 @@ def test_what_another_machine_shared_is_compared(tiny: Tiny, registry: str, make
     assert {x["name"] for x in found["layers"] if x["verdict"] == "agrees"} == set(MADE) - {"app/app"}
 
 
-def test_a_damaged_download_is_fetched_and_harms_nothing(built: Tiny) -> None:
+def test_damaged_download_is_fetched_again(built: Tiny) -> None:
     (wheel,) = built.cache.glob("files/*/bulk-1.0-*.whl")
     data = wheel.read_bytes()
     wheel.write_bytes(data[:-1] + b"!")
@@ -222,7 +222,7 @@ def test_a_damaged_download_is_fetched_and_harms_nothing(built: Tiny) -> None:
     assert wheel.read_bytes() == data[:-1] + b"!", "what the second build does to its cache is not done to ours"
 
 
-def test_a_damaged_layer_is_an_error_and_is_made_anew_the_next_time(built: Tiny) -> None:
+def test_damaged_layer_is_an_error_and_built_again_next_time(built: Tiny) -> None:
     plant(built, "app/app", set_field("app/main.sh", MODE, b"0000600\0"))
     with closing(sqlite3.connect(built.cache / "ledger.sqlite")) as db:
         (blobs,) = db.execute("SELECT blobs FROM layers WHERE name = 'app/app'").fetchone()
@@ -234,7 +234,7 @@ def test_a_damaged_layer_is_an_error_and_is_made_anew_the_next_time(built: Tiny)
     assert found["agrees"] is True
 
 
-def test_a_project_that_is_not_in_git_and_has_no_name(built: Tiny) -> None:
+def test_project_without_git_and_name_is_reproduced(built: Tiny) -> None:
     shutil.rmtree(built.project / ".git")
     built.replace("pyproject.toml", 'name = "tiny"\n', "")
     found, said = reproduce(built, "app")
@@ -261,7 +261,7 @@ def test_files_are_copied_as_they_are(built: Tiny) -> None:
         assert opened.getnames() == ["app", "app/link to run", "app/main.sh", "app/nowhere", "app/run"]
 
 
-def test_another_repositorys_variables_do_not_matter(built: Tiny) -> None:
+def test_git_variables_of_another_repository_are_ignored(built: Tiny) -> None:
     index = built.project / ".git/index"
     before = index.read_bytes()
     found, _ = reproduce(built, "app", GIT_DIR=str(built.project / ".git"), GIT_INDEX_FILE=str(index))
@@ -269,7 +269,7 @@ def test_another_repositorys_variables_do_not_matter(built: Tiny) -> None:
     assert index.read_bytes() == before
 
 
-def test_a_wrong_request(built: Tiny) -> None:
+def test_wrong_reproduce_request_is_refused(built: Tiny) -> None:
     assert "did you mean app?" in one_error(built.run("reproduce", "ap"), 2)
     message = one_error(built.run("reproduce", "app", "--json", "/nowhere/at/all.json"), 2)
     assert "/nowhere/at/all.json: this file cannot be written" in message
@@ -287,7 +287,7 @@ exec %s "$@"
 """
 
 
-def test_the_second_build_is_another_in_all_that_is_said(built: Tiny) -> None:
+def test_second_build_differs_in_every_documented_respect(built: Tiny) -> None:
     said = built.folder / "spied"
     spy = built.folder / "bin" / "git"  # both builds ask it which files belong to the checkout
     spy.parent.mkdir()
@@ -342,7 +342,7 @@ def ask(tiny: Tiny, port: int) -> None:
     tiny.write("stages/tools/stage.toml", f'summary = "asks"\nfrom = "base"\n{step}')
 
 
-def test_an_interrupted_second_build(tiny: Tiny) -> None:
+def test_interrupted_second_build_leaves_nothing(tiny: Tiny) -> None:
     with oracle() as (port, callers):
         ask(tiny, port)
         child = subprocess.Popen(
@@ -360,7 +360,7 @@ def test_an_interrupted_second_build(tiny: Tiny) -> None:
     assert not subprocess.run(("pgrep", "--full", str(tiny.folder)), capture_output=True).stdout
 
 
-def test_a_second_build_that_fails(tiny: Tiny) -> None:
+def test_failing_second_build_is_reported(tiny: Tiny) -> None:
     with oracle() as (port, callers):
         ask(tiny, port)
 

@@ -65,7 +65,7 @@ def forget(tiny: Tiny, *tables: str) -> None:
         db.commit()
 
 
-def test_a_build_warns_and_so_does_the_next_until_the_library_is_there(native: Tiny) -> None:
+def test_build_warns_until_the_library_is_added(native: Tiny) -> None:
     first = native.build("native")
     assert warnings(first) == [_SAID]
     assert warnings(native.build("native")) == [_SAID], "nothing changed"
@@ -91,7 +91,7 @@ def test_layers_for_others_to_include_are_not_expected_to_start(native: Tiny) ->
     assert native.rows("starts") == []
 
 
-def test_a_fresh_machine_is_told_by_the_shared_cache_what_layers_need(
+def test_fresh_machine_learns_native_facts_from_the_remote_cache(
     native: Tiny, make_tiny: Callable[[], Tiny], registry: str
 ) -> None:
     cache = f"{registry}/starting/cache"
@@ -165,7 +165,7 @@ def shared(native: Tiny, proxy: FaultyProxy, registry: str, request: pytest.Fixt
     return Shared(native, proxy, registry, Digest.of(request.node.name.encode()).hex[:12])
 
 
-def test_one_request_tells_of_all_native_files(shared: Shared) -> None:
+def test_native_facts_of_a_stage_take_one_request(shared: Shared) -> None:
     before = shared.told()
     shared.library()
     ended = shared.build()
@@ -183,7 +183,7 @@ def test_one_request_tells_of_all_native_files(shared: Shared) -> None:
     assert shared.proxy.count("GET", _ENTRIES) == 1
 
 
-def test_what_is_told_of_native_files_goes_up_once(shared: Shared) -> None:
+def test_native_facts_are_uploaded_once(shared: Shared) -> None:
     before = shared.told()
     shared.word("two")
     ended = shared.build()
@@ -196,7 +196,7 @@ def test_what_is_told_of_native_files_goes_up_once(shared: Shared) -> None:
     assert set(traffic(shared.proxy.requests)) == {"GET ping", "GET manifest"}
 
 
-def test_what_a_registry_lost_is_not_named_again(shared: Shared) -> None:
+def test_blob_lost_by_the_registry_is_not_referenced_again(shared: Shared) -> None:
     before = shared.told()
     assert before
     shared.proxy.fault("", f"/blobs/{before.digest}", Fault(status=404, body=b""))
@@ -215,7 +215,7 @@ def test_what_a_registry_lost_is_not_named_again(shared: Shared) -> None:
 
 
 @pytest.mark.parametrize("how", ["old", "nonsense", "another", "lost", "damaged"])
-def test_where_a_roster_tells_nothing_entries_are_asked_for(shared: Shared, tmp_path: Path, how: str) -> None:
+def test_records_are_requested_if_the_stage_index_has_no_facts(shared: Shared, tmp_path: Path, how: str) -> None:
     entries = list(decode_stage_index(json.dumps(manifest(shared.tiny, shared.roster)).encode()).records.values())
     told, nonsense = shared.told(), b"no zlib"
     assert told

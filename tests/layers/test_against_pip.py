@@ -56,7 +56,7 @@ def pip(wheels):
     return wheel / "pip"
 
 
-def test_every_file_is_what_pip_installs(wheels, pip, tmp_path):
+def test_members_equal_the_files_that_pip_installs(wheels, pip, tmp_path):
     assert len(wheels) >= 30
     target = make_venv(tmp_path / "venv")
     before = tree(target)
@@ -64,7 +64,7 @@ def test_every_file_is_what_pip_installs(wheels, pip, tmp_path):
     expect_equal(target, before, packed(wheels, target, tmp_path / "layer.tar"))
 
 
-def test_bytecode_lies_where_pip_puts_it(wheels, pip, tmp_path):
+def test_bytecode_has_the_paths_of_pip(wheels, pip, tmp_path):
     chosen = [wheel for wheel in wheels if project(wheel) in COMPILED]
     assert len(chosen) == len(COMPILED)
     target = make_venv(tmp_path / "venv")

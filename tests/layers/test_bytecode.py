@@ -35,16 +35,16 @@ def wheel(folder, name, files):
     return make_wheel(folder, files, name=name, METADATA=f"Name: {name}\nVersion: 1.0\n\n")
 
 
-def test_bytecode_lies_beside_the_module():
+def test_bytecode_path_is_in_pycache_of_the_module():
     assert cache_path("a/b/mod.py", "cpython-313") == "a/b/__pycache__/mod.cpython-313.pyc"
 
 
-def test_a_worker_that_is_none_is_an_error():
+def test_program_that_is_no_worker_raises_an_error():
     with pytest.raises(BuildError, match="did not start as a bytecode compiler"):
         Compiler(io.BytesIO(), io.BytesIO(b"sh: python: not found\n"))
 
 
-def test_a_worker_that_ends_too_early_is_an_error():
+def test_worker_that_ends_early_raises_an_error():
     compiler = Compiler(io.BytesIO(), io.BytesIO(b"buildkit-pyc 1 cpython-313\n"))
     with pytest.raises(BuildError, match="ended before"):
         compiler.submit([("/a.py", b"")]).result(timeout=10)
@@ -52,7 +52,7 @@ def test_a_worker_that_ends_too_early_is_an_error():
 
 @pytest.mark.tools
 @pytest.mark.parametrize("reads", [False, True])
-def test_a_worker_whose_caller_was_killed_ends(tmp_path, reads):
+def test_worker_ends_after_its_caller_was_killed(tmp_path, reads):
     pipes = tmp_path / "out", tmp_path / "in"
     for pipe in pipes:
         os.mkfifo(pipe)
@@ -67,7 +67,7 @@ def test_a_worker_whose_caller_was_killed_ends(tmp_path, reads):
 
 
 @pytest.mark.tools
-def test_every_module_gets_its_bytecode_and_record_says_so(tmp_path, compiler):
+def test_every_module_has_bytecode_listed_in_record(tmp_path, compiler):
     files = {"demo/__init__.py": b"X = 1\n", "demo/template.py": b"{% not python %}\n", "demo/data.txt": b"x"}
     found, _ = read_layer(layer_of_wheels([make_wheel(tmp_path, files)], TARGET, compiler))
     made = [path for path in found if path.endswith(".pyc")]
@@ -79,7 +79,7 @@ def test_every_module_gets_its_bytecode_and_record_says_so(tmp_path, compiler):
 
 
 @pytest.mark.tools
-def test_the_header_is_an_unchecked_hash_and_the_path_is_the_images(compiler):
+def test_pyc_has_an_unchecked_hash_and_the_path_in_the_image(compiler):
     source = b"def f():\n    '''words'''\n    assert f\n"
     (pyc,) = compiler.submit([("/opt/venv/x.py", source)]).result()
     assert pyc[:4] == importlib.util.MAGIC_NUMBER
@@ -91,7 +91,7 @@ def test_the_header_is_an_unchecked_hash_and_the_path_is_the_images(compiler):
 
 
 @pytest.mark.tools
-def test_what_does_not_compile_is_left_out_in_silence(capfd, compiler):
+def test_module_that_does_not_compile_has_no_bytecode(capfd, compiler):
     sources = [b"print 'x'", b"x = 1\0", b"# -*- coding: nonsense -*-\n", b"(" * 5000, b"x = '\\d'\n", b"\xff", b""]
     compiled = compiler.submit([(f"/{number}.py", source) for number, source in enumerate(sources)]).result()
     assert [bool(pyc) for pyc in compiled] == [False, False, False, False, True, False, True]
@@ -99,7 +99,7 @@ def test_what_does_not_compile_is_left_out_in_silence(capfd, compiler):
 
 
 @pytest.mark.tools
-def test_the_bytes_do_not_depend_on_what_was_compiled_before(tmp_path):
+def test_bytecode_does_not_depend_on_earlier_batches(tmp_path):
     one, two = wheel(tmp_path, "one", BATCHES), wheel(tmp_path, "two", {"two.py": b"WORDS = {'c1', 'c2', 'm3'}\n"})
 
     def layers(*wheels):
@@ -110,7 +110,7 @@ def test_the_bytes_do_not_depend_on_what_was_compiled_before(tmp_path):
 
 
 @pytest.mark.tools
-def test_the_interpreter_runs_from_the_bytecode_alone(tmp_path, compiler):
+def test_interpreter_runs_from_bytecode_alone(tmp_path, compiler):
     source = b"print('ran from', __cached__)\n" if sys.version_info < (3, 15) else b"print('ran')\n"
     (pyc,) = compiler.submit([(str(tmp_path / "mod.py"), source)]).result()
     (tmp_path / "mod.py").write_bytes(b"raise SystemExit('the source was compiled again')\n")
@@ -121,7 +121,7 @@ def test_the_interpreter_runs_from_the_bytecode_alone(tmp_path, compiler):
 
 
 @pytest.mark.tools
-def test_a_child_that_dies_fails_its_batch_and_no_other():
+def test_dying_child_fails_only_its_batch():
     no_text = struct.pack(">II", 1, 0) + b"\xff"  # a path that the child cannot decode
     good = struct.pack(">II", 2, 5) + b"/ax = 1"
     with start(Command(argv=worker_argv(sys.executable))) as worker:
@@ -137,7 +137,7 @@ def test_a_child_that_dies_fails_its_batch_and_no_other():
     assert states == {0: (1, False), 1: (0, True)}
 
 
-def test_a_batch_whose_child_died_is_an_error():
+def test_batch_of_a_dead_child_raises_an_error():
     reading, writing = os.pipe()
     os.write(writing, b"buildkit-pyc 1 cpython-313\n")
     with (
@@ -160,7 +160,7 @@ def test_many_large_batches_in_flight_do_not_block(compiler):
 
 
 @pytest.mark.tools
-def test_a_worker_under_a_random_hash_seed_refuses():
+def test_worker_refuses_a_random_hash_seed():
     *start_options, _, source = worker_argv(sys.executable)
     refused = run(Command(argv=(start_options[0], "-I", "-S", "-c", source), accept=(1,)))
     assert b"PYTHONHASHSEED is not 0" in refused.stderr

@@ -52,7 +52,7 @@ def pyc(flags: int = 1, word: bytes = b"HASHHASH", code: bytes = b"\xe3code", ma
     return magic.to_bytes(2, "little") + b"\r\n" + flags.to_bytes(4, "little") + word + code
 
 
-def test_the_same_bytes_agree() -> None:
+def test_equal_tars_have_no_differences() -> None:
     data = tar(entry("a", b"x" * 2000), entry("b/", type=tarfile.DIRTYPE))
     found = compare_tars(opened(data), opened(data, 13))
     assert (found.differences, found.more, str(found)) == ((), (), "")
@@ -77,13 +77,13 @@ FIELDS = {
 
 
 @pytest.mark.parametrize("says", FIELDS)
-def test_a_field_that_differs_is_named(says: str) -> None:
+def test_differing_field_is_reported(says: str) -> None:
     one = tar(entry("etc/thing"), entry("z"))
     two = tar(entry("etc/thing", **FIELDS[says]), entry("z"))
     assert compare(one, two) == [f"etc/thing: {says}"]
 
 
-def test_a_link_and_a_device_that_differ_are_named() -> None:
+def test_differing_link_and_device_are_reported() -> None:
     one = tar(entry("l", type=tarfile.SYMTYPE, linkname="here"), entry("d", type=tarfile.CHRTYPE, devminor=3))
     two = tar(entry("l", type=tarfile.SYMTYPE, linkname="there"), entry("d", type=tarfile.CHRTYPE, devminor=5))
     assert compare(one, two) == ["l: link: here ≠ there", "d: device: 0:3 ≠ 0:5"]
@@ -92,7 +92,7 @@ def test_a_link_and_a_device_that_differ_are_named() -> None:
     assert compare(long, other) == [f"l: link: …{'x' * 20}1 ≠ …{'x' * 20}2"]
 
 
-def test_members_that_only_one_has() -> None:
+def test_member_of_only_one_tar_is_reported_missing() -> None:
     one = tar(entry("a"), entry("b/", type=tarfile.DIRTYPE), entry("c"))
     two = tar(entry("a"), entry("c"), entry("d"), entry("a"))
     assert compare(one, two) == [
@@ -102,7 +102,7 @@ def test_members_that_only_one_has() -> None:
     ]
 
 
-def test_members_in_another_order() -> None:
+def test_reordered_members_are_reported_once() -> None:
     names = ("a", "b", "c", "d")
     one = tar(*(entry(name) for name in names))
     assert compare(one, tar(*(entry(name) for name in ("a", "c", "d", "b")))) == ["b: order: after a ≠ after d"]
@@ -111,7 +111,7 @@ def test_members_in_another_order() -> None:
     assert compare(one, tar(entry("x"), *(entry(name) for name in names))) == ["x: missing: absent ≠ file"]
 
 
-def test_contents_are_told_apart_where_the_order_differs_too() -> None:
+def test_contents_are_compared_if_the_order_differs() -> None:
     names = ("a", "b", "c", "d")
     one = tar(*(entry(name, f"{name}\none\n".encode()) for name in names))
     two = tar(*(entry(name, f"{name}\ntwo\n".encode()) for name in reversed(names)))
@@ -121,11 +121,11 @@ def test_contents_are_told_apart_where_the_order_differs_too() -> None:
     ]
 
 
-def test_a_path_that_is_written_in_another_way_is_the_same_member() -> None:
+def test_differently_written_path_is_the_same_member() -> None:
     assert compare(tar(entry("a/b")), tar(entry("./a/b"))) == ["a/b: name: a/b ≠ ./a/b"]
 
 
-def test_the_way_of_writing_headers_is_the_last_thing_that_can_differ() -> None:
+def test_header_encoding_is_reported_if_all_fields_agree() -> None:
     whole = entry("a", b"x", mtime=7)
     one, two = tar(whole), tar(whole, how=tarfile.GNU_FORMAT)
     assert compare(one, two) == ["a: header: ustar ≠ GNU"]
@@ -145,7 +145,7 @@ def test_the_way_of_writing_headers_is_the_last_thing_that_can_differ() -> None:
     assert compare(tar(long), bytes(data)) == ["n" * 200 + ": header, byte 722: 0x00 ≠ 0x01"]
 
 
-def test_padding_and_end() -> None:
+def test_differing_padding_and_end_are_reported() -> None:
     data = bytearray(tar(entry("a", b"xyz")))
     other = data.copy()
     other[512 + 5] = 0x41
@@ -168,13 +168,13 @@ PYCS = {
 
 
 @pytest.mark.parametrize("says", PYCS)
-def test_bytecode_that_differs(says: str) -> None:
+def test_differing_bytecode_is_explained(says: str) -> None:
     path = f"{SITE}/a/__pycache__/x.cpython-313.pyc"
     found = compare(tar(entry(path, pyc())), tar(entry(path, PYCS[says])))
     assert found == [f"{path}: {says}"]
 
 
-def test_bytecode_of_sources_by_time() -> None:
+def test_bytecode_with_source_times_is_explained() -> None:
     one, two = (pyc(flags=0, word=n.to_bytes(4, "little") + (9).to_bytes(4, "little")) for n in (5, 6))
     assert compare(tar(entry("x.pyc", one)), tar(entry("x.pyc", two))) == [
         "x.pyc: pyc header: source of time 5, 9 B ≠ source of time 6, 9 B"
@@ -184,7 +184,7 @@ def test_bytecode_of_sources_by_time() -> None:
     ]
 
 
-def test_a_record_that_differs() -> None:
+def test_differing_record_is_explained() -> None:
     path = f"{SITE}/a-1.dist-info/RECORD"
 
     def said(*lines: str) -> list[str]:
@@ -200,7 +200,7 @@ def test_a_record_that_differs() -> None:
     assert said(*LINES[:3], LINES[4])[-1] == "RECORD line: 'a/3.py,sha256=3,3\\n' ≠ no such line"
 
 
-def test_text_that_differs() -> None:
+def test_differing_text_is_explained_by_line() -> None:
     def said(one: str, two: str) -> str:
         return compare(tar(entry("t", one.encode())), tar(entry("t", two.encode())))[-1]
 
@@ -213,7 +213,7 @@ def test_text_that_differs() -> None:
     )
 
 
-def test_other_content_that_differs() -> None:
+def test_differing_binary_content_is_explained_by_byte() -> None:
     one = random.Random(1).randbytes(3000)
     two = one[:2000] + bytes([one[2000] ^ 1]) + one[2001:]
     assert compare(tar(entry("b", one)), tar(entry("b", two))) == [
@@ -262,7 +262,7 @@ def test_many_differences_are_counted_not_listed() -> None:
     assert str(found).splitlines()[-2:] == [f"and {count - EACH} more: mtime", f"and {count - EACH} more: content"]
 
 
-def test_as_json() -> None:
+def test_comparison_as_json() -> None:
     one, two = (tar(entry("a", mode=mode), entry("b", mode=mode)) for mode in (0o644, 0))
     assert compare_tars(opened(one), opened(two), each=1).as_json() == {
         "differences": [{"member": "a", "field": "mode", "first": "0644", "second": "0000"}],
@@ -270,14 +270,14 @@ def test_as_json() -> None:
     }
 
 
-def test_names_that_are_not_utf_8() -> None:
+def test_names_that_are_not_utf_8_are_escaped() -> None:
     one = tar(entry("a\udcff", mode=0o600), how=tarfile.GNU_FORMAT)
     two = tar(entry("a\udcff"), entry("a\\xff"), how=tarfile.GNU_FORMAT)
     assert compare(one, two) == ["a\\xff: mode: 0600 ≠ 0644", "a\\xff: missing: absent ≠ file"]
     print(*compare(one, two))  # what cannot be printed would raise
 
 
-def test_our_own_layers_are_read_as_they_are() -> None:
+def test_reader_parses_layers_of_the_writer() -> None:
     members = (
         Member(path="app/grüße", size=3, content=lambda: iter((b"abc",))),
         Member(path="app/" + "deep/" * 40 + "x", size=0, content=lambda: iter(())),
@@ -296,14 +296,14 @@ def test_our_own_layers_are_read_as_they_are() -> None:
     ]
 
 
-def test_numbers_beyond_octal_are_read() -> None:
+def test_base_256_numbers_are_parsed() -> None:
     info = tarfile.TarInfo("a")
     info.uid = 1 << 40
     data = tar((info, b""), entry("b", b"x"), how=tarfile.GNU_FORMAT)
     assert [h.fields["uid"] for h in TarReader(opened(data)(), "it")] == [str(1 << 40), "0"]
 
 
-def test_a_sparse_files_further_headers_are_read() -> None:
+def test_further_headers_of_a_sparse_file_are_read() -> None:
     info = tarfile.TarInfo("hole")
     info.type, info.size = tarfile.GNUTYPE_SPARSE, 3
     block = bytearray(info.tobuf(tarfile.GNU_FORMAT))
@@ -317,7 +317,7 @@ def test_a_sparse_files_further_headers_are_read() -> None:
 
 
 @pytest.mark.parametrize("size", [100, 511, 600, 1100])
-def test_a_tar_that_ends_early_is_an_error(size: int) -> None:
+def test_truncated_tar_raises_an_error(size: int) -> None:
     data = tar(entry("a", b"x" * 600))
     with pytest.raises(BuildError, match="the second tar is damaged: it ends before"):
         compare(data, data[:size])
@@ -333,7 +333,7 @@ WHOLE = tar(
 
 @settings(max_examples=400, deadline=None)
 @given(at=st.integers(0, len(WHOLE) - 1), bit=st.integers(0, 7))
-def test_no_bit_can_differ_unnoticed(at: int, bit: int) -> None:
+def test_every_flipped_bit_is_reported(at: int, bit: int) -> None:
     other = bytearray(WHOLE)
     other[at] ^= 1 << bit
     _repair(other, at)

@@ -3,7 +3,7 @@
 from buildkit.layers.globs import compile_excludes
 
 
-def test_many_stars_mean_what_one_does_and_take_no_longer() -> None:
+def test_repeated_stars_match_like_one_and_as_fast() -> None:
     many = compile_excludes(("**/" * 40 + "x",))
     assert many("a/b/x")
     assert many("x")

@@ -21,7 +21,7 @@ def write(root):
     return [("sub/run", True, None), ("main.py", False, FileHash.of(b"print()\n")), ("link", False, None)]
 
 
-def test_files_links_and_the_executable_bit(tmp_path):
+def test_files_links_and_executable_bits_are_kept(tmp_path):
     found, packed = read_layer(file_members(tmp_path / "a", write(tmp_path / "a"), "/srv/app"))
     assert found == {
         "srv/app/link": ("sub/../main.py", True),
@@ -31,7 +31,7 @@ def test_files_links_and_the_executable_bit(tmp_path):
     assert str(packed.diff_id) == GOLDEN
 
 
-def test_order_modes_times_and_folder_do_not_show(tmp_path):
+def test_layer_does_not_depend_on_order_modes_times_or_folder(tmp_path):
     files = write(tmp_path / "other")
     umask = os.umask(0)
     try:
@@ -43,7 +43,7 @@ def test_order_modes_times_and_folder_do_not_show(tmp_path):
     assert str(packed.diff_id) == GOLDEN
 
 
-def test_one_file_may_be_the_target_and_the_root_may_be_one(tmp_path):
+def test_single_file_can_be_the_target(tmp_path):
     (tmp_path / "only").write_bytes(b"x")
     assert list(read_layer(file_members(tmp_path / "only", [(".", False, None)], "/etc/only.conf"))[0]) == [
         "etc/only.conf"
@@ -58,19 +58,19 @@ def says_that_it_changed(members, path):
 
 
 @pytest.mark.parametrize("later", [b"shorter", b"much longer than it was before"])
-def test_a_file_that_changes_its_size_is_an_error(tmp_path, later):
+def test_file_with_changed_size_raises_an_error(tmp_path, later):
     (tmp_path / "f").write_bytes(b"as it was once")
     members = list(file_members(tmp_path, [("f", False, None)], "/app"))
     (tmp_path / "f").write_bytes(later)
     assert says_that_it_changed(members, tmp_path / "f")
 
 
-def test_a_file_that_changes_its_bytes_is_an_error_where_the_hash_is_known(tmp_path):
+def test_file_with_changed_bytes_raises_an_error_if_its_hash_is_known(tmp_path):
     (tmp_path / "f").write_bytes(b"new")
     assert says_that_it_changed(file_members(tmp_path, [("f", False, FileHash.of(b"old"))], "/app"), tmp_path / "f")
 
 
-def test_what_is_missing_or_no_file_is_an_error_that_names_it(tmp_path):
+def test_missing_or_special_file_raises_an_error_that_names_it(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for name, says in (("gone", "cannot be read"), ("folder", "neither"), ("pipe", "neither")):
@@ -78,12 +78,12 @@ def test_what_is_missing_or_no_file_is_an_error_that_names_it(tmp_path):
             read_layer(file_members(tmp_path, [(name, False, None)], "/app"))
 
 
-def test_a_large_file_comes_in_chunks(tmp_path):
+def test_large_file_is_read_in_chunks(tmp_path):
     (tmp_path / "f").write_bytes(bytes(3 << 20))
     assert max(len(chunk) for chunk in read_file(tmp_path / "f")) <= 1 << 20
 
 
-def test_a_link_that_changed_or_took_a_files_place_is_not_used(tmp_path):
+def test_changed_link_or_link_in_place_of_a_file_is_refused(tmp_path):
     (tmp_path / "link").symlink_to("there")
     (link,) = file_members(tmp_path, [("link", False, FileHash.of(b"there"))], "/app")
     assert link.target == "there"

@@ -38,7 +38,7 @@ def inside(*layers):
     return found
 
 
-def test_packages_come_with_the_layer_that_has_their_version():
+def test_package_has_the_layer_that_installed_its_version():
     found = inside(
         tar({STATUS: stanza("libc6", "2.41", Source="glibc") + stanza("bash", "5.2")}),
         tar({"app/x": "x"}),
@@ -51,19 +51,19 @@ def test_packages_come_with_the_layer_that_has_their_version():
     }
 
 
-def test_only_what_is_installed_counts():
+def test_only_installed_packages_count():
     left = stanza("old", "1", "deinstall ok config-files") + stanza("gone", "1", "purge ok not-installed")
     assert [deb.name for deb in inside(tar({STATUS: left + stanza("kept", "1")})).debs] == ["kept"]
 
 
-def test_records_of_a_root_without_dpkg_are_read_too():
+def test_records_of_a_root_without_dpkg_are_read():
     found = inside(tar({"var/lib/dpkg/status.d/libssl3": stanza("libssl3", "3.5", "", Source="openssl (3.5.1)")}))
     assert list(found.debs) == [
         Deb(name="libssl3", version="3.5", arch="amd64", source="openssl", source_version="3.5.1")
     ]
 
 
-def test_what_a_later_layer_hides_is_gone():
+def test_whiteouts_of_a_later_layer_remove_packages():
     low = tar({STATUS: stanza("bash", "5"), "opt/a.dist-info/METADATA": "a", "opt/b.dist-info/METADATA": "b"})
     high = tar({"var/lib/dpkg/.wh.status": "", "opt/.wh.a.dist-info": ""})
     found = inside(low, high)
@@ -87,19 +87,19 @@ def test_copyright_is_found_through_links():
     assert circle.copyright("a") is None
 
 
-def test_debians_own_python_packages_are_debian_packages():
+def test_python_packages_of_debian_are_listed_only_as_debian_packages():
     paths = ("usr/lib/python3/dist-packages/pip-1.dist-info/METADATA", "opt/venv/lib/pip-1.dist-info/METADATA")
     files = dict.fromkeys(paths, "Name: pip")
     assert list(inside(tar(files)).python) == sorted(paths)
     assert list(inside(tar({**files, STATUS: stanza("python3-pip", "1")})).python) == [paths[1]]
 
 
-def test_the_system_is_told_by_its_release_file():
+def test_release_is_read_from_os_release():
     text = 'PRETTY_NAME="Debian GNU/Linux 13"\nID=debian\nVERSION_ID="13"\nVERSION_CODENAME=trixie\n'
     found = inside(tar({"usr/lib/os-release": text}, {"etc/os-release": "../usr/lib/os-release"}))
     assert found.release == {"ID": "debian", "VERSION_ID": "13", "VERSION_CODENAME": "trixie"}
 
 
-def test_a_damaged_layer_is_refused():
+def test_damaged_layer_is_refused():
     with pytest.raises(BuildError, match="the layer is damaged"):
         inside(tar({STATUS: stanza("a", "1")})[:700])

@@ -39,14 +39,14 @@ def test_files_of_a_wheel_are_sorted_below_the_models_folder(tmp_path):
     assert str(packed.diff_id) == "sha256:553a29ff9731829f56e13ad2ebe90d352f17d3609815eee59ca278f3e92c9b70"
 
 
-def test_files_on_disk(tmp_path):
+def test_model_files_on_disk_are_packed(tmp_path):
     (tmp_path / "m.onnx").write_bytes(WEIGHTS)
     opened = open_from_paths(lambda file: tmp_path / file.source)
     found, _ = read_layer(model_members(model(locked("m.onnx", WEIGHTS, "m.onnx")), opened, "models"))
     assert found == {"models/m.onnx": (WEIGHTS, False)}
 
 
-def test_bytes_that_the_lock_does_not_know_are_an_error(tmp_path):
+def test_bytes_that_differ_from_the_lock_raise_an_error(tmp_path):
     (tmp_path / "m.onnx").write_bytes(WEIGHTS[::-1])
     opened = open_from_paths(lambda file: tmp_path / file.source)
     with pytest.raises(MismatchError, match=r"models/m\.onnx has SHA-256"):
@@ -54,7 +54,7 @@ def test_bytes_that_the_lock_does_not_know_are_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("later", [WEIGHTS[::-1], WEIGHTS[:-1], WEIGHTS + b"s"])
-def test_a_file_of_the_repository_that_was_edited_meanwhile_is_said_to_be(tmp_path, later):
+def test_edited_file_of_the_repository_is_reported_as_changed(tmp_path, later):
     """Its hash is what it had when the build began, whatever the lock says."""
     (tmp_path / "m.onnx").write_bytes(later)
     own = replace(model(locked("m.onnx", WEIGHTS, "models/m.onnx")), source=RepoSource(path="models"))
@@ -64,7 +64,7 @@ def test_a_file_of_the_repository_that_was_edited_meanwhile_is_said_to_be(tmp_pa
     assert caught.value.hint == "build again"
 
 
-def test_a_file_that_the_wheel_lacks_is_an_error_that_names_both(tmp_path):
+def test_file_missing_from_the_wheel_raises_an_error_that_names_both(tmp_path):
     wheel = make_wheel(tmp_path)
     with pytest.raises(WheelError, match=r"demo_pkg-1\.0-py3-none-any\.whl: 'gone\.onnx' is missing"):
         read_layer(model_members(model(locked("m", b"", "gone.onnx")), open_from_wheel(wheel), "models"))
@@ -74,7 +74,7 @@ def test_a_file_that_the_wheel_lacks_is_an_error_that_names_both(tmp_path):
     ("data", "worth"),
     [(TEXT, True), (NOISE, False), (NOISE[:9] * 2, False), (b"", False), (NOISE + TEXT[: len(NOISE)], True)],
 )
-def test_only_what_shrinks_is_worth_compressing(data, worth):
+def test_only_shrinking_content_is_worth_compressing(data, worth):
     read: list[int] = []
 
     def read_at(offset, length):
@@ -86,7 +86,7 @@ def test_only_what_shrinks_is_worth_compressing(data, worth):
 
 
 @pytest.mark.parametrize("chunk", [1000, 65_536, 1 << 20])
-def test_a_stream_is_judged_as_a_file_is(chunk):
+def test_stream_is_judged_like_a_file(chunk):
     for data in (TEXT, NOISE, NOISE + TEXT):
         pieces = (data[at : at + chunk] for at in range(0, len(data), chunk))
         asked: list[bytes] = []

@@ -59,7 +59,7 @@ def run(*entries: tuple[tarfile.TarInfo, bytes], **rules: object) -> dict[str, t
     return unpack(pack(make_tar(*entries), RootRules(**rules))[1])  # type: ignore[arg-type]
 
 
-def test_times_and_owner_names_go_and_everything_else_stays() -> None:
+def test_pack_root_drops_times_and_owner_names_only() -> None:
     given = entry("./usr/bin/su", b"elf", mode=0o4755, uid=3, gid=100000, uname="me", gname="us")
     found = run(entry("./usr/", kind=DIR, mode=0o2775, gid=8), given, entry("./bin", kind=LINK, linkname="usr/bin"))
     info, data = found["usr/bin/su"]
@@ -75,7 +75,7 @@ def test_a_large_id_a_long_name_and_a_name_that_is_not_ascii_survive() -> None:
     assert found["usr/Főtanúsítvány.pem"][1] == b"2"
 
 
-def test_file_capabilities_stay_byte_for_byte_and_the_host_s_labels_go() -> None:
+def test_file_capabilities_are_kept_and_host_labels_dropped() -> None:
     capability = b"\x01\x00\x00\x02\x00\x20\x00\x00\xff\xfe"
     records = {
         "SCHILY.xattr.security.capability": capability.decode("utf-8", "surrogateescape"),
@@ -88,7 +88,7 @@ def test_file_capabilities_stay_byte_for_byte_and_the_host_s_labels_go() -> None
     assert b"atime" not in out
 
 
-def test_setuid_setgid_and_capabilities_go_where_asked_but_not_a_folder_s_bits() -> None:
+def test_drop_setuid_clears_bits_and_capabilities_of_files_only() -> None:
     records = {"SCHILY.xattr.security.capability": "caps"}
     found = run(
         entry("./var/mail/", kind=DIR, mode=0o2775),
@@ -112,7 +112,7 @@ def test_setuid_setgid_and_capabilities_go_where_asked_but_not_a_folder_s_bits()
         "usr/lib/python3/dist-packages/__pycache__/x.cpython-313.pyc",
     ],
 )  # fmt: skip
-def test_what_the_host_or_the_hour_wrote_goes(path: str) -> None:
+def test_files_that_depend_on_host_or_time_are_dropped(path: str) -> None:
     assert path not in run(entry(f"./{path}", b"host"))
 
 
@@ -123,11 +123,11 @@ def test_what_the_host_or_the_hour_wrote_goes(path: str) -> None:
         "var/lib/dpkg/info/apt.list", "etc/ld.so.cache", "var/cache/debconf/config.dat", "usr/share/doc/x/copyright",
     ],
 )  # fmt: skip
-def test_what_the_packages_brought_stays(path: str) -> None:
+def test_files_of_packages_are_kept(path: str) -> None:
     assert run(entry(f"./{path}", b"debian"))[path][1] == b"debian"
 
 
-def test_devices_and_pipes_are_left_to_the_runtime_and_folders_stay() -> None:
+def test_devices_and_pipes_are_dropped_and_folders_kept() -> None:
     found = run(
         entry("./dev/", kind=DIR),
         entry("./dev/null", kind=CHAR, devmajor=1, devminor=3),
@@ -139,7 +139,7 @@ def test_devices_and_pipes_are_left_to_the_runtime_and_folders_stay() -> None:
     assert not {"dev/null", "opt/pipe", "opt/odd"} & found.keys()
 
 
-def test_the_host_s_name_and_resolver_are_emptied() -> None:
+def test_hostname_and_resolver_files_are_emptied() -> None:
     found = run(entry("./etc/resolv.conf", "nameserver 10.0.0.1\n", mode=0o755), entry("./etc/machine-id", "abc\n"))
     for path in ("etc/resolv.conf", "etc/hostname", "etc/hosts", "etc/machine-id"):
         assert found[path][1] == b""
@@ -147,7 +147,7 @@ def test_the_host_s_name_and_resolver_are_emptied() -> None:
     assert "etc/machine-id" not in run()
 
 
-def test_an_account_is_added_to_the_files_that_are_there() -> None:
+def test_account_is_added_to_existing_files() -> None:
     found = run(
         entry("./etc/passwd", PASSWD),
         entry("./etc/group", "root:x:0:\n"),
@@ -165,14 +165,14 @@ def test_an_account_is_added_to_the_files_that_are_there() -> None:
     assert found["home"][0].uid == 0
 
 
-def test_a_root_without_accounts_gets_the_needed_ones() -> None:
+def test_root_without_accounts_gets_root_and_nobody() -> None:
     found = run(users=(USER,))
     names = [line.split(":")[0] for line in found["etc/passwd"][1].decode().splitlines()]
     assert names == ["root", "nobody", "mluser"]
     assert found["etc/shadow"][0].mode == 0o600
 
 
-def test_an_account_that_is_taken_is_refused_and_the_same_one_is_not() -> None:
+def test_conflicting_account_is_refused_and_an_equal_one_accepted() -> None:
     line = "mluser:x:1000:1000::/home/mluser:/usr/sbin/nologin\n"
     assert run(entry("./etc/passwd", line), users=(USER,))["etc/passwd"][1].decode() == line
     for taken in ("ubuntu:x:1000:1000::/:/bin/sh\n", "mluser:x:7:7::/:/bin/sh\n"):
@@ -182,7 +182,7 @@ def test_an_account_that_is_taken_is_refused_and_the_same_one_is_not() -> None:
         run(entry("./etc/group", "mluser:x:7:\n"), users=(USER,))
 
 
-def test_the_certificate_bundle_is_made_where_no_script_made_it() -> None:
+def test_certificate_bundle_is_created_if_no_script_created_it() -> None:
     certificates = (
         entry("./usr/share/ca-certificates/mozilla/B.crt", "b"),
         entry("./usr/share/ca-certificates/mozilla/A.crt", "a\n"),
@@ -194,7 +194,7 @@ def test_the_certificate_bundle_is_made_where_no_script_made_it() -> None:
     assert run(*certificates, entry(f"./{CA_BUNDLE}", "own\n"))[CA_BUNDLE][1] == b"own\n"
 
 
-def test_python3_is_linked_where_no_package_links_it() -> None:
+def test_python3_link_is_added_if_no_package_has_it() -> None:
     pythons = entry("./usr/bin/python3.9", b"old"), entry("./usr/bin/python3.13", b"new")
     tools = entry("./usr/bin/python3.13-config", b"sh")
     assert run(*pythons, tools)["usr/bin/python3"][0].linkname == "python3.13"
@@ -203,7 +203,7 @@ def test_python3_is_linked_where_no_package_links_it() -> None:
     assert "usr/bin/python3" not in run(tools)
 
 
-def test_what_a_pattern_leaves_out_is_gone_and_a_kept_file_brings_its_folder() -> None:
+def test_excluded_paths_are_dropped_and_a_kept_file_keeps_its_folder() -> None:
     found = run(
         entry("./usr/share/doc/", kind=DIR),
         entry("./usr/share/doc/bash/", kind=DIR, mode=0o711),
@@ -238,11 +238,11 @@ def test_what_a_pattern_leaves_out_is_gone_and_a_kept_file_brings_its_folder() -
         ("a[", "a[", True),
     ],
 )  # fmt: skip
-def test_patterns(pattern: str, path: str, out: bool) -> None:
+def test_exclude_patterns_match(pattern: str, path: str, out: bool) -> None:
     assert compile_excludes((pattern,))(path) is out
 
 
-def test_a_hard_link_is_kept_with_its_file_s_content_and_refused_without() -> None:
+def test_hard_link_needs_its_file() -> None:
     perl = entry("./usr/bin/perl", b"elf")
     link = entry("./usr/bin/perl5", kind=HARD, linkname="./usr/bin/perl")
     packed, data = pack(make_tar(perl, link))
@@ -264,7 +264,7 @@ Version: 1
 """
 
 
-def test_packages_that_are_those_of_the_lock_pass() -> None:
+def test_locked_packages_are_accepted() -> None:
     run(entry("./var/lib/dpkg/status", STATUS), pins=(AptPin(name="apt", version="3.0"),))
     single = entry("./var/lib/dpkg/status.d/apt", "Package: apt\nVersion: 3.0\nDescription: x\n Version: 9\n")
     run(entry("./var/lib/dpkg/status", ""), single, pins=(AptPin(name="apt", version="3.0"),))
@@ -278,7 +278,7 @@ def test_packages_that_are_those_of_the_lock_pass() -> None:
         ((("bash", "5"),), "apt 3.0 is installed and not locked"),
     ],
 )
-def test_packages_that_are_not_those_of_the_lock_are_named(pins: tuple[tuple[str, str], ...], message: str) -> None:
+def test_packages_that_differ_from_the_lock_are_listed(pins: tuple[tuple[str, str], ...], message: str) -> None:
     with pytest.raises(MismatchError, match=message):
         run(
             entry("./var/lib/dpkg/status", STATUS),
@@ -286,7 +286,7 @@ def test_packages_that_are_not_those_of_the_lock_are_named(pins: tuple[tuple[str
         )
 
 
-def test_a_damaged_tar_is_refused_wherever_it_breaks() -> None:
+def test_damaged_tar_is_refused_wherever_it_breaks() -> None:
     whole = make_tar(entry("./a", b"x" * 3000), entry("./b", b"y" * 3000))
     at_header = 512 + 3072
     for broken in (
@@ -314,7 +314,7 @@ def test_a_path_that_comes_twice_is_refused_and_a_folder_is_not() -> None:
             run(*pair)
 
 
-def test_the_producer_s_own_error_wins_over_a_damaged_tar() -> None:
+def test_error_of_the_producer_wins_over_a_damaged_tar() -> None:
     def failing() -> Iterator[bytes]:
         yield b"half a header"
         raise ToolError("mmdebstrap failed with exit code 25")
@@ -323,7 +323,7 @@ def test_the_producer_s_own_error_wins_over_a_damaged_tar() -> None:
         pack(failing())
 
 
-def test_the_producer_is_read_to_its_end() -> None:
+def test_producer_is_read_to_its_end() -> None:
     def late() -> Iterator[bytes]:
         yield make_tar(entry("./a"))
         raise ToolError("failed after the last byte")
@@ -332,7 +332,7 @@ def test_the_producer_is_read_to_its_end() -> None:
         pack(late())
 
 
-def test_the_same_root_gives_the_same_layer_however_it_is_cut_and_dated() -> None:
+def test_layer_of_a_root_does_not_depend_on_chunks_or_times() -> None:
     one = make_tar(entry("./etc/passwd", PASSWD), entry("./usr/x", b"x" * 2000, mtime=1))
     two = make_tar(entry("./etc/passwd", PASSWD), entry("./usr/x", b"x" * 2000, mtime=2))
     rules = RootRules(users=(USER,))

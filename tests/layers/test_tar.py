@@ -65,7 +65,7 @@ def test_golden_digests(compression):
     assert packed.size == len(stored)
 
 
-def test_what_is_stored_unpacks_to_the_tar_that_the_diff_id_names():
+def test_stored_blob_unpacks_to_the_tar_of_the_diff_id():
     _, plain = layer(*SMALL)
     packed, gzipped = layer(*SMALL, compression=Compression.GZIP)
     _, zstd = layer(*SMALL, compression=Compression.ZSTD)
@@ -78,7 +78,7 @@ def test_what_is_stored_unpacks_to_the_tar_that_the_diff_id_names():
     assert gzipped[4:8] == bytes(4), "a gzip header holds a time"
 
 
-def test_umask_time_zone_locale_and_directory_do_not_show(monkeypatch, tmp_path):
+def test_layer_does_not_depend_on_umask_time_zone_locale_or_directory(monkeypatch, tmp_path):
     before = layer(*SMALL)[1]
     monkeypatch.setenv("TZ", "Pacific/Kiritimati")
     time.tzset()
@@ -106,12 +106,12 @@ def test_modes_owners_and_times_are_fixed():
     }
 
 
-def test_parents_come_once_and_before_their_members():
+def test_parents_are_written_once_and_before_their_members():
     names = names_of(layer(file("a/b/one", b"1"), file("a/b/two", b"2"), file("a/c/three", b"3"))[1])
     assert names == ["a", "a/b", "a/b/one", "a/b/two", "a/c", "a/c/three"]
 
 
-def test_extended_headers_come_only_where_they_are_needed():
+def test_extended_headers_are_written_only_if_needed():
     plain = layer(file("a/" + "b" * 98, b""), file("c" * 99 + "/" + "d" * 100, b""))[1]
     assert b"PaxHeader" not in plain
     for needs in (file("ü"), file("e" * 101), file("f" * 160 + "/g"), link("h", "t" * 101), link("i", "ü")):
@@ -154,12 +154,12 @@ def test_the_same_path_with_other_bytes_is_a_collision_that_names_both():
         (owned("x", b"", "a.whl"), Member(path="x", kind="directory")),
     ],
 )
-def test_two_kinds_of_thing_at_one_path_are_a_collision(members):
+def test_file_and_directory_at_one_path_are_a_collision(members):
     with pytest.raises(CollisionError, match="x belongs to"):
         layer(*members)
 
 
-def test_content_is_held_against_size_and_hash():
+def test_content_is_verified_against_size_and_hash():
     right = FileHash.of(b"data")
     layer(file("f", b"data", sha256=right))
     with pytest.raises(MismatchError, match="f has SHA-256"):
@@ -185,7 +185,7 @@ def test_a_path_outside_the_image_is_refused(path):
 
 
 @pytest.mark.parametrize("compression", Compression)
-def test_a_full_disk_ends_the_packing_with_its_own_error(compression):
+def test_full_disk_raises_its_own_error(compression):
     class Full(io.BytesIO):
         def write(self, data):
             raise OSError(28, "No space left on device")
@@ -195,7 +195,7 @@ def test_a_full_disk_ends_the_packing_with_its_own_error(compression):
         write_layer(many, Full(), compression)
 
 
-def test_an_error_among_the_members_leaves_no_thread_behind():
+def test_error_of_a_member_leaves_no_thread():
     import threading
 
     def broken() -> Iterator[Member]:
@@ -208,7 +208,7 @@ def test_an_error_among_the_members_leaves_no_thread_behind():
     assert threading.active_count() == before
 
 
-def test_progress_says_how_far_it_is():
+def test_progress_counts_the_bytes_of_tar():
     said = []
     packed = write_layer(
         [file("a", bytes(3 * BLOCK)), file("b", bytes(BLOCK))], io.BytesIO(), Compression.ZSTD, progress=said.append
@@ -239,7 +239,7 @@ TREE = st.dictionaries(PATH, st.tuples(st.binary(max_size=2000), st.booleans()),
 
 @settings(deadline=None, max_examples=200)
 @given(tree=TREE)
-def test_whatever_goes_in_comes_out_of_tarfile(tree):
+def test_tarfile_reads_back_any_members(tree):
     members = [file(path, data, executable=executable) for path, (data, executable) in tree.items()]
     packed, stored = layer(*members)
     with tarfile.open(fileobj=io.BytesIO(stored)) as tar:
@@ -269,7 +269,7 @@ def test_memory_stays_under_200_mb_whatever_the_size(tmp_path, compression):
 
 
 @pytest.mark.tools
-def test_gnu_tar_reads_it(tmp_path):
+def test_gnu_tar_reads_the_layer(tmp_path):
     (tmp_path / "layer.tar").write_bytes(layer(*SMALL)[1])
     listed = run(
         Command(

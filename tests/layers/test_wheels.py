@@ -49,7 +49,7 @@ def test_every_scheme_goes_where_pip_puts_it(tmp_path):
     }
 
 
-def test_record_has_every_file_where_it_lies_sorted_as_pip_sorts(tmp_path):
+def test_record_lists_every_file_sorted_as_by_pip(tmp_path):
     files = {"demo.py": b"x = 1\n", f"{DATA}/data/share/demo.txt": b"4", "b,c.py": b""}
     rows = f'demo.py,sha256={hashed(files["demo.py"])},6\n"b,c.py",,\ngone.py,sha256=x,1\n{INFO}/RECORD,,\n'
     found = install(make_wheel(tmp_path, files, RECORD=rows))
@@ -81,7 +81,7 @@ def test_entry_points_become_scripts_of_the_images_interpreter(tmp_path):
     assert "opt/venv/bin/x" not in found
 
 
-def test_a_wrapper_in_the_wheel_gives_way_to_the_entry_point(tmp_path):
+def test_entry_point_replaces_a_wrapper_in_the_wheel(tmp_path):
     files = {
         f"{DATA}/scripts/demo": b"#!python\nold\n",
         f"{DATA}/scripts/demo-script.py": b"old",
@@ -102,7 +102,7 @@ def test_only_the_first_line_of_a_python_script_changes(tmp_path):
 
 
 @pytest.mark.parametrize("prefix", ["/opt/my venv", "/" + "long" * 40])
-def test_a_prefix_that_no_shebang_takes_is_run_through_the_shell(tmp_path, prefix):
+def test_prefix_too_long_for_a_shebang_runs_through_the_shell(tmp_path, prefix):
     target = Target(python="3.13", glibc="2.41", arch="x86_64", prefix=prefix)
     points = {"entry_points.txt": "[console_scripts]\ndemo = demo:main\n"}
     found = install(make_wheel(tmp_path, {}, **points), target)
@@ -111,14 +111,14 @@ def test_a_prefix_that_no_shebang_takes_is_run_through_the_shell(tmp_path, prefi
     assert script.startswith(f"#!/bin/sh\n'''exec' {quoted} \"$0\" \"$@\"\n' '''\nimport sys\n")
 
 
-def test_bytecode_and_an_installers_note_inside_a_wheel_stay_out(tmp_path):
+def test_bytecode_and_installer_file_of_a_wheel_are_not_installed(tmp_path):
     files = {"demo/__pycache__/a.cpython-39.pyc": b"old", f"{INFO}/INSTALLER": b"someone\n"}
     found = install(make_wheel(tmp_path, files))
     assert not any("__pycache__" in path for path in found)
     assert found[f"{SITE}/{INFO}/INSTALLER"][0] == b"buildkit\n"
 
 
-def test_other_spellings_of_name_and_version_are_the_same(tmp_path):
+def test_other_spellings_of_name_and_version_are_accepted(tmp_path):
     wheel = make_wheel(tmp_path, {"demo.py": b""}, METADATA="Metadata-Version: 2.1\nName: Demo.Pkg\nVersion: 1.0.0\n\n")
     assert f"{SITE}/demo.py" in install(wheel)
 
@@ -193,7 +193,7 @@ def test_a_member_that_inflates_to_another_size_is_refused(tmp_path, declared):
     refused(patch_headers(wheel, "demo.py", 24, declared.to_bytes(4, "little")), "demo.py' inflates to")
 
 
-def test_a_bomb_is_refused_before_it_is_inflated_whole(tmp_path):
+def test_zip_bomb_is_refused_before_full_inflation(tmp_path):
     wheel = make_wheel(tmp_path, {"demo.bin": bytes(64 << 20)}, record={"demo.bin": ("", "")})
     patch_headers(wheel, "demo.bin", 24, (100).to_bytes(4, "little"))
     member = next(m for m in wheel_members(wheel, TARGET) if m.path.endswith("demo.bin"))
@@ -208,7 +208,7 @@ def test_an_encrypted_member_is_refused(tmp_path):
     refused(patch_headers(wheel, "demo.py", 8, b"\1\0"), "demo.py' is encrypted")
 
 
-def test_a_local_header_that_says_something_else_is_refused(tmp_path):
+def test_local_header_that_differs_from_the_directory_is_refused(tmp_path):
     wheel = make_wheel(tmp_path, {"demo.py": b"secret"})
     refused(patch_headers(wheel, "demo.py", 8, b"\1\0", central=False), "demo.py' does not match the archive")
 
@@ -227,11 +227,11 @@ def test_another_compression_than_deflate_is_refused(tmp_path):
         (("nonsense", "5"), "nonsense|format"),
     ],
 )
-def test_a_record_that_does_not_fit_is_refused(tmp_path, row, says):
+def test_record_that_does_not_match_is_refused(tmp_path, row, says):
     refused(make_wheel(tmp_path, {"demo.py": b"right"}, record={"demo.py": row}), says)
 
 
-def test_a_script_is_held_against_record_before_it_is_rewritten(tmp_path):
+def test_script_is_verified_against_record_before_rewriting(tmp_path):
     path = f"{DATA}/scripts/demo"
     row = {path: (f"sha256={hashed(b'other')}", "9")}
     refused(make_wheel(tmp_path, {path: b"#!python\n"}, record=row), "demo' has other bytes")
@@ -314,7 +314,7 @@ def test_the_prefix_is_a_virtual_environment(tmp_path):
 
 
 @pytest.mark.tools
-def test_nothing_heavy_is_imported_until_something_is_packed():
+def test_slow_modules_are_imported_only_for_packing():
     heavy = ("installer", "isal", "zstandard", "packaging")
     probe = (
         "import sys, buildkit.layers.models, buildkit.layers.tar.writer, buildkit.layers.wheel.bytecode\n"

@@ -20,11 +20,11 @@ def needing(*names: str, **said: object) -> bytes:
     return make_elf(needed=("libc.so.6", *names), **said)
 
 
-def test_nothing_is_said_of_an_image_that_has_everything() -> None:
+def test_complete_image_has_no_findings() -> None:
     assert check(root(), {MODULE: needing()}) == []
 
 
-def test_a_library_that_is_nowhere_is_named_with_the_file_and_the_package() -> None:
+def test_missing_library_is_reported_with_file_and_debian_package() -> None:
     (found,) = check(root(), {CV2: needing("libGL.so.1")})
     assert told([found]) == [("missing-library", "HIGH", CV2)]
     assert found.what == "it needs libGL.so.1, which is nowhere in the image; the Debian package libgl1 has it"
@@ -40,30 +40,30 @@ def test_a_library_that_is_nowhere_is_named_with_the_file_and_the_package() -> N
         ("libnumber9.so.7", "Debian's is probably libnumber9-7"),
     ],
 )
-def test_the_package_is_that_of_the_roots_suite_or_named_by_policy(name: str, said: str) -> None:
+def test_suggested_package_follows_the_suite_or_debian_policy(name: str, said: str) -> None:
     (found,) = check(root(), {CV2: needing(name)})
     assert found.what.endswith(said)
 
 
 @pytest.mark.parametrize("release", [b"ID=alpine\n", b"ID=fedora\nID_LIKE=rhel\n"])
-def test_no_debian_package_is_named_where_the_root_is_none(release: bytes) -> None:
+def test_no_package_is_suggested_for_a_root_that_is_not_debian(release: bytes) -> None:
     (found,) = check(root() | {"usr/lib/os-release": release}, {CV2: needing("libGL.so.1")})
     assert found.what == "it needs libGL.so.1, which is nowhere in the image"
 
 
-def test_an_older_suite_has_its_own_packages() -> None:
+def test_suggested_package_of_an_older_suite() -> None:
     bookworm = root() | {"usr/lib/os-release": b"ID=debian\nVERSION_CODENAME=bookworm\n"}
     (found,) = check(bookworm, {CV2: needing("libglib-2.0.so.0")})
     assert found.what.endswith("the Debian package libglib2.0-0 has it")
 
 
-def test_one_name_is_one_finding_however_many_files_lack_it() -> None:
+def test_name_missing_for_many_files_is_one_finding() -> None:
     files = {f"{SITE}/p/m{number}.abi3.so": needing("libGL.so.1") for number in range(5)}
     (found,) = check(root(), files)
     assert found.what.endswith("(and 4 other files)")
 
 
-def test_what_a_library_of_a_wheel_lacks_is_said_with_what_loads_it() -> None:
+def test_finding_of_a_wheels_library_names_the_module_that_loads_it() -> None:
     files = {
         CV2: needing("libQt5Core.so.5", rpath="$ORIGIN/../cv2.libs"),
         f"{SITE}/cv2.libs/libQt5Core.so.5": needing("libglib-2.0.so.0", soname="libQt5Core.so.5"),
@@ -73,7 +73,7 @@ def test_what_a_library_of_a_wheel_lacks_is_said_with_what_loads_it() -> None:
     assert f"(loaded for {CV2})" in found.what
 
 
-def test_a_library_that_only_code_loads_counts_for_less() -> None:
+def test_library_loaded_by_name_has_lower_severity() -> None:
     assert told(check(root(), {f"{SITE}/lgb/lib/lib_lgb.so": needing("libgomp.so.1")})) == [
         ("missing-library", "MEDIUM", f"{SITE}/lgb/lib/lib_lgb.so")
     ]
@@ -87,52 +87,52 @@ def test_a_library_that_only_code_loads_counts_for_less() -> None:
         "PyQt5/Qt5/plugins/sqldrivers/libqsqlpsql.so",
     ],
 )
-def test_one_of_several_files_for_the_same_thing_may_lack_something(path: str) -> None:
+def test_optional_variant_may_lack_a_library(path: str) -> None:
     assert told(check(root(), {f"{SITE}/{path}": needing("libavcodec.so.58")})) == [
         ("missing-library", "LOW", f"{SITE}/{path}")
     ]
 
 
-def test_a_plugin_may_lack_an_accelerators_libraries_and_a_module_may_not() -> None:
+def test_accelerator_library_may_be_missing_for_a_plugin_but_not_for_a_module() -> None:
     plugin = f"{SITE}/onnx/capi/libprovider_shared.so"
     assert told(check(root(), {plugin: needing("libcublasLt.so.12")})) == [("missing-library", "LOW", plugin)]
     assert told(check(root(), {MODULE: needing("libcublasLt.so.12")})) == [("missing-library", "HIGH", MODULE)]
 
 
 @pytest.mark.parametrize("name", ["libcuda.so.1", "libnvidia-ml.so.1", "libGLX_nvidia.so.0", "libnvcuvid.so.1"])
-def test_the_gpus_driver_is_not_missed(name: str) -> None:
+def test_missing_gpu_driver_library_is_only_a_note(name: str) -> None:
     assert told(check(root(), {MODULE: needing(name)})) == [("driver-library", "NOTE", MODULE)]
 
 
-def test_a_library_of_another_wheel_is_taken_for_loaded_by_it() -> None:
+def test_library_of_another_wheel_counts_as_loaded_first() -> None:
     files = {f"{SITE}/tv/_C.so": needing("libc10.so"), f"{SITE}/torch/lib/libc10.so": needing(soname="libc10.so")}
     assert told(check(root(), files)) == [("library-loaded-first", "NOTE", f"{SITE}/tv/_C.so")]
 
 
-def test_a_library_of_the_root_where_the_linker_does_not_look_is_no_grave_matter() -> None:
+def test_library_outside_the_search_path_has_low_severity() -> None:
     jvm = {"usr/lib/jvm/server/libjvm.so": needing(soname="libjvm.so")}
     assert told(check(root(), jvm, {MODULE: needing("libjvm.so")})) == [("library-off-path", "LOW", MODULE)]
 
 
-def test_a_module_for_another_python_and_debug_symbols_are_not_looked_at() -> None:
+def test_modules_for_another_python_and_debug_symbols_are_skipped() -> None:
     old = f"{SITE}/x/_x.cpython-312-x86_64-linux-gnu.so"
     debug = "usr/lib/debug/.build-id/ab/cd.debug"
     assert check(root(), {old: needing("libnone.so.1"), debug: needing("libnone.so.1")}) == []
 
 
-def test_programs_are_started_and_name_their_linker() -> None:
+def test_program_without_its_dynamic_linker_is_reported() -> None:
     found = check(root(), {"usr/bin/tool": make_elf(needed=("libnone.so.1",), interpreter="/lib/ld-musl-x86_64.so.1")})
     assert told(found) == [("interpreter-missing", "HIGH", "usr/bin/tool"), ("missing-library", "HIGH", "usr/bin/tool")]
     assert "/lib/ld-musl-x86_64.so.1" in found[0].what
 
 
-def test_a_program_is_one_of_the_configs_path() -> None:
+def test_programs_are_found_by_the_path_of_the_config() -> None:
     tool = {"opt/tool/bin/run": make_elf(needed=("libnone.so.1",), interpreter=LINKER)}
     assert [one.severity.name for one in check(root(), tool)] == ["MEDIUM"]
     assert [one.severity.name for one in check(root(), tool, PATH="/opt/tool/bin:/usr/bin")] == ["HIGH"]
 
 
-def test_what_is_preloaded_is_started_with_every_program() -> None:
+def test_preloaded_files_are_checked_as_started() -> None:
     library = {"opt/lib/libhook.so": needing("libnone.so.1")}
     assert [one.severity.name for one in check(root(), library)] == ["MEDIUM"]
     assert [one.severity.name for one in check(root(), library, LD_PRELOAD="/opt/lib/libhook.so")] == ["HIGH"]
@@ -144,7 +144,7 @@ def versions(*wanted: str, library: str = "libc.so.6") -> bytes:
     return make_elf(needed=(library,), needs=((library, wanted),))
 
 
-def test_a_newer_libc_than_the_roots_is_told_with_both_versions() -> None:
+def test_too_old_libc_is_reported_with_both_versions() -> None:
     (found,) = check(root(), {MODULE: versions("GLIBC_2.34", "GLIBC_2.38", "GLIBC_2.4")})
     assert told([found]) == [("glibc-too-old", "HIGH", MODULE)]
     assert (
@@ -152,7 +152,7 @@ def test_a_newer_libc_than_the_roots_is_told_with_both_versions() -> None:
     )
 
 
-def test_a_newer_libstdcxx_is_told_likewise() -> None:
+def test_too_old_libstdcxx_is_reported_with_both_versions() -> None:
     standard = make_elf(soname="libstdc++.so.6", defines=("GLIBCXX_3.4", "GLIBCXX_3.4.30"))
     image = root(**{"libstdc++.so.6": standard})
     (found,) = check(image, {MODULE: versions("GLIBCXX_3.4.32", library="libstdc++.so.6")})
@@ -160,7 +160,7 @@ def test_a_newer_libstdcxx_is_told_likewise() -> None:
     assert check(image, {MODULE: versions("GLIBCXX_3.4.30", library="libstdc++.so.6")}) == []
 
 
-def test_another_library_without_the_version_that_is_wanted() -> None:
+def test_library_without_the_required_symbol_version_is_reported() -> None:
     image = root(**{"libssl.so.3": make_elf(soname="libssl.so.3", defines=("OPENSSL_3.0.0",))})
     (found,) = check(image, {MODULE: versions("OPENSSL_3.4.0", library="libssl.so.3")})
     assert told([found]) == [("symbol-version-missing", "HIGH", MODULE)]
@@ -168,20 +168,20 @@ def test_another_library_without_the_version_that_is_wanted() -> None:
     assert check(plain, {MODULE: versions("OPENSSL_3.4.0", library="libssl.so.3")}) == [], "as the linker: no versions"
 
 
-def test_a_wheel_for_another_machine_is_told_and_a_helper_for_one_is_noted() -> None:
+def test_wheel_for_another_machine_is_an_error_and_a_helper_only_a_note() -> None:
     tagged, helper = f"{SITE}/y/_y.abi3.so", f"{SITE}/pydevd/attach_linux_x86.so"
     found = check(root(), {tagged: make_elf(machine=AARCH64), helper: make_elf(machine=I386, bits=32)})
     assert told(found) == [("wrong-machine", "HIGH", tagged), ("wrong-machine", "NOTE", helper)]
     assert [one.path for one in check(root(), {tagged: make_elf()}, arch="arm64") if one.path == tagged] == [tagged]
 
 
-def test_a_library_for_another_machine_does_not_count() -> None:
+def test_library_for_another_machine_does_not_satisfy_a_need() -> None:
     (found,) = [one for one in check(root(**{"libx.so.1": make_elf(machine=AARCH64)}), {MODULE: needing("libx.so.1")})
                 if one.path == MODULE]  # fmt: skip
     assert found.rule.id == "missing-library"
 
 
-def test_glibcs_wheels_in_an_image_of_musl() -> None:
+def test_glibc_wheel_in_a_musl_image_is_reported() -> None:
     musl = {
         "lib/ld-musl-x86_64.so.1": make_elf(soname="libc.musl-x86_64.so.1"),
         "lib/libc.musl-x86_64.so.1": "ld-musl-x86_64.so.1",
@@ -191,29 +191,29 @@ def test_glibcs_wheels_in_an_image_of_musl() -> None:
     assert check(musl, {MODULE: make_elf(needed=("libc.musl-x86_64.so.1", "libpthread.so.0"))}) == []
 
 
-def test_a_damaged_file_is_noted_and_still_found() -> None:
+def test_damaged_file_is_a_note_and_still_found_by_others() -> None:
     broken = make_elf(soname="libx.so.1")[:90]
     found = check(root(**{"libx.so.1": broken}), {MODULE: needing("libx.so.1")})
     assert told(found) == [("native-unreadable", "NOTE", f"{LIB}/libx.so.1")]
 
 
-def test_a_layer_that_takes_a_library_away() -> None:
+def test_library_removed_by_a_whiteout_is_missing() -> None:
     image = root(**{"libx.so.1": make_elf(soname="libx.so.1")})
     assert check(image, {MODULE: needing("libx.so.1")}) == []
     assert [one.path for one in check(image, {MODULE: needing("libx.so.1"), f"{LIB}/libx.so.1": None})] == [MODULE]
 
 
-def test_files_that_ask_for_endless_steps_end_the_check_and_not_us(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_stops_at_the_step_limit_with_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linker, "_STEPS", 1000)
     files = {f"{SITE}/p/m{number}.abi3.so": needing("libGL.so.1") for number in range(300)}
     assert "native-unfinished" in [one.rule.id for one in check(root(), files)]
 
 
-def test_an_image_without_native_files_is_fine() -> None:
+def test_image_without_native_files_has_no_findings() -> None:
     assert check({}) == []
 
 
-def test_facts_are_kept_as_they_are() -> None:
+def test_facts_survive_encoding() -> None:
     facts = survey(root() | {MODULE: versions("GLIBC_2.34"), "broken": make_elf()[:90], "opt/x": None})
     assert facts.files
     assert facts.unread
@@ -222,7 +222,7 @@ def test_facts_are_kept_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"nonsense", encode_facts(survey(root()))[:-9]])
-def test_facts_that_were_damaged_are_not_known(data: bytes) -> None:
+def test_damaged_facts_decode_to_none(data: bytes) -> None:
     assert decode_facts(data) is None
 
 
@@ -253,7 +253,7 @@ LAYERS = st.dictionaries(PATHS | st.sampled_from(("a", "opt", "lib")), CONTENT, 
 
 
 @given(st.lists(LAYERS, min_size=1, max_size=3), st.booleans())
-def test_any_image_is_checked_to_its_end(layers: list[dict[str, bytes | str | None]], based: bool) -> None:
+def test_check_ends_for_any_image(layers: list[dict[str, bytes | str | None]], based: bool) -> None:
     found = check(
         *([root()] if based else []), *layers, LD_LIBRARY_PATH="/a:$ORIGIN", PATH="/usr/bin:a:/opt", LD_PRELOAD="/a"
     )
@@ -262,6 +262,6 @@ def test_any_image_is_checked_to_its_end(layers: list[dict[str, bytes | str | No
     assert all(isinstance(one.severity, Severity) and one.what for one in found)
 
 
-def test_a_module_of_a_python_without_a_global_lock() -> None:
+def test_free_threaded_python_module_is_recognised() -> None:
     path = "opt/venv/lib/python3.13t/site-packages/x/_x.cpython-313t-x86_64-linux-gnu.so"
     assert told(check(root(), {path: needing("libnone.so.1")})) == [("missing-library", "HIGH", path)]

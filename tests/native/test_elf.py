@@ -37,9 +37,7 @@ def passed(data: bytes, step: int, most: int = 1 << 30) -> Elf:
 @pytest.mark.parametrize(
     ("machine", "bits", "big"), [(X86_64, 64, False), (I386, 32, False), (22, 64, True), (20, 32, True)]
 )
-def test_everything_that_the_linker_reads_is_told_for_each_class_and_byte_order(
-    machine: int, bits: int, big: bool
-) -> None:
+def test_all_linker_fields_are_parsed_for_each_class_and_byte_order(machine: int, bits: int, big: bool) -> None:
     elf = parse_elf(reader(make_elf(machine=machine, bits=bits, big=big, **FULL)))
     assert elf == Elf(
         machine=machine,
@@ -54,18 +52,18 @@ def test_everything_that_the_linker_reads_is_told_for_each_class_and_byte_order(
     )
 
 
-def test_a_weak_version_need_not_be_there() -> None:
+def test_weak_versions_are_not_required() -> None:
     elf = parse_elf(reader(make_elf(needs=(("libc.so.6", ("GLIBC_2.2.5", "GLIBC_ABI_X")),), weak=("GLIBC_ABI_X",))))
     assert elf.versions == (("libc.so.6", ("GLIBC_2.2.5",)),)
 
 
-def test_a_file_that_is_not_linked_dynamically_needs_nothing() -> None:
+def test_static_file_needs_nothing() -> None:
     head = bytearray(make_elf()[:64])
     head[56:58] = b"\0\0"  # no program headers
     assert parse_elf(reader(bytes(head))) == Elf(machine=X86_64, bits=64, kind=3)
 
 
-def test_the_running_interpreter_is_read_as_the_machine_has_it() -> None:
+def test_running_interpreter_is_parsed_like_the_machine() -> None:
     data = Path(sys.executable).resolve().read_bytes()
     elf = parse_elf(reader(data))
     assert Path(elf.interpreter).exists()
@@ -75,12 +73,12 @@ def test_the_running_interpreter_is_read_as_the_machine_has_it() -> None:
 
 @pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("step", [1000, 1 << 16, 1 << 20])
-def test_a_file_in_pieces_says_the_same_as_a_whole_one(late: bool, step: int) -> None:
+def test_streamed_file_parses_like_a_whole_file(late: bool, step: int) -> None:
     data = make_elf(before=300_000, after=3_000_000, late=late, **FULL)
     assert passed(data, step) == parse_elf(reader(data))
 
 
-def test_of_a_large_file_only_what_is_read_is_kept() -> None:
+def test_only_needed_parts_of_a_large_file_are_kept() -> None:
     passing = ElfStream()
     data = make_elf(before=100_000, **FULL)
     passing.add(data)
@@ -90,19 +88,19 @@ def test_of_a_large_file_only_what_is_read_is_kept() -> None:
     assert passing.finish() == parse_elf(reader(data))
 
 
-def test_names_in_front_of_more_code_than_is_kept_are_read_all_the_same() -> None:
+def test_names_before_more_code_than_the_limit_are_found() -> None:
     data = make_elf(between=3 << 20, **FULL)
     assert passed(data, 1 << 16, most=1 << 20) == parse_elf(reader(data))
 
 
-def test_names_between_more_code_than_is_kept_are_not_found() -> None:
+def test_names_between_more_code_than_the_limit_raise_an_error() -> None:
     data = make_elf(before=2 << 20, between=3 << 20, **FULL)
     assert passed(data, 1 << 16) == parse_elf(reader(data))
     with pytest.raises(ElfError, match="its parts are not where its headers say"):
         passed(data, 1 << 16, most=1 << 20)
 
 
-def test_names_that_claim_to_be_endless_do_not_fill_the_memory() -> None:
+def test_huge_declared_string_table_does_not_fill_memory() -> None:
     data = make_elf(after=6 << 20, late=True, **FULL)
     size = data.index((10).to_bytes(8, "little")) + 8  # DT_STRSZ
     with pytest.raises(ElfError, match="spread over more than"):
@@ -124,12 +122,12 @@ def cut(data: bytes, at: int, new: bytes) -> bytes:
         (cut(make_elf(needed=("libc.so.6",)), 64 + 8 * 4, bytes(8)), "in none of its segments"),
     ],
 )
-def test_a_damaged_file_says_what_is_wrong_with_it(data: bytes, why: str) -> None:
+def test_damaged_file_raises_an_error_with_the_reason(data: bytes, why: str) -> None:
     with pytest.raises(ElfError, match=why):
         parse_elf(reader(data))
 
 
-def test_a_name_without_an_end_is_not_read_on() -> None:
+def test_unterminated_name_is_refused() -> None:
     data = make_elf(needed=("a" * 5000,))
     with pytest.raises(ElfError, match="is not terminated"):
         parse_elf(reader(data))
@@ -147,7 +145,7 @@ def bent(draw: st.DrawFn) -> bytes:
 
 
 @given(bent())
-def test_bent_content_is_read_or_refused_and_never_anything_else(data: bytes) -> None:
+def test_corrupted_content_parses_or_raises_elf_error(data: bytes) -> None:
     told: list[object] = []
     for way in (lambda: parse_elf(reader(data)), lambda: passed(data, 97)):
         try:
@@ -159,13 +157,13 @@ def test_bent_content_is_read_or_refused_and_never_anything_else(data: bytes) ->
 
 
 @given(st.binary(max_size=400))
-def test_noise_behind_the_magic_is_read_or_refused(noise: bytes) -> None:
+def test_noise_after_the_magic_parses_or_raises_elf_error(noise: bytes) -> None:
     try:
         parse_elf(reader(b"\x7fELF" + noise))
     except ElfError:
         return
 
 
-def test_the_architecture_is_said_in_words() -> None:
+def test_architecture_is_formatted_for_people() -> None:
     assert parse_elf(reader(make_elf(machine=AARCH64))).architecture == "aarch64, 64 bits"
     assert parse_elf(reader(make_elf(machine=4711, bits=32))).architecture == "machine 4711, 32 bits"

@@ -17,7 +17,7 @@ def packed(**parts: Any) -> bytes:
     return zlib.compress(json.dumps({"format": 1, **parts}).encode())
 
 
-def test_facts_are_read_and_written_again() -> None:
+def test_facts_decode_and_encode_to_the_same_bytes() -> None:
     facts = decode_facts(packed(files={"a/x.so": ROW}, links={"b": "a/x.so"}))
     assert facts is not None
     assert decode_facts(encode_facts(facts)) == facts
@@ -34,5 +34,5 @@ def test_facts_are_read_and_written_again() -> None:
         {"files": []},
     ],
 )
-def test_hostile_facts_are_none(parts: dict[str, Any]) -> None:
+def test_hostile_facts_decode_to_none(parts: dict[str, Any]) -> None:
     assert decode_facts(packed(**parts)) is None

@@ -31,12 +31,12 @@ X = make_elf(soname="libx.so")
 
 
 @pytest.mark.parametrize("folder", ["lib", "usr/lib", LIB, "lib/x86_64-linux-gnu", "lib64"])
-def test_the_default_folders(folder: str) -> None:
+def test_library_in_a_default_folder_is_found(folder: str) -> None:
     files: dict[str, Content] = {A: make_elf(needed=("libx.so",)), f"{folder}/libx.so": X}
     assert Linker(survey(files), {}).load(A).names["libx.so"] == f"{folder}/libx.so"
 
 
-def test_another_folder_is_looked_in_only_if_ldconfig_has_run() -> None:
+def test_configured_folder_is_searched_only_after_ldconfig() -> None:
     files: dict[str, Content] = {
         A: make_elf(needed=("libx.so",)),
         "usr/local/lib/libx.so": X,
@@ -47,7 +47,7 @@ def test_another_folder_is_looked_in_only_if_ldconfig_has_run() -> None:
     assert not Linker(survey(files | {"etc/ld.so.cache": b"ld.so-1.7.0"}), {}).load(A).lacking
 
 
-def test_the_environment_and_runpath_and_rpath_in_their_order() -> None:
+def test_search_order_of_environment_runpath_and_rpath() -> None:
     places = {"env__libx_so": X, "run__libx_so": X, "rpath__libx_so": X, "usr__lib__libx_so": X}
     env = {"LD_LIBRARY_PATH": "/env"}
     both = make_elf(needed=("libx.so",), rpath="/rpath", runpath="/run")
@@ -57,7 +57,7 @@ def test_the_environment_and_runpath_and_rpath_in_their_order() -> None:
     assert find("libx.so", make_elf(needed=("libx.so",)), **places) == "usr/lib/libx.so"
 
 
-def test_origin_is_the_files_own_folder_links_and_all() -> None:
+def test_origin_is_the_real_folder_of_the_file() -> None:
     files: dict[str, Content] = {
         A: make_elf(needed=("libx.so", "liby.so"), runpath="$ORIGIN/../b:${ORIGIN}/link/../c:relative:"),
         "opt/b/libx.so": "libx.so.1.2",
@@ -70,13 +70,13 @@ def test_origin_is_the_files_own_folder_links_and_all() -> None:
     assert not loaded.lacking
 
 
-def test_the_linkers_word_for_the_folder_of_libraries() -> None:
+def test_lib_variable_is_expanded() -> None:
     wanting = make_elf(needed=("libx.so",), runpath="/opt/$LIB")
     files: dict[str, Content] = {A: wanting, "opt/lib/x86_64-linux-gnu/libx.so": X}
     assert not Linker(survey(files), {}).load(A).lacking
 
 
-def test_rpath_serves_what_is_loaded_below_and_runpath_does_not() -> None:
+def test_rpath_applies_to_indirect_needs_and_runpath_does_not() -> None:
     below: dict[str, Content] = {"deep/libx.so": X, "opt/b/libb.so": make_elf(needed=("libx.so",), soname="libb.so")}
     inherited = {A: make_elf(needed=("libb.so",), rpath="$ORIGIN/../b:/deep"), **below}
     assert not Linker(survey(inherited), {}).load(A).lacking
@@ -85,7 +85,7 @@ def test_rpath_serves_what_is_loaded_below_and_runpath_does_not() -> None:
     assert (lacking.path, lacking.name) == ("opt/b/libb.so", "libx.so")
 
 
-def test_files_that_need_one_another_are_loaded_once() -> None:
+def test_circular_needs_are_loaded_once() -> None:
     files: dict[str, Content] = {
         A: make_elf(needed=("libb.so", "libnone.so"), soname="liba.so", rpath="$ORIGIN/../b"),
         "opt/b/libb.so": make_elf(needed=("liba.so", "libother.so"), soname="libb.so"),
@@ -95,7 +95,7 @@ def test_files_that_need_one_another_are_loaded_once() -> None:
     assert [one.name for one in loaded.lacking] == ["libnone.so", "libother.so"]
 
 
-def test_what_is_in_memory_under_a_name_is_not_looked_for() -> None:
+def test_library_already_loaded_under_a_name_is_not_searched() -> None:
     files: dict[str, Content] = {
         A: make_elf(needed=("libb.so", "libc10.so"), runpath="$ORIGIN/../b"),
         "opt/b/libb.so": make_elf(needed=("libc10.so",), soname="libb.so"),
@@ -108,18 +108,18 @@ def test_what_is_in_memory_under_a_name_is_not_looked_for() -> None:
     assert not linker.load("opt/late/liblate.so", linker.load(A)).lacking
 
 
-def test_a_file_for_another_machine_is_passed_over() -> None:
+def test_file_for_another_machine_is_skipped() -> None:
     wanting = make_elf(needed=("libx.so",), runpath="/one:/two")
     files: dict[str, Content] = {A: wanting, "one/libx.so": make_elf(machine=AARCH64), "two/libx.so": X}
     assert Linker(survey(files), {}).load(A).names["libx.so"] == "two/libx.so"
 
 
-def test_a_name_with_a_slash_is_a_path() -> None:
+def test_needed_name_with_a_slash_is_a_path() -> None:
     assert find("/srv/libx.so", make_elf(needed=("/srv/libx.so",)), srv__libx_so=X) == "srv/libx.so"
     assert find("../libx.so", make_elf(needed=("../libx.so",)), opt__libx_so=X) is None
 
 
-def test_links_in_a_circle_lead_nowhere() -> None:
+def test_circular_links_resolve_to_none() -> None:
     files: dict[str, Content] = {
         A: make_elf(needed=("libx.so", "liby.so"), runpath="/opt/round:/opt/a"),
         "opt/round": "/opt/trip",
@@ -129,12 +129,12 @@ def test_links_in_a_circle_lead_nowhere() -> None:
     assert len(Linker(survey(files), {}).load(A).lacking) == 2
 
 
-def test_a_link_cannot_leave_the_image() -> None:
+def test_link_cannot_leave_the_image() -> None:
     assert find("libx.so", make_elf(needed=("libx.so",), runpath="/../../../srv"), srv__libx_so=X) == "srv/libx.so"
 
 
 @pytest.mark.skipif(shutil.which("ldd") is None, reason="there is no glibc here")
-def test_the_hosts_own_linker_agrees_on_the_modules_of_this_environment() -> None:
+def test_host_linker_agrees_on_the_modules_of_this_environment() -> None:
     facts = _survey_host()
     linker = Linker(facts, {})
     modules = [path for path in facts.files if path.endswith(".so") and "python" in path][:30]

@@ -41,7 +41,7 @@ def test_a_stage_is_root_layers_and_config() -> None:
     assert history["runtime/app"] == "files: stages/runtime/app → /app"
 
 
-def test_what_is_to_be_done_for_each_layer() -> None:
+def test_each_layer_has_its_work() -> None:
     works = {spec.name: spec.work for spec in composer().compose("runtime").specs}
     root, app, big = works["base/root"], works["runtime/app"], works["weights/vad/big.bin"]
     assert isinstance(root, MakeRoot)
@@ -59,7 +59,7 @@ def test_what_is_to_be_done_for_each_layer() -> None:
     assert isinstance(compiled[0], Compile)
 
 
-def test_a_chain_grows_step_by_step_each_seeing_those_below() -> None:
+def test_each_step_runs_on_the_chain_below() -> None:
     made = composer().compose("builder")
     assert [spec.name for spec in made.root] == ["base/root", "builder/apt builder.apt", "builder/prepare"]
     apt, run = made.root[1].work, made.root[2].work
@@ -81,7 +81,7 @@ def test_heavy_layers_are_shared_blob_for_blob_with_a_stage_on_another_root() ->
     assert hardened.config.user == ""
 
 
-def test_the_environment_finds_the_prefix_first_and_a_stage_has_the_last_word() -> None:
+def test_path_begins_with_the_prefix_and_a_stage_overrides_the_environment() -> None:
     made = composer().compose("runtime").config
     assert made.env == (("PATH", f"/opt/venv/bin:{SYSTEM}"), ("VIRTUAL_ENV", "/opt/venv"), ("MODE", "x"))
     assert dict(composer().compose("base").config.env) == {"PATH": SYSTEM}
@@ -112,7 +112,7 @@ def test_a_registrys_image_keeps_its_own_path_below_the_prefix() -> None:
     assert dict(composer(stages).compose("x").config.env)["PATH"] == "$PATH"
 
 
-def test_locks_that_disagree_are_named_with_both_places() -> None:
+def test_disagreeing_locks_are_reported_with_both_lines() -> None:
     checkout = base_checkout()
     checkout.wheels["more.txt"] = (wheel("light", "2.0"),)
 
@@ -140,14 +140,14 @@ STEPS = 'summary = "x"\nfrom = "base"\n[[run]]\nscript = "true"\n[[run]]\nscript
 COPIES = '[[copy]]\nsource = "app"\ntarget = "/a"\n[[copy]]\nsource = "app"\ntarget = "/b"\n'
 
 
-def test_layers_that_would_have_one_name_are_told_apart() -> None:
+def test_layers_of_one_name_are_numbered() -> None:
     checkout = base_checkout()
     checkout.trees["stages/x/app"] = checkout.trees["tools"]
     made = composer(STAGES | {"x": STEPS + COPIES}, checkout).compose("x")
     assert list(keys(made)) == ["base/root", "x/true", "x/true (2)", "x/app", "x/app (2)"]
 
 
-def test_layers_of_every_kind_that_would_have_one_name_are_told_apart() -> None:
+def test_layers_of_different_kinds_and_one_name_are_numbered() -> None:
     checkout = base_checkout()
     checkout.wheels["deps.txt"] = tuple(wheel(name, size=5 * MB) for name in ("app", "bin-0", "bin-5", "m", "true"))
     checkout.wheels["deps.txt"] += (wheel("click"), wheel("thin"))  # in bin-4 and bin-0
@@ -161,7 +161,7 @@ def test_layers_of_every_kind_that_would_have_one_name_are_told_apart() -> None:
     assert {"x/m", "x/m (2)", "x/m/big.bin"} <= made.keys()
 
 
-def test_the_order_in_which_a_lock_lists_a_models_files_does_not_matter() -> None:
+def test_order_of_a_models_files_in_the_lock_does_not_matter() -> None:
     checkout = base_checkout()
     (model,) = checkout.locked["models.lock"]
     checkout.locked["models.lock"] = (replace(model, files=model.files[::-1]),)
@@ -209,12 +209,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize("what", WRONG)
-def test_what_cannot_be_composed_is_said(what: str) -> None:
+def test_definition_that_cannot_be_composed_raises_an_error(what: str) -> None:
     stages, settings, message = WRONG[what]
     assert error(stages, settings=settings) == message
 
 
-def test_only_the_models_that_are_named_are_taken() -> None:
+def test_only_named_models_are_packed() -> None:
     checkout = base_checkout()
     (model,) = checkout.locked["models.lock"]
     checkout.locked["models.lock"] = (model, replace(model, name="tts"))
@@ -234,7 +234,7 @@ def test_a_model_without_small_files_has_no_empty_layer() -> None:
     assert [(spec.name, spec.history) for spec in made.layers] == [("weights/m/big.bin", "model: m/big.bin")]
 
 
-def test_bytecode_follows_a_step_that_brings_an_interpreter_beside_debians() -> None:
+def test_bytecode_depends_on_a_step_that_installs_a_second_interpreter() -> None:
     def wheels(script: str, interpreter: str) -> str:
         stages = STAGES | {"builder": STAGES["builder"].replace('"true"', f'"{script}"')}
         settings = f"bytecode-root = 'builder'\ninterpreter = '{interpreter}'"
@@ -245,7 +245,7 @@ def test_bytecode_follows_a_step_that_brings_an_interpreter_beside_debians() -> 
     assert wheels("other 1", "/usr/bin/python3.13") == wheels("other 2", "/usr/bin/python3.13")
 
 
-def test_bytecode_follows_an_interpreter_that_a_later_step_brings() -> None:
+def test_bytecode_depends_on_a_later_step_that_installs_the_interpreter() -> None:
     def made(version: str) -> dict[str, str]:
         checkout = base_checkout()
         checkout.apts["base.apt"] = (AptPin(name="libc6", version="2.41"),)

@@ -880,7 +880,7 @@ CHANGES = (
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=[f"{c.layer}: {c.text}" for c in CHANGES])
-def test_a_change(change: Change) -> None:
+def test_change_has_its_cause(change: Change) -> None:
     found = between(change.before(), change.after(), change.stage)
     assert change.expected in found[change.layer]
     assert str(change.expected) == change.text
@@ -935,14 +935,14 @@ OTHERS: dict[str, tuple[Remembered, str | None, tuple[Cause, ...]]] = {
 
 
 @pytest.mark.parametrize("text", OTHERS)
-def test_what_no_checkout_decides(text: str) -> None:
+def test_cause_that_does_not_come_from_the_checkout(text: str) -> None:
     history, before, expected = OTHERS[text]
     found = find_causes(ONE, before, history, Spoken(composer(), composer().compose("runtime")))
     assert found == expected
     assert format_causes(found) == text
 
 
-def test_a_builder_whose_layers_nobody_remembers() -> None:
+def test_builder_with_unknown_layers_is_one_cause() -> None:
     history = remember(composer(), "runtime")
     for spec in composer().builder.specs:
         del history.pasts[spec.key.hex]
@@ -1025,7 +1025,7 @@ def test_json_leaves_out_no_value_of_a_cause() -> None:
         assert given_fields - {"kind", "where"} <= set(cause.as_json())
 
 
-def test_what_happened_to_a_layer_stands_beside_what_changed_since() -> None:
+def test_fate_of_a_layer_follows_the_changes_since() -> None:
     history = remember(edited(wheels(wheel("heavy", "2.0", 5 << 20), LIGHT, THIN, NATIVE)), "runtime")
     (heavy,) = (spec for spec in composer().compose("runtime").specs if spec.name == "deps/heavy")
     history.fates[heavy.key.hex] = Cause(CauseKind.EVICTED, at=AT)
@@ -1033,7 +1033,7 @@ def test_what_happened_to_a_layer_stands_beside_what_changed_since() -> None:
     assert format_causes(found["deps/heavy"]) == "heavy 2.0 → 1.0, evicted by gc on 2026-11-18"
 
 
-def test_causes_of_the_interpreter_and_of_the_builder_are_both_said() -> None:
+def test_interpreter_and_builder_are_separate_causes() -> None:
     found = between(composer(), edited(apt("base", libc6="2.41", python3_13="3.13.6")))
     assert [str(cause) for cause in found[BIN["native"]]] == [
         "python 3.13.5 → 3.13.6 in base",
@@ -1041,14 +1041,14 @@ def test_causes_of_the_interpreter_and_of_the_builder_are_both_said() -> None:
     ]
 
 
-def test_a_version_that_changed_and_made_the_wheel_heavy() -> None:
+def test_new_version_and_move_to_an_own_layer_are_two_causes() -> None:
     found = between(composer(), edited(wheels(HEAVY, wheel("light", "2.0", 5 << 20), THIN, NATIVE)))
     assert [str(cause) for cause in found["deps/light"]] == [
         "light 1.0 → 2.0", f"light 2.0 moved from {BIN['light']} to deps/light",
     ]  # fmt: skip
 
 
-def test_an_interpreter_that_comes_from_elsewhere() -> None:
+def test_interpreter_outside_debian_is_a_cause() -> None:
     found = between(edited(), edited(settings="interpreter = '/opt/python/bin/python3.13'"))["deps/heavy"]
     where = "pyproject.toml: [tool.buildkit] bytecode-root"
     assert found[0] == Cause(CauseKind.INTERPRETER_CHANGED, stage="base", where=where)
@@ -1058,7 +1058,7 @@ def test_an_interpreter_that_comes_from_elsewhere() -> None:
     ]
 
 
-def test_every_layer_below_a_step_is_looked_at_and_each_cause_said_once() -> None:
+def test_changes_below_a_step_are_reported_once_each() -> None:
     before = edited(stages=staged("builder", "[config]", OTHER_RUN))
     changed = staged("builder", "[config]", OTHER_RUN)
     changed["builder"] = changed["builder"].replace('"true"', '"false"')
@@ -1069,7 +1069,7 @@ def test_every_layer_below_a_step_is_looked_at_and_each_cause_said_once() -> Non
     ]
 
 
-def test_another_root_below_a_step() -> None:
+def test_replaced_root_below_a_step_is_a_cause() -> None:
     root = edited(stages=STAGES | {"base": IMAGE}, settings="bytecode = false")
     found = between(edited(settings="bytecode = false"), root, "builder")
     assert found["builder/prepare"][0] == Cause(CauseKind.ROOT_BELOW_CHANGED,
@@ -1078,7 +1078,7 @@ def test_another_root_below_a_step() -> None:
     )  # fmt: skip
 
 
-def test_a_line_says_three_causes_or_one_with_where_it_is() -> None:
+def test_report_line_has_three_causes_or_one_with_its_place() -> None:
     many = [tree_file(f"f{number}.py") for number in range(5)]
     found = between(composer(), edited(tree(APP, MAIN, RUN, *many)))["runtime/app"]
     assert format_causes(found) == f"{APP}/f0.py added, {APP}/f1.py added, {APP}/f2.py added and 2 more"
@@ -1135,7 +1135,7 @@ def altered(draw: st.DrawFn, value: Any) -> Any:
 
 
 @given(st.data())
-def test_whatever_differs_has_a_cause_and_no_cause_is_a_hash(data: st.DataObject) -> None:
+def test_every_difference_has_a_cause_without_hashes(data: st.DataObject) -> None:
     spec = data.draw(st.sampled_from(SPECS))
     recipe = json.loads(spec.recipe)
     key = data.draw(st.sampled_from([*sorted(recipe), "new"]))
@@ -1155,7 +1155,7 @@ def test_whatever_differs_has_a_cause_and_no_cause_is_a_hash(data: st.DataObject
 
 
 @pytest.mark.parametrize("part", ["packages", "wheels", "files", "mounts", "parent", "bytecode", "image", "command"])
-def test_a_recipe_without_a_part_says_which_is_new_and_shows_no_hash(part: str) -> None:
+def test_new_part_of_a_recipe_is_a_cause_without_hashes(part: str) -> None:
     stages = {"base": IMAGE}
     specs = [*SPECS, *composer(stages).compose("base").specs]
     for spec in (spec for spec in specs if part in json.loads(spec.recipe)):

@@ -124,14 +124,16 @@ def check(disk: Disk, folder: Path, small: Small, mutate: Mutate) -> None:
 @pytest.mark.parametrize("what", ALIKE)
 @settings(max_examples=2)
 @given(small=projects())
-def test_whatever_a_project_says(disk: Disk, tmp_path_factory: pytest.TempPathFactory, what: str, small: Small) -> None:
+def test_project_change_has_a_cause_with_a_location(
+    disk: Disk, tmp_path_factory: pytest.TempPathFactory, what: str, small: Small
+) -> None:
     check(disk, tmp_path_factory.getbasetemp(), small, ALIKE[what])
 
 
 @pytest.mark.parametrize("what", inputs.DEBIAN)
 @settings(max_examples=2)
 @given(small=projects(debian=True))
-def test_what_a_debian_root_is_made_of(
+def test_debian_root_change_has_a_cause_with_a_location(
     disk: Disk, tmp_path_factory: pytest.TempPathFactory, what: str, small: Small
 ) -> None:
     check(disk, tmp_path_factory.getbasetemp(), small, inputs.DEBIAN[what])
@@ -140,7 +142,7 @@ def test_what_a_debian_root_is_made_of(
 @pytest.mark.parametrize("what", inputs.IMAGE)
 @settings(max_examples=2)
 @given(small=projects(debian=False))
-def test_what_a_registrys_root_is_made_of(
+def test_registry_root_change_has_a_cause_with_a_location(
     disk: Disk, tmp_path_factory: pytest.TempPathFactory, what: str, small: Small
 ) -> None:
     check(disk, tmp_path_factory.getbasetemp(), small, inputs.IMAGE[what])

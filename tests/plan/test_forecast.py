@@ -47,41 +47,41 @@ def entry(source: LayerSource, spec: object = WHEELS, unpacked: int = 100) -> Pl
     return PlannedLayer(spec=spec, source=source, unpacked=unpacked, made=made)  # type: ignore[arg-type]
 
 
-def test_what_storage_has_costs_nothing() -> None:
+def test_layer_in_storage_costs_nothing() -> None:
     assert cost(entry(LayerSource.STORAGE)) == Cost(seconds=0.0)
 
 
-def test_what_the_cache_has_is_imported_only() -> None:
+def test_cached_layer_is_only_imported() -> None:
     assert cost(entry(LayerSource.CACHE)) == Cost(imports=100, seconds=1.0)
     assert cost(entry(LayerSource.CACHE), imports=False) == Cost(seconds=0.0)
 
 
-def test_what_a_registry_has_is_fetched_where_it_is_imported() -> None:
+def test_remote_layer_is_fetched_if_it_is_imported() -> None:
     assert cost(entry(LayerSource.SHARED)) == Cost(fetch=30, imports=100, seconds=30 * 0.25 + 1.0)
     assert cost(entry(LayerSource.SHARED), imports=False) == Cost(seconds=0.0)
 
 
-def test_what_is_built_is_fetched_built_and_imported() -> None:
+def test_built_layer_is_fetched_built_and_imported() -> None:
     assert cost(entry(LayerSource.BUILT), fetch=40) == Cost(fetch=40, build=100, imports=100, seconds=10.0 + 50.0 + 1.0)
 
 
-def test_where_bytes_are_not_known_the_kinds_median_stands_for_them() -> None:
+def test_unknown_size_is_the_median_of_the_kind() -> None:
     assert cost(entry(LayerSource.BUILT, ROOT, 0), fetch=0) == Cost(build=7, imports=7, seconds=14.0 + 0.07)
 
 
-def test_what_was_never_done_before_has_no_time_and_what_nobody_knows_no_bytes() -> None:
+def test_work_without_earlier_runs_has_no_seconds_or_bytes() -> None:
     never = cost(entry(LayerSource.BUILT, ROOT, 0), Paces(build={}), fetch=None)
     assert never == Cost(fetch=None, build=None, imports=None, seconds=None)
 
 
-def test_a_push_sends_what_the_registry_is_not_known_to_have() -> None:
+def test_push_sends_blobs_not_known_in_the_registry() -> None:
     assert cost(entry(LayerSource.CACHE)).push is None
     assert cost(entry(LayerSource.CACHE), is_pushed=lambda _blob: False).push == 30
     assert cost(entry(LayerSource.CACHE), is_pushed=lambda blob: blob is BLOB).push == 0
     assert cost(entry(LayerSource.BUILT), is_pushed=lambda _blob: False).push is None
 
 
-def test_a_sum_knows_only_what_all_know() -> None:
+def test_total_is_unknown_if_one_cost_is_unknown() -> None:
     known = Cost(fetch=1, build=2, imports=3, push=4, seconds=5.0)
     assert total([known, known]) == Cost(fetch=2, build=4, imports=6, push=8, seconds=10.0)
     assert total([known, replace(known, fetch=None, seconds=None)]) == Cost(
@@ -111,7 +111,7 @@ def test_many_small_runs_do_not_make_a_large_one_slow() -> None:
     assert 4 < pace.takes(200_000_000) < 6
 
 
-def test_small_runs_alone_say_little_of_large_ones() -> None:
+def test_pace_of_small_runs_is_limited_for_large_ones() -> None:
     pace = measure([(3_600, 0.17), (4_000, 0.2)])
     assert pace is not None
     assert pace.takes(5_000_000) < 10

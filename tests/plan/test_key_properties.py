@@ -53,7 +53,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory, ledger: Ledger) -> Disk:
 
 @settings(max_examples=40)
 @given(projects(), SEEDS)
-def test_how_a_project_is_written_does_not_matter(disk: Disk, small: Small, seed: int) -> None:
+def test_keys_do_not_depend_on_how_a_project_is_written(disk: Disk, small: Small, seed: int) -> None:
     plain, other = disk.compose(small), disk.compose(small, Style(seed))
     assert other.keys == plain.keys
     assert other.images == plain.images
@@ -72,21 +72,25 @@ def check(disk: Disk, small: Small, mutate: Mutate, seed: int) -> None:
 @pytest.mark.parametrize("what", ANY)
 @settings(max_examples=2)
 @given(small=projects(), seed=SEEDS)
-def test_what_a_project_says_moves_what_depends_on_it(disk: Disk, what: str, small: Small, seed: int) -> None:
+def test_change_of_a_project_changes_exactly_the_dependent_keys(disk: Disk, what: str, small: Small, seed: int) -> None:
     check(disk, small, ANY[what], seed)
 
 
 @pytest.mark.parametrize("what", inputs.DEBIAN)
 @settings(max_examples=2)
 @given(small=projects(debian=True), seed=SEEDS)
-def test_what_a_debian_root_is_made_of(disk: Disk, what: str, small: Small, seed: int) -> None:
+def test_change_of_a_debian_root_changes_exactly_the_dependent_keys(
+    disk: Disk, what: str, small: Small, seed: int
+) -> None:
     check(disk, small, inputs.DEBIAN[what], seed)
 
 
 @pytest.mark.parametrize("what", inputs.IMAGE)
 @settings(max_examples=2)
 @given(small=projects(debian=False), seed=SEEDS)
-def test_what_a_registrys_root_is_made_of(disk: Disk, what: str, small: Small, seed: int) -> None:
+def test_change_of_a_registry_root_changes_exactly_the_dependent_keys(
+    disk: Disk, what: str, small: Small, seed: int
+) -> None:
     check(disk, small, inputs.IMAGE[what], seed)
 
 
@@ -101,7 +105,7 @@ def places(shape: ValueSchema, path: str = "") -> Iterator[str]:
         yield path
 
 
-def test_every_place_of_every_file_is_an_input_or_known_to_be_none() -> None:
+def test_every_field_of_every_file_is_classified_as_input_or_not() -> None:
     stages = inputs.named([*inputs.STAGES, *inputs.DEBIAN, *inputs.IMAGE])
     assert set(places(STAGE)) - stages == set()
     assert set(places(SETTINGS)) == inputs.named(inputs.PROJECT)
@@ -139,7 +143,7 @@ def track(folder: Path) -> None:
 
 @settings(max_examples=5)
 @given(projects(), SEEDS)
-def test_what_is_about_a_file_but_not_in_it_does_not_matter(ledger: Ledger, small: Small, seed: int) -> None:
+def test_keys_do_not_depend_on_file_metadata(ledger: Ledger, small: Small, seed: int) -> None:
     with TemporaryDirectory() as one, TemporaryDirectory(prefix="é other $") as two:
         files = render(small, Style(0, plain=True))
         made = []
@@ -165,7 +169,7 @@ print(json.dumps({"keys": seen.keys, "order": [[s.name for s in c.specs] for c i
 
 @settings(max_examples=2)
 @given(projects(), SEEDS)
-def test_the_host_does_not_matter(disk: Disk, small: Small, seed: int) -> None:
+def test_keys_do_not_depend_on_the_host(disk: Disk, small: Small, seed: int) -> None:
     here = disk.compose(small)
     with TemporaryDirectory() as folder:
         env = {

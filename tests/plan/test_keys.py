@@ -72,7 +72,7 @@ TEXTS: dict[str, tuple[str, str, str, set[str]]] = {
 
 
 @pytest.mark.parametrize("what", TEXTS)
-def test_a_change_of_a_stage_file(what: str) -> None:
+def test_change_of_a_stage_file_changes_the_expected_keys(what: str) -> None:
     stage, old, new, expected = TEXTS[what]
     assert STAGES[stage].count(old) == 1
     after = keys(composer(STAGES | {stage: STAGES[stage].replace(old, new)}).compose("runtime"))
@@ -137,7 +137,7 @@ INPUTS: dict[str, tuple[Callable[[FakeCheckout], None], set[str]]] = {
 
 
 @pytest.mark.parametrize("what", INPUTS)
-def test_a_change_of_what_locks_and_trees_say(what: str) -> None:
+def test_change_of_locks_or_trees_changes_the_expected_keys(what: str) -> None:
     edit, expected = INPUTS[what]
     checkout = base_checkout()
     edit(checkout)
@@ -157,16 +157,16 @@ SETTINGS: dict[str, tuple[str, set[str]]] = {
 
 
 @pytest.mark.parametrize("what", SETTINGS)
-def test_a_change_of_a_setting(what: str) -> None:
+def test_change_of_a_setting_changes_the_expected_keys(what: str) -> None:
     text, expected = SETTINGS[what]
     assert changed(keys(composer(settings=text).compose("runtime"))) == expected
 
 
-def test_another_processor_moves_the_root() -> None:
+def test_architecture_changes_the_key_of_the_root() -> None:
     assert changed(keys(composer(settings="arch = 'aarch64'").compose("runtime"))) == ROOTED | COMPILED
 
 
-def test_a_file_alone_is_not_a_folder_that_holds_it() -> None:
+def test_single_file_and_folder_with_one_file_have_different_keys() -> None:
     checkout = base_checkout()
     checkout.trees[APP] = (tree_file("x", "same"),)
     folder = keys(composer(checkout=checkout).compose("runtime"))["runtime/app"]
@@ -203,7 +203,7 @@ def disguised(draw: st.DrawFn, text: str) -> str:
 
 @settings(max_examples=40, deadline=None)
 @given(st.data())
-def test_order_spaces_and_comments_of_stage_files_do_not_matter(data: st.DataObject) -> None:
+def test_keys_do_not_depend_on_order_spaces_or_comments_of_stage_files(data: st.DataObject) -> None:
     stages = {name: data.draw(disguised(text), label=name) for name, text in STAGES.items()}
     shuffled = {name: stages[name] for name in data.draw(st.permutations(sorted(stages)))}
     made = composer(shuffled).compose("runtime")
@@ -213,7 +213,7 @@ def test_order_spaces_and_comments_of_stage_files_do_not_matter(data: st.DataObj
 
 @settings(max_examples=25, deadline=None)
 @given(st.data())
-def test_the_order_of_what_a_checkout_answers_does_not_matter(data: st.DataObject) -> None:
+def test_keys_do_not_depend_on_the_order_of_checkout_answers(data: st.DataObject) -> None:
     checkout = base_checkout()
     checkout.wheels["deps.txt"] = tuple(data.draw(st.permutations(checkout.wheels["deps.txt"])))
     assert list(keys(composer(checkout=checkout).compose("runtime"))) == list(BEFORE)

@@ -57,7 +57,7 @@ def reasons(ledger: Ledger, composition: Composition) -> Reasons:
     return Reasons(ledger, places, composition, REFS)
 
 
-def test_the_last_build_remembers_the_builder_of_its_wheels_too(ledger: Ledger) -> None:
+def test_last_build_includes_the_builder_of_its_wheels(ledger: Ledger) -> None:
     assert LedgerHistory(ledger, "runtime", REFS).last == {}
     note(ledger, BUILDER)
     note(ledger, RUNTIME, "runtime")
@@ -65,7 +65,7 @@ def test_the_last_build_remembers_the_builder_of_its_wheels_too(ledger: Ledger) 
     assert LedgerHistory(ledger, "runtime", REFS).last == expected
 
 
-def test_a_builder_that_was_never_built_itself_was_made_for_others(ledger: Ledger) -> None:
+def test_unbuilt_builder_is_compared_with_builds_that_used_it(ledger: Ledger) -> None:
     note(ledger, BUILDER)
     note(ledger, RUNTIME, "runtime")
     history = LedgerHistory(ledger, "builder", REFS)
@@ -76,7 +76,7 @@ def test_a_builder_that_was_never_built_itself_was_made_for_others(ledger: Ledge
     assert format_causes(reasons(ledger, RUNTIME).find(RUNTIME.specs[-1])) == "its blob is missing from the cache"
 
 
-def test_a_stage_that_was_never_built_had_layers_in_the_images_of_others(ledger: Ledger) -> None:
+def test_unbuilt_stage_is_compared_with_images_that_include_its_layers(ledger: Ledger) -> None:
     """A layer is one thing in all images: it is not built for the first time because this image is."""
     note(ledger, RUNTIME, "runtime")
     checkout = base_checkout()
@@ -107,7 +107,7 @@ def test_a_stage_that_was_never_built_had_layers_in_the_images_of_others(ledger:
         assert said == ["deps/heavy: heavy 1.0 → 1.1 (deps.txt)", *others]
 
 
-def test_of_several_images_that_had_a_layer_the_latest_counts(ledger: Ledger) -> None:
+def test_latest_image_with_a_layer_counts(ledger: Ledger) -> None:
     for number, stage in enumerate(("runtime", "weights", "builder"), 1):
         recipe = f'{{"number":{number}}}'
         key = Key.of(recipe.encode())
@@ -119,21 +119,21 @@ def test_of_several_images_that_had_a_layer_the_latest_counts(ledger: Ledger) ->
     assert LedgerHistory(ledger, "weights", REFS).last == {"x/x": '{"number":2}'}
 
 
-def test_what_the_ledger_has_forgotten_is_not_called_new(ledger: Ledger) -> None:
+def test_layer_dropped_from_the_ledger_is_forgotten_not_new(ledger: Ledger) -> None:
     note(ledger, RUNTIME, "runtime")
     gone = RUNTIME.specs[-1]
     ledger.database.execute("DELETE FROM layers WHERE key = ?", (gone.key.hex,))
     assert reasons(ledger, RUNTIME).find(gone) == (Cause(CauseKind.FORGOTTEN),)
 
 
-def test_a_layer_that_was_made_and_is_not_there(ledger: Ledger) -> None:
+def test_built_layer_without_blob_is_blob_gone(ledger: Ledger) -> None:
     assert reasons(ledger, RUNTIME).find(RUNTIME.specs[0]) == (Cause(CauseKind.FIRST_BUILD),)
     note(ledger, RUNTIME, "runtime")
     assert reasons(ledger, RUNTIME).find(RUNTIME.specs[0]) == (Cause(CauseKind.BLOB_GONE),)
 
 
 @pytest.mark.parametrize("change", ["blobs = '[]]'", "sum = ''"])
-def test_a_layer_whose_row_was_damaged(ledger: Ledger, change: str) -> None:
+def test_damaged_row_is_the_cause(ledger: Ledger, change: str) -> None:
     """Its blob may well be there: until verify removes the row, and after that."""
     note(ledger, RUNTIME, "runtime")
     spec = RUNTIME.specs[0]
@@ -149,7 +149,7 @@ def test_a_layer_whose_row_was_damaged(ledger: Ledger, change: str) -> None:
     assert reasons(ledger, RUNTIME).find(spec) == (Cause(CauseKind.BLOB_GONE),)
 
 
-def test_a_recipe_that_was_damaged_is_not_compared(ledger: Ledger) -> None:
+def test_damaged_recipe_is_not_compared(ledger: Ledger) -> None:
     note(ledger, RUNTIME, "runtime")
     spec = RUNTIME.specs[-1]
     ledger.database.execute("UPDATE layers SET recipe = x'ff' WHERE key = ?", (spec.key.hex,))
@@ -169,11 +169,11 @@ def test_a_recipe_that_was_damaged_is_not_compared(ledger: Ledger) -> None:
         ("row damaged, found by verify", Cause(CauseKind.ROW_DAMAGED, at=5.0, why="found by verify")),
     ],
 )
-def test_what_is_written_of_a_layer_that_was_taken_away(why: str, cause: Cause) -> None:
+def test_tombstone_is_read_as_a_cause(why: str, cause: Cause) -> None:
     assert read_tombstone(Tombstone(why, 5.0)) == cause
 
 
-def test_recipes_and_builds_by_key(ledger: Ledger) -> None:
+def test_recipes_and_builds_are_found_by_key(ledger: Ledger) -> None:
     note(ledger, BUILDER)
     note(ledger, RUNTIME, "runtime")
     first, other = RUNTIME.specs[-1], BUILDER.specs[-1]
@@ -187,7 +187,7 @@ def test_recipes_and_builds_by_key(ledger: Ledger) -> None:
     assert found.keys() == {first.key.hex, other.key.hex}
 
 
-def test_a_stage_that_is_gone_and_a_wheel_of_several_locks_have_places_all_the_same(ledger: Ledger) -> None:
+def test_removed_stage_and_wheel_of_several_locks_have_locations(ledger: Ledger) -> None:
     two = STAGES | {"deps": STAGES["deps"].replace('["deps.txt"]', '["deps.txt", "more.txt"]')}
     places = CheckoutLocations(make_graph_of(two), composer(), base_checkout(), RUNTIME)  # type: ignore[arg-type]
     assert places.stage("old") == "stages/old/stage.toml"
@@ -198,7 +198,7 @@ def test_a_stage_that_is_gone_and_a_wheel_of_several_locks_have_places_all_the_s
     assert places.wheel_layer("other", "heavy") == ""
 
 
-def test_a_build_that_has_nothing_to_build_imports_nothing_of_it() -> None:
+def test_no_op_build_does_not_import_explain() -> None:
     code = "import sys, buildkit.build.pipeline; print(*(name for name in sys.modules if name.startswith('buildkit.')))"
     done = subprocess.run((sys.executable, "-c", code), check=True, capture_output=True, text=True)
     heavy = {"build.layer_causes", "build.build_layers", "build.containers", "build.executor"}

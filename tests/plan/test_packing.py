@@ -36,7 +36,7 @@ def groups(items: list[Artifact], bins: int = 8) -> dict[str, tuple[Artifact, ..
 
 
 @given(artifacts(), st.integers(1, 64))
-def test_no_wheel_is_lost_or_doubled_and_there_are_never_too_many_layers(items: list[Artifact], bins: int) -> None:
+def test_every_wheel_is_in_one_layer_and_layers_are_limited(items: list[Artifact], bins: int) -> None:
     made = groups(items, bins)
     members = [artifact for group in made.values() for artifact in group]
     assert sorted(a.name for a in members) == sorted(a.name for a in items)
@@ -45,7 +45,7 @@ def test_no_wheel_is_lost_or_doubled_and_there_are_never_too_many_layers(items: 
 
 
 @given(artifacts())
-def test_heavy_wheels_lie_alone_and_light_ones_and_sdists_in_bins(items: list[Artifact]) -> None:
+def test_heavy_wheels_are_alone_and_light_wheels_and_sdists_in_bins(items: list[Artifact]) -> None:
     made = groups(items)
     heavy = [a for a in items if a.is_wheel and a.size >= MB]
     alone = [group[0].name for name, group in made.items() if not name.startswith("bin-")]
@@ -54,7 +54,7 @@ def test_heavy_wheels_lie_alone_and_light_ones_and_sdists_in_bins(items: list[Ar
 
 
 @given(artifacts(), NAMES, st.integers(0, MB - 1))
-def test_a_light_wheel_more_changes_one_bin_alone(items: list[Artifact], name: str, size: int) -> None:
+def test_additional_light_wheel_changes_only_one_bin(items: list[Artifact], name: str, size: int) -> None:
     items = [a for a in items if a.name != name]
     before, after = groups(items), groups([*items, wheel(name, size=size)])
     differ = {group for group in before.keys() | after.keys() if before.get(group) != after.get(group)}
@@ -88,9 +88,7 @@ def is_crowded(*sets: list[Artifact]) -> bool:
 
 
 @given(ANY_WHEELS, st.text("xyz", min_size=1, max_size=3), st.integers(0, 40 * MB))
-def test_a_wheel_more_packs_its_own_layer_and_at_most_that_of_one_it_displaces(
-    items: list[Artifact], name: str, size: int
-) -> None:
+def test_additional_wheel_changes_its_layer_and_at_most_one_other(items: list[Artifact], name: str, size: int) -> None:
     after = [*(a for a in items if a.name != name), wheel(name, size=size)]
     before = after[:-1]
     anew = made_anew(before, after)
@@ -98,7 +96,7 @@ def test_a_wheel_more_packs_its_own_layer_and_at_most_that_of_one_it_displaces(
 
 
 @given(ANY_WHEELS, st.data())
-def test_a_wheel_less_packs_at_most_the_bin_it_was_in_or_those_it_makes_room_for(
+def test_removed_wheel_changes_at_most_its_bin_or_those_it_makes_room_for(
     items: list[Artifact], data: st.DataObject
 ) -> None:
     assume(items)
@@ -112,7 +110,7 @@ def test_a_wheel_less_packs_at_most_the_bin_it_was_in_or_those_it_makes_room_for
 
 
 @given(ANY_WHEELS, st.data(), st.integers(0, 40 * MB))
-def test_an_upgrade_packs_one_layer_or_two_across_the_limit(
+def test_upgrade_changes_one_layer_or_two_across_the_limit(
     items: list[Artifact], data: st.DataObject, size: int
 ) -> None:
     wheels = [a for a in items if a.is_wheel]
@@ -130,14 +128,14 @@ def test_an_upgrade_packs_one_layer_or_two_across_the_limit(
 
 
 @given(ANY_WHEELS, st.integers(1, 64), st.randoms(use_true_random=False))
-def test_the_order_of_the_lock_does_not_matter(items: list[Artifact], bins: int, random: Random) -> None:
+def test_groups_do_not_depend_on_the_order_of_the_lock(items: list[Artifact], bins: int, random: Random) -> None:
     shuffled = items[:]
     random.shuffle(shuffled)
     assert group_wheels(items, heavy=MB, bins=bins) == group_wheels(shuffled, heavy=MB, bins=bins)
 
 
 @given(ANY_WHEELS, st.data())
-def test_a_little_growth_moves_nothing(items: list[Artifact], data: st.DataObject) -> None:
+def test_small_growth_moves_no_layer(items: list[Artifact], data: st.DataObject) -> None:
     assume(items)
     one = data.draw(st.sampled_from(items))
     assume(one.is_wheel)
@@ -148,7 +146,7 @@ def test_a_little_growth_moves_nothing(items: list[Artifact], data: st.DataObjec
     assert named[0] == named[1]
 
 
-def test_the_heaviest_lie_alone_and_a_little_growth_changes_nothing() -> None:
+def test_heaviest_wheels_stay_alone_after_small_growth() -> None:
     items = [wheel(f"w{number:02}", size=(4 if number < 30 else 2) * MB) for number in range(40)]
     alone = {name for name in groups(items) if not name.startswith("bin-")}
     assert alone == {f"w{number:02}" for number in range(32)}
@@ -156,7 +154,7 @@ def test_the_heaviest_lie_alone_and_a_little_growth_changes_nothing() -> None:
     assert {name for name in groups(grown) if not name.startswith("bin-")} == alone
 
 
-def test_bins_are_those_that_they_always_were() -> None:
+def test_golden_bins() -> None:
     names = ["anyio", "click", "fastapi", "numpy", "starlette", "uvicorn"]
     assert [bin_of(name, 8) for name in names] == [6, 4, 2, 2, 6, 2]
     assert {bin_of(f"n{number}", 5) for number in range(99)} == set(range(5))
@@ -179,7 +177,7 @@ def order(*specs: Spec) -> list[str]:
     return [found.name for found in order_layers(specs)]
 
 
-def test_what_is_large_and_seldom_changes_lies_low() -> None:
+def test_large_and_stable_layers_are_lowest() -> None:
     made = order(
         spec("app", Kind.FILES, 1000, 100.0),
         spec("big app", Kind.FILES, 1000 * MB, 100.0),
@@ -191,7 +189,7 @@ def test_what_is_large_and_seldom_changes_lies_low() -> None:
     assert made == ["prefix", "torch", "model", "big app", "small wheel", "app"]
 
 
-def test_each_key_lies_once() -> None:
+def test_each_key_is_ordered_once() -> None:
     assert order(spec("a"), spec("b"), spec("a")) == ["a", "b"]
 
 
@@ -215,7 +213,7 @@ def test_the_order_of_layers_is_total(specs: list[Spec], random: Random) -> None
 
 
 @given(SPECS, st.data())
-def test_the_order_does_not_depend_on_who_brings_a_layer_first(specs: list[Spec], data: st.DataObject) -> None:
+def test_order_does_not_depend_on_which_stage_comes_first(specs: list[Spec], data: st.DataObject) -> None:
     assume(specs)
     twice = data.draw(st.lists(st.sampled_from(specs), min_size=1, max_size=5))
     named = [replace(found, name=f"other/{found.name}") for found in twice]  # two stages share it: one key, two names
@@ -225,13 +223,13 @@ def test_the_order_does_not_depend_on_who_brings_a_layer_first(specs: list[Spec]
 
 
 @given(SPECS, SPEC)
-def test_a_layer_more_or_less_does_not_move_the_others(specs: list[Spec], one: Spec) -> None:
+def test_additional_layer_does_not_move_the_others(specs: list[Spec], one: Spec) -> None:
     without = [found for found in specs if found.name != one.name]
     assert [name for name in order(*without, one) if name != one.name] == order(*without)
 
 
 @given(SPECS, st.data(), st.integers(0, 1 << 40))
-def test_a_layer_of_another_size_does_not_move_the_others(specs: list[Spec], data: st.DataObject, size: int) -> None:
+def test_resized_layer_does_not_move_the_others(specs: list[Spec], data: st.DataObject, size: int) -> None:
     assume(specs)
     one = data.draw(st.sampled_from(specs))
     after = [replace(found, weight=size) if found is one else found for found in specs]
@@ -265,7 +263,7 @@ FREE = SPEC.filter(lambda found: found.kind is not Kind.PREFIX)  # that one lies
 
 @settings(max_examples=60)
 @given(st.lists(FREE, unique_by=lambda found: found.name, max_size=5))
-def test_no_other_order_costs_less(specs: list[Spec]) -> None:
+def test_order_has_the_least_cost(specs: list[Spec]) -> None:
     ours = order_layers(specs)
     assert counted(ours) == min(map(counted, permutations(specs)))
     assert real(ours) <= 4 * min(map(real, permutations(specs)))  # a factor of two each for rates and sizes
@@ -278,7 +276,7 @@ def test_exchanging_two_neighbours_never_helps(specs: list[Spec]) -> None:
 
 
 @pytest.mark.parametrize(("count", "weight"), [(9, 1100), (15, 2000), (8, 1024)])
-def test_a_bin_moves_only_when_size_or_number_reach_another_power_of_two(count: int, weight: int) -> None:
+def test_bin_moves_only_at_another_power_of_two_of_size_or_number(count: int, weight: int) -> None:
     others = [spec(f"w{size}", weight=size) for size in (10, 100, 1000, 10_000)]
     quiet = order(*others, spec("bin", weight=1030, rate=8.0))
     assert order(*others, spec("bin", weight=weight, rate=float(count))) == quiet

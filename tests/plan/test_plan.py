@@ -47,40 +47,40 @@ def sources(
     return [entry.source for entry in plan.entries]
 
 
-def test_nothing_known_everything_is_built() -> None:
+def test_everything_is_built_if_nothing_is_known() -> None:
     assert sources({}) == [BUILT] * COUNT
 
 
-def test_all_of_it_in_storage_needs_no_blob() -> None:
+def test_image_in_storage_needs_no_blob() -> None:
     assert sources(present=False) == [STORAGE] * COUNT
 
 
-def test_all_of_it_in_the_cache() -> None:
+def test_cached_image_is_taken_from_the_cache() -> None:
     assert sources(stored=[]) == [CACHE] * COUNT
 
 
 @pytest.mark.parametrize("depth", range(COUNT))
-def test_storage_has_a_layer_only_on_top_of_all_that_lie_below(depth: int) -> None:
+def test_storage_has_a_layer_only_on_top_of_all_layers_below(depth: int) -> None:
     blobs = sum(len(MADE[key].blobs) for key in KEYS[:depth])
     stored = [*STORED[:blobs], DiffId.of(b"other"), *STORED[blobs + 1 :]]
     assert sources(stored=stored) == [STORAGE] * depth + [CACHE] * (COUNT - depth)
 
 
-def test_a_root_of_several_layers_is_there_wholly_or_not_at_all() -> None:
+def test_root_of_several_layers_is_present_only_as_a_whole() -> None:
     assert sources(stored=STORED[:4]) == [STORAGE] * 3 + [CACHE] * (COUNT - 3)
     assert sources(stored=STORED[:5]) == [STORAGE] * 4 + [CACHE] * (COUNT - 4)
 
 
-def test_what_lies_above_a_layer_that_is_built_comes_from_the_cache() -> None:
+def test_layers_above_a_built_layer_come_from_the_cache() -> None:
     known = {key: made for key, made in MADE.items() if key != KEYS[2]}
     assert sources(known) == [STORAGE, STORAGE, BUILT] + [CACHE] * (COUNT - 3)
 
 
-def test_a_blob_that_is_gone_is_built_again_and_says_so() -> None:
+def test_missing_blob_is_built_again_with_a_reason() -> None:
     assert sources(stored=[], lost=3) == [CACHE] * 3 + [BUILT] + [CACHE] * (COUNT - 4)
 
 
-def test_what_a_registry_has_is_neither_built_nor_preferred_to_what_is_here() -> None:
+def test_remote_layer_is_not_built_and_local_ones_are_preferred() -> None:
     view = LedgerView(made=MADE, is_present=lambda _blob: False, stored=STORED[:2], shared=set(KEYS[:4]))
     entries = make_plan(COMPOSITION, view).entries
     assert [entry.source for entry in entries] == [STORAGE] * 2 + [SHARED] * 2 + [BUILT] * (COUNT - 4)
@@ -89,13 +89,13 @@ def test_what_a_registry_has_is_neither_built_nor_preferred_to_what_is_here() ->
     assert {entry.source for entry in make_plan(COMPOSITION, here).entries} == {CACHE}
 
 
-def test_the_bytes_of_a_layer_are_known_once_it_was_made() -> None:
+def test_size_of_a_layer_is_known_after_its_first_build() -> None:
     plan = make_plan(COMPOSITION, LedgerView(made=MADE, is_present=lambda _blob: False))
     assert [entry.unpacked for entry in plan.entries] == [len(MADE[key].blobs) for key in KEYS]
 
 
 @pytest.mark.parametrize("made", [{}, MADE])
-def test_what_must_be_built_says_why_and_nothing_else_is_asked(made: dict[Key, LayerResult]) -> None:
+def test_only_layers_to_build_have_a_reason(made: dict[Key, LayerResult]) -> None:
     plan = make_plan(COMPOSITION, LedgerView(made=made, is_present=lambda _blob: False, why=say_name))
     assert [entry.why for entry in plan.entries] == [f"why {spec.name}" for spec in COMPOSITION.specs]
     asked: list[Spec] = []

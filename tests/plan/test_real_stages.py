@@ -79,7 +79,7 @@ def test_a_copy_in_another_folder_has_the_same_keys(composed: dict[str, Composit
 
 
 @pytest.mark.tools
-def test_what_the_design_says_of_the_stages(composed: dict[str, Composition]) -> None:
+def test_design_describes_the_stages(composed: dict[str, Composition]) -> None:
     runtime, hardened, development = composed["runtime"], composed["hardened"], composed["development"]
     assert hardened.layers == runtime.layers
     assert hardened.root != runtime.root
@@ -95,7 +95,7 @@ def test_what_the_design_says_of_the_stages(composed: dict[str, Composition]) ->
 
 
 @pytest.mark.tools
-def test_recipes_hold_nothing_of_this_machine(composed: dict[str, Composition]) -> None:
+def test_recipes_do_not_contain_anything_of_this_machine(composed: dict[str, Composition]) -> None:
     recipes = [spec.recipe for composition in composed.values() for spec in composition.specs]
     for foreign in (str(ROOT), str(Path.home()), socket.gethostname(), sys.prefix):
         assert not [recipe for recipe in recipes if re.search(rf"{re.escape(foreign)}\b", recipe)]

@@ -50,7 +50,7 @@ def sized(name: str, content: bytes | str) -> TreeFile:
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", TREES)
-def test_files_of_the_repository(tmp_path: Path, name: str, target: str) -> None:
+def test_size_of_repository_files_is_exact(tmp_path: Path, name: str, target: str) -> None:
     tree = TREES[name]
     for path, content in tree.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def test_files_of_the_repository(tmp_path: Path, name: str, target: str) -> None
     assert estimate_size(replace(FILES, work=work)) == packed.unpacked
 
 
-def test_one_file_that_is_copied_by_its_name(tmp_path: Path) -> None:
+def test_size_of_a_single_copied_file_is_exact(tmp_path: Path) -> None:
     source = tmp_path / "words.txt"
     source.write_bytes(b"w" * 700)
     packed = write_layer(file_members(source, [(".", False, None)], "/etc/ours/words"), io.BytesIO(), Compression.NONE)
@@ -74,7 +74,7 @@ def test_one_file_that_is_copied_by_its_name(tmp_path: Path) -> None:
     assert estimate_size(replace(FILES, work=work)) == packed.unpacked
 
 
-def test_a_model(tmp_path: Path) -> None:
+def test_size_of_a_model_is_exact(tmp_path: Path) -> None:
     contents = {"config.json": b"{}", "sub/weights.bin": b"w" * 70_001}
     files = tuple(
         ModelFile(path=path, sha256=FileHash.of(data), size=len(data), source=path) for path, data in contents.items()
@@ -86,12 +86,12 @@ def test_a_model(tmp_path: Path) -> None:
     assert estimate_size(replace(MODEL, work=work)) == packed.unpacked
 
 
-def test_of_wheels_it_is_guessed_and_of_what_a_container_makes_not_known() -> None:
+def test_size_is_estimated_for_wheels_and_unknown_for_steps() -> None:
     assert estimate_size(WHEELS) == WHEELS.weight > 0
     assert estimate_size(PREFIX) == 0
 
 
-def test_a_plan_expects_it_and_the_order_of_layers_stays_that_of_weights() -> None:
+def test_plan_uses_the_estimate_and_order_uses_weights() -> None:
     entries = make_plan(COMPOSITION, LedgerView(made={}, is_present=lambda _blob: False)).entries
     assert [entry.unpacked for entry in entries] == [estimate_size(entry.spec) for entry in entries]
     assert isinstance(FILES.work, PackFiles)
@@ -101,6 +101,6 @@ def test_a_plan_expects_it_and_the_order_of_layers_stays_that_of_weights() -> No
 @pytest.mark.parametrize("size", [0, 1, 8**11 - 1, 8**11, 1 << 45])
 @pytest.mark.parametrize("path", ["a", "a" * 100, "a" * 101, "a" * 50 + "/" + "b" * 60, "ä", "f/" * 200])
 @pytest.mark.parametrize(("kind", "link"), [(FILE, ""), (DIRECTORY, ""), (SYMLINK, "x" * 100), (SYMLINK, "x" * 101)])
-def test_the_bytes_of_a_header(path: str, size: int, kind: bytes, link: str) -> None:
+def test_header_size_equals_the_rendered_header(path: str, size: int, kind: bytes, link: str) -> None:
     assert header_size(path, size=size, link=link) == len(render_header(path, kind, size=size, link=link))
     assert header_size(path, size=size, link=link) % BLOCK == 0
