@@ -1,4 +1,4 @@
-"""buildah, podman and docker: build a Containerfile, and say what came of it in the same words."""
+"""Build a Containerfile with buildah, podman or docker, and describe the result uniformly."""
 
 from __future__ import annotations
 

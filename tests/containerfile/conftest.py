@@ -1,4 +1,4 @@
-"""The builders that exports are for, each with storage of its own, and an image of tools in place of a registry's."""
+"""The supported builders, each with its own storage, and an image of tools that replaces a registry's."""
 
 from __future__ import annotations
 

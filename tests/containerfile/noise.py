@@ -1,4 +1,4 @@
-"""Where an export's files may differ from ours, and why. Everything else must be the same."""
+"""Differences allowed between an exported image and ours, and their reasons. Everything else must be equal."""
 
 from __future__ import annotations
 

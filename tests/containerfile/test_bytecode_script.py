@@ -1,4 +1,4 @@
-"""The script that compiles wheels' bytecode in an export: what a source is to blame for passes, all else does not."""
+"""The script that compiles bytecode in an export: faulty sources are skipped, every other failure is an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is quoted says the same to a builder, letter by letter; what cannot be said is refused."""
+"""Quoted values mean the same to every builder; values that cannot be expressed are refused."""
 
 from __future__ import annotations
 

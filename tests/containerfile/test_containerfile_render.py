@@ -1,4 +1,4 @@
-"""Compositions to Containerfiles: what stands where, and what is refused. No program is started."""
+"""Rendering compositions as Containerfiles: order of instructions and refused values. Starts no program."""
 
 from __future__ import annotations
 

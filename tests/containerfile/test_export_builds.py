@@ -1,4 +1,4 @@
-"""Exports are built by the real builders, and hold what our own images hold."""
+"""Exports built by the real builders contain the same files as our own images."""
 
 from __future__ import annotations
 

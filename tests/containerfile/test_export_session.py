@@ -1,4 +1,4 @@
-"""The session: what it writes and refuses, and that every stage of the reference exports and pleases the linters."""
+"""The export session: files written and refused, and linters pass for every stage of the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is in an image, file by file, whoever built it: from the tar of a container that was made of it."""
+"""The files of an image, whatever built it, from the tar of a container made from it."""
 
 from __future__ import annotations
 

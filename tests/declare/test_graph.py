@@ -1,4 +1,4 @@
-"""The graph: what `from` and `include` come to; unknown names and circles."""
+"""The graph of stages: inheritance by `from` and `include`, unknown names and cycles."""
 
 from __future__ import annotations
 

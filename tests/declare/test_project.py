@@ -1,4 +1,4 @@
-"""Settings of a project: defaults, every problem at once, labels, names."""
+"""Settings of a project: defaults, all problems at once, labels, names."""
 
 from __future__ import annotations
 

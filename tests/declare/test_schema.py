@@ -1,4 +1,4 @@
-"""Shapes: what is wrong is said with its place; schema and reader agree value by value."""
+"""Schemas: problems have their location; JSON Schema and parser agree value by value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage files: what they mean, and everything that is wrong with one, said at once."""
+"""Stage files: their meaning, and all mistakes of a file reported at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of stage files: editors see what the reader sees."""
+"""The JSON Schema of stage files, which editors use, agrees with the parser."""
 
 from __future__ import annotations
 

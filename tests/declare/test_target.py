@@ -1,4 +1,4 @@
-"""The target: tags, markers and folders of images, never the host's."""
+"""The target: tags, markers and folders of images, never those of the host."""
 
 from __future__ import annotations
 

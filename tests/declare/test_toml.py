@@ -1,4 +1,4 @@
-"""TOML goes out as it comes in."""
+"""TOML is rendered and parsed back unchanged."""
 
 import tomllib
 

@@ -1,4 +1,4 @@
-"""Second projects: copied, built by real sessions against real tools, and removed."""
+"""Copies of a tiny project, built by real sessions with real tools, and removed afterwards."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _VERSIONS = (("alpha", "1.0"), ("alpha", "1.1"), ("beta", "1.0"), ("gamma", "1.0
 
 @pytest.fixture(scope="session")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real registry on loopback."""
+    """The host of a real registry on loopback."""
     with serve_registry(tmp_path_factory.mktemp("registry")) as host:
         yield host
 
 
 @pytest.fixture(scope="session")
 def links(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of wheels, in place of an index."""
+    """A folder of wheels that replaces an index."""
     folder = tmp_path_factory.mktemp("links")
     for name, version in _VERSIONS:
         add_wheel(folder, name, version)
-    add_wheel(folder, "bulk", "1.0", {"bulk/data.bin": random.Random(1).randbytes(100_000)})  # has a layer alone
+    add_wheel(folder, "bulk", "1.0", {"bulk/data.bin": random.Random(1).randbytes(100_000)})  # heavy
     return folder
 
 
@@ -50,21 +50,21 @@ def template(tmp_path_factory: pytest.TempPathFactory, registry: str, links: Pat
     tiny.lock()
     tiny.git("init", "--quiet", "--initial-branch=main")
     tiny.git("add", ".")
-    tiny.git("commit", "--quiet", "--message=All of it")
+    tiny.git("commit", "--quiet", "--message=Everything")
     return tiny.project
 
 
 @pytest.fixture
 def make_tiny(template: Path, registry: str, links: Path) -> Iterator[Callable[[], Tiny]]:
-    """Makes projects that share nothing."""
-    made: list[Tiny] = []
+    """Make independent projects."""
+    projects: list[Tiny] = []
 
     def make() -> Tiny:
-        made.append(new_tiny(template, registry, links))
-        return made[-1]
+        projects.append(new_tiny(template, registry, links))
+        return projects[-1]
 
     yield make
-    for tiny in made:
+    for tiny in projects:
         tiny.remove()
 
 
@@ -76,7 +76,7 @@ def tiny(make_tiny: Callable[[], Tiny]) -> Tiny:
 
 @pytest.fixture
 def listener() -> Iterator[tuple[int, list[object]]]:
-    """A server on the host's loopback: its port, and who has connected."""
+    """A server on the host's loopback: its port, and the addresses of its clients."""
     callers: list[object] = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -95,7 +95,7 @@ def listener() -> Iterator[tuple[int, list[object]]]:
 
 
 def new_tiny(template: Path, registry: str, links: Path) -> Tiny:
-    """A project that shares nothing with others; whoever makes it removes it."""
+    """Make an independent project; the caller removes it."""
     folder = short_folder()
     own = folder / "links"
     shutil.copytree(links, own)
@@ -105,12 +105,12 @@ def new_tiny(template: Path, registry: str, links: Path) -> Tiny:
 
 
 def short_folder() -> Path:
-    """An empty folder. Sockets below a longer name have names too long for podman, which then waits 20 s for them."""
+    """Make an empty folder with a short path: podman waits 20 s for sockets whose paths are too long."""
     return Path(tempfile.mkdtemp(prefix="bk-"))
 
 
 def add_wheel(folder: Path, name: str, version: str, files: dict[str, bytes] | None = None) -> Path:
-    """A wheel with one module, or with ``files``."""
+    """Write a wheel with one module, or with ``files``."""
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n\n"
     content = files or {f"{name}/__init__.py": f'VERSION = "{version}"\n'.encode()}
     return make_wheel(folder, content, name=name, version=version, METADATA=metadata)

@@ -1,4 +1,4 @@
-"""Machines that share a registry: each with a cache, a home and storage of its own, before a proxy that counts."""
+"""Machines that share a registry: each with its own cache, home and storage, behind a counting proxy."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _KINDS = (("manifest", "/manifests/"), ("upload", "/blobs/uploads/"), ("blob", "
 
 
 def trust(tiny: Tiny, *hosts: str) -> None:
-    """Let a machine speak to these hosts without TLS, and to no others."""
+    """Allow a machine to connect without TLS to these hosts, and to no others."""
     text = "".join(f'[[registry]]\nlocation = "{host}"\ninsecure = true\n' for host in hosts)
     (tiny.folder / "home/.config/containers/registries.conf").write_text(text)
 
 
 def cut_off(tiny: Tiny, proxy: FaultyProxy) -> None:
-    """Take wheels and the registry of the root away: only what is shared is to be had."""
+    """Remove the wheels and the root's registry, so that only the remote cache is available."""
     shutil.rmtree(tiny.folder / "links")
     trust(tiny, proxy.host)
 

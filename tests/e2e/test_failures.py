@@ -1,4 +1,4 @@
-"""A build that cannot end well: one message with a hint, exit code 1, and cache and storage stay sound."""
+"""Builds that fail: one message with a hint, exit code 1, and cache and storage stay consistent."""
 
 from __future__ import annotations
 

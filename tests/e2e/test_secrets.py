@@ -1,4 +1,4 @@
-"""Secrets of steps and of private indexes are planted, used, and then searched for in everything that is left."""
+"""Secrets of steps and of private indexes are used, and then searched for in everything that remains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`[[run]]` steps of a second, tiny project, in real containers."""
+"""`[[run]]` steps of a tiny project, in real containers."""
 
 from __future__ import annotations
 

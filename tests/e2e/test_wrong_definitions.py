@@ -1,4 +1,4 @@
-"""What the user wrote is wrong: one message with the place and a hint, exit code 2, and nothing was touched."""
+"""Invalid definitions: one message with place and hint, exit code 2, and nothing is changed."""
 
 from __future__ import annotations
 

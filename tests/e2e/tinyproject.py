@@ -1,6 +1,6 @@
-"""A tiny project of its own in a folder of its own: with its own git repository, cache, home and container storage.
+"""A tiny project in its own folder, with its own git repository, cache, home and container storage.
 
-Nothing that a test does reaches the user's images, cache or settings.
+Tests never touch the user's images, cache or settings.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _ROOT = Path(__file__).parents[2]
 _SESSION = Path(__file__).with_name("session.py")
 _NOX = "import runpy, sys; sys.argv = ['nox', *sys.argv[4:]]; runpy.run_module('nox', run_name='__main__')"
 SLOW = """import time
-from buildkit.build import executor as realise
-kept_pace = realise.write_layer
-realise.write_layer = lambda *args, **named: time.sleep(0.3) or kept_pace(*args, **named)
-"""  # code for `Tiny.after`: there is time for other things while layers are packed
+from buildkit.build import executor
+write_layer = executor.write_layer
+executor.write_layer = lambda *args, **named: time.sleep(0.3) or write_layer(*args, **named)
+"""  # code for `Tiny.after`: packing layers takes long enough to interfere
 _GIT = ("git", "-c", "user.name=tester", "-c", "user.email=tester@example.org", "-c", "commit.gpgsign=false")
 _STORAGE = """[storage]
 driver = "overlay"
@@ -55,7 +55,7 @@ insecure = true
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a session ended: exit code, what it wrote to both streams, and its JSON report where there is one."""
+    """The result of a session: exit code, both output streams, and its JSON report if it wrote one."""
 
     code: int
     text: str
@@ -63,29 +63,29 @@ class Ended:
 
     @property
     def errors(self) -> list[str]:
-        """The lines that say what is wrong."""
+        """The lines with errors."""
         return [line for line in self.text.splitlines() if line.startswith("error: ")]
 
     def built(self) -> dict[str, str]:
-        """Names of the layers that were built, and why."""
+        """Return the names of built layers, with the reasons."""
         assert self.report is not None, self.text
         return {layer["name"]: layer["why"] for layer in self.report["layers"] if layer["source"] == "built"}
 
     def digests(self) -> dict[str, str]:
-        """The diff_id of every layer by name (a registry's image may have several: the last)."""
+        """Return the diff_id of every layer by name (the last one of a registry image)."""
         assert self.report is not None, self.text
         return {layer["name"]: layer["diff_id"] for layer in self.report["layers"]}
 
 
 class Tiny:
-    """A project below ``folder``; ``registry`` may be spoken to without TLS, ``links`` is where wheels come from."""
+    """A project below ``folder``; ``registry`` needs no TLS, ``links`` is a folder of wheels."""
 
     def __init__(self, folder: Path, *, registry: str = "", links: Path | None = None) -> None:
         self.folder = folder
         self.project = folder / "project"
         self.cache = folder / "cache"
         self.python = sys.executable
-        self.before: tuple[str, ...] = ()  # what makes a command another user's
+        self.before: tuple[str, ...] = ()  # a prefix that runs commands as another user
         self.by_nox = False  # whether `run` starts Nox, as `argv` does
         containers = folder / "home/.config/containers"
         containers.mkdir(parents=True)
@@ -115,24 +115,24 @@ class Tiny:
             self.env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(links)}
 
     def adopt(self, template: Path) -> None:
-        """Be a copy of a project."""
+        """Copy a project into this one."""
         shutil.copytree(template, self.project, symlinks=True)
 
     def belong_to_user(self) -> None:
-        """Let an ordinary user's own storage be in this folder: it is below their home, and needs no file to say so."""
+        """Use an ordinary user's default storage, which is below the home in this folder."""
         self.env["XDG_RUNTIME_DIR"] = str(self.folder / "run")
         self.env.pop("CONTAINERS_STORAGE_CONF", None)
 
     # sessions
 
     def argv(self, session: str, *arguments: str) -> tuple[str, ...]:
-        """The command line of a session."""
+        """Return the command line of a session."""
         noxfile = self.project / "noxfile.py"
         return (*self.before, self.python, "-m", "nox", "-f", str(noxfile), "-s", session, "--", *arguments)
 
     @contextmanager
     def after(self, code: str) -> Iterator[None]:
-        """Run sessions meanwhile in an interpreter that ran ``code`` before: what is worth something to us is large."""
+        """Run the sessions of the block in an interpreter that executes ``code`` first."""
         before, self.before = self.before, (sys.executable, "-c", code + _NOX)
         self.by_nox = True
         try:
@@ -144,34 +144,34 @@ class Tiny:
         return (*self.before, self.python, str(_SESSION), str(self.project), session, *arguments)
 
     def run(self, session: str, *arguments: str, **env: str) -> Ended:
-        """Run a session to its end, whatever that is; builds report."""
+        """Run a session to its end, whatever the result; builds write a report."""
         file = self.folder / "report.json"
         file.unlink(missing_ok=True)
         report = ("--json", str(file)) if session.startswith(("build", "push")) else ()
         argv = (self.argv if self.by_nox else self._direct)(session, *report, *arguments)
         done = subprocess.run(argv, cwd=self.folder, env=self.env | env, capture_output=True, timeout=300, text=True)
-        made = json.loads(file.read_text()) if file.exists() else None
-        return Ended(code=done.returncode, text=done.stdout + done.stderr, report=made)
+        report_data = json.loads(file.read_text()) if file.exists() else None
+        return Ended(code=done.returncode, text=done.stdout + done.stderr, report=report_data)
 
     def build(self, stage: str, *arguments: str, **env: str) -> Ended:
-        """Build a stage, which must work."""
+        """Build a stage successfully."""
         ended = self.run(f"build-{stage}", *arguments, **env)
         assert ended.code == 0, ended.text
         return ended
 
     def refuse(self, stage: str, *arguments: str, code: int, **env: str) -> str:
-        """Build a stage, which must fail with one message; returns that message with its hint."""
+        """Build a stage, which must fail with one message; return that message with its hint."""
         ended = self.run(f"build-{stage}", *arguments, **env)
         return one_error(ended, code)
 
     def lock(self, *arguments: str) -> Ended:
-        """Make the locks, which must work."""
+        """Make the locks successfully."""
         ended = self.run("lock", *arguments)
         assert ended.code == 0, ended.text
         return ended
 
     def start(self, stage: str, *arguments: str, **env: str) -> subprocess.Popen[str]:
-        """A build that is under way, in a session of its own as a terminal would have it."""
+        """Start a build in its own process session, as a terminal would."""
         return subprocess.Popen(
             self.argv(f"build-{stage}", *arguments),
             cwd=self.folder,
@@ -183,7 +183,7 @@ class Tiny:
         )
 
     def interrupt(self, stage: str, number: signal.Signals, when: Callable[[], bool], **env: str) -> Ended:
-        """Build, send a signal as soon as ``when`` holds, and wait for the end. Ctrl-C goes to the whole group."""
+        """Build, send a signal once ``when`` holds, and wait. SIGINT goes to the process group, as Ctrl-C does."""
         child = self.start(stage, **env)
         wait_until(lambda: when() or child.poll() is not None)
         assert child.poll() is None, child.communicate()[0]
@@ -197,12 +197,12 @@ class Tiny:
     # the project's files
 
     def write(self, path: str, text: str) -> None:
-        """Make a file, or make it anew."""
+        """Write a file."""
         (self.project / path).parent.mkdir(parents=True, exist_ok=True)
         (self.project / path).write_text(text)
 
     def replace(self, path: str, old: str, new: str) -> None:
-        """Change a part of a file."""
+        """Replace a part of a file."""
         text = (self.project / path).read_text()
         assert old in text, f"{path} has no {old!r}"
         self.write(path, text.replace(old, new))
@@ -214,32 +214,32 @@ class Tiny:
     # storage and cache
 
     def tool(self, *argv: str, code: int = 0) -> str:
-        """What buildah, podman or skopeo answers about this project's storage."""
+        """Run buildah, podman or skopeo with this project's storage; return its output."""
         whole = (*self.before, *argv)
         done = subprocess.run(whole, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=120)
         assert done.returncode == code, f"{argv}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def run_image(self, stage: str, *argv: str) -> str:
-        """What a container of a stage's image says."""
+        """Run a container of a stage's image; return its output."""
         return self.tool("podman", "run", "--rm", "--network=none", f"localhost/tiny/{stage}:latest", *argv)
 
     def inspect(self, stage: str) -> dict[str, Any]:
-        """What podman knows of a stage's image."""
+        """Return podman's description of a stage's image."""
         answer: list[dict[str, Any]] = json.loads(self.tool("podman", "image", "inspect", f"localhost/tiny/{stage}"))
         return answer[0]
 
     def images(self) -> dict[str, str]:
-        """Names of all images in storage, and their ids."""
+        """Return the names of all images in storage with their ids."""
         lines = self.tool("buildah", "images", "--format", "{{.Name}}:{{.Tag}} {{.ID}}", "--no-trunc").splitlines()
         return dict(line.split() for line in lines)
 
     def containers(self) -> list[str]:
-        """Working containers."""
+        """Return the working containers."""
         return self.tool("buildah", "containers", "--quiet").split()
 
     def rows(self, table: str) -> list[str]:
-        """First columns of a table of the ledger, sorted."""
+        """Return the first column of a table of the ledger, sorted."""
         path = self.cache / "ledger.sqlite"
         if not path.exists():
             return []
@@ -247,26 +247,26 @@ class Tiny:
             return sorted(str(row[0]) for row in db.execute(f"SELECT * FROM {table}"))
 
     def blobs(self) -> list[str]:
-        """Layers in the cache."""
+        """Return the layers in the cache."""
         return sorted(path.name for path in self.cache.glob("sha256/*"))
 
     def snapshot(self) -> dict[str, object]:
-        """Cache and storage as they are."""
+        """Return the state of cache and storage."""
         tables = {table: self.rows(table) for table in ("layers", "wheels", "builds")}
         return {**tables, "blobs": self.blobs(), "images": self.images()}
 
     def left_over(self) -> list[str]:
-        """What a build should have removed: containers, temporary files, and blobs that are not what they are named."""
+        """Return what a build should have removed: containers, temporary files, and blobs with wrong digests."""
         found = [f"container {name}" for name in self.containers()]
         found += [str(path) for path in (*self.cache.glob("tmp/*"), *self.cache.glob("files/*/.*"))]
         found += [str(path) for path in (self.folder / "tmp").glob("*") if path.name.startswith("buildkit")]
         for path in self.cache.glob("sha256/*"):
             if hashlib.sha256(path.read_bytes()).hexdigest() != path.name:
-                found.append(f"{path} holds other bytes")
+                found.append(f"{path} contains other bytes")
         return found
 
     def remove(self) -> None:
-        """Remove everything, with what containers had mounted."""
+        """Remove everything, including mounts left by containers."""
         if "CONTAINERS_STORAGE_CONF" not in self.env:  # files of subordinate ids are there
             argv = (*self.before, "buildah", "unshare", "rm", "-rf", str(self.folder / "home/.local"))
             subprocess.run(argv, env=self.env, cwd=self.folder, check=False)
@@ -278,7 +278,7 @@ class Tiny:
 
 
 def one_error(ended: Ended, code: int) -> str:
-    """The one message of a session that failed as it should."""
+    """Return the single message of a session that failed with ``code``."""
     assert ended.code == code, ended.text
     assert "Traceback" not in ended.text, ended.text
     assert len(ended.errors) == 1, ended.text
@@ -286,7 +286,7 @@ def one_error(ended: Ended, code: int) -> str:
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait until ``holds``, at most so long."""
+    """Wait until ``holds`` is true, at most ``seconds``."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not come to pass"

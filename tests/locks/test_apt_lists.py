@@ -1,4 +1,4 @@
-"""Apt lists of a graph: each once, after those underneath, for one root."""
+"""Apt lists of a graph: each once, after the lists it extends, for one root."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Staleness is decided by content."""
+"""Whether a lock is stale is decided by content."""
 
 import pytest
 

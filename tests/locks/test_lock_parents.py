@@ -1,4 +1,4 @@
-"""Who asked for a pin, as uv and pip-compile note it."""
+"""Parents of pins, from the comments of uv and pip-compile."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Models as they are asked for, and as they are locked."""
+"""Requests for models, and their locks."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Requirements locks: what is read, and that every mistake is reported at once."""
+"""Requirements locks: parsing, and all mistakes reported at once."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Locking as a whole: all or nothing, only what changed, and a check that writes nothing."""
+"""Locking a whole checkout: all or nothing, only changed files, and a check that writes nothing."""
 
 import os
 import signal

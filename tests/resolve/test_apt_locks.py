@@ -1,4 +1,4 @@
-"""Apt locks, those on top of others too. The resolver is a made-up one."""
+"""Apt locks, including those that extend others, with a fake resolver."""
 
 import pytest
 

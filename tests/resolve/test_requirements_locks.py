@@ -1,4 +1,4 @@
-"""Groups of requirements: resolved together, agreeing, kept where nothing changed. The resolver is a made-up one."""
+"""Groups of requirements: resolved together, in agreement, kept if unchanged; with a fake resolver."""
 
 import re
 

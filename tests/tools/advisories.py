@@ -1,4 +1,4 @@
-"""An advisory service of the OSV format on loopback, in place of the real one, which tests must not depend on."""
+"""A fake advisory service of the OSV format on loopback, so that tests do not depend on the real one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Resolving Debian packages: apt's words read, and the real thing against a mirror."""
+"""Resolving Debian packages: parsing apt's output, and the real tool against a mirror."""
 
 import pytest
 

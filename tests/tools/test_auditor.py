@@ -1,4 +1,4 @@
-"""The real uv audits pins against an advisory service of ours; whatever is no whole answer is an error."""
+"""The real uv audits pins against a fake advisory service; an incomplete answer is an error."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Contract: what this project expects of buildah, seen on the real one."""
+"""Contract tests with the real buildah."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What git says belongs to a checkout, whatever its names, its owner and its state."""
+"""The files of a checkout according to git, whatever their names, their owner and the state of the repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NVML behind a module that answers as ``pynvml`` does."""
+"""GPUs through a fake of ``pynvml``."""
 
 import sys
 from types import ModuleType, SimpleNamespace

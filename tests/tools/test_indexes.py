@@ -1,4 +1,4 @@
-"""Which file fits a target: unearth's answer over real folders and indexes on disk."""
+"""Which file fits a target: unearth's answers for real folders and local indexes."""
 
 import threading
 

@@ -1,4 +1,4 @@
-"""mmdebstrap: its command line, its errors, and (contract) a small root from the real one."""
+"""mmdebstrap: its command line, its errors, and (contract) a small root from the real tool."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Second opinions: the real engines where a pickle is plain, and engines of our own that misbehave."""
+"""Second opinions: the real scanners on plain pickles, and misbehaving fakes."""
 
 from __future__ import annotations
 

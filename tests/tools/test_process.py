@@ -1,4 +1,4 @@
-"""Programs: accepted codes, what a failure says, how they are stopped."""
+"""Child processes: accepted exit codes, messages of failures, and stopping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Children that talk with us while they run: how they end."""
+"""Child processes that exchange data while they run, and how they end."""
 
 from __future__ import annotations
 

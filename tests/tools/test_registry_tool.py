@@ -1,4 +1,4 @@
-"""Registries through the real skopeo, against a real one that is broken in every way on its way here."""
+"""Registries through the real skopeo, against a real registry behind a proxy that injects faults."""
 
 from __future__ import annotations
 

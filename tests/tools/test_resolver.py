@@ -1,4 +1,4 @@
-"""uv and pip-tools as resolvers: what they are asked, and, with the real ones, what a lock looks like."""
+"""uv and pip-tools as resolvers: their command lines, and locks made by the real ones."""
 
 import sys
 from pathlib import Path

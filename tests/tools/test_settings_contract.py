@@ -1,4 +1,4 @@
-"""Index settings as the installed pip and uv read them: our reader must agree with both, setting by setting."""
+"""Contract: the index settings that buildkit reads are those that the installed pip and uv use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys: openssl's, with and without password; signatures that do not change, and the example of DSSE's own text."""
+"""Signing keys made by openssl, with and without password; stable signatures, and the example of the DSSE spec."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Contract: what this project expects of skopeo, seen on the real one."""
+"""Contract tests with the real skopeo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""pip's and uv's own settings, read as they read them."""
+"""The index settings of pip and uv, and how each tool gets the other's."""
 
 import pytest
 

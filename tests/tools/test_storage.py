@@ -1,4 +1,4 @@
-"""Contract: what this project expects of buildah and skopeo when it looks through local storage and removes from it."""
+"""Contract: listing and removing images and containers of local storage with the real buildah and skopeo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An image of a few megabytes made of the host's own bash and coreutils, for tests that need no network."""
+"""A small image made of the host's own bash and coreutils, for tests without network."""
 
 from __future__ import annotations
 
