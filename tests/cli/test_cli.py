@@ -1,4 +1,4 @@
-"""Arguments and surroundings that are wrong: one line that says what, an exit code, and no traceback."""
+"""Wrong arguments and environments: one line of error, an exit code, and no traceback."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from buildkit.report.output_files import write_text
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "many", "1.5"])
-def test_jobs_are_a_number_from_one_on(number: str) -> None:
-    with pytest.raises(DefinitionError, match="--jobs: must be a number from 1 on") as caught:
+def test_jobs_below_one_or_not_a_number_are_refused(number: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
         parse_build_options([f"--jobs={number}"])
-    assert "_positive" not in caught.value.message
+    assert caught.value.message == f"argument --jobs: must be a number from 1 on, not {number!r}"
     assert "\n" not in caught.value.hint
 
 
 @pytest.mark.parametrize("argument", ["--upgrade=3", "--bogus", "stray"])
-def test_wrong_arguments_of_lock_are_a_wrong_definition(argument: str, tmp_path: Path) -> None:
+def test_wrong_arguments_of_lock_raise_a_definition_error(argument: str, tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match=argument.lstrip("-").partition("=")[0]):
         lock.run(tmp_path, [argument])
 
 
 @pytest.mark.parametrize("name", ["no/such/report.json", "."])
-def test_a_report_that_cannot_be_written_is_said_before_the_work(
+def test_unwritable_report_fails_before_the_build_begins(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "stages").write_text("reading this would be another error")
@@ -39,12 +39,12 @@ def test_a_report_that_cannot_be_written_is_said_before_the_work(
     assert "this file cannot be written" in capsys.readouterr().err
 
 
-def test_what_the_system_refuses_is_said_with_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_os_error_about_a_file_is_reported_with_its_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert guarded(lambda: len((tmp_path / "gone").read_bytes())) == 1
     assert capsys.readouterr().err == f"error: {tmp_path}/gone: No such file or directory\n"
 
 
-def test_an_error_about_no_file_is_a_defect() -> None:
+def test_os_error_without_a_file_is_raised_as_a_defect() -> None:
     def fail() -> None:
         raise OSError(5, "Input/output error")
 
@@ -52,7 +52,7 @@ def test_an_error_about_no_file_is_a_defect() -> None:
         guarded(fail)
 
 
-def test_a_full_disk_is_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
+def test_full_disk_is_reported_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         raise OSError(errno.ENOSPC, "x")
 
@@ -60,9 +60,7 @@ def test_a_full_disk_is_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "error: the disk is full\nhint: free some room\n"
 
 
-def test_a_file_that_was_asked_for_is_there_wholly_or_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_written_file_is_complete_or_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "report.json"
     write_text(file, "old")
     write_text(file, "new")
@@ -79,7 +77,7 @@ def test_a_file_that_was_asked_for_is_there_wholly_or_as_it_was(
     assert file.read_text() == "new"
 
 
-def test_a_report_may_go_to_a_device_or_through_a_link(tmp_path: Path) -> None:
+def test_report_can_be_written_to_a_device_and_through_a_link(tmp_path: Path) -> None:
     write_text(Path("/dev/null"), "x")
     assert Path("/dev/null").is_char_device()
     (tmp_path / "link").symlink_to("target")
@@ -90,7 +88,7 @@ def test_a_report_may_go_to_a_device_or_through_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
-def test_a_reader_that_has_seen_enough_is_no_defect(
+def test_closed_standard_output_exits_with_141_in_silence(
     size: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As ``nox -s plan | head -1`` leaves early, whether or not all of it was written by then."""
@@ -103,7 +101,7 @@ def test_a_reader_that_has_seen_enough_is_no_defect(
     assert capsys.readouterr().err == ""
 
 
-def test_another_broken_pipe_is_a_defect() -> None:
+def test_broken_pipe_of_another_stream_is_raised_as_a_defect() -> None:
     def fail() -> None:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
@@ -111,12 +109,12 @@ def test_another_broken_pipe_is_a_defect() -> None:
         guarded(fail)
 
 
-def test_what_an_action_says_is_the_exit_code() -> None:
+def test_guarded_returns_the_exit_code_of_the_action() -> None:
     assert guarded(lambda: None) == 0
     assert guarded(lambda: 3) == 3
 
 
-def test_the_cache_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_folder_is_an_absolute_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BUILDKIT_CACHE", "a/cache")
     assert cache_folder() == tmp_path / "a/cache"
@@ -125,9 +123,9 @@ def test_the_cache_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert cache_folder() == tmp_path / "xdg/xoe-buildkit"
 
 
-@pytest.mark.parametrize(("said", "what"), [("~no-such-user-here/x", "home folder"), ("/tmp/a:b", "colon")])
-def test_a_cache_that_cannot_be(monkeypatch: pytest.MonkeyPatch, said: str, what: str) -> None:
-    monkeypatch.setenv("BUILDKIT_CACHE", said)
+@pytest.mark.parametrize(("value", "what"), [("~no-such-user-here/x", "home folder"), ("/tmp/a:b", "colon")])
+def test_impossible_cache_folder_is_refused(monkeypatch: pytest.MonkeyPatch, value: str, what: str) -> None:
+    monkeypatch.setenv("BUILDKIT_CACHE", value)
     with pytest.raises(BuildError, match=what) as caught:
         cache_folder()
     assert "BUILDKIT_CACHE" in caught.value.hint

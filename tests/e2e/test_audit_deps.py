@@ -21,7 +21,7 @@ def answer(ended: Ended) -> dict[str, object]:
     return value
 
 
-def test_a_known_vulnerability_fails_and_names_the_lock(tiny: Tiny) -> None:
+def test_known_vulnerability_exits_with_1_and_names_the_lock(tiny: Tiny) -> None:
     with serve_advisories({("alpha", "1.0"): ["GHSA-x"], ("beta", "1.0"): ["GHSA-y"]}) as service:
         asked = ("--service", service.url)
         ended = tiny.run("audit-deps", *asked)
@@ -39,7 +39,7 @@ def test_a_known_vulnerability_fails_and_names_the_lock(tiny: Tiny) -> None:
     assert set(service.asked) >= {("alpha", "1.0"), ("beta", "1.0")}
 
 
-def test_what_could_not_be_checked_is_not_a_pass(tiny: Tiny) -> None:
+def test_unreachable_advisory_service_exits_with_1(tiny: Tiny) -> None:
     ended = tiny.run("audit-deps", "--json", "--service", NOBODY, **FAST)
     assert ended.code == 1
     found = answer(ended)
@@ -49,7 +49,7 @@ def test_what_could_not_be_checked_is_not_a_pass(tiny: Tiny) -> None:
     assert "Traceback" not in ended.text
 
 
-def test_a_clean_answer_passes(tiny: Tiny) -> None:
+def test_clean_answer_exits_with_0(tiny: Tiny) -> None:
     with serve_advisories({}) as service:
         ended = tiny.run("audit-deps", "--json", "--service", service.url)
     assert (ended.code, answer(ended)["outcome"]) == (0, "clean")

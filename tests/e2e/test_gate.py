@@ -31,7 +31,7 @@ def accept(tiny: Tiny, data: bytes) -> None:
     tiny.write(ALLOW, "".join(f'[[accept]]\nrule = "{r}"\nsha256 = "{digest}"\nreason = "ours"\n' for r in rules))
 
 
-def test_a_build_with_a_malicious_model_stops_before_it_is_packed_and_goes_on_without_it(tiny: Tiny) -> None:
+def test_malicious_model_stops_the_build_before_packing_until_it_is_removed(tiny: Tiny) -> None:
     add_model(tiny, BAD)
     message = tiny.refuse("models", "--no-import", code=1)
     assert "models/greeter/net.bin: refused: " in message
@@ -46,7 +46,7 @@ def test_a_build_with_a_malicious_model_stops_before_it_is_packed_and_goes_on_wi
     assert tiny.build("models", "--no-import").built().keys() == {"models/greeter"}
 
 
-def test_what_was_accepted_is_built_and_a_reused_layer_is_judged_again_when_it_no_longer_is(tiny: Tiny) -> None:
+def test_accepted_model_is_built_and_refused_once_it_is_no_longer_accepted(tiny: Tiny) -> None:
     add_model(tiny, BAD)
     accept(tiny, BAD)
     assert "models/greeter" in tiny.build("models", "--no-import").built()
@@ -55,7 +55,7 @@ def test_what_was_accepted_is_built_and_a_reused_layer_is_judged_again_when_it_n
     assert "models/greeter/net.bin: refused: " in tiny.refuse("models", "--no-import", code=1)
 
 
-def test_a_file_is_scanned_once_by_whoever_comes_first(tiny: Tiny) -> None:
+def test_model_file_is_scanned_once_by_build_or_scan_models(tiny: Tiny) -> None:
     assert tiny.run("scan-models", "models").code == 0
     verdicts = tiny.rows("verdicts")
     assert len(verdicts) == 3
@@ -67,7 +67,7 @@ def test_a_file_is_scanned_once_by_whoever_comes_first(tiny: Tiny) -> None:
     assert len(tiny.rows("verdicts")) == 4
 
 
-def test_content_of_no_known_format_is_warned_of_or_refused_as_the_settings_say(tiny: Tiny) -> None:
+def test_unknown_format_is_warned_of_or_refused_by_setting(tiny: Tiny) -> None:
     add_model(tiny, UNKNOWN)
     warned = tiny.build("models", "--no-import")
     assert "warning  models/greeter/net.bin: unknown format, so not scanned" in warned.text
@@ -79,7 +79,7 @@ def test_content_of_no_known_format_is_warned_of_or_refused_as_the_settings_say(
     tiny.build("models", "--no-import")
 
 
-def test_a_model_inside_a_wheel_is_scanned_too(tiny: Tiny) -> None:
+def test_model_inside_a_wheel_is_scanned(tiny: Tiny) -> None:
     add_wheel(tiny.folder / "links", "weights", "1.0", {"weights/net.safetensors": BAD * 2, "weights/__init__.py": b""})
     with (tiny.project / "requirements/models.toml").open("a") as file:
         file.write(

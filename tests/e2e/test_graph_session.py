@@ -32,7 +32,7 @@ def sources(drawn: dict[str, Any]) -> dict[str, str]:
     return {layer["name"]: layer["source"] for stage in drawn.values() for layer in stage["layers"]}
 
 
-def test_before_a_build_everything_is_to_be_built_and_each_layer_is_there_once(tiny: Tiny) -> None:
+def test_graph_before_the_first_build_shows_each_layer_once_as_to_be_built(tiny: Tiny) -> None:
     drawn = stages(tiny)
     assert list(drawn) == ["base", "deps", "models", "app", "tools"]
     assert {name: [layer["name"] for layer in stage["layers"]] for name, stage in drawn.items()} == {
@@ -56,7 +56,7 @@ def test_before_a_build_everything_is_to_be_built_and_each_layer_is_there_once(t
     assert tiny.images() == {}
 
 
-def test_after_a_change_that_layer_and_no_other_is_marked_in_every_drawing(tiny: Tiny) -> None:
+def test_graph_after_a_change_marks_only_the_changed_layer_in_every_format(tiny: Tiny) -> None:
     built = tiny.build("app")
     whole = stages(tiny, "app")
     assert set(sources(whole).values()) == {"storage"}
@@ -91,7 +91,7 @@ def test_after_a_change_that_layer_and_no_other_is_marked_in_every_drawing(tiny:
     assert line.startswith("└─ app")
 
 
-def test_a_layer_that_any_image_must_build_is_to_be_built_and_else_the_nearest_place_counts(tiny: Tiny) -> None:
+def test_graph_shows_a_layer_as_to_be_built_if_any_image_builds_it_else_its_nearest_source(tiny: Tiny) -> None:
     tiny.build("deps", "--no-import")
     assert set(sources(stages(tiny, "deps")).values()) == {"cache"}
     tiny.build("app")
@@ -106,7 +106,7 @@ def test_a_layer_that_any_image_must_build_is_to_be_built_and_else_the_nearest_p
     assert "settings.txt" in greeter["why"], "app knows more than models, which was never built"
 
 
-def test_a_shared_cache_is_asked_where_it_is_named(tiny: Tiny, registry: str) -> None:
+def test_graph_asks_a_remote_cache_only_if_named(tiny: Tiny, registry: str) -> None:
     repository = f"{registry}/graph/shared"
     tiny.build("deps", "--no-import", "--cache-write", repository)
     shutil.rmtree(tiny.cache)
@@ -117,7 +117,7 @@ def test_a_shared_cache_is_asked_where_it_is_named(tiny: Tiny, registry: str) ->
     assert tiny.blobs() == []
 
 
-def test_only_what_an_image_is_made_of_is_drawn(tiny: Tiny) -> None:
+def test_graph_of_a_stage_shows_only_what_its_image_is_made_of(tiny: Tiny) -> None:
     assert list(stages(tiny, "deps")) == ["deps"]
     assert list(stages(tiny, "models", "base")) == ["base", "models"]
     tiny.write("stages/slim/stage.toml", 'summary = "layers alone"\ninclude = ["app"]\n')
@@ -131,7 +131,7 @@ def test_only_what_an_image_is_made_of_is_drawn(tiny: Tiny) -> None:
     assert list(stages(tiny)) == ["base", "deps", "models", "app", "about", "slim", "tools"]  # what ships comes first
 
 
-def test_layers_of_two_stages_are_drawn_in_the_first_of_them(tiny: Tiny) -> None:
+def test_graph_draws_a_layer_of_two_stages_in_the_first(tiny: Tiny) -> None:
     tiny.write("stages/again/stage.toml", 'summary = "the same"\n[wheels]\nlocks = ["requirements/app.txt"]\n')
     drawn = stages(tiny, "again", "deps")
     assert [layer["name"] for layer in drawn["again"]["layers"]] == [
@@ -142,7 +142,7 @@ def test_layers_of_two_stages_are_drawn_in_the_first_of_them(tiny: Tiny) -> None
     assert drawn["deps"]["image"]["layers"] == 5
 
 
-def test_what_builds_is_drawn_where_it_must_be_built_itself(tiny: Tiny) -> None:
+def test_graph_shows_the_builder_if_it_must_be_built(tiny: Tiny) -> None:
     tiny.replace("pyproject.toml", "bytecode = false", 'bytecode = true\nbytecode-root = "base"')
     drawn = stages(tiny, "deps")
     assert list(drawn) == ["base", "deps"]
@@ -152,7 +152,7 @@ def test_what_builds_is_drawn_where_it_must_be_built_itself(tiny: Tiny) -> None:
     assert "only helps to build" in graph(tiny, "deps")
 
 
-def test_what_cannot_be_is_said_before_any_work(tiny: Tiny) -> None:
+def test_graph_refuses_impossible_requests_before_any_work(tiny: Tiny) -> None:
     assert "did you mean app?" in one_error(tiny.run("graph", "ap"), 2)
     assert "this file cannot be written" in one_error(tiny.run("graph", "--svg", "no/such/folder.svg"), 2)
     assert "not allowed with" in one_error(tiny.run("graph", "--mermaid", "--json"), 2)

@@ -40,7 +40,7 @@ def look(tiny: Tiny, *without: str) -> list[str]:
     return found
 
 
-def test_a_command_runs_confined_and_its_exit_code_is_passed_on(tiny: Tiny) -> None:
+def test_run_confines_a_command_and_returns_its_exit_code(tiny: Tiny) -> None:
     done = tiny.run("run-app")
     assert done.code == 0, done.text
     assert "hello from /app" in done.text
@@ -53,7 +53,7 @@ def test_a_command_runs_confined_and_its_exit_code_is_passed_on(tiny: Tiny) -> N
     assert tiny.tool("podman", "ps", "--all", "--quiet") == ""
 
 
-def test_what_is_printed_needs_no_build(tiny: Tiny) -> None:
+def test_run_print_needs_no_build(tiny: Tiny) -> None:
     for how, words in (
         ("--print", "podman run --rm"),
         ("--compose", "read_only: true"),
@@ -65,12 +65,12 @@ def test_what_is_printed_needs_no_build(tiny: Tiny) -> None:
     assert tiny.images() == {}
 
 
-def test_what_is_not_built_and_what_is_wrong_is_said(tiny: Tiny) -> None:
+def test_run_reports_a_missing_image_and_wrong_options(tiny: Tiny) -> None:
     assert "localhost/tiny/app:latest is not in local storage" in one_error(tiny.run("run-app", "--no-build"), 1)
     assert "must be a port, or 0" in one_error(tiny.run("run-app", "--port", "http"), 2)
 
 
-def test_ctrl_c_stops_and_removes_the_container(service: Tiny) -> None:
+def test_run_stops_and_removes_the_container_on_interrupt(service: Tiny) -> None:
     service.build("app")
     with (service.folder / "said").open("w+") as said:
         child = subprocess.Popen(
@@ -85,7 +85,7 @@ def test_ctrl_c_stops_and_removes_the_container(service: Tiny) -> None:
     assert service.tool("podman", "ps", "--all", "--quiet") == ""
 
 
-def test_a_name_that_is_taken_is_left_alone(service: Tiny) -> None:
+def test_run_leaves_a_foreign_container_of_the_same_name_alone(service: Tiny) -> None:
     service.build("app")
     done = service.run("run-app", "--no-build", "--detach")
     assert done.code == 0, done.text
@@ -96,7 +96,7 @@ def test_a_name_that_is_taken_is_left_alone(service: Tiny) -> None:
     assert state["HostConfig"]["ReadonlyRootfs"] is True
 
 
-def test_the_audit_finds_nothing_with_the_flags_and_all_without(service: Tiny) -> None:
+def test_audit_finds_nothing_with_the_flags_and_everything_without(service: Tiny) -> None:
     service.build("app")
     assert look(service) == ["health-blind"], "a file tells nothing of a service that hangs"
     every = ("read-only", "capabilities", "no-new-privileges", "user", "memory", "no-network", "tmpfs")
@@ -105,7 +105,7 @@ def test_the_audit_finds_nothing_with_the_flags_and_all_without(service: Tiny) -
     assert service.tool("podman", "ps", "--all", "--quiet") == ""
 
 
-def test_the_audit_finds_a_root_with_rights_and_a_service_that_does_not_stop(service: Tiny) -> None:
+def test_audit_finds_a_privileged_root_and_a_service_that_does_not_stop(service: Tiny) -> None:
     service.replace("stages/app/stage.toml", 'user = "1000:1000"', 'user = "0"')
     service.replace("stages/app/stage.toml", "stop-seconds = 10", "stop-seconds = 2")
     service.write("stages/app/app/main.sh", STUBBORN)
@@ -114,7 +114,7 @@ def test_the_audit_finds_a_root_with_rights_and_a_service_that_does_not_stop(ser
     assert sorted(set(found)) == ["health-blind", "ignores-stop", "process-capabilities", "process-root"]
 
 
-def test_the_audit_says_how_a_container_ended_at_once(service: Tiny) -> None:
+def test_audit_reports_how_a_container_ended_at_once(service: Tiny) -> None:
     service.write("stages/app/app/main.sh", "echo data > /app/state || exit 9\n")
     service.build("app")
     assert look(service) == ["does-not-run"]

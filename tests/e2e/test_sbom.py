@@ -29,7 +29,7 @@ def said(component: dict[str, Any]) -> dict[str, str]:
     return {entry["name"].removeprefix("buildkit:"): entry["value"] for entry in component["properties"]}
 
 
-def test_it_lists_what_a_scanner_finds_in_the_pushed_image(tiny: Tiny, registry: str, tmp_path: Path) -> None:
+def test_sbom_lists_what_a_scanner_finds_in_the_pushed_image(tiny: Tiny, registry: str, tmp_path: Path) -> None:
     ref = f"{registry}/of-{tiny.folder.name.encode().hex()}:one"
     done = tiny.run("push-tools", ref)
     assert done.code == 0, done.text
@@ -47,7 +47,7 @@ def test_it_lists_what_a_scanner_finds_in_the_pushed_image(tiny: Tiny, registry:
     assert said(document["metadata"]["component"])["image:config"] == config
 
 
-def test_locks_alone_are_enough_and_a_build_adds_digests(tiny: Tiny) -> None:
+def test_sbom_needs_only_locks_and_a_build_adds_digests(tiny: Tiny) -> None:
     before = tiny.run("sbom", "app")
     assert before.code == 0, before.text
     assert "9 of 9 layers were never made here" in before.text
@@ -62,18 +62,22 @@ def test_locks_alone_are_enough_and_a_build_adds_digests(tiny: Tiny) -> None:
     assert whole["serialNumber"] != bare["serialNumber"]
 
 
-def test_what_a_layer_is_made_of_does_not_depend_on_who_asks(tiny: Tiny, tmp_path: Path) -> None:
+def test_sbom_does_not_depend_on_cached_wheels(tiny: Tiny, tmp_path: Path) -> None:
     tiny.build("app", "--no-import")
-    first = tiny.run("sbom", "app", "--format", "spdx")
-    for wheel in tiny.cache.glob("files/*/*.whl"):
-        wheel.unlink()  # as after a build that took its layers from a shared cache
-    again = tiny.run("sbom", "app", "--format", "spdx")
-    assert again.text == first.text
-    assert '"licenseComments": "its metadata names none"' in first.text
-    assert first.text.count('"referenceLocator": "pkg:pypi/') == 4
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    assert tiny.run("sbom", "app", "--format", "spdx", "--output", str(first)).code == 0
+    wheels = list(tiny.cache.glob("files/*/*.whl"))
+    assert wheels
+    for wheel in wheels:
+        wheel.unlink()  # as after a build that took its layers from a remote cache
+    assert tiny.run("sbom", "app", "--format", "spdx", "--output", str(second)).code == 0
+    text = first.read_text()
+    assert second.read_text() == text
+    assert '"licenseComments": "its metadata names none"' in text
+    assert text.count('"referenceLocator": "pkg:pypi/') == 4
 
 
-def test_the_commit_is_told_and_that_files_differ(tiny: Tiny) -> None:
+def test_sbom_names_the_commit_and_whether_files_differ_from_it(tiny: Tiny) -> None:
     clean = bill(tiny, "app")
     head = (tiny.project / ".git/refs/heads/main").read_text().strip()
     assert said(clean["metadata"]["component"]) == {
@@ -88,7 +92,7 @@ def test_the_commit_is_told_and_that_files_differ(tiny: Tiny) -> None:
     assert "timestamp" not in changed["metadata"]
 
 
-def test_a_licence_comes_from_the_wheel(tiny: Tiny) -> None:
+def test_sbom_takes_licences_from_wheels(tiny: Tiny) -> None:
     metadata = "Metadata-Version: 2.4\nName: delta\nVersion: 1.0\nLicense-Expression: MIT\n"
     make_wheel(tiny.folder / "links", {"delta.py": b""}, name="delta", METADATA=metadata)
     tiny.write("requirements/app.in", "delta==1.0\n")
@@ -98,12 +102,12 @@ def test_a_licence_comes_from_the_wheel(tiny: Tiny) -> None:
     assert delta["licenses"] == [{"expression": "MIT", "acknowledgement": "declared"}]
 
 
-def test_the_time_is_the_one_that_is_said(tiny: Tiny) -> None:
+def test_sbom_time_is_that_of_source_date_epoch(tiny: Tiny) -> None:
     ended = tiny.run("sbom", "app", SOURCE_DATE_EPOCH="1000000000")
     assert '"timestamp": "2001-09-09T01:46:40Z"' in ended.text
 
 
-def test_a_layer_that_is_damaged_is_said(tiny: Tiny) -> None:
+def test_sbom_reports_a_damaged_layer(tiny: Tiny) -> None:
     tiny.build("app", "--no-import")
     damage(find_blob(tiny, "base/image"), "flipped")
     message = one_error(tiny.run("sbom", "app"), 1)
@@ -111,7 +115,7 @@ def test_a_layer_that_is_damaged_is_said(tiny: Tiny) -> None:
     assert "hint: run: nox -s cache -- verify" in message
 
 
-def test_a_wrong_request_is_said(tiny: Tiny) -> None:
+def test_sbom_refuses_wrong_requests(tiny: Tiny) -> None:
     assert tiny.run("sbom", "ap").code == 2
     assert tiny.run("sbom", "app", "--format", "xml").code == 2
     assert tiny.run("sbom", "app", "--output", "/nowhere/x.json").code == 2

@@ -11,7 +11,7 @@ from tests.e2e.tinyproject import Tiny
 pytestmark = pytest.mark.tools
 
 
-def test_builds_are_measured_by_phase_and_remembered(tiny: Tiny) -> None:
+def test_timings_lists_recorded_builds_by_phase(tiny: Tiny) -> None:
     assert "no build of these stages is on record" in tiny.run("timings").text
     first = tiny.build("app", "--timings")
     assert "app: timings" in first.text

@@ -32,7 +32,7 @@ def verdict(tiny: Tiny, ref: str, *arguments: str) -> dict[str, Any]:
     return value
 
 
-def test_what_was_pushed_from_this_checkout_holds(tiny: Tiny, repository: str) -> None:
+def test_image_pushed_from_this_checkout_is_verified(tiny: Tiny, repository: str) -> None:
     push(tiny, f"{repository}:one")
     found = verdict(tiny, f"{repository}:one")
     assert found["holds"]
@@ -43,7 +43,7 @@ def test_what_was_pushed_from_this_checkout_holds(tiny: Tiny, repository: str) -
     assert verdict(tiny, f"{repository}@{found['digest']}")["holds"]
 
 
-def test_a_layer_that_the_locks_do_not_produce_is_named_on_both_sides(tiny: Tiny, repository: str) -> None:
+def test_layer_that_the_locks_do_not_produce_is_named_on_both_sides(tiny: Tiny, repository: str) -> None:
     push(tiny, f"{repository}:one")
     tiny.replace("stages/app/app/words.txt", "w", "W")
     tiny.build("app", "--no-import")
@@ -57,7 +57,7 @@ def test_a_layer_that_the_locks_do_not_produce_is_named_on_both_sides(tiny: Tiny
     assert "app/app: the image has it otherwise, or not at all" in text
 
 
-def test_a_change_of_the_config_alone_is_found(tiny: Tiny, repository: str) -> None:
+def test_changed_config_alone_is_found(tiny: Tiny, repository: str) -> None:
     push(tiny, f"{repository}:one")
     tiny.replace("stages/app/stage.toml", "hello", "goodbye")
     found = verdict(tiny, f"{repository}:one")
@@ -65,7 +65,7 @@ def test_a_change_of_the_config_alone_is_found(tiny: Tiny, repository: str) -> N
     assert "the layers agree; their order or the config" in tiny.run("verify-image", f"{repository}:one").text
 
 
-def test_a_machine_that_built_nothing_asks_the_shared_cache(
+def test_machine_without_builds_asks_the_remote_cache(
     tiny: Tiny, make_tiny: Callable[[], Tiny], repository: str
 ) -> None:
     push(tiny, f"{repository}:one", "--cache-write", repository)
@@ -78,7 +78,7 @@ def test_a_machine_that_built_nothing_asks_the_shared_cache(
     assert other.blobs() == []  # nothing but manifests and configs was fetched
 
 
-def test_what_is_no_image_of_ours_is_said(tiny: Tiny, repository: str, template: object) -> None:
+def test_foreign_or_malformed_image_is_reported(tiny: Tiny, repository: str, template: object) -> None:
     done = tiny.run("verify-image", f"{repository}:none")
     assert done.code == 1
     assert f"error: {repository}:none: there is no such image" in done.text
@@ -91,7 +91,7 @@ def test_what_is_no_image_of_ours_is_said(tiny: Tiny, repository: str, template:
     assert "did you mean app" in stage.text
 
 
-def test_layers_are_gzipped_where_the_settings_say_so(tiny: Tiny, repository: str) -> None:
+def test_gzip_setting_is_verified(tiny: Tiny, repository: str) -> None:
     plain = tiny.build("app").digests()
     tiny.replace("pyproject.toml", "[tool.buildkit]", '[tool.buildkit]\ncompression = "gzip"')
     zipped = tiny.build("app", "--push", f"{repository}:zipped")

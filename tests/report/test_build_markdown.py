@@ -10,7 +10,7 @@ from buildkit.report.build_markdown import escape, render_markdown
 from tests.report.test_build_report import BUILT, REPORT
 
 
-def test_what_was_built_and_pushed_is_this() -> None:
+def test_markdown_of_a_build_with_push_matches_the_expected_text() -> None:
     report = replace(REPORT, pushed=7, delivered=False, imported=0, pushed_as={"r.io/me/a_b:1": "sha256:p"})
     assert render_markdown(report) == (
         "### runtime\n\n"
@@ -24,7 +24,7 @@ def test_what_was_built_and_pushed_is_this() -> None:
     )
 
 
-def test_tables_without_rows_are_left_out() -> None:
+def test_markdown_omits_tables_without_rows() -> None:
     text = render_markdown(replace(REPORT, layers=REPORT.layers[:2], built=0, phases={}))
     assert text == "### runtime\n\nnothing to build, 2 reused (1.8 GB), 5.0 MB fetched, 70.0 kB imported, 1.2 s\n\n"
 
@@ -39,7 +39,7 @@ def test_tables_without_rows_are_left_out() -> None:
         ("back\\slash", "back\\\\slash"),
     ],
 )
-def test_foreign_text_is_one_line_of_text(text: str, shown: str) -> None:
+def test_escaped_foreign_text_is_one_literal_line(text: str, shown: str) -> None:
     assert escape(text) == shown
     row = render_markdown(replace(REPORT, layers=(replace(BUILT, why=text),))).splitlines()[6]
     assert row == f"| runtime/app | 21.4 kB | 0.12 s | {shown} |"

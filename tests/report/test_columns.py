@@ -13,7 +13,7 @@ COLUMNS = (Column(title="layer"), Column(title="size", right=True), Column(title
 ROWS = [("models/encoder/large/weights.bin", "1.2 GB", "runtime, development, hardened"), ("app", "3 B", "")]
 
 
-def test_words_lie_left_and_numbers_right() -> None:
+def test_words_are_left_aligned_and_numbers_right_aligned() -> None:
     assert render_columns(COLUMNS, ROWS, None) == [
         "layer                               size  needed by",
         "models/encoder/large/weights.bin  1.2 GB  runtime, development, hardened",
@@ -21,7 +21,7 @@ def test_words_lie_left_and_numbers_right() -> None:
     ]
 
 
-def test_words_give_way_to_the_width_and_numbers_never_do() -> None:
+def test_narrow_width_shortens_words_but_not_numbers() -> None:
     assert render_columns(COLUMNS, ROWS, 50) == [
         "layer                   size  needed by",
         "models/enc…ights.bin  1.2 GB  runtime, d… hardened",
@@ -30,11 +30,11 @@ def test_words_give_way_to_the_width_and_numbers_never_do() -> None:
     assert max(map(len, render_columns(COLUMNS, ROWS, 5))) == 8 + 2 + 6 + 2 + 8, "no narrower than can be read"
 
 
-def test_columns_without_anything_are_left_out() -> None:
+def test_empty_columns_are_dropped() -> None:
     assert render_columns(COLUMNS, [("a", "", "b")], None) == ["layer  needed by", "a      b"]
 
 
-def test_extra_columns_give_way_before_words_are_cut_short() -> None:
+def test_extra_columns_are_dropped_before_words_are_shortened() -> None:
     columns = (*COLUMNS[:2], Column(title="built", right=True, extra=True), COLUMNS[2])
     rows = [(name, size, "3 min", users) for name, size, users in ROWS]
     assert "built" in render_columns(columns, rows, None)[0]
@@ -42,11 +42,11 @@ def test_extra_columns_give_way_before_words_are_cut_short() -> None:
     assert "built" not in render_columns(columns, rows, 56)[0]
 
 
-def test_foreign_text_is_cleaned() -> None:
+def test_escapes_in_cells_are_removed() -> None:
     assert "\x1b" not in "".join(render_columns(COLUMNS, [("\x1b[31mred", "1", "x")], None))
 
 
-def test_no_rows_no_table() -> None:
+def test_no_rows_print_nothing() -> None:
     out = io.StringIO()
     print_columns(COLUMNS, [], out)
     assert out.getvalue() == ""
@@ -67,5 +67,5 @@ def test_no_rows_no_table() -> None:
         (9e6, "104 d"),
     ],
 )
-def test_ages(seconds: float, said: str) -> None:
+def test_format_age(seconds: float, said: str) -> None:
     assert format_age(seconds) == said

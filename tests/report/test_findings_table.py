@@ -27,7 +27,7 @@ FINDINGS = (
 )
 
 
-def test_a_rule_is_explained_once_below_its_findings() -> None:
+def test_rule_is_explained_once_below_its_findings() -> None:
     assert render_findings(FINDINGS) == [
         "critical  calls: Calls",
         "          x.pt!data.pkl, byte 3: calls a",
@@ -43,26 +43,26 @@ def test_a_rule_is_explained_once_below_its_findings() -> None:
     ]
 
 
-def test_milder_cases_of_a_rule_are_said_below_it() -> None:
+def test_milder_findings_of_a_rule_show_their_severity() -> None:
     lines = render_findings((*FINDINGS, Finding(rule=BAD, what="names c", path="y", override=Severity.MEDIUM)))
     assert lines[3] == "          y: names c (medium)"
     assert len([line for line in lines if "why: It runs." in line]) == 1
 
 
-def test_rows_have_the_worst_first() -> None:
+def test_rows_are_sorted_worst_first() -> None:
     lines = render_columns(COLUMNS, findings_rows(FINDINGS), None)
     assert lines[1].split() == ["critical", "calls", "x.pt!data.pkl,", "byte", "3", "calls", "a", "CVE-1-2"]
     assert lines[-1].startswith("low")
 
 
-def test_json_has_everything() -> None:
+def test_json_of_findings_has_every_field() -> None:
     first = findings_json(FINDINGS)[0]
     assert first["rule"] == "calls"
     assert (first["path"], first["member"], first["offset"]) == ("x.pt", "data.pkl", 3)
     assert (first["why"], first["advice"], first["references"]) == ("It runs.", "Delete it.", ["CVE-1-2"])
 
 
-def test_counts_and_places() -> None:
+def test_format_finding_counts_and_locations() -> None:
     assert format_finding_counts(FINDINGS) == "3 findings (2 critical, 1 low)"
     assert format_finding_counts(()) == "no findings"
     assert format_location(Finding(rule=ODD, what="", path="a", layer="sha256:0123456789abcdef")) == (
@@ -71,7 +71,7 @@ def test_counts_and_places() -> None:
     assert format_location(Finding(rule=ODD, what="", path="a\n\x1b[31mb\udcff")) == r"a b\udcff"
 
 
-def test_severities_are_read_as_they_are_said() -> None:
+def test_parse_severity_reverses_format_severity() -> None:
     assert parse_severity("High") is Severity.HIGH
     with pytest.raises(ValueError, match="note, low, medium, high, critical"):
         parse_severity("bad")

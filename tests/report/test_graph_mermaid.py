@@ -45,7 +45,7 @@ def of(kind: str, picture: Picture) -> list[tuple[str, ...]]:
     return [parts for found, parts in parse(render_mermaid(picture)) if found == kind]
 
 
-def test_stages_hold_their_layers_and_lead_to_one_another() -> None:
+def test_mermaid_groups_layers_by_stage_and_links_stages() -> None:
     picture = service()
     assert of("stage", picture) == [("s0", "base: 118 MB"), ("s1", "deps: 961 MB"), ("s2", "app: 60.2 kB")]
     assert of("empty", picture) == [("s3", "debug\nno layers of its own")]
@@ -63,7 +63,7 @@ def test_stages_hold_their_layers_and_lead_to_one_another() -> None:
     assert kinds.count("stage") == kinds.count("end")
 
 
-def test_every_class_is_defined_and_what_is_to_be_built_differs_in_its_line_too() -> None:
+def test_mermaid_defines_every_class_and_dashes_layers_to_be_built() -> None:
     text = render_mermaid(service())
     used = {parts[2] for parts in of("node", service())} | {"stage"}
     assert used <= {parts[0] for parts in of("look", service())}
@@ -71,7 +71,7 @@ def test_every_class_is_defined_and_what_is_to_be_built_differs_in_its_line_too(
     assert dashed == ["built"]
 
 
-def test_many_layers_are_folded_the_largest_and_those_to_be_built_are_shown() -> None:
+def test_mermaid_shows_layers_to_be_built_and_the_largest_and_groups_the_rest() -> None:
     layers = [layer(f"deps/w{n:02}", (n + 1) * MB) for n in range(20)]
     layers.insert(3, layer("deps/tiny", 1000, LayerSource.BUILT, "why"))
     shown = [label.split(",")[0] for _, label, _ in of("node", Picture(project="p", stages=(box("deps", *layers),)))]
@@ -79,7 +79,7 @@ def test_many_layers_are_folded_the_largest_and_those_to_be_built_are_shown() ->
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.sampled_from(list(LayerSource))), min_size=1, max_size=60))
-def test_folding_loses_no_layer_and_no_byte(sizes: list[tuple[int, LayerSource]]) -> None:
+def test_grouping_layers_loses_no_layer_and_no_byte(sizes: list[tuple[int, LayerSource]]) -> None:
     layers = [layer(f"deps/w{n}", size * MB, source) for n, (size, source) in enumerate(sizes)]
     nodes = of("node", Picture(project="p", stages=(box("deps", *layers),)))
     counts = [int(m[1]) if (m := re.match(r"(\d+) layers more", label)) else 1 for _, label, _ in nodes]
@@ -89,7 +89,7 @@ def test_folding_loses_no_layer_and_no_byte(sizes: list[tuple[int, LayerSource]]
         assert said == sum((one.bytes or 0) / MB for one in layers if one.source is source)
 
 
-def test_hostile_names_stay_in_their_labels() -> None:
+def test_mermaid_keeps_hostile_names_inside_their_labels() -> None:
     picture = hostile()
     (node,) = of("node", picture)
     cut = format_source(picture.stages[0].layers[0])[:59]
@@ -98,7 +98,7 @@ def test_hostile_names_stay_in_their_labels() -> None:
 
 
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_any_text_reads_as_it_was(name: str, project: str) -> None:
+def test_mermaid_shows_any_text_unchanged(name: str, project: str) -> None:
     picture = Picture(project=project, stages=(box("s", layer(f"s/{name}", MB)), box(name)))
     assert of("node", picture) == [("s0l0", f"{format_name(name)}, 1.0 MB\nin local storage", "storage")]
     assert of("empty", picture) == [("s1", f"{format_name(name)}\nno layers of its own")]

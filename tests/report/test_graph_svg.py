@@ -56,7 +56,7 @@ class Drawn:
         return (float(rect.get("width", 0)) + 1.5) * (float(rect.get("height", 0)) + 1.5)
 
 
-def test_every_layer_is_drawn_once_in_its_order_and_says_all_of_itself() -> None:
+def test_svg_draws_every_layer_once_in_order_with_a_full_title() -> None:
     picture = service()
     assert Drawn(picture).tooltips == [format_layer(one) for one in picture.layers]
     assert format_layer(picture.stages[2].layers[0]) == (
@@ -64,14 +64,14 @@ def test_every_layer_is_drawn_once_in_its_order_and_says_all_of_itself() -> None
     )
 
 
-def test_areas_are_as_bytes_are_and_what_is_small_can_be_seen() -> None:
+def test_svg_areas_are_proportional_to_bytes_with_a_visible_minimum() -> None:
     drawn = Drawn(service())
     assert drawn.area("deps/torch") / drawn.area("base/root") == pytest.approx(900 / 118, rel=0.03)
     assert drawn.area("deps/torch") / drawn.area("deps/numpy") == pytest.approx(900 / 60, rel=0.03)
     assert drawn.area("app/app") == drawn.area("/opt/venv") == pytest.approx(64, rel=0.03)
 
 
-def test_blocks_stay_on_the_page_however_many_there_are() -> None:
+def test_svg_keeps_any_number_of_blocks_on_the_page() -> None:
     many = [layer(f"deps/w{n}", (n % 7) ** 5 * 20_000) for n in range(118)]
     drawn = Drawn(Picture(project="p", stages=(box("deps", *many, layer("deps/x", None)),)))
     rects = [drawn.rect(group) for group in drawn.layers]
@@ -80,7 +80,7 @@ def test_blocks_stay_on_the_page_however_many_there_are() -> None:
     assert all(min(float(r.get("width", 0)), float(r.get("height", 0))) > 2 for r in rects)
 
 
-def test_each_source_has_its_fill_a_pattern_that_is_defined_and_a_word_in_the_key() -> None:
+def test_svg_gives_each_source_a_defined_pattern_and_a_text_in_the_legend() -> None:
     drawn = Drawn(service())
     assert drawn.fills == {
         "base/root": "url(#bk-storage)",
@@ -97,7 +97,7 @@ def test_each_source_has_its_fill_a_pattern_that_is_defined_and_a_word_in_the_ke
     assert "in local storage: 118 MB" in drawn.lines
 
 
-def test_what_is_to_be_built_is_marked_and_said_with_its_reason() -> None:
+def test_svg_marks_layers_to_be_built_and_shows_the_reason() -> None:
     drawn = Drawn(service())
     assert "app, 60.2 kB: main.py changed" in drawn.lines
     assert drawn.text.count('class="mark"') == 1
@@ -105,7 +105,7 @@ def test_what_is_to_be_built_is_marked_and_said_with_its_reason() -> None:
     assert "no layers of its own" in drawn.lines
 
 
-def test_reasons_that_layers_share_are_said_once_and_many_are_counted() -> None:
+def test_svg_shows_shared_reasons_once_and_counts_many() -> None:
     same = [layer(f"deps/a{n}", MB, LayerSource.BUILT, "first build") for n in range(5)]
     drawn = Drawn(Picture(project="p", stages=(box("deps", *same),)))
     assert "5 layers, 5.0 MB: first build" in drawn.lines
@@ -117,7 +117,7 @@ def test_reasons_that_layers_share_are_said_once_and_many_are_counted() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.booleans()), min_size=1, max_size=60))
-def test_the_bytes_that_are_said_add_up(sizes: list[tuple[int, bool]]) -> None:
+def test_svg_sizes_add_up(sizes: list[tuple[int, bool]]) -> None:
     layers = [layer(f"deps/w{n}", size * MB) for n, (size, _) in enumerate(sizes)]
     layers += [layer(f"deps/b{n}", 3 * MB, LayerSource.BUILT, f"reason {n}") for n in range(2)]
     drawn = Drawn(Picture(project="p", stages=(box("deps", *layers, asked=False),)))
@@ -128,7 +128,7 @@ def test_the_bytes_that_are_said_add_up(sizes: list[tuple[int, bool]]) -> None:
     assert said == pytest.approx(sum(one.bytes or 0 for one in layers) / MB)
 
 
-def test_unknown_sizes_are_said_to_be_unknown() -> None:
+def test_svg_shows_unknown_sizes_as_unknown() -> None:
     drawn = Drawn(
         Picture(project="p", stages=(box("base", layer("base/root", None, LayerSource.BUILT, "first build")),))
     )
@@ -138,7 +138,7 @@ def test_unknown_sizes_are_said_to_be_unknown() -> None:
 
 
 @given(st.text(), st.text(), st.text())
-def test_any_text_is_well_formed_and_on_one_line(name: str, why: str, project: str) -> None:
+def test_svg_of_any_text_is_well_formed_with_one_line_names(name: str, why: str, project: str) -> None:
     one = layer(f"s/{name}", MB, LayerSource.BUILT, why)
     drawn = Drawn(Picture(project=project, stages=(box("s", one), box(name, base="s"))))
     assert drawn.tooltips == [format_layer(one)]
@@ -146,7 +146,7 @@ def test_any_text_is_well_formed_and_on_one_line(name: str, why: str, project: s
     drawn.text.encode()
 
 
-def test_hostile_names_stay_text() -> None:
+def test_svg_escapes_hostile_names() -> None:
     drawn = Drawn(hostile())
     assert {element.tag.removeprefix(SVG) for element in drawn.svg.iter()} <= {
         "svg", "title", "desc", "style", "defs", "pattern", "rect", "circle", "path", "g", "text", "tspan",
@@ -157,14 +157,14 @@ def test_hostile_names_stay_text() -> None:
     assert HOSTILE not in drawn.text
 
 
-def test_nothing_is_taken_from_elsewhere() -> None:
+def test_svg_references_no_external_resource() -> None:
     text = render_svg(service())
     assert re.findall(r"https?://[^\"]*", text) == ["http://www.w3.org/2000/svg"]
     assert set(re.findall(r"url\(([^)]*)\)", text)) == {f"#bk-{source}" for source in SOURCE_LABELS}
     assert not re.search(r"@import|@font-face|<script|<image|<use|href", text)
 
 
-def test_it_can_be_read_aloud() -> None:
+def test_svg_has_title_and_description_for_screen_readers() -> None:
     svg = Drawn(service()).svg
     assert svg.get("role") == "img"
     named = [svg.find(f"{SVG}*[@id='{name}']") for name in svg.get("aria-labelledby", "").split()]
@@ -174,17 +174,17 @@ def test_it_can_be_read_aloud() -> None:
     assert "app (from base, includes deps): 1 layer, 60.2 kB." in desc
 
 
-def test_it_is_the_same_for_the_same_picture() -> None:
+def test_equal_pictures_give_equal_svg() -> None:
     assert render_svg(service()) == render_svg(service())
 
 
-def test_lines_lead_from_stages_to_what_is_made_of_them() -> None:
+def test_svg_lines_lead_from_stages_to_their_users() -> None:
     drawn = Drawn(service())
     kinds = [path.get("class") for path in drawn.svg.iter(f"{SVG}path") if "tie" in path.get("class", "")]
     assert sorted(kinds) == ["tie from", "tie from", "tie include"]
 
 
-def test_the_key_fits_on_the_page() -> None:
+def test_svg_legend_fits_on_the_page() -> None:
     stages = (
         box("a", *(layer(f"a/{source}", 999 * MB, source) for source in SOURCE_LABELS)),
         box("b", layer("b/root", None, LayerSource.BUILT)),
@@ -195,7 +195,7 @@ def test_the_key_fits_on_the_page() -> None:
 
 
 @pytest.mark.parametrize("page", [0, 1])
-def test_text_can_be_read_on_every_fill(page: int) -> None:
+def test_svg_text_has_enough_contrast_on_every_fill(page: int) -> None:
     colour = {name: pair[page] for name, pair in COLOURS.items()}
     for fill in ("ground", "storage", "cache", "cache-mark", "shared", "shared-mark", "built", "built-mark"):
         assert contrast(colour["text"], colour[fill]) >= 4.5, fill
@@ -204,7 +204,7 @@ def test_text_can_be_read_on_every_fill(page: int) -> None:
         assert contrast(colour[shape], colour["ground"]) >= 3
 
 
-def test_the_picture_of_the_documentation_is_drawn_as_they_are_now() -> None:
+def test_picture_of_the_documentation_is_up_to_date() -> None:
     text = (ROOT / "docs/images/graph.svg").read_text("utf-8")
     names = {
         "".join(span.itertext()) for span in ET.fromstring(text).iter(f"{SVG}tspan") if span.get("class") == "name"

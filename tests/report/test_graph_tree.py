@@ -22,7 +22,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_the_tree_is_this() -> None:
+def test_tree_matches_the_expected_text() -> None:
     assert plain(service()) == (
         "speech: 4 stages, 6 layers, 1.1 GB; 1 layer to be built (60.2 kB)\n"
         "\n"
@@ -44,7 +44,7 @@ def test_the_tree_is_this() -> None:
     )
 
 
-def test_many_layers_are_folded_by_where_they_are() -> None:
+def test_tree_groups_many_layers_by_source() -> None:
     layers = [
         layer(f"deps/w{n:02}", (n + 1) * MB, LayerSource.CACHE if n % 2 else LayerSource.STORAGE) for n in range(60)
     ]
@@ -58,14 +58,14 @@ def test_many_layers_are_folded_by_where_they_are() -> None:
     assert lengths == [2] * 4 + [3] * 7 + [1, 23, 24]  # bars are as long as bytes are many, also those of folded layers
 
 
-def test_what_only_helps_and_what_nobody_knows_is_said() -> None:
+def test_tree_shows_helper_stages_and_unknown_sizes() -> None:
     helper = layer("base/root", None, LayerSource.BUILT, "first build", images=())
     text = plain(Picture(project="p", stages=(box("base", helper, asked=False),)))
     assert "base  only helps to build" in text
     assert text.splitlines()[-1].split() == ["└─", "root", "?", "to", "be", "built:", "first", "build"]
 
 
-def test_a_pipe_gets_no_colours_and_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tree_in_a_pipe_has_no_colours_and_whole_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     out = io.StringIO()
@@ -73,7 +73,7 @@ def test_a_pipe_gets_no_colours_and_whole_lines(monkeypatch: pytest.MonkeyPatch)
     assert [line.rstrip() for line in out.getvalue().splitlines()] == plain(service()).splitlines()
 
 
-def test_a_terminal_gets_colours_unless_it_wants_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tree_on_a_terminal_has_colours_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -86,7 +86,7 @@ def test_a_terminal_gets_colours_unless_it_wants_none(monkeypatch: pytest.Monkey
     assert "\x1b[1;33m" not in out.getvalue()
 
 
-def test_hostile_names_reach_no_terminal() -> None:
+def test_tree_removes_escapes_in_hostile_names() -> None:
     out = Terminal()
     print_lines(render_tree(hostile()), out)
     assert "\x1b[31m" not in out.getvalue()

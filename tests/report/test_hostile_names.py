@@ -173,7 +173,7 @@ PLACES: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_hostile_name_steers_nothing(place: str) -> None:
+def test_hostile_name_adds_no_line_escape_or_command_to_the_output(place: str) -> None:
     text = PLACES[place]()
     found = DECEIVING.search(text)
     assert not found, ascii(text)
@@ -183,7 +183,7 @@ def test_a_hostile_name_steers_nothing(place: str) -> None:
     text.encode()
 
 
-def test_folders_that_are_no_names_are_no_sessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_with_control_characters_get_no_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
     monkeypatch.setattr(sessions, "_add_session", lambda name, *_: names.append(name))
     for folder in ("good", "a\nb", "c\x1b[31m"):

@@ -38,13 +38,13 @@ def only(*findings: Finding, **more: Any) -> dict[str, Any]:
     return run
 
 
-def test_nothing_found_is_a_run_without_results() -> None:
+def test_no_findings_give_a_run_without_results() -> None:
     run = only()
     assert run["results"] == []
     assert run["tool"]["driver"]["rules"] == []
 
 
-def test_a_rule_has_its_help_level_and_score() -> None:
+def test_sarif_rule_has_help_level_and_score() -> None:
     (rule,) = only(FOUND)["tool"]["driver"]["rules"]
     assert rule["id"] == "pickle-calls"
     assert rule["defaultConfiguration"] == {"level": "error"}
@@ -56,7 +56,7 @@ def test_a_rule_has_its_help_level_and_score() -> None:
     assert "- CIS Docker Benchmark 4.1" in rule["help"]["markdown"]
 
 
-def test_a_place_in_a_file_is_a_region_of_bytes() -> None:
+def test_offset_in_a_file_is_a_byte_region() -> None:
     (result,) = only(Finding(rule=RULE, what="x", path="models/a b.bin", offset=7))["results"]
     (location,) = result["locations"]
     assert location["physicalLocation"]["artifactLocation"]["uri"] == "models/a%20b.bin"
@@ -65,7 +65,7 @@ def test_a_place_in_a_file_is_a_region_of_bytes() -> None:
     assert "relatedLocations" not in result
 
 
-def test_a_place_in_a_member_is_not_one_in_the_file() -> None:
+def test_offset_in_an_archive_member_is_not_a_region_of_the_file() -> None:
     run = only(FOUND)
     (result,) = run["results"]
     (location,) = result["locations"]
@@ -81,7 +81,7 @@ def test_a_place_in_a_member_is_not_one_in_the_file() -> None:
     assert result["message"]["text"] == "calls os.system (a.zip!b/data.pkl, byte 14)"
 
 
-def test_levels_and_rules_follow_the_case() -> None:
+def test_sarif_level_follows_the_severity_of_the_finding() -> None:
     milder = Finding(rule=RULE, what="x", path="a", override=Severity.MEDIUM)
     run = only(milder, Finding(rule=MILD, what="y", path="b"))
     assert [one["level"] for one in run["results"]] == ["warning", "note"]
@@ -89,7 +89,7 @@ def test_levels_and_rules_follow_the_case() -> None:
     assert [names[one["ruleIndex"]] for one in run["results"]] == [one["ruleId"] for one in run["results"]]
 
 
-def test_fingerprints_stay_when_bytes_move_and_differ_for_each_finding() -> None:
+def test_fingerprints_ignore_offsets_and_are_unique() -> None:
     moved = Finding(rule=RULE, what=FOUND.what, path=FOUND.path, member=FOUND.member, offset=99)
     first, both = only(FOUND)["results"], only(moved, FOUND)["results"]
     prints = [one["partialFingerprints"]["finding/v1"] for one in both]
@@ -97,17 +97,17 @@ def test_fingerprints_stay_when_bytes_move_and_differ_for_each_finding() -> None
     assert len(set(prints)) == 2
 
 
-def test_hashes_of_files_that_are_clean_are_told_too() -> None:
+def test_sarif_lists_hashes_of_clean_files_too() -> None:
     (artifact,) = only(hashes={"models/y.onnx": {"sha-256": "ab" * 32, "sha-512": "cd" * 64}})["artifacts"]
     assert artifact["hashes"] == {"sha-256": "ab" * 32, "sha-512": "cd" * 64}
 
 
-def test_what_is_accepted_is_suppressed_with_the_reason() -> None:
+def test_accepted_findings_are_suppressed_with_the_reason() -> None:
     (result,) = only(FOUND, accepted={FOUND: "reviewed by hand"})["results"]
     assert result["suppressions"] == [{"kind": "external", "justification": "reviewed by hand"}]
 
 
-def test_paths_of_the_host_and_of_an_image_are_told_apart() -> None:
+def test_absolute_paths_of_the_host_and_of_an_image_have_different_uris() -> None:
     absolute = Finding(rule=RULE, what="x", path="/etc/x")
     (host,) = only(absolute)["artifacts"]
     (image,) = only(absolute, inside=True, base="IMAGE", base_description="the image")["artifacts"]
@@ -115,7 +115,7 @@ def test_paths_of_the_host_and_of_an_image_are_told_apart() -> None:
     assert image["location"] == {"uri": "etc/x", "uriBaseId": "IMAGE"}
 
 
-def test_a_finding_without_a_path_is_its_subject_s() -> None:
+def test_finding_without_a_path_is_located_at_the_subject() -> None:
     (result,) = only(Finding(rule=RULE, what="runs as root", path="", layer="sha256:1"), subject="localhost/x:1")[
         "results"
     ]
@@ -126,7 +126,7 @@ def test_a_finding_without_a_path_is_its_subject_s() -> None:
 
 
 @pytest.mark.parametrize("hostile", ["\x1b[31mred", "a\nb", "{0} [x](1)", "\udcff\ud800", "../../etc", "a!b"])
-def test_foreign_text_is_data(hostile: str) -> None:
+def test_foreign_text_forms_no_escape_placeholder_or_link(hostile: str) -> None:
     finding = Finding(rule=RULE, what=hostile, path=f"d/{hostile}", member=hostile, offset=0)
     text = render_sarif((finding,), SarifRun.of("scan-models"))
     assert "\\u001b" not in text
@@ -137,5 +137,5 @@ def test_foreign_text_is_data(hostile: str) -> None:
 
 
 @given(st.text(), st.text(), st.text(), st.none() | st.integers(0, 1 << 62))
-def test_whatever_is_found_is_valid(what: str, path: str, member: str, offset: int | None) -> None:
+def test_sarif_of_any_finding_is_valid(what: str, path: str, member: str, offset: int | None) -> None:
     log_of(Finding(rule=RULE, what=what, path=path, member=member, offset=offset))

@@ -39,7 +39,7 @@ HOSTILE = "evil\x1b[2J\x1b]0;title\x07\x1b[31m\r\x9b1m"
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_500_000, "1.5 MB"), (99_400_000, "99.4 MB"),
      (99_600_000, "100 MB"), (999_700, "1.0 MB"), (12_345_678_901, "12.3 GB"), (5e12, "5.0 TB")],
 )  # fmt: skip
-def test_bytes(count: float, text: str) -> None:
+def test_format_bytes(count: float, text: str) -> None:
     assert format_bytes(count) == text
 
 
@@ -47,7 +47,7 @@ def test_bytes(count: float, text: str) -> None:
     ("seconds", "text"),
     [(0.0412, "0.04 s"), (1, "1.0 s"), (59.4, "59.4 s"), (185, "3 min 05 s"), (119.7, "2 min 00 s")],
 )
-def test_seconds(seconds: float, text: str) -> None:
+def test_format_seconds(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
 
 
@@ -66,7 +66,7 @@ def test_seconds(seconds: float, text: str) -> None:
         ("\x1b]0;title\x07x\x1b]8;;http://y\x1b\\z", "xz"),
     ],
 )
-def test_foreign_text_loses_everything_that_steers_a_terminal(text: str, kept: str) -> None:
+def test_sanitize_removes_terminal_control_sequences(text: str, kept: str) -> None:
     assert sanitize(text) == kept
 
 
@@ -83,11 +83,11 @@ def test_foreign_text_loses_everything_that_steers_a_terminal(text: str, kept: s
         (Note(text="t", warning=True), " warning  t"),
     ],
 )
-def test_lines(event: StepFinished | StepFailed | Note, line: str) -> None:
+def test_render_event_gives_one_line(event: StepFinished | StepFailed | Note, line: str) -> None:
     assert render_event(event) == line
 
 
-def test_a_log_has_a_line_for_each_end_and_one_every_ten_seconds_for_what_takes_long() -> None:
+def test_plain_view_prints_each_end_and_a_line_every_ten_seconds_of_a_long_step() -> None:
     out, now = io.StringIO(), [0.0]
     view = PlainView(out, lambda: now[0])
 
@@ -108,20 +108,20 @@ def test_a_log_has_a_line_for_each_end_and_one_every_ten_seconds_for_what_takes_
     assert at(34, StepFinished(step="a", phase="fetch", seconds=34.0)) == ["   fetch  a  34.0 s"]
 
 
-def test_a_log_is_clean_too() -> None:
+def test_plain_view_removes_escapes() -> None:
     out = io.StringIO()
     PlainView(out)(Note(text=HOSTILE))
     assert out.getvalue() == "    note  evil\n"
 
 
-def test_an_output_that_is_no_terminal_gets_lines() -> None:
+def test_open_view_prints_plain_lines_to_a_file() -> None:
     out = io.StringIO()
     with open_view(out) as emit:
         emit(Note(text="x"))
     assert out.getvalue() == "    note  x\n"
 
 
-def test_a_terminal_shows_a_row_for_each_step_with_its_bytes() -> None:
+def test_live_view_shows_a_row_with_bytes_for_each_step() -> None:
     out = Terminal()
     view = LiveView(out)
     try:
@@ -153,7 +153,7 @@ def wait_for(out: Terminal, text: str) -> None:
     pytest.fail(f"never shown: {text}")
 
 
-def test_names_of_steps_cannot_steer_the_terminal_or_rich() -> None:
+def test_live_view_removes_escapes_and_markup_in_step_names() -> None:
     out = Terminal()
     view = LiveView(out)
     try:
@@ -169,14 +169,14 @@ def test_names_of_steps_cannot_steer_the_terminal_or_rich() -> None:
     assert "\x9b" not in text
 
 
-def test_a_terminal_is_drawn_on_with_the_first_event_only() -> None:
+def test_live_view_draws_nothing_before_the_first_event() -> None:
     out = Terminal()
     with open_view(out):
         pass
     assert out.getvalue() == ""
 
 
-def test_first_events_of_many_threads_open_one_view(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_first_events_open_one_live_view(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[LiveView] = []
     real = LiveView.__init__
 
@@ -208,11 +208,11 @@ def test_first_events_of_many_threads_open_one_view(monkeypatch: pytest.MonkeyPa
         ((4_000_000, 4_000_000, 1_000_000, 1.0), "4.0 MB of 4.0 MB  1.0 MB/s"),
     ],
 )
-def test_amounts(amounts: tuple[float, float | None, float | None, float], text: str) -> None:
+def test_render_amounts(amounts: tuple[float, float | None, float | None, float], text: str) -> None:
     assert render_amounts(*amounts) == text
 
 
-def test_tables_show_cells_as_they_are_and_numbers_right() -> None:
+def test_table_shows_cells_literally_and_aligns_numbers_right() -> None:
     out = io.StringIO()
     print_table("t", ("layer", "size"), [("[bold]a", "1 B"), (HOSTILE, "100 MB")], out)
     title, _, *rows = [line.rstrip() for line in out.getvalue().splitlines() if line.strip()]
