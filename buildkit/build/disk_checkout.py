@@ -1,4 +1,4 @@
-"""A checkout on disk: reads locks, lists and hashes files, and says what is stale. Touches no network."""
+"""A checkout on disk: reads locks, lists and hashes files, and finds what is stale. Uses no network."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _HASHES = re.compile(r"^[^#\n]*?--hash=sha256:([0-9a-f]{64})", re.MULTILINE)  # 
 
 
 class DiskCheckout:
-    """Answers what a composition asks, from the files of a project.
+    """Reads what a composition needs from the files of a project.
 
-    ``frozen`` makes a model that differs from its lock an error; otherwise it is used as it is, and said.
+    With ``frozen``, a model that differs from its lock is an error; otherwise it is used as it is, with a warning.
     """
 
     def __init__(self, project: Project, graph: Graph, index: StatIndex, emit: Emit, *, frozen: bool = False) -> None:
@@ -50,7 +50,7 @@ class DiskCheckout:
         self._lists = cache(lambda: find_apt_lists(graph))
 
     def read(self, path: str) -> str | None:
-        """Text of a file of the project, or None where there is none."""
+        """Return the text of a file of the project, or None if there is none."""
         try:
             return (self._project.folder / path).read_text("utf-8")
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -61,7 +61,7 @@ class DiskCheckout:
             raise DefinitionError(f"{path}: cannot be read: {error.strerror}") from error
 
     def pins(self, lock: str) -> tuple[Pin, ...]:
-        """Pins of a requirements lock that apply to the target."""
+        """Return the pins of a requirements lock that apply to the target."""
         from buildkit.locks.requirements_txt import applicable, parse_requirements
 
         text = self.read(lock) or ""
@@ -80,7 +80,7 @@ class DiskCheckout:
         wheels_text = self.read(wheels)
         stale = check_fresh(wheels, wheels_text, wheels_inputs(text or "", self._project.target))
         if stale or wheels_text is None:
-            self.pins(lock)  # what is wrong with the lock itself says more
+            self.pins(lock)  # an error in the lock itself is the better message
             _raise(stale)
             return ()
         artifacts = parse_wheels_lock(wheels_text, wheels).artifacts
@@ -88,13 +88,13 @@ class DiskCheckout:
         return artifacts
 
     def _check_allowed(self, lock: str, text: str, wheels: str, artifacts: tuple[Artifact, ...]) -> None:
-        """Raise DefinitionError for a file that ``wheels`` names and that no pin of ``lock`` allows."""
-        said = set(_HASHES.findall(text))
-        if all(artifact.path or (artifact.sha256 and artifact.sha256.hex in said) for artifact in artifacts):
-            return  # a look; what is wrong is worked out where something is
+        """Raise DefinitionError for a file in ``wheels`` that no pin of ``lock`` allows."""
+        pinned = set(_HASHES.findall(text))
+        if all(artifact.path or (artifact.sha256 and artifact.sha256.hex in pinned) for artifact in artifacts):
+            return  # the quick check; details are worked out only for a failure
         allowed = {(pin.name, pin.version): pin.hashes for pin in self.pins(lock)}
         wrong = [a for a in artifacts if not a.path and a.sha256 not in allowed.get((a.name, a.version), ())]
-        hint = "somebody altered one of the two; if that is meant, run: nox -s lock"
+        hint = "one of the two was altered; if that is intended, run: nox -s lock"
         problems = [
             Problem(file=wheels, what=f"{a.name} {a.version} has {a.sha256}, which {lock} does not allow", hint=hint)
             for a in wrong
@@ -137,7 +137,7 @@ class DiskCheckout:
         return tuple(self._present(model, lock) for model in models)
 
     def _present(self, model: Model, lock: str) -> Model:
-        """The model with the hashes that its files have now, where they are the user's own."""
+        """Return the model with the present hashes of its files, if they are the repository's own."""
         if not isinstance(model.source, RepoSource):
             return model
         return replace(model, files=tuple(self._present_file(model, file, lock) for file in model.files))
@@ -152,13 +152,13 @@ class DiskCheckout:
                     f"{file.source}: this file of model `{model.name}` ({lock}) is missing",
                     hint="fetch it (git lfs pull?), or take the model out of the models file",
                 ) from None
-            return file  # its key is known all the same; whether its bytes are needed is another question
+            return file  # its key is known from the lock; the build fails only if it needs the bytes
         if sha256 == file.sha256:
             return file
         what = f"{file.source}: model `{model.name}` differs from {lock}"
         if self._frozen:
             raise DefinitionError(what, hint="run: nox -s lock, or restore the file")
-        self._emit(Note(text=f"{what}; used as it is now (nox -s lock records it)", warning=True))
+        self._emit(Note(text=f"{what}; using the present file (nox -s lock records it)", warning=True))
         return replace(file, sha256=sha256, size=status.st_size)
 
     def _tree(self, path: str) -> Tree:
@@ -167,15 +167,15 @@ class DiskCheckout:
             raise DefinitionError(f"{path}: there is no such file or folder in the repository")
         found = (self._tree_file(path, name) for name in self._belonging(path))
         files = tuple(sorted((file for file in found if file), key=lambda file: file.path))
-        if not files:  # an image without its application must not look like a success
+        if not files:  # an image without its application must not pass for a success
             raise DefinitionError(
                 f"{path}: none of its files belongs to the repository",
-                hint="git add them; do .gitignore or .containerignore name them, or is a folder on the way a link?",
+                hint="git add them; check .gitignore, .containerignore, and whether a folder in the path is a link",
             )
         return Tree(path=path, files=files)
 
     def _belonging(self, path: str) -> list[str]:
-        """Paths, relative to the project, of what git tracks below ``path``, less what .containerignore names."""
+        """Return the project-relative paths that git tracks below ``path``, without those in .containerignore."""
         listing = list_files(self._project.folder, path)
         if listing is None:
             names = [] if (self._project.folder / path).is_dir() else [path]
@@ -199,13 +199,13 @@ class DiskCheckout:
         relative = posixpath.relpath(name, tree)
         try:
             mode = path.lstat().st_mode
-            target = os.readlink(path) if stat.S_ISLNK(mode) else ""  # noqa: PTH115 - as it is written
+            target = os.readlink(path) if stat.S_ISLNK(mode) else ""  # noqa: PTH115 - the target verbatim
             if not _is_utf8(name + target):
                 raise DefinitionError(f"{os.fsencode(name)!r}: the name of this file, or its link, is not UTF-8")
             if target:
                 return TreeFile(path=relative, sha256=FileHash.of(target.encode()), size=0, link=target)
             if stat.S_ISDIR(mode):
-                self._say_left_out(name)
+                self._warn_of_submodule(name)
                 return None
             if not stat.S_ISREG(mode):
                 raise DefinitionError(f"{name}: neither a file nor a symbolic link", hint="remove it, or ignore it")
@@ -216,8 +216,8 @@ class DiskCheckout:
             raise DefinitionError(f"{name}: cannot be read: {error.strerror}") from error
         return TreeFile(path=relative, sha256=sha256, size=status.st_size, executable=bool(status.st_mode & 0o100))
 
-    def _say_left_out(self, name: str) -> None:
-        """Say that git names a folder as one thing: a submodule, whose files are another repository's."""
+    def _warn_of_submodule(self, name: str) -> None:
+        """Warn of a folder that git lists as one entry: a submodule, whose files belong to another repository."""
         if (self._project.folder / name / ".git").exists():
             self._emit(Note(text=f"{name}: a submodule, so left out", warning=True))
 

@@ -1,7 +1,7 @@
-"""Downloading what locks pin: resumed when the connection drops, verified while it is written, named last.
+"""Downloads what locks pin: resumed if the connection drops, verified while it is written, renamed last.
 
-A ``Fetcher`` is called from many threads at once. The destination's folder is where the temporary file stands, so
-that the final rename is atomic; under the final name there is only ever a complete file with the right hash.
+Threads share a ``Fetcher``. The temporary file is in the destination's folder, so that the final rename is atomic:
+under the final name there is only ever a complete file with the right hash.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from buildkit.tools.indexes import Candidate, Indexes
 
 Progress = Callable[[int], None]
-"""Told the bytes of this file that are there so far; the number falls when a download starts again."""
+"""Called with the bytes of this file so far; the number falls if a download starts again."""
 
 _CHUNK = 1 << 20
 _TEMPORARY = ".part"
@@ -38,7 +38,7 @@ _TEMPORARY = ".part"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedFile:
-    """What must arrive: a name for messages, the hash, and the size in bytes where it is known."""
+    """The file that must arrive: a name for messages, the hash, and the size in bytes if it is known."""
 
     what: str
     sha256: FileHash
@@ -58,17 +58,17 @@ class Fetcher:
         self._session.close()
 
     def fetch(self, artifact: Artifact, into: Path, *, progress: Progress) -> None:
-        """Make ``into`` (the file itself, not its folder) the artifact's file; replaces what is there.
+        """Fetch the artifact's file to ``into`` (the file, not its folder), replacing any file there.
 
-        Raises MismatchError when the bytes offered are others than the pin's, FetchError when none can be had,
-        Interrupted, or BuildError when the disk refuses.
+        Raises MismatchError if the offered bytes differ from the pin's, FetchError if there are none, Interrupted, or
+        BuildError if the disk cannot be written.
         """
         if artifact.sha256 is None:
             raise ValueError(f"{artifact.name} is a package of the repository: nothing to fetch")
         pin = f"{artifact.name}=={artifact.version} ({artifact.file})"
         wanted = ExpectedFile(what=pin, sha256=artifact.sha256, size=artifact.size or None)
         if (local := self._indexes.find_local(artifact)) is not None:
-            with suppress(FetchError, MismatchError):  # then it is looked for everywhere, and said what is wrong
+            with suppress(FetchError, MismatchError):  # then all indexes are asked, and report what is wrong
                 self._take_local(local, wanted, into, progress)
                 return
         candidates = self._indexes.find_file(artifact)
@@ -77,12 +77,12 @@ class Fetcher:
         self._fetch_any(candidates, wanted, into, progress)
 
     def fetch_url(self, url: str, wanted: ExpectedFile, into: Path, *, progress: Progress) -> None:
-        """Make ``into`` the file behind ``url``; raises as ``fetch`` does."""
-        with _named_last(into) as file:
+        """Fetch the file behind ``url`` to ``into``; raises as ``fetch`` does."""
+        with _atomic_file(into) as file:
             self._download(url, _Sink(file, wanted, progress))
 
     def hash_url(self, url: str, *, progress: Progress) -> tuple[FileHash, int]:
-        """Hash and size in bytes of the file behind ``url``, for locking; nothing is kept. Raises as ``fetch`` does."""
+        """Return hash and size in bytes of the file behind ``url``, for locking; keeps nothing. Raises as ``fetch``."""
         sink = _Sink(None, None, progress)
         self._download(url, sink)
         return sink.sha256, sink.done
@@ -90,7 +90,7 @@ class Fetcher:
     def _fetch_any(
         self, candidates: tuple[Candidate, ...], wanted: ExpectedFile, into: Path, progress: Progress
     ) -> None:
-        """The first candidate that gives the wanted bytes; the first candidate's failure if none does."""
+        """Fetch from the first candidate with the expected bytes; raise the first failure if none has them."""
         failures: list[BuildkitError] = []
         for candidate in candidates:
             try:
@@ -107,12 +107,12 @@ class Fetcher:
         raise failures[0]
 
     def _take_local(self, source: Path, wanted: ExpectedFile, into: Path, progress: Progress) -> None:
-        """Copy a file of this machine. A hard link would let a later change of it reach us behind the hash."""
+        """Copy a file of this host. A hard link would let later changes of the file bypass the hash."""
         try:
             stream = source.open("rb")
         except OSError as error:
             raise FetchError(f"{source}: {error.strerror}") from None
-        with stream, _named_last(into) as file:
+        with stream, _atomic_file(into) as file:
             sink = _Sink(file, wanted, progress)
             while chunk := stream.read(_CHUNK):
                 self._retry_policy.check()
@@ -120,7 +120,7 @@ class Fetcher:
             sink.finish(str(source))
 
     def _download(self, url: str, sink: _Sink) -> None:
-        tries, afresh = 0, False
+        tries, restarted = 0, False
         while True:
             tries += 1
             before = sink.done
@@ -130,19 +130,19 @@ class Fetcher:
                     resumed = _resumes(response, sink)
                     self._drain(url, response, sink)
                 sink.check_complete(url)
-                if resumed and not sink.is_right and not afresh:
-                    sink.restart()  # the file changed between two requests: once more from the beginning
-                    afresh = True
+                if resumed and not sink.is_right and not restarted:
+                    sink.restart()  # the file changed between two requests: fetch it once more from the start
+                    restarted = True
                     continue
                 sink.finish(url)
             except TransientFailure as dropped:
-                tries = 1 if sink.done > before else tries  # it moves: patience starts anew
+                tries = 1 if sink.done > before else tries  # there is progress, so retries start from the first again
                 self._retry_policy.wait(dropped, tries)
             else:
                 return
 
     def _drain(self, url: str, response: Response, sink: _Sink) -> None:
-        if response.status_code == 416:  # we had asked for what lies behind the end
+        if response.status_code == 416:  # the request started behind the end
             sink.restart()
             raise TransientFailure(FetchError(f"{host_of(url)} cannot resume {url_name(url)}"))
         for chunk in self._session.iter_body(url, response):
@@ -153,12 +153,12 @@ class Fetcher:
         refused = ", ".join(sorted(self._session.refused))
         hint = "check the index settings of pip and uv, or run: nox -s lock"
         if refused:
-            hint = f"{refused} wants credentials: put them into netrc, a keyring, or the index settings"
+            hint = f"{refused} requires credentials: put them into netrc, a keyring, or the index settings"
         return FetchError(f"no index and no find-links has {pin}", hint=hint)
 
 
 class _Sink:
-    """A temporary file, or none, and the hash of what was given so far."""
+    """Hashes chunks and writes them to a temporary file, if there is one."""
 
     def __init__(self, file: IO[bytes] | None, wanted: ExpectedFile | None, progress: Progress) -> None:
         self._file = file
@@ -177,7 +177,7 @@ class _Sink:
         return self._wanted is None or self.sha256 == self._wanted.sha256
 
     def expect(self, length: int | None) -> None:
-        """The whole file's length as the server tells it; a lock's word weighs more."""
+        """Take the server's length for the whole file, unless the lock has one."""
         if self._wanted is None or self._wanted.size is None:
             self._length = length
 
@@ -188,8 +188,8 @@ class _Sink:
         self.done += len(chunk)
         if self._wanted and self._wanted.size is not None and self.done > self._wanted.size:
             raise MismatchError(
-                f"{self._wanted.what}: more than the {self._wanted.size} bytes that the lock says",
-                hint="run: nox -s lock -- --upgrade, if the change is meant",
+                f"{self._wanted.what}: more than the {self._wanted.size} bytes that the lock names",
+                hint="if the change is intended, run: nox -s lock -- --upgrade",
             )
         self._progress(self.done)
 
@@ -207,7 +207,7 @@ class _Sink:
             )
 
     def finish(self, source: str) -> None:
-        """All bytes are there: verify, and bring them to the disk."""
+        """Verify the complete file and flush it to the disk."""
         if self._wanted is not None and not self.is_right:
             raise _mismatch(self._wanted, self.sha256, source)
         if self._file:
@@ -216,7 +216,7 @@ class _Sink:
 
 
 def make_fetcher(root: Path, target: Target, stop: threading.Event) -> Fetcher:
-    """A fetcher for the checkout ``root`` with pip's and uv's settings; ``stop`` ends any download with Interrupted."""
+    """Return a fetcher with pip's and uv's settings for the checkout ``root``; ``stop`` interrupts its downloads."""
     from buildkit.tools.indexes import Indexes
 
     sources = load_sources(root, os.environ)
@@ -228,19 +228,19 @@ def make_fetcher(root: Path, target: Target, stop: threading.Event) -> Fetcher:
 def _mismatch(wanted: ExpectedFile, found: FileHash, source: str) -> MismatchError:
     return MismatchError(
         f"{wanted.what}: the lock says {wanted.sha256}, but {host_of(source)} has {found}",
-        hint="the file was replaced or altered; if that is meant, run: nox -s lock -- --upgrade",
+        hint="the file was replaced or altered; if that is intended, run: nox -s lock -- --upgrade",
     )
 
 
 def _resumes(response: Response, sink: _Sink) -> bool:
-    """Whether the answer continues what the sink has; if it begins anew, so does the sink."""
+    """Return whether the response continues the sink's bytes; if it starts at the beginning, restart the sink."""
     if response.status_code == 206:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
         if found and int(found[1]) == sink.done:
             sink.expect(int(found[2]) if found[2].isdigit() else None)
             return True
         sink.restart()
-        raise TransientFailure(FetchError("the server resumed at another place than asked"))
+        raise TransientFailure(FetchError("the server resumed at another position than requested"))
     if response.status_code == 200:
         if sink.done:
             sink.restart()
@@ -250,8 +250,8 @@ def _resumes(response: Response, sink: _Sink) -> bool:
 
 
 @contextmanager
-def _named_last(into: Path) -> Iterator[IO[bytes]]:
-    """A temporary file beside ``into`` that becomes it when the block ends well, and vanishes when it does not."""
+def _atomic_file(into: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file in the folder of ``into``: renamed to it if the block succeeds, else removed."""
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
         with claimed_file(into.parent, f".{into.name[:100]}.", _TEMPORARY) as file:

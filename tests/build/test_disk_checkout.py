@@ -137,7 +137,7 @@ def test_a_file_that_no_pin_allows_is_refused(place: Place, hidden: str) -> None
     place.write("requirements/x.txt", (place.folder / "requirements/x.txt").read_text() + hidden)  # not stale by that
     found = error(place, "wheels")
     assert f"requirements/x.wheels.toml: click 8 has sha256:{'e' * 64}, which requirements/x.txt does not" in found
-    assert "somebody altered one of the two" in found
+    assert "one of the two was altered" in found
 
 
 RUN = "(run: nox -s lock)"
@@ -252,7 +252,7 @@ def test_a_model_that_changed_is_used_and_said_or_frozen_an_error(place: Place) 
     (model,) = place.checkout().models("requirements/models.lock")
     assert (model.files[0].sha256, model.files[0].size) == (FileHash.of(b"new weights"), 11)
     (note,) = place.notes()
-    assert note.startswith("weights/w.bin: model `m` differs from requirements/models.lock; used as it is now")
+    assert note.startswith("weights/w.bin: model `m` differs from requirements/models.lock; using the present file")
     assert "weights/w.bin: model `m` differs from requirements/models.lock" in error(place, "models", frozen=True)
 
 

@@ -129,7 +129,7 @@ def test_secret_is_masked_in_failures_and_refused_in_layers(tiny: Tiny, planted:
     assert "https://me:[secret]@host" in failing.text
     write_stage(tiny, "cat /run/secrets/api-token > /opt/used/kept")
     kept = tiny.run("build-tools", **planted)
-    assert "tools/use: this step has put one of its secrets" in one_error(kept, 1)
+    assert "tools/use: this step wrote one of its secrets" in one_error(kept, 1)
     for text in (failing.text, kept.text, ledger(tiny)):
         assert SECRET not in text
         assert FILED not in text
