@@ -10,7 +10,7 @@ from buildkit.audit.capabilities import NAMES
 from buildkit.audit.secret_patterns import DISTINCT, WRITTEN, find_all
 from buildkit.audit.secret_scan import redact
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.running.proc import CAPABILITY_SETS, Listening, Mounted, Process
+from buildkit.running.proc import CAPABILITY_SETS, ListeningSocket, MountPoint, ProcessStatus
 
 _STATUS = "/proc/1/status"
 _KERNELS = ("proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue")
@@ -40,14 +40,14 @@ class Observation:
     """
 
     ended: tuple[int, str] | None = None
-    processes: tuple[Process, ...] = ()
+    processes: tuple[ProcessStatus, ...] = ()
     environment: tuple[str, ...] = ()
-    mounts: tuple[Mounted, ...] = ()
+    mounts: tuple[MountPoint, ...] = ()
     tmpfs: tuple[str, ...] = ()
     written: tuple[str, ...] | None = None
     memory: int | None = None
     pids: int | None = None
-    listening: tuple[Listening, ...] = ()
+    listening: tuple[ListeningSocket, ...] = ()
     ports: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     outgoing: bool = False
@@ -72,7 +72,7 @@ def _processes(seen: Observation) -> Iterator[Finding]:
         yield from _process(process)
 
 
-def _process(process: Process) -> Iterator[Finding]:
+def _process(process: ProcessStatus) -> Iterator[Finding]:
     name = process.name
     if 0 in process.uids:
         yield _finding(rules.PROCESS_ROOT, f"{name} runs with uid 0")
@@ -114,7 +114,7 @@ def _mounts(seen: Observation) -> Iterator[Finding]:
             yield from _writable(mount, seen.tmpfs)
 
 
-def _writable(mount: Mounted, tmpfs: tuple[str, ...]) -> Iterator[Finding]:
+def _writable(mount: MountPoint, tmpfs: tuple[str, ...]) -> Iterator[Finding]:
     if mount.target in _NODES or _within(mount.target, ["/proc", "/sys"]):
         return  # devices, which a rootless runtime binds one by one; mounts over the kernel's files
     named = mount.target in tmpfs or _within(mount.target, [_DEVICES])

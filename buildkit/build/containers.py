@@ -42,7 +42,7 @@ class ContainerRunner:
     def __init__(self, context: BuildContext, stack: ExitStack) -> None:
         self._context = context
         self._stack = stack
-        self._note = context.blobs.notes.hold
+        self._note = context.blobs.leases.hold
         self._compiler: Compiler | None = None
         self._compression = Compression(context.project.compression)
 

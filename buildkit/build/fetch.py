@@ -20,7 +20,7 @@ from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, BuildkitError, FetchError, MismatchError, describe_disk_error
 from buildkit.locks.pins import Artifact
-from buildkit.store.blobs import claimed_file
+from buildkit.store.file_locks import locked_temporary_file
 from buildkit.tools.http import HttpSession, RetryPolicy, TransientFailure, url_name
 from buildkit.tools.index_settings import host_of, load_sources
 
@@ -254,7 +254,7 @@ def _atomic_file(into: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file in the folder of ``into``: renamed to it if the block succeeds, else removed."""
     try:
         into.parent.mkdir(parents=True, exist_ok=True)
-        with claimed_file(into.parent, f".{into.name[:100]}.", _TEMPORARY) as file:
+        with locked_temporary_file(into.parent, f".{into.name[:100]}.", _TEMPORARY) as file:
             os.fchmod(file.fileno(), 0o644)
             yield file
             file.flush()

@@ -59,4 +59,4 @@ def _sweep(context: BuildContext) -> None:
         return remove_containers(names)
 
     with suppress(BuildError):  # whatever needs storage reports what is wrong with it
-        context.blobs.notes.sweep(remove)
+        context.blobs.leases.sweep(remove)

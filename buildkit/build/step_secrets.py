@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from buildkit.errors import BuildError
-from buildkit.store.blobs import claim
+from buildkit.store.file_locks import lock_new_path
 
 PLACE = "/run/secrets"
 _MEMORY = Path("/dev/shm")  # noqa: S108 - the one tmpfs that every Linux has
@@ -138,7 +138,7 @@ def _folder() -> Iterator[Path]:
         with suppress(FileNotFoundError):  # another process swept it before it was locked
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             try:
-                if claim(handle, folder):
+                if lock_new_path(handle, folder):
                     yield folder
                     return
             finally:

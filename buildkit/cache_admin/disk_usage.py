@@ -1,20 +1,18 @@
-"""``cache -- du``: how much room what takes."""
+"""Add up the sizes of a cache by stage and by kind."""
 
 from __future__ import annotations
 
-import json
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-from buildkit.cache_admin.inventory import DOWNLOAD, WHEEL, Holding, Holdings, State, open_holdings, weigh
+from buildkit.cache_admin.inventory import DOWNLOAD, WHEEL, Inventory, InventoryItem, ItemState, total_size
 from buildkit.cache_admin.needed_keys import Needed
-from buildkit.cache_admin.stored_images import Leftovers, find_leftovers
-from buildkit.report.columns import Column, print_columns
+from buildkit.cache_admin.stored_images import Leftovers
+from buildkit.report.columns import Column
 from buildkit.report.text import format_bytes, format_count, format_seconds
-from buildkit.report.view import open_view
+
+Table = tuple[tuple[Column, ...], list[tuple[str, ...]]]
 
 _OTHERS = {
     "temporaries": "temporary files",
@@ -24,106 +22,98 @@ _OTHERS = {
 }
 
 
-def du(folder: Path, *, as_json: bool) -> int:
-    """Print sums by stage and by kind; returns 0."""
-    with open_view(sys.stderr) as emit, open_holdings(folder, emit) as (context, needed, holdings):
-        left = find_leftovers(context.project.name, needed.refs, context.blobs.notes, emit) if needed else Leftovers()
-    value = add_up(holdings, needed) | {"storage": {"images": len(left.images), "containers": len(left.containers)}}
-    if as_json:
-        sys.stdout.write(json.dumps(value, indent=2) + "\n")
-        return 0
-    _print_stages(value)
-    _print_kinds(value)
-    sys.stdout.write(
-        "\n".join([*_say_rest(value, left), f"{format_bytes(value['size'])} in {context.blobs.folder}"]) + "\n"
-    )
-    return 0
-
-
-def add_up(holdings: Holdings, needed: Needed | None) -> dict[str, Any]:
-    """The sums, in bytes, as JSON; docs/cache.md describes them."""
-    there = [one for one in holdings.items if one.files]
+def usage_as_json(inventory: Inventory, needed: Needed | None, leftovers: Leftovers) -> dict[str, Any]:
+    """Return the sums, in bytes, as JSON; docs/cache.md describes them."""
+    existing = [item for item in inventory.items if item.files]
     stages = sorted({stage for key in needed.specs for stage in needed.layers[key]}) if needed else []
-    kinds = sorted({one.kind for one in there})
-    inventory = holdings.inventory
+    kinds = sorted({item.kind for item in existing})
+    folder = inventory.cache_folder
     return {
-        "stages": {stage: _of_stage(stage, holdings.items, needed) for stage in stages if needed},
-        "not_needed": weigh(there) - weigh(one for one in there if one.stages or one.stages is None),
-        "kinds": {kind: _of_kind([one for one in there if one.kind == kind]) for kind in kinds},
-        "shared": _shared(there),
-        "temporaries": sum(found.size for found in inventory.temporaries),
-        "orphans": sum(found.size for found in holdings.orphans),
-        "ledger": inventory.ledger,
-        "other": inventory.other + sum(found.size for found in inventory.locks),
-        "size": inventory.size,
+        "stages": {stage: _stage_usage(stage, inventory.items, needed) for stage in stages if needed},
+        "not_needed": total_size(existing) - total_size(i for i in existing if i.stages or i.stages is None),
+        "kinds": {kind: _kind_usage([item for item in existing if item.kind == kind]) for kind in kinds},
+        "shared": _shared_size(existing),
+        "temporaries": sum(file.size for file in folder.temporaries),
+        "orphans": sum(file.size for file in inventory.orphans),
+        "ledger": folder.ledger,
+        "other": folder.other + sum(file.size for file in folder.locks),
+        "size": folder.size,
+        "storage": {"images": len(leftovers.images), "containers": len(leftovers.containers)},
     }
 
 
-def _say_rest(value: dict[str, Any], left: Leftovers) -> Iterator[str]:
-    for key, words in _OTHERS.items():
-        if value[key]:
-            yield f"{words}: {format_bytes(value[key])}"
-    if value["shared"]:
-        yield f"of the blobs, {format_bytes(value['shared'])} belong to several layers"
-    if left.images or left.containers:
-        images, containers = format_count(len(left.images), "image"), format_count(len(left.containers), "container")
-        said = f"{images} and {containers} that gc removes"
-        yield f"in local storage, not counted here: {said}"
-
-
-def _of_stage(stage: str, items: Sequence[Holding], needed: Needed) -> dict[str, Any]:
-    """``missing`` layers must be made, or made again; ``alone`` are bytes that would not be needed without it."""
-    wanted = sum(stage in needed.layers[key] for key in needed.specs)
-    mine = [one for one in items if stage in (one.stages or ())]
-    layers = [one for one in mine if one.kind not in (DOWNLOAD, WHEEL)]
-    others = [one for one in items if one.stages and one.stages != (stage,)]
-    return {
-        "layers": wanted,
-        "missing": wanted - sum(one.state is State.PRESENT for one in layers),
-        "size": weigh(layers),
-        "downloads": weigh(one for one in mine if one.kind in (DOWNLOAD, WHEEL)),
-        "alone": weigh([*mine, *others]) - weigh(others),
-    }
-
-
-def _of_kind(items: Sequence[Holding]) -> dict[str, Any]:
-    return {
-        "things": len(items),
-        "size": weigh(items),
-        "needed": weigh(one for one in items if one.stages),
-        "seconds": round(sum(one.seconds for one in items), 3),
-    }
-
-
-def _shared(items: Sequence[Holding]) -> int:
-    owners = Counter(path for one in items for path in one.files)
-    sizes = {path: size for one in items for path, size in one.files.items()}
-    return sum(sizes[path] for path, count in owners.items() if count > 1)
-
-
-def _print_stages(value: dict[str, Any]) -> None:
+def stage_table(usage: dict[str, Any]) -> Table:
+    """Return columns and rows of the sums by stage."""
     titles = ("layers", "not here", "size", "downloads", "for it alone")
     columns = (Column(title="stage"), *(Column(title=title, right=True) for title in titles))
     rows = [
         (
             stage,
-            str(s["layers"]),
-            str(s["missing"] or ""),
-            *(format_bytes(s[key]) for key in ("size", "downloads", "alone")),
+            str(sums["layers"]),
+            str(sums["missing"] or ""),
+            *(format_bytes(sums[key]) for key in ("size", "downloads", "alone")),
         )
-        for stage, s in value["stages"].items()
+        for stage, sums in usage["stages"].items()
     ]
-    print_columns(columns, [*rows, ("no stage", "", "", format_bytes(value["not_needed"]), "", "")], sys.stdout)
-    sys.stdout.write("\n")
+    return columns, [*rows, ("no stage", "", "", format_bytes(usage["not_needed"]), "", "")]
 
 
-def _print_kinds(value: dict[str, Any]) -> None:
+def kind_table(usage: dict[str, Any]) -> Table:
+    """Return columns and rows of the sums by kind."""
     titles = ("things", "size", "needed", "rebuild")
     columns = (Column(title="kind"), *(Column(title=title, right=True) for title in titles))
-    rows = [
-        (kind, str(k["things"]), format_bytes(k["size"]), format_bytes(k["needed"]), format_seconds(k["seconds"]))
-        for kind, k in value["kinds"].items()
+    rows: list[tuple[str, ...]] = [
+        (
+            kind,
+            str(sums["things"]),
+            format_bytes(sums["size"]),
+            format_bytes(sums["needed"]),
+            format_seconds(sums["seconds"]),
+        )
+        for kind, sums in usage["kinds"].items()
     ]
-    print_columns(columns, rows, sys.stdout)
-    if rows:
-        sys.stdout.write("\n")
+    return columns, rows
+
+
+def other_lines(usage: dict[str, Any]) -> Iterator[str]:
+    """Yield lines about files that belong to no item, shared blobs, and leftovers in local storage."""
+    for key, title in _OTHERS.items():
+        if usage[key]:
+            yield f"{title}: {format_bytes(usage[key])}"
+    if usage["shared"]:
+        yield f"of the blobs, {format_bytes(usage['shared'])} belong to several layers"
+    storage = usage["storage"]
+    if storage["images"] or storage["containers"]:
+        images = format_count(storage["images"], "image")
+        containers = format_count(storage["containers"], "container")
+        yield f"in local storage, not counted here: {images} and {containers} that gc removes"
+
+
+def _stage_usage(stage: str, items: Sequence[InventoryItem], needed: Needed) -> dict[str, Any]:
+    """``missing`` layers must be built; ``alone`` are bytes that no other stage needs."""
+    count = sum(stage in needed.layers[key] for key in needed.specs)
+    own = [item for item in items if stage in (item.stages or ())]
+    layers = [item for item in own if item.kind not in (DOWNLOAD, WHEEL)]
+    others = [item for item in items if item.stages and item.stages != (stage,)]
+    return {
+        "layers": count,
+        "missing": count - sum(item.state is ItemState.PRESENT for item in layers),
+        "size": total_size(layers),
+        "downloads": total_size(item for item in own if item.kind in (DOWNLOAD, WHEEL)),
+        "alone": total_size([*own, *others]) - total_size(others),
+    }
+
+
+def _kind_usage(items: Sequence[InventoryItem]) -> dict[str, Any]:
+    return {
+        "things": len(items),
+        "size": total_size(items),
+        "needed": total_size(item for item in items if item.stages),
+        "seconds": round(sum(item.seconds for item in items), 3),
+    }
+
+
+def _shared_size(items: Sequence[InventoryItem]) -> int:
+    owners = Counter(path for item in items for path in item.files)
+    sizes = {path: size for item in items for path, size in item.files.items()}
+    return sum(sizes[path] for path, count in owners.items() if count > 1)

@@ -1,35 +1,29 @@
-"""``cache -- gc``: drop what no stage needs, from the cache and from local storage.
+"""Collect garbage: delete what no stage needs, from the cache and from local storage.
 
-It holds the cache alone, so no build is under way: half-written files and locks are of builds that died, and nothing is
-taken that a build planned with. Killed at any point it leaves nothing wrong: what is said of a layer that was evicted
-means nothing while its blobs are there, and a row without blobs is never believed.
+It holds the cache alone, so no build runs: half-written files and locks belong to builds that died, and nothing is
+deleted that a build has planned with. A kill at any point does no harm: a tombstone has no meaning while the layer's
+blobs exist, and a row without blobs is never trusted.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from buildkit.build.context import BuildContext, open_context
-from buildkit.cache_admin.inventory import DOWNLOAD, Holding, Holdings, State, take_stock, weigh
-from buildkit.cache_admin.list_layers import describe
+from buildkit.cache_admin.inventory import DOWNLOAD, Inventory, InventoryItem, ItemState, take_inventory, total_size
 from buildkit.cache_admin.needed_keys import Needed, find_needed
-from buildkit.cache_admin.stored_images import Leftovers, choose_gone, find_leftovers, remove_leftovers
+from buildkit.cache_admin.stored_images import Leftovers, find_leftovers, remove_leftovers, select_removed
 from buildkit.declare.graph import load_graph
 from buildkit.declare.project import Project, load_project
 from buildkit.digest import FileHash, Key
 from buildkit.errors import BuildError
 from buildkit.events import Emit, Note
-from buildkit.report.columns import Column, print_columns
-from buildkit.report.text import format_age, format_bytes, format_count, format_seconds
-from buildkit.report.view import open_view
-from buildkit.store.cache_files import Found, remove
-from buildkit.store.eviction import Choice, Rules, choose
+from buildkit.report.text import format_bytes
+from buildkit.store.cache_files import CacheFile, remove
+from buildkit.store.eviction import Eviction, EvictionRules, choose_evictions
 from buildkit.store.maintenance import LedgerMaintenance, RetainedRows
 
 KEEP_DAYS = 14.0
@@ -39,233 +33,161 @@ _DAY = 86400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcOptions:
-    """What is asked for. Without ``max_size`` all goes that is not needed and was not used for ``keep_days`` (14).
+    """What to delete.
 
-    With ``max_size`` only so much goes that the cache is no larger, and age protects only where it is said.
+    Without ``max_size``: everything that is not needed and was not used for ``keep_days`` (default: 14). With it: only
+    as much as brings the cache down to this size, regardless of age unless ``keep_days`` is set.
     """
 
     max_size: int | None = None
     keep_days: float | None = None
     dry_run: bool = False
 
-    def rules(self, now: float) -> Rules:
-        """The same for the decision."""
+    def rules(self, now: float) -> EvictionRules:
+        """Return the same as rules for the decision."""
         days = self.keep_days if self.keep_days is not None or self.max_size is not None else KEEP_DAYS
-        return Rules(now=now, keep=None if days is None else days * _DAY, limit=self.max_size)
+        return EvictionRules(now=now, keep=None if days is None else days * _DAY, limit=self.max_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clearance:
-    """What goes: ``items`` of the cache, dearer ones later, ``trash`` (temporary files, blobs of no layer), empty
-    ``locks``, and what is left over in local storage; ``needed`` bytes stay because stages need them.
+class GcPlan:
+    """What gc deletes, or has deleted.
+
+    ``items`` of the cache, the cheapest to restore first; ``trash`` (temporary files, blobs of no layer); unused
+    ``locks``; ``leftovers`` in local storage. ``needed`` are the bytes that stay because stages need them.
     """
 
-    items: tuple[Holding, ...]
-    choice: Choice
-    trash: tuple[Found, ...]
-    locks: tuple[Found, ...]
+    items: tuple[InventoryItem, ...]
+    eviction: Eviction
+    trash: tuple[CacheFile, ...]
+    locks: tuple[CacheFile, ...]
     leftovers: Leftovers
     needed: int
 
     @property
     def freed(self) -> int:
         """Bytes of the cache."""
-        return self.choice.freed + sum(found.size for found in self.trash)
+        return self.eviction.freed + sum(file.size for file in self.trash)
+
+    def item_sizes(self) -> list[int]:
+        """Return the bytes that each item frees; a file that several share counts with the first."""
+        remaining = set(self.eviction.files)
+        sizes = []
+        for item in self.items:
+            sizes.append(sum(size for path, size in item.files.items() if path in remaining))
+            remaining -= item.files.keys()
+        return sizes
 
 
-def gc(folder: Path, options: GcOptions, *, as_json: bool) -> int:
-    """Decide, act unless it is a dry run, and print; returns 0.
+def collect_garbage(folder: Path, options: GcOptions, emit: Emit, done: list[GcPlan]) -> None:
+    """Decide what to delete, and delete it unless it is a dry run.
 
-    Where it fails, what went until then is printed all the same. Raises DefinitionError where what the stages need
-    cannot be known, BuildError, or Interrupted.
+    The plan, or the part of it that was carried out before an error, is appended to ``done``. Raises DefinitionError if
+    the stages cannot be read, BuildError, or Interrupted.
     """
-    done: list[Clearance] = []
-    try:
-        with open_view(sys.stderr) as emit:
-            project = load_project(folder)
-            _look_first(project, folder, emit)
-            with open_context(project, emit, alone=True) as context:
-                needed = find_needed(context, load_graph(folder), emit)
-                now = time.time()
-                clearance = _decide(context, needed, options.rules(now), emit)
-                if options.dry_run:
-                    done.append(clearance)
-                else:
-                    _act(context, needed, clearance, now, done)
-    finally:
-        for one in done:
-            if as_json:
-                sys.stdout.write(json.dumps(_as_json(one, options), indent=2) + "\n")
-            else:
-                _print(one, options, now)
-    return 0
+    project = load_project(folder)
+    _check_stages(project, folder, emit)
+    with open_context(project, emit, alone=True) as context:
+        needed = find_needed(context, load_graph(folder), emit)
+        now = time.time()
+        plan = _make_plan(context, needed, options.rules(now), emit)
+        if options.dry_run:
+            done.append(plan)
+        else:
+            _carry_out(context, needed, plan, now, done)
 
 
-def _look_first(project: Project, folder: Path, emit: Emit) -> None:
-    """Find mistakes, and hash files, while builds may go on."""
+def _check_stages(project: Project, folder: Path, emit: Emit) -> None:
+    """Find mistakes, and hash files, while builds may still run."""
     try:
         with open_context(project, emit) as context:
             find_needed(context, load_graph(folder), lambda _event: None)
     except BuildError:
-        return  # a full disk opens the ledger only to one who is alone; whatever else it is, it is said then
+        return  # on a full disk the ledger opens only for a process that is alone; other errors are raised then
 
 
-def _decide(context: BuildContext, needed: Needed, rules: Rules, emit: Emit) -> Clearance:
-    holdings = take_stock(context.ledger, context.blobs.folder, needed)
-    ahead, layers = LedgerMaintenance(context.ledger).count_used_in_future(rules.now)
-    if 2 * ahead > layers:
-        emit(
-            Note(
-                text="most layers were used in the future: is this host's clock right? they count as new", warning=True
-            )
-        )
-    choice = choose((one.as_thing() for one in holdings.items if one.files), rules, holdings.fixed)
-    known = {one.id: one for one in holdings.items}
-    clearance = Clearance(
-        items=tuple(known[thing.id] for thing in choice.things),
-        choice=choice,
-        trash=(*holdings.inventory.temporaries, *holdings.orphans),
-        locks=holdings.inventory.locks,
-        leftovers=find_leftovers(context.project.name, needed.refs, context.blobs.notes, emit),
-        needed=weigh(one for one in holdings.items if one.stages),
+def _make_plan(context: BuildContext, needed: Needed, rules: EvictionRules, emit: Emit) -> GcPlan:
+    inventory = take_inventory(context.ledger, context.blobs.folder, needed)
+    future, layers = LedgerMaintenance(context.ledger).count_used_in_future(rules.now)
+    if 2 * future > layers:
+        text = "most layers were used in the future: is this host's clock right? they count as new"
+        emit(Note(text=text, warning=True))
+    items = {item.id: item for item in inventory.items}
+    eviction = choose_evictions(
+        (item.as_cache_item() for item in inventory.items if item.files), rules, inventory.permanent_size
     )
-    if rules.limit is not None and choice.left > rules.limit:
-        emit(Note(text=_say_over(rules, clearance), warning=True))
-    return clearance
+    plan = GcPlan(
+        items=tuple(items[item.id] for item in eviction.items),
+        eviction=eviction,
+        trash=(*inventory.cache_folder.temporaries, *inventory.orphans),
+        locks=inventory.cache_folder.locks,
+        leftovers=find_leftovers(context.project.name, needed.refs, context.blobs.leases, emit),
+        needed=total_size(item for item in inventory.items if item.stages),
+    )
+    if rules.limit is not None and eviction.left > rules.limit:
+        emit(Note(text=_format_excess(rules, plan), warning=True))
+    return plan
 
 
-def _act(context: BuildContext, needed: Needed, clearance: Clearance, now: float, done: list[Clearance]) -> None:
-    """Act, and add what was done: all of it, or, where that fails, what went until then, if anything did."""
-    gone: set[str] = set()
+def _carry_out(context: BuildContext, needed: Needed, plan: GcPlan, now: float, done: list[GcPlan]) -> None:
+    """Delete, and append what was deleted to ``done``: all of it, or, on an error, whatever is gone."""
+    removed: set[str] = set()
     try:
-        _clear(context, needed, clearance, now, gone)
+        _delete(context, needed, plan, now, removed)
     except BaseException:
-        went = _choose_gone(context.blobs.folder, clearance, gone)
-        if went.freed or went.leftovers != Leftovers():
-            done.append(went)
+        part = _select_deleted(context.blobs.folder, plan, removed)
+        if part.freed or part.leftovers != Leftovers():
+            done.append(part)
         raise
-    done.append(replace(clearance, leftovers=choose_gone(clearance.leftovers, gone)))
+    done.append(replace(plan, leftovers=select_removed(plan.leftovers, removed)))
 
 
-def _choose_gone(folder: Path, clearance: Clearance, gone: Collection[str]) -> Clearance:
-    """What went of all that should, ``gone`` from local storage."""
-    choice = clearance.choice
-    paths = tuple(path for path in choice.files if not (folder / path).exists())
-    sizes = {path: size for one in clearance.items for path, size in one.files.items()}
-    trash = tuple(found for found in clearance.trash if not (folder / found.path).exists())
+def _select_deleted(folder: Path, plan: GcPlan, removed: Collection[str]) -> GcPlan:
+    """Return the part of a plan that is gone; ``removed`` are names and ids in local storage."""
+    eviction = plan.eviction
+    paths = tuple(path for path in eviction.files if not (folder / path).exists())
+    sizes = {path: size for item in plan.items for path, size in item.files.items()}
+    trash = tuple(file for file in plan.trash if not (folder / file.path).exists())
     freed = sum(sizes[path] for path in paths)
-    kept = choice.freed - freed + sum(found.size for found in set(clearance.trash) - set(trash))
+    kept = eviction.freed - freed + sum(file.size for file in set(plan.trash) - set(trash))
     return replace(
-        clearance,
-        items=tuple(one for one in clearance.items if not one.files.keys().isdisjoint(paths)),
-        choice=replace(choice, files=paths, freed=freed, left=choice.left + kept),
+        plan,
+        items=tuple(item for item in plan.items if not item.files.keys().isdisjoint(paths)),
+        eviction=replace(eviction, files=paths, freed=freed, left=eviction.left + kept),
         trash=trash,
-        leftovers=choose_gone(clearance.leftovers, gone),
+        leftovers=select_removed(plan.leftovers, removed),
     )
 
 
-def _clear(context: BuildContext, needed: Needed, clearance: Clearance, now: float, gone: set[str]) -> None:
+def _delete(context: BuildContext, needed: Needed, plan: GcPlan, now: float, removed: set[str]) -> None:
     folder, maintenance = context.blobs.folder, LedgerMaintenance(context.ledger)
-    remove(folder, (found.path for found in (*clearance.trash, *clearance.locks)))
-    graves = [(Key(one.hash), one.name) for one in clearance.items if one.kind != DOWNLOAD]
+    remove(folder, (file.path for file in (*plan.trash, *plan.locks)))
+    evicted = [(Key(item.hash), item.name) for item in plan.items if item.kind != DOWNLOAD]
     try:
-        maintenance.record_tombstones(graves, WHY)
-    except BuildError:  # a full disk has room for words only when the files are gone
-        remove(folder, clearance.choice.files)
-        maintenance.record_tombstones(graves, WHY)
-    remove(folder, clearance.choice.files)
-    left = take_stock(context.ledger, folder, needed)
-    maintenance.prune(_still(left, needed), now)
-    remove_leftovers(clearance.leftovers, context.blobs.notes, gone)
+        maintenance.record_tombstones(evicted, WHY)
+    except BuildError:  # a full disk has room for tombstones only once the files are gone
+        remove(folder, plan.eviction.files)
+        maintenance.record_tombstones(evicted, WHY)
+    remove(folder, plan.eviction.files)
+    left = take_inventory(context.ledger, folder, needed)
+    maintenance.prune(_retained_rows(left, needed), now)
+    remove_leftovers(plan.leftovers, context.blobs.leases, removed)
 
 
-def _still(left: Holdings, needed: Needed) -> RetainedRows:
-    there = [one for one in left.items if one.state is State.PRESENT]
+def _retained_rows(left: Inventory, needed: Needed) -> RetainedRows:
+    present = [item for item in left.items if item.state is ItemState.PRESENT]
     return RetainedRows(
-        present={Key(one.hash) for one in there if one.kind != DOWNLOAD},
+        present={Key(item.hash) for item in present if item.kind != DOWNLOAD},
         needed=needed.layers.keys(),
         checked=needed.checked,
-        downloads={FileHash(one.hash) for one in there if one.kind == DOWNLOAD},
+        downloads={FileHash(item.hash) for item in present if item.kind == DOWNLOAD},
         files=needed.files,
     )
 
 
-def _say_over(rules: Rules, clearance: Clearance) -> str:
+def _format_excess(rules: EvictionRules, plan: GcPlan) -> str:
     recent = f" or was used in the last {rules.keep / _DAY:g} days" if rules.keep else ""
     return (
-        f"{format_bytes(clearance.choice.left)} are left, more than {format_bytes(rules.limit or 0)}: "
-        f"what remains is needed by the stages ({format_bytes(clearance.needed)}){recent}"
+        f"{format_bytes(plan.eviction.left)} are left, more than {format_bytes(rules.limit or 0)}: "
+        f"what remains is needed by the stages ({format_bytes(plan.needed)}){recent}"
     )
-
-
-def _print(clearance: Clearance, options: GcOptions, now: float) -> None:
-    columns = (
-        Column(title="dropped" if not options.dry_run else "to drop"),
-        Column(title="kind"),
-        Column(title="size", right=True),
-        Column(title="rebuild", right=True),
-        Column(title="used", right=True),
-    )
-    print_columns(columns, list(_rows(clearance, now)), sys.stdout)
-    sys.stdout.write(f"{_say_what(clearance, options)}; {_say_left(clearance)}\n")
-
-
-def _say_what(clearance: Clearance, options: GcOptions) -> str:
-    left = clearance.leftovers
-    things = {
-        "thing": len(clearance.items) + len(clearance.trash),
-        "image": len(left.images) + len(left.names),
-        "container": len(left.containers),
-    }
-    said = [format_count(count, what) for what, count in things.items() if count]
-    if not said:
-        return "nothing to drop"
-    if things["thing"]:
-        said[0] += f" ({format_bytes(clearance.freed)})"
-    return f"{'would drop' if options.dry_run else 'dropped'} {', '.join(said)}"
-
-
-def _say_left(clearance: Clearance) -> str:
-    return f"{format_bytes(clearance.choice.left)} are left, of which {format_bytes(clearance.needed)} are needed"
-
-
-def _rows(clearance: Clearance, now: float) -> Iterator[tuple[str, ...]]:
-    for one, size in zip(clearance.items, _sizes(clearance), strict=True):
-        yield one.name, one.kind, format_bytes(size), format_seconds(one.seconds), format_age(now - one.used)
-    for found in clearance.trash:
-        kind = "blob of no layer" if found.path.startswith("sha256/") else "temporary"
-        yield found.name[:12], kind, format_bytes(found.size), "", format_age(now - found.mtime)
-    for image in clearance.leftovers.images:
-        name = image.names[0] if image.names else image.id[:12]
-        yield name, "image", format_bytes(image.size), "", ""
-    for name in clearance.leftovers.names:
-        yield name, "image name", "", "", ""
-    for name in clearance.leftovers.containers:
-        yield name, "container", "", "", ""
-
-
-def _sizes(clearance: Clearance) -> list[int]:
-    """Bytes that each item frees; a file that several share counts with the first."""
-    gone = set(clearance.choice.files)
-    sizes = []
-    for one in clearance.items:
-        sizes.append(sum(size for path, size in one.files.items() if path in gone))
-        gone -= one.files.keys()
-    return sizes
-
-
-def _as_json(clearance: Clearance, options: GcOptions) -> dict[str, Any]:
-    left = clearance.choice.left
-    return {
-        "dry_run": options.dry_run,
-        "dropped": [describe(one) for one in clearance.items],
-        "trash": [{"path": found.path, "size": found.size} for found in clearance.trash],
-        "images": [{"id": image.id, "names": list(image.names)} for image in clearance.leftovers.images],
-        "names": list(clearance.leftovers.names),
-        "containers": list(clearance.leftovers.containers),
-        "freed": clearance.freed,
-        "left": left,
-        "needed": clearance.needed,
-        "limit": options.max_size,
-        "over": options.max_size is not None and left > options.max_size,
-    }

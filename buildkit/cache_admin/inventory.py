@@ -1,4 +1,4 @@
-"""What a cache holds, put together from its ledger, its files and what the stages need."""
+"""The inventory of a cache: its ledger, its files and what the stages need, combined."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from buildkit.declare.project import load_project
 from buildkit.digest import FileHash, Key
 from buildkit.events import Emit
 from buildkit.plan.forecast import SLOW, Pace, measure, measure_kinds
-from buildkit.store.cache_files import Found, Inventory, take_inventory
+from buildkit.store.cache_files import CacheFile, CacheFolder, scan_cache_folder
 from buildkit.store.eviction import CacheItem
 from buildkit.store.ledger import Ledger
 from buildkit.store.tables.downloads import RecordedDownload
@@ -25,21 +25,21 @@ from buildkit.store.tables.wheels import RecordedWheel
 DOWNLOAD, WHEEL = "download", "wheel"
 
 
-class State(StrEnum):
-    """Whether something is there."""
+class ItemState(StrEnum):
+    """Whether the files of an item exist."""
 
     PRESENT = "present"
-    GONE = "gone"  # and it is known why: evicted, found damaged, or only in a registry
+    GONE = "gone"  # for a known reason: evicted, found damaged, or only in a registry
     MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holding:
+class InventoryItem:
     """A layer, a compiled wheel or a download.
 
-    ``paths`` are its files below the cache's folder, ``files`` those that are there, with their bytes. ``hash`` is the
-    key's, a download's its own. ``seconds`` it would take to have it again. ``built`` and ``used`` are since the epoch,
-    ``stages`` those that need it (None where nobody knows).
+    ``paths`` are its files below the cache's folder, ``files`` those that exist, with their bytes. ``hash`` is the key,
+    or a download's own hash. ``seconds`` is how long restoring it would take, ``times`` how often it was built.
+    ``built`` and ``used`` are seconds since the epoch, ``stages`` those that need it (None if that is unknown).
     """
 
     kind: str
@@ -52,7 +52,7 @@ class Holding:
     used: float
     times: int
     stages: Names | None
-    state: State
+    state: ItemState
     gone: Tombstone | None = None
 
     @property
@@ -62,63 +62,63 @@ class Holding:
 
     @property
     def id(self) -> str:
-        """What tells it from all others."""
+        """A unique name."""
         return f"{self.kind} {self.hash} {self.name}"
 
-    def as_thing(self) -> CacheItem:
-        """What gc decides on."""
+    def as_cache_item(self) -> CacheItem:
+        """Return it as gc's decision sees it."""
         return CacheItem(id=self.id, files=self.files, seconds=self.seconds, used=self.used, needed=bool(self.stages))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holdings:
-    """Everything that is known or there; ``orphans`` are blobs that no row speaks of."""
+class Inventory:
+    """Everything that the ledger knows or the folder holds; ``orphans`` are blobs without a row."""
 
-    items: tuple[Holding, ...]
-    orphans: tuple[Found, ...]
-    inventory: Inventory
+    items: tuple[InventoryItem, ...]
+    orphans: tuple[CacheFile, ...]
+    cache_folder: CacheFolder
 
     @property
-    def fixed(self) -> int:
-        """Bytes of what gc never drops: the ledger, and what others put there."""
-        return self.inventory.ledger + self.inventory.other
+    def permanent_size(self) -> int:
+        """Bytes that gc never deletes: the ledger, and files that buildkit did not create."""
+        return self.cache_folder.ledger + self.cache_folder.other
 
 
-def take_stock(ledger: Ledger, folder: Path, needed: Needed | None) -> Holdings:
-    """Put together what is known and what is there, in the cache's ``folder``.
+def take_inventory(ledger: Ledger, folder: Path, needed: Needed | None) -> Inventory:
+    """Combine the ledger with the files in the cache's ``folder``.
 
-    In this order: a row is written when its blobs are there, so that a build under way makes nothing look missing.
+    The ledger is read first: a row is written after its blobs, so that nothing looks missing while a build runs.
     """
-    stones = ledger.tombstones.all()
+    tombstones = ledger.tombstones.all()
     layers, wheels, downloads = ledger.layers.all(), ledger.wheels.all(), ledger.downloads.all()
-    inventory = take_inventory(folder)
-    on_disk = {found.hex: found for found in inventory.blobs}
-    claimed = {blob.digest.hex: blob.size for row in layers for blob in row.blobs}
+    cache_folder = scan_cache_folder(folder)
+    on_disk = {found.hex: found for found in cache_folder.blobs}
+    expected_sizes = {blob.digest.hex: blob.size for row in layers for blob in row.blobs}
     paces = measure_kinds((row.kind, row.unpacked, row.seconds) for row in layers if row.seconds > 0)
-    items = [_layer(row, on_disk, needed, stones, paces) for row in layers]
-    items += _files(inventory.files, wheels, downloads, needed, stones)
-    orphans = tuple(found for found in inventory.blobs if claimed.get(found.hex) != found.size)
-    return Holdings(items=tuple(items), orphans=orphans, inventory=inventory)
+    items = [_layer(row, on_disk, needed, tombstones, paces) for row in layers]
+    items += _files(cache_folder.files, wheels, downloads, needed, tombstones)
+    orphans = tuple(found for found in cache_folder.blobs if expected_sizes.get(found.hex) != found.size)
+    return Inventory(items=tuple(items), orphans=orphans, cache_folder=cache_folder)
 
 
 def _layer(
     row: RecordedLayer,
-    on_disk: Mapping[str, Found],
+    on_disk: Mapping[str, CacheFile],
     needed: Needed | None,
-    stones: Mapping[Key, Tombstone],
+    tombstones: Mapping[Key, Tombstone],
     paces: Mapping[str, Pace],
-) -> Holding:
+) -> InventoryItem:
     found = [on_disk.get(blob.digest.hex) for blob in row.blobs]
-    there = [f for f, blob in zip(found, row.blobs, strict=True) if f is not None and f.size == blob.size]
-    present = len(there) == len(row.blobs)
-    gone = None if present else stones.get(row.key)
+    existing = [f for f, blob in zip(found, row.blobs, strict=True) if f is not None and f.size == blob.size]
+    present = len(existing) == len(row.blobs)
+    gone = None if present else tombstones.get(row.key)
     pace = paces.get(row.kind)
-    return Holding(
+    return InventoryItem(
         kind=row.kind,
         name=row.name,
         hash=row.key.hex,
         paths=tuple(f"sha256/{blob.digest.hex}" for blob in row.blobs),
-        files={f.path: f.size for f in there},
+        files={f.path: f.size for f in existing},
         seconds=row.seconds or (pace.takes(row.unpacked) if pace else 0.0),
         built=row.built,
         used=row.used,
@@ -129,34 +129,36 @@ def _layer(
     )
 
 
-def _state(gone: Tombstone | None, *, present: bool) -> State:
+def _state(gone: Tombstone | None, *, present: bool) -> ItemState:
     if present:
-        return State.PRESENT
-    return State.MISSING if gone is None else State.GONE
+        return ItemState.PRESENT
+    return ItemState.MISSING if gone is None else ItemState.GONE
 
 
 def _files(
-    files: Iterable[Found],
+    files: Iterable[CacheFile],
     wheels: Sequence[RecordedWheel],
     downloads: Sequence[RecordedDownload],
     needed: Needed | None,
-    stones: Mapping[Key, Tombstone],
-) -> Iterator[Holding]:
-    """Compiled wheels, also those that are gone, and downloads that are there."""
-    there = {(found.hex, found.name): found for found in files}
+    tombstones: Mapping[Key, Tombstone],
+) -> Iterator[InventoryItem]:
+    """Yield all recorded compiled wheels, and the downloads that exist."""
+    existing = {(found.hex, found.name): found for found in files}
     for row in wheels:
-        yield _wheel(row, there.get((row.sha256.hex, row.file)), needed, stones)
+        yield _wheel(row, existing.get((row.sha256.hex, row.file)), needed, tombstones)
     compiled = {(row.sha256.hex, row.file) for row in wheels}
     known = {row.sha256.hex: row for row in downloads}
     pace = measure((row.size, row.seconds) for row in downloads)
-    for place, found in there.items():
+    for place, found in existing.items():
         if place not in compiled:
             yield _download(found, known.get(found.hex), needed, pace)
 
 
-def _wheel(row: RecordedWheel, found: Found | None, needed: Needed | None, stones: Mapping[Key, Tombstone]) -> Holding:
-    gone = None if found else stones.get(row.key)
-    return Holding(
+def _wheel(
+    row: RecordedWheel, found: CacheFile | None, needed: Needed | None, tombstones: Mapping[Key, Tombstone]
+) -> InventoryItem:
+    gone = None if found else tombstones.get(row.key)
+    return InventoryItem(
         kind=WHEEL,
         name=row.file,
         hash=row.key.hex,
@@ -172,10 +174,12 @@ def _wheel(row: RecordedWheel, found: Found | None, needed: Needed | None, stone
     )
 
 
-def _download(found: Found, row: RecordedDownload | None, needed: Needed | None, pace: Pace | None) -> Holding:
+def _download(
+    found: CacheFile, row: RecordedDownload | None, needed: Needed | None, pace: Pace | None
+) -> InventoryItem:
     known = row is not None and row.size == found.size
     guess = pace.takes(found.size) if pace else found.size * SLOW
-    return Holding(
+    return InventoryItem(
         kind=DOWNLOAD,
         name=found.name,
         hash=found.hex,
@@ -186,21 +190,21 @@ def _download(found: Found, row: RecordedDownload | None, needed: Needed | None,
         used=row.used if row is not None else found.mtime,
         times=1,
         stages=None if needed is None else needed.downloads.get(FileHash(found.hex), ()),
-        state=State.PRESENT,
+        state=ItemState.PRESENT,
     )
 
 
 @contextmanager
-def open_holdings(folder: Path, emit: Emit) -> Iterator[tuple[BuildContext, Needed | None, Holdings]]:
-    """The user's cache as the project in ``folder`` sees it; builds may go on meanwhile.
+def open_inventory(folder: Path, emit: Emit) -> Iterator[tuple[BuildContext, Needed | None, Inventory]]:
+    """Take the inventory of the user's cache for the project in ``folder``; builds may run meanwhile.
 
     Raises DefinitionError for wrong settings, BuildError for a cache that cannot be used.
     """
     with open_context(load_project(folder), emit) as context:
         needed = ask_needed(context, folder, emit)
-        yield context, needed, take_stock(context.ledger, context.blobs.folder, needed)
+        yield context, needed, take_inventory(context.ledger, context.blobs.folder, needed)
 
 
-def weigh(holdings: Iterable[Holding]) -> int:
-    """Bytes on the disk of all files that these have; one that several have counts once."""
-    return sum({path: size for one in holdings for path, size in one.files.items()}.values())
+def total_size(items: Iterable[InventoryItem]) -> int:
+    """Return the bytes of all files that the items have; a shared file counts once."""
+    return sum({path: size for item in items for path, size in item.files.items()}.values())

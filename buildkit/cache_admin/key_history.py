@@ -1,52 +1,51 @@
-"""``cache -- why KEY``: what a key stands for, who needs it, and what became of it."""
+"""Find out what a key stands for, which stages need it, and in which builds it was used."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from buildkit.cache_admin.inventory import DOWNLOAD, Holding, Holdings, open_holdings
-from buildkit.cache_admin.list_layers import describe, say_state
+from buildkit.cache_admin.inventory import DOWNLOAD, Inventory, InventoryItem
+from buildkit.cache_admin.list_layers import format_state, item_as_json
 from buildkit.cache_admin.needed_keys import Needed
 from buildkit.cache_admin.recipe_text import describe_recipe
 from buildkit.digest import Key
-from buildkit.errors import DefinitionError
-from buildkit.report.columns import Column, print_columns
-from buildkit.report.text import format_age, format_bytes, format_date, format_seconds, sanitize
-from buildkit.report.view import open_view
+from buildkit.report.text import format_age, format_bytes, format_date, format_seconds
 from buildkit.store.build_history import find_recipe
 from buildkit.store.ledger import Ledger
 from buildkit.store.tables.builds import LayerUse
 from buildkit.store.tables.layers import RecordedLayer
 
-_LEAST = 4  # digits that a prefix must have
-_MOST = 5  # builds that are shown
+MIN_PREFIX_DIGITS = 4
+_SHOWN_BUILDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """One thing that was asked for: what is held of it (None before it was ever made), and all that is known."""
+class KeyHistory:
+    """Everything that is known of a layer, wheel or download; ``item`` is None if it was never built."""
 
     name: str
     kind: str
     hash: str
     stages: tuple[str, ...] | None
-    held: Holding | None = None
-    row: RecordedLayer | None = None
+    item: InventoryItem | None = None
+    layer: RecordedLayer | None = None
     recipe: str = ""
-    parts: tuple[LayerUse, ...] = ()
+    uses: tuple[LayerUse, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """Which stages need it, and why it is gone."""
+        return format_state(self.item) if self.item else "not made yet"
 
     def as_json(self) -> dict[str, Any]:
-        """As docs/cache.md describes it."""
-        blobs = self.row.blobs if self.row else ()
+        """Return it as docs/cache.md describes it."""
+        blobs = self.layer.blobs if self.layer else ()
         return {
-            **(describe(self.held) if self.held else self._describe_unmade()),
+            **(item_as_json(self.item) if self.item else self._unbuilt_as_json()),
             "needed_by": None if self.stages is None else list(self.stages),
             "recipe": json.loads(self.recipe) if self.recipe else None,
             "blobs": [
@@ -60,107 +59,88 @@ class Subject:
                 for blob in blobs
             ],
             "builds": [
-                {"image": part.image, "started": round(part.started, 3), "source": part.source, "why": part.why}
-                for part in self.parts
+                {"image": use.image, "started": round(use.started, 3), "source": use.source, "why": use.why}
+                for use in self.uses
             ],
         }
 
-    def _describe_unmade(self) -> dict[str, Any]:
-        """What `describe` says of a thing that is there, of one that was never made."""
-        named = {"name": self.name, "kind": self.kind, "key": f"sha256:{self.hash}", "state": "unmade", "gone": None}
-        return {**named, "size": 0, "seconds": None, "built": None, "used": None, "times": 0}
+    def _unbuilt_as_json(self) -> dict[str, Any]:
+        """Return the fields of `item_as_json` for a layer that was never built."""
+        identity = {"name": self.name, "kind": self.kind, "key": f"sha256:{self.hash}", "state": "unmade", "gone": None}
+        return {**identity, "size": 0, "seconds": None, "built": None, "used": None, "times": 0}
 
 
-def why(folder: Path, asked: str, *, as_json: bool) -> int:
-    """Print what is known of ``asked``, or a list of what it may mean; returns 0. Raises DefinitionError."""
-    with open_view(sys.stderr) as emit, open_holdings(folder, emit) as (context, needed, holdings):
-        subjects = find_subjects(asked, holdings, needed, context.ledger)
-    if not subjects:
-        hint = "say at least four digits of a key, digest or diff_id, or a name that nox -s cache -- ls shows"
-        raise DefinitionError(f"nothing here is called `{asked}`", hint=hint)
-    if as_json:
-        sys.stdout.write(json.dumps([subject.as_json() for subject in subjects], indent=2) + "\n")
-        return 0
-    first, *others = subjects
-    if not others or first.name == asked:  # a name means the version that is needed, or the newest
-        sys.stdout.write(sanitize("\n".join(render_subject(first, time.time()))) + "\n")
-        title = "other versions of it"
-    else:
-        title = f"`{asked}` may be"
-        others = subjects
-    if others:
-        _print_list(title, others)
-    return 0
-
-
-def find_subjects(asked: str, holdings: Holdings, needed: Needed | None, ledger: Ledger) -> list[Subject]:
-    """Things of that name, or of a hash that begins so; what is needed first, then the newest."""
+def find_histories(asked: str, inventory: Inventory, needed: Needed | None, ledger: Ledger) -> list[KeyHistory]:
+    """Return what has this name, or a hash that begins with it: needed ones first, then the newest."""
     digits = asked.removeprefix("sha256:").lower()
-    by_hash = re.fullmatch(rf"[0-9a-f]{{{_LEAST},64}}", digits) is not None
+    is_prefix = re.fullmatch(rf"[0-9a-f]{{{MIN_PREFIX_DIGITS},64}}", digits) is not None
 
-    def meant(name: str, hashes: Iterable[str]) -> bool:
-        return name == asked or (by_hash and any(text.startswith(digits) for text in hashes))
+    def matches(name: str, hashes: Iterable[str]) -> bool:
+        return name == asked or (is_prefix and any(text.startswith(digits) for text in hashes))
 
-    rows = {row.key.hex: row for row in ledger.layers.all()}
+    layers = {layer.key.hex: layer for layer in ledger.layers.all()}
     found = []
-    for one in holdings.items:
-        row = rows.get(one.hash) if one.kind != DOWNLOAD else None
-        diff_ids = {blob.diff_id.hex for blob in row.blobs} if row else set()
-        if meant(one.name, {one.hash, *(path.split("/")[1] for path in one.paths), *diff_ids}):
-            found.append(_subject(one, row, ledger))
-    known = {one.hash for one in holdings.items}
+    for item in inventory.items:
+        layer = layers.get(item.hash) if item.kind != DOWNLOAD else None
+        diff_ids = {blob.diff_id.hex for blob in layer.blobs} if layer else set()
+        if matches(item.name, {item.hash, *(path.split("/")[1] for path in item.paths), *diff_ids}):
+            found.append(_item_history(item, layer, ledger))
+    known = {item.hash for item in inventory.items}
     for key, spec in needed.specs.items() if needed else ():
-        if key.hex not in known and meant(spec.name, {key.hex}):
+        if key.hex not in known and matches(spec.name, {key.hex}):
             stages = needed.layers[key] if needed else ()
-            found.append(Subject(name=spec.name, kind=spec.kind, hash=key.hex, stages=stages, recipe=spec.recipe))
-    return sorted(found, key=lambda one: (not one.stages, -(one.held.built if one.held else 0.0), one.hash))
+            found.append(KeyHistory(name=spec.name, kind=spec.kind, hash=key.hex, stages=stages, recipe=spec.recipe))
+    return sorted(found, key=lambda each: (not each.stages, -(each.item.built if each.item else 0.0), each.hash))
 
 
-def _subject(one: Holding, row: RecordedLayer | None, ledger: Ledger) -> Subject:
-    is_download = one.kind == DOWNLOAD
-    return Subject(
-        name=one.name,
-        kind=one.kind,
-        hash=one.hash,
-        stages=one.stages,
-        held=one,
-        row=row,
-        recipe="" if is_download else (find_recipe(ledger, one.hash) or ("", ""))[1],
-        parts=() if is_download else ledger.builds.uses_of(Key(one.hash)),
+def _item_history(item: InventoryItem, layer: RecordedLayer | None, ledger: Ledger) -> KeyHistory:
+    is_download = item.kind == DOWNLOAD
+    recipe = None if is_download else find_recipe(ledger, item.hash)
+    return KeyHistory(
+        name=item.name,
+        kind=item.kind,
+        hash=item.hash,
+        stages=item.stages,
+        item=item,
+        layer=layer,
+        recipe=recipe[1] if recipe else "",
+        uses=() if is_download else ledger.builds.uses_of(Key(item.hash)),
     )
 
 
-def render_subject(subject: Subject, now: float) -> list[str]:
-    """All of it, in lines."""
-    held = subject.held
-    lines = [f"{subject.name} ({subject.kind})"]
-    lines.append(f"  {'sha256' if subject.kind == DOWNLOAD else 'key':<9} {subject.hash}")
-    if held is None:
-        users = ", ".join(subject.stages or ())
+def render_history(history: KeyHistory, now: float) -> list[str]:
+    """Return all of it as lines; ``now`` is in seconds since the epoch."""
+    item = history.item
+    lines = [f"{history.name} ({history.kind})"]
+    lines.append(f"  {'sha256' if history.kind == DOWNLOAD else 'key':<9} {history.hash}")
+    if item is None:
+        users = ", ".join(history.stages or ())
         lines.append(f"  {'state':<9} not made yet; needed by {users}")
     else:
-        lines += [f"  {word:<9} {text}" for word, text in _facts(held, subject, now)]
-    if subject.parts:
-        lines.append(f"  {'builds':<9} it took part in {len(subject.parts)}:")
-        lines += [f"    {format_date(part.started)}  {part.image}: {_say_part(part)}" for part in subject.parts[:_MOST]]
-    if subject.recipe:
-        lines += ["", *describe_recipe(subject.recipe), ""]
-        lines.append(json.dumps(json.loads(subject.recipe), indent=2, ensure_ascii=False))
+        lines += [f"  {title:<9} {text}" for title, text in _fields(item, history, now)]
+    if history.uses:
+        lines.append(f"  {'builds':<9} it took part in {len(history.uses)}:")
+        lines += [
+            f"    {format_date(use.started)}  {use.image}: {_format_use(use)}" for use in history.uses[:_SHOWN_BUILDS]
+        ]
+    if history.recipe:
+        lines += ["", *describe_recipe(history.recipe), ""]
+        lines.append(json.dumps(json.loads(history.recipe), indent=2, ensure_ascii=False))
     return lines
 
 
-def _facts(held: Holding, subject: Subject, now: float) -> Iterator[tuple[str, str]]:
-    yield "state", say_state(held)
-    if held.gone:
-        yield "gone", f"{held.gone.why} on {format_date(held.gone.at)}"
-    for blob in subject.row.blobs if subject.row else ():
+def _fields(item: InventoryItem, history: KeyHistory, now: float) -> Iterator[tuple[str, str]]:
+    yield "state", format_state(item)
+    if item.gone:
+        yield "gone", f"{item.gone.why} on {format_date(item.gone.at)}"
+    for blob in history.layer.blobs if history.layer else ():
         yield "blob", f"{blob.digest.hex} ({format_bytes(blob.size)} stored, {blob.compression.value})"
         yield "diff_id", f"{blob.diff_id.hex} ({format_bytes(blob.unpacked)} unpacked)"
-    if not subject.row:
-        yield "file", ", ".join(f"{path} ({format_bytes(held.files.get(path, 0))})" for path in held.paths)
-    times = {0: "by another machine", 1: "once"}.get(held.times, f"{held.times} times")
-    yield "built", f"{format_date(held.built)} ({_ago(now - held.built)}), {times}, in {format_seconds(held.seconds)}"
-    yield "used", f"{format_date(held.used)} ({_ago(now - held.used)})"
+    if not history.layer:
+        yield "file", ", ".join(f"{path} ({format_bytes(item.files.get(path, 0))})" for path in item.paths)
+    times = {0: "by another machine", 1: "once"}.get(item.times, f"{item.times} times")
+    yield "built", f"{format_date(item.built)} ({_ago(now - item.built)}), {times}, in {format_seconds(item.seconds)}"
+    yield "used", f"{format_date(item.used)} ({_ago(now - item.used)})"
 
 
 def _ago(seconds: float) -> str:
@@ -168,16 +148,7 @@ def _ago(seconds: float) -> str:
     return age if age == "now" else f"{age} ago"
 
 
-def _say_part(part: LayerUse) -> str:
-    if part.source == "built":
-        return f"built: {part.why}" if part.why else "built"
-    return f"taken from {'local storage' if part.source == 'storage' else f'the {part.source}'}"
-
-
-def _print_list(title: str, subjects: Sequence[Subject]) -> None:
-    columns = (Column(title="key"), Column(title="name"), Column(title="kind"), Column(title="state"))
-    rows = [
-        (one.hash[:12], one.name, one.kind, say_state(one.held) if one.held else "not made yet") for one in subjects
-    ]
-    sys.stdout.write(f"{sanitize(title)}:\n")
-    print_columns(columns, rows, sys.stdout)
+def _format_use(use: LayerUse) -> str:
+    if use.source == "built":
+        return f"built: {use.why}" if use.why else "built"
+    return f"taken from {'local storage' if use.source == 'storage' else f'the {use.source}'}"

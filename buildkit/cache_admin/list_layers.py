@@ -1,23 +1,19 @@
-"""``cache -- ls``: every layer, compiled wheel and download, with what it would cost to have it again."""
+"""List every layer, compiled wheel and download, with what restoring it would cost."""
 
 from __future__ import annotations
 
-import json
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from buildkit.build.planner import check_stage
-from buildkit.cache_admin.inventory import DOWNLOAD, Holding, State, open_holdings, weigh
+from buildkit.cache_admin.inventory import DOWNLOAD, Inventory, InventoryItem, ItemState, total_size
 from buildkit.declare.graph import load_graph
 from buildkit.errors import DefinitionError
-from buildkit.report.columns import Column, print_columns
+from buildkit.report.columns import Column
 from buildkit.report.text import format_age, format_bytes, format_count, format_seconds
-from buildkit.report.view import open_view
 
-COLUMNS = (
+LIST_COLUMNS = (
     Column(title="name"),
     Column(title="kind", extra=True),
     Column(title="size", right=True),
@@ -29,79 +25,76 @@ COLUMNS = (
 )
 
 
-def ls(folder: Path, *, stage: str | None, kind: str | None, as_json: bool) -> int:
-    """Print what there is, the largest first; returns 0. Raises DefinitionError for a stage that never was."""
-    with open_view(sys.stderr) as emit, open_holdings(folder, emit) as (_, _, holdings):
-        chosen = [one for one in holdings.items if kind in (None, one.kind) and _is_of(one, stage)]
-    if stage is not None and not chosen:
-        _check_known(folder, stage)
-    chosen.sort(key=lambda one: (-one.size, one.name, -one.used))
-    if as_json:
-        listed = [describe(one) for one in chosen]
-        sys.stdout.write(json.dumps({"things": listed, "size": weigh(chosen)}, indent=2) + "\n")
-        return 0
-    now = time.time()
-    print_columns(COLUMNS, [_row(one, now) for one in chosen], sys.stdout)
-    sys.stdout.write(render_total(chosen) + "\n")
-    return 0
+def select_items(inventory: Inventory, stage: str | None, kind: str | None) -> list[InventoryItem]:
+    """Return the items of a stage and a kind (None: of any), the largest first."""
+    items = [item for item in inventory.items if kind in (None, item.kind) and _belongs_to(item, stage)]
+    return sorted(items, key=lambda item: (-item.size, item.name, -item.used))
 
 
-def describe(one: Holding) -> dict[str, Any]:
-    """A thing as JSON; docs/cache.md describes it."""
-    named = {"sha256": one.hash} if one.kind == DOWNLOAD else {"key": f"sha256:{one.hash}"}
-    return {
-        "name": one.name,
-        "kind": one.kind,
-        **named,
-        "state": str(one.state),
-        "gone": None if one.gone is None else {"why": one.gone.why, "at": round(one.gone.at, 3)},
-        "size": one.size,
-        "seconds": round(one.seconds, 3),
-        "built": round(one.built, 3),
-        "used": round(one.used, 3),
-        "times": one.times,
-        "needed_by": None if one.stages is None else list(one.stages),
-    }
-
-
-def render_total(chosen: Sequence[Holding]) -> str:
-    """The last line: how many things, their bytes, and how many of these are needed."""
-    there = [one for one in chosen if one.state is State.PRESENT]
-    gone = f", {len(chosen) - len(there)} not here any more" if len(there) < len(chosen) else ""
-    needed = weigh(one for one in there if one.stages)
-    size = f"{format_bytes(weigh(there))}, of which {format_bytes(needed)} are needed"
-    return f"{format_count(len(there), 'thing')}, {size}{gone}"
-
-
-def say_state(one: Holding, by: str = "needed by ") -> str:
-    """By whom it is needed, and why it is not here; ``by`` is empty where a column's head says it."""
-    users = "needed by ?" if one.stages is None else by + ", ".join(one.stages) if one.stages else "not needed"
-    if one.state is State.PRESENT:
-        return users
-    return f"{one.gone.why if one.gone else 'missing'}; {users}"
-
-
-def _row(one: Holding, now: float) -> tuple[str, ...]:
-    return (
-        one.name,
-        one.kind,
-        format_bytes(one.size) if one.state is State.PRESENT else "–",
-        format_age(now - one.built),
-        format_age(now - one.used),
-        format_seconds(one.seconds),
-        str(one.times) if one.times != 1 else "",
-        say_state(one, by=""),
-    )
-
-
-def _is_of(one: Holding, stage: str | None) -> bool:
-    """Whether a stage needs it now, or made it once."""
-    return stage is None or stage in (one.stages or ()) or one.name.startswith(f"{stage}/")
-
-
-def _check_known(folder: Path, stage: str) -> None:
+def check_stage_has_items(folder: Path, stage: str) -> None:
+    """Raise DefinitionError for a stage that has no items because it does not exist."""
     try:
         graph = load_graph(folder)
     except DefinitionError:
-        raise DefinitionError(f"nothing in the cache is of a stage `{stage}`") from None
+        raise DefinitionError(f"the cache has nothing of a stage `{stage}`") from None
     check_stage(graph, stage)
+
+
+def item_as_json(item: InventoryItem) -> dict[str, Any]:
+    """Return an item as JSON; docs/cache.md describes it."""
+    identity = {"sha256": item.hash} if item.kind == DOWNLOAD else {"key": f"sha256:{item.hash}"}
+    return {
+        "name": item.name,
+        "kind": item.kind,
+        **identity,
+        "state": str(item.state),
+        "gone": None if item.gone is None else {"why": item.gone.why, "at": round(item.gone.at, 3)},
+        "size": item.size,
+        "seconds": round(item.seconds, 3),
+        "built": round(item.built, 3),
+        "used": round(item.used, 3),
+        "times": item.times,
+        "needed_by": None if item.stages is None else list(item.stages),
+    }
+
+
+def items_as_json(items: Iterable[InventoryItem]) -> dict[str, Any]:
+    """Return the answer of ``ls`` as JSON."""
+    listed = list(items)
+    return {"things": [item_as_json(item) for item in listed], "size": total_size(listed)}
+
+
+def list_row(item: InventoryItem, now: float) -> tuple[str, ...]:
+    """Return the row of an item; ``now`` is in seconds since the epoch."""
+    return (
+        item.name,
+        item.kind,
+        format_bytes(item.size) if item.state is ItemState.PRESENT else "–",
+        format_age(now - item.built),
+        format_age(now - item.used),
+        format_seconds(item.seconds),
+        str(item.times) if item.times != 1 else "",
+        format_state(item, by=""),
+    )
+
+
+def format_total(items: Sequence[InventoryItem]) -> str:
+    """Return the last line: how many items exist, their bytes, and how many of these are needed."""
+    present = [item for item in items if item.state is ItemState.PRESENT]
+    gone = f", {len(items) - len(present)} not here any more" if len(present) < len(items) else ""
+    needed = total_size(item for item in present if item.stages)
+    size = f"{format_bytes(total_size(present))}, of which {format_bytes(needed)} are needed"
+    return f"{format_count(len(present), 'thing')}, {size}{gone}"
+
+
+def format_state(item: InventoryItem, by: str = "needed by ") -> str:
+    """Return which stages need an item, and why it is gone; ``by`` is empty below a column title that says it."""
+    users = "needed by ?" if item.stages is None else by + ", ".join(item.stages) if item.stages else "not needed"
+    if item.state is ItemState.PRESENT:
+        return users
+    return f"{item.gone.why if item.gone else 'missing'}; {users}"
+
+
+def _belongs_to(item: InventoryItem, stage: str | None) -> bool:
+    """Whether a stage needs an item now, or built it once."""
+    return stage is None or stage in (item.stages or ()) or item.name.startswith(f"{stage}/")

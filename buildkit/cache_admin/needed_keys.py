@@ -46,10 +46,10 @@ def find_needed(context: BuildContext, graph: Graph, emit: Emit) -> Needed:
     """Compose every stage; raises DefinitionError for whatever is wrong with one of them."""
     index = _Noting(context)
     composer = Composer(context.project, graph, DiskCheckout(context.project, graph, index, emit))
-    return replace(needed_of(context.project, graph, composer), files=frozenset(index.seen))
+    return replace(collect_needed(context.project, graph, composer), files=frozenset(index.seen))
 
 
-def needed_of(project: Project, graph: Graph, composer: Composer) -> Needed:
+def collect_needed(project: Project, graph: Graph, composer: Composer) -> Needed:
     """What the stages need, given who composes them; ``files`` are left out."""
     compositions = [composer.compose(name) for name in graph.stages]
     users: dict[Key, dict[str, None]] = {}

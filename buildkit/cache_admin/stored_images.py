@@ -1,7 +1,7 @@
-"""What builds left in local storage that is of no more use: images and working containers. Decided, then removed.
+"""Find and remove images and working containers that builds left in local storage.
 
-Ours is only what says so: a name that builds give (``localhost/NAME/STAGE:root-KEY``), and a config whose history is
-all ours. Images that have a name of another kind, that a container uses, or that belong to another project, stay.
+Only images of this project count: those with a name that builds give (``localhost/NAME/STAGE:root-KEY``), and a config
+whose history buildkit wrote. Images with another name, or that a container uses, or of another project, stay.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from buildkit.tools.process import find_tool
 from buildkit.tools.storage import StoredContainer, StoredImage
 
 _OURS = "buildkit"  # the comment of a history line (oci/image.py)
-_STARTER = r"localhost/{project}/[^/:]+:(root|whole)-[0-9a-f]{{12}}"
-_BOX = re.compile(r"buildkit-[0-9]+-[0-9a-f]{12}")  # tools/buildah.py
-_ASKED_AT_ONCE = 4
+_BASE_IMAGE = r"localhost/{project}/[^/:]+:(root|whole)-[0-9a-f]{{12}}"
+_CONTAINER = re.compile(r"buildkit-[0-9]+-[0-9a-f]{12}")  # tools/buildah.py
+_WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftovers:
-    """What may go: working containers, images, and names of images that have other names too."""
+    """What can be removed: working containers, images, and names of images that have other names too."""
 
     containers: tuple[str, ...] = ()
     images: tuple[StoredImage, ...] = ()
     names: tuple[str, ...] = ()
 
 
-def find_leftovers(project: str, needed: Iterable[str], notes: Leases, emit: Emit) -> Leftovers:
-    """Look through local storage; ``needed`` are names of images that containers start from.
+def find_leftovers(project: str, needed: Iterable[str], leases: Leases, emit: Emit) -> Leftovers:
+    """Return the leftovers in local storage; ``needed`` are names of images that containers start from.
 
-    Nothing, and a note, where there are no tools to ask it.
+    Without the tools that read it, emit a note and return none.
     """
     if not (find_tool("buildah") and find_tool("skopeo")):
         emit(Note(text="local storage is not looked at: buildah or skopeo is not installed"))
@@ -51,21 +51,21 @@ def find_leftovers(project: str, needed: Iterable[str], notes: Leases, emit: Emi
     except ToolError as error:
         emit(Note(text=f"local storage is not looked at: {error.message}", warning=True))
         return Leftovers()
-    working = [box.name for box in containers if box.working and _BOX.fullmatch(box.name)]
-    return choose_leftovers(images, containers, configs, project, needed, find_dead(working, notes))
+    working = [container.name for container in containers if container.working and _CONTAINER.fullmatch(container.name)]
+    return choose_leftovers(images, containers, configs, project, needed, find_dead(working, leases))
 
 
-def find_dead(containers: Iterable[str], notes: Leases) -> frozenset[str]:
-    """Containers of builds that died: noted by nobody who lives, and of no living process."""
-    unheld: list[str] = []
+def find_dead(containers: Iterable[str], leases: Leases) -> frozenset[str]:
+    """Return the containers of dead builds: without a held lease, and without a process of their number."""
+    abandoned: list[str] = []
 
     def look(names: Sequence[str]) -> tuple[str, ...]:
-        unheld.extend(names)
-        return ()  # nothing is struck off
+        abandoned.extend(names)
+        return ()  # no lease is dropped
 
-    notes.sweep(look)
-    held = {path.name for path in notes.folder.glob("*")} - set(unheld)
-    return frozenset(name for name in containers if name in unheld or (name not in held and not _is_alive(name)))
+    leases.sweep(look)
+    held = {path.name for path in leases.folder.glob("*")} - set(abandoned)
+    return frozenset(name for name in containers if name in abandoned or (name not in held and not _is_alive(name)))
 
 
 def choose_leftovers(
@@ -76,16 +76,16 @@ def choose_leftovers(
     needed: Iterable[str],
     dead: Collection[str] = (),
 ) -> Leftovers:
-    """Decide, on values: ``configs`` are those of the candidates, by id; ``dead`` containers go, and use no image."""
+    """Decide; ``configs`` are those of the candidates by id, ``dead`` containers are removed, so they use no image."""
     wanted = frozenset(needed)
-    used = {box.image for box in containers if box.name not in dead}
+    used = {container.image for container in containers if container.name not in dead}
     gone: list[StoredImage] = []
     names: list[str] = []
     for image in images:
         config = configs.get(image.id)
         if image.id in used or config is None or not _is_ours(config, project, named=bool(image.names)):
             continue
-        doomed = [name for name in image.names if _is_starter(name, project) and name not in wanted]
+        doomed = [name for name in image.names if _is_base_image(name, project) and name not in wanted]
         if len(doomed) == len(image.names):
             gone.append(image)
         else:
@@ -93,8 +93,8 @@ def choose_leftovers(
     return Leftovers(containers=tuple(sorted(dead)), images=tuple(gone), names=tuple(names))
 
 
-def choose_gone(leftovers: Leftovers, gone: Collection[str]) -> Leftovers:
-    """Those of them that went."""
+def select_removed(leftovers: Leftovers, gone: Collection[str]) -> Leftovers:
+    """Return those whose names and ids are in ``gone``."""
     return Leftovers(
         containers=tuple(name for name in leftovers.containers if name in gone),
         images=tuple(image for image in leftovers.images if image.id in gone),
@@ -102,46 +102,47 @@ def choose_gone(leftovers: Leftovers, gone: Collection[str]) -> Leftovers:
     )
 
 
-def remove_leftovers(leftovers: Leftovers, notes: Leases, gone: set[str]) -> None:
-    """Remove them; what a container began to use meanwhile stays. Raises ToolError.
+def remove_leftovers(leftovers: Leftovers, leases: Leases, gone: set[str]) -> None:
+    """Remove them, except images that a container uses by now. Raises ToolError.
 
-    Names of what went, and ids of images, are added to ``gone``.
+    Adds names of containers and images and ids of images that were removed to ``gone``.
     """
     if leftovers.containers:
         removed = remove_containers(leftovers.containers)
         gone |= removed
-        notes.sweep(removed.intersection)
+        leases.sweep(removed.intersection)
     gone.update(name for name in leftovers.names if storage.remove_name(name))
     gone.update(image.id for image in leftovers.images if storage.remove_image(image.id))
 
 
 def is_candidate(image: StoredImage, project: str, needed: frozenset[str]) -> bool:
-    """Whether its names let an image go: it has none, or one that only serves to start containers no more."""
-    return not image.names or any(_is_starter(name, project) and name not in needed for name in image.names)
+    """Whether an image may be removed by its names: it has none, or an unneeded one that containers started from."""
+    return not image.names or any(_is_base_image(name, project) and name not in needed for name in image.names)
 
 
-def _is_starter(name: str, project: str) -> bool:
-    return re.fullmatch(_STARTER.format(project=re.escape(project)), name) is not None
+def _is_base_image(name: str, project: str) -> bool:
+    return re.fullmatch(_BASE_IMAGE.format(project=re.escape(project)), name) is not None
 
 
 def _is_ours(config: Mapping[str, Any], project: str, *, named: bool) -> bool:
-    """Whether an image was composed by us, or is a step that we committed on top of such; without a name it must also
-    say that it is of this project.
+    """Whether buildkit composed an image, or committed a step on top of one.
+
+    An image without a name must have a label of this project, too.
     """
     comments = [line.get("comment", "") for line in config.get("history") or ()]
     if not comments or config.get("created") != EPOCH:
         return False
     below = comments[-1].removeprefix("FROM ")
-    if _is_starter(below, project):
+    if _is_base_image(below, project):
         return len(comments) > 1 and set(comments[:-1]) == {_OURS}
     labels = (config.get("config") or {}).get("Labels") or {}
     return set(comments) == {_OURS} and (named or labels.get(TITLE, "").startswith(f"{project}/"))
 
 
-def _is_alive(box: str) -> bool:
-    """Whether there is a process of the number in a container's name."""
+def _is_alive(container: str) -> bool:
+    """Whether there is a process with the number in a container's name."""
     try:
-        os.kill(int(box.split("-")[1]), 0)
+        os.kill(int(container.split("-")[1]), 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
@@ -150,6 +151,6 @@ def _is_alive(box: str) -> bool:
 
 
 def _configs(images: list[str]) -> dict[str, Mapping[str, Any]]:
-    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_WORKERS) as pool:
         found = dict(zip(images, pool.map(storage.find_config, images), strict=True))
     return {image: config for image, config in found.items() if config is not None}

@@ -1,44 +1,38 @@
-"""``cache -- verify``: read everything again, drop what is damaged, and say what does not fit together.
+"""Verify a cache: read every file again, delete what is damaged, and report inconsistencies.
 
-It holds the cache with the builds, not alone: reading takes its time. A build that planned with a blob that is dropped
-here plans again. What no row speaks of may be of a build that has not written its row yet, so it is looked for only
-when no build is under way.
+The cache is shared with builds meanwhile, for reading takes long; a build whose blob is deleted here plans again. A
+running build may not have written the row of a blob yet, so unknown blobs are looked for only if no build runs.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from typing import Any
 
-from buildkit.build.context import BuildContext, open_context
-from buildkit.cache_admin.inventory import DOWNLOAD, Holding, State, take_stock
-from buildkit.declare.project import load_project
+from buildkit.build.context import BuildContext
+from buildkit.cache_admin.inventory import DOWNLOAD, InventoryItem, ItemState, take_inventory
 from buildkit.digest import Key
 from buildkit.errors import Interrupted
 from buildkit.events import Emit, StepFinished, StepProgress, StepStarted
-from buildkit.report.columns import Column, print_columns
 from buildkit.report.text import format_bytes, format_count, format_seconds
-from buildkit.report.view import open_view
 from buildkit.store.blobs import Blobs
 from buildkit.store.damaged_rows import DamagedRow
-from buildkit.store.integrity import Reader
+from buildkit.store.integrity import CacheFileVerifier
 from buildkit.store.ledger import Ledger
 from buildkit.store.maintenance import LedgerMaintenance
 
 DAMAGED, MISSING = "damaged, found by verify", "missing, found by verify"
 _STEP = "blobs and downloads"
-_ANEW = "the next build that needs it makes it anew"
+_REBUILT = "the next build that needs it makes it again"
 _GC = "gc removes it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flaw:
-    """Something that is not as it should be: of what, what is wrong, and what becomes of it."""
+class CacheFlaw:
+    """An inconsistency: the name of the item, what is wrong, and what happens ``then``."""
 
     name: str
     what: str
@@ -47,13 +41,13 @@ class Flaw:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheVerification:
-    """What was read, ``files`` ``of`` so many, and what is wrong."""
+    """The result: ``files`` of ``of`` files were read, ``size`` bytes in ``seconds``, and what is wrong."""
 
     files: int
     of: int
     size: int
     seconds: float
-    flaws: tuple[Flaw, ...]
+    flaws: tuple[CacheFlaw, ...]
 
     @property
     def complete(self) -> bool:
@@ -61,108 +55,99 @@ class CacheVerification:
         return self.files == self.of
 
 
-def verify(folder: Path, *, as_json: bool) -> int:
-    """Read, drop what is damaged, and print; returns 1 if anything was damaged or missing, else 0.
-
-    Where it is interrupted, what it did until then is printed all the same.
-    """
-    verdicts: list[CacheVerification] = []
-    notes: tuple[Flaw, ...] = ()
-    try:
-        with open_view(sys.stderr) as emit:
-            with open_context(load_project(folder), emit) as context:
-                _look(context, emit, verdicts)
-            notes = tuple(find_unknown(context.blobs))
-    finally:
-        for verdict in verdicts:
-            (_write_json if as_json else _print)(verdict, notes)
-    return 1 if verdicts[0].flaws else 0
-
-
-def _look(context: BuildContext, emit: Emit, verdicts: list[CacheVerification]) -> None:
-    """Read everything; the verdict is there also if it is interrupted."""
+def verify_cache(context: BuildContext, emit: Emit, results: list[CacheVerification]) -> None:
+    """Read all files and delete damaged ones; append the result, also when interrupted. Raises Interrupted."""
     began, maintenance = time.monotonic(), LedgerMaintenance(context.ledger)
-    anew = "remove ledger.sqlite: layers are built again"
-    flaws = [Flaw(name="ledger", what=text, then=anew) for text in context.ledger.database.find_corruption()]
-    if not flaws:
-        flaws += [_dropped_row(row) for row in maintenance.delete_damaged_rows()]
-    holdings = take_stock(context.ledger, context.blobs.folder, None)
-    files = (*holdings.inventory.blobs, *holdings.inventory.files)
-    emit(StepStarted(step=_STEP, phase="verify", total=sum(found.size for found in files)))
-    reader = Reader(context.blobs.folder, lambda done: emit(StepProgress(step=_STEP, done=done)), context.stop)
+    flaws = _verify_ledger(context.ledger, maintenance)
+    inventory = take_inventory(context.ledger, context.blobs.folder, None)
+    files = (*inventory.cache_folder.blobs, *inventory.cache_folder.files)
+    emit(StepStarted(step=_STEP, phase="verify", total=sum(file.size for file in files)))
+    verifier = CacheFileVerifier(
+        context.blobs.folder, lambda done: emit(StepProgress(step=_STEP, done=done)), context.stop
+    )
     try:
-        reader.read(files)
-        emit(StepFinished(step=_STEP, phase="verify", seconds=time.monotonic() - began, size=reader.size))
+        verifier.verify(files)
+        emit(StepFinished(step=_STEP, phase="verify", seconds=time.monotonic() - began, size=verifier.size))
     finally:
-        hurt = [one for one in holdings.items if reader.wrong.keys() & set(one.paths)]
-        lost = [one for one in holdings.items if one.state is State.MISSING and one not in hurt]
-        flaws += _flaws(context.blobs, reader.wrong, hurt)
-        flaws += [Flaw(name=one.name, what="it is not in the cache", then=_ANEW) for one in lost]
-        seconds = round(time.monotonic() - began, 3)
-        verdicts.append(
-            CacheVerification(files=reader.files, of=len(files), size=reader.size, seconds=seconds, flaws=tuple(flaws))
+        damaged = [item for item in inventory.items if verifier.damaged.keys() & set(item.paths)]
+        missing = [item for item in inventory.items if item.state is ItemState.MISSING and item not in damaged]
+        flaws += _file_flaws(context.blobs, verifier.damaged, damaged)
+        flaws += [CacheFlaw(name=item.name, what="it is not in the cache", then=_REBUILT) for item in missing]
+        results.append(
+            CacheVerification(
+                files=verifier.files,
+                of=len(files),
+                size=verifier.size,
+                seconds=round(time.monotonic() - began, 3),
+                flaws=tuple(flaws),
+            )
         )
-        maintenance.record_tombstones(_graves(hurt), DAMAGED)  # so that a build can say why it builds
-        maintenance.record_tombstones(_graves(lost), MISSING)
+        maintenance.record_tombstones(_keys_and_names(damaged), DAMAGED)  # the next build can say why it builds
+        maintenance.record_tombstones(_keys_and_names(missing), MISSING)
 
 
-def _dropped_row(row: DamagedRow) -> Flaw:
+def _verify_ledger(ledger: Ledger, maintenance: LedgerMaintenance) -> list[CacheFlaw]:
+    mend = "remove ledger.sqlite: layers are built again"
+    flaws = [CacheFlaw(name="ledger", what=text, then=mend) for text in ledger.database.find_corruption()]
+    return flaws or [_row_flaw(row) for row in maintenance.delete_damaged_rows()]
+
+
+def _row_flaw(row: DamagedRow) -> CacheFlaw:
     if row.table == "layers":
-        return Flaw(name=row.name, what="its row in the ledger is damaged", then=f"removed; {_ANEW}")
+        return CacheFlaw(name=row.name, what="its row in the ledger is damaged", then=f"removed; {_REBUILT}")
     name = f"a row of `{row.table}` in the ledger"
-    return Flaw(name=name, what="it is damaged", then="removed; what it said is found out anew")
+    return CacheFlaw(name=name, what="it is damaged", then="removed; the next build that needs it recreates it")
 
 
-def _flaws(blobs: Blobs, wrong: Mapping[str, str], hurt: Sequence[Holding]) -> Iterator[Flaw]:
-    for path, what in sorted(wrong.items()):
-        then = "left as it is" if (blobs.folder / path).exists() else f"removed; {_ANEW}"
-        yield Flaw(name=_name(path, hurt), what=what, then=then)
+def _file_flaws(blobs: Blobs, damaged: Mapping[str, str], items: Sequence[InventoryItem]) -> Iterator[CacheFlaw]:
+    for path, what in sorted(damaged.items()):
+        then = "left as it is" if (blobs.folder / path).exists() else f"removed; {_REBUILT}"
+        yield CacheFlaw(name=_owners(path, items), what=what, then=then)
 
 
-def find_unknown(blobs: Blobs) -> Iterator[Flaw]:
-    """What is there and known to nobody, if no build is under way."""
+def find_unknown_files(blobs: Blobs) -> Iterator[CacheFlaw]:
+    """Yield blobs and temporary files that belong to nothing, if no build runs."""
     try:
         with (
-            blobs.in_use(alone=True, waiting=lambda: None, stopped=lambda: True),  # now or never
+            blobs.in_use(alone=True, waiting=lambda: None, stopped=lambda: True),  # does not wait
             closing(Ledger(blobs.folder / "ledger.sqlite", alone=True)) as ledger,
         ):
-            holdings = take_stock(ledger, blobs.folder, None)
+            inventory = take_inventory(ledger, blobs.folder, None)
     except Interrupted:
-        yield Flaw(name="blobs of no layer", what="not looked for: the cache is in use", then="verify again later")
+        yield CacheFlaw(name="blobs of no layer", what="not looked for: the cache is in use", then="verify again later")
         return
-    for found in holdings.orphans:
-        yield Flaw(name=found.path[:19], what=f"a blob of no layer ({format_bytes(found.size)})", then=_GC)
-    for found in holdings.inventory.temporaries:
-        yield Flaw(name=found.path, what=f"left by a build that died ({format_bytes(found.size)})", then=_GC)
+    for file in inventory.orphans:
+        yield CacheFlaw(name=file.path[:19], what=f"a blob of no layer ({format_bytes(file.size)})", then=_GC)
+    for file in inventory.cache_folder.temporaries:
+        yield CacheFlaw(name=file.path, what=f"left by a build that died ({format_bytes(file.size)})", then=_GC)
 
 
-def _graves(items: Iterable[Holding]) -> list[tuple[Key, str]]:
-    return [(Key(one.hash), one.name) for one in items if one.kind != DOWNLOAD]
-
-
-def _name(path: str, hurt: Iterable[Holding]) -> str:
-    """Whom a file belongs to."""
-    return ", ".join(sorted({one.name for one in hurt if path in one.paths})) or path
-
-
-def _write_json(verdict: CacheVerification, notes: tuple[Flaw, ...]) -> None:
-    answer = {
-        "ok": verdict.complete and not verdict.flaws,
-        "complete": verdict.complete,
-        "files": verdict.files,
-        "size": verdict.size,
-        "seconds": verdict.seconds,
-        "flaws": [asdict(flaw) for flaw in verdict.flaws],
+def verification_as_json(result: CacheVerification, notes: Sequence[CacheFlaw]) -> dict[str, Any]:
+    """Return the answer as JSON; docs/cache.md describes it."""
+    return {
+        "ok": result.complete and not result.flaws,
+        "complete": result.complete,
+        "files": result.files,
+        "size": result.size,
+        "seconds": result.seconds,
+        "flaws": [asdict(flaw) for flaw in result.flaws],
         "notes": [asdict(note) for note in notes],
     }
-    sys.stdout.write(json.dumps(answer, indent=2) + "\n")
 
 
-def _print(verdict: CacheVerification, notes: tuple[Flaw, ...]) -> None:
-    columns = (Column(title="name"), Column(title="what"), Column(title="then"))
-    print_columns(columns, [(flaw.name, flaw.what, flaw.then) for flaw in (*verdict.flaws, *notes)], sys.stdout)
-    count = "" if verdict.complete else f"{verdict.files} of "
-    files = f"{count}{format_count(verdict.of, 'file')}"
-    read = f"{files} read ({format_bytes(verdict.size)}) in {format_seconds(verdict.seconds)}"
-    wrong = f"{len(verdict.flaws)} damaged or missing" if verdict.flaws else "nothing is damaged or missing"
-    sys.stdout.write(f"{read}: {wrong}\n")
+def format_verification(result: CacheVerification) -> str:
+    """Return the last line: what was read, and how much is wrong."""
+    count = "" if result.complete else f"{result.files} of "
+    files = f"{count}{format_count(result.of, 'file')}"
+    read = f"{files} read ({format_bytes(result.size)}) in {format_seconds(result.seconds)}"
+    wrong = f"{len(result.flaws)} damaged or missing" if result.flaws else "nothing is damaged or missing"
+    return f"{read}: {wrong}"
+
+
+def _keys_and_names(items: Iterable[InventoryItem]) -> list[tuple[Key, str]]:
+    return [(Key(item.hash), item.name) for item in items if item.kind != DOWNLOAD]
+
+
+def _owners(path: str, items: Iterable[InventoryItem]) -> str:
+    """Return the names of the items that a file belongs to, or else its path."""
+    return ", ".join(sorted({item.name for item in items if path in item.paths})) or path

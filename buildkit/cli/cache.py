@@ -21,7 +21,7 @@ _UNITS = {"": 1, "b": 1} | {
     for power, unit in enumerate(units, 1)
 }
 
-_SIZE_HELP = "drop until the cache is no larger; 10GB are 10 * 1000^3 bytes, 10GiB and 10G are 10 * 1024^3"
+_SIZE_HELP = "delete until the cache is no larger; 10GB are 10 * 1000^3 bytes, 10GiB and 10G are 10 * 1024^3"
 
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
@@ -29,26 +29,27 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     options = parse_cache_options(arguments)
     match options.command:
         case "ls":
-            from buildkit.cache_admin.list_layers import ls
+            from buildkit.cli.cache_ls import list_cache
 
-            return ls(folder, stage=options.stage, kind=options.kind, as_json=options.json)
+            return list_cache(folder, stage=options.stage, kind=options.kind, as_json=options.json)
         case "du":
-            from buildkit.cache_admin.disk_usage import du
+            from buildkit.cli.cache_du import print_disk_usage
 
-            return du(folder, as_json=options.json)
+            return print_disk_usage(folder, as_json=options.json)
         case "gc":
-            from buildkit.cache_admin.gc import GcOptions, gc
+            from buildkit.cache_admin.gc import GcOptions
+            from buildkit.cli.cache_gc import gc_cache
 
-            wanted = GcOptions(max_size=options.max_size, keep_days=options.keep_days, dry_run=options.dry_run)
-            return gc(folder, wanted, as_json=options.json)
+            gc_options = GcOptions(max_size=options.max_size, keep_days=options.keep_days, dry_run=options.dry_run)
+            return gc_cache(folder, gc_options, as_json=options.json)
         case "verify":
-            from buildkit.cache_admin.verify import verify
+            from buildkit.cli.cache_verify import verify
 
             return verify(folder, as_json=options.json)
         case _:
-            from buildkit.cache_admin.key_history import why
+            from buildkit.cli.cache_why import explain_key
 
-            return why(folder, options.key, as_json=options.json)
+            return explain_key(folder, options.key, as_json=options.json)
 
 
 def parse_cache_options(arguments: Sequence[str]) -> argparse.Namespace:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from buildkit.cli.options import make_parser
 from buildkit.doctor.diagnose import diagnose
-from buildkit.doctor.finding import Diagnosis, Status
+from buildkit.doctor.diagnosis import Diagnosis, DiagnosisStatus
 
 
 def run(_folder: Path, arguments: Sequence[str]) -> int:
@@ -21,7 +21,7 @@ def run(_folder: Path, arguments: Sequence[str]) -> int:
     options = parser.parse_args(list(arguments))
     findings = diagnose()
     sys.stdout.write(_render(findings, as_json=options.json))
-    return 1 if any(finding.status is Status.ERROR for finding in findings) else 0
+    return 1 if any(finding.status is DiagnosisStatus.ERROR for finding in findings) else 0
 
 
 def _render(findings: tuple[Diagnosis, ...], *, as_json: bool) -> str:

@@ -15,7 +15,7 @@ from buildkit.errors import BuildError
 from buildkit.inspection.stage_container import describe_container
 from buildkit.inspection.start_container import start_container
 from buildkit.report.view import open_view
-from buildkit.running.flags import Container
+from buildkit.running.flags import ContainerSpec
 from buildkit.running.render import render_command, render_compose, render_quadlet
 from buildkit.tools import podman
 
@@ -41,7 +41,7 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
     return start_container(container, detach=options.detach, strict=options.strict)
 
 
-def _render_units(container: Container) -> str:
+def _render_units(container: ContainerSpec) -> str:
     return "\n".join(f"# {name}\n{text}" for name, text in render_quadlet(container))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from buildkit.doctor.containersconf import choose_backend, choose_limits
-from buildkit.doctor.facts import Disk, Facts
-from buildkit.doctor.finding import Diagnosis, error, note, ok, warning
+from buildkit.doctor.diagnosis import Diagnosis, error, note, ok, warning
+from buildkit.doctor.facts import DiskSpace, HostFacts
 from buildkit.doctor.tool_checks import check_rootless_tools, check_runtime, check_tools
 from buildkit.report.text import format_bytes
 
@@ -18,7 +18,7 @@ _TEMPORARY_ROOM = (GB // 4, 4 * GB)
 _CDI = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 
 
-def check_storage(facts: Facts) -> Iterator[Diagnosis]:
+def check_storage(facts: HostFacts) -> Iterator[Diagnosis]:
     """The storage driver, and whether it can tell what a step changed without comparing everything."""
     storage = facts.storage
     if storage.problem:
@@ -39,7 +39,7 @@ def check_storage(facts: Facts) -> Iterator[Diagnosis]:
         yield ok("storage", f"{storage.driver} at {storage.graph_root}")
 
 
-def check_network(facts: Facts) -> Iterator[Diagnosis]:
+def check_network(facts: HostFacts) -> Iterator[Diagnosis]:
     """Whether podman's network backend has its plugins."""
     host = facts.containers
     has = {"cni": host.has_cni, "netavark": host.has_netavark}
@@ -58,7 +58,7 @@ def check_network(facts: Facts) -> Iterator[Diagnosis]:
     )
 
 
-def check_limits(facts: Facts) -> Iterator[Diagnosis]:
+def check_limits(facts: HostFacts) -> Iterator[Diagnosis]:
     """Whether podman may set its limits of open files and processes."""
     if limits := choose_limits(facts.containers):
         options = " ".join(f"--ulimit {limit}" for limit in limits)
@@ -70,7 +70,7 @@ def check_limits(facts: Facts) -> Iterator[Diagnosis]:
         )
 
 
-def check_ranges(facts: Facts) -> Iterator[Diagnosis]:
+def check_ranges(facts: HostFacts) -> Iterator[Diagnosis]:
     """Subordinate ids of an ordinary user."""
     if facts.ranges is None:
         return
@@ -87,7 +87,7 @@ def check_ranges(facts: Facts) -> Iterator[Diagnosis]:
     )
 
 
-def check_namespaces(facts: Facts) -> Iterator[Diagnosis]:
+def check_namespaces(facts: HostFacts) -> Iterator[Diagnosis]:
     """User namespaces, for an ordinary user."""
     if facts.system.uid == 0:
         return
@@ -112,13 +112,13 @@ def check_namespaces(facts: Facts) -> Iterator[Diagnosis]:
         )
 
 
-def check_disks(facts: Facts) -> Iterator[Diagnosis]:
+def check_disks(facts: HostFacts) -> Iterator[Diagnosis]:
     """Room for images, the cache and temporary files."""
     for disk in facts.disks:
         yield _check_disk(disk)
 
 
-def check_keyring(facts: Facts) -> Iterator[Diagnosis]:
+def check_keyring(facts: HostFacts) -> Iterator[Diagnosis]:
     """Debian's archive keys, which Ubuntu does not bring."""
     if not facts.debian_keyring:
         yield error(
@@ -129,7 +129,7 @@ def check_keyring(facts: Facts) -> Iterator[Diagnosis]:
         )
 
 
-def check_logins(facts: Facts) -> Iterator[Diagnosis]:
+def check_logins(facts: HostFacts) -> Iterator[Diagnosis]:
     """Registries that the user has logged in to; by name."""
     if facts.logins:
         yield ok("log-ins", f"logged in to {', '.join(facts.logins)}")
@@ -138,7 +138,7 @@ def check_logins(facts: Facts) -> Iterator[Diagnosis]:
         yield note("log-ins", "no registry log-ins", cost, "skopeo login REGISTRY")
 
 
-def check_gpus(facts: Facts) -> Iterator[Diagnosis]:
+def check_gpus(facts: HostFacts) -> Iterator[Diagnosis]:
     """GPUs, and whether containers can be given them (https://github.com/cncf-tags/container-device-interface)."""
     gpus = facts.gpus
     if not gpus.devices:
@@ -161,13 +161,13 @@ def check_gpus(facts: Facts) -> Iterator[Diagnosis]:
         yield warning("cdi", "no CDI specification describes the GPUs, and nvidia-ctk is missing", cost, mend)
 
 
-def check_settings(facts: Facts) -> Iterator[Diagnosis]:
+def check_settings(facts: HostFacts) -> Iterator[Diagnosis]:
     """What steers downloads; names only, for values may hold passwords."""
     if facts.settings:
         yield note("settings", f"downloads and tools heed {', '.join(facts.settings)}")
 
 
-CHECKS: tuple[Callable[[Facts], Iterator[Diagnosis]], ...] = (
+CHECKS: tuple[Callable[[HostFacts], Iterator[Diagnosis]], ...] = (
     check_tools,
     check_runtime,
     check_rootless_tools,
@@ -184,12 +184,12 @@ CHECKS: tuple[Callable[[Facts], Iterator[Diagnosis]], ...] = (
 )
 
 
-def check_host(facts: Facts) -> tuple[Diagnosis, ...]:
+def check_host(facts: HostFacts) -> tuple[Diagnosis, ...]:
     """Every finding, in the order of ``CHECKS``."""
     return tuple(finding for check in CHECKS for finding in check(facts))
 
 
-def _check_disk(disk: Disk) -> Diagnosis:
+def _check_disk(disk: DiskSpace) -> Diagnosis:
     name = f"disk-{disk.use.replace(' ', '-')}"
     room = f"{format_bytes(disk.free)} of {format_bytes(disk.total)} free for {disk.use} at {disk.path}"
     mend = {

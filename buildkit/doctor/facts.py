@@ -8,7 +8,7 @@ from buildkit.tools.gpu import Gpus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class System:
+class HostSystem:
     """From os-release(5) and uname(2); empty strings where unknown. ``uid`` 0 is root."""
 
     distribution: str = ""
@@ -19,7 +19,7 @@ class System:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tool:
+class InstalledTool:
     """A program: its path and what it says its version is, empty where it is missing or says nothing."""
 
     name: str
@@ -28,7 +28,7 @@ class Tool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Storage:
+class ContainerStorage:
     """Container storage as buildah sees it; ``problem`` is what it said instead."""
 
     driver: str = ""
@@ -40,7 +40,7 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class DiskSpace:
     """The file system under ``path``, which holds ``use``; sizes in bytes."""
 
     use: str
@@ -52,7 +52,7 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ranges:
+class SubordinateIds:
     """How many subordinate ids the user has (subuid(5), subgid(5)); ``free`` is the first behind all that are given."""
 
     uids: int
@@ -61,7 +61,7 @@ class Ranges:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Namespaces:
+class UserNamespaces:
     """Whether an ordinary user may make user namespaces; ``profiles`` are the tools that AppArmor lets through."""
 
     allowed: bool = True
@@ -90,16 +90,16 @@ class ContainerHost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class HostFacts:
     """Everything that the checks look at."""
 
-    system: System
-    tools: tuple[Tool, ...]
-    storage: Storage
+    system: HostSystem
+    tools: tuple[InstalledTool, ...]
+    storage: ContainerStorage
     containers: ContainerHost
-    disks: tuple[Disk, ...] = ()
-    ranges: Ranges | None = None  # None for root, who needs none
-    namespaces: Namespaces = field(default_factory=Namespaces)
+    disks: tuple[DiskSpace, ...] = ()
+    ranges: SubordinateIds | None = None  # None for root, who needs none
+    namespaces: UserNamespaces = field(default_factory=UserNamespaces)
     debian_keyring: bool = True
     runtime_folder: bool = True  # XDG_RUNTIME_DIR is there and ours
     logins: tuple[str, ...] = ()  # names of registries, never secrets
@@ -107,6 +107,6 @@ class Facts:
     cdi_specs: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()  # which files and variables steer indexes, proxies and certificates, never values
 
-    def find_tool(self, name: str) -> Tool:
+    def find_tool(self, name: str) -> InstalledTool:
         """The tool of that name; one without a path where it was not looked for."""
-        return next((tool for tool in self.tools if tool.name == name), Tool(name=name))
+        return next((tool for tool in self.tools if tool.name == name), InstalledTool(name=name))

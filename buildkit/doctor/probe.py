@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from buildkit.doctor.facts import Disk, Facts, Namespaces, Ranges, System, Tool
+from buildkit.doctor.facts import DiskSpace, HostFacts, HostSystem, InstalledTool, SubordinateIds, UserNamespaces
 from buildkit.doctor.probe_containers import find_program, probe_containers, probe_storage
 from buildkit.errors import BuildError
 from buildkit.tools.gpu import find_gpus
@@ -39,11 +39,11 @@ _SETTINGS = (
 _PROFILED = ("buildah", "podman", "crun", "runc", "mmdebstrap")
 
 
-def probe(cache: Path) -> Facts:
+def probe_host(cache: Path) -> HostFacts:
     """Everything that the checks look at; ``cache`` is the cache's folder, which need not exist yet."""
     storage = probe_storage()
     system = _system()
-    return Facts(
+    return HostFacts(
         system=system,
         tools=tuple(_tool(name, option) for name, option in _ASKED.items()),
         storage=storage,
@@ -90,7 +90,7 @@ def find_free_id(text: str) -> int:
     return max(100000, *ends) if ends else 100000
 
 
-def count_told_ids(text: str) -> int:
+def parse_getsubids(text: str) -> int:
     """Subordinate ids in the output of getsubids(1): ``0: ann 100000 65536``."""
     rows = [line.split() for line in text.splitlines()]
     return sum(int(row[3]) for row in rows if len(row) == 4 and row[3].isdigit())
@@ -131,7 +131,7 @@ def _read_json(path: Path) -> dict[str, object]:
     return content if isinstance(content, dict) else {}
 
 
-def _system() -> System:
+def _system() -> HostSystem:
     import pwd
 
     uid = os.geteuid()
@@ -140,7 +140,7 @@ def _system() -> System:
     except KeyError:
         user = str(uid)
     release = parse_os_release(_read(Path("/etc/os-release")))
-    return System(
+    return HostSystem(
         distribution=release.get("ID", ""),
         codename=release.get("VERSION_CODENAME", ""),
         kernel=platform.release(),
@@ -149,17 +149,17 @@ def _system() -> System:
     )
 
 
-def _tool(name: str, option: str) -> Tool:
+def _tool(name: str, option: str) -> InstalledTool:
     path = find_program(name)
     if not path and name == "uv":
         path = _uv_of_ours()
     if not path or not option:
-        return Tool(name=name, path=path)
+        return InstalledTool(name=name, path=path)
     try:
         said = run(Command(argv=(path, option), accept=tuple(range(256)))).text
     except BuildError as error:
         said = error.output
-    return Tool(name=name, path=path, version=parse_version(said))
+    return InstalledTool(name=name, path=path, version=parse_version(said))
 
 
 def _uv_of_ours() -> str:
@@ -170,7 +170,7 @@ def _uv_of_ours() -> str:
     return str(path) if path.exists() else ""
 
 
-def _disks(graph_root: str, cache: Path) -> tuple[Disk, ...]:
+def _disks(graph_root: str, cache: Path) -> tuple[DiskSpace, ...]:
     places = [("images", graph_root)] if graph_root else []
     places += [
         ("cache", str(cache)),
@@ -182,13 +182,13 @@ def _disks(graph_root: str, cache: Path) -> tuple[Disk, ...]:
     return tuple({disk.path: disk for disk in reversed(found)}.values())[::-1]
 
 
-def _disk(use: str, path: Path, memory_mounts: tuple[str, ...]) -> Disk:
+def _disk(use: str, path: Path, memory_mounts: tuple[str, ...]) -> DiskSpace:
     there = path.absolute()
     while not os.access(there, os.F_OK):
         there = there.parent
     usage = shutil.disk_usage(there)
     place = _mount_of(there)
-    return Disk(
+    return DiskSpace(
         use=use,
         path=str(path),
         free=usage.free,
@@ -210,7 +210,7 @@ def _memory_mounts(mounts: str) -> tuple[str, ...]:
     return tuple(row[1] for row in rows if len(row) > 2 and row[2] in ("tmpfs", "ramfs"))
 
 
-def _ranges(system: System) -> Ranges:
+def _ranges(system: HostSystem) -> SubordinateIds:
     """From the files; from a directory service where they are silent."""
     counts = []
     texts = (_read(Path("/etc/subuid")), _read(Path("/etc/subgid")))
@@ -218,15 +218,15 @@ def _ranges(system: System) -> Ranges:
         count = count_ids(text, system.user, system.uid)
         if not count and (getsubids := find_program("getsubids")):
             argv = (getsubids, *option, system.user)
-            count = count_told_ids(run(Command(argv=argv, accept=tuple(range(256)))).text)
+            count = parse_getsubids(run(Command(argv=argv, accept=tuple(range(256)))).text)
         counts.append(count)
-    return Ranges(uids=counts[0], gids=counts[1], free=find_free_id("\n".join(texts)))
+    return SubordinateIds(uids=counts[0], gids=counts[1], free=find_free_id("\n".join(texts)))
 
 
-def _namespaces(kernel: Path, profiles: Path) -> Namespaces:
+def _namespaces(kernel: Path, profiles: Path) -> UserNamespaces:
     closed = _read(kernel / "user/max_user_namespaces").strip() == "0"
     closed = closed or _read(kernel / "kernel/unprivileged_userns_clone").strip() == "0"
-    return Namespaces(
+    return UserNamespaces(
         allowed=not closed,
         apparmor_restricts=_read(kernel / "kernel/apparmor_restrict_unprivileged_userns").strip() == "1",
         profiles=tuple(name for name in _PROFILED if any(profiles.glob(f"*{name}"))),

@@ -8,7 +8,7 @@ import resource
 from pathlib import Path
 from typing import Any
 
-from buildkit.doctor.facts import ContainerHost, Storage
+from buildkit.doctor.facts import ContainerHost, ContainerStorage
 from buildkit.errors import BuildError
 from buildkit.tools.process import Command, find_tool, run
 
@@ -43,28 +43,28 @@ def probe_containers() -> ContainerHost:
     )
 
 
-def probe_storage() -> Storage:
+def probe_storage() -> ContainerStorage:
     """Container storage, by ``buildah info``."""
     if find_tool("buildah") is None:
-        return Storage(problem="buildah is not installed")
+        return ContainerStorage(problem="buildah is not installed")
     try:
         told = json.loads(run(Command(argv=("buildah", "info"), what="asking buildah about its storage")).text)
     except BuildError as error:
         first, _, _ = error.output.partition("\n")
-        return Storage(problem=first or error.message)
+        return ContainerStorage(problem=first or error.message)
     except ValueError as error:
-        return Storage(problem=f"buildah info: {error}")
+        return ContainerStorage(problem=f"buildah info: {error}")
     return parse_storage(told)
 
 
-def parse_storage(told: dict[str, Any]) -> Storage:
+def parse_storage(told: dict[str, Any]) -> ContainerStorage:
     """From the JSON of ``buildah info``, 1.28 to 1.44."""
     store = told.get("store") or {}
     status = store.get("GraphStatus") or {}
     native = status.get("Native Overlay Diff")
     options = store.get("GraphOptions") or ()
     program = next((str(option).partition("=")[2] for option in options if "mount_program" in str(option)), "")
-    return Storage(
+    return ContainerStorage(
         driver=str(store.get("GraphDriverName") or ""),
         native_diff=None if native is None else str(native).lower() == "true",
         mount_program=program,

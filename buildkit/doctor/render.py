@@ -7,11 +7,21 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterable
 
-from buildkit.doctor.finding import Diagnosis, Status
+from buildkit.doctor.diagnosis import Diagnosis, DiagnosisStatus
 from buildkit.report.text import sanitize
 
-_MARKS = {Status.OK: "ok", Status.NOTE: "note", Status.WARNING: "warning", Status.ERROR: "ERROR"}
-_COLOURS = {Status.OK: "32", Status.NOTE: "36", Status.WARNING: "33", Status.ERROR: "1;31"}
+_MARKS = {
+    DiagnosisStatus.OK: "ok",
+    DiagnosisStatus.NOTE: "note",
+    DiagnosisStatus.WARNING: "warning",
+    DiagnosisStatus.ERROR: "ERROR",
+}
+_COLOURS = {
+    DiagnosisStatus.OK: "32",
+    DiagnosisStatus.NOTE: "36",
+    DiagnosisStatus.WARNING: "33",
+    DiagnosisStatus.ERROR: "1;31",
+}
 _INDENT = 9
 
 
@@ -34,7 +44,7 @@ def render_text(findings: Iterable[Diagnosis], *, width: int, colour: bool) -> s
             lines.append(f"{' ' * _INDENT}mend:  {_flat(finding.mend)}")
     counts = Counter(finding.status for finding in rows)
     lines.append("")
-    lines.append(", ".join(f"{counts[status]} {_plural(status, counts[status])}" for status in Status))
+    lines.append(", ".join(f"{counts[status]} {_plural(status, counts[status])}" for status in DiagnosisStatus))
     return "\n".join(lines) + "\n"
 
 
@@ -66,5 +76,5 @@ def _flat(text: str) -> str:
     return " ".join("".join(mark for mark in sanitize(text) if not "\x80" <= mark <= "\x9f").split())
 
 
-def _plural(status: Status, count: int) -> str:
-    return status.value if status is Status.OK or count == 1 else f"{status.value}s"
+def _plural(status: DiagnosisStatus, count: int) -> str:
+    return status.value if status is DiagnosisStatus.OK or count == 1 else f"{status.value}s"

@@ -23,15 +23,15 @@ from buildkit.declare.stage import Config, Healthcheck, Running
 from buildkit.errors import BuildError
 from buildkit.findings import Finding
 from buildkit.inspection.stage_container import describe_container, missing_needs, prepare_network, warn_of_lacks
-from buildkit.running.flags import LOOPBACK, Container, Port, make_container, run_argv
-from buildkit.running.host import Host, find_lacks
+from buildkit.running.flags import LOOPBACK, ContainerSpec, PublishedPort, make_container, run_argv
+from buildkit.running.host import PodmanHost, find_unsupported
 from buildkit.running.proc import (
-    Listening,
-    parse_limit,
+    ListeningSocket,
+    parse_cgroup_limit,
+    parse_default_routes,
     parse_listening,
     parse_mounts,
     parse_status,
-    parse_ways_out,
 )
 from buildkit.tools import podman
 
@@ -74,7 +74,7 @@ def audit_running(planner: Planner, target: str) -> tuple[Finding, ...]:
     return check_running(observe(container))
 
 
-def describe_target(planner: Planner, target: str) -> Container:
+def describe_target(planner: Planner, target: str) -> ContainerSpec:
     """A container for the audit: of a stage, which must have been built, or of an image, which is pulled if need be."""
     name = f"buildkit-audit-{os.getpid()}-{secrets.token_hex(4)}"
     if target in planner.graph.stages:
@@ -124,13 +124,13 @@ def _read_health(told: Mapping[str, Any]) -> Healthcheck | None:
     )
 
 
-def observe(container: Container, without: frozenset[str] = frozenset()) -> Observation:
+def observe(container: ContainerSpec, without: frozenset[str] = frozenset()) -> Observation:
     """Start a container, look at it, ask it to end, and remove it. Raises BuildError where it cannot be started.
 
     ``without`` leaves flags out, by what they need, to see what becomes of it.
     """
     with prepare_network(container) as host:
-        lacks = find_lacks(container, host)
+        lacks = find_unsupported(container, host)
         warn_of_lacks([lack for lack in lacks if lack.needs != "health"], sys.stderr)  # that is run here
         try:
             podman.start_detached(
@@ -144,7 +144,7 @@ def observe(container: Container, without: frozenset[str] = frozenset()) -> Obse
 class _Look:
     """A look at one container."""
 
-    def __init__(self, container: Container, host: Host) -> None:
+    def __init__(self, container: ContainerSpec, host: PodmanHost) -> None:
         self._container = container
         self._host = host
         self._name = container.name
@@ -191,7 +191,7 @@ class _Look:
         finished = podman.check_health(self._name)
         return Health(code=finished.code, output=(finished.stdout + finished.stderr).decode("utf-8", "replace").strip())
 
-    def _answers(self, port: Port) -> bool:
+    def _answers(self, port: PublishedPort) -> bool:
         """Whether somebody takes a connection; a port of udp says nothing of itself."""
         if port.protocol != "tcp":
             return True
@@ -257,11 +257,11 @@ class _Look:
             memory=self._limit(files["cgroup"], "memory"),
             pids=self._limit(files["cgroup"], "pids"),
             listening=tuple(self._listening(pid)),
-            ways_out=parse_ways_out(files["net/route"], files["net/ipv6_route"]),
+            ways_out=parse_default_routes(files["net/route"], files["net/ipv6_route"]),
             shared=tuple(name for name in _NAMESPACES if self._is_shared(pid, name)),
         )
 
-    def _listening(self, pid: int) -> Iterator[Listening]:
+    def _listening(self, pid: int) -> Iterator[ListeningSocket]:
         for protocol in ("tcp", "udp"):
             for name in (protocol, f"{protocol}6"):
                 yield from parse_listening(self._read(pid, (f"net/{name}",))[f"net/{name}"], protocol)
@@ -305,5 +305,5 @@ class _Look:
 
 def _read_limit(path: Path) -> int | None:
     with suppress(OSError):
-        return parse_limit(path.read_text("ascii"))
+        return parse_cgroup_limit(path.read_text("ascii"))
     return None

@@ -9,12 +9,12 @@ from typing import TextIO
 
 from buildkit.build.planner import Planner
 from buildkit.report.text import sanitize
-from buildkit.running.flags import Container, make_container, network_argv
-from buildkit.running.host import Host, Lack
+from buildkit.running.flags import ContainerSpec, make_container, network_argv
+from buildkit.running.host import PodmanHost, UnsupportedFlag
 from buildkit.tools import podman
 
 
-def describe_container(planner: Planner, stage: str, *, name: str = "", host_port: int | None = None) -> Container:
+def describe_container(planner: Planner, stage: str, *, name: str = "", host_port: int | None = None) -> ContainerSpec:
     """Return the container of a stage from its definition, whether or not it was built; raises DefinitionError."""
     config = planner.composer.compose(stage).config
     project = planner.context.project
@@ -24,7 +24,7 @@ def describe_container(planner: Planner, stage: str, *, name: str = "", host_por
 
 
 @contextmanager
-def prepare_network(container: Container, *, keep: bool = False) -> Iterator[Host]:
+def prepare_network(container: ContainerSpec, *, keep: bool = False) -> Iterator[PodmanHost]:
     """Yield what the host supports, with the network of a closed container made.
 
     The network is removed at the end, unless ``keep`` is set and nothing failed.
@@ -43,12 +43,12 @@ def prepare_network(container: Container, *, keep: bool = False) -> Iterator[Hos
             podman.remove_network(container.name)
 
 
-def warn_of_lacks(lacks: Sequence[Lack], out: TextIO) -> None:
+def warn_of_lacks(lacks: Sequence[UnsupportedFlag], out: TextIO) -> None:
     """Print which protections this host cannot apply, with hints."""
     out.writelines(f"warning: {sanitize(lack.what)}\nhint: {sanitize(lack.hint)}\n" for lack in lacks)
     out.flush()
 
 
-def missing_needs(lacks: Sequence[Lack]) -> frozenset[str]:
+def missing_needs(lacks: Sequence[UnsupportedFlag]) -> frozenset[str]:
     """Return what flags need and this host lacks."""
     return frozenset(lack.needs for lack in lacks)

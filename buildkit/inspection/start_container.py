@@ -12,21 +12,21 @@ from typing import BinaryIO, TextIO
 from buildkit.errors import BuildError, Interrupted, ToolError
 from buildkit.inspection.stage_container import missing_needs, prepare_network, warn_of_lacks
 from buildkit.report.text import sanitize
-from buildkit.running.flags import Container, run_argv
-from buildkit.running.host import find_lacks
+from buildkit.running.flags import ContainerSpec, run_argv
+from buildkit.running.host import find_unsupported
 from buildkit.tools import podman, process
 
 _KEPT_BYTES = 4096
 
 
-def start_container(container: Container, *, detach: bool = False, strict: bool = False) -> int:
+def start_container(container: ContainerSpec, *, detach: bool = False, strict: bool = False) -> int:
     """Start a container and print its command; return its exit code, or 0 if it is detached.
 
     Warnings say what this host cannot apply; with ``strict`` they are an error. A container that is not detached is
     removed at its end, with its network, whatever happens. Raises BuildError and Interrupted.
     """
     with prepare_network(container, keep=detach) as host:
-        lacks = find_lacks(container, host)
+        lacks = find_unsupported(container, host)
         warn_of_lacks(lacks, sys.stderr)
         if strict and lacks:
             raise BuildError(f"this host cannot run {container.image} as strictly as it should be")
@@ -41,7 +41,7 @@ def start_container(container: Container, *, detach: bool = False, strict: bool 
         return 0
 
 
-def _attend(container: Container, argv: Sequence[str]) -> int:
+def _attend(container: ContainerSpec, argv: Sequence[str]) -> int:
     """Pass the output of the container on until it ends; an interrupt stops and removes it."""
     errors = bytearray()
     patience = container.running.stop_seconds
@@ -96,7 +96,7 @@ def _pump(pipe: BinaryIO, out: TextIO, tail: bytearray) -> None:
             out.flush()
 
 
-def _format_addresses(container: Container) -> str:
+def _format_addresses(container: ContainerSpec) -> str:
     if not container.ports:
         return ""
     published = podman.inspect_container(container.name)["NetworkSettings"]["Ports"]

@@ -27,7 +27,7 @@ from buildkit.remote.stage_index import (
     stage_index_tag,
 )
 from buildkit.store.blobs import Blobs
-from buildkit.store.ingest import take_blob
+from buildkit.store.ingest import ingest_blob
 from buildkit.tools.registry import RegistryClient
 from buildkit.tools.skopeo import write_layout
 
@@ -115,7 +115,7 @@ class CacheClient:
                 path = folder / blob.digest.hex
                 if not path.is_file():
                     raise BuildError(f"{ref}: it has no layer {blob.digest.short}")
-                if take_blob(path, blob.digest, blob.diff_id, blobs, most=blob.unpacked) != blob:
+                if ingest_blob(path, blob.digest, blob.diff_id, blobs, max_unpacked=blob.unpacked) != blob:
                     raise MismatchError(f"{ref}: layer {blob.digest.short} is of another size or compression")
             contents = _read_listing(folder)
         return FetchedLayer(size=sum(blob.size for blob in record.result.blobs), contents=contents)

@@ -7,7 +7,7 @@ from buildkit.hostile_json import JsonValue, MalformedError
 from buildkit.oci.blob import LayerResult
 from buildkit.oci.manifest import parse_config, parse_manifest
 from buildkit.store.blobs import Blobs
-from buildkit.store.ingest import take_blob, verify
+from buildkit.store.ingest import ingest_blob, verify_digest
 from buildkit.tools import skopeo
 
 _MAX_VARIABLES = 10_000
@@ -22,7 +22,7 @@ def pull_image(ref: str, arch: str, blobs: Blobs) -> LayerResult:
         skopeo.copy_registry_to_dir(ref, folder, arch=arch)
         try:
             manifest = parse_manifest((folder / "manifest.json").read_bytes())
-            verify(folder / manifest.config.hex, manifest.config)
+            verify_digest(folder / manifest.config.hex, manifest.config)
             config, diff_ids = parse_config((folder / manifest.config.hex).read_bytes())
             env, found = _environment(config), _architecture(config)
         except (MalformedError, OSError) as error:
@@ -36,7 +36,7 @@ def pull_image(ref: str, arch: str, blobs: Blobs) -> LayerResult:
         if absent := [digest.short for digest in digests if not (folder / digest.hex).is_file()]:
             raise BuildError(f"{ref}: the registry gave no layer {absent[0]}")
         pairs = zip(digests, diff_ids, strict=True)
-        taken = (take_blob(folder / digest.hex, digest, diff_id, blobs) for digest, diff_id in pairs)
+        taken = (ingest_blob(folder / digest.hex, digest, diff_id, blobs) for digest, diff_id in pairs)
         return LayerResult(blobs=tuple(taken), env=env)
 
 

@@ -98,9 +98,9 @@ def _copy(source: Path, target: Path) -> None:
 def create_borrowing_cache(context: BuildContext, borrowed: Iterable[Spec], cache: Path) -> None:
     """Create a cache whose downloads and ``borrowed`` layers are links to those of the context's cache."""
     blobs = Blobs(cache)
-    context.blobs.notes.folder.mkdir(exist_ok=True)
-    blobs.notes.folder.symlink_to(
-        context.blobs.notes.folder
+    context.blobs.leases.folder.mkdir(exist_ok=True)
+    blobs.leases.folder.symlink_to(
+        context.blobs.leases.folder
     )  # so that another build removes our containers if we are killed
     for file in context.blobs.folder.glob("files/*/[!.]*"):
         folder = cache / "files" / file.parent.name

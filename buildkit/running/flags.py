@@ -27,15 +27,15 @@ NETWORK_OPTION = "no_default_route=1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Flag:
-    """An option of ``podman run`` as it is typed, and what a host needs for it (see ``find_lacks``), in a word."""
+class PodmanFlag:
+    """An option of ``podman run`` as it is typed, and the host feature it needs (see ``find_unsupported``)."""
 
     text: str
     needs: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Port:
+class PublishedPort:
     """A port of the container (``8000``, ``tcp``), and the host's on loopback: 0 for any that is free."""
 
     number: int
@@ -51,7 +51,7 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Container:
+class ContainerSpec:
     """What to start: an image under a name, with what its config says and what its stage lets it use.
 
     ``options`` are more of podman's, which may take back what the flags give; ``command`` replaces the image's.
@@ -61,7 +61,7 @@ class Container:
     name: str
     running: Running
     user: str = ""
-    ports: tuple[Port, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
     health: Healthcheck | None = None
     options: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
@@ -71,50 +71,52 @@ class Container:
         """Whether it has a network with no way out."""
         return bool(self.ports) and not self.running.outgoing
 
-    def flags(self) -> tuple[Flag, ...]:
+    def flags(self) -> tuple[PodmanFlag, ...]:
         """The recommended flags, in the order in which they are printed."""
         return tuple(self._flags())
 
-    def _flags(self) -> Iterator[Flag]:
+    def _flags(self) -> Iterator[PodmanFlag]:
         running = self.running
-        yield Flag(text="--pull=never")
+        yield PodmanFlag(text="--pull=never")
         if self.user:
-            yield Flag(text=f"--user={self.user}", needs="user")
-        yield Flag(text="--read-only", needs="read-only")
-        yield Flag(text="--read-only-tmpfs=false", needs="read-only")
+            yield PodmanFlag(text=f"--user={self.user}", needs="user")
+        yield PodmanFlag(text="--read-only", needs="read-only")
+        yield PodmanFlag(text="--read-only-tmpfs=false", needs="read-only")
         for folder, size in running.tmpfs:
-            yield Flag(text=f"--tmpfs={folder}:{say_tmpfs(size)}", needs="tmpfs")
-        yield Flag(text="--cap-drop=all", needs="capabilities")
-        yield Flag(text="--security-opt=no-new-privileges", needs="no-new-privileges")
-        yield Flag(text=f"--memory={running.memory}", needs="memory")
-        yield Flag(text=f"--memory-swap={running.memory}", needs="memory")
-        yield Flag(text=f"--pids-limit={running.pids}", needs="pids")
+            yield PodmanFlag(text=f"--tmpfs={folder}:{format_tmpfs(size)}", needs="tmpfs")
+        yield PodmanFlag(text="--cap-drop=all", needs="capabilities")
+        yield PodmanFlag(text="--security-opt=no-new-privileges", needs="no-new-privileges")
+        yield PodmanFlag(text=f"--memory={running.memory}", needs="memory")
+        yield PodmanFlag(text=f"--memory-swap={running.memory}", needs="memory")
+        yield PodmanFlag(text=f"--pids-limit={running.pids}", needs="pids")
         yield from self._network()
-        yield Flag(text=f"--stop-timeout={running.stop_seconds}")
+        yield PodmanFlag(text=f"--stop-timeout={running.stop_seconds}")
         for option, value in health_options(self.health):
-            yield Flag(text=f"--health-{option}={value}")
+            yield PodmanFlag(text=f"--health-{option}={value}")
 
-    def _network(self) -> Iterator[Flag]:
+    def _network(self) -> Iterator[PodmanFlag]:
         if self.closed:
-            yield Flag(text=f"--network={self.name}", needs="closed")
+            yield PodmanFlag(text=f"--network={self.name}", needs="closed")
         elif not self.ports and not self.running.outgoing:
-            yield Flag(text="--network=none", needs="no-network")
+            yield PodmanFlag(text="--network=none", needs="no-network")
         for port in self.ports:
-            yield Flag(text=f"--publish={port.published}")
+            yield PodmanFlag(text=f"--publish={port.published}")
 
 
 def make_container(
     image: str, name: str, config: Config, running: Running, *, host_port: int | None = None
-) -> Container:
+) -> ContainerSpec:
     """A container of an image by its config; ``host_port`` is that of the first port: its own number unless said."""
     ports = tuple(_parse_port(text) for text in config.ports)
     if ports and host_port is not None:
-        first = Port(number=ports[0].number, protocol=ports[0].protocol, host=host_port)
+        first = PublishedPort(number=ports[0].number, protocol=ports[0].protocol, host=host_port)
         ports = (first, *ports[1:]) if host_port else tuple(_any(port) for port in ports)
-    return Container(image=image, name=name, running=running, user=config.user, ports=ports, health=config.healthcheck)
+    return ContainerSpec(
+        image=image, name=name, running=running, user=config.user, ports=ports, health=config.healthcheck
+    )
 
 
-def network_argv(container: Container) -> tuple[str, ...]:
+def network_argv(container: ContainerSpec) -> tuple[str, ...]:
     """The command that makes the container's network, in words that podman knows since 4.6."""
     return (
         "podman", "network", "create",
@@ -125,7 +127,7 @@ def network_argv(container: Container) -> tuple[str, ...]:
 
 
 def run_argv(
-    container: Container, how: str, *, lacking: frozenset[str] = frozenset(), needed: tuple[str, ...] = ()
+    container: ContainerSpec, how: str, *, lacking: frozenset[str] = frozenset(), needed: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
     """``podman run`` with the flags, but for those that need what is ``lacking``; ``how`` is --rm or --detach.
 
@@ -136,7 +138,7 @@ def run_argv(
     return ("podman", "run", how, name, *flags, *needed, *container.options, container.image, *container.command)
 
 
-def say_tmpfs(size: str) -> str:
+def format_tmpfs(size: str) -> str:
     """Mount options of a folder in memory: for everybody's files, and for nothing that can be started."""
     return f"rw,nosuid,nodev,noexec,size={size},mode=1777"
 
@@ -160,10 +162,10 @@ def _say_test(test: tuple[str, ...]) -> str:
     return json.dumps(list(test), ensure_ascii=False) if len(test) > 1 else f"CMD {test[0]}"
 
 
-def _parse_port(text: str) -> Port:
+def _parse_port(text: str) -> PublishedPort:
     number, _, protocol = text.partition("/")
-    return Port(number=int(number), protocol=protocol or "tcp", host=int(number))
+    return PublishedPort(number=int(number), protocol=protocol or "tcp", host=int(number))
 
 
-def _any(port: Port) -> Port:
-    return Port(number=port.number, protocol=port.protocol, host=0)
+def _any(port: PublishedPort) -> PublishedPort:
+    return PublishedPort(number=port.number, protocol=port.protocol, host=0)

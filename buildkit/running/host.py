@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from buildkit.running.flags import Container
+from buildkit.running.flags import ContainerSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class PodmanHost:
     """podman as ``podman info`` describes it.
 
     ``controllers`` are those of cgroups that podman may use; ``systemd`` is whether there is one to run health checks;
@@ -37,7 +37,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lack:
+class UnsupportedFlag:
     """Something that is recommended and that this host cannot do; ``needs`` is what its flags need."""
 
     needs: str
@@ -45,11 +45,11 @@ class Lack:
     hint: str
 
 
-def parse_host(told: dict[str, Any], *, systemd: bool) -> Host:
+def parse_host(told: dict[str, Any], *, systemd: bool) -> PodmanHost:
     """From the JSON of ``podman info``, 4.3 to 6.0."""
     host = told.get("host") or {}
     security = host.get("security") or {}
-    return Host(
+    return PodmanHost(
         version=str((told.get("version") or {}).get("Version") or ""),
         rootless=bool(security.get("rootless")),
         cgroups=str(host.get("cgroupVersion") or ""),
@@ -60,33 +60,35 @@ def parse_host(told: dict[str, Any], *, systemd: bool) -> Host:
     )
 
 
-def find_lacks(container: Container, host: Host) -> tuple[Lack, ...]:
+def find_unsupported(container: ContainerSpec, host: PodmanHost) -> tuple[UnsupportedFlag, ...]:
     """What of the recommended flags this host cannot do."""
     return tuple(_lacks(container, host))
 
 
-def _lacks(container: Container, host: Host) -> Iterator[Lack]:
+def _lacks(container: ContainerSpec, host: PodmanHost) -> Iterator[UnsupportedFlag]:
     running = container.running
     limits = {"memory": f"--memory={running.memory}", "pids": f"--pids-limit={running.pids}"}
     for controller, flag in limits.items():
         if why := _unlimited(controller, host):
-            yield Lack(needs=controller, what=f"{flag} cannot be applied: {why}", hint=_delegate(controller, host))
+            yield UnsupportedFlag(
+                needs=controller, what=f"{flag} cannot be applied: {why}", hint=_delegate(controller, host)
+            )
     if container.closed and host.closes is False:
         who = f"podman {host.version} with {host.network or 'no netavark'}"
-        yield Lack(
+        yield UnsupportedFlag(
             needs="closed",
             what=f"connections to elsewhere cannot be refused: {who} makes no closed network",
             hint="podman 4.6 with netavark 1.7, and later ones, do",
         )
     if not host.seccomp:
         what = "system calls are not filtered: this podman has no seccomp"
-        yield Lack(needs="seccomp", what=what, hint="install a podman that was built with it")
+        yield UnsupportedFlag(needs="seccomp", what=what, hint="install a podman that was built with it")
     if container.health is not None and not host.systemd:
         what = "nobody asks the container whether it is well: podman leaves that to systemd, which does not run here"
-        yield Lack(needs="health", what=what, hint=f"podman healthcheck run {container.name}")
+        yield UnsupportedFlag(needs="health", what=what, hint=f"podman healthcheck run {container.name}")
 
 
-def _unlimited(controller: str, host: Host) -> str:
+def _unlimited(controller: str, host: PodmanHost) -> str:
     """Why podman cannot limit something; empty where it can."""
     if host.rootless and host.cgroups == "v1":
         return "an ordinary user has no limits with cgroups v1"
@@ -95,7 +97,7 @@ def _unlimited(controller: str, host: Host) -> str:
     return ""
 
 
-def _delegate(controller: str, host: Host) -> str:
+def _delegate(controller: str, host: PodmanHost) -> str:
     if host.rootless and host.cgroups == "v2":
         return f"delegate it to users: Delegate={controller} in a drop-in of user@.service"
     return "start the host with cgroups v2 (systemd.unified_cgroup_hierarchy=1), or run as root"

@@ -13,7 +13,7 @@ _UNLIMITED = 1 << 60  # cgroups v1 say a number near the largest for "no limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Process:
+class ProcessStatus:
     """A process as its status says it: ids (real, effective, saved, of files), sets of capabilities, and its confines.
 
     ``seccomp`` is 0 for none, 1 for strict, 2 for a filter.
@@ -28,7 +28,7 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mounted:
+class MountPoint:
     """A file system and where it is; ``options`` are those of the mount point."""
 
     target: str
@@ -37,7 +37,7 @@ class Mounted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Listening:
+class ListeningSocket:
     """A socket that waits for connections (tcp), or is bound (udp)."""
 
     protocol: str
@@ -50,10 +50,10 @@ class Listening:
         return ipaddress.ip_address(self.address).is_loopback
 
 
-def parse_status(text: str) -> Process:
+def parse_status(text: str) -> ProcessStatus:
     """``/proc/PID/status``. Raises ValueError or KeyError for what is none."""
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
-    return Process(
+    return ProcessStatus(
         name=fields["Name"].strip(),
         uids=tuple(map(int, fields["Uid"].split())),
         gids=tuple(map(int, (fields["Gid"] + " " + fields.get("Groups", "")).split())),
@@ -63,26 +63,26 @@ def parse_status(text: str) -> Process:
     )
 
 
-def parse_mounts(text: str) -> tuple[Mounted, ...]:
+def parse_mounts(text: str) -> tuple[MountPoint, ...]:
     """``/proc/PID/mountinfo``."""
     return tuple(_mounts(text))
 
 
-def _mounts(text: str) -> Iterator[Mounted]:
+def _mounts(text: str) -> Iterator[MountPoint]:
     for line in text.splitlines():
         before, separator, after = line.partition(" - ")
         fields = before.split(" ")
         if separator and len(fields) >= 6:
             target = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[4])
-            yield Mounted(target=target, kind=after.split(" ")[0], options=frozenset(fields[5].split(",")))
+            yield MountPoint(target=target, kind=after.split(" ")[0], options=frozenset(fields[5].split(",")))
 
 
-def parse_listening(text: str, protocol: str) -> tuple[Listening, ...]:
+def parse_listening(text: str, protocol: str) -> tuple[ListeningSocket, ...]:
     """``/proc/PID/net/tcp``, ``tcp6``, ``udp`` or ``udp6``; ``protocol`` is ``tcp`` or ``udp``."""
     return tuple(_listening(text, protocol))
 
 
-def _listening(text: str, protocol: str) -> Iterator[Listening]:
+def _listening(text: str, protocol: str) -> Iterator[ListeningSocket]:
     for line in text.splitlines()[1:]:
         fields = line.split()
         if len(fields) < 4 or (protocol == "tcp" and fields[3] != _LISTEN):
@@ -90,10 +90,10 @@ def _listening(text: str, protocol: str) -> Iterator[Listening]:
         address, _, port = fields[1].partition(":")
         words = bytes.fromhex(address)  # of four bytes, each in the host's order: little-endian where we run
         turned = b"".join(words[at : at + 4][::-1] for at in range(0, len(words), 4))
-        yield Listening(protocol=protocol, address=str(ipaddress.ip_address(turned)), port=int(port, 16))
+        yield ListeningSocket(protocol=protocol, address=str(ipaddress.ip_address(turned)), port=int(port, 16))
 
 
-def parse_ways_out(route: str, route6: str) -> tuple[str, ...]:
+def parse_default_routes(route: str, route6: str) -> tuple[str, ...]:
     """Interfaces with a default route, by ``/proc/PID/net/route`` and ``ipv6_route``; ``lo`` is none."""
     found = [fields[0] for line in route.splitlines()[1:] if (fields := line.split())[1:2] == ["00000000"]]
     for line in route6.splitlines():
@@ -103,7 +103,7 @@ def parse_ways_out(route: str, route6: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in found if name != "lo"))
 
 
-def parse_limit(text: str) -> int | None:
+def parse_cgroup_limit(text: str) -> int | None:
     """A file of a cgroup: a number, or None for ``max`` and for numbers that mean it."""
     said = text.strip()
     return int(said) if said.isdecimal() and int(said) < _UNLIMITED else None

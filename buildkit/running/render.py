@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 from buildkit.running.flags import (
     NETWORK_OPTION,
-    Container,
+    ContainerSpec,
+    format_tmpfs,
     health_options,
     network_argv,
     run_argv,
-    say_tmpfs,
 )
 
 _RESTARTS = 5  # CIS Docker Benchmark 5.15
@@ -24,7 +24,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@=,+")
 
 
-def render_command(container: Container) -> str:
+def render_command(container: ContainerSpec) -> str:
     """Commands of a shell, one option a line."""
     argv = run_argv(container, "--rm")
     lines = [" ".join(argv[:3]), *map(shlex.quote, argv[3:])]
@@ -32,18 +32,18 @@ def render_command(container: Container) -> str:
     return shlex.join(network_argv(container)) + "\n" + command if container.closed else command
 
 
-def _join_command(container: Container, lines: list[str]) -> list[str]:
+def _join_command(container: ContainerSpec, lines: list[str]) -> list[str]:
     """The image and what it runs, in one line."""
     count = 1 + len(container.command)
     return [*lines[:-count], " ".join(lines[-count:])]
 
 
-def render_compose(container: Container) -> str:
+def render_compose(container: ContainerSpec) -> str:
     """A compose file (https://github.com/compose-spec/compose-spec), for podman-compose and docker compose."""
     return "\n".join((*_service(container), *_networks(container))) + "\n"
 
 
-def _service(container: Container) -> Iterator[str]:
+def _service(container: ContainerSpec) -> Iterator[str]:
     running = container.running
     yield "services:"
     yield f"  {container.name}:"
@@ -59,7 +59,7 @@ def _service(container: Container) -> Iterator[str]:
     for folder in sorted(set(_ALWAYS) - dict(running.tmpfs).keys()):
         yield f"      - {_text(f'{folder}:{_NOTHING}')}"
     for folder, size in running.tmpfs:
-        yield f"      - {_text(f'{folder}:{say_tmpfs(size)}')}"
+        yield f"      - {_text(f'{folder}:{format_tmpfs(size)}')}"
     yield "    cap_drop: [ALL]"
     yield '    security_opt: ["no-new-privileges:true"]'
     yield f"    mem_limit: {_text(running.memory)}"
@@ -76,7 +76,7 @@ def _service(container: Container) -> Iterator[str]:
     yield from _compose_health(container)
 
 
-def _compose_health(container: Container) -> Iterator[str]:
+def _compose_health(container: ContainerSpec) -> Iterator[str]:
     health = container.health
     if health is None:
         return
@@ -88,7 +88,7 @@ def _compose_health(container: Container) -> Iterator[str]:
     yield f"      retries: {health.retries}"
 
 
-def _networks(container: Container) -> Iterator[str]:
+def _networks(container: ContainerSpec) -> Iterator[str]:
     if container.closed:
         option, _, value = NETWORK_OPTION.partition("=")
         yield "networks:"
@@ -97,7 +97,7 @@ def _networks(container: Container) -> Iterator[str]:
         yield "    x-podman.disable_dns: true"
 
 
-def render_quadlet(container: Container) -> tuple[tuple[str, str], ...]:
+def render_quadlet(container: ContainerSpec) -> tuple[tuple[str, str], ...]:
     """Units for podman-systemd.unit(5), names of files and their texts; podman 4.6 or later."""
     units = [(f"{container.name}.container", "\n".join(_unit(container)) + "\n")]
     if container.closed:
@@ -106,7 +106,7 @@ def render_quadlet(container: Container) -> tuple[tuple[str, str], ...]:
     return tuple(units)
 
 
-def _unit(container: Container) -> Iterator[str]:
+def _unit(container: ContainerSpec) -> Iterator[str]:
     running = container.running
     yield "[Unit]"
     yield f"StartLimitBurst={_RESTARTS}"
@@ -120,7 +120,7 @@ def _unit(container: Container) -> Iterator[str]:
         yield f"User={_percent(container.user)}"
     yield "ReadOnly=true"
     for folder, size in running.tmpfs:
-        yield f"Tmpfs={_percent(f'{folder}:{say_tmpfs(size)}')}"
+        yield f"Tmpfs={_percent(f'{folder}:{format_tmpfs(size)}')}"
     yield "DropCapability=all"
     yield "NoNewPrivileges=true"
     if container.closed:

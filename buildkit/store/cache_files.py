@@ -1,7 +1,7 @@
-"""What lies in a cache folder, by its files alone; and the removal of what is not wanted.
+"""List the files of a cache folder, and remove some.
 
-``sha256/HEX`` are blobs, ``files/HEX/NAME`` downloads and compiled wheels. What has any other name was not put there by
-a build: it is counted, and left alone.
+``sha256/HEX`` are blobs, ``files/HEX/NAME`` downloads and compiled wheels. Files with other names were not created by a
+build: they are counted, and stay.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 _HEX = re.compile(r"[0-9a-f]{64}")
 _FOLDERS = ("sha256", "files", "tmp", "locks")
 _LEDGER = "ledger.sqlite"
-_PASSING = (f"{_LEDGER}-wal", f"{_LEDGER}-shm")  # there while it is open
+_TRANSIENT = (f"{_LEDGER}-wal", f"{_LEDGER}-shm")  # exist while it is open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """A file or folder: path below the cache's folder, bytes (of a folder: of all that is in it), last written."""
+class CacheFile:
+    """A file or folder: its path below the cache's folder, bytes (of a folder: of its content), and mtime."""
 
     path: str
     size: int
@@ -30,7 +30,7 @@ class Found:
 
     @property
     def hex(self) -> str:
-        """The hash that a blob, a download or a compiled wheel is kept under."""
+        """The hash in the path of a blob, a download or a compiled wheel."""
         return self.path.split("/")[1]
 
     @property
@@ -40,65 +40,65 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Inventory:
-    """A cache folder. ``temporaries`` are half-written; ``ledger`` and ``other`` are bytes."""
+class CacheFolder:
+    """The content of a cache folder. ``temporaries`` are half-written; ``ledger`` and ``other`` are bytes."""
 
-    blobs: tuple[Found, ...]
-    files: tuple[Found, ...]
-    temporaries: tuple[Found, ...]
-    locks: tuple[Found, ...]
+    blobs: tuple[CacheFile, ...]
+    files: tuple[CacheFile, ...]
+    temporaries: tuple[CacheFile, ...]
+    locks: tuple[CacheFile, ...]
     ledger: int
     other: int
 
     @property
     def size(self) -> int:
-        """Bytes of all of it."""
-        found = (*self.blobs, *self.files, *self.temporaries, *self.locks)
-        return self.ledger + self.other + sum(one.size for one in found)
+        """Bytes of everything."""
+        files = (*self.blobs, *self.files, *self.temporaries, *self.locks)
+        return self.ledger + self.other + sum(file.size for file in files)
 
 
-def take_inventory(folder: Path) -> Inventory:
-    """Look through a cache folder; what vanishes meanwhile is not there."""
-    sorts: dict[str, list[Found]] = {name: [] for name in (*_FOLDERS, "other")}
+def scan_cache_folder(folder: Path) -> CacheFolder:
+    """List a cache folder; files that vanish meanwhile count as absent."""
+    groups: dict[str, list[CacheFile]] = {name: [] for name in (*_FOLDERS, "other")}
     for found in _scan(folder):
-        sorts[_sort(found)].append(found)
-    top = {entry.name: _weigh(entry) for entry in _entries(folder) if entry.name not in (*_FOLDERS, *_PASSING)}
+        groups[_group_of(found)].append(found)
+    top = {entry.name: _size_of(entry) for entry in _entries(folder) if entry.name not in (*_FOLDERS, *_TRANSIENT)}
     ledger = top.pop(_LEDGER, 0)
-    return Inventory(
-        blobs=tuple(sorts["sha256"]),
-        files=tuple(sorts["files"]),
-        temporaries=tuple(sorts["tmp"]),
-        locks=tuple(sorts["locks"]),
+    return CacheFolder(
+        blobs=tuple(groups["sha256"]),
+        files=tuple(groups["files"]),
+        temporaries=tuple(groups["tmp"]),
+        locks=tuple(groups["locks"]),
         ledger=ledger,
-        other=sum(found.size for found in sorts["other"]) + sum(top.values()),
+        other=sum(found.size for found in groups["other"]) + sum(top.values()),
     )
 
 
 def remove(folder: Path, paths: Iterable[str]) -> None:
-    """Remove files and folders below a cache folder; those that are gone already are fine. Raises OSError."""
+    """Remove files and folders below a cache folder, unless they are gone already. Raises OSError."""
     for path in paths:
-        place = folder / path
-        if place.is_dir() and not place.is_symlink():
-            shutil.rmtree(place)
+        target = folder / path
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
         else:
-            place.unlink(missing_ok=True)
+            target.unlink(missing_ok=True)
         if path.startswith("files/"):
-            with suppress(OSError):  # another file of the same content is in it
-                place.parent.rmdir()
+            with suppress(OSError):  # it has another file of the same content
+                target.parent.rmdir()
 
 
-def _scan(folder: Path) -> Iterator[Found]:
+def _scan(folder: Path) -> Iterator[CacheFile]:
     for name in ("sha256", "tmp", "locks"):
-        yield from (_found(entry, name) for entry in _entries(folder / name))
+        yield from (_cache_file(entry, name) for entry in _entries(folder / name))
     for parent in _entries(folder / "files"):
         if parent.is_dir():
-            yield from (_found(entry, f"files/{parent.name}") for entry in _entries(Path(parent.path)))
+            yield from (_cache_file(entry, f"files/{parent.name}") for entry in _entries(Path(parent.path)))
         else:
-            yield _found(parent, "files")
+            yield _cache_file(parent, "files")
 
 
-def _sort(found: Found) -> str:
-    """The folder whose things it belongs to, or ``other``."""
+def _group_of(found: CacheFile) -> str:
+    """Return the subfolder that a file belongs to, or ``other``."""
     top, _, rest = found.path.partition("/")
     if top == "tmp":
         return top
@@ -117,19 +117,19 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         return []
 
 
-def _found(entry: os.DirEntry[str], parent: str) -> Found:
+def _cache_file(entry: os.DirEntry[str], parent: str) -> CacheFile:
     try:
         mtime = entry.stat().st_mtime
     except OSError:
         mtime = 0.0
-    return Found(path=f"{parent}/{entry.name}", size=_weigh(entry), mtime=mtime)
+    return CacheFile(path=f"{parent}/{entry.name}", size=_size_of(entry), mtime=mtime)
 
 
-def _weigh(entry: os.DirEntry[str]) -> int:
-    """Bytes of a file, or of all files below a folder."""
+def _size_of(entry: os.DirEntry[str]) -> int:
+    """Return the bytes of a file, or of all files below a folder."""
     try:
         if entry.is_dir(follow_symlinks=False):
-            return sum(_weigh(below) for below in _entries(Path(entry.path)))
+            return sum(_size_of(below) for below in _entries(Path(entry.path)))
         return entry.stat().st_size
     except OSError:  # gone meanwhile, or a link to nothing
         return 0

@@ -1,8 +1,8 @@
-"""What to drop from a cache: a decision on values. Pure.
+"""Choose what to evict from a cache: a decision on values. Pure.
 
-Dropped is what no stage needs and nobody used of late, the cheapest to have again per byte first. Things may share
-files (two keys whose layers are the same bytes, two images with a layer in common): a file goes when nothing that stays
-has it, and things that share what would go are judged together.
+Evicted are items that no stage needs and that were not used recently, the cheapest to restore per byte first. Items may
+share files (two keys whose layers have the same bytes, two images with a common layer): a file is evicted if no
+remaining item has it, and items that share such files are evicted together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheItem:
-    """Something that may be dropped: its files with their bytes, the seconds to have it again, when it was used."""
+    """An item of the cache: its files with their bytes, the seconds to restore it, and its last use."""
 
     id: str
     files: Mapping[str, int]
@@ -23,9 +23,11 @@ class CacheItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """What was used in the last ``keep`` seconds stays (None: age protects nothing); the cache may have ``limit``
-    bytes (None: all that may go goes). ``now`` is in seconds since the epoch, as the things' times are.
+class EvictionRules:
+    """Items that were used in the last ``keep`` seconds stay (None: regardless of age).
+
+    The cache may have ``limit`` bytes (None: evict whatever may be). ``now`` is in seconds since the epoch, as are the
+    items' times.
     """
 
     now: float
@@ -34,10 +36,10 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """What goes, in this order; the files that go with it; bytes freed and left."""
+class Eviction:
+    """Evicted items, in this order, and their files; bytes freed and left."""
 
-    things: tuple[CacheItem, ...]
+    items: tuple[CacheItem, ...]
     files: tuple[str, ...]
     freed: int
     left: int
@@ -45,7 +47,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    things: tuple[CacheItem, ...]
+    items: tuple[CacheItem, ...]
     files: Mapping[str, int]
 
     @property
@@ -53,43 +55,43 @@ class _Group:
         return sum(self.files.values())
 
     def price(self) -> tuple[float, float, str]:
-        """Seconds for a byte; what was used longest ago goes first among equals."""
-        seconds = sum(thing.seconds for thing in self.things) / max(self.size, 1)
-        return seconds, max(thing.used for thing in self.things), self.things[0].id
+        """Seconds to restore a byte; among equals the least recently used comes first."""
+        seconds = sum(item.seconds for item in self.items) / max(self.size, 1)
+        return seconds, max(item.used for item in self.items), self.items[0].id
 
 
-def choose(things: Iterable[CacheItem], rules: Rules, fixed: int = 0) -> Choice:
-    """Decide; ``fixed`` are bytes of the cache that are there whatever is dropped."""
-    listed = sorted(things, key=lambda thing: thing.id)
-    held: dict[str, int] = {}
-    for thing in listed:
-        if is_kept(thing, rules):
-            held |= thing.files
-    free = [thing for thing in listed if not is_kept(thing, rules) and thing.files.keys() - held.keys()]
-    everything = held | {path: size for thing in listed for path, size in thing.files.items()}
-    left = fixed + sum(everything.values())
-    gone: list[_Group] = []
-    for group in sorted(_groups(free, held), key=_Group.price):
+def choose_evictions(items: Iterable[CacheItem], rules: EvictionRules, permanent: int = 0) -> Eviction:
+    """Choose; ``permanent`` are bytes of the cache that are never evicted."""
+    ordered = sorted(items, key=lambda item: item.id)
+    kept: dict[str, int] = {}
+    for item in ordered:
+        if is_kept(item, rules):
+            kept |= item.files
+    evictable = [item for item in ordered if not is_kept(item, rules) and item.files.keys() - kept.keys()]
+    everything = kept | {path: size for item in ordered for path, size in item.files.items()}
+    left = permanent + sum(everything.values())
+    evicted: list[_Group] = []
+    for group in sorted(_groups(evictable, kept), key=_Group.price):
         if rules.limit is not None and left <= rules.limit:
             break
-        gone.append(group)
+        evicted.append(group)
         left -= group.size
-    return Choice(
-        things=tuple(thing for group in gone for thing in group.things),
-        files=tuple(path for group in gone for path in group.files),
-        freed=sum(group.size for group in gone),
+    return Eviction(
+        items=tuple(item for group in evicted for item in group.items),
+        files=tuple(path for group in evicted for path in group.files),
+        freed=sum(group.size for group in evicted),
         left=left,
     )
 
 
-def is_kept(thing: CacheItem, rules: Rules) -> bool:
-    """Whether a thing may not go. Times in the future, of a clock that was set back, count as now."""
-    return thing.needed or (rules.keep is not None and rules.now - min(thing.used, rules.now) < rules.keep)
+def is_kept(item: CacheItem, rules: EvictionRules) -> bool:
+    """Whether an item must stay. Times in the future, of a clock that was set back, count as now."""
+    return item.needed or (rules.keep is not None and rules.now - min(item.used, rules.now) < rules.keep)
 
 
-def _groups(things: Sequence[CacheItem], held: Mapping[str, int]) -> list[_Group]:
-    """Things that share files which nobody holds, together; each with its files."""
-    leaders = {thing.id: thing.id for thing in things}
+def _groups(items: Sequence[CacheItem], kept: Mapping[str, int]) -> list[_Group]:
+    """Group items that share files which no kept item has; each group with these files."""
+    leaders = {item.id: item.id for item in items}
 
     def lead(name: str) -> str:
         while leaders[name] != name:
@@ -98,16 +100,16 @@ def _groups(things: Sequence[CacheItem], held: Mapping[str, int]) -> list[_Group
         return name
 
     owners: dict[str, str] = {}
-    for thing in things:
-        for path in sorted(thing.files.keys() - held.keys()):
-            leaders[lead(thing.id)] = lead(owners.setdefault(path, thing.id))
+    for item in items:
+        for path in sorted(item.files.keys() - kept.keys()):
+            leaders[lead(item.id)] = lead(owners.setdefault(path, item.id))
     members: dict[str, list[CacheItem]] = {}
-    for thing in things:
-        members.setdefault(lead(thing.id), []).append(thing)
+    for item in items:
+        members.setdefault(lead(item.id), []).append(item)
     return [
         _Group(
-            things=tuple(group),
-            files={path: size for thing in group for path, size in sorted(thing.files.items()) if path not in held},
+            items=tuple(group),
+            files={path: size for item in group for path, size in sorted(item.files.items()) if path not in kept},
         )
         for group in members.values()
     ]

@@ -1,4 +1,4 @@
-"""Files that a registry gave, verified and made blobs."""
+"""Verify files that a registry delivered, and move them into the cache."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from buildkit.oci.blob import Blob
 from buildkit.store.blobs import Blobs
 
 
-def take_blob(path: Path, digest: Digest, diff_id: DiffId, blobs: Blobs, *, most: int | None = None) -> Blob:
-    """Move a layer's file into the cache, its bytes held against both hashes; raises MismatchError.
+def ingest_blob(path: Path, digest: Digest, diff_id: DiffId, blobs: Blobs, *, max_unpacked: int | None = None) -> Blob:
+    """Verify a layer's file against both hashes and move it into the cache.
 
-    ``most`` is how many bytes it may unpack to.
+    Raises MismatchError, also if it unpacks to more than ``max_unpacked`` bytes.
     """
-    verify(path, digest)
+    verify_digest(path, digest)
     with path.open("rb") as file:
         compression = Compression.detect(file.read(MAGIC_SIZE))
-    found, unpacked = hashlib.sha256(), 0
+    hasher, unpacked = hashlib.sha256(), 0
     try:
         for chunk in inflate(path, compression):
-            found.update(chunk)
+            hasher.update(chunk)
             unpacked += len(chunk)
-            if most is not None and unpacked > most:
-                raise MismatchError(f"layer {digest.short} unpacks to more than {most} bytes")
+            if max_unpacked is not None and unpacked > max_unpacked:
+                raise MismatchError(f"layer {digest.short} unpacks to more than {max_unpacked} bytes")
     except ValueError as error:
         raise MismatchError(f"layer {digest.short} cannot be unpacked: {error}") from error
-    if found.hexdigest() != diff_id.hex:
+    if hasher.hexdigest() != diff_id.hex:
         raise MismatchError(f"layer {digest.short} unpacks to other bytes than its image says")
     size = path.stat().st_size
     blobs.adopt(path, blobs.path(digest))
     return Blob(digest=digest, diff_id=diff_id, size=size, unpacked=unpacked, compression=compression)
 
 
-def verify(path: Path, digest: Digest) -> None:
-    """Raise MismatchError for a file of other bytes."""
+def verify_digest(path: Path, digest: Digest) -> None:
+    """Raise MismatchError if a file does not have this digest."""
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != digest.hex:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != digest.hex:
         raise MismatchError(f"the registry gave other bytes than {digest.short}")

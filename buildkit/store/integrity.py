@@ -1,4 +1,4 @@
-"""Reading a cache's files again, from the disk, to see whether they still are what they are named."""
+"""Read a cache's files again, from the disk, and verify that they match the hashes they are named by."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pathlib import Path
 
 from buildkit.errors import Interrupted
 from buildkit.store.blobs import remove_same
-from buildkit.store.cache_files import Found
+from buildkit.store.cache_files import CacheFile
 
 _CHUNK = 4 << 20
 _WORKERS = 2  # one waits for the disk while the other hashes
 
 
-class Reader:
-    """Reads files below a cache's folder, and removes those that are damaged.
+class CacheFileVerifier:
+    """Reads files below a cache's folder, and removes damaged ones.
 
-    ``wrong`` is what was found, path to what is wrong with it, ``files`` and ``size`` what was read: also of a reading
-    that did not come to its end. ``progress`` is told the bytes read so far.
+    ``damaged`` maps paths to what is wrong with them; ``files`` and ``size`` count what was read, also by a run that
+    was interrupted. ``progress`` is called with the bytes read so far.
     """
 
     def __init__(self, folder: Path, progress: Callable[[int], None], stop: threading.Event) -> None:
-        self.wrong: dict[str, str] = {}
+        self.damaged: dict[str, str] = {}
         self.files = 0
         self.size = 0
         self._folder = folder
@@ -34,52 +34,52 @@ class Reader:
         self._stop = stop
         self._lock = threading.Lock()
 
-    def read(self, files: Iterable[Found]) -> None:
-        """Read them all. One that cannot be opened is named and stays. What vanishes meanwhile is nobody's fault.
+    def verify(self, files: Iterable[CacheFile]) -> None:
+        """Read all files. One that cannot be opened is reported and stays; one that vanishes meanwhile is skipped.
 
         Raises Interrupted once ``stop`` is set.
         """
-        largest_first = sorted(files, key=lambda found: -found.size)
+        largest_first = sorted(files, key=lambda file: -file.size)
         with ThreadPoolExecutor(_WORKERS) as pool:
             try:
-                for _ in pool.map(self._look, largest_first):
+                for _ in pool.map(self._verify, largest_first):
                     pass
             except BaseException:
                 self._stop.set()
                 pool.shutdown(cancel_futures=True)
                 raise
 
-    def _look(self, found: Found) -> None:
-        what = self._examine(self._folder / found.path, found.hex)
+    def _verify(self, file: CacheFile) -> None:
+        problem = self._find_problem(self._folder / file.path, file.hex)
         with self._lock:
             self.files += 1
-            if what:
-                self.wrong[found.path] = what
+            if problem:
+                self.damaged[file.path] = problem
 
-    def _examine(self, path: Path, wanted: str) -> str:
-        """What is wrong with a file; empty if nothing is."""
+    def _find_problem(self, path: Path, expected: str) -> str:
+        """Return what is wrong with a file, empty if nothing is."""
         try:
             with path.open("rb", buffering=0) as file:
                 read = os.fstat(file.fileno())
                 try:
-                    what = "" if self._hash(file.fileno()) == wanted else "its bytes are others"
+                    problem = "" if self._hash(file.fileno()) == expected else "its bytes are others"
                 except OSError as error:
                     if error.errno != errno.EIO:
                         raise
-                    what = f"cannot be read: {error.strerror}"
-                return what if what and remove_same(path, read) else ""
+                    problem = f"cannot be read: {error.strerror}"
+                return problem if problem and remove_same(path, read) else ""
         except FileNotFoundError:
             return ""
         except OSError as error:
             return f"cannot be read: {error.strerror}"
 
     def _hash(self, handle: int) -> str:
-        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)  # what memory still has of it says nothing of the disk
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)  # read the disk, not the page cache
         hasher = hashlib.sha256()
         while chunk := os.read(handle, _CHUNK):
             hasher.update(chunk)
             self._count(len(chunk))
-        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)  # nobody else's files shall make room for these
+        os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)  # leave the page cache to other files
         return hasher.hexdigest()
 
     def _count(self, size: int) -> None:

@@ -1,7 +1,7 @@
-"""Notes of what a build makes outside the cache: written before it is made, struck off when it is gone again.
+"""Leases on what a build creates outside the cache: taken before it exists, released when it is gone.
 
-A note is an empty file ``boxes/NAME``, locked while its writer lives, so that a later build can tell what a killed one
-left behind without trusting process ids or clocks.
+A lease is an empty file ``boxes/NAME``, locked while its holder lives, so that a later build can tell what a killed one
+left behind.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from buildkit.store.blobs import claim, explained
+from buildkit.store.file_locks import disk_errors_explained, lock_new_path
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A note of ours. A program that inherits ``handle`` holds it too, and so outlives us without being forgotten."""
+    """A lease of this process. A program that inherits ``handle`` holds it too, even after this process has ended."""
 
     path: Path
     handle: int
 
     def release(self) -> None:
-        """What was noted is gone."""
+        """Remove the lease: what it was taken on is gone."""
         self.path.unlink(missing_ok=True)
 
 
 class Leases:
-    """The notes in a folder; the folder is made when something is noted."""
+    """The leases in a folder, which the first one creates."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     @contextmanager
     def hold(self, name: str) -> Iterator[Lease]:
-        """Note a name that nobody else uses; unless it is struck off, the note outlives the block, and is swept."""
+        """Hold a lease on a unique name; unless it is released, it outlives the block, and is swept later."""
         path = self.folder / name
-        with explained(self.folder):
+        with disk_errors_explained(self.folder):
             self.folder.mkdir(exist_ok=True)
             while True:
                 handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
                 try:
-                    if not claim(handle, path):
+                    if not lock_new_path(handle, path):
                         continue
                     yield Lease(path, handle)
                     return
@@ -52,17 +52,17 @@ class Leases:
                     os.close(handle)
 
     def sweep(self, remove: Callable[[Sequence[str]], Container[str]]) -> None:
-        """Have what dead builds noted removed: ``remove`` is given the names, and answers which are there no more."""
+        """Call ``remove`` with the names that dead builds held, and drop the leases of those that it returns."""
         with ExitStack() as stack:
-            dead = [path for path in self.folder.glob("*") if _is_dead(path, stack)]
+            dead = [path for path in self.folder.glob("*") if _lock_if_dead(path, stack)]
             gone = remove([path.name for path in dead]) if dead else ()
             for path in dead:
                 if path.name in gone:
                     path.unlink(missing_ok=True)
 
 
-def _is_dead(path: Path, stack: ExitStack) -> bool:
-    """Whether nobody holds a note; then we do, until the end of the stack."""
+def _lock_if_dead(path: Path, stack: ExitStack) -> bool:
+    """Return whether no process holds a lease; if so, hold its lock until the end of the stack."""
     with contextlib.suppress(OSError):  # another user's, or swept by another build
         handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
         stack.callback(os.close, handle)

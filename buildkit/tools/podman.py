@@ -12,7 +12,7 @@ from typing import Any
 
 from buildkit.errors import BuildError, ToolError
 from buildkit.running.flags import NETWORK_OPTION
-from buildkit.running.host import Host, parse_host
+from buildkit.running.host import PodmanHost, parse_host
 from buildkit.tools.buildah import own_limits
 from buildkit.tools.process import Command, CommandResult, find_tool, run
 from buildkit.tools.storage import find_config
@@ -24,7 +24,7 @@ _ANY = tuple(range(256))
 _UNSUPPORTED_NETWORK = ("unsupported network option", "unsupported bridge network option", "unknown flag")
 
 
-def probe_host() -> Host:
+def probe_host() -> PodmanHost:
     """Return podman's facts about this host. Raises MissingTool or ToolError."""
     result = run(Command(argv=("podman", "info", "--format", "json"), what="asking podman about this host"))
     host = parse_host(json.loads(result.stdout), systemd=Path("/run/systemd/system").is_dir())

@@ -8,7 +8,7 @@ import pytest
 
 from buildkit.audit.running import Health, Observation, check_running
 from buildkit.findings import Severity
-from buildkit.running.proc import Listening, parse_mounts, parse_status
+from buildkit.running.proc import ListeningSocket, parse_mounts, parse_status
 from tests.audit import observed
 
 GOOD = Observation(
@@ -20,8 +20,8 @@ GOOD = Observation(
     memory=1 << 30,
     pids=256,
     listening=(
-        Listening(protocol="tcp", address="0.0.0.0", port=8000),
-        Listening(protocol="tcp", address="127.0.0.1", port=40000),
+        ListeningSocket(protocol="tcp", address="0.0.0.0", port=8000),
+        ListeningSocket(protocol="tcp", address="127.0.0.1", port=40000),
     ),
     ports=("8000/tcp",),
     health=Health(code=0, code_halted=1),
@@ -64,11 +64,11 @@ PLANTED = {
     "memory": (replace(GOOD, memory=None), "no-memory-limit", "memory"),
     "processes": (replace(GOOD, pids=None), "no-pids-limit", "processes"),
     "a debugger": (
-        replace(GOOD, listening=(*GOOD.listening, Listening(protocol="tcp", address="::", port=5678))),
+        replace(GOOD, listening=(*GOOD.listening, ListeningSocket(protocol="tcp", address="::", port=5678))),
         "undeclared-port", "5678/tcp",
     ),
     "udp": (
-        replace(GOOD, listening=(Listening(protocol="udp", address="0.0.0.0", port=8000),)),
+        replace(GOOD, listening=(ListeningSocket(protocol="udp", address="0.0.0.0", port=8000),)),
         "undeclared-port", "8000/udp",
     ),
     "nobody listens": (replace(GOOD, silent=("8000/tcp",)), "silent-port", "8000/tcp"),

@@ -103,18 +103,18 @@ def test_a_name_with_dots_is_not_a_pattern() -> None:
 
 
 def test_containers_of_the_dead(tmp_path: Path) -> None:
-    notes = Leases(tmp_path / "boxes")
+    leases = Leases(tmp_path / "boxes")
     nobody = 4_194_305  # more than a process number can be
     mine, gone, forgotten, far = (
         f"buildkit-{number}-{letter * 12}"
         for number, letter in ((os.getpid(), "a"), (os.getpid(), "b"), (nobody, "c"), (nobody * nobody * nobody, "d"))
     )
     inherited = f"buildkit-{nobody}-eeeeeeeeeeee"
-    with notes.hold(mine), notes.hold(inherited):
-        with notes.hold(gone):
+    with leases.hold(mine), leases.hold(inherited):
+        with leases.hold(gone):
             pass  # its note outlives it, as that of a killed build
-        assert find_dead([mine, gone, forgotten, far, inherited], notes) == {gone, forgotten, far}
-        assert {path.name for path in notes.folder.iterdir()} == {mine, gone, inherited}, "looking strikes nothing off"
+        assert find_dead([mine, gone, forgotten, far, inherited], leases) == {gone, forgotten, far}
+        assert {path.name for path in leases.folder.iterdir()} == {mine, gone, inherited}, "looking strikes nothing off"
 
 
 def test_containers_without_any_notes(tmp_path: Path) -> None:

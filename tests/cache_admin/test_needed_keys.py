@@ -12,7 +12,7 @@ import pytest
 from buildkit.build.assemble import set_key
 from buildkit.build.containers import ContainerRunner
 from buildkit.build.context import BuildContext
-from buildkit.cache_admin.needed_keys import Needed, needed_of
+from buildkit.cache_admin.needed_keys import Needed, collect_needed
 from buildkit.digest import FileHash, Key
 from buildkit.errors import DefinitionError
 from buildkit.locks.model_source import PypiSource, UrlSource
@@ -22,7 +22,7 @@ from tests.plan.planfakes import STAGES, FakeCheckout, base_checkout, composer, 
 
 def needed(stages: dict[str, str] | None = None, checkout: FakeCheckout | None = None, settings: str = "") -> Needed:
     made = composer(stages, checkout, settings)
-    return needed_of(made._project, make_graph_of(stages or STAGES), made)
+    return collect_needed(made._project, make_graph_of(stages or STAGES), made)
 
 
 def test_every_key_of_every_stage_with_its_stages() -> None:
@@ -84,7 +84,7 @@ def test_images_that_containers_start_from() -> None:
 
 def test_names_are_those_that_builds_use() -> None:
     made = composer()
-    context = SimpleNamespace(project=made._project, blobs=SimpleNamespace(notes=SimpleNamespace(hold=None)))
+    context = SimpleNamespace(project=made._project, blobs=SimpleNamespace(leases=SimpleNamespace(hold=None)))
     containers = ContainerRunner(cast("BuildContext", context), ExitStack())
     assert {containers._root_ref(made.compiler), containers._whole_ref(made.builder)} <= needed().refs
 

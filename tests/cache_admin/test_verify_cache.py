@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from buildkit.errors import Interrupted
-from buildkit.store.cache_files import take_inventory
-from buildkit.store.integrity import Reader
+from buildkit.store.cache_files import scan_cache_folder
+from buildkit.store.integrity import CacheFileVerifier
 from tests.cache_admin.stocked import Stocked
 
 Ask = Callable[..., Any]
@@ -154,11 +154,11 @@ def test_a_ledger_that_contradicts_itself_is_said(sound: Stocked, ask: Ask) -> N
 
 def read_one(stocked: Stocked, data: bytes) -> dict[str, str]:
     """Read one blob; what is wrong with it."""
-    found = [one for one in take_inventory(stocked.cache).blobs if one.hex == stocked.blob(data).name]
+    found = [one for one in scan_cache_folder(stocked.cache).blobs if one.hex == stocked.blob(data).name]
     assert len(found) == 1
-    reader = Reader(stocked.cache, lambda _done: None, threading.Event())
-    reader.read(found)
-    return {Path(path).name: what for path, what in reader.wrong.items()}
+    reader = CacheFileVerifier(stocked.cache, lambda _done: None, threading.Event())
+    reader.verify(found)
+    return {Path(path).name: what for path, what in reader.damaged.items()}
 
 
 @pytest.mark.parametrize("trouble", [None, OSError(errno.EIO, "so it is")])
@@ -177,7 +177,7 @@ def test_a_file_that_a_build_removed_or_replaced_meanwhile_is_nobodys_fault(
             raise trouble
         return "0" * 64
 
-    monkeypatch.setattr(Reader, "_hash", meanwhile)
+    monkeypatch.setattr(CacheFileVerifier, "_hash", meanwhile)
     assert read_one(sound, b"application") == {}
     assert path.exists() is mended
 
@@ -189,7 +189,7 @@ def test_a_file_that_cannot_be_read_is_damaged_if_it_is_the_disks_fault(
     def refuse(self: object, handle: int) -> str:
         raise OSError(number, "so it is")
 
-    monkeypatch.setattr(Reader, "_hash", refuse)
+    monkeypatch.setattr(CacheFileVerifier, "_hash", refuse)
     path = sound.blob(b"application")
     assert read_one(sound, b"application") == {path.name: "cannot be read: so it is"}
     assert path.exists() is stays
@@ -206,12 +206,12 @@ def test_a_file_that_cannot_be_opened_is_named_and_stays(sound: Stocked) -> None
 def test_reading_stops_when_it_is_asked_to(sound: Stocked) -> None:
     stop = threading.Event()
     with pytest.raises(Interrupted):
-        Reader(sound.cache, lambda _done: stop.set(), stop).read(take_inventory(sound.cache).blobs)
+        CacheFileVerifier(sound.cache, lambda _done: stop.set(), stop).verify(scan_cache_folder(sound.cache).blobs)
 
 
 def interrupt_after_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Press Ctrl-C as soon as a damaged file was removed."""
-    real, pressed, damaged = Reader._hash, threading.Lock(), path.stat()
+    real, pressed, damaged = CacheFileVerifier._hash, threading.Lock(), path.stat()
 
     def hash_or_wait(self: Any, handle: int) -> str:
         if os.path.samestat(os.fstat(handle), damaged):
@@ -223,7 +223,7 @@ def interrupt_after_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._stop.wait(60)
         return real(self, handle)
 
-    monkeypatch.setattr(Reader, "_hash", hash_or_wait)
+    monkeypatch.setattr(CacheFileVerifier, "_hash", hash_or_wait)
 
 
 def test_what_was_removed_before_an_interruption_is_remembered_and_said(

@@ -5,52 +5,63 @@ import dataclasses
 import pytest
 
 from buildkit.doctor.checks import CHECKS, check_host
-from buildkit.doctor.facts import ContainerHost, Disk, Facts, Namespaces, Ranges, Storage, System, Tool
-from buildkit.doctor.finding import Diagnosis, Status
+from buildkit.doctor.diagnosis import Diagnosis, DiagnosisStatus
+from buildkit.doctor.facts import (
+    ContainerHost,
+    ContainerStorage,
+    DiskSpace,
+    HostFacts,
+    HostSystem,
+    InstalledTool,
+    SubordinateIds,
+    UserNamespaces,
+)
 from buildkit.doctor.tool_checks import is_older
 from buildkit.tools.gpu import Gpu, Gpus
 
 GB = 1_000_000_000
 
-HEALTHY = Facts(
-    system=System(distribution="debian", codename="trixie", kernel="6.12", user="ann", uid=1000),
+HEALTHY = HostFacts(
+    system=HostSystem(distribution="debian", codename="trixie", kernel="6.12", user="ann", uid=1000),
     tools=(
-        Tool(name="buildah", path="/usr/bin/buildah", version="1.44.0"),
-        Tool(name="skopeo", path="/usr/bin/skopeo", version="1.18.0"),
-        Tool(name="mmdebstrap", path="/usr/bin/mmdebstrap", version="1.5.7"),
-        Tool(name="git", path="/usr/bin/git", version="2.47.2"),
-        Tool(name="uv", path="/x/.venv/bin/uv", version="0.13.9"),
-        Tool(name="podman", path="/usr/bin/podman", version="5.4.2"),
-        Tool(name="newuidmap", path="/usr/bin/newuidmap"),
+        InstalledTool(name="buildah", path="/usr/bin/buildah", version="1.44.0"),
+        InstalledTool(name="skopeo", path="/usr/bin/skopeo", version="1.18.0"),
+        InstalledTool(name="mmdebstrap", path="/usr/bin/mmdebstrap", version="1.5.7"),
+        InstalledTool(name="git", path="/usr/bin/git", version="2.47.2"),
+        InstalledTool(name="uv", path="/x/.venv/bin/uv", version="0.13.9"),
+        InstalledTool(name="podman", path="/usr/bin/podman", version="5.4.2"),
+        InstalledTool(name="newuidmap", path="/usr/bin/newuidmap"),
     ),
-    storage=Storage(driver="overlay", native_diff=True, graph_root="/home/ann/.local/share/containers/storage"),
+    storage=ContainerStorage(
+        driver="overlay", native_diff=True, graph_root="/home/ann/.local/share/containers/storage"
+    ),
     containers=ContainerHost(backend="netavark"),
     disks=(
-        Disk(use="images", path="/home/ann", free=100 * GB, total=200 * GB),
-        Disk(use="cache", path="/home/ann/.cache", free=100 * GB, total=200 * GB),
-        Disk(use="temporary files", path="/tmp", free=100 * GB, total=200 * GB),
+        DiskSpace(use="images", path="/home/ann", free=100 * GB, total=200 * GB),
+        DiskSpace(use="cache", path="/home/ann/.cache", free=100 * GB, total=200 * GB),
+        DiskSpace(use="temporary files", path="/tmp", free=100 * GB, total=200 * GB),
     ),
-    ranges=Ranges(uids=65536, gids=65536),
+    ranges=SubordinateIds(uids=65536, gids=65536),
     logins=("registry.example",),
     gpus=Gpus(devices=(Gpu(index=0, name="H200", uuid="GPU-1", memory=150 * GB),), driver="580.1", driver_found=True),
     cdi_specs=("/etc/cdi/nvidia.yaml",),
 )
 
 
-def having(**changes: object) -> Facts:
+def having(**changes: object) -> HostFacts:
     return dataclasses.replace(HEALTHY, **changes)
 
 
-def with_tool(name: str, path: str = "/usr/bin/x", version: str = "") -> Facts:
+def with_tool(name: str, path: str = "/usr/bin/x", version: str = "") -> HostFacts:
     rest = tuple(tool for tool in HEALTHY.tools if tool.name != name)
-    return having(tools=(*rest, Tool(name=name, path=path, version=version)))
+    return having(tools=(*rest, InstalledTool(name=name, path=path, version=version)))
 
 
-def bad(facts: Facts) -> list[Diagnosis]:
-    return [finding for finding in check_host(facts) if finding.status is not Status.OK]
+def bad(facts: HostFacts) -> list[Diagnosis]:
+    return [finding for finding in check_host(facts) if finding.status is not DiagnosisStatus.OK]
 
 
-def only(facts: Facts) -> Diagnosis:
+def only(facts: HostFacts) -> Diagnosis:
     found = bad(facts)
     assert len(found) == 1, found
     return found[0]
@@ -64,15 +75,15 @@ def test_a_healthy_host_has_only_good_findings() -> None:
 @pytest.mark.parametrize(
     ("name", "status"),
     [
-        ("buildah", Status.ERROR),
-        ("skopeo", Status.ERROR),
-        ("mmdebstrap", Status.ERROR),
-        ("git", Status.ERROR),
-        ("uv", Status.WARNING),
-        ("podman", Status.NOTE),
+        ("buildah", DiagnosisStatus.ERROR),
+        ("skopeo", DiagnosisStatus.ERROR),
+        ("mmdebstrap", DiagnosisStatus.ERROR),
+        ("git", DiagnosisStatus.ERROR),
+        ("uv", DiagnosisStatus.WARNING),
+        ("podman", DiagnosisStatus.NOTE),
     ],
 )
-def test_a_missing_tool(name: str, status: Status) -> None:
+def test_a_missing_tool(name: str, status: DiagnosisStatus) -> None:
     found = only(with_tool(name, path=""))
     assert (found.id, found.status) == (name, status)
     assert found.cost
@@ -82,20 +93,20 @@ def test_a_missing_tool(name: str, status: Status) -> None:
 def test_missing_uidmap_matters_to_users_only() -> None:
     facts = with_tool("newuidmap", path="")
     assert only(facts).mend == "sudo apt-get install uidmap"
-    assert bad(dataclasses.replace(facts, system=System(uid=0), ranges=None)) == []
+    assert bad(dataclasses.replace(facts, system=HostSystem(uid=0), ranges=None)) == []
 
 
 def test_an_old_tool_and_one_that_says_no_version() -> None:
     old = only(with_tool("skopeo", version="1.4.1"))
-    assert (old.status, "1.4.1 is older than 1.9" in old.what) == (Status.WARNING, True)
-    assert only(with_tool("skopeo")).status is Status.NOTE
+    assert (old.status, "1.4.1 is older than 1.9" in old.what) == (DiagnosisStatus.WARNING, True)
+    assert only(with_tool("skopeo")).status is DiagnosisStatus.NOTE
 
 
 def test_known_flaws_of_debian_12s_buildah() -> None:
     found = bad(with_tool("buildah", version="1.28.2"))
     assert [finding.id for finding in found] == ["buildah-1.29", "buildah-1.36", "buildah-1.41"]
     assert "sharing=locked" in found[0].what
-    assert {finding.status for finding in found} == {Status.NOTE}
+    assert {finding.status for finding in found} == {DiagnosisStatus.NOTE}
     assert [finding.id for finding in bad(with_tool("buildah", version="1.39.3"))] == ["buildah-1.41"]
 
 
@@ -110,15 +121,15 @@ def test_versions_compare_as_numbers(version: str, than: str, older: bool) -> No
 @pytest.mark.parametrize(
     ("cgroups", "runtimes", "status", "says"),
     [
-        ("v2", (), Status.ERROR, "sudo apt-get install crun"),
-        ("hybrid", (), Status.ERROR, "sudo apt-get install runc"),
-        ("hybrid", ("crun",), Status.ERROR, "sudo apt-get install runc"),
-        ("v1", ("crun",), Status.ERROR, "sudo apt-get install runc"),
-        ("hybrid", ("crun", "runc"), Status.WARNING, 'runtime = "runc"'),
-        ("none", ("runc",), Status.WARNING, ""),
+        ("v2", (), DiagnosisStatus.ERROR, "sudo apt-get install crun"),
+        ("hybrid", (), DiagnosisStatus.ERROR, "sudo apt-get install runc"),
+        ("hybrid", ("crun",), DiagnosisStatus.ERROR, "sudo apt-get install runc"),
+        ("v1", ("crun",), DiagnosisStatus.ERROR, "sudo apt-get install runc"),
+        ("hybrid", ("crun", "runc"), DiagnosisStatus.WARNING, 'runtime = "runc"'),
+        ("none", ("runc",), DiagnosisStatus.WARNING, ""),
     ],
 )
-def test_runtime_and_cgroups(cgroups: str, runtimes: tuple[str, ...], status: Status, says: str) -> None:
+def test_runtime_and_cgroups(cgroups: str, runtimes: tuple[str, ...], status: DiagnosisStatus, says: str) -> None:
     host = ContainerHost(cgroups=cgroups, runtimes=runtimes, backend="netavark")
     found = only(having(containers=host))
     assert (found.id, found.status) == ("runtime", status)
@@ -133,27 +144,32 @@ def test_runtimes_that_work(cgroups: str, runtimes: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("storage", "says"),
     [
-        (Storage(driver="vfs", graph_root="/x"), "full copies"),
-        (Storage(driver="overlay", native_diff=False, graph_root="/x"), "without native diff"),
-        (Storage(driver="overlay", native_diff=False, mount_program="/usr/bin/fuse-overlayfs"), "fuse-overlayfs"),
+        (ContainerStorage(driver="vfs", graph_root="/x"), "full copies"),
+        (ContainerStorage(driver="overlay", native_diff=False, graph_root="/x"), "without native diff"),
+        (
+            ContainerStorage(driver="overlay", native_diff=False, mount_program="/usr/bin/fuse-overlayfs"),
+            "fuse-overlayfs",
+        ),
     ],
 )
-def test_slow_storage_is_a_warning(storage: Storage, says: str) -> None:
+def test_slow_storage_is_a_warning(storage: ContainerStorage, says: str) -> None:
     found = only(having(storage=storage))
-    assert (found.id, found.status) == ("storage", Status.WARNING)
+    assert (found.id, found.status) == ("storage", DiagnosisStatus.WARNING)
     assert says in found.what
     assert "commit" in found.cost
     assert found.mend
 
 
 def test_storage_that_does_not_answer() -> None:
-    found = only(having(storage=Storage(problem="database is corrupt")))
-    assert found.status is Status.ERROR
+    found = only(having(storage=ContainerStorage(problem="database is corrupt")))
+    assert found.status is DiagnosisStatus.ERROR
     assert "database is corrupt" in found.what
 
 
 def test_a_missing_buildah_is_said_once() -> None:
-    facts = dataclasses.replace(with_tool("buildah", path=""), storage=Storage(problem="buildah is not installed"))
+    facts = dataclasses.replace(
+        with_tool("buildah", path=""), storage=ContainerStorage(problem="buildah is not installed")
+    )
     assert only(facts).id == "buildah"
 
 
@@ -170,30 +186,30 @@ def test_podmans_network_without_its_plugins(backend: str, cni: bool, netavark: 
 def test_a_limit_that_podman_cannot_raise() -> None:
     host = ContainerHost(nofile=20000, may_raise=False)
     found = only(having(containers=host))
-    assert (found.id, found.status) == ("limits", Status.WARNING)
+    assert (found.id, found.status) == ("limits", DiagnosisStatus.WARNING)
     assert "nofile=20000:20000" in found.mend
     assert bad(having(containers=dataclasses.replace(host, may_raise=True))) == []
     assert bad(having(containers=dataclasses.replace(host, rootful=False))) == []
 
 
 def test_too_few_subordinate_ids() -> None:
-    found = only(having(ranges=Ranges(uids=65536, gids=0, free=165536)))
-    assert (found.id, found.status) == ("subids", Status.ERROR)
+    found = only(having(ranges=SubordinateIds(uids=65536, gids=0, free=165536)))
+    assert (found.id, found.status) == ("subids", DiagnosisStatus.ERROR)
     assert "--add-subuids 165536-231071 --add-subgids 165536-231071 ann" in found.mend
     assert bad(having(ranges=None)) == []
 
 
 def test_closed_user_namespaces() -> None:
-    closed = having(namespaces=Namespaces(allowed=False))
-    assert only(closed).status is Status.ERROR
-    assert bad(dataclasses.replace(closed, system=System(uid=0), ranges=None)) == []
+    closed = having(namespaces=UserNamespaces(allowed=False))
+    assert only(closed).status is DiagnosisStatus.ERROR
+    assert bad(dataclasses.replace(closed, system=HostSystem(uid=0), ranges=None)) == []
 
 
 def test_apparmor_restricts_what_has_no_profile() -> None:
-    lacking = only(having(namespaces=Namespaces(apparmor_restricts=True, profiles=("buildah",))))
+    lacking = only(having(namespaces=UserNamespaces(apparmor_restricts=True, profiles=("buildah",))))
     assert "mmdebstrap" in lacking.what
     assert "buildah" not in lacking.what
-    assert bad(having(namespaces=Namespaces(apparmor_restricts=True, profiles=("buildah", "mmdebstrap")))) == []
+    assert bad(having(namespaces=UserNamespaces(apparmor_restricts=True, profiles=("buildah", "mmdebstrap")))) == []
 
 
 def test_a_session_without_a_runtime_folder() -> None:
@@ -203,25 +219,25 @@ def test_a_session_without_a_runtime_folder() -> None:
 @pytest.mark.parametrize(
     ("use", "free", "status"),
     [
-        ("images", 1 * GB, Status.ERROR),
-        ("images", 5 * GB, Status.WARNING),
-        ("cache", GB // 2, Status.ERROR),
-        ("cache", 5 * GB, Status.WARNING),
-        ("temporary files", GB // 10, Status.ERROR),
-        ("temporary files", 1 * GB, Status.WARNING),
+        ("images", 1 * GB, DiagnosisStatus.ERROR),
+        ("images", 5 * GB, DiagnosisStatus.WARNING),
+        ("cache", GB // 2, DiagnosisStatus.ERROR),
+        ("cache", 5 * GB, DiagnosisStatus.WARNING),
+        ("temporary files", GB // 10, DiagnosisStatus.ERROR),
+        ("temporary files", 1 * GB, DiagnosisStatus.WARNING),
     ],
 )
-def test_little_room(use: str, free: int, status: Status) -> None:
-    found = only(having(disks=(Disk(use=use, path="/x", free=free, total=200 * GB),)))
+def test_little_room(use: str, free: int, status: DiagnosisStatus) -> None:
+    found = only(having(disks=(DiskSpace(use=use, path="/x", free=free, total=200 * GB),)))
     assert (found.id, found.status) == (f"disk-{use.replace(' ', '-')}", status)
     assert found.mend
 
 
 def test_temporary_files_in_memory_and_a_closed_cache() -> None:
-    memory = Disk(use="temporary files", path="/tmp", free=8 * GB, total=8 * GB, in_memory=True)
+    memory = DiskSpace(use="temporary files", path="/tmp", free=8 * GB, total=8 * GB, in_memory=True)
     assert "memory" in only(having(disks=(memory,))).what
-    closed = Disk(use="cache", path="/c", free=80 * GB, total=80 * GB, writable=False)
-    assert only(having(disks=(closed,))).status is Status.ERROR
+    closed = DiskSpace(use="cache", path="/c", free=80 * GB, total=80 * GB, writable=False)
+    assert only(having(disks=(closed,))).status is DiagnosisStatus.ERROR
 
 
 def test_debians_keys() -> None:
@@ -230,13 +246,13 @@ def test_debians_keys() -> None:
 
 def test_no_log_ins_is_a_note() -> None:
     found = only(having(logins=()))
-    assert (found.status, found.mend) == (Status.NOTE, "skopeo login REGISTRY")
+    assert (found.status, found.mend) == (DiagnosisStatus.NOTE, "skopeo login REGISTRY")
 
 
 def test_no_driver_is_a_note_a_silent_one_a_warning() -> None:
-    assert only(having(gpus=Gpus(problem="NVML Shared Library Not Found"))).status is Status.NOTE
+    assert only(having(gpus=Gpus(problem="NVML Shared Library Not Found"))).status is DiagnosisStatus.NOTE
     silent = only(having(gpus=Gpus(problem="Driver/library version mismatch", driver_found=True)))
-    assert silent.status is Status.WARNING
+    assert silent.status is DiagnosisStatus.WARNING
     assert "mismatch" in silent.what
 
 
@@ -244,7 +260,9 @@ def test_a_gpu_without_a_cdi_specification() -> None:
     generate = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
     facts = having(cdi_specs=("/etc/cdi/other.yaml",))
     assert only(facts).mend == f"sudo apt-get install nvidia-container-toolkit && {generate}"
-    with_ctk = dataclasses.replace(facts, tools=(*facts.tools, Tool(name="nvidia-ctk", path="/usr/bin/nvidia-ctk")))
+    with_ctk = dataclasses.replace(
+        facts, tools=(*facts.tools, InstalledTool(name="nvidia-ctk", path="/usr/bin/nvidia-ctk"))
+    )
     assert only(with_ctk).mend == generate
 
 
@@ -254,16 +272,16 @@ def test_settings_are_named() -> None:
 
 def test_every_check_says_something_somewhere() -> None:
     """A check that is not in CHECKS, or never yields, would be dead."""
-    worst = Facts(
-        system=System(uid=1000, user="ann"),
+    worst = HostFacts(
+        system=HostSystem(uid=1000, user="ann"),
         tools=(),
-        storage=Storage(problem="x"),
+        storage=ContainerStorage(problem="x"),
         containers=ContainerHost(cgroups="none", backend="cni", nofile=1, may_raise=False),
-        ranges=Ranges(uids=0, gids=0),
-        namespaces=Namespaces(allowed=False),
-        disks=(Disk(use="cache", path="/c", free=0, total=0),),
+        ranges=SubordinateIds(uids=0, gids=0),
+        namespaces=UserNamespaces(allowed=False),
+        disks=(DiskSpace(use="cache", path="/c", free=0, total=0),),
         debian_keyring=False,
         settings=("x",),
     )
-    answering = dataclasses.replace(worst, tools=(Tool(name="buildah", path="/b"),))
+    answering = dataclasses.replace(worst, tools=(InstalledTool(name="buildah", path="/b"),))
     assert all(list(check(worst)) or list(check(answering)) for check in CHECKS)

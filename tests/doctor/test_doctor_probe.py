@@ -7,16 +7,16 @@ import pytest
 
 from buildkit.doctor.checks import check_host
 from buildkit.doctor.diagnose import diagnose
-from buildkit.doctor.facts import Storage
+from buildkit.doctor.facts import ContainerStorage
 from buildkit.doctor.probe import (
     auth_files,
     count_ids,
-    count_told_ids,
     find_free_id,
     find_logins,
+    parse_getsubids,
     parse_os_release,
     parse_version,
-    probe,
+    probe_host,
 )
 from buildkit.doctor.probe_containers import (
     find_program,
@@ -52,8 +52,8 @@ def test_subordinate_ids_are_counted_by_name_and_by_number() -> None:
     text = "ann:100000:65536\nbob:165536:65536\n1000:300000:10\nbroken\n"
     assert count_ids(text, "ann", 1000) == 65546
     assert count_ids(text, "eve", 7) == 0
-    assert count_told_ids("0: ann 100000 65536\n") == 65536
-    assert count_told_ids("Error fetching ranges\n") == 0
+    assert parse_getsubids("0: ann 100000 65536\n") == 65536
+    assert parse_getsubids("Error fetching ranges\n") == 0
     assert find_free_id(text) == 300010
     assert find_free_id("") == 100000
 
@@ -116,16 +116,16 @@ def test_storage_from_what_buildah_says() -> None:
             "GraphStatus": {"Native Overlay Diff": "false"},
         },
     }
-    assert parse_storage(told) == Storage(
+    assert parse_storage(told) == ContainerStorage(
         driver="overlay",
         native_diff=False,
         mount_program="/usr/bin/fuse-overlayfs",
         graph_root="/var/lib/containers/storage",
         runtime="runc",
     )
-    assert parse_storage({"store": {"GraphDriverName": "vfs", "GraphOptions": None, "GraphStatus": {}}}) == Storage(
-        driver="vfs"
-    )
+    assert parse_storage(
+        {"store": {"GraphDriverName": "vfs", "GraphOptions": None, "GraphStatus": {}}}
+    ) == ContainerStorage(driver="vfs")
 
 
 @pytest.mark.tools
@@ -134,7 +134,7 @@ def test_the_real_tools_answer_as_the_probe_reads_them(tmp_path: Path) -> None:
     assert storage.problem == ""
     assert storage.driver in ("overlay", "vfs", "btrfs")
     assert Path(storage.graph_root).is_absolute()
-    facts = probe(tmp_path / "not" / "yet")
+    facts = probe_host(tmp_path / "not" / "yet")
     for name in ("buildah", "skopeo", "mmdebstrap", "git", "podman"):
         tool = facts.find_tool(name)
         assert tool.path, f"{name} is missing: ci/bootstrap nox -s tests installs it"
@@ -165,7 +165,7 @@ def test_a_diagnosis_can_be_printed(tmp_path: Path) -> None:
 def test_nothing_installed_is_findings_and_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("buildkit.doctor.probe_containers._SBIN", ())
-    facts = probe(tmp_path)
+    facts = probe_host(tmp_path)
     assert shutil.which("git") is None
     assert {finding.id for finding in check_host(facts) if finding.status.value == "error"} >= {
         "buildah",
@@ -177,5 +177,5 @@ def test_nothing_installed_is_findings_and_no_crash(tmp_path: Path, monkeypatch:
 
 
 def test_a_cache_folder_that_nobody_may_enter(tmp_path: Path) -> None:
-    facts = probe(Path("/proc/1/root-that-is-not/there"))
+    facts = probe_host(Path("/proc/1/root-that-is-not/there"))
     assert any(disk.use == "cache" for disk in facts.disks)

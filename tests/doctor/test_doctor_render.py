@@ -5,7 +5,7 @@ import pytest
 
 from buildkit.cli import doctor
 from buildkit.cli.guard import guarded
-from buildkit.doctor.finding import Diagnosis, error, note, ok, warning
+from buildkit.doctor.diagnosis import Diagnosis, error, note, ok, warning
 from buildkit.doctor.render import render_json, render_text
 
 FOLDER = Path()

@@ -18,7 +18,7 @@ import pytest
 
 from buildkit.build.assemble import check_collisions, set_key
 from buildkit.build.planner import open_planner
-from buildkit.cache_admin.inventory import take_stock
+from buildkit.cache_admin.inventory import take_inventory
 from buildkit.cli.build import run_build
 from buildkit.cli.guard import guarded
 from buildkit.digest import FileHash, Key
@@ -186,7 +186,7 @@ def ask(tiny: Tiny, scanned: Sequence[tuple[str, str]]) -> Believed:
         _ = find_built(held, [key.hex for key in keys]), [held.builds.uses_of(key) for key in keys]
         _ = held.remote_blobs.find("r")
         _ = held.builds.phases(5), held.tombstones.find(keys), held.starts.find(set_key(plan.composition))
-        _ = find_builds(planner, ["app"], 5), take_stock(held, context.blobs.folder, None)
+        _ = find_builds(planner, ["app"], 5), take_inventory(held, context.blobs.folder, None)
         made = {x.spec.name: x.made for x in plan.entries if x.source is LayerSource.CACHE and x.made}
         if len(made) == len(specs):
             check_collisions(plan.composition, held, context.blobs, lambda _key: pytest.fail("its blob is there"))

@@ -17,7 +17,7 @@ from buildkit import sessions
 from buildkit.cli.guard import print_error
 from buildkit.declare.stage import Running
 from buildkit.digest import Digest
-from buildkit.doctor.finding import Diagnosis, Status
+from buildkit.doctor.diagnosis import Diagnosis, DiagnosisStatus
 from buildkit.doctor.render import render_text
 from buildkit.errors import BuildError, DefinitionError, Problem
 from buildkit.events import Note, StepFailed, StepFinished, StepStarted
@@ -39,7 +39,7 @@ from buildkit.report.graph_tree import render_tree
 from buildkit.report.live import LiveView, draw_table, print_lines
 from buildkit.report.plain import PlainView
 from buildkit.report.sarif import SarifRun, render_sarif
-from buildkit.running.flags import Container
+from buildkit.running.flags import ContainerSpec
 from buildkit.running.render import render_quadlet
 from buildkit.tools.auditor import Vulnerability
 from tests.report.pictures import hostile
@@ -159,14 +159,14 @@ PLACES: dict[str, Callable[[], str]] = {
     "audit-deps": advisories,
     "verify-image": verdict,
     "doctor": lambda: render_text(
-        [Diagnosis(id="x", status=Status.ERROR, what=NAME, cost=NAME, mend=NAME)], width=80, colour=False
+        [Diagnosis(id="x", status=DiagnosisStatus.ERROR, what=NAME, cost=NAME, mend=NAME)], width=80, colour=False
     ),
     "a problem": lambda: problems(1),
     "problems": lambda: problems(3),
     "an error": lambda: error(BuildError(NAME, hint=NAME)),
     "a unit": lambda: "".join(
         text
-        for _, text in render_quadlet(Container(image="x", name="x", running=Running(), user=NAME, command=(NAME,)))
+        for _, text in render_quadlet(ContainerSpec(image="x", name="x", running=Running(), user=NAME, command=(NAME,)))
     ),
     "list of sessions": listed,
 }  # fmt: skip

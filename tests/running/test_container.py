@@ -13,8 +13,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from buildkit.declare.stage import Config, Healthcheck, Running
-from buildkit.running.flags import Container, health_options, make_container, run_argv
-from buildkit.running.host import Host, find_lacks, parse_host
+from buildkit.running.flags import ContainerSpec, health_options, make_container, run_argv
+from buildkit.running.host import PodmanHost, find_unsupported, parse_host
 from buildkit.running.render import render_command, render_compose, render_quadlet
 
 HEALTH = Healthcheck(test=("python", "-IS", '/app/it is $1 "100%".py'), interval=30, timeout=5, start_period=10)
@@ -24,7 +24,7 @@ FULL = make_container("localhost/x/web:latest", "x-web", CONFIG, RUNNING)
 PLAIN = make_container("localhost/x/job:latest", "x-job", Config(), Running())
 OPEN = make_container("localhost/x/web:latest", "x-web", CONFIG, Running(outgoing=True, tmpfs=()))
 ALL = {"full": FULL, "plain": PLAIN, "open": OPEN}
-LINUX = Host(version="5.4.2", controllers=("cpu", "memory", "pids"), closes=True)
+LINUX = PodmanHost(version="5.4.2", controllers=("cpu", "memory", "pids"), closes=True)
 GENERATORS = (
     "/usr/libexec/podman/quadlet",
     "/usr/lib/podman/quadlet",
@@ -68,15 +68,18 @@ def test_a_health_check_of_one_word_is_no_text_for_a_shell() -> None:
 @pytest.mark.parametrize(
     ("host", "what"),
     [
-        (Host(controllers=("cpu", "pids"), closes=True), "--memory=2g cannot be applied"),
-        (Host(controllers=("cpu", "memory"), closes=True), "--pids-limit=99 cannot be applied"),
-        (Host(version="4.3.1", network="cni", controllers=("memory", "pids"), closes=False), "4.3.1 with cni makes no"),
-        (Host(controllers=("memory", "pids"), closes=True, seccomp=False), "system calls are not filtered"),
-        (Host(controllers=("memory", "pids"), closes=True, systemd=False), "nobody asks the container"),
+        (PodmanHost(controllers=("cpu", "pids"), closes=True), "--memory=2g cannot be applied"),
+        (PodmanHost(controllers=("cpu", "memory"), closes=True), "--pids-limit=99 cannot be applied"),
+        (
+            PodmanHost(version="4.3.1", network="cni", controllers=("memory", "pids"), closes=False),
+            "4.3.1 with cni makes no",
+        ),
+        (PodmanHost(controllers=("memory", "pids"), closes=True, seccomp=False), "system calls are not filtered"),
+        (PodmanHost(controllers=("memory", "pids"), closes=True, systemd=False), "nobody asks the container"),
     ],
 )
-def test_what_a_host_cannot_do_is_said_and_only_that_is_left_out(host: Host, what: str) -> None:
-    (lack,) = find_lacks(FULL, host)
+def test_what_a_host_cannot_do_is_said_and_only_that_is_left_out(host: PodmanHost, what: str) -> None:
+    (lack,) = find_unsupported(FULL, host)
     assert what in lack.what
     assert lack.hint
     left = set(run_argv(FULL, "--rm")) - set(run_argv(FULL, "--rm", lacking=frozenset({lack.needs})))
@@ -84,7 +87,7 @@ def test_what_a_host_cannot_do_is_said_and_only_that_is_left_out(host: Host, wha
 
 
 def test_a_host_that_can_do_all_lacks_nothing() -> None:
-    assert find_lacks(FULL, LINUX) == ()
+    assert find_unsupported(FULL, LINUX) == ()
 
 
 @pytest.mark.parametrize(
@@ -98,12 +101,12 @@ def test_a_host_that_can_do_all_lacks_nothing() -> None:
     ],
 )
 def test_an_older_netavark_would_pass_the_option_over(network: str, may: bool) -> None:
-    assert Host(network=network).may_close is may
+    assert PodmanHost(network=network).may_close is may
 
 
 def test_an_ordinary_user_has_no_limits_with_old_cgroups() -> None:
-    host = Host(rootless=True, cgroups="v1", controllers=("memory", "pids"))
-    assert [lack.needs for lack in find_lacks(PLAIN, host)] == ["memory", "pids"]
+    host = PodmanHost(rootless=True, cgroups="v1", controllers=("memory", "pids"))
+    assert [lack.needs for lack in find_unsupported(PLAIN, host)] == ["memory", "pids"]
 
 
 def test_podmans_words_on_a_host() -> None:
@@ -117,10 +120,10 @@ def test_podmans_words_on_a_host() -> None:
         },
         "version": {"Version": "4.9.3"},
     }
-    assert parse_host(told, systemd=True) == Host(
+    assert parse_host(told, systemd=True) == PodmanHost(
         version="4.9.3", rootless=True, cgroups="v2", controllers=("memory", "pids"), network="netavark 1.8.0"
     )
-    assert find_lacks(PLAIN, parse_host({}, systemd=True))[0].needs == "memory"  # what is not said is not there
+    assert find_unsupported(PLAIN, parse_host({}, systemd=True))[0].needs == "memory"  # what is not said is not there
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -170,7 +173,7 @@ def _from_compose(service: dict[str, object], networks: dict[str, object]) -> se
     return said
 
 
-def _comparable(container: Container) -> set[str]:
+def _comparable(container: ContainerSpec) -> set[str]:
     """The flags; folders that are read-only stand for --read-only-tmpfs=false, for which compose has no word."""
     own = {flag.text.replace(f"--network={container.name}", "--network=closed") for flag in container.flags()}
     folders = {folder for folder, _ in container.running.tmpfs}

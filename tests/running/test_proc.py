@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from buildkit.running.proc import (
-    Listening,
-    Process,
-    parse_limit,
+    ListeningSocket,
+    ProcessStatus,
+    parse_cgroup_limit,
+    parse_default_routes,
     parse_listening,
     parse_mounts,
     parse_status,
-    parse_ways_out,
 )
 from tests.audit import observed
 
 
 def test_a_process_that_can_do_nothing() -> None:
     none = tuple((name, 0) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
-    assert parse_status(observed.STATUS) == Process(
+    assert parse_status(observed.STATUS) == ProcessStatus(
         name="python", uids=(1000,) * 4, gids=(1000,) * 5, capabilities=none, no_new_privileges=True, seccomp=2
     )
 
@@ -40,8 +40,8 @@ def test_mounts_have_the_options_of_the_place_and_not_those_of_the_file_system()
 
 def test_sockets_that_listen_and_no_connections() -> None:
     assert parse_listening(observed.TCP, "tcp") == (
-        Listening(protocol="tcp", address="0.0.0.0", port=8000),
-        Listening(protocol="tcp", address="127.0.0.1", port=8001),
+        ListeningSocket(protocol="tcp", address="0.0.0.0", port=8000),
+        ListeningSocket(protocol="tcp", address="127.0.0.1", port=8001),
     )
     loopback, other = parse_listening(observed.TCP6, "tcp")
     assert (loopback.address, loopback.port, loopback.is_loopback) == ("::1", 8002, True)
@@ -49,13 +49,13 @@ def test_sockets_that_listen_and_no_connections() -> None:
 
 
 def test_ways_out_are_default_routes() -> None:
-    assert parse_ways_out(observed.ROUTE, observed.ROUTE6) == ("eth0",)
-    assert parse_ways_out(observed.CLOSED, observed.ROUTE6) == ()
-    assert parse_ways_out(observed.CLOSED, observed.WAY_OUT6) == ("eth1",)
-    assert parse_ways_out("", "") == ()
+    assert parse_default_routes(observed.ROUTE, observed.ROUTE6) == ("eth0",)
+    assert parse_default_routes(observed.CLOSED, observed.ROUTE6) == ()
+    assert parse_default_routes(observed.CLOSED, observed.WAY_OUT6) == ("eth1",)
+    assert parse_default_routes("", "") == ()
 
 
 def test_limits_and_what_means_none() -> None:
-    assert parse_limit("1073741824\n") == 1 << 30
-    assert parse_limit("max\n") is None
-    assert parse_limit("9223372036854771712\n") is None
+    assert parse_cgroup_limit("1073741824\n") == 1 << 30
+    assert parse_cgroup_limit("max\n") is None
+    assert parse_cgroup_limit("9223372036854771712\n") is None

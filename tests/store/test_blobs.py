@@ -17,7 +17,8 @@ import pytest
 
 from buildkit.digest import Digest, FileHash, Key
 from buildkit.errors import BuildError, Interrupted
-from buildkit.store.blobs import Blobs, claimed_file, explained
+from buildkit.store.blobs import Blobs
+from buildkit.store.file_locks import disk_errors_explained, locked_temporary_file
 
 DATA = b"content"
 DIGEST = Digest.of(DATA)
@@ -139,12 +140,12 @@ def test_a_full_disk_is_said_and_leaves_nothing(blobs: Blobs) -> None:
     ("number", "words"), [(errno.EDQUOT, "quota is used up"), (errno.EROFS, "file system is read-only")]
 )
 def test_other_ends_of_a_disk_are_said(tmp_path: Path, number: int, words: str) -> None:
-    with pytest.raises(BuildError, match=words), explained(tmp_path):
+    with pytest.raises(BuildError, match=words), disk_errors_explained(tmp_path):
         raise OSError(number, "x")
 
 
 def test_an_error_that_has_nothing_to_do_with_room_is_left_as_it_is(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), explained(tmp_path):
+    with pytest.raises(PermissionError), disk_errors_explained(tmp_path):
         raise OSError(errno.EACCES, "x")
 
 
@@ -162,7 +163,7 @@ def test_sweeping_removes_what_the_dead_left_and_nothing_of_the_living(blobs: Bl
     with (
         blobs.writing() as out,
         blobs.working_folder() as working,
-        claimed_file(whole.parent, ".w.whl.", ".part") as download,
+        locked_temporary_file(whole.parent, ".w.whl.", ".part") as download,
     ):
         out.write(DATA)
         out.flush()

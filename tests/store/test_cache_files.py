@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from buildkit.store.cache_files import remove, take_inventory
+from buildkit.store.cache_files import remove, scan_cache_folder
 
 A, B = "a" * 64, "b" * 64
 
@@ -36,7 +36,7 @@ def cache(tmp_path: Path) -> Path:
 
 
 def test_all_is_told_apart_and_adds_up(cache: Path) -> None:
-    found = take_inventory(cache)
+    found = scan_cache_folder(cache)
     assert [(one.path, one.size, one.hex) for one in found.blobs] == [(f"sha256/{A}", 1, A)]
     assert [(one.path, one.name, one.hex) for one in found.files] == [(f"files/{A}/x.whl", "x.whl", A)]
     assert {one.path: one.size for one in found.temporaries} == {
@@ -52,18 +52,18 @@ def test_all_is_told_apart_and_adds_up(cache: Path) -> None:
 
 def test_times_are_those_of_the_files(cache: Path) -> None:
     os.utime(cache / f"sha256/{A}", (5, 7))
-    assert [one.mtime for one in take_inventory(cache).blobs] == [7.0]
+    assert [one.mtime for one in scan_cache_folder(cache).blobs] == [7.0]
 
 
 def test_a_folder_that_is_empty_or_not_there(tmp_path: Path) -> None:
-    assert take_inventory(tmp_path).size == 0
-    assert take_inventory(tmp_path / "no").size == 0
+    assert scan_cache_folder(tmp_path).size == 0
+    assert scan_cache_folder(tmp_path / "no").size == 0
 
 
 def test_links_are_weighed_by_what_they_lead_to_and_broken_ones_are_nothing(cache: Path) -> None:
     (cache / f"sha256/{B}").symlink_to(cache / "mine")
     (cache / "broken").symlink_to(cache / "nowhere")
-    assert [one.size for one in take_inventory(cache).blobs] == [1, 8192]
+    assert [one.size for one in scan_cache_folder(cache).blobs] == [1, 8192]
 
 
 def test_removing(cache: Path) -> None:

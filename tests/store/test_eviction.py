@@ -5,18 +5,18 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buildkit.store.eviction import CacheItem, Choice, Rules, choose, is_kept
+from buildkit.store.eviction import CacheItem, Eviction, EvictionRules, choose_evictions, is_kept
 
 DAY = 86400.0
 NOW = 1000 * DAY
 
 
-def thing(name: str, size: int = 100, *, seconds: float = 1.0, days: float = 100, needed: bool = False) -> CacheItem:
+def item(name: str, size: int = 100, *, seconds: float = 1.0, days: float = 100, needed: bool = False) -> CacheItem:
     return CacheItem(id=name, files={f"{name}.blob": size}, seconds=seconds, used=NOW - days * DAY, needed=needed)
 
 
-def names(choice: Choice) -> list[str]:
-    return [one.id for one in choice.things]
+def names(choice: Eviction) -> list[str]:
+    return [one.id for one in choice.items]
 
 
 _FILES = {f"f{number}": size for number, size in enumerate((1, 10, 70, 500, 3000, 20_000, 100_000, 7))}
@@ -38,7 +38,7 @@ def _things(draw: st.DrawFn) -> list[CacheItem]:
 
 
 _RULES = st.builds(
-    Rules,
+    EvictionRules,
     now=st.just(NOW),
     keep=st.none() | st.floats(0, 300 * DAY),
     limit=st.none() | st.integers(0, 200_000),
@@ -47,27 +47,29 @@ _RULES = st.builds(
 
 @settings(deadline=None)
 @given(_things(), _RULES, st.integers(0, 5000))
-def test_whatever_is_there_and_asked_for(things: list[CacheItem], rules: Rules, fixed: int) -> None:
-    choice = choose(things, rules, fixed)
+def test_whatever_is_there_and_asked_for(items: list[CacheItem], rules: EvictionRules, permanent: int) -> None:
+    choice = choose_evictions(items, rules, permanent)
     gone = set(choice.files)
-    stays = [one for one in things if one not in choice.things]
-    kept = [one for one in things if is_kept(one, rules)]
-    before = {path: size for one in things for path, size in one.files.items()}
+    stays = [one for one in items if one not in choice.items]
+    kept = [one for one in items if is_kept(one, rules)]
+    before = {path: size for one in items for path, size in one.files.items()}
 
     assert not [one for one in kept if gone & one.files.keys()], "something that must stay loses a file"
     assert not [one for one in stays if gone & one.files.keys()], "something loses a file and is not said to go"
-    assert all(gone & one.files.keys() for one in choice.things), "something goes, and no file with it"
+    assert all(gone & one.files.keys() for one in choice.items), "something goes, and no file with it"
     assert len(gone) == len(choice.files)
     assert choice.freed == sum(before[path] for path in gone)
-    assert choice.left == fixed + sum(size for path, size in before.items() if path not in gone)
+    assert choice.left == permanent + sum(size for path, size in before.items() if path not in gone)
     held = {path for one in kept for path in one.files}
     could_go = [one for one in stays if one not in kept and one.files.keys() - held]
     if rules.limit is None:
         assert not could_go
     else:
         assert choice.left <= rules.limit or not could_go, "over the limit, though something may go"
-        assert not choice.things or fixed + sum(before.values()) > rules.limit, "things go, though there is room"
-    assert choose(list(reversed(things)), rules, fixed) == choice, "the order in which things are listed matters"
+        assert not choice.items or permanent + sum(before.values()) > rules.limit, "things go, though there is room"
+    assert choose_evictions(list(reversed(items)), rules, permanent) == choice, (
+        "the order in which things are listed matters"
+    )
 
 
 def _price(one: CacheItem) -> float:
@@ -77,53 +79,55 @@ def _price(one: CacheItem) -> float:
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 10**6), st.floats(0, 100)), max_size=12), st.integers(0, 10**6))
 def test_the_cheapest_for_a_byte_goes_first_and_the_last_one_had_to(parts: list[tuple[int, float]], limit: int) -> None:
-    things = [thing(f"t{n}", size, seconds=seconds) for n, (size, seconds) in enumerate(parts)]
-    choice = choose(things, Rules(now=NOW, keep=None, limit=limit))
-    prices = [_price(one) for one in choice.things]
+    items = [item(f"t{n}", size, seconds=seconds) for n, (size, seconds) in enumerate(parts)]
+    choice = choose_evictions(items, EvictionRules(now=NOW, keep=None, limit=limit))
+    prices = [_price(one) for one in choice.items]
     assert prices == sorted(prices)
-    assert all(_price(one) >= max(prices, default=0) for one in things if one not in choice.things)
-    if choice.things:
-        assert choice.left + sum(choice.things[-1].files.values()) > limit
+    assert all(_price(one) >= max(prices, default=0) for one in items if one not in choice.items)
+    if choice.items:
+        assert choice.left + sum(choice.items[-1].files.values()) > limit
 
 
 def test_what_was_used_of_late_and_what_is_needed_stays() -> None:
-    things = [thing("old"), thing("new", days=13), thing("needed", needed=True)]
-    assert names(choose(things, Rules(now=NOW, keep=14 * DAY))) == ["old"]
-    assert names(choose(things, Rules(now=NOW, keep=0))) == ["old", "new"]
+    items = [item("old"), item("new", days=13), item("needed", needed=True)]
+    assert names(choose_evictions(items, EvictionRules(now=NOW, keep=14 * DAY))) == ["old"]
+    assert names(choose_evictions(items, EvictionRules(now=NOW, keep=0))) == ["old", "new"]
 
 
 def test_age_protects_under_a_limit_only_where_it_is_said() -> None:
-    things = [thing("old"), thing("new", days=1, seconds=0.1)]
-    assert names(choose(things, Rules(now=NOW, keep=None, limit=150))) == ["new"]
-    assert names(choose(things, Rules(now=NOW, keep=14 * DAY, limit=50))) == ["old"]
+    items = [item("old"), item("new", days=1, seconds=0.1)]
+    assert names(choose_evictions(items, EvictionRules(now=NOW, keep=None, limit=150))) == ["new"]
+    assert names(choose_evictions(items, EvictionRules(now=NOW, keep=14 * DAY, limit=50))) == ["old"]
 
 
 def test_times_in_the_future_count_as_now() -> None:
-    future = [thing("future", days=-300)]
-    assert names(choose(future, Rules(now=NOW, keep=DAY))) == []
-    assert names(choose(future, Rules(now=NOW, keep=0))) == ["future"]
+    future = [item("future", days=-300)]
+    assert names(choose_evictions(future, EvictionRules(now=NOW, keep=DAY))) == []
+    assert names(choose_evictions(future, EvictionRules(now=NOW, keep=0))) == ["future"]
 
 
 def test_a_file_that_something_kept_has_stays_and_what_else_is_there_goes() -> None:
     old = CacheItem(id="old", files={"debian": 50, "python 3.12": 20}, seconds=9, used=0)
     new = CacheItem(id="new", files={"debian": 50, "python 3.13": 21}, seconds=9, used=0, needed=True)
-    choice = choose([old, new], Rules(now=NOW, keep=DAY))
+    choice = choose_evictions([old, new], EvictionRules(now=NOW, keep=DAY))
     assert (names(choice), choice.files, choice.freed, choice.left) == (["old"], ("python 3.12",), 20, 71)
 
 
 def test_what_gives_no_room_is_not_dropped() -> None:
     twin = CacheItem(id="twin", files={"x": 50}, seconds=0, used=0)
     needed = CacheItem(id="needed", files={"x": 50}, seconds=0, used=0, needed=True)
-    assert names(choose([twin, needed], Rules(now=NOW, keep=0))) == []
+    assert names(choose_evictions([twin, needed], EvictionRules(now=NOW, keep=0))) == []
 
 
 def test_two_that_share_a_file_go_together_and_cost_together() -> None:
     twins = [CacheItem(id=name, files={"x": 100}, seconds=3, used=0) for name in ("a", "b")]
-    other = thing("other", seconds=5)
-    assert names(choose([*twins, other], Rules(now=NOW, keep=None, limit=150))) == ["other"]
-    assert names(choose([*twins, other], Rules(now=NOW, keep=None, limit=50))) == ["other", "a", "b"]
+    other = item("other", seconds=5)
+    assert names(choose_evictions([*twins, other], EvictionRules(now=NOW, keep=None, limit=150))) == ["other"]
+    assert names(choose_evictions([*twins, other], EvictionRules(now=NOW, keep=None, limit=50))) == ["other", "a", "b"]
 
 
 def test_what_cannot_be_dropped_counts_against_the_limit() -> None:
-    assert names(choose([thing("one", 100)], Rules(now=NOW, keep=None, limit=120), fixed=20)) == []
-    assert names(choose([thing("one", 100)], Rules(now=NOW, keep=None, limit=120), fixed=21)) == ["one"]
+    assert names(choose_evictions([item("one", 100)], EvictionRules(now=NOW, keep=None, limit=120), permanent=20)) == []
+    assert names(choose_evictions([item("one", 100)], EvictionRules(now=NOW, keep=None, limit=120), permanent=21)) == [
+        "one"
+    ]

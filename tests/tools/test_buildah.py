@@ -111,30 +111,30 @@ def test_failure_on_full_storage_mentions_the_disk(layer: DiffId, monkeypatch: p
 
 
 def test_container_is_leased_before_creation_and_until_removal(layer: DiffId, tmp_path: Path) -> None:
-    notes = Leases(tmp_path / "boxes")
-    with working_container(REF, notes.hold) as box:
-        notes.sweep(buildah.remove_containers)
+    leases = Leases(tmp_path / "boxes")
+    with working_container(REF, leases.hold) as box:
+        leases.sweep(buildah.remove_containers)
         assert box.name in containers()
-        assert [path.name for path in notes.folder.iterdir()] == [box.name]
-    assert list(notes.folder.iterdir()) == []
-    with pytest.raises(ToolError), working_container(f"{REF}-missing", notes.hold):
+        assert [path.name for path in leases.folder.iterdir()] == [box.name]
+    assert list(leases.folder.iterdir()) == []
+    with pytest.raises(ToolError), working_container(f"{REF}-missing", leases.hold):
         pass  # what never was need not be removed
-    assert list(notes.folder.iterdir()) == []
+    assert list(leases.folder.iterdir()) == []
 
 
 def test_container_that_could_not_be_removed_stays_leased(
     layer: DiffId, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    notes, real = Leases(tmp_path / "boxes"), os.environ["PATH"]
-    with working_container(REF, notes.hold) as box:
+    leases, real = Leases(tmp_path / "boxes"), os.environ["PATH"]
+    with working_container(REF, leases.hold) as box:
         (tmp_path / "buildah").write_text("#!/bin/sh\nexit 1\n")
         (tmp_path / "buildah").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:{real}")
     monkeypatch.setenv("PATH", real)
     assert box.name in containers()
-    notes.sweep(buildah.remove_containers)
+    leases.sweep(buildah.remove_containers)
     assert box.name not in containers()
-    assert list(notes.folder.iterdir()) == []
+    assert list(leases.folder.iterdir()) == []
 
 
 def test_containers_are_removed_by_name_and_missing_ones_count_as_removed(layer: DiffId) -> None:
