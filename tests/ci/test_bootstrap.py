@@ -237,7 +237,7 @@ def test_the_users_own_environment_is_kept(project: Project) -> None:
     theirs = project.write(".venv/theirs", "")
     project.bootstrap("true")
     project.write("pyproject.toml", PYPROJECT + "# changed\n")
-    assert "uses the .venv that is there" in project.bootstrap("true").stderr
+    assert "using the existing .venv" in project.bootstrap("true").stderr
     assert theirs.exists()
 
 

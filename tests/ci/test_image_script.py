@@ -48,7 +48,7 @@ def test_wrong_requests_end_with_two(arguments: tuple[str, ...], said: str) -> N
 def test_where_images_are_must_be_said(tiny: Tiny) -> None:
     done = run(tiny, "plan", REGISTRY="r.io")
     assert done.returncode != 0
-    assert "REPOSITORY: names no repository" in done.stderr
+    assert "REPOSITORY: is not set" in done.stderr
 
 
 @pytest.mark.tools
@@ -59,7 +59,7 @@ def test_a_log_in_that_fails_is_no_reason_to_stop(tiny: Tiny, tmp_path: Path) ->
         words = {"REGISTRY": host, "REPOSITORY": "Some/Body", "REGISTRY_USER": USER, "REGISTRY_PASSWORD": "wrong-word"}
         done = run(tiny, "plan", **words)
     assert done.returncode == 0, done.stderr
-    assert f"goes on without a log-in to {host}" in done.stderr
+    assert f"continuing without a log-in to {host}" in done.stderr
     assert f"looking up {host}/some/body:cache-of-app failed" in done.stderr
     name, _, matrix = done.stdout.partition("=")
     assert name == "matrix"

@@ -275,7 +275,7 @@ def test_an_image_that_does_not_start_is_not_published(github: GitHub, second: S
     assert seen.run.results["publish"] == "skipped"
     assert github.manifest("app") == published
     assert "too bad" in seen.run.log
-    assert "error: localhost/tiny/app:latest ended with 3" in seen.run.log
+    assert "error: localhost/tiny/app:latest ended with exit code 3" in seen.run.log
     github.commit("stages/app/app/main.sh", SERVICE)
 
 
