@@ -53,9 +53,15 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Check types, strictly."""
+    """Check types, strictly: of the package, and of the reference application with what it imports."""
     install(session, "lint")
     session.run(sys.executable, "-m", "mypy")
+    inputs = ("-r", "requirements/api.in", "-r", "requirements/ml.in")
+    session.run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable, *inputs)
+    app = "stages/runtime/app"
+    cache = ".mypy_cache/app"  # of its own: the application's modules have short names
+    mypy = (sys.executable, "-m", "mypy", "--python-version", "3.13", "--cache-dir", cache)
+    session.run(*mypy, app, env={"MYPYPATH": app})
 
 
 @nox.session

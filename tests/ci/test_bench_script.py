@@ -82,7 +82,7 @@ def bench(checkout: Path, **env: str) -> tuple[subprocess.CompletedProcess[str],
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_what_was_wrong_then_is_no_fault_of_now(tmp_path: Path, code: int) -> None:
+def test_failures_in_the_older_race_do_not_fail_this_one(tmp_path: Path, code: int) -> None:
     checkout = history(tmp_path, Script(who="old", code=1), Script(who="new", code=code))
     done, raced = bench(checkout, BENCH_OPTIONS="--peer buildah")
     assert raced == [
@@ -102,7 +102,7 @@ def test_what_was_wrong_then_is_no_fault_of_now(tmp_path: Path, code: int) -> No
         (Script(who="old", code=130), 130),
     ],
 )
-def test_without_results_of_then_nothing_is_raced_now(tmp_path: Path, old: Script, code: int) -> None:
+def test_missing_results_of_the_older_commit_stop_the_script(tmp_path: Path, old: Script, code: int) -> None:
     checkout = history(tmp_path, old)
     stale = checkout / "reports/bench-before/results.json"
     stale.parent.mkdir(parents=True)
@@ -118,7 +118,7 @@ def test_without_results_of_then_nothing_is_raced_now(tmp_path: Path, old: Scrip
 OPTIONS = "--workload heavy --scenario cold base one-model --peer buildah buildkitd --deep 3 2 --repeat 5"
 
 
-def test_an_older_commit_is_asked_for_what_it_knows(tmp_path: Path) -> None:
+def test_older_commit_gets_only_options_that_it_knows(tmp_path: Path) -> None:
     done, raced = bench(history(tmp_path, Script(who="old")), BENCH_OPTIONS=OPTIONS)
     assert done.returncode == 0, done.stderr
     known = "--workload heavy --scenario cold one-model --peer buildah --repeat 5"
@@ -127,7 +127,7 @@ def test_an_older_commit_is_asked_for_what_it_knows(tmp_path: Path) -> None:
     assert "bench: ignored, because that commit does not know them: base buildkitd --deep 3 2\n" in done.stderr
 
 
-def test_help_is_that_of_the_session(tmp_path: Path) -> None:
+def test_older_commit_names_its_options_in_its_help(tmp_path: Path) -> None:
     """What the fake says is how the real one says it."""
     helped = subprocess.run(
         (sys.executable, "-m", "nox", "-s", "bench-build", "--", "--help"), cwd=ROOT, capture_output=True, text=True,
@@ -140,7 +140,7 @@ def test_help_is_that_of_the_session(tmp_path: Path) -> None:
     assert raced[0] == f"old: nox -s bench-build -- {options} --no-push --output reports/bench-before"
 
 
-def test_a_commit_without_a_race_is_said(tmp_path: Path) -> None:
+def test_commit_without_a_race_is_refused(tmp_path: Path) -> None:
     checkout = history(tmp_path, Script(who="old", help="'; exit 3; echo '"))
     done, raced = bench(checkout)
     assert (done.returncode, raced) == (1, [])
@@ -158,7 +158,7 @@ def run_workflow(tmp_path: Path, old: Script, new: Script) -> tuple[str, str, st
     return job.result, job.log, job.summary
 
 
-def test_a_report_that_is_not_there_hides_nothing(tmp_path: Path) -> None:
+def test_missing_report_does_not_hide_the_failure(tmp_path: Path) -> None:
     result, log, summary = run_workflow(tmp_path, Script(who="old", code=2), NEW)
     assert result == "failure"
     assert "error: what old says" in log
@@ -166,5 +166,5 @@ def test_a_report_that_is_not_there_hides_nothing(tmp_path: Path) -> None:
     assert "No report" in summary
 
 
-def test_a_race_that_ends_well_without_a_report_is_no_failure(tmp_path: Path) -> None:
+def test_missing_report_does_not_fail_a_successful_race(tmp_path: Path) -> None:
     assert run_workflow(tmp_path, Script(who="old"), NEW)[0] == "success"

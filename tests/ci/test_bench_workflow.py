@@ -102,7 +102,7 @@ def _run(tiny: Tiny, history: Path) -> Run:
     return workflow.run(history, {"event_name": "schedule"}, machine, tiny.folder / "run")
 
 
-def test_a_commit_that_makes_sessions_slow_fails_the_job(tiny: Tiny, history: Path) -> None:
+def test_commit_that_slows_sessions_down_fails_the_job(tiny: Tiny, history: Path) -> None:
     run = _run(tiny, history)
     (job,) = run.jobs
     assert job.result == "failure", run.log

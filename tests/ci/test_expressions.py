@@ -38,7 +38,7 @@ def compute(text: str) -> Any:
         ("true || github.nothing", True),
     ],
 )
-def test_what_is_known_is_computed(text: str, value: Any) -> None:
+def test_supported_expression_is_evaluated(text: str, value: Any) -> None:
     assert compute(text) == value
 
 
@@ -59,17 +59,17 @@ def test_what_is_known_is_computed(text: str, value: Any) -> None:
         "fromJSON(needs.plan.outputs.matrix).waves.include",
     ],
 )
-def test_what_is_not_known_is_an_error(text: str) -> None:
+def test_unsupported_expression_raises(text: str) -> None:
     with pytest.raises(ExpressionError):
         compute(text)
 
 
-def test_text_is_filled_and_a_whole_keeps_its_type() -> None:
+def test_expressions_fill_text_and_a_lone_expression_keeps_its_type() -> None:
     assert fill("a ${{ github.sha }} b ${{ 1 == 1 }}", CONTEXTS, {}) == "a abc b true"
     assert fill(" ${{ fromJSON(needs.plan.outputs.matrix).waves[0] }} ", CONTEXTS, {}) == {"include": [{"stage": "a"}]}
     with pytest.raises(ExpressionError, match="toJSON"):
         fill("x ${{ fromJSON(needs.plan.outputs.matrix) }}", CONTEXTS, {})
 
 
-def test_empty_lists_and_objects_are_true() -> None:
+def test_empty_lists_and_objects_count_as_true() -> None:
     assert [is_true(value) for value in ([], {}, "", 0, None, "0")] == [True, True, False, False, False, True]

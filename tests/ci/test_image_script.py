@@ -37,7 +37,7 @@ def run(tiny: Tiny, *arguments: str, **env: str) -> subprocess.CompletedProcess[
         (("test", "a", "b"), "error: test takes one stage"),
     ],
 )
-def test_wrong_requests_end_with_two(arguments: tuple[str, ...], said: str) -> None:
+def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], said: str) -> None:
     done = subprocess.run((ROOT / "ci/image", *arguments), capture_output=True, text=True)
     assert done.returncode == 2
     assert said in done.stderr
@@ -45,14 +45,14 @@ def test_wrong_requests_end_with_two(arguments: tuple[str, ...], said: str) -> N
 
 
 @pytest.mark.tools
-def test_where_images_are_must_be_said(tiny: Tiny) -> None:
+def test_missing_registry_or_repository_fails(tiny: Tiny) -> None:
     done = run(tiny, "plan", REGISTRY="r.io")
     assert done.returncode != 0
     assert "REPOSITORY: is not set" in done.stderr
 
 
 @pytest.mark.tools
-def test_a_log_in_that_fails_is_no_reason_to_stop(tiny: Tiny, tmp_path: Path) -> None:
+def test_failed_log_in_does_not_stop_the_job(tiny: Tiny, tmp_path: Path) -> None:
     with serve_registry(tmp_path, password=True) as host:
         containers = tiny.folder / "home/.config/containers"
         (containers / "registries.conf").write_text(f'[[registry]]\nlocation = "{host}"\ninsecure = true\n')
@@ -69,7 +69,7 @@ def test_a_log_in_that_fails_is_no_reason_to_stop(tiny: Tiny, tmp_path: Path) ->
 
 
 @pytest.mark.tools
-def test_gitlab_gets_a_child_pipeline(tiny: Tiny, registry: str) -> None:
+def test_plan_writes_a_child_pipeline_on_gitlab(tiny: Tiny, registry: str) -> None:
     done = run(tiny, "plan", "--waves", "2", GITLAB_CI="true", REGISTRY=registry, REPOSITORY="gitlab/child")
     assert done.returncode == 0, done.stderr
     file = tiny.project / "child-pipeline.yml"

@@ -190,7 +190,7 @@ def second(github: GitHub, first: Seen) -> Seen:
     return github.event()
 
 
-def test_everything_is_built_in_waves_tested_and_published(github: GitHub, first: Seen) -> None:
+def test_push_to_main_builds_in_waves_tests_and_publishes_every_image(github: GitHub, first: Seen) -> None:
     assert first.run.results == {
         "plan": "success",
         "build-1": "success",
@@ -210,7 +210,7 @@ def test_everything_is_built_in_waves_tested_and_published(github: GitHub, first
     assert "localhost/tiny/app:latest is healthy" in first.run.log
 
 
-def test_what_is_published_is_said_in_the_summary(github: GitHub, first: Seen) -> None:
+def test_summary_lists_published_images(github: GitHub, first: Seen) -> None:
     (publish,) = first.run.named("publish")
     for report in reports(publish):
         said = {one["ref"].rpartition(":")[2]: one["digest"] for one in report["pushed"]}
@@ -224,7 +224,7 @@ def test_what_is_published_is_said_in_the_summary(github: GitHub, first: Seen) -
     assert "| app/app |" in first.run.named("build-2")[0].summary
 
 
-def test_after_an_application_line_the_second_runner_builds_one_layer_and_fetches_nothing_heavy(
+def test_second_runner_builds_one_layer_for_a_changed_application_line_and_fetches_nothing_heavy(
     first: Seen, second: Seen
 ) -> None:
     assert second.run.results["publish"] == "success", second.run.log
@@ -248,7 +248,7 @@ def test_after_an_application_line_the_second_runner_builds_one_layer_and_fetche
     assert sum(one.up + one.down for one in asked) < bulk < sum(one.down for one in second.of("test"))
 
 
-def test_jobs_do_what_they_are_permitted_to_and_no_more(first: Seen, second: Seen) -> None:
+def test_jobs_use_exactly_their_permissions(first: Seen, second: Seen) -> None:
     for seen in (first, second):
         for job in seen.run.jobs:
             writes = [one for one in seen.of(job.name) if one.method in ("POST", "PUT", "PATCH", "DELETE")]
@@ -256,7 +256,7 @@ def test_jobs_do_what_they_are_permitted_to_and_no_more(first: Seen, second: See
             assert job.permissions == {"contents": "read", "packages": job.permissions["packages"]}
 
 
-def test_a_pull_request_is_built_and_tested_and_writes_nothing(github: GitHub, second: Seen) -> None:
+def test_pull_request_is_built_and_tested_without_writing_to_the_registry(github: GitHub, second: Seen) -> None:
     github.commit("stages/app/app/words.txt", "words that somebody suggests\n")
     seen = github.event("pull_request")
     ran = {name: result for name, result in seen.run.results.items() if result != "skipped"}
@@ -266,7 +266,7 @@ def test_a_pull_request_is_built_and_tested_and_writes_nothing(github: GitHub, s
     assert all(job.permissions["packages"] == "read" for job in seen.run.jobs)
 
 
-def test_an_image_that_does_not_start_is_not_published(github: GitHub, second: Seen) -> None:
+def test_image_that_does_not_start_is_not_published(github: GitHub, second: Seen) -> None:
     published = github.manifest("app")
     github.commit("stages/app/app/main.sh", "echo too bad >&2\nexit 3\n")
     seen = github.event()
@@ -279,7 +279,7 @@ def test_an_image_that_does_not_start_is_not_published(github: GitHub, second: S
     github.commit("stages/app/app/main.sh", SERVICE)
 
 
-def test_a_stage_that_needs_no_work_is_published_all_the_same(github: GitHub, second: Seen) -> None:
+def test_stage_that_needs_no_work_is_published(github: GitHub, second: Seen) -> None:
     github.commit("stages/app/app/words.txt", "other words\n")
     seen = github.event(tag="v1.0")
     ran = {name: result for name, result in seen.run.results.items() if result != "skipped"}
@@ -293,7 +293,7 @@ def test_a_stage_that_needs_no_work_is_published_all_the_same(github: GitHub, se
     assert 0 < uploaded < 20_000, "a name and a config, no layer"
 
 
-def test_the_workflow_has_as_many_waves_as_its_plan_may_say() -> None:
+def test_workflow_has_a_job_for_every_wave_of_its_plan() -> None:
     jobs: Mapping[str, Any] = read_yaml(WORKFLOW)["jobs"]
     waves = [name for name in jobs if name.startswith("build-")]
     assert waves == [f"build-{number}" for number in range(1, len(waves) + 1)]

@@ -76,18 +76,18 @@ class FakePlanner:
         return [list(wave) for wave in arrange_waves(work.needs, most=most, keep=images)]
 
 
-def test_where_nothing_is_made_roots_and_tools_come_first() -> None:
+def test_empty_cache_puts_roots_and_tools_into_the_first_waves() -> None:
     assert FakePlanner().waves("runtime") == [["base", "weights"], ["builder"], ["deps"], ["runtime"]]
 
 
-def test_without_bytecode_and_sdists_nothing_waits_for_a_root() -> None:
+def test_no_stage_waits_for_a_root_without_bytecode_and_sdists() -> None:
     checkout = base_checkout()
     checkout.wheels["deps.txt"] = (wheel("light"),)
     planner = FakePlanner(settings="bytecode = false", checkout=checkout)
     assert planner.waves("runtime") == [["base", "deps", "weights"], ["runtime"]]
 
 
-def test_only_the_stage_of_a_missing_layer_needs_work() -> None:
+def test_only_the_stage_that_owns_a_missing_layer_needs_work() -> None:
     planner = FakePlanner(STAGES | {"small": 'summary = "s"\ninclude = ["runtime"]\n'})
     planner.here = planner.every() - planner.keys("runtime/app")
     assert planner.waves("runtime", "small") == [["runtime"]]
@@ -96,13 +96,13 @@ def test_only_the_stage_of_a_missing_layer_needs_work() -> None:
     assert planner.waves("runtime", "small") == []
 
 
-def test_a_stage_above_waits_though_the_one_between_needs_no_work() -> None:
+def test_stage_waits_for_its_grandparent_if_its_parent_needs_no_work() -> None:
     planner = FakePlanner(STAGES | {"top": 'summary = "t"\nfrom = "runtime"\n[[run]]\nscript = "true"\n'})
     planner.here = planner.every() - planner.keys("weights/vad", "top/true")
     assert planner.waves("top") == [["weights"], ["top"]]
 
 
-def test_the_builder_is_wanted_for_wheels_that_must_be_compiled() -> None:
+def test_builder_needs_work_for_wheels_that_must_be_compiled() -> None:
     planner = FakePlanner()
     builder = {spec.key for spec in planner.composer.builder.root[1:]}
     (compiled,) = [s for s in planner.composer.compose("deps").specs if getattr(s.work, "compiled", ())]
@@ -116,7 +116,7 @@ def test_the_builder_is_wanted_for_wheels_that_must_be_compiled() -> None:
     assert planner.waves("runtime", only_shared=True) == [["builder"], ["deps"]], "a wheel that is here is not there"
 
 
-def test_the_root_that_compiles_bytecode_is_wanted_for_wheels() -> None:
+def test_bytecode_root_needs_work_for_wheels() -> None:
     stages = STAGES | {
         "python": 'summary = "p"\n[root]\nsuite = "trixie"\npackages = "builder.apt"\n',
         "slim": 'summary = "s"\ninclude = ["deps"]\n',
@@ -128,7 +128,7 @@ def test_the_root_that_compiles_bytecode_is_wanted_for_wheels() -> None:
     assert planner.waves("slim") == [["python"], ["deps"]]
 
 
-def test_tools_that_are_made_of_what_they_make_are_no_circle() -> None:
+def test_tools_that_depend_on_their_own_output_form_no_circle() -> None:
     stages = STAGES | {
         "base": STAGES["base"] + '[wheels]\nlocks = ["own.txt"]\n',
         "python": 'summary = "p"\nfrom = "base"\n[[run]]\nscript = "true"\n',
@@ -140,7 +140,7 @@ def test_tools_that_are_made_of_what_they_make_are_no_circle() -> None:
     assert planner.waves("runtime") == [["base", "weights"], ["python"], ["deps"], ["runtime"]]
 
 
-def test_what_is_shared_counts_and_is_asked_for_only_if_it_is_not_here() -> None:
+def test_remote_cache_is_queried_only_for_layers_missing_here() -> None:
     planner = FakePlanner()
     planner.here = planner.keys("base/root", "weights/vad", "weights/vad/big.bin")
     planner.context.remote_cache.has = planner.every() - planner.here - planner.keys("runtime/conf")
@@ -160,7 +160,7 @@ def test_what_is_shared_counts_and_is_asked_for_only_if_it_is_not_here() -> None
         (1, [["app", "roots", "slim"]]),
     ],
 )
-def test_what_is_beyond_the_last_wave_is_built_by_what_needs_it(most: int, waves: list[list[str]]) -> None:
+def test_stages_beyond_the_last_wave_are_built_by_their_dependents(most: int, waves: list[list[str]]) -> None:
     needs = {
         "base": (),
         "builder": ("base",),
@@ -172,13 +172,13 @@ def test_what_is_beyond_the_last_wave_is_built_by_what_needs_it(most: int, waves
     assert [list(wave) for wave in arrange_waves(needs, most=most, keep=("app", "slim"))] == waves
 
 
-def test_waves_end_though_stages_need_each_other() -> None:
+def test_waves_end_for_stages_that_need_each_other() -> None:
     assert arrange_waves({"a": ("b",), "b": ("a",), "c": ("a",)}) == (("b",), ("a",), ("c",))
     assert arrange_waves({}) == ()
     assert arrange_waves({}, most=3) == ()
 
 
-def test_no_gitlab_job_is_made_for_an_empty_wave() -> None:
+def test_gitlab_pipeline_has_no_job_for_an_empty_wave() -> None:
     found = YAML(typ="safe", pure=True).load(Matrix(waves=(), images=("a",)).as_gitlab())
     assert found == {
         "stages": ["test"],
@@ -212,7 +212,7 @@ def stages(text: str) -> list[list[str]]:
 
 
 @pytest.mark.tools
-def test_only_what_is_neither_here_nor_shared_needs_work(tiny: Tiny, registry: str) -> None:
+def test_stage_needs_work_only_if_a_layer_is_neither_here_nor_in_the_remote_cache(tiny: Tiny, registry: str) -> None:
     cache = f"{registry}/matrix"
     first, said = run(tiny)
     assert stages(first) == [["base", "deps", "models"], ["app"]]
@@ -238,7 +238,7 @@ def test_only_what_is_neither_here_nor_shared_needs_work(tiny: Tiny, registry: s
 
 
 @pytest.mark.tools
-def test_a_cache_that_is_down_is_said_and_everything_needs_work(tiny: Tiny) -> None:
+def test_unreachable_remote_cache_is_reported_and_everything_needs_work(tiny: Tiny) -> None:
     text, said = run(tiny, "--cache", "127.0.0.1:1/none", "--only-shared")
     assert stages(text) == [["base", "deps", "models"], ["app"]]
     assert said.count("remote cache: 127.0.0.1:1: looking up") == 1
@@ -255,7 +255,7 @@ def test_a_cache_that_is_down_is_said_and_everything_needs_work(tiny: Tiny) -> N
         (("--cache", "No Such/Name"), "is no name in a registry"),
     ],
 )
-def test_wrong_requests_print_no_matrix(tiny: Tiny, arguments: tuple[str, ...], what: str) -> None:
+def test_wrong_usage_prints_no_matrix(tiny: Tiny, arguments: tuple[str, ...], what: str) -> None:
     text, said = run(tiny, *arguments, code=2)
     assert text == ""
     assert what in said

@@ -35,12 +35,12 @@ def check(*argv: str | Path) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_there_are_workflows() -> None:
+def test_expected_workflows_exist() -> None:
     assert {path.name for path in WORKFLOWS} >= {"bench.yml", "ci.yml", "images.yml"}
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_actions_are_pinned_and_nothing_is_granted_at_the_top(path: Path) -> None:
+def test_workflow_pins_actions_and_grants_nothing_at_the_top(path: Path) -> None:
     text = path.read_text()
     uses = re.findall(r"^\s*-?\s*uses:\s*(\S+)(.*)$", text, re.MULTILINE)
     assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action) for action, _ in uses)
@@ -50,7 +50,7 @@ def test_actions_are_pinned_and_nothing_is_granted_at_the_top(path: Path) -> Non
     assert "secrets." not in text
 
 
-def test_ci_runs_every_kind_of_check() -> None:
+def test_ci_runs_lint_types_tests_and_the_readme_command() -> None:
     text = (ROOT / ".github/workflows/ci.yml").read_text()
     assert "session: [lint, types, tests]" in text
     assert 'ci/bootstrap nox -s "$SESSION"' in text
@@ -65,7 +65,7 @@ def test_gitlab_files_fit_the_schema() -> None:
     check("check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", *GITLAB)
 
 
-def test_gitlab_jobs_are_those_of_github() -> None:
+def test_gitlab_jobs_run_the_commands_of_github() -> None:
     """They run the same commands, and what writes runs for no merge request."""
     common, own = (read_yaml(path) for path in reversed(GITLAB))
     jobs = {**common, **own}
@@ -110,7 +110,7 @@ def test_workflows_pass_actionlint(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-def test_workflows_are_safe() -> None:
+def test_workflows_pass_zizmor() -> None:
     check("zizmor", "--offline", "--quiet", "--no-progress", "--", *WORKFLOWS)
 
 

@@ -25,20 +25,20 @@ def written() -> str:
     return _MADE.sub(lambda found: f"{found[1]}{found[2]}{RENDERERS[found[1]](container)}", PAGE.read_text("utf-8"))
 
 
-def test_the_page_shows_what_is_printed() -> None:
+def test_page_shows_the_printed_output() -> None:
     text = PAGE.read_text("utf-8")
     assert {found[1] for found in _MADE.finditer(text)} == set(RENDERERS)
     assert written() == text
 
 
-def test_what_is_called_defaults_are() -> None:
+def test_example_shows_the_defaults() -> None:
     (example,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     tomllib.loads(example)
     stage = parse_stage('summary = "x"\n' + example, name="x", file="docs/running.md")
     assert stage.running == Running()
 
 
-def test_every_flag_stands_in_the_table() -> None:
+def test_table_lists_every_flag() -> None:
     text = PAGE.read_text("utf-8")
     resolved = load_graph(ROOT).resolve("hardened")
     flags = make_container("i", "n", resolved.config, resolved.running).flags()

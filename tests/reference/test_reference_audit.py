@@ -24,7 +24,7 @@ def audit(project: Project, stage: str, *options: str) -> tuple[int, dict[str, A
     return done.returncode, json.loads(done.stdout)
 
 
-def test_hardened_is_clean_and_smaller(project: Project) -> None:
+def test_hardened_has_no_findings_and_is_smaller(project: Project) -> None:
     code, found = audit(project, "hardened", "--fail-on", "note")
     assert found["findings"] == []
     assert code == 0
@@ -32,7 +32,7 @@ def test_hardened_is_clean_and_smaller(project: Project) -> None:
     assert found["not_searched_to_the_end"] == 0
 
 
-def test_runtime_has_what_debian_brings_and_nothing_else(project: Project) -> None:
+def test_runtime_has_only_findings_that_debian_causes(project: Project) -> None:
     code, found = audit(project, "runtime")
     assert code == 1
     by_rule: dict[str, list[str]] = {}

@@ -16,7 +16,9 @@ from tests.reference.engine import Podman
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 
 
-def test_an_image_is_started_and_its_endpoint_asked(project: Project, podman: Podman, tmp_path: Path) -> None:
+def test_image_script_starts_the_image_and_requests_its_endpoint(
+    project: Project, podman: Podman, tmp_path: Path
+) -> None:
     folder = copy_project(tmp_path / "checkout")
     env = podman.env | {
         "BUILDKIT_CACHE": str(project.cache),

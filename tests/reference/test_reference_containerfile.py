@@ -65,7 +65,7 @@ def exported(project: Project, workshop: Tiny, tmp_path_factory: pytest.TempPath
     return builder
 
 
-def test_the_export_holds_the_same_files_and_says_the_same(
+def test_exported_image_has_the_same_files_and_config(
     project: Project, podman: Podman, exported: Buildah, tmp_path: Path
 ) -> None:
     theirs = exported.tree("exported/runtime")
@@ -78,7 +78,7 @@ def test_the_export_holds_the_same_files_and_says_the_same(
     assert config["Env"] == dict(line.split("=", 1) for line in known["Env"])
 
 
-def test_the_service_answers_from_the_export(exported: Buildah, speech: Speech) -> None:
+def test_service_of_the_exported_image_answers(exported: Buildah, speech: Speech) -> None:
     foreign = Podman(env=exported.workshop.env)
     clip = speech.clips[0]
     answer = ask_service(foreign, "localhost/exported/runtime:latest", clip)

@@ -32,7 +32,7 @@ def elsewhere(project: Project, tmp_path_factory: pytest.TempPathFactory) -> dic
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_the_digest_is_the_same(project: Project, elsewhere: dict[str, Build], stage: str) -> None:
+def test_second_build_has_the_same_digest(project: Project, elsewhere: dict[str, Build], stage: str) -> None:
     def facts(made: Build) -> dict[str, tuple[str, ...]]:
         return {name: (x["key"], x["diff_id"], x["digest"]) for name, x in made.layers.items()}
 
@@ -40,11 +40,11 @@ def test_the_digest_is_the_same(project: Project, elsewhere: dict[str, Build], s
     assert elsewhere[stage].report["digest"] == project.builds[stage].report["digest"]
 
 
-def test_every_layer_was_made_anew(elsewhere: dict[str, Build]) -> None:
+def test_second_build_built_every_layer(elsewhere: dict[str, Build]) -> None:
     made = set().union(*(one.built for one in elsewhere.values()))
     assert made == set().union(*(one.layers for one in elsewhere.values()))
     assert {"base/root", "hardened/root", "runtime/app", "models/silero-vad", "ml-deps/numpy"} <= made
 
 
-def test_the_downloads_were_shared(elsewhere: dict[str, Build]) -> None:
+def test_second_build_reused_downloads(elsewhere: dict[str, Build]) -> None:
     assert sum(one.report["bytes"]["fetched"] for one in elsewhere.values()) == 0

@@ -36,13 +36,13 @@ def entries(project: Project, podman: Podman) -> list[Entry]:
     return podman.walk(project.images["hardened"], project.images["base"])
 
 
-def test_no_shell_no_package_manager_no_utilities(entries: list[Entry]) -> None:
+def test_hardened_has_no_shell_package_manager_or_utilities(entries: list[Entry]) -> None:
     found = {entry.path for entry in entries if not stat.S_ISDIR(entry.mode)}
     named = {path for path in found if path.startswith(PROGRAMS) and path.rpartition("/")[2] in FORBIDDEN}
     assert named == set()
 
 
-def test_python_is_the_only_program(entries: list[Entry]) -> None:
+def test_hardened_has_python_as_its_only_program(entries: list[Entry]) -> None:
     def runs(entry: Entry) -> bool:
         return stat.S_ISREG(entry.mode) and bool(entry.mode & 0o111)
 
@@ -53,11 +53,11 @@ def test_python_is_the_only_program(entries: list[Entry]) -> None:
     assert set(scripts.values()) == {"#!/opt/venv/bin/python"}
 
 
-def test_nothing_raises_privileges(entries: list[Entry]) -> None:
+def test_hardened_has_no_file_that_raises_privileges(entries: list[Entry]) -> None:
     assert [e.path for e in entries if stat.S_ISREG(e.mode) and e.mode & (stat.S_ISUID | stat.S_ISGID)] == []
 
 
-def test_everything_belongs_to_root_and_only_temporary_folders_are_writable(entries: list[Entry]) -> None:
+def test_hardened_files_belong_to_root_and_only_temporary_folders_are_writable(entries: list[Entry]) -> None:
     # the visiting container's own mount points are not in this image
     assert [e.path for e in entries if e.uid != 0] == []
     writable = [e for e in entries if not stat.S_ISLNK(e.mode) and e.mode & stat.S_IWOTH]
@@ -65,18 +65,18 @@ def test_everything_belongs_to_root_and_only_temporary_folders_are_writable(entr
     assert all(stat.S_ISDIR(e.mode) and e.mode & stat.S_ISVTX for e in writable)
 
 
-def test_the_user_has_no_home(entries: list[Entry]) -> None:
+def test_hardened_user_has_no_home(entries: list[Entry]) -> None:
     assert not any(e.path.startswith(("nonexistent", "home/")) for e in entries)
 
 
-def test_licences_and_the_record_of_packages_stay(entries: list[Entry]) -> None:
+def test_hardened_keeps_licences_and_package_records(entries: list[Entry]) -> None:
     paths = {e.path for e in entries}
     for package in ("libc6", "libpython3.13-minimal", "libssl3t64"):
         assert f"var/lib/dpkg/status.d/{package}" in paths
         assert f"usr/share/doc/{package}/copyright" in paths
 
 
-def test_every_heavy_blob_is_shared_with_runtime(project: Project) -> None:
+def test_hardened_shares_every_heavy_blob_with_runtime(project: Project) -> None:
     @cache
     def blobs(stage: str) -> dict[str, str]:
         return {name: layer["digest"] for name, layer in project.builds[stage].layers.items()}
@@ -85,7 +85,7 @@ def test_every_heavy_blob_is_shared_with_runtime(project: Project) -> None:
     assert {name: digest for name, digest in blobs("hardened").items() if name != "hardened/root"} == shared
 
 
-def test_it_is_smaller_than_runtime(project: Project, podman: Podman) -> None:
+def test_hardened_is_smaller_than_runtime(project: Project, podman: Podman) -> None:
     sizes = {stage: sum(x["size"] for x in project.builds[stage].report["layers"]) for stage in ("runtime", "hardened")}
     print(f"compressed: {sizes}")
     assert sizes["hardened"] < 0.85 * sizes["runtime"]

@@ -39,7 +39,7 @@ def dists(found: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_storage_has_what_the_report_says(project: Project, podman: Podman, stage: str) -> None:
+def test_storage_holds_the_images_of_the_reports(project: Project, podman: Podman, stage: str) -> None:
     report, known = project.builds[stage].report, podman.inspect(project.images[stage])
     assert report["stage"] == stage
     assert report["image"] == f"localhost/xoe/{stage}:latest"
@@ -50,18 +50,18 @@ def test_storage_has_what_the_report_says(project: Project, podman: Podman, stag
     assert known["RootFS"]["Layers"] == [layer["diff_id"] for layer in report["layers"]]
 
 
-def test_a_build_says_nothing_but_its_steps_and_table(project: Project) -> None:
+def test_build_prints_only_steps_and_table(project: Project) -> None:
     for build_ in project.builds.values():
         strange = [line for line in build_.said.splitlines() if not LINES.fullmatch(line)]
         assert strange == []
 
 
-def test_no_native_file_of_the_images_lacks_anything(project: Project) -> None:
+def test_native_files_of_the_images_lack_nothing(project: Project) -> None:
     for stage, build_ in project.builds.items():
         assert "may not start" not in build_.said, stage
 
 
-def test_what_one_stage_made_another_takes(project: Project) -> None:
+def test_stages_reuse_layers_of_each_other(project: Project) -> None:
     builds = project.builds
     assert builds["runtime"].built == {"runtime/app"}
     assert builds["hardened"].built == {"hardened/root"}
@@ -72,7 +72,7 @@ def test_what_one_stage_made_another_takes(project: Project) -> None:
     }  # fmt: skip
 
 
-def test_a_second_build_does_nothing(project: Project) -> None:
+def test_second_build_does_nothing(project: Project) -> None:
     again = build("runtime", project.cache)
     assert again.built == set()
     assert again.report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
@@ -82,7 +82,7 @@ def test_a_second_build_does_nothing(project: Project) -> None:
 
 
 @pytest.mark.parametrize("stage", ["runtime", "hardened"])
-def test_the_config_is_the_declared_one(project: Project, podman: Podman, stage: str) -> None:
+def test_image_config_equals_the_declared_one(project: Project, podman: Podman, stage: str) -> None:
     known, declared = podman.inspect(project.images[stage]), read_toml(f"stages/{stage}/stage.toml")
     wanted, config = declared["config"], known["Config"]
     assert config["User"] == wanted["user"]
@@ -104,7 +104,7 @@ def test_the_config_is_the_declared_one(project: Project, podman: Podman, stage:
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_labels_say_what_the_image_is(project: Project, podman: Podman, stage: str) -> None:
+def test_labels_describe_the_image(project: Project, podman: Podman, stage: str) -> None:
     about = read_toml("pyproject.toml")["project"]
     labels = podman.inspect(project.images[stage])["Config"]["Labels"]
     prefix = "org.opencontainers.image"
@@ -144,7 +144,7 @@ def test_pip_lists_every_pin(project: Project, podman: Podman) -> None:
 
 
 @pytest.mark.parametrize(("stage", "lock"), [("wheels", "api"), ("ml-deps", "ml")])
-def test_wheel_stages_hold_wheels_alone(project: Project, podman: Podman, stage: str, lock: str) -> None:
+def test_wheel_stages_hold_only_wheels(project: Project, podman: Podman, stage: str, lock: str) -> None:
     entries = podman.walk(project.images[stage], project.images["base"])
     assert {entry.path.split("/")[0] for entry in entries} - made_by_podman(entries) == {"opt"}
     assert all(entry.uid == 0 for entry in entries)
@@ -159,7 +159,7 @@ def made_by_podman(entries: list[Entry]) -> set[str]:
     return {entry.path for entry in entries if "/" not in entry.path} - parents
 
 
-def test_the_models_image_holds_the_locked_files(project: Project, podman: Podman) -> None:
+def test_models_image_holds_the_locked_files(project: Project, podman: Podman) -> None:
     code = (
         "import glob, hashlib, json, os; print(json.dumps({p: hashlib.sha256(open(p, 'rb').read()).hexdigest()"
         " for p in glob.glob('/image/**', recursive=True) if os.path.isfile(p)}))"
@@ -186,9 +186,7 @@ def test_development_has_its_tools(project: Project, podman: Podman) -> None:
     }  # fmt: skip
 
 
-def test_the_services_own_tests_pass_in_development(
-    project: Project, podman: Podman, speech: Speech, tmp_path: Path
-) -> None:
+def test_service_tests_pass_in_development(project: Project, podman: Podman, speech: Speech, tmp_path: Path) -> None:
     sample = next(clip for clip in speech.clips if clip.name == "speech.wav")
     with wave.open(str(sample)) as opened:
         assert opened.getframerate() == 16_000
@@ -202,7 +200,7 @@ def test_the_services_own_tests_pass_in_development(
     assert not re.search(r"skipped|failed|error", said.splitlines()[-1]), said
 
 
-def test_the_builder_compiles(project: Project, podman: Podman) -> None:
+def test_builder_compiles_an_extension(project: Project, podman: Podman) -> None:
     code = (
         "import json, subprocess; print(json.dumps({name: subprocess.run([name, '--version'], capture_output=True)"
         ".returncode for name in ('cc', 'c++', 'cmake', 'ninja')}))"

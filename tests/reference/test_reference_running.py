@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.tools, pytest.mark.network]
 
 
 @pytest.mark.parametrize("stage", ["hardened", "runtime"])
-def test_nothing_is_found_in_a_running_service(project: Project, podman: Podman, stage: str) -> None:
+def test_running_service_has_no_findings(project: Project, podman: Podman, stage: str) -> None:
     look = ROOT / "tests/e2e/acts/look.py"
     env = podman.env | {"BUILDKIT_CACHE": str(project.cache), "PYTHONPATH": str(ROOT)}
     argv = (sys.executable, str(look), str(ROOT), stage)

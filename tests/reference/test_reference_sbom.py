@@ -42,7 +42,7 @@ def scan(podman: Podman, image: str, visitor: str, folder: Path) -> Scanned:
 
 
 @pytest.mark.parametrize("stage", ["runtime", "hardened"])
-def test_a_scan_finds_the_same_packages(project: Project, podman: Podman, stage: str, tmp_path: Path) -> None:
+def test_syft_finds_the_packages_of_the_sbom(project: Project, podman: Podman, stage: str, tmp_path: Path) -> None:
     document = bill(project, stage)
     found: dict[str, set[tuple[str, str]]] = {"wheel": set(), "debian": set()}
     for part in document["components"]:
@@ -59,7 +59,7 @@ def test_a_scan_finds_the_same_packages(project: Project, podman: Podman, stage:
     assert found["wheel"] == set(read_pins("api", "ml").items())
 
 
-def test_every_part_is_tied_to_a_layer_of_the_image(project: Project) -> None:
+def test_every_component_names_a_layer_of_the_image(project: Project) -> None:
     document, report = bill(project, "runtime"), project.builds["runtime"].report
     layers = {layer["diff_id"] for layer in report["layers"]}
     assert {said(part)["layer:diff-id"] for part in document["components"]} <= layers

@@ -33,7 +33,7 @@ def service(podman: Podman, image: str) -> Iterator[Service]:
         yield service
 
 
-def test_segments_are_those_of_the_model_outside(service: Service, speech: Speech) -> None:
+def test_segments_equal_those_of_the_app_outside_a_container(service: Service, speech: Speech) -> None:
     assert {path.suffix for path in speech.clips} == set(FORMATS)
     for clip in speech.clips:
         answer = service.find_speech(clip)
@@ -43,7 +43,7 @@ def test_segments_are_those_of_the_model_outside(service: Service, speech: Speec
         assert bool(found) == (clip.name != "silence.wav"), clip.name
 
 
-def test_segments_are_those_of_plain_code(service: Service, speech: Speech) -> None:
+def test_segments_equal_those_of_plain_code(service: Service, speech: Speech) -> None:
     assert set(speech.plain) == {"speech.wav", "silence.wav"}
     assert len(speech.plain["speech.wav"]) >= 3
     for clip in speech.clips:
@@ -52,13 +52,13 @@ def test_segments_are_those_of_plain_code(service: Service, speech: Speech) -> N
             assert found == speech.plain[clip.name], clip.name
 
 
-def test_health_is_seen(podman: Podman, service: Service) -> None:
+def test_healthcheck_of_a_running_service_passes(podman: Podman, service: Service) -> None:
     podman("healthcheck", "run", service.container)
     (state,) = json.loads(podman("container", "inspect", service.container))
     assert state["State"]["Health"]["Status"] == "healthy"
 
 
-def test_health_fails_where_the_model_cannot_be_loaded(podman: Podman, image: str) -> None:
+def test_healthcheck_fails_if_the_model_cannot_be_loaded(podman: Podman, image: str) -> None:
     # nothing listens while this sleeps, and then the check must not pass
     argv = ("run", "--detach", "--network=none", image, "python", "-c", "import time; time.sleep(60)")
     container = podman(*argv).strip()
@@ -76,7 +76,9 @@ def test_probes_and_metrics_answer(service: Service) -> None:
     assert b"# TYPE" in body
 
 
-def test_it_is_an_ordinary_user_that_owns_nothing(podman: Podman, project: Project, service: Service) -> None:
+def test_service_runs_as_an_ordinary_user_that_owns_no_files(
+    podman: Podman, project: Project, service: Service
+) -> None:
     code = (
         "import json, os; places = ['/', '/app', '/models', '/opt/venv', '/etc', '/usr'];"
         "print(json.dumps([os.getuid(), os.getgid(), [p for p in places if os.access(p, os.W_OK)],"
@@ -88,7 +90,7 @@ def test_it_is_an_ordinary_user_that_owns_nothing(podman: Podman, project: Proje
     assert [line.split() for line in status] == [["CapEff:", "0000000000000000"], ["NoNewPrivs:", "1"]]
 
 
-def test_nothing_is_writable_even_on_a_writable_root(podman: Podman, image: str) -> None:
+def test_service_can_write_no_file_even_on_a_writable_root(podman: Podman, image: str) -> None:
     code = """
 import json, os
 found = ["/"] if os.access("/", os.W_OK) else []
@@ -101,7 +103,7 @@ print(json.dumps([path for path in found if not os.path.islink(path)]))
     assert {path for path in podman.python(image, code) if not path.startswith("/home/mluser/")} <= own
 
 
-def test_it_stops_at_once_when_asked(podman: Podman, image: str) -> None:
+def test_service_stops_promptly_on_sigterm(podman: Podman, image: str) -> None:
     with serving(podman, image) as service:
         service.wait()
         began = time.monotonic()
@@ -111,7 +113,7 @@ def test_it_stops_at_once_when_asked(podman: Podman, image: str) -> None:
         assert state["State"]["ExitCode"] == 0
 
 
-def test_it_starts_in_less_than_two_seconds(podman: Podman, image: str) -> None:
+def test_service_starts_in_less_than_two_seconds(podman: Podman, image: str) -> None:
     seconds = []
     while len(seconds) < 8 and min(seconds, default=2) >= 2:  # others may use this machine, too
         seconds.append(measure_start(podman, image))
