@@ -29,14 +29,14 @@ SETTINGS = TableSchema(
     {
         "name": KeySchema(
             TextSchema(STAGE_NAME, "an image name"),
-            "images are localhost/NAME/STAGE; the project's name unless said",
+            "images are localhost/NAME/STAGE (default: the project's name)",
         ),
         "locker": KeySchema(TextSchema(choices=("uv", "pip-tools")), "what resolves requirements (default: uv)"),
         "python": KeySchema(
             TextSchema(r"3\.[0-9]+(\.[0-9]+)?", "a Python version (3.13)"), "the images' Python (default: 3.13)"
         ),
         "glibc": KeySchema(_VERSION, "the images' C library (default: 2.41 (Debian 13))"),
-        "arch": KeySchema(TextSchema(choices=ARCHES), "the images' processor; the host's unless said"),
+        "arch": KeySchema(TextSchema(choices=ARCHES), "the images' processor (default: the host's)"),
         "prefix": KeySchema(TextSchema(r"/[^\0:]+", "an absolute path"), "virtual environment (default: /opt/venv)"),
         "interpreter": KeySchema(
             TextSchema(r"/[^\0 ]+", "an absolute path"), "the images' Python, e.g. /usr/bin/python3"

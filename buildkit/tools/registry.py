@@ -187,14 +187,14 @@ class RegistryClient:
             try:
                 return attempt()
             except ToolError as error:
-                said = _explain(error)
+                message = _explain(error)
                 if folder is not None:
-                    _check_layers(folder, f"{ref.host}: {action} {ref} failed: {said}", error.output)
-                words = _anonymous(said, ref)
+                    _check_layers(folder, f"{ref.host}: {action} {ref} failed: {message}", error.output)
+                words = _anonymous(message, ref)
                 slow += bool(_SLOW.search(words))
                 passes = _TRANSIENT.search(words) or (folder and _LIMITED.search(words))
                 if wait is None or not (passes or slow) or slow > (action != _LOOKUP):
-                    raise _error(ref, action, said) from error
+                    raise _error(ref, action, message) from error
             if self.stop.wait(wait):
                 raise Interrupted("interrupted")
         raise AssertionError  # the last try has returned or raised
@@ -211,27 +211,27 @@ def _find(argv: tuple[str, ...]) -> bytes | None:
     finished = run(Command(argv=argv, accept=(0, 1, 2)))  # not there: 1, since skopeo 1.16 2
     if finished.code == 0:
         return finished.stdout
-    said = finished.stderr.decode("utf-8", "replace")
-    if any(words in said for words in _MISSES):
+    message = finished.stderr.decode("utf-8", "replace")
+    if any(words in message for words in _MISSES):
         return None
-    if _TOO_LARGE in said:
+    if _TOO_LARGE in message:
         return b""
-    raise ToolError("skopeo failed", output=said)
+    raise ToolError("skopeo failed", output=message)
 
 
 def _explain(error: ToolError) -> str:
     """Return skopeo's last message, without log markup, debug output and secrets."""
-    said = _FATAL.findall(error.output)
-    text: str = said[-1] if said else _CHATTER.sub("", error.output)[-_MOST_WORDS:]
+    fatal = _FATAL.findall(error.output)
+    text: str = fatal[-1] if fatal else _CHATTER.sub("", error.output)[-_MOST_WORDS:]
     text = text.replace('\\"', '"').replace("\\n", " ").strip() or error.message
     return _SECRETS.sub("", _PARSING.sub("", text))[:_MOST_WORDS]
 
 
-def _anonymous(said: str, ref: Ref) -> str:
+def _anonymous(message: str, ref: Ref) -> str:
     """Return the message without names, which must not be taken for causes."""
     for name in (str(ref), ref.repository, ref.path, ref.host, f"manifest {ref.tag} "):
-        said = said.replace(name, "")
-    return said
+        message = message.replace(name, "")
+    return message
 
 
 def _check_layers(folder: Path, message: str, output: str) -> None:
@@ -248,11 +248,11 @@ def _check_layers(folder: Path, message: str, output: str) -> None:
         raise BlobsMissingError(message, digests=tuple(sorted(lacking)))
 
 
-def _error(ref: Ref, action: str, said: str) -> RegistryError:
-    words = _anonymous(said, ref)
+def _error(ref: Ref, action: str, message: str) -> RegistryError:
+    words = _anonymous(message, ref)
     hint = next((hint for marks, hint in _HINTS if re.search(marks, words, re.IGNORECASE)), "")
     return RegistryError(
-        f"{ref.host}: {action} {ref} failed: {said}",
+        f"{ref.host}: {action} {ref} failed: {message}",
         hint=hint.format(host=ref.host),
         denied=bool(_DENIED.search(words)),
         down=any(marks.search(words) for marks in (_TRANSIENT, _SLOW, _LIMITED, _UNREACHABLE)),

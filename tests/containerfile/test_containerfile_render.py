@@ -151,9 +151,9 @@ def test_registry_image_root_has_its_config_overridden() -> None:
     checkout.wheels = {"deps.txt": (wheel("light"),)}
     made = export(stages=stages, checkout=checkout)
     assert f"FROM {_IMAGE} AS base" in made.text
-    said = builds(made)["runtime"]
-    lines = said.splitlines()
-    assert "PATH=/opt/venv/bin:${PATH:-/usr/local/sbin" in said
+    text = builds(made)["runtime"]
+    lines = text.splitlines()
+    assert "PATH=/opt/venv/bin:${PATH:-/usr/local/sbin" in text
     assert lines[0] == "WORKDIR /", "it makes a folder, which would need all that lies below it"
     for line in ("USER 0", "ENTRYPOINT []", "CMD []", "HEALTHCHECK NONE"):
         assert line in lines
@@ -211,16 +211,16 @@ def test_ignore_file_admits_only_the_sources_that_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ('MODE = "x"', 'MODE = "x\\ny"', r"stages/runtime/stage\.toml: `config\.env\.MODE`: contains a line break"),
         ('target = "/app"', 'target = "/$app"', r"`copy\.target`: `/\$app` contains `\$`"),
         ('user = "ml"', 'user = "m\\u0007"', r"`config\.user`: contains a line break or a control"),
     ],
 )
-def test_stage_values_that_a_containerfile_cannot_express_are_refused(old: str, new: str, said: str) -> None:
+def test_stage_values_that_a_containerfile_cannot_express_are_refused(old: str, new: str, message: str) -> None:
     assert old in STAGES["runtime"]
-    with pytest.raises(DefinitionError, match=said):
+    with pytest.raises(DefinitionError, match=message):
         export(stages={**STAGES, "runtime": STAGES["runtime"].replace(old, new)})
 
 

@@ -50,16 +50,16 @@ def hostile(template: Path, registry: str, links: Path) -> Iterator[Tiny]:
     """The tiny project's `tools`, with values that must be quoted, built by us, and exported."""
     tiny = new_tiny(template, registry, links)
     stage = "stages/tools/stage.toml"
-    said = json.dumps(_HOSTILE["QUOTES"]), json.dumps(_HOSTILE["DOLLAR"])
+    quoted = json.dumps(_HOSTILE["QUOTES"]), json.dumps(_HOSTILE["DOLLAR"])
     words = "\n".join(f"{name} = {json.dumps(value)}" for name, value in _HOSTILE.items())
-    script = f"[[run]]\nname = \"hostile\"\nscript = '''{_SCRIPT}'''\nenv = {{ WORD = {said[0]} }}\n"
+    script = f"[[run]]\nname = \"hostile\"\nscript = '''{_SCRIPT}'''\nenv = {{ WORD = {quoted[0]} }}\n"
     config = f"""
 [config]
 workdir = "/with space"
 volumes = ["/data"]
 ports = ["53/udp"]
-cmd = ["/bin/sh", "-c", {said[0]}, {said[1]}, "two\\nlines"]
-labels = {{ quotes = {said[0]}, dollar = {said[1]} }}
+cmd = ["/bin/sh", "-c", {quoted[0]}, {quoted[1]}, "two\\nlines"]
+labels = {{ quotes = {quoted[0]}, dollar = {quoted[1]} }}
 stop-signal = "SIGINT"
 [config.env]
 {words}
@@ -89,8 +89,8 @@ def test_uv_and_pip_install_the_same_files(hostile: Tiny, workshop: Tiny) -> Non
     box = workshop.tool("buildah", "from", "scratch").strip()
     workshop.tool("buildah", "copy", "--quiet", box, find_uv_bin(), "/uv")
     workshop.tool("buildah", "commit", "--quiet", "--rm", box, "localhost/uv:latest")
-    said = ("--find-links", "wheels", "--uv", "localhost/uv:latest", "--output", "Uvfile")
-    ended = hostile.run("export-containerfile", "app", *said)
+    arguments = ("--find-links", "wheels", "--uv", "localhost/uv:latest", "--output", "Uvfile")
+    ended = hostile.run("export-containerfile", "app", *arguments)
     assert ended.code == 0, ended.text
     builder = Buildah(workshop=workshop)
     builder.build(hostile.project, "Uvfile", "exported/uv", DEBIAN=TOOLS)
@@ -121,10 +121,10 @@ def test_debian_roots_and_compiled_wheels_are_the_same(native: Tiny, workshop: T
     builder = Buildah(workshop=workshop)
     builder.build(native.project, "Podmanfile", "exported/native", DEBIAN=TOOLS)
     code = "import fast, source_only as s, source_native as n; print(fast.add(40, 2), s.WORD, n.add(1, 1))"
-    said = workshop.tool(
+    output = workshop.tool(
         "podman", "run", "--rm", "--network=none", "exported/native", "/opt/venv/bin/python", "-c", code
     )
-    assert said == "42 sdist 2\n"
+    assert output == "42 sdist 2\n"
     image = "localhost/tiny/app:latest"
     ours, theirs = tree_of(native, image), builder.tree("exported/native")
     assert (

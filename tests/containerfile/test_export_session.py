@@ -51,7 +51,7 @@ def test_foreign_file_is_not_overwritten(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "printed"),
     [
         ("..", "is outside the project"),
         ("../x", "is outside the project"),
@@ -66,11 +66,11 @@ def test_foreign_file_is_not_overwritten(name: str, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize(("option", "what"), [("--output", "file"), ("--find-links", "folder")])
-def test_paths_that_a_builder_cannot_name_are_refused(path: str, said: str, option: str, what: str) -> None:
-    with pytest.raises(DefinitionError, match=f"^{option}: .*{said}") as caught:
+def test_paths_that_a_builder_cannot_name_are_refused(path: str, printed: str, option: str, what: str) -> None:
+    with pytest.raises(DefinitionError, match=f"^{option}: .*{printed}") as caught:
         find_inside(Path("/project"), path, option, what)
     assert caught.value.hint.startswith(
-        "give it a plainer name" if "holds" in said else f"name a {what} below /project"
+        "give it a plainer name" if "holds" in printed else f"name a {what} below /project"
     )
 
 

@@ -32,7 +32,7 @@ from = "app"
 name = "use"
 secrets = ["api-token", "filed"]
 script = '''
-test "$(cat /run/secrets/api-token)" = {said}
+test "$(cat /run/secrets/api-token)" = {spelled}
 test "$(cat /run/secrets/filed)" = {filed}
 test -z "${{API_TOKEN:-}}"
 mkdir -p /opt/used
@@ -43,8 +43,8 @@ mkdir -p /opt/used
 
 def write_stage(tiny: Tiny, more: str) -> None:
     """What the step expects is cut in two, so that the stage file does not hold it."""
-    said, filed = (f"{word[:9]}''{word[9:]}" for word in (SECRET, FILED))
-    tiny.write("stages/tools/stage.toml", STAGE.format(said=said, filed=filed, more=more))
+    spelled, filed = (f"{word[:9]}''{word[9:]}" for word in (SECRET, FILED))
+    tiny.write("stages/tools/stage.toml", STAGE.format(spelled=spelled, filed=filed, more=more))
 
 
 @pytest.fixture

@@ -200,16 +200,16 @@ def test_upgrade_reports_its_changes(untouched: Tiny) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said", "hint"),
+    ("options", "printed", "hint"),
     [
         (("--output", "-"), "several files, which cannot be printed", "leave --output away for Podmanfile"),
         (("--output", "stages"), "`stages` is no file", "name a file, such as stages/Podmanfile"),
         (("--find-links", "nowhere"), "there is no folder `nowhere`", "name a folder of wheels below"),
     ],
 )
-def test_impossible_export_is_reported(untouched: Tiny, options: tuple[str, str], said: str, hint: str) -> None:
+def test_impossible_export_is_reported(untouched: Tiny, options: tuple[str, str], printed: str, hint: str) -> None:
     before = sorted(untouched.project.iterdir())
     message = one_error(untouched.run("export-containerfile", "app", *options), 2)
-    assert said in message
+    assert printed in message
     assert hint in message.partition("hint:")[2]
     assert sorted(untouched.project.iterdir()) == before

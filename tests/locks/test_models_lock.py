@@ -66,11 +66,11 @@ source = "path:../outside"
 """
     with pytest.raises(DefinitionError) as caught:
         parse_models(text, "requirements/models.toml")
-    said = str(caught.value)
+    message = str(caught.value)
     for word in ("did you mean `name`?", "`ftp://x`", "needs `files`", "`one two`", "credentials", "a pattern", "../up",
                  "../outside"):  # fmt: skip
-        assert word in said
-    assert "secret" not in said
+        assert word in message
+    assert "secret" not in message
     with pytest.raises(DefinitionError, match="twice"):
         parse_models('[[model]]\nname="a"\nsource="path:x"\n[[model]]\nname="a"\nsource="path:y"\n', "x")
 

@@ -76,10 +76,10 @@ odd==1 ; nonsense --hash=sha256:{A}
     assert [problem.file.rpartition(":")[2] for problem in problems] == [
         "1", "2", "3", "4", "5", "6", "8", "9", "10", "11", "12",
     ]  # fmt: skip
-    said = "\n".join(map(str, problems))
-    assert "scipy==1.0 has no sha256 hash" in said
-    assert "`numpy>=2` is not pinned" in said
-    assert "secret" not in said
+    message = "\n".join(map(str, problems))
+    assert "scipy==1.0 has no sha256 hash" in message
+    assert "`numpy>=2` is not pinned" in message
+    assert "secret" not in message
 
 
 def test_missing_hashes_are_accepted_only_if_allowed():
@@ -130,13 +130,13 @@ def test_local_package_name_and_version_come_from_its_pyproject():
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("a==1 ; " + "(" * 20_000, "is not a marker"),
         ("a" + " " * 100_000 + "b", "cannot read"),  # in a time that grows with the line, not with its square
         ("a" * 300_000 + "!", "cannot read"),
     ],
 )
-def test_pathological_lines_are_refused_quickly(line, said):
-    with pytest.raises(DefinitionError, match=said):
+def test_pathological_lines_are_refused_quickly(line, message):
+    with pytest.raises(DefinitionError, match=message):
         parse_requirements(line, "x.txt", describe_local=lambda path: ("a", "1"))

@@ -42,9 +42,9 @@ def test_every_problem_is_reported():
     )
     with pytest.raises(DefinitionError) as caught:
         parse_wheels_lock(broken, "requirements/api.wheels.toml")
-    said = str(caught.value)
+    message = str(caught.value)
     for word in ("target.glibc", "artifact numpy", "size", "artifact text-kit", "unknown key `paht`", "artifact antlr"):
-        assert word in said
+        assert word in message
 
 
 def test_a_lock_without_header_is_refused():

@@ -82,9 +82,9 @@ def test_specifier_selects_newest_version_and_unchanged_model_is_kept(root):
     text = VAD.replace('"6.1"', '">=6"')
     assert Bench(root).lock(text)[0].version == "7.0"
     (root / "links/vad-7.1-py3-none-any.whl").write_bytes((root / "links/vad-7.0-py3-none-any.whl").read_bytes())
-    said = []
-    assert Bench(root, said.append).lock(text)[0].version == "7.0"
-    assert not [event for event in said if isinstance(event, StepFinished)]
+    events = []
+    assert Bench(root, events.append).lock(text)[0].version == "7.0"
+    assert not [event for event in events if isinstance(event, StepFinished)]
     assert Bench(root).lock(text, upgrade=True)[0].version == "7.1"
 
 
@@ -109,9 +109,9 @@ def test_all_missing_model_sources_are_reported_together(root):
     )
     with pytest.raises(DefinitionError) as caught:
         Bench(root).lock(text)
-    said = str(caught.value)
+    message = str(caught.value)
     for word in ("model v", "vad/nope/*", "model w", "vad==9", "model own", "models/none"):
-        assert word in said
+        assert word in message
     assert not (root / "requirements/models.lock").exists()
 
 

@@ -166,10 +166,10 @@ def test_versions_that_cannot_be_kept_are_replaced_with_a_warning(root, resolver
     lock(root, resolver, (API, ML))
     resolver.refuse_preferred = True
     (root / API).write_text("idna\nfastapi==2\n")
-    said = []
-    lock(root, resolver, (API, ML), emit=said.append)
+    events = []
+    lock(root, resolver, (API, ML), emit=events.append)
     assert versions(root, "api")["fastapi"] == "2"
-    assert [event for event in said if isinstance(event, Note) and event.warning]
+    assert [event for event in events if isinstance(event, Note) and event.warning]
 
 
 def test_parts_are_resolved_without_network_first(root, resolver):

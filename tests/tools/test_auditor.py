@@ -61,9 +61,9 @@ ANSWER = {"summary": {"audited_packages": 1}, "vulnerabilities": [], "adverse_st
 KNOWN = {"dependency": {"name": "a", "version": "1"}, "id": "PYSEC-1", "display_id": "GHSA-1", "aliases": ["CVE-1"]}
 
 
-def answered(monkeypatch, value, code=0, said=b""):
+def answered(monkeypatch, value, code=0, stderr=b""):
     text = value if isinstance(value, bytes) else json.dumps(value).encode()
-    monkeypatch.setattr(auditor, "run", lambda _command: CommandResult(code=code, stdout=text, stderr=said))
+    monkeypatch.setattr(auditor, "run", lambda _command: CommandResult(code=code, stdout=text, stderr=stderr))
     return audit([("a", "1")], "3.13")
 
 

@@ -97,8 +97,8 @@ def test_command_runs_with_its_environment_and_container_is_removed(isolation: s
 
 def test_container_is_removed_after_a_failure(isolation: str) -> None:
     with pytest.raises(ToolError, match="exit code 3") as caught, working_container(REF) as box:
-        run_in(box, bash("echo said before >&2; exit 3"), env={}, network=False)
-    assert "said before" in caught.value.output
+        run_in(box, bash("echo message before >&2; exit 3"), env={}, network=False)
+    assert "message before" in caught.value.output
     assert box.name not in containers()
 
 
@@ -231,9 +231,9 @@ def test_a_stream_whose_reader_pauses_is_not_slowed_down(isolation: str, tmp_pat
 
 @pytest.mark.parametrize("script", ["exit 3", "exit 0"])
 def test_a_stream_whose_command_never_opens_it_fails(isolation: str, tmp_path: Path, script: str) -> None:
-    said = "exit code 3" if script == "exit 3" else "ended before it opened its pipes"
+    message = "exit code 3" if script == "exit 3" else "ended before it opened its pipes"
     with (
-        pytest.raises(ToolError, match=said),
+        pytest.raises(ToolError, match=message),
         working_container(REF) as box,
         open_stream(box, bash(script), tmp_path),
     ):

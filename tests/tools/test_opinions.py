@@ -46,7 +46,7 @@ def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Engine:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "message"),
     [
         ("while True: pass", "killed by"),
         ("return bytearray(1 << 40)", "MemoryError"),
@@ -56,12 +56,12 @@ def fake(folder: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Engine:
     ],
 )
 def test_an_engine_that_fails_has_no_opinion(
-    body: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    body: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = fake(tmp_path, monkeypatch, body)
     opinion = ask(engine, write(tmp_path, GOOD), seconds=1, memory=1 << 30)
     assert opinion.unsafe is None
-    assert said in opinion.why
+    assert message in opinion.why
 
 
 def found(data: bytes, *, unsafe: bool | None) -> list[tuple[str, Severity]]:

@@ -523,9 +523,9 @@ def test_password_is_never_printed(home: Path, tmp_path: Path, monkeypatch: pyte
         monkeypatch.setenv("REGISTRY_AUTH_FILE", str(wrong))
         error = refusal(lambda: registries().push(tmp_path / "image", ref))
         assert error.denied
-        said = error.message + error.hint + error.output
+        printed = error.message + error.hint + error.output
         for secret in ("not-it-at-all", base64.b64encode(f"{USER}:not-it-at-all".encode()).decode(), PASSWORD):
-            assert secret not in said
+            assert secret not in printed
         monkeypatch.setenv("REGISTRY_AUTH_FILE", str(write_login(tmp_path / "right", host)))
         assert registries().manifest(ref) is None
         assert len(registries().push(tmp_path / "image", ref)) == 2

@@ -44,10 +44,10 @@ def options(command):
 
 def test_uv_resolves_for_every_platform_and_the_targets_python(asked, tmp_path):
     resolve(ResolveRequest(root=tmp_path, inputs=("a.in", "b.in"), python="3.13"))
-    said = options(asked[0])
+    command_line = options(asked[0])
     for word in ("--universal", "--python-version 3.13", "--generate-hashes", "--no-header", "a.in b.in"):
-        assert word in said
-    assert "--emit" not in said
+        assert word in command_line
+    assert "--emit" not in command_line
     assert asked[0].cwd == tmp_path
 
 

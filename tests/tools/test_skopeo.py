@@ -113,8 +113,8 @@ def test_blob_info_cache_is_kept_in_memory_if_disabled(tmp_path: Path, refs: lis
     import_tiny_image(tmp_path / "in", REF)
     for env, kept in ((skopeo.skopeo_env_without_blob_cache(), False), (None, True)):
         argv = (*skopeo.skopeo_argv(), "--debug", "copy", f"dir:{tmp_path}/in", f"dir:{tmp_path}/{kept}")
-        said = run(Command(argv=argv, env=env)).stderr.decode()
-        assert ("using a memory-only cache" in said) != kept
+        message = run(Command(argv=argv, env=env)).stderr.decode()
+        assert ("using a memory-only cache" in message) != kept
 
 
 def test_root_login_is_preferred_over_disabling_the_blob_info_cache(
