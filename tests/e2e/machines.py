@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.tinyproject import Ended, Tiny, wait_until
+from tests.e2e.tinyproject import SessionResult, Tiny, wait_until
 from tests.faultyproxy import FaultyProxy, Request
 
 _KINDS = (("manifest", "/manifests/"), ("upload", "/blobs/uploads/"), ("blob", "/blobs/"), ("ping", "/v2/$"))
@@ -37,25 +37,25 @@ def forget(tiny: Tiny) -> None:
     shutil.rmtree(tiny.cache, ignore_errors=True)
 
 
-def done(ended: Ended) -> Ended:
+def done(ended: SessionResult) -> SessionResult:
     """A session that must have worked."""
     assert ended.code == 0, ended.text
     assert "Traceback" not in ended.text, ended.text
     return ended
 
 
-def warnings(ended: Ended) -> list[str]:
+def warnings(ended: SessionResult) -> list[str]:
     """What a session warned of."""
     return [line.strip() for line in ended.text.splitlines() if line.startswith(" warning  ")]
 
 
-def sources(ended: Ended) -> dict[str, str]:
+def sources(ended: SessionResult) -> dict[str, str]:
     """Where each layer came from, by name."""
     assert ended.report is not None, ended.text
     return {layer["name"]: layer["source"] for layer in ended.report["layers"]}
 
 
-def digest(ended: Ended) -> str:
+def digest(ended: SessionResult) -> str:
     """The digest that was pushed."""
     assert ended.report is not None, ended.text
     (only,) = {one["digest"] for one in ended.report["pushed"]}
@@ -112,7 +112,7 @@ def put_entry(tiny: Tiny, folder: Path, ref: str, data: bytes, *blobs: bytes) ->
     subprocess.run(argv, env=tiny.env, check=True)
 
 
-def interrupt_when(tiny: Tiny, session: tuple[str, ...], when: Callable[[], bool]) -> Ended:
+def interrupt_when(tiny: Tiny, session: tuple[str, ...], when: Callable[[], bool]) -> SessionResult:
     """Press Ctrl-C as soon as ``when`` holds, and wait for the end."""
     child = subprocess.Popen(
         tiny.argv(*session),
@@ -127,4 +127,4 @@ def interrupt_when(tiny: Tiny, session: tuple[str, ...], when: Callable[[], bool
     assert child.poll() is None, child.communicate()[0]
     os.killpg(child.pid, signal.SIGINT)
     text, _ = child.communicate(timeout=60)
-    return Ended(code=child.returncode, text=text)
+    return SessionResult(code=child.returncode, text=text)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.e2e.tinyproject import Ended, Tiny, wait_until
+from tests.e2e.tinyproject import SessionResult, Tiny, wait_until
 
 _ACTS = Path(__file__).parent / "acts"
 _MARK = "BUILDKIT_TEST_MARK"
@@ -80,7 +80,7 @@ def left_behind(tiny: Tiny) -> list[str]:
     return [*tiny.left_over(), *map(str, tiny.cache.glob("boxes/*"))]
 
 
-def build_again(tiny: Tiny, digest: str, *arguments: str) -> Ended:
+def build_again(tiny: Tiny, digest: str, *arguments: str) -> SessionResult:
     """Build the app, which must be what it was, with a cache that is whole and nothing left behind."""
     ended = tiny.build("app", *arguments)
     assert ended.report["digest"] == digest, ended.text

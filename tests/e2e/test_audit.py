@@ -14,7 +14,7 @@ import zstandard
 
 from tests.audit.crafted import CONFIG, GOOD, capable, file, folder, program, tar
 from tests.audit.samples import PEM, TOKENS
-from tests.e2e.tinyproject import Ended, Tiny
+from tests.e2e.tinyproject import SessionResult, Tiny
 
 pytestmark = pytest.mark.tools
 _SCHEMA = Path(__file__).parents[1] / "report/schemas/sarif-schema-2.1.0.json"
@@ -114,7 +114,7 @@ def test_audit_of_a_layout_finds_every_planted_problem(tiny: Tiny, tmp_path: Pat
     assert "var/open\\n\\x1b[2J" in said.text
 
 
-def refused(done: Ended, code: int, words: str) -> None:
+def refused(done: SessionResult, code: int, words: str) -> None:
     assert done.code == code, done.text
     assert "Traceback" not in done.text
     assert words in done.text

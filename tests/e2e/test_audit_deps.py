@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.e2e.tinyproject import Ended, Tiny
+from tests.e2e.tinyproject import SessionResult, Tiny
 from tests.tools.advisories import serve_advisories
 
 pytestmark = pytest.mark.tools
@@ -15,7 +15,7 @@ NOBODY = "http://127.0.0.1:1/"
 FAST = {"UV_HTTP_RETRIES": "0"}
 
 
-def answer(ended: Ended) -> dict[str, object]:
+def answer(ended: SessionResult) -> dict[str, object]:
     value: dict[str, object]
     value, _ = json.JSONDecoder().raw_decode(ended.text[ended.text.index("{") :])
     return value

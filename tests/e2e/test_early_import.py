@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.e2e.tinyproject import SLOW, Ended, Tiny, one_error
+from tests.e2e.tinyproject import SLOW, SessionResult, Tiny, one_error
 
 _EAGER = SLOW + "from buildkit.build import preimport; preimport.MIN_IMPORT_BYTES = 1; "
 _FORGETFUL = _EAGER + "from buildkit.tools import storage; kept, storage.remove_image = storage.remove_image, print; "
@@ -22,7 +22,7 @@ def test_several_at_once_do_not_hinder_one_another(tiny: Tiny) -> None:
     assert tiny.run_image("app", "/bin/sh", "-c", "echo it runs") == "it runs\n"
 
 
-def early_lines(ended: Ended) -> list[str]:
+def early_lines(ended: SessionResult) -> list[str]:
     return [line for line in ended.text.splitlines() if "import  app: " in line]
 
 

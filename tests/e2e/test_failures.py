@@ -15,7 +15,7 @@ import pytest
 from buildkit.declare.project import load_project
 from buildkit.locks.freshness import render_header, wheels_inputs
 from tests.e2e.conftest import add_wheel
-from tests.e2e.tinyproject import Ended, Tiny, one_error
+from tests.e2e.tinyproject import SessionResult, Tiny, one_error
 from tests.layers.wheelmaker import append
 
 pytestmark = pytest.mark.tools
@@ -183,7 +183,7 @@ def test_full_disk_is_reported(tiny: Tiny) -> None:
     )
     unshare = ("unshare", "--map-root-user", "--mount", "sh", "-c", script, "sh", *argv)
     done = subprocess.run(unshare, env=tiny.env, cwd=tiny.folder, capture_output=True, text=True)
-    ended = Ended(code=done.returncode, text=done.stderr)
+    ended = SessionResult(code=done.returncode, text=done.stderr)
     message = one_error(ended, 1)
     assert str(tiny.cache) in message
     assert "disk is full" in message

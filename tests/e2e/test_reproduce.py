@@ -21,7 +21,7 @@ import pytest
 import zstandard
 
 from tests.e2e.conftest import new_tiny
-from tests.e2e.tinyproject import Ended, Tiny, one_error, wait_until
+from tests.e2e.tinyproject import SessionResult, Tiny, one_error, wait_until
 from tests.ledgers import update_checksums
 
 pytestmark = pytest.mark.tools
@@ -352,7 +352,7 @@ def test_interrupted_second_build_leaves_nothing(tiny: Tiny) -> None:
         wait_until(lambda: len(callers) == 2 or child.poll() is not None)
         os.killpg(child.pid, signal.SIGINT)
         text, _ = child.communicate(timeout=60)
-    ended = Ended(code=child.returncode, text=text)
+    ended = SessionResult(code=child.returncode, text=text)
     assert ended.code == 130, ended.text
     assert "Traceback" not in ended.text
     assert "interrupted" in ended.text

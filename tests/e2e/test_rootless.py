@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.tinyproject import Ended, Tiny
+from tests.e2e.tinyproject import SessionResult, Tiny
 
 pytestmark = [pytest.mark.tools, pytest.mark.network]
 
@@ -119,7 +119,7 @@ def test_an_ordinary_user_runs_and_audits_an_image_and_is_told_what_has_no_limit
     theirs.tool("podman", "system", "migrate")  # ends the process that keeps the user's namespaces
 
 
-def steps_aside(ended: Ended) -> dict[str, str]:
+def steps_aside(ended: SessionResult) -> dict[str, str]:
     """The digests of layers that no container made: see test_same_bytes for those."""
     return {name: diff_id for name, diff_id in ended.digests().items() if not name.startswith("tools/")}
 

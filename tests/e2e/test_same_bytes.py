@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.tinyproject import Ended, Tiny
+from tests.e2e.tinyproject import SessionResult, Tiny
 
 pytestmark = pytest.mark.tools
 
@@ -86,7 +86,7 @@ def test_builds_of_other_stages_share_layers_that_are_under_way(tiny: Tiny) -> N
     assert tiny.left_over() == []
 
 
-def at_once(tiny: Tiny, stage: str, count: int, *more: str) -> list[Ended]:
+def at_once(tiny: Tiny, stage: str, count: int, *more: str) -> list[SessionResult]:
     """Several builds started together, each of which must work."""
     stages = [stage] * count + list(more)
     files = [tiny.folder / f"report-{number}.json" for number in range(len(stages))]
@@ -95,11 +95,12 @@ def at_once(tiny: Tiny, stage: str, count: int, *more: str) -> list[Ended]:
     codes = [child.returncode for child in children]
     assert codes == [0] * len(children), "\n".join(texts)
     return [
-        Ended(code=0, text=text, report=json.loads(file.read_text())) for text, file in zip(texts, files, strict=True)
+        SessionResult(code=0, text=text, report=json.loads(file.read_text()))
+        for text, file in zip(texts, files, strict=True)
     ]
 
 
-def keys(ended: Ended) -> dict[str, str]:
+def keys(ended: SessionResult) -> dict[str, str]:
     """The key of every layer by name."""
     assert ended.report is not None
     return {layer["name"]: layer["key"] for layer in ended.report["layers"]}

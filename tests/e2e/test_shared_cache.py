@@ -32,7 +32,7 @@ from tests.e2e.machines import (
     uploaded,
     warnings,
 )
-from tests.e2e.tinyproject import Ended, Tiny, one_error
+from tests.e2e.tinyproject import SessionResult, Tiny, one_error
 from tests.faultyproxy import Fault, FaultyProxy
 from tests.registry import serve_registry
 
@@ -53,7 +53,7 @@ class Warm:
     links: Path
     registry: str
     data: Path
-    first: Ended
+    first: SessionResult
 
     def machine(self) -> Tiny:
         return new_tiny(self.project, self.registry, self.links)
@@ -159,7 +159,7 @@ def machines(warm: Warm) -> Iterator[Callable[[], Tiny]]:
         tiny.remove()
 
 
-def push(tiny: Tiny, place: Place, *arguments: str, tag: str = "next") -> Ended:
+def push(tiny: Tiny, place: Place, *arguments: str, tag: str = "next") -> SessionResult:
     """Push, reading and writing the shared cache."""
     both = ("--cache", place.repo, "--cache-write", place.repo)
     return done(tiny.run("push-app", f"{place.repo}:{tag}", *both, *arguments))

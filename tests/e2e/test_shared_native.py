@@ -16,7 +16,7 @@ from buildkit.remote.stage_index import decode_stage_index, stage_index_tag
 from tests.e2e.conftest import short_folder
 from tests.e2e.machines import digest, done, downloaded, pull, sources, traffic, trust, warnings
 from tests.e2e.test_compiling import write_sdist
-from tests.e2e.tinyproject import Ended, Tiny
+from tests.e2e.tinyproject import SessionResult, Tiny
 from tests.faultyproxy import Fault, FaultyProxy
 from tests.registry import serve_registry
 
@@ -39,7 +39,7 @@ def repo(proxy: FaultyProxy) -> str:
 
 
 @pytest.fixture(scope="module")
-def first(proxy: FaultyProxy, repo: str) -> Iterator[tuple[Tiny, Ended]]:
+def first(proxy: FaultyProxy, repo: str) -> Iterator[tuple[Tiny, SessionResult]]:
     """A machine that makes root, builder and wheels, and shares them."""
     folder = short_folder()
     links = folder / "links"
@@ -61,7 +61,7 @@ def first(proxy: FaultyProxy, repo: str) -> Iterator[tuple[Tiny, Ended]]:
 
 
 @pytest.fixture
-def runner(first: tuple[Tiny, Ended], proxy: FaultyProxy) -> Iterator[Tiny]:
+def runner(first: tuple[Tiny, SessionResult], proxy: FaultyProxy) -> Iterator[Tiny]:
     """A fresh one, to which Debian, the index and what builds wheels are out of reach: only sdists are there."""
     folder = short_folder()
     links = folder / "links"
@@ -82,7 +82,7 @@ def python(tiny: Tiny, ref: str, *argv: str) -> str:
     return pull(tiny, ref, "/opt/venv/bin/python", "-I", *argv)
 
 
-def test_a_roster_tells_of_what_compiles(first: tuple[Tiny, Ended], repo: str) -> None:
+def test_a_roster_tells_of_what_compiles(first: tuple[Tiny, SessionResult], repo: str) -> None:
     tiny, ended = first
     assert warnings(ended) == []
     text = tiny.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag('app')}")
@@ -110,7 +110,7 @@ def test_where_nothing_is_compiled_nothing_is_fetched_to_compile(runner: Tiny, p
 
 
 def test_a_changed_source_is_compiled_in_a_builder_from_the_cache(
-    runner: Tiny, proxy: FaultyProxy, repo: str, first: tuple[Tiny, Ended]
+    runner: Tiny, proxy: FaultyProxy, repo: str, first: tuple[Tiny, SessionResult]
 ) -> None:
     runner.replace("libs/fast/src/fast.c", "one + other", "one * other")
     ended = done(runner.run("push-app", f"{repo}:three", "--cache", repo))
@@ -132,7 +132,7 @@ def test_a_changed_source_is_compiled_in_a_builder_from_the_cache(
 
 
 def test_a_builder_that_the_registry_lost_is_made_here_where_it_can_be(
-    first: tuple[Tiny, Ended], runner: Tiny, proxy: FaultyProxy, repo: str
+    first: tuple[Tiny, SessionResult], runner: Tiny, proxy: FaultyProxy, repo: str
 ) -> None:
     index = runner.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag('app')}")
     roster = decode_stage_index(index.encode()).records

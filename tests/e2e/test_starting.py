@@ -17,7 +17,7 @@ from buildkit.remote.cache_manifest import EMPTY
 from buildkit.remote.stage_index import FactsBlob, decode_stage_index, encode_stage_index
 from tests.e2e.machines import manifest, put_entry, traffic, trust
 from tests.e2e.machines import warnings as all_warnings
-from tests.e2e.tinyproject import Ended, Tiny
+from tests.e2e.tinyproject import SessionResult, Tiny
 from tests.faultyproxy import Fault, FaultyProxy
 from tests.native.elfmaker import AARCH64, X86_64, make_elf
 
@@ -39,7 +39,7 @@ _SAID = (
 )
 
 
-def warnings(ended: Ended) -> list[str]:
+def warnings(ended: SessionResult) -> list[str]:
     return [line.strip().removeprefix("warning").strip() for line in ended.text.splitlines() if "may not start" in line]
 
 
@@ -151,7 +151,7 @@ class Shared:
         """Change a layer that is native."""
         put(self.tiny, "lib64/libnone.so.1", make_elf(soname="libnone.so.1", machine=_MACHINE))
 
-    def build(self) -> Ended:
+    def build(self) -> SessionResult:
         shutil.rmtree(self.tiny.cache, ignore_errors=True)
         self.proxy.requests.clear()
         return self.tiny.build("native", "--no-import", "--cache", self.cache, "--cache-write", self.cache)

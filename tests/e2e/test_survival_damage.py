@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.e2e.survival import build_again, damage, find_blob, find_file, forget_images, unsound
-from tests.e2e.tinyproject import Ended, Tiny
+from tests.e2e.tinyproject import SessionResult, Tiny
 
 pytestmark = pytest.mark.tools
 
@@ -25,7 +25,7 @@ build.run_tasks = run_tasks
 """
 
 
-def built(ended: Ended) -> dict[str, str]:
+def built(ended: SessionResult) -> dict[str, str]:
     """What was built, and why."""
     return {name: re.sub(r"\d{4}-\d\d-\d\d", "DAY", why) for name, why in ended.built().items()}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.survival import acting, count_acts, left_behind, make_rng, unsound, wipe
-from tests.e2e.tinyproject import Ended, Tiny, one_error
+from tests.e2e.tinyproject import SessionResult, Tiny, one_error
 
 pytestmark = [
     pytest.mark.tools,
@@ -53,7 +53,7 @@ def enlarge(place: Path) -> None:
     subprocess.run(("mount", "-o", "remount,size=300m,nr_inodes=100k", str(place)), check=True)
 
 
-def said_full(ended: Ended) -> None:
+def said_full(ended: SessionResult) -> None:
     """One error, which names the disk and what to do."""
     message = one_error(ended, 1)
     assert "the disk is full" in message or "database or disk is full" in message, ended.text
@@ -98,7 +98,7 @@ def test_the_cache_without_inodes(tiny: Tiny) -> None:
 def fill_at_random(tiny: Tiny, place: Path, tries: int) -> None:
     """Let the disk of ``place`` be full from a random act of a build on; then make room again."""
     rng = make_rng(place.name)
-    first: list[Ended] = []
+    first: list[SessionResult] = []
     acts = count_acts(tiny, lambda **env: first.append(tiny.build("tools", **env)), **_OURS)
     ends = []
     for _ in range(tries):

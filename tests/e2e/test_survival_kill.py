@@ -23,7 +23,7 @@ from tests.e2e.survival import (
     unsound_so_far,
     wipe,
 )
-from tests.e2e.tinyproject import Ended, Tiny, wait_until
+from tests.e2e.tinyproject import SessionResult, Tiny, wait_until
 
 pytestmark = pytest.mark.tools
 
@@ -61,7 +61,7 @@ _FILES = (
 class Undisturbed:
     """What a build is that nobody kills: its report, seconds and acts, and the acts of one that has nothing to do."""
 
-    ended: Ended
+    ended: SessionResult
     seconds: float
     acts: int
     least: int
@@ -78,7 +78,7 @@ def project(make_tiny: Callable[[], Tiny]) -> Callable[[], Tiny]:
 
 
 def leave_alone(tiny: Tiny) -> Undisturbed:
-    ended: list[Ended] = []
+    ended: list[SessionResult] = []
     began = time.monotonic()
     acts = count_acts(tiny, lambda **env: ended.append(tiny.build(_STAGE, **env)))
     seconds = time.monotonic() - began
@@ -128,7 +128,7 @@ def kill_often(tiny: Tiny, known: Undisturbed, rng: random.Random, *, whole: boo
         wipe(tiny)
 
 
-def look_at(tiny: Tiny, ended: Ended, undisturbed: Ended) -> None:
+def look_at(tiny: Tiny, ended: SessionResult, undisturbed: SessionResult) -> None:
     """A build after a disturbed one ended well: the image is there and the same, and nothing else."""
     assert ended.report["digest"] == undisturbed.report["digest"], ended.text
     assert ended.digests() == undisturbed.digests()
@@ -209,7 +209,7 @@ def test_what_skopeo_and_buildah_had_unpacked_is_swept(project: Callable[[], Tin
 def test_stopped_at_nine_moments(project: Callable[[], Tiny]) -> None:
     """By Ctrl-C or SIGTERM; what the end of a build had no time to remove the next one removes."""
     tiny, rng = project(), make_rng("stops")
-    first: list[Ended] = []
+    first: list[SessionResult] = []
     ours = {"from": "buildkit.build.pipeline"}  # before, it is Nox's and Python's to stop
     acts = count_acts(tiny, lambda **env: first.append(tiny.build(_STAGE, **env)), **ours)
     for number in range(9):

@@ -54,7 +54,7 @@ insecure = true
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class SessionResult:
     """The result of a session: exit code, both output streams, and its JSON report if it wrote one."""
 
     code: int
@@ -143,7 +143,7 @@ class Tiny:
     def _direct(self, session: str, *arguments: str) -> tuple[str, ...]:
         return (*self.before, self.python, str(_SESSION), str(self.project), session, *arguments)
 
-    def run(self, session: str, *arguments: str, **env: str) -> Ended:
+    def run(self, session: str, *arguments: str, **env: str) -> SessionResult:
         """Run a session to its end, whatever the result; builds write a report."""
         file = self.folder / "report.json"
         file.unlink(missing_ok=True)
@@ -151,9 +151,9 @@ class Tiny:
         argv = (self.argv if self.by_nox else self._direct)(session, *report, *arguments)
         done = subprocess.run(argv, cwd=self.folder, env=self.env | env, capture_output=True, timeout=300, text=True)
         report_data = json.loads(file.read_text()) if file.exists() else None
-        return Ended(code=done.returncode, text=done.stdout + done.stderr, report=report_data)
+        return SessionResult(code=done.returncode, text=done.stdout + done.stderr, report=report_data)
 
-    def build(self, stage: str, *arguments: str, **env: str) -> Ended:
+    def build(self, stage: str, *arguments: str, **env: str) -> SessionResult:
         """Build a stage successfully."""
         ended = self.run(f"build-{stage}", *arguments, **env)
         assert ended.code == 0, ended.text
@@ -164,7 +164,7 @@ class Tiny:
         ended = self.run(f"build-{stage}", *arguments, **env)
         return one_error(ended, code)
 
-    def lock(self, *arguments: str) -> Ended:
+    def lock(self, *arguments: str) -> SessionResult:
         """Make the locks successfully."""
         ended = self.run("lock", *arguments)
         assert ended.code == 0, ended.text
@@ -182,7 +182,7 @@ class Tiny:
             start_new_session=True,
         )
 
-    def interrupt(self, stage: str, number: signal.Signals, when: Callable[[], bool], **env: str) -> Ended:
+    def interrupt(self, stage: str, number: signal.Signals, when: Callable[[], bool], **env: str) -> SessionResult:
         """Build, send a signal once ``when`` holds, and wait. SIGINT goes to the process group, as Ctrl-C does."""
         child = self.start(stage, **env)
         wait_until(lambda: when() or child.poll() is not None)
@@ -192,7 +192,7 @@ class Tiny:
         else:
             child.send_signal(number)
         text, _ = child.communicate(timeout=60)
-        return Ended(code=child.returncode, text=text)
+        return SessionResult(code=child.returncode, text=text)
 
     # the project's files
 
@@ -277,7 +277,7 @@ class Tiny:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def one_error(ended: Ended, code: int) -> str:
+def one_error(ended: SessionResult, code: int) -> str:
     """Return the single message of a session that failed with ``code``."""
     assert ended.code == code, ended.text
     assert "Traceback" not in ended.text, ended.text

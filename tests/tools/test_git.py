@@ -124,7 +124,7 @@ def test_damaged_repository_is_not_taken_for_a_missing_one(repository: Path, mon
     moved = repository.rename(repository.parent / "moved")
     with pytest.raises(ToolError) as caught:
         list_files(repository.parent / "tree", ".")
-    assert "ignores" in caught.value.hint
+    assert "ignored files" in caught.value.hint
     (moved / ".git/HEAD").unlink()
     (moved / "folder").mkdir()
     with pytest.raises(ToolError):

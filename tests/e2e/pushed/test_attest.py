@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.machines import digest, done, is_there, put_entry, trust
-from tests.e2e.tinyproject import Ended, Tiny, one_error
+from tests.e2e.tinyproject import SessionResult, Tiny, one_error
 from tests.faultyproxy import Fault, FaultyProxy
 
 pytestmark = pytest.mark.tools
@@ -41,7 +41,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def push(tiny: Tiny, ref: str, *arguments: str) -> Ended:
+def push(tiny: Tiny, ref: str, *arguments: str) -> SessionResult:
     return done(tiny.run("push-app", ref, *arguments))
 
 
@@ -50,7 +50,7 @@ def raw(tiny: Tiny, ref: str) -> dict[str, Any]:
     return found
 
 
-def tag_of(pushed: Ended) -> str:
+def tag_of(pushed: SessionResult) -> str:
     return digest(pushed).replace(":", "-")
 
 
@@ -119,7 +119,7 @@ def put_index(tiny: Tiny, folder: Path, ref: str, lines: list[dict[str, Any]]) -
 
 
 def put_attestation(
-    tiny: Tiny, folder: Path, repo: str, pushed: Ended, data: bytes, *, of: str = "", **how: Any
+    tiny: Tiny, folder: Path, repo: str, pushed: SessionResult, data: bytes, *, of: str = "", **how: Any
 ) -> None:
     """Put an attestation of the provenance's kind in place of all that is listed."""
     manifest, line = artifact(of or digest(pushed), data, SLSA, **how)

@@ -26,7 +26,7 @@ from tests.e2e.machines import (
     uploaded,
     warnings,
 )
-from tests.e2e.tinyproject import Ended, Tiny, one_error
+from tests.e2e.tinyproject import SessionResult, Tiny, one_error
 from tests.faultyproxy import Fault, FaultyProxy
 from tests.registry import make_authority, serve_registry, write_login
 
@@ -50,7 +50,7 @@ def repo(proxy: FaultyProxy, request: pytest.FixtureRequest) -> str:
     return f"{proxy.host}/{request.node.name.split('[')[0].replace('_', '-')}"
 
 
-def push(tiny: Tiny, *arguments: str) -> Ended:
+def push(tiny: Tiny, *arguments: str) -> SessionResult:
     return done(tiny.run("push-app", *arguments))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.machines import digest, done, forget, interrupt_when, is_there, manifest, trust, uploaded
-from tests.e2e.tinyproject import SLOW, Ended, Tiny, one_error
+from tests.e2e.tinyproject import SLOW, SessionResult, Tiny, one_error
 from tests.faultyproxy import Fault, FaultyProxy
 from tests.registry import serve_registry
 
@@ -29,12 +29,12 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "registry"
 
 
-def push_early(tiny: Tiny, *arguments: str) -> Ended:
+def push_early(tiny: Tiny, *arguments: str) -> SessionResult:
     with tiny.after(_EAGER):
         return tiny.run("push-app", *arguments, "--jobs", "1")
 
 
-def sent(ended: Ended) -> list[str]:
+def sent(ended: SessionResult) -> list[str]:
     """Names of the layers that went up by themselves."""
     assert ended.report is not None, ended.text
     layers = {layer["name"] for layer in ended.report["layers"]}
