@@ -15,7 +15,7 @@ from buildkit.digest import Digest
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import PackWheels, Spec
 from buildkit.remote.referrers import ReferrerStore
-from buildkit.supply.provenance import Source, find_builder, make_provenance
+from buildkit.supply.provenance import SourceCheckout, find_builder, make_provenance
 from buildkit.supply.statement import CYCLONEDX, PROVENANCE, Statement
 from buildkit.tools.git import find_commit
 from buildkit.tools.registry import RegistryClient
@@ -62,7 +62,7 @@ def make_statements(planner: Planner, composition: Composition, image: Digest, r
     """Return the SBOM and the provenance of an image whose layers are all built."""
     project, stage = planner.context.project, composition.stage.name
     commit = find_commit(project.folder)
-    source = Source(
+    source = SourceCheckout(
         commit=commit.id if commit else "",
         dirty=bool(commit and commit.dirty),
         url=dict(composition.config.labels).get(_SOURCE, ""),

@@ -20,8 +20,8 @@ from buildkit.locks.pins import Artifact
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile, Spec
-from buildkit.supply.collect import Facts, collect
-from buildkit.supply.components import Bill
+from buildkit.supply.collect import SbomInputs, collect
+from buildkit.supply.components import Sbom
 from buildkit.supply.licences import parse_metadata
 from buildkit.tools.git import find_commit
 
@@ -36,7 +36,7 @@ def make_sbom(planner: Planner, stage: str, form: str = "cyclonedx") -> bytes:
     return render_bill(collect_bill(planner, stage), form)
 
 
-def render_bill(bill: Bill, form: str) -> bytes:
+def render_bill(bill: Sbom, form: str) -> bytes:
     """Render an SBOM in one of FORMATS."""
     if form == "spdx":
         from buildkit.supply.spdx import render_spdx
@@ -47,7 +47,7 @@ def render_bill(bill: Bill, form: str) -> bytes:
     return render_cyclonedx(bill)
 
 
-def collect_bill(planner: Planner, stage: str) -> Bill:
+def collect_bill(planner: Planner, stage: str) -> Sbom:
     """Collect the components of a stage's image, built or not. Builds nothing, and fetches only records of caches.
 
     Raises DefinitionError, and BuildError for a damaged layer of the cache.
@@ -57,7 +57,7 @@ def collect_bill(planner: Planner, stage: str) -> Bill:
     finder = _MetadataFinder(planner, made)
     commit = find_commit(project.folder)
     labels = dict(composition.config.labels)
-    facts = Facts(
+    facts = SbomInputs(
         image=f"{project.name}/{stage}",
         version=labels.get("org.opencontainers.image.version", ""),
         arch=project.target.deb_arch,

@@ -21,7 +21,7 @@ from buildkit.inspection.verify_image import (
     render_verdict,
 )
 from buildkit.oci.reference import parse_ref
-from buildkit.remote.verification import NAMES, Reader
+from buildkit.remote.verification import KIND_NAMES, AttachmentReader
 from buildkit.report.view import open_view
 from buildkit.tools.registry import RegistryClient
 
@@ -40,10 +40,10 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
         image = read_image(ref if ref.tag or ref.digest else ref.tagged("latest"), registries)
         stage = check_stage(planner.graph, options.stage or find_stage_name(image))
         verdict = compare_with_stage(planner, image, stage)
-        reader = Reader(image.ref, image.digest, registries, planner.context.blobs, key)
+        reader = AttachmentReader(image.ref, image.digest, registries, planner.context.blobs, key)
         proofs = (reader.signature(), *reader.attestations(make_checks(planner, image, stage)))
         wanted = {"signature"} if key else set()
-        wanted |= set(NAMES.values()) if options.attested else set()
+        wanted |= set(KIND_NAMES.values()) if options.attested else set()
         verdict = replace(verdict, proofs=proofs, wanted=frozenset(wanted))
     text = json.dumps(verdict.as_json(), indent=2) if options.json else "\n".join(render_verdict(verdict))
     sys.stdout.write(f"{text}\n")

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from buildkit.report.text import format_count
-from buildkit.supply.components import Bill, PartKind
+from buildkit.supply.components import ComponentKind, Sbom
 
 _WORDS = {
-    PartKind.WHEEL: "Python package",
-    PartKind.DEBIAN: "Debian package",
-    PartKind.MODEL: "model",
-    PartKind.APPLICATION: "folder of files",
-    PartKind.IMAGE: "image of a registry",
+    ComponentKind.WHEEL: "Python package",
+    ComponentKind.DEBIAN: "Debian package",
+    ComponentKind.MODEL: "model",
+    ComponentKind.APPLICATION: "folder of files",
+    ComponentKind.IMAGE: "image of a registry",
 }
 
 
-def render_summary(bill: Bill) -> list[str]:
+def render_summary(bill: Sbom) -> list[str]:
     """What the bill lists, and what it does not know, in lines for people."""
-    counts = [(sum(part.kind is kind for part in bill.parts), word) for kind, word in _WORDS.items()]
+    counts = [(sum(part.kind is kind for part in bill.components), word) for kind, word in _WORDS.items()]
     stage = bill.image.rpartition("/")[2]
     lines = [f"{bill.image}: " + (", ".join(format_count(count, word) for count, word in counts if count) or "nothing")]
     if unmade := sum(not layer.blobs for layer in bill.layers):
         hint = f"build it: nox -s build-{stage}"
         lines.append(f"  {unmade} of {len(bill.layers)} layers were never made here, so they have no digest ({hint})")
-    unlicensed = [part for part in bill.parts if part.licence.missing and part.kind is not PartKind.IMAGE]
-    unlicensed = [part for part in unlicensed if part.kind is not PartKind.APPLICATION]
+    unlicensed = [part for part in bill.components if part.licence.missing and part.kind is not ComponentKind.IMAGE]
+    unlicensed = [part for part in unlicensed if part.kind is not ComponentKind.APPLICATION]
     for why in sorted({part.licence.missing for part in unlicensed}):
         count = sum(part.licence.missing == why for part in unlicensed)
         lines.append(f"  {count} without a known licence: {why}")

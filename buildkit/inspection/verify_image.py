@@ -21,7 +21,7 @@ from buildkit.oci.image import TITLE
 from buildkit.oci.reference import Ref
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
-from buildkit.remote.verification import Check, Proof, State
+from buildkit.remote.verification import AttachmentVerdict, StatementCheck, VerdictState
 from buildkit.report.text import format_bytes, sanitize, sanitize_line
 from buildkit.supply.sbom_agreement import check_cyclonedx, check_provenance
 from buildkit.supply.statement import CYCLONEDX, PROVENANCE, Statement
@@ -56,7 +56,7 @@ class ImageVerification:
     absent: tuple[str, ...]
     unknown: tuple[str, ...]
     config: bool
-    proofs: tuple[Proof, ...] = ()
+    proofs: tuple[AttachmentVerdict, ...] = ()
     wanted: frozenset[str] = frozenset()  # kinds of proofs that must be there
 
     @property
@@ -69,8 +69,10 @@ class ImageVerification:
         """Whether it is, and nothing that is attached, or should be, is wrong."""
         return self.agrees and not any(map(self._is_wrong, self.proofs))
 
-    def _is_wrong(self, proof: Proof) -> bool:
-        return proof.state is State.REFUSED or (proof.kind in self.wanted and proof.state is not State.GOOD)
+    def _is_wrong(self, proof: AttachmentVerdict) -> bool:
+        return proof.state is VerdictState.REFUSED or (
+            proof.kind in self.wanted and proof.state is not VerdictState.GOOD
+        )
 
     def as_json(self) -> dict[str, Any]:
         """``{"ref", "digest", "stage", "holds", "config", "layers", "absent", "unknown", "attached"}``."""
@@ -128,12 +130,12 @@ def render_verdict(verdict: ImageVerification) -> list[str]:
     return [*_render_layers(verdict), *(f"  {_format_proof(proof)}" for proof in verdict.proofs)]
 
 
-def _format_proof(proof: Proof) -> str:
+def _format_proof(proof: AttachmentVerdict) -> str:
     match proof.state:
-        case State.GOOD:
+        case VerdictState.GOOD:
             agreed = "good" if proof.kind == "signature" else "agrees with image and locks"
             return f"{proof.kind}: {agreed}" + (", signed by this key" if proof.signed and agreed != "good" else "")
-        case State.REFUSED:
+        case VerdictState.REFUSED:
             return f"{proof.kind}: refused: {sanitize_line(proof.why)}"
         case _:
             return f"{proof.kind}: {sanitize_line(proof.why)}"
@@ -173,7 +175,7 @@ def _config(planner: Planner, composition: Composition, made: dict[Spec, LayerRe
     return assemble(composition.specs, composition.config, by_key, arch).config_blob()
 
 
-def make_checks(planner: Planner, image: RegistryImage, stage: str) -> dict[str, Check]:
+def make_checks(planner: Planner, image: RegistryImage, stage: str) -> dict[str, StatementCheck]:
     """What attestations are held against."""
     composition = planner.composer.compose(stage)
     pairs = [(digest, diff_id) for digest, diff_id, _ in image.layers]

@@ -1,4 +1,4 @@
-"""What is attached to an image in a registry: manifests whose subject it is. Pure; what is read is distrusted.
+"""Artifacts attached to an image in a registry: manifests whose subject it is. Pure; documents are distrusted.
 
 Distribution specification 1.1, "referrers": an artifact manifest has ``subject`` and ``artifactType``. Where a
 registry has no API that lists them, an index under the tag ``sha256-HEX`` does (the *referrers tag schema*).
@@ -30,7 +30,7 @@ SIGNATURE = "dev.cosignproject.cosign/signature"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactPart:
-    """A layer of an artifact: media type, digest, bytes, annotations."""
+    """A layer of an artifact: media type, digest, size in bytes, annotations."""
 
     media_type: str
     digest: Digest
@@ -39,18 +39,18 @@ class ArtifactPart:
 
     @classmethod
     def of(cls, media_type: str, data: bytes, annotations: Mapping[str, str] | None = None) -> ArtifactPart:
-        """The part whose bytes are ``data``."""
+        """Return the part whose bytes are ``data``."""
         return cls(media_type=media_type, digest=Digest.of(data), size=len(data), annotations=annotations or {})
 
     def as_json(self) -> dict[str, Any]:
-        """Its descriptor."""
-        made = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
-        return made | ({"annotations": dict(sorted(self.annotations.items()))} if self.annotations else {})
+        """Return its descriptor."""
+        descriptor = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.size}
+        return descriptor | ({"annotations": dict(sorted(self.annotations.items()))} if self.annotations else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
-    """A manifest that is attached to an image; ``kind`` is its artifact type, ``subject`` the image's manifest."""
+    """A manifest attached to an image; ``kind`` is its artifact type, ``subject`` the digest of the image."""
 
     kind: str
     subject: Digest | None
@@ -60,7 +60,7 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Referrer:
-    """One line of an index of referrers. ``raw`` is its descriptor with whatever others have put there."""
+    """A line of an index of referrers. ``raw`` is the whole descriptor, with the members that others added."""
 
     digest: Digest
     kind: str
@@ -69,24 +69,24 @@ class Referrer:
 
 
 def referrers_tag(image: Digest) -> str:
-    """The tag under which an image's referrers are listed."""
+    """Return the tag of the index of an image's referrers."""
     return f"sha256-{image.hex}"
 
 
 def signatures_tag(image: Digest) -> str:
-    """cosign's, for signatures."""
+    """Return cosign's tag for an image's signatures."""
     return f"sha256-{image.hex}.sig"
 
 
 def attestations_tag(image: Digest) -> str:
-    """cosign's, for attestations."""
+    """Return cosign's tag for an image's attestations."""
     return f"sha256-{image.hex}.att"
 
 
 def encode_artifact(
     kind: str, parts: Iterable[ArtifactPart], subject: ArtifactPart, annotations: Mapping[str, str]
 ) -> bytes:
-    """A manifest attached to ``subject``; its config is the empty blob."""
+    """Return a manifest attached to ``subject``; its config is the empty blob."""
     return _encode(
         {
             "schemaVersion": 2,
@@ -101,8 +101,8 @@ def encode_artifact(
 
 
 def encode_cosign(parts: Sequence[ArtifactPart]) -> tuple[bytes, bytes]:
-    """A manifest for one of cosign's tags, and its config: that of an image, which says nothing but its layers."""
-    layers = {"type": "layers", "diff_ids": [str(part.digest) for part in parts]}  # they are stored as they are
+    """Return a manifest for one of cosign's tags, and its config: an image config that only names its layers."""
+    layers = {"type": "layers", "diff_ids": [str(part.digest) for part in parts]}  # stored uncompressed
     config = _encode({"architecture": "", "os": "", "config": {}, "rootfs": layers})
     value = {
         "schemaVersion": 2,
@@ -132,7 +132,7 @@ def decode_index(index: bytes) -> tuple[Referrer, ...]:
 
 
 def describe(manifest: bytes, *, kind: bool) -> dict[str, Any]:
-    """The line of an index for an artifact of ours; ``kind`` says whether it has an artifact type."""
+    """Return the line of an index for an artifact of ours; with ``kind`` it has an artifact type."""
     artifact = decode_artifact(manifest)
     return {
         **ArtifactPart.of(OCI_MANIFEST, manifest, artifact.annotations).as_json(),
@@ -141,7 +141,7 @@ def describe(manifest: bytes, *, kind: bool) -> dict[str, Any]:
 
 
 def encode_index(known: Iterable[Referrer], dropped: Collection[Digest], added: Iterable[Mapping[str, Any]]) -> bytes:
-    """An index of what is known, as it stands there, less ``dropped``, and of what is ``added``."""
+    """Return an index of the ``known`` lines, unchanged, without ``dropped``, and of those that are ``added``."""
     listed = [dict(one.raw) for one in known if one.digest not in dropped]
     value = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*listed, *map(dict, added)]}
     return _encode(value)

@@ -1,9 +1,9 @@
-"""What is said of an image, attached to it in its registry: attestations as referrers, and signatures.
+"""Attach attestations and signatures to an image in its registry.
 
 Attestations are artifacts of their own (distribution specification 1.1), pushed by digest and listed in the index under
-the referrers tag; registries that list referrers themselves do so too. What is signed is also put where cosign and
-containers/image look for it: ``sha256-HEX.sig`` and ``.att``. Tags are read, merged and read again, for others write
-there, too. Everything goes through skopeo.
+the referrers tag; registries with the referrers API list them as well. Signed documents are also stored where cosign
+and containers/image look for them: under ``sha256-HEX.sig`` and ``.att``. Others write to these tags, too, so they are
+read, merged, written and read again. Everything goes through skopeo.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ if TYPE_CHECKING:
 
 PREDICATE = "in-toto.io/predicate-type"
 SIGNED_BY = "io.xoe.buildkit.signed-by"
-_TRIES = 6  # of merging into a tag that others write to
-_SETTLED = 0.5  # seconds after which who read before we wrote has written, too
-_FOREIGN = ("artifactType", "data")  # what skopeo 1.9 would drop from a line of an index
+_TRIES = 6  # merges into a tag that others write to
+_SETTLED = 0.5  # seconds after which a writer that read before we wrote has written
+_FOREIGN = ("artifactType", "data")  # members of an index line that skopeo 1.9 would drop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachment:
-    """An attestation as it is pushed: its manifest and the one blob."""
+    """An attestation to be pushed: its manifest and its only blob."""
 
     predicate_type: str
     manifest: bytes
@@ -70,12 +70,12 @@ class Attachment:
 
     @property
     def digest(self) -> Digest:
-        """The manifest's."""
+        """The manifest's digest."""
         return Digest.of(self.manifest)
 
 
 class ReferrerStore:
-    """Attaches to one image of one repository. Methods raise RegistryError, ToolError, BuildError or Interrupted."""
+    """Writes the attachments of one image. Methods raise RegistryError, ToolError, BuildError or Interrupted."""
 
     def __init__(self, repository: Ref, manifest: bytes, registries: RegistryClient, blobs: Blobs) -> None:
         self._repository = replace(repository, tag="", digest=None)
@@ -85,16 +85,17 @@ class ReferrerStore:
         self.size = 0  # bytes that went up
 
     def attach(self, statements: Sequence[Statement], signer: Signer | None, pause: Callable[[float], object]) -> None:
-        """Attach statements, if any, and with a ``signer`` sign them and the image.
+        """Attach statements, if any; with a ``signer``, sign them and the image.
 
-        Earlier ones of ours, of the same type and signed by the same key, make way. No registry compares before it
-        swaps, so who wrote is asked to ``pause`` for so many seconds, and looks again, until all is as it should be.
+        Earlier attestations of ours, of the same type and signed by the same key, are replaced. Registries have no
+        compare-and-swap, so after each write ``pause`` is called with a number of seconds, and the tags are read again
+        until they are complete.
         """
-        said = [self._say(statement, signer) for statement in statements]
+        attachments = [self._make_attachment(statement, signer) for statement in statements]
         for _ in range(_TRIES):
             before = self.size
-            if said:
-                self._attest(said, signer)
+            if attachments:
+                self._attest(attachments, signer)
             if signer is not None:
                 self._sign(signer)
             if self.size == before:
@@ -102,21 +103,21 @@ class ReferrerStore:
             pause(_SETTLED)
         raise _contended(self._repository)
 
-    def _attest(self, said: Sequence[Attachment], signer: Signer | None) -> None:
+    def _attest(self, attachments: Sequence[Attachment], signer: Signer | None) -> None:
         tag = self._repository.tagged(referrers_tag(self._subject.digest))
         known = self._registries.manifest(tag)
-        there = {one.digest for one in self._read_index(tag, known)}
-        for one in said:
-            if one.digest not in there:
+        listed = {line.digest for line in self._read_index(tag, known)}
+        for one in attachments:
+            if one.digest not in listed:
                 self._push(replace(self._repository, digest=one.digest), one.manifest, EMPTY, (one.data,))
-        self._list(tag, said)
+        self._list(tag, attachments)
         if signer is not None:
-            parts = [replace(one.part, annotations=self._cosign_words(one, signer)) for one in said]
-            blobs = {one.part.digest: one.data for one in said}
+            parts = [replace(one.part, annotations=self._cosign_annotations(one, signer)) for one in attachments]
+            blobs = {one.part.digest: one.data for one in attachments}
             self._merge_parts(attestations_tag(self._subject.digest), parts, blobs, lambda part: _is_ours(part, parts))
 
     def _sign(self, signer: Signer) -> None:
-        """Put a signature of the image beside those that it has, unless this key has signed it."""
+        """Add a signature to those of the image, unless this key has signed it."""
         claim = render_claim(self._repository.repository, self._subject.digest)
         signature = base64.b64encode(signer.sign(claim)).decode("ascii")
         part = ArtifactPart.of(SIMPLE_TYPE, claim, {SIGNATURE: signature})
@@ -126,36 +127,34 @@ class ReferrerStore:
 
         self._merge_parts(signatures_tag(self._subject.digest), [part], {part.digest: claim}, is_ours)
 
-    def _say(self, statement: Statement, signer: Signer | None) -> Attachment:
+    def _make_attachment(self, statement: Statement, signer: Signer | None) -> Attachment:
         body = render_statement(statement)
         data, kind = body, STATEMENT_TYPE
         if signer is not None:
             signature = signer.sign(pre_authenticate(STATEMENT_TYPE, body))
             data = render_envelope(Envelope(payload_type=STATEMENT_TYPE, payload=body, signatures=(signature,)))
             kind = ENVELOPE_TYPE
-        words = {PREDICATE: statement.predicate_type, SIGNED_BY: signer.public.id if signer else ""}
+        annotations = {PREDICATE: statement.predicate_type, SIGNED_BY: signer.public.id if signer else ""}
         part = ArtifactPart.of(kind, data, {PREDICATE: statement.predicate_type})
-        manifest = encode_artifact(STATEMENT_TYPE, [part], self._subject, words)
+        manifest = encode_artifact(STATEMENT_TYPE, [part], self._subject, annotations)
         return Attachment(predicate_type=statement.predicate_type, manifest=manifest, data=data, part=part)
 
-    def _list(self, tag: Ref, said: Sequence[Attachment]) -> None:
-        """List what was pushed in the index of referrers."""
-        words = [decode_artifact(one.manifest).annotations for one in said]
-        digests = {one.digest for one in said}
+    def _list(self, tag: Ref, attachments: Sequence[Attachment]) -> None:
+        """List the attachments that were pushed in the index of referrers."""
+        identities = [_identity(decode_artifact(one.manifest).annotations) for one in attachments]
+        digests = {one.digest for one in attachments}
         with_kind = True
         for _ in range(_TRIES):
             known = self._read_index(tag, self._registries.manifest(tag))
             if digests <= {one.digest for one in known}:
                 return
-            dropped = {
-                one.digest for one in known if one.digest in digests or _words(one.annotations) in map(_words, words)
-            }
+            dropped = {one.digest for one in known if one.digest in digests or _identity(one.annotations) in identities}
             if not with_kind and any(key in one.raw for one in known if one.digest not in dropped for key in _FOREIGN):
                 raise BuildError(
-                    f"{tag}: this skopeo would drop what others have noted there, so nothing was listed",
+                    f"{tag}: this skopeo would drop members that others have written there, so nothing was listed",
                     hint="install a newer skopeo (Debian 13's 1.18 keeps them)",
                 )
-            index = encode_index(known, dropped, [describe(one.manifest, kind=with_kind) for one in said])
+            index = encode_index(known, dropped, [describe(one.manifest, kind=with_kind) for one in attachments])
             with self._blobs.working_folder() as folder:
                 write_layout(folder, index, EMPTY)
                 if self._registries.push_index(folder, tag):
@@ -177,7 +176,7 @@ class ReferrerStore:
         data: Mapping[Digest, bytes],
         is_ours: Callable[[ArtifactPart], bool],
     ) -> None:
-        """See to it that the manifest under one of cosign's tags has ``parts``, in place of those that are ours."""
+        """Ensure that the manifest under one of cosign's tags has ``parts`` in place of those for which ``is_ours``."""
         ref = self._repository.tagged(tag)
         for _ in range(_TRIES):
             manifest = self._registries.manifest(ref)
@@ -188,15 +187,15 @@ class ReferrerStore:
             ours = [part for part in known if is_ours(part)]
             if {part.digest for part in ours} == {part.digest for part in parts} and len(ours) == len(parts):
                 return
-            made, config = encode_cosign([*(part for part in known if not is_ours(part)), *parts])
-            self._push(ref, made, config, [data[part.digest] for part in parts])
+            merged, config = encode_cosign([*(part for part in known if not is_ours(part)), *parts])
+            self._push(ref, merged, config, [data[part.digest] for part in parts])
         raise _contended(ref)
 
-    def _cosign_words(self, said: Attachment, signer: Signer) -> Mapping[str, str]:
-        return {SIGNATURE: "", "predicateType": said.predicate_type, SIGNED_BY: signer.public.id}
+    def _cosign_annotations(self, attachment: Attachment, signer: Signer) -> Mapping[str, str]:
+        return {SIGNATURE: "", "predicateType": attachment.predicate_type, SIGNED_BY: signer.public.id}
 
     def _push(self, ref: Ref, manifest: bytes, config: bytes, data: Sequence[bytes]) -> None:
-        """An artifact; blobs of others' parts are in the registry."""
+        """Push an artifact; the registry has the blobs of parts that others wrote."""
         with self._blobs.working_folder() as folder:
             write_layout(folder, manifest, config)
             for blob in data:
@@ -206,15 +205,15 @@ class ReferrerStore:
 
 
 def read_signature(part: ArtifactPart) -> bytes:
-    """The signature that a part of cosign's carries; empty for none."""
+    """Return the signature in a part of a cosign manifest, empty for none."""
     try:
         return base64.b64decode(part.annotations.get(SIGNATURE, ""), validate=True)
     except (binascii.Error, ValueError):
         return b""
 
 
-def _words(annotations: Mapping[str, str]) -> tuple[str, str] | None:
-    """What tells an attestation of ours from others: its type, and whose key; never equal for what is not ours."""
+def _identity(annotations: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return what identifies an attestation of ours: its type and the signing key; None for one that is not ours."""
     return (annotations[PREDICATE], annotations[SIGNED_BY]) if {PREDICATE, SIGNED_BY} <= annotations.keys() else None
 
 
@@ -225,10 +224,10 @@ def _is_ours(part: ArtifactPart, parts: Sequence[ArtifactPart]) -> bool:
 
 def _unreadable(ref: Ref, error: Exception) -> BuildError:
     return BuildError(
-        f"{ref}: what is attached there cannot be read, and so not added to: {error}",
-        hint="look at it, and delete this tag if nobody needs it",
+        f"{ref}: the attachments there cannot be read, so none can be added: {error}",
+        hint="inspect the tag, and delete it if nobody needs it",
     )
 
 
 def _contended(ref: Ref) -> BuildError:
-    return BuildError(f"{ref}: others write there all the time", hint="try again")
+    return BuildError(f"{ref}: others keep writing to it", hint="try again")

@@ -1,4 +1,4 @@
-"""A composition to its bill of materials, given what is known of its layers."""
+"""Collect the SBOM of a composition from what is known about its layers."""
 
 from __future__ import annotations
 
@@ -15,23 +15,33 @@ from buildkit.locks.requirements_txt import normalise_name
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile, Kind, PackFiles, PackModel, PackWheels, Spec
-from buildkit.supply.components import Bill, BillLayer, Component, Licence, Origin, PartFile, PartKind, Place
+from buildkit.supply.components import (
+    Component,
+    ComponentFile,
+    ComponentKind,
+    ComponentLocation,
+    ComponentOrigin,
+    Licence,
+    Sbom,
+    SbomLayer,
+)
 from buildkit.supply.licences import licence_of_metadata, spdx_expression
 from buildkit.supply.purl import pypi_purl, render_purl
-from buildkit.supply.root_components import root_parts
+from buildkit.supply.root_components import root_components
 
 NOT_AT_HAND = "its wheel is not at hand: build the stage here"
-_READ_BACK = (Kind.IMAGE, Kind.RUN)  # layers of which no lock says all
+_READ_BACK = (Kind.IMAGE, Kind.RUN)  # no lock describes these layers completely
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What is known beside a composition.
+class SbomInputs:
+    """The inputs of an SBOM besides the composition.
 
-    ``made`` are the blobs of layers that were ever made; ``inside`` what was read back from all layers of the root,
-    None where not all of them are here. ``metadata`` finds the METADATA of a wheel that is at hand; ``compiled`` the
-    hash of a wheel that was compiled here; ``via`` says what needs each pin, by its name or path. ``commit``,
-    ``dirty``, ``time``, ``config`` and ``maker`` are as in ``Bill``; ``image`` and ``version`` are the project's.
+    ``made`` maps keys to the blobs of layers that were built at some time. ``inside`` is what was read back from all
+    layers of the root, None if the cache lacks one of them. ``metadata`` finds the METADATA of a cached wheel,
+    ``compiled`` the hash of a wheel that was compiled here. ``via`` lists the parents of each pin, by its name or
+    path. ``commit``, ``dirty``, ``time``, ``config`` and ``maker`` are as in ``Sbom``; ``image`` and ``version`` are
+    the project's.
     """
 
     image: str
@@ -49,25 +59,25 @@ class Facts:
     time: int | None = None
 
 
-def collect(composition: Composition, facts: Facts) -> Bill:
-    """The bill of materials of a stage. Pure: the same values give the same bill."""
-    parts = list(root_parts(composition.root, facts.arch, facts.made, facts.inside))
+def collect(composition: Composition, facts: SbomInputs) -> Sbom:
+    """Return the SBOM of a stage. Pure: equal inputs give equal SBOMs."""
+    components = list(root_components(composition.root, facts.arch, facts.made, facts.inside))
     for spec in composition.layers:
         blobs = facts.made[spec.key].blobs if spec.key in facts.made else ()
         blob = blobs[0] if blobs else None
         match spec.work:
             case PackWheels() as work:
-                parts += _wheels(spec, work, blob, facts)
+                components += _wheels(spec, work, blob, facts)
             case PackModel() as work:
-                parts.append(_model(spec, work, blob))
+                components.append(_model(spec, work, blob))
             case PackFiles() as work:
-                parts.append(_application(spec, work, blob, facts))
-    return Bill(
+                components.append(_application(spec, work, blob, facts))
+    return Sbom(
         image=facts.image,
         version=facts.version,
         arch=facts.arch,
         layers=tuple(_layer(spec, facts) for spec in composition.specs),
-        parts=_with_needs(_distinct(parts), facts.via),
+        components=_with_needs(_distinct(components), facts.via),
         maker=facts.maker,
         config=facts.config,
         commit=facts.commit,
@@ -76,21 +86,21 @@ def collect(composition: Composition, facts: Facts) -> Bill:
     )
 
 
-def _layer(spec: Spec, facts: Facts) -> BillLayer:
+def _layer(spec: Spec, facts: SbomInputs) -> SbomLayer:
     made = facts.made.get(spec.key)
     known = spec.kind not in _READ_BACK
-    return BillLayer(name=spec.name, kind=spec.kind, key=spec.key, blobs=made.blobs if made else (), known=known)
+    return SbomLayer(name=spec.name, kind=spec.kind, key=spec.key, blobs=made.blobs if made else (), known=known)
 
 
-def _wheels(spec: Spec, work: PackWheels, blob: Blob | None, facts: Facts) -> list[Component]:
+def _wheels(spec: Spec, work: PackWheels, blob: Blob | None, facts: SbomInputs) -> list[Component]:
     compiled = {item.artifact.name: item for item in work.compiled}
     return [_wheel(spec, artifact, compiled.get(artifact.name), blob, facts) for artifact in work.wheels]
 
 
-def _wheel(spec: Spec, artifact: Artifact, item: Compile | None, blob: Blob | None, facts: Facts) -> Component:
+def _wheel(spec: Spec, artifact: Artifact, item: Compile | None, blob: Blob | None, facts: SbomInputs) -> Component:
     metadata = facts.metadata(artifact, item, spec)
     version = artifact.version or (str(metadata.get("Version", "")) if metadata else "")
-    origins: tuple[Origin, ...] = ()
+    origins: tuple[ComponentOrigin, ...] = ()
     notes: list[tuple[str, str]] = []
     if item is None:
         sha256 = artifact.sha256
@@ -101,13 +111,13 @@ def _wheel(spec: Spec, artifact: Artifact, item: Compile | None, blob: Blob | No
         if artifact.path:
             notes.append(("path", artifact.path))
         else:
-            origins = (Origin(what="sdist", url=_distribution(artifact), sha256=artifact.sha256),)
+            origins = (ComponentOrigin(what="sdist", url=_distribution(artifact), sha256=artifact.sha256),)
     return Component(
-        kind=PartKind.WHEEL,
+        kind=ComponentKind.WHEEL,
         ref=pypi_purl(artifact.name, version),
         name=artifact.name,
         version=version,
-        places=(Place(layer=spec.name, blob=blob),),
+        places=(ComponentLocation(layer=spec.name, blob=blob),),
         purl=pypi_purl(artifact.name, version),
         sha256=sha256,
         licence=licence_of_metadata(metadata) if metadata else Licence(missing=NOT_AT_HAND),
@@ -117,19 +127,19 @@ def _wheel(spec: Spec, artifact: Artifact, item: Compile | None, blob: Blob | No
 
 
 def _distribution(artifact: Artifact) -> str:
-    """Which file of which project: an index is a matter of settings, and no lock names one."""
+    """Return the purl of a file of a project, without an index: indexes are settings, and no lock names one."""
     return render_purl("pypi", normalise_name(artifact.name), artifact.version, file_name=artifact.file)
 
 
 def _model(spec: Spec, work: PackModel, blob: Blob | None) -> Component:
     model = work.model
-    files = tuple(PartFile(path=posixpath.join(work.target, f.path), sha256=f.sha256) for f in work.files)
+    files = tuple(ComponentFile(path=posixpath.join(work.target, f.path), sha256=f.sha256) for f in work.files)
     return Component(
-        kind=PartKind.MODEL,
+        kind=ComponentKind.MODEL,
         ref=f"model:{spec.name}",
         name=spec.name.partition("/")[2],
         version=model.version,
-        places=(Place(layer=spec.name, blob=blob),),
+        places=(ComponentLocation(layer=spec.name, blob=blob),),
         purl=render_purl("generic", model.name, model.version),
         licence=_model_licence(model),
         files=files,
@@ -144,38 +154,40 @@ def _model_licence(model: Model) -> Licence:
     return Licence(names=(model.license,)) if model.license else Licence(missing="the models lock names none")
 
 
-def _model_origins(work: PackModel) -> tuple[Origin, ...]:
+def _model_origins(work: PackModel) -> tuple[ComponentOrigin, ...]:
     model = work.model
     if model.wheel is not None:
-        return (Origin(what="wheel", url=_distribution(model.wheel), sha256=model.wheel.sha256),)
+        return (ComponentOrigin(what="wheel", url=_distribution(model.wheel), sha256=model.wheel.sha256),)
     if isinstance(model.source, UrlSource):
-        return tuple(Origin(what="source", url=f.source, sha256=f.sha256) for f in work.files)
+        return tuple(ComponentOrigin(what="source", url=f.source, sha256=f.sha256) for f in work.files)
     return ()
 
 
-def _application(spec: Spec, work: PackFiles, blob: Blob | None, facts: Facts) -> Component:
+def _application(spec: Spec, work: PackFiles, blob: Blob | None, facts: SbomInputs) -> Component:
     target = work.copy.target
     files = tuple(
-        PartFile(path=posixpath.normpath(posixpath.join(target, file.path)), sha256=None if file.link else file.sha256)
+        ComponentFile(
+            path=posixpath.normpath(posixpath.join(target, file.path)), sha256=None if file.link else file.sha256
+        )
         for file in work.tree.files
     )
     commit = [("commit", facts.commit), ("dirty", "true" if facts.dirty else "false")] if facts.commit else []
     return Component(
-        kind=PartKind.APPLICATION,
+        kind=ComponentKind.APPLICATION,
         ref=f"files:{spec.name}",
         name=spec.name,
         version=facts.commit + ("-dirty" if facts.dirty else ""),
-        places=(Place(layer=spec.name, blob=blob),),
+        places=(ComponentLocation(layer=spec.name, blob=blob),),
         licence=Licence(missing="the repository's own files"),
         files=files,
         notes=(("path", work.tree.path), ("target", target), *commit),
     )
 
 
-def _distinct(parts: list[Component]) -> list[Component]:
-    """Parts sorted by ref. The same file in two layers is one part; another one of that name has its own ref."""
+def _distinct(components: list[Component]) -> list[Component]:
+    """Sort by ref. The same file in two layers is one component; a different file of that name gets its own ref."""
     found: dict[str, Component] = {}
-    for part in sorted(parts, key=lambda part: (part.kind, part.ref, part.places[0].layer)):
+    for part in sorted(components, key=lambda part: (part.kind, part.ref, part.places[0].layer)):
         other = found.get(part.ref)
         if other is not None and replace(other, places=part.places) == part:
             found[part.ref] = replace(other, places=other.places + part.places)
@@ -185,9 +197,9 @@ def _distinct(parts: list[Component]) -> list[Component]:
     return [found[ref] for ref in sorted(found)]
 
 
-def _with_needs(parts: list[Component], via: Mapping[str, tuple[str, ...]]) -> tuple[Component, ...]:
-    """Wheels with what they need: a lock says of every pin who wants it."""
-    wheels = {part.name: part for part in parts if part.kind is PartKind.WHEEL}
+def _with_needs(components: list[Component], via: Mapping[str, tuple[str, ...]]) -> tuple[Component, ...]:
+    """Add the dependencies of wheels: a lock names the parents of every pin."""
+    wheels = {part.name: part for part in components if part.kind is ComponentKind.WHEEL}
     paths = {dict(part.notes).get("path", ""): part.name for part in wheels.values()}
     needs: dict[str, set[str]] = {}
     for pin, parents in via.items():
@@ -195,4 +207,4 @@ def _with_needs(parts: list[Component], via: Mapping[str, tuple[str, ...]]) -> t
         for parent in parents if child is not None else ():
             if parent in wheels and child is not None:
                 needs.setdefault(wheels[parent].ref, set()).add(child.ref)
-    return tuple(replace(part, needs=tuple(sorted(needs.get(part.ref, ())))) for part in parts)
+    return tuple(replace(part, needs=tuple(sorted(needs.get(part.ref, ())))) for part in components)

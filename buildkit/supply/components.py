@@ -1,4 +1,4 @@
-"""A bill of materials as values: layers, and what each of them holds."""
+"""The software bill of materials (SBOM) of an image as values: its layers, and the components in each."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from buildkit.digest import Digest, FileHash, Key
 from buildkit.oci.blob import Blob
 
 
-class PartKind(StrEnum):
-    """What a part is."""
+class ComponentKind(StrEnum):
+    """The kind of a component."""
 
     WHEEL = "wheel"
     DEBIAN = "debian"
@@ -21,10 +21,10 @@ class PartKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Licence:
-    """What a part says of its licence.
+    """The declared licence of a component.
 
-    ``expression`` is an SPDX expression; where there is none, ``names`` are the words that were found, and without
-    any of those ``missing`` says why nothing is known.
+    ``expression`` is an SPDX expression. Without one, ``names`` are the licence names that were found; without any of
+    those, ``missing`` is the reason why the licence is unknown.
     """
 
     expression: str = ""
@@ -33,8 +33,8 @@ class Licence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Where a part comes from: ``what`` (``wheel``, ``sdist``, ``source``), an address, and a hash if one is known."""
+class ComponentOrigin:
+    """The origin of a component: ``what`` (``wheel``, ``sdist``, ``source``), a URL, and a hash if one is known."""
 
     what: str
     url: str
@@ -42,18 +42,18 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartFile:
-    """A file of a part: its path in the image, and the hash of its content (None for a symbolic link)."""
+class ComponentFile:
+    """A file of a component: its path in the image, and the hash of its content (None for a symbolic link)."""
 
     path: str
     sha256: FileHash | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BillLayer:
-    """A layer of the image: its name and kind, its recipe's key, and its blobs (none where it was never made here).
+class SbomLayer:
+    """A layer of the image: its name and kind, its recipe's key, and its blobs (none if it was never built here).
 
-    ``known`` says whether every byte of it comes from a lock or the checkout, or was read back from its blobs.
+    ``known`` is true if every byte comes from a lock or the checkout, or was read back from the blobs.
     """
 
     name: str
@@ -64,8 +64,8 @@ class BillLayer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a part is: the layer that holds it, and which of its blobs, if it was made."""
+class ComponentLocation:
+    """The layer that contains a component, and the blob of that layer if it was built."""
 
     layer: str
     blob: Blob | None = None
@@ -73,46 +73,46 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Component:
-    """One thing in the image. ``ref`` is its name within the bill, ``sha256`` of the file that was installed.
+    """A component of the image. ``ref`` is its unique name in the SBOM, ``sha256`` the hash of the installed file.
 
-    ``places`` are the layers that hold it: one, unless two stages brought the same file. ``needs`` are refs of parts
-    that it depends on; ``notes`` are further words, name and value.
+    ``places`` are the layers that contain it: one, unless two stages bring the same file. ``needs`` are the refs of the
+    components that it depends on; ``notes`` are further properties, name and value.
     """
 
-    kind: PartKind
+    kind: ComponentKind
     ref: str
     name: str
     version: str
-    places: tuple[Place, ...]
+    places: tuple[ComponentLocation, ...]
     licence: Licence
     purl: str = ""
     sha256: FileHash | None = None
-    files: tuple[PartFile, ...] = ()
-    origins: tuple[Origin, ...] = ()
+    files: tuple[ComponentFile, ...] = ()
+    origins: tuple[ComponentOrigin, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
     needs: tuple[str, ...] = ()
 
     @property
     def layer(self) -> str:
-        """The first layer that holds it."""
+        """The first layer that contains it."""
         return self.places[0].layer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bill:
-    """What an image is made of.
+class Sbom:
+    """The SBOM of an image.
 
-    ``image`` is ``PROJECT/STAGE``; ``config`` the digest of its config, which is its id in local storage, None while
-    a layer is not made; ``arch`` in Debian's words. ``commit`` is what the checkout is at (empty outside a repository)
-    and ``dirty`` whether its files differ. ``time`` is in seconds since the epoch, None if there is no honest one.
-    ``maker`` is the version of this tool.
+    ``image`` is ``PROJECT/STAGE``. ``config`` is the digest of its config, which is its id in local storage, or None
+    while a layer is not built. ``arch`` is in Debian's terms. ``commit`` is empty outside a repository,
+    and ``dirty`` is true if files differ from it. ``time`` is in seconds since the epoch, None if no true time is
+    known. ``maker`` is the version of this tool.
     """
 
     image: str
     version: str
     arch: str
-    layers: tuple[BillLayer, ...]
-    parts: tuple[Component, ...]
+    layers: tuple[SbomLayer, ...]
+    components: tuple[Component, ...]
     maker: str
     config: Digest | None = None
     commit: str = ""

@@ -1,4 +1,4 @@
-"""A bill of materials as CycloneDX 1.6 JSON (ECMA-424)."""
+"""Render an SBOM as CycloneDX 1.6 JSON (ECMA-424)."""
 
 from __future__ import annotations
 
@@ -7,52 +7,60 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from buildkit.digest import canonical_json
-from buildkit.supply.components import Bill, BillLayer, Component, Licence, Origin, PartFile, PartKind
-from buildkit.supply.times import document_uuid, render_time
+from buildkit.supply.components import (
+    Component,
+    ComponentFile,
+    ComponentKind,
+    ComponentOrigin,
+    Licence,
+    Sbom,
+    SbomLayer,
+)
+from buildkit.supply.document_identity import document_uuid, render_time
 
 _TYPES = {
-    PartKind.WHEEL: "library",
-    PartKind.DEBIAN: "library",
-    PartKind.MODEL: "machine-learning-model",
-    PartKind.APPLICATION: "application",
-    PartKind.IMAGE: "container",
+    ComponentKind.WHEEL: "library",
+    ComponentKind.DEBIAN: "library",
+    ComponentKind.MODEL: "machine-learning-model",
+    ComponentKind.APPLICATION: "application",
+    ComponentKind.IMAGE: "container",
 }
 _REFERENCES = {"sdist": "source-distribution", "wheel": "distribution", "source": "distribution"}
 
 
-def render_cyclonedx(bill: Bill) -> bytes:
-    """The document; equal bills give equal bytes. Its serial number is derived from all that it says."""
+def render_cyclonedx(sbom: Sbom) -> bytes:
+    """Return the document; equal SBOMs give equal bytes. Its serial number is derived from its content."""
     document: dict[str, Any] = {
         "$schema": "http://cyclonedx.org/schema/bom-1.6.schema.json",
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
         "version": 1,
-        "metadata": _metadata(bill),
-        "components": [_component(part, bill) for part in bill.parts],
-        "dependencies": list(_dependencies(bill)),
-        "compositions": list(_compositions(bill)),
+        "metadata": _metadata(sbom),
+        "components": [_component(part, sbom) for part in sbom.components],
+        "dependencies": list(_dependencies(sbom)),
+        "compositions": list(_compositions(sbom)),
     }
     document["serialNumber"] = document_uuid(canonical_json(document)).urn
     return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
 
 
-def _metadata(bill: Bill) -> dict[str, Any]:
-    tool = {"type": "application", "name": "xoe-buildkit", "version": bill.maker}
+def _metadata(sbom: Sbom) -> dict[str, Any]:
+    tool = {"type": "application", "name": "xoe-buildkit", "version": sbom.maker}
     image: dict[str, Any] = {
         "type": "container",
-        "bom-ref": _image_ref(bill),
-        "name": bill.image,
-        "version": bill.version,
-        "properties": _properties((("arch", bill.arch), *_commit(bill), *_config(bill))),
-        "components": [_layer(layer) for layer in bill.layers],
+        "bom-ref": _image_ref(sbom),
+        "name": sbom.image,
+        "version": sbom.version,
+        "properties": _properties((("arch", sbom.arch), *_commit(sbom), *_config(sbom))),
+        "components": [_layer(layer) for layer in sbom.layers],
     }
-    time = {"timestamp": render_time(bill.time)} if bill.time is not None else {}
+    time = {"timestamp": render_time(sbom.time)} if sbom.time is not None else {}
     return {**time, "tools": {"components": [tool]}, "component": image, "lifecycles": [{"phase": "build"}]}
 
 
-def _layer(layer: BillLayer) -> dict[str, Any]:
-    """A layer as part of the image: a file for the one blob of most, and one for each blob of a registry's image."""
-    said = (("layer:kind", layer.kind), ("layer:key", str(layer.key)))
+def _layer(layer: SbomLayer) -> dict[str, Any]:
+    """Return a layer as a component of the image, with a file for each blob (one, or several for a registry image)."""
+    pairs = (("layer:kind", layer.kind), ("layer:key", str(layer.key)))
     blobs = [
         {
             "type": "file",
@@ -63,14 +71,14 @@ def _layer(layer: BillLayer) -> dict[str, Any]:
         }
         for number, blob in enumerate(layer.blobs)
     ]
-    component: dict[str, Any] = {
-        "type": "file", "bom-ref": _layer_ref(layer), "name": layer.name, "properties": _properties(said),
+    value: dict[str, Any] = {
+        "type": "file", "bom-ref": _layer_ref(layer), "name": layer.name, "properties": _properties(pairs),
     }  # fmt: skip
-    return {**component, "components": blobs} if blobs else component
+    return {**value, "components": blobs} if blobs else value
 
 
-def _component(part: Component, bill: Bill) -> dict[str, Any]:
-    component: dict[str, Any] = {
+def _component(part: Component, sbom: Sbom) -> dict[str, Any]:
+    value: dict[str, Any] = {
         "type": _TYPES[part.kind],
         "bom-ref": part.ref,
         "name": part.name,
@@ -82,9 +90,9 @@ def _component(part: Component, bill: Bill) -> dict[str, Any]:
         "components": [_file(file, part) for file in part.files],
         "properties": _properties(_notes(part)),
     }
-    if part.kind is PartKind.APPLICATION and bill.commit:
-        component["pedigree"] = {"commits": [{"uid": bill.commit}]}
-    return {key: value for key, value in component.items() if value}
+    if part.kind is ComponentKind.APPLICATION and sbom.commit:
+        value["pedigree"] = {"commits": [{"uid": sbom.commit}]}
+    return {key: value for key, value in value.items() if value}
 
 
 def _notes(part: Component) -> Iterator[tuple[str, str]]:
@@ -105,50 +113,50 @@ def _licences(licence: Licence) -> list[dict[str, Any]]:
     return [{"license": {"name": name, "acknowledgement": "declared"}} for name in licence.names]
 
 
-def _reference(origin: Origin) -> dict[str, Any]:
+def _reference(origin: ComponentOrigin) -> dict[str, Any]:
     hashes = {"hashes": [{"alg": "SHA-256", "content": origin.sha256.hex}]} if origin.sha256 else {}
     return {"type": _REFERENCES[origin.what], "url": origin.url, **hashes}
 
 
-def _file(file: PartFile, part: Component) -> dict[str, Any]:
+def _file(file: ComponentFile, part: Component) -> dict[str, Any]:
     hashes = {"hashes": [{"alg": "SHA-256", "content": file.sha256.hex}]} if file.sha256 else {}
     return {"type": "file", "bom-ref": f"{part.ref}:{file.path}", "name": file.path, **hashes}
 
 
-def _dependencies(bill: Bill) -> Iterator[dict[str, Any]]:
-    """The image needs all parts; a wheel those that the locks say it asked for."""
-    yield {"ref": _image_ref(bill), "dependsOn": [part.ref for part in bill.parts]}
-    for part in bill.parts:
+def _dependencies(sbom: Sbom) -> Iterator[dict[str, Any]]:
+    """The image depends on all components, a wheel on its requirements according to the locks."""
+    yield {"ref": _image_ref(sbom), "dependsOn": [part.ref for part in sbom.components]}
+    for part in sbom.components:
         yield {"ref": part.ref, "dependsOn": list(part.needs)} if part.needs else {"ref": part.ref}
 
 
-def _compositions(bill: Bill) -> Iterator[dict[str, Any]]:
-    """How far this is complete: what a step or a registry's image brings beside packages no lock says."""
-    known = [_layer_ref(layer) for layer in bill.layers if layer.known]
-    others = [_layer_ref(layer) for layer in bill.layers if not layer.known]
+def _compositions(sbom: Sbom) -> Iterator[dict[str, Any]]:
+    """State which layers are listed completely: no lock names the files that a step or a registry image adds."""
+    known = [_layer_ref(layer) for layer in sbom.layers if layer.known]
+    others = [_layer_ref(layer) for layer in sbom.layers if not layer.known]
     if known:
         yield {"aggregate": "complete", "assemblies": known}
     if others:
         yield {"aggregate": "incomplete", "assemblies": others}
 
 
-def _commit(bill: Bill) -> tuple[tuple[str, str], ...]:
-    if not bill.commit:
+def _commit(sbom: Sbom) -> tuple[tuple[str, str], ...]:
+    if not sbom.commit:
         return ()
-    return ("commit", bill.commit), ("dirty", "true" if bill.dirty else "false")
+    return ("commit", sbom.commit), ("dirty", "true" if sbom.dirty else "false")
 
 
-def _config(bill: Bill) -> tuple[tuple[str, str], ...]:
-    return (("image:config", str(bill.config)),) if bill.config else ()
+def _config(sbom: Sbom) -> tuple[tuple[str, str], ...]:
+    return (("image:config", str(sbom.config)),) if sbom.config else ()
 
 
 def _properties(pairs: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
     return [{"name": f"buildkit:{name}", "value": value} for name, value in pairs]
 
 
-def _image_ref(bill: Bill) -> str:
-    return f"image:{bill.image}"
+def _image_ref(sbom: Sbom) -> str:
+    return f"image:{sbom.image}"
 
 
-def _layer_ref(layer: BillLayer) -> str:
+def _layer_ref(layer: SbomLayer) -> str:
     return f"layer:{layer.name}"

@@ -1,4 +1,4 @@
-"""Licences as packages state them, to SPDX expressions where their words allow it, and to no more than they say."""
+"""Map the licences that packages declare to SPDX expressions where they are unambiguous, and to names otherwise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from buildkit.supply.components import Licence
 
-_LONGEST = 200  # of a word for a licence: some packages put the whole text there
+_LONGEST = 200  # characters of a licence name: some packages put the whole text there
 _CLASSIFIER = "License :: "
 # classifiers that mean one licence; many ("BSD License", "GNU General Public License (GPL)") leave open which
 _CLASSIFIED = {
@@ -35,7 +35,7 @@ _CLASSIFIED = {
     "Universal Permissive License (UPL)": "UPL-1.0",
     "zlib/libpng License": "Zlib",
 }
-# what people write in free words, where it leaves nothing open
+# free-form names that are unambiguous
 _WRITTEN = {
     "3-clause bsd license": "BSD-3-Clause",
     "apache 2": "Apache-2.0",
@@ -72,14 +72,14 @@ _LICENCE_FIELD = re.compile(r"^License:[ \t]*([^\n]*)", re.MULTILINE | re.IGNORE
 
 
 def parse_metadata(text: str) -> Message:
-    """A wheel's METADATA (core metadata specification)."""
+    """Parse a wheel's METADATA (core metadata specification)."""
     return HeaderParser().parsestr(text)
 
 
 def licence_of_metadata(metadata: Message) -> Licence:
-    """What METADATA says, the clearest field first: License-Expression, classifiers, License."""
-    said = _one(metadata, "License-Expression")
-    if expression := spdx_expression(said):
+    """Return the licence that METADATA declares, by the clearest field: License-Expression, classifiers, License."""
+    declared = _one(metadata, "License-Expression")
+    if expression := spdx_expression(declared):
         return Licence(expression=expression)
     classified = [
         line.removeprefix(_CLASSIFIER).removeprefix("OSI Approved :: ")
@@ -88,18 +88,18 @@ def licence_of_metadata(metadata: Message) -> Licence:
     ]
     known = [_CLASSIFIED.get(name, "") for name in classified]
     if known and all(known):
-        return Licence(expression=" AND ".join(sorted(set(known))))  # classifiers do not say "or"
+        return Licence(expression=" AND ".join(sorted(set(known))))  # classifiers cannot express "or"
     free = _one(metadata, "License")
     if expression := spdx_expression(_WRITTEN.get(free.lower(), free)):
         return Licence(expression=expression)
-    names = {said, *classified, free if len(free) <= _LONGEST and "\n" not in free else ""} - {"", "UNKNOWN"}
+    names = {declared, *classified, free if len(free) <= _LONGEST and "\n" not in free else ""} - {"", "UNKNOWN"}
     if names:
         return Licence(names=tuple(sorted(names)))
     return Licence(missing="its metadata names none")
 
 
 def licence_of_copyright(text: str) -> Licence:
-    """What a package's ``copyright`` says, if it is in Debian's machine-readable format (DEP 5): all its licences."""
+    """Return all licences of a Debian ``copyright`` file, if it is in the machine-readable format (DEP 5)."""
     if not _COPYRIGHT_FORMAT.match(text.lstrip("\ufeff \t\r\n")):
         return Licence(missing="its copyright file is not machine-readable (DEP 5)")
     names = {_squeeze(name) for name in _LICENCE_FIELD.findall(text)} - {""}
@@ -113,7 +113,7 @@ def licence_of_copyright(text: str) -> Licence:
 
 
 def spdx_expression(text: str) -> str:
-    """``text`` as SPDX writes an expression of listed licences; empty where it is none."""
+    """Return ``text`` as a normalised SPDX expression of listed licences; empty if it is not one."""
     if not text or len(text) > _LONGEST or "\n" in text:
         return ""
     from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
@@ -122,11 +122,11 @@ def spdx_expression(text: str) -> str:
         found = str(canonicalize_license_expression(text))
     except InvalidLicenseExpression:
         return ""
-    return "" if "LicenseRef-" in found else found  # whose text we have not
+    return "" if "LicenseRef-" in found else found  # its text is not available
 
 
 def debian_expression(name: str) -> str:
-    """The SPDX expression of a short name (``GPL-2+ or Expat``); empty where a part of it has none."""
+    """Return the SPDX expression of a Debian short name (``GPL-2+ or Expat``); empty if a part of it has none."""
     words = re.split(r"\s*,?\s+(and|or)\s+|,\s*", name)
     parts = [word if word in ("and", "or") else _debian_licence(word) for word in words if word]
     if not all(parts) or any(a not in ("and", "or") and b not in ("and", "or") for a, b in pairwise(parts)):

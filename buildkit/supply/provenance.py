@@ -1,11 +1,11 @@
-"""Where an image comes from: the SLSA provenance predicate (v1) of a stage. Pure: equal values give equal text.
+"""The SLSA provenance predicate (v1) of a stage. Pure: equal values give equal text.
 
-``buildDefinition`` says what was asked for and what it was made of: the commit, and every pin of the locks with its
-digest. ``byproducts`` hold every recipe, whole, under the digest that is its key, with the blobs that it came to: who
-has the recipe can check the key, and who has the key finds the layer.
+``buildDefinition`` has the request and the inputs: the commit, and every pin of the locks with its digest.
+``byproducts`` contain every recipe in full, under the digest that is its key, with the blobs built from it: the recipe
+proves the key, and the key finds the layer.
 
-Time and place are not part of it, so that the same image from the same commit has the same provenance; what runs the
-build is (``builder``), for that is what provenance is asked for.
+Time and host are left out, so the same image from the same commit has the same provenance. The ``builder`` is
+included, because it is the purpose of provenance.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ RECIPE_TYPE = "application/vnd.xoe.buildkit.recipe.v1+json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """The checkout: its commit (empty for none), whether files differ from it, and where others find it."""
+class SourceCheckout:
+    """The checkout: its commit (empty for none), whether files differ from it, and its public URL."""
 
     commit: str = ""
     dirty: bool = False
@@ -41,7 +41,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Builder:
-    """Who builds: a URI, this project's version, and a URI of this very run, empty for none."""
+    """The builder: its URI, this project's version, and the URI of this run, empty for none."""
 
     id: str
     version: str
@@ -49,11 +49,15 @@ class Builder:
 
 
 def make_provenance(
-    composition: Composition, tools: Iterable[Spec], made: Mapping[Key, LayerResult], source: Source, builder: Builder
+    composition: Composition,
+    tools: Iterable[Spec],
+    made: Mapping[Key, LayerResult],
+    source: SourceCheckout,
+    builder: Builder,
 ) -> dict[str, Any]:
-    """The predicate. ``tools`` are the layers of the stage in which wheels were compiled, if any were.
+    """Return the predicate. ``tools`` are the layers of the stage in which wheels were compiled, if any were.
 
-    ``made`` has at least what the image's own layers came to.
+    ``made`` has the results of at least the image's own layers.
     """
     metadata = {"invocationId": builder.run} if builder.run else {}
     others = tuple(tools)
@@ -65,18 +69,18 @@ def make_provenance(
                 "commit": source.commit or None,
                 "dirty": source.dirty,
             },
-            "resolvedDependencies": [*_checkout(source), *resolved(composition, others)],
+            "resolvedDependencies": [*_checkout(source), *resolved_dependencies(composition, others)],
         },
         "runDetails": {
             "builder": {"id": builder.id, "version": {"buildkit": builder.version}},
             "metadata": metadata,
-            "byproducts": [*recipes(composition, others, made)],
+            "byproducts": [*recipe_byproducts(composition, others, made)],
         },
     }
 
 
-def resolved(composition: Composition, tools: Iterable[Spec]) -> list[dict[str, Any]]:
-    """What the locks name, with digests where they have them, as resource descriptors; each once, by name."""
+def resolved_dependencies(composition: Composition, tools: Iterable[Spec]) -> list[dict[str, Any]]:
+    """Return the pins of the locks as resource descriptors sorted by name, with digests where the locks have them."""
     found: dict[str, dict[str, Any]] = {}
     for spec in (*composition.specs, *tools):
         for one in _of(spec):
@@ -84,18 +88,18 @@ def resolved(composition: Composition, tools: Iterable[Spec]) -> list[dict[str, 
     return [found[name] for name in sorted(found)]
 
 
-def recipes(
-    composition: Composition, tools: Iterable[Spec], made: Mapping[Key, LayerResult], *, told: bool = True
+def recipe_byproducts(
+    composition: Composition, tools: Iterable[Spec], made: Mapping[Key, LayerResult], *, with_results: bool = True
 ) -> Iterator[dict[str, Any]]:
-    """Every recipe: of the image's layers, lowest first, then of what was compiled for it, and of the compiling stage.
+    """Yield every recipe: of the image's layers, lowest first, of the wheels compiled for it, and of ``tools``.
 
-    A recipe's digest is its key. If ``told``, layers of the image say what they came to (digests and diff_ids).
+    A recipe's digest is its key. With ``with_results``, layers of the image carry their digests and diff_ids.
     """
     seen: set[Key] = set()
     for spec in composition.specs:
         if spec.key not in seen:
             seen.add(spec.key)
-            yield _recipe(spec.name, spec.kind, spec.recipe, spec.key, made[spec.key] if told else None)
+            yield _recipe(spec.name, spec.kind, spec.recipe, spec.key, made[spec.key] if with_results else None)
     compiled = {item.key: item for spec in composition.specs for item in _compiled(spec)}
     for key, item in sorted(compiled.items()):
         yield _recipe(item.artifact.name, "compile", item.recipe, key)
@@ -106,7 +110,7 @@ def recipes(
 
 
 def bare_url(url: str) -> str:
-    """A URL without what is nobody's business: user, password, query and fragment. Of what is none, nothing."""
+    """Return a URL without user, password, query and fragment; empty for text that is not a URL."""
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
@@ -116,7 +120,7 @@ def bare_url(url: str) -> str:
 
 
 def find_builder(env: Mapping[str, str], version: str) -> Builder:
-    """Who builds, by the variables that GitHub and GitLab set for their jobs; a machine of one's own has no name."""
+    """Return the builder by the variables that GitHub and GitLab set in jobs; `LOCAL_BUILDER` on other machines."""
     host, repository = env.get("GITHUB_SERVER_URL", ""), env.get("GITHUB_REPOSITORY", "")
     if env.get("GITHUB_ACTIONS") == "true" and host and repository:
         workflow = env.get("GITHUB_WORKFLOW_REF", "") or f"{repository}/actions"
@@ -130,7 +134,7 @@ def find_builder(env: Mapping[str, str], version: str) -> Builder:
     return Builder(id=LOCAL_BUILDER, version=version)
 
 
-def _checkout(source: Source) -> Iterator[dict[str, Any]]:
+def _checkout(source: SourceCheckout) -> Iterator[dict[str, Any]]:
     if source.commit:
         url = bare_url(source.url)
         place = {"uri": f"git+{url}@{source.commit}"} if url else {}
@@ -146,8 +150,8 @@ def _of(spec: Spec) -> Iterator[dict[str, Any]]:
             digest = ref.rpartition("@sha256:")[2]
             yield {"name": ref, "uri": image_purl(ref, ""), "digest": {"sha256": digest}}
         case RunStep(run=run):
-            for said in find_apt_pins(run.command) or ():
-                yield _package(*said.partition("=")[::2])
+            for pinned in find_apt_pins(run.command) or ():
+                yield _package(*pinned.partition("=")[::2])
         case PackWheels(wheels=wheels):
             yield from (_distribution(artifact) for artifact in wheels if artifact.sha256 is not None)
         case PackModel(model=model) as work:
@@ -155,7 +159,7 @@ def _of(spec: Spec) -> Iterator[dict[str, Any]]:
 
 
 def _package(name: str, version: str, suite: str = "") -> dict[str, Any]:
-    """A Debian package: apt's locks name versions, and the archive's signatures say what they are."""
+    """Describe a Debian package, without a digest: locks name versions, and the archive signs the bytes."""
     purl = render_purl("deb", name, version, namespace="debian", distro=suite)
     return {"name": f"{name}={version}", "uri": purl}
 

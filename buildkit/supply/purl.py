@@ -1,4 +1,4 @@
-"""Package URLs, as the purl specification writes them (``pkg:deb/debian/libc6@2.41-12?arch=amd64``)."""
+"""Package URLs by the purl specification (``pkg:deb/debian/libc6@2.41-12?arch=amd64``)."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from buildkit.locks.requirements_txt import normalise_name
 
 
 def render_purl(kind: str, name: str, version: str, *, namespace: str = "", **qualifiers: str) -> str:
-    """A package URL; qualifiers without a value are left out, and all are sorted by name."""
+    """Return a package URL; qualifiers are sorted by name, and those without a value are left out."""
     place = f"{_encode(namespace)}/" if namespace else ""
     at = f"@{_encode(version)}" if version else ""
     return f"pkg:{kind}/{place}{_encode(name)}{at}{_query(qualifiers)}"
 
 
 def pypi_purl(name: str, version: str) -> str:
-    """That of a Python package."""
+    """Return the package URL of a Python package."""
     return render_purl("pypi", normalise_name(name), version)
 
 
 def image_purl(ref: str, arch: str) -> str:
-    """That of a registry's image, pinned by digest (``docker.io/library/python:3.13@sha256:…``)."""
+    """Return the package URL of a registry's image, pinned by digest (``docker.io/library/python:3.13@sha256:…``)."""
     place, _, digest = ref.partition("@")
     folder, _, last = place.rpartition("/")
     name, _, tag = last.partition(":")
@@ -30,8 +30,8 @@ def image_purl(ref: str, arch: str) -> str:
 
 
 def _query(qualifiers: Mapping[str, str]) -> str:
-    said = [f"{key}={quote(value, safe='.-_~/:')}" for key, value in sorted(qualifiers.items()) if value]
-    return "?" + "&".join(said) if said else ""
+    pairs = [f"{key}={quote(value, safe='.-_~/:')}" for key, value in sorted(qualifiers.items()) if value]
+    return "?" + "&".join(pairs) if pairs else ""
 
 
 def _encode(text: str) -> str:

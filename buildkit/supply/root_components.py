@@ -1,4 +1,4 @@
-"""What a root holds: as its layers say where they are here, else as far as locks know."""
+"""The components of a root: read back from its layers if the cache has them, from its locks otherwise."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from buildkit.locks.pins import AptPin
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.roots import find_apt_pins
 from buildkit.plan.spec import MakeRoot, PullImage, RunStep, Spec
-from buildkit.supply.components import Component, Licence, PartKind, Place
+from buildkit.supply.components import Component, ComponentKind, ComponentLocation, Licence
 from buildkit.supply.licences import licence_of_copyright, licence_of_metadata, parse_metadata
 from buildkit.supply.purl import image_purl, pypi_purl, render_purl
 
 ROOT_NOT_READ = "the root's layers are not at hand: build the stage here"
 
 
-def root_parts(
+def root_components(
     chain: Sequence[Spec], arch: str, made: Mapping[Key, LayerResult], inside: InstalledPackages | None
 ) -> Iterator[Component]:
-    """The parts of a root, lowest layer first; ``inside`` is what was read of all its layers."""
+    """Yield the components of a root, lowest layer first; ``inside`` is what was read back from all its layers."""
     yield from _images(chain, arch, made)
-    if inside is None or not inside.debs:  # not here, or a root that keeps no records
+    if inside is None or not inside.debs:  # the cache lacks a layer, or the root keeps no records
         for spec in chain:
             for pin, suite in _locked(spec):
                 deb = Deb(name=pin.name, version=pin.version, arch="")
@@ -40,11 +40,11 @@ def root_parts(
         if name and version:
             spec, blob = layers[depth]
             yield Component(
-                kind=PartKind.WHEEL,
+                kind=ComponentKind.WHEEL,
                 ref=pypi_purl(name, version),
                 name=name,
                 version=version,
-                places=(Place(layer=spec.name, blob=blob),),
+                places=(ComponentLocation(layer=spec.name, blob=blob),),
                 purl=pypi_purl(name, version),
                 licence=licence_of_metadata(metadata),
                 notes=(("found", path),),
@@ -56,11 +56,11 @@ def _images(chain: Sequence[Spec], arch: str, made: Mapping[Key, LayerResult]) -
         if isinstance(spec.work, PullImage):
             name, _, digest = spec.work.ref.partition("@")
             yield Component(
-                kind=PartKind.IMAGE,
+                kind=ComponentKind.IMAGE,
                 ref=f"image:{spec.work.ref}",
                 name=name,
                 version=digest,
-                places=(Place(layer=spec.name, blob=_lowest(spec, made)),),
+                places=(ComponentLocation(layer=spec.name, blob=_lowest(spec, made)),),
                 purl=image_purl(spec.work.ref, arch),
                 licence=Licence(missing="an image of a registry"),
             )
@@ -91,11 +91,11 @@ def _deb(deb: Deb, spec: Spec, blob: Blob | None, licence: Licence, system: tupl
     )  # fmt: skip
     notes = (("arch", deb.arch), ("source", deb.source), ("source-version", deb.source_version))
     return Component(
-        kind=PartKind.DEBIAN,
+        kind=ComponentKind.DEBIAN,
         ref=purl,
         name=deb.name,
         version=deb.version,
-        places=(Place(layer=spec.name, blob=blob),),
+        places=(ComponentLocation(layer=spec.name, blob=blob),),
         purl=purl,
         licence=licence,
         notes=tuple((name, value) for name, value in notes if value),
@@ -103,7 +103,7 @@ def _deb(deb: Deb, spec: Spec, blob: Blob | None, licence: Licence, system: tupl
 
 
 def _locked(spec: Spec) -> Iterator[tuple[AptPin, str]]:
-    """What the lock of a layer says will be recorded there, and the suite it is of."""
+    """Yield the packages that will be recorded in a layer according to its lock, each with its suite."""
     work = spec.work
     if isinstance(work, MakeRoot):
         excluded = compile_excludes(work.debian.exclude)  # a root without dpkg has one record a package
@@ -111,8 +111,8 @@ def _locked(spec: Spec) -> Iterator[tuple[AptPin, str]]:
         yield from ((pin, work.debian.suite) for pin in recorded or work.pins)
     elif isinstance(work, RunStep):
         suite = next((s.work.debian.suite for s in work.chain if isinstance(s.work, MakeRoot)), "")
-        for said in find_apt_pins(work.run.command) or ():
-            name, _, version = said.partition("=")
+        for pinned in find_apt_pins(work.run.command) or ():
+            name, _, version = pinned.partition("=")
             yield AptPin(name=name, version=version), suite
 
 

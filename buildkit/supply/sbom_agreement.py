@@ -1,7 +1,8 @@
-"""Whether what is said of an image agrees with a checkout's locks, and with the image. Pure; predicates are distrusted.
+"""Check that the attestations of an image agree with a checkout's locks and with the image.
 
-Each function says the first thing that does not agree, or nothing. What may differ is left out of it: which commit and
-which machine, and what a bill learned from bytes that are not at hand here (licences, packages of a step).
+Pure; predicates are distrusted. Each function returns the first disagreement, or an empty text. Values that may differ
+are not compared: commit and machine, and what an SBOM learned from bytes that this host lacks (licences, packages of a
+step).
 """
 
 from __future__ import annotations
@@ -12,26 +13,26 @@ from typing import Any
 from buildkit.digest import DiffId, Digest
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
-from buildkit.supply.components import Bill, Component, PartKind
-from buildkit.supply.provenance import BUILD_TYPE, recipes, resolved
+from buildkit.supply.components import Component, ComponentKind, Sbom
+from buildkit.supply.provenance import BUILD_TYPE, recipe_byproducts, resolved_dependencies
 
 Layers = Sequence[tuple[Digest, DiffId]]
 
 _WRONG = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
-_MOST = 200  # letters of what others wrote
+_MAX_QUOTED = 200  # characters of a foreign text
 
 
 def check_provenance(
     predicate: Mapping[str, Any], composition: Composition, tools: Sequence[Spec], image: Layers
 ) -> str:
-    """Hold a provenance predicate against a composition and an image's layers."""
+    """Compare a provenance predicate with a composition and an image's layers."""
     try:
         definition, details = predicate["buildDefinition"], predicate["runDetails"]
         if definition["buildType"] != BUILD_TYPE:
-            return "it was not made by buildkit"
+            return "it was not written by buildkit"
         stage = definition["externalParameters"]["stage"]
         if stage != composition.stage.name:
-            return f"it is of the stage {_say(stage)}"
+            return f"it is of the stage {_quote(stage)}"
         return (
             _check_recipes(details["byproducts"], composition, tools)
             or _check_layers(details["byproducts"], composition, image)
@@ -41,8 +42,8 @@ def check_provenance(
         return f"it cannot be read: {type(error).__name__}"
 
 
-def check_cyclonedx(predicate: Mapping[str, Any], bill: Bill, composition: Composition, image: Layers) -> str:
-    """Hold a bill of materials against the one of this checkout, and an image's layers."""
+def check_cyclonedx(predicate: Mapping[str, Any], sbom: Sbom, composition: Composition, image: Layers) -> str:
+    """Compare an SBOM predicate with the SBOM of this checkout and an image's layers."""
     try:
         layers = predicate["metadata"]["component"]["components"]
         found = [
@@ -54,45 +55,49 @@ def check_cyclonedx(predicate: Mapping[str, Any], bill: Bill, composition: Compo
         if keys != [str(spec.key) for spec in composition.specs]:
             return "its layers are not made by the recipes of this checkout"
         root = {spec.name for spec in composition.root}
-        return _check_parts(predicate["components"], bill, root)
+        return _check_parts(predicate["components"], sbom, root)
     except _WRONG as error:
         return f"it cannot be read: {type(error).__name__}"
 
 
 def _check_recipes(found: Any, composition: Composition, tools: Sequence[Spec]) -> str:  # noqa: ANN401 - JSON
-    expected = [_bare(one) for one in recipes(composition, tools, {}, told=False)]
+    expected = [_bare(one) for one in recipe_byproducts(composition, tools, {}, with_results=False)]
     given = [_bare(one) for one in found]
     for one in expected:
         if one not in given:
             return f"it lacks the recipe of {one[0]}, or has another"
     extra = next((one for one in given if one not in expected), None)
-    return "" if extra is None else f"it has a recipe that this checkout has not: {_say(extra[0])}"
+    return "" if extra is None else f"it has a recipe that this checkout lacks: {_quote(extra[0])}"
 
 
 def _check_layers(found: Any, composition: Composition, image: Layers) -> str:  # noqa: ANN401 - JSON
     by_key = {one["digest"]["sha256"]: one["annotations"].get("layers", []) for one in found}
-    told = [(row["digest"], row["diff_id"]) for spec in composition.specs for row in by_key[spec.key.hex]]
-    same = told == [(str(digest), str(diff_id)) for digest, diff_id in image]
-    return "" if same else "the layers that it says its recipes came to are not the image's"
+    stated = [(row["digest"], row["diff_id"]) for spec in composition.specs for row in by_key[spec.key.hex]]
+    same = stated == [(str(digest), str(diff_id)) for digest, diff_id in image]
+    return "" if same else "its recipes were built to other layers than the image's"
 
 
 def _check_pins(found: Any, composition: Composition, tools: Sequence[Spec]) -> str:  # noqa: ANN401 - JSON
     given = {one["name"]: one for one in found if one["name"] != "checkout"}
-    expected = {one["name"]: one for one in resolved(composition, tools)}
+    expected = {one["name"]: one for one in resolved_dependencies(composition, tools)}
     wrong = sorted(name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name))
-    return f"it says otherwise of {_say(wrong[0])} than the locks" if wrong else ""
+    return f"it disagrees with the locks about {_quote(wrong[0])}" if wrong else ""
 
 
-def _check_parts(components: Any, bill: Bill, root: set[str]) -> str:  # noqa: ANN401 - JSON
-    expected = {part.ref: part for part in bill.parts if part.layer not in root}
+def _check_parts(components: Any, sbom: Sbom, root: set[str]) -> str:  # noqa: ANN401 - JSON
+    expected = {part.ref: part for part in sbom.components if part.layer not in root}
     given = {one["bom-ref"]: one for one in components if _property(one, "layer:name") not in root}
     if wrong := sorted(expected.keys() ^ given.keys()):
-        what = "lacks" if wrong[0] in expected else "has, and the locks have not,"
-        return f"it {what} {_say(wrong[0])}"
+        what = "lacks" if wrong[0] in expected else "has, unlike the locks,"
+        return f"it {what} {_quote(wrong[0])}"
     for ref, part in expected.items():
         if not _is_same(part, given[ref]):
-            return f"it says otherwise of {ref} than the locks"
-    locked = {(part.name, part.version) for part in bill.parts if part.layer in root and part.kind is PartKind.DEBIAN}
+            return f"it disagrees with the locks about {ref}"
+    locked = {
+        (part.name, part.version)
+        for part in sbom.components
+        if part.layer in root and part.kind is ComponentKind.DEBIAN
+    }
     missing = sorted(locked - {(one["name"], one.get("version", "")) for one in components})
     return f"it lacks {missing[0][0]} {missing[0][1]}" if missing else ""
 
@@ -114,5 +119,5 @@ def _property(component: Mapping[str, Any], name: str) -> str:
     return str(next(found, ""))
 
 
-def _say(text: object) -> str:
-    return f"`{str(text)[:_MOST]}`"
+def _quote(text: object) -> str:
+    return f"`{str(text)[:_MAX_QUOTED]}`"

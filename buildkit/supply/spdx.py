@@ -1,4 +1,4 @@
-"""A bill of materials as SPDX 2.3 JSON (ISO/IEC 5962)."""
+"""Render an SBOM as SPDX 2.3 JSON (ISO/IEC 5962)."""
 
 from __future__ import annotations
 
@@ -9,60 +9,68 @@ from collections.abc import Iterator
 from typing import Any
 
 from buildkit.digest import FileHash, canonical_json
-from buildkit.supply.components import Bill, BillLayer, Component, Licence, PartFile, PartKind, Place
-from buildkit.supply.times import document_uuid, render_time
+from buildkit.supply.components import (
+    Component,
+    ComponentFile,
+    ComponentKind,
+    ComponentLocation,
+    Licence,
+    Sbom,
+    SbomLayer,
+)
+from buildkit.supply.document_identity import document_uuid, render_time
 
 NOTHING = "NOASSERTION"
 _PURPOSES = {
-    PartKind.WHEEL: "LIBRARY",
-    PartKind.DEBIAN: "LIBRARY",
-    PartKind.MODEL: "OTHER",
-    PartKind.APPLICATION: "APPLICATION",
-    PartKind.IMAGE: "CONTAINER",
+    ComponentKind.WHEEL: "LIBRARY",
+    ComponentKind.DEBIAN: "LIBRARY",
+    ComponentKind.MODEL: "OTHER",
+    ComponentKind.APPLICATION: "APPLICATION",
+    ComponentKind.IMAGE: "CONTAINER",
 }
 _IMAGE = "SPDXRef-Image"
 _CONTAINS, _DEPENDS_ON = "CONTAINS", "DEPENDS_ON"
 
 
-def render_spdx(bill: Bill) -> bytes:
-    """The document; equal bills give equal bytes. SPDX asks for a time: 1970 where there is no honest one.
+def render_spdx(sbom: Sbom) -> bytes:
+    """Return the document; equal SBOMs give equal bytes. SPDX requires a time: 1970 if no true one is known.
 
-    Files are packages of their own, for SPDX's files must have a SHA-1.
+    Files are packages of their own, because SPDX requires a SHA-1 of its files.
     """
-    words = _Words()
-    packages = [_image(bill), *(p for layer in bill.layers for p in _layer(layer)), *_parts(bill, words)]
+    words = _ExtractedLicences()
+    packages = [_image(sbom), *(p for layer in sbom.layers for p in _layer(layer)), *_parts(sbom, words)]
     document: dict[str, Any] = {
         "spdxVersion": "SPDX-2.3",
         "dataLicense": "CC0-1.0",
         "SPDXID": "SPDXRef-DOCUMENT",
-        "name": bill.image,
+        "name": sbom.image,
         "creationInfo": {
-            "created": render_time(bill.time or 0),
-            "creators": [f"Tool: xoe-buildkit-{bill.maker}"],
-            "comment": _comment(bill),
+            "created": render_time(sbom.time or 0),
+            "creators": [f"Tool: xoe-buildkit-{sbom.maker}"],
+            "comment": _comment(sbom),
         },
         "documentDescribes": [_IMAGE],
         "packages": packages,
-        "relationships": list(_relationships(bill)),
+        "relationships": list(_relationships(sbom)),
     }
-    if words.said:
+    if words.texts:
         document["hasExtractedLicensingInfos"] = [
-            {"licenseId": name, "name": text, "extractedText": text} for name, text in sorted(words.said.items())
+            {"licenseId": name, "name": text, "extractedText": text} for name, text in sorted(words.texts.items())
         ]
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", bill.image)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", sbom.image)
     unique = document_uuid(canonical_json(document))
     document["documentNamespace"] = f"https://spdx.org/spdxdocs/{name}-{unique}"
     return (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
 
 
-class _Words:
-    """Licences that SPDX has no name for, under names of our own."""
+class _ExtractedLicences:
+    """Licences that SPDX has no identifier for, under identifiers of this document."""
 
     def __init__(self) -> None:
-        self.said: dict[str, str] = {}
+        self.texts: dict[str, str] = {}
 
     def expression(self, licence: Licence) -> str:
-        """What stands in ``licenseDeclared``."""
+        """Return the value of ``licenseDeclared``."""
         if licence.expression:
             return licence.expression
         return " AND ".join(self._name(name) for name in licence.names) or NOTHING
@@ -70,19 +78,19 @@ class _Words:
     def _name(self, text: str) -> str:
         short = re.sub(r"[^A-Za-z0-9.]+", "-", text)[:40].strip("-")
         name = f"LicenseRef-{short}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        self.said[name] = text
+        self.texts[name] = text
         return name
 
 
-def _image(bill: Bill) -> dict[str, Any]:
-    said = f"commit {bill.commit}" + (", and files that differ from it" if bill.dirty else "") if bill.commit else ""
-    purpose, config = "CONTAINER", [_checksum(FileHash(bill.config.hex))] if bill.config else []
+def _image(sbom: Sbom) -> dict[str, Any]:
+    said = f"commit {sbom.commit}" + (", and files that differ from it" if sbom.dirty else "") if sbom.commit else ""
+    purpose, config = "CONTAINER", [_checksum(FileHash(sbom.config.hex))] if sbom.config else []
     return _package(
-        _IMAGE, bill.image, bill.version, purpose, checksums=config, sourceInfo=said, comment=f"arch: {bill.arch}"
+        _IMAGE, sbom.image, sbom.version, purpose, checksums=config, sourceInfo=said, comment=f"arch: {sbom.arch}"
     )
 
 
-def _layer(layer: BillLayer) -> Iterator[dict[str, Any]]:
+def _layer(layer: SbomLayer) -> Iterator[dict[str, Any]]:
     says = f"layer of kind {layer.kind}, made by the recipe {layer.key}"
     says += "" if layer.known else "; what it holds beside packages is not listed"
     blobs = layer.blobs
@@ -95,15 +103,15 @@ def _layer(layer: BillLayer) -> Iterator[dict[str, Any]]:
         yield _package(_blob_id(layer, number), name, "", "ARCHIVE", checksums=sums, comment=f"diff_id {blob.diff_id}")
 
 
-def _parts(bill: Bill, words: _Words) -> Iterator[dict[str, Any]]:
-    for part in bill.parts:
+def _parts(sbom: Sbom, words: _ExtractedLicences) -> Iterator[dict[str, Any]]:
+    for part in sbom.components:
         yield _part(part, words)
         for file in part.files:
             sums = [_checksum(file.sha256)] if file.sha256 else []
             yield _package(_file_id(part, file), file.path, "", "FILE", checksums=sums)
 
 
-def _part(part: Component, words: _Words) -> dict[str, Any]:
+def _part(part: Component, words: _ExtractedLicences) -> dict[str, Any]:
     purl = {"referenceCategory": "PACKAGE-MANAGER", "referenceType": "purl", "referenceLocator": part.purl}
     notes = [f"{name}: {value}" for name, value in part.notes]
     notes += [f"{o.what}: {o.url}" + (f" {o.sha256}" if o.sha256 else "") for o in part.origins]
@@ -137,30 +145,30 @@ def _package(spdx_id: str, name: str, version: str, purpose: str, **more: Any) -
     return {"filesAnalyzed": False, **{key: value for key, value in package.items() if value}}
 
 
-def _relationships(bill: Bill) -> Iterator[dict[str, str]]:
+def _relationships(sbom: Sbom) -> Iterator[dict[str, str]]:
     yield _related("SPDXRef-DOCUMENT", "DESCRIBES", _IMAGE)
-    layers = {layer.name: layer for layer in bill.layers}
-    for layer in bill.layers:
+    layers = {layer.name: layer for layer in sbom.layers}
+    for layer in sbom.layers:
         yield _related(_IMAGE, _CONTAINS, _layer_id(layer))
         for number in range(len(layer.blobs) if len(layer.blobs) > 1 else 0):
             yield _related(_layer_id(layer), _CONTAINS, _blob_id(layer, number))
-    refs = {part.ref: part for part in bill.parts}
-    for part in bill.parts:
+    refs = {part.ref: part for part in sbom.components}
+    for part in sbom.components:
         yield from (_related(_holder(layers[at.layer], at, part), _CONTAINS, _part_id(part)) for at in part.places)
         yield from (_related(_part_id(part), _CONTAINS, _file_id(part, file)) for file in part.files)
         yield from (_related(_part_id(part), _DEPENDS_ON, _part_id(refs[need])) for need in part.needs)
 
 
-def _holder(layer: BillLayer, place: Place, part: Component) -> str:
-    """The layer, or that blob of several which holds the part."""
-    if place.blob is None or len(layer.blobs) < 2 or part.kind is PartKind.IMAGE:  # an image is all of its blobs
+def _holder(layer: SbomLayer, place: ComponentLocation, part: Component) -> str:
+    """Return the id of the layer, or of the one of its several blobs, that contains the component."""
+    if place.blob is None or len(layer.blobs) < 2 or part.kind is ComponentKind.IMAGE:  # an image is all of its blobs
         return _layer_id(layer)
     return _blob_id(layer, layer.blobs.index(place.blob))
 
 
-def _comment(bill: Bill) -> str:
-    unmade = sum(not layer.blobs for layer in bill.layers)
-    return f"{unmade} of {len(bill.layers)} layers have no digest: they were never built here" if unmade else ""
+def _comment(sbom: Sbom) -> str:
+    unmade = sum(not layer.blobs for layer in sbom.layers)
+    return f"{unmade} of {len(sbom.layers)} layers have no digest: they were never built here" if unmade else ""
 
 
 def _related(one: str, how: str, other: str) -> dict[str, str]:
@@ -175,19 +183,19 @@ def _part_id(part: Component) -> str:
     return _id(part.kind, part.name, part.ref)
 
 
-def _file_id(part: Component, file: PartFile) -> str:
+def _file_id(part: Component, file: ComponentFile) -> str:
     return _id("file", file.path, f"{part.ref}:{file.path}")
 
 
-def _layer_id(layer: BillLayer) -> str:
+def _layer_id(layer: SbomLayer) -> str:
     return _id("layer", layer.name, layer.name)
 
 
-def _blob_id(layer: BillLayer, number: int) -> str:
+def _blob_id(layer: SbomLayer, number: int) -> str:
     return _id("blob", layer.name, f"{layer.name}:{number}")
 
 
 def _id(kind: str, name: str, unique: str) -> str:
-    """An SPDX identifier: letters, digits, dots and hyphens; the hash keeps two names apart that differ elsewhere."""
+    """Return an SPDX identifier: letters, digits, dots and hyphens; the hash keeps similar names apart."""
     short = re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-")[-60:]
     return f"SPDXRef-{kind}-{short}-{hashlib.sha256(unique.encode()).hexdigest()[:10]}"

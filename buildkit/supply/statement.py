@@ -1,10 +1,10 @@
-"""What is said of an image, and by whom: in-toto statements, DSSE envelopes, and payloads of image signatures.
+"""In-toto statements about images, DSSE envelopes, and the payloads of image signatures.
 
 - in-toto attestation framework, Statement v1: a predicate about subjects, which are named by digest.
-- DSSE v1: the bytes that are signed are type and body, each with its length (``pre-authentication encoding``).
+- DSSE v1: the signed bytes are type and body, each with its length (``pre-authentication encoding``).
 - Simple signing, as cosign and containers/image write it: a JSON text that names repository and manifest.
 
-What is read comes from a registry and is distrusted: sizes, nesting and types have limits.
+Documents come from a registry and are distrusted: sizes, nesting and types have limits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ENVELOPE_TYPE = "application/vnd.dsse.envelope.v1+json"
 SIMPLE_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
 PROVENANCE = "https://slsa.dev/provenance/v1"
 CYCLONEDX = "https://cyclonedx.org/bom"
-MAX_BYTES = 32 << 20  # of a statement or an envelope: a bill of materials of a large image has some megabytes
+MAX_BYTES = 32 << 20  # of a statement or an envelope: the SBOM of a large image has some megabytes
 _MAX_SUBJECTS = 64
 _MAX_SIGNATURES = 16
 _MAX_SIGNATURE = 1 << 16  # bytes
@@ -31,20 +31,20 @@ _MAX_SIGNATURE = 1 << 16  # bytes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """A predicate about subjects (name and digest). ``predicate`` is a JSON object that nobody has looked into."""
+    """A predicate about subjects (name and digest). ``predicate`` is an unchecked JSON object."""
 
     subjects: tuple[tuple[str, Digest], ...]
     predicate_type: str
     predicate: dict[str, Any]
 
     def is_about(self, digest: Digest) -> bool:
-        """Whether this is one of its subjects."""
+        """Return whether ``digest`` is one of its subjects."""
         return any(digest == known for _, known in self.subjects)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """A DSSE envelope: the body, its type, and signatures of `signed`."""
+    """A DSSE envelope: the body, its type, and the signatures of `signed`."""
 
     payload_type: str
     payload: bytes
@@ -52,12 +52,12 @@ class Envelope:
 
     @property
     def signed(self) -> bytes:
-        """The bytes that signatures are of."""
+        """The bytes that are signed."""
         return pre_authenticate(self.payload_type, self.payload)
 
 
 def render_statement(statement: Statement) -> bytes:
-    """JSON; equal statements give equal bytes."""
+    """Return the JSON of a statement; equal statements give equal bytes."""
     value = {
         "_type": STATEMENT,
         "subject": [{"name": name, "digest": {"sha256": digest.hex}} for name, digest in statement.subjects],
@@ -68,7 +68,7 @@ def render_statement(statement: Statement) -> bytes:
 
 
 def parse_statement(data: bytes) -> Statement:
-    """Read a statement; raises MalformedError."""
+    """Parse a statement; raises MalformedError."""
     value = parse_json(data, limit=MAX_BYTES, what="the statement")
     if value.member("_type").text() != STATEMENT:
         raise MalformedError("it is not an in-toto statement of version 1")
@@ -88,12 +88,12 @@ def _read_subject(value: JsonValue) -> tuple[str, Digest]:
 
 
 def pre_authenticate(kind: str, body: bytes) -> bytes:
-    """What a signature of ``body`` is made over."""
+    """Return the bytes to be signed for a ``body`` of a type."""
     return b"DSSEv1 %d %b %d %b" % (len(kind.encode()), kind.encode(), len(body), body)
 
 
 def render_envelope(envelope: Envelope) -> bytes:
-    """JSON, as cosign writes it: key ids are left empty, for whoever verifies has the key."""
+    """Return the JSON of an envelope as cosign writes it, with empty key ids: the verifier has the key."""
     value = {
         "payloadType": envelope.payload_type,
         "payload": base64.b64encode(envelope.payload).decode("ascii"),
@@ -103,7 +103,7 @@ def render_envelope(envelope: Envelope) -> bytes:
 
 
 def parse_envelope(data: bytes) -> Envelope:
-    """Read an envelope, without verifying anything; raises MalformedError."""
+    """Parse an envelope without verifying its signatures; raises MalformedError."""
     value = parse_json(data, limit=MAX_BYTES, what="the envelope")
     signatures = value.member("signatures").items(_MAX_SIGNATURES)
     if not signatures:
@@ -119,10 +119,10 @@ def parse_envelope(data: bytes) -> Envelope:
 
 
 def render_claim(repository: str, digest: Digest) -> bytes:
-    """What an image's signature is made over: that this manifest is of this repository.
+    """Return the payload of an image signature: the claim that this manifest belongs to this repository.
 
-    The repository has no tag, so that one signature is good for all names (containers-policy.json(5) calls that
-    ``matchRepository``; cosign writes the same).
+    The repository has no tag, so one signature is valid for all tags (``matchRepository`` in containers-policy.json(5);
+    cosign writes the same).
     """
     value = {
         "critical": {

@@ -688,13 +688,13 @@ def statement(data: bytes) -> None:
 
 @cache
 def _agreement() -> tuple[Any, ...]:
-    from buildkit.supply.collect import Facts, collect
+    from buildkit.supply.collect import SbomInputs, collect
     from tests.plan.planfakes import composer
     from tests.supply.test_provenance import made_of
 
     runtime = composer().compose("runtime")
     made = made_of(runtime)
-    bill = collect(runtime, Facts(image="x/runtime", version="1", arch="amd64", maker="1", made=made))
+    bill = collect(runtime, SbomInputs(image="x/runtime", version="1", arch="amd64", maker="1", made=made))
     layers = [(blob.digest, blob.diff_id) for one in made.values() for blob in one.blobs]
     return runtime, composer().builder.specs, bill, layers
 

@@ -104,7 +104,7 @@ def test_lines_go_without_where_only_ours_would_lack_them(blobs: Blobs) -> None:
     assert theirs["annotations"] == {"their": "note"}
     assert "artifactType" not in ours
     table.manifests[name] = before = index({**THEIRS, "artifactType": "x/y"})
-    with pytest.raises(BuildError, match="would drop what others have noted"):
+    with pytest.raises(BuildError, match="would drop members that others have written"):
         attach(table, blobs).attach([STATEMENT], None, at_once)
     assert table.manifests[name] == before
 
@@ -150,7 +150,7 @@ def test_who_read_before_and_writes_after_we_looked_takes_nothing_away(blobs: Bl
 
 def test_who_is_overwritten_after_every_look_says_so(blobs: Blobs, signer: Signer) -> None:
     table = Table()
-    with pytest.raises(BuildError, match="others write there all the time"):
+    with pytest.raises(BuildError, match="others keep writing to it"):
         attach(table, blobs).attach([], signer, lambda _seconds: table.manifests.clear())
 
 
@@ -158,7 +158,7 @@ def test_who_is_overwritten_for_ever_says_so(blobs: Blobs) -> None:
     table = Table()
     plain = table.manifest
     table.manifest = lambda ref: index(THEIRS) if "sha256-" in str(ref) else plain(ref)  # type: ignore[method-assign]
-    with pytest.raises(BuildError, match="others write there all the time"):
+    with pytest.raises(BuildError, match="others keep writing to it"):
         attach(table, blobs).attach([STATEMENT], None, at_once)
 
 
@@ -182,6 +182,6 @@ def test_what_cannot_be_read_is_not_overwritten(blobs: Blobs, signer: Signer, no
     for tag, statements, key in ((referrers_tag(DIGEST), [STATEMENT], None), (signatures_tag(DIGEST), [], signer)):
         table = Table()
         table.manifests[f"localhost:5000/x:{tag}"] = nonsense
-        with pytest.raises(BuildError, match="cannot be read, and so not added to"):
+        with pytest.raises(BuildError, match="cannot be read, so none can be added"):
             attach(table, blobs).attach(statements, key, at_once)
         assert table.writes == []

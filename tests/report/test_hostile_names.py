@@ -30,7 +30,7 @@ from buildkit.inspection.scan_run import UnreadableFile
 from buildkit.inspection.scan_targets import ScanTarget
 from buildkit.oci.reference import parse_ref
 from buildkit.plan.plan import LayerSource
-from buildkit.remote.verification import Proof, State
+from buildkit.remote.verification import AttachmentVerdict, VerdictState
 from buildkit.report.build_markdown import render_markdown
 from buildkit.report.build_report import LayerLine, Report, print_report
 from buildkit.report.columns import Column, print_columns
@@ -100,7 +100,7 @@ def advisories() -> str:
 
 def verdict() -> str:
     image = verify.RegistryImage(ref=parse_ref("localhost:5/x", "x"), digest=Digest.of(b"x"), config=b"", layers=())
-    proofs = tuple(Proof(kind="sbom", state=state, why=NAME) for state in State)
+    proofs = tuple(AttachmentVerdict(kind="sbom", state=state, why=NAME) for state in VerdictState)
     found = verify.ImageVerification(
         image=image, stage="x", layers=(), absent=(NAME,), unknown=(NAME,), config=False, proofs=proofs
     )

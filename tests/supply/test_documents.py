@@ -15,8 +15,8 @@ from buildkit.digest import DiffId, Digest, FileHash
 from buildkit.layers.root.installed import InstalledPackages
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
-from buildkit.supply.collect import Facts, collect
-from buildkit.supply.components import Bill, Component, PartKind
+from buildkit.supply.collect import SbomInputs, collect
+from buildkit.supply.components import Component, ComponentKind, Sbom
 from buildkit.supply.cyclonedx import render_cyclonedx
 from buildkit.supply.licences import parse_metadata
 from buildkit.supply.spdx import render_spdx
@@ -35,12 +35,12 @@ def blob(name: str) -> Blob:
     return Blob(digest=Digest.of(data), diff_id=DiffId.of(data), size=1, unpacked=2, compression=Compression.ZSTD)
 
 
-def facts(**more: object) -> Facts:
-    known = Facts(image="p/runtime", version="1.0", arch="amd64", maker="0.1", commit=COMMIT, time=1_700_000_000)
+def facts(**more: object) -> SbomInputs:
+    known = SbomInputs(image="p/runtime", version="1.0", arch="amd64", maker="0.1", commit=COMMIT, time=1_700_000_000)
     return replace(known, **more)  # type: ignore[arg-type]
 
 
-def built(stage: str = "runtime", stages: dict[str, str] | None = None, several: int = 1) -> tuple[Bill, dict]:
+def built(stage: str = "runtime", stages: dict[str, str] | None = None, several: int = 1) -> tuple[Sbom, dict]:
     """The bill of a stage whose layers were all made, with a root that was read."""
     composition = composer(stages).compose(stage)
     made = {
@@ -59,7 +59,7 @@ def built(stage: str = "runtime", stages: dict[str, str] | None = None, several:
         "light": "Name: light\nVersion: 1.0\nLicense: our own\n",
         "native": "Name: native\nVersion: 1.0\nClassifier: License :: OSI Approved :: MIT License\n",
     }
-    bill = collect(
+    sbom = collect(
         composition,
         facts(
             made=made,
@@ -70,11 +70,11 @@ def built(stage: str = "runtime", stages: dict[str, str] | None = None, several:
             config=Digest.of(b"config"),
         ),
     )  # fmt: skip
-    return bill, {spec.name: made[spec.key].blobs for spec in composition.specs}
+    return sbom, {spec.name: made[spec.key].blobs for spec in composition.specs}
 
 
-def by_name(bill: Bill) -> dict[str, Component]:
-    return {part.name: part for part in bill.parts}
+def by_name(sbom: Sbom) -> dict[str, Component]:
+    return {part.name: part for part in sbom.components}
 
 
 def layer_of(part: Component) -> str:
@@ -87,25 +87,39 @@ def validate_cyclonedx(text: str) -> None:
 
 
 def test_every_wheel_model_tree_and_package_is_there_with_its_layer() -> None:
-    bill, blobs = built()
-    parts = by_name(bill)
-    assert {part.name for part in bill.parts if part.kind is PartKind.WHEEL} == {"heavy", "light", "thin", "native"}
-    assert {part.name for part in bill.parts if part.kind is PartKind.MODEL} == {"vad", "vad/big.bin"}
-    assert {part.name for part in bill.parts if part.kind is PartKind.DEBIAN} == {"libc6", "python3.13"}
-    assert {part.name for part in bill.parts if part.kind is PartKind.APPLICATION} == {"runtime/app", "runtime/conf"}
-    assert all(place.blob in blobs[place.layer] for part in bill.parts for place in part.places)
+    sbom, blobs = built()
+    components = by_name(sbom)
+    assert {part.name for part in sbom.components if part.kind is ComponentKind.WHEEL} == {
+        "heavy",
+        "light",
+        "thin",
+        "native",
+    }
+    assert {part.name for part in sbom.components if part.kind is ComponentKind.MODEL} == {
+        "vad",
+        "vad/big.bin",
+    }
+    assert {part.name for part in sbom.components if part.kind is ComponentKind.DEBIAN} == {
+        "libc6",
+        "python3.13",
+    }
+    assert {part.name for part in sbom.components if part.kind is ComponentKind.APPLICATION} == {
+        "runtime/app",
+        "runtime/conf",
+    }
+    assert all(place.blob in blobs[place.layer] for part in sbom.components for place in part.places)
     heavy = next(a for a in base_checkout().wheels["deps.txt"] if a.name == "heavy")
-    assert (parts["heavy"].sha256, layer_of(parts["heavy"])) == (heavy.sha256, "deps/heavy")
-    assert parts["heavy"].purl == "pkg:pypi/heavy@1.0"
-    assert parts["heavy"].licence.expression == "MIT OR Apache-2.0"
-    assert parts["light"].licence.names == ("our own",)
-    assert "not at hand" in parts["thin"].licence.missing
-    assert [file.path for file in parts["vad"].files] == ["/models/vad/a.json", "/models/vad/b.json"]
-    assert parts["vad"].licence.expression == "MIT"
-    assert [file.path for file in parts["runtime/app"].files] == ["/app/main.py", "/app/run.sh"]
-    assert parts["runtime/app"].version == COMMIT
-    assert parts["libc6"].purl == "pkg:deb/debian/libc6@2.41?arch=amd64&distro=trixie&upstream=glibc%402.41"
-    assert parts["libc6"].licence.names == ("public-domain",)
+    assert (components["heavy"].sha256, layer_of(components["heavy"])) == (heavy.sha256, "deps/heavy")
+    assert components["heavy"].purl == "pkg:pypi/heavy@1.0"
+    assert components["heavy"].licence.expression == "MIT OR Apache-2.0"
+    assert components["light"].licence.names == ("our own",)
+    assert "not at hand" in components["thin"].licence.missing
+    assert [file.path for file in components["vad"].files] == ["/models/vad/a.json", "/models/vad/b.json"]
+    assert components["vad"].licence.expression == "MIT"
+    assert [file.path for file in components["runtime/app"].files] == ["/app/main.py", "/app/run.sh"]
+    assert components["runtime/app"].version == COMMIT
+    assert components["libc6"].purl == "pkg:deb/debian/libc6@2.41?arch=amd64&distro=trixie&upstream=glibc%402.41"
+    assert components["libc6"].licence.names == ("public-domain",)
 
 
 def test_a_compiled_wheel_has_its_own_hash_and_names_its_sdist() -> None:
@@ -117,18 +131,18 @@ def test_a_compiled_wheel_has_its_own_hash_and_names_its_sdist() -> None:
 
 
 def test_what_needs_what_is_as_the_locks_say() -> None:
-    parts = by_name(built()[0])
-    assert parts["heavy"].needs == (parts["light"].ref,)
-    assert parts["light"].needs == (parts["native"].ref,)
-    assert parts["native"].needs == ()
+    components = by_name(built()[0])
+    assert components["heavy"].needs == (components["light"].ref,)
+    assert components["light"].needs == (components["native"].ref,)
+    assert components["native"].needs == ()
 
 
 def test_locks_alone_name_everything_but_digests() -> None:
     whole, bare = built()[0], collect(composer().compose("runtime"), facts())
-    assert {(part.kind, part.name, part.version) for part in bare.parts} == {
-        (part.kind, part.name, part.version) for part in whole.parts
+    assert {(part.kind, part.name, part.version) for part in bare.components} == {
+        (part.kind, part.name, part.version) for part in whole.components
     }
-    assert all(place.blob is None for part in bare.parts for place in part.places)
+    assert all(place.blob is None for part in bare.components for place in part.places)
     assert all(not layer.blobs for layer in bare.layers)
     assert bare.config is None
     assert by_name(bare)["libc6"].purl == "pkg:deb/debian/libc6@2.41?distro=trixie"
@@ -136,59 +150,62 @@ def test_locks_alone_name_everything_but_digests() -> None:
 
 
 def test_packages_that_a_step_adds_belong_to_its_layer() -> None:
-    bill, _ = built("builder")
-    assert layer_of(by_name(bill)["libc6"]) == "base/root"
-    assert layer_of(by_name(bill)["later"]) == "builder/apt builder.apt"
-    assert [layer.name for layer in bill.layers if not layer.known] == ["builder/apt builder.apt", "builder/prepare"]
+    sbom, _ = built("builder")
+    assert layer_of(by_name(sbom)["libc6"]) == "base/root"
+    assert layer_of(by_name(sbom)["later"]) == "builder/apt builder.apt"
+    assert [layer.name for layer in sbom.layers if not layer.known] == ["builder/apt builder.apt", "builder/prepare"]
     bare = collect(composer().compose("builder"), facts())
     assert layer_of(by_name(bare)["gcc"]) == "builder/apt builder.apt"
 
 
 def test_a_registrys_image_is_named_and_each_package_tied_to_its_blob() -> None:
     stages = STAGES | {"base": f'summary = "b"\n[root]\nimage = "{IMAGE}"\n'}
-    bill, blobs = built("runtime", stages, several=3)
-    parts = by_name(bill)
-    image = parts["docker.io/library/debian:trixie"]
+    sbom, blobs = built("runtime", stages, several=3)
+    components = by_name(sbom)
+    image = components["docker.io/library/debian:trixie"]
     assert image.purl.startswith("pkg:oci/debian@sha256:ddd")
-    assert parts["libc6"].places[0].blob == blobs["base/image"][0]
-    assert parts["later"].places[0].blob == blobs["base/image"][1]
-    validate_cyclonedx(render_cyclonedx(bill).decode())
+    assert components["libc6"].places[0].blob == blobs["base/image"][0]
+    assert components["later"].places[0].blob == blobs["base/image"][1]
+    validate_cyclonedx(render_cyclonedx(sbom).decode())
 
 
 def test_records_that_a_root_leaves_out_are_not_in_its_bill() -> None:
     stages = STAGES | {"base": STAGES["base"].replace("usr/share/man/**", "var/lib/dpkg/status.d/python3.13")}
-    bill = collect(composer(stages).compose("base"), facts())
-    assert [part.name for part in bill.parts] == ["libc6"]
+    sbom = collect(composer(stages).compose("base"), facts())
+    assert [part.name for part in sbom.components] == ["libc6"]
     stages = STAGES | {"base": STAGES["base"].replace("usr/share/man/**", "var/lib/dpkg")}
     bare = collect(composer(stages).compose("base"), facts())
-    assert [part.name for part in bare.parts] == ["libc6", "python3.13"]  # they are there, though nothing says so
+    assert [part.name for part in bare.components] == [
+        "libc6",
+        "python3.13",
+    ]  # they are there, though nothing says so
 
 
 @pytest.mark.parametrize("stage", ["runtime", "builder"])
 @pytest.mark.parametrize("whole", [True, False])
 def test_cyclonedx_is_valid_and_complete(stage: str, whole: bool) -> None:
-    bill = built(stage)[0] if whole else collect(composer().compose(stage), facts())
-    text = render_cyclonedx(bill).decode()
+    sbom = built(stage)[0] if whole else collect(composer().compose(stage), facts())
+    text = render_cyclonedx(sbom).decode()
     validate_cyclonedx(text)
     document = json.loads(text)
-    refs = [component["bom-ref"] for component in document["components"]]
-    assert sorted(refs) == sorted(part.ref for part in bill.parts)
+    refs = [part["bom-ref"] for part in document["components"]]
+    assert sorted(refs) == sorted(part.ref for part in sbom.components)
     assert {entry["ref"] for entry in document["dependencies"]} == {*refs, "image:p/runtime"}
     assert document["metadata"]["timestamp"] == "2023-11-14T22:13:20Z"
     layers = document["metadata"]["component"]["components"]
-    assert [layer["name"] for layer in layers] == [layer.name for layer in bill.layers]
+    assert [layer["name"] for layer in layers] == [layer.name for layer in sbom.layers]
 
 
 def test_cyclonedx_ties_each_component_to_a_layer_of_the_image() -> None:
-    bill, blobs = built()
-    document = json.loads(render_cyclonedx(bill))
+    sbom, blobs = built()
+    document = json.loads(render_cyclonedx(sbom))
     layers = document["metadata"]["component"]["components"]
     digests = {blob["name"] for layer in layers for blob in layer["components"]}
     assert digests == {str(one.digest) for some in blobs.values() for one in some}
-    for component in document["components"]:
-        said = {entry["name"]: entry["value"] for entry in component["properties"]}
+    for part in document["components"]:
+        said = {entry["name"]: entry["value"] for entry in part["properties"]}
         assert said["buildkit:layer:digest"] in digests
-    assert {"name": "buildkit:image:config", "value": str(bill.config)} in document["metadata"]["component"][
+    assert {"name": "buildkit:image:config", "value": str(sbom.config)} in document["metadata"]["component"][
         "properties"
     ]
 
@@ -198,12 +215,12 @@ def test_spdx_is_valid_and_complete(stage: str, tmp_path) -> None:
     whole, bare = built(stage)[0], collect(composer().compose(stage), facts(time=None, commit=""))
     registrys = STAGES | {"base": f'summary = "b"\n[root]\nimage = "{IMAGE}"\n'}
     bills = (whole, bare, built("runtime", registrys, several=2)[0])
-    for number, bill in enumerate(bills):
-        (tmp_path / f"{number}.spdx.json").write_bytes(render_spdx(bill))
+    for number, sbom in enumerate(bills):
+        (tmp_path / f"{number}.spdx.json").write_bytes(render_spdx(sbom))
     validate_spdx(*(str(tmp_path / f"{number}.spdx.json") for number in range(len(bills))))
     document = json.loads((tmp_path / "0.spdx.json").read_text())
     purls = [ref["referenceLocator"] for p in document["packages"] for ref in p.get("externalRefs", ())]
-    assert sorted(purls) == sorted(part.purl for part in whole.parts if part.purl)
+    assert sorted(purls) == sorted(part.purl for part in whole.components if part.purl)
     assert json.loads((tmp_path / "1.spdx.json").read_text())["creationInfo"]["created"] == "1970-01-01T00:00:00Z"
     held = {r["relatedSpdxElement"] for r in document["relationships"] if r["relationshipType"] == "CONTAINS"}
     assert held == {p["SPDXID"] for p in document["packages"]} - {"SPDXRef-Image"}
@@ -226,7 +243,7 @@ def validate_spdx(*files: str) -> None:
 def test_the_same_bill_has_the_same_bytes_and_another_one_another_name(render) -> None:
     one, _ = built()
     assert render(one) == render(built()[0])
-    turned = replace(one, parts=tuple(by_name(one)[part.name] for part in one.parts))
+    turned = replace(one, components=tuple(by_name(one)[part.name] for part in one.components))
     assert render(turned) == render(one)
     other = json.loads(render(replace(one, commit="e" * 40)))
     first = json.loads(render(one))
@@ -245,10 +262,10 @@ def test_a_file_that_two_stages_bring_is_one_part_in_two_layers() -> None:
     checkout = base_checkout()
     checkout.wheels["more.txt"] = tuple(a for a in checkout.wheels["deps.txt"] if a.name == "light")
     checkout.wheels["more.txt"] += (wheel("other"), replace(wheel("thin"), sha256=FileHash.of(b"another file")))
-    bill = collect(composer(stages, checkout, settings="bins = 1").compose("runtime"), facts())
-    assert sorted(place.layer for place in by_name(bill)["light"].places) == ["deps/bin-0", "more/bin-0"]
-    assert len([part for part in bill.parts if part.name == "thin"]) == 2  # one version, two files
-    validate_cyclonedx(render_cyclonedx(bill).decode())
+    sbom = collect(composer(stages, checkout, settings="bins = 1").compose("runtime"), facts())
+    assert sorted(place.layer for place in by_name(sbom)["light"].places) == ["deps/bin-0", "more/bin-0"]
+    assert len([part for part in sbom.components if part.name == "thin"]) == 2  # one version, two files
+    validate_cyclonedx(render_cyclonedx(sbom).decode())
 
 
 def test_foreign_words_do_no_harm() -> None:
@@ -260,17 +277,21 @@ def test_foreign_words_do_no_harm() -> None:
     raw = tar({"opt/a\udcff.dist-info/METADATA": evil, STATUS: stanza("li\x1bb", "1\u2028")})
     inside.add((raw,), "root")
     made = {spec.key: LayerResult(blobs=(blob(spec.name),)) for spec in composition.specs}
-    bill = collect(composition, facts(made=made, inside=inside))
-    assert {part.kind for part in bill.parts} == {PartKind.IMAGE, PartKind.WHEEL, PartKind.DEBIAN}
-    for document in (render_cyclonedx(bill), render_spdx(bill)):
+    sbom = collect(composition, facts(made=made, inside=inside))
+    assert {part.kind for part in sbom.components} == {
+        ComponentKind.IMAGE,
+        ComponentKind.WHEEL,
+        ComponentKind.DEBIAN,
+    }
+    for document in (render_cyclonedx(sbom), render_spdx(sbom)):
         assert all(32 <= byte < 127 or byte == 10 for byte in document)
         json.loads(document)
 
 
 def test_files_that_differ_from_the_commit_are_said() -> None:
-    bill = collect(composer().compose("runtime"), facts(dirty=True))
-    assert by_name(bill)["runtime/app"].version == f"{COMMIT}-dirty"
-    said = json.loads(render_cyclonedx(bill))["metadata"]["component"]["properties"]
+    sbom = collect(composer().compose("runtime"), facts(dirty=True))
+    assert by_name(sbom)["runtime/app"].version == f"{COMMIT}-dirty"
+    said = json.loads(render_cyclonedx(sbom))["metadata"]["component"]["properties"]
     assert {"name": "buildkit:dirty", "value": "true"} in said
-    image = next(p for p in json.loads(render_spdx(bill))["packages"] if p["SPDXID"] == "SPDXRef-Image")
+    image = next(p for p in json.loads(render_spdx(sbom))["packages"] if p["SPDXID"] == "SPDXRef-Image")
     assert image["sourceInfo"] == f"commit {COMMIT}, and files that differ from it"

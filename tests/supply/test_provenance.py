@@ -18,13 +18,13 @@ from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
-from buildkit.supply.provenance import LOCAL_BUILDER, Builder, Source, bare_url, find_builder, make_provenance
+from buildkit.supply.provenance import LOCAL_BUILDER, Builder, SourceCheckout, bare_url, find_builder, make_provenance
 from buildkit.supply.sbom_agreement import check_provenance
 from buildkit.supply.statement import PROVENANCE, Statement, parse_statement, render_statement
 from tests.plan.planfakes import composer
 
 BUILDER = Builder(id=LOCAL_BUILDER, version="1.0")
-SOURCE = Source(commit="a" * 40, dirty=False, url="https://me:hush@example.org/x.git?token=hush#y")
+SOURCE = SourceCheckout(commit="a" * 40, dirty=False, url="https://me:hush@example.org/x.git?token=hush#y")
 
 
 def made_of(composition: Composition) -> dict[Key, LayerResult]:
@@ -138,10 +138,10 @@ def test_what_does_not_agree_is_named(runtime: Composition, tools: tuple[Spec, .
     assert check(lambda said: None) == ""
     assert check(lambda said: said["buildDefinition"]["externalParameters"].update(commit="b" * 40)) == ""
     assert "stage `other`" in check(lambda said: said["buildDefinition"]["externalParameters"].update(stage="other"))
-    assert "not made by buildkit" in check(lambda said: said["buildDefinition"].update(buildType="x"))
+    assert "not written by buildkit" in check(lambda said: said["buildDefinition"].update(buildType="x"))
     assert "lacks the recipe" in check(lambda said: said["runDetails"]["byproducts"].pop(0))
-    assert "than the locks" in check(lambda said: said["buildDefinition"]["resolvedDependencies"].pop())
-    assert "not the image's" in check(lambda said: said["runDetails"]["byproducts"][0]["annotations"].pop("layers"))
+    assert "disagrees with the locks" in check(lambda said: said["buildDefinition"]["resolvedDependencies"].pop())
+    assert "other layers than" in check(lambda said: said["runDetails"]["byproducts"][0]["annotations"].pop("layers"))
     for nonsense in (None, 1, "x", [1], {"name": []}):
         for place in ("buildDefinition", "runDetails"):
             assert check(lambda said, place=place, value=nonsense: said.update({place: value})).startswith("it cannot")

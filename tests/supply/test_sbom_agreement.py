@@ -11,8 +11,8 @@ import pytest
 
 from buildkit.digest import Digest, FileHash
 from buildkit.plan.compose import Composition
-from buildkit.supply.collect import Facts, collect
-from buildkit.supply.components import Bill, Licence
+from buildkit.supply.collect import SbomInputs, collect
+from buildkit.supply.components import Licence, Sbom
 from buildkit.supply.cyclonedx import render_cyclonedx
 from buildkit.supply.sbom_agreement import Layers, check_cyclonedx
 from tests.plan.planfakes import composer
@@ -25,8 +25,8 @@ def runtime() -> Composition:
 
 
 @pytest.fixture(scope="module")
-def bill(runtime: Composition) -> Bill:
-    return collect(runtime, Facts(image="x/runtime", version="1", arch="amd64", maker="1", made=made_of(runtime)))
+def sbom(runtime: Composition) -> Sbom:
+    return collect(runtime, SbomInputs(image="x/runtime", version="1", arch="amd64", maker="1", made=made_of(runtime)))
 
 
 @pytest.fixture(scope="module")
@@ -41,32 +41,32 @@ def part_of(said: dict[str, Any], kind: str) -> dict[str, Any]:
     return found
 
 
-def test_what_locks_do_not_decide_may_differ(runtime: Composition, bill: Bill, layers: Layers) -> None:
+def test_what_locks_do_not_decide_may_differ(runtime: Composition, sbom: Sbom, layers: Layers) -> None:
     elsewhere = replace(
-        bill,
+        sbom,
         commit="c" * 40,
         dirty=True,
         time=7,
         maker="2",
-        parts=tuple(replace(part, licence=Licence(expression="MIT"), needs=()) for part in bill.parts),
+        components=tuple(replace(part, licence=Licence(expression="MIT"), needs=()) for part in sbom.components),
     )
-    for said in (bill, elsewhere):
-        assert check_cyclonedx(json.loads(render_cyclonedx(said)), bill, runtime, layers) == ""
+    for said in (sbom, elsewhere):
+        assert check_cyclonedx(json.loads(render_cyclonedx(said)), sbom, runtime, layers) == ""
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda said: part_of(said, "wheel")["hashes"][0].update(content="0" * 64), "than the locks"),
-        (lambda said: part_of(said, "wheel").pop("hashes"), "than the locks"),
+        (lambda said: part_of(said, "wheel")["hashes"][0].update(content="0" * 64), "disagrees with the locks"),
+        (lambda said: part_of(said, "wheel").pop("hashes"), "disagrees with the locks"),
         (lambda said: said["components"].remove(part_of(said, "wheel")), "it lacks `pkg:pypi/"),
         (lambda said: said["components"].remove(part_of(said, "model")), "it lacks `model:"),
         (lambda said: said["components"].remove(part_of(said, "debian")), "it lacks "),
         (lambda said: part_of(said, "debian").update(version="0"), "it lacks "),
-        (lambda said: part_of(said, "model")["components"].pop(), "than the locks"),
+        (lambda said: part_of(said, "model")["components"].pop(), "disagrees with the locks"),
         (
             lambda said: said["components"].append({**part_of(said, "wheel"), "bom-ref": "pkg:pypi/evil@1"}),
-            "it has, and the locks have not, `pkg:pypi/evil@1`",
+            "it has, unlike the locks, `pkg:pypi/evil@1`",
         ),
         (lambda said: said["metadata"]["component"]["components"].pop(), "its layers are not the image's"),
         (lambda said: said["metadata"]["component"]["components"].reverse(), "its layers are not the image's"),
@@ -76,28 +76,30 @@ def test_what_locks_do_not_decide_may_differ(runtime: Composition, bill: Bill, l
     ],
 )
 def test_a_bill_that_was_changed_is_refused(
-    change: Callable[[dict[str, Any]], object], why: str, runtime: Composition, bill: Bill, layers: Layers
+    change: Callable[[dict[str, Any]], object], why: str, runtime: Composition, sbom: Sbom, layers: Layers
 ) -> None:
-    said = json.loads(render_cyclonedx(bill))
+    said = json.loads(render_cyclonedx(sbom))
     change(said)
-    assert why in check_cyclonedx(said, bill, runtime, layers)
+    assert why in check_cyclonedx(said, sbom, runtime, layers)
 
 
 def test_a_bill_of_another_image_or_of_other_recipes_is_refused(
-    runtime: Composition, bill: Bill, layers: Layers
+    runtime: Composition, sbom: Sbom, layers: Layers
 ) -> None:
-    said = json.loads(render_cyclonedx(bill))
+    said = json.loads(render_cyclonedx(sbom))
     other = [(Digest.of(b"another"), layers[0][1]), *layers[1:]]
-    assert check_cyclonedx(said, bill, runtime, other) == "its layers are not the image's"
-    keys = [replace(layer, key=type(layer.key).of(b"other")) for layer in bill.layers]
-    said = json.loads(render_cyclonedx(replace(bill, layers=tuple(keys))))
-    assert check_cyclonedx(said, bill, runtime, layers) == "its layers are not made by the recipes of this checkout"
+    assert check_cyclonedx(said, sbom, runtime, other) == "its layers are not the image's"
+    keys = [replace(layer, key=type(layer.key).of(b"other")) for layer in sbom.layers]
+    said = json.loads(render_cyclonedx(replace(sbom, layers=tuple(keys))))
+    assert check_cyclonedx(said, sbom, runtime, layers) == "its layers are not made by the recipes of this checkout"
 
 
 def test_a_wheel_compiled_elsewhere_has_a_hash_that_is_not_known_here(
-    runtime: Composition, bill: Bill, layers: Layers
+    runtime: Composition, sbom: Sbom, layers: Layers
 ) -> None:
-    compiled = next(part for part in bill.parts if dict(part.notes).get("compiled"))
+    compiled = next(part for part in sbom.components if dict(part.notes).get("compiled"))
     assert compiled.sha256 is None
-    parts = tuple(replace(p, sha256=FileHash.of(b"theirs")) if p is compiled else p for p in bill.parts)
-    assert check_cyclonedx(json.loads(render_cyclonedx(replace(bill, parts=parts))), bill, runtime, layers) == ""
+    components = tuple(replace(p, sha256=FileHash.of(b"theirs")) if p is compiled else p for p in sbom.components)
+    assert (
+        check_cyclonedx(json.loads(render_cyclonedx(replace(sbom, components=components))), sbom, runtime, layers) == ""
+    )
