@@ -1,4 +1,4 @@
-"""A server of one distribution on loopback that drops connections, lies, and asks for credentials."""
+"""A server of one distribution on loopback that drops connections, sends wrong bytes, and requires credentials."""
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 

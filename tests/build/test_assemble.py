@@ -1,4 +1,4 @@
-"""Layers to an image; layers that own one path."""
+"""Assembling layers to an image, and finding paths that two layers own."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def own(ledger: Ledger, **contents: list[tuple[str, str]]) -> None:
         ledger.add_layer(LayerId(spec(name).key, "wheels", name, "{}"), LayerResult(blobs=(blob(name),)), owned)
 
 
-def test_layers_lie_in_the_order_of_their_specs_with_all_their_blobs() -> None:
+def test_image_has_all_blobs_of_layers_in_spec_order() -> None:
     made = {ROOT.key: LayerResult(blobs=(blob("1"), blob("2"))), LOW.key: LayerResult(blobs=(blob("3"),))}
     image = assemble((ROOT, LOW), Config(user="u"), made, "arm64")
     assert [(layer.blob, layer.history) for layer in image.layers] == [
@@ -80,7 +80,7 @@ def brought(count: int) -> dict[Key, LayerResult]:
     }
 
 
-def test_an_image_of_more_layers_than_can_be_run_is_refused_when_they_are_counted() -> None:
+def test_image_with_more_layers_than_containerd_allows_is_refused() -> None:
     assert len(assemble((ROOT, LOW), Config(), brought(126), "amd64").layers) == 127
     with pytest.raises(
         DefinitionError, match=r"^the image would have 128 layers, more than 127; root has 127$"
@@ -89,7 +89,7 @@ def test_an_image_of_more_layers_than_can_be_run_is_refused_when_they_are_counte
     assert "fewer layers" in caught.value.hint
 
 
-def test_a_project_may_allow_fewer() -> None:
+def test_project_setting_lowers_the_layer_limit() -> None:
     assert len(assemble((ROOT, LOW), Config(), brought(8), "amd64", most=9).layers) == 9
     with pytest.raises(DefinitionError, match=r"^the image would have 9 layers, more than 8; root has 8$"):
         assemble((ROOT, LOW), Config(), brought(8), "amd64", most=8)
@@ -100,23 +100,23 @@ def env_of(said: dict[str, str], *brought: str) -> dict[str, str]:
     return dict(assemble((ROOT,), Config(env=tuple(said.items())), made, "amd64").config.env)
 
 
-def test_the_environment_of_a_registrys_image_lies_under_the_stages() -> None:
+def test_stage_environment_overrides_that_of_a_registry_image() -> None:
     assert env_of({"A": "2"}, "A=1", "B=x=y", "C=") == {"A": "2", "B": "x=y", "C": ""}
 
 
-def test_the_path_of_a_registrys_image_is_kept() -> None:
+def test_path_variable_of_a_registry_image_is_kept() -> None:
     assert env_of({"PATH": "/opt/venv/bin:$PATH"}, "PATH=/cuda/bin:/bin")["PATH"] == "/opt/venv/bin:/cuda/bin:/bin"
     assert env_of({"PATH": "$PATH"})["PATH"] == "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     assert env_of({"PATH": "/only"}, "PATH=/cuda/bin")["PATH"] == "/only"
     assert "PATH" not in env_of({"A": "$PATH"})
 
 
-def test_layers_that_share_nothing_or_the_same_bytes_agree(ledger: Ledger) -> None:
+def test_disjoint_layers_and_equal_files_do_not_collide(ledger: Ledger) -> None:
     own(ledger, low=[("a/x", "1"), ("same", "h")], high=[("a/y", "2"), ("same", "h")])
     check(COMPOSITION, ledger)
 
 
-def test_two_contents_of_one_path_name_path_and_layers(ledger: Ledger) -> None:
+def test_collision_error_names_path_and_both_layers(ledger: Ledger) -> None:
     own(ledger, low=[("a/x", "1")], high=[("a/x", "2")])
     with pytest.raises(
         CollisionError, match=r"^/a/x is in the layer low and in the layer high with different content$"
@@ -125,7 +125,7 @@ def test_two_contents_of_one_path_name_path_and_layers(ledger: Ledger) -> None:
     assert caught.value.hint
 
 
-def test_the_wheels_are_named_while_they_are_in_the_cache(ledger: Ledger, tmp_path: Path) -> None:
+def test_collision_error_names_wheels_that_are_cached(ledger: Ledger, tmp_path: Path) -> None:
     blobs = Blobs(tmp_path / "cache")
 
     def bin_of(name: str, member: str) -> Spec:
@@ -146,7 +146,7 @@ def test_the_wheels_are_named_while_they_are_in_the_cache(ledger: Ledger, tmp_pa
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_a_file_where_another_layer_has_a_folder_is_found(ledger: Ledger, turned: bool) -> None:
+def test_file_collides_with_a_folder_of_another_layer(ledger: Ledger, turned: bool) -> None:
     file, folder = [("opt/a", "1")], [("opt/a/b/c", "2"), ("opt/ab", "3")]
     own(ledger, low=folder if turned else file, high=file if turned else folder)
     names = ("high", "low") if turned else ("low", "high")
@@ -156,12 +156,12 @@ def test_a_file_where_another_layer_has_a_folder_is_found(ledger: Ledger, turned
         check(COMPOSITION, ledger)
 
 
-def test_what_the_root_holds_may_be_replaced(ledger: Ledger) -> None:
+def test_layers_may_replace_files_of_the_root(ledger: Ledger) -> None:
     own(ledger, root=[("etc/x", "1")], low=[("etc/x", "2")], high=[])
     check(COMPOSITION, ledger)
 
 
-def test_a_set_of_layers_is_checked_once_and_another_set_anew(ledger: Ledger) -> None:
+def test_each_set_of_layers_is_checked_for_collisions_once(ledger: Ledger) -> None:
     own(ledger, low=[("x", "1")], high=[])
     check(COMPOSITION, ledger)
     own(ledger, high=[("x", "2")])  # cannot happen to one key; shows whether it was read again
@@ -174,7 +174,7 @@ def share(ledger: Ledger, name: str, *claims: str) -> None:
     ledger.add_remote_layer(LayerId(spec(name).key, "wheels", name, "{}"), LayerResult(blobs=(blob(name),)), claims)
 
 
-def test_of_a_layer_made_elsewhere_the_listing_is_asked_for_only_where_claims_meet(ledger: Ledger) -> None:
+def test_listing_of_a_remote_layer_is_fetched_only_if_path_prefixes_overlap(ledger: Ledger) -> None:
     own(ledger, low=[("a/b/c/d/e/low/x", "1")])
     share(ledger, "high", "a/b/c/d/e/high", "bin/y")
     check(COMPOSITION, ledger)
@@ -192,7 +192,7 @@ def test_of_a_layer_made_elsewhere_the_listing_is_asked_for_only_where_claims_me
     assert asked == [spec("third").key]  # what was asked once is kept
 
 
-def test_a_file_of_a_layer_made_elsewhere_may_not_be_a_folder_here(ledger: Ledger) -> None:
+def test_file_of_a_remote_layer_collides_with_a_local_folder(ledger: Ledger) -> None:
     own(ledger, low=[("a/b/x", "1")])
     share(ledger, "high", "a/b")
     with pytest.raises(CollisionError, match="/a/b is a file in the layer high and a folder in the layer low"):

@@ -1,4 +1,4 @@
-"""A root that cannot be stored: what makes it is ended then and there."""
+"""A root that cannot be stored: the program that makes it is stopped at once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from buildkit.errors import BuildError
 from buildkit.store.blobs import Blobs
 
 
-def test_what_makes_a_root_is_ended_with_the_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not when the interpreter ends: a thread that reads its last words would be cut off, and Python abort."""
+def test_mmdebstrap_is_stopped_if_packing_the_root_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at the end of the interpreter, where the thread that reads its output would make Python abort."""
     seen: list[str] = []
     kept: list[Iterator[bytes]] = []
 
@@ -28,7 +28,7 @@ def test_what_makes_a_root_is_ended_with_the_failure(tmp_path: Path, monkeypatch
             seen.append("ended")
 
     def pack(chunks: Iterator[bytes], *_: object) -> None:
-        kept.append(chunks)  # as a traceback keeps it
+        kept.append(chunks)  # as a traceback does
         next(chunks)
         raise BuildError("the disk is full")
 

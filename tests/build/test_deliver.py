@@ -1,4 +1,4 @@
-"""Delivery: what is asked of storage, what is laid out for it, and what is not done at all."""
+"""Importing into local storage: what is looked up, what is copied, and what is skipped."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def image(*names: str) -> Image:
 
 
 class Storage:
-    """Local storage as skopeo shows it."""
+    """A fake of local storage behind skopeo."""
 
     def __init__(self) -> None:
         self.held: dict[str, bytes] = {}
@@ -82,7 +82,7 @@ def deliver(storage: Storage, blobs: Blobs) -> Callable[..., int]:
 Deliver = Callable[..., int]
 
 
-def test_a_new_image_goes_in_by_its_blobs_and_then_gets_the_manifest_that_keeps_the_healthcheck(
+def test_new_image_is_imported_by_blobs_then_named_by_a_docker_manifest_with_healthcheck(
     deliver: Deliver, storage: Storage, blobs: Blobs
 ) -> None:
     wanted = image("a", "b")
@@ -93,7 +93,7 @@ def test_a_new_image_goes_in_by_its_blobs_and_then_gets_the_manifest_that_keeps_
     assert list((blobs.folder / "tmp").iterdir()) == []
 
 
-def test_a_delivery_that_is_cut_short_leaves_the_name_where_it_was(
+def test_interrupted_import_does_not_move_the_name(
     deliver: Deliver, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = image("a")
@@ -111,20 +111,20 @@ def test_a_delivery_that_is_cut_short_leaves_the_name_where_it_was(
     assert storage.held[REF] == before.docker_manifest()
 
 
-def test_the_same_image_again_moves_nothing(deliver: Deliver, storage: Storage) -> None:
+def test_importing_the_same_image_again_copies_nothing(deliver: Deliver, storage: Storage) -> None:
     deliver(image("a", "b"))
     assert deliver(image("a", "b")) == 0
     assert storage.copied == []
 
 
-def test_bytes_count_from_the_first_layer_that_differs(deliver: Deliver) -> None:
+def test_imported_bytes_count_from_the_first_differing_layer(deliver: Deliver) -> None:
     deliver(image("a", "b", "c"))
     assert deliver(image("a", "x", "c")) == 110
     assert deliver(image("a", "x", "c", "d")) == 1000
     assert deliver(image("z", "x", "c", "d")) == 1111
 
 
-def test_a_change_of_the_config_alone_moves_no_layer(deliver: Deliver, storage: Storage) -> None:
+def test_changed_config_alone_imports_no_layer(deliver: Deliver, storage: Storage) -> None:
     wanted = image("a", "b")
     deliver(wanted)
     other = Image(layers=wanted.layers, config=Config(user="u"), arch="amd64")
@@ -133,12 +133,12 @@ def test_a_change_of_the_config_alone_moves_no_layer(deliver: Deliver, storage: 
     assert storage.held[REF] == other.docker_manifest()
 
 
-def test_layers_of_a_relative_count_as_there(deliver: Deliver, storage: Storage) -> None:
+def test_layers_shared_with_a_relative_do_not_count_as_imported(deliver: Deliver, storage: Storage) -> None:
     storage.held["localhost/p/base:latest"] = image("a", "b").docker_manifest()
     assert deliver(image("a", "b", "c"), "localhost/p/base:latest", "localhost/p/none:latest") == 100
 
 
-def test_what_is_known_to_be_stored_is_not_asked_for(
+def test_known_stored_image_is_not_looked_up_again(
     deliver: Deliver, storage: Storage, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deliver(image("a", "b"))
@@ -149,7 +149,7 @@ def test_what_is_known_to_be_stored_is_not_asked_for(
     assert asked == ["localhost/p/base:latest"]
 
 
-def test_only_a_docker_manifest_names_layers_by_their_tars(storage: Storage) -> None:
+def test_only_docker_manifests_name_layers_by_diff_id(storage: Storage) -> None:
     assert find_stored(REF) is None
     wanted = image("a", "b")
     storage.held[REF] = wanted.docker_manifest()
@@ -164,7 +164,7 @@ def test_only_a_docker_manifest_names_layers_by_their_tars(storage: Storage) -> 
 
 
 @pytest.mark.parametrize(("data", "what"), [(None, "gone from the cache"), (b"c", "damaged"), (b"b", "")])
-def test_a_failed_import_says_which_blobs_the_cache_lost(
+def test_failed_import_reports_damaged_and_missing_blobs(
     deliver: Deliver, blobs: Blobs, monkeypatch: pytest.MonkeyPatch, data: bytes | None, what: str
 ) -> None:
     def fail(_folder: Path, _ref: str) -> None:
@@ -181,7 +181,7 @@ def test_a_failed_import_says_which_blobs_the_cache_lost(
     assert blobs.path(Digest.of(b"b")).exists() is (data == b"b")
 
 
-def test_an_import_that_read_what_another_build_has_mended_since_is_planned_anew(
+def test_failed_import_of_a_blob_that_another_build_repaired_raises_damaged_error(
     deliver: Deliver, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(_folder: Path, _ref: str) -> None:
@@ -189,13 +189,13 @@ def test_an_import_that_read_what_another_build_has_mended_since_is_planned_anew
 
     drop, path = blobs.drop_damaged, blobs.path(Digest.of(b"a"))
 
-    def drop_while_it_is_mended(digests: Iterable[Digest]) -> tuple[Digest, ...]:
+    def drop_while_another_build_repairs(digests: Iterable[Digest]) -> tuple[Digest, ...]:
         dropped = drop(digests)
         path.write_bytes(b"a")
         return dropped
 
     monkeypatch.setattr(skopeo, "copy_dir_to_storage", fail)
-    monkeypatch.setattr(blobs, "drop_damaged", drop_while_it_is_mended)
+    monkeypatch.setattr(blobs, "drop_damaged", drop_while_another_build_repairs)
     path.write_bytes(b"c")
     with pytest.raises(DamagedError, match="damaged"):
         deliver(image("a"))

@@ -1,4 +1,4 @@
-"""A checkout on disk: what is stale is said, what belongs is hashed, models of one's own are looked at."""
+"""A checkout on disk: stale locks are reported, tracked files are hashed, and models of the repository are checked."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def error(place: Place, what: str, frozen: bool = False) -> str:
     return f"{caught.value.message} ({caught.value.hint})"
 
 
-def test_fresh_locks_answer(place: Place) -> None:
+def test_fresh_locks_give_artifacts_packages_and_models(place: Place) -> None:
     assert [artifact.name for artifact in place.checkout().artifacts("requirements/x.txt")] == ["click"]
     assert [pin.version for pin in place.checkout().apt("requirements/base.apt")] == ["0.5"]
     assert [model.name for model in place.checkout(frozen=True).models("requirements/models.lock")] == ["m"]
@@ -129,7 +129,7 @@ def test_fresh_locks_answer(place: Place) -> None:
 
 
 @pytest.mark.parametrize("hidden", ["", f"# --hash=sha256:{'e' * 64}\n"])
-def test_a_file_that_no_pin_allows_is_refused(place: Place, hidden: str) -> None:
+def test_wheel_file_that_no_pin_allows_is_refused(place: Place, hidden: str) -> None:
     """Whoever alters one of the locks alone gets no wheel into an image: not even one that a cache has."""
     wheels = (place.folder / "requirements/x.wheels.toml").read_text()
     assert wheels.count("a" * 64) == 1
@@ -195,7 +195,7 @@ STALE = {
 
 
 @pytest.mark.parametrize("case", STALE)
-def test_a_lock_that_is_older_than_its_input_is_named(place: Place, case: str) -> None:
+def test_error_names_a_lock_older_than_its_input(place: Place, case: str) -> None:
     what, file, text, message = STALE[case]
     before = (place.folder / "requirements/x.txt").read_text()
     place.write(file, before.replace("a" * 64, "b" * 64) if text is None else text)
@@ -206,24 +206,24 @@ def test_a_lock_that_is_older_than_its_input_is_named(place: Place, case: str) -
     ("what", "file"),
     [("wheels", "x.txt"), ("wheels", "x.wheels.toml"), ("apt", "base.apt.lock"), ("models", "models.lock")],
 )
-def test_a_missing_lock_is_named(place: Place, what: str, file: str) -> None:
+def test_error_names_a_missing_lock(place: Place, what: str, file: str) -> None:
     (place.folder / "requirements" / file).unlink()
     assert error(place, what) == f"requirements/{file}: the lock is missing {RUN}"
 
 
 @pytest.mark.parametrize(("what", "stem"), [("wheels", "x"), ("models", "models")])
-def test_a_lock_whose_input_is_not_there_either(place: Place, what: str, stem: str) -> None:
+def test_error_names_lock_and_input_if_both_are_missing(place: Place, what: str, stem: str) -> None:
     for path in (place.folder / "requirements").glob(f"{stem}.*"):
         path.unlink()
     assert "the lock is missing, and so is its input requirements/" in error(place, what)
 
 
-def test_a_missing_apt_list_is_named(place: Place) -> None:
+def test_error_names_a_missing_apt_list(place: Place) -> None:
     (place.folder / "requirements/base.apt").unlink()
     assert error(place, "apt").startswith("requirements/base.apt: there is no such apt list")
 
 
-def test_what_is_wrong_with_a_lock_itself_says_more_than_that_another_is_stale(place: Place) -> None:
+def test_error_in_a_lock_takes_precedence_over_a_stale_wheels_lock(place: Place) -> None:
     head = (place.folder / "requirements/x.txt").read_text().splitlines()[0]
     place.write("requirements/x.txt", f"{head}\nclick==8\n")
     message = error(place, "wheels")
@@ -231,7 +231,7 @@ def test_what_is_wrong_with_a_lock_itself_says_more_than_that_another_is_stale(p
     assert "hash" in message
 
 
-def test_comments_and_spaces_make_no_lock_stale(place: Place) -> None:
+def test_comments_and_spaces_do_not_make_a_lock_stale(place: Place) -> None:
     place.write("requirements/x.in", "# why\n\n  click   # because\n")
     place.write("requirements/base.apt", "# why\n\ndash # because\n")
     place.write("requirements/models.toml", '# why\n[[model]]\nname = "m" # x\nsource = "path:weights"\n')
@@ -239,7 +239,7 @@ def test_comments_and_spaces_make_no_lock_stale(place: Place) -> None:
         assert ask(place, what)
 
 
-def test_text_that_is_not_utf8_is_named(place: Place) -> None:
+def test_error_names_a_file_that_is_not_utf8(place: Place) -> None:
     place.write("requirements/base.apt", b"\xff")
     assert error(place, "apt").startswith("requirements/base.apt: not UTF-8 text")
 
@@ -247,7 +247,7 @@ def test_text_that_is_not_utf8_is_named(place: Place) -> None:
 # models of one's own
 
 
-def test_a_model_that_changed_is_used_and_said_or_frozen_an_error(place: Place) -> None:
+def test_changed_model_file_is_used_with_a_warning_or_refused_if_frozen(place: Place) -> None:
     place.write("weights/w.bin", b"new weights")
     (model,) = place.checkout().models("requirements/models.lock")
     assert (model.files[0].sha256, model.files[0].size) == (FileHash.of(b"new weights"), 11)
@@ -257,10 +257,10 @@ def test_a_model_that_changed_is_used_and_said_or_frozen_an_error(place: Place) 
 
 
 @pytest.mark.parametrize(("least", "learned"), [(1, ["w.bin"]), (1 << 20, [])])
-def test_large_files_of_models_are_learned_together(
+def test_large_model_files_are_hashed_together(
     place: Place, monkeypatch: pytest.MonkeyPatch, least: int, learned: list[str]
 ) -> None:
-    """Small ones are hashed in less time than it takes to look all of them up twice."""
+    """Hashing small files takes less time than looking all of them up twice."""
     asked: list[Path] = []
     monkeypatch.setattr("buildkit.build.disk_checkout.LARGE_MODEL_FILE", least)
     monkeypatch.setattr(StatIndex, "learn", lambda _index, paths: asked.extend(paths))
@@ -269,7 +269,7 @@ def test_large_files_of_models_are_learned_together(
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "parent"])
-def test_a_model_file_that_is_missing_keeps_its_key_or_is_frozen_an_error(place: Place, kind: str) -> None:
+def test_missing_model_file_keeps_its_locked_key_or_is_refused_if_frozen(place: Place, kind: str) -> None:
     (before,) = place.checkout().models("requirements/models.lock")
     (place.folder / "weights/w.bin").unlink()
     if kind == "folder":
@@ -315,7 +315,7 @@ ALL = {"main.py": "file", "run.sh": "exec", "deep/er/z.py": "file", "link": "lin
 
 
 @pytest.mark.tools
-def test_a_tree_is_what_git_tracks_and_what_is_left_out_is_said(repository: Place) -> None:
+def test_tree_holds_files_tracked_by_git_and_warns_of_others(repository: Place) -> None:
     fill(repository)
     git(repository, "add", "app")
     repository.write("app/new.py", "n")
@@ -329,7 +329,7 @@ def test_a_tree_is_what_git_tracks_and_what_is_left_out_is_said(repository: Plac
 
 
 @pytest.mark.tools
-def test_a_tree_without_git_has_the_same_key(repository: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tree_has_the_same_key_without_git(repository: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(repository)
     git(repository, "add", "app")
     tracked = repository.checkout().tree("app")
@@ -341,7 +341,7 @@ def test_a_tree_without_git_has_the_same_key(repository: Place, monkeypatch: pyt
 
 
 @pytest.mark.tools
-def test_modes_count_only_by_who_may_execute(repository: Place) -> None:
+def test_only_the_executable_bit_of_a_mode_matters(repository: Place) -> None:
     fill(repository)
     git(repository, "add", "app")
     before = repository.checkout().tree("app").listing()
@@ -353,7 +353,7 @@ def test_modes_count_only_by_who_may_execute(repository: Place) -> None:
 
 
 @pytest.mark.tools
-def test_what_is_ignored_or_deleted_does_not_belong(repository: Place) -> None:
+def test_ignored_and_deleted_files_are_left_out_of_a_tree(repository: Place) -> None:
     fill(repository)
     repository.write(".containerignore", "# no tests\napp/deep\n**/*.sh\n!app/run.sh\napp/new*\n")
     git(repository, "add", "app")
@@ -365,14 +365,14 @@ def test_what_is_ignored_or_deleted_does_not_belong(repository: Place) -> None:
 
 
 @pytest.mark.tools
-def test_one_file_is_a_tree_of_its_own(repository: Place) -> None:
+def test_single_file_is_a_tree(repository: Place) -> None:
     fill(repository)
     git(repository, "add", "app")
     assert repository.checkout().tree("app/run.sh").listing() == [[".", "exec", FileHash.of(b"y").hex]]
 
 
 @pytest.mark.tools
-def test_names_that_no_layer_can_hold_are_refused(repository: Place) -> None:
+def test_file_names_that_are_not_utf8_are_refused(repository: Place) -> None:
     repository.write("app/x", "x")
     Path(os.fsdecode(os.fsencode(repository.folder) + b"/app/\xff")).write_text("x")
     git(repository, "add", "app")
@@ -380,13 +380,13 @@ def test_names_that_no_layer_can_hold_are_refused(repository: Place) -> None:
         repository.checkout().tree("app")
 
 
-def test_a_tree_that_is_not_there_is_named(place: Place) -> None:
+def test_error_names_a_missing_tree(place: Place) -> None:
     with pytest.raises(DefinitionError, match=r"^stages/x/app: there is no such file or folder in the repository$"):
         place.checkout().tree("stages/x/app")
 
 
 @pytest.mark.tools
-def test_each_answer_is_asked_for_once(repository: Place) -> None:
+def test_checkout_reads_each_lock_and_tree_once(repository: Place) -> None:
     fill(repository)
     repository.write("app/tracked", "x")
     git(repository, "add", "app")

@@ -1,4 +1,4 @@
-"""What a checkout says of files that are not as they should be: an error or a warning, never a hang or a silence."""
+"""Unusual files in a checkout lead to an error or a warning, never to a hang or silence."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def repository(tmp_path: Path) -> Iterator[Repository]:
     ledger.close()
 
 
-def test_a_folder_of_which_git_tracks_nothing_is_an_error(repository: Repository) -> None:
+def test_folder_without_tracked_files_is_an_error(repository: Repository) -> None:
     (repository.folder / "new").mkdir()
     (repository.folder / "new/main.py").write_text("")
     with pytest.raises(DefinitionError, match="new: none of its files belongs") as caught:
@@ -68,7 +68,7 @@ def test_a_folder_of_which_git_tracks_nothing_is_an_error(repository: Repository
     assert "git add" in caught.value.hint
 
 
-def test_a_folder_that_git_sees_only_as_a_link_is_an_error(repository: Repository) -> None:
+def test_folder_behind_a_symbolic_link_is_an_error(repository: Repository) -> None:
     (repository.folder / "elsewhere").mkdir()
     repository.app.rename(repository.folder / "elsewhere/app")
     (repository.folder / "linked").symlink_to("elsewhere")
@@ -77,7 +77,7 @@ def test_a_folder_that_git_sees_only_as_a_link_is_an_error(repository: Repositor
         repository.tree("linked/app")
 
 
-def test_a_file_whose_folder_became_a_file_is_gone(repository: Repository) -> None:
+def test_tracked_file_whose_folder_became_a_file_is_left_out(repository: Repository) -> None:
     (repository.app / "sub").mkdir()
     (repository.app / "sub/x").write_text("x")
     repository.git("add", ".")
@@ -87,21 +87,21 @@ def test_a_file_whose_folder_became_a_file_is_gone(repository: Repository) -> No
     assert [file.path for file in repository.tree().files] == ["main.py"]
 
 
-def test_a_pipe_is_an_error_and_not_read(repository: Repository) -> None:
+def test_named_pipe_is_an_error_and_is_not_read(repository: Repository) -> None:
     (repository.app / "main.py").unlink()
     os.mkfifo(repository.app / "main.py")
     with pytest.raises(DefinitionError, match=r"app/main.py: neither a file nor a symbolic link"):
         repository.tree()
 
 
-def test_a_pipe_outside_any_repository_is_an_error_too(repository: Repository) -> None:
+def test_named_pipe_without_git_is_an_error(repository: Repository) -> None:
     (repository.folder / ".git").rename(repository.folder.parent / "git")
     os.mkfifo(repository.app / "pipe")
     with pytest.raises(DefinitionError, match="app/pipe"):
         repository.tree()
 
 
-def test_a_submodule_is_left_out_and_said(repository: Repository) -> None:
+def test_submodule_is_left_out_with_a_warning(repository: Repository) -> None:
     module = repository.app / "module"
     module.mkdir()
     run(Command(argv=("git", "init", "--quiet", str(module))))
@@ -112,13 +112,13 @@ def test_a_submodule_is_left_out_and_said(repository: Repository) -> None:
     assert any("app/module: a submodule" in text for text in repository.warnings)
 
 
-def test_a_lock_that_cannot_be_read_is_named(repository: Repository) -> None:
+def test_error_names_an_unreadable_lock(repository: Repository) -> None:
     (repository.folder / "loop").symlink_to("loop")
     with pytest.raises(DefinitionError, match="loop: cannot be read"):
         repository.checkout().read("loop")
 
 
-def test_a_project_without_git_says_that_every_file_is_taken(repository: Repository) -> None:
+def test_project_without_git_warns_that_every_file_is_taken(repository: Repository) -> None:
     shutil.rmtree(repository.folder / ".git")
     (repository.app / ".env").write_text("SECRET=1\n")
     assert [file.path for file in repository.tree().files] == [".env", "main.py"]

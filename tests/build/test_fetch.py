@@ -1,4 +1,4 @@
-"""Downloads against a real server on loopback that drops connections, lies, and asks for credentials."""
+"""Downloads from a real server on loopback that drops connections, sends wrong bytes, and requires credentials."""
 
 import hashlib
 import os
@@ -67,7 +67,7 @@ def assert_only(folder, *names):
     assert sorted(path.name for path in folder.iterdir()) == sorted(names)
 
 
-def test_fetches_verifies_and_tells_progress(server, tmp_path):
+def test_fetch_verifies_the_file_and_reports_progress(server, tmp_path):
     done = []
     get(server, tmp_path / "blobs" / "one", progress=done.append)
     assert (tmp_path / "blobs" / "one").read_bytes() == BODY
@@ -76,7 +76,7 @@ def test_fetches_verifies_and_tells_progress(server, tmp_path):
     assert_only(tmp_path / "blobs", "one")
 
 
-def test_a_dropped_connection_is_resumed_where_it_broke(server, tmp_path):
+def test_dropped_download_resumes_where_it_stopped(server, tmp_path):
     server.script = ["drop", "drop"]
     get(server, tmp_path / "one")
     assert (tmp_path / "one").read_bytes() == BODY
@@ -86,7 +86,7 @@ def test_a_dropped_connection_is_resumed_where_it_broke(server, tmp_path):
     assert starts == [700_000, 1_400_000]
 
 
-def test_a_server_without_ranges_begins_anew(server, tmp_path):
+def test_dropped_download_restarts_if_the_server_has_no_ranges(server, tmp_path):
     server.script, server.ranges = ["drop"], False
     done = []
     get(server, tmp_path / "one", progress=done.append)
@@ -94,33 +94,33 @@ def test_a_server_without_ranges_begins_anew(server, tmp_path):
     assert done[-1] == len(BODY)
 
 
-def test_a_file_that_changed_between_two_requests_is_read_again(server, tmp_path):
+def test_file_that_changed_between_requests_is_fetched_again(server, tmp_path):
     server.script = ["drop", "wrong", "whole"]
     get(server, tmp_path / "one")
     assert (tmp_path / "one").read_bytes() == BODY
 
 
-def test_a_download_that_moves_may_drop_often(server, tmp_path):
+def test_download_with_progress_may_drop_any_number_of_times(server, tmp_path):
     server.script = ["crumb"] * 12
     get(server, tmp_path / "one")
     assert (tmp_path / "one").read_bytes() == BODY
 
 
-def test_a_server_that_always_drops_and_lies_is_given_up(server, tmp_path):
+def test_download_without_progress_is_given_up(server, tmp_path):
     server.script = ["wrong crumb"] * 100
     with pytest.raises(MismatchError):
         get(server, tmp_path / "one")
     assert len(server.requests) < 60
 
 
-def test_redirects_are_followed(server, tmp_path):
+def test_fetch_follows_redirects(server, tmp_path):
     with fetching(index=f"{server.url}/moved/simple/") as fetcher:
         fetcher.fetch(PIN, tmp_path / "one", progress=ignore)
     assert (tmp_path / "one").read_bytes() == BODY
 
 
 @pytest.mark.tools
-def test_certificates_are_checked_and_ones_own_authority_is_named(server, tmp_path):
+def test_fetch_checks_certificates_and_accepts_a_configured_authority(server, tmp_path):
     cert = tmp_path / "ca/cert.pem"
     cert.parent.mkdir()
     key = tmp_path / "ca/key.pem"
@@ -147,19 +147,19 @@ def test_certificates_are_checked_and_ones_own_authority_is_named(server, tmp_pa
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_busy_server_is_asked_again(server, tmp_path, status):
+def test_fetch_retries_a_busy_server(server, tmp_path, status):
     server.script = [status, status]
     get(server, tmp_path / "one")
     assert (tmp_path / "one").read_bytes() == BODY
 
 
-def test_a_busy_index_is_asked_again(server, tmp_path):
+def test_fetch_retries_a_busy_index(server, tmp_path):
     server.script = ["page 503", "page 503"]
     get(server, tmp_path / "one")
     assert (tmp_path / "one").read_bytes() == BODY
 
 
-def test_a_server_that_stays_broken_is_given_up(server, tmp_path):
+def test_fetch_gives_up_on_a_server_that_keeps_failing(server, tmp_path):
     server.script = [503] * 50
     with pytest.raises(FetchError, match=r"127\.0\.0\.1:\d+ answered 503"):
         get(server, tmp_path / "one")
@@ -167,14 +167,14 @@ def test_a_server_that_stays_broken_is_given_up(server, tmp_path):
     assert_only(tmp_path)
 
 
-def test_a_file_that_is_gone_is_not_asked_for_again(server, tmp_path):
+def test_fetch_does_not_retry_a_missing_file(server, tmp_path):
     server.script = [404] * 9
     with pytest.raises(FetchError, match="answered 404"):
         get(server, tmp_path / "one")
     assert len([one for one in server.requests if one[0].startswith("/files/")]) == 1
 
 
-def test_wrong_bytes_leave_nothing_and_name_pin_and_both_hashes(server, tmp_path):
+def test_wrong_bytes_leave_no_file_and_the_error_names_pin_and_both_hashes(server, tmp_path):
     server.script = ["wrong"]
     wrong = hashlib.sha256(b"x" * len(BODY)).hexdigest()
     (tmp_path / "one").write_bytes(b"before")
@@ -186,34 +186,34 @@ def test_wrong_bytes_leave_nothing_and_name_pin_and_both_hashes(server, tmp_path
     assert_only(tmp_path, "one")
 
 
-def test_an_index_that_says_another_hash_is_not_even_asked_for_the_file(server, tmp_path):
+def test_file_is_not_downloaded_if_the_index_lists_another_hash(server, tmp_path):
     server.page_hash = "0" * 64
     with pytest.raises(MismatchError, match="0" * 64):
         get(server, tmp_path / "one")
     assert not [one for one in server.requests if one[0].startswith("/files/")]
 
 
-def test_more_bytes_than_the_lock_says_are_refused(server, tmp_path):
+def test_more_bytes_than_the_locked_size_are_refused(server, tmp_path):
     short = Artifact(name="thing", version="1.0", file=NAME, sha256=HASH, size=1000)
     with pytest.raises(MismatchError, match="more than the 1000 bytes"):
         get(server, tmp_path / "one", short)
     assert_only(tmp_path)
 
 
-def test_what_no_index_has(server, tmp_path):
+def test_error_names_a_pin_that_no_index_has(server, tmp_path):
     server.page = False
     with pytest.raises(FetchError, match=r"no index and no find-links has thing==1\.0"):
         get(server, tmp_path / "one")
 
 
-def test_no_network(tmp_path):
+def test_fetch_without_network_fails(tmp_path):
     cannot = pytest.raises(FetchError, match=r"cannot download from 127\.0\.0\.1:9")
     with fetching(index="http://127.0.0.1:9/simple/") as fetcher, cannot as caught:
         fetcher.fetch(PIN, tmp_path / "one", progress=ignore)
     assert "network" in caught.value.hint
 
 
-def test_credentials_come_from_netrc_and_are_never_told(server, tmp_path, monkeypatch):
+def test_credentials_from_netrc_are_used_and_never_printed(server, tmp_path, monkeypatch):
     server.password = "secret"
     with pytest.raises(FetchError) as caught:
         get(server, tmp_path / "one")
@@ -230,7 +230,7 @@ def test_credentials_come_from_netrc_and_are_never_told(server, tmp_path, monkey
     assert "secret" not in str(mismatch.value) + mismatch.value.hint
 
 
-def test_credentials_in_the_index_url_serve_and_are_never_told(server, tmp_path):
+def test_credentials_in_the_index_url_are_used_and_never_printed(server, tmp_path):
     server.password = "secret"
     index = server.url.replace("//", "//me:secret@") + "/simple/"
     with fetching(index=index) as fetcher:
@@ -242,7 +242,7 @@ def test_credentials_in_the_index_url_serve_and_are_never_told(server, tmp_path)
     assert (tmp_path / "one").read_bytes() == BODY
 
 
-def test_a_stop_is_obeyed_between_chunks(server, tmp_path):
+def test_stop_interrupts_a_download_between_chunks(server, tmp_path):
     server.gate, stop = threading.Event(), threading.Event()
 
     def stop_soon(_done):
@@ -254,7 +254,7 @@ def test_a_stop_is_obeyed_between_chunks(server, tmp_path):
     assert_only(tmp_path)
 
 
-def test_a_stop_ends_waiting(server, tmp_path):
+def test_stop_interrupts_the_wait_before_a_retry(server, tmp_path):
     server.script, stop = [503] * 9, threading.Event()
     sources = PackageSources(pip=IndexSettings(), uv=IndexSettings())
     retry_policy = RetryPolicy(stop, unit=20)
@@ -281,7 +281,7 @@ def test_local_files_are_copied_and_verified(tmp_path):
     assert_only(tmp_path, "links", "one")
 
 
-def test_for_what_lies_in_a_folder_nobody_is_asked(server, tmp_path):
+def test_file_in_a_find_links_folder_needs_no_index(server, tmp_path):
     links = tmp_path / "links"
     links.mkdir()
     (links / NAME).write_bytes(BODY)
@@ -291,7 +291,7 @@ def test_for_what_lies_in_a_folder_nobody_is_asked(server, tmp_path):
     assert server.requests == []
 
 
-def test_where_a_folder_has_other_bytes_an_index_is_asked(server, tmp_path):
+def test_index_is_asked_if_the_find_links_folder_has_other_bytes(server, tmp_path):
     links = tmp_path / "links"
     links.mkdir()
     (links / NAME).write_bytes(b"y" * len(BODY))
@@ -301,7 +301,7 @@ def test_where_a_folder_has_other_bytes_an_index_is_asked(server, tmp_path):
     assert_only(tmp_path, "links", "one")
 
 
-def test_a_source_out_of_reach_does_not_hide_another(tmp_path, server):
+def test_unreachable_source_does_not_hide_another(tmp_path, server):
     sources = PackageSources(
         pip=IndexSettings(index=f"{server.url}/simple/", extra=("http://127.0.0.1:9/simple/",)), uv=IndexSettings()
     )
@@ -312,7 +312,7 @@ def test_a_source_out_of_reach_does_not_hide_another(tmp_path, server):
     assert (tmp_path / "one").read_bytes() == BODY
 
 
-def test_urls_of_models(server, tmp_path):
+def test_fetch_url_fetches_and_hashes_model_files(server, tmp_path):
     wanted = ExpectedFile(what="model voice: a.onnx", sha256=HASH, size=len(BODY))
     server.script = ["drop"]
     with fetching(index=f"{server.url}/simple/") as fetcher:
@@ -326,7 +326,7 @@ def test_urls_of_models(server, tmp_path):
     assert (tmp_path / "one").read_bytes() == BODY
 
 
-def test_many_threads_share_a_fetcher(server, tmp_path):
+def test_threads_share_a_fetcher(server, tmp_path):
     from concurrent.futures import ThreadPoolExecutor
 
     server.script = ["drop"] * 4
@@ -336,13 +336,13 @@ def test_many_threads_share_a_fetcher(server, tmp_path):
     assert all((tmp_path / str(n)).read_bytes() == BODY for n in range(4))
 
 
-def test_a_place_that_cannot_be_written_is_named(server, tmp_path):
+def test_error_names_a_destination_that_cannot_be_written(server, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BuildError, match="cannot write"):
         get(server, tmp_path / "file" / "one")
 
 
-def test_a_full_disk_is_said_with_a_hint(server, tmp_path, monkeypatch):
+def test_full_disk_is_reported_with_a_hint(server, tmp_path, monkeypatch):
     import errno
 
     def refuse(_handle):

@@ -1,4 +1,4 @@
-"""What layers are packed from may be gone when its turn comes: another process shares the cache."""
+"""Inputs of layers may disappear before they are packed, because other processes share the cache."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ MODEL = Model(name="m", version="1", source=UrlSource(url="https://example.org")
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BuildContext]:
     monkeypatch.setenv("BUILDKIT_CACHE", str(tmp_path / "cache"))
-    with open_context(parse_project("", tmp_path), lambda _event: None) as made:
-        yield made
+    with open_context(parse_project("", tmp_path), lambda _event: None) as context:
+        yield context
 
 
 @pytest.fixture
-def supplies(context: BuildContext) -> Iterator[InputTasks]:
+def input_tasks(context: BuildContext) -> Iterator[InputTasks]:
     with open_containers(context) as containers:
         yield InputTasks(context, containers, {}, pytest.fail, lambda _composition: ())
 
 
-def test_a_compiled_wheel(context: BuildContext, supplies: InputTasks) -> None:
+def test_compiled_wheel_that_is_gone_raises_lost_error(context: BuildContext, input_tasks: InputTasks) -> None:
     artifact = Artifact(name="x", version="1.0", file="x-1.0.tar.gz", sha256=SHA256)
     item = Compile(artifact=artifact, key=Key.of(b"k"), recipe="{}")
     context.ledger.wheels.add(item.key, "{}", "x-1.0-py3-none-any.whl", SHA256, 1.0)
     path = context.blobs.file_path(SHA256, "x-1.0-py3-none-any.whl")
     path.write_bytes(DATA)
-    assert supplies.wheel_path(artifact, item) == path
+    assert input_tasks.wheel_path(artifact, item) == path
     path.unlink()
     with pytest.raises(LostError, match=r"^x 1\.0: its compiled wheel is gone$") as caught:
-        supplies.wheel_path(artifact, item)
+        input_tasks.wheel_path(artifact, item)
     assert caught.value.hint == "build again"
 
 
-def test_a_file_of_a_model(context: BuildContext, supplies: InputTasks) -> None:
+def test_model_download_that_is_gone_raises_lost_error(context: BuildContext, input_tasks: InputTasks) -> None:
     path = context.blobs.file_path(SHA256, "weights.bin")
     path.write_bytes(DATA)
-    opened = supplies.open_model(MODEL)
+    opened = input_tasks.open_model(MODEL)
     assert b"".join(opened(FILE)) == DATA
     path.unlink()
     with pytest.raises(LostError, match=r"^m: weights\.bin: the cached weights\.bin is gone$") as caught:

@@ -1,4 +1,4 @@
-"""Trees laid out for containers: what is listed, as it was hashed, the same under any umask."""
+"""Trees laid out for containers: the listed files, verified by their hashes, equal under any umask."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TREE = Tree(
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-def test_names_modes_and_times_are_those_of_the_tree(root: Path, tmp_path: Path, umask: int) -> None:
+def test_laid_out_tree_has_defined_names_modes_and_times(root: Path, tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         place = lay_out(root, TREE, tmp_path / "out")
@@ -53,20 +53,20 @@ def test_names_modes_and_times_are_those_of_the_tree(root: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o755])
-def test_one_file_has_the_mode_of_the_tree(root: Path, tmp_path: Path, mode: int) -> None:
+def test_laid_out_single_file_has_the_mode_of_the_tree(root: Path, tmp_path: Path, mode: int) -> None:
     (root / "lib/run").chmod(mode)
     place = lay_out(root, Tree(path="lib/run", files=(file(".", b"run"),)), tmp_path / "out")
     assert place.read_bytes() == b"run"
     assert stat.S_IMODE(place.stat().st_mode) == 0o644
 
 
-def test_what_changed_since_it_was_hashed_is_not_used(root: Path, tmp_path: Path) -> None:
+def test_file_changed_since_it_was_hashed_is_refused(root: Path, tmp_path: Path) -> None:
     (root / "lib/run").write_bytes(b"other")
     with pytest.raises(MismatchError, match=r"lib/run has changed"):
         lay_out(root, TREE, tmp_path / "out")
 
 
-def test_a_link_alone_is_refused(root: Path, tmp_path: Path) -> None:
+def test_tree_that_is_a_symbolic_link_is_refused(root: Path, tmp_path: Path) -> None:
     (root / "link").symlink_to("lib")
     with pytest.raises(BuildError, match="symbolic link"):
         lay_out(root, Tree(path="link", files=(link(".", "lib"),)), tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Which lower layers are worth an import of their own."""
+"""Which lower layers are imported early."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from buildkit.digest import Key
 from buildkit.plan.plan import LayerSource, PlannedLayer
 from buildkit.plan.spec import Kind, PackPrefix, Spec
 
-LITTLE = MIN_IMPORT_BYTES // 4
+SMALL = MIN_IMPORT_BYTES // 4
 SPEC = Spec(name="x", kind=Kind.WHEELS, recipe="", key=Key.of(b"x"), work=PackPrefix(), history="")
 
 
@@ -27,21 +27,21 @@ def depths(*entries: PlannedLayer) -> list[int]:
 BUILT, CACHE = entry(LayerSource.BUILT), entry(LayerSource.CACHE)
 
 
-def test_a_root_of_unknown_size_is_worth_it_alone() -> None:
+def test_root_of_unknown_size_is_imported_early() -> None:
     assert depths(entry(LayerSource.BUILT, 0, Kind.IMAGE), BUILT) == [1]
     assert depths(entry(LayerSource.BUILT, 0, Kind.RUN), entry(LayerSource.BUILT, 1)) == []
 
 
-def test_little_ones_go_together() -> None:
-    assert depths(*[entry(LayerSource.BUILT, LITTLE)] * 9) == [4, 8]
+def test_small_layers_are_imported_early_together() -> None:
+    assert depths(*[entry(LayerSource.BUILT, SMALL)] * 9) == [4, 8]
 
 
-def test_what_storage_has_counts_for_nothing() -> None:
+def test_layers_in_storage_do_not_count_for_an_early_import() -> None:
     assert depths(entry(LayerSource.STORAGE), entry(LayerSource.STORAGE), BUILT, BUILT) == [3]
 
 
-def test_the_last_one_to_be_made_ends_it() -> None:
-    """Nothing is made meanwhile, so the whole can be imported at once."""
+def test_nothing_is_imported_early_above_the_last_built_layer() -> None:
+    """Nothing is built meanwhile, so the whole image can be imported at once."""
     assert depths(BUILT) == []
     assert depths(CACHE, CACHE, CACHE) == []
     assert depths(CACHE, BUILT, CACHE, CACHE) == [1]
@@ -49,7 +49,7 @@ def test_the_last_one_to_be_made_ends_it() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(list(LayerSource)), st.integers(0, 2 * MIN_IMPORT_BYTES))))
-def test_each_is_worth_it_and_has_something_above(shape: list[tuple[LayerSource, int]]) -> None:
+def test_each_early_import_is_large_enough_and_below_a_layer_to_build(shape: list[tuple[LayerSource, int]]) -> None:
     entries = [entry(source, size) for source, size in shape]
     found = depths(*entries)
     assert found == sorted(set(found))

@@ -1,4 +1,4 @@
-"""Secrets of steps, apart from containers: where they come from, what is hidden, and what a layer may not hold."""
+"""Secrets of steps without containers: their sources, redaction of output, and refusal of layers that contain them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from buildkit.errors import BuildError
 VALUE = b"correct horse battery"
 
 
-def test_where_a_secret_comes_from(tmp_path: Path) -> None:
+def test_secrets_are_read_from_environment_or_file(tmp_path: Path) -> None:
     (tmp_path / "token").write_bytes(b"from a file\n")
     places = {"other": "env:ELSEWHERE", "filed": f"file:{tmp_path}/token"}
     env = {"HF_TOKEN": "a", "ELSEWHERE": "b"}
@@ -42,13 +42,13 @@ def test_where_a_secret_comes_from(tmp_path: Path) -> None:
         ({"token": "file:/dev/zero"}, "is too large"),
     ],
 )
-def test_a_secret_that_is_not_there_is_named(places: dict[str, str], why: str) -> None:
+def test_error_names_a_missing_secret(places: dict[str, str], why: str) -> None:
     with pytest.raises(BuildError, match="app/x: its secret `token`") as caught:
         find_secrets("app/x", ("token",), places, {})
     assert why in caught.value.message
 
 
-def test_what_was_said_is_told_without_them() -> None:
+def test_output_is_redacted() -> None:
     secrets = Secrets({"a": VALUE + b"\n", "b": b"line one\nline two\n", "short": b"ab"})
     encoded = base64.b64encode(VALUE).decode()
     said = f"battery; curl: https://me:{VALUE.decode()}@host/ab {encoded} line two"
@@ -56,7 +56,7 @@ def test_what_was_said_is_told_without_them() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_a_layer_that_holds_one_is_refused_wherever_it_lies(size: int) -> None:
+def test_layer_with_a_secret_is_refused_wherever_chunks_end(size: int) -> None:
     for tar in (b"x" * 500 + VALUE + b"y" * 500, b"x" * 500 + base64.b64encode(VALUE)):
         see = Secrets({"token": VALUE + b"\n"}).watch("app/x")
         with pytest.raises(SecretKeptError, match=r"app/x: .*\(token\)"):
@@ -66,7 +66,7 @@ def test_a_layer_that_holds_one_is_refused_wherever_it_lies(size: int) -> None:
         see(part)
 
 
-def test_what_killed_builds_left_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secret_folders_of_killed_builds_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("buildkit.build.step_secrets._MEMORY", tmp_path)  # in the other one whoever builds sweeps, too
     left = tmp_path / f"buildkit-secrets-{os.geteuid()}-left-by-a-test"
     left.mkdir(0o700)

@@ -1,4 +1,4 @@
-"""The phase ledger: seconds, CPU and bytes of our threads and of the programs that they ran."""
+"""The phase meter: seconds, CPU time and bytes of threads and of the programs that they run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def burn(seconds: float) -> None:
         pass
 
 
-def test_a_phase_has_its_own_cpu_time_and_bytes(tmp_path: Path) -> None:
+def test_phase_measures_its_own_cpu_time_and_bytes(tmp_path: Path) -> None:
     meter = PhaseMeter()
     with meter.phase("pack"):
         (tmp_path / "x").write_bytes(b"x" * 1_000_000)
@@ -38,7 +38,7 @@ def test_a_phase_has_its_own_cpu_time_and_bytes(tmp_path: Path) -> None:
     assert spent["idle"].usage.written < 1000
 
 
-def test_a_program_counts_for_the_phase_that_ran_it_with_all_its_children() -> None:
+def test_program_and_its_children_count_for_the_phase_that_ran_it() -> None:
     meter = PhaseMeter()
     with meter.phase("run"):
         run(Command(argv=("sh", "-c", f"python3 -c '{BURN}'; head -c 2000000 /dev/zero | tail -c 1")))
@@ -51,7 +51,7 @@ def test_a_program_counts_for_the_phase_that_ran_it_with_all_its_children() -> N
     assert spent["other"].usage.written < 1_000_000
 
 
-def test_programs_of_threads_that_run_at_once_are_told_apart() -> None:
+def test_concurrent_programs_count_for_the_phases_of_their_threads() -> None:
     meter = PhaseMeter()
 
     def work(phase: str, count: int) -> None:
@@ -68,7 +68,7 @@ def test_programs_of_threads_that_run_at_once_are_told_apart() -> None:
         assert n * 1_000_000 <= spent[str(n)].usage.written < (n + 1) * 1_000_000
 
 
-def test_a_phase_inside_another_counts_for_itself_alone() -> None:
+def test_nested_phase_counts_for_itself_alone() -> None:
     meter = PhaseMeter()
     with meter.phase("run"):
         with meter.phase("commit"):
@@ -79,14 +79,14 @@ def test_a_phase_inside_another_counts_for_itself_alone() -> None:
     assert spent["run"].seconds >= 0.01
 
 
-def test_a_phase_that_fails_is_measured_too() -> None:
+def test_failing_phase_is_measured() -> None:
     meter = PhaseMeter()
     with pytest.raises(ZeroDivisionError), meter.phase("pack"):
         _ = 1 / 0
     assert set(meter.read()) == {"pack"}
 
 
-def test_compressing_gets_the_cpu_time_of_threads_without_a_phase() -> None:
+def test_compress_gets_the_cpu_time_of_threads_without_a_phase() -> None:
     meter = PhaseMeter()
     thread = threading.Thread(target=burn, args=(0.1,))
     thread.start()

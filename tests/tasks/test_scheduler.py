@@ -1,4 +1,4 @@
-"""The scheduler: order, parallel work, failures said once, and an end that can be asked for."""
+"""The scheduler: order, concurrency, failures that are reported once, and interrupts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from buildkit.tasks.scheduler import Lane, Outcome, Task, run_tasks
 from buildkit.tasks.task_id import TaskId, TaskKind
 from buildkit.tools.usage import WorkCost
 
-PLACES = {Lane.CPU: 2, Lane.NET: 4, Lane.UP: 3, Lane.CONTAINER: 1}
+LIMITS = {Lane.CPU: 2, Lane.NET: 4, Lane.UP: 3, Lane.CONTAINER: 1}
 
 
 def task(
@@ -36,9 +36,9 @@ def task_id(name: str) -> TaskId:
     return TaskId(TaskKind.LAYER, name)
 
 
-def run(*tasks: Task, said: list[Event] | None = None) -> Mapping[str, WorkCost]:
+def run(*tasks: Task, events: list[Event] | None = None) -> Mapping[str, WorkCost]:
     by_id, meter = {task_id(task.name): task for task in tasks}, PhaseMeter()
-    run_tasks(by_id, PLACES, ignore_event if said is None else said.append, threading.Event(), meter)
+    run_tasks(by_id, LIMITS, ignore_event if events is None else events.append, threading.Event(), meter)
     return meter.read()
 
 
@@ -49,13 +49,13 @@ def fail(error: BaseException) -> Callable[[], object]:
     return action
 
 
-def test_nothing_to_do_is_done() -> None:
+def test_run_tasks_without_tasks_does_nothing() -> None:
     assert run() == {}
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.sets(st.integers(0, 14)), st.sampled_from(list(Lane))), max_size=15))
-def test_every_task_runs_once_after_what_it_needs(shape: list[tuple[set[int], Lane]]) -> None:
+def test_every_task_runs_once_after_the_tasks_it_needs(shape: list[tuple[set[int], Lane]]) -> None:
     done: list[str] = []
     tasks = []
     for number, (wanted, lane) in enumerate(shape):
@@ -67,44 +67,45 @@ def test_every_task_runs_once_after_what_it_needs(shape: list[tuple[set[int], La
         assert all(done.index(need.name) < done.index(found.name) for need in found.needs)
 
 
-def test_of_those_that_could_begin_the_first_in_order_do() -> None:
-    """Though others were ready before: what is built lies in order, and the lowest is wanted first."""
-    begun: list[str] = []
+def test_ready_tasks_start_in_order() -> None:
+    """Even if later ones were ready before: layers are in order, and the lowest is needed first."""
+    started_tasks: list[str] = []
     late = [
-        task(str(number), lambda n=str(number): begun.append(n), "gate", lane=Lane.CONTAINER) for number in range(3)
+        task(str(number), lambda n=str(number): started_tasks.append(n), "gate", lane=Lane.CONTAINER)
+        for number in range(3)
     ]
-    early = [task(name, lambda n=name: begun.append(n), lane=Lane.CONTAINER) for name in "abc"]
+    early = [task(name, lambda n=name: started_tasks.append(n), lane=Lane.CONTAINER) for name in "abc"]
     gate = task("gate", lambda: None, "a", lane=Lane.CONTAINER)
     run(gate, *late, *early)
-    assert begun == ["a", "0", "1", "2", "b", "c"]
+    assert started_tasks == ["a", "0", "1", "2", "b", "c"]
 
 
-def test_of_a_quiet_task_only_a_failure_is_said() -> None:
-    said: list[Event] = []
-    run(replace(task("a"), quiet=True), said=said)
-    assert said == []
+def test_quiet_task_emits_only_a_failure() -> None:
+    events: list[Event] = []
+    run(replace(task("a"), quiet=True), events=events)
+    assert events == []
     with pytest.raises(BuildError):
-        run(replace(task("a", fail(BuildError("no"))), quiet=True), said=said)
-    assert [type(event) for event in said] == [StepFailed]
+        run(replace(task("a", fail(BuildError("no"))), quiet=True), events=events)
+    assert [type(event) for event in events] == [StepFailed]
 
 
-def test_a_needless_task_is_done_as_soon_as_its_turn_comes() -> None:
-    said: list[Event] = []
+def test_needless_task_counts_as_done_without_running() -> None:
+    events: list[Event] = []
     before: list[str] = []
     needless = replace(task("b", fail(BuildError("no")), "a"), is_needless=lambda: bool(before))
-    run(needless, task("a", lambda: before.append("a")), task("c", lambda: before.append("c"), "b"), said=said)
+    run(needless, task("a", lambda: before.append("a")), task("c", lambda: before.append("c"), "b"), events=events)
     assert before == ["a", "c"]
-    assert {event.step for event in said if isinstance(event, StepStarted)} == {"a", "c"}
+    assert {event.step for event in events if isinstance(event, StepStarted)} == {"a", "c"}
 
 
-def test_lanes_run_side_by_side_each_with_its_places() -> None:
+def test_lanes_run_concurrently_up_to_their_limits() -> None:
     lanes = [Lane.CPU] * 2 + [Lane.NET] * 4 + [Lane.UP] * 3 + [Lane.CONTAINER]
-    met = threading.Barrier(len(lanes), timeout=10)  # all at once, or it breaks
+    met = threading.Barrier(len(lanes), timeout=10)  # breaks unless all run at once
     run(*(task(str(number), met.wait, lane=lane) for number, lane in enumerate(lanes)))
 
 
 @pytest.mark.parametrize("lane", list(Lane))
-def test_no_lane_has_more_at_once_than_places(lane: Lane) -> None:
+def test_no_lane_exceeds_its_limit(lane: Lane) -> None:
     lock, now, most = threading.Lock(), 0, 0
 
     def work() -> None:
@@ -117,10 +118,10 @@ def test_no_lane_has_more_at_once_than_places(lane: Lane) -> None:
             now -= 1
 
     run(*(task(str(number), work, lane=lane) for number in range(8)))
-    assert most <= PLACES[lane]
+    assert most <= LIMITS[lane]
 
 
-def test_seconds_are_summed_by_phase() -> None:
+def test_seconds_add_up_by_phase() -> None:
     wait = threading.Event()
     spent = run(
         task("a", lambda: wait.wait(0.02), phase="fetch"),
@@ -132,17 +133,17 @@ def test_seconds_are_summed_by_phase() -> None:
     assert spent["pack"].seconds >= 0
 
 
-def test_steps_are_said() -> None:
-    said: list[Event] = []
-    run(task("a"), said=said)
-    assert said[0] == StepStarted(step="a", phase="pack")
-    assert isinstance(said[1], StepFinished)
-    assert (said[1].step, said[1].phase, said[1].size, said[1].note) == ("a", "pack", 3, "done")
+def test_task_emits_start_and_finish() -> None:
+    events: list[Event] = []
+    run(task("a"), events=events)
+    assert events[0] == StepStarted(step="a", phase="pack")
+    assert isinstance(events[1], StepFinished)
+    assert (events[1].step, events[1].phase, events[1].size, events[1].note) == ("a", "pack", 3, "done")
 
 
-def test_a_failure_stops_what_depends_on_it_and_lets_the_rest_finish() -> None:
+def test_failure_stops_dependent_tasks_and_lets_others_finish() -> None:
     done: list[str] = []
-    said: list[Event] = []
+    events: list[Event] = []
     error = ToolError("it broke\nbadly", hint="mend it", output="its output")
     with pytest.raises(ToolError) as caught:
         run(
@@ -151,16 +152,16 @@ def test_a_failure_stops_what_depends_on_it_and_lets_the_rest_finish() -> None:
             task("top", lambda: done.append("top"), "above", "free"),
             task("free", lambda: done.append("free"), lane=Lane.NET),
             task("after", lambda: done.append("after"), "free"),
-            said=said,
+            events=events,
         )
     assert caught.value is error
     assert done == ["free", "after"]
-    assert [event for event in said if isinstance(event, StepFailed)] == [
+    assert [event for event in events if isinstance(event, StepFailed)] == [
         StepFailed(step="broken", phase="pack", message="it broke")
     ]
 
 
-def test_several_failures_are_one_error_with_each_ones_hint_and_output() -> None:
+def test_several_failures_become_one_error_with_all_hints_and_outputs() -> None:
     with pytest.raises(BuildError) as caught:
         run(
             task("a", fail(ToolError("one", hint="do this", output="out of a"))),
@@ -180,7 +181,7 @@ def test_several_failures_are_one_error_with_each_ones_hint_and_output() -> None
         ([Interrupted("interrupted"), ToolError("no disk left")], ToolError),
     ],
 )
-def test_interrupted_tasks_do_not_hide_the_failure_nor_become_one(
+def test_interrupted_tasks_neither_hide_a_failure_nor_become_one(
     errors: list[BuildkitError], expected: type[BuildkitError]
 ) -> None:
     with pytest.raises(BuildkitError) as caught:
@@ -188,20 +189,20 @@ def test_interrupted_tasks_do_not_hide_the_failure_nor_become_one(
     assert type(caught.value) is expected
 
 
-def test_failures_of_steps_with_one_name_are_all_said() -> None:
+def test_failures_of_tasks_with_equal_names_are_all_reported() -> None:
     tasks = {task_id(str(n)): task("same", fail(BuildError(f"error {n}"))) for n in range(3)}
     with pytest.raises(BuildError, match="3 steps failed") as caught:
-        run_tasks(tasks, PLACES, ignore_event, threading.Event(), PhaseMeter())
+        run_tasks(tasks, LIMITS, ignore_event, threading.Event(), PhaseMeter())
     assert all(f"error {n}" in caught.value.message for n in range(3))
 
 
-def test_a_defect_of_ours_comes_before_errors_that_are_explained() -> None:
+def test_unexpected_exception_takes_precedence_over_known_errors() -> None:
     with pytest.raises(ZeroDivisionError):
         run(task("a", fail(BuildError("x"))), task("b", lambda: 1 // 0))
 
 
 @pytest.mark.parametrize("needs", [("nobody",), ("self",)])
-def test_steps_that_could_never_run_are_a_defect_and_no_success(needs: tuple[str, ...]) -> None:
+def test_tasks_that_can_never_run_raise_value_error(needs: tuple[str, ...]) -> None:
     done: list[str] = []
     with pytest.raises(ValueError, match=r"never finish: layer:self$"):
         run(task("self", lambda: None, *needs), task("free", lambda: done.append("free")))
@@ -256,7 +257,7 @@ except Interrupted as error:
 
 @pytest.mark.tools
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interrupt_stops_programs_undoes_what_they_made_and_starts_nothing(name: str) -> None:
+def test_interrupt_stops_programs_undoes_their_work_and_starts_nothing(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", INTERRUPTED, name], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     assert done.stdout == "interrupted; nothing half-built is kept; 130; True; True; ['undone']\n"
