@@ -24,7 +24,7 @@ class Builder(Protocol):
     """What the tests need of a builder."""
 
     def build(self, context: Path, file: str, tag: str, **arguments: str) -> None:
-        """Build; fails with all that was said."""
+        """Build; a failure shows the whole output."""
 
     def tree(self, tag: str) -> dict[str, Entry]:
         """What is in an image."""
@@ -144,7 +144,7 @@ def plain(config: dict[str, Any]) -> dict[str, Any]:
     """A config in one way of saying it: what is absent, empty, or the default by name are the same."""
     health = config.get("Healthcheck") or {}
     labels = dict(config.get("Labels") or {})
-    labels.pop("io.buildah.version", None)  # signed by buildah unless told otherwise
+    labels.pop("io.buildah.version", None)  # added by buildah by default
     return {
         "Env": dict(line.split("=", 1) for line in config.get("Env") or ()),
         "Labels": labels,

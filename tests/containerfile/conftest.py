@@ -29,7 +29,7 @@ def tools_tar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def workshop(registry: str, tools_tar: Path) -> Iterator[Tiny]:
-    """Storage in which buildah and podman build exports; no project of ours is in it."""
+    """Storage in which buildah and podman build exports, without images of the project."""
     tiny = Tiny(short_folder(), registry=registry)
     box = tiny.tool("buildah", "from", "scratch").strip()
     tiny.tool("buildah", "add", "--quiet", box, str(tools_tar), "/")

@@ -17,7 +17,7 @@ _FOREIGN = {"old.py": 'print "x"\n', "template.py": "class {{name}}:\n", "nul.py
 
 @pytest.fixture
 def wheels(tmp_path: Path) -> Path:
-    """Installed wheels, and the script beside them."""
+    """Installed wheels, and the script next to them."""
     (tmp_path / "bytecode.py").write_text(bytecode_script())
     folder = tmp_path / "wheels/opt/venv/lib/pack"
     folder.mkdir(parents=True)

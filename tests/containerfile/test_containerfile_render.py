@@ -154,7 +154,7 @@ def test_registry_image_root_has_its_config_overridden() -> None:
     text = builds(made)["runtime"]
     lines = text.splitlines()
     assert "PATH=/opt/venv/bin:${PATH:-/usr/local/sbin" in text
-    assert lines[0] == "WORKDIR /", "it makes a folder, which would need all that lies below it"
+    assert lines[0] == "WORKDIR /", "it makes a folder, for which BuildKit needs all layers below"
     for line in ("USER 0", "ENTRYPOINT []", "CMD []", "HEALTHCHECK NONE"):
         assert line in lines
 

@@ -38,58 +38,58 @@ def forget(tiny: Tiny) -> None:
 
 
 def done(ended: SessionResult) -> SessionResult:
-    """A session that must have worked."""
+    """Return the result of a session, which must have succeeded."""
     assert ended.code == 0, ended.text
     assert "Traceback" not in ended.text, ended.text
     return ended
 
 
 def warnings(ended: SessionResult) -> list[str]:
-    """What a session warned of."""
+    """Return the warnings of a session."""
     return [line.strip() for line in ended.text.splitlines() if line.startswith(" warning  ")]
 
 
 def sources(ended: SessionResult) -> dict[str, str]:
-    """Where each layer came from, by name."""
+    """Return the source of each layer, by name."""
     assert ended.report is not None, ended.text
     return {layer["name"]: layer["source"] for layer in ended.report["layers"]}
 
 
 def digest(ended: SessionResult) -> str:
-    """The digest that was pushed."""
+    """Return the pushed digest."""
     assert ended.report is not None, ended.text
     (only,) = {one["digest"] for one in ended.report["pushed"]}
     return str(only)
 
 
 def kind_of(request: Request) -> str:
-    """``GET manifest``, ``HEAD blob``, ``PATCH upload`` …"""
+    """Return the kind of a request: ``GET manifest``, ``HEAD blob``, ``PATCH upload`` …"""
     return f"{request.method} {next(kind for kind, path in _KINDS if re.search(path, request.path))}"
 
 
 def traffic(requests: Iterable[Request]) -> dict[str, int]:
-    """How many requests there were of each kind."""
+    """Return the number of requests of each kind."""
     return dict(Counter(kind_of(one) for one in requests))
 
 
 def uploaded(proxy: FaultyProxy) -> int:
-    """Bytes that went up."""
+    """Return the uploaded bytes."""
     return sum(one.up for one in proxy.requests)
 
 
 def downloaded(proxy: FaultyProxy) -> int:
-    """Bytes of blobs that came down."""
+    """Return the downloaded bytes of blobs."""
     return sum(one.down for one in proxy.requests if kind_of(one) == "GET blob")
 
 
 def manifest(tiny: Tiny, ref: str) -> dict[str, Any]:
-    """The manifest that a registry has."""
+    """Return a manifest of a registry."""
     found: dict[str, Any] = json.loads(tiny.tool("skopeo", "inspect", "--raw", f"docker://{ref}"))
     return found
 
 
 def is_there(tiny: Tiny, ref: str) -> bool:
-    """Whether a registry has a manifest of that name; it must answer."""
+    """Whether a registry has a manifest of that name; the registry must answer."""
     argv = ("skopeo", "inspect", "--raw", f"docker://{ref}")
     done = subprocess.run(argv, env=tiny.env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 or "unknown" in done.stderr, done.stderr  # 1, since skopeo 1.16 2
@@ -97,7 +97,7 @@ def is_there(tiny: Tiny, ref: str) -> bool:
 
 
 def pull(tiny: Tiny, ref: str, *argv: str) -> str:
-    """What a container says of an image that is pulled; every byte of it is verified."""
+    """Pull an image, with every byte verified, and return the output of its container."""
     return tiny.tool("podman", "run", "--rm", "--quiet", "--network=none", ref, *argv)
 
 
@@ -113,7 +113,7 @@ def put_entry(tiny: Tiny, folder: Path, ref: str, data: bytes, *blobs: bytes) ->
 
 
 def interrupt_when(tiny: Tiny, session: tuple[str, ...], when: Callable[[], bool]) -> SessionResult:
-    """Press Ctrl-C as soon as ``when`` holds, and wait for the end."""
+    """Send SIGINT, as Ctrl-C does, once ``when`` holds, and wait for the end."""
     child = subprocess.Popen(
         tiny.argv(*session),
         cwd=tiny.folder,

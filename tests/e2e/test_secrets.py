@@ -42,7 +42,7 @@ mkdir -p /opt/used
 
 
 def write_stage(tiny: Tiny, more: str) -> None:
-    """What the step expects is cut in two, so that the stage file does not hold it."""
+    """Split the expected secrets in two, so that the stage file does not contain them."""
     spelled, filed = (f"{word[:9]}''{word[9:]}" for word in (SECRET, FILED))
     tiny.write("stages/tools/stage.toml", STAGE.format(spelled=spelled, filed=filed, more=more))
 
@@ -139,7 +139,7 @@ def test_secret_is_masked_in_failures_and_refused_in_layers(tiny: Tiny, planted:
 
 @contextmanager
 def private_index(links: Path, password: str) -> Iterator[str]:
-    """An index of the wheels in a folder, for whoever knows the password; its host and port."""
+    """An index of the wheels in a folder, protected by a password; gives its host and port."""
     login = "Basic " + base64.b64encode(f"tester:{password}".encode()).decode()
 
     class Handler(BaseHTTPRequestHandler):

@@ -56,7 +56,7 @@ def isolation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, l
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """A server on the host's loopback that greets whoever connects."""
+    """A server on the host's loopback that greets every client."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def greet() -> None:

@@ -165,10 +165,10 @@ def test_commit_has_id_time_and_dirty_flag(repository: Path, monkeypatch) -> Non
     write(repository, "a/new.txt")  # git does not track it, so no image has it
     assert find_commit(repository) == commit
     (repository / "a/one.txt").write_text("changed")
-    changed, elsewhere = find_commit(repository / "a"), find_commit(repository / "b")
+    changed, unchanged = find_commit(repository / "a"), find_commit(repository / "b")
     assert changed is not None
     assert changed.dirty
-    assert elsewhere == commit
+    assert unchanged == commit
 
 
 def test_folder_without_repository_has_no_commit(tmp_path: Path) -> None:
