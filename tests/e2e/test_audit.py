@@ -77,7 +77,7 @@ def test_audit_of_a_stage_finds_the_same_wherever_its_layers_are(tiny: Tiny, reg
     tiny.replace("stages/app/app/words.txt", "w", "W")
     changed = tiny.run("audit", "app", "--at-rest")
     assert changed.code == 1
-    assert "not built as it is now" in changed.text
+    assert "not built in its present state" in changed.text
 
 
 def test_audit_of_a_layout_finds_every_planted_problem(tiny: Tiny, tmp_path: Path) -> None:
