@@ -88,7 +88,7 @@ class _LayerParser:
         self._seen: dict[str, TarEntry] = {}
         self._links: set[str] = set()
         self._scanner = SecretScanner(layer=layer)
-        self._survey = NativeCollector()
+        self._native = NativeCollector()
 
     def read(self, chunks: Iterable[bytes]) -> LayerView:
         size = 0
@@ -113,7 +113,7 @@ class _LayerParser:
             oddities=tuple(self._oddities),
             unpacked=size,
             cut=self._scanner.cut,
-            native=self._survey.facts(),
+            native=self._native.facts(),
         )
 
     def _take(self, header: TarHeader, tar: TarReader) -> None:
@@ -141,9 +141,9 @@ class _LayerParser:
         if path:
             self._add(entry)
             if entry.is_link:
-                self._survey.link(path, entry.link)
+                self._native.add_link(path, entry.link)
             elif kind == "hard link":
-                self._survey.hardlink(path, _inside(entry.link)[:_PATH_MAX])
+                self._native.add_hard_link(path, _inside(entry.link)[:_PATH_MAX])
 
     def _add(self, entry: TarEntry) -> None:
         known = self._seen.get(entry.path)
@@ -158,14 +158,14 @@ class _LayerParser:
         """Return the first bytes of a file, and all of it if a check needs that; record its secrets."""
         if kind != "file" or not header.size:
             if kind == "file":
-                self._survey.take(path, 0, ())
+                self._native.add_file(path, 0, ())
             return b"", b"" if kind == "file" and _KEPT.match(path) else None
         chunks = tar.content()
         first = next(chunks, b"")
         head = first[:_HEAD]
         rest = _prepend(first, chunks)
-        if self._survey.wants(path, header.size):
-            rest = self._survey.watch(path, rest)
+        if self._native.is_relevant(path, header.size):
+            rest = self._native.tee_file(path, rest)
         content = None
         if header.size <= _KEPT_SIZE and _KEPT.match(path):
             content = b"".join(rest)

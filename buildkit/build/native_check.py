@@ -156,11 +156,11 @@ def _read_facts(chunks: Iterable[bytes], name: str) -> NativeFacts:
     for member in reader:
         path, kind = member.path.decode("utf-8", "replace"), member.fields["type"]
         if kind in ("file", "sparse file"):
-            collector.take(path, member.size, reader.content())
+            collector.add_file(path, member.size, reader.content())
         elif kind == "symbolic link":
-            collector.link(path, member.fields["link"])
+            collector.add_link(path, member.fields["link"])
         elif kind == "hard link":
-            collector.hardlink(path, member.fields["link"].strip("/"))
+            collector.add_hard_link(path, member.fields["link"].strip("/"))
         elif path:
-            collector.take(path, 0, ())  # a whiteout may be of any kind
+            collector.add_file(path, 0, ())  # a whiteout may be of any kind
     return collector.facts()

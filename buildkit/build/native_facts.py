@@ -23,15 +23,15 @@ def observe_members(members: Iterable[Member], collector: NativeCollector) -> It
     """Yield the same members; the collector sees native files as their content is read."""
     for member in members:
         if member.kind == "symlink":
-            collector.link(member.path, member.target)
-        if member.content is not None and collector.wants(member.path, member.size):
+            collector.add_link(member.path, member.target)
+        if member.content is not None and collector.is_relevant(member.path, member.size):
             yield replace(member, content=partial(_observe, member.path, member.content, collector))
         else:
             yield member
 
 
 def _observe(path: str, content: Chunks, collector: NativeCollector) -> Iterator[bytes]:
-    return collector.watch(path, content())
+    return collector.tee_file(path, content())
 
 
 def record_collected(ledger: Ledger, digest: Digest, collector: NativeCollector) -> None:

@@ -30,30 +30,30 @@ class NativeCollector:
         self._unread: dict[str, str] = {}
         self._gone: list[str] = []
 
-    def take(self, path: str, size: int, chunks: Iterable[bytes]) -> None:
+    def add_file(self, path: str, size: int, chunks: Iterable[bytes]) -> None:
         """Add a regular file; ``chunks`` are read to the end only for a native file or a text that is kept."""
         if gone := find_removed_path(path):
             self._gone.append(gone)
         elif is_text(path) or size >= _SMALLEST:
-            for _ in self._watch(path, chunks, whole=False):
+            for _ in self._tee(path, chunks, whole=False):
                 pass
 
-    def wants(self, path: str, size: int) -> bool:
+    def is_relevant(self, path: str, size: int) -> bool:
         """Tell by name and size in bytes alone whether a file may be of interest."""
         return is_text(path) or (size >= _SMALLEST and not path.endswith(_NEVER))
 
-    def watch(self, path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    def tee_file(self, path: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Add a regular file while another consumer reads it: yield the same chunks, all of which must be read."""
-        return self._watch(path, chunks, whole=True)
+        return self._tee(path, chunks, whole=True)
 
-    def link(self, path: str, target: str) -> None:
+    def add_link(self, path: str, target: str) -> None:
         """Add a symbolic link."""
         if not _NO_LIBRARIES.match(path):
             self._links[path] = target
 
-    def hardlink(self, path: str, target: str) -> None:
+    def add_hard_link(self, path: str, target: str) -> None:
         """Add a hard link to a file that was added before (``target`` is its path)."""
-        self.link(path, f"/{target}")
+        self.add_link(path, f"/{target}")
 
     def facts(self) -> NativeFacts:
         """Return what was collected."""
@@ -65,7 +65,7 @@ class NativeCollector:
             gone=tuple(sorted(self._gone)),
         )
 
-    def _watch(self, path: str, chunks: Iterable[bytes], *, whole: bool) -> Iterator[bytes]:
+    def _tee(self, path: str, chunks: Iterable[bytes], *, whole: bool) -> Iterator[bytes]:
         rest, start = iter(chunks), b""
         for chunk in rest:
             start += chunk
@@ -75,7 +75,7 @@ class NativeCollector:
         if is_text(path):
             yield from self._keep_text(path, start, rest)
         elif start.startswith(MAGIC) and len(self._files) < _FILES:
-            yield from self._read(path, start, rest)
+            yield from self._parse_elf(path, start, rest)
         elif whole:
             yield from rest
 
@@ -86,7 +86,7 @@ class NativeCollector:
             yield chunk
         self._texts[path] = "" if path.endswith(".cache") else text[:_TEXT].decode("utf-8", "replace")
 
-    def _read(self, path: str, start: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    def _parse_elf(self, path: str, start: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
         stream = ElfStream()
         stream.add(start)
         for chunk in rest:

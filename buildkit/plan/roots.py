@@ -102,8 +102,8 @@ class RootComposer:
 
 def find_apt_pins(command: Sequence[str]) -> list[str] | None:
     """Return the packages (``gcc=14.2``) that the command of an ``[apt]`` step installs; None for other commands."""
-    *shell, script = command
-    if tuple(shell) != _SHELL or not (script.startswith(_INSTALL) and script.endswith(_TIDY)):
+    shell, script = tuple(command[:-1]), "".join(command[-1:])
+    if shell != _SHELL or not (script.startswith(_INSTALL) and script.endswith(_TIDY)):
         return None
     return script[len(_INSTALL) : -len(_TIDY)].split()
 

@@ -1,4 +1,4 @@
-"""Sdists and packages of the repository become wheels in a builder: a Debian root with a compiler, without network."""
+"""Sdists and packages of the repository are compiled in a builder: a Debian root with a compiler, without network."""
 
 from __future__ import annotations
 

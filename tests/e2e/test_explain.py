@@ -1,4 +1,4 @@
-"""``nox -s explain``: why layers would be built, and when they were, of a tiny project."""
+"""``nox -s explain`` on a tiny project: why layers would be built, and when they were built."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UPPER = ["models/greeter", "models/speller", "app/app"]
 
 @pytest.fixture(scope="module")
 def shared(template: Path, registry: str, links: Path) -> Iterator[Tiny]:
-    """A tiny project whose app is built, and the layers of its tools."""
+    """A tiny project with its app and the layers of its tools built."""
     tiny = new_tiny(template, registry, links)
     tiny.build("app")
     tiny.build("tools", "--no-import")
@@ -38,7 +38,7 @@ def shared(template: Path, registry: str, links: Path) -> Iterator[Tiny]:
 
 @pytest.fixture
 def same(shared: Tiny) -> Iterator[Tiny]:
-    """The built project, for tests that change its files alone."""
+    """The built project, for tests that change only its files."""
     yield shared
     shared.git("reset", "--quiet", "--hard")
     shared.git("clean", "--quiet", "-fd")
@@ -46,13 +46,13 @@ def same(shared: Tiny) -> Iterator[Tiny]:
 
 @pytest.fixture
 def built(tiny: Tiny) -> Tiny:
-    """A project of its own, whose app is built."""
+    """A separate project with its app built."""
     tiny.build("app")
     return tiny
 
 
 def explain(tiny: Tiny, *arguments: str) -> tuple[dict[str, list[str]], str]:
-    """What is printed of every layer, and the last line; that it changed nothing is seen to."""
+    """Return the lines of every layer and the last line; check that nothing changed."""
     before = tiny.snapshot()
     ended = tiny.run("explain", *arguments)
     assert ended.code == 0, ended.text
@@ -77,7 +77,7 @@ def whole(tiny: Tiny, stage: str = "app") -> dict[str, Any]:
 
 
 def causes(tiny: Tiny, stage: str = "app") -> dict[str, list[str]]:
-    """The causes of what would be built."""
+    """Return the causes of the layers that would be built."""
     layers, _ = explain(tiny, stage)
     return {name: lines for name, (what, *lines) in layers.items() if "would be built" in what}
 
@@ -90,7 +90,7 @@ def change_ledger(tiny: Tiny, *statements: tuple[str, tuple[object, ...]]) -> No
 
 
 def drop_layer(tiny: Tiny, name: str) -> str:
-    """Take a layer's blob out of the cache and its image out of storage; its key."""
+    """Remove a layer's blob from the cache and its image from storage; return its key."""
     (layer,) = (layer for layer in whole(tiny)["layers"] if layer["name"] == name)
     key: str = layer["key"].removeprefix("sha256:")
     with closing(sqlite3.connect(tiny.cache / "ledger.sqlite")) as db:

@@ -1,4 +1,4 @@
-"""`nox -s plan`: what it says comes true, and it touches nothing."""
+"""``nox -s plan`` matches the build that follows, and changes nothing."""
 
 from __future__ import annotations
 

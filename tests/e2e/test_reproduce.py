@@ -1,4 +1,4 @@
-"""`nox -s reproduce`: layers that come out the same are said to, and one that does not is taken apart."""
+"""``nox -s reproduce`` reports layers as reproduced, and explains the differences of one that is not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Builds warn of native files that lack what they need: when the layer is made, and when nothing changed."""
+"""Builds warn of native files with missing libraries, when their layer is built and when nothing changed."""
 
 from __future__ import annotations
 

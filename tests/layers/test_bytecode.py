@@ -1,4 +1,4 @@
-"""Bytecode is the image's interpreter's own, sits where it looks for it, and depends on nothing else."""
+"""Bytecode is compiled by the image's interpreter, is found by it, and depends on nothing else."""
 
 import importlib.util
 import io

@@ -1,4 +1,4 @@
-"""Two tars, and what is said of them: every field, every kind of content, and every single byte."""
+"""Comparison of two tars: every field, every kind of content, and every single byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patterns of many stars end."""
+"""Patterns with many stars match in bounded time."""
 
 from buildkit.layers.globs import compile_excludes
 

@@ -1,4 +1,4 @@
-"""Application files go into a layer as git has them: content, executable bit, links."""
+"""Application files are packed as git has them: content, executable bit, links."""
 
 import os
 import time

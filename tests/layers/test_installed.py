@@ -1,4 +1,4 @@
-"""What is installed in a chain of layers, read from their tars."""
+"""Packages installed in a chain of layers, read from their tars."""
 
 import io
 import tarfile

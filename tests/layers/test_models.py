@@ -1,4 +1,4 @@
-"""Model files come from a wheel or from disk, verified against the lock; only what shrinks is compressed."""
+"""Model files from a wheel or from disk are verified against the lock, and compressed only if they shrink."""
 
 import hashlib
 from dataclasses import replace

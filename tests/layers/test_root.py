@@ -1,4 +1,4 @@
-"""A root's tar in, a root layer out: on crafted tars."""
+"""Root layers made from crafted tars."""
 
 from __future__ import annotations
 

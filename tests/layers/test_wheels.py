@@ -1,4 +1,4 @@
-"""What a wheel installs, and which wheels are refused."""
+"""The files that a wheel installs, and the wheels that are refused."""
 
 import stat
 import sys

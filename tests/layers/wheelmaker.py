@@ -1,4 +1,4 @@
-"""Makes wheels for tests, well-formed unless told otherwise."""
+"""Make wheels for tests, well-formed by default."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""Images on paper: paths with what is there, through the same survey that layers go through."""
+"""Images as mappings of paths, through the same collector as real layers."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ SITE = "opt/venv/lib/python3.13/site-packages"
 LINKER = "/lib64/ld-linux-x86-64.so.2"
 GLIBC = ("GLIBC_2.2.5", "GLIBC_2.34", "GLIBC_2.36")
 Content = bytes | str | None
-"""Of a path: bytes of a file, the target of a link, or None for one that is taken away."""
+"""The bytes of a file, the target of a link, or None for a path that a whiteout removes."""
 
 
 def survey(content: Mapping[str, Content]) -> NativeFacts:
-    """What is known of a layer with these members."""
+    """Return the facts of a layer with these members."""
     found = NativeCollector()
     for path, what in content.items():
         if isinstance(what, str):
-            found.link(path, what)
+            found.add_link(path, what)
         elif what is None:
             folder, _, name = path.rpartition("/")
-            found.take(f"{folder}/.wh.{name}", 0, ())
+            found.add_file(f"{folder}/.wh.{name}", 0, ())
         else:
-            found.take(path, len(what), iter((what,)))
+            found.add_file(path, len(what), iter((what,)))
     return found.facts()
 
 
 def root(**more: Content) -> dict[str, Content]:
-    """A small Debian root: libc, its linker, Python; ``more`` by names of files in the folder of libraries."""
+    """Return a small Debian root: libc, its linker, Python, and ``more`` files in the library folder."""
     return {
         "lib": "usr/lib",
         "lib64": "usr/lib64",
@@ -50,12 +50,12 @@ def root(**more: Content) -> dict[str, Content]:
 
 
 def view(*layers: Mapping[str, Content]) -> NativeView:
-    """The image of these layers, which are called 0, 1 …"""
+    """Return the view of an image of these layers, which are named 0, 1 …"""
     return merge_layers((str(number), survey(layer)) for number, layer in enumerate(layers))
 
 
 def check(*layers: Mapping[str, Content], arch: str = "amd64", **env: str) -> list[Finding]:
-    """What is found in it."""
+    """Return the findings of an image of these layers."""
     return check_native(view(*layers), env, arch)
 
 

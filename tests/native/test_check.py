@@ -1,4 +1,4 @@
-"""What keeps files of an image from being loaded, planted one by one; and what only looks like it."""
+"""Every reason why a file cannot be loaded is reported, and false alarms are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the dynamic linker reads of a file: against a linker's own files, and content that somebody bent."""
+"""Parsing of ELF files: made by a real linker, crafted, and corrupted."""
 
 from __future__ import annotations
 

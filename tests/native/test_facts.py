@@ -1,4 +1,4 @@
-"""Facts that came from elsewhere: what could not be written again, or is no number, is as good as none."""
+"""Native facts from other machines: values that are malformed decode to none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the linker looks, and in which order; and that a real one agrees."""
+"""The search order of the dynamic linker, checked against a real one."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def test_configured_folder_is_searched_only_after_ldconfig() -> None:
         "etc/ld.so.conf": b"include /etc/ld.so.conf.d/*.conf\ninclude /etc/ld.so.conf # itself\n",
         "etc/ld.so.conf.d/libc.conf": b"# of libc\n/usr/local/lib/\n",
     }
-    assert Linker(survey(files), {}).load(A).lacking
-    assert not Linker(survey(files | {"etc/ld.so.cache": b"ld.so-1.7.0"}), {}).load(A).lacking
+    assert Linker(survey(files), {}).load(A).missing
+    assert not Linker(survey(files | {"etc/ld.so.cache": b"ld.so-1.7.0"}), {}).load(A).missing
 
 
 def test_search_order_of_environment_runpath_and_rpath() -> None:
@@ -67,21 +67,21 @@ def test_origin_is_the_real_folder_of_the_file() -> None:
     }
     loaded = Linker(survey(files), {}).load(A)
     assert loaded.order == [A, "opt/b/libx.so.1.2", "srv/c/liby.so"]
-    assert not loaded.lacking
+    assert not loaded.missing
 
 
 def test_lib_variable_is_expanded() -> None:
     wanting = make_elf(needed=("libx.so",), runpath="/opt/$LIB")
     files: dict[str, Content] = {A: wanting, "opt/lib/x86_64-linux-gnu/libx.so": X}
-    assert not Linker(survey(files), {}).load(A).lacking
+    assert not Linker(survey(files), {}).load(A).missing
 
 
 def test_rpath_applies_to_indirect_needs_and_runpath_does_not() -> None:
     below: dict[str, Content] = {"deep/libx.so": X, "opt/b/libb.so": make_elf(needed=("libx.so",), soname="libb.so")}
     inherited = {A: make_elf(needed=("libb.so",), rpath="$ORIGIN/../b:/deep"), **below}
-    assert not Linker(survey(inherited), {}).load(A).lacking
+    assert not Linker(survey(inherited), {}).load(A).missing
     alone = {A: make_elf(needed=("libb.so",), runpath="$ORIGIN/../b:/deep"), **below}
-    (lacking,) = Linker(survey(alone), {}).load(A).lacking
+    (lacking,) = Linker(survey(alone), {}).load(A).missing
     assert (lacking.path, lacking.name) == ("opt/b/libb.so", "libx.so")
 
 
@@ -92,7 +92,7 @@ def test_circular_needs_are_loaded_once() -> None:
     }
     loaded = Linker(survey(files), {}).load(A)
     assert loaded.order == [A, "opt/b/libb.so"]
-    assert [one.name for one in loaded.lacking] == ["libnone.so", "libother.so"]
+    assert [one.name for one in loaded.missing] == ["libnone.so", "libother.so"]
 
 
 def test_library_already_loaded_under_a_name_is_not_searched() -> None:
@@ -103,9 +103,9 @@ def test_library_already_loaded_under_a_name_is_not_searched() -> None:
         "opt/late/liblate.so": make_elf(needed=("libc10.so",)),
     }
     linker = Linker(survey(files), {})
-    assert not linker.load(A).lacking
-    assert linker.load("opt/late/liblate.so").lacking
-    assert not linker.load("opt/late/liblate.so", linker.load(A)).lacking
+    assert not linker.load(A).missing
+    assert linker.load("opt/late/liblate.so").missing
+    assert not linker.load("opt/late/liblate.so", linker.load(A)).missing
 
 
 def test_file_for_another_machine_is_skipped() -> None:
@@ -126,7 +126,7 @@ def test_circular_links_resolve_to_none() -> None:
         "opt/trip": "round",
         "opt/a/liby.so": "liby.so",
     }
-    assert len(Linker(survey(files), {}).load(A).lacking) == 2
+    assert len(Linker(survey(files), {}).load(A).missing) == 2
 
 
 def test_link_cannot_leave_the_image() -> None:
@@ -144,7 +144,7 @@ def test_host_linker_agrees_on_the_modules_of_this_environment() -> None:
     assert len(parts) == 2 * len(modules)
     for path, text in zip(parts[::2], parts[1::2], strict=True):
         loaded = linker.load(path.lstrip("/"))
-        assert {one.name for one in loaded.lacking} == set(re.findall(r"(\S+) => not found", text))
+        assert {one.name for one in loaded.missing} == set(re.findall(r"(\S+) => not found", text))
         for name, there in re.findall(r"(\S+) => (/\S+) \(", text):
             assert Path("/", loaded.names[name]).resolve() == Path(there).resolve(), path
 
@@ -154,7 +154,7 @@ def _survey_host() -> NativeFacts:
     found = NativeCollector()
     for link in ("lib", "lib64", "lib32", "libx32"):
         if Path("/", link).is_symlink():
-            found.link(link, str(Path("/", link).readlink()))
+            found.add_link(link, str(Path("/", link).readlink()))
     modules = [Path(path) for path in sys.path if path.endswith("lib-dynload")]
     numpy = [Path(path) / part for path in sys.path for part in ("numpy/_core", "numpy.libs", "onnxruntime/capi")]
     for folder in (*map(Path, (f"/{LIB}", "/usr/lib64", "/usr/lib/aarch64-linux-gnu")), *modules, *numpy):
@@ -166,7 +166,7 @@ def _survey_host() -> NativeFacts:
 def _take(found: NativeCollector, path: Path) -> None:
     name = str(path).lstrip("/")
     if path.is_symlink():
-        found.link(name, str(path.readlink()))
+        found.add_link(name, str(path.readlink()))
         return
 
     def chunks() -> Iterator[bytes]:
@@ -174,4 +174,4 @@ def _take(found: NativeCollector, path: Path) -> None:
             while chunk := file.read(1 << 20):
                 yield chunk
 
-    found.take(name, path.stat().st_size, chunks())
+    found.add_file(name, path.stat().st_size, chunks())

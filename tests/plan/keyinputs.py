@@ -1,4 +1,4 @@
-"""Every input that a project has, and the layers that a change of it belongs to.
+"""Every input of a project, and the layers that a change of it affects.
 
 Mutations are called by the place in a file that they change, where they change one: every place that a file may have
 is named here (the test of keys holds that).

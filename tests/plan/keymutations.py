@@ -1,4 +1,4 @@
-"""Changes of a project, and the layers that each belongs to.
+"""Changes of a project, and the layers that each affects.
 
 A mutation edits a project and says which layers, of those seen before and of those seen after, it belongs to; what
 depends on them is found by `Seen.spread`.

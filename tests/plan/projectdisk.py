@@ -1,4 +1,4 @@
-"""Small projects on the disk, composed by the real reader of checkouts."""
+"""Small projects on disk, composed through the real checkout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small projects as the files that say what they mean, in any style."""
+"""Small projects rendered as files, in any style of TOML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole small projects as meaning, drawn at random."""
+"""Random small projects as values, for Hypothesis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compositions: what a stage comes to, and what cannot be composed."""
+"""Compositions of stages, and definitions that cannot be composed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why a layer is built: every cause in the user's words, and some cause for whatever differs."""
+"""Causes for building a layer: the sentence of every kind, and a cause for every difference."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ AT = 1_795_000_000.0  # 2026-11-18 at noon
 
 
 @dataclass
-class Remembered:
-    """A history held in memory."""
+class MemoryHistory:
+    """A history in memory."""
 
     last: dict[str, str] = field(default_factory=dict)
     pasts: dict[str, PastRecipe] = field(default_factory=dict)
@@ -45,8 +45,8 @@ class Remembered:
 
 
 @dataclass
-class Spoken:
-    """Locations that name what they were asked for."""
+class EchoLocations:
+    """Locations that echo the names in the request."""
 
     composer: Composer
     composition: Composition
@@ -75,10 +75,10 @@ class Spoken:
         return self.composer.builder.specs
 
 
-def remember(before: Composer, stage: str) -> Remembered:
-    """What a build of a stage leaves behind: its layers, its builder's, and what it compiled."""
+def build_history(before: Composer, stage: str) -> MemoryHistory:
+    """Return the history after a build of a stage: its layers, its builder's, and the wheels it compiled."""
     made = before.compose(stage)
-    history = Remembered(last={spec.name: spec.recipe for spec in made.specs})
+    history = MemoryHistory(last={spec.name: spec.recipe for spec in made.specs})
     tools = (*before.builder.specs, *before.compiler) if stage == "runtime" else ()
     for spec in (*made.specs, *tools):
         history.pasts[spec.key.hex] = PastRecipe(name=spec.name, recipe=spec.recipe)
@@ -87,16 +87,16 @@ def remember(before: Composer, stage: str) -> Remembered:
     return history
 
 
-def explain(history: Remembered, after: Composer, stage: str) -> dict[str, tuple[Cause, ...]]:
-    """The causes for every layer that is not as it was."""
+def explain(history: MemoryHistory, after: Composer, stage: str) -> dict[str, tuple[Cause, ...]]:
+    """Return the causes for every layer that changed."""
     made = after.compose(stage)
     new = [spec for spec in made.specs if spec.recipe != history.last.get(spec.name)]
-    places = Spoken(after, made)
+    places = EchoLocations(after, made)
     return {spec.name: find_causes(spec, history.last.get(spec.name), history, places) for spec in new}
 
 
 def between(before: Composer, after: Composer, stage: str = "runtime") -> dict[str, tuple[Cause, ...]]:
-    return explain(remember(before, stage), after, stage)
+    return explain(build_history(before, stage), after, stage)
 
 
 def edited(
@@ -156,7 +156,7 @@ NO_PYTHON = apt("base", libc6="2.41")
 
 @dataclass(frozen=True)
 class Change:
-    """Two checkouts, and what one layer says of the difference."""
+    """Two checkouts, and the expected cause for one layer."""
 
     layer: str
     expected: Cause
@@ -888,62 +888,64 @@ def test_change_has_its_cause(change: Change) -> None:
 
 
 ONE = composer().compose("runtime").specs[-1]
-OTHERS: dict[str, tuple[Remembered, str | None, tuple[Cause, ...]]] = {
-    "first build": (Remembered(), None, (Cause(CauseKind.FIRST_BUILD),)),
+CHECKOUT_INDEPENDENT: dict[str, tuple[MemoryHistory, str | None, tuple[Cause, ...]]] = {
+    "first build": (MemoryHistory(), None, (Cause(CauseKind.FIRST_BUILD),)),
     "packer format 0 → 2": (
-        Remembered(last={"x": "{}"}),
+        MemoryHistory(last={"x": "{}"}),
         with_format(0)(ONE.recipe),
         (Cause(CauseKind.FORMAT_CHANGED, before=0, after=2),),
     ),
     "kind of layer run → files": (
-        Remembered(last={"x": "{}"}),
+        MemoryHistory(last={"x": "{}"}),
         '{"format":1,"kind":"run"}',
         (Cause(CauseKind.KIND_CHANGED, before="run", after="files"),),
     ),
-    "no longer in the cache": (Remembered(last={"x": "{}"}), ONE.recipe, (Cause(CauseKind.FORGOTTEN),)),
+    "no longer in the cache": (MemoryHistory(last={"x": "{}"}), ONE.recipe, (Cause(CauseKind.FORGOTTEN),)),
     "it is only in the remote cache r.io/a, which is not used here": (
-        Remembered(last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.ONLY_SHARED, repository="r.io/a")}),
+        MemoryHistory(last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.ONLY_SHARED, repository="r.io/a")}),
         ONE.recipe,
         (Cause(CauseKind.ONLY_SHARED, repository="r.io/a"),),
     ),
     "its blob is missing from the cache": (
-        Remembered(last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.BLOB_GONE)}),
+        MemoryHistory(last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.BLOB_GONE)}),
         ONE.recipe,
         (Cause(CauseKind.BLOB_GONE),),
     ),
     "its row in the ledger was damaged": (
-        Remembered(last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.ROW_DAMAGED)}),
+        MemoryHistory(last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.ROW_DAMAGED)}),
         ONE.recipe,
         (Cause(CauseKind.ROW_DAMAGED),),
     ),
     "its row in the ledger was damaged and removed on 2026-11-18: found by verify": (
-        Remembered(last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.ROW_DAMAGED, at=AT, why="found by verify")}),
+        MemoryHistory(
+            last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.ROW_DAMAGED, at=AT, why="found by verify")}
+        ),
         ONE.recipe,
         (Cause(CauseKind.ROW_DAMAGED, at=AT, why="found by verify"),),
     ),
     "evicted by gc on 2026-11-18: not used for 40 days": (
-        Remembered(fates={ONE.key.hex: Cause(CauseKind.EVICTED, at=AT, why="not used for 40 days")}),
+        MemoryHistory(fates={ONE.key.hex: Cause(CauseKind.EVICTED, at=AT, why="not used for 40 days")}),
         None,
         (Cause(CauseKind.EVICTED, at=AT, why="not used for 40 days"),),
     ),
     "its blob was damaged and removed on 2026-11-18": (
-        Remembered(last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.DAMAGED, at=AT)}),
+        MemoryHistory(last={"x": "{}"}, fates={ONE.key.hex: Cause(CauseKind.DAMAGED, at=AT)}),
         ONE.recipe,
         (Cause(CauseKind.DAMAGED, at=AT),),
     ),
 }
 
 
-@pytest.mark.parametrize("text", OTHERS)
+@pytest.mark.parametrize("text", CHECKOUT_INDEPENDENT)
 def test_cause_that_does_not_come_from_the_checkout(text: str) -> None:
-    history, before, expected = OTHERS[text]
-    found = find_causes(ONE, before, history, Spoken(composer(), composer().compose("runtime")))
+    history, before, expected = CHECKOUT_INDEPENDENT[text]
+    found = find_causes(ONE, before, history, EchoLocations(composer(), composer().compose("runtime")))
     assert found == expected
     assert format_causes(found) == text
 
 
 def test_builder_with_unknown_layers_is_one_cause() -> None:
-    history = remember(composer(), "runtime")
+    history = build_history(composer(), "runtime")
     for spec in composer().builder.specs:
         del history.pasts[spec.key.hex]
     found = explain(history, edited(stages=staged("builder", '"true"', '"false"')), "runtime")
@@ -961,7 +963,7 @@ def test_every_cause_is_found_by_a_test() -> None:
         return {cause.kind} | (kinds_of(cause.because) if cause.because else set())
 
     tested = {CauseKind.BUILDER_CHANGED}.union(*(kinds_of(change.expected) for change in CHANGES))
-    tested |= {cause.kind for _, _, expected in OTHERS.values() for cause in expected}
+    tested |= {cause.kind for _, _, expected in CHECKOUT_INDEPENDENT.values() for cause in expected}
     assert tested == set(CauseKind)
 
 
@@ -1019,14 +1021,14 @@ def test_names_of_causes_in_json_do_not_change() -> None:
 
 def test_json_leaves_out_no_value_of_a_cause() -> None:
     found = [causes for change in CHANGES for causes in between(change.before(), change.after(), change.stage).values()]
-    found += [expected for _, _, expected in OTHERS.values()]
+    found += [expected for _, _, expected in CHECKOUT_INDEPENDENT.values()]
     for cause in (cause for causes in found for cause in causes):
         given_fields = {part.name for part in fields(cause) if getattr(cause, part.name) != part.default}
         assert given_fields - {"kind", "where"} <= set(cause.as_json())
 
 
 def test_fate_of_a_layer_follows_the_changes_since() -> None:
-    history = remember(edited(wheels(wheel("heavy", "2.0", 5 << 20), LIGHT, THIN, NATIVE)), "runtime")
+    history = build_history(edited(wheels(wheel("heavy", "2.0", 5 << 20), LIGHT, THIN, NATIVE)), "runtime")
     (heavy,) = (spec for spec in composer().compose("runtime").specs if spec.name == "deps/heavy")
     history.fates[heavy.key.hex] = Cause(CauseKind.EVICTED, at=AT)
     found = explain(history, composer(), "runtime")
@@ -1120,7 +1122,7 @@ VALUES = st.recursive(SCRAPS, lambda inner: st.lists(inner, max_size=3) | st.dic
 
 @st.composite
 def altered(draw: st.DrawFn, value: Any) -> Any:
-    """``value`` with a part of it other, gone, twice or elsewhere; now and then something else altogether."""
+    """Draw ``value`` with a part changed, removed, duplicated or moved, or sometimes a different value."""
     if isinstance(value, list) and value and draw(st.booleans()):
         number = draw(st.integers(0, len(value) - 1))
         is_row = any(isinstance(part, str) and len(part) == 64 for part in value)  # a hash in it must stay in its place
@@ -1140,10 +1142,10 @@ def test_every_difference_has_a_cause_without_hashes(data: st.DataObject) -> Non
     recipe = json.loads(spec.recipe)
     key = data.draw(st.sampled_from([*sorted(recipe), "new"]))
     before = json.dumps(recipe | {key: data.draw(altered(recipe.get(key)))})
-    history = Remembered(last={spec.name: before})
+    history = MemoryHistory(last={spec.name: before})
     if data.draw(st.booleans()):
-        history = replace(history, pasts=remember(composer(), "runtime").pasts)
-    found = find_causes(spec, before, history, Spoken(composer(), composer().compose("runtime")))
+        history = replace(history, pasts=build_history(composer(), "runtime").pasts)
+    found = find_causes(spec, before, history, EchoLocations(composer(), composer().compose("runtime")))
     assert found
     assert (json.loads(before) != recipe) is (found != (Cause(CauseKind.FORGOTTEN),))
     for cause in found:
@@ -1160,8 +1162,8 @@ def test_new_part_of_a_recipe_is_a_cause_without_hashes(part: str) -> None:
     specs = [*SPECS, *composer(stages).compose("base").specs]
     for spec in (spec for spec in specs if part in json.loads(spec.recipe)):
         before = json.dumps({key: value for key, value in json.loads(spec.recipe).items() if key != part})
-        history = Remembered(last={spec.name: before})
-        found = find_causes(spec, before, history, Spoken(composer(), composer().compose("runtime")))
+        history = MemoryHistory(last={spec.name: before})
+        found = find_causes(spec, before, history, EchoLocations(composer(), composer().compose("runtime")))
         assert not re.search(r"[0-9a-f]{12}", format_causes(found))
         assert found != (Cause(CauseKind.FORGOTTEN),)
 

@@ -1,4 +1,4 @@
-"""Whatever is changed in a project, one thing at a time: what is built says so, and where that is in its files."""
+"""Every single change of a project is a cause with its location in the project's files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ALIKE = {
     )
     for name, mutate in named.items()
 }
-UNSAID = {"packages", "wheels", "files", "mounts", "parent", "users"}  # parts that have causes of their own
+PARTS_WITH_CAUSES = {"packages", "wheels", "files", "mounts", "parent", "users"}  # parts that have causes of their own
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,8 @@ def ref(stage: str) -> str:
     return f"localhost/small/{stage}:latest"
 
 
-def note_builds(ledger: Ledger, seen: Seen) -> None:
-    """Write down that every stage was built."""
+def record_builds(ledger: Ledger, seen: Seen) -> None:
+    """Record in the ledger that every stage was built."""
     for name, composition in seen.stages.items():
         layers = []
         for spec in composition.specs:
@@ -61,12 +61,12 @@ def note_builds(ledger: Ledger, seen: Seen) -> None:
             layers.append({"name": spec.name, "key": str(spec.key), "source": "built", "why": "first build"})
             for item in spec.work.compiled if isinstance(spec.work, PackWheels) else ():
                 ledger.wheels.add(item.key, item.recipe, "x.whl", FileHash.of(b"x"), 1.0)
-        said = {"stage": name, "image": ref(name), "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
-        ledger.builds.add(said, 0.0)
+        report = {"stage": name, "image": ref(name), "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
+        ledger.builds.add(report, 0.0)
 
 
 def explain(disk: Disk, ledger: Ledger, before: Seen, after: Seen) -> dict[str, tuple[Cause, ...]]:
-    """The causes for every layer that no stage had."""
+    """Return the causes for every layer that no stage had."""
     project, graph = load_project(disk.folder), load_graph(disk.folder)
     read = checkout.DiskCheckout(project, graph, StatIndex(ledger), lambda _event: None)
     composer = Composer(project, graph, read)
@@ -81,7 +81,7 @@ def explain(disk: Disk, ledger: Ledger, before: Seen, after: Seen) -> dict[str, 
 
 
 def check_place(folder: Path, cause: Cause) -> None:
-    """The place is in a file of the project; its line is about what changed."""
+    """Check that the location is a file of the project whose line names the changed thing."""
     file, _, rest = cause.where.partition(":")
     if rest.isdigit():
         line = (folder / file).read_text().splitlines()[int(rest) - 1]
@@ -107,16 +107,16 @@ def check(disk: Disk, folder: Path, small: Small, mutate: Mutate) -> None:
     (folder / "ledger.sqlite").unlink(missing_ok=True)
     with closing(Ledger(folder / "ledger.sqlite")) as ledger:
         before = disk.compose(small)
-        note_builds(ledger, before)
+        record_builds(ledger, before)
         after = disk.compose(other)
         for name, causes in explain(disk, ledger, before, after).items():
             assert not {cause.kind for cause in causes} & {CauseKind.FIRST_BUILD, CauseKind.FORGOTTEN}, name
             for cause in causes:
                 parts = list(inner(cause))
                 assert not re.search(r"[0-9a-f]{12}", format_cause(cause)), format_cause(cause)
-                assert not [part for part in parts if part.kind is CauseKind.SETTING_CHANGED and part.key in UNSAID], (
-                    cause
-                )
+                assert not [
+                    part for part in parts if part.kind is CauseKind.SETTING_CHANGED and part.key in PARTS_WITH_CAUSES
+                ], cause
                 assert cause.where, f"{name}: {cause}"
                 check_place(disk.folder, cause)
 

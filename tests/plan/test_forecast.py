@@ -1,4 +1,4 @@
-"""What a plan will cost: bytes, and seconds by the medians of earlier runs."""
+"""Forecasts of a plan's cost: bytes, and seconds by the medians of earlier runs."""
 
 from __future__ import annotations
 

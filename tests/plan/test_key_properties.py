@@ -1,4 +1,4 @@
-"""Keys of whole projects, from text on the disk: how it is written does not matter; what it says does."""
+"""Keys of whole projects from files on disk depend on their values, not on their formatting."""
 
 from __future__ import annotations
 

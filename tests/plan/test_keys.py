@@ -1,4 +1,4 @@
-"""Keys: what is not an input does not matter; every input does, and moves just the keys that depend on it."""
+"""Every input changes exactly the keys that depend on it, and nothing else changes a key."""
 
 from __future__ import annotations
 

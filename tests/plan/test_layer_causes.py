@@ -1,4 +1,4 @@
-"""What the ledger remembers of earlier builds, and where the checkout says things."""
+"""Causes from the ledger's history, and the locations of pins and settings in a checkout."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield made
 
 
-def note(ledger: Ledger, composition: Composition, stage: str = "") -> None:
-    """Write down that layers were made, with the wheels that were compiled for them; as a build of ``stage``."""
+def record_build(ledger: Ledger, composition: Composition, stage: str = "") -> None:
+    """Record in the ledger that layers and their compiled wheels were built, as a build of ``stage``."""
     for spec in composition.specs:
         ledger.add_layer(spec, LayerResult(blobs=()), [])
         for item in spec.work.compiled if isinstance(spec.work, PackWheels) else ():
@@ -47,8 +47,8 @@ def note(ledger: Ledger, composition: Composition, stage: str = "") -> None:
             {"name": spec.name, "key": str(spec.key), "source": "built", "why": f"why {spec.name}"}
             for spec in composition.specs
         ]
-        said = {"stage": stage, "image": REFS[stage], "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
-        ledger.builds.add(said, 100.0)
+        report = {"stage": stage, "image": REFS[stage], "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
+        ledger.builds.add(report, 100.0)
 
 
 def reasons(ledger: Ledger, composition: Composition) -> Reasons:
@@ -59,15 +59,15 @@ def reasons(ledger: Ledger, composition: Composition) -> Reasons:
 
 def test_last_build_includes_the_builder_of_its_wheels(ledger: Ledger) -> None:
     assert LedgerHistory(ledger, "runtime", REFS).last == {}
-    note(ledger, BUILDER)
-    note(ledger, RUNTIME, "runtime")
+    record_build(ledger, BUILDER)
+    record_build(ledger, RUNTIME, "runtime")
     expected = {spec.name: spec.recipe for spec in (*RUNTIME.specs, *BUILDER.specs)}
     assert LedgerHistory(ledger, "runtime", REFS).last == expected
 
 
 def test_unbuilt_builder_is_compared_with_builds_that_used_it(ledger: Ledger) -> None:
-    note(ledger, BUILDER)
-    note(ledger, RUNTIME, "runtime")
+    record_build(ledger, BUILDER)
+    record_build(ledger, RUNTIME, "runtime")
     history = LedgerHistory(ledger, "builder", REFS)
     assert history.last.items() >= {spec.name: spec.recipe for spec in BUILDER.specs}.items()
     changed = composer(STAGES | {"builder": STAGES["builder"].replace('"true"', '"false"')}).compose("builder")
@@ -77,8 +77,8 @@ def test_unbuilt_builder_is_compared_with_builds_that_used_it(ledger: Ledger) ->
 
 
 def test_unbuilt_stage_is_compared_with_images_that_include_its_layers(ledger: Ledger) -> None:
-    """A layer is one thing in all images: it is not built for the first time because this image is."""
-    note(ledger, RUNTIME, "runtime")
+    """A layer is shared by all images: it is not new because an image is."""
+    record_build(ledger, RUNTIME, "runtime")
     checkout = base_checkout()
     checkout.wheels["deps.txt"] = tuple(
         replace(one, version="1.1", sha256=FileHash.of(b"1.1")) if one.name == "heavy" else one
@@ -103,8 +103,8 @@ def test_unbuilt_stage_is_compared_with_images_that_include_its_layers(ledger: L
             REFS | {"extra": "localhost/p/extra:latest"},
         )
         changed = [spec for spec in composition.specs if spec.recipe not in {known.recipe for known in RUNTIME.specs}]
-        said = [f"{spec.name}: {format_causes(found.find(spec))}" for spec in changed]
-        assert said == ["deps/heavy: heavy 1.0 → 1.1 (deps.txt)", *others]
+        lines = [f"{spec.name}: {format_causes(found.find(spec))}" for spec in changed]
+        assert lines == ["deps/heavy: heavy 1.0 → 1.1 (deps.txt)", *others]
 
 
 def test_latest_image_with_a_layer_counts(ledger: Ledger) -> None:
@@ -113,14 +113,14 @@ def test_latest_image_with_a_layer_counts(ledger: Ledger) -> None:
         key = Key.of(recipe.encode())
         ledger.add_layer(LayerId(key, "files", "x/x", recipe), LayerResult(blobs=()), [])
         layers = [{"name": "x/x", "key": str(key), "source": "built", "why": ""}]
-        said = {"stage": stage, "image": REFS[stage], "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
-        ledger.builds.add(said, 100.0 + number)
+        report = {"stage": stage, "image": REFS[stage], "digest": "", "seconds": 1.0, "timings": {}, "layers": layers}
+        ledger.builds.add(report, 100.0 + number)
     assert LedgerHistory(ledger, "deps", REFS).last == {"x/x": '{"number":3}'}
     assert LedgerHistory(ledger, "weights", REFS).last == {"x/x": '{"number":2}'}
 
 
 def test_layer_dropped_from_the_ledger_is_forgotten_not_new(ledger: Ledger) -> None:
-    note(ledger, RUNTIME, "runtime")
+    record_build(ledger, RUNTIME, "runtime")
     gone = RUNTIME.specs[-1]
     ledger.database.execute("DELETE FROM layers WHERE key = ?", (gone.key.hex,))
     assert reasons(ledger, RUNTIME).find(gone) == (Cause(CauseKind.FORGOTTEN),)
@@ -128,14 +128,14 @@ def test_layer_dropped_from_the_ledger_is_forgotten_not_new(ledger: Ledger) -> N
 
 def test_built_layer_without_blob_is_blob_gone(ledger: Ledger) -> None:
     assert reasons(ledger, RUNTIME).find(RUNTIME.specs[0]) == (Cause(CauseKind.FIRST_BUILD),)
-    note(ledger, RUNTIME, "runtime")
+    record_build(ledger, RUNTIME, "runtime")
     assert reasons(ledger, RUNTIME).find(RUNTIME.specs[0]) == (Cause(CauseKind.BLOB_GONE),)
 
 
 @pytest.mark.parametrize("change", ["blobs = '[]]'", "sum = ''"])
 def test_damaged_row_is_the_cause(ledger: Ledger, change: str) -> None:
-    """Its blob may well be there: until verify removes the row, and after that."""
-    note(ledger, RUNTIME, "runtime")
+    """Its blob may exist, both before and after verify removes the row."""
+    record_build(ledger, RUNTIME, "runtime")
     spec = RUNTIME.specs[0]
     ledger.database.execute(f"UPDATE layers SET {change} WHERE key = ?", (spec.key.hex,))
     assert reasons(ledger, RUNTIME).find(spec) == (Cause(CauseKind.ROW_DAMAGED),)
@@ -145,12 +145,12 @@ def test_damaged_row_is_the_cause(ledger: Ledger, change: str) -> None:
     assert cause.kind is CauseKind.ROW_DAMAGED
     assert cause.at > 0
     assert cause.why == "found by verify"
-    note(ledger, RUNTIME, "runtime")
+    record_build(ledger, RUNTIME, "runtime")
     assert reasons(ledger, RUNTIME).find(spec) == (Cause(CauseKind.BLOB_GONE),)
 
 
 def test_damaged_recipe_is_not_compared(ledger: Ledger) -> None:
-    note(ledger, RUNTIME, "runtime")
+    record_build(ledger, RUNTIME, "runtime")
     spec = RUNTIME.specs[-1]
     ledger.database.execute("UPDATE layers SET recipe = x'ff' WHERE key = ?", (spec.key.hex,))
     assert reasons(ledger, RUNTIME).find(spec) == (Cause(CauseKind.FORGOTTEN),)
@@ -174,8 +174,8 @@ def test_tombstone_is_read_as_a_cause(why: str, cause: Cause) -> None:
 
 
 def test_recipes_and_builds_are_found_by_key(ledger: Ledger) -> None:
-    note(ledger, BUILDER)
-    note(ledger, RUNTIME, "runtime")
+    record_build(ledger, BUILDER)
+    record_build(ledger, RUNTIME, "runtime")
     first, other = RUNTIME.specs[-1], BUILDER.specs[-1]
     assert find_recipe(ledger, first.key.hex) == (first.name, first.recipe)
     (compiled,) = (i for s in RUNTIME.specs if isinstance(s.work, PackWheels) for i in s.work.compiled)

@@ -1,4 +1,4 @@
-"""Packing and order: nothing lost, stable under insertion, large and lasting layers low."""
+"""Grouping and order of layers: no wheel is lost, small changes move little, large stable layers are low."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The repository's own stages: every key, with nothing but the checkout at hand."""
+"""Every key of the repository's own stages, computed from the checkout alone."""
 
 from __future__ import annotations
 

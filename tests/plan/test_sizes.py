@@ -1,4 +1,4 @@
-"""The bytes that a layer is expected to have as a tar: of files and models what it then has, to the byte."""
+"""Estimated tar sizes of layers, which are exact for files and models."""
 
 from __future__ import annotations
 

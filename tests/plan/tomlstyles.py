@@ -1,4 +1,4 @@
-"""The same TOML values as many people would write them: order, tables, quotes, spaces and comments differ."""
+"""The same TOML values in many styles: order, tables, quotes, spaces and comments differ."""
 
 from __future__ import annotations
 
