@@ -29,7 +29,7 @@ _SOURCE = "org.opencontainers.image.source"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttestationRequest:
-    """How pushed images are attested: whether SBOM and provenance are attached, and who signs."""
+    """The attestations of pushed images: whether SBOM and provenance are attached, and who signs."""
 
     attest: bool = False
     signer: Signer | None = None

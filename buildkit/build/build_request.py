@@ -1,4 +1,4 @@
-"""What one attempt at a build is asked to do, and how a loss changes that for the next attempt."""
+"""The request for one attempt at a build, and the loss that changes it for the next attempt."""
 
 from __future__ import annotations
 

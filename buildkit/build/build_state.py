@@ -1,4 +1,4 @@
-"""What one run learns about layers while it builds: their blobs, who has them, and which were built."""
+"""The knowledge about layers that a run gains while it builds: their blobs, where those are, and which were built."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ class BuildState:
         self.results: Mapping[Key, LayerResult] = MappingProxyType(self._results)
 
     def is_known(self, key: Key) -> bool:
-        """Whether the blobs of a layer are known, here or in a remote cache."""
+        """Return whether the blobs of a layer are known, here or in a remote cache."""
         return key in self._results
 
     def is_only_remote(self, key: Key) -> bool:
-        """Whether a remote cache has the layer's blobs and this host does not."""
+        """Return whether a remote cache has the layer's blobs and this host does not."""
         return key in self._only_remote
 
     def is_here(self, key: Key) -> bool:
-        """Whether this host has the layer's blobs, in the cache or in local storage."""
+        """Return whether this host has the layer's blobs, in the cache or in local storage."""
         return key in self._results and key not in self._only_remote
 
     def was_found(self, key: Key) -> bool:
-        """Whether another process built the layer after this one had planned to."""
+        """Return whether another process built the layer after this one had planned to."""
         return key in self._found
 
     @property

@@ -176,7 +176,7 @@ class ContainerRunner:
     @property
     def compiler(self) -> Compiler:
         """The bytecode compiler, which a task has started."""
-        assert self._compiler is not None  # noqa: S101 - who asks waited for the task that starts it
+        assert self._compiler is not None  # noqa: S101 - callers wait for the task that starts it
         return self._compiler
 
     def _start(self, stack: ExitStack, ref: str) -> buildah.WorkingContainer:

@@ -76,7 +76,7 @@ class ModelGate:
         """Judge the files of reused layers; raises ModelError.
 
         Emits a note about files that have no verdict under the present rules and are not on this host: the verdict of
-        whoever built the layer stands.
+        the layer's builder stands.
         """
         works = [spec.work for spec in specs if isinstance(spec.work, PackModel)]
         if not works:

@@ -1,4 +1,4 @@
-"""What leaves this host: pushes to registries, layers for the remote cache, and attestations."""
+"""Publishes a build: pushes to registries, layers for the remote cache, and attestations."""
 
 from __future__ import annotations
 

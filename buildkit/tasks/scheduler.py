@@ -33,7 +33,7 @@ class Lane(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a task reports of its result: bytes and a short note."""
+    """The result of a task: bytes and a short note."""
 
     size: int = 0
     note: str = ""

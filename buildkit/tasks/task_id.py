@@ -9,7 +9,7 @@ from buildkit.digest import Key
 
 
 class TaskKind(StrEnum):
-    """What a task does."""
+    """The kinds of tasks."""
 
     LAYER = "layer"  # build a layer, or pull it from a remote cache
     FETCH = "fetch"

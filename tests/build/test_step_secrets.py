@@ -67,7 +67,7 @@ def test_layer_with_a_secret_is_refused_wherever_chunks_end(size: int) -> None:
 
 
 def test_secret_folders_of_killed_builds_are_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("buildkit.build.step_secrets._MEMORY", tmp_path)  # in the other one whoever builds sweeps, too
+    monkeypatch.setattr("buildkit.build.step_secrets._MEMORY", tmp_path)  # concurrent builds sweep the real folder
     left = tmp_path / f"buildkit-secrets-{os.geteuid()}-left-by-a-test"
     left.mkdir(0o700)
     (left / "token").write_bytes(VALUE)
