@@ -1,4 +1,4 @@
-"""GitHub's expressions, as far as our workflows use them. What is not known here is an error, never an empty string."""
+"""GitHub's expressions, as far as our workflows use them. An unknown name is an error, never an empty string."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ _WHOLE = re.compile(r"\$\{\{(?P<inner>(?:(?!\}\}).)*)\}\}", re.DOTALL)
 
 
 class ExpressionError(ValueError):
-    """An expression that is wrong, or that names what is not there."""
+    """An expression that is malformed, or names a value that does not exist."""
 
 
 def fill(text: str, contexts: Mapping[str, Any], functions: Functions) -> Any:
-    """Text with its ``${{ … }}`` replaced; one that is nothing else keeps the value's type."""
+    """Return ``text`` with each ``${{ … }}`` replaced; text that is one expression keeps the type of its value."""
     whole = _WHOLE.fullmatch(text.strip())
     if whole:
         return evaluate(whole["inner"], contexts, functions)
-    return _WHOLE.sub(lambda found: emit(evaluate(found["inner"], contexts, functions)), text)
+    return _WHOLE.sub(lambda found: to_text(evaluate(found["inner"], contexts, functions)), text)
 
 
-def emit(value: Any) -> str:
-    """A value as a string, as GitHub makes one."""
+def to_text(value: Any) -> str:
+    """Return a value as a string, as GitHub converts it."""
     if isinstance(value, (dict, list)):
         raise ExpressionError(f"{value} would be printed as its type: use toJSON")
     if isinstance(value, bool):
@@ -40,7 +40,7 @@ def emit(value: Any) -> str:
 
 
 def evaluate(text: str, contexts: Mapping[str, Any], functions: Functions) -> Any:
-    """The value of one expression, without ``${{ }}``."""
+    """Return the value of one expression, given without ``${{ }}``."""
     parser = _Parser(text, contexts, functions)
     value = parser.either()
     if parser.kind:
@@ -49,12 +49,12 @@ def evaluate(text: str, contexts: Mapping[str, Any], functions: Functions) -> An
 
 
 def is_true(value: Any) -> bool:
-    """What counts as true; an object or a list does, though it be empty."""
+    """Return whether a value counts as true; an object or a list always does, even if empty."""
     return isinstance(value, (dict, list)) or bool(value)
 
 
 def is_equal(left: Any, right: Any) -> bool:
-    """GitHub's loose comparison: other types are compared as numbers, text without regard to case."""
+    """Compare loosely, as GitHub does: text without regard to case, different types as numbers."""
     if isinstance(left, str) and isinstance(right, str):
         return left.lower() == right.lower()
     if isinstance(left, (dict, list)) and isinstance(right, (dict, list)):
@@ -74,12 +74,12 @@ def _number(value: Any) -> float:
 
 
 class _Parser:
-    """Reads and computes at once; of what is short-circuited, contexts and functions must be known all the same."""
+    """Parse and evaluate at once; short-circuited operands are not evaluated, but their names must exist."""
 
     def __init__(self, text: str, contexts: Mapping[str, Any], functions: Functions) -> None:
         self._text = text
         self._at = 0
-        self._idle = 0  # how many `&&` and `||` deep nothing counts any more
+        self._idle = 0  # how many enclosing `&&` and `||` are short-circuited
         self._contexts = contexts
         self._functions: Functions = {"fromJSON": json.loads, "toJSON": json.dumps, **functions}
         self.kind = self.word = ""

@@ -1,7 +1,7 @@
-"""Runs a workflow of GitHub's here: every job on a pretended machine of its own, every ``run:`` step by a real bash.
+"""Run a GitHub workflow locally: every job on a simulated machine of its own, every ``run:`` step in a real bash.
 
-It knows what our workflows use and refuses everything else, so that nothing of them is passed over unseen. Of actions
-it knows two: a checkout is a clone, and an artifact is copied aside.
+The runner supports what our workflows use and rejects everything else, so no key is ignored silently. It supports two
+actions: a checkout is a clone, and an artifact is a copy.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from tests.ci.expressions import Functions, emit, evaluate, fill, is_true
+from tests.ci.expressions import Functions, evaluate, fill, is_true, to_text
 
 _STATUS = re.compile(r"\b(success|failure|cancelled|always)\(\)")
 _WORKFLOW_KEYS = {"name", "on", "permissions", "concurrency", "env", "jobs"}
@@ -27,7 +27,7 @@ _SHELLS = {"": ("bash", "-e"), "bash": ("bash", "--noprofile", "--norc", "-e", "
 
 @dataclass(kw_only=True)
 class Machine:
-    """Where one job runs: a folder of its own, and an environment that knows nothing of other machines'."""
+    """The machine of one job: a folder of its own, and an environment without the state of other machines."""
 
     folder: Path
     env: dict[str, str]
@@ -36,7 +36,7 @@ class Machine:
 
 @dataclass(kw_only=True)
 class Job:
-    """How a job ended: one for each combination of its matrix."""
+    """The outcome of a job, for one combination of its matrix."""
 
     name: str
     matrix: dict[str, Any]
@@ -50,18 +50,18 @@ class Job:
 
 @dataclass(kw_only=True)
 class Run:
-    """A run of a workflow: the jobs that ran, in that order, and results by the names that the workflow gives them."""
+    """A run of a workflow: the jobs in the order in which they ran, and results by job name."""
 
     jobs: list[Job] = field(default_factory=list)
     results: dict[str, str] = field(default_factory=dict)
 
     def named(self, name: str) -> list[Job]:
-        """All jobs of a name."""
+        """Return all jobs with a name."""
         return [job for job in self.jobs if job.name == name]
 
     @property
     def log(self) -> str:
-        """What all jobs said."""
+        """The output of all jobs."""
         return "\n".join(f"--- {job.name} {job.matrix}: {job.result}\n{job.log}" for job in self.jobs)
 
 
@@ -78,7 +78,7 @@ class Workflow:
     def run(
         self, repository: Path, github: Mapping[str, Any], machine: Callable[[dict[str, str]], Machine], folder: Path
     ) -> Run:
-        """Run it for a commit of ``repository``; ``machine`` makes one for a job that has the given permissions."""
+        """Run it for a commit of ``repository``; ``machine`` returns one for a job with the given permissions."""
         run = Run()
         outputs: dict[str, dict[str, str]] = {}
         for name, job in _in_order(self.value["jobs"]):
@@ -117,7 +117,7 @@ class _Runner:
         place.mkdir(parents=True)
 
     def go(self, value: Mapping[str, Any], above: Mapping[str, str], repository: Path) -> None:
-        """Take every step, and set the job's outputs."""
+        """Run every step, and set the job's outputs."""
         self.env = self._texts({**above, **value.get("env", {})})
         for number, step in enumerate(value["steps"]):
             _refuse(step, _STEP_KEYS, f"{self.job.name}, step {number}")
@@ -150,7 +150,7 @@ class _Runner:
         for path in files.values():
             path.touch()
         script = place / "script.sh"
-        script.write_text(emit(fill(step["run"], self.contexts, {})))
+        script.write_text(to_text(fill(step["run"], self.contexts, {})))
         own = self._texts(step.get("env", {}))
         env = {**self.machine.env, "CI": "true", **self.env, **own, **{name: str(path) for name, path in files.items()}}
         cwd = self.checkout / step.get("working-directory", ".")
@@ -164,7 +164,7 @@ class _Runner:
         return done.returncode == 0
 
     def _texts(self, values: Mapping[str, Any]) -> dict[str, str]:
-        return {name: emit(fill(emit(value), self.contexts, {})) for name, value in values.items()}
+        return {name: to_text(fill(to_text(value), self.contexts, {})) for name, value in values.items()}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -197,7 +197,7 @@ def _functions(results: Sequence[str]) -> Functions:
 
 
 def _wanted(condition: Any, contexts: Mapping[str, Any], functions: Functions) -> bool:
-    text = emit(condition)
+    text = to_text(condition)
     inner = text.strip().removeprefix("${{").removesuffix("}}") if "${{" in text else text
     wanted = is_true(evaluate(inner, contexts, functions))
     return wanted and (bool(_STATUS.search(inner)) or functions["success"]())

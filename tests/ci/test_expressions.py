@@ -1,4 +1,4 @@
-"""The pretended runner reads expressions as GitHub does, and nothing that it does not know."""
+"""The simulated runner evaluates expressions as GitHub does, and rejects what it does not support."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`images.yml`, run: its own steps, on pretended machines, against a real registry that counts."""
+"""Run `images.yml`: its own steps, on simulated machines, against a real registry whose requests are counted."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def test_stage_that_needs_no_work_is_published(github: GitHub, second: Seen) -> 
     for stage in ("app", "web"):
         (before,) = [r for r in second.reports("publish") if r["stage"] == stage]
         digest = f"sha256:{hashlib.sha256(github.manifest(f'{stage}-v1.0')).hexdigest()}"
-        assert digest == before["pushed"][0]["digest"], "what is the same has one digest, whoever builds it"
+        assert digest == before["pushed"][0]["digest"], "the same image has one digest on every machine"
     uploaded = sum(one.up for one in seen.of("publish"))
     assert 0 < uploaded < 20_000, "a name and a config, no layer"
 

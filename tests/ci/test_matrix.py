@@ -25,7 +25,7 @@ from tests.plan.planfakes import STAGES, base_checkout, composer, make_graph_of,
 
 @dataclass
 class FakeSharing:
-    """A shared cache that has some keys."""
+    """A remote cache that has some keys."""
 
     has: set[Key]
     asked: list[Key] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""docs/running.md shows what is printed; `python -m tests.docs.test_running_page` writes it anew."""
+"""docs/running.md quotes the printed output; `python -m tests.docs.test_running_page` updates it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MADE = re.compile(r"(?<=<!-- made: )(\w+)( -->\n```\w+\n)(.*?)(?=```)", re.DOTA
 
 
 def written() -> str:
-    """The page with what would be printed now."""
+    """Return the page with the present output."""
     resolved = load_graph(ROOT).resolve("hardened")
     image = load_project(ROOT).ref("hardened")
     container = make_container(image, "xoe-hardened", resolved.config, resolved.running)

@@ -20,7 +20,7 @@ STAGES = ("base", "builder", "wheels", "ml-deps", "models", "runtime", "developm
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Build:
-    """What a build reported, and all that it said."""
+    """The report of a build, and its output."""
 
     report: dict[str, Any]
     said: str
@@ -37,7 +37,7 @@ class Build:
 
 
 def build(stage: str, cache: Path, *options: str, folder: Path = ROOT, **process: Any) -> Build:
-    """Run ``nox -s build-STAGE`` at ``folder``; fails with all it said. ``process`` goes to subprocess."""
+    """Run ``nox -s build-STAGE`` at ``folder``; fails with its output. ``process`` goes to subprocess."""
     report = cache / f"report-{stage}.json"
     env = process.pop("env", dict(os.environ)) | {"BUILDKIT_CACHE": str(cache)}
     argv = [sys.executable, "-m", "nox", "-s", f"build-{stage}", "--", "--json", str(report), *options]
@@ -49,7 +49,7 @@ def build(stage: str, cache: Path, *options: str, folder: Path = ROOT, **process
 
 
 def make_cache(folder: Path, *, downloads: Path | None = None) -> Path:
-    """An empty cache, but for what another one (the user's, unless said) has downloaded: locks verify it again."""
+    """Return a cache that holds only the downloads of another one (default: the user's); locks verify them again."""
     folder.mkdir()
     there = (downloads or cache_folder()) / "files"
     if there.is_dir():
@@ -58,7 +58,7 @@ def make_cache(folder: Path, *, downloads: Path | None = None) -> Path:
 
 
 def copy_project(folder: Path) -> Path:
-    """The files that git tracks, as they are now, in a repository of their own."""
+    """Copy the files that git tracks, with their present content, into a repository of their own."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):
         if (ROOT / name).exists():

@@ -1,4 +1,4 @@
-"""All eight stages, built once; podman; speech; and what the model says of it outside any container."""
+"""All eight stages, built once; podman; speech clips; and the segments that the model finds outside any container."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SENTENCES = "This is a test of speech detection. <break time='900ms'/> It hears 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """The reference project, built: builds and image ids by stage (a tag may be moved by somebody else's build)."""
+    """The reference project, built: builds and image ids by stage (another build may move a tag)."""
 
     cache: Path
     builds: Mapping[str, Build]

@@ -1,4 +1,4 @@
-"""podman, and what is in an image: everything is asked of the real one."""
+"""podman and the contents of images, by the real podman."""
 
 from __future__ import annotations
 
@@ -51,22 +51,22 @@ class Podman:
     env: Mapping[str, str]
 
     def __call__(self, *arguments: str, accept: tuple[int, ...] = (0,)) -> str:
-        """Run it; its standard output, or a failure with all that it said."""
+        """Run podman and return its standard output; fail with all its output."""
         done = subprocess.run(["podman", *arguments], env=dict(self.env), capture_output=True, text=True)
         assert done.returncode in accept, f"podman {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def inspect(self, image: str) -> dict[str, Any]:
-        """What podman knows of an image."""
+        """Return podman's data about an image."""
         (known,) = json.loads(self("image", "inspect", image))
         return dict(known)
 
     def python(self, image: str, code: str, *options: str) -> Any:
-        """The JSON that Python code prints in a container of the image."""
+        """Return the JSON that Python code prints in a container of the image."""
         return json.loads(self("run", "--rm", "--network=none", *options, image, "python", "-c", code))
 
     def walk(self, image: str, visitor: str) -> list[Entry]:
-        """All that is in an image, seen by Python in a container of another one."""
+        """Return all files of an image, listed by Python in a container of another image."""
         mount = f"type=image,source={image},destination=/image"
         argv = ("run", "--rm", "--network=none", "--user=0", "--mount", mount, visitor, "python3", "-c", _WALK)
         return [Entry(**entry) for entry in json.loads(self(*argv))]

@@ -86,7 +86,7 @@ def test_service_of_the_exported_image_answers(exported: Buildah, speech: Speech
 
 
 def ask_service(podman: Podman, image: str, clip: Path) -> dict[str, Any]:
-    """What a service that has no network but its own answers to one who asks from within."""
+    """Return the answer of a service without a network to a request from inside its container."""
     mount = ("--volume", f"{clip}:/mnt/{clip.name}:ro")
     box = podman("run", "--detach", *CONFINED, "--network=none", *mount, image).strip()
     try:

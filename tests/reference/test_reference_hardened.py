@@ -1,4 +1,4 @@
-"""The hardened image holds what the service needs and nothing that helps whoever breaks in."""
+"""The hardened image holds what the service needs and nothing that helps an intruder."""
 
 from __future__ import annotations
 
