@@ -23,7 +23,7 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
         chosen = _choose(options, planner)
         made = make_export(planner, name, chosen)
     written = write_export(folder, chosen, made)
-    sys.stderr.write(f"{chosen.file}: {name}, with {len(made.files)} files beside it; {written} changed\n")
+    sys.stderr.write(f"{chosen.file}: {name}, with {len(made.files)} side files; {written} changed\n")
 
 
 def _choose(options: argparse.Namespace, planner: Planner) -> ExportOptions:

@@ -1,1 +1,1 @@
-"""What looks and tells, and builds nothing: plan, explain, graph."""
+"""Inspect stages, images and model files without building anything."""

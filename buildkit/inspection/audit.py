@@ -1,4 +1,4 @@
-"""``nox -s audit``: what is wrong with an image, at rest and running, as a table, JSON and SARIF."""
+"""Audit an image, at rest and running, and render the findings as a table and JSON."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ AT_REST, RUNNING = "at rest", "running"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """An image, what was found in it, and which parts were looked at.
+    """The findings in an image, and which parts of it were examined.
 
-    ``parts`` are those that were asked for, each with the reason why it could not be looked at, else nothing.
-    ``view`` is what was read of the image; None where it was only started.
+    ``parts`` are the requested ones, each with the reason why it could not be examined, else an empty text.
+    ``view`` is what was read of the image; None if it was only started.
     """
 
     name: str
@@ -43,12 +43,12 @@ class Audit:
     view: ImageView | None = None
 
     def closes(self, gate: Severity | None) -> bool:
-        """Whether a finding is so bad, or a part that was asked for could not be looked at, which is no pass."""
+        """Return whether a finding reaches ``gate``, or a requested part could not be examined, which is no pass."""
         unknown = any(self.parts.values())
         return unknown or (gate is not None and any(one.severity >= gate for one in self.findings))
 
     def as_json(self, gate: Severity | None) -> dict[str, Any]:
-        """As docs/audit.md describes it."""
+        """Return the form that docs/audit.md describes."""
         return {
             "image": self.name,
             "parts": {part: why or None for part, why in self.parts.items()},
@@ -74,7 +74,7 @@ def _view_json(view: ImageView) -> dict[str, Any]:
 
 
 def audit_target(planner: Planner, target: str, parts: Sequence[str]) -> Audit:
-    """Look at the parts of an image that are asked for, each once."""
+    """Examine the requested parts of an image, each once."""
     if AT_REST not in parts:
         found, why = _run(planner, target)
         return Audit(name=target, findings=found, parts={RUNNING: why})
@@ -94,7 +94,7 @@ def audit_target(planner: Planner, target: str, parts: Sequence[str]) -> Audit:
 
 
 def _run(planner: Planner, target: str) -> tuple[tuple[Finding, ...], str]:
-    """What is found in a container of the image, or why there is none."""
+    """Return the findings in a container of the image, or why there is none."""
     from buildkit.inspection.container_probe import audit_running
 
     transport, _, rest = target.partition(":")
@@ -110,11 +110,11 @@ def _run(planner: Planner, target: str) -> tuple[tuple[Finding, ...], str]:
 
 
 def render_audit(found: Audit, gate: Severity | None) -> list[str]:
-    """The lines for people: findings with reasons, what was looked at, and the sum."""
+    """Return lines: findings with reasons, what was examined, and the totals."""
     lines = render_findings(found.findings)
     lines += [""] * bool(lines)
-    looked = " and ".join(part for part, why in found.parts.items() if not why) or "nothing of it"
-    lines.append(f"{format_untrusted(found.name)}, {looked}")
+    examined = " and ".join(part for part, why in found.parts.items() if not why) or "nothing of it"
+    lines.append(f"{format_untrusted(found.name)}, {examined}")
     if found.view is not None:
         lines += _format_view(found.view)
     lines += [f"not looked at {part}: {format_untrusted(why, 1000)}" for part, why in found.parts.items() if why]

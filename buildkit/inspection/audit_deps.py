@@ -1,4 +1,4 @@
-"""``nox -s audit-deps``: whether advisories are known for what the locks pin. No answer is not a pass."""
+"""Find advisories for what the locks pin. No answer is not a pass."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ CLEAN, VULNERABLE, UNCHECKED = "clean", "vulnerable", "could-not-check"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """What is asked about: locks by name and version of what they pin; and what nobody is asked about, with why."""
+    """The pins to check, each with its locks, and what is not checked, with a count and the reason."""
 
     pins: dict[tuple[str, str], tuple[str, ...]]
     left_out: tuple[tuple[str, int, str], ...]
 
 
 def find_scope(planner: Planner, stages: Iterable[str]) -> Scope:
-    """What the locks of stages pin, and what else is in their images."""
+    """Return what the locks of stages pin, and what else is in their images."""
     parts = {part.name: part for stage in stages for part in planner.graph.resolve(stage).parts}
     locks = dict.fromkeys(lock for part in parts.values() for lock in part.wheels)
     pins: dict[tuple[str, str], list[str]] = {}
@@ -55,7 +55,7 @@ def find_scope(planner: Planner, stages: Iterable[str]) -> Scope:
 def as_json(
     scope: Scope, found: Sequence[Vulnerability], counted: Sequence[Vulnerability], failure: FetchError | None
 ) -> dict[str, Any]:
-    """``{"outcome", "why", "checked", "vulnerabilities", "unchecked"}``; ``outcome`` is one of the three words."""
+    """``{"outcome", "why", "checked", "vulnerabilities", "unchecked"}``; ``outcome`` is one of the constants."""
     return {
         "outcome": UNCHECKED if failure else VULNERABLE if counted else CLEAN,
         "why": failure.message if failure else "",
@@ -81,7 +81,7 @@ def as_json(
 def render(
     scope: Scope, found: Sequence[Vulnerability], counted: Sequence[Vulnerability], failure: FetchError | None
 ) -> list[str]:
-    """Lines for people."""
+    """Return lines for people."""
     lines = render_findings([finding for one in counted for finding in _findings(scope, one)])
     lines += [""] if lines else []
     lines += [sanitize_line(f"ignored: {one.id} of {one.name} {one.version}") for one in found if one not in counted]
@@ -112,7 +112,7 @@ def _findings(scope: Scope, one: Vulnerability) -> list[Finding]:
 
 
 def _locks(scope: Scope, one: Vulnerability) -> tuple[str, ...]:
-    """Where it is pinned; the service is asked for versions without their local part."""
+    """Return the locks that pin it; the service knows versions without their local part."""
     places = [
         p for (name, version), p in scope.pins.items() if (name, version.partition("+")[0]) == (one.name, one.version)
     ]

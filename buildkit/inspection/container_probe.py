@@ -1,4 +1,4 @@
-"""A container started with the recommended flags, observed from the host and from inside, and stopped again."""
+"""Start a container with the recommended flags, observe it from the host and from inside, and stop it."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from buildkit.tools import podman
 _CGROUPS = Path("/sys/fs/cgroup")
 _NAMESPACES = ("pid", "net", "ipc", "uts", "mnt")
 _POLL = 0.1
-_WAIT = 30.0  # seconds that a service has to get well, beyond the start period that it asks for
-_SETTLE = 1.0  # seconds that one without port and health check has to fall over
+_WAIT = 30.0  # seconds to become healthy, beyond the declared start period
+_SETTLE = 1.0  # seconds in which a container without port and health check may fail
 _LIMITS = {"memory": ("memory.max", "memory.limit_in_bytes"), "pids": ("pids.max",)}  # cgroups v2, v1
 _NANOSECONDS = 1_000_000_000
 
-# What the container's own user can write: where it works, where programs and modules come from, and the usual places.
+# Find what the user of the container can write: working folder, folders of programs and modules, usual places.
 _TRY = """
 import json, os, sys
 found = []
@@ -66,16 +66,16 @@ _PLACES = ("/", "/etc", "/usr", "/usr/bin", "/usr/local/bin", "/usr/lib", "/var"
 
 
 def audit_running(planner: Planner, target: str) -> tuple[Finding, ...]:
-    """What is wrong with a stage's image, or another one, when it runs; says on stderr what this host cannot do.
+    """Return the findings in a running image of a stage, or in another image; warn on stderr of what this host lacks.
 
-    Raises DefinitionError, and BuildError where no container can be started.
+    Raises DefinitionError, and BuildError if no container can be started.
     """
     container = describe_target(planner, target)
     return check_running(observe(container))
 
 
 def describe_target(planner: Planner, target: str) -> ContainerSpec:
-    """A container for the audit: of a stage, which must have been built, or of an image, which is pulled if need be."""
+    """Return the container to audit: of a stage that was built, or of an image, which is pulled if needed."""
     name = f"buildkit-audit-{os.getpid()}-{secrets.token_hex(4)}"
     if target in planner.graph.stages:
         container = describe_container(planner, target, name=name, host_port=0)
@@ -89,7 +89,7 @@ def describe_target(planner: Planner, target: str) -> ContainerSpec:
 
 
 def read_config(told: Mapping[str, Any]) -> Config:
-    """What matters for running of an image's config (OCI image specification, with Docker's Healthcheck)."""
+    """Return the part of an image's config that matters at run time (OCI image specification, Docker's Healthcheck)."""
     config = told.get("config") or {}
     known = sorted(map(str, config.get("ExposedPorts") or {}))
     ports = tuple(port for port in known if re.fullmatch(r"[0-9]{1,5}(/(tcp|udp))?", port))
@@ -125,9 +125,9 @@ def _read_health(told: Mapping[str, Any]) -> Healthcheck | None:
 
 
 def observe(container: ContainerSpec, without: frozenset[str] = frozenset()) -> Observation:
-    """Start a container, look at it, ask it to end, and remove it. Raises BuildError where it cannot be started.
+    """Start a container, observe it, stop it, and remove it. Raises BuildError if it cannot be started.
 
-    ``without`` leaves flags out, by what they need, to see what becomes of it.
+    ``without`` omits flags, by what they need, to test the findings about them.
     """
     with prepare_network(container) as host:
         lacks = find_unsupported(container, host)
@@ -136,13 +136,13 @@ def observe(container: ContainerSpec, without: frozenset[str] = frozenset()) -> 
             podman.start_detached(
                 run_argv(container, "--detach", lacking=missing_needs(lacks) | without, needed=host.options)
             )
-            return _Look(container, host).look()
+            return _Probe(container, host).observe()
         finally:
             podman.remove(container.name)
 
 
-class _Look:
-    """A look at one container."""
+class _Probe:
+    """The observation of one container."""
 
     def __init__(self, container: ContainerSpec, host: PodmanHost) -> None:
         self._container = container
@@ -150,7 +150,7 @@ class _Look:
         self._name = container.name
         self._id = ""
 
-    def look(self) -> Observation:
+    def observe(self) -> Observation:
         health, silent = self._await()
         known = podman.inspect_container(self._name)
         self._id = str(known["Id"])
@@ -171,7 +171,7 @@ class _Look:
         return replace(seen, health=health, silent=silent, stopped=code)
 
     def _await(self) -> tuple[Health | None, tuple[str, ...]]:
-        """Wait until it is well and answers, or has ended, or had its time."""
+        """Wait until the container is healthy and answers, has ended, or its time is up."""
         declared = self._container.health
         patience = _WAIT + (declared.start_period if declared else 0)
         if declared is None and not self._container.ports:
@@ -192,7 +192,7 @@ class _Look:
         return Health(code=finished.code, output=(finished.stdout + finished.stderr).decode("utf-8", "replace").strip())
 
     def _answers(self, port: PublishedPort) -> bool:
-        """Whether somebody takes a connection; a port of udp says nothing of itself."""
+        """Return whether a port accepts a connection; a UDP port cannot tell."""
         if port.protocol != "tcp":
             return True
         published = podman.inspect_container(self._name)["NetworkSettings"]["Ports"]
@@ -205,7 +205,7 @@ class _Look:
         return False
 
     def _ask_halted(self) -> int:
-        """What the health check says while every process of the container is halted; 124 where it says nothing."""
+        """Return the exit code of the health check while all processes are halted; 124 if it does not end."""
         declared = self._container.health
         late = threading.Event()
         with self._halted() as go_on:
@@ -239,10 +239,10 @@ class _Look:
         podman.signal_pids(pids, number, rootless=self._host.rootless)
 
     def _pids(self) -> tuple[int, ...]:
-        """The container's processes, as the host numbers them."""
+        """Return the process ids of the container on the host."""
         return podman.list_pids(self._name)
 
-    # what the kernel says
+    # the view of the kernel
 
     def _look_inside(self, seen: Observation, pid: int) -> Observation:
         files = self._read(pid, ("mountinfo", "environ", "net/route", "net/ipv6_route", "cgroup"))
@@ -267,7 +267,7 @@ class _Look:
                 yield from parse_listening(self._read(pid, (f"net/{name}",))[f"net/{name}"], protocol)
 
     def _read(self, pid: int, names: Sequence[str]) -> dict[str, str]:
-        """Files below /proc/PID, empty where they are not there; as podman's own user namespace sees them."""
+        """Read files below /proc/PID in podman's user namespace; a missing file is empty."""
         return {name: podman.read_proc(f"/proc/{pid}/{name}", rootless=self._host.rootless) for name in names}
 
     def _is_shared(self, pid: int, name: str) -> bool:
@@ -275,7 +275,7 @@ class _Look:
         return podman.read_link(f"/proc/{pid}/ns/{name}", rootless=self._host.rootless) == own
 
     def _limit(self, cgroup: str, controller: str) -> int | None:
-        """The lowest limit of the container's own cgroups; what limits the engine as a whole limits no container."""
+        """Return the lowest limit of the container's own cgroups; limits of the engine as a whole do not count."""
         found: list[int | None] = []
         for line in cgroup.splitlines():
             _, controllers, path = line.split(":", 2)
@@ -287,7 +287,7 @@ class _Look:
                     found += [_read_limit(folder / name) for name in _LIMITS[controller]]
         return min((limit for limit in found if limit is not None), default=None)
 
-    # what the container's own user can do
+    # the rights of the container's user
 
     def _try_to_write(self, environment: Sequence[str]) -> tuple[str, ...] | None:
         said = dict(line.partition("=")[::2] for line in environment)

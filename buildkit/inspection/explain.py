@@ -1,6 +1,6 @@
-"""``nox -s explain``: why layers of an image will be built again, or when and why they were built last.
+"""Explain why layers of an image will be rebuilt, or when and why they were built last.
 
-Nothing is built or changed, and nothing is asked of a network: what a shared cache has is not known here.
+Nothing is built or changed, and no network is used: the contents of a remote cache are unknown here.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from buildkit.plan.plan import LayerSource, PlannedLayer
 from buildkit.report.text import format_date, sanitize_line
 from buildkit.store.build_history import BuiltRecord, find_built
 
-_SHORTEST = 4  # digits of a key that say which is meant
-_MOST = 5  # layers that are proposed
+_SHORTEST = 4  # digits of a key that identify a layer
+_MOST = 5  # suggested layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
     """What a build would do with one layer, and why.
 
-    ``causes`` are those for building it; ``again`` where it is imported though local storage has it; ``below`` is the
-    layer whose change is the reason; ``tool`` where it is no part of the image, but needed to build one that is.
+    ``causes`` are the reasons to build it. ``again`` is set if it is imported although local storage has it; ``below``
+    is the layer whose change is the reason. ``tool`` is set if it is needed to build the image, but no part of it.
     """
 
     entry: PlannedLayer
@@ -39,7 +39,7 @@ class Explained:
     tool: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        """The fields that docs/cache.md describes."""
+        """Return the fields that docs/cache.md describes."""
         spec, built = self.entry.spec, self.built
         return {
             "name": spec.name,
@@ -56,19 +56,19 @@ class Explained:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
-    """What is said of a stage's image: of all its layers, lowest first, or of those that were asked for."""
+    """The explanation of an image: of all its layers, lowest first, or of the requested ones."""
 
     stage: str
     image: str
     layers: tuple[Explained, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """``{"stage", "image", "layers"}``."""
+        """Return ``{"stage", "image", "layers"}``."""
         return {"stage": self.stage, "image": self.image, "layers": [layer.as_json() for layer in self.layers]}
 
 
 def explain_stage(planner: Planner, stage: str, layer: str = "") -> Explanation:
-    """Explain the layers of a stage, or the one of this name, of the only name that ends so, or of a key's digits."""
+    """Explain all layers of a stage, or one: by its name, a unique end of its name, or digits of its key."""
     planned = planner.plan(stage)
     explained = list(_explain_entries(planned.plan.entries, set(planned.stored.diff_ids if planned.stored else ())))
     explained += [
@@ -92,7 +92,7 @@ def explain_stage(planner: Planner, stage: str, layer: str = "") -> Explanation:
 
 
 def _explain_entries(entries: Sequence[PlannedLayer], stored: Set[DiffId]) -> Iterator[Explained]:
-    """Local storage knows a layer by all that lie below it, so what lies above a change is imported again."""
+    """Yield explanations. Local storage identifies a layer by all below it: those above a change are re-imported."""
     below = ""
     for entry in entries:
         imported = entry.source is not LayerSource.STORAGE
@@ -125,7 +125,7 @@ def _choose(explained: Iterable[Explained], layer: str) -> list[Explained]:
 
 
 def print_explanation(explanation: Explanation, out: TextIO, *, whole: bool = True) -> None:
-    """Lines for every layer, and for the ``whole`` of an image one that says how many would be built."""
+    """Print lines for every layer, and for a ``whole`` image the number of layers to be built."""
     width = max((len(sanitize_line(one.entry.spec.name)) for one in explanation.layers), default=0)
     for one in explanation.layers:
         print(
@@ -139,7 +139,7 @@ def print_explanation(explanation: Explanation, out: TextIO, *, whole: bool = Tr
 
 
 def format_action(one: Explained, stage: str) -> str:
-    """What would be done with a layer; of one that is there, when it was built and why."""
+    """Return what would be done with a layer, and when and why it was built."""
     if one.entry.source is LayerSource.BUILT:
         return "would be built" + " again" * bool(one.built) + ", as a tool for others" * one.tool + ":"
     if one.again:
@@ -157,7 +157,7 @@ def _format_built(built: BuiltRecord, stage: str) -> str:
 
 
 def render_sum(explanation: Explanation) -> str:
-    """The last line."""
+    """Return the last line: the totals."""
     layers = [one for one in explanation.layers if not one.tool]
     count = sum(one.entry.source is LayerSource.BUILT for one in layers)
     again = sum(one.again for one in layers)

@@ -1,4 +1,4 @@
-"""``nox -s export-containerfile``: a stage as a plain Containerfile that builds without this project."""
+"""Export a stage as a plain Containerfile that builds without this project."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from buildkit.errors import DefinitionError
 from buildkit.report.output_files import check_writable, write_text
 
 DEFAULT_FILE = "Podmanfile"
-_UNSAID = re.compile(r"""[\s\x00-\x1f,$\\"'`*?\[\]#&;|<>()]""")
+_UNSAFE = re.compile(r"""[\s\x00-\x1f,$\\"'`*?\[\]#&;|<>()]""")
 
 
 def make_export(planner: Planner, name: str, options: ExportOptions) -> ContainerfileExport:
-    """The export of a stage; raises DefinitionError."""
+    """Return the export of a stage; raises DefinitionError."""
     composer = planner.composer
     return render_export(composer.compose(name), lambda: composer.builder, planner.context.project, options)
 
 
-def write_export(folder: Path, options: ExportOptions, made: ContainerfileExport) -> int:
-    """Bring an export to the project's folder; returns how many files are not what they were.
+def write_export(folder: Path, options: ExportOptions, export: ContainerfileExport) -> int:
+    """Write an export to the folder of the project; return how many files changed.
 
-    What an earlier export left and this one lacks is removed. Raises DefinitionError where a file of somebody
-    else would be replaced.
+    Files of an earlier export that this one lacks are removed. Raises DefinitionError if a foreign file would be
+    replaced.
     """
     known = (folder / options.file).exists()
     for name in (options.file, ignore_path(options)):
@@ -35,7 +35,7 @@ def write_export(folder: Path, options: ExportOptions, made: ContainerfileExport
             raise DefinitionError(
                 f"{name} is there already, and is no export", hint="name another file by --output, or remove it"
             )
-    files = (SideFile(path=options.file, text=made.text), *made.files)
+    files = (SideFile(path=options.file, text=export.text), *export.files)
     changed = sum(_write(folder / file.path, file.text) for file in files)
     if known:
         _remove_others(folder / options.folder, {folder / file.path for file in files})
@@ -43,7 +43,7 @@ def write_export(folder: Path, options: ExportOptions, made: ContainerfileExport
 
 
 def _write(path: Path, text: str) -> bool:
-    """Write a file unless it holds this text: builders look at times too."""
+    """Write a file unless it has this text already: builders look at modification times."""
     if path.is_file() and path.read_text("utf-8", errors="replace") == text:
         return False
     path.parent.mkdir(exist_ok=True)
@@ -58,7 +58,7 @@ def _remove_others(folder: Path, kept: Iterable[Path]) -> None:
 
 
 def find_output(folder: Path, path: str) -> str:
-    """Where an export goes, relative to the project in ``folder``; raises DefinitionError where it cannot."""
+    """Return the path of an export relative to the project in ``folder``; raises DefinitionError."""
     if path == "-":
         hint = f"name a file below {folder}, or leave --output away for {DEFAULT_FILE}"
         raise DefinitionError("--output: an export is several files, which cannot be printed", hint=hint)
@@ -68,15 +68,15 @@ def find_output(folder: Path, path: str) -> str:
         if (folder / name).exists() and not (folder / name).is_file():
             hint = f"name a file, such as {name}/{DEFAULT_FILE}" if name == file else "name another file"
             raise DefinitionError(f"--output: `{name}` is no file", hint=hint)
-    run_concurrently = folder / options.folder
-    if run_concurrently.exists() and not run_concurrently.is_dir():
+    side_folder = folder / options.folder
+    if side_folder.exists() and not side_folder.is_dir():
         raise DefinitionError(f"--output: `{options.folder}` is no folder", hint="name another file")
     check_writable(folder / file)
     return file
 
 
 def find_links(folder: Path, path: str) -> str:
-    """The folder of wheels, relative to the project in ``folder``; raises DefinitionError where none is there."""
+    """Return the folder of wheels relative to the project in ``folder``; raises DefinitionError if there is none."""
     found = find_inside(folder, path, "--find-links", "folder")
     if not (folder / found).is_dir():
         hint = f"name a folder of wheels below {folder}, or leave --find-links away for an index"
@@ -85,14 +85,14 @@ def find_links(folder: Path, path: str) -> str:
 
 
 def find_inside(folder: Path, path: str, option: str, what: str) -> str:
-    """``path`` relative to the project, whose ``folder`` is all that builders see of it; raises DefinitionError."""
+    """Return ``path`` relative to the project; raises DefinitionError if it is outside, where builders see nothing."""
     relative = posixpath.normpath(posixpath.relpath(path, folder) if path.startswith("/") else path)
     hint = f"name a {what} below {folder}: builders see nothing else"
     if relative == ".":
         raise DefinitionError(f"{option}: `{path}` is the project's folder itself", hint=hint)
     if relative.split("/")[0] == "..":
         raise DefinitionError(f"{option}: `{path}` is outside the project", hint=hint)
-    if found := _UNSAID.search(relative):
-        said = f"{option}: `{relative}` holds `{found[0]}`, which a Containerfile or a shell would not take as it is"
-        raise DefinitionError(said, hint="give it a plainer name")
+    if found := _UNSAFE.search(relative):
+        message = f"{option}: `{relative}` has `{found[0]}`, which a Containerfile or a shell would interpret"
+        raise DefinitionError(message, hint="give it a plainer name")
     return relative

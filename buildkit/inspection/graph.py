@@ -1,4 +1,4 @@
-"""``nox -s graph``: a picture of stages and layers, sized by bytes and coloured by what would be rebuilt."""
+"""Collect the picture of stages and layers: sizes, sources, and what would be rebuilt."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from buildkit.plan.spec import Kind
 from buildkit.report.stage_graph import Edge, EdgeKind, GraphLayer, ImageTotals, Picture, StageNode, sum_sizes
 
 _FIRST = (LayerSource.BUILT, LayerSource.STORAGE, LayerSource.CACHE, LayerSource.SHARED)
-_OPEN = (Kind.ROOT, Kind.IMAGE, Kind.RUN)  # how large they get, nobody knows before they are made
+_OPEN = (Kind.ROOT, Kind.IMAGE, Kind.RUN)  # their size is unknown before they are built
 _SMALLEST = 1024  # an empty tar
-_NO_REASON = ("", "first build")  # what a stage says that has no past: another may know more
+_NO_REASON = ("", "first build")  # reasons of a stage without history: another stage may know more
 
 
 def collect(planner: Planner, asked: Iterable[str]) -> Picture:
-    """The picture of stages and of all that their images need; raises DefinitionError, and ToolError from storage."""
+    """Return the picture of stages and all that their images need; raises DefinitionError, and ToolError of storage."""
     forecasts = {name: forecast_stage(planner, name) for name in sorted(asked)}
     order = arrange(planner.graph, forecasts)
     if any(
@@ -50,7 +50,7 @@ def collect(planner: Planner, asked: Iterable[str]) -> Picture:
 
 
 def arrange(graph: Graph, names: Iterable[str]) -> list[str]:
-    """Stages and all that they are made of, each after what it is made of; what ships comes first."""
+    """Return stages with all that they are made of, in build order; those that ship come first."""
     order: dict[str, None] = {}
 
     def visit(name: str) -> None:
@@ -66,7 +66,7 @@ def arrange(graph: Graph, names: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _PlannedUse:
-    """A layer as one image plans it; ``image`` is empty where it only helps to build that image."""
+    """A layer in the plan of one image; ``image`` is empty if the layer only helps to build it."""
 
     owner: str
     image: str
@@ -75,7 +75,7 @@ class _PlannedUse:
 
 
 def _place(graph: Graph, order: Sequence[str], forecasts: Mapping[str, StageForecast]) -> dict[str, list[GraphLayer]]:
-    """Every layer once, by the first stage that brings it."""
+    """Return every layer once, by the first stage that adds it."""
     seen: dict[Key, list[_PlannedUse]] = {}
     for name in order:
         if name in forecasts:
@@ -103,7 +103,7 @@ def _see(graph: Graph, order: Sequence[str], stage_forecast: StageForecast) -> I
 
 
 def _merge(group: Sequence[_PlannedUse], owner: str) -> GraphLayer:
-    """One layer as several images see it: to be built if one of them must build it, else where it is nearest."""
+    """Merge the views of several images: to be built if one of them must build it, else at the nearest source."""
     first = min(group, key=lambda one: (_FIRST.index(one.entry.source), one.entry.why in _NO_REASON))
     spec = next(one.entry.spec for one in group if one.owner == owner)
     return GraphLayer(

@@ -1,7 +1,7 @@
-"""``nox -s matrix``: the stages that need work, in waves, for the matrices of a CI system. Builds nothing.
+"""Find the stages that need work, in waves, for the matrices of a CI system. Builds nothing.
 
-A stage needs work if a layer of its image must be built that no stage below it will have built. Waves are an offer,
-not a condition: a job finds in the shared cache what the jobs before it built, and builds what it does not find.
+A stage needs work if a layer of its image must be built that no stage below it will have built. Waves are an
+optimization, not a condition: a job takes from the remote cache what earlier jobs built, and builds the rest.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from buildkit.plan.spec import PackWheels, Spec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Matrix:
-    """``images`` are the stages that were asked for; ``waves`` hold the stages that need work, each in one wave."""
+    """``images`` are the requested stages; ``waves`` hold the stages that need work, each in one wave."""
 
     waves: tuple[tuple[str, ...], ...]
     images: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """``{"waves": [MATRIX, …], "images": MATRIX}``; a MATRIX is ``{"include": [{"stage": NAME}, …]}``."""
+        """Return ``{"waves": [MATRIX, …], "images": MATRIX}``; a MATRIX is ``{"include": [{"stage": NAME}, …]}``."""
         return {"waves": [_include(wave) for wave in self.waves], "images": _include(self.images)}
 
     def as_gitlab(self) -> str:
-        """A child pipeline as YAML; what defines ``.image-build`` and ``.image-test`` is to be put before it."""
+        """Return a child pipeline as YAML; definitions of ``.image-build`` and ``.image-test`` must precede it."""
         jobs = [(f"build-{number}", ".image-build", wave) for number, wave in enumerate(self.waves, 1)]
         jobs.append(("test", ".image-test", self.images))
         lines = [f"stages: {json.dumps([name for name, _, _ in jobs])}"]
@@ -46,16 +46,16 @@ def _include(stages: Iterable[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """The layers that each stage has to build, and which of those stages it should wait for."""
+    """The layers that each stage has to build, and the stages that it should wait for."""
 
     layers: Mapping[str, Sequence[str]]
     needs: Mapping[str, Collection[str]]
 
 
 def find_work(planner: Planner, images: Iterable[str], *, only_shared: bool = False) -> Work:
-    """What must be built for the images of stages; raises DefinitionError.
+    """Return what must be built for the images of stages; raises DefinitionError.
 
-    With ``only_shared`` nothing counts that is here alone, for the work will be done on other machines.
+    With ``only_shared``, layers that only this machine has do not count: other machines will do the work.
     """
     asked, graph = list(images), planner.graph
     finder = _Finder(planner, only_shared=only_shared)
@@ -79,7 +79,7 @@ def find_work(planner: Planner, images: Iterable[str], *, only_shared: bool = Fa
 
 
 class _Finder:
-    """Collects what is missing, with what is missing to build it."""
+    """Collects missing layers, and the missing layers needed to build them."""
 
     def __init__(self, planner: Planner, *, only_shared: bool) -> None:
         self._planner = planner
@@ -89,7 +89,7 @@ class _Finder:
         self.helpers: set[str] = set()
 
     def require(self, stage: str, specs: Iterable[Spec]) -> None:
-        """Take in what is missing of ``specs``, which are of the stage's image."""
+        """Add the missing ones of ``specs``, the layers of the stage's image."""
         for spec in self._find_missing(stage, list(specs)):
             if spec.key in self.missing:
                 continue
@@ -119,10 +119,10 @@ class _Finder:
 def arrange_waves(
     needs: Mapping[str, Collection[str]], *, most: int = 0, keep: Collection[str] = ()
 ) -> tuple[tuple[str, ...], ...]:
-    """Every stage in the first wave after those that it needs, at most ``most`` waves (0: any number).
+    """Put every stage into the first wave after those that it needs, in at most ``most`` waves (0: any number).
 
-    The last of so many holds the stages that are left, but for those that another of them needs and so builds too;
-    ``keep`` are stages that stay all the same.
+    The last wave holds all stages that are left, except those that another of them needs and therefore builds, too;
+    stages in ``keep`` stay in any case.
     """
     levels: dict[str, int] = {}
 

@@ -1,4 +1,4 @@
-"""``nox -s plan``: where every layer of an image will come from, and what that will cost, before anything runs."""
+"""Forecast where every layer of an image will come from, and what that costs, before anything runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from buildkit.store.ledger import Ledger
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageForecast:
-    """A stage's plan with its costs; ``tools`` are needed to build it, but no part of its image."""
+    """The plan of a stage with its costs; ``tools`` are needed to build it, but no part of its image."""
 
     stage: str
     image: str
@@ -29,11 +29,11 @@ class StageForecast:
 
     @property
     def total(self) -> Cost:
-        """All of it."""
+        """The total cost."""
         return total([*self.costs, *self.tool_costs])
 
     def as_json(self) -> dict[str, Any]:
-        """``{"stage", "image", "layers", "tools", "bytes", "seconds"}``, as docs/cache.md describes it."""
+        """Return ``{"stage", "image", "layers", "tools", "bytes", "seconds"}``, as docs/cache.md describes it."""
         summed = self.total.as_json()
         seconds = summed.pop("seconds")
         return {
@@ -47,7 +47,7 @@ class StageForecast:
 
 
 def forecast_stage(planner: Planner, name: str, *, imports: bool = True, repository: str = "") -> StageForecast:
-    """Plan a stage and forecast its costs, with those of a push to ``repository``, as far as it is known from here."""
+    """Plan a stage and forecast its costs, with those of a push to ``repository`` as far as its contents are known."""
     pushed = planner.context.ledger.remote_blobs.find(repository) if repository else frozenset()
     planned = planner.plan(name, storage=imports)
     stored = planner.stored_keys(planned) if imports else frozenset()
@@ -73,7 +73,7 @@ def forecast_stage(planner: Planner, name: str, *, imports: bool = True, reposit
 
 
 def _lacks(entry: PlannedLayer, planner: Planner, pushed: Container[Digest]) -> bool:
-    """Whether a push needs the blobs of a layer that local storage has, and the cache has not."""
+    """Return whether a push needs blobs of a layer that local storage has, but the cache lacks."""
     blobs = entry.made.blobs if entry.made and entry.source is LayerSource.STORAGE else ()
     return not all(blob.digest in pushed or planner.is_present(blob) for blob in blobs)
 
@@ -91,7 +91,7 @@ _COLUMNS = (
 
 
 def print_forecast(stage_forecast: StageForecast, out: TextIO, *, whole: bool = False) -> None:
-    """A table of what must be done, or of the ``whole`` image; a line for what is there, and the sum."""
+    """Print a table of the work, or of the ``whole`` image, and the totals."""
     pairs = zip(stage_forecast.plan.entries, stage_forecast.costs, strict=True)
     busy = [(e, c) for e, c in pairs if whole or e.source is LayerSource.BUILT or c.fetch or c.imports or c.push]
     busy += [
@@ -104,7 +104,7 @@ def print_forecast(stage_forecast: StageForecast, out: TextIO, *, whole: bool = 
 
 
 def render_sum(stage_forecast: StageForecast) -> str:
-    """The last lines: how many layers come from where, the bytes, and the time of the work."""
+    """Return the last lines: layers by source, bytes, and the time of the work."""
     sources = [entry.source for entry in stage_forecast.plan.entries]
     counts = ", ".join(f"{sources.count(source)} {words}" for source, words in _SOURCES.items() if source in sources)
     costs = [*stage_forecast.costs, *stage_forecast.tool_costs]
@@ -112,19 +112,19 @@ def render_sum(stage_forecast: StageForecast) -> str:
         return f"{stage_forecast.stage}: nothing to build or to import: {counts}"
     seconds = stage_forecast.total.seconds
     work = "time not known yet" if seconds is None else f"about {format_seconds(seconds)} of work"
-    expected = "about " * (LayerSource.BUILT in sources)  # sizes of what was never made
+    expected = "about " * (LayerSource.BUILT in sources)  # sizes of layers that were never built
     amounts = {
         "fetch": _sum([c.fetch for c in costs]),
         "build": _sum([c.build for c in costs], expected),
         "import": _sum([c.imports for c in costs], expected),
         "push": _sum([c.push for c in stage_forecast.costs]) if stage_forecast.pushes else "",
     }
-    said = ", ".join(f"to {what} {amount}" for what, amount in amounts.items() if amount)
-    return f"{stage_forecast.stage}: {counts}\n{said}; {work}"
+    work_amounts = ", ".join(f"to {what} {amount}" for what, amount in amounts.items() if amount)
+    return f"{stage_forecast.stage}: {counts}\n{work_amounts}; {work}"
 
 
 def _sum(sizes: Sequence[int | None], expected: str = "") -> str:
-    """The sum in words; empty for none."""
+    """Return the total as text; empty for zero."""
     known = sum(size or 0 for size in sizes)
     if None in sizes:
         return f"{expected}{format_bytes(known)} and more" if known else "an unknown amount"

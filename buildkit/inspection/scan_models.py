@@ -1,4 +1,4 @@
-"""``nox -s scan-models``: what model files would do to whoever loads them, told without loading them.
+"""Render the results of scanning model files.
 
 Exit codes: 0 all clean; 1 findings, or a file that was not fully scanned; 2 wrong usage, or a file that could not be
 read.
@@ -30,14 +30,14 @@ Outcome = ScannedFile | UnreadableFile
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """What the session says of what came of all files."""
+    """Return the exit code for the results of all files."""
     if any(isinstance(one, UnreadableFile) for one in outcomes):
         return 2
     return int(any(one.judgement.verdict is not Verdict.CLEAN for one in outcomes if isinstance(one, ScannedFile)))
 
 
 def print_outcomes(outcomes: Sequence[Outcome], out: TextIO) -> None:
-    """A line for each file, the findings with what to do, and the sum."""
+    """Print a line for each file, the findings with what to do, and the totals."""
     print_columns(_COLUMNS, [_row(one) for one in outcomes], out)
     findings = [finding for one in _scanned(outcomes) for finding in one.judgement.findings]
     if findings:
@@ -49,19 +49,19 @@ def print_outcomes(outcomes: Sequence[Outcome], out: TextIO) -> None:
 
 
 def render_sum(outcomes: Sequence[Outcome]) -> str:
-    """``3 files: 2 clean, 1 with findings; 2 findings (1 critical, 1 note)``."""
+    """Return ``3 files: 2 clean, 1 with findings; 2 findings (1 critical, 1 note)``."""
     if not outcomes:
         return "no model files: no stage names any, and nothing else was asked for"
     counts = Counter(_verdict(one) for one in outcomes)
-    said = ", ".join(f"{counts[word]} {_SAID.get(word, word)}" for word in _ORDER if counts[word])
+    parts = ", ".join(f"{counts[word]} {_WORDS.get(word, word)}" for word in _ORDER if counts[word])
     findings = [finding for one in _scanned(outcomes) for finding in one.judgement.findings]
     known = sum(one.cached for one in _scanned(outcomes))
     tail = f"; {known} known from before" if known else ""
-    return f"{format_count(len(outcomes), 'file')}: {said}; {format_finding_counts(findings)}{tail}"
+    return f"{format_count(len(outcomes), 'file')}: {parts}; {format_finding_counts(findings)}{tail}"
 
 
 _ORDER = ("clean", "findings", "not fully scanned", "unreadable")
-_SAID = {"findings": "with findings"}
+_WORDS = {"findings": "with findings"}
 
 
 def _verdict(one: Outcome) -> str:
@@ -80,7 +80,7 @@ def _scanned(outcomes: Sequence[Outcome]) -> list[ScannedFile]:
 
 
 def scan_as_json(outcomes: Sequence[Outcome], rules: str) -> dict[str, Any]:
-    """As docs/scanning.md describes it."""
+    """Return the form that docs/scanning.md describes."""
     return {
         "rules": rules,
         "files": [_file_json(one) for one in _scanned(outcomes)],
@@ -106,8 +106,13 @@ def _file_json(one: ScannedFile) -> dict[str, Any]:
             {**entry, "reason": reason} for finding, reason in judgement.accepted for entry in findings_json((finding,))
         ],
         "opinions": [
-            {"engine": emit.engine.name, "version": emit.engine.version, "unsafe": emit.unsafe, "why": emit.why}
-            for emit in one.opinions
+            {
+                "engine": opinion.engine.name,
+                "version": opinion.engine.version,
+                "unsafe": opinion.unsafe,
+                "why": opinion.why,
+            }
+            for opinion in one.opinions
         ],
         "cached": one.cached,
         "seconds": one.seconds,

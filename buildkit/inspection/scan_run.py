@@ -1,4 +1,4 @@
-"""One run of ``scan-models``: every target read once, judged, and a second opinion taken where one is asked for."""
+"""Run ``scan-models``: read and judge every target once, with second opinions on request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from buildkit.tools.second_opinions import Engine, Opinion, ask
 
 T = TypeVar("T")
 
-LARGE = 64 << 20  # bytes of a file whose scan is said while it runs
+LARGE = 64 << 20  # bytes of a file whose scan emits progress
 
 DISAGREE = Rule(
     id="engines-disagree",
@@ -36,7 +36,7 @@ DISAGREE = Rule(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScannedFile:
-    """A file that was judged; ``cached`` where the verdict was known already. ``seconds`` are of the scan itself."""
+    """A judged file; ``cached`` if the verdict was known before. ``seconds`` is the time of the scan itself."""
 
     target: ScanTarget
     size: int
@@ -69,7 +69,7 @@ class ScanRun:
         self.scanner = ModelScanner(context, allow, fresh=fresh)
 
     def run(self, targets: list[ScanTarget]) -> Iterator[ScannedFile | UnreadableFile]:
-        """What comes of each, in their order; raises Interrupted."""
+        """Yield the result of each target, in order; raises Interrupted."""
         for target in targets:
             try:
                 yield self._known(target) or self._read(target)
@@ -79,7 +79,7 @@ class ScanRun:
                 yield UnreadableFile(target=target, why=error.message)
 
     def _known(self, target: ScanTarget) -> ScannedFile | None:
-        """A locked model of which everything is known: it need not even be here."""
+        """Return the result for a locked model whose verdict is cached, without its file; else None."""
         if target.file is None or self._engines:
             return None
         scan = self.scanner.known([target.file.sha256]).get(target.file.sha256)
@@ -94,7 +94,9 @@ class ScanRun:
             sha256, sha512 = self._checksums(target, file, stat)
             known = self.scanner.known([sha256]).get(sha256)
             began = time.monotonic()
-            scan = known or self._watched(target, "scan", stat.st_size, lambda to: self._scan(target, sha256, file, to))
+            scan = known or self._run_reported(
+                target, "scan", stat.st_size, lambda to: self._scan(target, sha256, file, to)
+            )
             seconds = 0.0 if known else time.monotonic() - began
             opinions = tuple(self._ask(target, file))
             verify_unchanged(target.name, stat, os.fstat(file.fileno()))
@@ -105,20 +107,20 @@ class ScanRun:
         return self.scanner.scan(target.name, sha256, file, to)
 
     def _checksums(self, target: ScanTarget, file: BinaryIO, stat: os.stat_result) -> tuple[FileHash, str]:
-        """Both hashes of a content: remembered, or read in one pass."""
+        """Return both hashes of a file: remembered ones, or from one pass over it."""
         index, known_sums = self._context.stat_index, self._context.ledger.checksums
         known = None if self._fresh else target.sha256 or index.find(stat)
         if known is not None and (sha512 := known_sums.find(known)):
             return known, sha512
         began = time.time_ns()
-        sha256, sha512 = self._watched(target, "hash", stat.st_size, lambda to: read_checksums(file, to))
+        sha256, sha512 = self._run_reported(target, "hash", stat.st_size, lambda to: read_checksums(file, to))
         if target.path is not None:
             index.note(stat, os.fstat(file.fileno()), sha256, began)
         known_sums.add(sha256, sha512)
         return sha256, sha512
 
-    def _watched(self, target: ScanTarget, phase: str, size: int, work: Callable[[Progress], T]) -> T:
-        """Do something that takes long for a large file, and say so; a stop is heard in between."""
+    def _run_reported(self, target: ScanTarget, phase: str, size: int, work: Callable[[Progress], T]) -> T:
+        """Do work on a file; for a large one, emit a step with progress. An interrupt is noticed in between."""
         context, name = self._context, target.name
 
         def progress(done: int) -> None:
@@ -137,10 +139,10 @@ class ScanRun:
         if not self._engines:
             return
         with self._context.blobs.working_folder() as folder:
-            there = folder / (PurePosixPath(target.name).name or "model")
-            there.symlink_to(Path(f"/proc/self/fd/{file.fileno()}").readlink())
+            link = folder / (PurePosixPath(target.name).name or "model")
+            link.symlink_to(Path(f"/proc/self/fd/{file.fileno()}").readlink())
             for engine in self._engines:
-                yield ask(engine, there)
+                yield ask(engine, link)
 
     def _judge(
         self,
@@ -162,7 +164,7 @@ class ScanRun:
 
 
 def disagreements(name: str, scan: Scan, opinions: tuple[Opinion, ...]) -> Iterator[Finding]:
-    """What another scanner sees otherwise. Where we found what it did not, that is worth a note: we look at more."""
+    """Yield where another scanner disagrees. Findings that only we have are a note: we examine more."""
     ours = scan.verdict
     for opinion in opinions:
         engine = f"{opinion.engine.name} {opinion.engine.version}".strip()

@@ -1,4 +1,4 @@
-"""Which files a scan is asked for: the models that stages name, or files and folders."""
+"""Find the files to scan: the models of stages, or files and folders."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _SKIPPED = (".git", "__pycache__")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanTarget:
-    """A file to scan: what findings call it, and where it is: a path, or a file of a locked model.
+    """A file to scan: its name in findings, and its place: a path, or a file of a locked model.
 
-    ``sha256`` is known of a model's files; ``locked`` is what the lock says, which may differ for the repository's own.
+    ``sha256`` is known for files of models; ``locked`` is the hash of the lock, which may differ for local files.
     """
 
     name: str
@@ -38,11 +38,11 @@ class ScanTarget:
 
     @property
     def sha256(self) -> FileHash | None:
-        """The content's hash, where it is known without reading it."""
+        """The hash of the content, if it is known without reading it."""
         return self.file.sha256 if self.file is not None else None
 
     def open(self, context: BuildContext) -> AbstractContextManager[BinaryIO]:
-        """The content; raises OSError, and BuildError for a model that cannot be had as its lock says."""
+        """Open the content; raises OSError, and BuildError for a model that cannot be fetched as locked."""
         if self.path is not None:
             return _open_regular(self.path)
         assert self.model is not None  # noqa: S101 - it is one or the other
@@ -52,9 +52,9 @@ class ScanTarget:
 
 
 def find_targets(context: BuildContext, words: Sequence[str]) -> list[ScanTarget]:
-    """What the words name, each file once: stages, files and folders; all stages' models for none.
+    """Return the files of stages, files and folders, each once; without words, the models of all stages.
 
-    Raises DefinitionError for a word that is nothing, and for locks that are wrong or stale.
+    Raises DefinitionError for a word that names nothing, and for wrong or stale locks.
     """
     folder = context.project.folder
     graph = load_graph(folder) if not words or any((folder / "stages" / word).is_dir() for word in words) else None
@@ -69,15 +69,15 @@ def find_targets(context: BuildContext, words: Sequence[str]) -> list[ScanTarget
 
 
 def _models(context: BuildContext, graph: Graph, stages: Sequence[str]) -> Iterator[ScanTarget]:
-    """The files of the models of stages, and of the stages that those are made of."""
+    """Yield the files of the models of stages and of all that these are made of."""
     parts = (part for name in stages for part in graph.resolve(name).parts)
     locks = dict.fromkeys(part.models.lock for part in parts if part.models is not None)
     checkout = DiskCheckout(context.project, graph, context.stat_index, context.emit)
     for lock in locks:
         models = checkout.models(lock)
         written = parse_models_lock(checkout.read(lock) or "", lock).models
-        for model, said in zip(models, written, strict=True):
-            for file, line in zip(model.files, said.files, strict=True):
+        for model, locked in zip(models, written, strict=True):
+            for file, line in zip(model.files, locked.files, strict=True):
                 yield ScanTarget(name=model_file_name(model, file), model=model, file=file, locked=line.sha256)
 
 
@@ -104,7 +104,7 @@ def _file(folder: Path, path: Path) -> ScanTarget:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, by name; links to files are followed, as caches of models are made of them."""
+    """Yield every file below a folder, by name; links to files are followed, since model caches consist of them."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name not in _SKIPPED)
         for name in sorted(names):
@@ -114,7 +114,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _open_regular(path: Path) -> BinaryIO:
-    """Open a file without waiting for what is none: a pipe that nobody writes to."""
+    """Open a regular file; do not block on a pipe without a writer."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)

@@ -1,4 +1,4 @@
-"""``nox -s timings``: how builds developed, and what their slowest phases are."""
+"""Show how long recent builds took, and their slowest phases."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _PHASES = (
 
 
 def find_builds(planner: Planner, names: Sequence[str], count: int) -> list[dict[str, Any]]:
-    """``{"stage", "started", "seconds", "built", "bytes", "timings"}`` of the last builds that did something.
+    """``{"stage", "started", "seconds", "built", "bytes", "timings"}`` of the last builds that did any work.
 
-    The latest comes last; ``started`` is in seconds since the epoch, ``built`` a number of layers.
+    The latest is last; ``started`` is in seconds since the epoch, ``built`` is a number of layers.
     """
     ledger, project = planner.context.ledger, planner.context.project
     found = [
@@ -47,7 +47,7 @@ def find_builds(planner: Planner, names: Sequence[str], count: int) -> list[dict
 
 
 def sum_phases(builds: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, float]]]:
-    """What each phase took in all of the builds, the longest first."""
+    """Return the total cost of each phase over all builds, the longest first."""
     sums: dict[str, dict[str, float]] = {}
     for build in builds:
         for phase, spent in build["timings"].items():

@@ -1,8 +1,8 @@
-"""``nox -s verify-image``: whether an image in a registry is made of what this checkout's locks produce.
+"""Verify that an image in a registry is made of what the locks of this checkout produce.
 
-Manifest and config are read, no layer. Every layer must be what a key of the stage came to, here or in the shared
-cache: the blob by its digest, and the tar that the config names by its diff_id. What is attached to the image must
-speak of it, and agree with the locks.
+Manifest and config are read, but no layer. Every layer must be the result of a key of the stage, in the local or the
+remote cache: the blob by its digest, and the tar that the config names by its diff_id. Attestations must have the image
+as subject, and agree with the locks.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryImage:
-    """An image as its registry shows it: the digest of its manifest, its config, and a pair for every layer."""
+    """An image in its registry: the digest of its manifest, its config, and digest, diff_id and size of every layer."""
 
     ref: Ref
     digest: Digest
@@ -43,11 +43,11 @@ class RegistryImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageVerification:
-    """What the image is, held against a stage.
+    """The comparison of an image with a stage.
 
-    ``layers`` are digest, bytes, and our name of each, empty for one that no lock of the stage produces; ``absent``
-    are the stage's layers that the image lacks, ``unknown`` those of which nobody here knows what they come to.
-    ``config`` says whether everything else is as the stage says: order, environment, user, command, labels.
+    ``layers`` are digest, bytes and name of each layer; the name is empty if no lock of the stage produces it.
+    ``absent`` are layers of the stage that the image lacks, ``unknown`` those whose result is unknown here.
+    ``config`` tells whether everything else agrees: order, environment, user, command, labels.
     """
 
     image: RegistryImage
@@ -57,16 +57,16 @@ class ImageVerification:
     unknown: tuple[str, ...]
     config: bool
     proofs: tuple[AttachmentVerdict, ...] = ()
-    wanted: frozenset[str] = frozenset()  # kinds of proofs that must be there
+    wanted: frozenset[str] = frozenset()  # kinds of proofs that are required
 
     @property
     def agrees(self) -> bool:
-        """Whether the image is this checkout's."""
+        """Whether the image is that of this checkout."""
         return self.config and not self.absent and not self.unknown and all(name for _, _, name in self.layers)
 
     @property
     def holds(self) -> bool:
-        """Whether it is, and nothing that is attached, or should be, is wrong."""
+        """Whether the image agrees and no attached or required proof is wrong."""
         return self.agrees and not any(map(self._is_wrong, self.proofs))
 
     def _is_wrong(self, proof: AttachmentVerdict) -> bool:
@@ -75,7 +75,7 @@ class ImageVerification:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """``{"ref", "digest", "stage", "holds", "config", "layers", "absent", "unknown", "attached"}``."""
+        """Return ``{"ref", "digest", "stage", "holds", "config", "layers", "absent", "unknown", "attached"}``."""
         return {
             "ref": str(self.image.ref),
             "digest": str(self.image.digest),
@@ -90,7 +90,7 @@ class ImageVerification:
 
 
 def read_image(ref: Ref, registries: RegistryClient) -> RegistryImage:
-    """Manifest and config of an image; raises BuildError for what is none, and RegistryError."""
+    """Read manifest and config of an image; raises BuildError for what is no image, and RegistryError."""
     manifest = registries.manifest(ref)
     if manifest is None:
         raise BuildError(f"{ref}: there is no such image")
@@ -110,7 +110,7 @@ def read_image(ref: Ref, registries: RegistryClient) -> RegistryImage:
 
 
 def compare_with_stage(planner: Planner, image: RegistryImage, stage: str) -> ImageVerification:
-    """Hold an image against a stage of the checkout."""
+    """Compare an image with a stage of the checkout."""
     composition = planner.composer.compose(stage)
     wanted = {(digest, diff_id) for digest, diff_id, _ in image.layers}
     made = {spec: found for spec in composition.specs if (found := _find(planner, stage, spec, wanted)) is not None}
@@ -126,7 +126,7 @@ def compare_with_stage(planner: Planner, image: RegistryImage, stage: str) -> Im
 
 
 def render_verdict(verdict: ImageVerification) -> list[str]:
-    """The lines for people."""
+    """Return lines for people."""
     return [*_render_layers(verdict), *(f"  {_format_proof(proof)}" for proof in verdict.proofs)]
 
 
@@ -157,7 +157,7 @@ def _render_layers(verdict: ImageVerification) -> list[str]:
 
 
 def _find(planner: Planner, stage: str, spec: Spec, wanted: set[tuple[Digest, DiffId]]) -> LayerResult | None:
-    """What a key came to: as the image has it, if here or the shared cache says so, else as either knows it."""
+    """Return the result of a key: the one in the image if the local or remote cache has it, else any known one."""
     here = planner.context.ledger.layers.find([spec.key]).get(spec.key)
     if here is not None and _is_in(here, wanted):
         return here
@@ -176,7 +176,7 @@ def _config(planner: Planner, composition: Composition, made: dict[Spec, LayerRe
 
 
 def make_checks(planner: Planner, image: RegistryImage, stage: str) -> dict[str, StatementCheck]:
-    """What attestations are held against."""
+    """Return the checks of attestations, by predicate type."""
     composition = planner.composer.compose(stage)
     pairs = [(digest, diff_id) for digest, diff_id, _ in image.layers]
 
@@ -192,7 +192,7 @@ def make_checks(planner: Planner, image: RegistryImage, stage: str) -> dict[str,
 
 
 def find_stage_name(image: RegistryImage) -> str:
-    """The stage that the image's title names (``PROJECT/STAGE``)."""
+    """Return the stage in the title of the image (``PROJECT/STAGE``); raises DefinitionError if there is none."""
     config = json.loads(image.config).get("config")
     labels = config.get("Labels") if isinstance(config, dict) else None
     title = labels.get(TITLE) if isinstance(labels, dict) else None

@@ -60,9 +60,9 @@ def test_foreign_file_is_not_overwritten(name: str, tmp_path: Path) -> None:
         (".", "is the project's folder itself"),
         ("", "is the project's folder itself"),
         ("a/..", "is the project's folder itself"),
-        ("with space", "`with space` holds ` `"),
-        ("a,b", "`a,b` holds `,`"),
-        ("$HOME", r"`\$HOME` holds `\$`"),
+        ("with space", "`with space` has ` `"),
+        ("a,b", "`a,b` has `,`"),
+        ("$HOME", r"`\$HOME` has `\$`"),
     ],
 )
 @pytest.mark.parametrize(("option", "what"), [("--output", "file"), ("--find-links", "folder")])
@@ -70,7 +70,7 @@ def test_paths_that_a_builder_cannot_name_are_refused(path: str, printed: str, o
     with pytest.raises(DefinitionError, match=f"^{option}: .*{printed}") as caught:
         find_inside(Path("/project"), path, option, what)
     assert caught.value.hint.startswith(
-        "give it a plainer name" if "holds" in printed else f"name a {what} below /project"
+        "give it a plainer name" if " has " in printed else f"name a {what} below /project"
     )
 
 
