@@ -30,7 +30,7 @@ def names(answer: dict[str, Any]) -> list[str]:
     return [one["name"] for one in answer["dropped"]]
 
 
-def test_what_no_stage_needs_and_nobody_used_goes_with_a_word(stocked: Stocked, ask: Ask) -> None:
+def test_gc_evicts_unneeded_stale_items_and_records_tombstones(stocked: Stocked, ask: Ask) -> None:
     stocked.root("base", b"needed", days=400)
     old, new = stocked.layer("app/app", b"old"), stocked.layer("app/app", b"newer", days=13)
     ledger = ask("du")["ledger"]
@@ -44,7 +44,7 @@ def test_what_no_stage_needs_and_nobody_used_goes_with_a_word(stocked: Stocked, 
     assert names(ask("gc", "--keep-days", "0")) == []
 
 
-def test_a_dry_run_says_the_same_and_changes_nothing(stocked: Stocked, ask: Ask, read: Read) -> None:
+def test_gc_dry_run_reports_the_same_and_changes_nothing(stocked: Stocked, ask: Ask, read: Read) -> None:
     stocked.root("base", b"needed")
     stocked.layer("app/app", b"old")
     stocked.wheel("fast", b"wheel")
@@ -69,7 +69,7 @@ def test_a_dry_run_says_the_same_and_changes_nothing(stocked: Stocked, ask: Ask,
     assert sorted(stocked.snapshot()) == ["ledger.sqlite", "locks/in-use", f"sha256/{stocked.blob(b'needed').name}"]
 
 
-def test_under_a_limit_the_cheapest_to_have_again_goes_first(stocked: Stocked, ask: Ask, read: Read) -> None:
+def test_gc_under_a_limit_evicts_the_cheapest_first(stocked: Stocked, ask: Ask, read: Read) -> None:
     stocked.root("base", b"n" * 1000)
     stocked.layer("a/cheap", b"c" * 1000, seconds=0.1, days=1)
     stocked.layer("a/dear", b"d" * 1000, seconds=100)
@@ -84,21 +84,21 @@ def test_under_a_limit_the_cheapest_to_have_again_goes_first(stocked: Stocked, a
     assert not stocked.blob(b"d" * 1000).exists()
 
 
-def test_age_protects_under_a_limit_where_it_is_said(stocked: Stocked, ask: Ask) -> None:
+def test_gc_under_a_limit_keeps_recent_items_if_keep_days_is_set(stocked: Stocked, ask: Ask) -> None:
     stocked.layer("a/new", b"new", seconds=0.1, days=1)
     stocked.layer("a/old", b"old", seconds=100)
     assert names(ask("gc", "--max-size", "1", "--keep-days", "2")) == ["a/old"]
     assert names(ask("gc", "--max-size", "1")) == ["a/new"]
 
 
-def test_a_download_that_nobody_timed_costs_what_others_did(stocked: Stocked, ask: Ask) -> None:
+def test_untimed_download_costs_as_much_as_others_per_byte(stocked: Stocked, ask: Ask) -> None:
     stocked.download("known.whl", b"k" * 1000, seconds=3)
     stocked.download("unknown.whl", b"u" * 500, seconds=None)
     listed = {one["name"]: one["seconds"] for one in ask("ls")["things"]}
     assert listed == {"known.whl": 3.0, "unknown.whl": 1.5}
 
 
-def test_a_blob_that_a_needed_layer_has_too_stays(stocked: Stocked, ask: Ask) -> None:
+def test_gc_keeps_a_blob_shared_with_a_needed_layer(stocked: Stocked, ask: Ask) -> None:
     stocked.root("base", b"debian", b"python 3.13")
     stocked.root("gone", b"debian", b"python 3.12", days=100)
     assert names(ask("gc")) == ["gone/image"]
@@ -106,7 +106,7 @@ def test_a_blob_that_a_needed_layer_has_too_stays(stocked: Stocked, ask: Ask) ->
     assert not stocked.blob(b"python 3.12").exists()
 
 
-def test_every_stage_counts(stocked: Stocked, ask: Ask) -> None:
+def test_gc_keeps_what_any_stage_needs(stocked: Stocked, ask: Ask) -> None:
     stocked.root("other", b"other", days=400)
     stocked.stage("other")
     assert names(ask("gc", "--keep-days", "0")) == []
@@ -114,7 +114,7 @@ def test_every_stage_counts(stocked: Stocked, ask: Ask) -> None:
     assert names(ask("gc", "--keep-days", "0")) == ["other/image"]
 
 
-def test_wrong_definitions_are_no_reason_to_drop_anything(stocked: Stocked, read: Read) -> None:
+def test_gc_with_an_invalid_definition_deletes_nothing(stocked: Stocked, read: Read) -> None:
     stocked.layer("app/app", b"old")
     (stocked.project / "stages/base/stage.toml").write_text('summary = "x"\nform = "y"\n')
     _, said = read("gc", code=2)
@@ -125,7 +125,7 @@ def test_wrong_definitions_are_no_reason_to_drop_anything(stocked: Stocked, read
     assert "needed by ?" in out
 
 
-def test_temporaries_locks_and_blobs_of_no_row_go_and_what_others_put_there_stays(stocked: Stocked, ask: Ask) -> None:
+def test_gc_deletes_temporaries_locks_and_orphans_but_not_foreign_files(stocked: Stocked, ask: Ask) -> None:
     stocked.root("base", b"needed")
     (stocked.cache / "tmp/dir-x/y").mkdir(parents=True)
     (stocked.cache / "tmp/dir-x/y/z").write_bytes(b"half")
@@ -145,14 +145,14 @@ def test_temporaries_locks_and_blobs_of_no_row_go_and_what_others_put_there_stay
     assert stocked.blob(b"needed").exists()
 
 
-def test_a_truncated_blob_is_nobodys(stocked: Stocked, ask: Ask) -> None:
+def test_gc_deletes_a_truncated_blob_as_orphan(stocked: Stocked, ask: Ask) -> None:
     stocked.root("base", b"needed")
     stocked.blob(b"needed").write_bytes(b"need")
     assert [one["size"] for one in ask("gc")["trash"]] == [4]
     assert [one["state"] for one in ask("ls")["things"]] == ["missing"]
 
 
-def test_a_clock_that_was_set_back_drops_nothing_and_is_said(
+def test_gc_with_the_clock_set_back_deletes_nothing_and_warns(
     stocked: Stocked, read: Read, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stocked.layer("app/app", b"one", days=0)
@@ -165,7 +165,7 @@ def test_a_clock_that_was_set_back_drops_nothing_and_is_said(
     assert stocked.sql("SELECT used FROM layers") == before, "the clock is wrong, not the rows"
 
 
-def test_a_row_from_the_future_ages_from_now_on(stocked: Stocked, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gc_caps_a_last_use_in_the_future(stocked: Stocked, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a/one", "a/two", "a/three"):
         stocked.layer(name, name.encode(), days=1)
     stocked.layer("a/future", b"future", days=-1000)
@@ -175,7 +175,7 @@ def test_a_row_from_the_future_ages_from_now_on(stocked: Stocked, ask: Ask, monk
     assert sorted(names(ask("gc"))) == ["a/future", "a/one", "a/three", "a/two"]
 
 
-def test_two_that_are_the_same_bytes_go_together_or_not_at_all(stocked: Stocked, ask: Ask) -> None:
+def test_gc_evicts_layers_of_equal_bytes_together(stocked: Stocked, ask: Ask) -> None:
     stocked.layer("a/x", b"same")
     stocked.layer("b/x", b"same", days=1)
     assert names(ask("gc")) == []
@@ -197,23 +197,23 @@ def test_two_that_are_the_same_bytes_go_together_or_not_at_all(stocked: Stocked,
         ("1T", 1 << 40),
     ],
 )
-def test_sizes(text: str, size: int) -> None:
+def test_parse_size_accepts_decimal_and_binary_units(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("wrong", ["10Q", "-1", "GB", "1e9", ""])
-def test_sizes_that_are_none(read: Read, wrong: str) -> None:
+def test_parse_size_rejects_malformed_sizes(read: Read, wrong: str) -> None:
     _, said = read("gc", f"--max-size={wrong}", code=2)
     assert "must be a size such as 10GB" in said
 
 
 @pytest.mark.parametrize("wrong", ["-1", "x", "nan", "inf"])
-def test_days_that_are_none(read: Read, wrong: str) -> None:
+def test_gc_rejects_malformed_days(read: Read, wrong: str) -> None:
     _, said = read("gc", f"--keep-days={wrong}", code=2)
     assert "must be a number of days" in said
 
 
-def test_no_request_and_a_wrong_one(stocked: Stocked, read: Read) -> None:
+def test_missing_or_unknown_request_exits_with_2(stocked: Stocked, read: Read) -> None:
     assert "ls | du | gc | verify | why" in read(code=2)[1]
     assert "invalid choice: 'clean'" in read("clean", code=2)[1]
 
@@ -238,7 +238,7 @@ def storage(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("storage")
-def test_what_was_dropped_is_said_though_storage_fails(stocked: Stocked, ask: Ask, read: Read) -> None:
+def test_gc_reports_what_it_deleted_if_storage_fails(stocked: Stocked, ask: Ask, read: Read) -> None:
     stocked.layer("app/app", b"old")
     answer = ask("gc", code=1)
     assert names(answer) == ["app/app"]
@@ -251,7 +251,7 @@ def test_what_was_dropped_is_said_though_storage_fails(stocked: Stocked, ask: As
     assert "storage broke" in said
 
 
-def test_what_was_dropped_is_said_though_tidying_fails(
+def test_gc_reports_what_it_deleted_if_pruning_fails(
     stocked: Stocked, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -262,7 +262,7 @@ def test_what_was_dropped_is_said_though_tidying_fails(
     assert names(ask("gc", code=1)) == ["app/app"]
 
 
-def test_of_a_removal_that_fails_only_what_went_is_said(
+def test_gc_reports_only_deleted_files_if_a_removal_fails(
     stocked: Stocked, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stocked.layer("a/one", b"one")
@@ -285,7 +285,7 @@ def test_of_a_removal_that_fails_only_what_went_is_said(
     assert answer["left"] == size - gone
 
 
-def test_where_nothing_went_only_the_error_is_said(
+def test_gc_prints_only_the_error_if_nothing_was_deleted(
     stocked: Stocked, read: Read, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -356,14 +356,14 @@ def gc_killed_at(stocked: Stocked, point: str) -> int:
     return done.returncode
 
 
-def test_a_run_that_is_not_killed_reaches_every_point(full: Stocked, ask: Ask) -> None:
+def test_uninterrupted_gc_reaches_every_kill_point(full: Stocked, ask: Ask) -> None:
     assert gc_killed_at(full, "unlink:8") == 0, "there is one more file than is killed for"
     assert names(ask("gc", "--keep-days", "0")) == []
     assert (full.cache / "ledger.sqlite").stat().st_size < 1_000_000
 
 
 @pytest.mark.parametrize("point", _POINTS)
-def test_killed_at_any_point_it_leaves_nothing_wrong(full: Stocked, ask: Ask, point: str) -> None:
+def test_gc_killed_at_any_point_leaves_a_consistent_cache(full: Stocked, ask: Ask, point: str) -> None:
     assert gc_killed_at(full, point) == -9, "it was not killed"
     found = {one["name"]: one["state"] for one in ask("ls")["things"]}
     assert "missing" not in found.values()
@@ -375,7 +375,9 @@ def test_killed_at_any_point_it_leaves_nothing_wrong(full: Stocked, ask: Ask, po
     assert ask("verify")["ok"]
 
 
-def test_a_full_disk_gets_its_words_after_its_room(stocked: Stocked, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gc_on_a_full_disk_records_tombstones_after_deleting(
+    stocked: Stocked, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stocked.layer("a/one", b"one")
     record_tombstones, there = LedgerMaintenance.record_tombstones, []
 
@@ -391,7 +393,7 @@ def test_a_full_disk_gets_its_words_after_its_room(stocked: Stocked, ask: Ask, m
     assert stocked.tombstones() == {"a/one": "evicted by gc"}
 
 
-def test_a_real_full_disk(full: Stocked, tmp_path: Path) -> None:
+def test_gc_frees_a_really_full_disk(full: Stocked, tmp_path: Path) -> None:
     script = textwrap.dedent(
         """
         set -e

@@ -23,7 +23,7 @@ def record(stocked: Stocked, key: Key, source: str, why: str) -> None:
         ledger.database.put("builds", ("app", "localhost/p/app:latest", "d", 1_700_000_000.0, 1.0, report))
 
 
-def test_any_of_its_hashes_leads_to_a_layer(stocked: Stocked, ask: Ask) -> None:
+def test_why_finds_a_layer_by_any_of_its_hashes(stocked: Stocked, ask: Ask) -> None:
     key = stocked.layer("app/app", b"application", seconds=0.25)
     record(stocked, key, "built", "first build")
     record(stocked, key, "cache", "")
@@ -44,7 +44,7 @@ def test_any_of_its_hashes_leads_to_a_layer(stocked: Stocked, ask: Ask) -> None:
     assert [(part["source"], part["why"]) for part in found["builds"]] == [("cache", ""), ("built", "first build")]
 
 
-def test_it_is_told_in_words(stocked: Stocked, read: Read) -> None:
+def test_why_describes_a_layer_as_text(stocked: Stocked, read: Read) -> None:
     key = stocked.layer("app/app", b"application", days=3)
     record(stocked, key, "built", "main.py changed")
     out, _ = read("why", "app/app")
@@ -58,7 +58,7 @@ def test_it_is_told_in_words(stocked: Stocked, read: Read) -> None:
     assert '"target": "/x"' in out
 
 
-def test_what_was_evicted_says_so(stocked: Stocked, ask: Ask, read: Read) -> None:
+def test_why_reports_an_evicted_layer(stocked: Stocked, ask: Ask, read: Read) -> None:
     key = stocked.layer("app/app", b"application")
     ask("gc")
     (found,) = ask("why", key.short)
@@ -66,13 +66,13 @@ def test_what_was_evicted_says_so(stocked: Stocked, ask: Ask, read: Read) -> Non
     assert "gone      evicted by gc on 20" in read("why", key.short)[0]
 
 
-def test_what_is_needed_and_gone_says_both(stocked: Stocked, read: Read) -> None:
+def test_why_reports_a_needed_layer_that_is_gone(stocked: Stocked, read: Read) -> None:
     key = stocked.root("base", b"debian")
     stocked.blob(b"debian").unlink()
     assert "state     missing; needed by base\n" in read("why", key.short)[0]
 
 
-def test_a_needed_key_that_was_never_made(stocked: Stocked, ask: Ask, read: Read) -> None:
+def test_why_reports_a_needed_key_that_was_never_built(stocked: Stocked, ask: Ask, read: Read) -> None:
     (found,) = ask("why", "base/image")
     assert (found["state"], found["needed_by"], found["recipe"]["kind"]) == ("unmade", ["base"], "image")
     nothing = {"gone": None, "size": 0, "seconds": None, "built": None, "used": None, "times": 0, "blobs": []}
@@ -82,7 +82,7 @@ def test_a_needed_key_that_was_never_made(stocked: Stocked, ask: Ask, read: Read
     assert "an image of a registry" in out
 
 
-def test_a_thing_has_the_same_fields_whether_it_was_made_or_not(stocked: Stocked, ask: Ask) -> None:
+def test_why_json_has_the_same_fields_for_unbuilt_layers(stocked: Stocked, ask: Ask) -> None:
     (unmade,) = ask("why", "base/image")
     stocked.root("base", b"debian")
     (made,) = ask("why", "base/image")
@@ -93,7 +93,7 @@ def test_a_thing_has_the_same_fields_whether_it_was_made_or_not(stocked: Stocked
     assert thing.items() <= made.items()
 
 
-def test_a_name_means_the_needed_version_and_lists_the_others(stocked: Stocked, read: Read) -> None:
+def test_why_name_means_the_needed_version_and_lists_others(stocked: Stocked, read: Read) -> None:
     stocked.root("base", b"debian")
     other = stocked.layer("base/image", b"another")
     out, _ = read("why", "base/image")
@@ -101,7 +101,7 @@ def test_a_name_means_the_needed_version_and_lists_the_others(stocked: Stocked, 
     assert other.hex[:12] in out.partition("other versions of it:")[2]
 
 
-def test_a_prefix_of_several_is_a_list(stocked: Stocked, read: Read, ask: Ask) -> None:
+def test_why_ambiguous_prefix_prints_a_list(stocked: Stocked, read: Read, ask: Ask) -> None:
     one = stocked.layer("a/x", b"same")
     two = stocked.layer("b/x", b"same")
     digest = Digest.of(b"same").hex[:8]
@@ -111,7 +111,7 @@ def test_a_prefix_of_several_is_a_list(stocked: Stocked, read: Read, ask: Ask) -
     assert len(ask("why", digest)) == 2
 
 
-def test_downloads_and_compiled_wheels_have_no_layer(stocked: Stocked, read: Read, ask: Ask) -> None:
+def test_why_finds_downloads_and_compiled_wheels(stocked: Stocked, read: Read, ask: Ask) -> None:
     key = stocked.wheel("fast", b"compiled", seconds=9)
     stocked.download("x.whl", b"downloaded")
     out, _ = read("why", key.hex[:6])
@@ -123,7 +123,7 @@ def test_downloads_and_compiled_wheels_have_no_layer(stocked: Stocked, read: Rea
 
 
 @pytest.mark.parametrize("asked", ["abc", "beefbeef", "no/such", "", "sha256:"])
-def test_what_nobody_knows(stocked: Stocked, read: Read, asked: str) -> None:
+def test_why_rejects_an_unknown_key(stocked: Stocked, read: Read, asked: str) -> None:
     stocked.layer("app/app", b"application")
     _, said = read("why", asked, code=2)
     assert f"nothing here is called `{asked}`" in said

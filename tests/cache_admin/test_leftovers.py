@@ -65,44 +65,44 @@ STAYS = [
 
 
 @pytest.mark.parametrize(("one", "its_config"), GOES)
-def test_what_goes(one: StoredImage, its_config: dict[str, Any]) -> None:
+def test_leftover_images_without_use_are_removed(one: StoredImage, its_config: dict[str, Any]) -> None:
     assert is_candidate(one, "tiny", frozenset())
     assert chosen(one, its_config) == Leftovers(images=(one,))
 
 
 @pytest.mark.parametrize(("one", "its_config"), STAYS)
-def test_what_stays(one: StoredImage, its_config: dict[str, Any]) -> None:
+def test_named_or_foreign_images_stay(one: StoredImage, its_config: dict[str, Any]) -> None:
     assert chosen(one, its_config) == Leftovers()
 
 
 @pytest.mark.parametrize(("one", "its_config"), GOES)
-def test_what_a_container_uses_stays(one: StoredImage, its_config: dict[str, Any]) -> None:
+def test_image_that_a_container_uses_stays(one: StoredImage, its_config: dict[str, Any]) -> None:
     assert chosen(one, its_config, used=True) == Leftovers()
 
 
-def test_what_is_needed_stays() -> None:
+def test_needed_base_image_stays() -> None:
     assert not is_candidate(image("x", ROOT), "tiny", frozenset([ROOT]))
     assert chosen(image("x", ROOT), config(OURS), needed=(ROOT,)) == Leftovers()
     assert chosen(image("x", ROOT, OTHER), config(OURS), needed=(ROOT,)) == Leftovers(names=(OTHER,))
 
 
-def test_an_image_with_a_name_of_the_users_loses_ours_alone() -> None:
+def test_image_with_a_user_name_loses_only_generated_names() -> None:
     assert chosen(image("x", ROOT, "localhost/mine:1"), config(OURS)) == Leftovers(names=(ROOT,))
 
 
-def test_a_dead_container_keeps_no_image() -> None:
+def test_dead_container_does_not_keep_its_image() -> None:
     one = image("x", ROOT)
     box = StoredContainer(name="buildkit-1-0123456789ab", image="x", working=True)
     found = choose_leftovers([one], [box], {"x": config(OURS)}, "tiny", (), frozenset([box.name]))
     assert found == Leftovers(containers=(box.name,), images=(one,))
 
 
-def test_a_name_with_dots_is_not_a_pattern() -> None:
+def test_project_name_with_dots_is_matched_literally() -> None:
     one = image("x", "localhost/a-b/base:root-0123456789ab")
     assert choose_leftovers([one], [], {"x": config(OURS)}, "a.b", ()) == Leftovers()
 
 
-def test_containers_of_the_dead(tmp_path: Path) -> None:
+def test_containers_without_lease_and_process_are_dead(tmp_path: Path) -> None:
     leases = Leases(tmp_path / "boxes")
     nobody = 4_194_305  # more than a process number can be
     mine, gone, forgotten, far = (
@@ -117,6 +117,6 @@ def test_containers_of_the_dead(tmp_path: Path) -> None:
         assert {path.name for path in leases.folder.iterdir()} == {mine, gone, inherited}, "looking strikes nothing off"
 
 
-def test_containers_without_any_notes(tmp_path: Path) -> None:
+def test_containers_are_judged_by_process_without_leases(tmp_path: Path) -> None:
     alive = f"buildkit-{os.getpid()}-0123456789ab"
     assert find_dead([alive], Leases(tmp_path / "boxes")) == frozenset()

@@ -29,7 +29,7 @@ def varied(stocked: Stocked) -> Stocked:
     return stocked
 
 
-def test_everything_is_listed_the_largest_first(varied: Stocked, ask: Ask) -> None:
+def test_ls_lists_everything_largest_first(varied: Stocked, ask: Ask) -> None:
     answer = ask("ls")
     assert [(one["name"], one["kind"], one["size"], one["seconds"], one["state"]) for one in answer["things"]] == [
         ("base/image", "image", 25, 12.0, "present"),
@@ -45,7 +45,7 @@ def test_everything_is_listed_the_largest_first(varied: Stocked, ask: Ask) -> No
     assert answer["things"][0]["key"].startswith("sha256:")
 
 
-def test_the_list_for_people(varied: Stocked, read: Read) -> None:
+def test_ls_prints_a_table(varied: Stocked, read: Read) -> None:
     out, said = read("ls")
     lines = out.splitlines()
     assert re.split(r"  +", lines[0]) == ["name", "kind", "size", "built", "used", "rebuild", "needed by"]
@@ -56,14 +56,14 @@ def test_the_list_for_people(varied: Stocked, read: Read) -> None:
     assert said == ""
 
 
-def test_what_was_made_again_says_how_often(stocked: Stocked, ask: Ask, read: Read) -> None:
+def test_ls_shows_how_often_an_item_was_built(stocked: Stocked, ask: Ask, read: Read) -> None:
     for _ in range(3):
         stocked.layer("app/app", b"x")
     assert [one["times"] for one in ask("ls")["things"]] == [3]
     assert re.split(r"  +", read("ls")[0].splitlines()[1])[-2] == "3"
 
 
-def test_a_stage_and_a_kind_narrow_it_down(varied: Stocked, ask: Ask, read: Read) -> None:
+def test_ls_filters_by_stage_and_kind(varied: Stocked, ask: Ask, read: Read) -> None:
     assert [one["name"] for one in ask("ls", "app")["things"]] == ["app/app", "app/gone"]
     assert [one["name"] for one in ask("ls", "base")["things"]] == ["base/image"]
     assert [one["name"] for one in ask("ls", "--kind", "wheel")["things"]] == ["fast-1.0-py3-none-any.whl"]
@@ -72,7 +72,7 @@ def test_a_stage_and_a_kind_narrow_it_down(varied: Stocked, ask: Ask, read: Read
     assert "invalid choice: 'cheese'" in read("ls", "--kind", "cheese", code=2)[1]
 
 
-def test_sums_agree_with_the_files(varied: Stocked, ask: Ask, read: Read) -> None:
+def test_du_sums_agree_with_the_files(varied: Stocked, ask: Ask, read: Read) -> None:
     (varied.cache / "sha256/README").write_text("mine")
     answer = ask("du")
     assert answer["size"] == sum(len(data) for data in varied.snapshot().values())
@@ -95,7 +95,7 @@ def test_sums_agree_with_the_files(varied: Stocked, ask: Ask, read: Read) -> Non
     assert out.endswith(f" in {varied.cache}\n")
 
 
-def test_what_two_stages_need_is_for_neither_alone(stocked: Stocked, ask: Ask) -> None:
+def test_du_counts_shared_layers_for_no_stage_alone(stocked: Stocked, ask: Ask) -> None:
     path = stocked.project / "stages/above/stage.toml"
     path.parent.mkdir()
     path.write_text('summary = "above"\nfrom = "base"\n')
@@ -104,7 +104,7 @@ def test_what_two_stages_need_is_for_neither_alone(stocked: Stocked, ask: Ask) -
     assert answer["base"] == answer["above"] == {"layers": 1, "missing": 0, "size": 6, "downloads": 0, "alone": 0}
 
 
-def test_an_empty_cache(stocked: Stocked, ask: Ask, read: Read) -> None:
+def test_ls_and_du_of_an_empty_cache(stocked: Stocked, ask: Ask, read: Read) -> None:
     assert ask("ls")["things"] == []
     assert read("ls")[0] == "0 things, 0 B, of which 0 B are needed\n"
     assert ask("du")["kinds"] == {}
@@ -112,5 +112,5 @@ def test_an_empty_cache(stocked: Stocked, ask: Ask, read: Read) -> None:
     assert ask("verify")["ok"]
 
 
-def test_without_its_tools_storage_is_not_looked_at_and_that_is_said(stocked: Stocked, read: Read) -> None:
+def test_du_without_tools_skips_storage_and_says_so(stocked: Stocked, read: Read) -> None:
     assert "local storage is not looked at: buildah or skopeo is not installed" in read("gc")[1]

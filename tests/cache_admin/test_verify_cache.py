@@ -37,7 +37,7 @@ def sound(stocked: Stocked) -> Stocked:
     return stocked
 
 
-def test_all_is_well(sound: Stocked, ask: Ask, read: Read) -> None:
+def test_verify_of_an_intact_cache_finds_nothing(sound: Stocked, ask: Ask, read: Read) -> None:
     answer = ask("verify")
     assert (answer["ok"], answer["files"], answer["size"], answer["flaws"], answer["notes"]) == (True, 5, 41, [], [])
     out, said = read("verify")
@@ -47,7 +47,7 @@ def test_all_is_well(sound: Stocked, ask: Ask, read: Read) -> None:
 
 
 @pytest.mark.parametrize("data", [b"applicatiom", b"applic", b"", b"application and more"])
-def test_a_blob_that_is_damaged_is_dropped_and_remembered(sound: Stocked, ask: Ask, data: bytes) -> None:
+def test_verify_deletes_a_damaged_blob_and_records_a_tombstone(sound: Stocked, ask: Ask, data: bytes) -> None:
     path = sound.blob(b"application")
     path.write_bytes(data)
     answer = ask("verify", code=1)
@@ -58,7 +58,7 @@ def test_a_blob_that_is_damaged_is_dropped_and_remembered(sound: Stocked, ask: A
     assert ask("verify")["ok"], "what is known is not wrong any more"
 
 
-def test_damage_names_everything_that_has_it(stocked: Stocked, ask: Ask) -> None:
+def test_verify_names_every_owner_of_a_damaged_blob(stocked: Stocked, ask: Ask) -> None:
     stocked.layer("a/x", b"shared", b"mine")
     stocked.layer("b/x", b"shared")
     stocked.blob(b"shared").write_bytes(b"shored")
@@ -66,7 +66,7 @@ def test_damage_names_everything_that_has_it(stocked: Stocked, ask: Ask) -> None
     assert set(stocked.tombstones()) == {"a/x", "b/x"}
 
 
-def test_downloads_and_compiled_wheels_are_read_too(sound: Stocked, ask: Ask) -> None:
+def test_verify_reads_downloads_and_compiled_wheels(sound: Stocked, ask: Ask) -> None:
     for path in sound.cache.glob("files/*/*"):
         path.write_bytes(b"other")
     answer = ask("verify", code=1)
@@ -76,7 +76,7 @@ def test_downloads_and_compiled_wheels_are_read_too(sound: Stocked, ask: Ask) ->
     assert not list(sound.cache.glob("files/*/*"))
 
 
-def test_a_row_without_its_blob_is_missing_unless_it_is_known_why(sound: Stocked, ask: Ask) -> None:
+def test_verify_reports_missing_blobs_without_tombstone(sound: Stocked, ask: Ask) -> None:
     evicted = sound.layer("app/old", b"old")
     ask("gc")
     assert str(evicted) in str(ask("ls"))
@@ -86,7 +86,7 @@ def test_a_row_without_its_blob_is_missing_unless_it_is_known_why(sound: Stocked
     assert ask("verify")["ok"]
 
 
-def test_a_blob_of_no_row_and_what_a_dead_build_left_are_said_and_left_for_gc(sound: Stocked, ask: Ask) -> None:
+def test_verify_reports_orphans_and_temporaries_and_leaves_them(sound: Stocked, ask: Ask) -> None:
     path = sound.orphan(b"orphan")
     (sound.cache / "tmp/1-2").write_bytes(b"half")
     answer = ask("verify")
@@ -99,14 +99,14 @@ def test_a_blob_of_no_row_and_what_a_dead_build_left_are_said_and_left_for_gc(so
     assert ask("verify")["notes"] == []
 
 
-def test_an_orphan_that_is_damaged_goes_as_well(sound: Stocked, ask: Ask) -> None:
+def test_verify_deletes_a_damaged_orphan(sound: Stocked, ask: Ask) -> None:
     path = sound.orphan(b"orphan")
     path.write_bytes(b"nahpro")
     assert flaws(ask("verify", code=1)) == {f"sha256/{path.name}": "its bytes are others"}
     assert not path.exists()
 
 
-def test_while_a_build_runs_nobody_waits_and_nothing_of_it_is_misreported(sound: Stocked, ask: Ask) -> None:
+def test_verify_during_a_build_neither_waits_nor_reports_its_files(sound: Stocked, ask: Ask) -> None:
     with sound.blobs.in_use(alone=False, waiting=pytest.fail, stopped=lambda: False):
         path = sound.orphan(b"of a build that writes its row in a moment")
         answer = ask("verify")
@@ -114,7 +114,7 @@ def test_while_a_build_runs_nobody_waits_and_nothing_of_it_is_misreported(sound:
     assert path.exists()
 
 
-def test_a_damaged_ledger_is_said(sound: Stocked, read: Read) -> None:
+def test_verify_reports_a_damaged_ledger(sound: Stocked, read: Read) -> None:
     path = sound.cache / "ledger.sqlite"
     data = bytearray(path.read_bytes())
     data[4096:] = b"\xa5" * (len(data) - 4096)
@@ -124,7 +124,7 @@ def test_a_damaged_ledger_is_said(sound: Stocked, read: Read) -> None:
     assert "remove it" in said
 
 
-def test_a_damaged_row_is_said_and_removed(sound: Stocked, ask: Ask) -> None:
+def test_verify_reports_and_deletes_a_damaged_row(sound: Stocked, ask: Ask) -> None:
     """A build does not believe it either: it makes the layer anew, and says why."""
     sound.sql("UPDATE layers SET blobs = replace(blobs, '\"zstd\"', '\"none\"') WHERE name = 'app/app'")
     sound.sql("UPDATE wheels SET sha256 = ?", "0" * 64)
@@ -141,7 +141,7 @@ def test_a_damaged_row_is_said_and_removed(sound: Stocked, ask: Ask) -> None:
     assert [note["what"] for note in again["notes"]] == ["a blob of no layer (11 B)"]
 
 
-def test_a_ledger_that_contradicts_itself_is_said(sound: Stocked, ask: Ask) -> None:
+def test_verify_reports_an_inconsistent_ledger(sound: Stocked, ask: Ask) -> None:
     for old, new in (("digest TEXT NOT NULL", "digest TEXT"), ("digest TEXT", "digest TEXT NOT NULL")):
         with closing(sqlite3.connect(sound.cache / "ledger.sqlite")) as db, db:
             db.execute("PRAGMA writable_schema = ON")
@@ -163,7 +163,7 @@ def read_one(stocked: Stocked, data: bytes) -> dict[str, str]:
 
 @pytest.mark.parametrize("trouble", [None, OSError(errno.EIO, "so it is")])
 @pytest.mark.parametrize("mended", [True, False])
-def test_a_file_that_a_build_removed_or_replaced_meanwhile_is_nobodys_fault(
+def test_verify_ignores_files_removed_or_replaced_meanwhile(
     sound: Stocked, monkeypatch: pytest.MonkeyPatch, trouble: OSError | None, mended: bool
 ) -> None:
     path = sound.blob(b"application")
@@ -183,7 +183,7 @@ def test_a_file_that_a_build_removed_or_replaced_meanwhile_is_nobodys_fault(
 
 
 @pytest.mark.parametrize(("number", "stays"), [(errno.EACCES, True), (errno.EIO, False)])
-def test_a_file_that_cannot_be_read_is_damaged_if_it_is_the_disks_fault(
+def test_verify_treats_an_io_error_as_damage(
     sound: Stocked, monkeypatch: pytest.MonkeyPatch, number: int, stays: bool
 ) -> None:
     def refuse(self: object, handle: int) -> str:
@@ -195,7 +195,7 @@ def test_a_file_that_cannot_be_read_is_damaged_if_it_is_the_disks_fault(
     assert path.exists() is stays
 
 
-def test_a_file_that_cannot_be_opened_is_named_and_stays(sound: Stocked) -> None:
+def test_verify_reports_an_unopenable_file_and_keeps_it(sound: Stocked) -> None:
     path = sound.blob(b"application")
     path.unlink()
     path.symlink_to(path.name)
@@ -203,7 +203,7 @@ def test_a_file_that_cannot_be_opened_is_named_and_stays(sound: Stocked) -> None
     assert path.is_symlink()
 
 
-def test_reading_stops_when_it_is_asked_to(sound: Stocked) -> None:
+def test_verify_stops_when_interrupted(sound: Stocked) -> None:
     stop = threading.Event()
     with pytest.raises(Interrupted):
         CacheFileVerifier(sound.cache, lambda _done: stop.set(), stop).verify(scan_cache_folder(sound.cache).blobs)
@@ -226,7 +226,7 @@ def interrupt_after_damage(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CacheFileVerifier, "_hash", hash_or_wait)
 
 
-def test_what_was_removed_before_an_interruption_is_remembered_and_said(
+def test_interrupted_verify_records_and_reports_deletions(
     sound: Stocked, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = sound.blob(b"application")
@@ -241,7 +241,9 @@ def test_what_was_removed_before_an_interruption_is_remembered_and_said(
     assert (ask("verify")["ok"], ask("verify")["complete"]) == (True, True)
 
 
-def test_an_interruption_says_how_far_it_came(sound: Stocked, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_verify_reports_how_much_it_read(
+    sound: Stocked, read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = sound.blob(b"application")
     path.write_bytes(b"an application of others")
     interrupt_after_damage(path, monkeypatch)
@@ -252,7 +254,7 @@ def test_an_interruption_says_how_far_it_came(sound: Stocked, read: Read, monkey
     assert said.endswith("interrupted\n")
 
 
-def test_a_key_that_was_found_damaged_is_made_again_and_then_fine(sound: Stocked, ask: Ask) -> None:
+def test_rebuilt_layer_is_no_longer_reported(sound: Stocked, ask: Ask) -> None:
     path = sound.blob(b"application")
     path.write_bytes(b"x")
     ask("verify", code=1)

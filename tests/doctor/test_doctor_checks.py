@@ -83,7 +83,7 @@ def test_a_healthy_host_has_only_good_findings() -> None:
         ("podman", DiagnosisStatus.NOTE),
     ],
 )
-def test_a_missing_tool(name: str, status: DiagnosisStatus) -> None:
+def test_missing_tool_is_reported_with_its_package(name: str, status: DiagnosisStatus) -> None:
     found = only(with_tool(name, path=""))
     assert (found.id, found.status) == (name, status)
     assert found.cost
@@ -102,7 +102,7 @@ def test_an_old_tool_and_one_that_says_no_version() -> None:
     assert only(with_tool("skopeo")).status is DiagnosisStatus.NOTE
 
 
-def test_known_flaws_of_debian_12s_buildah() -> None:
+def test_known_defects_of_debian_12_buildah_are_notes() -> None:
     found = bad(with_tool("buildah", version="1.28.2"))
     assert [finding.id for finding in found] == ["buildah-1.29", "buildah-1.36", "buildah-1.41"]
     assert "sharing=locked" in found[0].what
@@ -160,13 +160,13 @@ def test_slow_storage_is_a_warning(storage: ContainerStorage, says: str) -> None
     assert found.mend
 
 
-def test_storage_that_does_not_answer() -> None:
+def test_storage_without_answer_is_an_error() -> None:
     found = only(having(storage=ContainerStorage(problem="database is corrupt")))
     assert found.status is DiagnosisStatus.ERROR
     assert "database is corrupt" in found.what
 
 
-def test_a_missing_buildah_is_said_once() -> None:
+def test_missing_buildah_is_reported_once() -> None:
     facts = dataclasses.replace(
         with_tool("buildah", path=""), storage=ContainerStorage(problem="buildah is not installed")
     )
@@ -227,7 +227,7 @@ def test_a_session_without_a_runtime_folder() -> None:
         ("temporary files", 1 * GB, DiagnosisStatus.WARNING),
     ],
 )
-def test_little_room(use: str, free: int, status: DiagnosisStatus) -> None:
+def test_low_disk_space_is_reported(use: str, free: int, status: DiagnosisStatus) -> None:
     found = only(having(disks=(DiskSpace(use=use, path="/x", free=free, total=200 * GB),)))
     assert (found.id, found.status) == (f"disk-{use.replace(' ', '-')}", status)
     assert found.mend
@@ -240,7 +240,7 @@ def test_temporary_files_in_memory_and_a_closed_cache() -> None:
     assert only(having(disks=(closed,))).status is DiagnosisStatus.ERROR
 
 
-def test_debians_keys() -> None:
+def test_missing_debian_keyring_is_an_error() -> None:
     assert only(having(debian_keyring=False)).mend == "sudo apt-get install debian-archive-keyring"
 
 
@@ -270,7 +270,7 @@ def test_settings_are_named() -> None:
     assert "PIP_INDEX_URL" in only(having(settings=("PIP_INDEX_URL",))).what
 
 
-def test_every_check_says_something_somewhere() -> None:
+def test_every_check_can_produce_a_finding() -> None:
     """A check that is not in CHECKS, or never yields, would be dead."""
     worst = HostFacts(
         system=HostSystem(uid=1000, user="ann"),

@@ -58,7 +58,7 @@ def test_subordinate_ids_are_counted_by_name_and_by_number() -> None:
     assert find_free_id("") == 100000
 
 
-def test_where_log_ins_stand() -> None:
+def test_auth_files_follow_the_environment() -> None:
     home = Path("/home/ann")
     assert auth_files({"REGISTRY_AUTH_FILE": "/x.json"}, home, 1000) == (Path("/x.json"),)
     assert auth_files({"XDG_RUNTIME_DIR": "/run/user/1000"}, home, 1000) == (
@@ -162,7 +162,7 @@ def test_a_diagnosis_can_be_printed(tmp_path: Path) -> None:
     assert render_text(findings, width=100, colour=False)
 
 
-def test_nothing_installed_is_findings_and_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_without_tools_gives_findings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr("buildkit.doctor.probe_containers._SBIN", ())
     facts = probe_host(tmp_path)
@@ -176,6 +176,6 @@ def test_nothing_installed_is_findings_and_no_crash(tmp_path: Path, monkeypatch:
     } - ({"runtime"} if facts.containers.cgroups == "none" else set())
 
 
-def test_a_cache_folder_that_nobody_may_enter(tmp_path: Path) -> None:
+def test_inaccessible_cache_folder_is_reported(tmp_path: Path) -> None:
     facts = probe_host(Path("/proc/1/root-that-is-not/there"))
     assert any(disk.use == "cache" for disk in facts.disks)

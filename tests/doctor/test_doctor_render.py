@@ -28,7 +28,7 @@ warning  images are kept by vfs
 """
 
 
-def test_plain_text() -> None:
+def test_findings_are_rendered_as_plain_text() -> None:
     assert render_text(FINDINGS, width=80, colour=False) == PLAIN
 
 
@@ -71,7 +71,7 @@ def test_json_holds_everything() -> None:
     assert json.loads(render_json([])) == {"findings": []}
 
 
-def test_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_exit_code_is_1_only_for_errors(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(doctor, "diagnose", lambda: FINDINGS)
     assert doctor.run(FOLDER, []) == 0
     assert capsys.readouterr().out == PLAIN
@@ -86,7 +86,7 @@ def test_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(("env", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)])
-def test_colour_only_where_it_is_wanted(
+def test_colour_is_used_only_on_suitable_terminals(
     env: dict[str, str],
     coloured: bool,
     monkeypatch: pytest.MonkeyPatch,

@@ -72,7 +72,7 @@ def test_lists_and_sums_agree_with_the_disk(tiny: Tiny) -> None:
     assert [part["why"] for part in why["builds"]] == ["first build"]
 
 
-def test_after_a_change_the_old_layer_goes_alone_and_is_known_to_have_gone(tiny: Tiny) -> None:
+def test_gc_after_a_change_evicts_only_the_old_layer(tiny: Tiny) -> None:
     tiny.build("app")
     old = tiny.images()["localhost/tiny/app:latest"]
     script = (tiny.project / "stages/app/app/main.sh").read_text()
@@ -102,7 +102,7 @@ def test_after_a_change_the_old_layer_goes_alone_and_is_known_to_have_gone(tiny:
     assert tiny.left_over() == []
 
 
-def test_storage_loses_what_only_builds_wanted_and_nothing_else(tiny: Tiny) -> None:
+def test_gc_removes_only_base_images_from_storage(tiny: Tiny) -> None:
     tiny.build("tools")
     tiny.write("stages/tools/files/recipe.txt", "of another recipe\n")
     used = tiny.images()["localhost/tiny/tools:latest"].removeprefix("sha256:")
@@ -171,7 +171,7 @@ def test_gc_waits_for_builds_and_for_another_gc(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_waiting_can_be_ended(tiny: Tiny, number: signal.Signals) -> None:
+def test_waiting_gc_can_be_interrupted(tiny: Tiny, number: signal.Signals) -> None:
     tiny.build("models", "--no-import")
     with building(tiny):
         child = start(tiny, "gc")
@@ -195,7 +195,7 @@ def start(tiny: Tiny, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_what_verify_drops_the_next_build_repairs(tiny: Tiny) -> None:
+def test_next_build_repairs_what_verify_deleted(tiny: Tiny) -> None:
     report = tiny.build("app", "--no-import").report
     assert report is not None
     paths = {layer["name"]: tiny.cache / layer["digest"].replace(":", "/") for layer in report["layers"]}
@@ -231,7 +231,7 @@ def flip(path: Path) -> None:
     path.write_bytes(bytes(data))
 
 
-def test_a_wrong_definition_keeps_gc_from_guessing(tiny: Tiny) -> None:
+def test_gc_refuses_an_invalid_definition(tiny: Tiny) -> None:
     tiny.build("models", "--no-import")
     tiny.write("requirements/app.in", "alpha==1.1\n")
     before = files(tiny)

@@ -60,7 +60,7 @@ def test_downloads(tiny: Tiny, how: str) -> None:
     assert (said in ended.text) is (how != "deleted")
 
 
-def test_a_download_that_another_process_takes_away_between_plan_and_use(tiny: Tiny) -> None:
+def test_download_deleted_between_plan_and_use_is_fetched_again(tiny: Tiny) -> None:
     """Another build removes what it finds damaged, and fetches it again: meanwhile there is none."""
     digest = tiny.build("app").report["digest"]
     find_blob(tiny, "deps/bulk").unlink()
@@ -72,7 +72,7 @@ def test_a_download_that_another_process_takes_away_between_plan_and_use(tiny: T
     assert tiny.left_over() == []
 
 
-def test_a_download_that_cannot_be_had_again_is_said(tiny: Tiny) -> None:
+def test_download_that_cannot_be_fetched_again_is_reported(tiny: Tiny) -> None:
     tiny.build("app")
     find_blob(tiny, "deps/bulk").unlink()
     damage(find_file(tiny, "bulk-*.whl"), "flipped")

@@ -187,7 +187,7 @@ def test_a_step_that_outlives_a_killed_build_is_no_hindrance(project: Callable[[
     wait_until(lambda: not [pid for pid in doomed.living() if kill_process(pid)])
 
 
-def test_what_skopeo_and_buildah_had_unpacked_is_swept(project: Callable[[], Tiny]) -> None:
+def test_temporary_files_of_skopeo_and_buildah_are_swept(project: Callable[[], Tiny]) -> None:
     """As much as an image is large, for each kill: in /var/tmp it would stay."""
     tiny = project()
     (tiny.project / "models/greeter/large.bin").write_bytes(random.Random(3).randbytes(40 << 20))

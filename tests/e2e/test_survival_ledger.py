@@ -94,7 +94,7 @@ def version(tiny: Tiny) -> int:
 
 
 @pytest.mark.parametrize("pattern", ["ledger.sqlite", "ledger.sqlite*"])
-def test_deleted(tiny: Tiny, pattern: str) -> None:
+def test_deleted_ledger_is_recreated(tiny: Tiny, pattern: str) -> None:
     """With its log or without: after a build that was killed there is one."""
     digest = tiny.build("app").report["digest"]
     wipe(tiny)
@@ -109,7 +109,7 @@ def test_deleted(tiny: Tiny, pattern: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["ledger.sqlite", "ledger.sqlite*"])
-def test_deleted_while_a_build_runs(tiny: Tiny, pattern: str) -> None:
+def test_ledger_deleted_while_a_build_runs_is_recreated(tiny: Tiny, pattern: str) -> None:
     step = 'summary = "slow"\nfrom = "base"\n[[run]]\nname = "slow"\nscript = "sleep 1; echo made > /opt/made"\n'
     tiny.write("stages/tools/stage.toml", step)
     with tiny.start("tools") as slow:
@@ -125,7 +125,7 @@ def test_deleted_while_a_build_runs(tiny: Tiny, pattern: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"rubbish, and more of it " * 500, b"SQLite format 3\0" * 600])
-def test_rubbish(tiny: Tiny, data: bytes) -> None:
+def test_ledger_that_is_no_database_is_refused(tiny: Tiny, data: bytes) -> None:
     digest = tiny.build("app").report["digest"]
     ledger(tiny).write_bytes(data)
     if data:
@@ -147,7 +147,7 @@ def flip(tiny: Tiny, whole: bytes, rng: random.Random) -> None:
     print(f"byte {at} is {data[at]:#x}")
 
 
-def test_flipped_bits(tiny: Tiny) -> None:
+def test_flipped_bits_never_give_a_wrong_image(tiny: Tiny) -> None:
     """Anywhere in it: what a build looks at is refused, or made anew; what it makes is never another image."""
     digest = tiny.build("app").report["digest"]
     rng, whole = make_rng("flips"), ledger(tiny).read_bytes()
@@ -195,7 +195,7 @@ def ask(tiny: Tiny, scanned: Sequence[tuple[str, str]]) -> Believed:
         return Believed(keys={spec.name: spec.key for spec in specs}, made=made, verdicts=verdicts)
 
 
-def test_flipped_bits_many(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_flipped_bits_never_give_a_wrong_image(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planned in this process, as often as there is time for (BUILDKIT_TEST_FLIPS): fine, built anew, or refused."""
     tiny.build("app", "--no-import")
     for name, value in tiny.env.items():
@@ -227,7 +227,7 @@ def test_flipped_bits_many(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     ("layer", "change"),
     [("deps/bulk", "blobs = replace(blobs, ', 10', ', 11')"), ("base/image", "env = replace(env, 'yes', 'no')")],
 )
-def test_altered_rows(tiny: Tiny, layer: str, change: str) -> None:
+def test_altered_rows_count_as_absent(tiny: Tiny, layer: str, change: str) -> None:
     """Sizes and environments go into an image as the ledger has them, if it has them whole."""
     digest = tiny.build("app").report["digest"]
     with closing(sqlite3.connect(ledger(tiny))) as db, db:
@@ -238,7 +238,7 @@ def test_altered_rows(tiny: Tiny, layer: str, change: str) -> None:
     assert tiny.build("app").built() == {}
 
 
-def test_altered_hashes_of_files(tiny: Tiny) -> None:
+def test_altered_file_hashes_are_not_trusted(tiny: Tiny) -> None:
     """They are hashed again: the layer is not made anew under a key that is not its own."""
     digest = tiny.build("app").report["digest"]
     inode = (tiny.project / "stages/app/app/main.sh").stat().st_ino
@@ -259,7 +259,7 @@ def locked(tiny: Tiny) -> Iterator[sqlite3.Connection]:
         yield db
 
 
-def test_locked_for_a_while(tiny: Tiny, locked: sqlite3.Connection) -> None:
+def test_build_waits_for_a_locked_ledger(tiny: Tiny, locked: sqlite3.Connection) -> None:
     timer = threading.Timer(2, lambda: locked.execute("COMMIT"))
     timer.start()
     assert len(tiny.build("models", "--no-import").built()) == 2
@@ -268,7 +268,7 @@ def test_locked_for_a_while(tiny: Tiny, locked: sqlite3.Connection) -> None:
     assert unsound(tiny) == []
 
 
-def test_locked_for_longer(
+def test_build_gives_up_on_a_ledger_locked_too_long(
     tiny: Tiny, locked: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(database, "_BUSY_SECONDS", 0.3)
@@ -284,7 +284,7 @@ def test_locked_for_longer(
     assert unsound(tiny) == []
 
 
-def test_of_the_first_schema(tiny: Tiny) -> None:
+def test_ledger_of_the_first_schema_is_migrated(tiny: Tiny) -> None:
     tiny.build("app")
     before = tiny.rows("layers"), tiny.rows("builds")
     make_first(tiny)
@@ -298,7 +298,7 @@ def test_of_the_first_schema(tiny: Tiny) -> None:
     assert "main.sh changed" in tiny.build("app").built()["app/app"]  # it knows the recipes of before
 
 
-def test_of_the_first_schema_brought_up_to_date_by_several_at_once(tiny: Tiny) -> None:
+def test_ledger_of_the_first_schema_is_migrated_by_several_builds_at_once(tiny: Tiny) -> None:
     tiny.build("app")
     make_first(tiny)
     argv = tiny.argv("build-app")
@@ -309,7 +309,7 @@ def test_of_the_first_schema_brought_up_to_date_by_several_at_once(tiny: Tiny) -
     assert tiny.build("app").built() == {}
 
 
-def test_of_a_newer_schema(tiny: Tiny) -> None:
+def test_ledger_of_a_newer_schema_is_refused(tiny: Tiny) -> None:
     tiny.build("app")
     with closing(sqlite3.connect(ledger(tiny))) as db:
         db.execute(f"PRAGMA user_version={schema.VERSION + 1}")

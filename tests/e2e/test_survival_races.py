@@ -130,7 +130,7 @@ def test_one_name_for_eight_branches(shared: Tiny) -> None:
     assert f"localhost/tiny/app@{reports[number]['digest']}" in shared.inspect("app")["RepoDigests"]
 
 
-def test_the_containers_of_the_living_are_not_swept(shared: Tiny) -> None:
+def test_containers_of_running_builds_are_not_swept(shared: Tiny) -> None:
     shared.build("app")
     shared.replace("stages/tools/stage.toml", "echo made", "sleep 2; echo made")
     slow = shared.start("tools")

@@ -53,14 +53,14 @@ def look_at(tiny: Tiny, digest: str, *, built: set[str]) -> None:
     assert tiny.build("tools").report["bytes"]["imported"] == 0
 
 
-def test_all_images_removed(stepped: tuple[Tiny, str]) -> None:
+def test_removed_images_are_delivered_again(stepped: tuple[Tiny, str]) -> None:
     tiny, digest = stepped
     tiny.tool("podman", "rmi", "--all", "--force")
     assert tiny.images() == {}
     look_at(tiny, digest, built=set())
 
 
-def test_all_images_removed_and_blobs_too(stepped: tuple[Tiny, str]) -> None:
+def test_removed_images_and_blobs_are_rebuilt(stepped: tuple[Tiny, str]) -> None:
     """Some of a layer's, of a step's, of the root's; and then all."""
     tiny, digest = stepped
     gone = {"deps/bulk", "tools/one", "base/image"}
@@ -74,7 +74,7 @@ def test_all_images_removed_and_blobs_too(stepped: tuple[Tiny, str]) -> None:
     look_at(tiny, digest, built=everything)
 
 
-def test_images_that_only_serve_containers_removed(stepped: tuple[Tiny, str]) -> None:
+def test_removed_base_images_are_imported_again(stepped: tuple[Tiny, str]) -> None:
     """With blobs to make them of again; then without: other images still have their layers, but no container."""
     tiny, digest = stepped
     for word in ("three", "four", "five"):
@@ -94,7 +94,7 @@ def test_images_that_only_serve_containers_removed(stepped: tuple[Tiny, str]) ->
     look_at(tiny, digest, built={"base/image", "tools/one"})
 
 
-def test_the_image_alone_removed(stepped: tuple[Tiny, str]) -> None:
+def test_removed_image_name_is_delivered_again(stepped: tuple[Tiny, str]) -> None:
     """Layers that it had alone go with it, those of others stay."""
     tiny, digest = stepped
     tiny.build("app")
@@ -107,7 +107,7 @@ def test_the_image_alone_removed(stepped: tuple[Tiny, str]) -> None:
     look_at(tiny, digest, built={"tools/two"})
 
 
-def test_the_storage_deleted(stepped: tuple[Tiny, str]) -> None:
+def test_deleted_storage_is_filled_again(stepped: tuple[Tiny, str]) -> None:
     tiny, digest = stepped
     mounts = [line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     for mount in sorted((path for path in mounts if path.startswith(f"{tiny.folder}/")), reverse=True):
@@ -138,7 +138,7 @@ def test_images_removed_while_builds_run(stepped: tuple[Tiny, str]) -> None:
     look_at(tiny, digest, built=set())
 
 
-def test_a_clock_that_was_set_back_a_day(tiny: Tiny) -> None:
+def test_clock_set_back_a_day_does_no_harm(tiny: Tiny) -> None:
     """So all that was written before comes from the future."""
     tiny.build("app")
     (tiny.cache / "tmp/dir-left").mkdir()

@@ -32,7 +32,7 @@ GENERATORS = (
 )
 
 
-def test_every_flag() -> None:
+def test_container_has_every_recommended_flag() -> None:
     assert run_argv(FULL, "--rm") == (
         "podman", "run", "--rm", "--name=x-web", "--pull=never", "--user=ml",
         "--read-only", "--read-only-tmpfs=false",
@@ -78,7 +78,7 @@ def test_a_health_check_of_one_word_is_no_text_for_a_shell() -> None:
         (PodmanHost(controllers=("memory", "pids"), closes=True, systemd=False), "nobody asks the container"),
     ],
 )
-def test_what_a_host_cannot_do_is_said_and_only_that_is_left_out(host: PodmanHost, what: str) -> None:
+def test_unsupported_flags_are_reported_and_only_they_are_omitted(host: PodmanHost, what: str) -> None:
     (lack,) = find_unsupported(FULL, host)
     assert what in lack.what
     assert lack.hint
@@ -86,7 +86,7 @@ def test_what_a_host_cannot_do_is_said_and_only_that_is_left_out(host: PodmanHos
     assert all(flag.split("=")[0] in {"--memory", "--memory-swap", "--pids-limit", "--network"} for flag in left)
 
 
-def test_a_host_that_can_do_all_lacks_nothing() -> None:
+def test_capable_host_supports_every_flag() -> None:
     assert find_unsupported(FULL, LINUX) == ()
 
 
@@ -100,7 +100,7 @@ def test_a_host_that_can_do_all_lacks_nothing() -> None:
         ("cni", False),
     ],
 )
-def test_an_older_netavark_would_pass_the_option_over(network: str, may: bool) -> None:
+def test_older_netavark_cannot_close_networks(network: str, may: bool) -> None:
     assert PodmanHost(network=network).may_close is may
 
 
@@ -109,7 +109,7 @@ def test_an_ordinary_user_has_no_limits_with_old_cgroups() -> None:
     assert [lack.needs for lack in find_unsupported(PLAIN, host)] == ["memory", "pids"]
 
 
-def test_podmans_words_on_a_host() -> None:
+def test_podman_info_is_parsed() -> None:
     told = {
         "host": {
             "cgroupVersion": "v2",
@@ -182,7 +182,7 @@ def _comparable(container: ContainerSpec) -> set[str]:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_units_say_the_same(name: str) -> None:
+def test_quadlet_units_have_the_same_flags(name: str) -> None:
     container = ALL[name]
     units = dict(render_quadlet(container))
     text = units.pop(f"{container.name}.container")

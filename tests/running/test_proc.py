@@ -14,14 +14,14 @@ from buildkit.running.proc import (
 from tests.audit import observed
 
 
-def test_a_process_that_can_do_nothing() -> None:
+def test_status_of_a_confined_process_is_parsed() -> None:
     none = tuple((name, 0) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"))
     assert parse_status(observed.STATUS) == ProcessStatus(
         name="python", uids=(1000,) * 4, gids=(1000,) * 5, capabilities=none, no_new_privileges=True, seccomp=2
     )
 
 
-def test_a_process_that_can_do_all() -> None:
+def test_status_of_a_privileged_process_is_parsed() -> None:
     text = observed.STATUS.replace("0000000000000000", "000001ffffffffff").replace("NoNewPrivs:\t1", "NoNewPrivs:\t0")
     found = parse_status(text.replace("Seccomp:\t2", "Seccomp:\t0"))
     assert dict(found.capabilities)["CapEff"] == (1 << 41) - 1
@@ -38,7 +38,7 @@ def test_mounts_have_the_options_of_the_place_and_not_those_of_the_file_system()
     assert odd.target == "/a b\nc"
 
 
-def test_sockets_that_listen_and_no_connections() -> None:
+def test_only_listening_sockets_are_parsed() -> None:
     assert parse_listening(observed.TCP, "tcp") == (
         ListeningSocket(protocol="tcp", address="0.0.0.0", port=8000),
         ListeningSocket(protocol="tcp", address="127.0.0.1", port=8001),
@@ -48,14 +48,14 @@ def test_sockets_that_listen_and_no_connections() -> None:
     assert (other.address, other.is_loopback) == ("2001:db8::1", False)
 
 
-def test_ways_out_are_default_routes() -> None:
+def test_default_routes_exclude_loopback() -> None:
     assert parse_default_routes(observed.ROUTE, observed.ROUTE6) == ("eth0",)
     assert parse_default_routes(observed.CLOSED, observed.ROUTE6) == ()
     assert parse_default_routes(observed.CLOSED, observed.WAY_OUT6) == ("eth1",)
     assert parse_default_routes("", "") == ()
 
 
-def test_limits_and_what_means_none() -> None:
+def test_cgroup_limits_are_parsed_with_unlimited_as_none() -> None:
     assert parse_cgroup_limit("1073741824\n") == 1 << 30
     assert parse_cgroup_limit("max\n") is None
     assert parse_cgroup_limit("9223372036854771712\n") is None

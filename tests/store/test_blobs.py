@@ -41,7 +41,7 @@ def put(blobs: Blobs, data: bytes = DATA) -> Path:
     return blobs.path(Digest.of(data))
 
 
-def test_a_blob_is_there_once_it_is_kept(blobs: Blobs) -> None:
+def test_blob_exists_once_it_is_kept(blobs: Blobs) -> None:
     assert not blobs.has(DIGEST, len(DATA))
     path = put(blobs)
     assert path == blobs.folder / "sha256" / DIGEST.hex
@@ -51,7 +51,7 @@ def test_a_blob_is_there_once_it_is_kept(blobs: Blobs) -> None:
     assert temporary(blobs) == []
 
 
-def test_its_mode_does_not_depend_on_the_umask(blobs: Blobs) -> None:
+def test_blob_mode_does_not_depend_on_the_umask(blobs: Blobs) -> None:
     before = os.umask(0o077)
     try:
         path = put(blobs)
@@ -60,9 +60,7 @@ def test_its_mode_does_not_depend_on_the_umask(blobs: Blobs) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 
-def test_until_it_is_kept_it_has_no_name_and_its_bytes_are_on_the_disk_before(
-    blobs: Blobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blob_gets_its_name_after_its_bytes_are_on_the_disk(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[bool, int]] = []
     real = os.fsync
     path = blobs.path(DIGEST)
@@ -76,14 +74,14 @@ def test_until_it_is_kept_it_has_no_name_and_its_bytes_are_on_the_disk_before(
     assert seen == [(False, len(DATA))]
 
 
-def test_keeping_twice_and_over_a_damaged_one_leaves_the_right_bytes(blobs: Blobs) -> None:
+def test_keeping_a_blob_replaces_a_damaged_one(blobs: Blobs) -> None:
     blobs.path(DIGEST).write_bytes(b"cut")
     assert put(blobs).read_bytes() == DATA
     assert put(blobs).read_bytes() == DATA
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("x"), None])
-def test_what_is_not_kept_leaves_nothing(blobs: Blobs, error: BaseException | None) -> None:
+def test_temporary_file_that_is_not_kept_is_removed(blobs: Blobs, error: BaseException | None) -> None:
     def write() -> None:
         with blobs.writing() as out:
             out.write(DATA)
@@ -100,7 +98,7 @@ def test_what_is_not_kept_leaves_nothing(blobs: Blobs, error: BaseException | No
     assert list((blobs.folder / "sha256").iterdir()) == []
 
 
-def test_a_working_folder_is_removed_with_all_in_it(blobs: Blobs) -> None:
+def test_working_folder_is_removed_with_its_content(blobs: Blobs) -> None:
     def work() -> None:
         with blobs.working_folder() as folder:
             assert folder.parent == blobs.folder / "tmp"
@@ -113,14 +111,14 @@ def test_a_working_folder_is_removed_with_all_in_it(blobs: Blobs) -> None:
     assert temporary(blobs) == []
 
 
-def test_files_have_a_folder_of_their_hash(blobs: Blobs) -> None:
+def test_download_path_is_below_its_hash(blobs: Blobs) -> None:
     path = blobs.file_path(FileHash.of(b"x"), "a.whl")
     assert path == blobs.folder / "files" / FileHash.of(b"x").hex / "a.whl"
     assert path.parent.is_dir()
     assert blobs.file_path(FileHash.of(b"x"), "a.whl") == path
 
 
-def test_a_full_disk_is_said_and_leaves_nothing(blobs: Blobs) -> None:
+def test_full_disk_is_reported_and_leaves_no_file(blobs: Blobs) -> None:
     with Path("/dev/full").open("r+b", buffering=0) as full:
 
         def write() -> None:
@@ -139,18 +137,18 @@ def test_a_full_disk_is_said_and_leaves_nothing(blobs: Blobs) -> None:
 @pytest.mark.parametrize(
     ("number", "words"), [(errno.EDQUOT, "quota is used up"), (errno.EROFS, "file system is read-only")]
 )
-def test_other_ends_of_a_disk_are_said(tmp_path: Path, number: int, words: str) -> None:
+def test_disk_errors_are_explained(tmp_path: Path, number: int, words: str) -> None:
     with pytest.raises(BuildError, match=words), disk_errors_explained(tmp_path):
         raise OSError(number, "x")
 
 
-def test_an_error_that_has_nothing_to_do_with_room_is_left_as_it_is(tmp_path: Path) -> None:
+def test_other_os_errors_pass_unchanged(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), disk_errors_explained(tmp_path):
         raise OSError(errno.EACCES, "x")
 
 
 @pytest.mark.parametrize("hours", [0, 48, -48])
-def test_sweeping_removes_what_the_dead_left_and_nothing_of_the_living(blobs: Blobs, hours: int) -> None:
+def test_sweep_removes_files_of_dead_processes_only(blobs: Blobs, hours: int) -> None:
     """Whatever the times of the files, and so the clocks, say."""
     then = time.time() - 3600 * hours
     dead, gone = blobs.folder / "tmp/1-1", blobs.folder / "tmp/dir-gone"
@@ -181,9 +179,7 @@ def test_sweeping_removes_what_the_dead_left_and_nothing_of_the_living(blobs: Bl
     assert list(whole.parent.iterdir()) == [whole]
 
 
-def test_what_was_just_made_and_is_swept_before_it_is_locked_is_made_again(
-    blobs: Blobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_file_swept_before_it_is_locked_is_created_again(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     real = fcntl.flock
     swept: list[list[str]] = []
 
@@ -202,7 +198,7 @@ def test_what_was_just_made_and_is_swept_before_it_is_locked_is_made_again(
     assert temporary(blobs) == []
 
 
-def test_damaged_blobs_are_found_and_removed(blobs: Blobs) -> None:
+def test_drop_damaged_removes_damaged_blobs(blobs: Blobs) -> None:
     sound, damaged = put(blobs), put(blobs, b"other")
     damaged.write_bytes(b"OTHER")
     asked = [DIGEST, Digest.of(b"other"), Digest.of(b"not there")]
@@ -212,9 +208,7 @@ def test_damaged_blobs_are_found_and_removed(blobs: Blobs) -> None:
     assert blobs.drop_damaged(asked) == ()
 
 
-def test_a_damaged_blob_that_another_build_made_anew_meanwhile_stays(
-    blobs: Blobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_drop_damaged_keeps_a_blob_that_was_rebuilt_meanwhile(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(blobs)
     path.write_bytes(b"damaged")
     read = hashlib.file_digest
@@ -237,7 +231,7 @@ def _write_and_die(folder: Path) -> None:
         os._exit(0)  # as a process that is killed: nothing is undone
 
 
-def test_a_killed_writer_leaves_a_file_that_is_swept_and_never_a_blob(blobs: Blobs) -> None:
+def test_killed_writer_leaves_no_blob_and_its_file_is_swept(blobs: Blobs) -> None:
     child = multiprocessing.get_context("spawn").Process(target=_write_and_die, args=(blobs.folder,))
     child.start()
     child.join(60)
@@ -253,7 +247,7 @@ def _hold(folder: Path, held: threading.Event, leave: threading.Event) -> None:
         leave.wait(60)
 
 
-def test_another_process_that_builds_a_key_is_awaited_or_the_wait_interrupted(blobs: Blobs) -> None:
+def test_build_lock_waits_for_another_process_until_interrupted(blobs: Blobs) -> None:
     context = multiprocessing.get_context("spawn")
     held, leave = context.Event(), context.Event()
     child = context.Process(target=_hold, args=(blobs.folder, held, leave))
@@ -276,16 +270,14 @@ def test_another_process_that_builds_a_key_is_awaited_or_the_wait_interrupted(bl
     assert child.exitcode == 0
 
 
-def test_threads_of_one_process_exclude_one_another_too(blobs: Blobs) -> None:
+def test_build_lock_excludes_threads_of_one_process(blobs: Blobs) -> None:
     with blobs.building(KEY, lambda: False), pytest.raises(Interrupted), blobs.building(KEY, lambda: True):
         pytest.fail("two hold one key")
     with blobs.building(KEY, lambda: True):
         pass
 
 
-def test_a_lock_that_the_system_refuses_is_not_taken_for_a_busy_one(
-    blobs: Blobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_refused_lock_is_not_mistaken_for_a_busy_one(blobs: Blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks")
 

@@ -35,7 +35,7 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_all_is_told_apart_and_adds_up(cache: Path) -> None:
+def test_scan_classifies_every_file_and_sizes_add_up(cache: Path) -> None:
     found = scan_cache_folder(cache)
     assert [(one.path, one.size, one.hex) for one in found.blobs] == [(f"sha256/{A}", 1, A)]
     assert [(one.path, one.name, one.hex) for one in found.files] == [(f"files/{A}/x.whl", "x.whl", A)]
@@ -50,23 +50,23 @@ def test_all_is_told_apart_and_adds_up(cache: Path) -> None:
     assert found.size == total
 
 
-def test_times_are_those_of_the_files(cache: Path) -> None:
+def test_scan_reports_mtimes_of_files(cache: Path) -> None:
     os.utime(cache / f"sha256/{A}", (5, 7))
     assert [one.mtime for one in scan_cache_folder(cache).blobs] == [7.0]
 
 
-def test_a_folder_that_is_empty_or_not_there(tmp_path: Path) -> None:
+def test_scan_of_an_empty_or_missing_folder_finds_nothing(tmp_path: Path) -> None:
     assert scan_cache_folder(tmp_path).size == 0
     assert scan_cache_folder(tmp_path / "no").size == 0
 
 
-def test_links_are_weighed_by_what_they_lead_to_and_broken_ones_are_nothing(cache: Path) -> None:
+def test_links_count_with_their_targets_and_broken_ones_with_zero(cache: Path) -> None:
     (cache / f"sha256/{B}").symlink_to(cache / "mine")
     (cache / "broken").symlink_to(cache / "nowhere")
     assert [one.size for one in scan_cache_folder(cache).blobs] == [1, 8192]
 
 
-def test_removing(cache: Path) -> None:
+def test_remove_deletes_files_folders_and_empty_parents(cache: Path) -> None:
     elsewhere = cache / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "kept").touch()

@@ -39,13 +39,13 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
 
 
 @pytest.mark.parametrize("table", TOUCHED)
-def test_what_was_used_in_the_future_is_used_now_when_it_is_used_again(ledger: Ledger, table: str) -> None:
+def test_touch_corrects_a_last_use_in_the_future(ledger: Ledger, table: str) -> None:
     assert ledger.database.select_one(f"SELECT used FROM {table}", ())[0] > time.time() + DAY / 2
     TOUCHED[table](ledger)
     assert ledger.database.select_one(f"SELECT used FROM {table}", ())[0] <= time.time()
 
 
-def test_it_is_found_all_the_same(ledger: Ledger) -> None:
+def test_rows_from_the_future_are_still_found(ledger: Ledger) -> None:
     assert ledger.layers.find([KEY])[KEY].blobs == (BLOB,)
     assert ledger.wheels.find(KEY) == ("a.whl", SHA)
     assert [seconds for _, _, seconds in ledger.layers.build_times()] == [2.0]

@@ -47,7 +47,7 @@ _RULES = st.builds(
 
 @settings(deadline=None)
 @given(_things(), _RULES, st.integers(0, 5000))
-def test_whatever_is_there_and_asked_for(items: list[CacheItem], rules: EvictionRules, permanent: int) -> None:
+def test_eviction_keeps_its_invariants(items: list[CacheItem], rules: EvictionRules, permanent: int) -> None:
     choice = choose_evictions(items, rules, permanent)
     gone = set(choice.files)
     stays = [one for one in items if one not in choice.items]
@@ -78,7 +78,7 @@ def _price(one: CacheItem) -> float:
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 10**6), st.floats(0, 100)), max_size=12), st.integers(0, 10**6))
-def test_the_cheapest_for_a_byte_goes_first_and_the_last_one_had_to(parts: list[tuple[int, float]], limit: int) -> None:
+def test_cheapest_item_per_byte_is_evicted_first_until_the_limit(parts: list[tuple[int, float]], limit: int) -> None:
     items = [item(f"t{n}", size, seconds=seconds) for n, (size, seconds) in enumerate(parts)]
     choice = choose_evictions(items, EvictionRules(now=NOW, keep=None, limit=limit))
     prices = [_price(one) for one in choice.items]
@@ -88,45 +88,45 @@ def test_the_cheapest_for_a_byte_goes_first_and_the_last_one_had_to(parts: list[
         assert choice.left + sum(choice.items[-1].files.values()) > limit
 
 
-def test_what_was_used_of_late_and_what_is_needed_stays() -> None:
+def test_recent_and_needed_items_stay() -> None:
     items = [item("old"), item("new", days=13), item("needed", needed=True)]
     assert names(choose_evictions(items, EvictionRules(now=NOW, keep=14 * DAY))) == ["old"]
     assert names(choose_evictions(items, EvictionRules(now=NOW, keep=0))) == ["old", "new"]
 
 
-def test_age_protects_under_a_limit_only_where_it_is_said() -> None:
+def test_age_protects_items_under_a_limit_only_if_set() -> None:
     items = [item("old"), item("new", days=1, seconds=0.1)]
     assert names(choose_evictions(items, EvictionRules(now=NOW, keep=None, limit=150))) == ["new"]
     assert names(choose_evictions(items, EvictionRules(now=NOW, keep=14 * DAY, limit=50))) == ["old"]
 
 
-def test_times_in_the_future_count_as_now() -> None:
+def test_last_use_in_the_future_counts_as_now() -> None:
     future = [item("future", days=-300)]
     assert names(choose_evictions(future, EvictionRules(now=NOW, keep=DAY))) == []
     assert names(choose_evictions(future, EvictionRules(now=NOW, keep=0))) == ["future"]
 
 
-def test_a_file_that_something_kept_has_stays_and_what_else_is_there_goes() -> None:
+def test_file_of_a_kept_item_stays_and_other_files_go() -> None:
     old = CacheItem(id="old", files={"debian": 50, "python 3.12": 20}, seconds=9, used=0)
     new = CacheItem(id="new", files={"debian": 50, "python 3.13": 21}, seconds=9, used=0, needed=True)
     choice = choose_evictions([old, new], EvictionRules(now=NOW, keep=DAY))
     assert (names(choice), choice.files, choice.freed, choice.left) == (["old"], ("python 3.12",), 20, 71)
 
 
-def test_what_gives_no_room_is_not_dropped() -> None:
+def test_item_that_frees_nothing_is_not_evicted() -> None:
     twin = CacheItem(id="twin", files={"x": 50}, seconds=0, used=0)
     needed = CacheItem(id="needed", files={"x": 50}, seconds=0, used=0, needed=True)
     assert names(choose_evictions([twin, needed], EvictionRules(now=NOW, keep=0))) == []
 
 
-def test_two_that_share_a_file_go_together_and_cost_together() -> None:
+def test_items_that_share_a_file_are_evicted_together() -> None:
     twins = [CacheItem(id=name, files={"x": 100}, seconds=3, used=0) for name in ("a", "b")]
     other = item("other", seconds=5)
     assert names(choose_evictions([*twins, other], EvictionRules(now=NOW, keep=None, limit=150))) == ["other"]
     assert names(choose_evictions([*twins, other], EvictionRules(now=NOW, keep=None, limit=50))) == ["other", "a", "b"]
 
 
-def test_what_cannot_be_dropped_counts_against_the_limit() -> None:
+def test_permanent_bytes_count_against_the_limit() -> None:
     assert names(choose_evictions([item("one", 100)], EvictionRules(now=NOW, keep=None, limit=120), permanent=20)) == []
     assert names(choose_evictions([item("one", 100)], EvictionRules(now=NOW, keep=None, limit=120), permanent=21)) == [
         "one"

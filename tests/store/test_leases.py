@@ -49,7 +49,7 @@ def die(leases: Leases, *dead: str) -> None:
     child.join(60)
 
 
-def test_what_is_struck_off_is_forgotten(leases: Leases) -> None:
+def test_released_lease_is_not_swept(leases: Leases) -> None:
     assert sweep(leases) == []
     with leases.hold("a") as held:
         assert names(leases) == ["a"]
@@ -58,28 +58,28 @@ def test_what_is_struck_off_is_forgotten(leases: Leases) -> None:
     assert sweep(leases) == []
 
 
-def test_what_is_not_struck_off_is_removed_later(leases: Leases) -> None:
+def test_unreleased_lease_is_swept_later(leases: Leases) -> None:
     with pytest.raises(KeyError), leases.hold("a"):
         raise KeyError
     assert sweep(leases) == ["a"]
     assert names(leases) == []
 
 
-def test_what_the_dead_noted_is_removed_and_what_the_living_noted_is_not(leases: Leases) -> None:
+def test_sweep_passes_leases_of_dead_processes_only(leases: Leases) -> None:
     die(leases, "a", "b")
     with leases.hold("c"):
         assert sweep(leases) == ["a", "b"]
         assert names(leases) == ["c"]
 
 
-def test_what_could_not_be_removed_is_tried_again(leases: Leases) -> None:
+def test_sweep_tries_again_what_could_not_be_removed(leases: Leases) -> None:
     die(leases, "a", "b")
     assert sweep(leases, stay=["b"]) == ["a", "b"]
     assert sweep(leases) == ["b"]
     assert sweep(leases) == []
 
 
-def test_a_program_that_inherits_a_note_keeps_it_alive(leases: Leases) -> None:
+def test_program_that_inherits_a_lease_holds_it(leases: Leases) -> None:
     with leases.hold("a") as held:
         argv = (sys.executable, "-c", "input()")
         child = subprocess.Popen(argv, stdin=subprocess.PIPE, pass_fds=(held.handle,))
@@ -88,9 +88,7 @@ def test_a_program_that_inherits_a_note_keeps_it_alive(leases: Leases) -> None:
     assert sweep(leases) == ["a"]
 
 
-def test_a_note_that_is_swept_before_it_is_locked_is_made_again(
-    leases: Leases, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lease_swept_before_it_is_locked_is_created_again(leases: Leases, monkeypatch: pytest.MonkeyPatch) -> None:
     real, swept = fcntl.flock, list[list[str]]()
 
     def flock(handle: int, kind: int) -> None:
@@ -106,7 +104,7 @@ def test_a_note_that_is_swept_before_it_is_locked_is_made_again(
         assert sweep(leases) == []
 
 
-def test_nobody_makes_what_is_being_removed(leases: Leases) -> None:
+def test_name_cannot_be_leased_while_it_is_swept(leases: Leases) -> None:
     """Whoever would take the name of a dead note waits until it is gone."""
     die(leases, "a")
 

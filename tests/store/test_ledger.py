@@ -63,7 +63,7 @@ def report(stage: str, *layers: tuple[str, Key], image: str = "i") -> dict[str, 
     return {"stage": stage, "image": image, "digest": "d", "seconds": 2.5, "timings": {"plan": PLAN}, "layers": lines}
 
 
-def test_what_is_added_is_found_also_by_the_next_process(ledger: Ledger, path: Path) -> None:
+def test_added_layer_is_found_after_reopening(ledger: Ledger, path: Path) -> None:
     assert ledger.layers.find([KEY]) == {}
     ledger.add_layer(LayerId(KEY, "wheels", "w/x", '{"a":1}'), MADE, [("p/é", "h")])
     assert ledger.layers.find([KEY, OTHER]) == {KEY: MADE}
@@ -75,7 +75,7 @@ def test_what_is_added_is_found_also_by_the_next_process(ledger: Ledger, path: P
     again.close()
 
 
-def test_adding_twice_keeps_the_last_and_takes_the_tombstone_away(ledger: Ledger, path: Path) -> None:
+def test_adding_a_layer_replaces_its_row_and_deletes_its_tombstone(ledger: Ledger, path: Path) -> None:
     ledger.database.put("tombstones", (KEY.hex, "n", "old", 0.0))
     ledger.add_layer(LayerId(KEY, "wheels", "w", "{}"), MADE, [])
     ledger.add_layer(LayerId(KEY, "wheels", "w", "{}"), LayerResult(blobs=()), [])
@@ -83,7 +83,7 @@ def test_adding_twice_keeps_the_last_and_takes_the_tombstone_away(ledger: Ledger
     assert rows(path, "SELECT * FROM tombstones") == []
 
 
-def test_more_keys_than_a_query_may_hold(ledger: Ledger) -> None:
+def test_find_accepts_more_keys_than_a_query_may_have(ledger: Ledger) -> None:
     keys = [Key.of(str(number).encode()) for number in range(1201)]
     ledger.add_layer(LayerId(keys[0], "k", "n", "{}"), MADE, [])
     ledger.add_layer(LayerId(keys[-1], "k", "n", "{}"), MADE, [])
@@ -91,7 +91,7 @@ def test_more_keys_than_a_query_may_hold(ledger: Ledger) -> None:
     assert ledger.layers.find([]) == {}
 
 
-def test_use_is_noted_but_not_more_than_once_an_hour(ledger: Ledger, path: Path) -> None:
+def test_touch_updates_last_use_at_most_once_an_hour(ledger: Ledger, path: Path) -> None:
     for key in (KEY, OTHER):
         ledger.add_layer(LayerId(key, "k", "n", "{}"), MADE, [])
     rows(path, f"UPDATE layers SET used = 5 WHERE key = '{KEY.hex}'")
@@ -101,7 +101,7 @@ def test_use_is_noted_but_not_more_than_once_an_hour(ledger: Ledger, path: Path)
     assert rows(path, f"SELECT used FROM layers WHERE key = '{OTHER.hex}'") == recent
 
 
-def test_wheels_files_and_checks(ledger: Ledger) -> None:
+def test_wheels_and_collision_checks_are_found_once_added(ledger: Ledger) -> None:
     assert ledger.wheels.find(KEY) is None
     ledger.wheels.add(KEY, "{}", "x.whl", FileHash.of(b"x"), 1.0)
     assert ledger.wheels.find(KEY) == ("x.whl", FileHash.of(b"x"))
@@ -113,14 +113,14 @@ def test_wheels_files_and_checks(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("field", ["device", "inode", "size", "mtime_ns", "ctime_ns"])
-def test_a_file_is_known_only_if_nothing_of_its_stat_changed(ledger: Ledger, field: str) -> None:
+def test_file_is_known_only_if_its_whole_stat_matches(ledger: Ledger, field: str) -> None:
     stat = {"device": 1, "inode": (1 << 64) - 1, "size": 3, "mtime_ns": 4, "ctime_ns": 5}
     ledger.files.add(StatKey(**stat), FileHash.of(b"x"), 9)
     assert ledger.files.find(StatKey(**stat)) == (FileHash.of(b"x"), 9)
     assert ledger.files.find(StatKey(**{**stat, field: 77})) is None
 
 
-def test_builds_tell_the_recipes_of_the_last_one_of_a_stage(ledger: Ledger, path: Path) -> None:
+def test_last_recipes_are_those_of_the_last_build_of_the_image(ledger: Ledger, path: Path) -> None:
     assert ledger.last_recipes("s", "i") == {}
     ledger.add_layer(LayerId(KEY, "k", "n", "a"), MADE, [])
     ledger.add_layer(LayerId(OTHER, "k", "n", "b"), MADE, [])
@@ -140,7 +140,7 @@ def test_builds_tell_the_recipes_of_the_last_one_of_a_stage(ledger: Ledger, path
     assert rows(path, "SELECT stage, started, seconds FROM builds WHERE id = 2") == [("other", 2.0, 2.5)]
 
 
-def test_a_build_is_recorded_wholly_or_not_at_all_and_nobody_is_locked_out(ledger: Ledger, path: Path) -> None:
+def test_failed_record_of_a_build_is_rolled_back_and_unlocks(ledger: Ledger, path: Path) -> None:
     bad = report("s") | {"timings": {"plan": PLAN | {"seconds": None}}}  # seconds must not be null
     with pytest.raises(BuildError, match="NOT NULL"):
         ledger.builds.add(bad, 1.0)
@@ -149,7 +149,7 @@ def test_a_build_is_recorded_wholly_or_not_at_all_and_nobody_is_locked_out(ledge
     assert len(rows(path, "SELECT * FROM builds")) == 1
 
 
-def test_a_schema_from_the_future_is_named_and_left_alone(path: Path) -> None:
+def test_newer_schema_is_refused_and_left_unchanged(path: Path) -> None:
     Ledger(path).close()
     rows(path, f"PRAGMA user_version = {VERSION + 1}")
     said = rf"written by a newer buildkit \(schema {VERSION + 1}, this one supports {VERSION}\)"
@@ -174,7 +174,7 @@ INSERT INTO builds VALUES (NULL, 's', 'i', 'd', 1, 1, '{{"layers":[{{"key":"sha2
 
 
 @pytest.mark.parametrize("version", range(1, VERSION))
-def test_every_older_schema_is_brought_up_to_date_with_what_is_in_it(path: Path, version: int, tmp_path: Path) -> None:
+def test_every_older_schema_is_migrated_with_its_rows(path: Path, version: int, tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         for step in schema.MIGRATIONS[:version]:
             db.executescript(step)
@@ -192,7 +192,7 @@ def test_every_older_schema_is_brought_up_to_date_with_what_is_in_it(path: Path,
     assert rows(path, "PRAGMA user_version") == [(VERSION,)]
 
 
-def test_bringing_it_up_to_date_believes_no_row_that_was_not_believed_before(path: Path) -> None:
+def test_migration_trusts_no_damaged_row(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db, db:
         for step in schema.MIGRATIONS[:4]:
             db.executescript(step)
@@ -204,9 +204,7 @@ def test_bringing_it_up_to_date_believes_no_row_that_was_not_believed_before(pat
         assert ledger.layers.find([KEY, OTHER]) == {OTHER: LayerResult(blobs=(), seconds=1.5)}
 
 
-def test_a_newer_buildkit_that_is_quicker_to_bring_it_up_to_date_is_not_undone(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_migration_by_a_newer_buildkit_meanwhile_is_not_undone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         database.Database, "_switch_to_wal", lambda _self: rows(path, f"PRAGMA user_version = {VERSION + 1}")
     )
@@ -218,14 +216,14 @@ def test_a_newer_buildkit_that_is_quicker_to_bring_it_up_to_date_is_not_undone(
 @pytest.mark.parametrize(
     "data", [b"this is not a database, but long enough to look at" * 40, b"SQLite format 3\0" * 200]
 )
-def test_a_file_that_is_no_ledger_is_said_with_what_to_do(path: Path, data: bytes) -> None:
+def test_file_that_is_not_a_database_is_refused_with_a_hint(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(BuildError, match=r"ledger\.sqlite: the ledger cannot be used") as caught:
         Ledger(path)
     assert "remove it" in caught.value.hint
 
 
-def test_damage_inside_the_file_is_said_with_what_to_do(path: Path) -> None:
+def test_damage_inside_the_file_is_reported_with_a_hint(path: Path) -> None:
     first = Ledger(path)
     first.add_layer(LayerId(KEY, "k", "n", "{}"), MADE, [("p", "h")] * 1000)
     first.close()
@@ -241,7 +239,7 @@ def test_damage_inside_the_file_is_said_with_what_to_do(path: Path) -> None:
 
 
 @pytest.mark.parametrize("statement", ["ALTER TABLE layers DROP COLUMN blobs", "DROP TABLE layers"])
-def test_tables_of_another_shape_are_said_with_what_to_do(ledger: Ledger, path: Path, statement: str) -> None:
+def test_missing_table_or_column_is_reported_with_a_hint(ledger: Ledger, path: Path, statement: str) -> None:
     rows(path, statement)
     with pytest.raises(BuildError, match="the ledger cannot be used: no such") as caught:
         ledger.layers.find([KEY])
@@ -253,7 +251,7 @@ def test_tables_of_another_shape_are_said_with_what_to_do(ledger: Ledger, path: 
     "env = '[\"A=2\"]'", "env = x'ff'", "seconds = 1.75", "seconds = 'x'", "times = 7", "built = built + 1",
     "claims = '[\"q\"]'", "sum = ''", "sum = 'x'", "sum = '', blobs = '[[\"zz\", 1'",
 ])  # fmt: skip
-def test_a_layer_that_was_altered_is_as_if_there_were_none(ledger: Ledger, path: Path, change: str) -> None:
+def test_altered_layer_row_counts_as_absent(ledger: Ledger, path: Path, change: str) -> None:
     ledger.add_layer(LayerId(KEY, "k", "n", "a"), MADE, [("p", "h")])
     assert not ledger.layers.is_damaged(KEY)
     rows(path, f"UPDATE layers SET {change}")
@@ -270,7 +268,7 @@ def test_a_layer_that_was_altered_is_as_if_there_were_none(ledger: Ledger, path:
 @pytest.mark.parametrize("change", [
     f"sha256 = '{'0' * 64}'", "sha256 = 'no hash'", "hashed_ns = 8", "size = 1", "sum = ''", "mtime_ns = 'x'",
 ])  # fmt: skip
-def test_a_file_whose_row_was_altered_is_not_known(ledger: Ledger, path: Path, change: str) -> None:
+def test_altered_file_row_counts_as_absent(ledger: Ledger, path: Path, change: str) -> None:
     stat = StatKey(1, (1 << 64) - 1, 3, 4, 5)
     ledger.files.add(stat, FileHash.of(b"x"), 9)
     rows(path, f"UPDATE files SET {change}")
@@ -281,7 +279,7 @@ def test_a_file_whose_row_was_altered_is_not_known(ledger: Ledger, path: Path, c
 
 
 @pytest.mark.parametrize("change", ["file = 'y.whl'", "sha256 = 'no hash'", f"sha256 = '{'0' * 64}'", "sum = ''"])
-def test_a_wheel_whose_row_was_altered_is_not_known(ledger: Ledger, path: Path, change: str) -> None:
+def test_altered_wheel_row_counts_as_absent(ledger: Ledger, path: Path, change: str) -> None:
     ledger.wheels.add(KEY, "{}", "x.whl", FileHash.of(b"x"), 1)
     assert ledger.wheels.find(KEY) == ("x.whl", FileHash.of(b"x"))
     rows(path, f"UPDATE wheels SET {change}")
@@ -289,7 +287,7 @@ def test_a_wheel_whose_row_was_altered_is_not_known(ledger: Ledger, path: Path, 
 
 
 @pytest.mark.parametrize("change", ["report = '{'", "report = replace(report, 'layers', 'lbyers')", "sum = ''"])
-def test_a_build_whose_row_was_altered_gives_way_to_the_one_before(ledger: Ledger, path: Path, change: str) -> None:
+def test_altered_build_row_is_skipped_for_the_previous_build(ledger: Ledger, path: Path, change: str) -> None:
     ledger.add_layer(LayerId(KEY, "k", "n", "a"), MADE, [])
     told = {"bytes": {"imported": 5}, "phases": {"import": 0.5}}
     ledger.builds.add(report("s", ("a", KEY)) | told, 1.0)
@@ -321,7 +319,7 @@ def store(path: Path, table: str, column: str, value: object) -> None:
 
 @pytest.mark.parametrize("value", [5, 1.5, b"\xff", None])
 @pytest.mark.parametrize("column", ["recipe", "name", "blobs", "sum", "seconds", "claims", "built"])
-def test_a_value_of_another_type_is_damage_too(path: Path, column: str, value: object) -> None:
+def test_value_of_another_type_counts_as_damage(path: Path, column: str, value: object) -> None:
     key = Key.of(b"a")
     with closing(Ledger(path)) as ledger:
         ledger.add_layer(LayerId(key, "k", "n", "a"), MADE, [])
@@ -342,7 +340,7 @@ def test_a_value_of_another_type_is_damage_too(path: Path, column: str, value: o
 @pytest.mark.parametrize(("table", "column"), [
     ("tombstones", "why"), ("tombstones", "at"), ("remote", "digest"), ("downloads", "sha256"), ("downloads", "size"),
 ])  # fmt: skip
-def test_what_is_only_told_is_not_told_wrongly(path: Path, table: str, column: str, value: object) -> None:
+def test_altered_rows_of_other_tables_count_as_absent(path: Path, table: str, column: str, value: object) -> None:
     def told(ledger: Ledger) -> dict[str, object]:
         there = ("tombstones", ledger.tombstones.find([KEY])), ("remote", ledger.remote_blobs.find("r/x"))
         return {name: found for name, found in (*there, ("downloads", ledger.downloads.fetch_times())) if found}
@@ -357,7 +355,7 @@ def test_what_is_only_told_is_not_told_wrongly(path: Path, table: str, column: s
         assert told(ledger).keys() == {"tombstones", "remote", "downloads"} - {table}
 
 
-def test_what_another_machine_took_is_not_how_long_it_takes_here(ledger: Ledger) -> None:
+def test_build_times_prefer_seconds_of_this_machine(ledger: Ledger) -> None:
     """But better than nothing, of a kind that was never built here."""
     shared, slow = Key.of(b"c"), LayerResult(blobs=MADE.blobs, seconds=100.0)
     ledger.add_layer(LayerId(KEY, "k", "n", "a"), MADE, [])
@@ -371,7 +369,7 @@ def test_what_another_machine_took_is_not_how_long_it_takes_here(ledger: Ledger)
 
 
 @pytest.mark.parametrize("data", ["not JSON", b"\xff\xfe", "{}"])
-def test_what_cannot_be_read_is_said_with_what_to_do(ledger: Ledger, path: Path, data: object) -> None:
+def test_unreadable_contents_are_reported_with_a_hint(ledger: Ledger, path: Path, data: object) -> None:
     ledger.add_layer(LayerId(KEY, "k", "n", "a"), MADE, [("p", "h")])
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE layers SET contents = ?, recipe = 'not it'", (data,))
@@ -382,7 +380,7 @@ def test_what_cannot_be_read_is_said_with_what_to_do(ledger: Ledger, path: Path,
     assert ledger.last_recipes("s", "i") == {}  # its recipe is not the key's
 
 
-def test_a_ledger_that_is_removed_while_it_is_used_is_begun_anew_by_whoever_opens_it(path: Path) -> None:
+def test_ledger_removed_while_in_use_is_recreated_by_the_next_opener(path: Path) -> None:
     old = Ledger(path)
     old.add_layer(LayerId(KEY, "k", "n", "{}"), MADE, [("p", "h")] * 100)
     path.unlink()  # what SQLite keeps beside it stays, and is still in use
@@ -401,9 +399,7 @@ def test_a_ledger_that_is_removed_while_it_is_used_is_begun_anew_by_whoever_open
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
 
 
-def test_where_there_is_no_room_for_what_lies_beside_it_the_disk_is_said_to_be_full(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_room_for_the_index_is_reported_as_a_full_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.mkdir()  # SQLite cannot open it, as where the last inode is taken
     with pytest.raises(BuildError, match="unable to open database file"):
         Ledger(path)
@@ -413,7 +409,7 @@ def test_where_there_is_no_room_for_what_lies_beside_it_the_disk_is_said_to_be_f
     assert "free some room" in caught.value.hint
 
 
-def test_a_folder_that_is_missing_is_an_error_of_ours(tmp_path: Path) -> None:
+def test_missing_folder_raises_build_error(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="unable to open database file"):
         Ledger(tmp_path / "no" / "ledger.sqlite")
 
@@ -439,7 +435,7 @@ def _process(path: Path, number: int, barrier: threading.Barrier) -> None:
     ledger.close()
 
 
-def test_processes_make_and_write_one_ledger_at_once(path: Path) -> None:
+def test_processes_create_and_write_one_ledger_at_once(path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(3)
     processes = [context.Process(target=_process, args=(path, number, barrier)) for number in range(3)]

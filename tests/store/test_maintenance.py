@@ -43,7 +43,7 @@ def add(ledger: Ledger, key: Key, name: str = "s/x", *, days: float = 0) -> None
     ledger.database.execute("UPDATE layers SET used = ? WHERE key = ?", (time.time() - days * DAY, key.hex))
 
 
-def test_rows_are_values(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
+def test_rows_are_returned_as_typed_values(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
     add(ledger, A)
     add(ledger, A)
     ledger.wheels.add(B, "{}", "x.whl", FileHash.of(b"x"), 3.0)
@@ -56,7 +56,7 @@ def test_rows_are_values(ledger: Ledger, maintenance: LedgerMaintenance) -> None
     assert (download.sha256, download.name, download.size, download.seconds) == (FileHash.of(b"y"), "y.whl", 9, 4.0)
 
 
-def test_a_recipe_is_found_by_its_key_unless_it_was_altered(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
+def test_recipe_is_found_by_key_unless_altered(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
     layer, wheel = Key.of(b'{"name":"s/x"}'), Key.of(b"{}")
     add(ledger, layer)
     add(ledger, A)  # whose recipe would have another key
@@ -66,9 +66,7 @@ def test_a_recipe_is_found_by_its_key_unless_it_was_altered(ledger: Ledger, main
 
 
 @pytest.mark.parametrize("table", ["layers", "wheels", "downloads"])
-def test_rows_that_cannot_be_read_are_said_with_what_to_do(
-    ledger: Ledger, maintenance: LedgerMaintenance, table: str
-) -> None:
+def test_unreadable_rows_are_reported_with_a_hint(ledger: Ledger, maintenance: LedgerMaintenance, table: str) -> None:
     add(ledger, A)
     ledger.wheels.add(B, "{}", "x.whl", FileHash.of(b"x"), 3.0)
     ledger.downloads.add(FileHash.of(b"y"), "y.whl", 9, 4.0)
@@ -79,7 +77,7 @@ def test_rows_that_cannot_be_read_are_said_with_what_to_do(
 
 
 @pytest.mark.parametrize("change", ["blobs = 'x'", "blobs = '[[]]'", "seconds = 'x'", "sum = x'ff'", "key = 'no key'"])
-def test_rows_that_were_damaged_are_none_until_they_are_removed(
+def test_damaged_layer_rows_are_absent_and_get_tombstones_when_deleted(
     ledger: Ledger, maintenance: LedgerMaintenance, change: str
 ) -> None:
     add(ledger, A)
@@ -109,7 +107,7 @@ def test_damaged_rows_of_every_summed_table_are_deleted(ledger: Ledger, maintena
     assert ledger.database.select_one(counts) == (0, 1, 0)
 
 
-def test_tidying_does_not_stop_at_a_key_that_was_damaged(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
+def test_prune_deletes_rows_with_damaged_keys(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
     add(ledger, A, days=181)
     ledger.downloads.add(FileHash.of(b"x"), "n", 1, 1.0)
     ledger.collision_checks.add(B)
@@ -120,7 +118,7 @@ def test_tidying_does_not_stop_at_a_key_that_was_damaged(ledger: Ledger, mainten
     assert (counts["layers"], counts["downloads"], counts["checked"]) == (1, 1, 1)
 
 
-def test_what_was_buried_is_on_the_disk_and_unsaid_when_it_is_made_again(
+def test_tombstones_are_on_the_disk_and_end_when_the_layer_is_built(
     ledger: Ledger, maintenance: LedgerMaintenance
 ) -> None:
     add(ledger, A)
@@ -133,7 +131,7 @@ def test_what_was_buried_is_on_the_disk_and_unsaid_when_it_is_made_again(
     assert list(ledger.tombstones.all()) == [B]
 
 
-def test_layers_that_nobody_used_for_half_a_year_are_forgotten(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
+def test_prune_deletes_layers_and_wheels_unused_for_half_a_year(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
     add(ledger, A, days=181)
     add(ledger, B, days=179)
     ledger.wheels.add(C, "{}", "x.whl", FileHash.of(b"x"), 3.0)
@@ -143,14 +141,14 @@ def test_layers_that_nobody_used_for_half_a_year_are_forgotten(ledger: Ledger, m
     assert ledger.wheels.all() == ()
 
 
-def test_but_not_those_that_are_there_or_needed(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
+def test_prune_keeps_present_and_needed_layers(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
     add(ledger, A, days=1000)
     add(ledger, B, days=1000)
     still = RetainedRows(present=(A,), needed=(B,), checked=(), downloads=(), files=())
     assert maintenance.prune(still, time.time())["layers"] == 0
 
 
-def test_tombstones_stay_with_their_rows(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
+def test_prune_keeps_tombstones_of_absent_layers_with_rows(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
     for key in (A, B):
         add(ledger, key)
     maintenance.record_tombstones([(A, "a"), (B, "b"), (C, "c")], "evicted")
@@ -161,13 +159,13 @@ def test_tombstones_stay_with_their_rows(ledger: Ledger, maintenance: LedgerMain
     assert list(ledger.tombstones.all()) == [B], "A is there again, of C nothing is known"
 
 
-def test_what_was_said_last_of_a_layer_counts(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
+def test_last_tombstone_of_a_layer_counts(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
     maintenance.record_tombstones([(A, "a")], "shared, somewhere")
     maintenance.record_tombstones([(A, "a")], "evicted")
     assert {key: stone.why for key, stone in ledger.tombstones.all().items()} == {A: "evicted"}
 
 
-def test_downloads_are_forgotten_when_they_are_gone(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
+def test_prune_deletes_downloads_that_are_gone(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
     for name in (b"x", b"y"):
         ledger.downloads.add(FileHash.of(name), "n", 1, 1.0)
     ledger.database.execute("UPDATE downloads SET used = ?", (time.time() - 181 * DAY,))
@@ -186,7 +184,7 @@ def test_prune_deletes_old_file_hashes_unless_retained(ledger: Ledger, maintenan
     assert [ledger.files.find(stat) is not None for stat in (old, kept, new)] == [False, True, True]
 
 
-def test_builds_are_kept_by_image_with_their_phases(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
+def test_prune_keeps_the_last_builds_of_each_image_with_phases(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
     columns = "(id, stage, image, digest, started, seconds, report)"
     for number in range(1, 206):
         ledger.database.execute(f"INSERT INTO builds {columns} VALUES (?, 's', 'i', 'd', 0, 0, '{{}}')", (number,))
@@ -197,7 +195,7 @@ def test_builds_are_kept_by_image_with_their_phases(ledger: Ledger, maintenance:
     assert ledger.database.select_one("SELECT MIN(build), COUNT(*) FROM phases") == (6, 200)
 
 
-def test_sets_of_layers_that_no_stage_has_are_forgotten(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
+def test_prune_deletes_collision_checks_of_unknown_sets(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
     ledger.collision_checks.add(A)
     ledger.collision_checks.add(B)
     still = RetainedRows(present=(), needed=(), checked=(B,), downloads=(), files=())
@@ -205,7 +203,7 @@ def test_sets_of_layers_that_no_stage_has_are_forgotten(ledger: Ledger, maintena
     assert (ledger.collision_checks.has(A), ledger.collision_checks.has(B)) == (False, True)
 
 
-def test_room_is_given_back(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
+def test_prune_reclaims_disk_space(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
     ledger.database.execute("CREATE TABLE waste (x)")
     ledger.database.execute("INSERT INTO waste VALUES (zeroblob(4000000))")
     ledger.database.execute("DROP TABLE waste")
@@ -214,7 +212,7 @@ def test_room_is_given_back(ledger: Ledger, maintenance: LedgerMaintenance) -> N
     assert Path(f"{ledger.database.path}-wal").stat().st_size == 0
 
 
-def test_who_is_alone_shuts_others_out_and_needs_no_file_to_share(tmp_path: Path) -> None:
+def test_ledger_opened_alone_excludes_others_and_needs_no_index_file(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     Ledger(path).close()
     with closing(Ledger(path, alone=True)) as ledger:
@@ -229,11 +227,11 @@ def test_who_is_alone_shuts_others_out_and_needs_no_file_to_share(tmp_path: Path
         assert ledger.collision_checks.has(A)
 
 
-def test_a_sound_file_has_nothing_wrong(ledger: Ledger) -> None:
+def test_find_corruption_finds_nothing_in_an_intact_file(ledger: Ledger) -> None:
     assert ledger.database.find_corruption() == ()
 
 
-def test_parts_in_builds_come_latest_first(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
+def test_uses_of_a_layer_are_latest_first(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
     for number, source in ((1.0, "built"), (2.0, "cache")):
         layer = f'{{"key":"{A}","name":"n","source":"{source}","why":"w"}}'
         ledger.database.put("builds", ("s", "i", "d", number, 0.0, f'{{"layers":[{layer}]}}'))

@@ -26,21 +26,21 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield made
 
 
-def test_facts_are_found_by_the_digest_of_a_blob(ledger: Ledger) -> None:
+def test_native_facts_are_found_by_digest(ledger: Ledger) -> None:
     natives = ledger.natives
     natives.add(ONE, b"facts")
     natives.add(ONE, b"other facts")
     assert natives.find([ONE, TWO]) == {ONE: b"other facts"}
 
 
-def test_blobs_that_hold_nothing_native_are_known(ledger: Ledger) -> None:
+def test_find_equal_returns_blobs_without_natives(ledger: Ledger) -> None:
     natives = ledger.natives
     natives.add(ONE, encode_facts(NativeFacts()))
     natives.add(TWO, encode_facts(NativeFacts(links={"usr/lib/a.so": "b.so"})))
     assert natives.find_equal([ONE, TWO, Digest.of(b"unknown")], NOTHING) == {ONE}
 
 
-def test_what_was_said_of_a_set_is_said_again_also_that_it_was_nothing(ledger: Ledger) -> None:
+def test_start_findings_are_found_also_if_empty(ledger: Ledger) -> None:
     assert ledger.starts.find(SET) is None
     ledger.starts.add(SET, [])
     assert ledger.starts.find(SET) == ()
@@ -49,7 +49,7 @@ def test_what_was_said_of_a_set_is_said_again_also_that_it_was_nothing(ledger: L
 
 
 @pytest.mark.parametrize("said", ["", "{", '"text"', "7", "[]", '["twp"]'])
-def test_a_damaged_row_counts_for_none(ledger: Ledger, tmp_path: Path, said: str) -> None:
+def test_damaged_native_rows_count_as_absent(ledger: Ledger, tmp_path: Path, said: str) -> None:
     natives = ledger.natives
     ledger.starts.add(SET, ["one"])
     natives.add(ONE, b"facts")
@@ -64,7 +64,7 @@ def test_a_damaged_row_counts_for_none(ledger: Ledger, tmp_path: Path, said: str
     assert natives.find_equal([ONE, TWO, Digest.of(b"other")], NOTHING) == frozenset()
 
 
-def test_old_rows_are_forgotten(ledger: Ledger) -> None:
+def test_prune_deletes_old_native_rows(ledger: Ledger) -> None:
     natives = ledger.natives
     ledger.starts.add(SET, ["one"])
     natives.add(ONE, b"facts")

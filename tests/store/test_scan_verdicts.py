@@ -40,14 +40,14 @@ def change(ledger: Ledger, statement: str) -> None:
         db.execute(statement)
 
 
-def test_a_scan_is_found_as_it_was(ledger: Ledger) -> None:
+def test_scan_is_found_unchanged(ledger: Ledger) -> None:
     verdicts = ScanVerdicts(ledger)
     verdicts.add(ONE, "v1", SCAN, 0.5)
     assert verdicts.find([ONE, TWO], "v1") == {ONE: SCAN}
     assert ScanVerdicts(ledger).find([ONE], "v1")[ONE].verdict is Verdict.FINDINGS
 
 
-def test_other_rules_know_nothing(ledger: Ledger) -> None:
+def test_scan_is_found_only_under_its_rules(ledger: Ledger) -> None:
     verdicts = ScanVerdicts(ledger)
     verdicts.add(ONE, "v1", SCAN, 0.5)
     assert verdicts.find([ONE], "v2") == {}
@@ -55,7 +55,7 @@ def test_other_rules_know_nothing(ledger: Ledger) -> None:
     assert verdicts.find([ONE], "v1") == {ONE: SCAN}, "who goes back has what was known"
 
 
-def test_the_path_is_the_asker_s(ledger: Ledger) -> None:
+def test_findings_get_the_path_of_the_request(ledger: Ledger) -> None:
     ScanVerdicts(ledger).add(ONE, "v", at_path(SCAN, "old/path"), 0.1)
     found = at_path(ScanVerdicts(ledger).find([ONE], "v")[ONE], "new/path")
     assert {one.path for one in found.findings} == {"new/path"}
@@ -64,7 +64,7 @@ def test_the_path_is_the_asker_s(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"rules": [], "findings": [["r","",1,1,1]], "gaps": [], "formats": []}']
 )
-def test_a_damaged_row_is_none(ledger: Ledger, text: str) -> None:
+def test_unparsable_verdict_counts_as_absent(ledger: Ledger, text: str) -> None:
     ScanVerdicts(ledger).add(ONE, "v", SCAN, 0.1)
     change(ledger, f"UPDATE verdicts SET scan = '{text}'")
     assert ScanVerdicts(ledger).find([ONE], "v") == {}
@@ -74,7 +74,7 @@ def test_a_damaged_row_is_none(ledger: Ledger, text: str) -> None:
     f"sha256 = '{TWO.hex}'", "rules = 'v2'", "scan = replace(scan, '\"w\", \"a\"', '\"w\", \"b\"')", "sum = ''",
     """scan = '{"rules": [], "findings": [], "gaps": [], "formats": []}'""",
 ])  # fmt: skip
-def test_a_verdict_that_says_something_else_now_is_none(ledger: Ledger, change_: str) -> None:
+def test_altered_verdict_counts_as_absent(ledger: Ledger, change_: str) -> None:
     ScanVerdicts(ledger).add(ONE, "v", SCAN, 1)
     assert ScanVerdicts(ledger).find([ONE], "v") == {ONE: SCAN}
     change(ledger, f"UPDATE verdicts SET {change_}")
@@ -82,19 +82,19 @@ def test_a_verdict_that_says_something_else_now_is_none(ledger: Ledger, change_:
     assert ScanVerdicts(ledger).find([ONE, TWO], "v2") == {}
 
 
-def test_a_checksum_that_was_altered_is_not_known(ledger: Ledger) -> None:
+def test_altered_checksum_counts_as_absent(ledger: Ledger) -> None:
     ledger.checksums.add(ONE, "ab")
     change(ledger, "UPDATE checksums SET sha512 = 'aa'")
     assert ledger.checksums.find(ONE) == ""
 
 
-def test_checksums_are_kept_by_content(ledger: Ledger) -> None:
+def test_checksum_is_found_by_content(ledger: Ledger) -> None:
     assert ledger.checksums.find(ONE) == ""
     ledger.checksums.add(ONE, "ab")
     assert ledger.checksums.find(ONE) == "ab"
 
 
-def test_gc_forgets_what_nobody_asked_for_in_half_a_year(ledger: Ledger) -> None:
+def test_prune_deletes_verdicts_unused_for_half_a_year(ledger: Ledger) -> None:
     verdicts = ScanVerdicts(ledger)
     verdicts.add(ONE, "v", SCAN, 0.1)
     verdicts.add(TWO, "v", SCAN, 0.1)
@@ -106,7 +106,7 @@ def test_gc_forgets_what_nobody_asked_for_in_half_a_year(ledger: Ledger) -> None
     assert verdicts.find([ONE, TWO], "v").keys() == {ONE}
 
 
-def test_a_ledger_of_schema_2_learns_to_keep_them(tmp_path: Path) -> None:
+def test_ledger_of_schema_2_is_migrated_to_keep_verdicts(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     with closing(sqlite3.connect(path)) as old, old:
         for step in schema.MIGRATIONS[:2]:

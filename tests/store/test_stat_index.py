@@ -74,7 +74,7 @@ def sha(index: StatIndex, path: Path) -> FileHash:
     return found
 
 
-def test_a_settled_file_is_read_once_also_by_the_next_index(index: StatIndex, file: Path, reads: Reads) -> None:
+def test_unchanged_file_is_read_once_also_by_the_next_index(index: StatIndex, file: Path, reads: Reads) -> None:
     settle()
     assert sha(index, file) == sha(index, file) == FileHash.of(b"one")
     assert reads.count == 1
@@ -84,7 +84,7 @@ def test_a_settled_file_is_read_once_also_by_the_next_index(index: StatIndex, fi
     assert reads.count == 1
 
 
-def test_a_file_that_was_hashed_in_the_tick_it_was_written_is_read_again(
+def test_file_hashed_in_the_tick_it_was_written_is_read_again(
     index: StatIndex, file: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stat = file.stat()
@@ -106,13 +106,15 @@ def test_a_file_that_was_hashed_in_the_tick_it_was_written_is_read_again(
         (9 * SECOND + 7, 1, 9 * SECOND + 10_000_000, False),
     ],
 )
-def test_which_times_are_old_enough_to_be_trusted(mtime: int, ctime: int, hashed: int, trusted: bool) -> None:
+def test_times_are_trusted_only_if_older_than_the_clock_granularity(
+    mtime: int, ctime: int, hashed: int, trusted: bool
+) -> None:
     stat = SimpleNamespace(st_mtime_ns=mtime, st_ctime_ns=ctime)
     assert statindex._settled(stat, hashed) is trusted
 
 
 @pytest.mark.parametrize("ahead", [3600, -3600])
-def test_a_future_time_or_a_clock_set_back_makes_a_file_be_read_again(
+def test_future_mtime_or_clock_set_back_has_a_file_read_again(
     index: StatIndex, file: Path, reads: Reads, monkeypatch: pytest.MonkeyPatch, ahead: int
 ) -> None:
     if ahead > 0:
@@ -126,9 +128,7 @@ def test_a_future_time_or_a_clock_set_back_makes_a_file_be_read_again(
     assert reads.count == 2
 
 
-def test_a_file_replaced_by_one_of_the_same_size_and_time_is_noticed(
-    index: StatIndex, file: Path, reads: Reads
-) -> None:
+def test_replacement_of_same_size_and_mtime_is_noticed(index: StatIndex, file: Path, reads: Reads) -> None:
     settle()
     sha(index, file)
     before = file.stat()
@@ -140,7 +140,7 @@ def test_a_file_replaced_by_one_of_the_same_size_and_time_is_noticed(
     assert reads.count == 2
 
 
-def test_a_file_written_in_place_with_its_time_set_back_is_noticed(index: StatIndex, file: Path) -> None:
+def test_write_in_place_with_mtime_set_back_is_noticed(index: StatIndex, file: Path) -> None:
     settle()
     sha(index, file)
     before = file.stat()
@@ -158,7 +158,7 @@ def like(file: Path, content: bytes) -> Path:
     return other
 
 
-def test_a_hard_link_to_a_file_of_the_same_size_and_time_is_noticed(index: StatIndex, file: Path) -> None:
+def test_hard_link_to_a_file_of_same_size_and_mtime_is_noticed(index: StatIndex, file: Path) -> None:
     other = like(file, b"two")
     settle()
     assert [sha(index, path) for path in (file, other)] == [FileHash.of(b"one"), FileHash.of(b"two")]
@@ -168,7 +168,7 @@ def test_a_hard_link_to_a_file_of_the_same_size_and_time_is_noticed(index: StatI
     assert sha(index, file) == FileHash.of(b"two")
 
 
-def test_a_copy_over_a_file_that_keeps_its_time_is_noticed(index: StatIndex, file: Path, tmp_path: Path) -> None:
+def test_copy_that_keeps_the_mtime_is_noticed(index: StatIndex, file: Path, tmp_path: Path) -> None:
     other = like(file, b"two")
     settle()
     sha(index, file)
@@ -193,7 +193,7 @@ def store(path: Path, content: bytes) -> None:
         mapped[: len(content)] = content
 
 
-def test_what_is_stored_through_a_mapping_is_noticed(index: StatIndex, file: Path) -> None:
+def test_store_through_a_memory_mapping_is_noticed(index: StatIndex, file: Path) -> None:
     if not stamps_mapped_stores(file.parent):
         pytest.skip("this file system does not stamp what is stored through mappings")
     settle()
@@ -220,7 +220,7 @@ def test_hash_taken_in_the_future_is_not_trusted_and_taken_again(ledger: Ledger,
     assert reads.count == 1
 
 
-def test_a_hash_that_was_taken_before_now_is_believed(ledger: Ledger, file: Path, reads: Reads) -> None:
+def test_hash_taken_in_the_past_is_trusted(ledger: Ledger, file: Path, reads: Reads) -> None:
     os.utime(file, ns=(SECOND, SECOND))
     settle()
     index = remember(ledger, file, b"believed", time.time_ns())
@@ -230,7 +230,7 @@ def test_a_hash_that_was_taken_before_now_is_believed(ledger: Ledger, file: Path
 
 
 @pytest.mark.parametrize("field", ["device", "inode", "size", "mtime_ns", "ctime_ns"])
-def test_a_file_that_differs_in_one_of_these_is_another(ledger: Ledger, file: Path, field: str) -> None:
+def test_file_with_any_other_stat_field_is_another_file(ledger: Ledger, file: Path, field: str) -> None:
     """Above all the same inode number on another device."""
     settle()
     index = remember(ledger, file, b"other", time.time_ns(), **{field: 1})
@@ -238,7 +238,7 @@ def test_a_file_that_differs_in_one_of_these_is_another(ledger: Ledger, file: Pa
     assert sha(index, file) == FileHash.of(b"one")
 
 
-def test_a_file_that_changes_while_it_is_read_is_not_remembered(
+def test_file_that_changes_while_it_is_read_is_not_recorded(
     index: StatIndex, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settle()
@@ -258,7 +258,7 @@ def test_a_file_that_changes_while_it_is_read_is_not_remembered(
     assert sha(index, file) == FileHash.of(b"longer")
 
 
-def test_a_link_is_followed_and_what_is_missing_is_an_os_error(index: StatIndex, file: Path) -> None:
+def test_hash_follows_links_and_raises_os_error_for_missing_files(index: StatIndex, file: Path) -> None:
     link = file.with_name("link")
     link.symlink_to("file")
     assert sha(index, link) == FileHash.of(b"one")
@@ -268,14 +268,14 @@ def test_a_link_is_followed_and_what_is_missing_is_an_os_error(index: StatIndex,
         index.hash(file.parent)
 
 
-def test_long_files_are_hashed_whole(index: StatIndex, tmp_path: Path) -> None:
+def test_long_file_is_hashed_completely(index: StatIndex, tmp_path: Path) -> None:
     data = os.urandom((1 << 20) + 7)
     path = tmp_path / "long"
     path.write_bytes(data)
     assert sha(index, path) == FileHash.of(data)
 
 
-def test_reading_a_large_file_is_said(ledger: Ledger, tmp_path: Path) -> None:
+def test_reading_a_large_file_emits_progress(ledger: Ledger, tmp_path: Path) -> None:
     """Else a new model of some gigabytes looks like a program that hangs."""
     said: list[Event] = []
     index = StatIndex(ledger, said.append)
@@ -294,9 +294,7 @@ def test_reading_a_large_file_is_said(ledger: Ledger, tmp_path: Path) -> None:
     assert finished.size == 200 << 20
 
 
-def test_several_files_are_learned_at_once_and_only_those_that_are_new(
-    index: StatIndex, tmp_path: Path, reads: Reads
-) -> None:
+def test_learn_hashes_only_new_files(index: StatIndex, tmp_path: Path, reads: Reads) -> None:
     paths = [tmp_path / f"model-{number}" for number in range(4)]
     for number, path in enumerate(paths):
         path.write_bytes(bytes([number]) * 1000)
@@ -309,14 +307,12 @@ def test_several_files_are_learned_at_once_and_only_those_that_are_new(
     assert reads.count == 4
 
 
-def test_a_single_new_file_is_left_to_who_asks(index: StatIndex, file: Path, reads: Reads) -> None:
+def test_learn_leaves_a_single_new_file_to_its_user(index: StatIndex, file: Path, reads: Reads) -> None:
     index.learn([file])
     assert reads.count == 0
 
 
-def test_an_interrupt_ends_what_is_being_learned(
-    index: StatIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupt_stops_threads_that_hash(index: StatIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Gigabytes may be under way in another thread: it stops at its next piece."""
     paths = [tmp_path / name for name in "abc"]
     for path in paths:

@@ -133,12 +133,14 @@ def run(ledger: Ledger, grain: int, happenings: list[tuple[str, int]]) -> None:
 
 @settings(max_examples=300)
 @given(GRAINS, st.lists(st.one_of(WAITS, CHANGES, LOOKS), max_size=12))
-def test_no_old_hash_is_believed(ledger: Ledger, grain: int, happenings: list[tuple[str, int]]) -> None:
+def test_index_never_returns_an_outdated_hash(ledger: Ledger, grain: int, happenings: list[tuple[str, int]]) -> None:
     run(ledger, grain, happenings)
 
 
 @settings(max_examples=300)
 @example(1, [("wait", SECOND), ("look", 0), ("set back", 0), ("write", 0), ("wait", DAY)])
 @given(GRAINS, st.lists(st.one_of(WAITS, CHANGES, LOOKS, BACK), max_size=12))
-def test_nor_with_a_clock_that_is_set_back(ledger: Ledger, grain: int, happenings: list[tuple[str, int]]) -> None:
+def test_index_never_returns_an_outdated_hash_if_the_clock_is_set_back(
+    ledger: Ledger, grain: int, happenings: list[tuple[str, int]]
+) -> None:
     run(ledger, grain, happenings)
