@@ -1,4 +1,4 @@
-"""What the stages of a checkout need: layers, wheels, downloads, and the images that containers start from."""
+"""Find what the stages of a checkout need: layers, wheels, downloads, and images that containers start from."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Names = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Needed:
-    """What is needed, each with the stages that need it.
+    """Everything that is needed, with the stages that need it.
 
     ``specs`` and ``wheels`` describe the keys, ``refs`` are names in local storage, ``checked`` sets of layers,
-    ``files`` what the checkout's own files were hashed under.
+    ``files`` the stats of the checkout's files.
     """
 
     layers: Mapping[Key, Names]
@@ -43,14 +43,14 @@ class Needed:
 
 
 def find_needed(context: BuildContext, graph: Graph, emit: Emit) -> Needed:
-    """Compose every stage; raises DefinitionError for whatever is wrong with one of them."""
-    index = _Noting(context)
+    """Compose every stage and collect what it needs; raises DefinitionError for an invalid one."""
+    index = _RecordingIndex(context)
     composer = Composer(context.project, graph, DiskCheckout(context.project, graph, index, emit))
     return replace(collect_needed(context.project, graph, composer), files=frozenset(index.seen))
 
 
 def collect_needed(project: Project, graph: Graph, composer: Composer) -> Needed:
-    """What the stages need, given who composes them; ``files`` are left out."""
+    """Collect what the stages need, without ``files``."""
     compositions = [composer.compose(name) for name in graph.stages]
     users: dict[Key, dict[str, None]] = {}
     downloads: dict[FileHash, dict[str, None]] = {}
@@ -62,7 +62,7 @@ def collect_needed(project: Project, graph: Graph, composer: Composer) -> Needed
                 downloads.setdefault(sha256, {})[name] = None
     specs = {spec.key: spec for composition in compositions for spec in composition.specs}
     wheels = {item.key: item for spec in specs.values() for item in _compiled(spec)}
-    for item in wheels.values():  # they are found by their stage's layer
+    for item in wheels.values():  # a layer of the stage contains them
         users.setdefault(item.key, {}).update(_users_of(item.key, compositions))
     return Needed(
         layers={key: tuple(names) for key, names in users.items()},
@@ -76,30 +76,30 @@ def collect_needed(project: Project, graph: Graph, composer: Composer) -> Needed
 
 
 def ask_needed(context: BuildContext, folder: Path, emit: Emit) -> Needed | None:
-    """As `find_needed`, but None, and a warning, where the stages cannot be read: other questions need no answer."""
+    """Return `find_needed`, or None, with a warning, if the stages cannot be read."""
     try:
         return find_needed(context, load_graph(folder), emit)
     except DefinitionError as error:
-        emit(Note(text=f"what the stages need is not known: {error.message}", warning=True))
+        emit(Note(text=f"what the stages need is unknown: {error.message}", warning=True))
         return None
 
 
-class _Noting(StatIndex):
-    """A stat index that remembers what it was asked for."""
+class _RecordingIndex(StatIndex):
+    """A stat index that records the files it is asked for."""
 
     def __init__(self, context: BuildContext) -> None:
         super().__init__(context.ledger, context.emit)
         self.seen: set[StatKey] = set()
 
     def hash(self, path: Path) -> tuple[FileHash, os.stat_result]:
-        """As the index itself."""
+        """Hash a file, and record its stat."""
         sha256, stat = super().hash(path)
         self.seen.add(StatKey(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
         return sha256, stat
 
 
 def _downloads(spec: Spec) -> Iterator[FileHash]:
-    """Files that making a layer would fetch: wheels, sdists, models of the web and models in wheels."""
+    """Yield the files that building a layer would fetch: wheels, sdists, models from URLs and models in wheels."""
     work = spec.work
     match work:
         case PackWheels():
@@ -123,7 +123,7 @@ def _users_of(wheel: Key, compositions: Iterable[Composition]) -> dict[str, None
 
 
 def _refs(project: Project, composer: Composer, specs: Iterable[Spec], compiles: bool) -> Iterator[str]:
-    """Images that builds start containers from: those below steps, the compiler's, and the builder."""
+    """Yield the images that builds start containers from: bases of steps, the bytecode compiler's, and the builder."""
     listed = list(specs)
     for spec in listed:
         if isinstance(spec.work, RunStep):

@@ -1,17 +1,18 @@
-"""A container as it should be started: the one place in which the recommended flags stand.
+"""The recommended flags for running an image, in one place.
 
 The flags follow the CIS Docker Benchmark 1.6.0, section 5. What they are for:
 
-- ``--read-only`` with ``--read-only-tmpfs=false``: nothing can be written but the folders in memory that are named,
-  and nothing that is written there can be started.
+- ``--read-only`` with ``--read-only-tmpfs=false``: only the named folders in memory are writable,
+  and no file in them can be executed.
 - ``--cap-drop=all``, ``--security-opt=no-new-privileges`` and podman's own seccomp profile, which is never named and so
   never replaced.
 - ``--memory`` and ``--memory-swap`` with one value (no swap), ``--pids-limit``.
-- ``--user``: that of the config, said again, so that another image under the name does not start as root.
-- a network of its own with no way out and no name server, whose ports are published on loopback; none without a port.
-- no ``--init``: it needs a program of the host's that not every host has, and puts it into a container which has none.
+- ``--user``: the config's, repeated, so that another image with the name does not start as root.
+- an own network without a route to other hosts and without DNS, its ports published on loopback; no network
+  without a port.
+- no ``--init``: it needs a program that not every host has, and puts it into a container that has none.
   A service that does not end on SIGTERM as process 1 is found by the audit; it may have a ``tini`` as its entrypoint.
-- ``--pull=never``: what runs is what was built, or pulled by name before.
+- ``--pull=never``: only an image that was built, or pulled explicitly, is run.
 """
 
 from __future__ import annotations
@@ -52,9 +53,9 @@ class PublishedPort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerSpec:
-    """What to start: an image under a name, with what its config says and what its stage lets it use.
+    """A container to start: an image and a name, values of the image's config, and what the stage allows.
 
-    ``options`` are more of podman's, which may take back what the flags give; ``command`` replaces the image's.
+    ``options`` are further options of podman, which may override the flags; ``command`` replaces the image's.
     """
 
     image: str
@@ -68,11 +69,11 @@ class ContainerSpec:
 
     @property
     def closed(self) -> bool:
-        """Whether it has a network with no way out."""
+        """Whether its network has no route to other hosts."""
         return bool(self.ports) and not self.running.outgoing
 
     def flags(self) -> tuple[PodmanFlag, ...]:
-        """The recommended flags, in the order in which they are printed."""
+        """Return the recommended flags, in the order in which they are printed."""
         return tuple(self._flags())
 
     def _flags(self) -> Iterator[PodmanFlag]:
@@ -106,21 +107,21 @@ class ContainerSpec:
 def make_container(
     image: str, name: str, config: Config, running: Running, *, host_port: int | None = None
 ) -> ContainerSpec:
-    """A container of an image by its config; ``host_port`` is that of the first port: its own number unless said."""
+    """Return the container of an image; ``host_port`` publishes the first port (0: any free; default: its own)."""
     ports = tuple(_parse_port(text) for text in config.ports)
     if ports and host_port is not None:
         first = PublishedPort(number=ports[0].number, protocol=ports[0].protocol, host=host_port)
-        ports = (first, *ports[1:]) if host_port else tuple(_any(port) for port in ports)
+        ports = (first, *ports[1:]) if host_port else tuple(_any_host_port(port) for port in ports)
     return ContainerSpec(
         image=image, name=name, running=running, user=config.user, ports=ports, health=config.healthcheck
     )
 
 
 def network_argv(container: ContainerSpec) -> tuple[str, ...]:
-    """The command that makes the container's network, in words that podman knows since 4.6."""
+    """Return the command that creates the container's network, with options of podman 4.6 and later."""
     return (
         "podman", "network", "create",
-        "--disable-dns",  # podman's own server would pass questions, and what they hold, on
+        "--disable-dns",  # podman's DNS server would forward queries, and the data in them
         "--opt", NETWORK_OPTION,
         container.name,
     )  # fmt: skip
@@ -129,9 +130,9 @@ def network_argv(container: ContainerSpec) -> tuple[str, ...]:
 def run_argv(
     container: ContainerSpec, how: str, *, lacking: frozenset[str] = frozenset(), needed: tuple[str, ...] = ()
 ) -> tuple[str, ...]:
-    """``podman run`` with the flags, but for those that need what is ``lacking``; ``how`` is --rm or --detach.
+    """Return ``podman run`` with the flags, except those that need a ``lacking`` feature; ``how`` is --rm or --detach.
 
-    ``needed`` are options without which this host starts nothing.
+    ``needed`` are options without which this host starts no container.
     """
     flags = (flag.text for flag in container.flags() if flag.needs not in lacking)
     name = f"--name={container.name}"
@@ -139,26 +140,26 @@ def run_argv(
 
 
 def format_tmpfs(size: str) -> str:
-    """Mount options of a folder in memory: for everybody's files, and for nothing that can be started."""
+    """Return the mount options of a folder in memory: writable for every user, no executables."""
     return f"rw,nosuid,nodev,noexec,size={size},mode=1777"
 
 
 def health_options(health: Healthcheck | None) -> Iterator[tuple[str, str]]:
-    """The image's HEALTHCHECK as podman's options take it, without their ``health-``.
+    """Yield the image's HEALTHCHECK as podman's options, without their prefix ``health-``.
 
-    podman reads a HEALTHCHECK from images of the Docker type alone, and what is pushed is of the OCI type: it is said.
+    podman reads a HEALTHCHECK only from images of the Docker type, and pushed images are of the OCI type.
     """
     if health is None:
         return
-    yield "cmd", _say_test(health.test)
+    yield "cmd", _format_test(health.test)
     yield "interval", f"{health.interval}s"
     yield "timeout", f"{health.timeout}s"
     yield "start-period", f"{health.start_period}s"
     yield "retries", str(health.retries)
 
 
-def _say_test(test: tuple[str, ...]) -> str:
-    """podman takes a JSON list for an argument list, but one of a single word for text to a shell."""
+def _format_test(test: tuple[str, ...]) -> str:
+    """Format a command for podman, which takes a JSON list of several words, but runs a single word in a shell."""
     return json.dumps(list(test), ensure_ascii=False) if len(test) > 1 else f"CMD {test[0]}"
 
 
@@ -167,5 +168,5 @@ def _parse_port(text: str) -> PublishedPort:
     return PublishedPort(number=int(number), protocol=protocol or "tcp", host=int(number))
 
 
-def _any(port: PublishedPort) -> PublishedPort:
+def _any_host_port(port: PublishedPort) -> PublishedPort:
     return PublishedPort(number=port.number, protocol=port.protocol, host=0)

@@ -1,4 +1,4 @@
-"""What a host's podman can hold a container to, and what it cannot: never passed over in silence."""
+"""Find recommended flags that a host's podman does not support, so that they are reported."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class PodmanHost:
     """podman as ``podman info`` describes it.
 
     ``controllers`` are those of cgroups that podman may use; ``systemd`` is whether there is one to run health checks;
-    ``network`` is the network backend as it names itself (``netavark 1.14.0``), ``closes`` whether a network with no
-    way out could be made by it (None: not tried). ``options`` are those without which podman starts nothing here.
+    ``network`` is the network backend with its version (``netavark 1.14.0``), ``closes`` whether it could create a
+    network without a route to other hosts (None: not tried). podman starts no container here without ``options``.
     """
 
     version: str = ""
@@ -31,26 +31,26 @@ class PodmanHost:
 
     @property
     def may_close(self) -> bool:
-        """Whether it is worth trying: netavark takes the option since 1.7, and older ones pass it over in silence."""
+        """Whether to try it: netavark supports the option since 1.7, and older versions ignore it."""
         found = re.fullmatch(r"netavark (\d+)\.(\d+)\..*", self.network)
         return found is not None and (int(found[1]), int(found[2])) >= (1, 7)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnsupportedFlag:
-    """Something that is recommended and that this host cannot do; ``needs`` is what its flags need."""
+    """A recommended flag that this host does not support; ``needs`` is the feature it needs (`PodmanFlag.needs`)."""
 
     needs: str
     what: str
     hint: str
 
 
-def parse_host(told: dict[str, Any], *, systemd: bool) -> PodmanHost:
-    """From the JSON of ``podman info``, 4.3 to 6.0."""
-    host = told.get("host") or {}
+def parse_host(info: dict[str, Any], *, systemd: bool) -> PodmanHost:
+    """Parse the JSON of ``podman info``, 4.3 to 6.0."""
+    host = info.get("host") or {}
     security = host.get("security") or {}
     return PodmanHost(
-        version=str((told.get("version") or {}).get("Version") or ""),
+        version=str((info.get("version") or {}).get("Version") or ""),
         rootless=bool(security.get("rootless")),
         cgroups=str(host.get("cgroupVersion") or ""),
         controllers=tuple(map(str, host.get("cgroupControllers") or ())),
@@ -61,11 +61,11 @@ def parse_host(told: dict[str, Any], *, systemd: bool) -> PodmanHost:
 
 
 def find_unsupported(container: ContainerSpec, host: PodmanHost) -> tuple[UnsupportedFlag, ...]:
-    """What of the recommended flags this host cannot do."""
-    return tuple(_lacks(container, host))
+    """Return the recommended flags that this host does not support."""
+    return tuple(_unsupported(container, host))
 
 
-def _lacks(container: ContainerSpec, host: PodmanHost) -> Iterator[UnsupportedFlag]:
+def _unsupported(container: ContainerSpec, host: PodmanHost) -> Iterator[UnsupportedFlag]:
     running = container.running
     limits = {"memory": f"--memory={running.memory}", "pids": f"--pids-limit={running.pids}"}
     for controller, flag in limits.items():
@@ -77,19 +77,19 @@ def _lacks(container: ContainerSpec, host: PodmanHost) -> Iterator[UnsupportedFl
         who = f"podman {host.version} with {host.network or 'no netavark'}"
         yield UnsupportedFlag(
             needs="closed",
-            what=f"connections to elsewhere cannot be refused: {who} makes no closed network",
-            hint="podman 4.6 with netavark 1.7, and later ones, do",
+            what=f"connections to other hosts cannot be refused: {who} cannot create a closed network",
+            hint="use podman 4.6 with netavark 1.7, or later versions",
         )
     if not host.seccomp:
         what = "system calls are not filtered: this podman has no seccomp"
         yield UnsupportedFlag(needs="seccomp", what=what, hint="install a podman that was built with it")
     if container.health is not None and not host.systemd:
-        what = "nobody asks the container whether it is well: podman leaves that to systemd, which does not run here"
+        what = "the health check does not run: podman leaves that to systemd, which does not run here"
         yield UnsupportedFlag(needs="health", what=what, hint=f"podman healthcheck run {container.name}")
 
 
 def _unlimited(controller: str, host: PodmanHost) -> str:
-    """Why podman cannot limit something; empty where it can."""
+    """Return why podman cannot apply a limit; empty if it can."""
     if host.rootless and host.cgroups == "v1":
         return "an ordinary user has no limits with cgroups v1"
     if controller not in host.controllers:

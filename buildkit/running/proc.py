@@ -1,4 +1,4 @@
-"""What the kernel says of a container's processes: proc(5) as text, to values."""
+"""Parse what the kernel reports about a container's processes, proc(5)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 _LISTEN = "0A"
-_UNLIMITED = 1 << 60  # cgroups v1 say a number near the largest for "no limit"
+_UNLIMITED = 1 << 60  # cgroups v1 write a number close to the maximum for "no limit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStatus:
-    """A process as its status says it: ids (real, effective, saved, of files), sets of capabilities, and its confines.
+    """The status of a process: ids (real, effective, saved, file system), capability sets, and restrictions.
 
     ``seccomp`` is 0 for none, 1 for strict, 2 for a filter.
     """
@@ -29,7 +29,7 @@ class ProcessStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountPoint:
-    """A file system and where it is; ``options`` are those of the mount point."""
+    """A mounted file system: its path and type; ``options`` are those of the mount point."""
 
     target: str
     kind: str
@@ -46,12 +46,12 @@ class ListeningSocket:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only processes of the container reach it."""
+        """Whether only processes of the container can connect."""
         return ipaddress.ip_address(self.address).is_loopback
 
 
 def parse_status(text: str) -> ProcessStatus:
-    """``/proc/PID/status``. Raises ValueError or KeyError for what is none."""
+    """Parse ``/proc/PID/status``. Raises ValueError or KeyError for other text."""
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     return ProcessStatus(
         name=fields["Name"].strip(),
@@ -64,7 +64,7 @@ def parse_status(text: str) -> ProcessStatus:
 
 
 def parse_mounts(text: str) -> tuple[MountPoint, ...]:
-    """``/proc/PID/mountinfo``."""
+    """Parse ``/proc/PID/mountinfo``."""
     return tuple(_mounts(text))
 
 
@@ -78,7 +78,7 @@ def _mounts(text: str) -> Iterator[MountPoint]:
 
 
 def parse_listening(text: str, protocol: str) -> tuple[ListeningSocket, ...]:
-    """``/proc/PID/net/tcp``, ``tcp6``, ``udp`` or ``udp6``; ``protocol`` is ``tcp`` or ``udp``."""
+    """Parse ``/proc/PID/net/tcp``, ``tcp6``, ``udp`` or ``udp6``; ``protocol`` is ``tcp`` or ``udp``."""
     return tuple(_listening(text, protocol))
 
 
@@ -94,7 +94,7 @@ def _listening(text: str, protocol: str) -> Iterator[ListeningSocket]:
 
 
 def parse_default_routes(route: str, route6: str) -> tuple[str, ...]:
-    """Interfaces with a default route, by ``/proc/PID/net/route`` and ``ipv6_route``; ``lo`` is none."""
+    """Return interfaces with a default route, from ``/proc/PID/net/route`` and ``ipv6_route``, except ``lo``."""
     found = [fields[0] for line in route.splitlines()[1:] if (fields := line.split())[1:2] == ["00000000"]]
     for line in route6.splitlines():
         fields = line.split()
@@ -104,6 +104,6 @@ def parse_default_routes(route: str, route6: str) -> tuple[str, ...]:
 
 
 def parse_cgroup_limit(text: str) -> int | None:
-    """A file of a cgroup: a number, or None for ``max`` and for numbers that mean it."""
-    said = text.strip()
-    return int(said) if said.isdecimal() and int(said) < _UNLIMITED else None
+    """Parse a limit of a cgroup: a number, or None for ``max`` and for numbers that mean it."""
+    value = text.strip()
+    return int(value) if value.isdecimal() and int(value) < _UNLIMITED else None

@@ -1,4 +1,4 @@
-"""A container as a command to copy, as a compose file, and as units for systemd (Quadlet)."""
+"""Render a container as a shell command, as a compose file, and as units for systemd (Quadlet)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 
 def render_command(container: ContainerSpec) -> str:
-    """Commands of a shell, one option a line."""
+    """Return shell commands, one option a line."""
     argv = run_argv(container, "--rm")
     lines = [" ".join(argv[:3]), *map(shlex.quote, argv[3:])]
     command = " \\\n    ".join(_join_command(container, lines)) + "\n"
@@ -33,13 +33,13 @@ def render_command(container: ContainerSpec) -> str:
 
 
 def _join_command(container: ContainerSpec, lines: list[str]) -> list[str]:
-    """The image and what it runs, in one line."""
+    """Join the image and its command into one line."""
     count = 1 + len(container.command)
     return [*lines[:-count], " ".join(lines[-count:])]
 
 
 def render_compose(container: ContainerSpec) -> str:
-    """A compose file (https://github.com/compose-spec/compose-spec), for podman-compose and docker compose."""
+    """Return a compose file (https://github.com/compose-spec/compose-spec), for podman-compose and docker compose."""
     return "\n".join((*_service(container), *_networks(container))) + "\n"
 
 
@@ -98,7 +98,7 @@ def _networks(container: ContainerSpec) -> Iterator[str]:
 
 
 def render_quadlet(container: ContainerSpec) -> tuple[tuple[str, str], ...]:
-    """Units for podman-systemd.unit(5), names of files and their texts; podman 4.6 or later."""
+    """Return file names and texts of units for podman-systemd.unit(5); they need podman 4.6."""
     units = [(f"{container.name}.container", "\n".join(_unit(container)) + "\n")]
     if container.closed:
         text = f"[Network]\nNetworkName={container.name}\nDisableDNS=true\nOptions={NETWORK_OPTION}\n"
@@ -149,12 +149,12 @@ def _camel(option: str) -> str:
 
 
 def _percent(text: str) -> str:
-    """systemd's specifiers begin with a percent sign; a value is one line, or it would be more settings."""
+    """Escape percent signs, which begin systemd's specifiers, and line breaks, which would begin other settings."""
     return "".join(letter if letter.isprintable() else " " for letter in text.replace("%", "%%"))
 
 
 def _quoted(word: str) -> str:
-    """A word of a command in a unit, as systemd.syntax(7) reads it."""
+    """Quote a word of a command as systemd.syntax(7) reads it."""
     if word and _BARE.issuperset(word):
         return word
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("$", "$$")
@@ -162,7 +162,7 @@ def _quoted(word: str) -> str:
 
 
 def _text(text: str) -> str:
-    """A scalar of YAML, in double quotes: JSON's are YAML's. Compose replaces ``$`` unless it is doubled."""
+    """Return a YAML scalar in double quotes, as in JSON. Compose interpolates ``$`` unless it is doubled."""
     return json.dumps(text.replace("$", "$$"), ensure_ascii=False)
 
 

@@ -1,7 +1,7 @@
-"""Hashes of files without reading those that did not change: O(files), not O(bytes).
+"""Hash files without reading those that did not change: O(files), not O(bytes).
 
-A file is taken for unchanged if device, inode, size, mtime and ctime are those that it was hashed under, and if
-both times are older than the hashing by more than the clock's granularity (git's rule for racy entries): a file
+A file counts as unchanged if device, inode, size, mtime and ctime are the same as when it was hashed, and
+both times precede the hashing by more than the clock's granularity (git's rule for racy entries): a file
 written in the same tick as it was hashed, or whose times lie in the future, is read again. So is one that was hashed
 in the future: the clock was set back, and may stamp another content as it stamped that one.
 
@@ -30,11 +30,11 @@ from buildkit.store.tables.files import StatKey
 _GRANULARITY_NS = 20_000_000  # kernels stamp files with the time of the last tick, at most 10 ms old
 _COARSE_NS = 2_000_000_000  # and some file systems (FAT, NFS servers) keep whole seconds
 _CHUNK = 1 << 20
-_LARGE = 128 << 20  # bytes whose reading takes long enough to be said
+_LARGE = 128 << 20  # bytes that take long enough to read to show progress
 
 
 class StatIndex:
-    """File hashes, remembered in a ledger; ``say`` is told of large files that are read."""
+    """File hashes, recorded in a ledger; ``emit`` gets the progress of reading large files."""
 
     def __init__(self, ledger: Ledger, emit: Emit = ignore_event) -> None:
         self._files = ledger.files
@@ -42,7 +42,7 @@ class StatIndex:
         self._stop = threading.Event()
 
     def learn(self, paths: Iterable[Path]) -> None:
-        """Hash what is not known yet, several files at once; who asks for one that cannot be read is told so then."""
+        """Hash unknown files, several at once; one that cannot be read raises only when `hash` is called for it."""
         unknown = [path for path in paths if self._is_new(path)]
         if len(unknown) < 2:
             return
@@ -63,12 +63,12 @@ class StatIndex:
             self.hash(path)
 
     def hash(self, path: Path) -> tuple[FileHash, os.stat_result]:
-        """The file's SHA-256 and its stat; raises OSError, and Interrupted in a thread of `learn`'s."""
+        """Return the file's SHA-256 and its stat; raises OSError, and Interrupted in a thread of `learn`."""
         stat, began = path.stat(), time.time_ns()
         known = self.find(stat)
         if known is not None:
             return known, stat
-        with path.open("rb", buffering=0) as file, self._saying(path, stat.st_size) as progress:
+        with path.open("rb", buffering=0) as file, self._progress_of(path, stat.st_size) as progress:
             stat = os.fstat(file.fileno())
             sha256 = _hash(file.fileno(), self._unless_stopped(progress))
             after = os.fstat(file.fileno())
@@ -76,15 +76,15 @@ class StatIndex:
         return sha256, after
 
     def find(self, stat: os.stat_result) -> FileHash | None:
-        """The hash of a file that is unchanged since it was hashed."""
+        """Return the hash of a file that is unchanged since it was hashed, or None."""
         known = self._files.find(_key(stat))
         settled = known is not None and _settled(stat, known[1]) and known[1] <= time.time_ns()
         return known[0] if known is not None and settled else None
 
     def note(self, before: os.stat_result, after: os.stat_result, sha256: FileHash, began: int) -> None:
-        """Remember what a file was hashed to, if it did not change meanwhile; hashing ``began`` at that time (ns)."""
+        """Record the hash of a file, if it did not change meanwhile; ``began`` is when hashing began (ns)."""
         if _key(after) == _key(before):
-            with suppress(BuildError):  # what a full disk cannot remember is read again
+            with suppress(BuildError):  # a full disk cannot record it, so it is read again
                 self._files.add(_key(before), sha256, began)
 
     def _unless_stopped(self, progress: Callable[[int], None]) -> Callable[[int], None]:
@@ -96,8 +96,8 @@ class StatIndex:
         return report
 
     @contextmanager
-    def _saying(self, path: Path, size: int) -> Iterator[Callable[[int], None]]:
-        """A function that is told the bytes read so far."""
+    def _progress_of(self, path: Path, size: int) -> Iterator[Callable[[int], None]]:
+        """Yield a function to call with the bytes read so far."""
         if size < _LARGE:
             yield lambda _done: None
             return

@@ -121,7 +121,7 @@ def test_gc_with_an_invalid_definition_deletes_nothing(stocked: Stocked, read: R
     assert "did you mean `from`" in said
     assert stocked.blob(b"old").exists()
     out, said = read("ls")
-    assert "what the stages need is not known" in said
+    assert "what the stages need is unknown" in said
     assert "needed by ?" in out
 
 

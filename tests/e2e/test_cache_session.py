@@ -241,4 +241,4 @@ def test_gc_refuses_an_invalid_definition(tiny: Tiny) -> None:
     assert {path: data for path, data in files(tiny).items() if "ledger" not in path} == {
         path: data for path, data in before.items() if "ledger" not in path
     }
-    assert "what the stages need is not known" in tiny.run("cache", "ls").text
+    assert "what the stages need is unknown" in tiny.run("cache", "ls").text

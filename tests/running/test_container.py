@@ -75,7 +75,7 @@ def test_a_health_check_of_one_word_is_no_text_for_a_shell() -> None:
             "4.3.1 with cni makes no",
         ),
         (PodmanHost(controllers=("memory", "pids"), closes=True, seccomp=False), "system calls are not filtered"),
-        (PodmanHost(controllers=("memory", "pids"), closes=True, systemd=False), "nobody asks the container"),
+        (PodmanHost(controllers=("memory", "pids"), closes=True, systemd=False), "the health check does not run"),
     ],
 )
 def test_unsupported_flags_are_reported_and_only_they_are_omitted(host: PodmanHost, what: str) -> None:
