@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +14,12 @@ from buildkit.build.assemble import assemble
 from buildkit.build.context import BuildContext
 from buildkit.build.deliver import find_stored
 from buildkit.build.planner import Planner
-from buildkit.digest import Digest
 from buildkit.errors import BuildError, DefinitionError
+from buildkit.hostile_json import MalformedError
 from buildkit.layers.tar.decompress import inflate
 from buildkit.layers.tar.member import MAGIC_SIZE, Compression
 from buildkit.oci.image import Image
+from buildkit.oci.manifest import parse_manifest
 from buildkit.oci.reference import parse_ref
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import MakeRoot, PullImage
@@ -93,12 +93,12 @@ def find_compression(path: Path) -> Compression:
 def read_layout(folder: Path, name: str, origin: ImageOrigin, stored: str = "") -> FoundImage:
     """Read the image of a ``dir:`` layout; raises BuildError for a malformed one."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_bytes())
-        config = (folder / Digest.parse(manifest["config"]["digest"]).hex).read_bytes()
-        digests = [Digest.parse(layer["digest"]) for layer in manifest["layers"]]
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, FileNotFoundError) as error:
-        raise BuildError(f"{name}: not an image that can be read: {type(error).__name__}") from error
-    layers = tuple(FoundLayer(digest=str(digest), path=folder / digest.hex) for digest in digests)
+        manifest = parse_manifest((folder / "manifest.json").read_bytes())
+        config = (folder / manifest.config.hex).read_bytes()
+    except (MalformedError, FileNotFoundError) as error:
+        reason = str(error) if isinstance(error, MalformedError) else type(error).__name__
+        raise BuildError(f"{name}: not an image that can be read: {reason}") from error
+    layers = tuple(FoundLayer(digest=str(digest), path=folder / digest.hex) for digest, _ in manifest.layers)
     return FoundImage(name=name, config=config, layers=layers, origin=origin, stored=stored)
 
 

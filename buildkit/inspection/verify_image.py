@@ -16,8 +16,10 @@ from buildkit.build.attestations import find_builder_specs
 from buildkit.build.planner import Planner
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import BuildError, DefinitionError
+from buildkit.hostile_json import MalformedError
 from buildkit.oci.blob import LayerResult
 from buildkit.oci.image import TITLE
+from buildkit.oci.manifest import ImageIndexError, parse_config, parse_manifest
 from buildkit.oci.reference import Ref
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
@@ -95,18 +97,20 @@ def read_image(ref: Ref, registries: RegistryClient) -> RegistryImage:
     if manifest is None:
         raise BuildError(f"{ref}: there is no such image")
     try:
-        value = json.loads(manifest)
-        if "manifests" in value:
-            raise BuildError(f"{ref} is an index of several images", hint="name one of them by its digest")
+        parsed = parse_manifest(manifest)
         config = registries.config(ref)
-        if str(Digest.of(config)) != value["config"]["digest"]:
+        if Digest.of(config) != parsed.config:
             raise BuildError(f"{ref}: the registry gave another config than the manifest names")
-        diff_ids = [DiffId.parse(text) for text in json.loads(config)["rootfs"]["diff_ids"]]
-        layers = [(Digest.parse(layer["digest"]), int(layer["size"])) for layer in value["layers"]]
-        pairs = tuple((d, i, size) for (d, size), i in zip(layers, diff_ids, strict=True))
-    except (AttributeError, KeyError, OverflowError, TypeError, ValueError, RecursionError) as error:
-        raise BuildError(f"{ref}: not an image that can be read: {type(error).__name__}") from error
-    return RegistryImage(ref=ref, digest=Digest.of(manifest), config=config, layers=pairs)
+        _, diff_ids = parse_config(config)
+    except ImageIndexError as error:
+        raise BuildError(f"{ref} is an index of several images", hint="name one of them by its digest") from error
+    except MalformedError as error:
+        raise BuildError(f"{ref}: not an image that can be read: {error}") from error
+    if len(parsed.layers) != len(diff_ids):
+        counts = f"{len(parsed.layers)} layers, but {len(diff_ids)} diff_ids"
+        raise BuildError(f"{ref}: not an image that can be read: {counts}")
+    layers = tuple((digest, i, size) for (digest, size), i in zip(parsed.layers, diff_ids, strict=True))
+    return RegistryImage(ref=ref, digest=Digest.of(manifest), config=config, layers=layers)
 
 
 def compare_with_stage(planner: Planner, image: RegistryImage, stage: str) -> ImageVerification:

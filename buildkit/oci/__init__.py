@@ -1,1 +1,1 @@
-"""Manifest, config, descriptors and composition: the image specification, pure."""
+"""The OCI image specification as values: blobs, images, manifests and references. Pure."""

@@ -1,4 +1,4 @@
-"""Blobs of layers as values: what the ledger records and images refer to."""
+"""Layer blobs as values, as the ledger records them and images refer to them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Blob:
 
     @classmethod
     def of(cls, packed: PackedLayer) -> Blob:
-        """The blob of a layer that was written."""
+        """Return the blob of a layer that was written."""
         return cls(
             digest=packed.digest,
             diff_id=packed.diff_id,
@@ -32,7 +32,7 @@ class Blob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerResult:
-    """What a recipe came to: its blobs, lowest first, and the environment that a registry image brought along."""
+    """The result of building a layer: its blobs, lowest first, and the environment of a registry image."""
 
     blobs: tuple[Blob, ...]
     seconds: float = 0.0

@@ -1,4 +1,4 @@
-"""Images as values: layers, config and manifest to the bytes that a registry or a storage holds.
+"""Images as values, and the bytes of their configs and manifests.
 
 Two manifests describe one config. The OCI one carries the blobs as they are stored (zstd). The Docker one
 (image manifest v2, schema 2) names layers by their uncompressed tars, which local storage knows by diff_id, and keeps
@@ -34,7 +34,7 @@ _NANOSECONDS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """A layer as an image refers to it: its blob, and what its history line says."""
+    """A layer as an image refers to it: its blob, and the text of its history line."""
 
     blob: Blob
     history: str
@@ -42,7 +42,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """An image: what runs (``config``, ``arch`` in Debian's words) on which ``layers``, lowest first."""
+    """An image: its ``config``, its ``arch`` in Debian's terms, and its ``layers``, lowest first."""
 
     layers: tuple[Layer, ...]
     config: Config
@@ -53,7 +53,7 @@ class Image:
         return [layer.blob for layer in self.layers]
 
     def config_blob(self) -> bytes:
-        """The image config (OCI image specification, with Docker's Healthcheck)."""
+        """Return the image config (OCI image specification, with Docker's Healthcheck)."""
         return _encode(
             {
                 "architecture": self.arch,
@@ -68,12 +68,12 @@ class Image:
         )
 
     def oci_manifest(self) -> bytes:
-        """The manifest that carries the blobs as they are stored."""
+        """Return the manifest that names the blobs as they are stored."""
         layers = [_descriptor(OCI_LAYER[x.compression], x.digest, x.size) for x in self._blobs]
         return self._manifest(OCI_MANIFEST, _OCI_CONFIG, layers)
 
     def docker_manifest(self) -> bytes:
-        """The manifest of uncompressed layers, for local storage."""
+        """Return the manifest of uncompressed layers, for local storage."""
         layers = [_descriptor(_DOCKER_LAYER, x.diff_id, x.unpacked) for x in self._blobs]
         return self._manifest(DOCKER_MANIFEST, _DOCKER_CONFIG, layers)
 
@@ -90,7 +90,7 @@ class Image:
 
 
 def render_config(config: Config) -> dict[str, Any]:
-    """The ``config`` object of an image config; what the stages do not say is absent."""
+    """Return the ``config`` object of an image config; values that no stage sets are absent."""
     known: dict[str, Any] = {
         "Cmd": list(config.cmd),
         "Entrypoint": list(config.entrypoint),

@@ -13,6 +13,10 @@ _MAX_LAYERS = 10_000
 _MAX_SIZE = 1 << 50
 
 
+class ImageIndexError(MalformedError):
+    """The manifest is an index of several images."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageManifest:
     """The digest of an image's config, and digest and size of its layers, lowest first."""
@@ -22,10 +26,10 @@ class ImageManifest:
 
 
 def parse_manifest(data: bytes) -> ImageManifest:
-    """Read an OCI or Docker manifest; raises MalformedError, for an index of several images too."""
+    """Read an OCI or Docker manifest; raises MalformedError, and ImageIndexError for an index of several images."""
     value = parse_json(data, limit=_MAX_MANIFEST, what="the manifest")
     if value.has("manifests"):
-        raise MalformedError("it is an index of several images")
+        raise ImageIndexError("it is an index of several images")
     layers = value.member("layers").items(_MAX_LAYERS)
     return ImageManifest(
         config=_digest(value.member("config")),

@@ -1,4 +1,4 @@
-"""Names of images in registries, by the reference grammar of the distribution specification."""
+"""References to images in registries, by the grammar of the distribution specification."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HINT = "write REGISTRY/NAME or REGISTRY/NAME:TAG in lower case, for instance gh
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """``HOST/PATH`` of a repository, with a tag or a digest where they are said."""
+    """``HOST/PATH`` of a repository, with a tag or a digest if given."""
 
     host: str
     path: str
@@ -34,21 +34,21 @@ class Ref:
 
     @property
     def repository(self) -> str:
-        """Without tag and digest."""
+        """The reference without tag and digest."""
         return f"{self.host}/{self.path}"
 
     def tagged(self, tag: str) -> Ref:
-        """The same repository under another tag; raises DefinitionError for what cannot be one."""
+        """Return the same repository with another tag; raises DefinitionError for an invalid tag."""
         if not re.fullmatch(_TAG, tag):
             raise DefinitionError(
-                f"`{tag[:200]}` is no tag",
+                f"`{tag[:200]}` is not a valid tag",
                 hint="up to 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`",
             )
         return replace(self, tag=tag, digest=None)
 
 
 def parse_ref(text: str, what: str) -> Ref:
-    """Read a name; ``what`` says where it stands, for the message. Raises DefinitionError."""
+    """Parse a reference; ``what`` names its origin in messages. Raises DefinitionError."""
     found = _REF.fullmatch(text)
     host = found["host"] if found else ""
     if found is None or len(f"{host}/{found['path']}") > _LENGTH:
@@ -62,10 +62,8 @@ def parse_ref(text: str, what: str) -> Ref:
 
 
 def parse_repository(text: str, what: str) -> Ref:
-    """Read a name that may have neither tag nor digest; raises DefinitionError."""
+    """Parse a reference without tag and digest; raises DefinitionError for one that has either."""
     ref = parse_ref(text, what)
     if ref.tag or ref.digest:
-        raise DefinitionError(
-            f"{what}: `{text[:200]}` must be a repository", hint=f"leave the tag away: {ref.repository}"
-        )
+        raise DefinitionError(f"{what}: `{text[:200]}` must be a repository", hint=f"remove the tag: {ref.repository}")
     return ref

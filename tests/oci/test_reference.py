@@ -86,7 +86,7 @@ def test_any_text_is_a_name_or_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("tag", ["", ".a", "-a", "a b", "a/b", "a:b", "ä", "a\n", "t" * 129])
 def test_what_is_no_tag_is_refused(tag: str) -> None:
-    with pytest.raises(DefinitionError, match="is no tag") as caught:
+    with pytest.raises(DefinitionError, match="is not a valid tag") as caught:
         parse_ref("a.b/c", "it").tagged(tag)
     assert "128" in caught.value.hint
 
@@ -100,7 +100,7 @@ def test_a_repository_has_neither_tag_nor_digest(text: str) -> None:
     assert str(parse_repository("a.b/c", "it")) == "a.b/c"
     with pytest.raises(DefinitionError, match=r"^it: .* must be a repository$") as caught:
         parse_repository(text, "it")
-    assert caught.value.hint == "leave the tag away: a.b/c"
+    assert caught.value.hint == "remove the tag: a.b/c"
 
 
 @pytest.mark.tools

@@ -270,7 +270,7 @@ def test_a_layer_that_only_storage_has(
         (("a.b/C:d",), "`a.b/C:d` is no name in a registry"),
         (("a.b/c@sha256:" + "0" * 64,), "names a digest"),
         (("a.b/c:d", "--tag", "-x"), "expected one argument"),
-        (("a.b/c:d", "--tag", "x/y"), "`x/y` is no tag"),
+        (("a.b/c:d", "--tag", "x/y"), "`x/y` is not a valid tag"),
         (("a.b/c:cache-of-app",), "are the shared cache's"),
         ((), "the following arguments are required: REF"),
         (("a.b/c", "--cache", "nonsense"), "--cache: `nonsense` is no name in a registry"),
