@@ -24,14 +24,14 @@ MOST_LAYERS = 127  # containerd refuses more
 
 
 def assemble(
-    specs: Iterable[Spec], config: Config, made: Mapping[Key, LayerResult], arch: str, *, most: int = MOST_LAYERS
+    specs: Iterable[Spec], config: Config, results: Mapping[Key, LayerResult], arch: str, *, most: int = MOST_LAYERS
 ) -> Image:
-    """Return the image of ``specs``, lowest first; ``made`` has all of their results. ``arch`` is Debian's name of it.
+    """Return the image of ``specs``, lowest first; ``results`` has all their blobs. ``arch`` is Debian's name for it.
 
     ``$PATH`` in the config's PATH stands for the PATH of the registry's image below, or for Debian's own. Raises
     DefinitionError for more than ``most`` layers, which cannot be checked before a registry's image is known.
     """
-    pairs = [(spec, made[spec.key]) for spec in specs]
+    pairs = [(spec, results[spec.key]) for spec in specs]
     layers = tuple(Layer(blob=blob, history=spec.history) for spec, known in pairs for blob in known.blobs)
     if len(layers) > most:
         raise _too_many(pairs, len(layers), most)
@@ -79,9 +79,9 @@ def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask
 def _contents(key: Key, ledger: Ledger, blobs: Blobs, ask: Listing) -> list[tuple[str, str]]:
     known = ledger.layers.contents(key)
     if known is None:
-        made = ledger.layers.find([key])[key].blobs
-        here = all(blobs.has(blob.digest, blob.size) for blob in made)
-        known = [pair for blob in made for pair in _read(blob, blobs)] if here else ask(key)
+        own = ledger.layers.find([key])[key].blobs
+        here = all(blobs.has(blob.digest, blob.size) for blob in own)
+        known = [pair for blob in own for pair in _read(blob, blobs)] if here else ask(key)
         ledger.layers.add_contents(key, known)
     return known
 

@@ -67,8 +67,8 @@ def make_statements(planner: Planner, composition: Composition, image: Digest, r
         dirty=bool(commit and commit.dirty),
         url=dict(composition.config.labels).get(_SOURCE, ""),
     )
-    made = planner.context.state.results
-    known = {spec.key: made[spec.key] for spec in composition.specs}
+    results = planner.context.state.results
+    known = {spec.key: results[spec.key] for spec in composition.specs}
     builder = find_builder(os.environ, _version())
     provenance = make_provenance(composition, find_builder_specs(planner, composition), known, source, builder)
     statement = Statement(

@@ -53,8 +53,8 @@ def collect_bill(planner: Planner, stage: str) -> Sbom:
     Raises DefinitionError, and BuildError for a damaged layer of the cache.
     """
     composition, project = planner.composer.compose(stage), planner.context.project
-    made = _made(planner, composition)
-    finder = _MetadataFinder(planner, made)
+    results = _find_results(planner, composition)
+    finder = _MetadataFinder(planner, results)
     commit = find_commit(project.folder)
     labels = dict(composition.config.labels)
     facts = SbomInputs(
@@ -62,12 +62,12 @@ def collect_bill(planner: Planner, stage: str) -> Sbom:
         version=labels.get("org.opencontainers.image.version", ""),
         arch=project.target.deb_arch,
         maker=_buildkit_version(),
-        made=made,
-        inside=_read_root(planner, composition.root, made),
+        made=results,
+        inside=_read_root(planner, composition.root, results),
         metadata=finder.find,
         compiled=lambda key: known[1] if (known := planner.context.files.find_wheel(key)) else None,
         via=_lock_parents(planner, stage),
-        config=_config_digest(planner, composition, made),
+        config=_config_digest(planner, composition, results),
         commit=commit.id if commit else "",
         dirty=bool(commit and commit.dirty),
         time=_time(commit.time if commit and not commit.dirty else None),
@@ -75,24 +75,24 @@ def collect_bill(planner: Planner, stage: str) -> Sbom:
     return collect(composition, facts)
 
 
-def _made(planner: Planner, composition: Composition) -> Mapping[Key, LayerResult]:
+def _find_results(planner: Planner, composition: Composition) -> Mapping[Key, LayerResult]:
     """Return the known results of layers, from the ledger or the remote cache."""
-    made = planner.context.ledger.layers.find(spec.key for spec in composition.specs)
-    unknown = [spec.key for spec in composition.specs if spec.key not in made]
+    results = planner.context.ledger.layers.find(spec.key for spec in composition.specs)
+    unknown = [spec.key for spec in composition.specs if spec.key not in results]
     shared = planner.context.remote_cache.find_records(composition.stage.name, unknown) if unknown else {}
-    return made | {key: record.result for key, record in shared.items()}
+    return results | {key: record.result for key, record in shared.items()}
 
 
-def _config_digest(planner: Planner, composition: Composition, made: Mapping[Key, LayerResult]) -> Digest | None:
-    if any(spec.key not in made for spec in composition.specs):
+def _config_digest(planner: Planner, composition: Composition, results: Mapping[Key, LayerResult]) -> Digest | None:
+    if any(spec.key not in results for spec in composition.specs):
         return None
     arch = planner.context.project.target.deb_arch
-    return Digest.of(assemble(composition.specs, composition.config, made, arch).config_blob())
+    return Digest.of(assemble(composition.specs, composition.config, results, arch).config_blob())
 
 
-def _read_root(planner: Planner, chain: Iterable[Spec], made: Mapping[Key, LayerResult]) -> InstalledPackages | None:
+def _read_root(planner: Planner, chain: Iterable[Spec], results: Mapping[Key, LayerResult]) -> InstalledPackages | None:
     """Return the packages installed in a root; None if one of its layers is not on this host."""
-    known = [made.get(spec.key) for spec in chain]
+    known = [results.get(spec.key) for spec in chain]
     blobs = [blob for result in known if result for blob in result.blobs]
     if not blobs or None in known or not all(map(planner.is_present, blobs)):
         return None
@@ -123,9 +123,9 @@ def _hashed(chunks: Iterable[bytes], update: Callable[[bytes], None]) -> Iterato
 class _MetadataFinder:
     """Finds the METADATA of wheels: in the wheel if it is cached, else in the layer that has it installed."""
 
-    def __init__(self, planner: Planner, made: Mapping[Key, LayerResult]) -> None:
+    def __init__(self, planner: Planner, results: Mapping[Key, LayerResult]) -> None:
         self._planner = planner
-        self._made = made
+        self._results = results
         self._in_layer = cache(self._read_layer)
 
     def find(self, artifact: Artifact, item: Compile | None, spec: Spec) -> Message | None:
@@ -160,7 +160,7 @@ class _MetadataFinder:
         """Return METADATA by normalised name of the packages in a layer; empty if its blobs are not cached."""
         from buildkit.locks.requirements_txt import normalise_name
 
-        blobs = self._made[key].blobs if key in self._made else ()
+        blobs = self._results[key].blobs if key in self._results else ()
         if not blobs or not all(map(self._planner.is_present, blobs)):
             return {}
         found = [parse_metadata(text) for text, _ in _read_layers(self._planner, blobs).python.values()]
