@@ -1,1 +1,1 @@
-"""Is this host fit for building? Facts are gathered, checks turn them into findings, findings are rendered."""
+"""Diagnose the host: gather facts, check them, and render the findings."""

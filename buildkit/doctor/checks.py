@@ -19,7 +19,7 @@ _CDI = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 
 
 def check_storage(facts: HostFacts) -> Iterator[Diagnosis]:
-    """The storage driver, and whether it can tell what a step changed without comparing everything."""
+    """Check the storage driver, and whether it finds a step's changes without comparing the whole image."""
     storage = facts.storage
     if storage.problem:
         if facts.find_tool("buildah").path:
@@ -40,7 +40,7 @@ def check_storage(facts: HostFacts) -> Iterator[Diagnosis]:
 
 
 def check_network(facts: HostFacts) -> Iterator[Diagnosis]:
-    """Whether podman's network backend has its plugins."""
+    """Check whether podman's network backend has its plugins."""
     host = facts.containers
     has = {"cni": host.has_cni, "netavark": host.has_netavark}
     if host.backend not in has:
@@ -49,17 +49,17 @@ def check_network(facts: HostFacts) -> Iterator[Diagnosis]:
         yield ok("network", f"podman's networks: {host.backend}")
         return
     package = "containernetworking-plugins" if host.backend == "cni" else "netavark"
-    other = f"; {there} is here, but not chosen" if (there := choose_backend(host)) else ""
+    other = f"; {other_backend} is installed, but not chosen" if (other_backend := choose_backend(host)) else ""
     yield warning(
         "network",
-        f"podman settled on {host.backend}, whose plugins or iptables are missing{other}",
+        f"podman chose {host.backend}, whose plugins or iptables are missing{other}",
         "`podman run` fails except with --network host or none",
         f"sudo apt-get install {package} iptables",
     )
 
 
 def check_limits(facts: HostFacts) -> Iterator[Diagnosis]:
-    """Whether podman may set its limits of open files and processes."""
+    """Check whether podman may set its limits of open files and processes."""
     if limits := choose_limits(facts.containers):
         options = " ".join(f"--ulimit {limit}" for limit in limits)
         yield warning(
@@ -71,7 +71,7 @@ def check_limits(facts: HostFacts) -> Iterator[Diagnosis]:
 
 
 def check_ranges(facts: HostFacts) -> Iterator[Diagnosis]:
-    """Subordinate ids of an ordinary user."""
+    """Check the subordinate ids of an ordinary user."""
     if facts.ranges is None:
         return
     user = facts.system.user
@@ -88,7 +88,7 @@ def check_ranges(facts: HostFacts) -> Iterator[Diagnosis]:
 
 
 def check_namespaces(facts: HostFacts) -> Iterator[Diagnosis]:
-    """User namespaces, for an ordinary user."""
+    """Check user namespaces, for an ordinary user."""
     if facts.system.uid == 0:
         return
     spaces = facts.namespaces
@@ -108,18 +108,18 @@ def check_namespaces(facts: HostFacts) -> Iterator[Diagnosis]:
             "runtime-folder",
             "XDG_RUNTIME_DIR is not set, or not yours (a session by su or sudo has none)",
             "podman keeps its state in a temporary folder, and log-ins are lost",
-            f"sudo loginctl enable-linger {facts.system.user}  # then log in anew",
+            f"sudo loginctl enable-linger {facts.system.user}  # then log in again",
         )
 
 
 def check_disks(facts: HostFacts) -> Iterator[Diagnosis]:
-    """Room for images, the cache and temporary files."""
+    """Check the free space for images, the cache and temporary files."""
     for disk in facts.disks:
         yield _check_disk(disk)
 
 
 def check_keyring(facts: HostFacts) -> Iterator[Diagnosis]:
-    """Debian's archive keys, which Ubuntu does not bring."""
+    """Check for Debian's archive keys, which Ubuntu does not install."""
     if not facts.debian_keyring:
         yield error(
             "keyring",
@@ -130,7 +130,7 @@ def check_keyring(facts: HostFacts) -> Iterator[Diagnosis]:
 
 
 def check_logins(facts: HostFacts) -> Iterator[Diagnosis]:
-    """Registries that the user has logged in to; by name."""
+    """List the registries that the user has logged in to, by name."""
     if facts.logins:
         yield ok("log-ins", f"logged in to {', '.join(facts.logins)}")
     else:
@@ -139,7 +139,7 @@ def check_logins(facts: HostFacts) -> Iterator[Diagnosis]:
 
 
 def check_gpus(facts: HostFacts) -> Iterator[Diagnosis]:
-    """GPUs, and whether containers can be given them (https://github.com/cncf-tags/container-device-interface)."""
+    """Check GPUs, and whether containers can use them (https://github.com/cncf-tags/container-device-interface)."""
     gpus = facts.gpus
     if not gpus.devices:
         if gpus.driver_found:
@@ -162,9 +162,9 @@ def check_gpus(facts: HostFacts) -> Iterator[Diagnosis]:
 
 
 def check_settings(facts: HostFacts) -> Iterator[Diagnosis]:
-    """What steers downloads; names only, for values may hold passwords."""
+    """List the settings that affect downloads; names only, for values may hold passwords."""
     if facts.settings:
-        yield note("settings", f"downloads and tools heed {', '.join(facts.settings)}")
+        yield note("settings", f"downloads and tools use {', '.join(facts.settings)}")
 
 
 CHECKS: tuple[Callable[[HostFacts], Iterator[Diagnosis]], ...] = (
@@ -185,7 +185,7 @@ CHECKS: tuple[Callable[[HostFacts], Iterator[Diagnosis]], ...] = (
 
 
 def check_host(facts: HostFacts) -> tuple[Diagnosis, ...]:
-    """Every finding, in the order of ``CHECKS``."""
+    """Return every finding, in the order of ``CHECKS``."""
     return tuple(finding for check in CHECKS for finding in check(facts))
 
 

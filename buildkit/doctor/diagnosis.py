@@ -1,4 +1,4 @@
-"""One line of the diagnosis."""
+"""A finding about the host."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class DiagnosisStatus(StrEnum):
-    """How bad: a note costs nothing today, a warning costs time or a feature, an error stops builds."""
+    """How severe a finding is: a note costs nothing today, a warning costs time or a feature, an error stops builds."""
 
     OK = "ok"
     NOTE = "note"
@@ -17,7 +17,7 @@ class DiagnosisStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """``what`` is the case, what it ``cost``\\ s the user, and the one command that ``mend``\\ s it (may be empty)."""
+    """A finding: ``what`` is the case, its ``cost`` for the user, and the command to ``mend`` it (may be empty)."""
 
     id: str
     status: DiagnosisStatus
@@ -27,20 +27,20 @@ class Diagnosis:
 
 
 def ok(name: str, what: str) -> Diagnosis:
-    """Nothing to do."""
+    """Return a finding that needs no action."""
     return Diagnosis(id=name, status=DiagnosisStatus.OK, what=what)
 
 
 def note(name: str, what: str, cost: str = "", mend: str = "") -> Diagnosis:
-    """Worth knowing."""
+    """Return a finding that is worth knowing."""
     return Diagnosis(id=name, status=DiagnosisStatus.NOTE, what=what, cost=cost, mend=mend)
 
 
 def warning(name: str, what: str, cost: str, mend: str = "") -> Diagnosis:
-    """Builds work, at a cost."""
+    """Return a finding that costs time or a feature."""
     return Diagnosis(id=name, status=DiagnosisStatus.WARNING, what=what, cost=cost, mend=mend)
 
 
 def error(name: str, what: str, cost: str, mend: str = "") -> Diagnosis:
-    """Builds fail."""
+    """Return a finding that stops builds."""
     return Diagnosis(id=name, status=DiagnosisStatus.ERROR, what=what, cost=cost, mend=mend)

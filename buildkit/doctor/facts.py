@@ -1,4 +1,4 @@
-"""What was found out about the host: values only. Text in them is foreign and may hold anything."""
+"""Facts about the host: values only. Their text comes from files and programs and is not sanitized."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class HostSystem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstalledTool:
-    """A program: its path and what it says its version is, empty where it is missing or says nothing."""
+    """A program: its path and its version, empty if it is missing or prints none."""
 
     name: str
     path: str = ""
@@ -29,7 +29,7 @@ class InstalledTool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerStorage:
-    """Container storage as buildah sees it; ``problem`` is what it said instead."""
+    """Container storage as buildah sees it; ``problem`` is its error message."""
 
     driver: str = ""
     native_diff: bool | None = None  # None: the driver has no such notion
@@ -71,11 +71,11 @@ class UserNamespaces:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerHost:
-    """What decides whether podman runs containers here as it comes, or needs a containers.conf(5) of its own.
+    """What determines whether podman runs containers here without a custom containers.conf(5).
 
     ``cgroups`` is ``v2``, ``hybrid``, ``v1`` or ``none``; ``nofile`` and ``nproc`` are the hard limits of open files
     and of processes in a container (-1: none), ``may_raise`` says whether they can be raised; ``backend`` is the
-    network backend that podman settled on, empty where there is no podman or it does not say.
+    network backend that podman chose, empty without podman or if it is unknown.
     """
 
     cgroups: str = "v2"
@@ -91,14 +91,14 @@ class ContainerHost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """Everything that the checks look at."""
+    """All facts that the checks use."""
 
     system: HostSystem
     tools: tuple[InstalledTool, ...]
     storage: ContainerStorage
     containers: ContainerHost
     disks: tuple[DiskSpace, ...] = ()
-    ranges: SubordinateIds | None = None  # None for root, who needs none
+    ranges: SubordinateIds | None = None  # None for root, which needs none
     namespaces: UserNamespaces = field(default_factory=UserNamespaces)
     debian_keyring: bool = True
     runtime_folder: bool = True  # XDG_RUNTIME_DIR is there and ours
@@ -108,5 +108,5 @@ class HostFacts:
     settings: tuple[str, ...] = ()  # which files and variables steer indexes, proxies and certificates, never values
 
     def find_tool(self, name: str) -> InstalledTool:
-        """The tool of that name; one without a path where it was not looked for."""
+        """Return the tool of that name; without a path if it was not probed."""
         return next((tool for tool in self.tools if tool.name == name), InstalledTool(name=name))

@@ -1,4 +1,4 @@
-"""Gather the facts of this host, by files and by asking tools. Changes nothing and never raises for what is missing."""
+"""Gather facts about this host from files and tools. Changes nothing, and never raises for missing ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from buildkit.tools.gpu import find_gpus
 from buildkit.tools.process import Command, run
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
-_ASKED = {
+_VERSION_OPTIONS = {
     "buildah": "--version",
     "skopeo": "--version",
     "mmdebstrap": "--version",
@@ -26,7 +26,7 @@ _ASKED = {
     "runc": "--version",
     "git": "--version",
     "uv": "--version",
-    "newuidmap": "",  # says no version
+    "newuidmap": "",  # prints no version
     "fuse-overlayfs": "--version",
     "nvidia-ctk": "--version",
 }
@@ -36,16 +36,16 @@ _SETTINGS = (
     "REQUESTS_CA_BUNDLE", "http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
     "ALL_PROXY", "NO_PROXY", "CONTAINERS_CONF", "CONTAINERS_STORAGE_CONF", "REGISTRY_AUTH_FILE",
 )  # fmt: skip
-_PROFILED = ("buildah", "podman", "crun", "runc", "mmdebstrap")
+_APPARMOR_PROGRAMS = ("buildah", "podman", "crun", "runc", "mmdebstrap")
 
 
 def probe_host(cache: Path) -> HostFacts:
-    """Everything that the checks look at; ``cache`` is the cache's folder, which need not exist yet."""
+    """Return all facts that the checks use; ``cache`` is the cache's folder, which need not exist."""
     storage = probe_storage()
     system = _system()
     return HostFacts(
         system=system,
-        tools=tuple(_tool(name, option) for name, option in _ASKED.items()),
+        tools=tuple(_tool(name, option) for name, option in _VERSION_OPTIONS.items()),
         storage=storage,
         containers=probe_containers(),
         disks=_disks(storage.graph_root, cache),
@@ -61,19 +61,19 @@ def probe_host(cache: Path) -> HostFacts:
 
 
 def parse_version(text: str) -> str:
-    """The first dotted number in what a program says of itself; empty where there is none."""
+    """Return the first dotted number in a program's output; empty if there is none."""
     found = _VERSION.search(text)
     return found.group() if found else ""
 
 
 def parse_os_release(text: str) -> dict[str, str]:
-    """os-release(5): names to values, unquoted."""
+    """Parse os-release(5): names to unquoted values."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
     return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs}
 
 
 def count_ids(text: str, user: str, uid: int) -> int:
-    """Subordinate ids of a user in the text of ``/etc/subuid`` or ``/etc/subgid``."""
+    """Count the subordinate ids of a user in the text of ``/etc/subuid`` or ``/etc/subgid``."""
     total = 0
     for line in text.splitlines():
         owner, _, rest = line.partition(":")
@@ -84,22 +84,22 @@ def count_ids(text: str, user: str, uid: int) -> int:
 
 
 def find_free_id(text: str) -> int:
-    """The first id behind every range in the text of subuid and subgid; at least 100000, where useradd begins, too."""
+    """Return the first id after all ranges in the text of subuid and subgid; at least 100000, as useradd does."""
     rows = [line.split(":") for line in text.splitlines()]
     ends = [int(row[1]) + int(row[2]) for row in rows if len(row) == 3 and row[1].isdigit() and row[2].isdigit()]
     return max(100000, *ends) if ends else 100000
 
 
 def parse_getsubids(text: str) -> int:
-    """Subordinate ids in the output of getsubids(1): ``0: ann 100000 65536``."""
+    """Count the subordinate ids in the output of getsubids(1): ``0: ann 100000 65536``."""
     rows = [line.split() for line in text.splitlines()]
     return sum(int(row[3]) for row in rows if len(row) == 4 and row[3].isdigit())
 
 
 def auth_files(env: Mapping[str, str], home: Path, uid: int) -> tuple[Path, ...]:
-    """Where containers-auth.json(5) says that log-ins may stand."""
-    if said := env.get("REGISTRY_AUTH_FILE"):
-        return (Path(said),)
+    """Return the files in which containers-auth.json(5) looks for log-ins."""
+    if auth_file := env.get("REGISTRY_AUTH_FILE"):
+        return (Path(auth_file),)
     runtime = Path(env.get("XDG_RUNTIME_DIR") or f"/run/containers/{uid}")
     config = Path(env.get("XDG_CONFIG_HOME") or home / ".config")
     docker = Path(env.get("DOCKER_CONFIG") or home / ".docker")
@@ -107,7 +107,7 @@ def auth_files(env: Mapping[str, str], home: Path, uid: int) -> tuple[Path, ...]
 
 
 def find_logins(files: Iterable[Path]) -> tuple[str, ...]:
-    """Registries with a log-in, sorted. Secrets are not kept: an entry counts by its name alone."""
+    """Return the registries with a log-in, sorted; only names are read, never secrets."""
     names: set[str] = set()
     for path in files:
         content = _read_json(path)
@@ -119,7 +119,7 @@ def find_logins(files: Iterable[Path]) -> tuple[str, ...]:
 
 
 def _name_of(key: str) -> str:
-    """Docker writes URLs, in which somebody may have put a password."""
+    """Return the host of an entry; Docker writes URLs, which may contain a password."""
     return key.partition("://")[2].rpartition("@")[2] if "://" in key else key.rpartition("@")[2]
 
 
@@ -152,18 +152,18 @@ def _system() -> HostSystem:
 def _tool(name: str, option: str) -> InstalledTool:
     path = find_program(name)
     if not path and name == "uv":
-        path = _uv_of_ours()
+        path = _bundled_uv()
     if not path or not option:
         return InstalledTool(name=name, path=path)
     try:
-        said = run(Command(argv=(path, option), accept=tuple(range(256)))).text
+        output = run(Command(argv=(path, option), accept=tuple(range(256)))).text
     except BuildError as error:
-        said = error.output
-    return InstalledTool(name=name, path=path, version=parse_version(said))
+        output = error.output
+    return InstalledTool(name=name, path=path, version=parse_version(output))
 
 
-def _uv_of_ours() -> str:
-    """uv comes with the project: its program lies in the environment's own folder, on PATH or not."""
+def _bundled_uv() -> str:
+    """Return the uv that is installed with buildkit, which need not be on PATH."""
     import sys
 
     path = Path(sys.executable).with_name("uv")
@@ -211,7 +211,7 @@ def _memory_mounts(mounts: str) -> tuple[str, ...]:
 
 
 def _ranges(system: HostSystem) -> SubordinateIds:
-    """From the files; from a directory service where they are silent."""
+    """Read the ranges from the files; if they have none, ask the directory service."""
     counts = []
     texts = (_read(Path("/etc/subuid")), _read(Path("/etc/subgid")))
     for text, option in zip(texts, ((), ("-g",)), strict=True):
@@ -229,7 +229,7 @@ def _namespaces(kernel: Path, profiles: Path) -> UserNamespaces:
     return UserNamespaces(
         allowed=not closed,
         apparmor_restricts=_read(kernel / "kernel/apparmor_restrict_unprivileged_userns").strip() == "1",
-        profiles=tuple(name for name in _PROFILED if any(profiles.glob(f"*{name}"))),
+        profiles=tuple(name for name in _APPARMOR_PROGRAMS if any(profiles.glob(f"*{name}"))),
     )
 
 

@@ -1,4 +1,4 @@
-"""Gather what decides how containers run: cgroups, runtimes, limits, podman's network. Changes nothing."""
+"""Gather facts about containers: cgroups, runtimes, limits, storage, podman's network. Changes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CNI = ("/usr/lib/cni", "/usr/libexec/cni", "/opt/cni/bin", "/usr/local/lib/cni"
 
 
 def find_program(name: str) -> str:
-    """The program's path, also where only root's PATH reaches (buildah and podman look there, too); or empty."""
+    """Return the program's path, also from folders of root's PATH, as buildah and podman do; empty if it is missing."""
     found = find_tool(name)
     if found is not None:
         return found
@@ -26,7 +26,7 @@ def find_program(name: str) -> str:
 
 
 def probe_containers() -> ContainerHost:
-    """What podman would meet here."""
+    """Return what determines how podman runs containers here."""
     _, nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
     _, nproc = resource.getrlimit(resource.RLIMIT_NPROC)
     filters = bool(find_program("iptables") or find_program("nft"))  # both backends start one of them
@@ -44,22 +44,22 @@ def probe_containers() -> ContainerHost:
 
 
 def probe_storage() -> ContainerStorage:
-    """Container storage, by ``buildah info``."""
+    """Return container storage as ``buildah info`` reports it."""
     if find_tool("buildah") is None:
         return ContainerStorage(problem="buildah is not installed")
     try:
-        told = json.loads(run(Command(argv=("buildah", "info"), what="asking buildah about its storage")).text)
+        info = json.loads(run(Command(argv=("buildah", "info"), what="asking buildah about its storage")).text)
     except BuildError as error:
         first, _, _ = error.output.partition("\n")
         return ContainerStorage(problem=first or error.message)
     except ValueError as error:
         return ContainerStorage(problem=f"buildah info: {error}")
-    return parse_storage(told)
+    return parse_storage(info)
 
 
-def parse_storage(told: dict[str, Any]) -> ContainerStorage:
-    """From the JSON of ``buildah info``, 1.28 to 1.44."""
-    store = told.get("store") or {}
+def parse_storage(info: dict[str, Any]) -> ContainerStorage:
+    """Parse the JSON of ``buildah info``, 1.28 to 1.44."""
+    store = info.get("store") or {}
     status = store.get("GraphStatus") or {}
     native = status.get("Native Overlay Diff")
     options = store.get("GraphOptions") or ()
@@ -69,12 +69,12 @@ def parse_storage(told: dict[str, Any]) -> ContainerStorage:
         native_diff=None if native is None else str(native).lower() == "true",
         mount_program=program,
         graph_root=str(store.get("GraphRoot") or ""),
-        runtime=str((told.get("host") or {}).get("OCIRuntime") or ""),
+        runtime=str((info.get("host") or {}).get("OCIRuntime") or ""),
     )
 
 
 def limit_processes(hard: int, pid_max: Path) -> int:
-    """The highest RLIMIT_NPROC that a container can have: podman lowers its own to the kernel's ``pid_max``."""
+    """Return the highest RLIMIT_NPROC of a container: podman lowers its default to the kernel's ``pid_max``."""
     try:
         most = int(pid_max.read_text("ascii"))
     except (OSError, ValueError):
@@ -83,7 +83,7 @@ def limit_processes(hard: int, pid_max: Path) -> int:
 
 
 def read_cgroups(folder: Path) -> str:
-    """``v2`` (unified), ``hybrid`` (v1 with a v2 hierarchy beside it), ``v1`` or ``none``; cgroups(7)."""
+    """``v2`` (unified), ``hybrid`` (v1 with an additional v2 hierarchy), ``v1`` or ``none``; cgroups(7)."""
     if (folder / "cgroup.controllers").exists():
         return "v2"
     if (folder / "unified" / "cgroup.controllers").exists() or (folder / "unified").is_dir():
@@ -92,7 +92,7 @@ def read_cgroups(folder: Path) -> str:
 
 
 def _may_raise(nofile: int) -> bool:
-    """Whether a child may raise a hard limit; tried, for capabilities and sandboxes both decide."""
+    """Whether a child may raise a hard limit; tried out, for both capabilities and sandboxes restrict it."""
     if nofile == resource.RLIM_INFINITY or find_tool("prlimit") is None:
         return True
     argv = ("prlimit", f"--nofile={nofile}:{nofile + 1}", "true")

@@ -1,4 +1,4 @@
-"""Draw findings as text. Pure. Foreign text in them loses its terminal escapes here."""
+"""Render findings as text and JSON; control characters are removed from foreign text. Pure."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _INDENT = 9
 
 
 def render_text(findings: Iterable[Diagnosis], *, width: int, colour: bool) -> str:
-    """A line for each finding, with what it costs and the command that mends it below; a count at the end.
+    """Return a line for each finding, followed by its cost and the command that mends it, and a count at the end.
 
-    Commands are never wrapped: they are made to be copied.
+    Commands are never wrapped, so that they can be copied.
     """
     rows = list(findings)
     lines: list[str] = []
@@ -49,10 +49,16 @@ def render_text(findings: Iterable[Diagnosis], *, width: int, colour: bool) -> s
 
 
 def render_json(findings: Iterable[Diagnosis]) -> str:
-    """``{"findings": [{"id", "status", "what", "cost", "mend"}]}``, one finding a line."""
+    """Return ``{"findings": [{"id", "status", "what", "cost", "mend"}]}``, one finding a line."""
     rows = [
-        {"id": one.id, "status": one.status.value, "what": one.what, "cost": one.cost, "mend": one.mend}
-        for one in findings
+        {
+            "id": finding.id,
+            "status": finding.status.value,
+            "what": finding.what,
+            "cost": finding.cost,
+            "mend": finding.mend,
+        }
+        for finding in findings
     ]
     body = ",\n".join(f"  {json.dumps(row)}" for row in rows)  # ASCII: no escape reaches a terminal
     return f'{{"findings": [\n{body}\n]}}\n'
@@ -72,7 +78,7 @@ def _wrap(text: str, width: int, first: str = "") -> list[str]:
 
 
 def _flat(text: str) -> str:
-    """One line without control characters, those of C1 (0x80 to 0x9f) included: some terminals obey them."""
+    """Return one line without control characters, including C1 (0x80 to 0x9f), which some terminals execute."""
     return " ".join("".join(mark for mark in sanitize(text) if not "\x80" <= mark <= "\x9f").split())
 
 

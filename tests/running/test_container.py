@@ -72,7 +72,7 @@ def test_a_health_check_of_one_word_is_no_text_for_a_shell() -> None:
         (PodmanHost(controllers=("cpu", "memory"), closes=True), "--pids-limit=99 cannot be applied"),
         (
             PodmanHost(version="4.3.1", network="cni", controllers=("memory", "pids"), closes=False),
-            "4.3.1 with cni makes no",
+            "4.3.1 with cni cannot create",
         ),
         (PodmanHost(controllers=("memory", "pids"), closes=True, seccomp=False), "system calls are not filtered"),
         (PodmanHost(controllers=("memory", "pids"), closes=True, systemd=False), "the health check does not run"),
