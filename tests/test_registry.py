@@ -76,7 +76,7 @@ def _get(host: str, path: str) -> bytes:
         return answer.read()
 
 
-def test_a_push_passes_through_and_every_request_and_byte_is_counted(image, upstream, proxy):
+def test_proxy_forwards_a_push_and_counts_requests_and_bytes(image, upstream, proxy):
     _push(image, proxy.host).check_returncode()
     assert _get(upstream, _BLOB) == _LAYER
     assert all(proxy.host in one.headers["host"] for one in proxy.requests)
@@ -106,7 +106,7 @@ def test_one_connection_serves_many_requests(upstream, proxy):
     assert len(sockets) == 1
 
 
-def test_faults_come_in_order_and_end(image, upstream, proxy):
+def test_faults_apply_in_order_and_end(image, upstream, proxy):
     _push(image, upstream).check_returncode()
     proxy.fault("GET", "/blobs/", Fault(status=429, headers={"Retry-After": "7"}), times=2)
     proxy.fault("GET", "/blobs/", Fault(status=503), times=1)
@@ -121,7 +121,7 @@ def test_faults_come_in_order_and_end(image, upstream, proxy):
     assert [one.faulty for one in proxy.requests] == [True, True, True, False]
 
 
-def test_an_answer_breaks_off_turns_a_byte_or_is_another(image, upstream, proxy):
+def test_proxy_cuts_changes_or_replaces_an_answer(image, upstream, proxy):
     _push(image, upstream).check_returncode()
     proxy.fault("GET", "/blobs/", Fault(cut_down=1_000_000), times=1)
     proxy.fault("GET", "/blobs/", Fault(cut_down=0), times=1)
@@ -137,7 +137,7 @@ def test_an_answer_breaks_off_turns_a_byte_or_is_another(image, upstream, proxy)
     assert _get(proxy.host, "/v2/some/name/manifests/latest") == b"[" * 5_000_000
 
 
-def test_an_upload_breaks_off(image, upstream, proxy):
+def test_proxy_cuts_off_an_upload(image, upstream, proxy):
     proxy.fault("PATCH", "/blobs/", Fault(cut_up=1_000_000))
     assert _push(image, proxy.host).returncode != 0
     assert any(one.method == "PATCH" and one.up >= 1_000_000 and not one.status for one in proxy.requests)
@@ -171,7 +171,7 @@ def test_slow_answers_end_with_the_proxy(image, upstream):
     assert len(outcome) == 2
 
 
-def test_a_password_and_a_certificate_are_asked_for(image, tmp_path):
+def test_registry_requires_a_password_and_a_certificate(image, tmp_path):
     folder = tmp_path / "tls"
     folder.mkdir()
     authority = make_authority(folder)
@@ -183,7 +183,7 @@ def test_a_password_and_a_certificate_are_asked_for(image, tmp_path):
         _push(image, host, "--dest-cert-dir", folder, "--authfile", right).check_returncode()
 
 
-def test_the_proxy_can_speak_tls_itself(image, tmp_path, upstream):
+def test_proxy_serves_tls(image, tmp_path, upstream):
     folder = tmp_path / "tls"
     folder.mkdir()
     authority = make_authority(folder)
@@ -194,7 +194,7 @@ def test_the_proxy_can_speak_tls_itself(image, tmp_path, upstream):
     assert _get(upstream, _BLOB) == _LAYER
 
 
-def test_what_was_pushed_is_served_again_and_may_be_fixed_or_deleted(image, tmp_path):
+def test_registry_serves_its_folder_again_read_only_or_deletable(image, tmp_path):
     with serve_registry(tmp_path) as host:
         _push(image, host).check_returncode()
     with serve_registry(tmp_path, writable=False) as host:

@@ -173,7 +173,7 @@ def edit(tiny: Tiny) -> None:
 # what moves
 
 
-def test_a_fresh_runner_moves_one_line_of_the_application(runner: Tiny, place: Place, warm: Warm) -> None:
+def test_fresh_runner_uploads_only_a_changed_application_line(runner: Tiny, place: Place, warm: Warm) -> None:
     cut_off(runner, place.proxy)  # no wheel, no model, no root is to be had but from the cache
     edit(runner)
     ended = push(runner, place)
@@ -219,7 +219,9 @@ def layer_less(there: dict[str, object], place: Place, tiny: Tiny) -> int:
     return len(body.encode()) + config["size"]
 
 
-def test_what_a_fresh_runner_pushed_runs(runner: Tiny, place: Place, machines: Callable[[], Tiny], warm: Warm) -> None:
+def test_image_pushed_by_a_fresh_runner_runs(
+    runner: Tiny, place: Place, machines: Callable[[], Tiny], warm: Warm
+) -> None:
     edit(runner)
     ended = push(runner, place)
     local = machines()
@@ -231,7 +233,7 @@ def test_what_a_fresh_runner_pushed_runs(runner: Tiny, place: Place, machines: C
     assert digest(built) == digest(ended)
 
 
-def test_an_unchanged_image_is_only_asked_for(runner: Tiny, place: Place, warm: Warm) -> None:
+def test_unchanged_image_is_only_looked_up(runner: Tiny, place: Place, warm: Warm) -> None:
     cut_off(runner, place.proxy)
     ended = push(runner, place, tag="first")
     assert digest(ended) == digest(warm.first)
@@ -239,7 +241,7 @@ def test_an_unchanged_image_is_only_asked_for(runner: Tiny, place: Place, warm: 
     assert runner.blobs() == []
 
 
-def test_a_light_pin_fetches_its_wheel_and_nothing_else(runner: Tiny, place: Place) -> None:
+def test_changed_light_pin_fetches_only_its_wheel(runner: Tiny, place: Place) -> None:
     runner.replace("requirements/app.in", "alpha==1.0", "alpha==1.1")
     runner.lock()
     links = runner.folder / "links"
@@ -256,7 +258,7 @@ def test_a_light_pin_fetches_its_wheel_and_nothing_else(runner: Tiny, place: Pla
     assert uploaded(place.proxy) < 10_000
 
 
-def test_a_step_on_a_shared_root_fetches_that_root(runner: Tiny, place: Place, warm: Warm) -> None:
+def test_step_on_a_remote_root_fetches_that_root(runner: Tiny, place: Place, warm: Warm) -> None:
     cut_off(runner, place.proxy)
     both = ("--cache", place.repo, "--cache-write", place.repo)
     ended = done(runner.run("push-tools", f"{place.repo}:tools", *both))
@@ -275,7 +277,7 @@ def test_a_step_on_a_shared_root_fetches_that_root(runner: Tiny, place: Place, w
     assert downloaded(place.proxy) == 0
 
 
-def test_an_image_is_imported_from_the_cache_alone(machines: Callable[[], Tiny], place: Place, warm: Warm) -> None:
+def test_image_is_imported_from_the_remote_cache_alone(machines: Callable[[], Tiny], place: Place, warm: Warm) -> None:
     tiny = machines()
     cut_off(tiny, place.proxy)
     ended = tiny.build("app", "--cache", place.repo)
@@ -296,7 +298,7 @@ def test_an_image_is_imported_from_the_cache_alone(machines: Callable[[], Tiny],
     assert place.proxy.requests == []
 
 
-def test_a_collision_with_a_layer_that_is_only_in_the_registry_is_found(runner: Tiny, place: Place) -> None:
+def test_collision_with_a_layer_that_only_the_registry_has_is_found(runner: Tiny, place: Place) -> None:
     cut_off(runner, place.proxy)
     path = runner.project / "stages/app/alpha"
     runner.write("stages/app/alpha/__init__.py", "another\n")
@@ -318,7 +320,7 @@ def test_a_collision_with_a_layer_that_is_only_in_the_registry_is_found(runner: 
 # what is said of caches
 
 
-def test_a_cache_that_is_only_read_is_not_written_to(runner: Tiny, place: Place) -> None:
+def test_read_only_cache_is_not_written_to(runner: Tiny, place: Place) -> None:
     edit(runner)
     runner.replace("pyproject.toml", "[tool.buildkit]", f'[tool.buildkit]\ncache-write = "{place.repo}"')
     ended = runner.build("app", "--no-import", "--cache-read-only")
@@ -331,7 +333,7 @@ def test_a_cache_that_is_only_read_is_not_written_to(runner: Tiny, place: Place)
     assert traffic(place.proxy.requests)["PUT manifest"] == 2
 
 
-def test_one_cache_is_read_and_another_written_to(
+def test_one_cache_is_read_and_another_written(
     runner: Tiny, machines: Callable[[], Tiny], place: Place, warm: Warm
 ) -> None:
     other = f"{place.proxy.host}/other/cache"
@@ -361,7 +363,7 @@ def read_roster(tiny: Tiny, repo: str, stage: str = "app") -> Mapping[Key, Cache
     return decode_stage_index(manifest.encode()).records
 
 
-def test_a_cache_in_another_repository_than_the_image(runner: Tiny, place: Place, warm: Warm, tmp_path: Path) -> None:
+def test_cache_and_image_in_different_repositories(runner: Tiny, place: Place, warm: Warm, tmp_path: Path) -> None:
     (tmp_path / "another").mkdir()
     with serve_registry(tmp_path / "another") as host:
         trust(runner, place.proxy.host, host)
@@ -376,13 +378,13 @@ def test_a_cache_in_another_repository_than_the_image(runner: Tiny, place: Place
 
 
 @pytest.mark.parametrize("setting", ["cache", "cache-write"])
-def test_a_setting_that_is_no_repository_is_wrong(runner: Tiny, setting: str) -> None:
+def test_setting_that_is_not_a_repository_is_refused(runner: Tiny, setting: str) -> None:
     runner.replace("pyproject.toml", "[tool.buildkit]", f'[tool.buildkit]\n{setting} = "https://a.b/c"')
     said = runner.refuse("app", "--no-import", code=2)
     assert f"[tool.buildkit] {setting}: `https://a.b/c` is no name in a registry" in said
 
 
-def test_another_project_may_share_the_repository(
+def test_two_projects_may_use_one_cache_repository(
     runner: Tiny, machines: Callable[[], Tiny], place: Place, warm: Warm
 ) -> None:
     other = machines()
@@ -430,7 +432,7 @@ def test_another_project_may_share_the_repository(
     ],
     ids=["down", "500", "cut", "401", "403", "429", "404", "read-only"],
 )
-def test_a_cache_that_fails_is_said_once_and_fails_no_build(
+def test_failing_cache_is_reported_once_and_fails_no_build(
     runner: Tiny, place: Place, warm: Warm, method: str, path: str, fault: Fault, says: str
 ) -> None:
     place.proxy.fault(method, path, fault)
@@ -455,14 +457,14 @@ def test_a_cache_that_fails_is_said_once_and_fails_no_build(
         assert ended.digests() == warm.first.digests()
 
 
-def test_a_cache_that_is_not_there_is_said_once(runner: Tiny, place: Place, warm: Warm) -> None:
+def test_unreachable_cache_is_reported_once(runner: Tiny, place: Place, warm: Warm) -> None:
     ended = runner.build("app", "--no-import", "--cache", "127.0.0.1:1/no/cache")
     (warning,) = warnings(ended)
     assert "127.0.0.1:1: looking up 127.0.0.1:1/no/cache:cache-of-app failed: " in warning
     assert ended.digests() == warm.first.digests()
 
 
-def test_a_slow_cache_is_waited_for(runner: Tiny, place: Place) -> None:
+def test_slow_cache_is_waited_for(runner: Tiny, place: Place) -> None:
     cut_off(runner, place.proxy)
     place.proxy.fault("", "/v2/", Fault(delay=0.1, rate=100_000))
     ended = push(runner, place, tag="first")
@@ -470,7 +472,7 @@ def test_a_slow_cache_is_waited_for(runner: Tiny, place: Place) -> None:
     assert warnings(ended) == []
 
 
-def test_a_cache_that_is_cut_in_mid_blob_is_left_alone(machines: Callable[[], Tiny], place: Place, warm: Warm) -> None:
+def test_cache_cut_off_within_a_blob_is_not_used_again(machines: Callable[[], Tiny], place: Place, warm: Warm) -> None:
     tiny = machines()
     trust(tiny, warm.registry, place.proxy.host)
     place.proxy.fault("GET", "/blobs/", Fault(cut_down=5), times=1)
@@ -498,7 +500,7 @@ def test_ctrl_c_ends_waiting_for_a_cache(runner: Tiny, place: Place) -> None:
 # entries that are not well
 
 
-def test_a_blob_that_the_registry_lost_is_made_again(runner: Tiny, place: Place, warm: Warm) -> None:
+def test_blob_that_the_registry_lost_is_rebuilt(runner: Tiny, place: Place, warm: Warm) -> None:
     for name in ("deps/bin-1", "models/voice", "/opt/venv", "app/app"):
         place.blob(warm.blob(name)).unlink()
     ended = push(runner, place, tag="next")
@@ -516,7 +518,7 @@ def test_a_blob_that_the_registry_lost_is_made_again(runner: Tiny, place: Place,
 
 
 @pytest.mark.parametrize("how", ["gone", "flipped"])
-def test_blobs_that_are_needed_and_not_to_be_had_are_made_again(
+def test_required_blobs_that_cannot_be_fetched_are_rebuilt(
     machines: Callable[[], Tiny], place: Place, warm: Warm, how: str
 ) -> None:
     tiny = machines()
@@ -552,7 +554,7 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("nonsense", NONSENSE)
-def test_a_roster_of_nonsense_is_refused_and_keys_are_asked_for(
+def test_malformed_stage_index_is_refused_and_keys_are_looked_up(
     runner: Tiny, place: Place, warm: Warm, nonsense: str
 ) -> None:
     cut_off(runner, place.proxy)
@@ -566,7 +568,7 @@ def test_a_roster_of_nonsense_is_refused_and_keys_are_asked_for(
 
 
 @pytest.mark.parametrize("nonsense", ["empty", "deep", "no text"])
-def test_entries_of_nonsense_are_refused_and_their_layers_built(
+def test_malformed_records_are_refused_and_their_layers_built(
     runner: Tiny, place: Place, warm: Warm, nonsense: str
 ) -> None:
     place.proxy.fault("GET", "/manifests/cache-of-app", Fault(status=404, body=b""))
@@ -578,7 +580,7 @@ def test_entries_of_nonsense_are_refused_and_their_layers_built(
     assert f", and {len(LAYERS) - 1} more" in warnings(ended)[0]
 
 
-def test_the_entry_of_another_key_is_refused(runner: Tiny, place: Place, warm: Warm) -> None:
+def test_record_of_another_key_is_refused(runner: Tiny, place: Place, warm: Warm) -> None:
     other = f"/v2/{NAME}/manifests/{record_tag(warm.key('models/speller'))}"
     body = runner.tool("skopeo", "inspect", "--raw", f"docker://{place.repo}:{record_tag(warm.key('models/greeter'))}")
     place.proxy.fault("GET", "/manifests/cache-of-app", Fault(status=404, body=b""))
@@ -589,7 +591,7 @@ def test_the_entry_of_another_key_is_refused(runner: Tiny, place: Place, warm: W
     assert "it is the record of another key" in warnings(ended)[0]
 
 
-def test_a_roster_that_promises_other_blobs_is_found_out_when_they_come(
+def test_stage_index_with_wrong_blobs_is_detected_when_they_are_fetched(
     machines: Callable[[], Tiny], place: Place, warm: Warm, tmp_path: Path
 ) -> None:
     tiny = machines()
@@ -605,7 +607,7 @@ def test_a_roster_that_promises_other_blobs_is_found_out_when_they_come(
     assert tiny.run_image("app", "cat", "/models/greeter/weights.txt") == "weights of the greeter\n"
 
 
-def test_a_blob_that_was_damaged_here_is_made_again_before_it_is_shared(runner: Tiny, place: Place, warm: Warm) -> None:
+def test_damaged_local_blob_is_rebuilt_before_it_is_published(runner: Tiny, place: Place, warm: Warm) -> None:
     repo = f"{place.proxy.host}/new/cache"
     runner.build("app", "--no-import")
     path = runner.cache / "sha256" / warm.blob("deps/bulk")
@@ -626,7 +628,7 @@ def test_a_blob_that_was_damaged_here_is_made_again_before_it_is_shared(runner: 
 # two at once, and afterwards
 
 
-def test_two_runners_may_share_and_push_the_same_at_once(
+def test_two_runners_publish_and_push_the_same_layers_concurrently(
     machines: Callable[[], Tiny], place: Place, warm: Warm
 ) -> None:
     repo = f"{place.proxy.host}/new/cache"
@@ -645,7 +647,7 @@ def test_two_runners_may_share_and_push_the_same_at_once(
     assert set(sources(again).values()) == {"shared"}
 
 
-def test_layers_that_only_a_registry_has_confuse_nobody(runner: Tiny, place: Place, warm: Warm) -> None:
+def test_commands_work_with_layers_that_only_a_registry_has(runner: Tiny, place: Place, warm: Warm) -> None:
     push(runner, place, tag="first")
     assert runner.blobs() == []
     planned = done(runner.run("plan", "app", "--no-import"))

@@ -57,7 +57,7 @@ CONFIG_BYTES = (
 )  # fmt: skip
 
 
-def test_the_config_is_these_bytes() -> None:
+def test_config_has_golden_bytes() -> None:
     assert IMAGE.config_blob().decode() == CONFIG_BYTES
 
 
@@ -75,7 +75,7 @@ def test_golden_digests() -> None:
     )
 
 
-def test_the_oci_manifest_names_blobs_as_they_are_stored() -> None:
+def test_oci_manifest_names_stored_blobs() -> None:
     manifest = json.loads(IMAGE.oci_manifest())
     config = IMAGE.config_blob()
     assert manifest == {
@@ -93,7 +93,7 @@ def test_the_oci_manifest_names_blobs_as_they_are_stored() -> None:
     }
 
 
-def test_the_docker_manifest_names_layers_by_their_tars() -> None:
+def test_docker_manifest_names_layers_by_diff_id() -> None:
     manifest = json.loads(IMAGE.docker_manifest())
     assert manifest["mediaType"] == "application/vnd.docker.distribution.manifest.v2+json"
     assert manifest["config"]["mediaType"] == "application/vnd.docker.container.image.v1+json"
@@ -102,7 +102,7 @@ def test_the_docker_manifest_names_layers_by_their_tars() -> None:
     assert manifest["layers"] == [{"mediaType": kind, "digest": name, "size": 100} for name in diff_ids]
 
 
-def test_what_a_stage_does_not_say_is_absent() -> None:
+def test_unset_values_are_absent_from_the_config() -> None:
     assert render_config(Config()) == {}
     bare = json.loads(Image(layers=(), config=Config(), arch="arm64").config_blob())
     assert bare["config"] == {}

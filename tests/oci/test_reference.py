@@ -48,7 +48,9 @@ REFS = st.builds(
         ("a.b/c:" + "t" * 128, "a.b", "c", "t" * 128, None),
     ],
 )
-def test_a_name_is_host_path_tag_and_digest(text: str, host: str, path: str, tag: str, digest: Digest | None) -> None:
+def test_reference_has_host_path_tag_and_digest(
+    text: str, host: str, path: str, tag: str, digest: Digest | None
+) -> None:
     ref = parse_ref(text, "it")
     assert (ref.host, ref.path, ref.tag, ref.digest) == (host, path, tag, digest)
     assert str(ref) == text
@@ -66,7 +68,7 @@ def test_a_name_is_host_path_tag_and_digest(text: str, host: str, path: str, tag
         "a.b/" + "c" * 252, "me/app", "app:1.0", "library/app", "--tls-verify=false", "a.b/c\x1b[31m", "a.b/c:d\0",
     ],
 )  # fmt: skip
-def test_what_is_no_name_is_refused_with_what_one_looks_like(text: str) -> None:
+def test_invalid_reference_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(DefinitionError, match=r"(?s)^--cache: `.*`.* no (?:name in a )?registry") as caught:
         parse_ref(text, "--cache")
     assert "ghcr.io/me/app:1.0" in caught.value.hint
@@ -74,29 +76,29 @@ def test_what_is_no_name_is_refused_with_what_one_looks_like(text: str) -> None:
 
 
 @given(REFS)
-def test_what_is_written_is_read_again(ref: Ref) -> None:
+def test_reference_is_parsed_as_it_was_formatted(ref: Ref) -> None:
     assert parse_ref(str(ref), "it") == ref
 
 
 @given(st.text(max_size=60) | st.from_regex(r"[a-z.:/@\[\]A-Z0-9_-]{1,40}", fullmatch=True))
-def test_any_text_is_a_name_or_is_refused(text: str) -> None:
+def test_any_text_is_a_reference_or_is_refused(text: str) -> None:
     with suppress(DefinitionError):
         assert str(parse_ref(text, "it")) == text
 
 
 @pytest.mark.parametrize("tag", ["", ".a", "-a", "a b", "a/b", "a:b", "ä", "a\n", "t" * 129])
-def test_what_is_no_tag_is_refused(tag: str) -> None:
+def test_invalid_tag_is_refused(tag: str) -> None:
     with pytest.raises(DefinitionError, match="is not a valid tag") as caught:
         parse_ref("a.b/c", "it").tagged(tag)
     assert "128" in caught.value.hint
 
 
-def test_a_tag_takes_the_place_of_tag_and_digest() -> None:
+def test_tagged_replaces_tag_and_digest() -> None:
     assert str(parse_ref(f"a.b/c:d@sha256:{HEX}", "it").tagged("e")) == "a.b/c:e"
 
 
 @pytest.mark.parametrize("text", ["a.b/c:d", f"a.b/c@sha256:{HEX}"])
-def test_a_repository_has_neither_tag_nor_digest(text: str) -> None:
+def test_repository_with_tag_or_digest_is_refused(text: str) -> None:
     assert str(parse_repository("a.b/c", "it")) == "a.b/c"
     with pytest.raises(DefinitionError, match=r"^it: .* must be a repository$") as caught:
         parse_repository(text, "it")
@@ -108,7 +110,7 @@ def test_a_repository_has_neither_tag_nor_digest(text: str) -> None:
 @given(
     REFS | st.from_regex(r"[a-z0-9.]{1,5}(:[0-9]{1,5})?/[a-zA-Z0-9._/-]{1,8}(:[a-zA-Z0-9._-]{1,5})?", fullmatch=True)
 )
-def test_skopeo_takes_what_we_take_and_refuses_what_we_refuse(ref: Ref | str) -> None:
+def test_references_are_accepted_exactly_if_skopeo_accepts_them(ref: Ref | str) -> None:
     text = str(ref)
     host, _, rest = text.partition("/")
     assume("." in host.partition(":")[0] or ":" in host)  # else it is of Docker's, which a name must say here

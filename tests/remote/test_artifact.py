@@ -30,13 +30,13 @@ PART = ArtifactPart.of("application/vnd.in-toto+json", b"{}", {"in-toto.io/predi
 OURS = encode_artifact("application/vnd.in-toto+json", [PART], IMAGE, {"b": "2", "a": "1"})
 
 
-def test_tags_are_the_specifications_and_cosigns() -> None:
+def test_tags_follow_the_specification_and_cosign() -> None:
     digest = Digest("a" * 64)
     tags = referrers_tag(digest), signatures_tag(digest), attestations_tag(digest)
     assert tags == (f"sha256-{'a' * 64}", f"sha256-{'a' * 64}.sig", f"sha256-{'a' * 64}.att")
 
 
-def test_an_artifact_is_read_as_it_was_written() -> None:
+def test_artifact_is_read_as_it_was_written() -> None:
     found = decode_artifact(OURS)
     assert found.kind == "application/vnd.in-toto+json"
     assert found.subject == IMAGE.digest
@@ -44,7 +44,7 @@ def test_an_artifact_is_read_as_it_was_written() -> None:
     assert found.annotations == {"a": "1", "b": "2"}
 
 
-def test_a_manifest_of_cosigns_keeps_the_annotations_of_others() -> None:
+def test_cosign_manifest_keeps_annotations_of_others() -> None:
     theirs = ArtifactPart.of(
         "application/vnd.dev.cosign.simplesigning.v1+json", b"theirs", {"dev.sigstore.cosign/bundle": "{}"}
     )
@@ -54,7 +54,7 @@ def test_a_manifest_of_cosigns_keeps_the_annotations_of_others() -> None:
     assert json.loads(config)["rootfs"]["diff_ids"] == [str(theirs.digest), str(PART.digest)]
 
 
-def test_an_index_keeps_the_lines_of_others_as_they_stand() -> None:
+def test_index_keeps_lines_of_others_unchanged() -> None:
     theirs = {
         **IMAGE.as_json(),
         "artifactType": "x/y",
@@ -92,13 +92,13 @@ def test_an_index_keeps_the_lines_of_others_as_they_stand() -> None:
         b'{"schemaVersion": 2, "layers": [], "config": {"mediaType": "x"}, "subject": {"digest": "sha1:x"}}',
     ],
 )
-def test_what_is_no_manifest_is_refused(data: bytes) -> None:
+def test_malformed_manifest_is_refused(data: bytes) -> None:
     for decode in (decode_artifact, decode_index):
         with pytest.raises(MalformedError):
             decode(data)
 
 
-def test_impossible_sizes_and_endless_lists_are_refused() -> None:
+def test_impossible_sizes_and_overlong_lists_are_refused() -> None:
     value = json.loads(OURS)
     for size in (-1, 1 << 50, "1", True, 1.5):
         value["layers"][0]["size"] = size
@@ -119,7 +119,7 @@ _JSON = st.recursive(
 
 
 @given(st.sampled_from(["layers", "manifests", "subject", "annotations", "artifactType", "config", "digest"]), _JSON)
-def test_nothing_else_comes_of_any_json(key: str, value: Any) -> None:
+def test_any_json_is_parsed_or_refused_as_malformed(key: str, value: Any) -> None:
     good = {**json.loads(OURS), "manifests": [{**PART.as_json(), key: value}], key: value}
     for decode in (decode_artifact, decode_index):
         with suppress(MalformedError):
@@ -127,7 +127,7 @@ def test_nothing_else_comes_of_any_json(key: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["\ud800", float("nan"), float("inf")])
-def test_lines_that_could_not_be_written_again_are_refused(value: object) -> None:
+def test_index_lines_that_could_not_be_written_again_are_refused(value: object) -> None:
     """An index is written with the lines of others in it."""
     index = {"schemaVersion": 2, "manifests": [{**IMAGE.as_json(), "urls": [value]}]}
     with pytest.raises(MalformedError, match=r"not JSON|not Unicode"):

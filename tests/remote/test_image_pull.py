@@ -74,7 +74,7 @@ Pull = Callable[[Registry], LayerResult]
 
 
 @pytest.mark.parametrize("kind", PACKED)
-def test_a_layer_is_kept_as_it_came_and_known_by_its_tar(pull: Pull, blobs: Blobs, kind: str) -> None:
+def test_pulled_layer_keeps_its_bytes_and_gets_its_diff_id(pull: Pull, blobs: Blobs, kind: str) -> None:
     data, compression = PACKED[kind]
     made = pull(Registry(data, config={"Env": ["A=1", "PATH=/cuda"]}))
     digest = Digest.of(data)
@@ -85,12 +85,12 @@ def test_a_layer_is_kept_as_it_came_and_known_by_its_tar(pull: Pull, blobs: Blob
 
 
 @pytest.mark.parametrize("config", [{}, {"config": None}, {"config": {}}, {"config": {"Env": None}}])
-def test_an_image_may_bring_no_environment(pull: Pull, config: dict[str, object]) -> None:
+def test_image_may_have_no_environment(pull: Pull, config: dict[str, object]) -> None:
     assert pull(Registry(TAR, **config)).env == ()
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])
-def test_a_layer_that_is_damaged_though_its_digest_is_right_is_said(pull: Pull, blobs: Blobs, kind: str) -> None:
+def test_damaged_layer_with_a_matching_digest_is_refused(pull: Pull, blobs: Blobs, kind: str) -> None:
     data = PACKED[kind][0]
     for bad in (data[: len(data) // 2], data[:20] + b"\xff" * 50 + data[70:], data[:40]):
         with pytest.raises(MismatchError, match=r"^layer [0-9a-f]{12} (cannot be unpacked|unpacks to other bytes)"):
@@ -98,19 +98,19 @@ def test_a_layer_that_is_damaged_though_its_digest_is_right_is_said(pull: Pull, 
     assert list((blobs.folder / "sha256").iterdir()) == []
 
 
-def test_other_bytes_than_the_digest_says_are_refused(pull: Pull) -> None:
+def test_bytes_that_differ_from_their_digest_are_refused(pull: Pull) -> None:
     registry = Registry(TAR)
     registry.files[Digest.of(TAR).hex] = b"other"
     with pytest.raises(MismatchError, match="the registry gave other bytes"):
         pull(registry)
 
 
-def test_an_image_for_another_processor_is_refused(pull: Pull) -> None:
+def test_image_for_another_architecture_is_refused(pull: Pull) -> None:
     with pytest.raises(MismatchError, match="is for arm64, not for amd64"):
         pull(Registry(TAR, architecture="arm64"))
 
 
-def test_layers_and_diff_ids_must_be_as_many(pull: Pull) -> None:
+def test_different_numbers_of_layers_and_diff_ids_are_refused(pull: Pull) -> None:
     with pytest.raises(BuildError, match="1 layers, but 2 diff_ids"):
         pull(Registry(TAR, diff_ids=[str(DiffId.of(TAR))] * 2))
 
@@ -125,14 +125,14 @@ def test_layers_and_diff_ids_must_be_as_many(pull: Pull) -> None:
         {"config": {"digest": "sha256:" + "9" * 64}},
     ],
 )
-def test_what_is_no_image_is_said(pull: Pull, manifest: object) -> None:
+def test_malformed_image_manifest_is_refused(pull: Pull, manifest: object) -> None:
     registry = Registry(TAR)
     registry.manifest = manifest or {"schemaVersion": 1}
     with pytest.raises(BuildError, match="not an image that can be read"):
         pull(registry)
 
 
-def test_a_layer_that_is_not_there_is_said(pull: Pull) -> None:
+def test_missing_layer_is_refused(pull: Pull) -> None:
     registry = Registry(TAR)
     del registry.files[Digest.of(TAR).hex]
     with pytest.raises(BuildError, match="gave no layer"):
@@ -140,13 +140,13 @@ def test_a_layer_that_is_not_there_is_said(pull: Pull) -> None:
 
 
 @pytest.mark.parametrize("line", ["A=\ud800", "A=\0"])
-def test_a_variable_that_no_config_can_hold_is_refused(pull: Pull, line: str) -> None:
+def test_impossible_environment_variable_is_refused(pull: Pull, line: str) -> None:
     with pytest.raises(BuildError, match="not an image that can be read"):
         pull(Registry(TAR, config={"Env": [line]}))
 
 
 @pytest.mark.parametrize("config", [[], {"rootfs": None}, {"rootfs": {"diff_ids": ["x"]}}])
-def test_a_config_that_is_none_is_said(pull: Pull, config: object) -> None:
+def test_malformed_config_is_refused(pull: Pull, config: object) -> None:
     registry = Registry(TAR)
     registry.config = config
     with pytest.raises(BuildError, match="not an image that can be read"):
@@ -154,9 +154,7 @@ def test_a_config_that_is_none_is_said(pull: Pull, config: object) -> None:
 
 
 @pytest.mark.parametrize("pack", [lambda data: gzip.compress(data, 9, mtime=0), zstd], ids=["gzip", "zstd"])
-def test_a_layer_that_unpacks_to_a_hundred_times_its_size_takes_no_memory(
-    pull: Pull, pack: Callable[[bytes], bytes]
-) -> None:
+def test_highly_compressed_layer_is_pulled_in_little_memory(pull: Pull, pack: Callable[[bytes], bytes]) -> None:
     zeros = bytes(96 << 20)
     registry = Registry(pack(zeros), diff_ids=[str(DiffId.of(zeros))])
     del zeros

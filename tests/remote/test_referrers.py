@@ -85,7 +85,7 @@ def index(*lines: dict[str, Any]) -> bytes:
     return json.dumps({"schemaVersion": 2, "manifests": lines}).encode()
 
 
-def test_lines_have_artifact_types_where_they_can(blobs: Blobs, signer: Signer) -> None:
+def test_index_lines_have_artifact_types_if_skopeo_keeps_them(blobs: Blobs, signer: Signer) -> None:
     table = Table()
     attach(table, blobs).attach([STATEMENT], None, at_once)
     (line,) = table.listed()
@@ -95,7 +95,7 @@ def test_lines_have_artifact_types_where_they_can(blobs: Blobs, signer: Signer) 
     assert table.writes == writes
 
 
-def test_lines_go_without_where_only_ours_would_lack_them(blobs: Blobs) -> None:
+def test_artifact_types_are_left_out_only_if_no_foreign_line_has_them(blobs: Blobs) -> None:
     table = Table(keeps=False)
     name = f"localhost:5000/x:{referrers_tag(DIGEST)}"
     table.manifests[name] = index({**THEIRS, "annotations": {"their": "note"}})
@@ -109,7 +109,7 @@ def test_lines_go_without_where_only_ours_would_lack_them(blobs: Blobs) -> None:
     assert table.manifests[name] == before
 
 
-def test_a_writer_in_between_loses_nothing(blobs: Blobs, signer: Signer) -> None:
+def test_concurrent_writer_loses_nothing(blobs: Blobs, signer: Signer) -> None:
     """What is written between our look and our write is overwritten by us; who wrote it looks again, as we do."""
     tag = f"localhost:5000/x:{referrers_tag(DIGEST)}"
     table = Table()
@@ -130,7 +130,7 @@ def test_a_writer_in_between_loses_nothing(blobs: Blobs, signer: Signer) -> None
 
 
 @pytest.mark.parametrize("tag", [referrers_tag(DIGEST), attestations_tag(DIGEST), signatures_tag(DIGEST)])
-def test_who_read_before_and_writes_after_we_looked_takes_nothing_away(blobs: Blobs, signer: Signer, tag: str) -> None:
+def test_late_concurrent_writer_removes_nothing(blobs: Blobs, signer: Signer, tag: str) -> None:
     table, name = Table(), f"localhost:5000/x:{tag}"
     pauses: list[float] = []
 
@@ -148,13 +148,13 @@ def test_who_read_before_and_writes_after_we_looked_takes_nothing_away(blobs: Bl
     assert (table.writes, len(pauses)) == (writes, 2)
 
 
-def test_who_is_overwritten_after_every_look_says_so(blobs: Blobs, signer: Signer) -> None:
+def test_merge_overwritten_after_every_check_is_reported(blobs: Blobs, signer: Signer) -> None:
     table = Table()
     with pytest.raises(BuildError, match="others keep writing to it"):
         attach(table, blobs).attach([], signer, lambda _seconds: table.manifests.clear())
 
 
-def test_who_is_overwritten_for_ever_says_so(blobs: Blobs) -> None:
+def test_merge_overwritten_every_time_is_reported(blobs: Blobs) -> None:
     table = Table()
     plain = table.manifest
     table.manifest = lambda ref: index(THEIRS) if "sha256-" in str(ref) else plain(ref)  # type: ignore[method-assign]
@@ -162,7 +162,7 @@ def test_who_is_overwritten_for_ever_says_so(blobs: Blobs) -> None:
         attach(table, blobs).attach([STATEMENT], None, at_once)
 
 
-def test_signatures_of_others_stay_and_ours_is_made_once(blobs: Blobs, signer: Signer) -> None:
+def test_signatures_of_others_stay_and_ours_is_added_once(blobs: Blobs, signer: Signer) -> None:
     table = Table()
     tag = f"localhost:5000/x:{signatures_tag(DIGEST)}"
     theirs = {**THEIRS, "annotations": {"theirs": "1", "dev.cosignproject.cosign/signature": "no base64"}}
@@ -178,7 +178,7 @@ def test_signatures_of_others_stay_and_ours_is_made_once(blobs: Blobs, signer: S
 
 
 @pytest.mark.parametrize("nonsense", [b"no JSON", b'{"schemaVersion": 2, "mediaType": "text/html"}'])
-def test_what_cannot_be_read_is_not_overwritten(blobs: Blobs, signer: Signer, nonsense: bytes) -> None:
+def test_unreadable_index_is_not_overwritten(blobs: Blobs, signer: Signer, nonsense: bytes) -> None:
     for tag, statements, key in ((referrers_tag(DIGEST), [STATEMENT], None), (signatures_tag(DIGEST), [], signer)):
         table = Table()
         table.manifests[f"localhost:5000/x:{tag}"] = nonsense

@@ -86,7 +86,7 @@ def validate_cyclonedx(text: str) -> None:
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
 
 
-def test_every_wheel_model_tree_and_package_is_there_with_its_layer() -> None:
+def test_sbom_has_every_wheel_model_tree_and_package_with_its_layer() -> None:
     sbom, blobs = built()
     components = by_name(sbom)
     assert {part.name for part in sbom.components if part.kind is ComponentKind.WHEEL} == {
@@ -122,7 +122,7 @@ def test_every_wheel_model_tree_and_package_is_there_with_its_layer() -> None:
     assert components["libc6"].licence.names == ("public-domain",)
 
 
-def test_a_compiled_wheel_has_its_own_hash_and_names_its_sdist() -> None:
+def test_compiled_wheel_has_its_own_hash_and_names_its_sdist() -> None:
     native = by_name(built()[0])["native"]
     sdist = next(a for a in base_checkout().wheels["deps.txt"] if a.name == "native")
     assert native.sha256 == FileHash.of(b"compiled")
@@ -130,14 +130,14 @@ def test_a_compiled_wheel_has_its_own_hash_and_names_its_sdist() -> None:
     assert dict(native.notes)["compiled"].startswith("sha256:")
 
 
-def test_what_needs_what_is_as_the_locks_say() -> None:
+def test_dependencies_follow_the_locks() -> None:
     components = by_name(built()[0])
     assert components["heavy"].needs == (components["light"].ref,)
     assert components["light"].needs == (components["native"].ref,)
     assert components["native"].needs == ()
 
 
-def test_locks_alone_name_everything_but_digests() -> None:
+def test_sbom_from_locks_alone_lacks_only_digests() -> None:
     whole, bare = built()[0], collect(composer().compose("runtime"), facts())
     assert {(part.kind, part.name, part.version) for part in bare.components} == {
         (part.kind, part.name, part.version) for part in whole.components
@@ -158,7 +158,7 @@ def test_packages_that_a_step_adds_belong_to_its_layer() -> None:
     assert layer_of(by_name(bare)["gcc"]) == "builder/apt builder.apt"
 
 
-def test_a_registrys_image_is_named_and_each_package_tied_to_its_blob() -> None:
+def test_registry_image_is_a_component_and_packages_name_their_blob() -> None:
     stages = STAGES | {"base": f'summary = "b"\n[root]\nimage = "{IMAGE}"\n'}
     sbom, blobs = built("runtime", stages, several=3)
     components = by_name(sbom)
@@ -169,7 +169,7 @@ def test_a_registrys_image_is_named_and_each_package_tied_to_its_blob() -> None:
     validate_cyclonedx(render_cyclonedx(sbom).decode())
 
 
-def test_records_that_a_root_leaves_out_are_not_in_its_bill() -> None:
+def test_package_records_that_a_root_excludes_are_not_in_its_sbom() -> None:
     stages = STAGES | {"base": STAGES["base"].replace("usr/share/man/**", "var/lib/dpkg/status.d/python3.13")}
     sbom = collect(composer(stages).compose("base"), facts())
     assert [part.name for part in sbom.components] == ["libc6"]
@@ -240,7 +240,7 @@ def validate_spdx(*files: str) -> None:
 
 
 @pytest.mark.parametrize("render", [render_cyclonedx, render_spdx])
-def test_the_same_bill_has_the_same_bytes_and_another_one_another_name(render) -> None:
+def test_equal_sboms_have_equal_bytes_and_others_another_id(render) -> None:
     one, _ = built()
     assert render(one) == render(built()[0])
     turned = replace(one, components=tuple(by_name(one)[part.name] for part in one.components))
@@ -251,12 +251,12 @@ def test_the_same_bill_has_the_same_bytes_and_another_one_another_name(render) -
     assert first[key] != other[key]
 
 
-def test_no_time_is_made_up() -> None:
+def test_sbom_without_a_known_time_has_none() -> None:
     document = json.loads(render_cyclonedx(collect(composer().compose("runtime"), facts(time=None))))
     assert "timestamp" not in document["metadata"]
 
 
-def test_a_file_that_two_stages_bring_is_one_part_in_two_layers() -> None:
+def test_file_of_two_stages_is_one_component_in_two_layers() -> None:
     more = {"more": 'summary = "m"\n[wheels]\nlocks = ["more.txt"]\n'}
     stages = STAGES | more | {"runtime": STAGES["runtime"].replace('"weights"', '"weights", "more"')}
     checkout = base_checkout()
@@ -268,7 +268,7 @@ def test_a_file_that_two_stages_bring_is_one_part_in_two_layers() -> None:
     validate_cyclonedx(render_cyclonedx(sbom).decode())
 
 
-def test_foreign_words_do_no_harm() -> None:
+def test_hostile_texts_are_escaped_in_documents() -> None:
     """Names and licences of a registry's image are whatever somebody wrote."""
     stages = STAGES | {"base": f'summary = "b"\n[root]\nimage = "{IMAGE}"\n'}
     composition = composer(stages).compose("base")
@@ -288,7 +288,7 @@ def test_foreign_words_do_no_harm() -> None:
         json.loads(document)
 
 
-def test_files_that_differ_from_the_commit_are_said() -> None:
+def test_uncommitted_changes_are_recorded() -> None:
     sbom = collect(composer().compose("runtime"), facts(dirty=True))
     assert by_name(sbom)["runtime/app"].version == f"{COMMIT}-dirty"
     said = json.loads(render_cyclonedx(sbom))["metadata"]["component"]["properties"]

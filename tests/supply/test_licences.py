@@ -30,7 +30,7 @@ def of(*lines):
         (["License: BSD-3-Clause", "Classifier: License :: OSI Approved :: BSD License"], "BSD-3-Clause"),
     ],
 )
-def test_what_spdx_can_say_is_an_expression(lines, expression):
+def test_licence_with_an_spdx_expression_is_normalised(lines, expression):
     assert of(*lines) == Licence(expression=expression)
 
 
@@ -43,12 +43,12 @@ def test_what_spdx_can_say_is_an_expression(lines, expression):
         (["License: our own terms"], ("our own terms",)),
     ],
 )
-def test_what_it_cannot_stays_in_its_own_words(lines, names):
+def test_licence_without_an_spdx_expression_keeps_its_name(lines, names):
     assert of(*lines) == Licence(names=names)
 
 
 @pytest.mark.parametrize("lines", [[], ["License: UNKNOWN"], ["License: " + "long " * 100]])
-def test_nothing_is_made_up(lines):
+def test_licence_without_a_declaration_is_missing(lines):
     assert of(*lines) == Licence(missing="its metadata names none")
 
 
@@ -65,23 +65,23 @@ def test_nothing_is_made_up(lines):
         ("Expat, ISC", ""),
     ],
 )
-def test_debians_short_names(name, expression):
+def test_debian_short_names_map_to_spdx(name, expression):
     assert debian_expression(name) == expression
 
 
-def test_a_copyright_file_names_all_its_licences():
+def test_copyright_file_yields_all_its_licences():
     text = f"{FORMAT}\nFiles: *\nLicense: GPL-2+ or Expat\n\nFiles: x\nLicense: ISC\n text\n\nLicense: ISC\n"
     assert licence_of_copyright(text) == Licence(expression="(GPL-2.0-or-later OR MIT) AND ISC")
     odd = f"{FORMAT}\nFiles: *\nLicense: public-domain\n\nFiles: y\nLicense: ISC\n"
     assert licence_of_copyright(odd) == Licence(names=("ISC", "public-domain"))
 
 
-def test_a_copyright_file_names_each_licence_once():
+def test_copyright_file_yields_each_licence_once():
     text = f"{FORMAT}\nLicense: Expat and ISC\n\nLicense: ISC and curl\n"
     assert licence_of_copyright(text) == Licence(expression="ISC AND MIT AND curl")
 
 
-def test_prose_is_not_guessed_at():
+def test_free_form_licence_texts_are_not_guessed():
     assert licence_of_copyright("This is under the GPL.\nLicense: GPL\n").missing.startswith(
         "its copyright file is not"
     )

@@ -55,7 +55,7 @@ def predicate(runtime: Composition, tools: tuple[Spec, ...]) -> dict[str, Any]:
     return make_provenance(runtime, tools, made_of(runtime), SOURCE, BUILDER)
 
 
-def test_it_is_what_in_totos_own_types_take(runtime: Composition, tools: tuple[Spec, ...]) -> None:
+def test_provenance_is_valid_by_in_toto_types(runtime: Composition, tools: tuple[Spec, ...]) -> None:
     said = Statement(
         subjects=(("localhost:5000/x", Digest.of(b"image")),),
         predicate_type=PROVENANCE,
@@ -72,7 +72,7 @@ def test_it_is_what_in_totos_own_types_take(runtime: Composition, tools: tuple[S
     assert parse_statement(render_statement(said)) == said
 
 
-def test_every_recipe_is_there_under_its_key(runtime: Composition, tools: tuple[Spec, ...]) -> None:
+def test_provenance_has_every_recipe_under_its_key(runtime: Composition, tools: tuple[Spec, ...]) -> None:
     found = predicate(runtime, tools)["runDetails"]["byproducts"]
     recipes = {one["digest"]["sha256"]: base64.b64decode(one["content"]) for one in found}
     assert all(hashlib.sha256(recipe).hexdigest() == key for key, recipe in recipes.items())
@@ -82,7 +82,7 @@ def test_every_recipe_is_there_under_its_key(runtime: Composition, tools: tuple[
     assert [one["name"] for one in found if "layers" in one["annotations"]] == [spec.name for spec in runtime.specs]
 
 
-def test_every_pin_is_there_with_its_digest(runtime: Composition, tools: tuple[Spec, ...]) -> None:
+def test_provenance_has_every_pin_with_its_digest(runtime: Composition, tools: tuple[Spec, ...]) -> None:
     found = {one["name"]: one for one in predicate(runtime, tools)["buildDefinition"]["resolvedDependencies"]}
     assert found["checkout"]["digest"] == {"gitCommit": "a" * 40}
     kinds = {one["uri"].partition("/")[0] for one in found.values() if one.get("uri", "").startswith("pkg:")}
@@ -91,7 +91,7 @@ def test_every_pin_is_there_with_its_digest(runtime: Composition, tools: tuple[S
     assert all("digest" in one for one in found.values() if not one.get("uri", "").startswith("pkg:deb/"))
 
 
-def test_it_is_the_same_for_the_same_and_tells_no_credentials(runtime: Composition, tools: tuple[Spec, ...]) -> None:
+def test_provenance_is_reproducible_and_has_no_credentials(runtime: Composition, tools: tuple[Spec, ...]) -> None:
     text = json.dumps(predicate(runtime, tools))
     again = composer()
     assert text == json.dumps(predicate(again.compose("runtime"), again.builder.specs))
@@ -101,7 +101,7 @@ def test_it_is_the_same_for_the_same_and_tells_no_credentials(runtime: Compositi
     assert bare_url("no url at all") == bare_url("https://[") == bare_url("//u@h/x") == ""
 
 
-def test_who_builds_is_what_ci_says() -> None:
+def test_builder_is_read_from_the_ci_environment() -> None:
     github = {
         "GITHUB_ACTIONS": "true",
         "GITHUB_SERVER_URL": "https://github.example",
@@ -127,7 +127,7 @@ def test_who_builds_is_what_ci_says() -> None:
     assert find_builder({}, "1") == Builder(id=LOCAL_BUILDER, version="1")
 
 
-def test_what_does_not_agree_is_named(runtime: Composition, tools: tuple[Spec, ...]) -> None:
+def test_provenance_disagreement_is_named(runtime: Composition, tools: tuple[Spec, ...]) -> None:
     layers = [(blob.digest, blob.diff_id) for one in made_of(runtime).values() for blob in one.blobs]
 
     def check(change: Any) -> str:
@@ -150,7 +150,7 @@ def test_what_does_not_agree_is_named(runtime: Composition, tools: tuple[Spec, .
     assert check_provenance(predicate(runtime, tools), runtime, tools, layers[::-1])
 
 
-def test_it_needs_neither_disk_nor_clock(
+def test_provenance_needs_neither_disk_nor_clock(
     runtime: Composition, tools: tuple[Spec, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     before = predicate(runtime, tools)

@@ -33,6 +33,6 @@ from buildkit.supply.purl import image_purl, pypi_purl, render_purl
         ),
     ],
 )  # fmt: skip
-def test_they_are_what_the_reference_reads_and_writes(ours, theirs):
+def test_purls_agree_with_the_reference_implementation(ours, theirs):
     assert PackageURL.from_string(ours) == theirs
     assert ours == theirs.to_string()

@@ -41,7 +41,7 @@ def part_of(said: dict[str, Any], kind: str) -> dict[str, Any]:
     return found
 
 
-def test_what_locks_do_not_decide_may_differ(runtime: Composition, sbom: Sbom, layers: Layers) -> None:
+def test_sbom_values_that_no_lock_decides_may_differ(runtime: Composition, sbom: Sbom, layers: Layers) -> None:
     elsewhere = replace(
         sbom,
         commit="c" * 40,
@@ -75,7 +75,7 @@ def test_what_locks_do_not_decide_may_differ(runtime: Composition, sbom: Sbom, l
         (lambda said: said.update(components={"x": []}), "it cannot be read"),
     ],
 )
-def test_a_bill_that_was_changed_is_refused(
+def test_changed_sbom_is_refused(
     change: Callable[[dict[str, Any]], object], why: str, runtime: Composition, sbom: Sbom, layers: Layers
 ) -> None:
     said = json.loads(render_cyclonedx(sbom))
@@ -83,9 +83,7 @@ def test_a_bill_that_was_changed_is_refused(
     assert why in check_cyclonedx(said, sbom, runtime, layers)
 
 
-def test_a_bill_of_another_image_or_of_other_recipes_is_refused(
-    runtime: Composition, sbom: Sbom, layers: Layers
-) -> None:
+def test_sbom_of_another_image_or_other_recipes_is_refused(runtime: Composition, sbom: Sbom, layers: Layers) -> None:
     said = json.loads(render_cyclonedx(sbom))
     other = [(Digest.of(b"another"), layers[0][1]), *layers[1:]]
     assert check_cyclonedx(said, sbom, runtime, other) == "its layers are not the image's"
@@ -94,9 +92,7 @@ def test_a_bill_of_another_image_or_of_other_recipes_is_refused(
     assert check_cyclonedx(said, sbom, runtime, layers) == "its layers are not made by the recipes of this checkout"
 
 
-def test_a_wheel_compiled_elsewhere_has_a_hash_that_is_not_known_here(
-    runtime: Composition, sbom: Sbom, layers: Layers
-) -> None:
+def test_hash_of_a_wheel_compiled_on_another_host_may_differ(runtime: Composition, sbom: Sbom, layers: Layers) -> None:
     compiled = next(part for part in sbom.components if dict(part.notes).get("compiled"))
     assert compiled.sha256 is None
     components = tuple(replace(p, sha256=FileHash.of(b"theirs")) if p is compiled else p for p in sbom.components)

@@ -32,14 +32,14 @@ IMAGE = Digest.of(b"image")
 GOOD = Statement(subjects=(("localhost:5000/x", IMAGE),), predicate_type=PROVENANCE, predicate={"a": ["é", 1]})
 
 
-def test_a_statement_is_read_as_it_was_written() -> None:
+def test_statement_is_read_as_it_was_written() -> None:
     assert parse_statement(render_statement(GOOD)) == GOOD
     assert json.loads(render_statement(GOOD))["_type"] == STATEMENT
     assert GOOD.is_about(IMAGE)
     assert not GOOD.is_about(Digest.of(b"another"))
 
 
-def test_what_is_signed_is_as_dsse_says() -> None:
+def test_signed_bytes_follow_dsse() -> None:
     # the example of the protocol's own text
     assert pre_authenticate("http://example.com/HelloWorld", b"hello world") == (
         b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
@@ -48,7 +48,7 @@ def test_what_is_signed_is_as_dsse_says() -> None:
     assert parse_envelope(render_envelope(envelope)) == envelope
 
 
-def test_a_claim_is_as_cosign_writes_it() -> None:
+def test_signature_payload_equals_that_of_cosign() -> None:
     assert render_claim("ghcr.io/me/app", IMAGE) == (
         b'{"critical":{"identity":{"docker-reference":"ghcr.io/me/app"},"image":{"docker-manifest-digest":"'
         + str(IMAGE).encode()
@@ -80,7 +80,7 @@ def changed(**parts: Any) -> bytes:
         changed(subject={"digest": {"sha256": IMAGE.hex}}),
     ],
 )
-def test_what_is_no_statement_is_refused(data: bytes) -> None:
+def test_malformed_statement_is_refused(data: bytes) -> None:
     with pytest.raises(MalformedError):
         parse_statement(data)
 
@@ -98,7 +98,7 @@ def test_what_is_no_statement_is_refused(data: bytes) -> None:
         {"signatures": [{"sig": "AA=="}] * 17},
     ],
 )
-def test_what_is_no_envelope_is_refused(parts: dict[str, Any]) -> None:
+def test_malformed_envelope_is_refused(parts: dict[str, Any]) -> None:
     good = {
         "payloadType": STATEMENT_TYPE,
         "payload": base64.urlsafe_b64encode(b"\xff\xff").decode(),  # of either alphabet
@@ -122,7 +122,7 @@ _JSON = st.recursive(
         _JSON | st.sampled_from([STATEMENT, STATEMENT_TYPE]),
     )
 )
-def test_nothing_else_comes_of_any_json(value: dict[str, Any]) -> None:
+def test_any_json_is_parsed_or_refused_as_malformed(value: dict[str, Any]) -> None:
     data = json.dumps(value).encode()
     for parse in (parse_statement, parse_envelope):
         with suppress(MalformedError):

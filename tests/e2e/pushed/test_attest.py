@@ -158,7 +158,7 @@ def test_attestations_are_referrers_and_agree_with_the_locks(tiny: Tiny, repo: s
     assert states(found) == {"signature": "missing", "sbom": "good", "provenance": "good"}
 
 
-def test_attaching_again_changes_nothing_and_another_commit_replaces(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+def test_attaching_twice_changes_nothing_and_another_commit_replaces(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
     pushed = push(tiny, f"{repo}:one", "--attest")
     before = raw(tiny, f"{repo}:{tag_of(pushed)}")
     proxy.clear()
@@ -172,7 +172,7 @@ def test_attaching_again_changes_nothing_and_another_commit_replaces(tiny: Tiny,
     assert verdict(tiny, f"{repo}:one", "--attested")["holds"]
 
 
-def test_nothing_attached_is_said_and_refused_if_it_must_be(tiny: Tiny, repo: str, keys: Path) -> None:
+def test_missing_attestations_are_reported_and_refused_if_required(tiny: Tiny, repo: str, keys: Path) -> None:
     push(tiny, f"{repo}:one")
     found = verdict(tiny, f"{repo}:one")
     assert found["holds"]
@@ -184,7 +184,7 @@ def test_nothing_attached_is_said_and_refused_if_it_must_be(tiny: Tiny, repo: st
     assert not verdict(tiny, f"{repo}:one", "--key", str(keys / "one.pub"))["holds"]
 
 
-def test_a_signature_is_this_keys_of_this_image(tiny: Tiny, repo: str, keys: Path) -> None:
+def test_signature_must_be_by_this_key_and_of_this_image(tiny: Tiny, repo: str, keys: Path) -> None:
     pushed = push(tiny, f"{repo}:one", "--attest", "--sign-by", str(keys / "one"))
     good = verdict(tiny, f"{repo}:one", "--attested", "--key", str(keys / "one.pub"))
     assert good["holds"]
@@ -213,7 +213,7 @@ def test_a_signature_is_this_keys_of_this_image(tiny: Tiny, repo: str, keys: Pat
     assert found["attached"]["signature"]["why"] == "its signatures are of another image or another name"
 
 
-def test_what_is_signed_is_what_cosign_signs(tiny: Tiny, repo: str, keys: Path, tmp_path: Path) -> None:
+def test_signed_payload_is_that_of_cosign(tiny: Tiny, repo: str, keys: Path, tmp_path: Path) -> None:
     """Tags, types and texts as cosign and containers/image have them, and signatures that openssl verifies."""
     pushed = push(tiny, f"{repo}:one", "--attest", "--sign-by", str(keys / "one"))
     signed = raw(tiny, f"{repo}:{tag_of(pushed)}.sig")
@@ -249,7 +249,7 @@ def verify(key: Path, data: bytes, signature: str, folder: Path) -> None:
     subprocess.run(argv, check=True, capture_output=True)
 
 
-def test_what_others_have_attached_stays(tiny: Tiny, repo: str, tmp_path: Path, keys: Path) -> None:
+def test_attachments_of_others_stay(tiny: Tiny, repo: str, tmp_path: Path, keys: Path) -> None:
     pushed = push(tiny, f"{repo}:one")
     theirs, line = artifact(digest(pushed), b'{"their":"words"}', "https://example.org/predicate")
     line["annotations"]["their"] = "note"
@@ -308,7 +308,7 @@ def test_attestations_of_other_images_and_changed_ones_are_refused(
     refuse("changed", "its signature is not by this key", "--key", str(keys / "one.pub"), data=changed, kind=dsse)
 
 
-def test_a_registry_that_sends_more_than_it_said(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+def test_oversized_answers_of_a_registry_are_refused(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
     pushed = push(tiny, f"{repo}:one", "--attest")
     provenance = raw(tiny, f"{repo}:{tag_of(pushed)}")["manifests"][1]["digest"]
     blob_digest = raw(tiny, f"{repo}@{provenance}")["layers"][0]["digest"]
@@ -322,7 +322,7 @@ def test_a_registry_that_sends_more_than_it_said(tiny: Tiny, proxy: FaultyProxy,
     assert "denied" in one_error(tiny.run("verify-image", f"{repo}:one"), 1)  # not an answer, so no verdict
 
 
-def test_others_who_list_at_the_same_time_lose_nothing(
+def test_concurrent_index_writers_lose_nothing(
     tiny: Tiny, make_tiny: Callable[[], Tiny], registry: str, proxy: FaultyProxy, repo: str, keys: Path
 ) -> None:
     """While one looks, another writes: the index that one then pushes is merged again until both are in it."""
@@ -345,7 +345,7 @@ def test_others_who_list_at_the_same_time_lose_nothing(
         assert found["holds"], found
 
 
-def test_keys_that_cannot_be_used_are_found_before_anything_is_built(tiny: Tiny, repo: str, keys: Path) -> None:
+def test_unusable_signing_key_is_refused_before_the_build(tiny: Tiny, repo: str, keys: Path) -> None:
     locked = keys / "locked"
     argv = ("openssl", "pkey", "-in", keys / "one", "-aes256", "-passout", "pass:sesame-open", "-out", locked)
     subprocess.run(argv, check=True)

@@ -64,7 +64,7 @@ def serve_another(tiny: Tiny, folder: Path, *hosts: str) -> Iterator[str]:
     trust(tiny, *hosts)
 
 
-def test_a_push_names_the_image_and_imports_nothing(tiny: Tiny, other: Tiny, proxy: FaultyProxy, repo: str) -> None:
+def test_push_tags_the_image_and_imports_nothing(tiny: Tiny, other: Tiny, proxy: FaultyProxy, repo: str) -> None:
     ended = push(tiny, f"{repo}:one", "--tag", "two", "--tag", "3.0", "--tag", "one")
     names = [f"{repo}:{tag}" for tag in ("one", "two", "3.0")]
     assert ended.report["pushed"] == [{"ref": name, "digest": digest(ended)} for name in names]
@@ -93,9 +93,7 @@ def test_a_push_names_the_image_and_imports_nothing(tiny: Tiny, other: Tiny, pro
     assert pull(other, f"{repo}:one", "cat", "/app/words.txt") == "some words\n"
 
 
-def test_what_is_there_is_not_sent_again_and_a_change_costs_its_size(
-    tiny: Tiny, other: Tiny, proxy: FaultyProxy, repo: str
-) -> None:
+def test_push_uploads_only_changed_layers(tiny: Tiny, other: Tiny, proxy: FaultyProxy, repo: str) -> None:
     first = push(tiny, repo)
     assert first.report["pushed"] == [{"ref": f"{repo}:latest", "digest": digest(first)}]
     proxy.clear()
@@ -124,7 +122,7 @@ def test_what_is_there_is_not_sent_again_and_a_change_costs_its_size(
     assert uploaded(proxy) == body
 
 
-def test_building_and_pushing_in_one(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+def test_build_with_push_option_pushes(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
     ended = tiny.build("app", "--push", f"{repo}:one", "--tag", "two")
     assert tiny.run_image("app") == "hello from /app\n"
     assert ended.report["digest"] != digest(ended)  # storage has other blobs of the same layers
@@ -136,7 +134,7 @@ def test_building_and_pushing_in_one(tiny: Tiny, proxy: FaultyProxy, repo: str) 
     assert uploaded(proxy) == 0
 
 
-def test_all_that_ships_goes_into_one_repository(tiny: Tiny, other: Tiny, repo: str) -> None:
+def test_all_shipping_stages_are_pushed_to_one_repository(tiny: Tiny, other: Tiny, repo: str) -> None:
     tiny.write(
         "stages/worker/stage.toml", 'summary = "also ships"\nfrom = "app"\nships = true\n[config]\nworkdir = "/"\n'
     )
@@ -149,7 +147,7 @@ def test_all_that_ships_goes_into_one_repository(tiny: Tiny, other: Tiny, repo: 
     assert "must be a repository" in one_error(tiny.run("build", "--push", f"{repo}:tag"), 2)
 
 
-def test_another_repository_of_the_same_registry(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+def test_push_to_another_repository_of_the_same_registry(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
     first = push(tiny, f"{repo}/one")
     proxy.clear()
     second = push(tiny, f"{repo}/two")
@@ -159,7 +157,7 @@ def test_another_repository_of_the_same_registry(tiny: Tiny, proxy: FaultyProxy,
     assert len(manifest(tiny, f"{repo}/two")["layers"]) == 9
 
 
-def test_whatever_was_rebuilt_the_same_bytes_are_not_pushed(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+def test_rebuilt_identical_blobs_are_not_uploaded(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
     first = push(tiny, repo)
     proxy.clear()
     forget(tiny)
@@ -179,7 +177,7 @@ def test_whatever_was_rebuilt_the_same_bytes_are_not_pushed(tiny: Tiny, proxy: F
     assert [one for one in proxy.requests if one.method == "PATCH" and one.up > 4000] == []
 
 
-def test_a_push_that_fails_fails_the_build(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+def test_failed_push_fails_the_build(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
     tiny.write("stages/app/app/main.sh", 'echo "$GREETING refused"\n')
     body = b'{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}'
     proxy.fault("POST", "/uploads/", Fault(status=403, body=body))
@@ -192,7 +190,7 @@ def test_a_push_that_fails_fails_the_build(tiny: Tiny, proxy: FaultyProxy, repo:
     assert "app/app" not in push(tiny, f"{repo}:one").built()
 
 
-def test_a_registry_that_is_down_is_tried_again_and_named(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+def test_registry_that_is_down_is_retried_and_named(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
     tiny.build("app", "--no-import")  # nobody asks beside other work
     proxy.fault("GET", "/v2/$", Fault(status=503, body=b""))
     said = one_error(tiny.run("push-app", f"{repo}:one"), 1)
@@ -201,13 +199,13 @@ def test_a_registry_that_is_down_is_tried_again_and_named(tiny: Tiny, proxy: Fau
     assert proxy.count("GET", "/v2/$") == 4
 
 
-def test_a_look_up_that_is_denied_is_no_reason_not_to_push(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+def test_denied_lookup_does_not_prevent_a_push(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
     proxy.fault("GET", "/manifests/", Fault(status=403, body=b'{"errors":[{"code":"DENIED"}]}'), times=1)
     push(tiny, f"{repo}:one")  # so some registries answer for what is not there yet
     assert len(manifest(tiny, f"{repo}:one")["layers"]) == 9
 
 
-def test_an_interrupted_push_leaves_nothing(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
+def test_interrupted_push_leaves_nothing(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
     push(tiny, f"{repo}/warm")
     tiny.write("stages/app/app/main.sh", 'echo "$GREETING slowly"\n')
     proxy.clear()
@@ -223,7 +221,7 @@ def test_an_interrupted_push_leaves_nothing(tiny: Tiny, proxy: FaultyProxy, repo
     assert len(manifest(tiny, f"{repo}/warm:one")["layers"]) == 9
 
 
-def test_a_blob_that_was_damaged_here_is_made_again_before_it_is_pushed(
+def test_damaged_local_blob_is_rebuilt_before_it_is_pushed(
     tiny: Tiny, proxy: FaultyProxy, registry: str, repo: str, tmp_path: Path
 ) -> None:
     first = push(tiny, f"{repo}/good")
@@ -241,7 +239,7 @@ def test_a_blob_that_was_damaged_here_is_made_again_before_it_is_pushed(
     assert "Digest did not match" in warnings(again)[0]
 
 
-def test_a_layer_that_only_storage_has(
+def test_layer_that_only_local_storage_has_is_published(
     tiny: Tiny, proxy: FaultyProxy, registry: str, repo: str, tmp_path: Path
 ) -> None:
     first = tiny.build("app", "--push", f"{repo}/there")
@@ -277,13 +275,13 @@ def test_a_layer_that_only_storage_has(
         (("a.b/c", "--cache-write", "a.b/c:d"), "--cache-write: `a.b/c:d` must be a repository"),
     ],
 )
-def test_names_that_are_none_are_wrong_usage(tiny: Tiny, arguments: tuple[str, ...], says: str) -> None:
+def test_invalid_references_are_usage_errors(tiny: Tiny, arguments: tuple[str, ...], says: str) -> None:
     said = one_error(tiny.run("push-app", *arguments), 2)
     assert says in said
     assert "hint: " in said
 
 
-def test_a_registry_with_a_password_and_an_authority_of_its_own(tiny: Tiny, tmp_path: Path) -> None:
+def test_push_to_a_registry_with_password_and_private_authority(tiny: Tiny, tmp_path: Path) -> None:
     (tmp_path / "ca").mkdir()
     (tmp_path / "data").mkdir()
     authority = make_authority(tmp_path / "ca")

@@ -42,7 +42,7 @@ def sent(ended: SessionResult) -> list[str]:
     return [name for name in found if name in layers]
 
 
-def test_layers_go_up_while_others_are_made(
+def test_layers_are_uploaded_while_others_are_built(
     make_tiny: Callable[[], Tiny], registry: str, folder: Path, proxy: FaultyProxy
 ) -> None:
     eager, patient = make_tiny(), make_tiny()
@@ -67,7 +67,7 @@ def test_layers_go_up_while_others_are_made(
     assert late.report["bytes"]["pushed"] == pushed
 
 
-def test_one_changed_layer_goes_up_with_the_image(tiny: Tiny, proxy: FaultyProxy) -> None:
+def test_single_changed_layer_is_uploaded_with_the_image(tiny: Tiny, proxy: FaultyProxy) -> None:
     repo = f"{proxy.host}/one/changed"
     forget(tiny)
     assert sent(done(push_early(tiny, f"{repo}:one"))) != []
@@ -75,7 +75,7 @@ def test_one_changed_layer_goes_up_with_the_image(tiny: Tiny, proxy: FaultyProxy
     assert sent(done(push_early(tiny, f"{repo}:one"))) == []
 
 
-def test_a_registry_that_takes_nothing_is_told_of_once(tiny: Tiny, proxy: FaultyProxy) -> None:
+def test_registry_that_denies_uploads_is_reported_once(tiny: Tiny, proxy: FaultyProxy) -> None:
     forget(tiny)
     repo = f"{proxy.host}/takes/nothing"
     proxy.fault("POST", "/uploads/", _DENIED)
@@ -89,7 +89,7 @@ def test_a_registry_that_takes_nothing_is_told_of_once(tiny: Tiny, proxy: Faulty
     assert done(tiny.run("push-app", f"{repo}:one")).built() == {}  # all was made
 
 
-def test_a_registry_that_is_down_is_sent_nothing(tiny: Tiny, proxy: FaultyProxy) -> None:
+def test_nothing_is_uploaded_to_a_registry_that_is_down(tiny: Tiny, proxy: FaultyProxy) -> None:
     forget(tiny)
     proxy.fault("GET", "/v2/$", Fault(status=503, body=b""))
     ended = push_early(tiny, f"{proxy.host}/is/down:one")
@@ -98,7 +98,7 @@ def test_a_registry_that_is_down_is_sent_nothing(tiny: Tiny, proxy: FaultyProxy)
     assert proxy.count("GET", "/v2/$") == 1 + 4  # the look beside the work, and the push with its patience
 
 
-def test_a_build_that_fails_names_nothing(make_tiny: Callable[[], Tiny], registry: str, folder: Path) -> None:
+def test_failed_build_tags_nothing(make_tiny: Callable[[], Tiny], registry: str, folder: Path) -> None:
     tiny = make_tiny()
     with serve_registry(folder) as host:
         trust(tiny, registry, host)
@@ -110,7 +110,7 @@ def test_a_build_that_fails_names_nothing(make_tiny: Callable[[], Tiny], registr
     assert tiny.left_over() == []
 
 
-def test_an_interrupted_build_leaves_nothing(tiny: Tiny, proxy: FaultyProxy) -> None:
+def test_interrupted_build_leaves_nothing(tiny: Tiny, proxy: FaultyProxy) -> None:
     forget(tiny)
     proxy.fault("PATCH", "/uploads/", Fault(delay=3600))
     with tiny.after(_EAGER):
@@ -124,7 +124,7 @@ def test_an_interrupted_build_leaves_nothing(tiny: Tiny, proxy: FaultyProxy) -> 
     assert len(manifest(tiny, f"{proxy.host}/is/stopped:one")["layers"]) == 9
 
 
-def test_what_is_shared_goes_up_once_and_while_others_are_made(
+def test_published_layers_are_uploaded_once_and_while_others_are_built(
     make_tiny: Callable[[], Tiny], registry: str, folder: Path
 ) -> None:
     tiny = make_tiny()
