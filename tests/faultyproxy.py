@@ -1,4 +1,4 @@
-"""A proxy in front of a real registry that counts what is asked of it, and breaks what it is told to."""
+"""A proxy in front of a real registry that counts requests and bytes, and injects faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real registry on loopback, with or without password, TLS and writing; `tests.faultyproxy` puts faults before it."""
+"""A real registry on loopback, with or without password, TLS and writing; `tests.faultyproxy` injects faults."""
 
 from __future__ import annotations
 

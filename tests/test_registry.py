@@ -1,4 +1,4 @@
-"""The registry and the proxy that the other tests stand on, with the client that will use them."""
+"""The registry and the proxy of the other tests, used by skopeo."""
 
 from __future__ import annotations
 

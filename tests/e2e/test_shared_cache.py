@@ -1,4 +1,4 @@
-"""A cache that machines share in a real registry: what moves, and whatever may be wrong with it."""
+"""A remote cache in a real registry: the bytes that move, and every way in which the cache can fail."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_fresh_runner_uploads_only_a_changed_application_line(runner: Tiny, plac
     assert ended.report["bytes"]["fetched"] == 0
     assert runner.blobs() == [ended.report["layers"][-1]["digest"].removeprefix("sha256:")]
     assert list(runner.cache.glob("files/*/*")) == []
-    # three questions (the roster, the new layer's key, the tag); layer, listing and config go up; entry, roster, image
+    # three questions (the index, the new layer's key, the tag); layer, listing and config go up; entry, index, image
     assert traffic(requests) == {
         "GET ping": 6,
         "GET manifest": 3,
@@ -343,22 +343,22 @@ def test_one_cache_is_read_and_another_written(
     ended = runner.build("app", "--no-import")
     assert list(ended.built()) == ["app/app"]
     assert warnings(ended) == []
-    roster = read_roster(runner, other)
-    assert [entry.name for entry in roster.values()] == ["app/app"]  # the others are not there
+    index = read_stage_index(runner, other)
+    assert [entry.name for entry in index.values()] == ["app/app"]  # the others are not there
     # who imports has all blobs here, and can share them
     local = machines()
     trust(local, warm.registry, place.proxy.host)
     edit(local)
     imported = local.build("app", "--cache", place.repo, "--cache-write", other)
     assert list(imported.built()) == ["app/app"]
-    assert [entry.name for entry in read_roster(runner, other).values()] == LAYERS
+    assert [entry.name for entry in read_stage_index(runner, other).values()] == LAYERS
     forget(runner)
     cut_off(runner, place.proxy)
     again = runner.build("app", "--no-import", "--cache", other)
     assert set(sources(again).values()) == {"shared"}
 
 
-def read_roster(tiny: Tiny, repo: str, stage: str = "app") -> Mapping[Key, CacheRecord]:
+def read_stage_index(tiny: Tiny, repo: str, stage: str = "app") -> Mapping[Key, CacheRecord]:
     manifest = tiny.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag(stage)}")
     return decode_stage_index(manifest.encode()).records
 
@@ -397,10 +397,11 @@ def test_two_projects_may_use_one_cache_repository(
     place.proxy.clear()
     ended = push(runner, place, tag="first")
     assert set(sources(ended).values()) == {"shared"}
-    assert place.proxy.count("GET", "/manifests/cache-[0-9a-f]{64}$") == len(LAYERS) - 1  # of the other's roster one
+    # one record is in the index that the other project published
+    assert place.proxy.count("GET", "/manifests/cache-[0-9a-f]{64}$") == len(LAYERS) - 1
 
 
-# a cache that is not well
+# failing caches
 
 
 @pytest.mark.parametrize(
@@ -541,7 +542,7 @@ def test_required_blobs_that_cannot_be_fetched_are_rebuilt(
 
 NONSENSE = {
     "empty": b"{}",
-    "no roster": b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":'
+    "no stage index": b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":'
     b'{"mediaType":"application/vnd.oci.empty.v1+json","size":2,"digest":"sha256:'
     b'44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},"layers":[]}',
     "wrong types": b'{"artifactType":"application/vnd.xoe.buildkit.roster.v1+json","annotations":'
@@ -596,11 +597,11 @@ def test_stage_index_with_wrong_blobs_is_detected_when_they_are_fetched(
 ) -> None:
     tiny = machines()
     trust(tiny, warm.registry, place.proxy.host)
-    roster = read_roster(tiny, place.repo)
-    one, two = roster[warm.key("models/greeter")], roster[warm.key("models/speller")]
+    index = read_stage_index(tiny, place.repo)
+    one, two = index[warm.key("models/greeter")], index[warm.key("models/speller")]
     lie = CacheRecord(key=one.key, kind=one.kind, name=one.name, result=two.result, path_prefixes=one.path_prefixes)
-    data = encode_stage_index(({**roster, one.key: lie}).values())
-    put_entry(tiny, tmp_path / "roster", f"{place.repo}:cache-of-app", data, EMPTY)
+    data = encode_stage_index(({**index, one.key: lie}).values())
+    put_entry(tiny, tmp_path / "index", f"{place.repo}:cache-of-app", data, EMPTY)
     ended = tiny.build("app", "--cache", place.repo)
     assert list(ended.built()) == ["models/greeter"]
     assert ended.digests() == warm.first.digests()
@@ -625,7 +626,7 @@ def test_damaged_local_blob_is_rebuilt_before_it_is_published(runner: Tiny, plac
     assert digest(again) == digest(warm.first)
 
 
-# two at once, and afterwards
+# concurrent builds, and other commands
 
 
 def test_two_runners_publish_and_push_the_same_layers_concurrently(
@@ -640,7 +641,7 @@ def test_two_runners_publish_and_push_the_same_layers_concurrently(
         ended = [done(future.result()) for future in [pool.submit(tiny.run, *argv) for tiny in both]]
     assert {digest(one) for one in ended} == {digest(warm.first)}
     assert [warnings(one) for one in ended] == [[], []]
-    assert [entry.name for entry in read_roster(both[0], repo).values()] == LAYERS
+    assert [entry.name for entry in read_stage_index(both[0], repo).values()] == LAYERS
     forget(both[0])
     cut_off(both[0], place.proxy)
     again = done(both[0].run("push-app", f"{repo}:two", "--cache", repo))

@@ -1,4 +1,4 @@
-"""Images to bytes: golden manifests and configs; every field has its place in the specification."""
+"""Golden manifests and configs of images, with every field where the specification has it."""
 
 from __future__ import annotations
 

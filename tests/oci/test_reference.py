@@ -1,4 +1,4 @@
-"""Names in registries: what is one, what is none, and that skopeo agrees."""
+"""References to images in registries: valid and invalid ones, in agreement with skopeo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Artifacts and indexes of referrers: what others have put there stays as it is, and what is hostile is refused."""
+"""Artifacts and indexes of referrers: members that others wrote stay unchanged, and malformed documents are refused."""
 
 from __future__ import annotations
 

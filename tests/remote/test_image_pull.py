@@ -1,4 +1,4 @@
-"""Images of registries: every byte is verified, whatever its compression; what is no image is said."""
+"""Pulled images: every byte is verified, whatever its compression, and malformed images are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attaching, before a registry made of a table: other writers at the same moment, and a skopeo that drops words."""
+"""Attaching to an in-memory registry: concurrent writers, and a skopeo that drops members of index lines."""
 
 from __future__ import annotations
 

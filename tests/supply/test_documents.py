@@ -1,4 +1,4 @@
-"""Bills of materials: what they hold, that they are valid, and that they depend on nothing else."""
+"""SBOMs: their content, their validity by the schemas, and that they depend on their inputs alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What packages say of their licences, and no more than that."""
+"""Licences that packages declare, without guesses."""
 
 import pytest
 

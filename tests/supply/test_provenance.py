@@ -1,4 +1,4 @@
-"""The provenance predicate: against in-toto's own types, the same for the same checkout, and without credentials."""
+"""The provenance predicate: valid by in-toto's own types, reproducible, and without credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Package URLs, held against the reference implementation."""
+"""Package URLs, compared with the reference implementation."""
 
 import pytest
 from packageurl import PackageURL

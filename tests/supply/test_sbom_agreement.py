@@ -1,4 +1,4 @@
-"""A bill of materials that was changed is found out; what locks do not decide may differ."""
+"""Changed SBOMs are detected; values that no lock decides may differ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Statements, envelopes and claims: as their specifications have them, and hostile ones."""
+"""Statements, envelopes and signature payloads: by their specifications, and hostile ones."""
 
 from __future__ import annotations
 

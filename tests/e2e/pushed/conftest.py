@@ -1,4 +1,4 @@
-"""A machine that pushes to a registry behind a proxy that counts and breaks: one of each for a module's tests."""
+"""A machine that pushes to a registry behind a proxy that counts requests and injects faults, one for each module."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.registry import serve_registry
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultyProxy]:
-    """Before a registry that has nothing yet."""
+    """A proxy in front of an empty registry."""
     with serve_registry(tmp_path_factory.mktemp("pushed")) as host, FaultyProxy(host) as proxy:
         yield proxy
 
 
 @pytest.fixture(scope="module")
 def machine(template: Path, registry: str, links: Path, proxy: FaultyProxy) -> Iterator[Tiny]:
-    """One machine for all tests: what one leaves in its cache the next need not build."""
+    """One machine for all tests, so that each test uses the layers that earlier ones built."""
     tiny = new_tiny(template, registry, links)
     trust(tiny, registry, proxy.host)
     yield tiny

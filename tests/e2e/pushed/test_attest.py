@@ -1,4 +1,4 @@
-"""Attestations and signatures beside an image, in a real registry; what others have there stays."""
+"""Attestations and signatures attached to an image in a real registry; attachments of others stay."""
 
 from __future__ import annotations
 

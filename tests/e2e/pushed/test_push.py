@@ -1,4 +1,4 @@
-"""Pushing straight from the blobs, to a real registry whose requests and bytes are counted."""
+"""Pushes from the local cache to a real registry whose requests and bytes are counted."""
 
 from __future__ import annotations
 
@@ -239,7 +239,7 @@ def test_damaged_local_blob_is_rebuilt_before_it_is_pushed(
     assert "Digest did not match" in warnings(again)[0]
 
 
-def test_layer_that_only_local_storage_has_is_published(
+def test_layer_that_only_local_storage_has_is_rebuilt_for_another_registry(
     tiny: Tiny, proxy: FaultyProxy, registry: str, repo: str, tmp_path: Path
 ) -> None:
     first = tiny.build("app", "--push", f"{repo}/there")

@@ -1,4 +1,4 @@
-"""Layers go up while others are made; whatever comes of that, the push at the end is the same."""
+"""Layers are uploaded while others are built; the push at the end gives the same image whatever happens to them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _DENIED = Fault(status=403, body=b'{"errors":[{"code":"DENIED","message":"reques
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Of the registry."""
+    """The folder of a registry."""
     (tmp_path / "registry").mkdir()
     return tmp_path / "registry"
 
@@ -35,7 +35,7 @@ def push_early(tiny: Tiny, *arguments: str) -> SessionResult:
 
 
 def sent(ended: SessionResult) -> list[str]:
-    """Names of the layers that went up by themselves."""
+    """Names of the layers that were uploaded early."""
     assert ended.report is not None, ended.text
     layers = {layer["name"] for layer in ended.report["layers"]}
     found = [line.split()[1] for line in ended.text.splitlines() if re.match(r" +push  \S", line)]
