@@ -18,7 +18,7 @@ Ask = Callable[..., Any]
 
 @pytest.fixture
 def stocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stocked:
-    """A project with a cache of its own, and no tool that could look into the user's storage."""
+    """A project with its own cache, and no tool that could read the user's storage."""
     empty = tmp_path / "bin"
     empty.mkdir()
     monkeypatch.setenv("PATH", str(empty))
@@ -28,7 +28,7 @@ def stocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stocked:
 
 @pytest.fixture
 def ask(stocked: Stocked, capsys: pytest.CaptureFixture[str]) -> Ask:
-    """Runs ``nox -s cache -- …``; gives its JSON, with the exit code as ``code`` beside."""
+    """Run ``nox -s cache -- …`` and return its JSON; ``code`` is the expected exit code."""
 
     def run(*arguments: str, code: int = 0) -> Any:
         capsys.readouterr()
@@ -42,7 +42,7 @@ def ask(stocked: Stocked, capsys: pytest.CaptureFixture[str]) -> Ask:
 
 @pytest.fixture
 def read(stocked: Stocked, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
-    """Runs the same for people: standard output, and standard error."""
+    """Run it without ``--json``, and return standard output and standard error."""
 
     def run(*arguments: str, code: int = 0) -> tuple[str, str]:
         capsys.readouterr()

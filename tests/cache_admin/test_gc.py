@@ -381,13 +381,13 @@ def test_gc_on_a_full_disk_records_tombstones_after_deleting(
     stocked.layer("a/one", b"one")
     record_tombstones, there = LedgerMaintenance.record_tombstones, []
 
-    def bury_where_there_is_room(self: LedgerMaintenance, *arguments: Any) -> None:
+    def record_only_with_room(self: LedgerMaintenance, *arguments: Any) -> None:
         there.append(stocked.blob(b"one").exists())
         if there[-1]:
             raise BuildError("the disk is full")
         record_tombstones(self, *arguments)
 
-    monkeypatch.setattr(LedgerMaintenance, "record_tombstones", bury_where_there_is_room)
+    monkeypatch.setattr(LedgerMaintenance, "record_tombstones", record_only_with_room)
     assert names(ask("gc")) == ["a/one"]
     assert there == [True, False]
     assert stocked.tombstones() == {"a/one": "evicted by gc"}

@@ -104,12 +104,17 @@ def test_project_name_with_dots_is_matched_literally() -> None:
 
 def test_containers_without_lease_and_process_are_dead(tmp_path: Path) -> None:
     leases = Leases(tmp_path / "boxes")
-    nobody = 4_194_305  # more than a process number can be
+    unused_pid = 4_194_305  # more than a process number can be
     mine, gone, forgotten, far = (
         f"buildkit-{number}-{letter * 12}"
-        for number, letter in ((os.getpid(), "a"), (os.getpid(), "b"), (nobody, "c"), (nobody * nobody * nobody, "d"))
+        for number, letter in (
+            (os.getpid(), "a"),
+            (os.getpid(), "b"),
+            (unused_pid, "c"),
+            (unused_pid * unused_pid * unused_pid, "d"),
+        )
     )
-    inherited = f"buildkit-{nobody}-eeeeeeeeeeee"
+    inherited = f"buildkit-{unused_pid}-eeeeeeeeeeee"
     with leases.hold(mine), leases.hold(inherited):
         with leases.hold(gone):
             pass  # its note outlives it, as that of a killed build

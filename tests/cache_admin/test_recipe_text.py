@@ -1,4 +1,4 @@
-"""Every kind of recipe in words; what nobody knows is shown as it stands."""
+"""Every kind of recipe is described; unknown parts are shown as JSON."""
 
 from __future__ import annotations
 

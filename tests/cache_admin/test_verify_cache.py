@@ -125,7 +125,7 @@ def test_verify_reports_a_damaged_ledger(sound: Stocked, read: Read) -> None:
 
 
 def test_verify_reports_and_deletes_a_damaged_row(sound: Stocked, ask: Ask) -> None:
-    """A build does not believe it either: it makes the layer anew, and says why."""
+    """A build does not trust it either: it builds the layer again, and reports why."""
     sound.sql("UPDATE layers SET blobs = replace(blobs, '\"zstd\"', '\"none\"') WHERE name = 'app/app'")
     sound.sql("UPDATE wheels SET sha256 = ?", "0" * 64)
     answer = ask("verify", code=1)

@@ -1,4 +1,4 @@
-"""A ledger that was written while the clock was a day ahead does no harm after it was set back."""
+"""A ledger written while the clock was a day ahead does no harm once the clock is set back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notes: what a dead build made elsewhere is found and removed, what a living one made is not."""
+"""Leases: what a dead build left outside the cache is removed, what a running one created is not."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def sweep(leases: Leases, *, stay: Sequence[str] = ()) -> list[str]:
     return sorted(asked)
 
 
-def _note_and_die(leases: Leases, *dead: str) -> None:
+def _hold_and_die(leases: Leases, *dead: str) -> None:
     for name in dead:
         leases.hold(name).__enter__()
     os._exit(0)
 
 
 def die(leases: Leases, *dead: str) -> None:
-    child = multiprocessing.get_context("spawn").Process(target=_note_and_die, args=(leases, *dead))
+    child = multiprocessing.get_context("spawn").Process(target=_hold_and_die, args=(leases, *dead))
     child.start()
     child.join(60)
 
@@ -105,7 +105,7 @@ def test_lease_swept_before_it_is_locked_is_created_again(leases: Leases, monkey
 
 
 def test_name_cannot_be_leased_while_it_is_swept(leases: Leases) -> None:
-    """Whoever would take the name of a dead note waits until it is gone."""
+    """A process that wants the name of a dead lease waits until it is gone."""
     die(leases, "a")
 
     def remove(dead: Sequence[str]) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""The ledger: what is recorded is found, by threads and processes; damage is said clearly."""
+"""The ledger: records are found by threads and processes, migrated, and damage is reported."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def test_altered_build_row_is_skipped_for_the_previous_build(ledger: Ledger, pat
 
 
 def store(path: Path, table: str, column: str, value: object) -> None:
-    """Let a column hold what its type does not let in, as a bit of a row's header does that is flipped."""
+    """Store a value that a column's type forbids, as a flipped bit in a row's header does."""
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("PRAGMA writable_schema = ON")
         ((sql,),) = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (table,)).fetchall()
@@ -356,7 +356,7 @@ def test_altered_rows_of_other_tables_count_as_absent(path: Path, table: str, co
 
 
 def test_build_times_prefer_seconds_of_this_machine(ledger: Ledger) -> None:
-    """But better than nothing, of a kind that was never built here."""
+    """Another machine's seconds are used only for a kind that was never built here."""
     shared, slow = Key.of(b"c"), LayerResult(blobs=MADE.blobs, seconds=100.0)
     ledger.add_layer(LayerId(KEY, "k", "n", "a"), MADE, [])
     ledger.add_remote_layer(LayerId(OTHER, "k", "n", "b"), slow, [])
@@ -383,7 +383,7 @@ def test_unreadable_contents_are_reported_with_a_hint(ledger: Ledger, path: Path
 def test_ledger_removed_while_in_use_is_recreated_by_the_next_opener(path: Path) -> None:
     old = Ledger(path)
     old.add_layer(LayerId(KEY, "k", "n", "{}"), MADE, [("p", "h")] * 100)
-    path.unlink()  # what SQLite keeps beside it stays, and is still in use
+    path.unlink()  # SQLite's log and index stay, and are still in use
     new = Ledger(path)
     assert new.layers.find([KEY]) == {}
     for number in range(50):

@@ -1,4 +1,4 @@
-"""The ledger for upkeep: rows as values, tombstones, and what is forgotten when."""
+"""Maintenance of the ledger: typed rows, tombstones, and when rows are deleted."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_damaged_layer_rows_are_absent_and_get_tombstones_when_deleted(
     key = None if change.startswith("key") else A
     assert maintenance.delete_damaged_rows() == (DamagedRow(table="layers", name="s/x", key=key),)
     assert ledger.database.select_one("SELECT group_concat(key) FROM layers") == (B.hex,)
-    assert {key: stone.why for key, stone in ledger.tombstones.all().items()} == (
+    assert {key: tombstone.why for key, tombstone in ledger.tombstones.all().items()} == (
         {key: "row damaged, found by verify"} if key else {}
     )
     assert maintenance.delete_damaged_rows() == ()
@@ -126,7 +126,7 @@ def test_tombstones_are_on_the_disk_and_end_when_the_layer_is_built(
     wal = Path(f"{ledger.database.path}-wal")
     with closing(sqlite3.connect(f"file:{ledger.database.path}?immutable=1", uri=True)) as raw:
         assert len(raw.execute("SELECT * FROM tombstones").fetchall()) == 2, wal.stat().st_size
-    assert {key: stone.why for key, stone in ledger.tombstones.all().items()} == {A: "evicted", B: "evicted"}
+    assert {key: tombstone.why for key, tombstone in ledger.tombstones.all().items()} == {A: "evicted", B: "evicted"}
     add(ledger, A)
     assert list(ledger.tombstones.all()) == [B]
 
@@ -162,7 +162,7 @@ def test_prune_keeps_tombstones_of_absent_layers_with_rows(ledger: Ledger, maint
 def test_last_tombstone_of_a_layer_counts(ledger: Ledger, maintenance: LedgerMaintenance) -> None:
     maintenance.record_tombstones([(A, "a")], "shared, somewhere")
     maintenance.record_tombstones([(A, "a")], "evicted")
-    assert {key: stone.why for key, stone in ledger.tombstones.all().items()} == {A: "evicted"}
+    assert {key: tombstone.why for key, tombstone in ledger.tombstones.all().items()} == {A: "evicted"}
 
 
 def test_prune_deletes_downloads_that_are_gone(ledger: Ledger, maintenance: LedgerMaintenance) -> None:

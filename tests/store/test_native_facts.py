@@ -1,4 +1,4 @@
-"""What is kept of native files: by blobs, and by sets of layers."""
+"""Facts about native files by blob, and findings by set of layers."""
 
 from __future__ import annotations
 

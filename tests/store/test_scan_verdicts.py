@@ -1,4 +1,4 @@
-"""Verdicts outlive processes, paths and odd names, and end with the rules that they were reached by."""
+"""Verdicts are kept across processes, paths and odd names, and end with the version of their rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stat index: what did not change is not read; what might have is."""
+"""The stat index: unchanged files are not read; files that may have changed are."""
 
 from __future__ import annotations
 
@@ -276,7 +276,7 @@ def test_long_file_is_hashed_completely(index: StatIndex, tmp_path: Path) -> Non
 
 
 def test_reading_a_large_file_emits_progress(ledger: Ledger, tmp_path: Path) -> None:
-    """Else a new model of some gigabytes looks like a program that hangs."""
+    """Without progress, a new model of several gigabytes looks like a hang."""
     said: list[Event] = []
     index = StatIndex(ledger, said.append)
     large, small = tmp_path / "large.onnx", tmp_path / "small"
