@@ -1,1 +1,1 @@
-"""What an image is made of, as documents that others read; pure."""
+"""SBOMs, provenance and attestations of images, as documents of standard formats. Pure."""
