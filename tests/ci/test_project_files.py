@@ -37,11 +37,11 @@ def test_pre_commit_runs_the_tools_of_lint_and_types() -> None:
     assert local["repo"] == "local"
     entries = " ".join(hook["entry"] for hook in local["hooks"])
     noxfile = (ROOT / "noxfile.py").read_text("utf-8")
-    tools = {"ruff", "lint-imports", "mypy"}
+    tools = {"ruff", "lint-imports", "mypy", "codespell", "check-words"}
     assert {tool for tool in tools if tool not in entries or tool not in noxfile} == set()
     groups = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]
     names = {re.split(r"[<>=\[ ]", entry)[0] for entry in groups["lint"]}
-    assert names >= {"ruff", "import-linter", "mypy"}
+    assert names >= {"ruff", "import-linter", "mypy", "codespell"}
 
 
 def test_editorconfig_has_the_line_length_of_ruff() -> None:
