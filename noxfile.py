@@ -35,6 +35,7 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run(*pytest, *session.posargs)
         return
+    session.run(sys.executable, "-m", "compileall", "-q", "buildkit")  # sessions in tests write no bytecode
     workers = max(3, os.cpu_count() or 1)  # many tests wait for tools and disks, not for a core
     session.run(*pytest, "--numprocesses", str(min(workers, 6)), "--dist", "loadgroup", "--no-loadscope-reorder")
 
