@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -43,20 +44,7 @@ _SETTLE = 1.0  # seconds in which a container without port and health check may 
 _LIMITS = {"memory": ("memory.max", "memory.limit_in_bytes"), "pids": ("pids.max",)}  # cgroups v2, v1
 _NANOSECONDS = 1_000_000_000
 
-# Find what the user of the container can write: working folder, folders of programs and modules, usual places.
-_TRY = """
-import json, os, sys
-found = []
-for folder in dict.fromkeys(json.loads(sys.argv[1]) + [p for p in sys.path if os.path.isdir(p)] + [sys.prefix]):
-    path = os.path.join(folder, ".buildkit-audit")
-    try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        os.unlink(path)
-        found.append(folder)
-    except OSError:
-        pass
-print(json.dumps(found))
-"""
+# the same for images without Python: print those of the given folders that are writable
 _TRY_SHELL = """
 for folder; do
     if (: > "$folder/.buildkit-audit") 2>/dev/null; then echo "$folder"; fi
@@ -245,19 +233,19 @@ class _Probe:
     # the view of the kernel
 
     def _look_inside(self, seen: Observation, pid: int) -> Observation:
-        files = self._read(pid, ("mountinfo", "environ", "net/route", "net/ipv6_route", "cgroup"))
+        proc_files = self._read(pid, ("mountinfo", "environ", "net/route", "net/ipv6_route", "cgroup"))
         processes = [self._read(one, ("status",))["status"] for one in self._pids()]
-        environment = tuple(line for line in files["environ"].split("\0") if line)
+        environment = tuple(line for line in proc_files["environ"].split("\0") if line)
         return replace(
             seen,
             processes=tuple(parse_status(text) for text in processes if text),
             environment=environment,
-            mounts=parse_mounts(files["mountinfo"]),
+            mounts=parse_mounts(proc_files["mountinfo"]),
             written=self._try_to_write(environment),
-            memory=self._limit(files["cgroup"], "memory"),
-            pids=self._limit(files["cgroup"], "pids"),
+            memory=self._limit(proc_files["cgroup"], "memory"),
+            pids=self._limit(proc_files["cgroup"], "pids"),
             listening=tuple(self._listening(pid)),
-            ways_out=parse_default_routes(files["net/route"], files["net/ipv6_route"]),
+            ways_out=parse_default_routes(proc_files["net/route"], proc_files["net/ipv6_route"]),
             shared=tuple(name for name in _NAMESPACES if self._is_shared(pid, name)),
         )
 
@@ -295,7 +283,7 @@ class _Probe:
         more = (workdir, said.get("VIRTUAL_ENV", ""), said.get("HOME", ""), *said.get("PATH", "").split(":"))
         places = [place for place in dict.fromkeys((*_PLACES, *more)) if place.startswith("/")]
         for python in ("python", "python3"):
-            tried = podman.execute(self._name, (python, "-I", "-c", _TRY, json.dumps(places)))
+            tried = podman.execute(self._name, (python, "-I", "-c", _write_probe(), json.dumps(places)))
             if tried.code == 0:
                 with suppress(ValueError):
                     return tuple(map(str, json.loads(tried.text)))
@@ -307,3 +295,7 @@ def _read_limit(path: Path) -> int | None:
     with suppress(OSError):
         return parse_cgroup_limit(path.read_text("ascii"))
     return None
+
+
+def _write_probe() -> str:
+    return (files("buildkit.inspection") / "write_probe.py").read_text("utf-8")
