@@ -1,7 +1,7 @@
 """Finds folders that a container's user can write; sent into the container as text, never imported by buildkit.
 
-``python -I -c TEXT FOLDERS``, with FOLDERS a JSON list, prints a JSON list: those of these folders, of the module search
-path and of the Python installation in which a file can be created. Each such file is removed at once.
+``python -I -c TEXT FOLDERS``, with FOLDERS a JSON list, prints a JSON list: those of these folders, of the module
+search path and of the Python installation in which a file can be created. Each such file is removed at once.
 """
 
 import json
