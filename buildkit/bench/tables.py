@@ -12,7 +12,7 @@ from buildkit.report.text import format_bytes, format_seconds
 GOALS = {
     "runnable": "until podman can run it",
     "pushed": "until pushed, nothing imported",
-    "fresh": "until pushed from a fresh runner with a warm shared cache",
+    "fresh": "until pushed from a fresh runner with a warm remote cache",
 }
 _PEERS = {
     "docker": "BuildKit of docker",

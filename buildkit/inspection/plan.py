@@ -134,7 +134,7 @@ def _sum(sizes: Sequence[int | None], expected: str = "") -> str:
 _SOURCES = {
     LayerSource.STORAGE: "in local storage",
     LayerSource.CACHE: "in the cache",
-    LayerSource.SHARED: "in the shared cache",
+    LayerSource.SHARED: "in the remote cache",
     LayerSource.BUILT: "to be built",
 }
 

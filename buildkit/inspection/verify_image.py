@@ -153,7 +153,7 @@ def _render_layers(verdict: ImageVerification) -> list[str]:
     lines = [f"{image}: not what `{stage}` of this checkout makes"]
     lines += [f"  {digest} ({format_bytes(size)}): {foreign}" for digest, size, name in verdict.layers if not name]
     lines += [f"  {sanitize_line(name)}: the image has it otherwise, or not at all" for name in verdict.absent]
-    hint = "not known here: build it, or name a shared cache (--cache REPOSITORY)"
+    hint = "not known here: build it, or name a remote cache (--cache REPOSITORY)"
     lines += [f"  {sanitize_line(name)}: {hint}" for name in verdict.unknown]
     if not verdict.config and len(lines) == 1:
         lines.append("  the layers agree; their order or the config (command, environment, user, labels …) does not")

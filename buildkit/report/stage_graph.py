@@ -16,7 +16,7 @@ from buildkit.report.text import format_bytes, sanitize
 
 SOURCE_LABELS = {
     LayerSource.BUILT: "to be built",
-    LayerSource.SHARED: "in the shared cache",
+    LayerSource.SHARED: "in the remote cache",
     LayerSource.CACHE: "in the cache",
     LayerSource.STORAGE: "in local storage",
 }

@@ -160,7 +160,7 @@ def machines(warm: Warm) -> Iterator[Callable[[], Tiny]]:
 
 
 def push(tiny: Tiny, place: Place, *arguments: str, tag: str = "next") -> SessionResult:
-    """Push, reading and writing the shared cache."""
+    """Push, reading and writing the remote cache."""
     both = ("--cache", place.repo, "--cache-write", place.repo)
     return done(tiny.run("push-app", f"{place.repo}:{tag}", *both, *arguments))
 
@@ -654,7 +654,7 @@ def test_commands_work_with_layers_that_only_a_registry_has(runner: Tiny, place:
     planned = done(runner.run("plan", "app", "--no-import"))
     assert "10 to be built" in planned.text
     with_cache = done(runner.run("plan", "app", "--no-import", "--cache", place.repo))
-    assert "10 in the shared cache" in with_cache.text
+    assert "10 in the remote cache" in with_cache.text
     done(runner.run("explain", "app"))
     done(runner.run("cache", "ls"))
     done(runner.run("cache", "verify"))

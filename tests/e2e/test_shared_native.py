@@ -1,4 +1,4 @@
-"""What compiles comes from the shared cache, too: the root of the bytecode compiler, and the builder."""
+"""What compiles comes from the remote cache, too: the root of the bytecode compiler, and the builder."""
 
 from __future__ import annotations
 

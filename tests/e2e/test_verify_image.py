@@ -73,7 +73,7 @@ def test_machine_without_builds_asks_the_remote_cache(
     without = verdict(other, f"{repository}:one")
     assert not without["holds"]
     assert len(without["unknown"]) == 9
-    assert "name a shared cache" in other.run("verify-image", f"{repository}:one").text
+    assert "name a remote cache" in other.run("verify-image", f"{repository}:one").text
     assert verdict(other, f"{repository}:one", "--cache", repository)["holds"]
     assert other.blobs() == []  # nothing but manifests and configs was fetched
 

@@ -54,7 +54,7 @@ def test_mermaid_groups_layers_by_stage_and_links_stages() -> None:
         ("s0l0", "root, 118 MB\nin local storage", "storage"),
         ("s1l0", "/opt/venv, 7.7 kB\nin local storage", "storage"),
         ("s1l1", "torch, 900 MB\nin the cache", "cache"),
-        ("s1l2", "numpy, 60.0 MB\nin the shared cache", "shared"),
+        ("s1l2", "numpy, 60.0 MB\nin the remote cache", "shared"),
         ("s1l3", "bin-1, 1.0 MB\nin the cache", "cache"),
         ("s2l0", "app, 60.2 kB\nto be built: main.py changed", "built"),
     ]

@@ -92,7 +92,7 @@ def test_svg_gives_each_source_a_defined_pattern_and_a_text_in_the_legend() -> N
     }
     shapes = {pattern.get("id"): len(pattern) for pattern in drawn.svg.iter(f"{SVG}pattern")}
     assert shapes == {"bk-storage": 1, "bk-cache": 2, "bk-shared": 2, "bk-built": 2}
-    for words in ("to be built: 60.2 kB", "in the shared cache: 60.0 MB", "in the cache: 901 MB"):
+    for words in ("to be built: 60.2 kB", "in the remote cache: 60.0 MB", "in the cache: 901 MB"):
         assert words in drawn.lines
     assert "in local storage: 118 MB" in drawn.lines
 

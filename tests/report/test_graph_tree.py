@@ -32,7 +32,7 @@ def test_tree_matches_the_expected_text() -> None:
         "deps  image of 4 layers, 961 MB\n"
         "├─ /opt/venv    7.7 kB  ▏                         in local storage\n"
         "├─ torch        900 MB  ████████████████████████  in the cache\n"
-        "├─ numpy       60.0 MB  █▋                        in the shared cache\n"
+        "├─ numpy       60.0 MB  █▋                        in the remote cache\n"
         "└─ bin-1        1.0 MB  ▏                         in the cache\n"
         "   this image: 3 layers to import (961 MB)\n"
         "\n"
