@@ -25,6 +25,7 @@ _SHARED_HOST = ("tests/docs", "tests/reference")  # they use the user's storage 
 _LONG = ("tests/e2e", "tests/containerfile", "tests/tools", "tests/resolve")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Group tests for pytest-xdist: one worker runs each file, and one worker all tests that share the host.
 

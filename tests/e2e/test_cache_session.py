@@ -160,7 +160,7 @@ def test_gc_waits_for_builds_and_for_another_gc(tiny: Tiny) -> None:
         both = [start(tiny, "gc", "--keep-days", "0", "--json") for _ in range(2)]
         for child in both:
             assert child.stderr is not None
-            wait_until(lambda child=child: "waiting until the builds" in child.stderr.readline())
+            wait_until(lambda child=child: "waiting until all builds" in child.stderr.readline())
         assert [child.poll() for child in both] == [None, None]
         assert tiny.blobs() == before
         assert ask(tiny, "ls")["things"], "who only asks does not wait"
@@ -176,7 +176,7 @@ def test_waiting_gc_can_be_interrupted(tiny: Tiny, number: signal.Signals) -> No
     with building(tiny):
         child = start(tiny, "gc")
         assert child.stderr is not None
-        wait_until(lambda: "waiting until the builds" in child.stderr.readline())
+        wait_until(lambda: "waiting until all builds" in child.stderr.readline())
         os.killpg(child.pid, number) if number is signal.SIGINT else child.send_signal(number)
         _, said = child.communicate(timeout=60)
     assert child.returncode == 130, said
