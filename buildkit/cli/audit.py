@@ -23,28 +23,28 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
     if options.sarif is not None:
         check_writable(options.sarif)
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        found = audit_target(planner, options.target, _choose(planner, options))
+        result = audit_target(planner, options.target, _choose(planner, options))
     if options.sarif is not None:
-        write_text(options.sarif, _sarif(found))
+        write_text(options.sarif, _sarif(result))
     if options.json:
-        sys.stdout.write(json.dumps(found.as_json(options.fail_on), indent=2) + "\n")
+        sys.stdout.write(json.dumps(result.as_json(options.fail_on), indent=2) + "\n")
     else:
-        sys.stdout.write("\n".join(render_audit(found, options.fail_on)) + "\n")
-    return int(found.closes(options.fail_on))
+        sys.stdout.write("\n".join(render_audit(result, options.fail_on)) + "\n")
+    return int(result.closes(options.fail_on))
 
 
 def _choose(planner: Planner, options: argparse.Namespace) -> tuple[str, ...]:
     """Return the parts to audit: by default both for a stage; a foreign image is started only with ``--running``."""
-    asked = tuple(part for part, chosen in ((AT_REST, options.at_rest), (RUNNING, options.running)) if chosen)
-    return asked or ((AT_REST, RUNNING) if options.target in planner.graph.stages else (AT_REST,))
+    requested = tuple(part for part, chosen in ((AT_REST, options.at_rest), (RUNNING, options.running)) if chosen)
+    return requested or ((AT_REST, RUNNING) if options.target in planner.graph.stages else (AT_REST,))
 
 
-def _sarif(found: Audit) -> str:
+def _sarif(result: Audit) -> str:
     from buildkit.report.sarif import SarifRun, render_sarif
 
     description = "the root of the image's file system"
-    run = SarifRun.of("audit", base="IMAGE", base_description=description, inside=True, subject=found.name)
-    return render_sarif(found.findings, run)
+    run = SarifRun.of("audit", base="IMAGE", base_description=description, inside=True, subject=result.name)
+    return render_sarif(result.findings, run)
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -27,19 +27,19 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
         stages = [check_stage(planner.graph, name) for name in options.stage] or list(planner.graph.stages)
         scope = find_scope(planner, stages)
         python = planner.context.project.target.minor
-    found: tuple[Vulnerability, ...] = ()
+    advisories: tuple[Vulnerability, ...] = ()
     failure: FetchError | None = None
     try:
-        found = audit(list(scope.pins), python, service=options.service)
+        advisories = audit(list(scope.pins), python, service=options.service)
     except FetchError as error:
         failure = error
     ignored = frozenset(options.ignore)
-    counted = [entry for entry in found if not ignored & {entry.id, *entry.aliases}]
+    counted = [advisory for advisory in advisories if not ignored & {advisory.id, *advisory.aliases}]
     if options.json:
-        value = as_json(scope, found, counted, failure)
+        value = as_json(scope, advisories, counted, failure)
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
     else:
-        sys.stdout.write("".join(f"{line}\n" for line in render(scope, found, counted, failure)))
+        sys.stdout.write("".join(f"{line}\n" for line in render(scope, advisories, counted, failure)))
     if failure is not None:
         print_error(failure)
     return 1 if failure or counted else 0

@@ -24,9 +24,9 @@ _PERCENT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*%?")
 
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
-    """Race, write the results, print them; 1 where ``--compare`` finds us slower.
+    """Race, write and print the results; return 1 if a sample is wrong or ``--compare`` finds us slower, else 0.
 
-    Raises DefinitionError, BuildError.
+    Raises DefinitionError and BuildError.
     """
     options = parse_request(arguments)
     old = read_results(options.compare) if options.compare else None
@@ -88,10 +88,12 @@ def _make_parser() -> Parser:
 
 def _check(options: argparse.Namespace) -> None:
     if options.scale:
-        given = [f"--{name}" for name in _OF_RACES if getattr(options, name.replace("-", "_")) not in (None, False)]
-        if given:
+        race_options = [
+            f"--{name}" for name in _OF_RACES if getattr(options, name.replace("-", "_")) not in (None, False)
+        ]
+        if race_options:
             raise DefinitionError(
-                f"--scale races nothing, but {', '.join(given)} is about a race", hint="say that without --scale"
+                f"--scale races nothing, but {', '.join(race_options)} is about a race", hint="say that without --scale"
             )
     if options.fail_over is not None and options.compare is None:
         raise DefinitionError(
@@ -100,7 +102,7 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _share(text: str) -> float:
-    found = _PERCENT.fullmatch(text)
-    if not found:
+    match = _PERCENT.fullmatch(text)
+    if not match:
         raise argparse.ArgumentTypeError(f"must be a percentage, not {text!r}")
-    return float(found[1]) / 100
+    return float(match[1]) / 100

@@ -74,10 +74,10 @@ def parse_cache_options(arguments: Sequence[str]) -> argparse.Namespace:
 
 def parse_size(text: str) -> int:
     """Return the bytes of ``10GB``, ``1.5 GiB``, ``10G`` (GiB) or ``5000``; raises ArgumentTypeError."""
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", text.lower())
-    if found is None or found[2] not in _UNITS:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]*)", text.lower())
+    if match is None or match[2] not in _UNITS:
         raise argparse.ArgumentTypeError(f"must be a size such as 10GB, 500MB, 1.5GiB, 10G or 5000, not {text!r}")
-    return int(float(found[1]) * _UNITS[found[2]])
+    return int(float(match[1]) * _UNITS[match[2]])
 
 
 def _parse_days(text: str) -> float:

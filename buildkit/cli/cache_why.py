@@ -1,4 +1,4 @@
-"""``cache -- why KEY``: what a key stands for."""
+"""``cache -- why KEY``: explain what a key stands for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLUMNS = (Column(title="key"), Column(title="name"), Column(title="kind"), Col
 
 
 def explain_key(folder: Path, asked: str, *, as_json: bool) -> int:
-    """Print what is known of a key or name, or a list of what it may mean; return 0. Raises DefinitionError."""
+    """Print the history of a key or name, or a list of its candidates; return 0. Raises DefinitionError."""
     with open_view(sys.stderr) as emit, open_inventory(folder, emit) as (context, needed, inventory):
         histories = find_histories(asked, inventory, needed, context.ledger)
     if not histories:

@@ -20,10 +20,10 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     options = _parse(arguments)
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
         name = check_stage(planner.graph, options.stage)
-        chosen = _choose(options, planner)
-        made = make_export(planner, name, chosen)
-    written = write_export(folder, chosen, made)
-    sys.stderr.write(f"{chosen.file}: {name}, with {len(made.files)} side files; {written} changed\n")
+        export_options = _choose(options, planner)
+        export = make_export(planner, name, export_options)
+    written = write_export(folder, export_options, export)
+    sys.stderr.write(f"{export_options.file}: {name}, with {len(export.files)} side files; {written} changed\n")
 
 
 def _choose(options: argparse.Namespace, planner: Planner) -> ExportOptions:

@@ -23,8 +23,8 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
     """Print the matrix of the stages that are named, or of all that ship; raises DefinitionError or BuildError."""
     options = _parse(arguments)
     with open_view(sys.stderr) as emit, open_planner(folder, emit) as planner:
-        asked = tuple(dict.fromkeys(check_stage(planner.graph, name) for name in options.stages))
-        images = asked or shipping_stages(planner.graph)
+        requested = tuple(dict.fromkeys(check_stage(planner.graph, name) for name in options.stages))
+        images = requested or shipping_stages(planner.graph)
         open_remote_cache(planner.context, RemoteCacheOptions(cache=options.cache, cache_read_only=True))
         if options.only_shared and not planner.context.remote_cache.name:
             raise DefinitionError(
@@ -34,8 +34,8 @@ def run(folder: Path, arguments: Sequence[str]) -> None:
         work = find_work(planner, images, only_shared=options.only_shared)
         waves = arrange_waves(work.needs, most=options.waves, keep=images)
         _report_waves(work, waves, emit)
-    found = Matrix(waves=waves, images=images)
-    sys.stdout.write(found.as_gitlab() if options.gitlab else json.dumps(found.as_json()) + "\n")
+    result = Matrix(waves=waves, images=images)
+    sys.stdout.write(result.as_gitlab() if options.gitlab else json.dumps(result.as_json()) + "\n")
 
 
 def _report_waves(work: Work, waves: Sequence[Sequence[str]], emit: Emit) -> None:

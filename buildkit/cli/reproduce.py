@@ -51,5 +51,5 @@ def _parse(arguments: Sequence[str]) -> ReproduceOptions:
     parser.add_argument("--no-root", action="store_true", help="do not rebuild Debian roots, which needs the archive")
     parser.add_argument("--cache", default="", metavar="REPOSITORY", help="compare with this remote cache")
     add_jobs_argument(parser)
-    found: argparse.Namespace = parser.parse_args(list(arguments))
-    return ReproduceOptions(**vars(found))
+    options: argparse.Namespace = parser.parse_args(list(arguments))
+    return ReproduceOptions(**vars(options))

@@ -51,9 +51,9 @@ RENDERERS = {"print": render_command, "compose": render_compose, "quadlet": _ren
 def _parse(stage: str, arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("run", stage)
     formats = parser.add_mutually_exclusive_group()
-    for name, what in (("print", "commands"), ("compose", "compose file"), ("quadlet", "units for systemd")):
+    for name, description in (("print", "commands"), ("compose", "compose file"), ("quadlet", "units for systemd")):
         formats.add_argument(
-            f"--{name}", dest="format", action="store_const", const=name, help=f"only print the {what}"
+            f"--{name}", dest="format", action="store_const", const=name, help=f"only print the {description}"
         )
     parser.add_argument(
         "--port", type=_port, metavar="N", help="publish the first port as N; with 0, all ports as free ones"

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 
 
 def run(folder: Path, arguments: Sequence[str]) -> int:
-    """Print whether an image is of this checkout; return 0 if it is, else 1. Raises DefinitionError and BuildError."""
+    """Print whether an image matches this checkout; return 0 if it does, else 1.
+
+    Raises DefinitionError and BuildError.
+    """
     options = _parse(arguments)
     ref = parse_ref(options.ref, "the image")
     key = _load_key(options.key)
@@ -42,9 +45,9 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
         verdict = compare_with_stage(planner, image, stage)
         reader = AttachmentReader(image.ref, image.digest, registries, planner.context.blobs, key)
         proofs = (reader.signature(), *reader.attestations(make_checks(planner, image, stage)))
-        wanted = {"signature"} if key else set()
-        wanted |= set(KIND_NAMES.values()) if options.attested else set()
-        verdict = replace(verdict, proofs=proofs, wanted=frozenset(wanted))
+        required = {"signature"} if key else set()
+        required |= set(KIND_NAMES.values()) if options.attested else set()
+        verdict = replace(verdict, proofs=proofs, wanted=frozenset(required))
     text = json.dumps(verdict.as_json(), indent=2) if options.json else "\n".join(render_verdict(verdict))
     sys.stdout.write(f"{text}\n")
     return 0 if verdict.holds else 1

@@ -45,7 +45,7 @@ class Audit:
     def closes(self, gate: Severity | None) -> bool:
         """Return whether a finding reaches ``gate``, or a requested part could not be examined, which is no pass."""
         unknown = any(self.parts.values())
-        return unknown or (gate is not None and any(one.severity >= gate for one in self.findings))
+        return unknown or (gate is not None and any(finding.severity >= gate for finding in self.findings))
 
     def as_json(self, gate: Severity | None) -> dict[str, Any]:
         """Return the form that docs/audit.md describes."""
@@ -76,21 +76,21 @@ def _view_json(view: ImageView) -> dict[str, Any]:
 def audit_target(planner: Planner, target: str, parts: Sequence[str]) -> Audit:
     """Examine the requested parts of an image, each once."""
     if AT_REST not in parts:
-        found, why = _run(planner, target)
-        return Audit(name=target, findings=found, parts={RUNNING: why})
+        findings, why = _run(planner, target)
+        return Audit(name=target, findings=findings, parts={RUNNING: why})
     with step(planner.context.emit, target, "audit") as progress:
         with open_image(planner, target) as image:
             view, stored = read_view(image, planner.context), image.stored
         findings = check_image(view)
         progress.size = sum(layer.unpacked for layer in view.layers)
-    looked = {AT_REST: ""}
+    reasons = {AT_REST: ""}
     if RUNNING in parts:
         if target in planner.graph.stages and not stored:
-            looked[RUNNING] = f"local storage does not have this image: nox -s build-{target}"
+            reasons[RUNNING] = f"local storage does not have this image: nox -s build-{target}"
         else:
-            more, looked[RUNNING] = _run(planner, target)
+            more, reasons[RUNNING] = _run(planner, target)
             findings += more
-    return Audit(name=target, findings=findings, parts=looked, view=view)
+    return Audit(name=target, findings=findings, parts=reasons, view=view)
 
 
 def _run(planner: Planner, target: str) -> tuple[tuple[Finding, ...], str]:
@@ -109,16 +109,16 @@ def _run(planner: Planner, target: str) -> tuple[tuple[Finding, ...], str]:
         return (), f"{error.message}{f' ({error.hint})' if error.hint else ''}"
 
 
-def render_audit(found: Audit, gate: Severity | None) -> list[str]:
+def render_audit(audit: Audit, gate: Severity | None) -> list[str]:
     """Return lines: findings with reasons, what was examined, and the totals."""
-    lines = render_findings(found.findings)
+    lines = render_findings(audit.findings)
     lines += [""] * bool(lines)
-    examined = " and ".join(part for part, why in found.parts.items() if not why) or "nothing of it"
-    lines.append(f"{format_untrusted(found.name)}, {examined}")
-    if found.view is not None:
-        lines += _format_view(found.view)
-    lines += [f"not looked at {part}: {format_untrusted(why, 1000)}" for part, why in found.parts.items() if why]
-    lines.append(_format_sum(found, gate))
+    examined = " and ".join(part for part, why in audit.parts.items() if not why) or "nothing of it"
+    lines.append(f"{format_untrusted(audit.name)}, {examined}")
+    if audit.view is not None:
+        lines += _format_view(audit.view)
+    lines += [f"not looked at {part}: {format_untrusted(why, 1000)}" for part, why in audit.parts.items() if why]
+    lines.append(_format_sum(audit, gate))
     return lines
 
 
@@ -131,10 +131,10 @@ def _format_view(view: ImageView) -> Iterator[str]:
         yield f"{format_count(cut, 'large text')} searched for secrets in the first 64 MiB alone"
 
 
-def _format_sum(found: Audit, gate: Severity | None) -> str:
-    counts = format_finding_counts(found.findings)
-    if gate is None or not found.closes(gate):
+def _format_sum(audit: Audit, gate: Severity | None) -> str:
+    counts = format_finding_counts(audit.findings)
+    if gate is None or not audit.closes(gate):
         return counts
-    if any(found.parts.values()):
+    if any(audit.parts.values()):
         return f"{counts}: fails"
     return f"{counts}: fails, for {format_severity(gate)} and worse do"

@@ -53,38 +53,45 @@ def find_scope(planner: Planner, stages: Iterable[str]) -> Scope:
 
 
 def as_json(
-    scope: Scope, found: Sequence[Vulnerability], counted: Sequence[Vulnerability], failure: FetchError | None
+    scope: Scope, advisories: Sequence[Vulnerability], counted: Sequence[Vulnerability], failure: FetchError | None
 ) -> dict[str, Any]:
-    """``{"outcome", "why", "checked", "vulnerabilities", "unchecked"}``; ``outcome`` is one of the constants."""
+    """Return ``{"outcome", "why", "checked", "vulnerabilities", "unchecked"}``.
+
+    ``outcome`` is CLEAN, VULNERABLE or UNCHECKED.
+    """
     return {
         "outcome": UNCHECKED if failure else VULNERABLE if counted else CLEAN,
         "why": failure.message if failure else "",
         "checked": [] if failure else [{"name": n, "version": v, "locks": list(p)} for (n, v), p in scope.pins.items()],
         "vulnerabilities": [
             {
-                "id": one.id,
-                "aliases": list(one.aliases),
-                "name": one.name,
-                "version": one.version,
-                "summary": one.summary,
-                "fixed": list(one.fixed),
-                "link": one.link,
-                "locks": list(_locks(scope, one)),
-                "ignored": one not in counted,
+                "id": advisory.id,
+                "aliases": list(advisory.aliases),
+                "name": advisory.name,
+                "version": advisory.version,
+                "summary": advisory.summary,
+                "fixed": list(advisory.fixed),
+                "link": advisory.link,
+                "locks": list(_locks(scope, advisory)),
+                "ignored": advisory not in counted,
             }
-            for one in found
+            for advisory in advisories
         ],
         "unchecked": [{"what": what, "count": count, "why": why} for what, count, why in scope.left_out],
     }
 
 
 def render(
-    scope: Scope, found: Sequence[Vulnerability], counted: Sequence[Vulnerability], failure: FetchError | None
+    scope: Scope, advisories: Sequence[Vulnerability], counted: Sequence[Vulnerability], failure: FetchError | None
 ) -> list[str]:
-    """Return lines for people."""
-    lines = render_findings([finding for one in counted for finding in _findings(scope, one)])
+    """Return the findings, the ignored advisories and the totals, as lines for people."""
+    lines = render_findings([finding for advisory in counted for finding in _findings(scope, advisory)])
     lines += [""] if lines else []
-    lines += [sanitize_line(f"ignored: {one.id} of {one.name} {one.version}") for one in found if one not in counted]
+    lines += [
+        sanitize_line(f"ignored: {advisory.id} of {advisory.name} {advisory.version}")
+        for advisory in advisories
+        if advisory not in counted
+    ]
     packages = format_count(len(scope.pins), "Python package")
     if failure is None:
         lines.append(f"{packages} checked: {_format_found(len(counted))}")
@@ -98,22 +105,26 @@ def _format_found(count: int) -> str:
     return f"{count} known vulnerabilit{'y' if count == 1 else 'ies'}" if count else "no known vulnerability"
 
 
-def _findings(scope: Scope, one: Vulnerability) -> list[Finding]:
-    fixed = f"take {' or '.join(one.fixed)} or later" if one.fixed else "no version without it is known"
+def _findings(scope: Scope, advisory: Vulnerability) -> list[Finding]:
+    fixed = f"take {' or '.join(advisory.fixed)} or later" if advisory.fixed else "no version without it is known"
     rule = Rule(
-        id=one.id.lower(),
-        title=one.summary or "a known vulnerability",
-        severity=Severity.HIGH,  # the service tells uv, but uv does not tell how bad it is
+        id=advisory.id.lower(),
+        title=advisory.summary or "a known vulnerability",
+        severity=Severity.HIGH,  # uv does not pass on the severity that the service reports
         why="The advisory holds for the version that the lock pins.",
         advice=f"{fixed}: nox -s lock -- --upgrade",
-        references=(one.id, *one.aliases, *([one.link] if one.link else ())),
+        references=(advisory.id, *advisory.aliases, *([advisory.link] if advisory.link else ())),
     )
-    return [Finding(rule=rule, what=f"{one.name} {one.version}", path=lock) for lock in _locks(scope, one)]
+    return [
+        Finding(rule=rule, what=f"{advisory.name} {advisory.version}", path=lock) for lock in _locks(scope, advisory)
+    ]
 
 
-def _locks(scope: Scope, one: Vulnerability) -> tuple[str, ...]:
+def _locks(scope: Scope, advisory: Vulnerability) -> tuple[str, ...]:
     """Return the locks that pin it; the service knows versions without their local part."""
     places = [
-        p for (name, version), p in scope.pins.items() if (name, version.partition("+")[0]) == (one.name, one.version)
+        p
+        for (name, version), p in scope.pins.items()
+        if (name, version.partition("+")[0]) == (advisory.name, advisory.version)
     ]
-    return tuple(sorted({lock for some in places for lock in some})) or ("",)
+    return tuple(sorted({lock for locks in places for lock in locks})) or ("",)

@@ -70,17 +70,17 @@ def describe_target(planner: Planner, target: str) -> ContainerSpec:
         if podman.find_image_config(container.image) is None:
             raise BuildError(f"{container.image} is not in local storage", hint=f"nox -s build-{target}")
         return container
-    if (told := podman.find_image_config(target)) is None:
+    if (image := podman.find_image_config(target)) is None:
         podman.pull(target)
-        told = podman.find_image_config(target)
-    return make_container(target, name, read_config(told or {}), Running(), host_port=0)
+        image = podman.find_image_config(target)
+    return make_container(target, name, read_config(image or {}), Running(), host_port=0)
 
 
-def read_config(told: Mapping[str, Any]) -> Config:
+def read_config(image: Mapping[str, Any]) -> Config:
     """Return the part of an image's config that matters at run time (OCI image specification, Docker's Healthcheck)."""
-    config = told.get("config") or {}
-    known = sorted(map(str, config.get("ExposedPorts") or {}))
-    ports = tuple(port for port in known if re.fullmatch(r"[0-9]{1,5}(/(tcp|udp))?", port))
+    config = image.get("config") or {}
+    exposed = sorted(map(str, config.get("ExposedPorts") or {}))
+    ports = tuple(port for port in exposed if re.fullmatch(r"[0-9]{1,5}(/(tcp|udp))?", port))
     env = tuple((line.partition("=")[0], line.partition("=")[2]) for line in map(str, config.get("Env") or ()))
     return Config(
         user=str(config.get("User") or ""),
@@ -91,8 +91,8 @@ def read_config(told: Mapping[str, Any]) -> Config:
     )
 
 
-def _read_health(told: Mapping[str, Any]) -> Healthcheck | None:
-    test = tuple(map(str, told.get("Test") or ()))
+def _read_health(healthcheck: Mapping[str, Any]) -> Healthcheck | None:
+    test = tuple(map(str, healthcheck.get("Test") or ()))
     if test[:1] == ("CMD-SHELL",):
         test = ("/bin/sh", "-c", *test[1:])
     elif test[:1] == ("CMD",):
@@ -100,15 +100,15 @@ def _read_health(told: Mapping[str, Any]) -> Healthcheck | None:
     if not test or test == ("NONE",):
         return None
 
-    def seconds(key: str, usual: int) -> int:
-        return round(int(told.get(key) or 0) / _NANOSECONDS) or usual
+    def seconds(key: str, default: int) -> int:
+        return round(int(healthcheck.get(key) or 0) / _NANOSECONDS) or default
 
     return Healthcheck(
         test=test,
         interval=seconds("Interval", 30),
         timeout=seconds("Timeout", 30),
         start_period=seconds("StartPeriod", 0),
-        retries=int(told.get("Retries") or 3),
+        retries=int(healthcheck.get("Retries") or 3),
     )
 
 
@@ -140,23 +140,23 @@ class _Probe:
 
     def observe(self) -> Observation:
         health, silent = self._await()
-        known = podman.inspect_container(self._name)
-        self._id = str(known["Id"])
-        state = known["State"]
-        seen = Observation(
+        details = podman.inspect_container(self._name)
+        self._id = str(details["Id"])
+        state = details["State"]
+        observation = Observation(
             tmpfs=tuple(folder for folder, _ in self._container.running.tmpfs),
             ports=tuple(f"{port.number}/{port.protocol}" for port in self._container.ports),
             outgoing=self._container.running.outgoing,
             stop_seconds=self._container.running.stop_seconds,
         )
         if not state["Running"]:
-            return replace(seen, ended=(int(state["ExitCode"]), podman.read_log(self._name)))
-        seen = self._look_inside(seen, int(state["Pid"]))
+            return replace(observation, ended=(int(state["ExitCode"]), podman.read_log(self._name)))
+        observation = self._look_inside(observation, int(state["Pid"]))
         if health is not None and health.code == 0:
             health = replace(health, code_halted=self._ask_halted())
-        podman.stop(self._name, seen.stop_seconds)
+        podman.stop(self._name, observation.stop_seconds)
         code = int(podman.inspect_container(self._name)["State"]["ExitCode"])
-        return replace(seen, health=health, silent=silent, stopped=code)
+        return replace(observation, health=health, silent=silent, stopped=code)
 
     def _await(self) -> tuple[Health | None, tuple[str, ...]]:
         """Wait until the container is healthy and answers, has ended, or its time is up."""
@@ -230,14 +230,14 @@ class _Probe:
         """Return the process ids of the container on the host."""
         return podman.list_pids(self._name)
 
-    # the view of the kernel
+    # what the kernel reports
 
-    def _look_inside(self, seen: Observation, pid: int) -> Observation:
+    def _look_inside(self, observation: Observation, pid: int) -> Observation:
         proc_files = self._read(pid, ("mountinfo", "environ", "net/route", "net/ipv6_route", "cgroup"))
-        processes = [self._read(one, ("status",))["status"] for one in self._pids()]
+        processes = [self._read(process_id, ("status",))["status"] for process_id in self._pids()]
         environment = tuple(line for line in proc_files["environ"].split("\0") if line)
         return replace(
-            seen,
+            observation,
             processes=tuple(parse_status(text) for text in processes if text),
             environment=environment,
             mounts=parse_mounts(proc_files["mountinfo"]),
@@ -264,23 +264,28 @@ class _Probe:
 
     def _limit(self, cgroup: str, controller: str) -> int | None:
         """Return the lowest limit of the container's own cgroups; limits of the engine as a whole do not count."""
-        found: list[int | None] = []
+        limits: list[int | None] = []
         for line in cgroup.splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers and controller not in controllers.split(","):
                 continue
-            place = _CGROUPS / (controller if controllers else "") / path.lstrip("/")
-            for folder in (place, *place.parents):
+            group = _CGROUPS / (controller if controllers else "") / path.lstrip("/")
+            for folder in (group, *group.parents):
                 if self._id in str(folder):
-                    found += [_read_limit(folder / name) for name in _LIMITS[controller]]
-        return min((limit for limit in found if limit is not None), default=None)
+                    limits += [_read_limit(folder / name) for name in _LIMITS[controller]]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     # the rights of the container's user
 
     def _try_to_write(self, environment: Sequence[str]) -> tuple[str, ...] | None:
-        said = dict(line.partition("=")[::2] for line in environment)
+        variables = dict(line.partition("=")[::2] for line in environment)
         workdir = str(podman.inspect_container(self._name)["Config"].get("WorkingDir") or "/")
-        more = (workdir, said.get("VIRTUAL_ENV", ""), said.get("HOME", ""), *said.get("PATH", "").split(":"))
+        more = (
+            workdir,
+            variables.get("VIRTUAL_ENV", ""),
+            variables.get("HOME", ""),
+            *variables.get("PATH", "").split(":"),
+        )
         places = [place for place in dict.fromkeys((*_PLACES, *more)) if place.startswith("/")]
         for python in ("python", "python3"):
             tried = podman.execute(self._name, (python, "-I", "-c", _write_probe(), json.dumps(places)))

@@ -25,8 +25,7 @@ _MOST = 5  # suggested layers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explained:
-    """What a build would do with one layer, and why.
-
+    """The action that a build would take for one layer, and its reasons.
     ``causes`` are the reasons to build it. ``again`` is set if it is imported although local storage has it; ``below``
     is the layer whose change is the reason. ``tool`` is set if it is needed to build the image, but no part of it.
     """
@@ -76,17 +75,17 @@ def explain_stage(planner: Planner, stage: str, layer: str = "") -> Explanation:
     ]
     chosen = _choose(explained, layer) if layer else explained
     reasons = planner.reasons(planned.plan.composition)
-    built = find_built(planner.context.ledger, [one.entry.spec.key.hex for one in chosen])
+    built = find_built(planner.context.ledger, [choice.entry.spec.key.hex for choice in chosen])
     return Explanation(
         stage=stage,
         image=planned.ref,
         layers=tuple(
             replace(
-                one,
-                causes=reasons.find(one.entry.spec) if one.entry.source is LayerSource.BUILT else (),
-                built=built.get(one.entry.spec.key.hex),
+                choice,
+                causes=reasons.find(choice.entry.spec) if choice.entry.source is LayerSource.BUILT else (),
+                built=built.get(choice.entry.spec.key.hex),
             )
-            for one in chosen
+            for choice in chosen
         ),
     )
 
@@ -101,22 +100,22 @@ def _explain_entries(entries: Sequence[PlannedLayer], stored: Set[DiffId]) -> It
         below = below or (entry.spec.name if imported else "")
 
 
-def _is_in(made: LayerResult | None, stored: Set[DiffId]) -> bool:
-    return made is not None and all(blob.diff_id in stored for blob in made.blobs)
+def _is_in(result: LayerResult | None, stored: Set[DiffId]) -> bool:
+    return result is not None and all(blob.diff_id in stored for blob in result.blobs)
 
 
 def _choose(explained: Iterable[Explained], layer: str) -> list[Explained]:
-    by_name = {one.entry.spec.name: one for one in explained}
+    by_name = {item.entry.spec.name: item for item in explained}
     ending = [layer] if layer in by_name else [name for name in by_name if name.endswith(f"/{layer}")]
     if len(ending) > 1:
-        called = f"{len(ending)} layers are called `{layer}`"
-        raise DefinitionError(called, hint=f"did you mean {', '.join(ending[:_MOST])}?")
+        message = f"{len(ending)} layers are called `{layer}`"
+        raise DefinitionError(message, hint=f"did you mean {', '.join(ending[:_MOST])}?")
     if ending:
         return [by_name[ending[0]]]
     digits = layer.removeprefix("sha256:").lower()
-    found = [one for one in by_name.values() if one.entry.spec.key.hex.startswith(digits)]
-    if found and len(digits) >= _SHORTEST:
-        return found
+    matches = [item for item in by_name.values() if item.entry.spec.key.hex.startswith(digits)]
+    if matches and len(digits) >= _SHORTEST:
+        return matches
     close = get_close_matches(layer, by_name) or [name for name in by_name if layer in name] or list(by_name)
     raise DefinitionError(
         f"there is no layer `{layer}`: a name, or the first digits of a key",
@@ -126,29 +125,29 @@ def _choose(explained: Iterable[Explained], layer: str) -> list[Explained]:
 
 def print_explanation(explanation: Explanation, out: TextIO, *, whole: bool = True) -> None:
     """Print lines for every layer, and for a ``whole`` image the number of layers to be built."""
-    width = max((len(sanitize_line(one.entry.spec.name)) for one in explanation.layers), default=0)
-    for one in explanation.layers:
+    width = max((len(sanitize_line(layer.entry.spec.name)) for layer in explanation.layers), default=0)
+    for layer in explanation.layers:
         print(
-            f"{sanitize_line(one.entry.spec.name):{width}}  {sanitize_line(format_action(one, explanation.stage))}",
+            f"{sanitize_line(layer.entry.spec.name):{width}}  {sanitize_line(format_action(layer, explanation.stage))}",
             file=out,
         )
-        for cause in one.causes:
+        for cause in layer.causes:
             print(f"    {sanitize_line(format_cause(cause))}", file=out)
     if whole:
         print(render_sum(explanation), file=out)
 
 
-def format_action(one: Explained, stage: str) -> str:
+def format_action(layer: Explained, stage: str) -> str:
     """Return what would be done with a layer, and when and why it was built."""
-    if one.entry.source is LayerSource.BUILT:
-        return "would be built" + " again" * bool(one.built) + ", as a tool for others" * one.tool + ":"
-    if one.again:
-        what = f"imported again, because {one.below} below it changes"
-    elif one.entry.source is LayerSource.STORAGE:
-        what = "stays as it is"
+    if layer.entry.source is LayerSource.BUILT:
+        return "would be built" + " again" * bool(layer.built) + ", as a tool for others" * layer.tool + ":"
+    if layer.again:
+        action = f"imported again, because {layer.below} below it changes"
+    elif layer.entry.source is LayerSource.STORAGE:
+        action = "stays as it is"
     else:
-        what = "imported" if one.entry.source is LayerSource.CACHE else "fetched and imported"
-    return what + (f"; {_format_built(one.built, stage)}" if one.built else "")
+        action = "imported" if layer.entry.source is LayerSource.CACHE else "fetched and imported"
+    return action + (f"; {_format_built(layer.built, stage)}" if layer.built else "")
 
 
 def _format_built(built: BuiltRecord, stage: str) -> str:
@@ -158,8 +157,8 @@ def _format_built(built: BuiltRecord, stage: str) -> str:
 
 def render_sum(explanation: Explanation) -> str:
     """Return the last line: the totals."""
-    layers = [one for one in explanation.layers if not one.tool]
-    count = sum(one.entry.source is LayerSource.BUILT for one in layers)
-    again = sum(one.again for one in layers)
+    layers = [layer for layer in explanation.layers if not layer.tool]
+    count = sum(layer.entry.source is LayerSource.BUILT for layer in layers)
+    again = sum(layer.again for layer in layers)
     built = f"{count} of {len(layers)} layers would be built" if count else "nothing would be rebuilt"
     return f"{explanation.stage}: {built}" + (f", {again} imported again" if again else "")

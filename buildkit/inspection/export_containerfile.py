@@ -29,7 +29,7 @@ def write_export(folder: Path, options: ExportOptions, export: ContainerfileExpo
     Files of an earlier export that this one lacks are removed. Raises DefinitionError if a foreign file would be
     replaced.
     """
-    known = (folder / options.file).exists()
+    had_export = (folder / options.file).exists()
     for name in (options.file, ignore_path(options)):
         if (folder / name).exists() and not (folder / name).read_text("utf-8", errors="replace").startswith(MARK):
             raise DefinitionError(
@@ -37,7 +37,7 @@ def write_export(folder: Path, options: ExportOptions, export: ContainerfileExpo
             )
     files = (SideFile(path=options.file, text=export.text), *export.files)
     changed = sum(_write(folder / file.path, file.text) for file in files)
-    if known:
+    if had_export:
         _remove_others(folder / options.folder, {folder / file.path for file in files})
     return changed
 
@@ -77,11 +77,11 @@ def find_output(folder: Path, path: str) -> str:
 
 def find_links(folder: Path, path: str) -> str:
     """Return the folder of wheels relative to the project in ``folder``; raises DefinitionError if there is none."""
-    found = find_inside(folder, path, "--find-links", "folder")
-    if not (folder / found).is_dir():
+    relative = find_inside(folder, path, "--find-links", "folder")
+    if not (folder / relative).is_dir():
         hint = f"name a folder of wheels below {folder}, or leave --find-links away for an index"
         raise DefinitionError(f"--find-links: there is no folder `{path}`", hint=hint)
-    return found
+    return relative
 
 
 def find_inside(folder: Path, path: str, option: str, what: str) -> str:
@@ -92,7 +92,7 @@ def find_inside(folder: Path, path: str, option: str, what: str) -> str:
         raise DefinitionError(f"{option}: `{path}` is the project's folder itself", hint=hint)
     if relative.split("/")[0] == "..":
         raise DefinitionError(f"{option}: `{path}` is outside the project", hint=hint)
-    if found := _UNSAFE.search(relative):
-        message = f"{option}: `{relative}` has `{found[0]}`, which a Containerfile or a shell would interpret"
+    if unsafe := _UNSAFE.search(relative):
+        message = f"{option}: `{relative}` has `{unsafe[0]}`, which a Containerfile or a shell would interpret"
         raise DefinitionError(message, hint="give it a plainer name")
     return relative

@@ -76,14 +76,14 @@ class _PlannedUse:
 
 def _place(graph: Graph, order: Sequence[str], forecasts: Mapping[str, StageForecast]) -> dict[str, list[GraphLayer]]:
     """Return every layer once, by the first stage that adds it."""
-    seen: dict[Key, list[_PlannedUse]] = {}
+    uses: dict[Key, list[_PlannedUse]] = {}
     for name in order:
         if name in forecasts:
-            for one in _see(graph, order, forecasts[name]):
-                seen.setdefault(one.entry.spec.key, []).append(one)
+            for use in _see(graph, order, forecasts[name]):
+                uses.setdefault(use.entry.spec.key, []).append(use)
     places: dict[str, list[GraphLayer]] = {}
-    for group in seen.values():
-        owner = min((one.owner for one in group), key=order.index)
+    for group in uses.values():
+        owner = min((use.owner for use in group), key=order.index)
         places.setdefault(owner, []).append(_merge(group, owner))
     return places
 
@@ -104,8 +104,8 @@ def _see(graph: Graph, order: Sequence[str], stage_forecast: StageForecast) -> I
 
 def _merge(group: Sequence[_PlannedUse], owner: str) -> GraphLayer:
     """Merge the views of several images: to be built if one of them must build it, else at the nearest source."""
-    first = min(group, key=lambda one: (_FIRST.index(one.entry.source), one.entry.why in _NO_REASON))
-    spec = next(one.entry.spec for one in group if one.owner == owner)
+    first = min(group, key=lambda use: (_FIRST.index(use.entry.source), use.entry.why in _NO_REASON))
+    spec = next(use.entry.spec for use in group if use.owner == owner)
     return GraphLayer(
         name=spec.name,
         kind=str(spec.kind),
@@ -113,7 +113,7 @@ def _merge(group: Sequence[_PlannedUse], owner: str) -> GraphLayer:
         source=first.entry.source,
         bytes=first.bytes,
         why=first.entry.why,
-        images=tuple(one.image for one in group if one.image),
+        images=tuple(use.image for use in group if use.image),
     )
 
 
@@ -134,5 +134,5 @@ def _image(stage_forecast: StageForecast) -> ImageTotals:
 
 
 def _size(entry: PlannedLayer, cost: Cost) -> int | None:
-    known = entry.unpacked or cost.build or 0
-    return known or (None if entry.spec.kind in _OPEN else _SMALLEST)
+    size = entry.unpacked or cost.build or 0
+    return size or (None if entry.spec.kind in _OPEN else _SMALLEST)

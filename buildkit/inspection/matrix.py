@@ -57,12 +57,12 @@ def find_work(planner: Planner, images: Iterable[str], *, only_shared: bool = Fa
 
     With ``only_shared``, layers that only this machine has do not count: other machines will do the work.
     """
-    asked, graph = list(images), planner.graph
+    requested, graph = list(images), planner.graph
     finder = _Finder(planner, only_shared=only_shared)
-    for name in asked:
+    for name in requested:
         finder.require(name, planner.composer.compose(name).specs)
     owners: dict[Key, str] = {}
-    for name in arrange(graph, {*asked, *finder.helpers}):
+    for name in arrange(graph, {*requested, *finder.helpers}):
         for spec in planner.composer.compose(name).specs:
             if spec.key in finder.missing:
                 owners.setdefault(spec.key, name)
@@ -89,7 +89,7 @@ class _Finder:
         self.helpers: set[str] = set()
 
     def require(self, stage: str, specs: Iterable[Spec]) -> None:
-        """Add the missing ones of ``specs``, the layers of the stage's image."""
+        """Record the layers of ``specs`` that are missing, and those needed to build them."""
         for spec in self._find_missing(stage, list(specs)):
             if spec.key in self.missing:
                 continue
@@ -101,9 +101,9 @@ class _Finder:
 
     def _find_missing(self, stage: str, specs: Sequence[Spec]) -> list[Spec]:
         planner, keys = self._planner, [spec.key for spec in specs]
-        here = {} if self._only_shared else planner.lookup(keys)
-        shared = planner.context.remote_cache.find_records(stage, [key for key in keys if key not in here])
-        return [spec for spec in specs if spec.key not in here and spec.key not in shared]
+        cached = {} if self._only_shared else planner.lookup(keys)
+        shared = planner.context.remote_cache.find_records(stage, [key for key in keys if key not in cached])
+        return [spec for spec in specs if spec.key not in cached and spec.key not in shared]
 
     def _find_tools(self, spec: Spec) -> Iterator[tuple[str, Iterable[Spec]]]:
         planner, project, work = self._planner, self._planner.context.project, spec.work

@@ -125,10 +125,10 @@ def render_sum(stage_forecast: StageForecast) -> str:
 
 def _sum(sizes: Sequence[int | None], expected: str = "") -> str:
     """Return the total as text; empty for zero."""
-    known = sum(size or 0 for size in sizes)
+    total_known = sum(size or 0 for size in sizes)
     if None in sizes:
-        return f"{expected}{format_bytes(known)} and more" if known else "an unknown amount"
-    return f"{expected}{format_bytes(known)}" if known else ""
+        return f"{expected}{format_bytes(total_known)} and more" if total_known else "an unknown amount"
+    return f"{expected}{format_bytes(total_known)}" if total_known else ""
 
 
 _SOURCES = {

@@ -31,19 +31,21 @@ Outcome = ScannedFile | UnreadableFile
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
     """Return the exit code for the results of all files."""
-    if any(isinstance(one, UnreadableFile) for one in outcomes):
+    if any(isinstance(outcome, UnreadableFile) for outcome in outcomes):
         return 2
-    return int(any(one.judgement.verdict is not Verdict.CLEAN for one in outcomes if isinstance(one, ScannedFile)))
+    return int(
+        any(outcome.judgement.verdict is not Verdict.CLEAN for outcome in outcomes if isinstance(outcome, ScannedFile))
+    )
 
 
 def print_outcomes(outcomes: Sequence[Outcome], out: TextIO) -> None:
     """Print a line for each file, the findings with what to do, and the totals."""
-    print_columns(_COLUMNS, [_row(one) for one in outcomes], out)
-    findings = [finding for one in _scanned(outcomes) for finding in one.judgement.findings]
+    print_columns(_COLUMNS, [_row(outcome) for outcome in outcomes], out)
+    findings = [finding for outcome in _scanned(outcomes) for finding in outcome.judgement.findings]
     if findings:
         out.write("\n" + "\n".join(render_findings(findings)) + "\n\n")
-    pairs = [pair for one in _scanned(outcomes) for pair in one.judgement.accepted]
-    lines = (f"accepted: {found.path}: {found.rule.id}: {found.what} ({reason})" for found, reason in pairs)
+    pairs = [pair for outcome in _scanned(outcomes) for pair in outcome.judgement.accepted]
+    lines = (f"accepted: {finding.path}: {finding.rule.id}: {finding.what} ({reason})" for finding, reason in pairs)
     out.writelines(f"{sanitize_line(line)}\n" for line in lines)
     out.write(f"{render_sum(outcomes)}\n")
 
@@ -52,11 +54,11 @@ def render_sum(outcomes: Sequence[Outcome]) -> str:
     """Return ``3 files: 2 clean, 1 with findings; 2 findings (1 critical, 1 note)``."""
     if not outcomes:
         return "no model files: no stage names any, and nothing else was asked for"
-    counts = Counter(_verdict(one) for one in outcomes)
+    counts = Counter(_verdict(outcome) for outcome in outcomes)
     parts = ", ".join(f"{counts[word]} {_WORDS.get(word, word)}" for word in _ORDER if counts[word])
-    findings = [finding for one in _scanned(outcomes) for finding in one.judgement.findings]
-    known = sum(one.cached for one in _scanned(outcomes))
-    tail = f"; {known} known from before" if known else ""
+    findings = [finding for outcome in _scanned(outcomes) for finding in outcome.judgement.findings]
+    cached = sum(outcome.cached for outcome in _scanned(outcomes))
+    tail = f"; {cached} known from before" if cached else ""
     return f"{format_count(len(outcomes), 'file')}: {parts}; {format_finding_counts(findings)}{tail}"
 
 
@@ -64,40 +66,42 @@ _ORDER = ("clean", "findings", "not fully scanned", "unreadable")
 _WORDS = {"findings": "with findings"}
 
 
-def _verdict(one: Outcome) -> str:
-    return "unreadable" if isinstance(one, UnreadableFile) else one.judgement.verdict.value
+def _verdict(outcome: Outcome) -> str:
+    return "unreadable" if isinstance(outcome, UnreadableFile) else outcome.judgement.verdict.value
 
 
-def _row(one: Outcome) -> tuple[str, ...]:
-    if isinstance(one, UnreadableFile):
-        return one.target.name, "unreadable", "", one.why, ""
-    formats, sha256 = ", ".join(one.judgement.formats), one.judgement.sha256.hex[:12]
-    return one.target.name, _verdict(one), format_bytes(one.size), formats, sha256
+def _row(outcome: Outcome) -> tuple[str, ...]:
+    if isinstance(outcome, UnreadableFile):
+        return outcome.target.name, "unreadable", "", outcome.why, ""
+    formats, sha256 = ", ".join(outcome.judgement.formats), outcome.judgement.sha256.hex[:12]
+    return outcome.target.name, _verdict(outcome), format_bytes(outcome.size), formats, sha256
 
 
 def _scanned(outcomes: Sequence[Outcome]) -> list[ScannedFile]:
-    return [one for one in outcomes if isinstance(one, ScannedFile)]
+    return [outcome for outcome in outcomes if isinstance(outcome, ScannedFile)]
 
 
 def scan_as_json(outcomes: Sequence[Outcome], rules: str) -> dict[str, Any]:
     """Return the form that docs/scanning.md describes."""
     return {
         "rules": rules,
-        "files": [_file_json(one) for one in _scanned(outcomes)],
+        "files": [_file_json(outcome) for outcome in _scanned(outcomes)],
         "unreadable": [
-            {"path": one.target.name, "why": one.why} for one in outcomes if isinstance(one, UnreadableFile)
+            {"path": outcome.target.name, "why": outcome.why}
+            for outcome in outcomes
+            if isinstance(outcome, UnreadableFile)
         ],
         "exit_code": exit_code(outcomes),
     }
 
 
-def _file_json(one: ScannedFile) -> dict[str, Any]:
-    judgement, locked = one.judgement, one.target.locked
+def _file_json(scanned: ScannedFile) -> dict[str, Any]:
+    judgement, locked = scanned.judgement, scanned.target.locked
     return {
-        "path": one.target.name,
-        "size": one.size,
+        "path": scanned.target.name,
+        "size": scanned.size,
         "sha256": judgement.sha256.hex,
-        "sha512": one.sha512,
+        "sha512": scanned.sha512,
         "locked": locked.hex if locked is not None else None,
         "verdict": judgement.verdict.value,
         "formats": list(judgement.formats),
@@ -112,10 +116,10 @@ def _file_json(one: ScannedFile) -> dict[str, Any]:
                 "unsafe": opinion.unsafe,
                 "why": opinion.why,
             }
-            for opinion in one.opinions
+            for opinion in scanned.opinions
         ],
-        "cached": one.cached,
-        "seconds": one.seconds,
+        "cached": scanned.cached,
+        "seconds": scanned.seconds,
     }
 
 
@@ -124,8 +128,8 @@ def scan_as_sarif(outcomes: Sequence[Outcome]) -> str:
     findings: list[Finding] = []
     accepted: dict[Finding, str] = {}
     hashes: dict[str, dict[str, str]] = {}
-    for one in _scanned(outcomes):
-        accepted.update(one.judgement.accepted)
-        findings += [*one.judgement.findings, *(finding for finding, _ in one.judgement.accepted)]
-        hashes[one.target.name] = {"sha-256": one.judgement.sha256.hex, "sha-512": one.sha512}
+    for scanned in _scanned(outcomes):
+        accepted.update(scanned.judgement.accepted)
+        findings += [*scanned.judgement.findings, *(finding for finding, _ in scanned.judgement.accepted)]
+        hashes[scanned.target.name] = {"sha-256": scanned.judgement.sha256.hex, "sha-512": scanned.sha512}
     return render_sarif(findings, SarifRun.of("scan-models", hashes=hashes, accepted=accepted))

@@ -100,8 +100,8 @@ class ScanRun:
             seconds = 0.0 if known else time.monotonic() - began
             opinions = tuple(self._ask(target, file))
             verify_unchanged(target.name, stat, os.fstat(file.fileno()))
-        found = self._judge(target, sha256, stat.st_size, sha512, scan, opinions)
-        return replace(found, cached=known is not None, seconds=seconds)
+        result = self._judge(target, sha256, stat.st_size, sha512, scan, opinions)
+        return replace(result, cached=known is not None, seconds=seconds)
 
     def _scan(self, target: ScanTarget, sha256: FileHash, file: BinaryIO, to: Progress) -> Scan:
         return self.scanner.scan(target.name, sha256, file, to)

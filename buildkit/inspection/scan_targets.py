@@ -61,10 +61,10 @@ def find_targets(context: BuildContext, words: Sequence[str]) -> list[ScanTarget
     stages = [word for word in words if graph is not None and word in graph.stages]
     targets: dict[str, ScanTarget] = {}
     if graph is not None and (stages or not words):
-        targets |= {one.name: one for one in _models(context, graph, stages or list(graph.stages))}
+        targets |= {target.name: target for target in _models(context, graph, stages or list(graph.stages))}
     for word in words:
         if word not in stages:
-            targets |= {one.name: one for one in _files(folder, word)}
+            targets |= {target.name: target for target in _files(folder, word)}
     return list(targets.values())
 
 

@@ -50,5 +50,5 @@ def warn_of_lacks(lacks: Sequence[UnsupportedFlag], out: TextIO) -> None:
 
 
 def missing_needs(lacks: Sequence[UnsupportedFlag]) -> frozenset[str]:
-    """Return what flags need and this host lacks."""
+    """Return the capabilities that the flags need and this host lacks."""
     return frozenset(lack.needs for lack in lacks)

@@ -1,4 +1,4 @@
-"""Start a container, pass its output on, and remove it when it ends."""
+"""Start a container, relay its output, and remove it when it ends."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def start_container(container: ContainerSpec, *, detach: bool = False, strict: b
 
 
 def _attend(container: ContainerSpec, argv: Sequence[str]) -> int:
-    """Pass the output of the container on until it ends; an interrupt stops and removes it."""
+    """Relay the output of the container until it ends; an interrupt stops and removes it."""
     errors = bytearray()
     patience = container.running.stop_seconds
     began = False

@@ -26,12 +26,13 @@ _PHASES = (
 
 
 def find_builds(planner: Planner, names: Sequence[str], count: int) -> list[dict[str, Any]]:
-    """``{"stage", "started", "seconds", "built", "bytes", "timings"}`` of the last builds that did any work.
+    """Return the last ``count`` builds that did any work, the latest last.
 
-    The latest is last; ``started`` is in seconds since the epoch, ``built`` is a number of layers.
+    Each is ``{"stage", "started", "seconds", "built", "bytes", "timings"}``; ``started`` is in seconds since the epoch,
+    ``built`` is a number of layers.
     """
     ledger, project = planner.context.ledger, planner.context.project
-    found = [
+    builds = [
         {
             "stage": name,
             "started": round(started, 3),
@@ -43,7 +44,7 @@ def find_builds(planner: Planner, names: Sequence[str], count: int) -> list[dict
         for name in names
         for started, report in ledger.builds.last(name, project.ref(name), count)
     ]
-    return sorted(found, key=lambda build: build["started"])[-count:]
+    return sorted(builds, key=lambda build: build["started"])[-count:]
 
 
 def sum_phases(builds: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, float]]]:
@@ -51,9 +52,9 @@ def sum_phases(builds: Sequence[dict[str, Any]]) -> list[tuple[str, dict[str, fl
     sums: dict[str, dict[str, float]] = {}
     for build in builds:
         for phase, spent in build["timings"].items():
-            known = sums.setdefault(phase, dict.fromkeys(spent, 0))
-            for what, amount in spent.items():
-                known[what] += amount
+            totals = sums.setdefault(phase, dict.fromkeys(spent, 0))
+            for name, amount in spent.items():
+                totals[name] += amount
     return sorted(sums.items(), key=lambda item: -item[1]["seconds"])
 
 
@@ -82,6 +83,6 @@ def _row(build: dict[str, Any]) -> tuple[str, ...]:
         build["stage"],
         format_seconds(build["seconds"]),
         str(build["built"]),
-        *(format_bytes(moved[what]) if moved[what] else "" for what in ("fetched", "built", "imported", "pushed")),
+        *(format_bytes(moved[kind]) if moved[kind] else "" for kind in ("fetched", "built", "imported", "pushed")),
         ", ".join(f"{name} {format_seconds(spent['seconds'])}" for name, spent in longest),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from buildkit.build.assemble import assemble
 from buildkit.build.attestations import find_builder_specs
@@ -28,9 +28,6 @@ from buildkit.report.text import format_bytes, sanitize, sanitize_line
 from buildkit.supply.sbom_agreement import check_cyclonedx, check_provenance
 from buildkit.supply.statement import CYCLONEDX, PROVENANCE, Statement
 from buildkit.tools.registry import RegistryClient
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +89,7 @@ class ImageVerification:
 
 
 def read_image(ref: Ref, registries: RegistryClient) -> RegistryImage:
-    """Read manifest and config of an image; raises BuildError for what is no image, and RegistryError."""
+    """Read an image's manifest and config; raises BuildError if the reference names no image, and RegistryError."""
     manifest = registries.manifest(ref)
     if manifest is None:
         raise BuildError(f"{ref}: there is no such image")
@@ -116,21 +113,23 @@ def read_image(ref: Ref, registries: RegistryClient) -> RegistryImage:
 def compare_with_stage(planner: Planner, image: RegistryImage, stage: str) -> ImageVerification:
     """Compare an image with a stage of the checkout."""
     composition = planner.composer.compose(stage)
-    wanted = {(digest, diff_id) for digest, diff_id, _ in image.layers}
-    made = {spec: found for spec in composition.specs if (found := _find(planner, stage, spec, wanted)) is not None}
-    names = {(b.digest, b.diff_id): spec.name for spec, known in made.items() for b in known.blobs}
+    present = {(digest, diff_id) for digest, diff_id, _ in image.layers}
+    results = {
+        spec: result for spec in composition.specs if (result := _find(planner, stage, spec, present)) is not None
+    }
+    names = {(b.digest, b.diff_id): spec.name for spec, result in results.items() for b in result.blobs}
     return ImageVerification(
         image=image,
         stage=stage,
         layers=tuple((digest, size, names.get((digest, diff_id), "")) for digest, diff_id, size in image.layers),
-        absent=tuple(spec.name for spec, known in made.items() if not _is_in(known, wanted)),
-        unknown=tuple(spec.name for spec in composition.specs if spec not in made),
-        config=len(made) == len(composition.specs) and _config(planner, composition, made) == image.config,
+        absent=tuple(spec.name for spec, result in results.items() if not _is_in(result, present)),
+        unknown=tuple(spec.name for spec in composition.specs if spec not in results),
+        config=len(results) == len(composition.specs) and _config(planner, composition, results) == image.config,
     )
 
 
 def render_verdict(verdict: ImageVerification) -> list[str]:
-    """Return lines for people."""
+    """Return the verdict on layers and config, then that on each proof, as lines for people."""
     return [*_render_layers(verdict), *(f"  {_format_proof(proof)}" for proof in verdict.proofs)]
 
 
@@ -160,21 +159,21 @@ def _render_layers(verdict: ImageVerification) -> list[str]:
     return lines
 
 
-def _find(planner: Planner, stage: str, spec: Spec, wanted: set[tuple[Digest, DiffId]]) -> LayerResult | None:
+def _find(planner: Planner, stage: str, spec: Spec, present: set[tuple[Digest, DiffId]]) -> LayerResult | None:
     """Return the result of a key: the one in the image if the local or remote cache has it, else any known one."""
-    here = planner.context.ledger.layers.find([spec.key]).get(spec.key)
-    if here is not None and _is_in(here, wanted):
-        return here
+    local = planner.context.ledger.layers.find([spec.key]).get(spec.key)
+    if local is not None and _is_in(local, present):
+        return local
     shared = planner.context.remote_cache.find_records(stage, [spec.key]).get(spec.key)
-    return shared.result if shared is not None and (here is None or _is_in(shared.result, wanted)) else here
+    return shared.result if shared is not None and (local is None or _is_in(shared.result, present)) else local
 
 
-def _is_in(made: LayerResult, wanted: set[tuple[Digest, DiffId]]) -> bool:
-    return all((blob.digest, blob.diff_id) in wanted for blob in made.blobs)
+def _is_in(result: LayerResult, present: set[tuple[Digest, DiffId]]) -> bool:
+    return all((blob.digest, blob.diff_id) in present for blob in result.blobs)
 
 
-def _config(planner: Planner, composition: Composition, made: dict[Spec, LayerResult]) -> bytes:
-    by_key = {spec.key: known for spec, known in made.items()}
+def _config(planner: Planner, composition: Composition, results: dict[Spec, LayerResult]) -> bytes:
+    by_key = {spec.key: result for spec, result in results.items()}
     arch = planner.context.project.target.deb_arch
     return assemble(composition.specs, composition.config, by_key, arch).config_blob()
 
