@@ -9,7 +9,7 @@ from buildkit.digest import DiffId, Digest, FileHash, Key, canonical_json
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
-def test_a_hash_is_sha256_written_as_the_image_specification_asks() -> None:
+def test_digest_has_the_form_of_the_image_specification() -> None:
     digest = Digest.of(b"")
     assert digest.hex == EMPTY
     assert str(digest) == f"sha256:{EMPTY}"
@@ -30,12 +30,12 @@ def test_hashes_of_different_kinds_are_never_equal() -> None:
     "text",
     [EMPTY, f"sha512:{EMPTY}", f"sha256:{EMPTY[:-1]}", f"sha256:{EMPTY.upper()}", f"sha256:{EMPTY}\n", "sha256:", ""],
 )
-def test_what_is_no_sha256_is_refused(text: str) -> None:
+def test_anything_but_a_sha256_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a"):
         Digest.parse(text)
 
 
-def test_a_foreign_text_is_quoted_short() -> None:
+def test_foreign_text_is_shortened_in_the_error() -> None:
     with pytest.raises(ValueError) as caught:
         Digest("x" * 5000)
     assert len(str(caught.value)) < 200

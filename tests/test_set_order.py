@@ -104,7 +104,7 @@ def find_in_source(text: str) -> list[int]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_nothing_ordered_is_made_of_a_set(path: Path) -> None:
+def test_no_ordered_value_is_made_from_a_set(path: Path) -> None:
     if path.relative_to(PACKAGE).as_posix() not in EXEMPT:
         assert find_in_source(path.read_text("utf-8")) == []
 

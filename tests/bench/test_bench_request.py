@@ -17,7 +17,7 @@ def no_race(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(bench, name, lambda *_: pytest.fail("it raced"))
 
 
-def test_request_defaults() -> None:
+def test_request_without_options_has_defaults() -> None:
     options = parse_request(())
     assert (options.workload, options.stage, options.repeat, options.compare) == ("reference", "", 3, None)
     assert parse_request(("--compare", "old.json")).fail_over == 0.15

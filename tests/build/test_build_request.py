@@ -56,7 +56,7 @@ def test_requests_add_up_over_attempts() -> None:
     assert request.after(lost(RemoteLostError("gone"))).use_storage is False
 
 
-def test_the_user_is_told_of_each_loss_once() -> None:
+def test_each_loss_is_reported_once() -> None:
     assert describe_loss(LostError("x is gone"), "r/x") == Note(text="x is gone; planning again", warning=True)
     assert describe_loss(RemoteLostError("x is gone"), "r/x") == Note(text="x is gone; planning again", warning=True)
     assert describe_loss(RemoteLostError("x is gone", reported=True), "r/x") is None
@@ -64,14 +64,14 @@ def test_the_user_is_told_of_each_loss_once() -> None:
     assert note == Note(text="r/x lacks 2 layers that must be fetched or built here first")
 
 
-def test_what_a_layer_was_built_for_is_reported_though_a_later_plan_finds_it() -> None:
+def test_build_reason_is_reported_though_a_later_plan_finds_the_layer() -> None:
     built, found = planned(LayerSource.BUILT, why="first build"), planned(LayerSource.CACHE)
     first = merge_reported({}, Plan(composition=COMPOSITION, entries=(built,)))
     assert merge_reported(first, Plan(composition=COMPOSITION, entries=(found,))) == {KEY: built}
 
 
 @pytest.mark.parametrize("source", [LayerSource.BUILT, LayerSource.SHARED])
-def test_what_a_later_plan_does_to_a_layer_is_reported(source: LayerSource) -> None:
+def test_action_of_a_later_plan_on_a_layer_is_reported(source: LayerSource) -> None:
     first = merge_reported({}, Plan(composition=COMPOSITION, entries=(planned(LayerSource.STORAGE),)))
     later = planned(source)
     assert merge_reported(first, Plan(composition=COMPOSITION, entries=(later,))) == {KEY: later}

@@ -47,7 +47,7 @@ def test_state_remembers_what_was_built_and_found_after_results_are_forgotten() 
     assert not state.was_found(spec.key)
 
 
-def test_results_are_a_live_view_that_nobody_can_write_to() -> None:
+def test_results_are_a_live_read_only_view() -> None:
     state = BuildState()
     results = state.results
     state.learn({KEY: RESULT})
@@ -56,7 +56,7 @@ def test_results_are_a_live_view_that_nobody_can_write_to() -> None:
         results[OTHER] = RESULT  # type: ignore[index]
 
 
-def test_tally_adds_up_what_threads_move_and_tells_one_build_from_the_next() -> None:
+def test_tally_adds_up_bytes_of_threads_and_separates_builds() -> None:
     tally = Tally()
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _n: tally.add(fetched=1, pushed=2), range(200)))

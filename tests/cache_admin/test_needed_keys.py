@@ -25,7 +25,7 @@ def needed(stages: dict[str, str] | None = None, checkout: FakeCheckout | None =
     return collect_needed(made._project, make_graph_of(stages or STAGES), made)
 
 
-def test_every_key_of_every_stage_with_its_stages() -> None:
+def test_needed_keys_have_every_key_with_its_stages() -> None:
     found = needed()
     made = composer()
     for name in STAGES:
@@ -38,7 +38,7 @@ def test_every_key_of_every_stage_with_its_stages() -> None:
     assert by_name["builder/prepare"] == ("builder",)
 
 
-def test_wheels_sdists_and_what_is_compiled_of_them() -> None:
+def test_needed_downloads_have_wheels_sdists_and_compiled_wheels() -> None:
     found = needed()
     for artifact in (wheel("heavy"), wheel("light"), sdist("native")):
         assert found.downloads[artifact.sha256 or FileHash.of(b"")] == ("deps", "runtime")
@@ -47,7 +47,7 @@ def test_wheels_sdists_and_what_is_compiled_of_them() -> None:
     assert found.layers[key] == ("deps", "runtime")
 
 
-def test_models_of_the_web_and_in_wheels_are_downloads_and_those_of_the_repository_are_not() -> None:
+def test_needed_downloads_have_models_except_those_of_the_repository() -> None:
     checkout = base_checkout()
     far = Model(name="far", version="", source=UrlSource(url="https://x/y"), license="", files=(model_file("far.bin"),))
     packed = wheel("packed")
@@ -67,7 +67,7 @@ def test_models_of_the_web_and_in_wheels_are_downloads_and_those_of_the_reposito
     assert checkout.locked["models.lock"][0].files[0].sha256 not in found.downloads
 
 
-def test_images_that_containers_start_from() -> None:
+def test_needed_images_are_those_that_containers_start_from() -> None:
     names = sorted(re.sub("-[0-9a-f]{12}$", "", ref) for ref in needed().refs)
     assert names == [
         "localhost/p/base:root",  # bytecode is compiled in it, and the builder's first step starts from it
@@ -82,25 +82,25 @@ def test_images_that_containers_start_from() -> None:
     assert needed(alone).refs == frozenset()
 
 
-def test_names_are_those_that_builds_use() -> None:
+def test_needed_image_names_are_those_that_builds_use() -> None:
     made = composer()
     context = SimpleNamespace(project=made._project, blobs=SimpleNamespace(leases=SimpleNamespace(hold=None)))
     containers = ContainerRunner(cast("BuildContext", context), ExitStack())
     assert {containers._root_ref(made.compiler), containers._whole_ref(made.builder)} <= needed().refs
 
 
-def test_sets_of_layers_that_were_checked() -> None:
+def test_needed_layer_sets_are_those_that_builds_check() -> None:
     made = composer()
     assert needed().checked == {set_key(made.compose(name)) for name in STAGES}
     assert all(isinstance(key, Key) for key in needed().checked)
 
 
-def test_one_wrong_stage_is_wrong() -> None:
+def test_needed_keys_are_refused_if_any_stage_is_invalid() -> None:
     with pytest.raises(DefinitionError, match="there is no stage `nothing`"):
         needed(settings="bytecode-root = 'nothing'")
 
 
-def test_a_project_without_bytecode_starts_no_compiler() -> None:
+def test_project_without_bytecode_needs_no_compiler_image() -> None:
     checkout = base_checkout()
     checkout.wheels = {"deps.txt": (wheel("light"),)}
     stages = {name: text for name, text in STAGES.items() if name != "builder"}

@@ -14,7 +14,7 @@ def lines_of(name: str) -> list[str]:
     return describe_recipe(specs[name].recipe)
 
 
-def test_a_root() -> None:
+def test_root_recipe_is_described() -> None:
     assert lines_of("base/root") == [
         "a root of Debian trixie (minbase, amd64) with 2 packages",
         "  libc6=2.41",
@@ -26,13 +26,13 @@ def test_a_root() -> None:
     ]
 
 
-def test_a_step() -> None:
+def test_step_recipe_is_described() -> None:
     first, *rest = lines_of("builder/prepare")
     assert first.startswith("a command run without network on the root of key ")
     assert rest == ["  /bin/sh -eu -c", "  | true", "with A=1", "with 1 file of the repository at /mnt"]
 
 
-def test_wheels() -> None:
+def test_wheels_recipe_is_described() -> None:
     heavy = lines_of("deps/heavy")
     assert heavy[0] == "wheels installed into /opt/venv for /usr/bin/python3.13 (Python 3.13), with bytecode"
     assert heavy[1].startswith("  heavy 1.0 (sha256 ")
@@ -45,7 +45,7 @@ def test_wheels() -> None:
     assert "with CFLAGS=-O2" in rest
 
 
-def test_files_models_and_the_prefix() -> None:
+def test_files_models_and_prefix_recipes_are_described() -> None:
     assert lines_of("runtime/app") == [
         "2 files of the repository at /app",
         "  main.py",
@@ -55,12 +55,12 @@ def test_files_models_and_the_prefix() -> None:
     assert lines_of("/opt/venv") == ["an empty virtual environment /opt/venv of /usr/bin/python3.13 (Python 3.13)"]
 
 
-def test_an_image() -> None:
+def test_image_recipe_is_described() -> None:
     recipe = {"format": 1, "kind": "image", "image": "r/x@sha256:0", "arch": "amd64"}
     assert describe_recipe(json.dumps(recipe)) == ["an image of a registry, for amd64", "  r/x@sha256:0"]
 
 
-def test_links_and_what_a_later_version_may_add() -> None:
+def test_links_and_unknown_parts_of_a_recipe_are_shown() -> None:
     recipe = {"format": 9, "kind": "files", "target": "/x", "files": [["a", "link", "b"]], "more": "x" * 200}
     first, second, third = describe_recipe(json.dumps(recipe))
     assert (first, second) == ("1 file of the repository at /x", "  a → b")

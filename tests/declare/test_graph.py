@@ -160,7 +160,7 @@ def test_stage_with_invalid_file_is_not_reported_as_unknown(tmp_path: Path) -> N
     assert [p.key for p in caught.value.problems] == ["typo"]
 
 
-def test_project_without_stages_is_told_where_to_put_them(tmp_path: Path) -> None:
+def test_error_of_a_project_without_stages_names_their_folder(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match=r"no stages: .*/stages holds no NAME/stage\.toml"):
         load_graph(tmp_path)
 

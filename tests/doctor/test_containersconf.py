@@ -16,36 +16,36 @@ def conf(**changes: object) -> dict[str, object]:
     return tomllib.loads(render_containers_conf(dataclasses.replace(ORDINARY, **changes)))
 
 
-def test_an_ordinary_host_needs_no_file() -> None:
+def test_ordinary_host_needs_no_containers_conf() -> None:
     assert render_containers_conf(ORDINARY) == ""
     assert conf(cgroups="hybrid", runtimes=("runc",)) == {}, "podman finds the only runtime itself"
 
 
 @pytest.mark.parametrize("cgroups", ["hybrid", "v1"])
-def test_runc_where_crun_refuses(cgroups: str) -> None:
+def test_runc_is_chosen_where_crun_refuses(cgroups: str) -> None:
     assert conf(cgroups=cgroups) == {"engine": {"runtime": "runc"}}
 
 
-def test_a_limit_that_can_be_set() -> None:
+def test_file_limit_is_set_if_it_cannot_be_raised() -> None:
     assert conf(nofile=20000, may_raise=False) == {"containers": {"default_ulimits": ["nofile=20000:20000"]}}
     assert conf(nofile=9, nproc=7, may_raise=False)["containers"] == {"default_ulimits": ["nofile=9:9", "nproc=7:7"]}
     assert conf(nofile=20000, may_raise=True) == {}
     assert conf(nofile=20000, may_raise=False, rootful=False) == {}
 
 
-def test_the_network_backend_that_has_plugins() -> None:
+def test_network_backend_with_plugins_is_chosen() -> None:
     assert conf(backend="cni", has_cni=False) == {"network": {"network_backend": "netavark"}}
     assert conf(backend="netavark", has_netavark=False, has_cni=True) == {"network": {"network_backend": "cni"}}
     assert conf(backend="cni", has_cni=True) == {}
 
 
-def test_all_at_once_is_one_valid_file() -> None:
+def test_all_settings_together_are_one_valid_file() -> None:
     told = conf(cgroups="hybrid", nofile=9, may_raise=False, backend="cni")
     assert set(told) == {"containers", "engine", "network"}
 
 
 @pytest.mark.tools
-def test_podman_runs_a_container_with_it(tmp_path: Path) -> None:
+def test_podman_runs_a_container_with_the_generated_file(tmp_path: Path) -> None:
     """The smallest image there can be: a static program of the host's, on podman's own network."""
     from tests.containers import container_environment
 

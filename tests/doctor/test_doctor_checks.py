@@ -67,7 +67,7 @@ def only(facts: HostFacts) -> Diagnosis:
     return found[0]
 
 
-def test_a_healthy_host_has_only_good_findings() -> None:
+def test_healthy_host_has_only_good_findings() -> None:
     assert bad(HEALTHY) == []
     assert {finding.id for finding in check_host(HEALTHY)} >= {"buildah", "storage", "subids", "gpu", "cdi", "log-ins"}
 
@@ -96,7 +96,7 @@ def test_missing_uidmap_matters_to_users_only() -> None:
     assert bad(dataclasses.replace(facts, system=HostSystem(uid=0), ranges=None)) == []
 
 
-def test_an_old_tool_and_one_that_says_no_version() -> None:
+def test_outdated_tool_and_unknown_version_are_reported() -> None:
     old = only(with_tool("skopeo", version="1.4.1"))
     assert (old.status, "1.4.1 is older than 1.9" in old.what) == (DiagnosisStatus.WARNING, True)
     assert only(with_tool("skopeo")).status is DiagnosisStatus.NOTE
@@ -129,7 +129,9 @@ def test_versions_compare_as_numbers(version: str, than: str, older: bool) -> No
         ("none", ("runc",), DiagnosisStatus.WARNING, ""),
     ],
 )
-def test_runtime_and_cgroups(cgroups: str, runtimes: tuple[str, ...], status: DiagnosisStatus, says: str) -> None:
+def test_runtime_that_does_not_fit_the_cgroups_is_reported(
+    cgroups: str, runtimes: tuple[str, ...], status: DiagnosisStatus, says: str
+) -> None:
     host = ContainerHost(cgroups=cgroups, runtimes=runtimes, backend="netavark")
     found = only(having(containers=host))
     assert (found.id, found.status) == ("runtime", status)
@@ -137,7 +139,7 @@ def test_runtime_and_cgroups(cgroups: str, runtimes: tuple[str, ...], status: Di
 
 
 @pytest.mark.parametrize(("cgroups", "runtimes"), [("v2", ("crun",)), ("v2", ("runc",)), ("hybrid", ("runc",))])
-def test_runtimes_that_work(cgroups: str, runtimes: tuple[str, ...]) -> None:
+def test_working_runtime_is_accepted(cgroups: str, runtimes: tuple[str, ...]) -> None:
     assert bad(having(containers=ContainerHost(cgroups=cgroups, runtimes=runtimes))) == []
 
 
@@ -177,13 +179,13 @@ def test_missing_buildah_is_reported_once() -> None:
     ("backend", "cni", "netavark", "package"),
     [("cni", False, True, "containernetworking-plugins"), ("netavark", False, False, "netavark")],
 )
-def test_podmans_network_without_its_plugins(backend: str, cni: bool, netavark: bool, package: str) -> None:
+def test_podman_network_without_plugins_is_reported(backend: str, cni: bool, netavark: bool, package: str) -> None:
     host = ContainerHost(backend=backend, has_cni=cni, has_netavark=netavark)
     assert only(having(containers=host)).mend == f"sudo apt-get install {package} iptables"
     assert bad(having(containers=dataclasses.replace(host, has_cni=True, has_netavark=True))) == []
 
 
-def test_a_limit_that_podman_cannot_raise() -> None:
+def test_file_limit_that_podman_cannot_raise_is_reported() -> None:
     host = ContainerHost(nofile=20000, may_raise=False)
     found = only(having(containers=host))
     assert (found.id, found.status) == ("limits", DiagnosisStatus.WARNING)
@@ -192,27 +194,27 @@ def test_a_limit_that_podman_cannot_raise() -> None:
     assert bad(having(containers=dataclasses.replace(host, rootful=False))) == []
 
 
-def test_too_few_subordinate_ids() -> None:
+def test_too_few_subordinate_ids_are_reported() -> None:
     found = only(having(ranges=SubordinateIds(uids=65536, gids=0, free=165536)))
     assert (found.id, found.status) == ("subids", DiagnosisStatus.ERROR)
     assert "--add-subuids 165536-231071 --add-subgids 165536-231071 ann" in found.mend
     assert bad(having(ranges=None)) == []
 
 
-def test_closed_user_namespaces() -> None:
+def test_disabled_user_namespaces_are_reported() -> None:
     closed = having(namespaces=UserNamespaces(allowed=False))
     assert only(closed).status is DiagnosisStatus.ERROR
     assert bad(dataclasses.replace(closed, system=HostSystem(uid=0), ranges=None)) == []
 
 
-def test_apparmor_restricts_what_has_no_profile() -> None:
+def test_apparmor_restriction_without_a_profile_is_reported() -> None:
     lacking = only(having(namespaces=UserNamespaces(apparmor_restricts=True, profiles=("buildah",))))
     assert "mmdebstrap" in lacking.what
     assert "buildah" not in lacking.what
     assert bad(having(namespaces=UserNamespaces(apparmor_restricts=True, profiles=("buildah", "mmdebstrap")))) == []
 
 
-def test_a_session_without_a_runtime_folder() -> None:
+def test_missing_runtime_folder_of_a_session_is_reported() -> None:
     assert only(having(runtime_folder=False)).mend.startswith("sudo loginctl enable-linger ann")
 
 
@@ -233,7 +235,7 @@ def test_low_disk_space_is_reported(use: str, free: int, status: DiagnosisStatus
     assert found.mend
 
 
-def test_temporary_files_in_memory_and_a_closed_cache() -> None:
+def test_temporary_files_in_memory_and_an_inaccessible_cache_are_reported() -> None:
     memory = DiskSpace(use="temporary files", path="/tmp", free=8 * GB, total=8 * GB, in_memory=True)
     assert "memory" in only(having(disks=(memory,))).what
     closed = DiskSpace(use="cache", path="/c", free=80 * GB, total=80 * GB, writable=False)
@@ -244,19 +246,19 @@ def test_missing_debian_keyring_is_an_error() -> None:
     assert only(having(debian_keyring=False)).mend == "sudo apt-get install debian-archive-keyring"
 
 
-def test_no_log_ins_is_a_note() -> None:
+def test_missing_registry_log_ins_are_a_note() -> None:
     found = only(having(logins=()))
     assert (found.status, found.mend) == (DiagnosisStatus.NOTE, "skopeo login REGISTRY")
 
 
-def test_no_driver_is_a_note_a_silent_one_a_warning() -> None:
+def test_missing_gpu_driver_is_a_note_and_a_silent_one_a_warning() -> None:
     assert only(having(gpus=Gpus(problem="NVML Shared Library Not Found"))).status is DiagnosisStatus.NOTE
     silent = only(having(gpus=Gpus(problem="Driver/library version mismatch", driver_found=True)))
     assert silent.status is DiagnosisStatus.WARNING
     assert "mismatch" in silent.what
 
 
-def test_a_gpu_without_a_cdi_specification() -> None:
+def test_gpu_without_a_cdi_specification_is_reported() -> None:
     generate = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
     facts = having(cdi_specs=("/etc/cdi/other.yaml",))
     assert only(facts).mend == f"sudo apt-get install nvidia-container-toolkit && {generate}"
@@ -266,7 +268,7 @@ def test_a_gpu_without_a_cdi_specification() -> None:
     assert only(with_ctk).mend == generate
 
 
-def test_settings_are_named() -> None:
+def test_variables_that_are_set_are_named_in_a_finding() -> None:
     assert "PIP_INDEX_URL" in only(having(settings=("PIP_INDEX_URL",))).what
 
 

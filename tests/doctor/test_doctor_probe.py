@@ -39,11 +39,11 @@ from buildkit.doctor.render import render_json, render_text
         ("no idea", ""),
     ],
 )
-def test_versions_are_found(text: str, version: str) -> None:
+def test_versions_are_parsed_from_tool_output(text: str, version: str) -> None:
     assert parse_version(text) == version
 
 
-def test_os_release() -> None:
+def test_os_release_is_parsed() -> None:
     told = parse_os_release('# comment\nID=ubuntu\nVERSION_CODENAME=noble\nPRETTY_NAME="Ubuntu 24.04"\n')
     assert (told["ID"], told["VERSION_CODENAME"], told["PRETTY_NAME"]) == ("ubuntu", "noble", "Ubuntu 24.04")
 
@@ -88,7 +88,9 @@ def test_log_ins_are_names_and_never_secrets(tmp_path: Path) -> None:
         ((), (), "none"),
     ],
 )
-def test_kinds_of_cgroups(tmp_path: Path, folders: tuple[str, ...], files: tuple[str, ...], kind: str) -> None:
+def test_kind_of_cgroups_is_detected(
+    tmp_path: Path, folders: tuple[str, ...], files: tuple[str, ...], kind: str
+) -> None:
     for name in folders:
         (tmp_path / name).mkdir()
     for name in files:
@@ -105,7 +107,7 @@ def test_processes_are_limited_by_the_kernels_pids(tmp_path: Path) -> None:
     assert limit_processes(resource.RLIM_INFINITY, pid_max) == 32768
 
 
-def test_storage_from_what_buildah_says() -> None:
+def test_storage_is_parsed_from_buildah_info() -> None:
     """As buildah 1.28 prints it; the contract test below holds this against the buildah that is here."""
     told = {
         "host": {"OCIRuntime": "runc"},
@@ -145,7 +147,7 @@ def test_the_real_tools_answer_as_the_probe_reads_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.tools
-def test_what_decides_about_containers_is_found() -> None:
+def test_container_prerequisites_are_probed() -> None:
     host = probe_containers()
     assert host.cgroups in ("v1", "v2", "hybrid", "none")
     assert set(host.runtimes) == {name for name in ("crun", "runc") if find_program(name)}

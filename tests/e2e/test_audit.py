@@ -55,7 +55,7 @@ def write_layout(place: Path, config: dict[str, Any], *layers: tuple[str, bytes]
     (place / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
 
 
-def test_audit_of_a_stage_finds_the_same_wherever_its_layers_are(tiny: Tiny, registry: str) -> None:
+def test_audit_of_a_stage_does_not_depend_on_where_its_layers_are(tiny: Tiny, registry: str) -> None:
     unbuilt = tiny.run("audit", "app", "--at-rest")
     assert unbuilt.code == 1
     assert "nox -s build-app" in unbuilt.text
@@ -120,7 +120,7 @@ def refused(done: SessionResult, code: int, words: str) -> None:
     assert words in done.text
 
 
-def test_audit_refuses_what_is_no_image(tiny: Tiny, tmp_path: Path) -> None:
+def test_audit_refuses_anything_but_an_image(tiny: Tiny, tmp_path: Path) -> None:
     refused(tiny.run("audit", "no image"), 2, "is neither a stage nor an image")
     refused(tiny.run("audit", "app", "--fail-on", "awful"), 2, "not one of")
     layout = tmp_path / "layout"

@@ -41,7 +41,7 @@ def _race(tiny: Tiny, *arguments: str, code: int = 0) -> tuple[dict, str]:
     return json.loads((tiny.folder / "race/results.json").read_text()), ended.text
 
 
-def test_a_short_race_is_right_on_both_sides_and_leaves_nothing(plain: Tiny) -> None:
+def test_short_race_has_correct_results_and_leaves_nothing(plain: Tiny) -> None:
     before = plain.snapshot()
     results, text = _race(plain, "--no-push", "--peer", "buildah", "--scenario", *NAMES)
     assert [(one["scenario"], one["participant"], one["verdict"], one["note"]) for one in results["samples"]] == [
@@ -68,7 +68,7 @@ def _check_output(folder: Path) -> None:
     assert "buildah" in report
 
 
-def test_pushes_move_what_changed_and_a_fresh_runner_finds_the_rest(plain: Tiny) -> None:
+def test_pushes_upload_only_changes_and_a_fresh_runner_reuses_the_rest(plain: Tiny) -> None:
     peers = [name for name, tool in _DAEMONS.items() if shutil.which(tool)]
     (plain.project / "models/greeter/large.bin").write_bytes(random.Random(1).randbytes(3_000_000))
     plain.lock()
@@ -88,7 +88,7 @@ def test_pushes_move_what_changed_and_a_fresh_runner_finds_the_rest(plain: Tiny)
     assert {one["verdict"] for one in results["samples"] if one["participant"] == _OURS} == {"right"}
 
 
-def test_a_peer_that_is_not_there_is_said_and_the_others_race(plain: Tiny) -> None:
+def test_missing_peer_is_reported_and_the_others_race(plain: Tiny) -> None:
     folder = plain.folder / "bin"
     folder.mkdir()
     for name in ("git", "skopeo", "docker-registry", "du", "env", "sh", "umount", "rm"):
@@ -107,7 +107,7 @@ def test_a_peer_that_is_not_there_is_said_and_the_others_race(plain: Tiny) -> No
     assert {one["participant"] for one in results["samples"]} == {"xoe-buildkit"}
 
 
-def test_ctrl_c_ends_everything_and_keeps_what_was_measured(plain: Tiny) -> None:
+def test_ctrl_c_ends_the_race_and_keeps_its_measurements(plain: Tiny) -> None:
     found = plain.folder / "race/results.json"
     argv = plain.argv("bench-build", "--no-push", "--repeat", "9", "--output", str(found.parent))
     child = subprocess.Popen(
@@ -141,7 +141,7 @@ def _running() -> Iterator[str]:
         (("--compare", "/nowhere/old.json"), "/nowhere/old.json"),
     ],
 )
-def test_wrong_requests(tiny: Tiny, arguments: tuple[str, ...], words: str) -> None:
+def test_wrong_bench_request_is_refused(tiny: Tiny, arguments: tuple[str, ...], words: str) -> None:
     ended = tiny.run("bench-build", *arguments)
     assert ended.code == 2, ended.text
     assert words in ended.text

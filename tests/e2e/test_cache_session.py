@@ -49,7 +49,7 @@ def building(tiny: Tiny) -> Iterator[None]:
         yield
 
 
-def test_lists_and_sums_agree_with_the_disk(tiny: Tiny) -> None:
+def test_ls_and_du_agree_with_the_disk(tiny: Tiny) -> None:
     report = tiny.build("app").report
     assert report is not None
     listed = {one["name"]: one for one in ask(tiny, "ls")["things"]}

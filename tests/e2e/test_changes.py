@@ -16,7 +16,7 @@ def built(tiny: Tiny) -> Tiny:
     return tiny
 
 
-def test_a_build_makes_an_image_that_runs(tiny: Tiny) -> None:
+def test_built_image_runs(tiny: Tiny) -> None:
     built = tiny.build("app")
     assert list(built.built()) == [
         "base/image",
@@ -40,7 +40,7 @@ def test_a_build_makes_an_image_that_runs(tiny: Tiny) -> None:
     assert tiny.left_over() == []
 
 
-def test_where_nothing_changed_nothing_is_built_or_imported(built: Tiny) -> None:
+def test_unchanged_project_builds_and_imports_nothing(built: Tiny) -> None:
     before = built.snapshot()
     again = built.build("app")
     assert again.built() == {}
@@ -50,7 +50,7 @@ def test_where_nothing_changed_nothing_is_built_or_imported(built: Tiny) -> None
     assert built.snapshot() == before
 
 
-def test_an_image_that_was_removed_is_delivered_again(built: Tiny) -> None:
+def test_removed_image_is_delivered_again(built: Tiny) -> None:
     built.tool("podman", "rmi", "localhost/tiny/app:latest")
     again = built.build("app")
     assert again.built() == {}
@@ -58,7 +58,7 @@ def test_an_image_that_was_removed_is_delivered_again(built: Tiny) -> None:
     assert built.run_image("app") == "hello from /app\n"
 
 
-def test_an_image_of_that_name_that_is_not_ours_is_replaced(built: Tiny) -> None:
+def test_foreign_image_of_the_same_name_is_replaced(built: Tiny) -> None:
     first = built.images()["localhost/tiny/app:latest"]
     built.tool("buildah", "from", "--name", "other", "scratch")
     built.tool("buildah", "commit", "--quiet", "other", "localhost/tiny/app:latest")
@@ -69,7 +69,7 @@ def test_an_image_of_that_name_that_is_not_ours_is_replaced(built: Tiny) -> None
     assert built.run_image("app") == "hello from /app\n"
 
 
-def test_one_application_file_changes_its_layer(built: Tiny) -> None:
+def test_changed_application_file_changes_only_its_layer(built: Tiny) -> None:
     built.write("stages/app/app/main.sh", 'echo "$GREETING again"\n')
     changed = built.build("app")
     assert changed.built() == {"app/app": "stages/app/app/main.sh changed"}
@@ -78,7 +78,7 @@ def test_one_application_file_changes_its_layer(built: Tiny) -> None:
     assert built.run_image("app") == "hello again\n"
 
 
-def test_what_git_does_not_know_changes_nothing_and_is_said(built: Tiny) -> None:
+def test_untracked_file_changes_nothing_and_is_reported(built: Tiny) -> None:
     built.write("stages/app/app/new.txt", "new")
     ended = built.build("app")
     assert ended.built() == {}
@@ -87,7 +87,7 @@ def test_what_git_does_not_know_changes_nothing_and_is_said(built: Tiny) -> None
     assert built.build("app").built() == {"app/app": "stages/app/app/new.txt added"}
 
 
-def test_one_pin_changes_the_bin_that_holds_it(built: Tiny) -> None:
+def test_changed_pin_changes_only_its_bin(built: Tiny) -> None:
     built.replace("requirements/app.in", "alpha==1.0", "alpha==1.1")
     assert "alpha 1.0 → 1.1" in built.lock().text
     changed = built.build("app")
@@ -97,7 +97,7 @@ def test_one_pin_changes_the_bin_that_holds_it(built: Tiny) -> None:
     )
 
 
-def test_one_pin_removed_and_back_again_costs_nothing(built: Tiny) -> None:
+def test_pin_removed_and_restored_builds_nothing(built: Tiny) -> None:
     text = (built.project / "requirements/app.in").read_text()
     built.replace("requirements/app.in", "alpha==1.0\n", "")
     built.lock()
@@ -108,7 +108,7 @@ def test_one_pin_removed_and_back_again_costs_nothing(built: Tiny) -> None:
     assert built.build("app").built() == {}
 
 
-def test_one_model_file_changes_its_layer(built: Tiny) -> None:
+def test_changed_model_file_changes_only_its_layer(built: Tiny) -> None:
     built.write("models/greeter/weights.txt", "better weights")
     changed = built.build("app")
     assert changed.built() == {"models/greeter": "weights.txt of model greeter changed (models/greeter/weights.txt)"}
@@ -120,7 +120,7 @@ def test_one_model_file_changes_its_layer(built: Tiny) -> None:
     assert "differs" not in locked.text
 
 
-def test_large_files_of_a_model_have_layers_of_their_own(tiny: Tiny) -> None:
+def test_large_model_files_have_their_own_layers(tiny: Tiny) -> None:
     for name in ("one", "two"):
         (tiny.project / f"models/greeter/{name}.bin").write_bytes(name.encode() * (3 << 20))
     tiny.lock()
@@ -129,7 +129,7 @@ def test_large_files_of_a_model_have_layers_of_their_own(tiny: Tiny) -> None:
     assert list(tiny.build("models", "--no-import").built()) == ["models/greeter/two.bin"]
 
 
-def test_config_alone_builds_nothing(built: Tiny) -> None:
+def test_changed_config_builds_no_layer(built: Tiny) -> None:
     built.replace("stages/app/stage.toml", '"hello"', '"good day"')
     changed = built.build("app")
     assert changed.built() == {}
@@ -137,7 +137,7 @@ def test_config_alone_builds_nothing(built: Tiny) -> None:
     assert built.run_image("app") == "good day from /app\n"
 
 
-def test_a_cache_that_was_lost_is_not_needed_while_storage_has_all(built: Tiny) -> None:
+def test_deleted_cache_is_not_needed_while_storage_has_every_layer(built: Tiny) -> None:
     for path in built.cache.glob("sha256/*"):
         path.unlink()
     assert built.build("app").built() == {}
@@ -146,17 +146,17 @@ def test_a_cache_that_was_lost_is_not_needed_while_storage_has_all(built: Tiny) 
     assert built.run_image("app") == "new\n"
 
 
-def test_stages_share_what_they_have_in_common(built: Tiny) -> None:
+def test_stages_share_common_layers(built: Tiny) -> None:
     assert built.build("models", "--no-import").built() == {}
     assert built.build("deps", "--no-import").built() == {}
 
 
-def test_build_builds_what_ships(tiny: Tiny) -> None:
+def test_build_without_a_stage_builds_every_shipping_stage(tiny: Tiny) -> None:
     ended = tiny.run("build")
     assert ended.code == 0, ended.text
     assert [report["stage"] for report in ended.report] == ["app"]
 
 
-def test_a_lock_needs_no_interpreter_of_the_target(tiny: Tiny) -> None:
+def test_lock_does_not_need_the_target_interpreter(tiny: Tiny) -> None:
     tiny.lock("--upgrade")
     assert not (tiny.folder / "home/.local/share/uv/python").exists(), "uv fetched a Python only to resolve for it"

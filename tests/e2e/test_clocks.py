@@ -43,7 +43,7 @@ def link(path: Path, old: str, new: str) -> None:
     path.hardlink_to(other)
 
 
-def test_files_that_change_after_a_build_but_keep_size_and_time_are_noticed(tiny: Tiny) -> None:
+def test_file_changed_after_a_build_with_the_same_size_and_time_is_noticed(tiny: Tiny) -> None:
     tiny.build("app")
     rewrite(tiny.project / MAIN, "echo", "true")
     assert list(tiny.build("app").built()) == ["app/app"]
@@ -72,7 +72,7 @@ def ask(tiny: Tiny, query: str) -> float:
         return float(db.execute(query).fetchone()[0])
 
 
-def test_a_clock_that_was_set_back_a_day(tiny: Tiny, ahead: dict[str, str]) -> None:
+def test_build_after_the_clock_is_set_back_a_day_rebuilds_only_changes(tiny: Tiny, ahead: dict[str, str]) -> None:
     tiny.build("app", **ahead)
     hashed, used = "SELECT max(hashed_ns) / 1e9 FROM files", "SELECT min(used) FROM layers"
     assert min(ask(tiny, hashed), ask(tiny, used)) > time.time() + DAY / 2

@@ -81,7 +81,7 @@ def test_changed_source_recompiles_only_its_package(fresh: Tiny) -> None:
     assert back.digests() == first.digests()
 
 
-def test_a_compiled_wheel_is_the_same_anywhere(fresh: Tiny) -> None:
+def test_compiled_wheel_does_not_depend_on_the_checkout_folder(fresh: Tiny) -> None:
     first = fresh.build("app")
     shutil.rmtree(fresh.cache / "files")
     for table in ("wheels", "layers"):

@@ -10,7 +10,7 @@ _EAGER = SLOW + "from buildkit.build import preimport; preimport.MIN_IMPORT_BYTE
 _FORGETFUL = _EAGER + "from buildkit.tools import storage; kept, storage.remove_image = storage.remove_image, print; "
 
 
-def test_several_at_once_do_not_hinder_one_another(tiny: Tiny) -> None:
+def test_concurrent_early_imports_do_not_hinder_each_other(tiny: Tiny) -> None:
     """One may take away what it imported early while another stands on the same layers."""
     with tiny.after(_EAGER):
         children = [tiny.start(stage) for stage in ("app", "app", "deps", "app")]
@@ -26,7 +26,7 @@ def early_lines(ended: SessionResult) -> list[str]:
     return [line for line in ended.text.splitlines() if "import  app: " in line]
 
 
-def test_the_image_is_the_same_and_nothing_else_is_left(make_tiny: Callable[[], Tiny]) -> None:
+def test_early_import_gives_the_same_image_and_leaves_nothing_else(make_tiny: Callable[[], Tiny]) -> None:
     eager, patient = make_tiny(), make_tiny()
     with eager.after(_EAGER):
         ended = eager.run("build-app")
@@ -47,7 +47,7 @@ def test_the_image_is_the_same_and_nothing_else_is_left(make_tiny: Callable[[], 
     assert not early_lines(again)
 
 
-def test_a_build_that_fails_leaves_no_image(tiny: Tiny) -> None:
+def test_failed_build_leaves_no_early_import(tiny: Tiny) -> None:
     with tiny.after(_EAGER):
         ended = tiny.run("build-app", PIP_FIND_LINKS="/nowhere")
     assert "no index and no find-links has beta" in one_error(ended, 1)
@@ -55,7 +55,7 @@ def test_a_build_that_fails_leaves_no_image(tiny: Tiny) -> None:
     assert tiny.images() == {}
 
 
-def test_what_a_killed_build_leaves_is_removed_by_gc(tiny: Tiny) -> None:
+def test_gc_removes_early_imports_of_a_killed_build(tiny: Tiny) -> None:
     with tiny.after(_FORGETFUL):
         ended = tiny.run("build-app")
     assert ended.code == 0, ended.text

@@ -314,7 +314,7 @@ def test_image_that_was_saved_and_loaded_can_be_rebuilt(tiny: Tiny) -> None:
     assert tiny.left_over() == []
 
 
-def test_layer_known_only_from_a_removed_image_is_made_again(tiny: Tiny) -> None:
+def test_layer_known_only_from_a_removed_image_is_rebuilt(tiny: Tiny) -> None:
     tiny.build("app")
     tiny.build("models")
     tiny.tool("buildah", "rmi", "localhost/tiny/models:latest")

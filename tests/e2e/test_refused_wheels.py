@@ -43,7 +43,7 @@ def modules(tiny: Tiny) -> str:
     return tiny.run_image("app", "cat", "/opt/venv/lib/python3.13/site-packages/alpha/__init__.py")
 
 
-def test_one_in_the_cache_of_downloads_is_thrown_away(tiny: Tiny, evil: bytes) -> None:
+def test_wrong_wheel_in_the_download_cache_is_deleted(tiny: Tiny, evil: bytes) -> None:
     path = plant(tiny, evil, locked(tiny))
     ended = tiny.build("app")
     assert f"alpha 1.0: the cached {FILE} was damaged, and is removed" in ended.text
@@ -51,7 +51,7 @@ def test_one_in_the_cache_of_downloads_is_thrown_away(tiny: Tiny, evil: bytes) -
     assert path.read_bytes() != evil
 
 
-def test_and_there_is_no_image_where_no_other_is_to_be_had(tiny: Tiny, evil: bytes) -> None:
+def test_wrong_wheel_without_an_alternative_fails_the_build(tiny: Tiny, evil: bytes) -> None:
     plant(tiny, evil, locked(tiny))
     (tiny.folder / "links" / FILE).write_bytes(evil)
     message = tiny.refuse("app", code=1)
@@ -61,7 +61,7 @@ def test_and_there_is_no_image_where_no_other_is_to_be_had(tiny: Tiny, evil: byt
     assert not list(tiny.cache.glob(f"files/*/{FILE}"))
 
 
-def test_a_folder_with_a_wrong_one_does_not_hide_a_right_one(tiny: Tiny, evil: bytes, tmp_path: Path) -> None:
+def test_wrong_wheel_in_a_folder_does_not_hide_the_right_one(tiny: Tiny, evil: bytes, tmp_path: Path) -> None:
     (tmp_path / "wrong").mkdir()
     (tmp_path / "wrong" / FILE).write_bytes(evil)
     links = f"{tmp_path / 'wrong'} {tiny.folder / 'links'}"
@@ -69,7 +69,7 @@ def test_a_folder_with_a_wrong_one_does_not_hide_a_right_one(tiny: Tiny, evil: b
     assert modules(tiny) == 'VERSION = "1.0"\n'
 
 
-def test_a_lock_of_files_alone_cannot_let_one_in(tiny: Tiny, evil: bytes) -> None:
+def test_wheels_lock_alone_cannot_admit_a_wrong_wheel(tiny: Tiny, evil: bytes) -> None:
     from buildkit.digest import FileHash
 
     other = FileHash.of(evil).hex
@@ -81,7 +81,7 @@ def test_a_lock_of_files_alone_cannot_let_one_in(tiny: Tiny, evil: bytes) -> Non
     assert tiny.blobs() == []
 
 
-def test_nor_can_one_that_was_planted_for_another_name(tiny: Tiny, evil: bytes) -> None:
+def test_wrong_wheel_with_a_forged_index_hash_is_refused(tiny: Tiny, evil: bytes) -> None:
     """The hash that a folder or an index tells is not the file's."""
     page = tiny.folder / "links/index.html"
     (tiny.folder / "links" / FILE).write_bytes(evil)

@@ -67,7 +67,7 @@ def theirs(make_tiny: Callable[[], Tiny], user: pwd.struct_passwd, interpreter: 
     return tiny
 
 
-def test_an_ordinary_user_builds_the_same_image_into_their_own_storage(tiny: Tiny, theirs: Tiny) -> None:
+def test_ordinary_user_builds_the_same_image_into_their_own_storage(tiny: Tiny, theirs: Tiny) -> None:
     mine = tiny.build("tools")
     built = theirs.build("tools")
     assert steps_aside(built) == steps_aside(mine)
@@ -82,7 +82,7 @@ def test_an_ordinary_user_builds_the_same_image_into_their_own_storage(tiny: Tin
     assert theirs.build("tools").report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
 
 
-def test_a_step_of_an_ordinary_user_sees_its_secret_and_leaves_no_trace_of_it(theirs: Tiny) -> None:
+def test_step_of_an_ordinary_user_sees_its_secret_and_leaves_no_trace(theirs: Tiny) -> None:
     step = (
         'summary = "a step"\nfrom = "base"\n[[run]]\nsecrets = ["token"]\nscript = "cat /run/secrets/token; exit 3"\n'
     )
@@ -99,7 +99,7 @@ def test_a_step_of_an_ordinary_user_sees_its_secret_and_leaves_no_trace_of_it(th
     assert theirs.left_over() == []
 
 
-def test_an_ordinary_user_runs_and_audits_an_image_and_is_told_what_has_no_limit(theirs: Tiny) -> None:
+def test_ordinary_user_runs_and_audits_an_image_with_missing_limits_reported(theirs: Tiny) -> None:
     theirs.write("stages/app/app/main.sh", "trap 'exit 0' TERM\nwhile :; do sleep 0.1; done\n")
     theirs.replace("stages/app/stage.toml", 'user = "1000"', 'user = "1000:1000"')
     theirs.build("app")

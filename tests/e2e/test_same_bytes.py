@@ -22,7 +22,7 @@ _STRANGE = {
 }
 
 
-def test_another_folder_umask_zone_and_locale_change_no_digest(make_tiny: Callable[[], Tiny]) -> None:
+def test_digests_do_not_depend_on_folder_umask_time_zone_or_locale(make_tiny: Callable[[], Tiny]) -> None:
     one, other = make_tiny(), make_tiny()
     deep = other.folder / "some where/deeper"
     deep.mkdir(parents=True)
@@ -45,7 +45,7 @@ def test_another_folder_umask_zone_and_locale_change_no_digest(make_tiny: Callab
     assert one.inspect("tools")["Id"] == other.inspect("tools")["Id"]
 
 
-def test_the_same_again_from_nothing(tiny: Tiny) -> None:
+def test_build_from_an_empty_cache_has_the_same_digests(tiny: Tiny) -> None:
     first = tiny.build("tools")
     shutil.rmtree(tiny.cache)
     tiny.tool("buildah", "rmi", "--all", "--force")
@@ -55,7 +55,7 @@ def test_the_same_again_from_nothing(tiny: Tiny) -> None:
 
 
 @pytest.mark.xfail(reason="buildah's own mount targets (etc/hostname, run) reach the layer, by isolation")
-def test_a_step_makes_the_same_layer_under_every_isolation(make_tiny: Callable[[], Tiny]) -> None:
+def test_step_layer_does_not_depend_on_the_isolation(make_tiny: Callable[[], Tiny]) -> None:
     one, other = make_tiny(), make_tiny()
     assert one.build("tools").digests() == other.build("tools", BUILDAH_ISOLATION="chroot").digests()
 
@@ -69,7 +69,7 @@ def test_only_the_executable_bit_of_a_mode_counts(tiny: Tiny) -> None:
     assert tiny.build("app", "--no-import").built() == {"app/app": "stages/app/app/main.sh: file → executable"}
 
 
-def test_two_builds_at_once_build_each_layer_once(tiny: Tiny) -> None:
+def test_two_concurrent_builds_build_each_layer_once(tiny: Tiny) -> None:
     ended = at_once(tiny, "tools", 2)
     built = [name for one in ended for name in one.built()]
     assert sorted(built) == sorted(layer["name"] for layer in ended[0].report["layers"])
@@ -79,7 +79,7 @@ def test_two_builds_at_once_build_each_layer_once(tiny: Tiny) -> None:
     assert tiny.left_over() == []
 
 
-def test_builds_of_other_stages_share_layers_that_are_under_way(tiny: Tiny) -> None:
+def test_concurrent_builds_of_other_stages_share_layers_in_progress(tiny: Tiny) -> None:
     first, second = at_once(tiny, "app", 1, "tools")
     built = [*first.built(), *second.built()]
     assert len(built) == len(set(built))

@@ -89,9 +89,7 @@ def ledger(tiny: Tiny) -> str:
         return "\n".join(db.iterdump())
 
 
-def test_a_secret_reaches_its_step_and_nothing_else(
-    tiny: Tiny, planted: dict[str, str], tmp_path: Path, registry: str
-) -> None:
+def test_secret_reaches_only_its_step(tiny: Tiny, planted: dict[str, str], tmp_path: Path, registry: str) -> None:
     write_stage(tiny, f"echo {CONTROL} > /opt/used/yes")
     with serve_registry(tmp_path) as host:
         trust(tiny, host, registry)

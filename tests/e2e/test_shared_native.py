@@ -82,7 +82,7 @@ def python(tiny: Tiny, ref: str, *argv: str) -> str:
     return pull(tiny, ref, "/opt/venv/bin/python", "-I", *argv)
 
 
-def test_a_roster_tells_of_what_compiles(first: tuple[Tiny, SessionResult], repo: str) -> None:
+def test_stage_index_lists_layers_of_image_and_builder(first: tuple[Tiny, SessionResult], repo: str) -> None:
     tiny, ended = first
     assert warnings(ended) == []
     text = tiny.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag('app')}")
@@ -95,7 +95,7 @@ def test_a_roster_tells_of_what_compiles(first: tuple[Tiny, SessionResult], repo
     )
 
 
-def test_where_nothing_is_compiled_nothing_is_fetched_to_compile(runner: Tiny, proxy: FaultyProxy, repo: str) -> None:
+def test_build_without_compilation_fetches_no_compiler_or_builder(runner: Tiny, proxy: FaultyProxy, repo: str) -> None:
     runner.write("stages/app/app/main.py", "print('two')\n")
     both = ("--cache", repo, "--cache-write", repo)
     ended = done(runner.run("push-app", f"{repo}:two", *both))
@@ -109,7 +109,7 @@ def test_where_nothing_is_compiled_nothing_is_fetched_to_compile(runner: Tiny, p
     assert python(runner, f"{repo}:two", "/app/main.py") == "two\n"
 
 
-def test_a_changed_source_is_compiled_in_a_builder_from_the_cache(
+def test_changed_source_is_compiled_in_a_builder_from_the_remote_cache(
     runner: Tiny, proxy: FaultyProxy, repo: str, first: tuple[Tiny, SessionResult]
 ) -> None:
     runner.replace("libs/fast/src/fast.c", "one + other", "one * other")
@@ -131,7 +131,7 @@ def test_a_changed_source_is_compiled_in_a_builder_from_the_cache(
     tiny.git("checkout", "--quiet", ".")
 
 
-def test_a_builder_that_the_registry_lost_is_made_here_where_it_can_be(
+def test_builder_lost_by_the_registry_is_rebuilt_locally_if_possible(
     first: tuple[Tiny, SessionResult], runner: Tiny, proxy: FaultyProxy, repo: str
 ) -> None:
     index = runner.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag('app')}")

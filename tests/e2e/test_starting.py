@@ -85,7 +85,7 @@ def test_build_warns_until_the_library_is_added(native: Tiny) -> None:
     assert warnings(native.build("native")) == []
 
 
-def test_layers_for_others_to_include_are_not_expected_to_start(native: Tiny) -> None:
+def test_layers_that_only_others_include_need_not_start(native: Tiny) -> None:
     native.replace("stages/native/stage.toml", 'from = "base"\n', "")
     assert warnings(native.build("native")) == []
     assert native.rows("starts") == []

@@ -33,7 +33,7 @@ def test_steps_extend_the_root_below_the_layers(tiny: Tiny) -> None:
     assert tiny.left_over() == []
 
 
-def test_root_removed_before_its_step_starts_is_made_again(tiny: Tiny) -> None:
+def test_root_removed_before_its_step_starts_is_restored(tiny: Tiny) -> None:
     """`cache gc` of another cache may, where both use one local storage."""
     with tiny.after(_TAKE_AWAY):
         ended = tiny.build("tools")
@@ -44,7 +44,7 @@ def test_root_removed_before_its_step_starts_is_made_again(tiny: Tiny) -> None:
     assert tiny.left_over() == []
 
 
-def test_the_environment_and_the_mounts_of_a_step_stay_out_of_the_image(tiny: Tiny) -> None:
+def test_step_environment_and_mounts_stay_out_of_the_image(tiny: Tiny) -> None:
     tiny.build("tools")
     assert not [line for line in tiny.inspect("tools")["Config"]["Env"] if "FLAVOUR" in line]
     assert tiny.run_image("tools", "ls", "/mnt") == ""

@@ -41,7 +41,7 @@ def speaking(tmp_path_factory: pytest.TempPathFactory, registry: str, links: Pat
 
 
 @pytest.mark.parametrize("how", _HOW)
-def test_models_from_the_network(speaking: tuple[Tiny, str], how: str) -> None:
+def test_damaged_model_download_is_fetched_again(speaking: tuple[Tiny, str], how: str) -> None:
     tiny, digest = speaking
     find_blob(tiny, "models/far").unlink()
     damage(find_file(tiny, "weights.bin"), how)
@@ -51,7 +51,7 @@ def test_models_from_the_network(speaking: tuple[Tiny, str], how: str) -> None:
 
 
 @pytest.mark.parametrize("how", _HOW)
-def test_compiled_wheels(speaking: tuple[Tiny, str], how: str) -> None:
+def test_damaged_compiled_wheel_is_compiled_again(speaking: tuple[Tiny, str], how: str) -> None:
     tiny, digest = speaking
     find_blob(tiny, "deps/bin-0").unlink()
     damage(find_file(tiny, "source_only-*.whl"), how)
@@ -60,7 +60,7 @@ def test_compiled_wheels(speaking: tuple[Tiny, str], how: str) -> None:
     assert " compile  source-only 1.0" in ended.text
 
 
-def test_what_compiling_needs(speaking: tuple[Tiny, str]) -> None:
+def test_damaged_inputs_of_a_compilation_are_restored(speaking: tuple[Tiny, str]) -> None:
     """An sdist, the root that the bytecode compiler starts from, and a layer that only the builder has."""
     tiny, digest = speaking
     forget_images(tiny)
@@ -85,7 +85,7 @@ def test_what_compiling_needs(speaking: tuple[Tiny, str]) -> None:
         "graph/overlay/*/diff/tmp/buildkit*",  # pip compiles in the builder
     ],
 )
-def test_killed(speaking: tuple[Tiny, str], file: str, whole: bool) -> None:
+def test_next_build_completes_a_killed_compilation(speaking: tuple[Tiny, str], file: str, whole: bool) -> None:
     tiny, digest = speaking
     tiny.tool("buildah", "rmi", "localhost/tiny/app:latest")
     find_blob(tiny, "deps/bin-0").unlink()

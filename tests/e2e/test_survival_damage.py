@@ -31,7 +31,7 @@ def built(ended: SessionResult) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("how", _HOW)
-def test_layers(tiny: Tiny, how: str) -> None:
+def test_damaged_layer_blobs_are_rebuilt(tiny: Tiny, how: str) -> None:
     """Those made here and those pulled; for delivery, and for a container that a step runs in."""
     digest = tiny.build("app").report["digest"]
     for layer in ("deps/bulk", "base/image"):
@@ -49,7 +49,7 @@ def test_layers(tiny: Tiny, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", _HOW)
-def test_downloads(tiny: Tiny, how: str) -> None:
+def test_damaged_downloads_are_fetched_again(tiny: Tiny, how: str) -> None:
     digest = tiny.build("app").report["digest"]
     find_blob(tiny, "deps/bulk").unlink()
     damage(find_file(tiny, "bulk-*.whl"), how)
@@ -84,7 +84,7 @@ def test_download_that_cannot_be_fetched_again_is_reported(tiny: Tiny) -> None:
 
 
 @pytest.mark.parametrize("how", _HOW)
-def test_pushing(tiny: Tiny, registry: str, how: str) -> None:
+def test_damaged_blobs_are_rebuilt_before_a_push(tiny: Tiny, registry: str, how: str) -> None:
     tiny.write("stages/app/app/main.sh", f"echo {tiny.folder.name}\n")  # a layer that the registry has not seen
     digest = tiny.build("app").report["digest"]
     damage(find_blob(tiny, "app/app"), how)

@@ -66,7 +66,7 @@ def sound(tiny: Tiny) -> None:
         assert unsound(tiny) == []
 
 
-def test_the_cache_by_level(tiny: Tiny) -> None:
+def test_cache_disk_full_at_any_level_fails_the_build_cleanly(tiny: Tiny) -> None:
     digest = tiny.build("app").report["digest"]
     said = []
     for size in (16, 64, 136, 300, 5100, 9400):  # kB; all of it needs 11000
@@ -83,7 +83,7 @@ def test_the_cache_by_level(tiny: Tiny) -> None:
         assert any(re.search(words, text) for text in said), f"no level stopped the {what}: {said}"
 
 
-def test_the_cache_without_inodes(tiny: Tiny) -> None:
+def test_cache_disk_without_inodes_fails_the_build_cleanly(tiny: Tiny) -> None:
     """Folders and empty files need room, too."""
     for count in (3, 8, 16, 24):
         with small_disk(tiny.cache, f"size=100m,nr_inodes={count}"):
@@ -128,12 +128,12 @@ def reset(place: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["cache", "graph"])
-def test_at_any_act(tiny: Tiny, place: str) -> None:
+def test_disk_full_at_any_write_fails_the_build_cleanly(tiny: Tiny, place: str) -> None:
     tiny.write("stages/tools/stage.toml", _STEP)
     fill_at_random(tiny, tiny.folder / place, tries=5)
 
 
-def test_storage_by_level(tiny: Tiny) -> None:
+def test_storage_disk_full_at_any_level_fails_the_build_cleanly(tiny: Tiny) -> None:
     digest = tiny.build("app").report["digest"]
     place = tiny.folder / "graph"
     for size in (60, 4000, 5150):
@@ -151,7 +151,7 @@ def test_storage_by_level(tiny: Tiny) -> None:
             assert tiny.run_image("app") == "hello from /app\n"
 
 
-def test_a_step_that_fills_the_disk(tiny: Tiny) -> None:
+def test_step_that_fills_the_disk_fails_the_build_cleanly(tiny: Tiny) -> None:
     script = "for n in 1 2 3 4 5 6 7 8 9; do cat /usr/bin/bash /usr/bin/ls; done > /opt/large"
     tiny.write("stages/tools/stage.toml", _STEP.replace("echo made > /opt/made", script))
     tiny.build("app")
@@ -164,7 +164,7 @@ def test_a_step_that_fills_the_disk(tiny: Tiny) -> None:
         sound(tiny)
 
 
-def test_the_report(tiny: Tiny) -> None:
+def test_report_stays_unchanged_on_a_full_disk(tiny: Tiny) -> None:
     tiny.build("app")
     place = tiny.folder / "reports"
     with small_disk(place, "size=8k"):
@@ -181,7 +181,7 @@ def test_the_report(tiny: Tiny) -> None:
     sound(tiny)
 
 
-def test_locks(tiny: Tiny) -> None:
+def test_lock_on_a_full_disk_leaves_every_lock_unchanged(tiny: Tiny) -> None:
     """Their folder is the checkout's."""
     folder = tiny.project / "requirements"
     before = {path.name: path.read_text() for path in folder.iterdir()} | {"app.in": "alpha==1.1\nbeta==1.0\n"}

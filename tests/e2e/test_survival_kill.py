@@ -140,7 +140,7 @@ def look_at(tiny: Tiny, ended: SessionResult, undisturbed: SessionResult) -> Non
     assert f"localhost/tiny/tools@{undisturbed.report['digest']}" in tiny.inspect(_STAGE)["RepoDigests"]
 
 
-def test_killed_at_a_hundred_moments(project: Callable[[], Tiny]) -> None:
+def test_build_killed_at_any_moment_is_completed_by_the_next(project: Callable[[], Tiny]) -> None:
     """Half of them with all children, half alone: then buildah, skopeo and what runs in a container live on."""
     known = leave_alone(project())
     with ThreadPoolExecutor(2) as pool:
@@ -152,7 +152,7 @@ def test_killed_at_a_hundred_moments(project: Callable[[], Tiny]) -> None:
             lane.result()
 
 
-def test_a_program_that_outlives_a_killed_build_may_still_make_its_container(project: Callable[[], Tiny]) -> None:
+def test_buildah_that_outlives_a_killed_build_may_still_create_its_container(project: Callable[[], Tiny]) -> None:
     tiny = project()
     tiny.build("app")
     slow = tiny.folder / "slow"
@@ -174,7 +174,7 @@ def test_a_program_that_outlives_a_killed_build_may_still_make_its_container(pro
 
 
 @pytest.mark.parametrize("whole", [True, False])
-def test_a_step_that_outlives_a_killed_build_is_no_hindrance(project: Callable[[], Tiny], whole: bool) -> None:
+def test_step_that_outlives_a_killed_build_does_not_hinder_the_next(project: Callable[[], Tiny], whole: bool) -> None:
     tiny = project()
     tiny.replace("stages/tools/stage.toml", 'copy"', 'copy; sleep 30"')
     doomed = Doomed(tiny, _STAGE)
@@ -206,7 +206,7 @@ def test_temporary_files_of_skopeo_and_buildah_are_swept(project: Callable[[], T
     assert left_behind(tiny) == []
 
 
-def test_stopped_at_nine_moments(project: Callable[[], Tiny]) -> None:
+def test_build_stopped_by_a_signal_at_any_moment_is_completed_by_the_next(project: Callable[[], Tiny]) -> None:
     """By Ctrl-C or SIGTERM; what the end of a build had no time to remove the next one removes."""
     tiny, rng = project(), make_rng("stops")
     first: list[SessionResult] = []
@@ -224,7 +224,7 @@ def test_stopped_at_nine_moments(project: Callable[[], Tiny]) -> None:
             look_at(tiny, tiny.build(_STAGE), first[0])
 
 
-def test_a_killed_lock_leaves_every_lock_whole(tiny: Tiny) -> None:
+def test_killed_lock_session_leaves_every_lock_whole(tiny: Tiny) -> None:
     rng = make_rng("locks")
     folder = tiny.project / "requirements"
     old = {path.name: path.read_text() for path in folder.iterdir()}

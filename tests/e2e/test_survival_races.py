@@ -71,7 +71,7 @@ def check(tiny: Tiny, reports: Sequence[dict[str, Any]]) -> None:
     assert unsound(tiny) == []
 
 
-def test_eight_builds_of_one_stage(shared: Tiny) -> None:
+def test_concurrent_builds_of_one_stage_build_each_layer_once(shared: Tiny) -> None:
     rng = make_rng("one stage")
     digests = set()
     for pauses in ([0.0] * 8, [rng.uniform(0, 1.5) for _ in range(8)]):
@@ -83,7 +83,7 @@ def test_eight_builds_of_one_stage(shared: Tiny) -> None:
     assert len(digests) == 1
 
 
-def test_eight_builds_of_different_stages(shared: Tiny) -> None:
+def test_concurrent_builds_of_different_stages_build_each_layer_once(shared: Tiny) -> None:
     rng = make_rng("different stages")
     alone = {stage: shared.build(stage).report["digest"] for stage in ("app", "deps", "models", "tools")}
     for pause in (0.0, 1.0):
@@ -98,7 +98,7 @@ def test_eight_builds_of_different_stages(shared: Tiny) -> None:
             assert f"localhost/tiny/{stage}@{digest}" in shared.inspect(stage)["RepoDigests"]
 
 
-def test_eight_checkouts_that_share_a_cache(shared: Tiny) -> None:
+def test_concurrent_checkouts_with_one_cache_build_common_layers_once(shared: Tiny) -> None:
     """Each with an application file of its own; what they have in common is made by one for all."""
     checkouts = []
     for number in range(8):
@@ -116,7 +116,7 @@ def test_eight_checkouts_that_share_a_cache(shared: Tiny) -> None:
         assert shared.tool("podman", "run", "--rm", "--network=none", name) == f"branch {number}\n"
 
 
-def test_one_name_for_eight_branches(shared: Tiny) -> None:
+def test_image_name_moved_by_concurrent_branches_is_one_complete_image(shared: Tiny) -> None:
     """Eight worktrees of one project move one name; it is one of theirs at the end, whole."""
     checkouts = []
     for number in range(8):

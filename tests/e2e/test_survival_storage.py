@@ -117,7 +117,7 @@ def test_deleted_storage_is_filled_again(stepped: tuple[Tiny, str]) -> None:
     look_at(tiny, digest, built=set())
 
 
-def test_images_removed_while_builds_run(stepped: tuple[Tiny, str]) -> None:
+def test_images_removed_during_builds_are_complete_after_the_next(stepped: tuple[Tiny, str]) -> None:
     """buildah and podman may trip over it, so a build may fail; then clearly, and the next one is whole."""
     tiny, digest = stepped
     removing = ("podman", "rmi", "--all", "--force")
@@ -138,7 +138,7 @@ def test_images_removed_while_builds_run(stepped: tuple[Tiny, str]) -> None:
     look_at(tiny, digest, built=set())
 
 
-def test_clock_set_back_a_day_does_no_harm(tiny: Tiny) -> None:
+def test_build_after_the_clock_is_set_back_a_day_reuses_every_layer(tiny: Tiny) -> None:
     """So all that was written before comes from the future."""
     tiny.build("app")
     (tiny.cache / "tmp/dir-left").mkdir()

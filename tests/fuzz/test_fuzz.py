@@ -18,11 +18,13 @@ SECONDS = float(os.environ.get("BUILDKIT_FUZZ_SECONDS", "0"))
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_target(name: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> None:
+def test_target_raises_only_expected_errors(
+    name: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
     if not SECONDS:
         explore(TARGETS[name], examples=25)
         return
-    chosen = sum(item.originalname == "test_target" for item in request.session.items)
+    chosen = sum(item.originalname == "test_target_raises_only_expected_errors" for item in request.session.items)
     start = time.monotonic()
     count = explore(TARGETS[name], seconds=SECONDS / chosen, reports=REPORTS)
     with capsys.disabled():

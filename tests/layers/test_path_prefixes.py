@@ -27,7 +27,7 @@ def meet(one: Iterable[str], other: Iterable[str]) -> bool:
 
 
 @given(LAYERS)
-def test_layers_that_meet_are_found_by_their_claims(layers: list[set[str]]) -> None:
+def test_layers_with_common_paths_have_overlapping_prefixes(layers: list[set[str]]) -> None:
     found = find_overlaps({key(n): path_prefixes_of(paths) for n, paths in enumerate(layers)})
     for (n, one), (m, other) in itertools.combinations(enumerate(layers), 2):
         if meet(one, other):
@@ -35,7 +35,7 @@ def test_layers_that_meet_are_found_by_their_claims(layers: list[set[str]]) -> N
 
 
 @given(LAYERS)
-def test_layers_whose_claims_do_not_meet_are_not_found(layers: list[set[str]]) -> None:
+def test_only_layers_with_overlapping_prefixes_are_found(layers: list[set[str]]) -> None:
     short = [path_prefixes_of(paths) for paths in layers]
     found = find_overlaps({key(n): claimed for n, claimed in enumerate(short)})
     for n, claimed in enumerate(short):
@@ -44,7 +44,7 @@ def test_layers_whose_claims_do_not_meet_are_not_found(layers: list[set[str]]) -
 
 
 @given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 3)), max_size=5), st.integers(2, 40))
-def test_layers_of_very_many_paths_have_few_claims_and_are_found_too(shapes: list[tuple[int, int]], most: int) -> None:
+def test_layers_of_many_paths_have_few_prefixes_that_still_overlap(shapes: list[tuple[int, int]], most: int) -> None:
     layers = [{"/".join(("x" * shift, *"abcdefghi"[:depth], str(n))) for n in range(50)} for depth, shift in shapes]
     layers = [{path.lstrip("/") for path in paths} for paths in layers]
     before, claims.MAX_PREFIXES = claims.MAX_PREFIXES, most
@@ -61,24 +61,24 @@ def test_layers_of_very_many_paths_have_few_claims_and_are_found_too(shapes: lis
         assert all(any(f"{path}/".startswith(f"{claim}/") for claim in claimed) for path in paths)
 
 
-def test_a_wheel_comes_to_a_handful() -> None:
+def test_wheel_has_a_handful_of_prefixes() -> None:
     place = "opt/venv/lib/python3.13/site-packages"
     paths = [f"{place}/numpy/core/{n}.py" for n in range(9000)] + [f"{place}/numpy-2.0.dist-info/RECORD"]
     assert path_prefixes_of(paths) == (f"{place}/numpy", f"{place}/numpy-2.0.dist-info")
 
 
-def test_modules_that_are_one_file_do_not_meet_for_their_bytecode() -> None:
+def test_bytecode_of_single_file_modules_causes_no_overlap() -> None:
     place = "opt/venv/lib/python3.13/site-packages"
     one, two = ([f"{place}/{name}.py", f"{place}/__pycache__/{name}.cpython-313.pyc"] for name in ("six", "cffi"))
     assert path_prefixes_of(one) == (f"{place}/__pycache__/six.cpython-313.pyc", f"{place}/six.py")
     assert find_overlaps({key(1): path_prefixes_of(one), key(2): path_prefixes_of(two)}) == set()
 
 
-def test_files_side_by_side_come_to_their_folder_once_they_are_too_many() -> None:
+def test_too_many_files_of_a_folder_become_a_prefix_of_the_folder() -> None:
     assert len(path_prefixes_of(f"app/data/{n}" for n in range(MAX_PREFIXES))) == MAX_PREFIXES
     assert path_prefixes_of(f"app/data/{n}" for n in range(MAX_PREFIXES + 1)) == ("app/data",)
 
 
-def test_no_paths_no_claims() -> None:
+def test_layer_without_paths_has_no_prefixes() -> None:
     assert path_prefixes_of([]) == ()
     assert find_overlaps({}) == set()

@@ -57,7 +57,7 @@ DIGESTS = {
 
 
 @pytest.mark.parametrize("compression", Compression)
-def test_golden_digests(compression):
+def test_layer_has_golden_digests(compression):
     packed, stored = layer(*SMALL, compression=compression)
     assert str(packed.diff_id) == DIFF_ID
     assert str(packed.digest) == DIGESTS[compression]

@@ -61,7 +61,7 @@ def test_config_has_golden_bytes() -> None:
     assert IMAGE.config_blob().decode() == CONFIG_BYTES
 
 
-def test_golden_digests() -> None:
+def test_image_documents_have_golden_digests() -> None:
     assert (
         str(Digest.of(IMAGE.config_blob())) == "sha256:7a57e2c104feb478ed4f7e5b37525ba241f9676d6c2661a4bbb168e5dd99e22a"
     )

@@ -41,7 +41,7 @@ def test_a_stage_is_root_layers_and_config() -> None:
     assert history["runtime/app"] == "files: stages/runtime/app → /app"
 
 
-def test_each_layer_has_its_work() -> None:
+def test_each_layer_has_its_task() -> None:
     works = {spec.name: spec.work for spec in composer().compose("runtime").specs}
     root, app, big = works["base/root"], works["runtime/app"], works["weights/vad/big.bin"]
     assert isinstance(root, MakeRoot)
@@ -90,7 +90,7 @@ def test_path_begins_with_the_prefix_and_a_stage_overrides_the_environment() -> 
     assert dict(said.config.env) == {"PATH": "/x"}
 
 
-def test_labels_are_ours_then_the_projects_then_the_images_below_then_the_stages() -> None:
+def test_labels_override_each_other_from_buildkit_to_the_stage() -> None:
     stage = IMAGE + '[config.labels]\n"org.opencontainers.image.vendor" = "us"\na = "stage"'
     made = composer({"x": stage}, settings="labels = { a = 'project', b = 'project' }").compose("x").config
     assert dict(made.labels) == {

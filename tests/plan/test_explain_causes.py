@@ -937,7 +937,7 @@ CHECKOUT_INDEPENDENT: dict[str, tuple[MemoryHistory, str | None, tuple[Cause, ..
 
 
 @pytest.mark.parametrize("text", CHECKOUT_INDEPENDENT)
-def test_cause_that_does_not_come_from_the_checkout(text: str) -> None:
+def test_change_outside_the_checkout_has_its_cause(text: str) -> None:
     history, before, expected = CHECKOUT_INDEPENDENT[text]
     found = find_causes(ONE, before, history, EchoLocations(composer(), composer().compose("runtime")))
     assert found == expected

@@ -91,12 +91,12 @@ def test_total_is_unknown_if_one_cost_is_unknown() -> None:
     assert known.as_json() == {"fetch": 1, "build": 2, "import": 3, "push": 4, "seconds": 5.0}
 
 
-def test_no_runs_have_no_pace() -> None:
+def test_pace_without_earlier_runs_is_unknown() -> None:
     assert measure([]) is None
     assert measure([(0, 1.0)]) is None
 
 
-def test_a_pace_is_the_median_of_earlier_runs() -> None:
+def test_pace_is_the_median_of_earlier_runs() -> None:
     assert measure([(10, 5.0)]) == Pace(size=10, seconds=5.0, per_byte=0.5, largest=10)
     pace = measure([(10, 5.0), (20, 2.0), (1000, 1000.0)])
     assert pace == Pace(size=20, seconds=5.0, per_byte=1.0, largest=1000)

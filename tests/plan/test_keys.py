@@ -29,7 +29,7 @@ def test_the_project_has_one_of_everything() -> None:
     assert len({LIGHT, THIN, NATIVE}) == 3
 
 
-def test_golden_keys() -> None:
+def test_every_kind_of_layer_has_its_golden_key() -> None:
     assert {name: key[:12] for name, key in BEFORE.items()} == {
         "base/root": "a68511eed6c4",
         "/opt/venv": "dc2d33920d23",

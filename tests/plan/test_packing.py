@@ -154,7 +154,7 @@ def test_heaviest_wheels_stay_alone_after_small_growth() -> None:
     assert {name for name in groups(grown) if not name.startswith("bin-")} == alone
 
 
-def test_golden_bins() -> None:
+def test_wheels_have_golden_bins() -> None:
     names = ["anyio", "click", "fastapi", "numpy", "starlette", "uvicorn"]
     assert [bin_of(name, 8) for name in names] == [6, 4, 2, 2, 6, 2]
     assert {bin_of(f"n{number}", 5) for number in range(99)} == set(range(5))

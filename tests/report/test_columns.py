@@ -67,5 +67,5 @@ def test_no_rows_print_nothing() -> None:
         (9e6, "104 d"),
     ],
 )
-def test_format_age(seconds: float, said: str) -> None:
+def test_age_is_formatted_in_its_largest_unit(seconds: float, said: str) -> None:
     assert format_age(seconds) == said

@@ -39,7 +39,7 @@ HOSTILE = "evil\x1b[2J\x1b]0;title\x07\x1b[31m\r\x9b1m"
     [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1_500_000, "1.5 MB"), (99_400_000, "99.4 MB"),
      (99_600_000, "100 MB"), (999_700, "1.0 MB"), (12_345_678_901, "12.3 GB"), (5e12, "5.0 TB")],
 )  # fmt: skip
-def test_format_bytes(count: float, text: str) -> None:
+def test_bytes_are_formatted_with_a_unit(count: float, text: str) -> None:
     assert format_bytes(count) == text
 
 
@@ -47,7 +47,7 @@ def test_format_bytes(count: float, text: str) -> None:
     ("seconds", "text"),
     [(0.0412, "0.04 s"), (1, "1.0 s"), (59.4, "59.4 s"), (185, "3 min 05 s"), (119.7, "2 min 00 s")],
 )
-def test_format_seconds(seconds: float, text: str) -> None:
+def test_seconds_are_formatted_as_minutes_from_one_minute(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
 
 
@@ -208,7 +208,9 @@ def test_concurrent_first_events_open_one_live_view(monkeypatch: pytest.MonkeyPa
         ((4_000_000, 4_000_000, 1_000_000, 1.0), "4.0 MB of 4.0 MB  1.0 MB/s"),
     ],
 )
-def test_render_amounts(amounts: tuple[float, float | None, float | None, float], text: str) -> None:
+def test_amounts_are_rendered_with_totals_if_known(
+    amounts: tuple[float, float | None, float | None, float], text: str
+) -> None:
     assert render_amounts(*amounts) == text
 
 

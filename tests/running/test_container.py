@@ -53,7 +53,7 @@ def test_a_container_without_a_port_has_no_network() -> None:
     assert not any(word.startswith("--network") for word in run_argv(OPEN, "--rm"))
 
 
-def test_the_first_port_may_be_another_of_the_host_and_0_is_any_for_all() -> None:
+def test_first_port_may_differ_on_the_host_and_0_chooses_any() -> None:
     def published(port: int | None) -> list[str]:
         return [p.published for p in make_container("i", "n", CONFIG, Running(), host_port=port).ports]
 
@@ -61,7 +61,7 @@ def test_the_first_port_may_be_another_of_the_host_and_0_is_any_for_all() -> Non
     assert published(0) == ["127.0.0.1::8000", "127.0.0.1::53/udp"]
 
 
-def test_a_health_check_of_one_word_is_no_text_for_a_shell() -> None:
+def test_health_check_of_one_word_is_not_run_by_a_shell() -> None:
     assert dict(health_options(Healthcheck(test=("/bin/true",))))["cmd"] == "CMD /bin/true"
 
 
@@ -127,7 +127,7 @@ def test_podman_info_is_parsed() -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_command_that_is_printed_is_the_one_that_is_run(name: str) -> None:
+def test_printed_command_is_the_one_that_runs(name: str) -> None:
     container = ALL[name]
     *network, command = render_command(container).replace("\\\n", " ").splitlines()
     assert tuple(shlex.split(command)) == run_argv(container, "--rm")
@@ -137,7 +137,7 @@ def test_the_command_that_is_printed_is_the_one_that_is_run(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_the_compose_file_is_valid_and_says_the_same(name: str, tmp_path: Path) -> None:
+def test_compose_file_is_valid_and_has_the_same_flags(name: str, tmp_path: Path) -> None:
     container = ALL[name]
     file = tmp_path / "compose.yaml"
     file.write_text(render_compose(container))
@@ -208,7 +208,7 @@ def test_quadlet_units_have_the_same_flags(name: str) -> None:
 
 @pytest.mark.tools
 @pytest.mark.parametrize("name", ALL)
-def test_podmans_own_generator_makes_the_same_command_of_the_units(name: str, tmp_path: Path) -> None:
+def test_podman_generator_turns_units_into_the_same_command(name: str, tmp_path: Path) -> None:
     generator = next(filter(shutil.which, GENERATORS), None)
     if generator is None:
         pytest.skip("podman 4.4 and later have a generator")

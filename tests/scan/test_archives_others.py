@@ -200,7 +200,7 @@ def test_7z_archive_is_not_fully_scanned_and_refused(name):
     assert judgement.is_refused("refuse-known")
 
 
-def test_7z_archive_does_not_hide_what_lies_beside_it():
+def test_7z_archive_does_not_hide_adjacent_files():
     found = scan_bytes(tar({"data.7z": seven_zip(GOOD), "data.pkl": malicious_pickle()}))
     assert found.verdict is Verdict.FINDINGS
     assert rules(found) == {"pickle-runs-code"}

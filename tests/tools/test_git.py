@@ -72,7 +72,7 @@ def test_path_is_never_taken_as_a_pattern(repository: Path) -> None:
         assert list_files(repository, folder) == WorkTreeFiles(tracked=(f"{folder}/x",), untracked=())
 
 
-def test_one_file_and_what_is_deleted_or_in_conflict_are_listed_once(repository: Path) -> None:
+def test_single_deleted_and_conflicting_files_are_listed_once(repository: Path) -> None:
     write(repository, "app/one", "app/both")
     git(repository, "add", ".")
     git(repository, "commit", "-m", "1")

@@ -143,7 +143,7 @@ def test_extra_indexes_do_not_replace_the_default_one():
     assert urls(no_index=True) == []
 
 
-def test_a_size_that_cannot_be_asked_for_is_a_failed_download(monkeypatch):
+def test_unknown_size_of_a_file_is_a_failed_download(monkeypatch):
     import httpx2
 
     def refuse(*_args, **_more):

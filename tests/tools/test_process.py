@@ -140,7 +140,7 @@ def test_missing_tool_names_the_package_that_contains_it(monkeypatch: pytest.Mon
     assert caught.value.hint.endswith("apt-get install uidmap")
 
 
-def test_a_block_that_fails_ends_the_child_and_its_whole_group() -> None:
+def test_failed_block_ends_the_child_and_its_process_group() -> None:
     pids: list[int] = []
 
     def work() -> None:
@@ -165,7 +165,7 @@ def test_child_has_its_grace_period_to_end(tmp_path: Path, grace: float) -> None
     assert (tmp_path / "done").exists() is (grace == 30)
 
 
-def test_a_child_has_a_session_of_its_own_so_that_ctrl_c_reaches_us_alone() -> None:
+def test_child_has_its_own_session_so_that_ctrl_c_does_not_reach_it() -> None:
     with start(shell("sleep 60")) as child:
         assert os.getsid(child.pid) == child.pid != os.getsid(0)
 

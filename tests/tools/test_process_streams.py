@@ -16,7 +16,7 @@ def shell(script: str) -> Command:
     return Command(argv=("bash", "-c", script), what="the child")
 
 
-def test_a_stream_that_is_left_early_lets_the_child_clean_up_though_its_pipe_is_full(tmp_path: Path) -> None:
+def test_stream_closed_early_lets_the_child_clean_up_with_a_full_pipe(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     mark.touch()
     # as mmdebstrap does: the parent waits for a child that ignores the signal and fills the pipe, then cleans up
