@@ -32,12 +32,12 @@ def assemble(
     DefinitionError for more than ``most`` layers, which cannot be checked before a registry's image is known.
     """
     pairs = [(spec, results[spec.key]) for spec in specs]
-    layers = tuple(Layer(blob=blob, history=spec.history) for spec, known in pairs for blob in known.blobs)
+    layers = tuple(Layer(blob=blob, history=spec.history) for spec, result in pairs for blob in result.blobs)
     if len(layers) > most:
-        raise _too_many(pairs, len(layers), most)
+        raise _too_many_layers(pairs, len(layers), most)
     env: dict[str, str] = {}
-    for _, known in pairs:
-        env |= {name: value for name, _, value in (line.partition("=") for line in known.env)}
+    for _, result in pairs:
+        env |= {name: value for name, _, value in (line.partition("=") for line in result.env)}
     path = env.get("PATH", SYSTEM_PATH)
     env |= config.env
     if "PATH" in env:
@@ -45,10 +45,10 @@ def assemble(
     return Image(layers=layers, config=replace(config, env=tuple(env.items())), arch=arch)
 
 
-def _too_many(pairs: Iterable[tuple[Spec, LayerResult]], found: int, most: int) -> DefinitionError:
-    shares = [f"{spec.name} has {len(known.blobs)}" for spec, known in pairs if len(known.blobs) > 1]
+def _too_many_layers(pairs: Iterable[tuple[Spec, LayerResult]], count: int, most: int) -> DefinitionError:
+    shares = [f"{spec.name} has {len(result.blobs)}" for spec, result in pairs if len(result.blobs) > 1]
     return DefinitionError(
-        f"the image would have {found} layers, more than {most}" + "".join(f"; {share}" for share in shares),
+        f"the image would have {count} layers, more than {most}" + "".join(f"; {share}" for share in shares),
         hint="start from an image of fewer layers, or raise `heavy`, or lower `bins`, in [tool.buildkit]",
     )
 
@@ -61,10 +61,10 @@ def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask
     checked = set_key(composition)
     if ledger.collision_checks.has(checked):
         return
-    met = find_overlaps(ledger.layers.path_prefixes(spec.key for spec in composition.layers))
+    overlapping = find_overlaps(ledger.layers.path_prefixes(spec.key for spec in composition.layers))
     owners: dict[str, tuple[Spec, str]] = {}
     for spec in composition.layers:
-        for path, content in _contents(spec.key, ledger, blobs, ask) if spec.key in met else ():
+        for path, content in _contents(spec.key, ledger, blobs, ask) if spec.key in overlapping else ():
             first, other = owners.setdefault(path, (spec, content))
             if other != content:
                 owner, rival = _name_owner(first, path, blobs), _name_owner(spec, path, blobs)
@@ -77,13 +77,13 @@ def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask
 
 
 def _contents(key: Key, ledger: Ledger, blobs: Blobs, ask: Listing) -> list[tuple[str, str]]:
-    known = ledger.layers.contents(key)
-    if known is None:
+    contents = ledger.layers.contents(key)
+    if contents is None:
         own = ledger.layers.find([key])[key].blobs
-        here = all(blobs.has(blob.digest, blob.size) for blob in own)
-        known = [pair for blob in own for pair in _read(blob, blobs)] if here else ask(key)
-        ledger.layers.add_contents(key, known)
-    return known
+        is_local = all(blobs.has(blob.digest, blob.size) for blob in own)
+        contents = [pair for blob in own for pair in _read(blob, blobs)] if is_local else ask(key)
+        ledger.layers.add_contents(key, contents)
+    return contents
 
 
 def _read(blob: Blob, blobs: Blobs) -> list[tuple[str, str]]:

@@ -29,14 +29,17 @@ _SOURCE = "org.opencontainers.image.source"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttestationRequest:
-    """The attestations of pushed images: whether SBOM and provenance are attached, and who signs."""
+    """The attestations of pushed images: whether SBOM and provenance are attached, and the key that signs."""
 
     attest: bool = False
     signer: Signer | None = None
 
 
 def open_attestations(*, attest: bool, key: Path | None) -> AttestationRequest | None:
-    """Return the request of the options, None for none; loads the key. Raises DefinitionError, MissingTool."""
+    """Return the request for these options, None if nothing is requested; loads the key.
+
+    Raises DefinitionError and MissingTool.
+    """
     if key is None:
         return AttestationRequest(attest=True) if attest else None
     from buildkit.tools.keys import PASSWORD, load_signer
@@ -76,8 +79,8 @@ def make_statements(planner: Planner, composition: Composition, image: Digest, r
         predicate_type=PROVENANCE,
         predicate=provenance,
     )
-    bill = json.loads(make_sbom(planner, stage, "cyclonedx"))
-    return [replace(statement, predicate_type=CYCLONEDX, predicate=bill), statement]
+    sbom = json.loads(make_sbom(planner, stage, "cyclonedx"))
+    return [replace(statement, predicate_type=CYCLONEDX, predicate=sbom), statement]
 
 
 def _version() -> str:

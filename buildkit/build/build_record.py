@@ -34,7 +34,8 @@ def report_lines(plan: Plan, state: BuildState) -> Iterator[LayerLine]:
 def record_build(ledger: Ledger, plan: Plan, report: Report, started: float) -> None:
     """Record what was used, and the build itself unless it did nothing and made the same image as the last one.
 
-    A change that was taken back lies between: nothing is built, but ``explain`` must compare with this build.
+    A build after a reverted change builds nothing but makes another image than the last one; it is recorded, because
+    ``explain`` must compare with it.
     """
     _record_use(ledger, plan)
     acted = plan.missing or report.imported or report.pushed
@@ -48,4 +49,6 @@ def _record_use(ledger: Ledger, plan: Plan) -> None:
     ledger.layers.touch([layer.spec.key for layer in plan.entries])
     wheels = [work for work in works if isinstance(work, PackWheels)]
     ledger.wheels.touch([item.key for work in wheels for item in work.compiled])
-    ledger.downloads.touch([a.sha256 for work in wheels for a in work.wheels if a.sha256 is not None])
+    ledger.downloads.touch(
+        [artifact.sha256 for work in wheels for artifact in work.wheels if artifact.sha256 is not None]
+    )

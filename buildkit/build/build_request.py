@@ -14,10 +14,10 @@ from buildkit.report.text import format_count
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lost:
-    """Why an attempt failed where a new plan helps.
+    """A loss that made an attempt fail and that a new plan avoids.
 
-    ``reported`` is what this attempt and earlier ones did for each layer; ``only_remote`` holds, for each layer that
-    only a remote cache has, the digests of its blobs (hexadecimal digits).
+    ``reported`` has the planned layer, by key, of each layer that this attempt or an earlier one handled;
+    ``only_remote`` holds, for each layer that only a remote cache has, the digests of its blobs (hexadecimal digits).
     """
 
     error: LostError
@@ -52,7 +52,7 @@ class BuildRequest:
 
 
 def describe_loss(error: LostError, repository: str) -> Note | None:
-    """Return what to tell the user about a loss; None if they know already.
+    """Return the note about a loss for the user; None if one was emitted already.
 
     ``repository`` is the one that is pushed to.
     """

@@ -151,7 +151,7 @@ class ContainerRunner:
             argv = (python, "-I", "-c", script, f"/mnt/{name}")
             env = {"SOURCE_DATE_EPOCH": str(EPOCH), "PYTHONHASHSEED": "0", "HOME": "/tmp"}  # noqa: S108 - in the container
             try:
-                done = buildah.run_in(container, argv, env=env, network=False, mounts=((folder, "/mnt"),))
+                finished = buildah.run_in(container, argv, env=env, network=False, mounts=((folder, "/mnt"),))
             except ToolError as error:
                 full = describe_full_disk(error.output)
                 raise BuildError(
@@ -161,7 +161,7 @@ class ContainerRunner:
                     or "does the builder have its build system, and pip? see the requirements of the builder's stage",
                     output=error.output,
                 ) from error
-        file, _, data = done.stdout.partition(b"\n")
+        file, _, data = finished.stdout.partition(b"\n")
         return file.decode("utf-8", "replace"), data
 
     def start_compiler(self, chain: tuple[Spec, ...]) -> Outcome:
@@ -182,7 +182,7 @@ class ContainerRunner:
     def _start(self, stack: ExitStack, ref: str) -> buildah.WorkingContainer:
         """Start a container of an image that this build imported; it is removed when ``stack`` ends.
 
-        Raises LostError if the image was removed since, by somebody who may use another cache with other locks.
+        Raises LostError if the image was removed since, perhaps by a process that uses another cache and its own locks.
         """
         try:
             return stack.enter_context(buildah.working_container(ref, self._note))
@@ -215,12 +215,12 @@ class ContainerRunner:
         from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
         try:
-            found = parse_wheel_filename(file)[0]
+            project = parse_wheel_filename(file)[0]
         except InvalidWheelFilename as error:
             raise BuildError(f"{name}: pip built `{file[:80]}`, which is no wheel") from error
-        if found != canonicalize_name(name):
+        if project != canonicalize_name(name):
             raise MismatchError(
-                f"{name}: its source builds a wheel of `{found}`", hint="correct the name in its metadata"
+                f"{name}: its source builds a wheel of `{project}`", hint="correct the name in its metadata"
             )
         sha256 = FileHash.of(data)
         with self._context.blobs.writing() as out:

@@ -32,8 +32,8 @@ def find_stored(ref: str) -> Stored | None:
     manifest = skopeo.raw_manifest(ref)
     if manifest is None:
         return None
-    found = json.loads(manifest)
-    layers = found.get("layers", ()) if found.get("mediaType") == DOCKER_MANIFEST else ()
+    parsed = json.loads(manifest)
+    layers = parsed.get("layers", ()) if parsed.get("mediaType") == DOCKER_MANIFEST else ()
     return Stored(manifest=manifest, diff_ids=tuple(DiffId.parse(layer["digest"]) for layer in layers))
 
 
@@ -50,20 +50,20 @@ def import_image(
     under ``ref``. Raises ToolError, and LostError for blobs that the cache lacks, or that were damaged and are removed
     now: a new plan builds them.
     """
-    manifest, wanted = image.docker_manifest(), [layer.blob for layer in image.layers]
+    manifest, blobs_of_image = image.docker_manifest(), [layer.blob for layer in image.layers]
     own = stored or find_stored(ref)
     if own is not None and own.manifest == manifest:
         return 0
     with ThreadPoolExecutor(_LOOKUPS_AT_ONCE) as pool:
-        others = pool.map(lambda other: _common(find_stored(other), wanted), sorted({*relatives} - {ref}))
-        shared = _common(own, wanted) if own else max(others, default=0)
-        if shared < len(wanted):
+        others = pool.map(lambda other: _common(find_stored(other), blobs_of_image), sorted({*relatives} - {ref}))
+        shared = _common(own, blobs_of_image) if own else max(others, default=0)
+        if shared < len(blobs_of_image):
             import_nameless(image, blobs)  # meanwhile, storage answers for the relatives
         shared = max(shared, *others, 0)
     with blobs.working_folder() as folder:
         skopeo.write_layout(folder, manifest, image.config_blob())
         skopeo.copy_dir_to_storage(folder, ref)
-    return sum(blob.unpacked for blob in wanted[shared:])
+    return sum(blob.unpacked for blob in blobs_of_image[shared:])
 
 
 def import_nameless(image: Image, blobs: Blobs) -> str:
@@ -71,24 +71,24 @@ def import_nameless(image: Image, blobs: Blobs) -> str:
 
     Raises ToolError, and LostError as `import_image` does.
     """
-    config, wanted = image.config_blob(), [layer.blob for layer in image.layers]
+    config, layers = image.config_blob(), [layer.blob for layer in image.layers]
     with blobs.working_folder() as folder:
         skopeo.write_layout(folder, image.oci_manifest(), config)
-        for blob in dict.fromkeys(wanted):  # an image may have one layer twice
+        for blob in dict.fromkeys(layers):  # an image may have one layer twice
             (folder / blob.digest.hex).symlink_to(blobs.path(blob.digest))
-        with _removing_damaged(wanted, blobs):
+        with _removing_damaged(layers, blobs):
             skopeo.copy_dir_to_storage(folder, f"@{Digest.of(config).hex}")
     return Digest.of(config).hex
 
 
 @contextmanager
-def _removing_damaged(wanted: Iterable[Blob], blobs: Blobs) -> Iterator[None]:
+def _removing_damaged(imported: Iterable[Blob], blobs: Blobs) -> Iterator[None]:
     """If an import fails, verify the cached blobs: storage verifies what it reads, but does not name what failed."""
     try:
         yield
     except ToolError as error:
-        damaged = blobs.drop_damaged(blob.digest for blob in wanted)
-        missing = [blob.digest for blob in wanted if not blobs.has(blob.digest, blob.size)]
+        damaged = blobs.drop_damaged(blob.digest for blob in imported)
+        missing = [blob.digest for blob in imported if not blobs.has(blob.digest, blob.size)]
         lost = dict.fromkeys((*damaged, *missing))
         if not lost:
             raise
@@ -100,7 +100,7 @@ def _removing_damaged(wanted: Iterable[Blob], blobs: Blobs) -> Iterator[None]:
         raise LostError(message, hint=hint, output=error.output) from error
 
 
-def _common(stored: Stored | None, wanted: Sequence[Blob]) -> int:
+def _common(stored: Stored | None, layers: Sequence[Blob]) -> int:
     """Return how many layers, from the lowest, a stored image shares with the wanted ones."""
-    pairs = zip(stored.diff_ids if stored else (), wanted, strict=False)
+    pairs = zip(stored.diff_ids if stored else (), layers, strict=False)
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1].diff_id, pairs))

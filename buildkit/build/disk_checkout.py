@@ -126,9 +126,9 @@ class DiskCheckout:
 
         text = self.read(lock)
         source = models_source_path(lock)
-        wanted = self.read(source)
-        if wanted is not None:
-            _raise(check_fresh(lock, text, models_inputs(wanted)))
+        source_text = self.read(source)
+        if source_text is not None:
+            _raise(check_fresh(lock, text, models_inputs(source_text)))
         elif text is None:
             raise DefinitionError(f"{lock}: the lock is missing, and so is its input {source}")
         models = parse_models_lock(text or "", lock).models
@@ -165,8 +165,8 @@ class DiskCheckout:
         root = self._project.folder
         if not os.path.lexists(root / path):
             raise DefinitionError(f"{path}: there is no such file or folder in the repository")
-        found = (self._tree_file(path, name) for name in self._belonging(path))
-        files = tuple(sorted((file for file in found if file), key=lambda file: file.path))
+        candidates = (self._tree_file(path, name) for name in self._belonging(path))
+        files = tuple(sorted((file for file in candidates if file), key=lambda file: file.path))
         if not files:  # an image without its application must not pass for a success
             raise DefinitionError(
                 f"{path}: none of its files belongs to the repository",
@@ -223,12 +223,12 @@ class DiskCheckout:
 
 
 def _walk(folder: Path, path: str) -> list[str]:
-    found = []
+    paths = []
     for parent, folders, names in os.walk(folder / path):
         folders[:] = sorted(name for name in folders if name not in (".git", "__pycache__"))
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]  # noqa: PTH114, PTH118
-        found += [os.path.relpath(os.path.join(parent, name), folder) for name in names + links]  # noqa: PTH118 - hot
-    return found
+        paths += [os.path.relpath(os.path.join(parent, name), folder) for name in names + links]  # noqa: PTH118 - hot
+    return paths
 
 
 def _is_utf8(text: str) -> bool:

@@ -71,19 +71,19 @@ class Executor:
 
     def require(self, specs: Iterable[Spec]) -> tuple[TaskId, ...]:
         """Add the tasks that build ``specs`` or fetch them from the remote cache; return the tasks to wait for."""
-        wanted, context = list(specs), self._context
-        unknown = [spec.key for spec in wanted if not context.state.is_known(spec.key)]
+        layers, context = list(specs), self._context
+        unknown = [spec.key for spec in layers if not context.state.is_known(spec.key)]
         found = self._lookup(unknown)
         context.state.learn_found(found)
         self._ask([key for key in unknown if key not in found])
         return tuple(
             self._add(spec)
-            for spec in wanted
+            for spec in layers
             if not context.state.is_known(spec.key) or context.state.is_only_remote(spec.key)
         )
 
     def _ask(self, keys: Sequence[Key]) -> None:
-        """Learn what the remote cache has of layers that only serve to build others."""
+        """Look up in the remote cache layers that only serve to build others."""
         shared = self._context.remote_cache.find_records(self._stage, keys) if keys else {}
         self._context.state.learn({key: record.result for key, record in shared.items()}, only_remote=True)
 
@@ -101,7 +101,7 @@ class Executor:
             with context.blobs.building(key, context.stop.is_set):
                 found = self._lookup([key])
                 size = 0 if found else self._fetch(spec)
-                # another process was quicker, and its blobs may differ from those of the remote cache
+                # if another process was quicker, its blobs may differ from those of the remote cache
                 context.state.learn(found or {key: context.state.results[key]})
                 context.tally.add(fetched=size)
                 return Outcome(size=size, note="fetched by another build" if found else "")
@@ -143,7 +143,7 @@ class Executor:
             case PackFiles():
                 return self._packing(spec, "pack", self._layer(spec, lambda: self._files(work)))
 
-    # what each kind of layer waits for
+    # dependencies of each kind of layer
 
     def _wheels(self, spec: Spec, work: PackWheels) -> Task:
         context = self._context

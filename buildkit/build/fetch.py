@@ -66,15 +66,15 @@ class Fetcher:
         if artifact.sha256 is None:
             raise ValueError(f"{artifact.name} is a package of the repository: nothing to fetch")
         pin = f"{artifact.name}=={artifact.version} ({artifact.file})"
-        wanted = ExpectedFile(what=pin, sha256=artifact.sha256, size=artifact.size or None)
+        expected = ExpectedFile(what=pin, sha256=artifact.sha256, size=artifact.size or None)
         if (local := self._indexes.find_local(artifact)) is not None:
             with suppress(FetchError, MismatchError):  # then all indexes are asked, and report what is wrong
-                self._take_local(local, wanted, into, progress)
+                self._take_local(local, expected, into, progress)
                 return
         candidates = self._indexes.find_file(artifact)
         if not candidates:
             raise self._nowhere(pin)
-        self._fetch_any(candidates, wanted, into, progress)
+        self._fetch_any(candidates, expected, into, progress)
 
     def fetch_url(self, url: str, wanted: ExpectedFile, into: Path, *, progress: Progress) -> None:
         """Fetch the file behind ``url`` to ``into``; raises as ``fetch`` does."""
@@ -88,32 +88,32 @@ class Fetcher:
         return sink.sha256, sink.done
 
     def _fetch_any(
-        self, candidates: tuple[Candidate, ...], wanted: ExpectedFile, into: Path, progress: Progress
+        self, candidates: tuple[Candidate, ...], expected: ExpectedFile, into: Path, progress: Progress
     ) -> None:
         """Fetch from the first candidate with the expected bytes; raise the first failure if none has them."""
         failures: list[BuildkitError] = []
         for candidate in candidates:
             try:
-                if candidate.sha256 and candidate.sha256 != wanted.sha256:
-                    raise _mismatch(wanted, candidate.sha256, candidate.url)
+                if candidate.sha256 and candidate.sha256 != expected.sha256:
+                    raise _mismatch(expected, candidate.sha256, candidate.url)
                 if candidate.path is not None:
-                    self._take_local(candidate.path, wanted, into, progress)
+                    self._take_local(candidate.path, expected, into, progress)
                 else:
-                    self.fetch_url(candidate.url, wanted, into, progress=progress)
+                    self.fetch_url(candidate.url, expected, into, progress=progress)
             except (FetchError, MismatchError) as failure:
                 failures.append(failure)
             else:
                 return
         raise failures[0]
 
-    def _take_local(self, source: Path, wanted: ExpectedFile, into: Path, progress: Progress) -> None:
+    def _take_local(self, source: Path, expected: ExpectedFile, into: Path, progress: Progress) -> None:
         """Copy a file of this host. A hard link would let later changes of the file bypass the hash."""
         try:
             stream = source.open("rb")
         except OSError as error:
             raise FetchError(f"{source}: {error.strerror}") from None
         with stream, _atomic_file(into) as file:
-            sink = _Sink(file, wanted, progress)
+            sink = _Sink(file, expected, progress)
             while chunk := stream.read(_CHUNK):
                 self._retry_policy.check()
                 sink.take(chunk)
@@ -177,7 +177,7 @@ class _Sink:
         return self._wanted is None or self.sha256 == self._wanted.sha256
 
     def expect(self, length: int | None) -> None:
-        """Take the server's length for the whole file, unless the lock has one."""
+        """Use the server's length of the whole file, unless the lock names the size."""
         if self._wanted is None or self._wanted.size is None:
             self._length = length
 
@@ -225,9 +225,9 @@ def make_fetcher(root: Path, target: Target, stop: threading.Event) -> Fetcher:
     return Fetcher(session, Indexes(sources, session, target), retry_policy)
 
 
-def _mismatch(wanted: ExpectedFile, found: FileHash, source: str) -> MismatchError:
+def _mismatch(expected: ExpectedFile, actual: FileHash, source: str) -> MismatchError:
     return MismatchError(
-        f"{wanted.what}: the lock says {wanted.sha256}, but {host_of(source)} has {found}",
+        f"{expected.what}: the lock says {expected.sha256}, but {host_of(source)} has {actual}",
         hint="the file was replaced or altered; if that is intended, run: nox -s lock -- --upgrade",
     )
 
@@ -235,9 +235,9 @@ def _mismatch(wanted: ExpectedFile, found: FileHash, source: str) -> MismatchErr
 def _resumes(response: Response, sink: _Sink) -> bool:
     """Return whether the response continues the sink's bytes; if it starts at the beginning, restart the sink."""
     if response.status_code == 206:
-        found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-        if found and int(found[1]) == sink.done:
-            sink.expect(int(found[2]) if found[2].isdigit() else None)
+        content_range = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+        if content_range and int(content_range[1]) == sink.done:
+            sink.expect(int(content_range[2]) if content_range[2].isdigit() else None)
             return True
         sink.restart()
         raise TransientFailure(FetchError("the server resumed at another position than requested"))

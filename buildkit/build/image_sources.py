@@ -59,8 +59,8 @@ def open_image(planner: Planner, target: str) -> Iterator[FoundImage]:
     Raises DefinitionError for a malformed reference, and BuildError if it names nothing, or no image.
     """
     if target in planner.graph.stages:
-        with _open_stage(planner, target) as found:
-            yield found
+        with _open_stage(planner, target) as image:
+            yield image
         return
     with planner.context.blobs.working_folder() as folder:
         stored = _fetch(planner, target, folder)
@@ -107,15 +107,15 @@ def _open_stage(planner: Planner, stage: str) -> Iterator[FoundImage]:
     """Open a stage's image from the cache or, if that lacks a layer, from local storage if it has the same image."""
     context, composition = planner.context, planner.composer.compose(stage)
     hint = f"run: nox -s build-{stage}"
-    made = context.ledger.layers.find(spec.key for spec in composition.specs)
-    unknown = [spec.name for spec in composition.specs if spec.key not in made]
+    results = context.ledger.layers.find(spec.key for spec in composition.specs)
+    unknown = [spec.name for spec in composition.specs if spec.key not in results]
     if unknown:
         raise BuildError(f"`{stage}` is not built in its present state: {unknown[0]} is missing", hint=hint)
     arch, ref = context.project.target.deb_arch, context.project.ref(stage)
-    image = assemble(composition.specs, composition.config, made, arch)
+    image = assemble(composition.specs, composition.config, results, arch)
     origin = _origin(planner, stage, composition)
-    known = find_stored(ref)
-    stored = ref if known is not None and known.manifest == image.docker_manifest() else ""
+    in_storage = find_stored(ref)
+    stored = ref if in_storage is not None and in_storage.manifest == image.docker_manifest() else ""
     if all(context.blobs.has(layer.blob.digest, layer.blob.size) for layer in image.layers):
         yield _cached(image, stage, origin, planner, stored)
         return
@@ -151,13 +151,13 @@ def _origin(planner: Planner, stage: str, composition: Composition) -> ImageOrig
 def _size(planner: Planner, stage: str) -> int:
     """Return the unpacked size of a stage's image; 0 if it is not known."""
     specs = planner.composer.compose(stage).specs
-    made = planner.context.ledger.layers.find(spec.key for spec in specs)
-    known = [blob.unpacked for spec in specs if spec.key in made for blob in made[spec.key].blobs]
-    return sum(known) if all(spec.key in made for spec in specs) else 0
+    results = planner.context.ledger.layers.find(spec.key for spec in specs)
+    sizes = [blob.unpacked for spec in specs if spec.key in results for blob in results[spec.key].blobs]
+    return sum(sizes) if all(spec.key in results for spec in specs) else 0
 
 
 def _fetch(planner: Planner, target: str, folder: Path) -> str:
-    """Copy an image into ``folder``; return its reference in local storage, empty if it comes from elsewhere."""
+    """Copy an image into ``folder``; return its reference in local storage, empty if it is not from there."""
     transport = target.partition(":")[0]
     if transport in TRANSPORTS:
         copy_to_dir(target, folder)
@@ -168,13 +168,13 @@ def _fetch(planner: Planner, target: str, folder: Path) -> str:
     try:
         ref = parse_ref(target.removeprefix(_DOCKER), "the image")
     except DefinitionError as error:
-        known = ", ".join(planner.graph.stages)
-        hint = f"name a stage ({known}), an image of local storage, REGISTRY/NAME[:TAG], or oci:FOLDER"
+        stages = ", ".join(planner.graph.stages)
+        hint = f"name a stage ({stages}), an image of local storage, REGISTRY/NAME[:TAG], or oci:FOLDER"
         raise DefinitionError(f"`{target[:200]}` is neither a stage nor an image", hint=hint) from error
     RegistryClient(planner.context.stop).fetch(ref if ref.tag or ref.digest else ref.tagged("latest"), folder)
     return ""
 
 
 def _tag_of(target: str) -> str:
-    """Return the requested name in a registry; tags of storage, layouts and archives mean nothing elsewhere."""
+    """Return the requested name in a registry; tags of storage, layouts and archives mean nothing in a registry."""
     return "" if target.partition(":")[0] in TRANSPORTS else target.removeprefix(_DOCKER)

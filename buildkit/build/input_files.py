@@ -53,10 +53,10 @@ class InputFiles:
         """
         path = self.blobs.file_path(sha256, name)
         try:
-            found, status = self.stat_index.hash(path)
+            actual, status = self.stat_index.hash(path)
         except FileNotFoundError:
             raise LostError(f"{what}: the cached {name} is gone", hint=_AGAIN) from None
-        if found != sha256:
+        if actual != sha256:
             remove_same(path, status)  # but not what another process has fetched meanwhile
             raise LostError(f"{what}: the cached {name} was damaged, and is removed", hint=_AGAIN)
         return path
@@ -70,15 +70,15 @@ class InputFiles:
 
     def find_wheel(self, key: Key) -> tuple[str, FileHash] | None:
         """Return file name and hash of a compiled wheel if the cache has it."""
-        known = self.ledger.wheels.find(key)
-        return known if known and self.blobs.file_path(known[1], known[0]).exists() else None
+        wheel = self.ledger.wheels.find(key)
+        return wheel if wheel and self.blobs.file_path(wheel[1], wheel[0]).exists() else None
 
     def get_wheel(self, what: str, key: Key) -> Path:
         """Return the path of a compiled wheel as ``get_file`` does; raises LostError if it is gone or damaged."""
-        found = self.find_wheel(key)
-        if found is None:
+        wheel = self.find_wheel(key)
+        if wheel is None:
             raise LostError(f"{what}: its compiled wheel is gone", hint=_AGAIN)
-        return self.get_file(what, found[1], found[0])
+        return self.get_file(what, wheel[1], wheel[0])
 
     def download(self, sha256: FileHash, path: Path, fetch: Callable[[], None]) -> int | None:
         """Call ``fetch`` to bring a file to ``path``, record its cost, and return its size; None if it is there by now.

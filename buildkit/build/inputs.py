@@ -55,13 +55,13 @@ class InputTasks:
     def fetch_model_file(self, model: Model, file: ModelFile) -> TaskId | None:
         """Return the task that fetches a file of a model; None if the cache has it."""
         path = self._context.blobs.file_path(file.sha256, Path(file.path).name)
-        wanted = ExpectedFile(what=f"{model.name}: {file.path}", sha256=file.sha256, size=file.size)
+        expected = ExpectedFile(what=f"{model.name}: {file.path}", sha256=file.sha256, size=file.size)
         return self._fetching(
-            wanted.what,
+            expected.what,
             path,
             file.sha256,
             file.size,
-            lambda progress: self._context.files.fetcher.fetch_url(file.source, wanted, path, progress=progress),
+            lambda progress: self._context.files.fetcher.fetch_url(file.source, expected, path, progress=progress),
         )
 
     def _fetching(

@@ -1,4 +1,4 @@
-"""Why layers of an image are built, from the ledger and the checkout; both are read when a cause needs them."""
+"""Find the causes for building layers in the ledger and the checkout; both are read only when a cause needs them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Reasons:
 
 
 class LedgerHistory:
-    """What the ledger knows about earlier builds of a stage; ``refs`` are the images of all stages, by stage."""
+    """The ledger's record of earlier builds of a stage; ``refs`` are the images of all stages, by stage."""
 
     def __init__(self, ledger: Ledger, stage: str, refs: Mapping[str, str]) -> None:
         self._ledger = ledger
@@ -58,11 +58,13 @@ class LedgerHistory:
         For a stage that was never built itself: the recipes of the last builds of all other stages, which may include
         its layers or use it as their builder. The latest build counts.
         """
-        made = [self._own] if self._own else self._others()
-        return {name: recipe for own in made for name, recipe in (self._tools(own.values()) | own).items()}
+        builds = [self._own] if self._own else self._others()
+        return {
+            name: recipe for recipes in builds for name, recipe in (self._tools(recipes.values()) | recipes).items()
+        }
 
     def is_first(self, layer: str) -> bool:
-        """Tell whether this stage was never built, nor any layer of the stage that ``layer`` belongs to."""
+        """Return whether neither this stage nor any layer of the stage that ``layer`` belongs to was ever built."""
         stage = layer.partition("/")[0]
         return not self._own and not any(name.startswith(f"{stage}/") for name in self.last)
 
@@ -125,7 +127,7 @@ def read_tombstone(tombstone: Tombstone) -> Cause:
 
 
 class CheckoutLocations:
-    """Where the parts of recipes stand in a checkout on disk."""
+    """Locates the parts of recipes in a checkout on disk, as ``file`` or ``file:line``."""
 
     def __init__(self, graph: Graph, composer: Composer, checkout: DiskCheckout, composition: Composition) -> None:
         self._graph = graph
@@ -136,8 +138,8 @@ class CheckoutLocations:
 
     def stage(self, name: str) -> str:
         """Return the file of a stage, or where it was if the stage is gone."""
-        found = self._graph.stages.get(name)
-        return found.file if found else f"stages/{name}/stage.toml"
+        definition = self._graph.stages.get(name)
+        return definition.file if definition else f"stages/{name}/stage.toml"
 
     def pin(self, stage: str, name: str, path: str = "") -> str:
         """Return the line of a stage's locks that pins a wheel; the lock if no line does."""
@@ -163,13 +165,13 @@ class CheckoutLocations:
 
     def model_file(self, stage: str, model: str, path: str) -> str:
         """Return the file of a model if the repository holds it, else its line in the models lock."""
-        wanted = self._graph.stages[stage].models if stage in self._graph.stages else None
-        if wanted is None:
+        models = self._graph.stages[stage].models if stage in self._graph.stages else None
+        if models is None:
             return ""
-        found = next((entry for entry in self._checkout.models(wanted.lock) if entry.name == model), None)
-        if found and isinstance(found.source, RepoSource):
-            return _own_file(found, path) or wanted.lock
-        return self._line(wanted.lock, [f'name = "{model}"', f'path = "{path}"'])
+        model_entry = next((entry for entry in self._checkout.models(models.lock) if entry.name == model), None)
+        if model_entry and isinstance(model_entry.source, RepoSource):
+            return _own_file(model_entry, path) or models.lock
+        return self._line(models.lock, [f'name = "{model}"', f'path = "{path}"'])
 
     def compiler(self) -> tuple[Spec, ...]:
         """Return the root whose interpreter compiles bytecode."""
@@ -187,11 +189,11 @@ class CheckoutLocations:
 
     def _line(self, file: str, starts: list[str]) -> str:
         """Return the line that begins with the last of ``starts``, after lines with the others; else the file."""
-        wanted = iter(starts)
-        start = next(wanted)
+        remaining = iter(starts)
+        start = next(remaining)
         for number, line in enumerate((self._checkout.read(file) or "").splitlines(), 1):
             if line.startswith(start):
-                following = next(wanted, None)
+                following = next(remaining, None)
                 if following is None:
                     return f"{file}:{number}"
                 start = following

@@ -85,7 +85,7 @@ def ensure_download(context: BuildContext, model: Model, file: ModelFile, progre
         else:
             from buildkit.build.fetch import ExpectedFile
 
-            wanted = ExpectedFile(what=f"{model.name}: {file.path}", sha256=sha256, size=file.size)
-            context.files.fetcher.fetch_url(file.source, wanted, path, progress=progress)
+            expected = ExpectedFile(what=f"{model.name}: {file.path}", sha256=sha256, size=file.size)
+            context.files.fetcher.fetch_url(file.source, expected, path, progress=progress)
 
     context.files.download(sha256, path, fetch)

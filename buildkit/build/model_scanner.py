@@ -73,16 +73,16 @@ class ModelScanner:
         """
         context = self._context
         with context.blobs.building(Key.of(f"scan {sha256}".encode()), context.stop.is_set):
-            found = self.known([sha256]).get(sha256)
-            if found is None:
+            result = self.known([sha256]).get(sha256)
+            if result is None:
                 began, before = time.monotonic(), os.fstat(file.fileno())
-                found = run_scan(name, MonitoredSource(source=FileSource.of(file), progress=progress), self._allow)
+                result = run_scan(name, MonitoredSource(source=FileSource.of(file), progress=progress), self._allow)
                 verify_unchanged(name, before, os.fstat(file.fileno()))
-                if any(gap.why.startswith(_FAILED) for gap in found.gaps):
-                    return at_path(found, name)  # perhaps for lack of memory, so this is not kept
+                if any(gap.why.startswith(_FAILED) for gap in result.gaps):
+                    return at_path(result, name)  # perhaps for lack of memory, so this is not kept
                 with suppress(BuildError):  # with a full disk, the content is scanned again the next time
-                    self.verdicts.add(sha256, self.rules, found, time.monotonic() - began)
-        return at_path(found, name)
+                    self.verdicts.add(sha256, self.rules, result, time.monotonic() - began)
+        return at_path(result, name)
 
 
 def run_scan(name: str, source: ScanSource, allow: ModelAllowlist) -> Scan:

@@ -1,9 +1,9 @@
 """Warns when native files of a built image lack what they need to start; it never stops the build.
 
-The facts about a layer's native files are collected while it is packed; blobs that came otherwise (a root, a registry's
-image) are read once. A set of layers is checked once and the lines of the warning are kept: a build with nothing to do
-looks up one row. A remote cache has the facts of its layers, too; if it lacks some and their blobs are not here, there
-is no check.
+The facts about a layer's native files are collected while it is packed; blobs from other sources (a root, a registry's
+image) are read once. A set of layers is checked once and the lines of the warning are kept, so a build with nothing to
+do looks up one row. A remote cache has the facts of its layers, too; if it lacks some and their blobs are not on this
+host, the check is skipped.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OwnedBlobs = Sequence[tuple[Spec, Blob]]
 
 @contextmanager
 def native_check_in_background(composition: Composition, image: Image, context: BuildContext) -> Iterator[Future[None]]:
-    """While the block runs, check whether native files of an image can be loaded, and warn of those that cannot."""
+    """Check in the background whether an image's native files can be loaded, and warn of those that cannot."""
     with run_concurrently(lambda: _warn(composition, image, context)) as check:
         yield check
 
@@ -92,8 +92,8 @@ def _check(composition: Composition, env: dict[str, str], arch: str, context: Bu
 def _find_facts(stage: str, owned: OwnedBlobs, context: BuildContext) -> list[tuple[str, NativeFacts]] | None:
     """Return the facts of each blob, lowest first; None if one is neither known nor here, or cannot be read.
 
-    Also None if nothing native was built here and the other layers came from a remote cache: whoever built them was
-    warned.
+    Also None if nothing native was built here and the other layers came from a remote cache: the warning was emitted
+    where they were built.
     """
     from buildkit.native.facts import decode_facts, encode_facts
 
@@ -105,7 +105,7 @@ def _find_facts(stage: str, owned: OwnedBlobs, context: BuildContext) -> list[tu
         if all(known.get(blob.digest) == NOTHING for blob in local):
             return None
         known |= _ask_remote(stage, [(spec, blob) for spec, blob in remote if blob.digest not in known], context)
-    facts = {digest: found for digest, data in known.items() if (found := decode_facts(data)) is not None}
+    facts = {digest: decoded for digest, data in known.items() if (decoded := decode_facts(data)) is not None}
     missing = {blob.digest: (spec.name, blob) for spec, blob in owned if blob.digest not in facts}
     if not all(context.blobs.has(blob.digest, blob.size) for _, blob in missing.values()):
         return None
@@ -118,13 +118,13 @@ def _find_facts(stage: str, owned: OwnedBlobs, context: BuildContext) -> list[tu
     return [(spec.name, facts[blob.digest]) for spec, blob in owned]
 
 
-def _ask_remote(stage: str, wanted: OwnedBlobs, context: BuildContext) -> dict[Digest, bytes]:
+def _ask_remote(stage: str, owned: OwnedBlobs, context: BuildContext) -> dict[Digest, bytes]:
     """Ask a remote cache for facts: by one request for the stage's index, then by one for each layer it lacks."""
-    store, digests = context.ledger.natives, [blob.digest for _, blob in wanted]
+    store, digests = context.ledger.natives, [blob.digest for _, blob in owned]
     for digest, facts in context.remote_cache.find_native_facts(stage, digests, context.blobs).items():
         store.add(digest, facts)
     known = store.find(digests)
-    keys = dict.fromkeys(spec.key for spec, blob in wanted if blob.digest not in known)
+    keys = dict.fromkeys(spec.key for spec, blob in owned if blob.digest not in known)
     for record in context.remote_cache.find_full_records(keys).values():
         record_remote_facts(context.ledger, record)
     return store.find(digests)

@@ -59,8 +59,8 @@ def find_native_facts(
 ) -> dict[Digest, bytes]:
     """Return the encoded facts of blobs that are known; if some are not, wait for the running ``check`` to add them."""
     store = ledger.natives
-    known = store.find(digests)
-    if check and not known.keys() >= set(digests):
+    facts = store.find(digests)
+    if check and not facts.keys() >= set(digests):
         wait([check])
-        known = store.find(digests)
-    return known
+        facts = store.find(digests)
+    return facts

@@ -59,14 +59,14 @@ class Planner:
         """
         ref = self.context.project.ref(name)
         with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(find_stored, ref) if storage else None  # while the locks are read
+            pending = pool.submit(find_stored, ref) if storage else None  # while the locks are read
             composition = self.composer.compose(name)
-            made = self.context.ledger.layers.find(spec.key for spec in composition.specs)
-            stored = asked.result() if asked else None
-        view = LedgerView(made=made, is_present=self.is_present, stored=stored.diff_ids if stored else ())
+            results = self.context.ledger.layers.find(spec.key for spec in composition.specs)
+            stored = pending.result() if pending else None
+        view = LedgerView(made=results, is_present=self.is_present, stored=stored.diff_ids if stored else ())
         shared = self._ask_shared(name, make_plan(composition, view))
-        made |= {key: record.result for key, record in shared.items()}
-        view = replace(view, made=made, shared=shared, why=self._why(composition))
+        results |= {key: record.result for key, record in shared.items()}
+        view = replace(view, made=results, shared=shared, why=self._why(composition))
         return Planned(plan=make_plan(composition, view), ref=ref, stored=stored)
 
     def _ask_shared(self, name: str, plan: Plan) -> dict[Key, Shared]:
@@ -80,11 +80,11 @@ class Planner:
         first = next((layer for layer in layers if layer.source is not LayerSource.STORAGE), None)
         if first is None or first.made is None:  # storage cannot have a layer that was never built, nor any above it
             return frozenset(known)
-        made = {layer.spec.key: layer.made for layer in layers if layer.made is not None}
+        results = {layer.spec.key: layer.made for layer in layers if layer.made is not None}
         refs = sorted({self.context.project.ref(name) for name in self.graph.stages} - {planned.ref})
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
             for stored in filter(None, pool.map(self._find_stored, refs)):
-                view = LedgerView(made=made, is_present=lambda _blob: False, stored=stored.diff_ids)
+                view = LedgerView(made=results, is_present=lambda _blob: False, stored=stored.diff_ids)
                 plan = make_plan(planned.plan.composition, view)
                 known |= {layer.spec.key for layer in plan.entries if layer.source is LayerSource.STORAGE}
         return frozenset(known)
@@ -94,8 +94,8 @@ class Planner:
         own = {spec.key for spec in plan.composition.specs}
         wheels = [e.spec.work for e in plan.missing if isinstance(e.spec.work, PackWheels)]
         others = [spec for spec in self.tools(wheels, only_missing=True) if spec.key not in own]
-        made = self.context.ledger.layers.find(spec.key for spec in others)
-        view = LedgerView(made=made, is_present=self.is_present, why=self._why(plan.composition))
+        results = self.context.ledger.layers.find(spec.key for spec in others)
+        view = LedgerView(made=results, is_present=self.is_present, why=self._why(plan.composition))
         return tuple(plan_layer(spec, view) for spec in others)
 
     def tools(self, works: Sequence[PackWheels], *, only_missing: bool = False) -> tuple[Spec, ...]:
@@ -113,7 +113,7 @@ class Planner:
         return tuple(specs.values())
 
     def reasons(self, composition: Composition) -> Reasons:
-        """Return what finds the causes for building layers of an image and of its tools."""
+        """Return the finder of causes for building layers of an image and of its tools."""
         from buildkit.build.layer_causes import CheckoutLocations, Reasons
 
         locations = CheckoutLocations(self.graph, self.composer, self.checkout, composition)
@@ -126,8 +126,8 @@ class Planner:
 
     def lookup(self, keys: Iterable[Key]) -> Mapping[Key, LayerResult]:
         """Return the results of those keys whose blobs are all in the cache."""
-        known = self.context.ledger.layers.find(keys)
-        return {key: result for key, result in known.items() if all(map(self.is_present, result.blobs))}
+        results = self.context.ledger.layers.find(keys)
+        return {key: result for key, result in results.items() if all(map(self.is_present, result.blobs))}
 
     def to_fetch(self, spec: Spec) -> int | None:
         """Return how many bytes building a layer downloads; None if only the build can tell."""

@@ -52,7 +52,7 @@ class Preimport:
             storage.remove_image(self._imported.pop())
 
     def tasks(self, building: Tasks) -> Iterator[tuple[TaskId, Task]]:
-        """Yield the tasks to run besides those of ``building``, which build layers."""
+        """Yield the tasks that import early; ``building`` are the tasks that build layers."""
         before: tuple[TaskId, ...] = ()
         for depth, following in zip_longest(self._depths, self._depths[1:]):
             layers = (TaskId.of_key(TaskKind.LAYER, spec.key) for spec in self._specs[:depth])

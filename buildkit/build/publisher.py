@@ -42,9 +42,10 @@ class Publisher:
             yield from open_cache_export(self._planner).early_tasks(building)
 
     def publish(self, plan: Plan, image: Image, check: Future[None]) -> str:
-        """Share layers, push the image and attest to it; return the digest of the pushed manifest, empty for none.
+        """Export layers to the remote cache, push the image and attest to it; return the pushed manifest's digest.
 
-        ``check`` is the running check of native files, whose facts are shared too.
+        The digest is empty if nothing is pushed. ``check`` is the running check of native files, whose facts are
+        exported too.
         """
         with self._sharing(plan, check):
             digest = self._run_push(self._push, image) if self._push else ""

@@ -163,8 +163,8 @@ class _MetadataFinder:
         blobs = self._results[key].blobs if key in self._results else ()
         if not blobs or not all(map(self._planner.is_present, blobs)):
             return {}
-        found = [parse_metadata(text) for text, _ in _read_layers(self._planner, blobs).python.values()]
-        return {normalise_name(str(metadata.get("Name", ""))): metadata for metadata in found}
+        parsed = [parse_metadata(text) for text, _ in _read_layers(self._planner, blobs).python.values()]
+        return {normalise_name(str(metadata.get("Name", ""))): metadata for metadata in parsed}
 
 
 def _lock_parents(planner: Planner, stage: str) -> dict[str, tuple[str, ...]]:

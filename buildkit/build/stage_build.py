@@ -71,7 +71,7 @@ class StageBuild:
         return outcome
 
     def attempt(self, request: BuildRequest) -> Report | Lost:
-        """Plan the stage and do what the plan says; return what was lost if the plan turns out not to work."""
+        """Plan the stage and carry the plan out; return the loss if something that it relied on is gone."""
         context, reported = self._context, request.reported
         try:
             with context.meter.phase("plan"):
@@ -121,8 +121,7 @@ class StageBuild:
             delivered=not self._options.no_import,
         )
 
-    # a loss
-
+    # recovery from a loss
     def _accept(self, lost: Lost) -> None:
         """Tell the user about a loss and forget what the next plan must look up again."""
         context = self._context
@@ -149,21 +148,21 @@ class StageBuild:
     # the steps of a build
 
     def _learn(self, layer: PlannedLayer) -> None:
-        """Take over what the plan knows of a layer."""
-        state, key, made = self._context.state, layer.spec.key, layer.made
-        if made is None:
+        """Update the state with the planned result of a layer."""
+        state, key, result = self._context.state, layer.spec.key, layer.made
+        if result is None:
             state.lose(key)  # the remote cache lost it, or only another stage's image in storage had it
             return
         is_shared = layer.source is LayerSource.SHARED
         newly_shared = is_shared and not state.is_only_remote(key)
-        state.learn({key: made}, only_remote=is_shared)
+        state.learn({key: result}, only_remote=is_shared)
         if newly_shared:
-            self._record_shared(layer.spec, made)
+            self._record_shared(layer.spec, result)
 
-    def _record_shared(self, spec: Spec, made: LayerResult) -> None:
+    def _record_shared(self, spec: Spec, result: LayerResult) -> None:
         context = self._context
         record = context.remote_cache.find_records("", [spec.key])[spec.key]
-        context.ledger.add_remote_layer(spec, made, record.path_prefixes, only_at=context.remote_cache.name)
+        context.ledger.add_remote_layer(spec, result, record.path_prefixes, only_at=context.remote_cache.name)
         record_remote_facts(context.ledger, record)
 
     def _build_layers(self, plan: Plan, fetch: frozenset[Key], publisher: Publisher, stack: ExitStack) -> None:
@@ -171,12 +170,12 @@ class StageBuild:
 
         What is imported early has no use once ``stack`` ends.
         """
-        every = not self._options.no_import
+        imports = not self._options.no_import
         needed = [
             layer.spec
             for layer in plan.entries
             if layer.source is LayerSource.BUILT
-            or (layer.source is LayerSource.SHARED and (every or layer.spec.key in fetch))
+            or (layer.source is LayerSource.SHARED and (imports or layer.spec.key in fetch))
         ]
         if not needed:
             return
@@ -184,7 +183,7 @@ class StageBuild:
         from buildkit.build.preimport import Preimport
         from buildkit.tasks.task_id import TaskId, TaskKind
 
-        preimport = stack.enter_context(Preimport(self._context, plan, enabled=every))
+        preimport = stack.enter_context(Preimport(self._context, plan, enabled=imports))
 
         def also(tasks: Tasks) -> Tasks:
             ids = {TaskId.of_key(TaskKind.LAYER, layer.spec.key): layer.spec for layer in plan.missing}

@@ -1,4 +1,4 @@
-"""Bytes that a build moves."""
+"""Count the bytes that a build downloads, packs and pushes."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def open_push(context: BuildContext, refs: Sequence[Ref]) -> Push:
 
 
 def open_cache_export(planner: Planner, check: Future[None] | None = None) -> CacheExport:
-    """Return the export of what the planner's build made; it waits for the native facts of a running ``check``."""
+    """Return the export of the planner's build; it waits for the native facts of a running ``check``."""
     context = planner.context
     return CacheExport(
         cache=context.remote_cache,
