@@ -52,15 +52,15 @@ def render_containerfile(
     if any(isinstance(spec.work, PackPrefix) for spec in composition.layers):
         start.append(f"RUN {_mount('tools', '/mnt')} /mnt/uv venv {_OF_UV} --python {interpreter} {prefix}")
     names = [name for name, _ in groups]
-    line = [*start, *(one for name in names for one in _install(name, prefix))]
-    stages = [one for name in names for one in (f"FROM venv AS {name}", *_install(name, prefix, _OUT))]
+    line = [*start, *(instruction for name in names for instruction in _install(name, prefix))]
+    stages = [instruction for name in names for instruction in (f"FROM venv AS {name}", *_install(name, prefix, _OUT))]
     copies = [f"COPY --link --from={name} {_OUT}/ /" for name in names]
     staged = [*start, *stages, "FROM venv", *copies]
     workdir, config = render_config(composition.config, composition.stage.file, inherits=True)
     texts = []
     for path, copy, lines in ((FILE, "COPY", line), (LINKED, "COPY --link", line), (STAGED, "COPY --link", staged)):
-        models = [f"{copy} {what}" for what in _models(composition.layers)]
-        files = [f"{copy} {what}" for what in _files(composition.layers)]
+        models = [f"{copy} {operands}" for operands in _models(composition.layers)]
+        files = [f"{copy} {operands}" for operands in _files(composition.layers)]
         last = max(number for number, text in enumerate(lines, 1) if text.startswith("FROM "))
         texts.append((path, "\n".join([*lines[:last], *workdir, *lines[last:], *models, *config, *files, ""])))
     return Containerfile(texts=tuple(texts), groups=groups)
@@ -77,11 +77,11 @@ def write_containerfile(containerfile: Containerfile, folder: Path, links: Path)
             changed.append(f"bench/{name}.txt")
         wheels = place / "wheels" / name
         wheels.mkdir(parents=True, exist_ok=True)
-        wanted = {artifact.file for artifact in artifacts}
+        files = {artifact.file for artifact in artifacts}
         for path in wheels.iterdir():
-            if path.name not in wanted:
+            if path.name not in files:
                 path.unlink()
-        for file in sorted(wanted - {path.name for path in wheels.iterdir()}):
+        for file in sorted(files - {path.name for path in wheels.iterdir()}):
             (wheels / file).hardlink_to(links / file)
     tool = place / "tools/uv"
     if containerfile.groups and not tool.exists():
@@ -128,11 +128,11 @@ def _groups(layers: Sequence[Spec], heavy: int) -> tuple[tuple[str, tuple[Artifa
     if any(work.compiled for work in works):
         raise DefinitionError("a wheel of this stage must be compiled, which the race does not know")
     wheels = sorted((wheel for work in works for wheel in work.wheels), key=lambda wheel: wheel.name)
-    found = {
+    groups = {
         "heavy": tuple(wheel for wheel in wheels if wheel.size >= heavy),
         "light": tuple(wheel for wheel in wheels if wheel.size < heavy),
     }
-    return tuple((name, members) for name, members in found.items() if members)
+    return tuple((name, members) for name, members in groups.items() if members)
 
 
 def _install(name: str, prefix: str, out: str = "") -> tuple[str, str]:

@@ -52,8 +52,8 @@ class _Scale:
     def ticks(self) -> list[float]:
         """Return 1, 2 and 5 of every power of ten, or only 1 on long scales."""
         digits = (1, 2, 5) if self.most / self.least < 150 else (1,)
-        found = [digit * 10.0**power for power in range(-3, 5) for digit in digits]
-        return [tick for tick in found if self.least * 1.001 < tick <= self.most]
+        candidates = [digit * 10.0**power for power in range(-3, 5) for digit in digits]
+        return [tick for tick in candidates if self.least * 1.001 < tick <= self.most]
 
 
 def render_chart(results: Results, goal: str) -> str:
@@ -76,8 +76,8 @@ def render_chart(results: Results, goal: str) -> str:
 
 
 def _find_scale(results: Results, goal: str, names: list[str], racing: list[str]) -> _Scale:
-    found = [s.seconds for name in names for who in racing for s in results.of(goal, name, who) if s.seconds > 0]
-    least, most = min(found, default=0.1) * 0.6, max(found, default=10.0)
+    seconds = [s.seconds for name in names for who in racing for s in results.of(goal, name, who) if s.seconds > 0]
+    least, most = min(seconds, default=0.1) * 0.6, max(seconds, default=10.0)
     return _Scale(least=least, most=max(most, least * 10))
 
 
@@ -97,7 +97,7 @@ def _head(results: Results, goal: str, racing: list[str]) -> Iterator[str]:
     words = GOALS.get(goal, goal)
     yield _text(_EDGE, 34, f"Seconds {words}", "title")
     name = format_name(str(results.workload.get("name", "")))
-    count = max((one.repetition + 1 for one in results.samples if one.until == goal), default=0)
+    count = max((sample.repetition + 1 for sample in results.samples if sample.until == goal), default=0)
     of = f"medians of {count}, least to most as a line; " if count > 1 else ""
     rest = "; ".join((f"{of}logarithmic scale", *format_meanings(racing)))
     room = WIDTH - 2 * _EDGE - text_width(f"workload ; {rest}", _TEXT)
@@ -162,8 +162,10 @@ def _measured(results: Results, who: str, figures: Figures, scale: _Scale, y: fl
 def _phases(results: Results, goal: str, names: list[str], y: float) -> tuple[list[str], float]:
     """Return one 100 % bar per scenario with its seconds on the right, and the height of all bars."""
     ours = next(iter(results.participants))
-    found = {name: _sum_phases(results, goal, name, ours) for name in names}
-    order = [phase for phase in (*PHASES, OTHER) if any(_colour(one) == phase for of in found.values() for one in of)]
+    by_scenario = {name: _sum_phases(results, goal, name, ours) for name in names}
+    order = [
+        phase for phase in (*PHASES, OTHER) if any(_colour(one) == phase for of in by_scenario.values() for one in of)
+    ]
     if not order:
         return [], 12.0
     words = "each bar is 100 % of the seconds at its right: those of all phases, which overlap"
@@ -174,7 +176,7 @@ def _phases(results: Results, goal: str, names: list[str], y: float) -> tuple[li
     ]
     top = y + 44 + 18 * _legend_lines(order)
     for number, name in enumerate(names):
-        parts += _stack(name, found[name], order, top + _LINE * number)
+        parts += _stack(name, by_scenario[name], order, top + _LINE * number)
     return parts, top + _LINE * len(names) + 10 - y
 
 

@@ -89,8 +89,8 @@ class _Pair:
             self._ways -= 1
             if self._ways:
                 return
-        for one in self._sockets:
-            one.close()
+        for connection in self._sockets:
+            connection.close()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Where a race runs: a temporary folder with a registry on loopback, removed afterwards.
+"""The environment of a race: a temporary folder with a registry on loopback, removed afterwards.
 
 Nothing touches the user's images, caches or settings: every participant has its own home, storage and caches here."""
 

@@ -30,13 +30,13 @@ def describe_machine(folder: Path) -> dict[str, Any]:
 
 def find_tool_versions() -> dict[str, str]:
     """Return the versions of tools that all participants share."""
-    found = {}
+    versions = {}
     for name, option in _TOOLS:
         if find_tool(name):
             text = run(Command(argv=(name, option), accept=tuple(range(256)))).text.splitlines()
             words = [word.strip(",") for word in (text[0].split() if text else []) if any(c.isdigit() for c in word)]
-            found[name] = words[-1] if words else "unknown"
-    return found
+            versions[name] = words[-1] if words else "unknown"
+    return versions
 
 
 def _processor() -> str:

@@ -1,4 +1,4 @@
-"""What an image really contains, to catch participants that are fast because they are wrong. Never measured."""
+"""Inspect what an image contains, to catch participants that are fast because they are wrong. Never measured."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from buildkit.tools.process import Command, run
 
 # $1 is the image, the rest are paths; sha256sum prints nothing on standard output for a missing file
 _LOOK = """
-box=$(buildah from --pull=never --quiet -- "$1") || exit 1
+container=$(buildah from --pull=never --quiet -- "$1") || exit 1
 shift
-root=$(buildah mount -- "$box") && cd "$root" && { sha256sum -- "$@" 2>&-; true; }
+root=$(buildah mount -- "$container") && cd "$root" && { sha256sum -- "$@" 2>&-; true; }
 cd /
-buildah umount -- "$box" > /dev/null
-buildah rm -- "$box" > /dev/null
+buildah umount -- "$container" > /dev/null
+buildah rm -- "$container" > /dev/null
 """
 _ENDINGS = {"gzip": Compression.GZIP, "zstd": Compression.ZSTD}
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -31,32 +31,32 @@ _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.d
 
 def inspect_in_storage(env: Mapping[str, str], image: str, paths: Iterable[str]) -> dict[str, str]:
     """Return the SHA-256 of those ``paths`` that an image in local storage has. Raises ToolError."""
-    asked = tuple(paths)
-    if not asked:
+    requested = tuple(paths)
+    if not requested:
         return {}
-    script = ("sh", "-c", _LOOK, "sh", image, *asked)
+    script = ("sh", "-c", _LOOK, "sh", image, *requested)
     argv = script if os.geteuid() == 0 else ("buildah", "unshare", *script)
     lines = run(Command(argv=argv, env=env, what=f"looking into {image}")).text.splitlines()
     return {name: digits for digits, _, name in (line.partition("  ") for line in lines) if name}
 
 
 def inspect_in_registry(data: Path, repository: str, tag: str, paths: Iterable[str]) -> dict[str, str]:
-    """Do the same for an image in a registry whose storage folder is ``data``. Each layer is read once.
+    """Return the same for an image in a registry whose storage folder is ``data``. Each layer is read once.
 
     As in a container, the topmost layer that has a path decides. Raises OSError if the image does not exist.
     """
     link = data / f"docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}/current/link"
     manifest = _manifest(data, link.read_text("ascii").strip())
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     hidden: set[str] = set()
-    wanted = set(paths)
+    requested = set(paths)
     for layer in reversed(manifest["layers"]):
         files, removed, emptied = _read_layer(_blob(data, layer["digest"]), layer["mediaType"])
-        for path in sorted(wanted - found.keys() - hidden):
+        for path in sorted(requested - hashes.keys() - hidden):
             if path in files:
-                found[path] = files[path]
-        hidden |= {path for path in wanted - found.keys() if _covers(path, removed, emptied)}
-    return found
+                hashes[path] = files[path]
+        hidden |= {path for path in requested - hashes.keys() if _covers(path, removed, emptied)}
+    return hashes
 
 
 def _covers(path: str, removed: frozenset[str], emptied: frozenset[str]) -> bool:
@@ -68,7 +68,7 @@ def _manifest(data: Path, digest: str) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads(_blob(data, digest).read_bytes())
     if manifest.get("mediaType") not in _INDEXES and "manifests" not in manifest:
         return manifest
-    images = [one for one in manifest["manifests"] if one.get("platform", {}).get("os") == "linux"]
+    images = [entry for entry in manifest["manifests"] if entry.get("platform", {}).get("os") == "linux"]
     return _manifest(data, images[0]["digest"])
 
 
@@ -86,10 +86,10 @@ def _read_layer(blob: Path, media_type: str) -> tuple[dict[str, str], frozenset[
     with tarfile.open(fileobj=cast("IO[bytes]", _Stream(inflate(blob, kind))), mode="r|") as tar:
         for entry in tar:
             path = entry.name.removeprefix("./").strip("/")
-            if (gone := find_removed_path(path)).endswith("/"):
-                emptied.add(gone.removesuffix("/"))
-            elif gone:
-                removed.add(gone)
+            if (removed_path := find_removed_path(path)).endswith("/"):
+                emptied.add(removed_path.removesuffix("/"))
+            elif removed_path:
+                removed.add(removed_path)
             elif entry.isfile() and (content := tar.extractfile(entry)) is not None:
                 files[path] = hashlib.file_digest(cast("Any", content), "sha256").hexdigest()
     return files, frozenset(removed), frozenset(emptied)

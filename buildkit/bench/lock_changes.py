@@ -33,9 +33,9 @@ def render_pin(artifact: Artifact) -> str:
 
 def change_wheels(old: WheelsLock, lock: str, artifact: Artifact, target: Target) -> str:
     """Return the wheels lock that matches the changed requirements lock."""
-    names = [known.name for known in old.artifacts]
+    names = [existing.name for existing in old.artifacts]
     if artifact.name in names:
-        artifacts = tuple(artifact if known.name == artifact.name else known for known in old.artifacts)
+        artifacts = tuple(artifact if existing.name == artifact.name else existing for existing in old.artifacts)
     else:
         artifacts = (*old.artifacts, artifact)
     return render_wheels_lock(replace(old, inputs=wheels_inputs(lock, target), artifacts=artifacts))

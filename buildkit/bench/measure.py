@@ -1,4 +1,4 @@
-"""What a command costs: seconds, CPU and peak memory, including the daemons that work for it. From proc(5)."""
+"""Measure a command: seconds, CPU and peak memory, including the daemons that work for it. From proc(5)."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ class _Watch:
     def _look(self) -> None:
         while not self._ended.wait(_EVERY_SECONDS):
             roots = [pid for pid in _children(os.getpid()) if pid not in self._idle]
-            found = [_anonymous(pid) for root in {*roots, *self._daemons} for pid in _tree(root)]
-            if known := [size for size in found if size is not None]:
+            sizes = [_anonymous(pid) for root in {*roots, *self._daemons} for pid in _tree(root)]
+            if known := [size for size in sizes if size is not None]:
                 self.peak = max(self.peak or 0, sum(known))
 
 
@@ -99,13 +99,13 @@ def _tree(pid: int) -> Iterator[int]:
 
 def _children(pid: int) -> list[int]:
     """Return the children of all threads; none if the kernel was built without this file."""
-    found: list[int] = []
+    children: list[int] = []
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
-            found += map(int, (task / "children").read_text("ascii").split())
+            children += map(int, (task / "children").read_text("ascii").split())
     except OSError:
-        return found
-    return found
+        return children
+    return children
 
 
 def _anonymous(pid: int) -> int | None:

@@ -50,10 +50,10 @@ class Ours:
         ran = measure([Command(argv=argv, env={**lane.env, **self._sources()}, what="buildkit")])
         if ran.finished is None:
             return BuildOutcome(ran=ran)
-        made: dict[str, Any] = json.loads(report.read_text("utf-8"))
-        kinds = Counter(layer["kind"] for layer in made["layers"] if layer["source"] == "built")
-        kept = tuple(layer["name"] for layer in made["layers"] if layer["source"] != "built")
-        return BuildOutcome(ran=ran, kinds=kinds, kept=kept, phases=made["phases"])
+        content: dict[str, Any] = json.loads(report.read_text("utf-8"))
+        kinds = Counter(layer["kind"] for layer in content["layers"] if layer["source"] == "built")
+        kept = tuple(layer["name"] for layer in content["layers"] if layer["source"] != "built")
+        return BuildOutcome(ran=ran, kinds=kinds, kept=kept, phases=content["phases"])
 
     def inspect(self, goal: Goal, paths: Iterable[str]) -> Mapping[str, str]:
         """Return the SHA-256 of those paths that the image has."""

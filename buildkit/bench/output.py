@@ -71,9 +71,13 @@ def print_results(results: Results) -> None:
 def judge(results: Results) -> int:
     """Print our own failures, wrong images and excess work; return 1 if there are any."""
     ours = next(iter(results.participants))
-    bad = [one for one in results.samples if one.participant == ours and one.verdict is not SampleVerdict.RIGHT]
-    for one in bad:
-        sys.stderr.write(f"error: {scenario_title(one.scenario)}, {one.until}: {one.verdict}: {sanitize(one.note)}\n")
+    bad = [
+        sample for sample in results.samples if sample.participant == ours and sample.verdict is not SampleVerdict.RIGHT
+    ]
+    for sample in bad:
+        sys.stderr.write(
+            f"error: {scenario_title(sample.scenario)}, {sample.until}: {sample.verdict}: {sanitize(sample.note)}\n"
+        )
     return 1 if bad else 0
 
 

@@ -15,7 +15,7 @@ EVERYTHING = "*"  # stands for all paths: nothing can be reused
 
 
 class Goal(StrEnum):
-    """When the clock stops, and from which state it starts."""
+    """The goal of a race: when the clock stops, and the state that it starts from."""
 
     RUNNABLE = "runnable"  # podman can run the image
     PUSHED = "pushed"  # the registry has it; nothing is imported
@@ -85,7 +85,7 @@ class PeerUnavailable(Exception):
 
 @dataclass(slots=True)
 class Expectation:
-    """What an image must contain after all changes so far, earlier ones included."""
+    """The files that an image must contain or lack after all changes so far."""
 
     files: dict[str, str] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
@@ -126,12 +126,12 @@ def check_steps(steps: Iterable[Step], changed: Iterable[str]) -> str:
     ``changed`` holds paths of the build context, or `EVERYTHING`. An instruction must run again if it names one of
     them or copies from a stage with such an instruction; so must the instructions after it in its stage.
     """
-    known = list(changed)
-    if EVERYTHING in known:
+    inputs = list(changed)
+    if EVERYTHING in inputs:
         return ""
     affected = set[str]()
     for step in steps:
-        if any(_names(step.text, path) for path in known) or _copied_from(step.text) & affected:
+        if any(_names(step.text, path) for path in inputs) or _copied_from(step.text) & affected:
             affected.add(step.stage)
         elif not (step.stage in affected or step.cached):
             return f"done again without need: {step.text[:60]}"
@@ -139,12 +139,12 @@ def check_steps(steps: Iterable[Step], changed: Iterable[str]) -> str:
 
 
 def check_cold(built: BuildOutcome) -> str:
-    """Return what a cold build found in a cache, by the participant's own report, or an empty string."""
-    found = [
+    """Return the first thing that a cold build reports to have reused from a cache, or an empty string."""
+    reused = [
         *built.kept,
         *(step.text[:60] for step in built.steps if step.cached and not step.text.startswith("FROM ")),
     ]
-    return f"found, where nothing was: {found[0]}" if found else ""
+    return f"found, where nothing was: {reused[0]}" if reused else ""
 
 
 def _copied_from(instruction: str) -> set[str]:

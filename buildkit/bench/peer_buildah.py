@@ -62,7 +62,7 @@ class Buildah:
             "--", _IMAGE, f"docker://{host}/{NAME}/{goal}:latest",
         )  # fmt: skip
         argvs = [argv] if goal is Goal.RUNNABLE else [argv, push]
-        ran = measure([Command(argv=one, env=env, what="buildah") for one in argvs])
+        ran = measure([Command(argv=words, env=env, what="buildah") for words in argvs])
         return BuildOutcome(ran=ran, steps=tuple(read_steps(ran.output)))
 
     def inspect(self, goal: Goal, paths: Iterable[str]) -> Mapping[str, str]:

@@ -34,9 +34,9 @@ class Buildkitd(DaemonPeer):
         for tool in ("buildkitd", "buildctl"):
             if find_tool(tool) is None:
                 raise PeerUnavailable(f"{tool} is not installed")
-        said = run(Command(argv=("buildkitd", "--version"))).text
-        found = re.search(r"v?(\d+\.\d+\S*)", said)
-        self.version = found[1] if found else said
+        output = run(Command(argv=("buildkitd", "--version"))).text
+        match = re.search(r"v?(\d+\.\d+\S*)", output)
+        self.version = match[1] if match else output
 
     def daemon(self, lane: ParticipantLane) -> tuple[str, ...]:
         """Return the command of a buildkitd with runc that leaves the host's network alone."""

@@ -97,12 +97,12 @@ class DaemonPeer:
 
 def read_steps(output: str) -> Iterator[Step]:
     """Read the instructions of BuildKit's plain output and which were cached, the last stage last."""
-    found: dict[str, tuple[str, int, str]] = {}
+    steps: dict[str, tuple[str, int, str]] = {}
     cached: set[str] = set()
     for line in output.splitlines():
         if step := _STEP.match(line):
-            found.setdefault(step[1], (step[2] or "", int(step[3]), step[4]))
+            steps.setdefault(step[1], (step[2] or "", int(step[3]), step[4]))
         elif (state := _STATE.match(line)) and state[2] == "CACHED":
             cached.add(state[1])
-    for key, (stage, _, text) in sorted(found.items(), key=lambda item: (item[1][0].startswith("stage-"), item[1])):
+    for key, (stage, _, text) in sorted(steps.items(), key=lambda item: (item[1][0].startswith("stage-"), item[1])):
         yield Step(text=text, cached=key in cached or text.startswith("FROM "), stage=stage)

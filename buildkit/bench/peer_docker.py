@@ -64,10 +64,10 @@ class Docker(DaemonPeer):
 def find_client() -> str:
     """Find a docker that builds with BuildKit: older than 23, or with buildx. Raises PeerUnavailable."""
     folders = os.environ.get("PATH", "").split(os.pathsep)
-    found = [path for folder in folders if (path := Path(folder, "docker")).is_file() and os.access(path, os.X_OK)]
-    for path in found:
+    clients = [path for folder in folders if (path := Path(folder, "docker")).is_file() and os.access(path, os.X_OK)]
+    for path in clients:
         version = re.search(r"version (\d+)", run(Command(argv=(str(path), "--version"), accept=ANY)).text)
         old = version is not None and int(version[1]) < 23
         if old or run(Command(argv=(str(path), "buildx", "version"), accept=ANY)).code == 0:
             return str(path)
-    raise PeerUnavailable("docker is there, but without buildx" if found else "docker is not installed")
+    raise PeerUnavailable("docker is there, but without buildx" if clients else "docker is not installed")

@@ -35,7 +35,7 @@ def open_participants(
 ) -> Iterator[list[Participant]]:
     """Yield this project first, then peers; stop their daemons at the end. Missing peers go into ``skipped``."""
     with ExitStack() as stack:
-        found: list[Participant] = [Ours(environment, checkout)]
+        participants: list[Participant] = [Ours(environment, checkout)]
         for name in PEERS if wanted is None else wanted:
             try:
                 peer = _MAKERS[name](environment, checkout)
@@ -44,5 +44,5 @@ def open_participants(
                 skipped.append(Skipped(until="", scenario="", participant=name, why=str(absence)))
                 continue
             stack.callback(peer.close)
-            found.append(peer)
-        yield found
+            participants.append(peer)
+        yield participants

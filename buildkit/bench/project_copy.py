@@ -28,7 +28,7 @@ _PIECE = 1 << 22
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectChange:
-    """What a change means for an image: files by SHA-256, removed paths, and our layers by kind."""
+    """The effect of a change on an image: files by SHA-256, removed paths, and our layers by kind."""
 
     files: tuple[tuple[str, str], ...] = ()
     gone: tuple[str, ...] = ()
@@ -71,24 +71,24 @@ class ProjectCopy:
         """Return files of models in the project itself, largest first."""
         from buildkit.locks.models_lock import parse_models_lock
 
-        found = []
+        files = []
         for part in self.graph.resolve(self.stage).parts:
             if part.models is not None:
                 lock = parse_models_lock((self.folder / part.models.lock).read_text("utf-8"), part.models.lock)
-                found += [(m, file) for m in lock.models if isinstance(m.source, RepoSource) for file in m.files]
-        return tuple(sorted(found, key=lambda pair: (-pair[1].size, pair[1].source)))
+                files += [(m, file) for m in lock.models if isinstance(m.source, RepoSource) for file in m.files]
+        return tuple(sorted(files, key=lambda pair: (-pair[1].size, pair[1].source)))
 
     def whole(self) -> ProjectChange:
         """Return what an image must hold now: METADATA of every pinned wheel, models, the application."""
-        found = [self._metadata(artifact) for artifact in self.artifacts() if artifact.is_wheel]
+        files = [self._metadata(artifact) for artifact in self.artifacts() if artifact.is_wheel]
         for part in self.graph.resolve(self.stage).parts:
             for copy in part.copy:
                 source = self.folder / part.folder / copy.source
                 inside = copy.target.strip("/")
                 paths = [path for path in source.rglob("*") if path.is_file()] if source.is_dir() else [source]
-                found += [(str(Path(inside, path.relative_to(source))), _hash(path)) for path in paths]
-        found += [(self._model_path(model, file), file.sha256.hex) for model, file in self.models()]
-        return ProjectChange(files=tuple(found))
+                files += [(str(Path(inside, path.relative_to(source))), _hash(path)) for path in paths]
+        files += [(self._model_path(model, file), file.sha256.hex) for model, file in self.models()]
+        return ProjectChange(files=tuple(files))
 
     def change_line(self, number: int) -> ProjectChange:
         """Append a line to a file of the application."""
@@ -106,7 +106,7 @@ class ProjectCopy:
         before = self._current(artifact.name)
         original = self._originals[artifact.name]
         wheel = make_version(self.links / original.file, original, number, self.links)
-        lock = next(lock for lock, known in self._pinned() if known.name == artifact.name)
+        lock = next(lock for lock, pinned in self._pinned() if pinned.name == artifact.name)
         self._repin(lock, wheel, replace_pin(self._text(lock), wheel))
         old = f"{before.file.split('-')[0]}-{before.version}.dist-info/METADATA"
         return ProjectChange(
@@ -198,13 +198,13 @@ class ProjectCopy:
             for copy in part.copy:
                 source = f"{part.folder}/{copy.source}"
                 names = sorted(path.name for path in (self.folder / source).glob("*") if path.is_file())
-                for wanted in (
+                for candidate in (
                     "main.py",
                     "main.sh",
                     *(name for name in names if name.endswith((".py", ".sh", ".txt"))),
                 ):
-                    if wanted in names:
-                        return source, copy.target, wanted
+                    if candidate in names:
+                        return source, copy.target, candidate
         raise BuildError(f"stage `{self.stage}` copies no file of text that a line could be added to")
 
 
@@ -233,13 +233,13 @@ def _without_root(lines: list[str]) -> list[str]:
 
 
 def _sections(lines: list[str]) -> list[tuple[str, bool]]:
-    """Yield each line, and whether it belongs to the root."""
-    found, inside = [], False
+    """Return each line, and whether it belongs to the root."""
+    sections, inside = [], False
     for line in lines:
         if line.startswith("["):
             inside = line.strip("[] ").partition(".")[0] == "root"
-        found.append((line, inside))
-    return found
+        sections.append((line, inside))
+    return sections
 
 
 def _hash(path: Path) -> str:

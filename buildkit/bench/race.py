@@ -1,7 +1,7 @@
-"""The race: who builds when, and what is recorded.
+"""The race: the order of turns, and the sample that each turn yields.
 
-Participants take turns, with another one first in each repetition, so that whatever else the machine does hits all of
-them. Written data is flushed between turns, so that nobody pays for another's. After each turn the image is
+Participants take turns, a different one first in each repetition, so that other load on the machine hits all of them
+alike. Written data is flushed between turns, so that no participant pays for another's. After each turn the image is
 inspected.
 """
 
@@ -51,7 +51,7 @@ class Race:
     def run(self) -> Iterator[Sample]:
         """Race for each goal in turn. Raises Interrupted; a participant's failure is a sample."""
         for goal in self.goals:
-            racing = [one for one in self.participants if goal in one.goals]
+            racing = [participant for participant in self.participants if goal in participant.goals]
             if racing:
                 yield from self._run_until(goal, racing)
 
@@ -68,19 +68,19 @@ class Race:
             yield sample
         for name in sorted(failed):
             self.skipped.append(Skipped(until=goal, scenario="", participant=name, why="its first build failed"))
-        left = [one for one in racing if one.name not in failed]
+        remaining = [participant for participant in racing if participant.name not in failed]
         for scenario in chosen:
-            if left and not scenario.cold:
-                yield from self._run_scenario(goal, left, scenario, expected)
-        for one in left:
-            self._clear(one, goal)
+            if remaining and not scenario.cold:
+                yield from self._run_scenario(goal, remaining, scenario, expected)
+        for participant in remaining:
+            self._clear(participant, goal)
 
-    def _clear(self, one: Participant, goal: Goal) -> None:
+    def _clear(self, participant: Participant, goal: Goal) -> None:
         """Free the gigabytes of images that are no longer needed."""
         try:
-            one.clear(goal)
+            participant.clear(goal)
         except BuildError as error:
-            self.emit(Note(text=f"{one.name} could not be cleared: {error.message}", warning=True))
+            self.emit(Note(text=f"{participant.name} could not be cleared: {error.message}", warning=True))
 
     def _skip_reason(self, scenario: Scenario, goal: Goal) -> str:
         why = scenario.lacks(self.workload)
@@ -89,14 +89,14 @@ class Race:
         return why
 
     def _start(self, goal: Goal, racing: Sequence[Participant], cold: Scenario | None) -> Iterator[Sample]:
-        """Run the cold builds. If they are not wanted, run one of each unmeasured, for the other scenarios."""
+        """Run the cold builds. If they were not requested, run one per participant, unmeasured, for later scenarios."""
         expected = Expectation()
         expected.add(self.workload.whole())
         for repetition in range(self.repeat if cold else 1):
             self._calibrate()
-            for one in _rotate(racing, repetition):
-                self.workload.environment.forget(f"{one.name}/{goal}")
-                sample = self._sample(one, cold or _WARM_UP, goal, repetition, expected, _NOTHING)
+            for participant in _rotate(racing, repetition):
+                self.workload.environment.forget(f"{participant.name}/{goal}")
+                sample = self._sample(participant, cold or _WARM_UP, goal, repetition, expected, _NOTHING)
                 if cold or sample.verdict is SampleVerdict.FAILED:
                     yield sample
 
@@ -107,8 +107,8 @@ class Race:
             self._calibrate()
             change = self._change(scenario)
             expected.add(change)
-            for one in _rotate(racing, repetition):
-                yield self._sample(one, scenario, goal, repetition, expected, change)
+            for participant in _rotate(racing, repetition):
+                yield self._sample(participant, scenario, goal, repetition, expected, change)
 
     def _change(self, scenario: Scenario) -> ProjectChange:
         if scenario.change is None:
@@ -122,17 +122,17 @@ class Race:
 
     def _sample(
         self,
-        one: Participant,
+        participant: Participant,
         scenario: Scenario,
         goal: Goal,
         repetition: int,
         expected: Expectation,
         change: ProjectChange,
     ) -> Sample:
-        step = f"{scenario.title}, {goal}, {one.name} {repetition + 1}"
+        step = f"{scenario.title}, {goal}, {participant.name} {repetition + 1}"
         self.emit(StepStarted(step=step, phase="race"))
-        built, traffic = self._build(one, goal, clear=scenario.cold or scenario.cleared or goal is Goal.FRESH)
-        verdict, note = self._judge(one, goal, built, expected, change, scenario)
+        built, traffic = self._build(participant, goal, clear=scenario.cold or scenario.cleared or goal is Goal.FRESH)
+        verdict, note = self._judge(participant, goal, built, expected, change, scenario)
         cost = built.ran.cost
         if verdict is SampleVerdict.FAILED:
             self.emit(StepFailed(step=step, phase="race", message=note))
@@ -141,39 +141,39 @@ class Race:
         return Sample(
             until=goal,
             scenario=scenario.name,
-            participant=one.name,
+            participant=participant.name,
             repetition=repetition,
             seconds=cost.seconds,
             cpu=cost.cpu,
             memory=cost.memory,
             up=traffic.up,
             down=traffic.down,
-            space=one.space(goal) if scenario.cold and verdict is not SampleVerdict.FAILED else None,
+            space=participant.space(goal) if scenario.cold and verdict is not SampleVerdict.FAILED else None,
             phases=dict(built.phases),
             verdict=verdict,
             note=note,
             output=built.ran.output[-_KEPT_OUTPUT:] if verdict is SampleVerdict.FAILED else "",
         )
 
-    def _build(self, one: Participant, goal: Goal, *, clear: bool) -> tuple[BuildOutcome, Traffic]:
+    def _build(self, participant: Participant, goal: Goal, *, clear: bool) -> tuple[BuildOutcome, Traffic]:
         """Run one turn and count the registry's traffic. A participant that cannot even be cleared has failed."""
         proxy = self.workload.environment.proxy
         try:
             if clear:
-                one.clear(goal)
+                participant.clear(goal)
         except BuildError as error:
             return BuildOutcome(
                 ran=MeasuredRun(finished=None, output=error.output, cost=_NO_COST, error=error.message)
             ), Traffic()
         os.sync()
         before = proxy.traffic
-        built = one.build(goal)
+        built = participant.build(goal)
         time.sleep(0.05)  # the proxy's threads finish counting
         return built, proxy.traffic - before
 
     def _judge(
         self,
-        one: Participant,
+        participant: Participant,
         goal: Goal,
         built: BuildOutcome,
         expected: Expectation,
@@ -185,7 +185,7 @@ class Race:
             last = built.ran.output.strip().splitlines()[-1:]
             return SampleVerdict.FAILED, ": ".join([built.ran.error, *last])
         try:
-            wrong = expected.check(one.inspect(goal, expected.paths))
+            wrong = expected.check(participant.inspect(goal, expected.paths))
         except BuildError as error:
             return SampleVerdict.FAILED, f"{error.message} {error.output}".strip()
         if wrong:
@@ -193,8 +193,8 @@ class Race:
         if built.kinds is None and not built.steps:
             return SampleVerdict.WRONG, "what it did cannot be read from its output"
         if scenario.cold or scenario.cleared:
-            found = check_cold(built)
-            return (SampleVerdict.WRONG, found) if found else (SampleVerdict.RIGHT, "")
+            reused = check_cold(built)
+            return (SampleVerdict.WRONG, reused) if reused else (SampleVerdict.RIGHT, "")
         if built.kinds is not None:
             excess = check_kinds(built.kinds, dict(change.kinds))
         else:

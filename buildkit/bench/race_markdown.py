@@ -48,11 +48,11 @@ def _table(table: Table) -> str:
 
 def _failures(results: Results) -> Iterator[str]:
     """Yield the end of the output of each failure, once per row."""
-    titles, said = participant_titles(results), set()
+    titles, seen = participant_titles(results), set()
     for sample in results.samples:
         cell = (sample.until, sample.scenario, sample.participant)
-        if sample.verdict is SampleVerdict.FAILED and cell not in said:
-            said.add(cell)
+        if sample.verdict is SampleVerdict.FAILED and cell not in seen:
+            seen.add(cell)
             text = sanitize(sample.output)[-_SHOWN_OUTPUT:].replace("```", "'''")
             who = f"{titles[sample.participant]}, {scenario_title(sample.scenario)}, {sample.until}"
             yield f"### {escape(who)}: failed\n\n```text\n{text.strip()}\n```"

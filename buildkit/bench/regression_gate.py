@@ -1,4 +1,4 @@
-"""Did we become slower? The gate compares ratios within one run, so that runs on different machines are comparable.
+"""Check whether we became slower, by ratios within one run, so that runs on different machines are comparable.
 
 Seconds of two runs prove nothing: machines differ, and one machine differs from hour to hour. The gate compares our
 median with a peer's in the same row and with the fixed work of the same run. A row is slower only if it is slower by
@@ -71,15 +71,15 @@ def compare_rows(old: Results, new: Results, limit: float) -> list[ComparedRow]:
 
 def check_workload(old: Results, workload: Mapping[str, Any]) -> None:
     """Raise DefinitionError if ``old`` has another workload than this one (see `Workload.describe`)."""
-    there = old.workload
-    other = [
-        f"{key} {there.get(key, 'unknown')} then, {value} now"
+    old_workload = old.workload
+    differences = [
+        f"{key} {old_workload.get(key, 'unknown')} then, {value} now"
         for key, value in workload.items()
-        if there.get(key) != value
+        if old_workload.get(key) != value
     ]
-    if other:
+    if differences:
         raise DefinitionError(
-            f"--compare: these are results of another workload: {'; '.join(other)}",
+            f"--compare: these are results of another workload: {'; '.join(differences)}",
             hint="race the same --workload and --stage, or race the old commit with this one: ci/bench COMMIT",
         )
 
@@ -98,8 +98,8 @@ def _compare(old: Results, new: Results, row: ComparedRow, limit: float) -> Comp
     if not measures:
         return replace(row, why=f"neither fixed work nor a peer of the same version ({_format_peers(old, new)})")
     judged = [_judge(row, before, after, measure, limit) for measure in measures]
-    mildest = min(judged, key=lambda one: one.growth)
-    fine = any(one.outcome is RegressionOutcome.FINE for one in judged)
+    mildest = min(judged, key=lambda candidate: candidate.growth)
+    fine = any(candidate.outcome is RegressionOutcome.FINE for candidate in judged)
     return replace(mildest, outcome=RegressionOutcome.FINE) if fine else mildest
 
 
@@ -120,7 +120,7 @@ def _judge(row: ComparedRow, before: Figures, after: Figures, measure: _Referenc
 def _measures(old: Results, new: Results, row: ComparedRow) -> Iterator[_Reference]:
     ours = next(iter(new.participants))
     for peer, version in new.participants.items():
-        before, after = (figure(one.of(row.until, row.scenario, peer)) for one in (old, new))
+        before, after = (figure(results.of(row.until, row.scenario, peer)) for results in (old, new))
         same = old.participants.get(peer) == version  # a peer of another version is no reference
         if peer != ours and before and after and same:
             yield _Reference(
@@ -135,12 +135,12 @@ def _format_peers(old: Results, new: Results) -> str:
     ours = next(iter(new.participants))
     names = [name for name in dict.fromkeys((*old.participants, *new.participants)) if name != ours]
     then, now = old.participants, new.participants
-    said = (
+    peers = (
         f"{participant_title(name)} "
-        + ", ".join(f"{one[name]} {when}" for one, when in ((then, "then"), (now, "now")) if name in one)
+        + ", ".join(f"{versions[name]} {when}" for versions, when in ((then, "then"), (now, "now")) if name in versions)
         for name in names
     )
-    return "; ".join(said) or "no peer raced"
+    return "; ".join(peers) or "no peer raced"
 
 
 def _fixed(old: Results, new: Results) -> float:

@@ -1,4 +1,4 @@
-"""What ``bench-build`` is asked for."""
+"""The request of ``bench-build``: its options as a value."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """What was not raced, and why. An empty scenario or participant means any."""
+    """A race that did not take place, and why. An empty scenario or participant means any."""
 
     until: str
     scenario: str
@@ -115,9 +115,9 @@ def parse_results(text: str, file: str) -> Results:
         if value.pop("format") != FORMAT:
             raise DefinitionError(f"{file}: results of another format", hint="race that commit again")
         value["samples"] = tuple(
-            Sample(**{**one, "verdict": SampleVerdict(one["verdict"])}) for one in value["samples"]
+            Sample(**{**item, "verdict": SampleVerdict(item["verdict"])}) for item in value["samples"]
         )
-        value["skipped"] = tuple(Skipped(**one) for one in value["skipped"])
+        value["skipped"] = tuple(Skipped(**item) for item in value["skipped"])
         value["calibrations"], value["scale"] = tuple(value["calibrations"]), tuple(value["scale"])
         results = Results(**value)
         _check(results)
@@ -129,10 +129,11 @@ def parse_results(text: str, file: str) -> Results:
 def _check(results: Results) -> None:
     """Check what a comparison relies on. Raises ValueError or TypeError."""
     facts = (results.machine, results.versions, results.participants, results.workload, *results.calibrations)
-    if not results.participants or not all(isinstance(one, dict) for one in facts):
+    if not results.participants or not all(isinstance(item, dict) for item in facts):
         raise ValueError("facts are lacking")
     seconds = [sample.seconds for sample in results.samples if sample.counts]
-    if not all(one > 0 for one in (*seconds, *(value for one in results.calibrations for value in one.values()))):
+    amounts = (*seconds, *(amount for calibration in results.calibrations for amount in calibration.values()))
+    if not all(amount > 0 for amount in amounts):
         raise ValueError("seconds are lacking")
     for until, scenario in results.rows():
         for name in results.participants:
@@ -168,5 +169,8 @@ def spread(values: Sequence[float]) -> float:
 
 def median_calibrations(results: Results) -> dict[str, float]:
     """Return the median seconds of each kind of fixed work."""
-    names = dict.fromkeys(name for one in results.calibrations for name in one)
-    return {name: statistics.median(one[name] for one in results.calibrations if name in one) for name in names}
+    names = dict.fromkeys(name for calibration in results.calibrations for name in calibration)
+    return {
+        name: statistics.median(calibration[name] for calibration in results.calibrations if name in calibration)
+        for name in names
+    }

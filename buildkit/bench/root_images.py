@@ -76,7 +76,7 @@ def push_root(folder: Path, work: Path, ref: str, number: int) -> str:
     config["rootfs"]["diff_ids"][0] = str(packed.diff_id)
     history = config.get("history") or [{"created_by": "root"}] * len(manifest["layers"])
     config["history"] = [
-        {"created": EPOCH, **one} for one in history
+        {"created": EPOCH, **entry} for entry in history
     ]  # without times buildah never finds a cached layer
     encoded = json.dumps(config).encode()
     oci = "oci" in manifest.get("mediaType", "oci")

@@ -1,4 +1,4 @@
-"""How planning scales: projects of 10 to 400 wheels and 1 to 64 GB of models, of which nothing is built.
+"""Measure how planning scales: projects of 10 to 400 wheels and 1 to 64 GB of models, of which nothing is built.
 
 Wheels are only pins, because a plan needs no wheel. Models are up to 16 sparse files: their bytes are read once, when
 they are first hashed (``first``), and later found by their stat (``seconds``).
@@ -58,7 +58,7 @@ def make_project(folder: Path, wheels: int, gigabytes: int) -> None:
     for path, text in _STAGES.items():
         _write(folder / path, text)
     artifacts = tuple(map(_artifact, range(wheels)))
-    _write(folder / "requirements/app.in", "".join(f"{one.name}\n" for one in artifacts))
+    _write(folder / "requirements/app.in", "".join(f"{artifact.name}\n" for artifact in artifacts))
     _write_locks(folder, artifacts)
     files = []
     count = min(gigabytes, _FILES)
@@ -67,10 +67,10 @@ def make_project(folder: Path, wheels: int, gigabytes: int) -> None:
         _make_sparse(folder / path, size)
         files.append(ModelFile(path=f"m{number}.bin", sha256=FileHash.of(path.encode()), size=size, source=path))
     model = Model(name="m", version="", source=RepoSource(path="models"), license="", files=tuple(files))
-    asked = '[[model]]\nname = "m"\nsource = "path:models"\n' if files else ""
-    _write(folder / "requirements/models.toml", asked)
+    definition = '[[model]]\nname = "m"\nsource = "path:models"\n' if files else ""
+    _write(folder / "requirements/models.toml", definition)
     lock = ModelsLock(
-        inputs=models_inputs(asked),
+        inputs=models_inputs(definition),
         models=(model,) if files else (),
         requests=(FileHash.of(b"scale"),) if files else (),
     )

@@ -47,7 +47,7 @@ def run_race(folder: Path, request: RaceRequest, old: Results | None, where: Pat
             race = Race(
                 workload=workload,
                 participants=racing,
-                scenarios=[one for one in SCENARIOS if request.scenario is None or one.name in request.scenario],
+                scenarios=[s for s in SCENARIOS if request.scenario is None or s.name in request.scenario],
                 goals=request.until or tuple(Goal),
                 repeat=request.repeat,
                 emit=emit,
@@ -58,7 +58,7 @@ def run_race(folder: Path, request: RaceRequest, old: Results | None, where: Pat
             results = Results(
                 machine=describe_machine(environment.folder),
                 versions=find_tool_versions(),
-                participants={one.name: one.version for one in racing},
+                participants={participant.name: participant.version for participant in racing},
                 workload=workload.describe(),
                 samples=(),
             )

@@ -76,7 +76,7 @@ def _renamed(
             continue
         data, name = old.read(entry), entry.filename
         if name == f"{info}/METADATA":
-            data = _VERSION.sub(lambda found: found[1] + version.encode(), data, count=1)
+            data = _VERSION.sub(lambda match: match[1] + version.encode(), data, count=1)
         if name.startswith(f"{info}/"):
             name = fresh + name.removeprefix(info)
         yield name, data, entry.external_attr >> 16 or 0o644

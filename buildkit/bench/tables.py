@@ -63,11 +63,11 @@ def format_ratio(results: Results, until: str, scenario: str) -> str:
     """Format ``3.2× faster than buildah``: this project against the best correct peer; empty if there is none."""
     ours, *peers = results.participants
     mine = figure(results.of(until, scenario, ours))
-    found = {peer: one for peer in peers if (one := figure(results.of(until, scenario, peer)))}
-    if mine is None or not found:
+    by_peer = {peer: figures for peer in peers if (figures := figure(results.of(until, scenario, peer)))}
+    if mine is None or not by_peer:
         return ""
-    best = min(found, key=lambda peer: found[peer].median)
-    ratio = found[best].median / mine.median
+    best = min(by_peer, key=lambda peer: by_peer[peer].median)
+    ratio = by_peer[best].median / mine.median
     title = participant_title(best)
     if 1 / _ALIKE < ratio < _ALIKE:
         return f"as {title}"
@@ -105,13 +105,13 @@ def format_notes(results: Results) -> Iterator[str]:
             if bad:
                 last = (bad[0].note.strip().splitlines() or [""])[-1]
                 yield f"{title}, {scenario_title(scenario)}, {until}: {bad[0].verdict}, {last}"
-    for one in dict.fromkeys(results.skipped):
+    for skipped in dict.fromkeys(results.skipped):
         words = (
-            titles.get(one.participant, participant_title(one.participant)),
-            scenario_title(one.scenario),
-            one.until,
+            titles.get(skipped.participant, participant_title(skipped.participant)),
+            scenario_title(skipped.scenario),
+            skipped.until,
         )
-        yield f"{', '.join(filter(None, words))}: not raced, {one.why}"
+        yield f"{', '.join(filter(None, words))}: not raced, {skipped.why}"
 
 
 def participant_titles(results: Results) -> Mapping[str, str]:
@@ -171,18 +171,18 @@ def _machine(results: Results, goal: str) -> Table:
 def _scale(results: Results) -> Table:
     rows = tuple(
         (
-            f"{one['wheels']} wheels, {one['gigabytes']} GB of models",
-            format_seconds(one["seconds"]),
-            format_seconds(one["first"]),
+            f"{row['wheels']} wheels, {row['gigabytes']} GB of models",
+            format_seconds(row["seconds"]),
+            format_seconds(row["first"]),
         )
-        for one in results.scale
+        for row in results.scale
     )
     return Table(title="seconds to plan, a whole session", columns=("", "median", "the first time"), rows=rows)
 
 
 def _space(results: Results, goal: str, who: str) -> str:
-    found = [s.space for s in results.samples if (s.until, s.participant) == (goal, who) and s.space is not None]
-    return format_bytes(found[-1]) if found else "–"
+    sizes = [s.space for s in results.samples if (s.until, s.participant) == (goal, who) and s.space is not None]
+    return format_bytes(sizes[-1]) if sizes else "–"
 
 
 def _moved(figures: Figures | None) -> str:

@@ -181,11 +181,11 @@ def _fetch(checkout: ProjectCopy, kept: Path, emit: Emit) -> None:
     from buildkit.build.fetch import make_fetcher
     from buildkit.locks.models_lock import parse_models_lock
 
-    wanted = {artifact.file: artifact for artifact in checkout.artifacts() if artifact.sha256}
+    artifacts = {artifact.file: artifact for artifact in checkout.artifacts() if artifact.sha256}
     for part in checkout.graph.resolve(checkout.stage).parts:
         if part.models is not None:
             lock = parse_models_lock((checkout.folder / part.models.lock).read_text("utf-8"), part.models.lock)
-            wanted |= {model.wheel.file: model.wheel for model in lock.models if model.wheel}
+            artifacts |= {model.wheel.file: model.wheel for model in lock.models if model.wheel}
     fetcher = make_fetcher(checkout.folder, checkout.project.target, threading.Event())
 
     def fetch(artifact: Artifact) -> None:
@@ -198,7 +198,7 @@ def _fetch(checkout: ProjectCopy, kept: Path, emit: Emit) -> None:
 
     try:
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(fetch, wanted.values()))
+            list(pool.map(fetch, artifacts.values()))
     finally:
         fetcher.close()
 

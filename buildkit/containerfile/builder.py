@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportOptions:
-    """How a stage is exported.
+    """The options of an export.
 
     ``file`` is the Containerfile, relative to the project. ``root`` names an image to start from in place of a
     root by mmdebstrap, ``find_links`` a folder of the project that wheels come from in place of an index, ``uv`` an
@@ -79,9 +79,9 @@ class ContainerfileBuilder:
 
     def add_stage(self, name: str, base: str, comment: str, *, own: bool = False) -> BuildStage:
         """Add a build stage. Names of the project's own stages (``own``) are kept, others get a number if taken."""
-        wanted = name if name[0].isalpha() else f"s-{name}"
-        numbered = (wanted if turn == 1 else f"{wanted}-{turn}" for turn in range(1, len(self._taken) + 3))
-        chosen = wanted if own else next(given for given in numbered if given not in self._taken)
+        preferred = name if name[0].isalpha() else f"s-{name}"
+        numbered = (preferred if turn == 1 else f"{preferred}-{turn}" for turn in range(1, len(self._taken) + 3))
+        chosen = preferred if own else next(candidate for candidate in numbered if candidate not in self._taken)
         self._taken.add(chosen)
         self.builds.append(BuildStage(name=chosen, base=base, comment=comment))
         return self.builds[-1]

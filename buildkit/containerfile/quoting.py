@@ -50,8 +50,8 @@ def _hide_comment(line: str) -> str:
 def check_path(path: str, file: str, key: str) -> str:
     """Return ``path``. Raises DefinitionError if the builders would expand it in COPY or VOLUME."""
     check_line(path, file, key)
-    if found := _EXPANDED.search(path):
-        what = f"`{path}` contains `{found[0]}`, which a Containerfile expands"
+    if match := _EXPANDED.search(path):
+        what = f"`{path}` contains `{match[0]}`, which a Containerfile expands"
         raise DefinitionError.of([Problem(file=file, key=key, what=what, hint="rename it")])
     return path
 

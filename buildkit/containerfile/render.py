@@ -131,7 +131,7 @@ class _Writer:
 
 
 def _inherits(composition: Composition) -> bool:
-    """Whether a registry image with its own config is underneath."""
+    """Return whether the chain starts from a registry image, which has a config of its own."""
     return bool(composition.root) and not isinstance(composition.root[0].work, MakeRoot)
 
 

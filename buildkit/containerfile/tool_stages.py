@@ -34,9 +34,9 @@ class ToolStages:
             )
             build = self._containerfile.add_stage("tools", image, _COMMENT)
             self._suites[suite] = build, []
-        build, wanted = self._suites[suite]
-        wanted += [package for package in packages if package not in wanted]
-        build.lines[:] = _install(wanted)
+        build, installed = self._suites[suite]
+        installed += [package for package in packages if package not in installed]
+        build.lines[:] = _install(installed)
         return build.name
 
     def fetcher(self) -> str:
@@ -69,14 +69,14 @@ class ToolStages:
         if self._is_debians:
             return self.debian(_SUITES[self._target.minor], *packages)
         image = f"docker.io/library/python:{self._target.minor}-slim"
-        asked = self._containerfile.add_argument("PYTHON", image, f"who installs wheels; {_NO_FILE}")
+        image_argument = self._containerfile.add_argument("PYTHON", image, f"who installs wheels; {_NO_FILE}")
         if not packages:
-            return asked
+            return image_argument
         if "python" not in self._suites:
-            self._suites["python"] = self._containerfile.add_stage("python-tools", asked, _COMMENT), []
-        build, wanted = self._suites["python"]
-        wanted += [package for package in packages if package not in wanted]
-        build.lines[:] = _install(wanted)
+            self._suites["python"] = self._containerfile.add_stage("python-tools", image_argument, _COMMENT), []
+        build, installed = self._suites["python"]
+        installed += [package for package in packages if package not in installed]
+        build.lines[:] = _install(installed)
         return build.name
 
 

@@ -95,8 +95,8 @@ class WheelStages:
         image = self.containerfile.add_argument(
             "UV", self.containerfile.options.uv, "an image that holds /uv, which installs wheels"
         )
-        known = [build.name for build in self.containerfile.builds if build.base == image]
-        name = known[0] if known else self.containerfile.add_stage("uv", image, "uv, in place of pip").name
+        existing = [build.name for build in self.containerfile.builds if build.base == image]
+        name = existing[0] if existing else self.containerfile.add_stage("uv", image, "uv, in place of pip").name
         return (f"COPY --from={name} /uv /usr/local/bin/",)
 
     def fetch(self, label: str, artifacts: Sequence[Artifact], folder: str) -> tuple[str, str]:

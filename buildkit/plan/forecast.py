@@ -115,8 +115,8 @@ def forecast(
     whether the target registry already has a blob; without it nothing is pushed.
     """
     if is_imported is not None and paces.imports is not None:  # in one run
-        brought = sum(_unpacked(entry, paces) or 0 for entry in plan.entries if is_imported(entry))
-        paces = replace(paces, imports=paces.imports.share(brought))
+        imported = sum(_unpacked(entry, paces) or 0 for entry in plan.entries if is_imported(entry))
+        paces = replace(paces, imports=paces.imports.share(imported))
     return tuple(_cost(entry, paces, to_fetch, is_imported, is_pushed) for entry in plan.entries)
 
 
@@ -165,8 +165,8 @@ def _unpacked(entry: PlannedLayer, paces: Paces) -> int | None:
     return entry.unpacked or (pace.size if pace else None)
 
 
-def _size(made: LayerResult | None) -> int:
-    return sum(blob.size for blob in made.blobs) if made else 0
+def _size(result: LayerResult | None) -> int:
+    return sum(blob.size for blob in result.blobs) if result else 0
 
 
 def _to_push(entry: PlannedLayer, is_pushed: Callable[[Blob], bool]) -> int | None:

@@ -13,7 +13,7 @@ from buildkit.plan.spec import Spec
 
 
 class LayerSource(StrEnum):
-    """Where a layer comes from."""
+    """The place that a layer comes from."""
 
     STORAGE = "storage"
     CACHE = "cache"
@@ -65,35 +65,35 @@ class Plan:
 
 
 def make_plan(composition: Composition, view: LedgerView) -> Plan:
-    """Decide for every layer. Local storage knows a layer only on top of all those below it."""
+    """Choose the source of every layer. Local storage knows a layer only on top of all those below it."""
     entries: list[PlannedLayer] = []
     depth = 0  # how many blobs of ``stored`` agree with the image so far; -1 once they do not
     for spec in composition.specs:
-        made = view.made.get(spec.key)
-        depth = _advance(depth, made, view.stored) if made else -1
+        result = view.made.get(spec.key)
+        depth = _advance(depth, result, view.stored) if result else -1
         entries.append(plan_layer(spec, view, stored=depth >= 0))
     return Plan(composition=composition, entries=tuple(entries))
 
 
 def plan_layer(spec: Spec, view: LedgerView, *, stored: bool = False) -> PlannedLayer:
-    """Decide for one layer; ``stored`` if local storage has it and all those below it."""
-    made = view.made.get(spec.key)
-    if made is None:
+    """Choose the source of one layer; ``stored`` if local storage has it and all those below it."""
+    result = view.made.get(spec.key)
+    if result is None:
         from buildkit.plan.sizes import estimate_size  # not needed if nothing changed
 
         return PlannedLayer(spec=spec, source=LayerSource.BUILT, unpacked=estimate_size(spec), why=view.why(spec))
-    unpacked = sum(blob.unpacked for blob in made.blobs)
+    unpacked = sum(blob.unpacked for blob in result.blobs)
     if stored:
-        return PlannedLayer(spec=spec, source=LayerSource.STORAGE, unpacked=unpacked, made=made)
-    if all(view.is_present(blob) for blob in made.blobs):
-        return PlannedLayer(spec=spec, source=LayerSource.CACHE, unpacked=unpacked, made=made)
+        return PlannedLayer(spec=spec, source=LayerSource.STORAGE, unpacked=unpacked, made=result)
+    if all(view.is_present(blob) for blob in result.blobs):
+        return PlannedLayer(spec=spec, source=LayerSource.CACHE, unpacked=unpacked, made=result)
     if spec.key in view.shared:
-        return PlannedLayer(spec=spec, source=LayerSource.SHARED, unpacked=unpacked, made=made)
+        return PlannedLayer(spec=spec, source=LayerSource.SHARED, unpacked=unpacked, made=result)
     return PlannedLayer(spec=spec, source=LayerSource.BUILT, unpacked=unpacked, why=view.why(spec))
 
 
-def _advance(depth: int, made: LayerResult, stored: Sequence[DiffId]) -> int:
+def _advance(depth: int, result: LayerResult, stored: Sequence[DiffId]) -> int:
     if depth < 0:
         return -1
-    ids = [blob.diff_id for blob in made.blobs]
+    ids = [blob.diff_id for blob in result.blobs]
     return depth + len(ids) if list(stored[depth : depth + len(ids)]) == ids else -1

@@ -154,7 +154,7 @@ def make_recipe(kind: str, **parts: Any) -> tuple[str, Key]:  # noqa: ANN401 - p
 
 
 def is_readable_format(number: object) -> bool:
-    """Tell whether recipes of a format have the parts that recipes have now."""
+    """Return whether recipes of a format have the parts that recipes have now."""
     return type(number) is int and number in _READABLE_FORMATS
 
 

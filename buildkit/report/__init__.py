@@ -1,1 +1,1 @@
-"""What is shown: live view, plain lines, tables, the JSON report."""
+"""Output for people and programs: live view, plain lines, tables, the JSON report."""

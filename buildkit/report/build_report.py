@@ -28,7 +28,7 @@ class LayerLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a build did. ``digest`` is of the manifest in local storage; docs/report.md explains the bytes."""
+    """The result of a build. ``digest`` is of the manifest in local storage; docs/report.md explains the bytes."""
 
     stage: str
     image: str

@@ -23,35 +23,41 @@ _INDENT = "          "
 
 def sort_worst_first(findings: Iterable[Finding]) -> list[Finding]:
     """Sort by severity, rule and place."""
-    return sorted(findings, key=lambda one: (-one.severity, one.rule.id, one.path, one.member, one.offset or 0))
+    return sorted(
+        findings,
+        key=lambda finding: (-finding.severity, finding.rule.id, finding.path, finding.member, finding.offset or 0),
+    )
 
 
 def findings_rows(findings: Iterable[Finding]) -> list[tuple[str, ...]]:
     """Return one row per finding for the columns ``COLUMNS``, the worst first."""
     return [
         (
-            format_severity(one.severity),
-            one.rule.id,
-            format_location(one),
-            sanitize_line(one.what),
-            ", ".join(one.rule.references),
+            format_severity(finding.severity),
+            finding.rule.id,
+            format_location(finding),
+            sanitize_line(finding.what),
+            ", ".join(finding.rule.references),
         )
-        for one in sort_worst_first(findings)
+        for finding in sort_worst_first(findings)
     ]
 
 
 def render_findings(findings: Iterable[Finding], width: int = 110) -> list[str]:
     """Return lines: findings grouped by rule, the worst first, with why they matter and what to do."""
     groups: dict[str, list[Finding]] = {}
-    for one in sort_worst_first(findings):
-        groups.setdefault(one.rule.id, []).append(one)
+    for finding in sort_worst_first(findings):
+        groups.setdefault(finding.rule.id, []).append(finding)
     lines: list[str] = []
     for name, group in groups.items():
         worst, rule = group[0].severity, group[0].rule
         lines += ["", f"{format_severity(worst):<10}{sanitize_line(name)}: {sanitize_line(rule.title)}"]
-        for one in group:
-            where, milder = format_location(one), "" if one.severity is worst else f" ({format_severity(one.severity)})"
-            lines.append(f"{_INDENT}{f'{where}: ' if where else ''}{sanitize_line(one.what)}{milder}")
+        for finding in group:
+            where, milder = (
+                format_location(finding),
+                "" if finding.severity is worst else f" ({format_severity(finding.severity)})",
+            )
+            lines.append(f"{_INDENT}{f'{where}: ' if where else ''}{sanitize_line(finding.what)}{milder}")
         lines += _advice(rule, width)
     return lines[1:]
 
@@ -63,19 +69,19 @@ def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     """
     return [
         {
-            "rule": one.rule.id,
-            "severity": format_severity(one.severity),
-            "title": one.rule.title,
-            "what": one.what,
-            "path": one.path,
-            "member": one.member,
-            "offset": one.offset,
-            "layer": one.layer,
-            "why": one.rule.why,
-            "advice": one.rule.advice,
-            "references": list(one.rule.references),
+            "rule": finding.rule.id,
+            "severity": format_severity(finding.severity),
+            "title": finding.rule.title,
+            "what": finding.what,
+            "path": finding.path,
+            "member": finding.member,
+            "offset": finding.offset,
+            "layer": finding.layer,
+            "why": finding.rule.why,
+            "advice": finding.rule.advice,
+            "references": list(finding.rule.references),
         }
-        for one in sort_worst_first(findings)
+        for finding in sort_worst_first(findings)
     ]
 
 
@@ -83,7 +89,7 @@ def format_finding_counts(findings: Sequence[Finding]) -> str:
     """Return ``3 findings (1 critical, 2 low)`` or ``no findings``."""
     if not findings:
         return "no findings"
-    counts = Counter(one.severity for one in findings)
+    counts = Counter(finding.severity for finding in findings)
     parts = [f"{counts[severity]} {format_severity(severity)}" for severity in sorted(counts, reverse=True)]
     return f"{format_count(len(findings), 'finding')} ({', '.join(parts)})"
 

@@ -248,8 +248,8 @@ def _labels(node: StageNode, layer: GraphLayer, rect: Rect) -> tuple[str, ...]:
     if rect.height >= 34 and text_width(size, _TEXT) <= room:
         shown = clip(name, room, _TEXT)
         return (shown, size) if shown == name or len(shown) > 5 else ()
-    both = f"{name}  {size}"
-    return (both,) if rect.height >= 16 and text_width(both, _TEXT) <= room else ()
+    one_line = f"{name}  {size}"
+    return (one_line,) if rect.height >= 16 and text_width(one_line, _TEXT) <= room else ()
 
 
 def _lines(page: _Page) -> Iterator[str]:

@@ -24,7 +24,7 @@ class PlainView:
         self._said: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
-        """Write what the event is worth."""
+        """Write a line for the event, if it deserves one."""
         with self._lock:
             line = self._line(event)
             if line:

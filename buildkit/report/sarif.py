@@ -72,13 +72,13 @@ def render_sarif(findings: Sequence[Finding], run: SarifRun) -> str:
 
 def sarif_log(findings: Sequence[Finding], run: SarifRun) -> Json:
     """Return the log of ``render_sarif`` as a JSON value."""
-    rules = {one.rule.id: one.rule for one in sorted(findings, key=lambda one: one.rule.id)}
+    rules = {finding.rule.id: finding.rule for finding in sorted(findings, key=lambda finding: finding.rule.id)}
     order = {name: number for number, name in enumerate(rules)}
     artifacts = _Artifacts(run)
     for path in run.hashes:
         artifacts.add(path, "")
     prints = _Fingerprints()
-    results = [_result(one, order[one.rule.id], artifacts, prints, run) for one in findings]
+    results = [_result(finding, order[finding.rule.id], artifacts, prints, run) for finding in findings]
     driver = {"name": "buildkit", "semanticVersion": run.version, "rules": [_rule(rule) for rule in rules.values()]}
     return {
         "$schema": _SCHEMA,

@@ -26,7 +26,7 @@ _UNFIT = re.compile(
 
 
 class EdgeKind(StrEnum):
-    """Why a stage is drawn below another: it is built ``from`` it, or includes it."""
+    """The reason to draw a stage below another: it is built ``from`` it, or includes it."""
 
     FROM = "from"
     INCLUDE = "include"

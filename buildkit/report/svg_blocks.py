@@ -23,7 +23,7 @@ class Rect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockRule:
-    """How blocks are drawn: the height of a full row, the smallest area, and the area for an unknown size."""
+    """The dimensions of blocks: the height of a full row, the smallest area, and the area for an unknown size."""
 
     height: float
     least: float

@@ -39,7 +39,7 @@ def sanitize(text: str) -> str:
     Terminal escapes and control characters are removed (tabs and line breaks stay); characters that reverse the text
     direction, or cannot be encoded as UTF-8, are shown as ``\\u202e``.
     """
-    return _DECEIVING.sub(lambda found: found[0].encode("ascii", "backslashreplace").decode(), _ESCAPES.sub("", text))
+    return _DECEIVING.sub(lambda match: match[0].encode("ascii", "backslashreplace").decode(), _ESCAPES.sub("", text))
 
 
 def sanitize_line(text: str) -> str:

@@ -86,9 +86,9 @@ class _DoubleBuild:
         context.state.learn(self._planner.lookup(spec.key for spec in tools))
         jobs, umask = (jobs // 2 if jobs > 1 else 2), different_umask()
         with context.blobs.working_folder() as work:
-            place, env = self._prepare(work, specs, tools)
+            folder, env = self._prepare(work, specs, tools)
             time.sleep(max(0.0, built + _TICK_SECONDS - time.monotonic()))  # so that a coarse clock differs, too
-            build_in_process(place, stage, env, context.emit, jobs=jobs, umask=umask)
+            build_in_process(folder, stage, env, context.emit, jobs=jobs, umask=umask)
             layers = tuple(self._compare(specs, work / "cache"))
         varied = _describe_varied(env, jobs, umask)
         return Agreement(stage=stage, layers=layers, varied=varied, seconds=time.monotonic() - began)
@@ -102,16 +102,16 @@ class _DoubleBuild:
 
     def _prepare(self, work: Path, specs: Sequence[Spec], tools: Sequence[Spec]) -> tuple[Path, dict[str, str]]:
         """Return the copy of the checkout and the environment to build it in."""
-        project, every = self._context.project, {spec.key: spec for spec in (*specs, *tools)}
-        place = work / "another place" / project.folder.name  # images may be named after the folder
+        project, by_key = self._context.project, {spec.key: spec for spec in (*specs, *tools)}
+        folder = work / "another place" / project.folder.name  # images may be named after the folder
         with step(self._context.emit, "the checkout", "copy"):
-            git = copy_checkout(project.folder, self._checkout.read_paths, every.values(), place)
-            borrowed = [spec for spec in every.values() if self._borrowing_verdict(spec)]
+            git = copy_checkout(project.folder, self._checkout.read_paths, by_key.values(), folder)
+            borrowed = [spec for spec in by_key.values() if self._borrowing_verdict(spec)]
             create_borrowing_cache(self._context, borrowed, work / "cache")
-        return place, different_environment(work) | git
+        return folder, different_environment(work) | git
 
     def _borrowing_verdict(self, spec: Spec) -> LayerVerdict | None:
-        """Return why the second build borrows a layer; None for a layer that it builds."""
+        """Return the verdict on a layer that the second build borrows; None for a layer that it builds."""
         if not self._context.state.is_known(spec.key):
             return None  # a layer of the builder that was evicted, because nothing needed it
         match spec.kind:
@@ -134,16 +134,16 @@ class _DoubleBuild:
                     hint="did files change meanwhile? run the same command again",
                 )
             for first, second in zip(self._context.state.results[spec.key].blobs, rebuilt[spec.key].blobs, strict=True):
-                twice = ComparedLayer(
+                compared = ComparedLayer(
                     name=spec.name, kind=spec.kind, key=str(spec.key), verdict=LayerVerdict.AGREES, first=first
                 )
                 if verdict := self._borrowing_verdict(spec):
-                    yield replace(twice, verdict=verdict)
+                    yield replace(compared, verdict=verdict)
                 elif (first.diff_id, first.digest) == (second.diff_id, second.digest):
-                    yield replace(twice, second=second)
+                    yield replace(compared, second=second)
                 else:
-                    found = self._differences(spec, first, second, Blobs(cache))
-                    yield replace(twice, verdict=LayerVerdict.DIFFERS, second=second, comparison=found)
+                    comparison = self._differences(spec, first, second, Blobs(cache))
+                    yield replace(compared, verdict=LayerVerdict.DIFFERS, second=second, comparison=comparison)
 
     def _differences(self, spec: Spec, first: Blob, second: Blob, others: Blobs) -> Comparison:
         """Return at least one difference between two blobs of a layer."""
@@ -152,12 +152,16 @@ class _DoubleBuild:
         if self._context.blobs.drop_damaged([first.digest]):
             raise LostError(f"{spec.name}: the cached layer was damaged, and is removed", hint="build it again")
         with step(self._context.emit, spec.name, "compare"):
-            found = compare_tars(
+            comparison = compare_tars(
                 lambda: inflate(self._context.blobs.path(first.digest), first.compression),
                 lambda: inflate(others.path(second.digest), second.compression),
             )
         # equal tars with two diff_ids: one of these is wrong
-        return found if found.differences else _one_difference("diff_id", first.diff_id.short, second.diff_id.short)
+        return (
+            comparison
+            if comparison.differences
+            else _one_difference("diff_id", first.diff_id.short, second.diff_id.short)
+        )
 
 
 def _one_difference(field: str, first: str, second: str) -> Comparison:

@@ -133,7 +133,7 @@ def _only_failures(emit: Emit) -> Emit:
 
 
 def _raise(failures: Sequence[tuple[str, BaseException]]) -> None:
-    """Raise what stands for all failures, each given with the name of its task."""
+    """Raise one error for all failures, each given with the name of its task."""
     for _, error in failures:
         if not isinstance(error, BuildkitError):
             raise error  # a defect in buildkit: with its traceback

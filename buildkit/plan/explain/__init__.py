@@ -1,1 +1,1 @@
-"""Why a layer is built: causes found by comparing recipes. Pure."""
+"""Find the causes for building a layer by comparing recipes. Pure."""

@@ -1,4 +1,4 @@
-"""One layer that is compared with what it was, and the interfaces that answer about earlier builds and the checkout."""
+"""The comparison of a layer with its earlier recipe, and the interfaces to earlier builds and the checkout."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PastRecipe:
 
 
 class History(Protocol):
-    """What is known about earlier builds."""
+    """The interface to the record of earlier builds."""
 
     @property
     def last(self) -> Mapping[str, str]:
@@ -36,7 +36,7 @@ class History(Protocol):
 
 
 class SourceLocations(Protocol):
-    """Where the parts of a recipe stand in the checkout; answers are ``file`` or ``file:line``, relative to it."""
+    """Locates the parts of a recipe in the checkout: as ``file`` or ``file:line``, relative to it."""
 
     def stage(self, name: str) -> str:
         """Return the file of a stage."""

@@ -45,8 +45,8 @@ def compare_step_env(layer: LayerComparison) -> Iterator[Cause]:
 def compare_command(layer: LayerComparison) -> Iterator[Cause]:
     """Compare the commands of a step: its script, its arguments, or the packages that ``[apt]`` installs."""
     old, new = layer.old["command"], layer.new["command"]
-    if found := list(compare_apt_step(layer, old, new)):
-        yield from found
+    if causes := list(compare_apt_step(layer, old, new)):
+        yield from causes
         return
     key = "script" if new[:3] == _SCRIPT else "command"
     before, after = _format_command(old), _format_command(new)
@@ -95,22 +95,22 @@ def compare_mounts(layer: LayerComparison) -> Iterator[Cause]:
     trees = [tree.path for tree, _ in work.mounts] if isinstance(work, RunStep) else []
     old, new = _by_target(layer.old["mounts"]), _by_target(layer.new["mounts"])
     sources = dict(zip(new, trees, strict=True))
-    found: list[Cause] = []
+    causes: list[Cause] = []
     for mount in [*old, *(mount for mount in new if mount not in old)]:
         if mount not in new:
-            found.append(Cause(CauseKind.MOUNT_REMOVED, target=mount[0], where=where))
+            causes.append(Cause(CauseKind.MOUNT_REMOVED, target=mount[0], where=where))
         elif mount not in old:
-            found.append(Cause(CauseKind.MOUNT_ADDED, target=mount[0], source=sources[mount], where=where))
+            causes.append(Cause(CauseKind.MOUNT_ADDED, target=mount[0], source=sources[mount], where=where))
         else:
-            found += compare_files(old[mount], new[mount], sources[mount])
-    yield from found or [Cause(CauseKind.MOUNTS_REORDERED, where=where)]
+            causes += compare_files(old[mount], new[mount], sources[mount])
+    yield from causes or [Cause(CauseKind.MOUNTS_REORDERED, where=where)]
 
 
 def _by_target(mounts: Iterable[Sequence[Any]]) -> dict[tuple[str, int], Any]:
     """Return listings by target and by which of the mounts at that target it is."""
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     listings = {}
     for target, listing in mounts:
-        listings[target, seen[target]] = listing
-        seen[target] += 1
+        listings[target, counts[target]] = listing
+        counts[target] += 1
     return listings

@@ -25,5 +25,5 @@ def find_causes(spec: Spec, before: str | None, history: History, locations: Sou
         return causes or (Cause(CauseKind.FIRST_BUILD),)
     from buildkit.plan.explain.recipe_diff import compare_recipes
 
-    found = compare_recipes(spec, before, history, locations)
-    return tuple(dict.fromkeys((*found, *causes))) or (Cause(CauseKind.FORGOTTEN),)
+    differences = compare_recipes(spec, before, history, locations)
+    return tuple(dict.fromkeys((*differences, *causes))) or (Cause(CauseKind.FORGOTTEN),)

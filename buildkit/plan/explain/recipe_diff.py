@@ -66,10 +66,10 @@ def _compare_new(spec: Spec, history: History, locations: SourceLocations) -> It
 def _compare_part(layer: LayerComparison, part: str) -> tuple[Cause, ...]:
     compare = _PARTS.get(part)
     recipes, kind = (layer.old, layer.new), layer.spec.kind
-    found: tuple[Cause, ...] = ()
+    causes: tuple[Cause, ...] = ()
     if compare and all(part in recipe and has_known_shape(kind, part, recipe[part]) for recipe in recipes):
-        found = tuple(dict.fromkeys(compare(layer)))
-    return found or (_setting(layer, part),)
+        causes = tuple(dict.fromkeys(compare(layer)))
+    return causes or (_setting(layer, part),)
 
 
 def _setting(layer: LayerComparison, part: str) -> Cause:

@@ -111,15 +111,15 @@ def _compare_packages(
     """Compare ``NAME=VERSION`` pins. Packages of Python that move together are one cause: the interpreter."""
     old, new = _split(old_pins), _split(new_pins)
     old_pythons, new_pythons = _python_packages(old), _python_packages(new)
-    both = sorted(old_pythons.keys() & new_pythons.keys(), key=lambda name: (name != "python3.x", name))
+    shared = sorted(old_pythons.keys() & new_pythons.keys(), key=lambda name: (name != "python3.x", name))
     moves: dict[tuple[str, str], str] = {}
-    for name in both:
+    for name in shared:
         before, after = old[old_pythons[name]], new[new_pythons[name]]
         if before != after:
             moves.setdefault(_versions(before, after), new_pythons[name])
     for (before, after), name in moves.items():
         yield _changed_interpreter(stage, layer.locations.package(lock, name), before=before, after=after)
-    reported = {names[name] for names in (old_pythons, new_pythons) for name in both}
+    reported = {names[name] for names in (old_pythons, new_pythons) for name in shared}
     for name in sorted((old.keys() | new.keys()) - reported):
         where = layer.locations.package(lock, name)
         if name not in new:

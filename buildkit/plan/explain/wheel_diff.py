@@ -1,4 +1,4 @@
-"""Compare the wheels of a layer, and what those that are compiled here are compiled from."""
+"""Compare the wheels of a layer, and the sources and builders of those that are compiled here."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _compare_wheel(
 
 
 def _compare_compiled(layer: LayerComparison, name: str, key: str, where: str) -> Iterator[Cause]:
-    """Yield why a wheel is compiled again; nothing if what it was compiled from is no longer known."""
+    """Yield the causes for compiling a wheel again; none if its earlier recipe is no longer known."""
     past = layer.history.find(key)
     if past is None:
         return
@@ -118,5 +118,5 @@ def _compare_builder(layer: LayerComparison, old: Mapping[str, Any], new: Mappin
 
 
 def _repeats(cause: Cause, causes: list[Cause]) -> bool:
-    """Tell whether a cause only says that the interpreter changed because of another of the causes."""
+    """Return whether a cause only reports that the interpreter changed because of another of the causes."""
     return cause.kind is CauseKind.INTERPRETER_CHANGED and cause.because in causes
