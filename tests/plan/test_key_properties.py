@@ -98,7 +98,7 @@ def places(shape: ValueSchema, path: str = "") -> Iterator[str]:
     """Every place of a file that may hold something: ``root.user[].name``."""
     if isinstance(shape, TableSchema):
         for key, field in shape.fields.items():
-            yield from places(field.shape, f"{path}.{key}" if path else key)
+            yield from places(field.value, f"{path}.{key}" if path else key)
     elif isinstance(shape, ListSchema):
         yield from places(shape.item, path + ("[]" if isinstance(shape.item, TableSchema) else ""))
     else:
