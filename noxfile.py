@@ -37,7 +37,7 @@ def tests(session: nox.Session) -> None:
         return
     session.run(sys.executable, "-m", "compileall", "-q", "buildkit")  # sessions in tests write no bytecode
     workers = max(3, os.cpu_count() or 1)  # many tests wait for tools and disks, not for a core
-    session.run(*pytest, "--numprocesses", str(min(workers, 6)), "--dist", "loadgroup", "--no-loadscope-reorder")
+    session.run(*pytest, "--numprocesses", str(min(workers, 6)), "--no-loadscope-reorder")
 
 
 @nox.session
@@ -70,7 +70,7 @@ def coverage(session: nox.Session) -> None:
     """Measure how much of the package the unit tests reach; fails below the floor in pyproject.toml."""
     install(session, "tests")
     slow = (f"--ignore=tests/{folder}" for folder in ("ci", "containerfile", "docs", "e2e", "fuzz", "reference"))
-    pytest = (sys.executable, "-m", "pytest", "--cov", "--cov-report=term", "-q", "--dist", "loadgroup")
+    pytest = (sys.executable, "-m", "pytest", "--cov", "--cov-report=term", "-q")
     session.run(*pytest, "--numprocesses", "auto", "-m", "not tools and not network", *slow)
 
 

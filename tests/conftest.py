@@ -5,9 +5,11 @@ They try the same examples each time, so that the same code passes or fails; wit
 
 import os
 import signal
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile(
     "ours",
@@ -25,23 +27,22 @@ _SHARED_HOST = ("tests/docs", "tests/reference")  # they use the user's storage 
 _LONG = ("tests/e2e", "tests/containerfile", "tests/tools", "tests/resolve")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Group tests for pytest-xdist: one worker runs each file, and one worker all tests that share the host.
+class _Scheduler(LoadScopeScheduling):
+    """Gives each file to one worker, and all tests that share the host to one. (pytest 9.2 ignores xdist's groups.)"""
 
-    Groups start in the order of their tests, so those that take longest come first.
-    """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        folder = _folder(config, item)
-        group = "shared-host" if folder in _SHARED_HOST else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: _rank(_folder(config, item)))
+    def _split_scope(self, nodeid: str) -> str:
+        shared = nodeid.startswith(tuple(f"{folder}/" for folder in _SHARED_HOST))
+        return "shared host" if shared else nodeid.partition("::")[0]
 
 
-def _folder(config: pytest.Config, item: pytest.Item) -> str:
-    return "/".join(item.path.relative_to(config.rootpath).parts[:2])
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Return the scheduler of a run with several workers."""
+    return _Scheduler(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put first what takes longest: with --no-loadscope-reorder, files start in the order of their tests."""
+    items.sort(key=lambda item: _rank("/".join(item.path.relative_to(item.config.rootpath).parts[:2])))
 
 
 def _rank(folder: str) -> int:
