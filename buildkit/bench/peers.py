@@ -29,14 +29,14 @@ PEERS = tuple(_MAKERS)
 def open_participants(
     environment: RaceEnvironment,
     checkout: ProjectCopy,
-    wanted: Sequence[str] | None,
+    requested: Sequence[str] | None,
     skipped: list[Skipped],
     emit: Emit,
 ) -> Iterator[list[Participant]]:
     """Yield this project first, then peers; stop their daemons at the end. Missing peers go into ``skipped``."""
     with ExitStack() as stack:
         participants: list[Participant] = [Ours(environment, checkout)]
-        for name in PEERS if wanted is None else wanted:
+        for name in PEERS if requested is None else requested:
             try:
                 peer = _MAKERS[name](environment, checkout)
             except (PeerUnavailable, ToolError) as absence:

@@ -93,12 +93,12 @@ class ProjectCopy:
     def change_line(self, number: int) -> ProjectChange:
         """Append a line to a file of the application."""
         source, target, path = self._application()
-        place = self.folder / source / path
-        with place.open("a", encoding="utf-8") as file:
+        file_path = self.folder / source / path
+        with file_path.open("a", encoding="utf-8") as file:
             file.write(f"# line {number} of the race\n")
         inside = f"{target.strip('/')}/{path}"
         return ProjectChange(
-            files=((inside, _hash(place)),), kinds=(("files", 1),), inputs=(source,), what=f"{source}/{path}"
+            files=((inside, _hash(file_path)),), kinds=(("files", 1),), inputs=(source,), what=f"{source}/{path}"
         )
 
     def change_pin(self, artifact: Artifact, number: int) -> ProjectChange:

@@ -19,7 +19,7 @@ from buildkit.bench.results import Figures, Results, figure, median_calibrations
 from buildkit.bench.tables import participant_title, scenario_title
 from buildkit.errors import DefinitionError
 
-_LEAST_SECONDS = 0.1  # nobody notices less
+_LEAST_SECONDS = 0.1  # a smaller difference goes unnoticed
 _NOISE = 2.0  # an effect must exceed the spread this many times
 
 

@@ -127,12 +127,12 @@ def make_workload(source: Path, stage: str, environment: RaceEnvironment, keep: 
     return workload
 
 
-def choose_stage(checkout_stages: Mapping[str, Any], wanted: str) -> str:
+def choose_stage(checkout_stages: Mapping[str, Any], requested: str) -> str:
     """Return the wanted stage, or the only one that ships. Raises DefinitionError."""
-    if wanted:
-        if wanted not in checkout_stages:
-            raise DefinitionError(f"there is no stage `{wanted}`", hint=f"stages: {', '.join(checkout_stages)}")
-        return wanted
+    if requested:
+        if requested not in checkout_stages:
+            raise DefinitionError(f"there is no stage `{requested}`", hint=f"stages: {', '.join(checkout_stages)}")
+        return requested
     shipping = [name for name, stage in checkout_stages.items() if stage.ships]
     if len(shipping) != 1:
         raise DefinitionError(

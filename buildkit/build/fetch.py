@@ -76,10 +76,10 @@ class Fetcher:
             raise self._nowhere(pin)
         self._fetch_any(candidates, expected, into, progress)
 
-    def fetch_url(self, url: str, wanted: ExpectedFile, into: Path, *, progress: Progress) -> None:
+    def fetch_url(self, url: str, expected: ExpectedFile, into: Path, *, progress: Progress) -> None:
         """Fetch the file behind ``url`` to ``into``; raises as ``fetch`` does."""
         with _atomic_file(into) as file:
-            self._download(url, _Sink(file, wanted, progress))
+            self._download(url, _Sink(file, expected, progress))
 
     def hash_url(self, url: str, *, progress: Progress) -> tuple[FileHash, int]:
         """Return hash and size in bytes of the file behind ``url``, for locking; keeps nothing. Raises as ``fetch``."""
@@ -160,12 +160,12 @@ class Fetcher:
 class _Sink:
     """Hashes chunks and writes them to a temporary file, if there is one."""
 
-    def __init__(self, file: IO[bytes] | None, wanted: ExpectedFile | None, progress: Progress) -> None:
+    def __init__(self, file: IO[bytes] | None, expected: ExpectedFile | None, progress: Progress) -> None:
         self._file = file
-        self._wanted = wanted
+        self._wanted = expected
         self._progress = progress
         self._hash = hashlib.sha256()
-        self._length: int | None = wanted.size if wanted else None
+        self._length: int | None = expected.size if expected else None
         self.done = 0
 
     @property

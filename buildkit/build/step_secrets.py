@@ -105,8 +105,8 @@ def _variable(name: str) -> str:
     return name.upper().replace("-", "_")
 
 
-def _read(step: str, name: str, place: str, env: Mapping[str, str]) -> bytes:
-    kind, _, where = place.partition(":")
+def _read(step: str, name: str, source: str, env: Mapping[str, str]) -> bytes:
+    kind, _, where = source.partition(":")
     if kind == "env":
         if not env.get(where):
             raise BuildError(

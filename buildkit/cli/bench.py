@@ -43,7 +43,7 @@ def run(folder: Path, arguments: Sequence[str]) -> int:
 
 
 def parse_request(arguments: Sequence[str]) -> RaceRequest:
-    """Parse the arguments; raises DefinitionError."""
+    """Return the request that the arguments make; raises DefinitionError."""
     options = _make_parser().parse_args(list(arguments))
     _check(options)
     return RaceRequest(

@@ -14,7 +14,7 @@ from buildkit.report.view import open_view
 
 
 def gc_cache(folder: Path, options: GcOptions, *, as_json: bool) -> int:
-    """Collect garbage and print what was deleted, also if an error ends it; return 0.
+    """Collect garbage and print what was deleted, even if an error ends the collection; return 0.
 
     Raises DefinitionError if the stages cannot be read, BuildError, or Interrupted.
     """

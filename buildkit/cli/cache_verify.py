@@ -23,7 +23,7 @@ _COLUMNS = (Column(title="name"), Column(title="what"), Column(title="then"))
 
 
 def verify(folder: Path, *, as_json: bool) -> int:
-    """Verify the cache and print the result, also when interrupted; return 1 if anything is damaged or missing."""
+    """Verify the cache and print the result, even if interrupted; return 1 if anything is damaged or missing."""
     results: list[CacheVerification] = []
     notes: tuple[CacheFlaw, ...] = ()
     try:

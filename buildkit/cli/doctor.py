@@ -14,7 +14,7 @@ from buildkit.doctor.diagnosis import Diagnosis, DiagnosisStatus
 
 
 def run(_folder: Path, arguments: Sequence[str]) -> int:
-    """Print the diagnosis; 1 if there is an error among the findings, else 0. Raises DefinitionError."""
+    """Print the diagnosis; return 1 if it contains an error, else 0. Raises DefinitionError."""
     parser = make_parser("doctor")
     parser.description = "Check this host: what is wrong, what it costs, and the one command that mends it."
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")

@@ -1,4 +1,4 @@
-"""The session ``explain``: why layers will be built again, or when and why they were built last."""
+"""The session ``explain``: print why layers will be built again, or when and why they were built last."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The session ``plan``: where every layer of an image will come from, and what that costs."""
+"""The session ``plan``: print where every layer of an image will come from, and what that costs."""
 
 from __future__ import annotations
 

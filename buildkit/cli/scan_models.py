@@ -1,4 +1,4 @@
-"""The session ``scan-models``: what model files do when they are loaded, found without loading them.
+"""The session ``scan-models``: find out what model files do when they are loaded, without loading them.
 
 Exit codes: 0 all clean; 1 findings, or a file that was not fully scanned; 2 wrong usage, or a file that could not be
 read.

@@ -1,4 +1,4 @@
-"""The session ``timings``: how long recent builds took, and their slowest phases."""
+"""The session ``timings``: print how long recent builds took, and their slowest phases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from buildkit.report.view import open_view
 
 
 def run(folder: Path, arguments: Sequence[str]) -> None:
-    """Print the last builds of a stage, or of all, and what each phase took on the whole.
+    """Print the last builds of a stage, or of all, and what each phase took in total.
 
     Raises DefinitionError and BuildError.
     """

@@ -125,9 +125,9 @@ class _Writer:
                 f"{file}: `{source}` is a symbolic link, which a Containerfile would follow",
                 hint="name the folder that holds it",
             )
-        place = (target.rstrip("/") or "/") if single else f"{target.rstrip('/')}/"
+        destination = (target.rstrip("/") or "/") if single else f"{target.rstrip('/')}/"
         flags = ("--chmod=0755",) if single and single[0].executable else ("--chmod=0644",) if single else ()
-        return render_copy((source,), place, *self.containerfile.options.link_flags, *flags)
+        return render_copy((source,), destination, *self.containerfile.options.link_flags, *flags)
 
 
 def _inherits(composition: Composition) -> bool:

@@ -21,9 +21,9 @@ _SMALLEST = 1024  # an empty tar
 _NO_REASON = ("", "first build")  # reasons of a stage without history: another stage may know more
 
 
-def collect(planner: Planner, asked: Iterable[str]) -> Picture:
+def collect(planner: Planner, requested: Iterable[str]) -> Picture:
     """Return the picture of stages and all that their images need; raises DefinitionError, and ToolError of storage."""
-    forecasts = {name: forecast_stage(planner, name) for name in sorted(asked)}
+    forecasts = {name: forecast_stage(planner, name) for name in sorted(requested)}
     order = arrange(planner.graph, forecasts)
     if any(
         entry.source is LayerSource.BUILT for stage_forecast in forecasts.values() for entry in stage_forecast.tools

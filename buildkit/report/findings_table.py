@@ -63,9 +63,10 @@ def render_findings(findings: Iterable[Finding], width: int = 110) -> list[str]:
 
 
 def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """``{"rule", "severity", "title", "what", "path", "member", "offset", "layer", "why", "advice", "references"}``.
+    """Return the findings as JSON values, the worst first.
 
-    ``offset`` is in bytes, or null; texts are unchanged: ``json.dumps`` writes them in ASCII.
+    Each is ``{"rule", "severity", "title", "what", "path", "member", "offset", "layer", "why", "advice",
+    "references"}``; ``offset`` is in bytes, or null. Texts are unchanged: ``json.dumps`` writes them in ASCII.
     """
     return [
         {

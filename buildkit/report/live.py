@@ -21,7 +21,7 @@ _TICK_SECONDS = 0.1
 
 
 class LiveView:
-    """Rows while steps run; a line above them for each that ended.
+    """Draws a row for each running step, and a line above the rows for each that ended.
 
     One lock holds everything that writes: rich redraws from where it believes the cursor to be, and two threads that
     write at once leave remains of rows behind. So the clock that turns the spinners is ours, too.
@@ -46,7 +46,7 @@ class LiveView:
         self._clock.start()
 
     def __call__(self, event: Event) -> None:
-        """Draw what the event changes."""
+        """Update the rows for the event."""
         with self._lock:
             match event:
                 case StepStarted():
@@ -63,7 +63,7 @@ class LiveView:
                     self._print(event, "yellow" if event.warning else "dim")
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Remove the rows and restore the terminal."""
         self._closed.set()
         self._clock.join()
         self._progress.stop()
@@ -85,7 +85,7 @@ class _Amounts(ProgressColumn):
 
 
 def render_amounts(done: float, total: float | None, speed: float | None, elapsed: float) -> str:
-    """``26.3 MB of 111 MB  213 MB/s  1.0 s left``; what is not known is left out."""
+    """Return ``26.3 MB of 111 MB  213 MB/s  1.0 s left``, without the parts that are not known."""
     if not done:
         return format_seconds(elapsed) if elapsed >= 1 else ""
     total = total if total and total >= done else None  # a total may have been an estimate
@@ -98,7 +98,7 @@ def render_amounts(done: float, total: float | None, speed: float | None, elapse
 
 
 def draw_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[str]], out: TextIO) -> None:
-    """A table; no colours under NO_COLOR."""
+    """Draw a table, without colours under NO_COLOR."""
     table = Table(title=Text(sanitize_line(title)), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
@@ -108,7 +108,7 @@ def draw_table(title: str, columns: Sequence[Column], rows: Sequence[Sequence[st
 
 
 def print_lines(lines: Sequence[Sequence[tuple[str, str]]], out: TextIO) -> None:
-    """Lines of texts, each with its style; as long as they are. Colours only on a terminal, and not under NO_COLOR."""
+    """Print lines of styled texts without wrapping; colours only on a terminal, and not under NO_COLOR."""
     console = Console(file=out, highlight=False)
     for line in lines:
         console.print(Text.assemble(*((sanitize(text), style) for text, style in line)), soft_wrap=True)

@@ -14,14 +14,14 @@ _EVERY_SECONDS = 10.0
 
 
 class PlainView:
-    """A line when a step ends, and every ten seconds for one that takes long."""
+    """Writes a line when a step ends, and every ten seconds for a step that takes long."""
 
     def __init__(self, out: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._out = out
         self._clock = clock
         self._lock = threading.Lock()
         self._totals: dict[str, int | None] = {}
-        self._said: dict[str, float] = {}
+        self._printed_at: dict[str, float] = {}
 
     def __call__(self, event: Event) -> None:
         """Write a line for the event, if it deserves one."""
@@ -34,7 +34,7 @@ class PlainView:
         match event:
             case StepStarted():
                 self._totals[event.step] = event.total
-                self._said[event.step] = self._clock()
+                self._printed_at[event.step] = self._clock()
                 return ""
             case StepProgress():
                 return self._progress(event)
@@ -43,16 +43,16 @@ class PlainView:
 
     def _progress(self, event: StepProgress) -> str:
         now = self._clock()
-        if now - self._said.get(event.step, now) < _EVERY_SECONDS:
+        if now - self._printed_at.get(event.step, now) < _EVERY_SECONDS:
             return ""
-        self._said[event.step] = now
+        self._printed_at[event.step] = now
         total = self._totals.get(event.step)
         of = f" of {format_bytes(total)}" if total else ""
         return f"{'…':>8}  {sanitize_line(event.step)}: {format_bytes(event.done)}{of}"
 
 
 def render_event(event: StepFinished | StepFailed | Note) -> str:
-    """One line, clean, for a step that ended, or for a note; CI reads commands at the beginnings of lines."""
+    """Return one sanitized line for a step that ended, or for a note; CI reads commands at the beginnings of lines."""
     match event:
         case StepFinished():
             size = f"  {format_bytes(event.size)}" if event.size else ""

@@ -72,8 +72,8 @@ def _compare_wheel(
     elif "compiled" in old and "compiled" in new:
         causes: list[Cause | None] = [*_compare_compiled(layer, name, old["compiled"], where)]
         for because in causes or [None]:
-            place = (because and because.where) or where
-            yield Cause(CauseKind.COMPILED_ANEW, name=name, version=version, because=because, where=place)
+            cause_location = (because and because.where) or where
+            yield Cause(CauseKind.COMPILED_ANEW, name=name, version=version, because=because, where=cause_location)
     else:
         before, after = ("compiled here" if "compiled" in wheel else "a wheel" for wheel in (old, new))
         yield Cause(CauseKind.ARTIFACT_CHANGED, name=name, version=version, before=before, after=after, where=where)
