@@ -1,1 +1,1 @@
-"""Check what an image is made of, without running it. Pure: given a config and the streams of layers."""
+"""Check a config and the streams of layers without running the image, and observations of a container. Pure."""

@@ -44,8 +44,8 @@ MOST = 100  # findings of a rule: an image with ten thousand such files has one 
 
 def check_image(view: ImageView) -> tuple[Finding, ...]:
     """Return all findings of the checks, without duplicates and printable."""
-    found = (_printable(finding) for check in CHECKS for finding in check(view))
-    return tuple(limit_findings(dict.fromkeys(found)))
+    findings = (_printable(finding) for check in CHECKS for finding in check(view))
+    return tuple(limit_findings(dict.fromkeys(findings)))
 
 
 def _printable(finding: Finding) -> Finding:

@@ -1,4 +1,4 @@
-"""Files of the final view and members of every layer: rights that they grant, and what no honest tar has."""
+"""Check files of the final view and members of every layer: rights that they grant, and what no honest tar has."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def check_members(view: ImageView) -> Iterator[Finding]:
 
 
 def climbs_above_root(entry: TarEntry) -> bool:
-    """Whether a relative link has more ``..`` than there are folders above it."""
+    """Return whether a relative link has more ``..`` than there are folders above it."""
     if entry.link.startswith("/"):
         return False
     depth = entry.path.count("/")

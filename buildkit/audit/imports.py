@@ -122,7 +122,7 @@ def _check_startup(view: ImageView) -> Iterator[Finding]:
 
 
 def _is_debians(view: ImageView, entry: TarEntry) -> bool:
-    """Whether it is Debian's own file, or a link to that file, or a dangling link."""
+    """Return whether it is Debian's own file, or a link to that file, or a dangling link."""
     target = view.find(entry.path)
     content = (target.content or b"") if target is not None else b""
     return target is None or (_DEBIANS in content and len(content) < _DEBIANS_SIZE)
@@ -152,7 +152,7 @@ def find_python(view: ImageView) -> str | None:
 
 
 def is_virtual(view: ImageView, python: str) -> bool:
-    """Whether an interpreter belongs to a virtual environment without the system's packages."""
+    """Return whether an interpreter belongs to a virtual environment without the system's packages."""
     folder = posixpath.dirname(posixpath.dirname(python))
     marks = [entry for path in (folder, posixpath.dirname(python)) if (entry := view.find(f"{path}/pyvenv.cfg"))]
     text = (marks[0].content or b"").decode("utf-8", "replace").lower() if marks else ""
@@ -165,7 +165,7 @@ def _lines(content: bytes) -> list[str]:
 
 
 def _is_code(line: str) -> bool:
-    """Whether site.py would run a line."""
+    """Return whether site.py would run a line."""
     return line.startswith(("import ", "import\t"))
 
 

@@ -33,7 +33,7 @@ def merge_layers(layers: tuple[LayerView, ...]) -> dict[str, TarEntry]:
 
 def whiteouts(layer: LayerView) -> tuple[set[str], set[str]]:
     """Return the paths that a layer removes from lower layers, and the folders whose lower content it hides."""
-    gone: set[str] = set()
+    removed: set[str] = set()
     opaque: set[str] = set()
     for entry in layer.entries:
         folder, _, name = entry.path.rpartition("/")
@@ -41,12 +41,12 @@ def whiteouts(layer: LayerView) -> tuple[set[str], set[str]]:
             opaque.add(folder)
         elif name.startswith(WHITEOUT_PREFIX):
             hidden = name.removeprefix(WHITEOUT_PREFIX)
-            gone.add(f"{folder}/{hidden}" if folder else hidden)
-    return gone, opaque
+            removed.add(f"{folder}/{hidden}" if folder else hidden)
+    return removed, opaque
 
 
 def is_gone(path: str, gone: set[str], opaque: set[str]) -> bool:
-    """Whether a layer with these whiteouts hides ``path`` of a lower one."""
+    """Return whether a layer with these whiteouts hides ``path`` of a lower one."""
     if path in gone or "" in opaque:
         return True
     parent = path.rpartition("/")[0]

@@ -172,7 +172,7 @@ class _LayerParser:
             rest = iter((content,))
         self._scanner.scan(path, header.size, rest)
         if head.startswith(MAGIC) or is_text(path):
-            for _ in rest:  # the survey sees it to its end
+            for _ in rest:  # the collector reads it to its end
                 pass
         return head, content
 

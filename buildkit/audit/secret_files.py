@@ -117,7 +117,7 @@ def find_secret_file_kind(path: str) -> SecretFileKind | None:
 
 
 def is_published_test(path: str) -> bool:
-    """Whether a file is among an installed package's tests or examples: its keys are published."""
+    """Return whether a file is among an installed package's tests or examples: its keys are published."""
     inner = re.search(r"(?:site|dist)-packages/(.*)|/lib/python3[^/]*/(.*)|^usr/(?:lib|share)/(.*)", path)
     rest = next(filter(None, inner.groups()), "") if inner else ""
     return any(part in _TESTS for part in posixpath.dirname(rest).lower().split("/"))

@@ -46,7 +46,7 @@ _DUMMY = re.compile(
 
 
 def is_dummy(value: bytes) -> bool:
-    """Whether a value is a placeholder: an example, a variable, a run of the same letter."""
+    """Return whether a value is a placeholder: an example, a variable, a run of the same letter."""
     return bool(_DUMMY.search(value)) or len(set(value)) < 6
 
 
@@ -67,7 +67,7 @@ _BODY = re.compile(rb"[A-Za-z0-9+/=]")
 
 
 def _has_body(match: Match) -> bool:
-    """Whether a key follows its first line: programs that read keys contain only that line.
+    """Return whether a key follows its first line: programs that read keys contain only that line.
 
     Header lines (``Proc-Type: …``) may come between; in JSON and in variables, line breaks are written ``\\n``.
     """
@@ -79,7 +79,7 @@ def _has_body(match: Match) -> bool:
 
 
 def _is_jwt(match: Match) -> bool:
-    """Whether the first of the three parts names an algorithm."""
+    """Return whether the first of the three parts names an algorithm."""
     head, claims, _ = match[0].split(b".", 2)
     try:
         decoded = json.loads(base64.urlsafe_b64decode(head + b"=" * (-len(head) % 4)))
@@ -195,7 +195,7 @@ _NO_VALUE = re.compile(
 
 
 def _is_value(match: Match) -> bool:
-    """Whether a value looks generated: digits and letters of both cases, or hexadecimal, with high entropy."""
+    """Return whether a value looks generated: digits and letters of both cases, or hexadecimal, with high entropy."""
     value = find_secret(match)
     if is_dummy(value) or _NO_VALUE.fullmatch(value) or b"public" in match[0].lower():
         return False
@@ -214,7 +214,7 @@ def _is_login(match: Match) -> bool:
 
 
 def is_dummy_password(value: bytes) -> bool:
-    """Whether a password is a placeholder; see ``is_dummy``, but passwords may be short."""
+    """Return whether a password is a placeholder; see ``is_dummy``, but passwords may be short."""
     return bool(_DUMMY.search(value)) or value.lower() in _PLAIN_PASSWORDS
 
 

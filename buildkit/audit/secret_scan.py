@@ -1,4 +1,4 @@
-"""Search the content of a layer's files for secrets while it streams by.
+"""Search the content of a layer's files for secrets while it is streamed.
 
 Limits: text is searched up to 64 MiB of a file, other content up to the first mebibyte (people do not write in
 weights); values that only their names give away are searched for in the first 8 MiB. Of what is found, only a few
@@ -87,7 +87,7 @@ def choose_patterns(path: str, *, text: bool) -> tuple[Pattern, ...]:
 
 
 def is_published(path: str) -> bool:
-    """Whether a distribution or an index provides the file, by its path."""
+    """Return whether a distribution or an index provides the file, by its path."""
     return _PUBLISHED.search(path) is not None
 
 

@@ -77,7 +77,7 @@ class Identity:
         return f"{self.name} (uid {self.uid})" if self.name and self.name != str(self.uid) else f"uid {self.uid}"
 
     def may_write(self, entry: TarEntry) -> bool:
-        """Whether the permission bits allow writing (uid 0 always may; links have no permissions)."""
+        """Return whether the permission bits allow writing (uid 0 always may; links have no permissions)."""
         if entry.is_link:
             return False
         if self.uid == 0:
@@ -91,7 +91,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageOrigin:
-    """What is known of an image besides its bytes.
+    """Facts about an image that its bytes do not contain.
 
     ``pinned`` is how its base is pinned, empty if unknown; ``stage`` names a stage of the project; ``peers`` are the
     unpacked sizes, in bytes, of images that it should not exceed; ``tag`` is the name that was requested of a registry
@@ -166,7 +166,7 @@ class ImageView:
         return entry
 
     def is_folder(self, path: str) -> bool:
-        """Whether a path leads to a folder, even one that no layer lists."""
+        """Return whether a path leads to a folder, even one that no layer lists."""
         place = self.resolve(path)
         return place is not None and place in self.folders
 

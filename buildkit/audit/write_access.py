@@ -1,4 +1,4 @@
-"""What a user may change of the image: a path, and the folders above it."""
+"""Find write access of the image's user: to a path, or to a folder above it."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class ScanContext:
             self.gap(UNKNOWN_CONTENT)
 
     def is_archive(self, source: ScanSource) -> bool:
-        """Whether ``source`` is an archive or a compressed stream."""
+        """Return whether ``source`` is an archive or a compressed stream."""
         head = source.read(0, HEAD)
         return any(candidate.is_archive and candidate.recognise(head, source) for candidate in self.registry)
 

@@ -12,7 +12,7 @@ from buildkit.scan.limits import LimitError, ScanBudget, ScanLimits
 from buildkit.scan.pickle.registry import FORMATS as PICKLES
 from buildkit.scan.source import ScanSource
 
-REGISTRY = (*PICKLES, *ARCHIVES, *OTHERS)  # in the order in which formats are asked
+REGISTRY = (*PICKLES, *ARCHIVES, *OTHERS)  # in the order in which formats are tried
 
 
 def examine(path: str, source: ScanSource, limits: ScanLimits, allowed: frozenset[str]) -> Scan:

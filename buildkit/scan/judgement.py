@@ -47,7 +47,7 @@ class Judgement:
         return Verdict.PARTIAL if open_rules else Verdict.CLEAN
 
     def is_refused(self, policy: str) -> bool:
-        """Whether the file must not become a layer.
+        """Return whether the file must not become a layer.
 
         ``policy`` decides about files that were not fully scanned: ``refuse``, ``warn``, or ``refuse-known``, which
         accepts content of no known format.

@@ -1,4 +1,4 @@
-"""What a scan may spend on one file. If a limit ends it, the verdict is *not fully scanned*, never clean."""
+"""The limits of the scan of one file. If a limit ends it, the verdict is *not fully scanned*, never clean."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import BinaryIO, Protocol
 
 
 class ScanSource(Protocol):
-    """Random access to ``size`` bytes; ``read`` returns fewer than asked only at the end."""
+    """Random access to ``size`` bytes; ``read`` returns fewer than requested only at the end."""
 
     @property
     def size(self) -> int:

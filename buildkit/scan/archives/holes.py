@@ -56,7 +56,7 @@ def scan_unnamed(context: ScanContext, source: ScanSource, start: int, end: int)
 
 
 def is_zeros(source: ScanSource, start: int, end: int) -> bool:
-    """Whether a range holds only zeros."""
+    """Return whether a range holds only zeros."""
     if end - start > SEARCHED:
         return False
     return all(not source.read(at, min(WINDOW, end - at)).strip(b"\0") for at in range(start, end, WINDOW))

@@ -8,13 +8,13 @@ DRIVE = re.compile(r"[A-Za-z]:")
 
 
 def escapes_folder(name: str) -> bool:
-    """Whether extracting a member of this name would write outside the folder."""
+    """Return whether extracting a member of this name would write outside the folder."""
     slashes = name.replace("\\", "/")
     return slashes.startswith("/") or ".." in slashes.split("/") or bool(DRIVE.match(name)) or "\0" in name
 
 
 def link_escapes_folder(name: str, target: str) -> bool:
-    """Whether a link ``name`` to ``target`` leads outside the folder."""
+    """Return whether a link ``name`` to ``target`` leads outside the folder."""
     if target.startswith("/") or DRIVE.match(target):
         return True
     depth = 0

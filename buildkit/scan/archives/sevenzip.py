@@ -13,7 +13,7 @@ MAGIC = b"7z\xbc\xaf\x27\x1c"
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """Whether content begins as a 7z archive."""
+    """Return whether content begins as a 7z archive."""
     del source
     return head.startswith(MAGIC)
 

@@ -25,7 +25,7 @@ class InflatedContent:
 
 @contextmanager
 def inflate(budget: ScanBudget, chunks: Iterable[bytes], packed: int) -> Iterator[InflatedContent]:
-    """Keep the content of ``chunks``, inflated from ``packed`` bytes; a limit ends it early, and what came is kept."""
+    """Keep the content of ``chunks``, inflated from ``packed`` bytes; if a limit ends it, the part so far is kept."""
     with ExitStack() as stack:
         memory, file, size, why = bytearray(), None, 0, ""
         try:

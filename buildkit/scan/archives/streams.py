@@ -40,7 +40,7 @@ class Codec:
     open: Open
 
     def recognise(self, head: bytes, source: ScanSource) -> bool:
-        """Whether content has the magic and something can be inflated."""
+        """Return whether content has the magic and something can be inflated."""
         if not head.startswith(self.magic) or (self.name == "zlib" and not is_zlib_header(head)):
             return False
         if len(self.magic) >= 4:
@@ -63,7 +63,7 @@ class Codec:
 
 
 def is_zlib_header(head: bytes) -> bool:
-    """Whether two bytes are a zlib header (RFC 1950) without a dictionary."""
+    """Return whether two bytes are a zlib header (RFC 1950) without a dictionary."""
     return (
         len(head) > 2
         and head[0] & 15 == 8

@@ -47,12 +47,12 @@ class ExtendedHeaders:
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """Whether content begins with a tar header, by its checksum."""
+    """Return whether content begins with a tar header, by its checksum."""
     return source.size >= BLOCK and is_header(head[:BLOCK])
 
 
 def is_header(block: bytes) -> bool:
-    """Whether a block is a header: its checksum, of signed or unsigned bytes, is right."""
+    """Return whether a block is a header: its checksum, of signed or unsigned bytes, is right."""
     checksum = parse_number(block[148:156])
     if len(block) < BLOCK or checksum is None or not any(block):
         return False

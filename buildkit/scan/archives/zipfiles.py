@@ -45,7 +45,7 @@ class ZipArchive:
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """Whether content begins or ends as a zip archive."""
+    """Return whether content begins or ends as a zip archive."""
     if head.startswith(END) or (head.startswith(LOCAL) and has_valid_local_header(source)):
         return True
     return any(
@@ -54,13 +54,13 @@ def recognise(head: bytes, source: ScanSource) -> bool:
 
 
 def has_valid_local_header(source: ScanSource) -> bool:
-    """Whether the header at the beginning is plausible: a known method and a printable name."""
+    """Return whether the header at the beginning is plausible: a known method and a printable name."""
     found = read_local(source, 0)
     return found is not None and found[0].method < METHODS and bool(found[0].raw) and found[0].name.isprintable()
 
 
 def leads_to_directory(source: ScanSource, end: EndRecord) -> bool:
-    """Whether an end record leads to a directory."""
+    """Return whether an end record leads to a directory."""
     return any(source.read(place, 4) == b"PK\x01\x02" for place in end.places)
 
 

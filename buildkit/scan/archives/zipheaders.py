@@ -39,7 +39,7 @@ class EndRecord:
 
     @property
     def places(self) -> tuple[int, ...]:
-        """Where readers look for the directory: at the record's offset, or right before the records."""
+        """The offsets at which readers look for the directory: the record's, or right before the records."""
         before = (self.at if self.zip64 is None else self.zip64) - self.size
         return tuple(dict.fromkeys(place for place in (before, self.offset) if place >= 0))
 

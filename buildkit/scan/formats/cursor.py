@@ -20,7 +20,7 @@ class MalformedContentError(Exception):
 
 
 class PagedSource:
-    """Small reads at the cost of few large ones; holds at most a page, or as much as was asked for."""
+    """Small reads at the cost of few large ones; holds at most a page, or as much as was requested."""
 
     __slots__ = ("_page", "_start", "size", "source")
 

@@ -24,6 +24,6 @@ _NAMES = word_set(
 
 
 def is_dangerous(module: str, name: str = "") -> bool:
-    """Whether a module, or a name of it, runs code, starts programs, or accesses files or networks."""
+    """Return whether a module, or a name of it, runs code, starts programs, or accesses files or networks."""
     parts = module.split(".")
     return name in _NAMES or any(".".join(parts[: count + 1]) in _MODULES for count in range(len(parts)))

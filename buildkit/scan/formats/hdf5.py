@@ -165,7 +165,7 @@ def _layout(walk: _Hdf5Walk, cursor: Cursor, name: str) -> int | None:
     if kind == 3:
         sources = store.virtual_sources(walk.window, walk.layout, stored)
         if sources != {"."}:
-            listed = ", ".join(quote(one) for one in sorted(sources)[:4]) or "other files"
+            listed = ", ".join(quote(file) for file in sorted(sources)[:4]) or "other files"
             walk.context.find(OTHER_FILE, f"{quote(name)} is a virtual dataset of {listed}", offset=cursor.at)
         return None
     return 0 if kind == 2 else stored
@@ -173,7 +173,7 @@ def _layout(walk: _Hdf5Walk, cursor: Cursor, name: str) -> int | None:
 
 def _external_storage(walk: _Hdf5Walk, cursor: Cursor, name: str) -> None:
     files = messages.parse_external_files(cursor, walk.layout)
-    listed = ", ".join(quote(one) for one in files[:4])
+    listed = ", ".join(quote(file) for file in files[:4])
     walk.context.find(OTHER_FILE, f"{quote(name)} stores its data in {listed or 'another file'}", offset=cursor.at)
 
 

@@ -111,7 +111,7 @@ def _read_block(text: str, at: int, begin: str) -> tuple[list[Token] | None, int
 
 
 def _cannot_follow(block: list[Token], kind: str, value: str) -> bool:
-    """Whether a token cannot follow: two operands, except for texts (which are joined) and the argument of a test."""
+    """Return whether a token cannot follow: two operands, except joined texts and the argument of a test."""
     before, last = block[-1]
     if before not in _OPERANDS or kind not in _OPERANDS or before == kind == "string":
         return False

@@ -50,7 +50,7 @@ def recognise(head: bytes, source: ScanSource) -> bool:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether these are the first bytes of UTF-8: a bracket and a digit alone could begin anything."""
+    """Return whether these are the first bytes of UTF-8: a bracket and a digit alone could begin anything."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:

@@ -244,7 +244,7 @@ def find_sealed(head: bytes) -> str | None:
 
 
 def recognise_sealed(head: bytes, source: ScanSource) -> bool:
-    """Whether content is of an opaque format."""
+    """Return whether content is of an opaque format."""
     del source
     return find_sealed(head) is not None
 

@@ -65,7 +65,7 @@ def _compiled_python(head: bytes) -> str | None:
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """Whether content is a program."""
+    """Return whether content is a program."""
     return find_program(head, source) is not None
 
 

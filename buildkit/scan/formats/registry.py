@@ -1,4 +1,4 @@
-"""The other formats, in the order in which they are asked."""
+"""The other formats, in the order in which they are tried."""
 
 from __future__ import annotations
 

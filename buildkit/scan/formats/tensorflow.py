@@ -38,7 +38,7 @@ _ABSOLUTE = re.compile(r"(?:[/\\~]|[A-Za-z]:[/\\]|[a-z][a-z0-9+.-]*://|(?:.*[/\\
 
 @dataclass(slots=True)
 class _Graph:
-    """What one graph or function contains: text constants, and operators that use them as paths."""
+    """The contents of one graph or function: text constants, and operators that use them as paths."""
 
     texts: dict[str, str] = field(default_factory=dict)
     uses: list[tuple[str, str, list[str]]] = field(default_factory=list)

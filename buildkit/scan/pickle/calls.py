@@ -18,23 +18,25 @@ ARGUMENT_CHECKED = frozenset(
 
 
 def find_argument_problem(callee: Global, args: Value, context: ScanContext, source: ScanSource) -> str:
-    """Return why these arguments are not those that ``callee`` is allowed with; empty if they are."""
+    """Return why ``callee`` is not allowed with these arguments; empty if it is."""
     name = python3_name(callee.module, callee.name)
-    given = args if isinstance(args, tuple) else (UNKNOWN,)
+    arguments = args if isinstance(args, tuple) else (UNKNOWN,)
     if name == ("_codecs", "encode"):
-        plain = len(given) == 1 or (len(given) == 2 and given[1] in TEXT_ENCODINGS)
-        return "" if plain and isinstance(given[0], str | LongText) else "it decodes something else than text"
+        plain = len(arguments) == 1 or (len(arguments) == 2 and arguments[1] in TEXT_ENCODINGS)
+        return "" if plain and isinstance(arguments[0], str | LongText) else "it decodes something else than text"
     if name == ("torch.storage", "_load_from_bytes"):
-        blob = given[0] if len(given) == 1 else UNKNOWN
+        blob = arguments[0] if len(arguments) == 1 else UNKNOWN
         if isinstance(blob, CallResult) and isinstance(blob.args, tuple) and isinstance(blob.callee, Global):
             return scan_encoded_bytes(blob, context, source)
         if not isinstance(blob, ByteString):
             return "it loads a computed file"
         context.descend(f"bytes@{blob.start}", RangeSource(source, blob.start, blob.size))
         return ""
-    if name[0] == "builtins" and name[1] in ("bytearray", "bytes") and given:
+    if name[0] == "builtins" and name[1] in ("bytearray", "bytes") and arguments:
         return (
-            "it allocates more than a gibibyte" if isinstance(given[0], int) and given[0] > LARGEST_ALLOCATION else ""
+            "it allocates more than a gibibyte"
+            if isinstance(arguments[0], int) and arguments[0] > LARGEST_ALLOCATION
+            else ""
         )
     return ""
 
@@ -43,14 +45,14 @@ def find_loaded_constant(callee: Global, args: Value) -> int | str:
     """Return the constant that an allowed function loads: a short text itself, else its offset; empty for none."""
     if callee.path != "torch.storage._load_from_bytes" or not isinstance(args, tuple) or not args:
         return ""
-    given = (
+    constant = (
         args[0].args[0]
         if isinstance(args[0], CallResult) and isinstance(args[0].args, tuple) and args[0].args
         else args[0]
     )
-    if isinstance(given, ByteString | LongText):
-        return given.start
-    return given if isinstance(given, str) else ""
+    if isinstance(constant, ByteString | LongText):
+        return constant.start
+    return constant if isinstance(constant, str) else ""
 
 
 def scan_encoded_bytes(made: CallResult, context: ScanContext, source: ScanSource) -> str:

@@ -14,7 +14,7 @@ HUBS = frozenset({"os", "posix", "nt", "subprocess", "builtins", "sys", "importl
 
 
 class Standing(enum.Enum):
-    """How a global is rated by the lists."""
+    """The rating of a global by the lists."""
 
     ALLOWED = "allowed"
     UNKNOWN = "unknown"
@@ -47,7 +47,7 @@ class NameList:
                 self.trees.add(module)
 
     def covers(self, module: str) -> bool:
-        """Whether one of the trees contains ``module``."""
+        """Return whether one of the trees contains ``module``."""
         return any(start in self.trees for start in dotted_prefixes(module))
 
 
@@ -97,7 +97,7 @@ def denied_names() -> tuple[tuple[Standing, NameList], ...]:
 
 
 def is_user_trusted(module: str, name: str, extra: frozenset[str]) -> bool:
-    """Whether the user's list has ``module.name``, or ``module.*``, which never matches dotted names."""
+    """Return whether the user's list has ``module.name``, or ``module.*``, which never matches dotted names."""
     if f"{module}.{name}" in extra:
         return True
     plain = "." not in name and not name.startswith("__")

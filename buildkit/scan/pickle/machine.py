@@ -53,7 +53,7 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StreamEnd:
-    """How a stream ended: after STOP (``why`` is empty), or where and why it broke; ``top`` is its value.
+    """The end of a stream: after STOP (``why`` is empty), or where and why it broke; ``top`` is its value.
 
     ``torn``: it broke because the source ends; ``odd`` is the first place at which an unpickler would have stopped.
     """
@@ -119,9 +119,9 @@ class PickleMachine:
             self.note_anomaly("there is no mark")
             return []
         at = self.marks.pop()
-        taken = self.stack[at:]
+        values = self.stack[at:]
         del self.stack[at:]
-        return taken
+        return values
 
     def fetch(self, module: str, name: str) -> None:
         """Push a global."""
@@ -132,8 +132,8 @@ class PickleMachine:
     def call(self, callee: Value, args: Value) -> None:
         """Push the result of a call."""
         self.made += 1
-        given = self.watcher.called(callee, args, self.start)
-        self.stack.append(CallResult(callee, args) if given is UNKNOWN else given)
+        result = self.watcher.called(callee, args, self.start)
+        self.stack.append(CallResult(callee, args) if result is UNKNOWN else result)
 
     def account_batch(self) -> None:
         """Account for a batch of opcodes, each of which makes at most one object.

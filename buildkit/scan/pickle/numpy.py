@@ -17,7 +17,7 @@ LONGEST = 64 * 2**10  # bytes of a header; NumPy refuses more than 10,000
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """Whether content is a NumPy array."""
+    """Return whether content is a NumPy array."""
     return head.startswith(MAGIC) and source.size >= 10
 
 

@@ -105,7 +105,7 @@ def short_tuple(machine: PickleMachine, size: int) -> None:
 
 
 def fill(machine: PickleMachine, take: Callable[[PickleMachine], list[Value]]) -> None:
-    """APPEND, SETITEM and others: put values into the container below; another object is asked by its own method."""
+    """APPEND, SETITEM and others: put values into the container below; another object's own method is called."""
     values = take(machine)
     target = machine.top()
     if isinstance(target, ContainerValue):

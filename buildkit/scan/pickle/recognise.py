@@ -29,7 +29,7 @@ class EvidenceFoundError(Exception):
 
 
 def has_plausible_name(symbol: Global) -> bool:
-    """Whether module and name look like Python's."""
+    """Return whether module and name look like Python's."""
     return bool(PLAIN.fullmatch(symbol.module)) and bool(PLAIN.fullmatch(symbol.name))
 
 
@@ -97,7 +97,7 @@ def dry_run(source: ScanSource, start: int, trial: DryRunWatcher, most: int) -> 
 def is_pickle(
     source: ScanSource, start: int = 0, *, nested: bool = False, numbers: bool = False, more: int = FOLLOWERS
 ) -> bool:
-    """Whether a pickle begins at ``start``.
+    """Return whether a pickle begins at ``start``.
 
     ``nested``: content of a constant, which only counts if it acts, or is whole and states its protocol.
     ``numbers``: content of an array, which only counts if it was made to be taken for opcodes.

@@ -14,7 +14,7 @@ PADDING = 2**16  # trailing zeros that are ignored
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
-    """Whether content begins with a pickle of any protocol."""
+    """Return whether content begins with a pickle of any protocol."""
     return bool(head) and is_pickle(source)
 
 

@@ -77,12 +77,12 @@ class ContainerValue:
 
     def get(self, key: str) -> Value:
         """Return the value of a dict's ``key`` among the kept entries; None if there is none."""
-        found: Value = None
+        result: Value = None
         for at in range(0, len(self.kept) - 1, 2):
-            known = self.kept[at]
-            if isinstance(known, str) and known == key:
-                found = self.kept[at + 1]
-        return found
+            entry = self.kept[at]
+            if isinstance(entry, str) and entry == key:
+                result = self.kept[at + 1]
+        return result
 
 
 class UnknownValue:
@@ -128,7 +128,7 @@ def format_value(value: Value, width: int = 120, depth: int = 3) -> str:
         entries = value[:4] if isinstance(value, tuple) else value.kept[:4]
         more = ", …" if (len(value) if isinstance(value, tuple) else value.count) > 4 else ""
         ends = BRACKETS[value.kind] if isinstance(value, ContainerValue) else "()"
-        inner = ", ".join(format_value(one, width // 2, depth - 1) for one in entries) if depth else "…"
+        inner = ", ".join(format_value(entry, width // 2, depth - 1) for entry in entries) if depth else "…"
         text = f"{ends[0]}{inner}{more}{ends[1]}"
     elif isinstance(value, UnknownValue):
         text = "?"

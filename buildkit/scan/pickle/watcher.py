@@ -32,7 +32,7 @@ MOST = 1000  # findings of a kind in one stream; more would tell nothing new
 
 @dataclass(slots=True)
 class GlobalUse:
-    """What happens to one global in the stream."""
+    """The strongest use of one global in the stream."""
 
     offset: int
     standing: Standing
