@@ -90,7 +90,7 @@ def other_lines(usage: dict[str, Any]) -> Iterator[str]:
 
 
 def _stage_usage(stage: str, items: Sequence[InventoryItem], needed: Needed) -> dict[str, Any]:
-    """``missing`` layers must be built; ``alone`` are bytes that no other stage needs."""
+    """Return the sums of a stage: ``missing`` layers must be built; ``alone`` are bytes that no other stage needs."""
     count = sum(stage in needed.layers[key] for key in needed.specs)
     own = [item for item in items if stage in (item.stages or ())]
     layers = [item for item in own if item.kind not in (DOWNLOAD, WHEEL)]

@@ -33,7 +33,7 @@ _DAY = 86400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcOptions:
-    """What to delete.
+    """The options that decide what gc deletes.
 
     Without ``max_size``: everything that is not needed and was not used for ``keep_days`` (default: 14). With it: only
     as much as brings the cache down to this size, regardless of age unless ``keep_days`` is set.
@@ -51,7 +51,7 @@ class GcOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GcPlan:
-    """What gc deletes, or has deleted.
+    """The decision of gc: what it deletes, or has deleted.
 
     ``items`` of the cache, the cheapest to restore first; ``trash`` (temporary files, blobs of no layer); unused
     ``locks``; ``leftovers`` in local storage. ``needed`` are the bytes that stay because stages need them.

@@ -26,7 +26,7 @@ DOWNLOAD, WHEEL = "download", "wheel"
 
 
 class ItemState(StrEnum):
-    """Whether the files of an item exist."""
+    """The state of an item's files."""
 
     PRESENT = "present"
     GONE = "gone"  # for a known reason: evicted, found damaged, or only in a registry
@@ -108,31 +108,33 @@ def _layer(
     tombstones: Mapping[Key, Tombstone],
     paces: Mapping[str, Pace],
 ) -> InventoryItem:
-    found = [on_disk.get(blob.digest.hex) for blob in row.blobs]
-    existing = [f for f, blob in zip(found, row.blobs, strict=True) if f is not None and f.size == blob.size]
+    files = [on_disk.get(blob.digest.hex) for blob in row.blobs]
+    existing = [
+        file for file, blob in zip(files, row.blobs, strict=True) if file is not None and file.size == blob.size
+    ]
     present = len(existing) == len(row.blobs)
-    gone = None if present else tombstones.get(row.key)
+    tombstone = None if present else tombstones.get(row.key)
     pace = paces.get(row.kind)
     return InventoryItem(
         kind=row.kind,
         name=row.name,
         hash=row.key.hex,
         paths=tuple(f"sha256/{blob.digest.hex}" for blob in row.blobs),
-        files={f.path: f.size for f in existing},
+        files={file.path: file.size for file in existing},
         seconds=row.seconds or (pace.takes(row.unpacked) if pace else 0.0),
         built=row.built,
         used=row.used,
         times=row.times,
         stages=None if needed is None else needed.layers.get(row.key, ()),
-        state=_state(gone, present=present),
-        gone=gone,
+        state=_state(tombstone, present=present),
+        gone=tombstone,
     )
 
 
-def _state(gone: Tombstone | None, *, present: bool) -> ItemState:
+def _state(tombstone: Tombstone | None, *, present: bool) -> ItemState:
     if present:
         return ItemState.PRESENT
-    return ItemState.MISSING if gone is None else ItemState.GONE
+    return ItemState.MISSING if tombstone is None else ItemState.GONE
 
 
 def _files(
@@ -157,7 +159,7 @@ def _files(
 def _wheel(
     row: RecordedWheel, found: CacheFile | None, needed: Needed | None, tombstones: Mapping[Key, Tombstone]
 ) -> InventoryItem:
-    gone = None if found else tombstones.get(row.key)
+    tombstone = None if found else tombstones.get(row.key)
     return InventoryItem(
         kind=WHEEL,
         name=row.file,
@@ -169,8 +171,8 @@ def _wheel(
         used=row.used,
         times=1,
         stages=None if needed is None else needed.layers.get(row.key, ()),
-        state=_state(gone, present=found is not None),
-        gone=gone,
+        state=_state(tombstone, present=found is not None),
+        gone=tombstone,
     )
 
 

@@ -38,7 +38,7 @@ class KeyHistory:
 
     @property
     def state(self) -> str:
-        """Which stages need it, and why it is gone."""
+        """The stages that need it, and the reason why it is gone."""
         return format_state(self.item) if self.item else "not made yet"
 
     def as_json(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class KeyHistory:
 
 
 def find_histories(asked: str, inventory: Inventory, needed: Needed | None, ledger: Ledger) -> list[KeyHistory]:
-    """Return what has this name, or a hash that begins with it: needed ones first, then the newest."""
+    """Return the histories of items with this name or hash prefix: needed ones first, then the newest."""
     digits = asked.removeprefix("sha256:").lower()
     is_prefix = re.fullmatch(rf"[0-9a-f]{{{MIN_PREFIX_DIGITS},64}}", digits) is not None
 
@@ -109,7 +109,7 @@ def _item_history(item: InventoryItem, layer: RecordedLayer | None, ledger: Ledg
 
 
 def render_history(history: KeyHistory, now: float) -> list[str]:
-    """Return all of it as lines; ``now`` is in seconds since the epoch."""
+    """Return a history as lines; ``now`` is in seconds since the epoch."""
     item = history.item
     lines = [f"{history.name} ({history.kind})"]
     lines.append(f"  {'sha256' if history.kind == DOWNLOAD else 'key':<9} {history.hash}")

@@ -81,14 +81,14 @@ def list_row(item: InventoryItem, now: float) -> tuple[str, ...]:
 def format_total(items: Sequence[InventoryItem]) -> str:
     """Return the last line: how many items exist, their bytes, and how many of these are needed."""
     present = [item for item in items if item.state is ItemState.PRESENT]
-    gone = f", {len(items) - len(present)} not here any more" if len(present) < len(items) else ""
+    missing = f", {len(items) - len(present)} not here any more" if len(present) < len(items) else ""
     needed = total_size(item for item in present if item.stages)
     size = f"{format_bytes(total_size(present))}, of which {format_bytes(needed)} are needed"
-    return f"{format_count(len(present), 'thing')}, {size}{gone}"
+    return f"{format_count(len(present), 'thing')}, {size}{missing}"
 
 
 def format_state(item: InventoryItem, by: str = "needed by ") -> str:
-    """Return which stages need an item, and why it is gone; ``by`` is empty below a column title that says it."""
+    """Format the stages that need an item, and why it is gone; ``by`` is empty if a column title says it already."""
     users = "needed by ?" if item.stages is None else by + ", ".join(item.stages) if item.stages else "not needed"
     if item.state is ItemState.PRESENT:
         return users
@@ -96,5 +96,5 @@ def format_state(item: InventoryItem, by: str = "needed by ") -> str:
 
 
 def _belongs_to(item: InventoryItem, stage: str | None) -> bool:
-    """Whether a stage needs an item now, or built it once."""
+    """Return whether a stage needs an item now, or built it once."""
     return stage is None or stage in (item.stages or ()) or item.name.startswith(f"{stage}/")

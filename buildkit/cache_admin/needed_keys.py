@@ -85,7 +85,7 @@ def ask_needed(context: BuildContext, folder: Path, emit: Emit) -> Needed | None
 
 
 class _RecordingIndex(StatIndex):
-    """A stat index that records the files it is asked for."""
+    """A stat index that records which files were hashed with it."""
 
     def __init__(self, context: BuildContext) -> None:
         super().__init__(context.ledger, context.emit)

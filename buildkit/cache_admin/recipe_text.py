@@ -12,7 +12,7 @@ Recipe = Mapping[str, Any]
 
 
 def describe_recipe(recipe: str) -> list[str]:
-    """Lines that say what a layer is made of: the first what it is, the others its parts."""
+    """Return a recipe as lines: the first names what it makes, the others its parts."""
     parts: dict[str, Any] = json.loads(recipe)
     kind = parts.get("kind", "")
     lines = list(_WORDS[kind](parts)) if kind in _WORDS else [f"{kind or 'something'} of an unknown kind"]

@@ -30,7 +30,7 @@ _WORKERS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftovers:
-    """What can be removed: working containers, images, and names of images that have other names too."""
+    """Leftovers that can be removed: working containers, images, and names of images that have other names too."""
 
     containers: tuple[str, ...] = ()
     images: tuple[StoredImage, ...] = ()
@@ -64,8 +64,8 @@ def find_dead(containers: Iterable[str], leases: Leases) -> frozenset[str]:
         return ()  # no lease is dropped
 
     leases.sweep(look)
-    held = {path.name for path in leases.folder.glob("*")} - set(abandoned)
-    return frozenset(name for name in containers if name in abandoned or (name not in held and not _is_alive(name)))
+    leased = {path.name for path in leases.folder.glob("*")} - set(abandoned)
+    return frozenset(name for name in containers if name in abandoned or (name not in leased and not _is_alive(name)))
 
 
 def choose_leftovers(
@@ -76,25 +76,25 @@ def choose_leftovers(
     needed: Iterable[str],
     dead: Collection[str] = (),
 ) -> Leftovers:
-    """Decide; ``configs`` are those of the candidates by id, ``dead`` containers are removed, so they use no image."""
-    wanted = frozenset(needed)
+    """Choose leftovers; ``configs`` are the candidates' by id, ``dead`` containers are removed and so use no image."""
+    needed_names = frozenset(needed)
     used = {container.image for container in containers if container.name not in dead}
-    gone: list[StoredImage] = []
+    removable: list[StoredImage] = []
     names: list[str] = []
     for image in images:
         config = configs.get(image.id)
         if image.id in used or config is None or not _is_ours(config, project, named=bool(image.names)):
             continue
-        doomed = [name for name in image.names if _is_base_image(name, project) and name not in wanted]
-        if len(doomed) == len(image.names):
-            gone.append(image)
+        unneeded = [name for name in image.names if _is_base_image(name, project) and name not in needed_names]
+        if len(unneeded) == len(image.names):
+            removable.append(image)
         else:
-            names += doomed
-    return Leftovers(containers=tuple(sorted(dead)), images=tuple(gone), names=tuple(names))
+            names += unneeded
+    return Leftovers(containers=tuple(sorted(dead)), images=tuple(removable), names=tuple(names))
 
 
 def select_removed(leftovers: Leftovers, gone: Collection[str]) -> Leftovers:
-    """Return those whose names and ids are in ``gone``."""
+    """Return the leftovers whose names or ids are in ``gone``."""
     return Leftovers(
         containers=tuple(name for name in leftovers.containers if name in gone),
         images=tuple(image for image in leftovers.images if image.id in gone),
@@ -103,7 +103,7 @@ def select_removed(leftovers: Leftovers, gone: Collection[str]) -> Leftovers:
 
 
 def remove_leftovers(leftovers: Leftovers, leases: Leases, gone: set[str]) -> None:
-    """Remove them, except images that a container uses by now. Raises ToolError.
+    """Remove leftovers, except images that a container uses by now. Raises ToolError.
 
     Adds names of containers and images and ids of images that were removed to ``gone``.
     """
@@ -116,7 +116,7 @@ def remove_leftovers(leftovers: Leftovers, leases: Leases, gone: set[str]) -> No
 
 
 def is_candidate(image: StoredImage, project: str, needed: frozenset[str]) -> bool:
-    """Whether an image may be removed by its names: it has none, or an unneeded one that containers started from."""
+    """Return whether an image has no name, or an unneeded one that containers started from."""
     return not image.names or any(_is_base_image(name, project) and name not in needed for name in image.names)
 
 
@@ -125,7 +125,7 @@ def _is_base_image(name: str, project: str) -> bool:
 
 
 def _is_ours(config: Mapping[str, Any], project: str, *, named: bool) -> bool:
-    """Whether buildkit composed an image, or committed a step on top of one.
+    """Return whether buildkit composed an image, or committed a step on top of one.
 
     An image without a name must have a label of this project, too.
     """
@@ -140,7 +140,7 @@ def _is_ours(config: Mapping[str, Any], project: str, *, named: bool) -> bool:
 
 
 def _is_alive(container: str) -> bool:
-    """Whether there is a process with the number in a container's name."""
+    """Return whether there is a process with the number in a container's name."""
     try:
         os.kill(int(container.split("-")[1]), 0)
     except (ProcessLookupError, OverflowError):

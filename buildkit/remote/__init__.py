@@ -1,1 +1,1 @@
-"""Registries: the remote cache, pushed images, and what is attached to them."""
+"""Registries: the remote cache, pushed images, and their attachments."""

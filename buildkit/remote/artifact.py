@@ -142,7 +142,7 @@ def describe(manifest: bytes, *, kind: bool) -> dict[str, Any]:
 
 def encode_index(known: Iterable[Referrer], dropped: Collection[Digest], added: Iterable[Mapping[str, Any]]) -> bytes:
     """Return an index of the ``known`` lines, unchanged, without ``dropped``, and of those that are ``added``."""
-    listed = [dict(one.raw) for one in known if one.digest not in dropped]
+    listed = [dict(line.raw) for line in known if line.digest not in dropped]
     value = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*listed, *map(dict, added)]}
     return _encode(value)
 

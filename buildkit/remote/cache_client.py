@@ -1,7 +1,7 @@
 """Raw access to one remote cache: any OCI registry, through skopeo.
 
-The registry is believed as far as the people who may write to it are: a record says what a key was built to. Every blob
-is checked against its digest, its diff_id and its sizes when it is fetched.
+The registry is believed as far as the people who may write to it are: a record claims which layer belongs to
+a key. Every blob is checked against its digest, its diff_id and its sizes when it is fetched.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class CacheExport:
 
     ``results`` is a live view of the layers that the build knows; ``find_present`` returns those of keys whose blobs
     are in the local cache. ``find_native_facts`` returns the encoded native facts of blobs, and waits for those that
-    are being read. ``count_pushed`` is told the bytes of each upload.
+    are being read. ``count_pushed`` is called with the bytes of each upload.
     """
 
     cache: RemoteCache
@@ -119,12 +119,12 @@ class CacheExport:
             return None
 
     def _native_facts(self, result: LayerResult) -> tuple[bytes, ...]:
-        """Return the native facts of each blob, empty for one that has none; empty for none at all, or too many."""
+        """Return the encoded native facts of each blob; no items if all blobs have none, or if they are too large."""
         known = self.find_native_facts([blob.digest for blob in result.blobs])
         facts = tuple(known.get(blob.digest, b"") for blob in result.blobs)
         return facts if any(facts) and sum(map(len, facts)) <= MAX_NATIVE_FACTS else ()
 
     def _lacks_native_facts(self, key: Key) -> bool:
-        """Return whether the native files of a built layer have still to be read (those that are packed here are)."""
+        """Return whether native files of a built layer are still unread; packing a layer here reads them."""
         digests = {blob.digest for blob in self.results[key].blobs}
         return not self.ledger.natives.find(digests).keys() >= digests

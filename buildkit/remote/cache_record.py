@@ -34,7 +34,7 @@ _TAG = re.compile(r"cache-(?:[0-9a-f]{64}|of-.*)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheRecord:
-    """A layer as a registry describes it: what its recipe was built to, and the path prefixes that it owns.
+    """A layer as a registry describes it: the result of building its recipe, and the path prefixes that it owns.
 
     ``native_facts`` are the facts of each blob's native files (`native.facts.encode_facts`), empty where they are not
     known. A stage index keeps them in a blob of its own, because they would be most of it and few builds read them.

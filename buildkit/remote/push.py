@@ -45,7 +45,7 @@ class Push:
         self._found: dict[Ref, bytes | None] = {}
 
     def tasks(self, building: Mapping[TaskId, Spec]) -> Iterator[tuple[TaskId, Task]]:
-        """Yield what to do while layers are built: look up what each name names now, and upload layers.
+        """Yield tasks to run while layers are built: look up the manifest that each name has now, and upload layers.
 
         ``building`` maps the ids of the tasks that build layers to their specs.
         """

@@ -107,13 +107,18 @@ class ReferrerStore:
         tag = self._repository.tagged(referrers_tag(self._subject.digest))
         known = self._registries.manifest(tag)
         listed = {line.digest for line in self._read_index(tag, known)}
-        for one in attachments:
-            if one.digest not in listed:
-                self._push(replace(self._repository, digest=one.digest), one.manifest, EMPTY, (one.data,))
+        for attachment in attachments:
+            if attachment.digest not in listed:
+                self._push(
+                    replace(self._repository, digest=attachment.digest), attachment.manifest, EMPTY, (attachment.data,)
+                )
         self._list(tag, attachments)
         if signer is not None:
-            parts = [replace(one.part, annotations=self._cosign_annotations(one, signer)) for one in attachments]
-            blobs = {one.part.digest: one.data for one in attachments}
+            parts = [
+                replace(attachment.part, annotations=self._cosign_annotations(attachment, signer))
+                for attachment in attachments
+            ]
+            blobs = {attachment.part.digest: attachment.data for attachment in attachments}
             self._merge_parts(attestations_tag(self._subject.digest), parts, blobs, lambda part: _is_ours(part, parts))
 
     def _sign(self, signer: Signer) -> None:
@@ -141,20 +146,26 @@ class ReferrerStore:
 
     def _list(self, tag: Ref, attachments: Sequence[Attachment]) -> None:
         """List the attachments that were pushed in the index of referrers."""
-        identities = [_identity(decode_artifact(one.manifest).annotations) for one in attachments]
-        digests = {one.digest for one in attachments}
+        identities = [_identity(decode_artifact(attachment.manifest).annotations) for attachment in attachments]
+        digests = {attachment.digest for attachment in attachments}
         with_kind = True
         for _ in range(_TRIES):
             known = self._read_index(tag, self._registries.manifest(tag))
-            if digests <= {one.digest for one in known}:
+            if digests <= {line.digest for line in known}:
                 return
-            dropped = {one.digest for one in known if one.digest in digests or _identity(one.annotations) in identities}
-            if not with_kind and any(key in one.raw for one in known if one.digest not in dropped for key in _FOREIGN):
+            dropped = {
+                line.digest for line in known if line.digest in digests or _identity(line.annotations) in identities
+            }
+            if not with_kind and any(
+                key in line.raw for line in known if line.digest not in dropped for key in _FOREIGN
+            ):
                 raise BuildError(
                     f"{tag}: this skopeo would drop members that others have written there, so nothing was listed",
                     hint="install a newer skopeo (Debian 13's 1.18 keeps them)",
                 )
-            index = encode_index(known, dropped, [describe(one.manifest, kind=with_kind) for one in attachments])
+            index = encode_index(
+                known, dropped, [describe(attachment.manifest, kind=with_kind) for attachment in attachments]
+            )
             with self._blobs.working_folder() as folder:
                 write_layout(folder, index, EMPTY)
                 if self._registries.push_index(folder, tag):

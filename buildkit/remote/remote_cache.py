@@ -67,37 +67,37 @@ class RemoteCache:
 
         Most keys are answered by one request for the index of ``stage``, unless that is empty.
         """
-        cache, wanted = self._read, list(keys)
+        cache, requested = self._read, list(keys)
         if cache is None:
             return {}
-        if unknown := [key for key in wanted if key not in self._records]:
+        if unknown := [key for key in requested if key not in self._records]:
             began, repository = time.monotonic(), str(cache.repository)
             self._emit(StepStarted(step=repository, phase="ask"))
-            found = self._attempt(cache, lambda: self._look_up(cache, stage, unknown))
-            note = f"{len(found or ())} of {len(unknown)} layer{'' if len(unknown) == 1 else 's'}"
+            records = self._attempt(cache, lambda: self._look_up(cache, stage, unknown))
+            note = f"{len(records or ())} of {len(unknown)} layer{'' if len(unknown) == 1 else 's'}"
             self._emit(StepFinished(step=repository, phase="ask", seconds=time.monotonic() - began, note=note))
-            if found is None:
+            if records is None:
                 return {}
-            self._records |= dict.fromkeys(unknown) | found
-        return {key: record for key in wanted if (record := self._records[key]) is not None}
+            self._records |= dict.fromkeys(unknown) | records
+        return {key: record for key in requested if (record := self._records[key]) is not None}
 
     def find_native_facts(self, stage: str, digests: Iterable[Digest], blobs: Blobs) -> dict[Digest, bytes]:
         """Return the native facts of blobs that the stage's index has, by one request in a run."""
-        cache, wanted = self._read, list(digests)
-        if cache is None or not wanted:
+        cache, requested = self._read, list(digests)
+        if cache is None or not requested:
             return {}
         known = self._attempt(cache, lambda: self._stage_facts(cache, stage, blobs)) or {}
-        return {digest: known[digest] for digest in wanted if digest in known}
+        return {digest: known[digest] for digest in requested if digest in known}
 
     def find_full_records(self, keys: Iterable[Key]) -> dict[Key, CacheRecord]:
         """Return the records of keys with their native facts, which a stage index lacks, by one request each."""
-        cache, wanted = self._read, list(keys)
-        if cache is None or not wanted:
+        cache, requested = self._read, list(keys)
+        if cache is None or not requested:
             return {}
         refused: list[str] = []
-        found = self._attempt(cache, lambda: cache.find(wanted, refused.append))
+        records = self._attempt(cache, lambda: cache.find(requested, refused.append))
         self._report_refused(refused)
-        return dict(found or {})
+        return dict(records or {})
 
     def fetch_layer(self, key: Key, blobs: Blobs) -> tuple[CacheRecord, FetchedLayer]:
         """Store a layer's blobs in the local cache.
@@ -116,11 +116,11 @@ class RemoteCache:
         if cache is None:
             return {}
         index = self._attempt(cache, lambda: self._stage_index(cache, stage))
-        found = dict(index.records) if index else {}
+        records = dict(index.records) if index else {}
         if cache is self._read:
-            found |= {key: record for key, record in self._records.items() if record is not None}
-        found = {key: record for key, record in found.items() if key not in self._lost} | self._published
-        return {key: found[key] for key in keys if key in found}
+            records |= {key: record for key, record in self._records.items() if record is not None}
+        records = {key: record for key, record in records.items() if key not in self._lost} | self._published
+        return {key: records[key] for key in keys if key in records}
 
     def publish(self, record: CacheRecord, contents: Contents | None, blobs: Blobs) -> tuple[Digest, ...] | None:
         """Publish a layer; return the digests that went up, or None if it is not published.

@@ -1,4 +1,4 @@
-"""Read and verify what is attached to an image in a registry: its signature, its SBOM, its provenance.
+"""Read and verify the attachments of an image in a registry: its signature, its SBOM, its provenance.
 
 Anyone with write access to the registry can have written these documents, so nothing is trusted: sizes are limited
 before and during a fetch, digests are checked, and a statement counts only if it is attached to this image, is about
@@ -122,21 +122,24 @@ class AttachmentReader:
     def attestations(self, checks: dict[str, StatementCheck]) -> list[AttachmentVerdict]:
         """Verify attestations by their predicate types; raises RegistryError if the registry does not answer."""
         try:
-            found = self._read()
+            attestations = self._read()
         except MalformedError as error:
             why = f"the list of attachments cannot be read: {error}"
             return [AttachmentVerdict(kind=KIND_NAMES[kind], state=VerdictState.REFUSED, why=why) for kind in checks]
-        return [self._judge(kind, check, [one for one in found if one.kind == kind]) for kind, check in checks.items()]
+        return [
+            self._judge(kind, check, [attestation for attestation in attestations if attestation.kind == kind])
+            for kind, check in checks.items()
+        ]
 
     def _judge(self, kind: str, check: StatementCheck, found: Sequence[FoundAttestation]) -> AttachmentVerdict:
         name = KIND_NAMES[kind]
         if not found:
             return AttachmentVerdict(kind=name, state=VerdictState.MISSING, why="none is attached")
         whys = []
-        for one in found:
-            why = one.why or (check(one.statement) if one.statement else "")
+        for attestation in found:
+            why = attestation.why or (check(attestation.statement) if attestation.statement else "")
             if not why:
-                return AttachmentVerdict(kind=name, state=VerdictState.GOOD, signed=one.signed)
+                return AttachmentVerdict(kind=name, state=VerdictState.GOOD, signed=attestation.signed)
             whys.append(why)
         more = f" (and {len(whys) - 1} more are refused)" if len(whys) > 1 else ""
         return AttachmentVerdict(kind=name, state=VerdictState.REFUSED, why=f"{whys[0]}{more}")
@@ -144,10 +147,12 @@ class AttachmentReader:
     def _read(self) -> list[FoundAttestation]:
         index = self._registries.manifest(self._repository.tagged(referrers_tag(self._image)))
         listed = () if index is None else decode_index(index)
-        wanted = [
-            (one.digest, one.annotations[PREDICATE]) for one in listed if one.annotations.get(PREDICATE) in KIND_NAMES
+        candidates = [
+            (referrer.digest, referrer.annotations[PREDICATE])
+            for referrer in listed
+            if referrer.annotations.get(PREDICATE) in KIND_NAMES
         ]
-        return [self._open(digest, kind) for digest, kind in reversed(wanted[-_MAX_ATTESTATIONS:])]
+        return [self._open(digest, kind) for digest, kind in reversed(candidates[-_MAX_ATTESTATIONS:])]
 
     def _open(self, digest: Digest, kind: str) -> FoundAttestation:
         try:
@@ -174,7 +179,9 @@ class AttachmentReader:
         if part.media_type == ENVELOPE_TYPE:
             envelope = parse_envelope(data)
             key = self._key
-            signed = key is not None and any(key.verify(envelope.signed, one) for one in envelope.signatures)
+            signed = key is not None and any(
+                key.verify(envelope.signed, signature) for signature in envelope.signatures
+            )
             if key is not None and not signed:
                 return FoundAttestation(kind=kind, why="its signature is not by this key, or not of this text")
             data = envelope.payload

@@ -49,14 +49,14 @@ class Blobs:
         return self._blobs / digest.hex
 
     def has(self, digest: Digest, size: int) -> bool:
-        """Whether the blob exists with this size; its bytes are not read."""
+        """Return whether the blob exists with this size; its bytes are not read."""
         try:
             return self.path(digest).stat().st_size == size
         except FileNotFoundError:
             return False
 
     def drop_damaged(self, digests: Iterable[Digest]) -> tuple[Digest, ...]:
-        """Read blobs again, remove those that do not match their digests, and return these.
+        """Read blobs again, remove those that do not match their digests, and return their digests.
 
         A blob that another process has rebuilt meanwhile stays.
         """
@@ -77,7 +77,7 @@ class Blobs:
         return folder / name
 
     def has_file(self, sha256: FileHash, name: str) -> bool:
-        """Whether a download or a compiled wheel exists."""
+        """Return whether a download or a compiled wheel exists."""
         return (self._files / sha256.hex / name).exists()
 
     @contextmanager

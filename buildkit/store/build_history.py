@@ -1,4 +1,4 @@
-"""Why and when layers were built: recipes by key, and the builds that built a layer."""
+"""Find why and when layers were built: recipes by key, and the builds that built a layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from buildkit.store.ledger import Ledger
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltRecord:
-    """When a layer was built here (seconds since the epoch), for which stage, and why, according to the report.
+    """The last build of a layer on this host: its time (seconds since the epoch), stage, and reason by the report.
 
     Stage and reason are empty if no report has them: the layer was built for another one, as builders are.
     """
@@ -34,17 +34,17 @@ def find_recipe(ledger: Ledger, key: str) -> tuple[str, str] | None:
 
 
 def find_built(ledger: Ledger, keys: Iterable[str]) -> dict[str, BuiltRecord]:
-    """Return when layers were last built here, for those that were."""
-    wanted = set(keys)
-    found = {key: BuiltRecord(at=at) for key, at in ledger.layers.built_times(wanted).items()}
+    """Return the last builds of layers on this host, by key; layers that were never built here are absent."""
+    requested = set(keys)
+    records = {key: BuiltRecord(at=at) for key, at in ledger.layers.built_times(requested).items()}
     explained: set[str] = set()
     for row in ledger.builds.builds_with_new_layers():
         with ledger.database.decoding():
             layers = [layer for layer in json.loads(row.report)["layers"] if layer["source"] == "built"]
             reasons = {layer["key"].removeprefix("sha256:"): layer["why"] for layer in layers}
-        for key in sorted(reasons.keys() & (wanted - explained)):
-            found[key] = BuiltRecord(at=row.started, stage=row.stage, why=reasons[key])
+        for key in sorted(reasons.keys() & (requested - explained)):
+            records[key] = BuiltRecord(at=row.started, stage=row.stage, why=reasons[key])
             explained.add(key)
-        if explained == wanted:
+        if explained == requested:
             break
-    return found
+    return records

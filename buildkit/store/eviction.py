@@ -85,7 +85,7 @@ def choose_evictions(items: Iterable[CacheItem], rules: EvictionRules, permanent
 
 
 def is_kept(item: CacheItem, rules: EvictionRules) -> bool:
-    """Whether an item must stay. Times in the future, of a clock that was set back, count as now."""
+    """Return whether an item must stay. Times in the future, of a clock that was set back, count as now."""
     return item.needed or (rules.keep is not None and rules.now - min(item.used, rules.now) < rules.keep)
 
 

@@ -25,7 +25,7 @@ class Lease:
     handle: int
 
     def release(self) -> None:
-        """Remove the lease: what it was taken on is gone."""
+        """Remove the lease, because what it protects is gone."""
         self.path.unlink(missing_ok=True)
 
 
@@ -55,9 +55,9 @@ class Leases:
         """Call ``remove`` with the names that dead builds held, and drop the leases of those that it returns."""
         with ExitStack() as stack:
             dead = [path for path in self.folder.glob("*") if _lock_if_dead(path, stack)]
-            gone = remove([path.name for path in dead]) if dead else ()
+            removed = remove([path.name for path in dead]) if dead else ()
             for path in dead:
-                if path.name in gone:
+                if path.name in removed:
                     path.unlink(missing_ok=True)
 
 

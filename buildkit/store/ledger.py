@@ -32,7 +32,7 @@ class Ledger:
     """The tables of one database, and the changes that concern several of them.
 
     Raises BuildError for a file that cannot be used (see `Database`). Tables that a build with nothing to do does not
-    ask are loaded at their first use.
+    query are loaded at their first use.
     """
 
     def __init__(self, path: Path, *, alone: bool = False) -> None:

@@ -32,7 +32,7 @@ class RetainedRows:
 
 
 class LedgerMaintenance:
-    """What gc, verify and a build that finds damage do to a ledger."""
+    """The changes that gc, verify and a build that finds damage make to a ledger."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger

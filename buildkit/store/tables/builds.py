@@ -38,7 +38,7 @@ class PhaseRow(NamedTuple):
 
 
 class LayerUse(NamedTuple):
-    """How a build got a layer: ``built``, or from ``cache``, ``storage`` or ``shared`` (the remote cache), and why."""
+    """The origin of a layer in a build (``built``, ``cache``, ``storage`` or ``shared``, a remote cache), and why."""
 
     image: str
     started: float
@@ -80,7 +80,7 @@ class BuildTable:
             return [(row.started, json.loads(row.report)) for row in rows]
 
     def is_latest(self, stage: str, image: str, digest: str) -> bool:
-        """Whether the last build of a stage's image produced this digest. One query, for every build asks."""
+        """Return whether the last build of a stage's image produced this digest; one query, as every build runs it."""
         query = "SELECT digest FROM builds WHERE stage = ? AND image = ? ORDER BY id DESC LIMIT 1"
         return bool(self._database.select_one(query, (stage, image)) == (digest,))
 

@@ -15,7 +15,7 @@ class CollisionCheckTable:
         self._database = database
 
     def has(self, key: Key) -> bool:
-        """Whether this set of layers was found free of collisions."""
+        """Return whether this set of layers was found free of collisions."""
         return self._database.select_one("SELECT 1 FROM checked WHERE key = ?", (key.hex,)) is not None
 
     def add(self, key: Key) -> None:

@@ -51,7 +51,7 @@ class RecordedLayer(NamedTuple):
 
 
 class LayerIdentity(Protocol):
-    """What a layer is recorded under: its key, the recipe that the key is made of, its kind and its name."""
+    """The identity of a recorded layer: its key, the recipe that hashes to the key, its kind and its name."""
 
     @property
     def key(self) -> Key: ...  # noqa: D102
@@ -96,7 +96,7 @@ class LayerTable:
             )
 
     def is_damaged(self, key: Key) -> bool:
-        """Whether there is a row of a layer, but not an intact one."""
+        """Return whether there is a row of a layer, but not an intact one."""
         query = "SELECT 1 FROM layers WHERE key = ?"
         return not self._table.find([key.hex]) and self._database.select_one(query, (key.hex,)) is not None
 
@@ -156,7 +156,7 @@ class LayerTable:
         return {key: recipe for key, recipe in rows if is_recipe_of(key, recipe)}
 
     def built_times(self, keys: Iterable[str]) -> dict[str, float]:
-        """Return when layers were last built here, for those that were."""
+        """Return the time of the last build here by key; layers that were never built here are absent."""
         rows = self._table.select("WHERE times > 0 AND key IN", tuple(sorted(keys)))
         return {row.key: row.built for row in rows}
 

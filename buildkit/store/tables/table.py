@@ -71,7 +71,7 @@ class Table(Generic[RowT]):
 
 
 def is_recipe_of(key: str, recipe: object) -> bool:
-    """Whether a recipe hashes to the key, so that it is intact."""
+    """Return whether a recipe hashes to the key, so that it is intact."""
     from buildkit.digest import Key
 
     return isinstance(recipe, str) and Key.of(recipe.encode()).hex == key

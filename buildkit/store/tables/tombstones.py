@@ -14,7 +14,7 @@ from buildkit.store.tables.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """Why the files were removed, and when (seconds since the epoch). It has no meaning while they exist."""
+    """The reason why files were removed, and the time (seconds since the epoch). It has no meaning while they exist."""
 
     why: str
     at: float
