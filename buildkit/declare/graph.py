@@ -88,14 +88,14 @@ def make_graph(stages: Mapping[str, Stage], problems: Iterable[Problem] = (), kn
 
     ``known`` are the names of stages that exist, even if their files have problems: other stages may refer to them.
     """
-    found = list(problems)
+    all_problems = list(problems)
     for stage in stages.values():
         for key, name in (("from", stage.base), *(("include", name) for name in stage.include)):
             if name and name not in stages and name not in known:
-                found.append(_unknown(stage, key, name, sorted(known | stages.keys())))
-    found += _cycles(stages)
-    if found:
-        raise DefinitionError.of(found)
+                all_problems.append(_unknown(stage, key, name, sorted(known | stages.keys())))
+    all_problems += _cycles(stages)
+    if all_problems:
+        raise DefinitionError.of(all_problems)
     return Graph(stages=stages)
 
 

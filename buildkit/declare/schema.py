@@ -106,14 +106,14 @@ class TextSchema:
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema."""
-        made: dict[str, Any] = {"type": "string"}
+        schema: dict[str, Any] = {"type": "string"}
         if self.choices:
-            made["enum"] = list(self.choices)
+            schema["enum"] = list(self.choices)
         elif not self.pattern:
-            made["pattern"] = r"^[^\x00]*$"
+            schema["pattern"] = r"^[^\x00]*$"
         if self.pattern:
-            made["pattern"] = f"^(?:{self.pattern})$"
-        return made
+            schema["pattern"] = f"^(?:{self.pattern})$"
+        return schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +173,8 @@ class ListSchema:
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema."""
-        made: dict[str, Any] = {"type": "array", "items": self.item.schema()}
-        return made | ({"minItems": self.least} if self.least else {})
+        schema: dict[str, Any] = {"type": "array", "items": self.item.schema()}
+        return schema | ({"minItems": self.least} if self.least else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +241,7 @@ class TableSchema:
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema."""
-        made: dict[str, Any] = {
+        schema: dict[str, Any] = {
             "type": "object",
             "additionalProperties": False,
             "properties": {
@@ -249,4 +249,4 @@ class TableSchema:
             },
         }
         required = [key for key, known in self.fields.items() if known.required]
-        return made | ({"required": required} if required else {}) | dict(self.rules)
+        return schema | ({"required": required} if required else {}) | dict(self.rules)

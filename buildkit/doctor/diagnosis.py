@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class DiagnosisStatus(StrEnum):
-    """How severe a finding is: a note costs nothing today, a warning costs time or a feature, an error stops builds."""
+    """The severity of a finding: a note costs nothing, a warning costs time or a feature, an error stops builds."""
 
     OK = "ok"
     NOTE = "note"
@@ -17,7 +17,7 @@ class DiagnosisStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """A finding: ``what`` is the case, its ``cost`` for the user, and the command to ``mend`` it (may be empty)."""
+    """A finding: ``what`` was found, its ``cost`` for the user, and the command to ``mend`` it (may be empty)."""
 
     id: str
     status: DiagnosisStatus

@@ -53,7 +53,7 @@ class DiskSpace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SubordinateIds:
-    """How many subordinate ids the user has (subuid(5), subgid(5)); ``free`` is the first behind all that are given."""
+    """The numbers of the user's subordinate ids (subuid(5), subgid(5)); ``free`` is the first id after all ranges."""
 
     uids: int
     gids: int
@@ -62,7 +62,7 @@ class SubordinateIds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserNamespaces:
-    """Whether an ordinary user may make user namespaces; ``profiles`` are the tools that AppArmor lets through."""
+    """Permission for ordinary users to make user namespaces; ``profiles`` are the tools that AppArmor lets through."""
 
     allowed: bool = True
     apparmor_restricts: bool = False
@@ -71,7 +71,7 @@ class UserNamespaces:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerHost:
-    """What determines whether podman runs containers here without a custom containers.conf(5).
+    """The facts that determine whether podman runs containers here without a custom containers.conf(5).
 
     ``cgroups`` is ``v2``, ``hybrid``, ``v1`` or ``none``; ``nofile`` and ``nproc`` are the hard limits of open files
     and of processes in a container (-1: none), ``may_raise`` says whether they can be raised; ``backend`` is the
@@ -101,7 +101,7 @@ class HostFacts:
     ranges: SubordinateIds | None = None  # None for root, which needs none
     namespaces: UserNamespaces = field(default_factory=UserNamespaces)
     debian_keyring: bool = True
-    runtime_folder: bool = True  # XDG_RUNTIME_DIR is there and ours
+    runtime_folder: bool = True  # XDG_RUNTIME_DIR exists and belongs to the user
     logins: tuple[str, ...] = ()  # names of registries, never secrets
     gpus: Gpus = field(default_factory=Gpus)
     cdi_specs: tuple[str, ...] = ()

@@ -178,23 +178,23 @@ def _disks(graph_root: str, cache: Path) -> tuple[DiskSpace, ...]:
         ("temporary files of image tools", os.environ.get("TMPDIR") or "/var/tmp"),  # noqa: S108
     ]
     mounts = _memory_mounts(_read(Path("/proc/self/mounts")))
-    found = [_disk(use, Path(path), mounts) for use, path in places]
-    return tuple({disk.path: disk for disk in reversed(found)}.values())[::-1]
+    disks = [_disk(use, Path(path), mounts) for use, path in places]
+    return tuple({disk.path: disk for disk in reversed(disks)}.values())[::-1]
 
 
 def _disk(use: str, path: Path, memory_mounts: tuple[str, ...]) -> DiskSpace:
-    there = path.absolute()
-    while not os.access(there, os.F_OK):
-        there = there.parent
-    usage = shutil.disk_usage(there)
-    place = _mount_of(there)
+    existing = path.absolute()
+    while not os.access(existing, os.F_OK):
+        existing = existing.parent
+    usage = shutil.disk_usage(existing)
+    place = _mount_of(existing)
     return DiskSpace(
         use=use,
         path=str(path),
         free=usage.free,
         total=usage.total,
         in_memory=place in memory_mounts,
-        writable=os.access(there, os.W_OK),
+        writable=os.access(existing, os.W_OK),
     )
 
 

@@ -83,7 +83,7 @@ def limit_processes(hard: int, pid_max: Path) -> int:
 
 
 def read_cgroups(folder: Path) -> str:
-    """``v2`` (unified), ``hybrid`` (v1 with an additional v2 hierarchy), ``v1`` or ``none``; cgroups(7)."""
+    """Return ``v2`` (unified), ``hybrid`` (v1 with an additional v2 hierarchy), ``v1`` or ``none``; cgroups(7)."""
     if (folder / "cgroup.controllers").exists():
         return "v2"
     if (folder / "unified" / "cgroup.controllers").exists() or (folder / "unified").is_dir():
@@ -92,7 +92,7 @@ def read_cgroups(folder: Path) -> str:
 
 
 def _may_raise(nofile: int) -> bool:
-    """Whether a child may raise a hard limit; tried out, for both capabilities and sandboxes restrict it."""
+    """Return whether a child may raise a hard limit; tried out, for both capabilities and sandboxes restrict it."""
     if nofile == resource.RLIM_INFINITY or find_tool("prlimit") is None:
         return True
     argv = ("prlimit", f"--nofile={nofile}:{nofile + 1}", "true")

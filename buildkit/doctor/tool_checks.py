@@ -139,7 +139,7 @@ def check_rootless_tools(facts: HostFacts) -> Iterator[Diagnosis]:
 
 
 def is_older(version: str, than: str) -> bool:
-    """Whether dotted ``version`` comes before ``than``; numbers compare as numbers."""
+    """Return whether dotted ``version`` comes before ``than``; numbers compare as numbers."""
     return _numbers(version) < _numbers(than)
 
 

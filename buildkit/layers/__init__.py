@@ -1,1 +1,1 @@
-"""Wheels, models, files and roots to deterministic layer tars."""
+"""Turn wheels, models, files and roots into deterministic layer tars."""

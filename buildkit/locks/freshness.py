@@ -1,4 +1,4 @@
-"""Whether a lock is older than its inputs, decided by content: every lock names the hash of its inputs.
+"""Decide by content whether a lock is older than its inputs: every lock names the hash of its inputs.
 
 The hash ignores comments, blank lines and trailing spaces. It covers the files that a requirements input includes
 (``-r``, ``-c``) and the metadata of packages of the repository.
@@ -40,10 +40,10 @@ def check_fresh(file: str, lock: str | None, expected: FileHash) -> Problem | No
     """Return the problem of ``file``, whose text is ``lock`` (None: missing), unless it was made from ``expected``."""
     if lock is None:
         return Problem(file=file, what="the lock is missing", hint="run: nox -s lock")
-    found = find_inputs(lock)
-    if found is None:
+    actual = find_inputs(lock)
+    if actual is None:
         return Problem(file=file, what="the lock does not say what it was made from", hint="run: nox -s lock")
-    if found != expected:
+    if actual != expected:
         return Problem(file=file, what="the lock is older than its input", hint="run: nox -s lock")
     return None
 

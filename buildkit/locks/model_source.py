@@ -1,4 +1,4 @@
-"""Where a model comes from: a wheel of an index, URLs, or the repository itself.
+"""The source of a model: a wheel of an index, URLs, or the repository itself.
 
 A source is one string in ``models.toml`` and ``models.lock``; ``parse_model_source`` and ``str`` convert it without
 loss, so that a lock is rendered byte for byte as it was read.

@@ -158,14 +158,14 @@ def _check_marker(marker: str) -> None:
 
 
 def _parse_hashes(line: str) -> tuple[FileHash, ...]:
-    found = []
+    hashes = []
     for algorithm, digits in _HASH.findall(line):
         if algorithm != "sha256":
             continue  # uv and pip-compile may add others; only sha256 is verified
         if not _HEX.fullmatch(digits):
             raise _LineError(f"`{digits[:80]}` is not a SHA-256")
-        found.append(FileHash(digits))
-    return tuple(found)
+        hashes.append(FileHash(digits))
+    return tuple(hashes)
 
 
 def _explain(body: str) -> _LineError:

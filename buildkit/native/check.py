@@ -70,8 +70,8 @@ class _Check:
         except LinkLimitError:
             what = "the check of its native files stopped at a limit of steps"
             self._add(rules.UNFINISHED, next(iter(self._files)), "", what, Severity.MEDIUM)
-        found = [self._finding(problem) for problem in self._problems.values()]
-        return sorted(found, key=lambda finding: (-finding.severity, finding.rule.id, finding.path, finding.what))
+        findings = [self._finding(problem) for problem in self._problems.values()]
+        return sorted(findings, key=lambda finding: (-finding.severity, finding.rule.id, finding.path, finding.what))
 
     # started files
 
@@ -104,10 +104,10 @@ class _Check:
         """Return the real paths of the programs that a shell would find, and of the files preloaded into them."""
         path = self._env.get("PATH", "") or SYSTEM_PATH
         folders = {self._linker.folder(folder) for folder in path.split(":") if folder.startswith("/")}
-        found = [file for file in self._files if file.rpartition("/")[0] in folders]
+        programs = [file for file in self._files if file.rpartition("/")[0] in folders]
         words = f"{self._env.get('LD_PRELOAD', '')} {self._facts.texts.get(PRELOAD, '')}".replace(":", " ").split()
         loaded = (self._linker.find(word) for word in words if word.startswith("/"))
-        return dict.fromkeys((*found, *(file for file in loaded if file is not None and file in self._files)))
+        return dict.fromkeys((*programs, *(file for file in loaded if file is not None and file in self._files)))
 
     def _python(self, programs: Iterable[str]) -> LoadedFiles | None:
         """Return the files in memory when a module is imported: the interpreter and its libraries."""
@@ -222,11 +222,11 @@ def _most_common(files: Iterable[Elf]) -> tuple[int, int]:
 
 def _by_name(files: Mapping[str, Elf]) -> dict[str, list[str]]:
     """Return the libraries by each name that a file could need them under."""
-    found: dict[str, list[str]] = {}
+    paths: dict[str, list[str]] = {}
     for path, elf in files.items():
         for name in sorted({elf.soname, path.rpartition("/")[2]} - {""}):
-            found.setdefault(name, []).append(path)
-    return found
+            paths.setdefault(name, []).append(path)
+    return paths
 
 
 def _newest(defines: Iterable[str], version: str) -> str:

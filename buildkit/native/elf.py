@@ -173,8 +173,8 @@ def parse_dynamic(head: Head, data: bytes) -> Dynamic:
         return Dynamic()
 
     def table(address: int, count: int) -> tuple[int, int]:
-        wanted = single.get(address, 0) and single.get(count, 0)
-        return (head.offset(single[address]), single[count]) if wanted else (0, 0)
+        required = single.get(address, 0) and single.get(count, 0)
+        return (head.offset(single[address]), single[count]) if required else (0, 0)
 
     strings = (head.offset(single[_STRTAB]), single.get(_STRSZ, 0))
     return Dynamic(strings, table(_VERNEED, _VERNEEDNUM), table(_VERDEF, _VERDEFNUM), tuple(names))

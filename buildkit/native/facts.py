@@ -1,4 +1,4 @@
-"""Native facts: what a layer holds that starting a program depends on, computed once per layer, stored and merged.
+"""Native facts: the content of a layer that starting a program depends on, computed once per layer, stored and merged.
 
 Paths are relative to the image's root, without a leading slash, as in the layer's tar.
 """
@@ -100,8 +100,8 @@ def encode_facts(facts: NativeFacts) -> bytes:
         "unread": dict(facts.unread),
         "gone": facts.gone,
     }
-    found = {name: part for name, part in parts.items() if part}
-    return zlib.compress(canonical_json({"format": FORMAT, **found}).encode(), 9) if found else NOTHING
+    content = {name: part for name, part in parts.items() if part}
+    return zlib.compress(canonical_json({"format": FORMAT, **content}).encode(), 9) if content else NOTHING
 
 
 def decode_facts(data: bytes) -> NativeFacts | None:

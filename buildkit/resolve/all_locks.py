@@ -92,10 +92,10 @@ def check_all(request: LockRequest, services: _LockServices) -> tuple[LockChange
     for group in merge_groups(request.groups):
         problems += find_stale(request, drafts, group)
     locks = sorted({lock_of(file) for group in request.groups for file in group})
-    found = [find_stale_wheels(request, drafts, lock) for lock in locks if drafts.read(lock) is not None]
-    found += [find_stale_apt(wanted, drafts, request.target) for wanted in request.apt]
-    found += [services.models.find_stale(file) for file in request.models]
-    problems += [problem for problem in found if problem]
+    stale = [find_stale_wheels(request, drafts, lock) for lock in locks if drafts.read(lock) is not None]
+    stale += [find_stale_apt(apt_input, drafts, request.target) for apt_input in request.apt]
+    stale += [services.models.find_stale(file) for file in request.models]
+    problems += [problem for problem in stale if problem]
     unique = {str(problem): problem for problem in problems}
     return tuple(LockChange(file=problem.file, details=(problem.what,)) for problem in unique.values())
 

@@ -27,7 +27,7 @@ def describe_changes(old: str | None, new: str) -> tuple[str, ...]:
 
 def _versions(text: str) -> dict[str, str]:
     pattern = _NAMED if "\nname = " in text else _PINNED
-    found: dict[str, list[str]] = {}
+    pins: dict[str, list[str]] = {}
     for name, version in pattern.findall(text):
-        found.setdefault(name, []).append(version)
-    return {name: " | ".join(versions) for name, versions in found.items()}
+        pins.setdefault(name, []).append(version)
+    return {name: " | ".join(versions) for name, versions in pins.items()}

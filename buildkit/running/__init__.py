@@ -1,1 +1,1 @@
-"""How an image is started: the recommended flags as values, and as a command, a compose file and a unit. Pure."""
+"""Start images with recommended flags: as values, as a command, as a compose file and as a unit. Pure."""

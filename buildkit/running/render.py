@@ -17,7 +17,7 @@ from buildkit.running.flags import (
 )
 
 _RESTARTS = 5  # CIS Docker Benchmark 5.15
-# podman mounts these for writing over a read-only root unless --read-only-tmpfs=false, for which compose has no word
+# podman mounts these for writing over a read-only root unless --read-only-tmpfs=false, for which compose has no setting
 _ALWAYS = ("/run", "/tmp", "/var/tmp")  # noqa: S108 - the container's
 _NOTHING = "ro,nosuid,nodev,noexec,size=4k"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")

@@ -87,9 +87,9 @@ def collect(composition: Composition, facts: SbomInputs) -> Sbom:
 
 
 def _layer(spec: Spec, facts: SbomInputs) -> SbomLayer:
-    made = facts.made.get(spec.key)
+    result = facts.made.get(spec.key)
     known = spec.kind not in _READ_BACK
-    return SbomLayer(name=spec.name, kind=spec.kind, key=spec.key, blobs=made.blobs if made else (), known=known)
+    return SbomLayer(name=spec.name, kind=spec.kind, key=spec.key, blobs=result.blobs if result else (), known=known)
 
 
 def _wheels(spec: Spec, work: PackWheels, blob: Blob | None, facts: SbomInputs) -> list[Component]:

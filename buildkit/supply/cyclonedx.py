@@ -124,7 +124,7 @@ def _file(file: ComponentFile, part: Component) -> dict[str, Any]:
 
 
 def _dependencies(sbom: Sbom) -> Iterator[dict[str, Any]]:
-    """The image depends on all components, a wheel on its requirements according to the locks."""
+    """Yield dependencies: of the image on all components, of a wheel on its requirements according to the locks."""
     yield {"ref": _image_ref(sbom), "dependsOn": [part.ref for part in sbom.components]}
     for part in sbom.components:
         yield {"ref": part.ref, "dependsOn": list(part.needs)} if part.needs else {"ref": part.ref}

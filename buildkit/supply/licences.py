@@ -105,9 +105,13 @@ def licence_of_copyright(text: str) -> Licence:
     names = {_squeeze(name) for name in _LICENCE_FIELD.findall(text)} - {""}
     if not names:
         return Licence(missing="its copyright file names none")
-    found = [debian_expression(name) for name in sorted(names)]
-    if all(found):
-        parts = {part for one in found for part in ([one] if " OR " in one else one.split(" AND "))}
+    expressions = [debian_expression(name) for name in sorted(names)]
+    if all(expressions):
+        parts = {
+            part
+            for expression in expressions
+            for part in ([expression] if " OR " in expression else expression.split(" AND "))
+        }
         return Licence(expression=" AND ".join(sorted(_bracket(part) for part in parts)))
     return Licence(names=tuple(sorted(names)))
 
@@ -119,10 +123,10 @@ def spdx_expression(text: str) -> str:
     from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
     try:
-        found = str(canonicalize_license_expression(text))
+        expression = str(canonicalize_license_expression(text))
     except InvalidLicenseExpression:
         return ""
-    return "" if "LicenseRef-" in found else found  # its text is not available
+    return "" if "LicenseRef-" in expression else expression  # its text is not available
 
 
 def debian_expression(name: str) -> str:

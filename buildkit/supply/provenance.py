@@ -81,11 +81,11 @@ def make_provenance(
 
 def resolved_dependencies(composition: Composition, tools: Iterable[Spec]) -> list[dict[str, Any]]:
     """Return the pins of the locks as resource descriptors sorted by name, with digests where the locks have them."""
-    found: dict[str, dict[str, Any]] = {}
+    descriptors: dict[str, dict[str, Any]] = {}
     for spec in (*composition.specs, *tools):
-        for one in _of(spec):
-            found[one["name"]] = one
-    return [found[name] for name in sorted(found)]
+        for descriptor in _of(spec):
+            descriptors[descriptor["name"]] = descriptor
+    return [descriptors[name] for name in sorted(descriptors)]
 
 
 def recipe_byproducts(
@@ -182,12 +182,12 @@ def _compiled(spec: Spec) -> tuple[Compile, ...]:
     return spec.work.compiled if isinstance(spec.work, PackWheels) else ()
 
 
-def _recipe(name: str, kind: str, recipe: str, key: Key, made: LayerResult | None = None) -> dict[str, Any]:
-    layers = [{"digest": str(blob.digest), "diff_id": str(blob.diff_id)} for blob in made.blobs] if made else []
+def _recipe(name: str, kind: str, recipe: str, key: Key, result: LayerResult | None = None) -> dict[str, Any]:
+    layers = [{"digest": str(blob.digest), "diff_id": str(blob.diff_id)} for blob in result.blobs] if result else []
     return {
         "name": name,
         "mediaType": RECIPE_TYPE,
         "digest": {"sha256": key.hex},
         "content": base64.b64encode(recipe.encode()).decode("ascii"),
-        "annotations": {"kind": str(kind), **({"layers": layers} if made else {})},
+        "annotations": {"kind": str(kind), **({"layers": layers} if result else {})},
     }

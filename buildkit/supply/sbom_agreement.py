@@ -46,10 +46,10 @@ def check_cyclonedx(predicate: Mapping[str, Any], sbom: Sbom, composition: Compo
     """Compare an SBOM predicate with the SBOM of this checkout and an image's layers."""
     try:
         layers = predicate["metadata"]["component"]["components"]
-        found = [
-            (blob["name"], _property(blob, "layer:diff-id")) for one in layers for blob in one.get("components", ())
+        blobs = [
+            (blob["name"], _property(blob, "layer:diff-id")) for layer in layers for blob in layer.get("components", ())
         ]
-        if found != [(str(digest), str(diff_id)) for digest, diff_id in image]:
+        if blobs != [(str(digest), str(diff_id)) for digest, diff_id in image]:
             return "its layers are not the image's"
         keys = [_property(layer, "layer:key") for layer in layers]
         if keys != [str(spec.key) for spec in composition.specs]:
@@ -61,52 +61,56 @@ def check_cyclonedx(predicate: Mapping[str, Any], sbom: Sbom, composition: Compo
 
 
 def _check_recipes(found: Any, composition: Composition, tools: Sequence[Spec]) -> str:  # noqa: ANN401 - JSON
-    expected = [_bare(one) for one in recipe_byproducts(composition, tools, {}, with_results=False)]
-    given = [_bare(one) for one in found]
-    for one in expected:
-        if one not in given:
-            return f"it lacks the recipe of {one[0]}, or has another"
-    extra = next((one for one in given if one not in expected), None)
+    expected = [_bare(recipe) for recipe in recipe_byproducts(composition, tools, {}, with_results=False)]
+    actual = [_bare(recipe) for recipe in found]
+    for recipe in expected:
+        if recipe not in actual:
+            return f"it lacks the recipe of {recipe[0]}, or has another"
+    extra = next((recipe for recipe in actual if recipe not in expected), None)
     return "" if extra is None else f"it has a recipe that this checkout lacks: {_quote(extra[0])}"
 
 
 def _check_layers(found: Any, composition: Composition, image: Layers) -> str:  # noqa: ANN401 - JSON
-    by_key = {one["digest"]["sha256"]: one["annotations"].get("layers", []) for one in found}
+    by_key = {byproduct["digest"]["sha256"]: byproduct["annotations"].get("layers", []) for byproduct in found}
     stated = [(row["digest"], row["diff_id"]) for spec in composition.specs for row in by_key[spec.key.hex]]
     same = stated == [(str(digest), str(diff_id)) for digest, diff_id in image]
     return "" if same else "its recipes were built to other layers than the image's"
 
 
 def _check_pins(found: Any, composition: Composition, tools: Sequence[Spec]) -> str:  # noqa: ANN401 - JSON
-    given = {one["name"]: one for one in found if one["name"] != "checkout"}
-    expected = {one["name"]: one for one in resolved_dependencies(composition, tools)}
-    wrong = sorted(name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name))
+    actual = {pin["name"]: pin for pin in found if pin["name"] != "checkout"}
+    expected = {pin["name"]: pin for pin in resolved_dependencies(composition, tools)}
+    wrong = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
     return f"it disagrees with the locks about {_quote(wrong[0])}" if wrong else ""
 
 
 def _check_parts(components: Any, sbom: Sbom, root: set[str]) -> str:  # noqa: ANN401 - JSON
     expected = {part.ref: part for part in sbom.components if part.layer not in root}
-    given = {one["bom-ref"]: one for one in components if _property(one, "layer:name") not in root}
-    if wrong := sorted(expected.keys() ^ given.keys()):
+    actual = {
+        component["bom-ref"]: component for component in components if _property(component, "layer:name") not in root
+    }
+    if wrong := sorted(expected.keys() ^ actual.keys()):
         what = "lacks" if wrong[0] in expected else "has, unlike the locks,"
         return f"it {what} {_quote(wrong[0])}"
     for ref, part in expected.items():
-        if not _is_same(part, given[ref]):
+        if not _is_same(part, actual[ref]):
             return f"it disagrees with the locks about {ref}"
     locked = {
         (part.name, part.version)
         for part in sbom.components
         if part.layer in root and part.kind is ComponentKind.DEBIAN
     }
-    missing = sorted(locked - {(one["name"], one.get("version", "")) for one in components})
+    missing = sorted(locked - {(component["name"], component.get("version", "")) for component in components})
     return f"it lacks {missing[0][0]} {missing[0][1]}" if missing else ""
 
 
 def _is_same(part: Component, component: Mapping[str, Any]) -> bool:
-    hashes = [one["content"] for one in component.get("hashes", ())]
-    files = {one["name"]: [h["content"] for h in one.get("hashes", ())] for one in component.get("components", ())}
+    hashes = [entry["content"] for entry in component.get("hashes", ())]
+    files = {
+        entry["name"]: [h["content"] for h in entry.get("hashes", ())] for entry in component.get("components", ())
+    }
     known = {file.path: [file.sha256.hex] if file.sha256 else [] for file in part.files}
-    # a wheel that was compiled elsewhere has a hash that is not known here
+    # a wheel that another host compiled has a hash that is not known here
     return files == known and (part.sha256 is None or hashes == [part.sha256.hex])
 
 
@@ -115,7 +119,7 @@ def _bare(recipe: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _property(component: Mapping[str, Any], name: str) -> str:
-    found = (one["value"] for one in component.get("properties", ()) if one["name"] == f"buildkit:{name}")
+    found = (prop["value"] for prop in component.get("properties", ()) if prop["name"] == f"buildkit:{name}")
     return str(next(found, ""))
 
 

@@ -83,10 +83,10 @@ class _ExtractedLicences:
 
 
 def _image(sbom: Sbom) -> dict[str, Any]:
-    said = f"commit {sbom.commit}" + (", and files that differ from it" if sbom.dirty else "") if sbom.commit else ""
+    source = f"commit {sbom.commit}" + (", and files that differ from it" if sbom.dirty else "") if sbom.commit else ""
     purpose, config = "CONTAINER", [_checksum(FileHash(sbom.config.hex))] if sbom.config else []
     return _package(
-        _IMAGE, sbom.image, sbom.version, purpose, checksums=config, sourceInfo=said, comment=f"arch: {sbom.arch}"
+        _IMAGE, sbom.image, sbom.version, purpose, checksums=config, sourceInfo=source, comment=f"arch: {sbom.arch}"
     )
 
 

@@ -97,7 +97,9 @@ def render_envelope(envelope: Envelope) -> bytes:
     value = {
         "payloadType": envelope.payload_type,
         "payload": base64.b64encode(envelope.payload).decode("ascii"),
-        "signatures": [{"keyid": "", "sig": base64.b64encode(one).decode("ascii")} for one in envelope.signatures],
+        "signatures": [
+            {"keyid": "", "sig": base64.b64encode(signature).decode("ascii")} for signature in envelope.signatures
+        ],
     }
     return canonical_json(value).encode()
 
@@ -114,7 +116,7 @@ def parse_envelope(data: bytes) -> Envelope:
     return Envelope(
         payload_type=payload_type,
         payload=value.member("payload").base64(MAX_BYTES, url_safe=True),
-        signatures=tuple(one.member("sig").base64(_MAX_SIGNATURE, url_safe=True) for one in signatures),
+        signatures=tuple(signature.member("sig").base64(_MAX_SIGNATURE, url_safe=True) for signature in signatures),
     )
 
 

@@ -27,7 +27,7 @@ _GONE = re.compile(r"E: Version '([^']+)' for '([^']+)' was not found")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AptResolveRequest:
-    """What to resolve: ``packages`` on top of a ``variant`` of ``suite``.
+    """A request to resolve ``packages`` on top of a ``variant`` of ``suite``.
 
     ``kept`` are exact versions that must not change (the lock of the root underneath); ``preferred`` are kept if
     the mirrors still have them. ``mirrors`` are sources.list lines; empty means mmdebstrap's default for the suite.
@@ -64,8 +64,8 @@ def resolve_apt(request: AptResolveRequest) -> tuple[AptPin, ...]:
 
 def parse_simulation(output: str) -> tuple[AptPin, ...]:
     """Parse the packages that apt's simulation would install, sorted by name, each once."""
-    found = {name: AptPin(name=name, version=version) for name, version in _INST.findall(output)}
-    return sort_apt_pins(tuple(found.values()))
+    pins = {name: AptPin(name=name, version=version) for name, version in _INST.findall(output)}
+    return sort_apt_pins(tuple(pins.values()))
 
 
 def render_preferences(pins: Sequence[AptPin]) -> str:
@@ -98,8 +98,8 @@ def _explain(error: ToolError, request: AptResolveRequest) -> Exception:
     ]
     if problems:
         return DefinitionError.of(problems)
-    if gone := _GONE.findall(error.output):
-        lines = ", ".join(f"{name}={version}" for version, name in gone)
+    if missing := _GONE.findall(error.output):
+        lines = ", ".join(f"{name}={version}" for version, name in missing)
         hint = "mirrors keep only the newest versions; run: nox -s lock -- --upgrade"
         return BuildError(f"{request.suite} no longer has {lines}", hint=hint)
     return error

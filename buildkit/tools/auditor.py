@@ -42,15 +42,15 @@ def audit(pins: Sequence[tuple[str, str]], python: str, *, service: str = "") ->
 
     ``service`` is the URL of another advisory service. Raises FetchError for an incomplete answer, and MissingTool.
     """
-    wanted = sorted({(name, version.partition("+")[0]) for name, version in pins})  # advisories name public versions
-    if not wanted:
+    packages = sorted({(name, version.partition("+")[0]) for name, version in pins})  # advisories name public versions
+    if not packages:
         return ()
     with tempfile.TemporaryDirectory(prefix="buildkit-audit-") as folder:
         place = Path(folder)
         (place / "pyproject.toml").write_text(_render_project(python), "utf-8")
-        (place / "uv.lock").write_text(_render_lock(wanted, python), "utf-8")
+        (place / "uv.lock").write_text(_render_lock(packages, python), "utf-8")
         finished = run(Command(argv=_argv(place, service), env=_QUIET, cwd=place, accept=(0, 1, 2), what="uv audit"))
-    return _read(finished, len(wanted))
+    return _read(finished, len(packages))
 
 
 def _argv(place: Path, service: str) -> tuple[str, ...]:
@@ -76,8 +76,8 @@ def _render_lock(pins: Sequence[tuple[str, str]], python: str) -> str:
     tables = [(json.dumps(name), json.dumps(version)) for name, version in pins]
     source = f'source = {{ registry = "{_INDEX}" }}'
     packages = "".join(f"[[package]]\nname = {name}\nversion = {version}\n{source}\n\n" for name, version in tables)
-    wanted = "".join(f"    {{ name = {name}, version = {version}, {source} }},\n" for name, version in tables)
-    root = f'[[package]]\nname = "audited"\nversion = "0"\nsource = {{ virtual = "." }}\ndependencies = [\n{wanted}]\n'
+    needs = "".join(f"    {{ name = {name}, version = {version}, {source} }},\n" for name, version in tables)
+    root = f'[[package]]\nname = "audited"\nversion = "0"\nsource = {{ virtual = "." }}\ndependencies = [\n{needs}]\n'
     return f'version = 1\nrevision = 3\nrequires-python = ">={python}"\n\n{packages}{root}'
 
 
@@ -86,16 +86,18 @@ def _read(finished: CommandResult, count: int) -> tuple[Vulnerability, ...]:
         raise _no_answer(_reason(finished.stderr.decode("utf-8", "replace")))
     try:
         value = json.loads(finished.stdout)
-        found = tuple(_vulnerability(entry) for entry in value["vulnerabilities"])
-        asked = value["summary"]["audited_packages"]
+        vulnerabilities = tuple(_vulnerability(entry) for entry in value["vulnerabilities"])
+        audited = value["summary"]["audited_packages"]
         adverse = tuple(_adverse(entry) for entry in value.get("adverse_statuses", ()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _no_answer(f"uv's answer cannot be read ({type(error).__name__})") from error
-    if asked != count:
-        raise _no_answer(f"uv looked at {asked} of {count} packages")
-    if bool(found or adverse) != (finished.code == _FOUND):
+    if audited != count:
+        raise _no_answer(f"uv looked at {audited} of {count} packages")
+    if bool(vulnerabilities or adverse) != (finished.code == _FOUND):
         raise _no_answer(f"uv's exit code {finished.code} and its answer differ")
-    return tuple(sorted((*found, *adverse), key=lambda found: (found.name, found.version, found.id)))
+    return tuple(
+        sorted((*vulnerabilities, *adverse), key=lambda advisory: (advisory.name, advisory.version, advisory.id))
+    )
 
 
 def _vulnerability(entry: dict[str, Any]) -> Vulnerability:

@@ -134,8 +134,8 @@ def _explain_full_storage() -> Iterator[None]:
     try:
         yield
     except ToolError as error:
-        asked = Command(argv=("buildah", "info", "--format", "{{.store.GraphRoot}}"), accept=tuple(range(256)))
-        if error.hint or not is_disk_full(place := run(asked).text):
+        command = Command(argv=("buildah", "info", "--format", "{{.store.GraphRoot}}"), accept=tuple(range(256)))
+        if error.hint or not is_disk_full(place := run(command).text):
             raise
         hint = f"free some room at {place}; nox -s cache -- gc removes what is not needed"
         raise ToolError(f"{error.message}: the disk is full", hint=hint, output=error.output) from error

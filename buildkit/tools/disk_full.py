@@ -10,7 +10,7 @@ _LEAST_BYTES, _LEAST_FILES = 1 << 16, 2
 
 
 def is_disk_full(place: Path | str) -> bool:
-    """Whether the disk of ``place`` has next to no free blocks or inodes; false if that is unknown."""
+    """Return whether the disk of ``place`` has next to no free blocks or inodes; false if that is unknown."""
     with suppress(OSError):
         disk = os.statvfs(place)
         bytes_are_out = disk.f_blocks > 0 and disk.f_bavail * disk.f_frsize < _LEAST_BYTES

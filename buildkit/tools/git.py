@@ -10,9 +10,11 @@ from pathlib import Path
 from buildkit.errors import ToolError
 from buildkit.tools.process import Command, run
 
-_NO_REPOSITORY = b"not a git repository (or any"  # "… of the parent directories)"; of a lost one it says the place
+_NO_REPOSITORY = (
+    b"not a git repository (or any"  # "… of the parent directories)"; for a missing repository git names its place
+)
 
-_EMPTY = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # what git calls a file without content
+_EMPTY = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # git's id of an empty file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,7 @@ def make_repository(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def _has_git_folder(folder: Path) -> bool:
-    """Whether there is a ``.git`` that git does not recognise, and that is damaged."""
+    """Return whether there is a ``.git`` that git does not recognise, and that is damaged."""
     return any(os.path.lexists(place / ".git") for place in (folder, *folder.resolve().parents))
 
 

@@ -41,7 +41,7 @@ class TransientFailure(Exception):
 
 
 class RetryPolicy:
-    """How often and after which pauses to retry a transient failure; ``stop`` ends any pause with Interrupted."""
+    """The retries of a transient failure and the pauses before them; ``stop`` ends any pause with Interrupted."""
 
     def __init__(self, stop: threading.Event, *, unit: float = 0.5) -> None:
         self.stop = stop

@@ -233,7 +233,7 @@ def pip_config_files(env: Mapping[str, str]) -> list[Path]:
 
 
 def _read_pip_file(file: Path) -> dict[str, dict[str, str]]:
-    """Keys and values by section, those of a missing or unreadable file being none."""
+    """Return keys and values by section; none for a missing or unreadable file."""
     parser = configparser.RawConfigParser()
     try:
         parser.read_string(file.read_text("utf-8"))

@@ -37,7 +37,7 @@ class Verifier:
         return hashlib.sha256(self._key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
     def verify(self, data: bytes, signature: bytes) -> bool:
-        """Whether ``signature`` (DER) is a signature of ``data`` by this key."""
+        """Return whether ``signature`` (DER) is a signature of ``data`` by this key."""
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
         from cryptography.hazmat.primitives.hashes import SHA256

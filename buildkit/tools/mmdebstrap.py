@@ -102,13 +102,13 @@ def render_argv(spec: RootSpec, *, uid: int) -> tuple[str, ...]:
 
 
 def _explain(error: ToolError, spec: RootSpec) -> BuildError:
-    gone = [
-        f"{found['name']}={found['version']}" if found["name"] else found["unknown"]
-        for found in _GONE.finditer(error.output)
+    missing = [
+        f"{match['name']}={match['version']}" if match["name"] else match["unknown"]
+        for match in _GONE.finditer(error.output)
     ]
-    if gone:
+    if missing:
         return FetchError(
-            f"the archive no longer has {', '.join(gone)} in {spec.suite}",
+            f"the archive no longer has {', '.join(missing)} in {spec.suite}",
             hint="nox -s lock -- --upgrade takes the current versions",
             output=error.output,
         )

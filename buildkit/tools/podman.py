@@ -45,8 +45,8 @@ def find_image_config(ref: str) -> dict[str, Any] | None:
 
     Raises MissingTool or ToolError.
     """
-    asked = Command(argv=("podman", "image", "inspect", "--format", "{{.Id}}", ref), accept=(0, 1, FAILED))
-    finished = run(asked)
+    command = Command(argv=("podman", "image", "inspect", "--format", "{{.Id}}", ref), accept=(0, 1, FAILED))
+    finished = run(command)
     return find_config(finished.text.removeprefix("sha256:")) if finished.code == 0 else None
 
 

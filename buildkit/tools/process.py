@@ -72,7 +72,7 @@ class _MeteredChild(subprocess.Popen[bytes]):
         return super().wait(timeout)
 
     def _await_end(self, timeout: float | None) -> bool:
-        """Whether it ended within ``timeout``; it is not reaped yet, so that its resource usage can be read."""
+        """Return whether it ended within ``timeout``; it is not reaped yet, so that its resource usage can be read."""
         end = None if timeout is None else time.monotonic() + timeout
         with suppress(ChildProcessError):  # already reaped
             while not os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | (os.WNOHANG if end else 0)):

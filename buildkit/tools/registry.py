@@ -95,17 +95,17 @@ class RegistryClient:
         """
         limit = f"{self.timeouts.look:.0f}s"
         argv = (*skopeo_argv(), "--command-timeout", limit, "inspect", "--raw", f"docker://{ref}")
-        found = self._try(ref, _LOOKUP, lambda: _find(argv))
-        if found is not None and ref.digest and Digest.of(found) != ref.digest:
+        manifest = self._try(ref, _LOOKUP, lambda: _find(argv))
+        if manifest is not None and ref.digest and Digest.of(manifest) != ref.digest:
             raise RegistryError(f"{ref.host}: looking up {ref} failed: the registry returned another manifest")
-        return found
+        return manifest
 
     def manifests(self, refs: Iterable[Ref]) -> dict[Ref, bytes | None]:
         """Return the manifests of many references, concurrently; the first failure cancels the rest."""
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            asked = {ref: pool.submit(self.manifest, ref) for ref in refs}
+            futures = {ref: pool.submit(self.manifest, ref) for ref in refs}
             try:
-                return {ref: future.result() for ref, future in asked.items()}
+                return {ref: future.result() for ref, future in futures.items()}
             except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
                 if isinstance(error, KeyboardInterrupt):  # the processes that the threads have started

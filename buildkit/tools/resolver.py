@@ -23,7 +23,7 @@ from buildkit.tools.process import Command, find_tool, run
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolveRequest:
-    """What to resolve: ``inputs`` relative to ``root``, for Python ``python`` (``3.13``), by ``locker``.
+    """A request to resolve ``inputs``, relative to ``root``, for Python ``python`` (``3.13``), by ``locker``.
 
     ``preferred`` is the text of an earlier lock whose versions are kept if they still fit; ``constraints`` are
     requirements that every pin must meet; ``env`` is added to the environment.

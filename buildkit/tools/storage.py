@@ -1,4 +1,4 @@
-"""Images and containers in local storage, through buildah and skopeo, whatever made them."""
+"""Images and containers in local storage, through buildah and skopeo, regardless of what made them."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def _octal(number: int, digits: int) -> bytes:
 
 
 def _record(key: str, value: bytes) -> bytes:
-    """``LENGTH KEY=VALUE\\n``, where LENGTH counts its own digits too."""
+    """Return ``LENGTH KEY=VALUE\\n``, where LENGTH counts its own digits too."""
     rest = b" " + key.encode() + b"=" + value + b"\n"
     length = len(rest) + 1
     while len(rest) + len(str(length)) != length:

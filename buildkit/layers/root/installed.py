@@ -125,7 +125,7 @@ class InstalledPackages:
 def _parse_debs(files: dict[str, bytes]) -> list[Deb]:
     """Return the packages that dpkg's records list as installed; one without a Status counts as installed."""
     texts = [data for path, data in files.items() if path == STATUS or path.startswith(STATUS_FOLDER)]
-    found = []
+    debs = []
     for stanza in (stanza for data in texts for stanza in re.split(r"\n[ \t]*\n", data.decode("utf-8", "replace"))):
         fields = {key: value.strip() for key, value in _FIELD.findall(stanza)}
         if "Package" not in fields or fields.get("Status", "installed").split()[-1:] != ["installed"]:
@@ -138,12 +138,14 @@ def _parse_debs(files: dict[str, bytes]) -> list[Deb]:
             source=source,
             source_version=version.strip("() "),
         )
-        found.append(deb)
-    return found
+        debs.append(deb)
+    return debs
 
 
 def _is_hidden(path: str, hidden: list[str]) -> bool:
-    return any(path == gone or path.startswith(gone if gone.endswith("/") else f"{gone}/") for gone in hidden)
+    return any(
+        path == removed or path.startswith(removed if removed.endswith("/") else f"{removed}/") for removed in hidden
+    )
 
 
 def _follow(folder: str, target: str) -> str:

@@ -68,7 +68,7 @@ _XATTRS = ("security.capability", "user.")  # others (security.selinux, trusted.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootRules:
-    """What to exclude from a root and what to add; patterns as in ``layers.globs``.
+    """The paths to exclude from a root, and the files to add; patterns as in ``layers.globs``.
 
     ``drop_setuid`` clears setuid and setgid bits of files, and file capabilities. ``pins`` are exactly the packages
     that the root must hold; if empty, packages are not checked.

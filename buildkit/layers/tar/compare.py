@@ -142,7 +142,9 @@ class _Differences:
 
     def result(self) -> Comparison:
         more = tuple((field, count - self._each) for field, count in self._counts.items() if count > self._each)
-        return Comparison(differences=tuple(one for one in self._found if isinstance(one, Difference)), more=more)
+        return Comparison(
+            differences=tuple(difference for difference in self._found if isinstance(difference, Difference)), more=more
+        )
 
     def _explain_later(self, place: _Place, kind: str) -> None:
         if self._counted(kind):

@@ -85,7 +85,7 @@ def _render_extended(records: list[tuple[str, str]]) -> bytes:
 
 
 def _record(key: str, value: str) -> bytes:
-    """``LENGTH KEY=VALUE\\n``, where LENGTH counts its own digits too."""
+    """Return ``LENGTH KEY=VALUE\\n``, where LENGTH counts its own digits too."""
     rest = b" " + key.encode() + b"=" + value.encode() + b"\n"
     length = len(rest) + 1
     while len(rest) + len(str(length)) != length:

@@ -34,7 +34,7 @@ class Member:
 
 
 class Compression(StrEnum):
-    """How a blob is stored."""
+    """The compression of a stored blob."""
 
     NONE = "none"
     GZIP = "gzip"

@@ -1,1 +1,1 @@
-"""Wheels to layer members, and their bytecode."""
+"""Turn wheels into layer members, and compile their bytecode."""
