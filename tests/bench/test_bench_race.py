@@ -200,14 +200,14 @@ def test_participant_that_cannot_start_fails_and_others_race(environment, goal) 
 
 
 def test_failed_final_clear_is_a_warning(environment) -> None:
-    runner, said = Runner("a", environment), []
+    runner, events = Runner("a", environment), []
 
     def lose(_workload: Place, number: int) -> ProjectChange:
         runner.lost = "no room"
         return ProjectChange()
 
-    run(environment, [runner], [Scenario(name="x", title="x", change=lose)], emit=said.append)
-    assert [event.text for event in said if isinstance(event, Note)] == ["a could not be cleared: no room"]
+    run(environment, [runner], [Scenario(name="x", title="x", change=lose)], emit=events.append)
+    assert [event.text for event in events if isinstance(event, Note)] == ["a could not be cleared: no room"]
 
 
 def test_each_repetition_makes_a_new_change_on_top_of_earlier_ones(environment) -> None:

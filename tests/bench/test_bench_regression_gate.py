@@ -140,9 +140,9 @@ def test_only_noisy_rows_do_not_pass(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(BuildError, match="too noisy") as caught:
         compare(OLD, NOISY, 0.15)
     assert "--repeat" in caught.value.hint
-    said = capsys.readouterr().err
-    assert "1 row too noisy to say: one light pin until runnable" in said
-    assert "no slower" not in said
+    errors = capsys.readouterr().err
+    assert "1 row too noisy to say: one light pin until runnable" in errors
+    assert "no slower" not in errors
 
 
 def test_noisy_and_missing_rows_are_listed_separately(

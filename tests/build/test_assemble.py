@@ -95,9 +95,9 @@ def test_project_setting_lowers_the_layer_limit() -> None:
         assemble((ROOT, LOW), Config(), brought(8), "amd64", most=8)
 
 
-def env_of(said: dict[str, str], *brought: str) -> dict[str, str]:
+def env_of(environment: dict[str, str], *brought: str) -> dict[str, str]:
     made = {ROOT.key: LayerResult(blobs=(), env=brought)}
-    return dict(assemble((ROOT,), Config(env=tuple(said.items())), made, "amd64").config.env)
+    return dict(assemble((ROOT,), Config(env=tuple(environment.items())), made, "amd64").config.env)
 
 
 def test_stage_environment_overrides_that_of_a_registry_image() -> None:

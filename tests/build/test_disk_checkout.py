@@ -55,7 +55,7 @@ class Place:
 
     folder: Path
     ledger: Ledger
-    said: list[Event] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
     def write(self, name: str, data: str | bytes) -> None:
         path = self.folder / name
@@ -64,7 +64,7 @@ class Place:
 
     def checkout(self, *, frozen: bool = False) -> DiskCheckout:
         project, graph = load_project(self.folder), load_graph(self.folder)
-        return DiskCheckout(project, graph, StatIndex(self.ledger), self.said.append, frozen=frozen)
+        return DiskCheckout(project, graph, StatIndex(self.ledger), self.events.append, frozen=frozen)
 
     def lock(self) -> None:
         checkout = self.checkout()
@@ -85,7 +85,7 @@ class Place:
         self.write("requirements/models.lock", render_models_lock(made))
 
     def notes(self) -> list[str]:
-        return [event.text for event in self.said if isinstance(event, Note) and event.warning]
+        return [event.text for event in self.events if isinstance(event, Note) and event.warning]
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_fresh_locks_give_artifacts_packages_and_models(place: Place) -> None:
     assert [pin.version for pin in place.checkout().apt("requirements/base.apt")] == ["0.5"]
     assert [model.name for model in place.checkout(frozen=True).models("requirements/models.lock")] == ["m"]
     assert [pin.name for pin in place.checkout().pins("requirements/x.txt")] == ["click"]
-    assert place.said == []
+    assert place.events == []
 
 
 @pytest.mark.parametrize("hidden", ["", f"# --hash=sha256:{'e' * 64}\n"])
@@ -278,7 +278,7 @@ def test_missing_model_file_keeps_its_locked_key_or_is_refused_if_frozen(place: 
         (place.folder / "weights").rmdir()
         (place.folder / "weights").write_bytes(b"")
     assert place.checkout().models("requirements/models.lock") == (before,)
-    assert place.said == []
+    assert place.events == []
     message = error(place, "models", frozen=True)
     assert message.startswith("weights/w.bin: this file of model `m` (requirements/models.lock) is missing")
 
@@ -361,7 +361,7 @@ def test_ignored_and_deleted_files_are_left_out_of_a_tree(repository: Place) -> 
     repository.write("app/more.sh", "likewise")
     (repository.folder / "app/main.py").unlink()
     assert files(repository.checkout().tree("app")) == {"run.sh": "exec", "link": "link", "dangling": "link"}
-    assert repository.said == []
+    assert repository.events == []
 
 
 @pytest.mark.tools

@@ -31,7 +31,7 @@ class Repository:
         self.app.mkdir()
         (self.app / "main.py").write_text("pass\n")
         self.index = StatIndex(ledger)
-        self.said: list[Event] = []
+        self.events: list[Event] = []
         self.git("init", "--quiet")
         self.git("add", ".")
 
@@ -40,14 +40,14 @@ class Repository:
 
     def checkout(self) -> DiskCheckout:
         project = load_project(self.folder)
-        return DiskCheckout(project, load_graph(self.folder), self.index, self.said.append)
+        return DiskCheckout(project, load_graph(self.folder), self.index, self.events.append)
 
     def tree(self, path: str = "app") -> Tree:
         return self.checkout().tree(path)
 
     @property
     def warnings(self) -> list[str]:
-        return [event.text for event in self.said if isinstance(event, Note) and event.warning]
+        return [event.text for event in self.events if isinstance(event, Note) and event.warning]
 
 
 @pytest.fixture

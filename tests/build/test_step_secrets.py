@@ -51,8 +51,8 @@ def test_error_names_a_missing_secret(places: dict[str, str], why: str) -> None:
 def test_output_is_redacted() -> None:
     secrets = Secrets({"a": VALUE + b"\n", "b": b"line one\nline two\n", "short": b"ab"})
     encoded = base64.b64encode(VALUE).decode()
-    said = f"battery; curl: https://me:{VALUE.decode()}@host/ab {encoded} line two"
-    assert secrets.hide(said) == "[secret]; curl: https://me:[secret]@host/ab [secret] [secret]"
+    output = f"battery; curl: https://me:{VALUE.decode()}@host/ab {encoded} line two"
+    assert secrets.hide(output) == "[secret]; curl: https://me:[secret]@host/ab [secret] [secret]"
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])

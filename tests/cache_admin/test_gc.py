@@ -1,4 +1,4 @@
-"""gc on a made-up cache: what goes, what stays, what is said of it; killed at any point it leaves nothing wrong."""
+"""gc on a made-up cache: what it deletes, keeps and reports; killed at any point it leaves a consistent cache."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def test_gc_under_a_limit_evicts_the_cheapest_first(stocked: Stocked, ask: Ask, 
     assert names(ask("gc", "--max-size", str(size))) == []
     assert names(ask("gc", "--max-size", str(size - 1))) == ["a/cheap"]
     assert names(ask("gc", "--max-size", f"{(size - 1001) / 1000:.3f}kB")) == ["middle.whl"]
-    _, said = read("gc", "--max-size", "10B")
-    assert "are left, more than 10 B: what remains is needed by the stages (1.0 kB)" in said
+    _, err = read("gc", "--max-size", "10B")
+    assert "are left, more than 10 B: what remains is needed by the stages (1.0 kB)" in err
     assert stocked.blob(b"n" * 1000).exists()
     assert not stocked.blob(b"d" * 1000).exists()
 
@@ -117,11 +117,11 @@ def test_gc_keeps_what_any_stage_needs(stocked: Stocked, ask: Ask) -> None:
 def test_gc_with_an_invalid_definition_deletes_nothing(stocked: Stocked, read: Read) -> None:
     stocked.layer("app/app", b"old")
     (stocked.project / "stages/base/stage.toml").write_text('summary = "x"\nform = "y"\n')
-    _, said = read("gc", code=2)
-    assert "did you mean `from`" in said
+    _, err = read("gc", code=2)
+    assert "did you mean `from`" in err
     assert stocked.blob(b"old").exists()
-    out, said = read("ls")
-    assert "what the stages need is unknown" in said
+    out, err = read("ls")
+    assert "what the stages need is unknown" in err
     assert "needed by ?" in out
 
 
@@ -159,8 +159,8 @@ def test_gc_with_the_clock_set_back_deletes_nothing_and_warns(
     before = stocked.sql("SELECT used FROM layers")
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now - 1000 * DAY)
-    out, said = read("gc", "--keep-days", "1")
-    assert "is this host's clock right?" in said
+    out, err = read("gc", "--keep-days", "1")
+    assert "is this host's clock right?" in err
     assert "nothing to drop" in out
     assert stocked.sql("SELECT used FROM layers") == before, "the clock is wrong, not the rows"
 
@@ -203,14 +203,14 @@ def test_parse_size_accepts_decimal_and_binary_units(text: str, size: int) -> No
 
 @pytest.mark.parametrize("wrong", ["10Q", "-1", "GB", "1e9", ""])
 def test_parse_size_rejects_malformed_sizes(read: Read, wrong: str) -> None:
-    _, said = read("gc", f"--max-size={wrong}", code=2)
-    assert "must be a size such as 10GB" in said
+    _, err = read("gc", f"--max-size={wrong}", code=2)
+    assert "must be a size such as 10GB" in err
 
 
 @pytest.mark.parametrize("wrong", ["-1", "x", "nan", "inf"])
 def test_gc_rejects_malformed_days(read: Read, wrong: str) -> None:
-    _, said = read("gc", f"--keep-days={wrong}", code=2)
-    assert "must be a number of days" in said
+    _, err = read("gc", f"--keep-days={wrong}", code=2)
+    assert "must be a number of days" in err
 
 
 def test_missing_or_unknown_request_exits_with_2(stocked: Stocked, read: Read) -> None:
@@ -245,10 +245,10 @@ def test_gc_reports_what_it_deleted_if_storage_fails(stocked: Stocked, ask: Ask,
     assert answer["images"] == [{"id": IMAGES[0].id, "names": []}]
     assert answer["names"] == ["localhost/a/b:c"]
     stocked.layer("app/other", b"older")
-    out, said = read("gc", code=1)
+    out, err = read("gc", code=1)
     assert "app/other" in out
     assert "dropped 1 thing (5 B), 2 images; " in out
-    assert "storage broke" in said
+    assert "storage broke" in err
 
 
 def test_gc_reports_what_it_deleted_if_pruning_fails(

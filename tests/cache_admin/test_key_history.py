@@ -125,6 +125,6 @@ def test_why_finds_downloads_and_compiled_wheels(stocked: Stocked, read: Read, a
 @pytest.mark.parametrize("asked", ["abc", "beefbeef", "no/such", "", "sha256:"])
 def test_why_rejects_an_unknown_key(stocked: Stocked, read: Read, asked: str) -> None:
     stocked.layer("app/app", b"application")
-    _, said = read("why", asked, code=2)
-    assert f"nothing here is called `{asked}`" in said
-    assert "at least four digits" in said
+    _, errors = read("why", asked, code=2)
+    assert f"nothing here is called `{asked}`" in errors
+    assert "at least four digits" in errors

@@ -46,14 +46,14 @@ def test_ls_lists_everything_largest_first(varied: Stocked, ask: Ask) -> None:
 
 
 def test_ls_prints_a_table(varied: Stocked, read: Read) -> None:
-    out, said = read("ls")
+    out, errors = read("ls")
     lines = out.splitlines()
     assert re.split(r"  +", lines[0]) == ["name", "kind", "size", "built", "used", "rebuild", "needed by"]
     assert re.split(r"  +", lines[1]) == ["base/image", "image", "25 B", "now", "now", "12.0 s", "base"]
     assert re.split(r"  +", lines[2]) == ["app/app", "files", "11 B", "now", "3 d", "0.50 s", "not needed"]
     assert re.split(r"  +", lines[6])[-1] == "missing; not needed"
     assert lines[-1] == "5 things, 55 B, of which 25 B are needed, 1 not here any more"
-    assert said == ""
+    assert errors == ""
 
 
 def test_ls_shows_how_often_an_item_was_built(stocked: Stocked, ask: Ask, read: Read) -> None:

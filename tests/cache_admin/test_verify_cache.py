@@ -1,4 +1,4 @@
-"""verify on a made-up cache: every kind of damage is found, dropped and said; what a build is about is left alone."""
+"""verify on a made-up cache: all damage is deleted and reported, files of a running build are not."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def sound(stocked: Stocked) -> Stocked:
 def test_verify_of_an_intact_cache_finds_nothing(sound: Stocked, ask: Ask, read: Read) -> None:
     answer = ask("verify")
     assert (answer["ok"], answer["files"], answer["size"], answer["flaws"], answer["notes"]) == (True, 5, 41, [], [])
-    out, said = read("verify")
+    out, stderr = read("verify")
     assert out.startswith("5 files read (41 B) in ")
     assert out.endswith(": nothing is damaged or missing\n")
-    assert "blobs and downloads  41 B" in said
+    assert "blobs and downloads  41 B" in stderr
 
 
 @pytest.mark.parametrize("data", [b"applicatiom", b"applic", b"", b"application and more"])
@@ -119,9 +119,9 @@ def test_verify_reports_a_damaged_ledger(sound: Stocked, read: Read) -> None:
     data = bytearray(path.read_bytes())
     data[4096:] = b"\xa5" * (len(data) - 4096)
     path.write_bytes(data)
-    _, said = read("verify", code=1)
-    assert "the ledger cannot be used" in said
-    assert "remove it" in said
+    _, stderr = read("verify", code=1)
+    assert "the ledger cannot be used" in stderr
+    assert "remove it" in stderr
 
 
 def test_verify_reports_and_deletes_a_damaged_row(sound: Stocked, ask: Ask) -> None:
@@ -247,11 +247,11 @@ def test_interrupted_verify_reports_how_much_it_read(
     path = sound.blob(b"application")
     path.write_bytes(b"an application of others")
     interrupt_after_damage(path, monkeypatch)
-    out, said = read("verify", code=130)
+    out, stderr = read("verify", code=130)
     assert "1 of 5 files read (24 B) in " in out
     assert out.endswith(": 1 damaged or missing\n")
     assert "app/app" in out
-    assert said.endswith("interrupted\n")
+    assert stderr.endswith("interrupted\n")
 
 
 def test_rebuilt_layer_is_no_longer_reported(sound: Stocked, ask: Ask) -> None:

@@ -250,8 +250,8 @@ def test_nox_is_linked_for_an_ordinary_user_only_if_missing(project: Project) ->
 
 
 def missing(project: Project, *argv: str, **env: str) -> list[str]:
-    said = project.bootstrap("--dry-run", *argv, **env).stderr
-    return [line.split()[0] for line in said.splitlines() if line.startswith("    ")]
+    output = project.bootstrap("--dry-run", *argv, **env).stderr
+    return [line.split()[0] for line in output.splitlines() if line.startswith("    ")]
 
 
 GROUPS = """\
@@ -329,10 +329,10 @@ def test_sessions_are_read_from_the_environment(project: Project) -> None:
 
 def test_dry_run_prints_packages_with_reasons_and_changes_nothing(project: Project) -> None:
     project.write("ci/packages.txt", GROUPS)
-    said = project.bootstrap("--dry-run", "echo", "never")
-    assert (said.returncode, said.stdout) == (0, "")
-    assert "git                          a reason to have it" in said.stderr
-    assert "would install the project into .venv" in said.stderr
+    completed = project.bootstrap("--dry-run", "echo", "never")
+    assert (completed.returncode, completed.stdout) == (0, "")
+    assert "git                          a reason to have it" in completed.stderr
+    assert "would install the project into .venv" in completed.stderr
     assert {path.name for path in project.root.iterdir()} == {"ci", "pyproject.toml", "backend.py"}
 
 

@@ -29,7 +29,7 @@ def run(tiny: Tiny, *arguments: str, **env: str) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ((), "usage: ci/image plan"),
         (("what",), "usage: ci/image plan"),
@@ -37,10 +37,10 @@ def run(tiny: Tiny, *arguments: str, **env: str) -> subprocess.CompletedProcess[
         (("test", "a", "b"), "error: test takes one stage"),
     ],
 )
-def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], said: str) -> None:
+def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], message: str) -> None:
     done = subprocess.run((ROOT / "ci/image", *arguments), capture_output=True, text=True)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stdout == ""
 
 

@@ -213,12 +213,12 @@ def test_push_to_main_builds_in_waves_tests_and_publishes_every_image(github: Gi
 def test_summary_lists_published_images(github: GitHub, first: Seen) -> None:
     (publish,) = first.run.named("publish")
     for report in reports(publish):
-        said = {one["ref"].rpartition(":")[2]: one["digest"] for one in report["pushed"]}
+        digests = {one["ref"].rpartition(":")[2]: one["digest"] for one in report["pushed"]}
         stage = report["stage"]
-        assert next(iter(said)) == stage
-        assert re.fullmatch(rf"{stage}-[0-9a-f]{{40}}", list(said)[1])
-        for tag, digest in said.items():
-            assert f"sha256:{hashlib.sha256(github.manifest(list(said)[1])).hexdigest()}" == digest
+        assert next(iter(digests)) == stage
+        assert re.fullmatch(rf"{stage}-[0-9a-f]{{40}}", list(digests)[1])
+        for tag, digest in digests.items():
+            assert f"sha256:{hashlib.sha256(github.manifest(list(digests)[1])).hexdigest()}" == digest
             assert f"/somebody/tiny:{tag}</code> | <code>{digest}</code>" in publish.summary
     assert "### app" in first.run.named("build-2")[0].summary
     assert "| app/app |" in first.run.named("build-2")[0].summary

@@ -214,16 +214,16 @@ def stages(text: str) -> list[list[str]]:
 @pytest.mark.tools
 def test_stage_needs_work_only_if_a_layer_is_neither_here_nor_in_the_remote_cache(tiny: Tiny, registry: str) -> None:
     cache = f"{registry}/matrix"
-    first, said = run(tiny)
+    first, errors = run(tiny)
     assert stages(first) == [["base", "deps", "models"], ["app"]]
-    assert "wave 2: app: 1 layer to build: app/app" in said
+    assert "wave 2: app: 1 layer to build: app/app" in errors
     assert not list(tiny.cache.glob("sha256/*")), "nothing is built"
     done = tiny.run("push-app", f"{cache}:app", "--cache-write", cache)
     assert done.code == 0, done.text
 
-    nothing, said = run(tiny)
+    nothing, errors = run(tiny)
     assert stages(nothing) == []
-    assert "nothing to build" in said
+    assert "nothing to build" in errors
     elsewhere = str(tiny.folder / "other")
     assert stages(run(tiny, BUILDKIT_CACHE=elsewhere)[0]) != [], "no cache is asked that is not named"
     assert stages(run(tiny, "--cache", cache, BUILDKIT_CACHE=elsewhere)[0]) == []
@@ -239,10 +239,10 @@ def test_stage_needs_work_only_if_a_layer_is_neither_here_nor_in_the_remote_cach
 
 @pytest.mark.tools
 def test_unreachable_remote_cache_is_reported_and_everything_needs_work(tiny: Tiny) -> None:
-    text, said = run(tiny, "--cache", "127.0.0.1:1/none", "--only-shared")
+    text, errors = run(tiny, "--cache", "127.0.0.1:1/none", "--only-shared")
     assert stages(text) == [["base", "deps", "models"], ["app"]]
-    assert said.count("remote cache: 127.0.0.1:1: looking up") == 1
-    assert "connection refused" in said
+    assert errors.count("remote cache: 127.0.0.1:1: looking up") == 1
+    assert "connection refused" in errors
 
 
 @pytest.mark.tools
@@ -256,7 +256,7 @@ def test_unreachable_remote_cache_is_reported_and_everything_needs_work(tiny: Ti
     ],
 )
 def test_wrong_usage_prints_no_matrix(tiny: Tiny, arguments: tuple[str, ...], what: str) -> None:
-    text, said = run(tiny, *arguments, code=2)
+    text, errors = run(tiny, *arguments, code=2)
     assert text == ""
-    assert what in said
-    assert "hint: " in said
+    assert what in errors
+    assert "hint: " in errors

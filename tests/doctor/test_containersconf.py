@@ -40,8 +40,8 @@ def test_network_backend_with_plugins_is_chosen() -> None:
 
 
 def test_all_settings_together_are_one_valid_file() -> None:
-    told = conf(cgroups="hybrid", nofile=9, may_raise=False, backend="cni")
-    assert set(told) == {"containers", "engine", "network"}
+    settings = conf(cgroups="hybrid", nofile=9, may_raise=False, backend="cni")
+    assert set(settings) == {"containers", "engine", "network"}
 
 
 @pytest.mark.tools

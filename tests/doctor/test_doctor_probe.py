@@ -44,8 +44,8 @@ def test_versions_are_parsed_from_tool_output(text: str, version: str) -> None:
 
 
 def test_os_release_is_parsed() -> None:
-    told = parse_os_release('# comment\nID=ubuntu\nVERSION_CODENAME=noble\nPRETTY_NAME="Ubuntu 24.04"\n')
-    assert (told["ID"], told["VERSION_CODENAME"], told["PRETTY_NAME"]) == ("ubuntu", "noble", "Ubuntu 24.04")
+    release = parse_os_release('# comment\nID=ubuntu\nVERSION_CODENAME=noble\nPRETTY_NAME="Ubuntu 24.04"\n')
+    assert (release["ID"], release["VERSION_CODENAME"], release["PRETTY_NAME"]) == ("ubuntu", "noble", "Ubuntu 24.04")
 
 
 def test_subordinate_ids_are_counted_by_name_and_by_number() -> None:
@@ -109,7 +109,7 @@ def test_processes_are_limited_by_the_kernels_pids(tmp_path: Path) -> None:
 
 def test_storage_is_parsed_from_buildah_info() -> None:
     """As buildah 1.28 prints it; the contract test below holds this against the buildah that is here."""
-    told = {
+    info = {
         "host": {"OCIRuntime": "runc"},
         "store": {
             "GraphDriverName": "overlay",
@@ -118,7 +118,7 @@ def test_storage_is_parsed_from_buildah_info() -> None:
             "GraphStatus": {"Native Overlay Diff": "false"},
         },
     }
-    assert parse_storage(told) == ContainerStorage(
+    assert parse_storage(info) == ContainerStorage(
         driver="overlay",
         native_diff=False,
         mount_program="/usr/bin/fuse-overlayfs",

@@ -60,8 +60,8 @@ def test_foreign_escapes_never_reach_a_terminal(foreign: str) -> None:
 
 
 def test_json_holds_everything() -> None:
-    told = json.loads(render_json(FINDINGS))
-    assert told["findings"][2] == {
+    document = json.loads(render_json(FINDINGS))
+    assert document["findings"][2] == {
         "id": "storage",
         "status": "warning",
         "what": "images are kept by vfs",

@@ -160,8 +160,8 @@ class Moment:
     file: str = ""
 
     def __str__(self) -> str:
-        told = {"seconds": self.seconds, "lines": self.lines, "acts": self.acts, "": self.file}
-        return " ".join(f"{value} {unit}" for unit, value in told.items() if value)
+        values = {"seconds": self.seconds, "lines": self.lines, "acts": self.acts, "": self.file}
+        return " ".join(f"{value} {unit}" for unit, value in values.items() if value)
 
 
 class Doomed:
@@ -188,10 +188,10 @@ class Doomed:
         child.wait()
         if whole:
             wait_until(lambda: not [pid for pid in self.living() if kill_process(pid)])
-        said = self._log.read_text("utf-8", "replace")
-        assert "Traceback" not in said, said
-        assert child.returncode in (0, -signal.SIGKILL), said
-        print(f"{moment}: {time.monotonic() - began:.2f} s, exit {child.returncode}, {said.splitlines()[-1:]}")
+        output = self._log.read_text("utf-8", "replace")
+        assert "Traceback" not in output, output
+        assert child.returncode in (0, -signal.SIGKILL), output
+        print(f"{moment}: {time.monotonic() - began:.2f} s, exit {child.returncode}, {output.splitlines()[-1:]}")
         return child.returncode != 0
 
     def living(self) -> list[int]:

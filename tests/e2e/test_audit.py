@@ -106,12 +106,12 @@ def test_audit_of_a_layout_finds_every_planted_problem(tiny: Tiny, tmp_path: Pat
     jsonschema.Draft4Validator(json.loads(_SCHEMA.read_text())).validate(sarif)
     assert {one["ruleId"] for one in sarif["runs"][0]["results"]} == rules(found)
 
-    said = tiny.run("audit", f"oci:{layout}", "--fail-on", "never")
-    assert said.code == 0
-    assert "critical  secret-in-layer" in said.text
-    assert token not in said.text + report.read_text()
-    assert "\x1b[2J" not in said.text
-    assert "var/open\\n\\x1b[2J" in said.text
+    printed = tiny.run("audit", f"oci:{layout}", "--fail-on", "never")
+    assert printed.code == 0
+    assert "critical  secret-in-layer" in printed.text
+    assert token not in printed.text + report.read_text()
+    assert "\x1b[2J" not in printed.text
+    assert "var/open\\n\\x1b[2J" in printed.text
 
 
 def refused(done: SessionResult, code: int, words: str) -> None:

@@ -178,9 +178,9 @@ def test_waiting_gc_can_be_interrupted(tiny: Tiny, number: signal.Signals) -> No
         assert child.stderr is not None
         wait_until(lambda: "waiting until all builds" in child.stderr.readline())
         os.killpg(child.pid, number) if number is signal.SIGINT else child.send_signal(number)
-        _, said = child.communicate(timeout=60)
-    assert child.returncode == 130, said
-    assert "Traceback" not in said
+        _, output = child.communicate(timeout=60)
+    assert child.returncode == 130, output
+    assert "Traceback" not in output
 
 
 def start(tiny: Tiny, *arguments: str) -> subprocess.Popen[str]:

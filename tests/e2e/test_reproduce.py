@@ -127,7 +127,7 @@ def find(tar: bytearray, member: str) -> tarfile.TarInfo:
 
 
 def test_stage_is_reproduced(tiny: Tiny) -> None:
-    found, said = reproduce(tiny, "app")
+    found, output = reproduce(tiny, "app")
     assert found["stage"] == "app"
     assert found["agrees"] is True
     assert verdicts(found) == {"base/image": "pinned", **dict.fromkeys(MADE, "agrees")}
@@ -137,9 +137,9 @@ def test_stage_is_reproduced(tiny: Tiny) -> None:
     digests = {layer["name"]: layer["digest"] for layer in again.report["layers"]}
     assert {x["name"]: x["first"]["digest"] for x in found["layers"]} == digests
     assert {x["name"]: x["second"]["digest"] for x in found["layers"] if x["second"]} == {n: digests[n] for n in MADE}
-    assert f"app: {len(MADE)} layers of" in said
-    assert "came out the same" in said
-    assert said.count("pack  models/greeter") == 2, "it was made, and made again"
+    assert f"app: {len(MADE)} layers of" in output
+    assert "came out the same" in output
+    assert output.count("pack  models/greeter") == 2, "it was made, and made again"
     reproduce(tiny, "app")
     assert tiny.snapshot() == before, "the second build leaves nothing in the cache, and no image"
     assert tiny.images() == {}
@@ -151,7 +151,7 @@ def test_difference_is_reported_by_layer_member_and_field(built: Tiny) -> None:
     plant(built, "deps/bin-2", rewrite(f"{SITE}/alpha-1.0.dist-info/RECORD", reverse_lines))
     plant(built, "deps/bin-1", rewrite(f"{SITE}/beta/__init__.py", lambda old: old.replace(b"1", b"2")))
     plant(built, "deps/bulk", rewrite(f"{SITE}/bulk/data.bin", lambda old: old[:-1] + bytes([old[-1] ^ 1])))
-    found, said = reproduce(built, "app", code=1)
+    found, output = reproduce(built, "app", code=1)
     assert found["agrees"] is False
     wrong = {"app/app", "models/greeter", "deps/bin-2", "deps/bin-1", "deps/bulk"}
     assert {name for name, verdict in verdicts(found).items() if verdict == "differs"} == wrong
@@ -165,9 +165,9 @@ def test_difference_is_reported_by_layer_member_and_field(built: Tiny) -> None:
         "line 1", "'VERSION = \"2.0\"\\n'", "'VERSION = \"1.0\"\\n'",
     )  # fmt: skip
     assert listed["deps/bulk", f"{SITE}/bulk/data.bin"][0] == "byte 99999"
-    assert "models/greeter: models/greeter: mode: 0700 ≠ 0755\n" in said
-    assert "app: 5 layers differ, 3 layers of" in said
-    assert "hint" not in said
+    assert "models/greeter: models/greeter: mode: 0700 ≠ 0755\n" in output
+    assert "app: 5 layers differ, 3 layers of" in output
+    assert "hint" not in output
 
 
 def reverse_lines(data: bytes) -> bytes:
@@ -192,12 +192,12 @@ def test_different_compression_is_a_difference(built: Tiny) -> None:
 def test_steps_are_reused_unless_requested(tiny: Tiny) -> None:
     tiny.build("tools", "--no-import")
     plant(tiny, "tools/write", set_field("opt/tools/made", MODE, b"0100600\0"))
-    found, said = reproduce(tiny, "tools")
+    found, output = reproduce(tiny, "tools")
     steps = {"tools/write": "not claimed", "tools/link": "not claimed"}
     assert verdicts(found) == {"base/image": "pinned", **steps, **dict.fromkeys(MADE, "agrees")}
-    assert "run  tools" not in said
-    found, said = reproduce(tiny, "tools", "--steps", code=1)
-    assert "run  tools/write" in said
+    assert "run  tools" not in output
+    found, output = reproduce(tiny, "tools", "--steps", code=1)
+    assert "run  tools/write" in output
     assert ("tools/write", "opt/tools/made", "mode", "100600", "100644") in differences(found)
 
 
@@ -207,8 +207,8 @@ def test_layers_of_a_remote_cache_are_compared(tiny: Tiny, registry: str, make_t
     plant(tiny, "app/app", set_field("app/main.sh", MODE, b"0000700\0"))
     tiny.build("app", "--no-import", "--cache-write", repository)
     here = make_tiny()
-    found, said = reproduce(here, "app", "--cache", repository, code=1)
-    assert "pull  app/app" in said
+    found, output = reproduce(here, "app", "--cache", repository, code=1)
+    assert "pull  app/app" in output
     assert differences(found) == [("app/app", "app/main.sh", "mode", "0700", "0644")]
     assert {x["name"] for x in found["layers"] if x["verdict"] == "agrees"} == set(MADE) - {"app/app"}
 
@@ -237,9 +237,9 @@ def test_damaged_layer_is_an_error_and_built_again_next_time(built: Tiny) -> Non
 def test_project_without_git_and_name_is_reproduced(built: Tiny) -> None:
     shutil.rmtree(built.project / ".git")
     built.replace("pyproject.toml", 'name = "tiny"\n', "")
-    found, said = reproduce(built, "app")
+    found, output = reproduce(built, "app")
     assert found["agrees"] is True
-    assert said.count("not in a git repository") == 1
+    assert output.count("not in a git repository") == 1
 
 
 def test_files_are_copied_as_they_are(built: Tiny) -> None:
@@ -252,9 +252,9 @@ def test_files_are_copied_as_they_are(built: Tiny) -> None:
     (app / "not tracked").write_text("")
     built.write(".containerignore", "**/words.txt\n")
     built.write("models/greeter/weights.txt", "others than the lock's")
-    found, said = reproduce(built, "app")
+    found, output = reproduce(built, "app")
     assert found["agrees"] is True
-    assert said.count("models/greeter/weights.txt: model `greeter` differs") == 1
+    assert output.count("models/greeter/weights.txt: model `greeter` differs") == 1
     blob = built.cache / "sha256" / found["layers"][-1]["second"]["digest"].removeprefix("sha256:")
     data = zstandard.ZstdDecompressor().decompressobj().decompress(blob.read_bytes())
     with tarfile.open(fileobj=io.BytesIO(data)) as opened:
@@ -288,14 +288,14 @@ exec %s "$@"
 
 
 def test_second_build_differs_in_every_documented_respect(built: Tiny) -> None:
-    said = built.folder / "spied"
+    record = built.folder / "spied"
     spy = built.folder / "bin" / "git"  # both builds ask it which files belong to the checkout
     spy.parent.mkdir()
-    spy.write_text(_SPY % (said, shutil.which("git")))
+    spy.write_text(_SPY % (record, shutil.which("git")))
     spy.chmod(0o755)
     env = {"TZ": "Pacific/Kiritimati", "PATH": f"{spy.parent}:{built.env['PATH']}"}
     found, _ = reproduce(built, "app", "--jobs", "4", **env)
-    calls = [call.split("\n") for call in said.read_text().split("end\n")[:-1]]
+    calls = [call.split("\n") for call in record.read_text().split("end\n")[:-1]]
     first, second = calls[0], calls[-1]
     assert len(first) == len(second) == 10
     same = [one for one, other in zip(first[:-1], second[:-1], strict=True) if one == other]

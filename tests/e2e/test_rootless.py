@@ -54,7 +54,7 @@ def interpreter(user: pwd.struct_passwd) -> Iterator[str]:
 
 
 @pytest.fixture
-def theirs(make_tiny: Callable[[], Tiny], user: pwd.struct_passwd, interpreter: str) -> Tiny:
+def user_tiny(make_tiny: Callable[[], Tiny], user: pwd.struct_passwd, interpreter: str) -> Tiny:
     """A tiny project that belongs to the user, run as the user."""
     tiny = make_tiny()
     tiny.env |= {"USER": user.pw_name, "LOGNAME": user.pw_name}
@@ -67,56 +67,56 @@ def theirs(make_tiny: Callable[[], Tiny], user: pwd.struct_passwd, interpreter: 
     return tiny
 
 
-def test_ordinary_user_builds_the_same_image_into_their_own_storage(tiny: Tiny, theirs: Tiny) -> None:
+def test_ordinary_user_builds_the_same_image_into_their_own_storage(tiny: Tiny, user_tiny: Tiny) -> None:
     mine = tiny.build("tools")
-    built = theirs.build("tools")
+    built = user_tiny.build("tools")
     assert steps_aside(built) == steps_aside(mine)
-    name = theirs.tool("buildah", "from", "localhost/tiny/tools:latest").strip()
-    assert theirs.tool("buildah", "run", "--isolation=chroot", name, "cat", "/opt/tools/copy").startswith("of the")
-    theirs.tool("buildah", "rm", name)
-    assert theirs.left_over() == []
-    assert "<none>:<none>" in theirs.images(), "a step that was committed"
-    cleared = theirs.run("cache", "gc", "--keep-days", "0")
+    name = user_tiny.tool("buildah", "from", "localhost/tiny/tools:latest").strip()
+    assert user_tiny.tool("buildah", "run", "--isolation=chroot", name, "cat", "/opt/tools/copy").startswith("of the")
+    user_tiny.tool("buildah", "rm", name)
+    assert user_tiny.left_over() == []
+    assert "<none>:<none>" in user_tiny.images(), "a step that was committed"
+    cleared = user_tiny.run("cache", "gc", "--keep-days", "0")
     assert cleared.code == 0, cleared.text
-    assert "<none>:<none>" not in theirs.images()
-    assert theirs.build("tools").report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
+    assert "<none>:<none>" not in user_tiny.images()
+    assert user_tiny.build("tools").report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
 
 
-def test_step_of_an_ordinary_user_sees_its_secret_and_leaves_no_trace(theirs: Tiny) -> None:
+def test_step_of_an_ordinary_user_sees_its_secret_and_leaves_no_trace(user_tiny: Tiny) -> None:
     step = (
         'summary = "a step"\nfrom = "base"\n[[run]]\nsecrets = ["token"]\nscript = "cat /run/secrets/token; exit 3"\n'
     )
-    theirs.write("stages/tools/stage.toml", step)
-    failing = theirs.run("build-tools", TOKEN="planted-for-an-ordinary-user")
+    user_tiny.write("stages/tools/stage.toml", step)
+    failing = user_tiny.run("build-tools", TOKEN="planted-for-an-ordinary-user")
     assert "[secret]" in failing.text  # it was read, and is not told
     assert "planted" not in failing.text
-    theirs.write("stages/tools/stage.toml", step.replace("; exit 3", " > /dev/null"))
-    theirs.build("tools", TOKEN="planted-for-an-ordinary-user")
-    name = theirs.tool("buildah", "from", "localhost/tiny/tools:latest").strip()
+    user_tiny.write("stages/tools/stage.toml", step.replace("; exit 3", " > /dev/null"))
+    user_tiny.build("tools", TOKEN="planted-for-an-ordinary-user")
+    name = user_tiny.tool("buildah", "from", "localhost/tiny/tools:latest").strip()
     look = ("/bin/sh", "-c", "test -e /run/secrets || echo gone")
-    assert theirs.tool("buildah", "run", "--isolation=chroot", name, *look) == "gone\n"
-    theirs.tool("buildah", "rm", name)
-    assert theirs.left_over() == []
+    assert user_tiny.tool("buildah", "run", "--isolation=chroot", name, *look) == "gone\n"
+    user_tiny.tool("buildah", "rm", name)
+    assert user_tiny.left_over() == []
 
 
-def test_ordinary_user_runs_and_audits_an_image_with_missing_limits_reported(theirs: Tiny) -> None:
-    theirs.write("stages/app/app/main.sh", "trap 'exit 0' TERM\nwhile :; do sleep 0.1; done\n")
-    theirs.replace("stages/app/stage.toml", 'user = "1000"', 'user = "1000:1000"')
-    theirs.build("app")
-    done = theirs.run("run-app", "--no-build", "--", "/bin/sh", "-c", "id; exit 7")
+def test_ordinary_user_runs_and_audits_an_image_with_missing_limits_reported(user_tiny: Tiny) -> None:
+    user_tiny.write("stages/app/app/main.sh", "trap 'exit 0' TERM\nwhile :; do sleep 0.1; done\n")
+    user_tiny.replace("stages/app/stage.toml", 'user = "1000"', 'user = "1000:1000"')
+    user_tiny.build("app")
+    done = user_tiny.run("run-app", "--no-build", "--", "/bin/sh", "-c", "id; exit 7")
     assert done.code == 7, done.text
     assert "uid=1000(1000) gid=1000(1000)" in done.text
-    act = theirs.folder / "look.py"  # the user may not read the repository
+    act = user_tiny.folder / "look.py"  # the user may not read the repository
     act.write_text(_LOOK.read_text())
     act.chmod(0o644)
-    argv = (*theirs.before, theirs.python, str(act), str(theirs.project), "app")
-    looked = subprocess.run(argv, env=theirs.env, cwd=theirs.folder, capture_output=True, text=True)
+    argv = (*user_tiny.before, user_tiny.python, str(act), str(user_tiny.project), "app")
+    looked = subprocess.run(argv, env=user_tiny.env, cwd=user_tiny.folder, capture_output=True, text=True)
     assert looked.returncode == 0, looked.stderr
     words = {"no-memory-limit": "--memory=1g", "no-pids-limit": "--pids-limit=256"}
     weaker = {rule for rule, flag in words.items() if f"{flag} cannot be applied" in looked.stderr}
     assert set(json.loads(looked.stdout)) == {"health-blind", *weaker}
     assert all(f"{words[rule]} cannot be applied" in done.text for rule in weaker)
-    theirs.tool("podman", "system", "migrate")  # ends the process that keeps the user's namespaces
+    user_tiny.tool("podman", "system", "migrate")  # ends the process that keeps the user's namespaces
 
 
 def steps_aside(ended: SessionResult) -> dict[str, str]:

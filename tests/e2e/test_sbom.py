@@ -1,4 +1,4 @@
-"""`nox -s sbom`: what is said of an image, held against what an independent scanner finds in it."""
+"""`nox -s sbom`: the SBOM of an image, compared with the findings of an independent scanner."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tests.scanner import scan_image
 pytestmark = pytest.mark.tools
 
 
-def bill(tiny: Tiny, stage: str, *options: str) -> dict[str, Any]:
-    file = tiny.folder / "bill.json"
+def make_sbom(tiny: Tiny, stage: str, *options: str) -> dict[str, Any]:
+    file = tiny.folder / "sbom.json"
     ended = tiny.run("sbom", stage, "--output", str(file), *options)
     assert ended.code == 0, ended.text
     value: dict[str, Any] = json.loads(file.read_text())
     return value
 
 
-def said(component: dict[str, Any]) -> dict[str, str]:
+def properties_of(component: dict[str, Any]) -> dict[str, str]:
     return {entry["name"].removeprefix("buildkit:"): entry["value"] for entry in component["properties"]}
 
 
@@ -33,18 +33,20 @@ def test_sbom_lists_what_a_scanner_finds_in_the_pushed_image(tiny: Tiny, registr
     ref = f"{registry}/of-{tiny.folder.name.encode().hex()}:one"
     done = tiny.run("push-tools", ref)
     assert done.code == 0, done.text
-    document = bill(tiny, "tools")
+    document = make_sbom(tiny, "tools")
     layers = json.loads(tiny.tool("skopeo", "inspect", "--raw", f"docker://{ref}"))["layers"]
-    wheels = {part["name"]: part for part in document["components"] if said(part)["kind"] == "wheel"}
+    wheels = {part["name"]: part for part in document["components"] if properties_of(part)["kind"] == "wheel"}
     scanned = scan_image(f"registry:{ref}", tmp_path)
     assert {(name, part["version"]) for name, part in wheels.items()} == scanned.packages("python")
     assert scanned.packages("deb") == set()
-    assert {name: said(part)["layer:diff-id"] for name, part in wheels.items()} == scanned.layers("python")
-    told = [blob["name"] for layer in document["metadata"]["component"]["components"] for blob in layer["components"]]
-    assert told == [layer["digest"] for layer in layers]
-    assert {said(part)["layer:digest"] for part in document["components"]} <= set(told)
+    assert {name: properties_of(part)["layer:diff-id"] for name, part in wheels.items()} == scanned.layers("python")
+    digests = [
+        blob["name"] for layer in document["metadata"]["component"]["components"] for blob in layer["components"]
+    ]
+    assert digests == [layer["digest"] for layer in layers]
+    assert {properties_of(part)["layer:digest"] for part in document["components"]} <= set(digests)
     config = json.loads(tiny.tool("skopeo", "inspect", "--raw", f"docker://{ref}"))["config"]["digest"]
-    assert said(document["metadata"]["component"])["image:config"] == config
+    assert properties_of(document["metadata"]["component"])["image:config"] == config
 
 
 def test_sbom_needs_only_locks_and_a_build_adds_digests(tiny: Tiny) -> None:
@@ -52,13 +54,13 @@ def test_sbom_needs_only_locks_and_a_build_adds_digests(tiny: Tiny) -> None:
     assert before.code == 0, before.text
     assert "9 of 9 layers were never made here" in before.text
     assert tiny.blobs() == []
-    bare = bill(tiny, "app")
+    bare = make_sbom(tiny, "app")
     tiny.build("app", "--no-import")
-    whole = bill(tiny, "app")
+    whole = make_sbom(tiny, "app")
     names = [[(part["name"], part.get("version")) for part in one["components"]] for one in (bare, whole)]
     assert names[0] == names[1]
-    assert all("layer:digest" in said(part) for part in whole["components"])
-    assert bill(tiny, "app") == whole
+    assert all("layer:digest" in properties_of(part) for part in whole["components"])
+    assert make_sbom(tiny, "app") == whole
     assert whole["serialNumber"] != bare["serialNumber"]
 
 
@@ -78,17 +80,17 @@ def test_sbom_does_not_depend_on_cached_wheels(tiny: Tiny, tmp_path: Path) -> No
 
 
 def test_sbom_names_the_commit_and_whether_files_differ_from_it(tiny: Tiny) -> None:
-    clean = bill(tiny, "app")
+    clean = make_sbom(tiny, "app")
     head = (tiny.project / ".git/refs/heads/main").read_text().strip()
-    assert said(clean["metadata"]["component"]) == {
-        "arch": said(clean["metadata"]["component"])["arch"],
+    assert properties_of(clean["metadata"]["component"]) == {
+        "arch": properties_of(clean["metadata"]["component"])["arch"],
         "commit": head,
         "dirty": "false",
     }
     assert "timestamp" in clean["metadata"]
     tiny.replace("stages/app/app/words.txt", "w", "W")
-    changed = bill(tiny, "app")
-    assert said(changed["metadata"]["component"])["dirty"] == "true"
+    changed = make_sbom(tiny, "app")
+    assert properties_of(changed["metadata"]["component"])["dirty"] == "true"
     assert "timestamp" not in changed["metadata"]
 
 
@@ -98,7 +100,7 @@ def test_sbom_takes_licences_from_wheels(tiny: Tiny) -> None:
     tiny.write("requirements/app.in", "delta==1.0\n")
     tiny.lock()
     tiny.build("app", "--no-import")
-    (delta,) = (part for part in bill(tiny, "app")["components"] if part["name"] == "delta")
+    (delta,) = (part for part in make_sbom(tiny, "app")["components"] if part["name"] == "delta")
     assert delta["licenses"] == [{"expression": "MIT", "acknowledgement": "declared"}]
 
 

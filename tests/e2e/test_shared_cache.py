@@ -307,8 +307,8 @@ def test_collision_with_a_layer_that_only_the_registry_has_is_found(runner: Tiny
     stage = (runner.project / "stages/app/stage.toml").read_text()
     copy = f'[[copy]]\nsource = "alpha"\ntarget = "{site}"\n\n[config]\n'
     runner.write("stages/app/stage.toml", stage.replace("[config]\n", copy, 1))
-    said = one_error(runner.run("push-app", f"{place.repo}:next", "--cache", place.repo), 1)
-    assert f"{site}/__init__.py is in the layer deps/bin-2 and in the layer app/alpha" in said
+    message = one_error(runner.run("push-app", f"{place.repo}:next", "--cache", place.repo), 1)
+    assert f"{site}/__init__.py is in the layer deps/bin-2 and in the layer app/alpha" in message
     assert downloaded(place.proxy) < 2000  # listings of what could meet
     path.joinpath("__init__.py").rename(path / "other.py")
     runner.git("add", "stages/app/alpha")
@@ -380,8 +380,8 @@ def test_cache_and_image_in_different_repositories(runner: Tiny, place: Place, w
 @pytest.mark.parametrize("setting", ["cache", "cache-write"])
 def test_setting_that_is_not_a_repository_is_refused(runner: Tiny, setting: str) -> None:
     runner.replace("pyproject.toml", "[tool.buildkit]", f'[tool.buildkit]\n{setting} = "https://a.b/c"')
-    said = runner.refuse("app", "--no-import", code=2)
-    assert f"[tool.buildkit] {setting}: `https://a.b/c` is no name in a registry" in said
+    message = runner.refuse("app", "--no-import", code=2)
+    assert f"[tool.buildkit] {setting}: `https://a.b/c` is no name in a registry" in message
 
 
 def test_two_projects_may_use_one_cache_repository(

@@ -33,7 +33,7 @@ from = "base"
 source = "files"
 target = "/usr"
 """
-_SAID = (
+_WARNING = (
     "may not start: /usr/bin/tool of native/files: it needs libnone.so.1, which is nowhere in the image; "
     "Debian's is probably libnone1"
 )
@@ -67,18 +67,18 @@ def forget(tiny: Tiny, *tables: str) -> None:
 
 def test_build_warns_until_the_library_is_added(native: Tiny) -> None:
     first = native.build("native")
-    assert warnings(first) == [_SAID]
-    assert warnings(native.build("native")) == [_SAID], "nothing changed"
+    assert warnings(first) == [_WARNING]
+    assert warnings(native.build("native")) == [_WARNING], "nothing changed"
 
     facts = native.rows("natives")
     forget(native, "starts", "natives")
-    assert warnings(native.build("native")) == [_SAID], "blobs are read again"
+    assert warnings(native.build("native")) == [_WARNING], "blobs are read again"
     assert native.rows("natives") == facts
 
     forget(native, "starts", "natives")
     for blob in (native.cache / "sha256").iterdir():
         blob.unlink()
-    assert warnings(native.build("native")) == [], "of layers that only storage has nothing is said"
+    assert warnings(native.build("native")) == [], "nothing is reported for layers that only storage has"
     assert native.rows("starts") == []
 
     put(native, "lib64/libnone.so.1", make_elf(soname="libnone.so.1", machine=_MACHINE))
@@ -95,13 +95,13 @@ def test_fresh_machine_learns_native_facts_from_the_remote_cache(
     native: Tiny, make_tiny: Callable[[], Tiny], registry: str
 ) -> None:
     cache = f"{registry}/starting/cache"
-    assert warnings(native.build("native", "--cache-write", cache)) == [_SAID]
+    assert warnings(native.build("native", "--cache-write", cache)) == [_WARNING]
 
     fresh = make_tiny()
     shutil.rmtree(fresh.project)
     fresh.adopt(native.project)
     arguments = ("--no-import", "--cache", cache)
-    assert warnings(fresh.build("native", *arguments)) == [], "nothing was made here: it was said there"
+    assert warnings(fresh.build("native", *arguments)) == [], "nothing was built here; the first machine reported it"
     put(fresh, "bin/other", make_elf(needed=("libother.so.2",), interpreter=_LINKER, machine=_MACHINE))
     done = fresh.build("native", *arguments)
     assert [name for name in done.built() if name == "native/files"] == ["native/files"]
@@ -110,7 +110,7 @@ def test_fresh_machine_learns_native_facts_from_the_remote_cache(
     assert len(fresh.blobs()) == 1
 
 
-# what a roster tells
+# native facts in a stage index
 
 _MORE = """
 [[copy]]
@@ -131,24 +131,24 @@ def proxy(registry: str) -> Iterator[FaultyProxy]:
 
 
 class Shared:
-    """A stage of several layers, shared by one machine; ``build`` is what a fresh one does, which reads and writes."""
+    """A stage of several layers in a remote cache; ``build`` builds it on a fresh machine that reads and writes it."""
 
     def __init__(self, tiny: Tiny, proxy: FaultyProxy, registry: str, name: str) -> None:
         self.tiny, self.proxy, self.cache = tiny, proxy, f"{proxy.host}/starting/{name}"
-        self.roster = f"{self.cache}:cache-of-native"
+        self.index_ref = f"{self.cache}:cache-of-native"
         trust(tiny, registry, proxy.host)
         tiny.write("stages/native/stage.toml", _STAGE + _MORE)
         self.word("one")
         put(tiny, "../more/tool", make_elf(needed=("libmore.so.1",), interpreter=_LINKER, machine=_MACHINE))
         assert len(warnings(self.build())) == 2
-        assert self.told()
+        assert self.facts_blob()
 
     def word(self, text: str) -> None:
         self.tiny.write("stages/native/words/word.txt", f"{text}\n")
         self.tiny.git("add", ".")
 
     def library(self) -> None:
-        """Change a layer that is native."""
+        """Change a layer with native files."""
         put(self.tiny, "lib64/libnone.so.1", make_elf(soname="libnone.so.1", machine=_MACHINE))
 
     def build(self) -> SessionResult:
@@ -156,8 +156,8 @@ class Shared:
         self.proxy.requests.clear()
         return self.tiny.build("native", "--no-import", "--cache", self.cache, "--cache-write", self.cache)
 
-    def told(self) -> FactsBlob | None:
-        return decode_stage_index(json.dumps(manifest(self.tiny, self.roster)).encode()).facts
+    def facts_blob(self) -> FactsBlob | None:
+        return decode_stage_index(json.dumps(manifest(self.tiny, self.index_ref)).encode()).facts
 
 
 @pytest.fixture
@@ -166,29 +166,29 @@ def shared(native: Tiny, proxy: FaultyProxy, registry: str, request: pytest.Fixt
 
 
 def test_native_facts_of_a_stage_take_one_request(shared: Shared) -> None:
-    before = shared.told()
+    before = shared.facts_blob()
     shared.library()
     ended = shared.build()
     assert list(ended.built()) == ["native/files"]
-    (said,) = warnings(ended)
-    assert "libmore.so.1" in said, "which another layer needs"
+    (warning,) = warnings(ended)
+    assert "libmore.so.1" in warning, "which another layer needs"
     assert shared.proxy.count("GET", _ENTRIES) == 1, "the new layer's"
-    assert traffic(shared.proxy.requests)["GET blob"] == 2, "what is told, and the roster's empty config"
-    # it is taken over into the new roster: the next machine is told of both
-    told = shared.told()
-    assert told not in (None, before)
+    assert traffic(shared.proxy.requests)["GET blob"] == 2, "the native facts, and the empty config of the stage index"
+    # the new stage index keeps the earlier facts, so the next machine learns both
+    facts = shared.facts_blob()
+    assert facts not in (None, before)
     put(shared.tiny, "../more/other", make_elf(needed=("libnone.so.1",), interpreter=_LINKER, machine=_MACHINE))
-    (said,) = warnings(shared.build())
-    assert "libmore.so.1" in said
+    (warning,) = warnings(shared.build())
+    assert "libmore.so.1" in warning
     assert shared.proxy.count("GET", _ENTRIES) == 1
 
 
 def test_native_facts_are_uploaded_once(shared: Shared) -> None:
-    before = shared.told()
+    before = shared.facts_blob()
     shared.word("two")
     ended = shared.build()
     assert list(ended.built()) == ["native/words"]
-    assert shared.told() == before
+    assert shared.facts_blob() == before
     assert traffic(shared.proxy.requests)["POST upload"] == 2, "the layer and its listing"
     assert traffic(shared.proxy.requests).get("GET blob", 0) == 0
     assert all_warnings(ended) == []
@@ -197,43 +197,43 @@ def test_native_facts_are_uploaded_once(shared: Shared) -> None:
 
 
 def test_blob_lost_by_the_registry_is_not_referenced_again(shared: Shared) -> None:
-    before = shared.told()
+    before = shared.facts_blob()
     assert before
     shared.proxy.fault("", f"/blobs/{before.digest}", Fault(status=404, body=b""))
     shared.word("two")
     ended = shared.build()
     assert list(ended.built()) == ["native/words"]
     assert all_warnings(ended) == []
-    assert shared.told() not in (None, before), "it says that of most layers nothing is known"
+    assert shared.facts_blob() not in (None, before), "it has no facts for most layers"
     shared.library()
-    (said,) = warnings(shared.build())
-    assert "libmore.so.1" in said
-    assert shared.proxy.count("GET", _ENTRIES) > 1, "so it is asked for their entries"
+    (warning,) = warnings(shared.build())
+    assert "libmore.so.1" in warning
+    assert shared.proxy.count("GET", _ENTRIES) > 1, "so their records are requested"
     put(shared.tiny, "lib64/libtwo.so.1", make_elf(soname="libtwo.so.1", machine=_MACHINE))
-    assert warnings(shared.build()) == [said]
-    assert shared.proxy.count("GET", _ENTRIES) == 1, "and tells of them again"
+    assert warnings(shared.build()) == [warning]
+    assert shared.proxy.count("GET", _ENTRIES) == 1, "and lists their facts again"
 
 
 @pytest.mark.parametrize("how", ["old", "nonsense", "another", "lost", "damaged"])
 def test_records_are_requested_if_the_stage_index_has_no_facts(shared: Shared, tmp_path: Path, how: str) -> None:
-    entries = list(decode_stage_index(json.dumps(manifest(shared.tiny, shared.roster)).encode()).records.values())
-    told, nonsense = shared.told(), b"no zlib"
-    assert told
+    entries = list(decode_stage_index(json.dumps(manifest(shared.tiny, shared.index_ref)).encode()).records.values())
+    facts, nonsense = shared.facts_blob(), b"no zlib"
+    assert facts
     if how == "old":
-        put_entry(shared.tiny, tmp_path / "roster", shared.roster, encode_stage_index(entries), EMPTY)
+        put_entry(shared.tiny, tmp_path / "index", shared.index_ref, encode_stage_index(entries), EMPTY)
     elif how == "nonsense":
         data = encode_stage_index(entries, FactsBlob(Digest.of(nonsense), len(nonsense)))
-        put_entry(shared.tiny, tmp_path / "roster", shared.roster, data, EMPTY, nonsense)
+        put_entry(shared.tiny, tmp_path / "index", shared.index_ref, data, EMPTY, nonsense)
     elif how == "another":
         data = encode_stage_index(entries, FactsBlob(Digest.of(nonsense), len(nonsense) + 1))
-        put_entry(shared.tiny, tmp_path / "roster", shared.roster, data, EMPTY, nonsense)
+        put_entry(shared.tiny, tmp_path / "index", shared.index_ref, data, EMPTY, nonsense)
     else:
         fault = Fault(status=404, body=b"") if how == "lost" else Fault(flip=20)
-        shared.proxy.fault("GET", f"/blobs/{told.digest}", fault)
+        shared.proxy.fault("GET", f"/blobs/{facts.digest}", fault)
     shared.library()
     ended = shared.build()
-    (said,) = warnings(ended)
-    assert "libmore.so.1" in said
-    assert shared.proxy.count("GET", _ENTRIES) == len(entries), "the new layer's, and those of the others"
+    (warning,) = warnings(ended)
+    assert "libmore.so.1" in warning
+    assert shared.proxy.count("GET", _ENTRIES) == len(entries), "the record of the new layer, and those of the others"
     refused = [line for line in all_warnings(ended) if "refused from the remote cache" in line]
     assert len(refused) == (0 if how == "old" else 1), ended.text

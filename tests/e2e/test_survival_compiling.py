@@ -1,4 +1,4 @@
-"""What is compiled in containers: whatever was damaged there or killed on the way, the next build makes it again."""
+"""Compilation in containers: the next build restores damaged inputs and results, also of a killed build."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _GONE = "its blob is missing from the cache"
 
 @pytest.fixture(scope="module")
 def speaking(tmp_path_factory: pytest.TempPathFactory, registry: str, links: Path) -> Iterator[tuple[Tiny, str]]:
-    """A project whose root speaks Python, built; and its digest."""
+    """A built project whose root has Python, and its digest."""
     served = tmp_path_factory.mktemp("served")
     (served / "weights.bin").write_bytes(random.Random(5).randbytes(200_000))
     authority = make_authority(tmp_path_factory.mktemp("authority"))
@@ -61,7 +61,7 @@ def test_damaged_compiled_wheel_is_compiled_again(speaking: tuple[Tiny, str], ho
 
 
 def test_damaged_inputs_of_a_compilation_are_restored(speaking: tuple[Tiny, str]) -> None:
-    """An sdist, the root that the bytecode compiler starts from, and a layer that only the builder has."""
+    """An sdist, the root image of the bytecode compiler, and a layer that only the builder has."""
     tiny, digest = speaking
     forget_images(tiny)
     for layer in ("deps/bin-0", "deps/bulk"):
@@ -71,8 +71,8 @@ def test_damaged_inputs_of_a_compilation_are_restored(speaking: tuple[Tiny, str]
     damage(find_blob(tiny, "base/image"), "flipped")
     damage(find_blob(tiny, "builder/pip"), "flipped")
     ended = build_again(tiny, digest)
-    for said in ("pull  base/image", "pack  builder/pip", "pack  deps/bulk", "compile  source-only 1.0"):
-        assert f" {said}" in ended.text
+    for line in ("pull  base/image", "pack  builder/pip", "pack  deps/bulk", "compile  source-only 1.0"):
+        assert f" {line}" in ended.text
     assert ended.text.count("planning again") >= 2
     assert tiny.run_image("app", "/opt/venv/bin/python", "-c", "import source_only as s; print(s.WORD)") == "sdist\n"
 
@@ -93,5 +93,5 @@ def test_next_build_completes_a_killed_compilation(speaking: tuple[Tiny, str], f
     doomed = Doomed(tiny, "app")
     assert doomed.kill(Moment(file=file), whole=whole)
     tiny.build("app")
-    wait_until(lambda: not doomed.living(), 120)  # the compiler waits for a minute for who started it
+    wait_until(lambda: not doomed.living(), 120)  # the compiler waits a minute for its parent
     build_again(tiny, digest)

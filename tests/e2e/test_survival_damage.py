@@ -1,4 +1,4 @@
-"""Whatever of the cache was truncated, flipped by a bit or deleted: it is said, made anew, and never used."""
+"""Truncated, bit-flipped or deleted files of the cache are reported, rebuilt, and never used."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ build.run_tasks = run_tasks
 
 
 def built(ended: SessionResult) -> dict[str, str]:
-    """What was built, and why."""
+    """Return the names of built layers, with the reasons."""
     return {name: re.sub(r"\d{4}-\d\d-\d\d", "DAY", why) for name, why in ended.built().items()}
 
 
 @pytest.mark.parametrize("how", _HOW)
 def test_damaged_layer_blobs_are_rebuilt(tiny: Tiny, how: str) -> None:
-    """Those made here and those pulled; for delivery, and for a container that a step runs in."""
+    """Both built and pulled layers, for import and for the container of a step."""
     digest = tiny.build("app").report["digest"]
     for layer in ("deps/bulk", "base/image"):
         forget_images(tiny)
@@ -56,12 +56,12 @@ def test_damaged_downloads_are_fetched_again(tiny: Tiny, how: str) -> None:
     ended = build_again(tiny, digest, "--no-import")
     assert ended.built() == {"deps/bulk": _GONE}
     assert ended.report["bytes"]["fetched"] > 100_000
-    said = "bulk 1.0: the cached bulk-1.0-py3-none-any.whl was damaged, and is removed; planning again"
-    assert (said in ended.text) is (how != "deleted")
+    message = "bulk 1.0: the cached bulk-1.0-py3-none-any.whl was damaged, and is removed; planning again"
+    assert (message in ended.text) is (how != "deleted")
 
 
 def test_download_deleted_between_plan_and_use_is_fetched_again(tiny: Tiny) -> None:
-    """Another build removes what it finds damaged, and fetches it again: meanwhile there is none."""
+    """Another build deletes a damaged download before it fetches it again, so for a while there is none."""
     digest = tiny.build("app").report["digest"]
     find_blob(tiny, "deps/bulk").unlink()
     with tiny.after(_TAKE_AWAY.format(file=str(find_file(tiny, "bulk-*.whl")))):

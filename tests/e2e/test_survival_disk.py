@@ -1,4 +1,4 @@
-"""A disk that is full at any write: said clearly, nothing half-written counts, and it builds once there is room."""
+"""A disk that is full at any write: the error names it, partial files do not count, and the next build succeeds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from = "app"
 name = "write"
 script = "echo made > /opt/made"
 """
-# What a full cache stops, as its message says it; each must have been stopped by some level.
+# Kinds of writes and the message if the disk is full; some level must stop each kind.
 _WRITES = {
     "ledger": r"error: \S*/ledger\.sqlite: the (?:disk is full|ledger cannot be used: database or disk is full)",
     "blob": r"pack  \S+: failed: \S*/cache: the disk is full",
@@ -38,7 +38,7 @@ _OURS = {"from": "buildkit.build.pipeline"}
 
 @contextmanager
 def small_disk(place: Path, options: str) -> Iterator[None]:
-    """A file system of its own; containers may have mounted in it meanwhile."""
+    """Mount a small file system; unmount it at the end, with what containers mounted in it."""
     place.mkdir(exist_ok=True)
     subprocess.run(("mount", "-t", "tmpfs", "-o", options, "none", str(place)), check=True)
     try:
@@ -53,8 +53,8 @@ def enlarge(place: Path) -> None:
     subprocess.run(("mount", "-o", "remount,size=300m,nr_inodes=100k", str(place)), check=True)
 
 
-def said_full(ended: SessionResult) -> None:
-    """One error, which names the disk and what to do."""
+def expect_full_disk_error(ended: SessionResult) -> None:
+    """Assert that the only error names the full disk, with a hint."""
     message = one_error(ended, 1)
     assert "the disk is full" in message or "database or disk is full" in message, ended.text
     assert "free some room" in message.partition("hint:")[2], ended.text
@@ -68,26 +68,26 @@ def sound(tiny: Tiny) -> None:
 
 def test_cache_disk_full_at_any_level_fails_the_build_cleanly(tiny: Tiny) -> None:
     digest = tiny.build("app").report["digest"]
-    said = []
+    outputs = []
     for size in (16, 64, 136, 300, 5100, 9400):  # kB; all of it needs 11000
         wipe(tiny)
         with small_disk(tiny.cache, f"size={size}k"):
             ended = tiny.run("build-app")
-            said_full(ended)
-            said.append(ended.text)
-            assert left_behind(tiny) == []  # nothing half-written is there, nor called whole
+            expect_full_disk_error(ended)
+            outputs.append(ended.text)
+            assert left_behind(tiny) == []  # no partial file is left, or has a final name
             enlarge(tiny.cache)
             assert tiny.build("app").report["digest"] == digest
             sound(tiny)
     for what, words in _WRITES.items():
-        assert any(re.search(words, text) for text in said), f"no level stopped the {what}: {said}"
+        assert any(re.search(words, text) for text in outputs), f"no level stopped the {what}: {outputs}"
 
 
 def test_cache_disk_without_inodes_fails_the_build_cleanly(tiny: Tiny) -> None:
-    """Folders and empty files need room, too."""
+    """Folders and empty files need inodes."""
     for count in (3, 8, 16, 24):
         with small_disk(tiny.cache, f"size=100m,nr_inodes={count}"):
-            said_full(tiny.run("build-app"))
+            expect_full_disk_error(tiny.run("build-app"))
             assert left_behind(tiny) == []
             enlarge(tiny.cache)
             tiny.build("app")
@@ -96,7 +96,7 @@ def test_cache_disk_without_inodes_fails_the_build_cleanly(tiny: Tiny) -> None:
 
 
 def fill_at_random(tiny: Tiny, place: Path, tries: int) -> None:
-    """Let the disk of ``place`` be full from a random act of a build on; then make room again."""
+    """Fill the disk of ``place`` before a random act of a build; then free it again."""
     rng = make_rng(place.name)
     first: list[SessionResult] = []
     acts = count_acts(tiny, lambda **env: first.append(tiny.build("tools", **env)), **_OURS)
@@ -108,9 +108,9 @@ def fill_at_random(tiny: Tiny, place: Path, tries: int) -> None:
             at, filler = rng.randint(1, acts), place / "filler"
             ended = tiny.run("build-tools", **acting(tiny, at=at, fill=filler, **_OURS))
             print(f"act {at}: exit code {ended.code} {ended.errors}")
-            assert filler.exists() or not ended.code, "or it ended before that act"
+            assert filler.exists() or not ended.code, "the build ended before that act"
             if ended.code:
-                said_full(ended)
+                expect_full_disk_error(ended)
             ends.append(ended.code)
             filler.unlink(missing_ok=True)
             again = tiny.build("tools")
@@ -121,7 +121,7 @@ def fill_at_random(tiny: Tiny, place: Path, tries: int) -> None:
 
 
 def reset(place: Path) -> None:
-    """Storage knows of its images on the disk that is gone, too."""
+    """Delete the storage of ``place``, whose records name images on the unmounted disk."""
     if place.name == "graph":
         subprocess.run(("rm", "-rf", str(place), str(place.with_name("run"))), check=True)
         place.with_name("run").mkdir(mode=0o700)
@@ -140,13 +140,13 @@ def test_storage_disk_full_at_any_level_fails_the_build_cleanly(tiny: Tiny) -> N
         wipe(tiny)
         reset(place)
         with small_disk(place, f"size={size}k"):
-            said_full(tiny.run("build-app"))
+            expect_full_disk_error(tiny.run("build-app"))
             assert not [name for name in tiny.images() if name.endswith("app:latest")]
             assert unsound(tiny) == []
             enlarge(place)
             again = tiny.build("app")
             assert again.report["digest"] == digest
-            assert again.built() == {}, "layers that were made before are used"
+            assert again.built() == {}, "layers built before are reused"
             sound(tiny)
             assert tiny.run_image("app") == "hello from /app\n"
 
@@ -157,7 +157,8 @@ def test_step_that_fills_the_disk_fails_the_build_cleanly(tiny: Tiny) -> None:
     tiny.build("app")
     reset(tiny.folder / "graph")
     with small_disk(tiny.folder / "graph", "size=16m"):
-        said_full(tiny.run("build-tools"))  # where a full storage keeps its container, that is noted, and swept later
+        # where a full storage keeps its container, its lease stays, and it is swept later
+        expect_full_disk_error(tiny.run("build-tools"))
         assert unsound(tiny) == []
         enlarge(tiny.folder / "graph")
         tiny.build("tools")
@@ -171,7 +172,7 @@ def test_report_stays_unchanged_on_a_full_disk(tiny: Tiny) -> None:
         report = place / "report.json"
         report.write_text("the last one")
         ended = tiny.run("build-app", "--json", str(report))
-        said_full(ended)
+        expect_full_disk_error(ended)
         assert f"{report}: the disk is full" in ended.text
         assert report.read_text() == "the last one"
         assert list(place.iterdir()) == [report]
@@ -182,7 +183,7 @@ def test_report_stays_unchanged_on_a_full_disk(tiny: Tiny) -> None:
 
 
 def test_lock_on_a_full_disk_leaves_every_lock_unchanged(tiny: Tiny) -> None:
-    """Their folder is the checkout's."""
+    """The locks are in the checkout, on another disk than the cache."""
     folder = tiny.project / "requirements"
     before = {path.name: path.read_text() for path in folder.iterdir()} | {"app.in": "alpha==1.1\nbeta==1.0\n"}
     with small_disk(folder, "size=24k"):  # pages, of 4 kB: each file has one, and there are six

@@ -1,4 +1,4 @@
-"""A ledger that is deleted, damaged, locked, older or newer: said, made anew, waited for, or brought up to date."""
+"""A ledger that is deleted, damaged, locked, older or newer is recreated, refused, waited for, or migrated."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def version(tiny: Tiny) -> int:
 
 @pytest.mark.parametrize("pattern", ["ledger.sqlite", "ledger.sqlite*"])
 def test_deleted_ledger_is_recreated(tiny: Tiny, pattern: str) -> None:
-    """With its log or without: after a build that was killed there is one."""
+    """With its write-ahead log, as after a killed build, or without."""
     digest = tiny.build("app").report["digest"]
     wipe(tiny)
     assert Doomed(tiny, "app").kill(Moment(lines=14), whole=True)
@@ -116,8 +116,8 @@ def test_ledger_deleted_while_a_build_runs_is_recreated(tiny: Tiny, pattern: str
         wait_until(lambda: bool(tiny.containers()))
         remove(tiny, pattern)
         tiny.build("app")
-        said, _ = slow.communicate(timeout=60)
-    assert slow.returncode == 0, said
+        output, _ = slow.communicate(timeout=60)
+    assert slow.returncode == 0, output
     assert tiny.run_image("tools", "cat", "/opt/made") == "made\n"
     assert unsound(tiny) == []
     assert left_behind(tiny) == []
@@ -148,7 +148,7 @@ def flip(tiny: Tiny, whole: bytes, rng: random.Random) -> None:
 
 
 def test_flipped_bits_never_give_a_wrong_image(tiny: Tiny) -> None:
-    """Anywhere in it: what a build looks at is refused, or made anew; what it makes is never another image."""
+    """A flipped bit anywhere is refused, or its row counts as absent; no build makes another image."""
     digest = tiny.build("app").report["digest"]
     rng, whole = make_rng("flips"), ledger(tiny).read_bytes()
     for number in range(8):
@@ -196,7 +196,7 @@ def ask(tiny: Tiny, scanned: Sequence[tuple[str, str]]) -> Believed:
 
 
 def test_many_flipped_bits_never_give_a_wrong_image(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Planned in this process, as often as there is time for (BUILDKIT_TEST_FLIPS): fine, built anew, or refused."""
+    """BUILDKIT_TEST_FLIPS plans in this process: each is unaffected, rebuilds layers, or is refused."""
     tiny.build("app", "--no-import")
     for name, value in tiny.env.items():
         monkeypatch.setenv(name, value)
@@ -216,11 +216,11 @@ def test_many_flipped_bits_never_give_a_wrong_image(tiny: Tiny, monkeypatch: pyt
         assert found.keys == sound.keys
         assert found.made.items() <= sound.made.items()
         assert found.verdicts.items() <= sound.verdicts.items()
-        counts["fine" if found == sound else "anew"] += 1
+        counts["unaffected" if found == sound else "rebuilt"] += 1
     print(dict(counts), *sorted(refused), sep="\n")
-    assert counts["fine"]
-    for said in refused:
-        assert re.search(r"ledger\.sqlite: the ledger cannot be used: .* it is damaged: remove it, and layers", said)
+    assert counts["unaffected"]
+    for message in refused:
+        assert re.search(r"ledger\.sqlite: the ledger cannot be used: .* it is damaged: remove it, and layers", message)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_many_flipped_bits_never_give_a_wrong_image(tiny: Tiny, monkeypatch: pyt
     [("deps/bulk", "blobs = replace(blobs, ', 10', ', 11')"), ("base/image", "env = replace(env, 'yes', 'no')")],
 )
 def test_altered_rows_count_as_absent(tiny: Tiny, layer: str, change: str) -> None:
-    """Sizes and environments go into an image as the ledger has them, if it has them whole."""
+    """Sizes and environments go from the ledger into an image only if their row is unaltered."""
     digest = tiny.build("app").report["digest"]
     with closing(sqlite3.connect(ledger(tiny))) as db, db:
         assert db.execute(f"UPDATE layers SET {change} WHERE name = ?", (layer,)).rowcount == 1
@@ -239,7 +239,7 @@ def test_altered_rows_count_as_absent(tiny: Tiny, layer: str, change: str) -> No
 
 
 def test_altered_file_hashes_are_not_trusted(tiny: Tiny) -> None:
-    """They are hashed again: the layer is not made anew under a key that is not its own."""
+    """The files are hashed again, so that no layer is built under a wrong key."""
     digest = tiny.build("app").report["digest"]
     inode = (tiny.project / "stages/app/app/main.sh").stat().st_ino
     with closing(sqlite3.connect(ledger(tiny))) as db, db:
@@ -275,9 +275,9 @@ def test_build_gives_up_on_a_ledger_locked_too_long(
     for name, value in tiny.env.items():
         monkeypatch.setenv(name, value)
     assert guarded(lambda: run_build(tiny.project, "models", ["--no-import"])) == 1
-    said = capsys.readouterr().err
-    assert "ledger.sqlite: the ledger cannot be used: database is locked" in said
-    assert "another process has held it for 0.3 s: find it, for instance with fuser" in said
+    errors = capsys.readouterr().err
+    assert "ledger.sqlite: the ledger cannot be used: database is locked" in errors
+    assert "another process has held it for 0.3 s: find it, for instance with fuser" in errors
     assert tiny.left_over() == []
     locked.execute("ROLLBACK")
     assert guarded(lambda: run_build(tiny.project, "models", ["--no-import"])) == 0
@@ -303,8 +303,8 @@ def test_ledger_of_the_first_schema_is_migrated_by_several_builds_at_once(tiny: 
     make_first(tiny)
     argv = tiny.argv("build-app")
     many = [subprocess.Popen(argv, cwd=tiny.folder, env=tiny.env, stderr=subprocess.PIPE) for _ in range(4)]
-    said = [child.communicate(timeout=60)[1] for child in many]
-    assert [child.returncode for child in many] == [0] * 4, said
+    errors = [child.communicate(timeout=60)[1] for child in many]
+    assert [child.returncode for child in many] == [0] * 4, errors
     assert version(tiny) == schema.VERSION
     assert tiny.build("app").built() == {}
 

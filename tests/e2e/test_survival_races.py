@@ -45,9 +45,9 @@ def build_at_once(tiny: Tiny, wanted: Sequence[tuple[Path, str]], pauses: Sequen
         )
         started.append((child, report))
     for child, _ in started:
-        said, _ = child.communicate(timeout=120)
-        assert child.returncode == 0, said
-        assert "warning" not in said
+        output, _ = child.communicate(timeout=120)
+        assert child.returncode == 0, output
+        assert "warning" not in output
     return [json.loads(report.read_text()) for _, report in started]
 
 
@@ -137,7 +137,7 @@ def test_containers_of_running_builds_are_not_swept(shared: Tiny) -> None:
     wait_until(lambda: bool(shared.containers()))
     shared.build("models")
     assert len(shared.containers()) == 1
-    said, _ = slow.communicate(timeout=60)
-    assert slow.returncode == 0, said
+    output, _ = slow.communicate(timeout=60)
+    assert slow.returncode == 0, output
     assert left_behind(shared) == []
     assert shared.run_image("tools", "cat", "/opt/made") == "made\n"

@@ -1,4 +1,4 @@
-"""Images that are removed behind our back are delivered again; a clock that was set back upsets nothing."""
+"""Images removed by other programs are delivered again; a clock that is set back does no harm."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def stepped(template: Path, registry: str, links: Path) -> Iterator[tuple[Tiny, 
 
 
 def look_at(tiny: Tiny, digest: str, *, built: set[str]) -> None:
-    """The image comes again, with only these layers made anew."""
+    """Build the image again, which must rebuild only these layers."""
     ended = tiny.build("tools")
     assert ended.report["digest"] == digest, ended.text
     assert ended.built().keys() == built
@@ -61,7 +61,7 @@ def test_removed_images_are_delivered_again(stepped: tuple[Tiny, str]) -> None:
 
 
 def test_removed_images_and_blobs_are_rebuilt(stepped: tuple[Tiny, str]) -> None:
-    """Some of a layer's, of a step's, of the root's; and then all."""
+    """First some blobs of layers, steps and the root, then all."""
     tiny, digest = stepped
     gone = {"deps/bulk", "tools/one", "base/image"}
     for layer in gone:
@@ -75,7 +75,7 @@ def test_removed_images_and_blobs_are_rebuilt(stepped: tuple[Tiny, str]) -> None
 
 
 def test_removed_base_images_are_imported_again(stepped: tuple[Tiny, str]) -> None:
-    """With blobs to make them of again; then without: other images still have their layers, but no container."""
+    """First with their blobs; then without, when other images still have their layers, but no container starts."""
     tiny, digest = stepped
     for word in ("three", "four", "five"):
         tiny.write("stages/tools/stage.toml", _STEP.replace("echo two", f"echo {word}"))
@@ -95,7 +95,7 @@ def test_removed_base_images_are_imported_again(stepped: tuple[Tiny, str]) -> No
 
 
 def test_removed_image_name_is_delivered_again(stepped: tuple[Tiny, str]) -> None:
-    """Layers that it had alone go with it, those of others stay."""
+    """Only layers that no other image has are removed with it."""
     tiny, digest = stepped
     tiny.build("app")
     known = tiny.build("tools")
@@ -118,7 +118,7 @@ def test_deleted_storage_is_filled_again(stepped: tuple[Tiny, str]) -> None:
 
 
 def test_images_removed_during_builds_are_complete_after_the_next(stepped: tuple[Tiny, str]) -> None:
-    """buildah and podman may trip over it, so a build may fail; then clearly, and the next one is whole."""
+    """buildah and podman may fail, and so may a build, with a clear error; the next one succeeds."""
     tiny, digest = stepped
     removing = ("podman", "rmi", "--all", "--force")
     for number in range(3):
@@ -130,16 +130,16 @@ def test_images_removed_during_builds_are_complete_after_the_next(stepped: tuple
                     ("podman", "rmi", "--all", "--force"), env=tiny.env, cwd=tiny.folder, capture_output=True
                 )
                 time.sleep(0.05 * number)
-            said = child.communicate()[0]
-        assert child.returncode in (0, 1), said
-        assert "Traceback" not in said
-        assert child.returncode == 0 or "\nerror: " in said
+            output = child.communicate()[0]
+        assert child.returncode in (0, 1), output
+        assert "Traceback" not in output
+        assert child.returncode == 0 or "\nerror: " in output
     tiny.tool(*removing)
     look_at(tiny, digest, built=set())
 
 
 def test_build_after_the_clock_is_set_back_a_day_reuses_every_layer(tiny: Tiny) -> None:
-    """So all that was written before comes from the future."""
+    """Everything written before has a time in the future."""
     tiny.build("app")
     (tiny.cache / "tmp/dir-left").mkdir()
     (tiny.cache / "tmp/1-left").write_bytes(b"left")
@@ -164,4 +164,4 @@ def test_build_after_the_clock_is_set_back_a_day_reuses_every_layer(tiny: Tiny) 
     assert unsound(tiny) == []
     with closing(sqlite3.connect(tiny.cache / "ledger.sqlite")) as db:
         (used,) = db.execute("SELECT MAX(used) FROM layers").fetchone()
-    assert used < time.time() + 1, "what is used now is not used tomorrow"
+    assert used < time.time() + 1, "a new time of use is not in the future"

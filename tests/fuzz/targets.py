@@ -350,7 +350,7 @@ def layer_audit(data: bytes) -> None:
     from tests.audit.crafted import make_view
 
     for content in (data, with_checksums(data)):
-        ours(lambda content=content: told(check_image(make_view(content))))
+        ours(lambda content=content: check_findings(check_image(make_view(content))))
 
 
 @target("bytes", _tars, BuildError)
@@ -495,7 +495,7 @@ def image(data: bytes) -> None:
 
     ours(read)
     _layout(manifest, config)
-    told(check_image(ImageView(name="x", config=parse_config(config, "x"), layers=())))
+    check_findings(check_image(ImageView(name="x", config=parse_config(config, "x"), layers=())))
 
 
 def _split(data: bytes) -> tuple[bytes, bytes]:
@@ -668,10 +668,10 @@ def _statements() -> list[bytes]:
         render_statement,
     )
 
-    said = render_statement(
+    rendered = render_statement(
         Statement(subjects=(("x", Digest.of(b"x")),), predicate_type=PROVENANCE, predicate={"a": [1]})
     )
-    return [said, render_envelope(Envelope(payload_type=STATEMENT_TYPE, payload=said, signatures=(b"1",)))]
+    return [rendered, render_envelope(Envelope(payload_type=STATEMENT_TYPE, payload=rendered, signatures=(b"1",)))]
 
 
 @target("json", _statements)
@@ -728,12 +728,12 @@ def _advisories() -> list[bytes]:
         "summary": "bad", "fix_versions": ["2"], "link": "https://x",
         "dependency": {"name": "a", "version": "1"},
     }  # fmt: skip
-    said = {
+    answer = {
         "vulnerabilities": [one],
         "summary": {"audited_packages": 1},
         "adverse_statuses": [{"name": "b", "status": "archived"}],
     }
-    return [json.dumps(said).encode()]
+    return [json.dumps(answer).encode()]
 
 
 @target("json", _advisories, BuildError)
@@ -788,7 +788,7 @@ def _scan(data: bytes) -> None:
         json=200_000,
     )
     found = scan("model.bin", BytesSource(data), limits=limits)
-    told(found.findings)
+    check_findings(found.findings)
     for gap in found.gaps:
         printable(f"{gap.member} {gap.why}")
     assert _parse_scan(_render_scan(found)) is not None
@@ -857,7 +857,7 @@ def printable(text: str) -> None:
     assert not _CONTROL.search(sanitize(text)), ascii(text)
 
 
-def told(findings: Any) -> None:
+def check_findings(findings: Any) -> None:
     """Assert that findings can be rendered in every output form."""
     from buildkit.report.findings_table import findings_json, render_findings
     from buildkit.report.sarif import SarifRun, render_sarif

@@ -48,14 +48,14 @@ def test_messages_match_printed_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("run", "said"),
+    ("run", "message"),
     [
         (spin, "takes more than 0.2 s"),
         (lambda data: bytearray(2 * engine.MEMORY), "takes more than 1024 MiB"),
     ],
 )
-def test_excessive_time_or_memory_fails(run: Callable[[bytes], object], said: str) -> None:
-    with pytest.raises(AssertionError, match=said):
+def test_excessive_time_or_memory_fails(run: Callable[[bytes], object], message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
         attempt(target(run), b"x")
 
 

@@ -151,8 +151,8 @@ def expect_equal(target: Target, before: Tree, ours: Tree) -> None:
         if name not in before and not says_how_pip_was_called(name.rpartition("/site-packages/")[2])
     }
     differing = [name for name in sorted({*ours, *theirs}) if ours.get(name) != theirs.get(name)]
-    told = [f"{name}: {difference(ours.get(name), theirs.get(name))}" for name in differing[:20]]
-    assert not differing, "\n".join([f"{len(differing)} of {len(theirs)} files differ", *told])
+    lines = [f"{name}: {difference(ours.get(name), theirs.get(name))}" for name in differing[:20]]
+    assert not differing, "\n".join([f"{len(differing)} of {len(theirs)} files differ", *lines])
 
 
 def difference(ours: tuple[str, bool] | None, theirs: tuple[str, bool] | None) -> str:

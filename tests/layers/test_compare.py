@@ -187,28 +187,28 @@ def test_bytecode_with_source_times_is_explained() -> None:
 def test_differing_record_is_explained() -> None:
     path = f"{SITE}/a-1.dist-info/RECORD"
 
-    def said(*lines: str) -> list[str]:
+    def explain(*lines: str) -> list[str]:
         found = compare(tar(entry(path, "".join(LINES).encode())), tar(entry(path, "".join(lines).encode())))
         return [line.removeprefix(f"{path}: ") for line in found]
 
-    assert said(*LINES[:2], LINES[3], LINES[2], LINES[4]) == [
+    assert explain(*LINES[:2], LINES[3], LINES[2], LINES[4]) == [
         "RECORD order, from line 3: 'a/2.py,sha256=2,2\\n' ≠ 'a/3.py,sha256=3,3\\n'"
     ]
-    assert said(LINES[1], LINES[0], "a/2.py,sha256=9,2\n", *LINES[3:]) == [
+    assert explain(LINES[1], LINES[0], "a/2.py,sha256=9,2\n", *LINES[3:]) == [
         "RECORD line: 'a/2.py,sha256=2,2\\n' ≠ 'a/2.py,sha256=9,2\\n'"
     ]
-    assert said(*LINES[:3], LINES[4])[-1] == "RECORD line: 'a/3.py,sha256=3,3\\n' ≠ no such line"
+    assert explain(*LINES[:3], LINES[4])[-1] == "RECORD line: 'a/3.py,sha256=3,3\\n' ≠ no such line"
 
 
 def test_differing_text_is_explained_by_line() -> None:
-    def said(one: str, two: str) -> str:
+    def explain(one: str, two: str) -> str:
         return compare(tar(entry("t", one.encode())), tar(entry("t", two.encode())))[-1]
 
-    assert said("same\nold\n", "same\nnew\n") == "t: line 2: 'old\\n' ≠ 'new\\n'"
-    assert said("same\nold\n", "same\n") == "t: line 2: 'old\\n' ≠ no such line"
-    assert said("same\n", "same\r\n") == "t: line 1: 'same\\n' ≠ 'same\\r\\n'"
-    assert said("", "ü") == "t: line 1: no such line ≠ 'ü'"
-    assert said("y" * 500 + "1" + "z" * 500, "y" * 500 + "2" + "z" * 500) == (
+    assert explain("same\nold\n", "same\nnew\n") == "t: line 2: 'old\\n' ≠ 'new\\n'"
+    assert explain("same\nold\n", "same\n") == "t: line 2: 'old\\n' ≠ no such line"
+    assert explain("same\n", "same\r\n") == "t: line 1: 'same\\n' ≠ 'same\\r\\n'"
+    assert explain("", "ü") == "t: line 1: no such line ≠ 'ü'"
+    assert explain("y" * 500 + "1" + "z" * 500, "y" * 500 + "2" + "z" * 500) == (
         f"t: line 1: '…{'y' * 20}1{'z' * 39}…' ≠ '…{'y' * 20}2{'z' * 39}…'"
     )
 
@@ -338,10 +338,10 @@ def test_every_flipped_bit_is_reported(at: int, bit: int) -> None:
     other[at] ^= 1 << bit
     _repair(other, at)
     try:
-        said = compare(WHOLE, bytes(other))
+        differences = compare(WHOLE, bytes(other))
     except BuildError as error:
-        said = [error.message]
-    assert said
+        differences = [error.message]
+    assert differences
 
 
 def _repair(data: bytearray, at: int) -> None:

@@ -209,13 +209,13 @@ def test_error_of_a_member_leaves_no_thread():
 
 
 def test_progress_counts_the_bytes_of_tar():
-    said = []
+    counts = []
     packed = write_layer(
-        [file("a", bytes(3 * BLOCK)), file("b", bytes(BLOCK))], io.BytesIO(), Compression.ZSTD, progress=said.append
+        [file("a", bytes(3 * BLOCK)), file("b", bytes(BLOCK))], io.BytesIO(), Compression.ZSTD, progress=counts.append
     )
-    assert said == sorted(said)
-    assert len(said) > 2
-    assert said[-1] == packed.unpacked
+    assert counts == sorted(counts)
+    assert len(counts) > 2
+    assert counts[-1] == packed.unpacked
 
 
 def test_zstd_bytes_do_not_depend_on_the_number_of_processors():

@@ -32,9 +32,9 @@ class Wanted:
     late: bool = False  # the names behind the instructions, as patchelf puts them
 
 
-def make_elf(**said: object) -> bytes:
+def make_elf(**fields: object) -> bytes:
     """The file."""
-    return _Maker(Wanted(**said)).make()  # type: ignore[arg-type]
+    return _Maker(Wanted(**fields)).make()  # type: ignore[arg-type]
 
 
 class _Maker:

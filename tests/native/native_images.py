@@ -59,6 +59,6 @@ def check(*layers: Mapping[str, Content], arch: str = "amd64", **env: str) -> li
     return check_native(view(*layers), env, arch)
 
 
-def told(findings: list[Finding]) -> list[tuple[str, str, str]]:
+def rules_of(findings: list[Finding]) -> list[tuple[str, str, str]]:
     """Rule, severity and path of each."""
     return [(one.rule.id, one.severity.name, one.path) for one in findings]

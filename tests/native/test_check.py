@@ -10,14 +10,14 @@ from buildkit.findings import Severity
 from buildkit.native import linker
 from buildkit.native.facts import decode_facts, encode_facts
 from tests.native.elfmaker import AARCH64, I386, make_elf
-from tests.native.native_images import LIB, LINKER, SITE, check, root, survey, told
+from tests.native.native_images import LIB, LINKER, SITE, check, root, rules_of, survey
 
 CV2 = f"{SITE}/cv2/cv2.abi3.so"
 MODULE = f"{SITE}/x/_x.cpython-313-x86_64-linux-gnu.so"
 
 
-def needing(*names: str, **said: object) -> bytes:
-    return make_elf(needed=("libc.so.6", *names), **said)
+def needing(*names: str, **fields: object) -> bytes:
+    return make_elf(needed=("libc.so.6", *names), **fields)
 
 
 def test_complete_image_has_no_findings() -> None:
@@ -26,13 +26,13 @@ def test_complete_image_has_no_findings() -> None:
 
 def test_missing_library_is_reported_with_file_and_debian_package() -> None:
     (found,) = check(root(), {CV2: needing("libGL.so.1")})
-    assert told([found]) == [("missing-library", "HIGH", CV2)]
+    assert rules_of([found]) == [("missing-library", "HIGH", CV2)]
     assert found.what == "it needs libGL.so.1, which is nowhere in the image; the Debian package libgl1 has it"
     assert found.layer == "1"
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "hint"),
     [
         ("libglib-2.0.so.0", "the Debian package libglib2.0-0t64 has it"),
         ("libgomp.so.1.0.0", "the Debian package libgomp1 has it"),
@@ -40,9 +40,9 @@ def test_missing_library_is_reported_with_file_and_debian_package() -> None:
         ("libnumber9.so.7", "Debian's is probably libnumber9-7"),
     ],
 )
-def test_suggested_package_follows_the_suite_or_debian_policy(name: str, said: str) -> None:
+def test_suggested_package_follows_the_suite_or_debian_policy(name: str, hint: str) -> None:
     (found,) = check(root(), {CV2: needing(name)})
-    assert found.what.endswith(said)
+    assert found.what.endswith(hint)
 
 
 @pytest.mark.parametrize("release", [b"ID=alpine\n", b"ID=fedora\nID_LIKE=rhel\n"])
@@ -74,7 +74,7 @@ def test_finding_of_a_wheels_library_names_the_module_that_loads_it() -> None:
 
 
 def test_library_loaded_by_name_has_lower_severity() -> None:
-    assert told(check(root(), {f"{SITE}/lgb/lib/lib_lgb.so": needing("libgomp.so.1")})) == [
+    assert rules_of(check(root(), {f"{SITE}/lgb/lib/lib_lgb.so": needing("libgomp.so.1")})) == [
         ("missing-library", "MEDIUM", f"{SITE}/lgb/lib/lib_lgb.so")
     ]
 
@@ -88,30 +88,30 @@ def test_library_loaded_by_name_has_lower_severity() -> None:
     ],
 )
 def test_optional_variant_may_lack_a_library(path: str) -> None:
-    assert told(check(root(), {f"{SITE}/{path}": needing("libavcodec.so.58")})) == [
+    assert rules_of(check(root(), {f"{SITE}/{path}": needing("libavcodec.so.58")})) == [
         ("missing-library", "LOW", f"{SITE}/{path}")
     ]
 
 
 def test_accelerator_library_may_be_missing_for_a_plugin_but_not_for_a_module() -> None:
     plugin = f"{SITE}/onnx/capi/libprovider_shared.so"
-    assert told(check(root(), {plugin: needing("libcublasLt.so.12")})) == [("missing-library", "LOW", plugin)]
-    assert told(check(root(), {MODULE: needing("libcublasLt.so.12")})) == [("missing-library", "HIGH", MODULE)]
+    assert rules_of(check(root(), {plugin: needing("libcublasLt.so.12")})) == [("missing-library", "LOW", plugin)]
+    assert rules_of(check(root(), {MODULE: needing("libcublasLt.so.12")})) == [("missing-library", "HIGH", MODULE)]
 
 
 @pytest.mark.parametrize("name", ["libcuda.so.1", "libnvidia-ml.so.1", "libGLX_nvidia.so.0", "libnvcuvid.so.1"])
 def test_missing_gpu_driver_library_is_only_a_note(name: str) -> None:
-    assert told(check(root(), {MODULE: needing(name)})) == [("driver-library", "NOTE", MODULE)]
+    assert rules_of(check(root(), {MODULE: needing(name)})) == [("driver-library", "NOTE", MODULE)]
 
 
 def test_library_of_another_wheel_counts_as_loaded_first() -> None:
     files = {f"{SITE}/tv/_C.so": needing("libc10.so"), f"{SITE}/torch/lib/libc10.so": needing(soname="libc10.so")}
-    assert told(check(root(), files)) == [("library-loaded-first", "NOTE", f"{SITE}/tv/_C.so")]
+    assert rules_of(check(root(), files)) == [("library-loaded-first", "NOTE", f"{SITE}/tv/_C.so")]
 
 
 def test_library_outside_the_search_path_has_low_severity() -> None:
     jvm = {"usr/lib/jvm/server/libjvm.so": needing(soname="libjvm.so")}
-    assert told(check(root(), jvm, {MODULE: needing("libjvm.so")})) == [("library-off-path", "LOW", MODULE)]
+    assert rules_of(check(root(), jvm, {MODULE: needing("libjvm.so")})) == [("library-off-path", "LOW", MODULE)]
 
 
 def test_modules_for_another_python_and_debug_symbols_are_skipped() -> None:
@@ -122,7 +122,10 @@ def test_modules_for_another_python_and_debug_symbols_are_skipped() -> None:
 
 def test_program_without_its_dynamic_linker_is_reported() -> None:
     found = check(root(), {"usr/bin/tool": make_elf(needed=("libnone.so.1",), interpreter="/lib/ld-musl-x86_64.so.1")})
-    assert told(found) == [("interpreter-missing", "HIGH", "usr/bin/tool"), ("missing-library", "HIGH", "usr/bin/tool")]
+    assert rules_of(found) == [
+        ("interpreter-missing", "HIGH", "usr/bin/tool"),
+        ("missing-library", "HIGH", "usr/bin/tool"),
+    ]
     assert "/lib/ld-musl-x86_64.so.1" in found[0].what
 
 
@@ -146,7 +149,7 @@ def versions(*wanted: str, library: str = "libc.so.6") -> bytes:
 
 def test_too_old_libc_is_reported_with_both_versions() -> None:
     (found,) = check(root(), {MODULE: versions("GLIBC_2.34", "GLIBC_2.38", "GLIBC_2.4")})
-    assert told([found]) == [("glibc-too-old", "HIGH", MODULE)]
+    assert rules_of([found]) == [("glibc-too-old", "HIGH", MODULE)]
     assert (
         found.what == f"it needs GLIBC_2.38, and libc.so.6 of the image ({LIB}/libc.so.6) has no more than GLIBC_2.36"
     )
@@ -163,7 +166,7 @@ def test_too_old_libstdcxx_is_reported_with_both_versions() -> None:
 def test_library_without_the_required_symbol_version_is_reported() -> None:
     image = root(**{"libssl.so.3": make_elf(soname="libssl.so.3", defines=("OPENSSL_3.0.0",))})
     (found,) = check(image, {MODULE: versions("OPENSSL_3.4.0", library="libssl.so.3")})
-    assert told([found]) == [("symbol-version-missing", "HIGH", MODULE)]
+    assert rules_of([found]) == [("symbol-version-missing", "HIGH", MODULE)]
     plain = root(**{"libssl.so.3": make_elf(soname="libssl.so.3")})
     assert check(plain, {MODULE: versions("OPENSSL_3.4.0", library="libssl.so.3")}) == [], "as the linker: no versions"
 
@@ -171,7 +174,7 @@ def test_library_without_the_required_symbol_version_is_reported() -> None:
 def test_wheel_for_another_machine_is_an_error_and_a_helper_only_a_note() -> None:
     tagged, helper = f"{SITE}/y/_y.abi3.so", f"{SITE}/pydevd/attach_linux_x86.so"
     found = check(root(), {tagged: make_elf(machine=AARCH64), helper: make_elf(machine=I386, bits=32)})
-    assert told(found) == [("wrong-machine", "HIGH", tagged), ("wrong-machine", "NOTE", helper)]
+    assert rules_of(found) == [("wrong-machine", "HIGH", tagged), ("wrong-machine", "NOTE", helper)]
     assert [one.path for one in check(root(), {tagged: make_elf()}, arch="arm64") if one.path == tagged] == [tagged]
 
 
@@ -187,14 +190,14 @@ def test_glibc_wheel_in_a_musl_image_is_reported() -> None:
         "lib/libc.musl-x86_64.so.1": "ld-musl-x86_64.so.1",
         "etc/os-release": b"ID=alpine\n",
     }
-    assert told(check(musl, {MODULE: versions("GLIBC_2.17")})) == [("wrong-libc", "HIGH", MODULE)]
+    assert rules_of(check(musl, {MODULE: versions("GLIBC_2.17")})) == [("wrong-libc", "HIGH", MODULE)]
     assert check(musl, {MODULE: make_elf(needed=("libc.musl-x86_64.so.1", "libpthread.so.0"))}) == []
 
 
 def test_damaged_file_is_a_note_and_still_found_by_others() -> None:
     broken = make_elf(soname="libx.so.1")[:90]
     found = check(root(**{"libx.so.1": broken}), {MODULE: needing("libx.so.1")})
-    assert told(found) == [("native-unreadable", "NOTE", f"{LIB}/libx.so.1")]
+    assert rules_of(found) == [("native-unreadable", "NOTE", f"{LIB}/libx.so.1")]
 
 
 def test_library_removed_by_a_whiteout_is_missing() -> None:
@@ -264,4 +267,4 @@ def test_check_ends_for_any_image(layers: list[dict[str, bytes | str | None]], b
 
 def test_free_threaded_python_module_is_recognised() -> None:
     path = "opt/venv/lib/python3.13t/site-packages/x/_x.cpython-313t-x86_64-linux-gnu.so"
-    assert told(check(root(), {path: needing("libnone.so.1")})) == [("missing-library", "HIGH", path)]
+    assert rules_of(check(root(), {path: needing("libnone.so.1")})) == [("missing-library", "HIGH", path)]

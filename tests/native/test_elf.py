@@ -146,14 +146,14 @@ def bent(draw: st.DrawFn) -> bytes:
 
 @given(bent())
 def test_corrupted_content_parses_or_raises_elf_error(data: bytes) -> None:
-    told: list[object] = []
+    results: list[object] = []
     for way in (lambda: parse_elf(reader(data)), lambda: passed(data, 97)):
         try:
-            told.append(way())
+            results.append(way())
         except ElfError as error:
-            told.append(type(error))
-    if all(isinstance(one, Elf) for one in told):
-        assert told[0] == told[1]
+            results.append(type(error))
+    if all(isinstance(one, Elf) for one in results):
+        assert results[0] == results[1]
 
 
 @given(st.binary(max_size=400))

@@ -117,9 +117,9 @@ def test_references_are_accepted_exactly_if_skopeo_accepts_them(ref: Ref | str) 
     assume(0 < int(host.partition(":")[2] or 1) < 65536)  # skopeo finds that out later
     assume(not ("@" in rest and ":" in rest.partition("@")[0]))  # it takes one of the two
     argv = ("skopeo", "--insecure-policy", "copy", "dir:/nonexistent", f"docker://{text}")
-    said = subprocess.run(argv, capture_output=True, text=True, cwd=Path("/")).stderr
-    taken = "Invalid destination name" not in said
-    assert taken or "invalid reference format" in said, said
+    errors = subprocess.run(argv, capture_output=True, text=True, cwd=Path("/")).stderr
+    taken = "Invalid destination name" not in errors
+    assert taken or "invalid reference format" in errors, errors
     try:
         parse_ref(text, "it")
         ours = True

@@ -143,8 +143,8 @@ def make_graph_of(stages: dict[str, str]) -> Graph:
 def composer(
     stages: dict[str, str] | None = None, checkout: FakeCheckout | None = None, settings: str = ""
 ) -> Composer:
-    said = "" if "arch" in settings else "arch = 'x86_64'"
-    text = f"[tool.buildkit]\nname = 'p'\n{said}\n{settings}"
+    arch_line = "" if "arch" in settings else "arch = 'x86_64'"
+    text = f"[tool.buildkit]\nname = 'p'\n{arch_line}\n{settings}"
     project: Project = parse_project(text, Path("/nowhere"))
     return Composer(project, make_graph_of(stages or STAGES), checkout or base_checkout())
 

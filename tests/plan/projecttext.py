@@ -22,7 +22,7 @@ def render(small: Small, style: Style) -> dict[str, File]:
         ".containerignore": "".join(f"{line}\n" for line in _with_comments(small.ignored, style)),
     }
     for name, stage in small.stages.items():
-        found[f"stages/{name}/stage.toml"] = style.document(_said_otherwise(stage, style))
+        found[f"stages/{name}/stage.toml"] = style.document(_with_explicit_defaults(stage, style))
     if "image" not in small.root:
         _render_apt(small, style, found)
     _render_wheels(small, style, found)
@@ -59,26 +59,26 @@ def _in_any_order(models: list[dict[str, Any]], style: Style) -> list[dict[str, 
     return [model | {"file": style.shuffled(model["file"])} for model in style.shuffled(models)]
 
 
-def _said_otherwise(stage: dict[str, Any], style: Style) -> dict[str, Any]:
-    """The same stage with some defaults said, and a script said as the command that it is."""
-    said = deepcopy(stage)
-    debian = said.get("root", {})
+def _with_explicit_defaults(stage: dict[str, Any], style: Style) -> dict[str, Any]:
+    """Return an equal stage with some defaults written out, and some scripts as their commands."""
+    result = deepcopy(stage)
+    debian = result.get("root", {})
     if "suite" in debian:
         defaults = {"variant": "minbase", "components": ["main"], "exclude": [], "drop-setuid": False, "user": []}
         debian |= {key: value for key, value in defaults.items() if key not in debian and style.chance(0.3)}
         for user in debian.get("user", ()):
             defaults = {"gid": user["uid"], "home": f"/home/{user['name']}", "shell": "/usr/sbin/nologin"}
             user |= {key: value for key, value in defaults.items() if key not in user and style.chance(0.3)}
-    for step in said.get("run", ()):
+    for step in result.get("run", ()):
         if "script" in step and style.chance(0.3):
             step["command"] = ["/bin/sh", "-eu", "-c", step.pop("script")]
         if "network" not in step and style.chance(0.3):
             step["network"] = False
-    if "models" in said and "target" not in said["models"] and style.chance(0.3):
-        said["models"]["target"] = "/models"
+    if "models" in result and "target" not in result["models"] and style.chance(0.3):
+        result["models"]["target"] = "/models"
     if style.chance(0.3):
-        said.setdefault("ships", False)
-    return said
+        result.setdefault("ships", False)
+    return result
 
 
 def _render_apt(small: Small, style: Style, found: dict[str, str]) -> None:

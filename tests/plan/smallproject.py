@@ -197,12 +197,12 @@ def _models(draw: st.DrawFn) -> list[dict[str, Any]]:
 
     text = "weights of ours"
     own = {"path": "w.bin", "sha256": FileHash.of(text.encode()).hex, "size": len(text), "source": "weights/w.bin"}
-    said = {"license": "MIT", "request": sha("request")}
+    common = {"license": "MIT", "request": sha("request")}
     return [
-        {"name": "vad", "version": "1", "source": "https://x.org/vad", **said, "file": files("vad")},
-        {"name": "own", "version": "", "source": "path:weights", **said, "file": [own]},
+        {"name": "vad", "version": "1", "source": "https://x.org/vad", **common, "file": files("vad")},
+        {"name": "own", "version": "", "source": "path:weights", **common, "file": [own]},
         {
-            "name": "inside", "version": "2", "source": "pypi:inside", **said, "file": files("inside"),
+            "name": "inside", "version": "2", "source": "pypi:inside", **common, "file": files("inside"),
             "wheel": wheel("inside", "2", 9),
         },
     ]  # fmt: skip

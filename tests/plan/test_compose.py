@@ -86,8 +86,8 @@ def test_path_begins_with_the_prefix_and_a_stage_overrides_the_environment() -> 
     assert made.env == (("PATH", f"/opt/venv/bin:{SYSTEM}"), ("VIRTUAL_ENV", "/opt/venv"), ("MODE", "x"))
     assert dict(composer().compose("base").config.env) == {"PATH": SYSTEM}
     assert composer().compose("weights").config.env == ()
-    said = composer(STAGES | {"x": 'summary = "x"\nfrom = "base"\n[config]\nenv = { PATH = "/x" }'}).compose("x")
-    assert dict(said.config.env) == {"PATH": "/x"}
+    spec = composer(STAGES | {"x": 'summary = "x"\nfrom = "base"\n[config]\nenv = { PATH = "/x" }'}).compose("x")
+    assert dict(spec.config.env) == {"PATH": "/x"}
 
 
 def test_labels_override_each_other_from_buildkit_to_the_stage() -> None:

@@ -27,15 +27,15 @@ STAGES = ("base", "builder", "development", "hardened", "ml-deps", "models", "ru
 
 
 def compose_all(folder: Path, cache: Path) -> dict[str, Composition]:
-    said: list[Event] = []
+    events: list[Event] = []
     project, graph = load_project(folder), load_graph(folder)
     ledger = Ledger(cache / "ledger.sqlite")
     try:
-        composer = Composer(project, graph, DiskCheckout(project, graph, StatIndex(ledger), said.append, frozen=True))
+        composer = Composer(project, graph, DiskCheckout(project, graph, StatIndex(ledger), events.append, frozen=True))
         found = {name: composer.compose(name) for name in graph.stages}
     finally:
         ledger.close()
-    assert [event for event in said if isinstance(event, Note) and "models" in event.text] == []
+    assert [event for event in events if isinstance(event, Note) and "models" in event.text] == []
     return found
 
 

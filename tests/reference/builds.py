@@ -23,7 +23,7 @@ class Build:
     """The report of a build, and its output."""
 
     report: dict[str, Any]
-    said: str
+    output: str
 
     @property
     def layers(self) -> dict[str, dict[str, Any]]:
@@ -45,7 +45,7 @@ def build(stage: str, cache: Path, *options: str, folder: Path = ROOT, **process
         argv, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **process
     )
     assert done.returncode == 0, done.stdout
-    return Build(report=json.loads(report.read_text("utf-8")), said=done.stdout)
+    return Build(report=json.loads(report.read_text("utf-8")), output=done.stdout)
 
 
 def make_cache(folder: Path, *, downloads: Path | None = None) -> Path:

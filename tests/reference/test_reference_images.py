@@ -52,13 +52,13 @@ def test_storage_holds_the_images_of_the_reports(project: Project, podman: Podma
 
 def test_build_prints_only_steps_and_table(project: Project) -> None:
     for build_ in project.builds.values():
-        strange = [line for line in build_.said.splitlines() if not LINES.fullmatch(line)]
+        strange = [line for line in build_.output.splitlines() if not LINES.fullmatch(line)]
         assert strange == []
 
 
 def test_native_files_of_the_images_lack_nothing(project: Project) -> None:
     for stage, build_ in project.builds.items():
-        assert "may not start" not in build_.said, stage
+        assert "may not start" not in build_.output, stage
 
 
 def test_stages_reuse_layers_of_each_other(project: Project) -> None:
@@ -78,7 +78,7 @@ def test_second_build_does_nothing(project: Project) -> None:
     assert again.report["bytes"] == {"fetched": 0, "built": 0, "imported": 0, "pushed": 0}
     assert {layer["source"] for layer in again.report["layers"]} == {"storage"}
     assert again.report["digest"] == project.builds["runtime"].report["digest"]
-    assert "runtime: nothing changed" in again.said
+    assert "runtime: nothing changed" in again.output
 
 
 @pytest.mark.parametrize("stage", ["runtime", "hardened"])
@@ -195,9 +195,9 @@ def test_service_tests_pass_in_development(project: Project, podman: Podman, spe
         "--volume", f"{sample}:/sample.wav:ro", "--user=0",
         project.images["development"], "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "/app/tests",
     )  # fmt: skip
-    said = podman(*argv)
-    assert re.search(r"\b\d{2,} passed", said), said
-    assert not re.search(r"skipped|failed|error", said.splitlines()[-1]), said
+    output = podman(*argv)
+    assert re.search(r"\b\d{2,} passed", output), output
+    assert not re.search(r"skipped|failed|error", output.splitlines()[-1]), output
 
 
 def test_builder_compiles_an_extension(project: Project, podman: Podman) -> None:

@@ -28,7 +28,7 @@ def bill(project: Project, stage: str) -> dict[str, Any]:
     return value
 
 
-def said(component: dict[str, Any]) -> dict[str, str]:
+def properties_of(component: dict[str, Any]) -> dict[str, str]:
     return {entry["name"].removeprefix("buildkit:"): entry["value"] for entry in component["properties"]}
 
 
@@ -46,11 +46,11 @@ def test_syft_finds_the_packages_of_the_sbom(project: Project, podman: Podman, s
     document = bill(project, stage)
     found: dict[str, set[tuple[str, str]]] = {"wheel": set(), "debian": set()}
     for part in document["components"]:
-        found.setdefault(said(part)["kind"], set()).add((part["name"], part.get("version", "")))
+        found.setdefault(properties_of(part)["kind"], set()).add((part["name"], part.get("version", "")))
     scanned = scan(podman, project.images[stage], project.images["base"], tmp_path)
     assert found["debian"] == scanned.packages("deb")
     sources = {
-        (said(part).get("source", part["name"]), part["version"])
+        (properties_of(part).get("source", part["name"]), part["version"])
         for part in document["components"]
         if "version" in part
     }
@@ -62,8 +62,10 @@ def test_syft_finds_the_packages_of_the_sbom(project: Project, podman: Podman, s
 def test_every_component_names_a_layer_of_the_image(project: Project) -> None:
     document, report = bill(project, "runtime"), project.builds["runtime"].report
     layers = {layer["diff_id"] for layer in report["layers"]}
-    assert {said(part)["layer:diff-id"] for part in document["components"]} <= layers
-    (model,) = (part for part in document["components"] if said(part)["kind"] == "model")
+    assert {properties_of(part)["layer:diff-id"] for part in document["components"]} <= layers
+    (model,) = (part for part in document["components"] if properties_of(part)["kind"] == "model")
     assert model["licenses"] == [{"expression": "MIT", "acknowledgement": "declared"}]
-    licensed = [part for part in document["components"] if said(part)["kind"] == "wheel" and part.get("licenses")]
+    licensed = [
+        part for part in document["components"] if properties_of(part)["kind"] == "wheel" and part.get("licenses")
+    ]
     assert len(licensed) == len(read_pins("api", "ml"))

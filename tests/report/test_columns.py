@@ -55,7 +55,7 @@ def test_no_rows_print_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "formatted"),
     [
         (-9e9, "now"),
         (0.4, "now"),
@@ -67,5 +67,5 @@ def test_no_rows_print_nothing() -> None:
         (9e6, "104 d"),
     ],
 )
-def test_age_is_formatted_in_its_largest_unit(seconds: float, said: str) -> None:
-    assert format_age(seconds) == said
+def test_age_is_formatted_in_its_largest_unit(seconds: float, formatted: str) -> None:
+    assert format_age(seconds) == formatted

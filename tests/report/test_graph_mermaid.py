@@ -85,8 +85,8 @@ def test_grouping_layers_loses_no_layer_and_no_byte(sizes: list[tuple[int, Layer
     counts = [int(m[1]) if (m := re.match(r"(\d+) layers more", label)) else 1 for _, label, _ in nodes]
     assert sum(counts) == len(layers)
     for source in LayerSource:
-        said = sum(float(re.search(r", ([\d.]+) MB\n", label)[1]) for _, label, kind in nodes if kind == source)  # type: ignore[index]
-        assert said == sum((one.bytes or 0) / MB for one in layers if one.source is source)
+        total = sum(float(re.search(r", ([\d.]+) MB\n", label)[1]) for _, label, kind in nodes if kind == source)  # type: ignore[index]
+        assert total == sum((one.bytes or 0) / MB for one in layers if one.source is source)
 
 
 def test_mermaid_keeps_hostile_names_inside_their_labels() -> None:

@@ -124,8 +124,8 @@ def test_svg_sizes_add_up(sizes: list[tuple[int, bool]]) -> None:
     inside = [text for group in drawn.layers for text in ("".join(t.itertext()) for t in group.iter(f"{SVG}text"))]
     below = [line for line in drawn.lines if re.match(r"(and )?w\d+ |\d+ layers, ", line) and line not in inside]
     reasons = [line for line in drawn.lines if ": reason " in line and line.split(",")[0] not in inside]
-    said = sum(float(size) for line in (*inside, *below, *reasons) for size in re.findall(r"([\d.]+) MB", line))
-    assert said == pytest.approx(sum(one.bytes or 0 for one in layers) / MB)
+    total = sum(float(size) for line in (*inside, *below, *reasons) for size in re.findall(r"([\d.]+) MB", line))
+    assert total == pytest.approx(sum(one.bytes or 0 for one in layers) / MB)
 
 
 def test_svg_shows_unknown_sizes_as_unknown() -> None:

@@ -80,8 +80,8 @@ def report() -> Report:
     layer = LayerLine(
         name=NAME, kind="x", key="k", diff_id="i", digest="d", size=1, source="built", seconds=1.0, why=NAME
     )
-    said = {"stage": NAME, "image": NAME, "digest": "d", "pushed_as": {NAME: NAME}}
-    return Report(**said, seconds=1.0, phases={}, layers=(layer,), fetched=0, built=1, imported=0)
+    names = {"stage": NAME, "image": NAME, "digest": "d", "pushed_as": {NAME: NAME}}
+    return Report(**names, seconds=1.0, phases={}, layers=(layer,), fetched=0, built=1, imported=0)
 
 
 def explained() -> str:

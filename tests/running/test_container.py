@@ -110,7 +110,7 @@ def test_an_ordinary_user_has_no_limits_with_old_cgroups() -> None:
 
 
 def test_podman_info_is_parsed() -> None:
-    told = {
+    info = {
         "host": {
             "cgroupVersion": "v2",
             "networkBackend": "netavark",
@@ -120,7 +120,7 @@ def test_podman_info_is_parsed() -> None:
         },
         "version": {"Version": "4.9.3"},
     }
-    assert parse_host(told, systemd=True) == PodmanHost(
+    assert parse_host(info, systemd=True) == PodmanHost(
         version="4.9.3", rootless=True, cgroups="v2", controllers=("memory", "pids"), network="netavark 1.8.0"
     )
     assert find_unsupported(PLAIN, parse_host({}, systemd=True))[0].needs == "memory"  # what is not said is not there
@@ -152,25 +152,25 @@ def test_compose_file_is_valid_and_has_the_same_flags(name: str, tmp_path: Path)
 
 def _from_compose(service: dict[str, object], networks: dict[str, object]) -> set[str]:
     """The flags that a compose file means."""
-    said = {f"--tmpfs={one}" for one in service.get("tmpfs", [])}
-    said |= {f"--publish={one}" for one in service.get("ports", [])}
-    said |= {f"--cap-drop={str(one).lower()}" for one in service["cap_drop"]}
-    said |= {f"--security-opt={str(one).removesuffix(':true')}" for one in service["security_opt"]}
-    said |= {f"--memory={service['mem_limit']}", f"--memory-swap={service['memswap_limit']}"}
-    said |= {f"--pids-limit={service['pids_limit']}", f"--stop-timeout={str(service['stop_grace_period'])[:-1]}"}
-    said |= {
+    result = {f"--tmpfs={one}" for one in service.get("tmpfs", [])}
+    result |= {f"--publish={one}" for one in service.get("ports", [])}
+    result |= {f"--cap-drop={str(one).lower()}" for one in service["cap_drop"]}
+    result |= {f"--security-opt={str(one).removesuffix(':true')}" for one in service["security_opt"]}
+    result |= {f"--memory={service['mem_limit']}", f"--memory-swap={service['memswap_limit']}"}
+    result |= {f"--pids-limit={service['pids_limit']}", f"--stop-timeout={str(service['stop_grace_period'])[:-1]}"}
+    result |= {
         f"--{key}={service[word]}" for key, word in (("user", "user"), ("network", "network_mode")) if word in service
     }
-    said |= {"--read-only"} if service["read_only"] is True else set()
-    said |= {"--pull=never"} if service["pull_policy"] == "never" else set()
+    result |= {"--read-only"} if service["read_only"] is True else set()
+    result |= {"--pull=never"} if service["pull_policy"] == "never" else set()
     health = service.get("healthcheck", {})
     for key, value in health.items():
         text = json.dumps([one.replace("$$", "$") for one in value[1:]]) if key == "test" else value
-        said.add(f"--health-{ {'test': 'cmd'}.get(key, key).replace('_', '-') }={text}")
+        result.add(f"--health-{ {'test': 'cmd'}.get(key, key).replace('_', '-') }={text}")
     closed = {"driver_opts": {"no_default_route": "1"}, "x-podman.disable_dns": True}
     if service.get("networks") == ["closed"] and networks == {"closed": closed}:
-        said.add("--network=closed")
-    return said
+        result.add("--network=closed")
+    return result
 
 
 def _comparable(container: ContainerSpec) -> set[str]:
@@ -187,23 +187,23 @@ def test_quadlet_units_have_the_same_flags(name: str) -> None:
     units = dict(render_quadlet(container))
     text = units.pop(f"{container.name}.container")
     assert set(units) == ({f"{container.name}.network"} if container.closed else set())
-    said: set[str] = set()
+    unit_flags: set[str] = set()
     words = {"User": "user", "Tmpfs": "tmpfs", "DropCapability": "cap-drop", "PublishPort": "publish", "Pull": "pull"}
     for line in text.splitlines():
         key, _, value = line.partition("=")
         value = value.replace("%%", "%")
         if key in words:
-            said.add(f"--{words[key]}={value}")
+            unit_flags.add(f"--{words[key]}={value}")
         elif key == "Network":
-            said.add(f"--network={value.removesuffix('.network')}")
+            unit_flags.add(f"--network={value.removesuffix('.network')}")
         elif key == "PodmanArgs":
-            said |= set(value.split())
+            unit_flags |= set(value.split())
         elif key.startswith("Health"):
             option = {"HealthCmd": "cmd", "HealthStartPeriod": "start-period"}.get(key, key[6:].lower())
-            said.add(f"--health-{option}={value}")
-    said |= {"--read-only"} if "\nReadOnly=true\n" in text else set()
-    said |= {"--security-opt=no-new-privileges"} if "\nNoNewPrivileges=true\n" in text else set()
-    assert said == {flag.text for flag in container.flags()}
+            unit_flags.add(f"--health-{option}={value}")
+    unit_flags |= {"--read-only"} if "\nReadOnly=true\n" in text else set()
+    unit_flags |= {"--security-opt=no-new-privileges"} if "\nNoNewPrivileges=true\n" in text else set()
+    assert unit_flags == {flag.text for flag in container.flags()}
 
 
 @pytest.mark.tools

@@ -152,8 +152,8 @@ def test_failed_record_of_a_build_is_rolled_back_and_unlocks(ledger: Ledger, pat
 def test_newer_schema_is_refused_and_left_unchanged(path: Path) -> None:
     Ledger(path).close()
     rows(path, f"PRAGMA user_version = {VERSION + 1}")
-    said = rf"written by a newer buildkit \(schema {VERSION + 1}, this one supports {VERSION}\)"
-    with pytest.raises(BuildError, match=said) as caught:
+    message = rf"written by a newer buildkit \(schema {VERSION + 1}, this one supports {VERSION}\)"
+    with pytest.raises(BuildError, match=message) as caught:
         Ledger(path)
     assert "BUILDKIT_CACHE" in caught.value.hint
     assert rows(path, "PRAGMA user_version") == [(VERSION + 1,)]
@@ -289,9 +289,9 @@ def test_altered_wheel_row_counts_as_absent(ledger: Ledger, path: Path, change: 
 @pytest.mark.parametrize("change", ["report = '{'", "report = replace(report, 'layers', 'lbyers')", "sum = ''"])
 def test_altered_build_row_is_skipped_for_the_previous_build(ledger: Ledger, path: Path, change: str) -> None:
     ledger.add_layer(LayerId(KEY, "k", "n", "a"), MADE, [])
-    told = {"bytes": {"imported": 5}, "phases": {"import": 0.5}}
-    ledger.builds.add(report("s", ("a", KEY)) | told, 1.0)
-    ledger.builds.add(report("s", ("b", KEY)) | told | {"seconds": 3}, 2.0)
+    sums = {"bytes": {"imported": 5}, "phases": {"import": 0.5}}
+    ledger.builds.add(report("s", ("a", KEY)) | sums, 1.0)
+    ledger.builds.add(report("s", ("b", KEY)) | sums | {"seconds": 3}, 2.0)
     assert ledger.last_recipes("s", "i") == {"b": "a"}
     assert ledger.builds.import_times() == [(5, 0.5), (5, 0.5)]
     rows(path, f"UPDATE builds SET {change} WHERE id = 2")
@@ -341,7 +341,7 @@ def test_value_of_another_type_counts_as_damage(path: Path, column: str, value: 
     ("tombstones", "why"), ("tombstones", "at"), ("remote", "digest"), ("downloads", "sha256"), ("downloads", "size"),
 ])  # fmt: skip
 def test_altered_rows_of_other_tables_count_as_absent(path: Path, table: str, column: str, value: object) -> None:
-    def told(ledger: Ledger) -> dict[str, object]:
+    def nonempty_tables(ledger: Ledger) -> dict[str, object]:
         there = ("tombstones", ledger.tombstones.find([KEY])), ("remote", ledger.remote_blobs.find("r/x"))
         return {name: found for name, found in (*there, ("downloads", ledger.downloads.fetch_times())) if found}
 
@@ -349,10 +349,10 @@ def test_altered_rows_of_other_tables_count_as_absent(path: Path, table: str, co
         ledger.add_remote_layer(LayerId(KEY, "k", "n", "a"), MADE, [], only_at="r/x")
         ledger.remote_blobs.add("r/x", [Digest.of(b"1")])
         ledger.downloads.add(FileHash.of(b"1"), "n", 1, 1)
-        assert told(ledger).keys() == {"tombstones", "remote", "downloads"}
+        assert nonempty_tables(ledger).keys() == {"tombstones", "remote", "downloads"}
     store(path, table, column, value)
     with closing(Ledger(path)) as ledger:
-        assert told(ledger).keys() == {"tombstones", "remote", "downloads"} - {table}
+        assert nonempty_tables(ledger).keys() == {"tombstones", "remote", "downloads"} - {table}
 
 
 def test_build_times_prefer_seconds_of_this_machine(ledger: Ledger) -> None:

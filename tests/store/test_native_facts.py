@@ -48,14 +48,14 @@ def test_start_findings_are_found_also_if_empty(ledger: Ledger) -> None:
     assert ledger.starts.find(SET) == ("one", "two")
 
 
-@pytest.mark.parametrize("said", ["", "{", '"text"', "7", "[]", '["twp"]'])
-def test_damaged_native_rows_count_as_absent(ledger: Ledger, tmp_path: Path, said: str) -> None:
+@pytest.mark.parametrize("value", ["", "{", '"text"', "7", "[]", '["twp"]'])
+def test_damaged_native_rows_count_as_absent(ledger: Ledger, tmp_path: Path, value: str) -> None:
     natives = ledger.natives
     ledger.starts.add(SET, ["one"])
     natives.add(ONE, b"facts")
     with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as db:
-        db.execute("UPDATE starts SET said = ?", (said,))
-        db.execute("UPDATE natives SET facts = ?", (said,))
+        db.execute("UPDATE starts SET said = ?", (value,))
+        db.execute("UPDATE natives SET facts = ?", (value,))
         db.commit()
     assert ledger.starts.find(SET) is None
     assert natives.find([ONE]) == {}

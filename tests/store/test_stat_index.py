@@ -277,8 +277,8 @@ def test_long_file_is_hashed_completely(index: StatIndex, tmp_path: Path) -> Non
 
 def test_reading_a_large_file_emits_progress(ledger: Ledger, tmp_path: Path) -> None:
     """Without progress, a new model of several gigabytes looks like a hang."""
-    said: list[Event] = []
-    index = StatIndex(ledger, said.append)
+    events: list[Event] = []
+    index = StatIndex(ledger, events.append)
     large, small = tmp_path / "large.onnx", tmp_path / "small"
     with large.open("wb") as file:
         file.truncate(200 << 20)
@@ -286,7 +286,7 @@ def test_reading_a_large_file_emits_progress(ledger: Ledger, tmp_path: Path) -> 
     for file_ in (small, large):
         os.utime(file_, (1, 1))
         index.hash(file_)
-    started, *progress, finished = said
+    started, *progress, finished = events
     assert started == StepStarted(step="large.onnx", phase="hash", total=200 << 20)
     assert progress[-1] == StepProgress(step="large.onnx", done=200 << 20)
     assert len(progress) < 1000

@@ -203,8 +203,8 @@ def test_cyclonedx_ties_each_component_to_a_layer_of_the_image() -> None:
     digests = {blob["name"] for layer in layers for blob in layer["components"]}
     assert digests == {str(one.digest) for some in blobs.values() for one in some}
     for part in document["components"]:
-        said = {entry["name"]: entry["value"] for entry in part["properties"]}
-        assert said["buildkit:layer:digest"] in digests
+        entries = {entry["name"]: entry["value"] for entry in part["properties"]}
+        assert entries["buildkit:layer:digest"] in digests
     assert {"name": "buildkit:image:config", "value": str(sbom.config)} in document["metadata"]["component"][
         "properties"
     ]
@@ -291,7 +291,7 @@ def test_hostile_texts_are_escaped_in_documents() -> None:
 def test_uncommitted_changes_are_recorded() -> None:
     sbom = collect(composer().compose("runtime"), facts(dirty=True))
     assert by_name(sbom)["runtime/app"].version == f"{COMMIT}-dirty"
-    said = json.loads(render_cyclonedx(sbom))["metadata"]["component"]["properties"]
-    assert {"name": "buildkit:dirty", "value": "true"} in said
+    recorded = json.loads(render_cyclonedx(sbom))["metadata"]["component"]["properties"]
+    assert {"name": "buildkit:dirty", "value": "true"} in recorded
     image = next(p for p in json.loads(render_spdx(sbom))["packages"] if p["SPDXID"] == "SPDXRef-Image")
     assert image["sourceInfo"] == f"commit {COMMIT}, and files that differ from it"

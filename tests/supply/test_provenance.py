@@ -56,12 +56,12 @@ def predicate(runtime: Composition, tools: tuple[Spec, ...]) -> dict[str, Any]:
 
 
 def test_provenance_is_valid_by_in_toto_types(runtime: Composition, tools: tuple[Spec, ...]) -> None:
-    said = Statement(
+    written = Statement(
         subjects=(("localhost:5000/x", Digest.of(b"image")),),
         predicate_type=PROVENANCE,
         predicate=predicate(runtime, tools),
     )
-    value = json.loads(render_statement(said))
+    value = json.loads(render_statement(written))
     statement = ParseDict(value, statement_pb2.Statement())  # fails for what the schema does not know
     assert statement.subject[0].digest["sha256"] == Digest.of(b"image").hex
     message = ParseDict(value["predicate"], provenance_pb2.Provenance())
@@ -69,7 +69,7 @@ def test_provenance_is_valid_by_in_toto_types(runtime: Composition, tools: tuple
     assert message.run_details.builder.id == LOCAL_BUILDER
     for one in (*message.build_definition.resolved_dependencies, *message.run_details.byproducts):
         assert one.uri or one.digest or one.content  # a resource descriptor has one of them
-    assert parse_statement(render_statement(said)) == said
+    assert parse_statement(render_statement(written)) == written
 
 
 def test_provenance_has_every_recipe_under_its_key(runtime: Composition, tools: tuple[Spec, ...]) -> None:
@@ -131,22 +131,28 @@ def test_provenance_disagreement_is_named(runtime: Composition, tools: tuple[Spe
     layers = [(blob.digest, blob.diff_id) for one in made_of(runtime).values() for blob in one.blobs]
 
     def check(change: Any) -> str:
-        said = predicate(runtime, tools)
-        change(said)
-        return check_provenance(said, runtime, tools, layers)
+        changed = predicate(runtime, tools)
+        change(changed)
+        return check_provenance(changed, runtime, tools, layers)
 
-    assert check(lambda said: None) == ""
-    assert check(lambda said: said["buildDefinition"]["externalParameters"].update(commit="b" * 40)) == ""
-    assert "stage `other`" in check(lambda said: said["buildDefinition"]["externalParameters"].update(stage="other"))
-    assert "not written by buildkit" in check(lambda said: said["buildDefinition"].update(buildType="x"))
-    assert "lacks the recipe" in check(lambda said: said["runDetails"]["byproducts"].pop(0))
-    assert "disagrees with the locks" in check(lambda said: said["buildDefinition"]["resolvedDependencies"].pop())
-    assert "other layers than" in check(lambda said: said["runDetails"]["byproducts"][0]["annotations"].pop("layers"))
+    assert check(lambda changed: None) == ""
+    assert check(lambda changed: changed["buildDefinition"]["externalParameters"].update(commit="b" * 40)) == ""
+    assert "stage `other`" in check(
+        lambda changed: changed["buildDefinition"]["externalParameters"].update(stage="other")
+    )
+    assert "not written by buildkit" in check(lambda changed: changed["buildDefinition"].update(buildType="x"))
+    assert "lacks the recipe" in check(lambda changed: changed["runDetails"]["byproducts"].pop(0))
+    assert "disagrees with the locks" in check(lambda changed: changed["buildDefinition"]["resolvedDependencies"].pop())
+    assert "other layers than" in check(
+        lambda changed: changed["runDetails"]["byproducts"][0]["annotations"].pop("layers")
+    )
     for nonsense in (None, 1, "x", [1], {"name": []}):
         for place in ("buildDefinition", "runDetails"):
-            assert check(lambda said, place=place, value=nonsense: said.update({place: value})).startswith("it cannot")
-        assert check(lambda said, value=nonsense: said["runDetails"].update(byproducts=[value]))
-        assert check(lambda said, value=nonsense: said["buildDefinition"].update(resolvedDependencies=[value]))
+            assert check(lambda changed, place=place, value=nonsense: changed.update({place: value})).startswith(
+                "it cannot"
+            )
+        assert check(lambda changed, value=nonsense: changed["runDetails"].update(byproducts=[value]))
+        assert check(lambda changed, value=nonsense: changed["buildDefinition"].update(resolvedDependencies=[value]))
     assert check_provenance(predicate(runtime, tools), runtime, tools, layers[::-1])
 
 

@@ -34,10 +34,10 @@ def layers(runtime: Composition) -> Layers:
     return [(blob.digest, blob.diff_id) for one in made_of(runtime).values() for blob in one.blobs]
 
 
-def part_of(said: dict[str, Any], kind: str) -> dict[str, Any]:
+def part_of(document: dict[str, Any], kind: str) -> dict[str, Any]:
     """The first part of a kind."""
     wanted = {"name": "buildkit:kind", "value": kind}
-    found: dict[str, Any] = next(one for one in said["components"] if wanted in one["properties"])
+    found: dict[str, Any] = next(one for one in document["components"] if wanted in one["properties"])
     return found
 
 
@@ -50,46 +50,48 @@ def test_sbom_values_that_no_lock_decides_may_differ(runtime: Composition, sbom:
         maker="2",
         components=tuple(replace(part, licence=Licence(expression="MIT"), needs=()) for part in sbom.components),
     )
-    for said in (sbom, elsewhere):
-        assert check_cyclonedx(json.loads(render_cyclonedx(said)), sbom, runtime, layers) == ""
+    for document in (sbom, elsewhere):
+        assert check_cyclonedx(json.loads(render_cyclonedx(document)), sbom, runtime, layers) == ""
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (lambda said: part_of(said, "wheel")["hashes"][0].update(content="0" * 64), "disagrees with the locks"),
-        (lambda said: part_of(said, "wheel").pop("hashes"), "disagrees with the locks"),
-        (lambda said: said["components"].remove(part_of(said, "wheel")), "it lacks `pkg:pypi/"),
-        (lambda said: said["components"].remove(part_of(said, "model")), "it lacks `model:"),
-        (lambda said: said["components"].remove(part_of(said, "debian")), "it lacks "),
-        (lambda said: part_of(said, "debian").update(version="0"), "it lacks "),
-        (lambda said: part_of(said, "model")["components"].pop(), "disagrees with the locks"),
+        (lambda document: part_of(document, "wheel")["hashes"][0].update(content="0" * 64), "disagrees with the locks"),
+        (lambda document: part_of(document, "wheel").pop("hashes"), "disagrees with the locks"),
+        (lambda document: document["components"].remove(part_of(document, "wheel")), "it lacks `pkg:pypi/"),
+        (lambda document: document["components"].remove(part_of(document, "model")), "it lacks `model:"),
+        (lambda document: document["components"].remove(part_of(document, "debian")), "it lacks "),
+        (lambda document: part_of(document, "debian").update(version="0"), "it lacks "),
+        (lambda document: part_of(document, "model")["components"].pop(), "disagrees with the locks"),
         (
-            lambda said: said["components"].append({**part_of(said, "wheel"), "bom-ref": "pkg:pypi/evil@1"}),
+            lambda document: document["components"].append(
+                {**part_of(document, "wheel"), "bom-ref": "pkg:pypi/evil@1"}
+            ),
             "it has, unlike the locks, `pkg:pypi/evil@1`",
         ),
-        (lambda said: said["metadata"]["component"]["components"].pop(), "its layers are not the image's"),
-        (lambda said: said["metadata"]["component"]["components"].reverse(), "its layers are not the image's"),
-        (lambda said: said.pop("metadata"), "it cannot be read: KeyError"),
-        (lambda said: said.update(components=[1]), "it cannot be read"),
-        (lambda said: said.update(components={"x": []}), "it cannot be read"),
+        (lambda document: document["metadata"]["component"]["components"].pop(), "its layers are not the image's"),
+        (lambda document: document["metadata"]["component"]["components"].reverse(), "its layers are not the image's"),
+        (lambda document: document.pop("metadata"), "it cannot be read: KeyError"),
+        (lambda document: document.update(components=[1]), "it cannot be read"),
+        (lambda document: document.update(components={"x": []}), "it cannot be read"),
     ],
 )
 def test_changed_sbom_is_refused(
     change: Callable[[dict[str, Any]], object], why: str, runtime: Composition, sbom: Sbom, layers: Layers
 ) -> None:
-    said = json.loads(render_cyclonedx(sbom))
-    change(said)
-    assert why in check_cyclonedx(said, sbom, runtime, layers)
+    document = json.loads(render_cyclonedx(sbom))
+    change(document)
+    assert why in check_cyclonedx(document, sbom, runtime, layers)
 
 
 def test_sbom_of_another_image_or_other_recipes_is_refused(runtime: Composition, sbom: Sbom, layers: Layers) -> None:
-    said = json.loads(render_cyclonedx(sbom))
+    document = json.loads(render_cyclonedx(sbom))
     other = [(Digest.of(b"another"), layers[0][1]), *layers[1:]]
-    assert check_cyclonedx(said, sbom, runtime, other) == "its layers are not the image's"
+    assert check_cyclonedx(document, sbom, runtime, other) == "its layers are not the image's"
     keys = [replace(layer, key=type(layer.key).of(b"other")) for layer in sbom.layers]
-    said = json.loads(render_cyclonedx(replace(sbom, layers=tuple(keys))))
-    assert check_cyclonedx(said, sbom, runtime, layers) == "its layers are not made by the recipes of this checkout"
+    document = json.loads(render_cyclonedx(replace(sbom, layers=tuple(keys))))
+    assert check_cyclonedx(document, sbom, runtime, layers) == "its layers are not made by the recipes of this checkout"
 
 
 def test_hash_of_a_wheel_compiled_on_another_host_may_differ(runtime: Composition, sbom: Sbom, layers: Layers) -> None:

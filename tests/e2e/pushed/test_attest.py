@@ -349,8 +349,8 @@ def test_unusable_signing_key_is_refused_before_the_build(tiny: Tiny, repo: str,
     locked = keys / "locked"
     argv = ("openssl", "pkey", "-in", keys / "one", "-aes256", "-passout", "pass:sesame-open", "-out", locked)
     subprocess.run(argv, check=True)
-    said = one_error(tiny.run("push-app", f"{repo}:one", "--sign-by", str(locked)), 2)
-    assert "BUILDKIT_SIGN_PASSWORD" in said
+    message = one_error(tiny.run("push-app", f"{repo}:one", "--sign-by", str(locked)), 2)
+    assert "BUILDKIT_SIGN_PASSWORD" in message
     wrong = tiny.run("push-app", f"{repo}:one", "--sign-by", str(locked), BUILDKIT_SIGN_PASSWORD="sesame-shut")
     assert "cannot be read with the password" in one_error(wrong, 2)
     assert "sesame" not in wrong.text

@@ -181,10 +181,10 @@ def test_failed_push_fails_the_build(tiny: Tiny, proxy: FaultyProxy, repo: str) 
     tiny.write("stages/app/app/main.sh", 'echo "$GREETING refused"\n')
     body = b'{"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]}'
     proxy.fault("POST", "/uploads/", Fault(status=403, body=body))
-    said = tiny.refuse("app", "--push", f"{repo}:one", code=1)
-    assert f"{proxy.host}: pushing {repo}:one failed: " in said
-    assert "denied" in said
-    assert f"hint: may this log-in do that there? log in as another: skopeo login {proxy.host}" in said
+    error = tiny.refuse("app", "--push", f"{repo}:one", code=1)
+    assert f"{proxy.host}: pushing {repo}:one failed: " in error
+    assert "denied" in error
+    assert f"hint: may this log-in do that there? log in as another: skopeo login {proxy.host}" in error
     assert tiny.run_image("app") == "hello refused\n"  # it was built and delivered before that
     proxy.clear()
     assert "app/app" not in push(tiny, f"{repo}:one").built()
@@ -193,9 +193,9 @@ def test_failed_push_fails_the_build(tiny: Tiny, proxy: FaultyProxy, repo: str) 
 def test_registry_that_is_down_is_retried_and_named(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
     tiny.build("app", "--no-import")  # nobody asks beside other work
     proxy.fault("GET", "/v2/$", Fault(status=503, body=b""))
-    said = one_error(tiny.run("push-app", f"{repo}:one"), 1)
-    assert f"{proxy.host}: looking up {repo}:one failed: " in said
-    assert "503" in said
+    message = one_error(tiny.run("push-app", f"{repo}:one"), 1)
+    assert f"{proxy.host}: looking up {repo}:one failed: " in message
+    assert "503" in message
     assert proxy.count("GET", "/v2/$") == 4
 
 
@@ -276,9 +276,9 @@ def test_layer_that_only_local_storage_has_is_rebuilt_for_another_registry(
     ],
 )
 def test_invalid_references_are_usage_errors(tiny: Tiny, arguments: tuple[str, ...], says: str) -> None:
-    said = one_error(tiny.run("push-app", *arguments), 2)
-    assert says in said
-    assert "hint: " in said
+    message = one_error(tiny.run("push-app", *arguments), 2)
+    assert says in message
+    assert "hint: " in message
 
 
 def test_push_to_a_registry_with_password_and_private_authority(tiny: Tiny, tmp_path: Path) -> None:
@@ -287,21 +287,21 @@ def test_push_to_a_registry_with_password_and_private_authority(tiny: Tiny, tmp_
     authority = make_authority(tmp_path / "ca")
     with serve_registry(tmp_path / "data", password=True, authority=authority) as host:
         ref = f"{host}/some/app:one"
-        said = one_error(tiny.run("push-app", ref), 1)
-        assert "x509" in said
-        assert f"/etc/containers/certs.d/{host}/ca.crt" in said
-        said = one_error(tiny.run("push-app", ref, SSL_CERT_FILE=str(authority.ca)), 1)
-        assert re.search(NO_LOGIN, said)
+        message = one_error(tiny.run("push-app", ref), 1)
+        assert "x509" in message
+        assert f"/etc/containers/certs.d/{host}/ca.crt" in message
+        message = one_error(tiny.run("push-app", ref, SSL_CERT_FILE=str(authority.ca)), 1)
+        assert re.search(NO_LOGIN, message)
         trusted = tiny.folder / "home/.config/containers/certs.d" / host
         trusted.mkdir(parents=True)
         shutil.copyfile(authority.ca, trusted / "ca.crt")
-        said = one_error(tiny.run("push-app", ref), 1)
-        assert f"hint: log in: skopeo login {host}" in said
+        message = one_error(tiny.run("push-app", ref), 1)
+        assert f"hint: log in: skopeo login {host}" in message
         login = str(write_login(tmp_path / "login", host))
         wrong = write_login(tmp_path / "wrong", host, password="not-the-password")
-        said = one_error(tiny.run("push-app", ref, REGISTRY_AUTH_FILE=str(wrong)), 1)
-        assert re.search(NO_LOGIN, said)
-        assert "not-the-password" not in said
+        message = one_error(tiny.run("push-app", ref, REGISTRY_AUTH_FILE=str(wrong)), 1)
+        assert re.search(NO_LOGIN, message)
+        assert "not-the-password" not in message
         ended = done(tiny.run("push-app", ref, "--cache-write", f"{host}/some/app", REGISTRY_AUTH_FILE=login))
         assert warnings(ended) == []
         forget(tiny)

@@ -80,9 +80,9 @@ def test_registry_that_denies_uploads_is_reported_once(tiny: Tiny, proxy: Faulty
     repo = f"{proxy.host}/takes/nothing"
     proxy.fault("POST", "/uploads/", _DENIED)
     ended = push_early(tiny, f"{repo}:one")
-    said = one_error(ended, 1)
+    message = one_error(ended, 1)
     assert 1 <= ended.text.count("left to the push at the end") <= 2  # two at once, then no more
-    assert f"{proxy.host}: pushing {repo}:one failed: " in said
+    assert f"{proxy.host}: pushing {repo}:one failed: " in message
     lines = [line for line in ended.text.splitlines() if "denied" in line]
     assert len(lines) == 2  # where the step failed, and at the end
     proxy.clear()
