@@ -22,7 +22,7 @@ _OF_ONE_HOP = frozenset({"connection", "host", "keep-alive", "te", "trailer", "t
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What happens to a request instead of, or on, its way to the registry. Offsets count bytes of the body."""
+    """The fault of a request before or while it is forwarded. Offsets count bytes of the body."""
 
     delay: float = 0  # seconds until anything else happens
     status: int = 0  # answered by the proxy itself, with `body`; 0: the registry answers
@@ -36,7 +36,7 @@ class Fault:
 
 @dataclass(kw_only=True)
 class Request:
-    """One request, entered when it comes; what it says of bytes and status is there before the client can see it."""
+    """One request, recorded on arrival; bytes and status are set before the client can see them."""
 
     method: str
     path: str  # with the query
@@ -92,7 +92,7 @@ class FaultyProxy:
             raise self._server.errors[0]
 
     def fault(self, method: str, path: str, fault: Fault, *, times: float = float("inf")) -> None:
-        """Do this to the next ``times`` requests of ``method`` ("": any) whose path and query ``path`` is found in.
+        """Apply a fault to the next ``times`` requests of ``method`` ("": any) whose path and query match ``path``.
 
         The first rule that fits is used, in the order given.
         """
@@ -106,12 +106,12 @@ class FaultyProxy:
             self.requests.clear()
 
     def count(self, method: str = "", path: str = "") -> int:
-        """How many requests of ``method`` ("": any) there were whose path and query ``path`` is found in."""
+        """Return the number of requests of ``method`` ("": any) whose path and query match ``path``."""
         with self._lock:
             return sum(method in ("", one.method) and bool(re.search(path, one.path)) for one in self.requests)
 
     def enter(self, request: Request) -> Fault:
-        """Enter the request, and use up what is to happen to it."""
+        """Record the request; return its fault, which counts as used."""
         with self._lock:
             self.requests.append(request)
             rule = next((rule for rule in self._rules if rule.takes(request)), None)
@@ -151,7 +151,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Cut(ConnectionError):
-    """The connection is to be broken here."""
+    """The fault breaks the connection here."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -211,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._give(request, fault, _read(answer))
 
     def _take(self, request: Request, fault: Fault) -> Iterator[bytes]:
-        """The request's body, in blocks."""
+        """Yield the request's body in blocks."""
         if fault.cut_up == 0:
             raise _Cut
         for block in self._blocks():

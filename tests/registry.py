@@ -29,14 +29,14 @@ class Authority:
     key: Path
 
     def server_context(self) -> ssl.SSLContext:
-        """For a server."""
+        """Return a TLS context for a server."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate, self.key)
         return context
 
 
 def make_authority(folder: Path) -> Authority:
-    """Make both in ``folder``, an empty one. `ca.crt` is the one file of it that `--cert-dir` of skopeo can take."""
+    """Create authority and certificate in ``folder``, which is empty; only `ca.crt` suits skopeo's `--cert-dir`."""
     (folder / "own").mkdir()
     made = Authority(ca=folder / "ca.crt", certificate=folder / "own/server.crt", key=folder / "own/server.key")
     ca_key = folder / "own/ca.key"
@@ -55,7 +55,7 @@ def make_authority(folder: Path) -> Authority:
 
 
 def new_address() -> str:
-    """A loopback address that no registry was served at before: skopeo remembers for ever which of them had a blob."""
+    """Return a new loopback address, because skopeo remembers for ever which registry had a blob."""
     return f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
 
 
@@ -68,10 +68,10 @@ def serve_registry(
     writable: bool = True,
     deletable: bool = False,
 ) -> Iterator[str]:
-    """A registry on loopback, as ``HOST:PORT``; it has ended on leaving.
+    """Serve a registry on loopback; yield ``HOST:PORT``, and stop it at the end.
 
-    What was pushed stays in ``folder`` and may be served again, say with ``writable`` false: then any change is
-    answered by 405. With ``password`` it wants `USER` and `PASSWORD`, with ``authority`` it speaks TLS.
+    Pushed content stays in ``folder`` and can be served again. Without ``writable`` every change is answered by 405.
+    With ``password`` it requires `USER` and `PASSWORD`, with ``authority`` it uses TLS.
     """
     address = CERTIFIED if authority else new_address()
     with socket.create_server((address, 0)) as server:
@@ -98,7 +98,7 @@ def serve_registry(
 
 
 def write_login(path: Path, *hosts: str, password: str = PASSWORD) -> Path:
-    """A file for `--authfile` and `REGISTRY_AUTH_FILE`, as a log-in to each of ``hosts`` would leave it."""
+    """Write a file for `--authfile` and `REGISTRY_AUTH_FILE`, as log-ins to ``hosts`` would; return its path."""
     login = {"auth": base64.b64encode(f"{USER}:{password}".encode()).decode()}
     path.write_text(json.dumps({"auths": dict.fromkeys(hosts, login)}))
     return path

@@ -1,4 +1,4 @@
-"""The expert's Containerfile: what it installs, in which order, and what of it is written again after a change."""
+"""The baseline Containerfile: what it installs, in which order, and what a change rewrites."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture: every participant and scenario is in it, longer is slower, and foreign words stay words."""
+"""The chart: it has every participant and scenario, longer bars are slower, and foreign text is escaped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STAGED = {OURS: "0.1", "buildah": "1.28.2", "buildkitd": "0.32", "buildkitd-stag
 
 
 def _bars(text: str) -> dict[str, tuple[str, float]]:
-    """What every bar says, its colour's class, and how long it is."""
+    """Return the title, colour class and length of each bar."""
     found = {}
     for group in ET.fromstring(text).iter(f"{SVG}g"):
         title = group.find(f"{SVG}title")

@@ -1,4 +1,4 @@
-"""Bytes that pass a gate are counted and not changed, both ways, also when one side ends first."""
+"""The proxy counts bytes in both directions without changing them, also if one side ends first."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ANSWER = random.Random(1).randbytes(3_000_000)
 
 @pytest.fixture
 def proxy() -> Iterator[CountingProxy]:
-    """A gate before a server that reads to the end and then answers with `ANSWER`, and the length of what it read."""
+    """A proxy to a server that reads to the end, then sends `ANSWER` and the number of bytes that it read."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:

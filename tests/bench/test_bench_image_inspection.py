@@ -1,4 +1,4 @@
-"""Looking into a registry's files: the topmost layer that has a path decides, and what was removed is not there."""
+"""Inspecting images in a registry's files: the topmost layer with a path decides, and whiteouts apply."""
 
 from __future__ import annotations
 

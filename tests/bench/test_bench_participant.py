@@ -1,4 +1,4 @@
-"""What an image must hold, and what may be done again: by output of real builders, shortened."""
+"""Expected content of an image and repeated steps, from shortened output of real builders."""
 
 from __future__ import annotations
 

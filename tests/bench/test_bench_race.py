@@ -1,4 +1,4 @@
-"""The race with participants that are only values: who has a turn when, and what is made of it."""
+"""The race with fake participants: the order of their turns, and the results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RIGHT = CommandResult(code=0, stdout=b"", stderr=b"")
 
 
 class Runner:
-    """Builds at once; its image holds what the last change asks for unless it is told to be ``stale``."""
+    """A participant without delay; its image has the last change unless it is ``stale``."""
 
     version = "1"
 

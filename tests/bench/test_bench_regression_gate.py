@@ -1,4 +1,4 @@
-"""Slower by ratios within a run, and by more than noise: nothing else is; and what cannot be compared is no pass."""
+"""A regression is slower by ratios within a run and by more than noise; incomparable results do not pass."""
 
 from __future__ import annotations
 

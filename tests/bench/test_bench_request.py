@@ -1,4 +1,4 @@
-"""What was asked for, and what does not go together: found before anything is raced."""
+"""Options of a race; conflicts are found before it starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of samples, tables and Markdown of them, and results.json there and back."""
+"""Figures of samples, tables and Markdown, and reading back results.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Projects that only serve to be planned: so many pins, so many sparse bytes, and a plan that names them all."""
+"""Large projects for planning: many pins and sparse files, and a plan with all of them."""
 
 from __future__ import annotations
 

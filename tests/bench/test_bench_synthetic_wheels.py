@@ -1,4 +1,4 @@
-"""Forged wheels install like real ones, and locks change as `nox -s lock` would have changed them."""
+"""Synthetic wheels install like real ones, and locks change as `nox -s lock` would change them."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_fresh_locks_give_artifacts_packages_and_models(place: Place) -> None:
 
 @pytest.mark.parametrize("hidden", ["", f"# --hash=sha256:{'e' * 64}\n"])
 def test_wheel_file_that_no_pin_allows_is_refused(place: Place, hidden: str) -> None:
-    """Whoever alters one of the locks alone gets no wheel into an image: not even one that a cache has."""
+    """Altering one lock alone admits no wheel into an image, not even one in the cache."""
     wheels = (place.folder / "requirements/x.wheels.toml").read_text()
     assert wheels.count("a" * 64) == 1
     place.write("requirements/x.wheels.toml", wheels.replace("a" * 64, "e" * 64))

@@ -1,4 +1,4 @@
-"""`ci/bench` and `bench.yml` where a race does not go well; `ci/bootstrap`, which would race, is a script of ours."""
+"""`ci/bench` and `bench.yml` if a race fails; a script replaces `ci/bootstrap`, which would run the race."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ exit {code}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """What ``ci/bootstrap`` of a commit does: its race leaves ``results`` and ends with ``code``."""
+    """Replace ``ci/bootstrap`` of a commit: the race leaves ``results`` and ends with ``code``."""
 
     who: str
     code: int = 0
@@ -71,7 +71,7 @@ def history(folder: Path, old: Script, new: Script = NEW) -> Path:
 
 
 def bench(checkout: Path, **env: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """What ``ci/bench`` says, and how it raced."""
+    """Run ``ci/bench``; return its output and the races."""
     log = checkout.parent / "log"
     log.touch()
     known = {name: value for name, value in os.environ.items() if name not in ("BENCH_OPTIONS", "FAIL_OVER")}
@@ -128,7 +128,7 @@ def test_older_commit_gets_only_options_that_it_knows(tmp_path: Path) -> None:
 
 
 def test_older_commit_names_its_options_in_its_help(tmp_path: Path) -> None:
-    """What the fake says is how the real one says it."""
+    """The help of the fake has the form of the real one."""
     helped = subprocess.run(
         (sys.executable, "-m", "nox", "-s", "bench-build", "--", "--help"), cwd=ROOT, capture_output=True, text=True,
         check=True, env=os.environ | {"COLUMNS": "1000"},

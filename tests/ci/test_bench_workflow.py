@@ -35,7 +35,7 @@ prepare(Path.cwd())
 
 
 def prepare(checkout: Path) -> None:
-    """An environment that ci/bootstrap has made before: it has what this one has, but the checkout's own buildkit."""
+    """A finished environment of ci/bootstrap, with the packages of this one and the checkout's buildkit."""
     folder = checkout / ".venv"
     if folder.exists():
         return
@@ -78,8 +78,8 @@ def _git(folder: Path, *arguments: str, **env: str) -> None:
 
 def _commit(folder: Path, when: str) -> None:
     _git(folder, "add", ".")
-    told = subprocess.run(("date", f"--date={when}", "+@%s +0000"), capture_output=True, text=True, check=True)
-    date = told.stdout.strip()
+    printed = subprocess.run(("date", f"--date={when}", "+@%s +0000"), capture_output=True, text=True, check=True)
+    date = printed.stdout.strip()
     _git(folder, "commit", "--quiet", f"--message={when}", GIT_COMMITTER_DATE=date, GIT_AUTHOR_DATE=date)
 
 

@@ -46,7 +46,7 @@ insecure = true
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A run, and what each of its jobs asked of the registry that images and cache are in, and where roots are."""
+    """A run, with each job's requests to the registry of images and cache, and to that of roots."""
 
     run: Run
     asked: tuple[tuple[Request, ...], ...]
@@ -54,7 +54,7 @@ class Seen:
     caches: tuple[Path, ...]
 
     def of(self, *names: str) -> list[Request]:
-        """What the jobs of those names asked."""
+        """Return the requests of these jobs."""
         return [one for job, asked in zip(self.run.jobs, self.asked, strict=True) if job.name in names for one in asked]
 
     def stages(self, name: str) -> list[str]:
@@ -78,7 +78,7 @@ def built(found: list[dict[str, Any]]) -> list[str]:
 
 
 class GitHub:
-    """A repository, a registry beside it, and machines that are thrown away after each job."""
+    """A repository, a registry, and machines that are discarded after each job."""
 
     def __init__(self, tiny: Tiny, images: str, registry: str, stack: ExitStack) -> None:
         self.tiny = tiny
@@ -147,7 +147,7 @@ class GitHub:
 
 
 def prepare(checkout: Path) -> None:
-    """An environment that ci/bootstrap has made before, so that it has nothing to install."""
+    """A finished environment of ci/bootstrap, so that it installs nothing."""
     programs = checkout / ".venv/bin"
     programs.mkdir(parents=True)
     for name in ("python", "nox"):
@@ -156,7 +156,7 @@ def prepare(checkout: Path) -> None:
 
 
 def stamp(checkout: Path) -> None:
-    """Say of a checkout's environment what ci/bootstrap says when it has made one."""
+    """Mark a checkout's environment as finished, as ci/bootstrap does."""
     made_of = hashlib.sha256((checkout / "pyproject.toml").read_bytes()).hexdigest()
     python = os.path.realpath(checkout / ".venv/bin/python")
     (checkout / ".venv/.bootstrap-done").write_text(f"{made_of} {checkout.resolve()} {python}\n")

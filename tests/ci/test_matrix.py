@@ -51,7 +51,7 @@ class FakeShop:
 
 
 class FakePlanner:
-    """A planner whose caches hold the layers that are named, or all but those that are not."""
+    """A planner whose caches hold only the given layers, or all except the missing ones."""
 
     def __init__(self, stages: Mapping[str, str] = STAGES, settings: str = "", checkout: Any = None) -> None:
         self.graph: Graph = make_graph_of(dict(stages))
@@ -190,7 +190,7 @@ def test_gitlab_pipeline_has_no_job_for_an_empty_wave() -> None:
 
 
 def run(tiny: Tiny, *arguments: str, code: int = 0, **env: str) -> tuple[str, str]:
-    """What the session says on standard output, and on standard error."""
+    """Run the session; return its standard output and standard error."""
     done = subprocess.run(
         tiny.argv("matrix", *arguments), cwd=tiny.folder, env=tiny.env | env, capture_output=True, text=True, timeout=60
     )
@@ -199,7 +199,7 @@ def run(tiny: Tiny, *arguments: str, code: int = 0, **env: str) -> tuple[str, st
 
 
 def stages(text: str) -> list[list[str]]:
-    """The waves of a matrix, which is one line and has a form that GitHub takes as it is."""
+    """Return the waves of a matrix, which must be one line in the form that GitHub reads."""
     assert text.count("\n") == 1
     value = json.loads(text)
     assert value.keys() == {"waves", "images"}

@@ -1,4 +1,4 @@
-"""What runs in CI is well-formed, pinned and closed; checked by the tools of the `lint` group where they are there."""
+"""CI files are well-formed, pinned and minimal in permissions; tools of the `lint` group check them if installed."""
 
 import re
 import shutil
@@ -44,7 +44,7 @@ def test_workflow_pins_actions_and_grants_nothing_at_the_top(path: Path) -> None
     text = path.read_text()
     uses = re.findall(r"^\s*-?\s*uses:\s*(\S+)(.*)$", text, re.MULTILINE)
     assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action) for action, _ in uses)
-    assert all(re.fullmatch(r"\s+# v\d+\.\d+\.\d+", comment) for _, comment in uses), "the release stands beside it"
+    assert all(re.fullmatch(r"\s+# v\d+\.\d+\.\d+", comment) for _, comment in uses), "a comment names the release"
     assert "\npermissions: {}\n" in text
     assert "\nconcurrency:\n" in text
     assert "secrets." not in text
@@ -66,7 +66,7 @@ def test_gitlab_files_fit_the_schema() -> None:
 
 
 def test_gitlab_jobs_run_the_commands_of_github() -> None:
-    """They run the same commands, and what writes runs for no merge request."""
+    """Both run the same commands, and no job that writes runs for a merge request."""
     common, own = (read_yaml(path) for path in reversed(GITLAB))
     jobs = {**common, **own}
     github = read_yaml(ROOT / ".github/workflows/images.yml")

@@ -21,7 +21,7 @@ _DEBIANS_DOCKER = "/usr/bin/docker"  # of the daemon's version; a newer one asks
 
 
 class Builder(Protocol):
-    """What the tests need of a builder."""
+    """The operations of a builder that tests use."""
 
     def build(self, context: Path, file: str, tag: str, **arguments: str) -> None:
         """Build; a failure shows the whole output."""

@@ -34,7 +34,7 @@ NOISE = {
 
 
 def find_differences(ours: dict[str, Entry], theirs: dict[str, Entry]) -> dict[str, str]:
-    """What is different and not known to be."""
+    """Return the differences without a known reason."""
     return dict(_unexplained(differences(ours, theirs)))
 
 

@@ -1,4 +1,4 @@
-"""The files of an image, whatever built it, from the tar of a container made from it."""
+"""The files of an image of any builder, read from the tar of a container."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _KINDS = {tarfile.DIRTYPE: "folder", tarfile.SYMTYPE: "link"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One file, folder or link: mode bits, owner, and what it holds (hash, or where a link leads)."""
+    """One file, folder or link: mode bits, owner, and content (a hash, or the target of a link)."""
 
     kind: str
     mode: int
@@ -44,7 +44,7 @@ def _entry(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Entry:
 
 
 def differences(ours: dict[str, Entry], theirs: dict[str, Entry]) -> Iterator[tuple[str, str]]:
-    """Paths that are not the same in both, each with what is different."""
+    """Yield the paths that differ, each with its difference."""
     for path in sorted(ours.keys() | theirs.keys()):
         one, other = ours.get(path), theirs.get(path)
         if one is None or other is None:

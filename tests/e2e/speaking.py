@@ -1,6 +1,6 @@
-"""The tiny project, with a root that speaks Python: bytecode, a builder, an sdist, and a model behind a URL.
+"""The tiny project, with a root that has Python: bytecode, a builder, an sdist, and a model behind a URL.
 
-The Python is the one that runs this, without what nothing here imports; pip is that of this environment.
+The Python is the running interpreter without unused modules; pip is that of this environment.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _SDIST = {
 
 
 def make_speaking(tiny: Tiny, registry: str, folder: Path, url: str) -> None:
-    """Change a tiny project that is not locked yet; ``folder`` is empty, ``url`` serves what `serve_model` does."""
+    """Change an unlocked tiny project; ``folder`` is empty, ``url`` is that of `serve_model`."""
     interpreter = Path(sys.base_prefix) / "bin" / f"python{VERSION}"
     image = push_root(registry, folder, tiny.env, (interpreter.resolve(), *_library()))
     tiny.write("stages/base/stage.toml", f'summary = "speaks Python"\n[root]\nimage = "{image}"\n')
@@ -63,7 +63,7 @@ def make_speaking(tiny: Tiny, registry: str, folder: Path, url: str) -> None:
 
 
 def fill_links(links: Path) -> None:
-    """Add what is installed from: pip, and an sdist with a backend of its own."""
+    """Add pip, and an sdist with its own backend."""
     found = importlib.metadata.distribution("pip")
     paths = [path for path in found.files or () if path.parts[0] == "pip" and path.suffix != ".pyc"]
     files = {str(path): Path(str(found.locate_file(path))).read_bytes() for path in paths}
@@ -78,7 +78,7 @@ def fill_links(links: Path) -> None:
 
 @contextmanager
 def serve_model(folder: Path, context: ssl.SSLContext) -> Iterator[str]:
-    """Serve the files of a folder on loopback, by TLS; its URL."""
+    """Serve the files of a folder on loopback over TLS; yield the URL."""
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -93,7 +93,7 @@ def serve_model(folder: Path, context: ssl.SSLContext) -> Iterator[str]:
 
 
 def _library() -> Iterator[Path]:
-    """Python's own library, without what is not imported here."""
+    """Yield the files of the standard library, without unused modules."""
     top = Path(sysconfig.get_path("stdlib")).resolve()
     left_out = re.compile(rf"(?:{_LEFT_OUT}|config-.*)")
     for path in sorted(top.rglob("*")):

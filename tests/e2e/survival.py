@@ -1,4 +1,4 @@
-"""How a build is killed, and what a cache and a storage must be after whatever happened to a build."""
+"""Kill builds, damage caches, and check the state of cache and storage afterwards."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 
 
 def make_rng(purpose: str = "") -> random.Random:
-    """Chance that can be repeated: its seed is printed, and taken from BUILDKIT_TEST_SEED where that is set."""
+    """Return a repeatable random generator: its seed is printed, and read from BUILDKIT_TEST_SEED if set."""
     seed = os.environ.get("BUILDKIT_TEST_SEED") or str(random.SystemRandom().randrange(1 << 32))
     print(f"{purpose}: BUILDKIT_TEST_SEED={seed}")
     return random.Random(f"{seed} {purpose}")
 
 
-# what must hold
+# invariants
 
 
 def unsound(tiny: Tiny) -> list[str]:
-    """What is wrong with a cache: bytes under a name that is not theirs, a damaged ledger, rows without their blobs."""
+    """Return the defects of a cache: files with wrong bytes, a damaged ledger, rows without blobs."""
     with closing(sqlite3.connect(tiny.cache / "ledger.sqlite")) as db:
         return [*misnamed(tiny), *contradictions(tiny, db)]
 
 
 def unsound_so_far(tiny: Tiny) -> list[str]:
-    """The same of a cache whose build was killed just now: its ledger may not be begun, and is left as it is."""
+    """Like `unsound`, for a build that was just killed: its ledger may be empty, and is left untouched."""
     wrong = misnamed(tiny)
     with TemporaryDirectory() as folder:
         for path in tiny.cache.glob("ledger.sqlite*"):
@@ -54,14 +54,14 @@ def unsound_so_far(tiny: Tiny) -> list[str]:
 
 
 def misnamed(tiny: Tiny) -> list[str]:
-    """Blobs and downloads that hold other bytes than their names say."""
+    """Return blobs and downloads whose bytes do not match their names."""
     downloads = [path for path in tiny.cache.glob("files/*/*") if not path.name.startswith(".")]
     named = {**{path: path.name for path in tiny.cache.glob("sha256/*")}, **{p: p.parent.name for p in downloads}}
     return [f"{path} holds other bytes" for path, name in named.items() if _sha256(path) != name]
 
 
 def contradictions(tiny: Tiny, db: sqlite3.Connection) -> list[str]:
-    """What is wrong with a ledger, and its rows without files."""
+    """Return the defects of a ledger, and its rows without files."""
     wrong = [f"ledger: {row[0]}" for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
     for key, blobs in db.execute("SELECT key, blobs FROM layers"):
         for digest, _, size, *_ in json.loads(blobs):
@@ -76,12 +76,12 @@ def contradictions(tiny: Tiny, db: sqlite3.Connection) -> list[str]:
 
 
 def left_behind(tiny: Tiny) -> list[str]:
-    """What nobody needs any more: see `Tiny.left_over`; and notes of containers."""
+    """Return what `Tiny.left_over` does, and leases of containers."""
     return [*tiny.left_over(), *map(str, tiny.cache.glob("boxes/*"))]
 
 
 def build_again(tiny: Tiny, digest: str, *arguments: str) -> SessionResult:
-    """Build the app, which must be what it was, with a cache that is whole and nothing left behind."""
+    """Build the app, which must have this digest; the cache must be sound, with nothing left behind."""
     ended = tiny.build("app", *arguments)
     assert ended.report["digest"] == digest, ended.text
     assert unsound(tiny) == []
@@ -90,12 +90,12 @@ def build_again(tiny: Tiny, digest: str, *arguments: str) -> SessionResult:
 
 
 def forget_images(tiny: Tiny) -> None:
-    """Remove all images behind our back."""
+    """Remove all images from storage with another tool."""
     tiny.tool("buildah", "rmi", "--all", "--force")
 
 
 def wipe(tiny: Tiny) -> None:
-    """Nothing was ever built."""
+    """Remove all containers, images and the cache."""
     tiny.tool("buildah", "rm", "--all")
     forget_images(tiny)
     shutil.rmtree(tiny.cache, ignore_errors=True)
@@ -109,20 +109,20 @@ def _sha256(path: Path) -> str:
 
 
 def find_blob(tiny: Tiny, layer: str) -> Path:
-    """Where the one blob of a layer, as it was built last, is or was."""
+    """Return the path of the only blob of a layer's last build; it may be deleted already."""
     with closing(sqlite3.connect(tiny.cache / "ledger.sqlite")) as db:
         (blobs,) = db.execute("SELECT blobs FROM layers WHERE name = ? ORDER BY built DESC", (layer,)).fetchone()
     return tiny.cache / "sha256" / json.loads(blobs)[0][0]
 
 
 def find_file(tiny: Tiny, name: str) -> Path:
-    """A download or a compiled wheel."""
+    """Return the path of a download or a compiled wheel."""
     (path,) = tiny.cache.glob(f"files/*/{name}")
     return path
 
 
 def damage(path: Path, how: str) -> None:
-    """Let a file be ``deleted``, ``truncated`` (by a byte) or ``flipped`` (in one bit)."""
+    """Damage a file: ``deleted``, ``truncated`` (by a byte) or ``flipped`` (in one bit)."""
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     if how == "deleted":
@@ -135,13 +135,13 @@ def damage(path: Path, how: str) -> None:
 
 
 def acting(tiny: Tiny, **orders: object) -> dict[str, str]:
-    """Additions to a build's environment, so that it counts its acts, or ends at one: see ``acts``."""
+    """Return variables that have a build count its acts, or end at one: see ``acts``."""
     path = f"{_ACTS}:{tiny.env.get('PYTHONPATH', '')}"
     return {"PYTHONPATH": path, **{f"ACTS_{name.upper()}": str(value) for name, value in orders.items()}}
 
 
 def count_acts(tiny: Tiny, build: Callable[..., object], **orders: object) -> int:
-    """How many acts a build has that is left alone."""
+    """Return the number of acts of an undisturbed build."""
     file = tiny.folder / "acts"
     build(**acting(tiny, count=file, **orders))
     return int(file.read_text())
@@ -174,7 +174,7 @@ class Doomed:
         self._argv = tiny.argv(f"build-{stage}")
 
     def kill(self, moment: Moment, *, whole: bool) -> bool:
-        """Start it, and kill it at the moment, ``whole`` with all that it started; whether it had not ended before."""
+        """Start the build and kill it at the moment, ``whole``: with children; False if it ended before."""
         env = {_MARK: self._mark, **(acting(self._tiny, at=moment.acts) if moment.acts else {})}
         before = set(self._tiny.folder.glob(moment.file)) if moment.file else set()
         began = time.monotonic()
@@ -195,7 +195,7 @@ class Doomed:
         return child.returncode != 0
 
     def living(self) -> list[int]:
-        """Processes that it started, directly or not, and that live on."""
+        """Return the ids of live processes that the build started, directly or not."""
         parents = dict(_processes())
         found = {pid for pid in parents if _has_mark(pid, self._mark)}
         while more := {pid for pid, parent in parents.items() if parent in found} - found:
@@ -228,7 +228,7 @@ def _has_mark(pid: int, mark: str) -> bool:
 
 
 def kill_process(pid: int) -> bool:
-    """Whether there was one to kill."""
+    """Kill a process; return whether it existed."""
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:

@@ -1,4 +1,4 @@
-"""`nox -s audit-deps`: advisories for what a project's locks pin, asked of a service of ours."""
+"""`nox -s audit-deps`: advisories for the pins of a project, from a fake service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real race: the tiny project against buildah, in three scenarios, with every image looked into."""
+"""A real race: the tiny project against buildah, in three scenarios, with every image inspected."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_pushes_upload_only_changes_and_a_fresh_runner_reuses_the_rest(plain: Ti
     assert {one["verdict"] for one in results["samples"]} <= {"right", "excess"}, results["samples"]
     assert {one["participant"] for one in results["samples"]} == {_OURS, *peers}
     for peer in peers:
-        assert found["pushed", "cold", peer]["up"] > 3_000_000, "each time, for each repetition begins anew"
+        assert found["pushed", "cold", peer]["up"] > 3_000_000, "uploaded in each repetition, which starts from nothing"
         assert found["pushed", "app-line", peer]["up"] < 100_000
     cold, elsewhere, line = (found["pushed", name, _OURS] for name in ("cold", "elsewhere", "app-line"))
     assert cold["up"] > 3_000_000

@@ -36,7 +36,7 @@ def names(answer: dict[str, Any]) -> list[str]:
 
 
 def files(tiny: Tiny) -> dict[str, bytes]:
-    """What lies in the cache, but for what SQLite has while it is open."""
+    """Return the files of the cache, without those of an open SQLite database."""
     found = (path for path in tiny.cache.rglob("*") if path.is_file() and not path.name.endswith(("-wal", "-shm")))
     return {path.relative_to(tiny.cache).as_posix(): path.read_bytes() for path in found}
 

@@ -1,4 +1,4 @@
-"""The cost of a change is the size of what changed: seen from the reports of a second, tiny project."""
+"""A change costs its own size, by the reports of a tiny project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What times cannot tell: files that keep theirs, and clocks that were set back. Real builds of a tiny project."""
+"""Files that keep their times, and clocks that are set back, in real builds of a tiny project."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def test_pin_missing_from_the_archive_is_reported(fresh: Tiny) -> None:
 
 
 def forget(tiny: Tiny, table: str, *, keep_root: bool) -> None:
-    """Remove what the ledger knows, so that it must be made again."""
+    """Delete rows of the ledger, so that their layers are rebuilt."""
     with closing(sqlite3.connect(tiny.cache / "ledger.sqlite")) as db, db:
         db.execute(f"DELETE FROM {table}" + (" WHERE kind <> 'root'" if keep_root else ""))
 

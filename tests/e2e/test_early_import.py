@@ -1,4 +1,4 @@
-"""Lower layers are imported while those above are made; nothing of that is left, whatever comes of the build."""
+"""Lower layers are imported while others are built; no build, failed or not, leaves an early import behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FORGETFUL = _EAGER + "from buildkit.tools import storage; kept, storage.remove_
 
 
 def test_concurrent_early_imports_do_not_hinder_each_other(tiny: Tiny) -> None:
-    """One may take away what it imported early while another stands on the same layers."""
+    """One build may remove its early import while another uses the same layers."""
     with tiny.after(_EAGER):
         children = [tiny.start(stage) for stage in ("app", "app", "deps", "app")]
         texts = [child.communicate(timeout=120)[0] for child in children]

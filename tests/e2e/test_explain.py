@@ -132,7 +132,7 @@ def test_changed_application_file_is_the_cause(built: Tiny) -> None:
 
 @pytest.mark.parametrize("how", [("--no-import",), ()], ids=["not imported", "there already"])
 def test_reverted_change_is_no_cause(built: Tiny, how: tuple[str, ...]) -> None:
-    """A build that finds all of it made says what an image is made of now, as any other does."""
+    """A no-op build records the layers of an image, too."""
     words = (built.project / "stages/app/app/words.txt").read_text()
     built.write("stages/app/app/words.txt", "other words")
     built.build("app", "--no-import")

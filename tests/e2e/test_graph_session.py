@@ -17,7 +17,7 @@ pytestmark = pytest.mark.tools
 
 
 def graph(tiny: Tiny, *arguments: str) -> str:
-    """What the session prints on stdout."""
+    """Return the standard output of the session."""
     argv = tiny.argv("graph", *arguments)
     done = subprocess.run(argv, cwd=tiny.folder, env=tiny.env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

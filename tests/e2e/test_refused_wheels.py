@@ -82,7 +82,7 @@ def test_wheels_lock_alone_cannot_admit_a_wrong_wheel(tiny: Tiny, evil: bytes) -
 
 
 def test_wrong_wheel_with_a_forged_index_hash_is_refused(tiny: Tiny, evil: bytes) -> None:
-    """The hash that a folder or an index tells is not the file's."""
+    """The index states a hash that is not that of the file."""
     page = tiny.folder / "links/index.html"
     (tiny.folder / "links" / FILE).write_bytes(evil)
     page.write_text(f'<a href="{FILE}#sha256={locked(tiny)}">{FILE}</a>')

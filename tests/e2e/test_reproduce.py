@@ -50,7 +50,7 @@ def shared(template: Any, registry: str, links: Any) -> Iterator[Tiny]:
 
 @pytest.fixture
 def built(shared: Tiny) -> Iterator[Tiny]:
-    """The same, whose ledger and project are put back afterwards."""
+    """`built`, whose ledger and project are restored afterwards."""
     kept = shared.folder / "kept"
     kept.mkdir()
     for name in ("project", "cache"):
@@ -80,7 +80,7 @@ def differences(found: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def plant(tiny: Tiny, name: str, change: Callable[[bytearray], None]) -> None:
-    """Let the cache hold another tar under a layer's key, as if it had been made so."""
+    """Store another tar under a layer's key, as if it had been built so."""
     with closing(sqlite3.connect(tiny.cache / "ledger.sqlite", isolation_level=None)) as db:
         key, blobs = db.execute("SELECT key, blobs FROM layers WHERE name = ?", (name,)).fetchone()
         ((digest, _, _, _, how),) = json.loads(blobs)

@@ -24,7 +24,7 @@ _LOOK = Path(__file__).with_name("acts") / "look.py"
 
 @pytest.fixture(scope="module")
 def user() -> Iterator[pwd.struct_passwd]:
-    """An ordinary user with a range of subordinate ids: made and removed by root, otherwise whoever runs this."""
+    """An ordinary user with a range of subordinate ids: created and removed by root; otherwise the current user."""
     if os.geteuid() != 0:
         yield pwd.getpwuid(os.geteuid())
         return
@@ -88,7 +88,7 @@ def test_step_of_an_ordinary_user_sees_its_secret_and_leaves_no_trace(user_tiny:
     )
     user_tiny.write("stages/tools/stage.toml", step)
     failing = user_tiny.run("build-tools", TOKEN="planted-for-an-ordinary-user")
-    assert "[secret]" in failing.text  # it was read, and is not told
+    assert "[secret]" in failing.text  # it was read, and is masked
     assert "planted" not in failing.text
     user_tiny.write("stages/tools/stage.toml", step.replace("; exit 3", " > /dev/null"))
     user_tiny.build("tools", TOKEN="planted-for-an-ordinary-user")

@@ -1,4 +1,4 @@
-"""Images started with the recommended flags: what the session says and does, and what the audit finds in them."""
+"""Images started with the recommended flags: output and effects of the session, and findings of the audit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def service(tiny: Tiny) -> Tiny:
 
 
 def look(tiny: Tiny, *without: str) -> list[str]:
-    """What the audit finds in a container of `app`, with some of the flags left out."""
+    """Return the findings of the audit in a container of `app`, with some flags omitted."""
     argv = (tiny.python, str(LOOK), str(tiny.project), "app", *without)
     done = subprocess.run(argv, env=tiny.env, cwd=tiny.folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The same digests everywhere, and one layer built once, whoever asks at the same time."""
+"""Digests are the same on every host, and concurrent builds build each layer once."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ LAYERS = [
 
 @dataclass(frozen=True)
 class Warm:
-    """A project, what a registry holds after its first build, and that build."""
+    """A project, its first build, and the content of a registry after it."""
 
     project: Path
     links: Path
@@ -69,7 +69,7 @@ class Warm:
 
 @dataclass(frozen=True)
 class Place:
-    """A registry that holds what was shared, behind a proxy."""
+    """A registry with the remote cache, behind a proxy."""
 
     proxy: FaultyProxy
     data: Path
@@ -84,7 +84,7 @@ class Place:
 
 @pytest.fixture(scope="module")
 def warm(template: Path, registry: str, links: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
-    """The tiny project, with a model that comes as a wheel, built and shared by one machine."""
+    """The tiny project, with a model in a wheel, built and written to the remote cache by one machine."""
     more = tmp_path_factory.mktemp("more") / "links"
     shutil.copytree(links, more)
     add_wheel(more, "voices", "1.0", {"voices/voice.txt": b"weights of the voice"})
@@ -111,7 +111,7 @@ def warm(template: Path, registry: str, links: Path, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def place(warm: Warm, tmp_path: Path) -> Iterator[Place]:
-    """A registry of the test's own that holds what was shared."""
+    """A registry for one test, with the remote cache."""
     folder = tmp_path / "registry"
     shutil.copytree(warm.data, folder / "data")
     with serve_registry(folder) as host, FaultyProxy(host) as proxy:
@@ -147,7 +147,7 @@ def runner(warm: Warm, runners: list[Tiny], place: Place) -> Iterator[Tiny]:
 
 @pytest.fixture
 def machines(warm: Warm) -> Iterator[Callable[[], Tiny]]:
-    """Makes machines whose storage is of their own."""
+    """Create machines, each with its own storage."""
     made: list[Tiny] = []
 
     def make() -> Tiny:
@@ -268,7 +268,7 @@ def test_step_on_a_remote_root_fetches_that_root(runner: Tiny, place: Place, war
         one for one in fetched if warm.blob("base/image") in one.path
     ]
     assert len(fetched) == 2  # the root and its listing
-    # what the step made is shared, too: nothing runs elsewhere
+    # the layer of the step is in the remote cache, too: no other machine runs it
     forget(runner)
     place.proxy.clear()
     again = done(runner.run("push-tools", f"{place.repo}:tools", *both))
@@ -286,7 +286,7 @@ def test_image_is_imported_from_the_remote_cache_alone(machines: Callable[[], Ti
     assert tiny.run_image("app") == "hello from /app\n"
     assert tiny.blobs() == sorted(warm.blob(name) for name in LAYERS)
     assert tiny.left_over() == []
-    # from now on nobody is asked
+    # no cache is queried from here on
     place.proxy.clear()
     for arguments in ((), ("--cache", place.repo)):
         assert "nothing changed" in tiny.build("app", *arguments).text
@@ -317,7 +317,7 @@ def test_collision_with_a_layer_that_only_the_registry_has_is_found(runner: Tiny
     assert downloaded(place.proxy) < 4000
 
 
-# what is said of caches
+# settings and messages of remote caches
 
 
 def test_read_only_cache_is_not_written_to(runner: Tiny, place: Place) -> None:

@@ -1,4 +1,4 @@
-"""What compiles comes from the remote cache, too: the root of the bytecode compiler, and the builder."""
+"""Compilers come from the remote cache, too: the root of the bytecode compiler, and the builder."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def repo(proxy: FaultyProxy) -> str:
 
 @pytest.fixture(scope="module")
 def first(proxy: FaultyProxy, repo: str) -> Iterator[tuple[Tiny, SessionResult]]:
-    """A machine that makes root, builder and wheels, and shares them."""
+    """A machine that builds root, builder and wheels, and writes them to the remote cache."""
     folder = short_folder()
     links = folder / "links"
     tiny = Tiny(folder, links=links)
@@ -62,7 +62,7 @@ def first(proxy: FaultyProxy, repo: str) -> Iterator[tuple[Tiny, SessionResult]]
 
 @pytest.fixture
 def runner(first: tuple[Tiny, SessionResult], proxy: FaultyProxy) -> Iterator[Tiny]:
-    """A fresh one, to which Debian, the index and what builds wheels are out of reach: only sdists are there."""
+    """A fresh machine that reaches neither Debian nor an index, and has sdists but no build tools."""
     folder = short_folder()
     links = folder / "links"
     shutil.copytree(first[0].folder / "links", links)
@@ -102,9 +102,9 @@ def test_build_without_compilation_fetches_no_compiler_or_builder(runner: Tiny, 
     assert list(ended.built()) == ["app/app"]
     assert downloaded(proxy) == 0
     assert runner.images() == {}
-    assert traffic(proxy.requests)["GET manifest"] == 3  # the roster, the new layer's key, the tag
-    roster = runner.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag('app')}")
-    names = [entry.name for entry in decode_stage_index(roster.encode()).records.values()]
+    assert traffic(proxy.requests)["GET manifest"] == 3  # the stage index, the record of the new layer, the tag
+    index = runner.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag('app')}")
+    names = [entry.name for entry in decode_stage_index(index.encode()).records.values()]
     assert [name for name in names if name.startswith("builder/")]  # which this machine never had
     assert python(runner, f"{repo}:two", "/app/main.py") == "two\n"
 
@@ -124,7 +124,7 @@ def test_changed_source_is_compiled_in_a_builder_from_the_remote_cache(
     assert proxy.count("GET", "/manifests/cache-of-app") == 2, "its layers, and later what their native files need"
     assert warnings(ended) == []
     assert python(runner, f"{repo}:three", "-c", _IMPORT) == "80 sdist 2\n"
-    # the machine that has built everything comes to the same
+    # the machine that built everything gets the same digest
     tiny, before = first
     tiny.replace("libs/fast/src/fast.c", "one + other", "one * other")
     assert digest(done(tiny.run("push-app", f"{repo}:four"))) == digest(ended) != digest(before)
@@ -135,8 +135,8 @@ def test_builder_lost_by_the_registry_is_rebuilt_locally_if_possible(
     first: tuple[Tiny, SessionResult], runner: Tiny, proxy: FaultyProxy, repo: str
 ) -> None:
     index = runner.tool("skopeo", "inspect", "--raw", f"docker://{repo}:{stage_index_tag('app')}")
-    roster = decode_stage_index(index.encode()).records
-    lost = [entry for entry in roster.values() if entry.name.startswith("builder/")]
+    records = decode_stage_index(index.encode()).records
+    lost = [entry for entry in records.values() if entry.name.startswith("builder/")]
     assert lost
     for entry in lost:
         proxy.fault("GET", f"/manifests/cache-{entry.key.hex}", Fault(status=404, body=b""))

@@ -59,7 +59,7 @@ _FILES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Undisturbed:
-    """What a build is that nobody kills: its report, seconds and acts, and the acts of one that has nothing to do."""
+    """An undisturbed build: its result, seconds and acts, and the acts of a no-op build."""
 
     ended: SessionResult
     seconds: float
@@ -88,7 +88,7 @@ def leave_alone(tiny: Tiny) -> Undisturbed:
 
 
 def choose(rng: random.Random, known: Undisturbed, left: float) -> Moment:
-    """A moment of what is left to do of a build (1: all), by the clock or by what happens."""
+    """Return a moment in the remaining part of a build (1: all of it), by time or by event."""
     at = rng.uniform(0, left)
     if rng.random() < 0.5:
         return Moment(seconds=0.15 + at * known.seconds)
@@ -106,9 +106,9 @@ def await_children(doomed: Doomed) -> None:
 
 
 def kill_often(tiny: Tiny, known: Undisturbed, rng: random.Random, *, whole: bool) -> None:
-    """Kill a build from nothing, and what goes on with it, and again; then let one end, look at all of it, and wipe.
+    """Kill a build with an empty cache several times in a row, then finish it, check the result, and wipe.
 
-    After each kill nothing half-written may have a name, or a row.
+    After each kill no partial file may have a final name or a row in the ledger.
     """
     killed = 0
     while killed < _KILLS // 2:
@@ -119,9 +119,9 @@ def kill_often(tiny: Tiny, known: Undisturbed, rng: random.Random, *, whole: boo
                 break
             killed += 1
             assert unsound_so_far(tiny) == [], f"killed after {moment}"
-            left *= rng.uniform(0.5, 1)  # roughly: what was done stays done
+            left *= rng.uniform(0.5, 1)  # roughly: finished work stays finished
         ended = tiny.build(_STAGE)
-        if not whole:  # what was started before may go on for a while, and make what the next build removes
+        if not whole:  # children may run on, and create what the next build removes
             await_children(doomed)
             tiny.build(_STAGE)
         look_at(tiny, ended, known.ended)
@@ -129,7 +129,7 @@ def kill_often(tiny: Tiny, known: Undisturbed, rng: random.Random, *, whole: boo
 
 
 def look_at(tiny: Tiny, ended: SessionResult, undisturbed: SessionResult) -> None:
-    """A build after a disturbed one ended well: the image is there and the same, and nothing else."""
+    """Check a build after a killed one: the same image, and nothing else."""
     assert ended.report["digest"] == undisturbed.report["digest"], ended.text
     assert ended.digests() == undisturbed.digests()
     assert left_behind(tiny) == []
@@ -141,7 +141,7 @@ def look_at(tiny: Tiny, ended: SessionResult, undisturbed: SessionResult) -> Non
 
 
 def test_build_killed_at_any_moment_is_completed_by_the_next(project: Callable[[], Tiny]) -> None:
-    """Half of them with all children, half alone: then buildah, skopeo and what runs in a container live on."""
+    """Half of the builds die with all children; otherwise buildah, skopeo and programs in containers live on."""
     known = leave_alone(project())
     with ThreadPoolExecutor(2) as pool:
         lanes = [
@@ -207,7 +207,7 @@ def test_temporary_files_of_skopeo_and_buildah_are_swept(project: Callable[[], T
 
 
 def test_build_stopped_by_a_signal_at_any_moment_is_completed_by_the_next(project: Callable[[], Tiny]) -> None:
-    """By Ctrl-C or SIGTERM; what the end of a build had no time to remove the next one removes."""
+    """By Ctrl-C or SIGTERM; the next build removes what a stopped one had no time to remove."""
     tiny, rng = project(), make_rng("stops")
     first: list[SessionResult] = []
     ours = {"from": "buildkit.build.pipeline"}  # before, it is Nox's and Python's to stop

@@ -168,7 +168,7 @@ def test_flipped_bits_never_give_a_wrong_image(tiny: Tiny) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Believed:
-    """What a build is led by: keys, which rest on the hashes of files, what they came to, and verdicts on models."""
+    """The ledger's data that a build uses: keys by file hashes, layers of these keys, and verdicts on models."""
 
     keys: dict[str, Key]
     made: dict[str, LayerResult]
@@ -252,7 +252,7 @@ def test_altered_file_hashes_are_not_trusted(tiny: Tiny) -> None:
 
 @pytest.fixture
 def locked(tiny: Tiny) -> Iterator[sqlite3.Connection]:
-    """Another process that holds the ledger of a project; it was built once."""
+    """A connection that locks the ledger of a project that was built once."""
     tiny.build("deps", "--no-import")
     with closing(sqlite3.connect(ledger(tiny), isolation_level=None, check_same_thread=False)) as db:
         db.execute("BEGIN EXCLUSIVE")

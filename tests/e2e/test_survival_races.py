@@ -33,7 +33,7 @@ def shared(tiny: Tiny) -> Tiny:
 
 
 def build_at_once(tiny: Tiny, wanted: Sequence[tuple[Path, str]], pauses: Sequence[float] = ()) -> list[dict[str, Any]]:
-    """Build stages of projects, each in a process of its own, the n-th after a pause; their reports."""
+    """Build stages of projects in concurrent processes, each after a pause; return their reports."""
     started = []
     for number, (project, stage) in enumerate(wanted):
         report = tiny.folder / f"report-{number}"
@@ -99,7 +99,7 @@ def test_concurrent_builds_of_different_stages_build_each_layer_once(shared: Tin
 
 
 def test_concurrent_checkouts_with_one_cache_build_common_layers_once(shared: Tiny) -> None:
-    """Each with an application file of its own; what they have in common is made by one for all."""
+    """Each has its own application file; one of them builds the common layers for all."""
     checkouts = []
     for number in range(8):
         copy = shared.folder / f"checkout-{number}"
@@ -117,7 +117,7 @@ def test_concurrent_checkouts_with_one_cache_build_common_layers_once(shared: Ti
 
 
 def test_image_name_moved_by_concurrent_branches_is_one_complete_image(shared: Tiny) -> None:
-    """Eight worktrees of one project move one name; it is one of theirs at the end, whole."""
+    """Eight worktrees of one project move one name; at the end it is the complete image of one of them."""
     checkouts = []
     for number in range(8):
         copy = shared.folder / f"checkout-{number}"

@@ -34,7 +34,7 @@ _DAY = 24 * 3600
 
 @pytest.fixture(scope="module")
 def stepped(template: Path, registry: str, links: Path) -> Iterator[tuple[Tiny, str]]:
-    """A project whose tools are built, before each test and after it; and their digest."""
+    """A project whose `tools` are built before and after each test, and their digest."""
     tiny = new_tiny(template, registry, links)
     tiny.write("stages/tools/stage.toml", _STEP)
     yield tiny, tiny.build("tools").report["digest"]

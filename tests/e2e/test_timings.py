@@ -1,4 +1,4 @@
-"""What builds took: printed by `--timings`, kept, and shown by `nox -s timings`."""
+"""Durations of builds: printed by `--timings`, recorded, and listed by `nox -s timings`."""
 
 from __future__ import annotations
 

@@ -83,9 +83,9 @@ def test_foreign_or_malformed_image_is_reported(tiny: Tiny, repository: str, tem
     assert done.code == 1
     assert f"error: {repository}:none: there is no such image" in done.text
     push(tiny, f"{repository}:one", "--cache-write", repository)
-    roster = tiny.run("verify-image", f"{repository}:cache-of-app")
-    assert roster.code == 1
-    assert "not an image that can be read" in roster.text
+    verified = tiny.run("verify-image", f"{repository}:cache-of-app")
+    assert verified.code == 1
+    assert "not an image that can be read" in verified.text
     stage = tiny.run("verify-image", f"{repository}:one", "--stage", "ap")
     assert stage.code == 2
     assert "did you mean app" in stage.text

@@ -25,7 +25,7 @@ def built(template: Path, registry: str, links: Path) -> Iterator[Tiny]:
 
 @pytest.fixture
 def untouched(built: Tiny) -> Iterator[Tiny]:
-    """The built project; whatever the test does to its files must leave cache and storage as they are."""
+    """The built project; a test that changes its files must leave cache and storage unchanged."""
     before = built.snapshot()
     yield built
     assert built.snapshot() == before

@@ -122,7 +122,7 @@ def _has(place: tuple[Any, Any]) -> bool:
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
-    """Every value inside, as what holds it and its key."""
+    """Yield every nested value as its container and key."""
     found: list[tuple[Any, Any]] = []
     waiting = [value]
     while waiting and len(found) < 2000:

@@ -55,7 +55,7 @@ def test_bytes_that_differ_from_the_lock_raise_an_error(tmp_path):
 
 @pytest.mark.parametrize("later", [WEIGHTS[::-1], WEIGHTS[:-1], WEIGHTS + b"s"])
 def test_edited_file_of_the_repository_is_reported_as_changed(tmp_path, later):
-    """Its hash is what it had when the build began, whatever the lock says."""
+    """The hash is that of the file when the build began, not that of the lock."""
     (tmp_path / "m.onnx").write_bytes(later)
     own = replace(model(locked("m.onnx", WEIGHTS, "models/m.onnx")), source=RepoSource(path="models"))
     with pytest.raises(MismatchError) as caught:

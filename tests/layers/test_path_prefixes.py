@@ -1,4 +1,4 @@
-"""Claims are fewer than paths, and never hide that two layers meet."""
+"""Path prefixes are fewer than paths, and never hide that two layers overlap."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ def file(path: str, text: str | None, kind: str, belongs: Belongs, *, instead_of
 
 
 def moved(old: str, new: str, change: Mutate) -> Mutate:
-    """Files below another folder, beside another change."""
+    """Files below another folder, together with another change."""
 
     def mutate(small: Small) -> Belongs:
         small.files = {

@@ -96,7 +96,7 @@ class Seen:
 
     @cached_property
     def images(self) -> dict[str, object]:
-        """What every image comes to: its layers in their order, with all that people see of them, and its config."""
+        """Return the ordered layers of every image, with all their visible fields, and its config."""
         return {
             name: ([(s.name, s.recipe, s.history, s.weight, s.rate) for s in composition.specs], composition.config)
             for name, composition in self.stages.items()

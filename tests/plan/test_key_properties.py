@@ -117,7 +117,7 @@ def test_every_field_of_every_file_is_classified_as_input_or_not() -> None:
 
 
 def touched(folder: Path, files: dict[str, File], seed: int) -> None:
-    """Files as another machine has them: other times, owners, permissions, and others beside them."""
+    """Files as on another machine: other times, owners, permissions, and additional untracked files."""
     chance = random.Random(seed)
     for name, file in files.items():
         path = folder / name

@@ -1,4 +1,4 @@
-"""The audit of the reference images at rest: nothing in hardened, what is there in runtime, and no false alarm."""
+"""The static audit of the reference images: none in hardened, known findings in runtime, and no false alarm."""
 
 from __future__ import annotations
 

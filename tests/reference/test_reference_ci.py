@@ -1,4 +1,4 @@
-"""`ci/image test`, as CI jobs run it: the production image is started, gets healthy, and is asked."""
+"""`ci/image test`, as CI jobs run it: the production image starts, gets healthy, and answers a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images that ship, audited while they run: nothing is found but what the host cannot do."""
+"""The running audit of the shipping images finds only what the host does not support."""
 
 from __future__ import annotations
 

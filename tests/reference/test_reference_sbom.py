@@ -1,4 +1,4 @@
-"""The bills of materials of what ships, against what an independent scanner and the images' own Python find in them."""
+"""SBOMs of the shipping images, compared with an independent scanner and the images' own Python."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def properties_of(component: dict[str, Any]) -> dict[str, str]:
 
 
 def scan(podman: Podman, image: str, visitor: str, folder: Path) -> Scanned:
-    """What syft finds in an image, from a container of another one."""
+    """Scan an image with syft, from a container of another image."""
     program, *options = syft_command("dir:/image", "--base-path", "/image")
     mounts = ("--mount", f"type=image,source={image},destination=/image", "--volume", f"{program}:/mnt/syft:ro")
     env = ("--env=SYFT_CHECK_FOR_APP_UPDATE=false", "--env=HOME=/tmp", "--tmpfs=/tmp")

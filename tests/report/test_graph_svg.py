@@ -1,4 +1,4 @@
-"""The picture as SVG: every layer is in it, at its size, told by colour, pattern and word; nothing foreign gets out."""
+"""The graph as SVG: each layer has its size, colour, pattern and label, and foreign text is escaped."""
 
 from __future__ import annotations
 

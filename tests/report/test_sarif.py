@@ -1,4 +1,4 @@
-"""SARIF: valid by the official schema whatever is found, and every place said as the standard says it."""
+"""SARIF: valid by the official schema for any finding, with locations as in the standard."""
 
 from __future__ import annotations
 

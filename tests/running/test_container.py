@@ -123,7 +123,7 @@ def test_podman_info_is_parsed() -> None:
     assert parse_host(info, systemd=True) == PodmanHost(
         version="4.9.3", rootless=True, cgroups="v2", controllers=("memory", "pids"), network="netavark 1.8.0"
     )
-    assert find_unsupported(PLAIN, parse_host({}, systemd=True))[0].needs == "memory"  # what is not said is not there
+    assert find_unsupported(PLAIN, parse_host({}, systemd=True))[0].needs == "memory"  # missing: unsupported
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -149,7 +149,7 @@ def test_other_os_errors_pass_unchanged(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hours", [0, 48, -48])
 def test_sweep_removes_files_of_dead_processes_only(blobs: Blobs, hours: int) -> None:
-    """Whatever the times of the files, and so the clocks, say."""
+    """Independent of the times of the files, and so of clocks."""
     then = time.time() - 3600 * hours
     dead, gone = blobs.folder / "tmp/1-1", blobs.folder / "tmp/dir-gone"
     whole = blobs.file_path(FileHash.of(b"w"), "w.whl")

@@ -1,4 +1,4 @@
-"""What lies in a cache folder: told apart by where and how it is called, weighed, removed."""
+"""Files of a cache folder: classified by path and name, measured, removed."""
 
 from __future__ import annotations
 

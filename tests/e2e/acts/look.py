@@ -1,4 +1,4 @@
-"""What the audit finds in a running container: project, stage, and the flags that are left out."""
+"""Print the findings of the audit of a running container; arguments: project, stage, and omitted flags."""
 
 import json
 import sys

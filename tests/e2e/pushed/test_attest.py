@@ -55,7 +55,7 @@ def tag_of(pushed: SessionResult) -> str:
 
 
 def verdict(tiny: Tiny, ref: str, *arguments: str) -> dict[str, Any]:
-    """What verify-image says, with what is attached by its kind."""
+    """Run verify-image; return its result, with attachments by kind."""
     ended = tiny.run("verify-image", ref, "--json", *arguments)
     found: dict[str, Any]
     assert "{" in ended.text, ended.text
@@ -78,7 +78,7 @@ def blob(tiny: Tiny, ref: str, folder: Path) -> bytes:
 def artifact(
     subject: str, data: bytes, predicate: str, kind: str = STATEMENT, size: int = -1
 ) -> tuple[bytes, dict[str, Any]]:
-    """An attestation that somebody else has made: its manifest, and its line in an index."""
+    """Return a foreign attestation: its manifest, and its line in an index."""
     descriptor = {
         "mediaType": kind,
         "digest": f"sha256:{hashlib.sha256(data).hexdigest()}",
@@ -192,7 +192,7 @@ def test_signature_must_be_by_this_key_and_of_this_image(tiny: Tiny, repo: str, 
     other = verdict(tiny, f"{repo}:one", "--key", str(keys / "two.pub"))
     assert not other["holds"]
     assert set(states(other).values()) == {"refused"}
-    # another key signs beside it; both count from now on, and nobody's words are lost
+    # a second key signs, too; both signatures count, and no attachment is lost
     push(tiny, f"{repo}:one", "--attest", "--sign-by", str(keys / "two"))
     assert len(raw(tiny, f"{repo}:{tag_of(pushed)}")["manifests"]) == 4
     assert len(raw(tiny, f"{repo}:{tag_of(pushed)}.sig")["layers"]) == 2

@@ -87,7 +87,7 @@ def test_push_tags_the_image_and_imports_nothing(tiny: Tiny, other: Tiny, proxy:
     body = len(tiny.tool("skopeo", "inspect", "--raw", f"docker://{names[0]}").encode())
     assert ended.report["bytes"]["pushed"] == sum(sizes.values()) + config + 3 * body
     assert uploaded(proxy) == ended.report["bytes"]["pushed"]
-    # it runs elsewhere
+    # it runs on another machine
     assert pull(other, f"{repo}:two") == "hello from /app\n"
     assert pull(other, f"{repo}@{digest(ended)}", "/bin/sh", "-c", "echo $FROM_ROOT; id -u") == "yes\n1000\n"
     assert pull(other, f"{repo}:one", "cat", "/app/words.txt") == "some words\n"
@@ -191,7 +191,7 @@ def test_failed_push_fails_the_build(tiny: Tiny, proxy: FaultyProxy, repo: str) 
 
 
 def test_registry_that_is_down_is_retried_and_named(tiny: Tiny, proxy: FaultyProxy, repo: str) -> None:
-    tiny.build("app", "--no-import")  # nobody asks beside other work
+    tiny.build("app", "--no-import")  # no lookup runs during the build
     proxy.fault("GET", "/v2/$", Fault(status=503, body=b""))
     message = one_error(tiny.run("push-app", f"{repo}:one"), 1)
     assert f"{proxy.host}: looking up {repo}:one failed: " in message

@@ -1,4 +1,4 @@
-"""Layers are uploaded while others are built; the push at the end gives the same image whatever happens to them."""
+"""Layers are uploaded while others are built; the final push gives the same image even if uploads fail."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_nothing_is_uploaded_to_a_registry_that_is_down(tiny: Tiny, proxy: Fault
     ended = push_early(tiny, f"{proxy.host}/is/down:one")
     assert "503" in one_error(ended, 1)
     assert proxy.count("POST") == proxy.count("HEAD") == 0
-    assert proxy.count("GET", "/v2/$") == 1 + 4  # the look beside the work, and the push with its patience
+    assert proxy.count("GET", "/v2/$") == 1 + 4  # the lookup during the build, and the push with its retries
 
 
 def test_failed_build_tags_nothing(make_tiny: Callable[[], Tiny], registry: str, folder: Path) -> None:
