@@ -13,15 +13,15 @@ def merge_layers(layers: tuple[LayerView, ...]) -> dict[str, TarEntry]:
     final: dict[str, TarEntry] = {}
     parents: set[str] = set()  # folders that have or had content
     for layer in layers:
-        gone, opaque = whiteouts(layer)
+        removed, opaque = whiteouts(layer)
         own = {
             entry.path: entry
             for entry in layer.entries
             if not posixpath.basename(entry.path).startswith(WHITEOUT_PREFIX)
         }
-        gone |= {path for path, entry in own.items() if path in parents and entry.kind != "folder"}
-        if gone or opaque:
-            final = {path: e for path, e in final.items() if not is_gone(path, gone, opaque)}
+        removed |= {path for path, entry in own.items() if path in parents and entry.kind != "folder"}
+        if removed or opaque:
+            final = {path: e for path, e in final.items() if not is_gone(path, removed, opaque)}
         final |= own
         for path in own:
             parent = path.rpartition("/")[0]

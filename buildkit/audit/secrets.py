@@ -62,8 +62,8 @@ def _in_layer(view: ImageView, secret: Secret) -> Finding:
 def _format_removal(view: ImageView, path: str, layer: int) -> str:
     """Describe where a later layer deletes or replaces the file of this one; empty if none does."""
     for above in view.layers[layer + 1 :]:
-        gone, opaque = whiteouts(above)
-        if (gone or opaque) and is_gone(path, gone, opaque):
+        removed, opaque = whiteouts(above)
+        if (removed or opaque) and is_gone(path, removed, opaque):
             return f"; layer {above.digest.removeprefix('sha256:')[:12]} deletes it, but it remains in the image"
     entry = view.files.get(path)
     return "; a later layer replaces it, but it remains in the image" if entry and entry.layer > layer else ""

@@ -70,27 +70,32 @@ class KeyHistory:
         return {**identity, "size": 0, "seconds": None, "built": None, "used": None, "times": 0}
 
 
-def find_histories(asked: str, inventory: Inventory, needed: Needed | None, ledger: Ledger) -> list[KeyHistory]:
+def find_histories(query: str, inventory: Inventory, needed: Needed | None, ledger: Ledger) -> list[KeyHistory]:
     """Return the histories of items with this name or hash prefix: needed ones first, then the newest."""
-    digits = asked.removeprefix("sha256:").lower()
+    digits = query.removeprefix("sha256:").lower()
     is_prefix = re.fullmatch(rf"[0-9a-f]{{{MIN_PREFIX_DIGITS},64}}", digits) is not None
 
     def matches(name: str, hashes: Iterable[str]) -> bool:
-        return name == asked or (is_prefix and any(text.startswith(digits) for text in hashes))
+        return name == query or (is_prefix and any(text.startswith(digits) for text in hashes))
 
     layers = {layer.key.hex: layer for layer in ledger.layers.all()}
-    found = []
+    histories = []
     for item in inventory.items:
         layer = layers.get(item.hash) if item.kind != DOWNLOAD else None
         diff_ids = {blob.diff_id.hex for blob in layer.blobs} if layer else set()
         if matches(item.name, {item.hash, *(path.split("/")[1] for path in item.paths), *diff_ids}):
-            found.append(_item_history(item, layer, ledger))
+            histories.append(_item_history(item, layer, ledger))
     known = {item.hash for item in inventory.items}
     for key, spec in needed.specs.items() if needed else ():
         if key.hex not in known and matches(spec.name, {key.hex}):
             stages = needed.layers[key] if needed else ()
-            found.append(KeyHistory(name=spec.name, kind=spec.kind, hash=key.hex, stages=stages, recipe=spec.recipe))
-    return sorted(found, key=lambda each: (not each.stages, -(each.item.built if each.item else 0.0), each.hash))
+            histories.append(
+                KeyHistory(name=spec.name, kind=spec.kind, hash=key.hex, stages=stages, recipe=spec.recipe)
+            )
+    return sorted(
+        histories,
+        key=lambda history: (not history.stages, -(history.item.built if history.item else 0.0), history.hash),
+    )
 
 
 def _item_history(item: InventoryItem, layer: RecordedLayer | None, ledger: Ledger) -> KeyHistory:

@@ -93,12 +93,12 @@ def choose_leftovers(
     return Leftovers(containers=tuple(sorted(dead)), images=tuple(removable), names=tuple(names))
 
 
-def select_removed(leftovers: Leftovers, gone: Collection[str]) -> Leftovers:
-    """Return the leftovers whose names or ids are in ``gone``."""
+def select_removed(leftovers: Leftovers, removed: Collection[str]) -> Leftovers:
+    """Return the leftovers whose names or ids are in ``removed``."""
     return Leftovers(
-        containers=tuple(name for name in leftovers.containers if name in gone),
-        images=tuple(image for image in leftovers.images if image.id in gone),
-        names=tuple(name for name in leftovers.names if name in gone),
+        containers=tuple(name for name in leftovers.containers if name in removed),
+        images=tuple(image for image in leftovers.images if image.id in removed),
+        names=tuple(name for name in leftovers.names if name in removed),
     )
 
 

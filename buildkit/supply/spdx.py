@@ -91,12 +91,12 @@ def _image(sbom: Sbom) -> dict[str, Any]:
 
 
 def _layer(layer: SbomLayer) -> Iterator[dict[str, Any]]:
-    says = f"layer of kind {layer.kind}, made by the recipe {layer.key}"
-    says += "" if layer.known else "; what it holds beside packages is not listed"
+    comment = f"layer of kind {layer.kind}, made by the recipe {layer.key}"
+    comment += "" if layer.known else "; what it holds beside packages is not listed"
     blobs = layer.blobs
     alone = [_checksum(FileHash(blobs[0].digest.hex))] if len(blobs) == 1 else []
     diff = f"; diff_id {blobs[0].diff_id}" if len(blobs) == 1 else ""
-    yield _package(_layer_id(layer), layer.name, "", "ARCHIVE", checksums=alone, comment=f"{says}{diff}")
+    yield _package(_layer_id(layer), layer.name, "", "ARCHIVE", checksums=alone, comment=f"{comment}{diff}")
     for number, blob in enumerate(blobs if len(blobs) > 1 else ()):
         sums = [_checksum(FileHash(blob.digest.hex))]
         name = f"{layer.name} ({number + 1})"
@@ -171,8 +171,8 @@ def _comment(sbom: Sbom) -> str:
     return f"{unmade} of {len(sbom.layers)} layers have no digest: they were never built here" if unmade else ""
 
 
-def _related(one: str, how: str, other: str) -> dict[str, str]:
-    return {"spdxElementId": one, "relationshipType": how, "relatedSpdxElement": other}
+def _related(element: str, kind: str, related: str) -> dict[str, str]:
+    return {"spdxElementId": element, "relationshipType": kind, "relatedSpdxElement": related}
 
 
 def _checksum(sha256: FileHash) -> dict[str, str]:

@@ -10,9 +10,8 @@ from pathlib import Path
 from buildkit.errors import ToolError
 from buildkit.tools.process import Command, run
 
-_NO_REPOSITORY = (
-    b"not a git repository (or any"  # "… of the parent directories)"; for a missing repository git names its place
-)
+# "… of the parent directories)"; if a repository is lost, git names its place instead
+_NO_REPOSITORY = b"not a git repository (or any"
 
 _EMPTY = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"  # git's id of an empty file
 

@@ -75,23 +75,26 @@ def compare_tars(first: Open, second: Open, *, each: int = EACH) -> Comparison:
     At most ``each`` differences of a field are reported. Raises BuildError for a damaged tar; errors of the streams
     pass.
     """
-    one, end = _index(first, "the first tar")
-    two, other_end = _index(second, "the second tar")
-    found = _Differences(each)
-    for place, seen in one.items():
-        if place not in two:
-            found.add(_name(place), "missing", seen.fields["type"], "absent")
+    first_members, end = _index(first, "the first tar")
+    second_members, other_end = _index(second, "the second tar")
+    differences = _Differences(each)
+    for place, record in first_members.items():
+        if place not in second_members:
+            differences.add(_name(place), "missing", record.fields["type"], "absent")
         else:
-            found.compare(place, seen, two[place])
-    for place, seen in two.items():
-        if place not in one:
-            found.add(_name(place), "missing", "absent", seen.fields["type"])
-    found.compare_order([place for place in one if place in two], [place for place in two if place in one])
-    if end != other_end and not found.any:  # other sizes would move the end
-        found.add("", "end", end, other_end)
-    for place, difference in _explain(first, second, found.unexplained, list(two)):
-        found.explain(place, difference)
-    return found.result()
+            differences.compare(place, record, second_members[place])
+    for place, record in second_members.items():
+        if place not in first_members:
+            differences.add(_name(place), "missing", "absent", record.fields["type"])
+    differences.compare_order(
+        [place for place in first_members if place in second_members],
+        [place for place in second_members if place in first_members],
+    )
+    if end != other_end and not differences.any:  # other sizes would move the end
+        differences.add("", "end", end, other_end)
+    for place, difference in _explain(first, second, differences.unexplained, list(second_members)):
+        differences.explain(place, difference)
+    return differences.result()
 
 
 class _Differences:

@@ -90,12 +90,12 @@ def _word(data: bytes, at: int) -> int:
 
 
 def _explain_record(first: list[str], second: list[str]) -> ContentDifference:
-    gone, new = Counter(first) - Counter(second), Counter(second) - Counter(first)
-    if not gone and not new:
+    removed, added = Counter(first) - Counter(second), Counter(second) - Counter(first)
+    if not removed and not added:
         number = _first_difference(first, second)
         return f"RECORD order, from line {number + 1}", *_show(first[number], second[number])
-    path = _recorded_path(next(iter(gone or new)))
-    one, two = (next((line for line in lines if _recorded_path(line) == path), "") for lines in (gone, new))
+    path = _recorded_path(next(iter(removed or added)))
+    one, two = (next((line for line in lines if _recorded_path(line) == path), "") for lines in (removed, added))
     return "RECORD line", *_show(one, two)
 
 

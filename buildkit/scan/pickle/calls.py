@@ -55,10 +55,10 @@ def find_loaded_constant(callee: Global, args: Value) -> int | str:
     return constant if isinstance(constant, str) else ""
 
 
-def scan_encoded_bytes(made: CallResult, context: ScanContext, source: ScanSource) -> str:
+def scan_encoded_bytes(call: CallResult, context: ScanContext, source: ScanSource) -> str:
     """Scan bytes that protocol 2 wrote as text; return why they cannot be scanned, empty if they can."""
-    name = made.callee.path if isinstance(made.callee, Global) else ""
-    text = made.args[0] if isinstance(made.args, tuple) and made.args else UNKNOWN
+    name = call.callee.path if isinstance(call.callee, Global) else ""
+    text = call.args[0] if isinstance(call.args, tuple) and call.args else UNKNOWN
     if isinstance(text, LongText) and text.size <= LARGEST:
         text = source.read(text.start, text.size).decode("utf-8", "replace")
     if name != "_codecs.encode" or not isinstance(text, str):

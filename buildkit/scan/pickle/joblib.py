@@ -27,16 +27,16 @@ SIZES = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "l": 8, "L": 8,
 
 
 def follow_array(
-    machine: PickleMachine, context: ScanContext, source: ScanSource, made: CallResult, scan_stream: ScanStream
+    machine: PickleMachine, context: ScanContext, source: ScanSource, wrapper: CallResult, scan_stream: ScanStream
 ) -> None:
-    """Move the machine past the array that follows, if ``made`` announces one.
+    """Move the machine past the array that follows, if ``wrapper`` announces one.
 
     Raises:
         TruncatedError: the array is longer than the file, or its length is unknown.
     """
-    if not (isinstance(made.callee, Global) and (made.callee.module, made.callee.name) == WRAPPER):
+    if not (isinstance(wrapper.callee, Global) and (wrapper.callee.module, wrapper.callee.name) == WRAPPER):
         return
-    state = made.state
+    state = wrapper.state
     if not isinstance(state, ContainerValue) or state.kind != "dict" or not state.whole:
         raise TruncatedError(f"the array at byte {machine.reader.offset} has no readable state")
     count, (width, holds_objects) = count_elements(state.get("shape")), find_item_size(state.get("dtype"))
