@@ -1,4 +1,4 @@
-"""The environment in which podman runs containers on this host, whatever its cgroups and limits."""
+"""The environment in which podman runs containers on any host, for all cgroups and limits."""
 
 from functools import cache
 from pathlib import Path

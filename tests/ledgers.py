@@ -13,7 +13,7 @@ from buildkit.store.schema import SUMMED
 
 
 class LayerId(NamedTuple):
-    """What a layer is recorded under."""
+    """The identity of a layer in the ledger."""
 
     key: Key
     kind: str

@@ -1,4 +1,4 @@
-"""Layers are read as they are, whatever they contain."""
+"""Layers of any content are read, or refused with an error."""
 
 import gzip
 import io

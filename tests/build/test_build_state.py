@@ -1,4 +1,4 @@
-"""What a run learns about layers, and the bytes that it moves."""
+"""The state of a build: known layers, results, and counts of bytes."""
 
 from __future__ import annotations
 

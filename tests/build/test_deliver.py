@@ -1,4 +1,4 @@
-"""Importing into local storage: what is looked up, what is copied, and what is skipped."""
+"""Importing into local storage: lookups, copied blobs and skipped ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be removed from local storage: decided on values."""
+"""Which images and containers gc removes from local storage, decided on values."""
 
 from __future__ import annotations
 

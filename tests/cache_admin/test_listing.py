@@ -1,4 +1,4 @@
-"""ls and du on a made-up cache: what is listed is what is there, and sums agree with the files."""
+"""ls and du on a made-up cache: they list every item, and sums agree with the files."""
 
 from __future__ import annotations
 

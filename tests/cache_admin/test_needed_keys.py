@@ -1,4 +1,4 @@
-"""What stages need: every key of every stage, what their layers are fetched from, and where containers start."""
+"""What stages need: all keys, the downloads of their layers, and the images that containers start from."""
 
 from __future__ import annotations
 

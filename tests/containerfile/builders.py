@@ -27,7 +27,7 @@ class Builder(Protocol):
         """Build; a failure shows the whole output."""
 
     def tree(self, tag: str) -> dict[str, Entry]:
-        """What is in an image."""
+        """Return the files of an image."""
 
     def config(self, tag: str) -> dict[str, Any]:
         """How it runs."""
@@ -122,7 +122,7 @@ def _answers(env: dict[str, str]) -> bool:
 
 
 def tree_of(tiny: Tiny, image: str) -> dict[str, Entry]:
-    """What is in an image of a project's storage."""
+    """Return the files of an image in a project's storage."""
     box = tiny.tool("podman", "create", image, "/none").strip()
     file = tiny.folder / "tree.tar"
     try:

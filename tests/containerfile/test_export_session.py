@@ -154,7 +154,7 @@ def test_every_reference_stage_exports_and_passes_the_linters(
 @pytest.mark.tools
 @pytest.mark.parametrize("day", ["", "20261122T000000Z"])
 def test_snapshot_argument_installs_versions_of_that_day(day: str, tmp_path: Path) -> None:
-    """With a program in mmdebstrap's place that keeps what it was asked."""
+    """A fake mmdebstrap records its arguments."""
     made = composer()
     debian = made.compose("base").root[0].work
     assert isinstance(debian, MakeRoot)

@@ -37,7 +37,7 @@ def forget(tiny: Tiny) -> None:
     shutil.rmtree(tiny.cache, ignore_errors=True)
 
 
-def done(ended: SessionResult) -> SessionResult:
+def succeeded(ended: SessionResult) -> SessionResult:
     """Return the result of a session, which must have succeeded."""
     assert ended.code == 0, ended.text
     assert "Traceback" not in ended.text, ended.text

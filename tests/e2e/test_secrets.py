@@ -16,7 +16,7 @@ import pytest
 
 from buildkit.layers.tar.decompress import inflate
 from buildkit.layers.tar.member import Compression
-from tests.e2e.machines import done, trust
+from tests.e2e.machines import succeeded, trust
 from tests.e2e.tinyproject import Tiny, one_error, wait_until
 from tests.registry import serve_registry
 
@@ -93,7 +93,7 @@ def test_secret_reaches_only_its_step(tiny: Tiny, planted: dict[str, str], tmp_p
     write_stage(tiny, f"echo {CONTROL} > /opt/used/yes")
     with serve_registry(tmp_path) as host:
         trust(tiny, host, registry)
-        ended = done(tiny.run("push-tools", f"{host}/x:one", "--attest", "--cache-write", f"{host}/x", **planted))
+        ended = succeeded(tiny.run("push-tools", f"{host}/x:one", "--attest", "--cache-write", f"{host}/x", **planted))
     assert ended.built()["tools/use"] == "first build"
     tiny.build("tools")  # and no later build needs the secret
     assert tiny.run_image("tools", "/bin/sh", "-c", "cat /opt/used/yes; test -e /run/secrets || echo gone") == (
@@ -178,10 +178,10 @@ def test_credentials_of_a_private_index_are_not_stored(tiny: Tiny, links: Path) 
     with private_index(links, SECRET) as host:
         url = f"http://tester:{SECRET}@{host}/simple/"
         env = {"PIP_NO_INDEX": "", "PIP_FIND_LINKS": "", "PIP_INDEX_URL": url}
-        locked = done(tiny.run("lock", "--upgrade", **env))
+        locked = succeeded(tiny.run("lock", "--upgrade", **env))
         netrc.write_text(f"machine 127.0.0.1 login tester password {SECRET}\n")
         netrc.chmod(0o600)
-        built = done(tiny.run("build-app", "--no-import", **{**env, "PIP_INDEX_URL": f"http://{host}/simple/"}))
+        built = succeeded(tiny.run("build-app", "--no-import", **{**env, "PIP_INDEX_URL": f"http://{host}/simple/"}))
         assert [name for name in built.built() if name.startswith("deps/")]
         tiny.write("requirements/app.in", "alpha\nnone-such\n")
         failing = tiny.run("lock", **env)

@@ -19,7 +19,6 @@ from tests.e2e.conftest import add_wheel, new_tiny
 from tests.e2e.machines import (
     cut_off,
     digest,
-    done,
     downloaded,
     forget,
     interrupt_when,
@@ -27,6 +26,7 @@ from tests.e2e.machines import (
     pull,
     put_entry,
     sources,
+    succeeded,
     traffic,
     trust,
     uploaded,
@@ -101,7 +101,7 @@ def warm(template: Path, registry: str, links: Path, tmp_path_factory: pytest.Te
         tiny.git("commit", "--quiet", "--all", "--message=A model that is distributed as a wheel")
         with serve_registry(data) as host:
             trust(tiny, registry, host)
-            first = done(tiny.run("push-app", f"{host}/{NAME}:first", "--cache-write", f"{host}/{NAME}"))
+            first = succeeded(tiny.run("push-app", f"{host}/{NAME}:first", "--cache-write", f"{host}/{NAME}"))
         assert list(first.built()) == LAYERS
         assert warnings(first) == []
         yield Warm(tiny.project, more, registry, data / "data", first)
@@ -162,7 +162,7 @@ def machines(warm: Warm) -> Iterator[Callable[[], Tiny]]:
 def push(tiny: Tiny, place: Place, *arguments: str, tag: str = "next") -> SessionResult:
     """Push, reading and writing the remote cache."""
     both = ("--cache", place.repo, "--cache-write", place.repo)
-    return done(tiny.run("push-app", f"{place.repo}:{tag}", *both, *arguments))
+    return succeeded(tiny.run("push-app", f"{place.repo}:{tag}", *both, *arguments))
 
 
 def edit(tiny: Tiny) -> None:
@@ -228,7 +228,7 @@ def test_image_pushed_by_a_fresh_runner_runs(
     trust(local, warm.registry, place.proxy.host)
     assert pull(local, f"{place.repo}@{digest(ended)}") == "hello again\n"
     edit(local)
-    built = done(local.run("push-app", f"{place.repo}:local"))  # by a machine that has built all of it
+    built = succeeded(local.run("push-app", f"{place.repo}:local"))  # by a machine that has built all of it
     assert len(built.built()) == len(LAYERS)
     assert digest(built) == digest(ended)
 
@@ -261,7 +261,7 @@ def test_changed_light_pin_fetches_only_its_wheel(runner: Tiny, place: Place) ->
 def test_step_on_a_remote_root_fetches_that_root(runner: Tiny, place: Place, warm: Warm) -> None:
     cut_off(runner, place.proxy)
     both = ("--cache", place.repo, "--cache-write", place.repo)
-    ended = done(runner.run("push-tools", f"{place.repo}:tools", *both))
+    ended = succeeded(runner.run("push-tools", f"{place.repo}:tools", *both))
     assert list(ended.built()) == ["tools/write", "tools/link"]
     fetched = [one for one in place.proxy.requests if one.method == "GET" and "/blobs/" in one.path]
     assert [one for one in fetched if one.down > 10_000] == [
@@ -271,7 +271,7 @@ def test_step_on_a_remote_root_fetches_that_root(runner: Tiny, place: Place, war
     # the layer of the step is in the remote cache, too: no other machine runs it
     forget(runner)
     place.proxy.clear()
-    again = done(runner.run("push-tools", f"{place.repo}:tools", *both))
+    again = succeeded(runner.run("push-tools", f"{place.repo}:tools", *both))
     assert again.built() == {}
     assert digest(again) == digest(ended)
     assert downloaded(place.proxy) == 0
@@ -368,7 +368,7 @@ def test_cache_and_image_in_different_repositories(runner: Tiny, place: Place, w
     with serve_registry(tmp_path / "another") as host:
         trust(runner, place.proxy.host, host)
         edit(runner)
-        ended = done(runner.run("push-app", f"{host}/my/app:one", "--cache", place.repo))
+        ended = succeeded(runner.run("push-app", f"{host}/my/app:one", "--cache", place.repo))
         assert list(ended.built()) == ["app/app"]
         assert f"{host}/my/app lacks {len(LAYERS) - 1} layers that must be fetched or built here first" in ended.text
         assert warnings(ended) == []
@@ -560,7 +560,7 @@ def test_malformed_stage_index_is_refused_and_keys_are_looked_up(
 ) -> None:
     cut_off(runner, place.proxy)
     place.proxy.fault("GET", "/manifests/cache-of-app", Fault(status=200, body=NONSENSE[nonsense]))
-    ended = done(runner.run("push-app", f"{place.repo}:next", "--cache", place.repo))
+    ended = succeeded(runner.run("push-app", f"{place.repo}:next", "--cache", place.repo))
     assert digest(ended) == digest(warm.first)
     assert set(sources(ended).values()) == {"shared"}
     assert len(warnings(ended)) == 1
@@ -574,7 +574,7 @@ def test_malformed_records_are_refused_and_their_layers_built(
 ) -> None:
     place.proxy.fault("GET", "/manifests/cache-of-app", Fault(status=404, body=b""))
     place.proxy.fault("GET", "/manifests/cache-[0-9a-f]{64}$", Fault(status=200, body=NONSENSE[nonsense]))
-    ended = done(runner.run("push-app", f"{place.repo}:next", "--cache", place.repo))
+    ended = succeeded(runner.run("push-app", f"{place.repo}:next", "--cache", place.repo))
     assert list(ended.built()) == LAYERS
     assert digest(ended) == digest(warm.first)
     assert len(warnings(ended)) == 1
@@ -586,7 +586,7 @@ def test_record_of_another_key_is_refused(runner: Tiny, place: Place, warm: Warm
     body = runner.tool("skopeo", "inspect", "--raw", f"docker://{place.repo}:{record_tag(warm.key('models/greeter'))}")
     place.proxy.fault("GET", "/manifests/cache-of-app", Fault(status=404, body=b""))
     place.proxy.fault("GET", f"{other}$", Fault(status=200, body=body.encode()))
-    ended = done(runner.run("push-app", f"{place.repo}:next", "--cache", place.repo))
+    ended = succeeded(runner.run("push-app", f"{place.repo}:next", "--cache", place.repo))
     assert list(ended.built()) == ["models/speller"]
     assert digest(ended) == digest(warm.first)
     assert "it is the record of another key" in warnings(ended)[0]
@@ -621,7 +621,7 @@ def test_damaged_local_blob_is_rebuilt_before_it_is_published(runner: Tiny, plac
     assert "Digest did not match" in warnings(ended)[0]
     forget(runner)
     cut_off(runner, place.proxy)
-    again = done(runner.run("push-app", f"{repo}:one", "--cache", repo))
+    again = succeeded(runner.run("push-app", f"{repo}:one", "--cache", repo))
     assert set(sources(again).values()) == {"shared"}
     assert digest(again) == digest(warm.first)
 
@@ -638,27 +638,27 @@ def test_two_runners_publish_and_push_the_same_layers_concurrently(
         trust(tiny, warm.registry, place.proxy.host)
     argv = ("push-app", f"{repo}:one", "--cache-write", repo)
     with ThreadPoolExecutor(2) as pool:
-        ended = [done(future.result()) for future in [pool.submit(tiny.run, *argv) for tiny in both]]
+        ended = [succeeded(future.result()) for future in [pool.submit(tiny.run, *argv) for tiny in both]]
     assert {digest(one) for one in ended} == {digest(warm.first)}
     assert [warnings(one) for one in ended] == [[], []]
     assert [entry.name for entry in read_stage_index(both[0], repo).values()] == LAYERS
     forget(both[0])
     cut_off(both[0], place.proxy)
-    again = done(both[0].run("push-app", f"{repo}:two", "--cache", repo))
+    again = succeeded(both[0].run("push-app", f"{repo}:two", "--cache", repo))
     assert set(sources(again).values()) == {"shared"}
 
 
 def test_commands_work_with_layers_that_only_a_registry_has(runner: Tiny, place: Place, warm: Warm) -> None:
     push(runner, place, tag="first")
     assert runner.blobs() == []
-    planned = done(runner.run("plan", "app", "--no-import"))
+    planned = succeeded(runner.run("plan", "app", "--no-import"))
     assert "10 to be built" in planned.text
-    with_cache = done(runner.run("plan", "app", "--no-import", "--cache", place.repo))
+    with_cache = succeeded(runner.run("plan", "app", "--no-import", "--cache", place.repo))
     assert "10 in the remote cache" in with_cache.text
-    done(runner.run("explain", "app"))
-    done(runner.run("cache", "ls"))
-    done(runner.run("cache", "verify"))
-    done(runner.run("cache", "gc"))
+    succeeded(runner.run("explain", "app"))
+    succeeded(runner.run("cache", "ls"))
+    succeeded(runner.run("cache", "verify"))
+    succeeded(runner.run("cache", "gc"))
     ended = runner.build("app", "--no-import")  # without the cache
     assert list(ended.built()) == LAYERS
     assert all(f"it is only in the remote cache {place.repo}" in why for why in ended.built().values()), ended.built()

@@ -14,7 +14,7 @@ import pytest
 from buildkit.digest import Key
 from buildkit.remote.stage_index import decode_stage_index, stage_index_tag
 from tests.e2e.conftest import short_folder
-from tests.e2e.machines import digest, done, downloaded, pull, sources, traffic, trust, warnings
+from tests.e2e.machines import digest, downloaded, pull, sources, succeeded, traffic, trust, warnings
 from tests.e2e.test_compiling import write_sdist
 from tests.e2e.tinyproject import SessionResult, Tiny
 from tests.faultyproxy import Fault, FaultyProxy
@@ -56,7 +56,7 @@ def first(proxy: FaultyProxy, repo: str) -> Iterator[tuple[Tiny, SessionResult]]
     tiny.git("add", ".")
     tiny.git("commit", "--quiet", "--message=All of it")
     trust(tiny, proxy.host)
-    yield tiny, done(tiny.run("push-app", f"{repo}:one", "--cache-write", repo))
+    yield tiny, succeeded(tiny.run("push-app", f"{repo}:one", "--cache-write", repo))
     tiny.remove()
 
 
@@ -98,7 +98,7 @@ def test_stage_index_lists_layers_of_image_and_builder(first: tuple[Tiny, Sessio
 def test_build_without_compilation_fetches_no_compiler_or_builder(runner: Tiny, proxy: FaultyProxy, repo: str) -> None:
     runner.write("stages/app/app/main.py", "print('two')\n")
     both = ("--cache", repo, "--cache-write", repo)
-    ended = done(runner.run("push-app", f"{repo}:two", *both))
+    ended = succeeded(runner.run("push-app", f"{repo}:two", *both))
     assert list(ended.built()) == ["app/app"]
     assert downloaded(proxy) == 0
     assert runner.images() == {}
@@ -113,7 +113,7 @@ def test_changed_source_is_compiled_in_a_builder_from_the_remote_cache(
     runner: Tiny, proxy: FaultyProxy, repo: str, first: tuple[Tiny, SessionResult]
 ) -> None:
     runner.replace("libs/fast/src/fast.c", "one + other", "one * other")
-    ended = done(runner.run("push-app", f"{repo}:three", "--cache", repo))
+    ended = succeeded(runner.run("push-app", f"{repo}:three", "--cache", repo))
     assert set(ended.built().values()) == {"first build"}  # of this machine
     assert all(sources(ended)[name] == "shared" for name in sources(ended) if name not in ended.built())
     assert not re.search(r"^ +root ", ended.text, re.MULTILINE)
@@ -127,7 +127,7 @@ def test_changed_source_is_compiled_in_a_builder_from_the_remote_cache(
     # the machine that built everything gets the same digest
     tiny, before = first
     tiny.replace("libs/fast/src/fast.c", "one + other", "one * other")
-    assert digest(done(tiny.run("push-app", f"{repo}:four"))) == digest(ended) != digest(before)
+    assert digest(succeeded(tiny.run("push-app", f"{repo}:four"))) == digest(ended) != digest(before)
     tiny.git("checkout", "--quiet", ".")
 
 
@@ -143,6 +143,6 @@ def test_builder_lost_by_the_registry_is_rebuilt_locally_if_possible(
     shutil.rmtree(runner.folder / "links")
     shutil.copytree(first[0].folder / "links", runner.folder / "links")
     runner.replace("libs/fast/src/fast.c", "one + other", "one - other")
-    ended = done(runner.run("push-app", f"{repo}:five", "--cache", repo))
+    ended = succeeded(runner.run("push-app", f"{repo}:five", "--cache", repo))
     assert len(warnings(ended)) == 1
     assert python(runner, f"{repo}:five", "-c", _IMPORT) == "38 sdist 2\n"

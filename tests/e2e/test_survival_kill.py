@@ -188,7 +188,7 @@ def test_step_that_outlives_a_killed_build_does_not_hinder_the_next(project: Cal
 
 
 def test_temporary_files_of_skopeo_and_buildah_are_swept(project: Callable[[], Tiny]) -> None:
-    """As much as an image is large, for each kill: in /var/tmp it would stay."""
+    """Each kill would leave files as large as the image in /var/tmp."""
     tiny = project()
     (tiny.project / "models/greeter/large.bin").write_bytes(random.Random(3).randbytes(40 << 20))
     tiny.lock()

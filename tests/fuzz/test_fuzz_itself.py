@@ -1,4 +1,4 @@
-"""The fuzzing finds what it is meant to: unexpected errors, hangs, memory use, and text that controls a terminal."""
+"""The fuzzer finds unexpected errors, hangs, excessive memory use, and text that controls a terminal."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def says_how_pip_was_called(record_path: str) -> bool:
 
 
 def judged(name: str, data: bytes, is_executable: bool) -> tuple[str, bool]:
-    """What must be equal of a file: RECORD as a set of rows, bytecode by being there, all else by its bytes."""
+    """The comparable form of a file: RECORD as a set of rows, bytecode by existence, others by their bytes."""
     folder, _, last = name.rpartition("/")
     if folder.endswith(".dist-info") and last == "INSTALLER":
         return "who installed it", is_executable

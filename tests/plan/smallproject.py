@@ -36,7 +36,7 @@ class File(NamedTuple):
 
 @dataclass
 class Small:
-    """What a project means. Tables are TOML tables; ``apts`` are pins by list, ``wheels`` artifacts by lock."""
+    """A project as values. Tables are TOML tables; ``apts`` are pins by list, ``wheels`` artifacts by lock."""
 
     settings: dict[str, Any]
     stages: dict[str, dict[str, Any]]

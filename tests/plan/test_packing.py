@@ -72,10 +72,10 @@ def crowds(draw: st.DrawFn) -> list[Artifact]:
 ANY_WHEELS = st.one_of(artifacts(), crowds())
 
 
-def made_anew(before: list[Artifact], after: list[Artifact]) -> int:
-    """How many layers of ``after`` must be packed where those of ``before`` are there."""
-    there = set(groups(before).values())
-    return sum(group not in there for group in groups(after).values())
+def count_rebuilt(before: list[Artifact], after: list[Artifact]) -> int:
+    """Return the number of layers of ``after`` that are not layers of ``before``."""
+    known = set(groups(before).values())
+    return sum(group not in known for group in groups(after).values())
 
 
 def is_heavy(artifact: Artifact) -> bool:
@@ -83,7 +83,7 @@ def is_heavy(artifact: Artifact) -> bool:
 
 
 def is_crowded(*sets: list[Artifact]) -> bool:
-    """Whether there are more heavy wheels than may lie alone: then one that comes or goes moves another."""
+    """Whether heavy wheels exceed the layers for single wheels, so that adding or removing one moves another."""
     return any(sum(map(is_heavy, items)) > MOST_HEAVY for items in sets)
 
 
@@ -91,8 +91,8 @@ def is_crowded(*sets: list[Artifact]) -> bool:
 def test_additional_wheel_changes_its_layer_and_at_most_one_other(items: list[Artifact], name: str, size: int) -> None:
     after = [*(a for a in items if a.name != name), wheel(name, size=size)]
     before = after[:-1]
-    anew = made_anew(before, after)
-    assert anew == 1 or (anew == 2 and is_heavy(after[-1]) and is_crowded(after))
+    rebuilt = count_rebuilt(before, after)
+    assert rebuilt == 1 or (rebuilt == 2 and is_heavy(after[-1]) and is_crowded(after))
 
 
 @given(ANY_WHEELS, st.data())
@@ -102,11 +102,11 @@ def test_removed_wheel_changes_at_most_its_bin_or_those_it_makes_room_for(
     assume(items)
     gone = data.draw(st.sampled_from(items))
     after = [a for a in items if a is not gone]
-    anew = made_anew(items, after)
+    rebuilt = count_rebuilt(items, after)
     if not is_heavy(gone):
-        assert anew <= 1
+        assert rebuilt <= 1
     else:  # one that may lie alone now, and the bin that it leaves
-        assert anew <= (2 if is_crowded(items) else 0)
+        assert rebuilt <= (2 if is_crowded(items) else 0)
 
 
 @given(ANY_WHEELS, st.data(), st.integers(0, 40 * MB))
@@ -118,13 +118,13 @@ def test_upgrade_changes_one_layer_or_two_across_the_limit(
     old = data.draw(st.sampled_from(wheels))
     new = wheel(old.name, "2.0", size=size)
     after = [new if a is old else a for a in items]
-    anew = made_anew(items, after)
+    rebuilt = count_rebuilt(items, after)
     if is_crowded(items, after) and (is_heavy(old) or is_heavy(new)):
-        assert 1 <= anew <= 3  # and the one whose place it takes, or who takes its place
+        assert 1 <= rebuilt <= 3  # and the wheel that it displaces or that replaces it
     elif is_heavy(new) and not is_heavy(old):
-        assert 1 <= anew <= 2  # its own, and the bin that it leaves
+        assert 1 <= rebuilt <= 2  # its layer, and the bin that it leaves
     else:
-        assert anew == 1
+        assert rebuilt == 1
 
 
 @given(ANY_WHEELS, st.integers(1, 64), st.randoms(use_true_random=False))

@@ -96,7 +96,7 @@ def ask_service(podman: Podman, image: str, clip: Path) -> dict[str, Any]:
 
 
 def tree_by(podman: Podman, image: str, folder: Path) -> dict[str, Entry]:
-    """What is in an image of the user's storage."""
+    """Return the files of an image in the user's storage."""
     box = podman("create", image, "/none").strip()
     try:
         podman("export", "--output", str(folder / "tree.tar"), box)

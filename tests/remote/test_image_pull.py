@@ -1,4 +1,4 @@
-"""Pulled images: every byte is verified, whatever its compression, and malformed images are refused."""
+"""Pulled images: every byte is verified under any compression, and malformed images are refused."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_artifact_types_are_left_out_only_if_no_foreign_line_has_them(blobs: Blo
 
 
 def test_concurrent_writer_loses_nothing(blobs: Blobs, signer: Signer) -> None:
-    """What is written between our look and our write is overwritten by us; who wrote it looks again, as we do."""
+    """A write between our read and our write is overwritten; its writer reads again and merges, as we do."""
     tag = f"localhost:5000/x:{referrers_tag(DIGEST)}"
     table = Table()
     reads = [0]

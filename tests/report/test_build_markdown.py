@@ -1,4 +1,4 @@
-"""The report as Markdown: what a job's summary shows, and that foreign text stays text."""
+"""The report as Markdown, for the summary of a CI job; foreign text is escaped."""
 
 from __future__ import annotations
 

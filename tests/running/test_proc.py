@@ -1,4 +1,4 @@
-"""What the kernel says of processes, as it was recorded."""
+"""Parsing of the kernel's process files, from recorded ones."""
 
 from __future__ import annotations
 

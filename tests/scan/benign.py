@@ -1,4 +1,4 @@
-"""Harmless model files as real libraries write them: ``python benign.py FOLDER`` makes those whose library is here."""
+"""Harmless model files by real libraries: ``python benign.py FOLDER`` writes those of installed libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs and plain data: what is one, what only looks like one, and what is hidden after it."""
+"""Programs and plain data: recognition, lookalikes, and content hidden after them."""
 
 import base64
 import struct

@@ -1,4 +1,4 @@
-"""Blobs: a file under its digest is complete; what was interrupted leaves nothing."""
+"""Blobs: a file under its digest is complete; interrupted writes leave nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What gc decides: never what is needed, the cheapest first, no more than must go. Values only."""
+"""Decisions of gc on values: it keeps needed items, evicts the cheapest first, and no more than necessary."""
 
 from __future__ import annotations
 

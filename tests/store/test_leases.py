@@ -1,4 +1,4 @@
-"""Leases: what a dead build left outside the cache is removed, what a running one created is not."""
+"""Leases: containers and images of dead builds are removed, those of running builds are not."""
 
 from __future__ import annotations
 

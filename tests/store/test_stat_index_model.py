@@ -1,4 +1,4 @@
-"""The stat index against a model of file systems and clocks: whatever happens, no old hash is believed."""
+"""The stat index against a model of file systems and clocks: it never returns an outdated hash."""
 
 from __future__ import annotations
 

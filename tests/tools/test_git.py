@@ -1,4 +1,4 @@
-"""The files of a checkout according to git, whatever their names, their owner and the state of the repository."""
+"""The files of a checkout according to git, with any names, owner and state of the repository."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def test_pushed_image_is_found_fetched_and_not_pushed_again(
 
 
 def test_send_uploads_only_layers(place: Place, tmp_path: Path) -> None:
-    """What skopeo does where a config is not there is no promise: it is held here."""
+    """skopeo does not document its behaviour for a missing config, so this test pins it."""
     digests = make_image(tmp_path / "image", 77)
     manifest = json.loads((tmp_path / "image/manifest.json").read_bytes())
     config = tmp_path / "image" / Digest.parse(manifest["config"]["digest"]).hex

@@ -156,7 +156,7 @@ def is_skipped(file: str, named: str, files: dict[str, list[str]]) -> bool:
 
 
 def uv_settings(env: dict[str, str]) -> dict[str, object]:
-    """What uv itself says that it would use."""
+    """Return the settings that uv reports."""
     Path("a.in").write_text("idna\n")
     argv = [sys.executable, "-m", "uv", "pip", "compile", "--show-settings", "a.in"]
     text = subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout

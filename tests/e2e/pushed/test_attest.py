@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.machines import digest, done, is_there, put_entry, trust
+from tests.e2e.machines import digest, is_there, put_entry, succeeded, trust
 from tests.e2e.tinyproject import SessionResult, Tiny, one_error
 from tests.faultyproxy import Fault, FaultyProxy
 
@@ -42,7 +42,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def push(tiny: Tiny, ref: str, *arguments: str) -> SessionResult:
-    return done(tiny.run("push-app", ref, *arguments))
+    return succeeded(tiny.run("push-app", ref, *arguments))
 
 
 def raw(tiny: Tiny, ref: str) -> dict[str, Any]:
@@ -357,5 +357,5 @@ def test_unusable_signing_key_is_refused_before_the_build(tiny: Tiny, repo: str,
     assert "no private key" in one_error(tiny.run("push-app", f"{repo}:one", "--sign-by", str(keys / "one.pub")), 2)
     assert "give --push, too" in one_error(tiny.run("build-app", "--attest"), 2)
     assert not is_there(tiny, f"{repo}:one")
-    done(tiny.run("push-app", f"{repo}:one", "--sign-by", str(locked), BUILDKIT_SIGN_PASSWORD="sesame-open"))
+    succeeded(tiny.run("push-app", f"{repo}:one", "--sign-by", str(locked), BUILDKIT_SIGN_PASSWORD="sesame-open"))
     assert verdict(tiny, f"{repo}:one", "--key", str(keys / "one.pub"))["holds"]

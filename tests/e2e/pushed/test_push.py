@@ -13,7 +13,6 @@ import pytest
 
 from tests.e2e.machines import (
     digest,
-    done,
     downloaded,
     forget,
     interrupt_when,
@@ -21,6 +20,7 @@ from tests.e2e.machines import (
     manifest,
     pull,
     sources,
+    succeeded,
     traffic,
     trust,
     uploaded,
@@ -51,7 +51,7 @@ def repo(proxy: FaultyProxy, request: pytest.FixtureRequest) -> str:
 
 
 def push(tiny: Tiny, *arguments: str) -> SessionResult:
-    return done(tiny.run("push-app", *arguments))
+    return succeeded(tiny.run("push-app", *arguments))
 
 
 @contextmanager
@@ -138,7 +138,7 @@ def test_all_shipping_stages_are_pushed_to_one_repository(tiny: Tiny, other: Tin
     tiny.write(
         "stages/worker/stage.toml", 'summary = "also ships"\nfrom = "app"\nships = true\n[config]\nworkdir = "/"\n'
     )
-    ended = done(tiny.run("build", "--push", repo, "--tag", "v1", "--no-import"))
+    ended = succeeded(tiny.run("build", "--push", repo, "--tag", "v1", "--no-import"))
     names = {one["ref"]: one["digest"] for report in ended.report for one in report["pushed"]}
     assert list(names) == [f"{repo}:app", f"{repo}:app-v1", f"{repo}:worker", f"{repo}:worker-v1"]
     assert names[f"{repo}:app"] == names[f"{repo}:app-v1"] != names[f"{repo}:worker"]
@@ -168,10 +168,10 @@ def test_rebuilt_identical_blobs_are_not_uploaded(tiny: Tiny, proxy: FaultyProxy
     assert traffic(proxy.requests) == {"GET ping": 1, "GET manifest": 1}
     # another recipe, the same layer: config and manifest say nothing of recipes
     tiny.write("stages/tools/stage.toml", (tiny.project / "stages/tools/stage.toml").read_text().replace("app", "base"))
-    before = done(tiny.run("push-tools", f"{repo}:tools"))
+    before = succeeded(tiny.run("push-tools", f"{repo}:tools"))
     proxy.clear()
     tiny.replace("stages/tools/stage.toml", "mkdir -p /opt/tools\n", "mkdir -p /opt/tools # as before\n")
-    after = done(tiny.run("push-tools", f"{repo}:tools"))
+    after = succeeded(tiny.run("push-tools", f"{repo}:tools"))
     assert list(after.built()) == ["tools/write", "tools/link"]
     assert after.digests() == before.digests()
     assert [one for one in proxy.requests if one.method == "PATCH" and one.up > 4000] == []
@@ -302,9 +302,9 @@ def test_push_to_a_registry_with_password_and_private_authority(tiny: Tiny, tmp_
         message = one_error(tiny.run("push-app", ref, REGISTRY_AUTH_FILE=str(wrong)), 1)
         assert re.search(NO_LOGIN, message)
         assert "not-the-password" not in message
-        ended = done(tiny.run("push-app", ref, "--cache-write", f"{host}/some/app", REGISTRY_AUTH_FILE=login))
+        ended = succeeded(tiny.run("push-app", ref, "--cache-write", f"{host}/some/app", REGISTRY_AUTH_FILE=login))
         assert warnings(ended) == []
         forget(tiny)
-        again = done(tiny.run("push-app", ref, "--cache", f"{host}/some/app", REGISTRY_AUTH_FILE=login))
+        again = succeeded(tiny.run("push-app", ref, "--cache", f"{host}/some/app", REGISTRY_AUTH_FILE=login))
         assert set(sources(again).values()) == {"shared"}
         assert digest(again) == digest(ended)

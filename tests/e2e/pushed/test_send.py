@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.machines import digest, done, forget, interrupt_when, is_there, manifest, trust, uploaded
+from tests.e2e.machines import digest, forget, interrupt_when, is_there, manifest, succeeded, trust, uploaded
 from tests.e2e.tinyproject import SLOW, SessionResult, Tiny, one_error
 from tests.faultyproxy import Fault, FaultyProxy
 from tests.registry import serve_registry
@@ -48,7 +48,7 @@ def test_layers_are_uploaded_while_others_are_built(
     eager, patient = make_tiny(), make_tiny()
     with serve_registry(folder) as host, FaultyProxy(host) as counted:
         trust(eager, registry, counted.host)
-        ended = done(push_early(eager, f"{counted.host}/some/name:one"))
+        ended = succeeded(push_early(eager, f"{counted.host}/some/name:one"))
         early = sent(ended)
         assert "base/image" in early
         assert len(early) < 9  # what is made last goes up with the rest
@@ -61,7 +61,7 @@ def test_layers_are_uploaded_while_others_are_built(
         assert [path.name for path in (folder / _REVISIONS / "tags").iterdir()] == ["one"]
         assert len(list((folder / _REVISIONS / "revisions/sha256").iterdir())) == 1
     trust(patient, registry, proxy.host)
-    late = done(patient.run("push-app", f"{proxy.host}/patient/name:one"))
+    late = succeeded(patient.run("push-app", f"{proxy.host}/patient/name:one"))
     assert sent(late) == []  # they are small
     assert digest(late) == digest(ended)
     assert late.report["bytes"]["pushed"] == pushed
@@ -70,9 +70,9 @@ def test_layers_are_uploaded_while_others_are_built(
 def test_single_changed_layer_is_uploaded_with_the_image(tiny: Tiny, proxy: FaultyProxy) -> None:
     repo = f"{proxy.host}/one/changed"
     forget(tiny)
-    assert sent(done(push_early(tiny, f"{repo}:one"))) != []
+    assert sent(succeeded(push_early(tiny, f"{repo}:one"))) != []
     tiny.write("stages/app/app/main.sh", 'echo "$GREETING alone"\n')
-    assert sent(done(push_early(tiny, f"{repo}:one"))) == []
+    assert sent(succeeded(push_early(tiny, f"{repo}:one"))) == []
 
 
 def test_registry_that_denies_uploads_is_reported_once(tiny: Tiny, proxy: FaultyProxy) -> None:
@@ -86,7 +86,7 @@ def test_registry_that_denies_uploads_is_reported_once(tiny: Tiny, proxy: Faulty
     lines = [line for line in ended.text.splitlines() if "denied" in line]
     assert len(lines) == 2  # where the step failed, and at the end
     proxy.clear()
-    assert done(tiny.run("push-app", f"{repo}:one")).built() == {}  # all was made
+    assert succeeded(tiny.run("push-app", f"{repo}:one")).built() == {}  # all was made
 
 
 def test_nothing_is_uploaded_to_a_registry_that_is_down(tiny: Tiny, proxy: FaultyProxy) -> None:
@@ -120,7 +120,7 @@ def test_interrupted_build_leaves_nothing(tiny: Tiny, proxy: FaultyProxy) -> Non
     assert "Traceback" not in ended.text
     proxy.clear()
     assert not is_there(tiny, f"{proxy.host}/is/stopped:one")
-    done(push_early(tiny, f"{proxy.host}/is/stopped:one"))
+    succeeded(push_early(tiny, f"{proxy.host}/is/stopped:one"))
     assert len(manifest(tiny, f"{proxy.host}/is/stopped:one")["layers"]) == 9
 
 
@@ -130,7 +130,9 @@ def test_published_layers_are_uploaded_once_and_while_others_are_built(
     tiny = make_tiny()
     with serve_registry(folder) as host, FaultyProxy(host) as counted:
         trust(tiny, registry, counted.host)
-        ended = done(push_early(tiny, f"{counted.host}/some/cache:one", "--cache-write", f"{counted.host}/some/cache"))
+        ended = succeeded(
+            push_early(tiny, f"{counted.host}/some/cache:one", "--cache-write", f"{counted.host}/some/cache")
+        )
         lines = [line.split()[:2] for line in ended.text.splitlines()]
         steps = [line[0] for line in lines if line]
         assert steps.index("share") < len(steps) - 1 - steps[::-1].index("pack")
