@@ -29,8 +29,10 @@ def run_push(folder: Path, stage: str, arguments: Sequence[str]) -> None:
 def _build(folder: Path, stage: str | None, options: BuildOptions) -> None:
     from buildkit.build.pipeline import build_stages
 
-    for file in filter(None, (options.json, options.summary)):
-        check_writable(file)  # before the work, not after it
+    if options.json is not None:
+        check_writable(options.json)  # before the work, not after it
+    if options.summary is not None:
+        check_writable(options.summary, append=True)
     reports = build_stages(folder, (stage,) if stage else (), options)
     if options.json is not None:
         value = [report.as_json() for report in reports]

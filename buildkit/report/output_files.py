@@ -8,10 +8,10 @@ from pathlib import Path
 from buildkit.errors import BuildError, DefinitionError, describe_disk_error
 
 
-def check_writable(path: Path) -> None:
-    """Raise DefinitionError if a file cannot be written, before the work for it begins."""
-    folder = path.parent
-    if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+def check_writable(path: Path, *, append: bool = False) -> None:
+    """Raise DefinitionError if `write_text` could not write a file, before the work for it begins."""
+    target = path if path.exists() and (append or not _is_replaced(path)) else path.parent
+    if path.is_dir() or not path.parent.is_dir() or not os.access(target, os.W_OK):
         raise DefinitionError(f"{path}: this file cannot be written", hint="name one in a folder that exists")
 
 
@@ -21,7 +21,7 @@ def write_text(path: Path, text: str, *, append: bool = False) -> None:
     Raises BuildError if the disk is full, and DefinitionError if the file cannot be written for another reason.
     """
     try:
-        if append or (path.exists() and not path.is_file()) or path.is_symlink():  # no rename over a device or a link
+        if append or not _is_replaced(path):
             with path.open("a" if append else "w", encoding="utf-8") as file:
                 file.write(text)
         else:
@@ -30,6 +30,11 @@ def write_text(path: Path, text: str, *, append: bool = False) -> None:
         if trouble := describe_disk_error(error):
             raise BuildError(f"{path}: {trouble}", hint="free some room, or name another file") from error
         raise DefinitionError(f"{path}: {error.strerror}", hint="name a file that can be written") from error
+
+
+def _is_replaced(path: Path) -> bool:
+    """Return whether a new file takes the name: not over a device or a link, which are written to."""
+    return not path.is_symlink() and (path.is_file() or not path.exists())
 
 
 def _replace(path: Path, text: str) -> None:

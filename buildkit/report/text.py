@@ -61,5 +61,6 @@ def format_age(seconds: float) -> str:
 
 
 def format_count(count: int, what: str) -> str:
-    """Return ``1 file`` or ``3 files``."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+    """Return ``1 file``, ``3 files`` or ``3 folders of files``."""
+    noun, of, rest = what.partition(" of ")
+    return f"{count} {what}" if count == 1 else f"{count} {noun}s{of}{rest}"

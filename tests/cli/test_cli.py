@@ -13,7 +13,7 @@ from buildkit.cli import build, lock
 from buildkit.cli.guard import guarded
 from buildkit.cli.options import parse_build_options
 from buildkit.errors import BuildError, DefinitionError
-from buildkit.report.output_files import write_text
+from buildkit.report.output_files import check_writable, write_text
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "many", "1.5"])
@@ -85,6 +85,17 @@ def test_report_can_be_written_to_a_device_and_through_a_link(tmp_path: Path) ->
     assert (tmp_path / "target").read_text() == "x"
     with pytest.raises(BuildError, match="/dev/full: the disk is full"):
         write_text(Path("/dev/full"), "x")
+
+
+def test_file_that_only_its_folder_forbids_to_replace_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "report.json"
+    file.write_text("old")
+    monkeypatch.setattr(os, "access", lambda path, _mode: Path(path) == file)
+    with pytest.raises(DefinitionError, match=r"report\.json: this file cannot be written"):
+        check_writable(file)
+    check_writable(file, append=True)
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
