@@ -74,6 +74,13 @@ def test_whiteouts_of_a_later_layer_remove_packages():
     assert [deb.name for deb in opaque.debs] == ["bash"]
 
 
+def test_opaque_whiteout_of_the_root_removes_everything_below():
+    low = tar({STATUS: stanza("bash", "5"), "opt/a.dist-info/METADATA": "a"})
+    found = inside(low, tar({".wh..wh..opq": "", "opt/c.dist-info/METADATA": "c"}))
+    assert found.debs == {}
+    assert list(found.python) == ["opt/c.dist-info/METADATA"]
+
+
 def test_copyright_is_found_through_links():
     found = inside(
         tar(

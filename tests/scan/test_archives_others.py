@@ -150,6 +150,15 @@ def test_hostile_tar_members_are_found():
     assert scan_bytes(tar({"a.pkl": GOOD})[:600]).verdict is Verdict.PARTIAL
 
 
+@pytest.mark.parametrize("size", [b"-0000001000\0", b"0000000_100\0"])
+def test_tar_member_with_a_malformed_size_is_a_gap(size):
+    content = bytearray(tar({"a.pkl": GOOD}))
+    content[124:136] = size
+    content[148:156] = b" " * 8
+    content[148:156] = f"{sum(content[:512]):06o}\0 ".encode()
+    assert scan_bytes(bytes(content)).verdict is Verdict.PARTIAL
+
+
 def test_tar_member_with_false_size_is_scanned_and_a_gap():
     content = bytearray(tar({"a.pkl": malicious_pickle()}))
     content[124:136] = b"77777777777\0"

@@ -144,7 +144,8 @@ def _parse_debs(files: dict[str, bytes]) -> list[Deb]:
 
 def _is_hidden(path: str, hidden: list[str]) -> bool:
     return any(
-        path == removed or path.startswith(removed if removed.endswith("/") else f"{removed}/") for removed in hidden
+        removed in (path, "/") or path.startswith(removed if removed.endswith("/") else f"{removed}/")
+        for removed in hidden
     )
 
 

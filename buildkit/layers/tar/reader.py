@@ -7,13 +7,14 @@ in something that it names. It knows POSIX's ustar and pax headers, and GNU's lo
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from buildkit.errors import BuildError
 from buildkit.layers.tar.header import BLOCK
 
 _CHUNK = 1 << 20
+_DIGITS = 20  # of a size: more than any disk needs
 _MOST = 16 << 20  # bytes of an extended header: a hostile one must not fill the memory
 _EXTENDED, _GLOBAL, _LONG_NAME, _LONG_LINK, _SPARSE = b"x", b"g", b"L", b"K", b"S"
 _NO_CONTENT = b"123456"  # links, devices, folders and pipes have no content, even if their size field is not 0
@@ -104,7 +105,7 @@ class TarReader:
             kind = block[HEADER["type"]]
             if kind not in (_EXTENDED, _GLOBAL, _LONG_NAME, _LONG_LINK):
                 break
-            size = self._number(block[HEADER["size"]])
+            size = self._content_size(block, {})
             if size > _MOST:
                 raise self._damaged(f"an extended header of {size} bytes")
             data = self._exactly(size + -size % BLOCK)
@@ -143,7 +144,7 @@ class TarReader:
         kind = block[HEADER["type"]]
         prefix = _text(block[HEADER["prefix"]]) if block[HEADER["magic"]].startswith(b"ustar\0") else b""
         name = records.get("path") or b"/".join(filter(None, (prefix, _text(block[HEADER["name"]]))))
-        size = int(records["size"]) if records.get("size", b"").isdigit() else self._number(block[HEADER["size"]])
+        size = self._content_size(block, records)
         self._size = self._left = 0 if kind in _NO_CONTENT else size
         fields = {
             "name": format_raw_text(name),
@@ -165,14 +166,23 @@ class TarReader:
         if self._number(block[HEADER["checksum"]]) != sum(block[:148]) + sum(block[156:]) + 8 * 32:
             raise self._damaged("a header's checksum is wrong")
 
+    def _content_size(self, block: bytes, records: Mapping[str, bytes]) -> int:
+        record = records.get("size", b"")
+        if len(record) > _DIGITS:
+            raise self._damaged("a size is too long")
+        size = int(record) if record.isdigit() else self._number(block[HEADER["size"]])
+        if size < 0:
+            raise self._damaged("a size is negative")
+        return size
+
     def _number(self, field: bytes) -> int:
+        """Return the number of a header's field; times may be negative, in base 256."""
         if field[:1] in (b"\x80", b"\xff"):  # GNU's base 256, for numbers too large for octal digits
             return int.from_bytes(field, "big", signed=True) if field[0] == 0xFF else int.from_bytes(field[1:], "big")
         digits = field.split(b"\0")[0].strip()
-        try:
-            return int(digits or b"0", 8)
-        except ValueError:
-            raise self._damaged(f"{digits!r} is not an octal number") from None
+        if digits.strip(b"01234567"):  # int() would take a sign and underscores, too
+            raise self._damaged(f"{digits!r} is not an octal number")
+        return int(digits or b"0", 8)
 
     def _read_end(self, block: bytes) -> None:
         found, size, zeros = hashlib.sha256(block), len(block), True

@@ -65,10 +65,8 @@ def parse_number(digits: bytes) -> int | None:
     """Parse a number of a header: octal digits, or binary if the first bit is set; None if malformed."""
     if digits[:1] and digits[0] & 0x80:
         return int.from_bytes(digits[1:], "big")
-    try:
-        return int(digits.strip(b" \0") or b"0", 8)
-    except ValueError:
-        return None
+    octal = digits.strip(b" \0")
+    return None if octal.strip(b"01234567") else int(octal or b"0", 8)  # int() would take a sign and underscores, too
 
 
 def scan(context: ScanContext, source: ScanSource) -> None:
