@@ -49,7 +49,7 @@ class ArtifactPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Artifact:
+class AttachedArtifact:
     """A manifest attached to an image; ``kind`` is its artifact type, ``subject`` the digest of the image."""
 
     kind: str
@@ -113,11 +113,11 @@ def encode_cosign(parts: Sequence[ArtifactPart]) -> tuple[bytes, bytes]:
     return _encode(value), config
 
 
-def decode_artifact(manifest: bytes) -> Artifact:
+def decode_artifact(manifest: bytes) -> AttachedArtifact:
     """Read the manifest of an artifact; raises MalformedError."""
     value = _parse(manifest, OCI_MANIFEST, "the manifest")
     kind, subject = value.find("artifactType"), value.find("subject")
-    return Artifact(
+    return AttachedArtifact(
         kind=(kind.text() if kind else "") or value.member("config").member("mediaType").text(),
         subject=_digest(subject) if subject else None,
         parts=tuple(map(_read_part, value.member("layers").items(_MAX_LAYERS))),

@@ -23,14 +23,14 @@ def open_view(out: TextIO) -> Iterator[Emit]:
     if not out.isatty():
         yield PlainView(out)
         return
-    view = _Lazy(out)
+    view = _LazyView(out)
     try:
         yield view
     finally:
         view.close()
 
 
-class _Lazy:
+class _LazyView:
     def __init__(self, out: TextIO) -> None:
         self._out = out
         self._lock = threading.Lock()

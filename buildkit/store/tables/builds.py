@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from buildkit.digest import Key, canonical_json
 from buildkit.store.database import Database
-from buildkit.store.tables.table import Table
+from buildkit.store.tables.table import LedgerTable
 
 _SAMPLE = 400  # builds that a median is taken of
 _EXPLAINED_BUILDS = 1000  # how far back the reason of a layer's build is looked for
@@ -50,7 +50,7 @@ class BuildTable:
     """Rows of builds, in the order in which they finished."""
 
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "builds", BuildRow)
+        self._table = LedgerTable(database, "builds", BuildRow)
         self._database = database
 
     def add(self, report: dict[str, Any], started: float) -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from buildkit.digest import FileHash
 from buildkit.store.database import Database
-from buildkit.store.tables.table import Table
+from buildkit.store.tables.table import LedgerTable
 
 _SAMPLE = 400  # rows that a median is taken of
 
@@ -38,7 +38,7 @@ class DownloadTable:
     """Rows of downloads by hash."""
 
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "downloads", DownloadRow)
+        self._table = LedgerTable(database, "downloads", DownloadRow)
 
     def all(self) -> tuple[RecordedDownload, ...]:
         """Return every recorded download."""

@@ -13,7 +13,7 @@ from buildkit.layers.path_prefixes import path_prefixes_of
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.store.database import Database
-from buildkit.store.tables.table import Table, is_recipe_of
+from buildkit.store.tables.table import LedgerTable, is_recipe_of
 
 _SAMPLE = 400  # rows that a median is taken of
 
@@ -67,7 +67,7 @@ class LayerTable:
     """Rows of layers by key."""
 
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "layers", LayerRow)
+        self._table = LedgerTable(database, "layers", LayerRow)
         self._database = database
 
     def find(self, keys: Iterable[Key]) -> dict[Key, LayerResult]:

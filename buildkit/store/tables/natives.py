@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from buildkit.digest import Digest, Key
 from buildkit.store.database import Database
-from buildkit.store.tables.table import Table
+from buildkit.store.tables.table import LedgerTable
 
 
 class NativeRow(NamedTuple):
@@ -33,7 +33,7 @@ class NativeTable:
     """Facts about the native files of blobs, by digest."""
 
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "natives", NativeRow)
+        self._table = LedgerTable(database, "natives", NativeRow)
 
     def find(self, digests: Iterable[Digest]) -> dict[Digest, bytes]:
         """Return the facts of blobs."""
@@ -58,7 +58,7 @@ class StartTable:
     """Findings about sets of layers that may not start, by the key of layers and config."""
 
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "starts", StartRow)
+        self._table = LedgerTable(database, "starts", StartRow)
 
     def find(self, key: Key) -> tuple[str, ...] | None:
         """Return the findings of a check; None if there was none, or its row cannot be parsed."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from buildkit.digest import Digest
 from buildkit.store.database import Database
-from buildkit.store.tables.table import Table
+from buildkit.store.tables.table import LedgerTable
 
 
 class RemoteBlobRow(NamedTuple):
@@ -23,7 +23,7 @@ class RemoteBlobTable:
     """Rows of blobs by repository."""
 
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "remote", RemoteBlobRow)
+        self._table = LedgerTable(database, "remote", RemoteBlobRow)
 
     def add(self, repository: str, digests: Iterable[Digest]) -> None:
         """Record that a repository has blobs."""

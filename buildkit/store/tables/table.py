@@ -14,7 +14,7 @@ RETENTION_SECONDS = 180 * 86400.0  # how long a row outlives its files if it is 
 _TOUCH_SECONDS = 3600
 
 
-class Table(Generic[RowT]):
+class LedgerTable(Generic[RowT]):
     """Reads intact rows and writes rows with their checksums; ``key`` is the first column."""
 
     def __init__(self, database: Database, name: str, row: Callable[..., RowT]) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from buildkit.digest import Key
 from buildkit.store.database import Database
-from buildkit.store.tables.table import Table
+from buildkit.store.tables.table import LedgerTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class TombstoneTable:
     """Rows of tombstones by key."""
 
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "tombstones", TombstoneRow)
+        self._table = LedgerTable(database, "tombstones", TombstoneRow)
 
     def find(self, keys: Iterable[Key]) -> dict[Key, Tombstone]:
         """Return the tombstones of these layers."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from buildkit.digest import FileHash
 from buildkit.store.database import Database
-from buildkit.store.tables.table import Table
+from buildkit.store.tables.table import LedgerTable
 
 _TOUCH_SECONDS = 86400
 
@@ -34,7 +34,7 @@ class VerdictTable:
     """Scans by content and by the version of the rules."""
 
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "verdicts", VerdictRow)
+        self._table = LedgerTable(database, "verdicts", VerdictRow)
 
     def find(self, hashes: Iterable[FileHash], rules: str) -> list[VerdictRow]:
         """Return the verdicts on these contents, and record their use, at most once a day."""
@@ -63,7 +63,7 @@ class ChecksumTable:
     """SHA-512 checksums by SHA-256."""
 
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "checksums", ChecksumRow)
+        self._table = LedgerTable(database, "checksums", ChecksumRow)
 
     def find(self, sha256: FileHash) -> str:
         """Return the SHA-512 checksum of a content as hexadecimal digits; empty if it is unknown."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from buildkit.digest import FileHash, Key
 from buildkit.store.database import Database
-from buildkit.store.tables.table import Table, is_recipe_of
+from buildkit.store.tables.table import LedgerTable, is_recipe_of
 
 
 class WheelRow(NamedTuple):
@@ -36,7 +36,7 @@ class WheelTable:
     """Rows of compiled wheels by key."""
 
     def __init__(self, database: Database) -> None:
-        self._table = Table(database, "wheels", WheelRow)
+        self._table = LedgerTable(database, "wheels", WheelRow)
 
     def find(self, key: Key) -> tuple[str, FileHash] | None:
         """Return file name and hash of a compiled wheel."""
