@@ -107,7 +107,7 @@ def test_commit_that_slows_sessions_down_fails_the_job(tiny: Tiny, history: Path
     (job,) = run.jobs
     assert job.result == "failure", run.log
     assert "error: nothing changed until runnable: " in run.log, run.log
-    assert "bench: races " in run.log
+    assert "bench: racing " in run.log
     assert "14 days ago" in run.log
     assert "| nothing changed |" in job.summary
     (kept,) = job.artifacts.values()
