@@ -76,11 +76,7 @@ class Executor:
         found = self._lookup(unknown)
         context.state.learn_found(found)
         self._ask([key for key in unknown if key not in found])
-        return tuple(
-            self._add(spec)
-            for spec in layers
-            if not context.state.is_known(spec.key) or context.state.is_only_remote(spec.key)
-        )
+        return tuple(self._add(spec) for spec in layers if not context.state.is_here(spec.key))
 
     def _ask(self, keys: Sequence[Key]) -> None:
         """Look up in the remote cache layers that only serve to build others."""

@@ -79,10 +79,7 @@ class Preimport:
         return sum(blob.unpacked for spec in specs for blob in self._context.state.results[spec.key].blobs)
 
     def _has(self, specs: Sequence[Spec]) -> bool:
-        return all(
-            self._context.state.is_known(spec.key) and not self._context.state.is_only_remote(spec.key)
-            for spec in specs
-        )
+        return all(self._context.state.is_here(spec.key) for spec in specs)
 
 
 def find_depths(entries: Sequence[PlannedLayer]) -> Iterator[int]:

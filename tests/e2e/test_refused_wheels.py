@@ -55,7 +55,7 @@ def test_wrong_wheel_without_an_alternative_fails_the_build(tiny: Tiny, evil: by
     plant(tiny, evil, locked(tiny))
     (tiny.folder / "links" / FILE).write_bytes(evil)
     message = tiny.refuse("app", code=1)
-    assert re.search(rf"alpha==1.0 \({FILE}\): .*the lock (says|names)", message)
+    assert re.search(rf"alpha==1.0 \({FILE}\): .*the lock names", message)
     assert not [name for name in tiny.images() if name.endswith("app:latest")]
     assert not [path for path in tiny.cache.glob("sha256/*") if MARK in path.read_bytes()]
     assert not list(tiny.cache.glob(f"files/*/{FILE}"))
@@ -87,5 +87,5 @@ def test_wrong_wheel_with_a_forged_index_hash_is_refused(tiny: Tiny, evil: bytes
     (tiny.folder / "links" / FILE).write_bytes(evil)
     page.write_text(f'<a href="{FILE}#sha256={locked(tiny)}">{FILE}</a>')
     message = tiny.refuse("app", code=1, PIP_FIND_LINKS=page.as_uri())
-    assert re.search(rf"alpha==1.0 \({FILE}\): .*the lock (says|names)", message)
+    assert re.search(rf"alpha==1.0 \({FILE}\): .*the lock names", message)
     assert tiny.cache.joinpath("files", locked(tiny), FILE).exists() is False
