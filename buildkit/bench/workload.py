@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,13 @@ from buildkit.events import Emit, Note, StepFinished, StepStarted
 from buildkit.locks.pins import Artifact
 from buildkit.tools.git import list_files
 from buildkit.tools.process import Command, run
+from buildkit.worker_pool import WorkerPool
 
 NOXFILE = """import nox
 
+from buildkit.worker_pool import WorkerPool
 from buildkit.sessions import register
+from buildkit.worker_pool import WorkerPool
 
 register()
 
@@ -197,7 +199,7 @@ def _fetch(checkout: ProjectCopy, kept: Path, emit: Emit) -> None:
         _link(path, checkout.links / artifact.file)
 
     try:
-        with ThreadPoolExecutor(4) as pool:
+        with WorkerPool(4) as pool:
             list(pool.map(fetch, artifacts.values()))
     finally:
         fetcher.close()

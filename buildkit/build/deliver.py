@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -15,6 +14,7 @@ from buildkit.oci.blob import Blob
 from buildkit.oci.image import DOCKER_MANIFEST, Image
 from buildkit.store.blobs import Blobs
 from buildkit.tools import skopeo
+from buildkit.worker_pool import WorkerPool
 
 _LOOKUPS_AT_ONCE = 4
 
@@ -54,7 +54,7 @@ def import_image(
     own = stored or find_stored(ref)
     if own is not None and own.manifest == manifest:
         return 0
-    with ThreadPoolExecutor(_LOOKUPS_AT_ONCE) as pool:
+    with WorkerPool(_LOOKUPS_AT_ONCE) as pool:
         others = pool.map(lambda other: _common(find_stored(other), blobs_of_image), sorted({*relatives} - {ref}))
         shared = _common(own, blobs_of_image) if own else max(others, default=0)
         if shared < len(blobs_of_image):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -25,6 +24,7 @@ from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.plan import LayerSource, LedgerView, Plan, PlannedLayer, make_plan, plan_layer
 from buildkit.plan.spec import Kind, PackModel, PackWheels, Spec
+from buildkit.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from buildkit.build.layer_causes import Reasons
@@ -58,7 +58,7 @@ class Planner:
         Raises DefinitionError, and ToolError if local storage cannot be read.
         """
         ref = self.context.project.ref(name)
-        with ThreadPoolExecutor(1) as pool:
+        with WorkerPool(1) as pool:
             pending = pool.submit(find_stored, ref) if storage else None  # while the locks are read
             composition = self.composer.compose(name)
             results = self.context.ledger.layers.find(spec.key for spec in composition.specs)
@@ -82,7 +82,7 @@ class Planner:
             return frozenset(known)
         results = {layer.spec.key: layer.made for layer in layers if layer.made is not None}
         refs = sorted({self.context.project.ref(name) for name in self.graph.stages} - {planned.ref})
-        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        with WorkerPool(_ASKED_AT_ONCE) as pool:
             for stored in filter(None, pool.map(self._find_stored, refs)):
                 view = LedgerView(made=results, is_present=lambda _blob: False, stored=stored.diff_ids)
                 plan = make_plan(planned.plan.composition, view)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from buildkit.tools import storage
 from buildkit.tools.buildah import remove_containers
 from buildkit.tools.process import find_tool
 from buildkit.tools.storage import StoredContainer, StoredImage
+from buildkit.worker_pool import WorkerPool
 
 _OURS = "buildkit"  # the comment of a history line (oci/image.py)
 _BASE_IMAGE = r"localhost/{project}/[^/:]+:(root|whole)-[0-9a-f]{{12}}"
@@ -151,6 +151,6 @@ def _is_alive(container: str) -> bool:
 
 
 def _configs(images: list[str]) -> dict[str, Mapping[str, Any]]:
-    with ThreadPoolExecutor(_WORKERS) as pool:
+    with WorkerPool(_WORKERS) as pool:
         found = dict(zip(images, pool.map(storage.find_config, images), strict=True))
     return {image: config for image, config in found.items() if config is not None}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
@@ -29,6 +28,7 @@ from buildkit.tools.index_settings import PackageSources, load_sources, pip_envi
 from buildkit.tools.indexes import Indexes, default_index
 from buildkit.tools.process import stop_all
 from buildkit.tools.resolver import ResolveRequest, resolve
+from buildkit.worker_pool import WorkerPool
 
 
 def lock_all(
@@ -132,7 +132,7 @@ def run_jobs(jobs: Sequence[Callable[[], None]], stop: threading.Event) -> None:
 
     KeyboardInterrupt ends child processes and downloads, and becomes Interrupted.
     """
-    with ThreadPoolExecutor(max(len(jobs), 1)) as pool:
+    with WorkerPool(max(len(jobs), 1)) as pool:
         try:
             futures = [pool.submit(job) for job in jobs]
             failures = [failure for future in futures if (failure := future.exception())]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from buildkit.digest import FileHash
@@ -16,6 +15,7 @@ from buildkit.locks.requirements_txt import applicable
 from buildkit.locks.wheels_lock import make_wheels_lock, parse_wheels_lock, render_wheels_lock, wheels_lock_path
 from buildkit.resolve.request import LockDrafts, LockRequest, lock_of
 from buildkit.resolve.requirements import read_pins
+from buildkit.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     from buildkit.tools.indexes import Candidate, Indexes
@@ -37,7 +37,7 @@ def lock_wheels(request: LockRequest, drafts: LockDrafts, choose: Choose, emit: 
     pins = {lock: applicable(read_pins(drafts, lock), request.target) for lock in stale}
     known = _known(request, drafts, stale)
     unique = {(pin.name, pin.version, pin.path): pin for found in pins.values() for pin in found}
-    with step(emit, f"choose {len(unique)} files", "lock"), ThreadPoolExecutor(_CONCURRENT_REQUESTS) as pool:
+    with step(emit, f"choose {len(unique)} files", "lock"), WorkerPool(_CONCURRENT_REQUESTS) as pool:
         answers = list(pool.map(lambda pin: _kept(pin, known) or choose(pin), unique.values()))
         if problems := [answer for answer in answers if isinstance(answer, Problem)]:
             raise DefinitionError.of(problems)

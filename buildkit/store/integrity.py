@@ -7,12 +7,12 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from buildkit.errors import Interrupted
 from buildkit.store.blobs import remove_same
 from buildkit.store.cache_files import CacheFile
+from buildkit.worker_pool import WorkerPool
 
 _CHUNK = 4 << 20
 _WORKERS = 2  # one waits for the disk while the other hashes
@@ -40,7 +40,7 @@ class CacheFileVerifier:
         Raises Interrupted once ``stop`` is set.
         """
         largest_first = sorted(files, key=lambda file: -file.size)
-        with ThreadPoolExecutor(_WORKERS) as pool:
+        with WorkerPool(_WORKERS) as pool:
             try:
                 for _ in pool.map(self._verify, largest_first):
                     pass

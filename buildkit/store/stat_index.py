@@ -17,7 +17,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from buildkit.errors import BuildError, Interrupted
 from buildkit.events import Emit, StepFailed, StepFinished, StepProgress, StepStarted, ignore_event
 from buildkit.store.ledger import Ledger
 from buildkit.store.tables.files import StatKey
+from buildkit.worker_pool import WorkerPool
 
 _GRANULARITY_NS = 20_000_000  # kernels stamp files with the time of the last tick, at most 10 ms old
 _COARSE_NS = 2_000_000_000  # and some file systems (FAT, NFS servers) keep whole seconds
@@ -46,7 +46,7 @@ class StatIndex:
         unknown = [path for path in paths if self._is_new(path)]
         if len(unknown) < 2:
             return
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with WorkerPool(len(os.sched_getaffinity(0))) as pool:
             try:
                 list(pool.map(self._try, unknown))
             except BaseException:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
+
+from buildkit.worker_pool import WorkerPool
 
 
 @contextmanager
@@ -13,7 +15,7 @@ def run_concurrently(action: Callable[[], None]) -> Iterator[Future[None]]:
 
     Raises what the action raises, unless the block raises something itself.
     """
-    with ThreadPoolExecutor(1) as pool:
+    with WorkerPool(1) as pool:
         running = pool.submit(action)
         yield running
     running.result()

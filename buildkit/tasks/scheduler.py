@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,6 +18,7 @@ from buildkit.events import Emit, Event, StepFailed, step
 from buildkit.tasks.phase_meter import PhaseMeter
 from buildkit.tasks.task_id import TaskId
 from buildkit.tools import process
+from buildkit.worker_pool import WorkerPool
 
 Tasks = Mapping[TaskId, "Task"]
 
@@ -68,7 +69,7 @@ def run_tasks(tasks: Tasks, lanes: Mapping[Lane, int], emit: Emit, stop: threadi
     done: set[TaskId] = set()
     failures: dict[TaskId, BaseException] = {}
     with ExitStack() as stack:
-        pools = {lane: stack.enter_context(ThreadPoolExecutor(count)) for lane, count in lanes.items()}
+        pools = {lane: stack.enter_context(WorkerPool(count)) for lane, count in lanes.items()}
         try:
             while waiting or running:
                 for task_id in _ready(waiting, done, free):

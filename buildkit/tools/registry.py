@@ -10,7 +10,6 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +19,7 @@ from buildkit.errors import BlobsMissingError, DamagedError, Interrupted, Regist
 from buildkit.oci.reference import Ref
 from buildkit.tools.process import Command, CommandResult, run, stop_all
 from buildkit.tools.skopeo import skopeo_argv, skopeo_env_without_blob_cache
+from buildkit.worker_pool import WorkerPool
 
 _Result = TypeVar("_Result")
 
@@ -102,7 +102,7 @@ class RegistryClient:
 
     def manifests(self, refs: Iterable[Ref]) -> dict[Ref, bytes | None]:
         """Return the manifests of many references, concurrently; the first failure cancels the rest."""
-        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        with WorkerPool(_ASKED_AT_ONCE) as pool:
             futures = {ref: pool.submit(self.manifest, ref) for ref in refs}
             try:
                 return {ref: future.result() for ref, future in futures.items()}
