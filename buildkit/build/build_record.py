@@ -45,9 +45,10 @@ def record_build(ledger: Ledger, plan: Plan, report: Report, started: float) -> 
 
 def _record_use(ledger: Ledger, plan: Plan) -> None:
     """Record the use of all layers, and of the files that built layers were packed from."""
-    works = [layer.spec.work for layer in plan.missing]
     ledger.layers.touch([layer.spec.key for layer in plan.entries])
-    wheels = [work for work in works if isinstance(work, PackWheels)]
+    wheels = [layer.spec.work for layer in plan.missing if isinstance(layer.spec.work, PackWheels)]
+    if not wheels:
+        return  # so that a build with nothing to do loads neither table
     ledger.wheels.touch([item.key for work in wheels for item in work.compiled])
     ledger.downloads.touch(
         [artifact.sha256 for work in wheels for artifact in work.wheels if artifact.sha256 is not None]

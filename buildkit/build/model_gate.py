@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from buildkit.build.context import BuildContext
 from buildkit.build.model_files import missing_model_file, open_model_file
@@ -21,11 +21,12 @@ from buildkit.findings import Finding
 from buildkit.locks.model_source import RepoSource
 from buildkit.locks.pins import Model, ModelFile
 from buildkit.plan.spec import PackModel, Spec
-from buildkit.report.findings_table import format_finding_counts, format_location, format_severity, sort_worst_first
 from buildkit.report.text import format_count
 from buildkit.scan import Judgement, Scan, Verdict, judge
-from buildkit.tasks.scheduler import Lane, Outcome, Task
-from buildkit.tasks.task_id import TaskId
+
+if TYPE_CHECKING:
+    from buildkit.tasks.scheduler import Outcome, Task
+    from buildkit.tasks.task_id import TaskId
 
 _MAX_FINDINGS = 5
 
@@ -54,6 +55,7 @@ class ModelGate:
         unscanned = [file for file in work.files if file.sha256 not in known]
         if not unscanned:
             return None
+        from buildkit.tasks.scheduler import Lane, Outcome, Task
 
         def action() -> Outcome:
             for file in unscanned:
@@ -125,6 +127,8 @@ def model_file_name(model: Model, file: ModelFile) -> str:
 
 def refusal_error(name: str, judgement: Judgement) -> ModelError:
     """Return the error that stops a build: the file, the worst findings and why they matter; the hint gives advice."""
+    from buildkit.report.findings_table import format_finding_counts, sort_worst_first
+
     findings = sort_worst_first(judgement.findings)
     partial = judgement.verdict is Verdict.PARTIAL
     head = "it could not be fully scanned" if partial else format_finding_counts(findings)
@@ -138,4 +142,6 @@ def refusal_error(name: str, judgement: Judgement) -> ModelError:
 
 
 def _format_finding(finding: Finding) -> str:
+    from buildkit.report.findings_table import format_location, format_severity
+
     return f"  {format_severity(finding.severity)} {finding.rule.id}: {format_location(finding)}: {finding.what}"

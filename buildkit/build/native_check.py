@@ -23,11 +23,11 @@ from buildkit.oci.blob import Blob
 from buildkit.oci.image import Image
 from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Spec
-from buildkit.store.tables.natives import NativeTable
 from buildkit.tasks.concurrent import run_concurrently
 
 if TYPE_CHECKING:
     from buildkit.native.facts import NativeFacts
+    from buildkit.store.tables.natives import NativeTable
 
 _RULES_VERSION = 1  # raised when the same facts would be judged otherwise
 _MAX_LINES = 5

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from buildkit.build.options import BuildOptions
 from buildkit.cli.options import parse_build_options
-from buildkit.report.output_files import check_writable, write_text
 
 
 def run(folder: Path, arguments: Sequence[str]) -> None:
@@ -28,6 +27,7 @@ def run_push(folder: Path, stage: str, arguments: Sequence[str]) -> None:
 
 def _build(folder: Path, stage: str | None, options: BuildOptions) -> None:
     from buildkit.build.pipeline import build_stages
+    from buildkit.report.output_files import check_writable, write_text
 
     if options.json is not None:
         check_writable(options.json)  # before the work, not after it

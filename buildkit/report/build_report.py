@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from buildkit.report.table import print_table
 from buildkit.report.text import format_bytes, format_seconds, sanitize_line
 from buildkit.tools.usage import WorkCost
 
@@ -75,6 +74,8 @@ def print_report(report: Report, out: TextIO) -> None:
     """Print a table of what was built and why, and a last line; only that line if nothing was built."""
     built = [layer for layer in report.layers if layer.source == "built"]
     if built:
+        from buildkit.report.table import print_table
+
         rows = [(x.name, format_bytes(x.size), format_seconds(x.seconds), x.why) for x in built]
         print_table(f"{report.stage}: built", ("layer", "size", "seconds", "why"), rows, out)
     print(render_last_line(report), file=out, flush=True)
@@ -82,6 +83,8 @@ def print_report(report: Report, out: TextIO) -> None:
 
 def print_timings(report: Report, out: TextIO) -> None:
     """Print a table of phases, the longest first."""
+    from buildkit.report.table import print_table
+
     ordered = sorted(report.phases.items(), key=lambda item: -item[1].seconds)
     rows = [
         (

@@ -7,9 +7,9 @@ only the rules' version.
 
 from __future__ import annotations
 
-from buildkit.scan.context import UNKNOWN_CONTENT, Scan, ScanGap, Verdict
 from buildkit.scan.judgement import DIFFERS_FROM_LOCK, Judgement, judge
 from buildkit.scan.limits import ScanLimits
+from buildkit.scan.result import UNKNOWN_CONTENT, Scan, ScanGap, Verdict
 from buildkit.scan.source import BytesSource, FileSource, ScanSource
 from buildkit.scan.version import rules_version
 

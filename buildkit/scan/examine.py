@@ -6,10 +6,11 @@ Content is recognised by its bytes, never by its name.
 from __future__ import annotations
 
 from buildkit.scan.archives.registry import FORMATS as ARCHIVES
-from buildkit.scan.context import Scan, ScanContext
+from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.registry import FORMATS as OTHERS
 from buildkit.scan.limits import LimitError, ScanBudget, ScanLimits
 from buildkit.scan.pickle.registry import FORMATS as PICKLES
+from buildkit.scan.result import Scan
 from buildkit.scan.source import ScanSource
 
 REGISTRY = (*PICKLES, *ARCHIVES, *OTHERS)  # in the order in which formats are tried

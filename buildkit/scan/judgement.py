@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.digest import FileHash
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.scan.context import UNKNOWN_CONTENT, Scan, Verdict
+from buildkit.scan.result import UNKNOWN_CONTENT, Scan, Verdict
 
 NOT_SCANNED = Rule(
     id="not-fully-scanned",

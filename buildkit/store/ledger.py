@@ -18,14 +18,14 @@ from buildkit.store.tables.builds import BuildTable
 from buildkit.store.tables.collision_checks import CollisionCheckTable
 from buildkit.store.tables.files import FileTable
 from buildkit.store.tables.layers import LayerIdentity, LayerTable, pack_listing
-from buildkit.store.tables.tombstones import TombstoneTable
-from buildkit.store.tables.wheels import WheelTable
 
 if TYPE_CHECKING:
     from buildkit.store.tables.downloads import DownloadTable
     from buildkit.store.tables.natives import NativeTable, StartTable
     from buildkit.store.tables.remote_blobs import RemoteBlobTable
+    from buildkit.store.tables.tombstones import TombstoneTable
     from buildkit.store.tables.verdicts import ChecksumTable, VerdictTable
+    from buildkit.store.tables.wheels import WheelTable
 
 
 class Ledger:
@@ -39,11 +39,23 @@ class Ledger:
         """Open the file; ``alone`` excludes other processes."""
         self.database = Database(path, alone=alone)
         self.layers = LayerTable(self.database)
-        self.wheels = WheelTable(self.database)
         self.files = FileTable(self.database)
         self.builds = BuildTable(self.database)
-        self.tombstones = TombstoneTable(self.database)
         self.collision_checks = CollisionCheckTable(self.database)
+
+    @cached_property
+    def wheels(self) -> WheelTable:
+        """Wheels that were compiled here."""
+        from buildkit.store.tables.wheels import WheelTable
+
+        return WheelTable(self.database)
+
+    @cached_property
+    def tombstones(self) -> TombstoneTable:
+        """Why layers are gone."""
+        from buildkit.store.tables.tombstones import TombstoneTable
+
+        return TombstoneTable(self.database)
 
     @cached_property
     def downloads(self) -> DownloadTable:
