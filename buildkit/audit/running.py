@@ -15,6 +15,7 @@ from buildkit.running.proc import CAPABILITY_SETS, ListeningSocket, MountPoint, 
 _STATUS = "/proc/1/status"
 _KERNELS = ("proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue")
 _DEVICES = "/dev"
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the container's
 _NODES = frozenset(f"{_DEVICES}/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "console"))
 _KILLED = 137
 
@@ -117,7 +118,7 @@ def _mounts(seen: Observation) -> Iterator[Finding]:
 def _writable(mount: MountPoint, tmpfs: tuple[str, ...]) -> Iterator[Finding]:
     if mount.target in _NODES or _within(mount.target, ["/proc", "/sys"]):
         return  # devices, which a rootless runtime binds one by one; mounts over the kernel's files
-    named = mount.target in tmpfs or _within(mount.target, [_DEVICES])
+    named = mount.target in tmpfs or (_within(mount.target, [_DEVICES]) and mount.target != _SHARED_MEMORY)
     if not named:
         what = f"{mount.target} ({mount.kind}) is writable"
         yield Finding(rule=rules.WRITABLE_PLACE, what=what, path=mount.target)

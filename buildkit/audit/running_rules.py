@@ -47,7 +47,7 @@ NO_SECCOMP = Rule(
     title="System calls are not filtered",
     severity=HIGH,
     why="Most container escapes begin with a system call that no service needs.",
-    advice="Keep podman's default profile: no --security-opt=seccomp=unconfined, no --privileged.",
+    advice="Keep the profile of `nox -s run-STAGE`, or podman's own: no seccomp=unconfined, no --privileged.",
     references=_cis("5.22"),
 )
 ROOT_WRITABLE = Rule(

@@ -17,6 +17,7 @@ from buildkit.inspection.start_container import start_container
 from buildkit.report.view import open_view
 from buildkit.running.flags import ContainerSpec
 from buildkit.running.render import render_command, render_compose, render_quadlet
+from buildkit.running.seccomp import render_seccomp
 from buildkit.tools import podman
 
 
@@ -38,20 +39,35 @@ def run(folder: Path, stage: str, arguments: Sequence[str]) -> int:
         build_stages(folder, (stage,), BuildOptions(jobs=count_cpus(), share=remote_cache_options(options)))
     elif podman.find_image_config(container.image) is None:
         raise BuildError(f"{container.image} is not in local storage", hint=f"nox -s build-{stage}")
-    return start_container(container, detach=options.detach, strict=options.strict)
+    strict = container.running.strict if options.strict is None else options.strict
+    return start_container(container, detach=options.detach, strict=strict)
 
 
 def _render_units(container: ContainerSpec) -> str:
     return "\n".join(f"# {name}\n{text}" for name, text in render_quadlet(container))
 
 
-RENDERERS = {"print": render_command, "compose": render_compose, "quadlet": _render_units}
+def _render_profile(_: ContainerSpec) -> str:
+    return render_seccomp()
+
+
+RENDERERS = {
+    "print": render_command,
+    "compose": render_compose,
+    "quadlet": _render_units,
+    "seccomp": _render_profile,
+}
 
 
 def _parse(stage: str, arguments: Sequence[str]) -> argparse.Namespace:
     parser = make_parser("run", stage)
     formats = parser.add_mutually_exclusive_group()
-    for name, description in (("print", "commands"), ("compose", "compose file"), ("quadlet", "units for systemd")):
+    for name, description in (
+        ("print", "commands"),
+        ("compose", "compose file"),
+        ("quadlet", "units for systemd"),
+        ("seccomp", "seccomp profile that those name"),
+    ):
         formats.add_argument(
             f"--{name}", dest="format", action="store_const", const=name, help=f"only print the {description}"
         )
@@ -61,7 +77,11 @@ def _parse(stage: str, arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--name", default="", help="of the container and its network (default: PROJECT-STAGE)")
     parser.add_argument("--detach", action="store_true", help="leave it running, and print its name")
     parser.add_argument("--no-build", action="store_true", help="run the image of local storage")
-    parser.add_argument("--strict", action="store_true", help="fail if this host cannot apply a flag")
+    parser.add_argument(
+        "--strict",
+        action=argparse.BooleanOptionalAction,
+        help="fail if this host cannot apply a flag (default: what the stage says)",
+    )
     parser.add_argument(
         "--option",
         action="append",

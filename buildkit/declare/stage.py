@@ -109,6 +109,8 @@ class Running:
     """The resources of a container; neither part of the image nor of any recipe.
 
     Sizes are written as podman does (``512m``); ``tmpfs`` are folders in memory, which count towards ``memory``.
+    ``system_calls`` are those that a "service" makes, or those that podman allows by "default". With ``strict``, a host
+    that cannot apply a flag starts no container.
     """
 
     memory: str = "1g"
@@ -116,6 +118,8 @@ class Running:
     tmpfs: tuple[tuple[str, str], ...] = (("/tmp", "64m"),)  # noqa: S108 - the container's
     outgoing: bool = False
     stop_seconds: int = 10
+    system_calls: str = "service"
+    strict: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,6 +119,13 @@ _RUNNING = TableSchema(
         ),
         "outgoing": KeySchema(BooleanSchema(), "whether it may open outgoing connections (default: false)"),
         "stop-seconds": KeySchema(IntegerSchema(1, 3600), "seconds to end after the stop signal (default: 10)"),
+        "system-calls": KeySchema(
+            TextSchema(choices=("service", "default")),
+            "system calls it may make: those of a service (the default), or podman's own profile",
+        ),
+        "strict": KeySchema(
+            BooleanSchema(), "whether run-STAGE fails if the host cannot apply a flag (default: false)"
+        ),
     }
 )
 STAGE = TableSchema(

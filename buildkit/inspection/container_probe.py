@@ -121,9 +121,8 @@ def observe(container: ContainerSpec, without: frozenset[str] = frozenset()) -> 
         lacks = find_unsupported(container, host)
         warn_of_lacks([lack for lack in lacks if lack.needs != "health"], sys.stderr)  # that is run here
         try:
-            podman.start_detached(
-                run_argv(container, "--detach", lacking=missing_needs(lacks) | without, needed=host.options)
-            )
+            omitted = missing_needs(lacks) | without
+            podman.start_detached(run_argv(container.on_this_host(), "--detach", lacking=omitted, needed=host.options))
             return _Probe(container, host).observe()
         finally:
             podman.remove(container.name)

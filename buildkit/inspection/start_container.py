@@ -22,15 +22,19 @@ _KEPT_BYTES = 4096
 def start_container(container: ContainerSpec, *, detach: bool = False, strict: bool = False) -> int:
     """Start a container and print its command; return its exit code, or 0 if it is detached.
 
-    Warnings say what this host cannot apply; with ``strict`` they are an error. A container that is not detached is
-    removed at its end, with its network, whatever happens. Raises BuildError and Interrupted.
+    Warnings say what this host cannot apply; with ``strict`` they are an error, and nothing is started. A container
+    that is not detached is removed at its end, with its network, whatever happens. Raises BuildError and Interrupted.
     """
     with prepare_network(container, keep=detach) as host:
         lacks = find_unsupported(container, host)
         warn_of_lacks(lacks, sys.stderr)
         if strict and lacks:
-            raise BuildError(f"this host cannot run {container.image} as strictly as it should be")
-        argv = run_argv(container, "--detach" if detach else "--rm", lacking=missing_needs(lacks), needed=host.options)
+            raise BuildError(
+                f"this host cannot run {container.image} as strictly as it should be",
+                hint="--no-strict runs it without the flags that were named",
+            )
+        how, omitted = "--detach" if detach else "--rm", missing_needs(lacks)
+        argv = run_argv(container.on_this_host(), how, lacking=omitted, needed=host.options)
         sys.stderr.write(f"$ {shlex.join(argv)}\n")
         sys.stderr.flush()
         if not detach:

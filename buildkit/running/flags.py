@@ -3,9 +3,9 @@
 The flags follow the CIS Docker Benchmark 1.6.0, section 5. What they are for:
 
 - ``--read-only`` with ``--read-only-tmpfs=false``: only the named folders in memory are writable,
-  and no file in them can be executed.
-- ``--cap-drop=all``, ``--security-opt=no-new-privileges`` and podman's own seccomp profile, which is never named and so
-  never replaced.
+  and no file in them can be executed. ``/dev/shm`` is one of them only if the stage names it.
+- ``--cap-drop=all``, ``--security-opt=no-new-privileges`` and a seccomp profile that allows fewer system calls than
+  podman's own (see ``seccomp``).
 - ``--memory`` and ``--memory-swap`` with one value (no swap), ``--pids-limit``.
 - ``--user``: the config's, repeated, so that another image with the name does not start as root.
 - an own network without a route to other hosts and without DNS, its ports published on loopback; no network
@@ -19,12 +19,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from buildkit.declare.stage import Config, Healthcheck, Running
+from buildkit.running.seccomp import PROFILE
 
 LOOPBACK = "127.0.0.1"
 NETWORK_OPTION = "no_default_route=1"
+NOTHING = "ro,nosuid,nodev,noexec,size=4k"  # mount options of an empty folder that stays empty
+_SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the container's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,7 @@ class ContainerSpec:
     """A container to start: an image and a name, values of the image's config, and what the stage allows.
 
     ``options`` are further options of podman, which may override the flags; ``command`` replaces the image's.
+    ``seccomp`` is the file of the seccomp profile, as printed commands name it; empty: podman's own profile.
     """
 
     image: str
@@ -64,6 +68,7 @@ class ContainerSpec:
     user: str = ""
     ports: tuple[PublishedPort, ...] = ()
     health: Healthcheck | None = None
+    seccomp: str = ""
     options: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
 
@@ -71,6 +76,16 @@ class ContainerSpec:
     def closed(self) -> bool:
         """Whether its network has no route to other hosts."""
         return bool(self.ports) and not self.running.outgoing
+
+    @property
+    def folders(self) -> tuple[tuple[str, str], ...]:
+        """Folders in memory with their mount options: those of the stage, and ``/dev/shm``."""
+        named = tuple((folder, format_tmpfs(size)) for folder, size in self.running.tmpfs)
+        return named if _SHARED_MEMORY in dict(named) else (*named, (_SHARED_MEMORY, NOTHING))
+
+    def on_this_host(self) -> ContainerSpec:
+        """Return the same container with the seccomp profile of this installation."""
+        return replace(self, seccomp=str(PROFILE)) if self.seccomp else self
 
     def flags(self) -> tuple[PodmanFlag, ...]:
         """Return the recommended flags, in the order in which they are printed."""
@@ -83,10 +98,12 @@ class ContainerSpec:
             yield PodmanFlag(text=f"--user={self.user}", needs="user")
         yield PodmanFlag(text="--read-only", needs="read-only")
         yield PodmanFlag(text="--read-only-tmpfs=false", needs="read-only")
-        for folder, size in running.tmpfs:
-            yield PodmanFlag(text=f"--tmpfs={folder}:{format_tmpfs(size)}", needs="tmpfs")
+        for folder, options in self.folders:
+            yield PodmanFlag(text=f"--tmpfs={folder}:{options}", needs="tmpfs")
         yield PodmanFlag(text="--cap-drop=all", needs="capabilities")
         yield PodmanFlag(text="--security-opt=no-new-privileges", needs="no-new-privileges")
+        if self.seccomp:
+            yield PodmanFlag(text=f"--security-opt=seccomp={self.seccomp}", needs="seccomp")
         yield PodmanFlag(text=f"--memory={running.memory}", needs="memory")
         yield PodmanFlag(text=f"--memory-swap={running.memory}", needs="memory")
         yield PodmanFlag(text=f"--pids-limit={running.pids}", needs="pids")
@@ -113,7 +130,13 @@ def make_container(
         first = PublishedPort(number=ports[0].number, protocol=ports[0].protocol, host=host_port)
         ports = (first, *ports[1:]) if host_port else tuple(_any_host_port(port) for port in ports)
     return ContainerSpec(
-        image=image, name=name, running=running, user=config.user, ports=ports, health=config.healthcheck
+        image=image,
+        name=name,
+        running=running,
+        user=config.user,
+        ports=ports,
+        health=config.healthcheck,
+        seccomp=f"{name}.seccomp.json" if running.system_calls == "service" else "",
     )
 
 

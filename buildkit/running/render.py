@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 from buildkit.running.flags import (
     NETWORK_OPTION,
+    NOTHING,
     ContainerSpec,
-    format_tmpfs,
     health_options,
     network_argv,
     run_argv,
@@ -19,7 +19,7 @@ from buildkit.running.flags import (
 _RESTARTS = 5  # CIS Docker Benchmark 5.15
 # podman mounts these for writing over a read-only root unless --read-only-tmpfs=false, for which compose has no setting
 _ALWAYS = ("/run", "/tmp", "/var/tmp")  # noqa: S108 - the container's
-_NOTHING = "ro,nosuid,nodev,noexec,size=4k"
+_PROFILES = "%E/containers"  # /etc of the system, ~/.config of a user (systemd.unit(5))
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BARE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@=,+")
 
@@ -28,8 +28,9 @@ def render_command(container: ContainerSpec) -> str:
     """Return shell commands, one option a line."""
     argv = run_argv(container, "--rm")
     lines = [" ".join(argv[:3]), *map(shlex.quote, argv[3:])]
-    command = " \\\n    ".join(_join_command(container, lines)) + "\n"
-    return shlex.join(network_argv(container)) + "\n" + command if container.closed else command
+    command = " \\\n    ".join(_join_command(container, lines))
+    before = [shlex.join(network_argv(container))] if container.closed else []
+    return "\n".join((*before, command)) + "\n"
 
 
 def _join_command(container: ContainerSpec, lines: list[str]) -> list[str]:
@@ -56,12 +57,13 @@ def _service(container: ContainerSpec) -> Iterator[str]:
         yield f"    command: {_list(container.command)}"
     yield "    read_only: true"
     yield "    tmpfs:"
-    for folder in sorted(set(_ALWAYS) - dict(running.tmpfs).keys()):
-        yield f"      - {_text(f'{folder}:{_NOTHING}')}"
-    for folder, size in running.tmpfs:
-        yield f"      - {_text(f'{folder}:{format_tmpfs(size)}')}"
+    for folder in sorted(set(_ALWAYS) - dict(container.folders).keys()):
+        yield f"      - {_text(f'{folder}:{NOTHING}')}"
+    for folder, options in container.folders:
+        yield f"      - {_text(f'{folder}:{options}')}"
     yield "    cap_drop: [ALL]"
-    yield '    security_opt: ["no-new-privileges:true"]'
+    seccomp = (f"seccomp={container.seccomp}",) if container.seccomp else ()
+    yield f"    security_opt: {_list(('no-new-privileges:true', *seccomp))}"
     yield f"    mem_limit: {_text(running.memory)}"
     yield f"    memswap_limit: {_text(running.memory)}"
     yield f"    pids_limit: {running.pids}"
@@ -119,10 +121,12 @@ def _unit(container: ContainerSpec) -> Iterator[str]:
     if container.user:
         yield f"User={_percent(container.user)}"
     yield "ReadOnly=true"
-    for folder, size in running.tmpfs:
-        yield f"Tmpfs={_percent(f'{folder}:{format_tmpfs(size)}')}"
+    for folder, options in container.folders:
+        yield f"Tmpfs={_percent(f'{folder}:{options}')}"
     yield "DropCapability=all"
     yield "NoNewPrivileges=true"
+    if container.seccomp:
+        yield f"SeccompProfile={_PROFILES}/{container.seccomp}"
     if container.closed:
         yield f"Network={container.name}.network"
     elif not container.ports and not running.outgoing:

@@ -25,7 +25,7 @@ MOUNTS = """96 69 0:40 / / ro,relatime - overlay overlay rw,lowerdir=/a:/b,upper
 101 99 0:47 / /dev/pts rw,nosuid,noexec,relatime - devpts devpts rw,gid=5,mode=620,ptmxmode=666
 102 99 0:42 / /dev/mqueue rw,nosuid,nodev,noexec,relatime - mqueue mqueue rw
 103 96 254:0 /run/x/resolv.conf /etc/resolv.conf ro,nosuid,nodev,noexec,relatime - ext4 /dev/vda rw,discard
-105 99 0:39 / /dev/shm rw,nosuid,nodev,noexec,relatime - tmpfs shm rw,size=64000k
+105 99 0:39 / /dev/shm ro,nosuid,nodev,noexec,relatime - tmpfs tmpfs ro,size=4k
 108 100 0:48 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime - tmpfs tmpfs rw,mode=755
 109 108 0:29 /libpod_parent/libpod-a1 /sys/fs/cgroup/cpu ro,nosuid,nodev,noexec,relatime - cgroup cgroup rw,cpu
 70 97 0:44 /bus /proc/bus ro,nosuid,nodev,noexec,relatime - proc proc rw

@@ -59,6 +59,7 @@ PLANTED = {
         ),
         "writable-place", "/data (ext4)",
     ),
+    "shared memory that nobody named": (mounts("/dev/shm ro", "/dev/shm rw"), "writable-place", "/dev/shm (tmpfs)"),
     "a folder in memory that nobody named": (replace(GOOD, tmpfs=()), "writable-place", "/tmp (tmpfs)"),
     "what is written and started": (mounts("/tmp rw,nosuid,nodev,noexec", "/tmp rw,nodev"), "executable-place", "/tmp"),
     "memory": (replace(GOOD, memory=None), "no-memory-limit", "memory"),
@@ -88,6 +89,8 @@ def test_recommended_container_has_no_findings() -> None:
     assert check_running(replace(GOOD, ways_out=("eth0",), outgoing=True, stopped=143)) == ()
     bound = parse_mounts("1 2 0:6 /null /dev/null rw,nosuid,relatime - devtmpfs devtmpfs rw,size=9k")
     assert check_running(replace(GOOD, mounts=(*GOOD.mounts, *bound))) == (), "an ordinary user's runtime does that"
+    shared = mounts("/dev/shm ro", "/dev/shm rw")
+    assert check_running(replace(shared, tmpfs=(*GOOD.tmpfs, "/dev/shm"))) == (), "the stage names it"
 
 
 @pytest.mark.parametrize("case", PLANTED)

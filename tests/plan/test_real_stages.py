@@ -90,7 +90,7 @@ def test_design_describes_the_stages(composed: dict[str, Composition]) -> None:
     assert "ml-deps/onnxruntime" in heavy
     assert runtime.layers[-1].kind is Kind.FILES
     assert runtime.layers[0].kind is Kind.PREFIX
-    assert runtime.config.user == hardened.config.user == "mluser"
+    assert (runtime.config.user, hardened.config.user) == ("mluser", "65532:65532")
     assert runtime.config.healthcheck is not None
 
 

@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-CONFINED = ("--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges")
+from buildkit.running.seccomp import PROFILE
+
+CONFINED = (
+    "--read-only", "--read-only-tmpfs=false", "--tmpfs=/dev/shm:ro,nosuid,nodev,noexec,size=4k", "--cap-drop=all",
+    "--security-opt=no-new-privileges", f"--security-opt=seccomp={PROFILE}",
+)  # fmt: skip
 
 _WALK = """
 import json, os, stat, sys

@@ -28,7 +28,7 @@ def test_hardened_has_no_findings_and_is_smaller(project: Project) -> None:
     code, found = audit(project, "hardened", "--fail-on", "note")
     assert found["findings"] == []
     assert code == 0
-    assert (found["user"], found["pinned"]) == ("mluser", "requirements/hardened.apt.lock")
+    assert (found["user"], found["pinned"]) == ("65532:65532", "requirements/hardened.apt.lock")
     assert found["not_searched_to_the_end"] == 0
 
 

@@ -76,16 +76,14 @@ def test_probes_and_metrics_answer(service: Service) -> None:
     assert b"# TYPE" in body
 
 
-def test_service_runs_as_an_ordinary_user_that_owns_no_files(
-    podman: Podman, project: Project, service: Service
-) -> None:
+def test_service_runs_as_an_ordinary_user_that_owns_no_files(podman: Podman, stage: str, service: Service) -> None:
     code = (
         "import json, os; places = ['/', '/app', '/models', '/opt/venv', '/etc', '/usr'];"
         "print(json.dumps([os.getuid(), os.getgid(), [p for p in places if os.access(p, os.W_OK)],"
         "[line for line in open('/proc/self/status') if line.startswith(('CapEff', 'NoNewPrivs'))]]))"
     )
     uid, gid, writable, status = json.loads(podman("exec", service.container, "python", "-c", code))
-    assert (uid, gid) == (1000, 1000)
+    assert (uid, gid) == ({"hardened": 65532}.get(stage, 1000),) * 2
     assert writable == []
     assert [line.split() for line in status] == [["CapEff:", "0000000000000000"], ["NoNewPrivs:", "1"]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from buildkit.declare.stage import Config, Healthcheck, Running
 from buildkit.running.flags import ContainerSpec, health_options, make_container, run_argv
 from buildkit.running.host import PodmanHost, find_unsupported, parse_host
 from buildkit.running.render import render_command, render_compose, render_quadlet
+from buildkit.running.seccomp import render_seccomp
 
 HEALTH = Healthcheck(test=("python", "-IS", '/app/it is $1 "100%".py'), interval=30, timeout=5, start_period=10)
 CONFIG = Config(user="ml", ports=("8000", "53/udp"), healthcheck=HEALTH)
@@ -38,7 +40,7 @@ def test_container_has_every_recommended_flag() -> None:
         "--read-only", "--read-only-tmpfs=false",
         "--tmpfs=/dev/shm:rw,nosuid,nodev,noexec,size=1g,mode=1777",
         "--tmpfs=/tmp:rw,nosuid,nodev,noexec,size=64m,mode=1777",
-        "--cap-drop=all", "--security-opt=no-new-privileges",
+        "--cap-drop=all", "--security-opt=no-new-privileges", "--security-opt=seccomp=x-web.seccomp.json",
         "--memory=2g", "--memory-swap=2g", "--pids-limit=99",
         "--network=x-web", "--publish=127.0.0.1:8000:8000", "--publish=127.0.0.1:53:53/udp",
         "--stop-timeout=7",
@@ -46,6 +48,26 @@ def test_container_has_every_recommended_flag() -> None:
         "--health-interval=30s", "--health-timeout=5s", "--health-start-period=10s", "--health-retries=3",
         "localhost/x/web:latest",
     )  # fmt: skip
+
+
+def test_shared_memory_is_read_only_unless_the_stage_names_it() -> None:
+    assert "--tmpfs=/dev/shm:ro,nosuid,nodev,noexec,size=4k" in run_argv(PLAIN, "--rm")
+    assert "--tmpfs=/dev/shm:ro,nosuid,nodev,noexec,size=4k" in run_argv(OPEN, "--rm")
+    assert sum(word.startswith("--tmpfs=/dev/shm:") for word in run_argv(FULL, "--rm")) == 1
+
+
+def test_a_stage_may_keep_the_system_calls_that_podman_allows() -> None:
+    free = make_container("i", "n", CONFIG, Running(system_calls="default"))
+    assert not any("seccomp" in text.lower() for text in (*run_argv(free, "--rm"), render_compose(free)))
+    assert not any("Seccomp" in text for _, text in render_quadlet(free))
+    assert free.on_this_host() == free
+
+
+def test_a_started_container_has_the_profile_of_this_installation() -> None:
+    (option,) = (word for word in run_argv(PLAIN.on_this_host(), "--rm") if "seccomp" in word)
+    path = Path(option.removeprefix("--security-opt=seccomp="))
+    assert path.is_absolute()
+    assert path.read_text("utf-8") == render_seccomp()
 
 
 def test_a_container_without_a_port_has_no_network() -> None:
@@ -83,7 +105,8 @@ def test_unsupported_flags_are_reported_and_only_they_are_omitted(host: PodmanHo
     assert what in lack.what
     assert lack.hint
     left = set(run_argv(FULL, "--rm")) - set(run_argv(FULL, "--rm", lacking=frozenset({lack.needs})))
-    assert all(flag.split("=")[0] in {"--memory", "--memory-swap", "--pids-limit", "--network"} for flag in left)
+    limits = {"--memory", "--memory-swap", "--pids-limit", "--network"}
+    assert all(flag.split("=")[0] in limits or flag.startswith("--security-opt=seccomp=") for flag in left)
 
 
 def test_capable_host_supports_every_flag() -> None:
@@ -176,7 +199,7 @@ def _from_compose(service: dict[str, object], networks: dict[str, object]) -> se
 def _comparable(container: ContainerSpec) -> set[str]:
     """The flags; folders that are read-only stand for --read-only-tmpfs=false, for which compose has no word."""
     own = {flag.text.replace(f"--network={container.name}", "--network=closed") for flag in container.flags()}
-    folders = {folder for folder, _ in container.running.tmpfs}
+    folders = {folder for folder, _ in container.folders}
     nothing = {f"--tmpfs={folder}:ro,nosuid,nodev,noexec,size=4k" for folder in {"/run", "/tmp", "/var/tmp"} - folders}
     return own - {"--read-only-tmpfs=false"} | nothing
 
@@ -203,6 +226,9 @@ def test_quadlet_units_have_the_same_flags(name: str) -> None:
             unit_flags.add(f"--health-{option}={value}")
     unit_flags |= {"--read-only"} if "\nReadOnly=true\n" in text else set()
     unit_flags |= {"--security-opt=no-new-privileges"} if "\nNoNewPrivileges=true\n" in text else set()
+    unit_flags |= {
+        f"--security-opt=seccomp={name}" for name in re.findall(r"\nSeccompProfile=%E/containers/(.+)\n", text)
+    }
     assert unit_flags == {flag.text for flag in container.flags()}
 
 
@@ -225,5 +251,6 @@ def test_podman_generator_turns_units_into_the_same_command(name: str, tmp_path:
     (line,) = (line for line in made.stdout.splitlines() if line.startswith("ExecStart=") and " run " in line)
     words = shlex.split(line.removeprefix("ExecStart=").replace("%%", "%"))
     joined = " ".join(words).replace("=", " ")
+    joined = joined.replace("%E/containers/", "")
     missing = [f.text for f in container.flags() if f.text.replace("=", " ") not in joined]
     assert missing == [], joined
