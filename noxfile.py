@@ -3,6 +3,8 @@
 import argparse
 import os
 import sys
+import tempfile
+import tomllib
 from pathlib import Path
 
 VENV = Path(__file__).parent / ".venv"
@@ -22,9 +24,40 @@ nox.options.default_venv_backend = "none"
 register()
 
 
-def install(session: nox.Session, group: str) -> None:
-    """Install a dependency group of pyproject.toml into the environment; quick if it is installed already."""
-    session.run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable, "--group", group)
+OLDEST = "3.11"  # Python, as in pyproject.toml
+LOCKS = Path("ci/locks")
+LOCKED = {  # the locks, by what uv resolves for each
+    "bootstrap": ("--all-extras", "pyproject.toml", "-"),  # ci/bootstrap installs it; - is the build backend
+    "lint": ("--group", "lint"),
+    "tests": ("--group", "tests"),
+    "application": ("requirements/api.in", "requirements/ml.in"),
+}
+
+
+def install(session: nox.Session, lock: str) -> None:
+    """Install a lock into the environment, nothing without its hash; quick if it is installed already."""
+    argv = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable)
+    session.run(*argv, "--require-hashes", "--requirements", str(LOCKS / f"{lock}.txt"))
+
+
+@nox.session(name="lock-environment")
+def lock_environment(session: nox.Session) -> None:
+    """Lock what ci/bootstrap and these sessions install, for every Python of the project (-- --upgrade: newest)."""
+    LOCKS.mkdir(exist_ok=True)
+    requires = tomllib.loads(Path("pyproject.toml").read_text("utf-8"))["build-system"]["requires"]
+    requires = [*requires, "editables>=0.5"]  # hatchling imports it for an editable installation
+    form = ("--generate-hashes", "--no-annotate", "--custom-compile-command", "nox -s lock-environment")
+    argv = (sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--universal", "--python-version", OLDEST, *form)
+    with tempfile.TemporaryDirectory() as folder:  # all at once, so that the locks agree; their pins are kept
+        everything, backend = Path(folder, "everything.txt"), Path(folder, "backend.in")
+        everything.write_text("".join(path.read_text("utf-8") for path in sorted(LOCKS.glob("*.txt"))), "utf-8")
+        backend.write_text("\n".join(requires), "utf-8")
+        inputs = {name: [str(backend) if word == "-" else word for word in words] for name, words in LOCKED.items()}
+        every = [word for words in inputs.values() for word in words]
+        session.run(*argv, *every, "--output-file", str(everything), *session.posargs, silent=True)
+        for name, words in inputs.items():
+            lock = ("--constraints", str(everything), "--output-file", str(LOCKS / f"{name}.txt"))
+            session.run(*argv, *words, *lock, silent=True)
 
 
 @nox.session
@@ -57,8 +90,7 @@ def types(session: nox.Session) -> None:
     """Check types, strictly: of the package, and of the reference application with what it imports."""
     install(session, "lint")
     session.run(sys.executable, "-m", "mypy")
-    inputs = ("-r", "requirements/api.in", "-r", "requirements/ml.in")
-    session.run(sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable, *inputs)
+    install(session, "application")
     app = "stages/runtime/app"
     cache = ".mypy_cache/app"  # of its own: the application's modules have short names
     mypy = (sys.executable, "-m", "mypy", "--python-version", "3.13", "--cache-dir", cache)

@@ -1,5 +1,6 @@
 """ci/bootstrap, run for real in a tiny project that needs no network and no apt."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -215,6 +217,60 @@ def test_installs_the_extras_that_pyproject_declares(project: Project) -> None:
     assert install.endswith(f"--editable {project.root}[gpu,pip-tools]")
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {"gpu", "pip-tools"} <= declared.keys()
+
+
+def add_dependency(project: Project, version: str = "1.0") -> str:
+    """A wheel that uv and pip find without a network; return the line of a lock for it."""
+    folder = project.root.parent / "wheels"
+    folder.mkdir(exist_ok=True)
+    path = folder / f"dependency-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("dependency.py", "")
+        info = f"dependency-{version}.dist-info"
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: dependency\nVersion: {version}\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    where = str(folder)
+    project.env |= {"UV_FIND_LINKS": where, "UV_NO_INDEX": "1", "PIP_FIND_LINKS": where, "PIP_NO_INDEX": "1"}
+    return f"dependency=={version} --hash=sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}\n"
+
+
+def write_lock(project: Project, text: str) -> None:
+    (project.root / "ci/locks").mkdir(exist_ok=True)
+    project.write("ci/locks/bootstrap.txt", text)
+
+
+def test_lock_decides_what_is_installed(project: Project) -> None:
+    add_dependency(project, "2.0")
+    write_lock(project, add_dependency(project))
+    assert project.bootstrap("nox").stdout == "nox\n"
+    assert len(list((project.root / ".venv").glob("lib/*/site-packages/dependency-1.0.dist-info"))) == 1
+    installs = [line for line in Path(f"{project.root}.uv-calls").read_text().splitlines() if "pip install" in line]
+    assert installs[0].endswith(f"--require-hashes --requirement {project.root}/ci/locks/bootstrap.txt")
+    assert installs[1].endswith(f"--no-deps --no-build-isolation --editable {project.root}")
+    assert (project.bootstrap("true").stderr, project.installs) == ("", 1)
+
+
+def test_changed_lock_installs_again(project: Project) -> None:
+    write_lock(project, add_dependency(project))
+    project.bootstrap("true")
+    write_lock(project, add_dependency(project, "2.0"))
+    assert "its lock" in project.bootstrap("true").stderr
+    assert list((project.root / ".venv").glob("lib/*/site-packages/dependency-2.0.dist-info"))
+    assert project.bootstrap("true").stderr == ""
+
+
+@pytest.mark.parametrize("change", ["another hash", "no hash", "not the newest"])
+def test_file_that_the_lock_does_not_hash_is_never_installed(project: Project, change: str) -> None:
+    line = add_dependency(project)
+    name, _, digest = line.partition(" --hash=sha256:")
+    lock = {"another hash": f"{name} --hash=sha256:{'0' * 64}\n", "no hash": f"{name}\n"}.get(change, f"# {digest}")
+    write_lock(project, lock + ("dependency\n" if change == "not the newest" else ""))
+    ran = project.bootstrap("echo", "never")
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert "could not be installed into .venv" in ran.stderr
+    assert not list((project.root / ".venv").glob("lib/*/site-packages/dependency*"))
+    assert project.installs == 0, "the project's own code did not run either"
 
 
 def test_uv_is_used_if_available(project: Project) -> None:
