@@ -6,6 +6,7 @@ import pytest
 
 from buildkit.findings import Severity
 from buildkit.scan import ScanLimits, Verdict
+from buildkit.scan.formats.onnx import known_operators
 from tests.scan.formatmaker import (
     empty_zip_end,
     graph,
@@ -63,9 +64,9 @@ def test_onnx_external_path_is_found_in_any_tensor():
         "list": onnx(onnx_node("Constant", attributes=[pb((1, "values"), (10, escaping))])),
         "sparse": onnx(onnx_node("Constant", attributes=[pb((1, "v"), (22, pb((1, escaping))))])),
         "sparse initializer": pb((1, 8), (7, pb((15, pb((1, onnx_tensor()), (2, escaping))))), (8, pb((2, 17)))),
-        "branch": onnx(onnx_node("If", attributes=[_within(onnx_node("C", attributes=[pb((5, escaping))]))])),
+        "branch": onnx(onnx_node("If", attributes=[_within(onnx_node("Constant", attributes=[pb((5, escaping))]))])),
         "function": onnx(
-            onnx_node("Add"), more=pb((25, pb((1, "f"), (7, onnx_node("C", attributes=[pb((5, escaping))])))))
+            onnx_node("Add"), more=pb((25, pb((1, "f"), (7, onnx_node("Constant", attributes=[pb((5, escaping))])))))
         ),
         "training": onnx(onnx_node("Add"), more=pb((20, pb((1, pb((5, escaping))))))),
         "second graph": onnx(onnx_node("Add"), more=pb((7, pb((5, escaping))))),
@@ -96,9 +97,64 @@ def test_onnx_custom_domain_is_found_at_any_depth():
     assert rules(onnx(onnx_node("If", attributes=[nested]))) == {"onnx-custom-domain"}
 
 
+def _function(name: str, domain: str, *nodes: bytes, overload: str = "") -> bytes:
+    """A model's field: a function."""
+    texts = [(1, name), (10, domain), *([(13, overload)] if overload else [])]
+    return pb((25, pb(*texts, *((7, node) for node in nodes or (onnx_node("Relu"),)))))
+
+
 def test_onnx_model_functions_are_not_custom_operators():
-    function = pb((1, "F"), (7, onnx_node("Relu")), (10, "my.functions"))
-    assert scan_bytes(onnx(onnx_node("F", "my.functions"), more=pb((25, function)))).verdict is Verdict.CLEAN
+    content = onnx(onnx_node("F", "my.functions"), more=_function("F", "my.functions"))
+    assert scan_bytes(content).verdict is Verdict.CLEAN
+    for domains in (("", "ai.onnx"), ("ai.onnx", "")):
+        assert scan_bytes(onnx(onnx_node("F", domains[0]), more=_function("F", domains[1]))).verdict is Verdict.CLEAN
+    both = onnx(onnx_node("F", "my.f") + pb((8, "a")), more=_function("F", "my.f", overload="a"))
+    assert scan_bytes(both).verdict is Verdict.CLEAN
+
+
+DECOY = _function("F", "evil.ops")
+EVIL = onnx_node("Evil", "evil.ops")
+CUSTOM = {
+    "another operator of a function's domain": onnx(onnx_node("F", "evil.ops"), EVIL, more=DECOY),
+    "function's name in another domain": onnx(onnx_node("F", "evil.other"), more=DECOY),
+    "another overload of the function": onnx(onnx_node("F", "evil.ops") + pb((8, "b")), more=DECOY),
+    "no overload of that name": onnx(onnx_node("F", "e"), more=_function("F", "e", overload="b")),
+    "within a function": onnx(onnx_node("F", "evil.ops"), more=_function("F", "evil.ops", EVIL)),
+    "within a branch of a function": onnx(
+        onnx_node("F", "evil.ops"), more=_function("F", "evil.ops", onnx_node("If", attributes=[_within(EVIL)]))
+    ),
+    "in training": onnx(onnx_node("F", "evil.ops"), more=DECOY + pb((20, pb((2, pb((1, EVIL))))))),
+    "in training's start": onnx(onnx_node("F", "evil.ops"), more=DECOY + pb((20, pb((1, pb((1, EVIL))))))),
+    "function without operators": onnx(EVIL, more=pb((25, pb((1, "Evil"), (10, "evil.ops"))))),
+    "function renamed by a second field": onnx(
+        EVIL, more=pb((25, pb((1, "Evil"), (10, "evil.ops"), (7, onnx_node("Relu")), (1, "F"))))
+    ),
+    "operator renamed by a second field": onnx(onnx_node("F", "evil.ops") + pb((4, "Evil")), more=DECOY),
+    "unknown operator of a standard domain": onnx(onnx_node("Evil")),
+    "unknown operator of a domain of ONNX": onnx(onnx_node("Evil", "ai.onnx.ml")),
+    "unknown operator of ONNX Runtime": onnx(onnx_node("Evil", "com.microsoft")),
+    "any operator of PyTorch": onnx(onnx_node("ATen", "org.pytorch.aten")),
+    "function that the exporter left out": onnx(onnx_node("aten_add", "pkg.onnxscript.torch_lib")),
+}
+
+
+@pytest.mark.parametrize("case", CUSTOM)
+def test_onnx_operator_that_nobody_defines_is_found_whatever_its_domain(case):
+    assert rules(CUSTOM[case]) == {"onnx-custom-domain"}
+
+
+@pytest.mark.parametrize("name", ["F" * 5000, "F\xff"])
+def test_onnx_name_that_cannot_be_compared_is_not_clean(name):
+    content = onnx(onnx_node(name + "evil", "evil.ops"), more=_function(name, "evil.ops"))
+    assert scan_bytes(content).verdict is not Verdict.CLEAN
+
+
+def test_list_of_onnx_operators_has_those_of_the_installed_libraries():
+    onnx_defs = pytest.importorskip("onnx.defs")
+    runtime = pytest.importorskip("onnxruntime.capi.onnxruntime_pybind11_state")
+    schemas = [*onnx_defs.get_all_schemas_with_history(), *runtime.get_all_operator_schema()]
+    missing = {(one.domain or "ai.onnx", one.name, "") for one in schemas} - known_operators()
+    assert missing == set(), "add them to buildkit/scan/formats/onnx_operators.txt"
 
 
 @pytest.mark.parametrize(("op", "domain"), [("PythonOp", "com.microsoft"), ("PyOp", "ai.onnx.contrib"), ("PyOp", "")])

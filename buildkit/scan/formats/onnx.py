@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
 
 from buildkit.findings import Rule, Severity
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats.cursor import MalformedContentError, quote
-from buildkit.scan.formats.danger import word_set
 from buildkit.scan.formats.paths import find_escape
 from buildkit.scan.formats.polyglot import check_zip
 from buildkit.scan.formats.protobuf import BYTES, VARINT, ByteSpan, ProtoField, ProtoReader, first_fields, signed
@@ -36,7 +38,7 @@ EXTERNAL_KEY = Rule(
 )
 DOMAIN = Rule(
     id="onnx-custom-domain",
-    title="ONNX operators of a custom domain",
+    title="ONNX operators that neither ONNX nor the model defines",
     severity=Severity.MEDIUM,
     why="A native library runs them, which the user of the model registers and which often comes with it.",
     advice="Find out where that library comes from, or ask for a model of standard operators.",
@@ -56,25 +58,38 @@ SIZE = Rule(
     advice="Do not load the model; ask the author for an intact one.",
     references=("CVE-2026-34446",),
 )
-_DOMAINS = word_set(
-    "ai.onnx ai.onnx.ml ai.onnx.training ai.onnx.preview ai.onnx.preview.training com.microsoft com.microsoft.nchwc "
-    "com.microsoft.experimental com.ms.internal.nhwc com.microsoft.dml org.pytorch.aten pkg.onnxscript.torch_lib "
-    "pkg.onnxscript.torch_lib.common this"
-) | {""}
 _PYTHON = frozenset({"PyOp", "PythonOp", "PythonOpGrad", "PyFunc", "PyCustomOp"})
 _KEYS = frozenset({"location", "offset", "length", "checksum", "basepath"})
 _BITS = {1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16,
          17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2}  # fmt: skip
 _DEPTH = 64
+_DEFAULT = "ai.onnx"
+_LONGEST = 1000  # bytes of an operator's name
 _GRAPH, _OPSET, _FUNCTIONS, _TRAINING = 7, 8, 25, 20
+
+
+class _OperatorName(NamedTuple):
+    """What selects a function of the model: all three must be equal. ``ai.onnx`` is the domain without a name."""
+
+    domain: str
+    name: str
+    overload: str = ""
+
+
+@cache
+def known_operators() -> frozenset[_OperatorName]:
+    """Return the operators that ONNX and ONNX Runtime define."""
+    text = (files(__package__) / "onnx_operators.txt").read_text(encoding="utf-8")
+    lines = (line.partition(": ") for line in text.splitlines() if line and not line.startswith("#"))
+    return frozenset(_OperatorName(domain, name) for domain, _, names in lines for name in names.split())
 
 
 @dataclass(slots=True)
 class _OnnxWalk:
     context: ScanContext
     proto: ProtoReader
-    functions: set[str] = field(default_factory=set)
-    operators: dict[tuple[str, str], int] = field(default_factory=dict)
+    functions: set[_OperatorName] = field(default_factory=set)
+    operators: dict[_OperatorName, int] = field(default_factory=dict)
 
 
 def recognise(head: bytes, source: ScanSource) -> bool:
@@ -139,23 +154,29 @@ def scan(context: ScanContext, source: ScanSource) -> None:
 
 
 def _report_operators(walk: _OnnxWalk) -> None:
-    for (domain, name), at in walk.operators.items():
-        if name in _PYTHON:
-            walk.context.find(PYTHON_OP, f"the operator {quote(f'{domain}.{name}')} is used", offset=at)
-        elif domain not in _DOMAINS and domain not in walk.functions:
-            walk.context.find(DOMAIN, f"the operator {quote(f'{domain}.{name}')} is used", offset=at)
+    for used, at in walk.operators.items():
+        if used.name in _PYTHON:
+            walk.context.find(PYTHON_OP, f"the operator {quote(f'{used.domain}.{used.name}')} is used", offset=at)
+        elif used not in walk.functions and used._replace(overload="") not in known_operators():
+            walk.context.find(DOMAIN, f"the operator {quote(f'{used.domain}.{used.name}')} is used", offset=at)
 
 
 def _function(walk: _OnnxWalk, span: ByteSpan) -> None:
+    """Walk a function of the model; one without operators defines nothing."""
+    texts = {1: "", 10: "", 13: ""}
+    defined = False
     for item in walk.proto.fields(span):
         if item.wire != BYTES:
             continue
-        if item.number == 10:
-            walk.functions.add(walk.proto.text(item.span))
+        if item.number in texts:
+            texts[item.number] = _name(walk, item.span)
         elif item.number == 7:
             _node(walk, item.span, 0)
+            defined = True
         elif item.number == 11:
             _attribute(walk, item.span, 0)
+    if defined:
+        walk.functions.add(_OperatorName(texts[10] or _DEFAULT, texts[1], texts[13]))
 
 
 def _graph(walk: _OnnxWalk, span: ByteSpan, depth: int) -> None:
@@ -173,22 +194,28 @@ def _graph(walk: _OnnxWalk, span: ByteSpan, depth: int) -> None:
 
 
 def _node(walk: _OnnxWalk, span: ByteSpan, depth: int) -> None:
-    domain = name = ""
+    texts = {4: "", 7: "", 8: ""}
     attributes: list[ByteSpan] = []
     for item in walk.proto.fields(span):
         if item.wire != BYTES:
             continue
-        if item.number == 4:
-            name = walk.proto.text(item.span)
-        elif item.number == 7:
-            domain = walk.proto.text(item.span)
+        if item.number in texts:
+            texts[item.number] = _name(walk, item.span)
         elif item.number == 5:
             attributes.append(item.span)
-    walk.operators.setdefault((domain, name), span.start)
+    walk.operators.setdefault(_OperatorName(texts[7] or _DEFAULT, texts[4], texts[8]), span.start)
     for attribute in attributes:
         _attribute(walk, attribute, depth)
-    if name == "EPContext":
+    if texts[4] == "EPContext":
         _context(walk, attributes)
+
+
+def _name(walk: _OnnxWalk, span: ByteSpan) -> str:
+    """Return a name in full: names that are cut or escaped may be equal though the names differ."""
+    text = walk.proto.text(span, _LONGEST + 1)
+    if span.size > _LONGEST or "\\" in text:
+        raise MalformedContentError(f"the name {quote(text)} of an operator or its domain", span.start)
+    return text
 
 
 def _context(walk: _OnnxWalk, attributes: list[ByteSpan]) -> None:
