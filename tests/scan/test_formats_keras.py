@@ -1,6 +1,8 @@
 """Keras's descriptions of models, in `.keras` and HDF5, and HDF5 itself."""
 
+import io
 import json
+import zipfile
 
 import pytest
 
@@ -113,6 +115,73 @@ def test_keras_loader_function_is_found(module, name):
     assert worst(model(function(module, name))) is Severity.CRITICAL
     assert worst(model(layer(name, {}, module))) is Severity.CRITICAL
     assert worst(model(layer("Fine", {}, None, registered_name=f"x>{name}"))) is Severity.CRITICAL
+
+
+def keras_file(description: object) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as out:
+        out.writestr("config.json", json.dumps(description))
+        out.writestr("metadata.json", '{"keras_version": "3.11.0"}')
+        out.writestr("model.weights.h5", hdf5())
+    return file.getvalue()
+
+
+def _builtin(name: str, registered: str | None = "function") -> dict[str, object]:
+    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": registered}
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        _builtin("os.system"),
+        _builtin("mine.helpers.run"),
+        _builtin("compile"),
+        _builtin("relu", "os.system"),
+        _builtin("relu", "builtins>exec"),
+        _builtin("print"),
+        {**_builtin("os.system"), "module": None},
+        {**_builtin("x"), "class_name": "os.system"},
+        {**_builtin("x"), "class_name": "posix.execv", "module": None},
+        {"class_name": "os.system", "config": {"command": "id"}},
+        {"class_name": "builtins.eval", "config": {}},
+        {"class_name": "function", "config": "os.system"},
+        {"class_name": "function", "config": "os.system", "registered_name": "function"},
+        layer("Dense", {"activation": _builtin("os.system")}),
+        layer("Sequential", {"layers": [layer("Dense", {"kernel_constraint": [_builtin("os.system")]})]}),
+    ],
+)
+def test_keras_name_that_is_no_function_of_keras_is_found_whatever_its_module(one):
+    for content in (model(one), hdf5(hdf5_attribute("model_config", model(one))), keras_file(one)):
+        assert (rules(content) - {"keras-custom-object"}, worst(content)) == ({"keras-function"}, Severity.CRITICAL)
+
+
+@pytest.mark.parametrize("name", ["relu", "my_loss", "max", "Custom>my_loss", "my-package>my_loss"])
+def test_keras_function_that_names_no_module_is_not_a_finding(name):
+    assert scan_bytes(model(_builtin(name))).verdict is Verdict.CLEAN
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("keras", "utils.get_file"), ("keras", "saving.load_model"), ("keras", "models.load_model"),
+        ("keras", "config.enable_unsafe_deserialization"), ("keras.src", "utils.file_utils.get_file"),
+        ("tensorflow", "keras.utils.get_file"), ("keras.api", "utils.get_file"),
+    ],
+)  # fmt: skip
+def test_keras_loader_behind_a_dotted_name_is_found(module, name):
+    assert worst(model(function(module, name))) is Severity.CRITICAL
+    assert worst(model(layer(name, {}, module))) is Severity.CRITICAL
+
+
+@pytest.mark.parametrize("name", ["layers.Lambda", "src.layers.core.lambda_layer.Lambda", "x>Lambda"])
+def test_keras_lambda_behind_a_dotted_name_is_found(name):
+    code = {"function": {"class_name": "function", "config": "f"}}
+    assert "keras-lambda" in rules(model(layer(name, code, "keras")))
+
+
+@pytest.mark.parametrize("key", ["function_type", "output_shape_type", "mask_type"])
+def test_keras_bytecode_of_old_description_is_found_by_any_of_its_kinds(key):
+    assert rules(json.dumps({"config": {"function": ["4wAA"], key: "lambda"}}).encode()) == {"keras-lambda"}
 
 
 def test_keras_function_outside_layer_modules_is_found():

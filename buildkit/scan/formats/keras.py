@@ -5,6 +5,7 @@ Source: keras/src/saving/serialization_lib.py (`deserialize_keras_object`) and t
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Mapping
 
@@ -86,6 +87,12 @@ _LOADERS = re.compile(
     r"get_file|load_\w+|save_\w+|\w*_from_json|\w*deserialize\w*|(?:de)?register_\w+|\w+_from_directory|custom_object_scope"
     r"|CustomObjectScope|clear_session|extract_archive|download\w*|\w*unsafe\w*|import_\w+|exec\w*|eval|open|TFRecord\w*"
 )
+_IDENTIFIER = re.compile(r"(?:[\w -]+>)*\w+")
+_HARMLESS = frozenset(
+    {"abs", "all", "any", "bool", "bytes", "complex", "dict", "float", "frozenset", "int", "len", "list", "max", "min"}
+    | {"object", "pow", "range", "round", "set", "slice", "str", "sum", "tuple"}
+)
+_PYTHON = frozenset(dir(builtins)) - _HARMLESS
 _FILES = ("vocabulary", "idf_weights", "vocabulary_file", "vocabulary_path", "filepath", "proto", "merges")
 _UNPICKLES = {"TorchModuleWrapper", "TorchModule"}
 _EXTERNAL_LAYERS = {"TFSMLayer", "FlaxLayer", "JaxLayer"}
@@ -93,7 +100,7 @@ _EXTERNAL_LAYERS = {"TFSMLayer", "FlaxLayer", "JaxLayer"}
 
 def check_object(context: ScanContext, node: Mapping[str, object]) -> None:
     """Check one JSON object: is it a Keras object, and would loading it do more than create a layer?"""
-    if node.get("function_type") in ("lambda", "function") or node.get("output_shape_type") == "lambda":
+    if "lambda" in _kinds(node) or node.get("function_type") == "function":
         _check_legacy_lambda(context, node)
     if node.get("safe_mode") is False or "enable_unsafe_deserialization" in map(str, node.values()):
         context.find(UNSAFE_MODE, "an object sets safe_mode to false, or names enable_unsafe_deserialization")
@@ -109,11 +116,15 @@ def check_object(context: ScanContext, node: Mapping[str, object]) -> None:
         function = name == "function" and isinstance(config, str)
         _check_name(context, node, module, config if function else name, function=function)
         if isinstance(config, Mapping):
-            _check_layer(context, name, config)
+            _check_layer(context, _last_part(name), config)
+
+
+def _kinds(node: Mapping[str, object]) -> list[object]:
+    return [node.get(key) for key in ("function_type", "output_shape_type", "mask_type")]
 
 
 def _check_legacy_lambda(context: ScanContext, node: Mapping[str, object]) -> None:
-    if "lambda" in (node.get("function_type"), node.get("output_shape_type"), node.get("mask_type")):
+    if "lambda" in _kinds(node):
         context.find(LAMBDA, f"a Lambda layer {quote(str(node.get('name')))} holds bytecode")
         return
     module = node.get("module")
@@ -127,12 +138,15 @@ def _check_name(
 ) -> None:
     text = str(name)
     registered = str(node.get("registered_name") or "")
-    if _LOADERS.fullmatch(text) or _LOADERS.fullmatch(registered.rpartition(">")[2]):
+    if (
+        isinstance(module, str) and module != "builtins"
+    ):  # `keras` with `utils.get_file` is `keras.utils` with `get_file`
+        module, _, text = f"{module}.{text}".rpartition(".")
+    if _LOADERS.fullmatch(_last_part(text)) or _LOADERS.fullmatch(_last_part(registered)):
         context.find(FUNCTION, f"it names {quote(f'{module}.{text}')}")
     elif module is None or module == "builtins":
-        if is_dangerous("", text):
-            context.find(FUNCTION, f"it names {quote(text)}")
-        elif ">" in registered or (function and "registered_name" in node and registered not in ("", "function", text)):
+        _check_builtin(context, text, registered, unqualified=module is None and "module" not in node)
+        if ">" in registered or (function and registered not in ("", "function", text)):
             context.find(CUSTOM, f"{quote(registered)} is a custom registered object")
         elif module is None and "module" in node:
             context.find(CUSTOM, f"{quote(text)} has no module")
@@ -146,6 +160,25 @@ def _check_name(
                 f"{quote(f'{module}.{text}')} is a function from a module without layer functions",
                 severity=Severity.HIGH,
             )
+
+
+def _check_builtin(context: ScanContext, name: str, registered: str, *, unqualified: bool) -> None:
+    """Check a name without a module: Keras finds its own there, but also any of Python's or of another module.
+
+    In old descriptions, which are ``unqualified``, a class of another framework may have a name with dots.
+    """
+    foreign = any(_last_part(text) in _PYTHON or is_dangerous(*_split(text)) for text in (name, registered))
+    if foreign or not (unqualified or _IDENTIFIER.fullmatch(name)):
+        context.find(FUNCTION, f"it names {quote(name)}, registered as {quote(registered)}")
+
+
+def _split(dotted: str) -> tuple[str, str]:
+    module, _, name = dotted.rpartition(".")
+    return module, name
+
+
+def _last_part(name: str) -> str:
+    return re.split(r"[.>]", name)[-1]
 
 
 def _check_module(context: ScanContext, module: object, name: str, *, typespec: bool = False) -> None:
