@@ -70,25 +70,38 @@ def onnx_tensor(location: str | None = None, dims: tuple[int, ...] = (2, 3), raw
     return pb(*fields)
 
 
-def graph_node(name: str, op: str, inputs: Iterable[str] = (), text: str | None = None) -> bytes:
+def graph_node(name: str, op: str, inputs: Iterable[str] = (), text: str | Iterable[str] | None = None,
+               separator: str | None = None, calls: str | None = None) -> bytes:  # fmt: skip
     fields: list[tuple[int, int | str | bytes]] = [(1, name), (2, op), *((3, one) for one in inputs)]
     if text is not None:
-        tensor = pb((1, 7), (2, b""), (8, text))
+        tensor = pb((1, 7), (2, b""), *((8, one) for one in ([text] if isinstance(text, str) else text)))
         fields.append((5, pb((1, "value"), (2, pb((8, tensor))))))
+    if separator is not None:
+        fields.append((5, pb((1, "separator"), (2, pb((2, separator))))))
+    if calls is not None:
+        fields.append((5, pb((1, "f"), (2, pb((10, pb((1, calls))))))))
     return pb(*fields)
 
 
-def graph(*nodes: bytes, functions: Iterable[Iterable[bytes]] = ()) -> bytes:
-    library = [pb((1, pb((1, pb((1, "f"))), *((3, node) for node in function)))) for function in functions]
-    return pb(*((1, node) for node in nodes), *((2, one) for one in library), (4, pb((1, 1882))))
+def graph_function(name: str, arguments: Iterable[str], *nodes: bytes) -> bytes:
+    signature = pb((1, name), *((2, pb((1, one))) for one in arguments))
+    return pb((1, signature), *((3, node) for node in nodes))
 
 
-def saved_model(content: bytes, *, assets: Iterable[str] = (), metadata: str | None = None) -> bytes:
+def graph(*nodes: bytes, functions: Iterable[Iterable[bytes] | bytes] = ()) -> bytes:
+    made = [one if isinstance(one, bytes) else graph_function("f", (), *one) for one in functions]
+    return pb(*((1, node) for node in nodes), *((2, pb((1, one))) for one in made), (4, pb((1, 1882))))
+
+
+def saved_model(content: bytes, *, assets: Iterable[str] = (), metadata: str | None = None,
+                objects: bytes | None = None) -> bytes:  # fmt: skip
     info = pb((4, "serve"), (5, "2.19.0"))
     meta: list[tuple[int, int | str | bytes]] = [(1, info), (2, content)]
     meta += [(6, pb((1, pb((1, "x:0"))), (2, name))) for name in assets]
     if metadata is not None:
         meta.append((7, pb((1, pb((4, pb((1, "_tf_keras_layer"), (3, metadata))))))))
+    if objects is not None:
+        meta.append((7, objects))
     return pb((1, 1), (2, pb(*meta)))
 
 

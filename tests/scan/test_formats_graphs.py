@@ -10,6 +10,7 @@ from buildkit.scan.formats.onnx import known_operators
 from tests.scan.formatmaker import (
     empty_zip_end,
     graph,
+    graph_function,
     graph_node,
     onnx,
     onnx_node,
@@ -214,6 +215,11 @@ def test_valid_tensorflow_graph_is_clean():
         ("PyFuncStateless", "tensorflow-python-op"),
         ("EagerPyFunc", "tensorflow-python-op"),
         ("RpcCall", "tensorflow-remote-op"),
+        ("RecordInput", "tensorflow-file-op"),
+        ("DistributedSave", "tensorflow-file-op"),
+        ("SnapshotChunkDataset", "tensorflow-file-op"),
+        ("XlaCustomCallV2", "tensorflow-python-op"),
+        ("RpcServerRegister", "tensorflow-remote-op"),
         ("Abort", "tensorflow-remote-op"),
     ],
 )
@@ -233,12 +239,102 @@ def test_tensorflow_absolute_checkpoint_path_is_found(path):
     assert rules(saved_model(CLEAN_GRAPH, assets=[path])) == {"tensorflow-path"}
 
 
+WHERE = graph_node("where", "Const", text="/root/.ssh/authorized_keys")
+
+
+def _writing(*nodes: bytes, path: str = "path") -> bytes:
+    return graph(WHERE, *nodes, graph_node("s", "SaveV2", [path, "names"]))
+
+
+WRITER = graph_function("write", ["x", "path"], graph_node("s", "SaveV2", ["path", "names:output:0"]))
+BOUND = pb((1, pb((6, b""))), (1, pb((9, pb((1, "where"))))), (2, pb((1, "write"), (2, pb((2, 1))))))
+FOLLOWED = {
+    "identity": _writing(graph_node("path", "Identity", ["where:0"])),
+    "many identities": _writing(*[graph_node(f"i{n}", "Identity", [f"i{n - 1}" if n else "where"]) for n in range(50)],
+                                path="i49"),
+    "list of identities": _writing(graph_node("path", "IdentityN", ["other", "where"]),
+                                   graph_node("other", "Const", text="x")),
+    "default of a placeholder": _writing(graph_node("path", "PlaceholderWithDefault", ["where"])),
+    "choice": _writing(graph_node("path", "Select", ["if", "temp", "where"]), graph_node("if", "LogicalNot"),
+                       graph_node("temp", "Const", text="_temp")),
+    "parts": _writing(graph_node("a", "Const", text="/"), graph_node("b", "Const", text="root/x"),
+                      graph_node("path", "StringJoin", ["a", "b"])),
+    "sum of parts": _writing(graph_node("a", "Const", text="."), graph_node("b", "Const", text="./x"),
+                             graph_node("path", "AddV2", ["a", "b"])),
+    "separator": _writing(graph_node("a", "Const", text=""), graph_node("b", "Const", text="root"),
+                          graph_node("path", "StringJoin", ["a", "b"], separator="/")),
+    "below what the caller passes": _writing(graph_node("a", "Placeholder"), graph_node("b", "Const", text="/../../x"),
+                                             graph_node("path", "StringJoin", ["a", "b"])),
+    "second of several texts": _writing(graph_node("path", "Const", text=["ok", "/etc/x"])),
+    "shards": _writing(graph_node("path", "ShardedFilename", ["where", "n", "m"])),
+    "packed": graph(WHERE, graph_node("pack", "Pack", ["where"]), graph_node("m", "MergeV2Checkpoints", ["pack", "x"]),
+                    graph_node("x", "Placeholder")),
+    "variable": _writing(graph_node("v", "VarHandleOp"), graph_node("set", "AssignVariableOp", ["v", "where"]),
+                         graph_node("path", "ReadVariableOp", ["v"])),
+    "argument of a call": graph(WHERE, graph_node("c", "StatefulPartitionedCall", ["y", "where"], calls="write"),
+                                functions=[WRITER]),
+    "argument of a call by name": graph(WHERE, graph_node("c", "write", ["y", "where"]), functions=[WRITER]),
+    "argument of a condition": graph(WHERE, graph_node("c", "If", ["if", "y", "where"], calls="write"),
+                                     functions=[WRITER]),
+    "argument of a dataset": graph(WHERE, graph_node("c", "MapDataset", ["where"], calls="write"), functions=[WRITER]),
+    "argument of a call of a call": graph(
+        WHERE, graph_node("c", "PartitionedCall", ["where"], calls="outer"),
+        functions=[WRITER, graph_function("outer", ["p"], graph_node("i", "Identity", ["p"]),
+                                          graph_node("c", "PartitionedCall", ["i", "i:output:0"], calls="write"))]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOLLOWED)
+def test_tensorflow_path_is_followed_to_its_constants(case):
+    assert rules(FOLLOWED[case]) == {"tensorflow-path"}
+    assert rules(saved_model(FOLLOWED[case])) == {"tensorflow-path"}
+
+
+def test_tensorflow_constant_bound_to_function_that_nothing_calls_is_followed():
+    assert rules(saved_model(graph(WHERE, functions=[WRITER]), objects=BOUND)) == {"tensorflow-path"}
+    assert scan_bytes(saved_model(graph(WHERE, functions=[WRITER]))).verdict is Verdict.CLEAN, "its caller's path"
+
+
+UNFOLLOWED = {
+    "computed": _writing(graph_node("path", "RegexReplace", ["where", "a", "b"])),
+    "part computed": _writing(graph_node("a", "AsString"), graph_node("path", "StringJoin", ["a", "where2"]),
+                              graph_node("where2", "Const", text="x")),
+    "node that is missing": _writing(),
+    "variable that is never set": _writing(graph_node("v", "VarHandleOp"), graph_node("path", "ReadVariableOp", ["v"])),
+    "loop": _writing(graph_node("path", "Identity", ["b"]), graph_node("b", "Identity", ["path"])),
+    "function that calls itself": graph(functions=[graph_function(
+        "f", ["p"], graph_node("s", "SaveV2", ["p"]), graph_node("c", "PartitionedCall", ["p"], calls="f"))]),
+    "very long chain": _writing(*[graph_node(f"i{n}", "Identity", [f"i{n + 1}"]) for n in range(3000)], path="i0"),
+    "text that is too long": _writing(graph_node("path", "Const", text="a" * 2000)),
+    "too many texts": _writing(graph_node("path", "Const", text=[str(n) for n in range(1000)])),
+    "too many sums": _writing(*[graph_node(f"t{n}", "Const", text=["a", "b"]) for n in range(20)],
+                              graph_node("path", "StringJoin", [f"t{n}" for n in range(20)])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNFOLLOWED)
+def test_tensorflow_path_that_cannot_be_followed_is_not_clean(case):
+    assert scan_bytes(UNFOLLOWED[case]).verdict is Verdict.PARTIAL
+    assert scan_bytes(saved_model(UNFOLLOWED[case])).verdict is Verdict.PARTIAL
+
+
+def test_tensorflow_names_of_tensors_are_no_paths():
+    content = graph(
+        graph_node("p", "Placeholder"),
+        graph_node("n", "Const", text=["/a", "../b"]),
+        graph_node("s", "SaveV2", ["p", "n"]),
+    )
+    assert scan_bytes(content).verdict is Verdict.CLEAN
+
+
 def test_tensorflow_print_to_file_is_found():
     def printing(stream: str) -> bytes:
         return graph(graph_node("p", "PrintV2") + pb((5, pb((1, "output_stream"), (2, pb((2, stream)))))))
 
     assert rules(printing("file:///etc/x")) == {"tensorflow-file-op"}
     assert rules(printing("stderr")) == set()
+    vocabulary = graph_node("v", "FixedUnigramCandidateSampler") + pb((5, pb((1, "vocab_file"), (2, pb((2, "/x"))))))
+    assert rules(graph(vocabulary)) == {"tensorflow-file-op"}
 
 
 LAMBDA = json.dumps({"class_name": "Lambda", "config": {"name": "l", "function": ["4wE=", None, None]}})

@@ -39,7 +39,7 @@ PATH = Rule(
     advice="Do not load the model.",
     references=("https://github.com/tensorflow/tensorflow/blob/master/SECURITY.md",),
 )
-_PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction"})
+_PYTHON = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc", "NumpyFunction", "XlaCustomCall", "XlaCustomCallV2"})
 _FILES = word_set(
     "ReadFile WriteFile MatchingFiles MatchingFilesDataset WholeFileReader WholeFileReaderV2 TextLineReader "
     "TextLineReaderV2 FixedLengthRecordReader FixedLengthRecordReaderV2 TFRecordReader TFRecordReaderV2 LMDBReader "
@@ -49,10 +49,13 @@ _FILES = word_set(
     "CacheDatasetV2 DatasetToTFRecord ExperimentalDatasetToTFRecord WriteGraphSummary WriteRawProtoSummary "
     "WriteSummary WriteImageSummary WriteAudioSummary WriteHistogramSummary WriteScalarSummary "
     "CreateSummaryFileWriter CreateSummaryDbWriter ImportEvent GenerateVocabRemapping LoadAndRemapMatrix "
-    "FileSystemSetConfiguration LoadLibrary SaveSlices IgniteDataset"
+    "FileSystemSetConfiguration LoadLibrary SaveSlices IgniteDataset SnapshotDatasetReader SnapshotChunkDataset "
+    "ListSnapshotChunksDataset DistributedSave CalibrationStatisticsSaver DumpTensor RecordInput Skipgram "
+    "ExperimentalMatchingFilesDataset"
 )
 _REMOTE = word_set(
-    "RemoteCall Rpc TryRpc RpcCall RpcClient RpcServer RpcServerStart DataServiceDataset DataServiceDatasetV2 "
+    "RemoteCall Rpc TryRpc RpcCall RpcClient RpcServer RpcServerStart RpcServerRegister "
+    "DataServiceDataset DataServiceDatasetV2 "
     "DataServiceDatasetV3 DataServiceDatasetV4 RegisterDataset RegisterDatasetV2 RemoteFusedGraphExecute Abort "
     "ConfigureDistributedTPU BigQueryReader PubSubDataset KafkaDataset KinesisDataset BigtableTable"
 )

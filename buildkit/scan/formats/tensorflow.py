@@ -7,8 +7,6 @@ core/framework/{graph,function,node_def}.proto, keras/protobuf/saved_metadata.pr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from buildkit.scan.context import ScanContext
 from buildkit.scan.formats import graphops, jsontext
@@ -21,33 +19,19 @@ from buildkit.scan.formats.protobuf import (
     FIXED64,
     VARINT,
     ByteSpan,
-    ProtoField,
     ProtoReader,
     first_fields,
 )
+from buildkit.scan.formats.tensorflow_paths import GraphBody, PathTracer, message_parts, read_node
 from buildkit.scan.source import ScanSource
 
 _NAME = re.compile(rb"[A-Za-z0-9_.\\/^>-]{1,1000}")
 _OP = re.compile(rb"[A-Za-z0-9_>]{1,200}")
-_CHECKPOINTS = word_set(
-    "Save SaveV2 Restore RestoreV2 RestoreSlice MergeV2Checkpoints ShardedFilename ShardedFilespec "
-    "InitializeTableFromTextFile InitializeTableFromTextFileV2"
+_ADDRESSED = word_set(
+    "PrintV2 DebugIdentity DebugIdentityV2 DebugIdentityV3 DebugNanCount DebugNumericSummary DecodeProtoV2 EncodeProto "
+    "FixedUnigramCandidateSampler"
 )
-_ABSOLUTE = re.compile(r"(?:[/\\~]|[A-Za-z]:[/\\]|[a-z][a-z0-9+.-]*://|(?:.*[/\\])?\.\.(?:[/\\]|$))")
-
-
-@dataclass(slots=True)
-class _Graph:
-    """The contents of one graph or function: text constants, and operators that use them as paths."""
-
-    texts: dict[str, str] = field(default_factory=dict)
-    uses: list[tuple[str, str, list[str]]] = field(default_factory=list)
-
-
-def _parts(proto: ProtoReader, span: ByteSpan, *numbers: int) -> Iterator[ProtoField]:
-    for item in proto.fields(span):
-        if item.wire == BYTES and item.number in numbers:
-            yield item
+_ADDRESSES = word_set("output_stream debug_urls descriptor_source tfdbg_run_id vocab_file")
 
 
 def _is_node(source: ScanSource, span: ByteSpan) -> bool:
@@ -114,7 +98,7 @@ def scan_saved_model(context: ScanContext, source: ScanSource) -> None:
         LimitError: it has more fields than are read.
     """
     proto = ProtoReader(source, context.budget.limits.fields)
-    for meta in _parts(proto, proto.whole, 2):
+    for meta in message_parts(proto, proto.whole, 2):
         _meta(context, proto, meta.span)
 
 
@@ -129,7 +113,7 @@ def scan_graph(context: ScanContext, source: ScanSource) -> None:
     if _is_meta(source, None):
         _meta(context, proto, proto.whole)
     else:
-        _graph(context, proto, proto.whole)
+        _graph(context, proto, proto.whole).check()
 
 
 def scan_keras(context: ScanContext, source: ScanSource) -> None:
@@ -140,8 +124,8 @@ def scan_keras(context: ScanContext, source: ScanSource) -> None:
         LimitError: there is more than is read.
     """
     proto = ProtoReader(source, context.budget.limits.fields)
-    for node in _parts(proto, proto.whole, 1):
-        for item in _parts(proto, node.span, 5):
+    for node in message_parts(proto, proto.whole, 1):
+        for item in message_parts(proto, node.span, 5):
             _json(context, proto, item.span)
 
 
@@ -151,16 +135,22 @@ def _json(context: ScanContext, proto: ProtoReader, span: ByteSpan) -> None:
 
 
 def _meta(context: ScanContext, proto: ProtoReader, span: ByteSpan) -> None:
-    for item in _parts(proto, span, 2, 6, 7):
-        if item.number == 2:
-            _graph(context, proto, item.span)
-        elif item.number == 6:
-            for name in _parts(proto, item.span, 2):
+    tracers = [_graph(context, proto, item.span) for item in message_parts(proto, span, 2)]
+    for objects in message_parts(proto, span, 7):
+        for tracer in tracers:
+            tracer.bind(objects.span)
+    for tracer in tracers:
+        tracer.check()
+    for item in message_parts(proto, span, 6, 7):
+        if item.number == 6:
+            for name in message_parts(proto, item.span, 2):
                 _check_path(context, proto.text(name.span), "an asset", name.span.start)
         else:
-            for node in _parts(proto, item.span, 1):  # SavedObject.user_object.metadata: Keras before TensorFlow 2.5
-                for user in _parts(proto, node.span, 4):
-                    for text in _parts(proto, user.span, 3):
+            for node in message_parts(
+                proto, item.span, 1
+            ):  # SavedObject.user_object.metadata: Keras before TensorFlow 2.5
+                for user in message_parts(proto, node.span, 4):
+                    for text in message_parts(proto, user.span, 3):
                         _json(context, proto, text.span)
 
 
@@ -169,73 +159,65 @@ def _check_path(context: ScanContext, path: str, what: str, at: int) -> None:
         context.find(graphops.PATH, f"{what} is at {quote(path)}, which {reason}", offset=at)
 
 
-def _graph(context: ScanContext, proto: ProtoReader, span: ByteSpan) -> None:
-    seen = _Graph()
-    for item in _parts(proto, span, 1, 2):
+def _open_tracer(context: ScanContext, proto: ProtoReader, graph: ByteSpan) -> PathTracer:
+    """Return a tracer that knows the names of the graph's functions."""
+    names: set[str] = set()
+    for library in message_parts(proto, graph, 2):
+        for function in message_parts(proto, library.span, 1):
+            names.add(_signature(proto, function.span)[0])
+    return PathTracer(context, proto, frozenset(names))
+
+
+def _signature(proto: ProtoReader, function: ByteSpan) -> tuple[str, list[str]]:
+    """Return the name and the arguments of a FunctionDef."""
+    name, arguments = "", []
+    for signature in message_parts(proto, function, 1):
+        for item in message_parts(proto, signature.span, 1, 2):
+            if item.number == 1:
+                name = proto.text(item.span, 1000)
+            else:
+                arguments += [proto.text(text.span, 1000) for text in message_parts(proto, item.span, 1)][-1:]
+    return name, arguments
+
+
+def _graph(context: ScanContext, proto: ProtoReader, span: ByteSpan) -> PathTracer:
+    tracer = _open_tracer(context, proto, span)
+    main = tracer.open()
+    for item in message_parts(proto, span, 1, 2):
         if item.number == 1:
-            _node(context, proto, item.span, seen)
+            _node(tracer, main, item.span)
             continue
-        for function in _parts(proto, item.span, 1):
-            inner = _Graph()
-            for node in _parts(proto, function.span, 3):
-                _node(context, proto, node.span, inner)
-            _check_uses(context, inner)
-    _check_uses(context, seen)
+        for function in message_parts(proto, item.span, 1):
+            inner = tracer.open(*_signature(proto, function.span))
+            for node in message_parts(proto, function.span, 3):
+                _node(tracer, inner, node.span)
+    return tracer
 
 
-def _node(context: ScanContext, proto: ProtoReader, span: ByteSpan, seen: _Graph) -> None:
-    texts = {1: "", 2: ""}
-    spans: dict[int, list[ByteSpan]] = {3: [], 5: []}
-    for item in _parts(proto, span, 1, 2, 3, 5):
-        if item.number in texts:
-            texts[item.number] = proto.text(item.span, 1000)
-        else:
-            spans[item.number].append(item.span)
-    name, op, attributes = texts[1], texts[2], spans[5]
-    graphops.check_op(context, op, name)
-    if op in _CHECKPOINTS:
-        seen.uses.append((op, name, [proto.text(item, 1000) for item in spans[3][:8]]))
-    elif op == "Const":
-        for attribute in attributes:
-            if text := _constant(proto, attribute):
-                seen.texts[name] = text
-    elif op in ("PrintV2", "DebugIdentity", "DebugIdentityV2", "DecodeProtoV2", "EncodeProto"):
-        for attribute in attributes:
-            _check_address_attribute(context, proto, attribute, f"{op} {quote(name)}")
-
-
-def _constant(proto: ProtoReader, entry: ByteSpan) -> str:
-    """Return the first text of a string constant: AttrValue.tensor.string_val."""
-    for value in _parts(proto, entry, 2):
-        for tensor in _parts(proto, value.span, 8):
-            for text in _parts(proto, tensor.span, 8):
-                return proto.text(text.span, 1000)
-    return ""
+def _node(tracer: PathTracer, body: GraphBody, span: ByteSpan) -> None:
+    node = read_node(tracer.proto, span)
+    graphops.check_op(tracer.context, node.op, node.name)
+    tracer.add(body, node, span)
+    if node.op in _ADDRESSED:
+        for attribute in node.attributes:
+            _check_address_attribute(tracer.context, tracer.proto, attribute, f"{node.op} {quote(node.name)}")
 
 
 def _check_address_attribute(context: ScanContext, proto: ProtoReader, entry: ByteSpan, what: str) -> None:
-    """Check attributes that are addresses: PrintV2's output, DebugIdentity's receivers, a schema's source."""
-    fields = list(_parts(proto, entry, 1, 2))
+    """Check attributes that are addresses: PrintV2's output, DebugIdentity's receivers, a schema, a vocabulary."""
+    fields = list(message_parts(proto, entry, 1, 2))
     key = next((proto.text(item.span, 100) for item in fields if item.number == 1), "")
-    if key not in ("output_stream", "debug_urls", "descriptor_source", "tfdbg_run_id"):
+    if key not in _ADDRESSES:
         return
     for item in fields:
         if item.number != 2:
             continue
-        texts = [proto.text(text.span, 1000) for text in _parts(proto, item.span, 2)]
-        for listed in _parts(proto, item.span, 1):
-            texts += [proto.text(text.span, 1000) for text in _parts(proto, listed.span, 2)]
+        texts = [proto.text(text.span, 1000) for text in message_parts(proto, item.span, 2)]
+        for listed in message_parts(proto, item.span, 1):
+            texts += [proto.text(text.span, 1000) for text in message_parts(proto, listed.span, 2)]
         for text in texts:
             if ("://" in text and not text.startswith(("bytes://", "local://"))) or text.startswith("/"):
                 context.find(graphops.FILE_OP, f"{what} has its {key} at {quote(text)}")
-
-
-def _check_uses(context: ScanContext, seen: _Graph) -> None:
-    for op, name, inputs in seen.uses:
-        for item in inputs:
-            text = seen.texts.get(item.lstrip("^").partition(":")[0])
-            if text and _ABSOLUTE.match(text):
-                context.find(graphops.PATH, f"{op} {quote(name)} uses {quote(text)}")
 
 
 def recognise_fingerprint(head: bytes, source: ScanSource) -> bool:
