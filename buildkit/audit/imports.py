@@ -15,14 +15,32 @@ from buildkit.findings import Finding
 _LIBRARY = re.compile(r"(?:^|/)lib(?:64)?/python3(?:\.[0-9]+)?$|(?:^|/)(?:site|dist)-packages$")
 _PYTHON = re.compile(r"(?:^|/)python(?:3(?:\.[0-9]+)?)?$")
 _CUSTOM = re.compile(
-    r"(?:^|/)(?:(?:site|dist)-packages|python3(?:\.[0-9]+)?)/(?:sitecustomize|usercustomize)(?:\.py|/__init__\.py)$"
+    r"(?:^|/)(?:(?:site|dist)-packages|python3(?:\.[0-9]+)?)/(?:sitecustomize|usercustomize|apport_python_hook)"
+    r"(?:/__init__)?(?:\.pyc?|(?:\.[^/]*)?\.so)$"
 )
-_DEBIANS = b"apport_python_hook"  # Debian's own sitecustomize imports it; images do not have it
-_DEBIANS_SIZE = 300
+# of Debian 11 to 13 and Ubuntu, verbatim; images do not have the module, which is startup code if they do
+_DEBIANS = b"""\
+# install the apport exception handler if available
+try:
+    import apport_python_hook
+except ImportError:
+    pass
+else:
+    apport_python_hook.install()
+"""
+_SETUPTOOLS = (
+    "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, '{}') == 'local';"
+    " enabled and __import__('_distutils_hack').add_shim();"
+)
+_COVERAGE = (
+    r"""import sys; exec('import os\n\nif os.getenv("COVERAGE_PROCESS_START") or """
+    r"""os.getenv("COVERAGE_PROCESS_CONFIG"):\n try:\n  import coverage\n except:\n  pass\n else:\n"""
+    r"""  coverage.process_startup(slug="pth")')"""
+)
 _WELL_KNOWN = {
-    "distutils-precedence.pth": "SETUPTOOLS_USE_DISTUTILS",
-    "_virtualenv.pth": "import _virtualenv",
-    "a1_coverage.pth": "coverage",
+    "distutils-precedence.pth": (_SETUPTOOLS.format("local"), _SETUPTOOLS.format("stdlib")),
+    "_virtualenv.pth": ("import _virtualenv",),
+    "a1_coverage.pth": (_COVERAGE,),
 }
 _SHOWN = 3
 
@@ -114,18 +132,27 @@ def _check_startup(view: ImageView) -> Iterator[Finding]:
     for entry in view.files.values():
         if _CUSTOM.search(entry.path) and not _is_debians(view, entry):
             yield _startup(view, entry, f"{entry.path.rpartition('/')[2]} is imported at every start")
-        elif entry.path.endswith(".pth") and entry.content and _LIBRARY.search(posixpath.dirname(entry.path)):
-            mark = _WELL_KNOWN.get(entry.path.rpartition("/")[2])
-            code = [line for line in _lines(entry.content) if _is_code(line)]
-            if code and not (mark and all(mark in line for line in code)):
-                yield _startup(view, entry, f"has code: {format_untrusted(code[0], 80)}")
+        elif entry.path.endswith(".pth") and _LIBRARY.search(posixpath.dirname(entry.path)):
+            yield from _check_path_file(view, entry)
+
+
+def _check_path_file(view: ImageView, entry: TarEntry) -> Iterator[Finding]:
+    target = view.find(entry.path)
+    if target is None or target.kind == "folder":
+        return
+    if target.content is None:
+        yield _startup(view, entry, "may have code: it is too large to be read, or a link to another file")
+        return
+    known = _WELL_KNOWN.get(entry.path.rpartition("/")[2], ())
+    code = [line for line in _lines(target.content) if _is_code(line) and line not in known]
+    if code:
+        yield _startup(view, entry, f"has code: {format_untrusted(code[0], 80)}")
 
 
 def _is_debians(view: ImageView, entry: TarEntry) -> bool:
     """Return whether it is Debian's own file, or a link to that file, or a dangling link."""
     target = view.find(entry.path)
-    content = (target.content or b"") if target is not None else b""
-    return target is None or (_DEBIANS in content and len(content) < _DEBIANS_SIZE)
+    return target is None or (entry.path.endswith("/sitecustomize.py") and target.content == _DEBIANS)
 
 
 def _check_user_site(view: ImageView) -> Iterator[Finding]:
@@ -160,7 +187,7 @@ def is_virtual(view: ImageView, python: str) -> bool:
 
 
 def _lines(content: bytes) -> list[str]:
-    lines = content.decode("utf-8", "replace").splitlines()
+    lines = content.decode("utf-8-sig", "replace").splitlines()  # site.py ignores a byte order mark, too
     return [line.rstrip() for line in lines if line.strip() and not line.startswith("#")]
 
 

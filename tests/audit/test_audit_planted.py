@@ -15,6 +15,15 @@ from tests.native.elfmaker import make_elf
 SITE = "opt/venv/lib/python3.13/site-packages"
 LABELS = CONFIG["Labels"]
 ELF = make_elf()
+DEBIANS_SITECUSTOMIZE = b"""\
+# install the apport exception handler if available
+try:
+    import apport_python_hook
+except ImportError:
+    pass
+else:
+    apport_python_hook.install()
+"""
 
 
 def setuid(path: str, mode: int, **more) -> Member:
@@ -62,8 +71,19 @@ PLANTED = {
     "startup-code": [
         [file(f"{SITE}/sitecustomize.py", b"x")],
         [file("usr/lib/python3.13/sitecustomize.py", b"import apport_python_hook\n" + b"x = 1\n" * 100)],
+        [file("usr/lib/python3.13/sitecustomize.py", b"import evil  # apport_python_hook\n")],
+        [file("usr/lib/python3.13/sitecustomize.py", DEBIANS_SITECUSTOMIZE + b"import evil\n")],
+        [file("usr/lib/python3/dist-packages/apport_python_hook.py", b"x")],
+        [file(f"{SITE}/usercustomize.py", DEBIANS_SITECUSTOMIZE)],
+        [file(f"{SITE}/sitecustomize.cpython-313-x86_64-linux-gnu.so", b"x")],
+        [file(f"{SITE}/usercustomize.pyc", b"x")],
         [link("usr/lib/python3.13/sitecustomize.py", "/srv/evil.py"), file("srv/evil.py", b"x")],
         [file(f"{SITE}/evil.pth", b"import os; os.system('x')\n")],
+        [file(f"{SITE}/evil.pth", b"\xef\xbb\xbfimport os; os.system('x')\n")],
+        [file(f"{SITE}/evil.pth", b"#" * (1 << 19) + b"\nimport evil\n")],
+        [link(f"{SITE}/evil.pth", "/srv/evil.txt"), file("srv/evil.txt", b"import evil\n")],
+        [file(f"{SITE}/a1_coverage.pth", b"import evil; coverage = 1\n")],
+        [file(f"{SITE}/_virtualenv.pth", b"import _virtualenv, evil\n")],
     ],
     "relative-search-path": [
         [{"config": env("PATH=/opt/venv/bin:/usr/bin:")}],
@@ -258,16 +278,19 @@ def test_buildkit_history_pins_the_base():
 
 
 def test_well_known_startup_code_is_not_found():
-    line = b"import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var)\n"
+    line = (
+        b"import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, 'local') == 'local'; "
+        b"enabled and __import__('_distutils_hack').add_shim(); \n"
+    )
+    assert audit([file(f"{SITE}/_virtualenv.pth", b"import _virtualenv\n")]) == ()
     assert audit([file(f"{SITE}/distutils-precedence.pth", line)]) == ()
     hidden = audit([file(f"{SITE}/distutils-precedence.pth", line + b"import evil\n")])
     assert ids(hidden) == {"startup-code"}
 
 
 def test_debian_startup_code_is_not_found():
-    code = b"# install the apport exception handler\ntry:\n    import apport_python_hook\nexcept ImportError:\n"
     to_it = link("usr/lib/python3.13/sitecustomize.py", "/etc/python3.13/sitecustomize.py")
-    assert audit([file("etc/python3.13/sitecustomize.py", code), to_it]) == ()
+    assert audit([file("etc/python3.13/sitecustomize.py", DEBIANS_SITECUSTOMIZE), to_it]) == ()
 
 
 def test_excess_findings_are_counted_not_listed():
