@@ -7,7 +7,7 @@ step).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from buildkit.digest import DiffId, Digest
@@ -45,7 +45,10 @@ def check_provenance(
 def check_cyclonedx(predicate: Mapping[str, Any], sbom: Sbom, composition: Composition, image: Layers) -> str:
     """Compare an SBOM predicate with the SBOM of this checkout and an image's layers."""
     try:
-        layers = predicate["metadata"]["component"]["components"]
+        image_part = predicate["metadata"]["component"]
+        if image_part["name"] != sbom.image:
+            return f"it is of {_quote(image_part['name'])}"
+        layers = image_part["components"]
         blobs = [
             (blob["name"], _property(blob, "layer:diff-id")) for layer in layers for blob in layer.get("components", ())
         ]
@@ -61,6 +64,8 @@ def check_cyclonedx(predicate: Mapping[str, Any], sbom: Sbom, composition: Compo
 
 
 def _check_recipes(found: Any, composition: Composition, tools: Sequence[Spec]) -> str:  # noqa: ANN401 - JSON
+    if twice := _find_doubled(recipe["digest"]["sha256"] for recipe in found):
+        return f"it has the recipe {_quote(twice)} twice"
     expected = [_bare(recipe) for recipe in recipe_byproducts(composition, tools, {}, with_results=False)]
     actual = [_bare(recipe) for recipe in found]
     for recipe in expected:
@@ -78,6 +83,8 @@ def _check_layers(found: Any, composition: Composition, image: Layers) -> str:  
 
 
 def _check_pins(found: Any, composition: Composition, tools: Sequence[Spec]) -> str:  # noqa: ANN401 - JSON
+    if twice := _find_doubled(pin["name"] for pin in found):
+        return f"it names {_quote(twice)} twice"
     actual = {pin["name"]: pin for pin in found if pin["name"] != "checkout"}
     expected = {pin["name"]: pin for pin in resolved_dependencies(composition, tools)}
     wrong = sorted(name for name in expected.keys() | actual.keys() if expected.get(name) != actual.get(name))
@@ -85,6 +92,8 @@ def _check_pins(found: Any, composition: Composition, tools: Sequence[Spec]) -> 
 
 
 def _check_parts(components: Any, sbom: Sbom, root: set[str]) -> str:  # noqa: ANN401 - JSON
+    if twice := _find_doubled(component["bom-ref"] for component in components):
+        return f"it has {_quote(twice)} twice"
     expected = {part.ref: part for part in sbom.components if part.layer not in root}
     actual = {
         component["bom-ref"]: component for component in components if _property(component, "layer:name") not in root
@@ -106,21 +115,35 @@ def _check_parts(components: Any, sbom: Sbom, root: set[str]) -> str:  # noqa: A
 
 def _is_same(part: Component, component: Mapping[str, Any]) -> bool:
     hashes = [entry["content"] for entry in component.get("hashes", ())]
-    files = {
-        entry["name"]: [h["content"] for h in entry.get("hashes", ())] for entry in component.get("components", ())
-    }
-    known = {file.path: [file.sha256.hex] if file.sha256 else [] for file in part.files}
+    files = sorted(
+        (entry["name"], [h["content"] for h in entry.get("hashes", ())]) for entry in component.get("components", ())
+    )
+    known = sorted((file.path, [file.sha256.hex] if file.sha256 else []) for file in part.files)
+    names = [component.get(key, "") for key in ("name", "version", "purl")]
     # a wheel that another host compiled has a hash that is not known here
-    return files == known and (part.sha256 is None or hashes == [part.sha256.hex])
+    is_hash_right = part.sha256 is None or hashes == [part.sha256.hex]
+    return names == [part.name, part.version, part.purl] and files == known and is_hash_right
 
 
 def _bare(recipe: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return recipe["name"], recipe["digest"]["sha256"], recipe["content"], recipe["annotations"]["kind"]
 
 
+def _find_doubled(names: Iterable[str]) -> str:
+    """Return a name that is there twice: of two entries of one name, a reader may take either."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return ""
+
+
 def _property(component: Mapping[str, Any], name: str) -> str:
-    found = (prop["value"] for prop in component.get("properties", ()) if prop["name"] == f"buildkit:{name}")
-    return str(next(found, ""))
+    found = [prop["value"] for prop in component.get("properties", ()) if prop["name"] == f"buildkit:{name}"]
+    if len(found) > 1:
+        raise ValueError(f"two properties {name}")
+    return str(found[0]) if found else ""
 
 
 def _quote(text: object) -> str:

@@ -146,6 +146,13 @@ def test_provenance_disagreement_is_named(runtime: Composition, tools: tuple[Spe
     assert "other layers than" in check(
         lambda changed: changed["runDetails"]["byproducts"][0]["annotations"].pop("layers")
     )
+    for path in (("runDetails", "byproducts"), ("buildDefinition", "resolvedDependencies")):
+        # a reader may take either of two entries with one name
+        first = predicate(runtime, tools)[path[0]][path[1]][0]
+        for double in (first, {**first, "content": "other"}):
+            assert " twice" in check(
+                lambda changed, path=path, double=double: changed[path[0]][path[1]].insert(0, double)
+            )
     for nonsense in (None, 1, "x", [1], {"name": []}):
         for place in ("buildDefinition", "runDetails"):
             assert check(lambda changed, place=place, value=nonsense: changed.update({place: value})).startswith(

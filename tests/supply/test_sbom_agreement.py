@@ -70,6 +70,28 @@ def test_sbom_values_that_no_lock_decides_may_differ(runtime: Composition, sbom:
             ),
             "it has, unlike the locks, `pkg:pypi/evil@1`",
         ),
+        (
+            lambda document: document["components"].insert(0, {**part_of(document, "wheel"), "hashes": []}),
+            "` twice",
+        ),
+        (lambda document: document["components"].append(part_of(document, "model")), "` twice"),
+        (lambda document: document["components"].append(part_of(document, "debian")), "` twice"),
+        (
+            lambda document: part_of(document, "model")["components"].insert(
+                0, {**part_of(document, "model")["components"][0], "hashes": []}
+            ),
+            "disagrees with the locks",
+        ),
+        (
+            lambda document: part_of(document, "wheel")["properties"].append(
+                {"name": "buildkit:layer:name", "value": "other"}
+            ),
+            "it cannot be read: ValueError",
+        ),
+        (lambda document: part_of(document, "wheel").update(version="0"), "disagrees with the locks"),
+        (lambda document: part_of(document, "wheel").update(name="other"), "disagrees with the locks"),
+        (lambda document: part_of(document, "wheel").update(purl="pkg:pypi/other@1"), "disagrees with the locks"),
+        (lambda document: document["metadata"]["component"].update(name="x/other"), "it is of `x/other`"),
         (lambda document: document["metadata"]["component"]["components"].pop(), "its layers are not the image's"),
         (lambda document: document["metadata"]["component"]["components"].reverse(), "its layers are not the image's"),
         (lambda document: document.pop("metadata"), "it cannot be read: KeyError"),
