@@ -56,17 +56,17 @@ class Blobs:
             return False
 
     def drop_damaged(self, digests: Iterable[Digest]) -> tuple[Digest, ...]:
-        """Read blobs again, remove those that do not match their digests, and return their digests.
+        """Read blobs again, remove those that do not match their digests, and return the digests of those removed.
 
-        A blob that another process has rebuilt meanwhile stays.
+        A blob that another process has rebuilt meanwhile stays, and is not among them.
         """
         import hashlib
 
         damaged = []
         for digest in digests:
             with contextlib.suppress(FileNotFoundError), self.path(digest).open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != digest.hex:
-                    remove_same(self.path(digest), os.fstat(file.fileno()))
+                differs = hashlib.file_digest(file, "sha256").hexdigest() != digest.hex
+                if differs and remove_same(self.path(digest), os.fstat(file.fileno())):
                     damaged.append(digest)
         return tuple(damaged)
 
