@@ -96,7 +96,7 @@ class RegistryClient:
         limit = f"{self.timeouts.look:.0f}s"
         argv = (*skopeo_argv(), "--command-timeout", limit, "inspect", "--raw", f"docker://{ref}")
         manifest = self._try(ref, _LOOKUP, lambda: _find(argv))
-        if manifest is not None and ref.digest and Digest.of(manifest) != ref.digest:
+        if manifest and ref.digest and Digest.of(manifest) != ref.digest:
             raise RegistryError(f"{ref.host}: looking up {ref} failed: the registry returned another manifest")
         return manifest
 

@@ -332,7 +332,8 @@ def test_words_in_names_are_not_taken_for_causes(place: Place) -> None:
 
 def test_oversized_manifest_is_not_read(place: Place) -> None:
     place.proxy.fault("GET", "/manifests/", Fault(status=200, body=b" " * (5 << 20)))
-    assert registries().manifest(place.ref()) == b""
+    for name in ("some/name:one", f"some/name@{Digest.of(b'x')}"):
+        assert registries().manifest(place.ref(name)) == b""
 
 
 def test_first_failed_lookup_cancels_the_others(place: Place) -> None:
