@@ -5,7 +5,8 @@ the value that they return, so a caller never handles a value of a type that it 
 MalformedError whose message names the path (``layers[2].digest is not a digest``) and contains nothing unprintable.
 
 Only UTF-8 and the JSON of RFC 8259 are accepted: no byte order mark, no ``NaN``, and no text that could not be written
-again as UTF-8.
+again as UTF-8. An object with a key twice is refused, because readers differ in which of the two they take; and
+`JsonValue.with_keys` refuses keys that other readers may take for known ones.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import binascii
 import json
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -33,12 +34,15 @@ class MalformedError(ValueError):
 def parse_json(data: bytes, *, limit: int, what: str = "it") -> JsonValue:
     """Parse a document of at most ``limit`` bytes; ``what`` names it in messages (``the manifest``).
 
-    Raises MalformedError if it is too large, not UTF-8, not JSON, or nested deeper than `MAX_NESTING`.
+    Raises MalformedError if it is too large, not UTF-8, not JSON, nested deeper than `MAX_NESTING`, or if an object has
+    a key twice.
     """
     if len(data) > limit:
         raise MalformedError(f"{what} is larger than {limit} bytes")
     try:
-        raw = json.loads(data.decode(), parse_constant=_refuse_constant)
+        raw = json.loads(data.decode(), parse_constant=_refuse_constant, object_pairs_hook=_make_object)
+    except _DoubledKeyError as error:
+        raise MalformedError(f"{what} has the key {_join('', error.key)} twice in one object") from error
     except (ValueError, RecursionError) as error:
         raise MalformedError(f"{what} is not JSON ({type(error).__name__})") from error
     if _is_deeper(raw, MAX_NESTING):
@@ -76,6 +80,21 @@ class JsonValue:
     def has(self, key: str) -> bool:
         """Return whether an object has a member, null included."""
         return key in self._typed(dict, "an object")
+
+    def with_keys(self, known: Set[str], *, others: bool = False) -> JsonValue:
+        """Return this object if all its keys are ``known``; with ``others``, if none is known but for its case.
+
+        Go's JSON, with which most programs for images read, takes ``Layers`` for ``layers``. Raises MalformedError.
+        """
+        folded = {name.casefold(): name for name in sorted(known)}
+        for key in self._typed(dict, "an object"):
+            if key in known:
+                continue
+            if meant := folded.get(key.casefold()):
+                raise self.error(f"has the key {_join('', key)}, which some programs take for `{meant}`")
+            if not others:
+                raise self.error(f"has the unknown key {_join('', key)}")
+        return self
 
     def find(self, key: str) -> JsonValue | None:
         """Return a member of an object; None if it is missing or null."""
@@ -180,6 +199,21 @@ class JsonValue:
 
     def _item(self, raw: object, number: int) -> JsonValue:
         return JsonValue(raw, f"{self.path}[{number}]", self.what)
+
+
+class _DoubledKeyError(Exception):
+    def __init__(self, key: str) -> None:
+        super().__init__(key)
+        self.key = key
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in members:
+            raise _DoubledKeyError(key)
+        members[key] = value
+    return members
 
 
 def _join(path: str, key: str) -> str:

@@ -64,6 +64,29 @@ def test_anything_but_utf8_json_is_refused(data: bytes) -> None:
         parse_json(data, limit=LIMIT, what="the index")
 
 
+@pytest.mark.parametrize("data", [b'{"a": 1, "a": 1}', b'[{"b": {"a": 1, "c": 2, "\\u0061": 3}}]'])
+def test_doubled_key_is_refused(data: bytes) -> None:
+    with pytest.raises(MalformedError, match=r"^the index has the key a twice in one object$"):
+        parse_json(data, limit=LIMIT, what="the index")
+    with pytest.raises(MalformedError) as caught:
+        parse_json(b'{"\\u202e": 1, "\\u202e": 2}', limit=LIMIT)
+    assert str(caught.value).isprintable()
+
+
+def test_keys_that_mean_known_ones_are_refused() -> None:
+    known = {"layers", "config"}
+    assert parse({"layers": 1}).with_keys(known).raw == {"layers": 1}
+    assert parse({"layers": 1, "x": 1}).with_keys(known, others=True).raw["x"] == 1
+    for key in ("Layers", "LAYERS", "layer\u017f"):
+        for others in (False, True):
+            with pytest.raises(MalformedError, match="which some programs take for `layers`"):
+                parse({"layers": 1, key: 2}).with_keys(known, others=others)
+    with pytest.raises(MalformedError, match="it has the unknown key x"):
+        parse({"x": 1}).with_keys(known)
+    with pytest.raises(MalformedError, match="it is not an object"):
+        parse([]).with_keys(known)
+
+
 def test_document_over_the_size_limit_is_refused() -> None:
     assert parse_json(b"[ ]", limit=3).raw == []
     with pytest.raises(MalformedError, match="the index is larger than 3 bytes"):

@@ -6,16 +6,16 @@ from typing import Any
 
 from buildkit.audit.view import HistoryLine, ImageConfig
 from buildkit.errors import BuildError
-from buildkit.hostile_json import MalformedError, parse_json
+from buildkit.hostile_json import MalformedError
+from buildkit.oci.manifest import parse_config_json
 
-_MAX_CONFIG = 64 << 20  # bytes
 _MOST = 2000  # entries of any list; an honest config has far fewer
 
 
 def parse_config(data: bytes, name: str) -> ImageConfig:
     """Parse a config (OCI image specification, with Docker's Healthcheck); raises BuildError if it is malformed."""
     try:
-        value = parse_json(data, limit=_MAX_CONFIG, what="its config").raw_object()
+        value = parse_config_json(data, "its config").raw_object()
     except MalformedError as error:
         raise BuildError(f"{name}: {error}") from error
     runs = _object(value.get("config"))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
 
 from buildkit.digest import DiffId, Digest
 from buildkit.errors import DamagedError, LostError, ToolError
+from buildkit.hostile_json import MalformedError
 from buildkit.oci.blob import Blob
 from buildkit.oci.image import DOCKER_MANIFEST, Image
+from buildkit.oci.manifest import parse_manifest, parse_manifest_json
 from buildkit.store.blobs import Blobs
 from buildkit.tools import skopeo
 from buildkit.worker_pool import WorkerPool
@@ -30,11 +31,15 @@ class Stored:
 def find_stored(ref: str) -> Stored | None:
     """Find the image under ``ref``; the uncompressed layers of its Docker manifest are named by their diff_ids."""
     manifest = skopeo.raw_manifest(ref)
-    if manifest is None:
-        return None
-    parsed = json.loads(manifest)
-    layers = parsed.get("layers", ()) if parsed.get("mediaType") == DOCKER_MANIFEST else ()
-    return Stored(manifest=manifest, diff_ids=tuple(DiffId.parse(layer["digest"]) for layer in layers))
+    return None if manifest is None else Stored(manifest=manifest, diff_ids=_read_diff_ids(manifest))
+
+
+def _read_diff_ids(manifest: bytes) -> tuple[DiffId, ...]:
+    with suppress(MalformedError):  # another program wrote it
+        media_type = parse_manifest_json(manifest).find("mediaType")
+        if media_type is not None and media_type.raw == DOCKER_MANIFEST:
+            return tuple(DiffId(digest.hex) for digest, _ in parse_manifest(manifest).layers)
+    return ()
 
 
 def import_image(

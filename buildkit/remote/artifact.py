@@ -13,13 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from buildkit.digest import Digest
-from buildkit.hostile_json import JsonValue, MalformedError, parse_json
-from buildkit.oci.image import OCI_MANIFEST
+from buildkit.hostile_json import JsonValue, MalformedError
+from buildkit.oci.image import OCI_INDEX, OCI_MANIFEST
+from buildkit.oci.manifest import parse_manifest_json
 from buildkit.remote.cache_manifest import EMPTY, EMPTY_TYPE
 
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
 _IMAGE_CONFIG = "application/vnd.oci.image.config.v1+json"
-_MAX_MANIFEST = 4 << 20  # skopeo reads no larger ones
 _MAX_REFERRERS = 1000
 _MAX_LAYERS = 100
 _MAX_ANNOTATIONS = 1000
@@ -60,7 +59,7 @@ class AttachedArtifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Referrer:
-    """A line of an index of referrers. ``raw`` is the whole descriptor, with the members that others added."""
+    """A line of an index of referrers. ``raw`` is the whole descriptor, with members that buildkit does not write."""
 
     digest: Digest
     kind: str
@@ -173,9 +172,7 @@ def _annotations(value: JsonValue) -> dict[str, str]:
 
 
 def _parse(data: bytes, media_type: str, what: str) -> JsonValue:
-    value = parse_json(data, limit=_MAX_MANIFEST, what=what)
-    if value.member("schemaVersion").integer(0, 1 << 31) != 2:
-        raise MalformedError(f"{what} has another schema version")
+    value = parse_manifest_json(data, what)
     if value.has("mediaType") and value.member("mediaType").text() != media_type:
         raise MalformedError(f"{what} has another media type")
     try:

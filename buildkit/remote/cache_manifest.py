@@ -16,6 +16,7 @@ from typing import Any
 from buildkit.digest import Digest, canonical_json
 from buildkit.hostile_json import JsonValue, MalformedError, inflate_limited, parse_json
 from buildkit.oci.image import OCI_MANIFEST
+from buildkit.oci.manifest import parse_manifest_json
 
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 EMPTY = b"{}"
@@ -51,7 +52,7 @@ def encode_manifest(
 
 def decode_manifest(manifest: bytes, kind: str, what: str) -> tuple[JsonValue, list[JsonValue]]:
     """Return the manifest and the layers that it describes; raises MalformedError."""
-    value = parse_json(manifest, limit=MAX_MANIFEST, what=what)
+    value = parse_manifest_json(manifest, what)
     if value.member("artifactType").text() != kind:
         raise MalformedError(f"{what} has another artifact type")
     packed = value.member("annotations").member(_ANNOTATION).base64(MAX_MANIFEST)

@@ -27,6 +27,11 @@ MAX_BYTES = 32 << 20  # of a statement or an envelope: the SBOM of a large image
 _MAX_SUBJECTS = 64
 _MAX_SIGNATURES = 16
 _MAX_SIGNATURE = 1 << 16  # bytes
+# readers have to ignore other keys, but must not differ about these
+_STATEMENT_KEYS = {"_type", "subject", "predicateType", "predicate"}
+_SUBJECT_KEYS = {"name", "uri", "digest", "content", "downloadLocation", "mediaType", "annotations"}
+_ENVELOPE_KEYS = {"payloadType", "payload", "signatures"}
+_SIGNATURE_KEYS = {"keyid", "sig"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +74,7 @@ def render_statement(statement: Statement) -> bytes:
 
 def parse_statement(data: bytes) -> Statement:
     """Parse a statement; raises MalformedError."""
-    value = parse_json(data, limit=MAX_BYTES, what="the statement")
+    value = parse_json(data, limit=MAX_BYTES, what="the statement").with_keys(_STATEMENT_KEYS, others=True)
     if value.member("_type").text() != STATEMENT:
         raise MalformedError("it is not an in-toto statement of version 1")
     subjects = value.member("subject").items(_MAX_SUBJECTS)
@@ -83,6 +88,7 @@ def parse_statement(data: bytes) -> Statement:
 
 
 def _read_subject(value: JsonValue) -> tuple[str, Digest]:
+    value.with_keys(_SUBJECT_KEYS, others=True)
     name, digest = value.find("name"), value.member("digest").member("sha256")
     return (name.text() if name else "", digest.parsed(Digest, "a SHA-256"))
 
@@ -106,8 +112,10 @@ def render_envelope(envelope: Envelope) -> bytes:
 
 def parse_envelope(data: bytes) -> Envelope:
     """Parse an envelope without verifying its signatures; raises MalformedError."""
-    value = parse_json(data, limit=MAX_BYTES, what="the envelope")
-    signatures = value.member("signatures").items(_MAX_SIGNATURES)
+    value = parse_json(data, limit=MAX_BYTES, what="the envelope").with_keys(_ENVELOPE_KEYS, others=True)
+    signatures = [
+        item.with_keys(_SIGNATURE_KEYS, others=True) for item in value.member("signatures").items(_MAX_SIGNATURES)
+    ]
     if not signatures:
         raise MalformedError("the envelope has no signature")
     payload_type = value.member("payloadType").text()

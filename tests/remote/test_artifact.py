@@ -59,7 +59,8 @@ def test_index_keeps_lines_of_others_unchanged() -> None:
         **IMAGE.as_json(),
         "artifactType": "x/y",
         "data": "e30=",
-        "unknown": [1],
+        "urls": ["https://example.org/it"],
+        "platform": {"architecture": "amd64", "os": "linux", "os.version": "1", "variant": "v2"},
         "annotations": {"their": "note"},
     }
     known = decode_index(json.dumps({"schemaVersion": 2, "manifests": [theirs, PART.as_json()]}).encode())
@@ -90,6 +91,10 @@ def test_index_keeps_lines_of_others_unchanged() -> None:
         b'{"schemaVersion": 2, "mediaType": "text/html", "layers": [], "manifests": []}',
         b'{"schemaVersion": 2, "layers": [], "config": {"mediaType": "x"}, "annotations": {"a": 1}, "manifests": [[]]}',
         b'{"schemaVersion": 2, "layers": [], "config": {"mediaType": "x"}, "subject": {"digest": "sha1:x"}}',
+        b'{"schemaVersion": 2, "layers": [], "config": {"mediaType": "x"}, "Subject": {}}',
+        b'{"schemaVersion": 2, "manifests": [], "manifests": []}',
+        b'{"schemaVersion": 2, "manifests": [{"digest": "sha256:%s", "Digest": "x"}]}' % (b"0" * 64),
+        b'{"schemaVersion": 2, "manifests": [{"digest": "sha256:%s", "unknown": 1}]}' % (b"0" * 64),
     ],
 )
 def test_malformed_manifest_is_refused(data: bytes) -> None:

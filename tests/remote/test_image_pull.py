@@ -50,7 +50,8 @@ class Registry:
         assert (ref, arch) == (REF, "amd64")
         config = json.dumps(self.config).encode()
         digest = Digest.of(config)
-        manifest = self.manifest or {"config": {"digest": str(digest), "size": len(config)}, "layers": self.layers}
+        described = {"digest": str(digest), "size": len(config)}
+        manifest = self.manifest or {"schemaVersion": 2, "config": described, "layers": self.layers}
         (folder / "manifest.json").write_text(json.dumps(manifest))
         for name, data in {digest.hex: config, **self.files}.items():
             (folder / name).write_bytes(data)
@@ -123,6 +124,7 @@ def test_different_numbers_of_layers_and_diff_ids_are_refused(pull: Pull) -> Non
         {"config": 3},
         {"config": {"digest": "md5:x"}},
         {"config": {"digest": "sha256:" + "9" * 64}},
+        {"schemaVersion": 2, "config": {"digest": str(Digest.of(b"x"))}, "layers": [], "Layers": []},
     ],
 )
 def test_malformed_image_manifest_is_refused(pull: Pull, manifest: object) -> None:

@@ -141,17 +141,23 @@ def test_native_facts_with_anything_replaced_are_read_safely(data: st.DataObject
 def test_layer_of_an_index_that_cannot_be_native_facts_is_ignored(data: st.DataObject) -> None:
     whole = json.loads(encode_stage_index([make_record()], FactsBlob(Digest.of(b"1"), 5)))
     mutate(whole["layers"], data)
-    index = decode_stage_index(json.dumps(whole).encode())
+    try:
+        index = decode_stage_index(json.dumps(whole).encode())
+    except MalformedError:  # no list of descriptors
+        return
     assert index.facts is None or 0 < index.facts.size <= 4 << 20
     assert index.records == {make_record().key: make_record()}
 
 
-@pytest.mark.parametrize("layers", [None, 1, [], {}, [1], [{}], [{"mediaType": 1}]])
+@pytest.mark.parametrize("layers", [None, [], [{}], [{"mediaType": 1}]])
 def test_index_without_a_usable_layer_has_no_native_facts(layers: object) -> None:
     whole = json.loads(encode_stage_index([make_record()], FactsBlob(Digest.of(b"1"), 5)))
     assert decode_stage_index(json.dumps(whole).encode()).facts == FactsBlob(Digest.of(b"1"), 5)
     assert decode_stage_index(json.dumps({**whole, "layers": layers}).encode()).facts is None
     assert decode_stage_index(encode_stage_index([make_record()])).facts is None
+    for malformed in (1, {}, [1], [{"Digest": 1}]):
+        with pytest.raises(MalformedError):
+            decode_stage_index(json.dumps({**whole, "layers": malformed}).encode())
 
 
 def test_bombs_in_native_facts_are_refused_in_little_memory() -> None:

@@ -78,6 +78,9 @@ def changed(**parts: Any) -> bytes:
         changed(subject=["x"]),
         changed(subject=[{"name": "x", "digest": {"sha256": IMAGE.hex}}] * 65),
         changed(subject={"digest": {"sha256": IMAGE.hex}}),
+        changed(PredicateType="x"),
+        changed(subject=[{"digest": {"sha256": IMAGE.hex}, "Digest": {}}]),
+        render_statement(GOOD).replace(b'"predicate":', b'"predicate":{},"predicate":', 1),
     ],
 )
 def test_malformed_statement_is_refused(data: bytes) -> None:
@@ -96,6 +99,8 @@ def test_malformed_statement_is_refused(data: bytes) -> None:
         {"signatures": [{"sig": 1}]},
         {"signatures": ["x"]},
         {"signatures": [{"sig": "AA=="}] * 17},
+        {"signatures": [{"sig": "AA==", "Sig": "AA=="}]},
+        {"Payload": "AA=="},
     ],
 )
 def test_malformed_envelope_is_refused(parts: dict[str, Any]) -> None:
