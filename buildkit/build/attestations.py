@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from buildkit.build.planner import Planner
 from buildkit.build.sbom import make_sbom
@@ -16,12 +16,13 @@ from buildkit.plan.compose import Composition
 from buildkit.plan.spec import PackWheels, Spec
 from buildkit.remote.referrers import ReferrerStore
 from buildkit.supply.provenance import SourceCheckout, find_builder, make_provenance
-from buildkit.supply.statement import CYCLONEDX, PROVENANCE, Statement
+from buildkit.supply.statement import COSIGN_SIGN, CYCLONEDX, PROVENANCE, Statement
 from buildkit.tools.git import find_commit
 from buildkit.tools.registry import RegistryClient
 
 if TYPE_CHECKING:
     from buildkit.oci.reference import Ref
+    from buildkit.tools.identity import IdentitySigner
     from buildkit.tools.keys import Signer
 
 _SOURCE = "org.opencontainers.image.source"
@@ -29,22 +30,28 @@ _SOURCE = "org.opencontainers.image.source"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttestationRequest:
-    """The attestations of pushed images: whether SBOM and provenance are attached, and the key that signs."""
+    """The attestations of pushed images: whether SBOM and provenance are attached, the key and identity that sign."""
 
     attest: bool = False
     signer: Signer | None = None
+    identity: IdentitySigner | None = None
 
 
-def open_attestations(*, attest: bool, key: Path | None) -> AttestationRequest | None:
-    """Return the request for these options, None if nothing is requested; loads the key.
+def open_attestations(*, attest: bool, key: Path | None, keyless: bool = False) -> AttestationRequest | None:
+    """Return the request for these options, None if nothing is requested; loads the key and asks for the identity.
 
-    Raises DefinitionError and MissingTool.
+    Raises DefinitionError, MissingTool and ToolError.
     """
-    if key is None:
-        return AttestationRequest(attest=True) if attest else None
-    from buildkit.tools.keys import PASSWORD, load_signer
+    request = AttestationRequest(attest=attest)
+    if key is not None:
+        from buildkit.tools.keys import PASSWORD, load_signer
 
-    return AttestationRequest(attest=attest, signer=load_signer(key, os.environ.get(PASSWORD, "")))
+        request = replace(request, signer=load_signer(key, os.environ.get(PASSWORD, "")))
+    if keyless:
+        from buildkit.tools.identity import open_identity
+
+        request = replace(request, identity=open_identity())
+    return request if attest or request.signer or request.identity else None
 
 
 def attach_attestations(
@@ -58,6 +65,9 @@ def attach_attestations(
     referrers = ReferrerStore(ref, manifest, RegistryClient(context.stop), context.blobs)
     statements = make_statements(planner, composition, Digest.of(manifest), ref) if request.attest else []
     referrers.attach(statements, request.signer, context.stop.wait)
+    if request.identity is not None:
+        signed = _about(Digest.of(manifest), ref, COSIGN_SIGN, {})
+        referrers.attach_bundles([signed, *statements], request.identity, context.stop.wait)
     return referrers.size
 
 
@@ -74,13 +84,13 @@ def make_statements(planner: Planner, composition: Composition, image: Digest, r
     known = {spec.key: results[spec.key] for spec in composition.specs}
     builder = find_builder(os.environ, _version())
     provenance = make_provenance(composition, find_builder_specs(planner, composition), known, source, builder)
-    statement = Statement(
-        subjects=((replace(ref, tag="", digest=None).repository, image),),
-        predicate_type=PROVENANCE,
-        predicate=provenance,
-    )
     sbom = json.loads(make_sbom(planner, stage, "cyclonedx"))
-    return [replace(statement, predicate_type=CYCLONEDX, predicate=sbom), statement]
+    return [_about(image, ref, CYCLONEDX, sbom), _about(image, ref, PROVENANCE, provenance)]
+
+
+def _about(image: Digest, ref: Ref, kind: str, predicate: dict[str, Any]) -> Statement:
+    name = replace(ref, tag="", digest=None).repository
+    return Statement(subjects=((name, image),), predicate_type=kind, predicate=predicate)
 
 
 def _version() -> str:

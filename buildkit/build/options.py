@@ -37,6 +37,7 @@ class BuildOptions:
     timings: bool = False
     attest: bool = False
     sign_by: Path | None = None
+    sign_keyless: bool = False
 
     def targets(self, stage: str, *, several: bool) -> tuple[Ref, ...]:
         """Return the registry names to push a stage's image to; raises DefinitionError for a malformed one."""

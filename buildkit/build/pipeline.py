@@ -42,11 +42,11 @@ def build_stages(folder: Path, names: tuple[str, ...], options: BuildOptions) ->
 
 def _open_attestations(options: BuildOptions) -> AttestationRequest | None:
     """Return how pushed images are attested and signed; a key that cannot be used fails here, before the build."""
-    if not (options.attest or options.sign_by):
+    if not (options.attest or options.sign_by or options.sign_keyless):
         return None
     from buildkit.build.attestations import open_attestations
 
-    return open_attestations(attest=options.attest, key=options.sign_by)
+    return open_attestations(attest=options.attest, key=options.sign_by, keyless=options.sign_keyless)
 
 
 def _sweep(context: BuildContext) -> None:

@@ -36,6 +36,7 @@ from buildkit.remote.artifact import (
 from buildkit.remote.cache_manifest import EMPTY
 from buildkit.store.blobs import Blobs
 from buildkit.supply.statement import (
+    BUNDLE_TYPE,
     ENVELOPE_TYPE,
     SIMPLE_TYPE,
     STATEMENT_TYPE,
@@ -50,9 +51,11 @@ from buildkit.tools.registry import RegistryClient
 from buildkit.tools.skopeo import write_layout
 
 if TYPE_CHECKING:
+    from buildkit.tools.identity import IdentitySigner
     from buildkit.tools.keys import Signer
 
 PREDICATE = "in-toto.io/predicate-type"
+BUNDLE_PREDICATE = "dev.sigstore.bundle.predicateType"  # cosign's name for the same in a bundle
 SIGNED_BY = "io.xoe.buildkit.signed-by"
 _TRIES = 6  # merges into a tag that others write to
 _SETTLED = 0.5  # seconds after which a writer that read before we wrote has written
@@ -91,7 +94,20 @@ class ReferrerStore:
         compare-and-swap, so after each write ``pause`` is called with a number of seconds, and the tags are read again
         until they are complete.
         """
-        attachments = [self._make_attachment(statement, signer) for statement in statements]
+        self._settle([self._make_attachment(statement, signer) for statement in statements], signer, pause)
+
+    def attach_bundles(
+        self, statements: Sequence[Statement], signer: IdentitySigner, pause: Callable[[float], object]
+    ) -> None:
+        """Attach a Sigstore bundle for each statement, as cosign and GitHub do; raises ToolError, too.
+
+        Earlier bundles of ours, of the same type and signed by the same identity, are replaced.
+        """
+        self._settle([self._make_bundle(statement, signer) for statement in statements], None, pause)
+
+    def _settle(
+        self, attachments: Sequence[Attachment], signer: Signer | None, pause: Callable[[float], object]
+    ) -> None:
         for _ in range(_TRIES):
             before = self.size
             if attachments:
@@ -142,6 +158,17 @@ class ReferrerStore:
         annotations = {PREDICATE: statement.predicate_type, SIGNED_BY: signer.public.id if signer else ""}
         part = ArtifactPart.of(kind, data, {PREDICATE: statement.predicate_type})
         manifest = encode_artifact(STATEMENT_TYPE, [part], self._subject, annotations)
+        return Attachment(predicate_type=statement.predicate_type, manifest=manifest, data=data, part=part)
+
+    def _make_bundle(self, statement: Statement, signer: IdentitySigner) -> Attachment:
+        data = signer.sign_statement(render_statement(statement))
+        annotations = {
+            "dev.sigstore.bundle.content": "dsse-envelope",
+            BUNDLE_PREDICATE: statement.predicate_type,
+            SIGNED_BY: signer.id,
+        }
+        part = ArtifactPart.of(BUNDLE_TYPE, data)
+        manifest = encode_artifact(BUNDLE_TYPE, [part], self._subject, annotations)
         return Attachment(predicate_type=statement.predicate_type, manifest=manifest, data=data, part=part)
 
     def _list(self, tag: Ref, attachments: Sequence[Attachment]) -> None:
@@ -223,9 +250,12 @@ def read_signature(part: ArtifactPart) -> bytes:
         return b""
 
 
-def _identity(annotations: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return what identifies an attestation of ours: its type and the signing key; None for one that is not ours."""
-    return (annotations[PREDICATE], annotations[SIGNED_BY]) if {PREDICATE, SIGNED_BY} <= annotations.keys() else None
+def _identity(annotations: Mapping[str, str]) -> tuple[str, str, str] | None:
+    """Return what identifies an attestation of ours: its type and who signed; None for one that is not ours."""
+    for kind in (PREDICATE, BUNDLE_PREDICATE):
+        if {kind, SIGNED_BY} <= annotations.keys():
+            return kind, annotations[kind], annotations[SIGNED_BY]
+    return None
 
 
 def _is_ours(part: ArtifactPart, parts: Sequence[ArtifactPart]) -> bool:

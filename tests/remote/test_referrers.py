@@ -16,6 +16,7 @@ from buildkit.remote.artifact import attestations_tag, referrers_tag, signatures
 from buildkit.remote.referrers import ReferrerStore
 from buildkit.store.blobs import Blobs
 from buildkit.supply.statement import PROVENANCE, Statement
+from buildkit.tools.identity import IdentitySigner
 from buildkit.tools.keys import Signer
 from buildkit.tools.registry import RegistryClient
 
@@ -185,3 +186,41 @@ def test_unreadable_index_is_not_overwritten(blobs: Blobs, signer: Signer, nonse
         with pytest.raises(BuildError, match="cannot be read, so none can be added"):
             attach(table, blobs).attach(statements, key, at_once)
         assert table.writes == []
+
+
+class FakeIdentity:
+    """Signs as Sigstore does: each bundle of the same statement differs."""
+
+    def __init__(self, name: str) -> None:
+        self.id = name
+        self.count = 0
+
+    def sign_statement(self, statement: bytes) -> bytes:
+        self.count += 1
+        return json.dumps({"signature": self.count, "statement": json.loads(statement)}).encode()
+
+
+def test_bundles_are_attached_as_cosign_finds_them(blobs: Blobs) -> None:
+    table = Table()
+    attach(table, blobs).attach_bundles([STATEMENT], cast("IdentitySigner", FakeIdentity("ci")), at_once)
+    (line,) = table.listed()
+    kind = "application/vnd.dev.sigstore.bundle.v0.3+json"
+    assert line["artifactType"] == kind
+    assert line["annotations"]["dev.sigstore.bundle.content"] == "dsse-envelope"
+    assert line["annotations"]["dev.sigstore.bundle.predicateType"] == PROVENANCE
+    manifest = json.loads(table.manifests[f"localhost:5000/x@{line['digest']}"])
+    assert manifest["subject"]["digest"] == str(DIGEST)
+    assert [layer["mediaType"] for layer in manifest["layers"]] == [kind]
+
+
+def test_bundle_replaces_that_of_the_same_identity_only(blobs: Blobs) -> None:
+    table, mine = Table(), FakeIdentity("mine")
+    attach(table, blobs).attach([STATEMENT], None, at_once)
+    plain = [line["digest"] for line in table.listed()]
+    for identity in (mine, FakeIdentity("other"), mine):
+        attach(table, blobs).attach_bundles([STATEMENT], cast("IdentitySigner", identity), at_once)
+    assert mine.count == 2, "once for each request, although the tags are read again"
+    lines = table.listed()
+    assert [line["digest"] for line in lines][: len(plain)] == plain, "an unsigned attestation is another document"
+    signers = [line["annotations"].get("io.xoe.buildkit.signed-by") for line in lines]
+    assert sorted(filter(None, signers)) == ["mine", "other"]
