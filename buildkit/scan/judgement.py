@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from buildkit.declare.model_allowlist import ModelAllowlist
 from buildkit.digest import FileHash
 from buildkit.findings import Finding, Rule, Severity
-from buildkit.scan.result import UNKNOWN_CONTENT, Scan, Verdict
+from buildkit.scan.result import UNKNOWN_CONTENT, Scan, ScanGap, Verdict
 
 NOT_SCANNED = Rule(
     id="not-fully-scanned",
@@ -60,7 +60,7 @@ class Judgement:
 
 def judge(scan: Scan, path: str, sha256: FileHash, allow: ModelAllowlist, more: tuple[Finding, ...] = ()) -> Judgement:
     """Judge a scan of the file ``path`` by what the user allows; ``more`` are findings from other checks."""
-    gaps = [Finding(rule=NOT_SCANNED, what=g.why, path=path, member=g.member, offset=g.offset) for g in scan.gaps]
+    gaps = [_find_gap(gap, path) for gap in scan.gaps]
     findings = (*scan.findings, *more, *gaps)
     keys = {finding: (finding.rule.id, sha256) for finding in findings}
     reasons = {finding: allow.accepted[key] for finding, key in keys.items() if key in allow.accepted}
@@ -71,3 +71,14 @@ def judge(scan: Scan, path: str, sha256: FileHash, allow: ModelAllowlist, more: 
         formats=scan.formats,
         unknown=all(gap.why == UNKNOWN_CONTENT for gap in scan.gaps),
     )
+
+
+def _find_gap(gap: ScanGap, path: str) -> Finding:
+    """Return a gap as a finding; unknown content with the name of an archive or of code is more than a gap."""
+    rule, what = NOT_SCANNED, gap.why
+    if gap.why == UNKNOWN_CONTENT:
+        from buildkit.scan.unread import find_kind_of_name
+
+        if kind := find_kind_of_name(path, gap.member):
+            rule, what = kind[0], f"{gap.why}, and its name says that it is {kind[1]}"
+    return Finding(rule=rule, what=what, path=path, member=gap.member, offset=gap.offset)

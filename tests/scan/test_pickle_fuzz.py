@@ -94,6 +94,6 @@ def test_import_is_found_in_every_container(value, data):
     name = data.draw(st.sampled_from(sorted(packed)))
     found = scan_bytes(packed[name])
     if name == "7z":  # not read, and so never clean
-        assert found.verdict is Verdict.PARTIAL
+        assert "unread-archive" in {one.rule.id for one in found.findings}
         return
     assert any(one.rule.id == "pickle-runs-code" for one in found.findings), describe(found)

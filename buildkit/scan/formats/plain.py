@@ -224,17 +224,9 @@ def scan_checkpoint_index(context: ScanContext, source: ScanSource) -> None:
 _SEALED = (
     (
         0,
-        (b"ptrt", b"ftrt"),
-        "a TensorRT engine: native code for one kind of GPU, which loads plug-ins and cannot be read",
-    ),
-    (4, (b"ET12", b"ET13"), "an ExecuTorch program: delegates in it are native code that cannot be read"),
-    (
-        0,
         (b"lmgg", b"tjgg", b"fmgg", b"algg"),
         "an old GGML file: it has no description of itself, so it cannot be read",
     ),
-    (0, (b"RKNN",), "a model compiled for an NPU (RKNN), which cannot be read"),
-    (0, (b"BLOBs",), "a model compiled for an accelerator, which cannot be read"),
 )
 
 

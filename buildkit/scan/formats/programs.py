@@ -28,6 +28,10 @@ _MAGIC = (
     (b"\xed\xab\xee\xdb", "an RPM package"),
     (b"MSCF\0\0\0\0", "a Windows cabinet"),
     (b"\x1bLua", "compiled Lua"),
+    (b"\x1bLJ", "compiled Lua"),
+    (b"MZqFpD=", "a program for several systems (APE)"),
+    (b"jartsr=", "a program for several systems (APE)"),
+    (b"APEDBG=", "a program for several systems (APE)"),
     (b"\xfe\xed\xfe\xed", "a Java keystore"),
     (b"ITSF\x03\0\0\0", "compiled HTML help"),
 )

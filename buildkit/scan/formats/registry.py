@@ -16,6 +16,7 @@ from buildkit.scan.formats import (
     tensorflow,
     text,
     tflite,
+    unread,
 )
 from buildkit.scan.formats.cursor import report_errors_as_gaps
 
@@ -43,6 +44,8 @@ _ALL = (
     ("JPEG", plain.recognise_jpeg, plain.scan_jpeg),
     ("GIF", plain.recognise_gif, plain.scan_gif),
     ("RIFF", plain.recognise_riff, plain.scan_riff),
+    ("code", unread.recognise, unread.scan),
+    ("padded pickle", unread.recognise_padded, unread.scan_padded),
     ("sealed", plain.recognise_sealed, plain.scan_sealed),
     ("JSON", jsontext.recognise, jsontext.scan),
     ("text", text.recognise, text.scan),
