@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from importlib.resources import files
 
@@ -66,14 +66,14 @@ class ContainerRunner:
             context.blobs.keep(out, context.blobs.path(packed.digest))
         return packed
 
-    def pull(self, work: PullImage) -> tuple[LayerResult, Sequence[tuple[str, str]]]:
-        """Fetch a registry's image as blobs."""
+    def pull(self, work: PullImage) -> tuple[LayerResult, None]:
+        """Fetch a registry's image as blobs; their listing is not known."""
         from buildkit.remote.image_pull import pull_image
 
-        return pull_image(work.ref, self._context.project.target.deb_arch, self._context.blobs), ()
+        return pull_image(work.ref, self._context.project.target.deb_arch, self._context.blobs), None
 
-    def run_step(self, spec: Spec, work: RunStep) -> tuple[LayerResult, Sequence[tuple[str, str]]]:
-        """Run a command in the root below, and keep its changes as a blob."""
+    def run_step(self, spec: Spec, work: RunStep) -> tuple[LayerResult, None]:
+        """Run a command in the root below, and keep its changes as a blob, whose listing is not known."""
         context = self._context
         with ExitStack() as stack:
             folder = stack.enter_context(context.blobs.working_folder())
@@ -89,7 +89,7 @@ class ContainerRunner:
                 except SecretKeptError:
                     buildah.remove_image(image)
                     raise
-        return LayerResult(blobs=(blob,)), ()
+        return LayerResult(blobs=(blob,)), None
 
     def _run(self, container: buildah.WorkingContainer, spec: Spec, run: Run, mounts: buildah.Mounts) -> Secrets:
         """Run a step's command with its secrets, and return them."""

@@ -25,7 +25,6 @@ from buildkit.native.collector import NativeCollector
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.plan.compose import Composer, Composition
 from buildkit.plan.spec import (
-    Kind,
     MakeRoot,
     PackFiles,
     PackModel,
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from buildkit.build.model_gate import ModelGate
 
 Write = Callable[[], PackedLayer]
-Contents = Sequence[tuple[str, str]]
+Contents = Sequence[tuple[str, str]] | None  # a listing, if it is known
 
 
 class Executor:
@@ -260,8 +259,7 @@ class Executor:
         def build() -> tuple[LayerResult, Contents]:
             packed = write()
             self._context.record_compression(packed)
-            owned: Contents = () if spec.kind is Kind.ROOT else packed.contents
-            return LayerResult(blobs=(Blob.of(packed),)), owned
+            return LayerResult(blobs=(Blob.of(packed),)), packed.contents
 
         return self._simple(spec, phase, Lane.CPU, build, needs, total)
 

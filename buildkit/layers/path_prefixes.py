@@ -10,15 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from buildkit.digest import Key
+from buildkit.layers.tar.listing import FOLDER
 
 MAX_PREFIXES = 1000
 """Prefixes of a layer; the records of 64 layers must fit into a manifest."""
 _PARTS = 6
 
 
-def path_prefixes_of(paths: Iterable[str]) -> tuple[str, ...]:
-    """Return the sorted prefixes of a layer that owns ``paths`` (relative, without folders)."""
-    prefixes = set(paths)
+def path_prefixes_of(listing: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return the sorted prefixes of a layer with this listing (`layers.tar.listing`).
+
+    An empty folder of a root ends in a slash: a layer may put something into it, but not a file in its place.
+    """
+    prefixes = {f"{path}/" if content == FOLDER else path for path, content in listing}
     for parts in range(_PARTS, 0, -1):
         prefixes = {_cut(path, parts) for path in prefixes}
         if len(prefixes) <= MAX_PREFIXES:

@@ -146,6 +146,11 @@ class Spec:
     weight: int = 0
     rate: float = 1.0
 
+    @property
+    def is_of_root(self) -> bool:
+        """Whether the layer belongs to a root, whose paths other layers may not replace."""
+        return self.kind in (Kind.ROOT, Kind.IMAGE, Kind.RUN)
+
 
 def make_recipe(kind: str, **parts: Any) -> tuple[str, Key]:  # noqa: ANN401 - parts are JSON values
     """Return the recipe as canonical JSON, and its key."""

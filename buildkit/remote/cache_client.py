@@ -99,7 +99,7 @@ class CacheClient:
         return found
 
     def listing(self, key: Key) -> list[tuple[str, str]]:
-        """Return the paths that a layer owns, with their contents."""
+        """Return the listing of a layer."""
         ref = self.repository.tagged(record_tag(key))
         try:
             return decode_listing(self._registries.config(ref))

@@ -16,6 +16,7 @@ from buildkit.plan.spec import Spec
 from buildkit.remote.cache_record import MAX_NATIVE_FACTS, CacheRecord
 from buildkit.remote.remote_cache import RemoteCache
 from buildkit.store.blobs import Blobs
+from buildkit.store.layer_listings import find_listing
 from buildkit.store.ledger import Ledger
 from buildkit.tasks.concurrent import run_concurrently
 from buildkit.tasks.phase_meter import PhaseMeter
@@ -104,8 +105,11 @@ class CacheExport:
         return self.cache.publish(record, self.ledger.layers.contents(record.key), self.blobs)
 
     def _describe(self, spec: Spec, result: LayerResult) -> CacheRecord | None:
-        """Return the record of a layer, or None where no reader would accept it."""
-        (prefixes,) = self.ledger.layers.path_prefixes([spec.key]).values()
+        """Return the record of a layer; None where its paths are not known, or no reader would accept it."""
+        find_listing(spec.key, self.ledger, self.blobs, of_root=spec.is_of_root)  # the prefixes follow from it
+        prefixes = self.ledger.layers.path_prefixes([spec.key]).get(spec.key)
+        if prefixes is None:
+            return None
         try:
             return CacheRecord(
                 key=spec.key,

@@ -1,6 +1,6 @@
 """The manifests of the remote cache: OCI artifacts that describe layers in an annotation.
 
-The annotation ``io.xoe.buildkit.layers`` is base64 of zlib of JSON, ``{"format": 1, "layers": [LAYER, …]}`` (image
+The annotation ``io.xoe.buildkit.layers`` is base64 of zlib of JSON, ``{"format": 2, "layers": [LAYER, …]}`` (image
 specification, manifest.md, "guidelines for artifact usage"). skopeo reads neither manifests nor configs above 4 MiB,
 so anything larger is not published.
 """
@@ -20,7 +20,7 @@ from buildkit.oci.manifest import parse_manifest_json
 
 EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 EMPTY = b"{}"
-FORMAT = 1
+FORMAT = 2
 MAX_MANIFEST = 4 << 20
 """Bytes of a manifest, a config, or the native facts of a stage."""
 MAX_UNPACKED = 8 << 20

@@ -52,7 +52,7 @@ class CacheRecord:
         check_name(self.kind)
         check_name(self.name)
         for path in self.path_prefixes:
-            check_path(path)
+            check_path(path.removesuffix("/"))  # an empty folder of a root ends in one
         for line in self.result.env:
             check_variable(line)
         if len(self.path_prefixes) > MAX_PREFIXES:

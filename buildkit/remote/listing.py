@@ -1,7 +1,7 @@
 """Listings: the paths of a layer with their contents, as the config blob of its cache record.
 
-A listing is zlib of lines of JSON, ``[PATH, CONTENT]`` for each path; content is a SHA-256, or ``-> TARGET`` of a link.
-A single empty line stands for a listing that is not known or was too large.
+A listing (`layers.tar.listing`) is zlib of lines of JSON, ``[PATH, CONTENT]`` for each path. A single
+empty line stands for a listing that is not known or was too large.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAX_UNPACKED = 64 << 20
 _MAX_PATHS = 500_000
 _MAX_LINE = 16 * MAX_TEXT
 _UNKNOWN = b"\n"
-_CONTENT = re.compile(r"[0-9a-f]{64}|-> [^\0]*", re.DOTALL)
+_CONTENT = re.compile(r"[0-9a-f]{64}(?: \+x)?|-> [^\0]*|/|special", re.DOTALL)
 
 
 def encode_listing(contents: Iterable[tuple[str, str]] | None) -> bytes:
@@ -48,5 +48,5 @@ def _read_line(line: bytes) -> tuple[str, str]:
     path, content = (item.text() for item in parse_json(line, limit=_MAX_LINE, what="a line of the listing").row(2))
     check_path(path)
     if not _CONTENT.fullmatch(content):
-        raise MalformedError("a content of the listing is neither a SHA-256 nor a link")
+        raise MalformedError("a content of the listing is none that a layer can have")
     return path, content

@@ -112,7 +112,7 @@ def create_borrowing_cache(context: BuildContext, borrowed: Iterable[Spec], cach
             for blob in result.blobs:
                 if not blobs.path(blob.digest).is_symlink():
                     blobs.path(blob.digest).symlink_to(context.blobs.path(blob.digest))
-            ledger.add_layer(spec, result, context.ledger.layers.contents(spec.key) or [])
+            ledger.add_layer(spec, result, context.ledger.layers.contents(spec.key))
 
 
 def different_umask() -> int:

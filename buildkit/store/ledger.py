@@ -103,11 +103,12 @@ class Ledger:
         """Close the database."""
         self.database.close()
 
-    def add_layer(self, layer: LayerIdentity, result: LayerResult, contents: Sequence[tuple[str, str]]) -> None:
-        """Record a layer that was built here; ``contents`` lists owned paths and content hashes."""
-        prefixes = path_prefixes_of(path for path, _ in contents)
+    def add_layer(self, layer: LayerIdentity, result: LayerResult, contents: Sequence[tuple[str, str]] | None) -> None:
+        """Record a layer that was built here, with its listing; None if that is not known."""
+        listing = b"" if contents is None else pack_listing(contents)
+        prefixes = None if contents is None else path_prefixes_of(contents)
         with self.database.transaction():
-            self.layers.put(layer, result, pack_listing(contents), prefixes, built=True)
+            self.layers.put(layer, result, listing, prefixes, built=True)
             self.tombstones.delete([layer.key])
 
     def add_remote_layer(

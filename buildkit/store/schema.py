@@ -1,12 +1,12 @@
 """The schema of the ledger: its migrations, its version, and the columns that a row's checksum covers.
 
-``PRAGMA user_version`` holds the version; ``MIGRATIONS[n]`` leads from version n to n + 1. Tables (version 5); a star
+``PRAGMA user_version`` holds the version; ``MIGRATIONS[n]`` leads from version n to n + 1. Tables (version 6); a star
 marks those whose rows have a checksum (column ``sum``):
 
     layers *    key, kind, name, recipe (JSON), blobs (JSON), env (JSON), contents (zlib JSON), seconds, built, used,
                 times          how often it was built; a row outlives its blobs, so that an evicted layer is known
-                claims (JSON)          path prefixes (layers/path_prefixes.py); contents are empty if
-                only those are known
+                contents               the listing (layers/tar/listing.py), empty if it is not known
+                claims (JSON)          path prefixes (layers/path_prefixes.py), empty if they are not known
     wheels *    key, recipe, file, sha256, seconds, built, used          compiled from sdists and source trees
     downloads * sha256, name, size, seconds, fetched, used
     files *     device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns          the stat index
@@ -85,6 +85,13 @@ ALTER TABLE natives ADD COLUMN sum TEXT NOT NULL DEFAULT '';
 UPDATE natives SET sum = sum_of(digest, facts, at);
 ALTER TABLE starts ADD COLUMN sum TEXT NOT NULL DEFAULT '';
 UPDATE starts SET sum = sum_of(key, said, at);
+""",
+    # Listings tell executable files from others now, and have the folders of roots: they are read again when needed.
+    """
+UPDATE layers SET claims = '', sum = sum_of(key, kind, name, blobs, env, seconds, built, times, '')
+  WHERE kind IN ('root', 'image', 'run') AND sum = sum_of(key, kind, name, blobs, env, seconds, built, times, claims);
+UPDATE layers SET contents = x'';
+DELETE FROM checked;
 """,
 )
 VERSION = len(MIGRATIONS)

@@ -50,6 +50,18 @@ def test_unchanged_project_builds_and_imports_nothing(built: Tiny) -> None:
     assert built.snapshot() == before
 
 
+def test_copy_onto_a_folder_of_the_root_is_refused(built: Tiny) -> None:
+    """The image before stays as it is; once the target is right, only that layer is built."""
+    before = built.inspect("app")["Id"]
+    built.replace("stages/app/stage.toml", 'source = "app"\ntarget = "/app"', 'source = "app/main.sh"\ntarget = "/mnt"')
+    message = built.refuse("app", code=1)
+    assert "/mnt of the layer app/app/main.sh would replace /mnt, a folder of the root" in message
+    assert "another target" in message
+    assert built.inspect("app")["Id"] == before
+    built.replace("stages/app/stage.toml", '"/mnt"', '"/mnt/main.sh"')
+    assert list(built.build("app").built()) == ["app/app/main.sh"]
+
+
 def test_removed_image_is_delivered_again(built: Tiny) -> None:
     built.tool("podman", "rmi", "localhost/tiny/app:latest")
     again = built.build("app")

@@ -176,6 +176,16 @@ def test_missing_copy_source_is_reported(untouched: Tiny) -> None:
     assert "stages/app/ap: there is no such file or folder" in message
 
 
+def test_whiteout_in_an_application_is_reported(untouched: Tiny) -> None:
+    """`.wh.NAME` would delete NAME of the layers below; podman cannot even save such an image."""
+    untouched.write("stages/app/app/.wh.notes", "x")
+    untouched.git("add", ".")
+    message = untouched.refuse("app", code=1)
+    assert "stages/app/app/.wh.notes: 'app/.wh.notes' has a name that deletes files of the layers below" in message
+    assert "hint: rename the file" in message
+    untouched.git("reset", "--quiet")
+
+
 def test_unpinned_root_image_is_reported(untouched: Tiny) -> None:
     untouched.write("stages/base/stage.toml", 'summary = "x"\n[root]\nimage = "127.0.0.1:5000/tiny/root:latest"\n')
     message = untouched.refuse("app", code=2)

@@ -303,7 +303,7 @@ def test_damaged_tar_is_refused_wherever_it_breaks() -> None:
 
 @pytest.mark.parametrize("name", ["../etc/passwd", "a/../../b", "usr/.wh.bin", ".wh..wh..opq"])
 def test_a_path_that_a_layer_cannot_hold_is_refused(name: str) -> None:
-    with pytest.raises(BuildError, match="cannot hold"):
+    with pytest.raises(BuildError, match=r"has a (path that climbs|name that deletes)"):
         run(entry(name, b"x"))
 
 

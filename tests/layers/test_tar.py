@@ -180,8 +180,9 @@ def test_a_second_copy_is_verified_too():
 
 @pytest.mark.parametrize("path", ["a/..\n/../b", "/etc/passwd", "../x", "a/../b", "a//b", "", "a/.", "a\0b", "a/"])
 def test_a_path_outside_the_image_is_refused(path):
-    with pytest.raises(BuildError, match="cannot hold the path"):
+    with pytest.raises(BuildError, match="has a") as caught:
         layer(file(path))
+    assert "no layer can hold it" in caught.value.hint
 
 
 @pytest.mark.parametrize("compression", Compression)
@@ -228,8 +229,8 @@ def test_zstd_bytes_do_not_depend_on_the_number_of_processors():
         assert b"".join([*parts, compressor.flush()]) == ours
 
 
-NAME = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=120).filter(
-    lambda name: name not in {".", ".."}
+NAME = st.text(st.characters(codec="utf-8", exclude_characters="/\0"), min_size=1, max_size=63).filter(
+    lambda name: name not in {".", ".."} and not name.startswith(".wh.")
 )
 PATH = st.lists(NAME, min_size=1, max_size=5).map("/".join)
 TREE = st.dictionaries(PATH, st.tuples(st.binary(max_size=2000), st.booleans()), max_size=12).filter(
@@ -245,7 +246,9 @@ def test_tarfile_reads_back_any_members(tree):
     with tarfile.open(fileobj=io.BytesIO(stored)) as tar:
         found = {entry.name: (tar.extractfile(entry).read(), entry.mode == 0o755) for entry in tar if entry.isfile()}
     assert found == tree
-    assert dict(packed.contents) == {path: hashlib.sha256(data).hexdigest() for path, (data, _) in tree.items()}
+    assert dict(packed.contents) == {
+        path: hashlib.sha256(data).hexdigest() + " +x" * executable for path, (data, executable) in tree.items()
+    }
 
 
 PACK_A_GIGABYTE = """

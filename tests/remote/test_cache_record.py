@@ -66,7 +66,7 @@ def test_equal_records_give_equal_bytes() -> None:
     [
         {"name": "a\nb"}, {"name": "\x1b[31m"}, {"name": "\x9b31m"}, {"name": "\u2028"}, {"kind": "\x7f"},
         {"name": "\ud800"}, {"name": "n" * 20_000}, {"path_prefixes": ("/a",)}, {"path_prefixes": ("a/../b",)},
-        {"path_prefixes": ("..",)}, {"path_prefixes": ("a//b",)}, {"path_prefixes": ("a/",)}, {"path_prefixes": ("",)},
+        {"path_prefixes": ("..",)}, {"path_prefixes": ("a//b",)}, {"path_prefixes": ("a//",)}, {"path_prefixes": ("",)},
         {"path_prefixes": ("./a",)}, {"path_prefixes": ("a\0",)}, {"path_prefixes": ("a\nb",)},
         {"path_prefixes": tuple(str(n) for n in range(MAX_PREFIXES + 1))}, {"result": LayerResult(blobs=())},
         {"result": LayerResult(blobs=make_record().result.blobs, env=("A=\0",))},
@@ -157,7 +157,7 @@ def test_record_that_does_not_describe_exactly_one_layer_is_refused(count: int) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(format=2), "another version"),
+        (lambda v: v.update(format=1), "another version"),
         (lambda v: v.update(format=True), "format is not an integer"),
         (lambda v: v.pop("format"), "has no `format`"),
         (lambda v: v.update(layers={}), "layers is not a list"),
@@ -203,7 +203,7 @@ def test_compression_bombs_are_refused_in_little_memory() -> None:
     manifest, index = encode_record(make_record(), b""), encode_stage_index([make_record()])
     bombs = {
         "zeros": zlib.compress(b"0" * (100 << 20)),
-        "lists": zlib.compress(b'{"format":1,"layers":[' + b"[]," * ((8 << 20) // 3 - 20) + b"[]]}"),
+        "lists": zlib.compress(b'{"format":2,"layers":[' + b"[]," * ((8 << 20) // 3 - 20) + b"[]]}"),
         "nested": zlib.compress(b"[" * (8 << 20)),
     }
     tracemalloc.start()

@@ -31,7 +31,7 @@ from buildkit.remote.stage_index import (
 )
 from tests.remote.records import DIGESTS, FACTS, RECORDS, make_record, mutate, overwrite
 
-SAMPLE_FACTS = {"format": 1, "facts": {"0" * 64: "eA=="}, "untold": ["1" * 64]}
+SAMPLE_FACTS = {"format": 2, "facts": {"0" * 64: "eA=="}, "untold": ["1" * 64]}
 
 
 @given(st.lists(RECORDS, max_size=5, unique_by=lambda record: record.key))
@@ -99,7 +99,7 @@ def test_index_that_is_too_large_to_be_read_is_not_written() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda v: v.update(format=2), "another version"),
+        (lambda v: v.update(format=1), "another version"),
         (lambda v: v.pop("format"), "has no `format`"),
         (lambda v: v.pop("untold"), "has no `untold`"),
         (lambda v: v.update(untold="1" * 64), "untold is not a list"),
@@ -163,7 +163,7 @@ def test_index_without_a_usable_layer_has_no_native_facts(layers: object) -> Non
 def test_bombs_in_native_facts_are_refused_in_little_memory() -> None:
     tracemalloc.start()
     try:
-        for bomb in (b"0" * (100 << 20), b'{"format":1,"untold":[' + b"[]," * 2_700_000 + b"[]]}", b"[" * (8 << 20)):
+        for bomb in (b"0" * (100 << 20), b'{"format":2,"untold":[' + b"[]," * 2_700_000 + b"[]]}", b"[" * (8 << 20)):
             with pytest.raises(MalformedError):
                 decode_stage_facts(zlib.compress(bomb), [])
         _, peak = tracemalloc.get_traced_memory()

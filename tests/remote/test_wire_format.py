@@ -69,7 +69,7 @@ def test_cache_record_has_golden_bytes() -> None:
         f'{{"mediaType":"{layer}","digest":"sha256:{A}","size":7}}],'
         '"annotations":{"io.xoe.buildkit.layers":"…"}}'
     )
-    assert description == (f'{{"format":1,"layers":[{DESCRIPTION}"natives":["ZmFjdHM=","","LQ=="],"seconds":1.235}}]}}')
+    assert description == (f'{{"format":2,"layers":[{DESCRIPTION}"natives":["ZmFjdHM=","","LQ=="],"seconds":1.235}}]}}')
 
 
 def test_stage_index_has_golden_bytes() -> None:
@@ -81,19 +81,21 @@ def test_stage_index_has_golden_bytes() -> None:
     end = '],"annotations":{"io.xoe.buildkit.layers":"…"}}'
     natives = f'{{"mediaType":"application/vnd.xoe.buildkit.natives.v1+zlib","digest":"sha256:{A}","size":9}}'
     assert manifest == f"{begin}{natives}{end}"
-    assert description == f'{{"format":1,"layers":[{DESCRIPTION}"seconds":1.235}}]}}'
+    assert description == f'{{"format":2,"layers":[{DESCRIPTION}"seconds":1.235}}]}}'
     assert split(encode_stage_index([RECORD]))[0] == f"{begin}{EMPTY_JSON}{end}"
 
 
 def test_native_facts_of_a_stage_have_golden_bytes() -> None:
     packed = encode_stage_facts({Digest(A): b"facts", Digest(B): NOTHING}, [Digest(C), Digest(B), Digest(A)])
     assert packed is not None
-    assert zlib.decompress(packed).decode() == f'{{"facts":{{"{A}":"ZmFjdHM="}},"format":1,"untold":["{C}"]}}'
+    assert zlib.decompress(packed).decode() == f'{{"facts":{{"{A}":"ZmFjdHM="}},"format":2,"untold":["{C}"]}}'
 
 
 def test_listing_has_golden_bytes() -> None:
-    packed = encode_listing([("a/ü", A), ("b", "-> ../c")])
-    assert zlib.decompress(packed).decode() == f'["a/ü","{A}"]\n["b","-> ../c"]\n'
+    packed = encode_listing([("a/ü", A), ("b", "-> ../c"), ("c", f"{B} +x"), ("d", "/"), ("e", "special")])
+    assert zlib.decompress(packed).decode() == (
+        f'["a/ü","{A}"]\n["b","-> ../c"]\n["c","{B} +x"]\n["d","/"]\n["e","special"]\n'
+    )
     assert zlib.decompress(encode_listing(None)) == b"\n"
 
 

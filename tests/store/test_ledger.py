@@ -176,9 +176,12 @@ INSERT INTO builds VALUES (NULL, 's', 'i', 'd', 1, 1, '{{"layers":[{{"key":"sha2
 @pytest.mark.parametrize("version", range(1, VERSION))
 def test_every_older_schema_is_migrated_with_its_rows(path: Path, version: int, tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as db, db:
-        for step in schema.MIGRATIONS[:version]:
+        db.create_function("sum_of", -1, database.sum_of)
+        for step in schema.MIGRATIONS[: min(version, 4)]:
             db.executescript(step)
-        db.executescript(FIRST_ROWS)
+        db.executescript(FIRST_ROWS)  # since version 5, rows have sums
+        for step in schema.MIGRATIONS[4:version]:
+            db.executescript(step)
         db.execute(f"PRAGMA user_version = {version}")
     with closing(Ledger(path)) as ledger:
         assert ledger.layers.find([KEY]) == {KEY: LayerResult(blobs=(), seconds=1.5)}

@@ -22,8 +22,9 @@ from buildkit.layers.root.dpkg import STATUS, STATUS_FOLDER, parse_packages, ver
 from buildkit.layers.root.header import DIRECTORY, FILE, HARDLINK, SYMLINK, RootEntry, render_entry
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.header import END, padding
+from buildkit.layers.tar.listing import file_content, link_content, root_listing
 from buildkit.layers.tar.member import Compression, PackedLayer
-from buildkit.layers.tar.whiteout import WHITEOUT_PREFIX
+from buildkit.layers.tar.member_path import find_path_problem
 from buildkit.locks.pins import AptPin
 
 CA_BUNDLE = "etc/ssl/certs/ca-certificates.crt"
@@ -92,7 +93,7 @@ def pack_root(chunks: Iterable[bytes], rules: RootRules, out: BinaryIO, compress
         _read(chunks, root)
         root.finish()
         blob.write(END)
-        return blob.finish(tuple(sorted(root.contents.items())))
+        return blob.finish(root.listing())
 
 
 def _read(chunks: Iterable[bytes], root: _Root) -> None:
@@ -214,6 +215,10 @@ class _Root:
             return True
         return False
 
+    def listing(self) -> tuple[tuple[str, str], ...]:
+        """Return what the root holds at each path (`layers.tar.listing`)."""
+        return root_listing(self.contents, self._written - {""})
+
     def finish(self) -> None:
         """Write the files that were held back and those that the rules add."""
         if self._rules.pins:
@@ -261,7 +266,7 @@ class _Root:
         if entry.path in self.contents or entry.path in self._written:
             raise BuildError(f"the root's tar names {entry.path} twice")
         self._write_folder(entry.path.rpartition("/")[0])
-        what = f"-> {entry.link}"
+        what = link_content(entry.link)
         if entry.kind == HARDLINK:
             what = self._linked(entry)
         self._blob.write(render_entry(entry))
@@ -287,7 +292,7 @@ class _Root:
         if left:
             raise BuildError(f"the root's tar is damaged: {entry.path} ends {left} bytes early")
         self._blob.write(padding(entry.size))
-        return hasher.hexdigest()
+        return file_content(hasher.hexdigest(), executable=bool(entry.mode & 0o100))
 
 
 def _is_volatile(path: str, kind: bytes) -> bool:
@@ -295,14 +300,10 @@ def _is_volatile(path: str, kind: bytes) -> bool:
 
 
 def _checked(name: str) -> str:
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if ".." in parts or any(part.startswith(WHITEOUT_PREFIX) for part in parts):
-        raise BuildError(f"the root's tar names a path that a layer cannot hold: {name!r}")
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise BuildError(f"the root's tar names a path that is not UTF-8: {name!r}") from error
-    return "/".join(parts)
+    path = "/".join(part for part in name.split("/") if part not in ("", "."))
+    if path and (why := find_path_problem(path)):
+        raise BuildError(f"the root's tar: {name!r} {why}")
+    return path
 
 
 def _xattrs(info: tarfile.TarInfo) -> tuple[tuple[str, bytes], ...]:

@@ -1,8 +1,14 @@
-"""Read the paths of a stored layer and their contents from its blob."""
+"""Listings: what a layer holds at each path, read while it is packed or from its blob.
+
+The content of a file is the SHA-256 of its bytes, followed by `EXECUTABLE` if its owner may execute it; of a symbolic
+link ``-> TARGET``; of a device or a pipe `SPECIAL`. Folders are not owned, because any number of layers may have them;
+the listing of a root has its empty folders, too, with the content `FOLDER`.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from buildkit.errors import BuildError
@@ -10,24 +16,58 @@ from buildkit.layers.tar.decompress import inflate
 from buildkit.layers.tar.member import Compression
 from buildkit.layers.tar.reader import TarReader
 
+EXECUTABLE = " +x"
+FOLDER = "/"
+SPECIAL = "special"
 
-def read_listing(path: Path, compression: Compression) -> list[tuple[str, str]]:
-    """Return files with their SHA-256 and links (``-> TARGET``), sorted, as packing lists them; folders are not owned.
+Listing = list[tuple[str, str]]
 
-    Raises BuildError for a damaged blob.
-    """
+
+def file_content(sha256: str, *, executable: bool) -> str:
+    """Return the content of a file in a listing."""
+    return f"{sha256}{EXECUTABLE}" if executable else sha256
+
+
+def link_content(target: str) -> str:
+    """Return the content of a symbolic link in a listing."""
+    return f"-> {target}"
+
+
+def describe_difference(first: str, second: str) -> str:
+    """Return how two contents of one path differ, as a clause."""
+    if first.removesuffix(EXECUTABLE) == second.removesuffix(EXECUTABLE):
+        return "only one of them is executable"
+    return "their bytes differ"
+
+
+def root_listing(contents: dict[str, str], folders: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Return the listing of a root, sorted: ``contents`` by path, and those of ``folders`` that hold nothing."""
+    parents = {path.rpartition("/")[0] for path in (*contents, *folders)}
+    empty = {path: FOLDER for path in folders if path not in parents}
+    return tuple(sorted({**empty, **contents}.items()))
+
+
+def read_listing(path: Path, compression: Compression, *, of_root: bool = False) -> Listing:
+    """Return the listing of a blob, sorted, as packing makes it. Raises BuildError for a damaged blob."""
     found: dict[str, str] = {}
+    folders: set[str] = set()
     try:
         reader = TarReader(inflate(path, compression), f"the layer {path.name}")
         for member in reader:
             kind, name = member.fields["type"], member.path.decode("utf-8", "replace")
             if kind == "symbolic link":
-                found[name] = f"-> {member.fields['link']}"
-            elif kind != "folder":
+                found[name] = link_content(member.fields["link"])
+            elif kind == "hard link":
+                found[name] = found.get(member.fields["link"].strip("/"), SPECIAL)
+            elif kind == "folder":
+                folders.add(name)
+            elif kind in ("file", "sparse file"):
                 hasher = hashlib.sha256()
                 for chunk in reader.content():
                     hasher.update(chunk)
-                found[name] = hasher.hexdigest()
+                found[name] = file_content(hasher.hexdigest(), executable=bool(int(member.fields["mode"], 8) & 0o100))
+            else:
+                found[name] = SPECIAL
     except ValueError as error:
         raise BuildError(f"the layer {path.name} cannot be read: {error}") from error
-    return sorted(found.items())
+    return list(root_listing(found, folders - {""} if of_root else ()))

@@ -54,9 +54,8 @@ MAGIC_SIZE = 4
 class PackedLayer:
     """A written layer: ``size`` bytes stored under ``digest``, ``unpacked`` bytes of tar under ``diff_id``.
 
-    ``contents`` lists the paths that the layer owns, for collision checks and SBOMs, with the SHA-256 of a file's
-    content (``-> TARGET`` for a symbolic link); directories are not owned. ``busy`` are the seconds spent on
-    compressing, hashing and writing, while another thread read.
+    ``contents`` is the layer's listing (`layers.tar.listing`). ``busy`` are the seconds spent on compressing, hashing
+    and writing, while another thread read.
     """
 
     digest: Digest

@@ -8,7 +8,6 @@ are written explicitly, as directories of mode 0755, each before its first membe
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable
 from typing import BinaryIO
 
@@ -16,9 +15,9 @@ from buildkit.digest import FileHash
 from buildkit.errors import BuildError, CollisionError, MismatchError, WheelError, source_changed
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.header import DIRECTORY, END, FILE, SYMLINK, padding, render_header
+from buildkit.layers.tar.listing import describe_difference, file_content, link_content
 from buildkit.layers.tar.member import Compression, Member, PackedLayer
-
-_BAD_PATH = re.compile(r"\0|(?:^|/)\.{0,2}(?:/|\Z)")
+from buildkit.layers.tar.member_path import find_path_problem
 
 
 def _ignore(_done: int) -> None:
@@ -62,25 +61,25 @@ class _Layer:
         if member.kind == "directory":
             self._add_directory(member.path, member)
             return
-        _check_path(member.path)
+        _check_path(member.path, member)
         if member.path in self._directories:
             raise _collision(member.path, member.wheel, "", "one of them has a directory there")
         if member.path in self.owned:
             self._compare(member)
         elif member.kind == "symlink":
             self._blob.write(render_header(member.path, SYMLINK, mode=0o755, link=member.target))
-            self.owned[member.path] = _link(member), member.wheel
+            self.owned[member.path] = link_content(member.target), member.wheel
         else:
             mode = 0o755 if member.executable else 0o644
             self._blob.write(render_header(member.path, FILE, size=member.size, mode=mode))
-            content = _copy(member, self._blob.write)
+            sha256 = _copy(member, self._blob.write)
             self._blob.write(padding(member.size))
-            self.owned[member.path] = content, member.wheel
+            self.owned[member.path] = file_content(sha256, executable=member.executable), member.wheel
 
     def _add_directory(self, path: str, member: Member) -> None:
         if path in self._directories:
             return
-        _check_path(path)
+        _check_path(path, member)
         self._add_directory(path.rpartition("/")[0], member)
         if path in self.owned:
             raise _collision(path, self.owned[path][1], member.wheel, "the other needs a directory there")
@@ -90,9 +89,12 @@ class _Layer:
     def _compare(self, member: Member) -> None:
         """Compare a member with the one already at its path; raises CollisionError if they differ."""
         content, owner = self.owned[member.path]
-        new_content = _link(member) if member.kind == "symlink" else _copy(member, _drop)
+        if member.kind == "symlink":
+            new_content = link_content(member.target)
+        else:
+            new_content = file_content(_copy(member, _drop), executable=member.executable)
         if new_content != content:
-            raise _collision(member.path, owner, member.wheel, "their bytes differ")
+            raise _collision(member.path, owner, member.wheel, describe_difference(content, new_content))
 
 
 def _copy(member: Member, write: Callable[[bytes], None]) -> str:
@@ -117,13 +119,13 @@ def _drop(_chunk: bytes) -> None:
     return
 
 
-def _link(member: Member) -> str:
-    return f"-> {member.target}"
-
-
-def _check_path(path: str) -> None:
-    if _BAD_PATH.search(path):
-        raise BuildError(f"a layer cannot hold the path {path!r}", hint="paths are relative to the image's root")
+def _check_path(path: str, member: Member) -> None:
+    if why := find_path_problem(path):
+        owner = member.wheel or member.source
+        raise BuildError(
+            f"{owner}: {path!r} {why}" if owner else f"{path!r} {why}",
+            hint="rename the file, or leave it out: no layer can hold it",
+        )
 
 
 def _mismatch(member: Member, what: str) -> BuildError:

@@ -7,7 +7,6 @@ ISA-L inflates the content, twice as fast as zlib and without the interpreter lo
 from __future__ import annotations
 
 import os
-import re
 import stat
 import struct
 import zipfile
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import cast
 
 from buildkit.errors import WheelError
+from buildkit.layers.tar.member_path import find_path_problem
 
 CHUNK = 1 << 20
 _READ = 1 << 18
@@ -23,9 +23,6 @@ _EXTRA_GUESS = 64  # most writers put no more bytes between a name and its conte
 _LOCAL = struct.Struct("<4s5H3I2H")
 _ENCRYPTED = 0x1
 _UTF8 = 0x800
-_HOLLOW_PART = re.compile(r"(?:^|/)\.?(?:/|\Z)")
-_CLIMBING_PART = re.compile(r"(?:^|/)\.\.(?:/|\Z)")
-_LONGEST_NAME = 255
 
 
 class WheelZip:
@@ -142,7 +139,7 @@ class WheelZip:
 
     def _check(self, entry: zipfile.ZipInfo, seen: set[str]) -> None:
         name = entry.orig_filename
-        if why := find_path_problem(name.removesuffix("/")):
+        if why := find_name_problem(name.removesuffix("/")):
             raise self.refuse(why, name)
         if entry.header_offset < 0:
             raise self.refuse("is damaged: it begins before the archive does", name)
@@ -158,18 +155,10 @@ class WheelZip:
         seen.add(name)
 
 
-def find_path_problem(path: str) -> str:
-    """Return what is wrong with ``path`` as a path below a folder; empty for nothing."""
-    if path.startswith("/"):
-        return "has an absolute path"
+def find_name_problem(path: str) -> str:
+    """Return what is wrong with a wheel's path, as a phrase; it is stricter than for other members."""
     if "\\" in path:
         return "has a backslash in its path"
     if not path.isprintable():
         return "has an unprintable character in its path"
-    if _CLIMBING_PART.search(path):
-        return "has a path that climbs out of its folder"
-    if _HOLLOW_PART.search(path):
-        return "has an empty part in its path"
-    if len(path) * 4 > _LONGEST_NAME and any(len(part.encode()) > _LONGEST_NAME for part in path.split("/")):
-        return "has a name longer than a file system takes"
-    return ""
+    return find_path_problem(path)

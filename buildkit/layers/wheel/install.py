@@ -28,7 +28,7 @@ from buildkit.declare.target import Target
 from buildkit.digest import FileHash
 from buildkit.errors import WheelError
 from buildkit.layers.tar.member import Chunks, Member
-from buildkit.layers.wheel.archive import WheelZip, find_path_problem
+from buildkit.layers.wheel.archive import WheelZip, find_name_problem
 from buildkit.layers.wheel.prefix import prefix_members
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class _Destination(WheelDestination):
         attr: str,
         section: ScriptSection,  # noqa: ARG002
     ) -> RecordEntry:
-        if why := find_path_problem(name) or ("has a slash in its name" if "/" in name else ""):
+        if why := find_name_problem(name) or ("has a slash in its name" if "/" in name else ""):
             raise self._archive.refuse(f"has an entry point {name!r} that {why}")
         self._wrappers.add(name)
         script = _SCRIPT.format(shebang=self._shebang(), module=module, name=attr.split(".")[0], function=attr)

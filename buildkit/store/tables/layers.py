@@ -12,7 +12,7 @@ from buildkit.digest import DiffId, Digest, Key, canonical_json
 from buildkit.layers.path_prefixes import path_prefixes_of
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
-from buildkit.store.database import Database
+from buildkit.store.database import Database, sum_of
 from buildkit.store.tables.table import LedgerTable, is_recipe_of
 
 _SAMPLE = 400  # rows that a median is taken of
@@ -101,9 +101,9 @@ class LayerTable:
         return not self._table.find([key.hex]) and self._database.select_one(query, (key.hex,)) is not None
 
     def put(
-        self, layer: LayerIdentity, result: LayerResult, listing: bytes, prefixes: Sequence[str], *, built: bool
+        self, layer: LayerIdentity, result: LayerResult, listing: bytes, prefixes: Sequence[str] | None, *, built: bool
     ) -> None:
-        """Record a layer; ``listing`` as of `pack_listing`, or empty.
+        """Record a layer; ``listing`` as of `pack_listing`, or empty; ``prefixes`` are None if they are not known.
 
         Unless it was ``built`` here, the seconds and the count of earlier builds here stay.
         """
@@ -119,7 +119,7 @@ class LayerTable:
             seconds=before.seconds if before and not built else float(result.seconds),
             built=now,
             times=built + (before.times if before else 0),
-            claims=json.dumps(prefixes),
+            claims="" if prefixes is None else json.dumps(prefixes),
         )
         self._table.put(row, recipe=layer.recipe, contents=listing, used=now)
 
@@ -128,22 +128,27 @@ class LayerTable:
         self._table.delete([key.hex])
 
     def contents(self, key: Key) -> list[tuple[str, str]] | None:
-        """Return the paths that a layer owns, with their content hashes; None if they are unknown."""
+        """Return the listing of a layer; None if it is not known."""
         row = self._database.select_one("SELECT contents FROM layers WHERE key = ?", (key.hex,))
         if row is None or not row[0]:
             return None
         with self._database.decoding():
-            return [(path, sha256) for path, sha256 in json.loads(zlib.decompress(row[0]))]
+            return [(path, content) for path, content in json.loads(zlib.decompress(row[0]))]
 
     def add_contents(self, key: Key, contents: Sequence[tuple[str, str]]) -> None:
-        """Record the owned paths of a layer that another machine built."""
-        self._database.execute("UPDATE layers SET contents = ? WHERE key = ?", (pack_listing(contents), key.hex))
+        """Record the listing of a layer that had none, and the path prefixes if they were not known either."""
+        with self._database.transaction():
+            self._database.execute("UPDATE layers SET contents = ? WHERE key = ?", (pack_listing(contents), key.hex))
+            for row in self._table.find([key.hex]):
+                if not row.claims:
+                    known = row._replace(claims=json.dumps(path_prefixes_of(contents)))
+                    query = "UPDATE layers SET claims = ?, sum = ? WHERE key = ?"
+                    self._database.execute(query, (known.claims, sum_of(*known), known.key))
 
     def path_prefixes(self, keys: Iterable[Key]) -> dict[Key, tuple[str, ...]]:
-        """Return the path prefixes (layers/path_prefixes.py) of layers."""
-        rows = self._table.select_with("contents", "WHERE key IN", tuple(key.hex for key in keys))
+        """Return the path prefixes (layers/path_prefixes.py) of those layers of which they are known."""
         with self._database.decoding():
-            return {Key(row.key): _parse_prefixes(row.claims, listing) for row, listing in rows}
+            return {Key(row.key): _texts(row.claims) for row in self._table.find([k.hex for k in keys]) if row.claims}
 
     def recipe(self, key: str) -> tuple[str, str] | None:
         """Return name and recipe of a layer; None if there is none, or the recipe is damaged."""
@@ -192,7 +197,7 @@ class LayerTable:
 
 
 def pack_listing(contents: Sequence[tuple[str, str]]) -> bytes:
-    """Compress owned paths and their content hashes for the column ``contents``."""
+    """Compress a listing for the column ``contents``."""
     return zlib.compress(canonical_json(contents).encode(), 1)
 
 
@@ -202,12 +207,6 @@ def _parse_blobs(text: str) -> tuple[Blob, ...]:
         Blob(digest=Digest(d), diff_id=DiffId(i), size=size, unpacked=unpacked, compression=Compression(how))
         for d, i, size, unpacked, how in json.loads(text)
     )
-
-
-def _parse_prefixes(text: str, listing: bytes) -> tuple[str, ...]:
-    if text:
-        return _texts(text)
-    return path_prefixes_of(path for path, _ in json.loads(zlib.decompress(listing)))  # a row of schema 1
 
 
 def _texts(text: str) -> tuple[str, ...]:

@@ -1,0 +1,150 @@
+"""Finds paths that two layers of an image own, and paths of the root that a layer would replace.
+
+A set of layers is checked once. Path prefixes tell which layers can collide at all; only their listings are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cached_property
+
+from buildkit.digest import Key, canonical_json
+from buildkit.errors import CollisionError
+from buildkit.layers.path_prefixes import find_overlaps
+from buildkit.layers.root.paths import RootClash, RootPaths
+from buildkit.layers.tar.listing import Listing, describe_difference
+from buildkit.plan.compose import Composition
+from buildkit.plan.spec import PackFiles, PackWheels, Spec
+from buildkit.store.blobs import Blobs
+from buildkit.store.layer_listings import find_listing
+from buildkit.store.ledger import Ledger
+
+AskListing = Callable[[Key], Listing]
+
+_RULES = 2  # raised when a set of layers that passed is to be checked again
+
+
+def check_collisions(composition: Composition, ledger: Ledger, blobs: Blobs, ask: AskListing) -> None:
+    """Raise CollisionError if a layer's path is another layer's, too, with other content, or replaces one of the root.
+
+    Content is bytes, mode and kind. Only a `[[copy]]` may replace a file of the root by a file. ``ask`` returns the
+    listing of a layer that only a remote cache has.
+    """
+    checked = set_key(composition)
+    if not ledger.collision_checks.has(checked):
+        _CollisionCheck(composition, ledger, blobs, ask).run()
+        ledger.collision_checks.add(checked)
+
+
+def set_key(composition: Composition) -> Key:
+    """Return the key under which layers, in any order, on their root are recorded as free of collisions."""
+    layers = sorted(spec.key.hex for spec in composition.layers)
+    return Key.of(canonical_json([_RULES, [spec.key.hex for spec in composition.root], layers]).encode())
+
+
+class _CollisionCheck:
+    """One check of a composition."""
+
+    def __init__(self, composition: Composition, ledger: Ledger, blobs: Blobs, ask: AskListing) -> None:
+        self._composition = composition
+        self._ledger = ledger
+        self._blobs = blobs
+        self._ask = ask
+
+    def run(self) -> None:
+        """Raise CollisionError for the first collision."""
+        prefixes = self._find_prefixes()
+        layers, root = self._composition.layers, {spec.key for spec in self._composition.root}
+        self._compare_layers(find_overlaps({spec.key: prefixes[spec.key] for spec in layers}))
+        below = {prefix for key in root for prefix in prefixes[key]}
+        for spec in layers:
+            if find_overlaps({spec.key: prefixes[spec.key], _ROOT: below}):
+                self._compare_with_root(spec)
+
+    def _find_prefixes(self) -> Mapping[Key, tuple[str, ...]]:
+        keys = [spec.key for spec in self._composition.specs]
+        known = self._ledger.layers.path_prefixes(keys)
+        unknown = [spec for spec in self._composition.specs if spec.key not in known]
+        for spec in unknown:
+            self._listing(spec)
+        return self._ledger.layers.path_prefixes(keys) if unknown else known
+
+    def _compare_layers(self, overlapping: set[Key]) -> None:
+        owners: dict[str, tuple[Spec, str]] = {}
+        for spec in self._composition.layers:
+            for path, content in self._listing(spec) if spec.key in overlapping else ():
+                first, other = owners.setdefault(path, (spec, content))
+                if other != content:
+                    owner, rival = self._name_owner(first, path), self._name_owner(spec, path)
+                    raise _collision(f"/{path} is in {owner} and in {rival}, and {describe_difference(other, content)}")
+        folders = _folders(owners)
+        for path in sorted(folders.keys() & owners.keys()):
+            owner, rival = self._name_owner(owners[path][0], path), self._name_owner(folders[path], f"{path}/")
+            raise _collision(f"/{path} is a file in {owner} and a folder in {rival}")
+
+    def _compare_with_root(self, spec: Spec) -> None:
+        for path, content in self._listing(spec):
+            clash = self._root.find_clash(path, content)
+            if clash and not (clash.is_content and isinstance(spec.work, PackFiles)):
+                raise self._root_collision(spec, path, clash)
+
+    @cached_property
+    def _root(self) -> RootPaths:
+        return RootPaths(map(self._listing, self._composition.root))
+
+    def _listing(self, spec: Spec) -> Listing:
+        listing = find_listing(spec.key, self._ledger, self._blobs, of_root=spec.is_of_root)
+        if listing is None:
+            listing = self._ask(spec.key)
+            self._ledger.layers.add_contents(spec.key, listing)
+        return listing
+
+    def _root_collision(self, spec: Spec, path: str, clash: RootClash) -> CollisionError:
+        owner = self._name_owner(spec, path)
+        if clash.instead:
+            hint = f"give the files the target that the link leads to: /{clash.instead}"
+        else:
+            hint = "give the files another target, or change the root"
+        return CollisionError(f"/{path} of {owner} would replace /{clash.path}, {clash.what} of the root", hint=hint)
+
+    def _name_owner(self, spec: Spec, path: str) -> str:
+        """Name the cached wheel that installs ``path`` (a folder ends in a slash), else the layer."""
+        import zipfile
+
+        for wheel in spec.work.wheels if isinstance(spec.work, PackWheels) else ():
+            if wheel.sha256 is None or not wheel.is_wheel:
+                continue
+            archive = self._blobs.file_path(wheel.sha256, wheel.file)
+            with suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(archive) as file:
+                if any(_installs(member, path) for member in file.namelist()):
+                    return f"{wheel.name} {wheel.version} (layer {spec.name})"
+        return f"the layer {spec.name}"
+
+
+_ROOT = Key.of(b"the root of the composition")
+
+
+def _folders(owners: Mapping[str, tuple[Spec, str]]) -> dict[str, Spec]:
+    """Return the folders above the paths, each with a layer that has a file in it."""
+    folders: dict[str, Spec] = {}
+    for path, (spec, _) in owners.items():
+        folder = path.rpartition("/")[0]
+        while folder and folder not in folders:
+            folders[folder] = spec
+            folder = folder.rpartition("/")[0]
+    return folders
+
+
+def _installs(member: str, path: str) -> bool:
+    """Return whether a wheel's member is installed at ``path`` or in it; ``NAME.data/SCHEME/`` is not in its path."""
+    _, data, rest = member.partition(".data/")
+    name = rest.partition("/")[2] if data else member
+    if not path.endswith("/"):
+        return path.endswith(f"/{name}")
+    parents = name.split("/")[:-1]
+    return any(path.endswith("/" + "/".join(parents[:depth]) + "/") for depth in range(1, len(parents) + 1))
+
+
+def _collision(what: str) -> CollisionError:
+    return CollisionError(what, hint="exclude one of the two packages, or give the files another target")

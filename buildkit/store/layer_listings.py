@@ -1,0 +1,26 @@
+"""The listings of layers: recorded in the ledger, or read from the blobs once and recorded then."""
+
+from __future__ import annotations
+
+from buildkit.digest import Key
+from buildkit.layers.root.paths import RootPaths
+from buildkit.layers.tar.listing import Listing, read_listing
+from buildkit.store.blobs import Blobs
+from buildkit.store.ledger import Ledger
+
+
+def find_listing(key: Key, ledger: Ledger, blobs: Blobs, *, of_root: bool) -> Listing | None:
+    """Return the listing of a recorded layer; None if it is not known and a blob is not here.
+
+    ``of_root`` layers are listed with their empty folders. Raises BuildError for a damaged blob.
+    """
+    listing = ledger.layers.contents(key)
+    if listing is not None:
+        return listing
+    own = ledger.layers.find([key])[key].blobs
+    if not all(blobs.has(blob.digest, blob.size) for blob in own):
+        return None
+    listings = [read_listing(blobs.path(blob.digest), blob.compression, of_root=of_root) for blob in own]
+    listing = listings[0] if len(listings) == 1 else RootPaths(listings).listing()
+    ledger.layers.add_contents(key, listing)
+    return listing
