@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -22,6 +23,7 @@ from buildkit.build.step_secrets import PLACE, SecretKeptError, Secrets, find_se
 from buildkit.declare.stage import Config, Run
 from buildkit.digest import FileHash
 from buildkit.errors import BuildError, LostError, MismatchError, ToolError, describe_full_disk
+from buildkit.events import Note
 from buildkit.layers.tar.blob_stream import BlobStream
 from buildkit.layers.tar.member import Compression, PackedLayer
 from buildkit.layers.wheel.bytecode import Compiler, worker_argv
@@ -31,6 +33,7 @@ from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Compile, MakeRoot, PullImage, RunStep, Spec
 from buildkit.tasks.scheduler import Outcome
 from buildkit.tools import buildah, skopeo
+from buildkit.tools.isolation import Isolation
 
 _CHUNK = 1 << 20
 _NO_IMAGE = "image not known"  # in buildah's output
@@ -43,6 +46,7 @@ class ContainerRunner:
         self._context = context
         self._stack = stack
         self._note = context.blobs.leases.hold
+        self._unsaid = threading.Lock()
         self._compiler: Compiler | None = None
         self._compression = Compression(context.project.compression)
 
@@ -93,6 +97,12 @@ class ContainerRunner:
 
     def _run(self, container: buildah.WorkingContainer, spec: Spec, run: Run, mounts: buildah.Mounts) -> Secrets:
         """Run a step's command with its secrets, and return them."""
+        isolation = self._find_isolation()
+        if run.secrets and not isolation.is_private:
+            raise BuildError(
+                f"{spec.name}: this step has secrets, and other commands could read them: {isolation.shared}",
+                hint="install crun or runc, or let this user run: unshare --mount --pid --ipc; see nox -s doctor",
+            )
         with ExitStack() as stack:
             secrets = find_secrets(spec.name, run.secrets, dict(self._context.project.secrets), os.environ)
             try:
@@ -108,6 +118,13 @@ class ContainerRunner:
                     output=secrets.hide(error.output),
                 ) from None  # a traceback would show the unredacted output
         return secrets
+
+    def _find_isolation(self) -> Isolation:
+        """Return how commands are isolated, and say it once a build."""
+        isolation = buildah.find_isolation(self._note)
+        if self._unsaid.acquire(blocking=False):
+            self._context.emit(Note(text=f"steps run with {isolation}", warning=not isolation.is_private))
+        return isolation
 
     def ensure_image(self, chain: tuple[Spec, ...]) -> int:
         """Import a root into local storage under its own reference; return the bytes imported."""
@@ -137,6 +154,7 @@ class ContainerRunner:
     def _compile(self, item: Compile, builder: Composition) -> tuple[str, bytes]:
         """Return the wheel's file name and bytes."""
         context, artifact = self._context, item.artifact
+        self._find_isolation()
         with ExitStack() as stack:
             folder = stack.enter_context(context.blobs.working_folder())
             name = artifact.file or artifact.name

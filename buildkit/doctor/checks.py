@@ -39,6 +39,21 @@ def check_storage(facts: HostFacts) -> Iterator[Diagnosis]:
         yield ok("storage", f"{storage.driver} at {storage.graph_root}")
 
 
+def check_isolation(facts: HostFacts) -> Iterator[Diagnosis]:
+    """Say how steps are kept apart from the host and from each other, and why so."""
+    if facts.isolation is None or facts.storage.problem:
+        return
+    if facts.isolation.is_private:
+        yield ok("isolation", f"steps run with {facts.isolation}")
+        return
+    yield warning(
+        "isolation",
+        f"steps run with {facts.isolation}",
+        "steps with secrets are refused; the others see processes and shared memory of this host",
+        "sudo apt-get install crun  # or let this user run: unshare --mount --pid --ipc",
+    )
+
+
 def check_network(facts: HostFacts) -> Iterator[Diagnosis]:
     """Check whether podman's network backend has its plugins."""
     host = facts.containers
@@ -172,6 +187,7 @@ CHECKS: tuple[Callable[[HostFacts], Iterator[Diagnosis]], ...] = (
     check_runtime,
     check_rootless_tools,
     check_storage,
+    check_isolation,
     check_network,
     check_limits,
     check_ranges,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from buildkit.tools.gpu import Gpus
+from buildkit.tools.isolation import Isolation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,7 @@ class HostFacts:
     tools: tuple[InstalledTool, ...]
     storage: ContainerStorage
     containers: ContainerHost
+    isolation: Isolation | None = None  # of steps; None without buildah
     disks: tuple[DiskSpace, ...] = ()
     ranges: SubordinateIds | None = None  # None for root, which needs none
     namespaces: UserNamespaces = field(default_factory=UserNamespaces)

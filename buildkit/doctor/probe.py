@@ -13,8 +13,9 @@ from pathlib import Path
 from buildkit.doctor.facts import DiskSpace, HostFacts, HostSystem, InstalledTool, SubordinateIds, UserNamespaces
 from buildkit.doctor.probe_containers import find_program, probe_containers, probe_storage
 from buildkit.errors import BuildError
+from buildkit.tools.buildah import find_isolation
 from buildkit.tools.gpu import find_gpus
-from buildkit.tools.process import Command, run
+from buildkit.tools.process import Command, find_tool, run
 
 _VERSION = re.compile(r"\d+(?:\.\d+)+")
 _VERSION_OPTIONS = {
@@ -48,6 +49,7 @@ def probe_host(cache: Path) -> HostFacts:
         tools=tuple(_tool(name, option) for name, option in _VERSION_OPTIONS.items()),
         storage=storage,
         containers=probe_containers(),
+        isolation=find_isolation() if find_tool("buildah") else None,
         disks=_disks(storage.graph_root, cache),
         ranges=None if system.uid == 0 else _ranges(system),
         namespaces=_namespaces(Path("/proc/sys"), Path("/etc/apparmor.d")),

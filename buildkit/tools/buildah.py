@@ -1,10 +1,7 @@
 """buildah: working containers and the commands that run in them.
 
-A command has no network unless its step requests it. How that is enforced depends on the isolation:
-
-- ``oci`` (and ``rootless``): the runtime makes an empty network namespace (``--network none``).
-- ``chroot``: shares the network of buildah's own process and refuses ``--network``; so buildah is started inside an
-  empty network namespace, as root by unshare(1), otherwise within the user namespace of ``buildah unshare``.
+A command has no network unless its step requests it, and sees no process, device or shared memory of the host; see
+`Isolation`.
 """
 
 from __future__ import annotations
@@ -18,14 +15,14 @@ import select
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from buildkit.errors import ToolError
 from buildkit.tools.disk_full import is_disk_full
+from buildkit.tools.isolation import Isolation, in_user_namespace, worker_text
 from buildkit.tools.process import Command, CommandResult, converse, find_tool, run
 from buildkit.tools.secrets_folder_worker import FOUND
 
@@ -36,7 +33,7 @@ PIPES = ("/mnt/out", "/mnt/in")
 _POLL_SECONDS = 0.01
 _UNKNOWN = b"container not known"
 _PROBE = "/buildkit-probe"
-_MISSED = re.compile(rb"(?:exec: \\?.|executable file .)" + _PROBE.encode())  # runc's words; crun's
+_MISSED = re.compile(rb"(?:exec: \\?.|executable file .|fork/exec )" + _PROBE.encode())  # runc's, crun's, buildah's
 
 
 class ContainerLease(Protocol):
@@ -111,8 +108,8 @@ def mounted_secrets_folder(container: WorkingContainer) -> Iterator[None]:
 
 
 def _secrets_folder_argv(container: WorkingContainer, action: str) -> tuple[str, ...]:
-    argv = (sys.executable, "-I", "-c", _worker("secrets_folder_worker"), container.name, action)
-    return argv if os.geteuid() == 0 else ("buildah", "unshare", "--", *argv)
+    argv = (sys.executable, "-I", "-c", worker_text("secrets_folder_worker"), container.name, action)
+    return in_user_namespace(argv)
 
 
 def run_in(
@@ -210,34 +207,64 @@ def remove_image(ref: str) -> None:
 
 
 @cache
-def isolation(lease: LeaseContainer = without_lease) -> str:
+def find_isolation(lease: LeaseContainer = without_lease) -> Isolation:
     """Return BUILDAH_ISOLATION, else ``oci`` if a runtime works here, else ``chroot``; probed once."""
     chosen = os.environ.get("BUILDAH_ISOLATION", "")
-    if chosen:
-        return chosen
-    if not any(find_tool(runtime) for runtime in ("crun", "runc")):
-        return "chroot"
+    if chosen and chosen != "chroot":
+        return Isolation(kind=chosen, why="BUILDAH_ISOLATION is set")
+    has_runtime = any(find_tool(runtime) for runtime in ("crun", "runc"))
+    if not chosen and has_runtime:
+        oci = Isolation(kind="oci", why="a runtime works here")
+        if not _find_obstacle(oci, lease):
+            return oci
+    why = (
+        "BUILDAH_ISOLATION is set"
+        if chosen
+        else "no runtime works here"
+        if has_runtime
+        else "no crun and no runc in PATH"
+    )
+    chroot = Isolation(kind="chroot", why=why)
+    obstacle = _find_obstacle(chroot, lease)
+    return replace(chroot, shared=f"no namespaces can be made: {obstacle}") if obstacle else chroot
+
+
+def _find_obstacle(isolation: Isolation, lease: LeaseContainer) -> str:
+    """Return why no command runs in a container with this isolation; empty if one does."""
     try:
         with working_container("scratch", lease) as container:
-            # A working runtime gets as far as missing this program, and names it. Any other one (no cgroups, no
-            # permission) fails before that, with another message.
-            argv = ("buildah", "run", "--isolation", "oci", "--network", "none", "--", container.name, _PROBE)
+            # What works gets as far as missing this program, and names it. Anything else (no cgroups, no permission)
+            # fails before that, with another message.
+            argv = _isolated_argv(isolation, container, (_PROBE,), {}, network=False, mounts=())
             finished = run(Command(argv=argv, accept=tuple(range(256))))
-    except ToolError:
-        return "chroot"
-    return "oci" if _MISSED.search(finished.stderr) else "chroot"
+    except ToolError as error:
+        return error.message
+    if _MISSED.search(finished.stderr):
+        return ""
+    lines = finished.stderr.decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), f"exit code {finished.code}")
 
 
 def _run_argv(
     container: WorkingContainer, argv: Sequence[str], env: Mapping[str, str], network: bool, mounts: Mounts
 ) -> tuple[str, ...]:
-    kind = isolation(container.lease)
-    chroot = kind == "chroot"
+    isolation = find_isolation(container.lease)
+    return _isolated_argv(isolation, container, argv, env, network=network, mounts=mounts)
+
+
+def _isolated_argv(
+    isolation: Isolation,
+    container: WorkingContainer,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    network: bool,
+    mounts: Mounts,
+) -> tuple[str, ...]:
     return (
-        *(_without_network(os.geteuid()) if chroot and not network else ()),
+        *isolation.prefix((source for source, _ in mounts), network=network),
         "buildah", "run",
-        "--isolation", kind,
-        *(() if chroot else ("--network", "host" if network else "none")),
+        *isolation.options(network=network),
         *(part for name, value in sorted(env.items()) for part in ("--env", f"{name}={value}")),
         *(part for source, target in mounts for part in ("--volume", f"{source}:{target}:ro")),
         "--", container.name, *argv,
@@ -256,18 +283,5 @@ def own_limits() -> tuple[str, ...]:
     return tuple(part for name, (soft, hard) in bounded.items() for part in ("--ulimit", f"{name}={soft}:{hard}"))
 
 
-def _without_network(uid: int) -> tuple[str, ...]:
-    """Return the prefix that runs a command in an empty network namespace with only a loopback."""
-    # its loopback is down at first, and build systems and tests talk to themselves
-    isolated = ("unshare", "--net", "--", sys.executable, "-I", "-c", _worker("loopback_worker"))
-    return isolated if uid == 0 else ("buildah", "unshare", "--", *isolated)
-
-
 def _short(argv: Sequence[str]) -> str:
     return " ".join(argv)[:80].replace("\n", " ")
-
-
-@cache
-def _worker(name: str) -> str:
-    """Return the text of a program of this package, which runs in an interpreter of its own."""
-    return (files("buildkit.tools") / f"{name}.py").read_text("utf-8")

@@ -18,6 +18,7 @@ from buildkit.doctor.facts import (
 )
 from buildkit.doctor.tool_checks import is_older
 from buildkit.tools.gpu import Gpu, Gpus
+from buildkit.tools.isolation import Isolation
 
 GB = 1_000_000_000
 
@@ -272,6 +273,17 @@ def test_variables_that_are_set_are_named_in_a_finding() -> None:
     assert "PIP_INDEX_URL" in only(having(settings=("PIP_INDEX_URL",))).what
 
 
+def test_isolation_of_steps_is_said_with_its_reason() -> None:
+    private = having(isolation=Isolation(kind="chroot", why="no crun and no runc in PATH"))
+    assert bad(private) == []
+    said = next(finding.what for finding in check_host(private) if finding.id == "isolation")
+    assert said == "steps run with chroot isolation (no crun and no runc in PATH); private processes, IPC and /dev"
+    shared = only(having(isolation=Isolation(kind="chroot", why="x", shared="unshare: not permitted")))
+    assert (shared.id, shared.status) == ("isolation", DiagnosisStatus.WARNING)
+    assert "unshare: not permitted" in shared.what
+    assert "secrets are refused" in shared.cost
+
+
 def test_every_check_can_produce_a_finding() -> None:
     """A check that is not in CHECKS, or never yields, would be dead."""
     worst = HostFacts(
@@ -285,5 +297,10 @@ def test_every_check_can_produce_a_finding() -> None:
         debian_keyring=False,
         settings=("x",),
     )
-    answering = dataclasses.replace(worst, tools=(InstalledTool(name="buildah", path="/b"),))
+    answering = dataclasses.replace(
+        worst,
+        tools=(InstalledTool(name="buildah", path="/b"),),
+        storage=ContainerStorage(),
+        isolation=Isolation(kind="chroot", why="x", shared="y"),
+    )
     assert all(list(check(worst)) or list(check(answering)) for check in CHECKS)

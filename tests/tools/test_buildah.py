@@ -44,14 +44,14 @@ def refs() -> Iterator[list[str]]:
 
 @pytest.fixture(params=["oci", "chroot"])
 def isolation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, layer: DiffId) -> Iterator[str]:
-    buildah.isolation.cache_clear()
+    buildah.find_isolation.cache_clear()
     monkeypatch.delenv("BUILDAH_ISOLATION", raising=False)
-    if request.param == "oci" and buildah.isolation() != "oci":
+    if request.param == "oci" and buildah.find_isolation().kind != "oci":
         pytest.skip("no OCI runtime works on this host")
-    buildah.isolation.cache_clear()
+    buildah.find_isolation.cache_clear()
     monkeypatch.setenv("BUILDAH_ISOLATION", request.param)
     yield request.param
-    buildah.isolation.cache_clear()
+    buildah.find_isolation.cache_clear()
 
 
 @pytest.fixture
@@ -268,16 +268,16 @@ def test_stream_ends_if_its_block_raises(isolation: str, tmp_path: Path) -> None
 def test_isolation_comes_from_environment_or_from_a_working_runtime(
     monkeypatch: pytest.MonkeyPatch, layer: DiffId
 ) -> None:
-    buildah.isolation.cache_clear()
+    buildah.find_isolation.cache_clear()
     monkeypatch.setenv("BUILDAH_ISOLATION", "chroot")
-    assert buildah.isolation() == "chroot"
-    buildah.isolation.cache_clear()
+    assert buildah.find_isolation().kind == "chroot"
+    buildah.find_isolation.cache_clear()
     monkeypatch.delenv("BUILDAH_ISOLATION")
-    found = buildah.isolation()
+    found = buildah.find_isolation().kind
     assert found in ("oci", "chroot")
     with working_container(REF) as box:
         assert run_in(box, bash("echo works"), env={}, network=False).text == "works"
-    buildah.isolation.cache_clear()
+    buildah.find_isolation.cache_clear()
 
 
 def test_a_runtime_that_does_not_work_is_not_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -286,6 +286,6 @@ def test_a_runtime_that_does_not_work_is_not_chosen(monkeypatch: pytest.MonkeyPa
     runtime.chmod(0o755)
     monkeypatch.delenv("BUILDAH_ISOLATION", raising=False)
     monkeypatch.setenv("BUILDAH_RUNTIME", str(runtime))
-    buildah.isolation.cache_clear()
-    assert buildah.isolation() == "chroot"
-    buildah.isolation.cache_clear()
+    buildah.find_isolation.cache_clear()
+    assert buildah.find_isolation().kind == "chroot"
+    buildah.find_isolation.cache_clear()
