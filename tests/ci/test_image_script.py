@@ -44,6 +44,58 @@ def test_wrong_usage_exits_with_2(arguments: tuple[str, ...], message: str) -> N
     assert done.stdout == ""
 
 
+NOX = """\
+#!/bin/bash
+echo "${SIGN_KEY:-unset}" >exported
+printf '%s\\n' "$@" >words
+while (($#)) && [[ $1 != --sign-by ]]; do shift; done
+if (($#)); then
+    stat --format=%a -- "${2%/*}" >mode
+    cat -- "$2" >key
+    echo "$2" >place
+fi
+"""
+PEM = "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "key"),
+    [
+        ({}, [], ""),
+        ({"ACTIONS_ID_TOKEN_REQUEST_URL": "https://x"}, ["--sign-keyless"], ""),
+        ({"SIGSTORE_ID_TOKEN": "token"}, ["--sign-keyless"], ""),
+        ({"SIGN_KEY": PEM}, ["--sign-by", "KEY"], f"{PEM}\n"),
+        ({"SIGN_KEY": "FILE", "SIGSTORE_ID_TOKEN": "token"}, ["--sign-keyless", "--sign-by", "KEY"], "of a file\n"),
+    ],
+    ids=["nothing", "github", "gitlab", "key", "both"],
+)
+def test_publish_attests_and_signs_by_what_the_job_has(
+    tmp_path: Path, env: dict[str, str], options: list[str], key: str
+) -> None:
+    (tmp_path / "key.pem").write_text("of a file\n")
+    nox = tmp_path / "nox"
+    nox.write_text(NOX)
+    nox.chmod(0o755)
+    env = {name: value.replace("FILE", str(tmp_path / "key.pem")) for name, value in env.items()}
+    base = {"PATH": f"{tmp_path}:/usr/bin:/bin", "REGISTRY": "r.io", "REPOSITORY": "Me/App"}
+    done = subprocess.run(
+        (ROOT / "ci/image", "publish", "v1"), cwd=tmp_path, env=base | env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    words = (tmp_path / "words").read_text().splitlines()
+    assert words[:7] == ["-s", "build", "--", "--no-import", "--push", "r.io/me/app", "--cache-write"]
+    place = (tmp_path / "place").read_text().strip() if key else ""
+    signing = words[words.index("--attest") + 1 :]
+    assert ["KEY" if word == place else word for word in signing] == options
+    assert ("without a signature" in done.stderr) == (not options)
+    assert (tmp_path / "exported").read_text() == "unset\n"
+    assert "abc" not in done.stderr + done.stdout
+    if key:
+        assert (tmp_path / "key").read_text() == key
+        assert key.startswith("of a file") or (tmp_path / "mode").read_text() == "700\n"
+        assert key.startswith("of a file") or not Path(place).exists(), "the key is forgotten"
+
+
 @pytest.mark.tools
 def test_missing_registry_or_repository_fails(tiny: Tiny) -> None:
     done = run(tiny, "plan", REGISTRY="r.io")

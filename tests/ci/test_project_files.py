@@ -30,6 +30,7 @@ def test_dependabot_fits_the_schema_and_groups_weekly_updates() -> None:
     updates = read_yaml(path)["updates"]
     assert {update["package-ecosystem"] for update in updates} == {"github-actions", "pip"}
     assert all(update["schedule"] == {"interval": "weekly"} and update["groups"] for update in updates)
+    assert all(update["cooldown"]["default-days"] >= 7 for update in updates), "not on the day of a release"
 
 
 def test_pre_commit_runs_the_tools_of_lint_and_types() -> None:
