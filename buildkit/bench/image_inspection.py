@@ -14,17 +14,9 @@ from typing import IO, Any, cast
 from buildkit.layers.tar.decompress import inflate
 from buildkit.layers.tar.member import Compression
 from buildkit.layers.tar.whiteout import find_removed_path
+from buildkit.shell import load_script
 from buildkit.tools.process import Command, run
 
-# $1 is the image, the rest are paths; sha256sum prints nothing on standard output for a missing file
-_LOOK = """
-container=$(buildah from --pull=never --quiet -- "$1") || exit 1
-shift
-root=$(buildah mount -- "$container") && cd "$root" && { sha256sum -- "$@" 2>&-; true; }
-cd /
-buildah umount -- "$container" > /dev/null
-buildah rm -- "$container" > /dev/null
-"""
 _ENDINGS = {"gzip": Compression.GZIP, "zstd": Compression.ZSTD}
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
 
@@ -34,7 +26,7 @@ def inspect_in_storage(env: Mapping[str, str], image: str, paths: Iterable[str])
     requested = tuple(paths)
     if not requested:
         return {}
-    script = ("sh", "-c", _LOOK, "sh", image, *requested)
+    script = ("sh", "-c", load_script("hash_files"), "sh", image, *requested)
     argv = script if os.geteuid() == 0 else ("buildah", "unshare", *script)
     lines = run(Command(argv=argv, env=env, what=f"looking into {image}")).text.splitlines()
     return {name: digits for digits, _, name in (line.partition("  ") for line in lines) if name}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Iterator
 
 from buildkit.containerfile.find_expression import render_find
 from buildkit.declare.stage import Debian, User
 from buildkit.plan.spec import MakeRoot
+from buildkit.shell import load_script
 
 ROOT = "/rootfs"
 
@@ -19,49 +21,6 @@ _HEAD = f"""\
 # these packages do not need it.
 set -eu
 """
-# dpkg writes no records in this variant: scanners look for them here
-_RECORD = """\
-    mkdir -p "$1/var/lib/dpkg/status.d"
-    for deb in "$1"/var/cache/apt/archives/*.deb; do
-        dpkg-deb --field "$deb" > "$1/var/lib/dpkg/status.d/$(dpkg-deb --field "$deb" Package)" || exit 1
-    done
-"""
-_VOLATILE = """\
-# nothing of the build, its hour or its machine
-for folder in dev proc sys; do [ ! -d "$folder" ] || find "$folder" -mindepth 1 -delete; done
-for folder in run tmp var/tmp var/log var/backups var/cache/apt var/cache/ldconfig var/lib/apt/lists; do
-    [ ! -d "$folder" ] || find "$folder" ! -type d -delete
-done
-rm -rf etc/passwd- etc/group- etc/shadow- etc/gshadow- etc/subuid- etc/subgid- etc/.pwd.lock \\
-    var/cache/apt/archives/partial var/cache/debconf/*-old var/lib/apt/extended_states var/lib/apt/lists/partial \\
-    var/lib/dbus/machine-id var/lib/dpkg/*-old var/lib/dpkg/lock* var/lib/dpkg/triggers/Lock
-find . -path './usr/lib/python3.*' -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
-for file in etc/hostname etc/hosts etc/resolv.conf; do rm -f "$file" && install -m 0644 /dev/null "$file"; done
-[ ! -e etc/machine-id ] || install -m 0644 /dev/null etc/machine-id
-"""
-_BARE = """\
-# accounts, where no package's script made any
-[ -e etc/passwd ] || printf '%s\\n' root:x:0:0:root:/root:/usr/sbin/nologin \\
-    nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin >etc/passwd
-[ -e etc/group ] || printf '%s\\n' root:x:0: nogroup:x:65534: >etc/group
-[ -e etc/shadow ] || (umask 077 && printf '%s\\n' 'root:*::0:99999:7:::' 'nobody:*::0:99999:7:::' >etc/shadow)
-sed -i 's/^\\([^:]*:[^:]*\\):[^:]*/\\1:/' etc/shadow  # no day of a last change
-"""
-_CERTIFICATES = """\
-# certificates, where no package's script bundled them
-bundle=etc/ssl/certs/ca-certificates.crt
-if [ -d usr/share/ca-certificates ] && [ ! -e "$bundle" ]; then
-    mkdir -p etc/ssl/certs
-    find usr/share/ca-certificates -name '*.crt' | LC_ALL=C sort | xargs awk 1 >"$bundle"
-fi
-"""
-_PYTHON = """\
-# python3, which else comes with a package that needs dpkg
-newest=$(find usr/bin -name 'python3.[0-9]*' ! -name '*-*' -printf '%f\\n' | sort -V | tail -n 1)
-if [ -n "$newest" ] && [ ! -e usr/bin/python3 ]; then
-    ln -s "$newest" usr/bin/python3
-fi
-"""
 
 
 def render_root_script(work: MakeRoot, arch: str, packages: str, *, bytecode: bool) -> str:
@@ -71,12 +30,12 @@ def render_root_script(work: MakeRoot, arch: str, packages: str, *, bytecode: bo
         _HEAD,
         _mmdebstrap(work, arch, packages, bytecode=bytecode),
         f"cd {ROOT}\n",
-        _VOLATILE,
-        _BARE,
+        load_script("remove_volatile"),
+        load_script("add_accounts"),
         *map(_account, debian.users),
-        _CERTIFICATES,
+        load_script("bundle_certificates"),
         _exclude(debian.exclude),
-        _PYTHON,
+        load_script("link_python"),
         *map(_home, debian.users),
         _drop_setuid() if debian.drop_setuid else "",
     ]
@@ -92,8 +51,8 @@ def _mmdebstrap(work: MakeRoot, arch: str, packages: str, *, bytecode: bool) -> 
         f"--architectures={arch}",
         f"--components={shlex.quote(','.join(debian.components))}",
         f"--include=\"$(grep -v '^#' {packages} | paste -sd, -)\"",
-        *([f"--extract-hook='\n{_RECORD}    '"] if extract else ()),
-        *([f"--{'extract' if extract else 'customize'}-hook='\n{_compile()}    '"] if bytecode else ()),
+        *([f"--extract-hook='\n{_hook('record_packages')}    '"] if extract else ()),
+        *([f"--{'extract' if extract else 'customize'}-hook='\n{_hook('compile_library')}    '"] if bytecode else ()),
         f'{debian.suite} {ROOT} "$@"',
     ]
     return _snapshot(debian) + " \\\n    ".join(lines) + "\n"
@@ -112,16 +71,8 @@ def _snapshot(debian: Debian) -> str:
     return 'set --\n[ -z "${SNAPSHOT:-}" ] || set -- \\\n' + " \\\n".join(mirrors) + "\n"
 
 
-def _compile() -> str:
-    """Render the compilation of the standard library, with unchecked hashes: start-up is several times faster."""
-    return (
-        '    for python in "$1"/usr/bin/python3.*; do\n'
-        "        name=${python##*/}\n"
-        "        case ${name#python3.} in *[!0-9]*) continue ;; esac\n"
-        '        env -i PYTHONHASHSEED=0 PATH=/usr/bin:/usr/sbin chroot "$1" "/usr/bin/$name" -s -S -m compileall \\\n'
-        '            -q -f --invalidation-mode unchecked-hash "/usr/lib/$name" || exit 1\n'
-        "    done\n"
-    )
+def _hook(name: str) -> str:
+    return textwrap.indent(load_script(name), "    ")
 
 
 def _account(user: User) -> str:

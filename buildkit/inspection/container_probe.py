@@ -34,6 +34,7 @@ from buildkit.running.proc import (
     parse_mounts,
     parse_status,
 )
+from buildkit.shell import load_script
 from buildkit.tools import podman
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -44,12 +45,6 @@ _SETTLE = 1.0  # seconds in which a container without port and health check may 
 _LIMITS = {"memory": ("memory.max", "memory.limit_in_bytes"), "pids": ("pids.max",)}  # cgroups v2, v1
 _NANOSECONDS = 1_000_000_000
 
-# the same for images without Python: print those of the given folders that are writable
-_TRY_SHELL = """
-for folder; do
-    if (: > "$folder/.buildkit-audit") 2>/dev/null; then echo "$folder"; fi
-done
-"""
 _PLACES = ("/", "/etc", "/usr", "/usr/bin", "/usr/local/bin", "/usr/lib", "/var", "/var/tmp", "/run", "/opt", "/root")  # noqa: S108
 
 
@@ -291,7 +286,7 @@ class _Probe:
             if tried.code == 0:
                 with suppress(ValueError):
                     return tuple(map(str, json.loads(tried.text)))
-        tried = podman.execute(self._name, ("/bin/sh", "-c", _TRY_SHELL, "sh", *places))
+        tried = podman.execute(self._name, ("/bin/sh", "-c", load_script("list_writable"), "sh", *places))
         return tuple(tried.text.splitlines()) if tried.code == 0 else None
 
 

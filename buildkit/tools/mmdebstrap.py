@@ -9,27 +9,8 @@ from dataclasses import dataclass
 
 from buildkit.errors import BuildError, FetchError, ToolError
 from buildkit.locks.pins import AptPin
+from buildkit.shell import load_script
 from buildkit.tools.process import Command, stream
-
-# $1 is the root. dpkg writes no records in this variant, so each package's own is copied to status.d, where scanners
-# look for it.
-_RECORD = """
-mkdir -p "$1/var/lib/dpkg/status.d"
-for deb in "$1"/var/cache/apt/archives/*.deb; do
-    dpkg-deb --field "$deb" > "$1/var/lib/dpkg/status.d/$(dpkg-deb --field "$deb" Package)" || exit 1
-done
-"""
-
-# Compiles the standard library: start-up is several times slower without bytecode, and Debian's own is checked against
-# the sources at every start (or missing: no package script runs in the extract variant).
-_COMPILE = """
-for python in "$1"/usr/bin/python3.*; do
-    name=${python##*/}
-    case ${name#python3.} in *[!0-9]*) continue ;; esac
-    env -i PYTHONHASHSEED=0 PATH=/usr/bin:/usr/sbin chroot "$1" "/usr/bin/$name" -s -S -m compileall \\
-        -q -f --invalidation-mode unchecked-hash "/usr/lib/$name" || exit 1
-done
-"""
 
 _GONE = re.compile(r"^E: (?:Version '(?P<version>[^']*)' for '(?P<name>[^']*)' was not found"
                    r"|Unable to locate package (?P<unknown>\S+))", re.MULTILINE)  # fmt: skip
@@ -80,6 +61,7 @@ def stream_root(spec: RootSpec) -> Generator[bytes, None, None]:
 def render_argv(spec: RootSpec, *, uid: int) -> tuple[str, ...]:
     """Return the command line for a user with this id."""
     extract = spec.variant == "extract"
+    last = "extract" if extract else "customize"  # hook of each variant; extract runs no others
     pins = ",".join(f"{pin.name}={pin.version}" for pin in sorted(spec.pins, key=lambda pin: pin.name))
     return (
         "mmdebstrap",
@@ -90,9 +72,8 @@ def render_argv(spec: RootSpec, *, uid: int) -> tuple[str, ...]:
         f"--architectures={spec.arch}",
         f"--components={','.join(spec.components)}",
         f"--include={pins}",
-        *((f"--extract-hook={_RECORD}",) if extract else ()),
-        # the last hook of each variant; extract runs no others
-        *((f"--{'extract' if extract else 'customize'}-hook={_COMPILE}",) if spec.bytecode else ()),
+        *((f"--extract-hook={load_script('record_packages')}",) if extract else ()),
+        *((f"--{last}-hook={load_script('compile_library')}",) if spec.bytecode else ()),
         "--format=tar",
         "--",
         spec.suite,
