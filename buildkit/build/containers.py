@@ -128,7 +128,8 @@ class ContainerRunner:
 
     def ensure_image(self, chain: tuple[Spec, ...]) -> int:
         """Import a root into local storage under its own reference; return the bytes imported."""
-        image = assemble(chain, Config(), self._context.state.results, self._context.project.target.deb_arch)
+        arch, results = self._context.project.target.deb_arch, self._context.state.results
+        image = assemble(chain, Config(), results, arch, only_env=True)  # a step runs as root in /
         return self._ensure(image, self._root_ref(chain))
 
     def ensure_composition(self, composition: Composition) -> int:
@@ -137,7 +138,7 @@ class ContainerRunner:
         Only the environment of its config counts, as it does in the keys of the wheels that are compiled in it.
         """
         arch, config = self._context.project.target.deb_arch, Config(env=composition.config.env)
-        image = assemble(composition.specs, config, self._context.state.results, arch)
+        image = assemble(composition.specs, config, self._context.state.results, arch, only_env=True)
         return self._ensure(image, self._whole_ref(composition))
 
     def compile_wheel(self, item: Compile, builder: Composition) -> Outcome:

@@ -32,8 +32,11 @@ class Blob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerResult:
-    """The result of building a layer: its blobs, lowest first, and the environment of a registry image."""
+    """The result of building a layer: its blobs, lowest first.
+
+    ``config`` is the run config of a registry's image (`oci.run_config`) as JSON, without members for other layers.
+    """
 
     blobs: tuple[Blob, ...]
     seconds: float = 0.0
-    env: tuple[str, ...] = ()
+    config: str = "{}"

@@ -16,6 +16,7 @@ from buildkit.declare.stage import Config
 from buildkit.digest import DiffId, Digest
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob
+from buildkit.oci.run_config import inherit_config
 
 EPOCH = "1970-01-01T00:00:00Z"
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -44,11 +45,15 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """An image: its ``config``, its ``arch`` in Debian's terms, and its ``layers``, lowest first."""
+    """An image: its ``config``, its ``arch`` in Debian's terms, and its ``layers``, lowest first.
+
+    ``inherited`` is the run config of a registry's image below, as JSON; ``config`` has its environment already.
+    """
 
     layers: tuple[Layer, ...]
     config: Config
     arch: str
+    inherited: str = "{}"
 
     @property
     def _blobs(self) -> list[Blob]:
@@ -59,7 +64,7 @@ class Image:
         return _encode(
             {
                 "architecture": self.arch,
-                "config": render_config(self.config),
+                "config": inherit_config(json.loads(self.inherited), render_config(self.config)),
                 "created": EPOCH,
                 "history": [
                     {"created": EPOCH, "created_by": layer.history, "comment": "buildkit"} for layer in self.layers

@@ -8,26 +8,27 @@ distrusted.
 from __future__ import annotations
 
 import base64
+import json
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from buildkit.digest import DiffId, Digest, Key
+from buildkit.digest import DiffId, Digest, Key, canonical_json
 from buildkit.hostile_json import JsonValue, MalformedError
 from buildkit.layers.path_prefixes import MAX_PREFIXES
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
 from buildkit.oci.image import OCI_LAYER
+from buildkit.oci.run_config import read_run_config
 from buildkit.remote.cache_manifest import decode_manifest, descriptor, encode_manifest
 from buildkit.remote.listing import LISTING_TYPE
-from buildkit.remote.text_checks import check_name, check_path, check_variable
+from buildkit.remote.text_checks import check_name, check_path
 
 MAX_NATIVE_FACTS = 256 << 10
 """Bytes of a record's native facts; those of a CUDA image of three thousand libraries are a quarter of that."""
 _RECORD = "application/vnd.xoe.buildkit.entry.v1+json"
 _MAX_SIZE = 1 << 50
 _MAX_BLOBS = 1000
-_MAX_VARIABLES = 10_000
 _MAX_SECONDS = 999_999_999
 _TAG = re.compile(r"cache-(?:[0-9a-f]{64}|of-.*)")
 
@@ -53,8 +54,9 @@ class CacheRecord:
         check_name(self.name)
         for path in self.path_prefixes:
             check_path(path.removesuffix("/"))  # an empty folder of a root ends in one
-        for line in self.result.env:
-            check_variable(line)
+        config = JsonValue(json.loads(self.result.config), what="the config")
+        if read_run_config(config) != config.raw:
+            raise MalformedError("the config has members that no image inherits")
         if len(self.path_prefixes) > MAX_PREFIXES:
             raise MalformedError(f"there are more than {MAX_PREFIXES} path prefixes")
         if not self.result.blobs:
@@ -102,7 +104,7 @@ def describe_record(record: CacheRecord) -> dict[str, Any]:
         "kind": record.kind,
         "name": record.name,
         "seconds": round(result.seconds, 3),
-        "env": list(result.env),
+        "config": json.loads(result.config),
         "claims": list(record.path_prefixes),
         "blobs": [[b.digest.hex, b.diff_id.hex, b.size, b.unpacked, b.compression.value] for b in result.blobs],
     }
@@ -114,7 +116,7 @@ def read_record(value: JsonValue) -> CacheRecord:
     result = LayerResult(
         blobs=tuple(map(_read_blob, value.member("blobs").items(_MAX_BLOBS))),
         seconds=value.member("seconds").number(0, _MAX_SECONDS),
-        env=value.member("env").texts(_MAX_VARIABLES),
+        config=canonical_json(read_run_config(value.member("config"))),
     )
     return CacheRecord(
         key=value.member("key").parsed(Key, "a key"),

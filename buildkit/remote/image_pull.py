@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from buildkit.digest import canonical_json
 from buildkit.errors import BuildError, MismatchError
 from buildkit.hostile_json import JsonValue, MalformedError
 from buildkit.oci.blob import LayerResult
 from buildkit.oci.manifest import parse_config, parse_manifest
+from buildkit.oci.run_config import read_run_config
 from buildkit.store.blobs import Blobs
 from buildkit.store.ingest import ingest_blob, verify_digest
 from buildkit.tools import skopeo
 
-_MAX_VARIABLES = 10_000
-
 
 def pull_image(ref: str, arch: str, blobs: Blobs) -> LayerResult:
-    """Return layers and environment of ``NAME@sha256:...`` for ``arch``, in Debian's terms.
+    """Return the layers and the run config of ``NAME@sha256:...`` for ``arch``, in Debian's terms.
 
     Raises ToolError if the registry does not deliver it, MismatchError or BuildError if it is not such an image.
     """
@@ -24,7 +24,7 @@ def pull_image(ref: str, arch: str, blobs: Blobs) -> LayerResult:
             manifest = parse_manifest((folder / "manifest.json").read_bytes())
             verify_digest(folder / manifest.config.hex, manifest.config)
             config, diff_ids = parse_config((folder / manifest.config.hex).read_bytes())
-            env, found = _environment(config), _architecture(config)
+            run_config, found = read_run_config(config.find("config")), _architecture(config)
         except (MalformedError, OSError) as error:
             reason = type(error).__name__ if isinstance(error, OSError) else str(error)
             raise BuildError(f"{ref}: not an image that can be read: {reason}") from error
@@ -37,16 +37,7 @@ def pull_image(ref: str, arch: str, blobs: Blobs) -> LayerResult:
             raise BuildError(f"{ref}: the registry gave no layer {absent[0]}")
         pairs = zip(digests, diff_ids, strict=True)
         taken = (ingest_blob(folder / digest.hex, digest, diff_id, blobs) for digest, diff_id in pairs)
-        return LayerResult(blobs=tuple(taken), env=env)
-
-
-def _environment(config: JsonValue) -> tuple[str, ...]:
-    runs = config.find("config")
-    env = runs.find("Env") if runs else None
-    lines = env.texts(_MAX_VARIABLES) if env else ()
-    if any("\0" in line for line in lines):
-        raise MalformedError("a variable contains a zero byte")
-    return lines
+        return LayerResult(blobs=tuple(taken), config=canonical_json(run_config))
 
 
 def _architecture(config: JsonValue) -> str:

@@ -9,7 +9,6 @@ from buildkit.hostile_json import MalformedError
 MAX_TEXT = 16_384
 """Characters of a name, a path, a link's target or a variable."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_NOT_IN_ENVIRONMENT = re.compile(r"[\x00\ud800-\udfff]")
 _BAD_PATH = re.compile(r"(?:^|/)\.{0,2}(?:/|\Z)")
 
 
@@ -24,9 +23,3 @@ def check_path(path: str) -> None:
     check_name(path)
     if _BAD_PATH.search(path):
         raise MalformedError("a path leads out of the image")
-
-
-def check_variable(line: str) -> None:
-    """Raise MalformedError for a line (``NAME=VALUE``) that no environment can contain."""
-    if _NOT_IN_ENVIRONMENT.search(line) or len(line) > MAX_TEXT:
-        raise MalformedError("a variable contains characters that no environment can, or is too long")

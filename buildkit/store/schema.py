@@ -3,7 +3,7 @@
 ``PRAGMA user_version`` holds the version; ``MIGRATIONS[n]`` leads from version n to n + 1. Tables (version 6); a star
 marks those whose rows have a checksum (column ``sum``):
 
-    layers *    key, kind, name, recipe (JSON), blobs (JSON), env (JSON), contents (zlib JSON), seconds, built, used,
+    layers *    key, kind, name, recipe (JSON), blobs (JSON), config (JSON), contents (zlib JSON), seconds, built, used,
                 times          how often it was built; a row outlives its blobs, so that an evicted layer is known
                 contents               the listing (layers/tar/listing.py), empty if it is not known
                 claims (JSON)          path prefixes (layers/path_prefixes.py), empty if they are not known
@@ -87,10 +87,15 @@ ALTER TABLE starts ADD COLUMN sum TEXT NOT NULL DEFAULT '';
 UPDATE starts SET sum = sum_of(key, said, at);
 """,
     # Listings tell executable files from others now, and have the folders of roots: they are read again when needed.
+    # Images of registries have a config now: they are pulled again.
     """
 UPDATE layers SET claims = '', sum = sum_of(key, kind, name, blobs, env, seconds, built, times, '')
-  WHERE kind IN ('root', 'image', 'run') AND sum = sum_of(key, kind, name, blobs, env, seconds, built, times, claims);
+  WHERE kind IN ('root', 'run') AND sum = sum_of(key, kind, name, blobs, env, seconds, built, times, claims);
+UPDATE layers SET env = '{}', sum = sum_of(key, kind, name, blobs, '{}', seconds, built, times, claims)
+  WHERE sum = sum_of(key, kind, name, blobs, env, seconds, built, times, claims);
 UPDATE layers SET contents = x'';
+ALTER TABLE layers RENAME COLUMN env TO config;
+DELETE FROM layers WHERE kind = 'image';
 DELETE FROM checked;
 """,
 )
@@ -99,7 +104,7 @@ VERSION = len(MIGRATIONS)
 # Columns covered by a row's checksum. Left out: what changes when a row is used, recipes (verified by their keys),
 # and compressed contents (zlib has a checksum of its own).
 SUMMED = {
-    "layers": "key, kind, name, blobs, env, seconds, built, times, claims",
+    "layers": "key, kind, name, blobs, config, seconds, built, times, claims",
     "wheels": "key, file, sha256, seconds, built",
     "files": "device, inode, size, mtime_ns, ctime_ns, sha256, hashed_ns",
     "downloads": "sha256, name, size, seconds, fetched",

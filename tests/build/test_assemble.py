@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from buildkit.build.assemble import assemble
-from buildkit.declare.stage import Config, Stage
+from buildkit.declare.stage import Config, Healthcheck
 from buildkit.digest import DiffId, Digest, Key
 from buildkit.errors import DefinitionError
 from buildkit.layers.tar.member import Compression
 from buildkit.oci.blob import Blob, LayerResult
-from buildkit.plan.compose import Composition
 from buildkit.plan.spec import Kind, PackPrefix, Spec
 
 
@@ -26,9 +27,6 @@ def blob(name: str) -> Blob:
 
 
 ROOT, LOW, HIGH = spec("root"), spec("low"), spec("high")
-COMPOSITION = Composition(
-    stage=Stage(name="x", file="f", summary="s"), root=(ROOT,), layers=(LOW, HIGH), config=Config()
-)
 
 
 def test_image_has_all_blobs_of_layers_in_spec_order() -> None:
@@ -65,7 +63,7 @@ def test_project_setting_lowers_the_layer_limit() -> None:
 
 
 def env_of(environment: dict[str, str], *brought: str) -> dict[str, str]:
-    made = {ROOT.key: LayerResult(blobs=(), env=brought)}
+    made = {ROOT.key: LayerResult(blobs=(), config=json.dumps({"Env": brought}))}
     return dict(assemble((ROOT,), Config(env=tuple(environment.items())), made, "amd64").config.env)
 
 
@@ -78,3 +76,48 @@ def test_path_variable_of_a_registry_image_is_kept() -> None:
     assert env_of({"PATH": "$PATH"})["PATH"] == "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     assert env_of({"PATH": "/only"}, "PATH=/cuda/bin")["PATH"] == "/only"
     assert "PATH" not in env_of({"A": "$PATH"})
+
+
+INHERITED = {
+    "Cmd": ["serve"], "Entrypoint": ["/entry"], "Env": ["A=1"], "ExposedPorts": {"80/tcp": {}},
+    "Labels": {"a": "1", "b": "1"},
+    "StopSignal": "SIGQUIT", "User": "1234", "Volumes": {"/data": {}}, "WorkingDir": "/srv",
+    "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 1},
+}  # fmt: skip
+
+
+def config_of(config: Config, *, only_env: bool = False) -> dict[str, object]:
+    made = {ROOT.key: LayerResult(blobs=(), config=json.dumps(INHERITED))}
+    image = assemble((ROOT,), config, made, "amd64", only_env=only_env)
+    return json.loads(image.config_blob())["config"]
+
+
+def test_config_of_a_registry_image_is_inherited() -> None:
+    """A USER 1234 image must not run as root because of what is packed above it."""
+    assert config_of(Config()) == INHERITED
+    assert config_of(Config(), only_env=True) == {"Env": ["A=1"]}
+
+
+def test_stage_config_is_laid_over_that_of_a_registry_image() -> None:
+    own = Config(
+        user="u", ports=("90",), volumes=("/more",), labels=(("b", "2"), ("c", "2")), workdir="/app",
+        stop_signal="SIGTERM", healthcheck=Healthcheck(test=("x",)),
+    )  # fmt: skip
+    assert config_of(own) == INHERITED | {
+        "ExposedPorts": {"80/tcp": {}, "90/tcp": {}}, "Labels": {"a": "1", "b": "2", "c": "2"}, "StopSignal": "SIGTERM",
+        "User": "u", "Volumes": {"/data": {}, "/more": {}}, "WorkingDir": "/app",
+        "Healthcheck": {"Test": ["CMD", "x"], "Interval": 30 * 10**9, "Timeout": 10**10, "StartPeriod": 0, "Retries": 3},
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("own", "entrypoint", "cmd"),
+    [
+        (Config(cmd=("x",)), ["/entry"], ["x"]),
+        (Config(entrypoint=("e",)), ["e"], None),
+        (Config(entrypoint=("e",), cmd=("x",)), ["e"], ["x"]),
+    ],
+)
+def test_new_entrypoint_drops_the_inherited_command(own: Config, entrypoint: list[str], cmd: list[str] | None) -> None:
+    config = config_of(own)
+    assert (config.get("Entrypoint"), config.get("Cmd")) == (entrypoint, cmd)

@@ -33,6 +33,7 @@ def test_built_image_runs(tiny: Tiny) -> None:
     assert tiny.run_image("app") == "hello from /app\n"
     assert tiny.run_image("app", "/bin/sh", "-c", "echo $FROM_ROOT; id -u") == "yes\n1000\n"
     image = tiny.inspect("app")
+    assert image["Labels"]["from.root"] == "yes"
     assert f"localhost/tiny/app@{built.report['digest']}" in image["RepoDigests"]
     assert image["RootFS"]["Layers"] == [layer["diff_id"] for layer in built.report["layers"]]
     assert image["Healthcheck"]["Test"] == ["CMD", "/bin/sh", "-c", "exit 0"]

@@ -25,7 +25,7 @@ def push_root(registry: str, folder: Path, env: Mapping[str, str], more: Iterabl
         {
             "architecture": "arm64" if os.uname().machine == "aarch64" else "amd64",
             "os": "linux",
-            "config": {"Env": ["PATH=/usr/bin", "FROM_ROOT=yes"]},
+            "config": {"Env": ["PATH=/usr/bin", "FROM_ROOT=yes"], "User": "1234", "Labels": {"from.root": "yes"}},
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{_sha256(layer)}"]},
             "history": [{"created_by": "a test"}],  # buildah builds nothing with layers on an image without
         }

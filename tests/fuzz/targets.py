@@ -559,7 +559,7 @@ def _entries() -> list[bytes]:
     from buildkit.remote.stage_index import encode_stage_index
 
     blob = Blob(digest=Digest.of(b"a"), diff_id=DiffId.of(b"b"), size=1, unpacked=2, compression=Compression.ZSTD)
-    result = LayerResult(blobs=(blob,), seconds=1.5, env=("A=b",))
+    result = LayerResult(blobs=(blob,), seconds=1.5, config='{"Env":["A=b"]}')
     record = CacheRecord(
         key=Key.of(b"k"),
         kind="wheels",

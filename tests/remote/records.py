@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from buildkit.digest import DiffId, Digest, Key
+from buildkit.digest import DiffId, Digest, Key, canonical_json
 from buildkit.hostile_json import MalformedError
 from buildkit.layers.tar.member import Compression
 from buildkit.native import NOTHING
@@ -33,7 +33,9 @@ RESULTS = st.builds(
     LayerResult,
     blobs=st.lists(BLOBS, min_size=1, max_size=3).map(tuple),
     seconds=st.integers(0, 10**9).map(lambda n: n / 1000),
-    env=st.lists(st.from_regex(r"[A-Z]{1,4}=[ -~äö\n\t]{0,8}", fullmatch=True), max_size=2).map(tuple),
+    config=st.lists(st.from_regex(r"[A-Z]{1,4}=[ -~äö\n\t]{0,8}", fullmatch=True), max_size=2).map(
+        lambda lines: canonical_json({"Env": lines} if lines else {})
+    ),
 )
 RECORDS = st.builds(
     CacheRecord,
@@ -91,7 +93,7 @@ def decode_safely(manifest: bytes) -> None:
         except MalformedError:
             continue
         for found in records:
-            json.dumps([found.name, found.kind, found.path_prefixes, found.result.env], ensure_ascii=False).encode()
+            json.dumps([found.name, found.kind, found.path_prefixes, found.result.config], ensure_ascii=False).encode()
             texts = (found.name, found.kind, *found.path_prefixes)
             assert not any(ord(letter) < 32 for text in texts for letter in text)
             assert not any({"", ".", ".."} & set(path.split("/")) for path in found.path_prefixes)

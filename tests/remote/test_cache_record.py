@@ -69,8 +69,10 @@ def test_equal_records_give_equal_bytes() -> None:
         {"path_prefixes": ("..",)}, {"path_prefixes": ("a//b",)}, {"path_prefixes": ("a//",)}, {"path_prefixes": ("",)},
         {"path_prefixes": ("./a",)}, {"path_prefixes": ("a\0",)}, {"path_prefixes": ("a\nb",)},
         {"path_prefixes": tuple(str(n) for n in range(MAX_PREFIXES + 1))}, {"result": LayerResult(blobs=())},
-        {"result": LayerResult(blobs=make_record().result.blobs, env=("A=\0",))},
-        {"result": LayerResult(blobs=make_record().result.blobs, env=("A=\udc80",))},
+        {"result": LayerResult(blobs=make_record().result.blobs, config='{"Env":["A=\\u0000"]}')},
+        {"result": LayerResult(blobs=make_record().result.blobs, config='{"Env":["A=\\udc80"]}')}, {
+            "result": LayerResult(blobs=make_record().result.blobs, config='{"OnBuild":["RUN x"]}')
+        },
     ],
     ids=repr,
 )  # fmt: skip

@@ -80,14 +80,37 @@ def test_pulled_layer_keeps_its_bytes_and_gets_its_diff_id(pull: Pull, blobs: Bl
     made = pull(Registry(data, config={"Env": ["A=1", "PATH=/cuda"]}))
     digest = Digest.of(data)
     expected = Blob(digest=digest, diff_id=DiffId.of(TAR), size=len(data), unpacked=len(TAR), compression=compression)
-    assert made == LayerResult(blobs=(expected,), env=("A=1", "PATH=/cuda"))
+    assert made == LayerResult(blobs=(expected,), config='{"Env":["A=1","PATH=/cuda"]}')
     assert blobs.path(digest).read_bytes() == data
     assert list((blobs.folder / "tmp").iterdir()) == []
 
 
 @pytest.mark.parametrize("config", [{}, {"config": None}, {"config": {}}, {"config": {"Env": None}}])
-def test_image_may_have_no_environment(pull: Pull, config: dict[str, object]) -> None:
-    assert pull(Registry(TAR, **config)).env == ()
+def test_image_may_have_no_config(pull: Pull, config: dict[str, object]) -> None:
+    assert pull(Registry(TAR, **config)).config == "{}"
+
+
+def test_run_config_is_kept_and_build_triggers_are_not(pull: Pull) -> None:
+    config = {
+        "User": "1234", "Env": ["A=1"], "Entrypoint": ["/e"], "Cmd": ["c"], "WorkingDir": "/w", "Labels": {"a": "1"},
+        "ExposedPorts": {"80/tcp": {}}, "Volumes": {"/v": {}}, "StopSignal": "SIGQUIT",
+        "Healthcheck": {"Test": ["CMD-SHELL", "true"], "Interval": 5, "Retries": 2},
+    }  # fmt: skip
+    others = {"OnBuild": ["RUN x"], "Shell": ["/bin/sh"], "ArgsEscaped": True, "Image": "x", "Hostname": ""}
+    assert json.loads(pull(Registry(TAR, config={**config, **others})).config) == config
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"User": 1234}, {"Entrypoint": "/bin/sh -c x"}, {"Cmd": [1]}, {"Volumes": ["/v"]}, {"ExposedPorts": "80"},
+        {"Labels": {"a": 1}}, {"Healthcheck": {"Test": "true"}}, {"Healthcheck": {"Interval": "5s"}},
+        {"WorkingDir": "/\0"}, {"user": "0"},
+    ],
+)  # fmt: skip
+def test_run_config_of_wrong_types_is_refused(pull: Pull, config: dict[str, object]) -> None:
+    with pytest.raises(BuildError, match="not an image that can be read"):
+        pull(Registry(TAR, config=config))
 
 
 @pytest.mark.parametrize("kind", ["gzip", "zstd"])

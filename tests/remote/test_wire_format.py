@@ -31,14 +31,14 @@ RECORD = CacheRecord(
             Blob(digest=Digest(A), diff_id=DiffId(B), size=7, unpacked=7, compression=Compression.NONE),
         ),
         seconds=1.23456,
-        env=("A=1",),
+        config='{"Env":["A=1"],"User":"u"}',
     ),
     path_prefixes=("opt/venv",),
     native_facts=(b"facts", b"", NOTHING),
 )
 DESCRIPTION = (
     f'{{"blobs":[["{B}","{C}",3,4,"zstd"],["{C}","{A}",5,6,"gzip"],["{A}","{B}",7,7,"none"]],'
-    f'"claims":["opt/venv"],"env":["A=1"],"key":"{A}","kind":"wheels","name":"deps/größe",'
+    f'"claims":["opt/venv"],"config":{{"Env":["A=1"],"User":"u"}},"key":"{A}","kind":"wheels","name":"deps/größe",'
 )
 PART = ArtifactPart.of("text/x", b"data", {"b": "ü", "a": "1"})
 DATA = "3a6eb0790f39ac87c94f3856b2dd2c5d110e6811602261a9a923d3bb23adc8b7"

@@ -30,7 +30,7 @@ MADE = LayerResult(
         Blob(digest=Digest.of(b"5"), diff_id=DiffId.of(b"6"), size=7, unpacked=8, compression=Compression.NONE),
     ),
     seconds=1.5,
-    env=("A=1",),
+    config='{"Env":["A=1"]}',
 )
 
 
@@ -251,7 +251,7 @@ def test_missing_table_or_column_is_reported_with_a_hint(ledger: Ledger, path: P
 
 @pytest.mark.parametrize("change", [
     f"key = '{OTHER.hex}'", "kind = 'o'", "name = 'o'", "blobs = replace(blobs, '1', '2')", "blobs = 'no JSON'",
-    "env = '[\"A=2\"]'", "env = x'ff'", "seconds = 1.75", "seconds = 'x'", "times = 7", "built = built + 1",
+    "config = '[\"A=2\"]'", "config = x'ff'", "seconds = 1.75", "seconds = 'x'", "times = 7", "built = built + 1",
     "claims = '[\"q\"]'", "sum = ''", "sum = 'x'", "sum = '', blobs = '[[\"zz\", 1'",
 ])  # fmt: skip
 def test_altered_layer_row_counts_as_absent(ledger: Ledger, path: Path, change: str) -> None:

@@ -19,13 +19,13 @@ _SAMPLE = 400  # rows that a median is taken of
 
 
 class LayerRow(NamedTuple):
-    """The summed columns, as they are stored: ``blobs``, ``env`` and ``claims`` (path prefixes) are JSON."""
+    """The summed columns, as they are stored: ``blobs``, ``config`` and ``claims`` (path prefixes) are JSON."""
 
     key: str
     kind: str
     name: str
     blobs: str
-    env: str
+    config: str
     seconds: float
     built: float
     times: int
@@ -74,7 +74,7 @@ class LayerTable:
         """Return the recorded layers of these keys."""
         with self._database.decoding():
             return {
-                Key(row.key): LayerResult(blobs=_parse_blobs(row.blobs), seconds=row.seconds, env=_texts(row.env))
+                Key(row.key): LayerResult(blobs=_parse_blobs(row.blobs), seconds=row.seconds, config=row.config)
                 for row in self._table.find([key.hex for key in keys])
             }
 
@@ -115,7 +115,7 @@ class LayerTable:
             kind=layer.kind,
             name=layer.name,
             blobs=json.dumps(blobs),
-            env=json.dumps(result.env),
+            config=result.config,
             seconds=before.seconds if before and not built else float(result.seconds),
             built=now,
             times=built + (before.times if before else 0),
